@@ -1,0 +1,135 @@
+//! One error type for the whole compiler; its variants say whose fault it is.
+
+use std::fmt;
+
+/// The compiler's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, by whose fault it is. The command line maps the variants to exit codes.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The model or its data is malformed or contradicts itself (exit code 1).
+    #[error("{0}")]
+    InvalidModel(Report),
+    /// The model is fine, but asks for what mcc cannot do yet (exit code 1).
+    #[error("{0}")]
+    Unsupported(Report),
+    /// A file could not be read or written (exit code 1).
+    #[error("{0}")]
+    Io(Report),
+    /// The caller's options make no sense (exit code 2).
+    #[error("{0}")]
+    Usage(Report),
+    /// A broken invariant of the compiler itself (exit code 3).
+    #[error("internal error: {0}")]
+    Internal(Report),
+}
+
+/// A message, where it happened (innermost first), and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// What is wrong.
+    pub message: String,
+    /// Where: node, operator, file; innermost first.
+    pub context: Vec<String>,
+    /// What the user can do.
+    pub help: Option<String>,
+    /// Further blockers, found in the same run.
+    pub also: Vec<Report>,
+}
+
+impl From<String> for Report {
+    fn from(message: String) -> Self {
+        Report { message, context: Vec::new(), help: None, also: Vec::new() }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.message)?;
+        for place in &self.context {
+            write!(f, "\n  in {place}")?;
+        }
+        if let Some(help) = &self.help {
+            write!(f, "\n  help: {help}")?;
+        }
+        for other in &self.also {
+            write!(f, "\n{other}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error {
+    /// The model is at fault.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Error::InvalidModel(message.into().into())
+    }
+
+    /// The model asks for something that is not there yet.
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Error::Unsupported(message.into().into())
+    }
+
+    /// A file could not be read or written.
+    pub fn io(path: impl fmt::Display, error: &std::io::Error) -> Self {
+        Error::Io(format!("{path}: {error}").into())
+    }
+
+    /// The options make no sense.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Error::Usage(message.into().into())
+    }
+
+    /// The compiler is at fault.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Error::Internal(message.into().into())
+    }
+
+    /// Adds where it happened, outside what is known already.
+    pub fn within(mut self, place: impl Into<String>) -> Self {
+        self.report_mut().context.push(place.into());
+        self
+    }
+
+    /// Adds what the user can do.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.report_mut().help = Some(help.into());
+        self
+    }
+
+    /// One error that tells all of `errors`; `None` when there are none. The gravest kind wins.
+    pub fn all(errors: Vec<Error>) -> Option<Error> {
+        let mut errors = errors.into_iter();
+        let mut first = errors.next()?;
+        for other in errors {
+            let graver = other.exit_code() > first.exit_code();
+            let (mut head, tail) = if graver { (other, first) } else { (first, other) };
+            head.report_mut().also.push(tail.report().clone());
+            first = head;
+        }
+        Some(first)
+    }
+
+    /// The message with its context.
+    pub fn report(&self) -> &Report {
+        match self {
+            Error::InvalidModel(r) | Error::Unsupported(r) | Error::Io(r) | Error::Usage(r) | Error::Internal(r) => r,
+        }
+    }
+
+    /// The process's exit code for this error.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Error::InvalidModel(_) | Error::Unsupported(_) | Error::Io(_) => 1,
+            Error::Usage(_) => 2,
+            Error::Internal(_) => 3,
+        }
+    }
+
+    fn report_mut(&mut self) -> &mut Report {
+        match self {
+            Error::InvalidModel(r) | Error::Unsupported(r) | Error::Io(r) | Error::Usage(r) | Error::Internal(r) => r,
+        }
+    }
+}

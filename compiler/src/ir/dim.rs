@@ -1,0 +1,407 @@
+//! Dimensions: integers, or integer expressions over symbols, kept in a normal form.
+//!
+//! A [`Dim`] is a polynomial with integer coefficients over atoms; an atom is a symbol or an operation that a
+//! polynomial cannot express (floor division, minimum, ...). Equal polynomials compare equal, so that
+//! `(s + 1) - 1 == s`. Arithmetic saturates at the ends of `i64`: sizes that overflow are reported where a
+//! tensor's bytes are counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::{Add, Mul, Neg, Sub};
+use std::sync::Arc;
+
+/// A symbol's name, such as `batch`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Sym(pub Arc<str>);
+
+impl fmt::Display for Sym {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A constant or symbolic integer.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Dim(Repr);
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Repr {
+    Const(i64),
+    /// Never a constant; no zero coefficient; the empty product stands for the constant term.
+    Poly(Arc<BTreeMap<Vec<Atom>, i64>>),
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Atom {
+    Sym(Sym),
+    FloorDiv(Dim, Dim),
+    Min(Dim, Dim),
+    Max(Dim, Dim),
+    IfNeg(Dim, Dim, Dim),
+}
+
+/// One operation of an expression, as [`Dim::visit`] shows it to code that translates expressions.
+pub enum DimNode<'a> {
+    /// A constant.
+    Const(i64),
+    /// A symbol.
+    Sym(&'a Sym),
+    /// The sum of `coefficient * product of factors`.
+    Sum(Vec<(i64, Vec<DimNode<'a>>)>),
+    /// Division rounded towards negative infinity.
+    FloorDiv(&'a Dim, &'a Dim),
+    /// The smaller one.
+    Min(&'a Dim, &'a Dim),
+    /// The larger one.
+    Max(&'a Dim, &'a Dim),
+    /// `if .0 < 0 { .1 } else { .2 }`.
+    IfNeg(&'a Dim, &'a Dim, &'a Dim),
+}
+
+impl Dim {
+    /// Zero.
+    pub const ZERO: Dim = Dim(Repr::Const(0));
+    /// One.
+    pub const ONE: Dim = Dim(Repr::Const(1));
+
+    /// The symbol of a name.
+    pub fn sym(name: impl Into<Arc<str>>) -> Dim {
+        Dim::atom(Atom::Sym(Sym(name.into())))
+    }
+
+    /// Its value when it is a constant.
+    pub fn as_const(&self) -> Option<i64> {
+        match self.0 {
+            Repr::Const(c) => Some(c),
+            Repr::Poly(_) => None,
+        }
+    }
+
+    /// Its symbol when it is a bare one.
+    pub fn as_sym(&self) -> Option<&Sym> {
+        match self.visit() {
+            DimNode::Sym(s) => Some(s),
+            _ => None,
+        }
+    }
+
+    /// Whether it is the constant `c`.
+    pub fn is(&self, c: i64) -> bool {
+        self.as_const() == Some(c)
+    }
+
+    /// Division rounded towards negative infinity. Division by a constant zero gives zero.
+    pub fn floor_div(&self, by: &Dim) -> Dim {
+        match (self.as_const(), by.as_const()) {
+            (_, Some(1)) => return self.clone(),
+            (_, Some(0)) => return Dim::ZERO,
+            (Some(a), Some(b)) => return Dim::from(a.div_euclid(b) - i64::from(b < 0 && a.rem_euclid(b) != 0)),
+            (Some(0), _) => return Dim::ZERO,
+            _ => {}
+        }
+        if self == by {
+            return Dim::ONE;
+        }
+        self.exact_div(by).unwrap_or_else(|| Dim::atom(Atom::FloorDiv(self.clone(), by.clone())))
+    }
+
+    /// Division rounded towards positive infinity.
+    pub fn ceil_div(&self, by: &Dim) -> Dim {
+        let lifted = self + &(by - &Dim::ONE);
+        match self.exact_div(by) {
+            Some(exact) => exact,
+            None => lifted.floor_div(by),
+        }
+    }
+
+    /// The smaller of both.
+    pub fn lesser(&self, other: &Dim) -> Dim {
+        match (self - other).as_const() {
+            Some(d) if d <= 0 => self.clone(),
+            Some(_) => other.clone(),
+            None => Dim::atom(Atom::Min(self.clone(), other.clone())),
+        }
+    }
+
+    /// The larger of both.
+    pub fn greater(&self, other: &Dim) -> Dim {
+        match (self - other).as_const() {
+            Some(d) if d >= 0 => self.clone(),
+            Some(_) => other.clone(),
+            None => Dim::atom(Atom::Max(self.clone(), other.clone())),
+        }
+    }
+
+    /// `if self < 0 { then } else { otherwise }`.
+    pub fn if_neg(&self, then: &Dim, otherwise: &Dim) -> Dim {
+        match self.as_const() {
+            Some(c) if c < 0 => then.clone(),
+            Some(_) => otherwise.clone(),
+            None if then == otherwise => then.clone(),
+            None => Dim::atom(Atom::IfNeg(self.clone(), then.clone(), otherwise.clone())),
+        }
+    }
+
+    /// The quotient when every coefficient divides by a constant, or a product cancels exactly.
+    pub fn exact_div(&self, by: &Dim) -> Option<Dim> {
+        let (factors, coefficient) = match &by.0 {
+            Repr::Const(c) => (Vec::new(), *c),
+            Repr::Poly(p) if p.len() == 1 => p.iter().next().map(|(m, c)| (m.clone(), *c))?,
+            Repr::Poly(_) => return None,
+        };
+        if coefficient == 0 {
+            return None;
+        }
+        let mut terms = BTreeMap::new();
+        for (mut product, c) in self.terms() {
+            if c % coefficient != 0 {
+                return None;
+            }
+            for f in &factors {
+                product.remove(product.iter().position(|x| x == f)?);
+            }
+            terms.insert(product, c / coefficient);
+        }
+        Some(Dim::from_terms(terms))
+    }
+
+    /// The expression's outermost operation.
+    pub fn visit(&self) -> DimNode<'_> {
+        match &self.0 {
+            Repr::Const(c) => DimNode::Const(*c),
+            Repr::Poly(p) => match p.iter().next() {
+                Some((m, 1)) if p.len() == 1 && m.len() == 1 => m[0].visit(),
+                _ => DimNode::Sum(p.iter().map(|(m, c)| (*c, m.iter().map(Atom::visit).collect())).collect()),
+            },
+        }
+    }
+
+    /// Every symbol in it.
+    pub fn symbols(&self) -> BTreeSet<Sym> {
+        let mut found = BTreeSet::new();
+        self.collect_symbols(&mut found);
+        found
+    }
+
+    /// Its value when `bind` gives every symbol one.
+    pub fn eval(&self, bind: &dyn Fn(&Sym) -> Option<i64>) -> Option<i64> {
+        self.substitute(&|s| bind(s).map(Dim::from)).as_const()
+    }
+
+    /// The expression with symbols replaced where `bind` gives a replacement.
+    pub fn substitute(&self, bind: &dyn Fn(&Sym) -> Option<Dim>) -> Dim {
+        match &self.0 {
+            Repr::Const(_) => self.clone(),
+            Repr::Poly(p) => p.iter().fold(Dim::ZERO, |sum, (product, c)| {
+                let term = product.iter().fold(Dim::from(*c), |acc, a| &acc * &a.substitute(bind));
+                &sum + &term
+            }),
+        }
+    }
+
+    fn collect_symbols(&self, found: &mut BTreeSet<Sym>) {
+        if let Repr::Poly(p) = &self.0 {
+            for atom in p.keys().flatten() {
+                match atom {
+                    Atom::Sym(s) => {
+                        found.insert(s.clone());
+                    }
+                    Atom::FloorDiv(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => {
+                        a.collect_symbols(found);
+                        b.collect_symbols(found);
+                    }
+                    Atom::IfNeg(a, b, c) => {
+                        a.collect_symbols(found);
+                        b.collect_symbols(found);
+                        c.collect_symbols(found);
+                    }
+                }
+            }
+        }
+    }
+
+    fn atom(atom: Atom) -> Dim {
+        Dim(Repr::Poly(Arc::new(BTreeMap::from([(vec![atom], 1)]))))
+    }
+
+    fn terms(&self) -> Vec<(Vec<Atom>, i64)> {
+        match &self.0 {
+            Repr::Const(0) => Vec::new(),
+            Repr::Const(c) => vec![(Vec::new(), *c)],
+            Repr::Poly(p) => p.iter().map(|(m, c)| (m.clone(), *c)).collect(),
+        }
+    }
+
+    fn from_terms(mut terms: BTreeMap<Vec<Atom>, i64>) -> Dim {
+        terms.retain(|_, c| *c != 0);
+        match terms.first_key_value() {
+            None => Dim::ZERO,
+            Some((product, c)) if product.is_empty() && terms.len() == 1 => Dim(Repr::Const(*c)),
+            Some(_) => Dim(Repr::Poly(Arc::new(terms))),
+        }
+    }
+}
+
+impl Atom {
+    fn visit(&self) -> DimNode<'_> {
+        match self {
+            Atom::Sym(s) => DimNode::Sym(s),
+            Atom::FloorDiv(a, b) => DimNode::FloorDiv(a, b),
+            Atom::Min(a, b) => DimNode::Min(a, b),
+            Atom::Max(a, b) => DimNode::Max(a, b),
+            Atom::IfNeg(a, b, c) => DimNode::IfNeg(a, b, c),
+        }
+    }
+
+    fn substitute(&self, bind: &dyn Fn(&Sym) -> Option<Dim>) -> Dim {
+        match self {
+            Atom::Sym(s) => bind(s).unwrap_or_else(|| Dim::atom(self.clone())),
+            Atom::FloorDiv(a, b) => a.substitute(bind).floor_div(&b.substitute(bind)),
+            Atom::Min(a, b) => a.substitute(bind).lesser(&b.substitute(bind)),
+            Atom::Max(a, b) => a.substitute(bind).greater(&b.substitute(bind)),
+            Atom::IfNeg(a, b, c) => a.substitute(bind).if_neg(&b.substitute(bind), &c.substitute(bind)),
+        }
+    }
+}
+
+impl From<i64> for Dim {
+    fn from(c: i64) -> Dim {
+        Dim(Repr::Const(c))
+    }
+}
+
+impl From<usize> for Dim {
+    fn from(c: usize) -> Dim {
+        Dim(Repr::Const(i64::try_from(c).unwrap_or(i64::MAX)))
+    }
+}
+
+impl Add for &Dim {
+    type Output = Dim;
+    fn add(self, other: &Dim) -> Dim {
+        if let (Some(a), Some(b)) = (self.as_const(), other.as_const()) {
+            return Dim::from(a.saturating_add(b));
+        }
+        let mut terms: BTreeMap<_, i64> = self.terms().into_iter().collect();
+        for (product, c) in other.terms() {
+            let slot = terms.entry(product).or_default();
+            *slot = slot.saturating_add(c);
+        }
+        Dim::from_terms(terms)
+    }
+}
+
+impl Sub for &Dim {
+    type Output = Dim;
+    fn sub(self, other: &Dim) -> Dim {
+        self + &-other
+    }
+}
+
+impl Neg for &Dim {
+    type Output = Dim;
+    fn neg(self) -> Dim {
+        &Dim::from(-1i64) * self
+    }
+}
+
+impl Mul for &Dim {
+    type Output = Dim;
+    fn mul(self, other: &Dim) -> Dim {
+        if let (Some(a), Some(b)) = (self.as_const(), other.as_const()) {
+            return Dim::from(a.saturating_mul(b));
+        }
+        let mut terms: BTreeMap<_, i64> = BTreeMap::new();
+        for (p, a) in self.terms() {
+            for (q, b) in other.terms() {
+                let mut product = [p.as_slice(), q.as_slice()].concat();
+                product.sort();
+                let slot = terms.entry(product).or_default();
+                *slot = slot.saturating_add(a.saturating_mul(b));
+            }
+        }
+        Dim::from_terms(terms)
+    }
+}
+
+impl std::iter::Product for Dim {
+    fn product<I: Iterator<Item = Dim>>(iter: I) -> Dim {
+        iter.fold(Dim::ONE, |a, b| &a * &b)
+    }
+}
+
+impl<'a> std::iter::Product<&'a Dim> for Dim {
+    fn product<I: Iterator<Item = &'a Dim>>(iter: I) -> Dim {
+        iter.fold(Dim::ONE, |a, b| &a * b)
+    }
+}
+
+impl std::iter::Sum for Dim {
+    fn sum<I: Iterator<Item = Dim>>(iter: I) -> Dim {
+        iter.fold(Dim::ZERO, |a, b| &a + &b)
+    }
+}
+
+/// Prints sums as `4*seq+1`, operations as functions: `floordiv(a,b)`, `min(a,b)`, `max(a,b)`, `ifneg(a,b,c)`.
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Repr::Poly(terms) = &self.0 else {
+            let Repr::Const(c) = self.0 else { return Ok(()) };
+            return write!(f, "{c}");
+        };
+        // The constant term has the empty key and sorts first; people write it last.
+        let constant = terms.iter().filter(|(m, _)| m.is_empty());
+        for (i, (product, c)) in terms.iter().filter(|(m, _)| !m.is_empty()).chain(constant).enumerate() {
+            if i > 0 && *c >= 0 {
+                write!(f, "+")?;
+            }
+            match (*c, product.is_empty()) {
+                (c, true) => write!(f, "{c}")?,
+                (1, false) => {}
+                (-1, false) => write!(f, "-")?,
+                (c, false) => write!(f, "{c}*")?,
+            }
+            for (j, atom) in product.iter().enumerate() {
+                if j > 0 {
+                    write!(f, "*")?;
+                }
+                match atom {
+                    Atom::Sym(s) => write!(f, "{s}")?,
+                    Atom::FloorDiv(a, b) => write!(f, "floordiv({a},{b})")?,
+                    Atom::Min(a, b) => write!(f, "min({a},{b})")?,
+                    Atom::Max(a, b) => write!(f, "max({a},{b})")?,
+                    Atom::IfNeg(a, b, c) => write!(f, "ifneg({a},{b},{c})")?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normal_form() {
+        let s = Dim::sym("s");
+        assert_eq!(&(&s + &Dim::ONE) - &Dim::ONE, s);
+        let four = Dim::from(4i64);
+        assert_eq!((&s * &four).floor_div(&four), s);
+        assert_eq!((&s * &four).floor_div(&s), four);
+        assert_eq!((&(&s * &four) + &Dim::ONE).to_string(), "4*s+1");
+        assert_eq!(s.greater(&(&s + &Dim::ONE)), &s + &Dim::ONE);
+        assert_eq!((&s - &s), Dim::ZERO);
+        assert_eq!(Dim::from(-7i64).floor_div(&Dim::from(2i64)), Dim::from(-4i64));
+        assert_eq!(Dim::from(7i64).floor_div(&Dim::from(-2i64)), Dim::from(-4i64));
+        assert_eq!(Dim::from(7i64).ceil_div(&Dim::from(2i64)), Dim::from(4i64));
+        let e = (&s + &Dim::ONE).floor_div(&Dim::from(2i64));
+        assert_eq!(e.eval(&|_| Some(6)), Some(3));
+    }
+}

@@ -1,0 +1,280 @@
+//! The graph: operations as nodes, uses of values as edges. The only file that names petgraph.
+//!
+//! Invariants, kept by the editing API:
+//! - every node's result types are what [`infer`] says of its operands' types;
+//! - operands are numbered `0..n` without gaps (a primitive's optional operands trail);
+//! - the graph has no cycle: a node's operands exist before it is added, and [`Graph::replace`] is the one way to
+//!   redirect uses (its callers must not make a value depend on itself; the verifier checks).
+
+use std::collections::HashMap;
+
+use petgraph::Direction;
+use petgraph::stable_graph::{NodeIndex, StableDiGraph};
+use petgraph::visit::EdgeRef;
+
+use super::{Dim, Op, Tensor, TensorType, infer};
+use crate::Result;
+
+/// A node of a graph. Ids of removed nodes may be reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(NodeIndex);
+
+impl NodeId {
+    /// A small number that is unique among a graph's live nodes.
+    pub fn index(self) -> usize {
+        self.0.index()
+    }
+}
+
+/// One result of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Value {
+    /// The node that produces it.
+    pub node: NodeId,
+    /// Which of its results.
+    pub result: usize,
+}
+
+impl From<NodeId> for Value {
+    /// The node's first result.
+    fn from(node: NodeId) -> Value {
+        Value { node, result: 0 }
+    }
+}
+
+/// A named result of the whole graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Its name in the model.
+    pub name: String,
+    /// What it is.
+    pub value: Value,
+}
+
+#[derive(Debug, Clone)]
+struct Node {
+    op: Op,
+    types: Vec<TensorType>,
+    label: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Use {
+    operand: usize,
+    result: usize,
+}
+
+/// A model's computation.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    net: StableDiGraph<Node, Use>,
+    inputs: Vec<NodeId>,
+    /// What the model returns, in order.
+    pub outputs: Vec<Output>,
+    /// Pairs of dimensions that must be equal at run time; the compiled model checks them before any work.
+    pub requires: Vec<(Dim, Dim)>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new() -> Graph {
+        Graph::default()
+    }
+
+    /// Adds a model input.
+    pub fn add_input(&mut self, name: &str, ty: TensorType) -> Value {
+        let op = Op::Input(name.to_string(), ty.clone());
+        let id = NodeId(self.net.add_node(Node { op, types: vec![ty], label: name.to_string() }));
+        self.inputs.push(id);
+        id.into()
+    }
+
+    /// Adds constant data.
+    pub fn constant(&mut self, tensor: Tensor) -> Value {
+        let types = vec![tensor.ty()];
+        NodeId(self.net.add_node(Node { op: Op::Constant(tensor), types, label: String::new() })).into()
+    }
+
+    /// Adds an operation; its first result is the value returned.
+    ///
+    /// # Errors
+    /// When the operands' types contradict the operation.
+    pub fn add(&mut self, op: Op, operands: &[Value]) -> Result<Value> {
+        self.add_labelled(op, operands, "").map(Value::from)
+    }
+
+    /// Adds an operation under a label (the ONNX node it stems from) that errors, listings and profiles show.
+    ///
+    /// # Errors
+    /// When the operands' types contradict the operation.
+    pub fn add_labelled(&mut self, op: Op, operands: &[Value], label: &str) -> Result<NodeId> {
+        let types: Vec<&TensorType> = operands.iter().map(|&v| self.ty(v)).collect();
+        let inferred = infer(&op, &types)?;
+        for pair in inferred.requires {
+            if !self.requires.contains(&pair) {
+                self.requires.push(pair);
+            }
+        }
+        let id = self.net.add_node(Node { op, types: inferred.types, label: label.to_string() });
+        for (operand, v) in operands.iter().enumerate() {
+            self.net.add_edge(v.node.0, id, Use { operand, result: v.result });
+        }
+        Ok(NodeId(id))
+    }
+
+    /// Gives a node another label.
+    pub fn set_label(&mut self, node: NodeId, label: &str) {
+        self.net[node.0].label = label.to_string();
+    }
+
+    /// The label of a node: the name of the ONNX node it stems from, or empty.
+    pub fn label(&self, node: NodeId) -> &str {
+        &self.net[node.0].label
+    }
+
+    /// A node's operation.
+    pub fn op(&self, node: NodeId) -> &Op {
+        &self.net[node.0].op
+    }
+
+    /// A node's operands, in order.
+    pub fn operands(&self, node: NodeId) -> Vec<Value> {
+        let mut uses: Vec<(usize, Value)> = self
+            .net
+            .edges_directed(node.0, Direction::Incoming)
+            .map(|e| (e.weight().operand, Value { node: NodeId(e.source()), result: e.weight().result }))
+            .collect();
+        uses.sort_unstable_by_key(|u| u.0);
+        uses.into_iter().map(|u| u.1).collect()
+    }
+
+    /// The only operand, or the first one.
+    pub fn operand(&self, node: NodeId, n: usize) -> Option<Value> {
+        self.operands(node).get(n).copied()
+    }
+
+    /// A value's type.
+    pub fn ty(&self, value: Value) -> &TensorType {
+        &self.net[value.node.0].types[value.result]
+    }
+
+    /// The types of all results of a node.
+    pub fn types(&self, node: NodeId) -> &[TensorType] {
+        &self.net[node.0].types
+    }
+
+    /// The constant that a value is, if it is one.
+    pub fn as_constant(&self, value: Value) -> Option<&Tensor> {
+        match self.op(value.node) {
+            Op::Constant(t) => Some(t),
+            _ => None,
+        }
+    }
+
+    /// Who uses a value: node and operand number, in a fixed order. Graph outputs are not among them.
+    pub fn users(&self, value: Value) -> Vec<(NodeId, usize)> {
+        let mut users: Vec<(NodeId, usize)> = self
+            .net
+            .edges_directed(value.node.0, Direction::Outgoing)
+            .filter(|e| e.weight().result == value.result)
+            .map(|e| (NodeId(e.target()), e.weight().operand))
+            .collect();
+        users.sort_unstable();
+        users
+    }
+
+    /// Whether a value is an output of the graph.
+    pub fn is_output(&self, value: Value) -> bool {
+        self.outputs.iter().any(|o| o.value == value)
+    }
+
+    /// The one user of a value that has exactly one and is no output.
+    pub fn sole_user(&self, value: Value) -> Option<NodeId> {
+        match self.users(value).as_slice() {
+            [(user, _)] if !self.is_output(value) => Some(*user),
+            _ => None,
+        }
+    }
+
+    /// Lets all users of `old`, and the outputs that are `old`, take `new` instead.
+    pub fn replace(&mut self, old: Value, new: Value) {
+        let uses: Vec<_> = self
+            .net
+            .edges_directed(old.node.0, Direction::Outgoing)
+            .filter(|e| e.weight().result == old.result)
+            .map(|e| (e.id(), e.target(), e.weight().operand))
+            .collect();
+        for (edge, target, operand) in uses {
+            if target == new.node.0 {
+                continue;
+            }
+            self.net.remove_edge(edge);
+            self.net.add_edge(new.node.0, target, Use { operand, result: new.result });
+        }
+        for output in &mut self.outputs {
+            if output.value == old {
+                output.value = new;
+            }
+        }
+    }
+
+    /// Lets one use take another value.
+    pub fn set_operand(&mut self, node: NodeId, operand: usize, new: Value) {
+        let edge = self
+            .net
+            .edges_directed(node.0, Direction::Incoming)
+            .find(|e| e.weight().operand == operand)
+            .map(|e| e.id());
+        if let Some(edge) = edge {
+            self.net.remove_edge(edge);
+        }
+        self.net.add_edge(new.node.0, node.0, Use { operand, result: new.result });
+    }
+
+    /// Removes every node that no output depends on; model inputs stay. Returns how many went.
+    pub fn remove_dead(&mut self) -> usize {
+        let live: std::collections::HashSet<NodeId> = self.topological().into_iter().collect();
+        let before = self.net.node_count();
+        let inputs = self.inputs.clone();
+        self.net.retain_nodes(|_, n| live.contains(&NodeId(n)) || inputs.contains(&NodeId(n)));
+        before - self.net.node_count()
+    }
+
+    /// The model's inputs, in order.
+    pub fn inputs(&self) -> &[NodeId] {
+        &self.inputs
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.net.node_count()
+    }
+
+    /// Whether there is no node.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every node that an output depends on, operands before users: the depth-first order from the outputs, which
+    /// keeps a value's producer near its first user. It depends on the graph alone, not on its editing history's ids.
+    pub fn topological(&self) -> Vec<NodeId> {
+        let mut order = Vec::with_capacity(self.net.node_count());
+        let mut state: HashMap<NodeId, bool> = HashMap::new();
+        let mut stack: Vec<(NodeId, bool)> = self.outputs.iter().rev().map(|o| (o.value.node, false)).collect();
+        while let Some((node, operands_done)) = stack.pop() {
+            if operands_done {
+                if state.insert(node, true) == Some(false) {
+                    order.push(node);
+                }
+                continue;
+            }
+            if state.contains_key(&node) {
+                continue;
+            }
+            state.insert(node, false);
+            stack.push((node, true));
+            stack.extend(self.operands(node).iter().rev().map(|v| (v.node, false)));
+        }
+        order
+    }
+}

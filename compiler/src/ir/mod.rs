@@ -1,0 +1,20 @@
+//! The graph IR: what a model means, independent of the file it came from and of the machine it will run on.
+//!
+//! - [`DType`], [`Dim`], [`TensorType`]: the type of a value; dimensions are constants or expressions over symbols.
+//! - [`Op`]: one closed enum of primitives. No `_ =>` arm on it anywhere: the compiler lists what a new one needs.
+//! - [`Graph`]: nodes and values with a small editing API; every node's result types are inferred when it is added.
+//! - [`Tensor`]: constant data.
+
+mod dim;
+mod dtype;
+mod graph;
+mod infer;
+mod op;
+mod tensor;
+
+pub use dim::{Dim, DimNode, Sym};
+pub use dtype::{DType, DTypeClass};
+pub use graph::{Graph, NodeId, Output, Value};
+pub use infer::{Inferred, infer};
+pub use op::*;
+pub use tensor::{Tensor, TensorType};

@@ -1,0 +1,343 @@
+//! Tensor types and constant tensors.
+
+use std::fmt;
+
+use bytes::Bytes;
+use half::{bf16, f16};
+
+use super::{DType, DTypeClass, Dim};
+use crate::{Error, Result};
+
+/// Element type and shape of a value. The rank is always known.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct TensorType {
+    /// Element type.
+    pub dtype: DType,
+    /// Extent of each axis, outermost first; row-major and contiguous in memory.
+    pub shape: Vec<Dim>,
+}
+
+impl TensorType {
+    /// A type of any dimensions.
+    pub fn new(dtype: DType, shape: Vec<Dim>) -> TensorType {
+        TensorType { dtype, shape }
+    }
+
+    /// A type of constant dimensions.
+    pub fn fixed(dtype: DType, shape: &[usize]) -> TensorType {
+        TensorType { dtype, shape: shape.iter().map(|&d| Dim::from(d)).collect() }
+    }
+
+    /// Number of axes.
+    pub fn rank(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// Number of elements.
+    pub fn numel(&self) -> Dim {
+        self.shape.iter().product()
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> Dim {
+        &self.numel() * &Dim::from(self.dtype.size())
+    }
+
+    /// The shape when all dimensions are constant.
+    pub fn fixed_shape(&self) -> Option<Vec<usize>> {
+        self.shape.iter().map(|d| d.as_const().and_then(|c| usize::try_from(c).ok())).collect()
+    }
+}
+
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[", self.dtype)?;
+        for (i, d) in self.shape.iter().enumerate() {
+            if i > 0 {
+                write!(f, ", ")?;
+            }
+            write!(f, "{d}")?;
+        }
+        write!(f, "]")
+    }
+}
+
+impl fmt::Debug for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A constant tensor: little-endian elements, row-major, one byte for types smaller than that.
+///
+/// The bytes are reference-counted and may be a window of a memory-mapped file: cloning costs nothing.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Tensor {
+    dtype: DType,
+    shape: Vec<usize>,
+    data: Bytes,
+}
+
+impl Tensor {
+    /// A tensor of given bytes.
+    ///
+    /// # Errors
+    /// When the number of bytes is not what type and shape ask for, or the size overflows.
+    pub fn new(dtype: DType, shape: Vec<usize>, data: Bytes) -> Result<Tensor> {
+        let want = shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d));
+        match want {
+            Some(n) if n == data.len() => Ok(Tensor { dtype, shape, data }),
+            Some(n) => Err(Error::invalid(format!("{dtype}{shape:?} needs {n} bytes of data, but has {}", data.len()))),
+            None => Err(Error::invalid(format!("{dtype}{shape:?} is larger than the address space"))),
+        }
+    }
+
+    /// A tensor from numbers, rounded to `dtype` (half to even; integers truncate and wrap; non-zero is true).
+    ///
+    /// # Errors
+    /// When `values` has not as many elements as `shape` asks for.
+    pub fn from_f64s(dtype: DType, shape: Vec<usize>, values: &[f64]) -> Result<Tensor> {
+        let mut data = Vec::with_capacity(values.len() * dtype.size());
+        values.iter().for_each(|&v| encode_f64(dtype, v, &mut data));
+        Tensor::new(dtype, shape, data.into())
+    }
+
+    /// A tensor from integers, wrapped to `dtype` (or rounded, when it is a float type).
+    ///
+    /// # Errors
+    /// When `values` has not as many elements as `shape` asks for.
+    pub fn from_i64s(dtype: DType, shape: Vec<usize>, values: &[i64]) -> Result<Tensor> {
+        let mut data = Vec::with_capacity(values.len() * dtype.size());
+        values.iter().for_each(|&v| encode_i64(dtype, v, &mut data));
+        Tensor::new(dtype, shape, data.into())
+    }
+
+    /// A tensor of rank 0.
+    pub fn scalar_f64(dtype: DType, value: f64) -> Tensor {
+        let mut data = Vec::new();
+        encode_f64(dtype, value, &mut data);
+        Tensor { dtype, shape: Vec::new(), data: data.into() }
+    }
+
+    /// A tensor of rank 0.
+    pub fn scalar_i64(dtype: DType, value: i64) -> Tensor {
+        let mut data = Vec::new();
+        encode_i64(dtype, value, &mut data);
+        Tensor { dtype, shape: Vec::new(), data: data.into() }
+    }
+
+    /// A tensor of zeros.
+    pub fn zeros(dtype: DType, shape: Vec<usize>) -> Tensor {
+        let bytes = shape.iter().product::<usize>() * dtype.size();
+        Tensor { dtype, shape, data: vec![0; bytes].into() }
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Extents.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn numel(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The elements' bytes.
+    pub fn data(&self) -> &Bytes {
+        &self.data
+    }
+
+    /// Its type.
+    pub fn ty(&self) -> TensorType {
+        TensorType::fixed(self.dtype, &self.shape)
+    }
+
+    /// The same data under another shape.
+    ///
+    /// # Errors
+    /// When the number of elements differs.
+    pub fn reshaped(&self, shape: Vec<usize>) -> Result<Tensor> {
+        Tensor::new(self.dtype, shape, self.data.clone())
+    }
+
+    /// Every element as `f64` (integers of 64 bits may round).
+    pub fn to_f64s(&self) -> Vec<f64> {
+        (0..self.numel()).map(|i| self.f64_at(i)).collect()
+    }
+
+    /// Every element as `i64` (floats truncate; `u64` keeps its bits).
+    pub fn to_i64s(&self) -> Vec<i64> {
+        (0..self.numel()).map(|i| self.i64_at(i)).collect()
+    }
+
+    /// Element `i` in row-major order, as `f64`.
+    pub fn f64_at(&self, i: usize) -> f64 {
+        let size = self.dtype.size();
+        decode_f64(self.dtype, &self.data[i * size..(i + 1) * size])
+    }
+
+    /// Element `i` in row-major order, as `i64`.
+    pub fn i64_at(&self, i: usize) -> i64 {
+        let size = self.dtype.size();
+        decode_i64(self.dtype, &self.data[i * size..(i + 1) * size])
+    }
+
+    /// The value of all elements when they are bytewise the same one, as a rank-0 tensor.
+    pub fn splat_value(&self) -> Option<Tensor> {
+        let size = self.dtype.size();
+        let first = self.data.get(..size)?;
+        let same = self.data.chunks_exact(size).all(|c| c == first);
+        same.then(|| Tensor { dtype: self.dtype, shape: Vec::new(), data: self.data.slice(..size) })
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{{{} bytes}}", self.ty(), self.data.len())
+    }
+}
+
+/// A small float format: 1 sign bit, then exponent and mantissa.
+struct Minifloat {
+    exponent_bits: u32,
+    mantissa_bits: u32,
+    bias: i32,
+    /// Whether the top exponent codes infinities and NaN as in IEEE 754.
+    ieee: bool,
+    /// Whether the negative zero's code is the only NaN.
+    unsigned_zero: bool,
+}
+
+fn minifloat(dtype: DType) -> Option<Minifloat> {
+    let m = |exponent_bits, mantissa_bits, bias, ieee, unsigned_zero| {
+        Some(Minifloat { exponent_bits, mantissa_bits, bias, ieee, unsigned_zero })
+    };
+    match dtype {
+        DType::F8E4M3FN => m(4, 3, 7, false, false),
+        DType::F8E4M3FNUZ => m(4, 3, 8, false, true),
+        DType::F8E5M2 => m(5, 2, 15, true, false),
+        DType::F8E5M2FNUZ => m(5, 2, 16, false, true),
+        DType::F4E2M1 => m(2, 1, 1, false, false),
+        _ => None,
+    }
+}
+
+impl Minifloat {
+    fn decode(&self, code: u8, has_nan: bool) -> f64 {
+        let m = self.mantissa_bits;
+        let negative = code >> (self.exponent_bits + m) & 1 == 1;
+        let exponent = i32::from(code >> m & ((1 << self.exponent_bits) - 1) as u8);
+        let mantissa = f64::from(code & ((1 << m) - 1) as u8) / f64::from(1 << m);
+        let top = (1 << self.exponent_bits) - 1;
+        if self.unsigned_zero && negative && exponent == 0 && mantissa == 0.0 {
+            return f64::NAN;
+        }
+        if self.ieee && exponent == top {
+            let inf = if negative { f64::NEG_INFINITY } else { f64::INFINITY };
+            return if mantissa == 0.0 { inf } else { f64::NAN };
+        }
+        if has_nan
+            && !self.ieee
+            && !self.unsigned_zero
+            && exponent == top
+            && code & ((1 << m) - 1) as u8 == (1 << m) - 1
+        {
+            return f64::NAN;
+        }
+        let magnitude = if exponent == 0 {
+            mantissa * 2f64.powi(1 - self.bias)
+        } else {
+            (1.0 + mantissa) * 2f64.powi(exponent - self.bias)
+        };
+        if negative { -magnitude } else { magnitude }
+    }
+}
+
+/// The value of one element's little-endian bytes.
+pub(crate) fn decode_f64(dtype: DType, b: &[u8]) -> f64 {
+    match dtype {
+        DType::F32 => f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+        DType::F64 => f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]),
+        DType::F16 => f64::from(f16::from_le_bytes([b[0], b[1]])),
+        DType::BF16 => f64::from(bf16::from_le_bytes([b[0], b[1]])),
+        DType::F8E8M0 if b[0] == 255 => f64::NAN,
+        DType::F8E8M0 => 2f64.powi(i32::from(b[0]) - 127),
+        DType::U64 => decode_i64(dtype, b) as u64 as f64,
+        _ => match minifloat(dtype) {
+            Some(m) => m.decode(b[0], dtype != DType::F4E2M1),
+            None => decode_i64(dtype, b) as f64,
+        },
+    }
+}
+
+/// The value of one element's little-endian bytes; floats truncate.
+pub(crate) fn decode_i64(dtype: DType, b: &[u8]) -> i64 {
+    match dtype {
+        DType::I8 | DType::I4 | DType::I2 => i64::from(b[0] as i8),
+        DType::U8 | DType::U4 | DType::U2 | DType::Bool => i64::from(b[0]),
+        DType::I16 => i64::from(i16::from_le_bytes([b[0], b[1]])),
+        DType::U16 => i64::from(u16::from_le_bytes([b[0], b[1]])),
+        DType::I32 => i64::from(i32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+        DType::U32 => i64::from(u32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+        DType::I64 | DType::U64 => i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]),
+        _ => decode_f64(dtype, b) as i64,
+    }
+}
+
+/// Appends `v` rounded to `dtype`. Small floats saturate at their largest finite value unless `v` is not finite.
+pub(crate) fn encode_f64(dtype: DType, v: f64, out: &mut Vec<u8>) {
+    match dtype {
+        DType::F32 => out.extend((v as f32).to_le_bytes()),
+        DType::F64 => out.extend(v.to_le_bytes()),
+        DType::F16 => out.extend(f16::from_f64(v).to_le_bytes()),
+        DType::BF16 => out.extend(bf16::from_f64(v).to_le_bytes()),
+        DType::F8E8M0 => out.push(if v.is_nan() { 255 } else { (v.log2().round() + 127.0).clamp(0.0, 254.0) as u8 }),
+        DType::Bool => out.push(u8::from(v != 0.0)),
+        DType::U64 => out.extend((v as u64).to_le_bytes()),
+        _ => match minifloat(dtype) {
+            Some(m) => out.push(nearest_code(&m, dtype != DType::F4E2M1, v)),
+            None => encode_i64(dtype, v as i64, out),
+        },
+    }
+}
+
+/// Appends `v` wrapped to `dtype`.
+pub(crate) fn encode_i64(dtype: DType, v: i64, out: &mut Vec<u8>) {
+    match dtype.class() {
+        DTypeClass::Float => encode_f64(dtype, v as f64, out),
+        DTypeClass::Bool => out.push(u8::from(v != 0)),
+        DTypeClass::Signed | DTypeClass::Unsigned if dtype.bits() < 8 => {
+            let unused = 8 - dtype.bits();
+            let low = (v as u8) << unused;
+            out.push(if dtype.class() == DTypeClass::Signed { (low as i8 >> unused) as u8 } else { low >> unused });
+        }
+        DTypeClass::Signed | DTypeClass::Unsigned => out.extend(&v.to_le_bytes()[..dtype.size()]),
+    }
+}
+
+/// The code whose value is nearest to `v`, ties to the even code: slow, obvious, and only for constants.
+fn nearest_code(m: &Minifloat, has_nan: bool, v: f64) -> u8 {
+    let codes = 1u16 << (1 + m.exponent_bits + m.mantissa_bits);
+    let decode = |c: u16| m.decode(c as u8, has_nan);
+    if v.is_nan() {
+        return (0..codes).rev().find(|&c| decode(c).is_nan()).unwrap_or(0) as u8;
+    }
+    let mut best: Option<(f64, u16)> = None;
+    for code in 0..codes {
+        let d = decode(code);
+        if !d.is_finite() || d.is_sign_negative() != v.is_sign_negative() && !(m.unsigned_zero && d == 0.0) {
+            continue;
+        }
+        let distance = (d - v.clamp(-1e30, 1e30)).abs();
+        let better = best.is_none_or(|(b, c)| distance < b || distance == b && c & 1 == 1);
+        if better {
+            best = Some((distance, code));
+        }
+    }
+    best.map_or(0, |(_, c)| c as u8)
+}

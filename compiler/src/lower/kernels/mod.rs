@@ -1,0 +1,199 @@
+//! Kernels: how each operation becomes loops. One file an operator family, one arm in [`build`] an operation.
+//!
+//! A kernel author reads operands with [`Emit::load`] and writes result 0 with [`Emit::store`], which applies the
+//! epilogue (the element-wise operations that lowering fused behind the operation). Bounds may be constants or
+//! run-time values: take them from [`Builder::dim`] and never ask which.
+
+use std::cell::RefCell;
+
+use mcc_targets::Target;
+
+use super::expr::Expr;
+use super::kir::{Addr, Builder, Kernel, Val};
+use super::numbers;
+use crate::ir::{Dim, Op, Tensor, TensorType};
+use crate::{Error, Result};
+
+/// What an operation is to be built for.
+pub struct Site<'a> {
+    /// The operation.
+    pub op: &'a Op,
+    /// Types of its operands.
+    pub operands: &'a [TensorType],
+    /// The operands that are constants (they are still passed as pointers).
+    pub constants: &'a [Option<Tensor>],
+    /// Types of its own results, before the epilogue.
+    pub results: &'a [TensorType],
+    /// The machine.
+    pub target: &'a Target,
+}
+
+/// Element-wise operations applied to result 0 before it is stored. Result 0 is seen as rows of its last axis.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Epilogue {
+    /// The expression over the kernel's element and the leaves; empty: store the element.
+    pub expr: Expr,
+    /// Further tensors it reads.
+    pub leaves: Vec<RowLeaf>,
+}
+
+/// A tensor that an epilogue reads at `row * row_stride + col * col_stride` (in elements).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RowLeaf {
+    /// Its type.
+    pub dtype: crate::ir::DType,
+    /// Elements between rows.
+    pub row_stride: Dim,
+    /// Elements between columns: 0 or 1.
+    pub col_stride: i64,
+}
+
+/// Gives kernel authors their operands, results and scratch memory. Pointer arguments are, in order: operands,
+/// epilogue leaves, results, scratch.
+pub struct Emit<'a> {
+    site: &'a Site<'a>,
+    epilogue: &'a Epilogue,
+    operands: Vec<Val>,
+    leaves: Vec<Val>,
+    results: Vec<Val>,
+    scratch: RefCell<Vec<Dim>>,
+}
+
+/// A kernel and the bytes of each scratch buffer that it wants as its last pointers.
+pub struct Built {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Scratch bytes.
+    pub scratch: Vec<Dim>,
+}
+
+/// Builds the kernel of an operation with an epilogue.
+///
+/// # Errors
+/// When there is no kernel for this operation on these types; the message says what is missing.
+pub fn build(site: &Site<'_>, epilogue: &Epilogue) -> Result<Built> {
+    let mut k = Builder::new(site.op.name(), 0);
+    let mut pointers = |n: usize| (0..n).map(|_| k.new_pointer()).collect::<Vec<_>>();
+    let operands = pointers(site.operands.len());
+    let leaves = pointers(epilogue.leaves.len());
+    let results = pointers(site.results.len());
+    let emit = Emit { site, epilogue, operands, leaves, results, scratch: RefCell::default() };
+    dispatch(site, &emit, &mut k)?;
+    Ok(Built { kernel: k.finish(), scratch: emit.scratch.into_inner() })
+}
+
+fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
+    let _ = (e, k);
+    match site.op {
+        Op::Iota { .. } => missing(site),
+        Op::Concat { .. } => missing(site),
+        Op::Pad { .. } => missing(site),
+        Op::Gather { .. } => missing(site),
+        Op::GatherElements { .. } => missing(site),
+        Op::GatherNd { .. } => missing(site),
+        Op::ScatterElements { .. } => missing(site),
+        Op::ScatterNd { .. } => missing(site),
+        Op::ReverseSequence { .. } => missing(site),
+        Op::Resize { .. } => missing(site),
+        Op::GridSample { .. } => missing(site),
+        Op::MatMul => missing(site),
+        Op::PackedMatMul { .. } => missing(site),
+        Op::Conv(_) => missing(site),
+        Op::PackedConv { .. } => missing(site),
+        Op::DepthwiseConv(_) => missing(site),
+        Op::ConvTranspose { .. } => missing(site),
+        Op::Col2Im { .. } => missing(site),
+        Op::Pool(_) => missing(site),
+        Op::MaxPoolWithIndices { .. } => missing(site),
+        Op::Reduce { .. } => missing(site),
+        Op::ArgReduce { .. } => missing(site),
+        Op::Cumulative { .. } => missing(site),
+        Op::Softmax { .. } => missing(site),
+        Op::Normalize { .. } => missing(site),
+        Op::TopK { .. } => missing(site),
+        Op::Recurrent(_) => missing(site),
+        Op::NonZero { .. } => missing(site),
+        Op::TreeEnsemble(_) => missing(site),
+        // Lowering turns these into buffers, views and element-wise kernels; none reaches this point.
+        Op::Input(..)
+        | Op::Constant(_)
+        | Op::Dims(_)
+        | Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Select
+        | Op::Cast { .. }
+        | Op::Bitcast { .. }
+        | Op::Reshape { .. }
+        | Op::Transpose { .. }
+        | Op::Broadcast { .. }
+        | Op::Slice { .. } => {
+            Err(Error::internal(format!("{} is not lowered through a kernel of its own", site.op.name())))
+        }
+    }
+}
+
+fn missing(site: &Site<'_>) -> Result<()> {
+    Err(Error::unsupported(format!("{}: no kernel for {:?}", site.op.name(), site.operands)))
+}
+
+impl Emit<'_> {
+    /// Pointer of an operand.
+    pub fn operand(&self, n: usize) -> Val {
+        self.operands[n]
+    }
+
+    /// Loads `lanes` consecutive elements of an operand, from flat element index `index`, in its compute type.
+    pub fn load(&self, k: &mut Builder, operand: usize, index: Val, lanes: u32) -> Val {
+        let dtype = self.site.operands[operand].dtype;
+        let from = k.at_index(self.operands[operand], index, dtype.size() as u32);
+        numbers::load(k, dtype, from, lanes)
+    }
+
+    /// Stores lanes of result 0, from column `col` of row `row` on, after the epilogue. `v` is in the compute type of
+    /// the operation's own result.
+    pub fn store(&self, k: &mut Builder, row: Val, col: Val, v: Val) {
+        let ty = &self.site.results[0];
+        let lanes = k.ty(v).lanes;
+        let leaves = &self.epilogue.leaves;
+        let out = self.epilogue.expr.emit(k, lanes, Some(v), &mut |k, n| {
+            let stride = k.dim(&leaves[n].row_stride);
+            let mut index = k.mul(row, stride);
+            if leaves[n].col_stride != 0 {
+                index = k.add(index, col);
+            }
+            let from = k.at_index(self.leaves[n], index, leaves[n].dtype.size() as u32);
+            let wide = if leaves[n].col_stride == 0 { 1 } else { lanes };
+            let loaded = numbers::load(k, leaves[n].dtype, from, wide);
+            if wide == lanes { loaded } else { k.splat(loaded, lanes) }
+        });
+        let dtype = self.epilogue.expr.dtype().unwrap_or(ty.dtype);
+        let cols = k.dim(ty.shape.last().unwrap_or(&Dim::ONE));
+        let start = k.mul(row, cols);
+        let index = k.add(start, col);
+        let to = k.at_index(self.results[0], index, dtype.size() as u32);
+        numbers::store(k, dtype, to, out.unwrap_or(v));
+    }
+
+    /// Stores an element (or lanes) of a result other than the first, at a flat index.
+    pub fn store_result(&self, k: &mut Builder, result: usize, index: Val, v: Val) {
+        let dtype = self.site.results[result].dtype;
+        let to: Addr = k.at_index(self.results[result], index, dtype.size() as u32);
+        numbers::store(k, dtype, to, v);
+    }
+
+    /// Pointer of a result, for kernels that write it in bulk: only where [`Emit::is_plain`].
+    pub fn result(&self, n: usize) -> Val {
+        self.results[n]
+    }
+
+    /// Whether result 0 is stored as computed, without an epilogue.
+    pub fn is_plain(&self) -> bool {
+        self.epilogue.expr.nodes.is_empty()
+    }
+
+    /// Memory for the kernel's own use, 64-byte aligned, its content undefined.
+    pub fn scratch(&self, k: &mut Builder, bytes: Dim) -> Val {
+        self.scratch.borrow_mut().push(bytes);
+        k.new_pointer()
+    }
+}

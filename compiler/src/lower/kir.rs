@@ -1,0 +1,824 @@
+//! The kernel IR: structured counted loops around typed SSA values. Emitters turn it into machine code.
+//!
+//! - A [`Kernel`] is a function of pointers and of symbols (run-time dimensions), all `i64`.
+//! - A [`Val`] is defined once and may be used in its block and the blocks inside it. Pointers are `i64` integers.
+//! - A [`Ty`] is an element type and a lane count; lanes are a power of two, at most what the target's registers
+//!   hold. Nothing here assumes a width.
+//! - Comparisons give masks ([`Elem::Mask32`] and the like, as wide as what was compared); only `Select`, `And`,
+//!   `Or`, `Not` and `MaskToInt` take them.
+//! - Memory operations need no alignment. Addresses are `base + index * scale + offset`, so that emitters can use
+//!   the target's addressing modes.
+//! - Loops run `end - start` over `step` times (never, when `end <= start`) and carry values round; `step` is a positive
+//!   constant; `end - start` need not divide by it: the body runs while `index < end`.
+//!
+//! [`Builder`] is the one way to make kernels: it folds integer constants and computes dimensions once, at entry.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::ir::{Dim, DimNode, Sym};
+
+/// Element of a register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Elem {
+    I8,
+    I16,
+    I32,
+    I64,
+    F32,
+    F64,
+    /// Truth of an 8-bit comparison.
+    Mask8,
+    /// Truth of a 16-bit comparison.
+    Mask16,
+    /// Truth of a 32-bit comparison.
+    Mask32,
+    /// Truth of a 64-bit comparison.
+    Mask64,
+}
+
+impl Elem {
+    /// Width in bytes (of a mask: of what was compared).
+    pub fn bytes(self) -> u32 {
+        match self {
+            Elem::I8 | Elem::Mask8 => 1,
+            Elem::I16 | Elem::Mask16 => 2,
+            Elem::I32 | Elem::F32 | Elem::Mask32 => 4,
+            Elem::I64 | Elem::F64 | Elem::Mask64 => 8,
+        }
+    }
+
+    /// Whether it is `F32` or `F64`.
+    pub fn is_float(self) -> bool {
+        matches!(self, Elem::F32 | Elem::F64)
+    }
+
+    /// The mask of a comparison of this type.
+    pub fn mask(self) -> Elem {
+        match self.bytes() {
+            1 => Elem::Mask8,
+            2 => Elem::Mask16,
+            4 => Elem::Mask32,
+            _ => Elem::Mask64,
+        }
+    }
+
+    /// The integer of the same width.
+    pub fn int(self) -> Elem {
+        match self.bytes() {
+            1 => Elem::I8,
+            2 => Elem::I16,
+            4 => Elem::I32,
+            _ => Elem::I64,
+        }
+    }
+}
+
+/// Type of a value: `lanes` elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ty {
+    /// Element type.
+    pub elem: Elem,
+    /// How many; 1 is a scalar.
+    pub lanes: u32,
+}
+
+impl Ty {
+    /// An address or count.
+    pub const I64: Ty = Ty { elem: Elem::I64, lanes: 1 };
+
+    /// A vector, or a scalar for one lane.
+    pub const fn new(elem: Elem, lanes: u32) -> Ty {
+        Ty { elem, lanes }
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(self) -> u32 {
+        self.elem.bytes() * self.lanes
+    }
+
+    /// The same lanes of another element.
+    pub fn with(self, elem: Elem) -> Ty {
+        Ty { elem, ..self }
+    }
+}
+
+/// An SSA value of a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Val(pub u32);
+
+/// `base + index * scale + offset`; scale 1, 2, 4 or 8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Addr {
+    /// A pointer.
+    pub base: Val,
+    /// A count, if any.
+    pub index: Option<Val>,
+    /// Bytes a count stands for.
+    pub scale: u8,
+    /// Constant bytes.
+    pub offset: i32,
+}
+
+/// Operations of two values of one type. Float operations are IEEE; integer ones wrap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Bin {
+    Add,
+    Sub,
+    Mul,
+    /// Floats; scalar integers, truncating, undefined for a zero divisor or overflow: guard it.
+    Div,
+    /// Scalar integers, unsigned.
+    UDiv,
+    /// Scalar integers: the dividend's sign.
+    Rem,
+    /// Scalar integers, unsigned.
+    URem,
+    /// Floats: NaN if either is, -0 < +0; integers: signed.
+    Min,
+    Max,
+    /// Integers, unsigned.
+    UMin,
+    UMax,
+    /// Integers and masks.
+    And,
+    Or,
+    Xor,
+    /// Integers by a scalar `I32` or `I64` count below the width.
+    Shl,
+    /// Logical.
+    Shr,
+    /// Arithmetic.
+    Sar,
+}
+
+/// Operations of one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Un {
+    /// Floats and integers.
+    Neg,
+    /// Floats: clears the sign; integers wrap.
+    Abs,
+    /// Integers and masks.
+    Not,
+    Sqrt,
+    Floor,
+    Ceil,
+    Trunc,
+    /// To nearest, ties to even.
+    Nearest,
+}
+
+/// Comparisons; on floats all but `Ne` are false for NaN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Cmp {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    /// Integers, unsigned.
+    ULt,
+    ULe,
+    UGt,
+    UGe,
+}
+
+/// What computes a value.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Inst {
+    /// A pointer argument.
+    Pointer(u32),
+    /// A symbol argument, by its index in [`Kernel::symbols`].
+    Symbol(u32),
+    /// An integer, in every lane.
+    Int(i64),
+    /// A float, in every lane, as the bits of an `f64` (rounded to `F32` where the type says so).
+    Float(u64),
+    /// Loads the whole type.
+    Load(Addr),
+    /// Two operands.
+    Bin(Bin, Val, Val),
+    /// One operand.
+    Un(Un, Val),
+    /// `a * b + c`, rounded once; floats. On a target without the instruction, rounded twice.
+    Fma(Val, Val, Val),
+    /// `a * b[lane] + c`: by-element multiply-add where the target has it.
+    FmaLane(Val, Val, u8, Val),
+    /// Comparison; the type is the operands' mask.
+    Cmp(Cmp, Val, Val),
+    /// `mask ? a : b`, lane by lane.
+    Select(Val, Val, Val),
+    /// A mask as integers 0 and 1 of the same width.
+    MaskToInt(Val),
+    /// Any lane of a mask true, as a scalar `Mask8`.
+    AnyTrue(Val),
+    /// A scalar in every lane.
+    Splat(Val),
+    /// One lane as a scalar.
+    Lane(Val, u8),
+    /// A vector with one lane replaced by a scalar.
+    WithLane(Val, Val, u8),
+    /// Lane `i` of the result is lane `pattern[i]` of `a` followed by `b`.
+    Shuffle(Val, Val, Vec<u8>),
+    /// The same bits.
+    Bitcast(Val),
+    /// Between numbers of equal lane count: float to float; signed integer to float; float to signed integer
+    /// (truncating, saturating, NaN is 0); integer to narrower (wraps) or wider (sign-extends).
+    Convert(Val),
+    /// Integer to wider, zero-extending; unsigned integer to float; float to unsigned integer (saturating).
+    UConvert(Val),
+    /// A value that a structured statement defines (loop index, carried value, result).
+    Defined,
+}
+
+/// A statement.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Stmt {
+    /// Computes a value; see [`Kernel::insts`].
+    Let(Val),
+    /// Stores a value.
+    Store(Addr, Val),
+    /// A counted loop.
+    For {
+        /// The index, `i64`.
+        index: Val,
+        /// First index.
+        start: Val,
+        /// Bound.
+        end: Val,
+        /// Distance, positive.
+        step: i64,
+        /// Carried values: what each is inside, its first value, its value for the next round, what it is after.
+        carried: Vec<Carried>,
+        /// What is repeated.
+        body: Vec<Stmt>,
+    },
+    /// A choice.
+    If {
+        /// A scalar mask.
+        condition: Val,
+        /// When true.
+        then: Vec<Stmt>,
+        /// When false.
+        otherwise: Vec<Stmt>,
+        /// What each result is after, in the one branch, in the other.
+        results: Vec<(Val, Val, Val)>,
+    },
+    /// Copies `bytes` from `from` to `to`; they do not overlap. May become a call of `memcpy`.
+    Copy {
+        /// Destination pointer.
+        to: Val,
+        /// Source pointer.
+        from: Val,
+        /// How many.
+        bytes: Val,
+    },
+    /// Fills `bytes` with zeros. May become a call of `memset`.
+    Zero {
+        /// Destination pointer.
+        to: Val,
+        /// How many.
+        bytes: Val,
+    },
+}
+
+/// A value that a loop carries round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Carried {
+    /// Inside the body.
+    pub inner: Val,
+    /// Before the first round.
+    pub init: Val,
+    /// At the body's end.
+    pub next: Val,
+    /// After the loop.
+    pub result: Val,
+}
+
+/// One function.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Kernel {
+    /// What it is, such as `conv_6x8`; not unique.
+    pub name: String,
+    /// Pointer arguments.
+    pub pointers: u32,
+    /// Symbol arguments, after the pointers.
+    pub symbols: Vec<Sym>,
+    /// Instruction and type of every value.
+    pub insts: Vec<(Inst, Ty)>,
+    /// Statements.
+    pub body: Vec<Stmt>,
+}
+
+/// Makes kernels.
+pub struct Builder {
+    kernel: Kernel,
+    /// Open blocks, the innermost last; the first is the function's body.
+    blocks: Vec<Vec<Stmt>>,
+    /// Statements before the body: arguments, dimensions, constants.
+    entry: Vec<Stmt>,
+    constants: HashMap<(Inst, Ty), Val>,
+    dims: HashMap<Dim, Val>,
+    /// Whether new statements go to `entry`.
+    hoisting: bool,
+}
+
+impl Builder {
+    /// A kernel of `pointers` pointer arguments.
+    pub fn new(name: &str, pointers: u32) -> Builder {
+        let kernel =
+            Kernel { name: name.to_string(), pointers, symbols: Vec::new(), insts: Vec::new(), body: Vec::new() };
+        Builder {
+            kernel,
+            blocks: vec![Vec::new()],
+            entry: Vec::new(),
+            constants: HashMap::new(),
+            dims: HashMap::new(),
+            hoisting: false,
+        }
+    }
+
+    /// The finished kernel.
+    pub fn finish(mut self) -> Kernel {
+        self.kernel.body = self.entry;
+        self.kernel.body.append(&mut self.blocks[0]);
+        self.kernel
+    }
+
+    /// A value's type.
+    pub fn ty(&self, v: Val) -> Ty {
+        self.kernel.insts[v.0 as usize].1
+    }
+
+    /// A value's integer constant, if it is one.
+    pub fn as_int(&self, v: Val) -> Option<i64> {
+        match self.kernel.insts[v.0 as usize].0 {
+            Inst::Int(c) => Some(c),
+            _ => None,
+        }
+    }
+
+    /// Pointer argument `n`.
+    pub fn pointer(&mut self, n: u32) -> Val {
+        assert!(n < self.kernel.pointers, "pointer argument {n} of {}", self.kernel.pointers);
+        self.entry_value(Inst::Pointer(n), Ty::I64)
+    }
+
+    /// One more pointer argument, after those there are.
+    pub fn new_pointer(&mut self) -> Val {
+        self.kernel.pointers += 1;
+        self.pointer(self.kernel.pointers - 1)
+    }
+
+    /// What computes a value.
+    pub fn inst_of(&self, v: Val) -> &Inst {
+        &self.kernel.insts[v.0 as usize].0
+    }
+
+    /// An `i64` constant.
+    pub fn int(&mut self, c: i64) -> Val {
+        self.entry_value(Inst::Int(c), Ty::I64)
+    }
+
+    /// An integer constant of a type, in every lane.
+    pub fn int_of(&mut self, c: i64, ty: Ty) -> Val {
+        self.entry_value(Inst::Int(c), ty)
+    }
+
+    /// A float constant of a type, in every lane.
+    pub fn float(&mut self, c: f64, ty: Ty) -> Val {
+        self.entry_value(Inst::Float(c.to_bits()), ty)
+    }
+
+    /// Zero of any number type.
+    pub fn zero(&mut self, ty: Ty) -> Val {
+        if ty.elem.is_float() { self.float(0.0, ty) } else { self.int_of(0, ty) }
+    }
+
+    /// A dimension: a constant, or computed once at the kernel's entry.
+    pub fn dim(&mut self, d: &Dim) -> Val {
+        if let Some(c) = d.as_const() {
+            return self.int(c);
+        }
+        if let Some(&v) = self.dims.get(d) {
+            return v;
+        }
+        let was = std::mem::replace(&mut self.hoisting, true);
+        let v = self.dim_node(d.visit());
+        self.hoisting = was;
+        self.dims.insert(d.clone(), v);
+        v
+    }
+
+    fn dim_node(&mut self, node: DimNode<'_>) -> Val {
+        match node {
+            DimNode::Const(c) => self.int(c),
+            DimNode::Sym(s) => {
+                let n = self.kernel.symbols.iter().position(|x| x == s).unwrap_or_else(|| {
+                    self.kernel.symbols.push(s.clone());
+                    self.kernel.symbols.len() - 1
+                });
+                self.entry_value(Inst::Symbol(n as u32), Ty::I64)
+            }
+            DimNode::Sum(terms) => {
+                let mut sum = self.int(0);
+                for (c, factors) in terms {
+                    let mut term = self.int(c);
+                    for f in factors {
+                        let f = self.dim_node(f);
+                        term = self.mul(term, f);
+                    }
+                    sum = self.add(sum, term);
+                }
+                sum
+            }
+            DimNode::FloorDiv(a, b) => {
+                let (a, b) = (self.dim(a), self.dim(b));
+                self.floor_div(a, b)
+            }
+            DimNode::Min(a, b) => {
+                let (a, b) = (self.dim(a), self.dim(b));
+                self.bin(Bin::Min, a, b)
+            }
+            DimNode::Max(a, b) => {
+                let (a, b) = (self.dim(a), self.dim(b));
+                self.bin(Bin::Max, a, b)
+            }
+            DimNode::IfNeg(c, a, b) => {
+                let (c, a, b) = (self.dim(c), self.dim(a), self.dim(b));
+                let zero = self.int(0);
+                let negative = self.cmp(Cmp::Lt, c, zero);
+                self.select(negative, a, b)
+            }
+        }
+    }
+
+    /// Floor division of `i64`s; a zero divisor gives zero.
+    pub fn floor_div(&mut self, a: Val, b: Val) -> Val {
+        if let (Some(x), Some(y)) = (self.as_int(a), self.as_int(b)) {
+            let d = Dim::from(x).floor_div(&Dim::from(y)).as_const().unwrap_or(0);
+            return self.int(d);
+        }
+        let (zero, one) = (self.int(0), self.int(1));
+        let by_zero = self.cmp(Cmp::Eq, b, zero);
+        let safe = self.select(by_zero, one, b);
+        let quotient = self.bin(Bin::Div, a, safe);
+        let remainder = self.bin(Bin::Rem, a, safe);
+        let inexact = self.cmp(Cmp::Ne, remainder, zero);
+        let signs = self.bin(Bin::Xor, remainder, safe);
+        let differ = self.cmp(Cmp::Lt, signs, zero);
+        let down = self.bin(Bin::And, inexact, differ);
+        let lower = self.sub(quotient, one);
+        let floor = self.select(down, lower, quotient);
+        self.select(by_zero, zero, floor)
+    }
+
+    /// Sum of integers or floats; folds `i64` constants.
+    pub fn add(&mut self, a: Val, b: Val) -> Val {
+        self.bin(Bin::Add, a, b)
+    }
+
+    /// Difference; folds `i64` constants.
+    pub fn sub(&mut self, a: Val, b: Val) -> Val {
+        self.bin(Bin::Sub, a, b)
+    }
+
+    /// Product; folds `i64` constants.
+    pub fn mul(&mut self, a: Val, b: Val) -> Val {
+        self.bin(Bin::Mul, a, b)
+    }
+
+    /// `a + c`.
+    pub fn add_int(&mut self, a: Val, c: i64) -> Val {
+        let c = self.int(c);
+        self.add(a, c)
+    }
+
+    /// `a * c`.
+    pub fn mul_int(&mut self, a: Val, c: i64) -> Val {
+        let c = self.int(c);
+        self.mul(a, c)
+    }
+
+    /// Two operands of one type.
+    pub fn bin(&mut self, op: Bin, a: Val, b: Val) -> Val {
+        let ty = self.ty(a);
+        if !matches!(op, Bin::Shl | Bin::Shr | Bin::Sar) {
+            assert_eq!(ty, self.ty(b), "operands of {op:?}");
+        }
+        if ty == Ty::I64
+            && let Some(folded) = self.fold(op, a, b)
+        {
+            return folded;
+        }
+        self.inst(Inst::Bin(op, a, b), ty)
+    }
+
+    fn fold(&mut self, op: Bin, a: Val, b: Val) -> Option<Val> {
+        let (x, y) = (self.as_int(a), self.as_int(b));
+        match (op, x, y) {
+            (Bin::Add, Some(x), Some(y)) => Some(self.int(x.wrapping_add(y))),
+            (Bin::Sub, Some(x), Some(y)) => Some(self.int(x.wrapping_sub(y))),
+            (Bin::Mul, Some(x), Some(y)) => Some(self.int(x.wrapping_mul(y))),
+            (Bin::Div, Some(x), Some(y)) if y != 0 => Some(self.int(x.wrapping_div(y))),
+            (Bin::Rem, Some(x), Some(y)) if y != 0 => Some(self.int(x.wrapping_rem(y))),
+            (Bin::Min, Some(x), Some(y)) => Some(self.int(x.min(y))),
+            (Bin::Max, Some(x), Some(y)) => Some(self.int(x.max(y))),
+            (Bin::Add, Some(0), _) | (Bin::Mul, Some(1), _) => Some(b),
+            (Bin::Add | Bin::Sub, _, Some(0)) | (Bin::Mul | Bin::Div, _, Some(1)) => Some(a),
+            (Bin::Mul, Some(0), _) | (Bin::Mul, _, Some(0)) | (Bin::Rem, _, Some(1)) => Some(self.int(0)),
+            _ => None,
+        }
+    }
+
+    /// One operand.
+    pub fn un(&mut self, op: Un, a: Val) -> Val {
+        let ty = self.ty(a);
+        self.inst(Inst::Un(op, a), ty)
+    }
+
+    /// `a * b + c`.
+    pub fn fma(&mut self, a: Val, b: Val, c: Val) -> Val {
+        let ty = self.ty(c);
+        self.inst(Inst::Fma(a, b, c), ty)
+    }
+
+    /// `a * b[lane] + c`.
+    pub fn fma_lane(&mut self, a: Val, b: Val, lane: u8, c: Val) -> Val {
+        let ty = self.ty(c);
+        self.inst(Inst::FmaLane(a, b, lane, c), ty)
+    }
+
+    /// Comparison.
+    pub fn cmp(&mut self, op: Cmp, a: Val, b: Val) -> Val {
+        let ty = self.ty(a);
+        assert_eq!(ty, self.ty(b), "operands of {op:?}");
+        self.inst(Inst::Cmp(op, a, b), ty.with(ty.elem.mask()))
+    }
+
+    /// `mask ? a : b`.
+    pub fn select(&mut self, mask: Val, a: Val, b: Val) -> Val {
+        let ty = self.ty(a);
+        assert_eq!(ty, self.ty(b), "operands of select");
+        if a == b {
+            return a;
+        }
+        self.inst(Inst::Select(mask, a, b), ty)
+    }
+
+    /// A mask as integers 0 and 1.
+    pub fn mask_to_int(&mut self, mask: Val) -> Val {
+        let ty = self.ty(mask);
+        self.inst(Inst::MaskToInt(mask), ty.with(ty.elem.int()))
+    }
+
+    /// Whether any lane is true.
+    pub fn any_true(&mut self, mask: Val) -> Val {
+        self.inst(Inst::AnyTrue(mask), Ty::new(Elem::Mask8, 1))
+    }
+
+    /// A scalar in `lanes` lanes.
+    pub fn splat(&mut self, v: Val, lanes: u32) -> Val {
+        let ty = self.ty(v);
+        match (lanes, self.kernel.insts[v.0 as usize].0.clone()) {
+            (1, _) => v,
+            (_, inst @ (Inst::Int(_) | Inst::Float(_))) => self.entry_value(inst, Ty::new(ty.elem, lanes)),
+            _ => self.inst(Inst::Splat(v), Ty::new(ty.elem, lanes)),
+        }
+    }
+
+    /// One lane.
+    pub fn lane(&mut self, v: Val, lane: u8) -> Val {
+        let ty = self.ty(v);
+        if ty.lanes == 1 { v } else { self.inst(Inst::Lane(v, lane), Ty::new(ty.elem, 1)) }
+    }
+
+    /// A vector with one lane replaced.
+    pub fn with_lane(&mut self, v: Val, scalar: Val, lane: u8) -> Val {
+        let ty = self.ty(v);
+        self.inst(Inst::WithLane(v, scalar, lane), ty)
+    }
+
+    /// Lanes of `a` and `b` in any order.
+    pub fn shuffle(&mut self, a: Val, b: Val, pattern: &[u8]) -> Val {
+        let ty = self.ty(a);
+        self.inst(Inst::Shuffle(a, b, pattern.to_vec()), Ty::new(ty.elem, pattern.len() as u32))
+    }
+
+    /// The same bits as another type of the same size.
+    pub fn bitcast(&mut self, v: Val, to: Ty) -> Val {
+        if self.ty(v) == to { v } else { self.inst(Inst::Bitcast(v), to) }
+    }
+
+    /// Signed conversion.
+    pub fn convert(&mut self, v: Val, to: Elem) -> Val {
+        let ty = self.ty(v);
+        if ty.elem == to { v } else { self.inst(Inst::Convert(v), ty.with(to)) }
+    }
+
+    /// Unsigned conversion.
+    pub fn uconvert(&mut self, v: Val, to: Elem) -> Val {
+        let ty = self.ty(v);
+        if ty.elem == to { v } else { self.inst(Inst::UConvert(v), ty.with(to)) }
+    }
+
+    /// Combines all lanes of a vector into a scalar, by halves.
+    pub fn reduce_lanes(&mut self, v: Val, combine: &mut dyn FnMut(&mut Builder, Val, Val) -> Val) -> Val {
+        let lanes = self.ty(v).lanes;
+        let mut v = v;
+        let mut half = lanes / 2;
+        while half > 0 {
+            let pattern: Vec<u8> = (0..lanes).map(|i| ((i + half) % lanes) as u8).collect();
+            let turned = self.shuffle(v, v, &pattern);
+            v = combine(self, v, turned);
+            half /= 2;
+        }
+        self.lane(v, 0)
+    }
+
+    /// `pointer[offset]` in bytes.
+    pub fn at(&mut self, pointer: Val, offset: i32) -> Addr {
+        Addr { base: pointer, index: None, scale: 1, offset }
+    }
+
+    /// `pointer + index * scale`: folds a constant index into the offset.
+    pub fn at_index(&mut self, pointer: Val, index: Val, scale: u32) -> Addr {
+        let offset = self.as_int(index).map(|i| i.saturating_mul(i64::from(scale)));
+        if let Some(offset) = offset.and_then(|o| i32::try_from(o).ok()) {
+            return self.at(pointer, offset);
+        }
+        if matches!(scale, 1 | 2 | 4 | 8) {
+            return Addr { base: pointer, index: Some(index), scale: scale as u8, offset: 0 };
+        }
+        let bytes = self.mul_int(index, i64::from(scale));
+        Addr { base: pointer, index: Some(bytes), scale: 1, offset: 0 }
+    }
+
+    /// Loads.
+    pub fn load(&mut self, ty: Ty, from: Addr) -> Val {
+        self.inst(Inst::Load(from), ty)
+    }
+
+    /// Stores.
+    pub fn store(&mut self, to: Addr, v: Val) {
+        self.push(Stmt::Store(to, v));
+    }
+
+    /// Copies bytes.
+    pub fn copy(&mut self, to: Val, from: Val, bytes: Val) {
+        self.push(Stmt::Copy { to, from, bytes });
+    }
+
+    /// Fills with zeros.
+    pub fn fill_zero(&mut self, to: Val, bytes: Val) {
+        self.push(Stmt::Zero { to, bytes });
+    }
+
+    /// A loop without carried values.
+    pub fn for_each(&mut self, start: Val, end: Val, step: i64, body: &mut dyn FnMut(&mut Builder, Val)) {
+        self.fold_loop(start, end, step, &[], &mut |k, i, _| {
+            body(k, i);
+            Vec::new()
+        });
+    }
+
+    /// A loop that carries values from round to round; gives their last values.
+    pub fn fold_loop(
+        &mut self,
+        start: Val,
+        end: Val,
+        step: i64,
+        init: &[Val],
+        body: &mut dyn FnMut(&mut Builder, Val, &[Val]) -> Vec<Val>,
+    ) -> Vec<Val> {
+        assert!(!self.hoisting && step > 0);
+        if let (Some(s), Some(e)) = (self.as_int(start), self.as_int(end)) {
+            if e <= s {
+                return init.to_vec();
+            }
+            if e - s <= step {
+                return body(self, start, init);
+            }
+        }
+        let index = self.new_val(Inst::Defined, Ty::I64);
+        let inner: Vec<Val> = init.iter().map(|&v| self.new_val(Inst::Defined, self.ty(v))).collect();
+        self.blocks.push(Vec::new());
+        let next = body(self, index, &inner);
+        let block = self.blocks.pop().unwrap_or_default();
+        assert_eq!(next.len(), init.len(), "carried values");
+        let mut carried = Vec::new();
+        for ((&init, &inner), &next) in init.iter().zip(&inner).zip(&next) {
+            assert_eq!(self.ty(init), self.ty(next), "type of a carried value");
+            let result = self.new_val(Inst::Defined, self.ty(init));
+            carried.push(Carried { inner, init, next, result });
+        }
+        let results = carried.iter().map(|c| c.result).collect();
+        self.push(Stmt::For { index, start, end, step, carried, body: block });
+        results
+    }
+
+    /// Does something when a scalar mask is true.
+    pub fn when(&mut self, condition: Val, then: &mut dyn FnMut(&mut Builder)) {
+        self.choose(
+            condition,
+            &mut |k| {
+                then(k);
+                Vec::new()
+            },
+            &mut |_| Vec::new(),
+        );
+    }
+
+    /// One of two ways to compute values.
+    pub fn choose(
+        &mut self,
+        condition: Val,
+        then: &mut dyn FnMut(&mut Builder) -> Vec<Val>,
+        otherwise: &mut dyn FnMut(&mut Builder) -> Vec<Val>,
+    ) -> Vec<Val> {
+        assert!(!self.hoisting);
+        self.blocks.push(Vec::new());
+        let a = then(self);
+        let then = self.blocks.pop().unwrap_or_default();
+        self.blocks.push(Vec::new());
+        let b = otherwise(self);
+        let otherwise = self.blocks.pop().unwrap_or_default();
+        assert_eq!(a.len(), b.len(), "results of both branches");
+        let results: Vec<_> =
+            a.iter().zip(&b).map(|(&a, &b)| (self.new_val(Inst::Defined, self.ty(a)), a, b)).collect();
+        let values = results.iter().map(|r| r.0).collect();
+        self.push(Stmt::If { condition, then, otherwise, results });
+        values
+    }
+
+    fn inst(&mut self, inst: Inst, ty: Ty) -> Val {
+        let v = self.new_val(inst, ty);
+        self.push(Stmt::Let(v));
+        v
+    }
+
+    /// A value that depends on nothing computed in the body: made once, at entry.
+    fn entry_value(&mut self, inst: Inst, ty: Ty) -> Val {
+        if let Some(&v) = self.constants.get(&(inst.clone(), ty)) {
+            return v;
+        }
+        let v = self.new_val(inst.clone(), ty);
+        self.entry.push(Stmt::Let(v));
+        self.constants.insert((inst, ty), v);
+        v
+    }
+
+    fn new_val(&mut self, inst: Inst, ty: Ty) -> Val {
+        self.kernel.insts.push((inst, ty));
+        Val(self.kernel.insts.len() as u32 - 1)
+    }
+
+    fn push(&mut self, stmt: Stmt) {
+        if self.hoisting {
+            self.entry.push(stmt);
+        } else if let Some(block) = self.blocks.last_mut() {
+            block.push(stmt);
+        }
+    }
+}
+
+impl fmt::Display for Ty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let elem = format!("{:?}", self.elem).to_lowercase();
+        if self.lanes == 1 { write!(f, "{elem}") } else { write!(f, "{elem}x{}", self.lanes) }
+    }
+}
+
+impl fmt::Display for Val {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dims_are_computed_once_at_entry() {
+        let mut k = Builder::new("t", 1);
+        let d = &Dim::sym("s") * &Dim::from(4i64);
+        let (zero, p) = (k.int(0), k.pointer(0));
+        let end = k.dim(&d);
+        k.for_each(zero, end, 1, &mut |k, i| {
+            let again = k.dim(&d);
+            let to = k.at_index(p, i, 8);
+            k.store(to, again);
+        });
+        let kernel = k.finish();
+        assert_eq!(kernel.symbols.len(), 1);
+        let products = kernel.insts.iter().filter(|i| matches!(i.0, Inst::Bin(Bin::Mul, ..))).count();
+        assert_eq!(products, 1);
+    }
+}

@@ -1,0 +1,128 @@
+//! What lowering hands to code generation: kernels, the order of their calls, where every buffer lies.
+//!
+//! Contract for emitters:
+//! - A kernel is one function. Its arguments are, in order, one pointer per entry of [`Step::Call`]'s `args`
+//!   (`Kernel::pointers` of them), then one `i64` per symbol in [`Kernel::symbols`](super::kir::Kernel::symbols).
+//! - Before any step, the entry binds the symbols whose source is an input's dimension or element, checks
+//!   [`Program::requires`] and every port's dimensions, and checks the arena's size. Only then memory is written.
+//! - Dimension expressions may use symbols bound so far.
+
+use bytes::Bytes;
+
+use super::kir::Kernel;
+use crate::ir::{Dim, Sym, TensorType};
+
+/// A lowered model.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Prefix of every symbol of the object; a C identifier.
+    pub name: String,
+    /// Model inputs, in order.
+    pub inputs: Vec<Port>,
+    /// Model outputs, in order.
+    pub outputs: Vec<Port>,
+    /// Symbols in binding order.
+    pub symbols: Vec<Symbol>,
+    /// Pairs that must be equal.
+    pub requires: Vec<(Dim, Dim)>,
+    /// Read-only data.
+    pub constants: Vec<Constant>,
+    /// Distinct kernels.
+    pub kernels: Vec<Kernel>,
+    /// What happens, in order.
+    pub steps: Vec<Step>,
+    /// Bytes of arena, which must be aligned to [`ALIGN`].
+    pub arena_bytes: Dim,
+    /// Largest sum of tensors that are live at once, for reports.
+    pub live_bytes: Dim,
+}
+
+/// Alignment in bytes of the arena, of every buffer in it, and of constants.
+pub const ALIGN: usize = 64;
+
+/// A model input or output.
+#[derive(Debug, Clone)]
+pub struct Port {
+    /// Name in the model: any string.
+    pub name: String,
+    /// Name in C: an identifier, distinct among the ports.
+    pub c_name: String,
+    /// Element type and dimensions.
+    pub ty: TensorType,
+}
+
+/// A dimension that is known at run time.
+#[derive(Debug, Clone)]
+pub struct Symbol {
+    /// Its name.
+    pub name: Sym,
+    /// Where its value comes from.
+    pub source: SymbolSource,
+}
+
+/// Where a symbol's value comes from.
+#[derive(Debug, Clone)]
+pub enum SymbolSource {
+    /// The extent of an input's axis.
+    InputDim {
+        /// Which input.
+        input: usize,
+        /// Which axis.
+        axis: usize,
+    },
+    /// An element of an integer input.
+    InputElement {
+        /// Which input.
+        input: usize,
+        /// Which element, in row-major order.
+        index: usize,
+    },
+    /// A [`Step::Bind`]; never more than `max`, which sizes buffers.
+    Step {
+        /// Upper bound, over symbols bound before.
+        max: Dim,
+    },
+}
+
+/// Read-only data of the object.
+#[derive(Debug, Clone)]
+pub struct Constant {
+    /// What it is, for listings.
+    pub label: String,
+    /// Its bytes.
+    pub data: Bytes,
+}
+
+/// Where a buffer lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// The caller's input.
+    Input(usize),
+    /// The caller's output.
+    Output(usize),
+    /// In the arena, at a byte offset that is a multiple of [`ALIGN`].
+    Arena(Dim),
+    /// In read-only data.
+    Constant(usize),
+}
+
+/// One thing to do.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Calls a kernel.
+    Call {
+        /// Index into [`Program::kernels`].
+        kernel: usize,
+        /// Its pointers.
+        args: Vec<Place>,
+        /// The graph node it computes, for profiles and debugging.
+        label: String,
+    },
+    /// Gives a symbol the `i64` at a place.
+    Bind {
+        /// Index into [`Program::symbols`].
+        symbol: usize,
+        /// Where the value lies.
+        place: Place,
+    },
+}
