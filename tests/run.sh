@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# The whole test suite, from a fresh clone: installs what it needs, builds, checks, and ends with "N passed, N failed".
+# usage: tests/run.sh [STEP...]
+# Steps, in order (default: all): lint unit conformance zoo examples. Tools, Python and the build always come first.
+# Everything it makes is under target/ and .venv/. Debian packages are installed when run as root, else named.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 2
+steps="${*:-lint unit conformance zoo examples}"
+work=target/tests
+python=.venv/bin/python
+mcc=target/release/mcc
+passed=0 failed=0
+mkdir -p "$work"
+
+die() { printf '\ntests/run.sh: %s\n0 passed, 1 failed\n' "$1" >&2; exit 1; }
+
+# check NAME COMMAND...: one test, passed when the command exits 0.
+check() {
+  local name=$1; shift
+  printf '\n== %s\n' "$name"
+  if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); printf 'FAILED: %s\n' "$name"; return 1; fi
+}
+
+# tally LOG PATTERN_PASSED PATTERN_FAILED: adds a test runner's own count, taken from what it printed.
+tally() {
+  passed=$((passed + $(grep -oE "[0-9]+ $2" "$1" | awk '{n += $1} END {print n + 0}')))
+  failed=$((failed + $(grep -oE "[0-9]+ $3" "$1" | awk '{n += $1} END {print n + 0}')))
+}
+
+# A file that each Debian package brings, and the package.
+tools="
+  /usr/bin/gcc                             gcc
+  /usr/bin/g++                             g++
+  /usr/bin/aarch64-linux-gnu-gcc           gcc-aarch64-linux-gnu
+  /usr/aarch64-linux-gnu/lib/libc.so       libc6-dev-arm64-cross
+  /usr/bin/qemu-aarch64                    qemu-user
+  /usr/bin/ld.lld-19                       lld-19
+  /usr/bin/llvm-objdump-19                 llvm-19
+  /usr/bin/x86_64-w64-mingw32-gcc          gcc-mingw-w64-x86-64
+"
+install_tools() {
+  local missing=() file package
+  while read -r file package; do
+    [ -z "$package" ] || [ -e "$file" ] || missing+=("$package")
+  done <<<"$tools"
+  [ ${#missing[@]} -gt 0 ] || return 0
+  local install="apt-get install -y --no-install-recommends ${missing[*]}"
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || die "not installed: ${missing[*]}; run as root: $install"
+  echo "installing ${missing[*]}"
+  { apt-get update -q && DEBIAN_FRONTEND=noninteractive $install; } >"$work/apt.log" 2>&1 \
+    || { tail -n 20 "$work/apt.log"; die "cannot install ${missing[*]}"; }
+}
+
+install_python() {
+  local want; want=$(cat tests/requirements.txt)
+  [ "$(cat .venv/installed 2>/dev/null)" = "$want" ] && return 0
+  python3 -m venv --clear .venv || die "python3 -m venv failed (Debian: apt-get install python3-venv)"
+  $python -m pip install -q -r tests/requirements.txt || die "pip could not install tests/requirements.txt"
+  printf '%s\n' "$want" >.venv/installed
+}
+
+lint() {
+  check "formatting" cargo fmt --all --check
+  check "clippy" cargo clippy --release --workspace --all-targets --quiet -- -D warnings
+  RUSTDOCFLAGS="-D warnings" check "rustdoc" cargo doc --release --workspace --no-deps --document-private-items --quiet
+}
+
+unit() {
+  local log=$work/unit.log before=$((passed + failed)) status
+  printf '\n== unit and integration tests\n'
+  if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --release --workspace --no-fail-fast --color never --status-level fail 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+    grep -E '^ *Summary ' "$log" >"$log.summary"
+    tally "$log.summary" passed failed
+  else
+    cargo test --release --workspace --no-fail-fast --quiet 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+    grep -E '^test result: ' "$log" >"$log.summary"
+    tally "$log.summary" passed failed
+  fi
+  # A run that neither failed a test nor ran one has not passed.
+  if [ "$status" != 0 ] && ! grep -qE '[1-9][0-9]* failed' "$log.summary" || [ $((passed + failed)) = "$before" ]; then
+    failed=$((failed + 1)); echo "FAILED: the test runner (exit $status)"
+  fi
+  # nextest leaves documentation's examples out.
+  check "documentation examples" cargo test --release --workspace --doc --quiet
+}
+
+conformance() {
+  check "export the ONNX backend suite" $python tests/tools/export_conformance.py "$work/conformance" || return
+  printf '\n== ONNX backend suite\n'
+  $mcc verify --json "$work/conformance.json" "$work"/conformance/*/*/ >"$work/conformance.log" 2>&1
+  $python tests/tools/check_cases.py "$work/conformance.json" tests/conformance/failing.txt | tee "$work/conformance.txt"
+  tail -n 1 "$work/conformance.txt" >"$work/conformance.txt.summary"
+  tally "$work/conformance.txt.summary" passed failed
+}
+
+zoo() {
+  local names; names=$(grep -v '^#' tests/zoo/ci.txt)
+  check "fetch zoo models" $python tests/tools/fetch_zoo.py --cache "$work/packages" "$work/zoo" $names || return
+  check "reference outputs" $python tests/tools/zoo_reference.py "$work/zoo" "$work/zooref" $names || return
+  local name
+  for name in $names; do check "zoo: $name" $mcc verify "$work/zooref/$name"; done
+}
+
+examples() {
+  check "C example" tests/examples.sh c
+  check "Rust example" tests/examples.sh rust
+}
+
+install_tools
+install_python
+command -v cargo >/dev/null || die "cargo is not installed (rustup installs it)"
+cargo build --release --workspace || die "the build failed"
+for step in $steps; do
+  declare -F "$step" >/dev/null || die "no step '$step'"
+  "$step"
+done
+printf '\n%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" = 0 ]
