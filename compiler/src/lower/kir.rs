@@ -102,6 +102,11 @@ impl Ty {
     pub fn with(self, elem: Elem) -> Ty {
         Ty { elem, ..self }
     }
+
+    /// The same element in another number of lanes.
+    pub fn with_lanes(self, lanes: u32) -> Ty {
+        Ty { lanes, ..self }
+    }
 }
 
 /// An SSA value of a kernel.
@@ -399,6 +404,11 @@ impl Builder {
     /// Zero of any number type.
     pub fn zero(&mut self, ty: Ty) -> Val {
         if ty.elem.is_float() { self.float(0.0, ty) } else { self.int_of(0, ty) }
+    }
+
+    /// Zero of a value's type.
+    pub fn zero_like(&mut self, v: Val) -> Val {
+        self.zero(self.ty(v))
     }
 
     /// A dimension: a constant, or computed once at the kernel's entry.
