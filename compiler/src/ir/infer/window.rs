@@ -1,0 +1,231 @@
+//! Types of operations that slide windows over spatial axes.
+
+use super::check::{self, Checker};
+use crate::ir::{ConvSpec, DType, Dim, Layout, PoolKind, PoolSpec, ResizeRule, TensorType};
+use crate::{Error, Result};
+
+/// Batch, channels and spatial extents of an activation.
+fn split(x: &TensorType, layout: Layout) -> Result<(&Dim, &Dim, &[Dim])> {
+    match (layout, x.shape.as_slice()) {
+        (Layout::ChannelsFirst, [batch, channels, spatial @ ..]) => Ok((batch, channels, spatial)),
+        (Layout::ChannelsLast, [batch, spatial @ .., channels]) => Ok((batch, channels, spatial)),
+        _ => Err(Error::invalid(format!("{x} has no batch and channel axes"))),
+    }
+}
+
+/// The inverse of [`split`].
+fn join(dtype: DType, layout: Layout, batch: &Dim, channels: Dim, spatial: Vec<Dim>) -> TensorType {
+    let mut shape = vec![batch.clone()];
+    match layout {
+        Layout::ChannelsFirst => {
+            shape.push(channels);
+            shape.extend(spatial);
+        }
+        Layout::ChannelsLast => {
+            shape.extend(spatial);
+            shape.push(channels);
+        }
+    }
+    TensorType::new(dtype, shape)
+}
+
+/// Asks that strides, dilations and pads are as many as there are spatial axes, and in range.
+fn windows(strides: &[i64], dilations: &[i64], pads: &[(i64, i64)], spatial: usize) -> Result<()> {
+    check::length(strides.len(), spatial, "strides")?;
+    check::length(dilations.len(), spatial, "dilations")?;
+    check::length(pads.len(), spatial, "pads")?;
+    if strides.iter().chain(dilations).any(|&s| s <= 0) {
+        return Err(Error::invalid(format!("strides {strides:?} and dilations {dilations:?} must be positive")));
+    }
+    if pads.iter().any(|&(b, a)| b < 0 || a < 0) {
+        return Err(Error::invalid(format!("pads {pads:?} must not be negative")));
+    }
+    Ok(())
+}
+
+/// How far the operand, padding included, reaches beyond the first window; `None` when there is no window at all.
+fn travel(extent: &Dim, kernel: &Dim, dilation: i64, pads: (i64, i64)) -> Result<Dim> {
+    let reach = &(&(kernel - &Dim::ONE) * &Dim::from(dilation)) + &Dim::ONE;
+    let padded = extent + &Dim::from(pads.0.saturating_add(pads.1));
+    let travel = &padded - &reach;
+    if travel.as_const().is_some_and(|t| t < 0) {
+        return Err(Error::invalid(format!("a window of {reach} elements exceeds the padded extent {padded}")));
+    }
+    Ok(travel)
+}
+
+/// Number of windows along each axis of a convolution.
+fn positions(spec: &ConvSpec, extents: &[Dim], kernel: &[Dim]) -> Result<Vec<Dim>> {
+    windows(&spec.strides, &spec.dilations, &spec.pads, extents.len())?;
+    check::length(kernel.len(), extents.len(), "the kernel")?;
+    (0..extents.len())
+        .map(|i| {
+            let travel = travel(&extents[i], &kernel[i], spec.dilations[i], spec.pads[i])?;
+            Ok(&travel.floor_div(&Dim::from(spec.strides[i])) + &Dim::ONE)
+        })
+        .collect()
+}
+
+/// Asks that there are groups and that they divide a known number of channels.
+fn groups(group: usize, channels: &Dim, what: &str) -> Result<Dim> {
+    if group == 0 {
+        return Err(Error::invalid("the number of groups is 0"));
+    }
+    let group = Dim::from(group);
+    match channels.as_const().zip(group.as_const()) {
+        Some((c, g)) if c % g != 0 => Err(Error::invalid(format!("{c} {what} do not divide into {g} groups"))),
+        _ => Ok(group),
+    }
+}
+
+/// The optional bias of a convolution.
+fn bias(c: &mut Checker, out: &Dim) -> Result<()> {
+    if c.operands.len() > 2 {
+        c.same_dtype(0, 2)?;
+        c.shape(2, std::slice::from_ref(out), "the bias")?;
+    }
+    Ok(())
+}
+
+fn weight_kernel<'a>(w: &'a TensorType, spatial: usize) -> Result<(&'a Dim, &'a Dim, &'a [Dim])> {
+    match w.shape.as_slice() {
+        [a, b, kernel @ ..] if kernel.len() == spatial => Ok((a, b, kernel)),
+        _ => Err(Error::invalid(format!("weights {w} do not fit {spatial} spatial axes"))),
+    }
+}
+
+pub(super) fn conv(c: &mut Checker, spec: &ConvSpec) -> Result<TensorType> {
+    let dtype = check::numeric(c.same_dtype(0, 1)?)?;
+    let (batch, channels, extents) = split(c.ty(0), spec.layout)?;
+    let (out, per_group, kernel) = weight_kernel(c.ty(1), extents.len())?;
+    let group = groups(spec.group, out, "output channels")?;
+    c.meet(channels, &(per_group * &group), "the channels of the operand and of the weights")?;
+    bias(c, out)?;
+    Ok(join(dtype, spec.layout, batch, out.clone(), positions(spec, extents, kernel)?))
+}
+
+fn prepadded(spec: &ConvSpec) -> Result<()> {
+    if spec.layout != Layout::ChannelsLast {
+        return Err(Error::invalid("the layout must be channels last"));
+    }
+    if spec.pads.iter().any(|p| *p != (0, 0)) {
+        return Err(Error::invalid(format!("pads {:?} must be zero", spec.pads)));
+    }
+    Ok(())
+}
+
+pub(super) fn packed_conv(c: &mut Checker, spec: &ConvSpec, out: usize) -> Result<TensorType> {
+    prepadded(spec)?;
+    let dtype = check::numeric(c.same_dtype(0, 1)?)?;
+    let (batch, channels, extents) = split(c.ty(0), spec.layout)?;
+    let [w_group, panels, kernel @ .., per_group, tile] = c.ty(1).shape.as_slice() else {
+        return Err(Error::invalid("packed weights have four axes or more"));
+    };
+    let group = groups(spec.group, &Dim::from(out), "output channels")?;
+    c.meet(w_group, &group, "the weights' groups and the attribute")?;
+    c.meet(channels, &(per_group * &group), "the channels of the operand and of the weights")?;
+    c.meet(panels, &Dim::from(out / spec.group).ceil_div(tile), "the panels and what the channels need")?;
+    Ok(join(dtype, spec.layout, batch, Dim::from(out), positions(spec, extents, kernel)?))
+}
+
+pub(super) fn depthwise_conv(c: &mut Checker, spec: &ConvSpec) -> Result<TensorType> {
+    prepadded(spec)?;
+    let dtype = check::numeric(c.same_dtype(0, 1)?)?;
+    let (batch, channels, extents) = split(c.ty(0), spec.layout)?;
+    let Some((w_channels, kernel)) = c.ty(1).shape.split_last() else {
+        return Err(Error::invalid("the weights have no axis"));
+    };
+    c.meet(channels, w_channels, "the channels of the operand and of the weights")?;
+    c.meet(channels, &Dim::from(spec.group), "the channels and the groups")?;
+    Ok(join(dtype, spec.layout, batch, w_channels.clone(), positions(spec, extents, kernel)?))
+}
+
+pub(super) fn conv_transpose(c: &mut Checker, spec: &ConvSpec, output_pads: &[i64]) -> Result<TensorType> {
+    let dtype = check::numeric(c.same_dtype(0, 1)?)?;
+    let (batch, channels, extents) = split(c.ty(0), spec.layout)?;
+    let (in_channels, per_group, kernel) = weight_kernel(c.ty(1), extents.len())?;
+    c.meet(channels, in_channels, "the channels of the operand and of the weights")?;
+    let group = groups(spec.group, in_channels, "input channels")?;
+    let out = per_group * &group;
+    bias(c, &out)?;
+    windows(&spec.strides, &spec.dilations, &spec.pads, extents.len())?;
+    check::length(output_pads.len(), extents.len(), "output_pads")?;
+    let spatial = (0..extents.len()).map(|i| {
+        let (before, after) = spec.pads[i];
+        let span = &(&extents[i] - &Dim::ONE) * &Dim::from(spec.strides[i]);
+        let reach = &(&kernel[i] - &Dim::ONE) * &Dim::from(spec.dilations[i]);
+        &(&span + &reach) + &Dim::from(1 + output_pads[i] - before - after)
+    });
+    Ok(join(dtype, spec.layout, batch, out, spatial.collect()))
+}
+
+pub(super) fn col2im(c: &mut Checker, spec: &ConvSpec, kernel: &[i64], size: &[Dim]) -> Result<TensorType> {
+    let [batch, rows, count] = c.axes(0)?;
+    let dtype = check::numeric(c.ty(0).dtype)?;
+    let window: Dim = kernel.iter().map(|&k| Dim::from(k)).product();
+    let channels = rows.floor_div(&window);
+    c.meet(&rows, &(&channels * &window), "the rows and channels * window")?;
+    let kernel: Vec<Dim> = kernel.iter().map(|&k| Dim::from(k)).collect();
+    let positions: Dim = positions(spec, size, &kernel)?.into_iter().product();
+    c.meet(&count, &positions, "the columns and the number of windows")?;
+    Ok(join(dtype, Layout::ChannelsFirst, &batch, channels, size.to_vec()))
+}
+
+pub(super) fn pool(x: &TensorType, spec: &PoolSpec) -> Result<TensorType> {
+    match spec.kind {
+        PoolKind::Max => check::numeric(x.dtype)?,
+        PoolKind::Average { .. } | PoolKind::Lp { .. } => check::float(x.dtype)?,
+    };
+    let (batch, channels, extents) = split(x, spec.layout)?;
+    windows(&spec.strides, &spec.dilations, &spec.pads, extents.len())?;
+    check::length(spec.kernel.len(), extents.len(), "the kernel")?;
+    let spatial: Result<Vec<Dim>> = (0..extents.len())
+        .map(|i| {
+            let stride = Dim::from(spec.strides[i]);
+            let travel = travel(&extents[i], &Dim::from(spec.kernel[i]), spec.dilations[i], spec.pads[i])?;
+            if !spec.ceil {
+                return Ok(&travel.floor_div(&stride) + &Dim::ONE);
+            }
+            // A window that starts in the far padding does not count.
+            let last = travel.ceil_div(&stride);
+            let beyond = &(&last * &stride) - &(&extents[i] + &Dim::from(spec.pads[i].0));
+            Ok(beyond.if_neg(&(&last + &Dim::ONE), &last))
+        })
+        .collect();
+    Ok(join(x.dtype, spec.layout, batch, channels.clone(), spatial?))
+}
+
+pub(super) fn max_pool_with_indices(x: &TensorType, spec: &PoolSpec) -> Result<Vec<TensorType>> {
+    if spec.kind != PoolKind::Max || spec.layout != Layout::ChannelsFirst {
+        return Err(Error::invalid("only a channels-first maximum has indices"));
+    }
+    let values = pool(x, spec)?;
+    let indices = TensorType::new(DType::I64, values.shape.clone());
+    Ok(vec![values, indices])
+}
+
+pub(super) fn resize(x: &TensorType, sizes: &[Dim], rule: &ResizeRule) -> Result<TensorType> {
+    check::numeric(x.dtype)?;
+    check::length(sizes.len(), x.rank(), "sizes")?;
+    check::length(rule.scales.len(), x.rank(), "scales")?;
+    if !rule.roi.is_empty() {
+        check::length(rule.roi.len(), x.rank(), "roi")?;
+    }
+    Ok(TensorType::new(x.dtype, sizes.to_vec()))
+}
+
+pub(super) fn grid_sample(c: &mut Checker) -> Result<TensorType> {
+    let (x, grid) = (c.ty(0), c.ty(1));
+    check::float(grid.dtype)?;
+    let (batch, channels, extents) = split(x, Layout::ChannelsFirst)?;
+    let [g_batch, points @ .., coordinates] = grid.shape.as_slice() else {
+        return Err(Error::invalid("the grid must have three axes or more"));
+    };
+    if extents.is_empty() {
+        return Err(Error::invalid("there is no spatial axis"));
+    }
+    check::length(points.len(), extents.len(), "the grid's shape")?;
+    let batch = c.meet(batch, g_batch, "the batches of the operand and of the grid")?;
+    c.meet(coordinates, &Dim::from(extents.len()), "the coordinates and the spatial axes")?;
+    Ok(join(x.dtype, Layout::ChannelsFirst, &batch, channels.clone(), points.to_vec()))
+}
