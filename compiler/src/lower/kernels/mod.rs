@@ -4,6 +4,9 @@
 //! epilogue (the element-wise operations that lowering fused behind the operation). Bounds may be constants or
 //! run-time values: take them from [`Builder::dim`] and never ask which.
 
+mod contract;
+mod igemm;
+
 use std::cell::RefCell;
 
 use mcc_targets::Target;
@@ -83,7 +86,6 @@ pub fn build(site: &Site<'_>, epilogue: &Epilogue) -> Result<Built> {
 }
 
 fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
-    let _ = (e, k);
     match site.op {
         Op::Iota { .. } => missing(site),
         Op::Concat { .. } => missing(site),
@@ -96,10 +98,10 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         Op::ReverseSequence { .. } => missing(site),
         Op::Resize { .. } => missing(site),
         Op::GridSample { .. } => missing(site),
-        Op::MatMul => missing(site),
-        Op::PackedMatMul { .. } => missing(site),
+        Op::MatMul => igemm::matmul(site, e, k),
+        Op::PackedMatMul { n } => igemm::packed_matmul(site, e, k, n),
         Op::Conv(_) => missing(site),
-        Op::PackedConv { .. } => missing(site),
+        Op::PackedConv { spec, out } => igemm::packed_conv(site, e, k, spec, *out),
         Op::DepthwiseConv(_) => missing(site),
         Op::ConvTranspose { .. } => missing(site),
         Op::Col2Im { .. } => missing(site),
