@@ -1,0 +1,182 @@
+//! Channels-last convolutions, pools and resizes: their channels are then what vectors run along.
+//!
+//! Each one is put between a transpose of its operand and one of its result; `transposes` makes most of them meet and
+//! cancel. A transposed convolution first becomes what has a fast kernel, see [`transposed`].
+
+use mcc_targets::Target;
+
+use crate::Result;
+use crate::ir::{BinaryOp, ConvSpec, Dim, Graph, Layout, NodeId, Op, PoolSpec, Range, Value};
+
+/// Gives every operation with spatial axes the channels-last layout.
+///
+/// # Errors
+/// When the graph contradicts itself.
+pub fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+    let mut changed = false;
+    for node in graph.topological() {
+        changed |= one(graph, node)?;
+    }
+    Ok(changed)
+}
+
+fn one(graph: &mut Graph, node: NodeId) -> Result<bool> {
+    let op = graph.op(node).clone();
+    let Some(x) = graph.operand(node, 0) else { return Ok(false) };
+    let rank = graph.ty(x).rank();
+    let last = match op {
+        Op::Conv(spec) if spec.layout == Layout::ChannelsFirst => {
+            Op::Conv(ConvSpec { layout: Layout::ChannelsLast, ..spec })
+        }
+        Op::Pool(spec) if spec.layout == Layout::ChannelsFirst => {
+            Op::Pool(PoolSpec { layout: Layout::ChannelsLast, ..spec })
+        }
+        Op::Resize { sizes, mut rule } if rank > 2 && !is_last(graph, x) => {
+            if sizes[..2] != graph.ty(x).shape[..2] {
+                return Ok(false);
+            }
+            let order = to_last(rank);
+            let scales = order.iter().map(|&a| rule.scales[a]).collect();
+            let roi = if rule.roi.is_empty() { Vec::new() } else { order.iter().map(|&a| rule.roi[a]).collect() };
+            (rule.scales, rule.roi) = (scales, roi);
+            Op::Resize { sizes: order.iter().map(|&a| sizes[a].clone()).collect(), rule }
+        }
+        Op::ConvTranspose { spec, output_pads } if spec.layout == Layout::ChannelsFirst => {
+            let result = transposed(graph, node, &spec, &output_pads)?;
+            graph.replace(node.into(), result);
+            return Ok(true);
+        }
+        _ => return Ok(false),
+    };
+    if rank < 3 {
+        return Ok(false);
+    }
+    let label = graph.label(node).to_string();
+    let mut operands = graph.operands(node);
+    operands[0] = graph.add(Op::Transpose { perm: to_last(rank) }, &[x])?;
+    let inner = graph.add_labelled(last, &operands, &label)?;
+    let result = graph.add(Op::Transpose { perm: to_first(rank) }, &[inner.into()])?;
+    graph.replace(node.into(), result);
+    Ok(true)
+}
+
+/// Whether a resize already stands behind a transpose to channels last.
+fn is_last(graph: &Graph, x: Value) -> bool {
+    matches!(graph.op(x.node), Op::Transpose { perm } if *perm == to_last(perm.len()))
+}
+
+fn to_last(rank: usize) -> Vec<usize> {
+    std::iter::once(0).chain(2..rank).chain([1]).collect()
+}
+
+fn to_first(rank: usize) -> Vec<usize> {
+    [0, rank - 1].into_iter().chain(1..rank - 1).collect()
+}
+
+/// A transposed convolution as
+/// - a convolution with turned weights, where strides are 1;
+/// - a matrix product whose columns spread into space, where windows do not overlap;
+/// - otherwise a matrix product whose columns are summed up by [`Op::Col2Im`].
+fn transposed(graph: &mut Graph, node: NodeId, spec: &ConvSpec, output_pads: &[i64]) -> Result<Value> {
+    let operands = graph.operands(node);
+    let (x, w) = (operands[0], operands[1]);
+    let label = graph.label(node).to_string();
+    let (x_shape, w_shape) = (graph.ty(x).shape.clone(), graph.ty(w).shape.clone());
+    let axes = spec.strides.len();
+    let kernel: Option<Vec<i64>> = w_shape[2..].iter().map(Dim::as_const).collect();
+    let kernel = kernel.ok_or_else(|| crate::Error::unsupported(format!("{label}: weights of unknown extent")))?;
+    let mut result = None;
+    if spec.strides.iter().all(|&s| s == 1) {
+        result = turned(graph, (x, w), spec, output_pads, &kernel, &label)?;
+    }
+    let apart = kernel == spec.strides && spec.dilations.iter().all(|&d| d == 1);
+    if result.is_none()
+        && apart
+        && spec.group == 1
+        && spec.pads.iter().all(|&p| p == (0, 0))
+        && output_pads.iter().all(|&p| p == 0)
+    {
+        result = Some(spread(graph, (x, w), &kernel, &label)?);
+    }
+    let product = match result {
+        Some(v) => v,
+        None => {
+            let group = Dim::from(spec.group);
+            let window: Dim = w_shape[2..].iter().product();
+            let (ins, outs) = (x_shape[1].floor_div(&group), &w_shape[1] * &window);
+            let positions: Dim = x_shape[2..].iter().product();
+            let w = graph.add(Op::Reshape { shape: vec![group.clone(), ins.clone(), outs.clone()] }, &[w])?;
+            let w = graph.add(Op::Transpose { perm: vec![0, 2, 1] }, &[w])?;
+            let x = graph
+                .add(Op::Reshape { shape: vec![x_shape[0].clone(), group.clone(), ins, positions.clone()] }, &[x])?;
+            let columns = graph.add_labelled(Op::MatMul, &[w, x], &label)?;
+            let shape = vec![x_shape[0].clone(), &group * &outs, positions];
+            let columns = graph.add(Op::Reshape { shape }, &[columns.into()])?;
+            let size = graph.types(node)[0].shape[2..].to_vec();
+            // Windows lie where the operand's elements do; what `output_pads` add lies beyond all of them.
+            let pads = spec.pads.iter().zip(output_pads).map(|(&(b, a), &o)| (b, (a - o).max(0))).collect();
+            let op = Op::Col2Im { spec: ConvSpec { pads, ..spec.clone() }, kernel, size };
+            graph.add_labelled(op, &[columns], &label)?.into()
+        }
+    };
+    let Some(&bias) = operands.get(2) else { return Ok(product) };
+    let mut shape = vec![Dim::ONE; axes + 1];
+    shape[0] = &w_shape[1] * &Dim::from(spec.group);
+    let bias = graph.add(Op::Reshape { shape }, &[bias])?;
+    graph.add(Op::Binary(BinaryOp::Add), &[product, bias])
+}
+
+/// The convolution that a transposed one with unit strides is; `None` where it would need negative padding.
+fn turned(
+    graph: &mut Graph,
+    (x, w): (Value, Value),
+    spec: &ConvSpec,
+    output_pads: &[i64],
+    kernel: &[i64],
+    label: &str,
+) -> Result<Option<Value>> {
+    let reach = |a: usize| (kernel[a] - 1) * spec.dilations[a];
+    let pads: Vec<(i64, i64)> =
+        (0..kernel.len()).map(|a| (reach(a) - spec.pads[a].0, reach(a) - spec.pads[a].1 + output_pads[a])).collect();
+    if pads.iter().any(|&(b, a)| b < 0 || a < 0) {
+        return Ok(None);
+    }
+    let shape = graph.ty(w).shape.clone();
+    let group = Dim::from(spec.group);
+    let ins = shape[0].floor_div(&group);
+    let mut ranges: Vec<Range> = shape[..2].iter().map(Range::full).collect();
+    ranges.extend(kernel.iter().map(|&k| Range { start: Dim::from(k - 1), step: -1, len: Dim::from(k) }));
+    let w = graph.add(Op::Slice { ranges }, &[w])?;
+    let grouped = [&[group.clone(), ins.clone()], &shape[1..]].concat();
+    let w = graph.add(Op::Reshape { shape: grouped }, &[w])?;
+    let perm = [0, 2, 1].into_iter().chain(3..3 + kernel.len()).collect();
+    let w = graph.add(Op::Transpose { perm }, &[w])?;
+    let joined = [&[&group * &shape[1], ins], &shape[2..]].concat();
+    let w = graph.add(Op::Reshape { shape: joined }, &[w])?;
+    let rank = kernel.len() + 2;
+    let x = graph.add(Op::Transpose { perm: to_last(rank) }, &[x])?;
+    let spec = ConvSpec { pads, layout: Layout::ChannelsLast, ..spec.clone() };
+    let y = graph.add_labelled(Op::Conv(spec), &[x, w], label)?;
+    graph.add(Op::Transpose { perm: to_first(rank) }, &[y.into()]).map(Some)
+}
+
+/// `[batch, d..., in]` times `[in, k..., out]`, then every `d` next to its `k`.
+fn spread(graph: &mut Graph, (x, w): (Value, Value), kernel: &[i64], label: &str) -> Result<Value> {
+    let axes = kernel.len();
+    let w_shape = graph.ty(w).shape.clone();
+    let out = w_shape[1].clone();
+    let w = graph.add(Op::Transpose { perm: to_last(axes + 2) }, &[w])?;
+    let columns: Dim = w_shape[1..].iter().product();
+    let w = graph.add(Op::Reshape { shape: vec![w_shape[0].clone(), columns] }, &[w])?;
+    let x = graph.add(Op::Transpose { perm: to_last(axes + 2) }, &[x])?;
+    let extents = graph.ty(x).shape[..=axes].to_vec();
+    let y = graph.add_labelled(Op::MatMul, &[x, w], label)?;
+    let split = extents.iter().cloned().chain(kernel.iter().map(|&k| Dim::from(k))).chain([out.clone()]).collect();
+    let y = graph.add(Op::Reshape { shape: split }, &[y.into()])?;
+    let pairs = (0..axes).flat_map(|a| [1 + a, 1 + axes + a]);
+    let y = graph.add(Op::Transpose { perm: std::iter::once(0).chain(pairs).chain([1 + 2 * axes]).collect() }, &[y])?;
+    let size = (0..axes).map(|a| &extents[1 + a] * &Dim::from(kernel[a]));
+    let shape = std::iter::once(extents[0].clone()).chain(size).chain([out]).collect();
+    let y = graph.add(Op::Reshape { shape }, &[y])?;
+    graph.add(Op::Transpose { perm: to_first(axes + 2) }, &[y])
+}

@@ -1,0 +1,128 @@
+//! Weights in panels: matrix products with constant right operands and channels-last convolutions become the
+//! primitives whose kernels read weights in the order in which they need them.
+//!
+//! Packing is done by ordinary operations (pad, reshape, transpose), which constant folding evaluates. Padding of
+//! convolutions becomes an operation of its own, so that no kernel asks whether it is inside. 16-bit floats are
+//! multiplied as `f32`, which is what their product accumulates in.
+
+use mcc_targets::{Target, schedule};
+
+use crate::Result;
+use crate::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, NodeId, Op, PadMode, Tensor, Value};
+
+/// Packs the right operands of products and convolutions.
+///
+/// # Errors
+/// When the graph contradicts itself.
+pub fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
+    let mut changed = false;
+    for node in graph.topological() {
+        let result = match graph.op(node).clone() {
+            Op::MatMul => matmul(graph, node, target)?,
+            Op::Conv(spec) if spec.layout == Layout::ChannelsLast => conv(graph, node, spec, target)?,
+            _ => None,
+        };
+        if let Some(result) = result {
+            graph.replace(node.into(), result);
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+/// What a 16-bit float type is computed in; other types in themselves.
+fn widened(dtype: DType) -> DType {
+    if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype }
+}
+
+fn cast(graph: &mut Graph, v: Value, to: DType) -> Result<Value> {
+    if graph.ty(v).dtype == to { Ok(v) } else { graph.add(Op::Cast { to, saturate: true }, &[v]) }
+}
+
+fn panel(target: &Target, dtype: DType, columns: i64) -> i64 {
+    // The register elements are at least 32 bits wide.
+    let lanes = u64::from(target.vector_bytes) / dtype.size().max(4) as u64;
+    let vectors = schedule::panel_vectors(u64::try_from(columns).ok(), lanes);
+    i64::from(vectors) * lanes as i64
+}
+
+fn pad(graph: &mut Graph, x: Value, before: Vec<Dim>, after: Vec<Dim>) -> Result<Value> {
+    if before.iter().chain(&after).all(|d| d.is(0)) {
+        return Ok(x);
+    }
+    let zero = graph.constant(Tensor::scalar_i64(graph.ty(x).dtype, 0));
+    graph.add(Op::Pad { before, after, mode: PadMode::Constant }, &[x, zero])
+}
+
+fn matmul(graph: &mut Graph, node: NodeId, target: &Target) -> Result<Option<Value>> {
+    let operands = graph.operands(node);
+    let (mut a, mut b) = (operands[0], operands[1]);
+    let shape = graph.ty(b).shape.clone();
+    let Some([depth, columns]) = shape.last_chunk() else { return Ok(None) };
+    let (Some(_), Some(n)) = (graph.as_constant(b), columns.as_const()) else { return Ok(None) };
+    if n == 0 || depth.is(0) {
+        return Ok(None);
+    }
+    let dtype = graph.ty(a).dtype;
+    let label = graph.label(node).to_string();
+    a = cast(graph, a, widened(dtype))?;
+    b = cast(graph, b, widened(dtype))?;
+    let tile = panel(target, widened(dtype), n);
+    let panels = (n + tile - 1) / tile;
+    let mut after = vec![Dim::ZERO; shape.len()];
+    after[shape.len() - 1] = Dim::from(panels * tile - n);
+    b = pad(graph, b, vec![Dim::ZERO; shape.len()], after)?;
+    let batch = shape.len() - 2;
+    let split = shape[..=batch].iter().cloned().chain([Dim::from(panels), Dim::from(tile)]).collect();
+    b = graph.add(Op::Reshape { shape: split }, &[b])?;
+    b = graph.add(Op::Transpose { perm: (0..batch).chain([batch + 1, batch, batch + 2]).collect() }, &[b])?;
+    let product = graph.add_labelled(Op::PackedMatMul { n: Dim::from(n) }, &[a, b], &label)?;
+    cast(graph, product.into(), dtype).map(Some)
+}
+
+fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Result<Option<Value>> {
+    let operands = graph.operands(node);
+    let (mut x, mut w) = (operands[0], operands[1]);
+    let shape: Option<Vec<i64>> = graph.ty(w).shape.iter().map(Dim::as_const).collect();
+    let Some([out, channels, kernel @ ..]) = shape.as_deref() else { return Ok(None) };
+    let (out, channels, group) = (*out, *channels, spec.group as i64);
+    if kernel.is_empty() || out == 0 || channels == 0 || kernel.contains(&0) {
+        return Ok(None);
+    }
+    let dtype = graph.ty(x).dtype;
+    let label = graph.label(node).to_string();
+    x = cast(graph, x, widened(dtype))?;
+    w = cast(graph, w, widened(dtype))?;
+    let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {
+        let spatial = spec.pads.iter().map(|p| Dim::from(pick(p)));
+        std::iter::once(Dim::ZERO).chain(spatial).chain([Dim::ZERO]).collect()
+    };
+    x = pad(graph, x, side(|p| p.0), side(|p| p.1))?;
+    let spec = ConvSpec { pads: vec![(0, 0); kernel.len()], ..spec };
+    let axes = kernel.len();
+    let kernel = || kernel.iter().map(|&k| Dim::from(k));
+    let result = if channels == 1 && out == group {
+        w = graph.add(Op::Reshape { shape: std::iter::once(Dim::from(out)).chain(kernel()).collect() }, &[w])?;
+        w = graph.add(Op::Transpose { perm: (1..=axes).chain([0]).collect() }, &[w])?;
+        graph.add_labelled(Op::DepthwiseConv(spec), &[x, w], &label)?
+    } else {
+        let columns = out / group;
+        let tile = panel(target, widened(dtype), columns);
+        let panels = (columns + tile - 1) / tile;
+        let grouped = [group, columns, channels].into_iter().map(Dim::from).chain(kernel()).collect();
+        w = graph.add(Op::Reshape { shape: grouped }, &[w])?;
+        let mut after = vec![Dim::ZERO; axes + 3];
+        after[1] = Dim::from(panels * tile - columns);
+        w = pad(graph, w, vec![Dim::ZERO; axes + 3], after)?;
+        let split = [group, panels, tile, channels].into_iter().map(Dim::from).chain(kernel()).collect();
+        w = graph.add(Op::Reshape { shape: split }, &[w])?;
+        w = graph.add(Op::Transpose { perm: [0, 1].into_iter().chain(4..4 + axes).chain([3, 2]).collect() }, &[w])?;
+        graph.add_labelled(Op::PackedConv { spec, out: out as usize }, &[x, w], &label)?
+    };
+    let mut result = Value::from(result);
+    if let Some(&bias) = operands.get(2) {
+        let bias = cast(graph, bias, widened(dtype))?;
+        result = graph.add(Op::Binary(BinaryOp::Add), &[result, bias])?;
+    }
+    cast(graph, result, dtype).map(Some)
+}
