@@ -4,7 +4,10 @@
 //! epilogue (the element-wise operations that lowering fused behind the operation). Bounds may be constants or
 //! run-time values: take them from [`Builder::dim`] and never ask which.
 
+mod col2im;
 mod contract;
+mod conv;
+mod depthwise;
 mod igemm;
 
 use std::cell::RefCell;
@@ -100,11 +103,11 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         Op::GridSample { .. } => missing(site),
         Op::MatMul => igemm::matmul(site, e, k),
         Op::PackedMatMul { n } => igemm::packed_matmul(site, e, k, n),
-        Op::Conv(_) => missing(site),
+        Op::Conv(spec) => conv::conv(site, e, k, spec),
         Op::PackedConv { spec, out } => igemm::packed_conv(site, e, k, spec, *out),
-        Op::DepthwiseConv(_) => missing(site),
+        Op::DepthwiseConv(spec) => depthwise::depthwise_conv(site, e, k, spec),
         Op::ConvTranspose { .. } => missing(site),
-        Op::Col2Im { .. } => missing(site),
+        Op::Col2Im { spec, kernel, size } => col2im::col2im(site, e, k, spec, kernel, size),
         Op::Pool(_) => missing(site),
         Op::MaxPoolWithIndices { .. } => missing(site),
         Op::Reduce { .. } => missing(site),

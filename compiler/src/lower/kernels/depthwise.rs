@@ -1,0 +1,212 @@
+//! Depthwise convolution over channels-last data: vectors run along the channels, several output columns at once.
+//!
+//! Within a row of windows each input vector is loaded once and meets every output column that it belongs to.
+
+use mcc_targets::schedule;
+
+use super::contract::multiply_add;
+use super::{Emit, Site};
+use crate::ir::{ConvSpec, Dim};
+use crate::lower::kir::{Addr, Builder, Ty, Val};
+use crate::lower::numbers;
+use crate::{Error, Result};
+
+/// Kernel rows longer than this are loops.
+const UNROLLED: i64 = 9;
+
+/// [`Op::DepthwiseConv`](crate::ir::Op::DepthwiseConv): `(x: channels last, w: [k..., channels])`.
+pub(super) fn depthwise_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: &ConvSpec) -> Result<()> {
+    let (x, w, y) = (&site.operands[0], &site.operands[1], &site.results[0]);
+    let axes = x.rank().saturating_sub(2);
+    let malformed = || Error::internal(format!("depthwise_conv of {x} and {w}"));
+    let weights = w.fixed_shape().filter(|w| axes > 0 && w.len() == axes + 1).ok_or_else(malformed)?;
+    let weights: Vec<i64> = weights.iter().map(|&d| d as i64).collect();
+    let elem = numbers::compute_elem(x.dtype);
+    let mut steps = vec![Dim::from(x.dtype.size()); x.rank()];
+    for axis in (0..x.rank() - 1).rev() {
+        steps[axis] = &steps[axis + 1] * &x.shape[axis + 1];
+    }
+    let columns = &y.shape[axes];
+    let width = columns.as_const().and_then(|c| u64::try_from(c).ok());
+    let nest = Nest {
+        site,
+        e,
+        spec,
+        kernel: &weights[..axes],
+        channels: weights[axes],
+        lanes: i64::from(site.target.vector_bytes / elem.bytes()),
+        columns: schedule::depthwise_columns(site.target, width) as i64,
+        steps,
+    };
+    let (zero, x) = (k.int(0), e.operand(0));
+    nest.rows(k, 0, x, zero);
+    Ok(())
+}
+
+struct Nest<'a, 'b> {
+    site: &'a Site<'a>,
+    e: &'b Emit<'b>,
+    spec: &'a ConvSpec,
+    kernel: &'a [i64],
+    channels: i64,
+    lanes: i64,
+    /// Output columns computed at once.
+    columns: i64,
+    /// Bytes between neighbours along each axis of `x`.
+    steps: Vec<Dim>,
+}
+
+impl Nest<'_, '_> {
+    /// Loops over the batch and all output axes but the last; `row` counts rows of the result, which are pixels.
+    fn rows(&self, k: &mut Builder, axis: usize, x: Val, row: Val) {
+        let shape = &self.site.results[0].shape;
+        let extent = k.dim(&shape[axis]);
+        let row = k.mul(row, extent);
+        let zero = k.int(0);
+        if axis == self.kernel.len() {
+            return self.columns(k, x, row);
+        }
+        let stride = if axis == 0 { 1 } else { self.spec.strides[axis - 1] };
+        let bytes = &self.steps[axis] * &Dim::from(stride);
+        k.for_each(zero, extent, 1, &mut |k, i| {
+            let bytes = k.dim(&bytes);
+            let offset = k.mul(i, bytes);
+            let (x, row) = (k.add(x, offset), k.add(row, i));
+            self.rows(k, axis + 1, x, row);
+        });
+    }
+
+    /// One row of output columns: tiles, then the columns left over.
+    fn columns(&self, k: &mut Builder, x: Val, row: Val) {
+        let all = &self.site.results[0].shape[self.kernel.len()];
+        let tile = Dim::from(self.columns);
+        let full = &all.floor_div(&tile) * &tile;
+        let rest = all - &full;
+        let (zero, full, end) = (k.int(0), k.dim(&full), k.dim(all));
+        k.for_each(zero, full, self.columns, &mut |k, column| self.tile(k, x, row, column, self.columns));
+        // A constant rest is one smaller tile, an unknown one goes column by column.
+        let step = rest.as_const().unwrap_or(1);
+        if step > 0 {
+            k.for_each(full, end, step, &mut |k, column| self.tile(k, x, row, column, step));
+        }
+    }
+
+    fn tile(&self, k: &mut Builder, x: Val, row: Val, column: Val, count: i64) {
+        let axes = self.kernel.len();
+        let bytes = k.dim(&(&self.steps[axes] * &Dim::from(self.spec.strides[axes - 1])));
+        let offset = k.mul(column, bytes);
+        let (x, row) = (k.add(x, offset), k.add(row, column));
+        let vectors = self.channels / self.lanes * self.lanes;
+        for (start, end, lanes) in [(0, vectors, self.lanes), (vectors, self.channels, 1)] {
+            if start == end {
+                continue;
+            }
+            let (start, end) = (k.int(start), k.int(end));
+            k.for_each(start, end, lanes, &mut |k, channel| {
+                let ty = Ty::new(numbers::compute_elem(self.site.operands[0].dtype), lanes as u32);
+                let sums = vec![k.zero(ty); count as usize];
+                let w = self.e.operand(1);
+                let (x, w) = (self.plus(k, x, channel, 0), self.plus(k, w, channel, 1));
+                let sums = self.taps(k, 0, (x, w), &sums);
+                for (i, &sum) in sums.iter().enumerate() {
+                    let row = k.add_int(row, i as i64);
+                    self.e.store(k, row, channel, sum);
+                }
+            });
+        }
+    }
+
+    fn plus(&self, k: &mut Builder, pointer: Val, elements: Val, operand: usize) -> Val {
+        let bytes = k.mul_int(elements, self.site.operands[operand].dtype.size() as i64);
+        k.add(pointer, bytes)
+    }
+
+    /// Kernel axes from `axis` on; all but the last are loops, or unrolled where the window is small.
+    fn taps(&self, k: &mut Builder, axis: usize, (x, w): (Val, Val), sums: &[Val]) -> Vec<Val> {
+        let axes = self.kernel.len();
+        if axis + 1 == axes {
+            return self.line(k, (x, w), sums);
+        }
+        let x_bytes = &self.steps[axis + 1] * &Dim::from(self.spec.dilations[axis]);
+        let w_bytes =
+            self.kernel[axis + 1..].iter().product::<i64>() * self.channels * self.site.operands[1].dtype.size() as i64;
+        let body = &mut |k: &mut Builder, i: Val, sums: &[Val]| {
+            let bytes = k.dim(&x_bytes);
+            let x_offset = k.mul(i, bytes);
+            let w_offset = k.mul_int(i, w_bytes);
+            let at = (k.add(x, x_offset), k.add(w, w_offset));
+            self.taps(k, axis + 1, at, sums)
+        };
+        if self.kernel.iter().product::<i64>() <= UNROLLED {
+            (0..self.kernel[axis]).fold(sums.to_vec(), |sums, i| {
+                let i = k.int(i);
+                body(k, i, &sums)
+            })
+        } else {
+            let (zero, end) = (k.int(0), k.int(self.kernel[axis]));
+            k.fold_loop(zero, end, 1, sums, body)
+        }
+    }
+
+    /// One line of the window for every column of the tile.
+    fn line(&self, k: &mut Builder, (x, w): (Val, Val), sums: &[Val]) -> Vec<Val> {
+        let last = self.kernel.len() - 1;
+        let (length, stride, dilation) = (self.kernel[last], self.spec.strides[last], self.spec.dilations[last]);
+        let size = |operand: usize| self.site.operands[operand].dtype.size() as i64;
+        if length > UNROLLED {
+            let (zero, end) = (k.int(0), k.int(length));
+            return k.fold_loop(zero, end, 1, sums, &mut |k, i, sums| {
+                let w_offset = k.mul_int(i, self.channels * size(1));
+                let x_offset = k.mul_int(i, dilation * self.channels * size(0));
+                let (x, w) = (k.add(x, x_offset), k.add(w, w_offset));
+                self.columns_of(k, (x, w), 1, sums, stride, 1)
+            });
+        }
+        self.columns_of(k, (x, w), length, sums, stride, dilation)
+    }
+
+    fn columns_of(
+        &self,
+        k: &mut Builder,
+        (x, w): (Val, Val),
+        length: i64,
+        sums: &[Val],
+        stride: i64,
+        dilation: i64,
+    ) -> Vec<Val> {
+        let lanes = sums.first().map_or(1, |&s| k.ty(s).lanes);
+        let operands = self.site.operands;
+        let at = |k: &mut Builder, pointer: Val, operand: usize, element: i64| -> Addr {
+            let element = k.int(element * self.channels);
+            k.at_index(pointer, element, operands[operand].dtype.size() as u32)
+        };
+        let weights: Vec<Val> = (0..length)
+            .map(|i| {
+                let from = at(k, w, 1, i);
+                numbers::load(k, operands[1].dtype, from, lanes)
+            })
+            .collect();
+        let mut sums = sums.to_vec();
+        let reach = (sums.len() as i64 - 1) * stride + (length - 1) * dilation;
+        for column in 0..=reach {
+            // Which output columns this input column belongs to, by which weight.
+            let uses: Vec<(usize, usize)> = (0..length)
+                .filter_map(|i| {
+                    let first = column - i * dilation;
+                    let output = first / stride;
+                    let fits = first >= 0 && first % stride == 0 && output < sums.len() as i64;
+                    fits.then_some((output as usize, i as usize))
+                })
+                .collect();
+            if uses.is_empty() {
+                continue;
+            }
+            let from = at(k, x, 0, column);
+            let input = numbers::load(k, operands[0].dtype, from, lanes);
+            for (output, i) in uses {
+                sums[output] = multiply_add(k, weights[i], input, sums[output]);
+            }
+        }
+        sums
+    }
+}
