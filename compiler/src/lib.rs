@@ -10,8 +10,10 @@
 //! [`ir`] is what the stages share; `onnx`, `passes`, [`lower`] and `codegen` know it and the targets, not
 //! one another (`codegen` reads the `Program` that `lower` makes).
 
+pub mod codegen;
 pub mod error;
 pub mod ir;
+pub mod loader;
 pub mod lower;
 
 pub use error::{Error, Result};

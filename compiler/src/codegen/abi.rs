@@ -1,0 +1,77 @@
+//! The binary interface between generated code and its callers; `runtime/mcc.h` says the same in C.
+
+use crate::ir::{DType, Dim};
+use crate::lower::program::{Port, Program, SymbolSource};
+
+/// Version of the interface, in every model's descriptor.
+pub const VERSION: i32 = 1;
+
+/// Return codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+#[repr(i32)]
+pub enum Code {
+    Ok = 0,
+    NullPointer = 1,
+    WrongRank = 2,
+    WrongDtype = 3,
+    WrongDimension = 4,
+    ArenaTooSmall = 5,
+    MisalignedArena = 6,
+    BadValue = 7,
+}
+
+/// Bytes of a C `mcc_tensor`, and the offsets of its fields.
+pub const TENSOR_BYTES: i32 = 24;
+/// `void *data`.
+pub const TENSOR_DATA: i32 = 0;
+/// `int64_t *dims`.
+pub const TENSOR_DIMS: i32 = 8;
+/// `int32_t rank`.
+pub const TENSOR_RANK: i32 = 16;
+/// `int32_t dtype`.
+pub const TENSOR_DTYPE: i32 = 20;
+
+/// Code of an element type, ONNX's, and the C type of an element.
+pub fn dtype_code(dtype: DType) -> (i32, &'static str) {
+    match dtype {
+        DType::F32 => (1, "float"),
+        DType::U8 => (2, "uint8_t"),
+        DType::I8 => (3, "int8_t"),
+        DType::U16 => (4, "uint16_t"),
+        DType::I16 => (5, "int16_t"),
+        DType::I32 => (6, "int32_t"),
+        DType::I64 => (7, "int64_t"),
+        DType::Bool => (9, "uint8_t"),
+        DType::F16 => (10, "uint16_t"),
+        DType::F64 => (11, "double"),
+        DType::U32 => (12, "uint32_t"),
+        DType::U64 => (13, "uint64_t"),
+        DType::BF16 => (16, "uint16_t"),
+        DType::F8E4M3FN => (17, "uint8_t"),
+        DType::F8E4M3FNUZ => (18, "uint8_t"),
+        DType::F8E5M2 => (19, "uint8_t"),
+        DType::F8E5M2FNUZ => (20, "uint8_t"),
+        DType::U4 => (21, "uint8_t"),
+        DType::I4 => (22, "int8_t"),
+        DType::F4E2M1 => (23, "uint8_t"),
+        DType::F8E8M0 => (24, "uint8_t"),
+        DType::U2 => (25, "uint8_t"),
+        DType::I2 => (26, "int8_t"),
+    }
+}
+
+/// Whether the model has the typed function `NAME_run`: every symbol is the extent of an input's axis.
+pub fn has_typed_run(program: &Program) -> bool {
+    program.symbols.iter().all(|s| matches!(s.source, SymbolSource::InputDim { .. }))
+}
+
+/// Bytes of arena when no dimension decides them.
+pub fn fixed_arena(program: &Program) -> Option<i64> {
+    program.arena_bytes.as_const()
+}
+
+/// The dimensions of a port that are not constant.
+pub fn symbolic_dims(port: &Port) -> impl Iterator<Item = &Dim> {
+    port.ty.shape.iter().filter(|d| d.as_const().is_none())
+}

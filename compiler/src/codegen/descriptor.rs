@@ -1,0 +1,107 @@
+//! `NAME_model`: what a program needs to drive a model that it knows nothing of. The layout is `mcc_model` in
+//! `runtime/mcc.h`; ports, dimensions and strings lie in the same data object.
+
+use cranelift_module::{DataDescription, FuncId, Linkage, Module, ModuleResult};
+use mcc_targets::Target;
+
+use super::abi;
+use crate::lower::program::{Port, Program};
+
+const MODEL_BYTES: usize = 72;
+const PORT_BYTES: usize = 32;
+
+/// Defines the descriptor.
+pub fn define<M: Module>(
+    program: &Program,
+    target: &Target,
+    module: &mut M,
+    shapes: FuncId,
+    invoke: FuncId,
+) -> ModuleResult<()> {
+    let mut image = Image::default();
+    image.reserve(MODEL_BYTES);
+    image.put_i32(0, abi::VERSION);
+    image.put_i32(4, program.inputs.len() as i32);
+    image.put_i32(8, program.outputs.len() as i32);
+    let name = image.string(&program.name);
+    image.point(16, name);
+    let inputs = image.ports(&program.inputs);
+    image.point(24, inputs);
+    let outputs = image.ports(&program.outputs);
+    image.point(32, outputs);
+    image.put_i64(40, abi::fixed_arena(program).unwrap_or(-1));
+    let features: Vec<&str> = target.features.iter().map(|f| f.trim_start_matches("has_")).collect();
+    let features = image.string(&features.join(" "));
+    image.point(64, features);
+
+    let id = module.declare_data(&format!("{}_model", program.name), Linkage::Export, false, false)?;
+    let mut data = DataDescription::new();
+    data.define(image.bytes.into_boxed_slice());
+    data.set_align(8);
+    let own = module.declare_data_in_data(id, &mut data);
+    for (at, to) in image.pointers {
+        data.write_data_addr(at as u32, own, to as i64);
+    }
+    for (at, function) in [(48, shapes), (56, invoke)] {
+        let function = module.declare_func_in_data(function, &mut data);
+        data.write_function_addr(at, function);
+    }
+    module.define_data(id, &data)
+}
+
+/// Bytes with pointers into themselves.
+#[derive(Default)]
+struct Image {
+    bytes: Vec<u8>,
+    pointers: Vec<(usize, usize)>,
+}
+
+impl Image {
+    fn reserve(&mut self, bytes: usize) -> usize {
+        let at = self.bytes.len().next_multiple_of(8);
+        self.bytes.resize(at + bytes, 0);
+        at
+    }
+
+    fn put_i32(&mut self, at: usize, v: i32) {
+        self.bytes[at..at + 4].copy_from_slice(&v.to_le_bytes());
+    }
+
+    fn put_i64(&mut self, at: usize, v: i64) {
+        self.bytes[at..at + 8].copy_from_slice(&v.to_le_bytes());
+    }
+
+    fn point(&mut self, at: usize, to: usize) {
+        self.pointers.push((at, to));
+    }
+
+    fn string(&mut self, s: &str) -> usize {
+        let at = self.bytes.len();
+        self.bytes.extend(s.bytes().filter(|&b| b != 0));
+        self.bytes.push(0);
+        at
+    }
+
+    fn ports(&mut self, ports: &[Port]) -> usize {
+        let first = self.reserve(PORT_BYTES * ports.len());
+        for (i, port) in ports.iter().enumerate() {
+            let at = first + PORT_BYTES * i;
+            let rank = port.ty.rank();
+            let name = self.string(&port.name);
+            self.point(at, name);
+            let dims = self.reserve(8 * rank);
+            self.point(at + 8, dims);
+            let names = self.reserve(8 * rank);
+            self.point(at + 16, names);
+            for (axis, dim) in port.ty.shape.iter().enumerate() {
+                self.put_i64(dims + 8 * axis, dim.as_const().unwrap_or(-1));
+                let text = if dim.as_const().is_some() { String::new() } else { dim.to_string() };
+                let text = self.string(&text);
+                self.point(names + 8 * axis, text);
+            }
+            self.put_i32(at + 24, rank as i32);
+            self.put_i32(at + 28, abi::dtype_code(port.ty.dtype).0);
+        }
+        first
+    }
+}

@@ -1,0 +1,481 @@
+//! The functions that a model's caller sees, and what they share: checks, binding of symbols, the steps.
+//!
+//! `NAME_invoke` and `NAME_shapes` take tensors, `NAME_run` takes typed pointers. All check everything they are given
+//! before anything is written. Symbols live in an array on the caller's stack, in [`Program::symbols`]' order; those
+//! that a step binds hold their upper bound until then.
+
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{
+    AbiParam, Block, Function, InstBuilder, MemFlagsData, Signature, StackSlotData, StackSlotKind, Type, UserFuncName,
+    Value, types,
+};
+use cranelift_codegen::isa::TargetIsa;
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use cranelift_module::{DataId, FuncId, Module};
+
+use super::abi::{self, Code};
+use super::dims::Dims;
+use crate::ir::{DType, Dim};
+use crate::lower::program::{Place, Port, Program, Step, SymbolSource};
+use crate::{Error, Result};
+
+/// What entry functions refer to.
+pub struct Parts<'a, M: Module> {
+    /// The model.
+    pub program: &'a Program,
+    /// The object being made.
+    pub module: &'a mut M,
+    /// Kernels, in [`Program::kernels`]' order.
+    pub kernels: &'a [FuncId],
+    /// Constants, in [`Program::constants`]' order.
+    pub constants: &'a [DataId],
+    /// Checks inputs and binds symbols.
+    pub bind: FuncId,
+    /// Runs the steps.
+    pub steps: FuncId,
+}
+
+/// Signature of functions that take `n` pointers and sizes and give a code.
+pub fn signature(isa: &dyn TargetIsa, n: usize, gives_code: bool) -> Signature {
+    let mut s = Signature::new(isa.default_call_conv());
+    s.params = vec![AbiParam::new(types::I64); n];
+    if gives_code {
+        s.returns = vec![AbiParam::new(types::I32)];
+    }
+    s
+}
+
+/// Arguments of the functions in [`Parts`] and of the public ones.
+pub const BIND_ARGS: usize = 2;
+/// Pointers, arena, symbols.
+pub const STEPS_ARGS: usize = 3;
+/// Inputs, outputs, arena size.
+pub const SHAPES_ARGS: usize = 3;
+/// Inputs, outputs, arena, its size.
+pub const INVOKE_ARGS: usize = 4;
+
+/// Arguments of `NAME_run`: symbols, inputs, outputs, arena, its size.
+pub fn run_args(program: &Program) -> usize {
+    program.symbols.len() + program.inputs.len() + program.outputs.len() + 2
+}
+
+const FLAGS: MemFlagsData = MemFlagsData::trusted();
+
+struct Entry<'a, 'b, M: Module> {
+    parts: &'b mut Parts<'a, M>,
+    b: FunctionBuilder<'b>,
+    args: Vec<Value>,
+    dims: Dims,
+}
+
+fn build<M: Module>(
+    parts: &mut Parts<'_, M>,
+    signature: Signature,
+    body: impl FnOnce(&mut Entry<'_, '_, M>) -> Result<()>,
+) -> Result<Function> {
+    let config = parts.module.isa().frontend_config();
+    let mut func = Function::with_name_signature(UserFuncName::default(), signature);
+    let mut context = FunctionBuilderContext::new();
+    let mut b = FunctionBuilder::new(&mut func, &mut context);
+    let entry = b.create_block();
+    b.append_block_params_for_function_params(entry);
+    b.switch_to_block(entry);
+    let args = b.block_params(entry).to_vec();
+    let mut e = Entry { parts, b, args, dims: Dims::default() };
+    body(&mut e)?;
+    e.b.seal_all_blocks();
+    e.b.finalize(config);
+    Ok(func)
+}
+
+/// `bind(inputs, symbols)`: checks the inputs' types, binds the symbols they decide, checks what must be equal.
+pub fn bind<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
+    let signature = signature(parts.module.isa(), BIND_ARGS, true);
+    build(parts, signature, |e| {
+        let (inputs, symbols) = (e.args[0], e.args[1]);
+        let program = e.parts.program;
+        if !program.inputs.is_empty() {
+            e.not_null(inputs);
+        }
+        for (i, port) in program.inputs.iter().enumerate() {
+            e.check_type(inputs, i, port);
+        }
+        for (k, symbol) in program.symbols.iter().enumerate() {
+            let value = match &symbol.source {
+                SymbolSource::InputDim { input, axis } => {
+                    let extent = e.dim_of(inputs, *input, *axis);
+                    e.not_negative(extent, Code::WrongDimension);
+                    extent
+                }
+                SymbolSource::InputElement { input, index } => {
+                    let dtype = program.inputs.get(*input).map(|p| p.ty.dtype);
+                    e.element_of(inputs, *input, *index, dtype)?
+                }
+                SymbolSource::Step { max } => e.value(max),
+            };
+            e.dims.bind(&symbol.name, value);
+            e.b.ins().store(FLAGS, value, symbols, 8 * k as i32);
+        }
+        for (x, y) in &program.requires {
+            let (x, y) = (e.value(x), e.value(y));
+            e.equal(x, y, Code::WrongDimension);
+        }
+        for (i, port) in program.inputs.iter().enumerate() {
+            for (axis, want) in port.ty.shape.iter().enumerate() {
+                let (want, extent) = (e.value(want), e.dim_of(inputs, i, axis));
+                e.equal(want, extent, Code::WrongDimension);
+            }
+        }
+        e.give(Code::Ok);
+        Ok(())
+    })
+}
+
+/// `NAME_shapes(inputs, outputs, arena_size)`: fills in the outputs' types and the arena's size; either may be null.
+pub fn shapes<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
+    let signature = signature(parts.module.isa(), SHAPES_ARGS, true);
+    build(parts, signature, |e| {
+        let (inputs, outputs, arena_size) = (e.args[0], e.args[1], e.args[2]);
+        let symbols = e.bind_symbols(inputs);
+        e.load_symbols(symbols);
+        e.check_output_dims();
+        let program = e.parts.program;
+        e.unless_null(outputs, |e| {
+            for (i, port) in program.outputs.iter().enumerate() {
+                let at = i as i32 * abi::TENSOR_BYTES;
+                let rank = e.b.ins().iconst(types::I32, port.ty.rank() as i64);
+                e.b.ins().store(FLAGS, rank, outputs, at + abi::TENSOR_RANK);
+                let dtype = e.b.ins().iconst(types::I32, i64::from(abi::dtype_code(port.ty.dtype).0));
+                e.b.ins().store(FLAGS, dtype, outputs, at + abi::TENSOR_DTYPE);
+                let dims = e.b.ins().load(types::I64, FLAGS, outputs, at + abi::TENSOR_DIMS);
+                e.unless_null(dims, |e| e.store_dims(dims, port));
+            }
+        });
+        e.unless_null(arena_size, |e| {
+            let bytes = e.value(&program.arena_bytes);
+            e.b.ins().store(FLAGS, bytes, arena_size, 0);
+        });
+        e.give(Code::Ok);
+        Ok(())
+    })
+}
+
+/// `NAME_invoke(inputs, outputs, arena, arena_size)`.
+pub fn invoke<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
+    let signature = signature(parts.module.isa(), INVOKE_ARGS, true);
+    build(parts, signature, |e| {
+        let (inputs, outputs, arena, size) = (e.args[0], e.args[1], e.args[2], e.args[3]);
+        let program = e.parts.program;
+        let symbols = e.bind_symbols(inputs);
+        e.load_symbols(symbols);
+        e.check_output_dims();
+        if !program.outputs.is_empty() {
+            e.not_null(outputs);
+        }
+        let mut pointers = Vec::new();
+        for (i, port) in program.inputs.iter().enumerate() {
+            let data = e.b.ins().load(types::I64, FLAGS, inputs, i as i32 * abi::TENSOR_BYTES + abi::TENSOR_DATA);
+            e.data_not_null(data, port);
+            pointers.push(data);
+        }
+        for (i, port) in program.outputs.iter().enumerate() {
+            e.check_type(outputs, i, port);
+            for (axis, want) in port.ty.shape.iter().enumerate() {
+                let (want, given) = (e.value(want), e.dim_of(outputs, i, axis));
+                e.equal(want, given, Code::WrongDimension);
+            }
+            let data = e.b.ins().load(types::I64, FLAGS, outputs, i as i32 * abi::TENSOR_BYTES + abi::TENSOR_DATA);
+            e.data_not_null(data, port);
+            pointers.push(data);
+        }
+        e.check_arena(arena, size);
+        e.call_steps(&pointers, arena, symbols);
+        e.true_dims(outputs, symbols);
+        e.give(Code::Ok);
+        Ok(())
+    })
+}
+
+/// `NAME_run(symbols..., inputs..., outputs..., arena, arena_size)`.
+pub fn run<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
+    let program = parts.program;
+    let signature = signature(parts.module.isa(), run_args(program), true);
+    build(parts, signature, |e| {
+        let args = e.args.clone();
+        let (bound, rest) = args.split_at(program.symbols.len());
+        let (pointers, arena) = rest.split_at(program.inputs.len() + program.outputs.len());
+        let symbols = e.slot(program.symbols.len());
+        for (k, (symbol, &value)) in program.symbols.iter().zip(bound).enumerate() {
+            e.not_negative(value, Code::WrongDimension);
+            e.dims.bind(&symbol.name, value);
+            e.b.ins().store(FLAGS, value, symbols, 8 * k as i32);
+        }
+        for (x, y) in &program.requires {
+            let (x, y) = (e.value(x), e.value(y));
+            e.equal(x, y, Code::WrongDimension);
+        }
+        e.check_output_dims();
+        for (port, &data) in program.inputs.iter().chain(&program.outputs).zip(pointers) {
+            e.data_not_null(data, port);
+        }
+        e.check_arena(arena[0], arena[1]);
+        e.call_steps(pointers, arena[0], symbols);
+        e.give(Code::Ok);
+        Ok(())
+    })
+}
+
+/// `steps(pointers, arena, symbols)`: the calls.
+pub fn steps<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
+    let signature = signature(parts.module.isa(), STEPS_ARGS, false);
+    build(parts, signature, |e| {
+        let (pointers, arena, symbols) = (e.args[0], e.args[1], e.args[2]);
+        let program = e.parts.program;
+        e.load_symbols(symbols);
+        // Offsets keep to the bounds that the arena was sized with.
+        let mut bounds = e.dims.clone();
+        for step in &program.steps {
+            match step {
+                Step::Call { kernel, args, label } => {
+                    let broken = || Error::internal(format!("step {label} does not fit its kernel"));
+                    let callee = program.kernels.get(*kernel).ok_or_else(broken)?;
+                    if callee.pointers as usize != args.len() {
+                        return Err(broken());
+                    }
+                    let mut values = Vec::with_capacity(args.len() + callee.symbols.len());
+                    for place in args {
+                        values.push(e.pointer(place, pointers, arena, &mut bounds));
+                    }
+                    for s in &callee.symbols {
+                        values.push(e.dims.symbol(&mut e.b, s));
+                    }
+                    let function = e.parts.kernels[*kernel];
+                    let function = e.parts.module.declare_func_in_func(function, e.b.func);
+                    e.b.ins().call(function, &values);
+                }
+                Step::Bind { symbol, place } => {
+                    let at = e.pointer(place, pointers, arena, &mut bounds);
+                    let value = e.b.ins().load(types::I64, FLAGS, at, 0);
+                    e.b.ins().store(FLAGS, value, symbols, 8 * *symbol as i32);
+                    e.dims.bind(&program.symbols[*symbol].name, value);
+                }
+            }
+        }
+        e.b.ins().return_(&[]);
+        Ok(())
+    })
+}
+
+impl<M: Module> Entry<'_, '_, M> {
+    fn value(&mut self, dim: &Dim) -> Value {
+        self.dims.value(&mut self.b, dim)
+    }
+
+    /// Goes on in a new block.
+    fn next(&mut self) -> Block {
+        self.b.create_block()
+    }
+
+    fn give(&mut self, code: Code) {
+        let code = self.b.ins().iconst(types::I32, code as i64);
+        self.b.ins().return_(&[code]);
+    }
+
+    /// Returns `code` when `bad`.
+    fn refuse(&mut self, bad: Value, code: Code) {
+        let (fail, good) = (self.next(), self.next());
+        self.b.ins().brif(bad, fail, &[], good, &[]);
+        self.b.switch_to_block(fail);
+        self.give(code);
+        self.b.switch_to_block(good);
+    }
+
+    fn not_null(&mut self, pointer: Value) {
+        let bad = self.b.ins().icmp_imm_s(IntCC::Equal, pointer, 0);
+        self.refuse(bad, Code::NullPointer);
+    }
+
+    fn not_negative(&mut self, v: Value, code: Code) {
+        let bad = self.b.ins().icmp_imm_s(IntCC::SignedLessThan, v, 0);
+        self.refuse(bad, code);
+    }
+
+    fn equal(&mut self, x: Value, y: Value, code: Code) {
+        let bad = self.b.ins().icmp(IntCC::NotEqual, x, y);
+        self.refuse(bad, code);
+    }
+
+    /// What it emits runs when the pointer is not null. Expressions it computes are not known after it.
+    fn unless_null(&mut self, pointer: Value, body: impl FnOnce(&mut Self)) {
+        let (inside, after) = (self.next(), self.next());
+        self.b.ins().brif(pointer, inside, &[], after, &[]);
+        self.b.switch_to_block(inside);
+        let known = self.dims.clone();
+        body(self);
+        self.dims = known;
+        self.b.ins().jump(after, &[]);
+        self.b.switch_to_block(after);
+    }
+
+    /// A port's data may be null only when there is none.
+    fn data_not_null(&mut self, data: Value, port: &Port) {
+        let numel = port.ty.numel();
+        match numel.as_const() {
+            Some(0) => {}
+            Some(_) => self.not_null(data),
+            None => {
+                let numel = self.value(&numel);
+                let null = self.b.ins().icmp_imm_s(IntCC::Equal, data, 0);
+                let some = self.b.ins().icmp_imm_s(IntCC::NotEqual, numel, 0);
+                let bad = self.b.ins().band(null, some);
+                self.refuse(bad, Code::NullPointer);
+            }
+        }
+    }
+
+    /// Rank and element type of a tensor, and that it has dimensions.
+    fn check_type(&mut self, tensors: Value, i: usize, port: &Port) {
+        let at = i as i32 * abi::TENSOR_BYTES;
+        let rank = self.b.ins().load(types::I32, FLAGS, tensors, at + abi::TENSOR_RANK);
+        let bad = self.b.ins().icmp_imm_s(IntCC::NotEqual, rank, port.ty.rank() as i64);
+        self.refuse(bad, Code::WrongRank);
+        let dtype = self.b.ins().load(types::I32, FLAGS, tensors, at + abi::TENSOR_DTYPE);
+        let want = i64::from(abi::dtype_code(port.ty.dtype).0);
+        let bad = self.b.ins().icmp_imm_s(IntCC::NotEqual, dtype, want);
+        self.refuse(bad, Code::WrongDtype);
+        if port.ty.rank() > 0 {
+            let dims = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::TENSOR_DIMS);
+            self.not_null(dims);
+        }
+    }
+
+    fn dim_of(&mut self, tensors: Value, i: usize, axis: usize) -> Value {
+        let at = i as i32 * abi::TENSOR_BYTES;
+        let dims = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::TENSOR_DIMS);
+        self.b.ins().load(types::I64, FLAGS, dims, 8 * axis as i32)
+    }
+
+    fn element_of(&mut self, tensors: Value, i: usize, index: usize, dtype: Option<DType>) -> Result<Value> {
+        let Some(dtype) = dtype.filter(|d| d.is_int()) else {
+            return Err(Error::internal("a symbol is bound to an element that is no integer"));
+        };
+        let at = i as i32 * abi::TENSOR_BYTES;
+        let data = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::TENSOR_DATA);
+        self.not_null(data);
+        let signed = dtype.class() == crate::ir::DTypeClass::Signed;
+        let clif = Type::int(dtype.size() as u16 * 8).unwrap_or(types::I64);
+        let value = self.b.ins().load(clif, FLAGS, data, (index * dtype.size()) as i32);
+        Ok(match (clif == types::I64, signed) {
+            (true, _) => value,
+            (_, true) => self.b.ins().sextend(types::I64, value),
+            _ => self.b.ins().uextend(types::I64, value),
+        })
+    }
+
+    fn slot(&mut self, words: usize) -> Value {
+        let bytes = 8 * words.max(1) as u32;
+        let slot = self.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, bytes, 3));
+        self.b.ins().stack_addr(types::I64, slot, 0)
+    }
+
+    /// Calls `bind`; gives the array of symbols.
+    fn bind_symbols(&mut self, inputs: Value) -> Value {
+        let symbols = self.slot(self.parts.program.symbols.len());
+        let bind = self.parts.module.declare_func_in_func(self.parts.bind, self.b.func);
+        let call = self.b.ins().call(bind, &[inputs, symbols]);
+        let code = self.b.inst_results(call)[0];
+        let (fail, good) = (self.next(), self.next());
+        self.b.ins().brif(code, fail, &[], good, &[]);
+        self.b.switch_to_block(fail);
+        self.b.ins().return_(&[code]);
+        self.b.switch_to_block(good);
+        symbols
+    }
+
+    fn load_symbols(&mut self, symbols: Value) {
+        for (k, symbol) in self.parts.program.symbols.iter().enumerate() {
+            let value = self.b.ins().load(types::I64, FLAGS, symbols, 8 * k as i32);
+            self.dims.bind(&symbol.name, value);
+        }
+    }
+
+    /// Computed dimensions are negative when inputs are smaller than the model can take.
+    fn check_output_dims(&mut self) {
+        let program = self.parts.program;
+        let symbolic = program.outputs.iter().flat_map(abi::symbolic_dims);
+        for dim in symbolic.filter(|d| d.as_sym().is_none()) {
+            let v = self.value(dim);
+            self.not_negative(v, Code::BadValue);
+        }
+        if program.arena_bytes.as_const().is_none() {
+            let v = self.value(&program.arena_bytes);
+            self.not_negative(v, Code::BadValue);
+        }
+    }
+
+    fn check_arena(&mut self, arena: Value, size: Value) {
+        let bytes = &self.parts.program.arena_bytes;
+        if bytes.is(0) {
+            return;
+        }
+        let bytes = self.value(bytes);
+        let bad = self.b.ins().icmp(IntCC::UnsignedLessThan, size, bytes);
+        self.refuse(bad, Code::ArenaTooSmall);
+        self.not_null(arena);
+        let low = self.b.ins().band_imm_s(arena, crate::lower::program::ALIGN as i64 - 1);
+        self.refuse(low, Code::MisalignedArena);
+    }
+
+    fn call_steps(&mut self, pointers: &[Value], arena: Value, symbols: Value) {
+        let array = self.slot(pointers.len());
+        for (i, &p) in pointers.iter().enumerate() {
+            self.b.ins().store(FLAGS, p, array, 8 * i as i32);
+        }
+        let steps = self.parts.module.declare_func_in_func(self.parts.steps, self.b.func);
+        self.b.ins().call(steps, &[array, arena, symbols]);
+    }
+
+    fn store_dims(&mut self, dims: Value, port: &Port) {
+        for (axis, dim) in port.ty.shape.iter().enumerate() {
+            let v = self.value(dim);
+            self.b.ins().store(FLAGS, v, dims, 8 * axis as i32);
+        }
+    }
+
+    /// Gives outputs whose dimensions a step decided their dimensions.
+    fn true_dims(&mut self, outputs: Value, symbols: Value) {
+        let program = self.parts.program;
+        let late: Vec<_> =
+            program.symbols.iter().filter(|s| matches!(s.source, SymbolSource::Step { .. })).map(|s| &s.name).collect();
+        if late.is_empty() {
+            return;
+        }
+        self.load_symbols(symbols);
+        for (i, port) in program.outputs.iter().enumerate() {
+            if abi::symbolic_dims(port).any(|d| d.symbols().iter().any(|s| late.contains(&s))) {
+                let at = i as i32 * abi::TENSOR_BYTES;
+                let dims = self.b.ins().load(types::I64, FLAGS, outputs, at + abi::TENSOR_DIMS);
+                self.store_dims(dims, port);
+            }
+        }
+    }
+
+    fn pointer(&mut self, place: &Place, pointers: Value, arena: Value, bounds: &mut Dims) -> Value {
+        match place {
+            Place::Input(i) => self.b.ins().load(types::I64, FLAGS, pointers, 8 * *i as i32),
+            Place::Output(i) => {
+                let i = self.parts.program.inputs.len() + i;
+                self.b.ins().load(types::I64, FLAGS, pointers, 8 * i as i32)
+            }
+            Place::Arena(offset) if offset.is(0) => arena,
+            Place::Arena(offset) => {
+                let offset = bounds.value(&mut self.b, offset);
+                self.b.ins().iadd(arena, offset)
+            }
+            Place::Constant(i) => {
+                let data = self.parts.module.declare_data_in_func(self.parts.constants[*i], self.b.func);
+                self.b.ins().symbol_value(types::I64, data)
+            }
+        }
+    }
+}

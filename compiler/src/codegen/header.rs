@@ -1,0 +1,72 @@
+//! The C header of a model. It contains `runtime/mcc.h`, so that one file is enough.
+
+use std::fmt::Write;
+
+use super::abi;
+use crate::lower::program::{Port, Program};
+
+/// The header's text.
+pub fn header(program: &Program) -> String {
+    let name = &program.name;
+    let upper = name.to_uppercase();
+    let mut h = format!("/* {name}: a model compiled by mcc. */\n#ifndef {upper}_MODEL_H\n#define {upper}_MODEL_H\n\n");
+    h += include_str!("../../../runtime/mcc.h");
+    h += "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n";
+    let ports = |ports: &[Port], kind: &str| -> String {
+        ports.iter().enumerate().map(|(i, p)| format!("   {kind} {i}: {}\n", describe(p))).collect()
+    };
+    h += &format!("/*\n{}{}*/\n\n", ports(&program.inputs, "input"), ports(&program.outputs, "output"));
+    if let Some(bytes) = abi::fixed_arena(program) {
+        h += &format!("/* Bytes of arena. */\n#define {upper}_ARENA_SIZE {bytes}\n\n");
+    }
+    h += &format!("extern const mcc_model {name}_model;\n\n");
+    h += "/* See mcc_model.shapes and mcc_model.invoke. */\n";
+    h += &format!("int32_t {name}_shapes(const mcc_tensor *inputs, mcc_tensor *outputs, int64_t *arena_size);\n");
+    h += &format!(
+        "int32_t {name}_invoke(const mcc_tensor *inputs, mcc_tensor *outputs, void *arena, size_t arena_size);\n"
+    );
+    if abi::has_typed_run(program) {
+        h += "\n/* Runs the model on contiguous tensors: first the dimensions that are not constant, then inputs and outputs. */\n";
+        h += &format!("int32_t {name}_run({});\n", run_parameters(program).join(", "));
+    }
+    h += "\n#ifdef __cplusplus\n}\n#endif\n\n";
+    let _ = writeln!(h, "#endif /* {upper}_MODEL_H */");
+    h
+}
+
+/// Name, type and dimensions; without what would end a comment.
+fn describe(port: &Port) -> String {
+    format!("{} {}", port.name, port.ty).chars().map(|c| if c.is_control() || c == '*' { ' ' } else { c }).collect()
+}
+
+fn run_parameters(program: &Program) -> Vec<String> {
+    let mut taken: Vec<String> = Vec::new();
+    let mut distinct = |wanted: String| {
+        let mut name = wanted.clone();
+        let mut n = 1;
+        while taken.contains(&name) {
+            n += 1;
+            name = format!("{wanted}_{n}");
+        }
+        taken.push(name.clone());
+        name
+    };
+    let pointer = |port: &Port| abi::dtype_code(port.ty.dtype).1;
+    let fixed = ["arena".to_string(), "arena_size".to_string()].map(&mut distinct);
+    let inputs: Vec<String> =
+        program.inputs.iter().map(|p| format!("const {} *{}", pointer(p), distinct(p.c_name.clone()))).collect();
+    let outputs: Vec<String> =
+        program.outputs.iter().map(|p| format!("{} *{}", pointer(p), distinct(p.c_name.clone()))).collect();
+    let symbols = program.symbols.iter().map(|s| format!("int64_t {}", distinct(identifier(&s.name.0))));
+    let mut parameters: Vec<String> = symbols.collect();
+    parameters.extend(inputs);
+    parameters.extend(outputs);
+    parameters.extend([format!("void *{}", fixed[0]), format!("size_t {}", fixed[1])]);
+    parameters
+}
+
+/// A symbol's name as a C identifier.
+fn identifier(name: &str) -> String {
+    let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    format!("dim_{plain}")
+}

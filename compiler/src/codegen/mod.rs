@@ -1,0 +1,77 @@
+//! Code generation: a [`Program`] becomes an object file and a C header. It decides nothing: every choice is in the
+//! program already. Only this module sees Cranelift.
+//!
+//! - [`clif`]: kernels.
+//! - [`entry`], [`dims`]: the functions around them.
+//! - [`abi`], [`descriptor`], [`header`]: the interface to callers.
+//! - [`object`]: the object file.
+
+pub mod abi;
+pub mod clif;
+mod descriptor;
+mod dims;
+mod entry;
+mod header;
+mod isa;
+mod object;
+
+use mcc_targets::Target;
+
+use crate::Result;
+use crate::lower::program::Program;
+
+pub use header::header;
+
+/// A compiled model.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// The object file.
+    pub object: Vec<u8>,
+    /// The C header that declares what it defines.
+    pub header: String,
+    /// Bytes of machine code.
+    pub text_bytes: usize,
+    /// Bytes of constants.
+    pub weights_bytes: usize,
+}
+
+/// Compiles a program.
+///
+/// # Errors
+/// When the target cannot be generated for, or the program breaks its contract.
+pub fn compile(program: &Program, target: &Target) -> Result<Compiled> {
+    let (object, text_bytes) = object::object(program, target)?;
+    let weights_bytes = program.constants.iter().map(|c| c.data.len()).sum();
+    Ok(Compiled { object, header: header(program), text_bytes, weights_bytes })
+}
+
+/// The program's functions as CLIF text.
+///
+/// # Errors
+/// As [`compile`].
+pub fn clif_text(program: &Program, target: &Target) -> Result<String> {
+    let isa = isa::isa(target)?;
+    let imports = clif::Imports { memcpy: 0, memset: 1 };
+    let texts = program.kernels.iter().map(|k| {
+        let function = clif::function(k, target, &*isa, imports);
+        format!("; {}\n{}\n", k.name, function.display())
+    });
+    Ok(texts.collect())
+}
+
+/// The program's kernels as assembly text.
+///
+/// # Errors
+/// As [`compile`].
+pub fn asm_text(program: &Program, target: &Target) -> Result<String> {
+    let isa = isa::isa(target)?;
+    let imports = clif::Imports { memcpy: 0, memset: 1 };
+    let mut text = String::new();
+    for kernel in &program.kernels {
+        let mut context = cranelift_codegen::Context::for_function(clif::function(kernel, target, &*isa, imports));
+        context.set_disasm(true);
+        let code = object::compile_function(&*isa, &mut context, &kernel.name)?;
+        text += &format!("; {}\n{}\n", kernel.name, code.vcode.as_deref().unwrap_or_default());
+    }
+    Ok(text)
+}

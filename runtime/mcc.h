@@ -1,0 +1,117 @@
+/* The interface of models compiled by mcc. C11 and C++17. */
+#ifndef MCC_H
+#define MCC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Version of this interface: mcc_model.abi_version. */
+#define MCC_ABI_VERSION 1
+
+/* Alignment in bytes of every arena. */
+#define MCC_ARENA_ALIGN 64
+
+/* What functions of a model return. */
+enum {
+    MCC_OK = 0,
+    MCC_NULL_POINTER = 1,
+    MCC_WRONG_RANK = 2,
+    MCC_WRONG_DTYPE = 3,
+    MCC_WRONG_DIMENSION = 4,
+    MCC_ARENA_TOO_SMALL = 5,
+    MCC_MISALIGNED_ARENA = 6,
+    MCC_BAD_VALUE = 7
+};
+
+/* Element types, numbered as in ONNX. Types of less than a byte take a byte an element; so do truth values, 0 or 1. */
+enum {
+    MCC_F32 = 1,
+    MCC_U8 = 2,
+    MCC_I8 = 3,
+    MCC_U16 = 4,
+    MCC_I16 = 5,
+    MCC_I32 = 6,
+    MCC_I64 = 7,
+    MCC_BOOL = 9,
+    MCC_F16 = 10,
+    MCC_F64 = 11,
+    MCC_U32 = 12,
+    MCC_U64 = 13,
+    MCC_BF16 = 16,
+    MCC_F8E4M3FN = 17,
+    MCC_F8E4M3FNUZ = 18,
+    MCC_F8E5M2 = 19,
+    MCC_F8E5M2FNUZ = 20,
+    MCC_U4 = 21,
+    MCC_I4 = 22,
+    MCC_F4E2M1 = 23,
+    MCC_F8E8M0 = 24,
+    MCC_U2 = 25,
+    MCC_I2 = 26
+};
+
+/* A tensor of the caller: row-major and contiguous. `dims` has `rank` entries. */
+typedef struct mcc_tensor {
+    void *data;
+    int64_t *dims;
+    int32_t rank;
+    int32_t dtype;
+} mcc_tensor;
+
+/* An input or output of a model. */
+typedef struct mcc_port {
+    const char *name;
+    /* -1 where the dimension is not constant; dim_names then has its expression. */
+    const int64_t *dims;
+    const char *const *dim_names;
+    int32_t rank;
+    int32_t dtype;
+} mcc_port;
+
+/* A model: enough to drive one without its header. */
+typedef struct mcc_model {
+    int32_t abi_version;
+    int32_t input_count;
+    int32_t output_count;
+    int32_t flags;
+    const char *name;
+    const mcc_port *inputs;
+    const mcc_port *outputs;
+    /* -1 when it depends on dimensions: ask `shapes`. */
+    int64_t arena_size;
+    /* Reads the inputs' dims (and the data of inputs that hold dimensions); fills in rank, dtype and, where `dims` is not
+       null, the dims of the outputs, and the arena's size. `outputs` and `arena_size` may be null. Dimensions that depend on
+       data are given as upper bounds. */
+    int32_t (*shapes)(const mcc_tensor *inputs, mcc_tensor *outputs, int64_t *arena_size);
+    /* Checks all arguments, then runs the model. The outputs' dims must be those that `shapes` gives; dimensions that depend
+       on data are overwritten by the true ones. The arena is aligned to MCC_ARENA_ALIGN; it holds nothing between calls. */
+    int32_t (*invoke)(const mcc_tensor *inputs, mcc_tensor *outputs, void *arena, size_t arena_size);
+    /* CPU extensions that the code uses, separated by spaces. */
+    const char *cpu_features;
+} mcc_model;
+
+/* What a code means. */
+static inline const char *mcc_message(int32_t code)
+{
+    switch (code) {
+    case MCC_OK: return "ok";
+    case MCC_NULL_POINTER: return "a pointer is null";
+    case MCC_WRONG_RANK: return "a tensor has the wrong number of dimensions";
+    case MCC_WRONG_DTYPE: return "a tensor has the wrong element type";
+    case MCC_WRONG_DIMENSION: return "a tensor has a wrong dimension, or two that must be equal are not";
+    case MCC_ARENA_TOO_SMALL: return "the arena is too small";
+    case MCC_MISALIGNED_ARENA: return "the arena is not aligned to 64 bytes";
+    case MCC_BAD_VALUE: return "the inputs' dimensions or values give a negative dimension";
+    default: return "unknown code";
+    }
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MCC_H */
