@@ -13,6 +13,8 @@
 //!
 //! [`Builder`] is the one way to make kernels: it folds integer constants and computes dimensions once, at entry.
 
+pub mod interp;
+
 use std::collections::HashMap;
 use std::fmt;
 

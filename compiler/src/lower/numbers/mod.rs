@@ -81,7 +81,8 @@ pub fn store(k: &mut Builder, dtype: DType, to: Addr, v: Val) {
         k.store(to, v);
         return;
     }
-    let code = if dtype.is_float() { small_float::encode(k, dtype, v, true) } else { v };
+    // What a cast saturated is in range already; what it let overflow stays so.
+    let code = if dtype.is_float() { small_float::encode(k, dtype, v, false) } else { v };
     let narrow = if dtype.size() == 1 { Elem::I8 } else { Elem::I16 };
     if ty.lanes == 1 {
         let narrowed = k.convert(code, narrow);
@@ -211,7 +212,7 @@ pub fn bitcast(k: &mut Builder, v: Val, from: DType, to: DType) -> Val {
     let ty = k.ty(v);
     let code = match from {
         DType::F32 | DType::F64 => k.bitcast(v, ty.with(ty.elem.int())),
-        _ if from.is_float() => small_float::encode(k, from, v, true),
+        _ if from.is_float() => small_float::encode(k, from, v, false),
         _ => v,
     };
     match to {

@@ -64,15 +64,14 @@ impl Format {
         }
     }
 
-    /// Codes for numbers too large, and for infinity, by the tables of ONNX Cast; `f16` never saturates.
-    fn overflow(&self, saturate: bool) -> (i64, i64) {
+    /// Code for infinity and for numbers too large, by the tables of ONNX Cast; `f16` never saturates.
+    fn overflow(&self, saturate: bool) -> i64 {
+        let may_saturate = self.exponent_bits + self.mantissa_bits < 8;
         match self.specials {
-            Specials::Ieee if saturate && self.exponent_bits + self.mantissa_bits < 8 => (self.max(), self.max()),
-            Specials::Ieee => (self.infinity(), self.infinity()),
-            Specials::AllOnes if saturate => (self.max(), self.max()),
-            Specials::NegativeZero if saturate => (self.max(), self.nan()),
-            Specials::AllOnes | Specials::NegativeZero => (self.nan(), self.nan()),
-            Specials::Finite => (self.max(), self.max()),
+            Specials::Finite => self.max(),
+            _ if saturate && may_saturate => self.max(),
+            Specials::Ieee => self.infinity(),
+            Specials::AllOnes | Specials::NegativeZero => self.nan(),
         }
     }
 }
@@ -161,9 +160,7 @@ pub(super) fn encode(k: &mut Builder, dtype: DType, v: Val, saturate: bool) -> V
             let limit = k.int_of((128 - f.bias) << 23, ty);
             let is_tiny = k.cmp(Cmp::Lt, abs, limit);
             let code = k.select(is_tiny, subnormal, normal);
-            let (too_large, infinite) = f.overflow(saturate);
-            let code = replace(k, Cmp::Gt, code, f.max(), too_large, code);
-            let code = if infinite == too_large { code } else { replace(k, Cmp::Eq, abs, INFINITY, infinite, code) };
+            let code = replace(k, Cmp::Gt, code, f.max(), f.overflow(saturate), code);
             let sign = k.bin(Bin::Xor, bits, abs);
             let sign = shift(k, Bin::Shr, sign, 31 - f.exponent_bits - f.mantissa_bits);
             let signed = k.bin(Bin::Or, code, sign);
