@@ -9,6 +9,7 @@ mod contract;
 mod conv;
 mod depthwise;
 mod igemm;
+pub mod pointwise;
 
 use std::cell::RefCell;
 
@@ -86,6 +87,12 @@ pub fn build(site: &Site<'_>, epilogue: &Epilogue) -> Result<Built> {
     let emit = Emit { site, epilogue, operands, leaves, results, scratch: RefCell::default() };
     dispatch(site, &emit, &mut k)?;
     Ok(Built { kernel: k.finish(), scratch: emit.scratch.into_inner() })
+}
+
+/// Whether the kernel of an operation stores result 0 through [`Emit::store`] alone, so that it can have an epilogue.
+pub fn fuses(op: &Op) -> bool {
+    let _ = op;
+    false
 }
 
 fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {

@@ -1,0 +1,281 @@
+//! Fusion: which operations share a kernel.
+//!
+//! A group is an optional anchor (an operation with a kernel of its own) and a tree of element-wise operations of
+//! one shape behind it. The rules:
+//! - an element-wise node joins the group of its users when all of them are in one group and have its shape; so a
+//!   group has one value that leaves it, its root;
+//! - an anchor takes the group that holds all users of its result as epilogue, when its kernel can apply one and every
+//!   other tensor of the group can be read along the anchor's rows; of several candidates the last computed one;
+//! - transposes, slices and broadcasts that only element-wise operations read are views of what they show; reshapes
+//!   are other names of a buffer.
+
+use std::collections::{HashMap, HashSet};
+
+use super::expr::{Expr, ExprKind};
+use super::kernels;
+use super::view::View;
+use crate::ir::{Graph, NodeId, Op, Tensor, Value};
+use crate::{Error, Result};
+
+/// Operations that one kernel computes.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// The node whose kernel it is, if it is not purely element-wise.
+    pub anchor: Option<NodeId>,
+    /// The node whose first result the kernel stores as its result 0.
+    pub root: NodeId,
+    /// Element-wise operations; empty when there are none.
+    pub expr: Expr,
+    /// What the expression reads besides the anchor: a value with a buffer, and how it is read in the root's shape.
+    pub leaves: Vec<(Value, View)>,
+}
+
+/// How the values of a graph are computed and stored.
+pub struct Grouping {
+    /// Groups in execution order.
+    pub groups: Vec<Group>,
+    /// Reshapes: values that are another name of a buffer's value.
+    alias: HashMap<Value, Value>,
+}
+
+impl Grouping {
+    /// The value whose buffer holds `v`.
+    pub fn buffer_of(&self, v: Value) -> Value {
+        self.alias.get(&v).copied().unwrap_or(v)
+    }
+}
+
+/// Whether an operation computes element by element.
+fn is_elementwise(op: &Op) -> bool {
+    matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast { .. } | Op::Bitcast { .. })
+}
+
+/// Whether an operation only shows its operand's elements in another order.
+fn is_view(op: &Op) -> bool {
+    matches!(op, Op::Transpose { .. } | Op::Slice { .. } | Op::Broadcast { .. })
+}
+
+/// Groups a graph's nodes.
+///
+/// # Errors
+/// When an invariant is broken.
+pub fn group(graph: &Graph) -> Result<Grouping> {
+    let order = graph.topological();
+    let mut fusion = Fusion { graph, group_of: HashMap::new(), stored: HashSet::new(), alias: HashMap::new() };
+    for &node in order.iter().rev() {
+        fusion.place(node);
+    }
+    // A reshape names its operand's buffer; operands come first, so that chains resolve to the buffer itself.
+    for &node in &order {
+        if let Op::Reshape { .. } = graph.op(node)
+            && let Some(x) = graph.operand(node, 0)
+        {
+            let base = fusion.alias.get(&x).copied().unwrap_or(x);
+            fusion.alias.insert(node.into(), base);
+        }
+    }
+    let epilogues = fusion.epilogues(&order)?;
+    let mut groups = Vec::new();
+    for &node in &order {
+        if epilogues.taken.contains(&node) || !fusion.starts_group(node) {
+            continue;
+        }
+        match epilogues.by_root.get(&node) {
+            Some(group) => groups.push(group.clone()),
+            None if is_elementwise(graph.op(node)) || is_view(graph.op(node)) => {
+                let (expr, leaves) = fusion.expression(node, None)?;
+                groups.push(Group { anchor: None, root: node, expr, leaves });
+            }
+            None => groups.push(Group { anchor: Some(node), root: node, expr: Expr::default(), leaves: Vec::new() }),
+        }
+    }
+    Ok(Grouping { groups, alias: fusion.alias })
+}
+
+struct Fusion<'a> {
+    graph: &'a Graph,
+    /// Root of the group of each element-wise node.
+    group_of: HashMap<NodeId, NodeId>,
+    /// Views that need a buffer.
+    stored: HashSet<NodeId>,
+    alias: HashMap<Value, Value>,
+}
+
+struct Epilogues {
+    by_root: HashMap<NodeId, Group>,
+    taken: HashSet<NodeId>,
+}
+
+impl Fusion<'_> {
+    /// Decides for one node; its users are decided already.
+    fn place(&mut self, node: NodeId) {
+        let graph = self.graph;
+        let op = graph.op(node);
+        if is_elementwise(op) {
+            let root = self.joins(node).unwrap_or(node);
+            self.group_of.insert(node, root);
+        } else if is_view(op) {
+            let users = graph.users(node.into());
+            let read_in_place = |user: NodeId| is_elementwise(graph.op(user)) || is_view(graph.op(user));
+            if graph.is_output(node.into()) || !users.iter().all(|&(user, _)| read_in_place(user)) {
+                self.stored.insert(node);
+            }
+        }
+    }
+
+    /// The group that an element-wise node can join.
+    fn joins(&self, node: NodeId) -> Option<NodeId> {
+        let graph = self.graph;
+        let value = Value::from(node);
+        if graph.is_output(value) {
+            return None;
+        }
+        let mut root = None;
+        for (user, _) in graph.users(value) {
+            let group = *self.group_of.get(&user)?;
+            if root.is_some_and(|r| r != group) || graph.ty(user.into()).shape != graph.ty(value).shape {
+                return None;
+            }
+            root = Some(group);
+        }
+        root
+    }
+
+    /// Whether a node's result gets a buffer from a kernel.
+    fn starts_group(&self, node: NodeId) -> bool {
+        match self.graph.op(node) {
+            Op::Input(..) | Op::Constant(_) | Op::Reshape { .. } => false,
+            op if is_elementwise(op) => self.group_of.get(&node) == Some(&node),
+            op if is_view(op) => self.stored.contains(&node),
+            _ => true,
+        }
+    }
+
+    /// Finds anchors that can take a group as epilogue.
+    fn epilogues(&self, order: &[NodeId]) -> Result<Epilogues> {
+        let mut found = Epilogues { by_root: HashMap::new(), taken: HashSet::new() };
+        for &node in order.iter().rev() {
+            if let Some(group) = self.epilogue_of(node)?
+                && !found.by_root.contains_key(&group.root)
+            {
+                found.taken.insert(node);
+                found.by_root.insert(group.root, group);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The group behind an anchor when it can be its epilogue.
+    fn epilogue_of(&self, anchor: NodeId) -> Result<Option<Group>> {
+        let graph = self.graph;
+        let value = Value::from(anchor);
+        if !kernels::fuses(graph.op(anchor)) || graph.types(anchor).len() != 1 || graph.is_output(value) {
+            return Ok(None);
+        }
+        let shape = &graph.ty(value).shape;
+        let mut root = None;
+        for (user, _) in graph.users(value) {
+            let Some(&group) = self.group_of.get(&user) else { return Ok(None) };
+            if root.is_some_and(|r| r != group) || graph.ty(user.into()).shape != *shape {
+                return Ok(None);
+            }
+            root = Some(group);
+        }
+        let Some(root) = root else { return Ok(None) };
+        let (expr, leaves) = self.expression(root, Some(value))?;
+        let readable = leaves.iter().all(|(_, view)| view.as_rows(shape).is_some());
+        Ok(readable.then_some(Group { anchor: Some(anchor), root, expr, leaves }))
+    }
+
+    /// The expression of a group; `anchor` is read from the kernel's registers.
+    fn expression(&self, root: NodeId, anchor: Option<Value>) -> Result<(Expr, Vec<(Value, View)>)> {
+        let mut building =
+            Building { fusion: self, root, anchor, expr: Expr::default(), leaves: Vec::new(), done: HashMap::new() };
+        if is_view(self.graph.op(root)) {
+            building.leaf(root.into(), true)?;
+        } else {
+            building.node(root)?;
+        }
+        Ok((building.expr, building.leaves))
+    }
+
+    /// The buffer that shows `value`, and how; `force` looks through `value` itself even when it is stored.
+    fn view(&self, value: Value, force: bool) -> Result<(Value, View)> {
+        let graph = self.graph;
+        let ty = graph.ty(value);
+        let op = graph.op(value.node);
+        if let Some(&base) = self.alias.get(&value) {
+            return Ok((base, View::contiguous(&ty.shape)));
+        }
+        if !is_view(op) || self.stored.contains(&value.node) && !force {
+            return Ok((value, View::contiguous(&ty.shape)));
+        }
+        let x = graph.operand(value.node, 0).ok_or_else(|| Error::internal("a view without operand"))?;
+        let (base, view) = self.view(x, false)?;
+        let from = &graph.ty(x).shape;
+        let view = match op {
+            Op::Transpose { perm } => view.transpose(perm),
+            Op::Slice { ranges } => view.slice(ranges),
+            Op::Broadcast { shape } => view.broadcast(from, shape),
+            _ => return Err(Error::internal(format!("{} is no view", op.name()))),
+        };
+        Ok((base, view))
+    }
+}
+
+struct Building<'a> {
+    fusion: &'a Fusion<'a>,
+    root: NodeId,
+    anchor: Option<Value>,
+    expr: Expr,
+    leaves: Vec<(Value, View)>,
+    done: HashMap<Value, usize>,
+}
+
+impl Building<'_> {
+    fn node(&mut self, node: NodeId) -> Result<usize> {
+        if let Some(&n) = self.done.get(&node.into()) {
+            return Ok(n);
+        }
+        let graph = self.fusion.graph;
+        let operands: Vec<usize> = graph.operands(node).into_iter().map(|v| self.value(v)).collect::<Result<_>>()?;
+        let kind = match (graph.op(node), operands.as_slice()) {
+            (Op::Unary(op), &[x]) => ExprKind::Unary(*op, x),
+            (Op::Binary(op), &[a, b]) => ExprKind::Binary(*op, a, b),
+            (Op::Select, &[c, a, b]) => ExprKind::Select(c, a, b),
+            (Op::Cast { saturate, .. }, &[x]) => ExprKind::Cast(x, *saturate),
+            (Op::Bitcast { .. }, &[x]) => ExprKind::Bitcast(x),
+            (op, _) => return Err(Error::internal(format!("{} is not element-wise", op.name()))),
+        };
+        let n = self.expr.push(kind, graph.ty(node.into()).dtype);
+        self.done.insert(node.into(), n);
+        Ok(n)
+    }
+
+    fn value(&mut self, value: Value) -> Result<usize> {
+        let graph = self.fusion.graph;
+        if Some(value) == self.anchor {
+            return Ok(self.expr.push(ExprKind::Anchor, graph.ty(value).dtype));
+        }
+        if is_elementwise(graph.op(value.node)) && self.fusion.group_of.get(&value.node) == Some(&self.root) {
+            return self.node(value.node);
+        }
+        if let Some(scalar) = graph.as_constant(value).and_then(Tensor::splat_value) {
+            let dtype = scalar.dtype();
+            return Ok(self.expr.push(ExprKind::Constant(scalar), dtype));
+        }
+        self.leaf(value, false)
+    }
+
+    fn leaf(&mut self, value: Value, force: bool) -> Result<usize> {
+        let graph = self.fusion.graph;
+        let (base, view) = self.fusion.view(value, force)?;
+        let view = view.broadcast(&graph.ty(value).shape, &graph.ty(self.root.into()).shape);
+        let leaf = (base, view);
+        let n = self.leaves.iter().position(|l| *l == leaf).unwrap_or_else(|| {
+            self.leaves.push(leaf);
+            self.leaves.len() - 1
+        });
+        Ok(self.expr.push(ExprKind::Leaf(n), graph.ty(value).dtype))
+    }
+}

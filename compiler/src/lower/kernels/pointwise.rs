@@ -1,0 +1,271 @@
+//! Element-wise kernels over strided leaves; also plain copies of views (transpose, slice, broadcast).
+//!
+//! The loop nest follows the result in memory order, axes merged where all leaves allow it. The innermost axis runs
+//! in vectors when every type on the way has 4-byte registers and every leaf is contiguous or constant along it.
+//! A copy whose source is contiguous along another axis moves 4 x 4 blocks through registers.
+
+use super::super::expr::{Expr, ExprKind};
+use super::super::kir::{Builder, Elem, Kernel, Val};
+use super::super::numbers;
+use super::super::view::{View, collapse};
+use crate::ir::{DType, Dim, TensorType};
+use crate::{Error, Result};
+
+use mcc_targets::Target;
+
+/// Builds the kernel of `expr` over `leaves` (type and view in the result's shape) with result type `result`.
+/// Pointers: the leaves' buffers, then the result.
+///
+/// # Errors
+/// When an invariant is broken.
+pub fn build(expr: &Expr, leaves: &[(DType, View)], result: &TensorType, target: &Target) -> Result<Kernel> {
+    let name = if is_copy(expr) { "copy" } else { "elementwise" };
+    let mut k = Builder::new(name, leaves.len() as u32 + 1);
+    let views: Vec<View> = leaves.iter().map(|l| l.1.clone()).collect();
+    let (extents, views) = collapse(&result.shape, &views);
+    let nest = Nest { expr, leaves, views: &views, extents: &extents, out: result.dtype, lanes: lanes(expr, target) };
+    let mut cursors = Vec::new();
+    for (n, view) in views.iter().enumerate() {
+        let pointer = k.pointer(n as u32);
+        let offset = k.dim(&view.offset);
+        cursors.push(advance(&mut k, pointer, offset, leaves[n].0.size()));
+    }
+    let out = k.pointer(leaves.len() as u32);
+    match nest.block_axis() {
+        Some(axis) => nest.transposing(&mut k, 0, axis, cursors[0], out),
+        None => nest.outer(&mut k, 0, &cursors, out)?,
+    }
+    Ok(k.finish())
+}
+
+/// Builds the kernel of `Op::Dims`: writes dimensions as `i64`s to its only pointer.
+pub fn dims(values: &[Dim]) -> Kernel {
+    let mut k = Builder::new("dims", 1);
+    let out = k.pointer(0);
+    for (n, d) in values.iter().enumerate() {
+        let v = k.dim(d);
+        let to = k.at(out, 8 * n as i32);
+        k.store(to, v);
+    }
+    k.finish()
+}
+
+fn is_copy(expr: &Expr) -> bool {
+    matches!(expr.nodes.as_slice(), [node] if node.kind == ExprKind::Leaf(0))
+}
+
+/// Lanes that all registers of an expression can have.
+fn lanes(expr: &Expr, target: &Target) -> u32 {
+    let narrow = expr.nodes.iter().all(|n| matches!(numbers::compute_elem(n.dtype), Elem::F32 | Elem::I32));
+    if narrow { target.vector_bytes / 4 } else { 1 }
+}
+
+/// `pointer + index * size`.
+fn advance(k: &mut Builder, pointer: Val, index: Val, size: usize) -> Val {
+    let bytes = k.mul_int(index, size as i64);
+    k.add(pointer, bytes)
+}
+
+struct Nest<'a> {
+    expr: &'a Expr,
+    leaves: &'a [(DType, View)],
+    views: &'a [View],
+    extents: &'a [Dim],
+    out: DType,
+    lanes: u32,
+}
+
+impl Nest<'_> {
+    /// The loops over all axes but the last, then the row.
+    fn outer(&self, k: &mut Builder, axis: usize, cursors: &[Val], out: Val) -> Result<()> {
+        if axis + 1 >= self.extents.len() {
+            return self.row(k, cursors, out);
+        }
+        let (start, end) = (k.int(0), k.dim(&self.extents[axis]));
+        let out_stride = self.out_stride(axis);
+        let mut done = Ok(());
+        k.for_each(start, end, 1, &mut |k, i| {
+            let inner: Vec<Val> = (0..cursors.len()).map(|n| self.step(k, n, axis, cursors[n], i)).collect();
+            let inner_out = self.step_out(k, &out_stride, out, i);
+            done = self.outer(k, axis + 1, &inner, inner_out);
+        });
+        done
+    }
+
+    fn out_stride(&self, axis: usize) -> Dim {
+        self.extents[axis + 1..].iter().product()
+    }
+
+    fn step(&self, k: &mut Builder, leaf: usize, axis: usize, cursor: Val, i: Val) -> Val {
+        let stride = k.dim(&self.views[leaf].strides[axis]);
+        let index = k.mul(i, stride);
+        advance(k, cursor, index, self.leaves[leaf].0.size())
+    }
+
+    fn step_out(&self, k: &mut Builder, stride: &Dim, out: Val, i: Val) -> Val {
+        let stride = k.dim(stride);
+        let index = k.mul(i, stride);
+        advance(k, out, index, self.out.size())
+    }
+
+    /// The innermost axis: whole vectors, then single elements.
+    fn row(&self, k: &mut Builder, cursors: &[Val], out: Val) -> Result<()> {
+        let one = Dim::ONE;
+        let extent = self.extents.last().unwrap_or(&one);
+        let inner = |n: usize| self.views[n].strides.last().cloned().unwrap_or(Dim::ZERO);
+        let unit = (0..cursors.len()).all(|n| inner(n).is(0) || inner(n).is(1));
+        let (zero, end) = (k.int(0), k.dim(extent));
+        // What is constant along the row is loaded once.
+        let scalars: Vec<Option<Val>> = (0..cursors.len())
+            .map(|n| {
+                inner(n).is(0).then(|| {
+                    let from = k.at(cursors[n], 0);
+                    numbers::load(k, self.leaves[n].0, from, 1)
+                })
+            })
+            .collect();
+        let long = extent.as_const().is_none_or(|c| c >= i64::from(self.lanes));
+        let mut from = zero;
+        if unit && self.lanes > 1 && long {
+            let whole = self.whole_vectors(k, extent, end);
+            let splats: Vec<Option<Val>> = scalars.iter().map(|s| s.map(|s| k.splat(s, self.lanes))).collect();
+            k.for_each(zero, whole, i64::from(self.lanes), &mut |k, i| {
+                self.elements(k, i, self.lanes, cursors, &splats, out);
+            });
+            from = whole;
+        }
+        k.for_each(from, end, 1, &mut |k, i| self.elements(k, i, 1, cursors, &scalars, out));
+        if self.expr.nodes.is_empty() { Err(Error::internal("an empty expression")) } else { Ok(()) }
+    }
+
+    fn whole_vectors(&self, k: &mut Builder, extent: &Dim, end: Val) -> Val {
+        let lanes = i64::from(self.lanes);
+        match extent.as_const() {
+            Some(c) => k.int(c - c % lanes),
+            None => {
+                let mask = k.int(-lanes);
+                k.bin(super::super::kir::Bin::And, end, mask)
+            }
+        }
+    }
+
+    /// `lanes` elements from index `i` of the row on.
+    fn elements(&self, k: &mut Builder, i: Val, lanes: u32, cursors: &[Val], fixed: &[Option<Val>], out: Val) {
+        let value = self.expr.emit(k, lanes, None, &mut |k, n| {
+            if let Some(v) = fixed[n] {
+                return v;
+            }
+            let dtype = self.leaves[n].0;
+            let stride = k.dim(self.views[n].strides.last().unwrap_or(&Dim::ONE));
+            let index = k.mul(i, stride);
+            let from = k.at_index(cursors[n], index, dtype.size() as u32);
+            numbers::load(k, dtype, from, lanes)
+        });
+        if let Some(value) = value {
+            let to = k.at_index(out, i, self.out.size() as u32);
+            numbers::store(k, self.out, to, value);
+        }
+    }
+
+    /// The axis along which the source of a 4-byte copy is contiguous, when it is not the last one.
+    fn block_axis(&self) -> Option<usize> {
+        let rank = self.extents.len();
+        if !is_copy(self.expr) || self.lanes != 4 || self.out.size() != 4 || rank < 2 {
+            return None;
+        }
+        let strides = &self.views[0].strides;
+        if strides[rank - 1].is(1) || strides[rank - 1].is(0) {
+            return None;
+        }
+        (0..rank - 1).find(|&axis| strides[axis].is(1))
+    }
+
+    /// The loops of a copy that transposes `axis` with the last axis: both run in steps of a block, the others outside.
+    fn transposing(&self, k: &mut Builder, axis: usize, turned: usize, cursor: Val, out: Val) {
+        let last = self.extents.len() - 1;
+        if axis < last {
+            if axis == turned {
+                return self.transposing(k, axis + 1, turned, cursor, out);
+            }
+            let (start, end, out_stride) = (k.int(0), k.dim(&self.extents[axis]), self.out_stride(axis));
+            k.for_each(start, end, 1, &mut |k, i| {
+                let inner = self.step(k, 0, axis, cursor, i);
+                let inner_out = self.step_out(k, &out_stride, out, i);
+                self.transposing(k, axis + 1, turned, inner, inner_out);
+            });
+            return;
+        }
+        // Rows of the result run along `last`, rows of the source along `turned`.
+        let (zero, rows, cols) = (k.int(0), k.dim(&self.extents[turned]), k.dim(&self.extents[last]));
+        let whole_rows = self.whole_vectors(k, &self.extents[turned], rows);
+        let whole_cols = self.whole_vectors(k, &self.extents[last], cols);
+        let out_stride = self.out_stride(turned);
+        let (source_step, out_step) = (k.dim(&self.views[0].strides[last]), k.dim(&out_stride));
+        let (source_step, out_step) = (k.mul_int(source_step, 4), k.mul_int(out_step, 4));
+        k.for_each(zero, whole_rows, 4, &mut |k, r| {
+            let from_rows = advance(k, cursor, r, 4);
+            let to_rows = self.step_out(k, &out_stride, out, r);
+            k.for_each(zero, whole_cols, 4, &mut |k, c| {
+                let offset = k.mul(c, source_step);
+                let from = k.add(from_rows, offset);
+                let to = advance(k, to_rows, c, 4);
+                block(k, from, source_step, to, out_step);
+            });
+            k.for_each(whole_cols, cols, 1, &mut |k, c| {
+                let offset = k.mul(c, source_step);
+                let mut from = k.add(from_rows, offset);
+                let mut to = advance(k, to_rows, c, 4);
+                for _ in 0..4 {
+                    self.move_one(k, from, to);
+                    from = k.add_int(from, 4);
+                    to = k.add(to, out_step);
+                }
+            });
+        });
+        k.for_each(whole_rows, rows, 1, &mut |k, r| {
+            let from_row = advance(k, cursor, r, 4);
+            let to_row = self.step_out(k, &out_stride, out, r);
+            k.for_each(zero, cols, 1, &mut |k, c| {
+                let offset = k.mul(c, source_step);
+                let from = k.add(from_row, offset);
+                let to = advance(k, to_row, c, 4);
+                self.move_one(k, from, to);
+            });
+        });
+    }
+
+    fn move_one(&self, k: &mut Builder, from: Val, to: Val) {
+        let (from, to) = (k.at(from, 0), k.at(to, 0));
+        let v = numbers::load(k, self.out, from, 1);
+        numbers::store(k, self.out, to, v);
+    }
+}
+
+/// Moves a 4 x 4 block of 4-byte elements, turning rows into columns.
+fn block(k: &mut Builder, from: Val, from_step: Val, to: Val, to_step: Val) {
+    let ty = super::super::kir::Ty::new(Elem::F32, 4);
+    let mut rows = Vec::new();
+    let mut cursor = from;
+    for _ in 0..4 {
+        let at = k.at(cursor, 0);
+        rows.push(k.load(ty, at));
+        cursor = k.add(cursor, from_step);
+    }
+    // Interleave rows 0, 2 and 1, 3; then interleave the results: column n of the block is the n-th vector.
+    let low = |k: &mut Builder, a, b| k.shuffle(a, b, &[0, 4, 1, 5]);
+    let high = |k: &mut Builder, a, b| k.shuffle(a, b, &[2, 6, 3, 7]);
+    let (even_low, even_high) = (low(k, rows[0], rows[2]), high(k, rows[0], rows[2]));
+    let (odd_low, odd_high) = (low(k, rows[1], rows[3]), high(k, rows[1], rows[3]));
+    let columns = [
+        low(k, even_low, odd_low),
+        high(k, even_low, odd_low),
+        low(k, even_high, odd_high),
+        high(k, even_high, odd_high),
+    ];
+    let mut cursor = to;
+    for column in columns {
+        let at = k.at(cursor, 0);
+        k.store(at, column);
+        cursor = k.add(cursor, to_step);
+    }
+}

@@ -1,0 +1,135 @@
+//! Views: how an element-wise kernel reads a buffer through transposes, slices and broadcasts without a copy.
+
+use crate::ir::{Dim, Range};
+
+/// Element `(i0, i1, ...)` of the viewed shape lies at `offset + i0 * strides[0] + i1 * strides[1] + ...` of a
+/// buffer, counted in elements.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct View {
+    /// Index of the first element.
+    pub offset: Dim,
+    /// Distance between neighbours along each axis.
+    pub strides: Vec<Dim>,
+}
+
+impl View {
+    /// A whole row-major buffer.
+    pub fn contiguous(shape: &[Dim]) -> View {
+        let mut strides = vec![Dim::ONE; shape.len()];
+        for i in (1..shape.len()).rev() {
+            strides[i - 1] = &strides[i] * &shape[i];
+        }
+        View { offset: Dim::ZERO, strides }
+    }
+
+    /// Whether it reads a buffer of this shape from its start in order.
+    pub fn is_contiguous(&self, shape: &[Dim]) -> bool {
+        let plain = View::contiguous(shape);
+        let same = |i: usize| shape[i].is(1) || self.strides[i] == plain.strides[i];
+        self.offset.is(0) && (0..shape.len()).all(same)
+    }
+
+    /// Axis `i` of the result is axis `perm[i]`.
+    pub fn transpose(&self, perm: &[usize]) -> View {
+        View { offset: self.offset.clone(), strides: perm.iter().map(|&p| self.strides[p].clone()).collect() }
+    }
+
+    /// A range of every axis.
+    pub fn slice(&self, ranges: &[Range]) -> View {
+        let mut offset = self.offset.clone();
+        let mut strides = Vec::with_capacity(ranges.len());
+        for (stride, range) in self.strides.iter().zip(ranges) {
+            offset = &offset + &(&range.start * stride);
+            strides.push(stride * &Dim::from(range.step));
+        }
+        View { offset, strides }
+    }
+
+    /// Broadcast from `from` to `to`, axes aligned at the end.
+    pub fn broadcast(&self, from: &[Dim], to: &[Dim]) -> View {
+        let new = to.len() - from.len();
+        let stride = |i: usize| match i.checked_sub(new) {
+            Some(j) if !from[j].is(1) => self.strides[j].clone(),
+            _ => Dim::ZERO,
+        };
+        View { offset: self.offset.clone(), strides: (0..to.len()).map(stride).collect() }
+    }
+
+    /// The view as rows of the last axis: distance between rows and between columns; `None` when the leading axes
+    /// have no common stride, or columns are neither adjacent nor equal.
+    pub fn as_rows(&self, shape: &[Dim]) -> Option<(Dim, i64)> {
+        if !self.offset.is(0) {
+            return None;
+        }
+        let Some((cols, leading)) = shape.split_last() else { return Some((Dim::ZERO, 0)) };
+        let col = match self.strides.last()?.as_const() {
+            _ if cols.is(1) => 0,
+            Some(c @ (0 | 1)) => c,
+            _ => return None,
+        };
+        let mut rows: Option<(Dim, Dim)> = None;
+        for (extent, stride) in leading.iter().zip(&self.strides).rev().filter(|(extent, _)| !extent.is(1)) {
+            rows = match rows {
+                None => Some((stride.clone(), stride * extent)),
+                Some((row, next)) if next == *stride => Some((row, stride * extent)),
+                Some(_) => return None,
+            };
+        }
+        Some((rows.map_or(Dim::ZERO, |r| r.0), col))
+    }
+}
+
+/// Merges the axes of a loop nest that all views pass through as if they were one, and drops axes of extent 1.
+/// Views keep their order; the loop nest's own order is row-major.
+pub fn collapse(shape: &[Dim], views: &[View]) -> (Vec<Dim>, Vec<View>) {
+    let mut extents: Vec<Dim> = Vec::new();
+    let mut strides: Vec<Vec<Dim>> = vec![Vec::new(); views.len()];
+    for (axis, extent) in shape.iter().enumerate().rev() {
+        if extent.is(1) {
+            continue;
+        }
+        let merges = extents
+            .first()
+            .is_some_and(|inner| views.iter().zip(&strides).all(|(view, done)| view.strides[axis] == &done[0] * inner));
+        if merges {
+            extents[0] = &extents[0] * extent;
+        } else {
+            extents.insert(0, extent.clone());
+            for (view, done) in views.iter().zip(&mut strides) {
+                done.insert(0, view.strides[axis].clone());
+            }
+        }
+    }
+    let views = views.iter().zip(strides).map(|(v, strides)| View { offset: v.offset.clone(), strides }).collect();
+    (extents, views)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dims(d: &[i64]) -> Vec<Dim> {
+        d.iter().map(|&d| Dim::from(d)).collect()
+    }
+
+    #[test]
+    fn rows() {
+        let shape = dims(&[1, 4, 5, 6]);
+        assert_eq!(View::contiguous(&shape).as_rows(&shape), Some((Dim::from(6i64), 1)));
+        let channel = View::contiguous(&dims(&[6])).broadcast(&dims(&[6]), &shape);
+        assert_eq!(channel.as_rows(&shape), Some((Dim::ZERO, 1)));
+        let pixel = View::contiguous(&dims(&[4, 5, 1])).broadcast(&dims(&[4, 5, 1]), &shape);
+        assert_eq!(pixel.as_rows(&shape), Some((Dim::ONE, 0)));
+        let column = View::contiguous(&dims(&[4, 1, 1])).broadcast(&dims(&[4, 1, 1]), &shape);
+        assert_eq!(column.as_rows(&shape), None);
+    }
+
+    #[test]
+    fn collapses_what_is_contiguous() {
+        let shape = dims(&[2, 3, 1, 4]);
+        let plain = View::contiguous(&shape);
+        assert_eq!(collapse(&shape, std::slice::from_ref(&plain)).0, dims(&[24]));
+        let turned = View::contiguous(&dims(&[3, 2, 1, 4])).transpose(&[1, 0, 2, 3]);
+        assert_eq!(collapse(&shape, &[plain, turned]).0, dims(&[2, 3, 4]));
+    }
+}
