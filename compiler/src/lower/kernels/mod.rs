@@ -6,6 +6,8 @@
 
 mod col2im;
 mod contract;
+#[cfg(test)]
+mod contract_tests;
 mod conv;
 mod depthwise;
 mod igemm;
