@@ -7,8 +7,10 @@
 
 mod dim;
 mod dtype;
+pub mod eval;
 mod graph;
 mod infer;
+mod map_dims;
 mod op;
 mod tensor;
 

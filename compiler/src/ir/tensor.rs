@@ -98,7 +98,10 @@ impl Tensor {
     /// When `values` has not as many elements as `shape` asks for.
     pub fn from_f64s(dtype: DType, shape: Vec<usize>, values: &[f64]) -> Result<Tensor> {
         let mut data = Vec::with_capacity(values.len() * dtype.size());
-        values.iter().for_each(|&v| encode_f64(dtype, v, &mut data));
+        match dtype {
+            DType::F32 => values.iter().for_each(|&v| data.extend((v as f32).to_le_bytes())),
+            _ => values.iter().for_each(|&v| encode_f64(dtype, v, &mut data)),
+        }
         Tensor::new(dtype, shape, data.into())
     }
 
@@ -167,12 +170,18 @@ impl Tensor {
 
     /// Every element as `f64` (integers of 64 bits may round).
     pub fn to_f64s(&self) -> Vec<f64> {
-        (0..self.numel()).map(|i| self.f64_at(i)).collect()
+        match self.dtype {
+            DType::F32 => {
+                let element = |b: &[u8]| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                self.data.chunks_exact(4).map(element).collect()
+            }
+            dtype => self.data.chunks_exact(dtype.size()).map(|b| decode_f64(dtype, b)).collect(),
+        }
     }
 
     /// Every element as `i64` (floats truncate; `u64` keeps its bits).
     pub fn to_i64s(&self) -> Vec<i64> {
-        (0..self.numel()).map(|i| self.i64_at(i)).collect()
+        self.data.chunks_exact(self.dtype.size()).map(|b| decode_i64(self.dtype, b)).collect()
     }
 
     /// Element `i` in row-major order, as `f64`.
@@ -289,18 +298,18 @@ pub(crate) fn decode_i64(dtype: DType, b: &[u8]) -> i64 {
     }
 }
 
-/// Appends `v` rounded to `dtype`. Small floats saturate at their largest finite value unless `v` is not finite.
+/// Appends `v` rounded to `dtype`; small floats saturate at their largest finite value.
 pub(crate) fn encode_f64(dtype: DType, v: f64, out: &mut Vec<u8>) {
     match dtype {
         DType::F32 => out.extend((v as f32).to_le_bytes()),
         DType::F64 => out.extend(v.to_le_bytes()),
         DType::F16 => out.extend(f16::from_f64(v).to_le_bytes()),
         DType::BF16 => out.extend(bf16::from_f64(v).to_le_bytes()),
-        DType::F8E8M0 => out.push(if v.is_nan() { 255 } else { (v.log2().round() + 127.0).clamp(0.0, 254.0) as u8 }),
+        DType::F8E8M0 => out.push(encode_e8m0(v)),
         DType::Bool => out.push(u8::from(v != 0.0)),
         DType::U64 => out.extend((v as u64).to_le_bytes()),
         _ => match minifloat(dtype) {
-            Some(m) => out.push(nearest_code(&m, dtype != DType::F4E2M1, v)),
+            Some(m) => out.push(m.encode(v, dtype != DType::F4E2M1, true)),
             None => encode_i64(dtype, v as i64, out),
         },
     }
@@ -320,24 +329,113 @@ pub(crate) fn encode_i64(dtype: DType, v: i64, out: &mut Vec<u8>) {
     }
 }
 
-/// The code whose value is nearest to `v`, ties to the even code: slow, obvious, and only for constants.
-fn nearest_code(m: &Minifloat, has_nan: bool, v: f64) -> u8 {
-    let codes = 1u16 << (1 + m.exponent_bits + m.mantissa_bits);
-    let decode = |c: u16| m.decode(c as u8, has_nan);
+impl Minifloat {
+    /// The code of `v` rounded to nearest, ties to even. What is too large becomes the largest finite value when
+    /// `saturate`, else infinity or NaN, whichever the format has.
+    fn encode(&self, v: f64, has_nan: bool, saturate: bool) -> u8 {
+        let m = self.mantissa_bits;
+        let sign = u8::from(v.is_sign_negative()) << (self.exponent_bits + m);
+        let mask = (1u8 << (self.exponent_bits + m)) - 1;
+        let nan = match (has_nan, self.unsigned_zero) {
+            (true, true) => 1 << (self.exponent_bits + m),
+            (true, false) => sign | mask,
+            // Without a NaN, the reference implementations give negative zero.
+            (false, _) => 1 << (self.exponent_bits + m),
+        };
+        if v.is_nan() {
+            return nan;
+        }
+        let largest = match (self.ieee, has_nan && !self.unsigned_zero) {
+            (true, _) => mask - (1 << m),
+            (false, true) => mask - 1,
+            (false, false) => mask,
+        };
+        let code = if v.is_infinite() {
+            u64::MAX
+        } else {
+            // Bits 52.. of an f64 are its exponent; subnormal f64s are far below every small format.
+            let exponent = ((v.abs().to_bits() >> 52) as i32 - 1023).max(1 - self.bias);
+            let steps = (v.abs() / 2f64.powi(exponent - m as i32)).round_ties_even() as u64;
+            // A normal number's implicit bit carries into the exponent field, and so does rounding up.
+            let field = (exponent - (1 - self.bias)) as u64;
+            (field << m) + steps
+        };
+        let code = match u8::try_from(code) {
+            Ok(c) if c <= largest => c,
+            _ if saturate => largest,
+            _ if self.ieee => mask - ((1 << m) - 1),
+            _ => return nan,
+        };
+        if self.unsigned_zero && code == 0 { 0 } else { sign | code }
+    }
+}
+
+/// Appends `v` rounded to the float type `dtype`; `saturate` decides about 8-bit floats' overflow as ONNX Cast does.
+pub(crate) fn encode_saturating(dtype: DType, v: f64, saturate: bool, out: &mut Vec<u8>) {
+    match minifloat(dtype) {
+        Some(m) => out.push(m.encode(v, dtype != DType::F4E2M1, saturate || dtype == DType::F4E2M1)),
+        None => encode_f64(dtype, v, out),
+    }
+}
+
+/// A power of two, rounded up as ONNX Cast does by default: exponent plus 127.
+fn encode_e8m0(v: f64) -> u8 {
+    let bits = v.abs().to_bits();
     if v.is_nan() {
-        return (0..codes).rev().find(|&c| decode(c).is_nan()).unwrap_or(0) as u8;
+        return 255;
     }
-    let mut best: Option<(f64, u16)> = None;
-    for code in 0..codes {
-        let d = decode(code);
-        if !d.is_finite() || d.is_sign_negative() != v.is_sign_negative() && !(m.unsigned_zero && d == 0.0) {
-            continue;
-        }
-        let distance = (d - v.clamp(-1e30, 1e30)).abs();
-        let better = best.is_none_or(|(b, c)| distance < b || distance == b && c & 1 == 1);
-        if better {
-            best = Some((distance, code));
+    let exponent = (bits >> 52) as i64 - 1023 + i64::from(bits & ((1 << 52) - 1) != 0);
+    (exponent + 127).clamp(0, 254) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_floats_round_trip() {
+        for dtype in DType::all().filter(|d| d.size() == 1 && d.is_float()) {
+            for code in 0..=255u8 {
+                let v = decode_f64(dtype, &[code]);
+                let mut out = Vec::new();
+                encode_f64(dtype, v, &mut out);
+                let unused = dtype == DType::F4E2M1 && code > 15;
+                // All NaN codes become one; infinity saturates.
+                assert!(unused || !v.is_finite() || out == [code], "{dtype} {code} is {v}, encoded {out:?}");
+                assert_eq!(decode_f64(dtype, &out).is_nan(), v.is_nan(), "{dtype} {code}");
+            }
         }
     }
-    best.map_or(0, |(_, c)| c as u8)
+
+    #[test]
+    fn small_floats_round_to_nearest_even() {
+        let round = |dtype, v, saturate| {
+            let mut out = Vec::new();
+            encode_saturating(dtype, v, saturate, &mut out);
+            decode_f64(dtype, &out)
+        };
+        use DType::*;
+        for (dtype, v, want, wrapped) in [
+            (F8E4M3FN, 0.48033, 0.46875, 0.46875),
+            (F8E4M3FN, 1e6, 448.0, f64::NAN),
+            (F8E4M3FN, 463.0, 448.0, 448.0),
+            (F8E4M3FN, 465.0, 448.0, f64::NAN),
+            (F8E4M3FN, f64::NEG_INFINITY, -448.0, f64::NAN),
+            (F8E4M3FNUZ, f64::INFINITY, 240.0, f64::NAN),
+            (F8E5M2, 1e6, 57344.0, f64::INFINITY),
+            (F8E5M2FNUZ, -1e6, -57344.0, f64::NAN),
+            (F8E4M3FN, 2f64.powi(-10), 0.0, 0.0),
+            (F8E4M3FN, 3.0 * 2f64.powi(-10), 2f64.powi(-8), 2f64.powi(-8)),
+            (F4E2M1, 0.25, 0.0, 0.0),
+            (F4E2M1, -3.5, -4.0, -4.0),
+            (F4E2M1, 1e6, 6.0, 6.0),
+            (F8E8M0, 1.1, 2.0, 2.0),
+            (F8E8M0, 0.0, 2f64.powi(-127), 2f64.powi(-127)),
+        ] {
+            for (saturate, want) in [(true, want), (false, wrapped)] {
+                let got = round(dtype, v, saturate);
+                assert!(got == want || got.is_nan() && want.is_nan(), "{dtype} of {v}: {got}, not {want}");
+            }
+        }
+    }
 }
