@@ -120,14 +120,6 @@ impl Edit<'_> {
         self.add(Op::Broadcast { shape }, &[value])
     }
 
-    /// Converted; itself if it has that type.
-    pub(super) fn cast(&mut self, value: Value, to: DType) -> Result<Value> {
-        if self.dtype(value) == to {
-            return Ok(value);
-        }
-        self.add(Op::Cast { to, saturate: true }, &[value])
-    }
-
     /// A part of a value; itself if it is all of it.
     pub(super) fn slice(&mut self, value: Value, ranges: Vec<Range>) -> Result<Value> {
         let full = self.graph.ty(value).shape.iter().zip(&ranges).all(|(d, r)| *r == Range::full(d));

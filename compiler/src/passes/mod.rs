@@ -11,6 +11,8 @@ mod edit;
 mod fold_batch_norm;
 mod fold_constants;
 mod fold_scales;
+mod layout;
+mod pack;
 mod refuse;
 mod slices;
 mod transposes;
@@ -63,6 +65,15 @@ pub const PIPELINE: &[Phase] = &[
         ],
     },
     Phase {
+        name: "layout",
+        rounds: 1,
+        passes: &[pass(
+            "layout",
+            layout::run,
+            "after patterns, which are written channels-first; before transposes sink",
+        )],
+    },
+    Phase {
         name: "canonical layout",
         rounds: 4,
         passes: &[
@@ -78,6 +89,7 @@ pub const PIPELINE: &[Phase] = &[
         name: "final",
         rounds: 1,
         passes: &[
+            pass("pack", pack::run, "after everything that looks at weights or at convolutions"),
             pass("views", views::run, "last: a transpose that moves no data would hide from `transposes` as a reshape"),
             pass("fold_constants", fold_constants::run, "packed weights"),
             pass("algebra", algebra::run, "pads and reshapes that packing brought"),

@@ -22,7 +22,9 @@ pub(super) fn simplify(edit: &mut Edit, node: NodeId, op: UnaryOp) -> Result<Opt
             edit.add(Op::Binary(BinaryOp::Sub), &[inner_operands[1], inner_operands[0]]).map(Some)
         }
         // The sign goes into the constant.
-        (Neg, Op::Binary(BinaryOp::Mul)) if edit.used_once(x) && edit.graph.as_constant(inner_operands[1]).is_some() => {
+        (Neg, Op::Binary(BinaryOp::Mul))
+            if edit.used_once(x) && edit.graph.as_constant(inner_operands[1]).is_some() =>
+        {
             let negated = edit.add(Op::Unary(Neg), &[inner_operands[1]])?;
             edit.add(Op::Binary(BinaryOp::Mul), &[inner_operands[0], negated]).map(Some)
         }
@@ -75,10 +77,9 @@ fn lossless(from: DType, to: DType) -> bool {
         (Signed, Signed) | (Unsigned, Unsigned) => from.bits() <= to.bits(),
         (Unsigned, Signed) => from.bits() < to.bits(),
         (Signed | Unsigned, Float) => from.bits() <= mantissa(to),
-        (Float, Float) => matches!(
-            (from, to),
-            (DType::F32, DType::F64) | (DType::F16 | DType::BF16, DType::F32 | DType::F64)
-        ),
+        (Float, Float) => {
+            matches!((from, to), (DType::F32, DType::F64) | (DType::F16 | DType::BF16, DType::F32 | DType::F64))
+        }
         (Signed, Unsigned) | (_, Bool) | (Float, Signed | Unsigned) => false,
     }
 }

@@ -155,8 +155,7 @@ fn sunk(edit: &Edit, node: NodeId, perm: &[usize]) -> Option<Sunk> {
             Some(Sunk { op, after, operands: 1, always: true })
         }
         Op::Cumulative { kind, axis, exclusive, reverse } => {
-            let op =
-                Op::Cumulative { kind: *kind, axis: perm[*axis], exclusive: *exclusive, reverse: *reverse };
+            let op = Op::Cumulative { kind: *kind, axis: perm[*axis], exclusive: *exclusive, reverse: *reverse };
             plain(op, 1)
         }
         // Kernels run along the last axis: a last axis must stay one.
