@@ -105,12 +105,6 @@ pub fn build(site: &Site<'_>, epilogue: &Epilogue) -> Result<Built> {
     Ok(Built { kernel: k.finish(), scratch: emit.scratch.into_inner(), constants: emit.constants.into_inner() })
 }
 
-/// Whether the kernel of an operation stores result 0 through [`Emit::store`] alone, so that it can have an epilogue.
-pub fn fuses(op: &Op) -> bool {
-    let _ = op;
-    false
-}
-
 fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
     match site.op {
         Op::Iota { dtype, axis, .. } => iota::iota(e, k, *dtype, *axis),
