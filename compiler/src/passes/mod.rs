@@ -13,6 +13,8 @@ mod fold_constants;
 mod fold_scales;
 mod layout;
 mod pack;
+#[cfg(test)]
+mod pack_tests;
 mod refuse;
 mod slices;
 mod transposes;
