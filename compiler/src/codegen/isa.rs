@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use cranelift_codegen::isa::{self, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
-use mcc_targets::Target;
+use mcc_targets::{Arch, Target};
+use target_lexicon::BinaryFormat;
 
 use crate::{Error, Result};
 
@@ -29,6 +30,10 @@ const SETTINGS: &[(&str, &str)] = &[
 /// When Cranelift does not know the target or one of its features.
 pub fn isa(target: &Target) -> Result<Arc<dyn TargetIsa>> {
     let fail = |e: &dyn std::fmt::Display| Error::internal(format!("cranelift, target {}: {e}", target.triple));
+    if target.arch == Arch::Aarch64 && target.triple.binary_format == BinaryFormat::Coff {
+        // cranelift-object cannot write aarch64's page-relative relocations to COFF.
+        return Err(Error::unsupported(format!("target {}: 64-bit Arm on Windows", target.triple)));
+    }
     let mut flags = settings::builder();
     for (name, value) in SETTINGS {
         flags.set(name, value).map_err(|e| fail(&e))?;

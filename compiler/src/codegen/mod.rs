@@ -14,6 +14,8 @@ mod entry;
 mod header;
 mod isa;
 mod object;
+#[cfg(test)]
+mod tests;
 
 use mcc_targets::Target;
 

@@ -1,0 +1,289 @@
+//! Safe calls of models that `mcc` compiled: a `no_std` wrapper of the descriptor `NAME_model` and of `mcc.h`.
+//!
+//! ```ignore
+//! unsafe extern "C" {
+//!     static digits_model: mcc_runtime::RawModel;
+//! }
+//! // SAFETY: the linked object defines it.
+//! let model = unsafe { Model::new(&digits_model) }?;
+//! model.invoke(&[TensorRef::new(&pixels, &[1, 1, 28, 28])?], &mut [TensorMut::new(&mut scores, &mut dims)?], &mut arena)?;
+//! ```
+//!
+//! Nothing here allocates: the caller owns inputs, outputs and the arena.
+#![no_std]
+
+mod raw;
+
+use core::ffi::{CStr, c_char};
+use core::fmt;
+use core::marker::PhantomData;
+
+pub use raw::{RawModel, RawPort, RawTensor};
+
+/// Version of the interface that this crate speaks.
+pub const ABI_VERSION: i32 = 1;
+
+/// Alignment in bytes of every arena.
+pub const ARENA_ALIGN: usize = 64;
+
+/// Why a call was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Error {
+    /// The object speaks another version of the interface.
+    AbiVersion(i32),
+    /// More or fewer tensors than the model has.
+    TensorCount,
+    /// A buffer does not have the number of elements that its dimensions ask for.
+    BufferSize,
+    /// A code of `mcc.h`.
+    Code(i32),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Error::AbiVersion(v) => return write!(f, "the model has interface version {v}, not {ABI_VERSION}"),
+            Error::TensorCount => "the number of tensors is not the model's",
+            Error::BufferSize => "a buffer does not have the size that its dimensions ask for",
+            Error::Code(1) => "a pointer is null",
+            Error::Code(2) => "a tensor has the wrong number of dimensions",
+            Error::Code(3) => "a tensor has the wrong element type",
+            Error::Code(4) => "a tensor has a wrong dimension, or two that must be equal are not",
+            Error::Code(5) => "the arena is too small",
+            Error::Code(6) => "the arena is not aligned to 64 bytes",
+            Error::Code(7) => "the inputs' dimensions or values give a negative dimension",
+            Error::Code(c) => return write!(f, "unknown code {c}"),
+        })
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// A type of tensor elements.
+///
+/// # Safety
+/// `CODE` names an ONNX type that has this layout and for which every bit pattern the model writes is valid.
+pub unsafe trait Element: Copy {
+    /// The type's number.
+    const CODE: i32;
+}
+
+macro_rules! elements {
+    ($($ty:ty = $code:literal),*) => {
+        $(
+            // SAFETY: the same number in `mcc.h` has this layout, and any bits are a value.
+            unsafe impl Element for $ty {
+                const CODE: i32 = $code;
+            }
+        )*
+    };
+}
+elements!(f32 = 1, u8 = 2, i8 = 3, u16 = 4, i16 = 5, i32 = 6, i64 = 7, f64 = 11, u32 = 12, u64 = 13);
+
+/// Elements whose type has no Rust counterpart, as bytes or words: half floats, truth values, 8-bit floats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bits<T, const CODE: i32>(pub T);
+
+/// Truth values, 0 or 1.
+pub type Bool = Bits<u8, 9>;
+/// IEEE half precision.
+pub type F16 = Bits<u16, 10>;
+/// The upper half of an `f32`.
+pub type Bf16 = Bits<u16, 16>;
+
+// SAFETY: a word of the type's size; any bits are a value of the word.
+unsafe impl Element for Bool {
+    const CODE: i32 = 9;
+}
+// SAFETY: as above.
+unsafe impl Element for F16 {
+    const CODE: i32 = 10;
+}
+// SAFETY: as above.
+unsafe impl Element for Bf16 {
+    const CODE: i32 = 16;
+}
+
+/// A tensor to read.
+#[repr(transparent)]
+pub struct TensorRef<'a> {
+    raw: RawTensor,
+    life: PhantomData<&'a [u8]>,
+}
+
+/// A tensor to write; after a run its dimensions are what the model gave.
+#[repr(transparent)]
+pub struct TensorMut<'a> {
+    raw: RawTensor,
+    life: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> TensorRef<'a> {
+    /// A tensor of `data`, row-major, with dimensions `dims`.
+    ///
+    /// # Errors
+    /// When `data` has not as many elements as `dims` ask for.
+    pub fn new<T: Element>(data: &'a [T], dims: &'a [i64]) -> Result<Self, Error> {
+        check_size(data.len(), dims)?;
+        // Models do not write to their inputs' data or dimensions.
+        let (data, rank) = (data.as_ptr().cast_mut().cast(), dims.len() as i32);
+        let raw = RawTensor { data, dims: dims.as_ptr().cast_mut(), rank, dtype: T::CODE };
+        Ok(TensorRef { raw, life: PhantomData })
+    }
+}
+
+impl<'a> TensorMut<'a> {
+    /// A tensor of `data`, row-major, with dimensions `dims`.
+    ///
+    /// # Errors
+    /// When `data` has not as many elements as `dims` ask for.
+    pub fn new<T: Element>(data: &'a mut [T], dims: &'a mut [i64]) -> Result<Self, Error> {
+        check_size(data.len(), dims)?;
+        let (data, rank) = (data.as_mut_ptr().cast(), dims.len() as i32);
+        Ok(TensorMut { raw: RawTensor { data, dims: dims.as_mut_ptr(), rank, dtype: T::CODE }, life: PhantomData })
+    }
+
+    /// A tensor without data, for [`Model::shapes`] to fill in its dimensions.
+    pub fn unallocated(dims: &'a mut [i64]) -> Self {
+        let raw = RawTensor { data: core::ptr::null_mut(), dims: dims.as_mut_ptr(), rank: dims.len() as i32, dtype: 0 };
+        TensorMut { raw, life: PhantomData }
+    }
+}
+
+fn check_size(elements: usize, dims: &[i64]) -> Result<(), Error> {
+    let wanted = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?));
+    if wanted == Some(elements) { Ok(()) } else { Err(Error::BufferSize) }
+}
+
+/// A linked model.
+#[derive(Clone, Copy)]
+pub struct Model {
+    raw: &'static RawModel,
+}
+
+impl Model {
+    /// The model of a descriptor.
+    ///
+    /// # Safety
+    /// `raw` is a descriptor that mcc made, linked into this program.
+    ///
+    /// # Errors
+    /// When it speaks another version of the interface.
+    pub unsafe fn new(raw: &'static RawModel) -> Result<Model, Error> {
+        if raw.abi_version == ABI_VERSION { Ok(Model { raw }) } else { Err(Error::AbiVersion(raw.abi_version)) }
+    }
+
+    /// The name that its symbols carry.
+    pub fn name(&self) -> &'static str {
+        text(self.raw.name)
+    }
+
+    /// CPU extensions that it uses, separated by spaces.
+    pub fn cpu_features(&self) -> &'static str {
+        text(self.raw.cpu_features)
+    }
+
+    /// What it takes.
+    pub fn inputs(&self) -> impl ExactSizeIterator<Item = Port> + use<> {
+        ports(self.raw.inputs, self.raw.input_count)
+    }
+
+    /// What it gives.
+    pub fn outputs(&self) -> impl ExactSizeIterator<Item = Port> + use<> {
+        ports(self.raw.outputs, self.raw.output_count)
+    }
+
+    /// Fills in the outputs' dimensions (upper bounds, where they depend on data) and gives the arena's size.
+    /// `outputs` may be empty.
+    ///
+    /// # Errors
+    /// When the inputs do not fit the model, or an output's `dims` have not its rank.
+    pub fn shapes(&self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<usize, Error> {
+        let wanted = if outputs.is_empty() { 0 } else { self.raw.output_count as usize };
+        self.check_counts(inputs, outputs, wanted)?;
+        let fits = |(t, p): (&TensorMut<'_>, Port)| t.raw.rank as usize == p.rank();
+        if !outputs.iter().zip(self.outputs()).all(fits) {
+            return Err(Error::Code(2));
+        }
+        let mut bytes = 0;
+        let out = if outputs.is_empty() { core::ptr::null_mut() } else { outputs.as_mut_ptr().cast() };
+        // SAFETY: counts and ranks are the model's; `TensorRef` and `TensorMut` are transparent over `RawTensor`.
+        let code = unsafe { (self.raw.shapes)(inputs.as_ptr().cast(), out, &raw mut bytes) };
+        if code == 0 { Ok(usize::try_from(bytes).unwrap_or(0)) } else { Err(Error::Code(code)) }
+    }
+
+    /// Runs the model. `arena` is aligned to [`ARENA_ALIGN`] and has at least the bytes that [`Model::shapes`] gives.
+    ///
+    /// # Errors
+    /// When a tensor or the arena does not fit; nothing has been written then.
+    pub fn invoke(
+        &self,
+        inputs: &[TensorRef<'_>],
+        outputs: &mut [TensorMut<'_>],
+        arena: &mut [u8],
+    ) -> Result<(), Error> {
+        self.check_counts(inputs, outputs, self.raw.output_count as usize)?;
+        // SAFETY: counts are the model's, and every buffer has the size that its dimensions ask for; the model checks
+        // that these are its own.
+        let code = unsafe {
+            (self.raw.invoke)(
+                inputs.as_ptr().cast(),
+                outputs.as_mut_ptr().cast(),
+                arena.as_mut_ptr().cast(),
+                arena.len(),
+            )
+        };
+        if code == 0 { Ok(()) } else { Err(Error::Code(code)) }
+    }
+
+    fn check_counts(&self, inputs: &[TensorRef<'_>], outputs: &[TensorMut<'_>], wanted: usize) -> Result<(), Error> {
+        let fits = inputs.len() == self.raw.input_count as usize && outputs.len() == wanted;
+        if fits { Ok(()) } else { Err(Error::TensorCount) }
+    }
+}
+
+/// An input or output of a model.
+#[derive(Clone, Copy)]
+pub struct Port {
+    raw: &'static RawPort,
+}
+
+impl Port {
+    /// Its name in the model.
+    pub fn name(&self) -> &'static str {
+        text(self.raw.name)
+    }
+
+    /// Its element type's number.
+    pub fn dtype(&self) -> i32 {
+        self.raw.dtype
+    }
+
+    /// How many dimensions it has.
+    pub fn rank(&self) -> usize {
+        self.raw.rank as usize
+    }
+
+    /// Its dimensions; -1 where one is not constant.
+    pub fn dims(&self) -> &'static [i64] {
+        // SAFETY: the descriptor has `rank` of them.
+        unsafe { core::slice::from_raw_parts(self.raw.dims, self.rank()) }
+    }
+
+    /// The expression of a dimension that is not constant.
+    pub fn dim_name(&self, axis: usize) -> &'static str {
+        assert!(axis < self.rank(), "axis {axis} of {}", self.rank());
+        // SAFETY: the descriptor has `rank` names.
+        text(unsafe { *self.raw.dim_names.add(axis) })
+    }
+}
+
+fn ports(first: *const RawPort, count: i32) -> impl ExactSizeIterator<Item = Port> {
+    // SAFETY: the descriptor has `count` of them, and lives as long as the program.
+    (0..count as usize).map(move |i| Port { raw: unsafe { &*first.add(i) } })
+}
+
+fn text(s: *const c_char) -> &'static str {
+    // SAFETY: the descriptor's strings are C strings that live as long as the program.
+    unsafe { CStr::from_ptr(s) }.to_str().unwrap_or("")
+}

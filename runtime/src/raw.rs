@@ -1,0 +1,64 @@
+//! The types of `mcc.h`.
+
+use core::ffi::{c_char, c_void};
+
+/// `mcc_tensor`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct RawTensor {
+    /// Elements.
+    pub data: *mut c_void,
+    /// Dimensions.
+    pub dims: *mut i64,
+    /// How many dimensions.
+    pub rank: i32,
+    /// Element type.
+    pub dtype: i32,
+}
+
+/// `mcc_port`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct RawPort {
+    /// Name in the model.
+    pub name: *const c_char,
+    /// Dimensions, or -1.
+    pub dims: *const i64,
+    /// Expressions of dimensions that are not constant.
+    pub dim_names: *const *const c_char,
+    /// How many dimensions.
+    pub rank: i32,
+    /// Element type.
+    pub dtype: i32,
+}
+
+/// `mcc_model`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct RawModel {
+    /// Version of the interface.
+    pub abi_version: i32,
+    /// Number of inputs.
+    pub input_count: i32,
+    /// Number of outputs.
+    pub output_count: i32,
+    /// None yet.
+    pub flags: i32,
+    /// Name that the symbols carry.
+    pub name: *const c_char,
+    /// Inputs.
+    pub inputs: *const RawPort,
+    /// Outputs.
+    pub outputs: *const RawPort,
+    /// Bytes, or -1.
+    pub arena_size: i64,
+    /// `NAME_shapes`.
+    pub shapes: unsafe extern "C" fn(*const RawTensor, *mut RawTensor, *mut i64) -> i32,
+    /// `NAME_invoke`.
+    pub invoke: unsafe extern "C" fn(*const RawTensor, *mut RawTensor, *mut c_void, usize) -> i32,
+    /// CPU extensions.
+    pub cpu_features: *const c_char,
+}
+
+// SAFETY: descriptors are constant data.
+unsafe impl Sync for RawModel {}
