@@ -15,5 +15,6 @@ pub mod error;
 pub mod ir;
 pub mod loader;
 pub mod lower;
+pub mod passes;
 
 pub use error::{Error, Result};

@@ -342,7 +342,23 @@ impl std::iter::Sum for Dim {
     }
 }
 
+/// Names of the operations in the text form, with their numbers of arguments.
+pub(super) const FUNCTIONS: [(&str, usize); 4] = [("floordiv", 2), ("min", 2), ("max", 2), ("ifneg", 3)];
+
+/// Whether a symbol needs no quotes in the text form: a name of letters, digits, `_` and `.`, and perhaps `[INDEX]`.
+pub(super) fn is_plain(name: &str) -> bool {
+    let (name, index) = match name.split_once('[') {
+        Some((name, rest)) => (name, rest.strip_suffix(']')),
+        None => (name, Some("0")),
+    };
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.')
+        && index.is_some_and(|i| !i.is_empty() && i.bytes().all(|c| c.is_ascii_digit()))
+        && FUNCTIONS.iter().all(|f| f.0 != name)
+}
+
 /// Prints sums as `4*seq+1`, operations as functions: `floordiv(a,b)`, `min(a,b)`, `max(a,b)`, `ifneg(a,b,c)`.
+/// Symbols that are no plain names stand in single quotes.
 impl fmt::Display for Dim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Repr::Poly(terms) = &self.0 else {
@@ -366,7 +382,8 @@ impl fmt::Display for Dim {
                     write!(f, "*")?;
                 }
                 match atom {
-                    Atom::Sym(s) => write!(f, "{s}")?,
+                    Atom::Sym(s) if is_plain(&s.0) => write!(f, "{s}")?,
+                    Atom::Sym(s) => write!(f, "'{}'", s.0.replace('\\', "\\\\").replace('\'', "\\'"))?,
                     Atom::FloorDiv(a, b) => write!(f, "floordiv({a},{b})")?,
                     Atom::Min(a, b) => write!(f, "min({a},{b})")?,
                     Atom::Max(a, b) => write!(f, "max({a},{b})")?,

@@ -148,7 +148,7 @@ impl Graph {
         uses.into_iter().map(|u| u.1).collect()
     }
 
-    /// The only operand, or the first one.
+    /// The `n`-th operand.
     pub fn operand(&self, node: NodeId, n: usize) -> Option<Value> {
         self.operands(node).get(n).copied()
     }
@@ -243,6 +243,29 @@ impl Graph {
     /// The model's inputs, in order.
     pub fn inputs(&self) -> &[NodeId] {
         &self.inputs
+    }
+
+    /// Every node, dead ones too, in the order of their ids.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.net.node_indices().map(NodeId)
+    }
+
+    /// Whether a value is there: it may be gone with its node, or never have been.
+    pub fn contains(&self, value: Value) -> bool {
+        self.net.node_weight(value.node.0).is_some_and(|n| value.result < n.types.len())
+    }
+
+    /// A node that depends on itself, if there is one.
+    pub fn find_cycle(&self) -> Option<NodeId> {
+        petgraph::algo::toposort(&self.net, None).err().map(|cycle| NodeId(cycle.node_id()))
+    }
+
+    /// The numbers under which a node's operands are stored, sorted: `0..n` if the graph is sound.
+    pub(super) fn operand_numbers(&self, node: NodeId) -> Vec<usize> {
+        let edges = self.net.edges_directed(node.0, Direction::Incoming);
+        let mut numbers: Vec<usize> = edges.map(|e| e.weight().operand).collect();
+        numbers.sort_unstable();
+        numbers
     }
 
     /// How many nodes there are.

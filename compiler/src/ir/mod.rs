@@ -12,7 +12,11 @@ mod graph;
 mod infer;
 mod map_dims;
 mod op;
+#[cfg(test)]
+mod samples;
 mod tensor;
+pub mod text;
+mod verify;
 
 pub use dim::{Dim, DimNode, Sym};
 pub use dtype::{DType, DTypeClass};
@@ -20,3 +24,4 @@ pub use graph::{Graph, NodeId, Output, Value};
 pub use infer::{Inferred, infer};
 pub use op::*;
 pub use tensor::{Tensor, TensorType};
+pub use verify::verify;

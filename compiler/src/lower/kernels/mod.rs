@@ -5,16 +5,26 @@
 //! run-time values: take them from [`Builder::dim`] and never ask which.
 
 mod col2im;
+mod concat;
 mod contract;
 #[cfg(test)]
 mod contract_tests;
 mod conv;
 mod depthwise;
+mod gather;
 mod igemm;
+mod iota;
+mod nest;
+mod pad;
 pub mod pointwise;
+mod reverse_sequence;
+mod scatter;
+#[cfg(test)]
+mod testing;
 
 use std::cell::RefCell;
 
+use bytes::Bytes;
 use mcc_targets::Target;
 
 use super::expr::Expr;
@@ -58,7 +68,7 @@ pub struct RowLeaf {
 }
 
 /// Gives kernel authors their operands, results and scratch memory. Pointer arguments are, in order: operands,
-/// epilogue leaves, results, scratch.
+/// epilogue leaves, results, scratch, constants.
 pub struct Emit<'a> {
     site: &'a Site<'a>,
     epilogue: &'a Epilogue,
@@ -66,14 +76,17 @@ pub struct Emit<'a> {
     leaves: Vec<Val>,
     results: Vec<Val>,
     scratch: RefCell<Vec<Dim>>,
+    constants: RefCell<Vec<Bytes>>,
 }
 
-/// A kernel and the bytes of each scratch buffer that it wants as its last pointers.
+/// A kernel and what it wants as its last pointers: scratch buffers, then constants.
 pub struct Built {
     /// The kernel.
     pub kernel: Kernel,
-    /// Scratch bytes.
+    /// Bytes of each scratch buffer. The last one of [`Op::NonZero`] receives the value of `count` as an `i64`.
     pub scratch: Vec<Dim>,
+    /// Read-only tables.
+    pub constants: Vec<Bytes>,
 }
 
 /// Builds the kernel of an operation with an epilogue.
@@ -86,28 +99,25 @@ pub fn build(site: &Site<'_>, epilogue: &Epilogue) -> Result<Built> {
     let operands = pointers(site.operands.len());
     let leaves = pointers(epilogue.leaves.len());
     let results = pointers(site.results.len());
-    let emit = Emit { site, epilogue, operands, leaves, results, scratch: RefCell::default() };
+    let emit =
+        Emit { site, epilogue, operands, leaves, results, scratch: RefCell::default(), constants: RefCell::default() };
     dispatch(site, &emit, &mut k)?;
-    Ok(Built { kernel: k.finish(), scratch: emit.scratch.into_inner() })
-}
-
-/// Whether the kernel of an operation stores result 0 through [`Emit::store`] alone, so that it can have an epilogue.
-pub fn fuses(op: &Op) -> bool {
-    let _ = op;
-    false
+    Ok(Built { kernel: k.finish(), scratch: emit.scratch.into_inner(), constants: emit.constants.into_inner() })
 }
 
 fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
     match site.op {
-        Op::Iota { .. } => missing(site),
-        Op::Concat { .. } => missing(site),
-        Op::Pad { .. } => missing(site),
-        Op::Gather { .. } => missing(site),
-        Op::GatherElements { .. } => missing(site),
-        Op::GatherNd { .. } => missing(site),
-        Op::ScatterElements { .. } => missing(site),
-        Op::ScatterNd { .. } => missing(site),
-        Op::ReverseSequence { .. } => missing(site),
+        Op::Iota { dtype, axis, .. } => iota::iota(e, k, *dtype, *axis),
+        Op::Concat { axis } => concat::concat(e, k, *axis),
+        Op::Pad { before, after, mode } => pad::pad(e, k, before, after, *mode),
+        Op::Gather { axis } => gather::gather(e, k, *axis),
+        Op::GatherElements { axis } => gather::gather_elements(e, k, *axis),
+        Op::GatherNd { batch_dims } => gather::gather_nd(e, k, *batch_dims),
+        Op::ScatterElements { axis, reduction } => scatter::scatter_elements(e, k, *axis, *reduction),
+        Op::ScatterNd { reduction } => scatter::scatter_nd(e, k, *reduction),
+        Op::ReverseSequence { batch_axis, time_axis } => {
+            reverse_sequence::reverse_sequence(e, k, *batch_axis, *time_axis)
+        }
         Op::Resize { .. } => missing(site),
         Op::GridSample { .. } => missing(site),
         Op::MatMul => igemm::matmul(site, e, k),
@@ -143,6 +153,55 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         | Op::Slice { .. } => {
             Err(Error::internal(format!("{} is not lowered through a kernel of its own", site.op.name())))
         }
+    }
+}
+
+/// Whether the kernel of an operation stores result 0 through [`Emit::store`] alone (or in bulk only where
+/// [`Emit::is_plain`]), so that it can have an epilogue.
+pub fn fuses(op: &Op) -> bool {
+    match op {
+        Op::Iota { .. }
+        | Op::Concat { .. }
+        | Op::Pad { .. }
+        | Op::Gather { .. }
+        | Op::GatherElements { .. }
+        | Op::GatherNd { .. }
+        | Op::ReverseSequence { .. }
+        | Op::Resize { .. }
+        | Op::GridSample { .. }
+        | Op::MatMul
+        | Op::PackedMatMul { .. }
+        | Op::Conv(_)
+        | Op::PackedConv { .. }
+        | Op::DepthwiseConv(_)
+        | Op::Pool(_)
+        | Op::Reduce { .. }
+        | Op::ArgReduce { .. }
+        | Op::Softmax { .. }
+        | Op::Normalize { .. }
+        | Op::TreeEnsemble(_) => true,
+        // These read their own result again, or have several.
+        Op::ScatterElements { .. }
+        | Op::ScatterNd { .. }
+        | Op::ConvTranspose { .. }
+        | Op::Col2Im { .. }
+        | Op::MaxPoolWithIndices { .. }
+        | Op::Cumulative { .. }
+        | Op::TopK { .. }
+        | Op::Recurrent(_)
+        | Op::NonZero { .. } => false,
+        Op::Input(..)
+        | Op::Constant(_)
+        | Op::Dims(_)
+        | Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Select
+        | Op::Cast { .. }
+        | Op::Bitcast { .. }
+        | Op::Reshape { .. }
+        | Op::Transpose { .. }
+        | Op::Broadcast { .. }
+        | Op::Slice { .. } => false,
     }
 }
 
@@ -205,9 +264,16 @@ impl Emit<'_> {
         self.epilogue.expr.nodes.is_empty()
     }
 
-    /// Memory for the kernel's own use, 64-byte aligned, its content undefined.
+    /// Memory for the kernel's own use, 64-byte aligned, its content undefined. Asked for before any constant.
     pub fn scratch(&self, k: &mut Builder, bytes: Dim) -> Val {
+        debug_assert!(self.constants.borrow().is_empty(), "constants are the last pointers");
         self.scratch.borrow_mut().push(bytes);
+        k.new_pointer()
+    }
+
+    /// A read-only table, 64-byte aligned.
+    pub fn constant(&self, k: &mut Builder, data: Bytes) -> Val {
+        self.constants.borrow_mut().push(data);
         k.new_pointer()
     }
 }

@@ -1,0 +1,79 @@
+//! The graph verifier: checks the invariants that [`Graph`] promises, and tells all violations at once.
+
+use std::fmt::Write;
+
+use super::{Dim, Graph, NodeId, Op, TensorType, Value, infer, text};
+use crate::{Error, Result};
+
+/// Checks that operands are numbered without gaps and exist, that no node depends on itself, that every type is what
+/// its operation gives, that inputs are inputs, and that outputs exist under distinct names.
+///
+/// Dimensions that [`Graph::requires`] equates may stand for one another in types: replacing a value by one of a type
+/// that is only known to be equal at run time does not retype the value's users.
+///
+/// # Errors
+/// An internal error that lists all violations, beside the graph's text.
+pub fn verify(graph: &Graph) -> Result<()> {
+    let mut wrong = Vec::new();
+    if let Some(node) = graph.find_cycle() {
+        wrong.push(format!("{} depends on itself", name(graph, node)));
+    }
+    for node in graph.nodes() {
+        check_node(graph, node, &mut wrong);
+    }
+    for (i, output) in graph.outputs.iter().enumerate() {
+        if !graph.contains(output.value) {
+            wrong.push(format!("output `{}` is a value that is not there", output.name));
+        }
+        if graph.outputs[..i].iter().any(|o| o.name == output.name) {
+            wrong.push(format!("two outputs are named `{}`", output.name));
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let mut message = String::from("the graph is unsound:");
+    for w in &wrong {
+        let _ = write!(message, "\n  {w}");
+    }
+    // What depends on itself or is gone cannot be listed.
+    if graph.find_cycle().is_none() && graph.outputs.iter().all(|o| graph.contains(o.value)) {
+        let _ = write!(message, "\n{}", text::print_with(graph, text::Constants::Digest));
+    }
+    Err(Error::internal(message))
+}
+
+fn name(graph: &Graph, node: NodeId) -> String {
+    format!("node {} (`{}`, label `{}`)", node.index(), graph.op(node).name(), graph.label(node))
+}
+
+fn check_node(graph: &Graph, node: NodeId, wrong: &mut Vec<String>) {
+    let name = || name(graph, node);
+    if matches!(graph.op(node), Op::Input(..)) != graph.inputs().contains(&node) {
+        wrong.push(format!("{} is not listed as an input, or is listed but none", name()));
+    }
+    let numbers = graph.operand_numbers(node);
+    if !numbers.iter().copied().eq(0..numbers.len()) {
+        wrong.push(format!("the operands of {} are numbered {numbers:?}", name()));
+    }
+    let operands = graph.operands(node);
+    if let Some(missing) = operands.iter().find(|v| !graph.contains(**v)) {
+        wrong.push(format!("{} uses {missing:?}, which is not there", name()));
+        return;
+    }
+    let types: Vec<&TensorType> = operands.iter().map(|&v: &Value| graph.ty(v)).collect();
+    match infer(graph.op(node), &types) {
+        Err(e) => wrong.push(format!("{}: {}", name(), e.report())),
+        Ok(inferred) if !same(graph, &inferred.types, graph.types(node)) => {
+            wrong.push(format!("{} gives {:?}, but has {:?}", name(), inferred.types, graph.types(node)));
+        }
+        Ok(_) => {}
+    }
+}
+
+fn same(graph: &Graph, inferred: &[TensorType], stored: &[TensorType]) -> bool {
+    let equated = |a: &Dim, b: &Dim| graph.requires.iter().any(|(x, y)| (x, y) == (a, b) || (x, y) == (b, a));
+    let dims = |a: &TensorType, b: &TensorType| a.shape.iter().zip(&b.shape).all(|(a, b)| a == b || equated(a, b));
+    let one = |(a, b): (&TensorType, &TensorType)| a.dtype == b.dtype && a.rank() == b.rank() && dims(a, b);
+    inferred.len() == stored.len() && inferred.iter().zip(stored).all(one)
+}

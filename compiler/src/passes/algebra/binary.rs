@@ -1,0 +1,226 @@
+//! Identities of element-wise functions of two operands.
+
+use super::super::edit::{Edit, splat};
+use super::super::fold_constants;
+use super::{bounds, implicit_broadcast};
+use crate::Result;
+use crate::ir::{BinaryOp, DType, DTypeClass, NodeId, Op, Tensor, UnaryOp, Value};
+
+/// Additions of constants in a chain are joined when neither is larger: beyond lie tricks that round by adding.
+const REASSOCIATE_BELOW: f64 = 1e6;
+
+pub(super) fn simplify(edit: &mut Edit, node: NodeId, op: BinaryOp) -> Result<Option<Value>> {
+    let operands = edit.graph.operands(node);
+    let (a, b) = (operands[0], operands[1]);
+    if let Some(mirrored) = mirrored(op)
+        && is_constant(edit, a)
+        && !is_constant(edit, b)
+    {
+        return edit.add(Op::Binary(mirrored), &[b, a]).map(Some);
+    }
+    if let Some(new) = with_constant(edit, node, op, a, b)? {
+        return Ok(Some(new));
+    }
+    if let Some(new) = same_operands(edit, op, a, b)? {
+        return Ok(Some(new));
+    }
+    if let Some(new) = with_negation(edit, op, a, b)? {
+        return Ok(Some(new));
+    }
+    if let Some(new) = chain(edit, op, a, b)? {
+        return Ok(Some(new));
+    }
+    implicit_broadcast(edit, node)
+}
+
+/// The operation with its operands exchanged, if there is one.
+fn mirrored(op: BinaryOp) -> Option<BinaryOp> {
+    use BinaryOp::*;
+    match op {
+        Add | Mul | Min | Max | And | Or | Xor | Equal => Some(op),
+        Less => Some(Greater),
+        LessOrEqual => Some(GreaterOrEqual),
+        Greater => Some(Less),
+        GreaterOrEqual => Some(LessOrEqual),
+        Sub | Div | Pow | Mod | Rem | ShiftLeft | ShiftRight => None,
+    }
+}
+
+/// Whether a value is a constant, also behind a broadcast or reshape that folding leaves alone.
+fn is_constant(edit: &Edit, value: Value) -> bool {
+    edit.graph.as_constant(value).is_some() || splat(edit.graph, value).is_some()
+}
+
+/// Rules for `x op c` and `c op x` where all elements of `c` are one number, or `c` is a constant.
+fn with_constant(edit: &mut Edit, node: NodeId, op: BinaryOp, a: Value, b: Value) -> Result<Option<Value>> {
+    use BinaryOp::*;
+    let shape = edit.shape(node.into());
+    let dtype = edit.dtype(a);
+    let float = dtype.is_float();
+    let left = edit.splat(a);
+    let right = edit.splat(b);
+    let unary = |edit: &mut Edit, op: UnaryOp, x: Value| -> Result<Option<Value>> {
+        let y = edit.add(Op::Unary(op), &[x])?;
+        edit.broadcast(y, shape.clone()).map(Some)
+    };
+    let same = |edit: &mut Edit, x: Value| edit.broadcast(x, shape.clone()).map(Some);
+    match (op, left, right) {
+        (Add | Sub | Or | Xor | ShiftLeft | ShiftRight, _, Some(0.0)) => same(edit, a),
+        (Mul | Div | Pow, _, Some(1.0)) => same(edit, a),
+        (And, _, Some(0.0)) => same(edit, b),
+        (And, _, Some(1.0)) if dtype == DType::Bool => same(edit, a),
+        (Or, _, Some(1.0)) if dtype == DType::Bool => same(edit, b),
+        (Xor, _, Some(1.0)) if dtype == DType::Bool => unary(edit, UnaryOp::Not, a),
+        (Mul, _, Some(0.0)) if !float => same(edit, b),
+        (Mul, _, Some(-1.0)) => unary(edit, UnaryOp::Neg, a),
+        (Sub, Some(0.0), _) if float || dtype.class() == DTypeClass::Signed => unary(edit, UnaryOp::Neg, b),
+        (Div, Some(1.0), _) if float => unary(edit, UnaryOp::Reciprocal, b),
+        (Pow, _, Some(exponent)) => power(edit, a, b, exponent),
+        (Max, _, Some(c)) if bounds::at_least(edit.graph, a).is_some_and(|l| l >= c) => same(edit, a),
+        (Min, _, Some(c)) if bounds::at_most(edit.graph, a).is_some_and(|u| u <= c) => same(edit, a),
+        (Sub, _, _) if float && edit.graph.as_constant(b).is_some() && !is_constant(edit, a) => {
+            let negated = edit.add(Op::Unary(UnaryOp::Neg), &[b])?;
+            edit.add(Op::Binary(Add), &[a, negated]).map(Some)
+        }
+        (Div, _, _) if float && !is_constant(edit, a) => {
+            let Some(reciprocal) = edit.graph.as_constant(b).and_then(reciprocal) else { return Ok(None) };
+            let reciprocal = edit.graph.constant(reciprocal);
+            edit.add(Op::Binary(Mul), &[a, reciprocal]).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The reciprocals of a constant, unless one overflows or loses bits to being subnormal.
+fn reciprocal(t: &Tensor) -> Option<Tensor> {
+    let (least, most) = match t.dtype() {
+        DType::F32 | DType::BF16 => (1e-37, 1e37),
+        DType::F64 => (1e-300, 1e300),
+        DType::F16 => (1e-4, 1e4),
+        _ => return None,
+    };
+    let inverse: Vec<f64> = t.to_f64s().into_iter().map(f64::recip).collect();
+    let good = inverse.iter().all(|v| (least..most).contains(&v.abs()));
+    if !good {
+        return None;
+    }
+    Tensor::from_f64s(t.dtype(), t.shape().to_vec(), &inverse).ok()
+}
+
+fn power(edit: &mut Edit, x: Value, exponent: Value, value: f64) -> Result<Option<Value>> {
+    use UnaryOp::{Reciprocal, Sqrt};
+    // A result of the base's own shape is all that the forms below give.
+    let scalar = edit.shape(exponent).iter().all(|d| d.is(1)) && edit.shape(exponent).len() <= edit.shape(x).len();
+    if !scalar {
+        return Ok(None);
+    }
+    let float = edit.dtype(x).is_float();
+    let square = |edit: &mut Edit, x: Value| edit.add(Op::Binary(BinaryOp::Mul), &[x, x]);
+    let y = if value == 2.0 {
+        square(edit, x)?
+    } else if value == 3.0 {
+        let squared = square(edit, x)?;
+        edit.add(Op::Binary(BinaryOp::Mul), &[squared, x])?
+    } else if value == 4.0 {
+        let squared = square(edit, x)?;
+        square(edit, squared)?
+    } else if value == 0.5 && float {
+        edit.add(Op::Unary(Sqrt), &[x])?
+    } else if value == -1.0 && float {
+        edit.add(Op::Unary(Reciprocal), &[x])?
+    } else if value == -0.5 && float {
+        let root = edit.add(Op::Unary(Sqrt), &[x])?;
+        edit.add(Op::Unary(Reciprocal), &[root])?
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(y))
+}
+
+fn same_operands(edit: &mut Edit, op: BinaryOp, a: Value, b: Value) -> Result<Option<Value>> {
+    use BinaryOp::*;
+    if a != b {
+        return Ok(None);
+    }
+    match op {
+        Min | Max | And | Or => Ok(Some(a)),
+        Sub | Xor if !edit.dtype(a).is_float() => {
+            let zero = edit.scalar(edit.dtype(a), 0.0);
+            let shape = edit.shape(a);
+            edit.broadcast(zero, shape).map(Some)
+        }
+        Equal if !edit.dtype(a).is_float() => {
+            let truth = edit.scalar(DType::Bool, 1.0);
+            let shape = edit.shape(a);
+            edit.broadcast(truth, shape).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Negations and reciprocals of an operand go into the operation.
+fn with_negation(edit: &mut Edit, op: BinaryOp, a: Value, b: Value) -> Result<Option<Value>> {
+    use BinaryOp::{Add, Div, Mul, Sub};
+    let inner = |edit: &Edit, v: Value, wanted: UnaryOp| match edit.graph.op(v.node) {
+        Op::Unary(u) if *u == wanted => edit.graph.operand(v.node, 0),
+        _ => None,
+    };
+    let (na, nb) = (inner(edit, a, UnaryOp::Neg), inner(edit, b, UnaryOp::Neg));
+    let rewritten = match (op, na, nb) {
+        (Add, _, Some(y)) => Some((Sub, a, y)),
+        (Add, Some(x), None) => Some((Sub, b, x)),
+        (Sub, _, Some(y)) => Some((Add, a, y)),
+        (Mul | Div, Some(x), Some(y)) => Some((op, x, y)),
+        _ => None,
+    };
+    match rewritten {
+        Some((op, a, b)) => edit.add(Op::Binary(op), &[a, b]).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// `(x op c1) op c2` becomes `x op (c1 op c2)`, and `(x + c1) * c2` becomes `x * c2 + c1 * c2` where `x` is itself a
+/// product with a constant, so that affine chains become one multiplication and one addition.
+fn chain(edit: &mut Edit, op: BinaryOp, a: Value, b: Value) -> Result<Option<Value>> {
+    use BinaryOp::{Add, And, Max, Min, Mul, Or, Xor};
+    let (Op::Binary(inner), Some(outer)) = (edit.graph.op(a.node).clone(), edit.graph.as_constant(b).cloned()) else {
+        return Ok(None);
+    };
+    let operands = edit.graph.operands(a.node);
+    let (x, c) = (operands[0], operands[1]);
+    let Some(first) = edit.graph.as_constant(c).cloned() else { return Ok(None) };
+    if !edit.used_once(a) || edit.graph.as_constant(x).is_some() {
+        return Ok(None);
+    }
+    let small = |t: &Tensor| t.to_f64s().iter().all(|v| v.abs() < REASSOCIATE_BELOW);
+    let float = edit.dtype(a).is_float();
+    let joins = match (inner, op) {
+        (Mul, Mul) | (Min, Min) | (Max, Max) | (And, And) | (Or, Or) | (Xor, Xor) => true,
+        (Add, Add) => !float || (small(&first) && small(&outer)),
+        _ => false,
+    };
+    if joins {
+        // Two vectors must not become a matrix.
+        let Some(joined) = fold(edit, op, c, b)?.filter(|t| t.numel() <= first.numel().max(outer.numel())) else {
+            return Ok(None);
+        };
+        let joined = edit.graph.constant(joined);
+        return edit.add(Op::Binary(op), &[x, joined]).map(Some);
+    }
+    let scaled = matches!(edit.graph.op(x.node), Op::Binary(Mul))
+        && edit.used_once(x)
+        && edit.graph.operand(x.node, 1).is_some_and(|s| edit.graph.as_constant(s).is_some());
+    if (inner, op) == (Add, Mul) && float && scaled && small(&first) && small(&outer) {
+        let Some(shift) = fold(edit, Mul, c, b)?.filter(|t| t.numel() <= first.numel().max(outer.numel())) else {
+            return Ok(None);
+        };
+        let product = edit.add(Op::Binary(Mul), &[x, b])?;
+        let shift = edit.graph.constant(shift);
+        return edit.add(Op::Binary(Add), &[product, shift]).map(Some);
+    }
+    Ok(None)
+}
+
+fn fold(edit: &Edit, op: BinaryOp, a: Value, b: Value) -> Result<Option<Tensor>> {
+    Ok(fold_constants::fold(edit.graph, &Op::Binary(op), &[a, b])?.and_then(|mut results| results.pop()))
+}

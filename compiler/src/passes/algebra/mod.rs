@@ -1,0 +1,102 @@
+//! Identities: every spelling of one thing is brought to its cheapest form.
+//!
+//! Canonical form, on which later passes rely: a constant is the right operand of what commutes; subtracting or
+//! dividing by a constant is adding or multiplying; an operand is not broadcast explicitly where the operation does
+//! it; element-wise constants in chains are one constant; pooling over everything is a reduction.
+//!
+//! Rounding: `x / c` becomes `x * (1/c)` for floats (at most one unit in the last place more), chains of constants are
+//! evaluated first (`(x * a) * b`, the same), `x ^ 0.5` is `sqrt(x)`. Signs of zero are not kept. NaN and infinities are,
+//! so `x * 0` stays for floats.
+
+mod binary;
+mod bounds;
+mod shape;
+mod unary;
+
+use mcc_targets::Target;
+
+use super::edit::{Edit, rewrite};
+use crate::Result;
+use crate::ir::{Graph, NodeId, Op, UnaryOp, Value};
+
+/// Applies the identities.
+pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+    rewrite(graph, |edit, node| match edit.graph.op(node).clone() {
+        Op::Unary(op) => unary::simplify(edit, node, op),
+        Op::Binary(op) => binary::simplify(edit, node, op),
+        Op::Select => select(edit, node),
+        Op::Cast { to, .. } => unary::cast(edit, node, to),
+        Op::Bitcast { to } => unary::bitcast(edit, node, to),
+        Op::Reshape { shape } => shape::reshape(edit, node, &shape),
+        Op::Broadcast { shape } => shape::broadcast(edit, node, &shape),
+        Op::Pad { before, after, mode } => shape::pad(edit, node, &before, &after, mode),
+        Op::Reduce { kind, axes, keep } => shape::reduce(edit, node, kind, &axes, keep),
+        Op::Resize { sizes, rule } => shape::resize(edit, node, &sizes, &rule),
+        Op::Pool(spec) => shape::pool(edit, node, &spec),
+        // Nothing to say without looking at several nodes, which is other passes' business.
+        Op::Input(..)
+        | Op::Constant(_)
+        | Op::Dims(_)
+        | Op::Iota { .. }
+        | Op::Transpose { .. }
+        | Op::Slice { .. }
+        | Op::Concat { .. }
+        | Op::Gather { .. }
+        | Op::GatherElements { .. }
+        | Op::GatherNd { .. }
+        | Op::ScatterElements { .. }
+        | Op::ScatterNd { .. }
+        | Op::ReverseSequence { .. }
+        | Op::GridSample { .. }
+        | Op::MatMul
+        | Op::PackedMatMul { .. }
+        | Op::Conv(_)
+        | Op::PackedConv { .. }
+        | Op::DepthwiseConv(_)
+        | Op::ConvTranspose { .. }
+        | Op::Col2Im { .. }
+        | Op::MaxPoolWithIndices { .. }
+        | Op::ArgReduce { .. }
+        | Op::Cumulative { .. }
+        | Op::Softmax { .. }
+        | Op::Normalize { .. }
+        | Op::TopK { .. }
+        | Op::Recurrent(_)
+        | Op::NonZero { .. }
+        | Op::TreeEnsemble(_) => Ok(None),
+    })
+}
+
+fn select(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
+    let operands = edit.graph.operands(node);
+    let (condition, a, b) = (operands[0], operands[1], operands[2]);
+    let shape = edit.shape(node.into());
+    if let Some(c) = edit.splat(condition) {
+        return edit.broadcast(if c != 0.0 { a } else { b }, shape).map(Some);
+    }
+    if a == b {
+        return edit.broadcast(a, shape).map(Some);
+    }
+    if let Op::Unary(UnaryOp::Not) = edit.graph.op(condition.node) {
+        let inverse = edit.graph.operands(condition.node)[0];
+        return edit.add(Op::Select, &[inverse, b, a]).map(Some);
+    }
+    implicit_broadcast(edit, node)
+}
+
+/// Drops explicit broadcasts of operands when the result's shape does not need them.
+fn implicit_broadcast(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
+    let operands = edit.graph.operands(node);
+    for (i, &v) in operands.iter().enumerate() {
+        let Op::Broadcast { .. } = edit.graph.op(v.node) else { continue };
+        let mut thinner = operands.clone();
+        thinner[i] = edit.graph.operands(v.node)[0];
+        let types: Vec<_> = thinner.iter().map(|&v| edit.graph.ty(v)).collect();
+        let op = edit.graph.op(node).clone();
+        let Ok(inferred) = crate::ir::infer(&op, &types) else { continue };
+        if inferred.requires.is_empty() && inferred.types[0] == *edit.graph.ty(node.into()) {
+            return edit.add(op, &thinner).map(Some);
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,115 @@
+//! Evaluates operations on constants, by the reference evaluator.
+//!
+//! Not everything that could be folded is: data that a few instructions make from nothing or from little stays
+//! computed when it would swell the object ([`MAX_GROWTH`]), and the evaluator, which is slow and obvious, is not
+//! asked for more than [`MAX_WORK`] multiplications.
+
+use mcc_targets::Target;
+
+use super::edit::estimate;
+use crate::Result;
+use crate::ir::{Graph, NodeId, Op, Tensor, TensorType, Value, infer};
+
+/// Bytes that a result which is larger than its operands may have.
+const MAX_GROWTH: i64 = 16 << 10;
+/// Multiplications that folding a matrix product or convolution may cost.
+const MAX_WORK: i64 = 1 << 24;
+
+/// Replaces operations on constants by their results.
+pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+    let mut changed = false;
+    for node in graph.topological() {
+        let operands = graph.operands(node);
+        if matches!(graph.op(node), Op::Constant(_)) || !operands.iter().all(|&v| graph.as_constant(v).is_some()) {
+            continue;
+        }
+        let op = graph.op(node).clone();
+        let place = |graph: &Graph| format!("{} {}", op.name(), graph.label(node));
+        let Some(results) = fold(graph, &op, &operands).map_err(|e| e.within(place(graph)))? else { continue };
+        replace_all(graph, node, results);
+        changed = true;
+    }
+    Ok(changed)
+}
+
+fn replace_all(graph: &mut Graph, node: NodeId, results: Vec<Tensor>) {
+    let label = graph.label(node).to_string();
+    for (result, tensor) in results.into_iter().enumerate() {
+        let new = graph.constant(tensor);
+        graph.set_label(new.node, &label);
+        graph.replace(Value { node, result }, new);
+    }
+}
+
+/// The results of an operation whose operands are all constants, if it is worth having them in the object.
+pub(super) fn fold(graph: &Graph, op: &Op, operands: &[Value]) -> Result<Option<Vec<Tensor>>> {
+    let Some(tensors) = operands.iter().map(|&v| graph.as_constant(v).cloned()).collect::<Option<Vec<_>>>() else {
+        return Ok(None);
+    };
+    let types: Vec<TensorType> = tensors.iter().map(Tensor::ty).collect();
+    let results = infer(op, &types.iter().collect::<Vec<_>>())?;
+    let fixed = results.types.iter().all(|t| t.fixed_shape().is_some());
+    if !fixed || !results.requires.is_empty() || !worth(op, &types, &results.types) {
+        return Ok(None);
+    }
+    evaluate(op, &tensors)
+}
+
+fn worth(op: &Op, operands: &[TensorType], results: &[TensorType]) -> bool {
+    let bytes = |types: &[TensorType]| types.iter().map(|t| estimate(t).saturating_mul(t.dtype.size() as i64)).sum();
+    let (from, to): (i64, i64) = (bytes(operands), bytes(results));
+    let small = to <= MAX_GROWTH;
+    let work = |per_element: i64| estimate(&results[0]).saturating_mul(per_element) <= MAX_WORK;
+    match op {
+        Op::Input(..) | Op::Constant(_) => false,
+        Op::Dims(dims) => dims.iter().all(|d| d.as_const().is_some()),
+        Op::Iota { .. } | Op::Broadcast { .. } => small,
+        // A random-access pattern that weights do not come in, or a count that folding would make static.
+        Op::NonZero { .. } | Op::TreeEnsemble(_) | Op::Recurrent(_) | Op::GridSample { .. } => false,
+        Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Select
+        | Op::Cast { .. }
+        | Op::Gather { .. }
+        | Op::GatherElements { .. }
+        | Op::GatherNd { .. }
+        | Op::Resize { .. } => small || to <= from.saturating_mul(8),
+        Op::Bitcast { .. }
+        | Op::Reshape { .. }
+        | Op::Transpose { .. }
+        | Op::Slice { .. }
+        | Op::Concat { .. }
+        | Op::Pad { .. }
+        | Op::ScatterElements { .. }
+        | Op::ScatterNd { .. }
+        | Op::ReverseSequence { .. }
+        | Op::Pool(_)
+        | Op::MaxPoolWithIndices { .. }
+        | Op::Reduce { .. }
+        | Op::ArgReduce { .. }
+        | Op::Cumulative { .. }
+        | Op::Softmax { .. }
+        | Op::Normalize { .. }
+        | Op::TopK { .. } => true,
+        Op::MatMul | Op::PackedMatMul { .. } => {
+            let depth = operands[0].shape.last().and_then(|d| d.as_const()).unwrap_or(1);
+            to <= from && work(depth)
+        }
+        Op::Conv(_) | Op::PackedConv { .. } | Op::DepthwiseConv(_) | Op::ConvTranspose { .. } => {
+            to <= from && work(estimate(&operands[1]))
+        }
+        Op::Col2Im { .. } => to <= from && work(1),
+    }
+}
+
+/// What can be evaluated without the reference evaluator.
+fn evaluate(op: &Op, operands: &[Tensor]) -> Result<Option<Vec<Tensor>>> {
+    match op {
+        Op::Reshape { shape } => {
+            let shape = shape.iter().map(|d| d.as_const().and_then(|c| usize::try_from(c).ok())).collect();
+            let Some(shape) = shape else { return Ok(None) };
+            Ok(Some(vec![operands[0].reshaped(shape)?]))
+        }
+        _ => Ok(None),
+    }
+}

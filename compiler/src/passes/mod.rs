@@ -1,0 +1,137 @@
+//! Graph to graph: every rewrite that does not depend on how kernels are written.
+//!
+//! A pass takes a valid graph and leaves a valid graph that computes the same (up to rounding where a pass says so),
+//! tells whether it changed anything, and changes nothing when it runs again on its own result. Passes are near
+//! linear in nodes and bytes of constants. [`PIPELINE`] is the one place that knows their order.
+
+mod algebra;
+mod cse;
+mod dead_code;
+mod edit;
+mod fold_batch_norm;
+mod fold_constants;
+mod fold_scales;
+mod layout;
+mod pack;
+#[cfg(test)]
+mod pack_tests;
+mod refuse;
+mod slices;
+mod transposes;
+mod views;
+mod weights;
+
+use mcc_targets::Target;
+
+use crate::Result;
+use crate::ir::Graph;
+
+/// One pass: its name, what it does, and why it stands where it stands.
+pub struct Pass {
+    /// Name, as in `--dump-ir`.
+    pub name: &'static str,
+    /// Rewrites the graph; tells whether anything changed.
+    pub run: fn(&mut Graph, &Target) -> Result<bool>,
+    /// Why it stands where it stands.
+    pub why: &'static str,
+}
+
+/// Passes that run in turn, again and again while any of them changes something, `rounds` times at most.
+pub struct Phase {
+    /// What the phase is for.
+    pub name: &'static str,
+    /// Bound on the repetitions; 1 for phases whose passes run once.
+    pub rounds: usize,
+    /// In order.
+    pub passes: &'static [Pass],
+}
+
+const fn pass(name: &'static str, run: fn(&mut Graph, &Target) -> Result<bool>, why: &'static str) -> Pass {
+    Pass { name, run, why }
+}
+
+/// All of them, in order.
+pub const PIPELINE: &[Phase] = &[
+    Phase {
+        name: "canonical",
+        rounds: 4,
+        passes: &[
+            pass("fold_constants", fold_constants::run, "first: every later rule looks for constants"),
+            pass("algebra", algebra::run, "brings spellings of one thing to one form before patterns look for it"),
+            pass("slices", slices::run, "turns constant gathers into slices, which the other passes see through"),
+            pass("cse", cse::run, "before patterns: two equal spellings of a mean are then one value"),
+            pass("refuse", refuse::run, "needs canonical constants and shared values; makes work for the rest"),
+            pass("fold_batch_norm", fold_batch_norm::run, "after algebra moved constants to the right"),
+            pass("fold_scales", fold_scales::run, "after the cheaper fold_batch_norm took what is next to weights"),
+            pass("transposes", transposes::run, "cancels the model's own transposes, also around batch norms"),
+        ],
+    },
+    Phase {
+        name: "layout",
+        rounds: 1,
+        passes: &[pass(
+            "layout",
+            layout::run,
+            "after patterns, which are written channels-first; before transposes sink",
+        )],
+    },
+    Phase {
+        name: "canonical layout",
+        rounds: 4,
+        passes: &[
+            pass("transposes", transposes::run, "lets the transposes that the layout brought meet and cancel"),
+            pass("fold_batch_norm", fold_batch_norm::run, "scales that a transpose kept from their convolution"),
+            pass("algebra", algebra::run, "what sinking left: reshapes of reshapes, pads of pads"),
+            pass("slices", slices::run, "the same for slices and concatenations"),
+            pass("fold_constants", fold_constants::run, "transposed constants"),
+            pass("cse", cse::run, "one value transposed twice"),
+        ],
+    },
+    Phase {
+        name: "final",
+        rounds: 1,
+        passes: &[
+            pass("pack", pack::run, "after everything that looks at weights or at convolutions"),
+            pass("views", views::run, "last: a transpose that moves no data would hide from `transposes` as a reshape"),
+            pass("fold_constants", fold_constants::run, "packed weights"),
+            pass("algebra", algebra::run, "pads and reshapes that packing brought"),
+            pass("cse", cse::run, "two operations that pack the same weights"),
+            pass("dead_code", dead_code::run, "lowering sees only what the outputs need"),
+        ],
+    },
+];
+
+/// Runs the whole pipeline. `observer` sees the graph after each pass, under the pass's name.
+///
+/// # Errors
+/// When a pass finds the model at fault, or leaves an invalid graph (debug builds verify after every pass).
+pub fn run(graph: &mut Graph, target: &Target, observer: &mut dyn FnMut(&str, &Graph)) -> Result<()> {
+    for phase in PIPELINE {
+        for _ in 0..phase.rounds {
+            let mut changed = false;
+            for pass in phase.passes {
+                changed |= run_one(pass, graph, target)?;
+                observer(pass.name, graph);
+            }
+            if !changed {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn run_one(pass: &Pass, graph: &mut Graph, target: &Target) -> Result<bool> {
+    let place = || format!("pass {}", pass.name);
+    let changed = (pass.run)(graph, target).map_err(|e| e.within(place()))?;
+    if changed {
+        // Rewrites leave what they replaced behind; without this it would count as a user of its operands.
+        graph.remove_dead();
+    }
+    Ok(changed)
+}
+
+/// The pass of a name.
+pub fn find(name: &str) -> Option<&'static Pass> {
+    PIPELINE.iter().flat_map(|phase| phase.passes).find(|pass| pass.name == name)
+}

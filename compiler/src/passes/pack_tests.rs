@@ -1,0 +1,95 @@
+//! Layout and packing keep what a graph computes.
+
+use mcc_targets::Target;
+
+use super::{fold_constants, layout, pack, transposes};
+use crate::ir::eval::eval_graph;
+use crate::ir::{ConvSpec, DType, Dim, Graph, Layout, Op, PoolKind, PoolSpec, Tensor, TensorType};
+
+fn numbers(dtype: DType, shape: &[usize], seed: usize) -> Tensor {
+    let count: usize = shape.iter().product();
+    let values: Vec<i64> = (0..count).map(|i| ((i * 37 + seed * 11) % 17) as i64 - 8).collect();
+    Tensor::from_i64s(dtype, shape.to_vec(), &values).unwrap()
+}
+
+/// Runs both passes on `op(x, constants...)`, where `x` has a symbolic first axis, and compares values and types.
+fn check(op: Op, x: &Tensor, constants: &[Tensor], want: &str) {
+    let mut graph = Graph::new();
+    let mut shape: Vec<Dim> = x.shape().iter().map(|&d| Dim::from(d)).collect();
+    shape[0] = Dim::sym("n");
+    let mut operands = vec![graph.add_input("x", TensorType::new(x.dtype(), shape))];
+    operands.extend(constants.iter().map(|t| graph.constant(t.clone())));
+    let value = graph.add_labelled(op.clone(), &operands, "it").unwrap().into();
+    graph.outputs.push(crate::ir::Output { name: "y".to_string(), value });
+    let before = eval_graph(&graph, std::slice::from_ref(x)).unwrap();
+    let (ty, target) = (graph.ty(value).clone(), Target::new("x86_64-unknown-linux-gnu", None).unwrap());
+    for pass in [layout::run, transposes::run, fold_constants::run, pack::run] {
+        pass(&mut graph, &target).unwrap();
+        let value = graph.outputs[0].value;
+        assert_eq!(*graph.ty(value), ty, "type of {op:?}");
+        assert!(eval_graph(&graph, std::slice::from_ref(x)).unwrap() == before, "value of {op:?}");
+        graph.remove_dead();
+    }
+    fold_constants::run(&mut graph, &target).unwrap();
+    graph.remove_dead();
+    assert!(!layout::run(&mut graph, &target).unwrap() && !pack::run(&mut graph, &target).unwrap());
+    let names: Vec<&str> = graph.topological().iter().map(|&n| graph.op(n).name()).collect();
+    let kernels: Vec<&str> = names.into_iter().filter(|n| !["input", "constant"].contains(n)).collect();
+    assert_eq!(kernels.join(" "), want, "{op:?}");
+}
+
+fn spec(stride: i64, dilation: i64, pad: i64, group: usize) -> ConvSpec {
+    ConvSpec {
+        strides: vec![stride, stride],
+        dilations: vec![dilation, dilation],
+        pads: vec![(pad, pad), (0, pad)],
+        group,
+        layout: Layout::ChannelsFirst,
+    }
+}
+
+#[test]
+fn products() {
+    for dtype in [DType::F32, DType::F16, DType::I32] {
+        let want = if dtype == DType::F16 { "cast packed_matmul cast" } else { "packed_matmul" };
+        check(Op::MatMul, &numbers(dtype, &[3, 5], 1), &[numbers(dtype, &[5, 11], 2)], want);
+        check(Op::MatMul, &numbers(dtype, &[2, 3, 5], 1), &[numbers(dtype, &[1, 5, 8], 2)], want);
+    }
+}
+
+#[test]
+fn convolutions() {
+    let x = numbers(DType::F32, &[2, 6, 7, 8], 1);
+    let weights = |shape: &[usize]| [numbers(DType::F32, shape, 2), numbers(DType::F32, &shape[..1], 3)];
+    let want = "transpose pad packed_conv binary transpose";
+    check(Op::Conv(spec(1, 1, 1, 1)), &x, &weights(&[9, 6, 3, 3]), want);
+    check(Op::Conv(spec(2, 2, 2, 1)), &x, &weights(&[4, 6, 3, 2]), want);
+    check(Op::Conv(spec(1, 1, 0, 2)), &x, &weights(&[10, 3, 2, 2]), "transpose packed_conv binary transpose");
+    check(Op::Conv(spec(2, 1, 1, 6)), &x, &weights(&[6, 1, 3, 3]), "transpose pad depthwise_conv binary transpose");
+    check(Op::Conv(spec(1, 1, 1, 6)), &x, &weights(&[12, 1, 3, 3])[..1], "transpose pad packed_conv transpose");
+    let pool = PoolSpec {
+        kind: PoolKind::Average { include_pad: false },
+        kernel: vec![3, 2],
+        strides: vec![2, 1],
+        dilations: vec![1, 1],
+        pads: vec![(1, 0), (0, 1)],
+        ceil: true,
+        layout: Layout::ChannelsFirst,
+    };
+    check(Op::Pool(pool), &x, &[], "transpose pool transpose");
+}
+
+#[test]
+fn transposed_convolutions() {
+    let x = numbers(DType::F32, &[2, 4, 3, 5], 1);
+    let weights = |shape: &[usize], group| [numbers(DType::F32, shape, 2), numbers(DType::F32, &[shape[1] * group], 3)];
+    let op = |spec, output_pads: [i64; 2]| Op::ConvTranspose { spec, output_pads: output_pads.to_vec() };
+    check(op(spec(1, 1, 1, 1), [0, 0]), &x, &weights(&[4, 5, 3, 3], 1), "transpose pad packed_conv binary transpose");
+    check(op(spec(1, 2, 1, 2), [0, 0]), &x, &weights(&[4, 3, 2, 3], 2), "transpose pad packed_conv binary transpose");
+    let apart = "transpose packed_matmul reshape transpose reshape binary transpose";
+    check(op(spec(2, 1, 0, 1), [0, 0]), &x, &weights(&[4, 3, 2, 2], 1), apart);
+    let summed = "reshape matmul reshape col2im binary";
+    check(op(spec(2, 1, 1, 1), [0, 0]), &x, &weights(&[4, 3, 3, 4], 1), summed);
+    check(op(spec(2, 1, 1, 2), [1, 1]), &x, &weights(&[4, 3, 3, 3], 2), summed);
+    check(op(spec(3, 2, 0, 1), [2, 1]), &x, &weights(&[4, 2, 2, 3], 1), summed);
+}

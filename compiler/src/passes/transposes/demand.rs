@@ -1,0 +1,78 @@
+//! Which transpose awaits a value further on.
+
+use std::collections::HashMap;
+
+use crate::ir::{Graph, NodeId, Op, Value};
+
+/// For nodes whose first result is transposed further on, behind operations that a transpose can pass: how.
+pub(super) struct Demands(HashMap<NodeId, Vec<usize>>);
+
+impl Demands {
+    pub(super) fn of(graph: &Graph) -> Demands {
+        let mut demands: HashMap<NodeId, Vec<usize>> = HashMap::new();
+        for node in graph.topological().into_iter().rev() {
+            let rank = graph.types(node)[0].rank();
+            let wanted = graph.users(node.into()).into_iter().find_map(|(user, _)| match graph.op(user) {
+                Op::Transpose { perm } => Some(perm.clone()),
+                op if passes(op) => demands.get(&user).filter(|perm| perm.len() == rank).cloned(),
+                _ => None,
+            });
+            if let Some(perm) = wanted {
+                demands.insert(node, perm);
+            }
+        }
+        Demands(demands)
+    }
+
+    /// Whether a value is to be transposed by `perm` further on.
+    pub(super) fn wants(&self, value: Value, perm: &[usize]) -> bool {
+        value.result == 0 && self.0.get(&value.node).is_some_and(|p| p == perm)
+    }
+}
+
+/// Operations whose result has the operand's axes.
+fn passes(op: &Op) -> bool {
+    match op {
+        Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Select
+        | Op::Cast { .. }
+        | Op::Bitcast { .. }
+        | Op::Slice { .. }
+        | Op::Concat { .. }
+        | Op::Pad { .. }
+        | Op::Resize { .. }
+        | Op::Pool(_) => true,
+        Op::Input(..)
+        | Op::Constant(_)
+        | Op::Dims(_)
+        | Op::Iota { .. }
+        | Op::Reshape { .. }
+        | Op::Transpose { .. }
+        | Op::Broadcast { .. }
+        | Op::Gather { .. }
+        | Op::GatherElements { .. }
+        | Op::GatherNd { .. }
+        | Op::ScatterElements { .. }
+        | Op::ScatterNd { .. }
+        | Op::ReverseSequence { .. }
+        | Op::GridSample { .. }
+        | Op::MatMul
+        | Op::PackedMatMul { .. }
+        | Op::Conv(_)
+        | Op::PackedConv { .. }
+        | Op::DepthwiseConv(_)
+        | Op::ConvTranspose { .. }
+        | Op::Col2Im { .. }
+        | Op::MaxPoolWithIndices { .. }
+        | Op::Reduce { .. }
+        | Op::ArgReduce { .. }
+        | Op::Cumulative { .. }
+        | Op::Softmax { .. }
+        | Op::Normalize { .. }
+        | Op::TopK { .. }
+        | Op::Recurrent(_)
+        | Op::NonZero { .. }
+        | Op::TreeEnsemble(_) => false,
+    }
+}
