@@ -14,11 +14,20 @@ mod depthwise;
 mod gather;
 mod igemm;
 mod iota;
+#[cfg(test)]
+mod movement_tests;
 mod nest;
+mod normalize;
 mod pad;
 pub mod pointwise;
+mod pool;
+mod reduce;
+#[cfg(test)]
+mod reduction_tests;
 mod reverse_sequence;
+mod run;
 mod scatter;
+mod softmax;
 #[cfg(test)]
 mod testing;
 
@@ -127,13 +136,13 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         Op::DepthwiseConv(spec) => depthwise::depthwise_conv(site, e, k, spec),
         Op::ConvTranspose { .. } => missing(site),
         Op::Col2Im { spec, kernel, size } => col2im::col2im(site, e, k, spec, kernel, size),
-        Op::Pool(_) => missing(site),
-        Op::MaxPoolWithIndices { .. } => missing(site),
-        Op::Reduce { .. } => missing(site),
+        Op::Pool(spec) => pool::pool(e, k, spec),
+        Op::MaxPoolWithIndices { spec, column_major } => pool::max_pool_with_indices(e, k, spec, *column_major),
+        Op::Reduce { kind, axes, keep } => reduce::reduce(e, k, *kind, axes, *keep),
         Op::ArgReduce { .. } => missing(site),
         Op::Cumulative { .. } => missing(site),
-        Op::Softmax { .. } => missing(site),
-        Op::Normalize { .. } => missing(site),
+        Op::Softmax { axis, log } => softmax::softmax(e, k, *axis, *log),
+        Op::Normalize { axis, epsilon, center } => normalize::normalize(e, k, *axis, epsilon.get(), *center),
         Op::TopK { .. } => missing(site),
         Op::Recurrent(_) => missing(site),
         Op::NonZero { .. } => missing(site),

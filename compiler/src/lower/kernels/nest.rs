@@ -78,6 +78,37 @@ pub fn columns(k: &mut Builder, start: Val, end: Val, lanes: u32, body: &mut dyn
     k.for_each(from, end, 1, &mut |k, i| body(k, i, 1));
 }
 
+/// Visits `0..n` like [`columns`], except that the last vector may overlap the one before: for bodies that may as well
+/// run twice.
+pub fn cover(k: &mut Builder, n: Val, lanes: u32, body: &mut dyn FnMut(&mut Builder, Val, u32)) {
+    let zero = k.int(0);
+    let constant = k.as_int(n);
+    if lanes == 1 || constant.is_some_and(|n| n < i64::from(lanes)) {
+        k.for_each(zero, n, 1, &mut |k, i| body(k, i, 1));
+        return;
+    }
+    let whole = round_down(k, n, lanes);
+    let last = k.add_int(n, -i64::from(lanes));
+    let vectors = |k: &mut Builder, body: &mut dyn FnMut(&mut Builder, Val, u32)| {
+        k.for_each(zero, whole, i64::from(lanes), &mut |k, i| body(k, i, lanes));
+    };
+    if constant.is_some() {
+        vectors(k, body);
+        if whole != n {
+            body(k, last, lanes);
+        }
+        return;
+    }
+    let (width, rest) = (k.int(i64::from(lanes)), k.sub(n, whole));
+    let long = k.cmp(Cmp::Ge, n, width);
+    let short = k.cmp(Cmp::Lt, n, width);
+    let uneven = k.cmp(Cmp::Ne, rest, zero);
+    let overlap = k.bin(Bin::And, uneven, long);
+    vectors(k, body);
+    k.when(overlap, &mut |k| body(k, last, lanes));
+    k.when(short, &mut |k| k.for_each(zero, n, 1, &mut |k, i| body(k, i, 1)));
+}
+
 /// `base + index * size` as a pointer.
 pub fn pointer_at(k: &mut Builder, base: Val, index: Val, size: usize) -> Val {
     let bytes = k.mul_int(index, size as i64);

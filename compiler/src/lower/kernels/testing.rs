@@ -1,1 +1,167 @@
+//! The kernel tests' one check: a kernel, interpreted, against the reference evaluator.
+//!
+//! Every operation is built with constant and with symbolic dimensions, for 128-bit and 256-bit vectors, and, where it
+//! fuses, with an epilogue too.
 
+use std::collections::HashMap;
+
+use mcc_targets::Target;
+
+use super::{Built, Epilogue, RowLeaf, Site, build, fuses};
+use crate::ir::eval::eval_op;
+use crate::ir::{BinaryOp, DType, Dim, Op, Tensor, TensorType, infer};
+use crate::lower::expr::{Expr, ExprKind};
+use crate::lower::kir::interp;
+
+/// Compares an operation's kernels with the evaluator on `inputs`.
+pub fn check(op: &Op, inputs: &[Tensor]) {
+    check_with(op, inputs, 1e-5);
+}
+
+/// The same with a tolerance relative to the larger of 1 and the wanted value.
+pub fn check_with(op: &Op, inputs: &[Tensor], tolerance: f64) {
+    let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
+    let results = infer(op, &types.iter().collect::<Vec<_>>()).unwrap_or_else(|e| panic!("{op:?}: {e}")).types;
+    let want = eval_op(op, inputs, &results).unwrap_or_else(|e| panic!("{op:?}: {e}"));
+    let mut target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
+    let case = Case { op, inputs, want: &want, tolerance };
+    case.run(&target, &types, &results, &HashMap::new(), false);
+    case.run(&target, &types, &results, &HashMap::new(), true);
+    if let Some((types, results, symbols)) = symbolic(op, inputs) {
+        case.run(&target, &types, &results, &symbols, false);
+        case.run(&target, &types, &results, &symbols, true);
+    }
+    target.vector_bytes = 32;
+    case.run(&target, &types, &results, &HashMap::new(), false);
+}
+
+/// Types of the operands with a symbol for every extent, where inference accepts that.
+fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorType>, HashMap<String, i64>)> {
+    let mut symbols = HashMap::new();
+    let mut types = Vec::new();
+    for input in inputs {
+        // One symbol an extent, so that axes which must agree do.
+        let dims = input.shape().iter().map(|&extent| {
+            symbols.insert(format!("d{extent}"), extent as i64);
+            Dim::sym(format!("d{extent}"))
+        });
+        types.push(TensorType::new(input.dtype(), dims.collect()));
+    }
+    let results = infer(op, &types.iter().collect::<Vec<_>>()).ok()?.types;
+    Some((types, results, symbols))
+}
+
+struct Case<'a> {
+    op: &'a Op,
+    inputs: &'a [Tensor],
+    want: &'a [Tensor],
+    tolerance: f64,
+}
+
+impl Case<'_> {
+    fn run(
+        &self,
+        target: &Target,
+        types: &[TensorType],
+        results: &[TensorType],
+        symbols: &HashMap<String, i64>,
+        fused: bool,
+    ) {
+        let epilogue = if fused { self.epilogue(results) } else { Some(Epilogue::default()) };
+        let Some(epilogue) = epilogue else { return };
+        let constants = vec![None; types.len()];
+        let site = Site { op: self.op, operands: types, constants: &constants, results, target };
+        let Ok(Built { kernel, scratch, constants }) = build(&site, &epilogue) else {
+            // Some operations need constant dimensions here and there; but then it must be the dimensions.
+            assert!(!symbols.is_empty(), "{:?}: no kernel for {types:?}", self.op);
+            return;
+        };
+        // A data-dependent extent is never more than the number of elements it counts.
+        let bound = self.inputs.first().map_or(0, Tensor::numel) as i64;
+        let value = |name: &str| symbols.get(name).copied().unwrap_or(bound);
+        let bytes = |d: &Dim| d.eval(&|s| Some(value(&s.0))).unwrap() as usize;
+        let mut memory: Vec<Vec<u8>> = self.inputs.iter().map(|t| t.data().to_vec()).collect();
+        if fused {
+            memory.push(self.addend().data().to_vec());
+        }
+        let first_result = memory.len();
+        memory.extend(results.iter().map(|r| vec![0xee; bytes(&r.bytes())]));
+        memory.extend(scratch.iter().map(|d| vec![0xee; bytes(d)]));
+        memory.extend(constants.iter().map(|c| c.to_vec()));
+        let values: Vec<i64> = kernel.symbols.iter().map(|s| value(&s.0)).collect();
+        interp::run(&kernel, &mut memory, &values).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
+        for (n, want) in self.want.iter().enumerate() {
+            let mut data = std::mem::take(&mut memory[first_result + n]);
+            data.truncate(want.data().len());
+            let got = Tensor::new(want.dtype(), want.shape().to_vec(), data.into()).unwrap();
+            let addend = if fused { Some(self.addend()) } else { None };
+            self.compare(n, &got, want, addend.as_ref(), &format!("{types:?}, fused: {fused}"));
+        }
+    }
+
+    /// An epilogue that adds a tensor of the result's shape; only for `f32`.
+    fn epilogue(&self, results: &[TensorType]) -> Option<Epilogue> {
+        let [result] = results else { return None };
+        if !fuses(self.op) || result.dtype != DType::F32 {
+            return None;
+        }
+        let mut expr = Expr::default();
+        let anchor = expr.push(ExprKind::Anchor, DType::F32);
+        let leaf = expr.push(ExprKind::Leaf(0), DType::F32);
+        expr.push(ExprKind::Binary(BinaryOp::Add, anchor, leaf), DType::F32);
+        let row_stride = result.shape.last().cloned().unwrap_or(Dim::ONE);
+        Some(Epilogue { expr, leaves: vec![RowLeaf { dtype: DType::F32, row_stride, col_stride: 1 }] })
+    }
+
+    fn addend(&self) -> Tensor {
+        let shape = self.want[0].shape().to_vec();
+        let values: Vec<f64> = (0..self.want[0].numel()).map(|i| (i % 101) as f64).collect();
+        Tensor::from_f64s(DType::F32, shape, &values).unwrap()
+    }
+
+    fn compare(&self, n: usize, got: &Tensor, want: &Tensor, addend: Option<&Tensor>, what: &str) {
+        for i in 0..want.numel() {
+            let extra = addend.map_or(0.0, |t| t.f64_at(i));
+            let (g, w) = (got.f64_at(i), want.f64_at(i) + extra);
+            let same = if want.dtype().is_float() {
+                g == w || g.is_nan() && w.is_nan() || (g - w).abs() <= self.tolerance * w.abs().max(1.0)
+            } else {
+                got.i64_at(i) == want.i64_at(i)
+            };
+            assert!(
+                same,
+                "{:?} of {what}\nresult {n}, element {i} of {:?}: {g}, not {w}\ngot  {:?}\nwant {:?}",
+                self.op,
+                want.shape(),
+                got.to_f64s(),
+                want.to_f64s()
+            );
+        }
+    }
+}
+
+/// Numbers of both signs without a pattern, the same in every run.
+pub fn noise(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let values: Vec<f64> = (0..shape.iter().product())
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let unit = (state >> 11) as f64 / (1u64 << 53) as f64;
+            if dtype.is_float() {
+                unit * 4.0 - 2.0
+            } else if dtype == DType::Bool {
+                f64::from(unit < 0.5)
+            } else {
+                (unit * 14.0 - if dtype.class() == crate::ir::DTypeClass::Signed { 7.0 } else { 0.0 }).floor()
+            }
+        })
+        .collect();
+    Tensor::from_f64s(dtype, shape.to_vec(), &values).unwrap()
+}
+
+/// An `i64` tensor.
+pub fn ints(shape: &[usize], values: &[i64]) -> Tensor {
+    Tensor::from_i64s(DType::I64, shape.to_vec(), values).unwrap()
+}
