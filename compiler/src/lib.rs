@@ -7,7 +7,7 @@
 //!          onnx/         ir/      passes/             lower/     codegen/
 //! ```
 //!
-//! [`ir`] is what the stages share; `onnx`, `passes`, [`lower`] and `codegen` know it and the targets, not
+//! [`ir`] is what the stages share; [`onnx`], [`passes`], [`lower`] and `codegen` know it and the targets, not
 //! one another (`codegen` reads the `Program` that `lower` makes).
 
 pub mod codegen;
@@ -15,6 +15,7 @@ pub mod error;
 pub mod ir;
 pub mod loader;
 pub mod lower;
+pub mod onnx;
 pub mod passes;
 
 pub use error::{Error, Result};

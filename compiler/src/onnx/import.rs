@@ -1,0 +1,364 @@
+//! Walks graphs, subgraphs and functions, and knows what each name stands for.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::rc::Rc;
+
+use mcc_proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
+
+use super::builder::Builder;
+use super::content::Known;
+use super::file::ExternalData;
+use super::inputs::{Symbols, declared_extents};
+use super::node::{Item, Node, Results};
+use super::ops::{self, Importer};
+use super::{Options, tensor};
+use crate::ir::{DType, Dim, Graph, Output, TensorType, Value};
+use crate::{Error, Result};
+
+/// Inputs of more elements than this are data, not shapes.
+const SHAPE_INPUT_LIMIT: i64 = 16;
+
+/// Errors told at once.
+const MAX_ERRORS: usize = 20;
+
+/// Functions may call one another, but not without end.
+const MAX_DEPTH: usize = 64;
+
+type Versions = HashMap<String, i64>;
+type Functions = HashMap<(String, String, String), FunctionProto>;
+
+/// The walk's state.
+pub struct Walk {
+    /// The graph under construction.
+    pub b: Builder,
+    /// What names stand for, the innermost graph's last.
+    scopes: Vec<HashMap<String, Item>>,
+    versions: Rc<Versions>,
+    functions: Rc<Functions>,
+    depth: usize,
+}
+
+/// Imports a model.
+pub fn model(model: &ModelProto, directory: Option<&Path>, options: &Options) -> Result<Graph> {
+    let graph = model.graph.as_ref().ok_or_else(|| Error::invalid("the model has no graph"))?;
+    let functions = model
+        .functions
+        .iter()
+        .map(|f| ((domain(&f.domain).to_string(), f.name.clone(), f.overload.clone()), f.clone()))
+        .collect();
+    let mut walk = Walk {
+        b: Builder::new(ExternalData::new(directory)),
+        scopes: vec![HashMap::new()],
+        versions: Rc::new(versions(&model.opset_import)),
+        functions: Rc::new(functions),
+        depth: 0,
+    };
+    walk.check_operators(graph)?;
+    walk.initializers(graph)?;
+    walk.inputs(graph, options)?;
+    walk.nodes_collecting(graph)?;
+    walk.outputs(graph)?;
+    let mut graph = walk.b.graph;
+    graph.remove_dead();
+    Ok(graph)
+}
+
+/// The standard domain has two spellings.
+fn domain(name: &str) -> &str {
+    if name == "ai.onnx" { "" } else { name }
+}
+
+fn versions(imports: &[mcc_proto::OperatorSetIdProto]) -> Versions {
+    imports.iter().map(|o| (domain(&o.domain).to_string(), o.version)).collect()
+}
+
+fn place(node: &NodeProto) -> String {
+    let operator = match domain(&node.domain) {
+        "" => node.op_type.clone(),
+        other => format!("{other}.{}", node.op_type),
+    };
+    format!("node \"{}\" ({operator})", label(node))
+}
+
+fn label(node: &NodeProto) -> &str {
+    match node.name.as_str() {
+        "" => node.output.iter().map(String::as_str).find(|o| !o.is_empty()).unwrap_or(""),
+        name => name,
+    }
+}
+
+impl Walk {
+    /// The version of a domain's operators where we are. Files that import no version of it mean the first.
+    fn version(&self, of: &str) -> i64 {
+        self.versions.get(domain(of)).copied().unwrap_or(1)
+    }
+
+    fn function(&self, node: &NodeProto) -> Option<FunctionProto> {
+        let key = (domain(&node.domain).to_string(), node.op_type.clone(), node.overload.clone());
+        self.functions.get(&key).cloned()
+    }
+
+    /// Lists every operator without an importer, in the graph and all that it calls.
+    fn check_operators(&self, graph: &GraphProto) -> Result<()> {
+        let mut unknown: BTreeMap<String, usize> = BTreeMap::new();
+        let mut seen = HashSet::new();
+        self.unknown(&graph.node, &self.versions, &mut seen, &mut unknown);
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let list: Vec<String> = unknown.iter().map(|(name, count)| format!("{name} ({count}x)")).collect();
+        Err(Error::unsupported(format!("operators that mcc does not have: {}", list.join(", "))))
+    }
+
+    fn unknown(
+        &self,
+        nodes: &[NodeProto],
+        versions: &Versions,
+        seen: &mut HashSet<(String, String, String)>,
+        unknown: &mut BTreeMap<String, usize>,
+    ) {
+        for node in nodes {
+            let domain = domain(&node.domain);
+            let key = (domain.to_string(), node.op_type.clone(), node.overload.clone());
+            if let Some(f) = self.functions.get(&key) {
+                if seen.insert(key) {
+                    self.unknown(&f.node, &function_versions(f, versions), seen, unknown);
+                }
+            } else {
+                let version = versions.get(domain).copied().unwrap_or(1);
+                if ops::find(domain, &node.op_type, version).is_none() {
+                    let name =
+                        if domain.is_empty() { node.op_type.clone() } else { format!("{domain}.{}", node.op_type) };
+                    *unknown.entry(name).or_default() += 1;
+                }
+            }
+            for a in &node.attribute {
+                for g in a.g.iter().chain(&a.graphs) {
+                    self.unknown(&g.node, versions, seen, unknown);
+                }
+            }
+        }
+    }
+
+    fn initializers(&mut self, graph: &GraphProto) -> Result<()> {
+        for proto in &graph.initializer {
+            let t = tensor::tensor(proto, &mut self.b.external)?;
+            let value = self.b.constant(t);
+            self.define(&proto.name, Item::Tensor(value));
+        }
+        for proto in &graph.sparse_initializer {
+            let name = proto.values.as_ref().map_or("", |v| &v.name);
+            let t = tensor::sparse(proto, &mut self.b.external)
+                .map_err(|e| e.within(format!("sparse tensor \"{name}\"")))?;
+            let value = self.b.constant(t);
+            self.define(name, Item::Tensor(value));
+        }
+        Ok(())
+    }
+
+    fn inputs(&mut self, graph: &GraphProto, options: &Options) -> Result<()> {
+        let mut symbols = Symbols::new(options);
+        let defined = |walk: &Walk, name: &str| walk.scopes[0].contains_key(name);
+        // An input that is an initializer as well has a default value, which is then what it is.
+        let inputs: Vec<_> = graph.input.iter().filter(|i| !defined(self, &i.name)).collect();
+        for info in &inputs {
+            let ty = symbols.input(info)?;
+            let value = self.b.graph.add_input(&info.name, ty.clone());
+            self.shape_like(&info.name, &ty, value);
+            self.define(&info.name, Item::Tensor(value));
+        }
+        let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
+        symbols.check_options(&names)
+    }
+
+    /// A short integer vector may be a shape: its elements get symbols, for the case that they are asked for.
+    fn shape_like(&mut self, name: &str, ty: &TensorType, value: Value) {
+        let len = match ty.shape.as_slice() {
+            [] => Some(1),
+            [d] => d.as_const(),
+            _ => None,
+        };
+        if let (DType::I64 | DType::I32, Some(n @ 0..=SHAPE_INPUT_LIMIT)) = (ty.dtype, len) {
+            let elements = (0..n).map(|i| Known::Int(Dim::sym(format!("{name}[{i}]"))));
+            self.b.set_content(value, elements.collect());
+        }
+    }
+
+    /// Imports the main graph's nodes; goes on after an error, to find the others that do not stem from it.
+    fn nodes_collecting(&mut self, graph: &GraphProto) -> Result<()> {
+        let mut failed: HashSet<&str> = HashSet::new();
+        let mut errors = Vec::new();
+        for node in &graph.node {
+            let spoilt = node.input.iter().any(|i| failed.contains(i.as_str()));
+            if !spoilt {
+                match self.node(node) {
+                    Ok(()) => continue,
+                    Err(e) => errors.push(e),
+                }
+                if errors.len() == MAX_ERRORS {
+                    break;
+                }
+            }
+            failed.extend(node.output.iter().map(String::as_str).filter(|o| !o.is_empty()));
+        }
+        Error::all(errors).map_or(Ok(()), Err)
+    }
+
+    fn outputs(&mut self, graph: &GraphProto) -> Result<()> {
+        for info in &graph.output {
+            let within = |e: Error| e.within(format!("output \"{}\"", info.name));
+            let value = match self.lookup(&info.name).map_err(within)? {
+                Item::Tensor(v) => v,
+                Item::Absent | Item::Sequence(_) | Item::Optional(_) => {
+                    return Err(within(Error::unsupported("a model output that is no tensor")));
+                }
+            };
+            if let Some(extents) = declared_extents(info.r#type.as_ref()) {
+                let shape = self.b.shape(value);
+                if extents.len() == shape.len() {
+                    let pairs = shape.iter().zip(&extents).filter_map(|(d, e)| Some((d.clone(), Dim::from((*e)?))));
+                    for (is, declared) in pairs.filter(|(d, _)| d.as_const().is_none()) {
+                        if !self.b.graph.requires.contains(&(is.clone(), declared.clone())) {
+                            self.b.graph.requires.push((is, declared));
+                        }
+                    }
+                }
+            }
+            self.b.graph.outputs.push(Output { name: info.name.clone(), value });
+        }
+        Ok(())
+    }
+
+    /// Imports one node.
+    fn node(&mut self, node: &NodeProto) -> Result<()> {
+        self.node_results(node).map_err(|e| e.within(place(node)))
+    }
+
+    fn node_results(&mut self, proto: &NodeProto) -> Result<()> {
+        let inputs: Vec<Item> = proto
+            .input
+            .iter()
+            .map(|name| if name.is_empty() { Ok(Item::Absent) } else { self.lookup(name) })
+            .collect::<Result<_>>()?;
+        let results = match self.function(proto) {
+            Some(f) => self.call(&f, proto, inputs)?,
+            None => {
+                let domain = domain(&proto.domain);
+                let version = self.version(domain);
+                let importer = ops::find(domain, &proto.op_type, version)
+                    .ok_or_else(|| Error::unsupported("mcc does not have this operator"))?;
+                let outer = std::mem::replace(&mut self.b.label, label(proto).to_string());
+                let node = Node { proto, inputs, version };
+                let results = match importer {
+                    Importer::Plain(f) => f(&mut self.b, &node),
+                    Importer::Walking(f) => f(self, &node),
+                };
+                self.b.label = outer;
+                results?.0
+            }
+        };
+        if proto.output.iter().skip(results.len()).any(|o| !o.is_empty()) {
+            return Err(Error::unsupported(format!("more than {} results", results.len())));
+        }
+        for (name, item) in proto.output.iter().zip(results) {
+            if !name.is_empty() {
+                self.define(name, item);
+            }
+        }
+        Ok(())
+    }
+
+    /// Imports the body of If, Loop or Scan; it sees the names around it.
+    pub fn body(&mut self, graph: &GraphProto, arguments: Vec<Item>) -> Result<Vec<Item>> {
+        if arguments.len() != graph.input.len() {
+            let (want, got) = (graph.input.len(), arguments.len());
+            return Err(Error::invalid(format!("the body takes {want} inputs, but gets {got}")));
+        }
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(Error::invalid(format!("graphs and functions nest deeper than {MAX_DEPTH}")));
+        }
+        self.scopes.push(HashMap::new());
+        let results = self.body_results(graph, arguments);
+        self.scopes.pop();
+        self.depth -= 1;
+        results
+    }
+
+    fn body_results(&mut self, graph: &GraphProto, arguments: Vec<Item>) -> Result<Vec<Item>> {
+        self.initializers(graph)?;
+        for (info, item) in graph.input.iter().zip(arguments) {
+            self.define(&info.name, item);
+        }
+        graph.node.iter().try_for_each(|n| self.node(n))?;
+        graph.output.iter().map(|o| self.lookup(&o.name)).collect()
+    }
+
+    /// Expands a function; it sees its own names and operator sets only.
+    fn call(&mut self, f: &FunctionProto, node: &NodeProto, inputs: Vec<Item>) -> Result<Vec<Item>> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(Error::invalid(format!("functions call one another more than {MAX_DEPTH} deep")));
+        }
+        let arguments = inputs.into_iter().chain(std::iter::repeat(Item::Absent));
+        let scope = f.input.iter().cloned().zip(arguments).collect();
+        let outer_scopes = std::mem::replace(&mut self.scopes, vec![scope]);
+        let versions = Rc::new(function_versions(f, &self.versions));
+        let outer_versions = std::mem::replace(&mut self.versions, versions);
+        let results = self.function_results(f, node);
+        self.scopes = outer_scopes;
+        self.versions = outer_versions;
+        self.depth -= 1;
+        results
+    }
+
+    fn function_results(&mut self, f: &FunctionProto, node: &NodeProto) -> Result<Vec<Item>> {
+        let given = node.attribute.iter().chain(&f.attribute_proto).rev();
+        let attributes: HashMap<&str, &AttributeProto> = given.map(|a| (a.name.as_str(), a)).collect();
+        for inner in &f.node {
+            let mut inner = inner.clone();
+            bind_attributes(&mut inner, &attributes);
+            self.node(&inner)?;
+        }
+        f.output.iter().map(|name| self.lookup(name)).collect()
+    }
+
+    fn define(&mut self, name: &str, item: Item) {
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.insert(name.to_string(), item);
+        }
+    }
+
+    fn lookup(&self, name: &str) -> Result<Item> {
+        let found = self.scopes.iter().rev().find_map(|s| s.get(name));
+        found.cloned().ok_or_else(|| Error::invalid(format!("no node, input or initializer gives \"{name}\"")))
+    }
+}
+
+/// A function's own operator sets, and the caller's for domains that it does not name.
+fn function_versions(f: &FunctionProto, outer: &Versions) -> Versions {
+    let mut all = outer.clone();
+    all.extend(versions(&f.opset_import));
+    all
+}
+
+/// Replaces references to the function's attributes by what the call gives them; without a value they go.
+fn bind_attributes(node: &mut NodeProto, given: &HashMap<&str, &AttributeProto>) {
+    node.attribute = std::mem::take(&mut node.attribute)
+        .into_iter()
+        .filter_map(|mut a| {
+            if !a.ref_attr_name.is_empty() {
+                let value = given.get(a.ref_attr_name.as_str())?;
+                return Some(AttributeProto { name: a.name, ..(*value).clone() });
+            }
+            for g in a.g.iter_mut().chain(&mut a.graphs) {
+                g.node.iter_mut().for_each(|n| bind_attributes(n, given));
+            }
+            Some(a)
+        })
+        .collect();
+}
+
+/// Results of an operator that walks.
+pub type WalkFn = fn(&mut Walk, &Node) -> Result<Results>;

@@ -1,0 +1,146 @@
+//! A model's inputs: types with their symbols, and outputs held against what is declared.
+
+use std::collections::{BTreeSet, HashMap};
+
+use mcc_proto::tensor_shape_proto::DimensionValue;
+use mcc_proto::type_proto::Value as Kind;
+use mcc_proto::{TypeProto, ValueInfoProto};
+
+use super::Options;
+use super::tensor::dtype;
+use crate::ir::{Dim, TensorType};
+use crate::{Error, Result};
+
+/// Gives dimensions their symbols, and pins those that the options name.
+pub struct Symbols<'o> {
+    options: &'o Options,
+    /// From the model's names to symbols; two names never share one.
+    names: HashMap<String, String>,
+    used: BTreeSet<String>,
+}
+
+impl<'o> Symbols<'o> {
+    /// No dimension seen yet.
+    pub fn new(options: &'o Options) -> Symbols<'o> {
+        Symbols { options, names: HashMap::new(), used: BTreeSet::new() }
+    }
+
+    /// The type of an input.
+    ///
+    /// # Errors
+    /// When it is not a tensor of a supported element type and known rank.
+    pub fn input(&mut self, info: &ValueInfoProto) -> Result<TensorType> {
+        self.typed(info).map_err(|e| e.within(format!("input \"{}\"", info.name)))
+    }
+
+    fn typed(&mut self, info: &ValueInfoProto) -> Result<TensorType> {
+        let tensor = match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+            Some(Kind::TensorType(t)) => t,
+            Some(Kind::SequenceType(_)) => return Err(Error::unsupported("a sequence as a model input")),
+            Some(Kind::OptionalType(_)) => return Err(Error::unsupported("an optional value as a model input")),
+            Some(Kind::MapType(_) | Kind::OpaqueType(_) | Kind::SparseTensorType(_)) => {
+                return Err(Error::unsupported("a model input that is no dense tensor"));
+            }
+            None => return Err(Error::invalid("the type is missing")),
+        };
+        let dtype = dtype(tensor.elem_type)?;
+        let pinned = self.options.shapes.iter().find(|(name, _)| *name == info.name).map(|(_, shape)| shape);
+        let Some(shape) = &tensor.shape else {
+            let fixed = pinned.filter(|p| p.iter().all(|&d| d >= 0));
+            let fixed = fixed.ok_or_else(|| {
+                Error::unsupported("its rank is not declared")
+                    .help(format!("give its shape: --shape {}=1x3x224x224", info.name))
+            })?;
+            return Ok(TensorType::new(dtype, fixed.iter().map(|&d| Dim::from(d)).collect()));
+        };
+        if let Some(p) = pinned.filter(|p| p.len() != shape.dim.len()) {
+            let (given, declared) = (p.len(), shape.dim.len());
+            return Err(Error::usage(format!("--shape gives it {given} axes, but it has {declared}")));
+        }
+        let mut dims = Vec::new();
+        for (axis, dim) in shape.dim.iter().enumerate() {
+            let given = pinned.map(|p| p[axis]).filter(|&d| d >= 0);
+            let declared = match &dim.value {
+                Some(DimensionValue::DimValue(v)) if *v >= 0 => Some(Dim::from(*v)),
+                Some(DimensionValue::DimParam(name)) if !name.is_empty() => Some(self.named(name)),
+                // Negative sizes are how some writers say "unknown".
+                _ => None,
+            };
+            dims.push(match (given, declared) {
+                (Some(g), Some(d)) if d.as_const().is_some_and(|d| d != g) => {
+                    return Err(Error::usage(format!("--shape gives axis {axis} the extent {g}, but it is {d}")));
+                }
+                (Some(g), _) => Dim::from(g),
+                (None, Some(d)) => d,
+                (None, None) => self.named(&format!("{}.dim{axis}", info.name)),
+            });
+        }
+        Ok(TensorType::new(dtype, dims))
+    }
+
+    /// The symbol of a declared name, or what it is pinned to.
+    fn named(&mut self, name: &str) -> Dim {
+        let symbol = match self.names.get(name) {
+            Some(known) => known.clone(),
+            None => {
+                let symbol = self.identifier(name);
+                self.names.insert(name.to_string(), symbol.clone());
+                symbol
+            }
+        };
+        let pinned = self.options.dims.iter().find(|(n, _)| n == name || *n == symbol);
+        pinned.map_or_else(|| Dim::sym(symbol.as_str()), |(_, d)| Dim::from(*d))
+    }
+
+    /// The name made of letters, digits, `_` and `.` only.
+    fn identifier(&mut self, name: &str) -> String {
+        let mut symbol: String =
+            name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' }).collect();
+        if !symbol.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+            symbol.insert(0, '_');
+        }
+        while !self.used.insert(symbol.clone()) {
+            symbol.push('_');
+        }
+        symbol
+    }
+
+    /// Complains of options that name nothing in the model.
+    ///
+    /// # Errors
+    /// When there is such an option.
+    pub fn check_options(&self, inputs: &[&str]) -> Result<()> {
+        let known = |n: &str| self.names.contains_key(n) || self.used.contains(n);
+        if let Some((name, _)) = self.options.dims.iter().find(|(n, _)| !known(n)) {
+            let names: BTreeSet<&str> = self.names.keys().map(String::as_str).collect();
+            return Err(Error::usage(format!("--dim {name}: the model has no such dimension"))
+                .help(format!("its dimensions: {}", listed(names))));
+        }
+        if let Some((name, _)) = self.options.shapes.iter().find(|(n, _)| !inputs.contains(&n.as_str())) {
+            return Err(Error::usage(format!("--shape {name}: the model has no such input"))
+                .help(format!("its inputs: {}", listed(inputs.iter().copied()))));
+        }
+        Ok(())
+    }
+}
+
+fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.into_iter().collect();
+    if names.is_empty() { "none".to_string() } else { names.join(", ") }
+}
+
+/// The extents that a declared type states as constants.
+pub fn declared_extents(ty: Option<&TypeProto>) -> Option<Vec<Option<i64>>> {
+    let Some(Kind::TensorType(tensor)) = ty?.value.as_ref() else { return None };
+    let shape = tensor.shape.as_ref()?;
+    Some(
+        shape
+            .dim
+            .iter()
+            .map(|d| match d.value {
+                Some(DimensionValue::DimValue(v)) if v >= 0 => Some(v),
+                _ => None,
+            })
+            .collect(),
+    )
+}

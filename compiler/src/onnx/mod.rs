@@ -1,0 +1,59 @@
+//! From an ONNX file to a [`Graph`]: the only place that knows the file format and operator-set versions.
+//!
+//! Contract: a graph that comes out has one meaning, whatever version its operators came from. Functions are
+//! expanded, constant conditions and loops of constant length unrolled, composite operators taken apart, shape
+//! computations turned into attributes. What mcc cannot do is an error that names the node and the operator; all
+//! operators that are not supported are listed at once.
+//!
+//! - [`file`]: maps files; [`tensor`]: their tensors.
+//! - `import`: walks graphs, subgraphs and functions, and knows what each name stands for.
+//! - `ops`: one function an operator, in one table.
+//! - `builder`, `content`: the graph under construction, and what is known of small tensors' elements.
+
+mod builder;
+mod content;
+pub mod file;
+mod import;
+mod inputs;
+mod node;
+mod ops;
+pub mod tensor;
+
+use std::path::Path;
+
+use bytes::Bytes;
+use mcc_proto::{Message, ModelProto};
+
+use crate::ir::Graph;
+use crate::{Error, Result};
+
+/// What the caller pins of a model's inputs.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Extents of named dimensions.
+    pub dims: Vec<(String, i64)>,
+    /// Shapes of inputs; a negative extent leaves that axis as the model has it.
+    pub shapes: Vec<(String, Vec<i64>)>,
+}
+
+/// Imports the model in a file. Its weights stay in the file: the graph's constants are windows of its map.
+///
+/// # Errors
+/// When the file cannot be read, is no valid model, or asks for something that is not supported.
+pub fn import_file(path: &Path, options: &Options) -> Result<Graph> {
+    let bytes = file::map(path)?;
+    let directory = match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    import(bytes, Some(directory), options).map_err(|e| e.within(path.display().to_string()))
+}
+
+/// Imports a model's bytes; external data is looked up in `directory`.
+///
+/// # Errors
+/// When the bytes are no valid model, or it asks for something that is not supported.
+pub fn import(bytes: Bytes, directory: Option<&Path>, options: &Options) -> Result<Graph> {
+    let model = ModelProto::decode(bytes).map_err(|e| Error::invalid(format!("not an ONNX model: {e}")))?;
+    import::model(&model, directory, options)
+}

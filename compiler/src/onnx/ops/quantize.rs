@@ -1,0 +1,292 @@
+//! Quantization in all its forms, taken apart into conversions and arithmetic.
+
+use super::super::builder::{self, Builder};
+use super::super::node::{Node, Results};
+use super::super::tensor;
+use super::conv::conv_of;
+use super::reduce::product;
+use crate::ir::{BinaryOp, DType, DTypeClass, Dim, ReduceKind, UnaryOp, Value};
+use crate::{Error, Result};
+
+/// The least and greatest integer of a type.
+fn limits(dtype: DType) -> (f64, f64) {
+    let bits = dtype.bits() as i32;
+    match dtype.class() {
+        DTypeClass::Signed => (-(2f64.powi(bits - 1)), 2f64.powi(bits - 1) - 1.0),
+        _ => (0.0, 2f64.powi(bits) - 1.0),
+    }
+}
+
+/// A scale or zero point as a factor of `x`: one number, one an element of `axis`, or one a block along it.
+fn parameter(b: &mut Builder, n: &Node, x: Value, p: Value, axis: i64) -> Result<Value> {
+    let (rank, parts) = (b.rank(x), b.rank(p));
+    if b.ty(p).numel().is(1) {
+        return b.reshape(p, Vec::new());
+    }
+    let axis = builder::axis(axis, rank)?;
+    if parts == 1 && n.int("block_size", 0)? == 0 {
+        return b.along(p, axis, rank);
+    }
+    if parts != rank {
+        return Err(Error::invalid(format!("a scale {} for {}", b.ty(p), b.ty(x))));
+    }
+    let block = n.int("block_size", 0)?;
+    let (shape, mut wide) = (b.shape(x), b.shape(p));
+    if block <= 0 {
+        return Ok(p);
+    }
+    let blocks = wide[axis].clone();
+    let p = b.unsqueeze(p, &[axis + 1])?;
+    wide.insert(axis + 1, Dim::from(block));
+    let p = b.broadcast(p, wide.clone())?;
+    wide.remove(axis + 1);
+    wide[axis] = &blocks * &Dim::from(block);
+    let p = b.reshape(p, wide)?;
+    b.slice(p, axis, Dim::ZERO, shape[axis].clone())
+}
+
+/// `saturate(round(x / scale) + zero)`.
+fn quantized(b: &mut Builder, x: Value, scale: Value, zero: Option<Value>, to: DType) -> Result<Value> {
+    let wide = b.dtype(x);
+    let y = b.over(x, scale)?;
+    if to.is_float() {
+        return b.add(crate::ir::Op::Cast { to, saturate: true }, &[y]);
+    }
+    let mut y = b.unary(UnaryOp::Round, y)?;
+    if let Some(zero) = zero {
+        let zero = b.cast(zero, wide)?;
+        y = b.plus(y, zero)?;
+    }
+    let (low, high) = limits(to);
+    let y = b.clamp(y, low, high)?;
+    b.cast(y, to)
+}
+
+/// `(x - zero) * scale`.
+fn dequantized(b: &mut Builder, x: Value, scale: Value, zero: Option<Value>) -> Result<Value> {
+    let wide = b.dtype(scale);
+    let mut y = b.cast(x, wide)?;
+    if let Some(zero) = zero
+        && b.known_floats(zero).is_none_or(|z| z.iter().any(|&z| z != 0.0))
+    {
+        let zero = b.cast(zero, wide)?;
+        y = b.minus(y, zero)?;
+    }
+    b.times(y, scale)
+}
+
+pub fn quantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
+    let (x, scale) = (n.input(0)?, n.input(1)?);
+    let to = match (n.optional(2), n.int("output_dtype", 0)?) {
+        (Some(zero), _) => b.dtype(zero),
+        (None, 0) => DType::U8,
+        (None, t) => tensor::dtype(t as i32)?,
+    };
+    let axis = n.int("axis", 1)?;
+    // Division is done in the wider type of both.
+    let wide = if b.dtype(x) == b.dtype(scale) && b.dtype(x).is_float() { b.dtype(x) } else { DType::F32 };
+    let wide = if wide.bits() < 32 { DType::F32 } else { wide };
+    let x = b.cast(x, wide)?;
+    let scale = b.cast(scale, wide)?;
+    let scale = parameter(b, n, x, scale, axis)?;
+    let zero = n.optional(2).map(|z| parameter(b, n, x, z, axis)).transpose()?;
+    Ok(quantized(b, x, scale, zero, to)?.into())
+}
+
+pub fn dequantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
+    let (x, scale) = (n.input(0)?, n.input(1)?);
+    let axis = n.int("axis", 1)?;
+    let to = match n.int("output_dtype", 0)? {
+        0 => b.dtype(scale),
+        t => tensor::dtype(t as i32)?,
+    };
+    let wide = b.cast(scale, if to == DType::F64 { DType::F64 } else { DType::F32 })?;
+    let scale = parameter(b, n, x, wide, axis)?;
+    let zero = n.optional(2).map(|z| parameter(b, n, x, z, axis)).transpose()?;
+    let y = dequantized(b, x, scale, zero)?;
+    Ok(b.cast(y, to)?.into())
+}
+
+/// To eight bits over the range that the data spans, zero included.
+pub fn dynamic_quantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
+    let x = n.input(0)?;
+    let axes: Vec<usize> = (0..b.rank(x)).collect();
+    let (low, high) = (b.reduce(ReduceKind::Min, x, &axes, false)?, b.reduce(ReduceKind::Max, x, &axes, false)?);
+    let (low, high) = (b.with(BinaryOp::Min, low, 0.0)?, b.with(BinaryOp::Max, high, 0.0)?);
+    let range = b.minus(high, low)?;
+    let scale = b.with(BinaryOp::Div, range, 255.0)?;
+    let ratio = b.over(low, scale)?;
+    let zero = b.unary(UnaryOp::Neg, ratio)?;
+    // All zeros have scale 0, and 0 / 0 would be no number.
+    let flat = b.with(BinaryOp::Equal, scale, 0.0)?;
+    let (one, nothing) = (b.scalar(DType::F32, 1.0), b.scalar(DType::F32, 0.0));
+    let zero = b.select(flat, nothing, zero)?;
+    let zero = b.clamp(zero, 0.0, 255.0)?;
+    let zero = b.unary(UnaryOp::Round, zero)?;
+    let zero = b.cast(zero, DType::U8)?;
+    let divisor = b.select(flat, one, scale)?;
+    let y = quantized(b, x, divisor, Some(zero), DType::U8)?;
+    Ok([y, scale, zero].into())
+}
+
+/// The integers minus their zero point, as `i32`.
+fn centred(b: &mut Builder, x: Value, zero: Option<Value>) -> Result<Value> {
+    let wide = b.cast(x, DType::I32)?;
+    let Some(zero) = zero else { return Ok(wide) };
+    if b.known_floats(zero).is_some_and(|z| z.iter().all(|&z| z == 0.0)) {
+        return Ok(wide);
+    }
+    let zero = b.cast(zero, DType::I32)?;
+    b.minus(wide, zero)
+}
+
+/// A zero point of the left matrix is one number, or one a row.
+fn row_parameter(b: &mut Builder, p: Value) -> Result<Value> {
+    match b.rank(p) {
+        1 if !b.ty(p).numel().is(1) => b.unsqueeze(p, &[1]),
+        1 => b.reshape(p, Vec::new()),
+        _ => Ok(p),
+    }
+}
+
+fn column_parameter(b: &mut Builder, p: Value) -> Result<Value> {
+    if b.ty(p).numel().is(1) { b.reshape(p, Vec::new()) } else { Ok(p) }
+}
+
+pub fn matmul_integer(b: &mut Builder, n: &Node) -> Result<Results> {
+    let a_zero = n.optional(2).map(|z| row_parameter(b, z)).transpose()?;
+    let b_zero = n.optional(3).map(|z| column_parameter(b, z)).transpose()?;
+    let x = centred(b, n.input(0)?, a_zero)?;
+    let y = centred(b, n.input(1)?, b_zero)?;
+    Ok(product(b, x, y)?.into())
+}
+
+/// com.microsoft: quantizes the left operand, multiplies integers, and scales the result.
+pub fn dynamic_quantize_matmul(b: &mut Builder, n: &Node) -> Result<Results> {
+    let quantized = dynamic_quantize_linear(b, n)?.0;
+    let tensor = |i: usize| match quantized.get(i) {
+        Some(super::super::node::Item::Tensor(v)) => Ok(*v),
+        _ => Err(Error::internal("a quantized tensor has three parts")),
+    };
+    let (x, x_scale, x_zero) = (tensor(0)?, tensor(1)?, tensor(2)?);
+    matmul_integer_to_float_of(
+        b,
+        [x, n.input(1)?],
+        [x_scale, n.input(2)?],
+        [Some(x_zero), n.optional(3)],
+        n.optional(4),
+    )
+}
+
+/// com.microsoft: integers in, floats out.
+pub fn matmul_integer_to_float(b: &mut Builder, n: &Node) -> Result<Results> {
+    let (operands, scales) = ([n.input(0)?, n.input(1)?], [n.input(2)?, n.input(3)?]);
+    matmul_integer_to_float_of(b, operands, scales, [n.optional(4), n.optional(5)], n.optional(6))
+}
+
+fn matmul_integer_to_float_of(
+    b: &mut Builder,
+    operands: [Value; 2],
+    scales: [Value; 2],
+    zeros: [Option<Value>; 2],
+    bias: Option<Value>,
+) -> Result<Results> {
+    let a_zero = zeros[0].map(|z| row_parameter(b, z)).transpose()?;
+    let b_zero = zeros[1].map(|z| column_parameter(b, z)).transpose()?;
+    let x = centred(b, operands[0], a_zero)?;
+    let y = centred(b, operands[1], b_zero)?;
+    let z = product(b, x, y)?;
+    let (a_scale, b_scale) = (row_parameter(b, scales[0])?, column_parameter(b, scales[1])?);
+    let scale = b.times(a_scale, b_scale)?;
+    let to = b.dtype(scale);
+    let z = b.cast(z, to)?;
+    let z = b.times(z, scale)?;
+    Ok(match bias {
+        Some(bias) => b.plus(z, bias)?,
+        None => z,
+    }
+    .into())
+}
+
+pub fn conv_integer(b: &mut Builder, n: &Node) -> Result<Results> {
+    let (x, w) = (n.input(0)?, n.input(1)?);
+    let x_zero = n.optional(2).map(|z| b.reshape(z, Vec::new())).transpose()?;
+    let w_zero = n.optional(3).map(|z| per_filter(b, z, w)).transpose()?;
+    // The zero point is subtracted before padding, so that padding stands for zero.
+    let x = centred(b, x, x_zero)?;
+    let w = centred(b, w, w_zero)?;
+    Ok(conv_of(b, n, x, w, None, 0.0)?.into())
+}
+
+fn per_filter(b: &mut Builder, p: Value, w: Value) -> Result<Value> {
+    if b.ty(p).numel().is(1) {
+        return b.reshape(p, Vec::new());
+    }
+    let rank = b.rank(w);
+    b.along(p, 0, rank)
+}
+
+pub fn qlinear_conv(b: &mut Builder, n: &Node) -> Result<Results> {
+    let (x, w) = (n.input(0)?, n.input(3)?);
+    let x_zero = b.reshape(n.input(2)?, Vec::new())?;
+    let w_zero = per_filter(b, n.input(5)?, w)?;
+    let rank = b.rank(w);
+    let x = centred(b, x, Some(x_zero))?;
+    let w = centred(b, w, Some(w_zero))?;
+    let y = conv_of(b, n, x, w, n.optional(8), 0.0)?;
+    let x_scale = b.reshape(n.input(1)?, Vec::new())?;
+    let w_scale = n.input(4)?;
+    let w_scale =
+        if b.ty(w_scale).numel().is(1) { b.reshape(w_scale, Vec::new())? } else { b.along(w_scale, 1, rank)? };
+    let scale = b.times(x_scale, w_scale)?;
+    requantized(b, y, scale, n.input(6)?, n.input(7)?)
+}
+
+/// An `i32` accumulator of a scale, to the result's scale and type.
+fn requantized(b: &mut Builder, y: Value, scale: Value, to_scale: Value, to_zero: Value) -> Result<Results> {
+    let to = b.dtype(to_zero);
+    let wide = b.dtype(scale);
+    let wide = if wide.bits() < 32 { DType::F32 } else { wide };
+    let y = b.cast(y, wide)?;
+    let scale = b.cast(scale, wide)?;
+    let y = b.times(y, scale)?;
+    let to_scale = b.cast(to_scale, wide)?;
+    let (to_scale, to_zero) = (row_parameter(b, to_scale)?, row_parameter(b, to_zero)?);
+    Ok(quantized(b, y, to_scale, Some(to_zero), to)?.into())
+}
+
+pub fn qlinear_matmul(b: &mut Builder, n: &Node) -> Result<Results> {
+    let a_zero = row_parameter(b, n.input(2)?)?;
+    let b_zero = column_parameter(b, n.input(5)?)?;
+    let x = centred(b, n.input(0)?, Some(a_zero))?;
+    let y = centred(b, n.input(3)?, Some(b_zero))?;
+    let z = product(b, x, y)?;
+    let (a_scale, b_scale) = (row_parameter(b, n.input(1)?)?, column_parameter(b, n.input(4)?)?);
+    let scale = b.times(a_scale, b_scale)?;
+    requantized(b, z, scale, n.input(6)?, n.input(7)?)
+}
+
+/// com.microsoft: element-wise functions of dequantized operands, quantized again.
+fn qlinear_binary(b: &mut Builder, n: &Node, f: BinaryOp) -> Result<Results> {
+    let x = scalar_dequantized(b, n.input(0)?, n.input(1)?, n.optional(2))?;
+    let y = scalar_dequantized(b, n.input(3)?, n.input(4)?, n.optional(5))?;
+    let z = b.binary(f, x, y)?;
+    let to = b.dtype(n.input(0)?);
+    let scale = b.reshape(n.input(6)?, Vec::new())?;
+    let zero = n.optional(7).map(|z| b.reshape(z, Vec::new())).transpose()?;
+    Ok(quantized(b, z, scale, zero, to)?.into())
+}
+
+fn scalar_dequantized(b: &mut Builder, x: Value, scale: Value, zero: Option<Value>) -> Result<Value> {
+    let scale = b.reshape(scale, Vec::new())?;
+    let zero = zero.map(|z| b.reshape(z, Vec::new())).transpose()?;
+    dequantized(b, x, scale, zero)
+}
+
+pub fn qlinear_add(b: &mut Builder, n: &Node) -> Result<Results> {
+    qlinear_binary(b, n, BinaryOp::Add)
+}
+
+pub fn qlinear_mul(b: &mut Builder, n: &Node) -> Result<Results> {
+    qlinear_binary(b, n, BinaryOp::Mul)
+}

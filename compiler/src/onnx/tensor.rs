@@ -1,0 +1,231 @@
+//! Tensors of the file format to tensors of the IR.
+
+use bytes::Bytes;
+use mcc_proto::tensor_proto::{DataLocation, DataType};
+use mcc_proto::{SparseTensorProto, TensorProto};
+
+use super::file::ExternalData;
+use crate::ir::{DType, Tensor};
+use crate::{Error, Result};
+
+/// Element types of both sides; what is missing here (text, complex numbers, 6-bit floats) mcc does not have.
+const TYPES: &[(DataType, DType)] = &[
+    (DataType::Float, DType::F32),
+    (DataType::Double, DType::F64),
+    (DataType::Float16, DType::F16),
+    (DataType::Bfloat16, DType::BF16),
+    (DataType::Float8e4m3fn, DType::F8E4M3FN),
+    (DataType::Float8e4m3fnuz, DType::F8E4M3FNUZ),
+    (DataType::Float8e5m2, DType::F8E5M2),
+    (DataType::Float8e5m2fnuz, DType::F8E5M2FNUZ),
+    (DataType::Float8e8m0, DType::F8E8M0),
+    (DataType::Float4e2m1, DType::F4E2M1),
+    (DataType::Int8, DType::I8),
+    (DataType::Int16, DType::I16),
+    (DataType::Int32, DType::I32),
+    (DataType::Int64, DType::I64),
+    (DataType::Uint8, DType::U8),
+    (DataType::Uint16, DType::U16),
+    (DataType::Uint32, DType::U32),
+    (DataType::Uint64, DType::U64),
+    (DataType::Int4, DType::I4),
+    (DataType::Uint4, DType::U4),
+    (DataType::Int2, DType::I2),
+    (DataType::Uint2, DType::U2),
+    (DataType::Bool, DType::Bool),
+];
+
+/// The IR's type for an element type's number.
+///
+/// # Errors
+/// When the number is none, or the type is one that mcc does not have.
+pub fn dtype(number: i32) -> Result<DType> {
+    let named = DataType::try_from(number)
+        .map_err(|_| Error::invalid(format!("{number} is no element type of ONNX 1.23 or before")))?;
+    match TYPES.iter().find(|(onnx, _)| *onnx == named) {
+        Some((_, dtype)) => Ok(*dtype),
+        None if named == DataType::Undefined => Err(Error::invalid("a tensor has no element type")),
+        None => Err(Error::unsupported(format!("tensors of {named:?}"))),
+    }
+}
+
+/// The number of a type in files and test data.
+pub fn data_type(dtype: DType) -> DataType {
+    // The table holds every DType; `types_are_complete` checks it.
+    TYPES.iter().find(|(_, ours)| *ours == dtype).map_or(DataType::Undefined, |(onnx, _)| *onnx)
+}
+
+/// The tensor of a message without external data, as in test data sets.
+///
+/// # Errors
+/// As [`tensor`].
+pub fn tensor_of(proto: &TensorProto) -> Result<Tensor> {
+    tensor(proto, &mut ExternalData::new(None))
+}
+
+/// The tensor of a message.
+///
+/// # Errors
+/// When the element type is not supported, or data and shape disagree.
+pub fn tensor(proto: &TensorProto, external: &mut ExternalData) -> Result<Tensor> {
+    decode(proto, external).map_err(|e| e.within(format!("tensor \"{}\"", proto.name)))
+}
+
+fn decode(proto: &TensorProto, external: &mut ExternalData) -> Result<Tensor> {
+    let dtype = dtype(proto.data_type)?;
+    let shape = shape(&proto.dims)?;
+    let numel = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    let numel = numel.ok_or_else(|| Error::invalid(format!("shape {shape:?} overflows")))?;
+    let data = if proto.data_location == DataLocation::External as i32 {
+        let mut raw = external_bytes(proto, external)?;
+        // Some writers align every tensor and tell the aligned length.
+        let want = stored_bytes(dtype, numel);
+        if want.is_some_and(|n| n < raw.len()) && !proto.external_data.iter().any(|e| e.key == "length") {
+            raw.truncate(want.unwrap_or(0));
+        }
+        from_raw(dtype, numel, raw)?
+    } else if !proto.raw_data.is_empty() {
+        from_raw(dtype, numel, proto.raw_data.clone())?
+    } else {
+        from_fields(dtype, numel, proto)
+    };
+    Tensor::new(dtype, shape, data)
+}
+
+/// A shape that is all extents.
+///
+/// # Errors
+/// When one is negative.
+pub fn shape(dims: &[i64]) -> Result<Vec<usize>> {
+    dims.iter()
+        .map(|&d| usize::try_from(d).map_err(|_| Error::invalid(format!("negative extent in shape {dims:?}"))))
+        .collect()
+}
+
+/// The dense form of a sparse tensor.
+///
+/// # Errors
+/// When a part is missing, or an index lies outside.
+pub fn sparse(proto: &SparseTensorProto, external: &mut ExternalData) -> Result<Tensor> {
+    let (Some(values), Some(indices)) = (&proto.values, &proto.indices) else {
+        return Err(Error::invalid("a sparse tensor without values or indices"));
+    };
+    let (values, indices) = (tensor(values, external)?, tensor(indices, external)?);
+    let shape = shape(&proto.dims)?;
+    let dense = Tensor::zeros(values.dtype(), shape.clone());
+    let (size, numel) = (values.dtype().size(), dense.numel());
+    let mut data = dense.data().to_vec();
+    let flat = indices.to_i64s();
+    for (i, element) in values.data().chunks_exact(size).enumerate() {
+        let at = match indices.shape() {
+            [_] => flat.get(i).and_then(|&p| usize::try_from(p).ok()),
+            [_, rank] if *rank == shape.len() => flat.get(i * rank..(i + 1) * rank).and_then(|index| {
+                index.iter().zip(&shape).try_fold(0usize, |at, (&p, &extent)| {
+                    usize::try_from(p).ok().filter(|&p| p < extent).map(|p| at * extent + p)
+                })
+            }),
+            other => return Err(Error::invalid(format!("a sparse tensor's indices have shape {other:?}"))),
+        };
+        match at.filter(|&at| at < numel) {
+            Some(at) => data[at * size..(at + 1) * size].copy_from_slice(element),
+            None => return Err(Error::invalid("a sparse tensor's index lies outside its shape")),
+        }
+    }
+    Tensor::new(values.dtype(), shape, data.into())
+}
+
+fn external_bytes(proto: &TensorProto, external: &mut ExternalData) -> Result<Bytes> {
+    let entry = |key: &str| proto.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
+    let number = |key: &str| match entry(key) {
+        None => Ok(None),
+        Some(text) => text
+            .trim()
+            .parse::<usize>()
+            .map(Some)
+            .map_err(|_| Error::invalid(format!("external data: {key} is \"{text}\", not a number"))),
+    };
+    let location = entry("location").ok_or_else(|| Error::invalid("external data without a location"))?;
+    external.read(location, number("offset")?.unwrap_or(0), number("length")?)
+}
+
+/// Bytes that `numel` elements take in a file.
+fn stored_bytes(dtype: DType, numel: usize) -> Option<usize> {
+    match packed_bits(dtype) {
+        Some(bits) => Some(numel.div_ceil(8 / bits)),
+        None => numel.checked_mul(dtype.size()),
+    }
+}
+
+/// Bits of an element of the types that files pack several to a byte.
+fn packed_bits(dtype: DType) -> Option<usize> {
+    match dtype.bits() {
+        bits @ (2 | 4) => Some(bits as usize),
+        _ => None,
+    }
+}
+
+fn from_raw(dtype: DType, numel: usize, raw: Bytes) -> Result<Bytes> {
+    if stored_bytes(dtype, numel) != Some(raw.len()) {
+        return Err(Error::invalid(format!("{numel} elements of {dtype} do not take {} bytes", raw.len())));
+    }
+    match packed_bits(dtype) {
+        Some(bits) => Ok((0..numel).map(|i| unpack(dtype, bits, raw[i * bits / 8], i)).collect::<Vec<u8>>().into()),
+        None => Ok(raw),
+    }
+}
+
+/// Element `i`, of those that share `byte` from the low bits up, in a byte of its own.
+fn unpack(dtype: DType, bits: usize, byte: u8, i: usize) -> u8 {
+    let unused = 8 - bits;
+    let high = byte >> (i * bits % 8) << unused;
+    if dtype.class() == crate::ir::DTypeClass::Signed { (high as i8 >> unused) as u8 } else { high >> unused }
+}
+
+/// The elements out of the typed field that serves `dtype`. A count that does not fit the shape fails later, in
+/// [`Tensor::new`].
+fn from_fields(dtype: DType, numel: usize, proto: &TensorProto) -> Bytes {
+    let mut out = Vec::new();
+    match dtype {
+        DType::F32 => proto.float_data.iter().for_each(|v| out.extend(v.to_le_bytes())),
+        DType::F64 => proto.double_data.iter().for_each(|v| out.extend(v.to_le_bytes())),
+        DType::I64 => proto.int64_data.iter().for_each(|v| out.extend(v.to_le_bytes())),
+        DType::U64 => proto.uint64_data.iter().for_each(|v| out.extend(v.to_le_bytes())),
+        DType::U32 => proto.uint64_data.iter().for_each(|v| out.extend((*v as u32).to_le_bytes())),
+        _ => match packed_bits(dtype) {
+            Some(bits) => {
+                let bytes = &proto.int32_data;
+                out.extend((0..numel).map_while(|i| Some(unpack(dtype, bits, *bytes.get(i * bits / 8)? as u8, i))));
+            }
+            None => proto.int32_data.iter().for_each(|v| out.extend(&v.to_le_bytes()[..dtype.size()])),
+        },
+    }
+    out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_complete() {
+        for dtype in DType::all() {
+            let number = data_type(dtype) as i32;
+            assert_eq!(super::dtype(number).ok(), Some(dtype));
+        }
+    }
+
+    #[test]
+    fn small_types_unpack_from_the_low_bits_up() {
+        let proto = |data_type: DataType, raw: &'static [u8], n| TensorProto {
+            dims: vec![n],
+            data_type: data_type as i32,
+            raw_data: Bytes::from_static(raw),
+            ..Default::default()
+        };
+        let int4 = tensor_of(&proto(DataType::Int4, &[0xf1, 0x08], 3)).expect("valid");
+        assert_eq!(int4.to_i64s(), [1, -1, -8]);
+        let uint2 = tensor_of(&proto(DataType::Uint2, &[0b11_10_01_00], 4)).expect("valid");
+        assert_eq!(uint2.to_i64s(), [0, 1, 2, 3]);
+        assert!(tensor_of(&proto(DataType::Float, &[0, 0], 1)).is_err());
+    }
+}
