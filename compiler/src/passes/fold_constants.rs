@@ -8,12 +8,14 @@ use mcc_targets::Target;
 
 use super::edit::estimate;
 use crate::Result;
-use crate::ir::{Graph, NodeId, Op, Tensor, TensorType, Value, infer};
+use crate::ir::{Graph, NodeId, Op, Tensor, TensorType, Value, eval, infer};
 
 /// Bytes that a result which is larger than its operands may have.
 const MAX_GROWTH: i64 = 16 << 10;
 /// Multiplications that folding a matrix product or convolution may cost.
 const MAX_WORK: i64 = 1 << 24;
+/// Movements that may lie between data and the product whose weights they are.
+const WEIGHT_DEPTH: usize = 6;
 
 /// Replaces operations on constants by their results.
 pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
@@ -25,7 +27,10 @@ pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
         }
         let op = graph.op(node).clone();
         let place = |graph: &Graph| format!("{} {}", op.name(), graph.label(node));
-        let Some(results) = fold(graph, &op, &operands).map_err(|e| e.within(place(graph)))? else { continue };
+        let forced = matches!(op, Op::Broadcast { .. }) && is_weight(graph, node.into(), WEIGHT_DEPTH);
+        let Some(results) = evaluate(graph, &op, &operands, forced).map_err(|e| e.within(place(graph)))? else {
+            continue;
+        };
         replace_all(graph, node, results);
         changed = true;
     }
@@ -43,16 +48,32 @@ fn replace_all(graph: &mut Graph, node: NodeId, results: Vec<Tensor>) {
 
 /// The results of an operation whose operands are all constants, if it is worth having them in the object.
 pub(super) fn fold(graph: &Graph, op: &Op, operands: &[Value]) -> Result<Option<Vec<Tensor>>> {
+    evaluate(graph, op, operands, false)
+}
+
+/// The same, also where it is not worth it when `forced`.
+fn evaluate(graph: &Graph, op: &Op, operands: &[Value], forced: bool) -> Result<Option<Vec<Tensor>>> {
     let Some(tensors) = operands.iter().map(|&v| graph.as_constant(v).cloned()).collect::<Option<Vec<_>>>() else {
         return Ok(None);
     };
     let types: Vec<TensorType> = tensors.iter().map(Tensor::ty).collect();
     let results = infer(op, &types.iter().collect::<Vec<_>>())?;
     let fixed = results.types.iter().all(|t| t.fixed_shape().is_some());
-    if !fixed || !results.requires.is_empty() || !worth(op, &types, &results.types) {
+    if !fixed || !results.requires.is_empty() || !(forced || worth(op, &types, &results.types)) {
         return Ok(None);
     }
-    evaluate(op, &tensors)
+    eval::eval_op(op, &tensors, &results.types).map(Some)
+}
+
+/// Whether a value becomes the weights of a product or convolution: these have to be constants to be packed.
+fn is_weight(graph: &Graph, value: Value, depth: usize) -> bool {
+    graph.users(value).iter().any(|&(user, operand)| match graph.op(user) {
+        Op::Conv(_) | Op::ConvTranspose { .. } | Op::MatMul | Op::Recurrent(_) => operand > 0,
+        Op::Reshape { .. } | Op::Transpose { .. } | Op::Slice { .. } | Op::Pad { .. } | Op::Cast { .. } => {
+            depth > 0 && is_weight(graph, user.into(), depth - 1)
+        }
+        _ => false,
+    })
 }
 
 fn worth(op: &Op, operands: &[TensorType], results: &[TensorType]) -> bool {
@@ -99,17 +120,5 @@ fn worth(op: &Op, operands: &[TensorType], results: &[TensorType]) -> bool {
             to <= from && work(estimate(&operands[1]))
         }
         Op::Col2Im { .. } => to <= from && work(1),
-    }
-}
-
-/// What can be evaluated without the reference evaluator.
-fn evaluate(op: &Op, operands: &[Tensor]) -> Result<Option<Vec<Tensor>>> {
-    match op {
-        Op::Reshape { shape } => {
-            let shape = shape.iter().map(|d| d.as_const().and_then(|c| usize::try_from(c).ok())).collect();
-            let Some(shape) = shape else { return Ok(None) };
-            Ok(Some(vec![operands[0].reshaped(shape)?]))
-        }
-        _ => Ok(None),
     }
 }
