@@ -128,6 +128,9 @@ fn run_one(pass: &Pass, graph: &mut Graph, target: &Target) -> Result<bool> {
         // Rewrites leave what they replaced behind; without this it would count as a user of its operands.
         graph.remove_dead();
     }
+    if cfg!(debug_assertions) {
+        crate::ir::verify(graph).map_err(|e| e.within(place()))?;
+    }
     Ok(changed)
 }
 
