@@ -21,6 +21,8 @@ mod sample;
 mod scan;
 mod sort;
 mod strided;
+#[cfg(test)]
+mod tests;
 mod trees;
 
 pub use graph::{Bindings, eval_graph};

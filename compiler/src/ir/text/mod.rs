@@ -19,6 +19,8 @@ mod ops;
 mod parse;
 mod print;
 
+#[cfg(test)]
+pub(super) use ops::operation;
 pub use parse::parse;
 pub use print::{Constants, print, print_with};
 

@@ -126,7 +126,7 @@ macro_rules! build {
 }
 
 /// The operation of a name and its attributes in braces (or nothing).
-pub(super) fn operation(name: &str, text: &str) -> Result<Op> {
+pub(in crate::ir) fn operation(name: &str, text: &str) -> Result<Op> {
     let r = Reader::new(text)?;
     let op = match name {
         "dims" => Op::Dims(r.get("dims")?),

@@ -98,7 +98,10 @@ fn data(tensor: &Tensor, constants: Constants) -> String {
 /// Whether all elements have the code that their value is encoded as: a NaN's payload, say, has no decimal form.
 fn is_canonical(t: &Tensor) -> bool {
     let same = |encoded: Tensor| encoded.data() == t.data();
-    !t.dtype().is_float() || Tensor::from_f64s(t.dtype(), t.shape().to_vec(), &t.to_f64s()).is_ok_and(same)
+    // Conversion to f64 keeps payloads, text does not.
+    let plain = |v: f64| if v.is_nan() { f64::NAN } else { v };
+    let values: Vec<f64> = t.to_f64s().into_iter().map(plain).collect();
+    !t.dtype().is_float() || Tensor::from_f64s(t.dtype(), t.shape().to_vec(), &values).is_ok_and(same)
 }
 
 fn element(t: &Tensor, i: usize) -> String {
