@@ -12,6 +12,8 @@ mod inverse;
 mod log;
 mod pow;
 mod rem;
+#[cfg(test)]
+mod tests;
 mod trig;
 
 pub use exp::{erf, exp, exp_nonpositive, sigmoid, tanh};
