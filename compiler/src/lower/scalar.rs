@@ -414,3 +414,7 @@ fn as_mask(k: &Builder, v: Val) -> Option<Val> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+#[path = "scalar_tests.rs"]
+mod tests;

@@ -12,6 +12,8 @@
 //! from float to integer give some value of the type and never trap.
 
 mod small_float;
+#[cfg(test)]
+mod tests;
 
 use super::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::ir::{DType, DTypeClass};
