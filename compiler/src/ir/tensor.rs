@@ -303,8 +303,8 @@ pub(crate) fn encode_f64(dtype: DType, v: f64, out: &mut Vec<u8>) {
     match dtype {
         DType::F32 => out.extend((v as f32).to_le_bytes()),
         DType::F64 => out.extend(v.to_le_bytes()),
-        DType::F16 => out.extend(f16::from_f64(v).to_le_bytes()),
-        DType::BF16 => out.extend(bf16::from_f64(v).to_le_bytes()),
+        DType::F16 => out.extend(f16::from_f32(to_odd(v)).to_le_bytes()),
+        DType::BF16 => out.extend(bf16::from_f32(to_odd(v)).to_le_bytes()),
         DType::F8E8M0 => out.push(encode_e8m0(v)),
         DType::Bool => out.push(u8::from(v != 0.0)),
         DType::U64 => out.extend((v as u64).to_le_bytes()),
@@ -313,6 +313,15 @@ pub(crate) fn encode_f64(dtype: DType, v: f64, out: &mut Vec<u8>) {
             None => encode_i64(dtype, v as i64, out),
         },
     }
+}
+
+/// `v` as an `f32` whose last bit says whether bits were lost, so that rounding it again is as good as rounding once
+/// (`half` ignores the low bits of an `f64`).
+fn to_odd(v: f64) -> f32 {
+    let lost = (1 << 29) - 1;
+    let bits = v.to_bits();
+    let sticky = if v.is_finite() && bits & lost != 0 { 1 << 29 } else { 0 };
+    f64::from_bits(bits & !lost | sticky | if v.is_nan() { 1 << 51 } else { 0 }) as f32
 }
 
 /// Appends `v` wrapped to `dtype`.
