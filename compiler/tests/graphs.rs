@@ -1,0 +1,174 @@
+//! Graphs of a few operations, compiled, loaded and run: fusion, views, memory plan and symbolic dimensions against
+//! the reference evaluator.
+
+use mcc::ir::{BinaryOp, DType, Dim, Graph, Op, Range, Tensor, TensorType, UnaryOp, Value, eval};
+use mcc::{codegen, loader, lower};
+use mcc_targets::Target;
+
+/// Pseudo-random numbers in -2..2, the same ones every time.
+fn numbers(count: usize, seed: u64) -> Vec<f64> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) as f64 / (1u64 << 31) as f64) * 4.0 - 2.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn tensor(shape: &[usize], seed: u64) -> Tensor {
+    let count = shape.iter().product();
+    Tensor::from_f64s(DType::F32, shape.to_vec(), &numbers(count, seed)).unwrap()
+}
+
+fn dims(d: &[i64]) -> Vec<Dim> {
+    d.iter().map(|&d| Dim::from(d)).collect()
+}
+
+/// Runs `graph` compiled and evaluated; gives the program for further checks.
+fn check(graph: &Graph, inputs: &[Tensor]) -> lower::program::Program {
+    let target = Target::host(None).unwrap();
+    let program = lower::lower(graph, &target, "m").unwrap();
+    let compiled = codegen::compile(&program, &target).unwrap();
+    let model = loader::Model::load(&compiled.object).unwrap();
+    let got = model.invoke(inputs).unwrap();
+    let want = eval::eval_graph(graph, inputs).unwrap();
+    assert_eq!(got.len(), want.len());
+    for (n, (g, w)) in got.iter().zip(&want).enumerate() {
+        assert_eq!((g.dtype(), g.shape()), (w.dtype(), w.shape()), "output {n}");
+        for (i, (a, b)) in g.to_f64s().iter().zip(w.to_f64s()).enumerate() {
+            let close = (a - b).abs() <= 1e-5 * b.abs().max(1.0) || a.is_nan() && b.is_nan();
+            assert!(close, "output {n}, element {i}: {a}, expected {b}");
+        }
+    }
+    program
+}
+
+struct Case {
+    graph: Graph,
+    inputs: Vec<Tensor>,
+}
+
+impl Case {
+    fn new() -> Case {
+        Case { graph: Graph::new(), inputs: Vec::new() }
+    }
+
+    fn input(&mut self, name: &str, shape: &[usize]) -> Value {
+        self.inputs.push(tensor(shape, self.inputs.len() as u64 + 1));
+        self.graph.add_input(name, TensorType::fixed(DType::F32, shape))
+    }
+
+    fn op(&mut self, op: Op, operands: &[Value]) -> Value {
+        self.graph.add(op, operands).unwrap()
+    }
+
+    fn output(&mut self, value: Value) {
+        let name = format!("y{}", self.graph.outputs.len());
+        self.graph.outputs.push(mcc::ir::Output { name, value });
+    }
+
+    fn check(&self) -> lower::program::Program {
+        check(&self.graph, &self.inputs)
+    }
+}
+
+#[test]
+fn a_chain_is_one_kernel() {
+    for n in [1, 3, 4, 7, 64, 129] {
+        let mut c = Case::new();
+        let (x, b) = (c.input("x", &[n]), c.input("b", &[1]));
+        let s = c.op(Op::Unary(UnaryOp::Sigmoid), &[x]);
+        let y = c.op(Op::Binary(BinaryOp::Mul), &[x, s]);
+        let z = c.op(Op::Binary(BinaryOp::Add), &[y, b]);
+        c.output(z);
+        assert_eq!(c.check().steps.len(), 1);
+    }
+}
+
+#[test]
+fn a_diamond_is_one_kernel() {
+    let mut c = Case::new();
+    let x = c.input("x", &[5, 9]);
+    let half = c.graph.constant(Tensor::scalar_f64(DType::F32, 0.5));
+    let e = c.op(Op::Unary(UnaryOp::Exp), &[x]);
+    let a = c.op(Op::Binary(BinaryOp::Mul), &[e, half]);
+    let b = c.op(Op::Unary(UnaryOp::Neg), &[e]);
+    let y = c.op(Op::Binary(BinaryOp::Add), &[a, b]);
+    c.output(y);
+    assert_eq!(c.check().steps.len(), 1);
+}
+
+#[test]
+fn views_are_read_in_place() {
+    let mut c = Case::new();
+    let (x, y) = (c.input("x", &[4, 6, 10]), c.input("y", &[5, 1, 3]));
+    let t = c.op(Op::Transpose { perm: vec![2, 0, 1] }, &[x]);
+    let range = |start: i64, step, len: i64| Range { start: Dim::from(start), step, len: Dim::from(len) };
+    let s = c.op(Op::Slice { ranges: vec![range(9, -2, 5), range(0, 1, 4), range(1, 2, 3)] }, &[t]);
+    let sum = c.op(Op::Binary(BinaryOp::Add), &[s, y]);
+    c.output(sum);
+    assert_eq!(c.check().steps.len(), 1);
+}
+
+#[test]
+fn transposes_of_odd_sizes() {
+    for shape in [[3, 5, 7], [1, 8, 12], [2, 9, 4], [2, 4, 1]] {
+        let mut c = Case::new();
+        let x = c.input("x", &shape);
+        let t = c.op(Op::Transpose { perm: vec![0, 2, 1] }, &[x]);
+        let u = c.op(Op::Transpose { perm: vec![2, 1, 0] }, &[x]);
+        c.output(t);
+        c.output(u);
+        c.check();
+    }
+}
+
+#[test]
+fn outputs_may_be_inputs_constants_and_twice_the_same() {
+    let mut c = Case::new();
+    let x = c.input("x", &[2, 3]);
+    let k = c.graph.constant(tensor(&[4], 9));
+    let y = c.op(Op::Unary(UnaryOp::Neg), &[x]);
+    let r = c.op(Op::Reshape { shape: dims(&[3, 2]) }, &[x]);
+    let s = c.op(Op::Reshape { shape: dims(&[6]) }, &[y]);
+    for v in [x, k, y, y, r, s] {
+        c.output(v);
+    }
+    c.check();
+}
+
+#[test]
+fn long_chains_reuse_memory() {
+    let mut c = Case::new();
+    let mut x = c.input("x", &[32, 32]);
+    for n in 0..8 {
+        // Two users keep each step apart from the next one's kernel.
+        let t = c.op(Op::Transpose { perm: vec![1, 0] }, &[x]);
+        let e = c.op(Op::Unary(if n % 2 == 0 { UnaryOp::Tanh } else { UnaryOp::Sin }), &[x]);
+        x = c.op(Op::Binary(BinaryOp::Sub), &[e, t]);
+    }
+    c.output(x);
+    let program = c.check();
+    let (arena, live) = (program.arena_bytes.as_const().unwrap(), program.live_bytes.as_const().unwrap());
+    assert!(arena * 10 <= live * 13, "arena {arena}, live {live}");
+    assert!(arena <= 2 * 4096);
+}
+
+#[test]
+fn symbolic_dimensions() {
+    let mut graph = Graph::new();
+    let (rows, cols) = (Dim::sym("rows"), Dim::sym("cols"));
+    let x = graph.add_input("x", TensorType::new(DType::F32, vec![rows.clone(), cols.clone()]));
+    let b = graph.add_input("b", TensorType::new(DType::F32, vec![cols.clone()]));
+    let sum = graph.add(Op::Binary(BinaryOp::Add), &[x, b]).unwrap();
+    let turned = graph.add(Op::Transpose { perm: vec![1, 0] }, &[sum]).unwrap();
+    let e = graph.add(Op::Unary(UnaryOp::Exp), &[turned]).unwrap();
+    let flat = graph.add(Op::Reshape { shape: vec![&rows * &cols] }, &[e]).unwrap();
+    let size = graph.add(Op::Dims(vec![&rows * &cols, cols.clone()]), &[]).unwrap();
+    for (name, value) in [("flat", flat), ("size", size), ("sum", sum)] {
+        graph.outputs.push(mcc::ir::Output { name: name.into(), value });
+    }
+    for (r, c) in [(1, 1), (3, 5), (8, 4), (7, 33)] {
+        check(&graph, &[tensor(&[r, c], 1), tensor(&[c], 2)]);
+    }
+}
