@@ -29,6 +29,15 @@ const TILES: &[(Arch, Tile)] = &[
 /// Bytes of left-hand rows that should stay in the second-level cache while the panels pass.
 const ROW_BLOCK_BYTES: u64 = 256 << 10;
 
+/// Bytes of transformed input that a block of a minimal-filtering convolution may take.
+pub const WINOGRAD_BLOCK_BYTES: i64 = 384 << 10;
+
+/// Whether a 3x3 convolution with unit strides over an image of `pixels` results gains from minimal filtering: its
+/// weights take 16/9 of the memory, and its transforms must be a small part of the work.
+pub fn winograd(pixels: u64, channels: u64, out: u64) -> bool {
+    pixels >= 144 && channels >= 16 && out >= 16 && channels.is_multiple_of(4) && out.is_multiple_of(4)
+}
+
 /// The register tile for panels of `vectors` vectors.
 pub fn tile(target: &Target, vectors: u32) -> Tile {
     let of_arch = |t: &&(Arch, Tile)| t.0 == target.arch && t.1.vectors == vectors;

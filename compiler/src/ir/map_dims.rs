@@ -22,6 +22,7 @@ impl Op {
             Op::Col2Im { spec, kernel, size } => {
                 Op::Col2Im { spec: spec.clone(), kernel: kernel.clone(), size: all(size) }
             }
+            Op::WinogradConv { size, out } => Op::WinogradConv { size: all(size), out: *out },
             Op::TopK { k, axis, largest } => Op::TopK { k: f(k), axis: *axis, largest: *largest },
             Op::NonZero { count } => Op::NonZero { count: f(count) },
             Op::Constant(_)

@@ -72,6 +72,11 @@ pub enum Op {
     /// `(x: channels last, packed: [group, panels, k..., in/group, tile])`: the same, weights packed as for
     /// [`Op::PackedMatMul`]; `out` channels in the result. `spec.pads` are zero.
     PackedConv { spec: ConvSpec, out: usize },
+    /// `(x: [batch, h, w, in], packed: [16, panels, in, tile])`: 3x3 correlation with unit strides by minimal filtering:
+    /// each 2x2 of results from 4x4 elements in transformed space, where it is 16 matrix products. The weights are
+    /// transformed and packed as for [`Op::PackedMatMul`]; `size` is the results' spatial extent `[oh, ow]`, to which
+    /// belong `h = 2 * ceil(oh / 2) + 2` rows of `x`, and as many columns.
+    WinogradConv { size: Vec<Dim>, out: usize },
     /// `(x: channels last, w: [k..., channels])`: one filter a channel; `spec.group` equals the channels and
     /// `spec.pads` are zero.
     DepthwiseConv(ConvSpec),
@@ -536,6 +541,7 @@ impl Op {
             Op::PackedMatMul { .. } => "packed_matmul",
             Op::Conv(_) => "conv",
             Op::PackedConv { .. } => "packed_conv",
+            Op::WinogradConv { .. } => "winograd_conv",
             Op::DepthwiseConv(_) => "depthwise_conv",
             Op::ConvTranspose { .. } => "conv_transpose",
             Op::Col2Im { .. } => "col2im",

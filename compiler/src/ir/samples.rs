@@ -94,6 +94,7 @@ const TABLE: &[Sample] = table! {
         ("f32[1, 4, 5, 5]", "f32[6, 2, 2, 2]", "f32[6]") -> "f32[1, 6, 3, 4]";
     "packed_conv {strides=[1], dilations=[1], pads=[(0, 0)], group=2, layout=channels_last, out=6}"
         ("f32[1, 5, 4]", "f32[2, 2, 3, 2, 2]") -> "f32[1, 3, 6]";
+    "winograd_conv {size=[3, 2], out=5}" ("f32[1, 6, 4, 3]", "f32[16, 2, 3, 4]") -> "f32[1, 3, 2, 5]";
     "depthwise_conv {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=3, layout=channels_last}"
         ("f32[1, 4, 4, 3]", "f32[2, 2, 3]") -> "f32[1, 3, 3, 3]";
     "conv_transpose {strides=[2], dilations=[1], pads=[(1, 0)], group=2, layout=channels_first, output_pads=[1]}"
@@ -213,6 +214,7 @@ variants! {
     Op::PackedMatMul { .. } => "packed_matmul",
     Op::Conv(_) => "conv",
     Op::PackedConv { .. } => "packed_conv",
+    Op::WinogradConv { .. } => "winograd_conv",
     Op::DepthwiseConv(_) => "depthwise_conv",
     Op::ConvTranspose { .. } => "conv_transpose",
     Op::Col2Im { .. } => "col2im",

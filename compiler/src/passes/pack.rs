@@ -3,12 +3,13 @@
 //!
 //! Packing is done by ordinary operations (pad, reshape, transpose), which constant folding evaluates. Padding of
 //! convolutions becomes an operation of its own, so that no kernel asks whether it is inside. 16-bit floats are
-//! multiplied as `f32`, which is what their product accumulates in.
+//! multiplied as `f32`, which is what their product accumulates in. 3x3 convolutions over large images go by minimal
+//! filtering ([`Op::WinogradConv`]).
 
 use mcc_targets::{Target, schedule};
 
 use crate::Result;
-use crate::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, NodeId, Op, PadMode, Tensor, Value};
+use crate::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, NodeId, Op, PadMode, Tensor, TensorType, Value};
 
 /// Packs the right operands of products and convolutions.
 ///
@@ -54,6 +55,20 @@ fn pad(graph: &mut Graph, x: Value, before: Vec<Dim>, after: Vec<Dim>) -> Result
     graph.add(Op::Pad { before, after, mode: PadMode::Constant }, &[x, zero])
 }
 
+/// `[..., k, n]` as `[..., panels, k, tile]`.
+fn in_panels(graph: &mut Graph, b: Value, n: i64, target: &Target) -> Result<Value> {
+    let (dtype, shape) = (graph.ty(b).dtype, graph.ty(b).shape.clone());
+    let tile = panel(target, dtype, n);
+    let panels = (n + tile - 1) / tile;
+    let mut after = vec![Dim::ZERO; shape.len()];
+    after[shape.len() - 1] = Dim::from(panels * tile - n);
+    let b = pad(graph, b, vec![Dim::ZERO; shape.len()], after)?;
+    let batch = shape.len() - 2;
+    let split = shape[..=batch].iter().cloned().chain([Dim::from(panels), Dim::from(tile)]).collect();
+    let b = graph.add(Op::Reshape { shape: split }, &[b])?;
+    graph.add(Op::Transpose { perm: (0..batch).chain([batch + 1, batch, batch + 2]).collect() }, &[b])
+}
+
 fn matmul(graph: &mut Graph, node: NodeId, target: &Target) -> Result<Option<Value>> {
     let operands = graph.operands(node);
     let (mut a, mut b) = (operands[0], operands[1]);
@@ -67,15 +82,7 @@ fn matmul(graph: &mut Graph, node: NodeId, target: &Target) -> Result<Option<Val
     let label = graph.label(node).to_string();
     a = cast(graph, a, widened(dtype))?;
     b = cast(graph, b, widened(dtype))?;
-    let tile = panel(target, widened(dtype), n);
-    let panels = (n + tile - 1) / tile;
-    let mut after = vec![Dim::ZERO; shape.len()];
-    after[shape.len() - 1] = Dim::from(panels * tile - n);
-    b = pad(graph, b, vec![Dim::ZERO; shape.len()], after)?;
-    let batch = shape.len() - 2;
-    let split = shape[..=batch].iter().cloned().chain([Dim::from(panels), Dim::from(tile)]).collect();
-    b = graph.add(Op::Reshape { shape: split }, &[b])?;
-    b = graph.add(Op::Transpose { perm: (0..batch).chain([batch + 1, batch, batch + 2]).collect() }, &[b])?;
+    b = in_panels(graph, b, n, target)?;
     let product = graph.add_labelled(Op::PackedMatMul { n: Dim::from(n) }, &[a, b], &label)?;
     cast(graph, product.into(), dtype).map(Some)
 }
@@ -98,10 +105,23 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
         std::iter::once(Dim::ZERO).chain(spatial).chain([Dim::ZERO]).collect()
     };
     x = pad(graph, x, side(|p| p.0), side(|p| p.1))?;
+    let original = spec.clone();
     let spec = ConvSpec { pads: vec![(0, 0); kernel.len()], ..spec };
-    let axes = kernel.len();
+    let (axes, kernel_shape) = (kernel.len(), kernel);
     let kernel = || kernel.iter().map(|&k| Dim::from(k));
-    let result = if channels == 1 && out == group {
+    let transformed = match graph.as_constant(operands[1]) {
+        Some(w) if dtype == DType::F32 && small_filters(&original, kernel_shape) => minimal(graph.types(node), w)?,
+        _ => None,
+    };
+    let result = if let Some((size, w)) = transformed {
+        let (mut after, zero) = (vec![Dim::ZERO; 4], vec![Dim::ZERO; 4]);
+        (after[1], after[2]) = (Dim::from(size[0] % 2), Dim::from(size[1] % 2));
+        x = pad(graph, x, zero, after)?;
+        let w = graph.constant(w);
+        let w = in_panels(graph, w, out, target)?;
+        let size = size.map(Dim::from).to_vec();
+        graph.add_labelled(Op::WinogradConv { size, out: out as usize }, &[x, w], &label)?
+    } else if channels == 1 && out == group {
         w = graph.add(Op::Reshape { shape: std::iter::once(Dim::from(out)).chain(kernel()).collect() }, &[w])?;
         w = graph.add(Op::Transpose { perm: (1..=axes).chain([0]).collect() }, &[w])?;
         graph.add_labelled(Op::DepthwiseConv(spec), &[x, w], &label)?
@@ -125,4 +145,32 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
         result = graph.add(Op::Binary(BinaryOp::Add), &[result, bias])?;
     }
     cast(graph, result, dtype).map(Some)
+}
+
+/// Whether a convolution is one that minimal filtering computes.
+fn small_filters(spec: &ConvSpec, kernel: &[i64]) -> bool {
+    kernel == [3, 3] && spec.group == 1 && spec.strides.iter().chain(&spec.dilations).all(|&s| s == 1)
+}
+
+/// The extents of a convolution's result and its weights `[out, in, 3, 3]` in transformed space `[16, in, out]`, if
+/// that makes it faster.
+fn minimal(results: &[TensorType], w: &Tensor) -> Result<Option<([usize; 2], Tensor)>> {
+    const FILTER: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
+    let (out, channels) = (w.shape()[0], w.shape()[1]);
+    let size = results[0].shape[1..3].iter().map(|d| d.as_const().and_then(|c| usize::try_from(c).ok()));
+    let Some(Ok(size)) = size.collect::<Option<Vec<usize>>>().map(<[usize; 2]>::try_from) else { return Ok(None) };
+    if !schedule::winograd((size[0] * size[1]) as u64, channels as u64, out as u64) {
+        return Ok(None);
+    }
+    let weights = w.to_f64s();
+    let mut values = vec![0.0; 16 * channels * out];
+    for (i, g) in weights.chunks_exact(9).enumerate() {
+        let (o, c) = (i / channels, i % channels);
+        for plane in 0..16 {
+            let (rows, columns) = (FILTER[plane / 4], FILTER[plane % 4]);
+            let v = (0..3).map(|y| rows[y] * (0..3).map(|z| columns[z] * g[3 * y + z]).sum::<f64>()).sum();
+            values[(plane * channels + c) * out + o] = v;
+        }
+    }
+    Tensor::from_f64s(w.dtype(), vec![16, channels, out], &values).map(|w| Some((size, w)))
 }

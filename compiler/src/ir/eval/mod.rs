@@ -24,6 +24,7 @@ mod strided;
 #[cfg(test)]
 mod tests;
 mod trees;
+mod winograd;
 
 pub use graph::{Bindings, eval_graph};
 
@@ -86,6 +87,7 @@ fn eval(op: &Op, x: &[Tensor], types: &[TensorType]) -> Result<Vec<Tensor>> {
         Op::PackedMatMul { .. } => one(matmul::packed_matmul(&x[0], &x[1], &shape(&types[0])?)),
         Op::Conv(spec) => one(conv::conv(&x[0], &x[1], x.get(2), spec, &shape(&types[0])?)),
         Op::PackedConv { spec, out } => one(conv::packed_conv(&x[0], &x[1], spec, *out, &shape(&types[0])?)),
+        Op::WinogradConv { .. } => one(winograd::winograd_conv(&x[0], &x[1], &shape(&types[0])?)),
         Op::DepthwiseConv(spec) => one(conv::depthwise_conv(&x[0], &x[1], spec, &shape(&types[0])?)),
         Op::ConvTranspose { spec, .. } => one(conv::conv_transpose(&x[0], &x[1], x.get(2), spec, &shape(&types[0])?)),
         Op::Col2Im { spec, kernel, .. } => one(conv::col2im(&x[0], spec, kernel, &shape(&types[0])?)),

@@ -128,6 +128,22 @@ pub(super) fn packed_conv(c: &mut Checker, spec: &ConvSpec, out: usize) -> Resul
     Ok(join(dtype, spec.layout, batch, Dim::from(out), positions(spec, extents, kernel)?))
 }
 
+pub(super) fn winograd_conv(c: &mut Checker, size: &[Dim], out: usize) -> Result<TensorType> {
+    let dtype = check::float(c.same_dtype(0, 1)?)?;
+    check::length(size.len(), 2, "size")?;
+    let [batch, height, width, channels] = c.axes(0)?;
+    let [planes, panels, w_channels, tile] = c.axes(1)?;
+    for (have, want) in [(height, &size[0]), (width, &size[1])] {
+        let two = Dim::from(2i64);
+        let tiles = want.ceil_div(&two);
+        c.meet(&have, &(&(&tiles * &two) + &two), "the operand's extent and what the results need")?;
+    }
+    c.meet(&planes, &Dim::from(16i64), "the transformed weights' planes and 16")?;
+    c.meet(&channels, &w_channels, "the channels of the operand and of the weights")?;
+    c.meet(&panels, &Dim::from(out).ceil_div(&tile), "the panels and what the channels need")?;
+    Ok(join(dtype, Layout::ChannelsLast, &batch, Dim::from(out), size.to_vec()))
+}
+
 pub(super) fn depthwise_conv(c: &mut Checker, spec: &ConvSpec) -> Result<TensorType> {
     prepadded(spec)?;
     let dtype = check::numeric(c.same_dtype(0, 1)?)?;

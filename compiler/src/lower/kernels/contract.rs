@@ -79,6 +79,8 @@ pub(super) struct Job {
     pub(super) right: Val,
     /// Row and column of the result's first element.
     pub(super) out: (Val, Val),
+    /// Where to store sums instead of in the result: rows of `columns` elements of the compute type.
+    pub(super) sink: Option<Val>,
 }
 
 /// A register tile of some loop: fewer rows or columns at the ends.
@@ -254,13 +256,13 @@ impl<'a, 'b> Contraction<'a, 'b> {
                 let begin = v * shape.lanes;
                 if begin + shape.lanes <= full {
                     let c = k.add_int(col, i64::from(begin));
-                    self.emit.store(k, r, c, sum);
+                    self.store(k, job, r, c, sum);
                     continue;
                 }
                 for lane in 0..shape.lanes.min(full.saturating_sub(begin)) {
                     let c = k.add_int(col, i64::from(begin + lane));
                     let one = k.lane(sum, lane as u8);
-                    self.emit.store(k, r, c, one);
+                    self.store(k, job, r, c, one);
                 }
             }
         }
@@ -274,10 +276,19 @@ impl<'a, 'b> Contraction<'a, 'b> {
                     let r = k.add_int(out_row, i64::from(i));
                     let c = k.add_int(col, i64::from(column));
                     let one = k.lane(sum, (column % shape.lanes) as u8);
-                    self.emit.store(k, r, c, one);
+                    self.store(k, job, r, c, one);
                 }
             });
         }
+    }
+
+    fn store(&self, k: &mut Builder, job: &Job, row: Val, col: Val, v: Val) {
+        let Some(sink) = job.sink else { return self.emit.store(k, row, col, v) };
+        let columns = k.dim(&job.columns);
+        let start = k.mul(row, columns);
+        let index = k.add(start, col);
+        let to = k.at_index(sink, index, k.ty(v).elem.bytes());
+        k.store(to, v);
     }
 
     fn row_pointers(&self, k: &mut Builder, job: &Job, row: Val, count: u32) -> Vec<Val> {

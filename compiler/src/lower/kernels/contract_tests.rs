@@ -253,3 +253,17 @@ fn windows_add_up() {
         check(&op, &types_of(std::slice::from_ref(&x)), &[x], &|_| 0, &want);
     }
 }
+
+#[test]
+fn minimal_filtering() {
+    for [batch, oh, ow, channels, out] in [[2, 4, 6, 4, 8], [1, 5, 7, 8, 12], [1, 3, 4, 4, 20], [1, 301, 3, 8, 4]] {
+        let x = numbers(DType::F32, &[batch, 2 * oh.div_ceil(2) + 2, 2 * ow.div_ceil(2) + 2, channels], 1);
+        let w = numbers(DType::F32, &[16, channels, out], 2);
+        let operands = [x, packed(&w, 4 * out.div_ceil(4).min(2))];
+        let types = types_of(&operands);
+        let op = Op::WinogradConv { size: vec![Dim::from(oh), Dim::from(ow)], out };
+        let result = infer(&op, &types.iter().collect::<Vec<_>>()).unwrap().types;
+        let want = crate::ir::eval::eval_op(&op, &operands, &result).unwrap()[0].to_f64s();
+        check(&op, &types, &operands, &|_| 0, &want);
+    }
+}

@@ -94,7 +94,7 @@ impl Matrices<'_, '_, '_> {
             let rows = Rows::Affine { base: a, bytes: self.row_bytes.clone() };
             let columns = self.columns.clone();
             let zero = k.int(0);
-            let job = Job { rows, count: self.count.clone(), columns, right: b, out: (row, zero) };
+            let job = Job { rows, count: self.count.clone(), columns, right: b, out: (row, zero), sink: None };
             return self.contraction.emit(k, &job);
         };
         let (start, end) = (k.int(0), k.dim(extent));
@@ -165,7 +165,7 @@ pub(super) fn packed_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: 
         };
         let (zero, col) = (k.int(0), k.mul_int(group, group_out as i64));
         let columns = Dim::from(group_out);
-        contraction.emit(k, &Job { rows: rows_at, count: rows.clone(), columns, right, out: (zero, col) });
+        contraction.emit(k, &Job { rows: rows_at, count: rows.clone(), columns, right, out: (zero, col), sink: None });
     });
     Ok(())
 }

@@ -30,6 +30,7 @@ mod scatter;
 mod softmax;
 #[cfg(test)]
 mod testing;
+mod winograd;
 
 use std::cell::RefCell;
 
@@ -133,6 +134,7 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         Op::PackedMatMul { n } => igemm::packed_matmul(site, e, k, n),
         Op::Conv(spec) => conv::conv(site, e, k, spec),
         Op::PackedConv { spec, out } => igemm::packed_conv(site, e, k, spec, *out),
+        Op::WinogradConv { size, out } => winograd::winograd_conv(site, e, k, size, *out),
         Op::DepthwiseConv(spec) => depthwise::depthwise_conv(site, e, k, spec),
         Op::ConvTranspose { .. } => missing(site),
         Op::Col2Im { spec, kernel, size } => col2im::col2im(site, e, k, spec, kernel, size),
@@ -182,7 +184,9 @@ pub fn fuses(op: &Op) -> bool {
         | Op::PackedMatMul { .. }
         | Op::Conv(_)
         | Op::PackedConv { .. }
+        | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
+        | Op::Col2Im { .. }
         | Op::Pool(_)
         | Op::Reduce { .. }
         | Op::ArgReduce { .. }
@@ -193,7 +197,6 @@ pub fn fuses(op: &Op) -> bool {
         Op::ScatterElements { .. }
         | Op::ScatterNd { .. }
         | Op::ConvTranspose { .. }
-        | Op::Col2Im { .. }
         | Op::MaxPoolWithIndices { .. }
         | Op::Cumulative { .. }
         | Op::TopK { .. }

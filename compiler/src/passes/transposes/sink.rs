@@ -194,6 +194,7 @@ fn sunk(edit: &Edit, node: NodeId, perm: &[usize]) -> Option<Sunk> {
         | Op::PackedMatMul { .. }
         | Op::Conv(_)
         | Op::PackedConv { .. }
+        | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. }
         | Op::Col2Im { .. }
