@@ -496,3 +496,12 @@ fn aarch64_callers() {
     assert_eq!(sh(dir.path(), "qemu-aarch64 ./main"), "sym z n the arena is too small\n");
     sh(dir.path(), "aarch64-linux-gnu-gcc -shared -Wl,-z,text -Wl,--no-undefined sym.o -o libsym.so");
 }
+
+#[test]
+fn arm_multiplies_by_element() {
+    let ty = Ty::new(Elem::F32, 4);
+    let kernel = map(ty, ty, &mut |k, x| k.fma_lane(x, x, 2, x));
+    let target = Target::new("aarch64-unknown-linux-gnu", None).expect("a known triple");
+    let text = super::asm_text(&program(kernel, &[16], 16), &target).expect("compiles");
+    assert!(text.contains(".s[2]") && text.contains("fmla") && !text.contains("dup"), "{text}");
+}

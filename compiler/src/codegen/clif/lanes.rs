@@ -119,7 +119,9 @@ impl Translator<'_> {
             .flat_map(|&lane| (0..width).map(move |i| lane * width + i))
             .collect();
         let mask = self.b.func.dfg.immediates.push(ConstantData::from(&bytes[..]));
-        let (low, high) = (self.cast_bits(x, types::I8X16), self.cast_bits(y, types::I8X16));
+        let low = self.cast_bits(x, types::I8X16);
+        // Patterns of one register want the very same value twice.
+        let high = if x == y { low } else { self.cast_bits(y, types::I8X16) };
         let turned = self.b.ins().shuffle(low, high, mask);
         self.cast_bits(turned, vector_type(elem))
     }

@@ -44,7 +44,7 @@ pub fn signature(kernel: &Kernel, isa: &dyn TargetIsa) -> Signature {
 
 /// Translates a kernel.
 pub fn function(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa, imports: Imports) -> Function {
-    let kernel = &tidy::tidy(kernel);
+    let kernel = &tidy::tidy(kernel, target.arch);
     let mut func = Function::with_name_signature(UserFuncName::default(), signature(kernel, isa));
     let mut context = FunctionBuilderContext::new();
     let mut b = FunctionBuilder::new(&mut func, &mut context);

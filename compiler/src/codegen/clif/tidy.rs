@@ -5,11 +5,14 @@
 
 use std::collections::HashMap;
 
+use mcc_targets::Arch;
+
 use crate::lower::kir::{Addr, Bin, Carried, Inst, Kernel, Stmt, Ty, Val};
 
 /// The tidied kernel: the same values, fewer or elsewhere.
-pub(super) fn tidy(kernel: &Kernel) -> Kernel {
+pub(super) fn tidy(kernel: &Kernel, arch: Arch) -> Kernel {
     let mut t = Tidy {
+        arch,
         insts: kernel.insts.clone(),
         same: (0..kernel.insts.len() as u32).map(Val).collect(),
         level: vec![0; kernel.insts.len()],
@@ -21,6 +24,7 @@ pub(super) fn tidy(kernel: &Kernel) -> Kernel {
 }
 
 struct Tidy {
+    arch: Arch,
     insts: Vec<(Inst, Ty)>,
     /// What stands for each value now.
     same: Vec<Val>,
@@ -46,8 +50,8 @@ impl Tidy {
             match statement {
                 Stmt::Let(v) => self.compute(*v),
                 Stmt::Store(to, v) => {
-                    let to = self.address(*to);
                     let v = self.now(*v);
+                    let to = self.address(*to, self.insts[v.0 as usize].1);
                     self.push(Stmt::Store(to, v));
                 }
                 Stmt::For { index, start, end, step, carried, body } => {
@@ -110,7 +114,7 @@ impl Tidy {
 
     fn compute(&mut self, v: Val) {
         let (inst, ty) = self.insts[v.0 as usize].clone();
-        let inst = self.renamed(inst);
+        let inst = self.renamed(inst, ty);
         self.insts[v.0 as usize].0 = inst.clone();
         if matches!(inst, Inst::Load(_)) {
             self.defined_here(v);
@@ -139,25 +143,41 @@ impl Tidy {
         (needs + 1..=innermost).find(|&l| self.open[l].is_loop).map_or(innermost, |l| l - 1)
     }
 
-    fn address(&self, a: Addr) -> Addr {
+    /// An address for an access of type `ty`, with constants in its offset as far as the offset reaches.
+    fn address(&self, a: Addr, ty: Ty) -> Addr {
         let mut a = Addr { base: self.now(a.base), index: a.index.map(|i| self.now(i)), ..a };
-        loop {
-            let (from, scale) = match a.index {
-                Some(index) => match (&self.insts[index.0 as usize].0, self.offset_of(index)) {
-                    (Inst::Int(c), _) => (None, Some((*c, i64::from(a.scale)))),
-                    (_, Some((inner, c))) => (Some(inner), Some((c, i64::from(a.scale)))),
-                    _ => (Some(index), None),
-                },
-                None => (None, None),
-            };
-            let folded = scale.and_then(|(c, s)| add_offset(a.offset, c.checked_mul(s)?));
-            if let Some(offset) = folded {
-                a = Addr { index: from, offset, ..a };
-                continue;
+        while let Some(folded) = self.fold(a).filter(|f| self.reaches(f.offset, ty)) {
+            a = folded;
+        }
+        a
+    }
+
+    /// The same address with one constant more in its offset.
+    fn fold(&self, a: Addr) -> Option<Addr> {
+        let moved = |c: i64, scale: u8| -> Option<i32> {
+            i32::try_from(i64::from(a.offset).checked_add(c.checked_mul(scale.into())?)?).ok()
+        };
+        if let Some(index) = a.index {
+            if let Inst::Int(c) = self.insts[index.0 as usize].0 {
+                return Some(Addr { index: None, offset: moved(c, a.scale)?, ..a });
             }
-            match self.offset_of(a.base).and_then(|(base, c)| Some((base, add_offset(a.offset, c)?))) {
-                Some((base, offset)) => a = Addr { base, offset, ..a },
-                None => return a,
+            if let Some((inner, c)) = self.offset_of(index) {
+                return Some(Addr { index: Some(inner), offset: moved(c, a.scale)?, ..a });
+            }
+        }
+        let (base, c) = self.offset_of(a.base)?;
+        Some(Addr { base, offset: moved(c, 1)?, ..a })
+    }
+
+    /// Whether an access takes this offset without an instruction of its own.
+    fn reaches(&self, offset: i32, ty: Ty) -> bool {
+        match self.arch {
+            Arch::X86_64 => offset.abs() < 1 << 28,
+            Arch::Aarch64 => {
+                let size = (ty.elem.bytes() * ty.lanes).min(16) as i32;
+                // The last register of a wide value lies further on.
+                let last = offset.saturating_add((ty.bytes() as i32 - size).max(0));
+                (-256..256).contains(&last) || (last >= 0 && last % size == 0 && last / size < 4096)
             }
         }
     }
@@ -175,11 +195,11 @@ impl Tidy {
         }
     }
 
-    fn renamed(&self, inst: Inst) -> Inst {
+    fn renamed(&self, inst: Inst, ty: Ty) -> Inst {
         let now = |v: Val| self.now(v);
         match inst {
             Inst::Pointer(_) | Inst::Symbol(_) | Inst::Int(_) | Inst::Float(_) | Inst::Defined => inst,
-            Inst::Load(from) => Inst::Load(self.address(from)),
+            Inst::Load(from) => Inst::Load(self.address(from, ty)),
             Inst::Bin(op, a, b) => Inst::Bin(op, now(a), now(b)),
             Inst::Un(op, a) => Inst::Un(op, now(a)),
             Inst::Fma(a, b, c) => Inst::Fma(now(a), now(b), now(c)),
@@ -197,12 +217,6 @@ impl Tidy {
             Inst::UConvert(a) => Inst::UConvert(now(a)),
         }
     }
-}
-
-/// The offset moved by some bytes, while it fits well within every target's displacement.
-fn add_offset(offset: i32, by: i64) -> Option<i32> {
-    let sum = i64::from(offset).checked_add(by)?;
-    if sum.abs() < 1 << 28 { i32::try_from(sum).ok() } else { None }
 }
 
 fn operands(inst: &Inst) -> Vec<Val> {
