@@ -100,23 +100,23 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
     let label = graph.label(node).to_string();
     x = cast(graph, x, widened(dtype))?;
     w = cast(graph, w, widened(dtype))?;
+    let transformed = match graph.as_constant(w) {
+        Some(w) if dtype == DType::F32 && small_filters(&spec, kernel) => minimal(graph.types(node), w)?,
+        _ => None,
+    };
+    let mut pads = spec.pads.clone();
+    if let Some((size, _)) = &transformed {
+        pads.iter_mut().zip(size).for_each(|(pad, &n)| pad.1 += n as i64 % 2);
+    }
     let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {
-        let spatial = spec.pads.iter().map(|p| Dim::from(pick(p)));
+        let spatial = pads.iter().map(|p| Dim::from(pick(p)));
         std::iter::once(Dim::ZERO).chain(spatial).chain([Dim::ZERO]).collect()
     };
     x = pad(graph, x, side(|p| p.0), side(|p| p.1))?;
-    let original = spec.clone();
-    let spec = ConvSpec { pads: vec![(0, 0); kernel.len()], ..spec };
-    let (axes, kernel_shape) = (kernel.len(), kernel);
+    let axes = kernel.len();
+    let spec = ConvSpec { pads: vec![(0, 0); axes], ..spec };
     let kernel = || kernel.iter().map(|&k| Dim::from(k));
-    let transformed = match graph.as_constant(operands[1]) {
-        Some(w) if dtype == DType::F32 && small_filters(&original, kernel_shape) => minimal(graph.types(node), w)?,
-        _ => None,
-    };
     let result = if let Some((size, w)) = transformed {
-        let (mut after, zero) = (vec![Dim::ZERO; 4], vec![Dim::ZERO; 4]);
-        (after[1], after[2]) = (Dim::from(size[0] % 2), Dim::from(size[1] % 2));
-        x = pad(graph, x, zero, after)?;
         let w = graph.constant(w);
         let w = in_panels(graph, w, out, target)?;
         let size = size.map(Dim::from).to_vec();
