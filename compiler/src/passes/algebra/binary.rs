@@ -207,18 +207,22 @@ fn chain(edit: &mut Edit, op: BinaryOp, a: Value, b: Value) -> Result<Option<Val
         let joined = edit.graph.constant(joined);
         return edit.add(Op::Binary(op), &[x, joined]).map(Some);
     }
-    let scaled = matches!(edit.graph.op(x.node), Op::Binary(Mul))
-        && edit.used_once(x)
-        && edit.graph.operand(x.node, 1).is_some_and(|s| edit.graph.as_constant(s).is_some());
-    if (inner, op) == (Add, Mul) && float && scaled && small(&first) && small(&outer) {
-        let Some(shift) = fold(edit, Mul, c, b)?.filter(|t| t.numel() <= first.numel().max(outer.numel())) else {
-            return Ok(None);
-        };
-        let product = edit.add(Op::Binary(Mul), &[x, b])?;
-        let shift = edit.graph.constant(shift);
-        return edit.add(Op::Binary(Add), &[product, shift]).map(Some);
+    if (inner, op) != (Add, Mul) || !float || !edit.used_once(x) || !small(&first) || !small(&outer) {
+        return Ok(None);
     }
-    Ok(None)
+    let Op::Binary(Mul) = edit.graph.op(x.node) else { return Ok(None) };
+    let factors = edit.graph.operands(x.node);
+    let scale = edit.graph.as_constant(factors[1]).map_or(0, Tensor::numel);
+    let joined = |t: &Tensor, a: usize, b: usize| t.numel() <= a.max(b);
+    let Some(shift) = fold(edit, Mul, c, b)?.filter(|t| joined(t, first.numel(), outer.numel())) else {
+        return Ok(None);
+    };
+    let Some(scale) = fold(edit, Mul, factors[1], b)?.filter(|t| joined(t, scale, outer.numel())) else {
+        return Ok(None);
+    };
+    let (scale, shift) = (edit.graph.constant(scale), edit.graph.constant(shift));
+    let product = edit.add(Op::Binary(Mul), &[factors[0], scale])?;
+    edit.add(Op::Binary(Add), &[product, shift]).map(Some)
 }
 
 fn fold(edit: &Edit, op: BinaryOp, a: Value, b: Value) -> Result<Option<Tensor>> {

@@ -17,7 +17,7 @@ use mcc_targets::Target;
 
 use super::edit::{Edit, rewrite};
 use crate::Result;
-use crate::ir::{Graph, NodeId, Op, UnaryOp, Value};
+use crate::ir::{BinaryOp, Graph, NodeId, Op, UnaryOp, Value};
 
 /// Applies the identities.
 pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
@@ -82,7 +82,24 @@ fn select(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
         let inverse = edit.graph.operands(condition.node)[0];
         return edit.add(Op::Select, &[inverse, b, a]).map(Some);
     }
+    if let Some(y) = leaky(edit, condition, a, b) {
+        return edit.add(Op::Binary(BinaryOp::Max), &[b, y]).map(Some);
+    }
     implicit_broadcast(edit, node)
+}
+
+/// `x * a` when the operands are those of a leaky rectifier: `x < 0`, `x * a` and `x`, with `a` from 0 to 1.
+fn leaky(edit: &Edit, condition: Value, slope: Value, x: Value) -> Option<Value> {
+    let operands = |v: Value, op: BinaryOp| match edit.graph.op(v.node) {
+        Op::Binary(b) if *b == op => Some((edit.graph.operand(v.node, 0)?, edit.graph.operand(v.node, 1)?)),
+        _ => None,
+    };
+    let (compared, zero) = operands(condition, BinaryOp::Less)?;
+    let (scaled, a) = operands(slope, BinaryOp::Mul)?;
+    let same = compared == x && scaled == x && edit.graph.ty(slope) == edit.graph.ty(x);
+    // A slope of 0 would make infinity not a number.
+    let factor = edit.splat(a).is_some_and(|a| a > 0.0 && a <= 1.0);
+    (same && factor && edit.splat(zero) == Some(0.0) && edit.dtype(x).is_float()).then_some(slope)
 }
 
 /// Drops explicit broadcasts of operands when the result's shape does not need them.
