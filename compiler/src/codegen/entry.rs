@@ -356,8 +356,8 @@ impl<M: Module> Entry<'_, '_, M> {
     }
 
     fn element_of(&mut self, tensors: Value, i: usize, index: usize, dtype: Option<DType>) -> Result<Value> {
-        let Some(dtype) = dtype.filter(|d| d.is_int()) else {
-            return Err(Error::internal("a symbol is bound to an element that is no integer"));
+        let Some(dtype) = dtype else {
+            return Err(Error::internal("a symbol is bound to an element of an input that is not there"));
         };
         let at = i as i32 * abi::TENSOR_BYTES;
         let data = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::TENSOR_DATA);

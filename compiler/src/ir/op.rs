@@ -350,7 +350,8 @@ pub struct ResizeRule {
     pub coordinates: CoordinateMode,
     /// How `nearest` rounds.
     pub nearest: NearestMode,
-    /// Result extent over operand extent, an axis; 1 for axes that stay.
+    /// Result extent over operand extent, an axis; 1 for axes that stay; 0 where it is exactly the quotient of extents
+    /// that run time knows. See [`ResizeRule::scale`].
     pub scales: Vec<F64>,
     /// Cubic coefficient `a`.
     pub cubic_a: F64,
@@ -362,6 +363,16 @@ pub struct ResizeRule {
     pub extrapolation: F64,
     /// `TfCropAndResize`: normalised start and end, an axis.
     pub roi: Vec<(F64, F64)>,
+}
+
+impl ResizeRule {
+    /// The scale of an axis whose operand has `extent` elements and whose result has `size`.
+    pub fn scale(&self, axis: usize, extent: usize, size: usize) -> f64 {
+        match self.scales.get(axis).map_or(1.0, |s| s.get()) {
+            0.0 => size as f64 / extent as f64,
+            scale => scale,
+        }
+    }
 }
 
 /// Interpolation.

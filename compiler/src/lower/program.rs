@@ -70,7 +70,7 @@ pub enum SymbolSource {
         /// Which axis.
         axis: usize,
     },
-    /// An element of an integer input.
+    /// An element of an input; of a float, its bits.
     InputElement {
         /// Which input.
         input: usize,

@@ -290,7 +290,8 @@ impl Builder {
         let shape = self.shape(x);
         let mut ranges: Vec<Range> = shape.iter().map(Range::full).collect();
         let range = ranges.get_mut(axis).ok_or_else(|| Error::invalid(format!("no axis {axis}")))?;
-        *range = Range { start, step: 1, len };
+        // An empty slice may start past the end, which is no element to start at.
+        *range = Range { start: if len.is(0) { Dim::ZERO } else { start }, step: 1, len };
         self.slice_ranges(x, ranges)
     }
 

@@ -7,13 +7,13 @@ use std::rc::Rc;
 use mcc_proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
 
 use super::builder::Builder;
-use super::content::Known;
+use super::content::{self, Known};
 use super::file::ExternalData;
 use super::inputs::{Symbols, declared_extents};
 use super::node::{Item, Node, Results};
 use super::ops::{self, Importer};
 use super::{Options, tensor};
-use crate::ir::{DType, Dim, Graph, Output, TensorType, Value};
+use crate::ir::{DType, Dim, Graph, Output, Tensor, TensorType, Value};
 use crate::{Error, Result};
 
 /// Inputs of more elements than this are data, not shapes.
@@ -165,7 +165,10 @@ impl Walk {
         for info in &inputs {
             let ty = symbols.input(info)?;
             let value = self.b.graph.add_input(&info.name, ty.clone());
-            self.shape_like(&info.name, &ty, value);
+            match symbols.pinned(&info.name) {
+                Some(t) => self.pin(&info.name, &ty, value, t)?,
+                None => self.shape_like(&info.name, &ty, value),
+            }
             self.define(&info.name, Item::Tensor(value));
         }
         let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
@@ -183,6 +186,28 @@ impl Walk {
             let elements = (0..n).map(|i| Known::Int(Dim::sym(format!("{name}[{i}]"))));
             self.b.set_content(value, elements.collect());
         }
+    }
+
+    /// Takes an input's elements as known, and has the compiled model check that they are.
+    fn pin(&mut self, name: &str, ty: &TensorType, value: Value, pinned: &Tensor) -> Result<()> {
+        if pinned.dtype() != ty.dtype {
+            return Err(Error::usage(format!("--value {name}: the input is {ty}, the value {}", pinned.ty())));
+        }
+        let known = content::of_tensor(pinned).filter(|k| k.len() <= super::MAX_PINNED);
+        let known = known.ok_or_else(|| {
+            Error::usage(format!("--value {name}: {} elements at most, not {}", super::MAX_PINNED, pinned.ty()))
+        })?;
+        self.b.set_content(value, known);
+        let size = ty.dtype.size();
+        for (i, bytes) in pinned.data().chunks_exact(size).enumerate() {
+            let bits = match ty.dtype.is_float() {
+                // Floats are compared by their bits.
+                true => bytes.iter().rev().fold(0i64, |bits, &b| bits << 8 | i64::from(b)),
+                false => pinned.i64_at(i),
+            };
+            self.b.graph.requires.push((Dim::sym(format!("{name}[{i}]")), Dim::from(bits)));
+        }
+        Ok(())
     }
 
     /// Imports the main graph's nodes; goes on after an error, to find the others that do not stem from it.

@@ -8,7 +8,7 @@ use mcc_proto::{TypeProto, ValueInfoProto};
 
 use super::Options;
 use super::tensor::dtype;
-use crate::ir::{Dim, TensorType};
+use crate::ir::{Dim, Tensor, TensorType};
 use crate::{Error, Result};
 
 /// Gives dimensions their symbols, and pins those that the options name.
@@ -44,22 +44,24 @@ impl<'o> Symbols<'o> {
             None => return Err(Error::invalid("the type is missing")),
         };
         let dtype = dtype(tensor.elem_type)?;
-        let pinned = self.options.shapes.iter().find(|(name, _)| *name == info.name).map(|(_, shape)| shape);
+        let of_value = self.pinned(&info.name).map(|t| t.shape().iter().map(|&d| d as i64).collect());
+        let given = self.options.shapes.iter().find(|(name, _)| *name == info.name).map(|(_, shape)| shape.clone());
+        let pinned: Option<Vec<i64>> = of_value.or(given);
         let Some(shape) = &tensor.shape else {
-            let fixed = pinned.filter(|p| p.iter().all(|&d| d >= 0));
+            let fixed = pinned.as_ref().filter(|p| p.iter().all(|&d| d >= 0));
             let fixed = fixed.ok_or_else(|| {
                 Error::unsupported("its rank is not declared")
                     .help(format!("give its shape: --shape {}=1x3x224x224", info.name))
             })?;
             return Ok(TensorType::new(dtype, fixed.iter().map(|&d| Dim::from(d)).collect()));
         };
-        if let Some(p) = pinned.filter(|p| p.len() != shape.dim.len()) {
+        if let Some(p) = pinned.as_ref().filter(|p| p.len() != shape.dim.len()) {
             let (given, declared) = (p.len(), shape.dim.len());
             return Err(Error::usage(format!("--shape gives it {given} axes, but it has {declared}")));
         }
         let mut dims = Vec::new();
         for (axis, dim) in shape.dim.iter().enumerate() {
-            let given = pinned.map(|p| p[axis]).filter(|&d| d >= 0);
+            let given = pinned.as_ref().map(|p| p[axis]).filter(|&d| d >= 0);
             let declared = match &dim.value {
                 Some(DimensionValue::DimValue(v)) if *v >= 0 => Some(Dim::from(*v)),
                 Some(DimensionValue::DimParam(name)) if !name.is_empty() => Some(self.named(name)),
@@ -76,6 +78,11 @@ impl<'o> Symbols<'o> {
             });
         }
         Ok(TensorType::new(dtype, dims))
+    }
+
+    /// The elements that the caller pins an input to.
+    pub fn pinned(&self, input: &str) -> Option<&'o Tensor> {
+        self.options.values.iter().find(|(name, _)| name == input).map(|(_, t)| t)
     }
 
     /// The symbol of a declared name, or what it is pinned to.
@@ -116,8 +123,10 @@ impl<'o> Symbols<'o> {
             return Err(Error::usage(format!("--dim {name}: the model has no such dimension"))
                 .help(format!("its dimensions: {}", listed(names))));
         }
-        if let Some((name, _)) = self.options.shapes.iter().find(|(n, _)| !inputs.contains(&n.as_str())) {
-            return Err(Error::usage(format!("--shape {name}: the model has no such input"))
+        let shapes = self.options.shapes.iter().map(|(n, _)| ("--shape", n));
+        let mut pins = shapes.chain(self.options.values.iter().map(|(n, _)| ("--value", n)));
+        if let Some((option, name)) = pins.find(|(_, n)| !inputs.contains(&n.as_str())) {
+            return Err(Error::usage(format!("{option} {name}: the model has no such input"))
                 .help(format!("its inputs: {}", listed(inputs.iter().copied()))));
         }
         Ok(())

@@ -24,7 +24,7 @@ use std::path::Path;
 use bytes::Bytes;
 use mcc_proto::{Message, ModelProto};
 
-use crate::ir::Graph;
+use crate::ir::{Graph, Tensor};
 use crate::{Error, Result};
 
 /// What the caller pins of a model's inputs.
@@ -34,7 +34,13 @@ pub struct Options {
     pub dims: Vec<(String, i64)>,
     /// Shapes of inputs; a negative extent leaves that axis as the model has it.
     pub shapes: Vec<(String, Vec<i64>)>,
+    /// Inputs whose elements are known, such as axes or scales that a model takes at run time. They stay inputs; the
+    /// compiled model checks that they are what it was compiled for.
+    pub values: Vec<(String, Tensor)>,
 }
+
+/// Elements that a pinned input may have at most: each is checked at run time.
+pub const MAX_PINNED: usize = 64;
 
 /// Imports the model in a file. Its weights stay in the file: the graph's constants are windows of its map.
 ///

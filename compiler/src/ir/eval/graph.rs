@@ -6,13 +6,25 @@ use super::eval_op;
 use crate::ir::{Dim, Graph, Op, Sym, Tensor, TensorType, Value};
 use crate::{Error, Result};
 
+/// Elements of an input that symbols may stand for.
+const MAX_ELEMENTS: usize = 64;
+
+/// An element as a symbol sees it; of a float, its bits.
+fn element(tensor: &Tensor, i: usize) -> i64 {
+    if !tensor.dtype().is_float() {
+        return tensor.i64_at(i);
+    }
+    let size = tensor.dtype().size();
+    tensor.data()[i * size..(i + 1) * size].iter().rev().fold(0, |bits, &b| bits << 8 | i64::from(b))
+}
+
 /// What symbols stand for.
 #[derive(Debug, Clone, Default)]
 pub struct Bindings(BTreeMap<Sym, i64>);
 
 impl Bindings {
     /// The symbols of a graph's input types, bound from actual inputs: a dimension that is a bare symbol from the
-    /// tensor's extent, a symbol named `INPUT[INDEX]` from that element of the (integer) input.
+    /// tensor's extent, a symbol named `INPUT[INDEX]` from that element of the input.
     ///
     /// # Errors
     /// When an input's element type, rank or a dimension contradicts the graph.
@@ -33,10 +45,8 @@ impl Bindings {
                     bindings.bind(symbol, extent as i64)?;
                 }
             }
-            if tensor.dtype().is_int() && tensor.shape().len() <= 1 {
-                for (i, value) in tensor.to_i64s().into_iter().enumerate() {
-                    bindings.bind(&Sym(format!("{name}[{i}]").into()), value)?;
-                }
+            for i in 0..tensor.numel().min(MAX_ELEMENTS) {
+                bindings.bind(&Sym(format!("{name}[{i}]").into()), element(tensor, i))?;
             }
         }
         for ((&node, ty), tensor) in graph.inputs().iter().zip(&types).zip(inputs) {

@@ -45,7 +45,7 @@ pub(super) fn resize(x: &Tensor, sizes: &[usize], rule: &ResizeRule) -> Result<T
 
 /// The operand elements and their weights that make result element `i` of an axis; `None` for the extrapolation value.
 fn taps(rule: &ResizeRule, axis: usize, n: usize, size: usize, i: usize) -> Option<Vec<(usize, f64)>> {
-    let scale = rule.scales[axis].get();
+    let scale = rule.scale(axis, n, size);
     if scale == 1.0 && n == size && rule.coordinates != CoordinateMode::TfCropAndResize {
         return Some(vec![(i, 1.0)]);
     }
@@ -68,7 +68,7 @@ fn taps(rule: &ResizeRule, axis: usize, n: usize, size: usize, i: usize) -> Opti
 
 /// Where result element `i` lies in the operand; `None` outside a crop.
 fn coordinate(rule: &ResizeRule, axis: usize, n: usize, size: usize, i: usize) -> Option<f64> {
-    let scale = rule.scales[axis].get();
+    let scale = rule.scale(axis, n, size);
     let (x, n) = (i as f64, n as f64);
     // The exact width, which the result's is the floor of.
     let width = scale * n;

@@ -3,7 +3,7 @@
 use super::super::builder;
 use super::super::import::Walk;
 use super::super::node::{Item, Node, Results};
-use crate::ir::{DType, Dim, Tensor, Value};
+use crate::ir::{BinaryOp, DType, Dim, Op, Tensor, UnaryOp, Value};
 use crate::{Error, Result};
 
 /// Steps that a loop is unrolled to at most.
@@ -17,13 +17,25 @@ pub fn if_(w: &mut Walk, n: &Node) -> Result<Results> {
         let branch = if c.first().is_some_and(|&c| c != 0.0) { then } else { otherwise };
         return Ok(Results(w.body(&branch, Vec::new())?));
     }
+    if let Some((a, z, holds)) = shape_test(w, condition)
+        && ranks_differ(w, &then, &otherwise)
+    {
+        // A test of a shape that makes results differ in rank, such as the one that `squeeze` exports to. Equality is
+        // what the model is made for; the compiled model checks it.
+        w.b.graph.requires.push((a, z));
+        return Ok(Results(w.body(if holds { &then } else { &otherwise }, Vec::new())?));
+    }
+    let assumed = w.b.graph.requires.len();
+    let (yes, no) = (w.body(&then, Vec::new())?, w.body(&otherwise, Vec::new())?);
+    if w.b.graph.requires.len() > assumed
+        && let Some((a, z, holds)) = shape_test(w, condition)
+    {
+        // What one branch assumes of shapes may contradict the other: the model is made for the case of equality.
+        w.b.graph.requires.truncate(assumed);
+        w.b.graph.requires.push((a, z));
+        return Ok(Results(w.body(if holds { &then } else { &otherwise }, Vec::new())?));
+    }
     let condition = w.b.reshape(condition, Vec::new())?;
-    let yes = w.body(&then, Vec::new());
-    let no = w.body(&otherwise, Vec::new());
-    let (yes, no) = match (yes, no) {
-        (Ok(yes), Ok(no)) => (yes, no),
-        (Err(e), _) | (_, Err(e)) => return Err(e),
-    };
     let pairs = yes.into_iter().zip(no);
     let results = pairs.map(|pair| match pair {
         (Item::Tensor(a), Item::Tensor(z)) if a == z => Ok(Item::Tensor(a)),
@@ -39,6 +51,40 @@ pub fn if_(w: &mut Walk, n: &Node) -> Result<Results> {
         _ => Err(Error::unsupported("a condition that run time decides, with branches that are not tensors")),
     });
     Ok(Results(results.collect::<Result<_>>()?))
+}
+
+/// The dimensions that a condition compares for equality, and whether it holds when they are equal.
+fn shape_test(w: &mut Walk, condition: Value) -> Option<(Dim, Dim, bool)> {
+    let (mut at, mut holds) = (condition, true);
+    loop {
+        let operands = w.b.graph.operands(at.node);
+        match w.b.graph.op(at.node) {
+            Op::Binary(BinaryOp::Equal) => {
+                let (a, z) = (w.b.known_dims(operands[0])?, w.b.known_dims(operands[1])?);
+                return match (a.as_slice(), z.as_slice()) {
+                    ([a], [z]) => Some((a.clone(), z.clone(), holds)),
+                    _ => None,
+                };
+            }
+            Op::Unary(UnaryOp::Not) => holds = !holds,
+            Op::Reshape { .. } | Op::Cast { .. } | Op::Broadcast { .. } => {}
+            _ => return None,
+        }
+        at = *operands.first()?;
+    }
+}
+
+/// Whether the branches' results are tensors of different ranks. What cannot be imported counts as such.
+fn ranks_differ(w: &mut Walk, then: &mcc_proto::GraphProto, otherwise: &mcc_proto::GraphProto) -> bool {
+    // What is asked here assumes nothing yet.
+    let assumed = w.b.graph.requires.len();
+    let (yes, no) = (w.body(then, Vec::new()), w.body(otherwise, Vec::new()));
+    w.b.graph.requires.truncate(assumed);
+    let (Ok(yes), Ok(no)) = (yes, no) else { return true };
+    yes.iter().zip(&no).any(|pair| match pair {
+        (Item::Tensor(a), Item::Tensor(z)) => w.b.rank(*a) != w.b.rank(*z),
+        _ => true,
+    })
 }
 
 /// Unrolled: the number of steps must follow from constants.

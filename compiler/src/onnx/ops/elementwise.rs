@@ -3,7 +3,7 @@
 use super::super::builder::Builder;
 use super::super::node::{Node, Results};
 use super::super::tensor;
-use crate::ir::{BinaryOp, DType, Op, ReduceKind, UnaryOp, Value};
+use crate::ir::{BinaryOp, DType, DTypeClass, Op, ReduceKind, UnaryOp, Value};
 use crate::{Error, Result};
 
 /// Before version 7 operands broadcast only when told to, and then along a given axis.
@@ -77,7 +77,17 @@ pub fn bit_shift(b: &mut Builder, n: &Node) -> Result<Results> {
         "RIGHT" => BinaryOp::ShiftRight,
         other => return Err(Error::invalid(format!("attribute direction is \"{other}\""))),
     };
-    Ok(b.binary(f, n.input(0)?, n.input(1)?)?.into())
+    let (x, by) = (n.input(0)?, n.input(1)?);
+    let y = b.binary(f, x, by)?;
+    if f == BinaryOp::ShiftLeft || b.dtype(x).class() != DTypeClass::Signed {
+        return Ok(y.into());
+    }
+    // Signed numbers keep their sign: `~(~x >> n)` shifts ones in.
+    let flipped = b.unary(UnaryOp::BitNot, x)?;
+    let flipped = b.binary(f, flipped, by)?;
+    let negative = b.unary(UnaryOp::BitNot, flipped)?;
+    let below = b.with(BinaryOp::Less, x, 0.0)?;
+    Ok(b.select(below, negative, y)?.into())
 }
 
 fn fold(b: &mut Builder, n: &Node, f: BinaryOp) -> Result<Value> {

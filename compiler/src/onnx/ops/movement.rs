@@ -291,6 +291,8 @@ pub fn range(start: &Dim, end: &Dim, step: i64, extent: &Dim) -> Result<Range> {
         (Some(c), _) if c < 0 => extent + d,
         (Some(_), _) => d.clone(),
         (None, Some(low)) if low >= 0 => d.clone(),
+        // Never positive, and as far from the end as the start is: the start.
+        _ if (extent + d).is(0) && lower_bound(&-d).is_some_and(|low| low >= 0) => Dim::ZERO,
         // A difference such as `n-4` that came out of a shape may be negative, and then means what it says.
         _ => d.if_neg(&(extent + d), d),
     };
@@ -301,7 +303,7 @@ pub fn range(start: &Dim, end: &Dim, step: i64, extent: &Dim) -> Result<Range> {
     let (start, end) = if step > 0 {
         let clamp = |d: &Dim| match d {
             d if unbounded(d) => extent.clone(),
-            d if bottomless(d) => Dim::ZERO,
+            d if bottomless(d) || d.is(0) => Dim::ZERO,
             d => content::min(&content::max(&from_end(d), &Dim::ZERO), extent),
         };
         (clamp(start), clamp(end))

@@ -149,6 +149,9 @@ fn by_sizes(b: &mut Builder, n: &Node, x: Value, axes: &[usize], sizes: &[Dim], 
     }
     let policy = n.text("keep_aspect_ratio_policy", "stretch")?;
     if policy != "stretch" {
+        if rule.scales.iter().any(|s| s.get() == 0.0) {
+            return Err(Error::unsupported(format!("policy {policy} with sizes that are not constant")));
+        }
         let scales = axes.iter().map(|&a| rule.scales[a].get());
         let scale = match policy.as_str() {
             "not_larger" => scales.fold(f64::INFINITY, f64::min),
