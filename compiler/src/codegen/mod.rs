@@ -15,6 +15,8 @@ mod header;
 mod isa;
 mod object;
 #[cfg(test)]
+mod sample_tests;
+#[cfg(test)]
 mod tests;
 
 use mcc_targets::Target;

@@ -462,7 +462,7 @@ int main(void)
 "#;
 
 /// Runs a command that must succeed; gives what it printed.
-fn sh(dir: &std::path::Path, command: &str) -> String {
+pub(super) fn sh(dir: &std::path::Path, command: &str) -> String {
     let output = std::process::Command::new("sh").args(["-c", command]).current_dir(dir).output().expect("sh runs");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command}: {}\n{out}{err}", output.status);

@@ -13,7 +13,7 @@ mod infer;
 mod map_dims;
 mod op;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 mod tensor;
 pub mod text;
 mod verify;

@@ -1,0 +1,145 @@
+//! A node of every primitive, lowered, compiled and run: on every CPU level of this machine, and on 64-bit Arm under
+//! qemu, against the reference evaluator.
+
+use std::fmt::Write;
+
+use mcc_targets::{CPU_LEVELS, Target};
+
+use super::compile;
+use super::tests::sh;
+use crate::ir::{Graph, Tensor, eval, samples};
+use crate::loader::Model;
+use crate::lower;
+
+/// The samples whose kernels exist: graph, inputs, wanted outputs.
+fn cases() -> Vec<(Graph, Vec<Tensor>, Vec<Tensor>)> {
+    let all = samples::samples().iter().map(|s| {
+        let graph = s.graph();
+        let inputs = samples::inputs(&graph);
+        let want = eval::eval_graph(&graph, &inputs).expect("evaluates");
+        (graph, inputs, want)
+    });
+    all.collect()
+}
+
+fn compare(graph: &Graph, target: &str, got: &[Tensor], want: &[Tensor]) {
+    let text = crate::ir::text::print(graph);
+    assert_eq!(got.len(), want.len());
+    for (g, w) in got.iter().zip(want) {
+        assert_eq!((g.dtype(), g.shape()), (w.dtype(), w.shape()), "{target}\n{text}");
+        for (i, (a, b)) in g.to_f64s().iter().zip(w.to_f64s()).enumerate() {
+            let close = (a - b).abs() <= 2e-5 * b.abs().max(1.0) || (a.is_nan() && b.is_nan()) || *a == b;
+            // A narrow float may round the other way.
+            let narrow = w.dtype().is_float() && w.dtype().size() < 4 && (a - b).abs() <= 0.01 * b.abs().max(1.0);
+            assert!(close || narrow, "{target}: element {i} is {a}, not {b}\n{text}");
+        }
+    }
+}
+
+#[test]
+fn samples_run_here() {
+    let host = Target::host(None).expect("the host is a target").arch;
+    for level in CPU_LEVELS.iter().filter(|l| l.arch == host) {
+        let target = Target::host(Some(level.name)).expect("a level of the table");
+        for (graph, inputs, want) in cases() {
+            let program = match lower::lower(&graph, &target, "m") {
+                Ok(p) => p,
+                Err(crate::Error::Unsupported(why)) => {
+                    eprintln!("{why}");
+                    continue;
+                }
+                Err(e) => panic!("{e}\n{}", crate::ir::text::print(&graph)),
+            };
+            let compiled = compile(&program, &target).unwrap_or_else(|e| panic!("{e}"));
+            let model = Model::load(&compiled.object).expect("loads");
+            let got = model.invoke(&inputs).unwrap_or_else(|e| panic!("{e}\n{}", crate::ir::text::print(&graph)));
+            compare(&graph, level.name, &got, &want);
+        }
+    }
+}
+
+/// Runs models by their descriptors and prints each output's bytes.
+const RUNNER: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+static void run(const mcc_model *m, const unsigned char *const *data, const int64_t *dims)
+{
+    mcc_tensor in[16], out[16];
+    int64_t out_dims[16][16], arena_size = 0;
+    for (int i = 0; i < m->input_count; i++) {
+        in[i] = (mcc_tensor){(void *)data[i], (int64_t *)dims, m->inputs[i].rank, m->inputs[i].dtype};
+        dims += m->inputs[i].rank;
+    }
+    for (int i = 0; i < m->output_count; i++)
+        out[i] = (mcc_tensor){0, out_dims[i], m->outputs[i].rank, m->outputs[i].dtype};
+    int code = m->shapes(in, out, &arena_size);
+    if (code) { printf("shapes %d\n", code); exit(1); }
+    for (int i = 0; i < m->output_count; i++) {
+        int64_t n = 8;
+        for (int a = 0; a < out[i].rank; a++) n *= out_dims[i][a];
+        out[i].data = calloc(1, n + 1);
+    }
+    void *arena = aligned_alloc(64, (arena_size + 63) / 64 * 64 + 64);
+    code = m->invoke(in, out, arena, arena_size);
+    if (code) { printf("invoke %d\n", code); exit(1); }
+    for (int i = 0; i < m->output_count; i++) {
+        int64_t n = 1;
+        for (int a = 0; a < out[i].rank; a++) { n *= out_dims[i][a]; printf("%lld,", (long long)out_dims[i][a]); }
+        printf(":");
+        for (int64_t b = 0; b < 8 * n; b++) printf("%02x", ((unsigned char *)out[i].data)[b]);
+        printf("\n");
+        free(out[i].data);
+    }
+    free(arena);
+}
+"#;
+
+#[test]
+fn samples_run_on_arm() {
+    let target = Target::new("aarch64-unknown-linux-gnu", None).expect("a known triple");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut c, mut calls) = (String::new(), String::new());
+    let mut wanted = Vec::new();
+    for (n, (graph, inputs, want)) in cases().into_iter().enumerate() {
+        let Ok(program) = lower::lower(&graph, &target, &format!("m{n}")) else { continue };
+        let compiled = compile(&program, &target).unwrap_or_else(|e| panic!("{e}"));
+        std::fs::write(dir.path().join(format!("m{n}.o")), &compiled.object).expect("written");
+        if wanted.is_empty() {
+            c += include_str!("../../../runtime/mcc.h");
+            c += RUNNER;
+        }
+        let mut pointers = Vec::new();
+        for (i, input) in inputs.iter().enumerate() {
+            let bytes: Vec<String> = input.data().iter().map(u8::to_string).collect();
+            let _ = writeln!(
+                c,
+                "static const unsigned char d{n}_{i}[] = {{{} 0}};",
+                bytes.join(", ") + if bytes.is_empty() { "" } else { "," }
+            );
+            pointers.push(format!("d{n}_{i}, "));
+        }
+        let dims: Vec<String> = inputs.iter().flat_map(|t| t.shape()).map(|d| format!("{d}, ")).collect();
+        let _ = writeln!(c, "extern const mcc_model m{n}_model;");
+        let _ = writeln!(c, "static const unsigned char *const p{n}[] = {{{} 0}};", pointers.concat());
+        let _ = writeln!(c, "static const int64_t s{n}[] = {{{} 0}};", dims.concat());
+        let _ = writeln!(calls, "run(&m{n}_model, p{n}, s{n});");
+        wanted.push((graph, want));
+    }
+    let _ = writeln!(c, "int main(void) {{ {calls} return 0; }}");
+    std::fs::write(dir.path().join("main.c"), c.replacen(",, 0}", ", 0}", usize::MAX)).expect("written");
+    sh(dir.path(), "aarch64-linux-gnu-gcc -O1 main.c m*.o -o main -static");
+    let printed = sh(dir.path(), "qemu-aarch64 ./main");
+    let mut lines = printed.lines();
+    for (graph, want) in wanted {
+        let mut got = Vec::new();
+        for w in &want {
+            let (dims, hex) = lines.next().and_then(|l| l.split_once(':')).expect("a line an output");
+            let shape: Vec<usize> = dims.split_terminator(',').map(|d| d.parse().expect("a number")).collect();
+            let bytes: Vec<u8> = (0..shape.iter().product::<usize>() * w.dtype().size())
+                .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("hex"))
+                .collect();
+            got.push(Tensor::new(w.dtype(), shape, bytes.into()).expect("its size"));
+        }
+        compare(&graph, "aarch64", &got, &want);
+    }
+}
