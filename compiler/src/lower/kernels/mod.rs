@@ -4,32 +4,40 @@
 //! epilogue (the element-wise operations that lowering fused behind the operation). Bounds may be constants or
 //! run-time values: take them from [`Builder::dim`] and never ask which.
 
+mod arg_reduce;
 mod col2im;
 mod concat;
 mod contract;
 #[cfg(test)]
 mod contract_tests;
 mod conv;
+mod cumulative;
 mod depthwise;
 mod gather;
+mod grid_sample;
 mod igemm;
 mod iota;
 #[cfg(test)]
 mod movement_tests;
 mod nest;
+mod non_zero;
 mod normalize;
 mod pad;
 pub mod pointwise;
 mod pool;
+mod recurrent;
 mod reduce;
 #[cfg(test)]
 mod reduction_tests;
+mod resize;
 mod reverse_sequence;
 mod run;
 mod scatter;
 mod softmax;
 #[cfg(test)]
 mod testing;
+mod top_k;
+mod tree_ensemble;
 mod winograd;
 
 use std::cell::RefCell;
@@ -128,8 +136,11 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         Op::ReverseSequence { batch_axis, time_axis } => {
             reverse_sequence::reverse_sequence(e, k, *batch_axis, *time_axis)
         }
-        Op::Resize { .. } => missing(site),
-        Op::GridSample { .. } => missing(site),
+        Op::Resize { rule, .. } => resize::resize(e, k, rule),
+        Op::GridSample { mode, padding, align_corners } => {
+            let rule = grid_sample::Rule { mode: *mode, padding: *padding, align_corners: *align_corners };
+            grid_sample::grid_sample(e, k, rule)
+        }
         Op::MatMul => igemm::matmul(site, e, k),
         Op::PackedMatMul { n } => igemm::packed_matmul(site, e, k, n),
         Op::Conv(spec) => conv::conv(site, e, k, spec),
@@ -141,14 +152,16 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         Op::Pool(spec) => pool::pool(e, k, spec),
         Op::MaxPoolWithIndices { spec, column_major } => pool::max_pool_with_indices(e, k, spec, *column_major),
         Op::Reduce { kind, axes, keep } => reduce::reduce(e, k, *kind, axes, *keep),
-        Op::ArgReduce { .. } => missing(site),
-        Op::Cumulative { .. } => missing(site),
+        Op::ArgReduce { largest, axis, last, .. } => arg_reduce::arg_reduce(e, k, *largest, *axis, *last),
+        Op::Cumulative { kind, axis, exclusive, reverse } => {
+            cumulative::cumulative(e, k, *kind, *axis, *exclusive, *reverse)
+        }
         Op::Softmax { axis, log } => softmax::softmax(e, k, *axis, *log),
         Op::Normalize { axis, epsilon, center } => normalize::normalize(e, k, *axis, epsilon.get(), *center),
-        Op::TopK { .. } => missing(site),
-        Op::Recurrent(_) => missing(site),
-        Op::NonZero { .. } => missing(site),
-        Op::TreeEnsemble(_) => missing(site),
+        Op::TopK { k: count, axis, largest } => top_k::top_k(e, k, count, *axis, *largest),
+        Op::Recurrent(spec) => recurrent::recurrent(e, k, spec),
+        Op::NonZero { .. } => non_zero::non_zero(e, k),
+        Op::TreeEnsemble(trees) => tree_ensemble::tree_ensemble(e, k, trees),
         // Lowering turns these into buffers, views and element-wise kernels; none reaches this point.
         Op::Input(..)
         | Op::Constant(_)

@@ -1,0 +1,77 @@
+//! Positions of the largest or smallest elements along an axis. NaN counts as the largest.
+
+use super::Emit;
+use super::nest::{nest, product};
+use crate::Result;
+use crate::ir::{DType, Dim};
+use crate::lower::kir::{Bin, Builder, Cmp, Val};
+
+/// ONNX ArgMax and ArgMin.
+pub fn arg_reduce(e: &Emit<'_>, k: &mut Builder, largest: bool, axis: usize, last: bool) -> Result<()> {
+    let (x, dtype) = (e.shape(0), e.dtype(0));
+    let tail = &x[axis + 1..];
+    let (outer, inner) = (product(&x[..axis]), product(tail));
+    let (zero, one, n, stride) = (k.int(0), k.int(1), k.dim(&x[axis]), k.dim(&inner));
+    let cols = k.dim(e.out_shape().last().unwrap_or(&Dim::ONE));
+    // The result is visited row by row: with an inner part, the last axis is a part of it.
+    let (row_shape, by_columns) = match (e.is_plain(), tail.split_last()) {
+        (false, Some((last, rows))) => (vec![outer, product(rows), last.clone()], true),
+        _ => (vec![outer, Dim::ONE, inner], false),
+    };
+    let width = k.dim(&row_shape[2]);
+    let middle = k.dim(&row_shape[1]);
+    nest(k, &row_shape, &mut |k, at| {
+        let row = k.mul(at[0], middle);
+        let row = k.add(row, at[1]);
+        let within = k.mul(at[1], width);
+        let within = k.add(within, at[2]);
+        let first = k.mul(at[0], n);
+        let first = k.mul(first, stride);
+        let first = k.add(first, within);
+        let init = e.load(k, 0, first, 1);
+        let best = k.fold_loop(one, n, 1, &[init, zero], &mut |k, j, best| {
+            let skip = k.mul(j, stride);
+            let index = k.add(first, skip);
+            let v = e.load(k, 0, index, 1);
+            let better = ahead(k, dtype, v, best[0], largest, last);
+            vec![k.select(better, v, best[0]), k.select(better, j, best[1])]
+        });
+        if by_columns {
+            e.store(k, row, at[2], best[1]);
+        } else {
+            let index = k.mul(row, width);
+            let index = k.add(index, at[2]);
+            // Rows of the result may be of its kept, single-element axis, or of outer ones.
+            let (row, col) = if e.is_plain() {
+                (zero, index)
+            } else {
+                let row = k.bin(Bin::Div, index, cols);
+                (row, k.bin(Bin::Rem, index, cols))
+            };
+            e.store(k, row, col, best[1]);
+        }
+    });
+    Ok(())
+}
+
+/// Whether `a` comes before `b` when the largest (smallest) element is first, or at least with it when `or_equal`.
+pub fn ahead(k: &mut Builder, dtype: DType, a: Val, b: Val, largest: bool, or_equal: bool) -> Val {
+    let unsigned = matches!(dtype, DType::U32 | DType::U64);
+    let (high, low) = if largest { (a, b) } else { (b, a) };
+    let cmp = match (unsigned, or_equal) {
+        (false, false) => Cmp::Gt,
+        (false, true) => Cmp::Ge,
+        (true, false) => Cmp::UGt,
+        (true, true) => Cmp::UGe,
+    };
+    let order = k.cmp(cmp, high, low);
+    if !dtype.is_float() {
+        return order;
+    }
+    let mut nan = k.cmp(Cmp::Ne, high, high);
+    if !or_equal {
+        let number = k.cmp(Cmp::Eq, low, low);
+        nan = k.bin(Bin::And, nan, number);
+    }
+    k.bin(Bin::Or, order, nan)
+}

@@ -1,0 +1,584 @@
+//! Resize. Each resized axis gets a table in scratch memory, made at the start: the operand elements and the weights of
+//! every result coordinate. Nearest copies runs behind the last resized axis; interpolation sums whole rows, and
+//! interpolates along the last axis within such a sum.
+
+use super::nest::{columns, cover, flat, nest, product, spot};
+use super::{Emit, missing};
+use crate::Result;
+use crate::ir::{CoordinateMode, DType, Dim, NearestMode, ResizeRule, SampleMode};
+use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Un, Val};
+use crate::lower::numbers;
+
+const F64: Ty = Ty::new(Elem::F64, 1);
+
+/// Taps of one axis up to this number are unrolled.
+const UNROLL: i64 = 4;
+
+/// ONNX Resize.
+///
+/// # Errors
+/// When a filter of a shrinking antialiased axis is impossibly wide.
+pub fn resize(e: &Emit<'_>, k: &mut Builder, rule: &ResizeRule) -> Result<()> {
+    let (x, out) = (e.shape(0), e.out_shape());
+    let crops = rule.coordinates == CoordinateMode::TfCropAndResize;
+    let mut tables = Vec::new();
+    for axis in 0..x.len() {
+        if rule.scales[axis].get() == 1.0 && x[axis] == out[axis] && !crops {
+            continue;
+        }
+        let taps = taps(rule, axis);
+        if !(1..1 << 16).contains(&taps) {
+            return missing(e.site);
+        }
+        let entries = &out[axis] * &Dim::from(taps);
+        let indices = e.scratch(k, &entries * &Dim::from(8i64));
+        let weights = e.scratch(k, &entries * &Dim::from(8i64));
+        tables.push(Table { axis, taps, indices, weights, outside: e.scratch(k, &out[axis] * &Dim::from(8i64)) });
+    }
+    for table in &tables {
+        table.fill(k, rule, &x[table.axis], &out[table.axis]);
+    }
+    let resize = Resize { e, rule, tables: &tables, real: real(e.dtype(0)) };
+    if crops {
+        resize.element_by_element(k);
+    } else if rule.mode == SampleMode::Nearest {
+        resize.nearest(k);
+    } else if tables.last().is_some_and(|t| t.axis + 1 == x.len()) {
+        resize.along_rows(k);
+    } else {
+        resize.whole_rows(k);
+    }
+    Ok(())
+}
+
+/// The type to interpolate in.
+fn real(dtype: DType) -> DType {
+    match dtype {
+        DType::F64 | DType::I32 | DType::U32 | DType::I64 | DType::U64 => DType::F64,
+        _ => DType::F32,
+    }
+}
+
+/// How many operand elements one coordinate of the result takes in.
+fn taps(rule: &ResizeRule, axis: usize) -> i64 {
+    let radius = match rule.mode {
+        SampleMode::Nearest => return 1,
+        SampleMode::Linear => 1.0,
+        SampleMode::Cubic => 2.0,
+    };
+    let scale = if rule.antialias { rule.scales[axis].get().min(1.0) } else { 1.0 };
+    2 - 2 * first_tap(radius, scale)
+}
+
+/// The first tap, counted from the element left of the coordinate.
+fn first_tap(radius: f64, scale: f64) -> i64 {
+    (-radius / scale).floor() as i64 + 1
+}
+
+/// What the coordinates of one result axis are made of.
+struct Table {
+    axis: usize,
+    taps: i64,
+    /// `i64`s, `taps` a coordinate.
+    indices: Val,
+    /// `f64`s, `taps` a coordinate.
+    weights: Val,
+    /// `i64`s, 1 for coordinates that take the extrapolation value.
+    outside: Val,
+}
+
+impl Table {
+    fn fill(&self, k: &mut Builder, rule: &ResizeRule, n: &Dim, size: &Dim) {
+        let (zero, one, n, size) = (k.int(0), k.int(1), k.dim(n), k.dim(size));
+        let last = k.add_int(n, -1);
+        let extent = k.convert(n, Elem::F64);
+        k.for_each(zero, size, 1, &mut |k, i| {
+            let x = coordinate(k, rule, self.axis, n, size, i);
+            let (floor, bound) = (k.float(0.0, F64), k.convert(last, Elem::F64));
+            let (before, after) = (k.cmp(Cmp::Lt, x, floor), k.cmp(Cmp::Gt, x, bound));
+            let outside = k.bin(Bin::Or, before, after);
+            let outside = k.select(outside, one, zero);
+            let to = k.at_index(self.outside, i, 8);
+            k.store(to, outside);
+            let unit = k.float(1.0, F64);
+            let ceil = k.un(Un::Ceil, x);
+            let left = k.sub(ceil, unit);
+            let ratio = k.sub(x, left);
+            let (first, mut weights) = self.weights(k, rule, ratio);
+            let first = k.add(left, first);
+            let places: Vec<Val> = (0..self.taps)
+                .map(|j| {
+                    let j = k.float(j as f64, F64);
+                    k.add(first, j)
+                })
+                .collect();
+            if rule.exclude_outside && rule.mode != SampleMode::Nearest {
+                for (weight, &place) in weights.iter_mut().zip(&places) {
+                    let (from, to) = (k.cmp(Cmp::Ge, place, floor), k.cmp(Cmp::Lt, place, extent));
+                    let inside = k.bin(Bin::And, from, to);
+                    *weight = k.select(inside, *weight, floor);
+                }
+                normalise(k, &mut weights);
+            }
+            let start = k.mul_int(i, self.taps);
+            for (j, (&weight, &place)) in weights.iter().zip(&places).enumerate() {
+                let slot = k.add_int(start, j as i64);
+                let index = k.convert(place, Elem::I64);
+                let index = k.bin(Bin::Min, index, last);
+                let index = k.bin(Bin::Max, index, zero);
+                let to = k.at_index(self.indices, slot, 8);
+                k.store(to, index);
+                let to = k.at_index(self.weights, slot, 8);
+                k.store(to, weight);
+            }
+        });
+    }
+
+    /// Where the taps start, counted from the left neighbour, and their weights. `ratio` is the coordinate's distance
+    /// from that neighbour, in (0, 1].
+    fn weights(&self, k: &mut Builder, rule: &ResizeRule, ratio: Val) -> (Val, Vec<Val>) {
+        let zero = k.float(0.0, F64);
+        let (unit, scale) = (k.float(1.0, F64), rule.scales[self.axis].get());
+        let a = rule.cubic_a.get();
+        match rule.mode {
+            SampleMode::Nearest => (nearest(k, rule.nearest, ratio), vec![unit]),
+            SampleMode::Linear if !rule.antialias => (zero, vec![k.sub(unit, ratio), ratio]),
+            SampleMode::Linear => self.widened(k, ratio, 1.0, scale, &|k, d| {
+                let (zero, unit) = (k.float(0.0, F64), k.float(1.0, F64));
+                let rest = k.sub(unit, d);
+                k.bin(Bin::Max, rest, zero)
+            }),
+            SampleMode::Cubic if !rule.antialias => {
+                let weights = [-1.0, 0.0, 1.0, 2.0].map(|place| {
+                    let place = k.float(place, F64);
+                    let distance = k.sub(place, ratio);
+                    let distance = k.un(Un::Abs, distance);
+                    cubic(k, a, distance)
+                });
+                (k.float(-1.0, F64), weights.to_vec())
+            }
+            SampleMode::Cubic => self.widened(k, ratio, 2.0, scale, &|k, d| cubic(k, a, d)),
+        }
+    }
+
+    fn widened(
+        &self,
+        k: &mut Builder,
+        ratio: Val,
+        radius: f64,
+        scale: f64,
+        filter: &dyn Fn(&mut Builder, Val) -> Val,
+    ) -> (Val, Vec<Val>) {
+        let scale = scale.min(1.0);
+        let first = first_tap(radius, scale);
+        let mut weights: Vec<Val> = (first..first + self.taps)
+            .map(|i| {
+                let (i, scale) = (k.float(i as f64, F64), k.float(scale, F64));
+                let distance = k.sub(i, ratio);
+                let distance = k.mul(distance, scale);
+                let distance = k.un(Un::Abs, distance);
+                filter(k, distance)
+            })
+            .collect();
+        normalise(k, &mut weights);
+        (k.float(first as f64, F64), weights)
+    }
+
+    /// The operand element of a coordinate's tap.
+    fn index(&self, k: &mut Builder, coordinate: Val, tap: Val) -> Val {
+        let slot = self.slot(k, coordinate, tap);
+        let from = k.at_index(self.indices, slot, 8);
+        k.load(Ty::I64, from)
+    }
+
+    /// The weight of a coordinate's tap.
+    fn weight(&self, k: &mut Builder, coordinate: Val, tap: Val, real: DType) -> Val {
+        let slot = self.slot(k, coordinate, tap);
+        let from = k.at_index(self.weights, slot, 8);
+        let weight = k.load(F64, from);
+        k.convert(weight, numbers::compute_elem(real))
+    }
+
+    fn slot(&self, k: &mut Builder, coordinate: Val, tap: Val) -> Val {
+        let start = k.mul_int(coordinate, self.taps);
+        k.add(start, tap)
+    }
+}
+
+fn normalise(k: &mut Builder, weights: &mut [Val]) {
+    let mut sum = k.float(0.0, F64);
+    for &w in weights.iter() {
+        sum = k.add(sum, w);
+    }
+    for w in weights {
+        *w = k.bin(Bin::Div, *w, sum);
+    }
+}
+
+/// 0 for the left neighbour, 1 for the right one.
+fn nearest(k: &mut Builder, mode: NearestMode, ratio: Val) -> Val {
+    let (left, right, half) = (k.float(0.0, F64), k.float(1.0, F64), k.float(0.5, F64));
+    let (cmp, bound) = match mode {
+        NearestMode::RoundPreferFloor => (Cmp::Gt, half),
+        NearestMode::RoundPreferCeil => (Cmp::Ge, half),
+        NearestMode::Floor => (Cmp::Eq, right),
+        NearestMode::Ceil => return right,
+    };
+    let upper = k.cmp(cmp, ratio, bound);
+    k.select(upper, right, left)
+}
+
+/// Where result element `i` lies in the operand, as an `f64`.
+fn coordinate(k: &mut Builder, rule: &ResizeRule, axis: usize, n: Val, size: Val, i: Val) -> Val {
+    let f = |k: &mut Builder, v: f64| k.float(v, F64);
+    let scale = f(k, rule.scales[axis].get());
+    let (x, n, size) = (k.convert(i, Elem::F64), k.convert(n, Elem::F64), k.convert(size, Elem::F64));
+    let (half, one, two) = (f(k, 0.5), f(k, 1.0), f(k, 2.0));
+    // The exact width, which the result's is the floor of.
+    let width = k.mul(scale, n);
+    let single = k.cmp(Cmp::Eq, width, one);
+    let (last, wide) = (k.sub(n, one), k.sub(width, one));
+    let centre = k.add(x, half);
+    let centre = k.bin(Bin::Div, centre, scale);
+    let half_pixel = k.sub(centre, half);
+    let at = match rule.coordinates {
+        CoordinateMode::HalfPixel => half_pixel,
+        CoordinateMode::HalfPixelSymmetric => {
+            let adjustment = k.bin(Bin::Div, size, width);
+            let rest = k.sub(one, adjustment);
+            let middle = k.bin(Bin::Div, n, two);
+            let shift = k.mul(middle, rest);
+            k.add(shift, half_pixel)
+        }
+        CoordinateMode::PytorchHalfPixel => {
+            let only = f(k, -0.5);
+            k.select(single, only, half_pixel)
+        }
+        CoordinateMode::AlignCorners => {
+            let scaled = k.mul(x, last);
+            let at = k.bin(Bin::Div, scaled, wide);
+            let zero = f(k, 0.0);
+            k.select(single, zero, at)
+        }
+        CoordinateMode::Asymmetric => k.bin(Bin::Div, x, scale),
+        CoordinateMode::TfCropAndResize => {
+            let (start, end) = rule.roi.get(axis).map_or((0.0, 1.0), |r| (r.0.get(), r.1.get()));
+            let (span, start) = (f(k, end - start), f(k, start));
+            let reach = k.mul(span, last);
+            let middle = k.bin(Bin::Div, reach, two);
+            let scaled = k.mul(x, span);
+            let scaled = k.mul(scaled, last);
+            let at = k.bin(Bin::Div, scaled, wide);
+            let at = k.select(single, middle, at);
+            let shift = k.mul(start, last);
+            k.add(at, shift)
+        }
+    };
+    at
+}
+
+/// Keys' cubic kernel at a distance.
+pub fn cubic(k: &mut Builder, a: f64, d: Val) -> Val {
+    let f = |k: &mut Builder, v: f64| k.float(v, F64);
+    let (one, two, zero) = (f(k, 1.0), f(k, 2.0), f(k, 0.0));
+    let horner = |k: &mut Builder, coefficients: [f64; 4]| {
+        let mut v = k.float(coefficients[0], F64);
+        for c in &coefficients[1..] {
+            let product = k.mul(v, d);
+            let c = k.float(*c, F64);
+            v = k.add(product, c);
+        }
+        v
+    };
+    let near = horner(k, [a + 2.0, -(a + 3.0), 0.0, 1.0]);
+    let far = horner(k, [a, -5.0 * a, 8.0 * a, -4.0 * a]);
+    let (is_near, is_far) = (k.cmp(Cmp::Le, d, one), k.cmp(Cmp::Lt, d, two));
+    let outer = k.select(is_far, far, zero);
+    k.select(is_near, near, outer)
+}
+
+struct Resize<'a> {
+    e: &'a Emit<'a>,
+    rule: &'a ResizeRule,
+    tables: &'a [Table],
+    real: DType,
+}
+
+impl Resize<'_> {
+    fn table(&self, axis: usize) -> Option<&Table> {
+        self.tables.iter().find(|t| t.axis == axis)
+    }
+
+    /// Copies what lies behind the last resized axis, or single elements along it.
+    fn nearest(&self, k: &mut Builder) {
+        let (x, out) = (self.e.shape(0), self.e.out_shape());
+        let zero = k.int(0);
+        let depth = self.tables.last().map_or(0, |t| t.axis + 1);
+        let source = |k: &mut Builder, coords: &[Val]| {
+            let mut at = Vec::with_capacity(coords.len());
+            for (axis, &c) in coords.iter().enumerate() {
+                at.push(match self.table(axis) {
+                    Some(table) => table.index(k, c, zero),
+                    None => c,
+                });
+            }
+            flat(k, &x[..coords.len()], &at)
+        };
+        if depth == out.len() && depth > 0 {
+            let (rows, inner) = (&out[..depth - 1], k.dim(&x[depth - 1]));
+            let cols = k.dim(&out[depth - 1]);
+            let Some(table) = self.tables.last() else { return };
+            nest(k, rows, &mut |k, coords| {
+                let row = flat(k, rows, coords);
+                let line = source(k, coords);
+                let start = k.mul(line, inner);
+                k.for_each(zero, cols, 1, &mut |k, col| {
+                    let i = table.index(k, col, zero);
+                    let from = k.add(start, i);
+                    self.e.relay(k, 0, from, row, col, 1);
+                });
+            });
+            return;
+        }
+        let (lead_shape, tail) = out.split_at(depth);
+        let run = k.dim(&product(tail));
+        nest(k, lead_shape, &mut |k, coords| {
+            let block = source(k, coords);
+            let from = k.mul(block, run);
+            let lead = flat(k, lead_shape, coords);
+            self.e.relay_block(k, 0, from, lead, tail);
+        });
+    }
+
+    /// Sums of rows: the axes behind the last resized one stay whole.
+    fn whole_rows(&self, k: &mut Builder) {
+        let (x, out) = (self.e.shape(0), self.e.out_shape());
+        let depth = self.tables.last().map_or(0, |t| t.axis + 1);
+        let (lead_shape, tail) = out.split_at(depth);
+        let Some((last, rows)) = tail.split_last() else { return };
+        let (zero, last, rows) = (k.int(0), k.dim(last), k.dim(&product(rows)));
+        let lanes = self.lanes();
+        nest(k, lead_shape, &mut |k, coords| {
+            let blocks = self.blocks(k, &x[..depth], coords);
+            let lead = flat(k, lead_shape, coords);
+            let first = k.mul(lead, rows);
+            k.for_each(zero, rows, 1, &mut |k, r| {
+                let row = k.add(first, r);
+                cover(k, last, lanes, &mut |k, col, lanes| {
+                    let v = self.sum(k, &blocks, lanes, &mut |k, block| {
+                        let line = k.mul(block, rows);
+                        let line = k.add(line, r);
+                        let start = k.mul(line, last);
+                        k.add(start, col)
+                    });
+                    let v = self.finish(k, v);
+                    self.e.store(k, row, col, v);
+                });
+            });
+        });
+    }
+
+    /// Sums of rows in scratch memory, then along each of them.
+    fn along_rows(&self, k: &mut Builder) {
+        let (x, out) = (self.e.shape(0), self.e.out_shape());
+        let (Some((last_out, rows)), Some((last, outer)), Some((table, _))) =
+            (out.split_last(), x.split_last(), self.tables.split_last())
+        else {
+            return;
+        };
+        let elem = Ty::new(numbers::compute_elem(self.real), 1);
+        let line = self.e.scratch(k, last * &Dim::from(i64::from(elem.bytes())));
+        let (zero, taps, n, cols) = (k.int(0), k.int(table.taps), k.dim(last), k.dim(last_out));
+        nest(k, rows, &mut |k, coords| {
+            let row = flat(k, rows, coords);
+            let blocks = self.blocks(k, outer, coords);
+            cover(k, n, self.lanes(), &mut |k, i, lanes| {
+                let v = self.sum(k, &blocks, lanes, &mut |k, block| {
+                    let start = k.mul(block, n);
+                    k.add(start, i)
+                });
+                let to = k.at_index(line, i, elem.bytes());
+                k.store(to, v);
+            });
+            k.for_each(zero, cols, 1, &mut |k, col| {
+                let init = k.zero(elem);
+                let mut step = |k: &mut Builder, tap: Val, sum: Val| {
+                    let index = table.index(k, col, tap);
+                    let weight = table.weight(k, col, tap, self.real);
+                    let from = k.at_index(line, index, elem.bytes());
+                    let v = k.load(elem, from);
+                    k.fma(v, weight, sum)
+                };
+                let v = each_tap(k, table.taps, taps, init, &mut step);
+                let v = self.finish(k, v);
+                self.e.store(k, row, col, v);
+            });
+        });
+    }
+
+    /// Crops: any mode, slowly; elements outside take the extrapolation value.
+    fn element_by_element(&self, k: &mut Builder) {
+        let (x, out) = (self.e.shape(0), self.e.out_shape());
+        nest(k, out, &mut |k, coords| {
+            let zero = k.int(0);
+            let blocks = self.blocks(k, x, coords);
+            let v = self.sum(k, &blocks, 1, &mut |_, block| block);
+            let mut outside = zero;
+            for table in self.tables {
+                let from = k.at_index(table.outside, coords[table.axis], 8);
+                let flag = k.load(Ty::I64, from);
+                outside = k.bin(Bin::Or, outside, flag);
+            }
+            let outside = k.cmp(Cmp::Ne, outside, zero);
+            let other = k.float(self.rule.extrapolation.get(), k.ty(v));
+            let v = k.select(outside, other, v);
+            let v = self.finish(k, v);
+            let (row, col) = spot(k, out, coords);
+            self.e.store(k, row, col, v);
+        });
+    }
+
+    /// What a result block at `coords` is made of, `shape` being the operand's leading axes.
+    fn blocks<'a>(&'a self, k: &mut Builder, shape: &'a [Dim], coords: &[Val]) -> Blocks<'a> {
+        let short = |t: &Table| t.axis >= coords.len() || t.taps <= UNROLL;
+        if !self.tables.iter().all(short) {
+            return Blocks::Walk { shape, coords: coords.to_vec() };
+        }
+        let mut blocks: Vec<(Val, Option<Val>)> = vec![(k.int(0), None)];
+        for (axis, &c) in coords.iter().enumerate() {
+            let extent = k.dim(&shape[axis]);
+            let table = self.table(axis);
+            let own: Vec<(Val, Option<Val>)> = match table {
+                None => vec![(c, None)],
+                Some(table) => (0..table.taps)
+                    .map(|tap| {
+                        let tap = k.int(tap);
+                        (table.index(k, c, tap), Some(table.weight(k, c, tap, self.real)))
+                    })
+                    .collect(),
+            };
+            let mut next = Vec::with_capacity(blocks.len() * own.len());
+            for &(block, weight) in &blocks {
+                let start = k.mul(block, extent);
+                for &(i, w) in &own {
+                    let weight = match (weight, w) {
+                        (Some(a), Some(b)) => Some(k.mul(a, b)),
+                        (a, b) => a.or(b),
+                    };
+                    next.push((k.add(start, i), weight));
+                }
+            }
+            blocks = next;
+        }
+        Blocks::List(blocks)
+    }
+
+    /// The weighted sum of lanes of all blocks; `at` gives the operand's flat index for a block.
+    fn sum(
+        &self,
+        k: &mut Builder,
+        blocks: &Blocks<'_>,
+        lanes: u32,
+        at: &mut dyn FnMut(&mut Builder, Val) -> Val,
+    ) -> Val {
+        let ty = Ty::new(numbers::compute_elem(self.real), lanes);
+        let mut add = |k: &mut Builder, sum: Val, block: Val, weight: Option<Val>| {
+            let index = at(k, block);
+            let v = self.e.load(k, 0, index, lanes);
+            let v = self.as_real(k, v);
+            match weight {
+                Some(weight) => {
+                    let weight = k.splat(weight, lanes);
+                    k.fma(v, weight, sum)
+                }
+                None => k.add(sum, v),
+            }
+        };
+        let zero = k.zero(ty);
+        match blocks {
+            Blocks::List(list) => list.iter().fold(zero, |sum, &(block, weight)| add(k, sum, block, weight)),
+            Blocks::Walk { shape, coords } => {
+                let first = k.int(0);
+                self.walk(k, shape, coords, 0, (first, None), zero, &mut add)
+            }
+        }
+    }
+
+    fn walk(
+        &self,
+        k: &mut Builder,
+        shape: &[Dim],
+        coords: &[Val],
+        axis: usize,
+        (block, weight): (Val, Option<Val>),
+        sum: Val,
+        add: &mut dyn FnMut(&mut Builder, Val, Val, Option<Val>) -> Val,
+    ) -> Val {
+        let Some(&c) = coords.get(axis) else { return add(k, sum, block, weight) };
+        let extent = k.dim(&shape[axis]);
+        let start = k.mul(block, extent);
+        let Some(table) = self.table(axis) else {
+            let block = k.add(start, c);
+            return self.walk(k, shape, coords, axis + 1, (block, weight), sum, add);
+        };
+        let taps = k.int(table.taps);
+        each_tap(k, table.taps, taps, sum, &mut |k, tap, sum| {
+            let index = table.index(k, c, tap);
+            let own = table.weight(k, c, tap, self.real);
+            let block = k.add(start, index);
+            let weight = match weight {
+                Some(weight) => k.mul(weight, own),
+                None => own,
+            };
+            self.walk(k, shape, coords, axis + 1, (block, Some(weight)), sum, add)
+        })
+    }
+
+    /// Lanes in which the operand and the interpolation both fit a register.
+    fn lanes(&self) -> u32 {
+        self.e.lanes(self.e.dtype(0)).min(self.e.lanes(self.real)).min(
+            if numbers::compute_elem(self.e.dtype(0)).bytes() == numbers::compute_elem(self.real).bytes() {
+                u32::MAX
+            } else {
+                1
+            },
+        )
+    }
+
+    fn as_real(&self, k: &mut Builder, v: Val) -> Val {
+        let dtype = self.e.dtype(0);
+        if dtype.is_float() { v } else { numbers::cast(k, v, dtype, self.real, false) }
+    }
+
+    /// The result's register type again.
+    fn finish(&self, k: &mut Builder, v: Val) -> Val {
+        let dtype = self.e.dtype(0);
+        if dtype.is_float() { v } else { numbers::cast(k, v, self.real, dtype, false) }
+    }
+}
+
+/// Blocks of the operand that a block of the result is a weighted sum of.
+enum Blocks<'a> {
+    /// Index and weight of each; no weight means 1.
+    List(Vec<(Val, Option<Val>)>),
+    /// Too many: found by loops.
+    Walk { shape: &'a [Dim], coords: Vec<Val> },
+}
+
+/// Carries a sum through all taps, unrolled when they are few.
+fn each_tap(
+    k: &mut Builder,
+    count: i64,
+    count_val: Val,
+    init: Val,
+    step: &mut dyn FnMut(&mut Builder, Val, Val) -> Val,
+) -> Val {
+    let zero = k.int(0);
+    if count <= UNROLL {
+        return (0..count).fold(init, |sum, tap| {
+            let tap = k.int(tap);
+            step(k, tap, sum)
+        });
+    }
+    k.fold_loop(zero, count_val, 1, &[init], &mut |k, tap, sum| vec![step(k, tap, sum[0])])[0]
+}
