@@ -26,6 +26,8 @@ mod pad;
 pub mod pointwise;
 mod pool;
 mod recurrent;
+#[cfg(test)]
+mod recurrent_tests;
 mod reduce;
 #[cfg(test)]
 mod reduction_tests;
@@ -33,6 +35,8 @@ mod resize;
 mod reverse_sequence;
 mod run;
 mod scatter;
+#[cfg(test)]
+mod search_tests;
 mod softmax;
 #[cfg(test)]
 mod testing;

@@ -2,7 +2,7 @@
 //! every result coordinate. Nearest copies runs behind the last resized axis; interpolation sums whole rows, and
 //! interpolates along the last axis within such a sum.
 
-use super::nest::{columns, cover, flat, nest, product, spot};
+use super::nest::{cover, flat, nest, product, spot};
 use super::{Emit, missing};
 use crate::Result;
 use crate::ir::{CoordinateMode, DType, Dim, NearestMode, ResizeRule, SampleMode};

@@ -91,14 +91,17 @@ fn keep_best(
     load: &dyn Fn(&mut Builder, Val) -> Val,
     before: &dyn Fn(&mut Builder, Val, Val) -> Val,
 ) {
-    let (zero, last) = (k.int(0), k.add_int(count, -1));
+    let (zero, one, last) = (k.int(0), k.int(1), k.add_int(count, -1));
     let sink = |k: &mut Builder, v: Val, j: Val, filled: Val| {
-        let carried = k.fold_loop(zero, filled, 1, &[v, j], &mut |k, at, carried| {
+        // Once an element has found its place, all behind it move on by one.
+        let carried = k.fold_loop(zero, filled, 1, &[v, j, zero], &mut |k, at, carried| {
             let (value, index) = list.get(k, at);
             let first = before(k, carried[0], value);
-            let (better, better_index) = (k.select(first, carried[0], value), k.select(first, carried[1], index));
+            let moving = k.select(first, one, carried[2]);
+            let moves = k.cmp(Cmp::Ne, moving, zero);
+            let (better, better_index) = (k.select(moves, carried[0], value), k.select(moves, carried[1], index));
             list.set(k, at, better, better_index);
-            vec![k.select(first, value, carried[0]), k.select(first, index, carried[1])]
+            vec![k.select(moves, value, carried[0]), k.select(moves, index, carried[1]), moving]
         });
         (carried[0], carried[1])
     };

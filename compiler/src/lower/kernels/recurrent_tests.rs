@@ -1,0 +1,67 @@
+//! Recurrent layers.
+
+use super::testing::{check, ints, noise};
+use crate::ir::{Activation, Cell, CellSpec, DType, Op, Tensor};
+
+fn spec(cell: Cell, reverse: bool, activations: [Activation; 3]) -> CellSpec {
+    CellSpec { cell, reverse, activations, clip: None, peephole: false, coupled: false, lengths: false }
+}
+
+fn operands(cell: Cell, batch: usize, hidden: usize, dtype: DType) -> Vec<Tensor> {
+    let width = cell.gates() * hidden;
+    let mut operands =
+        vec![noise(dtype, &[3, batch, width], 1), noise(dtype, &[hidden, width], 2), noise(dtype, &[batch, hidden], 3)];
+    match cell {
+        Cell::Lstm => operands.push(noise(dtype, &[batch, hidden], 4)),
+        Cell::Gru { linear_before_reset: true } => operands.push(noise(dtype, &[hidden], 4)),
+        Cell::Gru { linear_before_reset: false } | Cell::Rnn => {}
+    }
+    operands
+}
+
+#[test]
+fn cells() {
+    use Activation::{Sigmoid, Tanh};
+    let cells =
+        [Cell::Rnn, Cell::Gru { linear_before_reset: false }, Cell::Gru { linear_before_reset: true }, Cell::Lstm];
+    for cell in cells {
+        let first = if cell == Cell::Rnn { Tanh } else { Sigmoid };
+        for (reverse, batch, hidden, dtype) in
+            [(false, 1, 5, DType::F32), (true, 2, 8, DType::F32), (false, 2, 19, DType::F32), (false, 1, 3, DType::F64)]
+        {
+            let mut spec = spec(cell, reverse, [first, Tanh, Tanh]);
+            let mut x = operands(cell, batch, hidden, dtype);
+            check(&Op::Recurrent(spec.clone()), &x);
+            if cell == Cell::Lstm {
+                spec.peephole = true;
+                spec.coupled = reverse;
+                x.push(noise(dtype, &[3 * hidden], 5));
+                check(&Op::Recurrent(spec.clone()), &x);
+            }
+            spec.lengths = true;
+            spec.clip = Some(0.5.into());
+            x.push(ints(&[batch], &[2, 3][..batch]));
+            check(&Op::Recurrent(spec), &x);
+        }
+    }
+}
+
+#[test]
+fn activations() {
+    use Activation::*;
+    let (alpha, beta) = (0.3.into(), 0.4.into());
+    let all = [
+        Relu,
+        LeakyRelu { alpha },
+        ThresholdedRelu { alpha },
+        ScaledTanh { alpha, beta },
+        HardSigmoid { alpha, beta },
+        Elu { alpha },
+        Affine { alpha, beta },
+        Softsign,
+        Softplus,
+    ];
+    for f in all {
+        check(&Op::Recurrent(spec(Cell::Rnn, false, [f, f, f])), &operands(Cell::Rnn, 1, 4, DType::F32));
+    }
+}
