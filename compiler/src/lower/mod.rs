@@ -181,7 +181,7 @@ impl<'a> Lowering<'a> {
         let site =
             Site { op, operands: &types, constants: &constants, results: graph.types(anchor), target: self.target };
         let epilogue = self.epilogue(group, &graph.ty(anchor.into()).shape)?;
-        let Built { kernel, scratch, .. } = kernels::build(&site, &epilogue)?;
+        let Built { kernel, scratch, constants } = kernels::build(&site, &epilogue)?;
         let mut args: Vec<Buffer> = Vec::new();
         for value in operands.iter().chain(group.leaves.iter().map(|l| &l.0)) {
             args.push(self.buffer(self.grouping.buffer_of(*value))?);
@@ -196,6 +196,10 @@ impl<'a> Lowering<'a> {
             args.push(Buffer::Arena(id));
         }
         let last = args.last().copied();
+        for data in constants {
+            self.constants.push(Constant { label: format!("{} table", graph.label(anchor)), data });
+            args.push(Buffer::Constant(self.constants.len() - 1));
+        }
         self.call(kernel, args, graph.label(anchor));
         if let (Op::NonZero { count }, Some(buffer)) = (op, last) {
             self.bind(count, buffer)?;

@@ -49,7 +49,7 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use mcc_targets::Target;
 
-use super::expr::Expr;
+use super::expr::{Expr, ExprNode};
 use super::kir::{Addr, Builder, Kernel, Val};
 use super::numbers;
 use crate::ir::{Dim, Op, Tensor, TensorType};
@@ -255,8 +255,17 @@ impl Emit<'_> {
     /// the operation's own result.
     pub fn store(&self, k: &mut Builder, row: Val, col: Val, v: Val) {
         let ty = &self.site.results[0];
-        let lanes = k.ty(v).lanes;
-        let leaves = &self.epilogue.leaves;
+        let (lanes, leaves) = (k.ty(v).lanes, &self.epilogue.leaves);
+        // As many lanes of a wider type do not fit a register, and of a narrower one do not fill it.
+        let width = k.ty(v).elem.bytes();
+        let other_width = |n: &ExprNode| numbers::compute_elem(n.dtype).bytes() != width;
+        if lanes > 1 && self.epilogue.expr.nodes.iter().any(other_width) {
+            for lane in 0..lanes {
+                let (one, col) = (k.lane(v, lane as u8), k.add_int(col, i64::from(lane)));
+                self.store(k, row, col, one);
+            }
+            return;
+        }
         let out = self.epilogue.expr.emit(k, lanes, Some(v), &mut |k, n| {
             let stride = k.dim(&leaves[n].row_stride);
             let mut index = k.mul(row, stride);
