@@ -62,7 +62,7 @@ install_python() {
 lint() {
   check "formatting" cargo fmt --all --check
   check "clippy" cargo clippy --release --workspace --all-targets --quiet -- -D warnings
-  RUSTDOCFLAGS="-D warnings" check "rustdoc" cargo doc --release --workspace --no-deps --document-private-items --quiet
+  RUSTDOCFLAGS="-D warnings" check "rustdoc" cargo doc --release --workspace --no-deps --quiet
 }
 
 unit() {
@@ -106,6 +106,7 @@ zoo() {
 
 examples() {
   check "C example" tests/examples.sh c
+  check "C example on aarch64" tests/examples.sh aarch64
   check "Rust example" tests/examples.sh rust
 }
 
