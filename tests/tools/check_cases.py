@@ -31,6 +31,12 @@ def write_table(path, failing, total):
         f.writelines("%s: %s\n" % item for item in sorted(failing.items()))
 
 
+def reason(case):
+    """Kind of the failure, and the first line of what mcc says, without the figures that follow a semicolon."""
+    lines = case.get("reason", "").splitlines() or [""]
+    return "%s: %s" % (case.get("kind", "fail"), lines[0].split(";")[0].strip()[:160])
+
+
 def case_name(folder):
     """node/test_add for .../node/test_add."""
     return "/".join(os.path.normpath(folder).split(os.sep)[-2:])
@@ -48,7 +54,7 @@ def main():
     except (OSError, ValueError) as e:
         print("check_cases: %s: %s\n0 passed, 1 failed" % (args.result, e))
         return 1
-    failing = {name: " ".join(c.get("reason", "").split())[:160] for name, c in cases.items() if c["status"] != "pass"}
+    failing = {name: reason(c) for name, c in cases.items() if c["status"] != "pass"}
     if args.write:
         write_table(args.table, failing, len(cases))
     table = read_table(args.table)

@@ -1,0 +1,92 @@
+//! `mcc bench`: how long an inference takes, here.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use mcc::ir::Tensor;
+use mcc::loader::Model;
+use mcc::{Result, driver};
+use serde_json::json;
+
+use super::options::ModelOptions;
+use super::run::ports;
+use super::{npy, say, tensors};
+
+#[derive(Args)]
+pub struct BenchArgs {
+    /// The model, an .onnx file
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// Data of an input; files without a name go to the inputs in order; an input without data gets seeded noise, or ones
+    #[arg(short, long = "input", value_name = "NAME=FILE.npy")]
+    input: Vec<String>,
+    /// Seconds to measure
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    seconds: f64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    options: ModelOptions,
+}
+
+/// Runs enough for the time to be filled, and at least this often.
+const MIN_RUNS: usize = 5;
+
+/// Compiles, loads and times the model.
+pub fn bench(args: &BenchArgs) -> Result<()> {
+    let start = Instant::now();
+    let compiled = driver::compile(&args.model, &args.options.for_host(&args.model)?)?;
+    let compile_ms = ms(start.elapsed());
+    let inputs = read_or_make(args, &compiled)?;
+
+    let start = Instant::now();
+    let model = Model::load(&compiled.code.object)?;
+    let load_ms = ms(start.elapsed());
+    let mut session = model.session(&inputs)?;
+    // The first run brings weights and code into memory.
+    session.run()?;
+    let mut times = Vec::new();
+    let end = Instant::now() + Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));
+    while times.len() < MIN_RUNS || Instant::now() < end {
+        let start = Instant::now();
+        session.run()?;
+        times.push(ms(start.elapsed()));
+    }
+    times.sort_by(f64::total_cmp);
+    let (min, median) = (times[0], times[times.len() / 2]);
+    let (arena, text, weights) = (session.arena_bytes, compiled.code.text_bytes, compiled.code.weights_bytes);
+    say(&if args.json {
+        let row = json!({
+            "min_ms": min, "median_ms": median, "runs": times.len(), "arena_bytes": arena, "text_bytes": text,
+            "weights_bytes": weights, "load_ms": load_ms, "compile_ms": compile_ms,
+        });
+        format!("{row}\n")
+    } else {
+        let kb = |bytes: usize| bytes as f64 / 1e3;
+        format!(
+            "{min:.4} ms minimum, {median:.4} ms median of {} runs; compiled in {compile_ms:.0} ms, loaded in {load_ms:.3} ms\n\
+             code {:.1} kB, weights {:.1} kB, arena {:.1} kB\n",
+            times.len(),
+            kb(text),
+            kb(weights),
+            kb(arena)
+        )
+    });
+    Ok(())
+}
+
+fn read_or_make(args: &BenchArgs, compiled: &driver::Compiled) -> Result<Vec<Tensor>> {
+    let ports = ports(&compiled.program.inputs);
+    let files = tensors::assign(&args.input, &ports)?;
+    let read = |(port, file): (&tensors::Port, Option<PathBuf>)| match file {
+        Some(file) => npy::read(&file, port.ty.dtype),
+        None => tensors::stand_in(port),
+    };
+    ports.iter().zip(files).map(read).collect()
+}
+
+fn ms(d: Duration) -> f64 {
+    d.as_secs_f64() * 1e3
+}

@@ -1,0 +1,109 @@
+//! `mcc MODEL -o OUT.o`: the compiler proper.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use mcc::{Error, Result, codegen, driver, lower};
+use mcc_targets::Target;
+
+use super::options::{ModelOptions, symbol_of};
+use super::{output as files, say};
+
+#[derive(Args)]
+pub struct CompileArgs {
+    /// The model, an .onnx file
+    #[arg(value_name = "MODEL")]
+    model: Option<PathBuf>,
+    /// The file to write; "-" is stdout, for text
+    #[arg(short, long, value_name = "OUT.o")]
+    output: Option<PathBuf>,
+    /// Machine to compile for, such as aarch64-linux-android [default: this one]
+    #[arg(long, value_name = "TRIPLE")]
+    target: Option<String>,
+    /// Prefix of the object's symbols [default: the model's file name]
+    #[arg(long, value_name = "SYM")]
+    name: Option<String>,
+    /// Where to write the C header [default: beside the object, as OUT.h]
+    #[arg(long, value_name = "OUT.h")]
+    header: Option<PathBuf>,
+    /// What to write
+    #[arg(long, value_enum, default_value_t = Emit::Object)]
+    emit: Emit,
+    #[command(flatten)]
+    options: ModelOptions,
+}
+
+/// Stages that can be written.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Emit {
+    /// The object, and its C header
+    Object,
+    /// The graph as imported
+    ImportedGraph,
+    /// The optimised graph
+    Graph,
+    /// Kernels, buffers and the order of calls
+    Program,
+    /// Cranelift's IR of every function
+    Clif,
+    /// Assembly of every function
+    Asm,
+}
+
+/// Compiles and writes.
+pub fn compile(args: &CompileArgs) -> Result<()> {
+    // Optional for clap, which else would ask for them beside a subcommand too.
+    let help = "mcc MODEL -o OUT.o; all options: mcc --help";
+    let model = args.model.as_deref().ok_or_else(|| Error::usage("no model given").help(help))?;
+    let output = args.output.as_deref().ok_or_else(|| Error::usage("no output given").help(help))?;
+    let target = match &args.target {
+        Some(triple) => Target::new(triple, args.options.cpu.as_deref()),
+        None => Target::host(args.options.cpu.as_deref()),
+    };
+    let target = target.map_err(|e| Error::usage(e.to_string()))?;
+    let name = args.name.clone().unwrap_or_else(|| symbol_of(model));
+    if !is_identifier(&name) {
+        return Err(Error::usage(format!("--name {name}: not a C identifier")));
+    }
+    let options = args.options.for_target(target, &name)?;
+    if args.emit == Emit::Object {
+        return object(model, output, args.header.as_deref(), &options);
+    }
+    let imported = driver::import(model, &options)?;
+    let text = match args.emit {
+        Emit::Object | Emit::ImportedGraph => imported.to_string(),
+        Emit::Graph => driver::optimise(imported, &options, &mut |_, _| {})?.to_string(),
+        Emit::Program | Emit::Clif | Emit::Asm => {
+            let graph = driver::optimise(imported, &options, &mut |_, _| {})?;
+            let program = lower::lower(&graph, &options.target, &options.name)?;
+            match args.emit {
+                Emit::Clif => codegen::clif_text(&program, &options.target)?,
+                Emit::Asm => codegen::asm_text(&program, &options.target)?,
+                _ => program.to_string(),
+            }
+        }
+    };
+    if output == Path::new("-") {
+        say(&text);
+        return Ok(());
+    }
+    files::write(output, text.as_bytes())
+}
+
+fn object(model: &Path, output: &Path, header: Option<&Path>, options: &driver::Options) -> Result<()> {
+    if output == Path::new("-") {
+        return Err(Error::usage("-o -: an object is no text; give a file"));
+    }
+    let header = header.map_or_else(|| output.with_extension("h"), Path::to_path_buf);
+    if header == output {
+        return Err(Error::usage("the object and its header would be one file").help("give --header OUT.h"));
+    }
+    let compiled = driver::compile(model, options)?;
+    files::write(output, &compiled.code.object)?;
+    files::write(&header, compiled.code.header.as_bytes())
+}
+
+fn is_identifier(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}

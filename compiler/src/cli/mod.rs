@@ -1,0 +1,109 @@
+//! The command line. Scripts rely on it: see the options' texts for the contract.
+//!
+//! Exit status: 0 done, 1 the model or its data is at fault, 2 usage, 3 internal error.
+
+mod bench;
+mod cases;
+mod compare;
+mod compile;
+mod inspect;
+mod npy;
+mod options;
+mod output;
+mod run;
+mod tensors;
+mod verify;
+mod worker;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use mcc::error::Report;
+use mcc::{Error, Result};
+
+/// Ahead-of-time compiler from ONNX models to native object code.
+///
+/// Exit status: 0 done, 1 the model or its data is at fault, 2 usage, 3 internal error.
+#[derive(Parser)]
+#[command(name = "mcc", version, args_conflicts_with_subcommands = true)]
+#[command(override_usage = "mcc MODEL -o OUT.o [OPTIONS]\n       mcc run|verify|bench|inspect ...")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    compile: compile::CompileArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a model here: inputs from .npy files, outputs to .npy files
+    Run(run::RunArgs),
+    /// Check test cases in ONNX's layout: DIR/model.onnx, DIR/test_data_set_N/{input,output}_M.pb
+    Verify(verify::VerifyArgs),
+    /// Time a model here
+    Bench(bench::BenchArgs),
+    /// Show what is in a model and what the compiler makes of it
+    Inspect(inspect::InspectArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+#[derive(Args)]
+struct CompletionsArgs {
+    shell: clap_complete::Shell,
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    // clap answers bad usage itself, with exit status 2.
+    let cli = Cli::parse();
+    match std::panic::catch_unwind(|| dispatch(cli)) {
+        Ok(Ok(true)) => ExitCode::SUCCESS,
+        Ok(Ok(false)) => ExitCode::from(1),
+        Ok(Err(e)) => {
+            let kind = if matches!(e, Error::Internal(_)) { "internal error" } else { "error" };
+            eprintln!("mcc: {kind}: {}", render(e.report()));
+            ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(3))
+        }
+        // The panic's own message is on stderr already.
+        Err(_) => ExitCode::from(3),
+    }
+}
+
+/// Whether all is well; `false` is for results that are no error, such as a failing case.
+fn dispatch(cli: Cli) -> Result<bool> {
+    match cli.command {
+        None => compile::compile(&cli.compile).map(|()| true),
+        Some(Command::Run(args)) => run::run(&args).map(|()| true),
+        Some(Command::Verify(args)) => verify::verify(&args),
+        Some(Command::Bench(args)) => bench::bench(&args).map(|()| true),
+        Some(Command::Inspect(args)) => inspect::inspect(&args).map(|()| true),
+        Some(Command::Completions(args)) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "mcc", &mut script);
+            say(&String::from_utf8_lossy(&script));
+            Ok(true)
+        }
+    }
+}
+
+/// Prints to stdout; that nobody reads on (`mcc inspect | head`) is no error.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// An error's text: what, where, what to do; then every further blocker found in the same run.
+fn render(report: &Report) -> String {
+    let mut text = report.message.clone();
+    for place in &report.context {
+        text += &format!("\n  in {place}");
+    }
+    if let Some(help) = &report.help {
+        text += &format!("\n  help: {help}");
+    }
+    for other in &report.also {
+        text += &format!("\nalso: {}", render(other));
+    }
+    text
+}

@@ -1,0 +1,99 @@
+//! Options that every command takes, since each compiles the model.
+
+use clap::Args;
+use mcc::driver::Options;
+use mcc::{Error, Result};
+use mcc_targets::Target;
+
+/// How to compile.
+#[derive(Args, Clone, Default)]
+pub struct ModelOptions {
+    /// CPU to compile for: a level's name, or "native" for the best that this machine has
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    pub cpu: Option<String>,
+    /// Pin a symbolic dimension of the model
+    #[arg(long = "dim", value_name = "NAME=N")]
+    pub dims: Vec<String>,
+    /// Pin the shape of an input
+    #[arg(long = "shape", value_name = "INPUT=1x3x224x224")]
+    pub shapes: Vec<String>,
+}
+
+impl ModelOptions {
+    /// What the driver takes, for this machine.
+    pub fn for_host(&self, model: &std::path::Path) -> Result<Options> {
+        let target = Target::host(self.cpu.as_deref()).map_err(|e| Error::usage(e.to_string()))?;
+        self.for_target(target, &symbol_of(model))
+    }
+
+    /// What the driver takes, for any machine.
+    pub fn for_target(&self, target: Target, name: &str) -> Result<Options> {
+        let dims = self.dims.iter().map(|d| parse_dim(d)).collect::<Result<_>>()?;
+        let shapes = self.shapes.iter().map(|s| parse_shape(s)).collect::<Result<_>>()?;
+        Ok(Options { target, name: name.to_string(), dims, shapes })
+    }
+
+    /// The options as arguments again, for a child process.
+    pub fn to_arguments(&self) -> Vec<String> {
+        let given = |flag: &str, values: &[String]| {
+            values.iter().flat_map(|v| [flag.to_string(), v.clone()]).collect::<Vec<_>>()
+        };
+        let cpu: Vec<String> = self.cpu.iter().cloned().collect();
+        [given("--cpu", &cpu), given("--dim", &self.dims), given("--shape", &self.shapes)].concat()
+    }
+}
+
+/// A C identifier made of a model's file name.
+pub fn symbol_of(model: &std::path::Path) -> String {
+    let stem = model.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        name.insert_str(0, "model_");
+    }
+    name
+}
+
+/// Splits `NAME=VALUE` at the last `=`: names are any string, values have none.
+pub fn split_pair<'a>(text: &'a str, form: &str) -> Result<(&'a str, &'a str)> {
+    text.rsplit_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| Error::usage(format!("{text}: expected {form}")))
+}
+
+fn parse_dim(text: &str) -> Result<(String, i64)> {
+    let (name, value) = split_pair(text, "--dim NAME=N")?;
+    Ok((name.to_string(), parse_extent(value, text)?))
+}
+
+fn parse_shape(text: &str) -> Result<(String, Vec<i64>)> {
+    let (name, value) = split_pair(text, "--shape INPUT=1x3x224x224")?;
+    let extents = value.split(['x', ',']).map(|d| parse_extent(d, text)).collect::<Result<_>>()?;
+    Ok((name.to_string(), extents))
+}
+
+fn parse_extent(value: &str, whole: &str) -> Result<i64> {
+    match value.parse::<i64>() {
+        Ok(n) if n >= 0 => Ok(n),
+        _ => Err(Error::usage(format!("{whole}: {value:?} is no dimension"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs() {
+        assert_eq!(parse_shape("a=b:0=1x3,8").unwrap(), ("a=b:0".to_string(), vec![1, 3, 8]));
+        assert_eq!(parse_dim("seq=128").unwrap(), ("seq".to_string(), 128));
+        for bad in ["seq", "=3", "seq=", "seq=-1", "seq=1x2"] {
+            assert!(matches!(parse_dim(bad), Err(Error::Usage(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_are_identifiers() {
+        assert_eq!(symbol_of(std::path::Path::new("a/my-model.v2.onnx")), "my_model_v2");
+        assert_eq!(symbol_of(std::path::Path::new("8bit.onnx")), "model_8bit");
+    }
+}

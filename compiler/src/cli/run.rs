@@ -1,0 +1,48 @@
+//! `mcc run`: one inference, here.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use mcc::Result;
+use mcc::driver;
+use mcc::loader::Model;
+use mcc::lower::program::Port as ProgramPort;
+
+use super::options::ModelOptions;
+use super::say;
+use super::tensors::{self, Port};
+
+#[derive(Args)]
+pub struct RunArgs {
+    /// The model, an .onnx file
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// Data of an input; files without a name go to the inputs in order
+    #[arg(short, long = "input", value_name = "NAME=FILE.npy")]
+    input: Vec<String>,
+    /// Write the outputs here, as DIR/NAME.npy (DIR/output_N.npy where NAME is no file name) [default: print a summary]
+    #[arg(short, long = "output", value_name = "DIR")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    options: ModelOptions,
+}
+
+/// Compiles, loads and runs the model.
+pub fn run(args: &RunArgs) -> Result<()> {
+    let compiled = driver::compile(&args.model, &args.options.for_host(&args.model)?)?;
+    let inputs = tensors::read_all(&args.input, &ports(&compiled.program.inputs))?;
+    let outputs = Model::load(&compiled.code.object)?.invoke(&inputs)?;
+    let named = || compiled.program.outputs.iter().map(|p| p.name.as_str()).zip(&outputs);
+    match &args.output {
+        Some(dir) => tensors::write_all(dir, named()),
+        None => {
+            named().for_each(|(name, tensor)| say(&format!("{name}: {}\n", tensors::summary(tensor))));
+            Ok(())
+        }
+    }
+}
+
+/// The program's ports as `tensors` takes them.
+pub fn ports(of: &[ProgramPort]) -> Vec<Port<'_>> {
+    of.iter().map(|p| Port { name: &p.name, ty: &p.ty }).collect()
+}

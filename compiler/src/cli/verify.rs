@@ -1,0 +1,212 @@
+//! `mcc verify`: models against expected outputs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use mcc::driver::{self, Options};
+use mcc::ir::Tensor;
+use mcc::loader::Model;
+use mcc::{Error, Result};
+use serde_json::{Value, json};
+
+use super::compare::{Tolerance, difference};
+use super::options::ModelOptions;
+use super::worker::{Answer, Worker, serve};
+use super::{cases, output, say};
+
+#[derive(Args)]
+pub struct VerifyArgs {
+    /// Cases, or folders with cases below them
+    #[arg(value_name = "DIR", required_unless_present = "worker")]
+    folders: Vec<PathBuf>,
+    /// Tolerance relative to the expected value [default: the case's own, else 1e-3]
+    #[arg(long)]
+    rtol: Option<f64>,
+    /// Absolute tolerance [default: the case's own, else 1e-5]
+    #[arg(long)]
+    atol: Option<f64>,
+    /// Write the result of every case to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Pin every input to the shape of the first data set's, for models with symbolic dimensions
+    #[arg(long)]
+    pin_shapes: bool,
+    /// Seconds that one case may take
+    #[arg(long, value_name = "S", default_value_t = 120)]
+    limit: u64,
+    /// Cases at a time [default: one a processor]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    #[command(flatten)]
+    options: ModelOptions,
+    /// Take folders from stdin and answer on stdout
+    #[arg(long, hide = true)]
+    worker: bool,
+}
+
+/// Whether every case passes.
+pub fn verify(args: &VerifyArgs) -> Result<bool> {
+    if args.worker {
+        return serve(|folder| answer(folder, args)).map(|()| true);
+    }
+    // What is wrong with the options themselves is told once, not a case.
+    args.options.for_host(Path::new("model.onnx"))?;
+    let folders = cases::find(&args.folders)?;
+    let results = ask_all(&folders, args)?;
+
+    let passed = results.iter().filter(|r| r["status"] == "pass").count();
+    let failed = results.len() - passed;
+    say(&format!("{passed} passed, {failed} failed\n"));
+    if let Some(file) = &args.json {
+        let all = json!({ "passed": passed, "failed": failed, "cases": results });
+        output::write(file, format!("{all:#}\n").as_bytes())?;
+    }
+    Ok(failed == 0)
+}
+
+/// Every case's result, in order; a line each is printed as it comes.
+fn ask_all(folders: &[PathBuf], args: &VerifyArgs) -> Result<Vec<Value>> {
+    let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let bar = ProgressBar::new(folders.len() as u64);
+    if let Ok(style) = ProgressStyle::with_template("{pos}/{len} {wide_msg}") {
+        bar.set_style(style);
+    }
+    let program = std::env::current_exe().map_err(|e| Error::io("mcc's own path", &e))?;
+    let next = AtomicUsize::new(0);
+    let stopped = AtomicBool::new(false);
+    let results = Mutex::new(vec![Value::Null; folders.len()]);
+    let work = || -> Result<()> {
+        let mut worker = Worker::new(program.clone(), worker_arguments(args), Duration::from_secs(args.limit));
+        while let Some((n, folder)) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, folders.get(n)?)))
+        {
+            if stopped.load(Ordering::Relaxed) {
+                break;
+            }
+            bar.set_message(folder.display().to_string());
+            let result = match worker.ask(folder).inspect_err(|_| stopped.store(true, Ordering::Relaxed))? {
+                Answer::Json(result) => result,
+                Answer::Crashed(how) => failure(folder, "crash", &format!("the process died: {how}")),
+                Answer::TimedOut => failure(folder, "timeout", &format!("no answer in {} s", args.limit)),
+            };
+            bar.suspend(|| say(&line(&result)));
+            bar.inc(1);
+            if let Ok(mut results) = results.lock() {
+                results[n] = result;
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let threads: Vec<_> = (0..jobs.clamp(1, folders.len())).map(|_| scope.spawn(work)).collect();
+        let broken = || Error::internal("a thread of mcc verify panicked");
+        threads.into_iter().try_for_each(|t| t.join().map_err(|_| broken())?)
+    })?;
+    bar.finish_and_clear();
+    results.into_inner().map_err(|_| Error::internal("a thread of mcc verify panicked"))
+}
+
+fn worker_arguments(args: &VerifyArgs) -> Vec<String> {
+    let mut arguments = vec!["verify".to_string(), "--worker".to_string()];
+    for (flag, value) in [("--rtol", args.rtol), ("--atol", args.atol)] {
+        if let Some(value) = value {
+            arguments.extend([flag.to_string(), value.to_string()]);
+        }
+    }
+    if args.pin_shapes {
+        arguments.push("--pin-shapes".to_string());
+    }
+    arguments.extend(args.options.to_arguments());
+    arguments
+}
+
+fn line(result: &Value) -> String {
+    let text = |key: &str| result[key].as_str().unwrap_or_default().to_string();
+    match result["status"] == "pass" {
+        true => format!("pass {}\n", text("case")),
+        false => format!("FAIL {}: {}: {}\n", text("case"), text("kind"), text("reason").replace('\n', ";")),
+    }
+}
+
+fn failure(folder: &Path, kind: &str, reason: &str) -> Value {
+    json!({ "case": folder.to_string_lossy(), "status": "fail", "kind": kind, "reason": reason })
+}
+
+/// One case's result. Kinds of failure: invalid, unsupported, internal, panic, data, wrong; the parent adds crash and timeout.
+fn answer(folder: &Path, args: &VerifyArgs) -> Value {
+    let result = std::panic::catch_unwind(|| check(folder, args));
+    match result {
+        Ok(Ok(None)) => json!({ "case": folder.to_string_lossy(), "status": "pass" }),
+        Ok(Ok(Some(reason))) => failure(folder, "wrong", &reason),
+        Ok(Err(e)) => failure(folder, kind_of(&e), &super::render(e.report())),
+        Err(payload) => {
+            let text = payload.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            failure(folder, "panic", text)
+        }
+    }
+}
+
+fn kind_of(e: &Error) -> &'static str {
+    match e {
+        Error::InvalidModel(_) => "invalid",
+        Error::Unsupported(_) => "unsupported",
+        Error::Io(_) => "io",
+        Error::Usage(_) => "usage",
+        Error::Internal(_) => "internal",
+    }
+}
+
+/// What is wrong with the outputs of a case, if anything.
+fn check(folder: &Path, args: &VerifyArgs) -> Result<Option<String>> {
+    let case = cases::open(folder)?;
+    let mut options = args.options.for_host(&case.model)?;
+    if args.pin_shapes {
+        pin(&mut options, &case)?;
+    }
+    let compiled = driver::compile(&case.model, &options)?;
+    let model = Model::load(&compiled.code.object)?;
+    let inputs: Vec<&str> = compiled.program.inputs.iter().map(|p| p.name.as_str()).collect();
+    let outputs: Vec<&str> = compiled.program.outputs.iter().map(|p| p.name.as_str()).collect();
+    for data_set in &case.data_sets {
+        let missing =
+            |side: &str, name: &str| Error::invalid(format!("{}: no data for {side} {name:?}", data_set.display()));
+        let given = cases::read_tensors(data_set, "input", &inputs)?;
+        let given = given.into_iter().zip(&inputs).map(|(t, name)| t.ok_or_else(|| missing("input", name)));
+        let got = model.invoke(&given.collect::<Result<Vec<Tensor>>>()?)?;
+        let expected = cases::read_tensors(data_set, "output", &outputs)?;
+        for (n, (got, want)) in got.iter().zip(expected).enumerate() {
+            let want = want.ok_or_else(|| missing("output", outputs[n]))?;
+            if let Some(reason) = difference(got, &want, tolerance(args, case.tolerance(n))) {
+                let set = data_set.file_name().unwrap_or_default().to_string_lossy();
+                return Ok(Some(format!("{set}: output {:?}: {reason}", outputs[n])));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The command line's, else the case's, else the default.
+fn tolerance(args: &VerifyArgs, of_case: Option<Tolerance>) -> Tolerance {
+    let base = of_case.unwrap_or_default();
+    Tolerance { rtol: args.rtol.unwrap_or(base.rtol), atol: args.atol.unwrap_or(base.atol) }
+}
+
+/// Adds the shapes of a case's first data set to the options, except for inputs that these pin themselves.
+fn pin(options: &mut Options, case: &cases::Case) -> Result<()> {
+    let graph = driver::import(&case.model, options)?;
+    let names: Vec<&str> = graph.inputs().iter().map(|&id| graph.label(id)).collect();
+    let tensors = cases::read_tensors(&case.data_sets[0], "input", &names)?;
+    for (name, tensor) in names.iter().zip(tensors) {
+        let Some(tensor) = tensor else { continue };
+        if !options.shapes.iter().any(|(n, _)| n == name) {
+            let shape = tensor.shape().iter().map(|&d| i64::try_from(d).unwrap_or(i64::MAX)).collect();
+            options.shapes.push(((*name).to_string(), shape));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! The recipe: an ONNX file in, an object out. One step a line; every command goes through here.
+
+use std::path::Path;
+
+use mcc_targets::Target;
+
+use crate::Result;
+use crate::ir::Graph;
+use crate::lower::{self, program::Program};
+use crate::{codegen, onnx, passes};
+
+/// What to make of a model.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The machine to compile for.
+    pub target: Target,
+    /// Prefix of every symbol of the object; a C identifier.
+    pub name: String,
+    /// Symbolic dimensions with the value they are to have.
+    pub dims: Vec<(String, i64)>,
+    /// Inputs with the shape they are to have.
+    pub shapes: Vec<(String, Vec<i64>)>,
+}
+
+/// What came of it, stage by stage.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The optimised graph.
+    pub graph: Graph,
+    /// What lowering decided.
+    pub program: Program,
+    /// The object and its header.
+    pub code: codegen::Compiled,
+}
+
+/// Compiles a model.
+///
+/// # Errors
+/// When the model cannot be read, is invalid or asks for what mcc cannot do; all blockers that a stage finds at once.
+pub fn compile(model: &Path, options: &Options) -> Result<Compiled> {
+    let graph = optimise(import(model, options)?, options, &mut |_, _| {})?;
+    let program = lower::lower(&graph, &options.target, &options.name)?;
+    let code = codegen::compile(&program, &options.target)?;
+    Ok(Compiled { graph, program, code })
+}
+
+/// Reads a model: opset versions, functions and shape computations end here.
+///
+/// # Errors
+/// As [`compile`].
+pub fn import(model: &Path, options: &Options) -> Result<Graph> {
+    // Shapes are pinned before the import, which folds what is computed from them.
+    let pins = onnx::Options { dims: options.dims.clone(), shapes: options.shapes.clone() };
+    onnx::import_file(model, &pins)
+}
+
+/// Runs the passes; `observer` sees the graph after each, under the pass's name.
+///
+/// # Errors
+/// When a pass finds the graph invalid.
+pub fn optimise(mut graph: Graph, options: &Options, observer: &mut dyn FnMut(&str, &Graph)) -> Result<Graph> {
+    passes::run(&mut graph, &options.target, observer)?;
+    Ok(graph)
+}

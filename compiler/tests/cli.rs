@@ -1,0 +1,170 @@
+//! The command line, as scripts see it: files, output, exit status.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use mcc_proto::{Message, TensorProto};
+
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models")
+}
+
+fn digits() -> String {
+    models().join("digits.onnx").to_str().unwrap().to_string()
+}
+
+fn sample(n: usize) -> PathBuf {
+    models().join(format!("digits/sample_{n}_label{n}.npy"))
+}
+
+fn mcc(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mcc")).args(arguments).output().unwrap()
+}
+
+/// Runs, expects an exit status, and answers stdout and stderr.
+fn expect(status: i32, arguments: &[&str]) -> (String, String) {
+    let out = mcc(arguments);
+    let (stdout, stderr) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
+    assert_eq!(out.status.code(), Some(status), "mcc {arguments:?}\n{stdout}{stderr}");
+    (stdout, stderr)
+}
+
+/// The numbers of an f32 `.npy` file: they follow the header, whose length is in its bytes 8 and 9.
+fn floats(npy: &Path) -> Vec<f32> {
+    let bytes = std::fs::read(npy).unwrap();
+    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    bytes[start..].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+#[test]
+fn run_reads_every_digit() {
+    let dir = tempfile::tempdir().unwrap();
+    for n in 0..10 {
+        let input = format!("image={}", sample(n).display());
+        expect(0, &["run", &digits(), "-i", &input, "-o", dir.path().to_str().unwrap()]);
+        let p = floats(&dir.path().join("probabilities.npy"));
+        assert_eq!(p.len(), 10);
+        let best = (0..10).max_by(|&a, &b| p[a].total_cmp(&p[b]));
+        assert_eq!(best, Some(n), "{p:?}");
+        assert!((p.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+    }
+    let (stdout, _) = expect(0, &["run", &digits(), "-i", sample(3).to_str().unwrap()]);
+    assert!(stdout.starts_with("probabilities: f32[1, 10] ["), "{stdout}");
+}
+
+#[test]
+fn objects_are_reproducible_and_come_alone() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for target in ["x86_64-unknown-linux-gnu", "aarch64-linux-android", "aarch64-apple-ios", "x86_64-pc-windows-gnu"] {
+        let files = [&a, &b].map(|dir| {
+            let object = dir.path().join("m.o");
+            expect(0, &[&digits(), "-o", object.to_str().unwrap(), "--target", target, "--name", "digits"]);
+            let mut names: Vec<_> =
+                std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            assert_eq!(names, ["m.h", "m.o"]);
+            (std::fs::read(object).unwrap(), std::fs::read(dir.path().join("m.h")).unwrap())
+        });
+        assert!(files[0] == files[1], "{target}");
+    }
+}
+
+#[test]
+fn bad_usage_is_2() {
+    for arguments in [
+        &[][..],
+        &["model.onnx"],
+        &["run"],
+        &["--no-such-option"],
+        &["run", "m.onnx", "--cpu", "no-such-cpu"],
+        &["m.onnx", "-o", "m.o", "--target", "no-such-target"],
+        &["m.onnx", "-o", "m.o", "--name", "not a name"],
+        &["m.onnx", "-o", "m.h"],
+        &["bench", "m.onnx", "--dim", "seq"],
+        &["bench", "m.onnx", "--shape", "x=1xbx2"],
+    ] {
+        let (stdout, stderr) = expect(2, arguments);
+        assert!(stdout.is_empty() && stderr.contains("error"), "{arguments:?}: {stderr}");
+    }
+    let (_, stderr) = expect(2, &["run", &digits()]);
+    assert!(stderr.contains("\"image\": f32[1, 1, 8, 8]"), "{stderr}");
+    let (_, stderr) = expect(2, &["run", &digits(), "-i", "picture=x.npy"]);
+    assert!(stderr.contains("\"picture\"") && stderr.contains("\"image\""), "{stderr}");
+}
+
+#[test]
+fn bad_models_are_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, object) = (dir.path().join("bad.onnx"), dir.path().join("bad.o"));
+    let arguments = [model.to_str().unwrap(), "-o", object.to_str().unwrap()];
+    let (_, stderr) = expect(1, &arguments);
+    assert!(stderr.contains("bad.onnx"), "{stderr}");
+    let whole = std::fs::read(digits()).unwrap();
+    for len in (0..whole.len()).step_by(whole.len() / 40) {
+        std::fs::write(&model, &whole[..len]).unwrap();
+        let (_, stderr) = expect(1, &arguments);
+        assert!(stderr.starts_with("mcc: error: ") && stderr.contains("bad.onnx"), "{len}: {stderr}");
+        assert!(!object.exists());
+    }
+}
+
+/// Lays out a test case of the sample model; `expected` are its outputs.
+fn case(dir: &Path, name: &str, expected: &[f32]) -> String {
+    let tensor = |dims: &[i64], data: &[f32]| TensorProto {
+        dims: dims.to_vec(),
+        data_type: 1,
+        raw_data: data.iter().flat_map(|f| f.to_le_bytes()).collect::<Vec<u8>>().into(),
+        ..Default::default()
+    };
+    let folder = dir.join(name);
+    let set = folder.join("test_data_set_0");
+    std::fs::create_dir_all(&set).unwrap();
+    std::fs::copy(digits(), folder.join("model.onnx")).unwrap();
+    let write = |file: &str, t: TensorProto| std::fs::write(set.join(file), t.encode_to_vec()).unwrap();
+    write("input_0.pb", tensor(&[1, 1, 8, 8], &floats(&sample(3))));
+    write("output_0.pb", tensor(&[1, expected.len() as i64], expected));
+    folder.to_str().unwrap().to_string()
+}
+
+#[test]
+fn verify_tells_right_from_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    expect(0, &["run", &digits(), "-i", sample(3).to_str().unwrap(), "-o", dir.path().to_str().unwrap()]);
+    let right = floats(&dir.path().join("probabilities.npy"));
+    let mut wrong = right.clone();
+    wrong[7] += 0.01;
+    let cases = dir.path().join("cases");
+    let good = case(&cases, "good", &right);
+    let bad = case(&cases, "bad", &wrong);
+    let short = case(&cases, "short", &right[..9]);
+    let (stdout, _) = expect(0, &["verify", &good]);
+    assert_eq!(stdout, format!("pass {good}\n1 passed, 0 failed\n"));
+    expect(0, &["verify", &bad, "--atol", "0.02"]);
+    std::fs::write(Path::new(&bad).join("tolerance"), "0 0.02\n").unwrap();
+    expect(0, &["verify", &bad]);
+    expect(1, &["verify", &bad, "--atol", "0"]);
+    std::fs::write(Path::new(&bad).join("tolerance"), "0 0.001\n").unwrap();
+
+    let json = dir.path().join("result.json");
+    let (stdout, _) = expect(1, &["verify", cases.to_str().unwrap(), "--json", json.to_str().unwrap()]);
+    assert!(stdout.ends_with("1 passed, 2 failed\n"), "{stdout}");
+    let result: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let of = |folder: &str| result["cases"].as_array().unwrap().iter().find(|c| c["case"] == folder).unwrap().clone();
+    assert_eq!((&result["passed"], &result["failed"]), (&1.into(), &2.into()));
+    assert_eq!(of(&good)["status"], "pass");
+    assert!(of(&bad)["reason"].as_str().unwrap().contains("1 of 10 elements differ; element [0,7]"), "{result}");
+    assert!(of(&short)["reason"].as_str().unwrap().contains("shape is [1, 10], expected [1, 9]"), "{result}");
+}
+
+#[test]
+fn bench_and_inspect_speak_json() {
+    let (stdout, _) = expect(0, &["bench", &digits(), "--json", "--seconds", "0.01"]);
+    let row: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    for key in ["min_ms", "median_ms", "runs", "arena_bytes", "text_bytes", "weights_bytes", "load_ms"] {
+        assert!(row[key].as_f64().is_some_and(|v| v > 0.0), "{key}: {row}");
+    }
+    let (stdout, _) = expect(0, &["inspect", &digits(), "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["inputs"][0]["name"], "image");
+    assert!(expect(0, &["inspect", &digits()]).0.contains("output probabilities: f32[1, 10]"));
+}
