@@ -11,6 +11,7 @@
 //! one another (`codegen` reads the `Program` that `lower` makes).
 
 pub mod codegen;
+pub mod driver;
 pub mod error;
 pub mod ir;
 pub mod loader;

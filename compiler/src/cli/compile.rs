@@ -38,10 +38,6 @@ pub struct CompileArgs {
 enum Emit {
     /// The object, and its C header
     Object,
-    /// The graph as imported
-    ImportedGraph,
-    /// The optimised graph
-    Graph,
     /// Kernels, buffers and the order of calls
     Program,
     /// Cranelift's IR of every function
@@ -69,19 +65,12 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
     if args.emit == Emit::Object {
         return object(model, output, args.header.as_deref(), &options);
     }
-    let imported = driver::import(model, &options)?;
+    let graph = driver::optimise(driver::import(model, &options)?, &options, &mut |_, _| {})?;
+    let program = lower::lower(&graph, &options.target, &options.name)?;
     let text = match args.emit {
-        Emit::Object | Emit::ImportedGraph => imported.to_string(),
-        Emit::Graph => driver::optimise(imported, &options, &mut |_, _| {})?.to_string(),
-        Emit::Program | Emit::Clif | Emit::Asm => {
-            let graph = driver::optimise(imported, &options, &mut |_, _| {})?;
-            let program = lower::lower(&graph, &options.target, &options.name)?;
-            match args.emit {
-                Emit::Clif => codegen::clif_text(&program, &options.target)?,
-                Emit::Asm => codegen::asm_text(&program, &options.target)?,
-                _ => program.to_string(),
-            }
-        }
+        Emit::Object | Emit::Program => program.to_string(),
+        Emit::Clif => codegen::clif_text(&program, &options.target)?,
+        Emit::Asm => codegen::asm_text(&program, &options.target)?,
     };
     if output == Path::new("-") {
         say(&text);

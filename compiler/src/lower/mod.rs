@@ -12,6 +12,7 @@ pub mod expr;
 pub mod group;
 pub mod kernels;
 pub mod kir;
+mod listing;
 pub mod math;
 pub mod names;
 pub mod numbers;
