@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use mcc::ir::text;
 use mcc::{Error, Result, codegen, driver, lower};
 use mcc_targets::Target;
 
@@ -38,6 +39,10 @@ pub struct CompileArgs {
 enum Emit {
     /// The object, and its C header
     Object,
+    /// The graph as imported
+    ImportedGraph,
+    /// The optimised graph
+    Graph,
     /// Kernels, buffers and the order of calls
     Program,
     /// Cranelift's IR of every function
@@ -65,18 +70,29 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
     if args.emit == Emit::Object {
         return object(model, output, args.header.as_deref(), &options);
     }
-    let graph = driver::optimise(driver::import(model, &options)?, &options, &mut |_, _| {})?;
-    let program = lower::lower(&graph, &options.target, &options.name)?;
-    let text = match args.emit {
-        Emit::Object | Emit::Program => program.to_string(),
-        Emit::Clif => codegen::clif_text(&program, &options.target)?,
-        Emit::Asm => codegen::asm_text(&program, &options.target)?,
-    };
+    let listing = listing(args.emit, model, &options)?;
     if output == Path::new("-") {
-        say(&text);
+        say(&listing);
         return Ok(());
     }
-    files::write(output, text.as_bytes())
+    files::write(output, listing.as_bytes())
+}
+
+fn listing(stage: Emit, model: &Path, options: &driver::Options) -> Result<String> {
+    let imported = driver::import(model, options)?;
+    if stage == Emit::ImportedGraph {
+        return Ok(text::print_with(&imported, text::Constants::Digest));
+    }
+    let graph = driver::optimise(imported, options, &mut |_, _| {})?;
+    if stage == Emit::Graph {
+        return Ok(text::print_with(&graph, text::Constants::Digest));
+    }
+    let program = lower::lower(&graph, &options.target, &options.name)?;
+    match stage {
+        Emit::Clif => codegen::clif_text(&program, &options.target),
+        Emit::Asm => codegen::asm_text(&program, &options.target),
+        Emit::Object | Emit::ImportedGraph | Emit::Graph | Emit::Program => Ok(program.to_string()),
+    }
 }
 
 fn object(model: &Path, output: &Path, header: Option<&Path>, options: &driver::Options) -> Result<()> {
