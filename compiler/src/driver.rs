@@ -5,7 +5,7 @@ use std::path::Path;
 use mcc_targets::Target;
 
 use crate::Result;
-use crate::ir::Graph;
+use crate::ir::{Graph, Tensor};
 use crate::lower::{self, program::Program};
 use crate::{codegen, onnx, passes};
 
@@ -20,6 +20,8 @@ pub struct Options {
     pub dims: Vec<(String, i64)>,
     /// Inputs with the shape they are to have.
     pub shapes: Vec<(String, Vec<i64>)>,
+    /// Inputs with the elements they are to have, for what must be known when compiling, such as axes.
+    pub values: Vec<(String, Tensor)>,
 }
 
 /// What came of it, stage by stage.
@@ -50,7 +52,8 @@ pub fn compile(model: &Path, options: &Options) -> Result<Compiled> {
 /// As [`compile`].
 pub fn import(model: &Path, options: &Options) -> Result<Graph> {
     // Shapes are pinned before the import, which folds what is computed from them.
-    let pins = onnx::Options { dims: options.dims.clone(), shapes: options.shapes.clone() };
+    let pins =
+        onnx::Options { dims: options.dims.clone(), shapes: options.shapes.clone(), values: options.values.clone() };
     onnx::import_file(model, &pins)
 }
 

@@ -17,6 +17,17 @@ pub fn read(path: &Path, dtype: DType) -> Result<Tensor> {
     read_from(BufReader::new(file), dtype).map_err(|e| e.within(path.display().to_string()))
 }
 
+/// Reads a tensor of whatever type the file says.
+pub fn read_any(path: &Path) -> Result<Tensor> {
+    let file = File::open(path).map_err(|e| Error::io(path.display(), &e))?;
+    let header = npyz::NpyHeader::from_reader(BufReader::new(file));
+    let header = header.map_err(|e| Error::invalid(format!("{}: not a readable .npy file: {e}", path.display())))?;
+    let descr = header.dtype().descr();
+    let dtype = DType::all().find(|&d| names(d)[0] == descr.trim_matches(['\'', '<', '>', '|', '=']));
+    let dtype = dtype.ok_or_else(|| Error::invalid(format!("{}: elements are {descr}", path.display())))?;
+    read(path, dtype)
+}
+
 /// Writes a tensor.
 pub fn write(path: &Path, tensor: &Tensor) -> Result<()> {
     super::output::write_with(path, |file| write_to(BufWriter::new(file), tensor))

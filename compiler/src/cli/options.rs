@@ -2,8 +2,11 @@
 
 use clap::Args;
 use mcc::driver::Options;
+use mcc::ir::Tensor;
 use mcc::{Error, Result};
 use mcc_targets::Target;
+
+use super::npy;
 
 /// How to compile.
 #[derive(Args, Clone, Default)]
@@ -17,6 +20,9 @@ pub struct ModelOptions {
     /// Pin the shape of an input
     #[arg(long = "shape", value_name = "INPUT=1x3x224x224")]
     pub shapes: Vec<String>,
+    /// Pin the elements of a small input that the compiler must know, such as axes or scales
+    #[arg(long = "value", value_name = "INPUT=FILE.npy")]
+    pub values: Vec<String>,
 }
 
 impl ModelOptions {
@@ -30,7 +36,8 @@ impl ModelOptions {
     pub fn for_target(&self, target: Target, name: &str) -> Result<Options> {
         let dims = self.dims.iter().map(|d| parse_dim(d)).collect::<Result<_>>()?;
         let shapes = self.shapes.iter().map(|s| parse_shape(s)).collect::<Result<_>>()?;
-        Ok(Options { target, name: name.to_string(), dims, shapes })
+        let values = self.values.iter().map(|v| read_value(v)).collect::<Result<_>>()?;
+        Ok(Options { target, name: name.to_string(), dims, shapes, values })
     }
 
     /// The options as arguments again, for a child process.
@@ -39,7 +46,8 @@ impl ModelOptions {
             values.iter().flat_map(|v| [flag.to_string(), v.clone()]).collect::<Vec<_>>()
         };
         let cpu: Vec<String> = self.cpu.iter().cloned().collect();
-        [given("--cpu", &cpu), given("--dim", &self.dims), given("--shape", &self.shapes)].concat()
+        let pins = [given("--dim", &self.dims), given("--shape", &self.shapes), given("--value", &self.values)];
+        [given("--cpu", &cpu), pins.concat()].concat()
     }
 }
 
@@ -69,6 +77,11 @@ fn parse_shape(text: &str) -> Result<(String, Vec<i64>)> {
     let (name, value) = split_pair(text, "--shape INPUT=1x3x224x224")?;
     let extents = value.split(['x', ',']).map(|d| parse_extent(d, text)).collect::<Result<_>>()?;
     Ok((name.to_string(), extents))
+}
+
+fn read_value(text: &str) -> Result<(String, Tensor)> {
+    let (name, file) = split_pair(text, "--value INPUT=FILE.npy")?;
+    Ok((name.to_string(), npy::read_any(std::path::Path::new(file))?))
 }
 
 fn parse_extent(value: &str, whole: &str) -> Result<i64> {

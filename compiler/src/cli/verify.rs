@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use mcc::driver::{self, Options};
+use mcc::driver::{self, Compiled, Options};
 use mcc::ir::Tensor;
 use mcc::loader::Model;
+use mcc::lower::program::Port;
 use mcc::{Error, Result};
 use serde_json::{Value, json};
 
@@ -126,9 +127,13 @@ fn worker_arguments(args: &VerifyArgs) -> Vec<String> {
 
 fn line(result: &Value) -> String {
     let text = |key: &str| result[key].as_str().unwrap_or_default().to_string();
-    match result["status"] == "pass" {
-        true => format!("pass {}\n", text("case")),
-        false => format!("FAIL {}: {}: {}\n", text("case"), text("kind"), text("reason").replace('\n', ";")),
+    if result["status"] != "pass" {
+        return format!("FAIL {}: {}: {}\n", text("case"), text("kind"), text("reason").replace('\n', ";"));
+    }
+    let pinned: Vec<&str> = result["pinned"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    match pinned.as_slice() {
+        [] => format!("pass {}\n", text("case")),
+        _ => format!("pass {} (compiled for the values of {})\n", text("case"), pinned.join(", ")),
     }
 }
 
@@ -140,8 +145,10 @@ fn failure(folder: &Path, kind: &str, reason: &str) -> Value {
 fn answer(folder: &Path, args: &VerifyArgs) -> Value {
     let result = std::panic::catch_unwind(|| check(folder, args));
     match result {
-        Ok(Ok(None)) => json!({ "case": folder.to_string_lossy(), "status": "pass" }),
-        Ok(Ok(Some(reason))) => failure(folder, "wrong", &reason),
+        Ok(Ok(Finding { wrong: None, pinned })) => {
+            json!({ "case": folder.to_string_lossy(), "status": "pass", "pinned": pinned })
+        }
+        Ok(Ok(Finding { wrong: Some(reason), .. })) => failure(folder, "wrong", &reason),
         Ok(Err(e)) => failure(folder, kind_of(&e), &super::render(e.report())),
         Err(payload) => {
             let text = payload.downcast_ref::<String>().map(String::as_str);
@@ -161,33 +168,82 @@ fn kind_of(e: &Error) -> &'static str {
     }
 }
 
-/// What is wrong with the outputs of a case, if anything.
-fn check(folder: &Path, args: &VerifyArgs) -> Result<Option<String>> {
+/// What a check found: what is wrong, if anything, and the inputs that had to be known when compiling.
+#[derive(Default)]
+struct Finding {
+    wrong: Option<String>,
+    pinned: Vec<String>,
+}
+
+fn check(folder: &Path, args: &VerifyArgs) -> Result<Finding> {
     let case = cases::open(folder)?;
     let mut options = args.options.for_host(&case.model)?;
+    let inputs = cases::input_names(&case.model)?;
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     if args.pin_shapes {
-        pin(&mut options, &case)?;
+        pin_shapes(&mut options, &cases::read_tensors(&case.data_sets[0], "input", &inputs)?, &inputs);
     }
-    let compiled = driver::compile(&case.model, &options)?;
-    let model = Model::load(&compiled.code.object)?;
-    let inputs: Vec<&str> = compiled.program.inputs.iter().map(|p| p.name.as_str()).collect();
-    let outputs: Vec<&str> = compiled.program.outputs.iter().map(|p| p.name.as_str()).collect();
+    let mut finding = Finding::default();
+    let mut current: Option<(Compiled, Model)> = None;
     for data_set in &case.data_sets {
+        // A model that was compiled for one data set's values is for that data set only.
+        let (compiled, model) = match current.take().filter(|_| finding.pinned.is_empty()) {
+            Some(known) => current.insert(known),
+            None => {
+                let (compiled, pinned) = compile_for(&case.model, &options, data_set, &inputs)?;
+                finding.pinned = pinned;
+                let model = Model::load(&compiled.code.object)?;
+                current.insert((compiled, model))
+            }
+        };
+        let given = cases::read_tensors(data_set, "input", &inputs)?;
         let missing =
             |side: &str, name: &str| Error::invalid(format!("{}: no data for {side} {name:?}", data_set.display()));
-        let given = cases::read_tensors(data_set, "input", &inputs)?;
-        let given = given.into_iter().zip(&inputs).map(|(t, name)| t.ok_or_else(|| missing("input", name)));
-        let got = model.invoke(&given.collect::<Result<Vec<Tensor>>>()?)?;
+        let of_input = |port: &Port| {
+            let slot = inputs.iter().position(|n| *n == port.name);
+            slot.and_then(|s| given[s].clone()).ok_or_else(|| missing("input", &port.name))
+        };
+        let got = model.invoke(&compiled.program.inputs.iter().map(of_input).collect::<Result<Vec<_>>>()?)?;
+        let outputs: Vec<&str> = compiled.program.outputs.iter().map(|p| p.name.as_str()).collect();
         let expected = cases::read_tensors(data_set, "output", &outputs)?;
         for (n, (got, want)) in got.iter().zip(expected).enumerate() {
             let want = want.ok_or_else(|| missing("output", outputs[n]))?;
             if let Some(reason) = difference(got, &want, tolerance(args, case.tolerance(n))) {
                 let set = data_set.file_name().unwrap_or_default().to_string_lossy();
-                return Ok(Some(format!("{set}: output {:?}: {reason}", outputs[n])));
+                finding.wrong = Some(format!("{set}: output {:?}: {reason}", outputs[n]));
+                return Ok(finding);
             }
         }
     }
-    Ok(None)
+    Ok(finding)
+}
+
+/// Compiles a case's model; where an operand has to be known when compiling and is an input, for the elements that
+/// the data set gives it. As few inputs as possible are pinned, so that as much as possible is computed by the model.
+fn compile_for(model: &Path, options: &Options, data_set: &Path, inputs: &[&str]) -> Result<(Compiled, Vec<String>)> {
+    let refusal = match driver::compile(model, options) {
+        Ok(compiled) => return Ok((compiled, Vec::new())),
+        Err(e @ Error::Unsupported(_)) => e,
+        Err(e) => return Err(e),
+    };
+    let Ok(given) = cases::read_tensors(data_set, "input", inputs) else { return Err(refusal) };
+    let small: Vec<(String, Tensor)> = inputs
+        .iter()
+        .zip(given)
+        .filter_map(|(name, tensor)| Some(((*name).to_string(), tensor?)))
+        .filter(|(_, t)| t.shape().len() <= 1 && t.numel() <= mcc::onnx::MAX_PINNED)
+        .collect();
+    let singles = small.iter().map(|one| vec![one.clone()]);
+    // The first input is the data, the others are what is done with it.
+    let operands = small.iter().filter(|(name, _)| *name != inputs[0]).cloned().collect();
+    for values in singles.chain([operands, small.clone()]) {
+        let pinned = values.iter().map(|(name, _)| name.clone()).collect();
+        let options = Options { values: [options.values.clone(), values].concat(), ..options.clone() };
+        if let Ok(compiled) = driver::compile(model, &options) {
+            return Ok((compiled, pinned));
+        }
+    }
+    Err(refusal)
 }
 
 /// The command line's, else the case's, else the default.
@@ -196,17 +252,13 @@ fn tolerance(args: &VerifyArgs, of_case: Option<Tolerance>) -> Tolerance {
     Tolerance { rtol: args.rtol.unwrap_or(base.rtol), atol: args.atol.unwrap_or(base.atol) }
 }
 
-/// Adds the shapes of a case's first data set to the options, except for inputs that these pin themselves.
-fn pin(options: &mut Options, case: &cases::Case) -> Result<()> {
-    let graph = driver::import(&case.model, options)?;
-    let names: Vec<&str> = graph.inputs().iter().map(|&id| graph.label(id)).collect();
-    let tensors = cases::read_tensors(&case.data_sets[0], "input", &names)?;
-    for (name, tensor) in names.iter().zip(tensors) {
+/// Adds the shapes of the given inputs to the options, except where these pin them already.
+fn pin_shapes(options: &mut Options, given: &[Option<Tensor>], inputs: &[&str]) {
+    for (name, tensor) in inputs.iter().zip(given) {
         let Some(tensor) = tensor else { continue };
         if !options.shapes.iter().any(|(n, _)| n == name) {
             let shape = tensor.shape().iter().map(|&d| i64::try_from(d).unwrap_or(i64::MAX)).collect();
             options.shapes.push(((*name).to_string(), shape));
         }
     }
-    Ok(())
 }
