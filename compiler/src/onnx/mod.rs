@@ -18,6 +18,8 @@ mod inputs;
 mod node;
 mod ops;
 pub mod tensor;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 
