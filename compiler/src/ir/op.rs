@@ -436,6 +436,9 @@ pub struct CellSpec {
     pub coupled: bool,
     /// Whether the operand `lengths` is there: steps past a sequence's length give zeros and keep the state.
     pub lengths: bool,
+    /// Whether each step multiplies `r` by the hidden state rounded to 8 bits: to `scale * (q - zero)` with `q` in
+    /// `0..=255`, where scale and zero point span the sequence's state and 0 (dynamic quantization).
+    pub quantized: bool,
 }
 
 /// Recurrences.

@@ -38,6 +38,9 @@ pub(super) fn recurrent(operands: &[Tensor], spec: &CellSpec) -> Result<Vec<Tens
             let xw = &xw[(t * batch + b) * width..(t * batch + b + 1) * width];
             let step = Step { spec, xw, r: &r, rbh: &rbh, peephole: &peephole };
             let state = &mut h[b * hidden..(b + 1) * hidden];
+            if spec.quantized {
+                quantize(state);
+            }
             match spec.cell {
                 Cell::Rnn => step.rnn(state),
                 Cell::Gru { linear_before_reset } => step.gru(state, linear_before_reset),
@@ -54,6 +57,21 @@ pub(super) fn recurrent(operands: &[Tensor], spec: &CellSpec) -> Result<Vec<Tens
         results.push(Tensor::from_f64s(dtype, vec![batch, hidden], &c)?);
     }
     Ok(results)
+}
+
+/// Rounds a state to 8 bits over the range that it and 0 span.
+fn quantize(h: &mut [f64]) {
+    let low = h.iter().fold(0.0f64, |m, &v| m.min(v));
+    let high = h.iter().fold(0.0f64, |m, &v| m.max(v));
+    let scale = f64::from(((high - low) / 255.0) as f32);
+    if scale == 0.0 {
+        return;
+    }
+    let zero = (-low / scale).round_ties_even().clamp(0.0, 255.0);
+    for v in h {
+        let q = ((*v / scale).round_ties_even() + zero).clamp(0.0, 255.0);
+        *v = (q - zero) * scale;
+    }
 }
 
 impl Step<'_> {

@@ -75,8 +75,8 @@ pub(super) fn attributes(op: &Op) -> Attrs {
         Op::Normalize { axis, epsilon, center } => attrs![axis, epsilon, center],
         Op::TopK { k, axis, largest } => attrs![k, axis, largest],
         Op::Recurrent(spec) => {
-            let CellSpec { cell, reverse, activations, clip, peephole, coupled, lengths } = spec;
-            attrs![cell, reverse, activations, clip, peephole, coupled, lengths]
+            let CellSpec { cell, reverse, activations, clip, peephole, coupled, lengths, quantized } = spec;
+            attrs![cell, reverse, activations, clip, peephole, coupled, lengths, quantized]
         }
         Op::NonZero { count } => attrs![count],
         Op::TreeEnsemble(trees) => {
@@ -183,9 +183,10 @@ pub(in crate::ir) fn operation(name: &str, text: &str) -> Result<Op> {
         "softmax" => build!(r, Op::Softmax { axis, log }),
         "normalize" => build!(r, Op::Normalize { axis, epsilon, center }),
         "top_k" => build!(r, Op::TopK { k, axis, largest }),
-        "recurrent" => {
-            Op::Recurrent(build!(r, CellSpec { cell, reverse, activations, clip, peephole, coupled, lengths }))
-        }
+        "recurrent" => Op::Recurrent(build!(
+            r,
+            CellSpec { cell, reverse, activations, clip, peephole, coupled, lengths, quantized }
+        )),
         "non_zero" => build!(r, Op::NonZero { count }),
         "tree_ensemble" => {
             Op::TreeEnsemble(Box::new(build!(r, TreeEnsemble { roots, nodes, votes, aggregate, targets })))

@@ -4,7 +4,7 @@
 //! States live in scratch memory in the register type.
 
 use super::nest::{columns, cover, product};
-use super::run::arithmetic;
+use super::run::{Fold, arithmetic, fold_run};
 use super::{Emit, missing};
 use crate::Result;
 use crate::ir::{Activation, BinaryOp, Cell, CellSpec, DType, Dim, UnaryOp};
@@ -93,7 +93,7 @@ struct Layer<'a> {
     width: Val,
     /// All gates of one step.
     gates: Val,
-    /// GRU: the reset state, or the hidden gate's linear part.
+    /// GRU: the reset state, or the hidden gate's linear part. LSTM: the rounded state.
     reset: Val,
     h: Val,
     c: Option<Val>,
@@ -140,10 +140,55 @@ impl Layer<'_> {
                 });
             }
             Cell::Lstm => {
-                self.accumulate(k, self.h, state, self.gates, zero, zero, self.width);
+                if self.spec.quantized {
+                    self.quantize(k, state);
+                    self.accumulate(k, self.reset, zero, self.gates, zero, zero, self.width);
+                } else {
+                    self.accumulate(k, self.h, state, self.gates, zero, zero, self.width);
+                }
                 columns(k, zero, self.n, self.lanes, &mut |k, j, lanes| self.lstm_unit(k, row, state, j, lanes));
             }
         }
+    }
+
+    /// The state rounded to 8 bits over the range that it and 0 span, into `reset`.
+    fn quantize(&self, k: &mut Builder, state: Val) {
+        let ends = [Bin::Min, Bin::Max].map(|f| {
+            let fold = &mut Fold {
+                init: &mut |k, lanes| k.zero(Ty::new(self.elem.elem, lanes)),
+                step: &mut |k, acc, j| {
+                    let at = k.add(state, j);
+                    let v = self.get(k, self.h, at, k.ty(acc).lanes);
+                    k.bin(f, acc, v)
+                },
+                merge: &mut |k, a, b| k.bin(f, a, b),
+            };
+            fold_run(k, self.n, self.lanes, fold)
+        });
+        let [low, high] = ends;
+        let (none, steps) = (k.float(0.0, self.elem), k.float(255.0, self.elem));
+        let range = k.sub(high, low);
+        let scale = k.bin(Bin::Div, range, steps);
+        // An all-zero state has no scale; any does.
+        let (flat, one) = (k.cmp(Cmp::Eq, scale, none), k.float(1.0, self.elem));
+        let scale = k.select(flat, one, scale);
+        let lift = k.bin(Bin::Div, low, scale);
+        let lift = k.sub(none, lift);
+        let lift = scalar::unary(k, UnaryOp::Round, self.math, lift);
+        cover(k, self.n, self.lanes, &mut |k, j, lanes| {
+            let at = k.add(state, j);
+            let v = self.get(k, self.h, at, lanes);
+            let (scale, lift) = (k.splat(scale, lanes), k.splat(lift, lanes));
+            let (none, steps) = (k.splat(none, lanes), k.splat(steps, lanes));
+            let q = k.bin(Bin::Div, v, scale);
+            let q = scalar::unary(k, UnaryOp::Round, self.math, q);
+            let q = k.add(q, lift);
+            let q = k.bin(Bin::Max, q, none);
+            let q = k.bin(Bin::Min, q, steps);
+            let q = k.sub(q, lift);
+            let v = k.mul(q, scale);
+            self.put(k, self.reset, j, v);
+        });
     }
 
     fn gru_unit(&self, k: &mut Builder, linear_before_reset: bool, row: Val, state: Val, j: Val, lanes: u32) {

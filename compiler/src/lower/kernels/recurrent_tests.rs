@@ -4,7 +4,16 @@ use super::testing::{check, ints, noise};
 use crate::ir::{Activation, Cell, CellSpec, DType, Op, Tensor};
 
 fn spec(cell: Cell, reverse: bool, activations: [Activation; 3]) -> CellSpec {
-    CellSpec { cell, reverse, activations, clip: None, peephole: false, coupled: false, lengths: false }
+    CellSpec {
+        cell,
+        reverse,
+        activations,
+        clip: None,
+        peephole: false,
+        coupled: false,
+        lengths: false,
+        quantized: false,
+    }
 }
 
 fn operands(cell: Cell, batch: usize, hidden: usize, dtype: DType) -> Vec<Tensor> {
@@ -43,6 +52,15 @@ fn cells() {
             x.push(ints(&[batch], &[2, 3][..batch]));
             check(&Op::Recurrent(spec), &x);
         }
+    }
+}
+
+#[test]
+fn rounded_states() {
+    use Activation::{Sigmoid, Tanh};
+    for (batch, hidden) in [(1, 5), (2, 19)] {
+        let spec = CellSpec { quantized: true, ..spec(Cell::Lstm, false, [Sigmoid, Tanh, Tanh]) };
+        check(&Op::Recurrent(spec), &operands(Cell::Lstm, batch, hidden, DType::F32));
     }
 }
 

@@ -63,7 +63,7 @@ fn quantized(b: &mut Builder, x: Value, scale: Value, zero: Option<Value>, to: D
 }
 
 /// `(x - zero) * scale`.
-fn dequantized(b: &mut Builder, x: Value, scale: Value, zero: Option<Value>) -> Result<Value> {
+pub fn dequantized(b: &mut Builder, x: Value, scale: Value, zero: Option<Value>) -> Result<Value> {
     let wide = b.dtype(scale);
     let mut y = b.cast(x, wide)?;
     if let Some(zero) = zero
@@ -109,7 +109,11 @@ pub fn dequantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
 
 /// To eight bits over the range that the data spans, zero included.
 pub fn dynamic_quantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
-    let x = n.input(0)?;
+    Ok(dynamically_quantized(b, n.input(0)?)?.into())
+}
+
+/// The integers, their scale and their zero point.
+pub fn dynamically_quantized(b: &mut Builder, x: Value) -> Result<[Value; 3]> {
     let axes: Vec<usize> = (0..b.rank(x)).collect();
     let (low, high) = (b.reduce(ReduceKind::Min, x, &axes, false)?, b.reduce(ReduceKind::Max, x, &axes, false)?);
     let (low, high) = (b.with(BinaryOp::Min, low, 0.0)?, b.with(BinaryOp::Max, high, 0.0)?);
@@ -126,7 +130,7 @@ pub fn dynamic_quantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
     let zero = b.cast(zero, DType::U8)?;
     let divisor = b.select(flat, one, scale)?;
     let y = quantized(b, x, divisor, Some(zero), DType::U8)?;
-    Ok([y, scale, zero].into())
+    Ok([y, scale, zero])
 }
 
 /// The integers minus their zero point, as `i32`.
@@ -163,12 +167,7 @@ pub fn matmul_integer(b: &mut Builder, n: &Node) -> Result<Results> {
 
 /// com.microsoft: quantizes the left operand, multiplies integers, and scales the result.
 pub fn dynamic_quantize_matmul(b: &mut Builder, n: &Node) -> Result<Results> {
-    let quantized = dynamic_quantize_linear(b, n)?.0;
-    let tensor = |i: usize| match quantized.get(i) {
-        Some(super::super::node::Item::Tensor(v)) => Ok(*v),
-        _ => Err(Error::internal("a quantized tensor has three parts")),
-    };
-    let (x, x_scale, x_zero) = (tensor(0)?, tensor(1)?, tensor(2)?);
+    let [x, x_scale, x_zero] = dynamically_quantized(b, n.input(0)?)?;
     matmul_integer_to_float_of(
         b,
         [x, n.input(1)?],

@@ -22,7 +22,7 @@ pub fn rnn(b: &mut Builder, n: &Node) -> Result<Results> {
 }
 
 /// com.microsoft: weights are transposed and quantized, with scales and zero points a direction or a column. They are
-/// kept as floats; the activations, which ONNX Runtime quantizes on the fly, too.
+/// kept as floats; input and hidden state, which the operator quantizes on the fly, are rounded as it does.
 pub fn dynamic_quantize_lstm(b: &mut Builder, n: &Node) -> Result<Results> {
     let dequantized = |b: &mut Builder, q: Value, scale: Value, zero: Option<Value>| -> Result<Value> {
         let per_column = |b: &mut Builder, v: Value| match b.rank(v) {
@@ -41,8 +41,9 @@ pub fn dynamic_quantize_lstm(b: &mut Builder, n: &Node) -> Result<Results> {
     };
     let w = dequantized(b, n.input(1)?, n.input(8)?, n.optional(9))?;
     let r = dequantized(b, n.input(2)?, n.input(10)?, n.optional(11))?;
+    let x = rounded_to_8_bits(b, n.input(0)?)?;
     let operands = Operands {
-        x: n.input(0)?,
+        x,
         w,
         r,
         bias: n.optional(3),
@@ -50,8 +51,15 @@ pub fn dynamic_quantize_lstm(b: &mut Builder, n: &Node) -> Result<Results> {
         state: n.optional(5),
         cell_state: n.optional(6),
         peephole: n.optional(7),
+        quantized: true,
     };
     layer(b, n, Cell::Lstm, operands)
+}
+
+/// What dynamic quantization and its inverse make of a tensor.
+fn rounded_to_8_bits(b: &mut Builder, x: Value) -> Result<Value> {
+    let [q, scale, zero] = super::quantize::dynamically_quantized(b, x)?;
+    super::quantize::dequantized(b, q, scale, Some(zero))
 }
 
 struct Operands {
@@ -63,6 +71,8 @@ struct Operands {
     state: Option<Value>,
     cell_state: Option<Value>,
     peephole: Option<Value>,
+    /// Whether the hidden state is rounded to 8 bits on its way to every step's product.
+    quantized: bool,
 }
 
 impl Operands {
@@ -76,6 +86,7 @@ impl Operands {
             state: n.optional(5),
             cell_state: None,
             peephole: None,
+            quantized: false,
         })
     }
 }
@@ -112,6 +123,7 @@ fn layer(b: &mut Builder, n: &Node, cell: Cell, mut o: Operands) -> Result<Resul
             peephole: o.peephole.is_some(),
             coupled: cell == Cell::Lstm && n.flag("input_forget", false)?,
             lengths: lengths.is_some(),
+            quantized: o.quantized,
         };
         let one = Direction { b, d, batch: &batch, hidden };
         let results = one.run(x, &o, lengths, spec)?;
