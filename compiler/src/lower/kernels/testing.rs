@@ -9,9 +9,9 @@ use mcc_targets::Target;
 
 use super::{Built, Epilogue, RowLeaf, Site, build, fuses};
 use crate::ir::eval::eval_op;
-use crate::ir::{BinaryOp, DType, Dim, Op, Tensor, TensorType, infer};
+use crate::ir::{BinaryOp, DType, Dim, Graph, Op, Output, Tensor, TensorType, Value, infer};
 use crate::lower::expr::{Expr, ExprKind};
-use crate::lower::kir::interp;
+use crate::lower::kir::{interp, verify::verify};
 
 /// Compares an operation's kernels with the evaluator on `inputs`.
 pub fn check(op: &Op, inputs: &[Tensor]) {
@@ -33,6 +33,10 @@ pub fn check_with(op: &Op, inputs: &[Tensor], tolerance: f64) {
     }
     target.vector_bytes = 32;
     case.run(&target, &types, &results, &HashMap::new(), false);
+    case.natively(&types);
+    if let Some((types, ..)) = symbolic(op, inputs) {
+        case.natively(&types);
+    }
 }
 
 /// Types of the operands with a symbol for every extent, where inference accepts that.
@@ -76,6 +80,7 @@ impl Case<'_> {
             assert!(!symbols.is_empty(), "{:?}: no kernel for {types:?}", self.op);
             return;
         };
+        verify(&kernel).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
         // A data-dependent extent is never more than the number of elements it counts.
         let bound = self.inputs.first().map_or(0, Tensor::numel) as i64;
         let value = |name: &str| symbols.get(name).copied().unwrap_or(bound);
@@ -96,6 +101,33 @@ impl Case<'_> {
             let got = Tensor::new(want.dtype(), want.shape().to_vec(), data.into()).unwrap();
             let addend = if fused { Some(self.addend()) } else { None };
             self.compare(n, &got, want, addend.as_ref(), &format!("{types:?}, fused: {fused}"));
+        }
+    }
+
+    /// The same through an object of this machine, as far as its dimensions are known before the run.
+    fn natively(&self, types: &[TensorType]) {
+        if matches!(self.op, Op::NonZero { .. }) {
+            return;
+        }
+        let mut graph = Graph::new();
+        let operands: Vec<Value> =
+            types.iter().enumerate().map(|(i, ty)| graph.add_input(&format!("x{i}"), ty.clone())).collect();
+        let node = graph.add_labelled(self.op.clone(), &operands, "node").unwrap();
+        for result in 0..self.want.len() {
+            let value = Value { node, result };
+            graph.outputs.push(Output { name: format!("y{result}"), value });
+        }
+        let target = Target::host(None).unwrap();
+        let program = match crate::lower::lower(&graph, &target, "m") {
+            Ok(program) => program,
+            Err(_) if types.iter().any(|t| t.fixed_shape().is_none()) => return,
+            Err(e) => panic!("{:?}: {e}", self.op),
+        };
+        let object = crate::codegen::compile(&program, &target).unwrap_or_else(|e| panic!("{:?}: {e}", self.op));
+        let model = crate::loader::Model::load(&object.object).unwrap();
+        let got = model.invoke(self.inputs).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
+        for (n, (got, want)) in got.iter().zip(self.want).enumerate() {
+            self.compare(n, got, want, None, &format!("{types:?}, natively"));
         }
     }
 
