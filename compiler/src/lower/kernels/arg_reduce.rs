@@ -1,10 +1,11 @@
 //! Positions of the largest or smallest elements along an axis. NaN counts as the largest.
 
 use super::Emit;
-use super::nest::{nest, product};
+use super::nest::{columns, nest, product};
 use crate::Result;
 use crate::ir::{DType, Dim};
-use crate::lower::kir::{Bin, Builder, Cmp, Val};
+use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Un, Val};
+use crate::lower::numbers;
 
 /// ONNX ArgMax and ArgMin.
 pub fn arg_reduce(e: &Emit<'_>, k: &mut Builder, largest: bool, axis: usize, last: bool) -> Result<()> {
@@ -20,36 +21,48 @@ pub fn arg_reduce(e: &Emit<'_>, k: &mut Builder, largest: bool, axis: usize, las
     };
     let width = k.dim(&row_shape[2]);
     let middle = k.dim(&row_shape[1]);
-    nest(k, &row_shape, &mut |k, at| {
+    // Positions have the elements' width, so that one mask selects both.
+    let lanes = if numbers::compute_elem(dtype).bytes() == 4 { e.lanes(dtype) } else { 1 };
+    nest(k, &row_shape[..2], &mut |k, at| {
         let row = k.mul(at[0], middle);
         let row = k.add(row, at[1]);
         let within = k.mul(at[1], width);
-        let within = k.add(within, at[2]);
         let first = k.mul(at[0], n);
         let first = k.mul(first, stride);
         let first = k.add(first, within);
-        let init = e.load(k, 0, first, 1);
-        let best = k.fold_loop(one, n, 1, &[init, zero], &mut |k, j, best| {
-            let skip = k.mul(j, stride);
-            let index = k.add(first, skip);
-            let v = e.load(k, 0, index, 1);
-            let better = ahead(k, dtype, v, best[0], largest, last);
-            vec![k.select(better, v, best[0]), k.select(better, j, best[1])]
+        columns(k, zero, width, lanes, &mut |k, col, lanes| {
+            let first = k.add(first, col);
+            let init = e.load(k, 0, first, lanes);
+            let start = if lanes == 1 { zero } else { k.int_of(0, Ty::new(Elem::I32, lanes)) };
+            let best = k.fold_loop(one, n, 1, &[init, start], &mut |k, j, best| {
+                let skip = k.mul(j, stride);
+                let index = k.add(first, skip);
+                let v = e.load(k, 0, index, lanes);
+                let better = ahead(k, dtype, v, best[0], largest, last);
+                let place = if lanes == 1 { j } else { k.convert(j, Elem::I32) };
+                let place = k.splat(place, lanes);
+                vec![k.select(better, v, best[0]), k.select(better, place, best[1])]
+            });
+            for lane in 0..lanes {
+                let place = k.lane(best[1], lane as u8);
+                let place = k.convert(place, Elem::I64);
+                let col = k.add_int(col, i64::from(lane));
+                if by_columns {
+                    e.store(k, row, col, place);
+                    continue;
+                }
+                let index = k.mul(row, width);
+                let index = k.add(index, col);
+                // Rows of the result may be of its kept, single-element axis, or of outer ones.
+                let (row, col) = if e.is_plain() {
+                    (zero, index)
+                } else {
+                    let row = k.bin(Bin::Div, index, cols);
+                    (row, k.bin(Bin::Rem, index, cols))
+                };
+                e.store(k, row, col, place);
+            }
         });
-        if by_columns {
-            e.store(k, row, at[2], best[1]);
-        } else {
-            let index = k.mul(row, width);
-            let index = k.add(index, at[2]);
-            // Rows of the result may be of its kept, single-element axis, or of outer ones.
-            let (row, col) = if e.is_plain() {
-                (zero, index)
-            } else {
-                let row = k.bin(Bin::Div, index, cols);
-                (row, k.bin(Bin::Rem, index, cols))
-            };
-            e.store(k, row, col, best[1]);
-        }
     });
     Ok(())
 }
@@ -64,14 +77,17 @@ pub fn ahead(k: &mut Builder, dtype: DType, a: Val, b: Val, largest: bool, or_eq
         (true, false) => Cmp::UGt,
         (true, true) => Cmp::UGe,
     };
+    if dtype.is_float() && !or_equal {
+        // Also true when `high` alone is NaN.
+        let at_most = k.cmp(Cmp::Le, high, low);
+        let above = k.un(Un::Not, at_most);
+        let number = k.cmp(Cmp::Eq, low, low);
+        return k.bin(Bin::And, above, number);
+    }
     let order = k.cmp(cmp, high, low);
     if !dtype.is_float() {
         return order;
     }
-    let mut nan = k.cmp(Cmp::Ne, high, high);
-    if !or_equal {
-        let number = k.cmp(Cmp::Eq, low, low);
-        nan = k.bin(Bin::And, nan, number);
-    }
+    let nan = k.cmp(Cmp::Ne, high, high);
     k.bin(Bin::Or, order, nan)
 }

@@ -21,6 +21,7 @@ const UNROLL: i64 = 4;
 pub fn resize(e: &Emit<'_>, k: &mut Builder, rule: &ResizeRule) -> Result<()> {
     let (x, out) = (e.shape(0), e.out_shape());
     let crops = rule.coordinates == CoordinateMode::TfCropAndResize;
+    let elem = numbers::compute_elem(real(e.dtype(0)));
     let mut tables = Vec::new();
     for axis in 0..x.len() {
         if rule.scales[axis].get() == 1.0 && x[axis] == out[axis] && !crops {
@@ -33,7 +34,8 @@ pub fn resize(e: &Emit<'_>, k: &mut Builder, rule: &ResizeRule) -> Result<()> {
         let entries = &out[axis] * &Dim::from(taps);
         let indices = e.scratch(k, &entries * &Dim::from(8i64));
         let weights = e.scratch(k, &entries * &Dim::from(8i64));
-        tables.push(Table { axis, taps, indices, weights, outside: e.scratch(k, &out[axis] * &Dim::from(8i64)) });
+        let outside = e.scratch(k, &out[axis] * &Dim::from(8i64));
+        tables.push(Table { axis, taps, indices, weights, outside, real: Ty::new(elem, 1) });
     }
     for table in &tables {
         table.fill(k, rule, &x[table.axis], &out[table.axis]);
@@ -81,8 +83,9 @@ struct Table {
     taps: i64,
     /// `i64`s, `taps` a coordinate.
     indices: Val,
-    /// `f64`s, `taps` a coordinate.
+    /// Of type `real`, `taps` a coordinate.
     weights: Val,
+    real: Ty,
     /// `i64`s, 1 for coordinates that take the extrapolation value.
     outside: Val,
 }
@@ -128,7 +131,8 @@ impl Table {
                 let index = k.bin(Bin::Max, index, zero);
                 let to = k.at_index(self.indices, slot, 8);
                 k.store(to, index);
-                let to = k.at_index(self.weights, slot, 8);
+                let weight = k.convert(weight, self.real.elem);
+                let to = k.at_index(self.weights, slot, self.real.bytes());
                 k.store(to, weight);
             }
         });
@@ -192,11 +196,10 @@ impl Table {
     }
 
     /// The weight of a coordinate's tap.
-    fn weight(&self, k: &mut Builder, coordinate: Val, tap: Val, real: DType) -> Val {
+    fn weight(&self, k: &mut Builder, coordinate: Val, tap: Val) -> Val {
         let slot = self.slot(k, coordinate, tap);
-        let from = k.at_index(self.weights, slot, 8);
-        let weight = k.load(F64, from);
-        k.convert(weight, numbers::compute_elem(real))
+        let from = k.at_index(self.weights, slot, self.real.bytes());
+        k.load(self.real, from)
     }
 
     fn slot(&self, k: &mut Builder, coordinate: Val, tap: Val) -> Val {
@@ -404,7 +407,7 @@ impl Resize<'_> {
                 let init = k.zero(elem);
                 let mut step = |k: &mut Builder, tap: Val, sum: Val| {
                     let index = table.index(k, col, tap);
-                    let weight = table.weight(k, col, tap, self.real);
+                    let weight = table.weight(k, col, tap);
                     let from = k.at_index(line, index, elem.bytes());
                     let v = k.load(elem, from);
                     k.fma(v, weight, sum)
@@ -453,7 +456,7 @@ impl Resize<'_> {
                 Some(table) => (0..table.taps)
                     .map(|tap| {
                         let tap = k.int(tap);
-                        (table.index(k, c, tap), Some(table.weight(k, c, tap, self.real)))
+                        (table.index(k, c, tap), Some(table.weight(k, c, tap)))
                     })
                     .collect(),
             };
@@ -524,7 +527,7 @@ impl Resize<'_> {
         let taps = k.int(table.taps);
         each_tap(k, table.taps, taps, sum, &mut |k, tap, sum| {
             let index = table.index(k, c, tap);
-            let own = table.weight(k, c, tap, self.real);
+            let own = table.weight(k, c, tap);
             let block = k.add(start, index);
             let weight = match weight {
                 Some(weight) => k.mul(weight, own),
