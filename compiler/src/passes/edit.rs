@@ -96,8 +96,11 @@ impl Edit<'_> {
         self.graph.ty(value).dtype
     }
 
-    /// Under another shape; itself if it has that shape.
-    pub(super) fn reshape(&mut self, value: Value, shape: Vec<Dim>) -> Result<Value> {
+    /// Under another shape; itself if it has that shape. Reshapes of reshapes are one.
+    pub(super) fn reshape(&mut self, mut value: Value, shape: Vec<Dim>) -> Result<Value> {
+        while let Op::Reshape { .. } = self.graph.op(value.node) {
+            value = self.graph.operands(value.node)[0];
+        }
         if self.graph.ty(value).shape == shape {
             return Ok(value);
         }

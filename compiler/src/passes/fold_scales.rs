@@ -6,7 +6,7 @@ use mcc_targets::Target;
 use super::edit::{Edit, rewrite};
 use super::weights::{Weighted, scale_axis};
 use crate::Result;
-use crate::ir::{BinaryOp, Graph, Op, Tensor, Value};
+use crate::ir::{BinaryOp, Graph, Op, Tensor, UnaryOp, Value};
 
 /// Operations that a scale climbs at most.
 const CLIMB: usize = 8;
@@ -14,8 +14,14 @@ const CLIMB: usize = 8;
 /// Moves scales into constants.
 pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
     rewrite(graph, |edit, node| {
-        let Op::Binary(BinaryOp::Mul) = edit.graph.op(node) else { return Ok(None) };
         let operands = edit.graph.operands(node);
+        match edit.graph.op(node) {
+            Op::Binary(BinaryOp::Mul) => {}
+            Op::Unary(UnaryOp::Neg) if edit.dtype(operands[0]).is_float() => {
+                return absorb(edit, operands[0], -1.0, CLIMB);
+            }
+            _ => return Ok(None),
+        }
         let Some(factor) = edit.graph.as_constant(operands[1]).and_then(Tensor::splat_value) else { return Ok(None) };
         let same = edit.graph.ty(operands[0]) == edit.graph.ty(node.into());
         // Only worth it across a product: otherwise the scale is an element-wise operation either way.

@@ -5,6 +5,8 @@
 //! linear in nodes and bytes of constants. [`PIPELINE`] is the one place that knows their order.
 
 mod algebra;
+mod blocks;
+mod channels_last_norm;
 mod cse;
 mod dead_code;
 mod edit;
@@ -16,6 +18,7 @@ mod pack;
 #[cfg(test)]
 mod pack_tests;
 mod refuse;
+mod reshapes;
 mod slices;
 mod transposes;
 mod views;
@@ -61,6 +64,7 @@ pub const PIPELINE: &[Phase] = &[
             pass("slices", slices::run, "turns constant gathers into slices, which the other passes see through"),
             pass("cse", cse::run, "before patterns: two equal spellings of a mean are then one value"),
             pass("refuse", refuse::run, "needs canonical constants and shared values; makes work for the rest"),
+            pass("reshapes", reshapes::run, "a scale behind a squeeze then stands behind its convolution"),
             pass("fold_batch_norm", fold_batch_norm::run, "after algebra moved constants to the right"),
             pass("fold_scales", fold_scales::run, "after the cheaper fold_batch_norm took what is next to weights"),
             pass("transposes", transposes::run, "cancels the model's own transposes, also around batch norms"),
@@ -79,7 +83,9 @@ pub const PIPELINE: &[Phase] = &[
         name: "canonical layout",
         rounds: 4,
         passes: &[
+            pass("channels_last_norm", channels_last_norm::run, "normalisations between channels-last convolutions"),
             pass("transposes", transposes::run, "lets the transposes that the layout brought meet and cancel"),
+            pass("reshapes", reshapes::run, "a reshape that a transpose kept from sinking"),
             pass("fold_batch_norm", fold_batch_norm::run, "scales that a transpose kept from their convolution"),
             pass("algebra", algebra::run, "what sinking left: reshapes of reshapes, pads of pads"),
             pass("slices", slices::run, "the same for slices and concatenations"),

@@ -4,7 +4,7 @@ use super::super::edit::{Edit, splat};
 use super::super::fold_constants;
 use super::{bounds, implicit_broadcast};
 use crate::Result;
-use crate::ir::{BinaryOp, DType, DTypeClass, NodeId, Op, Tensor, UnaryOp, Value};
+use crate::ir::{BinaryOp, DType, DTypeClass, NodeId, Op, ReduceKind, Tensor, UnaryOp, Value};
 
 /// Additions of constants in a chain are joined when neither is larger: beyond lie tricks that round by adding.
 const REASSOCIATE_BELOW: f64 = 1e6;
@@ -28,6 +28,9 @@ pub(super) fn simplify(edit: &mut Edit, node: NodeId, op: BinaryOp) -> Result<Op
         return Ok(Some(new));
     }
     if let Some(new) = chain(edit, op, a, b)? {
+        return Ok(Some(new));
+    }
+    if let Some(new) = outwards(edit, node, op, a, b)? {
         return Ok(Some(new));
     }
     implicit_broadcast(edit, node)
@@ -76,6 +79,10 @@ fn with_constant(edit: &mut Edit, node: NodeId, op: BinaryOp, a: Value, b: Value
         (Sub, Some(0.0), _) if float || dtype.class() == DTypeClass::Signed => unary(edit, UnaryOp::Neg, b),
         (Div, Some(1.0), _) if float => unary(edit, UnaryOp::Reciprocal, b),
         (Pow, _, Some(exponent)) => power(edit, a, b, exponent),
+        (Max, _, Some(f64::NEG_INFINITY)) | (Min, _, Some(f64::INFINITY)) => same(edit, a),
+        (Mul, _, Some(c)) if edit.shape(a) == shape && mean_of_sum(edit, a, c) => {
+            mean_instead_of_sum(edit, a).map(Some)
+        }
         (Max, _, Some(c)) if bounds::at_least(edit.graph, a).is_some_and(|l| l >= c) => same(edit, a),
         (Min, _, Some(c)) if bounds::at_most(edit.graph, a).is_some_and(|u| u <= c) => same(edit, a),
         (Sub, _, _) if float && edit.graph.as_constant(b).is_some() && !is_constant(edit, a) => {
@@ -223,6 +230,48 @@ fn chain(edit: &mut Edit, op: BinaryOp, a: Value, b: Value) -> Result<Option<Val
     let (scale, shift) = (edit.graph.constant(scale), edit.graph.constant(shift));
     let product = edit.add(Op::Binary(Mul), &[factors[0], scale])?;
     edit.add(Op::Binary(Add), &[product, shift]).map(Some)
+}
+
+/// `a * (b * c)` becomes `(a * b) * c` for one number `c`: further on it may meet weights that take it.
+fn outwards(edit: &mut Edit, node: NodeId, op: BinaryOp, a: Value, b: Value) -> Result<Option<Value>> {
+    /// Beyond lie products that overflow only one way round.
+    const MODERATE: std::ops::RangeInclusive<f64> = 1e-3..=1e3;
+    if op != BinaryOp::Mul || !edit.dtype(a).is_float() || edit.graph.as_constant(b).is_some() {
+        return Ok(None);
+    }
+    for (product, other) in [(b, a), (a, b)] {
+        let Op::Binary(BinaryOp::Mul) = edit.graph.op(product.node) else { continue };
+        let factors = edit.graph.operands(product.node);
+        let number = edit.graph.as_constant(factors[1]).and_then(Tensor::splat_value);
+        let moderate = number.is_some_and(|n| MODERATE.contains(&n.f64_at(0).abs()));
+        let same = edit.graph.ty(product) == edit.graph.ty(node.into())
+            && edit.graph.ty(other) == edit.graph.ty(node.into())
+            && edit.graph.ty(factors[0]) == edit.graph.ty(product);
+        if moderate && same && edit.used_once(product) {
+            let inner = edit.add(Op::Binary(BinaryOp::Mul), &[other, factors[0]])?;
+            return edit.add(Op::Binary(BinaryOp::Mul), &[inner, factors[1]]).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// Whether `c` makes a mean of the sum that a value is.
+fn mean_of_sum(edit: &Edit, value: Value, c: f64) -> bool {
+    let Op::Reduce { kind: ReduceKind::Sum, axes, .. } = edit.graph.op(value.node) else { return false };
+    let Some(x) = edit.graph.operand(value.node, 0).filter(|_| edit.used_once(value)) else { return false };
+    let ty = edit.graph.ty(x);
+    let count = axes.iter().try_fold(1.0, |n, &a| Some(n * ty.shape[a].as_const()? as f64));
+    let exact = |n: f64| Tensor::scalar_f64(ty.dtype, 1.0 / n).f64_at(0) == c;
+    ty.dtype.is_float() && count.is_some_and(exact)
+}
+
+fn mean_instead_of_sum(edit: &mut Edit, sum: Value) -> Result<Value> {
+    let op = match edit.graph.op(sum.node).clone() {
+        Op::Reduce { axes, keep, .. } => Op::Reduce { kind: ReduceKind::Mean, axes, keep },
+        other => other,
+    };
+    let x = edit.graph.operands(sum.node);
+    edit.add(op, &x)
 }
 
 fn fold(edit: &Edit, op: BinaryOp, a: Value, b: Value) -> Result<Option<Tensor>> {

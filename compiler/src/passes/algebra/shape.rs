@@ -85,6 +85,15 @@ pub(super) fn reduce(
     if axes.iter().all(|&a| shape[a].is(1)) {
         return edit.reshape(x, result).map(Some);
     }
+    // A reduction of everything does not care how it is arranged.
+    if axes.len() == shape.len()
+        && let Op::Reshape { .. } | Op::Transpose { .. } = edit.graph.op(x.node)
+    {
+        let source = edit.graph.operands(x.node)[0];
+        let axes = (0..edit.shape(source).len()).collect();
+        let reduced = edit.add(Op::Reduce { kind, axes, keep: false }, &[source])?;
+        return edit.reshape(reduced, result).map(Some);
+    }
     let Op::Reduce { kind: inner_kind, axes: inner_axes, keep: inner_keep } = edit.graph.op(x.node).clone() else {
         return Ok(None);
     };
@@ -99,6 +108,10 @@ pub(super) fn reduce(
     let mut all: Vec<usize> = inner_axes.iter().copied().chain(axes.iter().map(|&a| left[a])).collect();
     all.sort_unstable();
     all.dedup();
+    // Axes that lie apart are better reduced one after the other, the outer ones first.
+    if all.windows(2).any(|w| w[1] != w[0] + 1) {
+        return Ok(None);
+    }
     let reduced = edit.add(Op::Reduce { kind, axes: all, keep }, &[source])?;
     edit.reshape(reduced, result).map(Some)
 }

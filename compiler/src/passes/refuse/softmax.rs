@@ -6,19 +6,23 @@ use crate::Result;
 use crate::ir::{BinaryOp, Op, ReduceKind, UnaryOp, Value};
 
 pub(super) fn match_at(edit: &mut Edit, value: Value) -> Result<Option<Value>> {
-    let Some((x, axis, log)) = find(edit, value) else { return Ok(None) };
+    let Some((taken, axis, log)) = find(edit, value) else { return Ok(None) };
     // Softmax is the same for x and x less its maximum, and takes the maximum off itself.
-    let x = match binary(edit, x, BinaryOp::Sub) {
+    let x = match binary(edit, taken, BinaryOp::Sub) {
         Some((source, most)) if reduction(edit, most, ReduceKind::Max) == Some((source, vec![axis])) => source,
-        _ => x,
+        _ => taken,
     };
-    if edit.graph.ty(x) != edit.graph.ty(value) {
+    let already = matches!(edit.graph.op(value.node), Op::Softmax { .. }) && x == taken;
+    if already || edit.graph.ty(x) != edit.graph.ty(value) {
         return Ok(None);
     }
     edit.add(Op::Softmax { axis, log }, &[x]).map(Some)
 }
 
 fn find(edit: &Edit, value: Value) -> Option<(Value, usize, bool)> {
+    if let Op::Softmax { axis, log } = edit.graph.op(value.node) {
+        return Some((edit.graph.operand(value.node, 0)?, *axis, *log));
+    }
     let axis_of_sum = |sum: Value, terms: Value| match reduction(edit, sum, ReduceKind::Sum) {
         Some((summed, axes)) if summed == terms && axes.len() == 1 => Some(axes[0]),
         _ => None,

@@ -1,18 +1,11 @@
 //! Transposes past reshapes: where a reshape splits or merges axes that stay neighbours, the two can change places.
 
-use std::ops;
-
+use super::super::blocks::blocks;
 use super::super::edit::Edit;
 use super::demand::Demands;
 use super::{inverse, is_identity};
 use crate::Result;
 use crate::ir::{Dim, NodeId, Op, Value};
-
-/// Operand axes and result axes of a reshape that hold the same elements, independent of all other axes.
-struct Block {
-    from: ops::Range<usize>,
-    to: ops::Range<usize>,
-}
 
 /// How `reshape(transpose(x))` is done the other way round.
 struct Swapped {
@@ -77,44 +70,6 @@ fn swap(source: &[Dim], perm: &[usize], shape: &[Dim]) -> Option<Swapped> {
         local = (0..source.len()).collect();
     }
     Some(Swapped { local, shape: new_shape, after })
-}
-
-/// Cuts a reshape into its finest independent blocks; `None` where symbols keep that from being seen.
-fn blocks(from: &[Dim], to: &[Dim]) -> Option<Vec<Block>> {
-    if from.iter().chain(to).any(|d| d.is(0)) {
-        return None;
-    }
-    let mut blocks = Vec::new();
-    let (mut i, mut j) = (0, 0);
-    while i < from.len() || j < to.len() {
-        let (first_i, first_j) = (i, j);
-        let (mut p, mut q) = (Dim::ONE, Dim::ONE);
-        if i < from.len() {
-            p = from[i].clone();
-            i += 1;
-        }
-        if j < to.len() {
-            q = to[j].clone();
-            j += 1;
-        }
-        while p != q {
-            let take_from = match (p.as_const(), q.as_const()) {
-                (Some(p), Some(q)) => p < q,
-                _ if q.exact_div(&p).is_some() => true,
-                _ if p.exact_div(&q).is_some() => false,
-                _ => return None,
-            };
-            if take_from {
-                p = &p * from.get(i)?;
-                i += 1;
-            } else {
-                q = &q * to.get(j)?;
-                j += 1;
-            }
-        }
-        blocks.push(Block { from: first_i..i, to: first_j..j });
-    }
-    Some(blocks)
 }
 
 /// `matmul(reshape(transpose(x)), w)`, the flattening before a classifier: the rows of `w` are permuted instead.
