@@ -12,13 +12,13 @@
 //!   the kernel IR leaves undefined (division by zero, shifts by the width or more, overlapping copies).
 //! - A fused multiply-add rounds once.
 
-use super::{Addr, Bin, Cmp, Elem, Inst, Kernel, Stmt, Ty, Un, Val};
+use super::{Addr, Bin, Cmp, Elem, Inst, Kernel, Stmt, Ty, Un, Val, verify};
 use crate::{Error, Result};
 
 /// Runs a kernel.
 ///
 /// # Errors
-/// Internal errors when the kernel does something undefined, or when buffers or symbols are missing.
+/// Internal errors when the kernel is unsound or does something undefined, or when buffers or symbols are missing.
 pub fn run(kernel: &Kernel, memory: &mut [Vec<u8>], symbols: &[i64]) -> Result<()> {
     if memory.len() != kernel.pointers as usize || symbols.len() != kernel.symbols.len() {
         return Err(Error::internal(format!(
@@ -30,6 +30,7 @@ pub fn run(kernel: &Kernel, memory: &mut [Vec<u8>], symbols: &[i64]) -> Result<(
             symbols.len()
         )));
     }
+    verify::verify(kernel)?;
     let mut offsets = Vec::with_capacity(kernel.insts.len());
     let mut size = 0;
     for (_, ty) in &kernel.insts {
