@@ -368,6 +368,9 @@ impl<'a> Lowering<'a> {
             symbols: self.symbols,
         };
         check_symbols(&program)?;
+        if cfg!(debug_assertions) {
+            program.kernels.iter().try_for_each(kir::verify::verify)?;
+        }
         Ok(program)
     }
 }

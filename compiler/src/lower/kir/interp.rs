@@ -10,7 +10,7 @@
 //! - `symbols[n]` is the value of `kernel.symbols[n]`.
 //! - An address belongs to the buffer it was derived from; an access outside that buffer is an error, and so is all that
 //!   the kernel IR leaves undefined (division by zero, shifts by the width or more, overlapping copies).
-//! - A fused multiply-add rounds once.
+//! - A fused multiply-add rounds once; [`run_unfused`] rounds twice, as targets without the instruction do.
 
 use super::{Addr, Bin, Cmp, Elem, Inst, Kernel, Stmt, Ty, Un, Val, verify};
 use crate::{Error, Result};
@@ -20,6 +20,18 @@ use crate::{Error, Result};
 /// # Errors
 /// Internal errors when the kernel is unsound or does something undefined, or when buffers or symbols are missing.
 pub fn run(kernel: &Kernel, memory: &mut [Vec<u8>], symbols: &[i64]) -> Result<()> {
+    execute(kernel, memory, symbols, true)
+}
+
+/// Runs a kernel as a target without fused multiply-add does.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_unfused(kernel: &Kernel, memory: &mut [Vec<u8>], symbols: &[i64]) -> Result<()> {
+    execute(kernel, memory, symbols, false)
+}
+
+fn execute(kernel: &Kernel, memory: &mut [Vec<u8>], symbols: &[i64], fused: bool) -> Result<()> {
     if memory.len() != kernel.pointers as usize || symbols.len() != kernel.symbols.len() {
         return Err(Error::internal(format!(
             "{} takes {} pointers and {} symbols, but got {} and {}",
@@ -37,7 +49,7 @@ pub fn run(kernel: &Kernel, memory: &mut [Vec<u8>], symbols: &[i64]) -> Result<(
         offsets.push(size);
         size += ty.lanes as usize;
     }
-    let mut machine = Machine { kernel, memory, symbols, offsets, lanes: vec![0; size] };
+    let mut machine = Machine { kernel, memory, symbols, fused, offsets, lanes: vec![0; size] };
     machine.block(&kernel.body).map_err(|what| Error::internal(format!("{}: {what}", kernel.name)))
 }
 
@@ -51,6 +63,7 @@ struct Machine<'a> {
     kernel: &'a Kernel,
     memory: &'a mut [Vec<u8>],
     symbols: &'a [i64],
+    fused: bool,
     /// First lane of each value.
     offsets: Vec<usize>,
     /// All values' lanes: raw bits, zero-extended; masks are 0 or 1.
@@ -166,6 +179,15 @@ impl Machine<'_> {
         start.and_then(|s| memory.get_mut(s..s + n)).ok_or_else(|| format!("{}, which has {size} bytes", outside()))
     }
 
+    fn fma(&self, elem: Elem, a: u64, b: u64, c: u64) -> u64 {
+        if elem == Elem::F32 {
+            let [a, b, c] = [a, b, c].map(|bits| f32::from_bits(bits as u32));
+            return u64::from((if self.fused { a.mul_add(b, c) } else { a * b + c }).to_bits());
+        }
+        let [a, b, c] = [a, b, c].map(f64::from_bits);
+        (if self.fused { a.mul_add(b, c) } else { a * b + c }).to_bits()
+    }
+
     fn compute(&mut self, v: Val) -> Step {
         let (inst, ty) = &self.kernel.insts[v.0 as usize];
         let count = ty.lanes as usize;
@@ -200,12 +222,16 @@ impl Machine<'_> {
             }
             Inst::Fma(a, b, c) => {
                 for i in 0..count {
-                    self.set(v, i, fma(ty.elem, self.get(*a, i), self.get(*b, i), self.get(*c, i)));
+                    self.set(v, i, self.fma(ty.elem, self.get(*a, i), self.get(*b, i), self.get(*c, i)));
                 }
             }
             Inst::FmaLane(a, b, lane, c) => {
                 for i in 0..count {
-                    self.set(v, i, fma(ty.elem, self.get(*a, i), self.get(*b, usize::from(*lane)), self.get(*c, i)));
+                    self.set(
+                        v,
+                        i,
+                        self.fma(ty.elem, self.get(*a, i), self.get(*b, usize::from(*lane)), self.get(*c, i)),
+                    );
                 }
             }
             Inst::Cmp(op, a, b) => {
@@ -376,14 +402,6 @@ fn unary(op: Un, elem: Elem, x: u64) -> std::result::Result<u64, String> {
         _ => return Err(format!("{op:?} of an integer")),
     };
     Ok(truncate(result, elem))
-}
-
-fn fma(elem: Elem, a: u64, b: u64, c: u64) -> u64 {
-    if elem == Elem::F32 {
-        let f = |bits: u64| f32::from_bits(bits as u32);
-        return u64::from(f(a).mul_add(f(b), f(c)).to_bits());
-    }
-    float(a, elem).mul_add(float(b, elem), float(c, elem)).to_bits()
 }
 
 fn compare(op: Cmp, elem: Elem, x: u64, y: u64) -> bool {

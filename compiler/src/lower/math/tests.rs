@@ -7,7 +7,7 @@ type Function = fn(&mut Builder, Val) -> Val;
 type Function2 = fn(&mut Builder, Val, Val) -> Val;
 
 /// Runs a function over elements given as bits, in vectors.
-fn run(elem: Elem, lanes: u32, operands: &[Vec<u8>], f: &dyn Fn(&mut Builder, &[Val]) -> Val) -> Vec<u8> {
+fn run(elem: Elem, lanes: u32, fused: bool, operands: &[Vec<u8>], f: &dyn Fn(&mut Builder, &[Val]) -> Val) -> Vec<u8> {
     let bytes = operands[0].len();
     let mut k = Builder::new("test", operands.len() as u32 + 1);
     let pointers: Vec<Val> = (0..=operands.len() as u32).map(|n| k.pointer(n)).collect();
@@ -25,21 +25,22 @@ fn run(elem: Elem, lanes: u32, operands: &[Vec<u8>], f: &dyn Fn(&mut Builder, &[
     });
     let mut memory = operands.to_vec();
     memory.push(vec![0; bytes]);
-    interp::run(&k.finish(), &mut memory, &[]).unwrap();
+    let run = if fused { interp::run } else { interp::run_unfused };
+    run(&k.finish(), &mut memory, &[]).unwrap();
     memory.pop().unwrap()
 }
 
-fn run_f32(xs: &[f32], f: &dyn Fn(&mut Builder, &[Val]) -> Val, ys: Option<&[f32]>) -> Vec<f32> {
+fn run_f32(fused: bool, xs: &[f32], f: &dyn Fn(&mut Builder, &[Val]) -> Val, ys: Option<&[f32]>) -> Vec<f32> {
     let bytes = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     let operands: Vec<Vec<u8>> = std::iter::once(xs).chain(ys).map(bytes).collect();
-    let out = run(Elem::F32, 4, &operands, f);
+    let out = run(Elem::F32, 4, fused, &operands, f);
     out.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
-fn run_f64(xs: &[f64], f: &dyn Fn(&mut Builder, &[Val]) -> Val, ys: Option<&[f64]>) -> Vec<f64> {
+fn run_f64(fused: bool, xs: &[f64], f: &dyn Fn(&mut Builder, &[Val]) -> Val, ys: Option<&[f64]>) -> Vec<f64> {
     let bytes = |v: &[f64]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     let operands: Vec<Vec<u8>> = std::iter::once(xs).chain(ys).map(bytes).collect();
-    let out = run(Elem::F64, 2, &operands, f);
+    let out = run(Elem::F64, 2, fused, &operands, f);
     out.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
@@ -185,32 +186,32 @@ const TABLE: &[(&str, Function, fn(f64) -> f64, f64, f64)] = &[
     ("atanh", atanh, atanh_reference, 3.0, 4.0),
 ];
 
+/// Every function with and without fused multiply-add.
 #[test]
 fn functions_stay_within_their_bounds() {
-    let (singles, doubles) = (sample_f32(60_000), sample_f64(10_000));
+    let (singles, doubles) = (sample_f32(80_000), sample_f64(10_000));
+    let mut report = String::new();
     let mut failures = Vec::new();
     for &(name, f, reference, bound32, bound64) in TABLE {
-        let got = run_f32(&singles, &|k, v| f(k, v[0]), None);
-        let worst32 = worst(
-            singles.iter().zip(&got).map(|(&x, &y)| (f64::from(x), f64::from(y), ulps_f32(y, reference(f64::from(x))))),
-        );
-        let got = run_f64(&doubles, &|k, v| f(k, v[0]), None);
-        let worst64 = worst(doubles.iter().zip(&got).map(|(&x, &y)| (x, y, ulps_f64(y, reference(x)))));
-        println!(
-            "{name:9} f32 {:8.3} at {:e} ({:e}); f64 {:5} at {:e} ({:e}, want {:e})",
-            worst32.2,
-            worst32.0,
-            worst32.1,
-            worst64.2,
-            worst64.0,
-            worst64.1,
-            reference(worst64.0)
-        );
-        if worst32.2 > bound32 || worst64.2 > bound64 {
-            failures.push(name);
+        for fused in [true, false] {
+            let got = run_f32(fused, &singles, &|k, v| f(k, v[0]), None);
+            let errors = singles.iter().zip(&got).map(|(&x, &y)| {
+                let x = f64::from(x);
+                (x, f64::from(y), ulps_f32(y, reference(x)))
+            });
+            let (x, y, error) = worst(errors);
+            report += &format!("{name} fused: {fused}, f32: {error:.3} ulp at {x:e} ({y:e})\n");
+            let got = run_f64(fused, &doubles, &|k, v| f(k, v[0]), None);
+            let errors = doubles.iter().zip(&got).map(|(&x, &y)| (x, y, ulps_f64(y, reference(x))));
+            let (x, y, error64) = worst(errors);
+            report += &format!("{name} fused: {fused}, f64: {error64} ulp at {x:e} ({y:e})\n");
+            if error > bound32 || error64 > bound64 {
+                failures.push(name);
+            }
         }
     }
-    assert!(failures.is_empty(), "{failures:?}");
+    println!("{report}");
+    assert!(failures.is_empty(), "{failures:?}\n{report}");
 }
 
 fn worst(results: impl Iterator<Item = (f64, f64, f64)>) -> (f64, f64, f64) {
@@ -246,32 +247,21 @@ fn powers_stay_within_their_bounds() {
     let f: Function2 = pow;
     let (xs32, ys32): (Vec<f32>, Vec<f32>) =
         (xs.iter().map(|&x| x as f32).collect(), ys.iter().map(|&y| y as f32).collect());
-    let got = run_f32(&xs32, &|k, v| f(k, v[0], v[1]), Some(&ys32));
-    let mut bad = (0.0, 0.0, 0.0);
-    for i in 0..xs.len() {
-        let want = f64::from(xs32[i]).powf(f64::from(ys32[i]));
-        let e = ulps_f32(got[i], want);
-        if e.is_infinite() {
-            println!("f32 pow({:e}, {:e}) = {:e}, not {want:e}", xs32[i], ys32[i], got[i]);
-        }
-        if e > bad.2 {
-            bad = (f64::from(xs32[i]), f64::from(ys32[i]), e);
-        }
+    for fused in [true, false] {
+        let got = run_f32(fused, &xs32, &|k, v| f(k, v[0], v[1]), Some(&ys32));
+        let errors = xs32.iter().zip(&ys32).zip(&got).map(|((&x, &y), &got)| {
+            let (x, y) = (f64::from(x), f64::from(y));
+            (x, y, ulps_f32(got, x.powf(y)))
+        });
+        let (x, y, error) = worst(errors);
+        println!("pow fused: {fused}, f32: {error:.3} ulp at {x:e}, {y:e}");
+        assert!(error < 1.5, "pow({x:e}, {y:e}) is off by {error} ulp");
+        let got = run_f64(fused, &xs, &|k, v| f(k, v[0], v[1]), Some(&ys));
+        let errors = xs.iter().zip(&ys).zip(&got).map(|((&x, &y), &got)| (x, y, ulps_f64(got, x.powf(y))));
+        let (x, y, error) = worst(errors);
+        println!("pow fused: {fused}, f64: {error} ulp at {x:e}, {y:e}");
+        assert!(error < 3.0, "pow({x:e}, {y:e}) is off by {error} ulp");
     }
-    println!("pow f32 {bad:?}");
-    let got = run_f64(&xs, &|k, v| f(k, v[0], v[1]), Some(&ys));
-    let mut bad64 = (0.0, 0.0, 0.0);
-    for i in 0..xs.len() {
-        let e = ulps_f64(got[i], xs[i].powf(ys[i]));
-        if e.is_infinite() {
-            println!("f64 pow({:e}, {:e}) = {:e}, not {:e}", xs[i], ys[i], got[i], xs[i].powf(ys[i]));
-        }
-        if e > bad64.2 {
-            bad64 = (xs[i], ys[i], e);
-        }
-    }
-    println!("pow f64 {bad64:?}");
-    assert!(bad.2 < 1.5 && bad64.2 < 3.0);
 }
 
 #[test]
@@ -279,7 +269,7 @@ fn remainders_are_exact() {
     let xs = sample_f64(4_000);
     let mut ys = xs.clone();
     ys.rotate_left(37);
-    let got = run_f64(&xs, &|k, v| rem(k, v[0], v[1]), Some(&ys));
+    let got = run_f64(false, &xs, &|k, v| rem(k, v[0], v[1]), Some(&ys));
     for i in 0..xs.len() {
         assert_eq!(
             ulps_f64(got[i], xs[i] % ys[i]),
@@ -294,7 +284,7 @@ fn remainders_are_exact() {
     let xs = sample_f32(4_000);
     let mut ys = xs.clone();
     ys.rotate_left(37);
-    let got = run_f32(&xs, &|k, v| rem(k, v[0], v[1]), Some(&ys));
+    let got = run_f32(false, &xs, &|k, v| rem(k, v[0], v[1]), Some(&ys));
     for i in 0..xs.len() {
         assert_eq!(ulps_f32(got[i], f64::from(xs[i] % ys[i])), 0.0, "{:e} % {:e}", xs[i], ys[i]);
     }
