@@ -340,7 +340,8 @@ fn resizes() {
         &[0.89453125, 1.19140625, 1.66796875, 2.296875, 2.703125, 3.33203125, 3.80859375, 4.10546875],
     );
     resize("mode=cubic exclude_outside=true cubic_a=-0.5", "[1.0, 1.0, 1.0, 1.0]", 4, 8, 2.0, &[1.0; 8]);
-    resize("antialias=true", x, 4, 2, 0.5, &[1.0 + 5.0 / 7.0, 4.0 - 5.0 / 7.0]);
+    resize("antialias=true", x, 4, 2, 0.5, &[1.625, 3.375]);
+    resize("antialias=true exclude_outside=true", x, 4, 2, 0.5, &[1.0 + 5.0 / 7.0, 4.0 - 5.0 / 7.0]);
     resize(
         "coordinates=tf_crop_and_resize roi=[(0.5,1.5)] extrapolation=9.0",
         "[1.0, 2.0, 3.0]",
