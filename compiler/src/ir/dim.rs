@@ -102,7 +102,34 @@ impl Dim {
         if self == by {
             return Dim::ONE;
         }
-        self.exact_div(by).unwrap_or_else(|| Dim::atom(Atom::FloorDiv(self.clone(), by.clone())))
+        if let Some(exact) = self.exact_div(by) {
+            return exact;
+        }
+        // What divides comes out, so that `(4*s+3)/4 == s` and `(s+2)/2 == s/2+1`.
+        let (whole, rest) = match by.as_const() {
+            Some(c) if c > 0 => self.split_multiples(c),
+            _ => (Dim::ZERO, self.clone()),
+        };
+        match (rest.as_const(), by.as_const()) {
+            // Both are constant, and the rest is in `0..by`.
+            (Some(_), Some(_)) => whole,
+            _ => &whole + &Dim::atom(Atom::FloorDiv(rest, by.clone())),
+        }
+    }
+
+    /// Quotient and rest by a positive constant, term by term: products whose coefficient is no multiple stay in the
+    /// rest as they are, and the rest's constant term is in `0..c`.
+    fn split_multiples(&self, c: i64) -> (Dim, Dim) {
+        let (mut whole, mut rest) = (BTreeMap::new(), BTreeMap::new());
+        for (product, coefficient) in self.terms() {
+            if product.is_empty() || coefficient % c == 0 {
+                rest.insert(product.clone(), coefficient.rem_euclid(c));
+                whole.insert(product, coefficient.div_euclid(c));
+            } else {
+                rest.insert(product, coefficient);
+            }
+        }
+        (Dim::from_terms(whole), Dim::from_terms(rest))
     }
 
     /// Division rounded towards positive infinity.
@@ -418,7 +445,11 @@ mod tests {
         assert_eq!(Dim::from(-7i64).floor_div(&Dim::from(2i64)), Dim::from(-4i64));
         assert_eq!(Dim::from(7i64).floor_div(&Dim::from(-2i64)), Dim::from(-4i64));
         assert_eq!(Dim::from(7i64).ceil_div(&Dim::from(2i64)), Dim::from(4i64));
-        let e = (&s + &Dim::ONE).floor_div(&Dim::from(2i64));
+        let two = Dim::from(2i64);
+        assert_eq!((&(&s * &four) + &Dim::from(3i64)).floor_div(&four), s);
+        assert_eq!((&s + &two).floor_div(&two), &s.floor_div(&two) + &Dim::ONE);
+        assert_eq!(&(&s - &Dim::ONE).floor_div(&two) + &Dim::ONE, (&s + &Dim::ONE).floor_div(&two));
+        let e = (&s + &Dim::ONE).floor_div(&two);
         assert_eq!(e.eval(&|_| Some(6)), Some(3));
     }
 }

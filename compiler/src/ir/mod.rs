@@ -5,6 +5,7 @@
 //! - [`Graph`]: nodes and values with a small editing API; every node's result types are inferred when it is added.
 //! - [`Tensor`]: constant data.
 
+mod attributes;
 mod dim;
 mod dtype;
 pub mod eval;
@@ -18,6 +19,7 @@ mod tensor;
 pub mod text;
 mod verify;
 
+pub use attributes::*;
 pub use dim::{Dim, DimNode, Sym};
 pub use dtype::{DType, DTypeClass};
 pub use graph::{Graph, NodeId, Output, Value};

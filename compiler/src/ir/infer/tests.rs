@@ -48,7 +48,7 @@ fn windows() {
     };
     let w = f32(&["8", "3", "3", "3"]);
     check(Op::Conv(spec.clone()), &[f32(&["n", "3", "224", "223"]), w.clone()], "f32[n, 8, 112, 112]");
-    check(Op::Conv(spec.clone()), &[f32(&["n", "3", "h", "7"]), w.clone()], "f32[n, 8, floordiv(h-1,2)+1, 4]");
+    check(Op::Conv(spec.clone()), &[f32(&["n", "3", "h", "7"]), w.clone()], "f32[n, 8, floordiv(h+1,2), 4]");
     check(
         Op::Conv(spec.clone()),
         &[f32(&["1", "4", "8", "8"]), w.clone()],

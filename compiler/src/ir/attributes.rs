@@ -1,0 +1,414 @@
+//! What operations are parameterised by: functions, modes, and the attributes of the larger primitives.
+
+use super::Dim;
+
+/// A floating-point attribute that compares and hashes by its bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct F64(u64);
+
+impl F64 {
+    /// Its value.
+    pub fn get(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+}
+
+impl From<f64> for F64 {
+    fn from(v: f64) -> F64 {
+        F64(v.to_bits())
+    }
+}
+
+impl std::fmt::Debug for F64 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.get())
+    }
+}
+
+/// Element-wise functions of one operand. Result type is the operand's, `Bool` for the predicates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum UnaryOp {
+    Neg,
+    Abs,
+    Sign,
+    Floor,
+    Ceil,
+    /// To the nearest integer, ties to even.
+    Round,
+    Sqrt,
+    Reciprocal,
+    Exp,
+    Log,
+    Sin,
+    Cos,
+    Tan,
+    Asin,
+    Acos,
+    Atan,
+    Sinh,
+    Cosh,
+    Tanh,
+    Asinh,
+    Acosh,
+    Atanh,
+    Erf,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// `log(1 + exp(x))` without overflow.
+    Softplus,
+    /// Logical, on `Bool`.
+    Not,
+    /// Bitwise, on integers.
+    BitNot,
+    IsNan,
+    IsInf,
+}
+
+/// Element-wise functions of two operands of one type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum BinaryOp {
+    Add,
+    Sub,
+    Mul,
+    /// Integers truncate towards zero; division by zero gives zero.
+    Div,
+    Pow,
+    /// NaN wins.
+    Min,
+    /// NaN wins.
+    Max,
+    /// The divisor's sign (numpy `mod`).
+    Mod,
+    /// The dividend's sign (C `fmod`).
+    Rem,
+    /// Logical on `Bool`, bitwise on integers.
+    And,
+    /// Logical on `Bool`, bitwise on integers.
+    Or,
+    /// Logical on `Bool`, bitwise on integers.
+    Xor,
+    /// By the type's width or more gives zero.
+    ShiftLeft,
+    /// Logical; by the type's width or more gives zero.
+    ShiftRight,
+    Equal,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl BinaryOp {
+    /// Whether the result is `Bool` whatever the operands' type.
+    pub fn is_comparison(self) -> bool {
+        use BinaryOp::*;
+        matches!(self, Equal | Less | LessOrEqual | Greater | GreaterOrEqual)
+    }
+}
+
+/// One axis of a slice.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Range {
+    /// First index taken.
+    pub start: Dim,
+    /// Distance between elements; not 0.
+    pub step: i64,
+    /// How many.
+    pub len: Dim,
+}
+
+impl Range {
+    /// All of an axis.
+    pub fn full(extent: &Dim) -> Range {
+        Range { start: Dim::ZERO, step: 1, len: extent.clone() }
+    }
+}
+
+/// What padding is filled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PadMode {
+    /// The operand `value`.
+    Constant,
+    /// The border element.
+    Edge,
+    /// Mirrored without the border element.
+    Reflect,
+    /// From the other end.
+    Wrap,
+}
+
+/// How scattered elements meet what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum ScatterReduction {
+    /// Replace.
+    None,
+    Add,
+    Mul,
+    Max,
+    Min,
+}
+
+/// Where activations keep their channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// `[batch, channels, d...]`, as ONNX has it.
+    ChannelsFirst,
+    /// `[batch, d..., channels]`.
+    ChannelsLast,
+}
+
+/// Attributes shared by convolutions. All vectors have one element a spatial axis.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ConvSpec {
+    /// Step between windows.
+    pub strides: Vec<i64>,
+    /// Step between a window's elements.
+    pub dilations: Vec<i64>,
+    /// Zeros before and after each axis.
+    pub pads: Vec<(i64, i64)>,
+    /// Channel groups.
+    pub group: usize,
+    /// Layout of the activations.
+    pub layout: Layout,
+}
+
+/// Attributes of pooling. All vectors have one element a spatial axis.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PoolSpec {
+    /// What is computed of a window.
+    pub kind: PoolKind,
+    /// Window extents.
+    pub kernel: Vec<i64>,
+    /// Step between windows.
+    pub strides: Vec<i64>,
+    /// Step between a window's elements.
+    pub dilations: Vec<i64>,
+    /// Padding before and after each axis.
+    pub pads: Vec<(i64, i64)>,
+    /// Whether a last, partial window counts (it must start inside the data or its near padding).
+    pub ceil: bool,
+    /// Layout of the activations.
+    pub layout: Layout,
+}
+
+/// What pooling computes of a window; elements outside the data never count as values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PoolKind {
+    /// Largest element.
+    Max,
+    /// Mean, over the elements inside the data, or inside data and padding when `include_pad`.
+    Average {
+        /// Whether padding counts in the divisor.
+        include_pad: bool,
+    },
+    /// `(sum |x|^p)^(1/p)`.
+    Lp {
+        /// Exponent.
+        p: u32,
+    },
+}
+
+/// Reductions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum ReduceKind {
+    Sum,
+    Mean,
+    Prod,
+    Min,
+    Max,
+}
+
+/// Running reductions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum CumulativeKind {
+    Sum,
+    Prod,
+}
+
+/// ONNX Resize, its `sizes` apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ResizeRule {
+    /// Interpolation.
+    pub mode: SampleMode,
+    /// How a result coordinate becomes an operand coordinate.
+    pub coordinates: CoordinateMode,
+    /// How `nearest` rounds.
+    pub nearest: NearestMode,
+    /// Result extent over operand extent, an axis; 1 for axes that stay; 0 where it is exactly the quotient of extents
+    /// that run time knows. See [`ResizeRule::scale`].
+    pub scales: Vec<F64>,
+    /// Cubic coefficient `a`.
+    pub cubic_a: F64,
+    /// Cubic, linear: weights outside the data are dropped and the rest rescaled.
+    pub exclude_outside: bool,
+    /// Widen the filter when shrinking.
+    pub antialias: bool,
+    /// Value outside for `TfCropAndResize`.
+    pub extrapolation: F64,
+    /// `TfCropAndResize`: normalised start and end, an axis.
+    pub roi: Vec<(F64, F64)>,
+}
+
+impl ResizeRule {
+    /// The scale of an axis whose operand has `extent` elements and whose result has `size`.
+    pub fn scale(&self, axis: usize, extent: usize, size: usize) -> f64 {
+        match self.scales.get(axis).map_or(1.0, |s| s.get()) {
+            0.0 => size as f64 / extent as f64,
+            scale => scale,
+        }
+    }
+}
+
+/// Interpolation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum SampleMode {
+    Nearest,
+    Linear,
+    Cubic,
+}
+
+/// ONNX `coordinate_transformation_mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum CoordinateMode {
+    HalfPixel,
+    HalfPixelSymmetric,
+    PytorchHalfPixel,
+    AlignCorners,
+    Asymmetric,
+    TfCropAndResize,
+}
+
+/// ONNX `nearest_mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum NearestMode {
+    RoundPreferFloor,
+    RoundPreferCeil,
+    Floor,
+    Ceil,
+}
+
+/// ONNX GridSample `padding_mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum SamplePadding {
+    Zeros,
+    Border,
+    Reflection,
+}
+
+/// One direction of a recurrent layer. Gate order is ONNX's: LSTM `i o f c`, GRU `z r h`.
+///
+/// Operands after `h0`: for LSTM `c0: [batch, hidden]`; for GRU with `linear_before_reset` `rbh: [hidden]` (the
+/// hidden gate's recurrence bias, which the projection then leaves out); then, when `peephole`, `p: [3*hidden]`
+/// (`i o f`); last, when `lengths`, `lengths: i64[batch]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CellSpec {
+    /// Which recurrence.
+    pub cell: Cell,
+    /// Whether time runs backwards.
+    pub reverse: bool,
+    /// Gate activations `f`, `g`, `h` (unused ones repeat the last).
+    pub activations: [Activation; 3],
+    /// Clamp of the gates' inputs, if any.
+    pub clip: Option<F64>,
+    /// Whether the operand `p` is there.
+    pub peephole: bool,
+    /// Whether input and forget gate are coupled (LSTM).
+    pub coupled: bool,
+    /// Whether the operand `lengths` is there: steps past a sequence's length give zeros and keep the state.
+    pub lengths: bool,
+    /// Whether each step multiplies `r` by the hidden state rounded to 8 bits: to `scale * (q - zero)` with `q` in
+    /// `0..=255`, where scale and zero point span the sequence's state and 0 (dynamic quantization).
+    pub quantized: bool,
+}
+
+/// Recurrences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cell {
+    /// One gate.
+    Rnn,
+    /// Three gates.
+    Gru {
+        /// Whether the reset gate multiplies after the recurrence's linear part.
+        linear_before_reset: bool,
+    },
+    /// Four gates.
+    Lstm,
+}
+
+impl Cell {
+    /// Gates, which is the factor between `hidden` and the projection's width.
+    pub fn gates(self) -> usize {
+        match self {
+            Cell::Rnn => 1,
+            Cell::Gru { .. } => 3,
+            Cell::Lstm => 4,
+        }
+    }
+}
+
+/// A gate's activation with its parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Activation {
+    Sigmoid,
+    Tanh,
+    Relu,
+    LeakyRelu { alpha: F64 },
+    ThresholdedRelu { alpha: F64 },
+    ScaledTanh { alpha: F64, beta: F64 },
+    HardSigmoid { alpha: F64, beta: F64 },
+    Elu { alpha: F64 },
+    Affine { alpha: F64, beta: F64 },
+    Softsign,
+    Softplus,
+}
+
+/// Decision trees in one array; a node's children and leaves follow ONNX `ai.onnx.ml` TreeEnsemble.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TreeEnsemble {
+    /// Root node of each tree.
+    pub roots: Vec<u32>,
+    /// All inner nodes.
+    pub nodes: Vec<TreeNode>,
+    /// All leaves' votes: target and weight; a leaf owns a run of them.
+    pub votes: Vec<(u32, F64)>,
+    /// How the trees' votes meet.
+    pub aggregate: ReduceKind,
+    /// Columns of the result.
+    pub targets: usize,
+}
+
+/// One decision.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TreeNode {
+    /// Column of `x` it looks at.
+    pub feature: u32,
+    /// Comparison of the feature with `value`; a true one goes to `yes`.
+    pub test: BinaryOp,
+    /// What it is compared with, in the operand's type.
+    pub value: F64,
+    /// Whether a missing value (NaN) counts as true.
+    pub missing_is_true: bool,
+    /// Next node or leaf when true.
+    pub yes: TreeEdge,
+    /// Next node or leaf when false.
+    pub no: TreeEdge,
+}
+
+/// Where a decision leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TreeEdge {
+    /// To another decision.
+    Node(u32),
+    /// To a run of votes: first and count.
+    Leaf(u32, u32),
+}
