@@ -7,7 +7,8 @@ use mcc_targets::Target;
 use crate::Result;
 use crate::ir::{Graph, Tensor};
 use crate::lower::{self, program::Program};
-use crate::{codegen, onnx, passes};
+use crate::passes::{self, Effort};
+use crate::{codegen, onnx};
 
 /// What to make of a model.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct Options {
     pub shapes: Vec<(String, Vec<i64>)>,
     /// Inputs with the elements they are to have, for what must be known when compiling, such as axes.
     pub values: Vec<(String, Tensor)>,
+    /// Which passes run.
+    pub effort: Effort,
 }
 
 /// What came of it, stage by stage.
@@ -62,6 +65,6 @@ pub fn import(model: &Path, options: &Options) -> Result<Graph> {
 /// # Errors
 /// When a pass finds the graph invalid.
 pub fn optimise(mut graph: Graph, options: &Options, observer: &mut dyn FnMut(&str, &Graph)) -> Result<Graph> {
-    passes::run(&mut graph, &options.target, observer)?;
+    passes::run(&mut graph, &options.target, options.effort, observer)?;
     Ok(graph)
 }

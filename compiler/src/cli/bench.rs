@@ -24,6 +24,9 @@ pub struct BenchArgs {
     /// Seconds to measure
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     seconds: f64,
+    /// Threads to use; models run on one so far
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1))]
+    threads: u32,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -59,7 +62,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     let (arena, text, weights) = (session.arena_bytes, compiled.code.text_bytes, compiled.code.weights_bytes);
     say(&if args.json {
         let row = json!({
-            "min_ms": min, "median_ms": median, "runs": times.len(), "arena_bytes": arena, "text_bytes": text,
+            "min_ms": min, "median_ms": median, "runs": times.len(), "arena_bytes": arena, "text_bytes": text, "threads": args.threads,
             "weights_bytes": weights, "load_ms": load_ms, "compile_ms": compile_ms,
         });
         format!("{row}\n")

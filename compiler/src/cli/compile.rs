@@ -1,10 +1,11 @@
 //! `mcc MODEL -o OUT.o`: the compiler proper.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use mcc::ir::text;
-use mcc::{Error, Result, codegen, driver, lower};
+use mcc::ir::{Graph, text};
+use mcc::{Error, Result, codegen, driver, lower, passes};
 use mcc_targets::Target;
 
 use super::options::{ModelOptions, symbol_of};
@@ -32,6 +33,12 @@ pub struct CompileArgs {
     emit: Emit,
     #[command(flatten)]
     options: ModelOptions,
+    /// Print the graph to stderr after a pass of this name, or after "all"
+    #[arg(long, value_name = "PASS")]
+    dump_ir: Option<String>,
+    /// Where the weights go: into the object so far
+    #[arg(long, value_name = "WHERE", default_value = "embedded", value_parser = ["embedded"])]
+    weights: String,
 }
 
 /// Stages that can be written.
@@ -67,6 +74,9 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
         return Err(Error::usage(format!("--name {name}: not a C identifier")));
     }
     let options = args.options.for_target(target, &name)?;
+    if let Some(pass) = &args.dump_ir {
+        dump(model, pass, &options)?;
+    }
     if args.emit == Emit::Object {
         return object(model, output, args.header.as_deref(), &options);
     }
@@ -76,6 +86,26 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
         return Ok(());
     }
     files::write(output, listing.as_bytes())
+}
+
+/// Prints the graph to stderr after each run of a pass that changed it.
+fn dump(model: &Path, pass: &str, options: &driver::Options) -> Result<()> {
+    if pass != "all" && passes::find(pass).is_none() {
+        let known: BTreeSet<&str> = passes::PIPELINE.iter().flat_map(|phase| phase.passes).map(|p| p.name).collect();
+        let known: Vec<&str> = known.into_iter().collect();
+        return Err(Error::usage(format!("--dump-ir {pass}: no such pass")).help(format!("all, {}", known.join(", "))));
+    }
+    let mut last = String::new();
+    let mut show = |name: &str, graph: &Graph| {
+        if pass == "all" || pass == name {
+            let listing = text::print_with(graph, text::Constants::Digest);
+            if listing != last {
+                eprintln!("// after {name}\n{listing}");
+                last = listing;
+            }
+        }
+    };
+    driver::optimise(driver::import(model, options)?, options, &mut show).map(|_| ())
 }
 
 fn listing(stage: Emit, model: &Path, options: &driver::Options) -> Result<String> {

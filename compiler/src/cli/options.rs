@@ -3,13 +3,14 @@
 use clap::Args;
 use mcc::driver::Options;
 use mcc::ir::Tensor;
+use mcc::passes::Effort;
 use mcc::{Error, Result};
 use mcc_targets::Target;
 
 use super::npy;
 
 /// How to compile.
-#[derive(Args, Clone, Default)]
+#[derive(Args, Clone)]
 pub struct ModelOptions {
     /// CPU to compile for: a level's name, or "native" for the best that this machine has
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
@@ -23,6 +24,9 @@ pub struct ModelOptions {
     /// Pin the elements of a small input that the compiler must know, such as axes or scales
     #[arg(long = "value", value_name = "INPUT=FILE.npy")]
     pub values: Vec<String>,
+    /// 0 runs only the passes that code generation needs; 1 to 3 run all of them
+    #[arg(short = 'O', value_name = "LEVEL", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=3))]
+    pub level: u8,
 }
 
 impl ModelOptions {
@@ -37,7 +41,8 @@ impl ModelOptions {
         let dims = self.dims.iter().map(|d| parse_dim(d)).collect::<Result<_>>()?;
         let shapes = self.shapes.iter().map(|s| parse_shape(s)).collect::<Result<_>>()?;
         let values = self.values.iter().map(|v| read_value(v)).collect::<Result<_>>()?;
-        Ok(Options { target, name: name.to_string(), dims, shapes, values })
+        let effort = if self.level == 0 { Effort::Required } else { Effort::Full };
+        Ok(Options { target, name: name.to_string(), dims, shapes, values, effort })
     }
 
     /// The options as arguments again, for a child process.
@@ -47,7 +52,7 @@ impl ModelOptions {
         };
         let cpu: Vec<String> = self.cpu.iter().cloned().collect();
         let pins = [given("--dim", &self.dims), given("--shape", &self.shapes), given("--value", &self.values)];
-        [given("--cpu", &cpu), pins.concat()].concat()
+        [given("--cpu", &cpu), pins.concat(), vec![format!("-O{}", self.level)]].concat()
     }
 }
 

@@ -221,7 +221,7 @@ fn check(folder: &Path, args: &VerifyArgs) -> Result<Finding> {
 /// Compiles a case's model; where an operand has to be known when compiling and is an input, for the elements that
 /// the data set gives it. As few inputs as possible are pinned, so that as much as possible is computed by the model.
 fn compile_for(model: &Path, options: &Options, data_set: &Path, inputs: &[&str]) -> Result<(Compiled, Vec<String>)> {
-    let refusal = match driver::compile(model, options) {
+    let mut refusal = match driver::compile(model, options) {
         Ok(compiled) => return Ok((compiled, Vec::new())),
         Err(e @ Error::Unsupported(_)) => e,
         Err(e) => return Err(e),
@@ -239,8 +239,10 @@ fn compile_for(model: &Path, options: &Options, data_set: &Path, inputs: &[&str]
     for values in singles.chain([operands, small.clone()]) {
         let pinned = values.iter().map(|(name, _)| name.clone()).collect();
         let options = Options { values: [options.values.clone(), values].concat(), ..options.clone() };
-        if let Ok(compiled) = driver::compile(model, &options) {
-            return Ok((compiled, pinned));
+        // What stands in the way of a model whose operands are all known says more than that they are not.
+        match driver::compile(model, &options) {
+            Ok(compiled) => return Ok((compiled, pinned)),
+            Err(e) => refusal = e,
         }
     }
     Err(refusal)

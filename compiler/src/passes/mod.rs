@@ -45,6 +45,8 @@ pub struct Phase {
     pub name: &'static str,
     /// Bound on the repetitions; 1 for phases whose passes run once.
     pub rounds: usize,
+    /// Whether lowering relies on it; the other phases only make models faster and smaller.
+    pub required: bool,
     /// In order.
     pub passes: &'static [Pass],
 }
@@ -58,6 +60,7 @@ pub const PIPELINE: &[Phase] = &[
     Phase {
         name: "canonical",
         rounds: 4,
+        required: false,
         passes: &[
             pass("fold_constants", fold_constants::run, "first: every later rule looks for constants"),
             pass("algebra", algebra::run, "brings spellings of one thing to one form before patterns look for it"),
@@ -73,6 +76,7 @@ pub const PIPELINE: &[Phase] = &[
     Phase {
         name: "layout",
         rounds: 1,
+        required: true,
         passes: &[pass(
             "layout",
             layout::run,
@@ -82,6 +86,7 @@ pub const PIPELINE: &[Phase] = &[
     Phase {
         name: "canonical layout",
         rounds: 4,
+        required: false,
         passes: &[
             pass("channels_last_norm", channels_last_norm::run, "normalisations between channels-last convolutions"),
             pass("transposes", transposes::run, "lets the transposes that the layout brought meet and cancel"),
@@ -96,6 +101,7 @@ pub const PIPELINE: &[Phase] = &[
     Phase {
         name: "final",
         rounds: 1,
+        required: true,
         passes: &[
             pass("pack", pack::run, "after everything that looks at weights or at convolutions"),
             pass("views", views::run, "last: a transpose that moves no data would hide from `transposes` as a reshape"),
@@ -107,12 +113,21 @@ pub const PIPELINE: &[Phase] = &[
     },
 ];
 
-/// Runs the whole pipeline. `observer` sees the graph after each pass, under the pass's name.
+/// How much to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// What lowering relies on.
+    Required,
+    /// The whole pipeline.
+    Full,
+}
+
+/// Runs the pipeline. `observer` sees the graph after each pass, under the pass's name.
 ///
 /// # Errors
 /// When a pass finds the model at fault, or leaves an invalid graph (debug builds verify after every pass).
-pub fn run(graph: &mut Graph, target: &Target, observer: &mut dyn FnMut(&str, &Graph)) -> Result<()> {
-    for phase in PIPELINE {
+pub fn run(graph: &mut Graph, target: &Target, effort: Effort, observer: &mut dyn FnMut(&str, &Graph)) -> Result<()> {
+    for phase in PIPELINE.iter().filter(|p| p.required || effort == Effort::Full) {
         for _ in 0..phase.rounds {
             let mut changed = false;
             for pass in phase.passes {
