@@ -25,6 +25,7 @@ def read_table(path):
 
 
 def write_table(path, failing, total):
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with open(path, "w", encoding="utf-8") as f:
         f.write("# Cases that do not pass yet, and why: %d of %d. Made by tests/tools/check_cases.py --write.\n"
                 % (len(failing), total))
