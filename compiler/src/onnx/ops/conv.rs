@@ -171,8 +171,7 @@ pub fn conv_transpose(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.add(op, &operands.into_iter().flatten().collect::<Vec<_>>())?.into())
 }
 
-fn pool(b: &mut Builder, n: &Node, kind: PoolKind) -> Result<(Value, PoolSpec)> {
-    let mut x = n.input(0)?;
+fn pool(b: &mut Builder, n: &Node, mut x: Value, kind: PoolKind) -> Result<(Value, PoolSpec)> {
     let shape = b.shape(x);
     if shape.len() < 3 {
         return Err(Error::invalid(format!("pooling of {}", b.ty(x))));
@@ -212,7 +211,7 @@ fn lowest(dtype: DType) -> f64 {
 }
 
 pub fn max_pool(b: &mut Builder, n: &Node) -> Result<Results> {
-    let (x, spec) = pool(b, n, PoolKind::Max)?;
+    let (x, spec) = pool(b, n, n.input(0)?, PoolKind::Max)?;
     if n.wants(1) {
         let column_major = n.flag("storage_order", false)?;
         return Ok(b.add_many(Op::MaxPoolWithIndices { spec, column_major }, &[x])?.into());
@@ -220,10 +219,21 @@ pub fn max_pool(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.add(Op::Pool(spec), &[x])?.into())
 }
 
+/// The maxima alone.
+pub fn max_pool_of(b: &mut Builder, n: &Node, x: Value) -> Result<Value> {
+    let (x, spec) = pool(b, n, x, PoolKind::Max)?;
+    b.add(Op::Pool(spec), &[x])
+}
+
 pub fn average_pool(b: &mut Builder, n: &Node) -> Result<Results> {
+    Ok(average_pool_of(b, n, n.input(0)?)?.into())
+}
+
+/// The means of windows that the node's attributes tell.
+pub fn average_pool_of(b: &mut Builder, n: &Node, x: Value) -> Result<Value> {
     let include_pad = n.flag("count_include_pad", false)?;
-    let (x, spec) = pool(b, n, PoolKind::Average { include_pad })?;
-    Ok(b.add(Op::Pool(spec), &[x])?.into())
+    let (x, spec) = pool(b, n, x, PoolKind::Average { include_pad })?;
+    b.add(Op::Pool(spec), &[x])
 }
 
 /// The exponent was a float in version 1.
@@ -233,7 +243,7 @@ fn exponent(n: &Node) -> Result<u32> {
 }
 
 pub fn lp_pool(b: &mut Builder, n: &Node) -> Result<Results> {
-    let (x, spec) = pool(b, n, PoolKind::Lp { p: exponent(n)? })?;
+    let (x, spec) = pool(b, n, n.input(0)?, PoolKind::Lp { p: exponent(n)? })?;
     Ok(b.add(Op::Pool(spec), &[x])?.into())
 }
 

@@ -186,8 +186,13 @@ fn where_negative(b: &mut Builder, x: Value, negative: Value) -> Result<Value> {
 
 pub fn leaky_relu(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
-    let scaled = b.with(BinaryOp::Mul, x, n.float("alpha", 0.01)?)?;
-    Ok(where_negative(b, x, scaled)?.into())
+    Ok(leaky_relu_of(b, x, n.float("alpha", 0.01)?)?.into())
+}
+
+/// `x < 0 ? alpha * x : x`.
+pub fn leaky_relu_of(b: &mut Builder, x: Value, alpha: f64) -> Result<Value> {
+    let scaled = b.with(BinaryOp::Mul, x, alpha)?;
+    where_negative(b, x, scaled)
 }
 
 pub fn prelu(b: &mut Builder, n: &Node) -> Result<Results> {
@@ -243,7 +248,8 @@ pub fn hard_sigmoid(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(hard_sigmoid_of(b, x, n.float("alpha", 0.2)?, n.float("beta", 0.5)?)?.into())
 }
 
-fn hard_sigmoid_of(b: &mut Builder, x: Value, alpha: f64, beta: f64) -> Result<Value> {
+/// `alpha * x + beta` between 0 and 1.
+pub fn hard_sigmoid_of(b: &mut Builder, x: Value, alpha: f64, beta: f64) -> Result<Value> {
     let x = b.with(BinaryOp::Mul, x, alpha)?;
     let x = b.with(BinaryOp::Add, x, beta)?;
     b.clamp(x, 0.0, 1.0)

@@ -46,7 +46,7 @@ fn parameter(b: &mut Builder, n: &Node, x: Value, p: Value, axis: i64) -> Result
 }
 
 /// `saturate(round(x / scale) + zero)`.
-fn quantized(b: &mut Builder, x: Value, scale: Value, zero: Option<Value>, to: DType) -> Result<Value> {
+pub fn quantized(b: &mut Builder, x: Value, scale: Value, zero: Option<Value>, to: DType) -> Result<Value> {
     let wide = b.dtype(x);
     let y = b.over(x, scale)?;
     if to.is_float() {
@@ -263,29 +263,4 @@ pub fn qlinear_matmul(b: &mut Builder, n: &Node) -> Result<Results> {
     let (a_scale, b_scale) = (row_parameter(b, n.input(1)?)?, column_parameter(b, n.input(4)?)?);
     let scale = b.times(a_scale, b_scale)?;
     requantized(b, z, scale, n.input(6)?, n.input(7)?)
-}
-
-/// com.microsoft: element-wise functions of dequantized operands, quantized again.
-fn qlinear_binary(b: &mut Builder, n: &Node, f: BinaryOp) -> Result<Results> {
-    let x = scalar_dequantized(b, n.input(0)?, n.input(1)?, n.optional(2))?;
-    let y = scalar_dequantized(b, n.input(3)?, n.input(4)?, n.optional(5))?;
-    let z = b.binary(f, x, y)?;
-    let to = b.dtype(n.input(0)?);
-    let scale = b.reshape(n.input(6)?, Vec::new())?;
-    let zero = n.optional(7).map(|z| b.reshape(z, Vec::new())).transpose()?;
-    Ok(quantized(b, z, scale, zero, to)?.into())
-}
-
-fn scalar_dequantized(b: &mut Builder, x: Value, scale: Value, zero: Option<Value>) -> Result<Value> {
-    let scale = b.reshape(scale, Vec::new())?;
-    let zero = zero.map(|z| b.reshape(z, Vec::new())).transpose()?;
-    dequantized(b, x, scale, zero)
-}
-
-pub fn qlinear_add(b: &mut Builder, n: &Node) -> Result<Results> {
-    qlinear_binary(b, n, BinaryOp::Add)
-}
-
-pub fn qlinear_mul(b: &mut Builder, n: &Node) -> Result<Results> {
-    qlinear_binary(b, n, BinaryOp::Mul)
 }

@@ -1,0 +1,243 @@
+//! `com.microsoft` operators that ONNX Runtime's optimiser makes of others.
+
+use super::super::builder::Builder;
+use super::super::node::{Item, Node, Results};
+use super::conv::conv_of;
+use super::elementwise;
+use crate::ir::{BinaryOp, DType, Dim, Op, Tensor, UnaryOp, Value};
+use crate::{Error, Result};
+
+/// An activation that was fused behind another operator, with its parameters.
+fn activated(b: &mut Builder, n: &Node, y: Value, parameters: &[f64]) -> Result<Value> {
+    let at = |i: usize, default: f64| parameters.get(i).copied().unwrap_or(default);
+    match n.text("activation", "")?.as_str() {
+        "" => Ok(y),
+        "Relu" => b.with(BinaryOp::Max, y, 0.0),
+        "Tanh" => b.unary(UnaryOp::Tanh, y),
+        "Sigmoid" => b.unary(UnaryOp::Sigmoid, y),
+        "LeakyRelu" => elementwise::leaky_relu_of(b, y, at(0, 0.01)),
+        "Clip" => b.clamp(y, at(0, f64::from(f32::MIN)), at(1, f64::from(f32::MAX))),
+        "HardSigmoid" => elementwise::hard_sigmoid_of(b, y, at(0, 0.2), at(1, 0.5)),
+        other => Err(Error::unsupported(format!("activation \"{other}\""))),
+    }
+}
+
+/// Convolution, an optional sum, an optional activation.
+pub fn fused_conv(b: &mut Builder, n: &Node) -> Result<Results> {
+    let mut y = conv_of(b, n, n.input(0)?, n.input(1)?, n.optional(2), 0.0)?;
+    if let Some(z) = n.optional(3) {
+        y = b.plus(y, z)?;
+    }
+    let parameters: Vec<f64> = n.floats("activation_params")?.into_iter().map(f64::from).collect();
+    Ok(activated(b, n, y, &parameters)?.into())
+}
+
+pub fn fused_gemm(b: &mut Builder, n: &Node) -> Result<Results> {
+    let Some(Item::Tensor(y)) = super::reduce::gemm(b, n)?.0.into_iter().next() else {
+        return Err(Error::internal("a product is one tensor"));
+    };
+    let names = ["activation_alpha", "activation_beta", "activation_gamma"];
+    let parameters: Result<Vec<Option<f32>>> = names.iter().map(|name| n.try_float(name)).collect();
+    let parameters: Vec<f64> = parameters?.into_iter().map_while(|p| p.map(f64::from)).collect();
+    Ok(activated(b, n, y, &parameters)?.into())
+}
+
+/// Embeddings of words, positions and segments, summed and normalised.
+pub fn embed_layer_norm(b: &mut Builder, n: &Node) -> Result<Results> {
+    let ids = n.input(0)?;
+    let shape = b.shape(ids);
+    let words = b.gather(n.input(2)?, ids, 0)?;
+    let positions = match n.optional(8) {
+        Some(p) => b.gather(n.input(3)?, p, 0)?,
+        None => b.slice(n.input(3)?, 0, Dim::ZERO, shape[1].clone())?,
+    };
+    let mut sum = b.plus(words, positions)?;
+    if let (Some(segments), Some(table)) = (n.optional(1), n.optional(4)) {
+        let segments = b.gather(table, segments, 0)?;
+        sum = b.plus(sum, segments)?;
+    }
+    let axis = b.rank(sum) - 1;
+    let y = b.add(Op::Normalize { axis, epsilon: n.float("epsilon", 1e-12)?.into(), center: true }, &[sum])?;
+    let y = b.times(y, n.input(5)?)?;
+    let y = b.plus(y, n.input(6)?)?;
+    let lengths = match n.optional(7) {
+        Some(mask) => {
+            let counts = b.reduce(crate::ir::ReduceKind::Sum, mask, &[1], false)?;
+            b.cast(counts, DType::I32)?
+        }
+        None => b.splat(DType::I32, 0.0, vec![shape[0].clone()])?,
+    };
+    Ok([y, lengths, sum].into())
+}
+
+/// Scores of `[batch, heads, queries, size]` and keys like it, weighted sum of values, heads joined.
+struct Heads {
+    q: Value,
+    k: Value,
+    v: Value,
+}
+
+fn heads_of(b: &mut Builder, x: Value, heads: i64) -> Result<Value> {
+    let shape = b.shape(x);
+    let heads = Dim::from(heads);
+    let size = shape[2].floor_div(&heads);
+    let x = b.reshape(x, vec![shape[0].clone(), shape[1].clone(), heads, size])?;
+    b.transpose(x, &[0, 2, 1, 3])
+}
+
+fn attend(b: &mut Builder, n: &Node, heads: Heads, terms: &[Value], past: &Dim) -> Result<Value> {
+    let Heads { q, k, v } = heads;
+    let (q_shape, keys) = (b.shape(q), b.shape(k)[2].clone());
+    let scale = match n.float("scale", 0.0)? {
+        0.0 => {
+            let size = q_shape[3].as_const().ok_or_else(|| Error::unsupported("a symbolic head size"))?;
+            1.0 / (size as f64).sqrt()
+        }
+        s => s,
+    };
+    let q = b.with(BinaryOp::Mul, q, scale)?;
+    let k = b.transpose(k, &[0, 1, 3, 2])?;
+    let mut scores = b.matmul(q, k)?;
+    for &t in terms {
+        scores = b.plus(scores, t)?;
+    }
+    if n.flag("unidirectional", false)? {
+        let grid = vec![q_shape[2].clone(), keys];
+        let row = b.add(Op::Iota { dtype: DType::I64, shape: grid.clone(), axis: 0 }, &[])?;
+        let column = b.add(Op::Iota { dtype: DType::I64, shape: grid, axis: 1 }, &[])?;
+        let past = b.dim_scalar(past, DType::I64)?;
+        let row = b.plus(row, past)?;
+        let seen = b.binary(BinaryOp::LessOrEqual, column, row)?;
+        let hidden = b.scalar_like(scores, f64::NEG_INFINITY);
+        scores = b.select(seen, scores, hidden)?;
+    }
+    let p = b.add(Op::Softmax { axis: 3, log: false }, &[scores])?;
+    let y = b.matmul(p, v)?;
+    let y = b.transpose(y, &[0, 2, 1, 3])?;
+    let shape = b.shape(y);
+    b.reshape(y, vec![shape[0].clone(), shape[1].clone(), &shape[2] * &shape[3]])
+}
+
+/// A mask as what is added to the scores: the keys' lengths, or truth values of keys, or of keys a query.
+fn mask_term(b: &mut Builder, n: &Node, mask: Value, keys: &Dim, dtype: DType) -> Result<Value> {
+    let filter = n.float("mask_filter_value", -10000.0)?;
+    let seen = match b.rank(mask) {
+        1 => {
+            let at = b.iota(DType::I32, keys)?;
+            let lengths = b.cast(mask, DType::I32)?;
+            let lengths = b.unsqueeze(lengths, &[1])?;
+            let seen = b.binary(BinaryOp::Less, at, lengths)?;
+            b.unsqueeze(seen, &[1, 2])?
+        }
+        rank @ (2 | 3) => {
+            let seen = b.cast(mask, DType::Bool)?;
+            b.unsqueeze(seen, if rank == 2 { &[1, 2] } else { &[1] })?
+        }
+        _ => return Err(Error::unsupported(format!("a mask {}", b.ty(mask)))),
+    };
+    let (zero, hidden) = (b.scalar(dtype, 0.0), b.scalar(dtype, filter));
+    b.select(seen, zero, hidden)
+}
+
+/// Self-attention with the projections of queries, keys and values in one matrix.
+pub fn attention(b: &mut Builder, n: &Node) -> Result<Results> {
+    if n.optional(4).is_some() || n.wants(1) || n.flag("do_rotary", false)? {
+        return Err(Error::unsupported("attention with past states or rotary embedding"));
+    }
+    let heads = n.need("num_heads", n.try_int("num_heads")?)?;
+    let mut qkv = super::reduce::product(b, n.input(0)?, n.input(1)?)?;
+    if let Some(bias) = n.optional(2) {
+        qkv = b.plus(qkv, bias)?;
+    }
+    let width = b.shape(qkv)[2].clone();
+    let sizes = match n.ints("qkv_hidden_sizes")? {
+        Some(s) if s.len() == 3 => s.into_iter().map(Dim::from).collect(),
+        _ => vec![width.floor_div(&Dim::from(3i64)); 3],
+    };
+    let (mut parts, mut start) = (Vec::new(), Dim::ZERO);
+    for size in sizes {
+        let part = b.slice(qkv, 2, start.clone(), size.clone())?;
+        parts.push(heads_of(b, part, heads)?);
+        start = &start + &size;
+    }
+    let keys = b.shape(parts[1])[2].clone();
+    let dtype = b.dtype(qkv);
+    let mut terms = Vec::new();
+    if let Some(mask) = n.optional(3) {
+        terms.push(mask_term(b, n, mask, &keys, dtype)?);
+    }
+    terms.extend(n.optional(5));
+    let heads = Heads { q: parts[0], k: parts[1], v: parts[2] };
+    Ok(attend(b, n, heads, &terms, &Dim::ZERO)?.into())
+}
+
+/// Attention of projected queries, keys and values.
+pub fn multi_head_attention(b: &mut Builder, n: &Node) -> Result<Results> {
+    let heads = n.need("num_heads", n.try_int("num_heads")?)?;
+    let (Some(key), Some(value)) = (n.optional(1), n.optional(2)) else {
+        return Err(Error::unsupported("packed queries, keys and values"));
+    };
+    let mut packed = [n.input(0)?, key, value];
+    if let Some(bias) = n.optional(3) {
+        let mut start = Dim::ZERO;
+        for x in &mut packed {
+            if b.rank(*x) != 3 {
+                return Err(Error::unsupported("a bias of keys that are split into heads"));
+            }
+            let size = b.shape(*x)[2].clone();
+            let part = b.slice(bias, 0, start.clone(), size.clone())?;
+            *x = b.plus(*x, part)?;
+            start = &start + &size;
+        }
+    }
+    let split = |b: &mut Builder, x: Value| if b.rank(x) == 4 { Ok(x) } else { heads_of(b, x, heads) };
+    let (q, mut k, mut v) = (split(b, packed[0])?, split(b, packed[1])?, split(b, packed[2])?);
+    let mut past = Dim::ZERO;
+    if let (Some(past_key), Some(past_value)) = (n.optional(6), n.optional(7)) {
+        past = b.shape(past_key)[2].clone();
+        (k, v) = (b.concat(&[past_key, k], 2)?, b.concat(&[past_value, v], 2)?);
+    }
+    let (keys, dtype) = (b.shape(k)[2].clone(), b.dtype(q));
+    let mut terms = Vec::new();
+    if let Some(mask) = n.optional(4) {
+        terms.push(mask_term(b, n, mask, &keys, dtype)?);
+    }
+    terms.extend(n.optional(5));
+    let y = attend(b, n, Heads { q, k, v }, &terms, &past)?;
+    Ok([y, k, v].into())
+}
+
+/// Rows of a quantized table, dequantized: one scale a block along the last axis.
+pub fn gather_block_quantized(b: &mut Builder, n: &Node) -> Result<Results> {
+    let (data, scales) = (n.input(0)?, n.input(2)?);
+    let bits = n.int("bits", 4)?;
+    let axis = super::super::builder::axis(n.int("gather_axis", 0)?, b.rank(data))?;
+    let quantize_axis = super::super::builder::axis(n.int("quantize_axis", 1)?, b.rank(data))?;
+    if b.dtype(data) == DType::U8 || axis == quantize_axis || quantize_axis + 1 != b.rank(data) {
+        return Err(Error::unsupported(format!("quantized rows of {bits} bits in this layout")));
+    }
+    let block = Dim::from(n.int("block_size", 128)?);
+    let rows = b.gather(data, n.input(1)?, axis)?;
+    let scale = b.gather(scales, n.input(1)?, axis)?;
+    let zero = match n.optional(3) {
+        Some(z) => b.gather(z, n.input(1)?, axis)?,
+        None => {
+            let zero = b.constant(Tensor::scalar_i64(b.dtype(data), 0));
+            let shape = b.shape(scale);
+            b.broadcast(zero, shape)?
+        }
+    };
+    let wide = b.dtype(scale);
+    let shape = b.shape(rows);
+    let last = shape.len() - 1;
+    let mut blocks = shape.clone();
+    blocks[last] = b.shape(scale)[last].clone();
+    blocks.push(block);
+    let rows = b.cast(rows, wide)?;
+    let rows = b.reshape(rows, blocks)?;
+    let zero = b.cast(zero, wide)?;
+    let (zero, scale) = (b.unsqueeze(zero, &[last + 1])?, b.unsqueeze(scale, &[last + 1])?);
+    let y = b.minus(rows, zero)?;
+    let y = b.times(y, scale)?;
+    Ok(b.reshape(y, shape)?.into())
+}

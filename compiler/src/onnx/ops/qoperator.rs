@@ -1,0 +1,237 @@
+//! `com.microsoft` operators on quantized tensors: a function of dequantized operands, quantized again; and weights
+//! packed to a few bits.
+
+use super::super::builder::{self, Builder};
+use super::super::node::{Node, Results};
+use super::conv;
+use super::quantize::{dequantized, quantized};
+use super::reduce::product;
+use crate::ir::{BinaryOp, DType, Dim, Op, ReduceKind, Tensor, UnaryOp, Value};
+use crate::{Error, Result};
+
+/// Operand `n` with scale and zero point behind it, all in one tensor's worth of numbers.
+fn operand(b: &mut Builder, n: &Node, first: usize) -> Result<Value> {
+    let scale = b.reshape(n.input(first + 1)?, Vec::new())?;
+    let zero = n.optional(first + 2).map(|z| b.reshape(z, Vec::new())).transpose()?;
+    dequantized(b, n.input(first)?, scale, zero)
+}
+
+/// Quantizes to the scale and zero point at `first`; without a zero point, to the type of `like`.
+fn result(b: &mut Builder, n: &Node, y: Value, first: usize, like: usize) -> Result<Results> {
+    let scale = b.reshape(n.input(first)?, Vec::new())?;
+    let zero = n.optional(first + 1).map(|z| b.reshape(z, Vec::new())).transpose()?;
+    let to = match zero {
+        Some(zero) => b.dtype(zero),
+        None => b.dtype(n.input(like)?),
+    };
+    Ok(quantized(b, y, scale, zero, to)?.into())
+}
+
+fn binary(b: &mut Builder, n: &Node, f: BinaryOp) -> Result<Results> {
+    let (x, y) = (operand(b, n, 0)?, operand(b, n, 3)?);
+    let z = b.binary(f, x, y)?;
+    result(b, n, z, 6, 0)
+}
+
+pub fn add(b: &mut Builder, n: &Node) -> Result<Results> {
+    binary(b, n, BinaryOp::Add)
+}
+
+pub fn mul(b: &mut Builder, n: &Node) -> Result<Results> {
+    binary(b, n, BinaryOp::Mul)
+}
+
+pub fn sigmoid(b: &mut Builder, n: &Node) -> Result<Results> {
+    let x = operand(b, n, 0)?;
+    let y = b.unary(UnaryOp::Sigmoid, x)?;
+    result(b, n, y, 3, 0)
+}
+
+pub fn leaky_relu(b: &mut Builder, n: &Node) -> Result<Results> {
+    let x = operand(b, n, 0)?;
+    let y = super::elementwise::leaky_relu_of(b, x, n.float("alpha", 0.01)?)?;
+    result(b, n, y, 3, 0)
+}
+
+pub fn softmax(b: &mut Builder, n: &Node) -> Result<Results> {
+    let x = operand(b, n, 0)?;
+    if n.int("opset", 13)? < 13 && builder::axis(n.int("axis", -1)?, b.rank(x))? + 1 != b.rank(x) {
+        return Err(Error::unsupported("a quantized softmax over several axes"));
+    }
+    let axis = builder::axis(n.int("axis", -1)?, b.rank(x))?;
+    let y = b.add(Op::Softmax { axis, log: false }, &[x])?;
+    result(b, n, y, 3, 0)
+}
+
+/// Channels-last operands are brought to the usual order and back.
+fn channels_first(b: &mut Builder, n: &Node, x: Value) -> Result<(Value, Vec<usize>)> {
+    let rank = b.rank(x);
+    if !n.flag("channels_last", false)? {
+        return Ok((x, (0..rank).collect()));
+    }
+    let mut to: Vec<usize> = vec![0, rank - 1];
+    to.extend(1..rank - 1);
+    let mut back: Vec<usize> = vec![0];
+    back.extend(2..rank);
+    back.push(1);
+    Ok((b.transpose(x, &to)?, back))
+}
+
+pub fn average_pool(b: &mut Builder, n: &Node) -> Result<Results> {
+    let x = operand(b, n, 0)?;
+    let (x, back) = channels_first(b, n, x)?;
+    let y = conv::average_pool_of(b, n, x)?;
+    let y = b.transpose(y, &back)?;
+    result(b, n, y, 3, 0)
+}
+
+pub fn global_average_pool(b: &mut Builder, n: &Node) -> Result<Results> {
+    let x = operand(b, n, 0)?;
+    let (x, back) = channels_first(b, n, x)?;
+    let axes: Vec<usize> = (2..b.rank(x)).collect();
+    let y = b.reduce(ReduceKind::Mean, x, &axes, true)?;
+    let y = b.transpose(y, &back)?;
+    result(b, n, y, 3, 0)
+}
+
+pub fn nhwc_max_pool(b: &mut Builder, n: &Node) -> Result<Results> {
+    let rank = b.rank(n.input(0)?);
+    let mut to: Vec<usize> = vec![0, rank - 1];
+    to.extend(1..rank - 1);
+    let mut back: Vec<usize> = vec![0];
+    back.extend(2..rank);
+    back.push(1);
+    let x = b.transpose(n.input(0)?, &to)?;
+    let y = conv::max_pool_of(b, n, x)?;
+    Ok(b.transpose(y, &back)?.into())
+}
+
+pub fn reduce_mean(b: &mut Builder, n: &Node) -> Result<Results> {
+    let x = operand(b, n, 0)?;
+    let rank = b.rank(x);
+    let axes = n.ints("axes")?.unwrap_or_else(|| (0..rank as i64).collect());
+    let y = b.reduce(ReduceKind::Mean, x, &builder::axes(&axes, rank)?, n.flag("keepdims", true)?)?;
+    result(b, n, y, 3, 0)
+}
+
+/// Result scale and zero point come first, then a triple an operand.
+pub fn concat(b: &mut Builder, n: &Node) -> Result<Results> {
+    let mut parts = Vec::new();
+    for first in (2..n.arity()).step_by(3) {
+        parts.push(operand(b, n, first)?);
+    }
+    let first = *parts.first().ok_or_else(|| Error::invalid("no operand"))?;
+    let axis = builder::axis(n.need("axis", n.try_int("axis")?)?, b.rank(first))?;
+    let y = b.concat(&parts, axis)?;
+    result(b, n, y, 0, 2)
+}
+
+pub fn where_(b: &mut Builder, n: &Node) -> Result<Results> {
+    let (x, y) = (operand(b, n, 1)?, operand(b, n, 4)?);
+    let z = b.select(n.input(0)?, x, y)?;
+    result(b, n, z, 7, 1)
+}
+
+/// Floats out where no result scale is given.
+pub fn gemm(b: &mut Builder, n: &Node) -> Result<Results> {
+    let mut x = operand(b, n, 0)?;
+    let (scale, zero) = (n.input(4)?, n.optional(5));
+    let mut w = b.cast(n.input(3)?, DType::F32)?;
+    let transposed = n.flag("transB", false)?;
+    // Parameters of their own are one a column of the product.
+    let column = |b: &mut Builder, p: Value| match b.ty(p).numel().is(1) {
+        true => b.reshape(p, Vec::new()),
+        false => b.along(p, usize::from(!transposed), 2),
+    };
+    if let Some(zero) = zero {
+        let zero = b.cast(zero, DType::F32)?;
+        let zero = column(b, zero)?;
+        w = b.minus(w, zero)?;
+    }
+    let w_scale = column(b, scale)?;
+    w = b.times(w, w_scale)?;
+    if n.flag("transA", false)? {
+        x = b.transpose_last(x)?;
+    }
+    if transposed {
+        w = b.transpose_last(w)?;
+    }
+    let mut y = b.matmul(x, w)?;
+    let alpha = n.float("alpha", 1.0)?;
+    if alpha != 1.0 {
+        y = b.with(BinaryOp::Mul, y, alpha)?;
+    }
+    if let Some(bias) = n.optional(6) {
+        // In units of both scales' product.
+        let x_scale = b.reshape(n.input(1)?, Vec::new())?;
+        let scale = if b.ty(scale).numel().is(1) { b.reshape(scale, Vec::new())? } else { scale };
+        let unit = b.times(x_scale, scale)?;
+        let bias = b.cast(bias, DType::F32)?;
+        let bias = b.times(bias, unit)?;
+        y = b.plus(y, bias)?;
+    }
+    match n.optional(7) {
+        Some(_) => result(b, n, y, 7, 0),
+        None => Ok(y.into()),
+    }
+}
+
+/// Splits the bytes of a constant into fields of a few bits, from the low ones up.
+fn unpacked(b: &Builder, packed: Value, bits: usize, what: &str) -> Result<Vec<u8>> {
+    let t = b.graph.as_constant(packed).ok_or_else(|| Error::unsupported(format!("{what} that are not constant")))?;
+    let mask = ((1u16 << bits) - 1) as u8;
+    Ok(t.data().iter().flat_map(|&byte| (0..8 / bits).map(move |i| byte >> (i * bits) & mask)).collect())
+}
+
+/// A product with weights of 2, 4 or 8 bits, one scale and zero point a block along `k`.
+pub fn matmul_nbits(b: &mut Builder, n: &Node) -> Result<Results> {
+    let need = |name: &str| -> Result<usize> {
+        let v = n.need(name, n.try_int(name)?)?;
+        usize::try_from(v).map_err(|_| Error::invalid(format!("attribute {name} is {v}")))
+    };
+    let (k, columns, block) = (need("K")?, need("N")?, need("block_size")?);
+    let bits = n.int("bits", 4)?;
+    let dtype = match bits {
+        2 => DType::U2,
+        4 => DType::U4,
+        8 => DType::U8,
+        _ => return Err(Error::unsupported(format!("weights of {bits} bits"))),
+    };
+    if block == 0 || n.optional(4).is_some() {
+        return Err(Error::unsupported("weights in an order of their own (g_idx)"));
+    }
+    let bits = bits as usize;
+    let blocks = k.div_ceil(block);
+    let codes = unpacked(b, n.input(1)?, bits, "weights")?;
+    let weights = b.constant(Tensor::new(dtype, vec![columns, blocks, block], codes.into())?);
+    let x = n.input(0)?;
+    let to = b.dtype(x);
+    let parameters = vec![Dim::from(columns), Dim::from(blocks), Dim::ONE];
+    let scale = b.cast(n.input(2)?, DType::F32)?;
+    let scale = b.reshape(scale, parameters.clone())?;
+    let zero = match n.optional(3) {
+        Some(zero) if b.dtype(zero) == DType::U8 => {
+            // Every column's run of codes starts at a byte.
+            let codes = unpacked(b, zero, bits, "zero points")?;
+            let run = (blocks * bits).div_ceil(8) * 8 / bits;
+            let kept = codes.chunks(run.max(1)).flat_map(|c| c.iter().take(blocks).copied()).collect::<Vec<u8>>();
+            b.constant(Tensor::new(dtype, vec![columns, blocks, 1], kept.into())?)
+        }
+        Some(zero) => b.reshape(zero, parameters)?,
+        None => b.scalar(dtype, f64::from(1u32 << (bits - 1))),
+    };
+    let w = b.cast(weights, DType::F32)?;
+    let zero = b.cast(zero, DType::F32)?;
+    let w = b.minus(w, zero)?;
+    let w = b.times(w, scale)?;
+    let w = b.reshape(w, vec![Dim::from(columns), Dim::from(blocks * block)])?;
+    let w = b.slice(w, 1, Dim::ZERO, Dim::from(k))?;
+    let w = b.transpose(w, &[1, 0])?;
+    let w = b.cast(w, to)?;
+    let y = product(b, x, w)?;
+    Ok(match n.optional(5) {
+        Some(bias) => b.plus(y, bias)?,
+        None => y,
+    }
+    .into())
+}
