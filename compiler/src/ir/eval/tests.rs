@@ -296,7 +296,7 @@ fn convolutions_agree() {
 }
 
 fn resize(rule: &str, data: &str, n: usize, size: usize, scale: f64, want: &[f64]) {
-    let mut fields = vec![
+    let mut fields = [
         ("mode", "linear"),
         ("coordinates", "half_pixel"),
         ("nearest", "round_prefer_floor"),
@@ -444,14 +444,15 @@ requires 2*n == shape[0]*shape[1]"#,
     assert_eq!(results[0].shape(), [1, 6]);
     assert_eq!(results[1].to_i64s(), [3, 8]);
     assert!(eval_graph(&graph, &[x.clone(), shape(2, 4)]).is_err());
-    assert!(eval_graph(&graph, &[x.clone()]).is_err());
+    assert!(eval_graph(&graph, std::slice::from_ref(&x)).is_err());
     assert!(Bindings::of_inputs(&graph, &[shape(1, 6), x]).is_err());
 }
 
-/// Weights of a hundred megabytes are folded in about a second: here a quarter of them, with room for slow machines.
+/// Optimised, a hundred megabytes of weights are folded in about a second: here four of them, with room for slow
+/// machines and unoptimised builds.
 #[test]
 fn moving_and_mapping_is_fast() {
-    let n = 2500;
+    let n = 1000;
     let x = Tensor::from_f64s(DType::F32, vec![n, n], &(0..n * n).map(|i| i as f64).collect::<Vec<_>>()).unwrap();
     let ops =
         "transpose {perm=[1, 0]}|pad {before=[0, 3], after=[0, 5], mode=constant}|exp|add|cast {to=f16, saturate=true}";
@@ -468,7 +469,6 @@ fn moving_and_mapping_is_fast() {
         let types = infer(&op, &types.iter().collect::<Vec<_>>()).unwrap().types;
         eval_op(&op, &operands, &types).unwrap();
         let elapsed = start.elapsed();
-        println!("{name}: {elapsed:?}");
         assert!(elapsed.as_secs_f64() < 2.0, "{name} takes {elapsed:?}");
     }
 }

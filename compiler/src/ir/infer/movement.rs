@@ -32,11 +32,14 @@ pub(super) fn slice(x: &TensorType, ranges: &[Range]) -> Result<TensorType> {
         if r.step == 0 {
             return Err(Error::invalid(format!("the slice of axis {i} has step 0")));
         }
-        if r.len.as_const().is_some_and(|len| len <= 0) {
-            continue;
-        }
         let last = &r.start + &(&(&r.len - &Dim::ONE) * &Dim::from(r.step));
-        for end in [&r.start, &last] {
+        let ends = match r.len.as_const() {
+            Some(len) if len <= 0 => continue,
+            Some(_) => vec![&r.start, &last],
+            // It may be empty at run time, and then start where no element is.
+            None => vec![&last],
+        };
+        for end in ends {
             let below = end.as_const().is_some_and(|e| e < 0);
             if below || (end - extent).as_const().is_some_and(|over| over >= 0) {
                 return Err(Error::invalid(format!("the slice of axis {i} takes element {end} of {extent}")));
@@ -56,11 +59,10 @@ pub(super) fn concat(c: &mut Checker, axis: usize) -> Result<TensorType> {
         if ty.rank() != first.rank() {
             return Err(Error::invalid(format!("operand {n} has {} axes, operand 0 {}", ty.rank(), first.rank())));
         }
-        for i in 0..shape.len() {
-            shape[i] = if i == axis {
-                &shape[i] + &ty.shape[i]
-            } else {
-                c.meet(&shape[i], &ty.shape[i], &format!("the extents of axis {i}"))?
+        for (i, (sum, extent)) in shape.iter_mut().zip(&ty.shape).enumerate() {
+            *sum = match i == axis {
+                true => &*sum + extent,
+                false => c.meet(sum, extent, &format!("the extents of axis {i}"))?,
             };
         }
     }

@@ -87,7 +87,7 @@ fn bias(c: &mut Checker, out: &Dim) -> Result<()> {
     Ok(())
 }
 
-fn weight_kernel<'a>(w: &'a TensorType, spatial: usize) -> Result<(&'a Dim, &'a Dim, &'a [Dim])> {
+fn weight_kernel(w: &TensorType, spatial: usize) -> Result<(&Dim, &Dim, &[Dim])> {
     match w.shape.as_slice() {
         [a, b, kernel @ ..] if kernel.len() == spatial => Ok((a, b, kernel)),
         _ => Err(Error::invalid(format!("weights {w} do not fit {spatial} spatial axes"))),

@@ -51,7 +51,7 @@ pub(super) fn find(text: &str, wanted: &str) -> Option<usize> {
 }
 
 /// What stands between an opening and a closing bracket.
-pub(super) fn inside<'a>(text: &'a str, open: char, close: char) -> Result<&'a str> {
+pub(super) fn inside(text: &str, open: char, close: char) -> Result<&str> {
     let inner = text.trim().strip_prefix(open).and_then(|t| t.strip_suffix(close));
     inner.ok_or_else(|| malformed(text, &format!("text in {open}{close}")))
 }
