@@ -27,13 +27,13 @@ pub fn resize(e: &Emit<'_>, k: &mut Builder, rule: &ResizeRule) -> Result<()> {
         if rule.scales[axis].get() == 1.0 && x[axis] == out[axis] && !crops {
             continue;
         }
-        let taps = taps(rule, axis);
-        if !(1..1 << 16).contains(&taps) {
+        let taps = taps(rule, axis, &x[axis], &out[axis]);
+        if taps.as_const().is_some_and(|t| !(1..1 << 16).contains(&t)) {
             return missing(e.site);
         }
-        let entries = &out[axis] * &Dim::from(taps);
-        let indices = e.scratch(k, &entries * &Dim::from(8i64));
-        let weights = e.scratch(k, &entries * &Dim::from(8i64));
+        let entries = &(&out[axis] * &taps) * &Dim::from(8i64);
+        let indices = e.scratch(k, entries.clone());
+        let weights = e.scratch(k, entries);
         let outside = e.scratch(k, &out[axis] * &Dim::from(8i64));
         tables.push(Table { axis, taps, indices, weights, outside, real: Ty::new(elem, 1) });
     }
@@ -61,26 +61,29 @@ fn real(dtype: DType) -> DType {
     }
 }
 
-/// How many operand elements one coordinate of the result takes in.
-fn taps(rule: &ResizeRule, axis: usize) -> i64 {
+/// How many operand elements one coordinate of the result takes in: as many left of it as right.
+fn taps(rule: &ResizeRule, axis: usize, n: &Dim, size: &Dim) -> Dim {
     let radius = match rule.mode {
-        SampleMode::Nearest => return 1,
-        SampleMode::Linear => 1.0,
-        SampleMode::Cubic => 2.0,
+        SampleMode::Nearest => return Dim::ONE,
+        SampleMode::Linear => 1i64,
+        SampleMode::Cubic => 2,
     };
-    let scale = if rule.antialias { rule.scales[axis].get().min(1.0) } else { 1.0 };
-    2 - 2 * first_tap(radius, scale)
-}
-
-/// The first tap, counted from the element left of the coordinate.
-fn first_tap(radius: f64, scale: f64) -> i64 {
-    (-radius / scale).floor() as i64 + 1
+    let two = Dim::from(2i64);
+    let scale = rule.scales[axis].get();
+    if !rule.antialias {
+        return &two * &Dim::from(radius);
+    }
+    if scale == 0.0 {
+        let reach = (n * &Dim::from(radius)).ceil_div(size);
+        return &two * &reach.greater(&Dim::from(radius));
+    }
+    &two * &Dim::from(-(-(radius as f64) / scale.min(1.0)).floor() as i64)
 }
 
 /// What the coordinates of one result axis are made of.
 struct Table {
     axis: usize,
-    taps: i64,
+    taps: Dim,
     /// `i64`s, `taps` a coordinate.
     indices: Val,
     /// Of type `real`, `taps` a coordinate.
@@ -92,100 +95,71 @@ struct Table {
 
 impl Table {
     fn fill(&self, k: &mut Builder, rule: &ResizeRule, n: &Dim, size: &Dim) {
-        let (zero, one, n, size) = (k.int(0), k.int(1), k.dim(n), k.dim(size));
+        let (zero, one, n, size, taps) = (k.int(0), k.int(1), k.dim(n), k.dim(size), k.dim(&self.taps));
         let last = k.add_int(n, -1);
-        let extent = k.convert(n, Elem::F64);
+        let (extent, bound) = (k.convert(n, Elem::F64), k.convert(last, Elem::F64));
+        let (none, unit) = (k.float(0.0, F64), k.float(1.0, F64));
+        let scale = match rule.scales[self.axis].get() {
+            0.0 => {
+                let size = k.convert(size, Elem::F64);
+                k.bin(Bin::Div, size, extent)
+            }
+            scale => k.float(scale, F64),
+        };
+        let two = k.int(2);
+        let half = k.bin(Bin::Div, taps, two);
+        let first = k.sub(one, half);
         k.for_each(zero, size, 1, &mut |k, i| {
-            let x = coordinate(k, rule, self.axis, n, size, i);
-            let (floor, bound) = (k.float(0.0, F64), k.convert(last, Elem::F64));
-            let (before, after) = (k.cmp(Cmp::Lt, x, floor), k.cmp(Cmp::Gt, x, bound));
+            let x = coordinate(k, rule, self.axis, scale, n, size, i);
+            let (before, after) = (k.cmp(Cmp::Lt, x, none), k.cmp(Cmp::Gt, x, bound));
             let outside = k.bin(Bin::Or, before, after);
             let outside = k.select(outside, one, zero);
             let to = k.at_index(self.outside, i, 8);
             k.store(to, outside);
-            let unit = k.float(1.0, F64);
+            // The ratio is in (0, 1]: of two neighbours at the same distance the left one counts as near.
             let ceil = k.un(Un::Ceil, x);
             let left = k.sub(ceil, unit);
             let ratio = k.sub(x, left);
-            let (first, mut weights) = self.weights(k, rule, ratio);
-            let first = k.add(left, first);
-            let places: Vec<Val> = (0..self.taps)
-                .map(|j| {
-                    let j = k.float(j as f64, F64);
-                    k.add(first, j)
-                })
-                .collect();
-            if rule.exclude_outside && rule.mode != SampleMode::Nearest {
-                for (weight, &place) in weights.iter_mut().zip(&places) {
-                    let (from, to) = (k.cmp(Cmp::Ge, place, floor), k.cmp(Cmp::Lt, place, extent));
+            let start = k.mul(i, taps);
+            let sum = k.fold_loop(zero, taps, 1, &[none], &mut |k, tap, sum| {
+                let (place, mut weight) = if rule.mode == SampleMode::Nearest {
+                    (nearest(k, rule.nearest, ratio), unit)
+                } else {
+                    let place = k.add(first, tap);
+                    let place = k.convert(place, Elem::F64);
+                    (place, filter(k, rule, place, ratio, scale))
+                };
+                let place = k.add(left, place);
+                if rule.exclude_outside && rule.mode != SampleMode::Nearest {
+                    let (from, to) = (k.cmp(Cmp::Ge, place, none), k.cmp(Cmp::Lt, place, extent));
                     let inside = k.bin(Bin::And, from, to);
-                    *weight = k.select(inside, *weight, floor);
+                    weight = k.select(inside, weight, none);
                 }
-                normalise(k, &mut weights);
-            }
-            let start = k.mul_int(i, self.taps);
-            for (j, (&weight, &place)) in weights.iter().zip(&places).enumerate() {
-                let slot = k.add_int(start, j as i64);
+                let slot = k.add(start, tap);
                 let index = k.convert(place, Elem::I64);
                 let index = k.bin(Bin::Min, index, last);
                 let index = k.bin(Bin::Max, index, zero);
                 let to = k.at_index(self.indices, slot, 8);
                 k.store(to, index);
-                let weight = k.convert(weight, self.real.elem);
-                let to = k.at_index(self.weights, slot, self.real.bytes());
-                k.store(to, weight);
+                self.put_weight(k, slot, weight);
+                vec![k.add(sum[0], weight)]
+            })[0];
+            if rule.mode != SampleMode::Nearest && (rule.antialias || rule.exclude_outside) {
+                k.for_each(zero, taps, 1, &mut |k, tap| {
+                    let weight = self.weight(k, i, tap);
+                    let weight = k.convert(weight, Elem::F64);
+                    let weight = k.bin(Bin::Div, weight, sum);
+                    let slot = k.add(start, tap);
+                    self.put_weight(k, slot, weight);
+                });
             }
         });
     }
 
-    /// Where the taps start, counted from the left neighbour, and their weights. `ratio` is the coordinate's distance
-    /// from that neighbour, in (0, 1].
-    fn weights(&self, k: &mut Builder, rule: &ResizeRule, ratio: Val) -> (Val, Vec<Val>) {
-        let zero = k.float(0.0, F64);
-        let (unit, scale) = (k.float(1.0, F64), rule.scales[self.axis].get());
-        let a = rule.cubic_a.get();
-        match rule.mode {
-            SampleMode::Nearest => (nearest(k, rule.nearest, ratio), vec![unit]),
-            SampleMode::Linear if !rule.antialias => (zero, vec![k.sub(unit, ratio), ratio]),
-            SampleMode::Linear => self.widened(k, ratio, 1.0, scale, &|k, d| {
-                let (zero, unit) = (k.float(0.0, F64), k.float(1.0, F64));
-                let rest = k.sub(unit, d);
-                k.bin(Bin::Max, rest, zero)
-            }),
-            SampleMode::Cubic if !rule.antialias => {
-                let weights = [-1.0, 0.0, 1.0, 2.0].map(|place| {
-                    let place = k.float(place, F64);
-                    let distance = k.sub(place, ratio);
-                    let distance = k.un(Un::Abs, distance);
-                    cubic(k, a, distance)
-                });
-                (k.float(-1.0, F64), weights.to_vec())
-            }
-            SampleMode::Cubic => self.widened(k, ratio, 2.0, scale, &|k, d| cubic(k, a, d)),
-        }
-    }
-
-    fn widened(
-        &self,
-        k: &mut Builder,
-        ratio: Val,
-        radius: f64,
-        scale: f64,
-        filter: &dyn Fn(&mut Builder, Val) -> Val,
-    ) -> (Val, Vec<Val>) {
-        let scale = scale.min(1.0);
-        let first = first_tap(radius, scale);
-        let mut weights: Vec<Val> = (first..first + self.taps)
-            .map(|i| {
-                let (i, scale) = (k.float(i as f64, F64), k.float(scale, F64));
-                let distance = k.sub(i, ratio);
-                let distance = k.mul(distance, scale);
-                let distance = k.un(Un::Abs, distance);
-                filter(k, distance)
-            })
-            .collect();
-        normalise(k, &mut weights);
-        (k.float(first as f64, F64), weights)
+    fn put_weight(&self, k: &mut Builder, slot: Val, weight: Val) {
+        let weight = k.convert(weight, self.real.elem);
+        let to = k.at_index(self.weights, slot, self.real.bytes());
+        k.store(to, weight);
     }
 
     /// The operand element of a coordinate's tap.
@@ -203,19 +177,26 @@ impl Table {
     }
 
     fn slot(&self, k: &mut Builder, coordinate: Val, tap: Val) -> Val {
-        let start = k.mul_int(coordinate, self.taps);
+        let taps = k.dim(&self.taps);
+        let start = k.mul(coordinate, taps);
         k.add(start, tap)
     }
 }
 
-fn normalise(k: &mut Builder, weights: &mut [Val]) {
-    let mut sum = k.float(0.0, F64);
-    for &w in weights.iter() {
-        sum = k.add(sum, w);
+/// The weight of the element at `place`, counted from the left neighbour of a coordinate `ratio` away from it.
+fn filter(k: &mut Builder, rule: &ResizeRule, place: Val, ratio: Val, scale: Val) -> Val {
+    let (none, unit) = (k.float(0.0, F64), k.float(1.0, F64));
+    let mut distance = k.sub(place, ratio);
+    if rule.antialias {
+        let scale = k.bin(Bin::Min, scale, unit);
+        distance = k.mul(distance, scale);
     }
-    for w in weights {
-        *w = k.bin(Bin::Div, *w, sum);
+    let distance = k.un(Un::Abs, distance);
+    if rule.mode == SampleMode::Cubic {
+        return cubic(k, rule.cubic_a.get(), distance);
     }
+    let rest = k.sub(unit, distance);
+    k.bin(Bin::Max, rest, none)
 }
 
 /// 0 for the left neighbour, 1 for the right one.
@@ -232,9 +213,8 @@ fn nearest(k: &mut Builder, mode: NearestMode, ratio: Val) -> Val {
 }
 
 /// Where result element `i` lies in the operand, as an `f64`.
-fn coordinate(k: &mut Builder, rule: &ResizeRule, axis: usize, n: Val, size: Val, i: Val) -> Val {
+fn coordinate(k: &mut Builder, rule: &ResizeRule, axis: usize, scale: Val, n: Val, size: Val, i: Val) -> Val {
     let f = |k: &mut Builder, v: f64| k.float(v, F64);
-    let scale = f(k, rule.scales[axis].get());
     let (x, n, size) = (k.convert(i, Elem::F64), k.convert(n, Elem::F64), k.convert(size, Elem::F64));
     let (half, one, two) = (f(k, 0.5), f(k, 1.0), f(k, 2.0));
     // The exact width, which the result's is the floor of.
@@ -391,7 +371,7 @@ impl Resize<'_> {
         };
         let elem = Ty::new(numbers::compute_elem(self.real), 1);
         let line = self.e.scratch(k, last * &Dim::from(i64::from(elem.bytes())));
-        let (zero, taps, n, cols) = (k.int(0), k.int(table.taps), k.dim(last), k.dim(last_out));
+        let (zero, n, cols) = (k.int(0), k.dim(last), k.dim(last_out));
         nest(k, rows, &mut |k, coords| {
             let row = flat(k, rows, coords);
             let blocks = self.blocks(k, outer, coords);
@@ -412,7 +392,7 @@ impl Resize<'_> {
                     let v = k.load(elem, from);
                     k.fma(v, weight, sum)
                 };
-                let v = each_tap(k, table.taps, taps, init, &mut step);
+                let v = each_tap(k, &table.taps, init, &mut step);
                 let v = self.finish(k, v);
                 self.e.store(k, row, col, v);
             });
@@ -443,7 +423,7 @@ impl Resize<'_> {
 
     /// What a result block at `coords` is made of, `shape` being the operand's leading axes.
     fn blocks<'a>(&'a self, k: &mut Builder, shape: &'a [Dim], coords: &[Val]) -> Blocks<'a> {
-        let short = |t: &Table| t.axis >= coords.len() || t.taps <= UNROLL;
+        let short = |t: &Table| t.axis >= coords.len() || is_short(&t.taps);
         if !self.tables.iter().all(short) {
             return Blocks::Walk { shape, coords: coords.to_vec() };
         }
@@ -453,7 +433,7 @@ impl Resize<'_> {
             let table = self.table(axis);
             let own: Vec<(Val, Option<Val>)> = match table {
                 None => vec![(c, None)],
-                Some(table) => (0..table.taps)
+                Some(table) => (0..table.taps.as_const().unwrap_or(0))
                     .map(|tap| {
                         let tap = k.int(tap);
                         (table.index(k, c, tap), Some(table.weight(k, c, tap)))
@@ -524,8 +504,7 @@ impl Resize<'_> {
             let block = k.add(start, c);
             return self.walk(k, shape, coords, axis + 1, (block, weight), sum, add);
         };
-        let taps = k.int(table.taps);
-        each_tap(k, table.taps, taps, sum, &mut |k, tap, sum| {
+        each_tap(k, &table.taps, sum, &mut |k, tap, sum| {
             let index = table.index(k, c, tap);
             let own = table.weight(k, c, tap);
             let block = k.add(start, index);
@@ -569,19 +548,17 @@ enum Blocks<'a> {
 }
 
 /// Carries a sum through all taps, unrolled when they are few.
-fn each_tap(
-    k: &mut Builder,
-    count: i64,
-    count_val: Val,
-    init: Val,
-    step: &mut dyn FnMut(&mut Builder, Val, Val) -> Val,
-) -> Val {
-    let zero = k.int(0);
-    if count <= UNROLL {
-        return (0..count).fold(init, |sum, tap| {
+fn each_tap(k: &mut Builder, taps: &Dim, init: Val, step: &mut dyn FnMut(&mut Builder, Val, Val) -> Val) -> Val {
+    let (zero, count) = (k.int(0), k.dim(taps));
+    if is_short(taps) {
+        return (0..taps.as_const().unwrap_or(0)).fold(init, |sum, tap| {
             let tap = k.int(tap);
             step(k, tap, sum)
         });
     }
-    k.fold_loop(zero, count_val, 1, &[init], &mut |k, tap, sum| vec![step(k, tap, sum[0])])[0]
+    k.fold_loop(zero, count, 1, &[init], &mut |k, tap, sum| vec![step(k, tap, sum[0])])[0]
+}
+
+fn is_short(taps: &Dim) -> bool {
+    taps.as_const().is_some_and(|t| t <= UNROLL)
 }
