@@ -44,6 +44,11 @@ pub struct Options {
 /// Elements that a pinned input may have at most: each is checked at run time.
 pub const MAX_PINNED: usize = 64;
 
+/// Every operator that mcc imports, by domain and name; operators that ONNX defines as functions come on top of these.
+pub fn operators() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ops::operators()
+}
+
 /// Imports the model in a file. Its weights stay in the file: the graph's constants are windows of its map.
 ///
 /// # Errors

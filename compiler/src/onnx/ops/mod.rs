@@ -33,6 +33,11 @@ pub enum Importer {
     Walking(WalkFn),
 }
 
+/// Domain and name of every row.
+pub fn operators() -> impl Iterator<Item = (&'static str, &'static str)> {
+    table::TABLE.iter().map(|row| (row.0, row.1))
+}
+
 /// The importer of an operator at a version of its domain.
 pub fn find(domain: &str, name: &str, version: i64) -> Option<Importer> {
     let rows = table::TABLE.iter().filter(|row| row.0 == domain && row.1 == name);
