@@ -1,6 +1,7 @@
 //! Kernels through the object file and the loader, on every CPU level of this machine's family.
 
 mod math;
+mod numbers;
 
 use bytes::Bytes;
 use mcc_targets::{CPU_LEVELS, Target};
