@@ -64,8 +64,8 @@ impl<'o> Symbols<'o> {
             let given = pinned.as_ref().map(|p| p[axis]).filter(|&d| d >= 0);
             let declared = match &dim.value {
                 Some(DimensionValue::DimValue(v)) if *v >= 0 => Some(Dim::from(*v)),
-                Some(DimensionValue::DimParam(name)) if !name.is_empty() => Some(self.named(name)),
-                // Negative sizes are how some writers say "unknown".
+                Some(DimensionValue::DimParam(name)) if name.contains(char::is_alphanumeric) => Some(self.named(name)),
+                // Negative sizes and names such as `?` are how some writers say "unknown".
                 _ => None,
             };
             dims.push(match (given, declared) {
