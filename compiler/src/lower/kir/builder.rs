@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Addr, Bin, Carried, Cmp, Elem, Inst, Kernel, Stmt, Ty, Un, Val};
-use crate::ir::{Dim, DimNode};
+use crate::ir::{DType, Dim, DimNode};
 
 /// Makes kernels.
 pub struct Builder {
@@ -14,6 +14,8 @@ pub struct Builder {
     entry: Vec<Stmt>,
     constants: HashMap<(Inst, Ty), Val>,
     dims: HashMap<Dim, Val>,
+    /// Values that were decoded from the narrow type's code.
+    codes: HashMap<Val, (DType, Val)>,
     /// Whether new statements go to `entry`.
     hoisting: bool,
 }
@@ -29,6 +31,7 @@ impl Builder {
             entry: Vec::new(),
             constants: HashMap::new(),
             dims: HashMap::new(),
+            codes: HashMap::new(),
             hoisting: false,
         }
     }
@@ -63,6 +66,16 @@ impl Builder {
     pub fn new_pointer(&mut self) -> Val {
         self.kernel.pointers += 1;
         self.pointer(self.kernel.pointers - 1)
+    }
+
+    /// Notes that a value is the number that `code` stands for in a narrow type, so that storing it need not encode it.
+    pub fn note_code(&mut self, v: Val, dtype: DType, code: Val) {
+        self.codes.insert(v, (dtype, code));
+    }
+
+    /// The code that a value was decoded from, if it was one of this type.
+    pub fn code_of(&self, v: Val, dtype: DType) -> Option<Val> {
+        self.codes.get(&v).filter(|(of, _)| *of == dtype).map(|(_, code)| *code)
     }
 
     /// What computes a value.

@@ -202,7 +202,7 @@ fn float_to_float(k: &mut Builder, v: Val, from: DType, to: DType, saturate: boo
 
 /// Rounds a register float to the precision and range of a type.
 fn round_to(k: &mut Builder, v: Val, to: DType, saturate: bool) -> Val {
-    if matches!(to, DType::F32 | DType::F64) {
+    if matches!(to, DType::F32 | DType::F64) || k.code_of(v, to).is_some() {
         return v;
     }
     let code = small_float::encode(k, to, v, saturate);

@@ -83,6 +83,12 @@ const MAGNITUDE: i64 = 0x7fff_ffff;
 
 /// The numbers of codes (zero-extended in `I32` lanes).
 pub(super) fn decode(k: &mut Builder, dtype: DType, code: Val) -> Val {
+    let v = numbers_of(k, dtype, code);
+    k.note_code(v, dtype, code);
+    v
+}
+
+fn numbers_of(k: &mut Builder, dtype: DType, code: Val) -> Val {
     let ty = k.ty(code);
     let float = ty.with(Elem::F32);
     match (dtype, format(dtype)) {
@@ -127,6 +133,10 @@ pub(super) fn decode(k: &mut Builder, dtype: DType, code: Val) -> Val {
 
 /// The codes (zero-extended in `I32` lanes) of numbers rounded half to even; `f8e8m0` rounds up.
 pub(super) fn encode(k: &mut Builder, dtype: DType, v: Val, saturate: bool) -> Val {
+    // What was loaded or rounded before is not encoded again.
+    if let Some(code) = k.code_of(v, dtype) {
+        return code;
+    }
     let float = k.ty(v);
     let ty = float.with(Elem::I32);
     let bits = k.bitcast(v, ty);

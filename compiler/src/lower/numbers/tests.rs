@@ -180,3 +180,19 @@ fn bitcasts() {
     assert_eq!(one(DType::U8, &[0xff], DType::I8), [0xff].repeat(4));
     assert_eq!(one(DType::I64, &(-1i64).to_le_bytes(), DType::U64), [0xff].repeat(32));
 }
+
+#[test]
+fn what_was_loaded_is_stored_as_it_is() {
+    for lanes in [1, 4] {
+        let mut k = Builder::new("copy", 2);
+        let (from, to) = (k.pointer(0), k.pointer(1));
+        let (from, to) = (k.at(from, 0), k.at(to, 0));
+        let v = load(&mut k, DType::F16, from, lanes);
+        let w = cast(&mut k, v, DType::F16, DType::F32, true);
+        let w = cast(&mut k, w, DType::F32, DType::F16, true);
+        store(&mut k, DType::F16, to, w);
+        let kernel = k.finish();
+        let comparisons = kernel.insts.iter().filter(|i| matches!(i.0, super::super::kir::Inst::Cmp(..))).count();
+        assert_eq!(comparisons, 1, "decoding compares once, encoding would more often");
+    }
+}
