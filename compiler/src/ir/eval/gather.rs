@@ -45,14 +45,18 @@ fn element_positions(x: &Tensor, indices: &Tensor, axis: usize) -> Result<Vec<us
     let mut error = None;
     index::each(indices.shape(), |i| {
         let fits = i.iter().zip(x.shape()).enumerate().all(|(a, (i, n))| a == axis || i < n);
-        match resolve(values[positions.len()], x.shape()[axis]) {
-            Ok(at) if fits => positions.push(index::flat(i, &strides) - i[axis] * strides[axis] + at * strides[axis]),
-            Ok(_) => error = Some(Error::invalid("the indices' shape exceeds the data's")),
-            Err(e) => error = Some(e),
-        }
-        if error.is_some() {
-            positions.push(0);
-        }
+        let position = match resolve(values[positions.len()], x.shape()[axis]) {
+            Ok(at) if fits => index::flat(i, &strides) - i[axis] * strides[axis] + at * strides[axis],
+            Ok(_) => {
+                error = Some(Error::invalid("the indices' shape exceeds the data's"));
+                0
+            }
+            Err(e) => {
+                error = Some(e);
+                0
+            }
+        };
+        positions.push(position);
     });
     error.map_or(Ok(positions), Err)
 }
