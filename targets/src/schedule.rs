@@ -21,6 +21,8 @@ const TILES: &[(Arch, Tile)] = &[
     (Arch::X86_64, Tile { rows: 8, vectors: 1, unroll: 4 }),
     (Arch::X86_64, Tile { rows: 5, vectors: 2, unroll: 4 }),
     (Arch::X86_64, Tile { rows: 3, vectors: 3, unroll: 4 }),
+    // Of 128 bits each: two registers of 256, where the target is `wide`.
+    (Arch::X86_64, Tile { rows: 6, vectors: 4, unroll: 4 }),
     (Arch::Aarch64, Tile { rows: 8, vectors: 1, unroll: 4 }),
     (Arch::Aarch64, Tile { rows: 8, vectors: 2, unroll: 4 }),
     (Arch::Aarch64, Tile { rows: 7, vectors: 3, unroll: 4 }),
@@ -44,8 +46,17 @@ pub fn tile(target: &Target, vectors: u32) -> Tile {
     TILES.iter().find(of_arch).map_or(Tile { rows: 1, vectors, unroll: 1 }, |t| t.1)
 }
 
-/// Vectors in a panel of weights with `columns` columns in all (`None`: known at run time), `lanes` in a vector.
-pub fn panel_vectors(columns: Option<u64>, lanes: u64) -> u32 {
+/// Whether contractions of `f32` have an inner loop on registers of 256 bits, four vectors of columns wide.
+pub fn wide(target: &Target) -> bool {
+    target.arch == Arch::X86_64 && target.has("has_avx2") && target.has("has_fma")
+}
+
+/// Vectors in a panel of weights with `columns` columns in all (`None`: known at run time), `lanes` in a vector;
+/// `wide` where the element type and the target have the wide inner loop.
+pub fn panel_vectors(columns: Option<u64>, lanes: u64, wide: bool) -> u32 {
+    if wide && columns.is_none_or(|c| c > 3 * lanes) {
+        return 4;
+    }
     let Some(columns) = columns else { return 2 };
     let filled = |vectors: u64| columns.div_ceil(vectors * lanes) * vectors;
     // Three vectors only where they leave fewer empty columns: the tile of two is the faster one.
@@ -79,9 +90,10 @@ mod tests {
 
     #[test]
     fn panels() {
-        let of = |n| panel_vectors(Some(n), 4);
+        let of = |n| panel_vectors(Some(n), 4, false);
         assert_eq!((of(1), of(4), of(5), of(8), of(12), of(16), of(24), of(64), of(1000)), (1, 1, 2, 2, 3, 2, 2, 2, 2));
-        assert_eq!(panel_vectors(None, 4), 2);
+        assert_eq!(panel_vectors(None, 4, false), 2);
+        assert_eq!((panel_vectors(Some(12), 4, true), panel_vectors(Some(13), 4, true)), (3, 4));
     }
 
     #[test]

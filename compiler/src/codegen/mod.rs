@@ -5,6 +5,7 @@
 //! - [`entry`], [`dims`]: the functions around them.
 //! - [`abi`], [`descriptor`], [`header`]: the interface to callers.
 //! - [`object`]: the object file.
+//! - [`tile`]: inner loops that Cranelift has no vectors for, as bytes.
 
 pub mod abi;
 pub mod clif;
@@ -18,6 +19,7 @@ mod object;
 mod sample_tests;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 use mcc_targets::Target;
 
@@ -55,7 +57,7 @@ pub fn compile(program: &Program, target: &Target) -> Result<Compiled> {
 /// As [`compile`].
 pub fn clif_text(program: &Program, target: &Target) -> Result<String> {
     let isa = isa::isa(target)?;
-    let imports = clif::Imports { memcpy: 0, memset: 1 };
+    let imports = clif::Imports { memcpy: 0, memset: 1, tiles: [2, 3, 4, 5, 6, 7] };
     let texts = program.kernels.iter().map(|k| {
         let function = clif::function(k, target, &*isa, imports);
         format!("; {}\n{}\n", k.name, function.display())
@@ -69,7 +71,7 @@ pub fn clif_text(program: &Program, target: &Target) -> Result<String> {
 /// As [`compile`].
 pub fn asm_text(program: &Program, target: &Target) -> Result<String> {
     let isa = isa::isa(target)?;
-    let imports = clif::Imports { memcpy: 0, memset: 1 };
+    let imports = clif::Imports { memcpy: 0, memset: 1, tiles: [2, 3, 4, 5, 6, 7] };
     let mut text = String::new();
     for kernel in &program.kernels {
         let mut context = cranelift_codegen::Context::for_function(clif::function(kernel, target, &*isa, imports));

@@ -1,5 +1,7 @@
 //! The object file: functions, constants, descriptor.
 
+use std::collections::BTreeSet;
+
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::{Function, Signature};
@@ -10,7 +12,8 @@ use cranelift_object::{ObjectBuilder, ObjectModule};
 use mcc_targets::Target;
 use rayon::prelude::*;
 
-use super::{abi, clif, descriptor, entry, isa};
+use super::{abi, clif, descriptor, entry, isa, tile};
+use crate::lower::kir;
 use crate::lower::program::{ALIGN, Program};
 use crate::{Error, Result};
 
@@ -47,7 +50,8 @@ struct Code {
 impl Object {
     fn define_all(&mut self, program: &Program, target: &Target) -> Result<()> {
         let name = &program.name;
-        let imports = clif::Imports { memcpy: self.import("memcpy")?, memset: self.import("memset")? };
+        let tiles = self.tiles(program)?;
+        let imports = clif::Imports { memcpy: self.import("memcpy")?, memset: self.import("memset")?, tiles };
         let mut kernels = Vec::with_capacity(program.kernels.len());
         for (i, kernel) in program.kernels.iter().enumerate() {
             let signature = clif::signature(kernel, self.module.isa());
@@ -92,6 +96,21 @@ impl Object {
             self.define(id, &code)?;
         }
         descriptor::define(program, target, &mut self.module, shapes, invoke).map_err(module_error)
+    }
+
+    /// Defines the tile functions that kernels call.
+    fn tiles(&mut self, program: &Program) -> Result<[u32; kir::tile::MAX_ROWS as usize]> {
+        let used: BTreeSet<u32> = program.kernels.iter().flat_map(kir::tiles).collect();
+        let mut ids = [0; kir::tile::MAX_ROWS as usize];
+        for rows in used {
+            let signature = Signature::new(self.module.isa().default_call_conv());
+            let id = self.declare(&format!("{}__tile_{rows}", program.name), Linkage::Local, &signature)?;
+            let code = tile::code(rows);
+            self.text_bytes += code.len();
+            self.module.define_function_bytes(id, FUNCTION_ALIGN, &code, &[]).map_err(module_error)?;
+            ids[rows as usize - 1] = id.as_u32();
+        }
+        Ok(ids)
     }
 
     fn import(&mut self, name: &str) -> Result<u32> {

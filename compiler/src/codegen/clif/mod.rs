@@ -19,11 +19,11 @@ use cranelift_codegen::ir::{
     self, AbiParam, BlockArg, ConstantData, ExtFuncData, ExternalName, FuncRef, Function, InstBuilder, MemFlagsData,
     Signature, Type, UserExternalName, UserFuncName, Value, types,
 };
-use cranelift_codegen::isa::TargetIsa;
+use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use mcc_targets::{Arch, Target};
 
-use crate::lower::kir::{Addr, Carried, Elem, Inst, Kernel, Stmt, Ty, Val};
+use crate::lower::kir::{Addr, Carried, Elem, Inst, Kernel, Stmt, Ty, Val, tile};
 
 /// What kernels may call: function indices of the module.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +32,8 @@ pub struct Imports {
     pub memcpy: u32,
     /// `memset`.
     pub memset: u32,
+    /// The functions of [`Stmt::Tile`], by their rows less one; those that no kernel calls are 0.
+    pub tiles: [u32; tile::MAX_ROWS as usize],
 }
 
 /// Signature of a kernel.
@@ -88,7 +90,7 @@ struct Translator<'a> {
     addresses: Vec<HashMap<(Val, Val, u8), Value>>,
     imports: Imports,
     functions: HashMap<u32, FuncRef>,
-    pointer_call: cranelift_codegen::isa::CallConv,
+    pointer_call: CallConv,
 }
 
 /// Kernel addresses have no known alignment.
@@ -259,6 +261,10 @@ impl Translator<'_> {
                     self.choice(*condition, then, otherwise, results);
                 }
                 Stmt::Copy { to, from, bytes } => self.copy(*to, *from, *bytes),
+                Stmt::Tile { rows, frame } => {
+                    let (function, frame) = (self.tile_function(*rows), self.scalar(*frame));
+                    self.b.ins().call(function, &[frame]);
+                }
                 Stmt::Zero { to, bytes } => self.zero(*to, *bytes),
             }
         }
@@ -365,6 +371,17 @@ impl Translator<'_> {
         }
     }
 
+    fn tile_function(&mut self, rows: u32) -> FuncRef {
+        let index = self.imports.tiles[rows as usize - 1];
+        if let Some(&f) = self.functions.get(&index) {
+            return f;
+        }
+        // The code is the same on every system.
+        let mut signature = Signature::new(CallConv::SystemV);
+        signature.params = vec![AbiParam::new(types::I64)];
+        self.near(index, signature)
+    }
+
     /// A function of the module that returns a pointer, by its index there. It is marked as near: calls then are
     /// direct, and the linker makes stubs where they are needed.
     fn import(&mut self, index: u32, params: &[Type]) -> FuncRef {
@@ -374,6 +391,10 @@ impl Translator<'_> {
         let mut signature = Signature::new(self.pointer_call);
         signature.params = params.iter().map(|&t| AbiParam::new(t)).collect();
         signature.returns = vec![AbiParam::new(types::I64)];
+        self.near(index, signature)
+    }
+
+    fn near(&mut self, index: u32, signature: Signature) -> FuncRef {
         let signature = self.b.import_signature(signature);
         let name = self.b.func.declare_imported_user_function(UserExternalName::new(0, index));
         let data = ExtFuncData { name: ExternalName::user(name), signature, colocated: true, patchable: false };

@@ -12,7 +12,7 @@ use mcc_targets::schedule::{self, Tile};
 
 use super::{Emit, Site};
 use crate::ir::{DType, Dim};
-use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
+use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val, tile};
 use crate::lower::numbers;
 
 /// An outer loop of the contraction.
@@ -66,6 +66,8 @@ pub(super) struct Contraction<'a, 'b> {
     pub(super) run: Dim,
     /// Rows in a block.
     pub(super) block: i64,
+    /// Memory of the wide inner loop, where the target has one: its frame, the sums after it.
+    frame: Option<Val>,
 }
 
 /// One contraction: its operands, extents and place in the result.
@@ -105,6 +107,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
     pub(super) fn new(
         site: &Site<'_>,
         emit: &'b Emit<'a>,
+        k: &mut Builder,
         panel: u64,
         count: &Dim,
         row_bytes: &Dim,
@@ -113,15 +116,18 @@ impl<'a, 'b> Contraction<'a, 'b> {
         let elem = numbers::compute_elem(left);
         let lanes = site.target.vector_bytes / elem.bytes();
         let vectors = (panel / u64::from(lanes)).max(1) as u32;
-        let mut tile = schedule::tile(site.target, vectors);
+        let mut shape = schedule::tile(site.target, vectors);
         if let Some(rows) = count.as_const().and_then(|c| u32::try_from(c).ok()).filter(|&c| c > 0) {
-            tile.rows = rows.div_ceil(rows.div_ceil(tile.rows));
+            shape.rows = rows.div_ceil(rows.div_ceil(shape.rows));
         }
         let row_bytes = row_bytes.as_const().and_then(|b| u64::try_from(b).ok()).unwrap_or(4096);
-        let block = i64::try_from(schedule::row_block(tile, row_bytes)).unwrap_or(i64::MAX);
+        let block = i64::try_from(schedule::row_block(shape, row_bytes)).unwrap_or(i64::MAX);
         let by_lane = site.target.arch == mcc_targets::Arch::Aarch64 && left == DType::F32;
         let (taps, run, panels) = (Vec::new(), Dim::ZERO, Panels::Packed);
-        Contraction { emit, left, right, tile, lanes, by_lane, panels, taps, run, block }
+        let wide = left == DType::F32 && right == DType::F32 && panel == 16 && schedule::wide(site.target);
+        let sums = i64::from(tile::MAX_ROWS * tile::COLUMNS * 4);
+        let frame = wide.then(|| emit.scratch(k, Dim::from(tile::BYTES + sums)));
+        Contraction { emit, left, right, tile: shape, lanes, by_lane, panels, taps, run, block, frame }
     }
 
     /// Bytes between contracted elements in the right operand of `columns` columns.
@@ -141,6 +147,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
     pub(super) fn emit(&self, k: &mut Builder, job: &Job) {
         let zero = k.int(0);
         let count = k.dim(&job.count);
+        self.fill_frame(k, job);
         if job.count.as_const().is_some_and(|c| c <= self.block + self.block / 2) {
             return self.columns(k, job, zero, count);
         }
@@ -190,18 +197,18 @@ impl<'a, 'b> Contraction<'a, 'b> {
                 self.rows(k, job, (first, last), right, col, shape, Valid::Below(some));
             });
         }
-        // Without padding to read, the last columns go by single vectors, then by scalars.
+        // Without padding to read, the last columns go by fewer vectors, then by scalars.
         let mut done = &full * &width;
-        for lanes in [self.lanes, 1] {
-            let step = Dim::from(i64::from(lanes));
+        for (vectors, lanes) in [(2, self.lanes), (1, self.lanes), (1, 1)] {
+            let step = Dim::from(i64::from(vectors * lanes));
             let until = &done + &(&(&job.columns - &done).floor_div(&step) * &step);
             let (start, end) = (k.dim(&done), k.dim(&until));
             if start != end {
-                k.for_each(start, end, i64::from(lanes), &mut |k, c| {
+                k.for_each(start, end, i64::from(vectors * lanes), &mut |k, c| {
                     let bytes = k.mul_int(c, self.right.size() as i64);
                     let right = k.add(job.right, bytes);
                     let col = k.add(job.out.1, c);
-                    let shape = Shape { vectors: 1, lanes, ..shape };
+                    let shape = Shape { vectors, lanes, ..shape };
                     self.rows(k, job, (first, last), right, col, shape, Valid::All);
                 });
             }
@@ -242,8 +249,18 @@ impl<'a, 'b> Contraction<'a, 'b> {
     #[allow(clippy::too_many_arguments, reason = "the loop nest's state")]
     fn tile(&self, k: &mut Builder, job: &Job, row: Val, right: Val, col: Val, shape: Shape, valid: Valid) {
         let pointers = self.row_pointers(k, job, row, shape.rows);
-        let sums = self.sums(k, &pointers, right, &self.right_bytes(&job.columns), shape);
         let out_row = k.add(job.out.0, row);
+        let wide = self.frame.filter(|_| shape.lanes * shape.vectors == tile::COLUMNS && shape.rows <= tile::MAX_ROWS);
+        let sums = match wide {
+            Some(frame) => {
+                let out = self.plain_out(job).filter(|_| matches!(valid, Valid::All));
+                self.wide_sums(k, (frame, out), job, (out_row, col), &pointers, right, shape)
+            }
+            None => self.sums(k, &pointers, right, &self.right_bytes(&job.columns), shape),
+        };
+        if sums.is_empty() {
+            return;
+        }
         let full = match valid {
             Valid::All => shape.vectors * shape.lanes,
             Valid::Some(c) => c,
@@ -280,6 +297,95 @@ impl<'a, 'b> Contraction<'a, 'b> {
                 }
             });
         }
+    }
+
+    /// Where sums can go as they are: rows of `columns` elements.
+    fn plain_out(&self, job: &Job) -> Option<Val> {
+        job.sink.or_else(|| self.emit.is_plain().then(|| self.emit.result(0)))
+    }
+
+    /// Fills in what is the same for all tiles of a job.
+    fn fill_frame(&self, k: &mut Builder, job: &Job) {
+        let Some(frame) = self.frame else { return };
+        let count: Dim = self.taps.iter().map(|t| &t.count).product();
+        let table = self.emit.scratch(k, &count * &Dim::from(8i64));
+        let (zero, bytes) = (k.int(0), k.dim(&(&count * &Dim::from(8i64))));
+        self.fill_taps(k, &self.taps, (zero, zero), table);
+        let end = k.add(table, bytes);
+        let whole = &self.run.floor_div(&Dim::from(tile::UNROLL)) * &Dim::from(4 * tile::UNROLL);
+        let run = &self.run * &Dim::from(4i64);
+        let (step, whole, run) = (k.dim(&self.right_bytes(&job.columns)), k.dim(&whole), k.dim(&run));
+        let fields = [
+            (tile::RIGHT_STEP, step),
+            (tile::TAP, table),
+            (tile::TAPS_END, end),
+            (tile::WHOLE, whole),
+            (tile::RUN, run),
+        ];
+        for (offset, v) in fields {
+            let at = k.at(frame, offset);
+            k.store(at, v);
+        }
+    }
+
+    fn fill_taps(&self, k: &mut Builder, taps: &[Tap], (index, offset): (Val, Val), table: Val) {
+        let Some((tap, inner)) = taps.split_first() else {
+            let to = k.at_index(table, index, 8);
+            return k.store(to, offset);
+        };
+        let (zero, end) = (k.int(0), k.dim(&tap.count));
+        let index = k.mul(index, end);
+        k.for_each(zero, end, 1, &mut |k, i| {
+            let bytes = k.dim(&tap.bytes);
+            let bytes = k.mul(i, bytes);
+            let at = (k.add(index, i), k.add(offset, bytes));
+            self.fill_taps(k, inner, at, table);
+        });
+    }
+
+    /// Sums by the wide inner loop; none when it stores them in place.
+    fn wide_sums(
+        &self,
+        k: &mut Builder,
+        (frame, plain): (Val, Option<Val>),
+        job: &Job,
+        (row, col): (Val, Val),
+        pointers: &[Val],
+        right: Val,
+        shape: Shape,
+    ) -> Vec<Val> {
+        let own = k.add_int(frame, tile::BYTES);
+        let (out, step) = match plain {
+            Some(base) => {
+                let columns = match job.sink {
+                    Some(_) => job.columns.clone(),
+                    None => self.emit.columns(),
+                };
+                let columns = k.dim(&columns);
+                let start = k.mul(row, columns);
+                let start = k.add(start, col);
+                let start = k.mul_int(start, 4);
+                (k.add(base, start), k.mul_int(columns, 4))
+            }
+            None => (own, k.int(i64::from(4 * tile::COLUMNS))),
+        };
+        let fields = [(tile::RIGHT, right), (tile::OUT, out), (tile::OUT_STEP, step)];
+        let rows = pointers.iter().enumerate().map(|(i, &p)| (tile::ROWS + 8 * i as i32, p));
+        for (offset, v) in fields.into_iter().chain(rows) {
+            let at = k.at(frame, offset);
+            k.store(at, v);
+        }
+        k.tile(shape.rows, frame);
+        if plain.is_some() {
+            return Vec::new();
+        }
+        let ty = Ty::new(Elem::F32, shape.lanes);
+        (0..shape.rows * shape.vectors)
+            .map(|i| {
+                let at = k.at(own, (i * ty.bytes()) as i32);
+                k.load(ty, at)
+            })
+            .collect()
     }
 
     fn store(&self, k: &mut Builder, job: &Job, row: Val, col: Val, v: Val) {

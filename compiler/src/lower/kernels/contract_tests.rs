@@ -86,14 +86,14 @@ fn product(a: &Tensor, b: &Tensor) -> Vec<f64> {
 fn products() {
     for dtype in [DType::F32, DType::F64, DType::I32, DType::I64] {
         let sizes: &[(usize, usize, usize)] = if dtype == DType::F32 {
-            &[(1, 9, 8), (2, 4, 3), (5, 8, 17), (11, 6, 12), (23, 3, 8), (600, 2, 9)]
+            &[(1, 9, 8), (2, 4, 3), (5, 8, 17), (11, 6, 12), (23, 3, 8), (16, 7, 47), (600, 2, 9)]
         } else {
             &[(7, 5, 9)]
         };
         for &(m, k, n) in sizes {
             let (a, b) = (numbers(dtype, &[m, k], 1), numbers(dtype, &[k, n], 2));
             let want = product(&a, &b);
-            for tile in [4, 8, 12] {
+            for tile in [4, 8, 12, 16] {
                 let operands = [a.clone(), packed(&b, tile)];
                 let op = Op::PackedMatMul { n: Dim::from(n) };
                 check(&op, &types_of(&operands), &operands, &|_| 0, &want);
@@ -106,7 +106,7 @@ fn products() {
 
 #[test]
 fn products_of_unknown_extents() {
-    for (m, k, n) in [(1, 3, 1), (5, 4, 8), (7, 9, 13), (14, 1, 20)] {
+    for (m, k, n) in [(1, 3, 1), (5, 4, 8), (7, 9, 13), (14, 1, 20), (13, 6, 45)] {
         let (a, b) = (numbers(DType::F32, &[m, k], 1), numbers(DType::F32, &[k, n], 2));
         let want = product(&a, &b);
         let symbols = |s: &str| [m, k, n, n.div_ceil(8)]["mknp".find(s).unwrap()] as i64;
@@ -265,5 +265,21 @@ fn minimal_filtering() {
         let result = infer(&op, &types.iter().collect::<Vec<_>>()).unwrap().types;
         let want = crate::ir::eval::eval_op(&op, &operands, &result).unwrap()[0].to_f64s();
         check(&op, &types, &operands, &|_| 0, &want);
+    }
+}
+
+/// Wide tiles of every number of rows, as machine code where this machine has the instructions.
+#[test]
+fn wide_tiles() {
+    for m in [1, 2, 3, 4, 5, 6, 13] {
+        for (k, n) in [(1, 16), (7, 33), (12, 20)] {
+            let (a, b) = (numbers(DType::F32, &[m, k], 1), numbers(DType::F32, &[k, n], 2));
+            super::testing::check(&Op::PackedMatMul { n: Dim::from(n) }, &[a.clone(), packed(&b, 16)]);
+            super::testing::check(&Op::MatMul, &[a, b]);
+        }
+    }
+    let x = numbers(DType::F32, &[2, 6, 5, 6], 1);
+    for (spec, out, w) in [(spec(1, 1, 1), 20, [1, 2, 2, 3, 6, 16]), (spec(2, 1, 2), 32, [2, 1, 3, 2, 3, 16])] {
+        super::testing::check(&Op::PackedConv { spec, out }, &[x.clone(), numbers(DType::F32, &w, 2)]);
     }
 }

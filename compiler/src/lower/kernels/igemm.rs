@@ -7,9 +7,11 @@
 //! | convolution, dilation 1 on the last axis, one group | windows of `x` | all kernel axes but the last | last kernel axis × channels |
 //! | other convolutions | windows of `x` | all kernel axes | channels of a group |
 
+use mcc_targets::schedule;
+
 use super::contract::{Contraction, Job, Panels, Rows, Tap};
 use super::{Emit, Site};
-use crate::ir::{ConvSpec, Dim};
+use crate::ir::{ConvSpec, DType, Dim};
 use crate::lower::kir::{Builder, Val};
 use crate::{Error, Result};
 
@@ -29,7 +31,11 @@ pub(super) fn matmul(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<(
     let elem = crate::lower::numbers::compute_elem(site.operands[0].dtype);
     let lanes = u64::from(site.target.vector_bytes / elem.bytes());
     let columns = n.as_const().and_then(|n| u64::try_from(n).ok());
-    let vectors = u64::from(mcc_targets::schedule::panel_vectors(columns, lanes)).min(2);
+    let wide = site.operands[0].dtype == DType::F32 && schedule::wide(site.target);
+    let vectors = match schedule::panel_vectors(columns, lanes, wide) {
+        3 => 2,
+        vectors => u64::from(vectors),
+    };
     product(site, e, k, n, (Panels::Rows, vectors * lanes), 2)
 }
 
@@ -52,7 +58,7 @@ fn product(
     // One product over all batches when they all meet the same matrix.
     let shared = b_batch.iter().all(|d| d.is(1)) && batch.iter().product::<Dim>() == a_batch.iter().product();
     let count = if shared { &batch.iter().product::<Dim>() * m } else { m.clone() };
-    let mut contraction = Contraction::new(site, e, tile, &count, &row_bytes);
+    let mut contraction = Contraction::new(site, e, k, tile, &count, &row_bytes);
     contraction.panels = panels;
     contraction.run = depth.clone();
     let matrices = Matrices {
@@ -143,7 +149,7 @@ pub(super) fn packed_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: 
     let rows: Dim = y.shape[..=axes].iter().product();
     let new_bytes = spec.strides.iter().product::<i64>().min(kernel.iter().product::<usize>() as i64);
     let row_bytes = &steps[axes] * &Dim::from(new_bytes);
-    let mut contraction = Contraction::new(site, e, tile as u64, &rows, &row_bytes);
+    let mut contraction = Contraction::new(site, e, k, tile as u64, &rows, &row_bytes);
     let joined = spec.group == 1 && spec.dilations[axes - 1] == 1;
     contraction.taps = (0..axes - usize::from(joined))
         .filter(|&a| kernel[a] != 1)

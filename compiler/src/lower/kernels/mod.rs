@@ -297,6 +297,11 @@ impl Emit<'_> {
         self.results[n]
     }
 
+    /// Elements in a row of result 0.
+    pub fn columns(&self) -> Dim {
+        self.site.results[0].shape.last().cloned().unwrap_or(Dim::ONE)
+    }
+
     /// Whether result 0 is stored as computed, without an epilogue.
     pub fn is_plain(&self) -> bool {
         self.epilogue.expr.nodes.is_empty()

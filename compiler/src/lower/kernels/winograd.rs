@@ -35,7 +35,7 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
     let tiles = block * across;
     let inputs = e.scratch(k, Dim::from(16 * tiles * channels * bytes));
     let sums = e.scratch(k, Dim::from(16 * tiles * out * bytes));
-    let mut contraction = Contraction::new(site, e, tile as u64, &Dim::from(tiles), &Dim::from(channels * bytes));
+    let mut contraction = Contraction::new(site, e, k, tile as u64, &Dim::from(tiles), &Dim::from(channels * bytes));
     contraction.run = Dim::from(channels);
     let (zero, images) = (k.int(0), k.dim(&x.shape[0]));
     k.for_each(zero, images, 1, &mut |k, image| {
