@@ -45,7 +45,8 @@ impl fmt::Display for Program {
                 }
             }
         }
-        writeln!(f, "arena {} bytes, {} live at once", self.arena_bytes, self.live_bytes)
+        writeln!(f, "arena {} bytes, {} live at once", self.arena_bytes, self.live_bytes)?;
+        self.kernels.iter().enumerate().try_for_each(|(n, kernel)| write!(f, "\nkernel{n}: {kernel}"))
     }
 }
 
