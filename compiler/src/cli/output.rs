@@ -14,6 +14,10 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Writes a file by a function.
 pub fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
     let failed = |e: std::io::Error| Error::io(path.display(), &e);
+    // A device or a pipe is written to; replacing it by a file would surprise everyone.
+    if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+        return File::options().write(true).open(path).and_then(|mut f| fill(&mut f)).map_err(failed);
+    }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".mcc-").tempfile_in(folder).map_err(failed)?;
     fill(file.as_file_mut()).map_err(failed)?;
