@@ -8,8 +8,9 @@ use mcc::ir::{Graph, text};
 use mcc::{Error, Result, codegen, driver, lower, passes};
 use mcc_targets::Target;
 
+use super::link::{self, Form};
 use super::options::{ModelOptions, symbol_of};
-use super::{output as files, say};
+use super::{output as files, progress, say};
 
 #[derive(Args)]
 pub struct CompileArgs {
@@ -46,6 +47,10 @@ pub struct CompileArgs {
 enum Emit {
     /// The object, and its C header
     Object,
+    /// A static library, and its C header
+    StaticLib,
+    /// A shared library, and its C header; ELF targets, linked by ld.lld or the host's cc
+    Shared,
     /// The graph as imported
     ImportedGraph,
     /// The optimised graph
@@ -77,8 +82,14 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
     if let Some(pass) = &args.dump_ir {
         dump(model, pass, &options)?;
     }
-    if args.emit == Emit::Object {
-        return object(model, output, args.header.as_deref(), &options);
+    let form = match args.emit {
+        Emit::Object => Some(Form::Object),
+        Emit::StaticLib => Some(Form::StaticLib),
+        Emit::Shared => Some(Form::Shared),
+        Emit::ImportedGraph | Emit::Graph | Emit::Program | Emit::Clif | Emit::Asm => None,
+    };
+    if let Some(form) = form {
+        return binary(model, output, args.header.as_deref(), &options, form);
     }
     let listing = listing(args.emit, model, &options)?;
     if output == Path::new("-") {
@@ -121,11 +132,13 @@ fn listing(stage: Emit, model: &Path, options: &driver::Options) -> Result<Strin
     match stage {
         Emit::Clif => codegen::clif_text(&program, &options.target),
         Emit::Asm => codegen::asm_text(&program, &options.target),
-        Emit::Object | Emit::ImportedGraph | Emit::Graph | Emit::Program => Ok(program.to_string()),
+        Emit::Object | Emit::StaticLib | Emit::Shared | Emit::ImportedGraph | Emit::Graph | Emit::Program => {
+            Ok(program.to_string())
+        }
     }
 }
 
-fn object(model: &Path, output: &Path, header: Option<&Path>, options: &driver::Options) -> Result<()> {
+fn binary(model: &Path, output: &Path, header: Option<&Path>, options: &driver::Options, form: Form) -> Result<()> {
     if output == Path::new("-") {
         return Err(Error::usage("-o -: an object is no text; give a file"));
     }
@@ -133,8 +146,8 @@ fn object(model: &Path, output: &Path, header: Option<&Path>, options: &driver::
     if header == output {
         return Err(Error::usage("the object and its header would be one file").help("give --header OUT.h"));
     }
-    let compiled = driver::compile(model, options)?;
-    files::write(output, &compiled.code.object)?;
+    let compiled = progress::show(&format!("compiling {}", model.display()), || driver::compile(model, options))?;
+    files::write(output, &link::link(&compiled.code.object, options, form)?)?;
     files::write(&header, compiled.code.header.as_bytes())
 }
 

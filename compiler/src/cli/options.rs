@@ -12,7 +12,7 @@ use super::npy;
 /// How to compile.
 #[derive(Args, Clone)]
 pub struct ModelOptions {
-    /// CPU to compile for: a level's name, or "native" for the best that this machine has
+    /// CPU to compile for: a level (x86-64-v2, x86-64-v3, generic) or "native", then +FEATURE and -FEATURE, with commas
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     pub cpu: Option<String>,
     /// Pin a symbolic dimension of the model

@@ -1,0 +1,96 @@
+//! What an object is wrapped into: a static or a shared library.
+
+use std::io::Cursor;
+use std::process::Command;
+
+use ar_archive_writer::{ArchiveKind, DEFAULT_OBJECT_READER, NewArchiveMember, write_archive_to_stream};
+use mcc::driver::Options;
+use mcc::{Error, Result};
+use target_lexicon::{BinaryFormat, Triple};
+
+/// Form of the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As it is.
+    Object,
+    /// An `ar` archive with a symbol table.
+    StaticLib,
+    /// An ELF shared library.
+    Shared,
+}
+
+/// Wraps an object.
+///
+/// # Errors
+/// When no linker is there, or it refuses.
+pub fn link(object: &[u8], options: &Options, form: Form) -> Result<Vec<u8>> {
+    match form {
+        Form::Object => Ok(object.to_vec()),
+        Form::StaticLib => archive(object, options),
+        Form::Shared => shared(object, options),
+    }
+}
+
+fn archive(object: &[u8], options: &Options) -> Result<Vec<u8>> {
+    let kind = match options.target.triple.binary_format {
+        BinaryFormat::Macho => ArchiveKind::Darwin,
+        BinaryFormat::Coff => ArchiveKind::Coff,
+        _ => ArchiveKind::Gnu,
+    };
+    let name = format!("{}.o", options.name);
+    let member = NewArchiveMember::new(object, &DEFAULT_OBJECT_READER, name);
+    let mut out = Cursor::new(Vec::new());
+    write_archive_to_stream(&mut out, &[member], kind, false, None)
+        .map_err(|e| Error::internal(format!("the archive cannot be written: {e}")))?;
+    Ok(out.into_inner())
+}
+
+/// Linker flags of a library that Android's loader takes too: 16 KiB pages, no text relocations, nothing undefined but
+/// what the C library has.
+const FLAGS: &[&str] = &[
+    "-shared",
+    "--gc-sections",
+    "--hash-style=gnu",
+    "-zmax-page-size=16384",
+    "-znow",
+    "-zrelro",
+    "-znoexecstack",
+    "-ztext",
+];
+
+/// `ld.lld` by every name that distributions give it, the newest first.
+const LLD: &[&str] =
+    &["ld.lld", "ld.lld-22", "ld.lld-21", "ld.lld-20", "ld.lld-19", "ld.lld-18", "ld.lld-17", "ld.lld-16"];
+
+fn shared(object: &[u8], options: &Options) -> Result<Vec<u8>> {
+    let triple = &options.target.triple;
+    if triple.binary_format != BinaryFormat::Elf {
+        return Err(Error::unsupported(format!("--emit shared for {triple}"))
+            .help("compile an object or a static library, and link it with the platform's own tools"));
+    }
+    let folder = tempfile::tempdir().map_err(|e| Error::io("a temporary folder", &e))?;
+    let (input, output) = (folder.path().join("model.o"), folder.path().join("model.so"));
+    std::fs::write(&input, object).map_err(|e| Error::io(input.display(), &e))?;
+    let soname = format!("lib{}.so", options.name);
+    let found = LLD.iter().find(|lld| Command::new(lld).arg("--version").output().is_ok_and(|o| o.status.success()));
+    let mut command = match found {
+        Some(lld) => {
+            let mut command = Command::new(lld);
+            command.args(FLAGS).arg("-soname").arg(&soname);
+            command
+        }
+        None if *triple == Triple::host() => {
+            let mut command = Command::new("cc");
+            command.args(["-shared", "-nostartfiles"]).arg(format!("-Wl,-soname,{soname}"));
+            command
+        }
+        None => {
+            return Err(Error::unsupported("--emit shared: no ld.lld on this machine").help("install lld"));
+        }
+    };
+    let result = command.arg("-o").arg(&output).arg(&input).output().map_err(|e| Error::io("the linker", &e))?;
+    if !result.status.success() {
+        return Err(Error::internal(format!("the linker refuses: {}", String::from_utf8_lossy(&result.stderr).trim())));
+    }
+    std::fs::read(&output).map_err(|e| Error::io(output.display(), &e))
+}
