@@ -53,6 +53,7 @@ impl Op {
             | Op::Softmax { .. }
             | Op::Normalize { .. }
             | Op::Recurrent(_)
+            | Op::Suppress
             | Op::TreeEnsemble(_) => self.clone(),
         }
     }

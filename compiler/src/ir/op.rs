@@ -112,6 +112,10 @@ pub enum Op {
     Recurrent(CellSpec),
     /// `(x)`: coordinates of non-zero elements, `[rank, count]`, `count` a fresh symbol bound at run time.
     NonZero { count: Dim },
+    /// `(boxes: f32[groups, n, 4], live: Bool[groups, n], threshold: f32[])`: greedy suppression in each group: `i64`
+    /// `[groups, n]`, 1 for a live box when the share of no box kept before it, intersection over union, is more than
+    /// the threshold; else 0. A box is `y0 x0 y1 x1`, the lesser corner first.
+    Suppress,
     /// `(x: [n, features])`: the trees' aggregated scores, `[n, targets]`.
     TreeEnsemble(Box<TreeEnsemble>),
 }
@@ -161,6 +165,7 @@ impl Op {
             Op::TopK { .. } => "top_k",
             Op::Recurrent(_) => "recurrent",
             Op::NonZero { .. } => "non_zero",
+            Op::Suppress => "suppress",
             Op::TreeEnsemble(_) => "tree_ensemble",
         }
     }

@@ -281,6 +281,7 @@ pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorTyp
         | Op::TopK { .. }
         | Op::Recurrent(_)
         | Op::NonZero { .. }
+        | Op::Suppress
         | Op::TreeEnsemble(_) => None,
     };
     elements.filter(|e| e.len() == numel).map(Rc::from)

@@ -64,8 +64,8 @@ impl<'o> Symbols<'o> {
             let given = pinned.as_ref().map(|p| p[axis]).filter(|&d| d >= 0);
             let declared = match &dim.value {
                 Some(DimensionValue::DimValue(v)) if *v >= 0 => Some(Dim::from(*v)),
-                Some(DimensionValue::DimParam(name)) if name.contains(char::is_alphanumeric) => Some(self.named(name)),
-                // Negative sizes and names such as `?` are how some writers say "unknown".
+                Some(DimensionValue::DimParam(name)) if is_name(name) => Some(self.named(name)),
+                // Negative sizes are how some writers say "unknown"; "?" and "-1" are no names, and not one dimension.
                 _ => None,
             };
             dims.push(match (given, declared) {
@@ -131,6 +131,10 @@ impl<'o> Symbols<'o> {
         }
         Ok(())
     }
+}
+
+fn is_name(text: &str) -> bool {
+    text.contains(|c: char| c.is_alphanumeric()) && text.parse::<i64>().is_err()
 }
 
 fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {

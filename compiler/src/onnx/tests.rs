@@ -101,6 +101,11 @@ fn shapes_are_followed_through_their_arithmetic() {
 }
 
 #[test]
+fn dimensions_without_a_name_are_not_one() {
+    assert_eq!(output_type(graph(&["x: f32[?, ?, -1]"], &["y = Relu(x)"], &["y"])), "f32[x.dim0, x.dim1, x.dim2]");
+}
+
+#[test]
 fn an_input_may_be_a_shape() {
     let g = graph(&["x: f32[6]", "t: i64[2]"], &["y = Reshape(x, t)"], &["y"]);
     let imported = imported(&model(g), &Options::default()).expect("valid");

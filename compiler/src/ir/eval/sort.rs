@@ -100,3 +100,28 @@ pub(super) fn non_zero(x: &Tensor) -> Result<Tensor> {
     let rows: Vec<i64> = (0..rank).flat_map(|axis| found.iter().map(move |i| i[axis] as i64)).collect();
     Tensor::from_i64s(DType::I64, vec![rank, found.len()], &rows)
 }
+
+/// Greedy suppression of overlapping boxes.
+pub(super) fn suppress(boxes: &Tensor, live: &Tensor, threshold: &Tensor) -> Result<Tensor> {
+    let (groups, n) = (live.shape()[0], live.shape()[1]);
+    let (corners, live, threshold) = (boxes.to_f64s(), live.to_i64s(), threshold.f64_at(0));
+    let mut kept = vec![0i64; groups * n];
+    for g in 0..groups {
+        for i in 0..n {
+            let at = |i: usize| &corners[(g * n + i) * 4..(g * n + i) * 4 + 4];
+            let free = (0..i).all(|j| kept[g * n + j] == 0 || overlap(at(i), at(j)) <= threshold);
+            kept[g * n + i] = i64::from(live[g * n + i] != 0 && free);
+        }
+    }
+    Tensor::from_i64s(DType::I64, vec![groups, n], &kept)
+}
+
+/// Intersection over union of two boxes; 0 when both are empty.
+fn overlap(a: &[f64], b: &[f64]) -> f64 {
+    let area = |c: &[f64]| (c[2] - c[0]) * (c[3] - c[1]);
+    let height = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
+    let width = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
+    let shared = height * width;
+    let union = area(a) + area(b) - shared;
+    if union > 0.0 { shared / union } else { 0.0 }
+}

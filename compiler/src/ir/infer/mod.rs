@@ -110,6 +110,16 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
         Op::TopK { k, axis, largest: _ } => top_k(c.ty(0), k, *axis),
         Op::Recurrent(spec) => recurrent(c, spec),
         Op::NonZero { count } => one(TensorType::new(DType::I64, vec![c.ty(0).rank().into(), count.clone()])),
+        Op::Suppress => {
+            c.dtype(0, &[DType::F32])?;
+            c.dtype(1, &[DType::Bool])?;
+            c.dtype(2, &[DType::F32])?;
+            let shape = c.ty(1).shape.clone();
+            c.shape(0, &[shape.clone(), vec![Dim::from(4i64)]].concat(), "boxes")?;
+            c.shape(2, &[], "threshold")?;
+            let [_, _] = c.axes(1)?;
+            one(TensorType::new(DType::I64, shape))
+        }
         Op::TreeEnsemble(trees) => one(tree_ensemble(c.ty(0), trees)?),
     }
 }
@@ -142,6 +152,7 @@ fn arity(op: &Op) -> (usize, usize) {
             (n, n)
         }
         Op::NonZero { .. } | Op::TreeEnsemble(_) => (1, 1),
+        Op::Suppress => (3, 3),
     }
 }
 

@@ -38,6 +38,7 @@ mod scatter;
 #[cfg(test)]
 mod search_tests;
 mod softmax;
+mod suppress;
 #[cfg(test)]
 mod testing;
 mod top_k;
@@ -165,6 +166,7 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         Op::TopK { k: count, axis, largest } => top_k::top_k(e, k, count, *axis, *largest),
         Op::Recurrent(spec) => recurrent::recurrent(e, k, spec),
         Op::NonZero { .. } => non_zero::non_zero(e, k),
+        Op::Suppress => suppress::suppress(e, k),
         Op::TreeEnsemble(trees) => tree_ensemble::tree_ensemble(e, k, trees),
         // Lowering turns these into buffers, views and element-wise kernels; none reaches this point.
         Op::Input(..)
@@ -218,7 +220,8 @@ pub fn fuses(op: &Op) -> bool {
         | Op::Cumulative { .. }
         | Op::TopK { .. }
         | Op::Recurrent(_)
-        | Op::NonZero { .. } => false,
+        | Op::NonZero { .. }
+        | Op::Suppress => false,
         Op::Input(..)
         | Op::Constant(_)
         | Op::Dims(_)

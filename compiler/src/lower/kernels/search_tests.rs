@@ -143,3 +143,20 @@ fn grid_sample() {
         }
     }
 }
+
+#[test]
+fn suppression() {
+    // Corners on a coarse grid: plenty of overlaps, exact arithmetic.
+    let (groups, n) = (2, 40);
+    let mut corners = Vec::new();
+    for i in 0..groups * n {
+        let (y, x) = ((i * 7 % 13) as f64, (i * 5 % 11) as f64);
+        corners.extend([y, x, y + (i % 4) as f64, x + (i % 5) as f64]);
+    }
+    let boxes = Tensor::from_f64s(DType::F32, vec![groups, n, 4], &corners).expect("sized");
+    let live: Vec<i64> = (0..groups * n).map(|i| i64::from(i % 6 != 0)).collect();
+    let live = Tensor::from_i64s(DType::Bool, vec![groups, n], &live).expect("sized");
+    for threshold in [0.0, 0.25, 0.5] {
+        check(&Op::Suppress, &[boxes.clone(), live.clone(), Tensor::scalar_f64(DType::F32, threshold)]);
+    }
+}

@@ -214,3 +214,75 @@ pub fn max_unpool(b: &mut Builder, n: &Node) -> Result<Results> {
     }
     Ok(y.into())
 }
+
+/// Boxes by descending score, suppressed a class at a time; rows `[batch, class, box]` of what stays.
+pub fn non_max_suppression(b: &mut Builder, n: &Node) -> Result<Results> {
+    let (boxes, scores) = (n.input(0)?, n.input(1)?);
+    let shape = b.shape(scores);
+    let [batch, classes, count] = <[Dim; 3]>::try_from(shape.clone())
+        .map_err(|s| Error::invalid(format!("scores of shape {s:?}, not [batch, class, box]")))?;
+    let scalar = |b: &mut Builder, input: usize, dtype: DType| match n.optional(input) {
+        Some(v) => {
+            let v = b.cast(v, dtype)?;
+            b.reshape(v, Vec::new())
+        }
+        None => Ok(b.scalar(dtype, 0.0)),
+    };
+    let most = scalar(b, 2, DType::I64)?;
+    let threshold = scalar(b, 3, DType::F32)?;
+    let sorted = b.add_many(Op::TopK { k: count.clone(), axis: 2, largest: true }, &[scores])?;
+    let (scores, order) = (sorted[0], sorted[1]);
+    let corners = corners(b, boxes, n.flag("center_point_box", false)?)?;
+    // A row of boxes for every class, in the class's order.
+    let wide = vec![batch.clone(), classes.clone(), count.clone(), Dim::from(4i64)];
+    let corners = b.unsqueeze(corners, &[1])?;
+    let corners = b.broadcast(corners, wide.clone())?;
+    let index = b.unsqueeze(order, &[3])?;
+    let index = b.broadcast(index, wide)?;
+    let corners = b.add(Op::GatherElements { axis: 2 }, &[corners, index])?;
+    let groups = &batch * &classes;
+    let corners = b.reshape(corners, vec![groups.clone(), count.clone(), Dim::from(4i64)])?;
+    let live = match n.optional(4) {
+        Some(_) => {
+            let least = scalar(b, 4, DType::F32)?;
+            b.binary(BinaryOp::Greater, scores, least)?
+        }
+        None => b.splat(DType::Bool, 1.0, shape.clone())?,
+    };
+    let live = b.reshape(live, vec![groups, count])?;
+    let kept = b.add(Op::Suppress, &[corners, live, threshold])?;
+    // The first so many of them.
+    let kind = crate::ir::CumulativeKind::Sum;
+    let rank = b.add(Op::Cumulative { kind, axis: 1, exclusive: false, reverse: false }, &[kept])?;
+    let early = b.binary(BinaryOp::LessOrEqual, rank, most)?;
+    let kept = b.cast(kept, DType::Bool)?;
+    let kept = b.binary(BinaryOp::And, kept, early)?;
+    let kept = b.reshape(kept, shape)?;
+    let at = non_zero_of(b, kept)?;
+    let at = b.transpose(at, &[1, 0])?;
+    let found = b.add(Op::GatherNd { batch_dims: 0 }, &[order, at])?;
+    let found = b.unsqueeze(found, &[1])?;
+    let group = b.slice(at, 1, Dim::ZERO, Dim::from(2i64))?;
+    Ok(b.concat(&[group, found], 1)?.into())
+}
+
+/// `y0 x0 y1 x1` with the lesser corner first, from any two corners, or from centre and size.
+fn corners(b: &mut Builder, boxes: Value, centred: bool) -> Result<Value> {
+    let mut columns = Vec::new();
+    for i in 0..4 {
+        columns.push(b.slice(boxes, 2, Dim::from(i as i64), Dim::ONE)?);
+    }
+    let [c0, c1, c2, c3] = [columns[0], columns[1], columns[2], columns[3]];
+    let parts = if centred {
+        let (half_width, half_height) = (b.with(BinaryOp::Mul, c2, 0.5)?, b.with(BinaryOp::Mul, c3, 0.5)?);
+        [b.minus(c1, half_height)?, b.minus(c0, half_width)?, b.plus(c1, half_height)?, b.plus(c0, half_width)?]
+    } else {
+        [
+            b.binary(BinaryOp::Min, c0, c2)?,
+            b.binary(BinaryOp::Min, c1, c3)?,
+            b.binary(BinaryOp::Max, c0, c2)?,
+            b.binary(BinaryOp::Max, c1, c3)?,
+        ]
+    };
+    b.concat(&parts, 2)
+}

@@ -125,6 +125,7 @@ pub const TABLE: &[Row] = &[
     (ONNX, "Mul", ALL, Plain(elementwise::mul)),
     (ONNX, "Neg", ALL, Plain(elementwise::neg)),
     (ONNX, "NegativeLogLikelihoodLoss", ALL, Plain(loss::negative_log_likelihood)),
+    (ONNX, "NonMaxSuppression", ALL, Plain(indexing::non_max_suppression)),
     (ONNX, "NonZero", ALL, Plain(indexing::non_zero)),
     (ONNX, "Not", ALL, Plain(elementwise::not)),
     (ONNX, "OneHot", ALL, Plain(indexing::one_hot)),

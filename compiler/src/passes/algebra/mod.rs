@@ -64,6 +64,7 @@ pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
         | Op::TopK { .. }
         | Op::Recurrent(_)
         | Op::NonZero { .. }
+        | Op::Suppress
         | Op::TreeEnsemble(_) => Ok(None),
     })
 }

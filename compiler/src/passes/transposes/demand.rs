@@ -74,6 +74,7 @@ fn passes(op: &Op) -> bool {
         | Op::TopK { .. }
         | Op::Recurrent(_)
         | Op::NonZero { .. }
+        | Op::Suppress
         | Op::TreeEnsemble(_) => false,
     }
 }

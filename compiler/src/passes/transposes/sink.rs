@@ -202,6 +202,7 @@ fn sunk(edit: &Edit, node: NodeId, perm: &[usize]) -> Option<Sunk> {
         | Op::TopK { .. }
         | Op::Recurrent(_)
         | Op::NonZero { .. }
+        | Op::Suppress
         | Op::TreeEnsemble(_) => None,
     }
 }
