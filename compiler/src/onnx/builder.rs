@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::content::{self, Content, Known};
 use super::file::ExternalData;
 use crate::ir::{
-    BinaryOp, DType, Dim, Graph, NodeId, Op, PadMode, Range, ReduceKind, Tensor, TensorType, UnaryOp, Value,
+    BinaryOp, DType, Dim, Graph, NodeId, Op, PadMode, Range, ReduceKind, Sym, Tensor, TensorType, UnaryOp, Value,
 };
 use crate::{Error, Result};
 
@@ -18,13 +18,14 @@ pub struct Builder {
     /// Label of the nodes being added: the ONNX node that is imported.
     pub label: String,
     contents: HashMap<Value, Content>,
-    fresh: usize,
+    /// Symbols that operations bind while the model runs.
+    counted: Vec<Sym>,
 }
 
 impl Builder {
     /// Nothing built yet.
     pub fn new(external: ExternalData) -> Builder {
-        Builder { graph: Graph::new(), external, label: String::new(), contents: HashMap::new(), fresh: 0 }
+        Builder { graph: Graph::new(), external, label: String::new(), contents: HashMap::new(), counted: Vec::new() }
     }
 
     /// Adds a primitive; its first result.
@@ -121,10 +122,16 @@ impl Builder {
         self.content(value)?.iter().map(Known::as_f64).collect()
     }
 
-    /// A symbol of a name that no other has.
-    pub fn fresh_symbol(&mut self, stem: &str) -> Dim {
-        self.fresh += 1;
-        Dim::sym(format!("{stem}.{}", self.fresh))
+    /// A symbol for a count that only running the model tells.
+    pub fn counted_symbol(&mut self, stem: &str) -> Dim {
+        let symbol = Sym(format!("{stem}.{}", self.counted.len() + 1).into());
+        self.counted.push(symbol.clone());
+        Dim::sym(symbol.0)
+    }
+
+    /// Whether a dimension depends on such a count.
+    pub fn is_counted(&self, d: &Dim) -> bool {
+        d.symbols().iter().any(|s| self.counted.contains(s))
     }
 
     /// A value's type.

@@ -243,7 +243,9 @@ impl Walk {
                 let shape = self.b.shape(value);
                 if extents.len() == shape.len() {
                     let pairs = shape.iter().zip(&extents).filter_map(|(d, e)| Some((d.clone(), Dim::from((*e)?))));
-                    for (is, declared) in pairs.filter(|(d, _)| d.as_const().is_none()) {
+                    // A count that the run itself finds cannot be checked before it.
+                    let decided = |d: &Dim| d.as_const().is_some() || self.b.is_counted(d);
+                    for (is, declared) in pairs.filter(|(d, _)| !decided(d)).collect::<Vec<_>>() {
                         if !self.b.graph.requires.contains(&(is.clone(), declared.clone())) {
                             self.b.graph.requires.push((is, declared));
                         }

@@ -133,7 +133,7 @@ fn non_zero_of(b: &mut Builder, x: Value) -> Result<Value> {
         }
         return Ok(b.constant(Tensor::from_i64s(DType::I64, vec![shape.len(), at.len()], &coordinates)?));
     }
-    let count = b.fresh_symbol("nonzero");
+    let count = b.counted_symbol("nonzero");
     b.add(Op::NonZero { count }, &[x])
 }
 
