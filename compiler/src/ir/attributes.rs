@@ -308,7 +308,7 @@ pub enum SamplePadding {
 ///
 /// Operands after `h0`: for LSTM `c0: [batch, hidden]`; for GRU with `linear_before_reset` `rbh: [hidden]` (the
 /// hidden gate's recurrence bias, which the projection then leaves out); then, when `peephole`, `p: [3*hidden]`
-/// (`i o f`); last, when `lengths`, `lengths: i64[batch]`.
+/// (`i o f`); then, when `lengths`, `lengths: i64[batch]`; last, when `quantized`, `scales`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CellSpec {
     /// Which recurrence.
@@ -326,7 +326,9 @@ pub struct CellSpec {
     /// Whether the operand `lengths` is there: steps past a sequence's length give zeros and keep the state.
     pub lengths: bool,
     /// Whether each step multiplies `r` by the hidden state rounded to 8 bits: to `scale * (q - zero)` with `q` in
-    /// `0..=255`, where scale and zero point span the sequence's state and 0 (dynamic quantization).
+    /// `0..=255`, where scale and zero point span the sequence's state and 0 (dynamic quantization). The product's
+    /// columns are then multiplied by one more operand, `scales: [gates*hidden]`, which stays apart so that `r` may be
+    /// integers, whose sums are exact.
     pub quantized: bool,
 }
 

@@ -15,6 +15,8 @@ struct Step<'a> {
     rbh: &'a [f64],
     /// Peephole weights `i o f`, or nothing.
     peephole: &'a [f64],
+    /// Factors of the product's columns, or nothing.
+    scales: &'a [f64],
 }
 
 pub(super) fn recurrent(operands: &[Tensor], spec: &CellSpec) -> Result<Vec<Tensor>> {
@@ -28,6 +30,7 @@ pub(super) fn recurrent(operands: &[Tensor], spec: &CellSpec) -> Result<Vec<Tens
     let rbh = next(spec.cell == Cell::Gru { linear_before_reset: true }).unwrap_or_default();
     let peephole = next(spec.peephole).unwrap_or_default();
     let lengths = next(spec.lengths).unwrap_or_else(|| vec![time as f64; batch]);
+    let scales = next(spec.quantized).unwrap_or_default();
     let mut y = vec![0.0; time * batch * hidden];
     for t in 0..time {
         let t = if spec.reverse { time - 1 - t } else { t };
@@ -36,7 +39,7 @@ pub(super) fn recurrent(operands: &[Tensor], spec: &CellSpec) -> Result<Vec<Tens
                 continue;
             }
             let xw = &xw[(t * batch + b) * width..(t * batch + b + 1) * width];
-            let step = Step { spec, xw, r: &r, rbh: &rbh, peephole: &peephole };
+            let step = Step { spec, xw, r: &r, rbh: &rbh, peephole: &peephole, scales: &scales };
             let state = &mut h[b * hidden..(b + 1) * hidden];
             if spec.quantized {
                 quantize(state);
@@ -78,7 +81,8 @@ impl Step<'_> {
     /// The recurrence's linear part of gate `gate`, unit `j`.
     fn linear(&self, h: &[f64], gate: usize, j: usize) -> f64 {
         let n = h.len();
-        (0..n).map(|k| h[k] * self.r[k * self.xw.len() + gate * n + j]).sum()
+        let sum: f64 = (0..n).map(|k| h[k] * self.r[k * self.xw.len() + gate * n + j]).sum();
+        self.scales.get(gate * n + j).map_or(sum, |scale| sum * scale)
     }
 
     fn clip(&self, x: f64) -> f64 {

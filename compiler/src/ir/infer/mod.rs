@@ -148,7 +148,7 @@ fn arity(op: &Op) -> (usize, usize) {
                 Cell::Lstm | Cell::Gru { linear_before_reset: true } => 1,
                 Cell::Rnn | Cell::Gru { linear_before_reset: false } => 0,
             };
-            let n = 3 + extra + usize::from(spec.peephole) + usize::from(spec.lengths);
+            let n = 3 + extra + usize::from(spec.peephole) + usize::from(spec.lengths) + usize::from(spec.quantized);
             (n, n)
         }
         Op::NonZero { .. } | Op::TreeEnsemble(_) => (1, 1),
@@ -274,6 +274,12 @@ fn recurrent(c: &mut Checker, spec: &CellSpec) -> Result<Vec<TensorType>> {
     }
     if spec.lengths {
         operand(c, DType::I64, std::slice::from_ref(&batch), "the sequence lengths")?;
+    }
+    if spec.quantized {
+        if spec.cell != Cell::Lstm {
+            return Err(Error::invalid("only an LSTM has quantized states"));
+        }
+        operand(c, dtype, std::slice::from_ref(&gates), "the recurrence's scales")?;
     }
     let last = TensorType::new(dtype, state.to_vec());
     let mut results = vec![TensorType::new(dtype, vec![time, batch, hidden]), last.clone()];

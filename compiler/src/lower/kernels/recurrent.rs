@@ -30,6 +30,7 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
     let rbh = next(linear_before_reset);
     let peephole = next(spec.peephole);
     let lengths = next(spec.lengths);
+    let scales = next(spec.quantized);
     let states = bytes(&(batch * hidden));
     let layer = Layer {
         e,
@@ -45,6 +46,7 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
         c: if c0.is_some() { Some(e.scratch(k, states)) } else { None },
         rbh,
         peephole,
+        scales,
     };
     let (zero, time, batch_val) = (k.int(0), k.dim(time), k.dim(batch));
     let all = k.dim(&product(&[batch.clone(), hidden.clone()]));
@@ -99,6 +101,7 @@ struct Layer<'a> {
     c: Option<Val>,
     rbh: Option<usize>,
     peephole: Option<usize>,
+    scales: Option<usize>,
 }
 
 impl Layer<'_> {
@@ -108,7 +111,9 @@ impl Layer<'_> {
         let input = k.mul(row, self.width);
         let state = k.mul(b, self.n);
         let two = k.mul_int(self.n, 2);
-        self.copy_in(k, 0, input, self.gates, zero, self.width);
+        if self.scales.is_none() {
+            self.copy_in(k, 0, input, self.gates, zero, self.width);
+        }
         match self.spec.cell {
             Cell::Rnn => {
                 self.accumulate(k, self.h, state, self.gates, zero, zero, self.width);
@@ -140,9 +145,8 @@ impl Layer<'_> {
                 });
             }
             Cell::Lstm => {
-                if self.spec.quantized {
-                    self.quantize(k, state);
-                    self.accumulate(k, self.reset, zero, self.gates, zero, zero, self.width);
+                if let Some(scales) = self.scales {
+                    self.quantized_product(k, input, state, scales);
                 } else {
                     self.accumulate(k, self.h, state, self.gates, zero, zero, self.width);
                 }
@@ -151,8 +155,31 @@ impl Layer<'_> {
         }
     }
 
-    /// The state rounded to 8 bits over the range that it and 0 span, into `reset`.
-    fn quantize(&self, k: &mut Builder, state: Val) {
+    /// The gates' inputs from the rounded state: integers are summed first, exactly, and scaled afterwards.
+    fn quantized_product(&self, k: &mut Builder, input: Val, state: Val, scales: usize) {
+        let zero = k.int(0);
+        let scale = self.quantize(k, state);
+        cover(k, self.width, self.lanes, &mut |k, j, lanes| {
+            let none = k.zero(Ty::new(self.elem.elem, lanes));
+            self.put(k, self.gates, j, none);
+        });
+        self.accumulate(k, self.reset, zero, self.gates, zero, zero, self.width);
+        columns(k, zero, self.width, self.lanes, &mut |k, j, lanes| {
+            let sum = self.get(k, self.gates, j, lanes);
+            let own = self.e.load(k, scales, j, lanes);
+            let state_scale = k.splat(scale, lanes);
+            let factor = k.mul(state_scale, own);
+            let sum = k.mul(sum, factor);
+            let at = k.add(input, j);
+            let xw = self.e.load(k, 0, at, lanes);
+            let v = k.add(xw, sum);
+            self.put(k, self.gates, j, v);
+        });
+    }
+
+    /// The state as integers of 8 bits over the range that it and 0 span, relative to their zero point, into `reset`;
+    /// gives their scale.
+    fn quantize(&self, k: &mut Builder, state: Val) -> Val {
         let ends = [Bin::Min, Bin::Max].map(|f| {
             let fold = &mut Fold {
                 init: &mut |k, lanes| k.zero(Ty::new(self.elem.elem, lanes)),
@@ -185,10 +212,10 @@ impl Layer<'_> {
             let q = k.add(q, lift);
             let q = k.bin(Bin::Max, q, none);
             let q = k.bin(Bin::Min, q, steps);
-            let q = k.sub(q, lift);
-            let v = k.mul(q, scale);
+            let v = k.sub(q, lift);
             self.put(k, self.reset, j, v);
         });
+        scale
     }
 
     fn gru_unit(&self, k: &mut Builder, linear_before_reset: bool, row: Val, state: Val, j: Val, lanes: u32) {

@@ -60,7 +60,9 @@ fn rounded_states() {
     use Activation::{Sigmoid, Tanh};
     for (batch, hidden) in [(1, 5), (2, 19)] {
         let spec = CellSpec { quantized: true, ..spec(Cell::Lstm, false, [Sigmoid, Tanh, Tanh]) };
-        check(&Op::Recurrent(spec), &operands(Cell::Lstm, batch, hidden, DType::F32));
+        let mut x = operands(Cell::Lstm, batch, hidden, DType::F32);
+        x.push(noise(DType::F32, &[4 * hidden], 5));
+        check(&Op::Recurrent(spec), &x);
     }
 }
 

@@ -22,9 +22,9 @@ pub fn rnn(b: &mut Builder, n: &Node) -> Result<Results> {
 }
 
 /// com.microsoft: weights are transposed and quantized, with scales and zero points a direction or a column. They are
-/// kept as floats; input and hidden state, which the operator quantizes on the fly, are rounded as it does.
+/// kept as integers in floats, so that sums are exact; input and hidden state are quantized on the fly.
 pub fn dynamic_quantize_lstm(b: &mut Builder, n: &Node) -> Result<Results> {
-    let dequantized = |b: &mut Builder, q: Value, scale: Value, zero: Option<Value>| -> Result<Value> {
+    let centred = |b: &mut Builder, q: Value, zero: Option<Value>| -> Result<Value> {
         let per_column = |b: &mut Builder, v: Value| match b.rank(v) {
             1 => b.unsqueeze(v, &[1, 2]),
             _ => b.unsqueeze(v, &[1]),
@@ -35,13 +35,22 @@ pub fn dynamic_quantize_lstm(b: &mut Builder, n: &Node) -> Result<Results> {
             let zero = per_column(b, zero)?;
             w = b.minus(w, zero)?;
         }
-        let scale = per_column(b, scale)?;
-        let w = b.times(w, scale)?;
         b.transpose(w, &[0, 2, 1])
     };
-    let w = dequantized(b, n.input(1)?, n.input(8)?, n.optional(9))?;
-    let r = dequantized(b, n.input(2)?, n.input(10)?, n.optional(11))?;
-    let x = rounded_to_8_bits(b, n.input(0)?)?;
+    let w = centred(b, n.input(1)?, n.optional(9))?;
+    let r = centred(b, n.input(2)?, n.optional(11))?;
+    // One scale a gate column, [directions, gates * hidden].
+    let [directions, columns, _] =
+        <[Dim; 3]>::try_from(b.shape(r)).map_err(|s| Error::invalid(format!("weights of shape {s:?}")))?;
+    let per_column = |b: &mut Builder, v: Value| -> Result<Value> {
+        let v = if b.rank(v) == 1 { b.unsqueeze(v, &[1])? } else { v };
+        b.broadcast(v, vec![directions.clone(), columns.clone()])
+    };
+    let [q, x_scale, zero] = super::quantize::dynamically_quantized(b, n.input(0)?)?;
+    let (q, zero) = (b.cast(q, DType::F32)?, b.cast(zero, DType::F32)?);
+    let x = b.minus(q, zero)?;
+    let w_scales = per_column(b, n.input(8)?)?;
+    let scales = [b.times(w_scales, x_scale)?, per_column(b, n.input(10)?)?];
     let operands = Operands {
         x,
         w,
@@ -51,15 +60,9 @@ pub fn dynamic_quantize_lstm(b: &mut Builder, n: &Node) -> Result<Results> {
         state: n.optional(5),
         cell_state: n.optional(6),
         peephole: n.optional(7),
-        quantized: true,
+        scales: Some(scales),
     };
     layer(b, n, Cell::Lstm, operands)
-}
-
-/// What dynamic quantization and its inverse make of a tensor.
-fn rounded_to_8_bits(b: &mut Builder, x: Value) -> Result<Value> {
-    let [q, scale, zero] = super::quantize::dynamically_quantized(b, x)?;
-    super::quantize::dequantized(b, q, scale, Some(zero))
 }
 
 struct Operands {
@@ -71,8 +74,8 @@ struct Operands {
     state: Option<Value>,
     cell_state: Option<Value>,
     peephole: Option<Value>,
-    /// Whether the hidden state is rounded to 8 bits on its way to every step's product.
-    quantized: bool,
+    /// `x`, `w` and `r` are integers: factors of both products' columns, `[directions, gates * hidden]`.
+    scales: Option<[Value; 2]>,
 }
 
 impl Operands {
@@ -86,7 +89,7 @@ impl Operands {
             state: n.optional(5),
             cell_state: None,
             peephole: None,
-            quantized: false,
+            scales: None,
         })
     }
 }
@@ -123,7 +126,7 @@ fn layer(b: &mut Builder, n: &Node, cell: Cell, mut o: Operands) -> Result<Resul
             peephole: o.peephole.is_some(),
             coupled: cell == Cell::Lstm && n.flag("input_forget", false)?,
             lengths: lengths.is_some(),
-            quantized: o.quantized,
+            quantized: o.scales.is_some(),
         };
         let one = Direction { b, d, batch: &batch, hidden };
         let results = one.run(x, &o, lengths, spec)?;
@@ -167,6 +170,10 @@ impl Direction<'_> {
         let r = of_direction(b, o.r)?;
         let r = b.transpose(r, &[1, 0])?;
         let mut xw = b.matmul(x, w)?;
+        if let Some([scales, _]) = o.scales {
+            let scales = of_direction(b, scales)?;
+            xw = b.times(xw, scales)?;
+        }
         let mut hidden_bias = None;
         if let Some(bias) = o.bias {
             let bias = of_direction(b, bias)?;
@@ -199,6 +206,9 @@ impl Direction<'_> {
             operands.push(of_direction(b, p)?);
         }
         operands.extend(lengths);
+        if let Some([_, scales]) = o.scales {
+            operands.push(of_direction(b, scales)?);
+        }
         b.add_many(Op::Recurrent(spec), &operands)
     }
 }
