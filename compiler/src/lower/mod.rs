@@ -359,7 +359,7 @@ impl<'a> Lowering<'a> {
             name: name.to_string(),
             inputs,
             outputs,
-            requires: self.graph.requires.clone(),
+            requires: symbols::checks(&self.graph.requires, &self.symbols)?,
             constants: self.constants,
             kernels: self.kernels,
             steps,

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::program::{Symbol, SymbolSource};
-use crate::Result;
 use crate::ir::{Dim, Graph, Op, Sym};
+use crate::{Error, Result};
 
 /// All symbols of a graph that have a source, in binding order: extents of inputs, elements of integer inputs, then
 /// what steps compute.
@@ -53,6 +53,29 @@ pub fn upper_bound(d: &Dim, symbols: &[Symbol]) -> Dim {
         }
     }
     bound
+}
+
+/// The equalities that can be checked before any work: those without data-dependent symbols. That a data-dependent
+/// dimension is a constant is what the model declares of a result, and the caller learns the true one.
+///
+/// # Errors
+/// When two data-dependent dimensions must be equal: kernels rely on that, and nothing would check it.
+pub fn checks(requires: &[(Dim, Dim)], symbols: &[Symbol]) -> Result<Vec<(Dim, Dim)>> {
+    let late = |d: &Dim| upper_bound(d, symbols) != *d;
+    let mut kept = Vec::new();
+    for (a, b) in requires {
+        match (late(a), late(b)) {
+            (false, false) => kept.push((a.clone(), b.clone())),
+            (true, false) if b.as_const().is_some() => {}
+            (false, true) if a.as_const().is_some() => {}
+            _ => {
+                return Err(Error::unsupported(format!(
+                    "dimensions that depend on data and must be equal: {a} and {b}"
+                )));
+            }
+        }
+    }
+    Ok(kept)
 }
 
 fn used_symbols(graph: &Graph) -> BTreeSet<Sym> {
