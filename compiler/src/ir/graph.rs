@@ -1,7 +1,7 @@
 //! The graph: operations as nodes, uses of values as edges. The only file that names petgraph.
 //!
 //! Invariants, kept by the editing API:
-//! - every node's result types are what [`infer`] says of its operands' types;
+//! - every node's result types are what [`infer()`] says of its operands' types;
 //! - operands are numbered `0..n` without gaps (a primitive's optional operands trail);
 //! - the graph has no cycle: a node's operands exist before it is added, and [`Graph::replace`] is the one way to
 //!   redirect uses (its callers must not make a value depend on itself; the verifier checks).

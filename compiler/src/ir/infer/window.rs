@@ -170,7 +170,7 @@ pub(super) fn conv_transpose(c: &mut Checker, spec: &ConvSpec, output_pads: &[i6
         let (before, after) = spec.pads[i];
         let span = &(&extents[i] - &Dim::ONE) * &Dim::from(spec.strides[i]);
         let reach = &(&kernel[i] - &Dim::ONE) * &Dim::from(spec.dilations[i]);
-        &(&span + &reach) + &Dim::from(1 + output_pads[i] - before - after)
+        [Dim::ONE, span, reach, Dim::from(output_pads[i]), -&Dim::from(before), -&Dim::from(after)].into_iter().sum()
     });
     Ok(join(dtype, spec.layout, batch, out, spatial.collect()))
 }

@@ -17,7 +17,7 @@ pub enum Constants {
     Digest,
 }
 
-/// The graph as text that [`super::parse`] reads.
+/// The graph as text that [`super::parse()`] reads.
 pub fn print(graph: &Graph) -> String {
     print_with(graph, Constants::Whole)
 }
