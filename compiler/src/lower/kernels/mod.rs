@@ -43,6 +43,7 @@ mod suppress;
 mod testing;
 mod top_k;
 mod tree_ensemble;
+mod wide;
 mod winograd;
 
 use std::cell::RefCell;
