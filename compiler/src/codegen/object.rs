@@ -105,7 +105,7 @@ impl Object {
         for rows in used {
             let signature = Signature::new(self.module.isa().default_call_conv());
             let id = self.declare(&format!("{}__tile_{rows}", program.name), Linkage::Local, &signature)?;
-            let code = tile::code(rows);
+            let code = tile::code(rows)?;
             self.text_bytes += code.len();
             self.module.define_function_bytes(id, FUNCTION_ALIGN, &code, &[]).map_err(module_error)?;
             ids[rows as usize - 1] = id.as_u32();
