@@ -49,6 +49,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         "steps": calls.iter().map(|(node, kernel)| json!({ "node": node, "kernel": kernel })).collect::<Vec<_>>(),
         "text_bytes": compiled.code.text_bytes,
         "weights_bytes": compiled.code.weights_bytes,
+        "live_bytes": program.live_bytes.as_const(),
         "arena_bytes": program.arena_bytes.as_const().map_or_else(|| json!(program.arena_bytes.to_string()), |b| json!(b)),
     });
     say(&if args.json { format!("{report:#}\n") } else { text(&report) });

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Measures what the README claims of memory, compile time and reproducibility.
+
+usage: figures.py MCC MODELS_DIR [BIG_MODEL.onnx]
+
+- arena: for every zoo model in MODELS_DIR, at the inputs of zoo.json, the arena over the largest sum of live tensors;
+  more than 1.3 fails.
+- reproducible: every object made twice, the second time from another folder; a difference fails.
+- compile time and peak memory of BIG_MODEL (resnet50_rand of derive_light.py): told, and peak memory of more than four
+  times the model's size fails.
+Uses only the standard library; a line a model, exit 0 when all hold.
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+ARENA_LIMIT, MEMORY_LIMIT = 1.3, 4.0
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def pins(specs):
+    return [part for name, s in specs.items() for part in ("--shape", "%s=%s" % (name, "x".join(map(str, s["shape"]))))
+            if s["shape"]]
+
+
+def arena(mcc, model, specs):
+    done = subprocess.run([mcc, "inspect", model, "--json"] + pins(specs), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if done.returncode:
+        return None, done.stderr.decode().strip().splitlines()[0]
+    report = json.loads(done.stdout)
+    if not isinstance(report["arena_bytes"], int):
+        return None, "arena depends on data: %s" % report["arena_bytes"]
+    return report["arena_bytes"], report["live_bytes"]
+
+
+def same_twice(mcc, model, folder):
+    objects = []
+    for n, cwd in enumerate((".", folder)):
+        path = os.path.join(folder, "%d.o" % n)
+        subprocess.run([mcc, model, "-o", path], cwd=cwd, check=True, stdout=subprocess.DEVNULL)
+        with open(path, "rb") as f:
+            objects.append(f.read())
+    return objects[0] == objects[1]
+
+
+def main():
+    if len(sys.argv) not in (3, 4):
+        print(__doc__, file=sys.stderr)
+        return 2
+    mcc, models = os.path.abspath(sys.argv[1]), sys.argv[2]
+    with open(os.path.join(HERE, "..", "zoo", "zoo.json"), encoding="utf-8") as f:
+        zoo = {m["name"]: m["inputs"] for m in json.load(f)["models"]}
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name, specs in zoo.items():
+            model = os.path.abspath(os.path.join(models, name + ".onnx"))
+            if not os.path.exists(model):
+                continue
+            total, live = arena(mcc, model, specs)
+            if total is None:
+                print("%-28s %s" % (name, live))
+                continue
+            ratio = total / live if live else 1.0
+            same = same_twice(mcc, model, folder)
+            # Every buffer starts on a boundary of 64 bytes, which outweighs tensors of a few elements.
+            wrong = ratio > ARENA_LIMIT and total - live > 4096 or not same
+            failed += wrong
+            print("%-28s arena %9d bytes, %.2f of the live tensors%s%s" %
+                  (name, total, ratio, "" if same else ", NOT REPRODUCIBLE", "  <-- too much" if wrong else ""), flush=True)
+    if len(sys.argv) == 4:
+        start, size = time.perf_counter(), os.path.getsize(sys.argv[3])
+        with tempfile.TemporaryDirectory() as folder:
+            child = subprocess.Popen([mcc, sys.argv[3], "-o", os.path.join(folder, "m.o")])
+            _, status, usage = os.wait4(child.pid, 0)
+        seconds, peak = time.perf_counter() - start, usage.ru_maxrss * 1024
+        print("%s: %.2f s, peak memory %.2f times its size" % (os.path.basename(sys.argv[3]), seconds, peak / size))
+        failed += status != 0 or peak > MEMORY_LIMIT * size
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Checks objects for machines other than this one.
+
+usage: foreign.py MCC link MODEL.onnx          link it for Android, iOS and Windows, and look at the result
+       foreign.py MCC aarch64 CASE_DIR...      run cases (ONNX test layout) under qemu-aarch64 and compare
+
+Each check is a line; exit 0 when all hold. A case is linked with drive.c, which also counts what a run allocates: nothing.
+Needs numpy, onnx, ld.lld-19, ld64.lld-19, llvm-readelf-19, llvm-nm-19, the aarch64 and mingw gcc, qemu-aarch64.
+"""
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TBD = """--- !tapi-tbd
+tbd-version: 4
+targets: [ arm64-ios ]
+install-name: /usr/lib/libSystem.B.dylib
+exports:
+  - targets: [ arm64-ios ]
+    symbols: [ _memcpy, _memset, dyld_stub_binder ]
+...
+"""
+
+
+def run(*command, **options):
+    done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    if done.returncode:
+        raise RuntimeError("%s: exit %d: %s" % (command[0], done.returncode, done.stdout.strip()[-600:]))
+    return done.stdout
+
+
+def expect(holds, what):
+    if not holds:
+        raise RuntimeError(what)
+
+
+def undefined(nm, path):
+    return {line.split()[-1].lstrip("_") for line in run(nm, "-u", path).splitlines() if line.strip() and not line.endswith(":")}
+
+
+def android(mcc, model, folder):
+    obj, lib = folder + "/m.o", folder + "/libm.so"
+    run(mcc, model, "-o", obj, "--target", "aarch64-linux-android", "--name", "m")
+    run("ld.lld-19", "-shared", "--gc-sections", "--hash-style=gnu", "-zmax-page-size=16384", "-znow", "-zrelro", "-znoexecstack",
+        "-ztext", "--build-id", "-soname", "libm.so", "-o", lib, obj)
+    expect(undefined("llvm-nm-19", lib) <= {"memcpy", "memset"}, "undefined symbols")
+    headers = run("llvm-readelf-19", "-lW", "-d", lib)
+    expect("TEXTREL" not in headers, "text relocations")
+    loads = [line.split() for line in headers.splitlines() if line.split()[:1] == ["LOAD"]]
+    expect(loads and all(int(line[-1], 16) >= 16384 for line in loads), "pages of 16 KiB")
+
+
+def ios(mcc, model, folder):
+    obj, tbd = folder + "/ios.o", folder + "/libSystem.tbd"
+    run(mcc, model, "-o", obj, "--target", "aarch64-apple-ios17.0", "--name", "m")
+    with open(tbd, "w", encoding="ascii") as f:
+        f.write(TBD)
+    run("ld64.lld-19", "-arch", "arm64", "-platform_version", "ios", "17.0", "17.0", "-dylib", "-dead_strip", "-install_name",
+        "@rpath/libm.dylib", "-exported_symbol", "_m_*", "-o", folder + "/libm.dylib", obj, tbd)
+
+
+def windows(mcc, model, folder):
+    obj = folder + "/m.obj"
+    run(mcc, model, "-o", obj, "--header", folder + "/m.h", "--target", "x86_64-pc-windows-gnu", "--name", "m")
+    with open(folder + "/main.c", "w", encoding="ascii") as f:
+        f.write('#include "m.h"\nint main(void) { return m_model.abi_version != MCC_ABI_VERSION; }\n')
+    run("x86_64-w64-mingw32-gcc", "-Wall", "-Werror", folder + "/main.c", obj, "-o", folder + "/m.exe")
+
+
+def write_raw(path, array, dtype):
+    with open(path, "wb") as f:
+        f.write(struct.pack("<ii%dq" % array.ndim, array.ndim, dtype, *array.shape) + array.tobytes())
+
+
+def read_raw(path):
+    with open(path, "rb") as f:
+        data = f.read()
+    rank, dtype = struct.unpack_from("<ii", data)
+    dims = struct.unpack_from("<%dq" % rank, data, 8)
+    return np.frombuffer(data[8 + 8 * rank:], onnx.helper.tensor_dtype_to_np_dtype(dtype)).reshape(dims)
+
+
+def tensor(path):
+    t = onnx.TensorProto()
+    with open(path, "rb") as f:
+        t.ParseFromString(f.read())
+    return numpy_helper.to_array(t), t.data_type
+
+
+def aarch64(mcc, case, folder):
+    data = os.path.join(case, "test_data_set_0")
+    count = lambda side: sum(f.startswith(side) for f in os.listdir(data))
+    ins, outs = ([folder + "/%s_%d" % (side, n) for n in range(count(side + "_"))] for side in ("input", "output"))
+    for n, path in enumerate(ins):
+        write_raw(path, *tensor(os.path.join(data, "input_%d.pb" % n)))
+    obj, exe = folder + "/m.o", folder + "/drive"
+    run(mcc, os.path.join(case, "model.onnx"), "-o", obj, "--target", "aarch64-unknown-linux-gnu", "--name", "m")
+    run("aarch64-linux-gnu-gcc", "-O1", "-std=c11", "-DMODEL=m_model", "-include", folder + "/m.h", HERE + "/drive.c", obj,
+        "-Wl,--wrap=malloc", "-o", exe)
+    run("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", exe, *ins, "--", *outs)
+    with open(os.path.join(case, "tolerance"), encoding="ascii") as f:
+        tolerances = [tuple(map(float, line.split())) for line in f]
+    for n, path in enumerate(outs):
+        got, want = read_raw(path), tensor(os.path.join(data, "output_%d.pb" % n))[0]
+        rtol, atol = tolerances[min(n, len(tolerances) - 1)]
+        expect(got.shape == want.shape and np.allclose(got, want, rtol, atol, equal_nan=True), "output %d differs" % n)
+
+
+def main():
+    if len(sys.argv) < 4 or sys.argv[2] not in ("link", "aarch64"):
+        print(__doc__, file=sys.stderr)
+        return 2
+    mcc, what, rest = os.path.abspath(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    if what == "link":
+        jobs = [(f.__name__, f, rest[0]) for f in (android, ios, windows)]
+    else:
+        jobs = [("aarch64 " + os.path.basename(os.path.normpath(case)), aarch64, case) for case in rest]
+    failed = 0
+    for name, job, argument in jobs:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                job(mcc, argument, folder)
+                print("pass", name, flush=True)
+            except (RuntimeError, OSError) as e:
+                failed += 1
+                print("FAIL %s: %s" % (name, e), flush=True)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
