@@ -62,7 +62,9 @@ install_python() {
 lint() {
   check "formatting" cargo fmt --all --check
   check "clippy" cargo clippy --release --workspace --all-targets --quiet -- -D warnings
-  RUSTDOCFLAGS="-D warnings" check "rustdoc" cargo doc --release --workspace --no-deps --quiet
+  # The pages are for whoever works on the code: private items are in them, and may be linked to.
+  RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
+    check "rustdoc" cargo doc --release --workspace --no-deps --document-private-items --quiet
 }
 
 unit() {
