@@ -3,7 +3,7 @@
 //!
 //! - [`clif`]: kernels.
 //! - [`entry`], [`dims`]: the functions around them.
-//! - [`abi`], [`descriptor`], [`header`]: the interface to callers.
+//! - [`abi`], [`descriptor`], [`mod@header`]: the interface to callers.
 //! - [`object`]: the object file.
 //! - [`tile`]: inner loops that Cranelift has no vectors for, as bytes.
 

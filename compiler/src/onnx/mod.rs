@@ -5,7 +5,7 @@
 //! computations turned into attributes. What mcc cannot do is an error that names the node and the operator; all
 //! operators that are not supported are listed at once.
 //!
-//! - [`file`]: maps files; [`tensor`]: their tensors.
+//! - [`mod@file`]: maps files; [`tensor`]: their tensors.
 //! - `import`: walks graphs, subgraphs and functions, and knows what each name stands for.
 //! - `ops`: one function an operator, in one table.
 //! - `builder`, `content`: the graph under construction, and what is known of small tensors' elements.
