@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_void};
-use std::ptr;
 
 use memmap2::{Mmap, MmapMut};
 use object::{
@@ -404,7 +403,7 @@ fn external(name: &str) -> Option<*const c_void> {
         "memset" => Some(memset as *const c_void),
         _ => None,
     }
-    .filter(|p| *p != ptr::null())
+    .filter(|p| !p.is_null())
 }
 
 /// A jump to anywhere.

@@ -1,7 +1,7 @@
 //! Code generation: a [`Program`] becomes an object file and a C header. It decides nothing: every choice is in the
 //! program already. Only this module sees Cranelift.
 //!
-//! - [`clif`]: kernels.
+//! - [`clif`][] for kernels.
 //! - [`entry`], [`dims`]: the functions around them.
 //! - [`abi`], [`descriptor`], [`mod@header`]: the interface to callers.
 //! - [`object`]: the object file.

@@ -1,8 +1,8 @@
 //! The memory plan: offsets of all intermediate buffers in one arena.
 //!
-//! Buffers of constant size are placed greedily by size, the largest first, each at the lowest offset where it
-//! overlaps no buffer that lives at the same time (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural
-//! Net Inference", 2020). Buffers of symbolic size follow in slots: a slot is handed on when its owner dies.
+//! Buffers of constant size are placed greedily, each at the lowest offset where it overlaps no buffer that lives at the
+//! same time (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020, who take the
+//! largest first). No order is best for every graph, so that several are tried. Buffers of symbolic size follow in slots: a slot is handed on when its owner dies.
 
 use super::program::ALIGN;
 use crate::ir::Dim;
@@ -41,18 +41,40 @@ pub fn plan(buffers: &[Lifetime]) -> Plan {
         }
     }
     let live = live_bytes(buffers, &fixed);
-    fixed.sort_by_key(|&(n, bytes)| (std::cmp::Reverse(bytes), buffers[n].first, n));
-    let mut placed: Vec<(usize, i64, i64)> = Vec::new();
-    let mut top = 0;
-    for &(n, bytes) in &fixed {
-        let offset = lowest_gap(buffers, &placed, n, bytes);
-        top = top.max(offset + bytes);
+    let (top, best) = ORDERS.iter().map(|key| place(buffers, &fixed, key)).min_by_key(|p| p.0).unwrap_or_default();
+    for (n, offset) in best {
         offsets[n] = Dim::from(offset);
-        let at = placed.partition_point(|p| p.1 <= offset);
-        placed.insert(at, (n, offset, offset + bytes));
     }
     let bytes = place_in_slots(buffers, &symbolic, Dim::from(top), &mut offsets);
     Plan { offsets, bytes, live: Dim::from(live) }
+}
+
+/// What buffers may be sorted by before they are placed, given their size; the smallest comes first.
+const ORDERS: &[fn(&Lifetime, i64) -> (i64, i64)] = &[
+    |b, bytes| (-bytes, b.first as i64),
+    |b, bytes| (-bytes.saturating_mul((b.last - b.first + 1) as i64), b.first as i64),
+    |b, _| (-((b.last - b.first) as i64), b.first as i64),
+    |b, bytes| (b.first as i64, -bytes),
+    |b, bytes| (-(b.last as i64), -bytes),
+];
+
+/// Places buffers of constant size in one order; gives the memory they take and each one's offset.
+fn place(
+    buffers: &[Lifetime],
+    fixed: &[(usize, i64)],
+    key: &dyn Fn(&Lifetime, i64) -> (i64, i64),
+) -> (i64, Vec<(usize, i64)>) {
+    let mut order = fixed.to_vec();
+    order.sort_by_key(|&(n, bytes)| (key(&buffers[n], bytes), n));
+    let mut placed: Vec<(usize, i64, i64)> = Vec::new();
+    let mut top = 0;
+    for (n, bytes) in order {
+        let offset = lowest_gap(buffers, &placed, n, bytes);
+        top = top.max(offset + bytes);
+        let at = placed.partition_point(|p| p.1 <= offset);
+        placed.insert(at, (n, offset, offset + bytes));
+    }
+    (top, placed.into_iter().map(|(n, offset, _)| (n, offset)).collect())
 }
 
 fn align(bytes: i64) -> i64 {

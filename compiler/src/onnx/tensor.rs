@@ -85,7 +85,7 @@ fn decode(proto: &TensorProto, external: &mut ExternalData) -> Result<Tensor> {
         }
         from_raw(dtype, numel, raw)?
     } else if !proto.raw_data.is_empty() {
-        from_raw(dtype, numel, proto.raw_data.clone())?
+        from_raw(dtype, numel, small_copy(&proto.raw_data))?
     } else {
         from_fields(dtype, numel, proto)
     };
@@ -162,6 +162,13 @@ fn packed_bits(dtype: DType) -> Option<usize> {
         bits @ (2 | 4) => Some(bits as usize),
         _ => None,
     }
+}
+
+/// Small data as a copy: a few bytes of a memory-mapped file would keep all of it in memory after the weights that
+/// they came with are packed. Large data stays a window of the file.
+fn small_copy(data: &Bytes) -> Bytes {
+    const SMALL: usize = 64 << 10;
+    if data.len() <= SMALL { Bytes::copy_from_slice(data) } else { data.clone() }
 }
 
 fn from_raw(dtype: DType, numel: usize, raw: Bytes) -> Result<Bytes> {

@@ -23,9 +23,11 @@ impl Translator<'_> {
                 let words = from.with(Elem::I32);
                 let short = from.elem != Elem::I32;
                 let parts = if short { self.widen(parts, from, words, signed) } else { parts };
-                self.from_words(&parts, to, signed || short)
+                self.widen_words(&parts, to, signed || short)
             }
-            (true, false) if from.elem == Elem::F32 && to.elem != Elem::I64 => self.to_ints(&parts, to, signed),
+            (true, false) if from.elem == Elem::F32 && to.elem != Elem::I64 => {
+                self.truncate_to_ints(&parts, to, signed)
+            }
             (true, false) => self.convert_lanes(&parts, from, to, signed),
             (true, true) if to.elem == Elem::F64 => {
                 let mut wide = Parts::new();
@@ -141,7 +143,7 @@ impl Translator<'_> {
     }
 
     /// 32-bit integers to floats.
-    fn from_words(&mut self, parts: &[Value], to: Ty, signed: bool) -> Parts {
+    fn widen_words(&mut self, parts: &[Value], to: Ty, signed: bool) -> Parts {
         if to.elem == Elem::F32 {
             return parts
                 .iter()
@@ -176,7 +178,7 @@ impl Translator<'_> {
     }
 
     /// `F32` to integers of at most 32 bits, saturating.
-    fn to_ints(&mut self, parts: &[Value], to: Ty, signed: bool) -> Parts {
+    fn truncate_to_ints(&mut self, parts: &[Value], to: Ty, signed: bool) -> Parts {
         let words = to.with(Elem::I32);
         let mut ints: Parts = parts
             .iter()

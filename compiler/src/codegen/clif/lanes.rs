@@ -39,7 +39,7 @@ impl Translator<'_> {
         scalars
             .chunks(capacity(ty.elem) as usize)
             .map(|chunk| {
-                let mut v = self.into_vector(clif, chunk[0]);
+                let mut v = self.in_lane_zero(clif, chunk[0]);
                 for (i, &scalar) in chunk.iter().enumerate().skip(1) {
                     v = self.b.ins().insertlane(v, scalar, i as u8);
                 }
@@ -49,7 +49,7 @@ impl Translator<'_> {
     }
 
     /// A scalar in lane 0. x86 has no `scalar_to_vector` of bytes and words.
-    fn into_vector(&mut self, to: Type, scalar: Value) -> Value {
+    fn in_lane_zero(&mut self, to: Type, scalar: Value) -> Value {
         if to.lane_bits() < 32 { self.b.ins().splat(to, scalar) } else { self.b.ins().scalar_to_vector(to, scalar) }
     }
 
@@ -131,7 +131,7 @@ impl Translator<'_> {
         match (from.lanes, to.lanes) {
             (1, 1) => vec![self.cast_bits(parts[0], part_type(to))],
             (1, _) => {
-                let wide = self.into_vector(vector_type(from.elem), parts[0]);
+                let wide = self.in_lane_zero(vector_type(from.elem), parts[0]);
                 vec![self.cast_bits(wide, part_type(to))]
             }
             (_, 1) => {

@@ -122,7 +122,7 @@ fn batch_strides(own: &[Dim], batch: &[Dim], matrix: &Dim) -> Vec<Dim> {
     let mut strides = vec![Dim::ZERO; batch.len()];
     for (i, extent) in own.iter().enumerate().rev() {
         let axis = i + batch.len() - own.len();
-        if !(extent.is(1) && !batch[axis].is(1)) {
+        if !extent.is(1) || batch[axis].is(1) {
             strides[axis] = stride.clone();
         }
         stride = &stride * extent;

@@ -25,7 +25,7 @@ pub fn reduce(e: &Emit<'_>, k: &mut Builder, kind: ReduceKind, axes: &[usize], k
     let x = e.shape(0);
     let last_kept = (0..x.len()).rev().find(|a| !axes.contains(a));
     // The axis that makes the result's columns; an epilogue wants it apart.
-    let columns_axis = last_kept.filter(|&a| !e.is_plain() && !(keep && a + 1 < x.len()));
+    let columns_axis = last_kept.filter(|&a| !(e.is_plain() || keep && a + 1 < x.len()));
     let blocks = blocks(x, axes, columns_axis);
     let reducer = Reducer { e, kind, dtype: e.dtype(0), count: axes.iter().map(|&a| &x[a]).product() };
     reducer.build(k, &blocks, columns_axis.is_some());

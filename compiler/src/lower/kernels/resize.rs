@@ -224,7 +224,7 @@ fn coordinate(k: &mut Builder, rule: &ResizeRule, axis: usize, scale: Val, n: Va
     let centre = k.add(x, half);
     let centre = k.bin(Bin::Div, centre, scale);
     let half_pixel = k.sub(centre, half);
-    let at = match rule.coordinates {
+    match rule.coordinates {
         CoordinateMode::HalfPixel => half_pixel,
         CoordinateMode::HalfPixelSymmetric => {
             let adjustment = k.bin(Bin::Div, size, width);
@@ -256,8 +256,7 @@ fn coordinate(k: &mut Builder, rule: &ResizeRule, axis: usize, scale: Val, n: Va
             let shift = k.mul(start, last);
             k.add(at, shift)
         }
-    };
-    at
+    }
 }
 
 /// Keys' cubic kernel at a distance.

@@ -39,7 +39,7 @@ pub fn load(k: &mut Builder, dtype: DType, from: Addr, lanes: u32) -> Val {
     let code = if lanes == 1 {
         let v = k.load(narrow, from);
         if signed { k.convert(v, Elem::I32) } else { k.uconvert(v, Elem::I32) }
-    } else if lanes % 4 == 0 {
+    } else if lanes.is_multiple_of(4) {
         load_widening(k, narrow, from, signed)
     } else {
         by_lanes(k, Ty::new(Elem::I32, lanes), &mut |k, lane| {
@@ -91,7 +91,7 @@ pub fn store(k: &mut Builder, dtype: DType, to: Addr, v: Val) {
         k.store(to, narrowed);
         return;
     }
-    if ty.lanes % 4 != 0 {
+    if !ty.lanes.is_multiple_of(4) {
         for lane in 0..ty.lanes {
             let one = k.lane(code, lane as u8);
             let narrowed = k.convert(one, narrow);

@@ -14,7 +14,7 @@ pub fn upsample(b: &mut Builder, n: &Node) -> Result<Results> {
             let (h, w) = (n.float("height_scale", 1.0)?, n.float("width_scale", 1.0)?);
             vec![Known::number(1.0), Known::number(1.0), Known::number(h), Known::number(w)]
         }
-        ..9 => n.floats("scales")?.into_iter().map(|s| Known::number(f64::from(s))).collect(),
+        7..9 => n.floats("scales")?.into_iter().map(|s| Known::number(f64::from(s))).collect(),
         _ => known_scales(b, n.input(1)?)?,
     };
     let rule = rule(n, CoordinateMode::Asymmetric, NearestMode::Floor)?;
