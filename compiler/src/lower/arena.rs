@@ -41,7 +41,8 @@ pub fn plan(buffers: &[Lifetime]) -> Plan {
         }
     }
     let live = live_bytes(buffers, &fixed);
-    let (top, best) = ORDERS.iter().map(|key| place(buffers, &fixed, key)).min_by_key(|p| p.0).unwrap_or_default();
+    let (top, best) =
+        ORDERS.iter().map(|key| search(buffers, &fixed, key, live)).min_by_key(|p| p.0).unwrap_or_default();
     for (n, offset) in best {
         offsets[n] = Dim::from(offset);
     }
@@ -58,17 +59,42 @@ const ORDERS: &[fn(&Lifetime, i64) -> (i64, i64)] = &[
     |b, bytes| (-(b.last as i64), -bytes),
 ];
 
-/// Places buffers of constant size in one order; gives the memory they take and each one's offset.
-fn place(
+/// How often a buffer that sticks out may be put first.
+const ATTEMPTS: usize = 32;
+
+/// Memory that buffers take, and the offset of each.
+type Placement = (i64, Vec<(usize, i64)>);
+
+/// Places buffers of constant size in an order, then again with the buffer that reached furthest put first, as long
+/// as more memory is taken than lives at once. Gives the best placement.
+fn search(
     buffers: &[Lifetime],
     fixed: &[(usize, i64)],
     key: &dyn Fn(&Lifetime, i64) -> (i64, i64),
-) -> (i64, Vec<(usize, i64)>) {
+    live: i64,
+) -> Placement {
     let mut order = fixed.to_vec();
     order.sort_by_key(|&(n, bytes)| (key(&buffers[n], bytes), n));
+    let mut best = place(buffers, &order);
+    for _ in 0..ATTEMPTS {
+        let (top, offsets) = place(buffers, &order);
+        let furthest = order.iter().position(|&(n, bytes)| offsets.iter().any(|&(m, at)| m == n && at + bytes == top));
+        if top < best.0 {
+            best = (top, offsets);
+        }
+        match furthest {
+            Some(at) if at > 0 && best.0 > live => order[..=at].rotate_right(1),
+            _ => break,
+        }
+    }
+    best
+}
+
+/// Places buffers in the order given.
+fn place(buffers: &[Lifetime], order: &[(usize, i64)]) -> Placement {
     let mut placed: Vec<(usize, i64, i64)> = Vec::new();
     let mut top = 0;
-    for (n, bytes) in order {
+    for &(n, bytes) in order {
         let offset = lowest_gap(buffers, &placed, n, bytes);
         top = top.max(offset + bytes);
         let at = placed.partition_point(|p| p.1 <= offset);
