@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The whole test suite, from a fresh clone: installs what it needs, builds, checks, and ends with "N passed, N failed".
 # usage: tests/run.sh [STEP...]
-# Steps, in order (default: all): lint unit conformance zoo examples. Tools, Python and the build always come first.
+# Steps, in order (default: all): lint unit conformance zoo targets examples. Tools, Python and the build always come first.
 # Everything it makes is under target/ and .venv/. Debian packages are installed when run as root, else named.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
-steps="${*:-lint unit conformance zoo examples}"
+steps="${*:-lint unit conformance zoo targets examples}"
 work=target/tests
 python=.venv/bin/python
 mcc=target/release/mcc
@@ -108,6 +108,14 @@ zoo() {
   check "reference outputs" $python tests/tools/zoo_reference.py "$work/zoo" "$work/zooref" $names || return
   local name
   for name in $names; do check "zoo: $name" $mcc verify "$work/zooref/$name"; done
+  for name in $(grep -v '^#' tests/zoo/aarch64.txt); do
+    check "zoo on aarch64: $name" $python tests/tools/foreign.py $mcc aarch64 "$work/zooref/$name"
+  done
+  check "arena and reproducible objects" $python tests/tools/figures.py $mcc "$work/zoo"
+}
+
+targets() {
+  check "links for Android, iOS and Windows" $python tests/tools/foreign.py $mcc link tests/models/digits.onnx
 }
 
 examples() {

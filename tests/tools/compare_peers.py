@@ -5,7 +5,7 @@ usage: compare_peers.py [--mcc MCC] [--rounds 5] [--seconds 1] [--markdown OUT.m
 
 For each NAME.onnx of the MODELS_DIRs that zoo.json knows (or the NAMEs), `rounds` times: `mcc bench`, then ONNX Runtime
 for `seconds`, in a process of its own. Compared are the minima over all rounds, since other users of a machine
-only ever add time; the ratio is ONNX Runtime's time over mcc's, so more than 1 means that mcc is faster.
+only ever add time; the ratio is mcc's time over ONNX Runtime's, so less than 1 means that mcc is faster.
 A model that either can't run is listed with the reason. Exit status 1 when mcc failed on any.
 Needs onnxruntime and numpy.
 """
@@ -94,7 +94,7 @@ def compare(name, model, specs, args, tmp):
             break
     row = {"name": name, "mcc": merge(mine), "onnxruntime": merge(theirs)}
     if "error" not in row["mcc"] and "error" not in row["onnxruntime"]:
-        row["ratio"] = row["onnxruntime"]["min_ms"] / row["mcc"]["min_ms"]
+        row["ratio"] = row["mcc"]["min_ms"] / row["onnxruntime"]["min_ms"]
     return row
 
 
@@ -105,7 +105,7 @@ def markdown(rows, args):
         with open("/proc/cpuinfo", encoding="utf-8") as f:
             cpu = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), cpu)
     lines = ["mcc against ONNX Runtime %s, one thread each, in turn, %d rounds; %s." % (ort.__version__, args.rounds, cpu),
-             "Milliseconds are minima; ratio = ONNX Runtime / mcc, more than 1: mcc is faster.", "",
+             "Milliseconds are minima; ratio = mcc / ONNX Runtime, less than 1: mcc is faster.", "",
              "| model | mcc ms | ORT ms | ratio | mcc load ms | ORT load ms | code kB | weights kB | arena kB |",
              "|---|--:|--:|--:|--:|--:|--:|--:|--:|"]
     for r in rows:
@@ -123,7 +123,7 @@ def markdown(rows, args):
     if ratios:
         mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
         lines += ["", "%d models, geometric mean of the ratios %.2f, mcc faster on %d, slowest ratio %.2f."
-                  % (len(ratios), mean, sum(r > 1 for r in ratios), min(ratios))]
+                  % (len(ratios), mean, sum(r < 1 for r in ratios), max(ratios))]
     return "\n".join(lines) + "\n"
 
 
