@@ -131,6 +131,10 @@ impl<'a> Lowering<'a> {
                 errors.push(e.within(format!("node '{}' ({})", self.graph.label(node), self.graph.op(node).name())));
             }
         }
+        // What a failed group did not compute is missing in those behind it; that is no news.
+        if errors.iter().any(|e| !matches!(e, Error::Internal(_))) {
+            errors.retain(|e| !matches!(e, Error::Internal(_)));
+        }
         Error::all(errors).map_or(Ok(()), Err)
     }
 

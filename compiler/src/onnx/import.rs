@@ -214,10 +214,21 @@ impl Walk {
     fn nodes_collecting(&mut self, graph: &GraphProto) -> Result<()> {
         let mut failed: HashSet<&str> = HashSet::new();
         let mut errors = Vec::new();
-        for node in &graph.node {
+        for (n, node) in graph.node.iter().enumerate() {
             let spoilt = node.input.iter().any(|i| failed.contains(i.as_str()));
             if !spoilt {
-                match self.node(node) {
+                let given_later = |name: &&String| {
+                    !name.is_empty()
+                        && self.lookup(name).is_err()
+                        && graph.node[n..].iter().any(|l| l.output.contains(name))
+                };
+                let done = match node.input.iter().find(given_later) {
+                    Some(name) => Err(Error::invalid(format!("it uses \"{name}\", which it or a later node computes"))
+                        .within(place(node))
+                        .help("the nodes form a cycle, or are not in the order in which they can run")),
+                    None => self.node(node),
+                };
+                match done {
                     Ok(()) => continue,
                     Err(e) => errors.push(e),
                 }
