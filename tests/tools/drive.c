@@ -12,7 +12,10 @@ void *__real_malloc(size_t size);
 void *__wrap_malloc(size_t size) { allocations++; return __real_malloc(size); }
 
 static const size_t sizes[] = {[MCC_F32] = 4, [MCC_U8] = 1, [MCC_I8] = 1, [MCC_U16] = 2, [MCC_I16] = 2, [MCC_I32] = 4,
-                               [MCC_I64] = 8, [MCC_BOOL] = 1, [MCC_F16] = 2, [MCC_F64] = 8, [MCC_U32] = 4, [MCC_U64] = 8};
+                               [MCC_I64] = 8, [MCC_BOOL] = 1, [MCC_F16] = 2, [MCC_F64] = 8, [MCC_U32] = 4, [MCC_U64] = 8,
+                               [MCC_BF16] = 2, [MCC_F8E4M3FN] = 1, [MCC_F8E4M3FNUZ] = 1, [MCC_F8E5M2] = 1,
+                               [MCC_F8E5M2FNUZ] = 1, [MCC_U4] = 1, [MCC_I4] = 1, [MCC_F4E2M1] = 1,
+                               [MCC_F8E8M0] = 1, [MCC_U2] = 1, [MCC_I2] = 1};
 
 static size_t bytes(const mcc_tensor *t)
 {

@@ -8,6 +8,8 @@
 //! - [`tile`]: inner loops that Cranelift has no vectors for, as bytes.
 
 pub mod abi;
+#[cfg(test)]
+pub(crate) mod arm;
 pub mod clif;
 mod descriptor;
 mod dims;

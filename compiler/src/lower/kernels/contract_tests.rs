@@ -44,6 +44,9 @@ fn check(op: &Op, types: &[TensorType], operands: &[Tensor], symbols: &dyn Fn(&s
     for (got, target) in run(op, types, operands, symbols).iter().zip(TARGETS) {
         assert!(got == want, "{op:?} of {types:?} for {target}:\n{got:?}\nbut\n{want:?}");
     }
+    if types.iter().all(|t| t.fixed_shape().is_some()) {
+        super::testing::check_objects(op, operands);
+    }
 }
 
 fn types_of(operands: &[Tensor]) -> Vec<TensorType> {

@@ -39,6 +39,14 @@ pub fn check_with(op: &Op, inputs: &[Tensor], tolerance: f64) {
     }
 }
 
+/// Compares objects, of this machine and of 64-bit Arm, with the evaluator.
+pub fn check_objects(op: &Op, inputs: &[Tensor]) {
+    let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
+    let results = infer(op, &types.iter().collect::<Vec<_>>()).unwrap_or_else(|e| panic!("{op:?}: {e}")).types;
+    let want = eval_op(op, inputs, &results).unwrap_or_else(|e| panic!("{op:?}: {e}"));
+    Case { op, inputs, want: &want, tolerance: 1e-5 }.natively(&types);
+}
+
 /// Types of the operands with a symbol for every extent, where inference accepts that.
 fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorType>, HashMap<String, i64>)> {
     let mut symbols = HashMap::new();
@@ -104,7 +112,7 @@ impl Case<'_> {
         }
     }
 
-    /// The same through an object of this machine, as far as its dimensions are known before the run.
+    /// The same through an object of this machine and one for 64-bit Arm under qemu, as far as its dimensions are known before the run.
     fn natively(&self, types: &[TensorType]) {
         if matches!(self.op, Op::NonZero { .. }) {
             return;
@@ -117,17 +125,24 @@ impl Case<'_> {
             let value = Value { node, result };
             graph.outputs.push(Output { name: format!("y{result}"), value });
         }
-        let target = Target::host(None).unwrap();
-        let program = match crate::lower::lower(&graph, &target, "m") {
-            Ok(program) => program,
-            Err(_) if types.iter().any(|t| t.fixed_shape().is_none()) => return,
-            Err(e) => panic!("{:?}: {e}", self.op),
+        let object = |target: &Target| {
+            let program = match crate::lower::lower(&graph, target, "m") {
+                Ok(program) => program,
+                Err(_) if types.iter().any(|t| t.fixed_shape().is_none()) => return None,
+                Err(e) => panic!("{:?}: {e}", self.op),
+            };
+            Some(crate::codegen::compile(&program, target).unwrap_or_else(|e| panic!("{:?}: {e}", self.op)).object)
         };
-        let object = crate::codegen::compile(&program, &target).unwrap_or_else(|e| panic!("{:?}: {e}", self.op));
-        let model = crate::loader::Model::load(&object.object).unwrap();
+        let Some(here) = object(&Target::host(None).unwrap()) else { return };
+        let model = crate::loader::Model::load(&here).unwrap();
         let got = model.invoke(self.inputs).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
         for (n, (got, want)) in got.iter().zip(self.want).enumerate() {
             self.compare(n, got, want, None, &format!("{types:?}, natively"));
+        }
+        let Some(there) = object(&Target::new("aarch64-unknown-linux-gnu", None).unwrap()) else { return };
+        let got = crate::codegen::arm::invoke(&there, self.inputs, self.want);
+        for (n, (got, want)) in got.iter().zip(self.want).enumerate() {
+            self.compare(n, got, want, None, &format!("{types:?}, on aarch64"));
         }
     }
 
