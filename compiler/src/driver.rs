@@ -25,6 +25,8 @@ pub struct Options {
     pub values: Vec<(String, Tensor)>,
     /// Which passes run.
     pub effort: Effort,
+    /// Whether the weights stay out of the object and become the model's last input.
+    pub separate_weights: bool,
 }
 
 /// What came of it, stage by stage.
@@ -34,6 +36,8 @@ pub struct Compiled {
     pub graph: Graph,
     /// What lowering decided.
     pub program: Program,
+    /// The weights' bytes, when they are not in the object.
+    pub weights: Option<Vec<u8>>,
     /// The object and its header.
     pub code: codegen::Compiled,
 }
@@ -44,9 +48,10 @@ pub struct Compiled {
 /// When the model cannot be read, is invalid or asks for what mcc cannot do; all blockers that a stage finds at once.
 pub fn compile(model: &Path, options: &Options) -> Result<Compiled> {
     let graph = optimise(import(model, options)?, options, &mut |_, _| {})?;
-    let program = lower::lower(&graph, &options.target, &options.name)?;
+    let mut program = lower::lower(&graph, &options.target, &options.name)?;
+    let weights = options.separate_weights.then(|| lower::weights::separate(&mut program));
     let code = codegen::compile(&program, &options.target)?;
-    Ok(Compiled { graph, program, code })
+    Ok(Compiled { graph, program, weights, code })
 }
 
 /// Reads a model: opset versions, functions and shape computations end here.

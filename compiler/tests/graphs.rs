@@ -172,3 +172,39 @@ fn symbolic_dimensions() {
         check(&graph, &[tensor(&[r, c], 1), tensor(&[c], 2)]);
     }
 }
+
+#[test]
+fn weights_may_stay_outside() {
+    let mut c = Case::new();
+    let x = c.input("weights", &[3, 5]);
+    let (w, b) = (c.graph.constant(tensor(&[5, 4], 7)), c.graph.constant(tensor(&[4], 8)));
+    let y = c.op(Op::MatMul, &[x, w]);
+    let y = c.op(Op::Binary(BinaryOp::Add), &[y, b]);
+    c.output(y);
+    let target = Target::host(None).unwrap();
+    let mut program = lower::lower(&c.graph, &target, "m").unwrap();
+    let weights = lower::weights::separate(&mut program);
+    assert!(program.constants.is_empty());
+    assert_ne!(program.inputs[0].c_name, program.inputs[1].c_name);
+    let compiled = codegen::compile(&program, &target).unwrap();
+    let model = loader::Model::load(&compiled.object).unwrap();
+    let blob = Tensor::new(DType::U8, vec![weights.len()], weights.into()).unwrap();
+    let got = model.invoke(&[c.inputs[0].clone(), blob]).unwrap();
+    let want = eval::eval_graph(&c.graph, &c.inputs).unwrap();
+    for (a, b) in got[0].to_f64s().iter().zip(want[0].to_f64s()) {
+        assert!((a - b).abs() < 1e-5);
+    }
+    // Weights of another size are refused.
+    assert!(model.invoke(&[c.inputs[0].clone(), Tensor::zeros(DType::U8, vec![8])]).is_err());
+}
+
+#[test]
+fn sizes_that_overflow_are_refused() {
+    let mut graph = Graph::new();
+    let x = graph.add_input("x", TensorType::new(DType::F32, dims(&[1 << 40, 1 << 30])));
+    let a = graph.add(Op::Unary(UnaryOp::Exp), &[x]).unwrap();
+    let t = graph.add(Op::Transpose { perm: vec![1, 0] }, &[a]).unwrap();
+    graph.outputs.push(mcc::ir::Output { name: "y".into(), value: t });
+    let error = lower::lower(&graph, &Target::host(None).unwrap(), "m").unwrap_err();
+    assert_eq!(error.exit_code(), 1, "{error}");
+}

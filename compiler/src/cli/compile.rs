@@ -37,9 +37,18 @@ pub struct CompileArgs {
     /// Print the graph to stderr after a pass of this name, or after "all"
     #[arg(long, value_name = "PASS")]
     dump_ir: Option<String>,
-    /// Where the weights go: into the object so far
-    #[arg(long, value_name = "WHERE", default_value = "embedded", value_parser = ["embedded"])]
-    weights: String,
+    /// Where the weights go
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t = Weights::Embedded)]
+    weights: Weights,
+}
+
+/// Where weights go.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Weights {
+    /// Into the object's read-only data
+    Embedded,
+    /// Into a file beside it, OUT.weights, whose bytes the program maps and passes as the model's last input
+    Separate,
 }
 
 /// Stages that can be written.
@@ -78,7 +87,8 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
     if !is_identifier(&name) {
         return Err(Error::usage(format!("--name {name}: not a C identifier")));
     }
-    let options = args.options.for_target(target, &name)?;
+    let mut options = args.options.for_target(target, &name)?;
+    options.separate_weights = args.weights == Weights::Separate;
     if let Some(pass) = &args.dump_ir {
         dump(model, pass, &options)?;
     }
@@ -147,7 +157,11 @@ fn binary(model: &Path, output: &Path, header: Option<&Path>, options: &driver::
         return Err(Error::usage("the object and its header would be one file").help("give --header OUT.h"));
     }
     let compiled = progress::show(&format!("compiling {}", model.display()), || driver::compile(model, options))?;
-    files::write(output, &link::link(&compiled.code.object, options, form)?)?;
+    let library = link::link(&compiled.code.object, options, form)?;
+    if let Some(weights) = &compiled.weights {
+        files::write(&output.with_extension("weights"), weights)?;
+    }
+    files::write(output, &library)?;
     files::write(&header, compiled.code.header.as_bytes())
 }
 

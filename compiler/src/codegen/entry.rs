@@ -463,6 +463,11 @@ impl<M: Module> Entry<'_, '_, M> {
     fn pointer(&mut self, place: &Place, pointers: Value, arena: Value, bounds: &mut Dims) -> Value {
         match place {
             Place::Input(i) => self.b.ins().load(types::I64, FLAGS, pointers, 8 * *i as i32),
+            Place::InputAt { input, offset } => {
+                let base = self.b.ins().load(types::I64, FLAGS, pointers, 8 * *input as i32);
+                let offset = self.b.ins().iconst(types::I64, *offset);
+                self.b.ins().iadd(base, offset)
+            }
             Place::Output(i) => {
                 let i = self.parts.program.inputs.len() + i;
                 self.b.ins().load(types::I64, FLAGS, pointers, 8 * i as i32)

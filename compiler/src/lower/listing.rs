@@ -53,6 +53,7 @@ impl fmt::Display for Program {
 fn place(place: &Place) -> String {
     match place {
         Place::Input(n) => format!("in{n}"),
+        Place::InputAt { input, offset } => format!("in{input}[{offset}]"),
         Place::Output(n) => format!("out{n}"),
         Place::Arena(offset) => format!("arena[{offset}]"),
         Place::Constant(n) => format!("const{n}"),

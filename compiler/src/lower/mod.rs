@@ -20,6 +20,7 @@ pub mod program;
 pub mod scalar;
 mod symbols;
 pub mod view;
+pub mod weights;
 
 use std::collections::HashMap;
 

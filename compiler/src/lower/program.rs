@@ -98,6 +98,13 @@ pub struct Constant {
 pub enum Place {
     /// The caller's input.
     Input(usize),
+    /// Within the caller's input, from a byte offset on.
+    InputAt {
+        /// Which input.
+        input: usize,
+        /// Bytes from its start.
+        offset: i64,
+    },
     /// The caller's output.
     Output(usize),
     /// In the arena, at a byte offset that is a multiple of [`ALIGN`].

@@ -239,6 +239,13 @@ fn external_data_stays_in_the_models_directory() {
 }
 
 #[test]
+fn cycles_are_named() {
+    let m = model(graph(&["x: f32[2]"], &["a = Add(x, b)", "b = Relu(a)"], &["b"]));
+    let error = imported(&m, &Options::default()).expect_err("a cycle").to_string();
+    assert!(error.contains("\"b\"") && error.contains("cycle"), "{error}");
+}
+
+#[test]
 fn garbage_is_refused() {
     for bytes in [&b"not a model"[..], &[0x08, 0xff], &[0xff; 64]] {
         assert!(import(bytes.to_vec().into(), None, &Options::default()).is_err());
