@@ -43,6 +43,9 @@ install_tools() {
   while read -r file package; do
     [ -z "$package" ] || [ -e "$file" ] || missing+=("$package")
   done <<<"$tools"
+  # These may come from elsewhere than Debian's packages.
+  command -v npm >/dev/null || missing+=(npm)
+  python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   [ ${#missing[@]} -gt 0 ] || return 0
   local install="apt-get install -y --no-install-recommends ${missing[*]}"
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || die "not installed: ${missing[*]}; run as root: $install"
