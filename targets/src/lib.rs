@@ -13,7 +13,7 @@ pub struct Target {
     pub triple: Triple,
     /// Instruction set family.
     pub arch: Arch,
-    /// Instruction set extensions that the code may use, by Cranelift's names (`has_avx`, `has_dotprod`).
+    /// Names of the [`FEATURES`] that the code may use.
     pub features: Vec<&'static str>,
     /// Bytes of a vector register that the emitter uses.
     pub vector_bytes: u32,
@@ -39,51 +39,77 @@ pub struct CpuLevel {
     pub name: &'static str,
     /// Family it belongs to.
     pub arch: Arch,
-    /// Extensions, by Cranelift's names.
-    pub features: &'static [&'static str],
+    /// Lists of the [`FEATURES`] it has.
+    pub features: &'static [&'static [&'static str]],
 }
 
-const V2: &[&str] = &["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt", "has_cmpxchg16b"];
-const V3: &[&str] = &[
-    "has_sse3",
-    "has_ssse3",
-    "has_sse41",
-    "has_sse42",
-    "has_popcnt",
-    "has_cmpxchg16b",
-    "has_avx",
-    "has_avx2",
-    "has_fma",
-    "has_bmi1",
-    "has_bmi2",
-    "has_lzcnt",
+/// One instruction set extension: its family, its name for `--cpu`.
+pub struct Feature {
+    /// Family it belongs to.
+    pub arch: Arch,
+    /// Name, as the architecture's manuals and other compilers spell it.
+    pub name: &'static str,
+    /// Whether Cranelift has a setting for it; what it lacks only the wide emitter uses.
+    pub cranelift: bool,
+}
+
+const fn feature(arch: Arch, name: &'static str, cranelift: bool) -> Feature {
+    Feature { arch, name, cranelift }
+}
+
+/// Every extension that `--cpu` turns on and off.
+pub const FEATURES: &[Feature] = &[
+    feature(Arch::X86_64, "sse3", true),
+    feature(Arch::X86_64, "ssse3", true),
+    feature(Arch::X86_64, "sse4.1", true),
+    feature(Arch::X86_64, "sse4.2", true),
+    feature(Arch::X86_64, "popcnt", true),
+    feature(Arch::X86_64, "cmpxchg16b", true),
+    feature(Arch::X86_64, "avx", true),
+    feature(Arch::X86_64, "avx2", true),
+    feature(Arch::X86_64, "fma", true),
+    feature(Arch::X86_64, "bmi1", true),
+    feature(Arch::X86_64, "bmi2", true),
+    feature(Arch::X86_64, "lzcnt", true),
+    feature(Arch::X86_64, "f16c", false),
+    feature(Arch::X86_64, "avx512f", true),
+    feature(Arch::X86_64, "avx512bw", false),
+    feature(Arch::X86_64, "avx512cd", false),
+    feature(Arch::X86_64, "avx512dq", true),
+    feature(Arch::X86_64, "avx512vl", true),
+    feature(Arch::X86_64, "avx512vnni", false),
+    feature(Arch::X86_64, "avxvnni", false),
+    feature(Arch::Aarch64, "lse", true),
+    feature(Arch::Aarch64, "fp16", true),
+    feature(Arch::Aarch64, "dotprod", true),
+    feature(Arch::Aarch64, "i8mm", true),
 ];
 
-/// Every CPU level that `--cpu` takes, the default of each family first.
+const V2: &[&str] = &["sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "cmpxchg16b"];
+const V3: &[&str] = &["avx", "avx2", "fma", "bmi1", "bmi2", "lzcnt", "f16c"];
+const V4: &[&str] = &["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"];
+
+/// Every CPU level that `--cpu` takes, the default of each family first. A level's features are those of all its
+/// lists.
 pub const CPU_LEVELS: &[CpuLevel] = &[
-    CpuLevel { name: "x86-64-v3", arch: Arch::X86_64, features: V3 },
-    CpuLevel { name: "x86-64-v2", arch: Arch::X86_64, features: V2 },
+    CpuLevel { name: "x86-64-v3", arch: Arch::X86_64, features: &[V2, V3] },
+    CpuLevel { name: "x86-64-v2", arch: Arch::X86_64, features: &[V2] },
+    CpuLevel { name: "x86-64-v4", arch: Arch::X86_64, features: &[V2, V3, V4] },
+    CpuLevel { name: "haswell", arch: Arch::X86_64, features: &[V2, V3] },
+    CpuLevel { name: "alderlake", arch: Arch::X86_64, features: &[V2, V3, &["avxvnni"]] },
+    CpuLevel { name: "skylake-avx512", arch: Arch::X86_64, features: &[V2, V3, V4] },
+    CpuLevel { name: "cascadelake", arch: Arch::X86_64, features: &[V2, V3, V4, &["avx512vnni"]] },
+    CpuLevel { name: "icelake-server", arch: Arch::X86_64, features: &[V2, V3, V4, &["avx512vnni"]] },
+    CpuLevel { name: "sapphirerapids", arch: Arch::X86_64, features: &[V2, V3, V4, &["avx512vnni", "avxvnni"]] },
+    CpuLevel { name: "znver3", arch: Arch::X86_64, features: &[V2, V3] },
+    CpuLevel { name: "znver4", arch: Arch::X86_64, features: &[V2, V3, V4, &["avx512vnni"]] },
+    CpuLevel { name: "znver5", arch: Arch::X86_64, features: &[V2, V3, V4, &["avx512vnni", "avxvnni"]] },
     CpuLevel { name: "generic", arch: Arch::Aarch64, features: &[] },
-];
-
-/// Extensions that `--cpu` turns on and off: family, name there, Cranelift's name.
-pub const FEATURES: &[(Arch, &str, &str)] = &[
-    (Arch::X86_64, "sse3", "has_sse3"),
-    (Arch::X86_64, "ssse3", "has_ssse3"),
-    (Arch::X86_64, "sse4.1", "has_sse41"),
-    (Arch::X86_64, "sse4.2", "has_sse42"),
-    (Arch::X86_64, "popcnt", "has_popcnt"),
-    (Arch::X86_64, "cmpxchg16b", "has_cmpxchg16b"),
-    (Arch::X86_64, "avx", "has_avx"),
-    (Arch::X86_64, "avx2", "has_avx2"),
-    (Arch::X86_64, "fma", "has_fma"),
-    (Arch::X86_64, "bmi1", "has_bmi1"),
-    (Arch::X86_64, "bmi2", "has_bmi2"),
-    (Arch::X86_64, "lzcnt", "has_lzcnt"),
-    (Arch::Aarch64, "lse", "has_lse"),
-    (Arch::Aarch64, "fp16", "has_fp16"),
-    (Arch::Aarch64, "dotprod", "has_dotprod"),
-    (Arch::Aarch64, "i8mm", "has_i8mm"),
+    CpuLevel { name: "cortex-a55", arch: Arch::Aarch64, features: &[&["lse", "fp16", "dotprod"]] },
+    CpuLevel { name: "cortex-a76", arch: Arch::Aarch64, features: &[&["lse", "fp16", "dotprod"]] },
+    CpuLevel { name: "neoverse-n1", arch: Arch::Aarch64, features: &[&["lse", "fp16", "dotprod"]] },
+    CpuLevel { name: "neoverse-v1", arch: Arch::Aarch64, features: &[&["lse", "fp16", "dotprod", "i8mm"]] },
+    CpuLevel { name: "apple-m1", arch: Arch::Aarch64, features: &[&["lse", "fp16", "dotprod"]] },
 ];
 
 impl Target {
@@ -104,6 +130,20 @@ impl Target {
         Self::from_triple(Triple::host(), cpu)
     }
 
+    /// A target for every level of [`CPU_LEVELS`] that this machine runs, those of the same features once.
+    pub fn host_levels() -> Vec<Target> {
+        let Ok(native) = Target::host(Some("native")) else { return Vec::new() };
+        let levels = CPU_LEVELS.iter().filter(|l| l.arch == native.arch);
+        let mut targets: Vec<Target> = Vec::new();
+        for target in levels.filter_map(|l| Target::host(Some(l.name)).ok()) {
+            let runs = target.features.iter().all(|f| native.has(f));
+            if runs && targets.iter().all(|t| t.features != target.features) {
+                targets.push(target);
+            }
+        }
+        targets
+    }
+
     fn from_triple(triple: Triple, cpu: Option<&str>) -> Result<Target, UnknownTarget> {
         let arch = match triple.architecture {
             Architecture::X86_64 => Arch::X86_64,
@@ -117,14 +157,14 @@ impl Target {
         Ok(Target { triple, arch, features, vector_bytes: 16 })
     }
 
-    /// Whether the code may use an extension, by Cranelift's name.
+    /// Whether the code may use one of the [`FEATURES`].
     pub fn has(&self, feature: &str) -> bool {
         self.features.contains(&feature)
     }
 
     /// Whether `a * b + c` is one instruction.
     pub fn has_fma(&self) -> bool {
-        self.arch == Arch::Aarch64 || self.has("has_fma")
+        self.arch == Arch::Aarch64 || self.has("fma")
     }
 }
 
@@ -132,10 +172,10 @@ impl Target {
 /// level the family's default one.
 fn cpu_features(arch: Arch, cpu: Option<&str>) -> Result<Vec<&'static str>, UnknownTarget> {
     let levels = || CPU_LEVELS.iter().filter(move |l| l.arch == arch);
-    let mut features: Vec<&'static str> = levels().next().map(|l| l.features.to_vec()).unwrap_or_default();
+    let mut features: Vec<&'static str> = levels().next().map(|l| l.features.concat()).unwrap_or_default();
     for (n, part) in cpu.unwrap_or_default().split(',').filter(|p| !p.is_empty()).enumerate() {
-        let known = |name: &str| FEATURES.iter().find(|f| f.0 == arch && f.1 == name).map(|f| f.2);
-        let all_features = || FEATURES.iter().filter(|f| f.0 == arch).map(|f| f.1).collect::<Vec<_>>().join(", ");
+        let known = |name: &str| FEATURES.iter().find(|f| f.arch == arch && f.name == name).map(|f| f.name);
+        let all_features = || FEATURES.iter().filter(|f| f.arch == arch).map(|f| f.name).collect::<Vec<_>>().join(", ");
         let unknown =
             |name: &str| UnknownTarget(format!("cpu feature {name}: known ones of this family are {}", all_features()));
         if let Some(name) = part.strip_prefix('+') {
@@ -154,7 +194,7 @@ fn cpu_features(arch: Arch, cpu: Option<&str>) -> Result<Vec<&'static str>, Unkn
                     all_features()
                 ))
             })?;
-            features = level.features.to_vec();
+            features = level.features.concat();
         }
     }
     features.sort_unstable();
@@ -162,24 +202,49 @@ fn cpu_features(arch: Arch, cpu: Option<&str>) -> Result<Vec<&'static str>, Unkn
     Ok(features)
 }
 
-/// The extensions of the best level that this machine has.
+/// The extensions that this machine has.
 fn native(arch: Arch) -> Result<Vec<&'static str>, UnknownTarget> {
     #[cfg(target_arch = "x86_64")]
-    let (host, has_v3) = (Arch::X86_64, {
-        use std::arch::is_x86_feature_detected as has;
-        has!("avx2") && has!("fma") && has!("bmi1") && has!("bmi2") && has!("lzcnt")
-    });
+    let (host, detected) = (Arch::X86_64, x86_features());
     #[cfg(target_arch = "aarch64")]
-    let (host, has_v3) = (Arch::Aarch64, false);
+    let (host, detected) = (Arch::Aarch64, aarch64_features());
     if arch != host {
         return Err(UnknownTarget("cpu native: the target is not this machine; name a level".to_string()));
     }
-    let best = match (arch, has_v3) {
-        (Arch::X86_64, true) => V3,
-        (Arch::X86_64, false) => V2,
-        (Arch::Aarch64, _) => &[],
-    };
-    Ok(best.to_vec())
+    Ok(detected.into_iter().filter(|f| f.1).map(|f| f.0).collect())
+}
+
+#[cfg(target_arch = "x86_64")]
+fn x86_features() -> Vec<(&'static str, bool)> {
+    use std::arch::is_x86_feature_detected as has;
+    vec![
+        ("sse3", has!("sse3")),
+        ("ssse3", has!("ssse3")),
+        ("sse4.1", has!("sse4.1")),
+        ("sse4.2", has!("sse4.2")),
+        ("popcnt", has!("popcnt")),
+        ("cmpxchg16b", has!("cmpxchg16b")),
+        ("avx", has!("avx")),
+        ("avx2", has!("avx2")),
+        ("fma", has!("fma")),
+        ("bmi1", has!("bmi1")),
+        ("bmi2", has!("bmi2")),
+        ("lzcnt", has!("lzcnt")),
+        ("f16c", has!("f16c")),
+        ("avx512f", has!("avx512f")),
+        ("avx512bw", has!("avx512bw")),
+        ("avx512cd", has!("avx512cd")),
+        ("avx512dq", has!("avx512dq")),
+        ("avx512vl", has!("avx512vl")),
+        ("avx512vnni", has!("avx512vnni")),
+        ("avxvnni", has!("avxvnni")),
+    ]
+}
+
+#[cfg(target_arch = "aarch64")]
+fn aarch64_features() -> Vec<(&'static str, bool)> {
+    use std::arch::is_aarch64_feature_detected as has;
+    vec![("lse", has!("lse")), ("fp16", has!("fp16")), ("dotprod", has!("dotprod")), ("i8mm", has!("i8mm"))]
 }
 
 #[cfg(test)]
@@ -190,12 +255,17 @@ mod tests {
     fn cpu_values() {
         let of = |cpu| Target::new("x86_64-unknown-linux-gnu", Some(cpu));
         assert!(of("x86-64-v3").unwrap().has_fma());
+        assert!(of("znver4").unwrap().has("avx512vnni") && !of("x86-64-v4").unwrap().has("avx512vnni"));
+        let listed = |name: &str, arch| FEATURES.iter().any(|f| f.name == name && f.arch == arch);
+        for level in CPU_LEVELS {
+            assert!(level.features.concat().iter().all(|f| listed(f, level.arch)), "{}", level.name);
+        }
         assert!(!of("x86-64-v3,-fma").unwrap().has_fma());
         assert!(of("x86-64-v2,+avx,+fma").unwrap().has_fma());
-        assert!(of("-fma").unwrap().has("has_avx2"));
+        assert!(of("-fma").unwrap().has("avx2"));
         assert!(of("x86-64-v9").unwrap_err().0.contains("x86-64-v2"));
         assert!(of("+dotprod").unwrap_err().0.contains("avx2"));
-        assert!(Target::new("aarch64-linux-android", Some("generic,+dotprod")).unwrap().has("has_dotprod"));
+        assert!(Target::new("aarch64-linux-android", Some("generic,+dotprod")).unwrap().has("dotprod"));
         assert!(Target::new("s390x-unknown-linux-gnu", None).is_err());
     }
 }

@@ -30,8 +30,7 @@ pub fn define<M: Module>(
     let outputs = image.ports(&program.outputs);
     image.point(32, outputs);
     image.put_i64(40, abi::fixed_arena(program).unwrap_or(-1));
-    let features: Vec<&str> = target.features.iter().map(|f| f.trim_start_matches("has_")).collect();
-    let features = image.string(&features.join(" "));
+    let features = image.string(&target.features.join(" "));
     image.point(64, features);
 
     let id = module.declare_data(&format!("{}_model", program.name), Linkage::Export, false, false)?;

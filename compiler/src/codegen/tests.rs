@@ -4,30 +4,13 @@ mod math;
 mod numbers;
 
 use bytes::Bytes;
-use mcc_targets::{CPU_LEVELS, Target};
+use mcc_targets::Target;
 
 use super::compile;
 use crate::ir::{DType, Dim, Tensor, TensorType};
 use crate::loader::Model;
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Kernel, Ty, Un, Val, interp};
 use crate::lower::program::{Constant, Place, Port, Program, Step, Symbol, SymbolSource};
-
-/// Every CPU level that this machine runs.
-fn targets() -> Vec<Target> {
-    let host = Target::host(None).expect("the host is a target").arch;
-    let runs = |features: &[&str]| {
-        #[cfg(target_arch = "x86_64")]
-        {
-            !features.contains(&"has_avx2") || (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"))
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        {
-            features.is_empty()
-        }
-    };
-    let levels = CPU_LEVELS.iter().filter(|l| l.arch == host && runs(l.features));
-    levels.map(|l| Target::host(Some(l.name)).expect("a level of the table")).collect()
-}
 
 fn port(name: &str, ty: TensorType) -> Port {
     Port { name: name.to_string(), c_name: name.to_string(), ty }
@@ -64,7 +47,7 @@ fn run(kernel: &Kernel, inputs: &[&[u8]], output: usize) -> Vec<u8> {
     let sizes: Vec<usize> = inputs.iter().map(|i| i.len()).collect();
     let tensors: Vec<Tensor> = inputs.iter().map(|i| tensor(i)).collect();
     let mut first: Option<Vec<u8>> = None;
-    for target in targets() {
+    for target in Target::host_levels() {
         let compiled = compile(&program(kernel.clone(), &sizes, output), &target).expect("compiles");
         let model = Model::load(&compiled.object).expect("loads");
         let given = model.invoke(&tensors).expect("runs")[0].data().to_vec();
@@ -388,7 +371,7 @@ fn symbolic() -> Program {
 
 #[test]
 fn symbols_arena_and_refusals() {
-    for target in targets() {
+    for target in Target::host_levels() {
         let compiled = compile(&symbolic(), &target).expect("compiles");
         let model = Model::load(&compiled.object).expect("loads");
         assert_eq!(model.fixed_arena, None);

@@ -69,7 +69,7 @@ fn check(ty: Ty, data: &[u8], decode: &dyn Fn(&[u8]) -> (f64, i64)) {
     let kernel = kernel(ty, count);
     let mut memory = vec![data.to_vec(), vec![0; output]];
     interp::run(&kernel, &mut memory, &[]).expect("interprets");
-    for target in targets() {
+    for target in Target::host_levels() {
         let compiled = compile(&program(kernel.clone(), &[data.len()], output), &target).expect("compiles");
         let model = Model::load(&compiled.object).expect("loads");
         let got = model.invoke(&[tensor(data)]).expect("runs")[0].data().to_vec();

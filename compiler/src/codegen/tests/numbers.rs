@@ -40,7 +40,7 @@ fn all_casts() {
             let kernel = k.finish();
             let mut memory = vec![data.clone(), vec![0; output as usize]];
             interp::run(&kernel, &mut memory, &[]).expect("interprets");
-            for machine in targets() {
+            for machine in Target::host_levels() {
                 let compiled = compile(&program(kernel.clone(), &[data.len()], output as usize), &machine);
                 let model = Model::load(&compiled.expect("compiles").object).expect("loads");
                 let got = model.invoke(&[tensor(&data)]).expect("runs")[0].data().to_vec();
