@@ -1,7 +1,9 @@
 //! Kernels through the object file and the loader, on every CPU level of this machine's family.
 
+mod dot;
 mod math;
 mod numbers;
+mod part;
 
 use bytes::Bytes;
 use mcc_targets::Target;

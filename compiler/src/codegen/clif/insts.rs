@@ -19,6 +19,7 @@ impl Translator<'_> {
             Inst::Pointer(n) => vec![self.arguments[*n as usize]],
             Inst::Symbol(n) => vec![self.arguments[(kernel.pointers + n) as usize]],
             Inst::Load(from) => self.load(*from, ty),
+            Inst::LoadPart(from, count) => self.load_part(*from, *count, ty),
             Inst::Bin(op, a, b) => self.bin(*op, *a, *b, ty),
             Inst::Un(op, a) => self.un(*op, *a, ty),
             Inst::Fma(a, b, c) => {
@@ -31,6 +32,7 @@ impl Translator<'_> {
                 let spread = self.spread_lane(&b, lane_type, u32::from(*lane));
                 (0..c.len()).map(|i| self.fma_part(a[i], spread, c[i])).collect()
             }
+            Inst::Dot(kind, a, b, acc) => self.dot(*kind, *a, *b, *acc),
             Inst::Cmp(op, a, b) => self.compare(*op, *a, *b),
             Inst::Select(mask, a, b) => self.select(*mask, *a, *b, ty),
             Inst::MaskToInt(mask) => self.mask_to_int(*mask, ty),
@@ -80,7 +82,7 @@ impl Translator<'_> {
         }
     }
 
-    fn load(&mut self, from: Addr, ty: Ty) -> Parts {
+    pub(super) fn load(&mut self, from: Addr, ty: Ty) -> Parts {
         let (base, offset) = self.address(from);
         let clif = part_type(ty);
         if ty.lanes == 1 || ty.bytes() >= 16 {

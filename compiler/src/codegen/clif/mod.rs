@@ -8,8 +8,10 @@
 //!   Constants are made where they are used: held over a loop they would cost the registers that accumulators need.
 
 mod convert;
+mod dot;
 mod insts;
 mod lanes;
+mod part;
 mod tidy;
 
 use std::collections::HashMap;
@@ -57,6 +59,7 @@ pub fn function(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa, imports: 
     let mut f = Translator {
         kernel,
         x86: target.arch == Arch::X86_64,
+        dot: dot::Support::of(target),
         fma: target.has_fma(),
         b,
         arguments,
@@ -80,6 +83,7 @@ type Parts = Vec<Value>;
 struct Translator<'a> {
     kernel: &'a Kernel,
     x86: bool,
+    dot: dot::Support,
     fma: bool,
     b: FunctionBuilder<'a>,
     arguments: Vec<Value>,
@@ -254,6 +258,7 @@ impl Translator<'_> {
                     self.values[v.0 as usize] = parts;
                 }
                 Stmt::Store(to, v) => self.store(*to, *v),
+                Stmt::StorePart(to, v, count) => self.store_part(*to, *v, *count),
                 Stmt::For { index, start, end, step, carried, body } => {
                     self.counted_loop(*index, *start, *end, *step, carried, body);
                 }

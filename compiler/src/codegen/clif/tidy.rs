@@ -54,6 +54,11 @@ impl Tidy {
                     let to = self.address(*to, self.insts[v.0 as usize].1);
                     self.push(Stmt::Store(to, v));
                 }
+                Stmt::StorePart(to, v, count) => {
+                    let (v, count) = (self.now(*v), self.now(*count));
+                    let to = self.address(*to, self.insts[v.0 as usize].1);
+                    self.push(Stmt::StorePart(to, v, count));
+                }
                 Stmt::For { index, start, end, step, carried, body } => {
                     let (start, end) = (self.now(*start), self.now(*end));
                     let inits: Vec<Val> = carried.iter().map(|c| self.now(c.init)).collect();
@@ -120,7 +125,7 @@ impl Tidy {
         let (inst, ty) = self.insts[v.0 as usize].clone();
         let inst = self.renamed(inst, ty);
         self.insts[v.0 as usize].0 = inst.clone();
-        if matches!(inst, Inst::Load(_)) {
+        if matches!(inst, Inst::Load(_) | Inst::LoadPart(..)) {
             self.defined_here(v);
             return self.push(Stmt::Let(v));
         }
@@ -204,10 +209,12 @@ impl Tidy {
         match inst {
             Inst::Pointer(_) | Inst::Symbol(_) | Inst::Int(_) | Inst::Float(_) | Inst::Defined => inst,
             Inst::Load(from) => Inst::Load(self.address(from, ty)),
+            Inst::LoadPart(from, count) => Inst::LoadPart(self.address(from, ty), now(count)),
             Inst::Bin(op, a, b) => Inst::Bin(op, now(a), now(b)),
             Inst::Un(op, a) => Inst::Un(op, now(a)),
             Inst::Fma(a, b, c) => Inst::Fma(now(a), now(b), now(c)),
             Inst::FmaLane(a, b, lane, c) => Inst::FmaLane(now(a), now(b), lane, now(c)),
+            Inst::Dot(kind, a, b, acc) => Inst::Dot(kind, now(a), now(b), now(acc)),
             Inst::Cmp(op, a, b) => Inst::Cmp(op, now(a), now(b)),
             Inst::Select(m, a, b) => Inst::Select(now(m), now(a), now(b)),
             Inst::MaskToInt(m) => Inst::MaskToInt(now(m)),
@@ -227,9 +234,10 @@ fn operands(inst: &Inst) -> Vec<Val> {
     match *inst {
         Inst::Pointer(_) | Inst::Symbol(_) | Inst::Int(_) | Inst::Float(_) | Inst::Defined => Vec::new(),
         Inst::Load(a) => [Some(a.base), a.index].into_iter().flatten().collect(),
+        Inst::LoadPart(a, count) => [Some(a.base), a.index, Some(count)].into_iter().flatten().collect(),
         Inst::Bin(_, a, b) | Inst::Cmp(_, a, b) | Inst::WithLane(a, b, _) => vec![a, b],
         Inst::Shuffle(a, b, _) => vec![a, b],
-        Inst::Fma(a, b, c) | Inst::FmaLane(a, b, _, c) | Inst::Select(a, b, c) => vec![a, b, c],
+        Inst::Fma(a, b, c) | Inst::FmaLane(a, b, _, c) | Inst::Dot(_, a, b, c) | Inst::Select(a, b, c) => vec![a, b, c],
         Inst::Un(_, a)
         | Inst::MaskToInt(a)
         | Inst::AnyTrue(a)

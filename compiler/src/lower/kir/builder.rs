@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Addr, Bin, Carried, Cmp, Elem, Inst, Kernel, Stmt, Ty, Un, Val};
+use super::{Addr, Bin, Carried, Cmp, DotKind, Elem, Inst, Kernel, Stmt, Ty, Un, Val};
 use crate::ir::{DType, Dim, DimNode};
 
 /// Makes kernels.
@@ -262,6 +262,12 @@ impl Builder {
         self.inst(Inst::FmaLane(a, b, lane, c), ty)
     }
 
+    /// Sums of four products of bytes a lane, added to `acc`.
+    pub fn dot(&mut self, kind: DotKind, a: Val, b: Val, acc: Val) -> Val {
+        let ty = self.ty(acc);
+        self.inst(Inst::Dot(kind, a, b, acc), ty)
+    }
+
     /// Comparison.
     pub fn cmp(&mut self, op: Cmp, a: Val, b: Val) -> Val {
         let ty = self.ty(a);
@@ -375,6 +381,24 @@ impl Builder {
     /// Stores.
     pub fn store(&mut self, to: Addr, v: Val) {
         self.push(Stmt::Store(to, v));
+    }
+
+    /// Loads the lanes below `count`; the others are zero.
+    pub fn load_part(&mut self, ty: Ty, from: Addr, count: Val) -> Val {
+        match self.as_int(count) {
+            Some(n) if n >= i64::from(ty.lanes) => self.load(ty, from),
+            Some(n) if n <= 0 => self.zero(ty),
+            _ => self.inst(Inst::LoadPart(from, count), ty),
+        }
+    }
+
+    /// Stores the lanes below `count`.
+    pub fn store_part(&mut self, to: Addr, v: Val, count: Val) {
+        match self.as_int(count) {
+            Some(n) if n >= i64::from(self.ty(v).lanes) => self.store(to, v),
+            Some(n) if n <= 0 => {}
+            _ => self.push(Stmt::StorePart(to, v, count)),
+        }
     }
 
     /// Copies bytes.

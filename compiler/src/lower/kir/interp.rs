@@ -76,12 +76,12 @@ impl Machine<'_> {
             match stmt {
                 Stmt::Let(v) => self.compute(*v).map_err(|e| format!("{v}: {e}"))?,
                 Stmt::Store(to, v) => {
-                    let (ty, at) = (self.ty(*v), self.address(to));
-                    for i in 0..ty.lanes as usize {
-                        let bits = self.get(*v, i).to_le_bytes();
-                        let width = ty.elem.bytes() as usize;
-                        self.bytes(at + (i * width) as i64, width)?.copy_from_slice(&bits[..width]);
-                    }
+                    let lanes = self.ty(*v).lanes as usize;
+                    self.store(to, *v, lanes)?;
+                }
+                Stmt::StorePart(to, v, count) => {
+                    let lanes = self.lanes_below(*count, self.ty(*v));
+                    self.store(to, *v, lanes)?;
                 }
                 Stmt::For { index, start, end, step, carried, body } => {
                     for c in carried {
@@ -218,6 +218,30 @@ impl Machine<'_> {
         start.and_then(|s| memory.get_mut(s..s + n)).ok_or_else(|| format!("{}, which has {size} bytes", outside()))
     }
 
+    /// How many lanes of a type are below a count.
+    fn lanes_below(&self, count: Val, ty: Ty) -> usize {
+        self.int(count).clamp(0, i64::from(ty.lanes)) as usize
+    }
+
+    fn load(&mut self, v: Val, from: &Addr, lanes: usize) -> Step {
+        let (at, width) = (self.address(from), self.ty(v).elem.bytes() as usize);
+        for i in 0..lanes {
+            let mut bits = [0; 8];
+            bits[..width].copy_from_slice(self.bytes(at + (i * width) as i64, width)?);
+            self.set(v, i, u64::from_le_bytes(bits));
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, to: &Addr, v: Val, lanes: usize) -> Step {
+        let (at, width) = (self.address(to), self.ty(v).elem.bytes() as usize);
+        for i in 0..lanes {
+            let bits = self.get(v, i).to_le_bytes();
+            self.bytes(at + (i * width) as i64, width)?.copy_from_slice(&bits[..width]);
+        }
+        Ok(())
+    }
+
     fn fma(&self, elem: Elem, a: u64, b: u64, c: u64) -> u64 {
         if elem == Elem::F32 {
             let [a, b, c] = [a, b, c].map(|bits| f32::from_bits(bits as u32));
@@ -239,13 +263,12 @@ impl Machine<'_> {
                 (0..count).for_each(|i| self.set(v, i, bits));
             }
             Inst::Load(from) => {
-                let at = self.address(from);
-                let width = ty.elem.bytes() as usize;
-                for i in 0..count {
-                    let mut bits = [0; 8];
-                    bits[..width].copy_from_slice(self.bytes(at + (i * width) as i64, width)?);
-                    self.set(v, i, u64::from_le_bytes(bits));
-                }
+                self.load(v, from, count)?;
+            }
+            Inst::LoadPart(from, below) => {
+                let loaded = self.lanes_below(*below, *ty);
+                (loaded..count).for_each(|i| self.set(v, i, 0));
+                self.load(v, from, loaded)?;
             }
             Inst::Bin(op, a, b) => {
                 let shift = matches!(op, Bin::Shl | Bin::Shr | Bin::Sar);
@@ -271,6 +294,16 @@ impl Machine<'_> {
                         i,
                         self.fma(ty.elem, self.get(*a, i), self.get(*b, usize::from(*lane)), self.get(*c, i)),
                     );
+                }
+            }
+            Inst::Dot(kind, a, b, acc) => {
+                let (a_signed, b_signed) = kind.signed();
+                let byte = |bits: u64, is_signed: bool| if is_signed { signed(bits, Elem::I8) } else { bits as i64 };
+                for i in 0..count {
+                    let products = (4 * i..4 * i + 4)
+                        .map(|j| byte(self.get(*a, j), a_signed) * byte(self.get(*b, j), b_signed))
+                        .sum::<i64>();
+                    self.set(v, i, truncate(self.get(*acc, i).wrapping_add(products as u64), Elem::I32));
                 }
             }
             Inst::Cmp(op, a, b) => {

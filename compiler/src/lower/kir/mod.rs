@@ -199,6 +199,27 @@ pub enum Cmp {
     UGe,
 }
 
+/// How the bytes of [`Inst::Dot`] are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum DotKind {
+    /// The first operand's as unsigned, the second's as signed.
+    U8S8,
+    S8S8,
+    U8U8,
+}
+
+impl DotKind {
+    /// Whether the bytes of each operand are signed.
+    pub fn signed(self) -> (bool, bool) {
+        match self {
+            DotKind::U8S8 => (false, true),
+            DotKind::S8S8 => (true, true),
+            DotKind::U8U8 => (false, false),
+        }
+    }
+}
+
 /// What computes a value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Inst {
@@ -212,6 +233,8 @@ pub enum Inst {
     Float(u64),
     /// Loads the whole type.
     Load(Addr),
+    /// Loads the lanes below an `i64` count, which may be anything; the others are zero and their memory is not touched.
+    LoadPart(Addr, Val),
     /// Two operands.
     Bin(Bin, Val, Val),
     /// One operand.
@@ -220,6 +243,9 @@ pub enum Inst {
     Fma(Val, Val, Val),
     /// `a * b[lane] + c`: by-element multiply-add where the target has it.
     FmaLane(Val, Val, u8, Val),
+    /// `acc[i] + a[4i] * b[4i] + .. + a[4i+3] * b[4i+3]`, exact in 32 bits that wrap: `a` and `b` are `I8` of four times
+    /// the lanes of `acc`, which is `I32`.
+    Dot(DotKind, Val, Val, Val),
     /// Comparison; the type is the operands' mask.
     Cmp(Cmp, Val, Val),
     /// `mask ? a : b`, lane by lane.
@@ -254,6 +280,8 @@ pub enum Stmt {
     Let(Val),
     /// Stores a value.
     Store(Addr, Val),
+    /// Stores the lanes of a value that are below an `i64` count, which may be anything, and touches no other memory.
+    StorePart(Addr, Val, Val),
     /// A counted loop.
     For {
         /// The index, `i64`.
@@ -341,7 +369,7 @@ pub fn tiles(kernel: &Kernel) -> std::collections::BTreeSet<u32> {
                 }
                 Stmt::For { body, .. } => collect(body, found),
                 Stmt::If { then, otherwise, .. } => [then, otherwise].into_iter().for_each(|b| collect(b, found)),
-                Stmt::Let(_) | Stmt::Store(..) | Stmt::Copy { .. } | Stmt::Zero { .. } => {}
+                Stmt::Let(_) | Stmt::Store(..) | Stmt::StorePart(..) | Stmt::Copy { .. } | Stmt::Zero { .. } => {}
             }
         }
     }

@@ -87,6 +87,9 @@ fn block(f: &mut Formatter<'_>, kernel: &Kernel, body: &[Stmt], depth: usize) ->
                 writeln!(f, "{indent}{v}: {ty} = {}", instruction(kernel, inst))?;
             }
             Stmt::Store(to, v) => writeln!(f, "{indent}store {}, {}", address(kernel, to), name(*v))?,
+            Stmt::StorePart(to, v, count) => {
+                writeln!(f, "{indent}store {} lanes {}, {}", name(*count), address(kernel, to), name(*v))?;
+            }
             Stmt::For { index, start, end, step, carried, body } => {
                 write!(f, "{indent}for {index} = {} to {} step {step}", name(*start), name(*end))?;
                 for c in carried {
@@ -132,6 +135,10 @@ fn instruction(kernel: &Kernel, inst: &Inst) -> String {
         Inst::Bin(op, a, b) => format!("{} {}, {}", format!("{op:?}").to_lowercase(), n(a), n(b)),
         Inst::Un(op, a) => format!("{} {}", format!("{op:?}").to_lowercase(), n(a)),
         Inst::Fma(a, b, c) => format!("fma {}, {}, {}", n(a), n(b), n(c)),
+        Inst::LoadPart(from, count) => format!("load {} lanes {}", n(count), address(kernel, from)),
+        Inst::Dot(kind, a, b, acc) => {
+            format!("dot_{} {}, {}, {}", format!("{kind:?}").to_lowercase(), n(a), n(b), n(acc))
+        }
         Inst::FmaLane(a, b, lane, c) => format!("fma {}, {}[{lane}], {}", n(a), n(b), n(c)),
         Inst::Cmp(op, a, b) => format!("cmp {} {}, {}", format!("{op:?}").to_lowercase(), n(a), n(b)),
         Inst::Select(mask, a, b) => format!("select {}, {}, {}", n(mask), n(a), n(b)),

@@ -87,6 +87,13 @@ impl Checker<'_> {
                     self.fail(format!("{v} is a mask and stored"));
                 }
             }
+            Stmt::StorePart(to, v, count) => {
+                self.address(to, "a store");
+                self.integer(*count, "a store's count");
+                if self.used(*v, "a store").is_some_and(|ty| ty.elem.is_mask()) {
+                    self.fail(format!("{v} is a mask and stored"));
+                }
+            }
             Stmt::For { index, start, end, step, carried, body } => {
                 for bound in [start, end] {
                     self.integer(*bound, "a loop's bound");
@@ -218,6 +225,11 @@ impl Checker<'_> {
                 self.address(from, by);
                 !elem.is_mask()
             }
+            Inst::LoadPart(from, count) => {
+                self.address(from, by);
+                self.integer(*count, by);
+                !elem.is_mask()
+            }
             Inst::Bin(Bin::Shl | Bin::Shr | Bin::Sar, a, b) => operands(&[*a, *b]).is_none_or(|t| {
                 elem.is_int() && t[0] == ty && t[1].lanes == 1 && matches!(t[1].elem, Elem::I32 | Elem::I64)
             }),
@@ -235,6 +247,10 @@ impl Checker<'_> {
             Inst::Fma(a, b, c) => operands(&[*a, *b, *c]).is_none_or(|t| elem.is_float() && t.iter().all(|t| *t == ty)),
             Inst::FmaLane(a, b, lane, c) => operands(&[*a, *b, *c]).is_none_or(|t| {
                 elem.is_float() && t[0] == ty && t[2] == ty && t[1].elem == elem && u32::from(*lane) < t[1].lanes
+            }),
+            Inst::Dot(_, a, b, acc) => operands(&[*a, *b, *acc]).is_none_or(|t| {
+                let bytes = Ty::new(Elem::I8, 4 * ty.lanes);
+                elem == Elem::I32 && t[0] == bytes && t[1] == bytes && t[2] == ty
             }),
             Inst::Cmp(op, a, b) => operands(&[*a, *b]).is_none_or(|t| {
                 let unsigned = matches!(op, Cmp::ULt | Cmp::ULe | Cmp::UGt | Cmp::UGe);
@@ -292,7 +308,7 @@ fn takes(op: Bin, elem: Elem, scalar: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lower::kir::Builder;
+    use crate::lower::kir::{Builder, DotKind};
 
     #[test]
     fn a_value_of_another_block_is_told() {
@@ -311,11 +327,17 @@ mod tests {
         let mut k = Builder::new("t", 1);
         let one = k.int(1);
         let mut kernel = k.finish();
-        for op in [Inst::Un(Un::Sqrt, one), Inst::Fma(one, one, one), Inst::Select(one, one, one)] {
+        let wrong = [
+            Inst::Un(Un::Sqrt, one),
+            Inst::Fma(one, one, one),
+            Inst::Select(one, one, one),
+            Inst::Dot(DotKind::S8S8, one, one, one),
+        ];
+        for op in wrong {
             kernel.insts.push((op, Ty::I64));
             kernel.body.push(Stmt::Let(Val(kernel.insts.len() as u32 - 1)));
         }
         let error = verify(&kernel).unwrap_err().to_string();
-        assert_eq!(error.matches("does not fit").count(), 3, "{error}");
+        assert_eq!(error.matches("does not fit").count(), 4, "{error}");
     }
 }

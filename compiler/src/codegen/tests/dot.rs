@@ -1,0 +1,88 @@
+//! Byte products: exact on every level, on Arm too, and the instructions that the targets have for them.
+
+use super::*;
+use crate::lower::kir::DotKind;
+
+/// Bytes with the extremes of both kinds next to each other.
+fn bytes(count: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed;
+    (0..count)
+        .map(|i| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            if i < 16 { [0, 255, 128, 127][(i / (1 + seed as usize % 4)) % 4] } else { (state >> 24) as u8 }
+        })
+        .collect()
+}
+
+const KINDS: [DotKind; 3] = [DotKind::U8S8, DotKind::S8S8, DotKind::U8U8];
+
+/// Operands of `4 * lanes` bytes and `lanes` sums; every kind's results one after another.
+fn kernel(lanes: u32, kinds: &[DotKind]) -> Kernel {
+    let mut k = Builder::new("dot", 4);
+    let [a, b, acc] =
+        [(0, Ty::new(Elem::I8, 4 * lanes)), (1, Ty::new(Elem::I8, 4 * lanes)), (2, Ty::new(Elem::I32, lanes))].map(
+            |(n, ty)| {
+                let pointer = k.pointer(n);
+                let at = k.at(pointer, 0);
+                k.load(ty, at)
+            },
+        );
+    let to = k.pointer(3);
+    for (n, &kind) in kinds.iter().enumerate() {
+        let sums = k.dot(kind, a, b, acc);
+        let at = k.at(to, (4 * lanes as usize * n) as i32);
+        k.store(at, sums);
+    }
+    k.finish()
+}
+
+fn wanted(kind: DotKind, a: &[u8], b: &[u8], acc: &[u8]) -> Vec<u8> {
+    let number = |byte: u8, signed: bool| if signed { i32::from(byte as i8) } else { i32::from(byte) };
+    let (a_signed, b_signed) = kind.signed();
+    let sums = acc.chunks(4).zip(a.chunks(4).zip(b.chunks(4))).map(|(acc, (a, b))| {
+        let products = a.iter().zip(b).map(|(&a, &b)| number(a, a_signed) * number(b, b_signed));
+        i32::from_le_bytes([acc[0], acc[1], acc[2], acc[3]]).wrapping_add(products.sum::<i32>())
+    });
+    sums.flat_map(i32::to_le_bytes).collect()
+}
+
+#[test]
+fn dots_are_exact() {
+    for lanes in [1, 2, 4, 8, 16] {
+        for seed in 1..4 {
+            let (a, b) = (bytes(4 * lanes, seed), bytes(4 * lanes, seed + 1));
+            let mut acc = bytes(4 * lanes, seed + 2);
+            acc[..4].copy_from_slice(&i32::MAX.to_le_bytes());
+            let want: Vec<u8> = KINDS.iter().flat_map(|&kind| wanted(kind, &a, &b, &acc)).collect();
+            let kernel = kernel(lanes as u32, &KINDS);
+            assert_eq!(run(&kernel, &[&a, &b, &acc], want.len()), want, "{lanes} lanes");
+            if seed != 1 {
+                continue;
+            }
+            for cpu in ["generic", "generic,+dotprod", "generic,+dotprod,+i8mm"] {
+                let target = Target::new("aarch64-unknown-linux-gnu", Some(cpu)).expect("a known triple");
+                let mut program = program(kernel.clone(), &[a.len(), b.len(), acc.len()], want.len());
+                program.name = "m".to_string();
+                let compiled = compile(&program, &target).expect("compiles");
+                let outputs = [tensor(&want)];
+                let got =
+                    super::super::arm::invoke(&compiled.object, &[tensor(&a), tensor(&b), tensor(&acc)], &outputs);
+                assert_eq!(got[0].data(), &want[..], "{lanes} lanes, {cpu}");
+            }
+        }
+    }
+}
+
+#[test]
+fn instructions_of_dots() {
+    let arm = "aarch64-unknown-linux-gnu";
+    let targets = [(arm, "generic"), (arm, "generic,+dotprod"), (arm, "generic,+dotprod,+i8mm")];
+    for (triple, cpu) in targets.into_iter().chain([("x86_64-unknown-linux-gnu", "x86-64-v2")]) {
+        let target = Target::new(triple, Some(cpu)).expect("a known triple");
+        for kind in KINDS {
+            let text = super::super::asm_text(&program(kernel(4, &[kind]), &[16, 16, 16], 16), &target);
+            let name = format!("{}_{}", cpu.replace([',', '+', '-'], "_"), format!("{kind:?}").to_lowercase());
+            insta::assert_snapshot!(name, text.expect("compiles"));
+        }
+    }
+}
