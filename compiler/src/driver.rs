@@ -27,6 +27,8 @@ pub struct Options {
     pub effort: Effort,
     /// Whether the weights stay out of the object and become the model's last input.
     pub separate_weights: bool,
+    /// Whether the object tells when its steps start, see [`Program::traced`].
+    pub traced: bool,
 }
 
 /// What came of it, stage by stage.
@@ -49,6 +51,7 @@ pub struct Compiled {
 pub fn compile(model: &Path, options: &Options) -> Result<Compiled> {
     let graph = optimise(import(model, options)?, options, &mut |_, _| {})?;
     let mut program = lower::lower(&graph, &options.target, &options.name)?;
+    program.traced = options.traced;
     let weights = options.separate_weights.then(|| lower::weights::separate(&mut program));
     let code = codegen::compile(&program, &options.target)?;
     Ok(Compiled { graph, program, weights, code })

@@ -3,6 +3,9 @@
 //!
 //! This is the compiler's own dynamic linker, for the relocations that its ELF objects contain.
 
+pub mod peak;
+pub mod trace;
+
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_void};
 
@@ -401,6 +404,7 @@ fn external(name: &str) -> Option<*const c_void> {
     match name {
         "memcpy" => Some(memcpy as *const c_void),
         "memset" => Some(memset as *const c_void),
+        "mcc_step" => Some(trace::step as *const c_void),
         _ => None,
     }
     .filter(|p| !p.is_null())

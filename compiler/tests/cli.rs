@@ -70,6 +70,22 @@ fn objects_are_reproducible_and_come_alone() {
 }
 
 #[test]
+fn a_profile_tells_of_every_step() {
+    let (stdout, _) = expect(0, &["bench", &digits(), "--seconds", "0", "--profile", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let rows = |key: &str| report[key].as_array().unwrap().clone();
+    let (steps, kernels) = (rows("steps"), rows("kernels"));
+    let (inspected, _) = expect(0, &["inspect", &digits(), "--json"]);
+    let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+    assert_eq!(steps.len(), inspected["steps"].as_array().unwrap().len());
+    assert!(steps.iter().any(|s| s["multiply_adds"].as_f64() > Some(0.0)), "{report}");
+    let total = |rows: &[serde_json::Value]| rows.iter().map(|r| r["ms"].as_f64().unwrap()).sum::<f64>();
+    assert!((total(&steps) - total(&kernels)).abs() < 1e-6, "{report}");
+    let (stdout, _) = expect(0, &["bench", &digits(), "--seconds", "0", "--profile"]);
+    assert!(stdout.contains("of peak") && stdout.lines().count() > steps.len(), "{stdout}");
+}
+
+#[test]
 fn bad_usage_is_2() {
     for arguments in [
         &[][..],

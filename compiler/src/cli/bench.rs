@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::options::ModelOptions;
 use super::run::ports;
-use super::{npy, say, tensors};
+use super::{npy, profile, say, tensors};
 
 #[derive(Args)]
 pub struct BenchArgs {
@@ -27,6 +27,9 @@ pub struct BenchArgs {
     /// Threads to use; models run on one so far
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1))]
     threads: u32,
+    /// Tell the time of each step and kernel instead, and how near it comes to what this core can do
+    #[arg(long)]
+    profile: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -35,14 +38,22 @@ pub struct BenchArgs {
 }
 
 /// Runs enough for the time to be filled, and at least this often.
-const MIN_RUNS: usize = 5;
+pub const MIN_RUNS: usize = 5;
 
 /// Compiles, loads and times the model.
 pub fn bench(args: &BenchArgs) -> Result<()> {
     let start = Instant::now();
-    let compiled = driver::compile(&args.model, &args.options.for_host(&args.model)?)?;
+    let mut options = args.options.for_host(&args.model)?;
+    options.traced = args.profile;
+    let compiled = driver::compile(&args.model, &options)?;
     let compile_ms = ms(start.elapsed());
     let inputs = read_or_make(args, &compiled)?;
+    let seconds = Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));
+    if args.profile {
+        let report = profile::measure(&compiled, &options.target, &inputs, seconds)?;
+        say(&if args.json { format!("{}\n", report.json()) } else { report.text() });
+        return Ok(());
+    }
 
     let start = Instant::now();
     let model = Model::load(&compiled.code.object)?;
@@ -51,7 +62,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     // The first run brings weights and code into memory.
     session.run()?;
     let mut times = Vec::new();
-    let end = Instant::now() + Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));
+    let end = Instant::now() + seconds;
     while times.len() < MIN_RUNS || Instant::now() < end {
         let start = Instant::now();
         session.run()?;

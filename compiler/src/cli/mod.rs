@@ -11,6 +11,7 @@ mod link;
 mod npy;
 mod options;
 mod output;
+mod profile;
 mod progress;
 mod run;
 mod tensors;

@@ -42,7 +42,16 @@ impl ModelOptions {
         let shapes = self.shapes.iter().map(|s| parse_shape(s)).collect::<Result<_>>()?;
         let values = self.values.iter().map(|v| read_value(v)).collect::<Result<_>>()?;
         let effort = if self.level == 0 { Effort::Required } else { Effort::Full };
-        Ok(Options { target, name: name.to_string(), dims, shapes, values, effort, separate_weights: false })
+        Ok(Options {
+            target,
+            name: name.to_string(),
+            dims,
+            shapes,
+            values,
+            effort,
+            separate_weights: false,
+            traced: false,
+        })
     }
 
     /// The options as arguments again, for a child process.

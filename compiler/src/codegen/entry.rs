@@ -33,6 +33,8 @@ pub struct Parts<'a, M: Module> {
     pub bind: FuncId,
     /// Runs the steps.
     pub steps: FuncId,
+    /// `mcc_step`, of a program that is traced.
+    pub trace: Option<FuncId>,
 }
 
 /// Signature of functions that take `n` pointers and sizes and give a code.
@@ -236,7 +238,8 @@ pub fn steps<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
         let mut bounds = e.dims.clone();
         for step in &program.steps {
             match step {
-                Step::Call { kernel, args, label } => {
+                Step::Call { kernel, args, label, .. } => {
+                    e.trace();
                     let broken = || Error::internal(format!("step {label} does not fit its kernel"));
                     let callee = program.kernels.get(*kernel).ok_or_else(broken)?;
                     if callee.pointers as usize != args.len() {
@@ -261,12 +264,22 @@ pub fn steps<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
                 }
             }
         }
+        e.trace();
         e.b.ins().return_(&[]);
         Ok(())
     })
 }
 
 impl<M: Module> Entry<'_, '_, M> {
+    /// Tells whoever traces the steps that another one starts.
+    fn trace(&mut self) {
+        if let Some(function) = self.parts.trace {
+            let function = self.parts.module.declare_func_in_func(function, self.b.func);
+            self.b.func.dfg.ext_funcs[function].colocated = true;
+            self.b.ins().call(function, &[]);
+        }
+    }
+
     fn value(&mut self, dim: &Dim) -> Value {
         self.dims.value(&mut self.b, dim)
     }

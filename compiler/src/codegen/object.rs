@@ -67,6 +67,10 @@ impl Object {
         let steps = function(self, "_steps", Linkage::Local, entry::STEPS_ARGS, false)?;
         let shapes = function(self, "shapes", Linkage::Export, entry::SHAPES_ARGS, true)?;
         let invoke = function(self, "invoke", Linkage::Export, entry::INVOKE_ARGS, true)?;
+        let trace = match program.traced {
+            true => Some(self.import("mcc_step").map(FuncId::from_u32)?),
+            false => None,
+        };
 
         let module_isa = isa::isa(target)?;
         let compiled: Vec<Result<Code>> = program
@@ -79,7 +83,7 @@ impl Object {
         }
 
         let module = &mut self.module;
-        let mut parts = entry::Parts { program, module, kernels: &kernels, constants: &constants, bind, steps };
+        let mut parts = entry::Parts { program, module, kernels: &kernels, constants: &constants, bind, steps, trace };
         let mut functions = vec![
             (bind, entry::bind(&mut parts)?),
             (steps, entry::steps(&mut parts)?),

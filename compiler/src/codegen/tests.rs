@@ -12,7 +12,7 @@ use super::compile;
 use crate::ir::{DType, Dim, Tensor, TensorType};
 use crate::loader::Model;
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Kernel, Ty, Un, Val, interp};
-use crate::lower::program::{Constant, Place, Port, Program, Step, Symbol, SymbolSource};
+use crate::lower::program::{Constant, Place, Port, Program, Step, Symbol, SymbolSource, Work};
 
 fn port(name: &str, ty: TensorType) -> Port {
     Port { name: name.to_string(), c_name: name.to_string(), ty }
@@ -34,9 +34,10 @@ fn program(kernel: Kernel, inputs: &[usize], output: usize) -> Program {
         requires: Vec::new(),
         constants: Vec::new(),
         kernels: vec![kernel],
-        steps: vec![Step::Call { kernel: 0, args, label: "t".to_string() }],
+        steps: vec![Step::Call { kernel: 0, args, label: "t".to_string(), work: Work::default() }],
         arena_bytes: Dim::ZERO,
         live_bytes: Dim::ZERO,
+        traced: false,
     }
 }
 
@@ -352,6 +353,7 @@ fn symbolic() -> Program {
         kernel: 0,
         args: vec![from, Place::Constant(0), to],
         label: "add".to_string(),
+        work: Work::default(),
     };
     let offset = &n * &Dim::from(64usize);
     Program {
@@ -368,6 +370,7 @@ fn symbolic() -> Program {
         steps: vec![call(Place::Input(0), Place::Arena(offset.clone())), call(Place::Arena(offset), Place::Output(0))],
         arena_bytes: &n * &Dim::from(128usize),
         live_bytes: Dim::ZERO,
+        traced: false,
     }
 }
 

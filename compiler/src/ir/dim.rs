@@ -58,6 +58,12 @@ pub enum DimNode<'a> {
     IfNeg(&'a Dim, &'a Dim, &'a Dim),
 }
 
+impl Default for Dim {
+    fn default() -> Dim {
+        Dim::ZERO
+    }
+}
+
 impl Dim {
     /// Zero.
     pub const ZERO: Dim = Dim(Repr::Const(0));

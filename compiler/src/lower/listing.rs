@@ -35,7 +35,7 @@ impl fmt::Display for Program {
         }
         for step in &self.steps {
             match step {
-                Step::Call { kernel, args, label } => {
+                Step::Call { kernel, args, label, .. } => {
                     let args: Vec<String> = args.iter().map(place).collect();
                     let name = &self.kernels[*kernel].name;
                     writeln!(f, "call kernel{kernel} {name}({}) // {label}", args.join(", "))?;

@@ -21,6 +21,7 @@ pub mod scalar;
 mod symbols;
 pub mod view;
 pub mod weights;
+mod work;
 
 use std::collections::HashMap;
 
@@ -31,7 +32,7 @@ use self::expr::Expr;
 use self::group::{Group, Grouping};
 use self::kernels::{Built, Epilogue, RowLeaf, Site};
 use self::kir::Kernel;
-use self::program::{Constant, Place, Port, Program, Step, Symbol};
+use self::program::{Constant, Place, Port, Program, Step, Symbol, Work};
 use self::view::View;
 use crate::ir::{DType, Dim, Graph, NodeId, Op, Sym, Tensor, TensorType, Value};
 use crate::{Error, Result};
@@ -60,7 +61,7 @@ enum Buffer {
 }
 
 enum Planned {
-    Call { kernel: usize, args: Vec<Buffer>, label: String },
+    Call { kernel: usize, args: Vec<Buffer>, label: String, work: Work },
     Bind { symbol: usize, buffer: Buffer },
 }
 
@@ -155,7 +156,9 @@ impl<'a> Lowering<'a> {
         let over = self.in_place_leaf(n, group, &ty);
         let result = self.new_result(group.root.into(), &ty, over)?;
         args.push(result);
-        self.call(kernel, args, self.graph.label(group.root));
+        let operands: Vec<TensorType> = group.leaves.iter().map(|(v, _)| self.graph.ty(*v).clone()).collect();
+        let work = work::of(self.graph.op(group.root), &operands, &[ty]);
+        self.call(kernel, args, self.graph.label(group.root), work);
         Ok(())
     }
 
@@ -178,7 +181,7 @@ impl<'a> Lowering<'a> {
         let root_ty = graph.ty(group.root.into()).clone();
         if let Op::Dims(values) = op {
             let result = self.new_result(anchor.into(), &root_ty, None)?;
-            self.call(kernels::pointwise::dims(values), vec![result], graph.label(anchor));
+            self.call(kernels::pointwise::dims(values), vec![result], graph.label(anchor), Work::default());
             return Ok(());
         }
         let operands = graph.operands(anchor);
@@ -206,7 +209,8 @@ impl<'a> Lowering<'a> {
             self.constants.push(Constant { label: format!("{} table", graph.label(anchor)), data });
             args.push(Buffer::Constant(self.constants.len() - 1));
         }
-        self.call(kernel, args, graph.label(anchor));
+        let work = work::of(op, &types, graph.types(anchor));
+        self.call(kernel, args, graph.label(anchor), work);
         if let (Op::NonZero { count }, Some(buffer)) = (op, last) {
             self.bind(count, buffer)?;
         }
@@ -285,7 +289,7 @@ impl<'a> Lowering<'a> {
         symbols::upper_bound(d, &self.symbols)
     }
 
-    fn call(&mut self, kernel: Kernel, args: Vec<Buffer>, label: &str) {
+    fn call(&mut self, kernel: Kernel, args: Vec<Buffer>, label: &str, work: Work) {
         let next = self.kernels.len();
         let id = *self.kernel_of.entry(kernel).or_insert_with_key(|kernel| {
             self.kernels.push(kernel.clone());
@@ -296,7 +300,7 @@ impl<'a> Lowering<'a> {
                 self.lifetimes[*n].last = self.steps.len();
             }
         }
-        self.steps.push(Planned::Call { kernel: id, args, label: label.to_string() });
+        self.steps.push(Planned::Call { kernel: id, args, label: label.to_string(), work });
     }
 
     /// Outputs that are inputs, constants, or a second name of another output.
@@ -313,7 +317,7 @@ impl<'a> Lowering<'a> {
             expr.push(expr::ExprKind::Leaf(0), ty.dtype);
             let leaf = (ty.dtype, View::contiguous(&ty.shape));
             let kernel = kernels::pointwise::build(&expr, &[leaf], ty, self.target)?;
-            self.call(kernel, vec![from, Buffer::Output(n)], &output.name);
+            self.call(kernel, vec![from, Buffer::Output(n)], &output.name, Work::default());
         }
         Ok(())
     }
@@ -342,8 +346,9 @@ impl<'a> Lowering<'a> {
             Buffer::Arena(id) => Place::Arena(offset_of[&owner(id)].clone()),
         };
         let steps = self.steps.iter().map(|step| match step {
-            Planned::Call { kernel, args, label } => {
-                Step::Call { kernel: *kernel, args: args.iter().map(place).collect(), label: label.clone() }
+            Planned::Call { kernel, args, label, work } => {
+                let args = args.iter().map(place).collect();
+                Step::Call { kernel: *kernel, args, label: label.clone(), work: work.clone() }
             }
             Planned::Bind { symbol, buffer } => Step::Bind { symbol: *symbol, place: place(buffer) },
         });
@@ -370,6 +375,7 @@ impl<'a> Lowering<'a> {
             steps,
             arena_bytes: plan.bytes,
             live_bytes: plan.live,
+            traced: false,
             symbols: self.symbols,
         };
         check_symbols(&program)?;

@@ -35,6 +35,8 @@ pub struct Program {
     pub arena_bytes: Dim,
     /// Largest sum of tensors that are live at once, for reports.
     pub live_bytes: Dim,
+    /// Whether the object calls `void mcc_step(void)` before every call of a kernel and after the last one, for profiles.
+    pub traced: bool,
 }
 
 /// Alignment in bytes of the arena, of every buffer in it, and of constants.
@@ -113,6 +115,19 @@ pub enum Place {
     Constant(usize),
 }
 
+/// How much a step has to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Multiplications that are added to something, as the operation is defined.
+    pub multiply_adds: Dim,
+    /// Whether they are of 8-bit integers.
+    pub integers: bool,
+    /// Bytes of the tensors that it reads and writes.
+    pub bytes: Dim,
+    /// Shapes of the operands and of the first result, for people.
+    pub shapes: String,
+}
+
 /// One thing to do.
 #[derive(Debug, Clone)]
 pub enum Step {
@@ -124,6 +139,8 @@ pub enum Step {
         args: Vec<Place>,
         /// The graph node it computes, for profiles and debugging.
         label: String,
+        /// How much that is, for profiles.
+        work: Work,
     },
     /// Gives a symbol the `i64` at a place.
     Bind {

@@ -1,0 +1,141 @@
+//! What a core can do at most: loops that only multiply and add in registers, timed.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use mcc_targets::Target;
+
+/// Accumulators in flight: more than latency times units of any core.
+const CHAINS: usize = 12;
+/// Rounds of a measurement, a fraction of a millisecond.
+const ROUNDS: u32 = 20_000;
+/// Measurements; the best counts.
+const TRIES: usize = 50;
+
+/// Thousand million `f32` operations a second, a multiply-add being two, with the widest vectors that the target has.
+/// `None` on machines without such a loop here.
+pub fn f32_gflops(target: &Target) -> Option<f64> {
+    best(f32_loop(target)?)
+}
+
+/// The same for products of 8-bit integers that add up in 32 bits.
+pub fn int8_gops(target: &Target) -> Option<f64> {
+    best(int8_loop(target)?)
+}
+
+/// Multiply-adds of a round of a loop, and the loop.
+type Loop = (usize, fn(u32));
+
+fn best((multiply_adds, run): Loop) -> Option<f64> {
+    let seconds = (0..TRIES).map(|_| {
+        let start = Instant::now();
+        run(ROUNDS);
+        start.elapsed().as_secs_f64()
+    });
+    let least = seconds.fold(f64::INFINITY, f64::min);
+    (least > 0.0).then(|| 2.0 * (multiply_adds * CHAINS) as f64 * f64::from(ROUNDS) / least / 1e9)
+}
+
+/// A function that updates accumulators by an expression; what it needs of the processor is checked by its caller.
+macro_rules! chains {
+    ($name:ident, $feature:literal, $start:expr, |$acc:ident, $x:ident| $step:expr) => {
+        fn $name(rounds: u32) {
+            #[target_feature(enable = $feature)]
+            fn inside(rounds: u32) {
+                // Different for all that the compiler knows, so that no chain stands for another.
+                let mut accumulators = black_box([$start; CHAINS]);
+                let $x = black_box($start);
+                for _ in 0..rounds {
+                    for a in &mut accumulators {
+                        let $acc = *a;
+                        *a = $step;
+                    }
+                }
+                black_box(accumulators);
+            }
+            // SAFETY: `f32_loop` and `int8_loop` give this function only for targets with the feature, and a target
+            // whose objects are loaded here is this machine.
+            unsafe { inside(rounds) }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod loops {
+    use std::arch::x86_64::*;
+
+    use super::{CHAINS, Loop, black_box};
+    use mcc_targets::Target;
+
+    chains!(f32_512, "avx512f", _mm512_set1_ps(0.5), |a, x| _mm512_fmadd_ps(x, x, a));
+    chains!(f32_256, "avx2,fma", _mm256_set1_ps(0.5), |a, x| _mm256_fmadd_ps(x, x, a));
+    chains!(f32_128, "sse2", _mm_set1_ps(0.5), |a, x| _mm_add_ps(a, _mm_mul_ps(a, x)));
+    chains!(int8_512, "avx512vnni", _mm512_set1_epi8(1), |a, x| _mm512_dpbusd_epi32(a, x, x));
+    chains!(int8_256, "avxvnni", _mm256_set1_epi8(1), |a, x| _mm256_dpbusd_avx_epi32(a, x, x));
+    chains!(int8_avx2, "avx2", _mm256_set1_epi8(1), |a, x| {
+        // The second operand changes, or the products would be computed once.
+        let pairs = _mm256_maddubs_epi16(x, a);
+        _mm256_add_epi32(a, _mm256_madd_epi16(pairs, x))
+    });
+
+    pub fn f32_loop(target: &Target) -> Option<Loop> {
+        Some(match () {
+            () if target.has("avx512f") => (16, f32_512),
+            () if target.has("avx2") && target.has("fma") => (8, f32_256),
+            () => (4, f32_128),
+        })
+    }
+
+    pub fn int8_loop(target: &Target) -> Option<Loop> {
+        let rows: [(&str, Loop); 3] =
+            [("avx512vnni", (64, int8_512)), ("avxvnni", (32, int8_256)), ("avx2", (32, int8_avx2))];
+        rows.into_iter().find(|(feature, _)| target.has(feature)).map(|row| row.1)
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod loops {
+    use std::arch::aarch64::*;
+
+    use super::{CHAINS, Loop, black_box};
+    use mcc_targets::Target;
+
+    chains!(f32_128, "neon", vdupq_n_f32(0.5), |a, x| vfmaq_f32(a, x, x));
+
+    pub fn f32_loop(_: &Target) -> Option<Loop> {
+        Some((4, f32_128))
+    }
+
+    pub fn int8_loop(_: &Target) -> Option<Loop> {
+        None
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod loops {
+    use super::Loop;
+    use mcc_targets::Target;
+
+    pub fn f32_loop(_: &Target) -> Option<Loop> {
+        None
+    }
+
+    pub fn int8_loop(_: &Target) -> Option<Loop> {
+        None
+    }
+}
+
+use loops::{f32_loop, int8_loop};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_level_of_this_machine_has_a_peak() {
+        for target in Target::host_levels() {
+            assert!(f32_gflops(&target).is_none_or(|g| g.is_finite() && g > 0.01));
+            assert!(int8_gops(&target).is_none_or(|g| g.is_finite() && g > 0.01));
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! How much a step has to do, for profiles: what its operation asks for, not what a kernel makes of it.
+
+use super::program::Work;
+use crate::ir::{DType, Dim, Op, TensorType};
+
+/// The work of an operation. Convolutions that a kernel computes by minimal filtering count in full, so that times of
+/// different methods compare.
+pub fn of(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Work {
+    let bytes = operands.iter().chain(results).fold(Dim::ZERO, |sum, ty| &sum + &ty.bytes());
+    let integers = operands.first().is_some_and(|x| matches!(x.dtype, DType::I8 | DType::U8));
+    let [ins, outs] = [operands, &results[..results.len().min(1)]].map(|types| {
+        let shapes: Vec<String> = types.iter().map(shape).collect();
+        shapes.join(" ")
+    });
+    Work { multiply_adds: multiply_adds(op, operands, results), integers, bytes, shapes: format!("{ins} -> {outs}") }
+}
+
+fn shape(ty: &TensorType) -> String {
+    let dims: Vec<String> = ty.shape.iter().map(Dim::to_string).collect();
+    format!("[{}]", dims.join(","))
+}
+
+fn multiply_adds(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Dim {
+    let ([x, rest @ ..], Some(result)) = (operands, results.first()) else { return Dim::ZERO };
+    let product = |dims: &[Dim]| dims.iter().fold(Dim::ONE, |n, d| &n * d);
+    // Extents of the second operand from one axis to before another.
+    let weights = |from: usize, to_end: usize| {
+        let shape = rest.first().map_or(&[][..], |w| &w.shape);
+        product(shape.get(from..shape.len().saturating_sub(to_end)).unwrap_or_default())
+    };
+    let channels = x.shape.last().cloned().unwrap_or(Dim::ONE);
+    match op {
+        Op::MatMul | Op::PackedMatMul { .. } => &result.numel() * &channels,
+        Op::Conv(_) => &result.numel() * &weights(1, 0),
+        Op::PackedConv { .. } => &result.numel() * &weights(2, 1),
+        Op::WinogradConv { .. } => &(&result.numel() * &channels) * &Dim::from(9usize),
+        Op::DepthwiseConv(_) => &result.numel() * &weights(0, 1),
+        Op::ConvTranspose { .. } => &x.numel() * &weights(1, 0),
+        Op::Recurrent(_) => &product(x.shape.get(..2).unwrap_or_default()) * &weights(0, 0),
+        _ => Dim::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{ConvSpec, Layout};
+
+    fn count(op: &Op, operands: &[&[usize]], result: &[usize]) -> Option<i64> {
+        let operands: Vec<TensorType> = operands.iter().map(|s| TensorType::fixed(DType::F32, s)).collect();
+        of(op, &operands, &[TensorType::fixed(DType::F32, result)]).multiply_adds.as_const()
+    }
+
+    #[test]
+    fn counts() {
+        let spec = |group| ConvSpec {
+            strides: vec![1, 1],
+            dilations: vec![1, 1],
+            pads: vec![(0, 0); 2],
+            group,
+            layout: Layout::ChannelsLast,
+        };
+        assert_eq!(count(&Op::MatMul, &[&[2, 3, 5], &[5, 7]], &[2, 3, 7]), Some(2 * 3 * 7 * 5));
+        assert_eq!(count(&Op::PackedMatMul { n: Dim::from(7usize) }, &[&[3, 5], &[1, 5, 8]], &[3, 7]), Some(3 * 7 * 5));
+        assert_eq!(count(&Op::Conv(spec(2)), &[&[1, 6, 6, 8], &[4, 4, 3, 3]], &[1, 4, 4, 4]), Some(16 * 4 * 4 * 9));
+        let packed = Op::PackedConv { spec: spec(2), out: 4 };
+        assert_eq!(count(&packed, &[&[1, 6, 6, 8], &[2, 1, 3, 3, 4, 8]], &[1, 4, 4, 4]), Some(16 * 4 * 4 * 9));
+        let winograd = Op::WinogradConv { size: vec![Dim::from(4usize); 2], out: 4 };
+        assert_eq!(count(&winograd, &[&[1, 6, 6, 8], &[16, 1, 8, 8]], &[1, 4, 4, 4]), Some(16 * 4 * 8 * 9));
+        assert_eq!(count(&Op::DepthwiseConv(spec(8)), &[&[1, 6, 6, 8], &[3, 3, 8]], &[1, 4, 4, 8]), Some(128 * 9));
+    }
+}
