@@ -9,9 +9,10 @@ use super::compile;
 use super::tests::sh;
 use crate::ir::{Graph, Tensor, eval, samples};
 use crate::loader::Model;
-use crate::lower;
+use crate::lower::{self, program::Program};
+use crate::passes::{self, Effort};
 
-/// The samples whose kernels exist: graph, inputs, wanted outputs.
+/// All samples: graph, inputs, wanted outputs.
 fn cases() -> Vec<(Graph, Vec<Tensor>, Vec<Tensor>)> {
     let all = samples::samples().iter().map(|s| {
         let graph = s.graph();
@@ -20,6 +21,14 @@ fn cases() -> Vec<(Graph, Vec<Tensor>, Vec<Tensor>)> {
         (graph, inputs, want)
     });
     all.collect()
+}
+
+/// The program of a graph, after the passes that lowering relies on.
+fn lowered(graph: &Graph, target: &Target, name: &str) -> Program {
+    let mut graph = graph.clone();
+    let program = passes::run(&mut graph, target, Effort::Required, &mut |_, _| {})
+        .and_then(|()| lower::lower(&graph, target, name));
+    program.unwrap_or_else(|e| panic!("{e}\n{}", crate::ir::text::print(&graph)))
 }
 
 fn compare(graph: &Graph, target: &str, got: &[Tensor], want: &[Tensor]) {
@@ -42,15 +51,7 @@ fn samples_run_here() {
     for level in CPU_LEVELS.iter().filter(|l| l.arch == host) {
         let target = Target::host(Some(level.name)).expect("a level of the table");
         for (graph, inputs, want) in cases() {
-            let program = match lower::lower(&graph, &target, "m") {
-                Ok(p) => p,
-                Err(crate::Error::Unsupported(why)) => {
-                    eprintln!("{why}");
-                    continue;
-                }
-                Err(e) => panic!("{e}\n{}", crate::ir::text::print(&graph)),
-            };
-            let compiled = compile(&program, &target).unwrap_or_else(|e| panic!("{e}"));
+            let compiled = compile(&lowered(&graph, &target, "m"), &target).unwrap_or_else(|e| panic!("{e}"));
             let model = Model::load(&compiled.object).expect("loads");
             let got = model.invoke(&inputs).unwrap_or_else(|e| panic!("{e}\n{}", crate::ir::text::print(&graph)));
             compare(&graph, level.name, &got, &want);
@@ -101,8 +102,7 @@ fn samples_run_on_arm() {
     let (mut c, mut calls) = (String::new(), String::new());
     let mut wanted = Vec::new();
     for (n, (graph, inputs, want)) in cases().into_iter().enumerate() {
-        let Ok(program) = lower::lower(&graph, &target, &format!("m{n}")) else { continue };
-        let compiled = compile(&program, &target).unwrap_or_else(|e| panic!("{e}"));
+        let compiled = compile(&lowered(&graph, &target, &format!("m{n}")), &target).unwrap_or_else(|e| panic!("{e}"));
         std::fs::write(dir.path().join(format!("m{n}.o")), &compiled.object).expect("written");
         if wanted.is_empty() {
             c += include_str!("../../../runtime/mcc.h");
