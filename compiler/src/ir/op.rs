@@ -108,7 +108,8 @@ pub enum Op {
     TopK { k: Dim, axis: usize, largest: bool },
     /// `(xw: [time, batch, gates*hidden], r: [hidden, gates*hidden], h0: [batch, hidden], rest...)`: a recurrent
     /// layer in one direction after the input projection (bias included); results: every step's hidden state
-    /// `[time, batch, hidden]`, the last one `[batch, hidden]`, and for LSTM the last cell state. See [`CellSpec`].
+    /// `[time, batch, hidden]`, the last one `[batch, hidden]`, and for LSTM the last cell state. `r` may be in panels
+    /// `[panels, hidden, tile]` of its columns, the last one filled up with anything. See [`CellSpec`].
     Recurrent(CellSpec),
     /// `(x)`: coordinates of non-zero elements, `[rank, count]`, `count` a fresh symbol bound at run time.
     NonZero { count: Dim },

@@ -21,6 +21,10 @@ pub fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         let result = match graph.op(node).clone() {
             Op::MatMul => matmul(graph, node, target)?,
             Op::Conv(spec) if spec.layout == Layout::ChannelsLast => conv(graph, node, spec, target)?,
+            Op::Recurrent(_) => {
+                changed |= recurrent(graph, node, target)?;
+                None
+            }
             _ => None,
         };
         if let Some(result) = result {
@@ -86,6 +90,16 @@ fn matmul(graph: &mut Graph, node: NodeId, target: &Target) -> Result<Option<Val
     b = in_panels(graph, b, n, target)?;
     let product = graph.add_labelled(Op::PackedMatMul { n: Dim::from(n) }, &[a, b], &label)?;
     cast(graph, product.into(), dtype).map(Some)
+}
+
+/// Recurrence weights in panels.
+fn recurrent(graph: &mut Graph, node: NodeId, target: &Target) -> Result<bool> {
+    let Some(r) = graph.operand(node, 1) else { return Ok(false) };
+    let fixed: Option<Vec<i64>> = graph.ty(r).shape.iter().map(Dim::as_const).collect();
+    let Some(&[_, columns]) = fixed.as_deref().filter(|shape| !shape.contains(&0)) else { return Ok(false) };
+    let packed = in_panels(graph, r, columns, target)?;
+    graph.set_operand(node, 1, packed);
+    Ok(true)
 }
 
 fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Result<Option<Value>> {

@@ -22,8 +22,17 @@ struct Step<'a> {
 pub(super) fn recurrent(operands: &[Tensor], spec: &CellSpec) -> Result<Vec<Tensor>> {
     let (dtype, shape) = (operands[0].dtype(), operands[0].shape());
     let (time, batch, width) = (shape[0], shape[1], shape[2]);
-    let hidden = operands[1].shape()[0];
-    let (xw, r, mut h) = (operands[0].to_f64s(), operands[1].to_f64s(), operands[2].to_f64s());
+    let (xw, mut r, mut h) = (operands[0].to_f64s(), operands[1].to_f64s(), operands[2].to_f64s());
+    let hidden = match *operands[1].shape() {
+        [_, hidden, tile] => {
+            r = (0..hidden * width)
+                .map(|i| (i / width, i % width))
+                .map(|(row, column)| r[(column / tile * hidden + row) * tile + column % tile])
+                .collect();
+            hidden
+        }
+        ref shape => shape[0],
+    };
     let mut rest = operands[3..].iter();
     let mut next = |present: bool| if present { rest.next().map(Tensor::to_f64s) } else { None };
     let mut c = next(spec.cell == Cell::Lstm).unwrap_or_default();

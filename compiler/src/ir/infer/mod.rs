@@ -247,9 +247,18 @@ fn recurrent(c: &mut Checker, spec: &CellSpec) -> Result<Vec<TensorType>> {
     let dtype = check::float(c.same_dtype(0, 1)?)?;
     c.same_dtype(0, 2)?;
     let [time, batch, width] = c.axes(0)?;
-    let [hidden, r_width] = c.axes(1)?;
+    let packed = c.ty(1).rank() == 3;
+    let hidden = if packed { c.axes::<3>(1)?[1].clone() } else { c.axes::<2>(1)?[0].clone() };
     let gates = &hidden * &Dim::from(spec.cell.gates());
-    c.meet(&r_width, &gates, "the recurrence weights' width and gates * hidden")?;
+    if packed {
+        let [panels, _, tile] = c.axes(1)?;
+        if (&(&panels * &tile) - &gates).as_const().is_some_and(|rest| rest < 0) {
+            return Err(Error::invalid("the recurrence weights' panels have too few columns"));
+        }
+    } else {
+        let [_, r_width] = c.axes(1)?;
+        c.meet(&r_width, &gates, "the recurrence weights' width and gates * hidden")?;
+    }
     c.meet(&width, &gates, "the projection's width and gates * hidden")?;
     let state = [batch.clone(), hidden.clone()];
     c.shape(2, &state, "the initial hidden state")?;

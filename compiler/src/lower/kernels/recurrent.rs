@@ -1,8 +1,11 @@
-//! Recurrent layers, one direction: per step, the gates' inputs (projection plus state times `r`), then the gates.
+//! Recurrent layers, one direction: per step, the product of all sequences' states and `r`, then the gates.
 //!
-//! The product runs in vectors of gate columns, several rows of `r` at a time, so that `r` is read in long streams.
-//! States live in scratch memory in the register type.
+//! The product is a contraction like any other ([`super::contract`]), over `r` in panels or as it is. States live in
+//! scratch memory in the register type.
 
+use mcc_targets::schedule;
+
+use super::contract::{Contraction, Job, Panels, Rows};
 use super::nest::{columns, cover, product};
 use super::run::{Fold, arithmetic, fold_run};
 use super::{Emit, missing};
@@ -11,59 +14,106 @@ use crate::ir::{Activation, BinaryOp, Cell, CellSpec, DType, Dim, UnaryOp};
 use crate::lower::kir::{Bin, Builder, Cmp, Ty, Val};
 use crate::lower::{numbers, scalar};
 
-/// Rows of `r` that one pass over the gates takes in.
-const ROWS: i64 = 8;
-
 /// See [`CellSpec`].
 pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
     let [time, batch, width] = e.shape(0) else { return missing(e.site) };
-    let hidden = &e.shape(1)[0];
+    let [_, hidden] = e.shape(2) else { return missing(e.site) };
     let elem = Ty::new(numbers::compute_elem(e.dtype(0)), 1);
     let bytes = |d: &Dim| d * &Dim::from(i64::from(elem.bytes()));
-    let linear_before_reset = spec.cell == Cell::Gru { linear_before_reset: true };
     let mut operand = 2;
     let mut next = |there: bool| {
         operand += usize::from(there);
         there.then_some(operand)
     };
     let c0 = next(spec.cell == Cell::Lstm);
-    let rbh = next(linear_before_reset);
+    let rbh = next(spec.cell == Cell::Gru { linear_before_reset: true });
     let peephole = next(spec.peephole);
     let lengths = next(spec.lengths);
     let scales = next(spec.quantized);
+    // A reset state, or one rounded to 8 bits, is what the product takes in place of the state.
+    let resets = spec.cell == Cell::Gru { linear_before_reset: false };
     let states = bytes(&(batch * hidden));
+    let r = &e.site.operands[1].shape;
+    let lanes = e.lanes(e.dtype(0));
+    let tile = match r.as_slice() {
+        [_, _, tile] => tile.as_const().and_then(|t| u64::try_from(t).ok()),
+        _ => Some(u64::from(schedule::panel_vectors(None, u64::from(lanes), false) * lanes)),
+    };
+    let Some(tile) = tile else { return missing(e.site) };
+    let mut contraction = Contraction::new(e.site, e, k, tile, batch, &bytes(hidden));
+    contraction.left = arithmetic(e.dtype(0));
+    contraction.run = hidden.clone();
+    if r.len() == 2 {
+        contraction.panels = Panels::Rows;
+    }
+    let (early, late, late_panel) = match (resets, r.len()) {
+        (false, _) => (width.clone(), None, 0),
+        // Without panels all columns have the same row, so that all are computed twice.
+        (true, 2) => (width.clone(), Some(width.clone()), 0),
+        (true, _) => {
+            let Some(two) = (hidden * &Dim::from(2i64)).as_const() else { return missing(e.site) };
+            let panel = two / tile as i64;
+            (Dim::from(two), Some(width - &Dim::from(panel * tile as i64)), panel)
+        }
+    };
     let layer = Layer {
         e,
         spec,
         elem,
-        lanes: e.lanes(e.dtype(0)),
+        lanes,
         math: arithmetic(e.dtype(0)),
         n: k.dim(hidden),
         width: k.dim(width),
-        gates: e.scratch(k, bytes(width)),
-        reset: e.scratch(k, bytes(hidden)),
+        gates: Product { columns: k.dim(&early), at: e.scratch(k, bytes(&(batch * &early))) },
+        late: late.as_ref().map(|late| Product { columns: k.dim(late), at: e.scratch(k, bytes(&(batch * late))) }),
+        late_first: late_panel * tile as i64,
         h: e.scratch(k, states.clone()),
+        used: if resets || scales.is_some() { Some(e.scratch(k, states.clone())) } else { None },
+        factors: if scales.is_some() { Some(e.scratch(k, bytes(batch))) } else { None },
         c: if c0.is_some() { Some(e.scratch(k, states)) } else { None },
         rbh,
         peephole,
         scales,
     };
+    let multiply = |k: &mut Builder, left: Val, columns: &Dim, panel: i64, sink: Val| {
+        let zero = k.int(0);
+        let depth = k.dim(hidden);
+        let skip = k.mul_int(depth, panel * tile as i64 * e.dtype(1).size() as i64);
+        let right = k.add(e.operand(1), skip);
+        let rows = Rows::Affine { base: left, bytes: bytes(hidden) };
+        let job =
+            Job { rows, count: batch.clone(), columns: columns.clone(), right, out: (zero, zero), sink: Some(sink) };
+        contraction.emit(k, &job);
+    };
     let (zero, time, batch_val) = (k.int(0), k.dim(time), k.dim(batch));
     let all = k.dim(&product(&[batch.clone(), hidden.clone()]));
-    layer.copy_in(k, 2, zero, layer.h, zero, all);
+    layer.copy_in(k, 2, layer.h, all);
     if let (Some(c0), Some(c)) = (c0, layer.c) {
-        layer.copy_in(k, c0, zero, c, zero, all);
+        layer.copy_in(k, c0, c, all);
     }
     let last = k.add_int(time, -1);
     k.for_each(zero, time, 1, &mut |k, t| {
         let t = if spec.reverse { k.sub(last, t) } else { t };
         let first = k.mul(t, batch_val);
+        if let (Some(used), Some(_)) = (layer.used, scales) {
+            k.for_each(zero, batch_val, 1, &mut |k, b| layer.quantize(k, b, used));
+            multiply(k, used, &early, 0, layer.gates.at);
+        } else {
+            multiply(k, layer.h, &early, 0, layer.gates.at);
+        }
+        if let (Some(used), Some(late), Some(product)) = (layer.used, &late, &layer.late) {
+            k.for_each(zero, batch_val, 1, &mut |k, b| {
+                let row = k.add(first, b);
+                layer.reset(k, row, b, used);
+            });
+            multiply(k, used, late, late_panel, product.at);
+        }
         k.for_each(zero, batch_val, 1, &mut |k, b| {
             let row = k.add(first, b);
-            let Some(lengths) = lengths else { return layer.step(k, row, b) };
+            let Some(lengths) = lengths else { return layer.units(k, row, b) };
             let length = e.load_index(k, lengths, b);
             let (live, over) = (k.cmp(Cmp::Lt, t, length), k.cmp(Cmp::Ge, t, length));
-            k.when(live, &mut |k| layer.step(k, row, b));
+            k.when(live, &mut |k| layer.units(k, row, b));
             k.when(over, &mut |k| {
                 cover(k, layer.n, layer.lanes, &mut |k, j, lanes| {
                     let v = k.zero(Ty::new(elem.elem, lanes));
@@ -82,6 +132,12 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
     Ok(())
 }
 
+/// States times `r`: a row a sequence.
+struct Product {
+    columns: Val,
+    at: Val,
+}
+
 struct Layer<'a> {
     e: &'a Emit<'a>,
     spec: &'a CellSpec,
@@ -93,93 +149,61 @@ struct Layer<'a> {
     n: Val,
     /// Gates times hidden units.
     width: Val,
-    /// All gates of one step.
-    gates: Val,
-    /// GRU: the reset state, or the hidden gate's linear part. LSTM: the rounded state.
-    reset: Val,
+    gates: Product,
+    /// The product of reset states, from column `late_first` of `r` on.
+    late: Option<Product>,
+    late_first: i64,
     h: Val,
+    /// What the product takes in place of the state.
+    used: Option<Val>,
+    /// Scales of the rounded states.
+    factors: Option<Val>,
     c: Option<Val>,
     rbh: Option<usize>,
     peephole: Option<usize>,
     scales: Option<usize>,
 }
 
+/// A sequence in a step: its row in the projection and the result, its number, and its state's first unit.
+#[derive(Clone, Copy)]
+struct At {
+    row: Val,
+    b: Val,
+    state: Val,
+}
+
 impl Layer<'_> {
-    /// One step of sequence `b`; `row` is its row in the projection and the result.
-    fn step(&self, k: &mut Builder, row: Val, b: Val) {
-        let zero = k.int(0);
-        let input = k.mul(row, self.width);
-        let state = k.mul(b, self.n);
-        let two = k.mul_int(self.n, 2);
-        if self.scales.is_none() {
-            self.copy_in(k, 0, input, self.gates, zero, self.width);
-        }
-        match self.spec.cell {
+    /// The gates of sequence `b`, whose row of the projection and the result is `row`.
+    fn units(&self, k: &mut Builder, row: Val, b: Val) {
+        let (zero, state) = (k.int(0), k.mul(b, self.n));
+        let at = At { row, b, state };
+        columns(k, zero, self.n, self.lanes, &mut |k, j, lanes| match self.spec.cell {
             Cell::Rnn => {
-                self.accumulate(k, self.h, state, self.gates, zero, zero, self.width);
-                cover(k, self.n, self.lanes, &mut |k, j, lanes| {
-                    let v = self.get(k, self.gates, j, lanes);
-                    let v = self.activate(k, 0, v);
-                    // The state may be overwritten here: nothing reads it any more in this step.
-                    self.put_state(k, row, state, j, v);
-                });
+                let v = self.gate(k, 0, at, j, lanes);
+                let v = self.activate(k, 0, v);
+                self.put_state(k, at, j, v);
             }
-            Cell::Gru { linear_before_reset } => {
-                self.accumulate(k, self.h, state, self.gates, zero, zero, two);
-                if let Some(rbh) = self.rbh {
-                    self.copy_in(k, rbh, zero, self.reset, zero, self.n);
-                    self.accumulate(k, self.h, state, self.reset, zero, two, self.n);
-                } else {
-                    cover(k, self.n, self.lanes, &mut |k, j, lanes| {
-                        let r = self.gate(k, 1, j, lanes);
-                        let r = self.activate(k, 0, r);
-                        let at = k.add(state, j);
-                        let h = self.get(k, self.h, at, lanes);
-                        let v = k.mul(r, h);
-                        self.put(k, self.reset, j, v);
-                    });
-                    self.accumulate(k, self.reset, zero, self.gates, two, two, self.n);
-                }
-                columns(k, zero, self.n, self.lanes, &mut |k, j, lanes| {
-                    self.gru_unit(k, linear_before_reset, row, state, j, lanes);
-                });
-            }
-            Cell::Lstm => {
-                if let Some(scales) = self.scales {
-                    self.quantized_product(k, input, state, scales);
-                } else {
-                    self.accumulate(k, self.h, state, self.gates, zero, zero, self.width);
-                }
-                columns(k, zero, self.n, self.lanes, &mut |k, j, lanes| self.lstm_unit(k, row, state, j, lanes));
-            }
-        }
-    }
-
-    /// The gates' inputs from the rounded state: integers are summed first, exactly, and scaled afterwards.
-    fn quantized_product(&self, k: &mut Builder, input: Val, state: Val, scales: usize) {
-        let zero = k.int(0);
-        let scale = self.quantize(k, state);
-        cover(k, self.width, self.lanes, &mut |k, j, lanes| {
-            let none = k.zero(Ty::new(self.elem.elem, lanes));
-            self.put(k, self.gates, j, none);
-        });
-        self.accumulate(k, self.reset, zero, self.gates, zero, zero, self.width);
-        columns(k, zero, self.width, self.lanes, &mut |k, j, lanes| {
-            let sum = self.get(k, self.gates, j, lanes);
-            let own = self.e.load(k, scales, j, lanes);
-            let state_scale = k.splat(scale, lanes);
-            let factor = k.mul(state_scale, own);
-            let sum = k.mul(sum, factor);
-            let at = k.add(input, j);
-            let xw = self.e.load(k, 0, at, lanes);
-            let v = k.add(xw, sum);
-            self.put(k, self.gates, j, v);
+            Cell::Gru { linear_before_reset } => self.gru_unit(k, linear_before_reset, at, j, lanes),
+            Cell::Lstm => self.lstm_unit(k, at, j, lanes),
         });
     }
 
-    /// The state as integers of 8 bits over the range that it and 0 span, relative to their zero point, into `reset`;
-    /// gives their scale.
-    fn quantize(&self, k: &mut Builder, state: Val) -> Val {
+    /// The state of sequence `b` times its reset gate.
+    fn reset(&self, k: &mut Builder, row: Val, b: Val, used: Val) {
+        let at = At { row, b, state: k.mul(b, self.n) };
+        cover(k, self.n, self.lanes, &mut |k, j, lanes| {
+            let r = self.gate(k, 1, at, j, lanes);
+            let r = self.activate(k, 0, r);
+            let i = k.add(at.state, j);
+            let h = self.get(k, self.h, i, lanes);
+            let v = k.mul(r, h);
+            self.put(k, used, i, v);
+        });
+    }
+
+    /// The state of sequence `b` as integers of 8 bits over the range that it and 0 span, relative to their zero point.
+    fn quantize(&self, k: &mut Builder, b: Val, used: Val) {
+        let state = k.mul(b, self.n);
         let ends = [Bin::Min, Bin::Max].map(|f| {
             let fold = &mut Fold {
                 init: &mut |k, lanes| k.zero(Ty::new(self.elem.elem, lanes)),
@@ -213,35 +237,49 @@ impl Layer<'_> {
             let q = k.bin(Bin::Max, q, none);
             let q = k.bin(Bin::Min, q, steps);
             let v = k.sub(q, lift);
-            self.put(k, self.reset, j, v);
+            self.put(k, used, at, v);
         });
-        scale
+        if let Some(factors) = self.factors {
+            self.put(k, factors, b, scale);
+        }
     }
 
-    fn gru_unit(&self, k: &mut Builder, linear_before_reset: bool, row: Val, state: Val, j: Val, lanes: u32) {
-        let z = self.gate(k, 0, j, lanes);
+    fn gru_unit(&self, k: &mut Builder, linear_before_reset: bool, at: At, j: Val, lanes: u32) {
+        let z = self.gate(k, 0, at, j, lanes);
         let z = self.activate(k, 0, z);
-        let mut candidate = self.gate(k, 2, j, lanes);
+        let mut candidate = self.projected(k, 2, at, j, lanes);
         if linear_before_reset {
-            let r = self.gate(k, 1, j, lanes);
+            let r = self.gate(k, 1, at, j, lanes);
             let r = self.activate(k, 0, r);
-            let linear = self.get(k, self.reset, j, lanes);
+            let mut linear = self.summed(k, 2, at, j, lanes);
+            if let Some(rbh) = self.rbh {
+                let bias = self.e.load(k, rbh, j, lanes);
+                linear = k.add(linear, bias);
+            }
             candidate = k.fma(r, linear, candidate);
+        } else if let Some(late) = &self.late {
+            let first = k.mul(at.b, late.columns);
+            let column = k.mul_int(self.n, 2);
+            let column = k.add_int(column, -self.late_first);
+            let index = k.add(first, column);
+            let index = k.add(index, j);
+            let linear = self.get(k, late.at, index, lanes);
+            candidate = k.add(candidate, linear);
         }
         let candidate = self.activate(k, 1, candidate);
-        let at = k.add(state, j);
-        let h = self.get(k, self.h, at, lanes);
+        let i = k.add(at.state, j);
+        let h = self.get(k, self.h, i, lanes);
         let one = k.float(1.0, k.ty(z));
         let rest = k.sub(one, z);
         let fresh = k.mul(rest, candidate);
         let v = k.fma(z, h, fresh);
-        self.put_state(k, row, state, j, v);
+        self.put_state(k, at, j, v);
     }
 
-    fn lstm_unit(&self, k: &mut Builder, row: Val, state: Val, j: Val, lanes: u32) {
+    fn lstm_unit(&self, k: &mut Builder, at: At, j: Val, lanes: u32) {
         let Some(cells) = self.c else { return };
-        let at = k.add(state, j);
-        let c = self.get(k, cells, at, lanes);
+        let unit = k.add(at.state, j);
+        let c = self.get(k, cells, unit, lanes);
         let peep = |k: &mut Builder, which: i64, v: Val, c: Val| {
             let Some(operand) = self.peephole else { return v };
             let first = k.mul_int(self.n, which);
@@ -249,70 +287,58 @@ impl Layer<'_> {
             let p = self.e.load(k, operand, index, lanes);
             k.fma(p, c, v)
         };
-        let i = self.gate(k, 0, j, lanes);
+        let i = self.gate(k, 0, at, j, lanes);
         let i = peep(k, 0, i, c);
         let i = self.activate(k, 0, i);
         let f = if self.spec.coupled {
             let one = k.float(1.0, k.ty(i));
             k.sub(one, i)
         } else {
-            let f = self.gate(k, 2, j, lanes);
+            let f = self.gate(k, 2, at, j, lanes);
             let f = peep(k, 2, f, c);
             self.activate(k, 0, f)
         };
-        let g = self.gate(k, 3, j, lanes);
+        let g = self.gate(k, 3, at, j, lanes);
         let g = self.activate(k, 1, g);
         let kept = k.mul(f, c);
         let c = k.fma(i, g, kept);
-        self.put(k, cells, at, c);
-        let o = self.gate(k, 1, j, lanes);
+        self.put(k, cells, unit, c);
+        let o = self.gate(k, 1, at, j, lanes);
         let o = peep(k, 1, o, c);
         let o = self.activate(k, 0, o);
         let out = activation(k, self.math, self.spec.activations[2], c);
         let h = k.mul(o, out);
-        self.put_state(k, row, state, j, h);
+        self.put_state(k, at, j, h);
     }
 
-    /// `into[to + j] += sum over i of from[at + i] * r[i, col + j]` for `j < count`.
-    fn accumulate(&self, k: &mut Builder, from: Val, at: Val, into: Val, to: Val, col: Val, count: Val) {
-        let zero = k.int(0);
-        let whole = match k.as_int(self.n) {
-            Some(n) => k.int(n / ROWS * ROWS),
-            None => {
-                let mask = k.int(-ROWS);
-                k.bin(Bin::And, self.n, mask)
-            }
-        };
-        let rows = |k: &mut Builder, first: Val, rows: i64| {
-            let mut factors = Vec::new();
-            let mut starts = Vec::new();
-            for i in 0..rows {
-                let row = k.add_int(first, i);
-                let place = k.add(at, row);
-                factors.push(self.get(k, from, place, 1));
-                let start = k.mul(row, self.width);
-                starts.push(k.add(start, col));
-            }
-            let splats: Vec<Val> = factors.iter().map(|&f| k.splat(f, self.lanes)).collect();
-            columns(k, zero, count, self.lanes, &mut |k, j, lanes| {
-                let place = k.add(to, j);
-                let mut sum = self.get(k, into, place, lanes);
-                for i in 0..rows as usize {
-                    let index = k.add(starts[i], j);
-                    let r = self.e.load(k, 1, index, lanes);
-                    sum = k.fma(if lanes == 1 { factors[i] } else { splats[i] }, r, sum);
-                }
-                self.put(k, into, place, sum);
-            });
-        };
-        k.for_each(zero, whole, ROWS, &mut |k, first| rows(k, first, ROWS));
-        k.for_each(whole, self.n, 1, &mut |k, first| rows(k, first, 1));
+    /// A gate's input: the projection's part plus the state's.
+    fn gate(&self, k: &mut Builder, which: i64, at: At, j: Val, lanes: u32) -> Val {
+        let (projected, summed) = (self.projected(k, which, at, j, lanes), self.summed(k, which, at, j, lanes));
+        k.add(projected, summed)
     }
 
-    fn gate(&self, k: &mut Builder, which: i64, j: Val, lanes: u32) -> Val {
+    /// A gate's part of the projection.
+    fn projected(&self, k: &mut Builder, which: i64, at: At, j: Val, lanes: u32) -> Val {
         let first = k.mul_int(self.n, which);
-        let index = k.add(first, j);
-        self.get(k, self.gates, index, lanes)
+        let column = k.add(first, j);
+        let start = k.mul(at.row, self.width);
+        let index = k.add(start, column);
+        self.e.load(k, 0, index, lanes)
+    }
+
+    /// A gate's part of the product.
+    fn summed(&self, k: &mut Builder, which: i64, at: At, j: Val, lanes: u32) -> Val {
+        let first = k.mul_int(self.n, which);
+        let column = k.add(first, j);
+        let start = k.mul(at.b, self.gates.columns);
+        let index = k.add(start, column);
+        let sum = self.get(k, self.gates.at, index, lanes);
+        let (Some(scales), Some(factors)) = (self.scales, self.factors) else { return sum };
+        let scale = self.get(k, factors, at.b, 1);
+        let scale = k.splat(scale, lanes);
+        let own = self.e.load(k, scales, column, lanes);
+        let factor = k.mul(scale, own);
+        k.mul(sum, factor)
     }
 
     fn get(&self, k: &mut Builder, base: Val, index: Val, lanes: u32) -> Val {
@@ -326,18 +352,17 @@ impl Layer<'_> {
     }
 
     /// A unit's new hidden state.
-    fn put_state(&self, k: &mut Builder, row: Val, state: Val, j: Val, v: Val) {
-        let at = k.add(state, j);
-        self.put(k, self.h, at, v);
-        self.e.store(k, row, j, v);
+    fn put_state(&self, k: &mut Builder, at: At, j: Val, v: Val) {
+        let i = k.add(at.state, j);
+        self.put(k, self.h, i, v);
+        self.e.store(k, at.row, j, v);
     }
 
-    /// Copies elements of an operand to scratch memory.
-    fn copy_in(&self, k: &mut Builder, operand: usize, from: Val, to: Val, at: Val, count: Val) {
+    /// Copies a whole operand to scratch memory.
+    fn copy_in(&self, k: &mut Builder, operand: usize, to: Val, count: Val) {
         cover(k, count, self.lanes, &mut |k, i, lanes| {
-            let (from, at) = (k.add(from, i), k.add(at, i));
-            let v = self.e.load(k, operand, from, lanes);
-            self.put(k, to, at, v);
+            let v = self.e.load(k, operand, i, lanes);
+            self.put(k, to, i, v);
         });
     }
 

@@ -28,18 +28,34 @@ fn operands(cell: Cell, batch: usize, hidden: usize, dtype: DType) -> Vec<Tensor
     operands
 }
 
+/// Recurrence weights in panels of 8 columns.
+fn panels(r: &Tensor) -> Tensor {
+    let (hidden, width) = (r.shape()[0], r.shape()[1]);
+    let (count, data) = (width.div_ceil(8), r.to_f64s());
+    let mut packed = vec![0.0; count * hidden * 8];
+    for (i, v) in data.into_iter().enumerate() {
+        let (row, column) = (i / width, i % width);
+        packed[(column / 8 * hidden + row) * 8 + column % 8] = v;
+    }
+    Tensor::from_f64s(r.dtype(), vec![count, hidden, 8], &packed).unwrap()
+}
+
 #[test]
 fn cells() {
     use Activation::{Sigmoid, Tanh};
     let cells =
         [Cell::Rnn, Cell::Gru { linear_before_reset: false }, Cell::Gru { linear_before_reset: true }, Cell::Lstm];
-    for cell in cells {
+    let cells = cells.into_iter().flat_map(|cell| [(cell, false), (cell, true)]);
+    for (cell, packed) in cells {
         let first = if cell == Cell::Rnn { Tanh } else { Sigmoid };
         for (reverse, batch, hidden, dtype) in
             [(false, 1, 5, DType::F32), (true, 2, 8, DType::F32), (false, 2, 19, DType::F32), (false, 1, 3, DType::F64)]
         {
             let mut spec = spec(cell, reverse, [first, Tanh, Tanh]);
             let mut x = operands(cell, batch, hidden, dtype);
+            if packed {
+                x[1] = panels(&x[1]);
+            }
             check(&Op::Recurrent(spec.clone()), &x);
             if cell == Cell::Lstm {
                 spec.peephole = true;
@@ -62,6 +78,8 @@ fn rounded_states() {
         let spec = CellSpec { quantized: true, ..spec(Cell::Lstm, false, [Sigmoid, Tanh, Tanh]) };
         let mut x = operands(Cell::Lstm, batch, hidden, DType::F32);
         x.push(noise(DType::F32, &[4 * hidden], 5));
+        check(&Op::Recurrent(spec.clone()), &x);
+        x[1] = panels(&x[1]);
         check(&Op::Recurrent(spec), &x);
     }
 }
