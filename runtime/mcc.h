@@ -24,7 +24,8 @@ enum {
     MCC_WRONG_DIMENSION = 4,
     MCC_ARENA_TOO_SMALL = 5,
     MCC_MISALIGNED_ARENA = 6,
-    MCC_BAD_VALUE = 7
+    MCC_BAD_VALUE = 7,
+    MCC_CPU_LACKS_FEATURE = 8
 };
 
 /* Element types, numbered as in ONNX. Types of less than a byte take a byte an element; so do truth values, 0 or 1. */
@@ -90,7 +91,8 @@ typedef struct mcc_model {
     /* Checks all arguments, then runs the model. The outputs' dims must be those that `shapes` gives; dimensions that depend
        on data are overwritten by the true ones. The arena is aligned to MCC_ARENA_ALIGN; it holds nothing between calls. */
     int32_t (*invoke)(const mcc_tensor *inputs, mcc_tensor *outputs, void *arena, size_t arena_size);
-    /* CPU extensions that the code uses, separated by spaces. */
+    /* CPU extensions that the code needs, separated by spaces. Every function of the model asks the processor for them,
+       before anything else, and gives MCC_CPU_LACKS_FEATURE where one is missing. */
     const char *cpu_features;
 } mcc_model;
 
@@ -106,6 +108,7 @@ static inline const char *mcc_message(int32_t code)
     case MCC_ARENA_TOO_SMALL: return "the arena is too small";
     case MCC_MISALIGNED_ARENA: return "the arena is not aligned to 64 bytes";
     case MCC_BAD_VALUE: return "the inputs' dimensions or values give a negative dimension";
+    case MCC_CPU_LACKS_FEATURE: return "the processor lacks an extension that the model was compiled for";
     default: return "unknown code";
     }
 }

@@ -9,7 +9,7 @@ pub mod trace;
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_void};
 
-use memmap2::{Mmap, MmapMut};
+use memmap2::MmapMut;
 use object::{
     Architecture, Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SectionFlags, SectionIndex,
     SymbolIndex, elf,
@@ -21,8 +21,8 @@ use crate::{Error, Result};
 
 /// A loaded model.
 pub struct Model {
-    /// Code and constants; it must outlive every call.
-    _memory: Mmap,
+    /// Code and data; it must outlive every call.
+    _memory: MmapMut,
     shapes: Shapes,
     invoke: Invoke,
     /// What it takes.
@@ -97,7 +97,8 @@ struct CModel {
     cpu_features: *const c_char,
 }
 
-const PAGE: usize = 4096;
+/// No system has larger pages.
+const PAGE: usize = 1 << 16;
 const ARENA_ALIGN: usize = crate::lower::program::ALIGN;
 
 impl Model {
@@ -111,7 +112,7 @@ impl Model {
         let model = file.symbols().find(|s| s.is_global() && s.name().is_ok_and(|n| n.ends_with("_model")));
         let at = model.and_then(|s| image.address(&file, s.index()).ok());
         let at = at.ok_or_else(|| Error::internal("object file: no model descriptor"))?;
-        let memory = image.memory.make_exec().map_err(|e| Error::internal(format!("mapping code: {e}")))?;
+        let memory = image.executable()?;
         // SAFETY: the object defines an `mcc_model` there, relocated, in memory that the model keeps.
         let c = unsafe { &*(at as *const CModel) };
         if c.abi_version != abi::VERSION {
@@ -269,6 +270,7 @@ fn check(code: i32) -> Result<()> {
         5 => "the arena is too small",
         6 => "the arena is not aligned",
         7 => "the inputs' dimensions or values give a negative dimension",
+        8 => return Err(Error::usage("this processor lacks an extension that the model was compiled for; see --cpu")),
         _ => "unknown code",
     };
     Err(Error::invalid(format!("the model refuses its inputs: {message}")))
@@ -289,6 +291,8 @@ unsafe fn port(c: &CPort) -> Port {
 /// Sections in memory, not yet executable.
 struct Image {
     memory: MmapMut,
+    /// Where what the code may write to begins.
+    writable: usize,
     sections: HashMap<SectionIndex, usize>,
     stubs: HashMap<SymbolIndex, usize>,
 }
@@ -298,12 +302,16 @@ impl Image {
         let broken = |what: String| Error::internal(format!("object file: {what}"));
         let arch = file.architecture();
         let loaded = |s: &object::Section<'_, '_>| matches!(s.flags(), SectionFlags::Elf { sh_flags, .. } if sh_flags & elf::SHF_ALLOC == elf::SHF_ALLOC);
+        let writable = |s: &object::Section<'_, '_>| matches!(s.flags(), SectionFlags::Elf { sh_flags, .. } if sh_flags & elf::SHF_WRITE == elf::SHF_WRITE);
         let mut size = 0;
         let mut sections = HashMap::new();
-        for section in file.sections().filter(loaded) {
-            size = usize::next_multiple_of(size, (section.align() as usize).clamp(1, PAGE));
-            sections.insert(section.index(), size);
-            size += section.size() as usize;
+        let mut place = |size: usize, section: &object::Section<'_, '_>| {
+            let at = size.next_multiple_of((section.align() as usize).clamp(1, PAGE));
+            sections.insert(section.index(), at);
+            at + section.size() as usize
+        };
+        for section in file.sections().filter(|s| loaded(s) && !writable(s)) {
+            size = place(size, &section);
         }
         let mut stubs = HashMap::new();
         for symbol in file.symbols().filter(|s| s.is_undefined() && s.name().is_ok_and(|n| !n.is_empty())) {
@@ -311,8 +319,13 @@ impl Image {
             stubs.insert(symbol.index(), size);
             size += 16;
         }
+        size = size.next_multiple_of(PAGE);
+        let first_writable = size;
+        for section in file.sections().filter(|s| loaded(s) && writable(s)) {
+            size = place(size, &section);
+        }
         let memory = MmapMut::map_anon(size.max(1)).map_err(|e| broken(format!("no memory: {e}")))?;
-        let mut image = Image { memory, sections, stubs };
+        let mut image = Image { memory, writable: first_writable, sections, stubs };
         for section in file.sections().filter(loaded) {
             let at = image.sections[&section.index()];
             let data = section.data().map_err(|e| broken(e.to_string()))?;
@@ -339,6 +352,24 @@ impl Image {
             }
         }
         Ok(image)
+    }
+
+    /// Makes all but the writable part executable, and no longer writable.
+    fn executable(self) -> Result<MmapMut> {
+        #[cfg(unix)]
+        {
+            const READ_AND_EXECUTE: i32 = 1 | 4;
+            let start = self.memory.as_ptr().cast_mut().cast();
+            // SAFETY: the range is page-aligned and lies in memory that the image owns; nothing writes to it any more.
+            if unsafe { mprotect(start, self.writable, READ_AND_EXECUTE) } != 0 {
+                return Err(Error::internal(format!("mapping code: {}", std::io::Error::last_os_error())));
+            }
+            Ok(self.memory)
+        }
+        #[cfg(not(unix))]
+        {
+            Err(Error::unsupported("running a model inside mcc on this system"))
+        }
     }
 
     /// A symbol's address in this process.
@@ -397,6 +428,10 @@ impl Image {
 unsafe extern "C" {
     fn memcpy(to: *mut c_void, from: *const c_void, bytes: usize) -> *mut c_void;
     fn memset(to: *mut c_void, byte: i32, bytes: usize) -> *mut c_void;
+    #[cfg(unix)]
+    fn mprotect(start: *mut c_void, bytes: usize, protection: i32) -> i32;
+    #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+    fn getauxval(key: u64) -> u64;
 }
 
 /// What objects may import.
@@ -405,6 +440,8 @@ fn external(name: &str) -> Option<*const c_void> {
         "memcpy" => Some(memcpy as *const c_void),
         "memset" => Some(memset as *const c_void),
         "mcc_step" => Some(trace::step as *const c_void),
+        #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+        "getauxval" => Some(getauxval as *const c_void),
         _ => None,
     }
     .filter(|p| !p.is_null())

@@ -52,6 +52,7 @@ impl fmt::Display for Error {
             Error::Code(5) => "the arena is too small",
             Error::Code(6) => "the arena is not aligned to 64 bytes",
             Error::Code(7) => "the inputs' dimensions or values give a negative dimension",
+            Error::Code(8) => "the processor lacks an extension that the model was compiled for",
             Error::Code(c) => return write!(f, "unknown code {c}"),
         })
     }

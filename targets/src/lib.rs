@@ -43,7 +43,7 @@ pub struct CpuLevel {
     pub features: &'static [&'static [&'static str]],
 }
 
-/// One instruction set extension: its family, its name for `--cpu`.
+/// One instruction set extension: its family, its name for `--cpu`, how a program finds it.
 pub struct Feature {
     /// Family it belongs to.
     pub arch: Arch,
@@ -51,38 +51,70 @@ pub struct Feature {
     pub name: &'static str,
     /// Whether Cranelift has a setting for it; what it lacks only the wide emitter uses.
     pub cranelift: bool,
+    /// The bit that tells that a CPU has it.
+    pub bit: (CpuWord, u32),
+    /// Bits of `XCR0` that the operating system sets when it saves the registers that the extension needs.
+    pub xcr0: u32,
 }
 
-const fn feature(arch: Arch, name: &'static str, cranelift: bool) -> Feature {
-    Feature { arch, name, cranelift }
+/// A word of bits in which a CPU, or the system for it, tells what it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CpuWord {
+    /// `cpuid` leaf 1, `ecx`.
+    Leaf1Ecx,
+    /// `cpuid` leaf 7, `ebx`.
+    Leaf7Ebx,
+    /// `cpuid` leaf 7, `ecx`.
+    Leaf7Ecx,
+    /// `cpuid` leaf 7, subleaf 1, `eax`.
+    Leaf7Sub1Eax,
+    /// `cpuid` leaf 0x8000_0001, `ecx`.
+    ExtendedEcx,
+    /// `getauxval(AT_HWCAP)` of Linux on 64-bit Arm.
+    Hwcap,
+    /// `getauxval(AT_HWCAP2)`.
+    Hwcap2,
+}
+
+/// Bits of `XCR0` for 256-bit registers.
+const YMM: u32 = 0x06;
+/// Bits of `XCR0` for masks and 512-bit registers.
+const ZMM: u32 = 0xe6;
+
+const fn x86(name: &'static str, cranelift: bool, word: CpuWord, bit: u32, xcr0: u32) -> Feature {
+    Feature { arch: Arch::X86_64, name, cranelift, bit: (word, bit), xcr0 }
+}
+
+const fn arm(name: &'static str, word: CpuWord, bit: u32) -> Feature {
+    Feature { arch: Arch::Aarch64, name, cranelift: true, bit: (word, bit), xcr0: 0 }
 }
 
 /// Every extension that `--cpu` turns on and off.
 pub const FEATURES: &[Feature] = &[
-    feature(Arch::X86_64, "sse3", true),
-    feature(Arch::X86_64, "ssse3", true),
-    feature(Arch::X86_64, "sse4.1", true),
-    feature(Arch::X86_64, "sse4.2", true),
-    feature(Arch::X86_64, "popcnt", true),
-    feature(Arch::X86_64, "cmpxchg16b", true),
-    feature(Arch::X86_64, "avx", true),
-    feature(Arch::X86_64, "avx2", true),
-    feature(Arch::X86_64, "fma", true),
-    feature(Arch::X86_64, "bmi1", true),
-    feature(Arch::X86_64, "bmi2", true),
-    feature(Arch::X86_64, "lzcnt", true),
-    feature(Arch::X86_64, "f16c", false),
-    feature(Arch::X86_64, "avx512f", true),
-    feature(Arch::X86_64, "avx512bw", false),
-    feature(Arch::X86_64, "avx512cd", false),
-    feature(Arch::X86_64, "avx512dq", true),
-    feature(Arch::X86_64, "avx512vl", true),
-    feature(Arch::X86_64, "avx512vnni", false),
-    feature(Arch::X86_64, "avxvnni", false),
-    feature(Arch::Aarch64, "lse", true),
-    feature(Arch::Aarch64, "fp16", true),
-    feature(Arch::Aarch64, "dotprod", true),
-    feature(Arch::Aarch64, "i8mm", true),
+    x86("sse3", true, CpuWord::Leaf1Ecx, 0, 0),
+    x86("ssse3", true, CpuWord::Leaf1Ecx, 9, 0),
+    x86("sse4.1", true, CpuWord::Leaf1Ecx, 19, 0),
+    x86("sse4.2", true, CpuWord::Leaf1Ecx, 20, 0),
+    x86("popcnt", true, CpuWord::Leaf1Ecx, 23, 0),
+    x86("cmpxchg16b", true, CpuWord::Leaf1Ecx, 13, 0),
+    x86("avx", true, CpuWord::Leaf1Ecx, 28, YMM),
+    x86("avx2", true, CpuWord::Leaf7Ebx, 5, YMM),
+    x86("fma", true, CpuWord::Leaf1Ecx, 12, YMM),
+    x86("bmi1", true, CpuWord::Leaf7Ebx, 3, 0),
+    x86("bmi2", true, CpuWord::Leaf7Ebx, 8, 0),
+    x86("lzcnt", true, CpuWord::ExtendedEcx, 5, 0),
+    x86("f16c", false, CpuWord::Leaf1Ecx, 29, YMM),
+    x86("avx512f", true, CpuWord::Leaf7Ebx, 16, ZMM),
+    x86("avx512bw", false, CpuWord::Leaf7Ebx, 30, ZMM),
+    x86("avx512cd", false, CpuWord::Leaf7Ebx, 28, ZMM),
+    x86("avx512dq", true, CpuWord::Leaf7Ebx, 17, ZMM),
+    x86("avx512vl", true, CpuWord::Leaf7Ebx, 31, ZMM),
+    x86("avx512vnni", false, CpuWord::Leaf7Ecx, 11, ZMM),
+    x86("avxvnni", false, CpuWord::Leaf7Sub1Eax, 4, YMM),
+    arm("lse", CpuWord::Hwcap, 8),
+    arm("fp16", CpuWord::Hwcap, 10),
+    arm("dotprod", CpuWord::Hwcap, 20),
+    arm("i8mm", CpuWord::Hwcap2, 13),
 ];
 
 const V2: &[&str] = &["sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "cmpxchg16b"];
@@ -155,6 +187,11 @@ impl Target {
         }
         let features = cpu_features(arch, cpu)?;
         Ok(Target { triple, arch, features, vector_bytes: 16 })
+    }
+
+    /// The [`FEATURES`] that the code may use.
+    pub fn features(&self) -> impl Iterator<Item = &'static Feature> {
+        FEATURES.iter().filter(|f| f.arch == self.arch && self.has(f.name))
     }
 
     /// Whether the code may use one of the [`FEATURES`].

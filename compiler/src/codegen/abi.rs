@@ -19,6 +19,7 @@ pub enum Code {
     ArenaTooSmall = 5,
     MisalignedArena = 6,
     BadValue = 7,
+    CpuLacksFeature = 8,
 }
 
 /// Bytes of a C `mcc_tensor`, and the offsets of its fields.
@@ -66,9 +67,18 @@ pub fn has_typed_run(program: &Program) -> bool {
     program.symbols.iter().all(|s| matches!(s.source, SymbolSource::InputDim { .. }))
 }
 
-/// Bytes of arena when no dimension decides them.
-pub fn fixed_arena(program: &Program) -> Option<i64> {
-    program.arena_bytes.as_const()
+/// Bytes of arena for any of a model's variants, when no dimension decides them.
+pub fn fixed_arena(programs: &[&Program]) -> Option<i64> {
+    let sizes: Option<Vec<i64>> = programs.iter().map(|p| p.arena_bytes.as_const()).collect();
+    sizes?.into_iter().max()
+}
+
+/// Whether callers see no difference between two programs but the arena's size.
+pub fn same_interface(a: &Program, b: &Program) -> bool {
+    let ports =
+        |p: &Program| p.inputs.iter().chain(&p.outputs).map(|p| (p.name.clone(), p.ty.clone())).collect::<Vec<_>>();
+    let symbols = |p: &Program| p.symbols.iter().map(|s| s.name.clone()).collect::<Vec<_>>();
+    ports(a) == ports(b) && symbols(a) == symbols(b) && has_typed_run(a) == has_typed_run(b)
 }
 
 /// The dimensions of a port that are not constant.

@@ -10,14 +10,15 @@ use crate::lower::program::{Port, Program};
 const MODEL_BYTES: usize = 72;
 const PORT_BYTES: usize = 32;
 
-/// Defines the descriptor.
+/// Defines the descriptor of a model's variants, the plainest of which is for `target`.
 pub fn define<M: Module>(
-    program: &Program,
+    programs: &[&Program],
     target: &Target,
     module: &mut M,
     shapes: FuncId,
     invoke: FuncId,
 ) -> ModuleResult<()> {
+    let program = programs[0];
     let mut image = Image::default();
     image.reserve(MODEL_BYTES);
     image.put_i32(0, abi::VERSION);
@@ -29,7 +30,7 @@ pub fn define<M: Module>(
     image.point(24, inputs);
     let outputs = image.ports(&program.outputs);
     image.point(32, outputs);
-    image.put_i64(40, abi::fixed_arena(program).unwrap_or(-1));
+    image.put_i64(40, abi::fixed_arena(programs).unwrap_or(-1));
     let features = image.string(&target.features.join(" "));
     image.point(64, features);
 

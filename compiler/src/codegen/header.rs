@@ -5,8 +5,9 @@ use std::fmt::Write;
 use super::abi;
 use crate::lower::program::{Port, Program};
 
-/// The header's text.
-pub fn header(program: &Program) -> String {
+/// The header's text, for a model's variants.
+pub fn header(programs: &[&Program]) -> String {
+    let Some(&program) = programs.first() else { return String::new() };
     let name = &program.name;
     let upper = name.to_uppercase();
     let mut h = format!("/* {name}: a model compiled by mcc. */\n#ifndef {upper}_MODEL_H\n#define {upper}_MODEL_H\n\n");
@@ -16,7 +17,7 @@ pub fn header(program: &Program) -> String {
         ports.iter().enumerate().map(|(i, p)| format!("   {kind} {i}: {}\n", describe(p))).collect()
     };
     h += &format!("/*\n{}{}*/\n\n", ports(&program.inputs, "input"), ports(&program.outputs, "output"));
-    if let Some(bytes) = abi::fixed_arena(program) {
+    if let Some(bytes) = abi::fixed_arena(programs) {
         h += &format!("/* Bytes of arena. */\n#define {upper}_ARENA_SIZE {bytes}\n\n");
     }
     h += &format!("extern const mcc_model {name}_model;\n\n");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cranelift_codegen::isa::{self, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
-use mcc_targets::{Arch, FEATURES, Target};
+use mcc_targets::{Arch, Target};
 use target_lexicon::BinaryFormat;
 
 use crate::{Error, Result};
@@ -39,8 +39,7 @@ pub fn isa(target: &Target) -> Result<Arc<dyn TargetIsa>> {
         flags.set(name, value).map_err(|e| fail(&e))?;
     }
     let mut builder = isa::lookup(target.triple.clone()).map_err(|e| fail(&e))?;
-    let known = FEATURES.iter().filter(|f| f.arch == target.arch && f.cranelift && target.has(f.name));
-    for feature in known {
+    for feature in target.features().filter(|f| f.cranelift) {
         let setting = format!("has_{}", feature.name.replace('.', ""));
         builder.enable(&setting).map_err(|e| fail(&e))?;
     }

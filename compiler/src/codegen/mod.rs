@@ -4,13 +4,16 @@
 //! - [`clif`][] for kernels.
 //! - [`entry`], [`dims`]: the functions around them.
 //! - [`abi`], [`descriptor`], [`mod@header`]: the interface to callers.
-//! - [`object`]: the object file.
+//! - [`object`]: the object file; [`cpu`]: what it asks the CPU.
 //! - [`tile`]: inner loops that Cranelift has no vectors for, as bytes.
 
 pub mod abi;
 #[cfg(test)]
 pub(crate) mod arm;
 pub mod clif;
+mod cpu;
+#[cfg(test)]
+mod cpu_tests;
 mod descriptor;
 mod dims;
 mod entry;
@@ -28,7 +31,7 @@ use mcc_targets::Target;
 use crate::Result;
 use crate::lower::program::Program;
 
-pub use header::header;
+pub use object::Variant;
 
 /// A compiled model.
 #[derive(Debug, Clone)]
@@ -48,9 +51,18 @@ pub struct Compiled {
 /// # Errors
 /// When the target cannot be generated for, or the program breaks its contract.
 pub fn compile(program: &Program, target: &Target) -> Result<Compiled> {
-    let (object, text_bytes) = object::object(program, target)?;
-    let weights_bytes = program.constants.iter().map(|c| c.data.len()).sum();
-    Ok(Compiled { object, header: header(program), text_bytes, weights_bytes })
+    compile_variants(&[Variant { program, target }])
+}
+
+/// Compiles programs of one model for several CPUs, the plainest first: the object runs the last one that the CPU at hand
+/// can run.
+///
+/// # Errors
+/// As [`compile`], and when the programs are not of one model.
+pub fn compile_variants(variants: &[Variant<'_>]) -> Result<Compiled> {
+    let object::File { bytes, text_bytes, weights_bytes } = object::object(variants)?;
+    let programs: Vec<&Program> = variants.iter().map(|v| v.program).collect();
+    Ok(Compiled { object: bytes, header: header::header(&programs), text_bytes, weights_bytes })
 }
 
 /// The program's functions as CLIF text.

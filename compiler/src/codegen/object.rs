@@ -1,18 +1,19 @@
 //! The object file: functions, constants, descriptor.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
+use bytes::Bytes;
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
-use cranelift_codegen::ir::{Function, Signature};
+use cranelift_codegen::ir::{Function, InstBuilder, Signature};
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_codegen::{CompiledCode, FinalizedMachReloc};
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, ModuleReloc, default_libcall_names};
 use cranelift_object::{ObjectBuilder, ObjectModule};
-use mcc_targets::Target;
+use mcc_targets::{Arch, Target};
 use rayon::prelude::*;
 
-use super::{abi, clif, descriptor, entry, isa, tile};
+use super::{abi, clif, cpu, descriptor, entry, isa, tile};
 use crate::lower::kir;
 use crate::lower::program::{ALIGN, Program};
 use crate::{Error, Result};
@@ -20,24 +21,64 @@ use crate::{Error, Result};
 /// Functions start on a boundary that keeps their first loops within few cache lines.
 const FUNCTION_ALIGN: u64 = 32;
 
-/// The object file of a program, and the bytes of machine code in it.
-///
-/// # Errors
-/// When Cranelift refuses the target or a function.
-pub fn object(program: &Program, target: &Target) -> Result<(Vec<u8>, usize)> {
-    let isa = isa::isa(target)?;
-    let builder =
-        ObjectBuilder::new(isa.clone(), program.name.as_str(), default_libcall_names()).map_err(module_error)?;
-    let mut object = Object { module: ObjectModule::new(builder), text_bytes: 0 };
-    object.define_all(program, target)?;
-    let Object { module, text_bytes } = object;
-    let bytes = module.finish().emit().map_err(|e| Error::internal(format!("object file: {e}")))?;
-    Ok((bytes, text_bytes))
+/// One of an object's programs and the CPU that it is for.
+#[derive(Clone, Copy)]
+pub struct Variant<'a> {
+    /// The model, lowered for `target`.
+    pub program: &'a Program,
+    /// The machine.
+    pub target: &'a Target,
 }
 
-struct Object {
+/// An object file.
+pub struct File {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Bytes of machine code in it.
+    pub text_bytes: usize,
+    /// Bytes of constants in it.
+    pub weights_bytes: usize,
+}
+
+/// The object file of a model's variants, the plainest first.
+///
+/// # Errors
+/// When Cranelift refuses the target or a function, or the variants are not of one model.
+pub fn object(variants: &[Variant<'_>]) -> Result<File> {
+    let Some(first) = variants.first() else { return Err(Error::internal("an object without a program")) };
+    // What runs before the CPU has been asked uses nothing that it may lack.
+    let plain = Target { features: Vec::new(), ..first.target.clone() };
+    let builder = ObjectBuilder::new(isa::isa(&plain)?, first.program.name.as_str(), default_libcall_names());
+    let module = ObjectModule::new(builder.map_err(module_error)?);
+    let mut object = Object { module, name: &first.program.name, text_bytes: 0, constants: HashMap::new() };
+    object.define_all(variants)?;
+    let Object { module, text_bytes, constants, .. } = object;
+    let weights_bytes = constants.keys().map(Bytes::len).sum();
+    let bytes = module.finish().emit().map_err(|e| Error::internal(format!("object file: {e}")))?;
+    Ok(File { bytes, text_bytes, weights_bytes })
+}
+
+struct Object<'a> {
     module: ObjectModule,
+    name: &'a str,
     text_bytes: usize,
+    /// Constants by their bytes: variants share those that are equal.
+    constants: HashMap<Bytes, DataId>,
+}
+
+/// The functions that callers see, or those of one variant.
+#[derive(Clone, Copy)]
+struct Functions {
+    shapes: FuncId,
+    invoke: FuncId,
+    run: Option<FuncId>,
+}
+
+/// How symbols begin: those of kernels and helpers, those of the functions that callers see.
+struct Names {
+    locals: String,
+    entry: String,
+    linkage: Linkage,
 }
 
 /// Machine code that is not in the object yet.
@@ -47,31 +88,101 @@ struct Code {
     function: Function,
 }
 
-impl Object {
-    fn define_all(&mut self, program: &Program, target: &Target) -> Result<()> {
-        let name = &program.name;
-        let tiles = self.tiles(program)?;
+impl Object<'_> {
+    fn define_all(&mut self, variants: &[Variant<'_>]) -> Result<()> {
+        let targets: Vec<&Target> = variants.iter().map(|v| v.target).collect();
+        let Variant { program, target } = variants[0];
+        if variants.iter().any(|v| !abi::same_interface(v.program, program)) {
+            return Err(Error::internal("variants of different models in one object"));
+        }
+        let public =
+            Names { locals: format!("{}_", self.name), entry: format!("{}_", self.name), linkage: Linkage::Export };
+        let functions = if cpu::asks(&targets)? {
+            let level = self.level(&targets)?;
+            let mut inner = Vec::with_capacity(variants.len());
+            for (n, variant) in variants.iter().enumerate() {
+                let locals = format!("{}__v{n}", self.name);
+                let names = Names { entry: format!("{locals}_"), locals, linkage: Linkage::Local };
+                inner.push(self.variant(*variant, &names)?);
+            }
+            self.dispatch(program, &public, level, &inner)?
+        } else {
+            self.variant(variants[0], &public)?
+        };
+        let programs: Vec<&Program> = variants.iter().map(|v| v.program).collect();
+        descriptor::define(&programs, target, &mut self.module, functions.shapes, functions.invoke)
+            .map_err(module_error)
+    }
+
+    /// The function that tells which variant runs on the CPU at hand.
+    fn level(&mut self, targets: &[&Target]) -> Result<FuncId> {
+        let word = cpu::word(&mut self.module, self.name).map_err(module_error)?;
+        let signature = cpu::signature(&self.module);
+        let id = self.declare(&format!("{}__level", self.name), Linkage::Local, &signature)?;
+        let function = if targets[0].arch == Arch::X86_64 {
+            let ask = self.declare(&format!("{}__cpuid", self.name), Linkage::Local, &signature)?;
+            let code = cpu::ask_x86(targets)?;
+            self.text_bytes += code.len();
+            self.module.define_function_bytes(ask, FUNCTION_ALIGN, &code, &[]).map_err(module_error)?;
+            cpu::level(&mut self.module, word, |module, b| {
+                let ask = module.declare_func_in_func(ask, b.func);
+                let call = b.ins().call(ask, &[]);
+                Ok(b.inst_results(call)[0])
+            })?
+        } else {
+            let signature = cpu::getauxval_signature(&self.module);
+            let getauxval = self.declare("getauxval", Linkage::Import, &signature)?;
+            cpu::level(&mut self.module, word, |module, b| Ok(cpu::ask_linux(targets, getauxval, module, b)))?
+        };
+        self.define_entry(id, function)?;
+        Ok(id)
+    }
+
+    /// The functions that callers see, where each goes on in the variant that runs.
+    fn dispatch(&mut self, program: &Program, names: &Names, level: FuncId, inner: &[Functions]) -> Result<Functions> {
+        let functions = self.functions(program, names)?;
+        let all = |of: fn(&Functions) -> Option<FuncId>| inner.iter().filter_map(of).collect::<Vec<FuncId>>();
+        let mut wanted = vec![
+            (functions.shapes, entry::SHAPES_ARGS, all(|f| Some(f.shapes))),
+            (functions.invoke, entry::INVOKE_ARGS, all(|f| Some(f.invoke))),
+        ];
+        if let Some(run) = functions.run {
+            wanted.push((run, entry::run_args(program), all(|f| f.run)));
+        }
+        for (id, args, targets) in wanted {
+            let function = entry::dispatch(&mut self.module, args, level, &targets);
+            self.define_entry(id, function)?;
+        }
+        Ok(functions)
+    }
+
+    /// Declares the functions that callers see.
+    fn functions(&mut self, program: &Program, names: &Names) -> Result<Functions> {
+        let mut function = |suffix: &str, args| {
+            let signature = entry::signature(self.module.isa(), args, true);
+            self.declare(&format!("{}{suffix}", names.entry), names.linkage, &signature)
+        };
+        let shapes = function("shapes", entry::SHAPES_ARGS)?;
+        let invoke = function("invoke", entry::INVOKE_ARGS)?;
+        let run = match abi::has_typed_run(program) {
+            true => Some(function("run", entry::run_args(program))?),
+            false => None,
+        };
+        Ok(Functions { shapes, invoke, run })
+    }
+
+    /// Defines all of one variant.
+    fn variant(&mut self, variant: Variant<'_>, names: &Names) -> Result<Functions> {
+        let Variant { program, target } = variant;
+        let tiles = self.tiles(program, names)?;
         let imports = clif::Imports { memcpy: self.import("memcpy")?, memset: self.import("memset")?, tiles };
         let mut kernels = Vec::with_capacity(program.kernels.len());
         for (i, kernel) in program.kernels.iter().enumerate() {
             let signature = clif::signature(kernel, self.module.isa());
-            let symbol = format!("{name}__{i}_{}", identifier(&kernel.name));
+            let symbol = format!("{}_{i}_{}", names.locals, identifier(&kernel.name));
             kernels.push(self.declare(&symbol, Linkage::Local, &signature)?);
         }
         let constants = self.constants(program)?;
-        let function = |object: &mut Object, suffix: &str, linkage, args, gives_code| {
-            let signature = entry::signature(object.module.isa(), args, gives_code);
-            object.declare(&format!("{name}_{suffix}"), linkage, &signature)
-        };
-        let bind = function(self, "_bind", Linkage::Local, entry::BIND_ARGS, true)?;
-        let steps = function(self, "_steps", Linkage::Local, entry::STEPS_ARGS, false)?;
-        let shapes = function(self, "shapes", Linkage::Export, entry::SHAPES_ARGS, true)?;
-        let invoke = function(self, "invoke", Linkage::Export, entry::INVOKE_ARGS, true)?;
-        let trace = match program.traced {
-            true => Some(self.import("mcc_step").map(FuncId::from_u32)?),
-            false => None,
-        };
-
         let module_isa = isa::isa(target)?;
         let compiled: Vec<Result<Code>> = program
             .kernels
@@ -82,33 +193,47 @@ impl Object {
             self.define(id, &code?)?;
         }
 
+        let local = |object: &mut Self, suffix: &str, args, gives_code| {
+            let signature = entry::signature(object.module.isa(), args, gives_code);
+            object.declare(&format!("{}_{suffix}", names.locals), Linkage::Local, &signature)
+        };
+        let bind = local(self, "bind", entry::BIND_ARGS, true)?;
+        let steps = local(self, "steps", entry::STEPS_ARGS, false)?;
+        let functions = self.functions(program, names)?;
+        let trace = match program.traced {
+            true => Some(self.import("mcc_step").map(FuncId::from_u32)?),
+            false => None,
+        };
         let module = &mut self.module;
         let mut parts = entry::Parts { program, module, kernels: &kernels, constants: &constants, bind, steps, trace };
-        let mut functions = vec![
+        let mut entries = vec![
             (bind, entry::bind(&mut parts)?),
             (steps, entry::steps(&mut parts)?),
-            (shapes, entry::shapes(&mut parts)?),
-            (invoke, entry::invoke(&mut parts)?),
+            (functions.shapes, entry::shapes(&mut parts)?),
+            (functions.invoke, entry::invoke(&mut parts)?),
         ];
-        if abi::has_typed_run(program) {
-            let run = entry::run(&mut parts)?;
-            let id = self.declare(&format!("{name}_run"), Linkage::Export, &run.signature)?;
-            functions.push((id, run));
+        if let Some(run) = functions.run {
+            entries.push((run, entry::run(&mut parts)?));
         }
-        for (id, func) in functions {
-            let code = compile(&*module_isa, func, name)?;
-            self.define(id, &code)?;
+        for (id, function) in entries {
+            self.define_entry(id, function)?;
         }
-        descriptor::define(program, target, &mut self.module, shapes, invoke).map_err(module_error)
+        Ok(functions)
+    }
+
+    /// Defines a function around kernels.
+    fn define_entry(&mut self, id: FuncId, function: Function) -> Result<()> {
+        let code = compile(self.module.isa(), function, self.name)?;
+        self.define(id, &code)
     }
 
     /// Defines the tile functions that kernels call.
-    fn tiles(&mut self, program: &Program) -> Result<[u32; kir::tile::MAX_ROWS as usize]> {
+    fn tiles(&mut self, program: &Program, names: &Names) -> Result<[u32; kir::tile::MAX_ROWS as usize]> {
         let used: BTreeSet<u32> = program.kernels.iter().flat_map(kir::tiles).collect();
         let mut ids = [0; kir::tile::MAX_ROWS as usize];
         for rows in used {
             let signature = Signature::new(self.module.isa().default_call_conv());
-            let id = self.declare(&format!("{}__tile_{rows}", program.name), Linkage::Local, &signature)?;
+            let id = self.declare(&format!("{}_tile_{rows}", names.locals), Linkage::Local, &signature)?;
             let code = tile::code(rows)?;
             self.text_bytes += code.len();
             self.module.define_function_bytes(id, FUNCTION_ALIGN, &code, &[]).map_err(module_error)?;
@@ -129,8 +254,12 @@ impl Object {
 
     fn constants(&mut self, program: &Program) -> Result<Vec<DataId>> {
         let mut ids = Vec::with_capacity(program.constants.len());
-        for (i, constant) in program.constants.iter().enumerate() {
-            let symbol = format!("{}__c{i}", program.name);
+        for constant in &program.constants {
+            if let Some(&id) = self.constants.get(&constant.data) {
+                ids.push(id);
+                continue;
+            }
+            let symbol = format!("{}__c{}", self.name, self.constants.len());
             let id = self.module.declare_data(&symbol, Linkage::Local, false, false).map_err(module_error)?;
             let mut data = DataDescription::new();
             // Cranelift has no empty data objects.
@@ -138,6 +267,7 @@ impl Object {
             data.define(bytes.into_boxed_slice());
             data.set_align(ALIGN as u64);
             self.module.define_data(id, &data).map_err(module_error)?;
+            self.constants.insert(constant.data.clone(), id);
             ids.push(id);
         }
         Ok(ids)

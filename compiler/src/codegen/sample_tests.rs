@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use mcc_targets::{CPU_LEVELS, Target};
+use mcc_targets::Target;
 
 use super::compile;
 use super::tests::sh;
@@ -47,14 +47,12 @@ fn compare(graph: &Graph, target: &str, got: &[Tensor], want: &[Tensor]) {
 
 #[test]
 fn samples_run_here() {
-    let host = Target::host(None).expect("the host is a target").arch;
-    for level in CPU_LEVELS.iter().filter(|l| l.arch == host) {
-        let target = Target::host(Some(level.name)).expect("a level of the table");
+    for target in Target::host_levels() {
         for (graph, inputs, want) in cases() {
             let compiled = compile(&lowered(&graph, &target, "m"), &target).unwrap_or_else(|e| panic!("{e}"));
             let model = Model::load(&compiled.object).expect("loads");
             let got = model.invoke(&inputs).unwrap_or_else(|e| panic!("{e}\n{}", crate::ir::text::print(&graph)));
-            compare(&graph, level.name, &got, &want);
+            compare(&graph, &target.features.join(" "), &got, &want);
         }
     }
 }
