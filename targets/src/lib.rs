@@ -199,6 +199,11 @@ impl Target {
         self.features.contains(&feature)
     }
 
+    /// Whether loads and stores of some of a vector's lanes are as good as single instructions.
+    pub fn has_masks(&self) -> bool {
+        self.arch == Arch::X86_64 && self.vector_bytes > 16
+    }
+
     /// Whether `a * b + c` is one instruction.
     pub fn has_fma(&self) -> bool {
         self.arch == Arch::Aarch64 || self.has("fma")

@@ -57,6 +57,21 @@ fn samples_run_here() {
     }
 }
 
+/// The kernels of wider vectors, tails included, whatever emits them.
+#[test]
+fn samples_run_in_wide_vectors() {
+    let mut target = Target::host(Some("x86-64-v2")).expect("a level of the table");
+    for vector_bytes in [32, 64] {
+        target.vector_bytes = vector_bytes;
+        for (graph, inputs, want) in cases() {
+            let compiled = compile(&lowered(&graph, &target, "m"), &target).unwrap_or_else(|e| panic!("{e}"));
+            let model = Model::load(&compiled.object).expect("loads");
+            let got = model.invoke(&inputs).unwrap_or_else(|e| panic!("{e}\n{}", crate::ir::text::print(&graph)));
+            compare(&graph, &format!("{vector_bytes} bytes"), &got, &want);
+        }
+    }
+}
+
 /// Runs models by their descriptors and prints each output's bytes.
 const RUNNER: &str = r#"
 #include <stdio.h>

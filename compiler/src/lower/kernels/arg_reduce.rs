@@ -1,7 +1,7 @@
 //! Positions of the largest or smallest elements along an axis. NaN counts as the largest.
 
 use super::Emit;
-use super::nest::{columns, nest, product};
+use super::nest::{columns, each_lane, nest, product};
 use crate::Result;
 use crate::ir::{DType, Dim};
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Un, Val};
@@ -43,13 +43,12 @@ pub fn arg_reduce(e: &Emit<'_>, k: &mut Builder, largest: bool, axis: usize, las
                 let place = k.splat(place, lanes);
                 vec![k.select(better, v, best[0]), k.select(better, place, best[1])]
             });
-            for lane in 0..lanes {
-                let place = k.lane(best[1], lane as u8);
+            each_lane(k, lanes, &mut |k, lane| {
+                let place = k.lane(best[1], lane);
                 let place = k.convert(place, Elem::I64);
                 let col = k.add_int(col, i64::from(lane));
                 if by_columns {
-                    e.store(k, row, col, place);
-                    continue;
+                    return e.store(k, row, col, place);
                 }
                 let index = k.mul(row, width);
                 let index = k.add(index, col);
@@ -61,7 +60,7 @@ pub fn arg_reduce(e: &Emit<'_>, k: &mut Builder, largest: bool, axis: usize, las
                     (row, k.bin(Bin::Rem, index, cols))
                 };
                 e.store(k, row, col, place);
-            }
+            });
         });
     });
     Ok(())

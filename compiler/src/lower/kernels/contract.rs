@@ -115,7 +115,9 @@ impl<'a, 'b> Contraction<'a, 'b> {
     ) -> Contraction<'a, 'b> {
         let (left, right) = (site.operands[0].dtype, site.operands[1].dtype);
         let elem = numbers::compute_elem(left);
-        let lanes = site.target.vector_bytes / elem.bytes();
+        // Panels may have been packed for narrower vectors.
+        let most = site.target.vector_bytes / elem.bytes();
+        let lanes = if panel == 0 { most } else { most.min(1 << panel.trailing_zeros().min(31)) };
         let vectors = (panel / u64::from(lanes)).max(1) as u32;
         let mut shape = schedule::tile(site.target, vectors);
         if let Some(rows) = count.as_const().and_then(|c| u32::try_from(c).ok()).filter(|&c| c > 0) {

@@ -118,7 +118,7 @@ pub struct Built {
 /// # Errors
 /// When there is no kernel for this operation on these types; the message says what is missing.
 pub fn build(site: &Site<'_>, epilogue: &Epilogue) -> Result<Built> {
-    let mut k = Builder::new(site.op.name(), 0);
+    let mut k = Builder::new(site.op.name(), 0).with_masks(site.target.has_masks());
     let mut pointers = |n: usize| (0..n).map(|_| k.new_pointer()).collect::<Vec<_>>();
     let operands = pointers(site.operands.len());
     let leaves = pointers(epilogue.leaves.len());
@@ -264,11 +264,10 @@ impl Emit<'_> {
         let width = k.ty(v).elem.bytes();
         let other_width = |n: &ExprNode| numbers::compute_elem(n.dtype).bytes() != width;
         if lanes > 1 && self.epilogue.expr.nodes.iter().any(other_width) {
-            for lane in 0..lanes {
-                let (one, col) = (k.lane(v, lane as u8), k.add_int(col, i64::from(lane)));
+            return nest::each_lane(k, lanes, &mut |k, lane| {
+                let (one, col) = (k.lane(v, lane), k.add_int(col, lane.into()));
                 self.store(k, row, col, one);
-            }
-            return;
+            });
         }
         let out = self.epilogue.expr.emit(k, lanes, Some(v), &mut |k, n| {
             let stride = k.dim(&leaves[n].row_stride);

@@ -65,8 +65,36 @@ pub fn round_down(k: &mut Builder, n: Val, unit: u32) -> Val {
     }
 }
 
-/// Visits `start..end` in whole vectors of `lanes`, a power of two, and what remains one by one; the body gets the
-/// first index and the number of lanes.
+/// Visits what remains of whole vectors as a part of one, from `start` on: only where the target
+/// [`has_masks`](mcc_targets::Target::has_masks).
+pub fn rest(k: &mut Builder, start: Val, end: Val, lanes: u32, body: &mut dyn FnMut(&mut Builder)) {
+    let count = k.sub(end, start);
+    match k.as_int(count) {
+        Some(n) if n <= 0 => {}
+        Some(_) => k.partly(count, lanes, body),
+        None => {
+            let any = k.cmp(Cmp::Gt, end, start);
+            k.when(any, &mut |k| k.partly(count, lanes, body));
+        }
+    }
+}
+
+/// Visits the lanes of a vector that count, one by one.
+pub fn each_lane(k: &mut Builder, lanes: u32, body: &mut dyn FnMut(&mut Builder, u8)) {
+    let count = k.part(lanes);
+    for lane in 0..lanes as u8 {
+        let Some(count) = count else {
+            body(k, lane);
+            continue;
+        };
+        let at = k.int(lane.into());
+        let counts = k.cmp(Cmp::Lt, at, count);
+        k.when(counts, &mut |k| body(k, lane));
+    }
+}
+
+/// Visits `start..end` in whole vectors of `lanes`, a power of two, and what remains as part of a vector, or one by one
+/// where the target lacks masks; the body gets the first index and the number of lanes.
 pub fn columns(k: &mut Builder, start: Val, end: Val, lanes: u32, body: &mut dyn FnMut(&mut Builder, Val, u32)) {
     let mut from = start;
     if lanes > 1 {
@@ -74,15 +102,22 @@ pub fn columns(k: &mut Builder, start: Val, end: Val, lanes: u32, body: &mut dyn
         let whole = round_down(k, count, lanes);
         from = k.add(start, whole);
         k.for_each(start, from, i64::from(lanes), &mut |k, i| body(k, i, lanes));
+        if k.has_masks() {
+            return rest(k, from, end, lanes, &mut |k| body(k, from, lanes));
+        }
     }
     k.for_each(from, end, 1, &mut |k, i| body(k, i, 1));
 }
 
 /// Visits `0..n` like [`columns`], except that the last vector may overlap the one before: for bodies that may as well
-/// run twice.
+/// run twice. Also where there are masks, when `n` is known to reach a vector's length: masked stores are slow on some.
 pub fn cover(k: &mut Builder, n: Val, lanes: u32, body: &mut dyn FnMut(&mut Builder, Val, u32)) {
     let zero = k.int(0);
     let constant = k.as_int(n);
+    let masks = k.has_masks() && lanes > 1;
+    if masks && constant.is_some_and(|n| n < i64::from(lanes)) {
+        return rest(k, zero, n, lanes, &mut |k| body(k, zero, lanes));
+    }
     if lanes == 1 || constant.is_some_and(|n| n < i64::from(lanes)) {
         k.for_each(zero, n, 1, &mut |k, i| body(k, i, 1));
         return;
@@ -99,10 +134,14 @@ pub fn cover(k: &mut Builder, n: Val, lanes: u32, body: &mut dyn FnMut(&mut Buil
         }
         return;
     }
-    let (width, rest) = (k.int(i64::from(lanes)), k.sub(n, whole));
+    if masks {
+        vectors(k, body);
+        return rest(k, whole, n, lanes, &mut |k| body(k, whole, lanes));
+    }
+    let (width, left) = (k.int(i64::from(lanes)), k.sub(n, whole));
     let long = k.cmp(Cmp::Ge, n, width);
     let short = k.cmp(Cmp::Lt, n, width);
-    let uneven = k.cmp(Cmp::Ne, rest, zero);
+    let uneven = k.cmp(Cmp::Ne, left, zero);
     let overlap = k.bin(Bin::And, uneven, long);
     vectors(k, body);
     k.when(overlap, &mut |k| body(k, last, lanes));

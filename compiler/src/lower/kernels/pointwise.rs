@@ -8,6 +8,7 @@ use super::super::expr::{Expr, ExprKind};
 use super::super::kir::{Builder, Elem, Kernel, Val};
 use super::super::numbers;
 use super::super::view::{View, collapse};
+use super::nest::{rest, round_down};
 use crate::ir::{DType, Dim, TensorType};
 use crate::{Error, Result};
 
@@ -20,7 +21,7 @@ use mcc_targets::Target;
 /// When an invariant is broken.
 pub fn build(expr: &Expr, leaves: &[(DType, View)], result: &TensorType, target: &Target) -> Result<Kernel> {
     let name = if is_copy(expr) { "copy" } else { "elementwise" };
-    let mut k = Builder::new(name, leaves.len() as u32 + 1);
+    let mut k = Builder::new(name, leaves.len() as u32 + 1).with_masks(target.has_masks());
     let views: Vec<View> = leaves.iter().map(|l| l.1.clone()).collect();
     let (extents, views) = collapse(&result.shape, &views);
     let nest = Nest { expr, leaves, views: &views, extents: &extents, out: result.dtype, lanes: lanes(expr, target) };
@@ -124,29 +125,22 @@ impl Nest<'_> {
                 })
             })
             .collect();
-        let long = extent.as_const().is_none_or(|c| c >= i64::from(self.lanes));
+        let long = k.has_masks() || extent.as_const().is_none_or(|c| c >= i64::from(self.lanes));
         let mut from = zero;
         if unit && self.lanes > 1 && long {
-            let whole = self.whole_vectors(k, extent, end);
+            let whole = round_down(k, end, self.lanes);
             let splats: Vec<Option<Val>> = scalars.iter().map(|s| s.map(|s| k.splat(s, self.lanes))).collect();
             k.for_each(zero, whole, i64::from(self.lanes), &mut |k, i| {
                 self.elements(k, i, self.lanes, cursors, &splats, out);
             });
             from = whole;
+            if k.has_masks() {
+                rest(k, from, end, self.lanes, &mut |k| self.elements(k, whole, self.lanes, cursors, &splats, out));
+                from = end;
+            }
         }
         k.for_each(from, end, 1, &mut |k, i| self.elements(k, i, 1, cursors, &scalars, out));
         if self.expr.nodes.is_empty() { Err(Error::internal("an empty expression")) } else { Ok(()) }
-    }
-
-    fn whole_vectors(&self, k: &mut Builder, extent: &Dim, end: Val) -> Val {
-        let lanes = i64::from(self.lanes);
-        match extent.as_const() {
-            Some(c) => k.int(c - c % lanes),
-            None => {
-                let mask = k.int(-lanes);
-                k.bin(super::super::kir::Bin::And, end, mask)
-            }
-        }
     }
 
     /// `lanes` elements from index `i` of the row on.
@@ -170,7 +164,7 @@ impl Nest<'_> {
     /// The axis along which the source of a 4-byte copy is contiguous, when it is not the last one.
     fn block_axis(&self) -> Option<usize> {
         let rank = self.extents.len();
-        if !is_copy(self.expr) || self.lanes != 4 || self.out.size() != 4 || rank < 2 {
+        if !is_copy(self.expr) || self.lanes < 4 || self.out.size() != 4 || rank < 2 {
             return None;
         }
         let strides = &self.views[0].strides;
@@ -197,8 +191,7 @@ impl Nest<'_> {
         }
         // Rows of the result run along `last`, rows of the source along `turned`.
         let (zero, rows, cols) = (k.int(0), k.dim(&self.extents[turned]), k.dim(&self.extents[last]));
-        let whole_rows = self.whole_vectors(k, &self.extents[turned], rows);
-        let whole_cols = self.whole_vectors(k, &self.extents[last], cols);
+        let (whole_rows, whole_cols) = (round_down(k, rows, 4), round_down(k, cols, 4));
         let out_stride = self.out_stride(turned);
         let (source_step, out_step) = (k.dim(&self.views[0].strides[last]), k.dim(&out_stride));
         let (source_step, out_step) = (k.mul_int(source_step, 4), k.mul_int(out_step, 4));

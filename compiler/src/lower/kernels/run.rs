@@ -73,18 +73,20 @@ pub struct Fold<'a> {
 /// Accumulators in flight: enough to hide an addition's latency.
 const CHAINS: i64 = 4;
 
-/// Reduces the elements `0..n` of a run to a scalar: several vectors at a time, then one, then single elements.
+/// Reduces the elements `0..n` of a run to a scalar: several vectors at a time, then one, then a part of one, or single
+/// elements where the target lacks masks.
 pub fn fold_run(k: &mut Builder, n: Val, lanes: u32, fold: &mut Fold<'_>) -> Val {
     let state = start(k, n, lanes, fold);
     let state = walk(k, n, lanes, &state, fold);
     finish(k, lanes, &state, fold)
 }
 
-/// The accumulators of a run of `n` elements: vectors (none, when the run is too short), then a scalar.
+/// The accumulators of a run of `n` elements: vectors (none, when the run is too short and the target lacks masks), then
+/// a scalar.
 pub fn start(k: &mut Builder, n: Val, lanes: u32, fold: &mut Fold<'_>) -> Vec<Val> {
     let vectors = match k.as_int(n) {
         _ if lanes == 1 => 0,
-        Some(c) => (c / i64::from(lanes)).min(CHAINS),
+        Some(c) => (c / i64::from(lanes)).min(CHAINS).max(k.has_masks().into()),
         None => CHAINS,
     };
     let mut state: Vec<Val> = (0..vectors).map(|_| (fold.init)(k, lanes)).collect();
@@ -119,10 +121,31 @@ pub fn walk(k: &mut Builder, n: Val, lanes: u32, state: &[Val], fold: &mut Fold<
         });
         vectors[0] = last[0];
         from = whole;
+        if k.has_masks() {
+            vectors[0] = part(k, whole, n, vectors[0], fold);
+            from = n;
+        }
     }
     let scalar = k.fold_loop(from, n, 1, &[scalar], &mut |k, i, accs| vec![(fold.step)(k, accs[0], i)]);
     vectors.push(scalar[0]);
     vectors
+}
+
+/// An accumulator after the elements from `whole` to `n`, fewer than it has lanes.
+fn part(k: &mut Builder, whole: Val, n: Val, acc: Val, fold: &mut Fold<'_>) -> Val {
+    let ty = k.ty(acc);
+    let mut taken = |k: &mut Builder| {
+        let count = k.sub(n, whole);
+        let mut sum = acc;
+        k.partly(count, ty.lanes, &mut |k| sum = (fold.step)(k, acc, whole));
+        let counts = k.lanes_below(count, ty);
+        k.select(counts, sum, acc)
+    };
+    if k.as_int(n).is_some() {
+        return if whole == n { acc } else { taken(k) };
+    }
+    let any = k.cmp(Cmp::Gt, n, whole);
+    k.choose(any, &mut |k| vec![taken(k)], &mut |_| vec![acc])[0]
 }
 
 /// All accumulators in one scalar.

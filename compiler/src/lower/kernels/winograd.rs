@@ -23,9 +23,11 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
         return Err(Error::internal(format!("winograd_conv of {x} and {packed}: extents are not constant")));
     };
     let out = out as i64;
-    if channels % lanes != 0 || out % lanes != 0 || x.dtype.size() != ty.elem.bytes() as usize {
-        return Err(Error::internal(format!("winograd_conv of {x} and {packed}: channels do not fill vectors")));
+    if x.dtype.size() != ty.elem.bytes() as usize {
+        return Err(Error::internal(format!("winograd_conv of {x} and {packed}: narrow elements")));
     }
+    // As wide as channels fill.
+    let lanes = lanes.min(1 << (channels | out).trailing_zeros().min(6));
     let (down, across) = ((oh + 1) / 2, (ow + 1) / 2);
     let bytes = i64::from(ty.elem.bytes());
     let row_bytes = 16 * across * channels * bytes;

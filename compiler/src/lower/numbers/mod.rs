@@ -56,6 +56,7 @@ pub fn load(k: &mut Builder, dtype: DType, from: Addr, lanes: u32) -> Val {
 fn load_widening(k: &mut Builder, narrow: Ty, from: Addr, signed: bool) -> Val {
     let wide = Ty::new(Elem::I32, narrow.lanes);
     let packed = match narrow.bytes() {
+        _ if k.part(narrow.lanes).is_some() => k.load(narrow, from),
         4 => {
             let v = k.load(Ty::new(Elem::I32, 1), from);
             let v = k.splat(v, wide.bytes() / 4);
@@ -102,7 +103,7 @@ pub fn store(k: &mut Builder, dtype: DType, to: Addr, v: Val) {
     let step = 4 / narrow.bytes();
     let parts = k.bitcast(code, Ty::new(narrow, ty.lanes * step));
     let bytes = ty.lanes * narrow.bytes();
-    if bytes > 8 {
+    if bytes > 8 || k.part(ty.lanes).is_some() {
         let pattern: Vec<u8> = (0..ty.lanes).map(|i| (i * step) as u8).collect();
         let packed = k.shuffle(parts, parts, &pattern);
         k.store(to, packed);
