@@ -1,166 +1,465 @@
 #!/usr/bin/env python3
-"""Time mcc against ONNX Runtime, one thread each, in turn within one run.
+"""Time mcc, ONNX Runtime and OpenVINO on the development zoo, in turn within one process a model, and check their outputs.
 
-usage: compare_peers.py [--mcc MCC] [--rounds 5] [--seconds 1] [--markdown OUT.md] [--json OUT.json] MODELS_DIR... [NAME ...]
+usage: compare_peers.py [--mcc MCC] [--cpu native] [--threads 1[,2]] [--rounds N] [--seconds 4] [--out PREFIX]
+                        [--work DIR] [--models DIR]... [--engines mcc,onnxruntime,openvino] [--precision fp32] [NAME ...]
 
-For each NAME.onnx of the MODELS_DIRs that zoo.json knows (or the NAMEs), `rounds` times: `mcc bench`, then ONNX Runtime
-for `seconds`, in a process of its own. Compared are the minima over all rounds, since other users of a machine
-only ever add time; the ratio is mcc's time over ONNX Runtime's, so less than 1 means that mcc is faster.
-A model that either can't run is listed with the reason. Exit status 1 when mcc failed on any.
-Needs onnxruntime and numpy.
+One command from a fresh clone (after `cargo build --release`): it makes a virtual environment with the peers of
+requirements-peers.txt, fetches the zoo, derives the models that no package ships, compiles each with mcc into a shared
+library, and loads that with ctypes beside the peers' sessions in one process. The engines run in turns of a few
+inferences each; the least time of all turns counts, since whatever else the machine does only ever adds. The table goes to
+PREFIX.md and PREFIX.json (default: DIR/peers) and to stdout: milliseconds; ratio = mcc over the better peer, less than 1:
+mcc is faster; GFLOP/s by the multiply-adds that the model's operators define; the share of the peak that mcc measures on
+this core; load = what stands before the first result: loading plus the first run.
+
+NAMEs default to the zoo's models (the light_ ones in their _rand forms: equal weights prove nothing) and the derived ones.
+--models adds folders to look for NAME.onnx in before anything is fetched. An engine that refuses a model is listed with
+its reason. Exit status 1 when mcc failed on a model or gives another result than ONNX Runtime.
 """
 import argparse
+import ctypes
 import json
 import math
 import os
 import platform
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
-import numpy as np
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+REQUIREMENTS = os.path.join(HERE, "requirements-peers.txt")
+ENGINES = ("mcc", "onnxruntime", "openvino")
+# Models whose time goes into 3x3 convolutions.
+HEAVY_3X3 = {"ddddocr_det_yolox", "mlsd_tiny_512", "densenet121_rand", "terrain_unet"}
+# A turn of one engine: long enough to bring its own data into the caches again.
+TURN_SECONDS = 0.03
+# Relative L2 difference from ONNX Runtime's outputs: float, and where 8-bit rounding may fall the other way.
+LIMIT = {"fp32": 1e-3, "int8": 5e-2}
 
-from fetch_zoo import ZOO
-from zoo_inputs import make_inputs
-from zoo_reference import read_zoo
 
-BENCH_KEYS = ("min_ms", "median_ms", "runs", "load_ms", "arena_bytes", "text_bytes", "weights_bytes")
+class Tensor(ctypes.Structure):
+    """mcc_tensor"""
+    _fields_ = [("data", ctypes.c_void_p), ("dims", ctypes.POINTER(ctypes.c_int64)), ("rank", ctypes.c_int32),
+                ("dtype", ctypes.c_int32)]
 
 
-def time_onnxruntime(model, inputs, seconds):
-    """What the child process does: one JSON object on stdout."""
-    import onnxruntime as ort
-    from zoo_reference import session
-    ort.set_default_logger_severity(4)
-    feeds = dict(np.load(inputs))
-    start = time.perf_counter()
-    run = session(model)
-    load = (time.perf_counter() - start) * 1e3
-    run.run(None, feeds)
+class Port(ctypes.Structure):
+    """mcc_port"""
+    _fields_ = [("name", ctypes.c_char_p), ("dims", ctypes.POINTER(ctypes.c_int64)), ("dim_names", ctypes.c_void_p),
+                ("rank", ctypes.c_int32), ("dtype", ctypes.c_int32)]
+
+
+class Model(ctypes.Structure):
+    """mcc_model"""
+    _fields_ = [("abi_version", ctypes.c_int32), ("input_count", ctypes.c_int32), ("output_count", ctypes.c_int32),
+                ("flags", ctypes.c_int32), ("name", ctypes.c_char_p), ("inputs", ctypes.POINTER(Port)),
+                ("outputs", ctypes.POINTER(Port)), ("arena_size", ctypes.c_int64), ("shapes", ctypes.c_void_p),
+                ("invoke", ctypes.c_void_p), ("cpu_features", ctypes.c_char_p)]
+
+
+NUMPY_TYPES = {1: "f4", 2: "u1", 3: "i1", 4: "u2", 5: "i2", 6: "i4", 7: "i8", 9: "?", 10: "f2", 11: "f8", 12: "u4", 13: "u8"}
+CODES = {0: "ok", 1: "a pointer is null", 2: "wrong rank", 3: "wrong element type", 4: "wrong dimension",
+         5: "the arena is too small", 6: "the arena is misaligned", 7: "bad value"}
+
+
+class Mcc:
+    """A model compiled by mcc, in this process."""
+
+    def __init__(self, library, symbol, feeds):
+        self.library = ctypes.CDLL(library)
+        model = Model.in_dll(self.library, symbol + "_model")
+        pointer = ctypes.c_void_p
+        shapes = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, pointer)(model.shapes)
+        self.call = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, pointer, ctypes.c_size_t)(model.invoke)
+        self.keep = []
+        self.inputs = (Tensor * max(1, model.input_count))()
+        for k in range(model.input_count):
+            port = model.inputs[k]
+            self.fill(self.inputs[k], feeds[port.name.decode()], port.dtype)
+        self.outputs, self.names, self.dims = (Tensor * max(1, model.output_count))(), [], []
+        for k in range(model.output_count):
+            port, t = model.outputs[k], self.outputs[k]
+            dims = (ctypes.c_int64 * max(1, port.rank))()
+            self.dims.append(dims)
+            t.rank, t.dtype, t.dims = port.rank, port.dtype, dims
+            self.names.append(port.name.decode())
+        size = ctypes.c_int64()
+        self.check(shapes(self.inputs, self.outputs, ctypes.byref(size)))
+        self.upper = [list(t.dims[:t.rank]) for t in self.outputs[:model.output_count]]
+        self.arrays = [np.zeros(shape, NUMPY_TYPES[t.dtype]) for shape, t in zip(self.upper, self.outputs)]
+        for t, a in zip(self.outputs, self.arrays):
+            t.data = a.ctypes.data
+        self.arena_bytes = size.value
+        self.memory = np.zeros(size.value + 64, np.uint8)
+        self.arena = -(-self.memory.ctypes.data // 64) * 64
+
+    def fill(self, t, array, dtype):
+        array = np.require(array, requirements="C")
+        dims = (ctypes.c_int64 * max(1, array.ndim))(*array.shape)
+        self.keep += [array, dims]
+        t.data, t.dims, t.rank, t.dtype = array.ctypes.data, dims, array.ndim, dtype
+
+    @staticmethod
+    def check(code):
+        if code:
+            raise RuntimeError("the model refuses: %s" % CODES.get(code, code))
+
+    def run(self):
+        for dims, shape in zip(self.dims, self.upper):
+            dims[:len(shape)] = shape
+        self.check(self.call(self.inputs, self.outputs, self.arena, self.arena_bytes))
+
+    def results(self):
+        out = {}
+        for name, a, dims, upper in zip(self.names, self.arrays, self.dims, self.upper):
+            shape = dims[:len(upper)]
+            out[name] = a.reshape(-1)[:math.prod(shape)].reshape(shape)
+        return out
+
+
+class OnnxRuntime:
+    def __init__(self, path, feeds, threads):
+        import onnxruntime as ort
+        ort.set_default_logger_severity(4)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.feeds, self.last = feeds, None
+
+    def run(self):
+        self.last = self.session.run(None, self.feeds)
+
+    def results(self):
+        return {o.name: np.asarray(v) for o, v in zip(self.session.get_outputs(), self.last)}
+
+
+class OpenVino:
+    def __init__(self, path, feeds, threads):
+        import openvino as ov
+        core = ov.Core()
+        model = core.read_model(path)
+        model.reshape({k: list(v.shape) for k, v in feeds.items()})
+        hints = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        self.request = core.compile_model(model, "CPU", hints).create_infer_request()
+        self.feeds, self.model = feeds, model
+
+    def run(self):
+        self.request.infer(self.feeds, share_inputs=True)
+
+    def results(self):
+        ports = self.request.model_outputs
+        return {name: np.array(self.request.get_tensor(p).data) for p in ports for name in p.get_names()}
+
+
+def difference(got, want):
+    """The largest relative L2 difference of the outputs that both have; elements of other types count when unequal."""
+    worst = 0.0
+    for name, w in want.items():
+        g = got.get(name)
+        if g is None or g.shape != w.shape:
+            return math.inf if g is not None else worst
+        if w.dtype.kind != "f":
+            worst = max(worst, float(np.mean(g != w)) if w.size else 0.0)
+            continue
+        g, w = g.astype(np.float64), w.astype(np.float64)
+        both = np.isfinite(w)
+        if not np.array_equal(both, np.isfinite(g)):
+            return math.inf
+        norm = float(np.linalg.norm(w[both]))
+        worst = max(worst, float(np.linalg.norm((g - w)[both])) / norm if norm else float(np.abs(g[both]).max(initial=0)))
+    return worst
+
+
+def least_turn(engine, seconds, count):
+    """Runs a turn: `count` inferences, or as many as TURN_SECONDS take; the least time in ms, and the times."""
     times, end = [], time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times) < 3:
+    while not times or len(times) < count and time.perf_counter() < end:
         start = time.perf_counter()
-        run.run(None, feeds)
+        engine.run()
         times.append((time.perf_counter() - start) * 1e3)
-    print(json.dumps({"min_ms": min(times), "median_ms": statistics.median(times), "runs": len(times), "load_ms": load}))
+    return times
 
 
-def child(cmd):
-    """The last line of a command's stdout as JSON, or {"error": its last line of stderr}."""
-    try:
-        p = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=600)
-    except subprocess.TimeoutExpired:
-        return {"error": "no answer within 10 minutes"}
-    try:
-        if p.returncode == 0:
-            return json.loads(p.stdout)
-        lines = [line for line in p.stderr.strip().splitlines() if line.strip()]
-        return {"error": "exit %d: %s" % (p.returncode, lines[0].strip()[:200] if lines else "")}
-    except ValueError:
-        return {"error": "no JSON on stdout"}
-
-
-def merge(rounds):
-    """One result of several rounds of the same command."""
-    for r in rounds:
-        if "error" in r:
-            return r
-    out = {k: rounds[0][k] for k in BENCH_KEYS if k in rounds[0]}
-    out.update(min_ms=min(r["min_ms"] for r in rounds), median_ms=statistics.median(r["median_ms"] for r in rounds),
-               load_ms=min(r["load_ms"] for r in rounds), runs=sum(r["runs"] for r in rounds))
-    return out
-
-
-def compare(name, model, specs, args, tmp):
-    feeds = make_inputs(specs)
-    packed = os.path.join(tmp, "inputs.npz")
-    with open(packed, "wb") as f:
-        np.savez(f, **{k: v for k, v in feeds.items()})
-    bench = [args.mcc, "bench", model, "--json"]
-    for k, (key, value) in enumerate(feeds.items()):
-        path = os.path.join(tmp, "%d.npy" % k)
-        np.save(path, value)
-        bench += ["-i", "%s=%s" % (key, path)]
-        # Dynamic dimensions: what an application that knows its sizes would say.
-        bench += ["--shape", "%s=%s" % (key, "x".join(map(str, value.shape)))] if value.ndim else []
-    peer = [sys.executable, os.path.abspath(__file__), "--child", model, packed, str(args.seconds)]
-    mine, theirs = [], []
-    for _ in range(args.rounds):
-        mine.append(child(bench + args.mcc_arg))
-        theirs.append(child(peer))
-        if "error" in mine[-1] or "error" in theirs[-1]:
-            break
-    row = {"name": name, "mcc": merge(mine), "onnxruntime": merge(theirs)}
-    if "error" not in row["mcc"] and "error" not in row["onnxruntime"]:
-        row["ratio"] = row["mcc"]["min_ms"] / row["onnxruntime"]["min_ms"]
+def time_in_turns(job):
+    """What the process of one model does: the row of the table."""
+    feeds = make_inputs(job["inputs"])
+    row, engines = {}, {}
+    makers = {
+        "mcc": lambda: Mcc(job["library"], job["symbol"], feeds),
+        "onnxruntime": lambda: OnnxRuntime(job["model"], feeds, job["threads"]),
+        "openvino": lambda: OpenVino(job["model"], feeds, job["threads"]),
+    }
+    modules = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
+    for name in job["engines"]:
+        if name in modules:
+            __import__(modules[name])       # what a program pays once is not this model's load
+        try:
+            start = time.perf_counter()
+            engine = makers[name]()
+            load = time.perf_counter() - start
+            engine.run()
+            row[name] = {"load_ms": load * 1e3, "first_ms": (time.perf_counter() - start) * 1e3}
+            engines[name] = engine
+        except Exception as e:      # a refusal is a result
+            row[name] = {"error": (str(e).strip().splitlines() or [repr(e)])[-1][:200]}
+    times = {name: [] for name in engines}
+    end = time.perf_counter() + job["seconds"]
+    turn = 0
+    while engines and turn < job["rounds"] and (turn < 3 or time.perf_counter() < end):
+        for name, engine in engines.items():
+            times[name] += least_turn(engine, TURN_SECONDS, 1000)
+        turn += 1
+    for name, t in times.items():
+        row[name].update(min_ms=min(t), median_ms=sorted(t)[len(t) // 2], runs=len(t))
+    if "mcc" in engines:
+        row["mcc"]["arena_bytes"] = engines["mcc"].arena_bytes
+    if "onnxruntime" in engines:
+        want = engines["onnxruntime"].results()
+        for name in engines:
+            if name != "onnxruntime":
+                row[name]["difference"] = difference(engines[name].results(), want)
     return row
 
 
-def markdown(rows, args):
-    import onnxruntime as ort
+def compile_model(mcc, cpu, model, symbol, specs, folder):
+    """The shared library, and what `mcc inspect` says of the model."""
+    pins = [part for k, s in specs.items() for part in ("--shape", "%s=%s" % (k, "x".join(map(str, s["shape"])))) if s["shape"]]
+    library = os.path.join(folder, symbol + ".so")
+    for command in ([mcc, model, "--emit", "shared", "-o", library, "--name", symbol, "--cpu", cpu],
+                    [mcc, "inspect", model, "--json", "--cpu", cpu]):
+        done = subprocess.run(command + pins, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=900)
+        if done.returncode:
+            raise RuntimeError((done.stderr.strip().splitlines() or ["exit %d" % done.returncode])[0][:200])
+    return library, json.loads(done.stdout)
+
+
+def measure(name, model, specs, threads, args):
+    row = {"name": name, "precision": args.precisions[name], "threads": threads}
+    engines, job = list(args.engines), {}
+    if "mcc" in engines:
+        try:
+            symbol = "m_" + name
+            job["library"], report = compile_model(args.mcc, args.cpu, model, symbol, specs, args.objects)
+            job["symbol"], row["text_bytes"] = symbol, report["text_bytes"]
+            row["weights_bytes"], row["multiply_adds"] = report["weights_bytes"], report.get("multiply_adds")
+        except (RuntimeError, subprocess.TimeoutExpired) as e:
+            row["mcc"] = {"error": str(e)}
+            engines.remove("mcc")
+    job.update(inputs=specs, model=model, threads=threads, engines=engines, seconds=args.seconds * len(engines), rounds=args.rounds)
+    child = subprocess.run([sys.executable, os.path.abspath(__file__), "--child"], input=json.dumps(job),
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=3600)
+    try:
+        row.update(json.loads(child.stdout.splitlines()[-1]))
+    except (IndexError, ValueError):
+        tail = (child.stderr.strip().splitlines() or ["no answer"])[-1][:200]
+        row.setdefault("mcc", {"error": "the process ended with %s: %s" % (child.returncode, tail)})
+    peers = [row[p]["min_ms"] for p in ENGINES[1:] if "min_ms" in row.get(p, {})]
+    if peers:
+        row["best_peer_ms"] = min(peers)
+        if "min_ms" in row.get("mcc", {}):
+            row["ratio"] = row["mcc"]["min_ms"] / min(peers)
+    return row
+
+
+def precision(dtype):
+    """One word for zoo.json's "dtype"."""
+    return "trees" if "tree" in dtype else "w8" if "weight-only" in dtype else dtype.split(" ")[0]
+
+
+def geometric(values):
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else None
+
+
+def groups(rows):
+    """Name of a group: its rows that have a ratio."""
+    rows = [r for r in rows if "ratio" in r]
+    float_rows = [r for r in rows if r["precision"] == "fp32"]
+    return {
+        "fp32": float_rows,
+        "int8": [r for r in rows if r["precision"] == "int8"],
+        "under 1 ms": [r for r in float_rows if r["best_peer_ms"] < 1],
+        "fp32, 1 ms and more": [r for r in float_rows if r["best_peer_ms"] >= 1],
+        "3x3-heavy": [r for r in float_rows if r["name"] in HEAVY_3X3],
+    }
+
+
+def cell(form, value):
+    return form % value if value is not None else ""
+
+
+def markdown(rows, peaks, args):
     cpu = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8") as f:
             cpu = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), cpu)
-    lines = ["mcc against ONNX Runtime %s, one thread each, in turn, %d rounds; %s." % (ort.__version__, args.rounds, cpu),
-             "Milliseconds are minima; ratio = mcc / ONNX Runtime, less than 1: mcc is faster.", "",
-             "| model | mcc ms | ORT ms | ratio | mcc load ms | ORT load ms | code kB | weights kB | arena kB |",
-             "|---|--:|--:|--:|--:|--:|--:|--:|--:|"]
-    for r in rows:
-        m, o = r["mcc"], r["onnxruntime"]
-        if "ratio" in r:
-            kb = ["%.0f" % (m[k] / 1000) for k in ("text_bytes", "weights_bytes", "arena_bytes")]
-            cells = ["%.3g" % m["min_ms"], "%.3g" % o["min_ms"], "%.2f" % r["ratio"], "%.2g" % m["load_ms"],
-                     "%.0f" % o["load_ms"]] + kb
-            lines.append("| %s | %s |" % (r["name"], " | ".join(cells)))
-        else:
-            who = "mcc" if "error" in m else "ONNX Runtime"
-            why = m.get("error") or o["error"]
-            lines.append("| %s | %s: %s | | | | | | | |" % (r["name"], who, why.replace("|", "/")))
-    ratios = [r["ratio"] for r in rows if "ratio" in r]
-    if ratios:
-        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-        lines += ["", "%d models, geometric mean of the ratios %.2f, mcc faster on %d, slowest ratio %.2f."
-                  % (len(ratios), mean, sum(r < 1 for r in ratios), max(ratios))]
+    lines = ["%s, --cpu %s; peak of one core: %s. ONNX Runtime %s, OpenVINO %s; milliseconds, the least of all runs in turns." % (
+        cpu, args.cpu, ", ".join("%s %.0f GFLOP/s" % p for p in peaks.items() if p[1]) or "not measured", *versions())]
+    for threads in args.threads:
+        mine = [r for r in rows if r["threads"] == threads]
+        lines += ["", "%d thread%s" % (threads, "s" if threads > 1 else ""), "",
+                  "| model | precision | mcc ms | ORT ms | OpenVINO ms | ratio | GFLOP/s | of peak | arena kB | code kB | first result, "
+                  "mcc / ORT / OpenVINO ms | differs |", "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]
+        for r in mine:
+            m = r.get("mcc", {})
+            work, peak = r.get("multiply_adds") or None, peaks.get("int8" if r["precision"] == "int8" else "fp32")
+            gflops = 2e-6 * work / m["min_ms"] if work and "min_ms" in m else None
+            share = 100 * gflops / peak / threads if gflops and peak else None
+            r["gflops"], r["peak_share"] = gflops, share and share / 100
+            ms = ["%.4g" % r[e]["min_ms"] if "min_ms" in r.get(e, {}) else r.get(e, {}).get("error", "").replace("|", "/")[:60]
+                  for e in ENGINES]
+            first = " / ".join(cell("%.3g", r.get(e, {}).get("first_ms")) or "-" for e in ENGINES)
+            lines.append("| %s |" % " | ".join(
+                [r["name"], r["precision"], *ms, cell("%.2f", r.get("ratio")), cell("%.1f", gflops), cell("%.0f %%", share),
+                 cell("%.0f", m["arena_bytes"] / 1e3 if "arena_bytes" in m else None),
+                 cell("%.0f", r["text_bytes"] / 1e3 if "text_bytes" in r else None), first, cell("%.1g", m.get("difference"))]))
+        lines += ["", "| group | models | geometric mean of the ratios | worst |", "|---|--:|--:|---|"]
+        for name, group in groups(mine).items():
+            if group:
+                worst = max(group, key=lambda r: r["ratio"])
+                lines.append("| %s | %d | %.3f | %.2f %s |" % (name, len(group), geometric([r["ratio"] for r in group]),
+                                                             worst["ratio"], worst["name"]))
     return "\n".join(lines) + "\n"
 
 
-def main():
-    if sys.argv[1:2] == ["--child"]:
-        return time_onnxruntime(sys.argv[2], sys.argv[3], float(sys.argv[4]))
+def versions():
+    from importlib import metadata
+    return [metadata.version(p) for p in ENGINES[1:]]
+
+
+def peaks(args):
+    """GFLOP/s of one core, as `mcc bench --profile` measures them."""
+    if "mcc" not in args.engines:
+        return {}
+    model = os.path.join(ROOT, "tests", "models", "digits.onnx")
+    done = subprocess.run([args.mcc, "bench", model, "--profile", "--json", "--seconds", "0.2", "--cpu", args.cpu],
+                          stdout=subprocess.PIPE, check=True, text=True)
+    report = json.loads(done.stdout)
+    return {"fp32": report["peak_gflops"], "int8": report["peak_int8_gops"]}
+
+
+def own_environment(work):
+    """Goes on in a virtual environment that has the peers, if this one has not."""
+    try:
+        import numpy, onnx, onnxruntime, openvino, onnx_ir  # noqa: F401, E401
+        return
+    except ImportError:
+        pass
+    folder = os.path.join(work, "venv")
+    python, stamp = os.path.join(folder, "bin", "python"), os.path.join(folder, "installed")
+    with open(REQUIREMENTS, encoding="utf-8") as f:
+        want = f.read()
+    if not os.path.exists(stamp) or open(stamp, encoding="utf-8").read() != want:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", REQUIREMENTS], check=True)
+        with open(stamp, "w", encoding="utf-8") as f:
+            f.write(want)
+    if os.path.realpath(sys.prefix) == os.path.realpath(folder):
+        sys.exit("compare_peers: %s lacks what it should have; remove it and try again" % folder)
+    os.execv(python, [python, os.path.abspath(__file__)] + sys.argv[1:])
+
+
+def find(names, args, zoo, derived):
+    """{name: path}: what is there already, what can be fetched, what can be derived."""
+    found = {}
+    folders = args.models + [os.path.join(args.work, "zoo"), os.path.join(args.work, "derived")]
+    for name in names:
+        found[name] = next((p for d in folders for p in [os.path.join(d, name + ".onnx")] if os.path.exists(p)), None)
+    missing = [n for n, p in found.items() if p is None]
+    bases = sorted({derived[n] if n in derived else n for n in missing})
+    base_at = {b: next((p for d in folders for p in [os.path.join(d, b + ".onnx")] if os.path.exists(p)), None) for b in bases}
+    zoo_dir, derived_dir = folders[-2:]
+    run = lambda *c: subprocess.run([sys.executable, *c], stdout=sys.stderr)  # noqa: E731
+    fetch = [b for b in bases if base_at[b] is None]
+    if fetch:
+        run(os.path.join(HERE, "fetch_zoo.py"), "--cache", os.path.join(args.work, "packages"), zoo_dir, *fetch)
+    os.makedirs(zoo_dir, exist_ok=True)
+    for b, path in base_at.items():
+        link = os.path.join(zoo_dir, b + ".onnx")
+        if path is not None and not os.path.lexists(link):
+            os.symlink(os.path.abspath(path), link)
+    light = [n for n in missing if derived.get(n, "").startswith("light_")]
+    for base in sorted({derived[n] for n in light}):
+        forms = ",".join(sorted(n.rsplit("_", 1)[1] for n in light if derived[n] == base))
+        run(os.path.join(HERE, "derive_light.py"), "--forms", forms, zoo_dir, derived_dir, base.removeprefix("light_"))
+    others = [n for n in missing if n in derived and n not in light]
+    if others:
+        run(os.path.join(HERE, "derive_zoo.py"), zoo_dir, derived_dir, *others)
+    for name in missing:
+        found[name] = next((p for d in folders[-2:] for p in [os.path.join(d, name + ".onnx")] if os.path.exists(p)), None)
+    return found
+
+
+def arguments():
     ap = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    ap.add_argument("args", metavar="MODELS_DIR... NAME...", nargs="+")
-    ap.add_argument("--mcc", default="mcc", help="the compiler (default: from PATH)")
-    ap.add_argument("--mcc-arg", action="append", default=[], help="passed on to mcc bench")
-    ap.add_argument("--zoo", default=ZOO)
-    ap.add_argument("--rounds", type=int, default=5)
-    ap.add_argument("--seconds", type=float, default=1.0, help="ONNX Runtime's time a round (default: 1)")
-    ap.add_argument("--markdown", metavar="FILE")
-    ap.add_argument("--json", metavar="FILE")
+    ap.add_argument("names", metavar="NAME", nargs="*")
+    ap.add_argument("--mcc", default=os.path.join(ROOT, "target", "release", "mcc"))
+    ap.add_argument("--cpu", default="native", help="for mcc (default: native)")
+    ap.add_argument("--threads", default="1", help="comma-separated (default: 1)")
+    ap.add_argument("--rounds", type=int, default=1000, help="turns of each engine at most (default: 1000)")
+    ap.add_argument("--seconds", type=float, default=4, help="time an engine gets a model (default: 4; at least 3 turns)")
+    ap.add_argument("--engines", default=",".join(ENGINES), help="comma-separated (default: all)")
+    ap.add_argument("--precision", help="only models of this precision: fp32, int8, fp16, ...")
+    ap.add_argument("--work", default=os.path.join(ROOT, "target", "peers"), help="for models, objects, the environment")
+    ap.add_argument("--models", action="append", default=[], metavar="DIR", help="look here for NAME.onnx first")
+    ap.add_argument("--out", metavar="PREFIX", help="write PREFIX.md and PREFIX.json (default: WORK/peers)")
     args = ap.parse_args()
-    specs = read_zoo(args.zoo)
-    dirs = [a for a in args.args if os.path.isdir(a)]
-    names = [a for a in args.args if a not in dirs]
-    models = {n: p for d in dirs for n in names or specs for p in [os.path.join(d, n + ".onnx")] if os.path.exists(p)}
-    missing = [n for n in names if n not in models or n not in specs]
-    if missing or not models:
-        ap.error("no such model: %s" % ", ".join(missing or dirs or names))
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="compare-") as tmp:
-        for name, model in models.items():
-            rows.append(compare(name, model, specs[name], args, tmp))
-            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    table = markdown(rows, args)
-    if args.markdown:
-        with open(args.markdown, "w", encoding="utf-8") as f:
-            f.write(table)
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as f:
-            json.dump(rows, f, indent=1)
+    args.threads = [int(t) for t in args.threads.split(",")]
+    args.engines = args.engines.split(",")
+    if set(args.engines) - set(ENGINES):
+        ap.error("engines are %s" % ", ".join(ENGINES))
+    args.out = args.out or os.path.join(args.work, "peers")
+    return args
+
+
+def main():
+    global np, make_inputs
+    if sys.argv[1:2] == ["--child"]:
+        import numpy as np
+        from zoo_inputs import make_inputs
+        print(json.dumps(time_in_turns(json.load(sys.stdin))))
+        return 0
+    args = arguments()
+    own_environment(args.work)
+    from fetch_zoo import ZOO
+    with open(ZOO, encoding="utf-8") as f:
+        listed = json.load(f)
+    zoo = {m["name"]: m for m in listed["models"]}
+    derived = {d["name"]: d["base"] for d in listed["derived"]}
+    args.precisions = {n: precision(m["dtype"]) for n, m in zoo.items()}
+    args.precisions.update({d["name"]: d["dtype"] for d in listed["derived"]})
+    names = args.names or [n for n in zoo if not n.startswith("light_")] + list(derived)
+    unknown = [n for n in names if n not in args.precisions]
+    if unknown:
+        print("compare_peers: not in zoo.json: %s" % ", ".join(unknown), file=sys.stderr)
+        return 2
+    names = [n for n in names if args.precision in (None, args.precisions[n])]
+    args.objects = os.path.join(args.work, "objects")
+    os.makedirs(args.objects, exist_ok=True)
+    paths = find(names, args, zoo, derived)
+    rows, failed, limits = [], False, peaks(args)
+    for name in names:
+        if paths[name] is None:
+            print("%s: could not be had" % name, file=sys.stderr)
+            continue
+        specs = zoo[derived.get(name, name)]["inputs"]
+        for threads in args.threads:
+            row = measure(name, paths[name], specs, threads, args)
+            rows.append(row)
+            print(json.dumps(row), file=sys.stderr, flush=True)
+            mine = row.get("mcc", {})
+            limit = LIMIT["fp32" if row["precision"] == "fp32" else "int8"]
+            failed |= "error" in mine or mine.get("difference", 0) > limit
+    table = markdown(rows, limits, args)
+    with open(args.out + ".md", "w", encoding="utf-8") as f:
+        f.write(table)
+    with open(args.out + ".json", "w", encoding="utf-8") as f:
+        json.dump({"peaks": limits, "rows": rows,
+                   "groups": {t: {g: geometric([r["ratio"] for r in rs])
+                                  for g, rs in groups([r for r in rows if r["threads"] == t]).items()} for t in args.threads}},
+                  f, indent=1)
     print(table, end="")
-    return 1 if any("error" in r["mcc"] for r in rows) else 0
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use mcc::ir::{Graph, Op};
+use mcc::ir::{Dim, Graph, Op};
 use mcc::lower::program::{Port, Step};
 use mcc::{Result, driver};
 use serde_json::{Value, json};
@@ -39,6 +39,11 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
             Step::Bind { .. } => None,
         })
         .collect();
+    let work = program.steps.iter().map(|s| match s {
+        Step::Call { work, .. } => work.multiply_adds.clone(),
+        Step::Bind { .. } => Dim::ZERO,
+    });
+    let work = work.fold(Dim::ZERO, |sum, n| &sum + &n);
     let report = json!({
         "inputs": ports(&program.inputs),
         "outputs": ports(&program.outputs),
@@ -47,6 +52,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         "optimised_operations": operations(&compiled.graph),
         "kernels": program.kernels.len(),
         "steps": calls.iter().map(|(node, kernel)| json!({ "node": node, "kernel": kernel })).collect::<Vec<_>>(),
+        "multiply_adds": work.as_const().map_or_else(|| json!(work.to_string()), |n| json!(n)),
         "text_bytes": compiled.code.text_bytes,
         "weights_bytes": compiled.code.weights_bytes,
         "live_bytes": program.live_bytes.as_const(),
@@ -91,9 +97,10 @@ fn text(report: &Value) -> String {
     for step in report["steps"].as_array().into_iter().flatten() {
         out += &format!("  {:<40} {}\n", step["kernel"].as_str().unwrap_or(""), step["node"].as_str().unwrap_or(""));
     }
-    let arena = report["arena_bytes"].to_string();
+    let [arena, work] = ["arena_bytes", "multiply_adds"].map(|key| report[key].to_string());
     out + &format!(
-        "code {} bytes, weights {} bytes, arena {} bytes\n",
+        "{} multiply-adds, code {} bytes, weights {} bytes, arena {} bytes\n",
+        work.trim_matches('"'),
         report["text_bytes"],
         report["weights_bytes"],
         arena.trim_matches('"')
