@@ -1,6 +1,6 @@
 /* Runs any compiled model through its descriptor. Compile with -DMODEL=NAME_model and the model's header included by
    -include; usage: drive IN... -- OUT..., in files of: rank and element type (int32), dims (int64), data.
-   Counts what the model itself allocates: it must be nothing. */
+   RUNS in the environment is how often it runs. Counts what the model itself allocates: it must be nothing. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,8 +58,11 @@ int main(int argc, char **argv)
     size_t room = ((size_t)arena_size + 127) / 64 * 64;
     void *arena = aligned_alloc(64, room);
     size_t before = allocations;
-    code = MODEL.invoke(in, out, arena, (size_t)arena_size);
-    if (code != MCC_OK) fail("invoke", code);
+    const char *runs = getenv("RUNS");
+    for (int n = runs ? atoi(runs) : 1; n > 0; n--) {
+        code = MODEL.invoke(in, out, arena, (size_t)arena_size);
+        if (code != MCC_OK) fail("invoke", code);
+    }
     if (allocations != before) return 3;
     for (int i = 0; i < MODEL.output_count; i++) {
         FILE *f = fopen(argv[MODEL.input_count + 2 + i], "wb");
