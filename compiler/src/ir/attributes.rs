@@ -175,6 +175,22 @@ pub struct ConvSpec {
     pub layout: Layout,
 }
 
+impl ConvSpec {
+    /// A channels-last window as runs of contiguous elements, in a group of `channels`: how many, and how long. The last
+    /// kernel axis is part of the run where its elements are neighbours.
+    pub fn runs(&self, kernel: &[i64], channels: &Dim) -> (i64, Dim) {
+        match kernel.split_last() {
+            Some((&last, outer)) if self.joins_last() => (outer.iter().product(), channels * &Dim::from(last)),
+            _ => (kernel.iter().product(), channels.clone()),
+        }
+    }
+
+    /// Whether a channels-last window's elements along the last spatial axis are contiguous.
+    pub fn joins_last(&self) -> bool {
+        self.group == 1 && self.dilations.last() == Some(&1)
+    }
+}
+
 /// Attributes of pooling. All vectors have one element a spatial axis.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PoolSpec {

@@ -43,6 +43,7 @@ impl Op {
             | Op::MatMul
             | Op::Conv(_)
             | Op::PackedConv { .. }
+            | Op::DotConv { .. }
             | Op::DepthwiseConv(_)
             | Op::ConvTranspose { .. }
             | Op::Pool(_)

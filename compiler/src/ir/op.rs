@@ -75,6 +75,11 @@ pub enum Op {
     /// `(x: channels last, packed: [group, panels, k..., in/group, tile])`: the same, weights packed as for
     /// [`Op::PackedMatMul`]; `out` channels in the result. `spec.pads` are zero.
     PackedConv { spec: ConvSpec, out: usize },
+    /// `(x: u8 or i8, channels last; packed: i8[group, panels, taps, steps, tile, 4])`: correlation of bytes, summed in
+    /// `i32`, which wraps. `kernel` holds the window's extents; without any, the axes before the last are a matrix's
+    /// rows. A window is [`ConvSpec::runs`]: so many taps of runs of contiguous elements, which the weights hold in steps
+    /// of four, filled up with zeros. `out` channels in the result; `spec.pads` are zero.
+    DotConv { spec: ConvSpec, kernel: Vec<i64>, out: usize },
     /// `(x: [batch, h, w, in], packed: [16, panels, in, tile])`: 3x3 correlation with unit strides by minimal filtering:
     /// each 2x2 of results from 4x4 elements in transformed space, where it is 16 matrix products. The weights are
     /// transformed and packed as for [`Op::PackedMatMul`]; `size` is the results' spatial extent `[oh, ow]`, to which
@@ -152,6 +157,7 @@ impl Op {
             Op::PackedMatMul { .. } => "packed_matmul",
             Op::Conv(_) => "conv",
             Op::PackedConv { .. } => "packed_conv",
+            Op::DotConv { .. } => "dot_conv",
             Op::WinogradConv { .. } => "winograd_conv",
             Op::DepthwiseConv(_) => "depthwise_conv",
             Op::ConvTranspose { .. } => "conv_transpose",

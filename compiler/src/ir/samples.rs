@@ -95,6 +95,12 @@ const TABLE: &[Sample] = table! {
         ("f32[1, 4, 5, 5]", "f32[6, 2, 2, 2]", "f32[6]") -> "f32[1, 6, 3, 4]";
     "packed_conv {strides=[1], dilations=[1], pads=[(0, 0)], group=2, layout=channels_last, out=6}"
         ("f32[1, 5, 4]", "f32[2, 1, 3, 2, 4]") -> "f32[1, 3, 6]";
+    "dot_conv {strides=[1], dilations=[2], pads=[(0, 0)], group=2, layout=channels_last, kernel=[2], out=6}"
+        ("u8[1, 5, 10]", "i8[2, 1, 2, 2, 4, 4]") -> "i32[1, 3, 6]";
+    "dot_conv {strides=[2, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, kernel=[2, 3], \
+     out=5}" ("i8[1, 5, 6, 3]", "i8[1, 2, 2, 3, 4, 4]") -> "i32[1, 2, 4, 5]";
+    "dot_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5}"
+        ("u8[2, 3, 22]", "i8[1, 1, 1, 6, 8, 4]") -> "i32[2, 3, 5]";
     "winograd_conv {size=[3, 2], out=8}" ("f32[1, 6, 4, 4]", "f32[16, 2, 4, 4]") -> "f32[1, 3, 2, 8]";
     "depthwise_conv {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=3, layout=channels_last}"
         ("f32[1, 4, 4, 3]", "f32[2, 2, 3]") -> "f32[1, 3, 3, 3]";
@@ -216,6 +222,7 @@ variants! {
     Op::PackedMatMul { .. } => "packed_matmul",
     Op::Conv(_) => "conv",
     Op::PackedConv { .. } => "packed_conv",
+    Op::DotConv { .. } => "dot_conv",
     Op::WinogradConv { .. } => "winograd_conv",
     Op::DepthwiseConv(_) => "depthwise_conv",
     Op::ConvTranspose { .. } => "conv_transpose",

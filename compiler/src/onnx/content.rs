@@ -268,6 +268,7 @@ pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorTyp
         | Op::PackedMatMul { .. }
         | Op::Conv(_)
         | Op::PackedConv { .. }
+        | Op::DotConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. }

@@ -118,6 +118,7 @@ fn worth(op: &Op, operands: &[TensorType], results: &[TensorType]) -> bool {
         }
         Op::Conv(_)
         | Op::PackedConv { .. }
+        | Op::DotConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. } => to <= from && work(estimate(&operands[1])),

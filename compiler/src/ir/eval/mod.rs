@@ -5,6 +5,7 @@
 //! computed in `f64` and rounded to the result's type at the end; integers wrap to it.
 
 mod conv;
+mod dot;
 mod elementwise;
 mod gather;
 mod graph;
@@ -87,6 +88,7 @@ fn eval(op: &Op, x: &[Tensor], types: &[TensorType]) -> Result<Vec<Tensor>> {
         Op::PackedMatMul { .. } => one(matmul::packed_matmul(&x[0], &x[1], &shape(&types[0])?)),
         Op::Conv(spec) => one(conv::conv(&x[0], &x[1], x.get(2), spec, &shape(&types[0])?)),
         Op::PackedConv { spec, out } => one(conv::packed_conv(&x[0], &x[1], spec, *out, &shape(&types[0])?)),
+        Op::DotConv { spec, kernel, out } => one(dot::dot_conv(&x[0], &x[1], spec, kernel, *out, &shape(&types[0])?)),
         Op::WinogradConv { .. } => one(winograd::winograd_conv(&x[0], &x[1], &shape(&types[0])?)),
         Op::DepthwiseConv(spec) => one(conv::depthwise_conv(&x[0], &x[1], spec, &shape(&types[0])?)),
         Op::ConvTranspose { spec, .. } => one(conv::conv_transpose(&x[0], &x[1], x.get(2), spec, &shape(&types[0])?)),

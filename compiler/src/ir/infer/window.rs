@@ -128,6 +128,32 @@ pub(super) fn packed_conv(c: &mut Checker, spec: &ConvSpec, out: usize) -> Resul
     Ok(join(dtype, spec.layout, batch, Dim::from(out), positions(spec, extents, kernel)?))
 }
 
+pub(super) fn dot_conv(c: &mut Checker, spec: &ConvSpec, kernel: &[i64], out: usize) -> Result<TensorType> {
+    prepadded(spec)?;
+    c.dtype(0, &[DType::U8, DType::I8])?;
+    c.dtype(1, &[DType::I8])?;
+    if kernel.iter().any(|&k| k <= 0) || kernel.is_empty() && spec.group != 1 {
+        return Err(Error::invalid(format!("no window of {kernel:?} in {} groups", spec.group)));
+    }
+    let Some((channels, rows)) = c.ty(0).shape.split_last().map(|(c, r)| (c.clone(), r.to_vec())) else {
+        return Err(Error::invalid("the operand has no axis"));
+    };
+    let extents = if kernel.is_empty() { &[] } else { rows.get(1..).unwrap_or_default() };
+    let kernel_dims: Vec<Dim> = kernel.iter().map(|&k| Dim::from(k)).collect();
+    let spatial = positions(spec, extents, &kernel_dims)?;
+    let group = groups(spec.group, &Dim::from(out), "output channels")?;
+    let per_group = channels.floor_div(&groups(spec.group, &channels, "channels")?);
+    let (taps, run) = spec.runs(kernel, &per_group);
+    let [w_group, panels, w_taps, steps, tile, four] = c.axes(1)?;
+    c.meet(&w_group, &group, "the weights' groups and the attribute")?;
+    c.meet(&w_taps, &Dim::from(taps), "the weights' taps and the window's")?;
+    c.meet(&steps, &run.ceil_div(&Dim::from(4i64)), "the weights' steps and the window's")?;
+    c.meet(&four, &Dim::from(4i64), "the weights' last axis and 4")?;
+    c.meet(&panels, &Dim::from(out / spec.group).ceil_div(&tile), "the panels and what the channels need")?;
+    let outer = if kernel.is_empty() { rows } else { [&rows[..1], &spatial].concat() };
+    Ok(TensorType::new(DType::I32, [outer, vec![Dim::from(out)]].concat()))
+}
+
 pub(super) fn winograd_conv(c: &mut Checker, size: &[Dim], out: usize) -> Result<TensorType> {
     let dtype = check::float(c.same_dtype(0, 1)?)?;
     check::length(size.len(), 2, "size")?;

@@ -42,6 +42,35 @@ pub(super) enum Rows {
     },
 }
 
+impl Rows {
+    /// Pointers of `count` rows from `row` on.
+    pub(super) fn pointers(&self, k: &mut Builder, row: Val, count: u32) -> Vec<Val> {
+        match self {
+            Rows::Affine { base, bytes } => {
+                let bytes = k.dim(bytes);
+                let offset = k.mul(row, bytes);
+                let mut pointer = k.add(*base, offset);
+                let mut pointers = vec![pointer];
+                for _ in 1..count {
+                    pointer = k.add(pointer, bytes);
+                    pointers.push(pointer);
+                }
+                pointers
+            }
+            Rows::Table { base, table } => {
+                let entry = k.at_index(*table, row, 8);
+                let at = |i: u32| Addr { offset: entry.offset + 8 * i as i32, ..entry };
+                (0..count)
+                    .map(|i| {
+                        let offset = k.load(Ty::I64, at(i));
+                        k.add(*base, offset)
+                    })
+                    .collect()
+            }
+        }
+    }
+}
+
 /// How the right operand lies in memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Panels {
@@ -251,7 +280,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
     /// Computes and stores one register tile.
     #[allow(clippy::too_many_arguments, reason = "the loop nest's state")]
     fn tile(&self, k: &mut Builder, job: &Job, row: Val, right: Val, col: Val, shape: Shape, valid: Valid) {
-        let pointers = self.row_pointers(k, job, row, shape.rows);
+        let pointers = job.rows.pointers(k, row, shape.rows);
         let out_row = k.add(job.out.0, row);
         let wide = self.frame.filter(|_| shape.lanes * shape.vectors == tile::COLUMNS && shape.rows <= tile::MAX_ROWS);
         let sums = match wide {
@@ -309,32 +338,6 @@ impl<'a, 'b> Contraction<'a, 'b> {
         let index = k.add(start, col);
         let to = k.at_index(sink, index, k.ty(v).elem.bytes());
         k.store(to, v);
-    }
-
-    fn row_pointers(&self, k: &mut Builder, job: &Job, row: Val, count: u32) -> Vec<Val> {
-        match &job.rows {
-            Rows::Affine { base, bytes } => {
-                let bytes = k.dim(bytes);
-                let offset = k.mul(row, bytes);
-                let mut pointer = k.add(*base, offset);
-                let mut pointers = vec![pointer];
-                for _ in 1..count {
-                    pointer = k.add(pointer, bytes);
-                    pointers.push(pointer);
-                }
-                pointers
-            }
-            Rows::Table { base, table } => {
-                let entry = k.at_index(*table, row, 8);
-                let at = |i: u32| Addr { offset: entry.offset + 8 * i as i32, ..entry };
-                (0..count)
-                    .map(|i| {
-                        let offset = k.load(Ty::I64, at(i));
-                        k.add(*base, offset)
-                    })
-                    .collect()
-            }
-        }
     }
 
     /// The sums of a tile, row by row.

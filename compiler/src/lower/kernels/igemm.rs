@@ -177,7 +177,7 @@ pub(super) fn packed_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: 
 }
 
 /// Fills a table with the byte offset of every output pixel's window, which spares the loops a division a row.
-fn windows(e: &Emit<'_>, k: &mut Builder, spec: &ConvSpec, steps: &[Dim], pixels: &[Dim]) -> Val {
+pub(super) fn windows(e: &Emit<'_>, k: &mut Builder, spec: &ConvSpec, steps: &[Dim], pixels: &[Dim]) -> Val {
     let table = e.scratch(k, &pixels.iter().product::<Dim>() * &Dim::from(8i64));
     let zero = k.int(0);
     fill(k, spec, steps, pixels, 0, (zero, zero), table);

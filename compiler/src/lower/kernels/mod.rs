@@ -13,6 +13,9 @@ mod contract_tests;
 mod conv;
 mod cumulative;
 mod depthwise;
+mod dot;
+#[cfg(test)]
+mod dot_tests;
 mod gather;
 mod grid_sample;
 mod igemm;
@@ -151,6 +154,7 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         Op::PackedMatMul { n } => igemm::packed_matmul(site, e, k, n),
         Op::Conv(spec) => conv::conv(site, e, k, spec),
         Op::PackedConv { spec, out } => igemm::packed_conv(site, e, k, spec, *out),
+        Op::DotConv { spec, kernel, out } => dot::dot_conv(site, e, k, spec, kernel, *out),
         Op::WinogradConv { size, out } => winograd::winograd_conv(site, e, k, size, *out),
         Op::DepthwiseConv(spec) => depthwise::depthwise_conv(site, e, k, spec),
         Op::ConvTranspose { .. } => missing(site),
@@ -204,6 +208,7 @@ pub fn fuses(op: &Op) -> bool {
         | Op::PackedMatMul { .. }
         | Op::Conv(_)
         | Op::PackedConv { .. }
+        | Op::DotConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::Col2Im { .. }

@@ -53,14 +53,20 @@ pub fn check_objects(op: &Op, inputs: &[Tensor]) {
 fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorType>, HashMap<String, i64>)> {
     let mut symbols = HashMap::new();
     let mut types = Vec::new();
-    let weights = match op {
-        Op::PackedMatMul { .. } | Op::PackedConv { .. } | Op::WinogradConv { .. } => inputs[1].shape(),
-        _ => &[],
+    let mut fixed = match op {
+        Op::PackedMatMul { .. } | Op::PackedConv { .. } | Op::DotConv { .. } | Op::WinogradConv { .. } => {
+            inputs[1].shape().to_vec()
+        }
+        _ => Vec::new(),
     };
+    if matches!(op, Op::DotConv { .. }) {
+        // Its weights hold channels in groups of four.
+        fixed.extend(inputs[0].shape().last());
+    }
     for input in inputs {
         // One symbol an extent, so that axes which must agree do.
         let dims = input.shape().iter().map(|&extent| {
-            if weights.contains(&extent) {
+            if fixed.contains(&extent) {
                 return Dim::from(extent);
             }
             symbols.insert(format!("d{extent}"), extent as i64);

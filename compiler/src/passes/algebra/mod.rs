@@ -52,6 +52,7 @@ pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
         | Op::PackedMatMul { .. }
         | Op::Conv(_)
         | Op::PackedConv { .. }
+        | Op::DotConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. }

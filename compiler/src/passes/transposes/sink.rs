@@ -194,6 +194,7 @@ fn sunk(edit: &Edit, node: NodeId, perm: &[usize]) -> Option<Sunk> {
         | Op::PackedMatMul { .. }
         | Op::Conv(_)
         | Op::PackedConv { .. }
+        | Op::DotConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. }

@@ -1,0 +1,301 @@
+//! Contractions of bytes: [`Op::DotConv`](crate::ir::Op::DotConv).
+//!
+//! The loop nest is that of [`super::contract`], but a step takes four contracted bytes: those of a left row go into
+//! every lane, those of the right operand lie side by side. A run's last step may have fewer; the bytes behind it are
+//! not read. The sums are exact, so how the loops cut them does not matter.
+
+use mcc_targets::Arch;
+use mcc_targets::dot_schedule::dot_tile;
+use mcc_targets::schedule::{self, Tile};
+
+use super::contract::{Rows, Tap};
+use super::igemm::windows;
+use super::{Emit, Site};
+use crate::ir::{ConvSpec, DType, Dim};
+use crate::lower::kir::{Addr, Bin, Builder, DotKind, Elem, Ty, Val};
+use crate::{Error, Result};
+
+/// `(x: channels last, packed: [group, panels, taps, steps, tile, 4])`.
+pub(super) fn dot_conv(
+    site: &Site<'_>,
+    e: &Emit<'_>,
+    k: &mut Builder,
+    spec: &ConvSpec,
+    kernel: &[i64],
+    out: usize,
+) -> Result<()> {
+    let (x, packed, y) = (&site.operands[0], &site.operands[1], &site.results[0]);
+    let axes = kernel.len();
+    let malformed = || Error::internal(format!("dot_conv of {x} and {packed}"));
+    let channels = x.shape.last().and_then(Dim::as_const).ok_or_else(malformed)? / spec.group as i64;
+    let weights = packed.fixed_shape().ok_or_else(malformed)?;
+    let &[_, panels, taps, steps, width, _] = weights.as_slice() else { return Err(malformed()) };
+    // Bytes between neighbours along each axis of `x`.
+    let mut strides = vec![Dim::ONE; x.rank()];
+    for axis in (0..x.rank() - 1).rev() {
+        strides[axis] = &strides[axis + 1] * &x.shape[axis + 1];
+    }
+    let pixels = &y.shape[..y.rank() - 1];
+    let count: Dim = pixels.iter().product();
+    let run = spec.runs(kernel, &Dim::from(channels)).1.as_const().ok_or_else(malformed)?;
+    let width = u32::try_from(width).map_err(|_| malformed())?;
+    let most = site.target.vector_bytes / 4;
+    let lanes = most.min(1 << width.trailing_zeros());
+    let mut tile = dot_tile(site.target, width / lanes);
+    if let Some(rows) = count.as_const().and_then(|c| u32::try_from(c).ok()).filter(|&c| c > 0) {
+        tile.rows = rows.div_ceil(rows.div_ceil(tile.rows));
+    }
+    let outer = if axes > 0 && spec.joins_last() { axes - 1 } else { axes };
+    let taps_of = (0..outer).filter(|&a| kernel[a] != 1);
+    let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
+    let panel_bytes = (taps * steps) as i64 * i64::from(width) * 4;
+    let nest = Nest {
+        e,
+        kind: if x.dtype == DType::I8 { DotKind::S8S8 } else { DotKind::U8S8 },
+        by_lane: site.target.arch == Arch::Aarch64,
+        tile,
+        lanes,
+        taps: taps_of
+            .map(|a| Tap { count: Dim::from(kernel[a]), bytes: &strides[a + 1] * &Dim::from(spec.dilations[a]) })
+            .collect(),
+        run,
+        table: if point { None } else { Some(windows(e, k, spec, &strides, &y.shape[..=axes])) },
+        row_bytes: strides[x.rank() - 2].clone(),
+        count,
+        columns: (out / spec.group) as i64,
+        panel_bytes,
+        block: i64::try_from(schedule::row_block(tile, (run * taps as i64).unsigned_abs())).unwrap_or(i64::MAX),
+    };
+    let (start, groups) = (k.int(0), k.int(spec.group as i64));
+    k.for_each(start, groups, 1, &mut |k, group| {
+        let x_offset = k.mul_int(group, channels);
+        let w_offset = k.mul_int(group, panels as i64 * panel_bytes);
+        let (left, right) = (k.add(e.operand(0), x_offset), k.add(e.operand(1), w_offset));
+        let col = k.mul_int(group, nest.columns);
+        nest.emit(k, left, right, col);
+    });
+    Ok(())
+}
+
+struct Nest<'a, 'b> {
+    e: &'b Emit<'a>,
+    kind: DotKind,
+    /// Whether a vector of a row's bytes is loaded and its lanes are spread, instead of loading into every lane.
+    by_lane: bool,
+    tile: Tile,
+    lanes: u32,
+    taps: Vec<Tap>,
+    /// Contiguous bytes of a left row.
+    run: i64,
+    /// Offsets of the rows, where they do not follow one another.
+    table: Option<Val>,
+    row_bytes: Dim,
+    count: Dim,
+    columns: i64,
+    panel_bytes: i64,
+    /// Rows that pass over all panels before the next ones come.
+    block: i64,
+}
+
+/// A register tile: where its operands and its result begin.
+struct Spot {
+    rows: u32,
+    left: Val,
+    row: Val,
+    right: Val,
+    col: Val,
+    /// How many columns of it there are.
+    columns: u32,
+}
+
+impl Nest<'_, '_> {
+    fn width(&self) -> u32 {
+        self.tile.vectors * self.lanes
+    }
+
+    fn emit(&self, k: &mut Builder, left: Val, right: Val, col: Val) {
+        let (zero, count) = (k.int(0), k.dim(&self.count));
+        if self.count.as_const().is_some_and(|c| c <= self.block + self.block / 2) {
+            return self.panels(k, (zero, count), left, right, col);
+        }
+        k.for_each(zero, count, self.block, &mut |k, first| {
+            let last = k.add_int(first, self.block);
+            let last = k.bin(Bin::Min, last, count);
+            self.panels(k, (first, last), left, right, col);
+        });
+    }
+
+    fn panels(&self, k: &mut Builder, rows: (Val, Val), left: Val, right: Val, col: Val) {
+        let width = i64::from(self.width());
+        let (zero, full, rest) = (k.int(0), k.int(self.columns / width), self.columns % width);
+        let at = |k: &mut Builder, panel: Val| {
+            let (bytes, columns) = (k.mul_int(panel, self.panel_bytes), k.mul_int(panel, width));
+            (k.add(right, bytes), k.add(col, columns))
+        };
+        k.for_each(zero, full, 1, &mut |k, panel| {
+            let (right, col) = at(k, panel);
+            self.rows(k, rows, &Spot { rows: 0, left, row: zero, right, col, columns: self.width() });
+        });
+        if rest > 0 {
+            let (right, col) = at(k, full);
+            self.rows(k, rows, &Spot { rows: 0, left, row: zero, right, col, columns: rest as u32 });
+        }
+    }
+
+    /// Full tiles, then smaller ones: only the last block of rows has a rest.
+    fn rows(&self, k: &mut Builder, (first, last): (Val, Val), spot: &Spot) {
+        let size = i64::from(self.tile.rows);
+        let bound = k.add_int(last, 1 - size);
+        k.for_each(first, bound, size, &mut |k, row| self.tile(k, &Spot { rows: size as u32, row, ..*spot }));
+        let mut done = &self.count.floor_div(&Dim::from(size)) * &Dim::from(size);
+        let rest = (&self.count - &done).as_const();
+        let mut step = rest.unwrap_or(size / 2);
+        while step > 0 {
+            let until = &done + &(&(&self.count - &done).floor_div(&Dim::from(step)) * &Dim::from(step));
+            let (start, end) = (k.dim(&done), k.dim(&until));
+            let end = k.bin(Bin::Min, end, last);
+            k.for_each(start, end, step, &mut |k, row| self.tile(k, &Spot { rows: step as u32, row, ..*spot }));
+            done = until;
+            step = if rest.is_some() { 0 } else { step / 2 };
+        }
+    }
+
+    fn tile(&self, k: &mut Builder, spot: &Spot) {
+        let rows = match self.table {
+            Some(table) => Rows::Table { base: spot.left, table },
+            None => Rows::Affine { base: spot.left, bytes: self.row_bytes.clone() },
+        };
+        let pointers = rows.pointers(k, spot.row, spot.rows);
+        let zero = k.zero(Ty::new(Elem::I32, self.lanes));
+        let mut state = vec![zero; (spot.rows * self.tile.vectors) as usize];
+        state.push(spot.right);
+        let start = k.int(0);
+        let sums = self.taps(k, &self.taps, start, &pointers, &state);
+        for i in 0..spot.rows {
+            let row = k.add_int(spot.row, i64::from(i));
+            for v in 0..self.tile.vectors {
+                let sum = sums[(i * self.tile.vectors + v) as usize];
+                let begin = v * self.lanes;
+                let some = spot.columns.saturating_sub(begin).min(self.lanes);
+                let col = k.add_int(spot.col, i64::from(begin));
+                if some == self.lanes {
+                    self.e.store(k, row, col, sum);
+                } else if some > 1 && k.has_masks() {
+                    let count = k.int(i64::from(some));
+                    k.partly(count, self.lanes, &mut |k| self.e.store(k, row, col, sum));
+                } else {
+                    for lane in 0..some {
+                        let (one, col) = (k.lane(sum, lane as u8), k.add_int(col, i64::from(lane)));
+                        self.e.store(k, row, col, one);
+                    }
+                }
+            }
+        }
+    }
+
+    fn taps(&self, k: &mut Builder, taps: &[Tap], offset: Val, rows: &[Val], state: &[Val]) -> Vec<Val> {
+        let Some((tap, inner)) = taps.split_first() else { return self.run(k, offset, rows, state) };
+        let (start, end) = (k.int(0), k.dim(&tap.count));
+        k.fold_loop(start, end, 1, state, &mut |k, i, state| {
+            let bytes = k.dim(&tap.bytes);
+            let bytes = k.mul(i, bytes);
+            let offset = k.add(offset, bytes);
+            self.taps(k, inner, offset, rows, state)
+        })
+    }
+
+    /// Rounds of several steps, single steps, then the bytes that are left.
+    fn run(&self, k: &mut Builder, offset: Val, rows: &[Val], state: &[Val]) -> Vec<Val> {
+        let round = 4 * i64::from(self.tile.unroll);
+        let whole = self.run / round * round;
+        let middle = k.add_int(offset, whole);
+        let mut state = k.fold_loop(offset, middle, round, state, &mut |k, at, state| {
+            let held: Option<Vec<Val>> = self.by_lane.then(|| {
+                let held = rows.iter().map(|&row| {
+                    let from = k.at_index(row, at, 1);
+                    k.load(Ty::new(Elem::I8, round as u32), from)
+                });
+                held.collect()
+            });
+            self.steps(k, state, self.tile.unroll, &mut |k, row, step| match &held {
+                Some(held) => self.spread(k, held[row], step),
+                None => {
+                    let from = k.at_index(rows[row], at, 1);
+                    self.everywhere(k, Addr { offset: from.offset + 4 * step as i32, ..from })
+                }
+            })
+        });
+        let left = self.run - whole;
+        state = self.steps(k, &state, (left / 4) as u32, &mut |k, row, step| {
+            let from = k.at_index(rows[row], middle, 1);
+            self.everywhere(k, Addr { offset: from.offset + 4 * step as i32, ..from })
+        });
+        if left % 4 == 0 {
+            return state;
+        }
+        self.steps(k, &state, 1, &mut |k, row, _| {
+            let from = k.at_index(rows[row], middle, 1);
+            let from = Addr { offset: from.offset + (left / 4 * 4) as i32, ..from };
+            let bytes = some_bytes(k, from, left % 4);
+            let all = k.splat(bytes, self.lanes);
+            k.bitcast(all, Ty::new(Elem::I8, 4 * self.lanes))
+        })
+    }
+
+    /// Steps of four contracted elements each; `left` gives a row's bytes of a step in every lane.
+    fn steps(
+        &self,
+        k: &mut Builder,
+        state: &[Val],
+        count: u32,
+        left: &mut dyn FnMut(&mut Builder, usize, u32) -> Val,
+    ) -> Vec<Val> {
+        let mut state = state.to_vec();
+        let Some(right) = state.pop() else { return state };
+        let bytes = Ty::new(Elem::I8, 4 * self.lanes);
+        for step in 0..count {
+            let columns: Vec<Val> = (0..self.tile.vectors)
+                .map(|v| {
+                    let from = k.at(right, 4 * (step * self.width() + v * self.lanes) as i32);
+                    k.load(bytes, from)
+                })
+                .collect();
+            for (row, sums) in state.chunks_mut(columns.len()).enumerate() {
+                let all = left(k, row, step);
+                for (sum, &c) in sums.iter_mut().zip(&columns) {
+                    *sum = k.dot(self.kind, all, c, *sum);
+                }
+            }
+        }
+        let right = k.add_int(right, i64::from(4 * count * self.width()));
+        state.push(right);
+        state
+    }
+
+    /// Four bytes in every lane. As a float, which emitters load into all lanes at once.
+    fn everywhere(&self, k: &mut Builder, from: Addr) -> Val {
+        let four = k.load(Ty::new(Elem::F32, 1), from);
+        let all = k.splat(four, self.lanes);
+        k.bitcast(all, Ty::new(Elem::I8, 4 * self.lanes))
+    }
+
+    /// Four bytes of a vector in every lane.
+    fn spread(&self, k: &mut Builder, held: Val, step: u32) -> Val {
+        let pattern: Vec<u8> = (0..4 * self.lanes).map(|i| (4 * step + i % 4) as u8).collect();
+        k.shuffle(held, held, &pattern)
+    }
+}
+
+/// One to three bytes in the low end of an `i32`.
+fn some_bytes(k: &mut Builder, from: Addr, count: i64) -> Val {
+    let low = k.load(Ty::new(if count == 1 { Elem::I8 } else { Elem::I16 }, 1), from);
+    let low = k.uconvert(low, Elem::I32);
+    if count < 3 {
+        return low;
+    }
+    let high = k.load(Ty::new(Elem::I8, 1), Addr { offset: from.offset + 2, ..from });
+    let high = k.uconvert(high, Elem::I32);
+    let sixteen = k.int(16);
+    let high = k.bin(Bin::Shl, high, sixteen);
+    k.bin(Bin::Or, low, high)
+}

@@ -1,0 +1,52 @@
+//! Contractions of bytes against the evaluator: windows, groups, strides, runs of every remainder, ragged panels.
+
+use super::testing::{check, noise};
+use crate::ir::{ConvSpec, DType, Dim, Layout, Op, Tensor};
+
+/// Bytes of the whole range.
+fn bytes(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
+    let wide = noise(DType::F32, shape, seed).to_f64s();
+    let numbers: Vec<i64> = wide.iter().map(|v| (v * 64.0).floor() as i64).collect();
+    let shifted = numbers.iter().map(|v| if dtype == DType::U8 { v + 128 } else { *v }).collect::<Vec<_>>();
+    Tensor::from_i64s(dtype, shape.to_vec(), &shifted).unwrap()
+}
+
+#[test]
+fn products() {
+    for (dtype, rows, depth, out, tile) in [
+        (DType::U8, 1, 3, 5, 4),
+        (DType::I8, 7, 33, 40, 16),
+        (DType::U8, 13, 18, 16, 16),
+        (DType::U8, 29, 40, 130, 64),
+        (DType::I8, 3, 64, 48, 48),
+    ] {
+        let (panels, steps) = (usize::div_ceil(out, tile), usize::div_ceil(depth, 4));
+        let spec = ConvSpec {
+            strides: Vec::new(),
+            dilations: Vec::new(),
+            pads: Vec::new(),
+            group: 1,
+            layout: Layout::ChannelsLast,
+        };
+        let packed = bytes(DType::I8, &[1, panels, 1, steps, tile, 4], 7);
+        check(&Op::DotConv { spec, kernel: Vec::new(), out }, &[bytes(dtype, &[2, rows, depth], 3), packed]);
+    }
+}
+
+#[test]
+fn convolutions() {
+    for (kernel, strides, dilations, group, shape, out) in [
+        (vec![1, 1], vec![1, 1], vec![1, 1], 1, [2, 5, 6, 16], 20),
+        (vec![1, 1], vec![2, 2], vec![1, 1], 1, [1, 5, 7, 12], 33),
+        (vec![3, 3], vec![1, 1], vec![1, 1], 1, [1, 6, 5, 3], 8),
+        (vec![3, 2], vec![1, 2], vec![2, 3], 1, [1, 8, 9, 6], 17),
+        (vec![2, 3], vec![1, 1], vec![1, 1], 2, [1, 4, 5, 10], 12),
+    ] {
+        let spec = ConvSpec { strides, dilations, pads: vec![(0, 0); 2], group, layout: Layout::ChannelsLast };
+        let (taps, run) = spec.runs(&kernel, &Dim::from(shape[3] / group));
+        let run = run.as_const().unwrap();
+        let panels = usize::div_ceil(out / group, 16);
+        let packed = bytes(DType::I8, &[group, panels, taps as usize, usize::div_ceil(run as usize, 4), 16, 4], 11);
+        check(&Op::DotConv { spec, kernel, out }, &[bytes(DType::U8, &shape, 5), packed]);
+    }
+}

@@ -1,0 +1,65 @@
+//! Schedules of byte contractions, as data and pure functions of shape and target.
+//!
+//! A step takes one vector load a vector of columns, and a broadcast of four bytes a row, which all its multiply-adds
+//! share; sums, the columns of a step and one broadcast have to fit the registers.
+
+use crate::schedule::Tile;
+use crate::{Arch, Target};
+
+/// One row a vector width and family: the fewest registers there are, 32 or 16.
+const TILES: &[(Arch, u32, &[Tile])] = &[
+    (Arch::X86_64, 64, &[tile(6, 4), tile(8, 3), tile(10, 2), tile(12, 1)]),
+    (Arch::X86_64, 32, &[tile(6, 2), tile(10, 1)]),
+    // By widening, which takes registers of its own.
+    (Arch::X86_64, 16, &[tile(2, 2), tile(4, 1)]),
+    (Arch::Aarch64, 16, &[tile(8, 2), tile(6, 3), tile(8, 1)]),
+];
+
+const SMALLEST: &[Tile] = &[tile(1, 1)];
+
+const fn tile(rows: u32, vectors: u32) -> Tile {
+    Tile { rows, vectors, unroll: 4 }
+}
+
+fn tiles(target: &Target) -> &'static [Tile] {
+    let of_target = |t: &&(Arch, u32, &'static [Tile])| t.0 == target.arch && t.1 == target.vector_bytes;
+    TILES.iter().find(of_target).map_or(SMALLEST, |t| t.2)
+}
+
+/// The register tile for panels of `vectors` vectors.
+pub fn dot_tile(target: &Target, vectors: u32) -> Tile {
+    let found = tiles(target).iter().find(|t| t.vectors == vectors);
+    found.copied().unwrap_or(Tile { rows: 1, vectors, unroll: 1 })
+}
+
+/// Vectors in a panel of weights with `columns` columns in all: those of the first tile that leaves the fewest empty.
+pub fn dot_vectors(target: &Target, columns: u64) -> u32 {
+    let lanes = u64::from(target.vector_bytes / 4);
+    let filled = |t: &&Tile| columns.div_ceil(u64::from(t.vectors) * lanes) * u64::from(t.vectors);
+    tiles(target).iter().min_by_key(filled).map_or(1, |t| t.vectors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels_leave_little_empty() {
+        let mut target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
+        target.vector_bytes = 64;
+        let of = |n| dot_vectors(&target, n);
+        assert_eq!((of(1), of(17), of(48), of(64), of(96), of(256), of(1000)), (1, 2, 3, 4, 3, 4, 3));
+    }
+
+    #[test]
+    fn registers_suffice() {
+        for (arch, bytes, tiles) in TILES {
+            let registers = if *arch == Arch::Aarch64 || *bytes == 64 { 32 } else { 16 };
+            for t in *tiles {
+                // On Arm, a row's four broadcasts come from a vector of its own.
+                let left = if *arch == Arch::Aarch64 { t.rows + 1 } else { 1 };
+                assert!(t.rows * t.vectors + t.vectors + left <= registers, "{t:?}");
+            }
+        }
+    }
+}
