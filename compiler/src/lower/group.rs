@@ -12,9 +12,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::expr::{Expr, ExprKind};
+use super::homes::Homes;
 use super::kernels;
 use super::view::View;
-use crate::ir::{Graph, NodeId, Op, Tensor, Value};
+use crate::ir::{Dim, Graph, NodeId, Op, Tensor, Value};
 use crate::{Error, Result};
 
 /// Operations that one kernel computes.
@@ -26,14 +27,27 @@ pub struct Group {
     pub root: NodeId,
     /// Element-wise operations; empty when there are none.
     pub expr: Expr,
-    /// What the expression reads besides the anchor: a value with a buffer, and how it is read in the root's shape.
-    pub leaves: Vec<(Value, View)>,
+    /// What the expression reads besides the anchor.
+    pub leaves: Vec<Leaf>,
+}
+
+/// A tensor that an element-wise expression reads.
+#[derive(Debug, Clone)]
+pub struct Leaf {
+    /// The value that it shows, and whether to look through it even where it is stored.
+    shown: (Value, bool),
+    /// The value whose buffer is read.
+    pub value: Value,
+    /// How, in the shape of the group's root.
+    pub view: View,
 }
 
 /// How the values of a graph are computed and stored.
 pub struct Grouping {
     /// Groups in execution order.
     pub groups: Vec<Group>,
+    /// Views that need a buffer.
+    stored: HashSet<NodeId>,
     /// Reshapes: values that are another name of a buffer's value.
     alias: HashMap<Value, Value>,
 }
@@ -42,6 +56,126 @@ impl Grouping {
     /// The value whose buffer holds `v`.
     pub fn buffer_of(&self, v: Value) -> Value {
         self.alias.get(&v).copied().unwrap_or(v)
+    }
+
+    /// Values whose buffers a group reads.
+    pub fn reads(&self, graph: &Graph, group: &Group) -> Vec<Value> {
+        let operands = group.anchor.map(|a| graph.operands(a)).unwrap_or_default();
+        operands.into_iter().map(|v| self.buffer_of(v)).chain(group.leaves.iter().map(|l| l.value)).collect()
+    }
+
+    /// The buffer that an operand of an anchor lies in, and how.
+    ///
+    /// # Errors
+    /// When no view shows it.
+    pub fn operand(&self, graph: &Graph, value: Value, homes: &Homes) -> Result<(Value, View)> {
+        Views { graph, stored: &self.stored, alias: &self.alias, homes }.view(value, false)
+    }
+
+    /// Whether a group can read `value` where `homes` say it lies.
+    pub fn reads_from(&self, graph: &Graph, group: &Group, value: Value, homes: &Homes) -> bool {
+        let operand = |(n, &v): (usize, &Value), op: &Op| {
+            self.buffer_of(v) != value || {
+                let shape = &graph.ty(v).shape;
+                let near = |view: &View| view.is_in_order(shape);
+                let apart = |view: &View| kernels::reads_spaced(op, n) && view.has_columns(shape) && near_enough(view);
+                self.operand(graph, v, homes).is_ok_and(|(_, view)| near(&view) || apart(&view))
+            }
+        };
+        let anchor_reads = group
+            .anchor
+            .is_none_or(|anchor| graph.operands(anchor).iter().enumerate().all(|o| operand(o, graph.op(anchor))));
+        let views = Views { graph, stored: &self.stored, alias: &self.alias, homes };
+        let shape = &graph.ty(group.root.into()).shape;
+        let leaf = |leaf: &Leaf| {
+            leaf.value != value
+                || views
+                    .leaf(leaf.shown, group.root)
+                    .is_ok_and(|(_, view)| group.anchor.is_none() || by_rows(&view, shape))
+        };
+        anchor_reads && group.leaves.iter().all(leaf)
+    }
+
+    /// Takes account of where values lie.
+    ///
+    /// # Errors
+    /// When no view shows a leaf.
+    pub fn settle(&mut self, graph: &Graph, homes: &Homes) -> Result<()> {
+        let views = Views { graph, stored: &self.stored, alias: &self.alias, homes };
+        for group in &mut self.groups {
+            for leaf in &mut group.leaves {
+                leaf.view = views.leaf(leaf.shown, group.root)?.1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the distances along a view's axes are known now, so that they are part of the kernel's code.
+fn near_enough(view: &View) -> bool {
+    view.strides.iter().skip(1).all(|s| s.as_const().is_some())
+}
+
+/// Fewer columns than this are not worth a table of their rows.
+const TABLE_COLUMNS: i64 = 8;
+
+/// Whether an epilogue can read a leaf along the rows of a result.
+fn by_rows(view: &View, shape: &[Dim]) -> bool {
+    let listed = || {
+        let wide = shape.last().is_some_and(|d| d.as_const().is_none_or(|c| c >= TABLE_COLUMNS));
+        wide && view.strides.last().is_some_and(|s| s.is(0) || s.is(1))
+    };
+    view.as_rows(shape).is_some() || listed()
+}
+
+/// Sees values as views of buffers.
+#[derive(Clone, Copy)]
+struct Views<'a> {
+    graph: &'a Graph,
+    stored: &'a HashSet<NodeId>,
+    alias: &'a HashMap<Value, Value>,
+    homes: &'a Homes,
+}
+
+impl Views<'_> {
+    /// How a buffer lies in memory.
+    fn home(&self, value: Value) -> View {
+        match self.homes.get(&value) {
+            Some(home) => home.view.clone(),
+            None => View::contiguous(&self.graph.ty(value).shape),
+        }
+    }
+
+    /// The buffer that shows `value`, and how; `force` looks through `value` itself even when it is stored.
+    fn view(&self, value: Value, force: bool) -> Result<(Value, View)> {
+        let graph = self.graph;
+        let ty = graph.ty(value);
+        let op = graph.op(value.node);
+        if let Some(&base) = self.alias.get(&value) {
+            let view = self.home(base).reshape(&graph.ty(base).shape, &ty.shape);
+            // Without a home the order in memory is all that counts.
+            let view = view.or_else(|| (!self.homes.contains_key(&base)).then(|| View::contiguous(&ty.shape)));
+            return view.map(|view| (base, view)).ok_or_else(|| Error::internal("a reshape that is no view"));
+        }
+        if !is_view(op) || self.stored.contains(&value.node) && !force {
+            return Ok((value, self.home(value)));
+        }
+        let x = graph.operand(value.node, 0).ok_or_else(|| Error::internal("a view without operand"))?;
+        let (base, view) = self.view(x, false)?;
+        let from = &graph.ty(x).shape;
+        let view = match op {
+            Op::Transpose { perm } => view.transpose(perm),
+            Op::Slice { ranges } => view.slice(ranges),
+            Op::Broadcast { shape } => view.broadcast(from, shape),
+            _ => return Err(Error::internal(format!("{} is no view", op.name()))),
+        };
+        Ok((base, view))
+    }
+
+    /// A leaf in the shape of its group's root.
+    fn leaf(&self, (value, force): (Value, bool), root: NodeId) -> Result<(Value, View)> {
+        let (base, view) = self.view(value, force)?;
+        Ok((base, view.broadcast(&self.graph.ty(value).shape, &self.graph.ty(root.into()).shape)))
     }
 }
 
@@ -89,7 +223,7 @@ pub fn group(graph: &Graph) -> Result<Grouping> {
             None => groups.push(Group { anchor: Some(node), root: node, expr: Expr::default(), leaves: Vec::new() }),
         }
     }
-    Ok(Grouping { groups, alias: fusion.alias })
+    Ok(Grouping { groups, stored: fusion.stored, alias: fusion.alias })
 }
 
 struct Fusion<'a> {
@@ -183,12 +317,12 @@ impl Fusion<'_> {
         }
         let Some(root) = root else { return Ok(None) };
         let (expr, leaves) = self.expression(root, Some(value))?;
-        let readable = leaves.iter().all(|(_, view)| view.as_rows(shape).is_some());
+        let readable = leaves.iter().all(|leaf| by_rows(&leaf.view, shape));
         Ok(readable.then_some(Group { anchor: Some(anchor), root, expr, leaves }))
     }
 
     /// The expression of a group; `anchor` is read from the kernel's registers.
-    fn expression(&self, root: NodeId, anchor: Option<Value>) -> Result<(Expr, Vec<(Value, View)>)> {
+    fn expression(&self, root: NodeId, anchor: Option<Value>) -> Result<(Expr, Vec<Leaf>)> {
         let mut building =
             Building { fusion: self, root, anchor, expr: Expr::default(), leaves: Vec::new(), done: HashMap::new() };
         if is_view(self.graph.op(root)) {
@@ -198,29 +332,6 @@ impl Fusion<'_> {
         }
         Ok((building.expr, building.leaves))
     }
-
-    /// The buffer that shows `value`, and how; `force` looks through `value` itself even when it is stored.
-    fn view(&self, value: Value, force: bool) -> Result<(Value, View)> {
-        let graph = self.graph;
-        let ty = graph.ty(value);
-        let op = graph.op(value.node);
-        if let Some(&base) = self.alias.get(&value) {
-            return Ok((base, View::contiguous(&ty.shape)));
-        }
-        if !is_view(op) || self.stored.contains(&value.node) && !force {
-            return Ok((value, View::contiguous(&ty.shape)));
-        }
-        let x = graph.operand(value.node, 0).ok_or_else(|| Error::internal("a view without operand"))?;
-        let (base, view) = self.view(x, false)?;
-        let from = &graph.ty(x).shape;
-        let view = match op {
-            Op::Transpose { perm } => view.transpose(perm),
-            Op::Slice { ranges } => view.slice(ranges),
-            Op::Broadcast { shape } => view.broadcast(from, shape),
-            _ => return Err(Error::internal(format!("{} is no view", op.name()))),
-        };
-        Ok((base, view))
-    }
 }
 
 struct Building<'a> {
@@ -228,7 +339,7 @@ struct Building<'a> {
     root: NodeId,
     anchor: Option<Value>,
     expr: Expr,
-    leaves: Vec<(Value, View)>,
+    leaves: Vec<Leaf>,
     done: HashMap<Value, usize>,
 }
 
@@ -269,11 +380,11 @@ impl Building<'_> {
 
     fn leaf(&mut self, value: Value, force: bool) -> Result<usize> {
         let graph = self.fusion.graph;
-        let (base, view) = self.fusion.view(value, force)?;
-        let view = view.broadcast(&graph.ty(value).shape, &graph.ty(self.root.into()).shape);
-        let leaf = (base, view);
-        let n = self.leaves.iter().position(|l| *l == leaf).unwrap_or_else(|| {
-            self.leaves.push(leaf);
+        let Fusion { stored, alias, .. } = self.fusion;
+        let (base, view) = Views { graph, stored, alias, homes: &Homes::new() }.leaf((value, force), self.root)?;
+        let same = |l: &Leaf| l.value == base && l.view == view;
+        let n = self.leaves.iter().position(same).unwrap_or_else(|| {
+            self.leaves.push(Leaf { shown: (value, force), value: base, view });
             self.leaves.len() - 1
         });
         Ok(self.expr.push(ExprKind::Leaf(n), graph.ty(value).dtype))

@@ -1,6 +1,7 @@
 //! Lowering: every decision. A [`Graph`] becomes a [`Program`]: plain data.
 //!
-//! - [`group`]: which operations share a kernel; [`view`]: how kernels read buffers without copies.
+//! - [`group`]: which operations share a kernel; [`view`]: how kernels read buffers without copies; [`homes`]: how they
+//!   write into parts of buffers.
 //! - [`kernels`]: one file an operator family: how an operation becomes loops, in the kernel IR [`kir`].
 //! - [`expr`]: element-wise expressions, alone or as the epilogue of another kernel.
 //! - [`numbers`], [`scalar`]: how element types live in registers, and element-wise functions on them.
@@ -10,6 +11,7 @@
 pub mod arena;
 pub mod expr;
 pub mod group;
+pub mod homes;
 pub mod kernels;
 pub mod kir;
 mod listing;
@@ -29,8 +31,9 @@ use mcc_targets::Target;
 
 use self::arena::Lifetime;
 use self::expr::Expr;
-use self::group::{Group, Grouping};
-use self::kernels::{Built, Epilogue, RowLeaf, Site};
+use self::group::{Group, Grouping, Leaf};
+use self::homes::{Home, Homes};
+use self::kernels::{Built, Epilogue, Places, RowLeaf, Site};
 use self::kir::Kernel;
 use self::program::{Constant, Place, Port, Program, Step, Symbol, Work};
 use self::view::View;
@@ -42,9 +45,11 @@ use crate::{Error, Result};
 /// # Errors
 /// When an operation has no kernel for its types, a symbol has no source, or sizes overflow: all of them at once.
 pub fn lower(graph: &Graph, target: &Target, name: &str) -> Result<Program> {
-    let grouping = group::group(graph)?;
+    let mut grouping = group::group(graph)?;
+    let homes = homes::find(graph, &grouping);
+    grouping.settle(graph, &homes)?;
     let symbols = symbols::bindings(graph)?;
-    let mut lowering = Lowering::new(graph, target, grouping, symbols);
+    let mut lowering = Lowering::new(graph, target, grouping, homes, symbols);
     lowering.all_groups()?;
     lowering.outputs_that_need_copies()?;
     lowering.finish(name)
@@ -60,8 +65,33 @@ enum Buffer {
     Arena(usize),
 }
 
+/// A pointer into a buffer: its start, or so many bytes behind it in the arena.
+#[derive(Debug, Clone)]
+struct Arg {
+    buffer: Buffer,
+    offset: Dim,
+}
+
+impl From<Buffer> for Arg {
+    fn from(buffer: Buffer) -> Arg {
+        Arg { buffer, offset: Dim::ZERO }
+    }
+}
+
+impl Arg {
+    /// A pointer to where a view's elements of `size` bytes begin, as far as a pointer can tell, and the rest of the
+    /// view.
+    fn to(buffer: Buffer, mut view: View, size: usize) -> (Arg, View) {
+        let mut arg = Arg::from(buffer);
+        if let Buffer::Arena(_) = buffer {
+            arg.offset = &std::mem::replace(&mut view.offset, Dim::ZERO) * &Dim::from(size);
+        }
+        (arg, view)
+    }
+}
+
 enum Planned {
-    Call { kernel: usize, args: Vec<Buffer>, label: String, work: Work },
+    Call { kernel: usize, args: Vec<Arg>, label: String, work: Work },
     Bind { symbol: usize, buffer: Buffer },
 }
 
@@ -69,6 +99,7 @@ struct Lowering<'a> {
     graph: &'a Graph,
     target: &'a Target,
     grouping: Grouping,
+    homes: Homes,
     symbols: Vec<Symbol>,
     buffers: HashMap<Value, Buffer>,
     constants: Vec<Constant>,
@@ -84,11 +115,12 @@ struct Lowering<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(graph: &'a Graph, target: &'a Target, grouping: Grouping, symbols: Vec<Symbol>) -> Self {
+    fn new(graph: &'a Graph, target: &'a Target, grouping: Grouping, homes: Homes, symbols: Vec<Symbol>) -> Self {
         let mut lowering = Lowering {
             graph,
             target,
             grouping,
+            homes,
             symbols,
             buffers: HashMap::new(),
             constants: Vec::new(),
@@ -112,17 +144,11 @@ impl<'a> Lowering<'a> {
             }
         }
         for (n, group) in lowering.grouping.groups.iter().enumerate() {
-            for value in lowering.reads(group) {
+            for value in lowering.grouping.reads(graph, group) {
                 lowering.last_use.insert(value, n);
             }
         }
         lowering
-    }
-
-    /// Values whose buffers a group reads.
-    fn reads(&self, group: &Group) -> Vec<Value> {
-        let operands = group.anchor.map(|a| self.graph.operands(a)).unwrap_or_default();
-        operands.into_iter().map(|v| self.grouping.buffer_of(v)).chain(group.leaves.iter().map(|l| l.0)).collect()
     }
 
     fn all_groups(&mut self) -> Result<()> {
@@ -149,14 +175,19 @@ impl<'a> Lowering<'a> {
 
     fn elementwise(&mut self, n: usize, group: &Group) -> Result<()> {
         let ty = self.graph.ty(group.root.into()).clone();
-        let leaves: Vec<(DType, View)> =
-            group.leaves.iter().map(|(v, view)| (self.leaf_dtype(*v), view.clone())).collect();
-        let kernel = kernels::pointwise::build(&group.expr, &leaves, &ty, self.target)?;
-        let mut args: Vec<Buffer> = group.leaves.iter().map(|l| self.buffer(l.0)).collect::<Result<_>>()?;
+        let mut args: Vec<Arg> = Vec::new();
+        let mut leaves: Vec<(DType, View)> = Vec::new();
+        for leaf in &group.leaves {
+            let dtype = self.leaf_dtype(leaf.value);
+            let (arg, view) = Arg::to(self.buffer(leaf.value)?, leaf.view.clone(), dtype.size());
+            args.push(arg);
+            leaves.push((dtype, view));
+        }
         let over = self.in_place_leaf(n, group, &ty);
-        let result = self.new_result(group.root.into(), &ty, over)?;
+        let (result, place) = self.result(group.root.into(), over)?;
+        let kernel = kernels::pointwise::build(&group.expr, &leaves, (&ty, place.as_ref()), self.target)?;
         args.push(result);
-        let operands: Vec<TensorType> = group.leaves.iter().map(|(v, _)| self.graph.ty(*v).clone()).collect();
+        let operands: Vec<TensorType> = group.leaves.iter().map(|l| self.graph.ty(l.value).clone()).collect();
         let work = work::of(self.graph.op(group.root), &operands, &[ty]);
         self.call(kernel, args, self.graph.label(group.root), work);
         Ok(())
@@ -165,12 +196,13 @@ impl<'a> Lowering<'a> {
     /// The arena buffer that an element-wise kernel may overwrite with its result: read by nothing else, in the very
     /// order it is written, and dead afterwards.
     fn in_place_leaf(&self, n: usize, group: &Group, ty: &TensorType) -> Option<usize> {
-        group.leaves.iter().find_map(|(value, view)| {
+        let holds_others = |value: Value| self.homes.values().any(|home| home.root == value);
+        group.leaves.iter().find_map(|Leaf { value, view, .. }| {
             let Some(&Buffer::Arena(id)) = self.buffers.get(value) else { return None };
-            let uses = group.leaves.iter().filter(|l| l.0 == *value).count();
+            let uses = group.leaves.iter().filter(|l| l.value == *value).count();
             let same_size =
                 self.leaf_dtype(*value).size() == ty.dtype.size() && self.graph.ty(*value).numel() == ty.numel();
-            let dies = self.last_use.get(value) == Some(&n);
+            let dies = self.last_use.get(value) == Some(&n) && !holds_others(*value);
             (uses == 1 && same_size && dies && view.is_contiguous(&ty.shape)).then_some(id)
         })
     }
@@ -181,33 +213,52 @@ impl<'a> Lowering<'a> {
         let root_ty = graph.ty(group.root.into()).clone();
         if let Op::Dims(values) = op {
             let result = self.new_result(anchor.into(), &root_ty, None)?;
-            self.call(kernels::pointwise::dims(values), vec![result], graph.label(anchor), Work::default());
+            self.call(kernels::pointwise::dims(values), vec![result.into()], graph.label(anchor), Work::default());
             return Ok(());
         }
         let operands = graph.operands(anchor);
         let types: Vec<TensorType> = operands.iter().map(|&v| graph.ty(v).clone()).collect();
         let constants: Vec<Option<Tensor>> = operands.iter().map(|&v| graph.as_constant(v).cloned()).collect();
-        let site =
-            Site { op, operands: &types, constants: &constants, results: graph.types(anchor), target: self.target };
-        let epilogue = self.epilogue(group, &graph.ty(anchor.into()).shape)?;
-        let Built { kernel, scratch, constants } = kernels::build(&site, &epilogue)?;
-        let mut args: Vec<Buffer> = Vec::new();
-        for value in operands.iter().chain(group.leaves.iter().map(|l| &l.0)) {
-            args.push(self.buffer(self.grouping.buffer_of(*value))?);
+        let mut args: Vec<Arg> = Vec::new();
+        let mut places = Places::default();
+        for (&value, ty) in operands.iter().zip(&types) {
+            let (base, view) = self.grouping.operand(graph, value, &self.homes)?;
+            places.inside.push(self.is_inside(base, group));
+            let (arg, view) = Arg::to(self.buffer(base)?, view, ty.dtype.size());
+            args.push(arg);
+            places.operands.push((!view.is_contiguous(&ty.shape)).then_some(view));
         }
-        args.push(self.new_result(group.root.into(), &root_ty, None)?);
+        if let Op::Concat { .. } = op
+            && places.inside.iter().all(|&inside| inside)
+        {
+            return Ok(());
+        }
+        let mut leaves = Vec::new();
+        for leaf in &group.leaves {
+            let dtype = self.leaf_dtype(leaf.value);
+            let (arg, view) = Arg::to(self.buffer(leaf.value)?, leaf.view.clone(), dtype.size());
+            args.push(arg);
+            leaves.push(RowLeaf { dtype, view });
+        }
+        let (result, place) = self.result(group.root.into(), None)?;
+        args.push(result);
+        places.result = place;
+        let results = graph.types(anchor);
+        let site = Site { op, operands: &types, constants: &constants, results, places: &places, target: self.target };
+        let epilogue = Epilogue { expr: group.expr.clone(), leaves };
+        let Built { kernel, scratch, constants } = kernels::build(&site, &epilogue)?;
         for result in 1..graph.types(anchor).len() {
             let value = Value { node: anchor, result };
-            args.push(self.new_result(value, &graph.ty(value).clone(), None)?);
+            args.push(self.new_result(value, &graph.ty(value).clone(), None)?.into());
         }
         for bytes in scratch {
             let id = self.new_lifetime(self.bound(&bytes));
-            args.push(Buffer::Arena(id));
+            args.push(Buffer::Arena(id).into());
         }
-        let last = args.last().copied();
+        let last = args.last().map(|arg| arg.buffer);
         for data in constants {
             self.constants.push(Constant { label: format!("{} table", graph.label(anchor)), data });
-            args.push(Buffer::Constant(self.constants.len() - 1));
+            args.push(Buffer::Constant(self.constants.len() - 1).into());
         }
         let work = work::of(op, &types, graph.types(anchor));
         self.call(kernel, args, graph.label(anchor), work);
@@ -228,16 +279,13 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    fn epilogue(&self, group: &Group, shape: &[Dim]) -> Result<Epilogue> {
-        if group.expr == Expr::default() {
-            return Ok(Epilogue::default());
-        }
-        let leaves = group.leaves.iter().map(|(value, view)| {
-            let (row_stride, col_stride) =
-                view.as_rows(shape).ok_or_else(|| Error::internal("an epilogue leaf that is not read by rows"))?;
-            Ok(RowLeaf { dtype: self.leaf_dtype(*value), row_stride, col_stride })
-        });
-        Ok(Epilogue { expr: group.expr.clone(), leaves: leaves.collect::<Result<_>>()? })
+    /// Whether a value lies in the result of a group that does nothing but move it there.
+    fn is_inside(&self, value: Value, group: &Group) -> bool {
+        let root = Value::from(group.root);
+        let whole = self.homes.get(&root).map_or(root, |home| home.root);
+        let op = group.anchor.map(|anchor| self.graph.op(anchor));
+        let moves = matches!(op, Some(Op::Concat { .. } | Op::Pad { .. })) && group.anchor == Some(group.root);
+        moves && self.homes.get(&value).is_some_and(|home| home.root == whole && home.within == root)
     }
 
     fn leaf_dtype(&self, value: Value) -> DType {
@@ -246,6 +294,7 @@ impl<'a> Lowering<'a> {
 
     /// The buffer that holds a value.
     fn buffer(&mut self, value: Value) -> Result<Buffer> {
+        let value = self.homes.get(&value).map_or(value, |home| home.root);
         if let Some(&b) = self.buffers.get(&value) {
             return Ok(b);
         }
@@ -259,6 +308,19 @@ impl<'a> Lowering<'a> {
             constants.len() - 1
         });
         Ok(Buffer::Constant(id))
+    }
+
+    /// Where the next step's result 0 goes, and how it lies there unless in order.
+    fn result(&mut self, value: Value, over: Option<usize>) -> Result<(Arg, Option<View>)> {
+        let graph = self.graph;
+        let Some(Home { root, view, .. }) = self.homes.get(&value).cloned() else {
+            return Ok((self.new_result(value, graph.ty(value), over)?.into(), None));
+        };
+        let ty = graph.ty(value);
+        let buffer = self.new_result(root, graph.ty(root), None)?;
+        let (arg, view) = Arg::to(buffer, view, ty.dtype.size());
+        let place = (!view.is_contiguous(&ty.shape)).then_some(view);
+        Ok((arg, place))
     }
 
     /// A buffer for a value that the next step computes.
@@ -289,15 +351,15 @@ impl<'a> Lowering<'a> {
         symbols::upper_bound(d, &self.symbols)
     }
 
-    fn call(&mut self, kernel: Kernel, args: Vec<Buffer>, label: &str, work: Work) {
+    fn call(&mut self, kernel: Kernel, args: Vec<Arg>, label: &str, work: Work) {
         let next = self.kernels.len();
         let id = *self.kernel_of.entry(kernel).or_insert_with_key(|kernel| {
             self.kernels.push(kernel.clone());
             next
         });
         for arg in &args {
-            if let Buffer::Arena(n) = arg {
-                self.lifetimes[*n].last = self.steps.len();
+            if let Buffer::Arena(n) = arg.buffer {
+                self.lifetimes[n].last = self.steps.len();
             }
         }
         self.steps.push(Planned::Call { kernel: id, args, label: label.to_string(), work });
@@ -316,8 +378,8 @@ impl<'a> Lowering<'a> {
             let mut expr = Expr::default();
             expr.push(expr::ExprKind::Leaf(0), ty.dtype);
             let leaf = (ty.dtype, View::contiguous(&ty.shape));
-            let kernel = kernels::pointwise::build(&expr, &[leaf], ty, self.target)?;
-            self.call(kernel, vec![from, Buffer::Output(n)], &output.name, Work::default());
+            let kernel = kernels::pointwise::build(&expr, &[leaf], (ty, None), self.target)?;
+            self.call(kernel, vec![from.into(), Buffer::Output(n).into()], &output.name, Work::default());
         }
         Ok(())
     }
@@ -345,9 +407,13 @@ impl<'a> Lowering<'a> {
             Buffer::Constant(n) => Place::Constant(n),
             Buffer::Arena(id) => Place::Arena(offset_of[&owner(id)].clone()),
         };
+        let place_of = |arg: &Arg| match place(&arg.buffer) {
+            Place::Arena(offset) => Place::Arena(&offset + &arg.offset),
+            place => place,
+        };
         let steps = self.steps.iter().map(|step| match step {
             Planned::Call { kernel, args, label, work } => {
-                let args = args.iter().map(place).collect();
+                let args = args.iter().map(place_of).collect();
                 Step::Call { kernel: *kernel, args, label: label.clone(), work: work.clone() }
             }
             Planned::Bind { symbol, buffer } => Step::Bind { symbol: *symbol, place: place(buffer) },

@@ -24,9 +24,13 @@ impl View {
 
     /// Whether it reads a buffer of this shape from its start in order.
     pub fn is_contiguous(&self, shape: &[Dim]) -> bool {
+        self.offset.is(0) && self.is_in_order(shape)
+    }
+
+    /// Whether it reads as many elements in order from somewhere on.
+    pub fn is_in_order(&self, shape: &[Dim]) -> bool {
         let plain = View::contiguous(shape);
-        let same = |i: usize| shape[i].is(1) || self.strides[i] == plain.strides[i];
-        self.offset.is(0) && (0..shape.len()).all(same)
+        (0..shape.len()).all(|i| shape[i].is(1) || self.strides[i] == plain.strides[i])
     }
 
     /// Axis `i` of the result is axis `perm[i]`.
@@ -55,12 +59,49 @@ impl View {
         View { offset: self.offset.clone(), strides: (0..to.len()).map(stride).collect() }
     }
 
-    /// The view as rows of the last axis: distance between rows and between columns; `None` when the leading axes
-    /// have no common stride, or columns are neither adjacent nor equal.
-    pub fn as_rows(&self, shape: &[Dim]) -> Option<(Dim, i64)> {
-        if !self.offset.is(0) {
-            return None;
+    /// The same elements in the same order under another shape; `None` where that takes more than strides, or symbols
+    /// hide that it does not.
+    pub fn reshape(&self, from: &[Dim], to: &[Dim]) -> Option<View> {
+        let mut strides = vec![Dim::ZERO; to.len()];
+        let mut old = (0..from.len()).filter(|&a| !from[a].is(1)).peekable();
+        let mut new = (0..to.len()).filter(|&a| !to[a].is(1)).peekable();
+        while let (Some(&o), Some(&n)) = (old.peek(), new.peek()) {
+            let (mut olds, mut news) = (vec![o], vec![n]);
+            old.next();
+            new.next();
+            let (mut have, mut want) = (from[o].clone(), to[n].clone());
+            while have != want {
+                if (&want - &have).as_const()? > 0 {
+                    let o = old.next()?;
+                    have = &have * &from[o];
+                    olds.push(o);
+                } else {
+                    let n = new.next()?;
+                    want = &want * &to[n];
+                    news.push(n);
+                }
+            }
+            if olds.windows(2).any(|p| self.strides[p[0]] != &self.strides[p[1]] * &from[p[1]]) {
+                return None;
+            }
+            let mut stride = self.strides[*olds.last()?].clone();
+            for &n in news.iter().rev() {
+                strides[n] = stride.clone();
+                stride = &stride * &to[n];
+            }
         }
+        let done = old.next().is_none() && new.next().is_none();
+        done.then(|| View { offset: self.offset.clone(), strides })
+    }
+
+    /// Whether elements along the last axis are adjacent.
+    pub fn has_columns(&self, shape: &[Dim]) -> bool {
+        shape.last().is_none_or(|d| d.is(1)) || self.strides.last().is_some_and(|s| s.is(1))
+    }
+
+    /// The view as rows of the last axis, from its offset on: distance between rows and between columns; `None` when
+    /// the leading axes have no common stride, or columns are neither adjacent nor equal.
+    pub fn as_rows(&self, shape: &[Dim]) -> Option<(Dim, i64)> {
         let Some((cols, leading)) = shape.split_last() else { return Some((Dim::ZERO, 0)) };
         let col = match self.strides.last()?.as_const() {
             _ if cols.is(1) => 0,

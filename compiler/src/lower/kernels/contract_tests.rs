@@ -2,7 +2,7 @@
 
 use mcc_targets::Target;
 
-use super::{Epilogue, Site, build};
+use super::{Epilogue, Places, Site, build};
 use crate::ir::{ConvSpec, DType, Dim, Layout, Op, Tensor, TensorType, infer};
 use crate::lower::kir::interp;
 
@@ -24,7 +24,14 @@ fn run(op: &Op, types: &[TensorType], operands: &[Tensor], symbols: &dyn Fn(&str
         .iter()
         .map(|triple| {
             let target = Target::new(triple, None).unwrap();
-            let site = Site { op, operands: types, constants: &constants, results: &results, target: &target };
+            let site = Site {
+                op,
+                operands: types,
+                constants: &constants,
+                results: &results,
+                places: &Places::default(),
+                target: &target,
+            };
             let built = build(&site, &Epilogue::default()).unwrap();
             let bytes = |d: &Dim| d.eval(&|s| Some(symbols(&s.0))).unwrap() as usize;
             let mut memory: Vec<Vec<u8>> = operands.iter().map(|t| t.data().to_vec()).collect();

@@ -22,10 +22,9 @@ pub(super) fn depthwise_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spe
     let weights = w.fixed_shape().filter(|w| axes > 0 && w.len() == axes + 1).ok_or_else(malformed)?;
     let weights: Vec<i64> = weights.iter().map(|&d| d as i64).collect();
     let elem = numbers::compute_elem(x.dtype);
-    let mut steps = vec![Dim::from(x.dtype.size()); x.rank()];
-    for axis in (0..x.rank() - 1).rev() {
-        steps[axis] = &steps[axis + 1] * &x.shape[axis + 1];
-    }
+    let strides = e.strides(0);
+    let steps = strides.iter().map(|stride| stride * &Dim::from(x.dtype.size())).collect();
+    let step = strides[axes].as_const().ok_or_else(malformed)?;
     let columns = &y.shape[axes];
     let width = columns.as_const().and_then(|c| u64::try_from(c).ok());
     let nest = Nest {
@@ -37,6 +36,7 @@ pub(super) fn depthwise_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spe
         lanes: i64::from(site.target.vector_bytes / elem.bytes()),
         columns: schedule::depthwise_columns(site.target, width) as i64,
         steps,
+        step,
     };
     let (zero, x) = (k.int(0), e.operand(0));
     nest.rows(k, 0, x, zero);
@@ -54,6 +54,8 @@ struct Nest<'a, 'b> {
     columns: i64,
     /// Bytes between neighbours along each axis of `x`.
     steps: Vec<Dim>,
+    /// Elements between columns of `x`.
+    step: i64,
 }
 
 impl Nest<'_, '_> {
@@ -157,7 +159,7 @@ impl Nest<'_, '_> {
             let (zero, end) = (k.int(0), k.int(length));
             return k.fold_loop(zero, end, 1, sums, &mut |k, i, sums| {
                 let w_offset = k.mul_int(i, self.channels * size(1));
-                let x_offset = k.mul_int(i, dilation * self.channels * size(0));
+                let x_offset = k.mul_int(i, dilation * self.step * size(0));
                 let (x, w) = (k.add(x, x_offset), k.add(w, w_offset));
                 self.columns_of(k, (x, w), 1, sums, stride, 1)
             });
@@ -177,7 +179,7 @@ impl Nest<'_, '_> {
         let lanes = sums.first().map_or(1, |&s| k.ty(s).lanes);
         let operands = self.site.operands;
         let at = |k: &mut Builder, pointer: Val, operand: usize, element: i64| -> Addr {
-            let element = k.int(element * self.channels);
+            let element = k.int(element * if operand == 0 { self.step } else { self.channels });
             k.at_index(pointer, element, operands[operand].dtype.size() as u32)
         };
         let weights: Vec<Val> = (0..length)

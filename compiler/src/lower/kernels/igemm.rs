@@ -13,6 +13,7 @@ use super::contract::{Contraction, Job, Panels, Rows, Tap};
 use super::{Emit, Site};
 use crate::ir::{ConvSpec, DType, Dim};
 use crate::lower::kir::{Builder, Val};
+use crate::lower::view::View;
 use crate::{Error, Result};
 
 /// [`Op::PackedMatMul`](crate::ir::Op::PackedMatMul): `(a: [..., m, k], packed: [..., panels, k, tile])`.
@@ -142,22 +143,22 @@ pub(super) fn packed_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: 
     }
     let size = Dim::from(x.dtype.size());
     // Bytes between neighbours along each axis of `x`.
-    let mut steps = vec![size.clone(); x.rank()];
-    for axis in (0..x.rank() - 1).rev() {
-        steps[axis] = &steps[axis + 1] * &x.shape[axis + 1];
-    }
+    let steps: Vec<Dim> = e.strides(0).iter().map(|stride| stride * &size).collect();
     let rows: Dim = y.shape[..=axes].iter().product();
     let new_bytes = spec.strides.iter().product::<i64>().min(kernel.iter().product::<usize>() as i64);
     let row_bytes = &steps[axes] * &Dim::from(new_bytes);
     let mut contraction = Contraction::new(site, e, k, tile as u64, &rows, &row_bytes);
-    let joined = spec.group == 1 && spec.dilations[axes - 1] == 1;
+    let adjoin = steps[axes] == &x.shape[axes + 1] * &size;
+    let joined = spec.group == 1 && spec.dilations[axes - 1] == 1 && adjoin;
     contraction.taps = (0..axes - usize::from(joined))
         .filter(|&a| kernel[a] != 1)
         .map(|a| Tap { count: Dim::from(kernel[a]), bytes: &steps[a + 1] * &Dim::from(spec.dilations[a]) })
         .collect();
     contraction.run = Dim::from(if joined { channels * kernel[axes - 1] } else { channels });
     let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
-    let table = if point { None } else { Some(windows(e, k, spec, &steps, &y.shape[..=axes])) };
+    let even = View { offset: Dim::ZERO, strides: e.strides(0) }.as_rows(&x.shape).filter(|_| point);
+    let table = if even.is_some() { None } else { Some(windows(e, k, spec, &steps, &y.shape[..=axes])) };
+    let even = even.map_or(Dim::ZERO, |(stride, _)| &stride * &size);
     let group_out = out / spec.group;
     let group_bytes = packed.dtype.size() * panels * kernel.iter().product::<usize>() * channels * tile;
     let (start, groups) = (k.int(0), k.int(spec.group as i64));
@@ -167,7 +168,7 @@ pub(super) fn packed_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: 
         let (base, right) = (k.add(e.operand(0), x_offset), k.add(e.operand(1), w_offset));
         let rows_at = match table {
             Some(table) => Rows::Table { base, table },
-            None => Rows::Affine { base, bytes: steps[axes].clone() },
+            None => Rows::Affine { base, bytes: even.clone() },
         };
         let (zero, col) = (k.int(0), k.mul_int(group, group_out as i64));
         let columns = Dim::from(group_out);

@@ -57,6 +57,7 @@ use mcc_targets::Target;
 use super::expr::{Expr, ExprNode};
 use super::kir::{Addr, Builder, Kernel, Val};
 use super::numbers;
+use super::view::View;
 use crate::ir::{Dim, Op, Tensor, TensorType};
 use crate::{Error, Result};
 
@@ -70,8 +71,22 @@ pub struct Site<'a> {
     pub constants: &'a [Option<Tensor>],
     /// Types of its own results, before the epilogue.
     pub results: &'a [TensorType],
+    /// Where they lie in larger buffers.
+    pub places: &'a Places,
     /// The machine.
     pub target: &'a Target,
+}
+
+/// Operands and a result that are parts of larger buffers, which makes concatenations, slices and padding free. Only
+/// what [`reads_spaced`] and [`fuses`] allow; by default everything lies in order from its pointer on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Places {
+    /// Operands that do not lie in order.
+    pub operands: Vec<Option<View>>,
+    /// Result 0 if it does not lie in order. Its columns are adjacent.
+    pub result: Option<View>,
+    /// Concat, Pad: the operands that lie in the result already.
+    pub inside: Vec<bool>,
 }
 
 /// Element-wise operations applied to result 0 before it is stored. Result 0 is seen as rows of its last axis.
@@ -83,15 +98,21 @@ pub struct Epilogue {
     pub leaves: Vec<RowLeaf>,
 }
 
-/// A tensor that an epilogue reads at `row * row_stride + col * col_stride` (in elements).
+/// A tensor that an epilogue reads row by row (all in elements).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RowLeaf {
     /// Its type.
     pub dtype: crate::ir::DType,
-    /// Elements between rows.
-    pub row_stride: Dim,
-    /// Elements between columns: 0 or 1.
-    pub col_stride: i64,
+    /// How it lies in memory, in the shape of result 0; the last stride is 0 or 1.
+    pub view: View,
+}
+
+/// Where rows begin.
+enum RowStarts {
+    /// Every so many elements.
+    Every(Dim),
+    /// Where a table of `i64` says, which the kernel fills before anything else.
+    Listed(Val),
 }
 
 /// Gives kernel authors their operands, results and scratch memory. Pointer arguments are, in order: operands,
@@ -102,6 +123,8 @@ pub struct Emit<'a> {
     operands: Vec<Val>,
     leaves: Vec<Val>,
     results: Vec<Val>,
+    /// Rows of the leaves, then of result 0.
+    rows: Vec<RowStarts>,
     scratch: RefCell<Vec<Dim>>,
     constants: RefCell<Vec<Bytes>>,
 }
@@ -123,11 +146,35 @@ pub struct Built {
 pub fn build(site: &Site<'_>, epilogue: &Epilogue) -> Result<Built> {
     let mut k = Builder::new(site.op.name(), 0).with_masks(site.target.has_masks());
     let mut pointers = |n: usize| (0..n).map(|_| k.new_pointer()).collect::<Vec<_>>();
-    let operands = pointers(site.operands.len());
-    let leaves = pointers(epilogue.leaves.len());
-    let results = pointers(site.results.len());
-    let emit =
-        Emit { site, epilogue, operands, leaves, results, scratch: RefCell::default(), constants: RefCell::default() };
+    let mut operands = pointers(site.operands.len());
+    let mut leaves = pointers(epilogue.leaves.len());
+    let mut results = pointers(site.results.len());
+    let moved = |k: &mut Builder, pointer: &mut Val, view: &View, size: usize| {
+        let offset = k.dim(&view.offset);
+        *pointer = nest::pointer_at(k, *pointer, offset, size);
+    };
+    for (n, pointer) in operands.iter_mut().enumerate() {
+        if let Some(view) = site.places.operands.get(n).and_then(Option::as_ref) {
+            moved(&mut k, pointer, view, site.operands[n].dtype.size());
+        }
+    }
+    for (leaf, pointer) in epilogue.leaves.iter().zip(&mut leaves) {
+        moved(&mut k, pointer, &leaf.view, leaf.dtype.size());
+    }
+    if let (Some(view), Some(ty), Some(pointer)) = (&site.places.result, site.results.first(), results.first_mut()) {
+        moved(&mut k, pointer, view, epilogue.expr.dtype().unwrap_or(ty.dtype).size());
+    }
+    let mut emit = Emit {
+        site,
+        epilogue,
+        operands,
+        leaves,
+        results,
+        rows: Vec::new(),
+        scratch: RefCell::default(),
+        constants: RefCell::default(),
+    };
+    emit.rows = emit.row_starts(&mut k);
     dispatch(site, &emit, &mut k)?;
     Ok(Built { kernel: k.finish(), scratch: emit.scratch.into_inner(), constants: emit.constants.into_inner() })
 }
@@ -243,6 +290,17 @@ pub fn fuses(op: &Op) -> bool {
     }
 }
 
+/// Whether the kernel of an operation reads an operand through [`Emit::strides`], so that it may be part of a larger
+/// buffer: its last axis in order, the others at any distance that is known now.
+pub fn reads_spaced(op: &Op, operand: usize) -> bool {
+    match op {
+        Op::Concat { .. } => true,
+        Op::PackedConv { .. } | Op::WinogradConv { .. } | Op::DepthwiseConv(_) | Op::Pad { .. } => operand == 0,
+        Op::Pool(spec) => spec.layout == crate::ir::Layout::ChannelsLast,
+        _ => false,
+    }
+}
+
 fn missing(site: &Site<'_>) -> Result<()> {
     Err(Error::unsupported(format!("{}: no kernel for {:?}", site.op.name(), site.operands)))
 }
@@ -251,6 +309,70 @@ impl Emit<'_> {
     /// Pointer of an operand.
     pub fn operand(&self, n: usize) -> Val {
         self.operands[n]
+    }
+
+    /// Elements between neighbours along each axis of an operand.
+    pub fn strides(&self, operand: usize) -> Vec<Dim> {
+        match self.site.places.operands.get(operand) {
+            Some(Some(view)) => view.strides.clone(),
+            _ => View::contiguous(&self.site.operands[operand].shape).strides,
+        }
+    }
+
+    /// Whether an operand of Concat or Pad lies in the result already.
+    pub fn is_inside(&self, operand: usize) -> bool {
+        self.site.places.inside.get(operand).copied().unwrap_or(false)
+    }
+
+    /// Elements between rows of result 0, if sums can be stored as they are, at equal distances.
+    pub fn plain_rows(&self) -> Option<Dim> {
+        match self.rows.last() {
+            Some(RowStarts::Every(stride)) if self.epilogue.expr.nodes.is_empty() => Some(stride.clone()),
+            _ => None,
+        }
+    }
+
+    fn row_starts(&self, k: &mut Builder) -> Vec<RowStarts> {
+        let Some(result) = self.site.results.first() else { return Vec::new() };
+        let own = self.site.places.result.clone().unwrap_or_else(|| View::contiguous(&result.shape));
+        let views = self.epilogue.leaves.iter().map(|leaf| &leaf.view).chain([&own]);
+        let mut listed: Vec<(&[Dim], Val)> = Vec::new();
+        views
+            .map(|view| {
+                if let Some((stride, _)) = view.as_rows(&result.shape) {
+                    return RowStarts::Every(stride);
+                }
+                let rows = result.rank() - 1;
+                let strides = &view.strides[..rows];
+                let known = listed.iter().find(|l| l.0 == strides).map(|l| l.1);
+                let table = known.unwrap_or_else(|| {
+                    let table = self.scratch(k, &nest::product(&result.shape[..rows]) * &Dim::from(8i64));
+                    nest::nest(k, &result.shape[..rows], &mut |k, coords| {
+                        let (row, start) =
+                            (nest::flat(k, &result.shape[..rows], coords), nest::dot(k, strides, coords));
+                        let to = k.at_index(table, row, 8);
+                        k.store(to, start);
+                    });
+                    table
+                });
+                listed.push((strides, table));
+                RowStarts::Listed(table)
+            })
+            .collect()
+    }
+
+    /// Where a row of leaf `n` begins; of result 0 for the number behind the last leaf.
+    fn row_start(&self, k: &mut Builder, n: usize, row: Val) -> Val {
+        match &self.rows[n] {
+            RowStarts::Every(stride) => {
+                let stride = k.dim(stride);
+                k.mul(row, stride)
+            }
+            RowStarts::Listed(table) => {
+                let from = k.at_index(*table, row, 8);
+                k.load(super::kir::Ty::I64, from)
+            }
+        }
     }
 
     /// Loads `lanes` consecutive elements of an operand, from flat element index `index`, in its compute type.
@@ -275,20 +397,18 @@ impl Emit<'_> {
             });
         }
         let out = self.epilogue.expr.emit(k, lanes, Some(v), &mut |k, n| {
-            let stride = k.dim(&leaves[n].row_stride);
-            let mut index = k.mul(row, stride);
-            if leaves[n].col_stride != 0 {
+            let mut index = self.row_start(k, n, row);
+            let level = leaves[n].view.strides.last().is_none_or(|s| s.is(0));
+            if !level {
                 index = k.add(index, col);
             }
             let from = k.at_index(self.leaves[n], index, leaves[n].dtype.size() as u32);
-            let wide = if leaves[n].col_stride == 0 { 1 } else { lanes };
+            let wide = if level { 1 } else { lanes };
             let loaded = numbers::load(k, leaves[n].dtype, from, wide);
             if wide == lanes { loaded } else { k.splat(loaded, lanes) }
         });
         let dtype = self.epilogue.expr.dtype().unwrap_or(ty.dtype);
-        let cols = k.dim(ty.shape.last().unwrap_or(&Dim::ONE));
-        let start = k.mul(row, cols);
-        let index = k.add(start, col);
+        let index = self.index_of(k, row, col);
         let to = k.at_index(self.results[0], index, dtype.size() as u32);
         numbers::store(k, dtype, to, out.unwrap_or(v));
     }
@@ -310,9 +430,9 @@ impl Emit<'_> {
         self.site.results[0].shape.last().cloned().unwrap_or(Dim::ONE)
     }
 
-    /// Whether result 0 is stored as computed, without an epilogue.
+    /// Whether result 0 is stored as computed, without an epilogue, and in order.
     pub fn is_plain(&self) -> bool {
-        self.epilogue.expr.nodes.is_empty()
+        self.epilogue.expr.nodes.is_empty() && self.site.places.result.is_none()
     }
 
     /// Memory for the kernel's own use, 64-byte aligned, its content undefined. Asked for before any constant.

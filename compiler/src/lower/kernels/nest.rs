@@ -39,6 +39,17 @@ pub fn flat(k: &mut Builder, shape: &[Dim], coords: &[Val]) -> Val {
     index
 }
 
+/// The index of coordinates in memory with these distances between neighbours.
+pub fn dot(k: &mut Builder, strides: &[Dim], coords: &[Val]) -> Val {
+    let mut index = k.int(0);
+    for (stride, &c) in strides.iter().zip(coords) {
+        let stride = k.dim(stride);
+        let skip = k.mul(c, stride);
+        index = k.add(index, skip);
+    }
+    index
+}
+
 /// The row and the column of coordinates in result 0, as [`Emit::store`] wants them.
 pub fn spot(k: &mut Builder, shape: &[Dim], coords: &[Val]) -> (Val, Val) {
     match (shape.split_last(), coords.split_last()) {
@@ -284,10 +295,9 @@ impl Emit<'_> {
         self.store(k, zero, index, v);
     }
 
-    /// Flat index of a row's column in result 0.
+    /// Index of a row's column in the memory of result 0.
     pub fn index_of(&self, k: &mut Builder, row: Val, col: Val) -> Val {
-        let cols = k.dim(self.site.results[0].shape.last().unwrap_or(&Dim::ONE));
-        let start = k.mul(row, cols);
+        let start = self.row_start(k, self.epilogue.leaves.len(), row);
         k.add(start, col)
     }
 

@@ -1,7 +1,7 @@
-//! Padding. Constants around rows that are copied in bulk; the other modes map coordinates.
+//! Padding. Constants around rows that are copied in bulk, or that lie there already; the other modes map coordinates.
 
 use super::Emit;
-use super::nest::{columns, copy_bytes, flat, nest, pointer_at, product, raw_dtype, zero_bytes};
+use super::nest::{columns, copy_bytes, dot, flat, nest, pointer_at, product, raw_dtype, zero_bytes};
 use crate::Result;
 use crate::ir::{Dim, PadMode};
 use crate::lower::kir::{Bin, Builder, Cmp, Ty, Val};
@@ -10,7 +10,11 @@ use crate::lower::numbers;
 /// ONNX Pad.
 pub fn pad(e: &Emit<'_>, k: &mut Builder, before: &[Dim], after: &[Dim], mode: PadMode) -> Result<()> {
     if mode == PadMode::Constant && e.is_plain() {
-        let whole = (0..before.len()).rposition(|a| !before[a].is(0) || !after[a].is(0)).map_or(0, |a| a + 1);
+        let padded = (0..before.len()).rposition(|a| !before[a].is(0) || !after[a].is(0)).map_or(0, |a| a + 1);
+        let (x, strides) = (e.shape(0), e.strides(0));
+        let adjoins = |a: &usize| x[*a].is(1) || strides[*a] == product(&x[a + 1..]);
+        let apart = (0..x.len()).rposition(|a| !adjoins(&a)).map_or(0, |a| a + 1);
+        let whole = if e.is_inside(0) { padded } else { padded.max(apart) };
         let size = e.dtype(0).size();
         let value = match &e.site.constants.get(1) {
             Some(Some(value)) if value.data().iter().all(|&b| b == 0) => None,
@@ -20,7 +24,7 @@ pub fn pad(e: &Emit<'_>, k: &mut Builder, before: &[Dim], after: &[Dim], mode: P
             }
         };
         let zero = k.int(0);
-        let walk = Walk { e, before, after, whole, value, size };
+        let walk = Walk { e, before, after, whole, strides, value, size };
         walk.axis(k, 0, zero, zero);
     } else {
         by_rows(e, k, before, mode);
@@ -33,21 +37,26 @@ struct Walk<'a> {
     e: &'a Emit<'a>,
     before: &'a [Dim],
     after: &'a [Dim],
-    /// From this axis on nothing is padded.
+    /// From this axis on nothing is padded, and the operand lies in order.
     whole: usize,
+    /// Elements between neighbours along the operand's axes.
+    strides: Vec<Dim>,
     /// The element to fill with, as raw bits; `None` when all its bits are zero.
     value: Option<Val>,
     size: usize,
 }
 
 impl Walk<'_> {
-    /// `from` and `to` are flat indices over the axes before `axis`, in operand and result.
+    /// `from` is an element of the operand, `to` a flat index over the axes before `axis` in the result.
     fn axis(&self, k: &mut Builder, axis: usize, from: Val, to: Val) {
         let (x, out) = (self.e.shape(0), self.e.out_shape());
         let zero = k.int(0);
         if axis == self.whole {
+            if self.e.is_inside(0) {
+                return;
+            }
             let run = k.dim(&product(&x[axis..]));
-            let (from, to) = (k.mul(from, run), k.mul(to, run));
+            let to = k.mul(to, run);
             let from = pointer_at(k, self.e.operand(0), from, self.size);
             let to = pointer_at(k, self.e.result(0), to, self.size);
             let bytes = k.mul_int(run, self.size as i64);
@@ -61,9 +70,12 @@ impl Walk<'_> {
         let to_elem = k.mul(first, inner_val);
         self.fill(k, to_elem, &(&self.before[axis] * &inner));
         let middle = k.add(first, before);
-        let source = k.mul(from, extent);
-        k.for_each(zero, extent, 1, &mut |k, i| {
-            let (from, to) = (k.add(source, i), k.add(middle, i));
+        let stride = k.dim(&self.strides[axis]);
+        let empty = self.e.is_inside(0) && axis + 1 == self.whole;
+        let visited = if empty { zero } else { extent };
+        k.for_each(zero, visited, 1, &mut |k, i| {
+            let skip = k.mul(i, stride);
+            let (from, to) = (k.add(from, skip), k.add(middle, i));
             self.axis(k, axis + 1, from, to);
         });
         let end = k.add(middle, extent);
@@ -93,7 +105,7 @@ impl Walk<'_> {
 
 /// Any mode, with any epilogue: one row after the other.
 fn by_rows(e: &Emit<'_>, k: &mut Builder, before: &[Dim], mode: PadMode) {
-    let (x, out, dtype) = (e.shape(0), e.out_shape(), e.dtype(0));
+    let (x, out, dtype, strides) = (e.shape(0), e.out_shape(), e.dtype(0), e.strides(0));
     let zero = k.int(0);
     let value = (mode == PadMode::Constant).then(|| e.load(k, 1, zero, 1));
     let Some((last, rows)) = out.split_last() else {
@@ -120,9 +132,12 @@ fn by_rows(e: &Emit<'_>, k: &mut Builder, before: &[Dim], mode: PadMode) {
             inside = k.bin(Bin::And, inside, here);
             source.push(mapped);
         }
-        let source_row = flat(k, &x[..inner], &source);
-        let source_start = k.mul(source_row, extent);
+        let source_start = dot(k, &strides[..inner], &source);
         let copy_middle = |k: &mut Builder| {
+            // What lies there already needs no copy, except through an epilogue, which no such result has.
+            if e.is_inside(0) {
+                return;
+            }
             columns(k, zero, extent, lanes, &mut |k, i, lanes| {
                 let (from, col) = (k.add(source_start, i), k.add(start, i));
                 e.relay(k, 0, from, row, col, lanes);

@@ -14,24 +14,41 @@ use crate::{Error, Result};
 
 use mcc_targets::Target;
 
-/// Builds the kernel of `expr` over `leaves` (type and view in the result's shape) with result type `result`.
+/// Builds the kernel of `expr` over `leaves` (type and view in the result's shape) with result type `result`, which may
+/// lie in a larger buffer.
 /// Pointers: the leaves' buffers, then the result.
 ///
 /// # Errors
 /// When an invariant is broken.
-pub fn build(expr: &Expr, leaves: &[(DType, View)], result: &TensorType, target: &Target) -> Result<Kernel> {
+pub fn build(
+    expr: &Expr,
+    leaves: &[(DType, View)],
+    (result, place): (&TensorType, Option<&View>),
+    target: &Target,
+) -> Result<Kernel> {
     let name = if is_copy(expr) { "copy" } else { "elementwise" };
     let mut k = Builder::new(name, leaves.len() as u32 + 1).with_masks(target.has_masks());
-    let views: Vec<View> = leaves.iter().map(|l| l.1.clone()).collect();
-    let (extents, views) = collapse(&result.shape, &views);
-    let nest = Nest { expr, leaves, views: &views, extents: &extents, out: result.dtype, lanes: lanes(expr, target) };
+    let own = place.cloned().unwrap_or_else(|| View::contiguous(&result.shape));
+    let views: Vec<View> = leaves.iter().map(|l| l.1.clone()).chain([own]).collect();
+    let (extents, mut views) = collapse(&result.shape, &views);
+    let own = views.pop().ok_or_else(|| Error::internal("no view of the result"))?;
+    let nest = Nest {
+        expr,
+        leaves,
+        views: &views,
+        own: &own,
+        extents: &extents,
+        out: result.dtype,
+        lanes: lanes(expr, target),
+    };
     let mut cursors = Vec::new();
     for (n, view) in views.iter().enumerate() {
         let pointer = k.pointer(n as u32);
         let offset = k.dim(&view.offset);
         cursors.push(advance(&mut k, pointer, offset, leaves[n].0.size()));
     }
-    let out = k.pointer(leaves.len() as u32);
+    let (out, offset) = (k.pointer(leaves.len() as u32), k.dim(&own.offset));
+    let out = advance(&mut k, out, offset, result.dtype.size());
     match nest.block_axis() {
         Some(axis) => nest.transposing(&mut k, 0, axis, cursors[0], out),
         None => nest.outer(&mut k, 0, &cursors, out)?,
@@ -71,6 +88,8 @@ struct Nest<'a> {
     expr: &'a Expr,
     leaves: &'a [(DType, View)],
     views: &'a [View],
+    /// How the result lies in memory.
+    own: &'a View,
     extents: &'a [Dim],
     out: DType,
     lanes: u32,
@@ -93,8 +112,13 @@ impl Nest<'_> {
         done
     }
 
+    /// Whether neighbours along the last axis are neighbours in the result's memory.
+    fn columns_adjoin(&self) -> bool {
+        self.own.strides.last().is_none_or(|s| s.is(1))
+    }
+
     fn out_stride(&self, axis: usize) -> Dim {
-        self.extents[axis + 1..].iter().product()
+        self.own.strides[axis].clone()
     }
 
     fn step(&self, k: &mut Builder, leaf: usize, axis: usize, cursor: Val, i: Val) -> Val {
@@ -114,7 +138,7 @@ impl Nest<'_> {
         let one = Dim::ONE;
         let extent = self.extents.last().unwrap_or(&one);
         let inner = |n: usize| self.views[n].strides.last().cloned().unwrap_or(Dim::ZERO);
-        let unit = (0..cursors.len()).all(|n| inner(n).is(0) || inner(n).is(1));
+        let unit = (0..cursors.len()).all(|n| inner(n).is(0) || inner(n).is(1)) && self.columns_adjoin();
         let (zero, end) = (k.int(0), k.dim(extent));
         // What is constant along the row is loaded once.
         let scalars: Vec<Option<Val>> = (0..cursors.len())
@@ -156,7 +180,14 @@ impl Nest<'_> {
             numbers::load(k, dtype, from, lanes)
         });
         if let Some(value) = value {
-            let to = k.at_index(out, i, self.out.size() as u32);
+            let index = match self.own.strides.last() {
+                Some(stride) if !self.columns_adjoin() => {
+                    let stride = k.dim(stride);
+                    k.mul(i, stride)
+                }
+                _ => i,
+            };
+            let to = k.at_index(out, index, self.out.size() as u32);
             numbers::store(k, self.out, to, value);
         }
     }
@@ -164,7 +195,7 @@ impl Nest<'_> {
     /// The axis along which the source of a 4-byte copy is contiguous, when it is not the last one.
     fn block_axis(&self) -> Option<usize> {
         let rank = self.extents.len();
-        if !is_copy(self.expr) || self.lanes < 4 || self.out.size() != 4 || rank < 2 {
+        if !is_copy(self.expr) || !self.columns_adjoin() || self.lanes < 4 || self.out.size() != 4 || rank < 2 {
             return None;
         }
         let strides = &self.views[0].strides;

@@ -1,7 +1,7 @@
 //! Pooling. Channels last runs in vectors of channels; each window is clipped to the data beforehand.
 
 use super::Emit;
-use super::nest::{flat, nest, product, round_down, spot};
+use super::nest::{dot, flat, nest, product, round_down, spot};
 use super::run::{arithmetic, as_mask, combine, lowest};
 use crate::Result;
 use crate::ir::{BinaryOp, Dim, Layout, PoolKind, PoolSpec, UnaryOp};
@@ -27,21 +27,19 @@ fn channels_last(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
     let (x, out) = (e.shape(0), e.out_shape());
     let Some((channels, positions)) = out.split_last() else { return };
     let data = &x[1..x.len() - 1];
-    let lanes = e.lanes(e.dtype(0));
+    let (lanes, strides) = (e.lanes(e.dtype(0)), e.strides(0));
     let (zero, extent) = (k.int(0), k.dim(channels));
     nest(k, positions, &mut |k, coords| {
         let row = flat(k, positions, coords);
         let window = Window::new(k, spec, data, &out[1..], &coords[1..]);
         let some = |k: &mut Builder, c: Val, vectors: u32, lanes: u32| {
-            let at = |k: &mut Builder, inside: Val, channel: Val| {
-                let size = k.dim(&product(data));
-                let image = k.mul(coords[0], size);
-                let position = k.add(image, inside);
-                let start = k.mul(position, extent);
+            let at = |k: &mut Builder, inside: &[Val], channel: Val| {
+                let position: Vec<Val> = std::iter::once(coords[0]).chain(inside.iter().copied()).collect();
+                let start = dot(k, &strides, &position);
                 k.add(start, channel)
             };
             let init: Vec<Val> = (0..vectors).map(|_| start(e, k, spec.kind, lanes)).collect();
-            let accs = window.fold(k, &init, &mut |k, inside, accs| {
+            let accs = window.fold_at(k, &init, &mut |k, inside, accs| {
                 let mut next = Vec::new();
                 let first = at(k, inside, c);
                 for (n, &acc) in accs.iter().enumerate() {

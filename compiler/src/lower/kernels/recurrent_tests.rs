@@ -28,16 +28,16 @@ fn operands(cell: Cell, batch: usize, hidden: usize, dtype: DType) -> Vec<Tensor
     operands
 }
 
-/// Recurrence weights in panels of 8 columns.
+/// Recurrence weights in panels of 16 columns.
 fn panels(r: &Tensor) -> Tensor {
     let (hidden, width) = (r.shape()[0], r.shape()[1]);
-    let (count, data) = (width.div_ceil(8), r.to_f64s());
-    let mut packed = vec![0.0; count * hidden * 8];
+    let (count, data) = (width.div_ceil(16), r.to_f64s());
+    let mut packed = vec![0.0; count * hidden * 16];
     for (i, v) in data.into_iter().enumerate() {
         let (row, column) = (i / width, i % width);
-        packed[(column / 8 * hidden + row) * 8 + column % 8] = v;
+        packed[(column / 16 * hidden + row) * 16 + column % 16] = v;
     }
-    Tensor::from_f64s(r.dtype(), vec![count, hidden, 8], &packed).unwrap()
+    Tensor::from_f64s(r.dtype(), vec![count, hidden, 16], &packed).unwrap()
 }
 
 #[test]

@@ -7,11 +7,12 @@ use std::collections::HashMap;
 
 use mcc_targets::Target;
 
-use super::{Built, Epilogue, RowLeaf, Site, build, fuses};
+use super::{Built, Epilogue, Places, RowLeaf, Site, build, fuses, reads_spaced};
 use crate::ir::eval::eval_op;
 use crate::ir::{BinaryOp, DType, Dim, Graph, Op, Output, Tensor, TensorType, Value, infer};
 use crate::lower::expr::{Expr, ExprKind};
 use crate::lower::kir::{interp, verify::verify};
+use crate::lower::view::View;
 
 /// Compares an operation's kernels with the evaluator on `inputs`.
 pub fn check(op: &Op, inputs: &[Tensor]) {
@@ -25,15 +26,20 @@ pub fn check_with(op: &Op, inputs: &[Tensor], tolerance: f64) {
     let want = eval_op(op, inputs, &results).unwrap_or_else(|e| panic!("{op:?}: {e}"));
     let mut target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
     let case = Case { op, inputs, want: &want, tolerance };
-    case.run(&target, &types, &results, &HashMap::new(), false);
-    case.run(&target, &types, &results, &HashMap::new(), true);
+    case.run(&target, &types, &results, &HashMap::new(), (false, &Places::default()));
+    case.run(&target, &types, &results, &HashMap::new(), (true, &Places::default()));
+    for gaps in [Gaps::Columns, Gaps::All] {
+        let places = case.apart(&types, &results, gaps);
+        case.run(&target, &types, &results, &HashMap::new(), (false, &places));
+        case.run(&target, &types, &results, &HashMap::new(), (true, &places));
+    }
     if let Some((types, results, symbols)) = symbolic(op, inputs) {
-        case.run(&target, &types, &results, &symbols, false);
-        case.run(&target, &types, &results, &symbols, true);
+        case.run(&target, &types, &results, &symbols, (false, &Places::default()));
+        case.run(&target, &types, &results, &symbols, (true, &Places::default()));
     }
     for (vector_bytes, fused) in [(32, false), (64, true), (64, false)] {
         target.vector_bytes = vector_bytes;
-        case.run(&target, &types, &results, &HashMap::new(), fused);
+        case.run(&target, &types, &results, &HashMap::new(), (fused, &Places::default()));
     }
     case.natively(&types);
     if let Some((types, ..)) = symbolic(op, inputs) {
@@ -57,6 +63,7 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
         Op::PackedMatMul { .. } | Op::PackedConv { .. } | Op::DotConv { .. } | Op::WinogradConv { .. } => {
             inputs[1].shape().to_vec()
         }
+        Op::Recurrent(_) if inputs[1].shape().len() == 3 => inputs[1].shape().to_vec(),
         _ => Vec::new(),
     };
     if matches!(op, Op::DotConv { .. }) {
@@ -92,12 +99,12 @@ impl Case<'_> {
         types: &[TensorType],
         results: &[TensorType],
         symbols: &HashMap<String, i64>,
-        fused: bool,
+        (fused, places): (bool, &Places),
     ) {
         let epilogue = if fused { self.epilogue(results) } else { Some(Epilogue::default()) };
         let Some(epilogue) = epilogue else { return };
         let constants = vec![None; types.len()];
-        let site = Site { op: self.op, operands: types, constants: &constants, results, target };
+        let site = Site { op: self.op, operands: types, constants: &constants, results, places, target };
         let built = build(&site, &epilogue).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
         let Built { kernel, scratch, constants } = built;
         verify(&kernel).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
@@ -105,23 +112,43 @@ impl Case<'_> {
         let bound = self.inputs.first().map_or(0, Tensor::numel) as i64;
         let value = |name: &str| symbols.get(name).copied().unwrap_or(bound);
         let bytes = |d: &Dim| d.eval(&|s| Some(value(&s.0))).unwrap() as usize;
-        let mut memory: Vec<Vec<u8>> = self.inputs.iter().map(|t| t.data().to_vec()).collect();
+        let operands = self.inputs.iter().enumerate().map(|(n, t)| match places.operands.get(n) {
+            Some(Some(view)) => spread(t, view),
+            _ => t.data().to_vec(),
+        });
+        let mut memory: Vec<Vec<u8>> = operands.collect();
         if fused {
             memory.push(self.addend().data().to_vec());
         }
         let first_result = memory.len();
         memory.extend(results.iter().map(|r| vec![0xee; bytes(&r.bytes())]));
+        if let Some(view) = &places.result {
+            memory[first_result] = vec![0xee; spread(&self.want[0], view).len()];
+        }
         memory.extend(scratch.iter().map(|d| vec![0xee; bytes(d)]));
         memory.extend(constants.iter().map(|c| c.to_vec()));
         let values: Vec<i64> = kernel.symbols.iter().map(|s| value(&s.0)).collect();
         interp::run(&kernel, &mut memory, &values).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
         for (n, want) in self.want.iter().enumerate() {
             let mut data = std::mem::take(&mut memory[first_result + n]);
-            data.truncate(want.data().len());
+            match &places.result {
+                Some(view) if n == 0 => {
+                    let (size, indices) = (want.dtype().size(), indices(want.shape(), view));
+                    data = indices.into_iter().flat_map(|i| data[i * size..(i + 1) * size].to_vec()).collect();
+                }
+                _ => data.truncate(want.data().len()),
+            }
             let got = Tensor::new(want.dtype(), want.shape().to_vec(), data.into()).unwrap();
             let addend = if fused { Some(self.addend()) } else { None };
             self.compare(n, &got, want, addend.as_ref(), &format!("{types:?}, fused: {fused}"));
         }
+    }
+
+    /// Places with gaps for whatever the operation's kernel can find or leave there.
+    fn apart(&self, types: &[TensorType], results: &[TensorType], gaps: Gaps) -> Places {
+        let operands = types.iter().enumerate().map(|(n, ty)| reads_spaced(self.op, n).then(|| gaps.view(&ty.shape)));
+        let result = fuses(self.op).then(|| gaps.view(&results[0].shape));
+        Places { operands: operands.collect(), result, inside: Vec::new() }
     }
 
     /// The same through an object of this machine and one for 64-bit Arm under qemu.
@@ -161,8 +188,8 @@ impl Case<'_> {
         let anchor = expr.push(ExprKind::Anchor, DType::F32);
         let leaf = expr.push(ExprKind::Leaf(0), DType::F32);
         expr.push(ExprKind::Binary(BinaryOp::Add, anchor, leaf), DType::F32);
-        let row_stride = result.shape.last().cloned().unwrap_or(Dim::ONE);
-        Some(Epilogue { expr, leaves: vec![RowLeaf { dtype: DType::F32, row_stride, col_stride: 1 }] })
+        let view = View::contiguous(&result.shape);
+        Some(Epilogue { expr, leaves: vec![RowLeaf { dtype: DType::F32, view }] })
     }
 
     fn addend(&self) -> Tensor {
@@ -190,6 +217,47 @@ impl Case<'_> {
             );
         }
     }
+}
+
+/// Where a tensor has gaps in memory.
+#[derive(Clone, Copy)]
+enum Gaps {
+    /// Behind each row, as in a concatenation of channels.
+    Columns,
+    /// Behind every axis, as in padding.
+    All,
+}
+
+impl Gaps {
+    fn view(self, shape: &[Dim]) -> View {
+        let mut larger = shape.to_vec();
+        let rank = larger.len();
+        for (axis, extent) in larger.iter_mut().enumerate() {
+            let wide = axis + 1 == rank || matches!(self, Gaps::All);
+            *extent = &*extent + &Dim::from(if wide { 3i64 } else { 0 });
+        }
+        View { offset: Dim::from(2i64), ..View::contiguous(&larger) }
+    }
+}
+
+/// The place of each element.
+fn indices(shape: &[usize], view: &View) -> Vec<usize> {
+    let fixed = |d: &Dim| d.as_const().unwrap() as usize;
+    let mut places = vec![fixed(&view.offset)];
+    for (&extent, stride) in shape.iter().zip(&view.strides) {
+        places = places.into_iter().flat_map(|p| (0..extent).map(move |i| p + i * fixed(stride))).collect();
+    }
+    places
+}
+
+/// A tensor's memory when it lies at a view.
+fn spread(t: &Tensor, view: &View) -> Vec<u8> {
+    let (size, places) = (t.dtype().size(), indices(t.shape(), view));
+    let mut memory = vec![0xcc; places.iter().max().map_or(0, |&last| (last + 1) * size)];
+    for (from, to) in t.data().chunks_exact(size.max(1)).zip(places) {
+        memory[to * size..(to + 1) * size].copy_from_slice(from);
+    }
+    memory
 }
 
 /// Numbers of both signs without a pattern, the same in every run.

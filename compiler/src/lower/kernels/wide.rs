@@ -11,7 +11,7 @@ use crate::lower::kir::{Builder, Elem, Ty, Val, tile};
 impl Contraction<'_, '_> {
     /// Where sums can go as they are: rows of `columns` elements.
     pub(super) fn plain_out(&self, job: &Job) -> Option<Val> {
-        job.sink.or_else(|| self.emit.is_plain().then(|| self.emit.result(0)))
+        job.sink.or_else(|| self.emit.plain_rows().map(|_| self.emit.result(0)))
     }
 
     /// Fills in what is the same for all tiles of a job.
@@ -67,9 +67,9 @@ impl Contraction<'_, '_> {
         let own = k.add_int(frame, tile::BYTES);
         let (out, step) = match plain {
             Some(base) => {
-                let columns = match job.sink {
-                    Some(_) => job.columns.clone(),
-                    None => self.emit.columns(),
+                let columns = match (job.sink, self.emit.plain_rows()) {
+                    (None, Some(stride)) => stride,
+                    _ => job.columns.clone(),
                 };
                 let columns = k.dim(&columns);
                 let start = k.mul(row, columns);

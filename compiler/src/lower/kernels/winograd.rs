@@ -19,7 +19,7 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
     let ty = Ty::new(numbers::compute_elem(x.dtype), 1);
     let lanes = i64::from(site.target.vector_bytes / ty.elem.bytes());
     let extents: Option<Vec<i64>> = size.iter().chain(&x.shape[1..]).chain(&packed.shape).map(Dim::as_const).collect();
-    let Some(&[oh, ow, height, width, channels, _, panels, _, tile]) = extents.as_deref() else {
+    let Some(&[oh, ow, _, _, channels, _, panels, _, tile]) = extents.as_deref() else {
         return Err(Error::internal(format!("winograd_conv of {x} and {packed}: extents are not constant")));
     };
     let out = out as i64;
@@ -33,7 +33,12 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
     let row_bytes = 16 * across * channels * bytes;
     let most = (schedule::WINOGRAD_BLOCK_BYTES / row_bytes).clamp(1, down);
     let block = (down + (down + most - 1) / most - 1) / ((down + most - 1) / most);
-    let nest = Nest { e, ty, lanes, width, channels, out, oh, ow, across, block };
+    let strides: Option<Vec<i64>> = e.strides(0)[1..3].iter().map(Dim::as_const).collect();
+    let Some(&[row, column]) = strides.as_deref() else {
+        return Err(Error::internal(format!("winograd_conv of {x} and {packed}: distances are not constant")));
+    };
+    let image_bytes = &e.strides(0)[0] * &Dim::from(bytes);
+    let nest = Nest { e, ty, lanes, row, column, channels, out, oh, ow, across, block };
     let tiles = block * across;
     let inputs = e.scratch(k, Dim::from(16 * tiles * channels * bytes));
     let sums = e.scratch(k, Dim::from(16 * tiles * out * bytes));
@@ -45,8 +50,9 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
         k.for_each(zero, end, block, &mut |k, first| {
             let last = k.int(down - block);
             let first = k.bin(Bin::Min, first, last);
-            let offset = k.mul_int(image, height * width * channels * bytes);
-            let rows = k.mul_int(first, 2 * width * channels * bytes);
+            let image_bytes = k.dim(&image_bytes);
+            let offset = k.mul(image, image_bytes);
+            let rows = k.mul_int(first, 2 * row * bytes);
             let x = k.add(e.operand(0), offset);
             let x = k.add(x, rows);
             nest.transform(k, x, inputs);
@@ -74,8 +80,9 @@ struct Nest<'a, 'b> {
     /// A scalar of the compute type.
     ty: Ty,
     lanes: i64,
-    /// Columns of `x`.
-    width: i64,
+    /// Elements between rows and between columns of `x`.
+    row: i64,
+    column: i64,
     channels: i64,
     out: i64,
     oh: i64,
@@ -105,10 +112,9 @@ impl Nest<'_, '_> {
     /// Takes a block to transformed space: `[16, tiles, channels]`.
     fn transform(&self, k: &mut Builder, x: Val, to: Val) {
         let vector = Ty::new(self.ty.elem, self.lanes as u32);
-        let (row, plane) =
-            (self.bytes(self.width * self.channels), self.bytes(self.block * self.across * self.channels));
+        let (row, plane) = (self.bytes(self.row), self.bytes(self.block * self.across * self.channels));
         self.tiles(k, &mut |k, ty, tx| {
-            let (down, right) = (k.mul_int(ty, 2 * row), k.mul_int(tx, self.bytes(2 * self.channels)));
+            let (down, right) = (k.mul_int(ty, 2 * row), k.mul_int(tx, self.bytes(2 * self.column)));
             let from = k.add(x, down);
             let from = k.add(from, right);
             let index = self.index(k, ty, tx);
@@ -120,7 +126,7 @@ impl Nest<'_, '_> {
                 let columns: Vec<[Val; 4]> = (0..4)
                     .map(|column| {
                         let mut at = |line: i64| {
-                            let offset = k.int(line * row + self.bytes(column * self.channels));
+                            let offset = k.int(line * row + self.bytes(column * self.column));
                             let at = k.at_index(from, offset, 1);
                             k.load(vector, at)
                         };

@@ -1,0 +1,98 @@
+//! Homes: values that are computed right where they are needed, as parts of another value's buffer, so that
+//! concatenations and padding copy nothing.
+//!
+//! A value has a home when it is an operand of a concatenation or of a padding, when the kernel that computes it can
+//! store into a part of a buffer, and when everything that reads it can read from there. Homes nest: a dense block's
+//! concatenations all lie in the last one.
+
+use std::collections::{HashMap, HashSet};
+
+use super::group::{Group, Grouping};
+use super::kernels;
+use super::view::View;
+use crate::ir::{Dim, Graph, Op, PadMode, Value};
+
+/// Where a value lies: in the buffer of another one, at a view in its own shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    /// The value whose buffer it is.
+    pub root: Value,
+    /// The concatenation or padding that it is a part of, which lies in that buffer too.
+    pub within: Value,
+    /// How it lies there.
+    pub view: View,
+}
+
+/// The values that have a home.
+pub type Homes = HashMap<Value, Home>;
+
+/// Finds homes, later ones first: what they hold may hold others.
+pub fn find(graph: &Graph, grouping: &Grouping) -> Homes {
+    let mut readers: HashMap<Value, Vec<usize>> = HashMap::new();
+    let mut group_of: HashMap<Value, usize> = HashMap::new();
+    for (n, group) in grouping.groups.iter().enumerate() {
+        for value in grouping.reads(graph, group) {
+            readers.entry(value).or_default().push(n);
+        }
+        group_of.insert(group.root.into(), n);
+    }
+    let outputs: HashSet<Value> = graph.outputs.iter().map(|o| grouping.buffer_of(o.value)).collect();
+    let mut homes = Homes::new();
+    for group in grouping.groups.iter().rev() {
+        let Some(anchor) = group.anchor.filter(|&a| a == group.root) else { continue };
+        for (operand, place) in parts(graph, group, &homes) {
+            let value = graph.operands(anchor)[operand];
+            let base = grouping.buffer_of(value);
+            let (from, to) = (&graph.ty(value).shape, &graph.ty(base).shape);
+            let uses = graph.operands(anchor).iter().filter(|&&v| grouping.buffer_of(v) == base).count();
+            let Some(&producer) = group_of.get(&base).filter(|_| uses == 1) else { continue };
+            if outputs.contains(&base) || homes.contains_key(&base) || !stores_apart(graph, &grouping.groups[producer])
+            {
+                continue;
+            }
+            let Some(view) = place.view.reshape(from, to).filter(|v| v.has_columns(to)) else { continue };
+            homes.insert(base, Home { view, ..place });
+            let readable = |&n: &usize| grouping.reads_from(graph, &grouping.groups[n], base, &homes);
+            if !readers.get(&base).is_some_and(|all| all.iter().all(readable)) {
+                homes.remove(&base);
+            }
+        }
+    }
+    homes
+}
+
+/// The operands of a concatenation or a padding, and where in a buffer each one belongs.
+fn parts(graph: &Graph, group: &Group, homes: &Homes) -> Vec<(usize, Home)> {
+    let Some(anchor) = group.anchor else { return Vec::new() };
+    let value = Value::from(anchor);
+    let whole = homes.get(&value).cloned().unwrap_or_else(|| Home {
+        root: value,
+        within: value,
+        view: View::contiguous(&graph.ty(value).shape),
+    });
+    let at = |offset: Dim| {
+        let view = View { offset: &whole.view.offset + &offset, strides: whole.view.strides.clone() };
+        Home { root: whole.root, within: value, view }
+    };
+    let operands = graph.operands(anchor);
+    match graph.op(anchor) {
+        Op::Concat { axis } => {
+            let mut start = Dim::ZERO;
+            let places = operands.iter().enumerate().map(|(n, &v)| {
+                let place = at(&start * &whole.view.strides[*axis]);
+                start = &start + &graph.ty(v).shape[*axis];
+                (n, place)
+            });
+            places.collect()
+        }
+        Op::Pad { before, mode: PadMode::Constant, .. } => {
+            vec![(0, at(before.iter().zip(&whole.view.strides).map(|(b, s)| b * s).sum()))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a group's kernel can store its result 0 into a part of a buffer.
+fn stores_apart(graph: &Graph, group: &Group) -> bool {
+    group.anchor.is_none_or(|anchor| kernels::fuses(graph.op(anchor)) && graph.types(anchor).len() == 1)
+}
