@@ -186,8 +186,12 @@ impl Target {
         if !matches!(triple.binary_format, BinaryFormat::Elf | BinaryFormat::Macho | BinaryFormat::Coff) {
             return Err(UnknownTarget(format!("target {triple}: give a full triple such as aarch64-linux-android")));
         }
-        let features = cpu_features(arch, cpu)?;
-        Ok(Target { triple, arch, features, vector_bytes: 16 })
+        let mut target = Target { triple, arch, features: cpu_features(arch, cpu)?, vector_bytes: 16 };
+        let has_all = |names: &[&str]| names.iter().all(|f| target.has(f));
+        if has_all(&["avx2", "fma", "bmi1", "bmi2"]) {
+            target.vector_bytes = if has_all(V4) { 64 } else { 32 };
+        }
+        Ok(target)
     }
 
     /// The [`FEATURES`] that the code may use.

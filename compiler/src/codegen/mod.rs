@@ -24,7 +24,9 @@ mod object;
 mod sample_tests;
 #[cfg(test)]
 mod tests;
+mod tidy;
 mod tile;
+mod wide;
 
 use mcc_targets::Target;
 

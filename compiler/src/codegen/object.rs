@@ -13,13 +13,13 @@ use cranelift_object::{ObjectBuilder, ObjectModule};
 use mcc_targets::{Arch, Target};
 use rayon::prelude::*;
 
-use super::{abi, clif, cpu, descriptor, entry, isa, tile};
+use super::{abi, clif, cpu, descriptor, entry, isa, tile, wide};
 use crate::lower::kir;
 use crate::lower::program::{ALIGN, Program};
 use crate::{Error, Result};
 
 /// Functions start on a boundary that keeps their first loops within few cache lines.
-const FUNCTION_ALIGN: u64 = 32;
+const FUNCTION_ALIGN: u64 = 64;
 
 /// One of an object's programs and the CPU that it is for.
 #[derive(Clone, Copy)]
@@ -187,7 +187,10 @@ impl Object<'_> {
         let compiled: Vec<Result<Code>> = program
             .kernels
             .par_iter()
-            .map(|k| compile(&*module_isa, clif::function(k, target, &*module_isa, imports), &k.name))
+            .map(|k| match wide::handles(target) {
+                true => Ok(Code { bytes: wide::function(k, target)?, relocations: Vec::new(), function: Function::new() }),
+                false => compile(&*module_isa, clif::function(k, target, &*module_isa, imports), &k.name),
+            })
             .collect();
         for (&id, code) in kernels.iter().zip(compiled) {
             self.define(id, &code?)?;

@@ -4,7 +4,7 @@
 //!   Vectors of less than 16 bytes sit in the low lanes of a register; the lanes above are undefined.
 //! - Masks are all-ones integers in vectors, and an `i8` of 0 or 1 as scalars.
 //! - Cranelift runs without its mid-end (see [`isa`](super::isa)), so the order of a kernel's statements is the order
-//!   of its instructions; [`tidy`] does beforehand what pays: common subexpressions, loop invariants, address folding.
+//!   of its instructions; [`tidy`](super::tidy) does beforehand what pays: common subexpressions, loop invariants, address folding.
 //!   Constants are made where they are used: held over a loop they would cost the registers that accumulators need.
 
 mod convert;
@@ -12,7 +12,6 @@ mod dot;
 mod insts;
 mod lanes;
 mod part;
-mod tidy;
 
 use std::collections::HashMap;
 
@@ -25,6 +24,7 @@ use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use mcc_targets::{Arch, Target};
 
+use crate::codegen::wide;
 use crate::lower::kir::{Addr, Carried, Elem, Inst, Kernel, Stmt, Ty, Val, tile};
 
 /// What kernels may call: function indices of the module.
@@ -39,8 +39,10 @@ pub struct Imports {
 }
 
 /// Signature of a kernel.
-pub fn signature(kernel: &Kernel, isa: &dyn TargetIsa) -> Signature {
-    let mut signature = Signature::new(isa.default_call_conv());
+pub fn signature(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa) -> Signature {
+    // The wide emitter's code is the same on every system.
+    let convention = if wide::handles(target) { CallConv::SystemV } else { isa.default_call_conv() };
+    let mut signature = Signature::new(convention);
     let arguments = kernel.pointers as usize + kernel.symbols.len();
     signature.params = vec![AbiParam::new(types::I64); arguments];
     signature
@@ -48,8 +50,8 @@ pub fn signature(kernel: &Kernel, isa: &dyn TargetIsa) -> Signature {
 
 /// Translates a kernel.
 pub fn function(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa, imports: Imports) -> Function {
-    let kernel = &tidy::tidy(kernel, target.arch);
-    let mut func = Function::with_name_signature(UserFuncName::default(), signature(kernel, isa));
+    let kernel = &crate::codegen::tidy::tidy(kernel, target.arch);
+    let mut func = Function::with_name_signature(UserFuncName::default(), signature(kernel, target, isa));
     let mut context = FunctionBuilderContext::new();
     let mut b = FunctionBuilder::new(&mut func, &mut context);
     let entry = b.create_block();

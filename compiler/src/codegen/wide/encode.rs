@@ -161,7 +161,7 @@ impl Encoder<'_> {
         };
         let mut place = |a: Allocation| match (a.as_reg(), a.as_stack()) {
             (Some(p), _) => Place::Register(self.register(p, view), view),
-            (None, slot) => Place::Memory(self.slot(slot.unwrap_or(SpillSlot::new(0)))),
+            (None, slot) => Place::Memory(self.slot(slot.unwrap_or(SpillSlot::new(0))), None),
         };
         let places = [place(to), place(from)];
         let mnemonic = match (mnemonic, places[1]) {
@@ -179,6 +179,11 @@ impl Encoder<'_> {
     }
 
     fn instruction(&mut self, inst: &Inst, allocs: &[Allocation]) -> Result<()> {
+        match inst.mnemonic {
+            Mnemonic::Movsb => self.out.push(Instruction::with_rep_movsb(64).map_err(refused)?),
+            Mnemonic::Stosb => self.out.push(Instruction::with_rep_stosb(64).map_err(refused)?),
+            _ => {}
+        }
         let mut allocs = allocs.iter().map(|a| a.as_reg());
         let mut next = || allocs.next().flatten().ok_or_else(|| Error::internal("an operand without a register"));
         let mut places = Vec::with_capacity(inst.ops.len());
@@ -198,7 +203,7 @@ impl Encoder<'_> {
                         Some((_, scale)) => Some((next()?, scale)),
                         None => None,
                     };
-                    Place::Memory(self.memory(m, base, index))
+                    Place::Memory(self.memory(m, base, index), inst.memory_view)
                 }
                 Op::Imm(c) => Place::Immediate(c),
             });
@@ -209,6 +214,20 @@ impl Encoder<'_> {
         };
         for _ in inst.fixed_uses.iter().chain(&inst.fixed_defs) {
             self.register(next()?, View::Q);
+        }
+        match (inst.mnemonic, places.as_slice()) {
+            (Mnemonic::Movsb | Mnemonic::Stosb | Mnemonic::Nop, _) => return Ok(()),
+            // A register made zero by itself, whatever it was.
+            (Mnemonic::Vpxor, &[Place::Register(r, _)]) => {
+                let made = if vector_number(r) < 16 {
+                    Instruction::with3(Opcode::VEX_Vpxor_xmm_xmm_xmmm128, r, r, r)
+                } else {
+                    Instruction::with3(Opcode::EVEX_Vpxord_xmm_k1z_xmm_xmmm128b32, r, r, r)
+                };
+                self.out.push(made.map_err(refused)?);
+                return Ok(());
+            }
+            _ => {}
         }
         let made = self.choose(inst, &places, mask)?;
         let copies = [Mnemonic::Mov, Mnemonic::Vmovaps, Mnemonic::Kmovq].contains(&inst.mnemonic);
@@ -391,13 +410,19 @@ impl Encoder<'_> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Place {
     Register(Register, View),
-    Memory(MemoryOperand),
+    Memory(MemoryOperand, Option<View>),
     Immediate(i64),
 }
 
 /// The number of a vector register; 0 for others.
 fn vector_number(r: Register) -> usize {
-    if r.is_vector_register() { r.number() } else { 0 }
+    let first = match r as u32 {
+        n if (Register::XMM0 as u32..=Register::XMM31 as u32).contains(&n) => Register::XMM0,
+        n if (Register::YMM0 as u32..=Register::YMM31 as u32).contains(&n) => Register::YMM0,
+        n if (Register::ZMM0 as u32..=Register::ZMM31 as u32).contains(&n) => Register::ZMM0,
+        _ => r,
+    };
+    r as usize - first as usize
 }
 
 type Known = HashMap<(Mnemonic, u8), Vec<(Opcode, Vec<Kind>)>>;
@@ -427,7 +452,8 @@ fn fits(kind: Kind, place: &Place) -> bool {
         Place::Register(_, View::Y) => matches!(kind, ymm_or_mem | ymm_reg | ymm_rm | ymm_vvvv | ymm_is4),
         Place::Register(_, View::Z) => matches!(kind, zmm_or_mem | zmm_reg | zmm_rm | zmm_vvvv),
         Place::Register(_, View::K) => matches!(kind, k_or_mem | k_reg | k_rm | k_vvvv),
-        Place::Memory(_) => matches!(
+        Place::Memory(_, Some(view)) => kind != mem && fits(kind, &Place::Register(Register::None, view)),
+        Place::Memory(_, Option::None) => matches!(
             kind,
             mem | r8_or_mem | r16_or_mem | r32_or_mem | r64_or_mem | xmm_or_mem | ymm_or_mem | zmm_or_mem | k_or_mem
         ),
@@ -453,7 +479,7 @@ fn build(opcode: Opcode, kinds: &[Kind], places: &[Place]) -> Instruction {
                 made.set_op_kind(n, OpKind::Register);
                 made.set_op_register(n, r);
             }
-            Place::Memory(m) => {
+            Place::Memory(m, _) => {
                 made.set_op_kind(n, OpKind::Memory);
                 made.set_memory_base(m.base);
                 made.set_memory_index(m.index);

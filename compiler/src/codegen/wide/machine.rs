@@ -82,6 +82,8 @@ pub struct Inst {
     pub broadcast: bool,
     /// Only the AVX-512 encoding will do.
     pub evex: bool,
+    /// What a memory operand would be as a register, where no other operand tells its width.
+    pub memory_view: Option<View>,
 }
 
 impl Inst {
@@ -95,6 +97,7 @@ impl Inst {
             zeroing: false,
             broadcast: false,
             evex: false,
+            memory_view: None,
         }
     }
 

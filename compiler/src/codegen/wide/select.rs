@@ -12,7 +12,7 @@ use regalloc2::{Block, RegClass, VReg};
 use super::encode::{ARGUMENTS, Level};
 use super::machine::{Base, Cc, Code, End, Inst, Mem, Op, View};
 use crate::codegen::tidy;
-use crate::lower::kir::{self, Addr, Carried, Cmp, Elem, Kernel, Stmt, Ty, Val};
+use crate::lower::kir::{self, Addr, Carried, Cmp, Kernel, Stmt, Ty, Val};
 use crate::{Error, Result};
 
 /// The registers of a value, the low lanes first.
@@ -38,8 +38,12 @@ pub struct Selector<'a> {
     pub current: Block,
     pub widest: View,
     values: Vec<Parts>,
-    /// How often each value is used.
+    /// The kernel's arguments.
+    pub arguments: Parts,
+    /// How often each value is used: in all, as what a splat spreads, and as the condition of a branch.
     pub uses: Vec<u32>,
+    pub spreads: Vec<u32>,
+    pub branches: Vec<u32>,
     /// Loads that have not happened: the value, and whether it is spread over all lanes of its type.
     waiting: Vec<(Val, Addr)>,
     /// Masks of counts in open blocks: count, lanes, element bytes.
@@ -57,6 +61,7 @@ pub fn select(kernel: &Kernel, target: &Target) -> Result<(Code, Level)> {
     let mut code = Code::default();
     let entry = code.block();
     let avx512 = target.vector_bytes == 64;
+    let [uses, spreads, branches] = count_uses(kernel);
     let mut s = Selector {
         kernel,
         avx512,
@@ -66,7 +71,10 @@ pub fn select(kernel: &Kernel, target: &Target) -> Result<(Code, Level)> {
         current: entry,
         widest: View::X,
         values: vec![Parts::new(); kernel.insts.len()],
-        uses: uses(kernel),
+        arguments: Parts::new(),
+        uses,
+        spreads,
+        branches,
         waiting: Vec::new(),
         counted: vec![HashMap::new()],
         refused: Vec::new(),
@@ -80,21 +88,30 @@ pub fn select(kernel: &Kernel, target: &Target) -> Result<(Code, Level)> {
     }
 }
 
-/// How often each value is used; a use in a loop counts once.
-fn uses(kernel: &Kernel) -> Vec<u32> {
-    let mut uses = vec![0; kernel.insts.len()];
-    fn walk(kernel: &Kernel, body: &[Stmt], uses: &mut [u32]) {
+/// How often each value is used, is spread, decides a branch; what happens in a loop counts once.
+fn count_uses(kernel: &Kernel) -> [Vec<u32>; 3] {
+    fn walk(kernel: &Kernel, body: &[Stmt], counts: &mut [Vec<u32>; 3]) {
         for stmt in body {
-            let used: Vec<Val> = match stmt {
-                Stmt::Let(v) => kernel.insts[v.0 as usize].0.operands(),
+            let used = match stmt {
+                Stmt::Let(v) => {
+                    let inst = &kernel.insts[v.0 as usize].0;
+                    if let kir::Inst::Splat(a) = inst {
+                        counts[1][a.0 as usize] += 1;
+                    }
+                    inst.operands()
+                }
                 _ => stmt.operands(),
             };
-            used.into_iter().for_each(|v| uses[v.0 as usize] += 1);
-            stmt.blocks().into_iter().for_each(|body| walk(kernel, body, uses));
+            if let Stmt::If { condition, .. } = stmt {
+                counts[2][condition.0 as usize] += 1;
+            }
+            used.into_iter().for_each(|v| counts[0][v.0 as usize] += 1);
+            stmt.blocks().into_iter().for_each(|body| walk(kernel, body, counts));
         }
     }
-    walk(kernel, &kernel.body, &mut uses);
-    uses
+    let mut counts = [0; 3].map(|n| vec![n; kernel.insts.len()]);
+    walk(kernel, &kernel.body, &mut counts);
+    counts
 }
 
 impl Selector<'_> {
@@ -367,6 +384,7 @@ impl Selector<'_> {
             match statement {
                 Stmt::Let(v) => self.compute(*v),
                 Stmt::Store(to, v) => self.store(*to, *v),
+                Stmt::StorePart(to, v, count) => self.store_part(*to, *v, *count),
                 Stmt::For { index, start, end, step, carried, body } => {
                     self.counted_loop(*index, *start, *end, *step, carried, body);
                 }
@@ -439,7 +457,7 @@ impl Selector<'_> {
 
     fn choice(&mut self, condition: Val, then: &[Stmt], otherwise: &[Stmt], results: &[(Val, Val, Val)]) {
         let cc = match *self.inst(condition) {
-            kir::Inst::Cmp(op, a, b) if !self.ty(a).elem.is_float() => {
+            kir::Inst::Cmp(op, a, b) if !self.ty(a).elem.is_float() && self.ty(a).lanes == 1 => {
                 let view = super::scalars::view(self.ty(a).elem);
                 self.compare_ints(a, b, view);
                 condition_code(op)

@@ -54,6 +54,16 @@ impl Elem {
         }
     }
 
+    /// Whether it is the truth of a comparison.
+    pub fn is_mask(self) -> bool {
+        matches!(self, Elem::Mask8 | Elem::Mask16 | Elem::Mask32 | Elem::Mask64)
+    }
+
+    /// Whether it is an integer.
+    pub fn is_int(self) -> bool {
+        !self.is_mask() && !self.is_float()
+    }
+
     /// Whether it is `F32` or `F64`.
     pub fn is_float(self) -> bool {
         matches!(self, Elem::F32 | Elem::F64)
@@ -273,6 +283,28 @@ pub enum Inst {
     Defined,
 }
 
+impl Inst {
+    /// The values it reads.
+    pub fn operands(&self) -> Vec<Val> {
+        match *self {
+            Inst::Pointer(_) | Inst::Symbol(_) | Inst::Int(_) | Inst::Float(_) | Inst::Defined => Vec::new(),
+            Inst::Load(a) => [Some(a.base), a.index].into_iter().flatten().collect(),
+            Inst::LoadPart(a, count) => [Some(a.base), a.index, Some(count)].into_iter().flatten().collect(),
+            Inst::Bin(_, a, b) | Inst::Cmp(_, a, b) | Inst::WithLane(a, b, _) => vec![a, b],
+            Inst::Shuffle(a, b, _) => vec![a, b],
+            Inst::Fma(a, b, c) | Inst::FmaLane(a, b, _, c) | Inst::Dot(_, a, b, c) | Inst::Select(a, b, c) => vec![a, b, c],
+            Inst::Un(_, a)
+            | Inst::MaskToInt(a)
+            | Inst::AnyTrue(a)
+            | Inst::Splat(a)
+            | Inst::Lane(a, _)
+            | Inst::Bitcast(a)
+            | Inst::Convert(a)
+            | Inst::UConvert(a) => vec![a],
+        }
+    }
+}
+
 /// A statement.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Stmt {
@@ -376,6 +408,41 @@ pub fn tiles(kernel: &Kernel) -> std::collections::BTreeSet<u32> {
     let mut found = std::collections::BTreeSet::new();
     collect(&kernel.body, &mut found);
     found
+}
+
+impl Stmt {
+    /// The values it reads itself, not those that the statements within read.
+    pub fn operands(&self) -> Vec<Val> {
+        let address = |a: &Addr| [Some(a.base), a.index].into_iter().flatten().collect::<Vec<_>>();
+        match self {
+            Stmt::Let(_) => Vec::new(),
+            Stmt::Store(to, v) => [address(to), vec![*v]].concat(),
+            Stmt::StorePart(to, v, count) => [address(to), vec![*v, *count]].concat(),
+            Stmt::For { start, end, carried, .. } => {
+                [*start, *end].into_iter().chain(carried.iter().flat_map(|c| [c.init, c.next])).collect()
+            }
+            Stmt::If { condition, results, .. } => {
+                [*condition].into_iter().chain(results.iter().flat_map(|r| [r.1, r.2])).collect()
+            }
+            Stmt::Copy { to, from, bytes } => vec![*to, *from, *bytes],
+            Stmt::Tile { frame, .. } => vec![*frame],
+            Stmt::Zero { to, bytes } => vec![*to, *bytes],
+        }
+    }
+
+    /// The statements within.
+    pub fn blocks(&self) -> Vec<&[Stmt]> {
+        match self {
+            Stmt::For { body, .. } => vec![body],
+            Stmt::If { then, otherwise, .. } => vec![then, otherwise],
+            Stmt::Let(_)
+            | Stmt::Store(..)
+            | Stmt::StorePart(..)
+            | Stmt::Copy { .. }
+            | Stmt::Tile { .. }
+            | Stmt::Zero { .. } => Vec::new(),
+        }
+    }
 }
 
 /// A value that a loop carries round.

@@ -39,16 +39,6 @@ struct Checker<'a> {
     wrong: Vec<String>,
 }
 
-impl Elem {
-    fn is_mask(self) -> bool {
-        matches!(self, Elem::Mask8 | Elem::Mask16 | Elem::Mask32 | Elem::Mask64)
-    }
-
-    fn is_int(self) -> bool {
-        !self.is_mask() && !self.is_float()
-    }
-}
-
 impl Checker<'_> {
     fn fail(&mut self, what: impl Into<String>) {
         self.wrong.push(what.into());

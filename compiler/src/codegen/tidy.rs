@@ -10,7 +10,7 @@ use mcc_targets::Arch;
 use crate::lower::kir::{Addr, Bin, Carried, Inst, Kernel, Stmt, Ty, Val};
 
 /// The tidied kernel: the same values, fewer or elsewhere.
-pub(super) fn tidy(kernel: &Kernel, arch: Arch) -> Kernel {
+pub fn tidy(kernel: &Kernel, arch: Arch) -> Kernel {
     let mut t = Tidy {
         arch,
         insts: kernel.insts.clone(),
@@ -148,7 +148,7 @@ impl Tidy {
         if traps {
             return innermost;
         }
-        let needs = operands(inst).into_iter().map(|v| self.level[v.0 as usize]).max().unwrap_or(0);
+        let needs = inst.operands().into_iter().map(|v| self.level[v.0 as usize]).max().unwrap_or(0);
         (needs + 1..=innermost).find(|&l| self.open[l].is_loop).map_or(innermost, |l| l - 1)
     }
 
@@ -227,24 +227,5 @@ impl Tidy {
             Inst::Convert(a) => Inst::Convert(now(a)),
             Inst::UConvert(a) => Inst::UConvert(now(a)),
         }
-    }
-}
-
-fn operands(inst: &Inst) -> Vec<Val> {
-    match *inst {
-        Inst::Pointer(_) | Inst::Symbol(_) | Inst::Int(_) | Inst::Float(_) | Inst::Defined => Vec::new(),
-        Inst::Load(a) => [Some(a.base), a.index].into_iter().flatten().collect(),
-        Inst::LoadPart(a, count) => [Some(a.base), a.index, Some(count)].into_iter().flatten().collect(),
-        Inst::Bin(_, a, b) | Inst::Cmp(_, a, b) | Inst::WithLane(a, b, _) => vec![a, b],
-        Inst::Shuffle(a, b, _) => vec![a, b],
-        Inst::Fma(a, b, c) | Inst::FmaLane(a, b, _, c) | Inst::Dot(_, a, b, c) | Inst::Select(a, b, c) => vec![a, b, c],
-        Inst::Un(_, a)
-        | Inst::MaskToInt(a)
-        | Inst::AnyTrue(a)
-        | Inst::Splat(a)
-        | Inst::Lane(a, _)
-        | Inst::Bitcast(a)
-        | Inst::Convert(a)
-        | Inst::UConvert(a) => vec![a],
     }
 }
