@@ -16,17 +16,30 @@ pub struct Tile {
     pub unroll: u32,
 }
 
-/// One row a family and panel width.
-const TILES: &[(Arch, Tile)] = &[
-    (Arch::X86_64, Tile { rows: 8, vectors: 1, unroll: 4 }),
-    (Arch::X86_64, Tile { rows: 5, vectors: 2, unroll: 4 }),
-    (Arch::X86_64, Tile { rows: 3, vectors: 3, unroll: 4 }),
-    // Of 128 bits each: two registers of 256, where the target is `wide`.
-    (Arch::X86_64, Tile { rows: 6, vectors: 4, unroll: 4 }),
-    (Arch::Aarch64, Tile { rows: 8, vectors: 1, unroll: 4 }),
-    (Arch::Aarch64, Tile { rows: 8, vectors: 2, unroll: 4 }),
-    (Arch::Aarch64, Tile { rows: 7, vectors: 3, unroll: 4 }),
+/// One row a family, register width and number of vectors.
+const TILES: &[(Arch, u32, Tile)] = &[
+    (Arch::X86_64, 16, Tile { rows: 8, vectors: 1, unroll: 4 }),
+    (Arch::X86_64, 16, Tile { rows: 5, vectors: 2, unroll: 4 }),
+    (Arch::X86_64, 16, Tile { rows: 3, vectors: 3, unroll: 4 }),
+    // Rows divide BLOCK_ROWS.
+    (Arch::X86_64, 32, Tile { rows: 12, vectors: 1, unroll: 4 }),
+    (Arch::X86_64, 32, Tile { rows: 6, vectors: 2, unroll: 4 }),
+    (Arch::X86_64, 64, Tile { rows: 12, vectors: 1, unroll: 4 }),
+    (Arch::X86_64, 64, Tile { rows: 12, vectors: 2, unroll: 4 }),
+    (Arch::X86_64, 64, Tile { rows: 8, vectors: 3, unroll: 4 }),
+    (Arch::X86_64, 64, Tile { rows: 6, vectors: 4, unroll: 4 }),
+    (Arch::Aarch64, 16, Tile { rows: 8, vectors: 1, unroll: 4 }),
+    (Arch::Aarch64, 16, Tile { rows: 8, vectors: 2, unroll: 4 }),
+    (Arch::Aarch64, 16, Tile { rows: 7, vectors: 3, unroll: 4 }),
 ];
+
+/// Columns of a panel of weights for registers wider than 128 bits: the same for all of them, so that code for several
+/// CPU levels shares the weights.
+const PANEL: u64 = 16;
+
+/// What a block of rows is a multiple of on registers wider than 128 bits, where columns at the end go by tiles of more
+/// rows.
+const BLOCK_ROWS: u64 = 24;
 
 /// Bytes of left-hand rows that should stay in the second-level cache while the panels pass.
 const ROW_BLOCK_BYTES: u64 = 256 << 10;
@@ -40,24 +53,51 @@ pub fn winograd(pixels: u64, channels: u64, out: u64) -> bool {
     pixels >= 144 && channels >= 16 && out >= 16 && channels.is_multiple_of(4) && out.is_multiple_of(4)
 }
 
-/// The register tile for panels of `vectors` vectors.
+/// The register tile for some vectors of columns.
 pub fn tile(target: &Target, vectors: u32) -> Tile {
-    let of_arch = |t: &&(Arch, Tile)| t.0 == target.arch && t.1.vectors == vectors;
-    TILES.iter().find(of_arch).map_or(Tile { rows: 1, vectors, unroll: 1 }, |t| t.1)
+    let of_target = |t: &&(Arch, u32, Tile)| (t.0, t.1, t.2.vectors) == (target.arch, target.vector_bytes, vectors);
+    TILES.iter().find(of_target).map_or(Tile { rows: 1, vectors, unroll: 1 }, |t| t.2)
 }
 
-/// Whether contractions of `f32` have an inner loop on registers of 256 bits, four vectors of columns wide.
-pub fn wide(target: &Target) -> bool {
-    let _ = target;
-    false
+/// Most vectors of columns in a tile.
+fn most_vectors(target: &Target) -> u64 {
+    let of_target = |t: &&(Arch, u32, Tile)| (t.0, t.1) == (target.arch, target.vector_bytes);
+    TILES.iter().filter(of_target).map(|t| u64::from(t.2.vectors)).max().unwrap_or(1)
 }
 
-/// Vectors in a panel of weights with `columns` columns in all (`None`: known at run time), `lanes` in a vector;
-/// `wide` where the element type and the target have the wide inner loop.
-pub fn panel_vectors(columns: Option<u64>, lanes: u64, wide: bool) -> u32 {
-    if wide && columns.is_none_or(|c| c > 3 * lanes) {
-        return 4;
+/// Columns of a panel of weights with `columns` columns in all (`None`: known at run time), `lanes` in a vector.
+pub fn panel_columns(target: &Target, lanes: u64, columns: Option<u64>) -> u64 {
+    if target.vector_bytes == 16 {
+        return lanes * vectors_128(columns, lanes);
     }
+    columns.map_or(PANEL, |c| c.next_power_of_two().clamp(4, PANEL))
+}
+
+/// Vectors of columns in a tile over panels of `panel` columns.
+pub fn packed_vectors(target: &Target, lanes: u32, panel: u32, columns: Option<u64>) -> u32 {
+    match columns.map(|c| c.div_ceil(lanes.into())) {
+        Some(vectors) if target.vector_bytes > 16 => evenly(vectors, most_vectors(target)),
+        _ => panel / lanes,
+    }
+}
+
+/// Vectors of columns in a tile over rows of a matrix.
+pub fn row_vectors(target: &Target, lanes: u32, columns: Option<u64>) -> u32 {
+    match columns.map(|c| c.div_ceil(lanes.into())) {
+        Some(vectors) if target.vector_bytes > 16 => evenly(vectors, most_vectors(target)),
+        None if target.vector_bytes > 16 => 2,
+        _ => vectors_128(columns, lanes.into()).min(2) as u32,
+    }
+}
+
+/// The largest tile that leaves no rest, or the largest if all do.
+fn evenly(vectors: u64, most: u64) -> u32 {
+    let even = (2..=most).rev().find(|&n| vectors.is_multiple_of(n));
+    even.unwrap_or(most.min(vectors.max(1))) as u32
+}
+
+/// Vectors of 128 bits in a panel.
+fn vectors_128(columns: Option<u64>, lanes: u64) -> u64 {
     let Some(columns) = columns else { return 2 };
     let filled = |vectors: u64| columns.div_ceil(vectors * lanes) * vectors;
     // Three vectors only where they leave fewer empty columns: the tile of two is the faster one.
@@ -69,9 +109,9 @@ pub fn panel_vectors(columns: Option<u64>, lanes: u64, wide: bool) -> u32 {
 }
 
 /// Rows to pass over all panels before the next rows come; a multiple of the tile's rows.
-pub fn row_block(tile: Tile, bytes_a_row: u64) -> u64 {
-    let rows = u64::from(tile.rows);
-    (ROW_BLOCK_BYTES / bytes_a_row.max(1) / rows).max(8) * rows
+pub fn row_block(target: &Target, tile: Tile, bytes_a_row: u64) -> u64 {
+    let rows = if target.vector_bytes > 16 { BLOCK_ROWS } else { u64::from(tile.rows) };
+    (ROW_BLOCK_BYTES / bytes_a_row.max(1) / rows).max(if target.vector_bytes > 16 { 1 } else { 8 }) * rows
 }
 
 /// Columns of output computed at once by a depthwise convolution whose rows have `width` columns.
@@ -91,22 +131,30 @@ mod tests {
 
     #[test]
     fn panels() {
-        let of = |n| panel_vectors(Some(n), 4, false);
-        assert_eq!((of(1), of(4), of(5), of(8), of(12), of(16), of(24), of(64), of(1000)), (1, 1, 2, 2, 3, 2, 2, 2, 2));
-        assert_eq!(panel_vectors(None, 4, false), 2);
-        assert_eq!((panel_vectors(Some(12), 4, true), panel_vectors(Some(13), 4, true)), (3, 4));
+        let of = |cpu, n| panel_columns(&Target::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap(), 4, n);
+        let narrow = [1, 4, 5, 8, 12, 16, 24, 64, 1000].map(|n| of("x86-64-v2", Some(n)) / 4);
+        assert_eq!(narrow, [1, 1, 2, 2, 3, 2, 2, 2, 2]);
+        assert_eq!(of("x86-64-v2", None), 8);
+        assert_eq!([3, 7, 9, 1000].map(|n| of("x86-64-v3", Some(n))), [4, 8, 16, 16]);
     }
 
     #[test]
-    fn every_panel_has_a_tile() {
+    fn every_tile_is_in_the_table() {
         for cpu in crate::CPU_LEVELS {
             let triple =
                 if cpu.arch == Arch::X86_64 { "x86_64-unknown-linux-gnu" } else { "aarch64-unknown-linux-gnu" };
             let target = Target::new(triple, Some(cpu.name)).unwrap();
-            for vectors in 1..=3 {
-                let tile = tile(&target, vectors);
-                assert!(tile.rows > 1 && tile.vectors == vectors);
-                assert_eq!(row_block(tile, 4096) % u64::from(tile.rows), 0);
+            for columns in 1..200 {
+                let lanes = target.vector_bytes / 4;
+                let panel = panel_columns(&target, lanes.into(), Some(columns)) as u32;
+                let lanes = lanes.min(panel);
+                for vectors in
+                    [packed_vectors(&target, lanes, panel, Some(columns)), row_vectors(&target, lanes, Some(columns))]
+                {
+                    let tile = tile(&target, vectors);
+                    assert!(tile.rows > 1 && tile.vectors == vectors, "{} {columns}", cpu.name);
+                    assert_eq!(row_block(&target, tile, 4096) % u64::from(tile.rows), 0);
+                }
             }
             assert_eq!(depthwise_columns(&target, Some(7)), 7);
             assert_eq!(depthwise_columns(&target, Some(14)), 7);

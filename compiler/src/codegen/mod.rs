@@ -1,11 +1,10 @@
 //! Code generation: a [`Program`] becomes an object file and a C header. It decides nothing: every choice is in the
 //! program already. Only this module sees Cranelift.
 //!
-//! - [`clif`][] for kernels.
+//! - [`clif`][] for kernels on 128-bit vectors, [`wide`] for those on wider ones.
 //! - [`entry`], [`dims`]: the functions around them.
 //! - [`abi`], [`descriptor`], [`mod@header`]: the interface to callers.
 //! - [`object`]: the object file; [`cpu`]: what it asks the CPU.
-//! - [`tile`]: inner loops that Cranelift has no vectors for, as bytes.
 
 pub mod abi;
 #[cfg(test)]
@@ -25,7 +24,6 @@ mod sample_tests;
 #[cfg(test)]
 mod tests;
 mod tidy;
-mod tile;
 mod wide;
 
 use mcc_targets::Target;
@@ -73,7 +71,7 @@ pub fn compile_variants(variants: &[Variant<'_>]) -> Result<Compiled> {
 /// As [`compile`].
 pub fn clif_text(program: &Program, target: &Target) -> Result<String> {
     let isa = isa::isa(target)?;
-    let imports = clif::Imports { memcpy: 0, memset: 1, tiles: [2, 3, 4, 5, 6, 7] };
+    let imports = clif::Imports { memcpy: 0, memset: 1 };
     let texts = program.kernels.iter().map(|k| {
         let function = clif::function(k, target, &*isa, imports);
         format!("; {}\n{}\n", k.name, function.display())
@@ -87,7 +85,7 @@ pub fn clif_text(program: &Program, target: &Target) -> Result<String> {
 /// As [`compile`].
 pub fn asm_text(program: &Program, target: &Target) -> Result<String> {
     let isa = isa::isa(target)?;
-    let imports = clif::Imports { memcpy: 0, memset: 1, tiles: [2, 3, 4, 5, 6, 7] };
+    let imports = clif::Imports { memcpy: 0, memset: 1 };
     let mut text = String::new();
     for kernel in &program.kernels {
         let mut context = cranelift_codegen::Context::for_function(clif::function(kernel, target, &*isa, imports));

@@ -1,6 +1,6 @@
 //! The object file: functions, constants, descriptor.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use cranelift_codegen::Context;
@@ -13,8 +13,7 @@ use cranelift_object::{ObjectBuilder, ObjectModule};
 use mcc_targets::{Arch, Target};
 use rayon::prelude::*;
 
-use super::{abi, clif, cpu, descriptor, entry, isa, tile, wide};
-use crate::lower::kir;
+use super::{abi, clif, cpu, descriptor, entry, isa, wide};
 use crate::lower::program::{ALIGN, Program};
 use crate::{Error, Result};
 
@@ -174,11 +173,10 @@ impl Object<'_> {
     /// Defines all of one variant.
     fn variant(&mut self, variant: Variant<'_>, names: &Names) -> Result<Functions> {
         let Variant { program, target } = variant;
-        let tiles = self.tiles(program, names)?;
-        let imports = clif::Imports { memcpy: self.import("memcpy")?, memset: self.import("memset")?, tiles };
+        let imports = clif::Imports { memcpy: self.import("memcpy")?, memset: self.import("memset")? };
         let mut kernels = Vec::with_capacity(program.kernels.len());
         for (i, kernel) in program.kernels.iter().enumerate() {
-            let signature = clif::signature(kernel, self.module.isa());
+            let signature = clif::signature(kernel, target, self.module.isa());
             let symbol = format!("{}_{i}_{}", names.locals, identifier(&kernel.name));
             kernels.push(self.declare(&symbol, Linkage::Local, &signature)?);
         }
@@ -188,7 +186,9 @@ impl Object<'_> {
             .kernels
             .par_iter()
             .map(|k| match wide::handles(target) {
-                true => Ok(Code { bytes: wide::function(k, target)?, relocations: Vec::new(), function: Function::new() }),
+                true => {
+                    Ok(Code { bytes: wide::function(k, target)?, relocations: Vec::new(), function: Function::new() })
+                }
                 false => compile(&*module_isa, clif::function(k, target, &*module_isa, imports), &k.name),
             })
             .collect();
@@ -228,21 +228,6 @@ impl Object<'_> {
     fn define_entry(&mut self, id: FuncId, function: Function) -> Result<()> {
         let code = compile(self.module.isa(), function, self.name)?;
         self.define(id, &code)
-    }
-
-    /// Defines the tile functions that kernels call.
-    fn tiles(&mut self, program: &Program, names: &Names) -> Result<[u32; kir::tile::MAX_ROWS as usize]> {
-        let used: BTreeSet<u32> = program.kernels.iter().flat_map(kir::tiles).collect();
-        let mut ids = [0; kir::tile::MAX_ROWS as usize];
-        for rows in used {
-            let signature = Signature::new(self.module.isa().default_call_conv());
-            let id = self.declare(&format!("{}_tile_{rows}", names.locals), Linkage::Local, &signature)?;
-            let code = tile::code(rows)?;
-            self.text_bytes += code.len();
-            self.module.define_function_bytes(id, FUNCTION_ALIGN, &code, &[]).map_err(module_error)?;
-            ids[rows as usize - 1] = id.as_u32();
-        }
-        Ok(ids)
     }
 
     fn import(&mut self, name: &str) -> Result<u32> {

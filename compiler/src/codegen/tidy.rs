@@ -90,10 +90,6 @@ impl Tidy {
                     let (to, from, bytes) = (self.now(*to), self.now(*from), self.now(*bytes));
                     self.push(Stmt::Copy { to, from, bytes });
                 }
-                Stmt::Tile { rows, frame } => {
-                    let frame = self.now(*frame);
-                    self.push(Stmt::Tile { rows: *rows, frame });
-                }
                 Stmt::Zero { to, bytes } => {
                     let (to, bytes) = (self.now(*to), self.now(*bytes));
                     self.push(Stmt::Zero { to, bytes });

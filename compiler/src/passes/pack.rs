@@ -47,9 +47,7 @@ fn cast(graph: &mut Graph, v: Value, to: DType) -> Result<Value> {
 fn panel(target: &Target, dtype: DType, columns: i64) -> i64 {
     // The register elements are at least 32 bits wide.
     let lanes = u64::from(target.vector_bytes) / dtype.size().max(4) as u64;
-    let vectors =
-        schedule::panel_vectors(u64::try_from(columns).ok(), lanes, dtype == DType::F32 && schedule::wide(target));
-    i64::from(vectors) * lanes as i64
+    schedule::panel_columns(target, lanes, u64::try_from(columns).ok()) as i64
 }
 
 fn pad(graph: &mut Graph, x: Value, before: Vec<Dim>, after: Vec<Dim>) -> Result<Value> {

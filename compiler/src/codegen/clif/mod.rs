@@ -25,7 +25,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use mcc_targets::{Arch, Target};
 
 use crate::codegen::wide;
-use crate::lower::kir::{Addr, Carried, Elem, Inst, Kernel, Stmt, Ty, Val, tile};
+use crate::lower::kir::{Addr, Carried, Elem, Inst, Kernel, Stmt, Ty, Val};
 
 /// What kernels may call: function indices of the module.
 #[derive(Debug, Clone, Copy)]
@@ -34,8 +34,6 @@ pub struct Imports {
     pub memcpy: u32,
     /// `memset`.
     pub memset: u32,
-    /// The functions of [`Stmt::Tile`], by their rows less one; those that no kernel calls are 0.
-    pub tiles: [u32; tile::MAX_ROWS as usize],
 }
 
 /// Signature of a kernel.
@@ -268,10 +266,6 @@ impl Translator<'_> {
                     self.choice(*condition, then, otherwise, results);
                 }
                 Stmt::Copy { to, from, bytes } => self.copy(*to, *from, *bytes),
-                Stmt::Tile { rows, frame } => {
-                    let (function, frame) = (self.tile_function(*rows), self.scalar(*frame));
-                    self.b.ins().call(function, &[frame]);
-                }
                 Stmt::Zero { to, bytes } => self.zero(*to, *bytes),
             }
         }
@@ -376,17 +370,6 @@ impl Translator<'_> {
                 self.b.ins().call(memset, &[to, zero, bytes]);
             }
         }
-    }
-
-    fn tile_function(&mut self, rows: u32) -> FuncRef {
-        let index = self.imports.tiles[rows as usize - 1];
-        if let Some(&f) = self.functions.get(&index) {
-            return f;
-        }
-        // The code is the same on every system.
-        let mut signature = Signature::new(CallConv::SystemV);
-        signature.params = vec![AbiParam::new(types::I64)];
-        self.near(index, signature)
     }
 
     /// A function of the module that returns a pointer, by its index there. It is marked as near: calls then are

@@ -389,7 +389,8 @@ impl Selector<'_> {
                     let most = self.vector_constant(&i32::MAX.to_le_bytes(), words);
                     return self.where_at_least(x, bound, most, int, from);
                 }
-                let (low, high) = if signed { (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) } else { (0, (1 << bits) - 1) };
+                let (low, high) =
+                    if signed { (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) } else { (0, (1 << bits) - 1) };
                 let low = self.vector_constant(&(low as f32).to_le_bytes(), from);
                 let high = self.vector_constant(&(high as f32).to_le_bytes(), from);
                 let x = self.r3(M::Vmaxps, view, x, low);

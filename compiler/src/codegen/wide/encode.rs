@@ -103,11 +103,7 @@ fn environment(level: Level) -> MachineEnv {
             // k0 as an operand's mask means no mask.
             set(RegClass::Vector, &mut (1..8)),
         ],
-        non_preferred_regs_by_class: [
-            set(RegClass::Int, &mut SAVED.into_iter()),
-            PRegSet::empty(),
-            PRegSet::empty(),
-        ],
+        non_preferred_regs_by_class: [set(RegClass::Int, &mut SAVED.into_iter()), PRegSet::empty(), PRegSet::empty()],
         scratch_by_class: [None, None, None],
         fixed_stack_slots: Vec::new(),
     }
@@ -308,9 +304,8 @@ impl Encoder<'_> {
             first.insert(b, all.len());
             all.extend(&bodies[b]);
             let next = placed.get(i + 1).copied();
-            let jump = |code: Opcode, to: Block| {
-                Instruction::with_branch(code, BLOCKS + to.index() as u64).map_err(refused)
-            };
+            let jump =
+                |code: Opcode, to: Block| Instruction::with_branch(code, BLOCKS + to.index() as u64).map_err(refused);
             match &self.code.blocks[b].end {
                 End::Return => all.extend(self.epilogue().map_err(refused)?),
                 End::Jump(to, _) => {

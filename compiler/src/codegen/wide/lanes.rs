@@ -154,8 +154,7 @@ impl Selector<'_> {
             self.emit(M::Kmovq, &[Op::Def(k, View::K), Op::Use(bit, View::Q)]);
             self.blend_part(k, spread, old, ty)
         } else {
-            let bytes: Vec<u8> =
-                (0..view_bytes(view)).map(|i| if i / size == at { 0xff } else { 0 }).collect();
+            let bytes: Vec<u8> = (0..view_bytes(view)).map(|i| if i / size == at { 0xff } else { 0 }).collect();
             let m = self.code.constant(&bytes);
             let mask = self.vector();
             self.emit(M::Vmovups, &[Op::Def(mask, view), Op::Mem(m)]);
@@ -214,8 +213,9 @@ impl Selector<'_> {
         let place = |i: u8| if i < words { i } else { i - words + capacity };
         let mut indices: Vec<u8> = pattern.iter().map(|&i| place(i)).collect();
         indices.resize(capacity.into(), 0);
-        let as_constant =
-            |s: &mut Self, of: &mut dyn FnMut(u8) -> u32| s.code.constant(&indices.iter().flat_map(|&i| of(i).to_le_bytes()).collect::<Vec<u8>>());
+        let as_constant = |s: &mut Self, of: &mut dyn FnMut(u8) -> u32| {
+            s.code.constant(&indices.iter().flat_map(|&i| of(i).to_le_bytes()).collect::<Vec<u8>>())
+        };
         if !second && view == View::X {
             let x = self.reg(a);
             let imm = indices.iter().take(4).enumerate().map(|(n, &i)| i64::from(i) << (2 * n)).sum();

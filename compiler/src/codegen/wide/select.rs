@@ -131,7 +131,10 @@ impl Selector<'_> {
 
     pub fn push(&mut self, inst: Inst) {
         for op in &inst.ops {
-            if let Op::Def(_, v @ (View::Y | View::Z)) | Op::Use(_, v @ (View::Y | View::Z)) | Op::Mod(_, _, v @ (View::Y | View::Z)) = *op {
+            if let Op::Def(_, v @ (View::Y | View::Z))
+            | Op::Use(_, v @ (View::Y | View::Z))
+            | Op::Mod(_, _, v @ (View::Y | View::Z)) = *op
+            {
                 self.widest = self.widest.max(v);
             }
         }
@@ -393,7 +396,6 @@ impl Selector<'_> {
                 }
                 Stmt::Copy { to, from, bytes } => self.copy(*to, Some(*from), *bytes),
                 Stmt::Zero { to, bytes } => self.copy(*to, None, *bytes),
-                Stmt::Tile { .. } => self.refuse("a tile statement".to_string()),
             }
         }
     }
@@ -490,7 +492,10 @@ impl Selector<'_> {
         let (head, after) = (self.code.block(), self.code.block());
         let zero = self.int_constant(0);
         let last = self.int();
-        self.emit(M::Lea, &[Op::Def(last, View::Q), Op::Mem(Mem { base: Base::Reg(end), index: None, disp: -(step as i32) })]);
+        self.emit(
+            M::Lea,
+            &[Op::Def(last, View::Q), Op::Mem(Mem { base: Base::Reg(end), index: None, disp: -(step as i32) })],
+        );
         self.end(End::Jump(head, vec![zero]));
         let index = self.param(head, RegClass::Int);
         self.switch(head);

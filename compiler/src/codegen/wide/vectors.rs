@@ -32,7 +32,9 @@ impl Selector<'_> {
                 let spread = self.spread_lane(*b, *lane, ty);
                 let (a, c) = (self.parts(*a), self.parts(*c));
                 let mnemonic = fma_mnemonic(M::Vfmadd231ps, ty);
-                (0..c.len()).map(|i| self.tied(mnemonic, self.part_view(ty), c[i], a[i], Source::Register(spread))).collect()
+                (0..c.len())
+                    .map(|i| self.tied(mnemonic, self.part_view(ty), c[i], a[i], Source::Register(spread)))
+                    .collect()
             }
             kir::Inst::Dot(kind, a, b, acc) => self.dot(*kind, *a, *b, *acc, ty),
             kir::Inst::Cmp(op, a, b) => match self.compare(v, *op, *a, *b) {
@@ -225,7 +227,15 @@ impl Selector<'_> {
         parts.into_iter().map(|x| self.shift_part(op, x, constant, count, ty.elem, view)).collect()
     }
 
-    fn shift_part(&mut self, op: Bin, x: VReg, constant: Option<i64>, count: Option<VReg>, elem: Elem, view: View) -> VReg {
+    fn shift_part(
+        &mut self,
+        op: Bin,
+        x: VReg,
+        constant: Option<i64>,
+        count: Option<VReg>,
+        elem: Elem,
+        view: View,
+    ) -> VReg {
         let mnemonic = match (op, elem) {
             (Bin::Shl, Elem::I16) => M::Vpsllw,
             (Bin::Shl, Elem::I32) => M::Vpslld,
@@ -378,7 +388,11 @@ impl Selector<'_> {
                         (false, true) => pick(single, M::Vroundss, M::Vroundsd),
                         (false, false) => pick(single, M::Vroundps, M::Vroundpd),
                     };
-                    if scalar { self.v3i(mnemonic, view, x, x, rounding) } else { self.v2i(mnemonic, view, x, rounding) }
+                    if scalar {
+                        self.v3i(mnemonic, view, x, x, rounding)
+                    } else {
+                        self.v2i(mnemonic, view, x, rounding)
+                    }
                 }
             })
             .collect()

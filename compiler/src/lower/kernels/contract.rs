@@ -6,14 +6,13 @@
 //!
 //! Loops, outside in: blocks of rows that stay in the second-level cache, panels, row tiles, taps, the run. Statements
 //! are made in the order in which the emitter should keep them: the vectors of a step, then row by row its scalar and
-//! its multiply-adds, which keeps the fewest values alive. Where the target has registers that the emitter's vectors do
-//! not fill, the register tile of `f32` is a statement of its own instead, see [`super::wide`].
+//! its multiply-adds, which keeps the fewest values alive.
 
 use mcc_targets::schedule::{self, Tile};
 
 use super::{Emit, Site};
 use crate::ir::{DType, Dim};
-use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val, tile};
+use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::numbers;
 
 /// An outer loop of the contraction.
@@ -74,8 +73,8 @@ impl Rows {
 /// How the right operand lies in memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Panels {
-    /// Panel by panel, each as wide as the tile, the last one filled up with zeros.
-    Packed,
+    /// Panel by panel of so many columns, the last one filled up with zeros. A tile may span several.
+    Packed(u32),
     /// Row-major, as many columns as there are.
     Rows,
 }
@@ -94,10 +93,12 @@ pub(super) struct Contraction<'a, 'b> {
     pub(super) taps: Vec<Tap>,
     /// Contiguous elements of a left row.
     pub(super) run: Dim,
+    /// Rows of all contractions alike.
+    count: Dim,
     /// Rows in a block.
-    pub(super) block: i64,
-    /// Memory of the wide inner loop, where the target has one: its frame, the sums after it.
-    pub(super) frame: Option<Val>,
+    block: i64,
+    /// Whether narrower tiles have as many rows.
+    one_size: bool,
 }
 
 /// One contraction: its operands, extents and place in the result.
@@ -121,53 +122,54 @@ pub(super) struct Shape {
     pub(super) rows: u32,
     pub(super) vectors: u32,
     pub(super) lanes: u32,
-}
-
-/// Which columns of a tile are stored.
-#[derive(Clone, Copy)]
-enum Valid {
-    All,
-    Some(u32),
-    Below(Val),
+    /// How many lanes of the last vector exist; none: all.
+    pub(super) last: Option<Val>,
 }
 
 impl<'a, 'b> Contraction<'a, 'b> {
-    /// Chooses the schedule of a kernel of `site` whose panels are `columns` wide (0: as wide as is best) and whose
-    /// rows take `row_bytes` of the left operand each.
+    /// Chooses the schedule of a kernel of `site` whose contractions have `count` rows and some columns, and whose rows
+    /// take `row_bytes` of the left operand each.
     pub(super) fn new(
         site: &Site<'_>,
         emit: &'b Emit<'a>,
-        k: &mut Builder,
-        panel: u64,
-        count: &Dim,
+        panels: Panels,
+        (count, columns): (&Dim, &Dim),
         row_bytes: &Dim,
     ) -> Contraction<'a, 'b> {
         let (left, right) = (site.operands[0].dtype, site.operands[1].dtype);
-        let elem = numbers::compute_elem(left);
-        // Panels may have been packed for narrower vectors.
-        let most = site.target.vector_bytes / elem.bytes();
-        let lanes = if panel == 0 { most } else { most.min(1 << panel.trailing_zeros().min(31)) };
-        let vectors = (panel / u64::from(lanes)).max(1) as u32;
-        let mut shape = schedule::tile(site.target, vectors);
-        if let Some(rows) = count.as_const().and_then(|c| u32::try_from(c).ok()).filter(|&c| c > 0) {
-            shape.rows = rows.div_ceil(rows.div_ceil(shape.rows));
-        }
+        let most = site.target.vector_bytes / numbers::compute_elem(left).bytes();
+        let columns = columns.as_const().and_then(|c| u64::try_from(c).ok());
+        let (lanes, vectors) = match panels {
+            Panels::Packed(panel) => {
+                // Panels may have been packed for narrower vectors.
+                let lanes = most.min(1 << panel.trailing_zeros());
+                (lanes, schedule::packed_vectors(site.target, lanes, panel, columns))
+            }
+            Panels::Rows => (most, schedule::row_vectors(site.target, most, columns)),
+        };
+        let shape = schedule::tile(site.target, vectors);
         let row_bytes = row_bytes.as_const().and_then(|b| u64::try_from(b).ok()).unwrap_or(4096);
-        let block = i64::try_from(schedule::row_block(shape, row_bytes)).unwrap_or(i64::MAX);
+        let block = i64::try_from(schedule::row_block(site.target, shape, row_bytes)).unwrap_or(i64::MAX);
         let by_lane = site.target.arch == mcc_targets::Arch::Aarch64 && left == DType::F32;
-        let (taps, run, panels) = (Vec::new(), Dim::ZERO, Panels::Packed);
-        let wide = left == DType::F32 && right == DType::F32 && panel == 16 && schedule::wide(site.target);
-        let sums = i64::from(tile::MAX_ROWS * tile::COLUMNS * 4);
-        let frame = wide.then(|| emit.scratch(k, Dim::from(tile::BYTES + sums)));
-        Contraction { emit, left, right, tile: shape, lanes, by_lane, panels, taps, run, block, frame }
+        let (taps, run) = (Vec::new(), Dim::ZERO);
+        let (count, one_size) = (count.clone(), site.target.vector_bytes == 16);
+        let mut c =
+            Contraction { emit, left, right, tile: shape, lanes, by_lane, panels, taps, run, count, block, one_size };
+        c.tile.rows = c.rows_of(vectors);
+        c
     }
 
     /// Bytes between contracted elements in the right operand of `columns` columns.
     pub(super) fn right_bytes(&self, columns: &Dim) -> Dim {
         match self.panels {
-            Panels::Packed => Dim::from(i64::from(self.width()) * self.right.size() as i64),
+            Panels::Packed(panel) => Dim::from(i64::from(panel) * self.right.size() as i64),
             Panels::Rows => columns * &Dim::from(self.right.size()),
         }
+    }
+
+    /// Whether there may be several blocks of rows.
+    fn blocked(&self) -> bool {
+        self.count.as_const().is_none_or(|c| c > self.block + self.block / 2)
     }
 
     /// Columns of a full tile.
@@ -179,8 +181,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
     pub(super) fn emit(&self, k: &mut Builder, job: &Job) {
         let zero = k.int(0);
         let count = k.dim(&job.count);
-        self.fill_frame(k, job);
-        if job.count.as_const().is_some_and(|c| c <= self.block + self.block / 2) {
+        if !self.blocked() {
             return self.columns(k, job, zero, count);
         }
         k.for_each(zero, count, self.block, &mut |k, first| {
@@ -190,79 +191,105 @@ impl<'a, 'b> Contraction<'a, 'b> {
         });
     }
 
-    /// All columns of the rows from `first` to `last`.
+    /// Bytes between panels of the right operand.
+    fn panel_bytes(&self, panel: u32) -> Dim {
+        let depth: Dim = self.taps.iter().map(|t| &t.count).product();
+        &(&depth * &self.run) * &Dim::from(i64::from(panel) * self.right.size() as i64)
+    }
+
+    /// All columns of the rows from `first` to `last`: tiles as wide as can be, then what remains.
     fn columns(&self, k: &mut Builder, job: &Job, first: Val, last: Val) {
         let width = Dim::from(i64::from(self.width()));
         let full = job.columns.floor_div(&width);
-        let panel_bytes = match self.panels {
-            Panels::Packed => {
-                let depth: Dim = self.taps.iter().map(|t| &t.count).product::<Dim>();
-                &(&depth * &self.run) * &self.right_bytes(&job.columns)
-            }
-            Panels::Rows => Dim::from(i64::from(self.width()) * self.right.size() as i64),
-        };
-        let shape = Shape { rows: self.tile.rows, vectors: self.tile.vectors, lanes: self.lanes };
-        let (zero, panels) = (k.int(0), k.dim(&full));
-        let at = |k: &mut Builder, panel: Val| {
-            let bytes = k.dim(&panel_bytes);
-            let bytes = k.mul(panel, bytes);
-            let right = k.add(job.right, bytes);
-            let col = k.mul_int(panel, i64::from(self.width()));
-            (right, k.add(job.out.1, col))
-        };
-        k.for_each(zero, panels, 1, &mut |k, panel| {
-            let (right, col) = at(k, panel);
-            self.rows(k, job, (first, last), right, col, shape, Valid::All);
+        let shape = Shape { rows: self.tile.rows, vectors: self.tile.vectors, lanes: self.lanes, last: None };
+        let (zero, count) = (k.int(0), k.dim(&full));
+        k.for_each(zero, count, 1, &mut |k, i| {
+            let column = k.mul_int(i, i64::from(self.width()));
+            let bytes = match self.panels {
+                Panels::Rows => k.mul_int(column, self.right.size() as i64),
+                Panels::Packed(panel) => {
+                    let bytes = k.dim(&(&self.panel_bytes(panel) * &Dim::from(i64::from(self.width() / panel))));
+                    k.mul(i, bytes)
+                }
+            };
+            self.panel(k, job, (first, last), (column, bytes), shape);
         });
         let rest = &job.columns - &(&full * &width);
-        if rest.is(0) {
-            return;
-        }
-        if self.panels == Panels::Packed {
-            let (right, col) = at(k, panels);
-            if let Some(c) = rest.as_const().and_then(|c| u32::try_from(c).ok()) {
-                return self.rows(k, job, (first, last), right, col, shape, Valid::Some(c));
+        let start = k.dim(&(&full * &width));
+        match rest.as_const().and_then(|r| u32::try_from(r).ok()) {
+            Some(0) => {}
+            Some(rest) if self.reads_ahead(k) => {
+                let vectors = rest.div_ceil(self.lanes);
+                let last_lanes = rest - (vectors - 1) * self.lanes;
+                let part = (last_lanes < self.lanes).then(|| k.int(last_lanes.into()));
+                let bytes = self.column_bytes(k, start);
+                self.panel(k, job, (first, last), (start, bytes), self.shape(vectors, self.lanes, part));
             }
-            let some = k.dim(&rest);
-            let any = k.cmp(Cmp::Gt, some, zero);
-            return k.when(any, &mut |k| {
-                self.rows(k, job, (first, last), right, col, shape, Valid::Below(some));
-            });
-        }
-        // Without padding to read, the last columns go by fewer vectors, then by scalars.
-        let mut done = &full * &width;
-        for (vectors, lanes) in [(2, self.lanes), (1, self.lanes), (1, 1)] {
-            let step = Dim::from(i64::from(vectors * lanes));
-            let until = &done + &(&(&job.columns - &done).floor_div(&step) * &step);
-            let (start, end) = (k.dim(&done), k.dim(&until));
-            if start != end {
-                k.for_each(start, end, i64::from(vectors * lanes), &mut |k, c| {
-                    let bytes = k.mul_int(c, self.right.size() as i64);
-                    let right = k.add(job.right, bytes);
-                    let col = k.add(job.out.1, c);
-                    let shape = Shape { vectors, lanes, ..shape };
-                    self.rows(k, job, (first, last), right, col, shape, Valid::All);
-                });
-            }
-            done = until;
+            rest => self.single_vectors(k, job, (first, last), start, rest.is_none()),
         }
     }
 
-    /// The rows from `first` to `last` of one panel: full tiles, then smaller ones. Only the last block has a rest.
-    #[allow(clippy::too_many_arguments, reason = "the loop nest's state")]
-    fn rows(
-        &self,
-        k: &mut Builder,
-        job: &Job,
-        (first, last): (Val, Val),
-        right: Val,
-        col: Val,
-        shape: Shape,
-        valid: Valid,
-    ) {
+    /// Whether a vector may be read whose last columns do not exist.
+    fn reads_ahead(&self, k: &Builder) -> bool {
+        self.panels != Panels::Rows || k.has_masks()
+    }
+
+    /// The columns from `start` on a vector at a time. The last ones are part of a vector where that can be, otherwise
+    /// they go one by one.
+    fn single_vectors(&self, k: &mut Builder, job: &Job, rows: (Val, Val), start: Val, unknown: bool) {
+        let lanes = i64::from(self.lanes);
+        let whole = &job.columns.floor_div(&Dim::from(lanes)) * &Dim::from(lanes);
+        let (whole, all) = (k.dim(&whole), k.dim(&job.columns));
+        let panel = |k: &mut Builder, column: Val, shape: Shape| {
+            let bytes = self.column_bytes(k, column);
+            self.panel(k, job, rows, (column, bytes), shape);
+        };
+        k.for_each(start, whole, lanes, &mut |k, c| panel(k, c, self.shape(1, self.lanes, None)));
+        if !self.reads_ahead(k) {
+            return k.for_each(whole, all, 1, &mut |k, c| panel(k, c, self.shape(1, 1, None)));
+        }
+        debug_assert!(unknown, "known remainders are one tile");
+        let rest = k.sub(all, whole);
+        let some = k.cmp(Cmp::Lt, whole, all);
+        k.when(some, &mut |k| panel(k, whole, self.shape(1, self.lanes, Some(rest))));
+    }
+
+    /// Bytes from the right operand's begin to a column, which begins a vector.
+    fn column_bytes(&self, k: &mut Builder, column: Val) -> Val {
+        let Panels::Packed(panel) = self.panels else { return k.mul_int(column, self.right.size() as i64) };
+        let (panel_bytes, panel) = (k.dim(&self.panel_bytes(panel)), k.int(panel.into()));
+        let (index, within) = (k.bin(Bin::UDiv, column, panel), k.bin(Bin::URem, column, panel));
+        let within = k.mul_int(within, self.right.size() as i64);
+        let bytes = k.mul(index, panel_bytes);
+        k.add(bytes, within)
+    }
+
+    /// The tile for some vectors of columns.
+    fn shape(&self, vectors: u32, lanes: u32, last: Option<Val>) -> Shape {
+        Shape { rows: self.rows_of(vectors), vectors, lanes, last }
+    }
+
+    /// Rows of the tile for some vectors of columns: where all rows are one block, tiles of about equal size.
+    fn rows_of(&self, vectors: u32) -> u32 {
+        let rows = if self.one_size { self.tile.rows } else { schedule::tile(self.emit.site.target, vectors).rows };
+        match self.count.as_const().and_then(|c| u32::try_from(c).ok()) {
+            Some(count) if count > 0 && !self.blocked() => count.div_ceil(count.div_ceil(rows)),
+            _ => rows,
+        }
+    }
+
+    /// The rows from `first` to `last` of the columns of one tile.
+    fn panel(&self, k: &mut Builder, job: &Job, rows: (Val, Val), (column, bytes): (Val, Val), shape: Shape) {
+        let right = k.add(job.right, bytes);
+        let col = k.add(job.out.1, column);
+        self.rows(k, job, rows, right, col, shape);
+    }
+
+    /// Full tiles, then smaller ones. Only the last block has a rest.
+    fn rows(&self, k: &mut Builder, job: &Job, (first, last): (Val, Val), right: Val, col: Val, shape: Shape) {
         let size = i64::from(shape.rows);
         let bound = k.add_int(last, 1 - size);
-        k.for_each(first, bound, size, &mut |k, row| self.tile(k, job, row, right, col, shape, valid));
+        k.for_each(first, bound, size, &mut |k, row| self.tile(k, job, row, right, col, shape));
         let mut done = &job.count.floor_div(&Dim::from(size)) * &Dim::from(size);
         let rest = (&job.count - &done).as_const();
         let mut step = rest.unwrap_or(size / 2);
@@ -271,63 +298,43 @@ impl<'a, 'b> Contraction<'a, 'b> {
             let (start, end) = (k.dim(&done), k.dim(&until));
             let end = k.bin(Bin::Min, end, last);
             let shape = Shape { rows: step as u32, ..shape };
-            k.for_each(start, end, step, &mut |k, row| self.tile(k, job, row, right, col, shape, valid));
+            k.for_each(start, end, step, &mut |k, row| self.tile(k, job, row, right, col, shape));
             done = until;
             step = if rest.is_some() { 0 } else { step / 2 };
         }
     }
 
     /// Computes and stores one register tile.
-    #[allow(clippy::too_many_arguments, reason = "the loop nest's state")]
-    fn tile(&self, k: &mut Builder, job: &Job, row: Val, right: Val, col: Val, shape: Shape, valid: Valid) {
+    fn tile(&self, k: &mut Builder, job: &Job, row: Val, right: Val, col: Val, shape: Shape) {
         let pointers = job.rows.pointers(k, row, shape.rows);
         let out_row = k.add(job.out.0, row);
-        let wide = self.frame.filter(|_| shape.lanes * shape.vectors == tile::COLUMNS && shape.rows <= tile::MAX_ROWS);
-        let sums = match wide {
-            Some(frame) => {
-                let out = self.plain_out(job).filter(|_| matches!(valid, Valid::All));
-                self.wide_sums(k, (frame, out), job, (out_row, col), &pointers, right, shape)
-            }
-            None => self.sums(k, &pointers, right, &self.right_bytes(&job.columns), shape),
-        };
-        if sums.is_empty() {
-            return;
-        }
-        let full = match valid {
-            Valid::All => shape.vectors * shape.lanes,
-            Valid::Some(c) => c,
-            Valid::Below(_) => 0,
-        };
+        let sums = self.sums(k, &pointers, right, &self.right_bytes(&job.columns), shape);
         for i in 0..shape.rows {
             let r = k.add_int(out_row, i64::from(i));
             for v in 0..shape.vectors {
                 let sum = sums[(i * shape.vectors + v) as usize];
-                let begin = v * shape.lanes;
-                if begin + shape.lanes <= full {
-                    let c = k.add_int(col, i64::from(begin));
-                    self.store(k, job, r, c, sum);
-                    continue;
-                }
-                for lane in 0..shape.lanes.min(full.saturating_sub(begin)) {
-                    let c = k.add_int(col, i64::from(begin + lane));
-                    let one = k.lane(sum, lane as u8);
-                    self.store(k, job, r, c, one);
+                let c = k.add_int(col, i64::from(v * shape.lanes));
+                match shape.last.filter(|_| v + 1 == shape.vectors) {
+                    None => self.store(k, job, r, c, sum),
+                    Some(count) => self.store_first(k, job, (r, c), sum, count),
                 }
             }
         }
-        let Valid::Below(end) = valid else { return };
-        for column in 0..shape.vectors * shape.lanes {
-            let at = k.int(i64::from(column));
-            let inside = k.cmp(Cmp::Lt, at, end);
-            k.when(inside, &mut |k| {
-                for i in 0..shape.rows {
-                    let sum = sums[(i * shape.vectors + column / shape.lanes) as usize];
-                    let r = k.add_int(out_row, i64::from(i));
-                    let c = k.add_int(col, i64::from(column));
-                    let one = k.lane(sum, (column % shape.lanes) as u8);
-                    self.store(k, job, r, c, one);
+    }
+
+    /// Stores the first lanes of a sum.
+    fn store_first(&self, k: &mut Builder, job: &Job, (row, col): (Val, Val), sum: Val, count: Val) {
+        match k.as_int(count).filter(|_| !k.has_masks()) {
+            Some(count) => {
+                for lane in 0..count {
+                    let (one, col) = (k.lane(sum, lane as u8), k.add_int(col, lane));
+                    self.store(k, job, row, col, one);
                 }
-            });
+            }
+            None => {
+                let lanes = k.ty(sum).lanes;
+                k.partly(count, lanes, &mut |k| self.store(k, job, row, col, sum));
+            }
         }
     }
 
@@ -338,6 +345,22 @@ impl<'a, 'b> Contraction<'a, 'b> {
         let index = k.add(start, col);
         let to = k.at_index(sink, index, k.ty(v).elem.bytes());
         k.store(to, v);
+    }
+
+    /// Where the vector at a column of a tile lies, for the contracted element at `right`.
+    fn vector_at(&self, k: &mut Builder, right: Val, column: u32) -> Addr {
+        let size = self.right.size() as i32;
+        let Panels::Packed(panel) = self.panels else { return k.at(right, column as i32 * size) };
+        let within = (column % panel) as i32 * size;
+        let apart = &self.panel_bytes(panel) * &Dim::from(i64::from(column / panel));
+        match apart.as_const().and_then(|b| i32::try_from(b).ok()) {
+            Some(apart) => k.at(right, apart + within),
+            None => {
+                let apart = k.dim(&apart);
+                let base = k.add(right, apart);
+                k.at(base, within)
+            }
+        }
     }
 
     /// The sums of a tile, row by row.
@@ -395,7 +418,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
 
     /// `count` contracted elements from byte `at` of the left rows on.
     fn round(&self, k: &mut Builder, at: Val, step: &Step<'_>, count: i64, state: &[Val]) -> Vec<Val> {
-        let Shape { rows, vectors, lanes } = step.shape;
+        let Shape { rows, vectors, lanes, last } = step.shape;
         let size = self.left.size() as i32;
         let (sums, mut right) = (state.len() - 1, state[state.len() - 1]);
         let mut state = state.to_vec();
@@ -415,8 +438,13 @@ impl<'a, 'b> Contraction<'a, 'b> {
             let offset = stride.map_or(0, |s| s * element as i32);
             let columns: Vec<Val> = (0..vectors)
                 .map(|v| {
-                    let from = k.at(right, offset + (v * lanes) as i32 * self.right.size() as i32);
-                    numbers::load(k, self.right, from, lanes)
+                    let from = self.vector_at(k, right, v * lanes);
+                    let from = Addr { offset: from.offset + offset, ..from };
+                    let part = last.filter(|_| self.panels == Panels::Rows && v + 1 == vectors);
+                    let Some(count) = part else { return numbers::load(k, self.right, from, lanes) };
+                    let mut loaded = None;
+                    k.partly(count, lanes, &mut |k| loaded = Some(numbers::load(k, self.right, from, lanes)));
+                    loaded.unwrap_or(right)
                 })
                 .collect();
             let set = element as usize % step.sets * (rows * vectors) as usize;

@@ -7,11 +7,9 @@
 //! | convolution, dilation 1 on the last axis, one group | windows of `x` | all kernel axes but the last | last kernel axis × channels |
 //! | other convolutions | windows of `x` | all kernel axes | channels of a group |
 
-use mcc_targets::schedule;
-
 use super::contract::{Contraction, Job, Panels, Rows, Tap};
 use super::{Emit, Site};
-use crate::ir::{ConvSpec, DType, Dim};
+use crate::ir::{ConvSpec, Dim};
 use crate::lower::kir::{Builder, Val};
 use crate::lower::view::View;
 use crate::{Error, Result};
@@ -19,36 +17,21 @@ use crate::{Error, Result};
 /// [`Op::PackedMatMul`](crate::ir::Op::PackedMatMul): `(a: [..., m, k], packed: [..., panels, k, tile])`.
 pub(super) fn packed_matmul(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, n: &Dim) -> Result<()> {
     let shape = &site.operands[1].shape;
-    let tile = shape.last().and_then(Dim::as_const).and_then(|t| u64::try_from(t).ok());
+    let tile = shape.last().and_then(Dim::as_const).and_then(|t| u32::try_from(t).ok());
     let (Some(tile), true) = (tile, shape.len() >= 3) else {
         return Err(Error::internal(format!("packed_matmul: panels of {}", site.operands[1])));
     };
-    product(site, e, k, n, (Panels::Packed, tile), 3)
+    product(site, e, k, n, Panels::Packed(tile), 3)
 }
 
 /// [`Op::MatMul`](crate::ir::Op::MatMul) as it is: the right operand is read row by row.
 pub(super) fn matmul(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
     let n = site.operands[1].shape.last().unwrap_or(&Dim::ONE);
-    let elem = crate::lower::numbers::compute_elem(site.operands[0].dtype);
-    let lanes = u64::from(site.target.vector_bytes / elem.bytes());
-    let columns = n.as_const().and_then(|n| u64::try_from(n).ok());
-    let wide = site.operands[0].dtype == DType::F32 && schedule::wide(site.target);
-    let vectors = match schedule::panel_vectors(columns, lanes, wide) {
-        3 => 2,
-        vectors => u64::from(vectors),
-    };
-    product(site, e, k, n, (Panels::Rows, vectors * lanes), 2)
+    product(site, e, k, n, Panels::Rows, 2)
 }
 
 /// A product with a right operand whose last `matrix` axes are one matrix.
-fn product(
-    site: &Site<'_>,
-    e: &Emit<'_>,
-    k: &mut Builder,
-    n: &Dim,
-    (panels, tile): (Panels, u64),
-    matrix: usize,
-) -> Result<()> {
+fn product(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, n: &Dim, panels: Panels, matrix: usize) -> Result<()> {
     let (a, b) = (&site.operands[0], &site.operands[1]);
     let (Some([m, depth]), true) = (a.shape.last_chunk(), b.rank() >= matrix) else {
         return Err(Error::internal(format!("product of {a} and {b}")));
@@ -59,8 +42,7 @@ fn product(
     // One product over all batches when they all meet the same matrix.
     let shared = b_batch.iter().all(|d| d.is(1)) && batch.iter().product::<Dim>() == a_batch.iter().product();
     let count = if shared { &batch.iter().product::<Dim>() * m } else { m.clone() };
-    let mut contraction = Contraction::new(site, e, k, tile, &count, &row_bytes);
-    contraction.panels = panels;
+    let mut contraction = Contraction::new(site, e, panels, (&count, n), &row_bytes);
     contraction.run = depth.clone();
     let matrices = Matrices {
         contraction,
@@ -147,7 +129,9 @@ pub(super) fn packed_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: 
     let rows: Dim = y.shape[..=axes].iter().product();
     let new_bytes = spec.strides.iter().product::<i64>().min(kernel.iter().product::<usize>() as i64);
     let row_bytes = &steps[axes] * &Dim::from(new_bytes);
-    let mut contraction = Contraction::new(site, e, k, tile as u64, &rows, &row_bytes);
+    let group_out = out / spec.group;
+    let panels_of = Panels::Packed(tile as u32);
+    let mut contraction = Contraction::new(site, e, panels_of, (&rows, &Dim::from(group_out)), &row_bytes);
     let adjoin = steps[axes] == &x.shape[axes + 1] * &size;
     let joined = spec.group == 1 && spec.dilations[axes - 1] == 1 && adjoin;
     contraction.taps = (0..axes - usize::from(joined))
@@ -159,7 +143,6 @@ pub(super) fn packed_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: 
     let even = View { offset: Dim::ZERO, strides: e.strides(0) }.as_rows(&x.shape).filter(|_| point);
     let table = if even.is_some() { None } else { Some(windows(e, k, spec, &steps, &y.shape[..=axes])) };
     let even = even.map_or(Dim::ZERO, |(stride, _)| &stride * &size);
-    let group_out = out / spec.group;
     let group_bytes = packed.dtype.size() * panels * kernel.iter().product::<usize>() * channels * tile;
     let (start, groups) = (k.int(0), k.int(spec.group as i64));
     k.for_each(start, groups, 1, &mut |k, group| {

@@ -46,7 +46,6 @@ mod suppress;
 mod testing;
 mod top_k;
 mod tree_ensemble;
-mod wide;
 mod winograd;
 
 use std::cell::RefCell;

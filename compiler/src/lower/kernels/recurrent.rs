@@ -3,8 +3,6 @@
 //! The product is a contraction like any other ([`super::contract`]), over `r` in panels or as it is. States live in
 //! scratch memory in the register type.
 
-use mcc_targets::schedule;
-
 use super::contract::{Contraction, Job, Panels, Rows};
 use super::nest::{columns, cover, product};
 use super::run::{Fold, arithmetic, fold_run};
@@ -36,24 +34,22 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
     let r = &e.site.operands[1].shape;
     let lanes = e.lanes(e.dtype(0));
     let tile = match r.as_slice() {
-        [_, _, tile] => tile.as_const().and_then(|t| u64::try_from(t).ok()),
-        _ => Some(u64::from(schedule::panel_vectors(None, u64::from(lanes), false) * lanes)),
+        [_, _, tile] => tile.as_const().and_then(|t| u32::try_from(t).ok()),
+        _ => Some(1),
     };
     let Some(tile) = tile else { return missing(e.site) };
-    let mut contraction = Contraction::new(e.site, e, k, tile, batch, &bytes(hidden));
+    let panels = if r.len() == 2 { Panels::Rows } else { Panels::Packed(tile) };
+    let mut contraction = Contraction::new(e.site, e, panels, (batch, width), &bytes(hidden));
     contraction.left = arithmetic(e.dtype(0));
     contraction.run = hidden.clone();
-    if r.len() == 2 {
-        contraction.panels = Panels::Rows;
-    }
     let (early, late, late_panel) = match (resets, r.len()) {
         (false, _) => (width.clone(), None, 0),
         // Without panels all columns have the same row, so that all are computed twice.
         (true, 2) => (width.clone(), Some(width.clone()), 0),
         (true, _) => {
             let Some(two) = (hidden * &Dim::from(2i64)).as_const() else { return missing(e.site) };
-            let panel = two / tile as i64;
-            (Dim::from(two), Some(width - &Dim::from(panel * tile as i64)), panel)
+            let panel = two / i64::from(tile);
+            (Dim::from(two), Some(width - &Dim::from(panel * i64::from(tile))), panel)
         }
     };
     let layer = Layer {
@@ -66,7 +62,7 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
         width: k.dim(width),
         gates: Product { columns: k.dim(&early), at: e.scratch(k, bytes(&(batch * &early))) },
         late: late.as_ref().map(|late| Product { columns: k.dim(late), at: e.scratch(k, bytes(&(batch * late))) }),
-        late_first: late_panel * tile as i64,
+        late_first: late_panel * i64::from(tile),
         h: e.scratch(k, states.clone()),
         used: if resets || scales.is_some() { Some(e.scratch(k, states.clone())) } else { None },
         factors: if scales.is_some() { Some(e.scratch(k, bytes(batch))) } else { None },
@@ -78,7 +74,7 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
     let multiply = |k: &mut Builder, left: Val, columns: &Dim, panel: i64, sink: Val| {
         let zero = k.int(0);
         let depth = k.dim(hidden);
-        let skip = k.mul_int(depth, panel * tile as i64 * e.dtype(1).size() as i64);
+        let skip = k.mul_int(depth, panel * i64::from(tile) * e.dtype(1).size() as i64);
         let right = k.add(e.operand(1), skip);
         let rows = Rows::Affine { base: left, bytes: bytes(hidden) };
         let job =

@@ -6,7 +6,7 @@
 
 use mcc_targets::schedule;
 
-use super::contract::{Contraction, Job, Rows};
+use super::contract::{Contraction, Job, Panels, Rows};
 use super::{Emit, Site};
 use crate::ir::Dim;
 use crate::lower::kir::{Bin, Builder, Cmp, Ty, Val};
@@ -42,7 +42,13 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
     let tiles = block * across;
     let inputs = e.scratch(k, Dim::from(16 * tiles * channels * bytes));
     let sums = e.scratch(k, Dim::from(16 * tiles * out * bytes));
-    let mut contraction = Contraction::new(site, e, k, tile as u64, &Dim::from(tiles), &Dim::from(channels * bytes));
+    let mut contraction = Contraction::new(
+        site,
+        e,
+        Panels::Packed(tile as u32),
+        (&Dim::from(tiles), &Dim::from(out)),
+        &Dim::from(channels * bytes),
+    );
     contraction.run = Dim::from(channels);
     let (zero, images) = (k.int(0), k.dim(&x.shape[0]));
     k.for_each(zero, images, 1, &mut |k, image| {

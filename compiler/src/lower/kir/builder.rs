@@ -466,11 +466,6 @@ impl Builder {
         self.push(Stmt::Copy { to, from, bytes });
     }
 
-    /// Contracts rows with 16 columns; see [`tile`](super::tile).
-    pub fn tile(&mut self, rows: u32, frame: Val) {
-        self.push(Stmt::Tile { rows, frame });
-    }
-
     /// Fills with zeros.
     pub fn fill_zero(&mut self, to: Val, bytes: Val) {
         self.push(Stmt::Zero { to, bytes });

@@ -12,7 +12,7 @@
 //!   the kernel IR leaves undefined (division by zero, shifts by the width or more, overlapping copies).
 //! - A fused multiply-add rounds once; [`run_unfused`] rounds twice, as targets without the instruction do.
 
-use super::{Addr, Bin, Cmp, Elem, Inst, Kernel, Stmt, Ty, Un, Val, tile, verify};
+use super::{Addr, Bin, Cmp, Elem, Inst, Kernel, Stmt, Ty, Un, Val, verify};
 use crate::{Error, Result};
 
 /// Runs a kernel.
@@ -117,7 +117,6 @@ impl Machine<'_> {
                     let data = self.bytes(from, n)?.to_vec();
                     self.bytes(to, n)?.copy_from_slice(&data);
                 }
-                Stmt::Tile { rows, frame } => self.tile(*rows, self.int(*frame))?,
                 Stmt::Zero { to, bytes } => {
                     let n = usize::try_from(self.int(*bytes)).map_err(|_| "zeros of a negative size")?;
                     self.bytes(self.int(*to), n)?.fill(0);
@@ -126,37 +125,6 @@ impl Machine<'_> {
         }
         Ok(())
     }
-
-    fn tile(&mut self, rows: u32, frame: i64) -> Step {
-        let mut sums = vec![0f32; (rows * tile::COLUMNS) as usize];
-        let mut right = self.word(frame + i64::from(tile::RIGHT))?;
-        let field = |m: &mut Self, offset: i32| m.word(frame + i64::from(offset));
-        let (step, run) = (field(self, tile::RIGHT_STEP)?, field(self, tile::RUN)?);
-        let (mut tap, end) = (field(self, tile::TAP)?, field(self, tile::TAPS_END)?);
-        if field(self, tile::WHOLE)? != run / (4 * tile::UNROLL) * (4 * tile::UNROLL) {
-            return Err("a tile's whole rounds are not what its run has".to_string());
-        }
-        while tap < end {
-            let offset = self.word(tap)?;
-            for element in 0..run / 4 {
-                for (i, sum) in sums.iter_mut().enumerate() {
-                    let (row, column) = (i as i32 / tile::COLUMNS as i32, i as i64 % i64::from(tile::COLUMNS));
-                    let row = field(self, tile::ROWS + 8 * row)?;
-                    let (a, b) = (self.float(row + offset + 4 * element)?, self.float(right + 4 * column)?);
-                    *sum = a.mul_add(b, *sum);
-                }
-                right += step;
-            }
-            tap += 8;
-        }
-        let (out, step) = (field(self, tile::OUT)?, field(self, tile::OUT_STEP)?);
-        for (i, sum) in sums.iter().enumerate() {
-            let (row, column) = (i as i64 / i64::from(tile::COLUMNS), i as i64 % i64::from(tile::COLUMNS));
-            self.bytes(out + row * step + 4 * column, 4)?.copy_from_slice(&sum.to_le_bytes());
-        }
-        Ok(())
-    }
-
     fn word(&mut self, at: i64) -> std::result::Result<i64, String> {
         self.bytes(at, 8).map(|b| i64::from_le_bytes(std::array::from_fn(|i| b[i])))
     }

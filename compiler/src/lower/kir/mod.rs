@@ -292,7 +292,9 @@ impl Inst {
             Inst::LoadPart(a, count) => [Some(a.base), a.index, Some(count)].into_iter().flatten().collect(),
             Inst::Bin(_, a, b) | Inst::Cmp(_, a, b) | Inst::WithLane(a, b, _) => vec![a, b],
             Inst::Shuffle(a, b, _) => vec![a, b],
-            Inst::Fma(a, b, c) | Inst::FmaLane(a, b, _, c) | Inst::Dot(_, a, b, c) | Inst::Select(a, b, c) => vec![a, b, c],
+            Inst::Fma(a, b, c) | Inst::FmaLane(a, b, _, c) | Inst::Dot(_, a, b, c) | Inst::Select(a, b, c) => {
+                vec![a, b, c]
+            }
             Inst::Un(_, a)
             | Inst::MaskToInt(a)
             | Inst::AnyTrue(a)
@@ -349,14 +351,6 @@ pub enum Stmt {
         /// How many.
         bytes: Val,
     },
-    /// Contracts `rows` rows of `f32` with 16 columns, as the [frame](tile) says. Only for targets with the
-    /// instructions, see `mcc_targets::schedule::wide`.
-    Tile {
-        /// How many rows, at most [`tile::MAX_ROWS`].
-        rows: u32,
-        /// Pointer to the frame.
-        frame: Val,
-    },
     /// Fills `bytes` with zeros. May become a call of `memset`.
     Zero {
         /// Destination pointer.
@@ -364,50 +358,6 @@ pub enum Stmt {
         /// How many.
         bytes: Val,
     },
-}
-
-/// The frame of a [`Stmt::Tile`]: offsets of its 64-bit fields. For every tap (an offset in bytes) of the table from
-/// [`TAP`](tile::TAP) to [`TAPS_END`](tile::TAPS_END) and every element of [`RUN`](tile::RUN) bytes of the rows from
-/// there on, the row's element times 16 adjacent elements of the right operand is added to the row's sums; the right
-/// pointer moves on with every element. [`WHOLE`](tile::WHOLE) is `RUN` without what is left over from rounds of
-/// [`UNROLL`](tile::UNROLL) elements.
-#[allow(missing_docs, reason = "told by the module's text")]
-pub mod tile {
-    pub const RIGHT: i32 = 0;
-    pub const RIGHT_STEP: i32 = 8;
-    pub const TAP: i32 = 16;
-    pub const TAPS_END: i32 = 24;
-    pub const WHOLE: i32 = 32;
-    pub const RUN: i32 = 40;
-    /// Where the first row's 16 sums go, and bytes to the next row's.
-    pub const OUT: i32 = 48;
-    pub const OUT_STEP: i32 = 56;
-    /// Row pointers.
-    pub const ROWS: i32 = 64;
-    pub const MAX_ROWS: u32 = 6;
-    pub const COLUMNS: u32 = 16;
-    pub const UNROLL: i64 = 4;
-    /// Bytes of the frame.
-    pub const BYTES: i64 = 128;
-}
-
-/// The numbers of rows of all tiles in a kernel.
-pub fn tiles(kernel: &Kernel) -> std::collections::BTreeSet<u32> {
-    fn collect(body: &[Stmt], found: &mut std::collections::BTreeSet<u32>) {
-        for stmt in body {
-            match stmt {
-                Stmt::Tile { rows, .. } => {
-                    found.insert(*rows);
-                }
-                Stmt::For { body, .. } => collect(body, found),
-                Stmt::If { then, otherwise, .. } => [then, otherwise].into_iter().for_each(|b| collect(b, found)),
-                Stmt::Let(_) | Stmt::Store(..) | Stmt::StorePart(..) | Stmt::Copy { .. } | Stmt::Zero { .. } => {}
-            }
-        }
-    }
-    let mut found = std::collections::BTreeSet::new();
-    collect(&kernel.body, &mut found);
-    found
 }
 
 impl Stmt {
@@ -425,7 +375,6 @@ impl Stmt {
                 [*condition].into_iter().chain(results.iter().flat_map(|r| [r.1, r.2])).collect()
             }
             Stmt::Copy { to, from, bytes } => vec![*to, *from, *bytes],
-            Stmt::Tile { frame, .. } => vec![*frame],
             Stmt::Zero { to, bytes } => vec![*to, *bytes],
         }
     }
@@ -435,12 +384,7 @@ impl Stmt {
         match self {
             Stmt::For { body, .. } => vec![body],
             Stmt::If { then, otherwise, .. } => vec![then, otherwise],
-            Stmt::Let(_)
-            | Stmt::Store(..)
-            | Stmt::StorePart(..)
-            | Stmt::Copy { .. }
-            | Stmt::Tile { .. }
-            | Stmt::Zero { .. } => Vec::new(),
+            Stmt::Let(_) | Stmt::Store(..) | Stmt::StorePart(..) | Stmt::Copy { .. } | Stmt::Zero { .. } => Vec::new(),
         }
     }
 }

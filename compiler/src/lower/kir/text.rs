@@ -117,7 +117,6 @@ fn block(f: &mut Formatter<'_>, kernel: &Kernel, body: &[Stmt], depth: usize) ->
             Stmt::Copy { to, from, bytes } => {
                 writeln!(f, "{indent}copy [{}], [{}], {} bytes", name(*to), name(*from), name(*bytes))?;
             }
-            Stmt::Tile { rows, frame } => writeln!(f, "{indent}tile of {rows} rows, frame [{}]", name(*frame))?,
             Stmt::Zero { to, bytes } => writeln!(f, "{indent}zero [{}], {} bytes", name(*to), name(*bytes))?,
         }
     }

@@ -137,12 +137,6 @@ impl Checker<'_> {
             Stmt::Copy { to, from, bytes } => {
                 [to, from, bytes].into_iter().for_each(|v| self.integer(*v, "a copy"));
             }
-            Stmt::Tile { rows, frame } => {
-                if !(1..=super::tile::MAX_ROWS).contains(rows) {
-                    self.fail(format!("a tile of {rows} rows"));
-                }
-                self.integer(*frame, "a tile");
-            }
             Stmt::Zero { to, bytes } => [to, bytes].into_iter().for_each(|v| self.integer(*v, "zeros")),
         }
     }
