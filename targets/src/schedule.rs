@@ -73,11 +73,14 @@ pub fn panel_columns(target: &Target, lanes: u64, columns: Option<u64>) -> u64 {
     columns.map_or(PANEL, |c| c.next_power_of_two().clamp(4, PANEL))
 }
 
-/// Vectors of columns in a tile over panels of `panel` columns.
+/// Vectors of columns in a tile over panels of `panel` columns: whole panels.
 pub fn packed_vectors(target: &Target, lanes: u32, panel: u32, columns: Option<u64>) -> u32 {
-    match columns.map(|c| c.div_ceil(lanes.into())) {
-        Some(vectors) if target.vector_bytes > 16 => evenly(vectors, most_vectors(target)),
-        _ => panel / lanes,
+    let in_panel = panel / lanes;
+    match columns.map(|c| c.div_ceil(panel.into())) {
+        Some(panels) if target.vector_bytes > 16 => {
+            in_panel * evenly(panels, (most_vectors(target) / u64::from(in_panel)).max(1))
+        }
+        _ => in_panel,
     }
 }
 

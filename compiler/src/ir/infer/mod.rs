@@ -254,6 +254,9 @@ fn recurrent(c: &mut Checker, spec: &CellSpec) -> Result<Vec<TensorType>> {
     let gates = &hidden * &Dim::from(spec.cell.gates());
     if packed {
         let [panels, _, tile] = c.axes(1)?;
+        if tile.as_const().is_none() {
+            return Err(Error::invalid("the recurrence weights' panels are not of a fixed width"));
+        }
         if (&(&panels * &tile) - &gates).as_const().is_some_and(|rest| rest < 0) {
             return Err(Error::invalid("the recurrence weights' panels have too few columns"));
         }

@@ -125,13 +125,6 @@ impl Machine<'_> {
         }
         Ok(())
     }
-    fn word(&mut self, at: i64) -> std::result::Result<i64, String> {
-        self.bytes(at, 8).map(|b| i64::from_le_bytes(std::array::from_fn(|i| b[i])))
-    }
-
-    fn float(&mut self, at: i64) -> std::result::Result<f32, String> {
-        self.bytes(at, 4).map(|b| f32::from_le_bytes(std::array::from_fn(|i| b[i])))
-    }
 
     fn ty(&self, v: Val) -> Ty {
         self.kernel.insts[v.0 as usize].1
