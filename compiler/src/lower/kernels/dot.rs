@@ -64,7 +64,8 @@ pub(super) fn dot_conv(
         count,
         columns: (out / spec.group) as i64,
         panel_bytes,
-        block: i64::try_from(schedule::row_block(tile, (run * taps as i64).unsigned_abs())).unwrap_or(i64::MAX),
+        block: i64::try_from(schedule::row_block(site.target, tile, (run * taps as i64).unsigned_abs()))
+            .unwrap_or(i64::MAX),
     };
     let (start, groups) = (k.int(0), k.int(spec.group as i64));
     k.for_each(start, groups, 1, &mut |k, group| {
