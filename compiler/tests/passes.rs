@@ -11,8 +11,14 @@ use mcc_targets::Target;
 fn check(path: &Path) {
     let name = path.parent().and_then(Path::file_name).and_then(|n| n.to_str()).expect("a folder named after a pass");
     let pass = passes::find(name).unwrap_or_else(|| panic!("no pass is named {name}"));
-    let target = Target::new("x86_64-unknown-linux-gnu", None).expect("a known target");
     let source = fs::read_to_string(path).expect("a case");
+    // A first line such as `// for aarch64-linux-gnu generic,+dotprod` names another machine than the usual one.
+    let words: Vec<&str> = source.lines().next().unwrap_or_default().split_whitespace().collect();
+    let target = match words.as_slice() {
+        ["//", "for", triple, cpu] => Target::new(triple, Some(cpu)),
+        _ => Target::new("x86_64-unknown-linux-gnu", None),
+    };
+    let target = target.expect("a known target");
     let before = text::parse(&source).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     verify(&before).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let printed = text::print(&before);

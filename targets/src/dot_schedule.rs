@@ -26,6 +26,11 @@ fn tiles(target: &Target) -> &'static [Tile] {
     TILES.iter().find(of_target).map_or(SMALLEST, |t| t.2)
 }
 
+/// Whether four products of bytes and their sum are one instruction.
+pub fn has_dot(target: &Target) -> bool {
+    target.has("dotprod") || target.vector_bytes > 16 && (target.has("avx512vnni") || target.has("avxvnni"))
+}
+
 /// The register tile for panels of `vectors` vectors.
 pub fn dot_tile(target: &Target, vectors: u32) -> Tile {
     let found = tiles(target).iter().find(|t| t.vectors == vectors);

@@ -6,6 +6,7 @@
 
 mod algebra;
 mod blocks;
+mod bytes;
 mod channels_last_norm;
 mod cse;
 mod dead_code;
@@ -17,6 +18,7 @@ mod layout;
 mod pack;
 #[cfg(test)]
 mod pack_tests;
+mod quantized;
 mod refuse;
 mod reshapes;
 mod slices;
@@ -57,6 +59,12 @@ const fn pass(name: &'static str, run: fn(&mut Graph, &Target) -> Result<bool>, 
 
 /// All of them, in order.
 pub const PIPELINE: &[Phase] = &[
+    Phase {
+        name: "quantization",
+        rounds: 1,
+        required: false,
+        passes: &[pass("quantized", quantized::run, "before dequantized weights become constants")],
+    },
     Phase {
         name: "canonical",
         rounds: 4,
@@ -103,6 +111,7 @@ pub const PIPELINE: &[Phase] = &[
         rounds: 1,
         required: true,
         passes: &[
+            pass("bytes", bytes::run, "what is left for pack is not of bytes; after transposes left the operands"),
             pass("pack", pack::run, "after everything that looks at weights or at convolutions"),
             pass("views", views::run, "last: a transpose that moves no data would hide from `transposes` as a reshape"),
             pass("fold_constants", fold_constants::run, "packed weights"),

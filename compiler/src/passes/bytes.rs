@@ -1,0 +1,324 @@
+//! Contractions of 8-bit integers minus zero points become contractions of the bytes themselves ([`Op::DotConv`]).
+//!
+//! With a zero point `z` of the data and weights `w` that are their own bytes `b` plus an offset `o` a column,
+//!
+//! ```text
+//! sum((x - z) * w) = sum(x * b) - z * sum(w) + o * sum(x)
+//! ```
+//!
+//! The sums of weights are constants, and the offsets are zero but for weights whose zero point is off the middle. All
+//! of it is exact: in `i32`, which wraps, for integers; where integers are multiplied as floats, the result is rounded
+//! once instead of at every step.
+
+use bytes::Bytes;
+use mcc_targets::dot_schedule::{dot_vectors, has_dot};
+use mcc_targets::{Arch, Target};
+
+use super::edit::{Edit, rewrite};
+use crate::Result;
+use crate::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, NodeId, Op, PadMode, Tensor, Value};
+
+/// Fewer contracted elements or columns than this leave most of a step or a vector empty.
+const LEAST: usize = 4;
+
+/// Finds products of bytes.
+///
+/// # Errors
+/// When the graph contradicts itself.
+pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
+    rewrite(graph, |edit, node| {
+        let Some(contraction) = contraction(edit.graph, node) else { return Ok(None) };
+        let Some(data) = data(edit.graph, contraction.x) else { return Ok(None) };
+        if contraction.to.is_float() && !has_dot(target) {
+            return Ok(None);
+        }
+        let Some(weights) = Weights::new(&contraction) else { return Ok(None) };
+        rewritten(edit, &contraction, &data, &weights, target)
+    })
+}
+
+/// A product or convolution with constant weights.
+struct Contraction {
+    x: Value,
+    w: Tensor,
+    bias: Option<Value>,
+    spec: ConvSpec,
+    kernel: Vec<i64>,
+    /// Contracted channels of a group, and result channels in all.
+    channels: usize,
+    out: usize,
+    /// Type of the result.
+    to: DType,
+}
+
+fn contraction(graph: &Graph, node: NodeId) -> Option<Contraction> {
+    let operands = graph.operands(node);
+    let (&x, w) = (operands.first()?, graph.as_constant(*operands.get(1)?));
+    let to = graph.types(node)[0].dtype;
+    if !matches!(to, DType::I32 | DType::F32) {
+        return None;
+    }
+    let plain = |layout| ConvSpec { strides: Vec::new(), dilations: Vec::new(), pads: Vec::new(), group: 1, layout };
+    match graph.op(node) {
+        Op::MatMul => {
+            let w = w?.clone();
+            let &[channels, out] = w.shape() else { return None };
+            let spec = plain(Layout::ChannelsLast);
+            Some(Contraction { x, w, bias: None, spec, kernel: Vec::new(), channels, out, to })
+        }
+        Op::Conv(spec) if spec.layout == Layout::ChannelsLast => {
+            let w = w?.clone();
+            let &[out, channels, ref kernel @ ..] = w.shape() else { return None };
+            let kernel: Vec<i64> = kernel.iter().map(|&k| k as i64).collect();
+            if kernel.is_empty() || spec.group > 1 && (channels < LEAST || out / spec.group < LEAST) {
+                return None;
+            }
+            Some(Contraction { x, w, bias: operands.get(2).copied(), spec: spec.clone(), kernel, channels, out, to })
+        }
+        _ => None,
+    }
+}
+
+/// Bytes, what is to be subtracted from each, and how the difference is laid out.
+struct Data {
+    bytes: Value,
+    zero: Option<Value>,
+    /// Reshapes and transposes from the bytes to the operand, the last one first.
+    moves: Vec<Op>,
+}
+
+/// A value as bytes minus a zero point.
+fn data(graph: &Graph, v: Value) -> Option<Data> {
+    let operands = graph.operands(v.node);
+    match graph.op(v.node) {
+        Op::Cast { .. } => {
+            let bytes = *operands.first()?;
+            let fits = matches!(graph.ty(bytes).dtype, DType::U8 | DType::I8);
+            fits.then_some(Data { bytes, zero: None, moves: Vec::new() })
+        }
+        op @ (Op::Transpose { .. } | Op::Reshape { .. }) => {
+            let mut inner = data(graph, *operands.first()?)?;
+            // One number stays one wherever the elements go.
+            let moves = inner.zero.is_none_or(|z| graph.ty(z).numel().is(1));
+            inner.moves.insert(0, op.clone());
+            moves.then_some(inner)
+        }
+        Op::Binary(op @ (BinaryOp::Sub | BinaryOp::Add)) => {
+            let inner = data(graph, operands[0])?;
+            let zero = operands[1];
+            let whole = match graph.as_constant(zero) {
+                Some(t) => t.to_f64s().iter().all(|z| z.fract() == 0.0 && z.abs() <= 256.0),
+                None => *op == BinaryOp::Sub && (!graph.ty(zero).dtype.is_float() || is_byte(graph, zero)),
+            };
+            let same = graph.ty(operands[0]) == graph.ty(v);
+            // One a row at most.
+            let shape = &graph.ty(zero).shape;
+            let rows = shape.last().is_none_or(|d| d.is(1));
+            (inner.zero.is_none() && inner.moves.is_empty() && same && whole && rows)
+                .then_some(Data { zero: Some(zero), ..inner })
+        }
+        _ => None,
+    }
+}
+
+/// Whether a value was a byte before a cast.
+fn is_byte(graph: &Graph, v: Value) -> bool {
+    let is = |v: Value| matches!(graph.ty(v).dtype, DType::U8 | DType::I8);
+    matches!(graph.op(v.node), Op::Cast { .. }) && graph.operand(v.node, 0).is_some_and(is)
+}
+
+/// Weights as bytes: `[group, column, tap, element of the run]` and per column what was taken off.
+struct Weights {
+    bytes: Vec<i8>,
+    offsets: Vec<i32>,
+    sums: Vec<i32>,
+    taps: usize,
+    run: usize,
+}
+
+impl Weights {
+    fn new(c: &Contraction) -> Option<Weights> {
+        let (taps, run) = c.spec.runs(&c.kernel, &Dim::from(c.channels));
+        let (taps, run) = (taps as usize, usize::try_from(run.as_const()?).ok()?);
+        if run * taps < LEAST || c.out == 0 {
+            return None;
+        }
+        let values = c.w.to_f64s();
+        if values.iter().any(|w| w.fract() != 0.0 || w.abs() > 512.0) {
+            return None;
+        }
+        let depth = taps * run;
+        let window = depth / c.channels;
+        // `[out, in, window]` or `[in, out]`; the run goes through channels fastest, then along the last kernel axis.
+        let at = |column: usize, position: usize| {
+            let (place, channel) = (position / c.channels, position % c.channels);
+            match c.kernel.is_empty() {
+                true => channel * c.out + column,
+                false => (column * c.channels + channel) * window + place,
+            }
+        };
+        let mut weights =
+            Weights { bytes: Vec::with_capacity(depth * c.out), offsets: Vec::new(), sums: Vec::new(), taps, run };
+        for column in 0..c.out {
+            let column: Vec<i64> = (0..depth).map(|p| values[at(column, p)] as i64).collect();
+            let (low, high) = column.iter().fold((0, 0), |(low, high), &w| (w.min(low), w.max(high)));
+            let offset = match (low >= -128 && high <= 127, high - low <= 255) {
+                (true, _) => 0,
+                (false, true) => low + 128,
+                (false, false) => return None,
+            };
+            weights.bytes.extend(column.iter().map(|&w| (w - offset) as i8));
+            weights.offsets.push(offset as i32);
+            weights.sums.push(column.iter().sum::<i64>() as i32);
+        }
+        Some(weights)
+    }
+
+    /// In panels: `[group, panels, taps, steps, tile, 4]`.
+    fn packed(&self, group: usize, target: &Target) -> Result<Tensor> {
+        let columns = self.offsets.len() / group;
+        let tile = dot_vectors(target, columns as u64) as usize * target.vector_bytes as usize / 4;
+        pack(&self.bytes, [group, columns, self.taps, self.run], tile)
+    }
+
+    /// Weights of one column that sums what it meets.
+    fn ones(&self, target: &Target) -> Result<Tensor> {
+        let tile = dot_vectors(target, 1) as usize * target.vector_bytes as usize / 4;
+        pack(&vec![1; self.taps * self.run], [1, 1, self.taps, self.run], tile)
+    }
+}
+
+fn pack(bytes: &[i8], [group, columns, taps, run]: [usize; 4], tile: usize) -> Result<Tensor> {
+    let (panels, steps) = (columns.div_ceil(tile), run.div_ceil(4));
+    let mut packed = vec![0u8; group * panels * taps * steps * tile * 4];
+    for (n, runs) in bytes.chunks_exact(run).enumerate() {
+        let (group, column, tap) = (n / taps / columns, n / taps % columns, n % taps);
+        let panel = ((group * panels + column / tile) * taps + tap) * steps;
+        for (i, &b) in runs.iter().enumerate() {
+            packed[((panel + i / 4) * tile + column % tile) * 4 + i % 4] = b as u8;
+        }
+    }
+    Tensor::new(DType::I8, vec![group, panels, taps, steps, tile, 4], Bytes::from(packed))
+}
+
+fn rewritten(
+    edit: &mut Edit,
+    c: &Contraction,
+    data: &Data,
+    weights: &Weights,
+    target: &Target,
+) -> Result<Option<Value>> {
+    let offsets = weights.offsets.iter().any(|&o| o != 0);
+    let padded = c.spec.pads.iter().any(|&p| p != (0, 0));
+    // Sums of what rows meet are one number a row; padding is one number in all.
+    let rows = data.zero.filter(|&z| !edit.graph.ty(z).numel().is(1));
+    if c.spec.group > 1 && offsets || rows.is_some() && !c.kernel.is_empty() {
+        return Ok(None);
+    }
+    let mut zero = match data.zero {
+        Some(zero) => Some(zero_point(edit, c.x, zero)?),
+        None => None,
+    };
+    if padded && zero.is_some_and(|z| !in_range(edit.graph, z, edit.graph.ty(data.bytes).dtype)) {
+        return Ok(None);
+    }
+    // What the target's products take: unsigned bytes with the x86 instructions, signed ones with Arm's first.
+    let from = edit.dtype(data.bytes);
+    let wanted = match target.arch {
+        Arch::X86_64 => DType::U8,
+        Arch::Aarch64 if target.has("i8mm") => from,
+        Arch::Aarch64 => DType::I8,
+    };
+    let mut x = data.bytes;
+    if wanted != from {
+        let shift = edit.graph.constant(Tensor::scalar_i64(DType::I32, if wanted == DType::U8 { 128 } else { -128 }));
+        let wide = edit.add(Op::Cast { to: DType::I32, saturate: true }, &[x])?;
+        let moved = edit.add(Op::Binary(BinaryOp::Add), &[wide, shift])?;
+        x = edit.add(Op::Cast { to: wanted, saturate: true }, &[moved])?;
+        zero = Some(match zero {
+            Some(zero) => edit.add(Op::Binary(BinaryOp::Add), &[zero, shift])?,
+            None => shift,
+        });
+    }
+    for op in data.moves.iter().rev() {
+        x = edit.add(op.clone(), &[x])?;
+    }
+    if padded {
+        let value = match zero {
+            Some(zero) => {
+                let zero = edit.reshape(zero, Vec::new())?;
+                edit.add(Op::Cast { to: wanted, saturate: true }, &[zero])?
+            }
+            None => edit.graph.constant(Tensor::scalar_i64(wanted, 0)),
+        };
+        let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {
+            let spatial = c.spec.pads.iter().map(|p| Dim::from(pick(p)));
+            std::iter::once(Dim::ZERO).chain(spatial).chain([Dim::ZERO]).collect()
+        };
+        let pad = Op::Pad { before: side(|p| p.0), after: side(|p| p.1), mode: PadMode::Constant };
+        x = edit.add(pad, &[x, value])?;
+    }
+    let spec = ConvSpec { pads: vec![(0, 0); c.kernel.len()], ..c.spec.clone() };
+    let dot = |edit: &mut Edit, packed: Tensor, spec: &ConvSpec, out: usize| {
+        let packed = edit.graph.constant(packed);
+        edit.add(Op::DotConv { spec: spec.clone(), kernel: c.kernel.clone(), out }, &[x, packed])
+    };
+    let mut sum = dot(edit, weights.packed(c.spec.group, target)?, &spec, c.out)?;
+    let vector = |edit: &mut Edit, values: &[i32]| -> Result<Value> {
+        let wide: Vec<i64> = values.iter().map(|&v| i64::from(v)).collect();
+        Ok(edit.graph.constant(Tensor::from_i64s(DType::I32, vec![values.len()], &wide)?))
+    };
+    if let Some(zero) = zero {
+        let sums = vector(edit, &weights.sums)?;
+        let correction = edit.add(Op::Binary(BinaryOp::Mul), &[zero, sums])?;
+        sum = edit.add(Op::Binary(BinaryOp::Sub), &[sum, correction])?;
+    }
+    if offsets {
+        let met = dot(edit, weights.ones(target)?, &spec, 1)?;
+        let offsets = vector(edit, &weights.offsets)?;
+        let moved = edit.add(Op::Binary(BinaryOp::Mul), &[met, offsets])?;
+        sum = edit.add(Op::Binary(BinaryOp::Add), &[sum, moved])?;
+    }
+    if c.to != DType::I32 {
+        sum = edit.add(Op::Cast { to: c.to, saturate: true }, &[sum])?;
+    }
+    match c.bias {
+        Some(bias) => edit.add(Op::Binary(BinaryOp::Add), &[sum, bias]).map(Some),
+        None => Ok(Some(sum)),
+    }
+}
+
+/// What is subtracted, as `i32`: constants may have become what is added.
+fn zero_point(edit: &mut Edit, mut x: Value, zero: Value) -> Result<Value> {
+    let negative = loop {
+        match edit.graph.op(x.node) {
+            Op::Binary(op) => break *op == BinaryOp::Add,
+            _ => x = edit.graph.operands(x.node)[0],
+        }
+    };
+    let mut zero = match edit.dtype(zero) {
+        DType::I32 => zero,
+        _ => edit.add(Op::Cast { to: DType::I32, saturate: true }, &[zero])?,
+    };
+    if edit.graph.ty(zero).numel().is(1) {
+        zero = edit.reshape(zero, Vec::new())?;
+    }
+    if negative { edit.add(Op::Unary(crate::ir::UnaryOp::Neg), &[zero]) } else { Ok(zero) }
+}
+
+/// Whether a zero point, as `i32`, is known to be a number of the byte type.
+fn in_range(graph: &Graph, mut zero: Value, dtype: DType) -> bool {
+    if let Some(t) = graph.as_constant(zero) {
+        let (low, high) = if dtype == DType::U8 { (0, 255) } else { (-128, 127) };
+        return t.to_i64s().iter().all(|z| (low..=high).contains(z));
+    }
+    loop {
+        match graph.op(zero.node) {
+            Op::Cast { .. } | Op::Reshape { .. } => zero = graph.operands(zero.node)[0],
+            _ => return false,
+        }
+        if graph.ty(zero).dtype == dtype {
+            return true;
+        }
+    }
+}
