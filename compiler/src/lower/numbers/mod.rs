@@ -36,7 +36,8 @@ pub fn load(k: &mut Builder, dtype: DType, from: Addr, lanes: u32) -> Val {
     }
     let signed = dtype.class() == DTypeClass::Signed;
     let narrow = Ty::new(if dtype.size() == 1 { Elem::I8 } else { Elem::I16 }, lanes);
-    let code = if lanes == 1 {
+    // Registers of more than 16 bytes have widening and narrowing moves, but no fast shuffles of bytes.
+    let code = if lanes == 1 || lanes > 4 {
         let v = k.load(narrow, from);
         if signed { k.convert(v, Elem::I32) } else { k.uconvert(v, Elem::I32) }
     } else if lanes.is_multiple_of(4) {
@@ -87,7 +88,7 @@ pub fn store(k: &mut Builder, dtype: DType, to: Addr, v: Val) {
     // What a cast saturated is in range already; what it let overflow stays so.
     let code = if dtype.is_float() { small_float::encode(k, dtype, v, false) } else { v };
     let narrow = if dtype.size() == 1 { Elem::I8 } else { Elem::I16 };
-    if ty.lanes == 1 {
+    if ty.lanes == 1 || ty.lanes > 4 {
         let narrowed = k.convert(code, narrow);
         k.store(to, narrowed);
         return;
