@@ -21,6 +21,7 @@ mod pack_tests;
 mod quantized;
 mod refuse;
 mod reshapes;
+mod scatters;
 mod slices;
 mod transposes;
 mod views;
@@ -72,6 +73,7 @@ pub const PIPELINE: &[Phase] = &[
         passes: &[
             pass("fold_constants", fold_constants::run, "first: every later rule looks for constants"),
             pass("algebra", algebra::run, "brings spellings of one thing to one form before patterns look for it"),
+            pass("scatters", scatters::run, "before slices: concatenations of slices are what becomes of them"),
             pass("slices", slices::run, "turns constant gathers into slices, which the other passes see through"),
             pass("cse", cse::run, "before patterns: two equal spellings of a mean are then one value"),
             pass("refuse", refuse::run, "needs canonical constants and shared values; makes work for the rest"),
