@@ -30,7 +30,7 @@ fn numbers(shape: &[usize]) -> Tensor {
 /// A graph of one input, which `body` goes on from.
 fn graph(shape: &[usize], body: impl FnOnce(&mut Graph, Value) -> Value) -> (Graph, Tensor) {
     let (mut graph, input) = (Graph::new(), numbers(shape));
-    let x = graph.add_input("x", input.ty()).into();
+    let x = graph.add_input("x", input.ty());
     let value = body(&mut graph, x);
     graph.outputs.push(Output { name: "y".to_string(), value });
     (graph, input)
