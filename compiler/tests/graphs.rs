@@ -208,3 +208,19 @@ fn sizes_that_overflow_are_refused() {
     let error = lower::lower(&graph, &Target::host(None).unwrap(), "m").unwrap_err();
     assert_eq!(error.exit_code(), 1, "{error}");
 }
+
+#[test]
+fn short_last_axes_are_one_long_row() {
+    // A group norm's last step over channels last: groups of two or three channels.
+    for (pixels, groups, channels) in [(40, 32, 2), (9, 5, 3), (300, 3, 1)] {
+        let mut c = Case::new();
+        let x = c.input("x", &[2, pixels, groups, channels]);
+        let mean = c.input("mean", &[2, 1, groups, 1]);
+        let (scale, bias) = (c.input("scale", &[1, 1, groups, channels]), c.input("bias", &[1]));
+        let away = c.op(Op::Binary(BinaryOp::Sub), &[x, mean]);
+        let scaled = c.op(Op::Binary(BinaryOp::Mul), &[away, scale]);
+        let y = c.op(Op::Binary(BinaryOp::Add), &[scaled, bias]);
+        c.output(y);
+        assert_eq!(c.check().steps.len(), 1);
+    }
+}

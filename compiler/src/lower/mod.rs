@@ -185,8 +185,9 @@ impl<'a> Lowering<'a> {
         }
         let over = self.in_place_leaf(n, group, &ty);
         let (result, place) = self.result(group.root.into(), over)?;
-        let kernel = kernels::pointwise::build(&group.expr, &leaves, (&ty, place.as_ref()), self.target)?;
+        let (kernel, scratch) = kernels::pointwise::build(&group.expr, &leaves, (&ty, place.as_ref()), self.target)?;
         args.push(result);
+        self.add_scratch(&mut args, &scratch);
         let operands: Vec<TensorType> = group.leaves.iter().map(|l| self.graph.ty(l.value).clone()).collect();
         let work = work::of(self.graph.op(group.root), &operands, &[ty]);
         self.call(kernel, args, self.graph.label(group.root), work);
@@ -251,10 +252,7 @@ impl<'a> Lowering<'a> {
             let value = Value { node: anchor, result };
             args.push(self.new_result(value, &graph.ty(value).clone(), None)?.into());
         }
-        for bytes in scratch {
-            let id = self.new_lifetime(self.bound(&bytes));
-            args.push(Buffer::Arena(id).into());
-        }
+        self.add_scratch(&mut args, &scratch);
         let last = args.last().map(|arg| arg.buffer);
         for data in constants {
             self.constants.push(Constant { label: format!("{} table", graph.label(anchor)), data });
@@ -340,6 +338,14 @@ impl<'a> Lowering<'a> {
         Ok(Buffer::Arena(id))
     }
 
+    /// Memory for the next step's own use.
+    fn add_scratch(&mut self, args: &mut Vec<Arg>, sizes: &[Dim]) {
+        for bytes in sizes {
+            let id = self.new_lifetime(self.bound(bytes));
+            args.push(Buffer::Arena(id).into());
+        }
+    }
+
     fn new_lifetime(&mut self, bytes: Dim) -> usize {
         let now = self.steps.len();
         self.lifetimes.push(Lifetime { bytes, first: now, last: now });
@@ -378,7 +384,7 @@ impl<'a> Lowering<'a> {
             let mut expr = Expr::default();
             expr.push(expr::ExprKind::Leaf(0), ty.dtype);
             let leaf = (ty.dtype, View::contiguous(&ty.shape));
-            let kernel = kernels::pointwise::build(&expr, &[leaf], (ty, None), self.target)?;
+            let (kernel, _) = kernels::pointwise::build(&expr, &[leaf], (ty, None), self.target)?;
             self.call(kernel, vec![from.into(), Buffer::Output(n).into()], &output.name, Work::default());
         }
         Ok(())

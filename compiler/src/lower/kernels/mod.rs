@@ -16,6 +16,7 @@ mod depthwise;
 mod dot;
 #[cfg(test)]
 mod dot_tests;
+mod expand;
 mod gather;
 mod grid_sample;
 mod igemm;

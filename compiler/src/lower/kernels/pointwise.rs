@@ -8,6 +8,7 @@ use super::super::expr::{Expr, ExprKind};
 use super::super::kir::{Builder, Elem, Kernel, Val};
 use super::super::numbers;
 use super::super::view::{View, collapse};
+use super::expand::{self, Expansion};
 use super::nest::{rest, round_down};
 use crate::ir::{DType, Dim, TensorType};
 use crate::{Error, Result};
@@ -16,7 +17,7 @@ use mcc_targets::Target;
 
 /// Builds the kernel of `expr` over `leaves` (type and view in the result's shape) with result type `result`, which may
 /// lie in a larger buffer.
-/// Pointers: the leaves' buffers, then the result.
+/// Pointers: the leaves' buffers, the result, then scratch memory, whose sizes come with the kernel.
 ///
 /// # Errors
 /// When an invariant is broken.
@@ -25,7 +26,7 @@ pub fn build(
     leaves: &[(DType, View)],
     (result, place): (&TensorType, Option<&View>),
     target: &Target,
-) -> Result<Kernel> {
+) -> Result<(Kernel, Vec<Dim>)> {
     let name = if is_copy(expr) { "copy" } else { "elementwise" };
     let mut k = Builder::new(name, leaves.len() as u32 + 1).with_masks(target.has_masks());
     let own = place.cloned().unwrap_or_else(|| View::contiguous(&result.shape));
@@ -49,11 +50,24 @@ pub fn build(
     }
     let (out, offset) = (k.pointer(leaves.len() as u32), k.dim(&own.offset));
     let out = advance(&mut k, out, offset, result.dtype.size());
-    match nest.block_axis() {
-        Some(axis) => nest.transposing(&mut k, 0, axis, cursors[0], out),
-        None => nest.outer(&mut k, 0, &cursors, out)?,
+    let short = 4 * i64::from(nest.lanes);
+    let expansion = expand::plan(&extents, &views, &own, short).filter(|_| nest.lanes > 1);
+    let mut scratch = Vec::new();
+    match (nest.block_axis(), &expansion) {
+        (Some(axis), _) => nest.transposing(&mut k, 0, axis, cursors[0], out),
+        (None, None) => nest.outer(&mut k, 0, &cursors, out, None)?,
+        (None, Some(plan)) => {
+            let tables = leaves.iter().zip(&plan.leaves).map(|((dtype, _), &row)| {
+                (row == expand::Row::Spread).then(|| {
+                    scratch.push(&Dim::from(plan.count) * &Dim::from(dtype.size()));
+                    k.new_pointer()
+                })
+            });
+            let tables = tables.collect();
+            nest.outer(&mut k, 0, &cursors, out, Some(&Expanded { plan, tables }))?;
+        }
     }
-    Ok(k.finish())
+    Ok((k.finish(), scratch))
 }
 
 /// Builds the kernel of `Op::Dims`: writes dimensions as `i64`s to its only pointer.
@@ -95,21 +109,69 @@ struct Nest<'a> {
     lanes: u32,
 }
 
+/// Last axes that are one, and where leaves are laid out for that.
+struct Expanded<'a> {
+    plan: &'a Expansion,
+    tables: Vec<Option<Val>>,
+}
+
 impl Nest<'_> {
-    /// The loops over all axes but the last, then the row.
-    fn outer(&self, k: &mut Builder, axis: usize, cursors: &[Val], out: Val) -> Result<()> {
-        if axis + 1 >= self.extents.len() {
+    /// The loops over all axes but the last, or those that an expansion joins, then the row.
+    fn outer(
+        &self,
+        k: &mut Builder,
+        axis: usize,
+        cursors: &[Val],
+        out: Val,
+        expanded: Option<&Expanded<'_>>,
+    ) -> Result<()> {
+        if let Some(Expanded { plan, tables }) = expanded {
+            if axis == plan.axis {
+                return self.joined_row(k, plan, cursors, out);
+            }
+            if axis + 1 == plan.axis {
+                let mut cursors = cursors.to_vec();
+                for (n, table) in tables.iter().enumerate() {
+                    let Some(table) = *table else { continue };
+                    let strides = &self.views[n].strides[plan.axis..];
+                    expand::spread(k, self.leaves[n].0, &self.extents[plan.axis..], strides, cursors[n], table);
+                    cursors[n] = table;
+                }
+                return self.each(k, axis, &cursors, out, expanded);
+            }
+        } else if axis + 1 >= self.extents.len() {
             return self.row(k, cursors, out);
         }
+        self.each(k, axis, cursors, out, expanded)
+    }
+
+    /// The loop over one axis.
+    fn each(
+        &self,
+        k: &mut Builder,
+        axis: usize,
+        cursors: &[Val],
+        out: Val,
+        expanded: Option<&Expanded<'_>>,
+    ) -> Result<()> {
         let (start, end) = (k.int(0), k.dim(&self.extents[axis]));
         let out_stride = self.out_stride(axis);
         let mut done = Ok(());
         k.for_each(start, end, 1, &mut |k, i| {
             let inner: Vec<Val> = (0..cursors.len()).map(|n| self.step(k, n, axis, cursors[n], i)).collect();
             let inner_out = self.step_out(k, &out_stride, out, i);
-            done = self.outer(k, axis + 1, &inner, inner_out);
+            done = self.outer(k, axis + 1, &inner, inner_out, expanded);
         });
         done
+    }
+
+    /// A row of all axes that an expansion joins.
+    fn joined_row(&self, k: &mut Builder, plan: &Expansion, cursors: &[Val], out: Val) -> Result<()> {
+        let stride = |row: &expand::Row| if *row == expand::Row::Level { Dim::ZERO } else { Dim::ONE };
+        let line = |stride: Dim| View { offset: Dim::ZERO, strides: vec![stride] };
+        let views: Vec<View> = plan.leaves.iter().map(|row| line(stride(row))).collect();
+        let (own, extents) = (line(Dim::ONE), [Dim::from(plan.count)]);
+        Nest { views: &views, own: &own, extents: &extents, ..*self }.row(k, cursors, out)
     }
 
     /// Whether neighbours along the last axis are neighbours in the result's memory.
