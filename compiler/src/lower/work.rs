@@ -36,6 +36,10 @@ fn multiply_adds(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Di
         // Four contracted elements a step.
         Op::DotConv { .. } => &(&result.numel() * &weights(2, 2)) * &Dim::from(4i64),
         Op::WinogradConv { .. } => &(&result.numel() * &channels) * &Dim::from(9usize),
+        Op::DotConv { spec, kernel, .. } => {
+            let window = kernel.iter().fold(Dim::ONE, |n, &k| &n * &Dim::from(k));
+            &(&result.numel() * &window) * &channels.floor_div(&Dim::from(spec.group))
+        }
         Op::DepthwiseConv(_) => &result.numel() * &weights(0, 1),
         Op::ConvTranspose { .. } => &x.numel() * &weights(1, 0),
         Op::Recurrent(_) => &product(x.shape.get(..2).unwrap_or_default()) * &weights(0, 0),
@@ -69,6 +73,8 @@ mod tests {
         assert_eq!(count(&packed, &[&[1, 6, 6, 8], &[2, 1, 3, 3, 4, 8]], &[1, 4, 4, 4]), Some(16 * 4 * 4 * 9));
         let winograd = Op::WinogradConv { size: vec![Dim::from(4usize); 2], out: 4 };
         assert_eq!(count(&winograd, &[&[1, 6, 6, 8], &[16, 1, 8, 8]], &[1, 4, 4, 4]), Some(16 * 4 * 8 * 9));
+        let dot = Op::DotConv { spec: spec(2), kernel: vec![3, 3], out: 4 };
+        assert_eq!(count(&dot, &[&[1, 6, 6, 8], &[2, 1, 3, 3, 16, 4]], &[1, 4, 4, 4]), Some(16 * 4 * 4 * 9));
         assert_eq!(count(&Op::DepthwiseConv(spec(8)), &[&[1, 6, 6, 8], &[3, 3, 8]], &[1, 4, 4, 8]), Some(128 * 9));
     }
 }
