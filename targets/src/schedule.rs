@@ -123,7 +123,7 @@ pub fn depthwise_columns(target: &Target, width: Option<u64>) -> u64 {
         Arch::X86_64 => 8,
         Arch::Aarch64 => 10,
     };
-    let Some(width) = width.filter(|&w| w > 0) else { return 4 };
+    let Some(width) = width.filter(|&w| w > 0) else { return 8 };
     // The fewest rounds, then the smallest tile that needs no more.
     width.div_ceil(width.div_ceil(most))
 }

@@ -78,7 +78,7 @@ impl Grouping {
             self.buffer_of(v) != value || {
                 let shape = &graph.ty(v).shape;
                 let near = |view: &View| view.is_in_order(shape);
-                let apart = |view: &View| kernels::reads_spaced(op, n) && view.has_columns(shape) && near_enough(view);
+                let apart = |view: &View| kernels::reads_spaced(op, n, &view.strides) && view.has_columns(shape);
                 self.operand(graph, v, homes).is_ok_and(|(_, view)| near(&view) || apart(&view))
             }
         };
@@ -109,11 +109,6 @@ impl Grouping {
         }
         Ok(())
     }
-}
-
-/// Whether the distances along a view's axes are known now, so that they are part of the kernel's code.
-fn near_enough(view: &View) -> bool {
-    view.strides.iter().skip(1).all(|s| s.as_const().is_some())
 }
 
 /// Fewer columns than this are not worth a table of their rows.

@@ -5,9 +5,10 @@
 use mcc_targets::schedule;
 
 use super::contract::multiply_add;
+use super::nest::cover;
 use super::{Emit, Site};
 use crate::ir::{ConvSpec, Dim};
-use crate::lower::kir::{Addr, Builder, Ty, Val};
+use crate::lower::kir::{Addr, Bin, Builder, Cmp, Ty, Val};
 use crate::lower::numbers;
 use crate::{Error, Result};
 
@@ -81,16 +82,43 @@ impl Nest<'_, '_> {
     /// One row of output columns: tiles, then the columns left over.
     fn columns(&self, k: &mut Builder, x: Val, row: Val) {
         let all = &self.site.results[0].shape[self.kernel.len()];
+        if all.as_const().is_none() {
+            let (zero, all) = (k.int(0), k.dim(all));
+            return self.unknown_columns(k, (x, row), (zero, all), self.columns);
+        }
         let tile = Dim::from(self.columns);
         let full = &all.floor_div(&tile) * &tile;
         let rest = all - &full;
         let (zero, full, end) = (k.int(0), k.dim(&full), k.dim(all));
         k.for_each(zero, full, self.columns, &mut |k, column| self.tile(k, x, row, column, self.columns));
-        // A constant rest is one smaller tile, an unknown one goes column by column.
         let step = rest.as_const().unwrap_or(1);
         if step > 0 {
             k.for_each(full, end, step, &mut |k, column| self.tile(k, x, row, column, step));
         }
+    }
+
+    /// A row whose length is known at run time: tiles, the last one moved up over columns that are done already; rows
+    /// shorter than a tile go by smaller ones.
+    fn unknown_columns(&self, k: &mut Builder, (x, row): (Val, Val), (zero, all): (Val, Val), size: i64) {
+        if size <= 1 {
+            return k.for_each(zero, all, 1, &mut |k, column| self.tile(k, x, row, column, 1));
+        }
+        let last = k.add_int(all, -size);
+        let enough = k.cmp(Cmp::Ge, last, zero);
+        k.choose(
+            enough,
+            &mut |k| {
+                k.for_each(zero, all, size, &mut |k, column| {
+                    let column = k.bin(Bin::Min, column, last);
+                    self.tile(k, x, row, column, size);
+                });
+                Vec::new()
+            },
+            &mut |k| {
+                self.unknown_columns(k, (x, row), (zero, all), size / 4);
+                Vec::new()
+            },
+        );
     }
 
     fn tile(&self, k: &mut Builder, x: Val, row: Val, column: Val, count: i64) {
@@ -98,24 +126,23 @@ impl Nest<'_, '_> {
         let bytes = k.dim(&(&self.steps[axes] * &Dim::from(self.spec.strides[axes - 1])));
         let offset = k.mul(column, bytes);
         let (x, row) = (k.add(x, offset), k.add(row, column));
-        let vectors = self.channels / self.lanes * self.lanes;
-        for (start, end, lanes) in [(0, vectors, self.lanes), (vectors, self.channels, 1)] {
-            if start == end {
-                continue;
-            }
-            let (start, end) = (k.int(start), k.int(end));
-            k.for_each(start, end, lanes, &mut |k, channel| {
-                let ty = Ty::new(numbers::compute_elem(self.site.operands[0].dtype), lanes as u32);
-                let sums = vec![k.zero(ty); count as usize];
-                let w = self.e.operand(1);
-                let (x, w) = (self.plus(k, x, channel, 0), self.plus(k, w, channel, 1));
-                let sums = self.taps(k, 0, (x, w), &sums);
-                for (i, &sum) in sums.iter().enumerate() {
-                    let row = k.add_int(row, i as i64);
-                    self.e.store(k, row, channel, sum);
-                }
-            });
+        // Fewer channels than a vector has lanes go by a shorter one; the last vector overlaps the one before.
+        let mut lanes = self.lanes;
+        while !k.has_masks() && lanes > self.channels {
+            lanes /= 2;
         }
+        let channels = k.int(self.channels);
+        cover(k, channels, lanes as u32, &mut |k, channel, lanes| {
+            let ty = Ty::new(numbers::compute_elem(self.site.operands[0].dtype), lanes);
+            let sums = vec![k.zero(ty); count as usize];
+            let w = self.e.operand(1);
+            let (x, w) = (self.plus(k, x, channel, 0), self.plus(k, w, channel, 1));
+            let sums = self.taps(k, 0, (x, w), &sums);
+            for (i, &sum) in sums.iter().enumerate() {
+                let row = k.add_int(row, i as i64);
+                self.e.store(k, row, channel, sum);
+            }
+        });
     }
 
     fn plus(&self, k: &mut Builder, pointer: Val, elements: Val, operand: usize) -> Val {

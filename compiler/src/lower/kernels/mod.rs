@@ -291,11 +291,15 @@ pub fn fuses(op: &Op) -> bool {
 }
 
 /// Whether the kernel of an operation reads an operand through [`Emit::strides`], so that it may be part of a larger
-/// buffer: its last axis in order, the others at any distance that is known now.
-pub fn reads_spaced(op: &Op, operand: usize) -> bool {
+/// buffer: its last axis in order, the others at these distances.
+pub fn reads_spaced(op: &Op, operand: usize, strides: &[Dim]) -> bool {
+    let fixed = |from: usize| strides.iter().skip(from).all(|s| s.as_const().is_some());
     match op {
         Op::Concat { .. } => true,
-        Op::PackedConv { .. } | Op::WinogradConv { .. } | Op::DepthwiseConv(_) | Op::Pad { .. } => operand == 0,
+        Op::PackedConv { .. } | Op::Pad { .. } => operand == 0,
+        // Distances between columns, and here also between rows, are part of the code.
+        Op::DepthwiseConv(_) => operand == 0 && fixed(strides.len().saturating_sub(2)),
+        Op::WinogradConv { .. } => operand == 0 && fixed(1),
         Op::Pool(spec) => spec.layout == crate::ir::Layout::ChannelsLast,
         _ => false,
     }

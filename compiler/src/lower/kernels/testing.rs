@@ -146,7 +146,10 @@ impl Case<'_> {
 
     /// Places with gaps for whatever the operation's kernel can find or leave there.
     fn apart(&self, types: &[TensorType], results: &[TensorType], gaps: Gaps) -> Places {
-        let operands = types.iter().enumerate().map(|(n, ty)| reads_spaced(self.op, n).then(|| gaps.view(&ty.shape)));
+        let operands = types.iter().enumerate().map(|(n, ty)| {
+            let view = gaps.view(&ty.shape);
+            reads_spaced(self.op, n, &view.strides).then_some(view)
+        });
         let result = fuses(self.op).then(|| gaps.view(&results[0].shape));
         Places { operands: operands.collect(), result, inside: Vec::new() }
     }

@@ -14,6 +14,8 @@ pub struct Builder {
     entry: Vec<Stmt>,
     constants: HashMap<(Inst, Ty), Val>,
     dims: HashMap<Dim, Val>,
+    /// Floor quotients of dimensions that are computed already: they are factors of many others.
+    quotients: HashMap<(Val, Val), Val>,
     /// Values that were decoded from the narrow type's code.
     codes: HashMap<Val, (DType, Val)>,
     /// Whether new statements go to `entry`.
@@ -34,6 +36,7 @@ impl Builder {
             entry: Vec::new(),
             constants: HashMap::new(),
             dims: HashMap::new(),
+            quotients: HashMap::new(),
             codes: HashMap::new(),
             hoisting: false,
             masks: false,
@@ -201,7 +204,12 @@ impl Builder {
             }
             DimNode::FloorDiv(a, b) => {
                 let (a, b) = (self.dim(a), self.dim(b));
-                self.floor_div(a, b)
+                if let Some(&known) = self.quotients.get(&(a, b)) {
+                    return known;
+                }
+                let quotient = self.floor_div(a, b);
+                self.quotients.insert((a, b), quotient);
+                quotient
             }
             DimNode::Min(a, b) => {
                 let (a, b) = (self.dim(a), self.dim(b));
@@ -225,6 +233,10 @@ impl Builder {
         if let (Some(x), Some(y)) = (self.as_int(a), self.as_int(b)) {
             let d = Dim::from(x).floor_div(&Dim::from(y)).as_const().unwrap_or(0);
             return self.int(d);
+        }
+        if let Some(y) = self.as_int(b).filter(|&y| y > 0 && (y as u64).is_power_of_two()) {
+            let bits = self.int(i64::from(y.trailing_zeros()));
+            return self.bin(Bin::Sar, a, bits);
         }
         let (zero, one) = (self.int(0), self.int(1));
         let by_zero = self.cmp(Cmp::Eq, b, zero);
