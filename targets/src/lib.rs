@@ -18,6 +18,8 @@ pub struct Target {
     pub features: Vec<&'static str>,
     /// Bytes of a vector register that the emitter uses.
     pub vector_bytes: u32,
+    /// Most threads that a run may use; with 1, code knows of no threads.
+    pub threads: u32,
 }
 
 /// Instruction set family.
@@ -186,7 +188,7 @@ impl Target {
         if !matches!(triple.binary_format, BinaryFormat::Elf | BinaryFormat::Macho | BinaryFormat::Coff) {
             return Err(UnknownTarget(format!("target {triple}: give a full triple such as aarch64-linux-android")));
         }
-        let mut target = Target { triple, arch, features: cpu_features(arch, cpu)?, vector_bytes: 16 };
+        let mut target = Target { triple, arch, features: cpu_features(arch, cpu)?, vector_bytes: 16, threads: 1 };
         let has_all = |names: &[&str]| names.iter().all(|f| target.has(f));
         if has_all(&["avx2", "fma", "bmi1", "bmi2"]) {
             target.vector_bytes = if has_all(V4) { 64 } else { 32 };

@@ -47,6 +47,23 @@ const ROW_BLOCK_BYTES: u64 = 256 << 10;
 /// Bytes of transformed input that a block of a minimal-filtering convolution may take.
 pub const WINOGRAD_BLOCK_BYTES: i64 = 384 << 10;
 
+/// Nanoseconds of one thread's work below which another thread does not pay: waking it and waiting for it costs one or
+/// two thousand.
+pub const THREAD_NANOSECONDS: i64 = 8000;
+
+/// Nanoseconds of a part of a kernel's work below which cutting it up further does not pay. There are several parts a
+/// thread, so that one that was held up does not hold up the others.
+pub const PART_NANOSECONDS: i64 = 4000;
+
+/// Parts a thread.
+pub const PARTS: i64 = 4;
+
+/// Multiply-adds of one thread in a nanosecond, roughly; of 8-bit integers four times as many.
+pub const MULTIPLY_ADDS_A_NANOSECOND: i64 = 24;
+
+/// Bytes that one thread reads or writes in a nanosecond, roughly.
+pub const BYTES_A_NANOSECOND: i64 = 12;
+
 /// Whether a 3x3 convolution with unit strides over an image of `pixels` results gains from minimal filtering: its
 /// weights take 16/9 of the memory, and its transforms must be a small part of the work.
 pub fn winograd(pixels: u64, channels: u64, out: u64) -> bool {

@@ -144,7 +144,7 @@ pub struct Built {
 /// # Errors
 /// When there is no kernel for this operation on these types; the message says what is missing.
 pub fn build(site: &Site<'_>, epilogue: &Epilogue) -> Result<Built> {
-    let mut k = Builder::new(site.op.name(), 0).with_masks(site.target.has_masks());
+    let mut k = Builder::new(site.op.name(), 0).with_masks(site.target.has_masks()).with_threads(site.target.threads);
     let mut pointers = |n: usize| (0..n).map(|_| k.new_pointer()).collect::<Vec<_>>();
     let mut operands = pointers(site.operands.len());
     let mut leaves = pointers(epilogue.leaves.len());

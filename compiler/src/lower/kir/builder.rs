@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::share::Share;
 use super::{Addr, Bin, Carried, Cmp, DotKind, Elem, Inst, Kernel, Stmt, Ty, Un, Val};
 use crate::ir::{DType, Dim, DimNode};
 
@@ -23,6 +24,7 @@ pub struct Builder {
     masks: bool,
     /// Lanes of the vectors of which only those below a count are loaded and stored now.
     part: Option<(Val, u32)>,
+    pub(super) share: Share,
 }
 
 impl Builder {
@@ -41,6 +43,7 @@ impl Builder {
             hoisting: false,
             masks: false,
             part: None,
+            share: Share::default(),
         }
     }
 
@@ -524,6 +527,18 @@ impl Builder {
         let results = carried.iter().map(|c| c.result).collect();
         self.push(Stmt::For { index, start, end, step, carried, body: block });
         results
+    }
+
+    /// The statements that something makes, which are not in the kernel yet.
+    pub(super) fn block(&mut self, body: &mut dyn FnMut(&mut Builder)) -> Vec<Stmt> {
+        self.blocks.push(Vec::new());
+        body(self);
+        self.blocks.pop().unwrap_or_default()
+    }
+
+    /// Adds statements here.
+    pub(super) fn extend(&mut self, statements: Vec<Stmt>) {
+        statements.into_iter().for_each(|s| self.push(s));
     }
 
     /// Does something when a scalar mask is true.

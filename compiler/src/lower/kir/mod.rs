@@ -11,17 +11,21 @@
 //! - Loops run `end - start` over `step` times (never, when `end <= start`) and carry values round; `step` is a positive
 //!   constant; `end - start` need not divide by it: the body runs while `index < end`.
 //!
+//! Where models may use several threads, kernels are shared: see [`share`].
+//!
 //! [`Builder`] is the one way to make kernels: it folds integer constants and computes dimensions once, at entry.
 //! [`verify`] checks a kernel, [`interp`] runs it, `Display` prints it.
 
 mod builder;
 pub mod interp;
+mod share;
 mod text;
 pub mod verify;
 
 use crate::ir::Sym;
 
 pub use builder::Builder;
+pub use share::{PART, PARTS, is_part};
 
 /// Element of a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
