@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 /* Version of this interface: mcc_model.abi_version. */
-#define MCC_ABI_VERSION 1
+#define MCC_ABI_VERSION 2
 
 /* Alignment in bytes of every arena. */
 #define MCC_ARENA_ALIGN 64
@@ -73,12 +73,28 @@ typedef struct mcc_port {
     int32_t dtype;
 } mcc_port;
 
+/* Threads that a run may use: the application's own, or those of mcc_pool_new. Several runs may use one pool at once. */
+typedef struct mcc_pool {
+    void *context;
+    /* Calls task(argument, index) for every index from 0 to count - 1, once each, on any threads and in any order, and returns
+       when all calls have returned. `count` is at most `threads`. The calls may run one after the other: results do not
+       depend on it, bit by bit. */
+    void (*parallel_for)(void *context, void (*task)(void *argument, int64_t index), void *argument, int64_t count);
+    int32_t threads;
+} mcc_pool;
+
+/* Threads of libmcc_runtime.a, for programs without a pool of their own; the caller's thread is one of them. Null when
+   there is no memory. Nothing may use a pool that is freed. */
+const mcc_pool *mcc_pool_new(int32_t threads);
+void mcc_pool_free(const mcc_pool *pool);
+
 /* A model: enough to drive one without its header. */
 typedef struct mcc_model {
     int32_t abi_version;
     int32_t input_count;
     int32_t output_count;
-    int32_t flags;
+    /* Most threads that a run uses. */
+    int32_t threads;
     const char *name;
     const mcc_port *inputs;
     const mcc_port *outputs;
@@ -89,8 +105,9 @@ typedef struct mcc_model {
        data are given as upper bounds. */
     int32_t (*shapes)(const mcc_tensor *inputs, mcc_tensor *outputs, int64_t *arena_size);
     /* Checks all arguments, then runs the model. The outputs' dims must be those that `shapes` gives; dimensions that depend
-       on data are overwritten by the true ones. The arena is aligned to MCC_ARENA_ALIGN; it holds nothing between calls. */
-    int32_t (*invoke)(const mcc_tensor *inputs, mcc_tensor *outputs, void *arena, size_t arena_size);
+       on data are overwritten by the true ones. The arena is aligned to MCC_ARENA_ALIGN; it holds nothing between calls.
+       `pool` may be null: then all runs on the caller's thread, as it does in models compiled without --threads. */
+    int32_t (*invoke)(const mcc_tensor *inputs, mcc_tensor *outputs, void *arena, size_t arena_size, const mcc_pool *pool);
     /* CPU extensions that the code needs, separated by spaces. Every function of the model asks the processor for them,
        before anything else, and gives MCC_CPU_LACKS_FEATURE where one is missing. */
     const char *cpu_features;

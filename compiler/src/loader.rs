@@ -9,6 +9,7 @@ pub mod trace;
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_void};
 
+use mcc_runtime::{Pool, RawPool};
 use memmap2::MmapMut;
 use object::{
     Architecture, Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SectionFlags, SectionIndex,
@@ -49,6 +50,7 @@ pub struct Port {
 /// A model with its inputs, its arena and room for its outputs: it can run again and again.
 pub struct Session<'m> {
     model: &'m Model,
+    pool: Option<&'m Pool>,
     inputs: Vec<Tensor>,
     dims: Vec<Vec<i64>>,
     outputs: Vec<Vec<u8>>,
@@ -60,7 +62,7 @@ pub struct Session<'m> {
 }
 
 type Shapes = unsafe extern "C" fn(*const CTensor, *mut CTensor, *mut i64) -> i32;
-type Invoke = unsafe extern "C" fn(*const CTensor, *mut CTensor, *mut c_void, usize) -> i32;
+type Invoke = unsafe extern "C" fn(*const CTensor, *mut CTensor, *mut c_void, usize, *const RawPool) -> i32;
 
 /// `mcc_tensor`.
 #[repr(C)]
@@ -87,7 +89,7 @@ struct CModel {
     abi_version: i32,
     input_count: i32,
     output_count: i32,
-    flags: i32,
+    threads: i32,
     name: *const c_char,
     inputs: *const CPort,
     outputs: *const CPort,
@@ -135,16 +137,24 @@ impl Model {
     /// # Errors
     /// When the inputs do not fit the model.
     pub fn invoke(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let mut session = self.session(inputs)?;
+        self.invoke_on(inputs, None)
+    }
+
+    /// Runs the model once on the threads of a pool.
+    ///
+    /// # Errors
+    /// When the inputs do not fit the model.
+    pub fn invoke_on(&self, inputs: &[Tensor], pool: Option<&Pool>) -> Result<Vec<Tensor>> {
+        let mut session = self.session(inputs, pool)?;
         session.run()?;
         session.outputs()
     }
 
-    /// Makes ready to run on some inputs.
+    /// Makes ready to run on some inputs, on one thread or those of a pool.
     ///
     /// # Errors
     /// When the inputs do not fit the model.
-    pub fn session(&self, inputs: &[Tensor]) -> Result<Session<'_>> {
+    pub fn session<'m>(&'m self, inputs: &[Tensor], pool: Option<&'m Pool>) -> Result<Session<'m>> {
         if inputs.len() != self.inputs.len() {
             return Err(Error::invalid(format!("the model has {} inputs, not {}", self.inputs.len(), inputs.len())));
         }
@@ -154,6 +164,7 @@ impl Model {
         let dims_of = |t: &Tensor| t.shape().iter().map(|&d| d as i64).collect::<Vec<_>>();
         let mut session = Session {
             model: self,
+            pool,
             inputs: inputs.to_vec(),
             dims: inputs.iter().map(dims_of).collect(),
             outputs: Vec::new(),
@@ -190,9 +201,10 @@ impl Session<'_> {
         let shift = self.arena.as_ptr().align_offset(ARENA_ALIGN);
         let arena = self.arena[shift..].as_mut_ptr();
         let bytes = self.arena_bytes;
+        let pool = self.pool.map_or(std::ptr::null(), Pool::raw);
         let (ins, mut outs) = self.tensors();
         // SAFETY: inputs, outputs and arena have the types and sizes that the model gave for these very inputs.
-        check(unsafe { (self.model.invoke)(ins.as_ptr(), outs.as_mut_ptr(), arena.cast(), bytes) })
+        check(unsafe { (self.model.invoke)(ins.as_ptr(), outs.as_mut_ptr(), arena.cast(), bytes, pool) })
     }
 
     /// What the last run computed.

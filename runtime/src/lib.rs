@@ -9,19 +9,27 @@
 //! model.invoke(&[TensorRef::new(&pixels, &[1, 1, 28, 28])?], &mut [TensorMut::new(&mut scores, &mut dims)?], &mut arena)?;
 //! ```
 //!
-//! Nothing here allocates: the caller owns inputs, outputs and the arena.
+//! Nothing here allocates: the caller owns inputs, outputs and the arena. The feature `threads` adds [`Pool`], threads for
+//! models compiled with `--threads`, and with it the standard library.
 #![no_std]
 
+#[cfg(feature = "threads")]
+extern crate std;
+
+#[cfg(feature = "threads")]
+mod pool;
 mod raw;
 
 use core::ffi::{CStr, c_char};
 use core::fmt;
 use core::marker::PhantomData;
 
-pub use raw::{RawModel, RawPort, RawTensor};
+#[cfg(feature = "threads")]
+pub use pool::Pool;
+pub use raw::{RawModel, RawPool, RawPort, RawTensor, Task};
 
 /// Version of the interface that this crate speaks.
-pub const ABI_VERSION: i32 = 1;
+pub const ABI_VERSION: i32 = 2;
 
 /// Alignment in bytes of every arena.
 pub const ARENA_ALIGN: usize = 64;
@@ -184,6 +192,11 @@ impl Model {
         text(self.raw.cpu_features)
     }
 
+    /// Most threads that a run uses.
+    pub fn threads(&self) -> usize {
+        usize::try_from(self.raw.threads).unwrap_or(1)
+    }
+
     /// What it takes.
     pub fn inputs(&self) -> impl ExactSizeIterator<Item = Port> + use<> {
         ports(self.raw.inputs, self.raw.input_count)
@@ -223,6 +236,40 @@ impl Model {
         outputs: &mut [TensorMut<'_>],
         arena: &mut [u8],
     ) -> Result<(), Error> {
+        // SAFETY: without a pool all runs here.
+        unsafe { self.invoke_on(inputs, outputs, arena, core::ptr::null()) }
+    }
+
+    /// The same on the threads of a pool; results do not depend on how many there are.
+    ///
+    /// # Errors
+    /// As [`Model::invoke`].
+    #[cfg(feature = "threads")]
+    pub fn invoke_with(
+        &self,
+        pool: &Pool,
+        inputs: &[TensorRef<'_>],
+        outputs: &mut [TensorMut<'_>],
+        arena: &mut [u8],
+    ) -> Result<(), Error> {
+        // SAFETY: a pool does what `mcc.h` asks for.
+        unsafe { self.invoke_on(inputs, outputs, arena, pool.raw()) }
+    }
+
+    /// The same on the threads of the application's own pool, or of none when it is null.
+    ///
+    /// # Safety
+    /// `pool` is null or a pool that does what `mcc.h` asks for.
+    ///
+    /// # Errors
+    /// As [`Model::invoke`].
+    pub unsafe fn invoke_on(
+        &self,
+        inputs: &[TensorRef<'_>],
+        outputs: &mut [TensorMut<'_>],
+        arena: &mut [u8],
+        pool: *const RawPool,
+    ) -> Result<(), Error> {
         self.check_counts(inputs, outputs, self.raw.output_count as usize)?;
         // SAFETY: counts are the model's, and every buffer has the size that its dimensions ask for; the model checks
         // that these are its own.
@@ -232,6 +279,7 @@ impl Model {
                 outputs.as_mut_ptr().cast(),
                 arena.as_mut_ptr().cast(),
                 arena.len(),
+                pool,
             )
         };
         if code == 0 { Ok(()) } else { Err(Error::Code(code)) }

@@ -32,6 +32,21 @@ pub struct RawPort {
     pub dtype: i32,
 }
 
+/// What threads call: an argument and an index.
+pub type Task = unsafe extern "C" fn(*mut c_void, i64);
+
+/// `mcc_pool`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct RawPool {
+    /// What `parallel_for` needs.
+    pub context: *mut c_void,
+    /// Calls a task for every index below a count; gives when all calls have returned.
+    pub parallel_for: unsafe extern "C" fn(*mut c_void, Task, *mut c_void, i64),
+    /// How many threads.
+    pub threads: i32,
+}
+
 /// `mcc_model`.
 #[repr(C)]
 #[derive(Debug)]
@@ -42,8 +57,8 @@ pub struct RawModel {
     pub input_count: i32,
     /// Number of outputs.
     pub output_count: i32,
-    /// None yet.
-    pub flags: i32,
+    /// Most threads that a run uses.
+    pub threads: i32,
     /// Name that the symbols carry.
     pub name: *const c_char,
     /// Inputs.
@@ -55,7 +70,7 @@ pub struct RawModel {
     /// `NAME_shapes`.
     pub shapes: unsafe extern "C" fn(*const RawTensor, *mut RawTensor, *mut i64) -> i32,
     /// `NAME_invoke`.
-    pub invoke: unsafe extern "C" fn(*const RawTensor, *mut RawTensor, *mut c_void, usize) -> i32,
+    pub invoke: unsafe extern "C" fn(*const RawTensor, *mut RawTensor, *mut c_void, usize, *const RawPool) -> i32,
     /// CPU extensions.
     pub cpu_features: *const c_char,
 }

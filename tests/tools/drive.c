@@ -60,7 +60,7 @@ int main(int argc, char **argv)
     size_t before = allocations;
     const char *runs = getenv("RUNS");
     for (int n = runs ? atoi(runs) : 1; n > 0; n--) {
-        code = MODEL.invoke(in, out, arena, (size_t)arena_size);
+        code = MODEL.invoke(in, out, arena, (size_t)arena_size, 0);
         if (code != MCC_OK) fail("invoke", code);
     }
     if (allocations != before) return 3;

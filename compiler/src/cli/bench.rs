@@ -9,7 +9,7 @@ use mcc::loader::Model;
 use mcc::{Result, driver};
 use serde_json::json;
 
-use super::options::ModelOptions;
+use super::options::{ModelOptions, ThreadOptions};
 use super::run::ports;
 use super::{npy, profile, say, tensors};
 
@@ -24,9 +24,8 @@ pub struct BenchArgs {
     /// Seconds to measure
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     seconds: f64,
-    /// Threads to use; models run on one so far
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1))]
-    threads: u32,
+    #[command(flatten)]
+    threads: ThreadOptions,
     /// Tell the time of each step and kernel instead, and how near it comes to what this core can do
     #[arg(long)]
     profile: bool,
@@ -45,12 +44,14 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     let start = Instant::now();
     let mut options = args.options.for_host(&args.model)?;
     options.traced = args.profile;
+    options.target.threads = args.threads.threads;
+    let pool = args.threads.pool();
     let compiled = driver::compile(&args.model, &options)?;
     let compile_ms = ms(start.elapsed());
     let inputs = read_or_make(args, &compiled)?;
     let seconds = Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));
     if args.profile {
-        let report = profile::measure(&compiled, &options.target, &inputs, seconds)?;
+        let report = profile::measure(&compiled, &options.target, &inputs, pool.as_ref(), seconds)?;
         say(&if args.json { format!("{}\n", report.json()) } else { report.text() });
         return Ok(());
     }
@@ -58,7 +59,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     let start = Instant::now();
     let model = Model::load(&compiled.code.object)?;
     let load_ms = ms(start.elapsed());
-    let mut session = model.session(&inputs)?;
+    let mut session = model.session(&inputs, pool.as_ref())?;
     // The first run brings weights and code into memory.
     session.run()?;
     let mut times = Vec::new();
@@ -73,7 +74,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     let (arena, text, weights) = (session.arena_bytes, compiled.code.text_bytes, compiled.code.weights_bytes);
     say(&if args.json {
         let row = json!({
-            "min_ms": min, "median_ms": median, "runs": times.len(), "arena_bytes": arena, "text_bytes": text, "threads": args.threads,
+            "min_ms": min, "median_ms": median, "runs": times.len(), "arena_bytes": arena, "text_bytes": text, "threads": args.threads.threads,
             "weights_bytes": weights, "load_ms": load_ms, "compile_ms": compile_ms,
         });
         format!("{row}\n")

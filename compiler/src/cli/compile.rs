@@ -9,7 +9,7 @@ use mcc::{Error, Result, codegen, driver, lower, passes};
 use mcc_targets::Target;
 
 use super::link::{self, Form};
-use super::options::{ModelOptions, symbol_of};
+use super::options::{MAX_THREADS, ModelOptions, symbol_of};
 use super::{output as files, progress, say};
 
 #[derive(Args)]
@@ -37,6 +37,10 @@ pub struct CompileArgs {
     /// Print the graph to stderr after a pass of this name, or after "all"
     #[arg(long, value_name = "PASS")]
     dump_ir: Option<String>,
+    /// Let a run use several threads of a pool that the program gives: at most N, each with scratch memory in the arena
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_value_t = 1,
+          default_missing_value = "4", value_parser = clap::value_parser!(u32).range(1..=MAX_THREADS))]
+    threads: u32,
     /// Where the weights go
     #[arg(long, value_name = "WHERE", value_enum, default_value_t = Weights::Embedded)]
     weights: Weights,
@@ -82,7 +86,8 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
         Some(triple) => Target::new(triple, args.options.cpu.as_deref()),
         None => Target::host(args.options.cpu.as_deref()),
     };
-    let target = target.map_err(|e| Error::usage(e.to_string()))?;
+    let mut target = target.map_err(|e| Error::usage(e.to_string()))?;
+    target.threads = args.threads;
     let name = args.name.clone().unwrap_or_else(|| symbol_of(model));
     if !is_identifier(&name) {
         return Err(Error::usage(format!("--name {name}: not a C identifier")));

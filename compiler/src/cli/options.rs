@@ -5,6 +5,7 @@ use mcc::driver::Options;
 use mcc::ir::Tensor;
 use mcc::passes::Effort;
 use mcc::{Error, Result};
+use mcc_runtime::Pool;
 use mcc_targets::Target;
 
 use super::npy;
@@ -27,6 +28,24 @@ pub struct ModelOptions {
     /// 0 runs only the passes that code generation needs; 1 to 3 run all of them
     #[arg(short = 'O', value_name = "LEVEL", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=3))]
     pub level: u8,
+}
+
+/// How to run.
+#[derive(Args, Clone)]
+pub struct ThreadOptions {
+    /// Threads to run on
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_THREADS))]
+    pub threads: u32,
+}
+
+/// More threads than any processor has.
+pub const MAX_THREADS: i64 = 1024;
+
+impl ThreadOptions {
+    /// The threads, when they are several.
+    pub fn pool(&self) -> Option<Pool> {
+        (self.threads > 1).then(|| Pool::new(self.threads as usize))
+    }
 }
 
 impl ModelOptions {

@@ -9,6 +9,7 @@ use mcc::driver::Compiled;
 use mcc::ir::{Dim, Sym, Tensor};
 use mcc::loader::{Model, peak, trace};
 use mcc::lower::program::{Program, Step, SymbolSource, Work};
+use mcc_runtime::Pool;
 use mcc_targets::Target;
 use serde_json::{Value, json};
 
@@ -38,9 +39,15 @@ struct Row {
 }
 
 /// Runs a traced model for some time; each step's time is the least of all runs.
-pub fn measure(compiled: &Compiled, target: &Target, inputs: &[Tensor], time: Duration) -> Result<Profile> {
+pub fn measure(
+    compiled: &Compiled,
+    target: &Target,
+    inputs: &[Tensor],
+    pool: Option<&Pool>,
+    time: Duration,
+) -> Result<Profile> {
     let model = Model::load(&compiled.code.object)?;
-    let mut session = model.session(inputs)?;
+    let mut session = model.session(inputs, pool)?;
     // The first run brings weights and code into memory.
     session.run()?;
     let mut least: Vec<Duration> = Vec::new();

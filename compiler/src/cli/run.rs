@@ -8,7 +8,7 @@ use mcc::driver;
 use mcc::loader::Model;
 use mcc::lower::program::Port as ProgramPort;
 
-use super::options::ModelOptions;
+use super::options::{ModelOptions, ThreadOptions};
 use super::say;
 use super::tensors::{self, Port};
 
@@ -24,14 +24,18 @@ pub struct RunArgs {
     #[arg(short, long = "output", value_name = "DIR")]
     output: Option<PathBuf>,
     #[command(flatten)]
+    threads: ThreadOptions,
+    #[command(flatten)]
     options: ModelOptions,
 }
 
 /// Compiles, loads and runs the model.
 pub fn run(args: &RunArgs) -> Result<()> {
-    let compiled = driver::compile(&args.model, &args.options.for_host(&args.model)?)?;
+    let mut options = args.options.for_host(&args.model)?;
+    options.target.threads = args.threads.threads;
+    let compiled = driver::compile(&args.model, &options)?;
     let inputs = tensors::read_all(&args.input, &ports(&compiled.program.inputs))?;
-    let outputs = Model::load(&compiled.code.object)?.invoke(&inputs)?;
+    let outputs = Model::load(&compiled.code.object)?.invoke_on(&inputs, args.threads.pool().as_ref())?;
     let named = || compiled.program.outputs.iter().map(|p| p.name.as_str()).zip(&outputs);
     match &args.output {
         Some(dir) => tensors::write_all(dir, named()),

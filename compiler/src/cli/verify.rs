@@ -15,7 +15,7 @@ use mcc::{Error, Result};
 use serde_json::{Value, json};
 
 use super::compare::{Tolerance, difference};
-use super::options::ModelOptions;
+use super::options::{ModelOptions, ThreadOptions};
 use super::worker::{Answer, Worker, serve};
 use super::{cases, output, say};
 
@@ -42,6 +42,8 @@ pub struct VerifyArgs {
     /// Cases at a time [default: one a processor]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+    #[command(flatten)]
+    threads: ThreadOptions,
     #[command(flatten)]
     options: ModelOptions,
     /// Take folders from stdin and answer on stdout
@@ -121,6 +123,7 @@ fn worker_arguments(args: &VerifyArgs) -> Vec<String> {
     if args.pin_shapes {
         arguments.push("--pin-shapes".to_string());
     }
+    arguments.extend(["--threads".to_string(), args.threads.threads.to_string()]);
     arguments.extend(args.options.to_arguments());
     arguments
 }
@@ -178,6 +181,8 @@ struct Finding {
 fn check(folder: &Path, args: &VerifyArgs) -> Result<Finding> {
     let case = cases::open(folder)?;
     let mut options = args.options.for_host(&case.model)?;
+    options.target.threads = args.threads.threads;
+    let pool = args.threads.pool();
     let inputs = cases::input_names(&case.model)?;
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     if args.pin_shapes {
@@ -203,7 +208,8 @@ fn check(folder: &Path, args: &VerifyArgs) -> Result<Finding> {
             let slot = inputs.iter().position(|n| *n == port.name);
             slot.and_then(|s| given[s].clone()).ok_or_else(|| missing("input", &port.name))
         };
-        let got = model.invoke(&compiled.program.inputs.iter().map(of_input).collect::<Result<Vec<_>>>()?)?;
+        let got = model
+            .invoke_on(&compiled.program.inputs.iter().map(of_input).collect::<Result<Vec<_>>>()?, pool.as_ref())?;
         let outputs: Vec<&str> = compiled.program.outputs.iter().map(|p| p.name.as_str()).collect();
         let expected = cases::read_tensors(data_set, "output", &outputs)?;
         for (n, (got, want)) in got.iter().zip(expected).enumerate() {

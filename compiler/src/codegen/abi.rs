@@ -4,7 +4,7 @@ use crate::ir::{DType, Dim};
 use crate::lower::program::{Port, Program, SymbolSource};
 
 /// Version of the interface, in every model's descriptor.
-pub const VERSION: i32 = 1;
+pub const VERSION: i32 = 2;
 
 /// Return codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,13 @@ pub const TENSOR_DIMS: i32 = 8;
 pub const TENSOR_RANK: i32 = 16;
 /// `int32_t dtype`.
 pub const TENSOR_DTYPE: i32 = 20;
+
+/// `void *context` of a C `mcc_pool`.
+pub const POOL_CONTEXT: i32 = 0;
+/// `void (*parallel_for)(...)`.
+pub const POOL_PARALLEL_FOR: i32 = 8;
+/// `int32_t threads`.
+pub const POOL_THREADS: i32 = 16;
 
 /// Code of an element type, ONNX's, and the C type of an element.
 pub fn dtype_code(dtype: DType) -> (i32, &'static str) {
@@ -78,7 +85,7 @@ pub fn same_interface(a: &Program, b: &Program) -> bool {
     let ports =
         |p: &Program| p.inputs.iter().chain(&p.outputs).map(|p| (p.name.clone(), p.ty.clone())).collect::<Vec<_>>();
     let symbols = |p: &Program| p.symbols.iter().map(|s| s.name.clone()).collect::<Vec<_>>();
-    ports(a) == ports(b) && symbols(a) == symbols(b) && has_typed_run(a) == has_typed_run(b)
+    ports(a) == ports(b) && a.threads == b.threads && symbols(a) == symbols(b) && has_typed_run(a) == has_typed_run(b)
 }
 
 /// The dimensions of a port that are not constant.

@@ -17,7 +17,7 @@ int main(void)
     int64_t dims[1] = {8}, bytes;
     mcc_tensor out[1] = {{y, dims, 1, MCC_U8}};
     int32_t run = t_run(y, arena, sizeof arena);
-    if (t_shapes(0, 0, &bytes) != run || t_model.invoke(0, out, arena, sizeof arena) != run) return 1;
+    if (t_shapes(0, 0, &bytes) != run || t_model.invoke(0, out, arena, sizeof arena, 0) != run) return 1;
     if (t_run(y, arena, sizeof arena) != run) return 2;
     printf("%d %d\n", run, y[0]);
     return 0;

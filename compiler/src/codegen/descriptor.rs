@@ -24,6 +24,7 @@ pub fn define<M: Module>(
     image.put_i32(0, abi::VERSION);
     image.put_i32(4, program.inputs.len() as i32);
     image.put_i32(8, program.outputs.len() as i32);
+    image.put_i32(12, program.threads as i32);
     let name = image.string(&program.name);
     image.point(16, name);
     let inputs = image.ports(&program.inputs);

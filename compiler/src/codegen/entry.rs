@@ -4,6 +4,8 @@
 //! before anything is written. Symbols live in an array on the caller's stack, in [`Program::symbols`]' order; those
 //! that a step binds hold their upper bound until then.
 
+use std::collections::HashMap;
+
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
     AbiParam, Block, Function, InstBuilder, MemFlagsData, Signature, StackSlotData, StackSlotKind, Type, UserFuncName,
@@ -15,7 +17,9 @@ use cranelift_module::{DataId, FuncId, Module};
 
 use super::abi::{self, Code};
 use super::dims::Dims;
+use super::share::{Arguments, KernelCall, Team};
 use crate::ir::{DType, Dim};
+use crate::lower::kir::is_part;
 use crate::lower::program::{Place, Port, Program, Step, SymbolSource};
 use crate::{Error, Result};
 
@@ -35,6 +39,8 @@ pub struct Parts<'a, M: Module> {
     pub steps: FuncId,
     /// `mcc_step`, of a program that is traced.
     pub trace: Option<FuncId>,
+    /// What threads run, of shared steps.
+    pub tasks: &'a HashMap<Arguments, FuncId>,
 }
 
 /// Signature of functions that take `n` pointers and sizes and give a code.
@@ -49,23 +55,26 @@ pub fn signature(isa: &dyn TargetIsa, n: usize, gives_code: bool) -> Signature {
 
 /// Arguments of the functions in [`Parts`] and of the public ones.
 pub const BIND_ARGS: usize = 2;
-/// Pointers, arena, symbols.
-pub const STEPS_ARGS: usize = 3;
 /// Inputs, outputs, arena size.
 pub const SHAPES_ARGS: usize = 3;
-/// Inputs, outputs, arena, its size.
-pub const INVOKE_ARGS: usize = 4;
+/// Inputs, outputs, arena, its size, pool.
+pub const INVOKE_ARGS: usize = 5;
 
-/// Arguments of `NAME_run`: symbols, inputs, outputs, arena, its size.
+/// Arguments of the steps: pointers, arena, symbols, and the pool where there is one.
+pub fn steps_args(program: &Program) -> usize {
+    3 + usize::from(program.threads > 1)
+}
+
+/// Arguments of `NAME_run`: symbols, inputs, outputs, arena, its size, and the pool where there is one.
 pub fn run_args(program: &Program) -> usize {
-    program.symbols.len() + program.inputs.len() + program.outputs.len() + 2
+    program.symbols.len() + program.inputs.len() + program.outputs.len() + 2 + usize::from(program.threads > 1)
 }
 
 const FLAGS: MemFlagsData = MemFlagsData::trusted();
 
-struct Entry<'a, 'b, M: Module> {
-    parts: &'b mut Parts<'a, M>,
-    b: FunctionBuilder<'b>,
+pub(super) struct Entry<'a, 'b, M: Module> {
+    pub(super) parts: &'b mut Parts<'a, M>,
+    pub(super) b: FunctionBuilder<'b>,
     args: Vec<Value>,
     dims: Dims,
 }
@@ -162,12 +171,13 @@ pub fn shapes<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
     })
 }
 
-/// `NAME_invoke(inputs, outputs, arena, arena_size)`.
+/// `NAME_invoke(inputs, outputs, arena, arena_size, pool)`.
 pub fn invoke<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
     let signature = signature(parts.module.isa(), INVOKE_ARGS, true);
     build(parts, signature, |e| {
         let (inputs, outputs, arena, size) = (e.args[0], e.args[1], e.args[2], e.args[3]);
         let program = e.parts.program;
+        let pool = (program.threads > 1).then(|| e.args[4]);
         let symbols = e.bind_symbols(inputs);
         e.load_symbols(symbols);
         e.check_output_dims();
@@ -191,14 +201,14 @@ pub fn invoke<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
             pointers.push(data);
         }
         e.check_arena(arena, size);
-        e.call_steps(&pointers, arena, symbols);
+        e.call_steps(&pointers, arena, symbols, pool);
         e.true_dims(outputs, symbols);
         e.give(Code::Ok);
         Ok(())
     })
 }
 
-/// `NAME_run(symbols..., inputs..., outputs..., arena, arena_size)`.
+/// `NAME_run(symbols..., inputs..., outputs..., arena, arena_size)`, with several threads also `pool`.
 pub fn run<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
     let program = parts.program;
     let signature = signature(parts.module.isa(), run_args(program), true);
@@ -221,40 +231,48 @@ pub fn run<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
             e.data_not_null(data, port);
         }
         e.check_arena(arena[0], arena[1]);
-        e.call_steps(pointers, arena[0], symbols);
+        e.call_steps(pointers, arena[0], symbols, arena.get(2).copied());
         e.give(Code::Ok);
         Ok(())
     })
 }
 
-/// `steps(pointers, arena, symbols)`: the calls.
+/// `steps(pointers, arena, symbols)`, with several threads also `pool`: the calls.
 pub fn steps<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
-    let signature = signature(parts.module.isa(), STEPS_ARGS, false);
+    let signature = signature(parts.module.isa(), steps_args(parts.program), false);
     build(parts, signature, |e| {
         let (pointers, arena, symbols) = (e.args[0], e.args[1], e.args[2]);
         let program = e.parts.program;
         e.load_symbols(symbols);
+        let team = e.args.get(3).copied().and_then(|pool| Team::new(&mut e.b, program, pool));
         // Offsets keep to the bounds that the arena was sized with.
         let mut bounds = e.dims.clone();
         for step in &program.steps {
             match step {
-                Step::Call { kernel, args, label, .. } => {
+                Step::Call { kernel, args, label, shared, .. } => {
                     e.trace();
                     let broken = || Error::internal(format!("step {label} does not fit its kernel"));
                     let callee = program.kernels.get(*kernel).ok_or_else(broken)?;
                     if callee.pointers as usize != args.len() {
                         return Err(broken());
                     }
-                    let mut values = Vec::with_capacity(args.len() + callee.symbols.len());
+                    let (pointers_of, slots, symbols_of) = (Vec::new(), Vec::new(), Vec::new());
+                    let kernel = e.parts.kernels[*kernel];
+                    let mut call = KernelCall { kernel, pointers: pointers_of, slots, symbols: symbols_of };
                     for place in args {
-                        values.push(e.pointer(place, pointers, arena, &mut bounds));
+                        call.pointers.push(e.pointer(place, pointers, arena, &mut bounds));
+                        call.slots.push(match place {
+                            Place::Slot { bytes, .. } => Some(bounds.value(&mut e.b, bytes)),
+                            _ => None,
+                        });
                     }
-                    for s in &callee.symbols {
-                        values.push(e.dims.symbol(&mut e.b, s));
+                    for s in callee.symbols.iter().filter(|s| !is_part(s)) {
+                        call.symbols.push(e.dims.symbol(&mut e.b, s));
                     }
-                    let function = e.parts.kernels[*kernel];
-                    let function = e.parts.module.declare_func_in_func(function, e.b.func);
-                    e.b.ins().call(function, &values);
+                    match (&team, shared) {
+                        (Some(team), Some(work)) => e.share(team, &call, work, &mut bounds)?,
+                        _ => e.call_kernel(&call, callee.is_shared()),
+                    }
                 }
                 Step::Bind { symbol, place } => {
                     let at = e.pointer(place, pointers, arena, &mut bounds);
@@ -470,13 +488,14 @@ impl<M: Module> Entry<'_, '_, M> {
         self.refuse(low, Code::MisalignedArena);
     }
 
-    fn call_steps(&mut self, pointers: &[Value], arena: Value, symbols: Value) {
+    fn call_steps(&mut self, pointers: &[Value], arena: Value, symbols: Value, pool: Option<Value>) {
         let array = self.slot(pointers.len());
         for (i, &p) in pointers.iter().enumerate() {
             self.b.ins().store(FLAGS, p, array, 8 * i as i32);
         }
         let steps = self.parts.module.declare_func_in_func(self.parts.steps, self.b.func);
-        self.b.ins().call(steps, &[array, arena, symbols]);
+        let args: Vec<Value> = [array, arena, symbols].into_iter().chain(pool).collect();
+        self.b.ins().call(steps, &args);
     }
 
     fn store_dims(&mut self, dims: Value, port: &Port) {
@@ -516,8 +535,8 @@ impl<M: Module> Entry<'_, '_, M> {
                 let i = self.parts.program.inputs.len() + i;
                 self.b.ins().load(types::I64, FLAGS, pointers, 8 * i as i32)
             }
-            Place::Arena(offset) if offset.is(0) => arena,
-            Place::Arena(offset) => {
+            Place::Arena(offset) | Place::Slot { offset, .. } if offset.is(0) => arena,
+            Place::Arena(offset) | Place::Slot { offset, .. } => {
                 let offset = bounds.value(&mut self.b, offset);
                 self.b.ins().iadd(arena, offset)
             }

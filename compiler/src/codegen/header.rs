@@ -24,10 +24,16 @@ pub fn header(programs: &[&Program]) -> String {
     h += "/* See mcc_model.shapes and mcc_model.invoke. */\n";
     h += &format!("int32_t {name}_shapes(const mcc_tensor *inputs, mcc_tensor *outputs, int64_t *arena_size);\n");
     h += &format!(
-        "int32_t {name}_invoke(const mcc_tensor *inputs, mcc_tensor *outputs, void *arena, size_t arena_size);\n"
+        "int32_t {name}_invoke(const mcc_tensor *inputs, mcc_tensor *outputs, void *arena, size_t arena_size,\n\
+         {:width$}const mcc_pool *pool);\n",
+        "",
+        width = "int32_t _invoke(".len() + name.len()
     );
     if abi::has_typed_run(program) {
         h += "\n/* Runs the model on contiguous tensors: first the dimensions that are not constant, then inputs and outputs. */\n";
+        if program.threads > 1 {
+            h += "/* `pool` may be null: one thread. */\n";
+        }
         h += &format!("int32_t {name}_run({});\n", run_parameters(program).join(", "));
     }
     h += "\n#ifdef __cplusplus\n}\n#endif\n\n";
@@ -53,7 +59,7 @@ fn run_parameters(program: &Program) -> Vec<String> {
         name
     };
     let pointer = |port: &Port| abi::dtype_code(port.ty.dtype).1;
-    let fixed = ["arena".to_string(), "arena_size".to_string()].map(&mut distinct);
+    let fixed = ["arena", "arena_size", "pool"].map(|name| distinct(name.to_string()));
     let inputs: Vec<String> =
         program.inputs.iter().map(|p| format!("const {} *{}", pointer(p), distinct(p.c_name.clone()))).collect();
     let outputs: Vec<String> =
@@ -63,6 +69,9 @@ fn run_parameters(program: &Program) -> Vec<String> {
     parameters.extend(inputs);
     parameters.extend(outputs);
     parameters.extend([format!("void *{}", fixed[0]), format!("size_t {}", fixed[1])]);
+    if program.threads > 1 {
+        parameters.push(format!("const mcc_pool *{}", fixed[2]));
+    }
     parameters
 }
 

@@ -2,7 +2,7 @@
 //! program already. Only this module sees Cranelift.
 //!
 //! - [`clif`][] for kernels on 128-bit vectors, [`wide`] for those on wider ones.
-//! - [`entry`], [`dims`]: the functions around them.
+//! - [`entry`], [`dims`]: the functions around them; [`share`]: how several threads get to kernels.
 //! - [`abi`], [`descriptor`], [`mod@header`]: the interface to callers.
 //! - [`object`]: the object file; [`cpu`]: what it asks the CPU.
 
@@ -21,6 +21,7 @@ mod isa;
 mod object;
 #[cfg(test)]
 mod sample_tests;
+mod share;
 #[cfg(test)]
 mod tests;
 mod tidy;

@@ -13,7 +13,7 @@ use cranelift_object::{ObjectBuilder, ObjectModule};
 use mcc_targets::{Arch, Target};
 use rayon::prelude::*;
 
-use super::{abi, clif, cpu, descriptor, entry, isa, wide};
+use super::{abi, clif, cpu, descriptor, entry, isa, share, wide};
 use crate::lower::program::{ALIGN, Program};
 use crate::{Error, Result};
 
@@ -201,14 +201,31 @@ impl Object<'_> {
             object.declare(&format!("{}_{suffix}", names.locals), Linkage::Local, &signature)
         };
         let bind = local(self, "bind", entry::BIND_ARGS, true)?;
-        let steps = local(self, "steps", entry::STEPS_ARGS, false)?;
+        let steps = local(self, "steps", entry::steps_args(program), false)?;
+        let mut tasks = HashMap::new();
+        for arguments in share::arguments(program) {
+            let suffix = format!("task_{}_{}", arguments.0, arguments.1);
+            let id = local(self, &suffix, 2, false)?;
+            let function = share::task(&self.module, arguments);
+            self.define_entry(id, function)?;
+            tasks.insert(arguments, id);
+        }
         let functions = self.functions(program, names)?;
         let trace = match program.traced {
             true => Some(self.import("mcc_step").map(FuncId::from_u32)?),
             false => None,
         };
         let module = &mut self.module;
-        let mut parts = entry::Parts { program, module, kernels: &kernels, constants: &constants, bind, steps, trace };
+        let mut parts = entry::Parts {
+            program,
+            module,
+            kernels: &kernels,
+            constants: &constants,
+            bind,
+            steps,
+            trace,
+            tasks: &tasks,
+        };
         let mut entries = vec![
             (bind, entry::bind(&mut parts)?),
             (steps, entry::steps(&mut parts)?),

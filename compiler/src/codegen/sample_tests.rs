@@ -94,7 +94,7 @@ static void run(const mcc_model *m, const unsigned char *const *data, const int6
         out[i].data = calloc(1, n + 1);
     }
     void *arena = aligned_alloc(64, (arena_size + 63) / 64 * 64 + 64);
-    code = m->invoke(in, out, arena, arena_size);
+    code = m->invoke(in, out, arena, arena_size, 0);
     if (code) { printf("invoke %d\n", code); exit(1); }
     for (int i = 0; i < m->output_count; i++) {
         int64_t n = 1;

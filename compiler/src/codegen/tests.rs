@@ -34,10 +34,11 @@ pub(super) fn program(kernel: Kernel, inputs: &[usize], output: usize) -> Progra
         requires: Vec::new(),
         constants: Vec::new(),
         kernels: vec![kernel],
-        steps: vec![Step::Call { kernel: 0, args, label: "t".to_string(), work: Work::default() }],
+        steps: vec![Step::Call { kernel: 0, args, label: "t".to_string(), work: Work::default(), shared: None }],
         arena_bytes: Dim::ZERO,
         live_bytes: Dim::ZERO,
         traced: false,
+        threads: 1,
     }
 }
 
@@ -354,6 +355,7 @@ fn symbolic() -> Program {
         args: vec![from, Place::Constant(0), to],
         label: "add".to_string(),
         work: Work::default(),
+        shared: None,
     };
     let offset = &n * &Dim::from(64usize);
     Program {
@@ -371,6 +373,7 @@ fn symbolic() -> Program {
         arena_bytes: &n * &Dim::from(128usize),
         live_bytes: Dim::ZERO,
         traced: false,
+        threads: 1,
     }
 }
 
@@ -387,7 +390,7 @@ fn symbols_arena_and_refusals() {
         let x = |n: usize| Tensor::from_f64s(DType::F32, vec![n, 1], &vec![2.0; n]).expect("a tensor");
         let got = model.invoke(&[x(3), x(3)]).expect("runs");
         assert_eq!(got[0], Tensor::from_f64s(DType::F32, vec![3, 1], &[5.0; 3]).expect("a tensor"));
-        assert_eq!(model.session(&[x(5), x(5)]).expect("fits").arena_bytes, 640);
+        assert_eq!(model.session(&[x(5), x(5)], None).expect("fits").arena_bytes, 640);
         assert!(model.invoke(&[x(3), x(4)]).is_err());
         assert!(model.invoke(&[x(3)]).is_err());
         let wrong = Tensor::from_f64s(DType::F64, vec![3, 1], &[0.0; 3]).expect("a tensor");
@@ -424,25 +427,25 @@ int main(void)
     int64_t dx[2] = {3, 1}, dz[2] = {3, 1}, dy[2] = {0, 0}, bytes = 0;
     mcc_tensor in[2] = {{x, dx, 2, MCC_F32}, {z, dz, 2, MCC_F32}}, out[1] = {{0, dy, 0, 0}};
     if (sym_shapes(in, out, &bytes) != MCC_OK || dy[0] != 3 || dy[1] != 1 || bytes != 384 || out[0].rank != 2) return 1;
-    if (sym_invoke(in, out, arena, sizeof arena) != MCC_NULL_POINTER) return 2;
+    if (sym_invoke(in, out, arena, sizeof arena, 0) != MCC_NULL_POINTER) return 2;
     out[0].data = y;
-    if (sym_invoke(in, out, arena, 383) != MCC_ARENA_TOO_SMALL) return 3;
-    if (sym_invoke(in, out, arena + 8, 1000) != MCC_MISALIGNED_ARENA) return 4;
-    if (sym_invoke(in, out, 0, 1000) != MCC_NULL_POINTER) return 5;
+    if (sym_invoke(in, out, arena, 383, 0) != MCC_ARENA_TOO_SMALL) return 3;
+    if (sym_invoke(in, out, arena + 8, 1000, 0) != MCC_MISALIGNED_ARENA) return 4;
+    if (sym_invoke(in, out, 0, 1000, 0) != MCC_NULL_POINTER) return 5;
     dz[0] = 2;
-    if (sym_invoke(in, out, arena, sizeof arena) != MCC_WRONG_DIMENSION) return 6;
+    if (sym_invoke(in, out, arena, sizeof arena, 0) != MCC_WRONG_DIMENSION) return 6;
     dz[0] = dx[0] = -1;
-    if (sym_invoke(in, out, arena, sizeof arena) != MCC_WRONG_DIMENSION) return 7;
+    if (sym_invoke(in, out, arena, sizeof arena, 0) != MCC_WRONG_DIMENSION) return 7;
     dz[0] = dx[0] = 3;
     in[1].rank = 1;
-    if (sym_invoke(in, out, arena, sizeof arena) != MCC_WRONG_RANK) return 8;
+    if (sym_invoke(in, out, arena, sizeof arena, 0) != MCC_WRONG_RANK) return 8;
     in[1].rank = 2, in[1].dtype = MCC_I32;
-    if (sym_invoke(in, out, arena, sizeof arena) != MCC_WRONG_DTYPE) return 9;
+    if (sym_invoke(in, out, arena, sizeof arena, 0) != MCC_WRONG_DTYPE) return 9;
     in[1].dtype = MCC_F32, dy[0] = 4;
-    if (sym_invoke(in, out, arena, sizeof arena) != MCC_WRONG_DIMENSION) return 10;
+    if (sym_invoke(in, out, arena, sizeof arena, 0) != MCC_WRONG_DIMENSION) return 10;
     dy[0] = 3;
     if (y[0] != 0) return 11;
-    if (sym_invoke(in, out, arena, sizeof arena) != MCC_OK || y[0] != 4 || y[2] != 6) return 12;
+    if (sym_invoke(in, out, arena, sizeof arena, 0) != MCC_OK || y[0] != 4 || y[2] != 6) return 12;
     y[0] = 0;
     if (sym_run(3, x, z, y, arena, sizeof arena) != MCC_OK || y[0] != 4) return 13;
     if (sym_run(-3, x, z, y, arena, sizeof arena) != MCC_WRONG_DIMENSION) return 14;

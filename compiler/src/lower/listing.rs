@@ -35,10 +35,11 @@ impl fmt::Display for Program {
         }
         for step in &self.steps {
             match step {
-                Step::Call { kernel, args, label, .. } => {
+                Step::Call { kernel, args, label, shared, .. } => {
                     let args: Vec<String> = args.iter().map(place).collect();
                     let name = &self.kernels[*kernel].name;
-                    writeln!(f, "call kernel{kernel} {name}({}) // {label}", args.join(", "))?;
+                    let shared = shared.as_ref().map(|ns| format!(" shared({ns} ns)")).unwrap_or_default();
+                    writeln!(f, "call kernel{kernel} {name}({}){shared} // {label}", args.join(", "))?;
                 }
                 Step::Bind { symbol, place: at } => {
                     writeln!(f, "bind {} = {}", self.symbols[*symbol].name, place(at))?;
@@ -56,6 +57,7 @@ fn place(place: &Place) -> String {
         Place::InputAt { input, offset } => format!("in{input}[{offset}]"),
         Place::Output(n) => format!("out{n}"),
         Place::Arena(offset) => format!("arena[{offset}]"),
+        Place::Slot { offset, bytes } => format!("arena[{offset} + thread * {bytes}]"),
         Place::Constant(n) => format!("const{n}"),
     }
 }

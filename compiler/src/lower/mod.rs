@@ -27,7 +27,7 @@ mod work;
 
 use std::collections::HashMap;
 
-use mcc_targets::Target;
+use mcc_targets::{Target, schedule};
 
 use self::arena::Lifetime;
 use self::expr::Expr;
@@ -112,6 +112,8 @@ struct Lowering<'a> {
     steps: Vec<Planned>,
     /// Last group that reads each buffer's value.
     last_use: HashMap<Value, usize>,
+    /// Scratch buffers that every thread has one of: bytes of one.
+    slots: HashMap<usize, Dim>,
 }
 
 impl<'a> Lowering<'a> {
@@ -131,6 +133,7 @@ impl<'a> Lowering<'a> {
             kernel_of: HashMap::new(),
             steps: Vec::new(),
             last_use: HashMap::new(),
+            slots: HashMap::new(),
         };
         for (n, &input) in graph.inputs().iter().enumerate() {
             lowering.buffers.insert(input.into(), Buffer::Input(n));
@@ -187,9 +190,10 @@ impl<'a> Lowering<'a> {
         let (result, place) = self.result(group.root.into(), over)?;
         let (kernel, scratch) = kernels::pointwise::build(&group.expr, &leaves, (&ty, place.as_ref()), self.target)?;
         args.push(result);
-        self.add_scratch(&mut args, &scratch);
         let operands: Vec<TensorType> = group.leaves.iter().map(|l| self.graph.ty(l.value).clone()).collect();
         let work = work::of(self.graph.op(group.root), &operands, &[ty]);
+        let threads = self.threads(&kernel, &work);
+        self.add_scratch(&mut args, &scratch, threads);
         self.call(kernel, args, self.graph.label(group.root), work);
         Ok(())
     }
@@ -252,13 +256,14 @@ impl<'a> Lowering<'a> {
             let value = Value { node: anchor, result };
             args.push(self.new_result(value, &graph.ty(value).clone(), None)?.into());
         }
-        self.add_scratch(&mut args, &scratch);
+        let work = work::of(op, &types, graph.types(anchor));
+        let threads = self.threads(&kernel, &work);
+        self.add_scratch(&mut args, &scratch, threads);
         let last = args.last().map(|arg| arg.buffer);
         for data in constants {
             self.constants.push(Constant { label: format!("{} table", graph.label(anchor)), data });
             args.push(Buffer::Constant(self.constants.len() - 1).into());
         }
-        let work = work::of(op, &types, graph.types(anchor));
         self.call(kernel, args, graph.label(anchor), work);
         if let (Op::NonZero { count }, Some(buffer)) = (op, last) {
             self.bind(count, buffer)?;
@@ -338,10 +343,19 @@ impl<'a> Lowering<'a> {
         Ok(Buffer::Arena(id))
     }
 
-    /// Memory for the next step's own use.
-    fn add_scratch(&mut self, args: &mut Vec<Arg>, sizes: &[Dim]) {
+    /// Memory for the next step's own use, for each of the threads that may share it.
+    fn add_scratch(&mut self, args: &mut Vec<Arg>, sizes: &[Dim], threads: u32) {
+        let unit = Dim::from(program::ALIGN);
         for bytes in sizes {
-            let id = self.new_lifetime(self.bound(bytes));
+            let bytes = self.bound(bytes);
+            if threads == 1 {
+                let id = self.new_lifetime(bytes);
+                args.push(Buffer::Arena(id).into());
+                continue;
+            }
+            let slot = &bytes.ceil_div(&unit) * &unit;
+            let id = self.new_lifetime(&slot * &Dim::from(i64::from(threads)));
+            self.slots.insert(id, slot);
             args.push(Buffer::Arena(id).into());
         }
     }
@@ -355,6 +369,15 @@ impl<'a> Lowering<'a> {
     /// A size with data-dependent symbols at their upper bounds.
     fn bound(&self, d: &Dim) -> Dim {
         symbols::upper_bound(d, &self.symbols)
+    }
+
+    /// Most threads that may share a call of a kernel: each is to have enough to do.
+    fn threads(&self, kernel: &Kernel, work: &Work) -> u32 {
+        if !kernel.is_shared() {
+            return 1;
+        }
+        let useful = work.nanoseconds().as_const().map_or(i64::MAX, |ns| ns / schedule::THREAD_NANOSECONDS);
+        useful.clamp(1, i64::from(self.target.threads)) as u32
     }
 
     fn call(&mut self, kernel: Kernel, args: Vec<Arg>, label: &str, work: Work) {
@@ -411,7 +434,13 @@ impl<'a> Lowering<'a> {
             Buffer::Input(n) => Place::Input(n),
             Buffer::Output(n) => Place::Output(n),
             Buffer::Constant(n) => Place::Constant(n),
-            Buffer::Arena(id) => Place::Arena(offset_of[&owner(id)].clone()),
+            Buffer::Arena(id) => {
+                let offset = offset_of[&owner(id)].clone();
+                match self.slots.get(&id) {
+                    Some(bytes) => Place::Slot { offset, bytes: bytes.clone() },
+                    None => Place::Arena(offset),
+                }
+            }
         };
         let place_of = |arg: &Arg| match place(&arg.buffer) {
             Place::Arena(offset) => Place::Arena(&offset + &arg.offset),
@@ -420,7 +449,9 @@ impl<'a> Lowering<'a> {
         let steps = self.steps.iter().map(|step| match step {
             Planned::Call { kernel, args, label, work } => {
                 let args = args.iter().map(place_of).collect();
-                Step::Call { kernel: *kernel, args, label: label.clone(), work: work.clone() }
+                let shared = self.threads(&self.kernels[*kernel], work) > 1;
+                let shared = shared.then(|| self.bound(&work.nanoseconds()));
+                Step::Call { kernel: *kernel, args, label: label.clone(), work: work.clone(), shared }
             }
             Planned::Bind { symbol, buffer } => Step::Bind { symbol: *symbol, place: place(buffer) },
         });
@@ -448,6 +479,7 @@ impl<'a> Lowering<'a> {
             arena_bytes: plan.bytes,
             live_bytes: plan.live,
             traced: false,
+            threads: self.target.threads,
             symbols: self.symbols,
         };
         check_symbols(&program)?;
@@ -461,7 +493,7 @@ impl<'a> Lowering<'a> {
 /// Every symbol that the program needs must be bound.
 fn check_symbols(program: &Program) -> Result<()> {
     let mut missing: Vec<&Sym> = program.kernels.iter().flat_map(|k| &k.symbols).collect();
-    missing.retain(|s| !program.symbols.iter().any(|x| x.name == **s));
+    missing.retain(|s| !kir::is_part(s) && !program.symbols.iter().any(|x| x.name == **s));
     missing.sort();
     missing.dedup();
     let errors = missing.into_iter().map(|s| {

@@ -3,11 +3,14 @@
 //! Contract for emitters:
 //! - A kernel is one function. Its arguments are, in order, one pointer per entry of [`Step::Call`]'s `args`
 //!   (`Kernel::pointers` of them), then one `i64` per symbol in [`Kernel::symbols`](super::kir::Kernel::symbols).
+//!   Of kernels that [threads share](super::kir::share) the last two say which part to do; where a step is not shared, it
+//!   is part 0 of 1.
 //! - Before any step, the entry binds the symbols whose source is an input's dimension or element, checks
 //!   [`Program::requires`] and every port's dimensions, and checks the arena's size. Only then memory is written.
 //! - Dimension expressions may use symbols bound so far.
 
 use bytes::Bytes;
+use mcc_targets::schedule;
 
 use super::kir::Kernel;
 use crate::ir::{Dim, Sym, TensorType};
@@ -37,6 +40,8 @@ pub struct Program {
     pub live_bytes: Dim,
     /// Whether the object calls `void mcc_step(void)` before every call of a kernel and after the last one, for profiles.
     pub traced: bool,
+    /// Most threads that a run may use.
+    pub threads: u32,
 }
 
 /// Alignment in bytes of the arena, of every buffer in it, and of constants.
@@ -111,6 +116,13 @@ pub enum Place {
     Output(usize),
     /// In the arena, at a byte offset that is a multiple of [`ALIGN`].
     Arena(Dim),
+    /// In the arena, once for each thread that shares the step.
+    Slot {
+        /// Where that of the first thread begins.
+        offset: Dim,
+        /// Bytes between those of two threads, a multiple of [`ALIGN`].
+        bytes: Dim,
+    },
     /// In read-only data.
     Constant(usize),
 }
@@ -128,6 +140,15 @@ pub struct Work {
     pub shapes: String,
 }
 
+impl Work {
+    /// What it takes one thread, roughly.
+    pub fn nanoseconds(&self) -> Dim {
+        let rate = schedule::MULTIPLY_ADDS_A_NANOSECOND * if self.integers { 4 } else { 1 };
+        let bytes = self.bytes.floor_div(&Dim::from(schedule::BYTES_A_NANOSECOND));
+        &self.multiply_adds.floor_div(&Dim::from(rate)) + &bytes
+    }
+}
+
 /// One thing to do.
 #[derive(Debug, Clone)]
 pub enum Step {
@@ -141,6 +162,8 @@ pub enum Step {
         label: String,
         /// How much that is, for profiles.
         work: Work,
+        /// What it takes one thread, in nanoseconds and roughly, where several threads may share it.
+        shared: Option<Dim>,
     },
     /// Gives a symbol the `i64` at a place.
     Bind {

@@ -100,6 +100,7 @@ impl Builder {
     pub fn finish(mut self) -> Kernel {
         self.kernel.body = self.entry;
         self.kernel.body.append(&mut self.blocks[0]);
+        self.kernel.parts_last();
         self.kernel
     }
 

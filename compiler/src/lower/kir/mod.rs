@@ -18,7 +18,7 @@
 
 mod builder;
 pub mod interp;
-mod share;
+pub mod share;
 mod text;
 pub mod verify;
 

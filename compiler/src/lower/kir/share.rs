@@ -1,7 +1,7 @@
 //! Kernels that several threads share.
 //!
 //! A shared kernel is called once for each of some parts of its work, in any order and on any threads, with the symbols
-//! [`PART`] and [`PARTS`]. In each call its [parallel](Builder::parallel) loops run that part of their rounds; every
+//! [`PART`] and [`PARTS`], its last ones. In each call its [parallel](Builder::parallel) loops run that part of their rounds; every
 //! statement outside of them runs in every call. So that results do not depend on the number of parts:
 //! - rounds of parallel loops do not read what other rounds write, of the same loop or another one;
 //! - statements outside write the same in every call, to scratch memory only (each thread has its own), or stand in
@@ -10,7 +10,7 @@
 //! The rounds of a loop do not change with the number of parts, and neither does the order of additions in them: results
 //! are the same bit by bit.
 
-use super::{Bin, Builder, Cmp, Kernel, Val};
+use super::{Bin, Builder, Cmp, Inst, Kernel, Val};
 use crate::ir::{Dim, Sym};
 
 /// Name of the symbol that tells a shared kernel which part to do, from 0 on.
@@ -38,6 +38,19 @@ impl Kernel {
     /// Whether the kernel takes a part of its work.
     pub fn is_shared(&self) -> bool {
         self.symbols.iter().any(is_part)
+    }
+
+    /// Makes [`PART`] and [`PARTS`] the last symbols.
+    pub(super) fn parts_last(&mut self) {
+        let place = |s: &Sym| [PART, PARTS].iter().position(|&p| p == &*s.0).map_or(0, |n| n + 1);
+        let mut order: Vec<usize> = (0..self.symbols.len()).collect();
+        order.sort_by_key(|&n| place(&self.symbols[n]));
+        self.symbols = order.iter().map(|&n| self.symbols[n].clone()).collect();
+        for (inst, _) in &mut self.insts {
+            if let Inst::Symbol(n) = inst {
+                *n = order.iter().position(|&o| o == *n as usize).map_or(*n, |new| new as u32);
+            }
+        }
     }
 }
 
