@@ -61,7 +61,7 @@ fn bench(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, (mut graph, input
     let program = lower::lower(&graph, &target, "m").expect("every operation here has a kernel");
     let code = codegen::compile(&program, &target).expect("kernels compile");
     let model = Model::load(&code.object).expect("objects for this machine load");
-    let mut session = model.session(&[input]).expect("the input is the graph's");
+    let mut session = model.session(&[input], None).expect("the input is the graph's");
     group.throughput(throughput(&program));
     group.bench_function(name, |b| b.iter(|| black_box(&mut session).run().expect("the input fits")));
 }

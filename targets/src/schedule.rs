@@ -130,8 +130,30 @@ fn vectors_128(columns: Option<u64>, lanes: u64) -> u64 {
 
 /// Rows to pass over all panels before the next rows come; a multiple of the tile's rows.
 pub fn row_block(target: &Target, tile: Tile, bytes_a_row: u64) -> u64 {
-    let rows = if target.vector_bytes > 16 { BLOCK_ROWS } else { u64::from(tile.rows) };
+    let rows = row_unit(target, tile);
     (ROW_BLOCK_BYTES / bytes_a_row.max(1) / rows).max(if target.vector_bytes > 16 { 1 } else { 8 }) * rows
+}
+
+/// Blocks of rows are multiples of this.
+pub fn row_unit(target: &Target, tile: Tile) -> u64 {
+    if target.vector_bytes > 16 { BLOCK_ROWS } else { u64::from(tile.rows) }
+}
+
+/// Blocks of rows that threads are to share.
+const SHARED_BLOCKS: i64 = 16;
+
+/// Tiles of columns that are enough for threads to share.
+const SHARED_COLUMNS: i64 = 8;
+
+/// Whether threads share the rows of a contraction, not the tiles of columns, each `width` wide: a thread should read as
+/// little as can be of what the others read. Gives how many rows a thread takes at once, a multiple of `unit`.
+pub fn shared_rows(unit: u64, rows: Option<i64>, columns: Option<i64>, width: u32) -> Option<i64> {
+    let (unit, width) = (i64::try_from(unit).unwrap_or(1), i64::from(width));
+    let by_rows = match (rows, columns) {
+        (Some(rows), columns) => rows >= 2 * unit && rows >= columns.unwrap_or(8 * width),
+        (None, columns) => columns.is_none_or(|c| c / width < SHARED_COLUMNS),
+    };
+    by_rows.then(|| (rows.unwrap_or(0) / SHARED_BLOCKS / unit).max(1) * unit)
 }
 
 /// Columns of output computed at once by a depthwise convolution whose rows have `width` columns.

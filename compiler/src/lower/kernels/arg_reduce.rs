@@ -1,7 +1,7 @@
 //! Positions of the largest or smallest elements along an axis. NaN counts as the largest.
 
 use super::Emit;
-use super::nest::{columns, each_lane, nest, product};
+use super::nest::{columns, each_lane, parallel_nest, product};
 use crate::Result;
 use crate::ir::{DType, Dim};
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Un, Val};
@@ -23,7 +23,7 @@ pub fn arg_reduce(e: &Emit<'_>, k: &mut Builder, largest: bool, axis: usize, las
     let middle = k.dim(&row_shape[1]);
     // Positions have the elements' width, so that one mask selects both.
     let lanes = if numbers::compute_elem(dtype).bytes() == 4 { e.lanes(dtype) } else { 1 };
-    nest(k, &row_shape[..2], &mut |k, at| {
+    parallel_nest(k, &row_shape[..2], &mut |k, at| {
         let row = k.mul(at[0], middle);
         let row = k.add(row, at[1]);
         let within = k.mul(at[1], width);

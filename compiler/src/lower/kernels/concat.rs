@@ -24,7 +24,7 @@ pub fn concat(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
     let (zero, outer) = (k.int(0), k.dim(&product(&out[..axis])));
     let tail = &out[axis + 1..];
     let extent = k.dim(&out[axis]);
-    k.for_each(zero, outer, 1, &mut |k, o| {
+    k.parallel(zero, outer, 1, &mut |k, o| {
         let mut lead = k.mul(o, extent);
         for n in 0..e.site.operands.len() {
             let own = k.dim(&e.shape(n)[axis]);

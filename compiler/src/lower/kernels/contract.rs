@@ -99,6 +99,8 @@ pub(super) struct Contraction<'a, 'b> {
     block: i64,
     /// Whether narrower tiles have as many rows.
     one_size: bool,
+    /// Whether threads share the blocks of rows, not the tiles of columns.
+    by_rows: bool,
 }
 
 /// One contraction: its operands, extents and place in the result.
@@ -150,11 +152,32 @@ impl<'a, 'b> Contraction<'a, 'b> {
         let shape = schedule::tile(site.target, vectors);
         let row_bytes = row_bytes.as_const().and_then(|b| u64::try_from(b).ok()).unwrap_or(4096);
         let block = i64::try_from(schedule::row_block(site.target, shape, row_bytes)).unwrap_or(i64::MAX);
+        let threads_rows = schedule::shared_rows(
+            schedule::row_unit(site.target, shape),
+            count.as_const(),
+            columns.and_then(|c| i64::try_from(c).ok()),
+            vectors * lanes,
+        )
+        .filter(|_| site.target.threads > 1);
+        let (by_rows, block) = (threads_rows.is_some(), threads_rows.map_or(block, |rows| rows.min(block)));
         let by_lane = site.target.arch == mcc_targets::Arch::Aarch64 && left == DType::F32;
         let (taps, run) = (Vec::new(), Dim::ZERO);
         let (count, one_size) = (count.clone(), site.target.vector_bytes == 16);
-        let mut c =
-            Contraction { emit, left, right, tile: shape, lanes, by_lane, panels, taps, run, count, block, one_size };
+        let mut c = Contraction {
+            emit,
+            left,
+            right,
+            tile: shape,
+            lanes,
+            by_lane,
+            panels,
+            taps,
+            run,
+            count,
+            block,
+            one_size,
+            by_rows,
+        };
         c.tile.rows = c.rows_of(vectors);
         c
     }
@@ -184,11 +207,16 @@ impl<'a, 'b> Contraction<'a, 'b> {
         if !self.blocked() {
             return self.columns(k, job, zero, count);
         }
-        k.for_each(zero, count, self.block, &mut |k, first| {
+        let round = &mut |k: &mut Builder, first: Val| {
             let last = k.add_int(first, self.block);
             let last = k.bin(Bin::Min, last, count);
             self.columns(k, job, first, last);
-        });
+        };
+        if self.by_rows {
+            k.parallel(zero, count, self.block, round);
+        } else {
+            k.for_each(zero, count, self.block, round);
+        }
     }
 
     /// Bytes between panels of the right operand.
@@ -203,7 +231,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         let full = job.columns.floor_div(&width);
         let shape = Shape { rows: self.tile.rows, vectors: self.tile.vectors, lanes: self.lanes, last: None };
         let (zero, count) = (k.int(0), k.dim(&full));
-        k.for_each(zero, count, 1, &mut |k, i| {
+        k.parallel(zero, count, 1, &mut |k, i| {
             let column = k.mul_int(i, i64::from(self.width()));
             let bytes = match self.panels {
                 Panels::Rows => k.mul_int(column, self.right.size() as i64),
@@ -223,7 +251,8 @@ impl<'a, 'b> Contraction<'a, 'b> {
                 let last_lanes = rest - (vectors - 1) * self.lanes;
                 let part = (last_lanes < self.lanes).then(|| k.int(last_lanes.into()));
                 let bytes = self.column_bytes(k, start);
-                self.panel(k, job, (first, last), (start, bytes), self.shape(vectors, self.lanes, part));
+                let shape = self.shape(vectors, self.lanes, part);
+                k.once(&mut |k| self.panel(k, job, (first, last), (start, bytes), shape));
             }
             rest => self.single_vectors(k, job, (first, last), start, rest.is_none()),
         }
@@ -244,14 +273,14 @@ impl<'a, 'b> Contraction<'a, 'b> {
             let bytes = self.column_bytes(k, column);
             self.panel(k, job, rows, (column, bytes), shape);
         };
-        k.for_each(start, whole, lanes, &mut |k, c| panel(k, c, self.shape(1, self.lanes, None)));
+        k.parallel(start, whole, lanes, &mut |k, c| panel(k, c, self.shape(1, self.lanes, None)));
         if !self.reads_ahead(k) {
-            return k.for_each(whole, all, 1, &mut |k, c| panel(k, c, self.shape(1, 1, None)));
+            return k.parallel(whole, all, 1, &mut |k, c| panel(k, c, self.shape(1, 1, None)));
         }
         debug_assert!(unknown, "known remainders are one tile");
         let rest = k.sub(all, whole);
         let some = k.cmp(Cmp::Lt, whole, all);
-        k.when(some, &mut |k| panel(k, whole, self.shape(1, self.lanes, Some(rest))));
+        k.once(&mut |k| k.when(some, &mut |k| panel(k, whole, self.shape(1, self.lanes, Some(rest)))));
     }
 
     /// Bytes from the right operand's begin to a column, which begins a vector.

@@ -40,7 +40,7 @@ impl Nest<'_, '_> {
             return self.element(k, at);
         }
         let (zero, end) = (k.int(0), k.dim(&shape[at.len()]));
-        k.for_each(zero, end, 1, &mut |k, i| {
+        k.parallel(zero, end, 1, &mut |k, i| {
             at.push(i);
             self.outputs(k, at);
             at.pop();

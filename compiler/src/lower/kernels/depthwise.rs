@@ -5,7 +5,7 @@
 use mcc_targets::schedule;
 
 use super::contract::multiply_add;
-use super::nest::cover;
+use super::nest::{cover, shared_axis};
 use super::{Emit, Site};
 use crate::ir::{ConvSpec, Dim};
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Ty, Val};
@@ -71,12 +71,17 @@ impl Nest<'_, '_> {
         }
         let stride = if axis == 0 { 1 } else { self.spec.strides[axis - 1] };
         let bytes = &self.steps[axis] * &Dim::from(stride);
-        k.for_each(zero, extent, 1, &mut |k, i| {
+        let round = &mut |k: &mut Builder, i: Val| {
             let bytes = k.dim(&bytes);
             let offset = k.mul(i, bytes);
             let (x, row) = (k.add(x, offset), k.add(row, i));
             self.rows(k, axis + 1, x, row);
-        });
+        };
+        if shared_axis(&shape[..self.kernel.len()]) == Some(axis) {
+            k.parallel(zero, extent, 1, round);
+        } else {
+            k.for_each(zero, extent, 1, round);
+        }
     }
 
     /// One row of output columns: tiles, then the columns left over.
@@ -90,10 +95,10 @@ impl Nest<'_, '_> {
         let full = &all.floor_div(&tile) * &tile;
         let rest = all - &full;
         let (zero, full, end) = (k.int(0), k.dim(&full), k.dim(all));
-        k.for_each(zero, full, self.columns, &mut |k, column| self.tile(k, x, row, column, self.columns));
+        k.parallel(zero, full, self.columns, &mut |k, column| self.tile(k, x, row, column, self.columns));
         let step = rest.as_const().unwrap_or(1);
         if step > 0 {
-            k.for_each(full, end, step, &mut |k, column| self.tile(k, x, row, column, step));
+            k.parallel(full, end, step, &mut |k, column| self.tile(k, x, row, column, step));
         }
     }
 
@@ -101,14 +106,14 @@ impl Nest<'_, '_> {
     /// shorter than a tile go by smaller ones.
     fn unknown_columns(&self, k: &mut Builder, (x, row): (Val, Val), (zero, all): (Val, Val), size: i64) {
         if size <= 1 {
-            return k.for_each(zero, all, 1, &mut |k, column| self.tile(k, x, row, column, 1));
+            return k.parallel(zero, all, 1, &mut |k, column| self.tile(k, x, row, column, 1));
         }
         let last = k.add_int(all, -size);
         let enough = k.cmp(Cmp::Ge, last, zero);
         k.choose(
             enough,
             &mut |k| {
-                k.for_each(zero, all, size, &mut |k, column| {
+                k.parallel(zero, all, size, &mut |k, column| {
                     let column = k.bin(Bin::Min, column, last);
                     self.tile(k, x, row, column, size);
                 });

@@ -10,6 +10,7 @@ use mcc_targets::schedule::{self, Tile};
 
 use super::contract::{Rows, Tap};
 use super::igemm::windows;
+use super::nest::around;
 use super::{Emit, Site};
 use crate::ir::{ConvSpec, DType, Dim};
 use crate::lower::kir::{Addr, Bin, Builder, DotKind, Elem, Ty, Val};
@@ -49,6 +50,11 @@ pub(super) fn dot_conv(
     let taps_of = (0..outer).filter(|&a| kernel[a] != 1);
     let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
     let panel_bytes = (taps * steps) as i64 * i64::from(width) * 4;
+    let columns = (out / spec.group) as i64;
+    let row_bytes = (run * taps as i64).unsigned_abs();
+    let block = i64::try_from(schedule::row_block(site.target, tile, row_bytes)).unwrap_or(i64::MAX);
+    let shared = schedule::shared_rows(u64::from(tile.rows), count.as_const(), Some(columns), tile.vectors * lanes);
+    let shared = shared.filter(|_| site.target.threads > 1);
     let nest = Nest {
         e,
         kind: if x.dtype == DType::I8 { DotKind::S8S8 } else { DotKind::U8S8 },
@@ -62,13 +68,12 @@ pub(super) fn dot_conv(
         table: if point { None } else { Some(windows(e, k, spec, &strides, &y.shape[..=axes])) },
         row_bytes: strides[x.rank() - 2].clone(),
         count,
-        columns: (out / spec.group) as i64,
+        columns,
         panel_bytes,
-        block: i64::try_from(schedule::row_block(site.target, tile, (run * taps as i64).unsigned_abs()))
-            .unwrap_or(i64::MAX),
+        block: shared.map_or(block, |rows| rows.min(block)),
+        by_rows: shared.is_some(),
     };
-    let (start, groups) = (k.int(0), k.int(spec.group as i64));
-    k.for_each(start, groups, 1, &mut |k, group| {
+    around(k, &Dim::from(spec.group), &mut |k, group| {
         let x_offset = k.mul_int(group, channels);
         let w_offset = k.mul_int(group, panels as i64 * panel_bytes);
         let (left, right) = (k.add(e.operand(0), x_offset), k.add(e.operand(1), w_offset));
@@ -96,6 +101,8 @@ struct Nest<'a, 'b> {
     panel_bytes: i64,
     /// Rows that pass over all panels before the next ones come.
     block: i64,
+    /// Whether threads share the blocks of rows, not the panels.
+    by_rows: bool,
 }
 
 /// A register tile: where its operands and its result begin.
@@ -119,11 +126,16 @@ impl Nest<'_, '_> {
         if self.count.as_const().is_some_and(|c| c <= self.block + self.block / 2) {
             return self.panels(k, (zero, count), left, right, col);
         }
-        k.for_each(zero, count, self.block, &mut |k, first| {
+        let round = &mut |k: &mut Builder, first: Val| {
             let last = k.add_int(first, self.block);
             let last = k.bin(Bin::Min, last, count);
             self.panels(k, (first, last), left, right, col);
-        });
+        };
+        if self.by_rows {
+            k.parallel(zero, count, self.block, round);
+        } else {
+            k.for_each(zero, count, self.block, round);
+        }
     }
 
     fn panels(&self, k: &mut Builder, rows: (Val, Val), left: Val, right: Val, col: Val) {
@@ -133,13 +145,14 @@ impl Nest<'_, '_> {
             let (bytes, columns) = (k.mul_int(panel, self.panel_bytes), k.mul_int(panel, width));
             (k.add(right, bytes), k.add(col, columns))
         };
-        k.for_each(zero, full, 1, &mut |k, panel| {
+        k.parallel(zero, full, 1, &mut |k, panel| {
             let (right, col) = at(k, panel);
             self.rows(k, rows, &Spot { rows: 0, left, row: zero, right, col, columns: self.width() });
         });
         if rest > 0 {
             let (right, col) = at(k, full);
-            self.rows(k, rows, &Spot { rows: 0, left, row: zero, right, col, columns: rest as u32 });
+            let spot = Spot { rows: 0, left, row: zero, right, col, columns: rest as u32 };
+            k.once(&mut |k| self.rows(k, rows, &spot));
         }
     }
 

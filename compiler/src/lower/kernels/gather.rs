@@ -1,6 +1,6 @@
 //! Elements and rows picked by index. Indices out of range are drawn to the nearest valid one.
 
-use super::nest::{flat, nest, product, spot};
+use super::nest::{around, flat, parallel_nest, product, spot};
 use super::{Emit, missing};
 use crate::Result;
 use crate::lower::kir::{Builder, Val};
@@ -11,7 +11,7 @@ pub fn gather(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
     let extent = k.dim(&x[axis]);
     let tail = &x[axis + 1..];
     if tail.is_empty() && !e.is_plain() {
-        nest(k, out, &mut |k, coords| {
+        parallel_nest(k, out, &mut |k, coords| {
             let (outer, inner) = coords.split_at(axis);
             let at = flat(k, indices, inner);
             let picked = e.load_bounded_index(k, 1, at, extent);
@@ -21,11 +21,11 @@ pub fn gather(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
         });
         return Ok(());
     }
-    let (zero, outer, count) = (k.int(0), k.dim(&product(&x[..axis])), k.dim(&product(indices)));
+    let (zero, count) = (k.int(0), k.dim(&product(indices)));
     let inner = k.dim(&product(tail));
-    k.for_each(zero, outer, 1, &mut |k, o| {
+    around(k, &product(&x[..axis]), &mut |k, o| {
         let (first_in, first_out) = (k.mul(o, extent), k.mul(o, count));
-        k.for_each(zero, count, 1, &mut |k, j| {
+        k.parallel(zero, count, 1, &mut |k, j| {
             let picked = e.load_bounded_index(k, 1, j, extent);
             let source = k.add(first_in, picked);
             let from = k.mul(source, inner);
@@ -40,7 +40,7 @@ pub fn gather(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
 pub fn gather_elements(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
     let (x, out) = (e.shape(0), e.out_shape());
     let extent = k.dim(&x[axis]);
-    nest(k, out, &mut |k, coords| {
+    parallel_nest(k, out, &mut |k, coords| {
         let at = flat(k, out, coords);
         let mut source = coords.to_vec();
         source[axis] = e.load_bounded_index(k, 1, at, extent);
@@ -60,7 +60,7 @@ pub fn gather_nd(e: &Emit<'_>, k: &mut Builder, batch_dims: usize) -> Result<()>
     let Some((tuple, lead_shape)) = indices.split_last() else { return missing(e.site) };
     let Some(tuple) = tuple.as_const().and_then(|t| usize::try_from(t).ok()) else { return missing(e.site) };
     let (picked_axes, tail) = x.split_at(batch_dims + tuple);
-    nest(k, lead_shape, &mut |k, coords| {
+    parallel_nest(k, lead_shape, &mut |k, coords| {
         let lead = flat(k, lead_shape, coords);
         let mut source = coords[..batch_dims].to_vec();
         source.extend(load_tuple(e, k, lead, tuple, &picked_axes[batch_dims..]));

@@ -1,7 +1,7 @@
 //! Samples at the points of a grid: per point, the elements and weights of each axis once, then every channel.
 
 use super::Emit;
-use super::nest::{nest, product, spot};
+use super::nest::{parallel_nest, product, spot};
 use super::resize::cubic;
 use crate::Result;
 use crate::ir::{DType, SampleMode, SamplePadding};
@@ -27,7 +27,7 @@ pub fn grid_sample(e: &Emit<'_>, k: &mut Builder, rule: Rule) -> Result<()> {
     let data = &x[2..];
     let rank = data.len();
     let (zero, channels, extent) = (k.int(0), k.dim(&x[1]), k.dim(&product(data)));
-    nest(k, &grid[..=rank], &mut |k, point| {
+    parallel_nest(k, &grid[..=rank], &mut |k, point| {
         let first = super::nest::flat(k, &grid[..=rank], point);
         let first = k.mul_int(first, rank as i64);
         let mut taps: Vec<(Val, Val)> = Vec::new();

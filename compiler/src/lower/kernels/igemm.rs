@@ -8,6 +8,7 @@
 //! | other convolutions | windows of `x` | all kernel axes | channels of a group |
 
 use super::contract::{Contraction, Job, Panels, Rows, Tap};
+use super::nest::around;
 use super::{Emit, Site};
 use crate::ir::{ConvSpec, Dim};
 use crate::lower::kir::{Builder, Val};
@@ -86,8 +87,7 @@ impl Matrices<'_, '_, '_> {
             let job = Job { rows, count: self.count.clone(), columns, right: b, out: (row, zero), sink: None };
             return self.contraction.emit(k, &job);
         };
-        let (start, end) = (k.int(0), k.dim(extent));
-        k.for_each(start, end, 1, &mut |k, i| {
+        around(k, extent, &mut |k, i| {
             let mut along = |base: Val, stride: &Dim| {
                 let stride = k.dim(stride);
                 let offset = k.mul(i, stride);
@@ -144,8 +144,7 @@ pub(super) fn packed_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: 
     let table = if even.is_some() { None } else { Some(windows(e, k, spec, &steps, &y.shape[..=axes])) };
     let even = even.map_or(Dim::ZERO, |(stride, _)| &stride * &size);
     let group_bytes = packed.dtype.size() * panels * kernel.iter().product::<usize>() * channels * tile;
-    let (start, groups) = (k.int(0), k.int(spec.group as i64));
-    k.for_each(start, groups, 1, &mut |k, group| {
+    around(k, &Dim::from(spec.group), &mut |k, group| {
         let (x_offset, w_offset) =
             (k.mul_int(group, (channels * x.dtype.size()) as i64), k.mul_int(group, group_bytes as i64));
         let (base, right) = (k.add(e.operand(0), x_offset), k.add(e.operand(1), w_offset));

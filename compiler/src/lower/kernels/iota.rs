@@ -1,7 +1,7 @@
 //! Indices along an axis.
 
 use super::Emit;
-use super::nest::{nest, spot};
+use super::nest::{parallel_nest, spot};
 use crate::Result;
 use crate::ir::DType;
 use crate::lower::kir::Builder;
@@ -10,7 +10,7 @@ use crate::lower::numbers;
 /// Each element is its index along `axis`.
 pub fn iota(e: &Emit<'_>, k: &mut Builder, dtype: DType, axis: usize) -> Result<()> {
     let shape = e.out_shape();
-    nest(k, shape, &mut |k, coords| {
+    parallel_nest(k, shape, &mut |k, coords| {
         let v = numbers::cast(k, coords[axis], DType::I64, dtype, false);
         let (row, col) = spot(k, shape, coords);
         e.store(k, row, col, v);

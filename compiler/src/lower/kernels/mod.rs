@@ -144,7 +144,8 @@ pub struct Built {
 /// # Errors
 /// When there is no kernel for this operation on these types; the message says what is missing.
 pub fn build(site: &Site<'_>, epilogue: &Epilogue) -> Result<Built> {
-    let mut k = Builder::new(site.op.name(), 0).with_masks(site.target.has_masks()).with_threads(site.target.threads);
+    let threads = if is_parallel(site.op) { site.target.threads } else { 1 };
+    let mut k = Builder::new(site.op.name(), 0).with_masks(site.target.has_masks()).with_threads(threads);
     let mut pointers = |n: usize| (0..n).map(|_| k.new_pointer()).collect::<Vec<_>>();
     let mut operands = pointers(site.operands.len());
     let mut leaves = pointers(epilogue.leaves.len());
@@ -235,6 +236,58 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         | Op::Slice { .. } => {
             Err(Error::internal(format!("{} is not lowered through a kernel of its own", site.op.name())))
         }
+    }
+}
+
+/// Whether the kernel of an operation keeps to what [shared kernels](super::kir::share) must, so that its parallel loops
+/// may be shared.
+fn is_parallel(op: &Op) -> bool {
+    match op {
+        Op::Iota { .. }
+        | Op::Concat { .. }
+        | Op::Pad { .. }
+        | Op::Gather { .. }
+        | Op::GatherElements { .. }
+        | Op::GatherNd { .. }
+        | Op::Resize { .. }
+        | Op::GridSample { .. }
+        | Op::MatMul
+        | Op::PackedMatMul { .. }
+        | Op::Conv(_)
+        | Op::PackedConv { .. }
+        | Op::DotConv { .. }
+        | Op::WinogradConv { .. }
+        | Op::DepthwiseConv(_)
+        | Op::Pool(_)
+        | Op::MaxPoolWithIndices { .. }
+        | Op::Reduce { .. }
+        | Op::ArgReduce { .. }
+        | Op::Softmax { .. }
+        | Op::Normalize { .. } => true,
+        // Steps that need one another, sums in place, or too little to do.
+        Op::ReverseSequence { .. }
+        | Op::ConvTranspose { .. }
+        | Op::Col2Im { .. }
+        | Op::ScatterElements { .. }
+        | Op::ScatterNd { .. }
+        | Op::Cumulative { .. }
+        | Op::TopK { .. }
+        | Op::Recurrent(_)
+        | Op::NonZero { .. }
+        | Op::Suppress
+        | Op::TreeEnsemble(_) => false,
+        Op::Input(..)
+        | Op::Constant(_)
+        | Op::Dims(_)
+        | Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Select
+        | Op::Cast { .. }
+        | Op::Bitcast { .. }
+        | Op::Reshape { .. }
+        | Op::Transpose { .. }
+        | Op::Broadcast { .. }
+        | Op::Slice { .. } => false,
     }
 }
 

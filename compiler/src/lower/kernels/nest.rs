@@ -8,23 +8,65 @@ use crate::lower::numbers;
 /// Longer runs are copied or filled by the emitter's own means (a call); shorter ones of constant length inline.
 const INLINE_BYTES: i32 = 256;
 
+/// Rounds of a loop that are enough for the threads that share it.
+const ENOUGH: i64 = 16;
+
 /// Visits every coordinate of `shape`, the last axis fastest.
 pub fn nest(k: &mut Builder, shape: &[Dim], body: &mut dyn FnMut(&mut Builder, &[Val])) {
     let mut coords = Vec::with_capacity(shape.len());
-    level(k, shape, &mut coords, body);
+    level(k, shape, None, &mut coords, body);
 }
 
-fn level(k: &mut Builder, shape: &[Dim], coords: &mut Vec<Val>, body: &mut dyn FnMut(&mut Builder, &[Val])) {
+/// The same where several threads may share the visits, which do not read what others write.
+pub fn parallel_nest(k: &mut Builder, shape: &[Dim], body: &mut dyn FnMut(&mut Builder, &[Val])) {
+    let mut coords = Vec::with_capacity(shape.len());
+    match shared_axis(shape) {
+        Some(axis) => level(k, shape, Some(axis), &mut coords, body),
+        None => {
+            let (zero, one) = (k.int(0), k.int(1));
+            k.parallel(zero, one, 1, &mut |k, _| level(k, shape, None, &mut coords, body));
+        }
+    }
+}
+
+/// The axis whose loop threads share best: the first one with enough rounds, else the first that may have them, else the
+/// longest one.
+pub fn shared_axis(shape: &[Dim]) -> Option<usize> {
+    let enough = shape.iter().position(|d| d.as_const().is_some_and(|c| c >= ENOUGH));
+    let unknown = || shape.iter().position(|d| d.as_const().is_none());
+    let longest = || (0..shape.len()).rev().max_by_key(|&a| shape[a].as_const()).filter(|&a| !shape[a].is(1));
+    enough.or_else(unknown).or_else(longest)
+}
+
+/// A loop around others: shared where it is known to have enough rounds, else left for those inside to be.
+pub fn around(k: &mut Builder, extent: &Dim, body: &mut dyn FnMut(&mut Builder, Val)) {
+    let (zero, end) = (k.int(0), k.dim(extent));
+    if extent.as_const().is_some_and(|c| c >= ENOUGH) {
+        k.parallel(zero, end, 1, body);
+    } else {
+        k.for_each(zero, end, 1, body);
+    }
+}
+
+fn level(
+    k: &mut Builder,
+    shape: &[Dim],
+    shared: Option<usize>,
+    coords: &mut Vec<Val>,
+    body: &mut dyn FnMut(&mut Builder, &[Val]),
+) {
+    let axis = coords.len();
     let Some(extent) = shape.get(coords.len()) else {
         body(k, coords);
         return;
     };
     let (start, end) = (k.int(0), k.dim(extent));
-    k.for_each(start, end, 1, &mut |k, i| {
+    let round = &mut |k: &mut Builder, i: Val| {
         coords.push(i);
-        level(k, shape, coords, body);
+        level(k, shape, shared, coords, body);
         coords.pop();
-    });
+    };
+    if shared == Some(axis) { k.parallel(start, end, 1, round) } else { k.for_each(start, end, 1, round) }
 }
 
 /// The flat row-major index of coordinates.

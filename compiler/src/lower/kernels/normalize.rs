@@ -16,7 +16,7 @@ pub fn normalize(e: &Emit<'_>, k: &mut Builder, axis: usize, epsilon: f64, cente
     let (zero, outer, inner_rows) = (k.int(0), k.dim(&product(outer)), k.dim(&product(inner_rows)));
     let (n, cols) = (k.dim(&product(tail)), k.dim(last));
     let count = k.convert(n, one.elem);
-    k.for_each(zero, outer, 1, &mut |k, o| {
+    k.parallel(zero, outer, 1, &mut |k, o| {
         let base = k.mul(o, n);
         let load = |k: &mut Builder, i: Val, lanes: u32| {
             let at = k.add(base, i);

@@ -1,7 +1,7 @@
 //! Padding. Constants around rows that are copied in bulk, or that lie there already; the other modes map coordinates.
 
 use super::Emit;
-use super::nest::{columns, copy_bytes, dot, flat, nest, pointer_at, product, raw_dtype, zero_bytes};
+use super::nest::{around, columns, copy_bytes, dot, flat, parallel_nest, pointer_at, product, raw_dtype, zero_bytes};
 use crate::Result;
 use crate::ir::{Dim, PadMode};
 use crate::lower::kir::{Bin, Builder, Cmp, Ty, Val};
@@ -50,7 +50,6 @@ impl Walk<'_> {
     /// `from` is an element of the operand, `to` a flat index over the axes before `axis` in the result.
     fn axis(&self, k: &mut Builder, axis: usize, from: Val, to: Val) {
         let (x, out) = (self.e.shape(0), self.e.out_shape());
-        let zero = k.int(0);
         if axis == self.whole {
             if self.e.is_inside(0) {
                 return;
@@ -68,19 +67,20 @@ impl Walk<'_> {
         let (before, inner_val) = (k.dim(&self.before[axis]), k.dim(&inner));
         let first = k.mul(to, out_extent);
         let to_elem = k.mul(first, inner_val);
-        self.fill(k, to_elem, &(&self.before[axis] * &inner));
+        k.once(&mut |k| self.fill(k, to_elem, &(&self.before[axis] * &inner)));
         let middle = k.add(first, before);
         let stride = k.dim(&self.strides[axis]);
+        // Of an operand that lies inside the result only the surroundings are written.
         let empty = self.e.is_inside(0) && axis + 1 == self.whole;
-        let visited = if empty { zero } else { extent };
-        k.for_each(zero, visited, 1, &mut |k, i| {
+        let visited = if empty { Dim::ZERO } else { x[axis].clone() };
+        around(k, &visited, &mut |k, i| {
             let skip = k.mul(i, stride);
             let (from, to) = (k.add(from, skip), k.add(middle, i));
             self.axis(k, axis + 1, from, to);
         });
         let end = k.add(middle, extent);
         let end_elem = k.mul(end, inner_val);
-        self.fill(k, end_elem, &(&self.after[axis] * &inner));
+        k.once(&mut |k| self.fill(k, end_elem, &(&self.after[axis] * &inner)));
     }
 
     fn fill(&self, k: &mut Builder, index: Val, count: &Dim) {
@@ -116,7 +116,7 @@ fn by_rows(e: &Emit<'_>, k: &mut Builder, before: &[Dim], mode: PadMode) {
     let (cols, extent) = (k.dim(last), k.dim(&x[inner]));
     let start = k.dim(&before[inner]);
     let end = k.add(start, extent);
-    nest(k, rows, &mut |k, coords| {
+    parallel_nest(k, rows, &mut |k, coords| {
         let row = flat(k, rows, coords);
         let mut inside = k.cmp(Cmp::Eq, zero, zero);
         let mut source = Vec::with_capacity(inner);

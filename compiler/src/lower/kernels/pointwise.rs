@@ -9,7 +9,7 @@ use super::super::kir::{Builder, Elem, Kernel, Val};
 use super::super::numbers;
 use super::super::view::{View, collapse};
 use super::expand::{self, Expansion};
-use super::nest::{rest, round_down};
+use super::nest::{around, rest, round_down, shared_axis};
 use crate::ir::{DType, Dim, TensorType};
 use crate::{Error, Result};
 
@@ -157,11 +157,16 @@ impl Nest<'_> {
         let (start, end) = (k.int(0), k.dim(&self.extents[axis]));
         let out_stride = self.out_stride(axis);
         let mut done = Ok(());
-        k.for_each(start, end, 1, &mut |k, i| {
+        let round = &mut |k: &mut Builder, i: Val| {
             let inner: Vec<Val> = (0..cursors.len()).map(|n| self.step(k, n, axis, cursors[n], i)).collect();
             let inner_out = self.step_out(k, &out_stride, out, i);
             done = self.outer(k, axis + 1, &inner, inner_out, expanded);
-        });
+        };
+        if self.shared_axis() == Some(axis) {
+            k.parallel(start, end, 1, round);
+        } else {
+            k.for_each(start, end, 1, round);
+        }
         done
     }
 
@@ -177,6 +182,14 @@ impl Nest<'_> {
     /// Whether neighbours along the last axis are neighbours in the result's memory.
     fn columns_adjoin(&self) -> bool {
         self.own.strides.last().is_none_or(|s| s.is(1))
+    }
+
+    /// The axis whose loop threads share: not the row where there is another one long enough.
+    fn shared_axis(&self) -> Option<usize> {
+        let row = self.extents.len().checked_sub(1)?;
+        let vectors = self.extents[row].floor_div(&Dim::from(i64::from(self.lanes)));
+        let extents: Vec<Dim> = self.extents[..row].iter().cloned().chain([vectors]).collect();
+        shared_axis(&extents)
     }
 
     fn out_stride(&self, axis: usize) -> Dim {
@@ -216,16 +229,20 @@ impl Nest<'_> {
         if unit && self.lanes > 1 && long {
             let whole = round_down(k, end, self.lanes);
             let splats: Vec<Option<Val>> = scalars.iter().map(|s| s.map(|s| k.splat(s, self.lanes))).collect();
-            k.for_each(zero, whole, i64::from(self.lanes), &mut |k, i| {
+            k.parallel(zero, whole, i64::from(self.lanes), &mut |k, i| {
                 self.elements(k, i, self.lanes, cursors, &splats, out);
             });
             from = whole;
             if k.has_masks() {
-                rest(k, from, end, self.lanes, &mut |k| self.elements(k, whole, self.lanes, cursors, &splats, out));
+                k.once(&mut |k| {
+                    rest(k, from, end, self.lanes, &mut |k| self.elements(k, whole, self.lanes, cursors, &splats, out));
+                });
                 from = end;
             }
         }
-        k.for_each(from, end, 1, &mut |k, i| self.elements(k, i, 1, cursors, &scalars, out));
+        if from != end {
+            k.parallel(from, end, 1, &mut |k, i| self.elements(k, i, 1, cursors, &scalars, out));
+        }
         if self.expr.nodes.is_empty() { Err(Error::internal("an empty expression")) } else { Ok(()) }
     }
 
@@ -274,8 +291,8 @@ impl Nest<'_> {
             if axis == turned {
                 return self.transposing(k, axis + 1, turned, cursor, out);
             }
-            let (start, end, out_stride) = (k.int(0), k.dim(&self.extents[axis]), self.out_stride(axis));
-            k.for_each(start, end, 1, &mut |k, i| {
+            let out_stride = self.out_stride(axis);
+            around(k, &self.extents[axis], &mut |k, i| {
                 let inner = self.step(k, 0, axis, cursor, i);
                 let inner_out = self.step_out(k, &out_stride, out, i);
                 self.transposing(k, axis + 1, turned, inner, inner_out);
@@ -288,7 +305,7 @@ impl Nest<'_> {
         let out_stride = self.out_stride(turned);
         let (source_step, out_step) = (k.dim(&self.views[0].strides[last]), k.dim(&out_stride));
         let (source_step, out_step) = (k.mul_int(source_step, 4), k.mul_int(out_step, 4));
-        k.for_each(zero, whole_rows, 4, &mut |k, r| {
+        k.parallel(zero, whole_rows, 4, &mut |k, r| {
             let from_rows = advance(k, cursor, r, 4);
             let to_rows = self.step_out(k, &out_stride, out, r);
             k.for_each(zero, whole_cols, 4, &mut |k, c| {
@@ -308,7 +325,7 @@ impl Nest<'_> {
                 }
             });
         });
-        k.for_each(whole_rows, rows, 1, &mut |k, r| {
+        k.parallel(whole_rows, rows, 1, &mut |k, r| {
             let from_row = advance(k, cursor, r, 4);
             let to_row = self.step_out(k, &out_stride, out, r);
             k.for_each(zero, cols, 1, &mut |k, c| {

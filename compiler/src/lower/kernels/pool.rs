@@ -1,7 +1,7 @@
 //! Pooling. Channels last runs in vectors of channels; each window is clipped to the data beforehand.
 
 use super::Emit;
-use super::nest::{dot, flat, nest, product, round_down, spot};
+use super::nest::{dot, flat, parallel_nest, product, round_down, spot};
 use super::run::{arithmetic, as_mask, combine, lowest};
 use crate::Result;
 use crate::ir::{BinaryOp, Dim, Layout, PoolKind, PoolSpec, UnaryOp};
@@ -29,7 +29,7 @@ fn channels_last(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
     let data = &x[1..x.len() - 1];
     let (lanes, strides) = (e.lanes(e.dtype(0)), e.strides(0));
     let (zero, extent) = (k.int(0), k.dim(channels));
-    nest(k, positions, &mut |k, coords| {
+    parallel_nest(k, positions, &mut |k, coords| {
         let row = flat(k, positions, coords);
         let window = Window::new(k, spec, data, &out[1..], &coords[1..]);
         let some = |k: &mut Builder, c: Val, vectors: u32, lanes: u32| {
@@ -63,7 +63,7 @@ fn channels_last(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
 
 fn channels_first(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
     let (x, out) = (e.shape(0), e.out_shape());
-    nest(k, out, &mut |k, coords| {
+    parallel_nest(k, out, &mut |k, coords| {
         let (row, col) = spot(k, out, coords);
         let window = Window::new(k, spec, &x[2..], &out[2..], &coords[2..]);
         let plane = flat(k, &x[..2], &coords[..2]);
@@ -84,7 +84,7 @@ fn channels_first(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
 pub fn max_pool_with_indices(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec, column_major: bool) -> Result<()> {
     let (x, out) = (e.shape(0), e.out_shape());
     let dtype = e.dtype(0);
-    nest(k, out, &mut |k, coords| {
+    parallel_nest(k, out, &mut |k, coords| {
         let (row, col) = spot(k, out, coords);
         let window = Window::new(k, spec, &x[2..], &out[2..], &coords[2..]);
         let plane = flat(k, &x[..2], &coords[..2]);

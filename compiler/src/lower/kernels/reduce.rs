@@ -2,7 +2,7 @@
 //! when it is kept, into several accumulators when it is reduced.
 
 use super::Emit;
-use super::nest::{columns, nest, product};
+use super::nest::{columns, parallel_nest, product};
 use super::run::{self, Fold, arithmetic, combine};
 use crate::Result;
 use crate::ir::{BinaryOp, DType, Dim, ReduceKind};
@@ -67,7 +67,7 @@ impl Reducer<'_> {
         let reduced: Vec<&Block> = outer.iter().filter(|b| b.reduced).collect();
         let kept_shape: Vec<Dim> = kept.iter().map(|b| b.extent.clone()).collect();
         let lanes = self.e.lanes(self.dtype);
-        nest(k, &kept_shape, &mut |k, coords| {
+        parallel_nest(k, &kept_shape, &mut |k, coords| {
             let mut base = k.int(0);
             for (block, &c) in kept.iter().zip(coords) {
                 base = advance(k, base, block, c);
@@ -130,9 +130,9 @@ impl Reducer<'_> {
         if lanes > 1 {
             let step = ABREAST as i64 * i64::from(lanes);
             from = super::nest::round_down(k, extent, step as u32);
-            k.for_each(zero, from, step, &mut |k, i| some(k, i, ABREAST, lanes));
+            k.parallel(zero, from, step, &mut |k, i| some(k, i, ABREAST, lanes));
         }
-        columns(k, from, extent, lanes, &mut |k, i, lanes| some(k, i, 1, lanes));
+        k.once(&mut |k| columns(k, from, extent, lanes, &mut |k, i, lanes| some(k, i, 1, lanes)));
     }
 
     /// A reduced innermost block of `n` elements.

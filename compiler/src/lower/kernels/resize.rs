@@ -2,7 +2,7 @@
 //! every result coordinate. Nearest copies runs behind the last resized axis; interpolation sums whole rows, and
 //! interpolates along the last axis within such a sum.
 
-use super::nest::{cover, flat, nest, product, spot};
+use super::nest::{cover, flat, parallel_nest, product, spot};
 use super::{Emit, missing};
 use crate::Result;
 use crate::ir::{CoordinateMode, DType, Dim, NearestMode, ResizeRule, SampleMode};
@@ -310,7 +310,7 @@ impl Resize<'_> {
             let (rows, inner) = (&out[..depth - 1], k.dim(&x[depth - 1]));
             let cols = k.dim(&out[depth - 1]);
             let Some(table) = self.tables.last() else { return };
-            nest(k, rows, &mut |k, coords| {
+            parallel_nest(k, rows, &mut |k, coords| {
                 let row = flat(k, rows, coords);
                 let line = source(k, coords);
                 let start = k.mul(line, inner);
@@ -324,7 +324,7 @@ impl Resize<'_> {
         }
         let (lead_shape, tail) = out.split_at(depth);
         let run = k.dim(&product(tail));
-        nest(k, lead_shape, &mut |k, coords| {
+        parallel_nest(k, lead_shape, &mut |k, coords| {
             let block = source(k, coords);
             let from = k.mul(block, run);
             let lead = flat(k, lead_shape, coords);
@@ -340,7 +340,7 @@ impl Resize<'_> {
         let Some((last, rows)) = tail.split_last() else { return };
         let (zero, last, rows) = (k.int(0), k.dim(last), k.dim(&product(rows)));
         let lanes = self.lanes();
-        nest(k, lead_shape, &mut |k, coords| {
+        parallel_nest(k, lead_shape, &mut |k, coords| {
             let blocks = self.blocks(k, &x[..depth], coords);
             let lead = flat(k, lead_shape, coords);
             let first = k.mul(lead, rows);
@@ -371,7 +371,7 @@ impl Resize<'_> {
         let elem = Ty::new(numbers::compute_elem(self.real), 1);
         let line = self.e.scratch(k, last * &Dim::from(i64::from(elem.bytes())));
         let (zero, n, cols) = (k.int(0), k.dim(last), k.dim(last_out));
-        nest(k, rows, &mut |k, coords| {
+        parallel_nest(k, rows, &mut |k, coords| {
             let row = flat(k, rows, coords);
             let blocks = self.blocks(k, outer, coords);
             cover(k, n, self.lanes(), &mut |k, i, lanes| {
@@ -401,7 +401,7 @@ impl Resize<'_> {
     /// Crops: any mode, slowly; elements outside take the extrapolation value.
     fn element_by_element(&self, k: &mut Builder) {
         let (x, out) = (self.e.shape(0), self.e.out_shape());
-        nest(k, out, &mut |k, coords| {
+        parallel_nest(k, out, &mut |k, coords| {
             let zero = k.int(0);
             let blocks = self.blocks(k, x, coords);
             let v = self.sum(k, &blocks, 1, &mut |_, block| block);

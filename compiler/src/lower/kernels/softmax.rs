@@ -1,7 +1,7 @@
 //! Softmax: the row's maximum, exponentials into scratch memory, their sum, the quotients.
 
 use super::Emit;
-use super::nest::{columns, cover, nest, product};
+use super::nest::{columns, cover, parallel_nest, product};
 use super::run::{Fold, arithmetic, fold_run, lowest};
 use crate::Result;
 use crate::ir::{BinaryOp, Dim, UnaryOp};
@@ -26,7 +26,7 @@ fn last_axis(e: &Emit<'_>, k: &mut Builder, log: bool) {
     let row_bytes = extent * &Dim::from(i64::from(elem.bytes()));
     let scratch = e.scratch(k, row_bytes);
     let (zero, n, rows) = (k.int(0), k.dim(extent), k.dim(&product(rows)));
-    k.for_each(zero, rows, 1, &mut |k, row| {
+    k.parallel(zero, rows, 1, &mut |k, row| {
         let base = k.mul(row, n);
         let load = |k: &mut Builder, i: Val, lanes: u32| {
             let at = k.add(base, i);
@@ -101,7 +101,7 @@ fn inner_axis(e: &Emit<'_>, k: &mut Builder, axis: usize, log: bool) {
     let (zero, n, cols) = (k.int(0), k.dim(&x[axis]), k.dim(last));
     let (outer, middle) = (product(&x[..axis]), product(&before[axis + 1..]));
     let middle_val = k.dim(&middle);
-    nest(k, &[outer, middle], &mut |k, coords| {
+    parallel_nest(k, &[outer, middle], &mut |k, coords| {
         let block = k.mul(coords[0], n);
         columns(k, zero, cols, lanes, &mut |k, col, lanes| {
             let ty = Ty::new(elem, lanes);

@@ -1,7 +1,7 @@
 //! The kernel tests' one check: a kernel, interpreted, against the reference evaluator.
 //!
 //! Every operation is built with constant and with symbolic dimensions, for vectors of 128, 256 and 512 bits, and, where
-//! it fuses, with an epilogue too.
+//! it fuses, with an epilogue too. Kernels that threads share run in several numbers of parts, which all give the same bits.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use super::{Built, Epilogue, Places, RowLeaf, Site, build, fuses, reads_spaced};
 use crate::ir::eval::eval_op;
 use crate::ir::{BinaryOp, DType, Dim, Graph, Op, Output, Tensor, TensorType, Value, infer};
 use crate::lower::expr::{Expr, ExprKind};
-use crate::lower::kir::{interp, verify::verify};
+use crate::lower::kir::{PART, PARTS, interp, verify::verify};
 use crate::lower::view::View;
 
 /// Compares an operation's kernels with the evaluator on `inputs`.
@@ -28,6 +28,8 @@ pub fn check_with(op: &Op, inputs: &[Tensor], tolerance: f64) {
     let case = Case { op, inputs, want: &want, tolerance };
     case.run(&target, &types, &results, &HashMap::new(), (false, &Places::default()));
     case.run(&target, &types, &results, &HashMap::new(), (true, &Places::default()));
+    target.threads = 4;
+    case.run(&target, &types, &results, &HashMap::new(), (false, &Places::default()));
     for gaps in [Gaps::Columns, Gaps::All] {
         let places = case.apart(&types, &results, gaps);
         case.run(&target, &types, &results, &HashMap::new(), (false, &places));
@@ -127,8 +129,32 @@ impl Case<'_> {
         }
         memory.extend(scratch.iter().map(|d| vec![0xee; bytes(d)]));
         memory.extend(constants.iter().map(|c| c.to_vec()));
-        let values: Vec<i64> = kernel.symbols.iter().map(|s| value(&s.0)).collect();
-        interp::run(&kernel, &mut memory, &values).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
+        let first_scratch = first_result + results.len();
+        let in_parts = |parts: i64| {
+            let mut memory = memory.clone();
+            for part in (0..parts).rev() {
+                // Each thread has scratch memory of its own.
+                memory[first_scratch..][..scratch.len()].iter_mut().for_each(|bytes| bytes.fill(0xee));
+                let value = |name: &str| match name {
+                    PART => part,
+                    PARTS => parts,
+                    name => value(name),
+                };
+                let values: Vec<i64> = kernel.symbols.iter().map(|s| value(&s.0)).collect();
+                let done = interp::run(&kernel, &mut memory, &values);
+                done.unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
+            }
+            memory
+        };
+        let whole = in_parts(1);
+        if kernel.is_shared() {
+            let results = first_result..first_scratch;
+            for parts in [2, 3, 64] {
+                let same = whole[results.clone()] == in_parts(parts)[results.clone()];
+                assert!(same, "{:?} of {types:?}: {parts} parts differ", self.op);
+            }
+        }
+        memory = whole;
         for (n, want) in self.want.iter().enumerate() {
             let mut data = std::mem::take(&mut memory[first_result + n]);
             match &places.result {

@@ -7,6 +7,7 @@
 use mcc_targets::schedule;
 
 use super::contract::{Contraction, Job, Panels, Rows};
+use super::nest::around;
 use super::{Emit, Site};
 use crate::ir::Dim;
 use crate::lower::kir::{Bin, Builder, Cmp, Ty, Val};
@@ -32,7 +33,13 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
     let bytes = i64::from(ty.elem.bytes());
     let row_bytes = 16 * across * channels * bytes;
     let most = (schedule::WINOGRAD_BLOCK_BYTES / row_bytes).clamp(1, down);
-    let block = (down + (down + most - 1) / most - 1) / ((down + most - 1) / most);
+    let mut blocks = (down + most - 1) / most;
+    if site.target.threads > 1 {
+        // As many for each thread, where there are some for each.
+        let threads = i64::from(site.target.threads.min(4));
+        blocks = ((blocks + threads - 1) / threads * threads).min(down);
+    }
+    let block = (down + blocks - 1) / blocks;
     let strides: Option<Vec<i64>> = e.strides(0)[1..3].iter().map(Dim::as_const).collect();
     let Some(&[row, column]) = strides.as_deref() else {
         return Err(Error::internal(format!("winograd_conv of {x} and {packed}: distances are not constant")));
@@ -50,10 +57,9 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
         &Dim::from(channels * bytes),
     );
     contraction.run = Dim::from(channels);
-    let (zero, images) = (k.int(0), k.dim(&x.shape[0]));
-    k.for_each(zero, images, 1, &mut |k, image| {
+    around(k, &x.shape[0], &mut |k, image| {
         let (zero, end) = (k.int(0), k.int(down));
-        k.for_each(zero, end, block, &mut |k, first| {
+        k.parallel(zero, end, block, &mut |k, first| {
             let last = k.int(down - block);
             let first = k.bin(Bin::Min, first, last);
             let image_bytes = k.dim(&image_bytes);

@@ -83,7 +83,7 @@ impl Builder {
             return self.once(&mut |k| k.extend(statements.take().unwrap_or_default()));
         }
         self.share.loops += 1;
-        let (part, parts) = (self.part(), self.parts());
+        let (part, parts) = (self.own_part(), self.all_parts());
         let size = self.sub(end, start);
         let size = self.add_int(size, step - 1);
         let step_val = self.int(step);
@@ -124,7 +124,7 @@ impl Builder {
         if !self.shares() {
             return body(self);
         }
-        let (part, parts) = (self.part(), self.parts());
+        let (part, parts) = (self.own_part(), self.all_parts());
         let next = self.add_int(part, 1);
         let last = self.cmp(Cmp::Eq, next, parts);
         self.when(last, &mut |k| k.inside(body));
@@ -136,11 +136,11 @@ impl Builder {
         self.share.inside = false;
     }
 
-    fn part(&mut self) -> Val {
+    fn own_part(&mut self) -> Val {
         self.dim(&Dim::sym(PART))
     }
 
-    fn parts(&mut self) -> Val {
+    fn all_parts(&mut self) -> Val {
         self.dim(&Dim::sym(PARTS))
     }
 }
