@@ -23,6 +23,8 @@ mod object;
 mod sample_tests;
 mod share;
 #[cfg(test)]
+mod share_tests;
+#[cfg(test)]
 mod tests;
 mod tidy;
 mod wide;
