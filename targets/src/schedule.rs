@@ -64,10 +64,30 @@ pub const MULTIPLY_ADDS_A_NANOSECOND: i64 = 24;
 /// Bytes that one thread reads or writes in a nanosecond, roughly.
 pub const BYTES_A_NANOSECOND: i64 = 12;
 
-/// Whether a 3x3 convolution with unit strides over an image of `pixels` results gains from minimal filtering: its
-/// weights take 16/9 of the memory, and its transforms must be a small part of the work.
-pub fn winograd(pixels: u64, channels: u64, out: u64) -> bool {
-    pixels >= 144 && channels >= 16 && out >= 16 && channels.is_multiple_of(4) && out.is_multiple_of(4)
+/// What a weight costs to fetch, and an element to take to transformed space or back, in multiply-adds of full vectors.
+const WEIGHT_COST: u64 = 36;
+const TRANSFORM_COST: u64 = 4;
+
+/// Results of a tile along an axis with which minimal filtering is the fastest way of a 3x3 convolution with unit strides
+/// and results of `size`; none where the definition is. The weights grow with the tile, the products shrink.
+pub fn winograd(size: [u64; 2], channels: u64, out: u64) -> Option<u64> {
+    let lanes = 1 << (channels | out).trailing_zeros().min(4);
+    if channels < 16 || out < 16 || lanes < 4 {
+        return None;
+    }
+    let products = channels * out;
+    let cost = |m: u64| {
+        let (tiles, planes) = (size[0].div_ceil(m) * size[1].div_ceil(m), (m + 2) * (m + 2));
+        let transform = tiles * planes * (channels + out) * TRANSFORM_COST * 16 / lanes;
+        (tiles * planes * products + transform).max(planes * products * WEIGHT_COST)
+    };
+    let direct = size[0] * size[1] * 9 * products;
+    [2, 4]
+        .into_iter()
+        .map(|m| (cost(m), m))
+        .min()
+        .filter(|best| best.0 < direct.max(9 * products * WEIGHT_COST))
+        .map(|best| best.1)
 }
 
 /// The register tile for some vectors of columns.
@@ -178,6 +198,13 @@ mod tests {
         assert_eq!(narrow, [1, 1, 2, 2, 3, 2, 2, 2, 2]);
         assert_eq!(of("x86-64-v2", None), 8);
         assert_eq!([3, 7, 9, 1000].map(|n| of("x86-64-v3", Some(n))), [4, 8, 16, 16]);
+    }
+
+    #[test]
+    fn large_images_take_large_tiles() {
+        let best = |size, channels| winograd([size, size], channels, channels);
+        assert_eq!([56, 28].map(|size| best(size, 64)), [Some(4), Some(4)]);
+        assert_eq!((best(56, 8), best(56, 18), best(3, 512)), (None, None, None));
     }
 
     #[test]

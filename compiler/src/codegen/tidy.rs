@@ -59,6 +59,10 @@ impl Tidy {
                     let to = self.address(*to, self.insts[v.0 as usize].1);
                     self.push(Stmt::StorePart(to, v, count));
                 }
+                Stmt::Prefetch(at) => {
+                    let at = self.address(*at, Ty::I64);
+                    self.push(Stmt::Prefetch(at));
+                }
                 Stmt::For { index, start, end, step, carried, body } => {
                     let (start, end) = (self.now(*start), self.now(*end));
                     let inits: Vec<Val> = carried.iter().map(|c| self.now(c.init)).collect();

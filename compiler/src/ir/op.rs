@@ -80,10 +80,11 @@ pub enum Op {
     /// rows. A window is [`ConvSpec::runs`]: so many taps of runs of contiguous elements, which the weights hold in steps
     /// of four, filled up with zeros. `out` channels in the result; `spec.pads` are zero.
     DotConv { spec: ConvSpec, kernel: Vec<i64>, out: usize },
-    /// `(x: [batch, h, w, in], packed: [16, panels, in, tile])`: 3x3 correlation with unit strides by minimal filtering:
-    /// each 2x2 of results from 4x4 elements in transformed space, where it is 16 matrix products. The weights are
-    /// transformed and packed as for [`Op::PackedMatMul`]; `size` is the results' spatial extent `[oh, ow]`, to which
-    /// belong `h = 2 * ceil(oh / 2) + 2` rows of `x`, and as many columns.
+    /// `(x: [batch, h, w, in], packed: [planes, panels, in, tile])`: 3x3 correlation with unit strides by the
+    /// [`Filtering`](super::Filtering) of so many planes: each `m`x`m` of results from elements in transformed space,
+    /// where it is a matrix product a plane. The weights are transformed and packed as for [`Op::PackedMatMul`]; `size`
+    /// is the results' spatial extent `[oh, ow]`, to which belong `h = m * ceil(oh / m) + 2` rows of `x`, and as many
+    /// columns.
     WinogradConv { size: Vec<Dim>, out: usize },
     /// `(x: channels last, w: [k..., channels])`: one filter a channel; `spec.group` equals the channels and
     /// `spec.pads` are zero.

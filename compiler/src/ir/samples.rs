@@ -102,6 +102,7 @@ const TABLE: &[Sample] = table! {
     "dot_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5}"
         ("u8[2, 3, 22]", "i8[1, 1, 1, 6, 8, 4]") -> "i32[2, 3, 5]";
     "winograd_conv {size=[3, 2], out=8}" ("f32[1, 6, 4, 4]", "f32[16, 2, 4, 4]") -> "f32[1, 3, 2, 8]";
+    "winograd_conv {size=[3, 6], out=8}" ("f32[1, 6, 10, 4]", "f32[36, 2, 4, 4]") -> "f32[1, 3, 6, 8]";
     "depthwise_conv {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=3, layout=channels_last}"
         ("f32[1, 4, 4, 3]", "f32[2, 2, 3]") -> "f32[1, 3, 3, 3]";
     "conv_transpose {strides=[2], dilations=[1], pads=[(1, 0)], group=2, layout=channels_first, output_pads=[1]}"

@@ -9,7 +9,10 @@
 use mcc_targets::{Target, schedule};
 
 use crate::Result;
-use crate::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, NodeId, Op, PadMode, Tensor, TensorType, Value};
+use crate::ir::{
+    BinaryOp, ConvSpec, DType, Dim, FILTERINGS, Filtering, Graph, Layout, NodeId, Op, PadMode, Tensor, TensorType,
+    Value,
+};
 
 /// Packs the right operands of products and convolutions.
 ///
@@ -118,8 +121,9 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
         _ => None,
     };
     let mut pads = spec.pads.clone();
-    if let Some((size, _)) = &transformed {
-        pads.iter_mut().zip(size).for_each(|(pad, &n)| pad.1 += n as i64 % 2);
+    if let Some(t) = &transformed {
+        let m = t.filtering.results;
+        pads.iter_mut().zip(t.size).for_each(|(pad, n)| pad.1 += (n.next_multiple_of(m) - n) as i64);
     }
     let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {
         let spatial = pads.iter().map(|p| Dim::from(pick(p)));
@@ -129,10 +133,10 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
     let axes = kernel.len();
     let spec = ConvSpec { pads: vec![(0, 0); axes], ..spec };
     let kernel = || kernel.iter().map(|&k| Dim::from(k));
-    let result = if let Some((size, w)) = transformed {
-        let w = graph.constant(w);
+    let result = if let Some(t) = transformed {
+        let w = graph.constant(t.weights);
         let w = in_panels(graph, w, out, target)?;
-        let size = size.map(Dim::from).to_vec();
+        let size = t.size.map(Dim::from).to_vec();
         graph.add_labelled(Op::WinogradConv { size, out: out as usize }, &[x, w], &label)?
     } else if channels == 1 && out == group {
         w = graph.add(Op::Reshape { shape: std::iter::once(Dim::from(out)).chain(kernel()).collect() }, &[w])?;
@@ -165,25 +169,33 @@ fn small_filters(spec: &ConvSpec, kernel: &[i64]) -> bool {
     kernel == [3, 3] && spec.group == 1 && spec.strides.iter().chain(&spec.dilations).all(|&s| s == 1)
 }
 
-/// The extents of a convolution's result and its weights `[out, in, 3, 3]` in transformed space `[16, in, out]`, if
-/// that makes it faster.
-fn minimal(results: &[TensorType], w: &Tensor) -> Result<Option<([usize; 2], Tensor)>> {
-    const FILTER: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
+/// A 3x3 convolution in transformed space.
+struct Minimal {
+    filtering: &'static Filtering,
+    /// The extents of its result.
+    size: [usize; 2],
+    /// `[planes, in, out]`.
+    weights: Tensor,
+}
+
+/// A convolution with weights `[out, in, 3, 3]` by minimal filtering, if that makes it faster.
+fn minimal(results: &[TensorType], w: &Tensor) -> Result<Option<Minimal>> {
     let (out, channels) = (w.shape()[0], w.shape()[1]);
     let size = results[0].shape[1..3].iter().map(|d| d.as_const().and_then(|c| usize::try_from(c).ok()));
     let Some(Ok(size)) = size.collect::<Option<Vec<usize>>>().map(<[usize; 2]>::try_from) else { return Ok(None) };
-    if !schedule::winograd((size[0] * size[1]) as u64, channels as u64, out as u64) {
-        return Ok(None);
-    }
+    let best = schedule::winograd(size.map(|s| s as u64), channels as u64, out as u64);
+    let Some(filtering) = FILTERINGS.iter().find(|f| Some(f.results as u64) == best) else { return Ok(None) };
+    let (planes, n) = (filtering.planes(), filtering.elements());
     let weights = w.to_f64s();
-    let mut values = vec![0.0; 16 * channels * out];
+    let mut values = vec![0.0; planes * channels * out];
     for (i, g) in weights.chunks_exact(9).enumerate() {
         let (o, c) = (i / channels, i % channels);
-        for plane in 0..16 {
-            let (rows, columns) = (FILTER[plane / 4], FILTER[plane % 4]);
+        for plane in 0..planes {
+            let (rows, columns) = (filtering.filter[plane / n], filtering.filter[plane % n]);
             let v = (0..3).map(|y| rows[y] * (0..3).map(|z| columns[z] * g[3 * y + z]).sum::<f64>()).sum();
             values[(plane * channels + c) * out + o] = v;
         }
     }
-    Tensor::from_f64s(w.dtype(), vec![16, channels, out], &values).map(|w| Some((size, w)))
+    let weights = Tensor::from_f64s(w.dtype(), vec![planes, channels, out], &values)?;
+    Ok(Some(Minimal { filtering, size, weights }))
 }

@@ -266,6 +266,8 @@ impl Translator<'_> {
                     self.choice(*condition, then, otherwise, results);
                 }
                 Stmt::Copy { to, from, bytes } => self.copy(*to, *from, *bytes),
+                // Cranelift has no instruction for it.
+                Stmt::Prefetch(_) => {}
                 Stmt::Zero { to, bytes } => self.zero(*to, *bytes),
             }
         }

@@ -380,7 +380,7 @@ impl Selector<'_> {
 
     fn block(&mut self, statements: &[Stmt]) {
         for statement in statements {
-            if !matches!(statement, Stmt::Let(_)) {
+            if !matches!(statement, Stmt::Let(_) | Stmt::Prefetch(_)) {
                 // The value of a store may wait no longer than the store itself.
                 self.flush();
             }
@@ -393,6 +393,10 @@ impl Selector<'_> {
                 }
                 Stmt::If { condition, then, otherwise, results } => {
                     self.choice(*condition, then, otherwise, results);
+                }
+                Stmt::Prefetch(at) => {
+                    let at = self.address(*at);
+                    self.emit(M::Prefetcht1, &[Op::Mem(at)]);
                 }
                 Stmt::Copy { to, from, bytes } => self.copy(*to, Some(*from), *bytes),
                 Stmt::Zero { to, bytes } => self.copy(*to, None, *bytes),

@@ -1,7 +1,7 @@
 //! Types of operations that slide windows over spatial axes.
 
 use super::check::{self, Checker};
-use crate::ir::{ConvSpec, DType, Dim, Layout, PoolKind, PoolSpec, ResizeRule, TensorType};
+use crate::ir::{ConvSpec, DType, Dim, Filtering, Layout, PoolKind, PoolSpec, ResizeRule, TensorType};
 use crate::{Error, Result};
 
 /// Batch, channels and spatial extents of an activation.
@@ -159,12 +159,17 @@ pub(super) fn winograd_conv(c: &mut Checker, size: &[Dim], out: usize) -> Result
     check::length(size.len(), 2, "size")?;
     let [batch, height, width, channels] = c.axes(0)?;
     let [planes, panels, w_channels, tile] = c.axes(1)?;
-    for (have, want) in [(height, &size[0]), (width, &size[1])] {
-        let two = Dim::from(2i64);
-        let tiles = want.ceil_div(&two);
-        c.meet(&have, &(&(&tiles * &two) + &two), "the operand's extent and what the results need")?;
+    if let Some(known) = planes.as_const() {
+        let filtering = usize::try_from(known).ok().and_then(Filtering::of_planes);
+        let Some(filtering) = filtering else {
+            return Err(Error::invalid(format!("there is no minimal filtering in {planes} planes")));
+        };
+        for (have, want) in [(height, &size[0]), (width, &size[1])] {
+            let m = Dim::from(filtering.results);
+            let need = &(&want.ceil_div(&m) * &m) + &Dim::from(2i64);
+            c.meet(&have, &need, "the operand's extent and what the results need")?;
+        }
     }
-    c.meet(&planes, &Dim::from(16i64), "the transformed weights' planes and 16")?;
     c.meet(&channels, &w_channels, "the channels of the operand and of the weights")?;
     c.meet(&panels, &Dim::from(out).ceil_div(&tile), "the panels and what the channels need")?;
     Ok(join(dtype, Layout::ChannelsLast, &batch, Dim::from(out), size.to_vec()))

@@ -15,6 +15,12 @@ use crate::ir::{DType, Dim};
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::numbers;
 
+/// Bytes of a cache line.
+const LINE: u32 = 64;
+
+/// Most bytes of weights to fetch ahead: with those in use they must stay in the second-level cache.
+const AHEAD_BYTES: i32 = 192 << 10;
+
 /// An outer loop of the contraction.
 pub(super) struct Tap {
     /// How often.
@@ -188,6 +194,14 @@ impl<'a, 'b> Contraction<'a, 'b> {
             Panels::Packed(panel) => Dim::from(i64::from(panel) * self.right.size() as i64),
             Panels::Rows => columns * &Dim::from(self.right.size()),
         }
+    }
+
+    /// Bytes from packed weights to those of the next columns, where several tiles of rows give the time to fetch them.
+    fn ahead(&self) -> Option<i32> {
+        let Panels::Packed(panel) = self.panels else { return None };
+        let one_tile = self.count.as_const().is_some_and(|c| c <= i64::from(self.tile.rows));
+        let bytes = self.panel_bytes(panel).as_const()?.checked_mul(i64::from(self.width() / panel))?;
+        i32::try_from(bytes).ok().filter(|&b| !one_tile && !self.one_size && b <= AHEAD_BYTES)
     }
 
     /// Whether there may be several blocks of rows.
@@ -476,6 +490,13 @@ impl<'a, 'b> Contraction<'a, 'b> {
                     loaded.unwrap_or(right)
                 })
                 .collect();
+            // The next columns' weights come while the rows still meet these.
+            if let Some(ahead) = self.ahead() {
+                for v in (0..vectors).filter(|v| v * lanes * self.right.size() as u32 % LINE == 0) {
+                    let at = self.vector_at(k, right, v * lanes);
+                    k.prefetch(Addr { offset: at.offset + offset + ahead, ..at });
+                }
+            }
             let set = element as usize % step.sets * (rows * vectors) as usize;
             for row in 0..rows as usize {
                 let first = set + row * vectors as usize;

@@ -3,7 +3,7 @@
 use mcc_targets::Target;
 
 use super::{Epilogue, Places, Site, build};
-use crate::ir::{ConvSpec, DType, Dim, Layout, Op, Tensor, TensorType, infer};
+use crate::ir::{ConvSpec, DType, Dim, FILTERINGS, Layout, Op, Tensor, TensorType, infer};
 use crate::lower::kir::interp;
 
 const TARGETS: &[&str] = &["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
@@ -266,9 +266,11 @@ fn windows_add_up() {
 
 #[test]
 fn minimal_filtering() {
-    for [batch, oh, ow, channels, out] in [[2, 4, 6, 4, 8], [1, 5, 7, 8, 12], [1, 3, 4, 4, 20], [1, 301, 3, 8, 4]] {
-        let x = numbers(DType::F32, &[batch, 2 * oh.div_ceil(2) + 2, 2 * ow.div_ceil(2) + 2, channels], 1);
-        let w = numbers(DType::F32, &[16, channels, out], 2);
+    let shapes = [[2, 4, 6, 4, 8], [1, 5, 7, 8, 12], [1, 3, 4, 4, 20], [1, 301, 3, 8, 4], [1, 9, 10, 16, 32]];
+    for (f, [batch, oh, ow, channels, out]) in FILTERINGS.iter().flat_map(|f| shapes.map(|s| (f, s))) {
+        let extent = |n: usize| n.next_multiple_of(f.results) + 2;
+        let x = numbers(DType::F32, &[batch, extent(oh), extent(ow), channels], 1);
+        let w = numbers(DType::F32, &[f.planes(), channels, out], 2);
         let operands = [x, packed(&w, 4 * out.div_ceil(4).min(2))];
         let types = types_of(&operands);
         let op = Op::WinogradConv { size: vec![Dim::from(oh), Dim::from(ow)], out };

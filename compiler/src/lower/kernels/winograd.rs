@@ -1,6 +1,7 @@
-//! 3x3 convolution by minimal filtering F(2x2, 3x3): 16 multiplications for 4 results where the definition has 36.
+//! 3x3 convolution by minimal filtering: F(2x2, 3x3) takes 16 multiplications for 4 results where the definition has 36,
+//! F(4x4, 3x3) takes 36 for 16 where it has 144.
 //!
-//! A block of tiles (each 2x2 results) is taken to transformed space, multiplied there by 16 matrices, and taken back.
+//! A block of tiles is taken to transformed space, multiplied there by a matrix a plane, and taken back.
 //! Blocks are whole rows of tiles, as many as keep the transformed data in the second-level cache; the last block is
 //! moved up over rows that are done already rather than cut.
 
@@ -9,19 +10,23 @@ use mcc_targets::schedule;
 use super::contract::{Contraction, Job, Panels, Rows};
 use super::nest::around;
 use super::{Emit, Site};
-use crate::ir::Dim;
+use crate::ir::{Dim, Filtering};
 use crate::lower::kir::{Bin, Builder, Cmp, Ty, Val};
 use crate::lower::numbers;
 use crate::{Error, Result};
 
-/// [`Op::WinogradConv`](crate::ir::Op::WinogradConv): `(x: [batch, h, w, in], packed: [16, panels, in, tile])`.
+/// [`Op::WinogradConv`](crate::ir::Op::WinogradConv): `(x: [batch, h, w, in], packed: [planes, panels, in, tile])`.
 pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size: &[Dim], out: usize) -> Result<()> {
     let (x, packed) = (&site.operands[0], &site.operands[1]);
     let ty = Ty::new(numbers::compute_elem(x.dtype), 1);
     let lanes = i64::from(site.target.vector_bytes / ty.elem.bytes());
     let extents: Option<Vec<i64>> = size.iter().chain(&x.shape[1..]).chain(&packed.shape).map(Dim::as_const).collect();
-    let Some(&[oh, ow, _, _, channels, _, panels, _, tile]) = extents.as_deref() else {
+    let Some(&[oh, ow, _, _, channels, planes, panels, _, tile]) = extents.as_deref() else {
         return Err(Error::internal(format!("winograd_conv of {x} and {packed}: extents are not constant")));
+    };
+    let filtering = usize::try_from(planes).ok().and_then(Filtering::of_planes);
+    let Some(m) = filtering.map(|f| f.results as i64).filter(|m| [2, 4].contains(m)) else {
+        return Err(Error::internal(format!("winograd_conv of {x} and {packed}: no such filtering")));
     };
     let out = out as i64;
     if x.dtype.size() != ty.elem.bytes() as usize {
@@ -29,9 +34,9 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
     }
     // As wide as channels fill.
     let lanes = lanes.min(1 << (channels | out).trailing_zeros().min(6));
-    let (down, across) = ((oh + 1) / 2, (ow + 1) / 2);
+    let (down, across) = ((oh + m - 1) / m, (ow + m - 1) / m);
     let bytes = i64::from(ty.elem.bytes());
-    let row_bytes = 16 * across * channels * bytes;
+    let row_bytes = planes * across * channels * bytes;
     let most = (schedule::WINOGRAD_BLOCK_BYTES / row_bytes).clamp(1, down);
     let mut blocks = (down + most - 1) / most;
     if site.target.threads > 1 {
@@ -45,10 +50,11 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
         return Err(Error::internal(format!("winograd_conv of {x} and {packed}: distances are not constant")));
     };
     let image_bytes = &e.strides(0)[0] * &Dim::from(bytes);
-    let nest = Nest { e, ty, lanes, row, column, channels, out, oh, ow, across, block };
+    let nest = Nest { e, m, ty, lanes, row, column, channels, out, oh, ow, across, block };
     let tiles = block * across;
-    let inputs = e.scratch(k, Dim::from(16 * tiles * channels * bytes));
-    let sums = e.scratch(k, Dim::from(16 * tiles * out * bytes));
+    let (left_plane, out_plane) = (nest.plane(channels), nest.plane(out));
+    let inputs = e.scratch(k, Dim::from(planes * left_plane * bytes));
+    let sums = e.scratch(k, Dim::from(planes * out_plane * bytes));
     let mut contraction = Contraction::new(
         site,
         e,
@@ -64,18 +70,18 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
             let first = k.bin(Bin::Min, first, last);
             let image_bytes = k.dim(&image_bytes);
             let offset = k.mul(image, image_bytes);
-            let rows = k.mul_int(first, 2 * row * bytes);
+            let rows = k.mul_int(first, m * row * bytes);
             let x = k.add(e.operand(0), offset);
             let x = k.add(x, rows);
             nest.transform(k, x, inputs);
-            let (zero, planes) = (k.int(0), k.int(16));
+            let (zero, planes) = (k.int(0), k.int(planes));
             k.for_each(zero, planes, 1, &mut |k, plane| {
                 let mut at = |base: Val, size: i64| {
                     let offset = k.mul_int(plane, size * bytes);
                     k.add(base, offset)
                 };
-                let (left, right) = (at(inputs, tiles * channels), at(e.operand(1), panels * channels * tile));
-                let sink = Some(at(sums, tiles * out));
+                let (left, right) = (at(inputs, left_plane), at(e.operand(1), panels * channels * tile));
+                let sink = Some(at(sums, out_plane));
                 let rows = Rows::Affine { base: left, bytes: Dim::from(channels * bytes) };
                 let zero = k.int(0);
                 let (count, columns) = (Dim::from(tiles), Dim::from(out));
@@ -89,6 +95,8 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
 
 struct Nest<'a, 'b> {
     e: &'b Emit<'a>,
+    /// Results of a tile along an axis.
+    m: i64,
     /// A scalar of the compute type.
     ty: Ty,
     lanes: i64,
@@ -121,12 +129,12 @@ impl Nest<'_, '_> {
         k.add(row, tx)
     }
 
-    /// Takes a block to transformed space: `[16, tiles, channels]`.
+    /// Takes a block to transformed space: `[planes, tiles, channels]`.
     fn transform(&self, k: &mut Builder, x: Val, to: Val) {
         let vector = Ty::new(self.ty.elem, self.lanes as u32);
-        let (row, plane) = (self.bytes(self.row), self.bytes(self.block * self.across * self.channels));
+        let (row, plane, n) = (self.bytes(self.row), self.bytes(self.plane(self.channels)), self.m + 2);
         self.tiles(k, &mut |k, ty, tx| {
-            let (down, right) = (k.mul_int(ty, 2 * row), k.mul_int(tx, self.bytes(2 * self.column)));
+            let (down, right) = (k.mul_int(ty, self.m * row), k.mul_int(tx, self.bytes(self.m * self.column)));
             let from = k.add(x, down);
             let from = k.add(from, right);
             let index = self.index(k, ty, tx);
@@ -135,21 +143,21 @@ impl Nest<'_, '_> {
             let (zero, end) = (k.int(0), k.int(self.bytes(self.channels)));
             k.for_each(zero, end, self.bytes(self.lanes), &mut |k, c| {
                 let (from, to) = (k.add(from, c), k.add(to, c));
-                let columns: Vec<[Val; 4]> = (0..4)
+                let columns: Vec<Vec<Val>> = (0..n)
                     .map(|column| {
-                        let mut at = |line: i64| {
+                        let line = |line: i64| {
                             let offset = k.int(line * row + self.bytes(column * self.column));
                             let at = k.at_index(from, offset, 1);
                             k.load(vector, at)
                         };
-                        let d = [at(0), at(1), at(2), at(3)];
-                        spread(k, d)
+                        let elements: Vec<Val> = (0..n).map(line).collect();
+                        spread(k, &elements)
                     })
                     .collect();
-                for line in 0..4 {
-                    let values = spread(k, [0, 1, 2, 3].map(|column: usize| columns[column][line]));
-                    for (column, v) in values.into_iter().enumerate() {
-                        let offset = k.int((line * 4 + column) as i64 * plane);
+                for line in 0..n {
+                    let elements: Vec<Val> = columns.iter().map(|c| c[line as usize]).collect();
+                    for (column, v) in spread(k, &elements).into_iter().enumerate() {
+                        let offset = k.int((line * n + column as i64) * plane);
                         let at = k.at_index(to, offset, 1);
                         k.store(at, v);
                     }
@@ -158,77 +166,110 @@ impl Nest<'_, '_> {
         });
     }
 
-    /// Takes a block's sums `[16, tiles, out]` back and stores them.
+    /// Takes a block's sums `[planes, tiles, out]` back and stores them.
     fn restore(&self, k: &mut Builder, (image, first): (Val, Val), from: Val) {
         let vector = Ty::new(self.ty.elem, self.lanes as u32);
-        let plane = self.bytes(self.block * self.across * self.out);
+        let (plane, n) = (self.bytes(self.plane(self.out)), self.m + 2);
         self.tiles(k, &mut |k, ty, tx| {
             let index = self.index(k, ty, tx);
             let offset = k.mul_int(index, self.bytes(self.out));
             let from = k.add(from, offset);
             let ty = k.add(first, ty);
-            let (y, z) = (k.mul_int(ty, 2), k.mul_int(tx, 2));
+            let (y, z) = (k.mul_int(ty, self.m), k.mul_int(tx, self.m));
             let (zero, end) = (k.int(0), k.int(self.out));
             let above = k.mul_int(image, self.oh);
             k.for_each(zero, end, self.lanes, &mut |k, o| {
-                let columns: Vec<[Val; 2]> = (0..4)
+                let bytes = k.mul_int(o, i64::from(self.ty.elem.bytes()));
+                let base = k.add(from, bytes);
+                let columns: Vec<Vec<Val>> = (0..n)
                     .map(|column| {
-                        let mut at = |line: i64| {
-                            let bytes = k.mul_int(o, i64::from(self.ty.elem.bytes()));
-                            let base = k.add(from, bytes);
-                            let offset = k.int((line * 4 + column) * plane);
+                        let line = |line: i64| {
+                            let offset = k.int((line * n + column) * plane);
                             let at = k.at_index(base, offset, 1);
                             k.load(vector, at)
                         };
-                        let m = [at(0), at(1), at(2), at(3)];
-                        gather(k, m)
+                        let sums: Vec<Val> = (0..n).map(line).collect();
+                        gather(k, &sums)
                     })
                     .collect();
-                for line in 0..2 {
-                    let values = gather(k, [0, 1, 2, 3].map(|column: usize| columns[column][line]));
-                    for (column, v) in values.into_iter().enumerate() {
-                        let (y, z) = (k.add_int(y, line as i64), k.add_int(z, column as i64));
-                        self.inside(k, (line, y), (column, z), &mut |k| {
-                            let row = k.add(above, y);
-                            let row = k.mul_int(row, self.ow);
-                            let row = k.add(row, z);
-                            self.e.store(k, row, o, v);
-                        });
-                    }
+                for line in 0..self.m {
+                    let sums: Vec<Val> = columns.iter().map(|c| c[line as usize]).collect();
+                    let values = gather(k, &sums);
+                    let y = k.add_int(y, line);
+                    self.inside(k, line, y, self.oh, &mut |k| {
+                        for (column, &v) in values.iter().enumerate() {
+                            let z = k.add_int(z, column as i64);
+                            self.inside(k, column as i64, z, self.ow, &mut |k| {
+                                let row = k.add(above, y);
+                                let row = k.mul_int(row, self.ow);
+                                let row = k.add(row, z);
+                                self.e.store(k, row, o, v);
+                            });
+                        }
+                    });
                 }
             });
         });
     }
 
-    /// Does something where a result exists: odd extents end in the middle of a tile.
-    fn inside(&self, k: &mut Builder, y: (usize, Val), z: (usize, Val), then: &mut dyn FnMut(&mut Builder)) {
-        let checks = [(y, self.oh), (z, self.ow)];
-        let mut open = checks.into_iter().filter(|&((far, _), extent)| far == 1 && extent % 2 == 1);
-        let test = |k: &mut Builder, ((_, at), extent): ((usize, Val), i64)| {
-            let extent = k.int(extent);
-            k.cmp(Cmp::Lt, at, extent)
-        };
-        match (open.next(), open.next()) {
-            (None, _) => then(k),
-            (Some(a), None) => {
-                let a = test(k, a);
-                k.when(a, then);
-            }
-            (Some(a), Some(b)) => {
-                let (a, b) = (test(k, a), test(k, b));
-                k.when(a, &mut |k| k.when(b, then));
-            }
+    /// Does something for the `nth` result of a tile where it exists: extents may end in the middle of a tile.
+    fn inside(&self, k: &mut Builder, nth: i64, at: Val, extent: i64, then: &mut dyn FnMut(&mut Builder)) {
+        if extent % self.m == 0 || nth < extent % self.m {
+            return then(k);
         }
+        let extent = k.int(extent);
+        let exists = k.cmp(Cmp::Lt, at, extent);
+        k.when(exists, then);
+    }
+
+    /// Elements between planes of so many channels: no multiple of a page, whose addresses would share cache sets.
+    fn plane(&self, channels: i64) -> i64 {
+        let elements = self.block * self.across * channels;
+        if self.bytes(elements) % 1024 == 0 { elements + 64 / self.bytes(1) } else { elements }
     }
 }
 
-/// Four elements in transformed space.
-fn spread(k: &mut Builder, d: [Val; 4]) -> [Val; 4] {
-    [k.sub(d[0], d[2]), k.add(d[1], d[2]), k.sub(d[2], d[1]), k.sub(d[1], d[3])]
+/// The elements of a tile along an axis in transformed space: the maps of [`Filtering::input`].
+fn spread(k: &mut Builder, d: &[Val]) -> Vec<Val> {
+    match *d {
+        [a, b, c, d] => vec![k.sub(a, c), k.add(b, c), k.sub(c, b), k.sub(b, d)],
+        [a, b, c, d, e, f] => {
+            let ty = k.ty(a);
+            let [two, four, minus_four, minus_five] = [2.0, 4.0, -4.0, -5.0].map(|x| k.float(x, ty));
+            let [first, last] = [(a, c, e), (b, d, f)].map(|(x, y, z)| {
+                let sum = k.fma(x, four, z);
+                k.fma(y, minus_five, sum)
+            });
+            let (even, odd) = (k.fma(c, minus_four, e), k.fma(b, minus_four, d));
+            let (near, far) = (k.sub(e, c), k.sub(d, b));
+            let far = k.mul(far, two);
+            vec![first, k.add(even, odd), k.sub(even, odd), k.add(near, far), k.sub(near, far), last]
+        }
+        _ => Vec::new(),
+    }
 }
 
-/// Two results from four sums in transformed space.
-fn gather(k: &mut Builder, m: [Val; 4]) -> [Val; 2] {
-    let (sum, difference) = (k.add(m[1], m[2]), k.sub(m[1], m[2]));
-    [k.add(m[0], sum), k.sub(difference, m[3])]
+/// The results of a tile along an axis from sums in transformed space: the maps of [`Filtering::output`].
+fn gather(k: &mut Builder, m: &[Val]) -> Vec<Val> {
+    match *m {
+        [a, b, c, d] => {
+            let (sum, difference) = (k.add(b, c), k.sub(b, c));
+            vec![k.add(a, sum), k.sub(difference, d)]
+        }
+        [a, b, c, d, e, f] => {
+            let ty = k.ty(a);
+            let [two, four, eight] = [2.0, 4.0, 8.0].map(|x| k.float(x, ty));
+            let (sum, difference) = (k.add(b, c), k.sub(b, c));
+            let (far_sum, far_difference) = (k.add(d, e), k.sub(d, e));
+            let first = k.add(a, sum);
+            let last = k.add(difference, f);
+            vec![
+                k.add(first, far_sum),
+                k.fma(far_difference, two, difference),
+                k.fma(far_sum, four, sum),
+                k.fma(far_difference, eight, last),
+            ]
+        }
+        _ => Vec::new(),
+    }
 }

@@ -482,6 +482,11 @@ impl Builder {
         self.push(Stmt::Copy { to, from, bytes });
     }
 
+    /// Tells that an address will be read soon.
+    pub fn prefetch(&mut self, at: Addr) {
+        self.push(Stmt::Prefetch(at));
+    }
+
     /// Fills with zeros.
     pub fn fill_zero(&mut self, to: Val, bytes: Val) {
         self.push(Stmt::Zero { to, bytes });

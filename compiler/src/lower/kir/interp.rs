@@ -117,6 +117,7 @@ impl Machine<'_> {
                     let data = self.bytes(from, n)?.to_vec();
                     self.bytes(to, n)?.copy_from_slice(&data);
                 }
+                Stmt::Prefetch(_) => {}
                 Stmt::Zero { to, bytes } => {
                     let n = usize::try_from(self.int(*bytes)).map_err(|_| "zeros of a negative size")?;
                     self.bytes(self.int(*to), n)?.fill(0);

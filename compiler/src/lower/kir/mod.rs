@@ -320,6 +320,8 @@ pub enum Stmt {
     Store(Addr, Val),
     /// Stores the lanes of a value that are below an `i64` count, which may be anything, and touches no other memory.
     StorePart(Addr, Val, Val),
+    /// Tells that an address will be read soon. It need not be valid.
+    Prefetch(Addr),
     /// A counted loop.
     For {
         /// The index, `i64`.
@@ -372,6 +374,7 @@ impl Stmt {
             Stmt::Let(_) => Vec::new(),
             Stmt::Store(to, v) => [address(to), vec![*v]].concat(),
             Stmt::StorePart(to, v, count) => [address(to), vec![*v, *count]].concat(),
+            Stmt::Prefetch(at) => address(at),
             Stmt::For { start, end, carried, .. } => {
                 [*start, *end].into_iter().chain(carried.iter().flat_map(|c| [c.init, c.next])).collect()
             }
@@ -388,7 +391,12 @@ impl Stmt {
         match self {
             Stmt::For { body, .. } => vec![body],
             Stmt::If { then, otherwise, .. } => vec![then, otherwise],
-            Stmt::Let(_) | Stmt::Store(..) | Stmt::StorePart(..) | Stmt::Copy { .. } | Stmt::Zero { .. } => Vec::new(),
+            Stmt::Let(_)
+            | Stmt::Store(..)
+            | Stmt::StorePart(..)
+            | Stmt::Prefetch(_)
+            | Stmt::Copy { .. }
+            | Stmt::Zero { .. } => Vec::new(),
         }
     }
 }

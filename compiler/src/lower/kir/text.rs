@@ -117,6 +117,7 @@ fn block(f: &mut Formatter<'_>, kernel: &Kernel, body: &[Stmt], depth: usize) ->
             Stmt::Copy { to, from, bytes } => {
                 writeln!(f, "{indent}copy [{}], [{}], {} bytes", name(*to), name(*from), name(*bytes))?;
             }
+            Stmt::Prefetch(at) => writeln!(f, "{indent}prefetch {}", address(kernel, at))?,
             Stmt::Zero { to, bytes } => writeln!(f, "{indent}zero [{}], {} bytes", name(*to), name(*bytes))?,
         }
     }

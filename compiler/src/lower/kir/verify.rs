@@ -137,6 +137,7 @@ impl Checker<'_> {
             Stmt::Copy { to, from, bytes } => {
                 [to, from, bytes].into_iter().for_each(|v| self.integer(*v, "a copy"));
             }
+            Stmt::Prefetch(at) => self.address(at, "a prefetch"),
             Stmt::Zero { to, bytes } => [to, bytes].into_iter().for_each(|v| self.integer(*v, "zeros")),
         }
     }
