@@ -37,6 +37,16 @@ pub fn dot_tile(target: &Target, vectors: u32) -> Tile {
     found.copied().unwrap_or(Tile { rows: 1, vectors, unroll: 1 })
 }
 
+/// Bytes of left-hand rows that should stay in the second-level cache while the panels pass.
+const BLOCK_BYTES: i64 = 256 << 10;
+
+/// Rows to pass over all panels before the next rows come: a multiple of the tile's, since only the last block may end
+/// in a smaller tile.
+pub fn dot_block(tile: Tile, bytes_a_row: i64) -> i64 {
+    let rows = i64::from(tile.rows);
+    (BLOCK_BYTES / bytes_a_row.max(1) / rows).max(1) * rows
+}
+
 /// Vectors in a panel of weights with `columns` columns in all: those of the first tile that leaves the fewest empty.
 pub fn dot_vectors(target: &Target, columns: u64) -> u32 {
     let lanes = u64::from(target.vector_bytes / 4);
@@ -64,6 +74,7 @@ mod tests {
                 // On Arm, a row's four broadcasts come from a vector of its own.
                 let left = if *arch == Arch::Aarch64 { t.rows + 1 } else { 1 };
                 assert!(t.rows * t.vectors + t.vectors + left <= registers, "{t:?}");
+                assert_eq!(dot_block(*t, 1000) % i64::from(t.rows), 0);
             }
         }
     }

@@ -33,8 +33,6 @@ fn multiply_adds(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Di
         Op::MatMul | Op::PackedMatMul { .. } => &result.numel() * &channels,
         Op::Conv(_) => &result.numel() * &weights(1, 0),
         Op::PackedConv { .. } => &result.numel() * &weights(2, 1),
-        // Four contracted elements a step.
-        Op::DotConv { .. } => &(&result.numel() * &weights(2, 2)) * &Dim::from(4i64),
         Op::WinogradConv { .. } => &(&result.numel() * &channels) * &Dim::from(9usize),
         Op::DepthwiseConv(_) => &result.numel() * &weights(0, 1),
         Op::ConvTranspose { .. } => &x.numel() * &weights(1, 0),

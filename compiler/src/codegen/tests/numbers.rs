@@ -19,7 +19,7 @@ fn elements(dtype: DType, count: usize) -> Vec<u8> {
 #[test]
 fn all_casts() {
     let count = 64;
-    for lanes in [1, 2, 4] {
+    for lanes in [1, 2, 4, 8, 16] {
         for from in DType::all() {
             let data = elements(from, count);
             let mut k = Builder::new("casts", 2);

@@ -5,7 +5,7 @@
 //! not read. The sums are exact, so how the loops cut them does not matter.
 
 use mcc_targets::Arch;
-use mcc_targets::dot_schedule::dot_tile;
+use mcc_targets::dot_schedule::{dot_block, dot_tile};
 use mcc_targets::schedule::{self, Tile};
 
 use super::contract::{Rows, Tap};
@@ -51,8 +51,7 @@ pub(super) fn dot_conv(
     let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
     let panel_bytes = (taps * steps) as i64 * i64::from(width) * 4;
     let columns = (out / spec.group) as i64;
-    let row_bytes = (run * taps as i64).unsigned_abs();
-    let block = i64::try_from(schedule::row_block(site.target, tile, row_bytes)).unwrap_or(i64::MAX);
+    let block = dot_block(tile, run * taps as i64);
     let shared = schedule::shared_rows(u64::from(tile.rows), count.as_const(), Some(columns), tile.vectors * lanes);
     let shared = shared.filter(|_| site.target.threads > 1);
     let nest = Nest {

@@ -19,6 +19,8 @@ fn products() {
         (DType::U8, 13, 18, 16, 16),
         (DType::U8, 29, 40, 130, 64),
         (DType::I8, 3, 64, 48, 48),
+        // Several blocks of rows.
+        (DType::U8, 22, 16_400, 1, 16),
     ] {
         let (panels, steps) = (usize::div_ceil(out, tile), usize::div_ceil(depth, 4));
         let spec = ConvSpec {
