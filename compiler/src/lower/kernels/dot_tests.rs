@@ -1,6 +1,6 @@
 //! Contractions of bytes against the evaluator: windows, groups, strides, runs of every remainder, ragged panels.
 
-use super::testing::{check, noise};
+use super::testing::{check, check_objects, noise};
 use crate::ir::{ConvSpec, DType, Dim, Layout, Op, Tensor};
 
 /// Bytes of the whole range.
@@ -33,6 +33,21 @@ fn products() {
         let packed = bytes(DType::I8, &[1, panels, 1, steps, tile, 4], 7);
         check(&Op::DotConv { spec, kernel: Vec::new(), out }, &[bytes(dtype, &[2, rows, depth], 3), packed]);
     }
+}
+
+/// Deep rows go in blocks of few, which tiles of ten rows have to divide.
+#[test]
+fn blocks_of_rows() {
+    let (rows, depth, out, tile) = (50, 8192, 8, 8);
+    let spec = ConvSpec {
+        strides: Vec::new(),
+        dilations: Vec::new(),
+        pads: Vec::new(),
+        group: 1,
+        layout: Layout::ChannelsLast,
+    };
+    let packed = bytes(DType::I8, &[1, 1, 1, depth / 4, tile, 4], 7);
+    check_objects(&Op::DotConv { spec, kernel: Vec::new(), out }, &[bytes(DType::U8, &[rows, depth], 3), packed]);
 }
 
 #[test]
