@@ -34,6 +34,10 @@ fn multiply_adds(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Di
         Op::Conv(_) => &result.numel() * &weights(1, 0),
         Op::PackedConv { .. } => &result.numel() * &weights(2, 1),
         Op::WinogradConv { .. } => &(&result.numel() * &channels) * &Dim::from(9usize),
+        Op::DotConv { spec, kernel, .. } => {
+            let window = kernel.iter().fold(Dim::ONE, |n, &k| &n * &Dim::from(k));
+            &(&result.numel() * &window) * &channels.floor_div(&Dim::from(spec.group))
+        }
         Op::DepthwiseConv(_) => &result.numel() * &weights(0, 1),
         Op::ConvTranspose { .. } => &x.numel() * &weights(1, 0),
         Op::Recurrent(_) => &product(x.shape.get(..2).unwrap_or_default()) * &weights(0, 0),
