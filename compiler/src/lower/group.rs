@@ -283,7 +283,10 @@ impl Fusion<'_> {
     /// Finds anchors that can take a group as epilogue.
     fn epilogues(&self, order: &[NodeId]) -> Result<Epilogues> {
         let mut found = Epilogues { by_root: HashMap::new(), taken: HashSet::new() };
-        for &node in order.iter().rev() {
+        // What only moves data comes last: with an epilogue it is a pass over the data that a home could have spared.
+        let moves = |node: &&NodeId| matches!(self.graph.op(**node), Op::Concat { .. } | Op::Pad { .. });
+        let (movers, others): (Vec<&NodeId>, Vec<&NodeId>) = order.iter().rev().partition(moves);
+        for &node in others.into_iter().chain(movers) {
             if let Some(group) = self.epilogue_of(node)?
                 && !found.by_root.contains_key(&group.root)
             {

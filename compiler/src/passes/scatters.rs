@@ -1,17 +1,38 @@
-//! Scatters to constant places that make up a box: the update between slices of what it is written into.
+//! Scatters in fewer and longer pieces: those to constant places that make up a box are the update between slices of what
+//! it is written into; those whose elements all take one row's index go row by row.
 
 use mcc_targets::Target;
 
-use super::edit::{Edit, rewrite};
+use super::edit::{Edit, pad_rank, rewrite};
 use crate::Result;
-use crate::ir::{Dim, Graph, NodeId, Op, Range, ScatterReduction, Tensor, Value};
+use crate::ir::{DType, Dim, Graph, NodeId, Op, Range, ScatterReduction, Tensor, Value};
 
-/// Turns scatters of boxes into concatenations, whose parts need no copies.
+/// Turns scatters of boxes into concatenations, whose parts need no copies, and scatters of elements into those of rows.
 pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
     rewrite(graph, |edit, node| match edit.graph.op(node) {
         Op::ScatterNd { reduction: ScatterReduction::None } => scatter(edit, node),
+        &Op::ScatterElements { axis: 0, reduction } => rows(edit, node, reduction),
         _ => Ok(None),
     })
+}
+
+/// A scatter of elements along the first axis whose indices are the same for all elements of a row.
+fn rows(edit: &mut Edit, node: NodeId, reduction: ScatterReduction) -> Result<Option<Value>> {
+    let operands = edit.graph.operands(node);
+    let &[data, indices, updates] = operands.as_slice() else { return Ok(None) };
+    let (shape, places) = (edit.shape(data), edit.shape(indices));
+    let Op::Broadcast { .. } = edit.graph.op(indices.node) else { return Ok(None) };
+    let source = edit.graph.operands(indices.node)[0];
+    let own = pad_rank(&edit.shape(source), places.len());
+    let whole_rows = shape.len() > 1 && shape[1..] == places[1..];
+    if !whole_rows || own[0] != places[0] || !own[1..].iter().all(|d| d.is(1)) {
+        return Ok(None);
+    }
+    let mut index = edit.reshape(source, vec![places[0].clone(), Dim::ONE])?;
+    if edit.dtype(index) != DType::I64 {
+        index = edit.add(Op::Cast { to: DType::I64, saturate: true }, &[index])?;
+    }
+    edit.add(Op::ScatterNd { reduction }, &[data, index, updates]).map(Some)
 }
 
 /// Each piece of the box that does not fill its axis cuts the rest of the data in up to two.

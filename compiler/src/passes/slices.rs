@@ -4,7 +4,7 @@ use mcc_targets::Target;
 
 use super::edit::{Edit, rewrite};
 use crate::Result;
-use crate::ir::{Dim, Graph, NodeId, Op, PadMode, Range, Value};
+use crate::ir::{Dim, Graph, NodeId, Op, PadMode, Range, Tensor, Value};
 
 /// Simplifies slices, concatenations, and gathers of constant places.
 pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
@@ -142,6 +142,35 @@ fn adjacent(graph: &Graph, a: Value, b: Value, axis: usize) -> Option<(Value, Ve
     Some((source, ranges))
 }
 
+/// Rows of windows worth a slice each: fewer and shorter ones go by index.
+const MOST_WINDOWS: usize = 16;
+const SHORTEST_WINDOW: usize = 4;
+
+/// A gather of a matrix of constant indices whose rows are runs is a concatenation of slices: the windows of an unfolded
+/// axis.
+fn windows(edit: &mut Edit, node: NodeId, (x, axis): (Value, usize), indices: &Tensor) -> Result<Option<Value>> {
+    let &[rows, length] = indices.shape() else { return Ok(None) };
+    let Some(extent) = edit.shape(x)[axis].as_const() else { return Ok(None) };
+    if !(2..=MOST_WINDOWS).contains(&rows) || length < SHORTEST_WINDOW {
+        return Ok(None);
+    }
+    let starts: Vec<i64> = (0..rows).map(|r| indices.i64_at(r * length)).collect();
+    let runs = (0..rows * length).all(|i| indices.i64_at(i) == starts[i / length] + (i % length) as i64);
+    if !runs || starts.iter().any(|&s| s < 0 || s + length as i64 > extent) {
+        return Ok(None);
+    }
+    let mut shape = edit.shape(node.into());
+    shape[axis] = Dim::ONE;
+    let mut parts = Vec::new();
+    for start in starts {
+        let mut ranges: Vec<Range> = edit.shape(x).iter().map(Range::full).collect();
+        ranges[axis] = Range { start: Dim::from(start), step: 1, len: Dim::from(length) };
+        let part = edit.slice(x, ranges)?;
+        parts.push(edit.reshape(part, shape.clone())?);
+    }
+    edit.add(Op::Concat { axis }, &parts).map(Some)
+}
+
 /// A gather whose indices are a constant arithmetic progression is a slice.
 fn gather(edit: &mut Edit, node: NodeId, axis: usize) -> Result<Option<Value>> {
     let operands = edit.graph.operands(node);
@@ -164,8 +193,11 @@ fn gather(edit: &mut Edit, node: NodeId, axis: usize) -> Result<Option<Value>> {
     let step = if n > 1 { (&at(1) - &start).as_const() } else { Some(1) };
     let Some(step) = step.filter(|&s| s != 0 && in_range) else { return Ok(None) };
     let progression = (1..n).all(|i| at(i) == &start + &Dim::from(step * i as i64));
+    if !progression {
+        return windows(edit, node, (x, axis), &indices);
+    }
     let last = at(n - 1).as_const();
-    if !progression || last.is_none_or(|l| l < 0 || shape[axis].as_const().is_some_and(|d| l >= d)) {
+    if last.is_none_or(|l| l < 0 || shape[axis].as_const().is_some_and(|d| l >= d)) {
         return Ok(None);
     }
     let mut ranges: Vec<Range> = shape.iter().map(Range::full).collect();
