@@ -206,7 +206,7 @@ impl Object<'_> {
         for arguments in share::arguments(program) {
             let suffix = format!("task_{}_{}", arguments.0, arguments.1);
             let id = local(self, &suffix, 2, false)?;
-            let function = share::task(&self.module, arguments);
+            let function = share::task(&self.module, arguments, clif::convention(target, self.module.isa()));
             self.define_entry(id, function)?;
             tasks.insert(arguments, id);
         }

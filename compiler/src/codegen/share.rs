@@ -9,6 +9,7 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
     AtomicRmwOp, Function, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, UserFuncName, Value, types,
 };
+use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{FuncId, Module};
 use mcc_targets::schedule;
@@ -141,8 +142,8 @@ impl<M: Module> Entry<'_, '_, M> {
     }
 }
 
-/// `task(block, thread)`: does parts of a kernel's work until none is left.
-pub(super) fn task<M: Module>(module: &M, (pointers, symbols): Arguments) -> Function {
+/// `task(block, thread)`: does parts of the work of a kernel of some calling convention until none is left.
+pub(super) fn task<M: Module>(module: &M, (pointers, symbols): Arguments, kernels: CallConv) -> Function {
     let isa = module.isa();
     let mut func = Function::with_name_signature(UserFuncName::default(), signature(isa, 2, false));
     let mut context = FunctionBuilderContext::new();
@@ -172,7 +173,9 @@ pub(super) fn task<M: Module>(module: &M, (pointers, symbols): Arguments) -> Fun
     b.ins().brif(left, some, &[], done, &[]);
     b.switch_to_block(some);
     values.extend([part, parts]);
-    let signature = b.import_signature(signature(isa, values.len(), false));
+    let mut taken = signature(isa, values.len(), false);
+    taken.call_conv = kernels;
+    let signature = b.import_signature(taken);
     b.ins().call_indirect(signature, kernel, &values);
     b.ins().jump(next, &[]);
     b.switch_to_block(done);

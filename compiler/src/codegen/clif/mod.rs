@@ -38,12 +38,15 @@ pub struct Imports {
 
 /// Signature of a kernel.
 pub fn signature(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa) -> Signature {
-    // The wide emitter's code is the same on every system.
-    let convention = if wide::handles(target) { CallConv::SystemV } else { isa.default_call_conv() };
-    let mut signature = Signature::new(convention);
+    let mut signature = Signature::new(convention(target, isa));
     let arguments = kernel.pointers as usize + kernel.symbols.len();
     signature.params = vec![AbiParam::new(types::I64); arguments];
     signature
+}
+
+/// Calling convention of kernels: the wide emitter's code is the same on every system.
+pub fn convention(target: &Target, isa: &dyn TargetIsa) -> CallConv {
+    if wide::handles(target) { CallConv::SystemV } else { isa.default_call_conv() }
 }
 
 /// Translates a kernel.
