@@ -4,17 +4,19 @@ use std::path::Path;
 
 use mcc_targets::Target;
 
-use crate::Result;
+use crate::codegen::Variant;
 use crate::ir::{Graph, Tensor};
 use crate::lower::{self, program::Program};
 use crate::passes::{self, Effort};
-use crate::{codegen, onnx};
+use crate::{Error, Result, codegen, onnx};
 
 /// What to make of a model.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The machine to compile for.
     pub target: Target,
+    /// Plainer CPUs of it that the object has code for too, the plainest first.
+    pub plainer: Vec<Target>,
     /// Prefix of every symbol of the object; a C identifier.
     pub name: String,
     /// Symbolic dimensions with the value they are to have.
@@ -49,12 +51,29 @@ pub struct Compiled {
 /// # Errors
 /// When the model cannot be read, is invalid or asks for what mcc cannot do; all blockers that a stage finds at once.
 pub fn compile(model: &Path, options: &Options) -> Result<Compiled> {
-    let graph = optimise(import(model, options)?, options, &mut |_, _| {})?;
-    let mut program = lower::lower(&graph, &options.target, &options.name)?;
-    program.traced = options.traced;
-    let weights = options.separate_weights.then(|| lower::weights::separate(&mut program));
-    let code = codegen::compile(&program, &options.target)?;
+    let imported = import(model, options)?;
+    // Every CPU has its own layouts and kernels; the richest one's are what commands show.
+    let mut programs = Vec::with_capacity(options.plainer.len() + 1);
+    for target in &options.plainer {
+        programs.push(lower_for(target, imported.clone(), options)?.1);
+    }
+    let (graph, program) = lower_for(&options.target, imported, options)?;
+    programs.push(program);
+    let weights = options.separate_weights.then(|| lower::weights::separate(&mut programs));
+    let targets = options.plainer.iter().chain([&options.target]);
+    let variants: Vec<Variant<'_>> =
+        programs.iter().zip(targets).map(|(program, target)| Variant { program, target }).collect();
+    let code = codegen::compile_variants(&variants)?;
+    let program = programs.pop().ok_or_else(|| Error::internal("a model without a program"))?;
     Ok(Compiled { graph, program, weights, code })
+}
+
+/// One CPU's optimised graph and its program.
+fn lower_for(target: &Target, mut graph: Graph, options: &Options) -> Result<(Graph, Program)> {
+    passes::run(&mut graph, target, options.effort, &mut |_, _| {})?;
+    let mut program = lower::lower(&graph, target, &options.name)?;
+    program.traced = options.traced;
+    Ok((graph, program))
 }
 
 /// Reads a model: opset versions, functions and shape computations end here.

@@ -184,3 +184,35 @@ fn bench_and_inspect_speak_json() {
     assert_eq!(report["inputs"][0]["name"], "image");
     assert!(expect(0, &["inspect", &digits()]).0.contains("output probabilities: f32[1, 10]"));
 }
+
+#[test]
+fn several_cpus_and_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let (input, out) = (format!("image={}", sample(3).display()), dir.path().to_str().unwrap());
+        expect(0, &[&["run", &digits(), "-i", &input, "-o", out], arguments].concat());
+        floats(&dir.path().join("probabilities.npy"))
+    };
+    let want = run(&[]);
+    let levels = if cfg!(target_arch = "x86_64") { "x86-64-v2,x86-64-v3,native" } else { "generic,+dotprod,native" };
+    for arguments in [&["--cpu", levels][..], &["--threads", "3"], &["--cpu", levels, "--threads", "2"]] {
+        let got = run(arguments);
+        assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-5), "{arguments:?}: {got:?}");
+    }
+    let (json, _) = expect(0, &["bench", &digits(), "--threads", "2", "--seconds", "0", "--json"]);
+    assert!(json.contains("\"threads\":2"), "{json}");
+
+    // An object for several CPUs is larger than that for the best one, and its functions are the same.
+    let sizes = ["generic+dotprod", "generic,+dotprod,+i8mm"].map(|cpu| {
+        let object = dir.path().join("m.o");
+        let target = ["--target", "aarch64-linux-android", "--cpu", cpu, "--threads=2", "--name", "digits"];
+        expect(0, &[&[digits().as_str(), "-o", object.to_str().unwrap()], &target[..]].concat());
+        let header = std::fs::read_to_string(dir.path().join("m.h")).unwrap();
+        assert!(header.contains("size_t arena_size, const mcc_pool *pool);"), "{header}");
+        std::fs::metadata(object).unwrap().len()
+    });
+    assert!(sizes[0] < sizes[1], "{sizes:?}");
+    let (_, message) =
+        expect(2, &[&digits(), "-o", "m.o", "--target", "aarch64-apple-ios", "--cpu", "generic,apple-m2"]);
+    assert!(message.contains("apple-m1"), "{message}");
+}

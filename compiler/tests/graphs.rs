@@ -183,7 +183,7 @@ fn weights_may_stay_outside() {
     c.output(y);
     let target = Target::host(None).unwrap();
     let mut program = lower::lower(&c.graph, &target, "m").unwrap();
-    let weights = lower::weights::separate(&mut program);
+    let weights = lower::weights::separate(std::slice::from_mut(&mut program));
     assert!(program.constants.is_empty());
     assert_ne!(program.inputs[0].c_name, program.inputs[1].c_name);
     let compiled = codegen::compile(&program, &target).unwrap();

@@ -153,6 +153,14 @@ impl Target {
     /// # Errors
     /// When the triple does not parse, its architecture or object format is not supported, or the CPU is unknown.
     pub fn new(triple: &str, cpu: Option<&str>) -> Result<Target, UnknownTarget> {
+        Self::all(triple, cpu).map(last)
+    }
+
+    /// The targets of a triple and all CPUs of a `--cpu` value, the plainest first; at least one.
+    ///
+    /// # Errors
+    /// As [`Target::new`].
+    pub fn all(triple: &str, cpu: Option<&str>) -> Result<Vec<Target>, UnknownTarget> {
         let parsed: Triple = triple.parse().map_err(|e| UnknownTarget(format!("target {triple}: {e}")))?;
         Self::from_triple(parsed, cpu)
     }
@@ -162,6 +170,14 @@ impl Target {
     /// # Errors
     /// When the host is not supported or the CPU is unknown.
     pub fn host(cpu: Option<&str>) -> Result<Target, UnknownTarget> {
+        Self::all_host(cpu).map(last)
+    }
+
+    /// The machine this process runs on, at all CPUs of a `--cpu` value, the plainest first; at least one.
+    ///
+    /// # Errors
+    /// As [`Target::host`].
+    pub fn all_host(cpu: Option<&str>) -> Result<Vec<Target>, UnknownTarget> {
         Self::from_triple(Triple::host(), cpu)
     }
 
@@ -179,7 +195,7 @@ impl Target {
         targets
     }
 
-    fn from_triple(triple: Triple, cpu: Option<&str>) -> Result<Target, UnknownTarget> {
+    fn from_triple(triple: Triple, cpu: Option<&str>) -> Result<Vec<Target>, UnknownTarget> {
         let arch = match triple.architecture {
             Architecture::X86_64 => Arch::X86_64,
             Architecture::Aarch64(_) => Arch::Aarch64,
@@ -188,12 +204,15 @@ impl Target {
         if !matches!(triple.binary_format, BinaryFormat::Elf | BinaryFormat::Macho | BinaryFormat::Coff) {
             return Err(UnknownTarget(format!("target {triple}: give a full triple such as aarch64-linux-android")));
         }
-        let mut target = Target { triple, arch, features: cpu_features(arch, cpu)?, vector_bytes: 16, threads: 1 };
-        let has_all = |names: &[&str]| names.iter().all(|f| target.has(f));
-        if has_all(&["avx2", "fma", "bmi1", "bmi2"]) {
-            target.vector_bytes = if has_all(V4) { 64 } else { 32 };
-        }
-        Ok(target)
+        let target = |features: Vec<&'static str>| {
+            let mut target = Target { triple: triple.clone(), arch, features, vector_bytes: 16, threads: 1 };
+            let has_all = |names: &[&str]| names.iter().all(|f| target.has(f));
+            if has_all(&["avx2", "fma", "bmi1", "bmi2"]) {
+                target.vector_bytes = if has_all(V4) { 64 } else { 32 };
+            }
+            target
+        };
+        Ok(cpu_features(arch, cpu)?.into_iter().map(target).collect())
     }
 
     /// The [`FEATURES`] that the code may use.
@@ -217,38 +236,93 @@ impl Target {
     }
 }
 
-/// The extensions of a `--cpu` value: a level or `native`, then `+feature` and `-feature`, separated by commas; without a
-/// level the family's default one.
-fn cpu_features(arch: Arch, cpu: Option<&str>) -> Result<Vec<&'static str>, UnknownTarget> {
-    let levels = || CPU_LEVELS.iter().filter(move |l| l.arch == arch);
-    let mut features: Vec<&'static str> = levels().next().map(|l| l.features.concat()).unwrap_or_default();
-    for (n, part) in cpu.unwrap_or_default().split(',').filter(|p| !p.is_empty()).enumerate() {
-        let known = |name: &str| FEATURES.iter().find(|f| f.arch == arch && f.name == name).map(|f| f.name);
-        let all_features = || FEATURES.iter().filter(|f| f.arch == arch).map(|f| f.name).collect::<Vec<_>>().join(", ");
-        let unknown =
-            |name: &str| UnknownTarget(format!("cpu feature {name}: known ones of this family are {}", all_features()));
-        if let Some(name) = part.strip_prefix('+') {
-            features.push(known(name).ok_or_else(|| unknown(name))?);
-        } else if let Some(name) = part.strip_prefix('-') {
-            let off = known(name).ok_or_else(|| unknown(name))?;
-            features.retain(|f| *f != off);
-        } else if n == 0 && part == "native" {
-            features = native(arch)?;
-        } else {
-            let level = levels().find(|l| n == 0 && l.name == part).ok_or_else(|| {
-                let names: Vec<&str> = levels().map(|l| l.name).collect();
-                UnknownTarget(format!(
-                    "cpu {part}: give a level ({}, native), then +FEATURE or -FEATURE: {}",
-                    names.join(", "),
-                    all_features()
-                ))
-            })?;
-            features = level.features.concat();
+/// The one with the most extensions.
+fn last(mut targets: Vec<Target>) -> Target {
+    targets.swap_remove(targets.len() - 1)
+}
+
+/// The extensions of each CPU of a `--cpu` value, those with the fewest first. The value's grammar:
+///
+/// | item, between commas | stands for |
+/// |---|---|
+/// | `LEVEL`, `LEVEL+a+b-c` | one more CPU: a level or `native`, with and without extensions |
+/// | `+a` | one more CPU: the one before it, with an extension |
+/// | `-a` | no more CPU: the one before it loses an extension |
+///
+/// Before the first item stands the family's default level, which counts only when that item has no level.
+fn cpu_features(arch: Arch, cpu: Option<&str>) -> Result<Vec<Vec<&'static str>>, UnknownTarget> {
+    let mut cpus: Vec<Vec<&'static str>> = Vec::new();
+    for item in cpu.unwrap_or_default().split(',').filter(|p| !p.is_empty()) {
+        let name = item.starts_with(['+', '-']).then_some("");
+        let name = name.map_or_else(|| level_of(arch, item), Ok)?;
+        let mut features = match (name, cpus.last()) {
+            ("", None) => default_level(arch),
+            ("", Some(last)) => last.clone(),
+            ("native", _) => native(arch)?,
+            _ => levels(arch).find(|l| l.name == name).map(|l| l.features.concat()).unwrap_or_default(),
+        };
+        change(arch, &mut features, &item[name.len()..])?;
+        features.sort_unstable();
+        features.dedup();
+        if item.starts_with('-') {
+            cpus.pop();
         }
+        cpus.push(features);
     }
-    features.sort_unstable();
-    features.dedup();
-    Ok(features)
+    if cpus.is_empty() {
+        cpus.push(default_level(arch));
+    }
+    cpus.iter_mut().for_each(|features| {
+        features.sort_unstable();
+    });
+    cpus.sort_by_key(Vec::len);
+    cpus.dedup();
+    Ok(cpus)
+}
+
+fn levels(arch: Arch) -> impl Iterator<Item = &'static CpuLevel> {
+    CPU_LEVELS.iter().filter(move |l| l.arch == arch)
+}
+
+fn default_level(arch: Arch) -> Vec<&'static str> {
+    levels(arch).next().map(|l| l.features.concat()).unwrap_or_default()
+}
+
+/// The level that an item of `--cpu` begins with.
+fn level_of(arch: Arch, item: &str) -> Result<&str, UnknownTarget> {
+    let fits =
+        |name: &&str| item.strip_prefix(*name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', '-']));
+    let names = levels(arch).map(|l| l.name).chain(["native"]);
+    names.filter(fits).max_by_key(|name| name.len()).map(|name| &item[..name.len()]).ok_or_else(|| {
+        let names: Vec<&str> = levels(arch).map(|l| l.name).collect();
+        UnknownTarget(format!(
+            "cpu {item}: give a level ({}, native), then +FEATURE or -FEATURE: {}",
+            names.join(", "),
+            all_features(arch)
+        ))
+    })
+}
+
+/// Adds and removes extensions: `+a-b`.
+fn change(arch: Arch, features: &mut Vec<&'static str>, changes: &str) -> Result<(), UnknownTarget> {
+    let mut rest = changes;
+    while !rest.is_empty() {
+        let end = rest[1..].find(['+', '-']).map_or(rest.len(), |n| n + 1);
+        let (sign, name) = rest[..end].split_at(1);
+        let known = FEATURES.iter().find(|f| f.arch == arch && f.name == name).ok_or_else(|| {
+            UnknownTarget(format!("cpu feature {name}: known ones of this family are {}", all_features(arch)))
+        })?;
+        match sign {
+            "+" => features.push(known.name),
+            _ => features.retain(|f| *f != known.name),
+        }
+        rest = &rest[end..];
+    }
+    Ok(())
+}
+
+fn all_features(arch: Arch) -> String {
+    FEATURES.iter().filter(|f| f.arch == arch).map(|f| f.name).collect::<Vec<_>>().join(", ")
 }
 
 /// The extensions that this machine has.
@@ -299,6 +373,26 @@ fn aarch64_features() -> Vec<(&'static str, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_cpus() {
+        let of = |triple, cpu| -> Vec<String> {
+            Target::all(triple, Some(cpu)).unwrap().iter().map(|t| t.features.join(" ")).collect()
+        };
+        let x86 = |cpu| of("x86_64-unknown-linux-gnu", cpu);
+        let arm = |cpu| of("aarch64-linux-android", cpu);
+        assert_eq!(arm("generic,+dotprod,+i8mm"), ["", "dotprod", "dotprod i8mm"]);
+        assert_eq!(arm("generic+dotprod+i8mm"), ["dotprod i8mm"]);
+        assert_eq!(arm("neoverse-n1-fp16,generic"), ["", "dotprod lse"]);
+        assert_eq!(arm("+i8mm"), ["i8mm"]);
+        assert_eq!(x86("x86-64-v4,x86-64-v2,x86-64-v3,x86-64-v3").len(), 3);
+        assert_eq!(x86("x86-64-v3,-fma"), x86("x86-64-v3-fma"));
+        assert_eq!(x86("x86-64-v3,-fma,-f16c").len(), 1);
+        assert!(x86("x86-64-v2,x86-64-v4+avx512vnni")[1].contains("avx512vnni"));
+        for bad in ["x86-64-v3fma", "x86-64-v3+", "x86-64-v2,znver9", "+"] {
+            assert!(Target::all("x86_64-unknown-linux-gnu", Some(bad)).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn cpu_values() {

@@ -42,9 +42,8 @@ pub const MIN_RUNS: usize = 5;
 /// Compiles, loads and times the model.
 pub fn bench(args: &BenchArgs) -> Result<()> {
     let start = Instant::now();
-    let mut options = args.options.for_host(&args.model)?;
+    let mut options = args.options.for_host(&args.model, args.threads.threads)?;
     options.traced = args.profile;
-    options.target.threads = args.threads.threads;
     let pool = args.threads.pool();
     let compiled = driver::compile(&args.model, &options)?;
     let compile_ms = ms(start.elapsed());

@@ -82,17 +82,16 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
     let help = "mcc MODEL -o OUT.o; all options: mcc --help";
     let model = args.model.as_deref().ok_or_else(|| Error::usage("no model given").help(help))?;
     let output = args.output.as_deref().ok_or_else(|| Error::usage("no output given").help(help))?;
-    let target = match &args.target {
-        Some(triple) => Target::new(triple, args.options.cpu.as_deref()),
-        None => Target::host(args.options.cpu.as_deref()),
+    let targets = match &args.target {
+        Some(triple) => Target::all(triple, args.options.cpu.as_deref()),
+        None => Target::all_host(args.options.cpu.as_deref()),
     };
-    let mut target = target.map_err(|e| Error::usage(e.to_string()))?;
-    target.threads = args.threads;
+    let targets = targets.map_err(|e| Error::usage(e.to_string()))?;
     let name = args.name.clone().unwrap_or_else(|| symbol_of(model));
     if !is_identifier(&name) {
         return Err(Error::usage(format!("--name {name}: not a C identifier")));
     }
-    let mut options = args.options.for_target(target, &name)?;
+    let mut options = args.options.for_targets(targets, &name, args.threads)?;
     options.separate_weights = args.weights == Weights::Separate;
     if let Some(pass) = &args.dump_ir {
         dump(model, pass, &options)?;

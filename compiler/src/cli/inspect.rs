@@ -26,7 +26,7 @@ pub struct InspectArgs {
 
 /// Prints the report.
 pub fn inspect(args: &InspectArgs) -> Result<()> {
-    let options = args.options.for_host(&args.model)?;
+    let options = args.options.for_host(&args.model, 1)?;
     let imported = driver::import(&args.model, &options)?;
     let before = operations(&imported);
     let compiled = driver::compile(&args.model, &options)?;

@@ -13,7 +13,9 @@ use super::npy;
 /// How to compile.
 #[derive(Args, Clone)]
 pub struct ModelOptions {
-    /// CPU to compile for: a level (x86-64-v2, x86-64-v3, generic) or "native", then +FEATURE and -FEATURE, with commas
+    /// CPU to compile for: a level (x86-64-v2, x86-64-v3, x86-64-v4, generic, ...) or "native", with +FEATURE and -FEATURE
+    /// behind it. With commas between them several: the object then has code for each and runs the best that the CPU can.
+    /// "a,+b" is a and a+b; "a,-b" is a without b
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     pub cpu: Option<String>,
     /// Pin a symbolic dimension of the model
@@ -50,13 +52,15 @@ impl ThreadOptions {
 
 impl ModelOptions {
     /// What the driver takes, for this machine.
-    pub fn for_host(&self, model: &std::path::Path) -> Result<Options> {
-        let target = Target::host(self.cpu.as_deref()).map_err(|e| Error::usage(e.to_string()))?;
-        self.for_target(target, &symbol_of(model))
+    pub fn for_host(&self, model: &std::path::Path, threads: u32) -> Result<Options> {
+        let targets = Target::all_host(self.cpu.as_deref()).map_err(|e| Error::usage(e.to_string()))?;
+        self.for_targets(targets, &symbol_of(model), threads)
     }
 
-    /// What the driver takes, for any machine.
-    pub fn for_target(&self, target: Target, name: &str) -> Result<Options> {
+    /// What the driver takes, for any machine: its CPUs, the plainest first.
+    pub fn for_targets(&self, targets: Vec<Target>, name: &str, threads: u32) -> Result<Options> {
+        let mut plainer: Vec<Target> = targets.into_iter().map(|target| Target { threads, ..target }).collect();
+        let target = plainer.pop().ok_or_else(|| Error::internal("no target"))?;
         let dims = self.dims.iter().map(|d| parse_dim(d)).collect::<Result<_>>()?;
         let shapes = self.shapes.iter().map(|s| parse_shape(s)).collect::<Result<_>>()?;
         let values = self.values.iter().map(|v| read_value(v)).collect::<Result<_>>()?;
@@ -68,6 +72,7 @@ impl ModelOptions {
             shapes,
             values,
             effort,
+            plainer,
             separate_weights: false,
             traced: false,
         })

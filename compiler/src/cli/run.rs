@@ -31,8 +31,7 @@ pub struct RunArgs {
 
 /// Compiles, loads and runs the model.
 pub fn run(args: &RunArgs) -> Result<()> {
-    let mut options = args.options.for_host(&args.model)?;
-    options.target.threads = args.threads.threads;
+    let options = args.options.for_host(&args.model, args.threads.threads)?;
     let compiled = driver::compile(&args.model, &options)?;
     let inputs = tensors::read_all(&args.input, &ports(&compiled.program.inputs))?;
     let outputs = Model::load(&compiled.code.object)?.invoke_on(&inputs, args.threads.pool().as_ref())?;

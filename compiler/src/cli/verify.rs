@@ -57,7 +57,7 @@ pub fn verify(args: &VerifyArgs) -> Result<bool> {
         return serve(|folder| answer(folder, args)).map(|()| true);
     }
     // What is wrong with the options themselves is told once, not a case.
-    args.options.for_host(Path::new("model.onnx"))?;
+    args.options.for_host(Path::new("model.onnx"), 1)?;
     let folders = cases::find(&args.folders)?;
     let results = ask_all(&folders, args)?;
 
@@ -180,8 +180,7 @@ struct Finding {
 
 fn check(folder: &Path, args: &VerifyArgs) -> Result<Finding> {
     let case = cases::open(folder)?;
-    let mut options = args.options.for_host(&case.model)?;
-    options.target.threads = args.threads.threads;
+    let mut options = args.options.for_host(&case.model, args.threads.threads)?;
     let pool = args.threads.pool();
     let inputs = cases::input_names(&case.model)?;
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
