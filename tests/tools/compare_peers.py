@@ -53,7 +53,7 @@ class Port(ctypes.Structure):
 class Model(ctypes.Structure):
     """mcc_model"""
     _fields_ = [("abi_version", ctypes.c_int32), ("input_count", ctypes.c_int32), ("output_count", ctypes.c_int32),
-                ("flags", ctypes.c_int32), ("name", ctypes.c_char_p), ("inputs", ctypes.POINTER(Port)),
+                ("threads", ctypes.c_int32), ("name", ctypes.c_char_p), ("inputs", ctypes.POINTER(Port)),
                 ("outputs", ctypes.POINTER(Port)), ("arena_size", ctypes.c_int64), ("shapes", ctypes.c_void_p),
                 ("invoke", ctypes.c_void_p), ("cpu_features", ctypes.c_char_p)]
 
@@ -66,12 +66,17 @@ CODES = {0: "ok", 1: "a pointer is null", 2: "wrong rank", 3: "wrong element typ
 class Mcc:
     """A model compiled by mcc, in this process."""
 
-    def __init__(self, library, symbol, feeds):
+    def __init__(self, library, symbol, feeds, runtime, threads):
         self.library = ctypes.CDLL(library)
         model = Model.in_dll(self.library, symbol + "_model")
         pointer = ctypes.c_void_p
         shapes = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, pointer)(model.shapes)
-        self.call = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, pointer, ctypes.c_size_t)(model.invoke)
+        self.call = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, pointer, ctypes.c_size_t, pointer)(model.invoke)
+        self.pool = None
+        if threads > 1:
+            new = ctypes.CDLL(runtime).mcc_pool_new
+            new.restype = pointer
+            self.pool = new(threads)
         self.keep = []
         self.inputs = (Tensor * max(1, model.input_count))()
         for k in range(model.input_count):
@@ -108,7 +113,7 @@ class Mcc:
     def run(self):
         for dims, shape in zip(self.dims, self.upper):
             dims[:len(shape)] = shape
-        self.check(self.call(self.inputs, self.outputs, self.arena, self.arena_bytes))
+        self.check(self.call(self.inputs, self.outputs, self.arena, self.arena_bytes, self.pool))
 
     def results(self):
         out = {}
@@ -186,7 +191,7 @@ def time_in_turns(job):
     feeds = make_inputs(job["inputs"])
     row, engines = {}, {}
     makers = {
-        "mcc": lambda: Mcc(job["library"], job["symbol"], feeds),
+        "mcc": lambda: Mcc(job["library"], job["symbol"], feeds, job["runtime"], job["threads"]),
         "onnxruntime": lambda: OnnxRuntime(job["model"], feeds, job["threads"]),
         "openvino": lambda: OpenVino(job["model"], feeds, job["threads"]),
     }
@@ -222,11 +227,11 @@ def time_in_turns(job):
     return row
 
 
-def compile_model(mcc, cpu, model, symbol, specs, folder):
+def compile_model(mcc, cpu, threads, model, symbol, specs, folder):
     """The shared library, and what `mcc inspect` says of the model."""
     pins = [part for k, s in specs.items() for part in ("--shape", "%s=%s" % (k, "x".join(map(str, s["shape"])))) if s["shape"]]
     library = os.path.join(folder, symbol + ".so")
-    for command in ([mcc, model, "--emit", "shared", "-o", library, "--name", symbol, "--cpu", cpu],
+    for command in ([mcc, model, "--emit", "shared", "-o", library, "--name", symbol, "--cpu", cpu, "--threads=%d" % threads],
                     [mcc, "inspect", model, "--json", "--cpu", cpu]):
         done = subprocess.run(command + pins, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=900)
         if done.returncode:
@@ -239,14 +244,15 @@ def measure(name, model, specs, threads, args):
     engines, job = list(args.engines), {}
     if "mcc" in engines:
         try:
-            symbol = "m_" + name
-            job["library"], report = compile_model(args.mcc, args.cpu, model, symbol, specs, args.objects)
+            symbol = "m%d_%s" % (threads, name)
+            job["library"], report = compile_model(args.mcc, args.cpu, threads, model, symbol, specs, args.objects)
             job["symbol"], row["text_bytes"] = symbol, report["text_bytes"]
             row["weights_bytes"], row["multiply_adds"] = report["weights_bytes"], report.get("multiply_adds")
         except (RuntimeError, subprocess.TimeoutExpired) as e:
             row["mcc"] = {"error": str(e)}
             engines.remove("mcc")
-    job.update(inputs=specs, model=model, threads=threads, engines=engines, seconds=args.seconds * len(engines), rounds=args.rounds)
+    job.update(inputs=specs, model=model, threads=threads, engines=engines, seconds=args.seconds * len(engines), rounds=args.rounds,
+               runtime=args.runtime)
     child = subprocess.run([sys.executable, os.path.abspath(__file__), "--child"], input=json.dumps(job),
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=3600)
     try:
@@ -325,6 +331,14 @@ def markdown(rows, peaks, args):
 def versions():
     from importlib import metadata
     return [metadata.version(p) for p in ENGINES[1:]]
+
+
+def runtime_library(work):
+    """mcc's threads as a shared library."""
+    target = os.path.join(work, "runtime")
+    subprocess.run(["cargo", "rustc", "--quiet", "--release", "-p", "mcc-runtime", "--features", "threads", "--crate-type", "cdylib",
+                    "--target-dir", target], cwd=ROOT, check=True)
+    return os.path.join(target, "release", "libmcc_runtime.so")
 
 
 def peaks(args):
@@ -437,6 +451,7 @@ def main():
     args.objects = os.path.join(args.work, "objects")
     os.makedirs(args.objects, exist_ok=True)
     paths = find(names, args, zoo, derived)
+    args.runtime = runtime_library(args.work) if max(args.threads) > 1 and "mcc" in args.engines else None
     rows, failed, limits = [], False, peaks(args)
     for name in names:
         if paths[name] is None:
