@@ -115,7 +115,8 @@ pub enum Op {
     /// `(xw: [time, batch, gates*hidden], r: [hidden, gates*hidden], h0: [batch, hidden], rest...)`: a recurrent
     /// layer in one direction after the input projection (bias included); results: every step's hidden state
     /// `[time, batch, hidden]`, the last one `[batch, hidden]`, and for LSTM the last cell state. `r` may be in panels
-    /// `[panels, hidden, tile]` of its columns, the last one filled up with anything. See [`CellSpec`].
+    /// `[panels, hidden, tile]` of its columns, the last one filled up with anything, and for states rounded to 8 bits
+    /// bytes in panels `i8[panels, steps, tile, 4]`, in steps of four as for [`Op::DotConv`]. See [`CellSpec`].
     Recurrent(CellSpec),
     /// `(x)`: coordinates of non-zero elements, `[rank, count]`, `count` a fresh symbol bound at run time.
     NonZero { count: Dim },

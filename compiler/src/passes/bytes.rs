@@ -26,7 +26,15 @@ const LEAST: usize = 4;
 /// # Errors
 /// When the graph contradicts itself.
 pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
-    rewrite(graph, |edit, node| {
+    let mut changed = false;
+    for node in graph.topological() {
+        if let Some(r) = recurrence(graph, node, target)? {
+            let r = graph.constant(r);
+            graph.set_operand(node, 1, r);
+            changed = true;
+        }
+    }
+    let rewritten = rewrite(graph, |edit, node| {
         let Some(contraction) = contraction(edit.graph, node) else { return Ok(None) };
         let Some(data) = data(edit.graph, contraction.x) else { return Ok(None) };
         if contraction.to.is_float() && !has_dot(target) {
@@ -34,7 +42,26 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         }
         let Some(weights) = Weights::new(&contraction) else { return Ok(None) };
         rewritten(edit, &contraction, &data, &weights, target)
-    })
+    })?;
+    Ok(changed || rewritten)
+}
+
+/// The weights of a recurrence over states rounded to bytes, as bytes: `[panels, steps, tile, 4]`.
+fn recurrence(graph: &Graph, node: NodeId, target: &Target) -> Result<Option<Tensor>> {
+    let Op::Recurrent(spec) = graph.op(node) else { return Ok(None) };
+    let r = graph.operand(node, 1).and_then(|r| graph.as_constant(r));
+    let Some(r) = r.filter(|r| spec.quantized && has_dot(target) && r.dtype() == DType::F32) else { return Ok(None) };
+    let &[hidden, columns] = r.shape() else { return Ok(None) };
+    let values = r.to_f64s();
+    if hidden == 0 || values.iter().any(|w| w.fract() != 0.0 || !(-128.0..=127.0).contains(w)) {
+        return Ok(None);
+    }
+    let by_column = (0..columns).flat_map(|c| (0..hidden).map(move |row| row * columns + c));
+    let bytes: Vec<i8> = by_column.map(|at| values[at] as i8).collect();
+    let tile = dot_vectors(target, columns as u64) as usize * target.vector_bytes as usize / 4;
+    let packed = pack(&bytes, [1, columns, 1, hidden], tile)?;
+    let &[_, panels, _, steps, tile, four] = packed.shape() else { return Ok(None) };
+    packed.reshaped(vec![panels, steps, tile, four]).map(Some)
 }
 
 /// A product or convolution with constant weights.

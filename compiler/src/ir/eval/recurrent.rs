@@ -31,6 +31,15 @@ pub(super) fn recurrent(operands: &[Tensor], spec: &CellSpec) -> Result<Vec<Tens
                 .collect();
             hidden
         }
+        [_, steps, tile, _] => {
+            let hidden = operands[2].shape()[1];
+            r = (0..hidden * width)
+                .map(|i| (i / width, i % width))
+                .map(|(row, column)| ((column / tile * steps + row / 4) * tile + column % tile) * 4 + row % 4)
+                .map(|at| r[at])
+                .collect();
+            hidden
+        }
         ref shape => shape[0],
     };
     let mut rest = operands[3..].iter();

@@ -246,13 +246,30 @@ fn top_k(x: &TensorType, k: &Dim, axis: usize) -> Result<Vec<TensorType>> {
 }
 
 fn recurrent(c: &mut Checker, spec: &CellSpec) -> Result<Vec<TensorType>> {
-    let dtype = check::float(c.same_dtype(0, 1)?)?;
-    c.same_dtype(0, 2)?;
+    let dtype = check::float(c.same_dtype(0, 2)?)?;
     let [time, batch, width] = c.axes(0)?;
     let packed = c.ty(1).rank() == 3;
-    let hidden = if packed { c.axes::<3>(1)?[1].clone() } else { c.axes::<2>(1)?[0].clone() };
+    let of_bytes = c.ty(1).dtype == DType::I8;
+    if !of_bytes {
+        c.same_dtype(0, 1)?;
+    }
+    let hidden = if of_bytes {
+        if !spec.quantized || dtype != DType::F32 {
+            return Err(Error::invalid("recurrence weights of bytes are for quantized states of f32"));
+        }
+        c.axes::<2>(2)?[1].clone()
+    } else if packed {
+        c.axes::<3>(1)?[1].clone()
+    } else {
+        c.axes::<2>(1)?[0].clone()
+    };
     let gates = &hidden * &Dim::from(spec.cell.gates());
-    if packed {
+    if of_bytes {
+        let [panels, steps, tile, four] = c.axes(1)?;
+        c.meet(&steps, &hidden.ceil_div(&Dim::from(4i64)), "the recurrence weights' steps and the hidden units")?;
+        c.meet(&panels, &gates.ceil_div(&tile), "the recurrence weights' panels and gates * hidden")?;
+        c.meet(&four, &Dim::from(4i64), "the recurrence weights' last axis and 4")?;
+    } else if packed {
         let [panels, _, tile] = c.axes(1)?;
         if tile.as_const().is_none() {
             return Err(Error::invalid("the recurrence weights' panels are not of a fixed width"));

@@ -71,6 +71,7 @@ pub(super) fn dot_conv(
         panel_bytes,
         block: shared.map_or(block, |rows| rows.min(block)),
         by_rows: shared.is_some(),
+        sink: None,
     };
     around(k, &Dim::from(spec.group), &mut |k, group| {
         let x_offset = k.mul_int(group, channels);
@@ -82,7 +83,8 @@ pub(super) fn dot_conv(
     Ok(())
 }
 
-struct Nest<'a, 'b> {
+/// The contractions of one kernel.
+pub(super) struct Nest<'a, 'b> {
     e: &'b Emit<'a>,
     kind: DotKind,
     /// Whether a vector of a row's bytes is loaded and its lanes are spread, instead of loading into every lane.
@@ -102,6 +104,8 @@ struct Nest<'a, 'b> {
     block: i64,
     /// Whether threads share the blocks of rows, not the panels.
     by_rows: bool,
+    /// Where to store sums instead of in the result: rows of `columns` `i32`s.
+    sink: Option<Val>,
 }
 
 /// A register tile: where its operands and its result begin.
@@ -115,12 +119,47 @@ struct Spot {
     columns: u32,
 }
 
-impl Nest<'_, '_> {
+impl<'a, 'b> Nest<'a, 'b> {
     fn width(&self) -> u32 {
         self.tile.vectors * self.lanes
     }
 
-    fn emit(&self, k: &mut Builder, left: Val, right: Val, col: Val) {
+    /// Sums of `count` rows of `depth` bytes, which follow one another, with `columns` columns in panels `width` wide, into
+    /// memory of their own.
+    pub(super) fn product(
+        e: &'b Emit<'a>,
+        kind: DotKind,
+        (count, depth): (&Dim, i64),
+        (columns, width): (i64, u32),
+        sink: Val,
+    ) -> Nest<'a, 'b> {
+        let target = e.site.target;
+        let lanes = (target.vector_bytes / 4).min(1 << width.trailing_zeros());
+        let mut tile = dot_tile(target, width / lanes);
+        if let Some(rows) = count.as_const().and_then(|c| u32::try_from(c).ok()).filter(|&c| c > 0) {
+            tile.rows = rows.div_ceil(rows.div_ceil(tile.rows));
+        }
+        Nest {
+            e,
+            kind,
+            by_lane: target.arch == Arch::Aarch64,
+            tile,
+            lanes,
+            taps: Vec::new(),
+            run: depth,
+            table: None,
+            row_bytes: Dim::from(depth),
+            count: count.clone(),
+            columns,
+            panel_bytes: (depth + 3) / 4 * i64::from(width) * 4,
+            block: dot_block(tile, depth),
+            by_rows: false,
+            sink: Some(sink),
+        }
+    }
+
+    /// The loops over rows from `left` on and panels from `right` on; `col` is the first column's in the result.
+    pub(super) fn emit(&self, k: &mut Builder, left: Val, right: Val, col: Val) {
         let (zero, count) = (k.int(0), k.dim(&self.count));
         if self.count.as_const().is_some_and(|c| c <= self.block + self.block / 2) {
             return self.panels(k, (zero, count), left, right, col);
@@ -192,18 +231,26 @@ impl Nest<'_, '_> {
                 let some = spot.columns.saturating_sub(begin).min(self.lanes);
                 let col = k.add_int(spot.col, i64::from(begin));
                 if some == self.lanes {
-                    self.e.store(k, row, col, sum);
+                    self.store(k, row, col, sum);
                 } else if some > 1 && k.has_masks() {
                     let count = k.int(i64::from(some));
-                    k.partly(count, self.lanes, &mut |k| self.e.store(k, row, col, sum));
+                    k.partly(count, self.lanes, &mut |k| self.store(k, row, col, sum));
                 } else {
                     for lane in 0..some {
                         let (one, col) = (k.lane(sum, lane as u8), k.add_int(col, i64::from(lane)));
-                        self.e.store(k, row, col, one);
+                        self.store(k, row, col, one);
                     }
                 }
             }
         }
+    }
+
+    fn store(&self, k: &mut Builder, row: Val, col: Val, v: Val) {
+        let Some(sink) = self.sink else { return self.e.store(k, row, col, v) };
+        let start = k.mul_int(row, self.columns);
+        let index = k.add(start, col);
+        let to = k.at_index(sink, index, 4);
+        k.store(to, v);
     }
 
     fn taps(&self, k: &mut Builder, taps: &[Tap], offset: Val, rows: &[Val], state: &[Val]) -> Vec<Val> {

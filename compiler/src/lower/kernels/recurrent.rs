@@ -1,15 +1,17 @@
 //! Recurrent layers, one direction: per step, the product of all sequences' states and `r`, then the gates.
 //!
-//! The product is a contraction like any other ([`super::contract`]), over `r` in panels or as it is. States live in
-//! scratch memory in the register type.
+//! The product is a contraction like any other ([`super::contract`]), over `r` in panels or as it is; where states are
+//! rounded to 8 bits and `r` is bytes, one of bytes ([`super::dot`]). States live in scratch memory in the register type.
+
+use mcc_targets::Arch;
 
 use super::contract::{Contraction, Job, Panels, Rows};
 use super::nest::{columns, cover, product};
 use super::run::{Fold, arithmetic, fold_run};
-use super::{Emit, missing};
+use super::{Emit, dot, missing};
 use crate::Result;
 use crate::ir::{Activation, BinaryOp, Cell, CellSpec, DType, Dim, UnaryOp};
-use crate::lower::kir::{Bin, Builder, Cmp, Ty, Val};
+use crate::lower::kir::{Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
 use crate::lower::{numbers, scalar};
 
 /// See [`CellSpec`].
@@ -33,14 +35,16 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
     let states = bytes(&(batch * hidden));
     let r = &e.site.operands[1].shape;
     let lanes = e.lanes(e.dtype(0));
+    let of_bytes = e.dtype(1) == DType::I8;
     let tile = match r.as_slice() {
-        [_, _, tile] => tile.as_const().and_then(|t| u32::try_from(t).ok()),
+        [_, _, tile] | [_, _, tile, _] => tile.as_const().and_then(|t| u32::try_from(t).ok()),
         _ => Some(1),
     };
     let Some(tile) = tile else { return missing(e.site) };
     let panels = if r.len() == 2 { Panels::Rows } else { Panels::Packed(tile) };
     let mut contraction = Contraction::new(e.site, e, panels, (batch, width), &bytes(hidden));
     contraction.left = arithmetic(e.dtype(0));
+    contraction.right = if of_bytes { contraction.left } else { contraction.right };
     contraction.run = hidden.clone();
     let (early, late, late_panel) = match (resets, r.len()) {
         (false, _) => (width.clone(), None, 0),
@@ -52,7 +56,7 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
             (Dim::from(two), Some(width - &Dim::from(panel * i64::from(tile))), panel)
         }
     };
-    let layer = Layer {
+    let mut layer = Layer {
         e,
         spec,
         elem,
@@ -67,10 +71,30 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
         used: if resets || scales.is_some() { Some(e.scratch(k, states.clone())) } else { None },
         factors: if scales.is_some() { Some(e.scratch(k, bytes(batch))) } else { None },
         c: if c0.is_some() { Some(e.scratch(k, states)) } else { None },
+        bytes: None,
         rbh,
         peephole,
         scales,
     };
+    let mut of_states = None;
+    if of_bytes {
+        let (Some(depth), Some(columns), Some(used)) = (hidden.as_const(), width.as_const(), layer.used) else {
+            return missing(e.site);
+        };
+        let kind = if e.site.target.arch == Arch::X86_64 { DotKind::U8S8 } else { DotKind::S8S8 };
+        let lifts = e.scratch(k, batch * &Dim::from(4i64));
+        let sums = e.scratch(k, Dim::from(4 * columns));
+        // What zero points meet: the columns' sums, which a row of ones gives. It may stand where states come later.
+        let (zero, end, one) = (k.int(0), k.int(depth), k.int_of(1, Ty::new(Elem::I8, 1)));
+        k.for_each(zero, end, 1, &mut |k, i| {
+            let to = k.at_index(used, i, 1);
+            k.store(to, one);
+        });
+        dot::Nest::product(e, kind, (&Dim::ONE, depth), (columns, tile), sums).emit(k, used, e.operand(1), zero);
+        of_states = Some(dot::Nest::product(e, kind, (batch, depth), (columns, tile), layer.gates.at));
+        layer.bytes = Some(Bytes { signed: kind == DotKind::S8S8, lifts, sums });
+    }
+    let layer = layer;
     let multiply = |k: &mut Builder, left: Val, columns: &Dim, panel: i64, sink: Val| {
         let zero = k.int(0);
         let depth = k.dim(hidden);
@@ -93,7 +117,10 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
         let first = k.mul(t, batch_val);
         if let (Some(used), Some(_)) = (layer.used, scales) {
             k.for_each(zero, batch_val, 1, &mut |k, b| layer.quantize(k, b, used));
-            multiply(k, used, &early, 0, layer.gates.at);
+            match &of_states {
+                Some(nest) => nest.emit(k, used, e.operand(1), zero),
+                None => multiply(k, used, &early, 0, layer.gates.at),
+            }
         } else {
             multiply(k, layer.h, &early, 0, layer.gates.at);
         }
@@ -134,6 +161,16 @@ struct Product {
     at: Val,
 }
 
+/// What a product of bytes needs besides.
+struct Bytes {
+    /// Whether it takes states as signed bytes, 128 less than their unsigned ones.
+    signed: bool,
+    /// A zero point a sequence, `i32`.
+    lifts: Val,
+    /// The columns' sums, `i32`.
+    sums: Val,
+}
+
 struct Layer<'a> {
     e: &'a Emit<'a>,
     spec: &'a CellSpec,
@@ -155,9 +192,34 @@ struct Layer<'a> {
     /// Scales of the rounded states.
     factors: Option<Val>,
     c: Option<Val>,
+    /// Where the rounded states are bytes.
+    bytes: Option<Bytes>,
     rbh: Option<usize>,
     peephole: Option<usize>,
     scales: Option<usize>,
+}
+
+impl Bytes {
+    /// A byte, or a zero point, as the product takes it.
+    fn moved(&self, k: &mut Builder, v: Val) -> Val {
+        let half = k.int_of(128, k.ty(v));
+        if self.signed { k.sub(v, half) } else { v }
+    }
+
+    /// Sums at an index, less what the zero point of sequence `b` adds to them from `column` on, as floats.
+    fn centred(&self, k: &mut Builder, (from, index): (Val, Val), (b, column): (Val, Val), lanes: u32) -> Val {
+        let ty = Ty::new(Elem::I32, lanes);
+        let [sum, met] = [(from, index), (self.sums, column)].map(|(base, index)| {
+            let from = k.at_index(base, index, 4);
+            k.load(ty, from)
+        });
+        let lift = k.at_index(self.lifts, b, 4);
+        let lift = k.load(ty.with_lanes(1), lift);
+        let lift = k.splat(lift, lanes);
+        let added = k.mul(lift, met);
+        let sum = k.sub(sum, added);
+        k.convert(sum, Elem::F32)
+    }
 }
 
 /// A sequence in a step: its row in the projection and the result, its number, and its state's first unit.
@@ -232,9 +294,21 @@ impl Layer<'_> {
             let q = k.add(q, lift);
             let q = k.bin(Bin::Max, q, none);
             let q = k.bin(Bin::Min, q, steps);
-            let v = k.sub(q, lift);
-            self.put(k, used, at, v);
+            let Some(bytes) = &self.bytes else {
+                let v = k.sub(q, lift);
+                return self.put(k, used, at, v);
+            };
+            let q = k.convert(q, Elem::I32);
+            let q = bytes.moved(k, q);
+            let to = k.at_index(used, at, 1);
+            numbers::store(k, if bytes.signed { DType::I8 } else { DType::U8 }, to, q);
         });
+        if let Some(bytes) = &self.bytes {
+            let lift = k.convert(lift, Elem::I32);
+            let lift = bytes.moved(k, lift);
+            let to = k.at_index(bytes.lifts, b, 4);
+            k.store(to, lift);
+        }
         if let Some(factors) = self.factors {
             self.put(k, factors, b, scale);
         }
@@ -328,7 +402,10 @@ impl Layer<'_> {
         let column = k.add(first, j);
         let start = k.mul(at.b, self.gates.columns);
         let index = k.add(start, column);
-        let sum = self.get(k, self.gates.at, index, lanes);
+        let sum = match &self.bytes {
+            Some(bytes) => bytes.centred(k, (self.gates.at, index), (at.b, column), lanes),
+            None => self.get(k, self.gates.at, index, lanes),
+        };
         let (Some(scales), Some(factors)) = (self.scales, self.factors) else { return sum };
         let scale = self.get(k, factors, at.b, 1);
         let scale = k.splat(scale, lanes);

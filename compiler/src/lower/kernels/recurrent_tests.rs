@@ -80,6 +80,15 @@ fn rounded_states() {
         x.push(noise(DType::F32, &[4 * hidden], 5));
         check(&Op::Recurrent(spec.clone()), &x);
         x[1] = panels(&x[1]);
+        check(&Op::Recurrent(spec.clone()), &x);
+        // Bytes, in steps of four and panels of 16 columns.
+        let shape = [(4 * hidden).div_ceil(16), hidden.div_ceil(4), 16, 4];
+        let bytes: Vec<i64> =
+            noise(DType::F32, &shape, 6).to_f64s().iter().map(|v| (v * 64.0).floor() as i64).collect();
+        x[1] = Tensor::from_i64s(DType::I8, shape.to_vec(), &bytes).unwrap();
+        x[4] = noise(DType::F32, &[4 * hidden], 7);
+        let scales: Vec<f64> = x[4].to_f64s().iter().map(|v| v / 64.0).collect();
+        x[4] = Tensor::from_f64s(DType::F32, vec![4 * hidden], &scales).unwrap();
         check(&Op::Recurrent(spec), &x);
     }
 }

@@ -68,9 +68,13 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
         Op::Recurrent(_) if inputs[1].shape().len() == 3 => inputs[1].shape().to_vec(),
         _ => Vec::new(),
     };
+    // Weights of bytes hold what is contracted in groups of four.
     if matches!(op, Op::DotConv { .. }) {
-        // Its weights hold channels in groups of four.
         fixed.extend(inputs[0].shape().last());
+    }
+    if matches!(op, Op::Recurrent(_)) && inputs[1].dtype() == DType::I8 {
+        fixed.extend(inputs[..3].iter().flat_map(|t| t.shape().last()));
+        fixed.extend(inputs[1].shape());
     }
     for input in inputs {
         // One symbol an extent, so that axes which must agree do.
