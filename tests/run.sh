@@ -123,6 +123,7 @@ targets() {
 
 examples() {
   check "C example" tests/examples.sh c
+  check "C example on several threads" examples/c/threads.sh
   check "C example on aarch64" tests/examples.sh aarch64
   check "Rust example" tests/examples.sh rust
 }
