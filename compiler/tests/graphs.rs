@@ -210,6 +210,17 @@ fn sizes_that_overflow_are_refused() {
 }
 
 #[test]
+fn planes_become_pixels() {
+    for (planes, height, width) in [(3, 7, 11), (2, 4, 16), (3, 1, 50), (4, 5, 9)] {
+        let mut c = Case::new();
+        let x = c.input("x", &[2, planes, height, width]);
+        let y = c.op(Op::Transpose { perm: vec![0, 2, 3, 1] }, &[x]);
+        c.output(y);
+        c.check();
+    }
+}
+
+#[test]
 fn short_last_axes_are_one_long_row() {
     // A group norm's last step over channels last: groups of two or three channels.
     for (pixels, groups, channels) in [(40, 32, 2), (9, 5, 3), (300, 3, 1)] {

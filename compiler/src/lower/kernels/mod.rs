@@ -20,6 +20,7 @@ mod expand;
 mod gather;
 mod grid_sample;
 mod igemm;
+mod interleave;
 mod iota;
 #[cfg(test)]
 mod movement_tests;

@@ -9,6 +9,7 @@ use super::super::kir::{Builder, Elem, Kernel, Val};
 use super::super::numbers;
 use super::super::view::{View, collapse};
 use super::expand::{self, Expansion};
+use super::interleave;
 use super::nest::{around, rest, round_down, shared_axis};
 use crate::ir::{DType, Dim, TensorType};
 use crate::{Error, Result};
@@ -305,6 +306,21 @@ impl Nest<'_> {
         let out_stride = self.out_stride(turned);
         let (source_step, out_step) = (k.dim(&self.views[0].strides[last]), k.dim(&out_stride));
         let (source_step, out_step) = (k.mul_int(source_step, 4), k.mul_int(out_step, 4));
+        let planes = self.extents[last].as_const().filter(|c| interleave::PLANES.contains(c));
+        if let Some(planes) = planes.filter(|&c| out_stride.is(c)) {
+            let whole = round_down(k, rows, self.lanes);
+            k.parallel(zero, whole, i64::from(self.lanes), &mut |k, r| {
+                let mut plane = advance(k, cursor, r, 4);
+                let to = self.step_out(k, &out_stride, out, r);
+                let mut pointers = vec![plane];
+                for _ in 1..planes {
+                    plane = k.add(plane, source_step);
+                    pointers.push(plane);
+                }
+                interleave::interleave(k, &pointers, to, self.lanes);
+            });
+            return self.turned_rows(k, (whole, rows), cursor, out);
+        }
         k.parallel(zero, whole_rows, 4, &mut |k, r| {
             let from_rows = advance(k, cursor, r, 4);
             let to_rows = self.step_out(k, &out_stride, out, r);
@@ -325,7 +341,17 @@ impl Nest<'_> {
                 }
             });
         });
-        k.parallel(whole_rows, rows, 1, &mut |k, r| {
+        self.turned_rows(k, (whole_rows, rows), cursor, out);
+    }
+
+    /// Rows of a transposing copy, element by element.
+    fn turned_rows(&self, k: &mut Builder, (first, end): (Val, Val), cursor: Val, out: Val) {
+        let Some(turned) = self.block_axis() else { return };
+        let last = self.extents.len() - 1;
+        let (zero, cols, out_stride) = (k.int(0), k.dim(&self.extents[last]), self.out_stride(turned));
+        let source_step = k.dim(&self.views[0].strides[last]);
+        let source_step = k.mul_int(source_step, 4);
+        k.parallel(first, end, 1, &mut |k, r| {
             let from_row = advance(k, cursor, r, 4);
             let to_row = self.step_out(k, &out_stride, out, r);
             k.for_each(zero, cols, 1, &mut |k, c| {
