@@ -64,6 +64,17 @@ pub const MULTIPLY_ADDS_A_NANOSECOND: i64 = 24;
 /// Bytes that one thread reads or writes in a nanosecond, roughly.
 pub const BYTES_A_NANOSECOND: i64 = 12;
 
+/// How many neighbouring pixels of a row a convolution with `out` output channels should compute as the channels of one:
+/// filters of `columns` columns at `stride` grow by `stride` columns a pixel, but fill vectors. 1: none are merged.
+pub fn merged_pixels(target: &Target, out: u64, columns: u64, stride: u64) -> u64 {
+    let lanes = u64::from(target.vector_bytes / 4);
+    // Time a pixel, in hundredths of a vector's multiply-add.
+    let cost = |f: u64| 100 * (columns + stride * (f - 1)) * (out * f).div_ceil(lanes) / f;
+    let wide = lanes.max(PANEL.min(2 * lanes));
+    let best = [2, 4, 8, 16].into_iter().filter(|f| out * f <= wide).min_by_key(|&f| cost(f));
+    best.filter(|&f| 5 * cost(f) <= 4 * cost(1)).unwrap_or(1)
+}
+
 /// What a weight costs to fetch, and an element to take to transformed space or back, in multiply-adds of full vectors.
 const WEIGHT_COST: u64 = 36;
 const TRANSFORM_COST: u64 = 4;
@@ -198,6 +209,14 @@ mod tests {
         assert_eq!(narrow, [1, 1, 2, 2, 3, 2, 2, 2, 2]);
         assert_eq!(of("x86-64-v2", None), 8);
         assert_eq!([3, 7, 9, 1000].map(|n| of("x86-64-v3", Some(n))), [4, 8, 16, 16]);
+    }
+
+    #[test]
+    fn narrow_filters_merge_pixels() {
+        let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
+        let merged = |out, columns, stride| merged_pixels(&target, out, columns, stride);
+        assert_eq!([merged(16, 3, 1), merged(8, 39, 1), merged(1, 3, 1), merged(1, 256, 2)], [1, 2, 16, 16]);
+        assert_eq!((merged(8, 1, 1), merged(64, 3, 1)), (1, 1));
     }
 
     #[test]

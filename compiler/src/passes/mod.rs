@@ -15,6 +15,7 @@ mod fold_batch_norm;
 mod fold_constants;
 mod fold_scales;
 mod layout;
+mod merge_pixels;
 mod pack;
 #[cfg(test)]
 mod pack_tests;
@@ -114,6 +115,7 @@ pub const PIPELINE: &[Phase] = &[
         required: true,
         passes: &[
             pass("bytes", bytes::run, "what is left for pack is not of bytes; after transposes left the operands"),
+            pass("merge_pixels", merge_pixels::run, "before pack, which packs what it makes"),
             pass("pack", pack::run, "after everything that looks at weights or at convolutions"),
             pass("views", views::run, "last: a transpose that moves no data would hide from `transposes` as a reshape"),
             pass("fold_constants", fold_constants::run, "packed weights"),

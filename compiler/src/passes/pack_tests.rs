@@ -2,7 +2,7 @@
 
 use mcc_targets::Target;
 
-use super::{fold_constants, layout, pack, transposes};
+use super::{fold_constants, layout, merge_pixels, pack, transposes};
 use crate::ir::eval::eval_graph;
 use crate::ir::{ConvSpec, DType, Dim, Graph, Layout, Op, PoolKind, PoolSpec, Tensor, TensorType};
 
@@ -96,4 +96,37 @@ fn transposed_convolutions() {
     check(op(spec(2, 1, 1, 1), [0, 0]), &x, &weights(&[4, 3, 3, 4], 1), summed);
     check(op(spec(2, 1, 1, 2), [1, 1]), &x, &weights(&[4, 3, 3, 3], 2), summed);
     check(op(spec(3, 2, 0, 1), [2, 1]), &x, &weights(&[4, 2, 2, 3], 1), summed);
+}
+
+/// Few output channels at the ends and in the middle of rows, with strides, pads and bias, on several vector widths.
+#[test]
+fn pixels_merge() {
+    for (cpu, out, columns, stride, pads, width) in [
+        ("x86-64-v4", 1, 3, 1, (1, 1), 40),
+        ("x86-64-v4", 1, 7, 2, (3, 2), 75),
+        ("x86-64-v4", 8, 5, 1, (0, 0), 37),
+        ("x86-64-v3", 3, 4, 1, (2, 0), 50),
+        ("x86-64-v2", 2, 3, 1, (0, 2), 17),
+    ] {
+        let target = Target::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
+        let spec = ConvSpec {
+            strides: vec![1, stride],
+            dilations: vec![1, 1],
+            pads: vec![(1, 0), pads],
+            group: 1,
+            layout: Layout::ChannelsLast,
+        };
+        let mut graph = Graph::new();
+        let x = numbers(DType::F32, &[2, 3, width, 5], 1);
+        let input = graph.add_input("x", x.ty());
+        let weights = graph.constant(numbers(DType::F32, &[out, 5, 2, columns], 2));
+        let bias = graph.constant(numbers(DType::F32, &[out], 3));
+        let value = graph.add(Op::Conv(spec), &[input, weights, bias]).unwrap();
+        graph.outputs.push(crate::ir::Output { name: "y".to_string(), value });
+        let before = eval_graph(&graph, std::slice::from_ref(&x)).unwrap();
+        assert!(merge_pixels::run(&mut graph, &target).unwrap(), "{cpu} {out}");
+        graph.remove_dead();
+        assert!(eval_graph(&graph, std::slice::from_ref(&x)).unwrap() == before, "{cpu} {out}");
+        assert!(!merge_pixels::run(&mut graph, &target).unwrap(), "{cpu} {out}: twice");
+    }
 }
