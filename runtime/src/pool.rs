@@ -20,7 +20,7 @@ use crate::{RawPool, Task};
 /// How long a thread without work spins before it sleeps.
 const SPIN: Duration = Duration::from_micros(200);
 
-/// Turns of a spinning thread between looks at the clock.
+/// Looks for work of a spinning thread between looks at the clock.
 const TURNS: u32 = 64;
 
 /// Turns of a caller that waits for the last calls before it lets other threads run.
@@ -207,6 +207,7 @@ impl Shared {
     }
 
     fn has_call(&self) -> bool {
+        // Sequentially consistent with `sleepers`.
         let calls = self.calls.0.load(Ordering::SeqCst);
         calls & u64::from(u32::MAX) < calls >> 32
     }
@@ -219,8 +220,11 @@ impl Shared {
                 idle = None;
                 continue;
             }
-            for _ in 0..TURNS {
+            if (0..TURNS).any(|_| {
                 hint::spin_loop();
+                self.has_call()
+            }) {
+                continue;
             }
             if idle.get_or_insert_with(Instant::now).elapsed() < SPIN {
                 continue;

@@ -58,11 +58,13 @@ pub const PART_NANOSECONDS: i64 = 4000;
 /// Parts a thread.
 pub const PARTS: i64 = 4;
 
-/// Multiply-adds of one thread in a nanosecond, roughly; of 8-bit integers four times as many.
-pub const MULTIPLY_ADDS_A_NANOSECOND: i64 = 24;
+/// Multiply-adds of `f32` that one thread can do in a nanosecond: two vectors a cycle; of 8-bit integers four times as many.
+pub fn multiply_adds_a_nanosecond(target: &Target) -> i64 {
+    i64::from(target.vector_bytes) * 3 / 2
+}
 
-/// Bytes that one thread reads or writes in a nanosecond, roughly.
-pub const BYTES_A_NANOSECOND: i64 = 12;
+/// Bytes that one thread reads or writes in a nanosecond, where they come from the caches.
+pub const BYTES_A_NANOSECOND: i64 = 24;
 
 /// How many neighbouring pixels of a row a convolution with `out` output channels should compute as the channels of one:
 /// filters of `columns` columns at `stride` grow by `stride` columns a pixel, but fill vectors. 1: none are merged.

@@ -376,7 +376,7 @@ impl<'a> Lowering<'a> {
         if !kernel.is_shared() {
             return 1;
         }
-        let useful = work.nanoseconds().as_const().map_or(i64::MAX, |ns| ns / schedule::THREAD_NANOSECONDS);
+        let useful = work.nanoseconds(self.target).as_const().map_or(i64::MAX, |ns| ns / schedule::THREAD_NANOSECONDS);
         useful.clamp(1, i64::from(self.target.threads)) as u32
     }
 
@@ -450,7 +450,7 @@ impl<'a> Lowering<'a> {
             Planned::Call { kernel, args, label, work } => {
                 let args = args.iter().map(place_of).collect();
                 let shared = self.threads(&self.kernels[*kernel], work) > 1;
-                let shared = shared.then(|| self.bound(&work.nanoseconds()));
+                let shared = shared.then(|| self.bound(&work.nanoseconds(self.target)));
                 Step::Call { kernel: *kernel, args, label: label.clone(), work: work.clone(), shared }
             }
             Planned::Bind { symbol, buffer } => Step::Bind { symbol: *symbol, place: place(buffer) },

@@ -10,7 +10,7 @@
 //! - Dimension expressions may use symbols bound so far.
 
 use bytes::Bytes;
-use mcc_targets::schedule;
+use mcc_targets::{Target, schedule};
 
 use super::kir::Kernel;
 use crate::ir::{Dim, Sym, TensorType};
@@ -142,8 +142,8 @@ pub struct Work {
 
 impl Work {
     /// What it takes one thread, roughly.
-    pub fn nanoseconds(&self) -> Dim {
-        let rate = schedule::MULTIPLY_ADDS_A_NANOSECOND * if self.integers { 4 } else { 1 };
+    pub fn nanoseconds(&self, target: &Target) -> Dim {
+        let rate = schedule::multiply_adds_a_nanosecond(target) * if self.integers { 4 } else { 1 };
         let bytes = self.bytes.floor_div(&Dim::from(schedule::BYTES_A_NANOSECOND));
         &self.multiply_adds.floor_div(&Dim::from(rate)) + &bytes
     }

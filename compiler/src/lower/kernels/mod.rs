@@ -145,7 +145,9 @@ pub struct Built {
 /// # Errors
 /// When there is no kernel for this operation on these types; the message says what is missing.
 pub fn build(site: &Site<'_>, epilogue: &Epilogue) -> Result<Built> {
-    let threads = if is_parallel(site.op) { site.target.threads } else { 1 };
+    // What lies in the result already leaves little to do.
+    let little = site.places.inside.contains(&true);
+    let threads = if is_parallel(site.op) && !little { site.target.threads } else { 1 };
     let mut k = Builder::new(site.op.name(), 0).with_masks(site.target.has_masks()).with_threads(threads);
     let mut pointers = |n: usize| (0..n).map(|_| k.new_pointer()).collect::<Vec<_>>();
     let mut operands = pointers(site.operands.len());
