@@ -93,6 +93,33 @@ fn matmul(graph: &mut Graph, node: NodeId, target: &Target) -> Result<Option<Val
     cast(graph, product.into(), dtype).map(Some)
 }
 
+/// A convolution to one channel as one of one channel, whose last axis is the last two: a panel of weights would be
+/// empty but for a column.
+fn one_output(graph: &mut Graph, (x, w): (Value, Value), spec: &ConvSpec, kernel: &[i64]) -> Result<Option<Value>> {
+    /// Elements of a window's line that are worth vectors of their own.
+    const LONG: i64 = 32;
+    let (shape, axes) = (graph.ty(x).shape.clone(), kernel.len());
+    let weights: Vec<Option<i64>> = graph.ty(w).shape.iter().map(Dim::as_const).collect();
+    let (Some(&[Some(1), Some(channels)]), Some(width)) = (weights.first_chunk(), shape[axes].as_const()) else {
+        return Ok(None);
+    };
+    if channels == 1 || spec.group != 1 || spec.dilations[axes - 1] != 1 || kernel[axes - 1] * channels < LONG {
+        return Ok(None);
+    }
+    let mut lines = shape;
+    (lines[axes], lines[axes + 1]) = (Dim::from(width * channels), Dim::ONE);
+    let x = graph.add(Op::Reshape { shape: lines }, &[x])?;
+    let perm = (2..axes + 2).chain([1, 0]).collect();
+    let w = graph.add(Op::Transpose { perm }, &[w])?;
+    let mut window: Vec<Dim> = kernel.iter().map(|&k| Dim::from(k)).collect();
+    window[axes - 1] = Dim::from(kernel[axes - 1] * channels);
+    window.push(Dim::ONE);
+    let w = graph.add(Op::Reshape { shape: window }, &[w])?;
+    let mut spec = spec.clone();
+    spec.strides[axes - 1] *= channels;
+    Ok(Some(graph.add(Op::DepthwiseConv(spec), &[x, w])?))
+}
+
 /// Recurrence weights in panels.
 fn recurrent(graph: &mut Graph, node: NodeId, target: &Target) -> Result<bool> {
     let Some(r) = graph.operand(node, 1) else { return Ok(false) };
@@ -132,6 +159,15 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
     x = pad(graph, x, side(|p| p.0), side(|p| p.1))?;
     let axes = kernel.len();
     let spec = ConvSpec { pads: vec![(0, 0); axes], ..spec };
+    if let Some(joined) = one_output(graph, (x, w), &spec, kernel)? {
+        let (result, shape) = (joined, graph.types(node)[0].shape.clone());
+        let mut result = graph.add(Op::Reshape { shape }, &[result])?;
+        if let Some(&bias) = operands.get(2) {
+            let bias = cast(graph, bias, widened(dtype))?;
+            result = graph.add(Op::Binary(BinaryOp::Add), &[result, bias])?;
+        }
+        return cast(graph, result, dtype).map(Some);
+    }
     let kernel = || kernel.iter().map(|&k| Dim::from(k));
     let result = if let Some(t) = transformed {
         let w = graph.constant(t.weights);

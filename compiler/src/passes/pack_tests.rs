@@ -67,6 +67,8 @@ fn convolutions() {
     check(Op::Conv(spec(1, 1, 0, 2)), &x, &weights(&[10, 3, 2, 2]), "transpose packed_conv binary transpose");
     check(Op::Conv(spec(2, 1, 1, 6)), &x, &weights(&[6, 1, 3, 3]), "transpose pad depthwise_conv binary transpose");
     check(Op::Conv(spec(1, 1, 1, 6)), &x, &weights(&[12, 1, 3, 3])[..1], "transpose pad packed_conv transpose");
+    let one = "transpose pad reshape depthwise_conv reshape binary transpose";
+    check(Op::Conv(spec(2, 1, 1, 1)), &x, &weights(&[1, 6, 3, 6]), one);
     let mut fine = numbers(DType::F32, &[2, 16, 13, 14], 4);
     check(Op::Conv(spec(1, 1, 1, 1)), &fine, &weights(&[20, 16, 3, 3]), "transpose pad winograd_conv binary transpose");
     fine = numbers(DType::F32, &[1, 16, 14, 14], 4);

@@ -217,9 +217,14 @@ fn convolutions() {
 #[test]
 fn depthwise_convolutions() {
     // height, width, channels, kernel, stride, dilation
-    for [h, width, channels, kernel, stride, dilation] in
-        [[5, 9, 8, 3, 1, 1], [6, 16, 7, 3, 2, 1], [9, 9, 4, 5, 1, 1], [11, 12, 3, 3, 1, 2], [12, 23, 5, 11, 1, 1]]
-    {
+    for [h, width, channels, kernel, stride, dilation] in [
+        [5, 9, 8, 3, 1, 1],
+        [6, 16, 7, 3, 2, 1],
+        [9, 9, 4, 5, 1, 1],
+        [11, 12, 3, 3, 1, 2],
+        [12, 23, 5, 11, 1, 1],
+        [20, 43, 1, 19, 2, 1],
+    ] {
         let x = numbers(DType::F32, &[2, h, width, channels], 1);
         let w = numbers(DType::F32, &[channels, 1, kernel, kernel], 2);
         let spec = spec(stride as i64, dilation as i64, channels);

@@ -1,11 +1,12 @@
 //! Depthwise convolution over channels-last data: vectors run along the channels, several output columns at once.
 //!
-//! Within a row of windows each input vector is loaded once and meets every output column that it belongs to.
+//! Within a row of windows each input vector is loaded once and meets every output column that it belongs to. With one
+//! channel, vectors run along the window instead, and each column's lanes are summed up at the end.
 
 use mcc_targets::schedule;
 
 use super::contract::multiply_add;
-use super::nest::{cover, shared_axis};
+use super::nest::{cover, rest, shared_axis};
 use super::{Emit, Site};
 use crate::ir::{ConvSpec, Dim};
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Ty, Val};
@@ -131,6 +132,10 @@ impl Nest<'_, '_> {
         let bytes = k.dim(&(&self.steps[axes] * &Dim::from(self.spec.strides[axes - 1])));
         let offset = k.mul(column, bytes);
         let (x, row) = (k.add(x, offset), k.add(row, column));
+        let last = axes - 1;
+        if self.channels == 1 && self.spec.dilations[last] == 1 && self.kernel[last] >= self.lanes && self.lanes > 1 {
+            return self.dots(k, (x, row), count);
+        }
         // Fewer channels than a vector has lanes go by a shorter one; the last vector overlaps the one before.
         let mut lanes = self.lanes;
         while !k.has_masks() && lanes > self.channels {
@@ -148,6 +153,77 @@ impl Nest<'_, '_> {
                 self.e.store(k, row, channel, sum);
             }
         });
+    }
+
+    /// The columns of a tile of the only channel: products of windows and weights in vectors along the last axis.
+    fn dots(&self, k: &mut Builder, (x, row): (Val, Val), count: i64) {
+        let ty = Ty::new(numbers::compute_elem(self.site.operands[0].dtype), self.lanes as u32);
+        let sums = vec![k.zero(ty); count as usize];
+        let whole = self.kernel[self.kernel.len() - 1] / self.lanes * self.lanes;
+        let sums = self.dot_lines(k, 0, (x, self.e.operand(1)), &sums, &mut |k, at, sums| {
+            let (zero, end) = (k.int(0), k.int(whole));
+            let sums = k.fold_loop(zero, end, self.lanes, sums, &mut |k, i, sums| {
+                self.dot_step(k, at, i, self.lanes as u32, sums)
+            });
+            let (mut sums, length) = (sums, k.int(self.kernel[self.kernel.len() - 1]));
+            if k.has_masks() {
+                rest(k, end, length, self.lanes as u32, &mut |k| {
+                    sums = self.dot_step(k, at, end, self.lanes as u32, &sums);
+                });
+            }
+            sums
+        });
+        let mut totals: Vec<Val> = sums.iter().map(|&sum| k.reduce_lanes(sum, &mut |k, a, b| k.add(a, b))).collect();
+        if !k.has_masks() && whole < self.kernel[self.kernel.len() - 1] {
+            totals = self.dot_lines(k, 0, (x, self.e.operand(1)), &totals, &mut |k, at, sums| {
+                let (start, end) = (k.int(whole), k.int(self.kernel[self.kernel.len() - 1]));
+                k.fold_loop(start, end, 1, sums, &mut |k, i, sums| self.dot_step(k, at, i, 1, sums))
+            });
+        }
+        let zero = k.int(0);
+        for (i, total) in totals.into_iter().enumerate() {
+            let row = k.add_int(row, i as i64);
+            self.e.store(k, row, zero, total);
+        }
+    }
+
+    /// Visits the lines of a window.
+    fn dot_lines(
+        &self,
+        k: &mut Builder,
+        axis: usize,
+        (x, w): (Val, Val),
+        sums: &[Val],
+        line: &mut dyn FnMut(&mut Builder, (Val, Val), &[Val]) -> Vec<Val>,
+    ) -> Vec<Val> {
+        if axis + 1 == self.kernel.len() {
+            return line(k, (x, w), sums);
+        }
+        let x_bytes = &self.steps[axis + 1] * &Dim::from(self.spec.dilations[axis]);
+        let w_bytes = self.kernel[axis + 1..].iter().product::<i64>() * self.site.operands[1].dtype.size() as i64;
+        let (zero, end) = (k.int(0), k.int(self.kernel[axis]));
+        k.fold_loop(zero, end, 1, sums, &mut |k, i, sums| {
+            let bytes = k.dim(&x_bytes);
+            let (x_offset, w_offset) = (k.mul(i, bytes), k.mul_int(i, w_bytes));
+            let at = (k.add(x, x_offset), k.add(w, w_offset));
+            self.dot_lines(k, axis + 1, at, sums, line)
+        })
+    }
+
+    /// `lanes` elements of a line, from `i` on, for every column.
+    fn dot_step(&self, k: &mut Builder, (x, w): (Val, Val), i: Val, lanes: u32, sums: &[Val]) -> Vec<Val> {
+        let operands = self.site.operands;
+        let stride = self.spec.strides[self.kernel.len() - 1] * self.step * operands[0].dtype.size() as i64;
+        let from = k.at_index(w, i, operands[1].dtype.size() as u32);
+        let weights = numbers::load(k, operands[1].dtype, from, lanes);
+        let mut next = Vec::with_capacity(sums.len());
+        for (column, &sum) in sums.iter().enumerate() {
+            let x = k.add_int(x, column as i64 * stride);
+            let from = k.at_index(x, i, operands[0].dtype.size() as u32);
+            let input = numbers::load(k, operands[0].dtype, from, lanes);
+            next.push(multiply_add(k, weights, input, sum));
+        }
+        next
     }
 
     fn plus(&self, k: &mut Builder, pointer: Val, elements: Val, operand: usize) -> Val {
