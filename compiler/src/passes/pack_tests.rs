@@ -69,10 +69,10 @@ fn convolutions() {
     check(Op::Conv(spec(1, 1, 1, 6)), &x, &weights(&[12, 1, 3, 3])[..1], "transpose pad packed_conv transpose");
     let one = "transpose pad reshape depthwise_conv reshape binary transpose";
     check(Op::Conv(spec(2, 1, 1, 1)), &x, &weights(&[1, 6, 3, 6]), one);
-    let mut fine = numbers(DType::F32, &[2, 16, 13, 14], 4);
-    check(Op::Conv(spec(1, 1, 1, 1)), &fine, &weights(&[20, 16, 3, 3]), "transpose pad winograd_conv binary transpose");
-    fine = numbers(DType::F32, &[1, 16, 14, 14], 4);
-    check(Op::Conv(spec(1, 1, 0, 1)), &fine, &weights(&[20, 16, 3, 3]), "transpose winograd_conv binary transpose");
+    let mut fine = numbers(DType::F32, &[2, 32, 13, 14], 4);
+    check(Op::Conv(spec(1, 1, 1, 1)), &fine, &weights(&[32, 32, 3, 3]), "transpose pad winograd_conv binary transpose");
+    fine = numbers(DType::F32, &[1, 32, 14, 14], 4);
+    check(Op::Conv(spec(1, 1, 0, 1)), &fine, &weights(&[32, 32, 3, 3]), "transpose winograd_conv binary transpose");
     let pool = PoolSpec {
         kind: PoolKind::Average { include_pad: false },
         kernel: vec![3, 2],
