@@ -1,5 +1,5 @@
-//! Decision trees: nodes, leaves and votes are read-only tables; every tree is walked to the depth of the deepest one,
-//! leaves leading to themselves.
+//! Decision trees: nodes, leaves and votes are read-only tables; a tree is walked to the depth of its deepest leaf, leaves
+//! leading to themselves. Several rows go down a tree side by side: a single one would wait for memory at every node.
 
 use super::nest::columns;
 use super::run::{combine, highest, lowest, one};
@@ -18,10 +18,14 @@ struct Tables {
     next: Vec<i32>,
     /// First vote and end, a leaf.
     votes: Vec<i32>,
-    depth: i64,
+    /// Decisions on the longest way down, a tree.
+    depths: Vec<i32>,
     /// Distinct tests; a node's entry of `tests` is an index here.
     kinds: Vec<(BinaryOp, bool)>,
 }
+
+/// Rows that go down a tree side by side.
+const ROWS: i64 = 8;
 
 /// Scores of every row.
 ///
@@ -32,8 +36,8 @@ pub fn tree_ensemble(e: &Emit<'_>, k: &mut Builder, trees: &TreeEnsemble) -> Res
     let elem = Ty::new(numbers::compute_elem(dtype), 1);
     let Some(t) = tables(trees) else { return missing(e.site) };
     let nodes = trees.nodes.len() as i64;
-    let sums = e.scratch(k, Dim::from(trees.targets * elem.bytes() as usize));
-    let seen = e.scratch(k, Dim::from(trees.targets * elem.bytes() as usize));
+    let sums = e.scratch(k, Dim::from(ROWS as usize * trees.targets * elem.bytes() as usize));
+    let seen = e.scratch(k, Dim::from(ROWS as usize * trees.targets * elem.bytes() as usize));
     let ints = |values: &[i32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
     let floats = |values: &mut dyn Iterator<Item = f64>| {
         let mut bytes = Vec::new();
@@ -52,6 +56,7 @@ pub fn tree_ensemble(e: &Emit<'_>, k: &mut Builder, trees: &TreeEnsemble) -> Res
     let next = e.constant(k, ints(&t.next).into());
     let ranges = e.constant(k, ints(&t.votes).into());
     let roots = e.constant(k, ints(&roots).into());
+    let depths = e.constant(k, ints(&t.depths).into());
     let targets = e.constant(k, ints(&targets).into());
     let weights = e.constant(k, floats(&mut trees.votes.iter().map(|v| v.1.get())).into());
     let table = |k: &mut Builder, base: Val, index: Val| {
@@ -60,9 +65,9 @@ pub fn tree_ensemble(e: &Emit<'_>, k: &mut Builder, trees: &TreeEnsemble) -> Res
         k.convert(v, Elem::I64)
     };
     let shape = e.shape(0);
-    let (zero, rows, width) = (k.int(0), k.dim(&shape[0]), k.dim(&shape[1]));
-    let (tree_count, depth) = (k.int(trees.roots.len() as i64), k.int(t.depth));
-    let target_count = k.int(trees.targets as i64);
+    let whole = &shape[0].floor_div(&Dim::from(ROWS)) * &Dim::from(ROWS);
+    let (zero, rows, whole, width) = (k.int(0), k.dim(&shape[0]), k.dim(&whole), k.dim(&shape[1]));
+    let (tree_count, target_count) = (k.int(trees.roots.len() as i64), k.int(trees.targets as i64));
     let (op, start) = match trees.aggregate {
         ReduceKind::Sum | ReduceKind::Mean => (BinaryOp::Add, k.zero(elem)),
         ReduceKind::Prod => (BinaryOp::Mul, one(k, dtype, 1)),
@@ -70,59 +75,77 @@ pub fn tree_ensemble(e: &Emit<'_>, k: &mut Builder, trees: &TreeEnsemble) -> Res
         ReduceKind::Max => (BinaryOp::Max, lowest(k, dtype, 1)),
     };
     let (no, yes) = (k.zero(elem), one(k, dtype, 1));
-    k.for_each(zero, rows, 1, &mut |k, row| {
-        columns(k, zero, target_count, 1, &mut |k, i, _| {
+    let block = |k: &mut Builder, row: Val, rows: i64| {
+        let cells = k.int(rows * trees.targets as i64);
+        columns(k, zero, cells, 1, &mut |k, i, _| {
             let to = k.at_index(sums, i, elem.bytes());
             k.store(to, start);
             let to = k.at_index(seen, i, elem.bytes());
             k.store(to, no);
         });
-        let first = k.mul(row, width);
+        let mut firsts = Vec::new();
+        for r in 0..rows {
+            let row = k.add_int(row, r);
+            firsts.push(k.mul(row, width));
+        }
         k.for_each(zero, tree_count, 1, &mut |k, tree| {
-            let root = table(k, roots, tree);
-            let leaf = k.fold_loop(zero, depth, 1, &[root], &mut |k, _, at| {
-                let feature = table(k, features, at[0]);
-                let index = k.add(first, feature);
-                let x = e.load(k, 0, index, 1);
-                let from = k.at_index(values, at[0], elem.bytes());
-                let value = k.load(elem, from);
-                let kind = if t.kinds.len() > 1 { Some(table(k, tests, at[0])) } else { None };
-                let truth = decide(k, &t.kinds, kind, dtype, x, value);
-                let slot = k.add(at[0], at[0]);
-                let slot = k.add(slot, truth);
-                vec![table(k, next, slot)]
-            })[0];
-            let leaf = k.add_int(leaf, -nodes);
-            let slot = k.add(leaf, leaf);
-            let from = table(k, ranges, slot);
-            let slot = k.add_int(slot, 1);
-            let end = table(k, ranges, slot);
-            k.for_each(from, end, 1, &mut |k, vote| {
-                let target = table(k, targets, vote);
-                let weight = k.at_index(weights, vote, elem.bytes());
-                let weight = k.load(elem, weight);
-                let place = k.at_index(sums, target, elem.bytes());
-                let sum = k.load(elem, place);
-                let sum = combine(k, op, dtype, sum, weight);
-                k.store(place, sum);
-                let place = k.at_index(seen, target, elem.bytes());
-                k.store(place, yes);
+            let (root, depth) = (table(k, roots, tree), table(k, depths, tree));
+            let leaves = k.fold_loop(zero, depth, 1, &vec![root; firsts.len()], &mut |k, _, at| {
+                let down = |(&first, &at): (&Val, &Val)| {
+                    let feature = table(k, features, at);
+                    let index = k.add(first, feature);
+                    let x = e.load(k, 0, index, 1);
+                    let from = k.at_index(values, at, elem.bytes());
+                    let value = k.load(elem, from);
+                    let kind = if t.kinds.len() > 1 { Some(table(k, tests, at)) } else { None };
+                    let truth = decide(k, &t.kinds, kind, dtype, x, value);
+                    let slot = k.add(at, at);
+                    let slot = k.add(slot, truth);
+                    table(k, next, slot)
+                };
+                firsts.iter().zip(at).map(down).collect()
+            });
+            for (r, leaf) in leaves.into_iter().enumerate() {
+                let leaf = k.add_int(leaf, -nodes);
+                let slot = k.add(leaf, leaf);
+                let from = table(k, ranges, slot);
+                let slot = k.add_int(slot, 1);
+                let end = table(k, ranges, slot);
+                k.for_each(from, end, 1, &mut |k, vote| {
+                    let target = table(k, targets, vote);
+                    let cell = k.add_int(target, (r * trees.targets) as i64);
+                    let weight = k.at_index(weights, vote, elem.bytes());
+                    let weight = k.load(elem, weight);
+                    let place = k.at_index(sums, cell, elem.bytes());
+                    let sum = k.load(elem, place);
+                    let sum = combine(k, op, dtype, sum, weight);
+                    k.store(place, sum);
+                    let place = k.at_index(seen, cell, elem.bytes());
+                    k.store(place, yes);
+                });
+            }
+        });
+        let count = k.int(rows);
+        k.for_each(zero, count, 1, &mut |k, r| {
+            let (row, cells) = (k.add(row, r), k.mul(r, target_count));
+            k.for_each(zero, target_count, 1, &mut |k, target| {
+                let cell = k.add(cells, target);
+                let from = k.at_index(sums, cell, elem.bytes());
+                let mut v = k.load(elem, from);
+                if trees.aggregate == ReduceKind::Mean {
+                    let count = k.float(trees.roots.len() as f64, elem);
+                    v = k.bin(Bin::Div, v, count);
+                }
+                let from = k.at_index(seen, cell, elem.bytes());
+                let flag = k.load(elem, from);
+                let voted = k.cmp(Cmp::Ne, flag, no);
+                let v = k.select(voted, v, no);
+                e.store(k, row, target, v);
             });
         });
-        k.for_each(zero, target_count, 1, &mut |k, target| {
-            let from = k.at_index(sums, target, elem.bytes());
-            let mut v = k.load(elem, from);
-            if trees.aggregate == ReduceKind::Mean {
-                let count = k.float(trees.roots.len() as f64, elem);
-                v = k.bin(Bin::Div, v, count);
-            }
-            let from = k.at_index(seen, target, elem.bytes());
-            let flag = k.load(elem, from);
-            let voted = k.cmp(Cmp::Ne, flag, no);
-            let v = k.select(voted, v, no);
-            e.store(k, row, target, v);
-        });
-    });
+    };
+    k.for_each(zero, whole, ROWS, &mut |k, row| block(k, row, ROWS));
+    k.for_each(whole, rows, 1, &mut |k, row| block(k, row, 1));
     Ok(())
 }
 
@@ -165,7 +188,7 @@ fn tables(trees: &TreeEnsemble) -> Option<Tables> {
         tests: Vec::new(),
         next: Vec::new(),
         votes: Vec::new(),
-        depth: 0,
+        depths: Vec::new(),
         kinds: Vec::new(),
     };
     let edge = |t: &mut Tables, edge: TreeEdge| match edge {
@@ -193,13 +216,13 @@ fn tables(trees: &TreeEnsemble) -> Option<Tables> {
         t.tests.push(0);
         t.next.extend([leaf as i32, leaf as i32]);
     }
-    t.depth = depth(trees)?;
+    t.depths = trees.roots.iter().map(|&root| depth(trees, root)).collect::<Option<_>>()?;
     Some(t)
 }
 
 /// Decisions on the longest way from a root to a leaf; `None` when there is a cycle.
-fn depth(trees: &TreeEnsemble) -> Option<i64> {
-    let mut level: Vec<u32> = trees.roots.clone();
+fn depth(trees: &TreeEnsemble, root: u32) -> Option<i32> {
+    let mut level = vec![root];
     let mut depth = 0;
     while !level.is_empty() {
         depth += 1;
