@@ -40,8 +40,8 @@ pub struct ThreadOptions {
     pub threads: u32,
 }
 
-/// More threads than any processor has.
-pub const MAX_THREADS: i64 = 1024;
+/// Layers have no work for more.
+pub const MAX_THREADS: i64 = 64;
 
 impl ThreadOptions {
     /// The threads, when they are several.

@@ -1,8 +1,9 @@
 //! Steps that several threads share: how the calls of a kernel get from `steps` to the threads of the caller's pool.
 //!
-//! Where the pool has threads and the step enough work, `steps` writes a block on its stack (the kernel, how many parts, a
-//! counter, the arguments) and has the pool run a *task* once a thread. Tasks take parts by the counter until none is left,
-//! so that a thread that is held up does not hold up the others. A task is one function for all kernels of the same number of
+//! Where the pool has threads and the step enough work, `steps` writes a block on its stack (the kernel, how many parts, the
+//! arguments, a counter a thread) and has the pool run a *task* once a thread. A task takes the parts of its own range by
+//! its counter, then those left in the others' ranges: a thread works on about the same places in every step, which its cache
+//! has, and one that is held up does not hold up the others. A task is one function for all kernels of the same number of
 //! arguments. Nothing is allocated or locked, and nothing outlives the step.
 
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -24,12 +25,17 @@ use crate::{Error, Result};
 /// Numbers of pointers and of symbols that a kernel takes; not counted are the symbols that say which part.
 pub type Arguments = (usize, usize);
 
-/// The block: the kernel, the number of parts, the next part; then pointers, each with the bytes between those of two
-/// threads; then symbols.
+/// The block: the kernel, the number of threads, of parts a thread; then pointers, each with the bytes between those of two
+/// threads; then symbols; then how many parts of each thread's range are taken.
 const KERNEL: i32 = 0;
-const PARTS: i32 = 8;
-const NEXT: i32 = 16;
+const THREADS: i32 = 8;
+const PARTS: i32 = 16;
 const ARGUMENTS: i32 = 24;
+
+/// Where the counters are.
+fn counters((pointers, symbols): Arguments) -> i32 {
+    ARGUMENTS + 8 * (2 * pointers + symbols) as i32
+}
 
 const FLAGS: MemFlagsData = MemFlagsData::trusted();
 
@@ -70,8 +76,7 @@ pub(super) fn arguments(program: &Program) -> Vec<Arguments> {
 impl Team {
     /// The threads of a pool, which may be null: then there is one. None when no step is shared.
     pub(super) fn new(b: &mut FunctionBuilder<'_>, program: &Program, pool: Value) -> Option<Team> {
-        let words = arguments(program).into_iter().map(|(pointers, symbols)| 2 * pointers + symbols).max()?;
-        let size = ARGUMENTS as u32 + 8 * words as u32;
+        let size = arguments(program).into_iter().map(counters).max()? as u32 + 8 * program.threads;
         let slot = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, size, 3));
         let block = b.ins().stack_addr(types::I64, slot, 0);
         let (some, after) = (b.create_block(), b.create_block());
@@ -118,13 +123,19 @@ impl<M: Module> Entry<'_, '_, M> {
         let b = &mut self.b;
         b.ins().jump(after, &[]);
         b.switch_to_block(shared);
-        let parts = b.ins().imul_imm_s(threads, schedule::PARTS);
-        let parts = b.ins().smin(parts, most_parts);
+        let parts = b.ins().sdiv(most_parts, threads);
+        let most = b.ins().iconst(types::I64, schedule::PARTS);
+        let parts = b.ins().smin(parts, most);
+        let one = b.ins().iconst(types::I64, 1);
+        let parts = b.ins().smax(parts, one);
         let kernel = self.parts.module.declare_func_in_func(call.kernel, b.func);
         let kernel = b.ins().func_addr(types::I64, kernel);
         let zero = b.ins().iconst(types::I64, 0);
-        for (at, v) in [(KERNEL, kernel), (PARTS, parts), (NEXT, zero)] {
+        for (at, v) in [(KERNEL, kernel), (THREADS, threads), (PARTS, parts)] {
             b.ins().store(FLAGS, v, team.block, at);
+        }
+        for thread in 0..self.parts.program.threads as i32 {
+            b.ins().store(FLAGS, zero, team.block, counters(arguments) + 8 * thread);
         }
         let pointers = call.pointers.iter().zip(&call.slots).flat_map(|(&p, slot)| [p, slot.unwrap_or(zero)]);
         for (n, v) in pointers.chain(call.symbols.iter().copied()).enumerate() {
@@ -153,7 +164,8 @@ pub(super) fn task<M: Module>(module: &M, (pointers, symbols): Arguments, kernel
     b.switch_to_block(entry);
     let (block, thread) = (b.block_params(entry)[0], b.block_params(entry)[1]);
     let load = |b: &mut FunctionBuilder<'_>, at: i32| b.ins().load(types::I64, FLAGS, block, at);
-    let (kernel, parts) = (load(&mut b, KERNEL), load(&mut b, PARTS));
+    let (kernel, threads, parts) = (load(&mut b, KERNEL), load(&mut b, THREADS), load(&mut b, PARTS));
+    let all_parts = b.ins().imul(threads, parts);
     let mut values = Vec::with_capacity(pointers + symbols + 2);
     for n in 0..pointers as i32 {
         let (first, distance) = (load(&mut b, ARGUMENTS + 16 * n), load(&mut b, ARGUMENTS + 16 * n + 8));
@@ -163,21 +175,38 @@ pub(super) fn task<M: Module>(module: &M, (pointers, symbols): Arguments, kernel
     for n in 0..symbols as i32 {
         values.push(load(&mut b, ARGUMENTS + 16 * pointers as i32 + 8 * n));
     }
-    let (next, some, done) = (b.create_block(), b.create_block(), b.create_block());
+    // The ranges from its own on; after the last one comes the first.
+    let (range, next, some, leave, done) =
+        (b.create_block(), b.create_block(), b.create_block(), b.create_block(), b.create_block());
+    let (visited, owner) = (b.append_block_param(range, types::I64), b.append_block_param(range, types::I64));
+    let zero = b.ins().iconst(types::I64, 0);
+    b.ins().jump(range, &[zero.into(), thread.into()]);
+    b.switch_to_block(range);
+    let offset = b.ins().imul_imm_s(owner, 8);
+    let counter = b.ins().iadd(block, offset);
+    let counter = b.ins().iadd_imm_s(counter, i64::from(counters((pointers, symbols))));
+    let first = b.ins().imul(owner, parts);
     b.ins().jump(next, &[]);
     b.switch_to_block(next);
-    let counter = b.ins().iadd_imm_s(block, i64::from(NEXT));
     let one = b.ins().iconst(types::I64, 1);
-    let part = b.ins().atomic_rmw(types::I64, FLAGS, AtomicRmwOp::Add, counter, one);
-    let left = b.ins().icmp(IntCC::SignedLessThan, part, parts);
-    b.ins().brif(left, some, &[], done, &[]);
+    let taken = b.ins().atomic_rmw(types::I64, FLAGS, AtomicRmwOp::Add, counter, one);
+    let left = b.ins().icmp(IntCC::SignedLessThan, taken, parts);
+    b.ins().brif(left, some, &[], leave, &[]);
     b.switch_to_block(some);
-    values.extend([part, parts]);
-    let mut taken = signature(isa, values.len(), false);
-    taken.call_conv = kernels;
-    let signature = b.import_signature(taken);
+    let part = b.ins().iadd(first, taken);
+    values.extend([part, all_parts]);
+    let mut takes = signature(isa, values.len(), false);
+    takes.call_conv = kernels;
+    let signature = b.import_signature(takes);
     b.ins().call_indirect(signature, kernel, &values);
     b.ins().jump(next, &[]);
+    b.switch_to_block(leave);
+    let visited = b.ins().iadd_imm_s(visited, 1);
+    let owner = b.ins().iadd_imm_s(owner, 1);
+    let wraps = b.ins().icmp(IntCC::Equal, owner, threads);
+    let owner = b.ins().select(wraps, zero, owner);
+    let more = b.ins().icmp(IntCC::SignedLessThan, visited, threads);
+    b.ins().brif(more, range, &[visited.into(), owner.into()], done, &[]);
     b.switch_to_block(done);
     b.ins().return_(&[]);
     b.seal_all_blocks();
