@@ -31,8 +31,8 @@ mod wide;
 
 use mcc_targets::Target;
 
-use crate::Result;
 use crate::lower::program::Program;
+use crate::{Error, Result};
 
 pub use object::Variant;
 
@@ -68,11 +68,15 @@ pub fn compile_variants(variants: &[Variant<'_>]) -> Result<Compiled> {
     Ok(Compiled { object: bytes, header: header::header(&programs), text_bytes, weights_bytes })
 }
 
-/// The program's functions as CLIF text.
+/// The program's kernels as CLIF text.
 ///
 /// # Errors
-/// As [`compile`].
+/// As [`compile`]; and where kernels are not compiled by Cranelift.
 pub fn clif_text(program: &Program, target: &Target) -> Result<String> {
+    if wide::handles(target) {
+        return Err(Error::unsupported("kernels for AVX2 and AVX-512 are not made of CLIF")
+            .help("--emit asm shows their instructions; --cpu x86-64-v2 makes CLIF"));
+    }
     let isa = isa::isa(target)?;
     let imports = clif::Imports { memcpy: 0, memset: 1 };
     let texts = program.kernels.iter().map(|k| {
@@ -91,6 +95,10 @@ pub fn asm_text(program: &Program, target: &Target) -> Result<String> {
     let imports = clif::Imports { memcpy: 0, memset: 1 };
     let mut text = String::new();
     for kernel in &program.kernels {
+        if wide::handles(target) {
+            text += &format!("; {}\n{}\n", kernel.name, wide::listing(&wide::function(kernel, target)?));
+            continue;
+        }
         let mut context = cranelift_codegen::Context::for_function(clif::function(kernel, target, &*isa, imports));
         context.set_disasm(true);
         let code = object::compile_function(&*isa, &mut context, &kernel.name)?;

@@ -4,6 +4,7 @@ mod dot;
 mod math;
 mod numbers;
 mod part;
+mod wide;
 
 use bytes::Bytes;
 use mcc_targets::Target;

@@ -16,6 +16,7 @@
 mod convert;
 mod encode;
 mod lanes;
+mod listing;
 mod machine;
 mod masks;
 mod memory;
@@ -23,6 +24,7 @@ mod scalars;
 mod select;
 mod vectors;
 
+pub use listing::listing;
 use mcc_targets::Target;
 
 use crate::Result;
