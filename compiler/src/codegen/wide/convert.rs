@@ -68,7 +68,7 @@ impl Selector<'_> {
         self.emit(M::Or, &[Op::Mod(joined, half, View::Q), Op::Use(odd, View::Q)]);
         let halved = self.scalar_from_int(pick(single, M::Vcvtsi2ss, M::Vcvtsi2sd), joined, view);
         let doubled = self.r3(pick(single, M::Vaddss, M::Vaddsd), View::X, halved, halved);
-        let sign = self.to_vector(x, Elem::I64);
+        let sign = self.in_vector(x, Elem::I64);
         // The blend looks at the sign of each lane: of 64 bits, and of the upper 32 as lane 0 of 32.
         let sign = if single { self.v2i(M::Vpsrlq, View::X, sign, 32) } else { sign };
         let v = self.vector();

@@ -16,7 +16,7 @@ impl Selector<'_> {
     // ---- between general and vector registers ----
 
     /// An integer in lane 0.
-    pub fn to_vector(&mut self, x: VReg, elem: Elem) -> VReg {
+    pub fn in_vector(&mut self, x: VReg, elem: Elem) -> VReg {
         let v = self.vector();
         let (mnemonic, view) = if elem.bytes() == 8 { (M::Vmovq, View::Q) } else { (M::Vmovd, View::D) };
         self.emit(mnemonic, &[Op::Def(v, View::X), Op::Use(x, view)]);
@@ -24,7 +24,7 @@ impl Selector<'_> {
     }
 
     /// Lane 0 as an integer.
-    pub fn to_general(&mut self, x: VReg, elem: Elem) -> VReg {
+    pub fn in_general(&mut self, x: VReg, elem: Elem) -> VReg {
         let v = self.int();
         let (mnemonic, view) = if elem.bytes() == 8 { (M::Vmovq, View::Q) } else { (M::Vmovd, View::D) };
         self.emit(mnemonic, &[Op::Def(v, view), Op::Use(x, View::X)]);
@@ -61,7 +61,7 @@ impl Selector<'_> {
     /// A scalar in every lane of a register.
     fn spread(&mut self, x: VReg, ty: Ty) -> VReg {
         let view = self.part_view(ty);
-        let x = if ty.elem.is_float() { x } else { self.to_vector(x, ty.elem) };
+        let x = if ty.elem.is_float() { x } else { self.in_vector(x, ty.elem) };
         let mnemonic = match (ty.elem.is_float(), ty.elem.bytes()) {
             (true, _) => broadcast(ty.elem, view),
             (false, 1) => M::Vpbroadcastb,
@@ -105,7 +105,7 @@ impl Selector<'_> {
         if ty.elem.is_float() {
             return low;
         }
-        let scalar = self.to_general(low, ty.elem);
+        let scalar = self.in_general(low, ty.elem);
         if !ty.elem.is_mask() {
             return scalar;
         }
@@ -290,8 +290,8 @@ impl Selector<'_> {
         let from = self.ty(a);
         let parts = self.parts(a);
         match (self.is_int(from), self.is_int(ty)) {
-            (true, false) => vec![self.to_vector(parts[0], if from.bytes() == 8 { Elem::I64 } else { Elem::I32 })],
-            (false, true) => vec![self.to_general(parts[0], if ty.bytes() == 8 { Elem::I64 } else { Elem::I32 })],
+            (true, false) => vec![self.in_vector(parts[0], if from.bytes() == 8 { Elem::I64 } else { Elem::I32 })],
+            (false, true) => vec![self.in_general(parts[0], if ty.bytes() == 8 { Elem::I64 } else { Elem::I32 })],
             _ => parts,
         }
     }

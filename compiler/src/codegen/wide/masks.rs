@@ -217,7 +217,7 @@ impl Selector<'_> {
         }
         let all = self.int();
         self.emit(M::Neg, &[Op::Mod(all, truth, View::Q)]);
-        self.to_vector(all, if elem.bytes() == 8 { Elem::I64 } else { Elem::I32 })
+        self.in_vector(all, if elem.bytes() == 8 { Elem::I64 } else { Elem::I32 })
     }
 
     /// A truth of 0 or 1 in every lane.
@@ -229,7 +229,7 @@ impl Selector<'_> {
             self.emit(M::Kmovq, &[Op::Def(k, View::K), Op::Use(all, View::Q)]);
             k
         } else {
-            let v = self.to_vector(all, Elem::I64);
+            let v = self.in_vector(all, Elem::I64);
             let view = self.part_view(ty);
             let spread = self.vector();
             self.emit(M::Vpbroadcastq, &[Op::Def(spread, view), Op::Use(v, View::X)]);
@@ -380,7 +380,7 @@ impl Selector<'_> {
                 .flat_map(|i| (i64::from(i) + skipped).to_le_bytes()[..size].to_vec())
                 .collect();
             let numbers = self.code.constant(&numbers);
-            let v = self.to_vector(all, elem);
+            let v = self.in_vector(all, elem);
             let spread = self.vector();
             let mnemonic = pick(size == 8, M::Vpbroadcastq, M::Vpbroadcastd);
             self.emit(mnemonic, &[Op::Def(spread, view), Op::Use(v, View::X)]);

@@ -466,7 +466,7 @@ impl Selector<'_> {
         let (x, y) = (self.dot_bytes(a), self.dot_bytes(b));
         let acc = if ty.lanes == 1 {
             let scalar = self.reg(acc);
-            vec![self.to_vector(scalar, Elem::I32)]
+            vec![self.in_vector(scalar, Elem::I32)]
         } else {
             self.parts(acc)
         };
@@ -480,7 +480,7 @@ impl Selector<'_> {
                 self.r3(M::Vpaddd, view, acc[i], sum)
             })
             .collect();
-        if ty.lanes == 1 { vec![self.to_general(sums[0], Elem::I32)] } else { sums }
+        if ty.lanes == 1 { vec![self.in_general(sums[0], Elem::I32)] } else { sums }
     }
 
     fn dot_bytes(&mut self, v: Val) -> Parts {

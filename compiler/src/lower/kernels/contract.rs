@@ -492,7 +492,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
                 .collect();
             // The next columns' weights come while the rows still meet these.
             if let Some(ahead) = self.ahead() {
-                for v in (0..vectors).filter(|v| v * lanes * self.right.size() as u32 % LINE == 0) {
+                for v in (0..vectors).filter(|v| (v * lanes * self.right.size() as u32).is_multiple_of(LINE)) {
                     let at = self.vector_at(k, right, v * lanes);
                     k.prefetch(Addr { offset: at.offset + offset + ahead, ..at });
                 }
