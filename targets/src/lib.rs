@@ -147,22 +147,46 @@ pub const CPU_LEVELS: &[CpuLevel] = &[
     CpuLevel { name: "apple-m1", arch: Arch::Aarch64, features: &[&["lse", "fp16", "dotprod"]] },
 ];
 
+/// The `--cpu` value that stands for none: code that runs almost everywhere, and code that is as fast as can be where the
+/// CPU is newer; they share their weights. On 64-bit Arm asking the CPU is the system's affair, so that there it is asked
+/// on demand only.
+pub const DEFAULT_CPUS: &[(Arch, &str)] = &[(Arch::X86_64, "x86-64-v3,icelake-server"), (Arch::Aarch64, "generic")];
+
+fn parse(triple: &str) -> Result<Triple, UnknownTarget> {
+    triple.parse().map_err(|e| UnknownTarget(format!("target {triple}: {e}")))
+}
+
+fn default_cpus(triple: &Triple) -> Option<&'static str> {
+    let arch = arch_of(triple)?;
+    DEFAULT_CPUS.iter().find(|d| d.0 == arch).map(|d| d.1)
+}
+
+fn arch_of(triple: &Triple) -> Option<Arch> {
+    match triple.architecture {
+        Architecture::X86_64 => Some(Arch::X86_64),
+        Architecture::Aarch64(_) => Some(Arch::Aarch64),
+        _ => None,
+    }
+}
+
 impl Target {
     /// The target of a triple and a `--cpu` value (`None`: the family's default level).
     ///
     /// # Errors
     /// When the triple does not parse, its architecture or object format is not supported, or the CPU is unknown.
     pub fn new(triple: &str, cpu: Option<&str>) -> Result<Target, UnknownTarget> {
-        Self::all(triple, cpu).map(last)
+        Self::from_triple(parse(triple)?, cpu).map(last)
     }
 
-    /// The targets of a triple and all CPUs of a `--cpu` value, the plainest first; at least one.
+    /// The targets of a triple and all CPUs of a `--cpu` value, the plainest first; at least one. `None` stands for
+    /// [`DEFAULT_CPUS`].
     ///
     /// # Errors
     /// As [`Target::new`].
     pub fn all(triple: &str, cpu: Option<&str>) -> Result<Vec<Target>, UnknownTarget> {
-        let parsed: Triple = triple.parse().map_err(|e| UnknownTarget(format!("target {triple}: {e}")))?;
-        Self::from_triple(parsed, cpu)
+        let triple = parse(triple)?;
+        let cpus = cpu.or_else(|| default_cpus(&triple));
+        Self::from_triple(triple, cpus)
     }
 
     /// The machine this process runs on, at a `--cpu` level.
@@ -170,15 +194,18 @@ impl Target {
     /// # Errors
     /// When the host is not supported or the CPU is unknown.
     pub fn host(cpu: Option<&str>) -> Result<Target, UnknownTarget> {
-        Self::all_host(cpu).map(last)
+        Self::from_triple(Triple::host(), cpu).map(last)
     }
 
-    /// The machine this process runs on, at all CPUs of a `--cpu` value, the plainest first; at least one.
+    /// The machine this process runs on, at all CPUs of a `--cpu` value, the plainest first; at least one. `None` stands
+    /// for [`DEFAULT_CPUS`].
     ///
     /// # Errors
     /// As [`Target::host`].
     pub fn all_host(cpu: Option<&str>) -> Result<Vec<Target>, UnknownTarget> {
-        Self::from_triple(Triple::host(), cpu)
+        let triple = Triple::host();
+        let cpus = cpu.or_else(|| default_cpus(&triple));
+        Self::from_triple(triple, cpus)
     }
 
     /// A target for every level of [`CPU_LEVELS`] that this machine runs, those of the same features once.
@@ -196,10 +223,9 @@ impl Target {
     }
 
     fn from_triple(triple: Triple, cpu: Option<&str>) -> Result<Vec<Target>, UnknownTarget> {
-        let arch = match triple.architecture {
-            Architecture::X86_64 => Arch::X86_64,
-            Architecture::Aarch64(_) => Arch::Aarch64,
-            other => return Err(UnknownTarget(format!("target {triple}: architecture {other} is not supported"))),
+        let Some(arch) = arch_of(&triple) else {
+            let other = triple.architecture;
+            return Err(UnknownTarget(format!("target {triple}: architecture {other} is not supported")));
         };
         if !matches!(triple.binary_format, BinaryFormat::Elf | BinaryFormat::Macho | BinaryFormat::Coff) {
             return Err(UnknownTarget(format!("target {triple}: give a full triple such as aarch64-linux-android")));
@@ -373,6 +399,15 @@ fn aarch64_features() -> Vec<(&'static str, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn defaults() {
+        let cpus = |triple| Target::all(triple, None).unwrap();
+        let vectors: Vec<u32> = cpus("x86_64-pc-windows-gnu").iter().map(|t| t.vector_bytes).collect();
+        assert_eq!(vectors, [32, 64]);
+        assert_eq!(cpus("aarch64-linux-android").len(), 1);
+        assert_eq!(Target::new("x86_64-unknown-linux-gnu", None).unwrap().vector_bytes, 32);
+    }
 
     #[test]
     fn several_cpus() {

@@ -15,7 +15,8 @@ use super::npy;
 pub struct ModelOptions {
     /// CPU to compile for: a level (x86-64-v2, x86-64-v3, x86-64-v4, generic, ...) or "native", with +FEATURE and -FEATURE
     /// behind it. With commas between them several: the object then has code for each and runs the best that the CPU can.
-    /// "a,+b" is a and a+b; "a,-b" is a without b
+    /// "a,+b" is a and a+b; "a,-b" is a without b. The default is x86-64-v3,icelake-server (AVX2, and AVX-512 where there
+    /// is) or generic
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     pub cpu: Option<String>,
     /// Pin a symbolic dimension of the model
