@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.." || exit 2
 steps="${*:-lint unit conformance zoo targets examples}"
 work=target/tests
 python=.venv/bin/python
-mcc=target/release/mcc
+mcc=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release/mcc
 passed=0 failed=0
 mkdir -p "$work"
 

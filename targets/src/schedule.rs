@@ -28,9 +28,10 @@ const TILES: &[(Arch, u32, Tile)] = &[
     (Arch::X86_64, 64, Tile { rows: 12, vectors: 2, unroll: 4 }),
     (Arch::X86_64, 64, Tile { rows: 8, vectors: 3, unroll: 4 }),
     (Arch::X86_64, 64, Tile { rows: 6, vectors: 4, unroll: 4 }),
-    (Arch::Aarch64, 16, Tile { rows: 8, vectors: 1, unroll: 4 }),
-    (Arch::Aarch64, 16, Tile { rows: 8, vectors: 2, unroll: 4 }),
-    (Arch::Aarch64, 16, Tile { rows: 7, vectors: 3, unroll: 4 }),
+    // Two vectors of contracted elements a round: what counts the rounds is as much for one.
+    (Arch::Aarch64, 16, Tile { rows: 8, vectors: 1, unroll: 8 }),
+    (Arch::Aarch64, 16, Tile { rows: 8, vectors: 2, unroll: 8 }),
+    (Arch::Aarch64, 16, Tile { rows: 7, vectors: 3, unroll: 8 }),
 ];
 
 /// Columns of a panel of weights for registers wider than 128 bits: the same for all of them, so that code for several

@@ -462,6 +462,12 @@ impl<'a, 'b> Contraction<'a, 'b> {
     /// `count` contracted elements from byte `at` of the left rows on.
     fn round(&self, k: &mut Builder, at: Val, step: &Step<'_>, count: i64, state: &[Val]) -> Vec<Val> {
         let Shape { rows, vectors, lanes, last } = step.shape;
+        // Rows are held a vector at a time.
+        if self.by_lane && lanes > 1 && count > i64::from(lanes) {
+            let state = self.round(k, at, step, lanes.into(), state);
+            let at = k.add_int(at, i64::from(lanes) * self.left.size() as i64);
+            return self.round(k, at, step, count - i64::from(lanes), &state);
+        }
         let size = self.left.size() as i32;
         let (sums, mut right) = (state.len() - 1, state[state.len() - 1]);
         let mut state = state.to_vec();
