@@ -4,8 +4,9 @@
 //!   Vectors of less than 16 bytes sit in the low lanes of a register; the lanes above are undefined.
 //! - Masks are all-ones integers in vectors, and an `i8` of 0 or 1 as scalars.
 //! - Cranelift runs without its mid-end (see [`isa`](super::isa)), so the order of a kernel's statements is the order
-//!   of its instructions; [`tidy`](super::tidy) does beforehand what pays: common subexpressions, loop invariants, address folding.
-//!   Constants are made where they are used: held over a loop they would cost the registers that accumulators need.
+//!   of its instructions; [`tidy`](super::tidy) does beforehand what pays: common subexpressions, loop invariants,
+//!   address folding. Constants are made where they are used: held over a loop they would cost the registers that accumulators need. Only
+//!   innermost loops on aarch64 hold theirs, if there are registers for them.
 
 mod convert;
 mod dot;
@@ -105,6 +106,9 @@ const FLAGS: MemFlagsData = MemFlagsData::new().with_notrap();
 
 /// Longest constant copy or fill that is written out.
 const INLINE_COPY: i64 = 128;
+
+/// Most registers that a loop's carried values and constants may take: the others are for what it computes.
+const HELD_REGISTERS: usize = 18;
 
 /// CLIF type of a scalar.
 fn scalar_type(elem: Elem) -> Type {
@@ -294,6 +298,7 @@ impl Translator<'_> {
         let init = self.arguments_of(carried.iter().map(|c| c.init));
         let mut enter: Vec<BlockArg> = vec![first.into()];
         enter.extend(&init);
+        let held = self.held_constants(carried, body);
         if let (Some(s), Some(e)) = (self.constant(start), self.constant(end))
             && s < e
         {
@@ -308,6 +313,7 @@ impl Translator<'_> {
             self.define_as_params(after, c.result);
         }
         self.switch_to(inside);
+        self.constants = held;
         self.scope(body);
         let bound = self.scalar(end);
         let next = self.arguments_of(carried.iter().map(|c| c.next));
@@ -318,6 +324,33 @@ impl Translator<'_> {
         round.extend(&next);
         self.b.ins().brif(again, inside, &round, after, &next);
         self.switch_to(after);
+    }
+
+    /// The constants of an innermost loop, made in front of it where its other values leave them registers: on aarch64
+    /// one takes up to three instructions.
+    fn held_constants(&mut self, carried: &[Carried], body: &[Stmt]) -> HashMap<(u64, Type), Value> {
+        if self.x86 || body.iter().any(|s| !s.blocks().is_empty()) {
+            return HashMap::new();
+        }
+        let mut used: Vec<Val> = body
+            .iter()
+            .flat_map(|s| match s {
+                Stmt::Let(v) => self.kernel.insts[v.0 as usize].0.operands(),
+                _ => s.operands(),
+            })
+            .filter(|&v| {
+                let (inst, ty) = &self.kernel.insts[v.0 as usize];
+                matches!(inst, Inst::Int(_) | Inst::Float(_)) && (ty.lanes > 1 || ty.elem.is_float())
+            })
+            .collect();
+        used.sort_unstable();
+        used.dedup();
+        let state: usize = carried.iter().map(|c| part_count(self.ty(c.inner))).sum();
+        if state + used.len() > HELD_REGISTERS {
+            return HashMap::new();
+        }
+        let made: Vec<Value> = used.into_iter().flat_map(|v| self.parts(v)).collect();
+        self.constants.iter().filter(|c| made.contains(c.1)).map(|(&key, &v)| (key, v)).collect()
     }
 
     fn choice(&mut self, condition: Val, then: &[Stmt], otherwise: &[Stmt], results: &[(Val, Val, Val)]) {
