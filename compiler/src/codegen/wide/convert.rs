@@ -143,28 +143,19 @@ impl Selector<'_> {
     fn number_or_zero(&mut self, x: VReg, ty: Ty) -> VReg {
         let single = ty.elem == Elem::F32;
         let view = self.part_view(ty);
-        if self.avx512 && ty.lanes > 1 {
-            let k = self.mask();
-            let compare = pick(single, M::Vcmpps, M::Vcmppd);
-            // Ordered.
-            self.emit(compare, &[Op::Def(k, View::K), Op::Use(x, view), Op::Use(x, view), Op::Imm(7)]);
-            let v = self.vector();
-            let move_ = pick(single, M::Vmovups, M::Vmovupd);
-            self.push(Inst::new(move_, [Op::Def(v, view), Op::Use(x, view)]).masked(k, true));
-            return v;
-        }
+        // The predicate "neither is NaN".
+        const ORDERED: i64 = 7;
         // Vectors of 128 bits serve scalars too: the lanes above do not matter.
-        let (compare, and) = (pick(single, M::Vcmpps, M::Vcmppd), pick(single, M::Vandps, M::Vandpd));
-        if self.avx512 {
-            let number = self.mask();
-            self.emit(compare, &[Op::Def(number, View::K), Op::Use(x, view), Op::Use(x, view), Op::Imm(7)]);
-            let v = self.vector();
-            let move_ = pick(single, M::Vmovups, M::Vmovupd);
-            self.push(Inst::new(move_, [Op::Def(v, view), Op::Use(x, view)]).masked(number, true));
-            return v;
+        let compare = pick(single, M::Vcmpps, M::Vcmppd);
+        if !self.avx512 {
+            let number = self.v3i(compare, view, x, x, ORDERED);
+            return self.r3(pick(single, M::Vandps, M::Vandpd), view, number, x);
         }
-        let number = self.v3i(compare, view, x, x, 7);
-        self.r3(and, view, number, x)
+        let (number, v) = (self.mask(), self.vector());
+        self.emit(compare, &[Op::Def(number, View::K), Op::Use(x, view), Op::Use(x, view), Op::Imm(ORDERED)]);
+        let move_ = pick(single, M::Vmovups, M::Vmovupd);
+        self.push(Inst::new(move_, [Op::Def(v, view), Op::Use(x, view)]).masked(number, true));
+        v
     }
 
     // ---- integers ----
@@ -226,7 +217,6 @@ impl Selector<'_> {
             return pieces;
         }
         let size = self.part_lanes(from) * to.elem.bytes();
-        let room = self.code.room((pieces.len() as u32 * size).max(64) as i32);
         let piece = Ty::new(to.elem, self.part_lanes(from));
         if pieces.len() == 2 && size >= 16 {
             let view = self.part_view(to);
@@ -240,6 +230,7 @@ impl Selector<'_> {
             self.emit(mnemonic, &[Op::Def(v, view), Op::Use(pieces[0], view), Op::Use(pieces[1], half), Op::Imm(imm)]);
             return vec![v];
         }
+        let room = self.code.room((pieces.len() as u32 * size).max(64) as i32);
         for (i, &x) in pieces.iter().enumerate() {
             self.store_vector(piece, further(room, i as u32 * size), x);
         }

@@ -463,7 +463,7 @@ impl Selector<'_> {
         let bytes = Ty::new(Elem::I8, 4 * ty.lanes);
         let view = self.part_view(bytes);
         let (signed_a, signed_b) = kind.signed();
-        let (x, y) = (self.dot_bytes(a), self.dot_bytes(b));
+        let (x, y) = (self.parts(a), self.parts(b));
         let acc = if ty.lanes == 1 {
             let scalar = self.reg(acc);
             vec![self.in_vector(scalar, Elem::I32)]
@@ -481,10 +481,6 @@ impl Selector<'_> {
             })
             .collect();
         if ty.lanes == 1 { vec![self.in_general(sums[0], Elem::I32)] } else { sums }
-    }
-
-    fn dot_bytes(&mut self, v: Val) -> Parts {
-        self.parts(v)
     }
 
     fn words(&mut self, x: VReg, signed: bool, view: View) -> (VReg, VReg) {
