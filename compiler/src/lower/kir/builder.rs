@@ -1,10 +1,16 @@
 //! Makes kernels.
+//!
+//! [`masks`]: parts of vectors; [`dims`]: dimensions; [`control`]: loops and branches.
+
+mod control;
+mod dims;
+mod masks;
 
 use std::collections::HashMap;
 
 use super::share::Share;
-use super::{Addr, Bin, Carried, Cmp, DotKind, Elem, Inst, Kernel, Stmt, Ty, Un, Val};
-use crate::ir::{DType, Dim, DimNode};
+use super::{Addr, Bin, Cmp, DotKind, Elem, Inst, Kernel, Stmt, Ty, Un, Val};
+use crate::ir::{DType, Dim};
 
 /// Makes kernels.
 pub struct Builder {
@@ -45,55 +51,6 @@ impl Builder {
             part: None,
             share: Share::default(),
         }
-    }
-
-    /// The same, for a target where partial loads and stores are cheap or are not.
-    pub fn with_masks(self, masks: bool) -> Builder {
-        Builder { masks, ..self }
-    }
-
-    /// Whether partial loads and stores are cheap.
-    pub fn has_masks(&self) -> bool {
-        self.masks
-    }
-
-    /// Makes every load and store of `lanes` lanes in `body` one of the lanes below `count`. What the body computes in
-    /// the other lanes must not matter.
-    pub fn partly(&mut self, count: Val, lanes: u32, body: &mut dyn FnMut(&mut Builder)) {
-        assert!(self.part.is_none() && lanes > 1, "a part of a part");
-        self.part = Some((count, lanes));
-        body(self);
-        self.part = None;
-    }
-
-    /// How many of `lanes` lanes are loaded and stored, where that is not all.
-    pub fn part(&self, lanes: u32) -> Option<Val> {
-        self.part.filter(|p| p.1 == lanes).map(|p| p.0)
-    }
-
-    /// The lanes below an `i64` count, as a mask for values of a type.
-    pub fn lanes_below(&mut self, count: Val, ty: Ty) -> Val {
-        let bytes = self.lane_numbers(ty.lanes);
-        let (int, width) = (ty.elem.int(), self.int(i64::from(ty.lanes)));
-        let numbers = self.convert(bytes, int);
-        let count = self.bin(Bin::Min, count, width);
-        let count = self.convert(count, int);
-        let count = self.splat(count, ty.lanes);
-        self.cmp(Cmp::Lt, numbers, count)
-    }
-
-    /// The bytes 0, 1, 2 and so on, in as many lanes.
-    fn lane_numbers(&mut self, lanes: u32) -> Val {
-        assert!(lanes <= 16);
-        let (low, high) = (self.int(0x0706_0504_0302_0100), self.int(0x0f0e_0d0c_0b0a_0908));
-        let low = self.splat(low, 2);
-        let both = self.with_lane(low, high, 1);
-        let bytes = self.bitcast(both, Ty::new(Elem::I8, 16));
-        if lanes == 16 {
-            return bytes;
-        }
-        let pattern: Vec<u8> = (0..lanes as u8).collect();
-        self.shuffle(bytes, bytes, &pattern)
     }
 
     /// The finished kernel.
@@ -167,93 +124,6 @@ impl Builder {
     /// Zero of a value's type.
     pub fn zero_like(&mut self, v: Val) -> Val {
         self.zero(self.ty(v))
-    }
-
-    /// A dimension: a constant, or computed once at the kernel's entry.
-    pub fn dim(&mut self, d: &Dim) -> Val {
-        if let Some(c) = d.as_const() {
-            return self.int(c);
-        }
-        if let Some(&v) = self.dims.get(d) {
-            return v;
-        }
-        let was = std::mem::replace(&mut self.hoisting, true);
-        let v = self.dim_node(d.visit());
-        self.hoisting = was;
-        self.dims.insert(d.clone(), v);
-        v
-    }
-
-    fn dim_node(&mut self, node: DimNode<'_>) -> Val {
-        match node {
-            DimNode::Const(c) => self.int(c),
-            DimNode::Sym(s) => {
-                let n = self.kernel.symbols.iter().position(|x| x == s).unwrap_or_else(|| {
-                    self.kernel.symbols.push(s.clone());
-                    self.kernel.symbols.len() - 1
-                });
-                self.entry_value(Inst::Symbol(n as u32), Ty::I64)
-            }
-            DimNode::Sum(terms) => {
-                let mut sum = self.int(0);
-                for (c, factors) in terms {
-                    let mut term = self.int(c);
-                    for f in factors {
-                        let f = self.dim_node(f);
-                        term = self.mul(term, f);
-                    }
-                    sum = self.add(sum, term);
-                }
-                sum
-            }
-            DimNode::FloorDiv(a, b) => {
-                let (a, b) = (self.dim(a), self.dim(b));
-                if let Some(&known) = self.quotients.get(&(a, b)) {
-                    return known;
-                }
-                let quotient = self.floor_div(a, b);
-                self.quotients.insert((a, b), quotient);
-                quotient
-            }
-            DimNode::Min(a, b) => {
-                let (a, b) = (self.dim(a), self.dim(b));
-                self.bin(Bin::Min, a, b)
-            }
-            DimNode::Max(a, b) => {
-                let (a, b) = (self.dim(a), self.dim(b));
-                self.bin(Bin::Max, a, b)
-            }
-            DimNode::IfNeg(c, a, b) => {
-                let (c, a, b) = (self.dim(c), self.dim(a), self.dim(b));
-                let zero = self.int(0);
-                let negative = self.cmp(Cmp::Lt, c, zero);
-                self.select(negative, a, b)
-            }
-        }
-    }
-
-    /// Floor division of `i64`s; a zero divisor gives zero.
-    pub fn floor_div(&mut self, a: Val, b: Val) -> Val {
-        if let (Some(x), Some(y)) = (self.as_int(a), self.as_int(b)) {
-            let d = Dim::from(x).floor_div(&Dim::from(y)).as_const().unwrap_or(0);
-            return self.int(d);
-        }
-        if let Some(y) = self.as_int(b).filter(|&y| y > 0 && (y as u64).is_power_of_two()) {
-            let bits = self.int(i64::from(y.trailing_zeros()));
-            return self.bin(Bin::Sar, a, bits);
-        }
-        let (zero, one) = (self.int(0), self.int(1));
-        let by_zero = self.cmp(Cmp::Eq, b, zero);
-        let safe = self.select(by_zero, one, b);
-        let quotient = self.bin(Bin::Div, a, safe);
-        let remainder = self.bin(Bin::Rem, a, safe);
-        let inexact = self.cmp(Cmp::Ne, remainder, zero);
-        let signs = self.bin(Bin::Xor, remainder, safe);
-        let differ = self.cmp(Cmp::Lt, signs, zero);
-        let down = self.bin(Bin::And, inexact, differ);
-        let lower = self.sub(quotient, one);
-        let floor = self.select(down, lower, quotient);
-        self.select(by_zero, zero, floor)
     }
 
     /// Sum of integers or floats; folds `i64` constants.
@@ -459,24 +329,6 @@ impl Builder {
         }
     }
 
-    /// Loads the lanes below `count`; the others are zero.
-    pub fn load_part(&mut self, ty: Ty, from: Addr, count: Val) -> Val {
-        match self.as_int(count) {
-            Some(n) if n >= i64::from(ty.lanes) => self.inst(Inst::Load(from), ty),
-            Some(n) if n <= 0 => self.zero(ty),
-            _ => self.inst(Inst::LoadPart(from, count), ty),
-        }
-    }
-
-    /// Stores the lanes below `count`.
-    pub fn store_part(&mut self, to: Addr, v: Val, count: Val) {
-        match self.as_int(count) {
-            Some(n) if n >= i64::from(self.ty(v).lanes) => self.push(Stmt::Store(to, v)),
-            Some(n) if n <= 0 => {}
-            _ => self.push(Stmt::StorePart(to, v, count)),
-        }
-    }
-
     /// Copies bytes.
     pub fn copy(&mut self, to: Val, from: Val, bytes: Val) {
         self.push(Stmt::Copy { to, from, bytes });
@@ -490,95 +342,6 @@ impl Builder {
     /// Fills with zeros.
     pub fn fill_zero(&mut self, to: Val, bytes: Val) {
         self.push(Stmt::Zero { to, bytes });
-    }
-
-    /// A loop without carried values.
-    pub fn for_each(&mut self, start: Val, end: Val, step: i64, body: &mut dyn FnMut(&mut Builder, Val)) {
-        self.fold_loop(start, end, step, &[], &mut |k, i, _| {
-            body(k, i);
-            Vec::new()
-        });
-    }
-
-    /// A loop that carries values from round to round; gives their last values.
-    pub fn fold_loop(
-        &mut self,
-        start: Val,
-        end: Val,
-        step: i64,
-        init: &[Val],
-        body: &mut dyn FnMut(&mut Builder, Val, &[Val]) -> Vec<Val>,
-    ) -> Vec<Val> {
-        assert!(!self.hoisting && step > 0);
-        if let (Some(s), Some(e)) = (self.as_int(start), self.as_int(end)) {
-            if e <= s {
-                return init.to_vec();
-            }
-            if e - s <= step {
-                return body(self, start, init);
-            }
-        }
-        let index = self.new_val(Inst::Defined, Ty::I64);
-        let inner: Vec<Val> = init.iter().map(|&v| self.new_val(Inst::Defined, self.ty(v))).collect();
-        self.blocks.push(Vec::new());
-        let next = body(self, index, &inner);
-        let block = self.blocks.pop().unwrap_or_default();
-        assert_eq!(next.len(), init.len(), "carried values");
-        let mut carried = Vec::new();
-        for ((&init, &inner), &next) in init.iter().zip(&inner).zip(&next) {
-            assert_eq!(self.ty(init), self.ty(next), "type of a carried value");
-            let result = self.new_val(Inst::Defined, self.ty(init));
-            carried.push(Carried { inner, init, next, result });
-        }
-        let results = carried.iter().map(|c| c.result).collect();
-        self.push(Stmt::For { index, start, end, step, carried, body: block });
-        results
-    }
-
-    /// The statements that something makes, which are not in the kernel yet.
-    pub(super) fn block(&mut self, body: &mut dyn FnMut(&mut Builder)) -> Vec<Stmt> {
-        self.blocks.push(Vec::new());
-        body(self);
-        self.blocks.pop().unwrap_or_default()
-    }
-
-    /// Adds statements here.
-    pub(super) fn extend(&mut self, statements: Vec<Stmt>) {
-        statements.into_iter().for_each(|s| self.push(s));
-    }
-
-    /// Does something when a scalar mask is true.
-    pub fn when(&mut self, condition: Val, then: &mut dyn FnMut(&mut Builder)) {
-        self.choose(
-            condition,
-            &mut |k| {
-                then(k);
-                Vec::new()
-            },
-            &mut |_| Vec::new(),
-        );
-    }
-
-    /// One of two ways to compute values.
-    pub fn choose(
-        &mut self,
-        condition: Val,
-        then: &mut dyn FnMut(&mut Builder) -> Vec<Val>,
-        otherwise: &mut dyn FnMut(&mut Builder) -> Vec<Val>,
-    ) -> Vec<Val> {
-        assert!(!self.hoisting);
-        self.blocks.push(Vec::new());
-        let a = then(self);
-        let then = self.blocks.pop().unwrap_or_default();
-        self.blocks.push(Vec::new());
-        let b = otherwise(self);
-        let otherwise = self.blocks.pop().unwrap_or_default();
-        assert_eq!(a.len(), b.len(), "results of both branches");
-        let results: Vec<_> =
-            a.iter().zip(&b).map(|(&a, &b)| (self.new_val(Inst::Defined, self.ty(a)), a, b)).collect();
-        let values = results.iter().map(|r| r.0).collect();
-        self.push(Stmt::If { condition, then, otherwise, results });
-        values
     }
 
     fn inst(&mut self, inst: Inst, ty: Ty) -> Val {
