@@ -1,10 +1,13 @@
 //! `mcc inspect`: what is in a model, and what the compiler makes of it.
+//!
+//! Layers, steps and the steps of `mcc bench --profile` are named alike, by the label of the ONNX node that they stem
+//! from: what a decision gained is the time of the steps of that node.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use mcc::ir::{Dim, Graph, Op};
+use mcc::ir::{Decision, Dim, Graph, Op};
 use mcc::lower::program::{Port, Step};
 use mcc::{Result, driver};
 use serde_json::{Value, json};
@@ -52,6 +55,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         "optimised_operations": operations(&compiled.graph),
         "kernels": program.kernels.len(),
         "steps": calls.iter().map(|(node, kernel)| json!({ "node": node, "kernel": kernel })).collect::<Vec<_>>(),
+        "layers": compiled.graph.decisions().map(layer).collect::<Vec<_>>(),
         "multiply_adds": work.as_const().map_or_else(|| json!(work.to_string()), |n| json!(n)),
         "text_bytes": compiled.code.text_bytes,
         "weights_bytes": compiled.code.weights_bytes,
@@ -64,6 +68,15 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
 
 fn ports(ports: &[Port]) -> Vec<Value> {
     ports.iter().map(|p| json!({ "name": p.name, "type": p.ty.to_string() })).collect()
+}
+
+/// A decision about a layer.
+fn layer(decision: &Decision) -> Value {
+    let Decision { layer, subject, operator, form, zeros, gain, reason } = decision;
+    json!({
+        "layer": layer, "subject": subject.to_string(), "operator": operator, "form": form,
+        "zeros": zeros, "predicted_gain": gain, "reason": reason,
+    })
 }
 
 /// How often each primitive stands in a graph.
@@ -97,6 +110,10 @@ fn text(report: &Value) -> String {
     for step in report["steps"].as_array().into_iter().flatten() {
         out += &format!("  {:<40} {}\n", step["kernel"].as_str().unwrap_or(""), step["node"].as_str().unwrap_or(""));
     }
+    let layers = report["layers"].as_array().map_or(&[][..], Vec::as_slice);
+    if !layers.is_empty() {
+        out += &layer_table(layers);
+    }
     let [arena, work] = ["arena_bytes", "multiply_adds"].map(|key| report[key].to_string());
     out + &format!(
         "{} multiply-adds, code {} bytes, weights {} bytes, arena {} bytes\n",
@@ -105,4 +122,26 @@ fn text(report: &Value) -> String {
         report["weights_bytes"],
         arena.trim_matches('"')
     )
+}
+
+/// What was decided for each layer; the layer's own time is in `mcc bench --profile`, under the same name.
+fn layer_table(layers: &[Value]) -> String {
+    let word = |row: &Value, key: &str| row[key].as_str().unwrap_or("").to_string();
+    let number = |value: &Value, show: fn(f64) -> String| value.as_f64().map_or_else(String::new, show);
+    let line = |cells: [&str; 6], reason: &str| {
+        let [layer, operator, subject, form, zeros, gain] = cells;
+        format!("  {layer:<32} {operator:<14} {subject:<9} {zeros:>7} {gain:>6}  {form:<24} {reason}")
+            .trim_end()
+            .to_string()
+            + "\n"
+    };
+    let mut out = line(["layer", "operator", "subject", "form", "zeros", "gain"], "why");
+    for row in layers {
+        let [layer, operator, subject, form, reason] =
+            ["layer", "operator", "subject", "form", "reason"].map(|key| word(row, key));
+        let zeros = number(&row["zeros"], |z| format!("{:.1} %", 100.0 * z));
+        let gain = number(&row["predicted_gain"], |g| format!("{g:.2}x"));
+        out += &line([&layer, &operator, &subject, &form, &zeros, &gain], &reason);
+    }
+    out
 }

@@ -12,7 +12,7 @@ use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 
-use super::{Dim, Op, Tensor, TensorType, infer};
+use super::{Decision, Decisions, Dim, Op, Tensor, TensorType, infer};
 use crate::Result;
 
 /// A node of a graph. Ids of removed nodes may be reused.
@@ -73,6 +73,7 @@ pub struct Graph {
     pub outputs: Vec<Output>,
     /// Pairs of dimensions that must be equal at run time; the compiled model checks them before any work.
     pub requires: Vec<(Dim, Dim)>,
+    decisions: Decisions,
 }
 
 impl Graph {
@@ -120,6 +121,16 @@ impl Graph {
             self.net.add_edge(v.node.0, id, Use { operand, result: v.result });
         }
         Ok(NodeId(id))
+    }
+
+    /// Records what was decided for a layer, in the place of an earlier decision about the same.
+    pub fn decide(&mut self, decision: Decision) {
+        self.decisions.record(decision);
+    }
+
+    /// What passes decided so far, by layer.
+    pub fn decisions(&self) -> impl Iterator<Item = &Decision> {
+        self.decisions.iter()
     }
 
     /// Gives a node another label.

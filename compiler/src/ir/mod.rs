@@ -4,8 +4,10 @@
 //! - [`Op`]: one closed enum of primitives. No `_ =>` arm on it anywhere: the compiler lists what a new one needs.
 //! - [`Graph`]: nodes and values with a small editing API; every node's result types are inferred when it is added.
 //! - [`Tensor`]: constant data.
+//! - [`Decision`]: what passes chose for a layer, for reports.
 
 mod attributes;
+mod decisions;
 mod dim;
 mod dtype;
 pub mod eval;
@@ -21,6 +23,7 @@ pub mod text;
 mod verify;
 
 pub use attributes::*;
+pub use decisions::{Decision, Decisions, Subject};
 pub use dim::{Dim, DimNode, Sym};
 pub use dtype::{DType, DTypeClass};
 pub use filtering::{FILTERINGS, Filtering};
