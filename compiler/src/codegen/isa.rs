@@ -14,13 +14,15 @@ use crate::{Error, Result};
 ///   inner loops spill; the emitter tidies kernels itself (measured: 79 % of the peak with it, 98 % without).
 /// - `is_pic=false`: with it, aarch64 reaches even local data through the GOT. What is addressed is local or marked
 ///   as near, so that the code is position-independent anyway.
+/// - `probestack_strategy=inline`: Windows gives stack page by page, and objects import no function that touches it.
 const SETTINGS: &[(&str, &str)] = &[
     ("opt_level", "none"),
     ("regalloc_algorithm", "backtracking"),
     ("is_pic", "false"),
     ("use_colocated_libcalls", "true"),
     ("unwind_info", "false"),
-    ("enable_probestack", "false"),
+    ("enable_probestack", "true"),
+    ("probestack_strategy", "inline"),
     ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
 ];
 

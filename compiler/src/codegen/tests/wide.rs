@@ -79,3 +79,26 @@ fn tails() {
     insta::assert_snapshot!("tail_avx2", listing(kernel(8), "x86-64-v3"));
     insta::assert_snapshot!("tail_avx512", listing(kernel(16), "x86-64-v4"));
 }
+
+/// More vectors alive than there are registers: what does not fit lies in the frame, each page of which is touched.
+#[test]
+fn large_frames_touch_every_page() {
+    let ty = Ty::new(Elem::F32, 16);
+    let mut k = Builder::new("spills", 2);
+    let (from, to) = (k.pointer(0), k.pointer(1));
+    let values: Vec<Val> = (0..200)
+        .map(|n| {
+            let at = k.at(from, n * 64);
+            k.load(ty, at)
+        })
+        .collect();
+    for (n, value) in values.into_iter().rev().enumerate() {
+        let at = k.at(to, n as i32 * 64);
+        k.store(at, value);
+    }
+    let text = listing(k.finish(), "x86-64-v4");
+    let frame = text.lines().find_map(|l| l.trim().strip_prefix("sub rsp, ")).expect("a frame").trim_end_matches('h');
+    let pages = i64::from_str_radix(frame, 16).expect("bytes") / 4096;
+    assert!(pages >= 2, "{frame}");
+    assert_eq!(text.matches("test [rsp").count() as i64, pages, "{text}");
+}

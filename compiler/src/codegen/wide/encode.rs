@@ -122,6 +122,9 @@ struct Encoder<'a> {
 /// Addresses that stand for blocks, and for the constant pool, until the layout is known.
 const BLOCKS: u64 = 1 << 40;
 const POOL: u64 = 1 << 41;
+/// Windows gives stack page by page, to who touches the next one; elsewhere this finds the guard page.
+const PAGE: i32 = 4096;
+
 /// Bytes that one entry of the pool declares.
 const POOL_UNIT: usize = 4;
 
@@ -374,6 +377,10 @@ impl Encoder<'_> {
         ];
         for &n in &self.saved {
             all.push(Instruction::with1(Opcode::Push_r64, Register::RAX + n as u32)?);
+        }
+        for page in (PAGE..=self.frame).step_by(PAGE as usize) {
+            let touched = MemoryOperand::with_base_displ(Register::RSP, -i64::from(page));
+            all.push(Instruction::with2(Opcode::Test_rm64_r64, touched, Register::RSP)?);
         }
         if self.frame > 0 {
             all.push(Instruction::with2(Opcode::Sub_rm64_imm32, Register::RSP, self.frame)?);
