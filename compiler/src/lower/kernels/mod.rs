@@ -18,6 +18,7 @@ mod dot;
 mod dot_tests;
 mod emit;
 mod expand;
+mod forest;
 mod gather;
 mod grid_sample;
 mod igemm;

@@ -77,6 +77,59 @@ fn tree_ensemble() {
     }
 }
 
+/// Every test, with missing values either way, on numbers at and beside what they are compared with.
+#[test]
+fn tree_tests() {
+    use BinaryOp::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
+    let values = [0.0, 0.25, -1.5, f64::INFINITY, f64::NEG_INFINITY];
+    let all: Vec<_> = [Less, LessOrEqual, Greater, GreaterOrEqual, Equal]
+        .iter()
+        .flat_map(|&test| [(test, false), (test, true)])
+        .flat_map(|(test, missing)| values.map(|value| (test, missing, value)))
+        .collect();
+    let ensemble = |tests: &[(BinaryOp, bool, f64)]| {
+        let nodes = tests.iter().enumerate().map(|(i, &(test, missing_is_true, value))| {
+            let leaf = |n: usize| TreeEdge::Leaf((2 * i + n) as u32, 1);
+            TreeNode { feature: 0, test, value: value.into(), missing_is_true, yes: leaf(1), no: leaf(0) }
+        });
+        let votes = (0..2 * tests.len()).map(|v| ((v / 2) as u32, (v as f64 - 7.0).into())).collect();
+        let roots = (0..tests.len() as u32).collect();
+        let (nodes, aggregate) = (nodes.collect(), ReduceKind::Sum);
+        Op::TreeEnsemble(Box::new(TreeEnsemble { roots, nodes, votes, aggregate, targets: tests.len() }))
+    };
+    for dtype in [DType::F32, DType::F64, DType::F16] {
+        let least = if dtype == DType::F64 { 5e-324 } else { 1e-45 };
+        let mut x = vec![f64::NAN, 0.0, -0.0, least, -least];
+        x.extend(values.iter().flat_map(|&v| [v, v * 1.01, v * 0.99, -v]));
+        let x = Tensor::from_f64s(dtype, vec![x.len(), 1], &x).unwrap();
+        check(&ensemble(&all), std::slice::from_ref(&x));
+        for &(test, ..) in all.iter().step_by(2 * values.len()) {
+            let alike: Vec<_> = all.iter().copied().filter(|t| t.0 == test).collect();
+            check(&ensemble(&alike), std::slice::from_ref(&x));
+        }
+    }
+}
+
+/// A node that two others lead to, and more rows than a block.
+#[test]
+fn shared_nodes() {
+    let node = |value: f64, no, yes| TreeNode {
+        feature: 1,
+        test: BinaryOp::Less,
+        value: value.into(),
+        missing_is_true: false,
+        yes,
+        no,
+    };
+    let (inner, leaf) = (TreeEdge::Node, |n| TreeEdge::Leaf(n, 1));
+    let nodes = vec![node(0.1, inner(1), inner(2)), node(0.3, leaf(0), inner(2)), node(-0.4, leaf(1), leaf(2))];
+    let votes = [1.5, -2.0, 0.25].map(|w: f64| (0, w.into())).to_vec();
+    let trees = TreeEnsemble { roots: vec![0, 1], nodes, votes, aggregate: ReduceKind::Mean, targets: 1 };
+    for rows in [1, 7, 64, 141] {
+        check(&Op::TreeEnsemble(Box::new(trees.clone())), &[noise(DType::F64, &[rows, 3], 1)]);
+    }
+}
+
 fn rule(scales: &[f64]) -> ResizeRule {
     ResizeRule {
         mode: SampleMode::Linear,
