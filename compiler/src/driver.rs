@@ -51,7 +51,14 @@ pub struct Compiled {
 /// # Errors
 /// When the model cannot be read, is invalid or asks for what mcc cannot do; all blockers that a stage finds at once.
 pub fn compile(model: &Path, options: &Options) -> Result<Compiled> {
-    let imported = import(model, options)?;
+    compile_graph(import(model, options)?, options)
+}
+
+/// Compiles an imported model.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_graph(imported: Graph, options: &Options) -> Result<Compiled> {
     // Every CPU has its own layouts and kernels; the richest one's are what commands show.
     let mut programs = Vec::with_capacity(options.plainer.len() + 1);
     for target in &options.plainer {

@@ -216,3 +216,31 @@ fn several_cpus_and_threads() {
         expect(2, &[&digits(), "-o", "m.o", "--target", "aarch64-apple-ios", "--cpu", "generic,apple-m2"]);
     assert!(message.contains("apple-m1"), "{message}");
 }
+
+#[test]
+fn tuning_writes_choices_that_compiling_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let (file, object) = (path("choices.json"), |n: usize| path(&format!("{n}.o")));
+    expect(0, &["bench", &digits(), "--cpu", "native", "--seconds", "0", "--tune", &file]);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let choices = json["choices"].as_array().unwrap();
+    assert!(choices.iter().any(|c| c["point"] == "tile_rows" && c["us"].as_object().unwrap().len() > 1), "{text}");
+    // The same choices, the same bytes; nothing to warn of.
+    for n in [1, 2] {
+        let (_, told) = expect(0, &[&digits(), "--cpu", "native", "-o", &object(n), "--choices", &file, "--name", "d"]);
+        assert_eq!(told, "");
+    }
+    assert_eq!(std::fs::read(object(1)).unwrap(), std::fs::read(object(2)).unwrap());
+    // Choices that cannot be taken are not.
+    let first = choices[0]["choice"].to_string();
+    let foreign = text.replacen(&format!("\"choice\": {first}"), "\"choice\": 77", 1);
+    std::fs::write(&file, foreign.replacen("\"problem\": \"", "\"problem\": \"no ", 2).replacen("no ", "", 1)).unwrap();
+    let (_, told) =
+        expect(0, &["run", &digits(), "--cpu", "native", "--choices", &file, "-i", sample(3).to_str().unwrap()]);
+    assert!(told.contains("77 is none of the candidates") && told.contains("that this model does not have"), "{told}");
+    std::fs::write(&file, "{").unwrap();
+    let (_, told) = expect(2, &["run", &digits(), "--choices", &file]);
+    assert!(told.contains("choices.json"), "{told}");
+}

@@ -2,10 +2,15 @@
 //!
 //! A [`Target`] is a value made of a triple and a CPU description; everything that depends on the machine asks it.
 
+pub mod choices;
 pub mod dot_schedule;
 pub mod schedule;
 
+use std::cmp::Reverse;
+
 use target_lexicon::{Architecture, BinaryFormat, Triple};
+
+use self::choices::Choices;
 
 /// A machine to compile for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +25,8 @@ pub struct Target {
     pub vector_bytes: u32,
     /// Most threads that a run may use; with 1, code knows of no threads.
     pub threads: u32,
+    /// What was measured to be faster than what the schedules say.
+    pub choices: Choices,
 }
 
 /// Instruction set family.
@@ -231,7 +238,8 @@ impl Target {
             return Err(UnknownTarget(format!("target {triple}: give a full triple such as aarch64-linux-android")));
         }
         let target = |features: Vec<&'static str>| {
-            let mut target = Target { triple: triple.clone(), arch, features, vector_bytes: 16, threads: 1 };
+            let choices = Choices::default();
+            let mut target = Target { triple: triple.clone(), arch, features, vector_bytes: 16, threads: 1, choices };
             let has_all = |names: &[&str]| names.iter().all(|f| target.has(f));
             if has_all(&["avx2", "fma", "bmi1", "bmi2"]) {
                 target.vector_bytes = if has_all(V4) { 64 } else { 32 };
@@ -244,6 +252,16 @@ impl Target {
     /// The [`FEATURES`] that the code may use.
     pub fn features(&self) -> impl Iterator<Item = &'static Feature> {
         FEATURES.iter().filter(|f| f.arch == self.arch && self.has(f.name))
+    }
+
+    /// The CPU as a `--cpu` value: the first level with most of its extensions, then the others.
+    pub fn cpu_name(&self) -> String {
+        let fits = |l: &&CpuLevel| l.features.concat().iter().all(|f| self.has(f));
+        // Of several levels the first: the one with a number, not a maker's.
+        let level = levels(self.arch).filter(fits).min_by_key(|l| Reverse(l.features.concat().len()));
+        let known = level.map_or_else(Vec::new, |l| l.features.concat());
+        let others = self.features.iter().filter(|f| !known.contains(f)).map(|f| format!("+{f}"));
+        level.map(|l| l.name.to_string()).into_iter().chain(others).collect()
     }
 
     /// Whether the code may use one of the [`FEATURES`].
@@ -427,6 +445,16 @@ mod tests {
         for bad in ["x86-64-v3fma", "x86-64-v3+", "x86-64-v2,znver9", "+"] {
             assert!(Target::all("x86_64-unknown-linux-gnu", Some(bad)).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn names_stand_for_their_cpus() {
+        for cpu in ["x86-64-v3", "x86-64-v2", "x86-64-v4", "x86-64-v3,-fma", "znver5", "x86-64-v2+avx"] {
+            let of = |cpu: &str| Target::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
+            assert_eq!(of(cpu), of(&of(cpu).cpu_name()), "{cpu}");
+        }
+        let v3 = Target::new("x86_64-unknown-linux-gnu", Some("haswell")).unwrap();
+        assert_eq!(v3.cpu_name(), "x86-64-v3");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A register tile is `rows` rows by `vectors` vectors of columns. The rows below come from measuring the inner loop
 //! that the emitter makes: larger tiles spill on x86-64, whose multiply-add overwrites one of its factors.
 
+use crate::choices::{Point, Problem};
 use crate::{Arch, Target};
 
 /// A register tile of a contraction.
@@ -45,8 +46,7 @@ const BLOCK_ROWS: u64 = 24;
 /// Bytes of left-hand rows that should stay in the second-level cache while the panels pass.
 const ROW_BLOCK_BYTES: u64 = 256 << 10;
 
-/// Bytes of transformed input that a block of a minimal-filtering convolution may take.
-pub const WINOGRAD_BLOCK_BYTES: i64 = 384 << 10;
+const FILTERING_BLOCK: i64 = 384 << 10;
 
 /// Nanoseconds of one thread's work below which another thread does not pay: waking it and waiting for it costs one or
 /// two thousand.
@@ -69,13 +69,16 @@ pub const BYTES_A_NANOSECOND: i64 = 24;
 
 /// How many neighbouring pixels of a row a convolution with `out` output channels should compute as the channels of one:
 /// filters of `columns` columns at `stride` grow by `stride` columns a pixel, but fill vectors. 1: none are merged.
-pub fn merged_pixels(target: &Target, out: u64, columns: u64, stride: u64) -> u64 {
+pub fn merged_pixels(target: &Target, problem: Problem<'_>, out: u64, columns: u64, stride: u64) -> u64 {
     let lanes = u64::from(target.vector_bytes / 4);
     // Time a pixel, in hundredths of a vector's multiply-add.
     let cost = |f: u64| 100 * (columns + stride * (f - 1)) * (out * f).div_ceil(lanes) / f;
     let wide = lanes.max(PANEL.min(2 * lanes));
-    let best = [2, 4, 8, 16].into_iter().filter(|f| out * f <= wide).min_by_key(|&f| cost(f));
-    best.filter(|&f| 5 * cost(f) <= 4 * cost(1)).unwrap_or(1)
+    let fitting = || [2, 4, 8, 16].into_iter().filter(|f| out * f <= wide);
+    let best = fitting().min_by_key(|&f| cost(f));
+    let best = best.filter(|&f| 5 * cost(f) <= 4 * cost(1)).unwrap_or(1);
+    let candidates: Vec<i64> = fitting().chain([1]).map(|f| f as i64).collect();
+    target.choose(Point::MergedPixels, problem, best as i64, &candidates) as u64
 }
 
 /// What a weight costs to fetch, and an element to take to transformed space or back, in multiply-adds of full vectors.
@@ -84,7 +87,7 @@ const TRANSFORM_COST: u64 = 4;
 
 /// Results of a tile along an axis with which minimal filtering is the fastest way of a 3x3 convolution with unit strides
 /// and results of `size`; none where the definition is. The weights grow with the tile, the products shrink.
-pub fn winograd(size: [u64; 2], channels: u64, out: u64) -> Option<u64> {
+pub fn winograd(target: &Target, problem: Problem<'_>, size: [u64; 2], channels: u64, out: u64) -> Option<u64> {
     let lanes = 1 << (channels | out).trailing_zeros().min(4);
     if channels < 16 || out < 16 || lanes < 4 {
         return None;
@@ -96,18 +99,39 @@ pub fn winograd(size: [u64; 2], channels: u64, out: u64) -> Option<u64> {
         (tiles * planes * products + transform).max(planes * products * WEIGHT_COST)
     };
     let direct = size[0] * size[1] * 9 * products;
-    [2, 4]
-        .into_iter()
-        .map(|m| (cost(m), m))
-        .min()
-        .filter(|best| best.0 < direct.max(9 * products * WEIGHT_COST))
-        .map(|best| best.1)
+    let best = [2, 4].into_iter().map(|m| (cost(m), m)).min();
+    let best = best.filter(|best| best.0 < direct.max(9 * products * WEIGHT_COST)).map_or(0, |best| best.1);
+    let chosen = target.choose(Point::Filtering, problem, best as i64, &[0, 2, 4]);
+    (chosen > 0).then_some(chosen as u64)
+}
+
+/// Bytes of transformed input that a block of a minimal-filtering convolution may take: they are to stay in the
+/// second-level cache with the sums.
+pub fn filtering_block(target: &Target, problem: Problem<'_>) -> i64 {
+    target.choose(Point::FilteringBlock, problem, FILTERING_BLOCK >> 10, &[128, 256, 384, 640]) << 10
 }
 
 /// The register tile for some vectors of columns.
 pub fn tile(target: &Target, vectors: u32) -> Tile {
     let of_target = |t: &&(Arch, u32, Tile)| (t.0, t.1, t.2.vectors) == (target.arch, target.vector_bytes, vectors);
     TILES.iter().find(of_target).map_or(Tile { rows: 1, vectors, unroll: 1 }, |t| t.2)
+}
+
+/// The rows of the register tile of a contraction's full width; `even`: all rows are one block, so that any number of
+/// rows fits.
+pub fn tile_rows(target: &Target, problem: Problem<'_>, tile: Tile, even: bool) -> u32 {
+    if target.vector_bytes == 16 {
+        return tile.rows;
+    }
+    // One register holds a scalar of the left row, `vectors` the columns of a step.
+    let most = (registers(target) - 1 - tile.vectors) / tile.vectors;
+    let fits = |r: &u32| even || BLOCK_ROWS.is_multiple_of(u64::from(*r));
+    let candidates: Vec<i64> = (4..=most.min(16)).filter(fits).map(i64::from).collect();
+    target.choose(Point::TileRows, problem, tile.rows.into(), &candidates) as u32
+}
+
+fn registers(target: &Target) -> u32 {
+    if target.arch == Arch::Aarch64 || target.vector_bytes == 64 { 32 } else { 16 }
 }
 
 /// Most vectors of columns in a tile.
@@ -125,20 +149,27 @@ pub fn panel_columns(target: &Target, lanes: u64, columns: Option<u64>) -> u64 {
 }
 
 /// Vectors of columns in a tile over panels of `panel` columns: whole panels.
-pub fn packed_vectors(target: &Target, lanes: u32, panel: u32, columns: Option<u64>) -> u32 {
+pub fn packed_vectors(target: &Target, problem: Problem<'_>, lanes: u32, panel: u32, columns: Option<u64>) -> u32 {
     let in_panel = panel / lanes;
     match columns.map(|c| c.div_ceil(panel.into())) {
         Some(panels) if target.vector_bytes > 16 => {
-            in_panel * evenly(panels, (most_vectors(target) / u64::from(in_panel)).max(1))
+            let most = (most_vectors(target) / u64::from(in_panel)).max(1);
+            let candidates: Vec<i64> = (1..=panels.min(most)).map(|n| i64::from(in_panel) * n as i64).collect();
+            let default = in_panel * evenly(panels, most);
+            target.choose(Point::TileVectors, problem, default.into(), &candidates) as u32
         }
         _ => in_panel,
     }
 }
 
 /// Vectors of columns in a tile over rows of a matrix.
-pub fn row_vectors(target: &Target, lanes: u32, columns: Option<u64>) -> u32 {
+pub fn row_vectors(target: &Target, problem: Problem<'_>, lanes: u32, columns: Option<u64>) -> u32 {
     match columns.map(|c| c.div_ceil(lanes.into())) {
-        Some(vectors) if target.vector_bytes > 16 => evenly(vectors, most_vectors(target)),
+        Some(vectors) if target.vector_bytes > 16 => {
+            let most = most_vectors(target);
+            let candidates: Vec<i64> = (1..=vectors.min(most)).map(|n| n as i64).collect();
+            target.choose(Point::TileVectors, problem, evenly(vectors, most).into(), &candidates) as u32
+        }
         None if target.vector_bytes > 16 => 2,
         _ => vectors_128(columns, lanes.into()).min(2) as u32,
     }
@@ -163,9 +194,26 @@ fn vectors_128(columns: Option<u64>, lanes: u64) -> u64 {
 }
 
 /// Rows to pass over all panels before the next rows come; a multiple of the tile's rows.
-pub fn row_block(target: &Target, tile: Tile, bytes_a_row: u64) -> u64 {
-    let rows = row_unit(target, tile);
-    (ROW_BLOCK_BYTES / bytes_a_row.max(1) / rows).max(if target.vector_bytes > 16 { 1 } else { 8 }) * rows
+pub fn row_block(target: &Target, problem: Problem<'_>, tile: Tile, bytes_a_row: u64, rows: Option<u64>) -> u64 {
+    let unit = row_unit(target, tile);
+    let units = (ROW_BLOCK_BYTES / bytes_a_row.max(1) / unit).max(if target.vector_bytes > 16 { 1 } else { 8 });
+    // Blocks of more rows than there are would all be one.
+    let most = rows.map_or(u64::MAX, |rows| rows.div_ceil(unit));
+    let candidates = [units / 4, units / 2, units * 2, units * 4].map(|n| (n.clamp(1, most.max(1)) * unit) as i64);
+    let default = units.min(most.max(1)) * unit;
+    target.choose(Point::RowBlock, problem, default as i64, &candidates) as u64
+}
+
+/// Most bytes of weights to fetch ahead: with those in use they must stay in the second-level cache.
+const AHEAD_BYTES: i64 = 192 << 10;
+
+/// Most bytes of weights to fetch ahead of the tiles that need them.
+pub fn ahead_bytes(target: &Target, problem: Problem<'_>) -> i64 {
+    match target.choose(Point::Ahead, problem, 1, &[0, 2]) {
+        0 => 0,
+        1 => AHEAD_BYTES,
+        _ => i64::MAX,
+    }
 }
 
 /// Blocks of rows are multiples of this.
@@ -191,14 +239,16 @@ pub fn shared_rows(unit: u64, rows: Option<i64>, columns: Option<i64>, width: u3
 }
 
 /// Columns of output computed at once by a depthwise convolution whose rows have `width` columns.
-pub fn depthwise_columns(target: &Target, width: Option<u64>) -> u64 {
+pub fn depthwise_columns(target: &Target, problem: Problem<'_>, width: Option<u64>) -> u64 {
     let most = match target.arch {
         Arch::X86_64 => 8,
         Arch::Aarch64 => 10,
     };
     let Some(width) = width.filter(|&w| w > 0) else { return 8 };
     // The fewest rounds, then the smallest tile that needs no more.
-    width.div_ceil(width.div_ceil(most))
+    let even = |most: u64| width.div_ceil(width.div_ceil(most));
+    let candidates = [2, 4, 6, 8, 12].map(|most| even(most) as i64);
+    target.choose(Point::DepthwiseColumns, problem, even(most) as i64, &candidates) as u64
 }
 
 #[cfg(test)]
@@ -217,14 +267,15 @@ mod tests {
     #[test]
     fn narrow_filters_merge_pixels() {
         let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
-        let merged = |out, columns, stride| merged_pixels(&target, out, columns, stride);
+        let merged = |out, columns, stride| merged_pixels(&target, Problem::default(), out, columns, stride);
         assert_eq!([merged(16, 3, 1), merged(8, 39, 1), merged(1, 3, 1), merged(1, 256, 2)], [1, 2, 16, 16]);
         assert_eq!((merged(8, 1, 1), merged(64, 3, 1)), (1, 1));
     }
 
     #[test]
     fn large_images_take_large_tiles() {
-        let best = |size, channels| winograd([size, size], channels, channels);
+        let target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
+        let best = |size, channels| winograd(&target, Problem::default(), [size, size], channels, channels);
         assert_eq!([56, 28].map(|size| best(size, 64)), [Some(4), Some(4)]);
         assert_eq!((best(56, 8), best(56, 18), best(3, 512)), (None, None, None));
     }
@@ -239,17 +290,19 @@ mod tests {
                 let lanes = target.vector_bytes / 4;
                 let panel = panel_columns(&target, lanes.into(), Some(columns)) as u32;
                 let lanes = lanes.min(panel);
-                for vectors in
-                    [packed_vectors(&target, lanes, panel, Some(columns)), row_vectors(&target, lanes, Some(columns))]
-                {
+                let none = Problem::default();
+                for vectors in [
+                    packed_vectors(&target, none, lanes, panel, Some(columns)),
+                    row_vectors(&target, none, lanes, Some(columns)),
+                ] {
                     let tile = tile(&target, vectors);
                     assert!(tile.rows > 1 && tile.vectors == vectors, "{} {columns}", cpu.name);
-                    assert_eq!(row_block(&target, tile, 4096) % u64::from(tile.rows), 0);
+                    assert_eq!(row_block(&target, none, tile, 4096, None) % u64::from(tile.rows), 0);
                 }
             }
-            assert_eq!(depthwise_columns(&target, Some(7)), 7);
-            assert_eq!(depthwise_columns(&target, Some(14)), 7);
-            assert_eq!(depthwise_columns(&target, Some(1)), 1);
+            assert_eq!(depthwise_columns(&target, Problem::default(), Some(7)), 7);
+            assert_eq!(depthwise_columns(&target, Problem::default(), Some(14)), 7);
+            assert_eq!(depthwise_columns(&target, Problem::default(), Some(1)), 1);
         }
     }
 }

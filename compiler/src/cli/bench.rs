@@ -9,9 +9,9 @@ use mcc::loader::Model;
 use mcc::{Result, driver};
 use serde_json::json;
 
-use super::options::{ModelOptions, ThreadOptions};
+use super::options::{ModelOptions, ThreadOptions, tell_unused};
 use super::run::ports;
-use super::{npy, profile, say, tensors};
+use super::{npy, profile, say, tensors, tune};
 
 #[derive(Args)]
 pub struct BenchArgs {
@@ -29,6 +29,10 @@ pub struct BenchArgs {
     /// Tell the time of each step and kernel instead, and how near it comes to what this core can do
     #[arg(long)]
     profile: bool,
+    /// First time the candidates of the cost model's choices for this model's layers on this machine, each --seconds long,
+    /// and write the fastest ones to a file, which --choices takes; what a file has of other models and CPUs it keeps
+    #[arg(long, value_name = "FILE", conflicts_with = "choices")]
+    tune: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -41,11 +45,16 @@ pub const MIN_RUNS: usize = 5;
 
 /// Compiles, loads and times the model.
 pub fn bench(args: &BenchArgs) -> Result<()> {
-    let start = Instant::now();
     let mut options = args.options.for_host(&args.model, args.threads.threads)?;
     options.traced = args.profile;
     let pool = args.threads.pool();
+    if let Some(path) = &args.tune {
+        let inputs = |compiled: &driver::Compiled| read_or_make(args, compiled);
+        tune::tune(&args.model, &mut options, &inputs, (pool.as_ref(), args.seconds.clamp(0.0, 3600.0)), path)?;
+    }
+    let start = Instant::now();
     let compiled = driver::compile(&args.model, &options)?;
+    tell_unused(&options);
     let compile_ms = ms(start.elapsed());
     let inputs = read_or_make(args, &compiled)?;
     let seconds = Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));

@@ -9,8 +9,10 @@ use mcc::{Error, Result, codegen, driver, lower, passes};
 use mcc_targets::Target;
 
 use super::link::{self, Form};
-use super::options::{MAX_THREADS, ModelOptions, symbol_of};
-use super::{output as files, progress, say};
+use super::options::{MAX_THREADS, ModelOptions, ThreadOptions, symbol_of, tell_unused};
+use super::run::ports;
+use super::tensors::stand_in;
+use super::{output as files, progress, say, tune};
 
 #[derive(Args)]
 pub struct CompileArgs {
@@ -41,10 +43,17 @@ pub struct CompileArgs {
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_value_t = 1,
           default_missing_value = "4", value_parser = clap::value_parser!(u32).range(1..=MAX_THREADS))]
     threads: u32,
+    /// Time the candidates of the cost model's choices on this machine first, write the fastest ones to a file, which
+    /// --choices takes, and compile with them; inputs are noise (mcc bench --tune takes others)
+    #[arg(long, value_name = "FILE", conflicts_with = "choices")]
+    tune: Option<PathBuf>,
     /// Where the weights go
     #[arg(long, value_name = "WHERE", value_enum, default_value_t = Weights::Embedded)]
     weights: Weights,
 }
+
+/// Seconds that tuning measures each choice for.
+const TUNE_SECONDS: f64 = 2.0;
 
 /// Where weights go.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -93,6 +102,11 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
     }
     let mut options = args.options.for_targets(targets, &name, args.threads)?;
     options.separate_weights = args.weights == Weights::Separate;
+    if let Some(path) = &args.tune {
+        let noise = |compiled: &driver::Compiled| ports(&compiled.program.inputs).iter().map(stand_in).collect();
+        let pool = ThreadOptions { threads: args.threads }.pool();
+        tune::tune(model, &mut options, &noise, (pool.as_ref(), TUNE_SECONDS), path)?;
+    }
     if let Some(pass) = &args.dump_ir {
         dump(model, pass, &options)?;
     }
@@ -161,6 +175,7 @@ fn binary(model: &Path, output: &Path, header: Option<&Path>, options: &driver::
         return Err(Error::usage("the object and its header would be one file").help("give --header OUT.h"));
     }
     let compiled = progress::show(&format!("compiling {}", model.display()), || driver::compile(model, options))?;
+    tell_unused(options);
     let library = link::link(&compiled.code.object, options, form)?;
     if let Some(weights) = &compiled.weights {
         files::write(&output.with_extension("weights"), weights)?;

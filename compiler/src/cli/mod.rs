@@ -4,6 +4,7 @@
 
 mod bench;
 mod cases;
+mod choices;
 mod compare;
 mod compile;
 mod inspect;
@@ -15,6 +16,7 @@ mod profile;
 mod progress;
 mod run;
 mod tensors;
+mod tune;
 mod verify;
 mod worker;
 

@@ -1,5 +1,7 @@
 //! Options that every command takes, since each compiles the model.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use mcc::driver::Options;
 use mcc::ir::Tensor;
@@ -8,7 +10,7 @@ use mcc::{Error, Result};
 use mcc_runtime::Pool;
 use mcc_targets::Target;
 
-use super::npy;
+use super::{choices, npy};
 
 /// How to compile.
 #[derive(Args, Clone)]
@@ -31,6 +33,10 @@ pub struct ModelOptions {
     /// 0 runs only the passes that code generation needs; 1 to 3 run all of them
     #[arg(short = 'O', value_name = "LEVEL", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=3))]
     pub level: u8,
+    /// Take choices that the cost model would make from a file that --tune wrote. Those for other CPUs and other layers do
+    /// not matter
+    #[arg(long, value_name = "FILE")]
+    pub choices: Option<PathBuf>,
 }
 
 /// How to run.
@@ -61,6 +67,9 @@ impl ModelOptions {
     /// What the driver takes, for any machine: its CPUs, the plainest first.
     pub fn for_targets(&self, targets: Vec<Target>, name: &str, threads: u32) -> Result<Options> {
         let mut plainer: Vec<Target> = targets.into_iter().map(|target| Target { threads, ..target }).collect();
+        if let Some(path) = &self.choices {
+            choices::File::read(path)?.apply(plainer.iter_mut());
+        }
         let target = plainer.pop().ok_or_else(|| Error::internal("no target"))?;
         let dims = self.dims.iter().map(|d| parse_dim(d)).collect::<Result<_>>()?;
         let shapes = self.shapes.iter().map(|s| parse_shape(s)).collect::<Result<_>>()?;
@@ -86,7 +95,16 @@ impl ModelOptions {
         };
         let cpu: Vec<String> = self.cpu.iter().cloned().collect();
         let pins = [given("--dim", &self.dims), given("--shape", &self.shapes), given("--value", &self.values)];
-        [given("--cpu", &cpu), pins.concat(), vec![format!("-O{}", self.level)]].concat()
+        let choices: Vec<String> = self.choices.iter().map(|path| path.display().to_string()).collect();
+        let schedule = given("--choices", &choices);
+        [given("--cpu", &cpu), pins.concat(), schedule, vec![format!("-O{}", self.level)]].concat()
+    }
+}
+
+/// Tells which of the choices that were given had no effect on what was compiled, and why.
+pub fn tell_unused(options: &Options) {
+    for line in choices::unused(options.plainer.iter().chain([&options.target])) {
+        eprintln!("mcc: warning: {line}");
     }
 }
 

@@ -250,7 +250,8 @@ impl<'a> Lowering<'a> {
         args.push(result);
         places.result = place;
         let results = graph.types(anchor);
-        let site = Site { op, operands: &types, constants: &constants, results, places: &places, target: self.target };
+        let (target, layer) = (self.target, graph.label(anchor));
+        let site = Site { op, operands: &types, constants: &constants, results, places: &places, target, layer };
         let epilogue = Epilogue { expr: group.expr.clone(), leaves };
         let Built { kernel, scratch, constants } = kernels::build(&site, &epilogue)?;
         for result in 1..graph.types(anchor).len() {

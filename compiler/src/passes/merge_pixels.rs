@@ -4,10 +4,11 @@
 //! stride `s` are the `f * out` channels of one pixel at stride `s * f` whose filters have `s * (f - 1)` more columns,
 //! zeros but where the pixel's own filter lies. The result has the same bytes in the same order.
 
+use mcc_targets::choices::Problem;
 use mcc_targets::{Target, schedule};
 
 use crate::Result;
-use crate::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, NodeId, Op, Range, Tensor, Value};
+use crate::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, NodeId, Op, Range, Tensor, Value, text};
 
 /// Merges the pixels of convolutions where that fills vectors.
 ///
@@ -36,7 +37,9 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
     let Some(w) = graph.as_constant(operands[1]).cloned() else { return Ok(None) };
     let (Some(width), Some(row)) = (x.shape[axes].as_const(), y.shape[axes].as_const()) else { return Ok(None) };
     let (out, columns, stride) = (w.shape()[0], w.shape()[axes + 1], spec.strides[axes - 1]);
-    let merged = schedule::merged_pixels(target, out as u64, columns as u64, stride as u64) as i64;
+    let text = text::signature(graph.op(node), &[x.clone(), graph.ty(operands[1]).clone()], graph.types(node));
+    let problem = Problem { text: &text, layer: graph.label(node) };
+    let merged = schedule::merged_pixels(target, problem, out as u64, columns as u64, stride as u64) as i64;
     if merged < 2 || row < 2 * merged {
         return Ok(None);
     }

@@ -6,12 +6,13 @@
 //! multiplied as `f32`, which is what their product accumulates in. 3x3 convolutions over large images go by minimal
 //! filtering ([`Op::WinogradConv`]).
 
+use mcc_targets::choices::Problem;
 use mcc_targets::{Target, schedule};
 
 use crate::Result;
 use crate::ir::{
     BinaryOp, ConvSpec, DType, Dim, FILTERINGS, Filtering, Graph, Layout, NodeId, Op, PadMode, Tensor, TensorType,
-    Value,
+    Value, text,
 };
 
 /// Packs the right operands of products and convolutions.
@@ -144,7 +145,7 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
     x = cast(graph, x, widened(dtype))?;
     w = cast(graph, w, widened(dtype))?;
     let transformed = match graph.as_constant(w) {
-        Some(w) if dtype == DType::F32 && small_filters(&spec, kernel) => minimal(graph.types(node), w)?,
+        Some(w) if dtype == DType::F32 && small_filters(&spec, kernel) => minimal(graph, node, w, target)?,
         _ => None,
     };
     let mut pads = spec.pads.clone();
@@ -215,11 +216,15 @@ struct Minimal {
 }
 
 /// A convolution with weights `[out, in, 3, 3]` by minimal filtering, if that makes it faster.
-fn minimal(results: &[TensorType], w: &Tensor) -> Result<Option<Minimal>> {
+fn minimal(graph: &Graph, node: NodeId, w: &Tensor, target: &Target) -> Result<Option<Minimal>> {
+    let results = graph.types(node);
     let (out, channels) = (w.shape()[0], w.shape()[1]);
     let size = results[0].shape[1..3].iter().map(|d| d.as_const().and_then(|c| usize::try_from(c).ok()));
     let Some(Ok(size)) = size.collect::<Option<Vec<usize>>>().map(<[usize; 2]>::try_from) else { return Ok(None) };
-    let best = schedule::winograd(size.map(|s| s as u64), channels as u64, out as u64);
+    let operands: Vec<TensorType> = graph.operands(node).iter().map(|&v| graph.ty(v).clone()).collect();
+    let text = text::signature(graph.op(node), &operands, results);
+    let problem = Problem { text: &text, layer: graph.label(node) };
+    let best = schedule::winograd(target, problem, size.map(|s| s as u64), channels as u64, out as u64);
     let Some(filtering) = FILTERINGS.iter().find(|f| Some(f.results as u64) == best) else { return Ok(None) };
     let (planes, n) = (filtering.planes(), filtering.elements());
     let weights = w.to_f64s();

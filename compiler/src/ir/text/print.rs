@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::attr::{Attr, escape};
 use super::{SMALL, ops};
-use crate::ir::{DType, DTypeClass, Graph, NodeId, Op, Tensor, Value};
+use crate::ir::{DType, DTypeClass, Graph, NodeId, Op, Tensor, TensorType, Value};
 
 /// How constants of more than [`SMALL`] elements are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,18 @@ pub fn print_with(graph: &Graph, constants: Constants) -> String {
     out
 }
 
+/// An operation on types as a line, without names and constants: what the time it takes depends on.
+pub fn signature(op: &Op, operands: &[TensorType], results: &[TensorType]) -> String {
+    let types = |types: &[TensorType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    format!("{}({}){} : {}", ops::name(op), types(operands), attributes(op), types(results))
+}
+
+/// An operation's attributes in braces, behind a space.
+fn attributes(op: &Op) -> String {
+    let pairs: Vec<_> = ops::attributes(op).iter().map(|(name, value)| format!("{name}={value}")).collect();
+    if pairs.is_empty() { String::new() } else { format!(" {{{}}}", pairs.join(", ")) }
+}
+
 fn reference(names: &HashMap<Value, usize>, value: Value) -> String {
     match names.get(&value) {
         Some(n) => format!("%{n}"),
@@ -62,11 +74,7 @@ fn line(out: &mut String, graph: &Graph, node: NodeId, names: &HashMap<Value, us
         Op::Constant(tensor) => write!(out, "constant {}", data(tensor, constants)),
         op => write!(out, "{}({})", ops::name(op), list(&mut graph.operands(node).into_iter())),
     };
-    let attributes = ops::attributes(graph.op(node));
-    if !attributes.is_empty() {
-        let pairs: Vec<_> = attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let _ = write!(out, " {{{}}}", pairs.join(", "));
-    }
+    out.push_str(&attributes(graph.op(node)));
     let types: Vec<_> = types.iter().map(ToString::to_string).collect();
     let _ = write!(out, " : {}", types.join(", "));
     match graph.label(node) {

@@ -8,6 +8,7 @@
 //! are made in the order in which the emitter should keep them: the vectors of a step, then row by row its scalar and
 //! its multiply-adds, which keeps the fewest values alive.
 
+use mcc_targets::choices::Problem;
 use mcc_targets::schedule::{self, Tile};
 
 use super::{Emit, Site};
@@ -17,9 +18,6 @@ use crate::lower::numbers;
 
 /// Bytes of a cache line.
 const LINE: u32 = 64;
-
-/// Most bytes of weights to fetch ahead: with those in use they must stay in the second-level cache.
-const AHEAD_BYTES: i32 = 192 << 10;
 
 /// An outer loop of the contraction.
 pub(super) struct Tap {
@@ -103,6 +101,8 @@ pub(super) struct Contraction<'a, 'b> {
     count: Dim,
     /// Rows in a block.
     block: i64,
+    /// Most bytes of weights to fetch ahead.
+    ahead_bytes: i64,
     /// Whether narrower tiles have as many rows.
     one_size: bool,
     /// Whether threads share the blocks of rows, not the tiles of columns.
@@ -145,19 +145,23 @@ impl<'a, 'b> Contraction<'a, 'b> {
         row_bytes: &Dim,
     ) -> Contraction<'a, 'b> {
         let (left, right) = (site.operands[0].dtype, site.operands[1].dtype);
+        let text = site.problem();
+        let problem = Problem { text: &text, layer: site.layer };
         let most = site.target.vector_bytes / numbers::compute_elem(left).bytes();
         let columns = columns.as_const().and_then(|c| u64::try_from(c).ok());
         let (lanes, vectors) = match panels {
             Panels::Packed(panel) => {
                 // Panels may have been packed for narrower vectors.
                 let lanes = most.min(1 << panel.trailing_zeros());
-                (lanes, schedule::packed_vectors(site.target, lanes, panel, columns))
+                (lanes, schedule::packed_vectors(site.target, problem, lanes, panel, columns))
             }
-            Panels::Rows => (most, schedule::row_vectors(site.target, most, columns)),
+            Panels::Rows => (most, schedule::row_vectors(site.target, problem, most, columns)),
         };
-        let shape = schedule::tile(site.target, vectors);
+        let mut shape = schedule::tile(site.target, vectors);
         let row_bytes = row_bytes.as_const().and_then(|b| u64::try_from(b).ok()).unwrap_or(4096);
-        let block = i64::try_from(schedule::row_block(site.target, shape, row_bytes)).unwrap_or(i64::MAX);
+        let rows = count.as_const().and_then(|c| u64::try_from(c).ok());
+        let block = schedule::row_block(site.target, problem, shape, row_bytes, rows);
+        let block = i64::try_from(block).unwrap_or(i64::MAX);
         let threads_rows = schedule::shared_rows(
             schedule::row_unit(site.target, shape),
             count.as_const(),
@@ -166,6 +170,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         )
         .filter(|_| site.target.threads > 1);
         let (by_rows, block) = (threads_rows.is_some(), threads_rows.map_or(block, |rows| rows.min(block)));
+        shape.rows = schedule::tile_rows(site.target, problem, shape, !is_blocked(count, block));
         let by_lane = site.target.arch == mcc_targets::Arch::Aarch64 && left == DType::F32;
         let (taps, run) = (Vec::new(), Dim::ZERO);
         let (count, one_size) = (count.clone(), site.target.vector_bytes == 16);
@@ -181,6 +186,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
             run,
             count,
             block,
+            ahead_bytes: schedule::ahead_bytes(site.target, problem),
             one_size,
             by_rows,
         };
@@ -201,12 +207,13 @@ impl<'a, 'b> Contraction<'a, 'b> {
         let Panels::Packed(panel) = self.panels else { return None };
         let one_tile = self.count.as_const().is_some_and(|c| c <= i64::from(self.tile.rows));
         let bytes = self.panel_bytes(panel).as_const()?.checked_mul(i64::from(self.width() / panel))?;
-        i32::try_from(bytes).ok().filter(|&b| !one_tile && !self.one_size && b <= AHEAD_BYTES)
+        let few = !one_tile && !self.one_size && bytes <= self.ahead_bytes;
+        i32::try_from(bytes).ok().filter(|_| few)
     }
 
     /// Whether there may be several blocks of rows.
     fn blocked(&self) -> bool {
-        self.count.as_const().is_none_or(|c| c > self.block + self.block / 2)
+        is_blocked(&self.count, self.block)
     }
 
     /// Columns of a full tile.
@@ -314,7 +321,8 @@ impl<'a, 'b> Contraction<'a, 'b> {
 
     /// Rows of the tile for some vectors of columns: where all rows are one block, tiles of about equal size.
     fn rows_of(&self, vectors: u32) -> u32 {
-        let rows = if self.one_size { self.tile.rows } else { schedule::tile(self.emit.site.target, vectors).rows };
+        let full = self.one_size || vectors == self.tile.vectors;
+        let rows = if full { self.tile.rows } else { schedule::tile(self.emit.site.target, vectors).rows };
         match self.count.as_const().and_then(|c| u32::try_from(c).ok()) {
             Some(count) if count > 0 && !self.blocked() => count.div_ceil(count.div_ceil(rows)),
             _ => rows,
@@ -328,11 +336,23 @@ impl<'a, 'b> Contraction<'a, 'b> {
         self.rows(k, job, rows, right, col, shape);
     }
 
-    /// Full tiles, then smaller ones. Only the last block has a rest.
+    /// Full tiles, then smaller ones. Only the last block has a rest; where there is one block of known length, its rest is
+    /// spread over its tiles.
     fn rows(&self, k: &mut Builder, job: &Job, (first, last): (Val, Val), right: Val, col: Val, shape: Shape) {
         let size = i64::from(shape.rows);
+        let tiles = |k: &mut Builder, (from, to): (Val, Val), rows: i64| {
+            let shape = Shape { rows: rows as u32, ..shape };
+            k.for_each(from, to, rows, &mut |k, row| self.tile(k, job, row, right, col, shape));
+        };
+        if let Some(count) = job.count.as_const().filter(|&c| c > 0 && !self.blocked()) {
+            let smaller = count / ((count + size - 1) / size);
+            let larger = smaller + 1;
+            let middle = k.int(count % ((count + size - 1) / size) * larger);
+            tiles(k, (first, middle), larger);
+            return tiles(k, (middle, last), smaller);
+        }
         let bound = k.add_int(last, 1 - size);
-        k.for_each(first, bound, size, &mut |k, row| self.tile(k, job, row, right, col, shape));
+        tiles(k, (first, bound), size);
         let mut done = &job.count.floor_div(&Dim::from(size)) * &Dim::from(size);
         let rest = (&job.count - &done).as_const();
         let mut step = rest.unwrap_or(size / 2);
@@ -340,8 +360,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
             let until = &done + &(&(&job.count - &done).floor_div(&Dim::from(step)) * &Dim::from(step));
             let (start, end) = (k.dim(&done), k.dim(&until));
             let end = k.bin(Bin::Min, end, last);
-            let shape = Shape { rows: step as u32, ..shape };
-            k.for_each(start, end, step, &mut |k, row| self.tile(k, job, row, right, col, shape));
+            tiles(k, (start, end), step);
             done = until;
             step = if rest.is_some() { 0 } else { step / 2 };
         }
@@ -531,6 +550,11 @@ impl<'a, 'b> Contraction<'a, 'b> {
         };
         state
     }
+}
+
+/// Whether so many rows may be several blocks. A small rest joins the block before.
+fn is_blocked(count: &Dim, block: i64) -> bool {
+    count.as_const().is_none_or(|c| c > block + block / 2)
 }
 
 /// What a step of the contraction needs.

@@ -31,6 +31,7 @@ fn run(op: &Op, types: &[TensorType], operands: &[Tensor], symbols: &dyn Fn(&str
                 results: &results,
                 places: &Places::default(),
                 target: &target,
+                layer: "",
             };
             let built = build(&site, &Epilogue::default()).unwrap();
             let bytes = |d: &Dim| d.eval(&|s| Some(symbols(&s.0))).unwrap() as usize;

@@ -3,6 +3,7 @@
 //! Within a row of windows each input vector is loaded once and meets every output column that it belongs to. With one
 //! channel, vectors run along the window instead, and each column's lanes are summed up at the end.
 
+use mcc_targets::choices::Problem;
 use mcc_targets::schedule;
 
 use super::contract::multiply_add;
@@ -29,6 +30,8 @@ pub(super) fn depthwise_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spe
     let step = strides[axes].as_const().ok_or_else(malformed)?;
     let columns = &y.shape[axes];
     let width = columns.as_const().and_then(|c| u64::try_from(c).ok());
+    let text = site.problem();
+    let problem = Problem { text: &text, layer: site.layer };
     let nest = Nest {
         site,
         e,
@@ -36,7 +39,7 @@ pub(super) fn depthwise_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spe
         kernel: &weights[..axes],
         channels: weights[axes],
         lanes: i64::from(site.target.vector_bytes / elem.bytes()),
-        columns: schedule::depthwise_columns(site.target, width) as i64,
+        columns: schedule::depthwise_columns(site.target, problem, width) as i64,
         steps,
         step,
     };

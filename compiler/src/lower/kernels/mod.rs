@@ -57,7 +57,7 @@ use mcc_targets::Target;
 
 use super::kir::{Builder, Kernel};
 use super::view::View;
-use crate::ir::{Dim, Op, Tensor, TensorType};
+use crate::ir::{Dim, Op, Tensor, TensorType, text};
 use crate::{Error, Result};
 
 pub use emit::{Emit, Epilogue, RowLeaf};
@@ -76,6 +76,15 @@ pub struct Site<'a> {
     pub places: &'a Places,
     /// The machine.
     pub target: &'a Target,
+    /// Label of the operation.
+    pub layer: &'a str,
+}
+
+impl Site<'_> {
+    /// What is to be done, as [`Target::choose`] wants it.
+    fn problem(&self) -> String {
+        text::signature(self.op, self.operands, self.results)
+    }
 }
 
 /// Operands and a result that are parts of larger buffers, which makes concatenations, slices and padding free. Only

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use mcc_targets::Target;
+use mcc_targets::choices::Choices;
 
 use super::{Built, Epilogue, Places, RowLeaf, Site, build, fuses, reads_spaced};
 use crate::ir::eval::eval_op;
@@ -42,6 +43,8 @@ pub fn check_with(op: &Op, inputs: &[Tensor], tolerance: f64) {
     for (vector_bytes, fused) in [(32, false), (64, true), (64, false)] {
         target.vector_bytes = vector_bytes;
         case.run(&target, &types, &results, &HashMap::new(), (fused, &Places::default()));
+        let chosen = Target { choices: Choices::any(vector_bytes.into()), ..target.clone() };
+        case.run(&chosen, &types, &results, &HashMap::new(), (fused, &Places::default()));
     }
     case.natively(&types);
     if let Some((types, ..)) = symbolic(op, inputs) {
@@ -110,7 +113,7 @@ impl Case<'_> {
         let epilogue = if fused { self.epilogue(results) } else { Some(Epilogue::default()) };
         let Some(epilogue) = epilogue else { return };
         let constants = vec![None; types.len()];
-        let site = Site { op: self.op, operands: types, constants: &constants, results, places, target };
+        let site = Site { op: self.op, operands: types, constants: &constants, results, places, target, layer: "" };
         let built = build(&site, &epilogue).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
         let Built { kernel, scratch, constants } = built;
         verify(&kernel).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));

@@ -5,6 +5,7 @@
 //! Blocks are whole rows of tiles, as many as keep the transformed data in the second-level cache; the last block is
 //! moved up over rows that are done already rather than cut.
 
+use mcc_targets::choices::Problem;
 use mcc_targets::schedule;
 
 use super::contract::{Contraction, Job, Panels, Rows};
@@ -37,7 +38,9 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
     let (down, across) = ((oh + m - 1) / m, (ow + m - 1) / m);
     let bytes = i64::from(ty.elem.bytes());
     let row_bytes = planes * across * channels * bytes;
-    let most = (schedule::WINOGRAD_BLOCK_BYTES / row_bytes).clamp(1, down);
+    let text = site.problem();
+    let problem = Problem { text: &text, layer: site.layer };
+    let most = (schedule::filtering_block(site.target, problem) / row_bytes).clamp(1, down);
     let mut blocks = (down + most - 1) / most;
     if site.target.threads > 1 {
         // As many for each thread, where there are some for each.

@@ -1,0 +1,185 @@
+//! Files of choices: what `--tune` measured and `--choices` takes. JSON, a choice a line, in a fixed order:
+//!
+//! ```text
+//! {"mcc": "0.1.0",
+//!  "machine": "the processor's own name",
+//!  "choices": [
+//!   {"cpu": "x86-64-v3", "problem": "matmul(...) : ...", "point": "tile_rows", "choice": 6, "default": 4, "us": {"4": 9.0, "6": 8.1}}]}
+//! ```
+//!
+//! `cpu`, `problem`, `point` and `choice` are what counts; the rest says where they come from.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use mcc::{Error, Result};
+use mcc_targets::Target;
+use mcc_targets::choices::{Asked, Choices, POINTS, Point, Table};
+use serde_json::{Value, json};
+
+use super::output;
+
+/// The choices of a file, by CPU, problem and point.
+#[derive(Debug, Default)]
+pub struct File {
+    entries: BTreeMap<(String, String, Point), Entry>,
+}
+
+/// A choice and what was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The candidate to take.
+    pub choice: i64,
+    /// What the cost model says.
+    default: Option<i64>,
+    /// Microseconds of each candidate.
+    times: BTreeMap<i64, f64>,
+}
+
+impl Entry {
+    /// A measured choice.
+    pub fn new(choice: i64, default: i64, times: BTreeMap<i64, f64>) -> Entry {
+        Entry { choice, default: Some(default), times }
+    }
+}
+
+impl File {
+    /// Reads a file.
+    pub fn read(path: &Path) -> Result<File> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path.display(), &e))?;
+        File::parse(&text).map_err(|e| e.within(format!("choices {}", path.display())))
+    }
+
+    fn parse(text: &str) -> Result<File> {
+        let json: Value = serde_json::from_str(text).map_err(|e| Error::usage(format!("no JSON: {e}")))?;
+        let list = json["choices"].as_array().ok_or_else(|| Error::usage("there is no list \"choices\""))?;
+        let mut file = File::default();
+        for (n, item) in list.iter().enumerate() {
+            let malformed = |what: &str| Error::usage(format!("choice {n}: {what}: {item}"));
+            let text = |key: &str| item[key].as_str().ok_or_else(|| malformed(&format!("{key:?} is no text")));
+            let name = text("point")?;
+            let point = Point::of_name(name).ok_or_else(|| {
+                let names: Vec<&str> = POINTS.iter().map(|p| p.1).collect();
+                malformed(&format!("there is no point {name:?}")).help(format!("points are {}", names.join(", ")))
+            })?;
+            let choice = item["choice"].as_i64().ok_or_else(|| malformed("\"choice\" is no integer"))?;
+            let times = item["us"].as_object().into_iter().flatten();
+            let times = times.filter_map(|(k, v)| Some((k.parse().ok()?, v.as_f64()?))).collect();
+            let entry = Entry { choice, default: item["default"].as_i64(), times };
+            let key = (text("cpu")?.to_string(), text("problem")?.to_string(), point);
+            if file.entries.insert(key, entry).is_some_and(|other| other.choice != choice) {
+                return Err(malformed("contradicts one before"));
+            }
+        }
+        Ok(file)
+    }
+
+    /// Writes a file.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        output::write(path, self.text().as_bytes())
+    }
+
+    fn text(&self) -> String {
+        let line = |((cpu, problem, point), entry): (&(String, String, Point), &Entry)| {
+            let mut times: Vec<(&i64, &f64)> = entry.times.iter().collect();
+            times.sort_by_key(|t| *t.0);
+            let times: Vec<String> = times.iter().map(|(k, us)| format!("\"{k}\": {us:.2}")).collect();
+            let default = entry.default.map_or_else(String::new, |d| format!(", \"default\": {d}"));
+            format!(
+                "  {{\"cpu\": {}, \"problem\": {}, \"point\": \"{}\", \"choice\": {}{default}, \"us\": {{{}}}}}",
+                json!(cpu),
+                json!(problem),
+                point.name(),
+                entry.choice,
+                times.join(", ")
+            )
+        };
+        let lines: Vec<String> = self.entries.iter().map(line).collect();
+        let (version, machine) = (json!(env!("CARGO_PKG_VERSION")), json!(machine()));
+        format!("{{\"mcc\": {version},\n \"machine\": {machine},\n \"choices\": [\n{}]}}\n", lines.join(",\n"))
+    }
+
+    /// Adds a choice, in place of an earlier one.
+    pub fn insert(&mut self, cpu: &str, (problem, point): (String, Point), entry: Entry) {
+        self.entries.insert((cpu.to_string(), problem, point), entry);
+    }
+
+    /// What counts for a CPU.
+    pub fn table(&self, cpu: &str) -> Table {
+        let own = self.entries.iter().filter(|(key, _)| key.0 == cpu);
+        own.map(|((_, problem, point), entry)| ((problem.clone(), *point), entry.choice)).collect()
+    }
+
+    /// Gives targets their choices.
+    pub fn apply<'t>(&self, targets: impl Iterator<Item = &'t mut Target>) {
+        for target in targets {
+            target.choices = Choices::new(&self.table(&target.cpu_name()));
+        }
+    }
+}
+
+/// What became of the choices of targets that something was compiled for: lines about those that were not taken.
+pub fn unused<'t>(targets: impl Iterator<Item = &'t Target>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for target in targets {
+        let (table, record, cpu) = (target.choices.table(), target.choices.record(), target.cpu_name());
+        for ((problem, point), Asked { refused, taken, candidates, .. }) in &record {
+            let Some(refused) = refused else { continue };
+            let point = point.name();
+            lines.push(format!(
+                "{point} of {problem} for {cpu} is {taken}: {refused} is none of the candidates {candidates:?}"
+            ));
+        }
+        let unknown = table.keys().filter(|key| !record.contains_key(key)).count();
+        if unknown > 0 {
+            let all = table.len();
+            lines.push(format!("{unknown} of {all} choices for {cpu} are about layers that this model does not have"));
+        }
+    }
+    lines
+}
+
+/// The processor's own name, as far as the system tells.
+fn machine() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|p| p.1.trim()));
+    name.map_or_else(|| std::env::consts::ARCH.to_string(), str::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_come_back() {
+        let mut file = File::default();
+        let times = BTreeMap::from([(4, 1.5), (12, 1.25), (-1, 2.0)]);
+        file.insert("x86-64-v3", ("a \"b\"".to_string(), Point::TileRows), Entry::new(12, 4, times));
+        file.insert("x86-64-v4", ("a".to_string(), Point::Ahead), Entry::new(0, 1, BTreeMap::new()));
+        let text = file.text();
+        let again = File::parse(&text).unwrap();
+        assert_eq!((again.text(), again.entries), (text, file.entries.clone()));
+        assert_eq!(file.table("x86-64-v4"), Table::from([(("a".to_string(), Point::Ahead), 0)]));
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        let of = |items: &str| File::parse(&format!("{{\"choices\": [{items}]}}")).map(|f| f.entries.len());
+        let item = |point: &str, choice: &str| {
+            format!("{{\"cpu\": \"c\", \"problem\": \"p\", \"point\": \"{point}\", \"choice\": {choice}}}")
+        };
+        assert_eq!(of(&item("ahead", "0")).unwrap(), 1);
+        let (one, other) = (item("ahead", "0"), item("ahead", "1"));
+        let wrong = [
+            (item("aheat", "0"), "no point \"aheat\""),
+            (item("ahead", "\"x\""), "\"choice\" is no integer"),
+            (format!("{one}, {other}"), "contradicts"),
+            ("{}".to_string(), "is no text"),
+        ];
+        for (items, message) in wrong {
+            let error = of(&items).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+        assert!(File::parse("[").is_err() && File::parse("{}").is_err());
+    }
+}

@@ -1,0 +1,119 @@
+//! Whatever candidates a table of choices takes, models compute the same; and a table decides an object's bytes.
+
+use mcc::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, Op, Output, Tensor, TensorType, eval};
+use mcc::passes::{self, Effort};
+use mcc::{codegen, loader, lower};
+use mcc_targets::Target;
+use mcc_targets::choices::{Choices, Point, Record, Table};
+
+fn tensor(shape: &[usize], seed: u64) -> Tensor {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as f64 / (1u64 << 31) as f64 - 0.5
+    };
+    let values: Vec<f64> = (0..shape.iter().product()).map(|_| next()).collect();
+    Tensor::from_f64s(DType::F32, shape.to_vec(), &values).unwrap()
+}
+
+/// A convolution with as many outputs as inputs a group, over an image of odd extents.
+fn conv(x: &[usize], w: &[usize], group: usize) -> (Graph, Tensor) {
+    let mut graph = Graph::new();
+    let input = graph.add_input("x", TensorType::fixed(DType::F32, x));
+    let weights = graph.constant(tensor(w, 2));
+    let pads = w[2..].iter().map(|k| (*k as i64 / 2, *k as i64 / 2)).collect();
+    let ones = vec![1; w.len() - 2];
+    let spec = ConvSpec { strides: ones.clone(), dilations: ones, pads, group, layout: Layout::ChannelsFirst };
+    let value = graph.add(Op::Conv(spec), &[input, weights]).unwrap();
+    graph.outputs.push(Output { name: "y".to_string(), value });
+    (graph, tensor(x, 1))
+}
+
+fn product(rows: usize, depth: usize, columns: usize) -> (Graph, Tensor) {
+    let mut graph = Graph::new();
+    let input = graph.add_input("x", TensorType::fixed(DType::F32, &[rows, depth]));
+    let (weights, bias) = (graph.constant(tensor(&[depth, columns], 2)), graph.constant(tensor(&[columns], 3)));
+    let product = graph.add(Op::MatMul, &[input, weights]).unwrap();
+    let shape = vec![Dim::from(rows), Dim::from(columns)];
+    let bias = graph.add(Op::Broadcast { shape }, &[bias]).unwrap();
+    let value = graph.add(Op::Binary(BinaryOp::Add), &[product, bias]).unwrap();
+    graph.outputs.push(Output { name: "y".to_string(), value });
+    (graph, tensor(&[rows, depth], 1))
+}
+
+fn object(graph: &Graph, target: &Target) -> Vec<u8> {
+    let mut graph = graph.clone();
+    passes::run(&mut graph, target, Effort::Full, &mut |_, _| {}).unwrap();
+    let program = lower::lower(&graph, target, "m").unwrap();
+    codegen::compile(&program, target).unwrap().object
+}
+
+/// Runs a model under choices of all kinds, on every level of this machine. Gives what was asked.
+fn check(graph: &Graph, x: Tensor) -> Record {
+    let want = eval::eval_graph(graph, std::slice::from_ref(&x)).unwrap()[0].to_f64s();
+    let mut asked = Record::new();
+    for level in Target::host_levels() {
+        for seed in 0..6 {
+            let target = Target { choices: Choices::any(seed), ..level.clone() };
+            let model = loader::Model::load(&object(graph, &target)).unwrap();
+            let got = model.invoke(std::slice::from_ref(&x)).unwrap()[0].to_f64s();
+            for (i, (a, b)) in got.iter().zip(&want).enumerate() {
+                assert!((a - b).abs() <= 1e-4, "{}, seed {seed}, element {i}: {a}, expected {b}", target.cpu_name());
+            }
+            asked.extend(target.choices.record());
+        }
+    }
+    asked
+}
+
+fn points(asked: &Record) -> Vec<Point> {
+    let mut points: Vec<Point> = asked.keys().map(|key| key.1).collect();
+    points.sort_unstable();
+    points.dedup();
+    points
+}
+
+#[test]
+fn square_filters() {
+    let (graph, x) = conv(&[1, 32, 19, 23], &[48, 32, 3, 3], 1);
+    let points = points(&check(&graph, x));
+    assert!(points.contains(&Point::Filtering) && points.contains(&Point::TileVectors), "{points:?}");
+}
+
+#[test]
+fn one_channel() {
+    let (graph, x) = conv(&[1, 9, 11, 40], &[1, 9, 3, 3], 1);
+    assert!(points(&check(&graph, x)).contains(&Point::MergedPixels));
+}
+
+#[test]
+fn depthwise() {
+    let (graph, x) = conv(&[1, 20, 13, 29], &[20, 1, 5, 5], 20);
+    assert_eq!(points(&check(&graph, x)), [Point::DepthwiseColumns]);
+}
+
+#[test]
+fn products() {
+    for (rows, depth, columns) in [(61, 70, 100), (49, 33, 128), (200, 700, 130), (1, 64, 64)] {
+        let (graph, x) = product(rows, depth, columns);
+        assert!(points(&check(&graph, x)).contains(&Point::TileVectors));
+    }
+}
+
+#[test]
+fn a_table_decides() {
+    let (graph, x) = conv(&[1, 32, 24, 24], &[32, 32, 3, 3], 1);
+    let asked = check(&graph, x);
+    let (key, asked) = asked.into_iter().find(|(key, _)| key.1 == Point::Filtering).unwrap();
+    let with = |choice: Option<i64>| {
+        let table: Table = choice.map(|c| (key.clone(), c)).into_iter().collect();
+        object(&graph, &Target { choices: Choices::new(&table), ..Target::host(None).unwrap() })
+    };
+    let default = with(None);
+    for &candidate in &asked.candidates {
+        let chosen = with(Some(candidate));
+        assert_eq!(chosen == default, candidate == asked.default, "{candidate}");
+        assert_eq!(chosen, with(Some(candidate)));
+    }
+    assert_eq!(with(Some(77)), default);
+}
