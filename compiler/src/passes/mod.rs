@@ -19,6 +19,7 @@ mod merge_pixels;
 mod pack;
 #[cfg(test)]
 mod pack_tests;
+mod prune;
 mod quantized;
 mod refuse;
 mod reshapes;
@@ -83,6 +84,16 @@ pub const PIPELINE: &[Phase] = &[
             pass("fold_scales", fold_scales::run, "after the cheaper fold_batch_norm took what is next to weights"),
             pass("transposes", transposes::run, "cancels the model's own transposes, also around batch norms"),
         ],
+    },
+    Phase {
+        name: "pruning",
+        rounds: 1,
+        required: false,
+        passes: &[pass(
+            "prune",
+            prune::run,
+            "after scales went into weights; before layouts, which depend on channels",
+        )],
     },
     Phase {
         name: "layout",

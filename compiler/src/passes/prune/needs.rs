@@ -1,0 +1,88 @@
+//! Which channels matter: from what reads values whole, backwards through the weights that are not zero.
+
+use super::flow::Flow;
+use crate::ir::NodeId;
+
+/// Marks every channel that the outputs depend on, and those that stay because odd numbers of channels cost more than
+/// a few idle ones.
+pub(super) fn spread(flow: &mut Flow) {
+    mark(flow);
+    for node in flow.order.clone() {
+        round_up(flow, node);
+        mark(flow);
+    }
+}
+
+/// As many channels as a layer with `kept` of them computes without loss: whole registers where there are several.
+fn rounded(kept: usize) -> usize {
+    let unit = match kept {
+        0..=3 => 1,
+        4..=15 => 4,
+        16..=47 => 8,
+        _ => 16,
+    };
+    kept.next_multiple_of(unit)
+}
+
+/// Keeps some more of a layer's channels, those that are numbers first: they need nothing themselves.
+fn round_up(flow: &mut Flow, node: NodeId) {
+    if !flow.layers.contains_key(&node) {
+        return;
+    }
+    let track = &flow.tracks[&node.into()];
+    let (slots, known) = (track.slots(), track.known.clone());
+    let count = |flow: &mut Flow| slots.clone().filter(|&s| flow.slots.is_needed(s)).count();
+    let want = rounded(count(flow)).min(slots.len());
+    for numbers in [true, false] {
+        for (slot, known) in slots.clone().zip(&known) {
+            if count(flow) >= want {
+                return;
+            }
+            if known.is_some() == numbers {
+                flow.slots.need(slot);
+            }
+        }
+    }
+}
+
+/// Lets layers need the operand channels that their needed results read, until nothing changes.
+fn mark(flow: &mut Flow) {
+    let layers: Vec<NodeId> = flow.order.iter().rev().copied().filter(|n| flow.layers.contains_key(n)).collect();
+    loop {
+        let mut changed = false;
+        for &node in &layers {
+            changed |= mark_operands(flow, node);
+        }
+        if !changed {
+            return;
+        }
+    }
+}
+
+fn mark_operands(flow: &mut Flow, node: NodeId) -> bool {
+    let layer = &flow.layers[&node];
+    let Some(x) = flow.graph.operand(node, 0) else { return false };
+    let Some(source) = flow.tracks.get(&x).filter(|t| t.axis == layer.in_axis) else { return false };
+    // Channels of several groups stay together: what a group needs, `flow` has joined with its results.
+    if layer.groups > 1 {
+        return false;
+    }
+    let result = &flow.tracks[&node.into()];
+    let outs: Vec<usize> = result
+        .slots()
+        .zip(&result.known)
+        .enumerate()
+        .filter(|(_, (slot, known))| known.is_none() && flow.slots.is_needed(*slot))
+        .map(|(o, _)| o)
+        .collect();
+    let mut changed = false;
+    for (i, (slot, known)) in source.slots().zip(&source.known).enumerate() {
+        if flow.slots.is_needed(slot) || known.is_some_and(|c| layer.folds(c)) {
+            continue;
+        }
+        if outs.iter().any(|&o| layer.reads(o, i)) {
+            changed |= flow.slots.need(slot);
+        }
+    }
+    changed
+}
