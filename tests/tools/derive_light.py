@@ -9,6 +9,8 @@ The light models' weights are all one number, so they show nothing of speed, spa
                         last Softmax, which would make random logits one-hot and hide errors
   NAME_s80.onnx ...     the same with the smallest 80 (90, 95) % of each weight zero; the first convolution and
                         depthwise ones stay dense
+  NAME_c50.onnx ...     the same with 50 % of each convolution's output channels zero, batch norms included
+  NAME_k50.onnx ...     the same with these batch norms as they are, which makes constants of such channels
   NAME_qdq.onnx         the same as QDQ int8: u8 activations, s8 per-channel weights
 They are for speed and for comparison with a reference run on the same file; their accuracy means nothing.
 Needs onnx and numpy, and for qdq onnxruntime and sympy.
@@ -16,6 +18,7 @@ Needs onnx and numpy, and for qdq onnxruntime and sympy.
 import argparse
 import glob
 import os
+import re
 import sys
 
 import numpy as np
@@ -23,7 +26,25 @@ import onnx
 from onnx import numpy_helper, version_converter
 
 
-def randomise(model, sparsity=0.0):
+def norm_numbers(nodes):
+    return [name for node in nodes if node.op_type == "BatchNormalization" for name in node.input[1:]]
+
+
+def prune_channels(nodes, weights, share, norms):
+    """Zeroes the same output channels, evenly spread, of every convolution, so that residual sums lose channels too."""
+    def gone(count):
+        at = np.arange(count)
+        return np.floor((at + 1) * share) > np.floor(at * share)
+    for node in nodes:
+        if node.op_type == "Conv":
+            for name in node.input[1:]:
+                weights[name][gone(len(weights[name]))] = 0
+        elif node.op_type == "BatchNormalization" and norms:
+            for name in node.input[1:4]:                      # scale, shift, mean
+                weights[name][gone(len(weights[name]))] = 0
+
+
+def randomise(model, sparsity=0.0, channels=None):
     """Weights arrive as ConstantOfShape nodes; they leave as seeded initializers."""
     g = model.graph
     rng = np.random.default_rng(1)
@@ -46,13 +67,16 @@ def randomise(model, sparsity=0.0):
             if op == "BatchNormalization" and slot in (1, 4):     # scale, variance
                 w = np.abs(w + 1)
         weights[fill.output[0]] = w.astype(np.float32)
+    if channels:
+        weights.update({name: init.pop(name).copy() for name in norm_numbers(g.node) if name in init})
+        prune_channels(g.node, weights, *channels)
     shapes = {fill.input[0] for fill in fills}
     for fill in fills:
         g.node.remove(fill)
     for node in [n for n in g.node if n.op_type == "Softmax" and n.output[0] == g.output[0].name]:
         g.node.remove(node)
         g.output[0].name = node.input[0]
-    kept = [i for i in g.initializer if i.name not in shapes]
+    kept = [i for i in g.initializer if i.name not in shapes and i.name not in weights]
     inputs = [i for i in g.input if i.name not in init and i.name not in weights]
     del g.initializer[:], g.input[:]
     g.initializer.extend(kept + [numpy_helper.from_array(w, n) for n, w in weights.items()])
@@ -85,10 +109,11 @@ def main():
     ap.add_argument("models", metavar="MODELS_DIR")
     ap.add_argument("out", metavar="OUT_DIR")
     ap.add_argument("names", metavar="NAME", nargs="*")
-    ap.add_argument("--forms", default="rand", help="comma-separated: rand, qdq, sPERCENT (default: rand)")
+    ap.add_argument("--forms", default="rand", help="comma-separated: rand, qdq, sPERCENT, cPERCENT, kPERCENT (default: rand)")
     args = ap.parse_args()
     forms = args.forms.split(",")
-    bad = [f for f in forms if f not in ("rand", "qdq") and not (f[:1] == "s" and f[1:].isdigit() and int(f[1:]) < 100)]
+    percent = re.compile("[sck][1-9][0-9]?$")
+    bad = [f for f in forms if f not in ("rand", "qdq") and not percent.match(f)]
     if bad:
         ap.error("unknown form %s" % ", ".join(bad))
     names = args.names or [os.path.basename(p)[len("light_"):-len(".onnx")]
@@ -107,7 +132,9 @@ def main():
             if form == "qdq":
                 quantize(rand, dst)
             elif form != "rand":
-                onnx.save(randomise(onnx.load(src), int(form[1:]) / 100), dst)
+                share = int(form[1:]) / 100
+                model = onnx.load(src)
+                onnx.save(randomise(model, share) if form[0] == "s" else randomise(model, channels=(share, form[0] == "c")), dst)
             print(dst, flush=True)
     return 0
 

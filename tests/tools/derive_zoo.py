@@ -7,6 +7,7 @@ usage: derive_zoo.py MODELS_DIR OUT_DIR [NAME ...]        (MODELS_DIR as fetch_z
   minilm_l3_int4                            weights of matrix products in blocks of 32 4-bit numbers (MatMulNBits)
   minilm_l3_fp16                            half precision inside, f32 at the edges
   minilm_l3_sparse80                        the smallest 80 % of each weight zero
+  ppocr_cls_channels50                      every second output channel of each convolution zero
   vit_s_blocksparse80_1x16                  the same in runs of 16 along the last axis
 They come from onnxruntime's own tools, and their bytes depend on its version: compare with a reference run on the same
 file. Needs onnx, onnx-ir, onnxruntime, sympy and numpy.
@@ -86,11 +87,30 @@ def pruned(share, block):
     return make
 
 
+def channels(src, dst, _specs):
+    """Zeroes every second output channel of the convolutions, their biases and batch norms."""
+    model = onnx.load(src)
+    nodes = model.graph.node
+    tensors = {t.name: t for t in model.graph.initializer}
+    tensors.update((n.output[0], a.t) for n in nodes if n.op_type == "Constant" for a in n.attribute if a.name == "value")
+    outputs = {o.name for o in model.graph.output}
+    for node in nodes:
+        if node.op_type not in ("Conv", "BatchNormalization") or node.output[0] in outputs:
+            continue
+        for name in node.input[1:4]:
+            if name in tensors:
+                w = numpy_helper.to_array(tensors[name]).copy()
+                w[1::2] = 0
+                tensors[name].CopyFrom(numpy_helper.from_array(w, name))
+    onnx.save(model, dst)
+
+
 RECIPES = {
     "ppocr_cls_qdq_s8": qdq("QInt8"),
     "ddddocr_det_qdq_u8s8": qdq("QUInt8"),
     "minilm_l3_int4": int4,
     "minilm_l3_fp16": fp16,
+    "ppocr_cls_channels50": channels,
     "minilm_l3_sparse80": pruned(0.8, 1),
     "vit_s_blocksparse80_1x16": pruned(0.8, 16),
 }

@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(place(&[12, 5], 1, &[4, 3, 5]), Some(Moved::Split { axis: 1, inner: 3 }));
         assert_eq!(place(&[12, 5], 1, &[20, 3]), None);
         assert_eq!(place(&[5, 8], 2, &[8, 5]), None);
-        let joined = moved(&d(&[5, 8]), 2, &[&n() * &Dim::from(5), Dim::from(8)]);
+        let joined = moved(&d(&[5, 8]), 2, &[&n() * &Dim::from(5i64), Dim::from(8i64)]);
         assert_eq!(joined, Some(Moved::Merged { axis: 1, inner: 1 }));
     }
 }
