@@ -130,7 +130,7 @@ fn layer_table(layers: &[Value]) -> String {
     let number = |value: &Value, show: fn(f64) -> String| value.as_f64().map_or_else(String::new, show);
     let line = |cells: [&str; 6], reason: &str| {
         let [layer, operator, subject, form, zeros, gain] = cells;
-        format!("  {layer:<32} {operator:<14} {subject:<9} {zeros:>7} {gain:>6}  {form:<24} {reason}")
+        format!("  {layer:<32} {operator:<14} {subject:<9} {zeros:>7} {gain:>6}  {form:<36} {reason}")
             .trim_end()
             .to_string()
             + "\n"
