@@ -6,13 +6,14 @@
 //! - Cranelift runs without its mid-end (see [`isa`](super::isa)), so the order of a kernel's statements is the order
 //!   of its instructions; [`tidy`](super::tidy) does beforehand what pays: common subexpressions, loop invariants,
 //!   address folding. Constants are made where they are used: held over a loop they would cost the registers that accumulators need. Only
-//!   innermost loops on aarch64 hold theirs, if there are registers for them.
+//!   innermost loops on aarch64 hold theirs, if there are registers for them; see [`pool`].
 
 mod convert;
 mod dot;
 mod insts;
 mod lanes;
 mod part;
+mod pool;
 
 use std::collections::HashMap;
 
@@ -69,6 +70,7 @@ pub fn function(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa, imports: 
         arguments,
         values: vec![Vec::new(); kernel.insts.len()],
         constants: HashMap::new(),
+        pool: pool::Pool::of(kernel, target.arch),
         addresses: vec![HashMap::new()],
         imports,
         functions: HashMap::new(),
@@ -94,6 +96,7 @@ struct Translator<'a> {
     values: Vec<Parts>,
     /// Constants of the current basic block, by bits and type.
     constants: HashMap<(u64, Type), Value>,
+    pool: pool::Pool,
     /// `base + index * scale`, by open structured block.
     addresses: Vec<HashMap<(Val, Val, u8), Value>>,
     imports: Imports,
@@ -106,9 +109,6 @@ const FLAGS: MemFlagsData = MemFlagsData::new().with_notrap();
 
 /// Longest constant copy or fill that is written out.
 const INLINE_COPY: i64 = 128;
-
-/// Most registers that a loop's carried values and constants may take: the others are for what it computes.
-const HELD_REGISTERS: usize = 18;
 
 /// CLIF type of a scalar.
 fn scalar_type(elem: Elem) -> Type {
@@ -187,6 +187,9 @@ impl Translator<'_> {
         if let Some(&v) = self.constants.get(&(bits, clif)) {
             return v;
         }
+        if let Some(v) = self.pooled(c as u32, ty) {
+            return v;
+        }
         let v = if ty.lanes == 1 {
             let width = clif.bits();
             let unsigned = if width == 64 { bits } else { bits & ((1 << width) - 1) };
@@ -203,6 +206,9 @@ impl Translator<'_> {
         let clif = part_type(ty);
         let bits = c.to_bits();
         if let Some(&v) = self.constants.get(&(bits, clif)) {
+            return v;
+        }
+        if let Some(v) = self.pooled((c as f32).to_bits(), ty) {
             return v;
         }
         let v = match (ty.elem, ty.lanes) {
@@ -248,6 +254,7 @@ impl Translator<'_> {
     fn switch_to(&mut self, block: ir::Block) {
         self.b.switch_to_block(block);
         self.constants.clear();
+        self.pool.leave_block();
     }
 
     /// Statements in a scope of their own.
@@ -313,7 +320,7 @@ impl Translator<'_> {
             self.define_as_params(after, c.result);
         }
         self.switch_to(inside);
-        self.constants = held;
+        (self.constants, self.pool.open) = held;
         self.scope(body);
         let bound = self.scalar(end);
         let next = self.arguments_of(carried.iter().map(|c| c.next));
@@ -324,33 +331,6 @@ impl Translator<'_> {
         round.extend(&next);
         self.b.ins().brif(again, inside, &round, after, &next);
         self.switch_to(after);
-    }
-
-    /// The constants of an innermost loop, made in front of it where its other values leave them registers: on aarch64
-    /// one takes up to three instructions.
-    fn held_constants(&mut self, carried: &[Carried], body: &[Stmt]) -> HashMap<(u64, Type), Value> {
-        if self.x86 || body.iter().any(|s| !s.blocks().is_empty()) {
-            return HashMap::new();
-        }
-        let mut used: Vec<Val> = body
-            .iter()
-            .flat_map(|s| match s {
-                Stmt::Let(v) => self.kernel.insts[v.0 as usize].0.operands(),
-                _ => s.operands(),
-            })
-            .filter(|&v| {
-                let (inst, ty) = &self.kernel.insts[v.0 as usize];
-                matches!(inst, Inst::Int(_) | Inst::Float(_)) && (ty.lanes > 1 || ty.elem.is_float())
-            })
-            .collect();
-        used.sort_unstable();
-        used.dedup();
-        let state: usize = carried.iter().map(|c| part_count(self.ty(c.inner))).sum();
-        if state + used.len() > HELD_REGISTERS {
-            return HashMap::new();
-        }
-        let made: Vec<Value> = used.into_iter().flat_map(|v| self.parts(v)).collect();
-        self.constants.iter().filter(|c| made.contains(c.1)).map(|(&key, &v)| (key, v)).collect()
     }
 
     fn choice(&mut self, condition: Val, then: &[Stmt], otherwise: &[Stmt], results: &[(Val, Val, Val)]) {
