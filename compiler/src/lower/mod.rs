@@ -258,7 +258,8 @@ impl<'a> Lowering<'a> {
             let value = Value { node: anchor, result };
             args.push(self.new_result(value, &graph.ty(value).clone(), None)?.into());
         }
-        let work = work::of(op, &types, graph.types(anchor));
+        let mut work = work::of(op, &types, graph.types(anchor));
+        work::leave_out(&mut work, op, &types, &places.inside);
         let threads = self.threads(&kernel, &work);
         self.add_scratch(&mut args, &scratch, threads);
         let last = args.last().map(|arg| arg.buffer);

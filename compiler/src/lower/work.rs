@@ -15,6 +15,17 @@ pub fn of(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Work {
     Work { multiply_adds: multiply_adds(op, operands, results), integers, bytes, shapes: format!("{ins} -> {outs}") }
 }
 
+/// Takes back the bytes of operands that lie in the result already: of padding only the border is written, of
+/// concatenations what comes from elsewhere.
+pub fn leave_out(work: &mut Work, op: &Op, operands: &[TensorType], inside: &[bool]) {
+    if !matches!(op, Op::Concat { .. } | Op::Pad { .. }) {
+        return;
+    }
+    for (ty, _) in operands.iter().zip(inside).filter(|(_, inside)| **inside) {
+        work.bytes = &work.bytes - &(&ty.bytes() * &Dim::from(2i64));
+    }
+}
+
 fn shape(ty: &TensorType) -> String {
     let dims: Vec<String> = ty.shape.iter().map(Dim::to_string).collect();
     format!("[{}]", dims.join(","))
@@ -31,6 +42,10 @@ fn multiply_adds(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Di
     let channels = x.shape.last().cloned().unwrap_or(Dim::ONE);
     match op {
         Op::MatMul | Op::PackedMatMul { .. } => &result.numel() * &channels,
+        Op::Attention { .. } => {
+            let count = rest.first().and_then(|k| k.shape.get(1)).unwrap_or(&Dim::ONE);
+            &(&x.numel() + &result.numel()) * count
+        }
         Op::Conv(_) => &result.numel() * &weights(1, 0),
         Op::PackedConv { .. } => &result.numel() * &weights(2, 1),
         Op::WinogradConv { .. } => &(&result.numel() * &channels) * &Dim::from(9usize),
@@ -53,6 +68,16 @@ mod tests {
     fn count(op: &Op, operands: &[&[usize]], result: &[usize]) -> Option<i64> {
         let operands: Vec<TensorType> = operands.iter().map(|s| TensorType::fixed(DType::F32, s)).collect();
         of(op, &operands, &[TensorType::fixed(DType::F32, result)]).multiply_adds.as_const()
+    }
+
+    #[test]
+    fn borders_alone_count() {
+        let types = [TensorType::fixed(DType::F32, &[3, 5]), TensorType::fixed(DType::F32, &[])];
+        let op = Op::Pad { before: vec![Dim::ONE; 2], after: vec![Dim::ONE; 2], mode: crate::ir::PadMode::Constant };
+        let result = [TensorType::fixed(DType::F32, &[5, 7])];
+        let mut work = of(&op, &types, &result);
+        leave_out(&mut work, &op, &types, &[true, false]);
+        assert_eq!(work.bytes.as_const(), Some(4 * (35 - 15 + 1)));
     }
 
     #[test]
