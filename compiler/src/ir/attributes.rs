@@ -53,6 +53,8 @@ pub enum UnaryOp {
     Acosh,
     Atanh,
     Erf,
+    /// `x Φ(x)` with the normal distribution's `Φ(x) = (1 + erf(x / √2)) / 2`; 0 at negative infinity.
+    Gelu,
     /// `1 / (1 + exp(-x))`.
     Sigmoid,
     /// `log(1 + exp(x))` without overflow.

@@ -44,6 +44,7 @@ const TABLE: &[Sample] = table! {
     "acosh" ("f32[2]") -> "f32[2]";
     "atanh" ("f32[2]") -> "f32[2]";
     "erf" ("f32[2]") -> "f32[2]";
+    "gelu" ("f32[2]") -> "f32[2]";
     "sigmoid" ("f32[2]") -> "f32[2]";
     "softplus" ("f32[2]") -> "f32[2]";
     "not" ("bool[2]") -> "bool[2]";

@@ -59,6 +59,7 @@ fn float_unary(k: &mut Builder, op: UnaryOp, x: Val) -> Val {
         UnaryOp::Acosh => math::acosh(k, x),
         UnaryOp::Atanh => math::atanh(k, x),
         UnaryOp::Erf => math::erf(k, x),
+        UnaryOp::Gelu => math::gelu(k, x),
         UnaryOp::Sigmoid => math::sigmoid(k, x),
         UnaryOp::Softplus => math::softplus(k, x),
     }
@@ -122,6 +123,7 @@ fn int_unary(k: &mut Builder, op: UnaryOp, dtype: DType, x: Val) -> Val {
         | UnaryOp::Acosh
         | UnaryOp::Atanh
         | UnaryOp::Erf
+        | UnaryOp::Gelu
         | UnaryOp::Sigmoid
         | UnaryOp::Softplus => {
             let float = if ty.elem == Elem::I64 { DType::F64 } else { DType::F32 };

@@ -166,7 +166,7 @@ fn unary(f: UnaryOp, x: &TensorType) -> Result<TensorType> {
         BitNot => check::int(x.dtype)?,
         IsNan | IsInf => check::float(x.dtype).map(|_| DType::Bool)?,
         Floor | Ceil | Round | Sqrt | Reciprocal | Exp | Log | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh
-        | Tanh | Asinh | Acosh | Atanh | Erf | Sigmoid | Softplus => check::float(x.dtype)?,
+        | Tanh | Asinh | Acosh | Atanh | Erf | Gelu | Sigmoid | Softplus => check::float(x.dtype)?,
     };
     Ok(TensorType::new(dtype, x.shape.clone()))
 }

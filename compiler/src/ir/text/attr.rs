@@ -110,7 +110,7 @@ simple_words! {
     UnaryOp, "element-wise function" {
         Neg "neg" Abs "abs" Sign "sign" Floor "floor" Ceil "ceil" Round "round" Sqrt "sqrt" Reciprocal "reciprocal"
         Exp "exp" Log "log" Sin "sin" Cos "cos" Tan "tan" Asin "asin" Acos "acos" Atan "atan" Sinh "sinh"
-        Cosh "cosh" Tanh "tanh" Asinh "asinh" Acosh "acosh" Atanh "atanh" Erf "erf" Sigmoid "sigmoid"
+        Cosh "cosh" Tanh "tanh" Asinh "asinh" Acosh "acosh" Atanh "atanh" Erf "erf" Gelu "gelu" Sigmoid "sigmoid"
         Softplus "softplus" Not "not" BitNot "bit_not" IsNan "is_nan" IsInf "is_inf"
     }
     BinaryOp, "element-wise function" {

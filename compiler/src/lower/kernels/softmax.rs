@@ -6,7 +6,7 @@ use super::run::{Fold, arithmetic, fold_run, lowest};
 use crate::Result;
 use crate::ir::{BinaryOp, Dim, UnaryOp};
 use crate::lower::kir::{Bin, Builder, Ty, Val};
-use crate::lower::{numbers, scalar};
+use crate::lower::{math, numbers, scalar};
 
 /// ONNX Softmax and LogSoftmax.
 pub fn softmax(e: &Emit<'_>, k: &mut Builder, axis: usize, log: bool) -> Result<()> {
@@ -20,7 +20,7 @@ pub fn softmax(e: &Emit<'_>, k: &mut Builder, axis: usize, log: bool) -> Result<
 
 fn last_axis(e: &Emit<'_>, k: &mut Builder, log: bool) {
     let dtype = e.dtype(0);
-    let (math, lanes) = (arithmetic(dtype), e.lanes(dtype));
+    let (float, lanes) = (arithmetic(dtype), e.lanes(dtype));
     let elem = numbers::compute_elem(dtype);
     let Some((extent, rows)) = e.shape(0).split_last() else { return };
     let row_bytes = extent * &Dim::from(i64::from(elem.bytes()));
@@ -49,7 +49,7 @@ fn last_axis(e: &Emit<'_>, k: &mut Builder, log: bool) {
             let v = load(k, i, lanes);
             let max = k.splat(max, lanes);
             let v = k.sub(v, max);
-            let v = scalar::unary(k, UnaryOp::Exp, math, v);
+            let v = math::exp_nonpositive(k, v);
             let to = k.at_index(scratch, i, elem.bytes());
             k.store(to, v);
         });
@@ -68,7 +68,7 @@ fn last_axis(e: &Emit<'_>, k: &mut Builder, log: bool) {
             },
         );
         if log {
-            let log_sum = scalar::unary(k, UnaryOp::Log, math, sum);
+            let log_sum = scalar::unary(k, UnaryOp::Log, float, sum);
             cover(k, n, lanes, &mut |k, i, lanes| {
                 let v = load(k, i, lanes);
                 let (max, log_sum) = (k.splat(max, lanes), k.splat(log_sum, lanes));
@@ -93,7 +93,7 @@ fn last_axis(e: &Emit<'_>, k: &mut Builder, log: bool) {
 /// Along an axis that is not the last: as many rows side by side as there are lanes.
 fn inner_axis(e: &Emit<'_>, k: &mut Builder, axis: usize, log: bool) {
     let dtype = e.dtype(0);
-    let (math, lanes) = (arithmetic(dtype), e.lanes(dtype));
+    let (float, lanes) = (arithmetic(dtype), e.lanes(dtype));
     let elem = numbers::compute_elem(dtype);
     let x = e.shape(0);
     let Some((last, before)) = x.split_last() else { return };
@@ -129,12 +129,12 @@ fn inner_axis(e: &Emit<'_>, k: &mut Builder, axis: usize, log: bool) {
             let sum = k.fold_loop(zero, n, 1, &[init], &mut |k, j, accs| {
                 let v = load(k, j);
                 let v = k.sub(v, max);
-                let v = scalar::unary(k, UnaryOp::Exp, math, v);
+                let v = math::exp_nonpositive(k, v);
                 let to = slot(k, j);
                 k.store(to, v);
                 vec![k.add(accs[0], v)]
             })[0];
-            let log_sum = if log { Some(scalar::unary(k, UnaryOp::Log, math, sum)) } else { None };
+            let log_sum = if log { Some(scalar::unary(k, UnaryOp::Log, float, sum)) } else { None };
             k.for_each(zero, n, 1, &mut |k, j| {
                 let v = match log_sum {
                     Some(log_sum) => {
@@ -145,7 +145,7 @@ fn inner_axis(e: &Emit<'_>, k: &mut Builder, axis: usize, log: bool) {
                     None => {
                         let from = slot(k, j);
                         let v = k.load(ty, from);
-                        scalar::binary(k, BinaryOp::Div, math, v, sum)
+                        scalar::binary(k, BinaryOp::Div, float, v, sum)
                     }
                 };
                 let row = row_of(k, j);

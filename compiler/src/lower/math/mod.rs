@@ -7,6 +7,7 @@
 //! A target without fused multiply-add rounds twice in [`Math::fma`]: nothing here needs the single rounding.
 
 mod exp;
+mod gelu;
 mod hyperbolic;
 mod inverse;
 mod log;
@@ -17,6 +18,7 @@ mod tests;
 mod trig;
 
 pub use exp::{erf, exp, exp_nonpositive, sigmoid, tanh};
+pub use gelu::gelu;
 pub use hyperbolic::{acosh, asinh, atanh, cosh, sinh, softplus};
 pub use inverse::{acos, asin, atan};
 pub use log::log;
@@ -208,14 +210,14 @@ impl<'a> Math<'a> {
 
     /// The smaller of `x` and `c`; NaN stays.
     fn at_most(&mut self, x: Val, c: f64) -> Val {
-        let mask = self.is(Cmp::Gt, x, c);
-        self.set(mask, c, x)
+        let c = self.c(c);
+        self.k.bin(Bin::Min, x, c)
     }
 
     /// The larger of `x` and `c`; NaN stays.
     fn at_least(&mut self, x: Val, c: f64) -> Val {
-        let mask = self.is(Cmp::Lt, x, c);
-        self.set(mask, c, x)
+        let c = self.c(c);
+        self.k.bin(Bin::Max, x, c)
     }
 
     /// A polynomial, highest power first.

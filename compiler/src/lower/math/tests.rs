@@ -231,6 +231,40 @@ fn worst(results: impl Iterator<Item = (f64, f64, f64)>) -> (f64, f64, f64) {
     results.fold((0.0, 0.0, 0.0), |a, b| if b.2 > a.2 { b } else { a })
 }
 
+/// `gelu` has no sign to cancel: its error is told in units of the last place where it is positive, and beside those of its
+/// argument, which is what sums of 1 and `erf` leave, where it is negative.
+#[test]
+fn gelu_stays_within_its_bounds() {
+    let reference =
+        |x: f64| if x < -9.0 { -0.0 } else { 0.5 * x * (1.0 + erf_reference(x * std::f64::consts::FRAC_1_SQRT_2)) };
+    let (singles, doubles) = (sample_f32(80_000), sample_f64(10_000));
+    for fused in [true, false] {
+        let got = run_f32(fused, &singles, &|k, v| gelu(k, v[0]), None);
+        let errors = singles.iter().zip(&got).map(|(&x, &y)| {
+            let x = f64::from(x);
+            let want = reference(x);
+            let error = (f64::from(y) - want).abs();
+            let ulps = if x > 0.0 || !x.is_finite() || error == 0.0 || x.abs() < 1e-30 {
+                // At negative infinity what remains is far less than any unit.
+                if x == f64::NEG_INFINITY && error < 1e-20 { 0.0 } else { ulps_f32(y, want) }
+            } else {
+                error / (x.abs() * 2f64.powi(-24))
+            };
+            (x, f64::from(y), ulps)
+        });
+        let (x, y, error) = worst(errors);
+        println!("gelu fused: {fused}, f32: {error:.3} ulp at {x:e} ({y:e})");
+        assert!(error < 2.0, "gelu({x:e}) = {y:e} is off by {error} ulp, fused: {fused}");
+        let got = run_f64(fused, &doubles, &|k, v| gelu(k, v[0]), None);
+        for (&x, &y) in doubles.iter().zip(&got) {
+            let want = reference(x);
+            let same =
+                want.is_nan() && y.is_nan() || want == y || (y - want).abs() <= 1e-15 * x.abs().clamp(1e-300, 40.0);
+            assert!(same, "gelu({x:e}) = {y:e}, not {want:e}, fused: {fused}");
+        }
+    }
+}
+
 /// `pow`: every pair of special values, and random pairs whose result is in range.
 #[test]
 fn powers_stay_within_their_bounds() {

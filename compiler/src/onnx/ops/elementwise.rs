@@ -328,9 +328,7 @@ pub fn is_inf(b: &mut Builder, n: &Node) -> Result<Results> {
 
 /// `0.5 * x * (1 + erf(x / sqrt(2)))`.
 pub fn gelu_exact(b: &mut Builder, x: Value) -> Result<Value> {
-    let e = b.with(BinaryOp::Mul, x, std::f64::consts::FRAC_1_SQRT_2)?;
-    let e = b.unary(UnaryOp::Erf, e)?;
-    gelu_gate(b, x, e)
+    b.unary(UnaryOp::Gelu, x)
 }
 
 /// `0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x³)))`.
@@ -341,10 +339,6 @@ pub fn gelu_tanh(b: &mut Builder, x: Value) -> Result<Value> {
     let scaled = b.with(BinaryOp::Mul, x, (2.0 / std::f64::consts::PI).sqrt())?;
     let t = b.times(inner, scaled)?;
     let t = b.unary(UnaryOp::Tanh, t)?;
-    gelu_gate(b, x, t)
-}
-
-fn gelu_gate(b: &mut Builder, x: Value, t: Value) -> Result<Value> {
     let half = b.with(BinaryOp::Mul, x, 0.5)?;
     let gate = b.with(BinaryOp::Add, t, 1.0)?;
     b.times(half, gate)
