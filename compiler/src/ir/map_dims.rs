@@ -52,6 +52,7 @@ impl Op {
             | Op::ArgReduce { .. }
             | Op::Cumulative { .. }
             | Op::Softmax { .. }
+            | Op::Attention { .. }
             | Op::Normalize { .. }
             | Op::Recurrent(_)
             | Op::Suppress

@@ -105,6 +105,10 @@ pub enum Op {
     ArgReduce { largest: bool, axis: usize, keep: bool, last: bool },
     /// `(x)`: running sum or product along `axis`.
     Cumulative { kind: CumulativeKind, axis: usize, exclusive: bool, reverse: bool },
+    /// `(q: [batch, m, heads, d], k: [batch, n, groups, d], v: [batch, n, groups, e], [mask])`: for each head
+    /// `softmax(scale * q kᵀ + mask) v`, `[batch, m, heads, e]`, in `f32`. As many heads in order share a group of keys and
+    /// values; the mask is `[batch, heads, m, n]`, where all but `n` may be 1.
+    Attention { scale: F64 },
     /// `(x)`: softmax (or its logarithm) along `axis`.
     Softmax { axis: usize, log: bool },
     /// `(x)`: `(x - mean) / sqrt(variance + epsilon)` over the axes from `axis` on; without `center`,
@@ -169,6 +173,7 @@ impl Op {
             Op::Reduce { .. } => "reduce",
             Op::ArgReduce { .. } => "arg_reduce",
             Op::Cumulative { .. } => "cumulative",
+            Op::Attention { .. } => "attention",
             Op::Softmax { .. } => "softmax",
             Op::Normalize { .. } => "normalize",
             Op::TopK { .. } => "top_k",

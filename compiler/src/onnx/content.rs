@@ -278,6 +278,7 @@ pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorTyp
         | Op::ArgReduce { .. }
         | Op::Cumulative { .. }
         | Op::Softmax { .. }
+        | Op::Attention { .. }
         | Op::Normalize { .. }
         | Op::TopK { .. }
         | Op::Recurrent(_)

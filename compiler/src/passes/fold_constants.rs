@@ -110,6 +110,7 @@ fn worth(op: &Op, operands: &[TensorType], results: &[TensorType]) -> bool {
         | Op::ArgReduce { .. }
         | Op::Cumulative { .. }
         | Op::Softmax { .. }
+        | Op::Attention { .. }
         | Op::Normalize { .. }
         | Op::TopK { .. } => true,
         Op::MatMul | Op::PackedMatMul { .. } => {

@@ -5,6 +5,7 @@
 //! linear in nodes and bytes of constants. [`PIPELINE`] is the one place that knows their order.
 
 mod algebra;
+mod attention;
 mod blocks;
 mod bytes;
 mod channels_last_norm;
@@ -125,6 +126,11 @@ pub const PIPELINE: &[Phase] = &[
         rounds: 1,
         required: true,
         passes: &[
+            pass(
+                "attention",
+                attention::run,
+                "after transposes met: what splits heads is then one of them; before pack",
+            ),
             pass("bytes", bytes::run, "what is left for pack is not of bytes; after transposes left the operands"),
             pass("merge_pixels", merge_pixels::run, "before pack, which packs what it makes"),
             pass("pack", pack::run, "after everything that looks at weights or at convolutions"),

@@ -4,6 +4,7 @@
 //! reductions and casts stay fast at a hundred megabytes; everything else favours being obviously right. Floats are
 //! computed in `f64` and rounded to the result's type at the end; integers wrap to it.
 
+mod attention;
 mod conv;
 mod dot;
 mod elementwise;
@@ -105,6 +106,7 @@ fn eval(op: &Op, x: &[Tensor], types: &[TensorType]) -> Result<Vec<Tensor>> {
         Op::Cumulative { kind, axis, exclusive, reverse } => {
             one(scan::cumulative(&x[0], *kind, *axis, *exclusive, *reverse))
         }
+        Op::Attention { scale } => one(attention::attention(x, scale.get(), &shape(&types[0])?)),
         Op::Softmax { axis, log } => one(reduce::softmax(&x[0], *axis, *log)),
         Op::Normalize { axis, epsilon, center } => one(reduce::normalize(&x[0], *axis, epsilon.get(), *center)),
         Op::TopK { axis, largest, .. } => sort::top_k(&x[0], &shape(&types[0])?, *axis, *largest),

@@ -103,6 +103,7 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
             check::numeric(c.ty(0).dtype)?;
             one(c.ty(0).clone())
         }
+        Op::Attention { scale: _ } => one(attention(c)?),
         Op::Softmax { axis, log: _ } | Op::Normalize { axis, .. } => {
             check::axis(*axis, c.ty(0).rank())?;
             check::float(c.ty(0).dtype)?;
@@ -144,6 +145,7 @@ fn arity(op: &Op) -> (usize, usize) {
         Op::Conv(_) | Op::ConvTranspose { .. } => (2, 3),
         Op::Col2Im { .. } | Op::Pool(_) | Op::MaxPoolWithIndices { .. } => (1, 1),
         Op::Reduce { .. } | Op::ArgReduce { .. } | Op::Cumulative { .. } => (1, 1),
+        Op::Attention { .. } => (3, 4),
         Op::Softmax { .. } | Op::Normalize { .. } | Op::TopK { .. } => (1, 1),
         Op::Recurrent(spec) => {
             let extra = match spec.cell {
@@ -156,6 +158,30 @@ fn arity(op: &Op) -> (usize, usize) {
         Op::NonZero { .. } | Op::TreeEnsemble(_) => (1, 1),
         Op::Suppress => (3, 3),
     }
+}
+
+fn attention(c: &mut Checker) -> Result<TensorType> {
+    for n in 0..c.operands.len() {
+        c.dtype(n, &[DType::F32])?;
+    }
+    let [batch, m, heads, d] = c.axes(0)?;
+    let [batches, n, groups, depth] = c.axes(1)?;
+    c.meet(&batch, &batches, "batches of queries and keys")?;
+    c.meet(&d, &depth, "extents of queries and keys")?;
+    let e = c.axes::<4>(2)?[3].clone();
+    c.shape(2, &[batches, n.clone(), groups.clone(), e.clone()], "values")?;
+    let uneven = |(heads, groups): (i64, i64)| groups <= 0 || heads % groups != 0;
+    if heads.as_const().zip(groups.as_const()).is_some_and(uneven) {
+        return Err(Error::invalid(format!("{heads} heads in {groups} groups")));
+    }
+    if c.operands.len() > 3 {
+        let mask = c.axes::<4>(3)?;
+        c.meet(&mask[3], &n, "keys and columns of the mask")?;
+        for (have, want) in mask.iter().zip([&batch, &heads, &m]).filter(|(have, _)| !have.is(1)) {
+            c.meet(have, want, "extents of the scores and of the mask")?;
+        }
+    }
+    Ok(TensorType::new(DType::F32, vec![batch, m, heads, e]))
 }
 
 fn unary(f: UnaryOp, x: &TensorType) -> Result<TensorType> {

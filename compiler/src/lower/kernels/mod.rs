@@ -5,6 +5,9 @@
 //! run-time values: take them from [`Builder::dim`] and never ask which.
 
 mod arg_reduce;
+mod attention;
+#[cfg(test)]
+mod attention_tests;
 mod col2im;
 mod concat;
 mod contract;
@@ -158,6 +161,7 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         Op::Cumulative { kind, axis, exclusive, reverse } => {
             cumulative::cumulative(e, k, *kind, *axis, *exclusive, *reverse)
         }
+        Op::Attention { scale } => attention::attention(site, e, k, scale.get()),
         Op::Softmax { axis, log } => softmax::softmax(e, k, *axis, *log),
         Op::Normalize { axis, epsilon, center } => normalize::normalize(e, k, *axis, epsilon.get(), *center),
         Op::TopK { k: count, axis, largest } => top_k::top_k(e, k, count, *axis, *largest),
@@ -206,6 +210,7 @@ fn is_parallel(op: &Op) -> bool {
         | Op::MaxPoolWithIndices { .. }
         | Op::Reduce { .. }
         | Op::ArgReduce { .. }
+        | Op::Attention { .. }
         | Op::Softmax { .. }
         | Op::Normalize { .. } => true,
         // Steps that need one another, sums in place, or too little to do.
@@ -259,6 +264,7 @@ pub fn fuses(op: &Op) -> bool {
         | Op::Pool(_)
         | Op::Reduce { .. }
         | Op::ArgReduce { .. }
+        | Op::Attention { .. }
         | Op::Softmax { .. }
         | Op::Normalize { .. }
         | Op::TreeEnsemble(_) => true,

@@ -328,7 +328,7 @@ impl Nest<'_> {
                 let offset = k.mul(c, source_step);
                 let from = k.add(from_rows, offset);
                 let to = advance(k, to_rows, c, 4);
-                block(k, from, source_step, to, out_step);
+                turn_block(k, from, source_step, to, out_step);
             });
             k.for_each(whole_cols, cols, 1, &mut |k, c| {
                 let offset = k.mul(c, source_step);
@@ -371,7 +371,7 @@ impl Nest<'_> {
 }
 
 /// Moves a 4 x 4 block of 4-byte elements, turning rows into columns.
-fn block(k: &mut Builder, from: Val, from_step: Val, to: Val, to_step: Val) {
+pub(super) fn turn_block(k: &mut Builder, from: Val, from_step: Val, to: Val, to_step: Val) {
     let ty = super::super::kir::Ty::new(Elem::F32, 4);
     let mut rows = Vec::new();
     let mut cursor = from;

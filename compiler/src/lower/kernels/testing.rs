@@ -68,6 +68,8 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
         Op::PackedMatMul { .. } | Op::PackedConv { .. } | Op::DotConv { .. } | Op::WinogradConv { .. } => {
             inputs[1].shape().to_vec()
         }
+        // Only extents that depend on inputs are symbols.
+        Op::Attention { .. } => inputs[..3].iter().flat_map(|t| t.shape()[2..].to_vec()).chain([1]).collect(),
         Op::Recurrent(_) if inputs[1].shape().len() == 3 => inputs[1].shape().to_vec(),
         _ => Vec::new(),
     };

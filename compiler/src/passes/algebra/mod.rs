@@ -61,6 +61,7 @@ pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
         | Op::ArgReduce { .. }
         | Op::Cumulative { .. }
         | Op::Softmax { .. }
+        | Op::Attention { .. }
         | Op::Normalize { .. }
         | Op::TopK { .. }
         | Op::Recurrent(_)

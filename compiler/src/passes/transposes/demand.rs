@@ -71,6 +71,7 @@ fn passes(op: &Op) -> bool {
         | Op::ArgReduce { .. }
         | Op::Cumulative { .. }
         | Op::Softmax { .. }
+        | Op::Attention { .. }
         | Op::Normalize { .. }
         | Op::TopK { .. }
         | Op::Recurrent(_)

@@ -179,6 +179,7 @@ fn sunk(edit: &Edit, node: NodeId, perm: &[usize]) -> Option<Sunk> {
         | Op::Broadcast { .. }
         | Op::Pool(_)
         | Op::Softmax { .. }
+        | Op::Attention { .. }
         | Op::Normalize { .. }
         | Op::Input(..)
         | Op::Constant(_)
