@@ -119,6 +119,7 @@ pub const FEATURES: &[Feature] = &[
     x86("avx512cd", false, CpuWord::Leaf7Ebx, 28, ZMM),
     x86("avx512dq", true, CpuWord::Leaf7Ebx, 17, ZMM),
     x86("avx512vl", true, CpuWord::Leaf7Ebx, 31, ZMM),
+    x86("avx512vbmi", false, CpuWord::Leaf7Ecx, 1, ZMM),
     x86("avx512vnni", false, CpuWord::Leaf7Ecx, 11, ZMM),
     x86("avxvnni", false, CpuWord::Leaf7Sub1Eax, 4, YMM),
     arm("lse", CpuWord::Hwcap, 8),
@@ -141,11 +142,15 @@ pub const CPU_LEVELS: &[CpuLevel] = &[
     CpuLevel { name: "alderlake", arch: Arch::X86_64, features: &[V2, V3, &["avxvnni"]] },
     CpuLevel { name: "skylake-avx512", arch: Arch::X86_64, features: &[V2, V3, V4] },
     CpuLevel { name: "cascadelake", arch: Arch::X86_64, features: &[V2, V3, V4, &["avx512vnni"]] },
-    CpuLevel { name: "icelake-server", arch: Arch::X86_64, features: &[V2, V3, V4, &["avx512vnni"]] },
-    CpuLevel { name: "sapphirerapids", arch: Arch::X86_64, features: &[V2, V3, V4, &["avx512vnni", "avxvnni"]] },
+    CpuLevel { name: "icelake-server", arch: Arch::X86_64, features: &[V2, V3, V4, &["avx512vbmi", "avx512vnni"]] },
+    CpuLevel {
+        name: "sapphirerapids",
+        arch: Arch::X86_64,
+        features: &[V2, V3, V4, &["avx512vbmi", "avx512vnni", "avxvnni"]],
+    },
     CpuLevel { name: "znver3", arch: Arch::X86_64, features: &[V2, V3] },
-    CpuLevel { name: "znver4", arch: Arch::X86_64, features: &[V2, V3, V4, &["avx512vnni"]] },
-    CpuLevel { name: "znver5", arch: Arch::X86_64, features: &[V2, V3, V4, &["avx512vnni", "avxvnni"]] },
+    CpuLevel { name: "znver4", arch: Arch::X86_64, features: &[V2, V3, V4, &["avx512vbmi", "avx512vnni"]] },
+    CpuLevel { name: "znver5", arch: Arch::X86_64, features: &[V2, V3, V4, &["avx512vbmi", "avx512vnni", "avxvnni"]] },
     CpuLevel { name: "generic", arch: Arch::Aarch64, features: &[] },
     CpuLevel { name: "cortex-a55", arch: Arch::Aarch64, features: &[&["lse", "fp16", "dotprod"]] },
     CpuLevel { name: "cortex-a76", arch: Arch::Aarch64, features: &[&["lse", "fp16", "dotprod"]] },
@@ -272,6 +277,11 @@ impl Target {
     /// Whether loads and stores of some of a vector's lanes are as good as single instructions.
     pub fn has_masks(&self) -> bool {
         self.arch == Arch::X86_64 && self.vector_bytes > 16
+    }
+
+    /// Whether it looks up a vector of bytes in a table of 256 by a few instructions.
+    pub fn has_fast_lookups(&self) -> bool {
+        self.vector_bytes == 64 && self.has("avx512vbmi")
     }
 
     /// Whether `a * b + c` is one instruction.

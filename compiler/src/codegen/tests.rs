@@ -4,6 +4,7 @@ mod dot;
 mod math;
 mod numbers;
 mod part;
+mod quantize;
 mod wide;
 
 use bytes::Bytes;

@@ -226,6 +226,11 @@ impl Tidy {
             Inst::Bitcast(a) => Inst::Bitcast(now(a)),
             Inst::Convert(a) => Inst::Convert(now(a)),
             Inst::UConvert(a) => Inst::UConvert(now(a)),
+            Inst::Quantize(parts, zero, signed) => {
+                Inst::Quantize(parts.into_iter().map(now).collect(), now(zero), signed)
+            }
+            Inst::Lookup(a, table) => Inst::Lookup(now(a), now(table)),
+            Inst::Grid(a, zero, signed) => Inst::Grid(now(a), now(zero), signed),
         }
     }
 }

@@ -11,11 +11,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use mcc_targets::Target;
+
 use super::expr::{Expr, ExprKind};
 use super::homes::Homes;
 use super::kernels;
 use super::view::View;
-use crate::ir::{Dim, Graph, NodeId, Op, Tensor, Value};
+use crate::ir::{DType, Dim, Graph, NodeId, Op, Tensor, Value};
 use crate::{Error, Result};
 
 /// Operations that one kernel computes.
@@ -188,9 +190,11 @@ fn is_view(op: &Op) -> bool {
 ///
 /// # Errors
 /// When an invariant is broken.
-pub fn group(graph: &Graph) -> Result<Grouping> {
+pub fn group(graph: &Graph, target: &Target) -> Result<Grouping> {
     let order = graph.topological();
-    let mut fusion = Fusion { graph, group_of: HashMap::new(), stored: HashSet::new(), alias: HashMap::new() };
+    let fast_lookups = target.has_fast_lookups();
+    let mut fusion =
+        Fusion { graph, fast_lookups, group_of: HashMap::new(), stored: HashSet::new(), alias: HashMap::new() };
     for &node in order.iter().rev() {
         fusion.place(node);
     }
@@ -223,6 +227,8 @@ pub fn group(graph: &Graph) -> Result<Grouping> {
 
 struct Fusion<'a> {
     graph: &'a Graph,
+    /// Whether the target looks up a vector of bytes at a time.
+    fast_lookups: bool,
     /// Root of the group of each element-wise node.
     group_of: HashMap<NodeId, NodeId>,
     /// Views that need a buffer.
@@ -321,12 +327,23 @@ impl Fusion<'_> {
 
     /// The expression of a group; `anchor` is read from the kernel's registers.
     fn expression(&self, root: NodeId, anchor: Option<Value>) -> Result<(Expr, Vec<Leaf>)> {
-        let mut building =
-            Building { fusion: self, root, anchor, expr: Expr::default(), leaves: Vec::new(), done: HashMap::new() };
+        let mut building = Building {
+            fusion: self,
+            root,
+            anchor,
+            expr: Expr::default(),
+            leaves: Vec::new(),
+            done: HashMap::new(),
+            scalars: Vec::new(),
+        };
         if is_view(self.graph.op(root)) {
             building.leaf(root.into(), true)?;
         } else {
             building.node(root)?;
+        }
+        building.expr = building.expr.with_quantize().with_lookups(self.fast_lookups);
+        if anchor.is_some_and(|a| matches!(self.graph.op(a.node), Op::DotConv { .. })) {
+            building.share()?;
         }
         Ok((building.expr, building.leaves))
     }
@@ -339,6 +356,8 @@ struct Building<'a> {
     expr: Expr,
     leaves: Vec<Leaf>,
     done: HashMap<Value, usize>,
+    /// Where the scalars among the constants come from.
+    scalars: Vec<(Tensor, Value)>,
 }
 
 impl Building<'_> {
@@ -371,12 +390,31 @@ impl Building<'_> {
         }
         if let Some(scalar) = graph.as_constant(value).and_then(Tensor::splat_value) {
             let dtype = scalar.dtype();
+            self.scalars.push((scalar.clone(), value));
             return Ok(self.expr.push(ExprKind::Constant(scalar), dtype));
         }
         self.leaf(value, false)
     }
 
+    /// Makes leaves of scales and zero points, so that layers which differ in nothing else share their kernel.
+    fn share(&mut self) -> Result<()> {
+        for n in 0..self.expr.nodes.len() {
+            let ExprKind::Constant(t) = &self.expr.nodes[n].kind else { continue };
+            let known = self.scalars.iter().find(|(scalar, _)| scalar == t).map(|s| s.1);
+            let Some(value) = known.filter(|_| t.dtype() == DType::F32 && t.f64_at(0) != 0.0) else { continue };
+            let leaf = self.leaf_of(value, false)?;
+            self.expr.nodes[n].kind = ExprKind::Leaf(leaf);
+        }
+        Ok(())
+    }
+
     fn leaf(&mut self, value: Value, force: bool) -> Result<usize> {
+        let n = self.leaf_of(value, force)?;
+        Ok(self.expr.push(ExprKind::Leaf(n), self.fusion.graph.ty(value).dtype))
+    }
+
+    /// The leaf that shows a value.
+    fn leaf_of(&mut self, value: Value, force: bool) -> Result<usize> {
         let graph = self.fusion.graph;
         let Fusion { stored, alias, .. } = self.fusion;
         let (base, view) = Views { graph, stored, alias, homes: &Homes::new() }.leaf((value, force), self.root)?;
@@ -385,6 +423,6 @@ impl Building<'_> {
             self.leaves.push(Leaf { shown: (value, force), value: base, view });
             self.leaves.len() - 1
         });
-        Ok(self.expr.push(ExprKind::Leaf(n), graph.ty(value).dtype))
+        Ok(n)
     }
 }

@@ -20,6 +20,7 @@ pub mod math;
 pub mod names;
 pub mod numbers;
 pub mod program;
+mod requantize;
 pub mod scalar;
 mod symbols;
 pub mod view;
@@ -28,6 +29,7 @@ mod work;
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use mcc_targets::{Target, schedule};
 
 use self::arena::Lifetime;
@@ -46,7 +48,7 @@ use crate::{Error, Result};
 /// # Errors
 /// When an operation has no kernel for its types, a symbol has no source, or sizes overflow: all of them at once.
 pub fn lower(graph: &Graph, target: &Target, name: &str) -> Result<Program> {
-    let mut grouping = group::group(graph)?;
+    let mut grouping = group::group(graph, target)?;
     let homes = homes::find(graph, &grouping);
     grouping.settle(graph, &homes)?;
     let symbols = symbols::bindings(graph)?;
@@ -187,6 +189,7 @@ impl<'a> Lowering<'a> {
             args.push(arg);
             leaves.push((dtype, view));
         }
+        self.add_tables(&mut args, &group.expr, self.graph.label(group.root));
         let over = self.in_place_leaf(n, group, &ty);
         let (result, place) = self.result(group.root.into(), over)?;
         let (kernel, scratch) = kernels::pointwise::build(&group.expr, &leaves, (&ty, place.as_ref()), self.target)?;
@@ -246,6 +249,7 @@ impl<'a> Lowering<'a> {
             args.push(arg);
             leaves.push(RowLeaf { dtype, view });
         }
+        self.add_tables(&mut args, &group.expr, graph.label(anchor));
         let (result, place) = self.result(group.root.into(), None)?;
         args.push(result);
         places.result = place;
@@ -263,15 +267,23 @@ impl<'a> Lowering<'a> {
         let threads = self.threads(&kernel, &work);
         self.add_scratch(&mut args, &scratch, threads);
         let last = args.last().map(|arg| arg.buffer);
-        for data in constants {
-            self.constants.push(Constant { label: format!("{} table", graph.label(anchor)), data });
-            args.push(Buffer::Constant(self.constants.len() - 1).into());
-        }
+        self.add_constants(&mut args, &constants, graph.label(anchor));
         self.call(kernel, args, graph.label(anchor), work);
         if let (Op::NonZero { count }, Some(buffer)) = (op, last) {
             self.bind(count, buffer)?;
         }
         Ok(())
+    }
+
+    fn add_tables(&mut self, args: &mut Vec<Arg>, expr: &Expr, label: &str) {
+        self.add_constants(args, &expr.tables, label);
+    }
+
+    fn add_constants(&mut self, args: &mut Vec<Arg>, tables: &[Bytes], label: &str) {
+        for data in tables {
+            self.constants.push(Constant { label: format!("{label} table"), data: data.clone() });
+            args.push(Buffer::Constant(self.constants.len() - 1).into());
+        }
     }
 
     /// The kernel's last scratch buffer holds the value of a data-dependent dimension.

@@ -4,6 +4,7 @@
 //! tells whether it changed anything, and changes nothing when it runs again on its own result. Passes are near
 //! linear in nodes and bytes of constants. [`PIPELINE`] is the one place that knows their order.
 
+mod affine;
 mod algebra;
 mod attention;
 mod blocks;
@@ -119,6 +120,7 @@ pub const PIPELINE: &[Phase] = &[
             pass("slices", slices::run, "the same for slices and concatenations"),
             pass("fold_constants", fold_constants::run, "transposed constants"),
             pass("cse", cse::run, "one value transposed twice"),
+            pass("affine", affine::run, "after transposes left the chains between dequantizing and quantizing"),
         ],
     },
     Phase {

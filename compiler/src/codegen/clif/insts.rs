@@ -79,6 +79,9 @@ impl Translator<'_> {
                 let parts = self.parts(*a);
                 self.convert(parts, from, ty, false)
             }
+            Inst::Quantize(parts, zero, signed) => self.quantize(parts, *zero, *signed),
+            Inst::Lookup(x, table) => self.lookup(*x, *table),
+            Inst::Grid(x, zero, signed) => self.grid(*x, *zero, *signed),
         }
     }
 

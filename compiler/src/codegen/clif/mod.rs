@@ -14,6 +14,7 @@ mod insts;
 mod lanes;
 mod part;
 mod pool;
+mod quantize;
 
 use std::collections::HashMap;
 

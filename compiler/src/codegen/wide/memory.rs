@@ -204,6 +204,18 @@ impl Selector<'_> {
 
     /// Copies the elements below a count, of at most as many as `ty` has.
     fn copy_first(&mut self, count: Val, ty: Ty, to: VReg, from: VReg) {
+        if let Some(count) = self.constant(count) {
+            let at = |base: VReg, disp: i32| Mem { base: Base::Reg(base), index: None, disp };
+            let (mut done, whole) = (0, ty.elem.bytes() * count.clamp(0, ty.lanes.into()) as u32);
+            for size in [32, 16, 8, 4, 2, 1] {
+                while whole - done >= size {
+                    let v = self.load_vector(Ty::new(Elem::I8, size), at(from, done as i32));
+                    self.store_vector(Ty::new(Elem::I8, size), at(to, done as i32), v);
+                    done += size;
+                }
+            }
+            return;
+        }
         let count = self.clamped(count, ty.lanes);
         let bytes = self.int();
         let shift = i64::from(ty.elem.bytes().trailing_zeros());

@@ -20,6 +20,7 @@ mod listing;
 mod machine;
 mod masks;
 mod memory;
+mod quantize;
 mod scalars;
 mod select;
 mod vectors;

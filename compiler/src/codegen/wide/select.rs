@@ -32,6 +32,8 @@ pub struct Selector<'a> {
     pub avx512: bool,
     /// AVX-VNNI or AVX512-VNNI.
     pub vnni: bool,
+    /// AVX512-VBMI.
+    pub vbmi: bool,
     /// Bytes of the widest register.
     pub max: u32,
     pub code: Code,
@@ -65,6 +67,7 @@ pub fn select(kernel: &Kernel, target: &Target) -> Result<(Code, Level)> {
     let mut s = Selector {
         kernel,
         avx512,
+        vbmi: avx512 && target.has("avx512vbmi"),
         vnni: target.has(if avx512 { "avx512vnni" } else { "avxvnni" }),
         max: target.vector_bytes,
         code,
@@ -385,6 +388,8 @@ impl Selector<'_> {
                 self.flush();
             }
             match statement {
+                // Nothing that computes a value does anything else.
+                Stmt::Let(v) if self.uses[v.0 as usize] == 0 => {}
                 Stmt::Let(v) => self.compute(*v),
                 Stmt::Store(to, v) => self.store(*to, *v),
                 Stmt::StorePart(to, v, count) => self.store_part(*to, *v, *count),

@@ -54,6 +54,9 @@ impl Selector<'_> {
             kir::Inst::Bitcast(a) => self.bitcast(*a, ty),
             kir::Inst::Convert(a) => self.convert(*a, ty, true),
             kir::Inst::UConvert(a) => self.convert(*a, ty, false),
+            kir::Inst::Quantize(parts, zero, signed) => self.quantize(parts, *zero, *signed),
+            kir::Inst::Lookup(x, table) => self.lookup(*x, *table, ty),
+            kir::Inst::Grid(x, zero, signed) => self.grid(*x, *zero, *signed),
         };
         self.set(v, parts);
     }

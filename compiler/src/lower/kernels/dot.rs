@@ -225,32 +225,38 @@ impl<'a, 'b> Nest<'a, 'b> {
         let sums = self.taps(k, &self.taps, start, &pointers, &state);
         for i in 0..spot.rows {
             let row = k.add_int(spot.row, i64::from(i));
-            for v in 0..self.tile.vectors {
-                let sum = sums[(i * self.tile.vectors + v) as usize];
-                let begin = v * self.lanes;
-                let some = spot.columns.saturating_sub(begin).min(self.lanes);
-                let col = k.add_int(spot.col, i64::from(begin));
-                if some == self.lanes {
-                    self.store(k, row, col, sum);
-                } else if some > 1 && k.has_masks() {
-                    let count = k.int(i64::from(some));
-                    k.partly(count, self.lanes, &mut |k| self.store(k, row, col, sum));
-                } else {
-                    for lane in 0..some {
-                        let (one, col) = (k.lane(sum, lane as u8), k.add_int(col, i64::from(lane)));
-                        self.store(k, row, col, one);
-                    }
-                }
+            let sums = &sums[(i * self.tile.vectors) as usize..][..self.tile.vectors as usize];
+            match self.sink {
+                None => self.e.store_columns(k, row, spot.col, sums, spot.columns.min(self.width())),
+                Some(sink) => self.sink_columns(k, sink, row, spot, sums),
             }
         }
     }
 
-    fn store(&self, k: &mut Builder, row: Val, col: Val, v: Val) {
-        let Some(sink) = self.sink else { return self.e.store(k, row, col, v) };
-        let start = k.mul_int(row, self.columns);
-        let index = k.add(start, col);
-        let to = k.at_index(sink, index, 4);
-        k.store(to, v);
+    /// Stores sums as they are.
+    fn sink_columns(&self, k: &mut Builder, sink: Val, row: Val, spot: &Spot, sums: &[Val]) {
+        for (v, &sum) in sums.iter().enumerate() {
+            let begin = v as u32 * self.lanes;
+            let some = spot.columns.saturating_sub(begin).min(self.lanes);
+            let col = k.add_int(spot.col, i64::from(begin));
+            let store = |k: &mut Builder, col: Val, v: Val| {
+                let start = k.mul_int(row, self.columns);
+                let index = k.add(start, col);
+                let to = k.at_index(sink, index, 4);
+                k.store(to, v);
+            };
+            if some == self.lanes {
+                store(k, col, sum);
+            } else if some > 1 && k.has_masks() {
+                let count = k.int(i64::from(some));
+                k.partly(count, self.lanes, &mut |k| store(k, col, sum));
+            } else {
+                for lane in 0..some {
+                    let (one, col) = (k.lane(sum, lane as u8), k.add_int(col, i64::from(lane)));
+                    store(k, col, one);
+                }
+            }
+        }
     }
 
     fn taps(&self, k: &mut Builder, taps: &[Tap], offset: Val, rows: &[Val], state: &[Val]) -> Vec<Val> {

@@ -38,12 +38,13 @@ enum RowStarts {
 }
 
 /// Gives kernel authors their operands, results and scratch memory. Pointer arguments are, in order: operands,
-/// epilogue leaves, results, scratch, constants.
+/// epilogue leaves, tables, results, scratch, constants.
 pub struct Emit<'a> {
     pub(super) site: &'a Site<'a>,
     pub(super) epilogue: &'a Epilogue,
     operands: Vec<Val>,
     leaves: Vec<Val>,
+    tables: Vec<Val>,
     results: Vec<Val>,
     /// Rows of the leaves, then of result 0.
     rows: Vec<RowStarts>,
@@ -57,6 +58,7 @@ impl<'a> Emit<'a> {
         let mut pointers = |n: usize| (0..n).map(|_| k.new_pointer()).collect::<Vec<_>>();
         let mut operands = pointers(site.operands.len());
         let mut leaves = pointers(epilogue.leaves.len());
+        let tables = pointers(epilogue.expr.tables.len());
         let mut results = pointers(site.results.len());
         let moved = |k: &mut Builder, pointer: &mut Val, view: &View, size: usize| {
             let offset = k.dim(&view.offset);
@@ -79,6 +81,7 @@ impl<'a> Emit<'a> {
             epilogue,
             operands,
             leaves,
+            tables,
             results,
             rows: Vec::new(),
             scratch: RefCell::default(),
@@ -173,31 +176,109 @@ impl<'a> Emit<'a> {
     /// the operation's own result.
     pub fn store(&self, k: &mut Builder, row: Val, col: Val, v: Val) {
         let ty = &self.site.results[0];
-        let (lanes, leaves) = (k.ty(v).lanes, &self.epilogue.leaves);
-        // As many lanes of a wider type do not fit a register, and of a narrower one do not fill it.
-        let width = k.ty(v).elem.bytes();
-        let other_width = |n: &ExprNode| numbers::compute_elem(n.dtype).bytes() != width;
-        if lanes > 1 && self.epilogue.expr.nodes.iter().any(other_width) {
+        let lanes = k.ty(v).lanes;
+        if lanes > 1 && self.has_other_widths(k, v) {
             return nest::each_lane(k, lanes, &mut |k, lane| {
                 let (one, col) = (k.lane(v, lane), k.add_int(col, lane.into()));
                 self.store(k, row, col, one);
             });
         }
-        let out = self.epilogue.expr.emit(k, lanes, Some(v), &mut |k, n| {
-            let mut index = self.row_start(k, n, row);
-            let level = leaves[n].view.strides.last().is_none_or(|s| s.is(0));
-            if !level {
-                index = k.add(index, col);
-            }
-            let from = k.at_index(self.leaves[n], index, leaves[n].dtype.size() as u32);
-            let wide = if level { 1 } else { lanes };
-            let loaded = numbers::load(k, leaves[n].dtype, from, wide);
-            if wide == lanes { loaded } else { k.splat(loaded, lanes) }
-        });
+        let out =
+            self.epilogue.expr.emit(k, lanes, Some(v), &self.tables, &mut |k, n| self.leaf(k, n, (row, col), lanes));
         let dtype = self.epilogue.expr.dtype().unwrap_or(ty.dtype);
         let index = self.index_of(k, row, col);
         let to = k.at_index(self.results[0], index, dtype.size() as u32);
         numbers::store(k, dtype, to, out.unwrap_or(v));
+    }
+
+    /// Whether the epilogue computes in another width: as many lanes of a wider type do not fit a register, and of a
+    /// narrower one do not fill it.
+    fn has_other_widths(&self, k: &Builder, v: Val) -> bool {
+        let width = k.ty(v).elem.bytes();
+        self.epilogue.expr.nodes.iter().any(|n: &ExprNode| numbers::compute_elem(n.dtype).bytes() != width)
+    }
+
+    /// Stores `columns` columns of result 0, which vectors side by side hold, from column `col` of row `row` on, after the
+    /// epilogue: up to four vectors together where it makes bytes of them.
+    pub fn store_columns(&self, k: &mut Builder, row: Val, col: Val, vectors: &[Val], columns: u32) {
+        let Some(&first) = vectors.first() else { return };
+        let lanes = k.ty(first).lanes;
+        let bytes = self.epilogue.expr.is_quantized() && lanes >= 4 && !self.has_other_widths(k, first);
+        // Partial stores of bytes are cheap where those of vectors of them are single instructions.
+        let rest = columns % lanes;
+        let partly = bytes && rest > 0 && lanes == 16 && k.has_masks();
+        let mut done = 0;
+        while done < columns {
+            let col = k.add_int(col, i64::from(done));
+            let left = &vectors[(done / lanes) as usize..columns.div_ceil(lanes) as usize];
+            let whole = ((columns - done) / lanes).min(4);
+            let now = match (bytes, whole) {
+                (true, _) if partly && left.len() <= 4 => columns - done,
+                (true, 1..) => lanes << whole.ilog2(),
+                (_, 1..) => lanes,
+                _ => columns - done,
+            };
+            match now {
+                now if bytes && now > lanes => {
+                    self.store_bytes(k, row, col, &left[..now.div_ceil(lanes) as usize], now);
+                }
+                now if now == lanes => self.store(k, row, col, left[0]),
+                now if k.has_masks() && now > 1 => {
+                    let count = k.int(i64::from(now));
+                    k.partly(count, lanes, &mut |k| self.store(k, row, col, left[0]));
+                }
+                now => {
+                    for lane in 0..now {
+                        let (one, col) = (k.lane(left[0], lane as u8), k.add_int(col, i64::from(lane)));
+                        self.store(k, row, col, one);
+                    }
+                }
+            }
+            done += now;
+        }
+    }
+
+    fn store_bytes(&self, k: &mut Builder, row: Val, col: Val, vectors: &[Val], columns: u32) {
+        let lanes = k.ty(vectors[0]).lanes;
+        let (mut parts, mut zero) = (Vec::with_capacity(4), None);
+        for (i, &v) in vectors.iter().enumerate() {
+            let begin = i as u32 * lanes;
+            let col = k.add_int(col, i64::from(begin));
+            let mut one = |k: &mut Builder| {
+                let leaf = &mut |k: &mut Builder, n: usize| self.leaf(k, n, (row, col), lanes);
+                if let Some((x, z)) = self.epilogue.expr.emit_unquantized(k, lanes, Some(v), leaf) {
+                    parts.push(x);
+                    zero = zero.or(Some(z));
+                }
+            };
+            if columns - begin < lanes {
+                let count = k.int(i64::from(columns - begin));
+                k.partly(count, lanes, &mut one);
+            } else {
+                one(k);
+            }
+        }
+        let (Some(zero), Some(&last)) = (zero, parts.last()) else { return };
+        parts.resize(parts.len().next_power_of_two(), last);
+        let Some(bytes) = self.epilogue.expr.emit_bytes(k, &parts, zero, &self.tables) else { return };
+        let index = self.index_of(k, row, col);
+        let to = k.at_index(self.results[0], index, 1);
+        let count = k.int(i64::from(columns));
+        k.store_part(to, bytes, count);
+    }
+
+    /// Lanes of leaf `n` of the epilogue, from column `col` of row `row` on.
+    fn leaf(&self, k: &mut Builder, n: usize, (row, col): (Val, Val), lanes: u32) -> Val {
+        let leaf = &self.epilogue.leaves[n];
+        let mut index = self.row_start(k, n, row);
+        let level = leaf.view.strides.last().is_none_or(|s| s.is(0));
+        if !level {
+            index = k.add(index, col);
+        }
+        let from = k.at_index(self.leaves[n], index, leaf.dtype.size() as u32);
+        let wide = if level { 1 } else { lanes };
+        let loaded = numbers::load(k, leaf.dtype, from, wide);
+        if wide == lanes { loaded } else { k.splat(loaded, lanes) }
     }
 
     /// Stores an element (or lanes) of a result other than the first, at a flat index.

@@ -18,7 +18,7 @@ use mcc_targets::Target;
 
 /// Builds the kernel of `expr` over `leaves` (type and view in the result's shape) with result type `result`, which may
 /// lie in a larger buffer.
-/// Pointers: the leaves' buffers, the result, then scratch memory, whose sizes come with the kernel.
+/// Pointers: the leaves' buffers, the expression's tables, the result, then scratch memory, whose sizes come with the kernel.
 ///
 /// # Errors
 /// When an invariant is broken.
@@ -29,11 +29,12 @@ pub fn build(
     target: &Target,
 ) -> Result<(Kernel, Vec<Dim>)> {
     let name = if is_copy(expr) { "copy" } else { "elementwise" };
-    let mut k = Builder::new(name, leaves.len() as u32 + 1).with_masks(target.has_masks()).with_threads(target.threads);
+    let mut k = Builder::new(name, leaves.len() as u32).with_masks(target.has_masks()).with_threads(target.threads);
     let own = place.cloned().unwrap_or_else(|| View::contiguous(&result.shape));
     let views: Vec<View> = leaves.iter().map(|l| l.1.clone()).chain([own]).collect();
     let (extents, mut views) = collapse(&result.shape, &views);
     let own = views.pop().ok_or_else(|| Error::internal("no view of the result"))?;
+    let tables: Vec<Val> = expr.tables.iter().map(|_| k.new_pointer()).collect();
     let nest = Nest {
         expr,
         leaves,
@@ -42,6 +43,7 @@ pub fn build(
         extents: &extents,
         out: result.dtype,
         lanes: lanes(expr, target),
+        tables: &tables,
     };
     let mut cursors = Vec::new();
     for (n, view) in views.iter().enumerate() {
@@ -49,7 +51,7 @@ pub fn build(
         let offset = k.dim(&view.offset);
         cursors.push(advance(&mut k, pointer, offset, leaves[n].0.size()));
     }
-    let (out, offset) = (k.pointer(leaves.len() as u32), k.dim(&own.offset));
+    let (out, offset) = (k.new_pointer(), k.dim(&own.offset));
     let out = advance(&mut k, out, offset, result.dtype.size());
     let short = 4 * i64::from(nest.lanes);
     let expansion = expand::plan(&extents, &views, &own, short).filter(|_| nest.lanes > 1);
@@ -108,6 +110,7 @@ struct Nest<'a> {
     extents: &'a [Dim],
     out: DType,
     lanes: u32,
+    tables: &'a [Val],
 }
 
 /// Last axes that are one, and where leaves are laid out for that.
@@ -249,7 +252,7 @@ impl Nest<'_> {
 
     /// `lanes` elements from index `i` of the row on.
     fn elements(&self, k: &mut Builder, i: Val, lanes: u32, cursors: &[Val], fixed: &[Option<Val>], out: Val) {
-        let value = self.expr.emit(k, lanes, None, &mut |k, n| {
+        let value = self.expr.emit(k, lanes, None, self.tables, &mut |k, n| {
             if let Some(v) = fixed[n] {
                 return v;
             }

@@ -281,6 +281,24 @@ impl Builder {
         if ty.elem == to { v } else { self.inst(Inst::UConvert(v), ty.with(to)) }
     }
 
+    /// Bytes of `F32` vectors, see [`Inst::Quantize`].
+    pub fn quantize(&mut self, parts: &[Val], zero: Val, signed: bool) -> Val {
+        let lanes = self.ty(zero).lanes * parts.len() as u32;
+        self.inst(Inst::Quantize(parts.to_vec(), zero, signed), Ty::new(Elem::I8, lanes))
+    }
+
+    /// What a table of 256 bytes has for each byte.
+    pub fn lookup(&mut self, bytes: Val, table: Val) -> Val {
+        let ty = self.ty(bytes);
+        self.inst(Inst::Lookup(bytes, table), ty)
+    }
+
+    /// The byte of each lane as a float, see [`Inst::Grid`].
+    pub fn grid(&mut self, v: Val, zero: Val, signed: bool) -> Val {
+        let ty = self.ty(v);
+        self.inst(Inst::Grid(v, zero, signed), ty)
+    }
+
     /// Combines all lanes of a vector into a scalar, by halves.
     pub fn reduce_lanes(&mut self, v: Val, combine: &mut dyn FnMut(&mut Builder, Val, Val) -> Val) -> Val {
         let lanes = self.ty(v).lanes;

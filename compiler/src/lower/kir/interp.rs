@@ -314,10 +314,39 @@ impl Machine<'_> {
                     self.set(v, i, convert(self.get(*a, i), from, ty.elem, signed));
                 }
             }
+            Inst::Quantize(parts, zero, signed) => {
+                let width = self.ty(*zero).lanes as usize;
+                for (part, &x) in parts.iter().enumerate() {
+                    for i in 0..width {
+                        let byte = quantized(self.get(x, i), self.get(*zero, i), *signed);
+                        self.set(v, part * width + i, truncate(byte as u64, Elem::I8));
+                    }
+                }
+            }
+            Inst::Lookup(x, table) => {
+                for i in 0..count {
+                    let at = self.int(*table) + self.get(*x, i) as i64;
+                    let byte = self.bytes(at, 1)?[0];
+                    self.set(v, i, u64::from(byte));
+                }
+            }
+            Inst::Grid(x, zero, signed) => {
+                for i in 0..count {
+                    let byte = quantized(self.get(*x, i), self.get(*zero, i), *signed);
+                    self.set(v, i, from_float(byte as f64, Elem::F32));
+                }
+            }
             Inst::Defined => return Err("has no instruction".to_string()),
         }
         Ok(())
     }
+}
+
+/// A float as a byte, see [`Inst::Quantize`].
+fn quantized(x: u64, zero: u64, signed: bool) -> i64 {
+    let (x, zero) = (float(x, Elem::F32), float(zero, Elem::F32));
+    let (low, high) = if signed { (-128.0, 127.0) } else { (0.0, 255.0) };
+    (x.round_ties_even() + zero).clamp(low, high) as i64
 }
 
 fn truncate(bits: u64, elem: Elem) -> u64 {

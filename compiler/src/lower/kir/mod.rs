@@ -283,6 +283,13 @@ pub enum Inst {
     Convert(Val),
     /// Integer to wider, zero-extending; unsigned integer to float; float to unsigned integer (saturating).
     UConvert(Val),
+    /// `F32` vectors of one type as bytes, one vector behind the other: the nearest integers (ties to even) plus a zero
+    /// point, which is one of the bytes in every lane, saturated to signed bytes or to unsigned ones; NaN is 0.
+    Quantize(Vec<Val>, Val, bool),
+    /// The byte that stands in a table of 256 at each byte, read as unsigned; the second operand points to the table.
+    Lookup(Val, Val),
+    /// The byte that [`Inst::Quantize`] makes of each lane, as an `F32` again.
+    Grid(Val, Val, bool),
     /// A value that a structured statement defines (loop index, carried value, result).
     Defined,
 }
@@ -295,7 +302,8 @@ impl Inst {
             Inst::Load(a) => [Some(a.base), a.index].into_iter().flatten().collect(),
             Inst::LoadPart(a, count) => [Some(a.base), a.index, Some(count)].into_iter().flatten().collect(),
             Inst::Bin(_, a, b) | Inst::Cmp(_, a, b) | Inst::WithLane(a, b, _) => vec![a, b],
-            Inst::Shuffle(a, b, _) => vec![a, b],
+            Inst::Shuffle(a, b, _) | Inst::Grid(a, b, _) | Inst::Lookup(a, b) => vec![a, b],
+            Inst::Quantize(ref parts, zero, _) => parts.iter().copied().chain([zero]).collect(),
             Inst::Fma(a, b, c) | Inst::FmaLane(a, b, _, c) | Inst::Dot(_, a, b, c) | Inst::Select(a, b, c) => {
                 vec![a, b, c]
             }

@@ -124,6 +124,10 @@ fn block(f: &mut Formatter<'_>, kernel: &Kernel, body: &[Stmt], depth: usize) ->
     Ok(())
 }
 
+fn byte(signed: bool) -> &'static str {
+    if signed { "s8" } else { "u8" }
+}
+
 fn instruction(kernel: &Kernel, inst: &Inst) -> String {
     let n = |v: &Val| operand(kernel, *v);
     match inst {
@@ -151,6 +155,12 @@ fn instruction(kernel: &Kernel, inst: &Inst) -> String {
         Inst::Bitcast(v) => format!("bitcast {}", n(v)),
         Inst::Convert(v) => format!("convert {}", n(v)),
         Inst::UConvert(v) => format!("uconvert {}", n(v)),
+        Inst::Quantize(parts, zero, signed) => {
+            let parts: Vec<String> = parts.iter().map(n).collect();
+            format!("quantize_{} {} zero {}", byte(*signed), parts.join(", "), n(zero))
+        }
+        Inst::Lookup(v, table) => format!("lookup {} in {}", n(v), n(table)),
+        Inst::Grid(v, zero, signed) => format!("grid_{} {} zero {}", byte(*signed), n(v), n(zero)),
         Inst::Defined => "defined".to_string(),
     }
 }

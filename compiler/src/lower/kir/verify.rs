@@ -271,6 +271,18 @@ impl Checker<'_> {
             Inst::Convert(a) | Inst::UConvert(a) => {
                 operands(&[*a]).is_none_or(|t| t[0].lanes == ty.lanes && !t[0].elem.is_mask() && !elem.is_mask())
             }
+            Inst::Quantize(parts, zero, _) => operands(&[parts.as_slice(), &[*zero]].concat()).is_none_or(|t| {
+                let lanes = t[0].lanes * parts.len() as u32;
+                let whole = parts.len() == 1 || t[0].lanes.is_multiple_of(4);
+                let same = t.iter().all(|&of| of == t[0]);
+                t[0].elem == Elem::F32 && same && whole && ty == Ty::new(Elem::I8, lanes)
+            }),
+            Inst::Lookup(a, table) => {
+                operands(&[*a, *table]).is_none_or(|t| elem == Elem::I8 && t[0] == ty && t[1] == Ty::I64)
+            }
+            Inst::Grid(a, zero, _) => {
+                operands(&[*a, *zero]).is_none_or(|t| elem == Elem::F32 && t[0] == ty && t[1] == ty)
+            }
             Inst::Defined => true,
         };
         if !fits {

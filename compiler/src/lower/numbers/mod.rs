@@ -85,6 +85,10 @@ pub fn store(k: &mut Builder, dtype: DType, to: Addr, v: Val) {
         k.store(to, v);
         return;
     }
+    if let Some(code) = k.code_of(v, dtype).filter(|&code| k.ty(code).elem == Elem::I8) {
+        k.store(to, code);
+        return;
+    }
     // What a cast saturated is in range already; what it let overflow stays so.
     let code = if dtype.is_float() { small_float::encode(k, dtype, v, false) } else { v };
     let narrow = if dtype.size() == 1 { Elem::I8 } else { Elem::I16 };

@@ -1,0 +1,113 @@
+//! What is rounded to integers becomes a sum of products with constants: `x * a + y * b + c`.
+//!
+//! Dequantizing, adding and quantizing again are shifts and scales in turn. Multiplied out, each term has one factor, and
+//! all shifts are one. Results differ by rounding only.
+
+use mcc_targets::Target;
+
+use super::edit::{Edit, rewrite};
+use crate::Result;
+use crate::ir::{BinaryOp, DType, Graph, Op, UnaryOp, Value};
+
+/// Operations that the search passes through at most.
+const DEPTH: usize = 12;
+
+/// Multiplies out what is rounded.
+///
+/// # Errors
+/// When the graph contradicts itself.
+pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+    rewrite(graph, |edit, node| {
+        if !matches!(edit.graph.op(node), Op::Unary(UnaryOp::Round)) || edit.dtype(node.into()) != DType::F32 {
+            return Ok(None);
+        }
+        let operand = edit.graph.operands(node)[0];
+        let mut sum = Sum { terms: Vec::new(), shift: None, operations: 0 };
+        sum.collect(edit, operand, None, DEPTH)?;
+        // One term alone is no better off.
+        if sum.terms.len() < 2 || sum.operations <= sum.least() {
+            return Ok(None);
+        }
+        let whole = sum.built(edit)?;
+        edit.add(Op::Unary(UnaryOp::Round), &[whole]).map(Some)
+    })
+}
+
+/// Values with their factors, and what is added.
+struct Sum {
+    terms: Vec<(Value, Option<Value>)>,
+    shift: Option<Value>,
+    /// Operations that compute it now.
+    operations: usize,
+}
+
+impl Sum {
+    /// Takes `factor * value` apart.
+    fn collect(&mut self, edit: &mut Edit, value: Value, factor: Option<Value>, depth: usize) -> Result<()> {
+        let operands = edit.graph.operands(value.node);
+        let op = edit.graph.op(value.node).clone();
+        let same = |v: Value| edit.graph.ty(v) == edit.graph.ty(value);
+        let open = depth > 0 && edit.used_once(value);
+        match op {
+            Op::Binary(BinaryOp::Add) if open && same(operands[0]) => {
+                let constant = edit.graph.as_constant(operands[1]).is_some();
+                if constant {
+                    let shift = times(edit, operands[1], factor)?;
+                    self.shift = Some(match self.shift {
+                        Some(other) => edit.add(Op::Binary(BinaryOp::Add), &[other, shift])?,
+                        None => shift,
+                    });
+                } else if same(operands[1]) {
+                    self.collect(edit, operands[1], factor, depth - 1)?;
+                } else {
+                    self.terms.push((value, factor));
+                    return Ok(());
+                }
+                self.operations += 1;
+                self.collect(edit, operands[0], factor, depth - 1)
+            }
+            Op::Binary(BinaryOp::Mul) if open && same(operands[0]) => {
+                if edit.graph.as_constant(operands[1]).is_none() {
+                    self.terms.push((value, factor));
+                    return Ok(());
+                }
+                self.operations += 1;
+                let factor = times(edit, operands[1], factor)?;
+                self.collect(edit, operands[0], Some(factor), depth - 1)
+            }
+            _ => {
+                self.terms.push((value, factor));
+                Ok(())
+            }
+        }
+    }
+
+    /// Operations that it takes.
+    fn least(&self) -> usize {
+        let factors = self.terms.iter().filter(|t| t.1.is_some()).count();
+        factors + self.terms.len() - 1 + usize::from(self.shift.is_some())
+    }
+
+    fn built(&self, edit: &mut Edit) -> Result<Value> {
+        let mut whole: Option<Value> = None;
+        for &(value, factor) in self.terms.iter().rev() {
+            let term = match factor {
+                Some(factor) => edit.add(Op::Binary(BinaryOp::Mul), &[value, factor])?,
+                None => value,
+            };
+            whole = Some(match (whole, self.shift) {
+                (Some(sum), _) => edit.add(Op::Binary(BinaryOp::Add), &[sum, term])?,
+                (None, Some(shift)) => edit.add(Op::Binary(BinaryOp::Add), &[term, shift])?,
+                (None, None) => term,
+            });
+        }
+        whole.ok_or_else(|| crate::Error::internal("a sum of nothing"))
+    }
+}
+
+fn times(edit: &mut Edit, v: Value, factor: Option<Value>) -> Result<Value> {
+    match factor {
+        Some(factor) => edit.add(Op::Binary(BinaryOp::Mul), &[v, factor]),
+        None => Ok(v),
+    }
+}
