@@ -413,6 +413,7 @@ fn x86_features() -> Vec<(&'static str, bool)> {
         ("avx512cd", has!("avx512cd")),
         ("avx512dq", has!("avx512dq")),
         ("avx512vl", has!("avx512vl")),
+        ("avx512vbmi", has!("avx512vbmi")),
         ("avx512vnni", has!("avx512vnni")),
         ("avxvnni", has!("avxvnni")),
     ]

@@ -139,13 +139,14 @@ impl Expr {
         k: &mut Builder,
         lanes: u32,
         anchor: Option<Val>,
+        tables: &[Val],
         leaf: &mut dyn FnMut(&mut Builder, usize) -> Val,
     ) -> Option<(Val, Val)> {
         let (node, _) = self.quantization_of_result()?;
         let ExprKind::Quantize(x, zero) = self.nodes[node].kind else { return None };
         let mut values: Vec<Val> = Vec::with_capacity(self.nodes.len());
         for n in 0..node {
-            let v = self.node(k, n, lanes, anchor, (&values, &[]), leaf)?;
+            let v = self.node(k, n, lanes, anchor, (&values, tables), leaf)?;
             values.push(v);
         }
         Some((values[x], values[zero]))

@@ -246,7 +246,7 @@ impl<'a> Emit<'a> {
             let col = k.add_int(col, i64::from(begin));
             let mut one = |k: &mut Builder| {
                 let leaf = &mut |k: &mut Builder, n: usize| self.leaf(k, n, (row, col), lanes);
-                if let Some((x, z)) = self.epilogue.expr.emit_unquantized(k, lanes, Some(v), leaf) {
+                if let Some((x, z)) = self.epilogue.expr.emit_unquantized(k, lanes, Some(v), &self.tables, leaf) {
                     parts.push(x);
                     zero = zero.or(Some(z));
                 }
