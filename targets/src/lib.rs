@@ -5,6 +5,7 @@
 pub mod choices;
 pub mod dot_schedule;
 pub mod schedule;
+pub mod sparse_schedule;
 
 use std::cmp::Reverse;
 
@@ -27,6 +28,20 @@ pub struct Target {
     pub threads: u32,
     /// What was measured to be faster than what the schedules say.
     pub choices: Choices,
+    /// Which weights are kept as their non-zeros.
+    pub sparsity: Sparsity,
+}
+
+/// When weights with zeros are kept as their non-zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Sparsity {
+    /// Where the cost model finds that faster.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// Wherever there is a kernel for it.
+    Force,
 }
 
 /// Instruction set family.
@@ -243,8 +258,9 @@ impl Target {
             return Err(UnknownTarget(format!("target {triple}: give a full triple such as aarch64-linux-android")));
         }
         let target = |features: Vec<&'static str>| {
-            let choices = Choices::default();
-            let mut target = Target { triple: triple.clone(), arch, features, vector_bytes: 16, threads: 1, choices };
+            let (vector_bytes, threads, choices, sparsity) = (16, 1, Choices::default(), Sparsity::Auto);
+            let mut target =
+                Target { triple: triple.clone(), arch, features, vector_bytes, threads, choices, sparsity };
             let has_all = |names: &[&str]| names.iter().all(|f| target.has(f));
             if has_all(&["avx2", "fma", "bmi1", "bmi2"]) {
                 target.vector_bytes = if has_all(V4) { 64 } else { 32 };

@@ -88,19 +88,11 @@ const TRANSFORM_COST: u64 = 4;
 /// Results of a tile along an axis with which minimal filtering is the fastest way of a 3x3 convolution with unit strides
 /// and results of `size`; none where the definition is. The weights grow with the tile, the products shrink.
 pub fn winograd(target: &Target, problem: Problem<'_>, size: [u64; 2], channels: u64, out: u64) -> Option<u64> {
-    let lanes = 1 << (channels | out).trailing_zeros().min(4);
-    if channels < 16 || out < 16 || lanes < 4 {
+    if !is_filterable(channels, out) {
         return None;
     }
-    let products = channels * out;
-    let cost = |m: u64| {
-        let (tiles, planes) = (size[0].div_ceil(m) * size[1].div_ceil(m), (m + 2) * (m + 2));
-        let transform = tiles * planes * (channels + out) * TRANSFORM_COST * 16 / lanes;
-        (tiles * planes * products + transform).max(planes * products * WEIGHT_COST)
-    };
-    let direct = size[0] * size[1] * 9 * products;
-    let best = [2, 4].into_iter().map(|m| (cost(m), m)).min();
-    let best = best.filter(|best| best.0 < direct.max(9 * products * WEIGHT_COST)).map_or(0, |best| best.1);
+    let best = [2, 4].into_iter().map(|m| (filtering_cost(size, channels, out, m), m)).min();
+    let best = best.filter(|best| best.0 < direct_cost(size, channels, out)).map_or(0, |best| best.1);
     let chosen = target.choose(Point::Filtering, problem, best as i64, &[0, 2, 4]);
     (chosen > 0).then_some(chosen as u64)
 }
@@ -109,6 +101,36 @@ pub fn winograd(target: &Target, problem: Problem<'_>, size: [u64; 2], channels:
 /// second-level cache with the sums.
 pub fn filtering_block(target: &Target, problem: Problem<'_>) -> i64 {
     target.choose(Point::FilteringBlock, problem, FILTERING_BLOCK >> 10, &[128, 256, 384, 640]) << 10
+}
+
+/// The cost of minimal filtering with so many results of a tile along an axis.
+fn filtering_cost(size: [u64; 2], channels: u64, out: u64, m: u64) -> u64 {
+    let lanes = filtering_lanes(channels, out);
+    let (tiles, planes) = (size[0].div_ceil(m) * size[1].div_ceil(m), (m + 2) * (m + 2));
+    let transform = tiles * planes * (channels + out) * TRANSFORM_COST * 16 / lanes;
+    (tiles * planes * channels * out + transform).max(planes * channels * out * WEIGHT_COST)
+}
+
+/// Lanes of vectors that divide both kinds of channels.
+fn filtering_lanes(channels: u64, out: u64) -> u64 {
+    1 << (channels | out).trailing_zeros().min(4)
+}
+
+/// The cost of a 3x3 convolution as it is defined.
+fn direct_cost(size: [u64; 2], channels: u64, out: u64) -> u64 {
+    9 * channels * out * (size[0] * size[1]).max(WEIGHT_COST)
+}
+
+/// The cost of a 3x3 convolution with unit strides by the fastest way, in multiply-adds.
+pub fn products_3x3(size: [u64; 2], channels: u64, out: u64) -> u64 {
+    let filtered = [2, 4].into_iter().map(|m| filtering_cost(size, channels, out, m)).min();
+    let fits = is_filterable(channels, out);
+    filtered.filter(|_| fits).into_iter().chain([direct_cost(size, channels, out)]).min().unwrap_or(0)
+}
+
+/// Whether minimal filtering has a kernel for so many channels.
+fn is_filterable(channels: u64, out: u64) -> bool {
+    channels >= 16 && out >= 16 && filtering_lanes(channels, out) >= 4
 }
 
 /// The register tile for some vectors of columns.

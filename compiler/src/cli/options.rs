@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use mcc::driver::Options;
 use mcc::ir::Tensor;
 use mcc::passes::Effort;
 use mcc::{Error, Result};
 use mcc_runtime::Pool;
-use mcc_targets::Target;
+use mcc_targets::{Sparsity, Target};
 
 use super::{choices, npy};
 
@@ -30,6 +30,9 @@ pub struct ModelOptions {
     /// Pin the elements of a small input that the compiler must know, such as axes or scales
     #[arg(long = "value", value_name = "INPUT=FILE.npy")]
     pub values: Vec<String>,
+    /// Keep weights as their non-zeros: where that is predicted to be faster, never, or wherever there is a kernel for it
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub sparse: Sparse,
     /// 0 runs only the passes that code generation needs; 1 to 3 run all of them
     #[arg(short = 'O', value_name = "LEVEL", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=3))]
     pub level: u8,
@@ -37,6 +40,32 @@ pub struct ModelOptions {
     /// not matter
     #[arg(long, value_name = "FILE")]
     pub choices: Option<PathBuf>,
+}
+
+/// When weights with zeros are kept as their non-zeros.
+#[derive(ValueEnum, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sparse {
+    /// Where that is predicted to be faster.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// Wherever there is a kernel for it.
+    Force,
+}
+
+impl Sparse {
+    fn rule(self) -> Sparsity {
+        match self {
+            Sparse::Auto => Sparsity::Auto,
+            Sparse::Off => Sparsity::Off,
+            Sparse::Force => Sparsity::Force,
+        }
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map(|v| v.get_name().to_string()).unwrap_or_default()
+    }
 }
 
 /// How to run.
@@ -66,7 +95,9 @@ impl ModelOptions {
 
     /// What the driver takes, for any machine: its CPUs, the plainest first.
     pub fn for_targets(&self, targets: Vec<Target>, name: &str, threads: u32) -> Result<Options> {
-        let mut plainer: Vec<Target> = targets.into_iter().map(|target| Target { threads, ..target }).collect();
+        let sparsity = self.sparse.rule();
+        let mut plainer: Vec<Target> =
+            targets.into_iter().map(|target| Target { threads, sparsity, ..target }).collect();
         if let Some(path) = &self.choices {
             choices::File::read(path)?.apply(plainer.iter_mut());
         }
@@ -97,7 +128,8 @@ impl ModelOptions {
         let pins = [given("--dim", &self.dims), given("--shape", &self.shapes), given("--value", &self.values)];
         let choices: Vec<String> = self.choices.iter().map(|path| path.display().to_string()).collect();
         let schedule = given("--choices", &choices);
-        [given("--cpu", &cpu), pins.concat(), schedule, vec![format!("-O{}", self.level)]].concat()
+        let sparse = vec!["--sparse".to_string(), self.sparse.name()];
+        [given("--cpu", &cpu), pins.concat(), schedule, sparse, vec![format!("-O{}", self.level)]].concat()
     }
 }
 

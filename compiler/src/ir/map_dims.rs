@@ -44,6 +44,7 @@ impl Op {
             | Op::Conv(_)
             | Op::PackedConv { .. }
             | Op::DotConv { .. }
+            | Op::SparseConv { .. }
             | Op::DepthwiseConv(_)
             | Op::ConvTranspose { .. }
             | Op::Pool(_)

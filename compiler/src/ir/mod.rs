@@ -18,6 +18,7 @@ mod map_dims;
 mod op;
 #[cfg(test)]
 pub(crate) mod samples;
+mod staging;
 mod tensor;
 pub mod text;
 mod verify;
@@ -30,5 +31,6 @@ pub use filtering::{FILTERINGS, Filtering};
 pub use graph::{Graph, NodeId, Output, Value};
 pub use infer::{Inferred, infer};
 pub use op::*;
+pub use staging::Staging;
 pub use tensor::{Tensor, TensorType};
 pub use verify::verify;

@@ -6,7 +6,7 @@
 
 use super::{
     BinaryOp, CellSpec, ConvSpec, CumulativeKind, DType, Dim, F64, PadMode, PoolSpec, Range, ReduceKind, ResizeRule,
-    SampleMode, SamplePadding, ScatterReduction, Tensor, TensorType, TreeEnsemble, UnaryOp,
+    SampleMode, SamplePadding, ScatterReduction, Staging, Tensor, TensorType, TreeEnsemble, UnaryOp,
 };
 
 /// A primitive operation.
@@ -80,6 +80,11 @@ pub enum Op {
     /// rows. A window is [`ConvSpec::runs`]: so many taps of runs of contiguous elements, which the weights hold in steps
     /// of four, filled up with zeros. `out` channels in the result; `spec.pads` are zero.
     DotConv { spec: ConvSpec, kernel: Vec<i64>, out: usize },
+    /// `(x: channels last, heads: i32[out + 1], offsets: u16 or i32[n], values: f32[n])`: correlation in one group with
+    /// weights of which only some are not zero: those of an output channel from its head on to the next one's, each a
+    /// value and the offset, in elements of staged planes ([`Staging`]), of what the first result of a tile meets by it.
+    /// `kernel` holds the window's extents; without any, the axes before the last are a matrix's rows.
+    SparseConv { spec: ConvSpec, kernel: Vec<i64>, staging: Staging, out: usize },
     /// `(x: [batch, h, w, in], packed: [planes, panels, in, tile])`: 3x3 correlation with unit strides by the
     /// [`Filtering`](super::Filtering) of so many planes: each `m`x`m` of results from elements in transformed space,
     /// where it is a matrix product a plane. The weights are transformed and packed as for [`Op::PackedMatMul`]; `size`
@@ -164,6 +169,7 @@ impl Op {
             Op::Conv(_) => "conv",
             Op::PackedConv { .. } => "packed_conv",
             Op::DotConv { .. } => "dot_conv",
+            Op::SparseConv { .. } => "sparse_conv",
             Op::WinogradConv { .. } => "winograd_conv",
             Op::DepthwiseConv(_) => "depthwise_conv",
             Op::ConvTranspose { .. } => "conv_transpose",

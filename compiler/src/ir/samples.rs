@@ -102,6 +102,11 @@ const TABLE: &[Sample] = table! {
      out=5}" ("i8[1, 5, 6, 3]", "i8[1, 2, 2, 3, 4, 4]") -> "i32[1, 2, 4, 5]";
     "dot_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5}"
         ("u8[2, 3, 22]", "i8[1, 1, 1, 6, 8, 4]") -> "i32[2, 3, 5]";
+    "sparse_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], lines=1, pitch=1, span=1, \
+     phase=1, out=3}" ("f32[2, 5]", "i32[4]", "u16[3]", "f32[3]") -> "f32[2, 3]";
+    "sparse_conv {strides=[1, 2], dilations=[1, 1], pads=[(1, 1), (0, 1)], group=1, layout=channels_last, \
+     kernel=[3, 2], lines=4, pitch=3, span=16, phase=32, out=3}"
+        ("f32[1, 4, 5, 2]", "i32[4]", "i32[3]", "f32[3]") -> "f32[1, 4, 3, 3]";
     "winograd_conv {size=[3, 2], out=8}" ("f32[1, 6, 4, 4]", "f32[16, 2, 4, 4]") -> "f32[1, 3, 2, 8]";
     "winograd_conv {size=[3, 6], out=8}" ("f32[1, 6, 10, 4]", "f32[36, 2, 4, 4]") -> "f32[1, 3, 6, 8]";
     "depthwise_conv {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=3, layout=channels_last}"
@@ -226,6 +231,7 @@ variants! {
     Op::Conv(_) => "conv",
     Op::PackedConv { .. } => "packed_conv",
     Op::DotConv { .. } => "dot_conv",
+    Op::SparseConv { .. } => "sparse_conv",
     Op::WinogradConv { .. } => "winograd_conv",
     Op::DepthwiseConv(_) => "depthwise_conv",
     Op::ConvTranspose { .. } => "conv_transpose",

@@ -53,6 +53,11 @@ fn multiply_adds(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Di
             let window = kernel.iter().fold(Dim::ONE, |n, &k| &n * &Dim::from(k));
             &(&result.numel() * &window) * &channels.floor_div(&Dim::from(spec.group))
         }
+        // Zeros have nothing to do.
+        Op::SparseConv { out, .. } => {
+            let values = operands.get(3).map_or(Dim::ZERO, TensorType::numel);
+            &result.numel().floor_div(&Dim::from((*out).max(1))) * &values
+        }
         Op::DepthwiseConv(_) => &result.numel() * &weights(0, 1),
         Op::ConvTranspose { .. } => &x.numel() * &weights(1, 0),
         Op::Recurrent(_) => &product(x.shape.get(..2).unwrap_or_default()) * &weights(0, 0),

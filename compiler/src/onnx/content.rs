@@ -269,6 +269,7 @@ pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorTyp
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
+        | Op::SparseConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. }

@@ -120,6 +120,7 @@ fn worth(op: &Op, operands: &[TensorType], results: &[TensorType]) -> bool {
         Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
+        | Op::SparseConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. } => to <= from && work(estimate(&operands[1])),

@@ -27,6 +27,7 @@ mod refuse;
 mod reshapes;
 mod scatters;
 mod slices;
+mod sparse;
 mod transposes;
 mod views;
 mod weights;
@@ -134,6 +135,7 @@ pub const PIPELINE: &[Phase] = &[
                 "after transposes met: what splits heads is then one of them; before pack",
             ),
             pass("bytes", bytes::run, "what is left for pack is not of bytes; after transposes left the operands"),
+            pass("sparse", sparse::run, "what bytes left is of floats; before weights are packed for dense kernels"),
             pass("merge_pixels", merge_pixels::run, "before pack, which packs what it makes"),
             pass("pack", pack::run, "after everything that looks at weights or at convolutions"),
             pass("views", views::run, "last: a transpose that moves no data would hide from `transposes` as a reshape"),

@@ -1,7 +1,7 @@
 //! Types of operations that slide windows over spatial axes.
 
 use super::check::{self, Checker};
-use crate::ir::{ConvSpec, DType, Dim, Filtering, Layout, PoolKind, PoolSpec, ResizeRule, TensorType};
+use crate::ir::{ConvSpec, DType, Dim, Filtering, Layout, PoolKind, PoolSpec, ResizeRule, Staging, TensorType};
 use crate::{Error, Result};
 
 /// Batch, channels and spatial extents of an activation.
@@ -152,6 +152,38 @@ pub(super) fn dot_conv(c: &mut Checker, spec: &ConvSpec, kernel: &[i64], out: us
     c.meet(&panels, &Dim::from(out / spec.group).ceil_div(&tile), "the panels and what the channels need")?;
     let outer = if kernel.is_empty() { rows } else { [&rows[..1], &spatial].concat() };
     Ok(TensorType::new(DType::I32, [outer, vec![Dim::from(out)]].concat()))
+}
+
+/// Spatial extents of the results of [`Op::SparseConv`](crate::ir::Op::SparseConv), whose tiles must fit its planes.
+pub(super) fn sparse_conv(
+    c: &mut Checker,
+    spec: &ConvSpec,
+    kernel: &[i64],
+    staging: &Staging,
+    out: usize,
+) -> Result<TensorType> {
+    c.dtype(0, &[DType::F32])?;
+    c.dtype(1, &[DType::I32])?;
+    c.dtype(2, &[DType::U16, DType::I32])?;
+    c.dtype(3, &[DType::F32])?;
+    if spec.layout != Layout::ChannelsLast || kernel.iter().any(|&k| k <= 0) {
+        return Err(Error::invalid(format!("no channels-last window of {kernel:?}")));
+    }
+    let Some((_, rows)) = c.ty(0).shape.split_last().map(|(c, r)| (c.clone(), r.to_vec())) else {
+        return Err(Error::invalid("the operand has no axis"));
+    };
+    let extents = if kernel.is_empty() { &[] } else { rows.get(1..).unwrap_or_default() };
+    let kernel_dims: Vec<Dim> = kernel.iter().map(|&k| Dim::from(k)).collect();
+    let spatial = positions(spec, extents, &kernel_dims)?;
+    if !Staging::fits(spec) || !staging.holds(spec, kernel) {
+        return Err(Error::invalid(format!("windows of {kernel:?} cannot be staged as {staging:?}")));
+    }
+    let [heads] = c.axes(1)?;
+    let ([offsets], [values]) = (c.axes(2)?, c.axes(3)?);
+    c.meet(&heads, &Dim::from(out + 1), "the heads and one more than the output channels")?;
+    c.meet(&offsets, &values, "the offsets and the values")?;
+    let outer = if kernel.is_empty() { rows } else { [&rows[..1], &spatial].concat() };
+    Ok(TensorType::new(DType::F32, [outer, vec![Dim::from(out)]].concat()))
 }
 
 pub(super) fn winograd_conv(c: &mut Checker, size: &[Dim], out: usize) -> Result<TensorType> {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::attr::{Attr, find, inside, pieces};
-use crate::ir::{BinaryOp, CellSpec, ConvSpec, Op, PoolSpec, ResizeRule, TreeEnsemble, UnaryOp};
+use crate::ir::{BinaryOp, CellSpec, ConvSpec, Op, PoolSpec, ResizeRule, Staging, TreeEnsemble, UnaryOp};
 use crate::{Error, Result};
 
 /// `name=value` pairs.
@@ -64,6 +64,10 @@ pub(super) fn attributes(op: &Op) -> Attrs {
         Op::Conv(spec) | Op::DepthwiseConv(spec) => conv(spec),
         Op::PackedConv { spec, out } => [conv(spec), attrs![out]].concat(),
         Op::DotConv { spec, kernel, out } => [conv(spec), attrs![kernel, out]].concat(),
+        Op::SparseConv { spec, kernel, staging, out } => {
+            let Staging { lines, pitch, span, phase } = staging;
+            [conv(spec), attrs![kernel, lines, pitch, span, phase, out]].concat()
+        }
         Op::WinogradConv { size, out } => attrs![size, out],
         Op::ConvTranspose { spec, output_pads } => [conv(spec), attrs![output_pads]].concat(),
         Op::Col2Im { spec, kernel, size } => [conv(spec), attrs![kernel, size]].concat(),
@@ -173,6 +177,10 @@ pub(in crate::ir) fn operation(name: &str, text: &str) -> Result<Op> {
         "conv" => Op::Conv(conv_spec(&r)?),
         "packed_conv" => Op::PackedConv { spec: conv_spec(&r)?, out: r.get("out")? },
         "dot_conv" => Op::DotConv { spec: conv_spec(&r)?, kernel: r.get("kernel")?, out: r.get("out")? },
+        "sparse_conv" => {
+            let staging = build!(r, Staging { lines, pitch, span, phase });
+            Op::SparseConv { spec: conv_spec(&r)?, kernel: r.get("kernel")?, staging, out: r.get("out")? }
+        }
         "winograd_conv" => build!(r, Op::WinogradConv { size, out }),
         "depthwise_conv" => Op::DepthwiseConv(conv_spec(&r)?),
         "conv_transpose" => Op::ConvTranspose { spec: conv_spec(&r)?, output_pads: r.get("output_pads")? },

@@ -48,11 +48,15 @@ mod scatter;
 #[cfg(test)]
 mod search_tests;
 mod softmax;
+mod sparse;
+#[cfg(test)]
+mod sparse_tests;
 mod suppress;
 #[cfg(test)]
 mod testing;
 mod top_k;
 mod tree_ensemble;
+mod turn;
 mod winograd;
 
 use bytes::Bytes;
@@ -150,6 +154,7 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         Op::Conv(spec) => conv::conv(site, e, k, spec),
         Op::PackedConv { spec, out } => igemm::packed_conv(site, e, k, spec, *out),
         Op::DotConv { spec, kernel, out } => dot::dot_conv(site, e, k, spec, kernel, *out),
+        Op::SparseConv { spec, kernel, staging, out } => sparse::sparse_conv(site, e, k, (spec, kernel), staging, *out),
         Op::WinogradConv { size, out } => winograd::winograd_conv(site, e, k, size, *out),
         Op::DepthwiseConv(spec) => depthwise::depthwise_conv(site, e, k, spec),
         Op::ConvTranspose { .. } => missing(site),
@@ -204,6 +209,7 @@ fn is_parallel(op: &Op) -> bool {
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
+        | Op::SparseConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::Pool(_)
@@ -258,6 +264,7 @@ pub fn fuses(op: &Op) -> bool {
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
+        | Op::SparseConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::Col2Im { .. }

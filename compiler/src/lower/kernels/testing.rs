@@ -71,6 +71,11 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
         // Only extents that depend on inputs are symbols.
         Op::Attention { .. } => inputs[..3].iter().flat_map(|t| t.shape()[2..].to_vec()).chain([1]).collect(),
         Op::Recurrent(_) if inputs[1].shape().len() == 3 => inputs[1].shape().to_vec(),
+        // Spatial extents decide what is staged.
+        Op::SparseConv { kernel, .. } => {
+            let spatial = &inputs[0].shape()[inputs[0].shape().len() - 1 - kernel.len()..];
+            inputs[1..].iter().flat_map(Tensor::shape).chain(spatial).copied().collect()
+        }
         _ => Vec::new(),
     };
     // Weights of bytes hold what is contracted in groups of four.

@@ -53,6 +53,7 @@ pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
+        | Op::SparseConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. }

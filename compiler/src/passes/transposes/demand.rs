@@ -62,6 +62,7 @@ fn passes(op: &Op) -> bool {
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
+        | Op::SparseConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. }

@@ -196,6 +196,7 @@ fn sunk(edit: &Edit, node: NodeId, perm: &[usize]) -> Option<Sunk> {
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
+        | Op::SparseConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. }

@@ -1,0 +1,118 @@
+//! Where a sparse kernel keeps what its non-zeros meet.
+//!
+//! A kernel of [`Op::SparseConv`](super::Op::SparseConv) works on a tile of results at a time. It first stages what they
+//! are computed from: a plane a channel, in which what one result meets by some weight lies as far from what the first
+//! result meets as for every other result. A non-zero is then a value and one offset.
+//!
+//! - Of a matrix, a plane is the channel's elements of some rows.
+//! - Of an image, a plane holds some lines, `pitch` elements apart, padding included. With a stride, elements that the same
+//!   tap of neighbouring windows meets are brought together: a phase an axis and remainder, one after another, the last
+//!   axis fastest.
+
+use super::ConvSpec;
+
+/// The extents of staged planes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Staging {
+    /// Lines of results in a tile; of a matrix, rows.
+    pub lines: usize,
+    /// Elements between lines; of a matrix 1.
+    pub pitch: usize,
+    /// Results of a tile, with what lies between lines, filled up to whole vectors of any length.
+    pub span: usize,
+    /// Elements of a phase.
+    pub phase: usize,
+}
+
+/// The phases along an axis: windows with a stride meet every remainder that the kernel reaches.
+fn phases(kernel: i64, stride: i64) -> i64 {
+    kernel.min(stride).max(1)
+}
+
+impl Staging {
+    /// Whether a convolution can be staged: at most two spatial axes, one group, no dilation together with a stride.
+    pub fn fits(spec: &ConvSpec) -> bool {
+        let plain = |(&s, &d): (&i64, &i64)| s == 1 || d == 1;
+        spec.group == 1 && spec.strides.len() <= 2 && spec.strides.iter().zip(&spec.dilations).all(plain)
+    }
+
+    /// Whether the planes hold all that a tile's results meet.
+    pub fn holds(&self, spec: &ConvSpec, kernel: &[i64]) -> bool {
+        let reach = Self::reach(spec, kernel);
+        let reach = match reach.as_slice() {
+            [] => 0,
+            [columns] => *columns as usize,
+            [lines, columns, ..] => *lines as usize * self.pitch + *columns as usize,
+        };
+        let whole = self.span.is_power_of_two() || self.span.is_multiple_of(16);
+        let lines = self.lines.saturating_sub(1).saturating_mul(self.pitch) < self.span;
+        self.lines > 0 && self.pitch > 0 && whole && lines && self.phase >= self.span.saturating_add(reach)
+    }
+
+    /// Phases of each spatial axis.
+    pub fn phases(spec: &ConvSpec, kernel: &[i64]) -> Vec<i64> {
+        kernel.iter().zip(&spec.strides).map(|(&k, &s)| phases(k, s)).collect()
+    }
+
+    /// How many more lines or columns than results a plane has along each axis.
+    pub fn reach(spec: &ConvSpec, kernel: &[i64]) -> Vec<i64> {
+        (0..kernel.len()).map(|a| (kernel[a] - 1) * spec.dilations[a] / spec.strides[a]).collect()
+    }
+
+    /// Elements of a channel.
+    pub fn plane(&self, spec: &ConvSpec, kernel: &[i64]) -> usize {
+        Self::phases(spec, kernel).iter().product::<i64>() as usize * self.phase
+    }
+
+    /// Where the first result's element of a tap lies in a plane.
+    pub fn place(&self, spec: &ConvSpec, kernel: &[i64], tap: &[i64]) -> usize {
+        let phases = Self::phases(spec, kernel);
+        let (mut phase, mut shift) = (0, 0);
+        for axis in 0..kernel.len() {
+            let at = tap[axis] * spec.dilations[axis];
+            // The last axis has neighbours, the one before it lines.
+            let distance = if axis + 1 == kernel.len() { 1 } else { self.pitch };
+            phase = phase * phases[axis] as usize + (at % spec.strides[axis]) as usize;
+            shift += (at / spec.strides[axis]) as usize * distance;
+        }
+        phase * self.phase + shift
+    }
+
+    /// The place of every tap, the last axis fastest.
+    pub fn places(&self, spec: &ConvSpec, kernel: &[i64]) -> Vec<usize> {
+        let taps: i64 = kernel.iter().product();
+        let mut tap = vec![0; kernel.len()];
+        (0..taps)
+            .map(|n| {
+                let mut rest = n;
+                for axis in (0..kernel.len()).rev() {
+                    tap[axis] = rest % kernel[axis];
+                    rest /= kernel[axis];
+                }
+                self.place(spec, kernel, &tap)
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::Layout;
+
+    #[test]
+    fn places_of_taps() {
+        let spec = |stride| ConvSpec {
+            strides: vec![stride; 2],
+            dilations: vec![1; 2],
+            pads: vec![(1, 1); 2],
+            group: 1,
+            layout: Layout::ChannelsLast,
+        };
+        let staging = Staging { lines: 4, pitch: 10, span: 48, phase: 80 };
+        assert_eq!(staging.places(&spec(1), &[3, 3]), [0, 1, 2, 10, 11, 12, 20, 21, 22]);
+        // Even and odd lines and columns lie apart: the third tap meets what the next window's first one does.
+        assert_eq!(staging.places(&spec(2), &[3, 3]), [0, 80, 1, 160, 240, 161, 10, 90, 11]);
+        assert_eq!((staging.plane(&spec(2), &[3, 3]), staging.plane(&spec(2), &[1, 1])), (320, 80));
+    }
+}

@@ -1,0 +1,467 @@
+//! Products with sparse weights: matrices and channels-last convolutions.
+//!
+//! Vectors run along the pixels of a tile, so that a non-zero is one scalar that meets some vectors of its channel. Loops,
+//! outside in: tiles, whose pixels are staged in planes a channel ([`Staging`]); parts of the tile that fit the
+//! registers; blocks of output channels; output channels; non-zeros. The sums of a block are turned back, pixel by pixel,
+//! and stored.
+//!
+//! A tile of one row needs no planes: its elements are the planes, and output channels are stored one by one.
+
+use mcc_targets::sparse_schedule;
+
+use super::turn::turn;
+use super::{Emit, Site};
+use crate::ir::{ConvSpec, DType, Dim, Staging};
+use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
+use crate::{Error, Result};
+
+/// Output channels whose sums wait together to be turned.
+const BLOCK: i64 = 64;
+
+/// [`Op::SparseConv`](crate::ir::Op::SparseConv): `(x: channels last, heads, offsets, values)`.
+pub(super) fn sparse_conv(
+    site: &Site<'_>,
+    e: &Emit<'_>,
+    k: &mut Builder,
+    (spec, kernel): (&ConvSpec, &[i64]),
+    staging: &Staging,
+    out: usize,
+) -> Result<()> {
+    let (x, y) = (&site.operands[0], &site.results[0]);
+    let malformed = || Error::internal(format!("sparse_conv of {x} as {staging:?}"));
+    let channels = x.shape.last().and_then(Dim::as_const).ok_or_else(malformed)?;
+    let span = i64::try_from(staging.span).map_err(|_| malformed())?;
+    let lanes = i64::from(site.target.vector_bytes / 4).min(span);
+    let vectors = i64::from(sparse_schedule::vectors(site.target, (span / lanes) as u32));
+    let strides = e.strides(0);
+    let image = if kernel.is_empty() {
+        None
+    } else {
+        // One axis is an image of one line.
+        let two = |v: &[i64], one: i64| if v.len() == 1 { [one, v[0]] } else { [v[0], v[1]] };
+        let extents = |shape: &[Dim]| -> Option<Vec<i64>> { shape.iter().map(Dim::as_const).collect() };
+        let fixed = |shape: &[Dim]| extents(&shape[1..shape.len() - 1]).map(|v| two(&v, 1)).ok_or_else(malformed);
+        let before: Vec<i64> = spec.pads.iter().map(|p| p.0).collect();
+        let steps = extents(&strides[1..strides.len() - 1]).ok_or_else(malformed)?;
+        Some(Image {
+            data: fixed(&x.shape)?,
+            results: fixed(&y.shape)?,
+            before: two(&before, 0),
+            strides: two(&spec.strides, 1),
+            phases: two(&Staging::phases(spec, kernel), 1),
+            reach: two(&Staging::reach(spec, kernel), 0),
+            steps: two(&steps, 0),
+        })
+    };
+    let pixels: Dim = y.shape[..y.rank() - 1].iter().product();
+    let plane = staging.plane(spec, kernel) as i64;
+    let sparse = Sparse { e, staging, image, pixels, channels, out: out as i64, plane, span, lanes, vectors };
+    sparse.emit(k, &strides[0])
+}
+
+/// A convolution's geometry: lines, then columns.
+struct Image {
+    data: [i64; 2],
+    results: [i64; 2],
+    before: [i64; 2],
+    strides: [i64; 2],
+    phases: [i64; 2],
+    reach: [i64; 2],
+    /// Elements between lines and between pixels of `x`.
+    steps: [i64; 2],
+}
+
+struct Sparse<'a, 'b> {
+    e: &'b Emit<'a>,
+    staging: &'b Staging,
+    image: Option<Image>,
+    /// Rows of the result.
+    pixels: Dim,
+    channels: i64,
+    out: i64,
+    /// Elements of a channel's plane.
+    plane: i64,
+    span: i64,
+    lanes: i64,
+    /// Vectors of the span that are computed at once.
+    vectors: i64,
+}
+
+/// Scratch memory.
+struct Room {
+    /// Pointer of each staged pixel's channels.
+    pointers: Val,
+    /// The planes.
+    staged: Val,
+    /// Sums of a block: `[BLOCK, part of the span]`.
+    sums: Val,
+    /// The same of some pixels, turned: `[lanes, BLOCK]`.
+    turned: Val,
+    /// Channels of padding.
+    zeros: Option<Val>,
+    /// Pixel of the image, relative to the tile's first one, or -1, for every element of a span.
+    places: Option<Val>,
+}
+
+/// A tile of results.
+#[derive(Clone, Copy)]
+struct Tile {
+    /// Its first pixel, and that behind the last one which it may store.
+    first: Val,
+    end: Val,
+}
+
+impl Sparse<'_, '_> {
+    fn emit(&self, k: &mut Builder, batch_step: &Dim) -> Result<()> {
+        let zero = k.int(0);
+        if self.span == 1 && self.image.is_none() {
+            let count = k.dim(&self.pixels);
+            k.for_each(zero, count, 1, &mut |k, row| self.row(k, row));
+            return Ok(());
+        }
+        let room = self.room(k);
+        let Some(image) = &self.image else {
+            let count = k.dim(&self.pixels);
+            let tiles = self.pixels.ceil_div(&Dim::from(self.span));
+            self.tiles(k, &tiles, &mut |k, tile| {
+                let first = k.mul_int(tile, self.span);
+                self.point_at_rows(k, &room, first, count);
+                self.tile(k, &room, Tile { first, end: count });
+            });
+            return Ok(());
+        };
+        self.find_places(k, image, &room);
+        let per_image = image.results[0] * image.results[1];
+        let lines = self.staging.lines as i64;
+        let tiles = (image.results[0] + lines - 1) / lines;
+        let batches = self.pixels.floor_div(&Dim::from(per_image));
+        self.tiles(k, &(&batches * &Dim::from(tiles)), &mut |k, n| {
+            let by = k.int(tiles);
+            let batch = k.bin(Bin::Div, n, by);
+            let (skip, bytes) = (k.mul(batch, by), k.dim(&(batch_step * &Dim::from(4usize))));
+            let tile = k.sub(n, skip);
+            let line = k.mul_int(tile, lines);
+            let offset = k.mul(batch, bytes);
+            let x = k.add(self.e.operand(0), offset);
+            self.point_at_lines(k, image, &room, x, line);
+            let (start, before) = (k.mul_int(batch, per_image), k.mul_int(line, image.results[1]));
+            let (first, end) = (k.add(start, before), k.add_int(start, per_image));
+            self.tile(k, &room, Tile { first, end });
+        });
+        Ok(())
+    }
+
+    /// All tiles: shared by threads where there are enough of them, else their blocks of output channels are.
+    fn tiles(&self, k: &mut Builder, tiles: &Dim, body: &mut dyn FnMut(&mut Builder, Val)) {
+        super::nest::around(k, tiles, body);
+    }
+
+    fn room(&self, k: &mut Builder) -> Room {
+        let mut bytes = |n: i64| self.e.scratch(k, Dim::from(n));
+        // Planes are filled a vector of channels at a time.
+        let planes = (self.channels + self.lanes - 1) / self.lanes * self.lanes;
+        let pointers = bytes(self.plane * 8);
+        let staged = bytes(planes * self.plane * 4);
+        let sums = bytes(BLOCK * self.vectors * self.lanes * 4);
+        let turned = bytes(BLOCK * self.lanes * 4);
+        let zeros = self.image.is_some().then(|| bytes(self.channels * 4));
+        let places = self.image.is_some().then(|| bytes(self.span * 8));
+        if let Some(zeros) = zeros {
+            let bytes = k.int(self.channels * 4);
+            k.fill_zero(zeros, bytes);
+        }
+        Room { pointers, staged, sums, turned, zeros, places }
+    }
+
+    // ---- where pixels are ----
+
+    /// Rows from `first` on; those beyond the last one are as the last.
+    fn point_at_rows(&self, k: &mut Builder, room: &Room, first: Val, count: Val) {
+        let (zero, end, last) = (k.int(0), k.int(self.span), k.add_int(count, -1));
+        k.for_each(zero, end, 1, &mut |k, i| {
+            let row = k.add(first, i);
+            let row = k.bin(Bin::Min, row, last);
+            let offset = k.mul_int(row, self.channels * 4);
+            let (pointer, to) = (k.add(self.e.operand(0), offset), k.at_index(room.pointers, i, 8));
+            k.store(to, pointer);
+        });
+    }
+
+    /// Lines of every phase, for results from `line` on of the image at `x`; padding is zeros.
+    fn point_at_lines(&self, k: &mut Builder, image: &Image, room: &Room, x: Val, line: Val) {
+        let zeros = room.zeros.unwrap_or(x);
+        let lines = self.staging.lines as i64 + image.reach[0];
+        let (pitch, phase_size) = (self.staging.pitch as i64, self.staging.phase as i64);
+        let zero = k.int(0);
+        for phase in 0..image.phases[0] * image.phases[1] {
+            let (dy, dx) = (phase / image.phases[1] - image.before[0], phase % image.phases[1] - image.before[1]);
+            let start = phase * phase_size;
+            let lines = lines.min(phase_size / pitch);
+            let (line_end, column_end) = (k.int(lines), k.int(pitch));
+            k.for_each(zero, line_end, 1, &mut |k, l| {
+                let y = k.add(line, l);
+                let y = k.mul_int(y, image.strides[0]);
+                let y = k.add_int(y, dy);
+                let height = k.int(image.data[0]);
+                let inside = k.cmp(Cmp::ULt, y, height);
+                let skip = k.mul_int(y, image.steps[0] * 4);
+                let source = k.add(x, skip);
+                let first = k.mul_int(l, pitch);
+                let first = k.add_int(first, start);
+                k.for_each(zero, column_end, 1, &mut |k, c| {
+                    let column = k.mul_int(c, image.strides[1]);
+                    let column = k.add_int(column, dx);
+                    let width = k.int(image.data[1]);
+                    let within = k.cmp(Cmp::ULt, column, width);
+                    let skip = k.mul_int(column, image.steps[1] * 4);
+                    let pointer = k.add(source, skip);
+                    let pointer = k.select(within, pointer, zeros);
+                    let pointer = k.select(inside, pointer, zeros);
+                    let at = k.add(first, c);
+                    let to = k.at_index(room.pointers, at, 8);
+                    k.store(to, pointer);
+                });
+            });
+            // What is read but never stored.
+            let (rest, end) = (k.int(start + lines * pitch), k.int(start + phase_size));
+            k.for_each(rest, end, 1, &mut |k, at| {
+                let to = k.at_index(room.pointers, at, 8);
+                k.store(to, zeros);
+            });
+        }
+    }
+
+    /// Which pixel each element of a span is, counted from the tile's first.
+    fn find_places(&self, k: &mut Builder, image: &Image, room: &Room) {
+        let Some(places) = room.places else { return };
+        let (zero, end, pitch, none) = (k.int(0), k.int(self.span), k.int(self.staging.pitch as i64), k.int(-1));
+        k.for_each(zero, end, 1, &mut |k, at| {
+            let line = k.bin(Bin::Div, at, pitch);
+            let before = k.mul(line, pitch);
+            let column = k.sub(at, before);
+            let start = k.mul_int(line, image.results[1]);
+            let pixel = k.add(start, column);
+            let (width, lines) = (k.int(image.results[1]), k.int(self.staging.lines as i64));
+            let within = k.cmp(Cmp::Lt, column, width);
+            let pixel = k.select(within, pixel, none);
+            let inside = k.cmp(Cmp::Lt, line, lines);
+            let pixel = k.select(inside, pixel, none);
+            let to = k.at_index(places, at, 8);
+            k.store(to, pixel);
+        });
+    }
+
+    // ---- a tile ----
+
+    fn tile(&self, k: &mut Builder, room: &Room, tile: Tile) {
+        self.stage(k, room);
+        let part = self.vectors * self.lanes;
+        let (zero, span) = (k.int(0), k.int(self.span));
+        let (blocks, rest) = (self.out / BLOCK, self.out % BLOCK);
+        k.for_each(zero, span, part, &mut |k, start| {
+            let bytes = k.mul_int(start, 4);
+            let staged = k.add(room.staged, bytes);
+            let end = k.int(blocks * BLOCK);
+            k.parallel(zero, end, BLOCK, &mut |k, first| {
+                self.block(k, room, staged, first, BLOCK);
+                self.store(k, room, (tile, start), first, BLOCK);
+            });
+            if rest > 0 {
+                k.once(&mut |k| {
+                    self.block(k, room, staged, end, rest);
+                    self.store(k, room, (tile, start), end, rest);
+                });
+            }
+        });
+    }
+
+    /// Turns pixels' channels into channels' pixels.
+    fn stage(&self, k: &mut Builder, room: &Room) {
+        let lanes = self.lanes as u32;
+        let (zero, end) = (k.int(0), k.int(self.plane));
+        let (whole, rest) = (self.channels / self.lanes * self.lanes, self.channels % self.lanes);
+        let plane_bytes = self.plane * 4;
+        k.for_each(zero, end, self.lanes, &mut |k, at| {
+            let pixel = |k: &mut Builder, i: u32| {
+                let from = k.at_index(room.pointers, at, 8);
+                k.load(Ty::I64, Addr { offset: from.offset + 8 * i as i32, ..from })
+            };
+            let bytes = k.mul_int(at, 4);
+            let to = k.add(room.staged, bytes);
+            let ty = Ty::new(Elem::F32, lanes);
+            let (whole_end, rest_count) = (k.int(whole), k.int(rest));
+            let some = |k: &mut Builder, channel: Val, count: i64| {
+                let rows: Vec<Val> = (0..lanes)
+                    .map(|i| {
+                        let pointer = pixel(k, i);
+                        let from = k.at_index(pointer, channel, 4);
+                        if count == self.lanes { k.load(ty, from) } else { k.load_part(ty, from, rest_count) }
+                    })
+                    .collect();
+                let skip = k.mul_int(channel, plane_bytes);
+                let mut to = k.add(to, skip);
+                for v in turn(k, rows).into_iter().take(count as usize) {
+                    let here = k.at(to, 0);
+                    k.store(here, v);
+                    to = k.add_int(to, plane_bytes);
+                }
+            };
+            k.for_each(zero, whole_end, self.lanes, &mut |k, channel| some(k, channel, self.lanes));
+            if rest > 0 && (k.has_masks() || self.lanes == 1) {
+                return some(k, whole_end, rest);
+            }
+            let all = k.int(self.channels);
+            k.for_each(whole_end, all, 1, &mut |k, channel| {
+                let skip = k.mul_int(channel, plane_bytes);
+                let to = k.add(to, skip);
+                for i in 0..lanes {
+                    let pointer = pixel(k, i);
+                    let from = k.at_index(pointer, channel, 4);
+                    let v = k.load(Ty::new(Elem::F32, 1), from);
+                    let to = k.at(to, 4 * i as i32);
+                    k.store(to, v);
+                }
+            });
+        });
+    }
+
+    /// Sums of `count` output channels from `first` on, over the part of the planes at `staged`.
+    fn block(&self, k: &mut Builder, room: &Room, staged: Val, first: Val, count: i64) {
+        let (zero, end) = (k.int(0), k.int(count));
+        let bytes = self.vectors * self.lanes * 4;
+        k.for_each(zero, end, 1, &mut |k, i| {
+            let channel = k.add(first, i);
+            let sums = self.sums(k, staged, channel, (self.vectors as u32, self.lanes as u32));
+            let skip = k.mul_int(i, bytes);
+            let to = k.add(room.sums, skip);
+            for (v, sum) in sums.into_iter().enumerate() {
+                let to = k.at(to, (v as i64 * self.lanes * 4) as i32);
+                k.store(to, sum);
+            }
+        });
+    }
+
+    /// One output channel's sums, over some vectors from `staged` on.
+    fn sums(&self, k: &mut Builder, staged: Val, channel: Val, (vectors, lanes): (u32, u32)) -> Vec<Val> {
+        let ty = Ty::new(Elem::F32, lanes);
+        let sets = sparse_schedule::sets(vectors);
+        let head = |k: &mut Builder, n: i64| {
+            let from = k.at_index(self.e.operand(1), channel, 4);
+            let head = k.load(Ty::new(Elem::I32, 1), Addr { offset: from.offset + 4 * n as i32, ..from });
+            k.convert(head, Elem::I64)
+        };
+        let (start, end) = (head(k, 0), head(k, 1));
+        let init = vec![k.zero(ty); (sets * vectors) as usize];
+        let meet = |k: &mut Builder, at: Val, entry: u32, sums: &mut [Val]| {
+            let offset = self.offset(k, at, entry);
+            let from = k.at_index(self.e.operand(3), at, 4);
+            let value = k.load(Ty::new(Elem::F32, 1), Addr { offset: from.offset + 4 * entry as i32, ..from });
+            let value = k.splat(value, lanes);
+            for (v, sum) in sums.iter_mut().enumerate() {
+                let from = k.at_index(staged, offset, 4);
+                let from = Addr { offset: from.offset + (v as u32 * lanes * 4) as i32, ..from };
+                let x = k.load(ty, from);
+                *sum = k.fma(value, x, *sum);
+            }
+        };
+        // Rounds of several non-zeros, each with sums of its own as far as there are such, then one by one.
+        let unroll = sets.max(2);
+        let bound = k.add_int(end, 1 - i64::from(unroll));
+        let sums = k.fold_loop(start, bound, unroll.into(), &init, &mut |k, at, sums| {
+            let mut sums = sums.to_vec();
+            for entry in 0..unroll {
+                let set = (entry % sets * vectors) as usize;
+                meet(k, at, entry, &mut sums[set..set + vectors as usize]);
+            }
+            sums
+        });
+        let mut total = sums[..vectors as usize].to_vec();
+        for set in sums[vectors as usize..].chunks_exact(vectors as usize) {
+            for (a, &b) in total.iter_mut().zip(set) {
+                *a = k.add(*a, b);
+            }
+        }
+        let count = k.sub(end, start);
+        let rounds = k.int(unroll.into());
+        let left = k.bin(Bin::URem, count, rounds);
+        let from = k.sub(end, left);
+        k.fold_loop(from, end, 1, &total, &mut |k, at, sums| {
+            let mut sums = sums.to_vec();
+            meet(k, at, 0, &mut sums);
+            sums
+        })
+    }
+
+    /// The offset of a non-zero, in elements.
+    fn offset(&self, k: &mut Builder, at: Val, entry: u32) -> Val {
+        let (size, elem) = if self.e.dtype(2) == DType::U16 { (2, Elem::I16) } else { (4, Elem::I32) };
+        let from = k.at_index(self.e.operand(2), at, size);
+        let offset = k.load(Ty::new(elem, 1), Addr { offset: from.offset + (size * entry) as i32, ..from });
+        if elem == Elem::I16 { k.uconvert(offset, Elem::I64) } else { k.convert(offset, Elem::I64) }
+    }
+
+    /// Turns the sums of a block and stores those that are pixels.
+    fn store(&self, k: &mut Builder, room: &Room, (tile, start): (Tile, Val), first: Val, count: i64) {
+        let lanes = self.lanes as u32;
+        let ty = Ty::new(Elem::F32, lanes);
+        let part = self.vectors * self.lanes;
+        let (zero, end, channels, width) = (k.int(0), k.int(part), k.int(count), k.int(self.lanes));
+        k.for_each(zero, end, self.lanes, &mut |k, at| {
+            k.for_each(zero, channels, self.lanes, &mut |k, channel| {
+                let skip = k.mul_int(channel, part * 4);
+                let from = k.add(room.sums, skip);
+                let rows: Vec<Val> = (0..lanes)
+                    .map(|i| {
+                        let from = k.at_index(from, at, 4);
+                        k.load(ty, Addr { offset: from.offset + (i64::from(i) * part * 4) as i32, ..from })
+                    })
+                    .collect();
+                for (i, v) in turn(k, rows).into_iter().enumerate() {
+                    let to = k.at_index(room.turned, channel, 4);
+                    k.store(Addr { offset: to.offset + (i as i64 * BLOCK * 4) as i32, ..to }, v);
+                }
+            });
+            let at = k.add(start, at);
+            k.for_each(zero, width, 1, &mut |k, i| {
+                let place = k.add(at, i);
+                let place = match room.places {
+                    None => place,
+                    Some(places) => {
+                        let from = k.at_index(places, place, 8);
+                        k.load(Ty::I64, from)
+                    }
+                };
+                let row = k.add(tile.first, place);
+                let within = k.cmp(Cmp::Lt, row, tile.end);
+                let pixel = match room.places {
+                    None => within,
+                    Some(_) => {
+                        let inside = k.cmp(Cmp::Ge, place, zero);
+                        k.bin(Bin::And, within, inside)
+                    }
+                };
+                k.when(pixel, &mut |k| {
+                    let skip = k.mul_int(i, BLOCK * 4);
+                    let from = k.add(room.turned, skip);
+                    super::nest::columns(k, zero, channels, lanes, &mut |k, c, lanes| {
+                        let at = k.at_index(from, c, 4);
+                        let v = k.load(Ty::new(Elem::F32, lanes), at);
+                        let col = k.add(first, c);
+                        self.e.store(k, row, col, v);
+                    });
+                });
+            });
+        });
+    }
+
+    /// A row whose elements are planes of one element.
+    fn row(&self, k: &mut Builder, row: Val) {
+        let offset = k.mul_int(row, self.channels * 4);
+        let x = k.add(self.e.operand(0), offset);
+        let (zero, out) = (k.int(0), k.int(self.out));
+        k.parallel(zero, out, 1, &mut |k, channel| {
+            let sum = self.sums(k, x, channel, (1, 1))[0];
+            self.e.store(k, row, channel, sum);
+        });
+    }
+}

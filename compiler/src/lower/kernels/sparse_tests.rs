@@ -1,0 +1,85 @@
+//! Sparse products against the evaluator: spans of all kinds, both kinds of offsets, empty channels, padding, strides and
+//! dilations.
+
+use super::testing::{check, noise};
+use crate::ir::{ConvSpec, DType, Layout, Op, Staging, Tensor};
+
+/// The non-zeros of weights of which `n` in ten are left: heads, offsets, values.
+fn weights(out: usize, channels: usize, plane: usize, places: &[usize], offsets: DType) -> Vec<Tensor> {
+    let noise = noise(DType::F32, &[out, channels, places.len()], 5).to_f64s();
+    let (mut heads, mut at, mut values) = (vec![0], Vec::new(), Vec::new());
+    for o in 0..out {
+        for c in 0..channels {
+            for (t, &place) in places.iter().enumerate() {
+                // Some channels have none, some have many.
+                let mixed = (o * 7 + c * 13 + t * 5) % 10;
+                if o % 5 != 3 && mixed < 2 + o % 3 {
+                    at.push((c * plane + place) as i64);
+                    values.push(noise[(o * channels + c) * places.len() + t]);
+                }
+            }
+        }
+        heads.push(values.len() as i64);
+    }
+    let n = values.len();
+    vec![
+        Tensor::from_i64s(DType::I32, vec![out + 1], &heads).unwrap(),
+        Tensor::from_i64s(offsets, vec![n], &at).unwrap(),
+        Tensor::from_f64s(DType::F32, vec![n], &values).unwrap(),
+    ]
+}
+
+fn check_sparse(spec: ConvSpec, kernel: Vec<i64>, staging: Staging, shape: &[usize], out: usize, offsets: DType) {
+    let (plane, places) = (staging.plane(&spec, &kernel), staging.places(&spec, &kernel));
+    let channels = shape[shape.len() - 1];
+    let mut operands = vec![noise(DType::F32, shape, 3)];
+    operands.extend(weights(out, channels, plane, &places, offsets));
+    check(&Op::SparseConv { spec, kernel, staging, out }, &operands);
+}
+
+#[test]
+fn matrices() {
+    for (rows, channels, out, span, offsets) in [
+        (1, 33, 70, 1, DType::U16),
+        (2, 19, 5, 1, DType::I32),
+        (3, 21, 67, 4, DType::U16),
+        (17, 35, 19, 16, DType::I32),
+        (50, 16, 66, 64, DType::U16),
+        (113, 9, 18, 112, DType::U16),
+    ] {
+        let (strides, dilations, pads) = (Vec::new(), Vec::new(), Vec::new());
+        let spec = ConvSpec { strides, dilations, pads, group: 1, layout: Layout::ChannelsLast };
+        let staging = Staging { lines: span, pitch: 1, span, phase: span };
+        check_sparse(spec, Vec::new(), staging, &[2, rows, channels], out, offsets);
+    }
+}
+
+#[test]
+fn windows() {
+    for (kernel, strides, dilations, pads, shape, lines, out) in [
+        (vec![3, 3], vec![1, 1], vec![1, 1], vec![(1, 1), (1, 1)], vec![2, 7, 6, 5], 3, 9),
+        (vec![3, 3], vec![2, 2], vec![1, 1], vec![(1, 1), (0, 1)], vec![1, 9, 8, 17], 5, 6),
+        (vec![1, 1], vec![2, 2], vec![1, 1], vec![(0, 0), (0, 0)], vec![1, 6, 7, 16], 3, 21),
+        (vec![3, 2], vec![1, 1], vec![2, 3], vec![(2, 0), (1, 3)], vec![1, 8, 9, 4], 2, 7),
+        (vec![2, 5], vec![3, 2], vec![1, 1], vec![(0, 2), (3, 1)], vec![2, 10, 11, 3], 2, 17),
+    ] {
+        let spec = ConvSpec { strides, dilations, pads, group: 1, layout: Layout::ChannelsLast };
+        let extent = |a: usize| {
+            let reach = (kernel[a] - 1) * spec.dilations[a] + 1;
+            ((shape[a + 1] as i64 + spec.pads[a].0 + spec.pads[a].1 - reach) / spec.strides[a] + 1) as usize
+        };
+        let reach = Staging::reach(&spec, &kernel);
+        let pitch = extent(1) + reach[1] as usize;
+        let span = ((lines - 1) * pitch + extent(1)).next_multiple_of(16);
+        let phase = (span + reach[0] as usize * pitch + reach[1] as usize).next_multiple_of(16);
+        check_sparse(spec, kernel, Staging { lines, pitch, span, phase }, &shape, out, DType::U16);
+    }
+}
+
+#[test]
+fn lines_of_one_axis() {
+    let spec =
+        ConvSpec { strides: vec![2], dilations: vec![1], pads: vec![(2, 2)], group: 1, layout: Layout::ChannelsLast };
+    let staging = Staging { lines: 1, pitch: 13, span: 16, phase: 32 };
+    check_sparse(spec, vec![5], staging, &[1, 20, 6], 11, DType::I32);
+}

@@ -1,0 +1,159 @@
+//! Weights of which enough are zero are kept as their non-zeros ([`Op::SparseConv`]), where a cost model says that this is
+//! faster than to multiply by the zeros.
+//!
+//! Zeros are found in the constants, whatever the model says of them. A weight that is zero does not take part at all:
+//! infinities that it would meet do not become NaN.
+
+use mcc_targets::sparse_schedule::{self, Costs, Image, Layer};
+use mcc_targets::{Sparsity, Target, schedule};
+
+use crate::Result;
+use crate::ir::{BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, Staging, Subject, Tensor, Value};
+
+/// Layers with a smaller share of zeros are not worth a word.
+const NOTABLE: f64 = 0.3;
+
+/// Turns convolutions and products with sparse weights into sparse ones.
+///
+/// # Errors
+/// When the graph contradicts itself.
+pub fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
+    let mut changed = false;
+    if target.sparsity == Sparsity::Off {
+        return Ok(false);
+    }
+    for node in graph.topological() {
+        let Some(candidate) = candidate(graph, node) else { continue };
+        let costs = sparse_schedule::costs(target, &candidate.layer);
+        let (layer, zeros) = (graph.label(node).to_string(), candidate.zeros);
+        let pays = target.sparsity == Sparsity::Force || costs.pays();
+        let (form, reason) = if pays { ("sparse", told(&costs)) } else { ("dense", told(&costs)) };
+        let decision = Decision::new(&layer, Subject::Weights, graph.op(node).name(), form, reason).zeros(zeros);
+        graph.decide(if pays { decision.gain(costs.dense / costs.sparse) } else { decision });
+        if pays {
+            let result = rewritten(graph, node, candidate)?;
+            graph.replace(node.into(), result);
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+fn told(costs: &Costs) -> String {
+    format!("predicted {:.0} us by non-zeros, {:.0} us dense", costs.sparse / 1e3, costs.dense / 1e3)
+}
+
+/// A layer whose weights may be kept as their non-zeros.
+struct Candidate {
+    spec: ConvSpec,
+    /// Extents of the window; none for a matrix.
+    kernel: Vec<i64>,
+    staging: Staging,
+    layer: Layer,
+    zeros: f64,
+    /// Weights as `[out, in, taps]`.
+    weights: Vec<f32>,
+}
+
+/// The layer that a node is, if its weights are constant and have enough zeros.
+fn candidate(graph: &Graph, node: NodeId) -> Option<Candidate> {
+    let operands = graph.operands(node);
+    let (x, w) = (graph.ty(*operands.first()?), graph.as_constant(*operands.get(1)?)?);
+    if x.dtype != DType::F32 || w.dtype() != DType::F32 || w.numel() == 0 {
+        return None;
+    }
+    let (spec, shape, kernel) = match graph.op(node) {
+        Op::MatMul if w.shape().len() == 2 && x.rank() > 1 => (matrix(), [w.shape()[1], w.shape()[0]], Vec::new()),
+        Op::Conv(spec) if spec.layout == Layout::ChannelsLast && Staging::fits(spec) => {
+            let kernel: Vec<i64> = w.shape()[2..].iter().map(|&k| k as i64).collect();
+            (spec.clone(), [w.shape()[0], w.shape()[1]], kernel)
+        }
+        _ => return None,
+    };
+    let values: Vec<f32> = w.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let non_zero = values.iter().filter(|v| **v != 0.0).count();
+    let zeros = 1.0 - non_zero as f64 / values.len() as f64;
+    if zeros < NOTABLE {
+        return None;
+    }
+    let weights = match graph.op(node) {
+        Op::MatMul => (0..shape[0]).flat_map(|o| values.iter().skip(o).step_by(shape[0]).copied()).collect(),
+        _ => values,
+    };
+    let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
+    let is_matrix = kernel.is_empty() || point && spec.pads.iter().all(|&p| p == (0, 0));
+    let (spec, kernel) = if is_matrix { (matrix(), Vec::new()) } else { (spec, kernel) };
+    let y = &graph.types(node)[0].shape;
+    let extent = |d: &Dim| d.as_const().and_then(|c| u64::try_from(c).ok());
+    let pixels = y[..y.len() - 1].iter().product::<Dim>();
+    let [out, channels] = shape.map(|n| n as u64);
+    let mut layer = Layer {
+        rows: extent(&pixels).unwrap_or(sparse_schedule::UNKNOWN_ROWS),
+        depth: channels * kernel.iter().product::<i64>() as u64,
+        out,
+        values: non_zero as u64,
+        products: 0,
+        span: 0,
+        tiles: 0,
+        staged: 0,
+    };
+    layer.products = layer.rows * layer.depth * out;
+    let staging = if is_matrix {
+        let span = sparse_schedule::span(extent(&pixels), channels);
+        (layer.span, layer.tiles) = (span, layer.rows.div_ceil(span));
+        layer.staged = channels * span;
+        let span = span as usize;
+        Staging { lines: span, pitch: 1, span, phase: span }
+    } else {
+        let spatial: Option<Vec<u64>> = y[1..y.len() - 1].iter().chain(&x.shape[1..x.rank() - 1]).map(extent).collect();
+        let (results, batch) = (spatial?[..kernel.len()].to_vec(), extent(&y[0]).unwrap_or(1));
+        let reach: Vec<u64> = Staging::reach(&spec, &kernel).into_iter().map(|r| r as u64).collect();
+        let two = |v: &[u64], one: u64| if v.len() == 1 { [one, v[0]] } else { [v[0], v[1]] };
+        let phases = Staging::phases(&spec, &kernel).iter().product::<i64>() as u64;
+        let image =
+            Image { size: two(&results, 1), reach: two(&reach, 0), planes: channels * phases, values: non_zero as u64 };
+        let (lines, span) = sparse_schedule::lines(&image);
+        let pitch = image.size[1] + image.reach[1];
+        let phase = (span + image.reach[0] * pitch + image.reach[1]).next_multiple_of(16);
+        (layer.span, layer.tiles) = (span, batch * image.size[0].div_ceil(lines));
+        layer.staged = channels * phases * phase;
+        let filtered = kernel == [3, 3] && spec.strides == [1, 1] && spec.dilations == [1, 1];
+        if filtered {
+            layer.products = batch * schedule::products_3x3(image.size, channels, out);
+        }
+        let [lines, pitch, span, phase] = [lines, pitch, span, phase].map(|n| n as usize);
+        Staging { lines, pitch, span, phase }
+    };
+    Some(Candidate { spec, kernel, staging, layer, zeros, weights })
+}
+
+fn matrix() -> ConvSpec {
+    let (strides, dilations, pads) = (Vec::new(), Vec::new(), Vec::new());
+    ConvSpec { strides, dilations, pads, group: 1, layout: Layout::ChannelsLast }
+}
+
+fn rewritten(graph: &mut Graph, node: NodeId, candidate: Candidate) -> Result<Value> {
+    let Candidate { spec, kernel, staging, layer, weights, .. } = candidate;
+    let (plane, places) = (staging.plane(&spec, &kernel), staging.places(&spec, &kernel));
+    let out = layer.out as usize;
+    let (mut heads, mut offsets, mut values) = (vec![0i64], Vec::new(), Vec::new());
+    for filter in weights.chunks_exact(weights.len() / out) {
+        for (n, &weight) in filter.iter().enumerate().filter(|(_, w)| **w != 0.0) {
+            offsets.push((n / places.len() * plane + places[n % places.len()]) as i64);
+            values.push(f64::from(weight));
+        }
+        heads.push(values.len() as i64);
+    }
+    let small = offsets.iter().all(|&o| o <= i64::from(u16::MAX));
+    let kind = if small { DType::U16 } else { DType::I32 };
+    let heads = graph.constant(Tensor::from_i64s(DType::I32, vec![out + 1], &heads)?);
+    let offsets = graph.constant(Tensor::from_i64s(kind, vec![offsets.len()], &offsets)?);
+    let values = graph.constant(Tensor::from_f64s(DType::F32, vec![values.len()], &values)?);
+    let (operands, label) = (graph.operands(node), graph.label(node).to_string());
+    let op = Op::SparseConv { spec, kernel, staging, out };
+    let result = graph.add_labelled(op, &[operands[0], heads, offsets, values], &label)?;
+    match operands.get(2) {
+        Some(&bias) => graph.add(Op::Binary(BinaryOp::Add), &[result.into(), bias]),
+        None => Ok(result.into()),
+    }
+}

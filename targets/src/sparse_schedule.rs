@@ -1,0 +1,174 @@
+//! Schedules and the cost model of products with sparse weights, as pure functions of shape and target.
+//!
+//! Vectors run along the pixels (or rows of a matrix): a non-zero is loaded once and meets some vectors of staged elements.
+//! Tiles do not depend on the target, so that code for several CPU levels shares the weights.
+
+use crate::{Arch, Target};
+
+/// Lanes that tiles fill: those of the longest vectors.
+const LANES: u64 = 16;
+
+/// Most vectors of the longest kind in a tile that is computed at once.
+const VECTORS: u64 = 8;
+
+/// Bytes of staged planes that should stay in the second-level cache.
+const STAGED_BYTES: u64 = 512 << 10;
+
+/// Results of a tile of a matrix with `rows` rows (`None`: known at run time) and `depth` columns: a power of two, or a
+/// multiple of [`LANES`].
+pub fn span(rows: Option<u64>, depth: u64) -> u64 {
+    let Some(rows) = rows.filter(|&r| r > 0) else { return 4 * LANES };
+    if rows < LANES {
+        return if rows == 1 { 1 } else { rows.next_power_of_two().max(4) };
+    }
+    let vectors = rows.div_ceil(LANES);
+    let most = (STAGED_BYTES / (depth * LANES * 4).max(1)).clamp(2, VECTORS);
+    // The fewest vectors in all, then the largest tile.
+    let best = (2.min(vectors)..=most.min(vectors)).min_by_key(|&n| (vectors.div_ceil(n) * n, most - n));
+    best.unwrap_or(vectors) * LANES
+}
+
+/// What is to be staged of an image.
+#[derive(Debug, Clone, Copy)]
+pub struct Image {
+    /// Lines and columns of results.
+    pub size: [u64; 2],
+    /// How many more lines and columns a plane has.
+    pub reach: [u64; 2],
+    /// Planes: channels times phases.
+    pub planes: u64,
+    /// Non-zeros of all weights.
+    pub values: u64,
+}
+
+/// Lines of a tile, and its span.
+pub fn lines(image: &Image) -> (u64, u64) {
+    let pitch = image.size[1] + image.reach[1];
+    let spans = |lines: u64| {
+        let vectors = ((lines - 1) * pitch + image.size[1]).div_ceil(LANES);
+        // At least three vectors at once keep the multipliers busy.
+        let (least, most) = (vectors.min(4), vectors.min(VECTORS));
+        (least..=most).map(|n| vectors.div_ceil(n) * n).min().unwrap_or(vectors) * LANES
+    };
+    let cost = |lines: u64| {
+        let (tiles, span) = (image.size[0].div_ceil(lines), spans(lines));
+        let staged = (span + image.reach[0] * pitch + image.reach[1]) * image.planes;
+        let far = 1 + u64::from(staged * 4 > STAGED_BYTES);
+        tiles * (span * image.values + staged * STAGING_COST) * far
+    };
+    let best = (1..=image.size[0].max(1)).min_by_key(|&lines| cost(lines)).unwrap_or(1);
+    (best, spans(best))
+}
+
+/// What an element costs to stage, in multiply-adds of full vectors.
+const STAGING_COST: u64 = 6;
+
+/// Vectors that are computed at once of a span of so many.
+pub fn vectors(target: &Target, span: u32) -> u32 {
+    let most = match (target.arch, target.vector_bytes) {
+        (Arch::X86_64, 16 | 32) => 7,
+        _ => 8,
+    };
+    (1..=most.min(span)).rev().find(|n| span.is_multiple_of(*n)).unwrap_or(1)
+}
+
+/// Non-zeros whose products are summed apart, since an addition takes as long as eight of them start.
+pub fn sets(vectors: u32) -> u32 {
+    8u32.div_ceil(vectors.max(1))
+}
+
+/// Rows that the cost model assumes where run time decides.
+pub const UNKNOWN_ROWS: u64 = 64;
+
+/// What the cost model knows of a layer.
+#[derive(Debug, Clone, Copy)]
+pub struct Layer {
+    /// Rows of the result: pixels.
+    pub rows: u64,
+    /// Weights of an output channel.
+    pub depth: u64,
+    /// Output channels.
+    pub out: u64,
+    /// Non-zeros of all weights.
+    pub values: u64,
+    /// Multiply-adds of the fastest dense way.
+    pub products: u64,
+    /// Results of a tile, how many tiles, and the elements that each stages.
+    pub span: u64,
+    /// See `span`.
+    pub tiles: u64,
+    /// See `span`.
+    pub staged: u64,
+}
+
+/// Predicted nanoseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Costs {
+    /// By non-zeros.
+    pub sparse: f64,
+    /// With all weights.
+    pub dense: f64,
+}
+
+impl Costs {
+    /// Whether non-zeros are faster by more than predictions err.
+    pub fn pays(&self) -> bool {
+        self.sparse * 1.1 < self.dense
+    }
+}
+
+/// Bytes that come from memory in a nanosecond, and from the second-level cache.
+const MEMORY_BYTES: f64 = 12.0;
+const CACHE_BYTES: f64 = 64.0;
+
+/// Shares of the peak that dense kernels reach, and sparse ones, which load an operand a multiply-add.
+const DENSE_SHARE: f64 = 0.9;
+const SPARSE_SHARE: f64 = 0.5;
+
+/// Nanoseconds a scalar non-zero takes, and an element to be turned, with vectors of 16 lanes.
+const SCALAR: f64 = 0.35;
+const TURN: f64 = 0.12;
+
+/// Predicts both ways of a layer.
+pub fn costs(target: &Target, layer: &Layer) -> Costs {
+    let rate = crate::schedule::multiply_adds_a_nanosecond(target) as f64;
+    let lanes = f64::from(target.vector_bytes / 4);
+    let fetched = |bytes: f64| bytes / if bytes > STAGED_BYTES as f64 { MEMORY_BYTES } else { CACHE_BYTES };
+    let [rows, depth, out, values] = [layer.rows, layer.depth, layer.out, layer.values].map(|n| n as f64);
+    let filled = (out / lanes).ceil() * lanes / out;
+    let dense = (layer.products as f64 * filled / (rate * DENSE_SHARE)).max(fetched(depth * out * 4.0));
+    let entries = fetched(values * 6.0);
+    if layer.span == 1 {
+        return Costs { sparse: rows * (values * SCALAR).max(entries), dense };
+    }
+    let used = lanes.min(layer.span as f64) / lanes;
+    let met = values * (layer.tiles * layer.span) as f64 / (rate * SPARSE_SHARE * used);
+    let turned = ((layer.tiles * layer.staged) as f64 + rows * out) * TURN * 16.0 / lanes;
+    Costs { sparse: met.max(entries) + turned, dense }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_fill_vectors() {
+        let spans = [1, 3, 9, 16, 49, 128, 196, 784].map(|rows| span(Some(rows), 256));
+        assert_eq!(spans, [1, 4, 16, 16, 64, 128, 112, 112]);
+        assert_eq!((span(None, 64), span(Some(196), 4096)), (64, 32));
+    }
+
+    #[test]
+    fn small_images_are_one_tile() {
+        let image = |size: u64, planes, values| Image { size: [size; 2], reach: [2; 2], planes, values };
+        assert_eq!(lines(&image(7, 512, 200_000)), (7, 64));
+        assert_eq!(lines(&image(14, 256, 50_000)).0, 14);
+        assert!(lines(&image(56, 64, 4000)).0 < 56);
+    }
+
+    #[test]
+    fn vectors_divide_the_span() {
+        let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v3")).unwrap();
+        assert_eq!([1, 8, 14, 16].map(|n| vectors(&target, n)), [1, 4, 7, 4]);
+    }
+}
