@@ -381,7 +381,8 @@ impl Sparse<'_, '_> {
                 *a = k.add(*a, b);
             }
         }
-        let count = k.sub(end, start);
+        let (count, none) = (k.sub(end, start), k.int(0));
+        let count = k.bin(Bin::Max, count, none);
         let rounds = k.int(unroll.into());
         let left = k.bin(Bin::URem, count, rounds);
         let from = k.sub(end, left);
