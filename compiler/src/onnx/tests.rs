@@ -1,5 +1,7 @@
 //! What the importer makes of small models, written as text: see [`model`].
 
+mod quantized;
+
 use mcc_proto::attribute_proto::AttributeType;
 use mcc_proto::tensor_shape_proto::{Dimension, DimensionValue};
 use mcc_proto::type_proto::{self, Value as Kind};

@@ -10,6 +10,7 @@ mod microsoft;
 mod ml;
 mod movement;
 mod norm;
+mod parameters;
 mod qoperator;
 mod quantize;
 mod recurrent;

@@ -4,6 +4,7 @@
 use super::super::builder::{self, Builder};
 use super::super::node::{Node, Results};
 use super::conv;
+use super::parameters::{self, Spread};
 use super::quantize::{dequantized, quantized};
 use super::reduce::product;
 use crate::ir::{BinaryOp, DType, Dim, Op, ReduceKind, Tensor, UnaryOp, Value};
@@ -11,6 +12,11 @@ use crate::{Error, Result};
 
 /// Operand `n` with scale and zero point behind it, all in one tensor's worth of numbers.
 fn operand(b: &mut Builder, n: &Node, first: usize) -> Result<Value> {
+    let codes = b.dtype(n.input(first)?);
+    let (scale, zero) = ((first + 1, "scale"), (first + 2, "zero_point"));
+    parameters::factor(b, n, scale)?;
+    parameters::spread(b, n, scale, Spread::Whole)?;
+    parameters::zero_point(b, n, scale, zero, Some(codes))?;
     let scale = b.reshape(n.input(first + 1)?, Vec::new())?;
     let zero = n.optional(first + 2).map(|z| b.reshape(z, Vec::new())).transpose()?;
     dequantized(b, n.input(first)?, scale, zero)
@@ -18,6 +24,10 @@ fn operand(b: &mut Builder, n: &Node, first: usize) -> Result<Value> {
 
 /// Quantizes to the scale and zero point at `first`; without a zero point, to the type of `like`.
 fn result(b: &mut Builder, n: &Node, y: Value, first: usize, like: usize) -> Result<Results> {
+    let (scale, zero) = ((first, "scale of the result"), (first + 1, "zero_point of the result"));
+    parameters::divisor(b, n, scale)?;
+    parameters::spread(b, n, scale, Spread::Whole)?;
+    parameters::zero_point(b, n, scale, zero, None)?;
     let scale = b.reshape(n.input(first)?, Vec::new())?;
     let zero = n.optional(first + 1).map(|z| b.reshape(z, Vec::new())).transpose()?;
     let to = match zero {
@@ -136,6 +146,11 @@ pub fn where_(b: &mut Builder, n: &Node) -> Result<Results> {
 pub fn gemm(b: &mut Builder, n: &Node) -> Result<Results> {
     let mut x = operand(b, n, 0)?;
     let (scale, zero) = (n.input(4)?, n.optional(5));
+    let columns = i64::from(!n.flag("transB", false)?);
+    let (codes, weights) = (b.dtype(n.input(3)?), n.input(3)?);
+    parameters::factor(b, n, (4, "b_scale"))?;
+    parameters::spread(b, n, (4, "b_scale"), Spread::Axis(weights, columns))?;
+    parameters::zero_point(b, n, (4, "b_scale"), (5, "b_zero_point"), Some(codes))?;
     let mut w = b.cast(n.input(3)?, DType::F32)?;
     let transposed = n.flag("transB", false)?;
     // Parameters of their own are one a column of the product.
@@ -203,6 +218,20 @@ pub fn matmul_nbits(b: &mut Builder, n: &Node) -> Result<Results> {
     let bits = bits as usize;
     let blocks = k.div_ceil(block);
     let codes = unpacked(b, n.input(1)?, bits, "weights")?;
+    let counted = |have: usize, want: usize, what: &str| {
+        match have == want {
+        true => Ok(()),
+        false => Err(Error::invalid(format!(
+            "input {what} has {have} elements; attributes K {k}, N {columns}, block_size {block} and bits {bits} make it {want}"
+        ))
+        .help("blocks go along K, the last of a column filled up")),
+    }
+    };
+    counted(codes.len(), columns * blocks * block, "B")?;
+    parameters::factor(b, n, (2, "scales"))?;
+    if let Some(have) = b.ty(n.input(2)?).numel().as_const() {
+        counted(usize::try_from(have).unwrap_or_default(), columns * blocks, "scales")?;
+    }
     let weights = b.constant(Tensor::new(dtype, vec![columns, blocks, block], codes.into())?);
     let x = n.input(0)?;
     let to = b.dtype(x);

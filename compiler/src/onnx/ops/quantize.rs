@@ -4,6 +4,7 @@ use super::super::builder::{self, Builder};
 use super::super::node::{Node, Results};
 use super::super::tensor;
 use super::conv::conv_of;
+use super::parameters::{self, Spread};
 use super::reduce::product;
 use crate::ir::{BinaryOp, DType, DTypeClass, Dim, ReduceKind, UnaryOp, Value};
 use crate::{Error, Result};
@@ -28,7 +29,8 @@ fn parameter(b: &mut Builder, n: &Node, x: Value, p: Value, axis: i64) -> Result
         return b.along(p, axis, rank);
     }
     if parts != rank {
-        return Err(Error::invalid(format!("a scale {} for {}", b.ty(p), b.ty(x))));
+        return Err(Error::invalid(format!("a scale {} for {}", b.ty(p), b.ty(x)))
+            .help("a scale is one number, one an element of attribute axis, or one a block of attribute block_size"));
     }
     let block = n.int("block_size", 0)?;
     let (shape, mut wide) = (b.shape(x), b.shape(p));
@@ -75,6 +77,21 @@ pub fn dequantized(b: &mut Builder, x: Value, scale: Value, zero: Option<Value>)
     b.times(y, scale)
 }
 
+/// Checks the scales and zero points of [`quantize_linear`] and [`dequantize_linear`].
+fn given(b: &mut Builder, n: &Node, x: Value, names: [&'static str; 2], axis: i64, codes: DType) -> Result<()> {
+    let [scale, zero] = names;
+    parameters::zero_point(b, n, (1, scale), (2, zero), Some(codes))?;
+    let block = n.int("block_size", 0)?;
+    if block != 0 {
+        return parameters::blocks(b, x, (n.input(1)?, scale), axis, block);
+    }
+    // Of one scale, the axis does not matter.
+    if b.rank(n.input(1)?) <= 1 {
+        parameters::spread(b, n, (1, scale), Spread::Axis(x, axis))?;
+    }
+    Ok(())
+}
+
 pub fn quantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
     let (x, scale) = (n.input(0)?, n.input(1)?);
     let to = match (n.optional(2), n.int("output_dtype", 0)?) {
@@ -83,6 +100,8 @@ pub fn quantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
         (None, t) => tensor::dtype(t as i32)?,
     };
     let axis = n.int("axis", 1)?;
+    parameters::divisor(b, n, (1, "y_scale"))?;
+    given(b, n, x, ["y_scale", "y_zero_point"], axis, to)?;
     // Division is done in the wider type of both.
     let wide = if b.dtype(x) == b.dtype(scale) && b.dtype(x).is_float() { b.dtype(x) } else { DType::F32 };
     let wide = if wide.bits() < 32 { DType::F32 } else { wide };
@@ -96,6 +115,9 @@ pub fn quantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
 pub fn dequantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
     let (x, scale) = (n.input(0)?, n.input(1)?);
     let axis = n.int("axis", 1)?;
+    let codes = b.dtype(x);
+    parameters::factor(b, n, (1, "x_scale"))?;
+    given(b, n, x, ["x_scale", "x_zero_point"], axis, codes)?;
     let to = match n.int("output_dtype", 0)? {
         0 => b.dtype(scale),
         t => tensor::dtype(t as i32)?,
@@ -227,6 +249,7 @@ fn per_filter(b: &mut Builder, p: Value, w: Value) -> Result<Value> {
 
 pub fn qlinear_conv(b: &mut Builder, n: &Node) -> Result<Results> {
     let (x, w) = (n.input(0)?, n.input(3)?);
+    linear(b, n, ["x", "w", "y"], Some(Spread::Axis(w, 0)))?;
     let x_zero = b.reshape(n.input(2)?, Vec::new())?;
     let w_zero = per_filter(b, n.input(5)?, w)?;
     let rank = b.rank(w);
@@ -239,6 +262,30 @@ pub fn qlinear_conv(b: &mut Builder, n: &Node) -> Result<Results> {
         if b.ty(w_scale).numel().is(1) { b.reshape(w_scale, Vec::new())? } else { b.along(w_scale, 1, rank)? };
     let scale = b.times(x_scale, w_scale)?;
     requantized(b, y, scale, n.input(6)?, n.input(7)?)
+}
+
+/// Checks two operands, each with its scale and zero point, and the scale and zero point of the result.
+fn linear(b: &mut Builder, n: &Node, names: [&'static str; 3], weights: Option<Spread>) -> Result<()> {
+    let labels = |name: &str| match name {
+        "x" => ("x_scale", "x_zero_point"),
+        "w" => ("w_scale", "w_zero_point"),
+        "a" => ("a_scale", "a_zero_point"),
+        "b" => ("b_scale", "b_zero_point"),
+        _ => ("y_scale", "y_zero_point"),
+    };
+    for (operand, name) in names[..2].iter().enumerate() {
+        let (scale, zero) = labels(name);
+        let (first, codes) = (3 * operand, b.dtype(n.input(3 * operand)?));
+        parameters::factor(b, n, (first + 1, scale))?;
+        parameters::zero_point(b, n, (first + 1, scale), (first + 2, zero), Some(codes))?;
+        let spread = if operand == 1 { weights } else { weights.map(|_| Spread::Whole) };
+        if let Some(spread) = spread {
+            parameters::spread(b, n, (first + 1, scale), spread)?;
+        }
+    }
+    let (scale, zero) = labels(names[2]);
+    parameters::divisor(b, n, (6, scale))?;
+    parameters::zero_point(b, n, (6, scale), (7, zero), None)
 }
 
 /// An `i32` accumulator of a scale, to the result's scale and type.
@@ -255,6 +302,7 @@ fn requantized(b: &mut Builder, y: Value, scale: Value, to_scale: Value, to_zero
 }
 
 pub fn qlinear_matmul(b: &mut Builder, n: &Node) -> Result<Results> {
+    linear(b, n, ["a", "b", "y"], None)?;
     let a_zero = row_parameter(b, n.input(2)?)?;
     let b_zero = column_parameter(b, n.input(5)?)?;
     let x = centred(b, n.input(0)?, Some(a_zero))?;
