@@ -226,14 +226,12 @@ pub fn row_block(target: &Target, problem: Problem<'_>, tile: Tile, bytes_a_row:
     target.choose(Point::RowBlock, problem, default as i64, &candidates) as u64
 }
 
-/// Most bytes of weights to fetch ahead: with those in use they must stay in the second-level cache.
-const AHEAD_BYTES: i64 = 192 << 10;
-
-/// Most bytes of weights to fetch ahead of the tiles that need them.
+/// Most bytes of weights to fetch ahead of the tiles that need them: with those in use they must stay in the second-level
+/// cache, which is larger where vectors are.
 pub fn ahead_bytes(target: &Target, problem: Problem<'_>) -> i64 {
     match target.choose(Point::Ahead, problem, 1, &[0, 2]) {
         0 => 0,
-        1 => AHEAD_BYTES,
+        1 => i64::from(target.vector_bytes) * (8 << 10),
         _ => i64::MAX,
     }
 }
@@ -241,6 +239,13 @@ pub fn ahead_bytes(target: &Target, problem: Problem<'_>) -> i64 {
 /// Blocks of rows are multiples of this.
 pub fn row_unit(target: &Target, tile: Tile) -> u64 {
     if target.vector_bytes > 16 { BLOCK_ROWS } else { u64::from(tile.rows) }
+}
+
+/// Whether tiles of two sizes that differ by one are better for `count` rows than tiles of `size` rows and one of the rest.
+/// A tile takes as long as one of four rows at least, since it reads as many weights; but code for a small rest is smaller.
+pub fn spreads_rest(count: i64, size: i64) -> bool {
+    let rest = count % size;
+    count > size && rest > 0 && (4 - rest) * 20 > count
 }
 
 /// Blocks of rows that threads are to share.

@@ -17,7 +17,7 @@ use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::numbers;
 
 /// Bytes of a cache line.
-const LINE: u32 = 64;
+const LINE: i64 = 64;
 
 /// An outer loop of the contraction.
 pub(super) struct Tap {
@@ -203,12 +203,25 @@ impl<'a, 'b> Contraction<'a, 'b> {
     }
 
     /// Bytes from packed weights to those of the next columns, where several tiles of rows give the time to fetch them.
-    fn ahead(&self) -> Option<i32> {
+    fn ahead(&self) -> Option<i64> {
         let Panels::Packed(panel) = self.panels else { return None };
         let one_tile = self.count.as_const().is_some_and(|c| c <= i64::from(self.tile.rows));
         let bytes = self.panel_bytes(panel).as_const()?.checked_mul(i64::from(self.width() / panel))?;
-        let few = !one_tile && !self.one_size && bytes <= self.ahead_bytes;
-        i32::try_from(bytes).ok().filter(|_| few)
+        Some(bytes).filter(|_| !one_tile && !self.one_size && bytes <= self.ahead_bytes)
+    }
+
+    /// Which of the next columns' weights each tile of rows fetches: all tiles an equal part, so that memory is busy all the
+    /// time and each line is asked for about once.
+    fn fetch(&self, shape: Shape) -> Option<Fetch> {
+        let bytes = self.ahead()?;
+        let depth: Dim = self.taps.iter().map(|t| &t.count).product();
+        let rounds = depth.as_const()? * (self.run.as_const()? / i64::from(self.tile.unroll));
+        let rows = if self.blocked() { self.block } else { self.count.as_const()? };
+        if rounds == 0 || rows == 0 {
+            return None;
+        }
+        let a_round = bytes * i64::from(shape.rows) / (rows * rounds * LINE) + 1;
+        Some(Fetch { first: bytes, a_row: bytes / rows, a_round })
     }
 
     /// Whether there may be several blocks of rows.
@@ -336,19 +349,28 @@ impl<'a, 'b> Contraction<'a, 'b> {
         self.rows(k, job, rows, right, col, shape);
     }
 
-    /// Full tiles, then smaller ones. Only the last block has a rest; where there is one block of known length, its rest is
-    /// spread over its tiles.
+    /// Full tiles, then smaller ones. Only the last block has a rest; where there is one block of known length, the rest may
+    /// be spread over its tiles.
     fn rows(&self, k: &mut Builder, job: &Job, (first, last): (Val, Val), right: Val, col: Val, shape: Shape) {
         let size = i64::from(shape.rows);
         let tiles = |k: &mut Builder, (from, to): (Val, Val), rows: i64| {
             let shape = Shape { rows: rows as u32, ..shape };
-            k.for_each(from, to, rows, &mut |k, row| self.tile(k, job, row, right, col, shape));
+            let fetch = self.fetch(shape);
+            k.for_each(from, to, rows, &mut |k, row| {
+                let next = fetch.map(|f| {
+                    let done = k.sub(row, first);
+                    let part = k.mul_int(done, f.a_row);
+                    let part = k.add_int(part, f.first);
+                    (k.add(right, part), f.a_round)
+                });
+                self.tile(k, job, row, (right, next), col, shape);
+            });
         };
-        if let Some(count) = job.count.as_const().filter(|&c| c > 0 && !self.blocked()) {
-            let smaller = count / ((count + size - 1) / size);
-            let larger = smaller + 1;
-            let middle = k.int(count % ((count + size - 1) / size) * larger);
-            tiles(k, (first, middle), larger);
+        if let Some(count) = job.count.as_const().filter(|&c| !self.blocked() && schedule::spreads_rest(c, size)) {
+            let number = (count + size - 1) / size;
+            let smaller = count / number;
+            let middle = k.int(count % number * (smaller + 1));
+            tiles(k, (first, middle), smaller + 1);
             return tiles(k, (middle, last), smaller);
         }
         let bound = k.add_int(last, 1 - size);
@@ -367,10 +389,18 @@ impl<'a, 'b> Contraction<'a, 'b> {
     }
 
     /// Computes and stores one register tile.
-    fn tile(&self, k: &mut Builder, job: &Job, row: Val, right: Val, col: Val, shape: Shape) {
+    fn tile(
+        &self,
+        k: &mut Builder,
+        job: &Job,
+        row: Val,
+        (right, next): (Val, Option<(Val, i64)>),
+        col: Val,
+        shape: Shape,
+    ) {
         let pointers = job.rows.pointers(k, row, shape.rows);
         let out_row = k.add(job.out.0, row);
-        let sums = self.sums(k, &pointers, right, &self.right_bytes(&job.columns), shape);
+        let sums = self.sums(k, &pointers, (right, next), &self.right_bytes(&job.columns), shape);
         for i in 0..shape.rows {
             let r = k.add_int(out_row, i64::from(i));
             for v in 0..shape.vectors {
@@ -426,7 +456,14 @@ impl<'a, 'b> Contraction<'a, 'b> {
     }
 
     /// The sums of a tile, row by row.
-    fn sums(&self, k: &mut Builder, rows: &[Val], right: Val, right_bytes: &Dim, shape: Shape) -> Vec<Val> {
+    fn sums(
+        &self,
+        k: &mut Builder,
+        rows: &[Val],
+        (right, next): (Val, Option<(Val, i64)>),
+        right_bytes: &Dim,
+        shape: Shape,
+    ) -> Vec<Val> {
         let ty = Ty::new(numbers::compute_elem(self.left), shape.lanes);
         let size = (shape.rows * shape.vectors) as usize;
         // A multiply-add takes about four cycles and two start a cycle: eight independent sums keep it busy.
@@ -434,8 +471,9 @@ impl<'a, 'b> Contraction<'a, 'b> {
         let zero = k.zero(ty);
         let mut state = vec![zero; size * sets];
         state.push(right);
+        state.extend(next.map(|n| n.0));
         let start = k.int(0);
-        let step = Step { rows, right_bytes, shape, sets };
+        let step = Step { rows, right_bytes, shape, sets, fetched: next.map_or(0, |n| n.1) };
         let state = self.taps(k, &self.taps, start, &step, &state);
         let mut sums = state[..size].to_vec();
         for set in 1..sets {
@@ -459,7 +497,8 @@ impl<'a, 'b> Contraction<'a, 'b> {
         })
     }
 
-    /// The contiguous run: rounds of several steps, then what is left. The state is the sums and the right pointer.
+    /// The contiguous run: rounds of several steps, then what is left. The state is the sums, the right pointer, and that of
+    /// weights to fetch ahead if some are.
     fn run(&self, k: &mut Builder, offset: Val, step: &Step<'_>, state: &[Val]) -> Vec<Val> {
         let size = self.left.size() as i64;
         let unroll = i64::from(self.tile.unroll);
@@ -488,8 +527,17 @@ impl<'a, 'b> Contraction<'a, 'b> {
             return self.round(k, at, step, count - i64::from(lanes), &state);
         }
         let size = self.left.size() as i32;
-        let (sums, mut right) = (state.len() - 1, state[state.len() - 1]);
+        let sums = rows as usize * vectors as usize * step.sets;
+        let mut right = state[sums];
         let mut state = state.to_vec();
+        // The next columns' weights come while the rows still meet these.
+        if let Some(next) = state.get_mut(sums + 1).filter(|_| count == i64::from(self.tile.unroll)) {
+            for line in 0..step.fetched {
+                let at = k.at(*next, (line * LINE) as i32);
+                k.prefetch(at);
+            }
+            *next = k.add_int(*next, step.fetched * LINE);
+        }
         let left_at = |k: &mut Builder, row: usize, element: i64| {
             let from = k.at_index(step.rows[row], at, 1);
             Addr { offset: from.offset + element as i32 * size, ..from }
@@ -515,13 +563,6 @@ impl<'a, 'b> Contraction<'a, 'b> {
                     loaded.unwrap_or(right)
                 })
                 .collect();
-            // The next columns' weights come while the rows still meet these.
-            if let Some(ahead) = self.ahead() {
-                for v in (0..vectors).filter(|v| (v * lanes * self.right.size() as u32).is_multiple_of(LINE)) {
-                    let at = self.vector_at(k, right, v * lanes);
-                    k.prefetch(Addr { offset: at.offset + offset + ahead, ..at });
-                }
-            }
             let set = element as usize % step.sets * (rows * vectors) as usize;
             for row in 0..rows as usize {
                 let first = set + row * vectors as usize;
@@ -566,6 +607,19 @@ struct Step<'a> {
     shape: Shape,
     /// Sets of sums that take turns.
     sets: usize,
+    /// Lines of weights to fetch ahead in a round.
+    fetched: i64,
+}
+
+/// Weights that a tile of rows fetches ahead.
+#[derive(Clone, Copy)]
+struct Fetch {
+    /// Bytes from the weights in use to those that the first row fetches.
+    first: i64,
+    /// Bytes from those of a row to those of the next.
+    a_row: i64,
+    /// Lines in a round of the inner loop.
+    a_round: i64,
 }
 
 /// `a * b + c` in any compute type.
