@@ -38,6 +38,28 @@ pub fn dot_tile(target: &Target, vectors: u32) -> Tile {
     found.copied().unwrap_or(Tile { rows: 1, vectors, unroll: 1 })
 }
 
+/// Register tiles of coded weights, whose rows are two bytes an element: rows count twice, and blocks of weights that are
+/// scaled by themselves take a sum more a row. With one block, then with several.
+const CODED_TILES: &[(Arch, u32, [Tile; 2])] = &[
+    (Arch::X86_64, 64, [tile(6, 2), tile(4, 2)]),
+    (Arch::X86_64, 32, [tile(2, 2), tile(2, 2)]),
+    (Arch::Aarch64, 16, [tile(2, 4), tile(2, 2)]),
+];
+
+/// The register tile for coded weights, in several blocks a column or one, for a number of rows if it is known.
+pub fn coded_tile(target: &Target, several: bool, rows: Option<i64>) -> Tile {
+    let of_target = |t: &&(Arch, u32, [Tile; 2])| t.0 == target.arch && t.1 == target.vector_bytes;
+    let mut tile = CODED_TILES.iter().find(of_target).map_or(SMALLEST[0], |t| t.2[usize::from(several)]);
+    if let Some(rows) = rows.and_then(|r| u32::try_from(r).ok()).filter(|&r| r > 0) {
+        // Tiles of about equal size; few rows leave registers for more columns.
+        tile.rows = rows.div_ceil(rows.div_ceil(tile.rows));
+        if tile.rows == 1 && target.vector_bytes == 64 {
+            tile.vectors = 4;
+        }
+    }
+    tile
+}
+
 /// Bytes of left-hand rows that should stay in the second-level cache while the panels pass.
 const BLOCK_BYTES: i64 = 256 << 10;
 
@@ -76,6 +98,12 @@ mod tests {
                 let left = if *arch == Arch::Aarch64 { t.rows + 1 } else { 1 };
                 assert!(t.rows * t.vectors + t.vectors + left <= registers, "{t:?}");
                 assert_eq!(dot_block(*t, 1000) % i64::from(t.rows), 0);
+            }
+        }
+        for (arch, bytes, tiles) in CODED_TILES {
+            let registers = if *arch == Arch::Aarch64 || *bytes == 64 { 32 } else { 16 };
+            for (t, totals) in tiles.iter().zip([0, 1]) {
+                assert!((2 + totals) * t.rows * t.vectors + t.vectors + 1 <= registers, "{t:?}");
             }
         }
     }

@@ -30,6 +30,8 @@ pub struct Target {
     pub choices: Choices,
     /// Which weights are kept as their non-zeros.
     pub sparsity: Sparsity,
+    /// Whether bytes of the object count for more than time.
+    pub compact: bool,
 }
 
 /// When weights with zeros are kept as their non-zeros.
@@ -259,8 +261,9 @@ impl Target {
         }
         let target = |features: Vec<&'static str>| {
             let (vector_bytes, threads, choices, sparsity) = (16, 1, Choices::default(), Sparsity::Auto);
+            let compact = false;
             let mut target =
-                Target { triple: triple.clone(), arch, features, vector_bytes, threads, choices, sparsity };
+                Target { triple: triple.clone(), arch, features, vector_bytes, threads, choices, sparsity, compact };
             let has_all = |names: &[&str]| names.iter().all(|f| target.has(f));
             if has_all(&["avx2", "fma", "bmi1", "bmi2"]) {
                 target.vector_bytes = if has_all(V4) { 64 } else { 32 };

@@ -36,6 +36,10 @@ pub struct ModelOptions {
     /// 0 runs only the passes that code generation needs; 1 to 3 run all of them
     #[arg(short = 'O', value_name = "LEVEL", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=3))]
     pub level: u8,
+    /// Prefer a small object to a fast one: weights with few distinct values or of 3x3 convolutions stay as small as they
+    /// are, and unless --cpu says otherwise there is code for one CPU only (x86-64-v3 or generic)
+    #[arg(long)]
+    pub opt_size: bool,
     /// Take choices that the cost model would make from a file that --tune wrote. Those for other CPUs and other layers do
     /// not matter
     #[arg(long, value_name = "FILE")]
@@ -95,9 +99,12 @@ impl ModelOptions {
 
     /// What the driver takes, for any machine: its CPUs, the plainest first.
     pub fn for_targets(&self, targets: Vec<Target>, name: &str, threads: u32) -> Result<Options> {
-        let sparsity = self.sparse.rule();
+        let (sparsity, compact) = (self.sparse.rule(), self.opt_size);
         let mut plainer: Vec<Target> =
-            targets.into_iter().map(|target| Target { threads, sparsity, ..target }).collect();
+            targets.into_iter().map(|target| Target { threads, sparsity, compact, ..target }).collect();
+        if compact && self.cpu.is_none() {
+            plainer.truncate(1);
+        }
         if let Some(path) = &self.choices {
             choices::File::read(path)?.apply(plainer.iter_mut());
         }
@@ -129,7 +136,9 @@ impl ModelOptions {
         let choices: Vec<String> = self.choices.iter().map(|path| path.display().to_string()).collect();
         let schedule = given("--choices", &choices);
         let sparse = vec!["--sparse".to_string(), self.sparse.name()];
-        [given("--cpu", &cpu), pins.concat(), schedule, sparse, vec![format!("-O{}", self.level)]].concat()
+        let size = self.opt_size.then(|| "--opt-size".to_string());
+        let level = std::iter::once(format!("-O{}", self.level)).chain(size).collect();
+        [given("--cpu", &cpu), pins.concat(), schedule, sparse, level].concat()
     }
 }
 

@@ -45,6 +45,7 @@ impl Op {
             | Op::PackedConv { .. }
             | Op::DotConv { .. }
             | Op::SparseConv { .. }
+            | Op::CodedConv { .. }
             | Op::DepthwiseConv(_)
             | Op::ConvTranspose { .. }
             | Op::Pool(_)

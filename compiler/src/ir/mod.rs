@@ -7,6 +7,7 @@
 //! - [`Decision`]: what passes chose for a layer, for reports.
 
 mod attributes;
+mod coded;
 mod decisions;
 mod dim;
 mod dtype;
@@ -24,6 +25,7 @@ pub mod text;
 mod verify;
 
 pub use attributes::*;
+pub use coded::{Coded, Column};
 pub use decisions::{Decision, Decisions, Subject};
 pub use dim::{Dim, DimNode, Sym};
 pub use dtype::{DType, DTypeClass};

@@ -85,6 +85,11 @@ pub enum Op {
     /// value and the offset, in elements of staged planes ([`Staging`]), of what the first result of a tile meets by it.
     /// `kernel` holds the window's extents; without any, the axes before the last are a matrix's rows.
     SparseConv { spec: ConvSpec, kernel: Vec<i64>, staging: Staging, out: usize },
+    /// `(x: f32, channels last; codes: i32[panels, words, tile]; parameters: f32[panels, blocks, 1 or 2, tile]; [table:
+    /// f32[2^bits]])`: correlation with weights that are codes; see [`Coded`](super::Coded) for what they stand for.
+    /// `kernel` holds the window's extents; without any, the axes before the last are a matrix's rows. `out` channels in
+    /// the result; `spec.pads` are zero and there is one group.
+    CodedConv { spec: ConvSpec, kernel: Vec<i64>, out: usize, bits: u32, block: usize },
     /// `(x: [batch, h, w, in], packed: [planes, panels, in, tile])`: 3x3 correlation with unit strides by the
     /// [`Filtering`](super::Filtering) of so many planes: each `m`x`m` of results from elements in transformed space,
     /// where it is a matrix product a plane. The weights are transformed and packed as for [`Op::PackedMatMul`]; `size`
@@ -170,6 +175,7 @@ impl Op {
             Op::PackedConv { .. } => "packed_conv",
             Op::DotConv { .. } => "dot_conv",
             Op::SparseConv { .. } => "sparse_conv",
+            Op::CodedConv { .. } => "coded_conv",
             Op::WinogradConv { .. } => "winograd_conv",
             Op::DepthwiseConv(_) => "depthwise_conv",
             Op::ConvTranspose { .. } => "conv_transpose",

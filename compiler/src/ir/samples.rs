@@ -107,6 +107,10 @@ const TABLE: &[Sample] = table! {
     "sparse_conv {strides=[1, 2], dilations=[1, 1], pads=[(1, 1), (0, 1)], group=1, layout=channels_last, \
      kernel=[3, 2], lines=4, pitch=3, span=16, phase=32, out=3}"
         ("f32[1, 4, 5, 2]", "i32[4]", "i32[3]", "f32[3]") -> "f32[1, 4, 3, 3]";
+    "coded_conv {strides=[2, 1], dilations=[1, 2], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, kernel=[2, 3], \
+     out=5, bits=8, block=16}" ("f32[1, 5, 7, 3]", "i32[2, 5, 4]", "f32[2, 2, 1, 4]") -> "f32[1, 2, 3, 5]";
+    "coded_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5, bits=4, block=16}"
+        ("f32[2, 3, 22]", "i32[1, 3, 8]", "f32[1, 2, 2, 8]", "f32[16]") -> "f32[2, 3, 5]";
     "winograd_conv {size=[3, 2], out=8}" ("f32[1, 6, 4, 4]", "f32[16, 2, 4, 4]") -> "f32[1, 3, 2, 8]";
     "winograd_conv {size=[3, 6], out=8}" ("f32[1, 6, 10, 4]", "f32[36, 2, 4, 4]") -> "f32[1, 3, 6, 8]";
     "depthwise_conv {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=3, layout=channels_last}"
@@ -232,6 +236,7 @@ variants! {
     Op::PackedConv { .. } => "packed_conv",
     Op::DotConv { .. } => "dot_conv",
     Op::SparseConv { .. } => "sparse_conv",
+    Op::CodedConv { .. } => "coded_conv",
     Op::WinogradConv { .. } => "winograd_conv",
     Op::DepthwiseConv(_) => "depthwise_conv",
     Op::ConvTranspose { .. } => "conv_transpose",

@@ -58,6 +58,9 @@ fn multiply_adds(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Di
             let values = operands.get(3).map_or(Dim::ZERO, TensorType::numel);
             &result.numel().floor_div(&Dim::from((*out).max(1))) * &values
         }
+        Op::CodedConv { kernel, .. } => {
+            &(&result.numel() * &channels) * &kernel.iter().map(|&k| Dim::from(k)).product::<Dim>()
+        }
         Op::DepthwiseConv(_) => &result.numel() * &weights(0, 1),
         Op::ConvTranspose { .. } => &x.numel() * &weights(1, 0),
         Op::Recurrent(_) => &product(x.shape.get(..2).unwrap_or_default()) * &weights(0, 0),

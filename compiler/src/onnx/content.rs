@@ -270,6 +270,7 @@ pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorTyp
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
         | Op::SparseConv { .. }
+        | Op::CodedConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. }

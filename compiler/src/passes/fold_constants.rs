@@ -121,6 +121,7 @@ fn worth(op: &Op, operands: &[TensorType], results: &[TensorType]) -> bool {
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
         | Op::SparseConv { .. }
+        | Op::CodedConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. } => to <= from && work(estimate(&operands[1])),

@@ -10,6 +10,7 @@ mod attention;
 mod blocks;
 mod bytes;
 mod channels_last_norm;
+mod coded;
 mod cse;
 mod dead_code;
 mod edit;
@@ -137,6 +138,7 @@ pub const PIPELINE: &[Phase] = &[
             pass("bytes", bytes::run, "what is left for pack is not of bytes; after transposes left the operands"),
             pass("sparse", sparse::run, "what bytes left is of floats; before weights are packed for dense kernels"),
             pass("merge_pixels", merge_pixels::run, "before pack, which packs what it makes"),
+            pass("coded", coded::run, "takes what is not of bytes, before pack takes the rest as it is"),
             pass("pack", pack::run, "after everything that looks at weights or at convolutions"),
             pass("views", views::run, "last: a transpose that moves no data would hide from `transposes` as a reshape"),
             pass("fold_constants", fold_constants::run, "packed weights"),

@@ -54,7 +54,7 @@ fn panel(target: &Target, dtype: DType, columns: i64) -> i64 {
     schedule::panel_columns(target, lanes, u64::try_from(columns).ok()) as i64
 }
 
-fn pad(graph: &mut Graph, x: Value, before: Vec<Dim>, after: Vec<Dim>) -> Result<Value> {
+pub(super) fn pad(graph: &mut Graph, x: Value, before: Vec<Dim>, after: Vec<Dim>) -> Result<Value> {
     if before.iter().chain(&after).all(|d| d.is(0)) {
         return Ok(x);
     }
@@ -145,7 +145,9 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
     x = cast(graph, x, widened(dtype))?;
     w = cast(graph, w, widened(dtype))?;
     let transformed = match graph.as_constant(w) {
-        Some(w) if dtype == DType::F32 && small_filters(&spec, kernel) => minimal(graph, node, w, target)?,
+        Some(w) if dtype == DType::F32 && !target.compact && small_filters(&spec, kernel) => {
+            minimal(graph, node, w, target)?
+        }
         _ => None,
     };
     let mut pads = spec.pads.clone();
@@ -202,7 +204,7 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
 }
 
 /// Whether a convolution is one that minimal filtering computes.
-fn small_filters(spec: &ConvSpec, kernel: &[i64]) -> bool {
+pub(super) fn small_filters(spec: &ConvSpec, kernel: &[i64]) -> bool {
     kernel == [3, 3] && spec.group == 1 && spec.strides.iter().chain(&spec.dilations).all(|&s| s == 1)
 }
 
@@ -215,17 +217,29 @@ struct Minimal {
     weights: Tensor,
 }
 
-/// A convolution with weights `[out, in, 3, 3]` by minimal filtering, if that makes it faster.
-fn minimal(graph: &Graph, node: NodeId, w: &Tensor, target: &Target) -> Result<Option<Minimal>> {
+/// The minimal filtering that makes a convolution with weights `[out, in, 3, 3]` faster, if there is one, and the extents
+/// of the result.
+pub(super) fn filtering(
+    graph: &Graph,
+    node: NodeId,
+    w: &Tensor,
+    target: &Target,
+) -> Option<(&'static Filtering, [usize; 2])> {
     let results = graph.types(node);
     let (out, channels) = (w.shape()[0], w.shape()[1]);
     let size = results[0].shape[1..3].iter().map(|d| d.as_const().and_then(|c| usize::try_from(c).ok()));
-    let Some(Ok(size)) = size.collect::<Option<Vec<usize>>>().map(<[usize; 2]>::try_from) else { return Ok(None) };
+    let size = <[usize; 2]>::try_from(size.collect::<Option<Vec<usize>>>()?).ok()?;
     let operands: Vec<TensorType> = graph.operands(node).iter().map(|&v| graph.ty(v).clone()).collect();
     let text = text::signature(graph.op(node), &operands, results);
     let problem = Problem { text: &text, layer: graph.label(node) };
     let best = schedule::winograd(target, problem, size.map(|s| s as u64), channels as u64, out as u64);
-    let Some(filtering) = FILTERINGS.iter().find(|f| Some(f.results as u64) == best) else { return Ok(None) };
+    FILTERINGS.iter().find(|f| Some(f.results as u64) == best).map(|filtering| (filtering, size))
+}
+
+/// A convolution with weights `[out, in, 3, 3]` by minimal filtering, if that makes it faster.
+fn minimal(graph: &Graph, node: NodeId, w: &Tensor, target: &Target) -> Result<Option<Minimal>> {
+    let (out, channels) = (w.shape()[0], w.shape()[1]);
+    let Some((filtering, size)) = filtering(graph, node, w, target) else { return Ok(None) };
     let (planes, n) = (filtering.planes(), filtering.elements());
     let weights = w.to_f64s();
     let mut values = vec![0.0; planes * channels * out];

@@ -5,6 +5,7 @@
 //! computed in `f64` and rounded to the result's type at the end; integers wrap to it.
 
 mod attention;
+mod coded;
 mod conv;
 mod dot;
 mod elementwise;
@@ -94,6 +95,7 @@ fn eval(op: &Op, x: &[Tensor], types: &[TensorType]) -> Result<Vec<Tensor>> {
         Op::SparseConv { spec, kernel, staging, .. } => {
             one(sparse::sparse_conv(x, spec, kernel, staging, &shape(&types[0])?))
         }
+        Op::CodedConv { .. } => one(coded::coded_conv(op, x, &shape(&types[0])?)),
         Op::WinogradConv { .. } => one(winograd::winograd_conv(&x[0], &x[1], &shape(&types[0])?)),
         Op::DepthwiseConv(spec) => one(conv::depthwise_conv(&x[0], &x[1], spec, &shape(&types[0])?)),
         Op::ConvTranspose { spec, .. } => one(conv::conv_transpose(&x[0], &x[1], x.get(2), spec, &shape(&types[0])?)),

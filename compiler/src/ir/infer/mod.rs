@@ -87,6 +87,9 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
         Op::PackedConv { spec, out } => one(window::packed_conv(c, spec, *out)?),
         Op::SparseConv { spec, kernel, staging, out } => one(window::sparse_conv(c, spec, kernel, staging, *out)?),
         Op::DotConv { spec, kernel, out } => one(window::dot_conv(c, spec, kernel, *out)?),
+        Op::CodedConv { spec, kernel, out, bits, block } => {
+            one(window::coded_conv(c, spec, kernel, *out, (*bits, *block))?)
+        }
         Op::WinogradConv { size, out } => one(window::winograd_conv(c, size, *out)?),
         Op::DepthwiseConv(spec) => one(window::depthwise_conv(c, spec)?),
         Op::ConvTranspose { spec, output_pads } => one(window::conv_transpose(c, spec, output_pads)?),
@@ -141,6 +144,7 @@ fn arity(op: &Op) -> (usize, usize) {
         Op::ReverseSequence { .. } | Op::GridSample { .. } => (2, 2),
         Op::Resize { .. } => (1, 1),
         Op::MatMul | Op::PackedMatMul { .. } | Op::PackedConv { .. } | Op::DotConv { .. } => (2, 2),
+        Op::CodedConv { .. } => (3, 4),
         Op::WinogradConv { .. } => (2, 2),
         Op::SparseConv { .. } => (4, 4),
         Op::DepthwiseConv(_) => (2, 2),

@@ -186,6 +186,48 @@ pub(super) fn sparse_conv(
     Ok(TensorType::new(DType::F32, [outer, vec![Dim::from(out)]].concat()))
 }
 
+pub(super) fn coded_conv(
+    c: &mut Checker,
+    spec: &ConvSpec,
+    kernel: &[i64],
+    out: usize,
+    (bits, block): (u32, usize),
+) -> Result<TensorType> {
+    prepadded(spec)?;
+    c.dtype(0, &[DType::F32])?;
+    c.dtype(1, &[DType::I32])?;
+    c.dtype(2, &[DType::F32])?;
+    if kernel.iter().any(|&k| k <= 0) || spec.group != 1 {
+        return Err(Error::invalid(format!("no window of {kernel:?} in {} groups", spec.group)));
+    }
+    if ![2, 4, 8].contains(&bits) || block == 0 || !block.is_multiple_of(16) {
+        return Err(Error::invalid(format!("no codes of {bits} bits in blocks of {block}")));
+    }
+    let Some((channels, rows)) = c.ty(0).shape.split_last().map(|(c, r)| (c.clone(), r.to_vec())) else {
+        return Err(Error::invalid("the operand has no axis"));
+    };
+    let extents = if kernel.is_empty() { &[] } else { rows.get(1..).unwrap_or_default() };
+    let kernel_dims: Vec<Dim> = kernel.iter().map(|&k| Dim::from(k)).collect();
+    let spatial = positions(spec, extents, &kernel_dims)?;
+    let depth = &channels * &kernel_dims.iter().product::<Dim>();
+    let [panels, words, tile] = c.axes(1)?;
+    let [p_panels, blocks, kinds, p_tile] = c.axes(2)?;
+    c.meet(&words, &depth.ceil_div(&Dim::from(32 / i64::from(bits))), "the codes and the window's elements")?;
+    c.meet(&panels, &Dim::from(out).ceil_div(&tile), "the panels and what the channels need")?;
+    c.meet(&p_panels, &panels, "the panels of codes and of parameters")?;
+    c.meet(&p_tile, &tile, "the columns of codes and of parameters")?;
+    c.meet(&blocks, &depth.ceil_div(&Dim::from(block)), "the blocks and the window's elements")?;
+    if kinds.as_const().is_some_and(|k| !(1..=2).contains(&k)) {
+        return Err(Error::invalid(format!("{kinds} parameters a block and column")));
+    }
+    if c.operands.len() > 3 {
+        c.dtype(3, &[DType::F32])?;
+        c.shape(3, &[Dim::from(1i64 << bits)], "the table")?;
+    }
+    let outer = if kernel.is_empty() { rows } else { [&rows[..1], &spatial].concat() };
+    Ok(TensorType::new(DType::F32, [outer, vec![Dim::from(out)]].concat()))
+}
+
 pub(super) fn winograd_conv(c: &mut Checker, size: &[Dim], out: usize) -> Result<TensorType> {
     let dtype = check::float(c.same_dtype(0, 1)?)?;
     check::length(size.len(), 2, "size")?;

@@ -68,6 +68,7 @@ pub(super) fn attributes(op: &Op) -> Attrs {
             let Staging { lines, pitch, span, phase } = staging;
             [conv(spec), attrs![kernel, lines, pitch, span, phase, out]].concat()
         }
+        Op::CodedConv { spec, kernel, out, bits, block } => [conv(spec), attrs![kernel, out, bits, block]].concat(),
         Op::WinogradConv { size, out } => attrs![size, out],
         Op::ConvTranspose { spec, output_pads } => [conv(spec), attrs![output_pads]].concat(),
         Op::Col2Im { spec, kernel, size } => [conv(spec), attrs![kernel, size]].concat(),
@@ -176,6 +177,13 @@ pub(in crate::ir) fn operation(name: &str, text: &str) -> Result<Op> {
         "packed_matmul" => build!(r, Op::PackedMatMul { n }),
         "conv" => Op::Conv(conv_spec(&r)?),
         "packed_conv" => Op::PackedConv { spec: conv_spec(&r)?, out: r.get("out")? },
+        "coded_conv" => Op::CodedConv {
+            spec: conv_spec(&r)?,
+            kernel: r.get("kernel")?,
+            out: r.get("out")?,
+            bits: r.get("bits")?,
+            block: r.get("block")?,
+        },
         "dot_conv" => Op::DotConv { spec: conv_spec(&r)?, kernel: r.get("kernel")?, out: r.get("out")? },
         "sparse_conv" => {
             let staging = build!(r, Staging { lines, pitch, span, phase });

@@ -236,15 +236,20 @@ impl<'a, 'b> Contraction<'a, 'b> {
 
     /// Emits the loops of one contraction.
     pub(super) fn emit(&self, k: &mut Builder, job: &Job) {
+        self.blocks(k, &mut |k, first, last| self.columns(k, job, first, last));
+    }
+
+    /// Runs `body` for the blocks of rows: from which to before which.
+    pub(super) fn blocks(&self, k: &mut Builder, body: &mut dyn FnMut(&mut Builder, Val, Val)) {
         let zero = k.int(0);
-        let count = k.dim(&job.count);
+        let count = k.dim(&self.count);
         if !self.blocked() {
-            return self.columns(k, job, zero, count);
+            return body(k, zero, count);
         }
         let round = &mut |k: &mut Builder, first: Val| {
             let last = k.add_int(first, self.block);
             let last = k.bin(Bin::Min, last, count);
-            self.columns(k, job, first, last);
+            body(k, first, last);
         };
         if self.by_rows {
             k.parallel(zero, count, self.block, round);
@@ -260,7 +265,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
     }
 
     /// All columns of the rows from `first` to `last`: tiles as wide as can be, then what remains.
-    fn columns(&self, k: &mut Builder, job: &Job, first: Val, last: Val) {
+    pub(super) fn columns(&self, k: &mut Builder, job: &Job, first: Val, last: Val) {
         let width = Dim::from(i64::from(self.width()));
         let full = job.columns.floor_div(&width);
         let shape = Shape { rows: self.tile.rows, vectors: self.tile.vectors, lanes: self.lanes, last: None };

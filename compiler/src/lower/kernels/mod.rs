@@ -8,6 +8,11 @@ mod arg_reduce;
 mod attention;
 #[cfg(test)]
 mod attention_tests;
+mod coded;
+mod coded_dot;
+mod coded_float;
+#[cfg(test)]
+mod coded_tests;
 mod col2im;
 mod concat;
 mod contract;
@@ -155,6 +160,9 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         Op::PackedConv { spec, out } => igemm::packed_conv(site, e, k, spec, *out),
         Op::DotConv { spec, kernel, out } => dot::dot_conv(site, e, k, spec, kernel, *out),
         Op::SparseConv { spec, kernel, staging, out } => sparse::sparse_conv(site, e, k, (spec, kernel), staging, *out),
+        Op::CodedConv { spec, kernel, out, bits, block } => {
+            coded::coded_conv(site, e, k, &coded::Attributes { spec, kernel, out: *out, bits: *bits, block: *block })
+        }
         Op::WinogradConv { size, out } => winograd::winograd_conv(site, e, k, size, *out),
         Op::DepthwiseConv(spec) => depthwise::depthwise_conv(site, e, k, spec),
         Op::ConvTranspose { .. } => missing(site),
@@ -210,6 +218,7 @@ fn is_parallel(op: &Op) -> bool {
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
         | Op::SparseConv { .. }
+        | Op::CodedConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::Pool(_)
@@ -265,6 +274,7 @@ pub fn fuses(op: &Op) -> bool {
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
         | Op::SparseConv { .. }
+        | Op::CodedConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::Col2Im { .. }

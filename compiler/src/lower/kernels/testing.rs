@@ -70,6 +70,7 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
         }
         // Only extents that depend on inputs are symbols.
         Op::Attention { .. } => inputs[..3].iter().flat_map(|t| t.shape()[2..].to_vec()).chain([1]).collect(),
+        Op::CodedConv { .. } => inputs[1..].iter().flat_map(|t| t.shape().to_vec()).collect(),
         Op::Recurrent(_) if inputs[1].shape().len() == 3 => inputs[1].shape().to_vec(),
         // Spatial extents decide what is staged.
         Op::SparseConv { kernel, .. } => {
@@ -79,7 +80,7 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
         _ => Vec::new(),
     };
     // Weights of bytes hold what is contracted in groups of four.
-    if matches!(op, Op::DotConv { .. }) {
+    if matches!(op, Op::DotConv { .. } | Op::CodedConv { .. }) {
         fixed.extend(inputs[0].shape().last());
     }
     if matches!(op, Op::Recurrent(_)) && inputs[1].dtype() == DType::I8 {

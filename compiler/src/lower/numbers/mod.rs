@@ -235,7 +235,7 @@ pub fn bitcast(k: &mut Builder, v: Val, from: DType, to: DType) -> Val {
 }
 
 /// A vector computed lane by lane.
-pub(super) fn by_lanes(k: &mut Builder, ty: Ty, each: &mut dyn FnMut(&mut Builder, u32) -> Val) -> Val {
+pub fn by_lanes(k: &mut Builder, ty: Ty, each: &mut dyn FnMut(&mut Builder, u32) -> Val) -> Val {
     let mut v = k.zero(ty);
     for lane in 0..ty.lanes {
         let one = each(k, lane);

@@ -54,6 +54,7 @@ pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
         | Op::SparseConv { .. }
+        | Op::CodedConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. }

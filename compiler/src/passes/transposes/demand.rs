@@ -63,6 +63,7 @@ fn passes(op: &Op) -> bool {
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
         | Op::SparseConv { .. }
+        | Op::CodedConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. }

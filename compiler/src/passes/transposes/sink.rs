@@ -197,6 +197,7 @@ fn sunk(edit: &Edit, node: NodeId, perm: &[usize]) -> Option<Sunk> {
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
         | Op::SparseConv { .. }
+        | Op::CodedConv { .. }
         | Op::WinogradConv { .. }
         | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. }

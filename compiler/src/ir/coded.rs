@@ -1,0 +1,158 @@
+//! Weights as codes: small integers that stand for numbers, with parameters a block of them.
+//!
+//! A column's codes along the contracted elements lie in 32-bit words, `32 / bits` a word; words of `tile` neighbouring
+//! columns lie side by side: `codes[panel][word][column]`. A word's byte `j` holds, from its top bits down, the codes of
+//! elements `j`, `4 + j`, `8 + j` and so on: shifted left by a multiple of `bits` and masked, words are four neighbouring
+//! elements a column, which is what instructions that multiply bytes take; shifted further, single elements.
+//!
+//! A code is a number without sign. It stands for itself less `2^(bits - 1)`, or for an entry of a table. Its weight is
+//! that less the block's zero point (parameter 1, if there is any), times the block's scale (parameter 0), in `f32`.
+//! What fills up the last word and the last panel is never read as a weight that counts.
+
+use bytes::Bytes;
+
+use super::{DType, Tensor};
+use crate::{Error, Result};
+
+/// How weights are coded: the attributes of [`Op::CodedConv`](super::Op::CodedConv).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coded {
+    /// Bits of a code: 2, 4 or 8.
+    pub bits: u32,
+    /// Contracted elements that share parameters: a multiple of 16.
+    pub block: usize,
+}
+
+/// What [`Coded::pack`] takes, column by column.
+pub struct Column {
+    /// A code a contracted element.
+    pub codes: Vec<u8>,
+    /// A scale a block.
+    pub scales: Vec<f32>,
+    /// A zero point a block, if any is not zero.
+    pub zeros: Vec<f32>,
+}
+
+impl Coded {
+    /// How many codes a word holds.
+    pub fn in_word(self) -> usize {
+        32 / self.bits as usize
+    }
+
+    /// Where an element's code is: its word, and the lowest of its bits there.
+    pub fn place(self, element: usize) -> (usize, u32) {
+        let (word, within) = (element / self.in_word(), (element % self.in_word()) as u32);
+        let (step, byte) = (within / 4, within % 4);
+        (word, 8 * byte + 8 - self.bits * (step + 1))
+    }
+
+    /// What a code without a table stands for is the code less this.
+    pub fn middle(self) -> u8 {
+        1 << (self.bits - 1)
+    }
+
+    /// Codes and parameters in panels of `tile` columns.
+    ///
+    /// # Errors
+    /// When the columns differ in length.
+    pub fn pack(self, columns: &[Column], tile: usize) -> Result<(Tensor, Tensor)> {
+        let Some(first) = columns.first() else { return Err(Error::internal("weights without columns")) };
+        let (words, blocks) = (first.codes.len().div_ceil(self.in_word()), first.scales.len());
+        let kinds = 1 + usize::from(columns.iter().any(|c| !c.zeros.is_empty()));
+        let panels = columns.len().div_ceil(tile);
+        let mut codes = vec![0u32; panels * words * tile];
+        let mut parameters = vec![0.0f32; panels * blocks * kinds * tile];
+        for (n, column) in columns.iter().enumerate() {
+            let (panel, at) = (n / tile, n % tile);
+            for (element, &code) in column.codes.iter().enumerate() {
+                let (word, bit) = self.place(element);
+                codes[(panel * words + word) * tile + at] |= u32::from(code) << bit;
+            }
+            for (kind, values) in [&column.scales, &column.zeros].into_iter().enumerate() {
+                for (block, &v) in values.iter().enumerate() {
+                    parameters[((panel * blocks + block) * kinds + kind) * tile + at] = v;
+                }
+            }
+        }
+        let codes: Vec<u8> = codes.into_iter().flat_map(u32::to_le_bytes).collect();
+        let parameters: Vec<u8> = parameters.into_iter().flat_map(f32::to_le_bytes).collect();
+        Ok((
+            Tensor::new(DType::I32, vec![panels, words, tile], Bytes::from(codes))?,
+            Tensor::new(DType::F32, vec![panels, blocks, kinds, tile], Bytes::from(parameters))?,
+        ))
+    }
+
+    /// The weights, `[depth, out]`.
+    ///
+    /// # Errors
+    /// When the operands do not have the axes that they are to have.
+    pub fn decode(
+        self,
+        codes: &Tensor,
+        parameters: &Tensor,
+        table: Option<&Tensor>,
+        [depth, out]: [usize; 2],
+    ) -> Result<Tensor> {
+        let (&[_, words, tile], &[_, blocks, kinds, _]) = (codes.shape(), parameters.shape()) else {
+            return Err(Error::internal(format!("codes {codes:?} with {parameters:?}")));
+        };
+        let mask = (1u32 << self.bits) - 1;
+        let number = |t: &Tensor, at: usize| t.f64_at(at) as f32;
+        let mut data = Vec::with_capacity(depth * out * 4);
+        for element in 0..depth {
+            let (word, bit) = self.place(element);
+            for column in 0..out {
+                let (panel, at) = (column / tile, column % tile);
+                let code = codes.i64_at((panel * words + word) * tile + at) as u32 >> bit & mask;
+                let value = match table {
+                    Some(table) => number(table, code as usize),
+                    None => code as f32 - f32::from(self.middle()),
+                };
+                let parameter = |kind: usize| {
+                    number(parameters, ((panel * blocks + element / self.block) * kinds + kind) * tile + at)
+                };
+                let zero = if kinds > 1 { parameter(1) } else { 0.0 };
+                data.extend(((value - zero) * parameter(0)).to_le_bytes());
+            }
+        }
+        Tensor::new(DType::F32, vec![depth, out], Bytes::from(data))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_codes_come_back() {
+        for bits in [2, 4, 8] {
+            let coded = Coded { bits, block: 16 };
+            let column = |seed: usize| Column {
+                codes: (0..21).map(|i| ((i * 37 + seed * 11) % (1 << bits)) as u8).collect(),
+                scales: vec![0.5, 2.0],
+                zeros: if seed == 1 { vec![1.0, -3.0] } else { Vec::new() },
+            };
+            let columns: Vec<Column> = (0..5).map(column).collect();
+            let (codes, parameters) = coded.pack(&columns, 4).unwrap();
+            assert_eq!(codes.shape(), [2, 21usize.div_ceil(coded.in_word()), 4]);
+            let weights = coded.decode(&codes, &parameters, None, [21, 5]).unwrap();
+            for (i, w) in weights.to_f64s().into_iter().enumerate() {
+                let (element, column) = (i / 5, &columns[i % 5]);
+                let zero = column.zeros.get(element / 16).copied().unwrap_or(0.0);
+                let value = f32::from(column.codes[element]) - f32::from(coded.middle()) - zero;
+                assert_eq!(w, f64::from(value * column.scales[element / 16]), "{bits} bits, {element}");
+            }
+        }
+    }
+
+    #[test]
+    fn four_elements_are_a_shift_away() {
+        for bits in [2, 4, 8] {
+            let coded = Coded { bits, block: 16 };
+            for element in 0..coded.in_word() {
+                let (step, byte) = (element as u32 / 4, element as u32 % 4);
+                assert_eq!(coded.place(element), (0, 8 * (byte + 1) - bits - bits * step));
+            }
+        }
+    }
+}

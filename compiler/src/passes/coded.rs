@@ -1,0 +1,339 @@
+//! Constant weights that are codes stay codes.
+//!
+//! However a model spells them (dequantized per tensor, channel or block, cast and multiplied, packed in nibbles, looked up
+//! in a codebook), by this time weights are numbers; what makes them codes is read off these:
+//! - a column, or each block of it, is whole numbers of a small range times one scale, to the rounding of `f32`;
+//! - or the whole tensor has few distinct numbers, which then are a table.
+//!
+//! Products and convolutions with such weights become [`Op::CodedConv`], rows of such tables are gathered as bytes and
+//! scaled afterwards. That is as exact as the model's own arithmetic; see [`Coded`].
+//!
+//! It is left undone where the dense form is faster: minimal filtering of 3x3 convolutions, and weights so small that
+//! nothing is gained.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bytes::Bytes;
+use mcc_targets::Target;
+
+use super::edit::{Edit, rewrite};
+use super::pack::{filtering, pad, small_filters};
+use crate::Result;
+use crate::ir::{
+    BinaryOp, Coded, Column, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, Subject, Tensor, Value,
+};
+
+/// Columns of a panel: as for dense weights on vectors of more than 128 bits, so that all levels share the weights.
+const PANEL: usize = 16;
+
+/// Fewer contracted elements, columns or weights than this are not worth it.
+const LEAST_DEPTH: usize = 16;
+const LEAST_COLUMNS: usize = 8;
+const LEAST_WEIGHTS: usize = 2048;
+
+/// Elements that may share parameters, besides all of a column.
+const BLOCKS: [usize; 5] = [256, 128, 64, 32, 16];
+
+/// How far a weight over its scale may be from a whole number, relative to it: several roundings of `f32`.
+const TOLERANCE: f64 = 1.0 / (1 << 20) as f64;
+
+/// The largest difference of numbers that 8 bits hold.
+const SPAN: i32 = 255;
+
+/// Finds weights that are codes.
+///
+/// # Errors
+/// When the graph contradicts itself.
+pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
+    rewrite(graph, |edit, node| match edit.graph.op(node).clone() {
+        Op::MatMul => product(edit, node, target),
+        Op::Conv(spec) if spec.layout == Layout::ChannelsLast && spec.group == 1 => conv(edit, node, &spec, target),
+        Op::Gather { axis: 0 } => gather(edit, node),
+        _ => Ok(None),
+    })
+}
+
+fn floats(t: &Tensor) -> Option<Vec<f32>> {
+    let number = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+    (t.dtype() == DType::F32).then(|| t.data().chunks_exact(4).map(number).collect())
+}
+
+fn product(edit: &mut Edit, node: NodeId, target: &Target) -> Result<Option<Value>> {
+    let operands = edit.graph.operands(node);
+    let Some(w) = edit.graph.as_constant(operands[1]) else { return Ok(None) };
+    let &[ref batch @ .., depth, out] = w.shape() else { return Ok(None) };
+    if batch.iter().any(|&extent| extent != 1) || edit.shape(operands[0]).len() < w.shape().len() {
+        return Ok(None);
+    }
+    let Some(form) = Form::of(w, [depth, out], |element, column| element * out + column, target)? else {
+        return Ok(None);
+    };
+    let spec = ConvSpec {
+        strides: Vec::new(),
+        dilations: Vec::new(),
+        pads: Vec::new(),
+        group: 1,
+        layout: Layout::ChannelsLast,
+    };
+    form.apply(edit, node, operands[0], (spec, Vec::new(), out)).map(Some)
+}
+
+fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, target: &Target) -> Result<Option<Value>> {
+    let operands = edit.graph.operands(node);
+    let Some(w) = edit.graph.as_constant(operands[1]) else { return Ok(None) };
+    let &[out, channels, ref kernel @ ..] = w.shape() else { return Ok(None) };
+    if kernel.is_empty() || w.numel() == 0 {
+        return Ok(None);
+    }
+    let (window, kernel): (usize, Vec<i64>) = (kernel.iter().product(), kernel.iter().map(|&k| k as i64).collect());
+    if !target.compact && small_filters(spec, &kernel) && filtering(edit.graph, node, w, target).is_some() {
+        return Ok(None);
+    }
+    let at = |element: usize, column: usize| {
+        let (place, channel) = (element / channels, element % channels);
+        (column * channels + channel) * window + place
+    };
+    let Some(form) = Form::of(w, [window * channels, out], at, target)? else { return Ok(None) };
+    let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {
+        let spatial = spec.pads.iter().map(|p| Dim::from(pick(p)));
+        std::iter::once(Dim::ZERO).chain(spatial).chain([Dim::ZERO]).collect()
+    };
+    let x = pad(edit.graph, operands[0], side(|p| p.0), side(|p| p.1))?;
+    let spec = ConvSpec { pads: vec![(0, 0); kernel.len()], ..spec.clone() };
+    let result = form.apply(edit, node, x, (spec, kernel, out))?;
+    match operands.get(2) {
+        Some(&bias) => edit.add(Op::Binary(BinaryOp::Add), &[result, bias]).map(Some),
+        None => Ok(Some(result)),
+    }
+}
+
+/// Whole numbers and what they are multiplied by.
+struct Fit {
+    scale: f32,
+    numbers: Vec<i32>,
+}
+
+impl Fit {
+    /// Numbers whose differences are at most [`SPAN`], times one scale, if the values are that.
+    fn of(values: &[f32]) -> Option<Fit> {
+        let magnitudes = values.iter().map(|v| f64::from(v.abs())).filter(|&v| v != 0.0);
+        let (least, most) = magnitudes.fold((f64::INFINITY, 0.0f64), |(l, m), v| (l.min(v), m.max(v)));
+        if values.iter().any(|v| !v.is_finite()) {
+            return None;
+        }
+        if most == 0.0 {
+            return Some(Fit { scale: 1.0, numbers: vec![0; values.len()] });
+        }
+        // The least one is some multiple of the scale.
+        let bound = (f64::from(SPAN) * (1.0 + TOLERANCE) * least / most) as i32;
+        let multiple = (1..=bound).find(|&m| {
+            let scale = least / f64::from(m);
+            values.iter().all(|&v| {
+                let ratio = f64::from(v) / scale;
+                (ratio - ratio.round()).abs() <= TOLERANCE * ratio.abs()
+            })
+        })?;
+        let scale = least / f64::from(multiple);
+        let numbers: Vec<i32> = values.iter().map(|&v| (f64::from(v) / scale).round() as i32).collect();
+        let (low, high) = range(&numbers);
+        (high - low <= SPAN).then(|| Fit { scale: exact_scale(values, &numbers), numbers })
+    }
+
+    /// Bits that hold the differences of the numbers.
+    fn bits(&self) -> u32 {
+        let (low, high) = range(&self.numbers);
+        [2, 4].into_iter().find(|bits| high - low < 1 << bits).unwrap_or(8)
+    }
+
+    /// What is to be subtracted from codes of some bits that stand for themselves less their middle.
+    fn zero(&self, bits: u32) -> i32 {
+        let ((low, high), middle) = (range(&self.numbers), 1 << (bits - 1));
+        if low >= -middle && high < middle { 0 } else { -middle - low }
+    }
+}
+
+fn range(numbers: &[i32]) -> (i32, i32) {
+    numbers.iter().fold((i32::MAX, i32::MIN), |(low, high), &n| (low.min(n), high.max(n)))
+}
+
+/// The scale whose products with the numbers are the most of the values, bit by bit.
+fn exact_scale(values: &[f32], numbers: &[i32]) -> f32 {
+    let pairs = || values.iter().zip(numbers).filter(|p| *p.1 != 0);
+    let Some((&v, &n)) = pairs().max_by_key(|p| p.1.abs()) else { return 1.0 };
+    let near = v / n as f32;
+    let candidates = (-2..=2).map(|ulps| f32::from_bits((near.to_bits() as i32 + ulps) as u32));
+    let matches = |scale: f32| pairs().filter(|&(&v, &n)| n as f32 * scale == v).count();
+    candidates.max_by_key(|&scale| (matches(scale), scale == near)).unwrap_or(near)
+}
+
+/// Coded weights.
+struct Form {
+    coded: Coded,
+    depth: usize,
+    columns: Vec<Column>,
+    table: Option<Vec<f32>>,
+    zeros: f64,
+}
+
+impl Form {
+    /// The weights `[depth, out]` as codes, if they are any; `at` tells where an element of a column is.
+    fn of(
+        w: &Tensor,
+        [depth, out]: [usize; 2],
+        at: impl Fn(usize, usize) -> usize,
+        target: &Target,
+    ) -> Result<Option<Form>> {
+        if depth < LEAST_DEPTH || out < LEAST_COLUMNS || depth * out < LEAST_WEIGHTS {
+            return Ok(None);
+        }
+        let Some(values) = floats(w) else { return Ok(None) };
+        let column = |c: usize| -> Vec<f32> { (0..depth).map(|element| values[at(element, c)]).collect() };
+        let zeros = values.iter().filter(|&&v| v == 0.0).count() as f64 / values.len() as f64;
+        let form = |(coded, columns, table)| Form { coded, depth, columns, table, zeros };
+        let found = affine(depth, out, &column).or_else(|| {
+            // Longer tables are looked up in memory, which takes longer than reading weights.
+            codebook(&values, out, &column, if target.compact { 256 } else { 16 })
+        });
+        Ok(found.map(form))
+    }
+
+    /// What it is called.
+    fn name(&self) -> String {
+        let bits = self.coded.bits;
+        if let Some(table) = &self.table {
+            return format!("codebook of {}, {bits} bits", table.len());
+        }
+        let zero = if self.columns.iter().any(|c| !c.zeros.is_empty()) { " with zero points" } else { "" };
+        match self.coded.block < self.depth {
+            true => format!("int{bits} in blocks of {}{zero}", self.coded.block),
+            false => format!("int{bits} a column{zero}"),
+        }
+    }
+
+    /// The operation on the codes.
+    fn apply(
+        &self,
+        edit: &mut Edit,
+        node: NodeId,
+        x: Value,
+        (spec, kernel, out): (ConvSpec, Vec<i64>, usize),
+    ) -> Result<Value> {
+        let (codes, parameters) = self.coded.pack(&self.columns, PANEL)?;
+        let bytes = codes.data().len() + parameters.data().len();
+        let mut operands = vec![x, edit.graph.constant(codes), edit.graph.constant(parameters)];
+        if let Some(table) = &self.table {
+            let mut data: Vec<u8> = table.iter().flat_map(|v| v.to_le_bytes()).collect();
+            data.resize(4 << self.coded.bits, 0);
+            let table = Tensor::new(DType::F32, vec![1 << self.coded.bits], Bytes::from(data))?;
+            operands.push(edit.graph.constant(table));
+        }
+        let dense = 4 * self.depth * out;
+        let reason = format!("{bytes} bytes instead of {dense}");
+        let decision = Decision::new(
+            edit.graph.label(node).to_string(),
+            Subject::Weights,
+            edit.graph.op(node).name(),
+            self.name(),
+            reason,
+        );
+        edit.graph.decide(decision.zeros(self.zeros));
+        let Coded { bits, block } = self.coded;
+        edit.add(Op::CodedConv { spec, kernel, out, bits, block }, &operands)
+    }
+}
+
+type Found = (Coded, Vec<Column>, Option<Vec<f32>>);
+
+/// Columns whose blocks are whole numbers times a scale each.
+fn affine(depth: usize, out: usize, column: &dyn Fn(usize) -> Vec<f32>) -> Option<Found> {
+    let whole = depth.next_multiple_of(16);
+    let first = column(0);
+    let blocks = std::iter::once(whole).chain(BLOCKS.into_iter().filter(|&b| b < depth));
+    blocks.into_iter().find_map(|block| {
+        let fits = |values: &[f32]| values.chunks(block).map(Fit::of).collect::<Option<Vec<Fit>>>();
+        fits(&first)?;
+        let columns = (0..out).map(|c| fits(&column(c))).collect::<Option<Vec<_>>>()?;
+        let bits = columns.iter().flatten().map(Fit::bits).max()?;
+        let columns = columns.iter().map(|fits| coded_column(fits, bits)).collect();
+        Some((Coded { bits, block }, columns, None))
+    })
+}
+
+fn coded_column(fits: &[Fit], bits: u32) -> Column {
+    let middle = 1 << (bits - 1);
+    let zeros: Vec<i32> = fits.iter().map(|f| f.zero(bits)).collect();
+    let code =
+        |(fit, zero): (&Fit, &i32)| -> Vec<u8> { fit.numbers.iter().map(|n| (n + middle + zero) as u8).collect() };
+    let some = zeros.iter().any(|&z| z != 0);
+    Column {
+        codes: fits.iter().zip(&zeros).flat_map(code).collect(),
+        scales: fits.iter().map(|f| f.scale).collect(),
+        zeros: if some { zeros.iter().map(|&z| z as f32).collect() } else { Vec::new() },
+    }
+}
+
+/// Weights of few distinct numbers.
+fn codebook(values: &[f32], out: usize, column: &dyn Fn(usize) -> Vec<f32>, most: usize) -> Option<Found> {
+    let mut entries = BTreeSet::new();
+    for v in values {
+        if entries.insert(v.to_bits()) && entries.len() > most {
+            return None;
+        }
+    }
+    let table: Vec<f32> = entries.iter().map(|&bits| f32::from_bits(bits)).collect();
+    let bits = [2, 4].into_iter().find(|&bits| table.len() <= 1 << bits).unwrap_or(8);
+    let places: HashMap<u32, u8> = (0..=255u8).zip(&entries).map(|(place, &entry)| (entry, place)).collect();
+    let code = |v: f32| places.get(&v.to_bits()).copied().unwrap_or(0);
+    let columns = (0..out).map(|c| {
+        let codes: Vec<u8> = column(c).into_iter().map(code).collect();
+        Column { codes, scales: vec![1.0], zeros: Vec::new() }
+    });
+    let columns: Vec<Column> = columns.collect();
+    let block = columns[0].codes.len().next_multiple_of(16);
+    Some((Coded { bits, block }, columns, Some(table)))
+}
+
+/// Rows of a table of whole numbers times one scale, one a column or one a row.
+fn gather(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
+    let operands = edit.graph.operands(node);
+    let (table, indices) = (edit.graph.as_constant(operands[0]), operands[1]);
+    let Some(&[rows, columns]) = table.map(Tensor::shape) else { return Ok(None) };
+    if rows * columns < LEAST_WEIGHTS {
+        return Ok(None);
+    }
+    let Some(values) = table.and_then(floats) else { return Ok(None) };
+    let column = |c: usize| -> Vec<f32> { (0..rows).map(|r| values[r * columns + c]).collect() };
+    let row = |r: usize| values[r * columns..][..columns].to_vec();
+    let signed = |values: Vec<f32>| Fit::of(&values).filter(|f| f.zero(8) == 0);
+    let all = |count: usize, of: &dyn Fn(usize) -> Vec<f32>| -> Option<Vec<Fit>> {
+        signed(of(0))?;
+        (0..count).map(|n| signed(of(n))).collect()
+    };
+    let (fits, by_row) = match (all(columns, &column), all(rows, &row)) {
+        (Some(fits), _) => (fits, false),
+        (None, Some(fits)) => (fits, true),
+        (None, None) => return Ok(None),
+    };
+    let at = |r: usize, c: usize| if by_row { fits[r].numbers[c] } else { fits[c].numbers[r] };
+    let codes: Vec<u8> = (0..rows * columns).map(|i| at(i / columns, i % columns) as i8 as u8).collect();
+    let codes = edit.graph.constant(Tensor::new(DType::I8, vec![rows, columns], Bytes::from(codes))?);
+    let one = fits.iter().all(|f| f.scale.to_bits() == fits[0].scale.to_bits());
+    let scales: Vec<f64> = fits.iter().take(if one { 1 } else { fits.len() }).map(|f| f64::from(f.scale)).collect();
+    let shape = match (one, by_row) {
+        (true, _) => Vec::new(),
+        (false, true) => vec![rows, 1],
+        (false, false) => vec![columns],
+    };
+    let scales = edit.graph.constant(Tensor::from_f64s(DType::F32, shape, &scales)?);
+    let scales = match one || !by_row {
+        true => scales,
+        false => edit.add(Op::Gather { axis: 0 }, &[scales, indices])?,
+    };
+    let label = edit.graph.label(node).to_string();
+    let bytes = format!("{} bytes instead of {}", rows * columns, 4 * rows * columns);
+    let form = if by_row { "int8 a row" } else { "int8 a column" };
+    edit.graph.decide(Decision::new(label, Subject::Weights, "gather", form, bytes));
+    let taken = edit.add(Op::Gather { axis: 0 }, &[codes, indices])?;
+    let taken = edit.add(Op::Cast { to: DType::F32, saturate: true }, &[taken])?;
+    edit.add(Op::Binary(BinaryOp::Mul), &[taken, scales]).map(Some)
+}
