@@ -303,6 +303,11 @@ impl Target {
         self.vector_bytes == 64 && self.has("avx512vbmi")
     }
 
+    /// Whether the emitter has conversions of 16-bit floats.
+    pub fn has_halves(&self) -> bool {
+        self.arch == Arch::X86_64 && self.vector_bytes > 16 && self.has("f16c")
+    }
+
     /// Whether `a * b + c` is one instruction.
     pub fn has_fma(&self) -> bool {
         self.arch == Arch::Aarch64 || self.has("fma")

@@ -231,6 +231,8 @@ impl Tidy {
             }
             Inst::Lookup(a, table) => Inst::Lookup(now(a), now(table)),
             Inst::Grid(a, zero, signed) => Inst::Grid(now(a), now(zero), signed),
+            Inst::FromHalf(a) => Inst::FromHalf(now(a)),
+            Inst::ToHalf(a) => Inst::ToHalf(now(a)),
         }
     }
 }

@@ -133,7 +133,11 @@ impl Fit {
                 (ratio - ratio.round()).abs() <= TOLERANCE * ratio.abs()
             })
         })?;
-        let scale = least / f64::from(multiple);
+        let mut scale = least / f64::from(multiple);
+        // Signed integers reach further below zero than above.
+        if values.iter().fold(0.0f32, |sum, &v| if v.abs() > sum.abs() { v } else { sum }) > 0.0 {
+            scale = -scale;
+        }
         let numbers: Vec<i32> = values.iter().map(|&v| (f64::from(v) / scale).round() as i32).collect();
         let (low, high) = range(&numbers);
         (high - low <= SPAN).then(|| Fit { scale: exact_scale(values, &numbers), numbers })

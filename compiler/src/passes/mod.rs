@@ -11,6 +11,8 @@ mod blocks;
 mod bytes;
 mod channels_last_norm;
 mod coded;
+#[cfg(test)]
+mod coded_tests;
 mod cse;
 mod dead_code;
 mod edit;

@@ -47,6 +47,19 @@ impl Translator<'_> {
         }
     }
 
+    /// Between 16-bit floats, as words, and `f32`: scalars only, so a target has no use for kernels with them.
+    pub(super) fn convert_halves(&mut self, parts: &[Value], from: Ty, to: Ty) -> Parts {
+        self.lane_by_lane(to, &mut |t, lane| {
+            let v = if from.lanes == 1 { parts[0] } else { t.lane(parts, from, lane) };
+            if to.elem == Elem::F32 {
+                let half = t.cast_bits(v, types::F16);
+                return t.b.ins().fpromote(types::F32, half);
+            }
+            let half = t.b.ins().fdemote(types::F16, v);
+            t.cast_bits(half, types::I16)
+        })
+    }
+
     fn convert_scalar(&mut self, v: Value, from: Elem, to: Elem, signed: bool) -> Value {
         let clif = part_type(Ty::new(to, 1));
         let grows = from.bytes() < to.bytes();

@@ -74,6 +74,11 @@ impl Translator<'_> {
                 let parts = self.parts(*a);
                 self.convert(parts, from, ty, true)
             }
+            Inst::FromHalf(a) | Inst::ToHalf(a) => {
+                let from = self.ty(*a);
+                let parts = self.parts(*a);
+                self.convert_halves(&parts, from, ty)
+            }
             Inst::UConvert(a) => {
                 let from = self.ty(*a);
                 let parts = self.parts(*a);

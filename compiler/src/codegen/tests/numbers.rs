@@ -1,6 +1,7 @@
 //! Loads, stores and casts of every pair of element types as machine code: to the bit what the interpreter computes.
 
 use super::*;
+use crate::lower::kir::Addr;
 use crate::lower::numbers::{cast, load, store};
 
 /// Elements of a type: codes of all kinds, none of which is out of range for the types of fewer bits than a byte.
@@ -55,6 +56,41 @@ fn all_casts() {
                     start += count * to.size();
                 }
             }
+        }
+    }
+}
+
+/// Every 16-bit float as `f32` and back, by the instructions for them, and `f32` numbers that lie between them.
+#[test]
+fn halves() {
+    let codes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+    for lanes in [1, 8, 16] {
+        let mut k = Builder::new("halves", 2).with_halves(true);
+        let (source, target) = (k.pointer(0), k.pointer(1));
+        let (start, end) = (k.int(0), k.int(1 << 16));
+        k.for_each(start, end, lanes, &mut |k, i| {
+            let at = k.at_index(source, i, 2);
+            let v = load(k, DType::F16, at, lanes as u32);
+            let at = k.at_index(target, i, 4);
+            store(k, DType::F32, at, v);
+            // A little more or less, in the middle, and beyond what there is.
+            for (n, factor) in (1i32..).zip([1.0, 1.0 + 2f64.powi(-11), 1.0 - 2f64.powi(-12), 3.0]) {
+                let ty = k.ty(v);
+                let factor = k.float(factor, ty);
+                let moved = k.mul(v, factor);
+                let at = k.at_index(target, i, 2);
+                store(k, DType::F16, Addr { offset: (n + 1) << 17, ..at }, moved);
+            }
+        });
+        let kernel = k.finish();
+        let output = 6 << 17;
+        let mut memory = vec![codes.clone(), vec![0; output]];
+        interp::run(&kernel, &mut memory, &[]).expect("interprets");
+        for machine in Target::host_levels().into_iter().filter(Target::has_halves) {
+            let compiled = compile(&program(kernel.clone(), &[codes.len()], output), &machine).expect("compiles");
+            let model = Model::load(&compiled.object).expect("loads");
+            let got = model.invoke(&[tensor(&codes)]).expect("runs")[0].data().to_vec();
+            assert!(got == memory[1], "{:?} in {lanes} lanes", machine.features);
         }
     }
 }

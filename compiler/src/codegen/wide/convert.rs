@@ -158,6 +158,36 @@ impl Selector<'_> {
         v
     }
 
+    // ---- 16-bit floats ----
+
+    /// 16-bit floats as `f32`.
+    pub fn from_half(&mut self, a: Val, to: Ty) -> Parts {
+        if to.lanes > 1 {
+            let (parts, from) = (self.parts(a), self.ty(a));
+            return self.resize(parts, from, to, M::Vcvtph2ps);
+        }
+        let (code, v) = (self.reg(a), self.vector());
+        let code = self.in_vector(code, Elem::I32);
+        self.emit(M::Vcvtph2ps, &[Op::Def(v, View::X), Op::Use(code, View::X)]);
+        vec![v]
+    }
+
+    /// `f32` rounded to nearest, ties to even.
+    pub fn to_half(&mut self, a: Val, to: Ty) -> Parts {
+        let (parts, from) = (self.parts(a), self.ty(a));
+        let view = if to.lanes > 1 { self.part_view(from) } else { View::X };
+        let codes: Parts = parts
+            .iter()
+            .map(|&x| {
+                let v = self.vector();
+                let half = view_of(view_bytes(view) / 2);
+                self.emit(M::Vcvtps2ph, &[Op::Def(v, half), Op::Use(x, view), Op::Imm(0)]);
+                v
+            })
+            .collect();
+        if to.lanes > 1 { self.join(codes, from, to) } else { vec![self.in_general(codes[0], Elem::I32)] }
+    }
+
     // ---- integers ----
 
     /// The part of a value's lanes that fill one register of another type: the `n`-th such.

@@ -57,6 +57,8 @@ impl Selector<'_> {
             kir::Inst::Quantize(parts, zero, signed) => self.quantize(parts, *zero, *signed),
             kir::Inst::Lookup(x, table) => self.lookup(*x, *table, ty),
             kir::Inst::Grid(x, zero, signed) => self.grid(*x, *zero, *signed),
+            kir::Inst::FromHalf(a) => self.from_half(*a, ty),
+            kir::Inst::ToHalf(a) => self.to_half(*a, ty),
         };
         self.set(v, parts);
     }

@@ -8,6 +8,10 @@ use super::igemm::windows;
 use crate::ir::{DType, Dim};
 use crate::lower::kir::{Bin, Builder, Val};
 
+/// Bytes of a row that count when rows are cut into blocks: decoding is worth about a hundred rows, even where these do not
+/// stay in the second-level cache.
+const COUNTED_BYTES: i64 = 2600;
+
 /// Columns of a group where vectors fill panels by themselves.
 const WIDE_GROUP: u32 = 32;
 
@@ -24,8 +28,8 @@ pub(super) fn product(site: &Site<'_>, w: &Weights<'_, '_>, k: &mut Builder, a: 
     let panel = if spread { w.panel.min(2 * w.lanes) } else { w.panel };
     let width = if spread { w.panel } else { w.panel.max(WIDE_GROUP) };
     let row_bytes = Dim::from(4 * w.depth);
-    let mut contraction =
-        Contraction::new(site, w.e, Panels::Packed(panel), (rows, &Dim::from(i64::from(width))), &row_bytes);
+    let (extents, counted) = ((rows, &Dim::from(i64::from(width))), Dim::from((4 * w.depth).min(COUNTED_BYTES)));
+    let mut contraction = Contraction::new(site, w.e, Panels::Packed(panel), extents, &counted);
     contraction.right = DType::F32;
     let joined = axes > 0 && a.spec.joins_last();
     contraction.taps = (0..axes - usize::from(joined))

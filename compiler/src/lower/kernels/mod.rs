@@ -129,7 +129,10 @@ pub fn build(site: &Site<'_>, epilogue: &Epilogue) -> Result<Built> {
     // What lies in the result already leaves little to do.
     let little = site.places.inside.contains(&true);
     let threads = if is_parallel(site.op) && !little { site.target.threads } else { 1 };
-    let mut k = Builder::new(site.op.name(), 0).with_masks(site.target.has_masks()).with_threads(threads);
+    let mut k = Builder::new(site.op.name(), 0)
+        .with_masks(site.target.has_masks())
+        .with_halves(site.target.has_halves())
+        .with_threads(threads);
     let emit = Emit::new(site, epilogue, &mut k);
     dispatch(site, &emit, &mut k)?;
     let (scratch, constants) = emit.wants();

@@ -29,7 +29,10 @@ pub fn build(
     target: &Target,
 ) -> Result<(Kernel, Vec<Dim>)> {
     let name = if is_copy(expr) { "copy" } else { "elementwise" };
-    let mut k = Builder::new(name, leaves.len() as u32).with_masks(target.has_masks()).with_threads(target.threads);
+    let mut k = Builder::new(name, leaves.len() as u32)
+        .with_masks(target.has_masks())
+        .with_halves(target.has_halves())
+        .with_threads(target.threads);
     let own = place.cloned().unwrap_or_else(|| View::contiguous(&result.shape));
     let views: Vec<View> = leaves.iter().map(|l| l.1.clone()).chain([own]).collect();
     let (extents, mut views) = collapse(&result.shape, &views);

@@ -28,6 +28,7 @@ pub struct Builder {
     /// Whether new statements go to `entry`.
     hoisting: bool,
     masks: bool,
+    halves: bool,
     /// Lanes of the vectors of which only those below a count are loaded and stored now.
     part: Option<(Val, u32)>,
     pub(super) share: Share,
@@ -48,9 +49,32 @@ impl Builder {
             codes: HashMap::new(),
             hoisting: false,
             masks: false,
+            halves: false,
             part: None,
             share: Share::default(),
         }
+    }
+
+    /// The same, for a target that converts 16-bit floats by instructions of its own or does not.
+    pub fn with_halves(self, halves: bool) -> Builder {
+        Builder { halves, ..self }
+    }
+
+    /// Whether 16-bit floats are converted by instructions of their own.
+    pub fn has_halves(&self) -> bool {
+        self.halves
+    }
+
+    /// 16-bit floats, as `I16`, as `F32`.
+    pub fn from_half(&mut self, v: Val) -> Val {
+        let ty = self.ty(v).with(Elem::F32);
+        self.inst(Inst::FromHalf(v), ty)
+    }
+
+    /// `F32` rounded to 16-bit floats, as `I16`.
+    pub fn to_half(&mut self, v: Val) -> Val {
+        let ty = self.ty(v).with(Elem::I16);
+        self.inst(Inst::ToHalf(v), ty)
     }
 
     /// The finished kernel.

@@ -336,6 +336,18 @@ impl Machine<'_> {
                     self.set(v, i, from_float(byte as f64, Elem::F32));
                 }
             }
+            Inst::FromHalf(a) => {
+                for i in 0..count {
+                    let number = half::f16::from_bits(self.get(*a, i) as u16).to_f32();
+                    self.set(v, i, number.to_bits().into());
+                }
+            }
+            Inst::ToHalf(a) => {
+                for i in 0..count {
+                    let code = half::f16::from_f32(f32::from_bits(self.get(*a, i) as u32));
+                    self.set(v, i, code.to_bits().into());
+                }
+            }
             Inst::Defined => return Err("has no instruction".to_string()),
         }
         Ok(())

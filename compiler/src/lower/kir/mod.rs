@@ -290,6 +290,10 @@ pub enum Inst {
     Lookup(Val, Val),
     /// The byte that [`Inst::Quantize`] makes of each lane, as an `F32` again.
     Grid(Val, Val, bool),
+    /// 16-bit floats, as `I16`, to `F32`. Only where [`Builder::has_halves`] says so.
+    FromHalf(Val),
+    /// `F32` rounded half to even to 16-bit floats, as `I16`. Only where [`Builder::has_halves`] says so.
+    ToHalf(Val),
     /// A value that a structured statement defines (loop index, carried value, result).
     Defined,
 }
@@ -314,7 +318,9 @@ impl Inst {
             | Inst::Lane(a, _)
             | Inst::Bitcast(a)
             | Inst::Convert(a)
-            | Inst::UConvert(a) => vec![a],
+            | Inst::UConvert(a)
+            | Inst::FromHalf(a)
+            | Inst::ToHalf(a) => vec![a],
         }
     }
 }

@@ -161,6 +161,8 @@ fn instruction(kernel: &Kernel, inst: &Inst) -> String {
         }
         Inst::Lookup(v, table) => format!("lookup {} in {}", n(v), n(table)),
         Inst::Grid(v, zero, signed) => format!("grid_{} {} zero {}", byte(*signed), n(v), n(zero)),
+        Inst::FromHalf(v) => format!("from_half {}", n(v)),
+        Inst::ToHalf(v) => format!("to_half {}", n(v)),
         Inst::Defined => "defined".to_string(),
     }
 }

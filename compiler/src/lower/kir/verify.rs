@@ -283,6 +283,8 @@ impl Checker<'_> {
             Inst::Grid(a, zero, _) => {
                 operands(&[*a, *zero]).is_none_or(|t| elem == Elem::F32 && t[0] == ty && t[1] == ty)
             }
+            Inst::FromHalf(a) => operands(&[*a]).is_none_or(|t| t[0] == ty.with(Elem::I16) && elem == Elem::F32),
+            Inst::ToHalf(a) => operands(&[*a]).is_none_or(|t| t[0] == ty.with(Elem::F32) && elem == Elem::I16),
             Inst::Defined => true,
         };
         if !fits {

@@ -36,8 +36,14 @@ pub fn load(k: &mut Builder, dtype: DType, from: Addr, lanes: u32) -> Val {
     }
     let signed = dtype.class() == DTypeClass::Signed;
     let narrow = Ty::new(if dtype.size() == 1 { Elem::I8 } else { Elem::I16 }, lanes);
+    if dtype == DType::F16 && k.has_halves() && has_own_register(lanes) {
+        let code = k.load(narrow, from);
+        let v = k.from_half(code);
+        k.note_code(v, dtype, code);
+        return v;
+    }
     // Registers of more than 16 bytes have widening and narrowing moves, but no fast shuffles of bytes.
-    let code = if lanes == 1 || lanes > 4 {
+    let code = if has_own_register(lanes) {
         let v = k.load(narrow, from);
         if signed { k.convert(v, Elem::I32) } else { k.uconvert(v, Elem::I32) }
     } else if lanes.is_multiple_of(4) {
@@ -50,6 +56,11 @@ pub fn load(k: &mut Builder, dtype: DType, from: Addr, lanes: u32) -> Val {
         })
     };
     if dtype.is_float() { small_float::decode(k, dtype, code) } else { code }
+}
+
+/// Whether so many narrow elements are loaded and stored as they are.
+fn has_own_register(lanes: u32) -> bool {
+    lanes == 1 || lanes > 4
 }
 
 /// Loads a full register's worth of narrow integers: all bytes at once, each then moved to the top of its lane and
@@ -89,10 +100,17 @@ pub fn store(k: &mut Builder, dtype: DType, to: Addr, v: Val) {
         k.store(to, code);
         return;
     }
+    if dtype == DType::F16 && k.has_halves() && has_own_register(ty.lanes) {
+        let code = match k.code_of(v, dtype) {
+            Some(code) => k.convert(code, Elem::I16),
+            None => k.to_half(v),
+        };
+        return k.store(to, code);
+    }
     // What a cast saturated is in range already; what it let overflow stays so.
     let code = if dtype.is_float() { small_float::encode(k, dtype, v, false) } else { v };
     let narrow = if dtype.size() == 1 { Elem::I8 } else { Elem::I16 };
-    if ty.lanes == 1 || ty.lanes > 4 {
+    if has_own_register(ty.lanes) {
         let narrowed = k.convert(code, narrow);
         k.store(to, narrowed);
         return;

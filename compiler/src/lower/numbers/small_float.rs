@@ -83,6 +83,12 @@ const MAGNITUDE: i64 = 0x7fff_ffff;
 
 /// The numbers of codes (zero-extended in `I32` lanes).
 pub(super) fn decode(k: &mut Builder, dtype: DType, code: Val) -> Val {
+    if dtype == DType::F16 && k.has_halves() {
+        let code = k.convert(code, Elem::I16);
+        let v = k.from_half(code);
+        k.note_code(v, dtype, code);
+        return v;
+    }
     let v = numbers_of(k, dtype, code);
     k.note_code(v, dtype, code);
     v
@@ -135,7 +141,11 @@ fn numbers_of(k: &mut Builder, dtype: DType, code: Val) -> Val {
 pub(super) fn encode(k: &mut Builder, dtype: DType, v: Val, saturate: bool) -> Val {
     // What was loaded or rounded before is not encoded again.
     if let Some(code) = k.code_of(v, dtype) {
-        return code;
+        return k.uconvert(code, Elem::I32);
+    }
+    if dtype == DType::F16 && k.has_halves() {
+        let code = k.to_half(v);
+        return k.uconvert(code, Elem::I32);
     }
     let float = k.ty(v);
     let ty = float.with(Elem::I32);

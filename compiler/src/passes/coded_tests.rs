@@ -1,0 +1,123 @@
+//! Which weights are found to be codes, in which form, and that what they compute stays.
+
+use mcc_targets::Target;
+
+use super::coded;
+use crate::ir::eval::eval_graph;
+use crate::ir::{ConvSpec, DType, Dim, Graph, Layout, Op, Output, Tensor, TensorType};
+
+fn floats(shape: &[usize], values: impl Fn(usize) -> f32) -> Tensor {
+    let values: Vec<f64> = (0..shape.iter().product()).map(|i| f64::from(values(i))).collect();
+    Tensor::from_f64s(DType::F32, shape.to_vec(), &values).unwrap()
+}
+
+/// Whole numbers from `low` on, without a pattern.
+fn number(i: usize, low: i32, count: u32) -> f32 {
+    let mixed = (i as u32).wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(0x9e37_79b9) >> 7;
+    (low + (mixed % count) as i32) as f32
+}
+
+/// A scale without a short binary form.
+fn scale(i: usize) -> f32 {
+    0.013 + (i % 23) as f32 * 0.0017
+}
+
+fn graph(op: Op, x: &Tensor, w: Tensor) -> Graph {
+    let mut graph = Graph::new();
+    let input = graph.add_input("x", TensorType::new(x.dtype(), x.shape().iter().map(|&d| Dim::from(d)).collect()));
+    let w = graph.constant(w);
+    let operands = if matches!(op, Op::Gather { .. }) { [w, input] } else { [input, w] };
+    let value = graph.add_labelled(op, &operands, "it").unwrap().into();
+    graph.outputs.push(Output { name: "y".to_string(), value });
+    graph
+}
+
+/// Runs the pass and compares values; gives the form that was decided on, if any.
+fn form(mut graph: Graph, x: &Tensor, compact: bool) -> Option<String> {
+    let before = eval_graph(&graph, std::slice::from_ref(x)).unwrap();
+    let target = Target { compact, ..Target::new("x86_64-unknown-linux-gnu", None).unwrap() };
+    let changed = coded::run(&mut graph, &target).unwrap();
+    graph.remove_dead();
+    crate::ir::verify(&graph).unwrap();
+    let after = eval_graph(&graph, std::slice::from_ref(x)).unwrap();
+    assert_eq!(before[0].ty(), after[0].ty());
+    for (a, b) in before[0].to_f64s().into_iter().zip(after[0].to_f64s()) {
+        assert!((a - b).abs() <= 1e-5 * a.abs().max(1.0), "{b}, not {a}");
+    }
+    assert!(!coded::run(&mut graph, &target).unwrap(), "a second run changes something");
+    let decided = graph.decisions().next().map(|d| d.form.clone());
+    assert_eq!(decided.is_some(), changed);
+    decided
+}
+
+fn product(w: Tensor) -> Option<String> {
+    let x = floats(&[3, w.shape()[0]], |i| number(i, -50, 100) / 16.0);
+    form(graph(Op::MatMul, &x, w), &x, false)
+}
+
+#[test]
+fn products() {
+    let shape = [96, 40];
+    let of = |f: &dyn Fn(usize, usize) -> f32| product(floats(&shape, |i| f(i / 40, i % 40)));
+    let n = |row: usize, column: usize, low, count| number(row * 40 + column, low, count);
+    let found = |f: &dyn Fn(usize, usize) -> f32, want: &str| assert_eq!(of(f).as_deref(), Some(want));
+    found(&|r, c| n(r, c, -128, 256) * scale(0), "int8 a column");
+    found(&|r, c| n(r, c, -127, 255) * scale(c), "int8 a column");
+    found(&|r, c| n(r, c, -8, 16) * scale(c), "int4 a column");
+    found(&|r, c| n(r, c, -2, 4) * -scale(c), "int2 a column");
+    found(&|r, c| (n(r, c, 0, 256) - 99.0) * scale(c), "int8 a column with zero points");
+    found(&|r, c| n(r, c, -8, 16) * scale(r / 32 + 3 * c), "int4 in blocks of 32");
+    found(
+        &|r, c| (n(r, c, 0, 16) - ((r / 16 + c) % 16) as f32) * scale(r / 16 + 5 * c),
+        "int4 in blocks of 16 with zero points",
+    );
+    // Numbers that are no multiples of anything, but few.
+    let table = |k: usize| (k as f32 * 0.7).sin() + 0.01 * (k * k) as f32;
+    found(&|r, c| table(n(r, c, 0, 16) as usize), "codebook of 16, 4 bits");
+    found(&|r, c| table(n(r, c, 0, 3) as usize), "codebook of 3, 2 bits");
+    // Seventeen are too many, and so are weights like any others.
+    assert_eq!(of(&|r, c| table(n(r, c, 0, 17) as usize)), None);
+    assert_eq!(of(&|r, c| ((r * 40 + c) as f32).sin()), None);
+    assert_eq!(of(&|r, c| if r == 5 { f32::NAN } else { n(r, c, -8, 16) }), None);
+}
+
+#[test]
+fn long_tables_are_small() {
+    let x = floats(&[3, 64], |i| number(i, -50, 100) / 16.0);
+    let w = floats(&[64, 64], |i| (number(i, 0, 200) * 0.37).sin());
+    assert_eq!(form(graph(Op::MatMul, &x, w.clone()), &x, false), None);
+    assert!(form(graph(Op::MatMul, &x, w), &x, true).unwrap().starts_with("codebook of"));
+}
+
+#[test]
+fn convolutions() {
+    let spec = |pads| ConvSpec {
+        strides: vec![1, 1],
+        dilations: vec![1, 1],
+        pads: vec![(pads, pads); 2],
+        group: 1,
+        layout: Layout::ChannelsLast,
+    };
+    let of = |size: usize, kernel: usize, compact: bool| {
+        let x = floats(&[1, size, size, 16], |i| number(i, -50, 100) / 16.0);
+        let w = floats(&[32, 16, kernel, kernel], |i| number(i, -8, 16) * scale(i / (16 * kernel * kernel)));
+        form(graph(Op::Conv(spec(kernel as i64 / 2)), &x, w), &x, compact)
+    };
+    assert_eq!(of(4, 5, false).as_deref(), Some("int4 a column"));
+    // Minimal filtering computes it with a third of the products.
+    assert_eq!(of(16, 3, false), None);
+    assert_eq!(of(16, 3, true).as_deref(), Some("int4 a column"));
+}
+
+#[test]
+fn tables_of_rows() {
+    let of = |f: &dyn Fn(usize, usize) -> f32| {
+        let x = Tensor::from_i64s(DType::I64, vec![2, 3], &[0, 5, 99, -1, 7, 42]).unwrap();
+        form(graph(Op::Gather { axis: 0 }, &x, floats(&[100, 32], |i| f(i / 32, i % 32))), &x, false)
+    };
+    let n = |r: usize, c: usize| number(r * 32 + c, -127, 255);
+    assert_eq!(of(&|r, c| n(r, c) * 0.01).as_deref(), Some("int8 a column"));
+    assert_eq!(of(&|r, c| n(r, c) * scale(c)).as_deref(), Some("int8 a column"));
+    assert_eq!(of(&|r, c| n(r, c) * scale(r)).as_deref(), Some("int8 a row"));
+    assert_eq!(of(&|r, c| ((r * 32 + c) as f32).sin()), None);
+}
