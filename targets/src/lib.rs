@@ -2,6 +2,7 @@
 //!
 //! A [`Target`] is a value made of a triple and a CPU description; everything that depends on the machine asks it.
 
+pub mod block_schedule;
 pub mod choices;
 pub mod dot_schedule;
 pub mod schedule;

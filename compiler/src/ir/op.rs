@@ -69,6 +69,10 @@ pub enum Op {
     /// `(a: [..., m, k], packed: [..., panels, k, tile])`: the same with `b` cut into panels of `tile` columns, the
     /// last one filled with zeros; `n` columns in the result.
     PackedMatMul { n: Dim },
+    /// `(a: f32[..., m, k], heads: i32[panels + 1], rows: i32[blocks], values: f32[blocks, tile])`: the product with a
+    /// matrix `b: [k, n]` cut into panels of `tile` columns, of whose rows most are zero in most panels. The others are
+    /// blocks: of panel `p` those from `heads[p]` to before `heads[p + 1]`, each of them row `rows[i]` of `b`.
+    BlockMatMul { n: Dim },
     /// `(x, w: [out, in/group, k...], [bias: [out]])`: correlation over the spatial axes. Channels-first `x` is
     /// `[batch, in, d...]`, channels-last `[batch, d..., in]`; the weights' layout does not depend on it.
     Conv(ConvSpec),
@@ -171,6 +175,7 @@ impl Op {
             Op::GridSample { .. } => "grid_sample",
             Op::MatMul => "matmul",
             Op::PackedMatMul { .. } => "packed_matmul",
+            Op::BlockMatMul { .. } => "block_matmul",
             Op::Conv(_) => "conv",
             Op::PackedConv { .. } => "packed_conv",
             Op::DotConv { .. } => "dot_conv",

@@ -113,7 +113,7 @@ fn worth(op: &Op, operands: &[TensorType], results: &[TensorType]) -> bool {
         | Op::Attention { .. }
         | Op::Normalize { .. }
         | Op::TopK { .. } => true,
-        Op::MatMul | Op::PackedMatMul { .. } => {
+        Op::MatMul | Op::PackedMatMul { .. } | Op::BlockMatMul { .. } => {
             let depth = operands[0].shape.last().and_then(|d| d.as_const()).unwrap_or(1);
             to <= from && work(depth)
         }

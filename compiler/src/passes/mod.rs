@@ -7,6 +7,7 @@
 mod affine;
 mod algebra;
 mod attention;
+mod block_sparse;
 mod blocks;
 mod bytes;
 mod channels_last_norm;
@@ -138,7 +139,8 @@ pub const PIPELINE: &[Phase] = &[
                 "after transposes met: what splits heads is then one of them; before pack",
             ),
             pass("bytes", bytes::run, "what is left for pack is not of bytes; after transposes left the operands"),
-            pass("sparse", sparse::run, "what bytes left is of floats; before weights are packed for dense kernels"),
+            pass("block_sparse", block_sparse::run, "what bytes left is of floats; blocks before single non-zeros"),
+            pass("sparse", sparse::run, "before weights are packed for dense kernels"),
             pass("merge_pixels", merge_pixels::run, "before pack, which packs what it makes"),
             pass("coded", coded::run, "takes what is not of bytes, before pack takes the rest as it is"),
             pass("pack", pack::run, "after everything that looks at weights or at convolutions"),

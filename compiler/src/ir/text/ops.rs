@@ -61,6 +61,7 @@ pub(super) fn attributes(op: &Op) -> Attrs {
         Op::GridSample { mode, padding, align_corners } => attrs![mode, padding, align_corners],
         Op::MatMul => Vec::new(),
         Op::PackedMatMul { n } => attrs![n],
+        Op::BlockMatMul { n } => attrs![n],
         Op::Conv(spec) | Op::DepthwiseConv(spec) => conv(spec),
         Op::PackedConv { spec, out } => [conv(spec), attrs![out]].concat(),
         Op::DotConv { spec, kernel, out } => [conv(spec), attrs![kernel, out]].concat(),
@@ -175,6 +176,7 @@ pub(in crate::ir) fn operation(name: &str, text: &str) -> Result<Op> {
         "grid_sample" => build!(r, Op::GridSample { mode, padding, align_corners }),
         "matmul" => Op::MatMul,
         "packed_matmul" => build!(r, Op::PackedMatMul { n }),
+        "block_matmul" => build!(r, Op::BlockMatMul { n }),
         "conv" => Op::Conv(conv_spec(&r)?),
         "packed_conv" => Op::PackedConv { spec: conv_spec(&r)?, out: r.get("out")? },
         "coded_conv" => Op::CodedConv {

@@ -8,6 +8,9 @@ mod arg_reduce;
 mod attention;
 #[cfg(test)]
 mod attention_tests;
+mod blocks;
+#[cfg(test)]
+mod blocks_tests;
 mod coded;
 mod coded_dot;
 mod coded_float;
@@ -159,6 +162,7 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         }
         Op::MatMul => igemm::matmul(site, e, k),
         Op::PackedMatMul { n } => igemm::packed_matmul(site, e, k, n),
+        Op::BlockMatMul { n } => blocks::block_matmul(site, e, k, n),
         Op::Conv(spec) => conv::conv(site, e, k, spec),
         Op::PackedConv { spec, out } => igemm::packed_conv(site, e, k, spec, *out),
         Op::DotConv { spec, kernel, out } => dot::dot_conv(site, e, k, spec, kernel, *out),
@@ -217,6 +221,7 @@ fn is_parallel(op: &Op) -> bool {
         | Op::GridSample { .. }
         | Op::MatMul
         | Op::PackedMatMul { .. }
+        | Op::BlockMatMul { .. }
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
@@ -273,6 +278,7 @@ pub fn fuses(op: &Op) -> bool {
         | Op::GridSample { .. }
         | Op::MatMul
         | Op::PackedMatMul { .. }
+        | Op::BlockMatMul { .. }
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }

@@ -68,6 +68,10 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
         Op::PackedMatMul { .. } | Op::PackedConv { .. } | Op::DotConv { .. } | Op::WinogradConv { .. } => {
             inputs[1].shape().to_vec()
         }
+        Op::BlockMatMul { .. } => {
+            let own = inputs[1..].iter().flat_map(|t| t.shape().to_vec());
+            own.chain(inputs[0].shape().last().copied()).collect()
+        }
         // Only extents that depend on inputs are symbols.
         Op::Attention { .. } => inputs[..3].iter().flat_map(|t| t.shape()[2..].to_vec()).chain([1]).collect(),
         Op::CodedConv { .. } => inputs[1..].iter().flat_map(|t| t.shape().to_vec()).collect(),

@@ -50,6 +50,7 @@ pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
         | Op::GridSample { .. }
         | Op::MatMul
         | Op::PackedMatMul { .. }
+        | Op::BlockMatMul { .. }
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }

@@ -8,8 +8,32 @@ use crate::ir::NodeId;
 pub(super) fn spread(flow: &mut Flow) {
     mark(flow);
     for node in flow.order.clone() {
+        keep_blocks(flow, node);
         round_up(flow, node);
         mark(flow);
+    }
+}
+
+/// Keeps neighbouring channels together whose weights are mostly zero in all of them at once: such runs are blocks, for
+/// which there are kernels, as long as no channel among them is gone.
+fn keep_blocks(flow: &mut Flow, node: NodeId) {
+    let Some(layer) = flow.layers.get(&node).filter(|l| l.groups == 1) else { return };
+    let slots = flow.tracks[&node.into()].slots();
+    let needed: Vec<bool> = slots.clone().map(|slot| flow.slots.is_needed(slot)).collect();
+    let source = flow.graph.operand(node, 0).and_then(|x| flow.tracks.get(&x)).filter(|t| t.axis == layer.in_axis);
+    let left = |i: &usize| source.is_none_or(|t| flow.slots.is_needed(t.first + i));
+    let ins: Vec<usize> = (0..layer.ins).filter(left).collect();
+    for width in mcc_targets::block_schedule::WIDTHS {
+        for start in (0..needed.len()).step_by(width) {
+            let run = start..(start + width).min(needed.len());
+            let kept = needed[run.clone()].iter().filter(|&&n| n).count();
+            let zeros = ins.iter().filter(|&&i| !run.clone().any(|o| layer.reads(o, i))).count();
+            if kept > 0 && 2 * zeros >= ins.len() {
+                run.for_each(|o| {
+                    flow.slots.need(slots.start + o);
+                });
+            }
+        }
     }
 }
 

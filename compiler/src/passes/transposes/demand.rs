@@ -59,6 +59,7 @@ fn passes(op: &Op) -> bool {
         | Op::GridSample { .. }
         | Op::MatMul
         | Op::PackedMatMul { .. }
+        | Op::BlockMatMul { .. }
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
