@@ -55,7 +55,7 @@ pub struct Costs {
 
 /// Loading a block's row number and its values, beside the multiply-adds.
 const BLOCK: f64 = 1.2;
-/// Beginning a panel, in blocks.
+/// Beginning a panel, in blocks, or a column, in values.
 const PANEL: f64 = 4.0;
 /// A value of its own costs a load of each vector that it meets.
 const VALUE: f64 = 1.6;
@@ -71,7 +71,7 @@ pub fn costs(target: &Target, m: &Blocks) -> Costs {
     Costs {
         dense: (m.depth * m.columns.next_multiple_of(lanes.min(16))) as f64,
         blocks: (m.blocks as f64 * BLOCK + panels as f64 * PANEL) * wide,
-        values: m.values as f64 * VALUE,
+        values: m.values as f64 * VALUE + m.columns as f64 * PANEL,
     }
 }
 
