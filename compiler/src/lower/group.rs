@@ -6,8 +6,8 @@
 //!   group has one value that leaves it, its root;
 //! - an anchor takes the group that holds all users of its result as epilogue, when its kernel can apply one and every
 //!   other tensor of the group can be read along the anchor's rows; of several candidates the last computed one;
-//! - transposes, slices and broadcasts that only element-wise operations read are views of what they show; reshapes
-//!   are other names of a buffer.
+//! - transposes, slices and broadcasts that only element-wise operations read are views of what they show, and so are
+//!   slices that convolutions read; reshapes are other names of a buffer.
 
 use std::collections::{HashMap, HashSet};
 
@@ -60,10 +60,22 @@ impl Grouping {
         self.alias.get(&v).copied().unwrap_or(v)
     }
 
+    /// The value whose buffer an anchor's operand is read from.
+    fn base_of(&self, graph: &Graph, mut v: Value) -> Value {
+        while !self.alias.contains_key(&v)
+            && is_view(graph.op(v.node))
+            && !self.stored.contains(&v.node)
+            && let Some(x) = graph.operand(v.node, 0)
+        {
+            v = x;
+        }
+        self.buffer_of(v)
+    }
+
     /// Values whose buffers a group reads.
     pub fn reads(&self, graph: &Graph, group: &Group) -> Vec<Value> {
         let operands = group.anchor.map(|a| graph.operands(a)).unwrap_or_default();
-        operands.into_iter().map(|v| self.buffer_of(v)).chain(group.leaves.iter().map(|l| l.value)).collect()
+        operands.into_iter().map(|v| self.base_of(graph, v)).chain(group.leaves.iter().map(|l| l.value)).collect()
     }
 
     /// The buffer that an operand of an anchor lies in, and how.
@@ -77,7 +89,7 @@ impl Grouping {
     /// Whether a group can read `value` where `homes` say it lies.
     pub fn reads_from(&self, graph: &Graph, group: &Group, value: Value, homes: &Homes) -> bool {
         let operand = |(n, &v): (usize, &Value), op: &Op| {
-            self.buffer_of(v) != value || {
+            self.base_of(graph, v) != value || {
                 let shape = &graph.ty(v).shape;
                 let near = |view: &View| view.is_in_order(shape);
                 let apart = |view: &View| kernels::reads_spaced(op, n, &view.strides) && view.has_columns(shape);
@@ -186,6 +198,17 @@ fn is_view(op: &Op) -> bool {
     matches!(op, Op::Transpose { .. } | Op::Slice { .. } | Op::Broadcast { .. })
 }
 
+/// Whether a view is a part of a buffer that an operand of a convolution may be.
+fn shows_part(graph: &Graph, view: NodeId, (user, operand): (NodeId, usize)) -> bool {
+    let (Op::Slice { ranges }, Some(x)) = (graph.op(view), graph.operand(view, 0)) else { return false };
+    let user = graph.op(user);
+    if !matches!(user, Op::PackedConv { .. } | Op::DepthwiseConv(_)) || is_view(graph.op(x.node)) {
+        return false;
+    }
+    let strides = View::contiguous(&graph.ty(x).shape).strides;
+    ranges.iter().all(|r| r.step == 1) && kernels::reads_spaced(user, operand, &strides)
+}
+
 /// Groups a graph's nodes.
 ///
 /// # Errors
@@ -251,8 +274,10 @@ impl Fusion<'_> {
             self.group_of.insert(node, root);
         } else if is_view(op) {
             let users = graph.users(node.into());
-            let read_in_place = |user: NodeId| is_elementwise(graph.op(user)) || is_view(graph.op(user));
-            if graph.is_output(node.into()) || !users.iter().all(|&(user, _)| read_in_place(user)) {
+            let read_in_place = |&(user, n): &(NodeId, usize)| {
+                is_elementwise(graph.op(user)) || is_view(graph.op(user)) || shows_part(graph, node, (user, n))
+            };
+            if graph.is_output(node.into()) || !users.iter().all(read_in_place) {
                 self.stored.insert(node);
             }
         }

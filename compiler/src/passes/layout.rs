@@ -5,6 +5,7 @@
 
 use mcc_targets::Target;
 
+use super::conv_phases;
 use crate::Result;
 use crate::ir::{BinaryOp, ConvSpec, Dim, Graph, Layout, NodeId, Op, PoolSpec, Range, Value};
 
@@ -42,6 +43,14 @@ fn one(graph: &mut Graph, node: NodeId) -> Result<bool> {
             Op::Resize { sizes: order.iter().map(|&a| sizes[a].clone()).collect(), rule }
         }
         Op::ConvTranspose { spec, output_pads } if spec.layout == Layout::ChannelsFirst => {
+            if spec.strides.iter().any(|&s| s != 1) && !is_spread(graph, graph.operands(node)[1], &spec, &output_pads) {
+                let last = graph.add(Op::Transpose { perm: to_last(rank) }, &[x])?;
+                if let Some((end, result)) = conv_phases::convolve(graph, node, last, &spec)? {
+                    let result = graph.add(Op::Transpose { perm: to_first(rank) }, &[result])?;
+                    graph.replace(end.into(), result);
+                    return Ok(true);
+                }
+            }
             let result = transposed(graph, node, &spec, &output_pads)?;
             graph.replace(node.into(), result);
             return Ok(true);
@@ -76,7 +85,8 @@ fn to_first(rank: usize) -> Vec<usize> {
 /// A transposed convolution as
 /// - a convolution with turned weights, where strides are 1;
 /// - a matrix product whose columns spread into space, where windows do not overlap;
-/// - otherwise a matrix product whose columns are summed up by [`Op::Col2Im`].
+/// - convolutions to the phases of the result, see [`conv_phases`];
+/// - otherwise, where phases differ in extent, a matrix product whose columns are summed up by [`Op::Col2Im`].
 fn transposed(graph: &mut Graph, node: NodeId, spec: &ConvSpec, output_pads: &[i64]) -> Result<Value> {
     let operands = graph.operands(node);
     let (x, w) = (operands[0], operands[1]);
@@ -89,13 +99,7 @@ fn transposed(graph: &mut Graph, node: NodeId, spec: &ConvSpec, output_pads: &[i
     if spec.strides.iter().all(|&s| s == 1) {
         result = turned(graph, (x, w), spec, output_pads, &kernel, &label)?;
     }
-    let apart = kernel == spec.strides && spec.dilations.iter().all(|&d| d == 1);
-    if result.is_none()
-        && apart
-        && spec.group == 1
-        && spec.pads.iter().all(|&p| p == (0, 0))
-        && output_pads.iter().all(|&p| p == 0)
-    {
+    if result.is_none() && is_spread(graph, w, spec, output_pads) {
         result = Some(spread(graph, (x, w), &kernel, &label)?);
     }
     let product = match result {
@@ -124,6 +128,13 @@ fn transposed(graph: &mut Graph, node: NodeId, spec: &ConvSpec, output_pads: &[i
     shape[0] = &w_shape[1] * &Dim::from(spec.group);
     let bias = graph.add(Op::Reshape { shape }, &[bias])?;
     graph.add(Op::Binary(BinaryOp::Add), &[product, bias])
+}
+
+/// Whether windows of a transposed convolution with weights `w` lie side by side.
+fn is_spread(graph: &Graph, w: Value, spec: &ConvSpec, output_pads: &[i64]) -> bool {
+    let kernel = graph.ty(w).shape[2..].iter().zip(&spec.strides).all(|(k, &s)| k.is(s));
+    let plain = spec.pads.iter().all(|&p| p == (0, 0)) && output_pads.iter().all(|&p| p == 0);
+    kernel && plain && spec.group == 1 && spec.dilations.iter().all(|&d| d == 1)
 }
 
 /// The convolution that a transposed one with unit strides is; `None` where it would need negative padding.

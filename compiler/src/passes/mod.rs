@@ -14,6 +14,7 @@ mod channels_last_norm;
 mod coded;
 #[cfg(test)]
 mod coded_tests;
+mod conv_phases;
 mod cse;
 mod dead_code;
 mod edit;

@@ -11,8 +11,8 @@ use mcc_targets::{Target, schedule};
 
 use crate::Result;
 use crate::ir::{
-    BinaryOp, ConvSpec, DType, Dim, FILTERINGS, Filtering, Graph, Layout, NodeId, Op, PadMode, Tensor, TensorType,
-    Value, text,
+    BinaryOp, ConvSpec, DType, Dim, FILTERINGS, Filtering, Graph, Layout, NodeId, Op, PadMode, Range, Tensor,
+    TensorType, Value, text,
 };
 
 /// Packs the right operands of products and convolutions.
@@ -159,7 +159,11 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
         let spatial = pads.iter().map(|p| Dim::from(pick(p)));
         std::iter::once(Dim::ZERO).chain(spatial).chain([Dim::ZERO]).collect()
     };
-    x = pad(graph, x, side(|p| p.0), side(|p| p.1))?;
+    let larger = if transformed.is_none() { shared_pads(graph, operands[0], &pads) } else { None };
+    x = match larger {
+        Some(larger) => part_of_padded(graph, x, &pads, &larger)?,
+        None => pad(graph, x, side(|p| p.0), side(|p| p.1))?,
+    };
     let axes = kernel.len();
     let spec = ConvSpec { pads: vec![(0, 0); axes], ..spec };
     if let Some(joined) = one_output(graph, (x, w), &spec, kernel)? {
@@ -201,6 +205,36 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
         result = graph.add(Op::Binary(BinaryOp::Add), &[result, bias])?;
     }
     cast(graph, result, dtype).map(Some)
+}
+
+/// The padding that is enough for all convolutions of a value, where several that differ have some.
+fn shared_pads(graph: &Graph, x: Value, pads: &[(i64, i64)]) -> Option<Vec<(i64, i64)>> {
+    let padded = |pads: &[(i64, i64)]| pads.iter().any(|&p| p != (0, 0));
+    let mut most = pads.to_vec();
+    for (user, operand) in graph.users(x) {
+        match graph.op(user) {
+            Op::Conv(other) if operand == 0 && other.layout == Layout::ChannelsLast && padded(&other.pads) => {
+                most.iter_mut().zip(&other.pads).for_each(|(m, p)| *m = (m.0.max(p.0), m.1.max(p.1)));
+            }
+            _ => {}
+        }
+    }
+    (padded(pads) && most != pads).then_some(most)
+}
+
+/// A value with padding as a part of the same with more: convolutions with different padding then share one padded value.
+fn part_of_padded(graph: &mut Graph, x: Value, pads: &[(i64, i64)], larger: &[(i64, i64)]) -> Result<Value> {
+    let shape = graph.ty(x).shape.clone();
+    let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {
+        [0].into_iter().chain(larger.iter().map(pick)).chain([0]).map(Dim::from).collect()
+    };
+    let whole = pad(graph, x, side(|p| p.0), side(|p| p.1))?;
+    let mut ranges: Vec<Range> = shape.iter().map(Range::full).collect();
+    for (range, (own, all)) in ranges[1..].iter_mut().zip(pads.iter().zip(larger)) {
+        let len = &range.len + &Dim::from(own.0 + own.1);
+        *range = Range { start: Dim::from(all.0 - own.0), step: 1, len };
+    }
+    graph.add(Op::Slice { ranges }, &[whole])
 }
 
 /// Whether a convolution is one that minimal filtering computes.

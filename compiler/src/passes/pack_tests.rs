@@ -94,6 +94,10 @@ fn transposed_convolutions() {
     check(op(spec(1, 2, 1, 2), [0, 0]), &x, &weights(&[4, 3, 2, 3], 2), "transpose pad packed_conv binary transpose");
     let apart = "transpose packed_matmul reshape transpose reshape binary transpose";
     check(op(spec(2, 1, 0, 1), [0, 0]), &x, &weights(&[4, 3, 2, 2], 1), apart);
+    // Two phases on each axis, which differ in padding.
+    let phases = "transpose pad slice packed_conv binary reshape packed_conv binary reshape concat \
+                  pad packed_conv binary reshape pad slice packed_conv binary reshape concat concat reshape transpose";
+    check(op(spec(2, 1, 1, 2), [1, 0]), &x, &weights(&[4, 3, 3, 3], 2), phases);
     let summed = "reshape matmul reshape col2im binary";
     check(op(spec(2, 1, 1, 1), [0, 0]), &x, &weights(&[4, 3, 3, 4], 1), summed);
     check(op(spec(2, 1, 1, 2), [1, 1]), &x, &weights(&[4, 3, 3, 3], 2), summed);
