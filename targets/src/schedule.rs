@@ -84,6 +84,8 @@ pub fn merged_pixels(target: &Target, problem: Problem<'_>, out: u64, columns: u
 /// What a weight costs to fetch, and an element to take to transformed space or back, in multiply-adds of full vectors.
 const WEIGHT_COST: u64 = 36;
 const TRANSFORM_COST: u64 = 4;
+/// The same for the largest tile, which has more terms and does not fit the registers.
+const LARGEST_TRANSFORM_COST: u64 = 18;
 
 /// Results of a tile along an axis with which minimal filtering is the fastest way of a 3x3 convolution with unit strides
 /// and results of `size`; none where the definition is. The weights grow with the tile, the products shrink.
@@ -91,9 +93,11 @@ pub fn winograd(target: &Target, problem: Problem<'_>, size: [u64; 2], channels:
     if !is_filterable(channels, out) {
         return None;
     }
-    let best = [2, 4].into_iter().map(|m| (filtering_cost(size, channels, out, m), m)).min();
+    // Rounding errors grow with the tile: the largest one has to be clearly faster.
+    let cost = |m: u64| filtering_cost(size, channels, out, m) * if m == 6 { 10 } else { 9 } / 9;
+    let best = [2, 4, 6].into_iter().map(|m| (cost(m), m)).min();
     let best = best.filter(|best| best.0 < direct_cost(size, channels, out)).map_or(0, |best| best.1);
-    let chosen = target.choose(Point::Filtering, problem, best as i64, &[0, 2, 4]);
+    let chosen = target.choose(Point::Filtering, problem, best as i64, &[0, 2, 4, 6]);
     (chosen > 0).then_some(chosen as u64)
 }
 
@@ -107,7 +111,8 @@ pub fn filtering_block(target: &Target, problem: Problem<'_>) -> i64 {
 fn filtering_cost(size: [u64; 2], channels: u64, out: u64, m: u64) -> u64 {
     let lanes = filtering_lanes(channels, out);
     let (tiles, planes) = (size[0].div_ceil(m) * size[1].div_ceil(m), (m + 2) * (m + 2));
-    let transform = tiles * planes * (channels + out) * TRANSFORM_COST * 16 / lanes;
+    let transform_cost = if m == 6 { LARGEST_TRANSFORM_COST } else { TRANSFORM_COST };
+    let transform = tiles * planes * (channels + out) * transform_cost * 16 / lanes;
     (tiles * planes * channels * out + transform).max(planes * channels * out * WEIGHT_COST)
 }
 
@@ -305,6 +310,7 @@ mod tests {
         let best = |size, channels| winograd(&target, Problem::default(), [size, size], channels, channels);
         assert_eq!([56, 28].map(|size| best(size, 64)), [Some(4), Some(4)]);
         assert_eq!((best(56, 8), best(56, 18), best(3, 512)), (None, None, None));
+        assert_eq!([(128, 64), (60, 512)].map(|(size, channels)| best(size, channels)), [Some(4), Some(6)]);
     }
 
     #[test]

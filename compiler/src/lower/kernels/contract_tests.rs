@@ -49,8 +49,22 @@ fn run(op: &Op, types: &[TensorType], operands: &[Tensor], symbols: &dyn Fn(&str
 }
 
 fn check(op: &Op, types: &[TensorType], operands: &[Tensor], symbols: &dyn Fn(&str) -> i64, want: &[f64]) {
+    check_near(op, types, operands, symbols, want, 0.0);
+}
+
+/// The same with a tolerance relative to the largest value.
+fn check_near(
+    op: &Op,
+    types: &[TensorType],
+    operands: &[Tensor],
+    symbols: &dyn Fn(&str) -> i64,
+    want: &[f64],
+    tolerance: f64,
+) {
+    let error = tolerance * want.iter().fold(0.0, |most: f64, w| most.max(w.abs()));
     for (got, target) in run(op, types, operands, symbols).iter().zip(TARGETS) {
-        assert!(got == want, "{op:?} of {types:?} for {target}:\n{got:?}\nbut\n{want:?}");
+        let near = got.len() == want.len() && got.iter().zip(want).all(|(g, w)| (g - w).abs() <= error);
+        assert!(near, "{op:?} of {types:?} for {target}:\n{got:?}\nbut\n{want:?}");
     }
     if types.iter().all(|t| t.fixed_shape().is_some()) {
         super::testing::check_objects(op, operands);
@@ -282,7 +296,9 @@ fn minimal_filtering() {
         let op = Op::WinogradConv { size: vec![Dim::from(oh), Dim::from(ow)], out };
         let result = infer(&op, &types.iter().collect::<Vec<_>>()).unwrap().types;
         let want = crate::ir::eval::eval_op(&op, &operands, &result).unwrap()[0].to_f64s();
-        check(&op, &types, &operands, &|_| 0, &want);
+        // The largest tile's factors are too fine for exact sums.
+        let tolerance = if f.results == 6 { 1e-6 } else { 0.0 };
+        check_near(&op, &types, &operands, &|_| 0, &want, tolerance);
     }
 }
 

@@ -1,5 +1,5 @@
 //! 3x3 convolution by minimal filtering: F(2x2, 3x3) takes 16 multiplications for 4 results where the definition has 36,
-//! F(4x4, 3x3) takes 36 for 16 where it has 144.
+//! F(4x4, 3x3) takes 36 for 16 where it has 144, F(6x6, 3x3) 64 for 36 where it has 324.
 //!
 //! A block of tiles is taken to transformed space, multiplied there by a matrix a plane, and taken back.
 //! Blocks are whole rows of tiles, as many as keep the transformed data in the second-level cache; the last block is
@@ -26,7 +26,7 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
         return Err(Error::internal(format!("winograd_conv of {x} and {packed}: extents are not constant")));
     };
     let filtering = usize::try_from(planes).ok().and_then(Filtering::of_planes);
-    let Some(m) = filtering.map(|f| f.results as i64).filter(|m| [2, 4].contains(m)) else {
+    let Some(m) = filtering.map(|f| f.results as i64).filter(|m| [2, 4, 6].contains(m)) else {
         return Err(Error::internal(format!("winograd_conv of {x} and {packed}: no such filtering")));
     };
     let out = out as i64;
@@ -248,6 +248,26 @@ fn spread(k: &mut Builder, d: &[Val]) -> Vec<Val> {
             let far = k.mul(far, two);
             vec![first, k.add(even, odd), k.sub(even, odd), k.add(near, far), k.sub(near, far), last]
         }
+        [a, b, c, d, e, f, g, h] => {
+            let ty = k.ty(a);
+            let ends = [(a, c, e, g), (h, f, d, b)].map(|(x, y, z, w)| {
+                let (outer, inner, factor) = (k.sub(x, w), k.sub(z, y), k.float(5.25, ty));
+                k.fma(inner, factor, outer)
+            });
+            // Even and odd parts at three pairs of points: the factors of c, e and of b, d, f; that of g is 1.
+            let parts =
+                [([1.0, -4.25], [1.0, -4.25, 1.0]), ([0.25, -1.25], [0.5, -2.5, 2.0]), ([4.0, -5.0], [2.0, -2.5, 0.5])];
+            let mut all = vec![ends[0]];
+            for (even, odd) in parts {
+                let even = weighted(k, g, &[(c, even[0]), (e, even[1])]);
+                let first = k.float(odd[0], ty);
+                let first = k.mul(b, first);
+                let odd = weighted(k, first, &[(d, odd[1]), (f, odd[2])]);
+                all.extend([k.add(even, odd), k.sub(even, odd)]);
+            }
+            all.push(ends[1]);
+            all
+        }
         _ => Vec::new(),
     }
 }
@@ -273,6 +293,32 @@ fn gather(k: &mut Builder, m: &[Val]) -> Vec<Val> {
                 k.fma(far_difference, eight, last),
             ]
         }
+        [a, b, c, d, e, f, g, h] => {
+            let pairs = [(b, c), (d, e), (f, g)];
+            let [s1, s2, s3] = pairs.map(|(x, y)| k.add(x, y));
+            let [d1, d2, d3] = pairs.map(|(x, y)| k.sub(x, y));
+            let first = k.add(a, s1);
+            let last = k.add(d1, h);
+            vec![
+                weighted(k, first, &[(s2, 1.0), (s3, 1.0)]),
+                weighted(k, d1, &[(d2, 2.0), (d3, 0.5)]),
+                weighted(k, s1, &[(s2, 4.0), (s3, 0.25)]),
+                weighted(k, d1, &[(d2, 8.0), (d3, 0.125)]),
+                weighted(k, s1, &[(s2, 16.0), (s3, 0.0625)]),
+                weighted(k, last, &[(d2, 32.0), (d3, 0.03125)]),
+            ]
+        }
         _ => Vec::new(),
     }
+}
+
+/// A sum of terms with factors, added to a value.
+fn weighted(k: &mut Builder, start: Val, terms: &[(Val, f64)]) -> Val {
+    terms.iter().fold(start, |sum, &(v, factor)| {
+        if factor == 1.0 {
+            return k.add(sum, v);
+        }
+        let factor = k.float(factor, k.ty(v));
+        k.fma(v, factor, sum)
+    })
 }
