@@ -16,7 +16,7 @@ use mcc_targets::{Arch, Target};
 
 use super::edit::{Edit, rewrite};
 use crate::Result;
-use crate::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, NodeId, Op, PadMode, Tensor, Value};
+use crate::ir::{BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, PadMode, Subject, Tensor, Value};
 
 /// Fewer contracted elements or columns than this leave most of a step or a vector empty.
 const LEAST: usize = 4;
@@ -37,11 +37,32 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
     let rewritten = rewrite(graph, |edit, node| {
         let Some(contraction) = contraction(edit.graph, node) else { return Ok(None) };
         let Some(data) = data(edit.graph, contraction.x) else { return Ok(None) };
+        let from = edit.dtype(data.bytes);
+        let operator = edit.graph.op(node).name();
+        let layer = edit.graph.label(node).to_string();
+        let decide = |edit: &mut Edit, form: String, why: &str| {
+            edit.graph.decide(Decision::new(layer.as_str(), Subject::Precision, operator, form, why));
+        };
         if contraction.to.is_float() && !has_dot(target) {
+            decide(edit, contraction.to.to_string(), "the target has no products of bytes: floats are as fast");
             return Ok(None);
         }
-        let Some(weights) = Weights::new(&contraction) else { return Ok(None) };
-        rewritten(edit, &contraction, &data, &weights, target)
+        let Some(weights) = Weights::new(&contraction) else {
+            decide(edit, contraction.to.to_string(), "the weights are no bytes, or too few to fill a step of four");
+            return Ok(None);
+        };
+        let result = rewritten(edit, &contraction, &data, &weights, target)?;
+        match result {
+            Some(_) => {
+                decide(edit, format!("int8 ({from} data, i8 weights)"), "bytes multiplied, exact sums in 32 bits")
+            }
+            None => decide(
+                edit,
+                contraction.to.to_string(),
+                "zero points a row, of weights in groups, or behind padding do not leave the sum",
+            ),
+        }
+        Ok(result)
     })?;
     Ok(changed || rewritten)
 }

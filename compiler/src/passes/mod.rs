@@ -14,6 +14,7 @@ mod channels_last_norm;
 mod coded;
 #[cfg(test)]
 mod coded_tests;
+mod codes;
 mod conv_phases;
 mod cse;
 mod dead_code;
@@ -74,7 +75,10 @@ pub const PIPELINE: &[Phase] = &[
         name: "quantization",
         rounds: 1,
         required: false,
-        passes: &[pass("quantized", quantized::run, "before dequantized weights become constants")],
+        passes: &[
+            pass("codes", codes::run, "while dequantizing and quantizing are as the importer wrote them"),
+            pass("quantized", quantized::run, "before dequantized weights become constants"),
+        ],
     },
     Phase {
         name: "canonical",

@@ -10,7 +10,7 @@ use mcc_targets::dot_schedule::has_dot;
 
 use super::edit::{Edit, rewrite};
 use crate::Result;
-use crate::ir::{BinaryOp, DType, Dim, Graph, Op, Value};
+use crate::ir::{BinaryOp, DType, Decision, Dim, Graph, NodeId, Op, Subject, Value};
 
 /// Channels of a group, and columns, below which products of floats are as good.
 const LEAST: i64 = 4;
@@ -21,6 +21,13 @@ const LEAST: i64 = 4;
 /// When the graph contradicts itself.
 pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
     if !has_dot(target) {
+        for node in graph.topological() {
+            let quantized = matches!(graph.op(node), Op::MatMul | Op::Conv(_))
+                && graph.operands(node)[..2].iter().all(|&v| Dequantized::of(graph, v).is_some());
+            if quantized {
+                stays_float(graph, node, "the target has no products of bytes: floats are as fast");
+            }
+        }
         return Ok(false);
     }
     rewrite(graph, |edit, node| {
@@ -33,21 +40,46 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
                 let narrow = |extent: &Dim| extent.as_const().is_none_or(|c| c < LEAST);
                 let columns = shape[0].floor_div(&Dim::from(spec.group));
                 if spec.group > 1 && (narrow(&shape[1]) || narrow(&columns)) {
+                    if operands[..2].iter().all(|&v| Dequantized::of(edit.graph, v).is_some()) {
+                        stays_float(
+                            edit.graph,
+                            node,
+                            "groups of few channels leave most of a step of four bytes empty",
+                        );
+                    }
                     return Ok(None);
                 }
                 (edit.graph.ty(node.into()).rank(), Some(0))
             }
             _ => return Ok(None),
         };
-        let (Some(x), Some(w)) = (Dequantized::of(edit.graph, operands[0]), Dequantized::of(edit.graph, operands[1]))
-        else {
-            return Ok(None);
+        let parts = (Dequantized::of(edit.graph, operands[0]), Dequantized::of(edit.graph, operands[1]));
+        let (x, w) = match parts {
+            (Some(x), Some(w)) => (x, w),
+            (None, None) => return Ok(None),
+            (None, Some(_)) => {
+                stays_float(edit.graph, node, "the data is not quantized to bytes");
+                return Ok(None);
+            }
+            (Some(_), None) => {
+                stays_float(edit.graph, node, "the weights are not quantized to bytes");
+                return Ok(None);
+            }
         };
         let one = |v: Value| edit.graph.ty(v).numel().is(1);
-        let fits = one(x.scale) && x.zero.is_none_or(one) && edit.graph.as_constant(w.codes).is_some();
         // Where the columns are in the weights, and in the result.
-        let columns = axis.unwrap_or(edit.graph.ty(operands[1]).rank() - 1);
-        if !fits || edit.graph.ty(operands[1]).rank() < 2 || !along(&edit.shape(w.scale), w.rank, columns, &w.moves) {
+        let columns = axis.unwrap_or(edit.graph.ty(operands[1]).rank().saturating_sub(1));
+        let refusal = if !one(x.scale) || !x.zero.is_none_or(one) {
+            Some("the data has several scales or zero points, which do not leave the sum")
+        } else if edit.graph.as_constant(w.codes).is_none() || edit.graph.ty(operands[1]).rank() < 2 {
+            Some("the weights are no constant matrix")
+        } else if !along(&edit.shape(w.scale), w.rank, columns, &w.moves) {
+            Some("the weights' scales run along what is summed, and do not leave the sum")
+        } else {
+            None
+        };
+        if let Some(why) = refusal {
+            stays_float(edit.graph, node, why);
             return Ok(None);
         }
         let (left, right) = (x.centred(edit)?, w.centred(edit)?);
@@ -63,6 +95,13 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         }
         Ok(Some(result))
     })
+}
+
+/// Records that a layer of quantized operands computes in floats.
+fn stays_float(graph: &mut Graph, node: NodeId, why: &str) {
+    let (layer, operator) = (graph.label(node).to_string(), graph.op(node).name());
+    let form = graph.ty(node.into()).dtype.to_string();
+    graph.decide(Decision::new(layer, Subject::Precision, operator, form, why));
 }
 
 /// Eight-bit codes, what is subtracted from them and what the difference is multiplied by.
@@ -117,10 +156,12 @@ impl Dequantized {
     }
 }
 
-/// What a value is a cast of, when that is a byte; shapes may be around it.
+/// What a value is a cast of, when that is a byte, or a constant of fewer bits; shapes may be around it.
 fn cast_from_byte(graph: &Graph, v: Value) -> Option<Value> {
     let inner = graph.operand(v.node, 0)?;
-    let byte = matches!(graph.ty(inner).dtype, DType::U8 | DType::I8);
+    let dtype = graph.ty(inner).dtype;
+    let few = dtype.bits() < 8 && !dtype.is_float() && graph.as_constant(inner).is_some();
+    let byte = matches!(dtype, DType::U8 | DType::I8) || few;
     (matches!(graph.op(v.node), Op::Cast { .. }) && byte).then_some(inner)
 }
 
@@ -141,4 +182,38 @@ fn per_column(edit: &mut Edit, v: Value, rank: usize, conv: bool) -> Result<Valu
     }
     let behind = if conv { rank - 2 } else { 0 };
     edit.reshape(v, std::iter::once(count).chain(vec![Dim::ONE; behind]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::text;
+
+    /// Products whose operands have these scales.
+    fn decided(x_scale: &str, w_scale: &str, cpu: &str) -> Vec<(String, String)> {
+        let text = format!(
+            "%0 = input \"x\" : u8[2, 4]\n%1 = cast(%0) {{to=f32, saturate=true}} : f32[2, 4]\n{x_scale}\n%3 = mul(%1, %2) : f32[2, 4]\n\
+             %4 = constant [1, 2, 3, 4, 5, 6, 7, 8] : i8[4, 2]\n%5 = cast(%4) {{to=f32, saturate=true}} : f32[4, 2]\n{w_scale}\n\
+             %7 = mul(%5, %6) : f32[4, 2]\n%8 = matmul(%3, %7) : f32[2, 2]  // layer\noutput \"y\" = %8\n"
+        );
+        let mut graph = text::parse(&text).unwrap();
+        run(&mut graph, &Target::new("aarch64-unknown-linux-gnu", Some(cpu)).unwrap()).unwrap();
+        graph.decisions().map(|d| (d.form.clone(), d.reason.clone())).collect()
+    }
+
+    #[test]
+    fn floats_are_explained() {
+        let (one, many) = ("%2 = constant [0.5] : f32[]", "%2 = constant [0.5, 0.25] : f32[2, 1]");
+        let (columns, rows) = ("%6 = constant [0.5, 0.1] : f32[2]", "%6 = constant [1.0, 2.0, 3.0, 4.0] : f32[4, 1]");
+        let dot = "cortex-a76";
+        assert_eq!(decided(one, columns, dot), []);
+        for (x, w, cpu, why) in [
+            (many, columns, dot, "several scales"),
+            (one, rows, dot, "run along what is summed"),
+            (one, columns, "generic", "no products of bytes"),
+        ] {
+            let said = decided(x, w, cpu);
+            assert!(said.len() == 1 && said[0].0 == "f32" && said[0].1.contains(why), "{said:?}");
+        }
+    }
 }

@@ -144,11 +144,32 @@ pub fn attention(b: &mut Builder, n: &Node) -> Result<Results> {
     if n.optional(4).is_some() || n.wants(1) || n.flag("do_rotary", false)? {
         return Err(Error::unsupported("attention with past states or rotary embedding"));
     }
-    let heads = n.need("num_heads", n.try_int("num_heads")?)?;
     let mut qkv = super::reduce::product(b, n.input(0)?, n.input(1)?)?;
     if let Some(bias) = n.optional(2) {
         qkv = b.plus(qkv, bias)?;
     }
+    attention_of(b, n, qkv, n.optional(3), n.optional(5))
+}
+
+/// The same with data and weights of 8 bits.
+pub fn quantized_attention(b: &mut Builder, n: &Node) -> Result<Results> {
+    if n.optional(8).is_some() || n.wants(1) || n.flag("do_rotary", false)? || n.flag("unidirectional", false)? {
+        return Err(Error::unsupported("quantized attention with past states, rotary embedding or a causal mask"));
+    }
+    for (operand, scale, zero) in [(0, (3, "input_scale"), 6), (1, (4, "weight_scale"), 7)] {
+        let codes = b.dtype(n.input(operand)?);
+        super::parameters::factor(b, n, scale)?;
+        super::parameters::zero_point(b, n, scale, (zero, "zero_point"), Some(codes))?;
+    }
+    let (operands, scales) = ([n.input(0)?, n.input(1)?], [n.input(3)?, n.input(4)?]);
+    let zeros = [n.optional(6), n.optional(7)];
+    let qkv = super::quantize::integer_product(b, operands, scales, zeros, Some(n.input(2)?))?;
+    attention_of(b, n, qkv, n.optional(5), None)
+}
+
+/// Attention of queries, keys and values side by side, under a mask and with something added to the scores.
+fn attention_of(b: &mut Builder, n: &Node, qkv: Value, mask: Option<Value>, added: Option<Value>) -> Result<Results> {
+    let heads = n.need("num_heads", n.try_int("num_heads")?)?;
     let width = b.shape(qkv)[2].clone();
     let sizes = match n.ints("qkv_hidden_sizes")? {
         Some(s) if s.len() == 3 => s.into_iter().map(Dim::from).collect(),
@@ -163,10 +184,10 @@ pub fn attention(b: &mut Builder, n: &Node) -> Result<Results> {
     let keys = b.shape(parts[1])[2].clone();
     let dtype = b.dtype(qkv);
     let mut terms = Vec::new();
-    if let Some(mask) = n.optional(3) {
+    if let Some(mask) = mask {
         terms.push(mask_term(b, n, mask, &keys, dtype)?);
     }
-    terms.extend(n.optional(5));
+    terms.extend(added);
     let heads = Heads { q: parts[0], k: parts[1], v: parts[2] };
     Ok(attend(b, n, heads, &terms, &Dim::ZERO)?.into())
 }

@@ -5,7 +5,7 @@ use super::super::builder::{self, Builder};
 use super::super::node::{Node, Results};
 use super::conv;
 use super::parameters::{self, Spread};
-use super::quantize::{dequantized, quantized};
+use super::quantize::{centred, dequantized, quantized};
 use super::reduce::product;
 use crate::ir::{BinaryOp, DType, Dim, Op, ReduceKind, Tensor, UnaryOp, Value};
 use crate::{Error, Result};
@@ -144,27 +144,26 @@ pub fn where_(b: &mut Builder, n: &Node) -> Result<Results> {
 
 /// Floats out where no result scale is given.
 pub fn gemm(b: &mut Builder, n: &Node) -> Result<Results> {
-    let mut x = operand(b, n, 0)?;
     let (scale, zero) = (n.input(4)?, n.optional(5));
-    let columns = i64::from(!n.flag("transB", false)?);
-    let (codes, weights) = (b.dtype(n.input(3)?), n.input(3)?);
-    parameters::factor(b, n, (4, "b_scale"))?;
-    parameters::spread(b, n, (4, "b_scale"), Spread::Axis(weights, columns))?;
-    parameters::zero_point(b, n, (4, "b_scale"), (5, "b_zero_point"), Some(codes))?;
-    let mut w = b.cast(n.input(3)?, DType::F32)?;
     let transposed = n.flag("transB", false)?;
+    let (weights, columns) = (n.input(3)?, usize::from(!transposed));
+    let (data, codes) = (b.dtype(n.input(0)?), b.dtype(weights));
+    parameters::factor(b, n, (1, "a_scale"))?;
+    parameters::spread(b, n, (1, "a_scale"), Spread::Whole)?;
+    parameters::zero_point(b, n, (1, "a_scale"), (2, "a_zero_point"), Some(data))?;
+    parameters::factor(b, n, (4, "b_scale"))?;
+    parameters::spread(b, n, (4, "b_scale"), Spread::Axis(weights, columns as i64))?;
+    parameters::zero_point(b, n, (4, "b_scale"), (5, "b_zero_point"), Some(codes))?;
     // Parameters of their own are one a column of the product.
-    let column = |b: &mut Builder, p: Value| match b.ty(p).numel().is(1) {
-        true => b.reshape(p, Vec::new()),
-        false => b.along(p, usize::from(!transposed), 2),
+    let one = |b: &mut Builder, p: Value| if b.ty(p).numel().is(1) { b.reshape(p, Vec::new()) } else { Ok(p) };
+    let x_zero = n.optional(2).map(|z| one(b, z)).transpose()?;
+    let w_zero = match zero {
+        Some(zero) if b.ty(zero).numel().is(1) => Some(one(b, zero)?),
+        Some(zero) => Some(b.along(zero, columns, 2)?),
+        None => None,
     };
-    if let Some(zero) = zero {
-        let zero = b.cast(zero, DType::F32)?;
-        let zero = column(b, zero)?;
-        w = b.minus(w, zero)?;
-    }
-    let w_scale = column(b, scale)?;
-    w = b.times(w, w_scale)?;
+    let mut x = centred(b, n.input(0)?, x_zero)?;
+    let mut w = centred(b, weights, w_zero)?;
     if n.flag("transA", false)? {
         x = b.transpose_last(x)?;
     }
@@ -173,17 +172,23 @@ pub fn gemm(b: &mut Builder, n: &Node) -> Result<Results> {
     }
     let mut y = b.matmul(x, w)?;
     let alpha = n.float("alpha", 1.0)?;
+    let unit = {
+        let (x_scale, w_scale) = (one(b, n.input(1)?)?, one(b, scale)?);
+        b.times(x_scale, w_scale)?
+    };
+    // The bias is in units of both scales' product, which alpha does not scale.
+    if let Some(bias) = n.optional(6).filter(|_| alpha == 1.0) {
+        y = b.plus(y, bias)?;
+    }
+    y = b.cast(y, DType::F32)?;
+    y = b.times(y, unit)?;
     if alpha != 1.0 {
         y = b.with(BinaryOp::Mul, y, alpha)?;
-    }
-    if let Some(bias) = n.optional(6) {
-        // In units of both scales' product.
-        let x_scale = b.reshape(n.input(1)?, Vec::new())?;
-        let scale = if b.ty(scale).numel().is(1) { b.reshape(scale, Vec::new())? } else { scale };
-        let unit = b.times(x_scale, scale)?;
-        let bias = b.cast(bias, DType::F32)?;
-        let bias = b.times(bias, unit)?;
-        y = b.plus(y, bias)?;
+        if let Some(bias) = n.optional(6) {
+            let bias = b.cast(bias, DType::F32)?;
+            let bias = b.times(bias, unit)?;
+            y = b.plus(y, bias)?;
+        }
     }
     match n.optional(7) {
         Some(_) => result(b, n, y, 7, 0),

@@ -156,7 +156,7 @@ pub fn dynamically_quantized(b: &mut Builder, x: Value) -> Result<[Value; 3]> {
 }
 
 /// The integers minus their zero point, as `i32`.
-fn centred(b: &mut Builder, x: Value, zero: Option<Value>) -> Result<Value> {
+pub fn centred(b: &mut Builder, x: Value, zero: Option<Value>) -> Result<Value> {
     let wide = b.cast(x, DType::I32)?;
     let Some(zero) = zero else { return Ok(wide) };
     if b.known_floats(zero).is_some_and(|z| z.iter().all(|&z| z == 0.0)) {
@@ -190,28 +190,24 @@ pub fn matmul_integer(b: &mut Builder, n: &Node) -> Result<Results> {
 /// com.microsoft: quantizes the left operand, multiplies integers, and scales the result.
 pub fn dynamic_quantize_matmul(b: &mut Builder, n: &Node) -> Result<Results> {
     let [x, x_scale, x_zero] = dynamically_quantized(b, n.input(0)?)?;
-    matmul_integer_to_float_of(
-        b,
-        [x, n.input(1)?],
-        [x_scale, n.input(2)?],
-        [Some(x_zero), n.optional(3)],
-        n.optional(4),
-    )
+    let (scales, zeros) = ([x_scale, n.input(2)?], [Some(x_zero), n.optional(3)]);
+    Ok(integer_product(b, [x, n.input(1)?], scales, zeros, n.optional(4))?.into())
 }
 
 /// com.microsoft: integers in, floats out.
 pub fn matmul_integer_to_float(b: &mut Builder, n: &Node) -> Result<Results> {
     let (operands, scales) = ([n.input(0)?, n.input(1)?], [n.input(2)?, n.input(3)?]);
-    matmul_integer_to_float_of(b, operands, scales, [n.optional(4), n.optional(5)], n.optional(6))
+    Ok(integer_product(b, operands, scales, [n.optional(4), n.optional(5)], n.optional(6))?.into())
 }
 
-fn matmul_integer_to_float_of(
+/// A product of integers minus their zero points, scaled, with a bias of floats.
+pub fn integer_product(
     b: &mut Builder,
     operands: [Value; 2],
     scales: [Value; 2],
     zeros: [Option<Value>; 2],
     bias: Option<Value>,
-) -> Result<Results> {
+) -> Result<Value> {
     let a_zero = zeros[0].map(|z| row_parameter(b, z)).transpose()?;
     let b_zero = zeros[1].map(|z| column_parameter(b, z)).transpose()?;
     let x = centred(b, operands[0], a_zero)?;
@@ -222,11 +218,10 @@ fn matmul_integer_to_float_of(
     let to = b.dtype(scale);
     let z = b.cast(z, to)?;
     let z = b.times(z, scale)?;
-    Ok(match bias {
-        Some(bias) => b.plus(z, bias)?,
-        None => z,
+    match bias {
+        Some(bias) => b.plus(z, bias),
+        None => Ok(z),
     }
-    .into())
 }
 
 pub fn conv_integer(b: &mut Builder, n: &Node) -> Result<Results> {

@@ -235,6 +235,7 @@ pub const TABLE: &[Row] = &[
     (MS, "MatMulNBits", ALL, Plain(qoperator::matmul_nbits)),
     (MS, "MultiHeadAttention", ALL, Plain(microsoft::multi_head_attention)),
     (MS, "NhwcMaxPool", ALL, Plain(qoperator::nhwc_max_pool)),
+    (MS, "QAttention", ALL, Plain(microsoft::quantized_attention)),
     (MS, "QGemm", ALL, Plain(qoperator::gemm)),
     (MS, "QLinearAdd", ALL, Plain(qoperator::add)),
     (MS, "QLinearAveragePool", ALL, Plain(qoperator::average_pool)),
