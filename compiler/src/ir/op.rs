@@ -121,8 +121,8 @@ pub enum Op {
     Cumulative { kind: CumulativeKind, axis: usize, exclusive: bool, reverse: bool },
     /// `(q: [batch, m, heads, d], k: [batch, n, groups, d], v: [batch, n, groups, e], [mask])`: for each head
     /// `softmax(scale * q kᵀ + mask) v`, `[batch, m, heads, e]`, in `f32`. As many heads in order share a group of keys and
-    /// values; the mask is `[batch, heads, m, n]`, where all but `n` may be 1.
-    Attention { scale: F64 },
+    /// values; the mask is `[batch, heads, m, n]`, where all but `n` may be 1. `guarded`: weights that are NaN are 0.
+    Attention { scale: F64, guarded: bool },
     /// `(x)`: softmax (or its logarithm) along `axis`.
     Softmax { axis: usize, log: bool },
     /// `(x)`: `(x - mean) / sqrt(variance + epsilon)` over the axes from `axis` on; without `center`,

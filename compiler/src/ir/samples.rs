@@ -128,7 +128,7 @@ const TABLE: &[Sample] = table! {
     "reduce {kind=mean, axes=[0, 2], keep=true}" ("f32[2, 3, 4]") -> "f32[1, 3, 1]";
     "arg_reduce {largest=true, axis=1, keep=false, last=true}" ("f32[2, 3]") -> "i64[2]";
     "cumulative {kind=sum, axis=1, exclusive=true, reverse=true}" ("i32[2, 3]") -> "i32[2, 3]";
-    "attention {scale=0.5}" ("f32[2, 3, 4, 5]", "f32[2, 6, 2, 5]", "f32[2, 6, 2, 7]", "f32[1, 4, 1, 6]") -> "f32[2, 3, 4, 7]";
+    "attention {scale=0.5, guarded=true}" ("f32[2, 3, 4, 5]", "f32[2, 6, 2, 5]", "f32[2, 6, 2, 7]", "f32[1, 4, 1, 6]") -> "f32[2, 3, 4, 7]";
     "softmax {axis=0, log=true}" ("f32[2, 3]") -> "f32[2, 3]";
     "normalize {axis=1, epsilon=1e-5, center=true}" ("f16[2, 3]") -> "f16[2, 3]";
     "top_k {k=2, axis=0, largest=false}" ("f32[3, 2]") -> "f32[2, 2]", "i64[2, 2]";

@@ -6,30 +6,40 @@
 use mcc_targets::Target;
 
 use super::edit::{Edit, pad_rank, rewrite};
+use super::transposes::moves_nothing;
 use crate::Result;
-use crate::ir::{BinaryOp, DType, Dim, Graph, Op, Value};
+use crate::ir::{BinaryOp, DType, Dim, Graph, NodeId, Op, UnaryOp, Value};
 
 /// Tokens and heads change places, either way.
 const HEADS: [usize; 4] = [0, 2, 1, 3];
+
+/// From keys as the right operand of a product to tokens before heads.
+const KEYS: [usize; 4] = [0, 3, 1, 2];
 
 /// Puts attention together.
 pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
     // With fewer queries than a vector has lanes, most of it would compute nothing.
     let least = i64::from(target.vector_bytes / 8);
     rewrite(graph, |edit, node| {
-        if let Op::Transpose { perm } = edit.graph.op(node)
-            && *perm == HEADS
-            && let Some(inner) = edit.graph.operand(node, 0)
-            && let Op::Transpose { perm } = edit.graph.op(inner.node)
-            && *perm == HEADS
-            && let Some(merged) = edit.graph.operand(inner.node, 0)
-            && matches!(edit.graph.op(merged.node), Op::Attention { .. })
-        {
-            return Ok(Some(merged));
+        if let Some(merged) = merged(edit, node) {
+            let shape = edit.shape(node.into());
+            return edit.reshape(merged, shape).map(Some);
         }
         let Some(found) = find(edit, node.into(), least) else { return Ok(None) };
         found.build(edit).map(Some)
     })
+}
+
+/// The attention whose result a transpose shows as it is, behind the one that `build` put there.
+fn merged(edit: &Edit, node: NodeId) -> Option<Value> {
+    let (Op::Transpose { perm }, Some(inner)) = (edit.graph.op(node), edit.graph.operand(node, 0)) else { return None };
+    let result = edit.graph.operand(inner.node, 0)?;
+    let both: Vec<usize> = match edit.graph.op(inner.node) {
+        Op::Transpose { perm: inner } if *inner == HEADS => perm.iter().map(|&p| HEADS[p]).collect(),
+        _ => return None,
+    };
+    let attention = matches!(edit.graph.op(result.node), Op::Attention { .. });
+    (attention && moves_nothing(&both, &edit.shape(result))).then_some(result)
 }
 
 struct Found {
@@ -39,6 +49,7 @@ struct Found {
     values: Value,
     mask: Option<Value>,
     scale: f64,
+    guarded: bool,
 }
 
 /// The operands of a product that is attention.
@@ -47,10 +58,20 @@ fn find(edit: &Edit, value: Value, least: i64) -> Option<Found> {
         Op::MatMul => Some((edit.graph.operand(v.node, 0)?, edit.graph.operand(v.node, 1)?)),
         _ => None,
     };
-    let (weights, values) = product(value)?;
+    let (mut weights, values) = product(value)?;
+    let guard = unguarded(edit, weights);
+    let guarded = guard.is_some();
+    // Both the guard's condition and its choice use the weights.
+    let users = |v: Value, n: usize| edit.users(v).len() == n && !edit.graph.is_output(v);
+    if let Some(inner) = guard {
+        if !users(weights, 1) || !users(inner, 2) {
+            return None;
+        }
+        weights = inner;
+    }
     let rank = edit.graph.ty(value).rank();
     let Op::Softmax { axis, log: false } = *edit.graph.op(weights.node) else { return None };
-    if axis + 1 != rank || !(2..=4).contains(&rank) || !edit.used_once(weights) {
+    if axis + 1 != rank || !(2..=4).contains(&rank) || !guarded && !users(weights, 1) {
         return None;
     }
     let mut scores = edit.graph.operand(weights.node, 0)?;
@@ -77,7 +98,7 @@ fn find(edit: &Edit, value: Value, least: i64) -> Option<Found> {
             _ => return None,
         };
     };
-    let found = Found { q, keys, values, mask, scale };
+    let found = Found { q, keys, values, mask, scale, guarded };
     found.fits(edit, &shape, least).then_some(found)
 }
 
@@ -104,12 +125,21 @@ impl Found {
 
     /// Whether heads behind tokens are what an operand was made of, or there are no heads.
     fn is_free(&self, edit: &Edit, v: Value) -> bool {
-        let wanted: &[usize] = if v == self.keys { &[0, 2, 3, 1] } else { &HEADS };
         let shape = edit.shape(v);
-        let one = shape.len() < 4 || shape[1].is(1);
+        let keys = v == self.keys;
+        let wanted: &[usize] = match (shape.len(), keys) {
+            (4, true) => &KEYS,
+            (4, false) => &HEADS,
+            (3, true) => &[0, 2, 1],
+            (2, true) => &[1, 0],
+            _ => return true,
+        };
         match edit.graph.op(v.node) {
-            Op::Transpose { perm } => perm == wanted || one && perm.len() < 4,
-            _ => one && v != self.keys,
+            Op::Transpose { perm } => {
+                let both: Vec<usize> = wanted.iter().map(|&p| perm[p]).collect();
+                edit.graph.operand(v.node, 0).is_some_and(|x| moves_nothing(&both, &edit.shape(x)))
+            }
+            _ => moves_nothing(wanted, &shape),
         }
     }
 
@@ -133,10 +163,13 @@ impl Found {
         };
         let rank = edit.shape(self.q).len();
         let q = tokens(edit, self.q, HEADS)?;
-        let keys = tokens(edit, self.keys, [0, 3, 1, 2])?;
+        let keys = tokens(edit, self.keys, KEYS)?;
         let values = tokens(edit, self.values, HEADS)?;
         let mut operands = vec![q, keys, values];
         if let Some(mask) = self.mask {
+            let narrower = narrow(edit, mask)?;
+            let keys = |v: Value| edit.shape(v).last().cloned();
+            let mask = if keys(narrower) == keys(mask) { narrower } else { mask };
             let extents = pad_rank(&edit.shape(mask), rank);
             let shape = match rank {
                 4 => extents,
@@ -145,13 +178,39 @@ impl Found {
             };
             operands.push(edit.reshape(mask, shape)?);
         }
-        let result = edit.add(Op::Attention { scale: self.scale.into() }, &operands)?;
+        let result = edit.add(Op::Attention { scale: self.scale.into(), guarded: self.guarded }, &operands)?;
         if rank == 4 {
             return edit.transpose(result, HEADS.to_vec());
         }
         let shape = edit.shape(result);
         let tokens = [shape[0].clone(), shape[1].clone(), shape[3].clone()];
         edit.reshape(result, tokens[3 - rank..].to_vec())
+    }
+}
+
+/// What a value is, but for zeros in the place of NaN.
+fn unguarded(edit: &Edit, value: Value) -> Option<Value> {
+    let Op::Select = edit.graph.op(value.node) else { return None };
+    let &[condition, zero, x] = edit.graph.operands(value.node).as_slice() else { return None };
+    let guard = matches!(edit.graph.op(condition.node), Op::Unary(UnaryOp::IsNan));
+    let same = guard && edit.graph.operand(condition.node, 0) == Some(x) && edit.used_once(condition);
+    (same && edit.splat(zero) == Some(0.0)).then_some(x)
+}
+
+/// A mask without a broadcast at its end, which its use makes anyway.
+fn narrow(edit: &mut Edit, mask: Value) -> Result<Value> {
+    match edit.graph.op(mask.node) {
+        Op::Broadcast { .. } => Ok(edit.graph.operands(mask.node)[0]),
+        Op::Select => {
+            let operands = edit.graph.operands(mask.node);
+            let Op::Broadcast { .. } = edit.graph.op(operands[0].node) else { return Ok(mask) };
+            if operands[1..].iter().any(|&v| edit.splat(v).is_none() || !edit.shape(v).is_empty()) {
+                return Ok(mask);
+            }
+            let condition = edit.graph.operands(operands[0].node)[0];
+            edit.add(Op::Select, &[condition, operands[1], operands[2]])
+        }
+        _ => Ok(mask),
     }
 }
 

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::ir::Tensor;
 
 /// `(q: [batch, m, heads, d], k: [batch, n, groups, d], v: [batch, n, groups, e], [mask])`.
-pub(super) fn attention(x: &[Tensor], scale: f64, result: &[usize]) -> Result<Tensor> {
+pub(super) fn attention(x: &[Tensor], (scale, guarded): (f64, bool), result: &[usize]) -> Result<Tensor> {
     let (q, k, v) = (x[0].to_f64s(), x[1].to_f64s(), x[2].to_f64s());
     let (shape, keys) = (x[0].shape(), x[1].shape());
     let (queries, heads, depth) = (shape[1], shape[2], shape[3]);
@@ -31,9 +31,11 @@ pub(super) fn attention(x: &[Tensor], scale: f64, result: &[usize]) -> Result<Te
                 let most = scores.iter().fold(f64::NEG_INFINITY, |a, &b| if a.is_nan() || a > b { a } else { b });
                 let weights: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
                 let sum: f64 = weights.iter().sum();
-                out.extend(
-                    (0..width).map(|c| (0..count).map(|j| weights[j] / sum * v[row(width, j) + c]).sum::<f64>()),
-                );
+                let weight = |j: usize| {
+                    let w = weights[j] / sum;
+                    if guarded && w.is_nan() { 0.0 } else { w }
+                };
+                out.extend((0..width).map(|c| (0..count).map(|j| weight(j) * v[row(width, j) + c]).sum::<f64>()));
             }
         }
     }

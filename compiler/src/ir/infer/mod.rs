@@ -108,7 +108,7 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
             check::numeric(c.ty(0).dtype)?;
             one(c.ty(0).clone())
         }
-        Op::Attention { scale: _ } => one(attention(c)?),
+        Op::Attention { scale: _, guarded: _ } => one(attention(c)?),
         Op::Softmax { axis, log: _ } | Op::Normalize { axis, .. } => {
             check::axis(*axis, c.ty(0).rank())?;
             check::float(c.ty(0).dtype)?;

@@ -4,7 +4,7 @@ use super::testing::{check, noise};
 use crate::ir::{DType, Op, Tensor};
 
 fn op(scale: f64) -> Op {
-    Op::Attention { scale: scale.into() }
+    Op::Attention { scale: scale.into(), guarded: false }
 }
 
 /// Queries, keys and values: `[batch, m, heads, d]`, `n` keys in `groups`, values of `e`.
@@ -62,12 +62,13 @@ fn infinite_masks() {
         2 => j >= 3,
         3 => j > 0,
         4 => j + 1 < n,
-        _ => j % 2 == 0,
+        _ => j.is_multiple_of(2),
     };
     let values: Vec<f64> =
         (0..7 * n).map(|at| if hidden(at / n, at % n) { f64::NEG_INFINITY } else { (at % 5) as f64 }).collect();
     x.push(Tensor::from_f64s(DType::F32, vec![1, 1, 7, n], &values).unwrap());
     check(&op(1.0), &x);
+    check(&Op::Attention { scale: 1.0.into(), guarded: true }, &x);
     let row: Vec<f64> = (0..n).map(|j| if j < 390 { f64::from(f32::MIN) } else { 0.0 }).collect();
     x[3] = Tensor::from_f64s(DType::F32, vec![1, 1, 1, n], &row).unwrap();
     check(&op(1.0), &x);
@@ -81,4 +82,5 @@ fn not_numbers() {
     (values[5], values[40]) = (f64::NAN, f64::INFINITY);
     x[0] = Tensor::from_f64s(DType::F32, vec![1, 20, 1, 4], &values).unwrap();
     check(&op(1.0), &x);
+    check(&Op::Attention { scale: 1.0.into(), guarded: true }, &x);
 }

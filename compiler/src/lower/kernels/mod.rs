@@ -43,6 +43,7 @@ mod normalize;
 mod pad;
 pub mod pointwise;
 mod pool;
+mod products;
 mod recurrent;
 #[cfg(test)]
 mod recurrent_tests;
@@ -181,7 +182,7 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         Op::Cumulative { kind, axis, exclusive, reverse } => {
             cumulative::cumulative(e, k, *kind, *axis, *exclusive, *reverse)
         }
-        Op::Attention { scale } => attention::attention(site, e, k, scale.get()),
+        Op::Attention { scale, guarded } => attention::attention(site, e, k, (scale.get(), *guarded)),
         Op::Softmax { axis, log } => softmax::softmax(e, k, *axis, *log),
         Op::Normalize { axis, epsilon, center } => normalize::normalize(e, k, *axis, epsilon.get(), *center),
         Op::TopK { k: count, axis, largest } => top_k::top_k(e, k, count, *axis, *largest),
