@@ -28,7 +28,8 @@ pub fn span(rows: Option<u64>, depth: u64) -> u64 {
     best.unwrap_or(vectors) * LANES
 }
 
-/// What is to be staged of an image.
+/// What is to be staged of an image, in one of two ways: with lines as long as they are, or filled up to whole vectors
+/// and every column of the window in planes of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Image {
     /// Lines and columns of results.
@@ -39,25 +40,40 @@ pub struct Image {
     pub planes: u64,
     /// Non-zeros of all weights.
     pub values: u64,
+    /// Whether lines are filled up.
+    pub aligned: bool,
 }
 
-/// Lines of a tile, and its span.
-pub fn lines(image: &Image) -> (u64, u64) {
-    let pitch = image.size[1] + image.reach[1];
-    let spans = |lines: u64| {
+/// How an image is cut into tiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tiles {
+    /// Lines of results in a tile.
+    pub lines: u64,
+    /// Elements between lines.
+    pub pitch: u64,
+    /// Results in a tile, with what lies between lines, in whole vectors.
+    pub span: u64,
+    /// What it costs, in multiply-adds of elements.
+    pub cost: u64,
+}
+
+/// The best tiles of an image.
+pub fn tiles(image: &Image) -> Tiles {
+    let width = image.size[1] + image.reach[1];
+    let pitch = if image.aligned { width.next_multiple_of(LANES) } else { width };
+    let of = |lines: u64| {
         let vectors = ((lines - 1) * pitch + image.size[1]).div_ceil(LANES);
-        // At least three vectors at once keep the multipliers busy.
-        let (least, most) = (vectors.min(4), vectors.min(VECTORS));
-        (least..=most).map(|n| vectors.div_ceil(n) * n).min().unwrap_or(vectors) * LANES
-    };
-    let cost = |lines: u64| {
-        let (tiles, span) = (image.size[0].div_ceil(lines), spans(lines));
+        // At least four vectors at once keep the multipliers busy.
+        let at_once = vectors.min(4)..=vectors.min(VECTORS);
+        let span = at_once.map(|n| vectors.div_ceil(n) * n).min().unwrap_or(vectors) * LANES;
         let staged = (span + image.reach[0] * pitch + image.reach[1]) * image.planes;
-        let far = 1 + u64::from(staged * 4 > STAGED_BYTES);
-        tiles * (span * image.values + staged * STAGING_COST) * far
+        // What is not aligned takes two loads for most vectors, and so does what comes from further away.
+        let halves = (if image.aligned { 2 } else { 3 }) * (1 + u64::from(staged * 4 > STAGED_BYTES));
+        let cost = image.size[0].div_ceil(lines) * (span * image.values * halves / 2 + staged * STAGING_COST);
+        Tiles { lines, pitch, span, cost }
     };
-    let best = (1..=image.size[0].max(1)).min_by_key(|&lines| cost(lines)).unwrap_or(1);
-    (best, spans(best))
+    let first = of(1);
+    (2..=image.size[0]).map(of).fold(first, |best, t| if t.cost < best.cost { t } else { best })
 }
 
 /// What an element costs to stage, in multiply-adds of full vectors.
@@ -72,9 +88,9 @@ pub fn vectors(target: &Target, span: u32) -> u32 {
     (1..=most.min(span)).rev().find(|n| span.is_multiple_of(*n)).unwrap_or(1)
 }
 
-/// Non-zeros whose products are summed apart, since an addition takes as long as eight of them start.
+/// Non-zeros whose products are summed apart, since an addition takes as long as eight of them start: a power of two.
 pub fn sets(vectors: u32) -> u32 {
-    8u32.div_ceil(vectors.max(1))
+    8u32.div_ceil(vectors.max(1)).next_power_of_two()
 }
 
 /// Rows that the cost model assumes where run time decides.
@@ -159,11 +175,18 @@ mod tests {
     }
 
     #[test]
-    fn small_images_are_one_tile() {
-        let image = |size: u64, planes, values| Image { size: [size; 2], reach: [2; 2], planes, values };
-        assert_eq!(lines(&image(7, 512, 200_000)), (7, 64));
-        assert_eq!(lines(&image(14, 256, 50_000)).0, 14);
-        assert!(lines(&image(56, 64, 4000)).0 < 56);
+    fn lines_of_images() {
+        let image = |size: u64, aligned, planes, values| {
+            let reach = [2, if aligned { 0 } else { 2 }];
+            tiles(&Image { size: [size; 2], reach, planes, values, aligned })
+        };
+        // Lines of seven fill vectors only when they follow one another.
+        let small = [false, true].map(|aligned| image(7, aligned, if aligned { 1536 } else { 512 }, 200_000));
+        assert_eq!((small[0].lines, small[0].span), (7, 64));
+        assert!(small[0].cost < small[1].cost);
+        let medium = [false, true].map(|aligned| image(14, aligned, if aligned { 768 } else { 256 }, 50_000));
+        assert_eq!((medium[1].lines, medium[1].pitch, medium[1].span), (7, 16, 112));
+        assert!(medium[1].cost < medium[0].cost);
     }
 
     #[test]

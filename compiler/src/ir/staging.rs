@@ -7,7 +7,7 @@
 //! - Of a matrix, a plane is the channel's elements of some rows.
 //! - Of an image, a plane holds some lines, `pitch` elements apart, padding included. With a stride, elements that the same
 //!   tap of neighbouring windows meets are brought together: a phase an axis and remainder, one after another, the last
-//!   axis fastest.
+//!   axis fastest. Every column of the window may have a phase of its own, so that all that vectors meet is aligned.
 
 use super::ConvSpec;
 
@@ -22,6 +22,8 @@ pub struct Staging {
     pub span: usize,
     /// Elements of a phase.
     pub phase: usize,
+    /// Whether every column of the window has a phase of its own.
+    pub aligned: bool,
 }
 
 /// The phases along an axis: windows with a stride meet every remainder that the kernel reaches.
@@ -38,7 +40,7 @@ impl Staging {
 
     /// Whether the planes hold all that a tile's results meet.
     pub fn holds(&self, spec: &ConvSpec, kernel: &[i64]) -> bool {
-        let reach = Self::reach(spec, kernel);
+        let reach = self.reach(spec, kernel);
         let reach = match reach.as_slice() {
             [] => 0,
             [columns] => *columns as usize,
@@ -50,28 +52,36 @@ impl Staging {
     }
 
     /// Phases of each spatial axis.
-    pub fn phases(spec: &ConvSpec, kernel: &[i64]) -> Vec<i64> {
-        kernel.iter().zip(&spec.strides).map(|(&k, &s)| phases(k, s)).collect()
+    pub fn phases(&self, spec: &ConvSpec, kernel: &[i64]) -> Vec<i64> {
+        let own = |axis| self.aligned && axis + 1 == kernel.len();
+        (0..kernel.len()).map(|a| if own(a) { kernel[a] } else { phases(kernel[a], spec.strides[a]) }).collect()
     }
 
     /// How many more lines or columns than results a plane has along each axis.
-    pub fn reach(spec: &ConvSpec, kernel: &[i64]) -> Vec<i64> {
-        (0..kernel.len()).map(|a| (kernel[a] - 1) * spec.dilations[a] / spec.strides[a]).collect()
+    pub fn reach(&self, spec: &ConvSpec, kernel: &[i64]) -> Vec<i64> {
+        let own = |axis| self.aligned && axis + 1 == kernel.len();
+        let reach = |axis: usize| (kernel[axis] - 1) * spec.dilations[axis] / spec.strides[axis];
+        (0..kernel.len()).map(|a| if own(a) { 0 } else { reach(a) }).collect()
     }
 
     /// Elements of a channel.
     pub fn plane(&self, spec: &ConvSpec, kernel: &[i64]) -> usize {
-        Self::phases(spec, kernel).iter().product::<i64>() as usize * self.phase
+        self.phases(spec, kernel).iter().product::<i64>() as usize * self.phase
     }
 
     /// Where the first result's element of a tap lies in a plane.
     pub fn place(&self, spec: &ConvSpec, kernel: &[i64], tap: &[i64]) -> usize {
-        let phases = Self::phases(spec, kernel);
+        let phases = self.phases(spec, kernel);
         let (mut phase, mut shift) = (0, 0);
         for axis in 0..kernel.len() {
             let at = tap[axis] * spec.dilations[axis];
             // The last axis has neighbours, the one before it lines.
-            let distance = if axis + 1 == kernel.len() { 1 } else { self.pitch };
+            let last = axis + 1 == kernel.len();
+            if last && self.aligned {
+                phase = phase * phases[axis] as usize + tap[axis] as usize;
+                continue;
+            }
+            let distance = if last { 1 } else { self.pitch };
             phase = phase * phases[axis] as usize + (at % spec.strides[axis]) as usize;
             shift += (at / spec.strides[axis]) as usize * distance;
         }
@@ -109,10 +119,12 @@ mod tests {
             group: 1,
             layout: Layout::ChannelsLast,
         };
-        let staging = Staging { lines: 4, pitch: 10, span: 48, phase: 80 };
+        let staging = Staging { lines: 4, pitch: 10, span: 48, phase: 80, aligned: false };
         assert_eq!(staging.places(&spec(1), &[3, 3]), [0, 1, 2, 10, 11, 12, 20, 21, 22]);
         // Even and odd lines and columns lie apart: the third tap meets what the next window's first one does.
         assert_eq!(staging.places(&spec(2), &[3, 3]), [0, 80, 1, 160, 240, 161, 10, 90, 11]);
+        let aligned = Staging { pitch: 16, aligned: true, ..staging };
+        assert_eq!(aligned.places(&spec(1), &[2, 3]), [0, 80, 160, 16, 96, 176]);
         assert_eq!((staging.plane(&spec(2), &[3, 3]), staging.plane(&spec(2), &[1, 1])), (320, 80));
     }
 }

@@ -103,26 +103,29 @@ fn candidate(graph: &Graph, node: NodeId) -> Option<Candidate> {
         (layer.span, layer.tiles) = (span, layer.rows.div_ceil(span));
         layer.staged = channels * span;
         let span = span as usize;
-        Staging { lines: span, pitch: 1, span, phase: span }
+        Staging { lines: span, pitch: 1, span, phase: span, aligned: false }
     } else {
         let spatial: Option<Vec<u64>> = y[1..y.len() - 1].iter().chain(&x.shape[1..x.rank() - 1]).map(extent).collect();
         let (results, batch) = (spatial?[..kernel.len()].to_vec(), extent(&y[0]).unwrap_or(1));
-        let reach: Vec<u64> = Staging::reach(&spec, &kernel).into_iter().map(|r| r as u64).collect();
         let two = |v: &[u64], one: u64| if v.len() == 1 { [one, v[0]] } else { [v[0], v[1]] };
-        let phases = Staging::phases(&spec, &kernel).iter().product::<i64>() as u64;
-        let image =
-            Image { size: two(&results, 1), reach: two(&reach, 0), planes: channels * phases, values: non_zero as u64 };
-        let (lines, span) = sparse_schedule::lines(&image);
-        let pitch = image.size[1] + image.reach[1];
-        let phase = (span + image.reach[0] * pitch + image.reach[1]).next_multiple_of(16);
-        (layer.span, layer.tiles) = (span, batch * image.size[0].div_ceil(lines));
-        layer.staged = channels * phases * phase;
+        let size = two(&results, 1);
+        let [unaligned, aligned] = [false, true].map(|aligned| {
+            let any = Staging { lines: 1, pitch: 1, span: 1, phase: 1, aligned };
+            let reach: Vec<u64> = any.reach(&spec, &kernel).into_iter().map(|r| r as u64).collect();
+            let planes = channels * any.phases(&spec, &kernel).iter().product::<i64>() as u64;
+            Image { size, reach: two(&reach, 0), planes, values: non_zero as u64, aligned }
+        });
+        let both = [unaligned, aligned].map(|image| (sparse_schedule::tiles(&image), image));
+        let (tiles, image) = if both[1].0.cost < both[0].0.cost { both[1] } else { both[0] };
+        let phase = (tiles.span + image.reach[0] * tiles.pitch + image.reach[1]).next_multiple_of(16);
+        (layer.span, layer.tiles) = (tiles.span, batch * size[0].div_ceil(tiles.lines));
+        layer.staged = image.planes * phase;
         let filtered = kernel == [3, 3] && spec.strides == [1, 1] && spec.dilations == [1, 1];
         if filtered {
-            layer.products = batch * schedule::products_3x3(image.size, channels, out);
+            layer.products = batch * schedule::products_3x3(size, channels, out);
         }
-        let [lines, pitch, span, phase] = [lines, pitch, span, phase].map(|n| n as usize);
-        Staging { lines, pitch, span, phase }
+        let [lines, pitch, span, phase] = [tiles.lines, tiles.pitch, tiles.span, phase].map(|n| n as usize);
+        Staging { lines, pitch, span, phase, aligned: image.aligned }
     };
     Some(Candidate { spec, kernel, staging, layer, zeros, weights })
 }

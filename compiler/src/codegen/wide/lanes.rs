@@ -213,6 +213,17 @@ impl Selector<'_> {
         let place = |i: u8| if i < words { i } else { i - words + capacity };
         let mut indices: Vec<u8> = pattern.iter().map(|&i| place(i)).collect();
         indices.resize(capacity.into(), 0);
+        if second
+            && from == ty
+            && u32::from(words) * 4 == view_bytes(view)
+            && let Some((mnemonic, imm)) = without_table(&indices)
+        {
+            let (x, y) = (self.reg(a), self.reg(b));
+            return Some(match imm {
+                Some(imm) => self.v3i(mnemonic, view, x, y, imm),
+                None => self.r3(mnemonic, view, x, y),
+            });
+        }
         let as_constant = |s: &mut Self, of: &mut dyn FnMut(u8) -> u32| {
             s.code.constant(&indices.iter().flat_map(|&i| of(i).to_le_bytes()).collect::<Vec<u8>>())
         };
@@ -307,6 +318,39 @@ fn pattern_of_words(pattern: &[u8], bytes: u32) -> Option<Vec<u8>> {
     match bytes {
         4 => Some(pattern.to_vec()),
         8 => Some(pattern.iter().flat_map(|&i| [2 * i, 2 * i + 1]).collect()),
+        _ => None,
+    }
+}
+
+/// The instruction that moves words of two registers as `indices` say (those of the second follow the first's) and
+/// needs no table of them: within pieces of four words, or whole pieces.
+fn without_table(indices: &[u8]) -> Option<(M, Option<i64>)> {
+    let words = indices.len() as u8;
+    let every_piece =
+        |of: &dyn Fn(u8) -> [u8; 4]| (0..words / 4).all(|p| indices[4 * usize::from(p)..][..4] == of(4 * p));
+    let (second, first) = (words, 0);
+    if every_piece(&|p| [first + p, second + p, first + p + 1, second + p + 1]) {
+        return Some((M::Vunpcklps, None));
+    }
+    if every_piece(&|p| [first + p + 2, second + p + 2, first + p + 3, second + p + 3]) {
+        return Some((M::Vunpckhps, None));
+    }
+    // Two words of the first, then two of the second.
+    let [a, b, c, d] = [indices[0], indices[1], indices[2].wrapping_sub(words), indices[3].wrapping_sub(words)];
+    let within = [a, b, c, d].iter().all(|&i| i < 4);
+    if within && every_piece(&|p| [first + p + a, first + p + b, second + p + c, second + p + d]) {
+        return Some((M::Vshufps, Some(i64::from(a | b << 2 | c << 4 | d << 6))));
+    }
+    let piece = |n: usize| {
+        let p = &indices[4 * n..4 * n + 4];
+        (p[0] % 4 == 0 && p.windows(2).all(|w| w[1] == w[0] + 1)).then_some(i64::from(p[0] / 4))
+    };
+    let pieces: Vec<i64> = (0..indices.len() / 4).map(piece).collect::<Option<_>>()?;
+    match pieces.as_slice() {
+        &[a, b, c, d] if a < 4 && b < 4 && c >= 4 && d >= 4 => {
+            Some((M::Vshuff32x4, Some(a | b << 2 | (c - 4) << 4 | (d - 4) << 6)))
+        }
+        &[a, b] => Some((M::Vperm2f128, Some(a | b << 4))),
         _ => None,
     }
 }

@@ -48,8 +48,10 @@ pub(super) fn sparse_conv(
             results: fixed(&y.shape)?,
             before: two(&before, 0),
             strides: two(&spec.strides, 1),
-            phases: two(&Staging::phases(spec, kernel), 1),
-            reach: two(&Staging::reach(spec, kernel), 0),
+            phases: two(&staging.phases(spec, kernel), 1),
+            reach: two(&staging.reach(spec, kernel), 0),
+            // Without strides there is but one phase, unless columns have their own.
+            columns: if staging.aligned { spec.dilations[kernel.len() - 1] } else { 1 },
             steps: two(&steps, 0),
         })
     };
@@ -67,6 +69,8 @@ struct Image {
     strides: [i64; 2],
     phases: [i64; 2],
     reach: [i64; 2],
+    /// Columns between phases.
+    columns: i64,
     /// Elements between lines and between pixels of `x`.
     steps: [i64; 2],
 }
@@ -194,7 +198,8 @@ impl Sparse<'_, '_> {
         let (pitch, phase_size) = (self.staging.pitch as i64, self.staging.phase as i64);
         let zero = k.int(0);
         for phase in 0..image.phases[0] * image.phases[1] {
-            let (dy, dx) = (phase / image.phases[1] - image.before[0], phase % image.phases[1] - image.before[1]);
+            let (row, column) = (phase / image.phases[1], phase % image.phases[1]);
+            let (dy, dx) = (row - image.before[0], column * image.columns - image.before[1]);
             let start = phase * phase_size;
             let lines = lines.min(phase_size / pitch);
             let (line_end, column_end) = (k.int(lines), k.int(pitch));
@@ -364,7 +369,7 @@ impl Sparse<'_, '_> {
                 *sum = k.fma(value, x, *sum);
             }
         };
-        // Rounds of several non-zeros, each with sums of its own as far as there are such, then one by one.
+        // Rounds of several non-zeros, a power of two, each with sums of its own as far as there are such, then one by one.
         let unroll = sets.max(2);
         let bound = k.add_int(end, 1 - i64::from(unroll));
         let sums = k.fold_loop(start, bound, unroll.into(), &init, &mut |k, at, sums| {
@@ -383,8 +388,8 @@ impl Sparse<'_, '_> {
         }
         let (count, none) = (k.sub(end, start), k.int(0));
         let count = k.bin(Bin::Max, count, none);
-        let rounds = k.int(unroll.into());
-        let left = k.bin(Bin::URem, count, rounds);
+        let below = k.int(i64::from(unroll) - 1);
+        let left = k.bin(Bin::And, count, below);
         let from = k.sub(end, left);
         k.fold_loop(from, end, 1, &total, &mut |k, at, sums| {
             let mut sums = sums.to_vec();

@@ -49,7 +49,7 @@ fn matrices() {
     ] {
         let (strides, dilations, pads) = (Vec::new(), Vec::new(), Vec::new());
         let spec = ConvSpec { strides, dilations, pads, group: 1, layout: Layout::ChannelsLast };
-        let staging = Staging { lines: span, pitch: 1, span, phase: span };
+        let staging = Staging { lines: span, pitch: 1, span, phase: span, aligned: false };
         check_sparse(spec, Vec::new(), staging, &[2, rows, channels], out, offsets);
     }
 }
@@ -68,11 +68,16 @@ fn windows() {
             let reach = (kernel[a] - 1) * spec.dilations[a] + 1;
             ((shape[a + 1] as i64 + spec.pads[a].0 + spec.pads[a].1 - reach) / spec.strides[a] + 1) as usize
         };
-        let reach = Staging::reach(&spec, &kernel);
-        let pitch = extent(1) + reach[1] as usize;
-        let span = ((lines - 1) * pitch + extent(1)).next_multiple_of(16);
-        let phase = (span + reach[0] as usize * pitch + reach[1] as usize).next_multiple_of(16);
-        check_sparse(spec, kernel, Staging { lines, pitch, span, phase }, &shape, out, DType::U16);
+        for aligned in [false, true] {
+            let any = Staging { lines, pitch: 1, span: 16, phase: 16, aligned };
+            let reach = any.reach(&spec, &kernel);
+            let width = extent(1) + reach[1] as usize;
+            let pitch = if aligned { width.next_multiple_of(16) } else { width };
+            let span = ((lines - 1) * pitch + extent(1)).next_multiple_of(16);
+            let phase = (span + reach[0] as usize * pitch + reach[1] as usize).next_multiple_of(16);
+            let staging = Staging { lines, pitch, span, phase, aligned };
+            check_sparse(spec.clone(), kernel.clone(), staging, &shape, out, DType::U16);
+        }
     }
 }
 
@@ -80,6 +85,6 @@ fn windows() {
 fn lines_of_one_axis() {
     let spec =
         ConvSpec { strides: vec![2], dilations: vec![1], pads: vec![(2, 2)], group: 1, layout: Layout::ChannelsLast };
-    let staging = Staging { lines: 1, pitch: 13, span: 16, phase: 32 };
+    let staging = Staging { lines: 1, pitch: 13, span: 16, phase: 32, aligned: false };
     check_sparse(spec, vec![5], staging, &[1, 20, 6], 11, DType::I32);
 }
