@@ -79,18 +79,28 @@ pub fn tiles(image: &Image) -> Tiles {
 /// What an element costs to stage, in multiply-adds of full vectors.
 const STAGING_COST: u64 = 6;
 
-/// Vectors that are computed at once of a span of so many.
-pub fn vectors(target: &Target, span: u32) -> u32 {
-    let most = match (target.arch, target.vector_bytes) {
-        (Arch::X86_64, 16 | 32) => 7,
-        _ => 8,
-    };
-    (1..=most.min(span)).rev().find(|n| span.is_multiple_of(*n)).unwrap_or(1)
+/// Output channels of a group, for tiles of `span` results: so many that their sums fill the registers.
+pub fn abreast(span: u64) -> u64 {
+    match span.div_ceil(LANES) {
+        1 => 8,
+        n if at_once(n) <= 4 => 4,
+        _ => 2,
+    }
 }
 
-/// Non-zeros whose products are summed apart, since an addition takes as long as eight of them start: a power of two.
-pub fn sets(vectors: u32) -> u32 {
-    8u32.div_ceil(vectors.max(1)).next_power_of_two()
+/// Vectors of the longest kind that are computed at once of so many.
+fn at_once(vectors: u64) -> u64 {
+    (1..=VECTORS).rev().find(|n| vectors.is_multiple_of(*n)).unwrap_or(1)
+}
+
+/// Vectors that are computed at once of a span of so many, for each of some output channels.
+pub fn vectors(target: &Target, span: u32, abreast: u32) -> u32 {
+    let registers = match (target.arch, target.vector_bytes) {
+        (Arch::X86_64, 16 | 32) => 14,
+        _ => 24,
+    };
+    let most = (registers / abreast).clamp(1, VECTORS as u32).min(span);
+    (1..=most).rev().find(|n| span.is_multiple_of(*n)).unwrap_or(1)
 }
 
 /// Rows that the cost model assumes where run time decides.
@@ -139,11 +149,11 @@ const CACHE_BYTES: f64 = 64.0;
 
 /// Shares of the peak that dense kernels reach, and sparse ones, which load an operand a multiply-add.
 const DENSE_SHARE: f64 = 0.9;
-const SPARSE_SHARE: f64 = 0.5;
+const SPARSE_SHARE: f64 = 0.45;
 
 /// Nanoseconds a scalar non-zero takes, and an element to be turned, with vectors of 16 lanes.
 const SCALAR: f64 = 0.35;
-const TURN: f64 = 0.12;
+const TURN: f64 = 0.15;
 
 /// Predicts both ways of a layer.
 pub fn costs(target: &Target, layer: &Layer) -> Costs {
@@ -192,6 +202,8 @@ mod tests {
     #[test]
     fn vectors_divide_the_span() {
         let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v3")).unwrap();
-        assert_eq!([1, 8, 14, 16].map(|n| vectors(&target, n)), [1, 4, 7, 4]);
+        assert_eq!([1, 8, 14, 16].map(|n| vectors(&target, n, 2)), [1, 4, 7, 4]);
+        assert_eq!((vectors(&target, 8, 4), vectors(&target, 2, 8)), (2, 1));
+        assert_eq!([1, 16, 64, 112].map(abreast), [8, 8, 4, 2]);
     }
 }

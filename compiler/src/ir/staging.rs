@@ -4,6 +4,10 @@
 //! are computed from: a plane a channel, in which what one result meets by some weight lies as far from what the first
 //! result meets as for every other result. A non-zero is then a value and one offset.
 //!
+//! Output channels come in blocks of [`Staging::BLOCK`], in each of which those with about as many non-zeros stand next to
+//! one another: `abreast` of them are a group, whose non-zeros take turns. Where one has none left, it goes on with zeros
+//! that meet the plane behind the last channel, which holds zeros.
+//!
 //! - Of a matrix, a plane is the channel's elements of some rows.
 //! - Of an image, a plane holds some lines, `pitch` elements apart, padding included. With a stride, elements that the same
 //!   tap of neighbouring windows meets are brought together: a phase an axis and remainder, one after another, the last
@@ -24,6 +28,8 @@ pub struct Staging {
     pub phase: usize,
     /// Whether every column of the window has a phase of its own.
     pub aligned: bool,
+    /// Output channels of a group: a power of two up to [`Staging::BLOCK`].
+    pub abreast: usize,
 }
 
 /// The phases along an axis: windows with a stride meet every remainder that the kernel reaches.
@@ -32,6 +38,14 @@ fn phases(kernel: i64, stride: i64) -> i64 {
 }
 
 impl Staging {
+    /// Output channels of a block.
+    pub const BLOCK: usize = 64;
+
+    /// Groups of `out` output channels.
+    pub fn groups(&self, out: usize) -> usize {
+        out / Self::BLOCK * (Self::BLOCK / self.abreast) + (out % Self::BLOCK).div_ceil(self.abreast)
+    }
+
     /// Whether a convolution can be staged: at most two spatial axes, one group, no dilation together with a stride.
     pub fn fits(spec: &ConvSpec) -> bool {
         let plain = |(&s, &d): (&i64, &i64)| s == 1 || d == 1;
@@ -48,7 +62,8 @@ impl Staging {
         };
         let whole = self.span.is_power_of_two() || self.span.is_multiple_of(16);
         let lines = self.lines.saturating_sub(1).saturating_mul(self.pitch) < self.span;
-        self.lines > 0 && self.pitch > 0 && whole && lines && self.phase >= self.span.saturating_add(reach)
+        let groups = self.abreast.is_power_of_two() && self.abreast <= Self::BLOCK;
+        groups && self.lines > 0 && self.pitch > 0 && whole && lines && self.phase >= self.span.saturating_add(reach)
     }
 
     /// Phases of each spatial axis.
@@ -119,12 +134,13 @@ mod tests {
             group: 1,
             layout: Layout::ChannelsLast,
         };
-        let staging = Staging { lines: 4, pitch: 10, span: 48, phase: 80, aligned: false };
+        let staging = Staging { lines: 4, pitch: 10, span: 48, phase: 80, aligned: false, abreast: 2 };
         assert_eq!(staging.places(&spec(1), &[3, 3]), [0, 1, 2, 10, 11, 12, 20, 21, 22]);
         // Even and odd lines and columns lie apart: the third tap meets what the next window's first one does.
         assert_eq!(staging.places(&spec(2), &[3, 3]), [0, 80, 1, 160, 240, 161, 10, 90, 11]);
         let aligned = Staging { pitch: 16, aligned: true, ..staging };
         assert_eq!(aligned.places(&spec(1), &[2, 3]), [0, 80, 160, 16, 96, 176]);
+        assert_eq!([5, 64, 65, 130].map(|out| staging.groups(out)), [3, 32, 33, 65]);
         assert_eq!((staging.plane(&spec(2), &[3, 3]), staging.plane(&spec(2), &[1, 1])), (320, 80));
     }
 }

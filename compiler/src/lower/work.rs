@@ -60,7 +60,7 @@ fn multiply_adds(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Di
         }
         // Zeros have nothing to do.
         Op::SparseConv { out, .. } => {
-            let values = operands.get(3).map_or(Dim::ZERO, TensorType::numel);
+            let values = operands.get(4).map_or(Dim::ZERO, TensorType::numel);
             &result.numel().floor_div(&Dim::from((*out).max(1))) * &values
         }
         Op::CodedConv { kernel, .. } => {

@@ -103,14 +103,14 @@ fn candidate(graph: &Graph, node: NodeId) -> Option<Candidate> {
         (layer.span, layer.tiles) = (span, layer.rows.div_ceil(span));
         layer.staged = channels * span;
         let span = span as usize;
-        Staging { lines: span, pitch: 1, span, phase: span, aligned: false }
+        Staging { lines: span, pitch: 1, span, phase: span, aligned: false, abreast: abreast(layer.span) }
     } else {
         let spatial: Option<Vec<u64>> = y[1..y.len() - 1].iter().chain(&x.shape[1..x.rank() - 1]).map(extent).collect();
         let (results, batch) = (spatial?[..kernel.len()].to_vec(), extent(&y[0]).unwrap_or(1));
         let two = |v: &[u64], one: u64| if v.len() == 1 { [one, v[0]] } else { [v[0], v[1]] };
         let size = two(&results, 1);
         let [unaligned, aligned] = [false, true].map(|aligned| {
-            let any = Staging { lines: 1, pitch: 1, span: 1, phase: 1, aligned };
+            let any = Staging { lines: 1, pitch: 1, span: 1, phase: 1, aligned, abreast: 1 };
             let reach: Vec<u64> = any.reach(&spec, &kernel).into_iter().map(|r| r as u64).collect();
             let planes = channels * any.phases(&spec, &kernel).iter().product::<i64>() as u64;
             Image { size, reach: two(&reach, 0), planes, values: non_zero as u64, aligned }
@@ -125,9 +125,13 @@ fn candidate(graph: &Graph, node: NodeId) -> Option<Candidate> {
             layer.products = batch * schedule::products_3x3(size, channels, out);
         }
         let [lines, pitch, span, phase] = [tiles.lines, tiles.pitch, tiles.span, phase].map(|n| n as usize);
-        Staging { lines, pitch, span, phase, aligned: image.aligned }
+        Staging { lines, pitch, span, phase, aligned: image.aligned, abreast: abreast(layer.span) }
     };
     Some(Candidate { spec, kernel, staging, layer, zeros, weights })
+}
+
+fn abreast(span: u64) -> usize {
+    sparse_schedule::abreast(span) as usize
 }
 
 fn matrix() -> ConvSpec {
@@ -139,22 +143,45 @@ fn rewritten(graph: &mut Graph, node: NodeId, candidate: Candidate) -> Result<Va
     let Candidate { spec, kernel, staging, layer, weights, .. } = candidate;
     let (plane, places) = (staging.plane(&spec, &kernel), staging.places(&spec, &kernel));
     let out = layer.out as usize;
-    let (mut heads, mut offsets, mut values) = (vec![0i64], Vec::new(), Vec::new());
-    for filter in weights.chunks_exact(weights.len() / out) {
-        for (n, &weight) in filter.iter().enumerate().filter(|(_, w)| **w != 0.0) {
-            offsets.push((n / places.len() * plane + places[n % places.len()]) as i64);
-            values.push(f64::from(weight));
+    let per_filter = weights.len() / out;
+    // What a padding slot meets: the plane behind the last channel.
+    let nothing = (per_filter / places.len() * plane) as i64;
+    let filters: Vec<Vec<(i64, f64)>> = weights
+        .chunks_exact(per_filter)
+        .map(|filter| {
+            let entries = filter.iter().enumerate().filter(|(_, w)| **w != 0.0);
+            entries
+                .map(|(n, &w)| ((n / places.len() * plane + places[n % places.len()]) as i64, f64::from(w)))
+                .collect()
+        })
+        .collect();
+    let (mut heads, mut slots, mut offsets, mut values) = (vec![0i64], Vec::new(), Vec::new(), Vec::new());
+    for block in filters.chunks(Staging::BLOCK) {
+        let mut order: Vec<usize> = (0..block.len().next_multiple_of(staging.abreast)).collect();
+        let entries = |slot: usize| block.get(slot).map_or(&[][..], Vec::as_slice);
+        order.sort_by_key(|&slot| entries(slot).len());
+        for group in order.chunks_exact(staging.abreast) {
+            let rounds = group.iter().map(|&slot| entries(slot).len()).max().unwrap_or(0);
+            for round in 0..rounds {
+                for &slot in group {
+                    let (offset, value) = entries(slot).get(round).copied().unwrap_or((nothing, 0.0));
+                    offsets.push(offset);
+                    values.push(value);
+                }
+            }
+            slots.extend(group.iter().map(|&slot| slot as i64));
+            heads.push(values.len() as i64);
         }
-        heads.push(values.len() as i64);
     }
     let small = offsets.iter().all(|&o| o <= i64::from(u16::MAX));
     let kind = if small { DType::U16 } else { DType::I32 };
-    let heads = graph.constant(Tensor::from_i64s(DType::I32, vec![out + 1], &heads)?);
+    let heads = graph.constant(Tensor::from_i64s(DType::I32, vec![heads.len()], &heads)?);
+    let slots = graph.constant(Tensor::from_i64s(DType::U8, vec![slots.len()], &slots)?);
     let offsets = graph.constant(Tensor::from_i64s(kind, vec![offsets.len()], &offsets)?);
     let values = graph.constant(Tensor::from_f64s(DType::F32, vec![values.len()], &values)?);
     let (operands, label) = (graph.operands(node), graph.label(node).to_string());
     let op = Op::SparseConv { spec, kernel, staging, out };
-    let result = graph.add_labelled(op, &[operands[0], heads, offsets, values], &label)?;
+    let result = graph.add_labelled(op, &[operands[0], heads, slots, offsets, values], &label)?;
     match operands.get(2) {
         Some(&bias) => graph.add(Op::Binary(BinaryOp::Add), &[result.into(), bias]),
         None => Ok(result.into()),

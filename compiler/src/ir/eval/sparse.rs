@@ -3,7 +3,7 @@
 use crate::ir::{ConvSpec, Staging, Tensor};
 use crate::{Error, Result};
 
-/// `(x, heads, offsets, values)`.
+/// `(x, heads, slots, offsets, values)`.
 pub(super) fn sparse_conv(
     x: &[Tensor],
     spec: &ConvSpec,
@@ -11,7 +11,7 @@ pub(super) fn sparse_conv(
     staging: &Staging,
     result: &[usize],
 ) -> Result<Tensor> {
-    let (x, heads, offsets, values) = (&x[0], x[1].to_i64s(), x[2].to_i64s(), x[3].to_f64s());
+    let (x, heads, slots, offsets, values) = (&x[0], x[1].to_i64s(), x[2].to_i64s(), x[3].to_i64s(), x[4].to_f64s());
     let shape = x.shape();
     let channels = shape[shape.len() - 1];
     let (plane, places) = (staging.plane(spec, kernel), staging.places(spec, kernel));
@@ -22,12 +22,21 @@ pub(super) fn sparse_conv(
     let rows: usize = result[..result.len() - 1].iter().product();
     let x = x.to_f64s();
     let mut sums = vec![0.0; rows * out];
-    for o in 0..out {
-        let (from, to) = (heads[o], heads[o + 1]);
-        for n in from..to {
+    for (slot, &place) in slots.iter().enumerate() {
+        let (group, turn) = (slot / staging.abreast, slot % staging.abreast);
+        let o = slot / Staging::BLOCK * Staging::BLOCK + place as usize;
+        if o >= out {
+            continue;
+        }
+        let (from, to) = (heads[group], heads[group + 1]);
+        for n in (from + turn as i64..to).step_by(staging.abreast) {
             let at = usize::try_from(n).ok().filter(|&n| n < values.len()).ok_or_else(|| malformed("entry", n))?;
             let offset = usize::try_from(offsets[at]).map_err(|_| malformed("offset", offsets[at]))?;
             let (channel, place) = (offset / plane, offset % plane);
+            // The plane of zeros.
+            if channel == channels && place == 0 {
+                continue;
+            }
             let tap = places.iter().position(|&p| p == place).filter(|_| channel < channels);
             let tap = tap.ok_or_else(|| malformed("offset", offsets[at]))?;
             for row in 0..rows {

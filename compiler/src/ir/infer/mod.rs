@@ -148,7 +148,7 @@ fn arity(op: &Op) -> (usize, usize) {
         Op::MatMul | Op::PackedMatMul { .. } | Op::PackedConv { .. } | Op::DotConv { .. } => (2, 2),
         Op::CodedConv { .. } => (3, 4),
         Op::WinogradConv { .. } => (2, 2),
-        Op::SparseConv { .. } => (4, 4),
+        Op::SparseConv { .. } => (5, 5),
         Op::DepthwiseConv(_) => (2, 2),
         Op::Conv(_) | Op::ConvTranspose { .. } => (2, 3),
         Op::Col2Im { .. } | Op::Pool(_) | Op::MaxPoolWithIndices { .. } => (1, 1),

@@ -164,8 +164,9 @@ pub(super) fn sparse_conv(
 ) -> Result<TensorType> {
     c.dtype(0, &[DType::F32])?;
     c.dtype(1, &[DType::I32])?;
-    c.dtype(2, &[DType::U16, DType::I32])?;
-    c.dtype(3, &[DType::F32])?;
+    c.dtype(2, &[DType::U8])?;
+    c.dtype(3, &[DType::U16, DType::I32])?;
+    c.dtype(4, &[DType::F32])?;
     if spec.layout != Layout::ChannelsLast || kernel.iter().any(|&k| k <= 0) {
         return Err(Error::invalid(format!("no channels-last window of {kernel:?}")));
     }
@@ -178,9 +179,10 @@ pub(super) fn sparse_conv(
     if !Staging::fits(spec) || !staging.holds(spec, kernel) {
         return Err(Error::invalid(format!("windows of {kernel:?} cannot be staged as {staging:?}")));
     }
-    let [heads] = c.axes(1)?;
-    let ([offsets], [values]) = (c.axes(2)?, c.axes(3)?);
-    c.meet(&heads, &Dim::from(out + 1), "the heads and one more than the output channels")?;
+    let ([heads], [slots], [offsets], [values]) = (c.axes(1)?, c.axes(2)?, c.axes(3)?, c.axes(4)?);
+    let groups = staging.groups(out);
+    c.meet(&heads, &Dim::from(groups + 1), "the heads and one more than the groups")?;
+    c.meet(&slots, &Dim::from(groups * staging.abreast), "the slots and the channels of groups")?;
     c.meet(&offsets, &values, "the offsets and the values")?;
     let outer = if kernel.is_empty() { rows } else { [&rows[..1], &spatial].concat() };
     Ok(TensorType::new(DType::F32, [outer, vec![Dim::from(out)]].concat()))

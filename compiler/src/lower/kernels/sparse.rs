@@ -2,10 +2,8 @@
 //!
 //! Vectors run along the pixels of a tile, so that a non-zero is one scalar that meets some vectors of its channel. Loops,
 //! outside in: tiles, whose pixels are staged in planes a channel ([`Staging`]); parts of the tile that fit the
-//! registers; blocks of output channels; output channels; non-zeros. The sums of a block are turned back, pixel by pixel,
-//! and stored.
-//!
-//! A tile of one row needs no planes: its elements are the planes, and output channels are stored one by one.
+//! registers; blocks of output channels; groups of them; non-zeros. The sums of a block are turned back, pixel by pixel,
+//! and stored. Groups have several output channels, so that loops are few and additions do not wait for one another.
 
 use mcc_targets::sparse_schedule;
 
@@ -16,9 +14,9 @@ use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::{Error, Result};
 
 /// Output channels whose sums wait together to be turned.
-const BLOCK: i64 = 64;
+const BLOCK: i64 = Staging::BLOCK as i64;
 
-/// [`Op::SparseConv`](crate::ir::Op::SparseConv): `(x: channels last, heads, offsets, values)`.
+/// [`Op::SparseConv`](crate::ir::Op::SparseConv): `(x: channels last, heads, slots, offsets, values)`.
 pub(super) fn sparse_conv(
     site: &Site<'_>,
     e: &Emit<'_>,
@@ -32,7 +30,7 @@ pub(super) fn sparse_conv(
     let channels = x.shape.last().and_then(Dim::as_const).ok_or_else(malformed)?;
     let span = i64::try_from(staging.span).map_err(|_| malformed())?;
     let lanes = i64::from(site.target.vector_bytes / 4).min(span);
-    let vectors = i64::from(sparse_schedule::vectors(site.target, (span / lanes) as u32));
+    let vectors = i64::from(sparse_schedule::vectors(site.target, (span / lanes) as u32, staging.abreast as u32));
     let strides = e.strides(0);
     let image = if kernel.is_empty() {
         None
@@ -117,12 +115,6 @@ struct Tile {
 
 impl Sparse<'_, '_> {
     fn emit(&self, k: &mut Builder, batch_step: &Dim) -> Result<()> {
-        let zero = k.int(0);
-        if self.span == 1 && self.image.is_none() {
-            let count = k.dim(&self.pixels);
-            k.for_each(zero, count, 1, &mut |k, row| self.row(k, row));
-            return Ok(());
-        }
         let room = self.room(k);
         let Some(image) = &self.image else {
             let count = k.dim(&self.pixels);
@@ -162,14 +154,15 @@ impl Sparse<'_, '_> {
 
     fn room(&self, k: &mut Builder) -> Room {
         let mut bytes = |n: i64| self.e.scratch(k, Dim::from(n));
-        // Planes are filled a vector of channels at a time.
-        let planes = (self.channels + self.lanes - 1) / self.lanes * self.lanes;
         let pointers = bytes(self.plane * 8);
-        let staged = bytes(planes * self.plane * 4);
+        let staged = bytes((self.channels * self.plane + self.span) * 4);
         let sums = bytes(BLOCK * self.vectors * self.lanes * 4);
         let turned = bytes(BLOCK * self.lanes * 4);
         let zeros = self.image.is_some().then(|| bytes(self.channels * 4));
         let places = self.image.is_some().then(|| bytes(self.span * 8));
+        let (behind, size) = (k.int(self.channels * self.plane * 4), k.int(self.span * 4));
+        let behind = k.add(staged, behind);
+        k.fill_zero(behind, size);
         if let Some(zeros) = zeros {
             let bytes = k.int(self.channels * 4);
             k.fill_zero(zeros, bytes);
@@ -264,16 +257,14 @@ impl Sparse<'_, '_> {
         let (zero, span) = (k.int(0), k.int(self.span));
         let (blocks, rest) = (self.out / BLOCK, self.out % BLOCK);
         k.for_each(zero, span, part, &mut |k, start| {
-            let bytes = k.mul_int(start, 4);
-            let staged = k.add(room.staged, bytes);
             let end = k.int(blocks * BLOCK);
             k.parallel(zero, end, BLOCK, &mut |k, first| {
-                self.block(k, room, staged, first, BLOCK);
+                self.block(k, room, start, first, BLOCK);
                 self.store(k, room, (tile, start), first, BLOCK);
             });
             if rest > 0 {
                 k.once(&mut |k| {
-                    self.block(k, room, staged, end, rest);
+                    self.block(k, room, start, end, rest);
                     self.store(k, room, (tile, start), end, rest);
                 });
             }
@@ -330,78 +321,73 @@ impl Sparse<'_, '_> {
         });
     }
 
-    /// Sums of `count` output channels from `first` on, over the part of the planes at `staged`.
-    fn block(&self, k: &mut Builder, room: &Room, staged: Val, first: Val, count: i64) {
-        let (zero, end) = (k.int(0), k.int(count));
+    /// Sums of `count` output channels from `first` on, over the part of the planes from element `start` on.
+    fn block(&self, k: &mut Builder, room: &Room, start: Val, first: Val, count: i64) {
+        let abreast = self.staging.abreast as i64;
+        // Blocks are whole groups: the slots before a block are as many as the channels.
+        let (zero, end) = (k.int(0), k.int((count + abreast - 1) / abreast * abreast));
         let bytes = self.vectors * self.lanes * 4;
-        k.for_each(zero, end, 1, &mut |k, i| {
-            let channel = k.add(first, i);
-            let sums = self.sums(k, staged, channel, (self.vectors as u32, self.lanes as u32));
-            let skip = k.mul_int(i, bytes);
-            let to = k.add(room.sums, skip);
-            for (v, sum) in sums.into_iter().enumerate() {
-                let to = k.at(to, (v as i64 * self.lanes * 4) as i32);
-                k.store(to, sum);
+        k.for_each(zero, end, abreast, &mut |k, slot| {
+            let slot = k.add(first, slot);
+            let by = k.int(abreast.trailing_zeros().into());
+            let group = k.bin(Bin::Shr, slot, by);
+            let sums = self.sums(k, (room.staged, start), group);
+            for (turn, sums) in sums.chunks_exact(self.vectors as usize).enumerate() {
+                let from = k.at_index(self.e.operand(2), slot, 1);
+                let place = k.load(Ty::new(Elem::I8, 1), Addr { offset: from.offset + turn as i32, ..from });
+                let place = k.uconvert(place, Elem::I64);
+                let skip = k.mul_int(place, bytes);
+                let to = k.add(room.sums, skip);
+                for (v, &sum) in sums.iter().enumerate() {
+                    let to = k.at(to, (v as i64 * self.lanes * 4) as i32);
+                    k.store(to, sum);
+                }
             }
         });
     }
 
-    /// One output channel's sums, over some vectors from `staged` on.
-    fn sums(&self, k: &mut Builder, staged: Val, channel: Val, (vectors, lanes): (u32, u32)) -> Vec<Val> {
+    /// The sums of a group's output channels, one after the other, over the vectors from element `start` of the planes on.
+    fn sums(&self, k: &mut Builder, (staged, start): (Val, Val), group: Val) -> Vec<Val> {
+        let (lanes, vectors, abreast) = (self.lanes as u32, self.vectors as usize, self.staging.abreast);
         let ty = Ty::new(Elem::F32, lanes);
-        let sets = sparse_schedule::sets(vectors);
         let head = |k: &mut Builder, n: i64| {
-            let from = k.at_index(self.e.operand(1), channel, 4);
+            let from = k.at_index(self.e.operand(1), group, 4);
             let head = k.load(Ty::new(Elem::I32, 1), Addr { offset: from.offset + 4 * n as i32, ..from });
             k.convert(head, Elem::I64)
         };
-        let (start, end) = (head(k, 0), head(k, 1));
-        let init = vec![k.zero(ty); (sets * vectors) as usize];
-        let meet = |k: &mut Builder, at: Val, entry: u32, sums: &mut [Val]| {
-            let offset = self.offset(k, at, entry);
-            let from = k.at_index(self.e.operand(3), at, 4);
-            let value = k.load(Ty::new(Elem::F32, 1), Addr { offset: from.offset + 4 * entry as i32, ..from });
-            let value = k.splat(value, lanes);
-            for (v, sum) in sums.iter_mut().enumerate() {
-                let from = k.at_index(staged, offset, 4);
-                let from = Addr { offset: from.offset + (v as u32 * lanes * 4) as i32, ..from };
-                let x = k.load(ty, from);
-                *sum = k.fma(value, x, *sum);
-            }
+        // The loop has pointers of its own, so that they are in registers whatever is needed around it.
+        let bytes = k.mul_int(start, 4);
+        let staged = k.add(staged, bytes);
+        let (first, end) = (head(k, 0), head(k, 1));
+        let mut from_first = |operand: usize| {
+            let bytes = k.mul_int(first, self.e.dtype(operand).size() as i64);
+            k.add(self.e.operand(operand), bytes)
         };
-        // Rounds of several non-zeros, a power of two, each with sums of its own as far as there are such, then one by one.
-        let unroll = sets.max(2);
-        let bound = k.add_int(end, 1 - i64::from(unroll));
-        let sums = k.fold_loop(start, bound, unroll.into(), &init, &mut |k, at, sums| {
+        let (offsets, values) = (from_first(3), from_first(4));
+        let (zero, count) = (k.int(0), k.sub(end, first));
+        let init = vec![k.zero(ty); abreast * vectors];
+        k.fold_loop(zero, count, abreast as i64, &init, &mut |k, at, sums| {
             let mut sums = sums.to_vec();
-            for entry in 0..unroll {
-                let set = (entry % sets * vectors) as usize;
-                meet(k, at, entry, &mut sums[set..set + vectors as usize]);
+            for (turn, sums) in sums.chunks_exact_mut(vectors).enumerate() {
+                let offset = self.offset(k, offsets, at, turn as u32);
+                let from = k.at_index(values, at, 4);
+                let value = k.load(Ty::new(Elem::F32, 1), Addr { offset: from.offset + 4 * turn as i32, ..from });
+                let value = k.splat(value, lanes);
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    let from = k.at_index(staged, offset, 4);
+                    let from = Addr { offset: from.offset + (v as u32 * lanes * 4) as i32, ..from };
+                    let x = k.load(ty, from);
+                    *sum = k.fma(value, x, *sum);
+                }
             }
-            sums
-        });
-        let mut total = sums[..vectors as usize].to_vec();
-        for set in sums[vectors as usize..].chunks_exact(vectors as usize) {
-            for (a, &b) in total.iter_mut().zip(set) {
-                *a = k.add(*a, b);
-            }
-        }
-        let (count, none) = (k.sub(end, start), k.int(0));
-        let count = k.bin(Bin::Max, count, none);
-        let below = k.int(i64::from(unroll) - 1);
-        let left = k.bin(Bin::And, count, below);
-        let from = k.sub(end, left);
-        k.fold_loop(from, end, 1, &total, &mut |k, at, sums| {
-            let mut sums = sums.to_vec();
-            meet(k, at, 0, &mut sums);
             sums
         })
     }
 
     /// The offset of a non-zero, in elements.
-    fn offset(&self, k: &mut Builder, at: Val, entry: u32) -> Val {
-        let (size, elem) = if self.e.dtype(2) == DType::U16 { (2, Elem::I16) } else { (4, Elem::I32) };
-        let from = k.at_index(self.e.operand(2), at, size);
+    fn offset(&self, k: &mut Builder, offsets: Val, at: Val, entry: u32) -> Val {
+        let (size, elem) = if self.e.dtype(3) == DType::U16 { (2, Elem::I16) } else { (4, Elem::I32) };
+        let from = k.at_index(offsets, at, size);
         let offset = k.load(Ty::new(elem, 1), Addr { offset: from.offset + (size * entry) as i32, ..from });
         if elem == Elem::I16 { k.uconvert(offset, Elem::I64) } else { k.convert(offset, Elem::I64) }
     }
@@ -449,6 +435,7 @@ impl Sparse<'_, '_> {
                 k.when(pixel, &mut |k| {
                     let skip = k.mul_int(i, BLOCK * 4);
                     let from = k.add(room.turned, skip);
+                    let lanes = self.e.lanes(DType::F32);
                     super::nest::columns(k, zero, channels, lanes, &mut |k, c, lanes| {
                         let at = k.at_index(from, c, 4);
                         let v = k.load(Ty::new(Elem::F32, lanes), at);
@@ -457,17 +444,6 @@ impl Sparse<'_, '_> {
                     });
                 });
             });
-        });
-    }
-
-    /// A row whose elements are planes of one element.
-    fn row(&self, k: &mut Builder, row: Val) {
-        let offset = k.mul_int(row, self.channels * 4);
-        let x = k.add(self.e.operand(0), offset);
-        let (zero, out) = (k.int(0), k.int(self.out));
-        k.parallel(zero, out, 1, &mut |k, channel| {
-            let sum = self.sums(k, x, channel, (1, 1))[0];
-            self.e.store(k, row, channel, sum);
         });
     }
 }

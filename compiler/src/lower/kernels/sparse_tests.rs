@@ -1,30 +1,41 @@
-//! Sparse products against the evaluator: spans of all kinds, both kinds of offsets, empty channels, padding, strides and
-//! dilations.
+//! Sparse products against the evaluator: spans and groups of all kinds, both kinds of offsets, empty channels, padding,
+//! strides and dilations.
 
 use super::testing::{check, noise};
 use crate::ir::{ConvSpec, DType, Layout, Op, Staging, Tensor};
 
-/// The non-zeros of weights of which `n` in ten are left: heads, offsets, values.
-fn weights(out: usize, channels: usize, plane: usize, places: &[usize], offsets: DType) -> Vec<Tensor> {
+/// Weights of which some are left: heads, slots, offsets, values.
+fn weights(staging: &Staging, out: usize, channels: usize, plane: usize, places: &[usize], kind: DType) -> Vec<Tensor> {
     let noise = noise(DType::F32, &[out, channels, places.len()], 5).to_f64s();
-    let (mut heads, mut at, mut values) = (vec![0], Vec::new(), Vec::new());
-    for o in 0..out {
-        for c in 0..channels {
-            for (t, &place) in places.iter().enumerate() {
-                // Some channels have none, some have many.
-                let mixed = (o * 7 + c * 13 + t * 5) % 10;
-                if o % 5 != 3 && mixed < 2 + o % 3 {
-                    at.push((c * plane + place) as i64);
-                    values.push(noise[(o * channels + c) * places.len() + t]);
-                }
+    let filter = |o: usize| -> Vec<(i64, f64)> {
+        let all = (0..channels * places.len()).map(|n| (n / places.len(), n % places.len()));
+        // Some channels have none, some have many.
+        let kept = all.filter(|(c, t)| o < out && o % 5 != 3 && (o * 7 + c * 13 + t * 5) % 10 < 2 + o % 3);
+        let entry =
+            |(c, t): (usize, usize)| ((c * plane + places[t]) as i64, noise[(o * channels + c) * places.len() + t]);
+        kept.map(entry).collect()
+    };
+    let (mut heads, mut slots, mut at, mut values) = (vec![0], Vec::new(), Vec::new(), Vec::new());
+    for group in 0..staging.groups(out) {
+        let first = group * staging.abreast;
+        // The last one first, as an example of an order.
+        let members: Vec<usize> = (first..first + staging.abreast).rev().collect();
+        let filters: Vec<_> = members.iter().map(|&o| filter(o)).collect();
+        for round in 0..filters.iter().map(Vec::len).max().unwrap_or(0) {
+            for f in &filters {
+                let (offset, value) = f.get(round).copied().unwrap_or(((channels * plane) as i64, 0.0));
+                at.push(offset);
+                values.push(value);
             }
         }
+        slots.extend(members.iter().map(|&o| (o % Staging::BLOCK) as i64));
         heads.push(values.len() as i64);
     }
     let n = values.len();
     vec![
-        Tensor::from_i64s(DType::I32, vec![out + 1], &heads).unwrap(),
-        Tensor::from_i64s(offsets, vec![n], &at).unwrap(),
+        Tensor::from_i64s(DType::I32, vec![heads.len()], &heads).unwrap(),
+        Tensor::from_i64s(DType::U8, vec![slots.len()], &slots).unwrap(),
+        Tensor::from_i64s(kind, vec![n], &at).unwrap(),
         Tensor::from_f64s(DType::F32, vec![n], &values).unwrap(),
     ]
 }
@@ -33,7 +44,7 @@ fn check_sparse(spec: ConvSpec, kernel: Vec<i64>, staging: Staging, shape: &[usi
     let (plane, places) = (staging.plane(&spec, &kernel), staging.places(&spec, &kernel));
     let channels = shape[shape.len() - 1];
     let mut operands = vec![noise(DType::F32, shape, 3)];
-    operands.extend(weights(out, channels, plane, &places, offsets));
+    operands.extend(weights(&staging, out, channels, plane, &places, offsets));
     check(&Op::SparseConv { spec, kernel, staging, out }, &operands);
 }
 
@@ -49,7 +60,8 @@ fn matrices() {
     ] {
         let (strides, dilations, pads) = (Vec::new(), Vec::new(), Vec::new());
         let spec = ConvSpec { strides, dilations, pads, group: 1, layout: Layout::ChannelsLast };
-        let staging = Staging { lines: span, pitch: 1, span, phase: span, aligned: false };
+        let abreast = if span < 64 { 8 } else { 2 };
+        let staging = Staging { lines: span, pitch: 1, span, phase: span, aligned: false, abreast };
         check_sparse(spec, Vec::new(), staging, &[2, rows, channels], out, offsets);
     }
 }
@@ -69,13 +81,13 @@ fn windows() {
             ((shape[a + 1] as i64 + spec.pads[a].0 + spec.pads[a].1 - reach) / spec.strides[a] + 1) as usize
         };
         for aligned in [false, true] {
-            let any = Staging { lines, pitch: 1, span: 16, phase: 16, aligned };
+            let any = Staging { lines, pitch: 1, span: 16, phase: 16, aligned, abreast: 4 };
             let reach = any.reach(&spec, &kernel);
             let width = extent(1) + reach[1] as usize;
             let pitch = if aligned { width.next_multiple_of(16) } else { width };
             let span = ((lines - 1) * pitch + extent(1)).next_multiple_of(16);
             let phase = (span + reach[0] as usize * pitch + reach[1] as usize).next_multiple_of(16);
-            let staging = Staging { lines, pitch, span, phase, aligned };
+            let staging = Staging { lines, pitch, span, phase, aligned, abreast: 4 };
             check_sparse(spec.clone(), kernel.clone(), staging, &shape, out, DType::U16);
         }
     }
@@ -85,6 +97,6 @@ fn windows() {
 fn lines_of_one_axis() {
     let spec =
         ConvSpec { strides: vec![2], dilations: vec![1], pads: vec![(2, 2)], group: 1, layout: Layout::ChannelsLast };
-    let staging = Staging { lines: 1, pitch: 13, span: 16, phase: 32, aligned: false };
+    let staging = Staging { lines: 1, pitch: 13, span: 16, phase: 32, aligned: false, abreast: 1 };
     check_sparse(spec, vec![5], staging, &[1, 20, 6], 11, DType::I32);
 }
