@@ -128,7 +128,7 @@ fn direct_cost(size: [u64; 2], channels: u64, out: u64) -> u64 {
 
 /// The cost of a 3x3 convolution with unit strides by the fastest way, in multiply-adds.
 pub fn products_3x3(size: [u64; 2], channels: u64, out: u64) -> u64 {
-    let filtered = [2, 4].into_iter().map(|m| filtering_cost(size, channels, out, m)).min();
+    let filtered = [2, 4, 6].into_iter().map(|m| filtering_cost(size, channels, out, m)).min();
     let fits = is_filterable(channels, out);
     filtered.filter(|_| fits).into_iter().chain([direct_cost(size, channels, out)]).min().unwrap_or(0)
 }
