@@ -5,8 +5,11 @@ use crate::{Arch, Target};
 /// Columns of a panel that blocks may have, the widest first.
 pub const WIDTHS: [usize; 2] = [16, 8];
 
-/// Bytes of left-hand rows that stay in the first-level cache while all panels pass.
-const ROW_BYTES: u64 = 36 << 10;
+/// Bytes of left-hand rows that stay in the first two levels of caches while all panels pass.
+const ROW_BYTES: u64 = 72 << 10;
+
+/// Blocks of a round of the inner loop.
+pub const UNROLL: u32 = 2;
 
 /// Rows of a register tile of so many vectors of columns, whose rows take `row_bytes` each: accumulators, a vector of
 /// values a column, and where an instruction cannot spread an element, a register for that.
@@ -24,7 +27,7 @@ pub fn rows(target: &Target, vectors: u32, row_bytes: Option<u64>) -> u32 {
 
 /// Sets of sums that take turns, so that eight independent multiply-adds are under way.
 pub fn sets(rows: u32, vectors: u32) -> u32 {
-    8u32.div_ceil((rows * vectors).max(1)).min(4)
+    8u32.div_ceil((rows * vectors).max(1)).min(4).next_power_of_two()
 }
 
 /// A matrix `[depth, columns]` of blocks.
@@ -98,6 +101,6 @@ mod tests {
         assert!(!of(16, all / 2, all / 8 * 16), "half-empty blocks");
         assert!(!of(8, all, all / 2 * 16), "half a register");
         assert!(rows(&target, 1, Some(1536)) > rows(&target, 1, Some(6144)));
-        assert_eq!(sets(6, 1), 2);
+        assert_eq!((sets(6, 1), sets(3, 1), sets(24, 1)), (2, 4, 1));
     }
 }

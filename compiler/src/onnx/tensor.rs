@@ -102,34 +102,55 @@ pub fn shape(dims: &[i64]) -> Result<Vec<usize>> {
         .collect()
 }
 
+/// Bytes beyond which the dense form of a sparse tensor is taken for a mistake: no weights are that large.
+const MAX_DENSE: usize = 1 << 36;
+
 /// The dense form of a sparse tensor.
 ///
 /// # Errors
-/// When a part is missing, or an index lies outside.
+/// When a part is missing, values and indices are not as many, an index lies outside, or indices do not ascend.
 pub fn sparse(proto: &SparseTensorProto, external: &mut ExternalData) -> Result<Tensor> {
     let (Some(values), Some(indices)) = (&proto.values, &proto.indices) else {
         return Err(Error::invalid("a sparse tensor without values or indices"));
     };
     let (values, indices) = (tensor(values, external)?, tensor(indices, external)?);
     let shape = shape(&proto.dims)?;
-    let dense = Tensor::zeros(values.dtype(), shape.clone());
-    let (size, numel) = (values.dtype().size(), dense.numel());
-    let mut data = dense.data().to_vec();
-    let flat = indices.to_i64s();
-    for (i, element) in values.data().chunks_exact(size).enumerate() {
-        let at = match indices.shape() {
-            [_] => flat.get(i).and_then(|&p| usize::try_from(p).ok()),
-            [_, rank] if *rank == shape.len() => flat.get(i * rank..(i + 1) * rank).and_then(|index| {
-                index.iter().zip(&shape).try_fold(0usize, |at, (&p, &extent)| {
-                    usize::try_from(p).ok().filter(|&p| p < extent).map(|p| at * extent + p)
-                })
-            }),
-            other => return Err(Error::invalid(format!("a sparse tensor's indices have shape {other:?}"))),
-        };
-        match at.filter(|&at| at < numel) {
-            Some(at) => data[at * size..(at + 1) * size].copy_from_slice(element),
-            None => return Err(Error::invalid("a sparse tensor's index lies outside its shape")),
+    let size = values.dtype().size();
+    let bytes = shape.iter().try_fold(size, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_DENSE);
+    let bytes = bytes.ok_or_else(|| Error::invalid(format!("a sparse tensor of shape {shape:?} is too large")))?;
+    let &[count] = values.shape() else {
+        return Err(Error::invalid(format!("a sparse tensor's values have shape {:?}, not one axis", values.shape())));
+    };
+    let width = match *indices.shape() {
+        [n] if n == count => 1,
+        [n, rank] if n == count && rank == shape.len() => rank,
+        ref other => {
+            let want = format!("[{count}] or [{count}, {}]", shape.len());
+            return Err(Error::invalid(format!("a sparse tensor's indices have shape {other:?}, not {want}")));
         }
+    };
+    if indices.dtype() != DType::I64 {
+        return Err(Error::invalid(format!("a sparse tensor's indices are {}, not i64", indices.dtype())));
+    }
+    let extents = if indices.shape().len() == 1 { &[bytes / size][..] } else { &shape[..] };
+    let mut data = vec![0; bytes];
+    let flat = indices.to_i64s();
+    let mut next = 0;
+    for (i, element) in values.data().chunks_exact(size).enumerate() {
+        let index = &flat[i * width..(i + 1) * width];
+        let at = index.iter().zip(extents).try_fold(0usize, |at, (&p, &extent)| {
+            usize::try_from(p).ok().filter(|&p| p < extent).map(|p| at * extent + p)
+        });
+        let Some(at) = at else {
+            return Err(Error::invalid(format!("index {i} of a sparse tensor, {index:?}, lies outside {shape:?}")));
+        };
+        if at < next {
+            return Err(Error::invalid(format!(
+                "index {i} of a sparse tensor, {index:?}, is not after the one before"
+            )));
+        }
+        next = at + 1;
+        data[at * size..next * size].copy_from_slice(element);
     }
     Tensor::new(values.dtype(), shape, data.into())
 }
@@ -234,5 +255,41 @@ mod tests {
         let uint2 = tensor_of(&proto(DataType::Uint2, &[0b11_10_01_00], 4)).expect("valid");
         assert_eq!(uint2.to_i64s(), [0, 1, 2, 3]);
         assert!(tensor_of(&proto(DataType::Float, &[0, 0], 1)).is_err());
+    }
+
+    #[test]
+    fn sparse_tensors() {
+        let floats = |values: &[f32]| TensorProto {
+            data_type: DataType::Float as i32,
+            dims: vec![values.len() as i64],
+            float_data: values.to_vec(),
+            ..TensorProto::default()
+        };
+        let places = |dims: &[i64], indices: &[i64]| TensorProto {
+            data_type: DataType::Int64 as i32,
+            dims: dims.to_vec(),
+            int64_data: indices.to_vec(),
+            ..TensorProto::default()
+        };
+        let of = |dims: &[i64], values: &[f32], indices: TensorProto| {
+            let proto = SparseTensorProto { dims: dims.to_vec(), values: Some(floats(values)), indices: Some(indices) };
+            sparse(&proto, &mut ExternalData::new(None)).map(|t| t.to_f64s()).map_err(|e| e.report().to_string())
+        };
+        let want = Ok(vec![0.0, 5.0, 0.0, 0.0, 0.0, 6.0]);
+        assert_eq!(of(&[2, 3], &[5.0, 6.0], places(&[2], &[1, 5])), want);
+        assert_eq!(of(&[2, 3], &[5.0, 6.0], places(&[2, 2], &[0, 1, 1, 2])), want);
+        assert_eq!(of(&[2], &[], places(&[0], &[])), Ok(vec![0.0, 0.0]));
+        for (indices, message) in [
+            (places(&[2], &[1, 6]), "outside"),
+            (places(&[2], &[-1, 5]), "outside"),
+            (places(&[2, 2], &[0, 3, 1, 0]), "outside"),
+            (places(&[2], &[5, 5]), "not after"),
+            (places(&[3], &[1, 2, 3]), "not [2] or [2, 2]"),
+            (places(&[2, 3], &[0, 0, 0, 1, 1, 1]), "not [2] or [2, 2]"),
+        ] {
+            let error = of(&[2, 3], &[5.0, 6.0], indices).unwrap_err();
+            assert!(error.contains(message), "{error}");
+        }
+        assert!(of(&[1 << 40, 1 << 40], &[5.0], places(&[1], &[0])).unwrap_err().contains("too large"));
     }
 }

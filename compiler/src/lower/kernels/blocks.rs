@@ -29,6 +29,9 @@ pub(super) fn block_matmul(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, n: &D
     Ok(())
 }
 
+/// Bytes of a cache line.
+const LINE: i64 = 64;
+
 struct Product<'a, 'b> {
     e: &'b Emit<'a>,
     lanes: u32,
@@ -42,6 +45,15 @@ struct Product<'a, 'b> {
 struct Tile {
     row: Val,
     pointers: Vec<(Val, i32)>,
+}
+
+/// A round of a panel's loop.
+struct Step<'a> {
+    tile: &'a Tile,
+    /// Blocks in it.
+    count: u32,
+    /// Sets of sums that take turns.
+    sets: usize,
 }
 
 impl Product<'_, '_> {
@@ -75,6 +87,7 @@ impl Product<'_, '_> {
     /// All panels of `count` rows.
     fn panels(&self, k: &mut Builder, row: Val, count: u32, whole: bool) {
         let tile = self.tile(k, row, count);
+        self.fetch(k, &tile);
         let width = Dim::from(i64::from(self.width()));
         let full = self.columns.floor_div(&width);
         let rest = &self.columns - &(&full * &width);
@@ -96,6 +109,17 @@ impl Product<'_, '_> {
             }
         };
         if whole { last(k) } else { k.once(last) }
+    }
+
+    /// Fetches the rows of a tile in order; blocks ask for them here and there.
+    fn fetch(&self, k: &mut Builder, tile: &Tile) {
+        let (zero, end) = (k.int(0), k.dim(&self.row_bytes));
+        k.for_each(zero, end, LINE, &mut |k, byte| {
+            for &(pointer, offset) in &tile.pointers {
+                let at = k.at_index(pointer, byte, 1);
+                k.prefetch(Addr { offset: at.offset + offset, ..at });
+            }
+        });
     }
 
     fn tile(&self, k: &mut Builder, row: Val, count: u32) -> Tile {
@@ -132,17 +156,16 @@ impl Product<'_, '_> {
         let mut state = vec![zero; size * sets as usize];
         let bytes = k.mul_int(first, i64::from(self.width()) * 4);
         state.push(k.add(self.e.operand(3), bytes));
-        if sets > 1 {
-            let whole = k.sub(last, first);
-            let number = k.int(sets.into());
-            let over = k.bin(Bin::URem, whole, number);
-            let middle = k.sub(last, over);
-            state =
-                k.fold_loop(first, middle, sets.into(), &state, &mut |k, i, state| self.step(k, tile, i, sets, state));
-            state = k.fold_loop(middle, last, 1, &state, &mut |k, i, state| self.step(k, tile, i, 1, state));
-        } else {
-            state = k.fold_loop(first, last, 1, &state, &mut |k, i, state| self.step(k, tile, i, 1, state));
-        }
+        let round = sets.max(block_schedule::UNROLL);
+        let (all, number) = (k.sub(last, first), k.int(round.into()));
+        let over = k.bin(Bin::URem, all, number);
+        let middle = k.sub(last, over);
+        let step = |count: u32| Step { tile, count, sets: sets.min(count) as usize };
+        let rounds = |k: &mut Builder, from: Val, to: Val, count: u32, state: &[Val]| {
+            k.fold_loop(from, to, count.into(), state, &mut |k, i, state| self.step(k, &step(count), i, state))
+        };
+        state = rounds(k, first, middle, round, &state);
+        state = rounds(k, middle, last, 1, &state);
         let mut sums = state[..size].to_vec();
         for set in 1..sets as usize {
             for (i, sum) in sums.iter_mut().enumerate() {
@@ -152,8 +175,8 @@ impl Product<'_, '_> {
         self.store(k, tile, panel, part, &sums);
     }
 
-    /// `count` blocks from block `i` on, each into sums of its own. The state is the sums and the values' pointer.
-    fn step(&self, k: &mut Builder, tile: &Tile, i: Val, count: u32, state: &[Val]) -> Vec<Val> {
+    /// The blocks from block `i` on. The state is the sums and the values' pointer.
+    fn step(&self, k: &mut Builder, &Step { tile, count, sets }: &Step<'_>, i: Val, state: &[Val]) -> Vec<Val> {
         let (mut state, values) = (state.to_vec(), state[state.len() - 1]);
         let size = tile.pointers.len() * self.vectors as usize;
         for block in 0..count {
@@ -171,7 +194,7 @@ impl Product<'_, '_> {
                 let element = k.load(Ty::new(Elem::F32, 1), Addr { offset: from.offset + offset, ..from });
                 let all = k.splat(element, self.lanes);
                 for (v, &column) in columns.iter().enumerate() {
-                    let sum = &mut state[block as usize * size + row * self.vectors as usize + v];
+                    let sum = &mut state[block as usize % sets * size + row * self.vectors as usize + v];
                     *sum = multiply_add(k, column, all, *sum);
                 }
             }
