@@ -233,6 +233,7 @@ impl Tidy {
             Inst::Grid(a, zero, signed) => Inst::Grid(now(a), now(zero), signed),
             Inst::FromHalf(a) => Inst::FromHalf(now(a)),
             Inst::ToHalf(a) => Inst::ToHalf(now(a)),
+            Inst::Permute(a, places) => Inst::Permute(now(a), now(places)),
         }
     }
 }

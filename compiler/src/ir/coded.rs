@@ -34,6 +34,14 @@ pub struct Column {
 }
 
 impl Coded {
+    /// Entries of a table for codes of up to 4 bits; there are tables of 256 for codes of 8.
+    pub const SHORT_TABLE: usize = 16;
+
+    /// Entries of a table for these codes.
+    pub fn table_size(self) -> usize {
+        if self.bits <= 4 { Self::SHORT_TABLE } else { 1 << self.bits }
+    }
+
     /// How many codes a word holds.
     pub fn in_word(self) -> usize {
         32 / self.bits as usize

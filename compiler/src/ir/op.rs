@@ -67,7 +67,7 @@ pub enum Op {
     /// (16-bit ones in `f32`), integers wrap.
     MatMul,
     /// `(a: [..., m, k], packed: [..., panels, k, tile])`: the same with `b` cut into panels of `tile` columns, the
-    /// last one filled with zeros; `n` columns in the result.
+    /// last one filled with zeros; `n` columns in the result. Where `a` is `f32`, `packed` may be of 16-bit floats.
     PackedMatMul { n: Dim },
     /// `(a: f32[..., m, k], heads: i32[panels + 1], rows: i32[blocks], values: f32[blocks, tile])`: the product with a
     /// matrix `b: [k, n]` cut into panels of `tile` columns, of whose rows most are zero in most panels. The others are
@@ -90,7 +90,7 @@ pub enum Op {
     /// offset, in elements of staged planes ([`Staging`]), of what the first result of a tile meets by it. `kernel` holds the window's extents; without any, the axes before the last are a matrix's rows.
     SparseConv { spec: ConvSpec, kernel: Vec<i64>, staging: Staging, out: usize },
     /// `(x: f32, channels last; codes: i32[panels, words, tile]; parameters: f32[panels, blocks, 1 or 2, tile]; [table:
-    /// f32[2^bits]])`: correlation with weights that are codes; see [`Coded`](super::Coded) for what they stand for.
+    /// f32[16 or 256]])`: correlation with weights that are codes; see [`Coded`](super::Coded) for what they stand for.
     /// `kernel` holds the window's extents; without any, the axes before the last are a matrix's rows. `out` channels in
     /// the result; `spec.pads` are zero and there is one group.
     CodedConv { spec: ConvSpec, kernel: Vec<i64>, out: usize, bits: u32, block: usize },

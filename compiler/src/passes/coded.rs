@@ -227,8 +227,9 @@ impl Form {
         let mut operands = vec![x, edit.graph.constant(codes), edit.graph.constant(parameters)];
         if let Some(table) = &self.table {
             let mut data: Vec<u8> = table.iter().flat_map(|v| v.to_le_bytes()).collect();
-            data.resize(4 << self.coded.bits, 0);
-            let table = Tensor::new(DType::F32, vec![1 << self.coded.bits], Bytes::from(data))?;
+            let size = self.coded.table_size();
+            data.resize(4 * size, 0);
+            let table = Tensor::new(DType::F32, vec![size], Bytes::from(data))?;
             operands.push(edit.graph.constant(table));
         }
         let dense = 4 * self.depth * out;

@@ -48,6 +48,39 @@ fn cast(graph: &mut Graph, v: Value, to: DType) -> Result<Value> {
     if graph.ty(v).dtype == to { Ok(v) } else { graph.add(Op::Cast { to, saturate: true }, &[v]) }
 }
 
+/// Weights as they are to be stored: 16-bit floats stay such where loads convert them, and numbers that are 16-bit floats
+/// become such; other types are what they are computed in.
+fn stored(graph: &mut Graph, w: Value, target: &Target) -> Result<Value> {
+    let dtype = graph.ty(w).dtype;
+    let fits = |to: DType| match to {
+        DType::F16 => target.has_halves(),
+        // A shift.
+        _ => target.vector_bytes > 16,
+    };
+    if matches!(dtype, DType::F16 | DType::BF16) {
+        return if fits(dtype) { Ok(w) } else { cast(graph, w, DType::F32) };
+    }
+    let Some(t) = graph.as_constant(w).filter(|t| t.dtype() == DType::F32) else {
+        return cast(graph, w, widened(dtype));
+    };
+    for to in [DType::F16, DType::BF16] {
+        if fits(to) && t.data().chunks_exact(4).all(|b| is_short([b[0], b[1], b[2], b[3]], to)) {
+            return cast(graph, w, to);
+        }
+    }
+    Ok(w)
+}
+
+/// Whether a number is a normal one of a 16-bit float type, or zero.
+fn is_short(bytes: [u8; 4], to: DType) -> bool {
+    let bits = u32::from_le_bytes(bytes);
+    let exponent = bits >> 23 & 0xff;
+    match to {
+        DType::BF16 => bits & 0xffff == 0,
+        _ => bits & 0x1fff == 0 && ((127 - 14..=127 + 15).contains(&exponent) || bits << 1 == 0),
+    }
+}
+
 fn panel(target: &Target, dtype: DType, columns: i64) -> i64 {
     // The register elements are at least 32 bits wide.
     let lanes = u64::from(target.vector_bytes) / dtype.size().max(4) as u64;
@@ -88,7 +121,7 @@ fn matmul(graph: &mut Graph, node: NodeId, target: &Target) -> Result<Option<Val
     let dtype = graph.ty(a).dtype;
     let label = graph.label(node).to_string();
     a = cast(graph, a, widened(dtype))?;
-    b = cast(graph, b, widened(dtype))?;
+    b = stored(graph, b, target)?;
     b = in_panels(graph, b, n, target)?;
     let product = graph.add_labelled(Op::PackedMatMul { n: Dim::from(n) }, &[a, b], &label)?;
     cast(graph, product.into(), dtype).map(Some)
@@ -143,6 +176,7 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
     let dtype = graph.ty(x).dtype;
     let label = graph.label(node).to_string();
     x = cast(graph, x, widened(dtype))?;
+    let narrow = w;
     w = cast(graph, w, widened(dtype))?;
     let transformed = match graph.as_constant(w) {
         Some(w) if dtype == DType::F32 && !target.compact && small_filters(&spec, kernel) => {
@@ -186,6 +220,7 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
         w = graph.add(Op::Transpose { perm: (1..=axes).chain([0]).collect() }, &[w])?;
         graph.add_labelled(Op::DepthwiseConv(spec), &[x, w], &label)?
     } else {
+        w = stored(graph, narrow, target)?;
         let columns = out / group;
         let tile = panel(target, widened(dtype), columns);
         let panels = (columns + tile - 1) / tile;

@@ -79,6 +79,10 @@ impl Translator<'_> {
                 let parts = self.parts(*a);
                 self.convert_halves(&parts, from, ty)
             }
+            Inst::Permute(a, places) => {
+                let (parts, places) = (self.parts(*a), self.parts(*places));
+                self.permute(&parts, &places, ty)
+            }
             Inst::UConvert(a) => {
                 let from = self.ty(*a);
                 let parts = self.parts(*a);

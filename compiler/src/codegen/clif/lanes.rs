@@ -110,6 +110,30 @@ impl Translator<'_> {
     }
 
     /// Lanes of two registers; a short pattern is repeated.
+    /// See [`Inst::Permute`](crate::lower::kir::Inst::Permute): bytes of one register by places of bytes, or lane by lane.
+    pub(super) fn permute(&mut self, parts: &[Value], places: &[Value], ty: Ty) -> Parts {
+        if parts.len() > 1 || ty.lanes < 4 {
+            return self.lane_by_lane(ty, &mut |t, lane| {
+                let place = t.lane(places, ty.with(Elem::I32), lane);
+                let place = t.b.ins().band_imm_u(place, i64::from(ty.lanes - 1));
+                let first = t.lane(parts, ty, 0);
+                (1..ty.lanes).fold(first, |found, n| {
+                    let (here, other) = (t.b.ins().icmp_imm_u(IntCC::Equal, place, i64::from(n)), t.lane(parts, ty, n));
+                    t.b.ins().select(here, other, found)
+                })
+            });
+        }
+        let words = vector_type(Elem::I32);
+        let [low, bytes, within] =
+            [3, 0x0404_0404, 0x0302_0100u32].map(|c| self.vector_constant(&c.to_le_bytes(), words));
+        let place = self.b.ins().band(places[0], low);
+        let place = self.b.ins().imul(place, bytes);
+        let place = self.b.ins().iadd(place, within);
+        let (x, place) = (self.cast_bits(parts[0], types::I8X16), self.cast_bits(place, types::I8X16));
+        let y = self.b.ins().swizzle(x, place);
+        [self.cast_bits(y, part_type(ty))].into_iter().collect()
+    }
+
     pub(super) fn shuffle_registers(&mut self, x: Value, y: Value, pattern: &[u8], elem: Elem) -> Value {
         let width = elem.bytes() as u8;
         let bytes: Vec<u8> = pattern

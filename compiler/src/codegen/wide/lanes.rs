@@ -257,6 +257,20 @@ impl Selector<'_> {
         Some(self.v3i(M::Vblendps, view, low, high, imm))
     }
 
+    /// See [`kir::Inst::Permute`](crate::lower::kir::Inst::Permute), of one register.
+    pub fn permute(&mut self, a: Val, places: Val, ty: Ty) -> Parts {
+        if self.part_count(ty) != 1 {
+            self.refuse(format!("a permutation of {} lanes", ty.lanes));
+            return self.parts(a);
+        }
+        let (x, places) = (self.reg(a), self.reg(places));
+        // Both take the low bits of the places.
+        vec![match self.part_view(ty) {
+            View::X => self.r3(M::Vpermilps, View::X, x, places),
+            view => self.r3(M::Vpermps, view, places, x),
+        }]
+    }
+
     fn shuffle_in_memory(&mut self, a: Val, b: Val, pattern: &[u8], ty: Ty) -> Parts {
         let from = self.ty(a);
         let bytes = from.bytes().max(16).next_multiple_of(16) as i32;

@@ -59,6 +59,7 @@ impl Selector<'_> {
             kir::Inst::Grid(x, zero, signed) => self.grid(*x, *zero, *signed),
             kir::Inst::FromHalf(a) => self.from_half(*a, ty),
             kir::Inst::ToHalf(a) => self.to_half(*a, ty),
+            kir::Inst::Permute(a, places) => self.permute(*a, *places, ty),
         };
         self.set(v, parts);
     }

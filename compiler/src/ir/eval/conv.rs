@@ -2,7 +2,7 @@
 
 use super::matmul;
 use super::number::{Number, by_class};
-use super::{index, movement};
+use super::{elementwise, index, movement};
 use crate::Result;
 use crate::ir::{ConvSpec, Layout, Tensor};
 
@@ -33,7 +33,7 @@ pub(super) fn packed_conv(
     perm = [0, rank - 2, rank - 3].into_iter().chain(1..rank - 3).collect();
     let w = movement::transpose(&w, &perm)?;
     let w = w.reshaped([&[out][..], &w.shape()[2..]].concat())?;
-    conv(x, &w, None, spec, result)
+    conv(x, &elementwise::cast(&w, x.dtype(), true)?, None, spec, result)
 }
 
 pub(super) fn depthwise_conv(x: &Tensor, w: &Tensor, spec: &ConvSpec, result: &[usize]) -> Result<Tensor> {

@@ -1,7 +1,7 @@
 //! Matrix products.
 
 use super::number::{Number, by_class};
-use super::{index, movement};
+use super::{elementwise, index, movement};
 use crate::Result;
 use crate::ir::Tensor;
 
@@ -12,7 +12,7 @@ pub(super) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// Unpacks `packed: [..., panels, k, tile]` to `[..., k, n]` first.
 pub(super) fn packed_matmul(a: &Tensor, packed: &Tensor, result: &[usize]) -> Result<Tensor> {
     let n = result[result.len() - 1];
-    matmul(a, &unpack(packed, n)?)
+    matmul(a, &elementwise::cast(&unpack(packed, n)?, a.dtype(), true)?)
 }
 
 /// `[..., panels, k, tile]` as `[..., k, n]`.

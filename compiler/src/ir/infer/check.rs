@@ -37,6 +37,14 @@ impl<'a> Checker<'a> {
         Ok(x)
     }
 
+    /// The element type of operand 0, which operand 1 shares, but that weights may be stored in 16 bits.
+    pub fn weights_dtype(&self) -> Result<DType> {
+        match (self.ty(0).dtype, self.ty(1).dtype) {
+            (DType::F32, DType::F16 | DType::BF16) => Ok(DType::F32),
+            _ => self.same_dtype(0, 1),
+        }
+    }
+
     pub fn dtype(&self, operand: usize, allowed: &[DType]) -> Result<DType> {
         among(self.ty(operand).dtype, allowed).map_err(|e| e.within(format!("operand {operand}")))
     }

@@ -235,7 +235,7 @@ fn matmul(c: &mut Checker) -> Result<TensorType> {
 }
 
 fn packed_matmul(c: &mut Checker, n: &Dim) -> Result<TensorType> {
-    let dtype = check::numeric(c.same_dtype(0, 1)?)?;
+    let dtype = check::numeric(c.weights_dtype()?)?;
     let (a, b) = (c.ty(0), c.ty(1));
     let ([a_batch @ .., m, k], [b_batch @ .., panels, l, tile]) = (a.shape.as_slice(), b.shape.as_slice()) else {
         return Err(Error::invalid("the operands must have two and three axes or more"));

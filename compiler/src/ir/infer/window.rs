@@ -1,7 +1,7 @@
 //! Types of operations that slide windows over spatial axes.
 
 use super::check::{self, Checker};
-use crate::ir::{ConvSpec, DType, Dim, Filtering, Layout, PoolKind, PoolSpec, ResizeRule, Staging, TensorType};
+use crate::ir::{Coded, ConvSpec, DType, Dim, Filtering, Layout, PoolKind, PoolSpec, ResizeRule, Staging, TensorType};
 use crate::{Error, Result};
 
 /// Batch, channels and spatial extents of an activation.
@@ -116,7 +116,7 @@ fn prepadded(spec: &ConvSpec) -> Result<()> {
 
 pub(super) fn packed_conv(c: &mut Checker, spec: &ConvSpec, out: usize) -> Result<TensorType> {
     prepadded(spec)?;
-    let dtype = check::numeric(c.same_dtype(0, 1)?)?;
+    let dtype = check::numeric(c.weights_dtype()?)?;
     let (batch, channels, extents) = split(c.ty(0), spec.layout)?;
     let [w_group, panels, kernel @ .., per_group, tile] = c.ty(1).shape.as_slice() else {
         return Err(Error::invalid("packed weights have four axes or more"));
@@ -224,7 +224,7 @@ pub(super) fn coded_conv(
     }
     if c.operands.len() > 3 {
         c.dtype(3, &[DType::F32])?;
-        c.shape(3, &[Dim::from(1i64 << bits)], "the table")?;
+        c.shape(3, &[Dim::from(Coded { bits, block }.table_size())], "the table")?;
     }
     let outer = if kernel.is_empty() { rows } else { [&rows[..1], &spatial].concat() };
     Ok(TensorType::new(DType::F32, [outer, vec![Dim::from(out)]].concat()))

@@ -12,12 +12,15 @@ use mcc_targets::dot_schedule::has_dot;
 
 use super::{Emit, Site, coded_dot, coded_float};
 use crate::ir::{Coded, ConvSpec, Dim};
-use crate::lower::kir::{Addr, Bin, Builder, Elem, Ty, Val};
+use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::numbers;
 use crate::{Error, Result};
 
 /// Rows up to which codes are decoded anew for each.
 const FEW_ROWS: i64 = 2;
+
+/// Entries of a table for codes of up to 4 bits.
+const ENTRIES: u32 = Coded::SHORT_TABLE as u32;
 
 /// The operation's attributes.
 pub(super) struct Attributes<'a> {
@@ -174,6 +177,7 @@ impl<'a, 'b> Weights<'a, 'b> {
     /// What a vector of columns' codes have in common in a block.
     fn decoder(&self, k: &mut Builder, parameters: Val, vector: u32) -> Decoder {
         let (scale, zero) = self.parameters(k, parameters, vector);
+        let table = self.table(k);
         let ty = k.ty(scale);
         let middle = if self.table { 0.0 } else { f64::from(self.coded.middle()) };
         let middle = (middle != 0.0).then(|| k.float(middle, ty));
@@ -182,7 +186,36 @@ impl<'a, 'b> Weights<'a, 'b> {
             (Some(middle), Some(zero)) => Some(k.add(middle, zero)),
             (middle, zero) => middle.or(zero),
         };
-        Decoder { scale, less }
+        Decoder { scale, less, table }
+    }
+
+    /// The table in registers, where that is possible.
+    fn table(&self, k: &mut Builder) -> Vec<Val> {
+        if !self.table || self.coded.bits > 4 || self.lanes < 4 {
+            return Vec::new();
+        }
+        let ty = Ty::new(Elem::F32, self.lanes);
+        (0..ENTRIES / self.lanes)
+            .map(|n| {
+                let from = k.at(self.e.operand(3), (4 * n * self.lanes) as i32);
+                k.load(ty, from)
+            })
+            .collect()
+    }
+
+    /// The entries of codes: each register's by the low bits of the code, then a choice by each higher bit.
+    fn entry(&self, k: &mut Builder, table: &[Val], code: Val) -> Val {
+        let mut found: Vec<Val> = table.iter().map(|&part| k.permute(part, code)).collect();
+        let mut bit = i64::from(self.lanes);
+        while found.len() > 1 {
+            let ty = k.ty(code);
+            let (mask, zero) = (k.int_of(bit, ty), k.zero(ty));
+            let set = k.bin(Bin::And, code, mask);
+            let upper = k.cmp(Cmp::Ne, set, zero);
+            found = found.chunks(2).map(|pair| k.select(upper, pair[1], pair[0])).collect();
+            bit *= 2;
+        }
+        found[0]
     }
 
     /// The weights of one element of a vector of columns' words.
@@ -197,7 +230,9 @@ impl<'a, 'b> Weights<'a, 'b> {
             let mask = k.int_of((1 << bits) - 1, k.ty(code));
             code = k.bin(Bin::And, code, mask);
         }
-        let mut value = if self.table {
+        let mut value = if !d.table.is_empty() {
+            self.entry(k, &d.table, code)
+        } else if self.table {
             let table = self.e.operand(3);
             numbers::by_lanes(k, Ty::new(Elem::F32, self.lanes), &mut |k, lane| {
                 let one = if self.lanes > 1 { k.lane(code, lane as u8) } else { code };
@@ -319,6 +354,7 @@ impl<'a, 'b> Weights<'a, 'b> {
 struct Decoder {
     scale: Val,
     less: Option<Val>,
+    table: Vec<Val>,
 }
 
 /// Each row by itself.

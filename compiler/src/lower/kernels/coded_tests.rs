@@ -157,7 +157,8 @@ fn tables() {
     for (m, bits, zeros) in [(1, 4, false), (6, 4, true), (5, 8, false), (3, 2, false)] {
         let mut operands = vec![noise(DType::F32, &[m, 40], 7)];
         operands.extend(weights(bits, 16, [40, 21], zeros));
-        operands.push(noise(DType::F32, &[1 << bits], 8));
+        operands.push(noise(DType::F32, &[Coded { bits, block: 16 }.table_size()], 8));
+        check_rows(&matrix(bits, 16, 21), &operands, 40);
         check_with(&matrix(bits, 16, 21), &operands, 1e-4);
     }
 }

@@ -65,6 +65,12 @@ impl Builder {
         self.halves
     }
 
+    /// Lane `i` of the result is lane `places[i]` of `v`, counted modulo the lanes.
+    pub fn permute(&mut self, v: Val, places: Val) -> Val {
+        let ty = self.ty(v);
+        self.inst(Inst::Permute(v, places), ty)
+    }
+
     /// 16-bit floats, as `I16`, as `F32`.
     pub fn from_half(&mut self, v: Val) -> Val {
         let ty = self.ty(v).with(Elem::F32);

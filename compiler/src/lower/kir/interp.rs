@@ -348,6 +348,12 @@ impl Machine<'_> {
                     self.set(v, i, code.to_bits().into());
                 }
             }
+            Inst::Permute(a, places) => {
+                for i in 0..count {
+                    let place = self.get(*places, i) as usize % count;
+                    self.set(v, i, self.get(*a, place));
+                }
+            }
             Inst::Defined => return Err("has no instruction".to_string()),
         }
         Ok(())

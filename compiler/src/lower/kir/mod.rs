@@ -294,6 +294,9 @@ pub enum Inst {
     FromHalf(Val),
     /// `F32` rounded half to even to 16-bit floats, as `I16`. Only where [`Builder::has_halves`] says so.
     ToHalf(Val),
+    /// Lane `i` of the result is lane `b[i]` of `a`, counted modulo the lanes: 32-bit lanes, several, and as many `I32`
+    /// numbers.
+    Permute(Val, Val),
     /// A value that a structured statement defines (loop index, carried value, result).
     Defined,
 }
@@ -305,7 +308,7 @@ impl Inst {
             Inst::Pointer(_) | Inst::Symbol(_) | Inst::Int(_) | Inst::Float(_) | Inst::Defined => Vec::new(),
             Inst::Load(a) => [Some(a.base), a.index].into_iter().flatten().collect(),
             Inst::LoadPart(a, count) => [Some(a.base), a.index, Some(count)].into_iter().flatten().collect(),
-            Inst::Bin(_, a, b) | Inst::Cmp(_, a, b) | Inst::WithLane(a, b, _) => vec![a, b],
+            Inst::Bin(_, a, b) | Inst::Cmp(_, a, b) | Inst::WithLane(a, b, _) | Inst::Permute(a, b) => vec![a, b],
             Inst::Shuffle(a, b, _) | Inst::Grid(a, b, _) | Inst::Lookup(a, b) => vec![a, b],
             Inst::Quantize(ref parts, zero, _) => parts.iter().copied().chain([zero]).collect(),
             Inst::Fma(a, b, c) | Inst::FmaLane(a, b, _, c) | Inst::Dot(_, a, b, c) | Inst::Select(a, b, c) => {

@@ -163,6 +163,7 @@ fn instruction(kernel: &Kernel, inst: &Inst) -> String {
         Inst::Grid(v, zero, signed) => format!("grid_{} {} zero {}", byte(*signed), n(v), n(zero)),
         Inst::FromHalf(v) => format!("from_half {}", n(v)),
         Inst::ToHalf(v) => format!("to_half {}", n(v)),
+        Inst::Permute(v, places) => format!("permute {}, {}", n(v), n(places)),
         Inst::Defined => "defined".to_string(),
     }
 }

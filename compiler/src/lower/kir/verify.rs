@@ -285,6 +285,8 @@ impl Checker<'_> {
             }
             Inst::FromHalf(a) => operands(&[*a]).is_none_or(|t| t[0] == ty.with(Elem::I16) && elem == Elem::F32),
             Inst::ToHalf(a) => operands(&[*a]).is_none_or(|t| t[0] == ty.with(Elem::F32) && elem == Elem::I16),
+            Inst::Permute(a, places) => operands(&[*a, *places])
+                .is_none_or(|t| t[0] == ty && t[1] == ty.with(Elem::I32) && elem.bytes() == 4 && ty.lanes > 1),
             Inst::Defined => true,
         };
         if !fits {
