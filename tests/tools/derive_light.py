@@ -12,8 +12,10 @@ The light models' weights are all one number, so they show nothing of speed, spa
   NAME_c50.onnx ...     the same with 50 % of each convolution's output channels zero, batch norms included
   NAME_k50.onnx ...     the same with these batch norms as they are, which makes constants of such channels
   NAME_qdq.onnx         the same as QDQ int8: u8 activations, s8 per-channel weights
+  NAME_q80.onnx ...     NAME_s80 as QDQ int8
+  NAME_b16.onnx ...     weights as indices into tables of 16 numbers (codebook.py)
 They are for speed and for comparison with a reference run on the same file; their accuracy means nothing.
-Needs onnx and numpy, and for qdq onnxruntime and sympy.
+Needs onnx and numpy, and for qdq and q80 onnxruntime and sympy.
 """
 import argparse
 import glob
@@ -24,6 +26,8 @@ import sys
 import numpy as np
 import onnx
 from onnx import numpy_helper, version_converter
+
+from codebook import with_codebooks
 
 
 def norm_numbers(nodes):
@@ -109,10 +113,10 @@ def main():
     ap.add_argument("models", metavar="MODELS_DIR")
     ap.add_argument("out", metavar="OUT_DIR")
     ap.add_argument("names", metavar="NAME", nargs="*")
-    ap.add_argument("--forms", default="rand", help="comma-separated: rand, qdq, sPERCENT, cPERCENT, kPERCENT (default: rand)")
+    ap.add_argument("--forms", default="rand", help="comma-separated: rand, qdq, s-, q-, c- and kPERCENT, bENTRIES (default: rand)")
     args = ap.parse_args()
     forms = args.forms.split(",")
-    percent = re.compile("[sck][1-9][0-9]?$")
+    percent = re.compile("[sckqb][1-9][0-9]?$")
     bad = [f for f in forms if f not in ("rand", "qdq") and not percent.match(f)]
     if bad:
         ap.error("unknown form %s" % ", ".join(bad))
@@ -131,6 +135,13 @@ def main():
             dst = os.path.join(args.out, "%s_%s.onnx" % (name, form))
             if form == "qdq":
                 quantize(rand, dst)
+            elif form[0] == "q":
+                sparse = dst + ".sparse.onnx"
+                onnx.save(randomise(onnx.load(src), int(form[1:]) / 100), sparse)
+                quantize(sparse, dst)
+                os.remove(sparse)
+            elif form[0] == "b":
+                onnx.save(with_codebooks(randomise(onnx.load(src)), int(form[1:])), dst)
             elif form != "rand":
                 share = int(form[1:]) / 100
                 model = onnx.load(src)

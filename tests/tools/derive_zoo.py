@@ -5,6 +5,7 @@ usage: derive_zoo.py MODELS_DIR OUT_DIR [NAME ...]        (MODELS_DIR as fetch_z
 
   ppocr_cls_qdq_s8, ddddocr_det_qdq_u8s8    QDQ int8, per channel, calibrated on four seeded inputs
   minilm_l3_int4                            weights of matrix products in blocks of 32 4-bit numbers (MatMulNBits)
+  minilm_l3_codebook16                      the same weights as indices into tables of 16 numbers (codebook.py)
   minilm_l3_fp16                            half precision inside, f32 at the edges
   minilm_l3_sparse80                        the smallest 80 % of each weight zero
   ppocr_cls_channels50                      every second output channel of each convolution zero
@@ -21,6 +22,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, version_converter
 
+from codebook import with_codebooks
 from fetch_zoo import ZOO
 from zoo_inputs import make_inputs
 
@@ -109,6 +111,7 @@ RECIPES = {
     "ppocr_cls_qdq_s8": qdq("QInt8"),
     "ddddocr_det_qdq_u8s8": qdq("QUInt8"),
     "minilm_l3_int4": int4,
+    "minilm_l3_codebook16": lambda src, dst, _specs: onnx.save(with_codebooks(onnx.load(src)), dst),
     "minilm_l3_fp16": fp16,
     "ppocr_cls_channels50": channels,
     "minilm_l3_sparse80": pruned(0.8, 1),
