@@ -161,7 +161,7 @@ impl Selector<'_> {
     // ---- 16-bit floats ----
 
     /// 16-bit floats as `f32`.
-    pub fn from_half(&mut self, a: Val, to: Ty) -> Parts {
+    pub fn half_to_float(&mut self, a: Val, to: Ty) -> Parts {
         if to.lanes > 1 {
             let (parts, from) = (self.parts(a), self.ty(a));
             return self.resize(parts, from, to, M::Vcvtph2ps);
@@ -173,7 +173,7 @@ impl Selector<'_> {
     }
 
     /// `f32` rounded to nearest, ties to even.
-    pub fn to_half(&mut self, a: Val, to: Ty) -> Parts {
+    pub fn float_to_half(&mut self, a: Val, to: Ty) -> Parts {
         let (parts, from) = (self.parts(a), self.ty(a));
         let view = if to.lanes > 1 { self.part_view(from) } else { View::X };
         let codes: Parts = parts

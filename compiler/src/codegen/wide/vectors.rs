@@ -57,8 +57,8 @@ impl Selector<'_> {
             kir::Inst::Quantize(parts, zero, signed) => self.quantize(parts, *zero, *signed),
             kir::Inst::Lookup(x, table) => self.lookup(*x, *table, ty),
             kir::Inst::Grid(x, zero, signed) => self.grid(*x, *zero, *signed),
-            kir::Inst::FromHalf(a) => self.from_half(*a, ty),
-            kir::Inst::ToHalf(a) => self.to_half(*a, ty),
+            kir::Inst::FromHalf(a) => self.half_to_float(*a, ty),
+            kir::Inst::ToHalf(a) => self.float_to_half(*a, ty),
             kir::Inst::Permute(a, places) => self.permute(*a, *places, ty),
         };
         self.set(v, parts);

@@ -72,13 +72,13 @@ impl Builder {
     }
 
     /// 16-bit floats, as `I16`, as `F32`.
-    pub fn from_half(&mut self, v: Val) -> Val {
+    pub fn half_to_float(&mut self, v: Val) -> Val {
         let ty = self.ty(v).with(Elem::F32);
         self.inst(Inst::FromHalf(v), ty)
     }
 
     /// `F32` rounded to 16-bit floats, as `I16`.
-    pub fn to_half(&mut self, v: Val) -> Val {
+    pub fn float_to_half(&mut self, v: Val) -> Val {
         let ty = self.ty(v).with(Elem::I16);
         self.inst(Inst::ToHalf(v), ty)
     }

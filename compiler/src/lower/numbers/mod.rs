@@ -38,7 +38,7 @@ pub fn load(k: &mut Builder, dtype: DType, from: Addr, lanes: u32) -> Val {
     let narrow = Ty::new(if dtype.size() == 1 { Elem::I8 } else { Elem::I16 }, lanes);
     if dtype == DType::F16 && k.has_halves() && has_own_register(lanes) {
         let code = k.load(narrow, from);
-        let v = k.from_half(code);
+        let v = k.half_to_float(code);
         k.note_code(v, dtype, code);
         return v;
     }
@@ -103,7 +103,7 @@ pub fn store(k: &mut Builder, dtype: DType, to: Addr, v: Val) {
     if dtype == DType::F16 && k.has_halves() && has_own_register(ty.lanes) {
         let code = match k.code_of(v, dtype) {
             Some(code) => k.convert(code, Elem::I16),
-            None => k.to_half(v),
+            None => k.float_to_half(v),
         };
         return k.store(to, code);
     }

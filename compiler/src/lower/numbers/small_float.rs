@@ -85,7 +85,7 @@ const MAGNITUDE: i64 = 0x7fff_ffff;
 pub(super) fn decode(k: &mut Builder, dtype: DType, code: Val) -> Val {
     if dtype == DType::F16 && k.has_halves() {
         let code = k.convert(code, Elem::I16);
-        let v = k.from_half(code);
+        let v = k.half_to_float(code);
         k.note_code(v, dtype, code);
         return v;
     }
@@ -144,7 +144,7 @@ pub(super) fn encode(k: &mut Builder, dtype: DType, v: Val, saturate: bool) -> V
         return k.uconvert(code, Elem::I32);
     }
     if dtype == DType::F16 && k.has_halves() {
-        let code = k.to_half(v);
+        let code = k.float_to_half(v);
         return k.uconvert(code, Elem::I32);
     }
     let float = k.ty(v);
