@@ -1,13 +1,13 @@
 //! What is rounded to integers becomes a sum of products with constants: `x * a + y * b + c`.
 //!
 //! Dequantizing, adding and quantizing again are shifts and scales in turn. Multiplied out, each term has one factor, and
-//! all shifts are one. Results differ by rounding only.
+//! all shifts are one; a rectifier in between moves to the end. Results differ by rounding only.
 
 use mcc_targets::Target;
 
 use super::edit::{Edit, rewrite};
 use crate::Result;
-use crate::ir::{BinaryOp, DType, Graph, Op, UnaryOp, Value};
+use crate::ir::{BinaryOp, DType, Graph, NodeId, Op, UnaryOp, Value};
 
 /// Operations that the search passes through at most.
 const DEPTH: usize = 12;
@@ -22,15 +22,43 @@ pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
             return Ok(None);
         }
         let operand = edit.graph.operands(node)[0];
-        let mut sum = Sum { terms: Vec::new(), shift: None, operations: 0 };
-        sum.collect(edit, operand, None, DEPTH)?;
-        // One term alone is no better off.
-        if sum.terms.len() < 2 || sum.operations <= sum.least() {
+        let rectified = rectified(edit, operand);
+        let (inner, factor) = rectified.unwrap_or((operand, None));
+        let mut sum = Sum { terms: Vec::new(), shift: None, operations: usize::from(factor.is_some()) };
+        sum.collect(edit, inner, factor, DEPTH)?;
+        if sum.operations <= sum.least() {
             return Ok(None);
         }
-        let whole = sum.built(edit)?;
+        let mut whole = sum.built(edit)?;
+        // What is not negative afterwards need not be so before.
+        let again = |user: NodeId| match edit.graph.op(user) {
+            Op::Binary(BinaryOp::Max) => edit.splat(edit.graph.operands(user)[1]) == Some(0.0),
+            _ => false,
+        };
+        if rectified.is_some() && !edit.users(node.into()).iter().all(|&(user, _)| again(user)) {
+            let zero = edit.scalar(DType::F32, 0.0);
+            whole = edit.add(Op::Binary(BinaryOp::Max), &[whole, zero])?;
+        }
         edit.add(Op::Unary(UnaryOp::Round), &[whole]).map(Some)
     })
+}
+
+/// `x` and `k` of `max(x, 0) * k`, which is `max(x * k, 0)` for a positive `k`.
+fn rectified(edit: &Edit, v: Value) -> Option<(Value, Option<Value>)> {
+    let same = |x: Value| edit.graph.ty(x) == edit.graph.ty(v);
+    let (larger, factor) = match edit.graph.op(v.node) {
+        Op::Binary(BinaryOp::Mul) => {
+            let operands = edit.graph.operands(v.node);
+            let positive = edit.splat(operands[1]).is_some_and(|k| k > 0.0 && k.is_finite());
+            (positive && same(operands[0])).then_some((operands[0], Some(operands[1])))?
+        }
+        _ => (v, None),
+    };
+    let Op::Binary(BinaryOp::Max) = edit.graph.op(larger.node) else { return None };
+    let operands = edit.graph.operands(larger.node);
+    let zero = edit.splat(operands[1]) == Some(0.0);
+    let once = edit.used_once(larger) && edit.used_once(v);
+    (zero && once && same(operands[0])).then_some((operands[0], factor))
 }
 
 /// Values with their factors, and what is added.

@@ -7,7 +7,7 @@ use super::machine::{Cc, Inst, Op, View};
 use super::memory::further;
 use super::select::{Parts, Selector, Source};
 use super::vectors::{pick, view_bytes};
-use crate::lower::kir::{Elem, Ty, Val};
+use crate::lower::kir::{self, Elem, Ty, Val};
 
 impl Selector<'_> {
     /// Between numbers of equal lane count.
@@ -19,6 +19,13 @@ impl Selector<'_> {
         if to.lanes == 1 {
             let x = self.reg(a);
             return vec![self.convert_scalar(x, from.elem, to.elem, signed)];
+        }
+        let widens = from.elem.is_int() && to.elem.is_int() && from.elem.bytes() < to.elem.bytes();
+        if widens && self.part_count(to) == 1 && matches!(self.inst(a), kir::Inst::Load(_)) && self.foldable(a) {
+            let sources = self.sources(a);
+            let (v, view) = (self.vector(), self.part_view(to));
+            self.with_source(widening(from, to, signed), &[Op::Def(v, view)], View::X, sources[0]);
+            return vec![v];
         }
         let parts = self.parts(a);
         match (from.elem.is_float(), to.elem.is_float()) {
@@ -198,21 +205,7 @@ impl Selector<'_> {
     }
 
     fn widen(&mut self, parts: Parts, from: Ty, to: Ty, signed: bool) -> Parts {
-        let mnemonic = match (from.elem, to.elem, signed) {
-            (Elem::I8, Elem::I16, true) => M::Vpmovsxbw,
-            (Elem::I8, Elem::I16, false) => M::Vpmovzxbw,
-            (Elem::I8, Elem::I32, true) => M::Vpmovsxbd,
-            (Elem::I8, Elem::I32, false) => M::Vpmovzxbd,
-            (Elem::I8, _, true) => M::Vpmovsxbq,
-            (Elem::I8, _, false) => M::Vpmovzxbq,
-            (Elem::I16, Elem::I32, true) => M::Vpmovsxwd,
-            (Elem::I16, Elem::I32, false) => M::Vpmovzxwd,
-            (Elem::I16, _, true) => M::Vpmovsxwq,
-            (Elem::I16, _, false) => M::Vpmovzxwq,
-            (_, _, true) => M::Vpmovsxdq,
-            (_, _, false) => M::Vpmovzxdq,
-        };
-        self.resize(parts, from, to, mnemonic)
+        self.resize(parts, from, to, widening(from, to, signed))
     }
 
     /// Lane by lane into registers of another element size, by one instruction.
@@ -456,6 +449,24 @@ impl Selector<'_> {
         let some = self.where_at_least(x, half, upper, plain, ty);
         let all = self.vector_constant(&[0xff; 4], words);
         self.where_at_least(x, whole, all, some, ty)
+    }
+}
+
+/// The instruction that extends integers, by zeros or by their signs.
+fn widening(from: Ty, to: Ty, signed: bool) -> M {
+    match (from.elem, to.elem, signed) {
+        (Elem::I8, Elem::I16, true) => M::Vpmovsxbw,
+        (Elem::I8, Elem::I16, false) => M::Vpmovzxbw,
+        (Elem::I8, Elem::I32, true) => M::Vpmovsxbd,
+        (Elem::I8, Elem::I32, false) => M::Vpmovzxbd,
+        (Elem::I8, _, true) => M::Vpmovsxbq,
+        (Elem::I8, _, false) => M::Vpmovzxbq,
+        (Elem::I16, Elem::I32, true) => M::Vpmovsxwd,
+        (Elem::I16, Elem::I32, false) => M::Vpmovzxwd,
+        (Elem::I16, _, true) => M::Vpmovsxwq,
+        (Elem::I16, _, false) => M::Vpmovzxwq,
+        (_, _, true) => M::Vpmovsxdq,
+        (_, _, false) => M::Vpmovzxdq,
     }
 }
 
