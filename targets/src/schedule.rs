@@ -25,8 +25,9 @@ const TILES: &[(Arch, u32, Tile)] = &[
     // Rows divide BLOCK_ROWS.
     (Arch::X86_64, 32, Tile { rows: 12, vectors: 1, unroll: 4 }),
     (Arch::X86_64, 32, Tile { rows: 6, vectors: 2, unroll: 4 }),
-    (Arch::X86_64, 64, Tile { rows: 12, vectors: 1, unroll: 4 }),
-    (Arch::X86_64, 64, Tile { rows: 12, vectors: 2, unroll: 4 }),
+    // More rows have more pointers than there are registers for them.
+    (Arch::X86_64, 64, Tile { rows: 8, vectors: 1, unroll: 4 }),
+    (Arch::X86_64, 64, Tile { rows: 8, vectors: 2, unroll: 4 }),
     (Arch::X86_64, 64, Tile { rows: 8, vectors: 3, unroll: 4 }),
     (Arch::X86_64, 64, Tile { rows: 6, vectors: 4, unroll: 4 }),
     // Two vectors of contracted elements a round: what counts the rounds is as much for one.
@@ -76,7 +77,7 @@ pub fn merged_pixels(target: &Target, problem: Problem<'_>, out: u64, columns: u
     let wide = lanes.max(PANEL.min(2 * lanes));
     let fitting = || [2, 4, 8, 16].into_iter().filter(|f| out * f <= wide);
     let best = fitting().min_by_key(|&f| cost(f));
-    let best = best.filter(|&f| 5 * cost(f) <= 4 * cost(1)).unwrap_or(1);
+    let best = best.filter(|&f| 20 * cost(f) <= 17 * cost(1)).unwrap_or(1);
     let candidates: Vec<i64> = fitting().chain([1]).map(|f| f as i64).collect();
     target.choose(Point::MergedPixels, problem, best as i64, &candidates) as u64
 }
@@ -144,9 +145,13 @@ pub fn tile(target: &Target, vectors: u32) -> Tile {
     TILES.iter().find(of_target).map_or(Tile { rows: 1, vectors, unroll: 1 }, |t| t.2)
 }
 
-/// The rows of the register tile of a contraction's full width; `even`: all rows are one block, so that any number of
-/// rows fits.
-pub fn tile_rows(target: &Target, problem: Problem<'_>, tile: Tile, even: bool) -> u32 {
+/// Contracted elements below which storing a tile's sums takes so long beside the products that smaller tiles are
+/// better: the processor stores one while it computes the next.
+const SHORT: u64 = 96;
+
+/// The rows of the register tile of a contraction's full width over `depth` elements; `even`: all rows are one block, so
+/// that any number of rows fits.
+pub fn tile_rows(target: &Target, problem: Problem<'_>, tile: Tile, depth: Option<u64>, even: bool) -> u32 {
     if target.vector_bytes == 16 {
         return tile.rows;
     }
@@ -154,7 +159,9 @@ pub fn tile_rows(target: &Target, problem: Problem<'_>, tile: Tile, even: bool) 
     let most = (registers(target) - 1 - tile.vectors) / tile.vectors;
     let fits = |r: &u32| even || BLOCK_ROWS.is_multiple_of(u64::from(*r));
     let candidates: Vec<i64> = (4..=most.min(16)).filter(fits).map(i64::from).collect();
-    target.choose(Point::TileRows, problem, tile.rows.into(), &candidates) as u32
+    let short = target.vector_bytes == 64 && depth.is_some_and(|d| d < SHORT);
+    let default = if short { tile.rows.min(16 / tile.vectors.next_power_of_two()).max(4) } else { tile.rows };
+    target.choose(Point::TileRows, problem, default.into(), &candidates) as u32
 }
 
 fn registers(target: &Target) -> u32 {
@@ -301,6 +308,7 @@ mod tests {
         let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
         let merged = |out, columns, stride| merged_pixels(&target, Problem::default(), out, columns, stride);
         assert_eq!([merged(16, 3, 1), merged(8, 39, 1), merged(1, 3, 1), merged(1, 256, 2)], [1, 2, 16, 16]);
+        assert_eq!(merged(8, 3, 2), 2);
         assert_eq!((merged(8, 1, 1), merged(64, 3, 1)), (1, 1));
     }
 

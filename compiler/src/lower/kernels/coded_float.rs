@@ -28,7 +28,8 @@ pub(super) fn product(site: &Site<'_>, w: &Weights<'_, '_>, k: &mut Builder, a: 
     let panel = if spread { w.panel.min(2 * w.lanes) } else { w.panel };
     let width = if spread { w.panel } else { w.panel.max(WIDE_GROUP) };
     let row_bytes = Dim::from(4 * w.depth);
-    let (extents, counted) = ((rows, &Dim::from(i64::from(width))), Dim::from((4 * w.depth).min(COUNTED_BYTES)));
+    let extents = (rows, &Dim::from(i64::from(width)), &Dim::from(w.depth));
+    let counted = Dim::from((4 * w.depth).min(COUNTED_BYTES));
     let mut contraction = Contraction::new(site, w.e, Panels::Packed(panel), extents, &counted);
     contraction.right = DType::F32;
     let joined = axes > 0 && a.spec.joins_last();

@@ -135,13 +135,13 @@ pub(super) struct Shape {
 }
 
 impl<'a, 'b> Contraction<'a, 'b> {
-    /// Chooses the schedule of a kernel of `site` whose contractions have `count` rows and some columns, and whose rows
-    /// take `row_bytes` of the left operand each.
+    /// Chooses the schedule of a kernel of `site` whose contractions have `count` rows, some columns and so many contracted
+    /// elements, and whose rows take `row_bytes` of the left operand each.
     pub(super) fn new(
         site: &Site<'_>,
         emit: &'b Emit<'a>,
         panels: Panels,
-        (count, columns): (&Dim, &Dim),
+        (count, columns, depth): (&Dim, &Dim, &Dim),
         row_bytes: &Dim,
     ) -> Contraction<'a, 'b> {
         let (left, right) = (site.operands[0].dtype, site.operands[1].dtype);
@@ -159,7 +159,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         };
         let mut shape = schedule::tile(site.target, vectors);
         let row_bytes = row_bytes.as_const().and_then(|b| u64::try_from(b).ok()).unwrap_or(4096);
-        let rows = count.as_const().and_then(|c| u64::try_from(c).ok());
+        let [rows, depth] = [count, depth].map(|d| d.as_const().and_then(|c| u64::try_from(c).ok()));
         let block = schedule::row_block(site.target, problem, shape, row_bytes, rows);
         let block = i64::try_from(block).unwrap_or(i64::MAX);
         let threads_rows = schedule::shared_rows(
@@ -170,7 +170,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         )
         .filter(|_| site.target.threads > 1);
         let (by_rows, block) = (threads_rows.is_some(), threads_rows.map_or(block, |rows| rows.min(block)));
-        shape.rows = schedule::tile_rows(site.target, problem, shape, !is_blocked(count, block));
+        shape.rows = schedule::tile_rows(site.target, problem, shape, depth, !is_blocked(count, block));
         let by_lane = site.target.arch == mcc_targets::Arch::Aarch64 && left == DType::F32;
         let (taps, run) = (Vec::new(), Dim::ZERO);
         let (count, one_size) = (count.clone(), site.target.vector_bytes == 16);

@@ -43,7 +43,7 @@ fn product(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, n: &Dim, panels: Pane
     // One product over all batches when they all meet the same matrix.
     let shared = b_batch.iter().all(|d| d.is(1)) && batch.iter().product::<Dim>() == a_batch.iter().product();
     let count = if shared { &batch.iter().product::<Dim>() * m } else { m.clone() };
-    let mut contraction = Contraction::new(site, e, panels, (&count, n), &row_bytes);
+    let mut contraction = Contraction::new(site, e, panels, (&count, n, depth), &row_bytes);
     contraction.run = depth.clone();
     let matrices = Matrices {
         contraction,
@@ -131,7 +131,8 @@ pub(super) fn packed_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: 
     let row_bytes = &steps[axes] * &Dim::from(new_bytes);
     let group_out = out / spec.group;
     let panels_of = Panels::Packed(tile as u32);
-    let mut contraction = Contraction::new(site, e, panels_of, (&rows, &Dim::from(group_out)), &row_bytes);
+    let (columns, depth) = (Dim::from(group_out), Dim::from(kernel.iter().product::<usize>() * channels));
+    let mut contraction = Contraction::new(site, e, panels_of, (&rows, &columns, &depth), &row_bytes);
     let adjoin = steps[axes] == &x.shape[axes + 1] * &size;
     let joined = spec.group == 1 && spec.dilations[axes - 1] == 1 && adjoin;
     contraction.taps = (0..axes - usize::from(joined))
@@ -153,7 +154,7 @@ pub(super) fn packed_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: 
             None => Rows::Affine { base, bytes: even.clone() },
         };
         let (zero, col) = (k.int(0), k.mul_int(group, group_out as i64));
-        let columns = Dim::from(group_out);
+        let columns = columns.clone();
         contraction.emit(k, &Job { rows: rows_at, count: rows.clone(), columns, right, out: (zero, col), sink: None });
     });
     Ok(())

@@ -42,7 +42,7 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
     };
     let Some(tile) = tile else { return missing(e.site) };
     let panels = if r.len() == 2 { Panels::Rows } else { Panels::Packed(tile) };
-    let mut contraction = Contraction::new(e.site, e, panels, (batch, width), &bytes(hidden));
+    let mut contraction = Contraction::new(e.site, e, panels, (batch, width, hidden), &bytes(hidden));
     contraction.left = arithmetic(e.dtype(0));
     contraction.right = if of_bytes { contraction.left } else { contraction.right };
     contraction.run = hidden.clone();

@@ -62,7 +62,7 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
         site,
         e,
         Panels::Packed(tile as u32),
-        (&Dim::from(tiles), &Dim::from(out)),
+        (&Dim::from(tiles), &Dim::from(out), &Dim::from(channels)),
         &Dim::from(channels * bytes),
     );
     contraction.run = Dim::from(channels);
