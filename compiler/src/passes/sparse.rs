@@ -93,6 +93,7 @@ fn candidate(graph: &Graph, node: NodeId) -> Option<Candidate> {
         out,
         values: non_zero as u64,
         products: 0,
+        filtered: false,
         span: 0,
         tiles: 0,
         staged: 0,
@@ -120,8 +121,8 @@ fn candidate(graph: &Graph, node: NodeId) -> Option<Candidate> {
         let phase = (tiles.span + image.reach[0] * tiles.pitch + image.reach[1]).next_multiple_of(16);
         (layer.span, layer.tiles) = (tiles.span, batch * size[0].div_ceil(tiles.lines));
         layer.staged = image.planes * phase;
-        let filtered = kernel == [3, 3] && spec.strides == [1, 1] && spec.dilations == [1, 1];
-        if filtered {
+        layer.filtered = kernel == [3, 3] && spec.strides == [1, 1] && spec.dilations == [1, 1];
+        if layer.filtered {
             layer.products = batch * schedule::products_3x3(size, channels, out);
         }
         let [lines, pitch, span, phase] = [tiles.lines, tiles.pitch, tiles.span, phase].map(|n| n as usize);

@@ -357,14 +357,14 @@ fn without_table(indices: &[u8]) -> Option<(M, Option<i64>)> {
     }
     let piece = |n: usize| {
         let p = &indices[4 * n..4 * n + 4];
-        (p[0] % 4 == 0 && p.windows(2).all(|w| w[1] == w[0] + 1)).then_some(i64::from(p[0] / 4))
+        (p[0].is_multiple_of(4) && p.windows(2).all(|w| w[1] == w[0] + 1)).then_some(i64::from(p[0] / 4))
     };
     let pieces: Vec<i64> = (0..indices.len() / 4).map(piece).collect::<Option<_>>()?;
-    match pieces.as_slice() {
-        &[a, b, c, d] if a < 4 && b < 4 && c >= 4 && d >= 4 => {
+    match *pieces.as_slice() {
+        [a, b, c, d] if a < 4 && b < 4 && c >= 4 && d >= 4 => {
             Some((M::Vshuff32x4, Some(a | b << 2 | (c - 4) << 4 | (d - 4) << 6)))
         }
-        &[a, b] => Some((M::Vperm2f128, Some(a | b << 4))),
+        [a, b] => Some((M::Vperm2f128, Some(a | b << 4))),
         _ => None,
     }
 }
