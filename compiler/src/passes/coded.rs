@@ -317,11 +317,12 @@ fn gather(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
     let (fits, by_row) = match (all(columns, &column), all(rows, &row)) {
         (Some(fits), _) => (fits, false),
         (None, Some(fits)) => (fits, true),
-        (None, None) => return Ok(None),
+        (None, None) => return gather_entries(edit, node, &values),
     };
     let at = |r: usize, c: usize| if by_row { fits[r].numbers[c] } else { fits[c].numbers[r] };
-    let codes: Vec<u8> = (0..rows * columns).map(|i| at(i / columns, i % columns) as i8 as u8).collect();
-    let codes = edit.graph.constant(Tensor::new(DType::I8, vec![rows, columns], Bytes::from(codes))?);
+    let small = columns.is_multiple_of(2) && fits.iter().all(|f| f.bits() <= 4 && f.zero(4) == 0);
+    let (bits, middle) = if small { (4, 8) } else { (8, 0) };
+    let codes: Vec<u8> = (0..rows * columns).map(|i| (at(i / columns, i % columns) + middle) as i8 as u8).collect();
     let one = fits.iter().all(|f| f.scale.to_bits() == fits[0].scale.to_bits());
     let scales: Vec<f64> = fits.iter().take(if one { 1 } else { fits.len() }).map(|f| f64::from(f.scale)).collect();
     let shape = match (one, by_row) {
@@ -335,10 +336,56 @@ fn gather(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
         false => edit.add(Op::Gather { axis: 0 }, &[scales, indices])?,
     };
     let label = edit.graph.label(node).to_string();
-    let bytes = format!("{} bytes instead of {}", rows * columns, 4 * rows * columns);
-    let form = if by_row { "int8 a row" } else { "int8 a column" };
+    let bytes = format!("{} bytes instead of {}", rows * columns * bits / 8, 4 * rows * columns);
+    let form = format!("int{bits} a {}", if by_row { "row" } else { "column" });
     edit.graph.decide(Decision::new(label, Subject::Weights, "gather", form, bytes));
-    let taken = edit.add(Op::Gather { axis: 0 }, &[codes, indices])?;
-    let taken = edit.add(Op::Cast { to: DType::F32, saturate: true }, &[taken])?;
+    let mut taken = if small {
+        gathered_nibbles(edit, &codes, columns, indices)?
+    } else {
+        let codes = edit.graph.constant(Tensor::new(DType::I8, vec![rows, columns], Bytes::from(codes))?);
+        edit.add(Op::Gather { axis: 0 }, &[codes, indices])?
+    };
+    taken = edit.add(Op::Cast { to: DType::F32, saturate: true }, &[taken])?;
+    if small {
+        let middle = edit.scalar(DType::F32, f64::from(middle));
+        taken = edit.add(Op::Binary(BinaryOp::Sub), &[taken, middle])?;
+    }
     edit.add(Op::Binary(BinaryOp::Mul), &[taken, scales]).map(Some)
+}
+
+/// Rows of codes below 16, two in a byte: one of the first half of the columns, and one of the second half above it.
+fn gathered_nibbles(edit: &mut Edit, codes: &[u8], columns: usize, indices: Value) -> Result<Value> {
+    let half = columns / 2;
+    let packed: Vec<u8> =
+        codes.chunks_exact(columns).flat_map(|row| (0..half).map(|c| row[c] | row[half + c] << 4)).collect();
+    let packed = Tensor::new(DType::U8, vec![codes.len() / columns, half], Bytes::from(packed))?;
+    let packed = edit.graph.constant(packed);
+    let taken = edit.add(Op::Gather { axis: 0 }, &[packed, indices])?;
+    let (mask, bits) = (edit.scalar(DType::U8, 15.0), edit.scalar(DType::U8, 4.0));
+    let low = edit.add(Op::Binary(BinaryOp::And), &[taken, mask])?;
+    let high = edit.add(Op::Binary(BinaryOp::ShiftRight), &[taken, bits])?;
+    let axis = edit.shape(taken).len() - 1;
+    edit.add(Op::Concat { axis }, &[low, high])
+}
+
+/// Rows of a table of few distinct numbers.
+fn gather_entries(edit: &mut Edit, node: NodeId, values: &[f32]) -> Result<Option<Value>> {
+    let operands = edit.graph.operands(node);
+    let columns = edit.shape(operands[0])[1].as_const().and_then(|c| usize::try_from(c).ok()).unwrap_or(0);
+    if columns == 0 || !columns.is_multiple_of(2) {
+        return Ok(None);
+    }
+    let column = |c: usize| -> Vec<f32> { values.iter().skip(c).step_by(columns).copied().collect() };
+    let Some((_, coded, Some(table))) = codebook(values, columns, &column, Coded::SHORT_TABLE) else { return Ok(None) };
+    let code = |i: usize| coded[i % columns].codes[i / columns];
+    let codes: Vec<u8> = (0..values.len()).map(code).collect();
+    let label = edit.graph.label(node).to_string();
+    let form = format!("codebook of {}, 4 bits", table.len());
+    let bytes = format!("{} bytes instead of {}", values.len() / 2, 4 * values.len());
+    edit.graph.decide(Decision::new(label, Subject::Weights, "gather", form, bytes));
+    let table: Vec<f64> = table.iter().map(|&v| f64::from(v)).collect();
+    let table = edit.graph.constant(Tensor::from_f64s(DType::F32, vec![table.len()], &table)?);
+    let taken = gathered_nibbles(edit, &codes, columns, operands[1])?;
+    let taken = edit.add(Op::Cast { to: DType::I32, saturate: true }, &[taken])?;
+    edit.add(Op::Gather { axis: 0 }, &[table, taken]).map(Some)
 }

@@ -120,5 +120,9 @@ fn tables_of_rows() {
     assert_eq!(of(&|r, c| n(r, c) * 0.01).as_deref(), Some("int8 a column"));
     assert_eq!(of(&|r, c| n(r, c) * scale(c)).as_deref(), Some("int8 a column"));
     assert_eq!(of(&|r, c| n(r, c) * scale(r)).as_deref(), Some("int8 a row"));
+    assert_eq!(of(&|r, c| number(r * 32 + c, -8, 16) * scale(r)).as_deref(), Some("int4 a row"));
+    let table = |k: usize| (k as f32 * 0.7).sin() + 0.01 * (k * k) as f32;
+    let found = of(&|r, c| table(number(r * 32 + c, 0, 16) as usize));
+    assert_eq!(found.as_deref(), Some("codebook of 16, 4 bits"));
     assert_eq!(of(&|r, c| ((r * 32 + c) as f32).sin()), None);
 }
