@@ -1,5 +1,5 @@
-//! Minimal filtering of 3x3 filters: the algorithms F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3) of Winograd, as Lavin and Gray give them
-//! ("Fast Algorithms for Convolutional Neural Networks", 2015), one axis at a time.
+//! Minimal filtering of 3x3 filters: the algorithms F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3) of Winograd, as Lavin and
+//! Gray give them ("Fast Algorithms for Convolutional Neural Networks", 2015), one axis at a time.
 
 /// An algorithm: results of a tile an axis, and its three linear maps.
 #[derive(Debug)]

@@ -91,7 +91,8 @@ impl Expr {
         self.nodes.last().map(|n| n.dtype)
     }
 
-    /// Emits the expression in `lanes` lanes; `tables` point to the tables, `leaf` loads an element (or lanes) of a leaf in its compute type.
+    /// Emits the expression in `lanes` lanes; `tables` point to the tables, `leaf` loads an element (or lanes) of a leaf in its
+    /// compute type.
     pub fn emit(
         &self,
         k: &mut Builder,
@@ -100,12 +101,7 @@ impl Expr {
         tables: &[Val],
         leaf: &mut dyn FnMut(&mut Builder, usize) -> Val,
     ) -> Option<Val> {
-        let mut values: Vec<Val> = Vec::with_capacity(self.nodes.len());
-        for n in 0..self.nodes.len() {
-            let v = self.node(k, n, lanes, anchor, (&values, tables), leaf)?;
-            values.push(v);
-        }
-        values.last().copied()
+        self.first(self.nodes.len(), k, lanes, anchor, tables, leaf)?.last().copied()
     }
 
     /// Whether the result is bytes of [`ExprKind::Quantize`], or looked up by such.
@@ -144,12 +140,26 @@ impl Expr {
     ) -> Option<(Val, Val)> {
         let (node, _) = self.quantization_of_result()?;
         let ExprKind::Quantize(x, zero) = self.nodes[node].kind else { return None };
-        let mut values: Vec<Val> = Vec::with_capacity(self.nodes.len());
-        for n in 0..node {
+        let values = self.first(node, k, lanes, anchor, tables, leaf)?;
+        Some((values[x], values[zero]))
+    }
+
+    /// The values of the first `count` nodes.
+    fn first(
+        &self,
+        count: usize,
+        k: &mut Builder,
+        lanes: u32,
+        anchor: Option<Val>,
+        tables: &[Val],
+        leaf: &mut dyn FnMut(&mut Builder, usize) -> Val,
+    ) -> Option<Vec<Val>> {
+        let mut values: Vec<Val> = Vec::with_capacity(count);
+        for n in 0..count {
             let v = self.node(k, n, lanes, anchor, (&values, tables), leaf)?;
             values.push(v);
         }
-        Some((values[x], values[zero]))
+        Some(values)
     }
 
     fn node(

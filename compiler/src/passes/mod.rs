@@ -8,13 +8,11 @@ mod affine;
 mod algebra;
 mod attention;
 mod block_sparse;
-mod blocks;
 mod bytes;
 mod channels_last_norm;
 mod coded;
 #[cfg(test)]
 mod coded_tests;
-mod codes;
 mod conv_phases;
 mod cse;
 mod dead_code;
@@ -29,7 +27,9 @@ mod pack;
 mod pack_tests;
 mod prune;
 mod quantized;
+mod quantized_moves;
 mod refuse;
+mod regroup;
 mod reshapes;
 mod scatters;
 mod slices;
@@ -76,7 +76,11 @@ pub const PIPELINE: &[Phase] = &[
         rounds: 1,
         required: false,
         passes: &[
-            pass("codes", codes::run, "while dequantizing and quantizing are as the importer wrote them"),
+            pass(
+                "quantized_moves",
+                quantized_moves::run,
+                "while dequantizing and quantizing are as the importer wrote them",
+            ),
             pass("quantized", quantized::run, "before dequantized weights become constants"),
         ],
     },

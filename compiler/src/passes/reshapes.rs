@@ -3,8 +3,8 @@
 
 use mcc_targets::Target;
 
-use super::blocks::blocks;
 use super::edit::{Edit, estimate, pad_rank, rewrite};
+use super::regroup::blocks;
 use crate::Result;
 use crate::ir::{Dim, Graph, NodeId, Op, Value};
 

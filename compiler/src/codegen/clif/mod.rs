@@ -5,8 +5,8 @@
 //! - Masks are all-ones integers in vectors, and an `i8` of 0 or 1 as scalars.
 //! - Cranelift runs without its mid-end (see [`isa`](super::isa)), so the order of a kernel's statements is the order
 //!   of its instructions; [`tidy`](super::tidy) does beforehand what pays: common subexpressions, loop invariants,
-//!   address folding. Constants are made where they are used: held over a loop they would cost the registers that accumulators need. Only
-//!   innermost loops on aarch64 hold theirs, if there are registers for them; see [`pool`].
+//!   address folding. Constants are made where they are used: held over a loop they would cost the registers that
+//!   accumulators need. Only innermost loops on aarch64 hold theirs, if there are registers for them; see [`pool`].
 
 mod convert;
 mod dot;

@@ -1,7 +1,7 @@
 //! Transposes past reshapes: where a reshape splits or merges axes that stay neighbours, the two can change places.
 
-use super::super::blocks::blocks;
 use super::super::edit::Edit;
+use super::super::regroup::blocks;
 use super::demand::Demands;
 use super::{inverse, is_identity};
 use crate::Result;
