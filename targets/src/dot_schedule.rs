@@ -3,6 +3,7 @@
 //! A step takes one vector load a vector of columns, and a broadcast of four bytes a row, which all its multiply-adds
 //! share; sums, the columns of a step and one broadcast have to fit the registers.
 
+use crate::choices::{Point, Problem};
 use crate::schedule::Tile;
 use crate::{Arch, Target};
 
@@ -32,10 +33,16 @@ pub fn has_dot(target: &Target) -> bool {
     target.has("dotprod") || target.vector_bytes > 16 && (target.has("avx512vnni") || target.has("avxvnni"))
 }
 
-/// The register tile for panels of `vectors` vectors.
-pub fn dot_tile(target: &Target, vectors: u32) -> Tile {
-    let found = tiles(target).iter().find(|t| t.vectors == vectors);
-    found.copied().unwrap_or(Tile { rows: 1, vectors, unroll: 1 })
+/// The register tile for panels of `vectors` vectors and a number of rows if it is known.
+pub fn dot_tile(target: &Target, problem: Problem<'_>, vectors: u32, rows: Option<i64>) -> Tile {
+    let Some(&tile) = tiles(target).iter().find(|t| t.vectors == vectors) else {
+        return Tile { rows: 1, vectors, unroll: 1 };
+    };
+    let rows = rows.and_then(|r| u32::try_from(r).ok()).filter(|&r| r > 0);
+    // Tiles of about equal size.
+    let even = |most: u32| rows.map_or(most, |rows| rows.div_ceil(rows.div_ceil(most)));
+    let candidates: Vec<i64> = (tile.rows.div_ceil(2)..=tile.rows).map(|most| even(most).into()).collect();
+    Tile { rows: target.choose(Point::TileRows, problem, even(tile.rows).into(), &candidates) as u32, ..tile }
 }
 
 /// Register tiles of coded weights, whose rows are two bytes an element: rows count twice, and blocks of weights that are
@@ -71,10 +78,12 @@ pub fn dot_block(tile: Tile, bytes_a_row: i64) -> i64 {
 }
 
 /// Vectors in a panel of weights with `columns` columns in all: those of the first tile that leaves the fewest empty.
-pub fn dot_vectors(target: &Target, columns: u64) -> u32 {
+pub fn dot_vectors(target: &Target, problem: Problem<'_>, columns: u64) -> u32 {
     let lanes = u64::from(target.vector_bytes / 4);
     let filled = |t: &&Tile| columns.div_ceil(u64::from(t.vectors) * lanes) * u64::from(t.vectors);
-    tiles(target).iter().min_by_key(filled).map_or(1, |t| t.vectors)
+    let default = tiles(target).iter().min_by_key(filled).map_or(1, |t| t.vectors);
+    let within = tiles(target).iter().map(|t| i64::from(t.vectors)).filter(|&v| v as u64 <= columns.div_ceil(lanes));
+    target.choose(Point::TileVectors, problem, default.into(), &within.collect::<Vec<_>>()) as u32
 }
 
 #[cfg(test)]
@@ -85,7 +94,7 @@ mod tests {
     fn panels_leave_little_empty() {
         let mut target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
         target.vector_bytes = 64;
-        let of = |n| dot_vectors(&target, n);
+        let of = |n| dot_vectors(&target, Problem::default(), n);
         assert_eq!((of(1), of(17), of(48), of(64), of(96), of(256), of(1000)), (1, 2, 3, 4, 3, 4, 3));
     }
 

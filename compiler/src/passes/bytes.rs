@@ -11,12 +11,15 @@
 //! once instead of at every step.
 
 use bytes::Bytes;
+use mcc_targets::choices::Problem;
 use mcc_targets::dot_schedule::{dot_vectors, has_dot};
 use mcc_targets::{Arch, Target};
 
 use super::edit::{Edit, rewrite};
 use crate::Result;
-use crate::ir::{BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, PadMode, Subject, Tensor, Value};
+use crate::ir::{
+    BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, PadMode, Subject, Tensor, Value, text,
+};
 
 /// Fewer contracted elements or columns than this leave most of a step or a vector empty.
 const LEAST: usize = 4;
@@ -47,7 +50,10 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             decide(edit, contraction.to.to_string(), "the target has no products of bytes: floats are as fast");
             return Ok(None);
         }
-        let Some(weights) = Weights::new(&contraction) else {
+        let text = text::node_signature(edit.graph, node);
+        let columns = (contraction.out / contraction.spec.group) as u64;
+        let tile = panel(target, Problem { text: &text, layer: &layer }, columns);
+        let Some(weights) = Weights::new(&contraction, tile) else {
             decide(edit, contraction.to.to_string(), "the weights are no bytes, or too few to fill a step of four");
             return Ok(None);
         };
@@ -79,8 +85,7 @@ fn recurrence(graph: &Graph, node: NodeId, target: &Target) -> Result<Option<Ten
     }
     let by_column = (0..columns).flat_map(|c| (0..hidden).map(move |row| row * columns + c));
     let bytes: Vec<i8> = by_column.map(|at| values[at] as i8).collect();
-    let tile = dot_vectors(target, columns as u64) as usize * target.vector_bytes as usize / 4;
-    let packed = pack(&bytes, [1, columns, 1, hidden], tile)?;
+    let packed = pack(&bytes, [1, columns, 1, hidden], panel(target, Problem::default(), columns as u64))?;
     let &[_, panels, _, steps, tile, four] = packed.shape() else { return Ok(None) };
     packed.reshaped(vec![panels, steps, tile, four]).map(Some)
 }
@@ -182,10 +187,12 @@ struct Weights {
     sums: Vec<i32>,
     taps: usize,
     run: usize,
+    /// Columns of a panel.
+    tile: usize,
 }
 
 impl Weights {
-    fn new(c: &Contraction) -> Option<Weights> {
+    fn new(c: &Contraction, tile: usize) -> Option<Weights> {
         let (taps, run) = c.spec.runs(&c.kernel, &Dim::from(c.channels));
         let (taps, run) = (taps as usize, usize::try_from(run.as_const()?).ok()?);
         if run * taps < LEAST || c.out == 0 {
@@ -205,8 +212,14 @@ impl Weights {
                 false => (column * c.channels + channel) * window + place,
             }
         };
-        let mut weights =
-            Weights { bytes: Vec::with_capacity(depth * c.out), offsets: Vec::new(), sums: Vec::new(), taps, run };
+        let mut weights = Weights {
+            bytes: Vec::with_capacity(depth * c.out),
+            offsets: Vec::new(),
+            sums: Vec::new(),
+            taps,
+            run,
+            tile,
+        };
         for column in 0..c.out {
             let column: Vec<i64> = (0..depth).map(|p| values[at(column, p)] as i64).collect();
             let (low, high) = column.iter().fold((0, 0), |(low, high), &w| (w.min(low), w.max(high)));
@@ -223,17 +236,19 @@ impl Weights {
     }
 
     /// In panels: `[group, panels, taps, steps, tile, 4]`.
-    fn packed(&self, group: usize, target: &Target) -> Result<Tensor> {
-        let columns = self.offsets.len() / group;
-        let tile = dot_vectors(target, columns as u64) as usize * target.vector_bytes as usize / 4;
-        pack(&self.bytes, [group, columns, self.taps, self.run], tile)
+    fn packed(&self, group: usize) -> Result<Tensor> {
+        pack(&self.bytes, [group, self.offsets.len() / group, self.taps, self.run], self.tile)
     }
 
     /// Weights of one column that sums what it meets.
     fn ones(&self, target: &Target) -> Result<Tensor> {
-        let tile = dot_vectors(target, 1) as usize * target.vector_bytes as usize / 4;
-        pack(&vec![1; self.taps * self.run], [1, 1, self.taps, self.run], tile)
+        pack(&vec![1; self.taps * self.run], [1, 1, self.taps, self.run], panel(target, Problem::default(), 1))
     }
+}
+
+/// Columns of a panel of weights with `columns` columns in all.
+fn panel(target: &Target, problem: Problem<'_>, columns: u64) -> usize {
+    dot_vectors(target, problem, columns) as usize * target.vector_bytes as usize / 4
 }
 
 fn pack(bytes: &[i8], [group, columns, taps, run]: [usize; 4], tile: usize) -> Result<Tensor> {
@@ -311,7 +326,7 @@ fn rewritten(
         let packed = edit.graph.constant(packed);
         edit.add(Op::DotConv { spec: spec.clone(), kernel: c.kernel.clone(), out }, &[x, packed])
     };
-    let mut sum = dot(edit, weights.packed(c.spec.group, target)?, &spec, c.out)?;
+    let mut sum = dot(edit, weights.packed(c.spec.group)?, &spec, c.out)?;
     let vector = |edit: &mut Edit, values: &[i32]| -> Result<Value> {
         let wide: Vec<i64> = values.iter().map(|&v| i64::from(v)).collect();
         Ok(edit.graph.constant(Tensor::from_i64s(DType::I32, vec![values.len()], &wide)?))

@@ -37,7 +37,7 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
     let Some(w) = graph.as_constant(operands[1]).cloned() else { return Ok(None) };
     let (Some(width), Some(row)) = (x.shape[axes].as_const(), y.shape[axes].as_const()) else { return Ok(None) };
     let (out, columns, stride) = (w.shape()[0], w.shape()[axes + 1], spec.strides[axes - 1]);
-    let text = text::signature(graph.op(node), &[x.clone(), graph.ty(operands[1]).clone()], graph.types(node));
+    let text = text::node_signature(graph, node);
     let problem = Problem { text: &text, layer: graph.label(node) };
     let merged = schedule::merged_pixels(target, problem, out as u64, columns as u64, stride as u64) as i64;
     if merged < 2 || row < 2 * merged {

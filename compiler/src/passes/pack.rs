@@ -11,8 +11,8 @@ use mcc_targets::{Target, schedule};
 
 use crate::Result;
 use crate::ir::{
-    BinaryOp, ConvSpec, DType, Dim, FILTERINGS, Filtering, Graph, Layout, NodeId, Op, PadMode, Range, Tensor,
-    TensorType, Value, text,
+    BinaryOp, ConvSpec, DType, Dim, FILTERINGS, Filtering, Graph, Layout, NodeId, Op, PadMode, Range, Tensor, Value,
+    text,
 };
 
 /// Packs the right operands of products and convolutions.
@@ -298,8 +298,7 @@ pub(super) fn filtering(
     let (out, channels) = (w.shape()[0], w.shape()[1]);
     let size = results[0].shape[1..3].iter().map(|d| d.as_const().and_then(|c| usize::try_from(c).ok()));
     let size = <[usize; 2]>::try_from(size.collect::<Option<Vec<usize>>>()?).ok()?;
-    let operands: Vec<TensorType> = graph.operands(node).iter().map(|&v| graph.ty(v).clone()).collect();
-    let text = text::signature(graph.op(node), &operands, results);
+    let text = text::node_signature(graph, node);
     let problem = Problem { text: &text, layer: graph.label(node) };
     let best = schedule::winograd(target, problem, size.map(|s| s as u64), channels as u64, out as u64);
     FILTERINGS.iter().find(|f| Some(f.results as u64) == best).map(|filtering| (filtering, size))

@@ -22,7 +22,7 @@ mod print;
 #[cfg(test)]
 pub(super) use ops::operation;
 pub use parse::parse;
-pub use print::{Constants, print, print_with, signature};
+pub use print::{Constants, node_signature, print, print_with, signature};
 
 /// Constants of more elements are written as bytes.
 pub const SMALL: usize = 64;

@@ -49,6 +49,12 @@ pub fn signature(op: &Op, operands: &[TensorType], results: &[TensorType]) -> St
     format!("{}({}){} : {}", ops::name(op), types(operands), attributes(op), types(results))
 }
 
+/// The [`signature`] of a node.
+pub fn node_signature(graph: &Graph, node: NodeId) -> String {
+    let operands: Vec<TensorType> = graph.operands(node).iter().map(|&v| graph.ty(v).clone()).collect();
+    signature(graph.op(node), &operands, graph.types(node))
+}
+
 /// An operation's attributes in braces, behind a space.
 fn attributes(op: &Op) -> String {
     let pairs: Vec<_> = ops::attributes(op).iter().map(|(name, value)| format!("{name}={value}")).collect();

@@ -5,6 +5,7 @@
 //! not read. The sums are exact, so how the loops cut them does not matter.
 
 use mcc_targets::Arch;
+use mcc_targets::choices::Problem;
 use mcc_targets::dot_schedule::{dot_block, dot_tile};
 use mcc_targets::schedule::{self, Tile};
 
@@ -42,10 +43,9 @@ pub(super) fn dot_conv(
     let width = u32::try_from(width).map_err(|_| malformed())?;
     let most = site.target.vector_bytes / 4;
     let lanes = most.min(1 << width.trailing_zeros());
-    let mut tile = dot_tile(site.target, width / lanes);
-    if let Some(rows) = count.as_const().and_then(|c| u32::try_from(c).ok()).filter(|&c| c > 0) {
-        tile.rows = rows.div_ceil(rows.div_ceil(tile.rows));
-    }
+    let text = site.problem();
+    let problem = Problem { text: &text, layer: site.layer };
+    let tile = dot_tile(site.target, problem, width / lanes, count.as_const());
     let outer = if axes > 0 && spec.joins_last() { axes - 1 } else { axes };
     let taps_of = (0..outer).filter(|&a| kernel[a] != 1);
     let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
@@ -135,10 +135,7 @@ impl<'a, 'b> Nest<'a, 'b> {
     ) -> Nest<'a, 'b> {
         let target = e.site.target;
         let lanes = (target.vector_bytes / 4).min(1 << width.trailing_zeros());
-        let mut tile = dot_tile(target, width / lanes);
-        if let Some(rows) = count.as_const().and_then(|c| u32::try_from(c).ok()).filter(|&c| c > 0) {
-            tile.rows = rows.div_ceil(rows.div_ceil(tile.rows));
-        }
+        let tile = dot_tile(target, Problem::default(), width / lanes, count.as_const());
         Nest {
             e,
             kind,
