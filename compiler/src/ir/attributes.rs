@@ -162,6 +162,16 @@ pub enum Layout {
     ChannelsLast,
 }
 
+impl Layout {
+    /// The axis that has the channels of a tensor of a rank.
+    pub fn channels(self, rank: usize) -> usize {
+        match self {
+            Layout::ChannelsFirst => 1,
+            Layout::ChannelsLast => rank.wrapping_sub(1),
+        }
+    }
+}
+
 /// Attributes shared by convolutions. All vectors have one element a spatial axis.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ConvSpec {

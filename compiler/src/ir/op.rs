@@ -5,8 +5,8 @@
 //! and trails. "Broadcasting" is numpy's, from the last axis backwards. Axes count from 0.
 
 use super::{
-    BinaryOp, CellSpec, ConvSpec, CumulativeKind, DType, Dim, F64, PadMode, PoolSpec, Range, ReduceKind, ResizeRule,
-    SampleMode, SamplePadding, ScatterReduction, Staging, Tensor, TensorType, TreeEnsemble, UnaryOp,
+    BinaryOp, CellSpec, ConvSpec, CumulativeKind, DType, Dim, F64, Layout, PadMode, PoolSpec, Range, ReduceKind,
+    ResizeRule, SampleMode, SamplePadding, ScatterReduction, Staging, Tensor, TensorType, TreeEnsemble, UnaryOp,
 };
 
 /// A primitive operation.
@@ -84,12 +84,13 @@ pub enum Op {
     /// rows. A window is [`ConvSpec::runs`]: so many taps of runs of contiguous elements, which the weights hold in steps
     /// of four, filled up with zeros. `out` channels in the result; `spec.pads` are zero.
     DotConv { spec: ConvSpec, kernel: Vec<i64>, out: usize },
-    /// `(x: channels last, heads: i32[groups + 1], slots: u8[groups * abreast], offsets: u16 or i32[n], values: f32[n])`:
+    /// `(x, heads: i32[groups + 1], slots: u8[groups * abreast], offsets: u16 or i32[n], values: f32[n])`:
     /// correlation in one group with weights of which only some are not zero: those of a group of output channels, whose
     /// places in their block are its slots, from its head on to the next one's, taking turns. Each is a value and the
     /// offset, in elements of staged planes ([`Staging`]), of what the first result of a tile meets by it. `kernel` holds the
-    /// window's extents; without any, the axes before the last are a matrix's rows.
-    SparseConv { spec: ConvSpec, kernel: Vec<i64>, staging: Staging, out: usize },
+    /// window's extents; without any, all axes but the channels are a matrix's rows. `spec.layout` is the operand's, the
+    /// result has a layout of its own.
+    SparseConv { spec: ConvSpec, kernel: Vec<i64>, staging: Staging, out: usize, stored: Layout },
     /// `(x: f32, channels last; codes: i32[panels, words, tile]; parameters: f32[panels, blocks, 1 or 2, tile]; [table:
     /// f32[16 or 256]])`: correlation with weights that are codes; see [`Coded`](super::Coded) for what they stand for.
     /// `kernel` holds the window's extents; without any, the axes before the last are a matrix's rows. `out` channels in

@@ -105,7 +105,7 @@ impl Grouping {
             leaf.value != value
                 || views
                     .leaf(leaf.shown, group.root)
-                    .is_ok_and(|(_, view)| group.anchor.is_none() || by_rows(&view, shape))
+                    .is_ok_and(|(_, view)| group.anchor.is_none_or(|anchor| by_rows(graph.op(anchor), &view, shape)))
         };
         anchor_reads && group.leaves.iter().all(leaf)
     }
@@ -129,12 +129,17 @@ impl Grouping {
 const TABLE_COLUMNS: i64 = 8;
 
 /// Whether an epilogue can read a leaf along the rows of a result.
-fn by_rows(view: &View, shape: &[Dim]) -> bool {
+fn by_rows(op: &Op, view: &View, shape: &[Dim]) -> bool {
+    let columns = kernels::column_axes(op, shape.len());
+    let (rows, last) = shape.split_at(shape.len() - columns);
+    let (Some(view), shape) = (view.merged(shape, columns), [rows, &[last.iter().product()]].concat()) else {
+        return false;
+    };
     let listed = || {
         let wide = shape.last().is_some_and(|d| d.as_const().is_none_or(|c| c >= TABLE_COLUMNS));
         wide && view.strides.last().is_some_and(|s| s.is(0) || s.is(1))
     };
-    view.as_rows(shape).is_some() || listed()
+    view.as_rows(&shape).is_some() || listed()
 }
 
 /// Sees values as views of buffers.
@@ -346,7 +351,7 @@ impl Fusion<'_> {
         }
         let Some(root) = root else { return Ok(None) };
         let (expr, leaves) = self.expression(root, Some(value))?;
-        let readable = leaves.iter().all(|leaf| by_rows(&leaf.view, shape));
+        let readable = leaves.iter().all(|leaf| by_rows(graph.op(anchor), &leaf.view, shape));
         Ok(readable.then_some(Group { anchor: Some(anchor), root, expr, leaves }))
     }
 

@@ -46,11 +46,13 @@ pub fn find(graph: &Graph, grouping: &Grouping) -> Homes {
             let (from, to) = (&graph.ty(value).shape, &graph.ty(base).shape);
             let uses = graph.operands(anchor).iter().filter(|&&v| grouping.buffer_of(v) == base).count();
             let Some(&producer) = group_of.get(&base).filter(|_| uses == 1) else { continue };
-            if outputs.contains(&base) || homes.contains_key(&base) || !stores_apart(graph, &grouping.groups[producer])
-            {
+            if outputs.contains(&base) || homes.contains_key(&base) {
                 continue;
             }
             let Some(view) = place.view.reshape(from, to).filter(|v| v.has_columns(to)) else { continue };
+            if !stores_apart(graph, &grouping.groups[producer], &view, to) {
+                continue;
+            }
             homes.insert(base, Home { view, ..place });
             let readable = |&n: &usize| grouping.reads_from(graph, &grouping.groups[n], base, &homes);
             if !readers.get(&base).is_some_and(|all| all.iter().all(readable)) {
@@ -93,6 +95,10 @@ fn parts(graph: &Graph, group: &Group, homes: &Homes) -> Vec<(usize, Home)> {
 }
 
 /// Whether a group's kernel can store its result 0 into a part of a buffer.
-fn stores_apart(graph: &Graph, group: &Group) -> bool {
-    group.anchor.is_none_or(|anchor| kernels::fuses(graph.op(anchor)) && graph.types(anchor).len() == 1)
+fn stores_apart(graph: &Graph, group: &Group, view: &View, shape: &[Dim]) -> bool {
+    group.anchor.is_none_or(|anchor| {
+        let op = graph.op(anchor);
+        let rows = view.merged(shape, kernels::column_axes(op, shape.len())).is_some();
+        rows && kernels::fuses(op) && graph.types(anchor).len() == 1
+    })
 }

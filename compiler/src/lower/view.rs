@@ -108,16 +108,28 @@ impl View {
             Some(c @ (0 | 1)) => c,
             _ => return None,
         };
-        let mut rows: Option<(Dim, Dim)> = None;
-        for (extent, stride) in leading.iter().zip(&self.strides).rev().filter(|(extent, _)| !extent.is(1)) {
-            rows = match rows {
-                None => Some((stride.clone(), stride * extent)),
-                Some((row, next)) if next == *stride => Some((row, stride * extent)),
-                Some(_) => return None,
-            };
-        }
-        Some((rows.map_or(Dim::ZERO, |r| r.0), col))
+        Some((common_stride(leading, &self.strides)?, col))
     }
+
+    /// The view with the last `count` axes as one; `None` where they have no common stride.
+    pub fn merged(&self, shape: &[Dim], count: usize) -> Option<View> {
+        let kept = shape.len() - count;
+        let stride = common_stride(&shape[kept..], &self.strides[kept..])?;
+        Some(View { offset: self.offset.clone(), strides: [&self.strides[..kept], &[stride]].concat() })
+    }
+}
+
+/// The distance at which axes are passed through as if they were one; `None` where there is none.
+fn common_stride(extents: &[Dim], strides: &[Dim]) -> Option<Dim> {
+    let mut all: Option<(Dim, Dim)> = None;
+    for (extent, stride) in extents.iter().zip(strides).rev().filter(|(extent, _)| !extent.is(1)) {
+        all = match all {
+            None => Some((stride.clone(), stride * extent)),
+            Some((row, next)) if next == *stride => Some((row, stride * extent)),
+            Some(_) => return None,
+        };
+    }
+    Some(all.map_or(Dim::ZERO, |a| a.0))
 }
 
 /// Merges the axes of a loop nest that all views pass through as if they were one, and drops axes of extent 1.
@@ -163,6 +175,10 @@ mod tests {
         assert_eq!(pixel.as_rows(&shape), Some((Dim::ONE, 0)));
         let column = View::contiguous(&dims(&[4, 1, 1])).broadcast(&dims(&[4, 1, 1]), &shape);
         assert_eq!(column.as_rows(&shape), None);
+        let merged = |view: &View| view.merged(&shape, 2).map(|v| v.strides);
+        assert_eq!(merged(&View::contiguous(&shape)), Some(dims(&[120, 30, 1])));
+        assert_eq!(merged(&column), Some(dims(&[0, 1, 0])));
+        assert_eq!(merged(&channel), None);
     }
 
     #[test]

@@ -181,7 +181,7 @@ fn rewritten(graph: &mut Graph, node: NodeId, candidate: Candidate) -> Result<Va
     let offsets = graph.constant(Tensor::from_i64s(kind, vec![offsets.len()], &offsets)?);
     let values = graph.constant(Tensor::from_f64s(DType::F32, vec![values.len()], &values)?);
     let (operands, label) = (graph.operands(node), graph.label(node).to_string());
-    let op = Op::SparseConv { spec, kernel, staging, out };
+    let op = Op::SparseConv { spec, kernel, staging, out, stored: Layout::ChannelsLast };
     let result = graph.add_labelled(op, &[operands[0], heads, slots, offsets, values], &label)?;
     match operands.get(2) {
         Some(&bias) => graph.add(Op::Binary(BinaryOp::Add), &[result.into(), bias]),

@@ -94,8 +94,8 @@ fn eval(op: &Op, x: &[Tensor], types: &[TensorType]) -> Result<Vec<Tensor>> {
         Op::Conv(spec) => one(conv::conv(&x[0], &x[1], x.get(2), spec, &shape(&types[0])?)),
         Op::PackedConv { spec, out } => one(conv::packed_conv(&x[0], &x[1], spec, *out, &shape(&types[0])?)),
         Op::DotConv { spec, kernel, out } => one(dot::dot_conv(&x[0], &x[1], spec, kernel, *out, &shape(&types[0])?)),
-        Op::SparseConv { spec, kernel, staging, .. } => {
-            one(sparse::sparse_conv(x, spec, kernel, staging, &shape(&types[0])?))
+        Op::SparseConv { spec, kernel, staging, stored, .. } => {
+            one(sparse::sparse_conv(x, (spec, kernel), staging, &shape(&types[0])?, *stored))
         }
         Op::CodedConv { .. } => one(coded::coded_conv(op, x, &shape(&types[0])?)),
         Op::WinogradConv { .. } => one(winograd::winograd_conv(&x[0], &x[1], &shape(&types[0])?)),

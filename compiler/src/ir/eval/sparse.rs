@@ -1,25 +1,25 @@
 //! Correlation with weights given by their non-zeros.
 
-use crate::ir::{ConvSpec, Staging, Tensor};
+use crate::ir::{ConvSpec, Layout, Staging, Tensor};
 use crate::{Error, Result};
 
 /// `(x, heads, slots, offsets, values)`.
 pub(super) fn sparse_conv(
     x: &[Tensor],
-    spec: &ConvSpec,
-    kernel: &[i64],
+    (spec, kernel): (&ConvSpec, &[i64]),
     staging: &Staging,
     result: &[usize],
+    stored: Layout,
 ) -> Result<Tensor> {
     let (x, heads, slots, offsets, values) = (&x[0], x[1].to_i64s(), x[2].to_i64s(), x[3].to_i64s(), x[4].to_f64s());
-    let shape = x.shape();
-    let channels = shape[shape.len() - 1];
+    let (data, results) = (Activations::new(spec.layout, x.shape()), Activations::new(stored, result));
+    let channels = data.channels;
     let (plane, places) = (staging.plane(spec, kernel), staging.places(spec, kernel));
     let malformed = |what: &str, n: i64| Error::invalid(format!("sparse weights: {what} {n} leads nowhere"));
     // Where each result's window begins, and for each tap whether it is inside and how far from there.
-    let windows = Windows::new(spec, kernel, shape, result);
-    let out = result[result.len() - 1];
-    let rows: usize = result[..result.len() - 1].iter().product();
+    let windows = Windows { spec, kernel, data: data.extents(kernel), results: results.extents(kernel) };
+    let out = results.channels;
+    let rows: usize = results.pixels.iter().product();
     let x = x.to_f64s();
     let mut sums = vec![0.0; rows * out];
     for (slot, &place) in slots.iter().enumerate() {
@@ -41,12 +41,43 @@ pub(super) fn sparse_conv(
             let tap = tap.ok_or_else(|| malformed("offset", offsets[at]))?;
             for row in 0..rows {
                 if let Some(pixel) = windows.pixel(row, tap) {
-                    sums[row * out + o] += values[at] * x[pixel * channels + channel];
+                    sums[results.index(row, o)] += values[at] * x[data.index(pixel, channel)];
                 }
             }
         }
     }
     Tensor::from_f64s(crate::ir::DType::F32, result.to_vec(), &sums)
+}
+
+/// Pixels of channels.
+struct Activations {
+    layout: Layout,
+    channels: usize,
+    /// All axes but the channels.
+    pixels: Vec<usize>,
+}
+
+impl Activations {
+    fn new(layout: Layout, shape: &[usize]) -> Activations {
+        let mut pixels = shape.to_vec();
+        let channels = pixels.remove(layout.channels(shape.len()));
+        Activations { layout, channels, pixels }
+    }
+
+    /// Spatial extents for a window.
+    fn extents(&self, kernel: &[i64]) -> &[usize] {
+        &self.pixels[self.pixels.len() - kernel.len()..]
+    }
+
+    fn index(&self, pixel: usize, channel: usize) -> usize {
+        match self.layout {
+            Layout::ChannelsLast => pixel * self.channels + channel,
+            Layout::ChannelsFirst => {
+                let plane: usize = self.pixels[1..].iter().product();
+                (pixel / plane * self.channels + channel) * plane + pixel % plane
+            }
+        }
+    }
 }
 
 /// Which pixels windows meet.
@@ -57,12 +88,7 @@ struct Windows<'a> {
     results: &'a [usize],
 }
 
-impl<'a> Windows<'a> {
-    fn new(spec: &'a ConvSpec, kernel: &'a [i64], x: &'a [usize], result: &'a [usize]) -> Windows<'a> {
-        let data = if kernel.is_empty() { &[] } else { &x[1..x.len() - 1] };
-        Windows { spec, kernel, data, results: &result[result.len() - 1 - kernel.len()..result.len() - 1] }
-    }
-
+impl Windows<'_> {
     /// The pixel that a result's window has at a tap, unless that is padding.
     fn pixel(&self, row: usize, tap: usize) -> Option<usize> {
         let (mut row, mut tap, mut stride, mut pixel) = (row, tap, 1, 0);

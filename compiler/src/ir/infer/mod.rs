@@ -86,7 +86,9 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
         Op::BlockMatMul { n } => one(block_matmul(c, n)?),
         Op::Conv(spec) => one(window::conv(c, spec)?),
         Op::PackedConv { spec, out } => one(window::packed_conv(c, spec, *out)?),
-        Op::SparseConv { spec, kernel, staging, out } => one(window::sparse_conv(c, spec, kernel, staging, *out)?),
+        Op::SparseConv { spec, kernel, staging, out, stored } => {
+            one(window::sparse_conv(c, spec, kernel, staging, (*out, *stored))?)
+        }
         Op::DotConv { spec, kernel, out } => one(window::dot_conv(c, spec, kernel, *out)?),
         Op::CodedConv { spec, kernel, out, bits, block } => {
             one(window::coded_conv(c, spec, kernel, *out, (*bits, *block))?)

@@ -160,19 +160,22 @@ pub(super) fn sparse_conv(
     spec: &ConvSpec,
     kernel: &[i64],
     staging: &Staging,
-    out: usize,
+    (out, stored): (usize, Layout),
 ) -> Result<TensorType> {
     c.dtype(0, &[DType::F32])?;
     c.dtype(1, &[DType::I32])?;
     c.dtype(2, &[DType::U8])?;
     c.dtype(3, &[DType::U16, DType::I32])?;
     c.dtype(4, &[DType::F32])?;
-    if spec.layout != Layout::ChannelsLast || kernel.iter().any(|&k| k <= 0) {
-        return Err(Error::invalid(format!("no channels-last window of {kernel:?}")));
+    if kernel.iter().any(|&k| k <= 0) {
+        return Err(Error::invalid(format!("no window of {kernel:?}")));
     }
-    let Some((_, rows)) = c.ty(0).shape.split_last().map(|(c, r)| (c.clone(), r.to_vec())) else {
-        return Err(Error::invalid("the operand has no axis"));
-    };
+    let mut rows = c.ty(0).shape.clone();
+    let channels = spec.layout.channels(rows.len());
+    if channels >= rows.len() {
+        return Err(Error::invalid(format!("the operand has no {:?}", spec.layout)));
+    }
+    rows.remove(channels);
     let extents = if kernel.is_empty() { &[] } else { rows.get(1..).unwrap_or_default() };
     let kernel_dims: Vec<Dim> = kernel.iter().map(|&k| Dim::from(k)).collect();
     let spatial = positions(spec, extents, &kernel_dims)?;
@@ -184,8 +187,13 @@ pub(super) fn sparse_conv(
     c.meet(&heads, &Dim::from(groups + 1), "the heads and one more than the groups")?;
     c.meet(&slots, &Dim::from(groups * staging.abreast), "the slots and the channels of groups")?;
     c.meet(&offsets, &values, "the offsets and the values")?;
-    let outer = if kernel.is_empty() { rows } else { [&rows[..1], &spatial].concat() };
-    Ok(TensorType::new(DType::F32, [outer, vec![Dim::from(out)]].concat()))
+    let mut shape = if kernel.is_empty() { rows } else { [&rows[..1], &spatial].concat() };
+    let channels = stored.channels(shape.len() + 1);
+    if channels > shape.len() {
+        return Err(Error::invalid(format!("the result has no {stored:?}")));
+    }
+    shape.insert(channels, Dim::from(out));
+    Ok(TensorType::new(DType::F32, shape))
 }
 
 pub(super) fn coded_conv(

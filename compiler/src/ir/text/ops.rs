@@ -65,9 +65,9 @@ pub(super) fn attributes(op: &Op) -> Attrs {
         Op::Conv(spec) | Op::DepthwiseConv(spec) => conv(spec),
         Op::PackedConv { spec, out } => [conv(spec), attrs![out]].concat(),
         Op::DotConv { spec, kernel, out } => [conv(spec), attrs![kernel, out]].concat(),
-        Op::SparseConv { spec, kernel, staging, out } => {
+        Op::SparseConv { spec, kernel, staging, out, stored } => {
             let Staging { lines, pitch, span, phase, aligned, abreast } = staging;
-            [conv(spec), attrs![kernel, lines, pitch, span, phase, aligned, abreast, out]].concat()
+            [conv(spec), attrs![kernel, lines, pitch, span, phase, aligned, abreast, out, stored]].concat()
         }
         Op::CodedConv { spec, kernel, out, bits, block } => [conv(spec), attrs![kernel, out, bits, block]].concat(),
         Op::WinogradConv { size, out } => attrs![size, out],
@@ -189,7 +189,8 @@ pub(in crate::ir) fn operation(name: &str, text: &str) -> Result<Op> {
         "dot_conv" => Op::DotConv { spec: conv_spec(&r)?, kernel: r.get("kernel")?, out: r.get("out")? },
         "sparse_conv" => {
             let staging = build!(r, Staging { lines, pitch, span, phase, aligned, abreast });
-            Op::SparseConv { spec: conv_spec(&r)?, kernel: r.get("kernel")?, staging, out: r.get("out")? }
+            let (kernel, out, stored) = (r.get("kernel")?, r.get("out")?, r.get("stored")?);
+            Op::SparseConv { spec: conv_spec(&r)?, kernel, staging, out, stored }
         }
         "winograd_conv" => build!(r, Op::WinogradConv { size, out }),
         "depthwise_conv" => Op::DepthwiseConv(conv_spec(&r)?),

@@ -4,14 +4,16 @@ use std::cell::RefCell;
 
 use bytes::Bytes;
 
-use super::{Site, nest};
+use super::{Site, column_axes, nest};
 use crate::ir::Dim;
 use crate::lower::expr::{Expr, ExprNode};
 use crate::lower::kir::{Addr, Builder, Ty, Val};
 use crate::lower::numbers;
 use crate::lower::view::View;
+use crate::{Error, Result};
 
-/// Element-wise operations applied to result 0 before it is stored. Result 0 is seen as rows of its last axis.
+/// Element-wise operations applied to result 0 before it is stored. Result 0 is seen as rows of its last axis, or of
+/// [`column_axes`] together.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Epilogue {
     /// The expression over the kernel's element and the leaves; empty: store the element.
@@ -48,13 +50,18 @@ pub struct Emit<'a> {
     results: Vec<Val>,
     /// Rows of the leaves, then of result 0.
     rows: Vec<RowStarts>,
+    /// For each leaf, whether its columns are one element.
+    level: Vec<bool>,
     scratch: RefCell<Vec<Dim>>,
     constants: RefCell<Vec<Bytes>>,
 }
 
 impl<'a> Emit<'a> {
     /// Takes the kernel's first pointers.
-    pub(super) fn new(site: &'a Site<'a>, epilogue: &'a Epilogue, k: &mut Builder) -> Emit<'a> {
+    ///
+    /// # Errors
+    /// When leaves or the result do not lie in such rows as the operation's kernel has.
+    pub(super) fn new(site: &'a Site<'a>, epilogue: &'a Epilogue, k: &mut Builder) -> Result<Emit<'a>> {
         let mut pointers = |n: usize| (0..n).map(|_| k.new_pointer()).collect::<Vec<_>>();
         let mut operands = pointers(site.operands.len());
         let mut leaves = pointers(epilogue.leaves.len());
@@ -84,11 +91,23 @@ impl<'a> Emit<'a> {
             tables,
             results,
             rows: Vec::new(),
+            level: Vec::new(),
             scratch: RefCell::default(),
             constants: RefCell::default(),
         };
-        emit.rows = emit.row_starts(k);
-        emit
+        let Some(result) = site.results.first() else { return Ok(emit) };
+        let columns = column_axes(site.op, result.rank());
+        let merged = |view: &View| {
+            view.merged(&result.shape, columns)
+                .ok_or_else(|| Error::internal(format!("no rows in {view:?} of {result}")))
+        };
+        let own = site.places.result.clone().unwrap_or_else(|| View::contiguous(&result.shape));
+        let views: Vec<View> =
+            epilogue.leaves.iter().map(|leaf| &leaf.view).chain([&own]).map(merged).collect::<Result<_>>()?;
+        let (rows, last) = result.shape.split_at(result.rank() - columns);
+        emit.rows = emit.row_starts(k, &views, &[rows, &[nest::product(last)]].concat());
+        emit.level = views.iter().map(|view| view.strides.last().is_none_or(|s| s.is(0))).collect();
+        Ok(emit)
     }
 
     /// Bytes of the scratch buffers, and the tables, that were asked for.
@@ -122,24 +141,21 @@ impl<'a> Emit<'a> {
         }
     }
 
-    fn row_starts(&self, k: &mut Builder) -> Vec<RowStarts> {
-        let Some(result) = self.site.results.first() else { return Vec::new() };
-        let own = self.site.places.result.clone().unwrap_or_else(|| View::contiguous(&result.shape));
-        let views = self.epilogue.leaves.iter().map(|leaf| &leaf.view).chain([&own]);
+    fn row_starts(&self, k: &mut Builder, views: &[View], shape: &[Dim]) -> Vec<RowStarts> {
         let mut listed: Vec<(&[Dim], Val)> = Vec::new();
+        let rows = shape.len().saturating_sub(1);
         views
+            .iter()
             .map(|view| {
-                if let Some((stride, _)) = view.as_rows(&result.shape) {
+                if let Some((stride, _)) = view.as_rows(shape) {
                     return RowStarts::Every(stride);
                 }
-                let rows = result.rank() - 1;
                 let strides = &view.strides[..rows];
                 let known = listed.iter().find(|l| l.0 == strides).map(|l| l.1);
                 let table = known.unwrap_or_else(|| {
-                    let table = self.scratch(k, &nest::product(&result.shape[..rows]) * &Dim::from(8i64));
-                    nest::nest(k, &result.shape[..rows], &mut |k, coords| {
-                        let (row, start) =
-                            (nest::flat(k, &result.shape[..rows], coords), nest::dot(k, strides, coords));
+                    let table = self.scratch(k, &nest::product(&shape[..rows]) * &Dim::from(8i64));
+                    nest::nest(k, &shape[..rows], &mut |k, coords| {
+                        let (row, start) = (nest::flat(k, &shape[..rows], coords), nest::dot(k, strides, coords));
                         let to = k.at_index(table, row, 8);
                         k.store(to, start);
                     });
@@ -271,12 +287,11 @@ impl<'a> Emit<'a> {
     fn leaf(&self, k: &mut Builder, n: usize, (row, col): (Val, Val), lanes: u32) -> Val {
         let leaf = &self.epilogue.leaves[n];
         let mut index = self.row_start(k, n, row);
-        let level = leaf.view.strides.last().is_none_or(|s| s.is(0));
-        if !level {
+        if !self.level[n] {
             index = k.add(index, col);
         }
         let from = k.at_index(self.leaves[n], index, leaf.dtype.size() as u32);
-        let wide = if level { 1 } else { lanes };
+        let wide = if self.level[n] { 1 } else { lanes };
         let loaded = numbers::load(k, leaf.dtype, from, wide);
         if wide == lanes { loaded } else { k.splat(loaded, lanes) }
     }

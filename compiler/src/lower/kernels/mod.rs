@@ -73,7 +73,7 @@ use mcc_targets::Target;
 
 use super::kir::{Builder, Kernel};
 use super::view::View;
-use crate::ir::{Dim, Op, Tensor, TensorType, text};
+use crate::ir::{Dim, Layout, Op, Tensor, TensorType, text};
 use crate::{Error, Result};
 
 pub use emit::{Emit, Epilogue, RowLeaf};
@@ -137,7 +137,7 @@ pub fn build(site: &Site<'_>, epilogue: &Epilogue) -> Result<Built> {
         .with_masks(site.target.has_masks())
         .with_halves(site.target.has_halves())
         .with_threads(threads);
-    let emit = Emit::new(site, epilogue, &mut k);
+    let emit = Emit::new(site, epilogue, &mut k)?;
     dispatch(site, &emit, &mut k)?;
     let (scratch, constants) = emit.wants();
     Ok(Built { kernel: k.finish(), scratch, constants })
@@ -167,7 +167,9 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         Op::Conv(spec) => conv::conv(site, e, k, spec),
         Op::PackedConv { spec, out } => igemm::packed_conv(site, e, k, spec, *out),
         Op::DotConv { spec, kernel, out } => dot::dot_conv(site, e, k, spec, kernel, *out),
-        Op::SparseConv { spec, kernel, staging, out } => sparse::sparse_conv(site, e, k, (spec, kernel), staging, *out),
+        Op::SparseConv { spec, kernel, staging, out, stored } => {
+            sparse::sparse_conv(site, e, k, (spec, kernel), staging, (*out, *stored))
+        }
         Op::CodedConv { spec, kernel, out, bits, block } => {
             coded::coded_conv(site, e, k, &coded::Attributes { spec, kernel, out: *out, bits: *bits, block: *block })
         }
@@ -330,8 +332,16 @@ pub fn reads_spaced(op: &Op, operand: usize, strides: &[Dim]) -> bool {
         // Distances between columns, and here also between rows, are part of the code.
         Op::DepthwiseConv(_) => operand == 0 && fixed(strides.len().saturating_sub(2)),
         Op::WinogradConv { .. } => operand == 0 && fixed(1),
-        Op::Pool(spec) => spec.layout == crate::ir::Layout::ChannelsLast,
+        Op::Pool(spec) => spec.layout == Layout::ChannelsLast,
         _ => false,
+    }
+}
+
+/// How many of the last axes of result 0 of a rank are the columns of rows that the kernel of an operation stores, as one.
+pub fn column_axes(op: &Op, rank: usize) -> usize {
+    match op {
+        Op::SparseConv { stored: Layout::ChannelsFirst, .. } => rank.saturating_sub(2),
+        _ => rank.min(1),
     }
 }
 

@@ -1,33 +1,35 @@
-//! Products with sparse weights: matrices and channels-last convolutions.
+//! Products with sparse weights: matrices and convolutions, of channels-last operands or such that are planes already.
 //!
 //! Vectors run along the pixels of a tile, so that a non-zero is one scalar that meets some vectors of its channel. Loops,
 //! outside in: tiles, whose pixels are staged in planes a channel ([`Staging`]); parts of the tile that fit the
 //! registers; blocks of output channels; groups of them; non-zeros. The sums of a block are turned back, pixel by pixel,
-//! and stored. Groups have several output channels, so that loops are few and additions do not wait for one another.
+//! and stored, or as they are where the result is planes ([`planes`]). Groups have several output channels, so that loops are few and additions do not wait for one another.
+
+mod planes;
 
 use mcc_targets::sparse_schedule;
 
 use super::turn::turn;
 use super::{Emit, Site};
-use crate::ir::{ConvSpec, DType, Dim, Staging};
+use crate::ir::{ConvSpec, DType, Dim, Layout, Staging};
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::{Error, Result};
 
 /// Output channels whose sums wait together to be turned.
 const BLOCK: i64 = Staging::BLOCK as i64;
 
-/// [`Op::SparseConv`](crate::ir::Op::SparseConv): `(x: channels last, heads, slots, offsets, values)`.
+/// [`Op::SparseConv`](crate::ir::Op::SparseConv): `(x, heads, slots, offsets, values)`.
 pub(super) fn sparse_conv(
     site: &Site<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
     (spec, kernel): (&ConvSpec, &[i64]),
     staging: &Staging,
-    out: usize,
+    (out, stored): (usize, Layout),
 ) -> Result<()> {
     let (x, y) = (&site.operands[0], &site.results[0]);
     let malformed = || Error::internal(format!("sparse_conv of {x} as {staging:?}"));
-    let channels = x.shape.last().and_then(Dim::as_const).ok_or_else(malformed)?;
+    let channels = x.shape.get(spec.layout.channels(x.rank())).and_then(Dim::as_const).ok_or_else(malformed)?;
     let span = i64::try_from(staging.span).map_err(|_| malformed())?;
     let lanes = i64::from(site.target.vector_bytes / 4).min(span);
     let vectors = i64::from(sparse_schedule::vectors(site.target, (span / lanes) as u32, staging.abreast as u32));
@@ -38,12 +40,14 @@ pub(super) fn sparse_conv(
         // One axis is an image of one line.
         let two = |v: &[i64], one: i64| if v.len() == 1 { [one, v[0]] } else { [v[0], v[1]] };
         let extents = |shape: &[Dim]| -> Option<Vec<i64>> { shape.iter().map(Dim::as_const).collect() };
-        let fixed = |shape: &[Dim]| extents(&shape[1..shape.len() - 1]).map(|v| two(&v, 1)).ok_or_else(malformed);
+        let fixed = |shape: &[Dim], layout: Layout| {
+            extents(&without_channels(shape, layout)[1..]).map(|v| two(&v, 1)).ok_or_else(malformed)
+        };
         let before: Vec<i64> = spec.pads.iter().map(|p| p.0).collect();
-        let steps = extents(&strides[1..strides.len() - 1]).ok_or_else(malformed)?;
+        let steps = extents(&without_channels(&strides, spec.layout)[1..]).ok_or_else(malformed)?;
         Some(Image {
-            data: fixed(&x.shape)?,
-            results: fixed(&y.shape)?,
+            data: fixed(&x.shape, spec.layout)?,
+            results: fixed(&y.shape, stored)?,
             before: two(&before, 0),
             strides: two(&spec.strides, 1),
             phases: two(&staging.phases(spec, kernel), 1),
@@ -53,10 +57,25 @@ pub(super) fn sparse_conv(
             steps: two(&steps, 0),
         })
     };
-    let pixels: Dim = y.shape[..y.rank() - 1].iter().product();
+    let pixels = without_channels(&y.shape, stored);
     let plane = staging.plane(spec, kernel) as i64;
-    let sparse = Sparse { e, staging, image, pixels, channels, out: out as i64, plane, span, lanes, vectors };
+    let layouts = Layouts { read: spec.layout, stored };
+    let sparse = Sparse { e, staging, image, layouts, pixels, channels, out: out as i64, plane, span, lanes, vectors };
     sparse.emit(k, &strides[0])
+}
+
+/// What is said of each axis but the channels.
+fn without_channels(axes: &[Dim], layout: Layout) -> Vec<Dim> {
+    let mut axes = axes.to_vec();
+    axes.remove(layout.channels(axes.len()));
+    axes
+}
+
+/// Where the operand and the result have their channels.
+#[derive(Clone, Copy)]
+struct Layouts {
+    read: Layout,
+    stored: Layout,
 }
 
 /// A convolution's geometry: lines, then columns.
@@ -77,8 +96,9 @@ struct Sparse<'a, 'b> {
     e: &'b Emit<'a>,
     staging: &'b Staging,
     image: Option<Image>,
-    /// Rows of the result.
-    pixels: Dim,
+    layouts: Layouts,
+    /// Axes of the result but its channels.
+    pixels: Vec<Dim>,
     channels: i64,
     out: i64,
     /// Elements of a channel's plane.
@@ -108,6 +128,9 @@ struct Room {
 /// A tile of results.
 #[derive(Clone, Copy)]
 struct Tile {
+    /// Which of the images it is of, and that image's first pixel.
+    batch: Val,
+    start: Val,
     /// Its first pixel, and that behind the last one which it may store.
     first: Val,
     end: Val,
@@ -117,12 +140,23 @@ impl Sparse<'_, '_> {
     fn emit(&self, k: &mut Builder, batch_step: &Dim) -> Result<()> {
         let room = self.room(k);
         let Some(image) = &self.image else {
-            let count = k.dim(&self.pixels);
-            let tiles = self.pixels.ceil_div(&Dim::from(self.span));
-            self.tiles(k, &tiles, &mut |k, tile| {
-                let first = k.mul_int(tile, self.span);
-                self.point_at_rows(k, &room, first, count);
-                self.tile(k, &room, Tile { first, end: count });
+            // Planes are of an image each; channels-last images follow one another.
+            let apart = [self.layouts.read, self.layouts.stored].contains(&Layout::ChannelsFirst);
+            let (batches, pixels) = self.pixels.split_at(usize::from(apart));
+            let (batches, pixels): (Dim, Dim) = (batches.iter().product(), pixels.iter().product());
+            let tiles = pixels.ceil_div(&Dim::from(self.span));
+            let (count, by) = (k.dim(&pixels), k.dim(&tiles));
+            self.tiles(k, &(&batches * &tiles), &mut |k, n| {
+                let batch = if batches.is(1) { k.int(0) } else { k.bin(Bin::Div, n, by) };
+                let skip = k.mul(batch, by);
+                let tile = k.sub(n, skip);
+                let (start, before) = (k.mul(batch, count), k.mul_int(tile, self.span));
+                let (first, end) = (k.add(start, before), k.add(start, count));
+                match self.layouts.read {
+                    Layout::ChannelsLast => self.point_at_rows(k, &room, first, end),
+                    Layout::ChannelsFirst => self.copy_rows(k, &room, batch, (before, count)),
+                }
+                self.tile(k, &room, Tile { batch, start, first, end });
             });
             return Ok(());
         };
@@ -130,8 +164,7 @@ impl Sparse<'_, '_> {
         let per_image = image.results[0] * image.results[1];
         let lines = self.staging.lines as i64;
         let tiles = (image.results[0] + lines - 1) / lines;
-        let batches = self.pixels.floor_div(&Dim::from(per_image));
-        self.tiles(k, &(&batches * &Dim::from(tiles)), &mut |k, n| {
+        self.tiles(k, &(&self.pixels[0] * &Dim::from(tiles)), &mut |k, n| {
             let by = k.int(tiles);
             let batch = k.bin(Bin::Div, n, by);
             let (skip, bytes) = (k.mul(batch, by), k.dim(&(batch_step * &Dim::from(4usize))));
@@ -139,10 +172,13 @@ impl Sparse<'_, '_> {
             let line = k.mul_int(tile, lines);
             let offset = k.mul(batch, bytes);
             let x = k.add(self.e.operand(0), offset);
-            self.point_at_lines(k, image, &room, x, line);
+            match self.layouts.read {
+                Layout::ChannelsLast => self.point_at_lines(k, image, &room, x, line),
+                Layout::ChannelsFirst => self.copy_lines(k, image, &room, x, line),
+            }
             let (start, before) = (k.mul_int(batch, per_image), k.mul_int(line, image.results[1]));
             let (first, end) = (k.add(start, before), k.add_int(start, per_image));
-            self.tile(k, &room, Tile { first, end });
+            self.tile(k, &room, Tile { batch, start, first, end });
         });
         Ok(())
     }
@@ -154,12 +190,14 @@ impl Sparse<'_, '_> {
 
     fn room(&self, k: &mut Builder) -> Room {
         let mut bytes = |n: i64| self.e.scratch(k, Dim::from(n));
-        let pointers = bytes(self.plane * 8);
+        let turns = self.layouts.read == Layout::ChannelsLast;
+        let pointers = bytes(if turns { self.plane * 8 } else { 0 });
         let staged = bytes((self.channels * self.plane + self.span) * 4);
         let sums = bytes(BLOCK * self.vectors * self.lanes * 4);
-        let turned = bytes(BLOCK * self.lanes * 4);
-        let zeros = self.image.is_some().then(|| bytes(self.channels * 4));
-        let places = self.image.is_some().then(|| bytes(self.span * 8));
+        let turned = bytes(if self.layouts.stored == Layout::ChannelsLast { BLOCK * self.lanes * 4 } else { 0 });
+        let zeros = (turns && self.image.is_some()).then(|| bytes(self.channels * 4));
+        let by_pixel = self.image.is_some() && self.layouts.stored == Layout::ChannelsLast;
+        let places = by_pixel.then(|| bytes(self.span * 8));
         let (behind, size) = (k.int(self.channels * self.plane * 4), k.int(self.span * 4));
         let behind = k.add(staged, behind);
         k.fill_zero(behind, size);
@@ -252,7 +290,9 @@ impl Sparse<'_, '_> {
     // ---- a tile ----
 
     fn tile(&self, k: &mut Builder, room: &Room, tile: Tile) {
-        self.stage(k, room);
+        if self.layouts.read == Layout::ChannelsLast {
+            self.stage(k, room);
+        }
         let part = self.vectors * self.lanes;
         let (zero, span) = (k.int(0), k.int(self.span));
         let (blocks, rest) = (self.out / BLOCK, self.out % BLOCK);
@@ -394,6 +434,9 @@ impl Sparse<'_, '_> {
 
     /// Turns the sums of a block and stores those that are pixels.
     fn store(&self, k: &mut Builder, room: &Room, (tile, start): (Tile, Val), first: Val, count: i64) {
+        if self.layouts.stored == Layout::ChannelsFirst {
+            return self.store_planes(k, room, (tile, start), first, count);
+        }
         let lanes = self.lanes as u32;
         let ty = Ty::new(Elem::F32, lanes);
         let part = self.vectors * self.lanes;

@@ -40,13 +40,27 @@ fn weights(staging: &Staging, out: usize, channels: usize, plane: usize, places:
     ]
 }
 
+/// In all layouts; `shape` is that of a channels-last operand.
 fn check_sparse(spec: ConvSpec, kernel: Vec<i64>, staging: Staging, shape: &[usize], out: usize, offsets: DType) {
     let (plane, places) = (staging.plane(&spec, &kernel), staging.places(&spec, &kernel));
     let channels = shape[shape.len() - 1];
-    let mut operands = vec![noise(DType::F32, shape, 3)];
-    operands.extend(weights(&staging, out, channels, plane, &places, offsets));
-    check(&Op::SparseConv { spec, kernel, staging, out }, &operands);
+    let weights = weights(&staging, out, channels, plane, &places, offsets);
+    for (layout, stored) in LAYOUTS {
+        let mut shape = shape.to_vec();
+        shape.pop();
+        shape.insert(layout.channels(shape.len() + 1), channels);
+        let operands = [&[noise(DType::F32, &shape, 3)], weights.as_slice()].concat();
+        let (spec, kernel) = (ConvSpec { layout, ..spec.clone() }, kernel.clone());
+        check(&Op::SparseConv { spec, kernel, staging, out, stored }, &operands);
+    }
 }
+
+const LAYOUTS: [(Layout, Layout); 4] = [
+    (Layout::ChannelsLast, Layout::ChannelsLast),
+    (Layout::ChannelsFirst, Layout::ChannelsFirst),
+    (Layout::ChannelsFirst, Layout::ChannelsLast),
+    (Layout::ChannelsLast, Layout::ChannelsFirst),
+];
 
 #[test]
 fn matrices() {

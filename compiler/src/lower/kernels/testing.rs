@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use mcc_targets::Target;
 use mcc_targets::choices::Choices;
 
-use super::{Built, Epilogue, Places, RowLeaf, Site, build, fuses, reads_spaced};
+use super::{Built, Epilogue, Places, RowLeaf, Site, build, column_axes, fuses, reads_spaced};
 use crate::ir::eval::eval_op;
 use crate::ir::{BinaryOp, DType, Dim, Graph, Op, Output, Tensor, TensorType, Value, infer};
 use crate::lower::expr::{Expr, ExprKind};
@@ -77,9 +77,11 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
         Op::CodedConv { .. } => inputs[1..].iter().flat_map(|t| t.shape().to_vec()).collect(),
         Op::Recurrent(_) if inputs[1].shape().len() == 3 => inputs[1].shape().to_vec(),
         // Spatial extents decide what is staged.
-        Op::SparseConv { kernel, .. } => {
-            let spatial = &inputs[0].shape()[inputs[0].shape().len() - 1 - kernel.len()..];
-            inputs[1..].iter().flat_map(Tensor::shape).chain(spatial).copied().collect()
+        Op::SparseConv { spec, kernel, .. } => {
+            let shape = inputs[0].shape();
+            let channels = spec.layout.channels(shape.len());
+            let spatial = if kernel.is_empty() { channels..channels + 1 } else { 1..shape.len() };
+            inputs[1..].iter().flat_map(Tensor::shape).chain(&shape[spatial]).copied().collect()
         }
         _ => Vec::new(),
     };
@@ -195,7 +197,9 @@ impl Case<'_> {
             let view = gaps.view(&ty.shape);
             reads_spaced(self.op, n, &view.strides).then_some(view)
         });
-        let result = fuses(self.op).then(|| gaps.view(&results[0].shape));
+        let shape = &results[0].shape;
+        let result = fuses(self.op).then(|| gaps.view(shape));
+        let result = result.filter(|view| view.merged(shape, column_axes(self.op, shape.len())).is_some());
         Places { operands: operands.collect(), result, inside: Vec::new() }
     }
 

@@ -1,0 +1,217 @@
+//! Channels-first operands and results of sparse products: planes are copied to where they are staged, and sums are stored
+//! as they are.
+//!
+//! What padding adds is written as zeros with every tile. What is read but never stored is zeros too, so that no sums are
+//! of whatever lies there, which might be slow to add.
+
+use super::super::nest;
+use super::{Image, Room, Sparse, Tile};
+use crate::ir::DType;
+use crate::lower::kir::{Addr, Bin, Builder, Elem, Ty, Val};
+
+impl Sparse<'_, '_> {
+    /// Stages a matrix: of every channel of an image the pixels from `first` on.
+    pub(super) fn copy_rows(&self, k: &mut Builder, room: &Room, batch: Val, (first, count): (Val, Val)) {
+        let (span, plane_bytes) = (k.int(self.span), k.mul_int(count, 4));
+        let left = k.sub(count, first);
+        let valid = k.bin(Bin::Min, left, span);
+        let before = k.mul_int(batch, self.channels);
+        let (zero, channels) = (k.int(0), k.int(self.channels));
+        let lanes = self.lanes as u32;
+        let x = nest::pointer_at(k, self.e.operand(0), first, 4);
+        k.for_each(zero, channels, 1, &mut |k, channel| {
+            let n = k.add(before, channel);
+            let skip = k.mul(n, plane_bytes);
+            let from = k.add(x, skip);
+            let skip = k.mul_int(channel, self.plane * 4);
+            let to = k.add(room.staged, skip);
+            let whole = nest::round_down(k, valid, lanes);
+            fill(k, to, (whole, span), lanes);
+            nest::columns(k, zero, valid, lanes, &mut |k, at, lanes| copy(k, (to, at), (from, at), lanes));
+        });
+    }
+
+    /// Stages the lines of every phase, for results from `line` on of the image at `x`.
+    pub(super) fn copy_lines(&self, k: &mut Builder, image: &Image, room: &Room, x: Val, line: Val) {
+        let (pitch, phase_size) = (self.staging.pitch as i64, self.staging.phase as i64);
+        let lines = (self.staging.lines as i64 + image.reach[0]).min(phase_size / pitch);
+        let (zero, channels) = (k.int(0), k.int(self.channels));
+        let stride = image.strides[0];
+        // The lines of each remainder that lie inside the image, and its first line's place there.
+        let rows: Vec<_> = (0..image.phases[0])
+            .map(|row| {
+                let before = row - image.before[0];
+                let bound = |k: &mut Builder, first: i64| {
+                    // Line `l` of a tile is line `(line + l) * stride + before` of the image.
+                    let bound = k.int(first);
+                    let bound = k.sub(bound, line);
+                    let most = k.int(lines);
+                    let bound = k.bin(Bin::Min, bound, most);
+                    k.bin(Bin::Max, bound, zero)
+                };
+                let from = bound(k, ceil_div(-before, stride));
+                let to = bound(k, ceil_div(image.data[0] - before, stride));
+                let to = k.bin(Bin::Max, from, to);
+                let first = k.mul_int(line, stride);
+                let first = k.add_int(first, before);
+                let skip = k.mul_int(first, image.steps[0] * 4);
+                (from, to, k.add(x, skip))
+            })
+            .collect();
+        let channel_bytes = image.data[0] * image.data[1] * 4;
+        k.for_each(zero, channels, 1, &mut |k, channel| {
+            let (skip, jump) = (k.mul_int(channel, channel_bytes), k.mul_int(channel, self.plane * 4));
+            for (row, &(first, last, x)) in rows.iter().enumerate() {
+                let x = k.add(x, skip);
+                for column in 0..image.phases[1] {
+                    let start = (row as i64 * image.phases[1] + column) * phase_size;
+                    let to = k.add(room.staged, jump);
+                    let to = k.add_int(to, start * 4);
+                    let (above, below, end) = (k.mul_int(first, pitch), k.mul_int(last, pitch), k.int(phase_size));
+                    fill(k, to, (zero, above), self.lanes as u32);
+                    fill(k, to, (below, end), self.lanes as u32);
+                    let dx = column * image.columns - image.before[1];
+                    k.for_each(first, last, 1, &mut |k, l| {
+                        let skip = k.mul_int(l, image.strides[0] * image.steps[0] * 4);
+                        let from = k.add(x, skip);
+                        let skip = k.mul_int(l, pitch * 4);
+                        let to = k.add(to, skip);
+                        self.copy_line(k, image, to, from, dx);
+                    });
+                }
+            }
+        });
+    }
+
+    /// One line of a phase, whose first column is column `dx` of the image.
+    fn copy_line(&self, k: &mut Builder, image: &Image, to: Val, from: Val, dx: i64) {
+        let (pitch, stride, lanes) = (self.staging.pitch as i64, image.strides[1], self.lanes as u32);
+        let first = ceil_div((-dx).max(0), stride).min(pitch);
+        let last = ceil_div((image.data[1] - dx).max(0), stride).clamp(first, pitch);
+        let (zero, pitch) = (k.int(0), k.int(pitch));
+        let (inside, outside) = (k.int(first), k.int(last));
+        fill(k, to, (zero, inside), lanes);
+        fill(k, to, (outside, pitch), lanes);
+        let (to, from) = (k.add_int(to, first * 4), k.add_int(from, (first * stride + dx) * 4));
+        let count = k.int(last - first);
+        if stride == 1 {
+            return nest::cover(k, count, lanes, &mut |k, at, lanes| copy(k, (to, at), (from, at), lanes));
+        }
+        // Every other element of two vectors, where loads may end with the last one that counts.
+        let pairs = stride == 2 && lanes >= 4;
+        let whole = if pairs { (last - first - 1).max(0) / self.lanes * self.lanes } else { 0 };
+        let ty = Ty::new(Elem::F32, lanes);
+        let pair = |k: &mut Builder, at: Val, left: i64| {
+            let even: Vec<u8> = (0..lanes as u8).map(|i| 2 * i).collect();
+            let index = k.mul_int(at, 2);
+            let [low, high] = [0, 1].map(|n| {
+                let source = k.at_index(from, index, 4);
+                let source = Addr { offset: source.offset + n * self.lanes as i32 * 4, ..source };
+                let there = k.int(2 * left - 1 - i64::from(n) * self.lanes);
+                k.load_part(ty, source, there)
+            });
+            let (v, place, left) = (k.shuffle(low, high, &even), k.at_index(to, at, 4), k.int(left));
+            k.store_part(place, v, left);
+        };
+        let done = k.int(whole);
+        k.for_each(zero, done, self.lanes, &mut |k, at| pair(k, at, self.lanes + 1));
+        if pairs && k.has_masks() && last > first {
+            return pair(k, done, last - first - whole);
+        }
+        k.for_each(done, count, 1, &mut |k, at| {
+            let index = k.mul_int(at, stride);
+            copy(k, (to, at), (from, index), 1);
+        });
+    }
+
+    /// Stores the sums of a block that are pixels: a row a channel.
+    pub(super) fn store_planes(
+        &self,
+        k: &mut Builder,
+        room: &Room,
+        (tile, start): (Tile, Val),
+        first: Val,
+        count: i64,
+    ) {
+        let part = self.vectors * self.lanes;
+        let lanes = self.e.lanes(DType::F32).min(self.lanes as u32);
+        let (zero, channels, whole) = (k.int(0), k.int(count), k.int(part));
+        let row = k.mul_int(tile.batch, self.out);
+        let row = k.add(row, first);
+        let (before, pixels) = (k.sub(tile.first, tile.start), k.sub(tile.end, tile.start));
+        // What elements `from..to` of the part are, from column `col` on.
+        let run = &mut |k: &mut Builder, (from, to): (Val, Val), col: Val| {
+            k.for_each(zero, channels, 1, &mut |k, channel| {
+                let row = k.add(row, channel);
+                let skip = k.mul_int(channel, part * 4);
+                let sums = k.add(room.sums, skip);
+                nest::columns(k, from, to, lanes, &mut |k, at, lanes| {
+                    let place = k.at_index(sums, at, 4);
+                    let v = k.load(Ty::new(Elem::F32, lanes), place);
+                    let skip = k.sub(at, from);
+                    let col = k.add(col, skip);
+                    self.e.store(k, row, col, v);
+                });
+            });
+        };
+        let Some(image) = self.image.as_ref().filter(|image| image.results[1] != self.staging.pitch as i64) else {
+            let first = k.add(before, start);
+            let most = match &self.image {
+                None => pixels,
+                Some(image) => {
+                    let all = k.add_int(before, self.staging.lines as i64 * image.results[1]);
+                    k.bin(Bin::Min, all, pixels)
+                }
+            };
+            let left = k.sub(most, first);
+            let left = k.bin(Bin::Max, left, zero);
+            let valid = k.bin(Bin::Min, left, whole);
+            return run(k, (zero, valid), first);
+        };
+        // Pieces of lines, between which are elements that are none.
+        let (pitch, width) = (k.int(self.staging.pitch as i64), image.results[1]);
+        let (by, done) = (k.int(width), k.add_int(start, part));
+        let line = k.bin(Bin::Div, before, by);
+        let most = k.int(image.results[0]);
+        let most = k.sub(most, line);
+        let lines = k.int(self.staging.lines as i64);
+        let most = k.bin(Bin::Min, most, lines);
+        let from = k.bin(Bin::Div, start, pitch);
+        let to = k.add_int(done, self.staging.pitch as i64 - 1);
+        let to = k.bin(Bin::Div, to, pitch);
+        let to = k.bin(Bin::Min, to, most);
+        k.for_each(from, to, 1, &mut |k, l| {
+            let begin = k.mul(l, pitch);
+            let end = k.add_int(begin, width);
+            let (from, to) = (k.bin(Bin::Max, begin, start), k.bin(Bin::Min, end, done));
+            // A part may begin behind a line.
+            let to = k.bin(Bin::Max, from, to);
+            let skip = k.sub(from, begin);
+            let col = k.mul_int(l, width);
+            let col = k.add(col, skip);
+            let col = k.add(col, before);
+            let (from, to) = (k.sub(from, start), k.sub(to, start));
+            run(k, (from, to), col);
+        });
+    }
+}
+
+/// Division by what is positive, rounded up.
+fn ceil_div(n: i64, by: i64) -> i64 {
+    -(-n).div_euclid(by)
+}
+
+fn copy(k: &mut Builder, (to, at): (Val, Val), (from, index): (Val, Val), lanes: u32) {
+    let source = k.at_index(from, index, 4);
+    let v = k.load(Ty::new(Elem::F32, lanes), source);
+    let place = k.at_index(to, at, 4);
+    k.store(place, v);
+}
+
+/// Writes zeros to elements `from..to`.
+fn fill(k: &mut Builder, at: Val, (from, to): (Val, Val), lanes: u32) {
+    nest::columns(k, from, to, lanes, &mut |k, i, lanes| {
+        let (place, zero) = (k.at_index(at, i, 4), k.zero(Ty::new(Elem::F32, lanes)));
+        k.store(place, zero);
+    });
+}
