@@ -77,6 +77,15 @@ pub fn dot_block(tile: Tile, bytes_a_row: i64) -> i64 {
     (BLOCK_BYTES / bytes_a_row.max(1) / rows).max(1) * rows
 }
 
+/// Whether weights that are stored as bits and non-zero bytes cost next to no time, for a number of rows if it is known:
+/// one instruction spreads a vector of them in the first tile of rows, which takes as long as the products with about three
+/// rows; that is less than reading them from memory takes, and little beside many rows.
+pub fn expands_for_nothing(target: &Target, rows: Option<i64>) -> bool {
+    const MANY: i64 = 32;
+    let one_tile = tiles(target).iter().map(|t| i64::from(t.rows)).min().unwrap_or(1);
+    target.expands_bytes() && rows.is_none_or(|r| r <= one_tile || r >= MANY)
+}
+
 /// Vectors in a panel of weights with `columns` columns in all: those of the first tile that leaves the fewest empty.
 pub fn dot_vectors(target: &Target, problem: Problem<'_>, columns: u64) -> u32 {
     let lanes = u64::from(target.vector_bytes / 4);

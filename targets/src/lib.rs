@@ -138,6 +138,7 @@ pub const FEATURES: &[Feature] = &[
     x86("avx512dq", true, CpuWord::Leaf7Ebx, 17, ZMM),
     x86("avx512vl", true, CpuWord::Leaf7Ebx, 31, ZMM),
     x86("avx512vbmi", false, CpuWord::Leaf7Ecx, 1, ZMM),
+    x86("avx512vbmi2", false, CpuWord::Leaf7Ecx, 6, ZMM),
     x86("avx512vnni", false, CpuWord::Leaf7Ecx, 11, ZMM),
     x86("avxvnni", false, CpuWord::Leaf7Sub1Eax, 4, YMM),
     arm("lse", CpuWord::Hwcap, 8),
@@ -160,15 +161,27 @@ pub const CPU_LEVELS: &[CpuLevel] = &[
     CpuLevel { name: "alderlake", arch: Arch::X86_64, features: &[V2, V3, &["avxvnni"]] },
     CpuLevel { name: "skylake-avx512", arch: Arch::X86_64, features: &[V2, V3, V4] },
     CpuLevel { name: "cascadelake", arch: Arch::X86_64, features: &[V2, V3, V4, &["avx512vnni"]] },
-    CpuLevel { name: "icelake-server", arch: Arch::X86_64, features: &[V2, V3, V4, &["avx512vbmi", "avx512vnni"]] },
+    CpuLevel {
+        name: "icelake-server",
+        arch: Arch::X86_64,
+        features: &[V2, V3, V4, &["avx512vbmi", "avx512vbmi2", "avx512vnni"]],
+    },
     CpuLevel {
         name: "sapphirerapids",
         arch: Arch::X86_64,
-        features: &[V2, V3, V4, &["avx512vbmi", "avx512vnni", "avxvnni"]],
+        features: &[V2, V3, V4, &["avx512vbmi", "avx512vbmi2", "avx512vnni", "avxvnni"]],
     },
     CpuLevel { name: "znver3", arch: Arch::X86_64, features: &[V2, V3] },
-    CpuLevel { name: "znver4", arch: Arch::X86_64, features: &[V2, V3, V4, &["avx512vbmi", "avx512vnni"]] },
-    CpuLevel { name: "znver5", arch: Arch::X86_64, features: &[V2, V3, V4, &["avx512vbmi", "avx512vnni", "avxvnni"]] },
+    CpuLevel {
+        name: "znver4",
+        arch: Arch::X86_64,
+        features: &[V2, V3, V4, &["avx512vbmi", "avx512vbmi2", "avx512vnni"]],
+    },
+    CpuLevel {
+        name: "znver5",
+        arch: Arch::X86_64,
+        features: &[V2, V3, V4, &["avx512vbmi", "avx512vbmi2", "avx512vnni", "avxvnni"]],
+    },
     CpuLevel { name: "generic", arch: Arch::Aarch64, features: &[] },
     CpuLevel { name: "cortex-a55", arch: Arch::Aarch64, features: &[&["lse", "fp16", "dotprod"]] },
     CpuLevel { name: "cortex-a76", arch: Arch::Aarch64, features: &[&["lse", "fp16", "dotprod"]] },
@@ -302,6 +315,11 @@ impl Target {
     /// Whether it looks up a vector of bytes in a table of 256 by a few instructions.
     pub fn has_fast_lookups(&self) -> bool {
         self.vector_bytes == 64 && self.has("avx512vbmi")
+    }
+
+    /// Whether bytes are spread to the places that a mask of bits tells by one instruction.
+    pub fn expands_bytes(&self) -> bool {
+        self.vector_bytes == 64 && self.has("avx512vbmi2")
     }
 
     /// Whether the emitter has conversions of 16-bit floats.
@@ -439,6 +457,7 @@ fn x86_features() -> Vec<(&'static str, bool)> {
         ("avx512dq", has!("avx512dq")),
         ("avx512vl", has!("avx512vl")),
         ("avx512vbmi", has!("avx512vbmi")),
+        ("avx512vbmi2", has!("avx512vbmi2")),
         ("avx512vnni", has!("avx512vnni")),
         ("avxvnni", has!("avxvnni")),
     ]

@@ -13,7 +13,7 @@ use mcc_targets::Target;
 use super::compile;
 use crate::ir::{DType, Dim, Tensor, TensorType};
 use crate::loader::Model;
-use crate::lower::kir::{Bin, Builder, Cmp, Elem, Kernel, Ty, Un, Val, interp};
+use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Kernel, Ty, Un, Val, interp};
 use crate::lower::program::{Constant, Place, Port, Program, Step, Symbol, SymbolSource, Work};
 
 fn port(name: &str, ty: TensorType) -> Port {

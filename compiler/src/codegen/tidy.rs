@@ -125,7 +125,7 @@ impl Tidy {
         let (inst, ty) = self.insts[v.0 as usize].clone();
         let inst = self.renamed(inst, ty);
         self.insts[v.0 as usize].0 = inst.clone();
-        if matches!(inst, Inst::Load(_) | Inst::LoadPart(..)) {
+        if matches!(inst, Inst::Load(_) | Inst::LoadPart(..) | Inst::LoadExpanded(..)) {
             self.defined_here(v);
             return self.push(Stmt::Let(v));
         }
@@ -210,6 +210,7 @@ impl Tidy {
             Inst::Pointer(_) | Inst::Symbol(_) | Inst::Int(_) | Inst::Float(_) | Inst::Defined => inst,
             Inst::Load(from) => Inst::Load(self.address(from, ty)),
             Inst::LoadPart(from, count) => Inst::LoadPart(self.address(from, ty), now(count)),
+            Inst::LoadExpanded(from, mask) => Inst::LoadExpanded(self.address(from, ty), now(mask)),
             Inst::Bin(op, a, b) => Inst::Bin(op, now(a), now(b)),
             Inst::Un(op, a) => Inst::Un(op, now(a)),
             Inst::Fma(a, b, c) => Inst::Fma(now(a), now(b), now(c)),

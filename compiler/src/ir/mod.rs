@@ -7,6 +7,7 @@
 //! - [`Decision`]: what passes chose for a layer, for reports.
 
 mod attributes;
+mod byte_masks;
 mod coded;
 mod decisions;
 mod dim;
@@ -25,6 +26,7 @@ pub mod text;
 mod verify;
 
 pub use attributes::*;
+pub use byte_masks::{mask_bytes, unmask_bytes};
 pub use coded::{Coded, Column};
 pub use decisions::{Decision, Decisions, Subject};
 pub use dim::{Dim, DimNode, Sym};

@@ -82,7 +82,8 @@ pub enum Op {
     /// `(x: u8 or i8, channels last; packed: i8[group, panels, taps, steps, tile, 4])`: correlation of bytes, summed in
     /// `i32`, which wraps. `kernel` holds the window's extents; without any, the axes before the last are a matrix's
     /// rows. A window is [`ConvSpec::runs`]: so many taps of runs of contiguous elements, which the weights hold in steps
-    /// of four, filled up with zeros. `out` channels in the result; `spec.pads` are zero.
+    /// of four, filled up with zeros. `out` channels in the result; `spec.pads` are zero. Instead of `packed` there may be
+    /// masks, values and heads: see [`mask_bytes`](super::mask_bytes).
     DotConv { spec: ConvSpec, kernel: Vec<i64>, out: usize },
     /// `(x, heads: i32[groups + 1], slots: u8[groups * abreast], offsets: u16 or i32[n], values: f32[n])`:
     /// correlation in one group with weights of which only some are not zero: those of a group of output channels, whose

@@ -8,6 +8,7 @@ mod affine;
 mod algebra;
 mod attention;
 mod block_sparse;
+mod byte_masks;
 mod bytes;
 mod channels_last_norm;
 mod coded;
@@ -148,6 +149,7 @@ pub const PIPELINE: &[Phase] = &[
                 "after transposes met: what splits heads is then one of them; before pack",
             ),
             pass("bytes", bytes::run, "what is left for pack is not of bytes; after transposes left the operands"),
+            pass("byte_masks", byte_masks::run, "behind bytes, which packs what this looks at"),
             pass("block_sparse", block_sparse::run, "what bytes left is of floats; blocks before single non-zeros"),
             pass("sparse", sparse::run, "before weights are packed for dense kernels"),
             pass("merge_pixels", merge_pixels::run, "before pack, which packs what it makes"),

@@ -20,6 +20,7 @@ impl Translator<'_> {
             Inst::Symbol(n) => vec![self.arguments[(kernel.pointers + n) as usize]],
             Inst::Load(from) => self.load(*from, ty),
             Inst::LoadPart(from, count) => self.load_part(*from, *count, ty),
+            Inst::LoadExpanded(from, mask) => self.load_expanded(*from, *mask, ty),
             Inst::Bin(op, a, b) => self.bin(*op, *a, *b, ty),
             Inst::Un(op, a) => self.un(*op, *a, ty),
             Inst::Fma(a, b, c) => {
@@ -268,6 +269,7 @@ impl Translator<'_> {
                 Un::Ceil => self.b.ins().ceil(x),
                 Un::Trunc => self.b.ins().trunc(x),
                 Un::Nearest => self.b.ins().nearest(x),
+                Un::CountOnes => self.b.ins().popcnt(x),
             })
             .collect()
     }

@@ -62,6 +62,20 @@ impl Translator<'_> {
         self.switch_to(done);
     }
 
+    /// See [`Inst::LoadExpanded`](crate::lower::kir::Inst::LoadExpanded): a byte at a time.
+    pub(super) fn load_expanded(&mut self, from: Addr, mask: Val, ty: Ty) -> Parts {
+        let ((mut at, offset), mask) = (self.address(from), self.scalar(mask));
+        self.lane_by_lane(ty, &mut |f, lane| {
+            let (lane, one) = (f.b.ins().iconst(types::I64, i64::from(lane)), f.b.ins().iconst(types::I64, 1));
+            let bit = f.b.ins().ushr(mask, lane);
+            let bit = f.b.ins().band(bit, one);
+            let byte = f.b.ins().load(types::I8, FLAGS, at, offset);
+            at = f.b.ins().iadd(at, bit);
+            let bit = f.b.ins().ireduce(types::I8, bit);
+            f.b.ins().imul(byte, bit)
+        })
+    }
+
     /// Does something, which ends its block, when all lanes count, and goes on where they do not.
     fn whole_or(&mut self, count: Value, ty: Ty, whole: &mut dyn FnMut(&mut Self)) {
         let (all, some) = (self.b.create_block(), self.b.create_block());

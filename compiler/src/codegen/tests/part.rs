@@ -60,3 +60,31 @@ fn constant_counts_fold() {
         "{text}"
     );
 }
+
+#[test]
+fn bytes_go_where_bits_are_set() {
+    let masks = [0, u64::MAX, 1, 1 << 63, 0x8000_0000_0000_0001, 0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+    for lanes in [2, 8, 16, 32, 64] {
+        let mut k = Builder::new("expanded", 3);
+        let (source, table, target) = (k.pointer(0), k.pointer(1), k.pointer(2));
+        let (zero, end) = (k.int(0), k.int(masks.len() as i64));
+        k.for_each(zero, end, 1, &mut |k, i| {
+            let at = k.at_index(table, i, 8);
+            let (mask, from) = (k.load(Ty::I64, at), k.at(source, 0));
+            let v = k.load_expanded(lanes, from, mask);
+            let to = k.at_index(target, i, lanes + 8);
+            k.store(to, v);
+            let count = k.un(Un::CountOnes, mask);
+            k.store(Addr { offset: to.offset + lanes as i32, ..to }, count);
+        });
+        let data: Vec<u8> = (0..lanes as u8).map(|i| i + 1).collect();
+        let table: Vec<u8> = masks.iter().flat_map(|m: &u64| m.to_le_bytes()).collect();
+        let mut want = Vec::new();
+        for mask in masks {
+            let mut next = data.iter().copied();
+            want.extend((0..lanes).map(|i| if mask >> i & 1 == 1 { next.next().unwrap_or(0) } else { 0 }));
+            want.extend(u64::from(mask.count_ones()).to_le_bytes());
+        }
+        assert_eq!(run(&k.finish(), &[&data, &table], want.len()), want, "{lanes} lanes");
+    }
+}

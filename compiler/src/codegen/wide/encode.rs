@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use iced_x86::{
-    BlockEncoder, BlockEncoderOptions, Code as Opcode, EncodingKind, IcedError, Instruction, InstructionBlock,
-    MemoryOperand, Mnemonic, OpCodeOperandKind as Kind, OpKind, Register,
+    BlockEncoder, BlockEncoderOptions, Code as Opcode, DecoderOptions, EncodingKind, IcedError, Instruction,
+    InstructionBlock, MemoryOperand, Mnemonic, OpCodeOperandKind as Kind, OpKind, Register,
 };
 use regalloc2::{
     Algorithm, Allocation, Block, Edit, InstOrEdit, MachineEnv, PReg, PRegSet, RegClass, RegallocOptions, SpillSlot,
@@ -434,7 +434,8 @@ static OPCODES: LazyLock<Known> = LazyLock::new(|| {
     let mut known = Known::new();
     for opcode in Opcode::values() {
         let info = opcode.op_code();
-        if info.is_instruction() && info.mode64() {
+        // Xeon Phi has encodings of its own for some mnemonics.
+        if info.is_instruction() && info.mode64() && info.decoder_option() != DecoderOptions::KNC {
             let kinds = info.op_kinds().to_vec();
             known.entry((opcode.mnemonic(), info.encoding() as u8)).or_default().push((opcode, kinds));
         }

@@ -3,11 +3,11 @@
 use iced_x86::Mnemonic as M;
 use regalloc2::VReg;
 
-use super::machine::{Cc, Inst, Op, View};
-use super::memory::masked_move;
+use super::machine::{Base, Cc, Inst, Mem, Op, View};
+use super::memory::{further, masked_move};
 use super::select::{Parts, Selector, Source};
 use super::vectors::{pick, view_bytes};
-use crate::lower::kir::{Bin, Cmp, Elem, Ty, Val};
+use crate::lower::kir::{Addr, Bin, Cmp, Elem, Ty, Val};
 
 /// Predicates of `vcmpps`: ordered and quiet, but `Ne`, which is true for NaN.
 fn float_predicate(op: Cmp) -> i64 {
@@ -340,6 +340,33 @@ impl Selector<'_> {
         };
         self.emit(M::Test, &[Op::Use(kept, View::Q), Op::Use(kept, View::Q)]);
         self.flag(Cc::Ne)
+    }
+
+    /// See [`Inst::LoadExpanded`](crate::lower::kir::Inst::LoadExpanded): one instruction with AVX512-VBMI2, otherwise a
+    /// byte at a time.
+    pub fn load_expanded(&mut self, from: Addr, mask: Val, ty: Ty) -> Parts {
+        let (from, bits) = (self.address(from), self.reg(mask));
+        if self.vbmi2 && ty.bytes() >= 16 {
+            let (view, k, v) = (self.part_view(ty), self.mask(), self.vector());
+            self.emit(M::Kmovq, &[Op::Def(k, View::K), Op::Use(bits, View::Q)]);
+            // Written over its operand: processors wait for the result's register although none of it is kept.
+            let x = self.load_vector(ty, from);
+            self.push(Inst::new(M::Vpexpandb, [Op::Mod(v, x, view), Op::Use(x, view)]).masked(k, true));
+            return vec![v];
+        }
+        let (room, mut at) = (self.code.room(64), self.lea(from));
+        for lane in 0..ty.lanes {
+            let byte = self.load_int(Elem::I8, Mem { base: Base::Reg(at), index: None, disp: 0 });
+            let [shifted, bit, all, kept, next] = [(); 5].map(|()| self.int());
+            self.emit(M::Shr, &[Op::Mod(shifted, bits, View::Q), Op::Imm(lane.into())]);
+            self.emit(M::And, &[Op::Mod(bit, shifted, View::D), Op::Imm(1)]);
+            self.emit(M::Neg, &[Op::Mod(all, bit, View::D)]);
+            self.emit(M::And, &[Op::Mod(kept, byte, View::D), Op::Use(all, View::D)]);
+            self.emit(M::Mov, &[Op::Mem(further(room, lane)), Op::Use(kept, View::B)]);
+            self.emit(M::Add, &[Op::Mod(next, at, View::Q), Op::Use(bit, View::Q)]);
+            at = next;
+        }
+        (0..self.part_count(ty) as u32).map(|i| self.load_vector(ty, further(room, i * self.max))).collect()
     }
 
     // ---- counts ----

@@ -208,6 +208,10 @@ impl Selector<'_> {
                 self.emit(M::Test, &[Op::Use(x, at), Op::Use(x, at)]);
                 return self.int_select(Cc::L, negative, x);
             }
+            Un::CountOnes => {
+                let x = self.extended(x, elem, Elem::I32, false);
+                self.emit(M::Popcnt, &[Op::Def(v, at), Op::Use(x, at)]);
+            }
             Un::Sqrt | Un::Floor | Un::Ceil | Un::Trunc | Un::Nearest => {
                 self.refuse(format!("{op:?} of integers"));
             }

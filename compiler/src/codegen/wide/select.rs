@@ -34,6 +34,8 @@ pub struct Selector<'a> {
     pub vnni: bool,
     /// AVX512-VBMI.
     pub vbmi: bool,
+    /// AVX512-VBMI2.
+    pub vbmi2: bool,
     /// Bytes of the widest register.
     pub max: u32,
     pub code: Code,
@@ -67,6 +69,7 @@ pub fn select(kernel: &Kernel, target: &Target) -> Result<(Code, Level)> {
     let mut s = Selector {
         kernel,
         avx512,
+        vbmi2: avx512 && target.has("avx512vbmi2"),
         vbmi: avx512 && target.has("avx512vbmi"),
         vnni: target.has(if avx512 { "avx512vnni" } else { "avxvnni" }),
         max: target.vector_bytes,

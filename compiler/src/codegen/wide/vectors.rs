@@ -25,6 +25,7 @@ impl Selector<'_> {
             kir::Inst::Symbol(n) => vec![self.arguments[(kernel.pointers + n) as usize]],
             kir::Inst::Load(from) => return self.load(v, *from),
             kir::Inst::LoadPart(from, count) => self.load_part(v, *from, *count),
+            kir::Inst::LoadExpanded(from, mask) => self.load_expanded(*from, *mask, ty),
             kir::Inst::Bin(op, a, b) => self.bin(*op, *a, *b, ty),
             kir::Inst::Un(op, a) => self.un(*op, *a, ty),
             kir::Inst::Fma(a, b, c) => self.fma(*a, *b, *c, ty),
@@ -384,6 +385,10 @@ impl Selector<'_> {
                 Un::Not => {
                     let ones = self.vector_constant(&[0xff; 8][..size], full);
                     self.r3(self.logic(M::Vpxor, ty.elem), view, x, ones)
+                }
+                Un::CountOnes => {
+                    self.refuse("counted bits of a vector".to_string());
+                    x
                 }
                 Un::Floor | Un::Ceil | Un::Trunc | Un::Nearest => {
                     let rounding = rounding.unwrap_or(NEAREST);

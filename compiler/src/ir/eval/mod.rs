@@ -33,7 +33,7 @@ mod winograd;
 
 pub use graph::{Bindings, eval_graph};
 
-use super::{Dim, Op, Range, Tensor, TensorType, infer};
+use super::{Dim, Op, Range, Tensor, TensorType, infer, unmask_bytes};
 use crate::{Error, Result};
 
 /// The results of an operation on constant operands. All dimensions in `op` and in `result_types` must be constants,
@@ -93,7 +93,13 @@ fn eval(op: &Op, x: &[Tensor], types: &[TensorType]) -> Result<Vec<Tensor>> {
         Op::BlockMatMul { .. } => one(blocks::block_matmul(x, &shape(&types[0])?)),
         Op::Conv(spec) => one(conv::conv(&x[0], &x[1], x.get(2), spec, &shape(&types[0])?)),
         Op::PackedConv { spec, out } => one(conv::packed_conv(&x[0], &x[1], spec, *out, &shape(&types[0])?)),
-        Op::DotConv { spec, kernel, out } => one(dot::dot_conv(&x[0], &x[1], spec, kernel, *out, &shape(&types[0])?)),
+        Op::DotConv { spec, kernel, out } => {
+            let packed = match x {
+                [_, masks, values, heads] => unmask_bytes(masks, values, heads)?,
+                _ => x[1].clone(),
+            };
+            one(dot::dot_conv(&x[0], &packed, spec, kernel, *out, &shape(&types[0])?))
+        }
         Op::SparseConv { spec, kernel, staging, stored, .. } => {
             one(sparse::sparse_conv(x, (spec, kernel), staging, &shape(&types[0])?, *stored))
         }

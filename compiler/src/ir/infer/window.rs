@@ -131,7 +131,8 @@ pub(super) fn packed_conv(c: &mut Checker, spec: &ConvSpec, out: usize) -> Resul
 pub(super) fn dot_conv(c: &mut Checker, spec: &ConvSpec, kernel: &[i64], out: usize) -> Result<TensorType> {
     prepadded(spec)?;
     c.dtype(0, &[DType::U8, DType::I8])?;
-    c.dtype(1, &[DType::I8])?;
+    let masked = c.operands.len() > 2;
+    c.dtype(1, &[if masked { DType::I64 } else { DType::I8 }])?;
     if kernel.iter().any(|&k| k <= 0) || kernel.is_empty() && spec.group != 1 {
         return Err(Error::invalid(format!("no window of {kernel:?} in {} groups", spec.group)));
     }
@@ -144,11 +145,21 @@ pub(super) fn dot_conv(c: &mut Checker, spec: &ConvSpec, kernel: &[i64], out: us
     let group = groups(spec.group, &Dim::from(out), "output channels")?;
     let per_group = channels.floor_div(&groups(spec.group, &channels, "channels")?);
     let (taps, run) = spec.runs(kernel, &per_group);
-    let [w_group, panels, w_taps, steps, tile, four] = c.axes(1)?;
+    let [w_group, panels, w_taps, steps, tile] = if masked {
+        let [w_group, panels, w_taps, steps, words] = c.axes(1)?;
+        c.dtype(2, &[DType::I8])?;
+        let [_] = c.axes(2)?;
+        c.dtype(3, &[DType::I32])?;
+        c.shape(3, &[panels.clone()], "the heads and the panels")?;
+        [w_group, panels, w_taps, steps, &words * &Dim::from(16i64)]
+    } else {
+        let [w_group, panels, w_taps, steps, tile, four] = c.axes(1)?;
+        c.meet(&four, &Dim::from(4i64), "the weights' last axis and 4")?;
+        [w_group, panels, w_taps, steps, tile]
+    };
     c.meet(&w_group, &group, "the weights' groups and the attribute")?;
     c.meet(&w_taps, &Dim::from(taps), "the weights' taps and the window's")?;
     c.meet(&steps, &run.ceil_div(&Dim::from(4i64)), "the weights' steps and the window's")?;
-    c.meet(&four, &Dim::from(4i64), "the weights' last axis and 4")?;
     c.meet(&panels, &Dim::from(out / spec.group).ceil_div(&tile), "the panels and what the channels need")?;
     let outer = if kernel.is_empty() { rows } else { [&rows[..1], &spatial].concat() };
     Ok(TensorType::new(DType::I32, [outer, vec![Dim::from(out)]].concat()))

@@ -24,6 +24,7 @@ pub(super) use tile::multiply_add;
 const LINE: i64 = 64;
 
 /// An outer loop of the contraction.
+#[derive(Clone)]
 pub(super) struct Tap {
     /// How often.
     pub(super) count: Dim,

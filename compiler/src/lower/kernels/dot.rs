@@ -11,13 +11,17 @@ use mcc_targets::schedule::{self, Tile};
 
 use super::contract::{Rows, Tap};
 use super::igemm::windows;
+use super::masked::{self, Masked};
 use super::nest::around;
 use super::{Emit, Site};
 use crate::ir::{ConvSpec, DType, Dim};
-use crate::lower::kir::{Addr, Bin, Builder, DotKind, Elem, Ty, Val};
+use crate::lower::kir::{Addr, Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
 use crate::{Error, Result};
 
-/// `(x: channels last, packed: [group, panels, taps, steps, tile, 4])`.
+/// Bytes of a left operand that stays in the second-level cache while weights that are written out pass.
+const MASKED_BYTES: i64 = 512 << 10;
+
+/// `(x: channels last, packed: [group, panels, taps, steps, tile, 4])`, or masks, values and heads instead.
 pub(super) fn dot_conv(
     site: &Site<'_>,
     e: &Emit<'_>,
@@ -27,11 +31,16 @@ pub(super) fn dot_conv(
     out: usize,
 ) -> Result<()> {
     let (x, packed, y) = (&site.operands[0], &site.operands[1], &site.results[0]);
+    let masked = site.operands.len() > 2;
     let axes = kernel.len();
     let malformed = || Error::internal(format!("dot_conv of {x} and {packed}"));
     let channels = x.shape.last().and_then(Dim::as_const).ok_or_else(malformed)? / spec.group as i64;
     let weights = packed.fixed_shape().ok_or_else(malformed)?;
-    let &[_, panels, taps, steps, width, _] = weights.as_slice() else { return Err(malformed()) };
+    let (panels, taps, steps, width) = match *weights.as_slice() {
+        [_, panels, taps, steps, words] if masked => (panels, taps, steps, 16 * words),
+        [_, panels, taps, steps, width, _] => (panels, taps, steps, width),
+        _ => return Err(malformed()),
+    };
     // Bytes between neighbours along each axis of `x`.
     let mut strides = vec![Dim::ONE; x.rank()];
     for axis in (0..x.rank() - 1).rev() {
@@ -51,7 +60,11 @@ pub(super) fn dot_conv(
     let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
     let panel_bytes = (taps * steps) as i64 * i64::from(width) * 4;
     let columns = (out / spec.group) as i64;
-    let block = dot_block(tile, run * taps as i64);
+    let block = match (masked, x.bytes().as_const(), count.as_const()) {
+        // Weights are written out anew for each block.
+        (true, Some(bytes), Some(count)) if bytes <= MASKED_BYTES => count,
+        _ => dot_block(tile, run * taps as i64),
+    };
     let shared = schedule::shared_rows(u64::from(tile.rows), count.as_const(), Some(columns), tile.vectors * lanes);
     let shared = shared.filter(|_| site.target.threads > 1);
     let nest = Nest {
@@ -71,6 +84,8 @@ pub(super) fn dot_conv(
         panel_bytes,
         block: shared.map_or(block, |rows| rows.min(block)),
         by_rows: shared.is_some(),
+        masked: masked.then(|| Masked::new(e, k, panel_bytes)),
+        expanding: None,
         sink: None,
     };
     around(k, &Dim::from(spec.group), &mut |k, group| {
@@ -84,6 +99,7 @@ pub(super) fn dot_conv(
 }
 
 /// The contractions of one kernel.
+#[derive(Clone)]
 pub(super) struct Nest<'a, 'b> {
     e: &'b Emit<'a>,
     kind: DotKind,
@@ -104,11 +120,17 @@ pub(super) struct Nest<'a, 'b> {
     block: i64,
     /// Whether threads share the blocks of rows, not the panels.
     by_rows: bool,
+    /// Weights that are written out a panel at a time before they are read.
+    masked: Option<Masked>,
+    /// In the nest of a tile that reads such weights as they are stored: where their values and masks are, and whether it
+    /// writes them out for the next tiles.
+    expanding: Option<([Val; 2], bool)>,
     /// Where to store sums instead of in the result: rows of `columns` `i32`s.
     sink: Option<Val>,
 }
 
 /// A register tile: where its operands and its result begin.
+#[derive(Clone, Copy)]
 struct Spot {
     rows: u32,
     left: Val,
@@ -151,6 +173,8 @@ impl<'a, 'b> Nest<'a, 'b> {
             panel_bytes: (depth + 3) / 4 * i64::from(width) * 4,
             block: dot_block(tile, depth),
             by_rows: false,
+            masked: None,
+            expanding: None,
             sink: Some(sink),
         }
     }
@@ -178,7 +202,9 @@ impl<'a, 'b> Nest<'a, 'b> {
         let (zero, full, rest) = (k.int(0), k.int(self.columns / width), self.columns % width);
         let at = |k: &mut Builder, panel: Val| {
             let (bytes, columns) = (k.mul_int(panel, self.panel_bytes), k.mul_int(panel, width));
-            (k.add(right, bytes), k.add(col, columns))
+            // Where masks and values are depends on the panel's number.
+            let right = if self.masked.is_some() { panel } else { k.add(right, bytes) };
+            (right, k.add(col, columns))
         };
         k.parallel(zero, full, 1, &mut |k, panel| {
             let (right, col) = at(k, panel);
@@ -195,7 +221,9 @@ impl<'a, 'b> Nest<'a, 'b> {
     fn rows(&self, k: &mut Builder, (first, last): (Val, Val), spot: &Spot) {
         let size = i64::from(self.tile.rows);
         let bound = k.add_int(last, 1 - size);
-        k.for_each(first, bound, size, &mut |k, row| self.tile(k, &Spot { rows: size as u32, row, ..*spot }));
+        let (start, spot) = self.written_out(k, (first, last), spot);
+        let spot = &spot;
+        k.for_each(start, bound, size, &mut |k, row| self.tile(k, &Spot { rows: size as u32, row, ..*spot }));
         let mut done = &self.count.floor_div(&Dim::from(size)) * &Dim::from(size);
         let rest = (&self.count - &done).as_const();
         let mut step = rest.unwrap_or(size / 2);
@@ -209,6 +237,41 @@ impl<'a, 'b> Nest<'a, 'b> {
         }
     }
 
+    /// Writes out a panel that is stored as masks and values: as the first full tile of rows reads it, if there is one.
+    /// Gives the first row that is left, and where the panel then is.
+    fn written_out(&self, k: &mut Builder, (first, last): (Val, Val), spot: &Spot) -> (Val, Spot) {
+        let Some(masked) = &self.masked else { return (first, *spot) };
+        let (panel, size) = (spot.right, i64::from(self.tile.rows));
+        let spot = Spot { right: masked.room, ..*spot };
+        let ends = (k.as_int(first), k.as_int(last));
+        let short = matches!(ends, (Some(first), Some(last)) if last - first < size);
+        if !self.e.site.target.expands_bytes() || short {
+            masked.write(k, panel);
+            return (first, spot);
+        }
+        let last_tile = matches!(ends, (Some(first), Some(last)) if last - first == size);
+        let expanding = Nest { expanding: Some((masked.sources(k, panel), !last_tile)), ..self.clone() };
+        let after = k.add_int(first, size);
+        let whole = k.cmp(Cmp::Le, after, last);
+        let tile = |k: &mut Builder| expanding.tile(k, &Spot { rows: size as u32, row: first, ..spot });
+        if ends.0.is_some() && ends.1.is_some() {
+            tile(k);
+            return (after, spot);
+        }
+        let start = k.choose(
+            whole,
+            &mut |k| {
+                tile(k);
+                vec![after]
+            },
+            &mut |k| {
+                masked.write(k, panel);
+                vec![first]
+            },
+        );
+        (start[0], spot)
+    }
+
     fn tile(&self, k: &mut Builder, spot: &Spot) {
         let rows = match self.table {
             Some(table) => Rows::Table { base: spot.left, table },
@@ -218,6 +281,7 @@ impl<'a, 'b> Nest<'a, 'b> {
         let zero = k.zero(Ty::new(Elem::I32, self.lanes));
         let mut state = vec![zero; (spot.rows * self.tile.vectors) as usize];
         state.push(spot.right);
+        state.extend(self.expanding.iter().flat_map(|e| e.0));
         let start = k.int(0);
         let sums = self.taps(k, &self.taps, start, &pointers, &state);
         for i in 0..spot.rows {
@@ -314,13 +378,19 @@ impl<'a, 'b> Nest<'a, 'b> {
         left: &mut dyn FnMut(&mut Builder, usize, u32) -> Val,
     ) -> Vec<Val> {
         let mut state = state.to_vec();
+        let kept = self.expanding.is_some_and(|e| e.1);
+        let mut expanding = self.expanding.and_then(|_| state.pop().zip(state.pop()));
         let Some(right) = state.pop() else { return state };
         let bytes = Ty::new(Elem::I8, 4 * self.lanes);
         for step in 0..count {
             let columns: Vec<Val> = (0..self.tile.vectors)
                 .map(|v| {
-                    let from = k.at(right, 4 * (step * self.width() + v * self.lanes) as i32);
-                    k.load(bytes, from)
+                    let vector = step * self.tile.vectors + v;
+                    let place = k.at(right, (bytes.bytes() * vector) as i32);
+                    match &mut expanding {
+                        Some((masks, values)) => masked::word(k, (*masks, vector), values, kept.then_some(place)),
+                        None => k.load(bytes, place),
+                    }
                 })
                 .collect();
             for (row, sums) in state.chunks_mut(columns.len()).enumerate() {
@@ -330,8 +400,10 @@ impl<'a, 'b> Nest<'a, 'b> {
                 }
             }
         }
-        let right = k.add_int(right, i64::from(4 * count * self.width()));
-        state.push(right);
+        state.push(k.add_int(right, i64::from(4 * count * self.width())));
+        if let Some((masks, values)) = expanding {
+            state.extend([values, k.add_int(masks, i64::from(8 * count * self.tile.vectors))]);
+        }
         state
     }
 

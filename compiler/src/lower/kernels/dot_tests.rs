@@ -1,7 +1,7 @@
 //! Contractions of bytes against the evaluator: windows, groups, strides, runs of every remainder, ragged panels.
 
 use super::testing::{check, check_objects, noise};
-use crate::ir::{ConvSpec, DType, Dim, Layout, Op, Tensor};
+use crate::ir::{ConvSpec, DType, Dim, Layout, Op, Tensor, mask_bytes};
 
 /// Bytes of the whole range.
 fn bytes(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
@@ -57,4 +57,40 @@ fn convolutions() {
         let packed = bytes(DType::I8, &[group, panels, taps as usize, usize::div_ceil(run as usize, 4), 16, 4], 11);
         check(&Op::DotConv { spec, kernel, out }, &[bytes(DType::U8, &shape, 5), packed]);
     }
+}
+
+/// Bytes of which most are zero, in the form that stores only the others.
+fn sparse(packed: &Tensor, share: usize) -> [Tensor; 3] {
+    let kept = packed.data().iter().enumerate().map(|(i, &b)| if i * 7 % share == 0 { b } else { 0 });
+    let packed = Tensor::new(DType::I8, packed.shape().to_vec(), kept.collect::<Vec<u8>>().into()).unwrap();
+    mask_bytes(&packed).unwrap().unwrap()
+}
+
+#[test]
+fn masked_products() {
+    // One tile, full tiles with and without a rest, several blocks of rows, ragged panels, no zeros and only zeros.
+    for (rows, depth, out, tile, share) in
+        [(1, 7, 40, 16, 5), (3, 64, 64, 64, 5), (20, 18, 130, 64, 3), (6, 32, 33, 48, 1), (5, 9, 16, 16, 1 << 30)]
+    {
+        let (op, operands) = product(DType::U8, rows, depth, out, tile);
+        check(&op, &[&operands[..1], &sparse(&operands[1], share)].concat());
+    }
+    let (op, operands) = product(DType::U8, 150, 8192, 16, 16);
+    check_objects(&op, &[&operands[..1], &sparse(&operands[1], 5)].concat());
+}
+
+#[test]
+fn masked_convolutions() {
+    let spec = ConvSpec {
+        strides: vec![1, 2],
+        dilations: vec![2, 1],
+        pads: vec![(0, 0); 2],
+        group: 1,
+        layout: Layout::ChannelsLast,
+    };
+    let (taps, run) = spec.runs(&[3, 2], &Dim::from(6i64));
+    let steps = usize::div_ceil(run.as_const().unwrap() as usize, 4);
+    let packed = bytes(DType::I8, &[1, 2, taps as usize, steps, 32, 4], 11);
+    let op = Op::DotConv { spec, kernel: vec![3, 2], out: 50 };
+    check(&op, &[&[bytes(DType::U8, &[1, 8, 9, 6], 5)][..], &sparse(&packed, 4)].concat());
 }

@@ -35,6 +35,7 @@ mod grid_sample;
 mod igemm;
 mod interleave;
 mod iota;
+mod masked;
 #[cfg(test)]
 mod movement_tests;
 mod nest;

@@ -66,7 +66,7 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
     let mut types = Vec::new();
     let mut fixed = match op {
         Op::PackedMatMul { .. } | Op::PackedConv { .. } | Op::DotConv { .. } | Op::WinogradConv { .. } => {
-            inputs[1].shape().to_vec()
+            inputs[1..].iter().flat_map(|t| t.shape().to_vec()).collect()
         }
         Op::BlockMatMul { .. } => {
             let own = inputs[1..].iter().flat_map(|t| t.shape().to_vec());

@@ -369,6 +369,11 @@ impl Builder {
         }
     }
 
+    /// Loads bytes into the lanes whose bits are set, see [`Inst::LoadExpanded`].
+    pub fn load_expanded(&mut self, lanes: u32, from: Addr, mask: Val) -> Val {
+        self.inst(Inst::LoadExpanded(from, mask), Ty::new(Elem::I8, lanes))
+    }
+
     /// Stores.
     pub fn store(&mut self, to: Addr, v: Val) {
         match self.part(self.ty(v).lanes) {

@@ -232,6 +232,16 @@ impl Machine<'_> {
                 (loaded..count).for_each(|i| self.set(v, i, 0));
                 self.load(v, from, loaded)?;
             }
+            Inst::LoadExpanded(from, mask) => {
+                let mask = self.get(*mask, 0);
+                self.load(v, from, count)?;
+                let bytes: Vec<u64> = (0..count).map(|i| self.get(v, i)).collect();
+                let mut next = bytes.into_iter();
+                for i in 0..count {
+                    let byte = if mask >> i & 1 == 1 { next.next() } else { None };
+                    self.set(v, i, byte.unwrap_or(0));
+                }
+            }
             Inst::Bin(op, a, b) => {
                 let shift = matches!(op, Bin::Shl | Bin::Shr | Bin::Sar);
                 for i in 0..count {
@@ -472,7 +482,7 @@ fn unary(op: Un, elem: Elem, x: u64) -> std::result::Result<u64, String> {
             Un::Ceil => a.ceil(),
             Un::Trunc => a.trunc(),
             Un::Nearest => a.round_ties_even(),
-            Un::Not => return Err("Not of a float".to_string()),
+            Un::Not | Un::CountOnes => return Err(format!("{op:?} of a float")),
         };
         return Ok(from_float(result, elem));
     }
@@ -480,6 +490,7 @@ fn unary(op: Un, elem: Elem, x: u64) -> std::result::Result<u64, String> {
         Un::Neg => (x as i64).wrapping_neg() as u64,
         Un::Abs => signed(x, elem).wrapping_abs() as u64,
         Un::Not => !x,
+        Un::CountOnes => u64::from(x.count_ones()),
         _ => return Err(format!("{op:?} of an integer")),
     };
     Ok(truncate(result, elem))

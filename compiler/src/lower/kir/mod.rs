@@ -194,6 +194,8 @@ pub enum Un {
     Trunc,
     /// To nearest, ties to even.
     Nearest,
+    /// How many bits are set: scalar integers.
+    CountOnes,
 }
 
 /// Comparisons; on floats all but `Ne` are false for NaN.
@@ -249,6 +251,9 @@ pub enum Inst {
     Load(Addr),
     /// Loads the lanes below an `i64` count, which may be anything; the others are zero and their memory is not touched.
     LoadPart(Addr, Val),
+    /// Loads bytes in order into the lanes whose bits are set in an `I64`; the others are zero. May read as many bytes as
+    /// there are lanes, at most 64.
+    LoadExpanded(Addr, Val),
     /// Two operands.
     Bin(Bin, Val, Val),
     /// One operand.
@@ -307,7 +312,9 @@ impl Inst {
         match *self {
             Inst::Pointer(_) | Inst::Symbol(_) | Inst::Int(_) | Inst::Float(_) | Inst::Defined => Vec::new(),
             Inst::Load(a) => [Some(a.base), a.index].into_iter().flatten().collect(),
-            Inst::LoadPart(a, count) => [Some(a.base), a.index, Some(count)].into_iter().flatten().collect(),
+            Inst::LoadPart(a, count) | Inst::LoadExpanded(a, count) => {
+                [Some(a.base), a.index, Some(count)].into_iter().flatten().collect()
+            }
             Inst::Bin(_, a, b) | Inst::Cmp(_, a, b) | Inst::WithLane(a, b, _) | Inst::Permute(a, b) => vec![a, b],
             Inst::Shuffle(a, b, _) | Inst::Grid(a, b, _) | Inst::Lookup(a, b) => vec![a, b],
             Inst::Quantize(ref parts, zero, _) => parts.iter().copied().chain([zero]).collect(),

@@ -140,6 +140,7 @@ fn instruction(kernel: &Kernel, inst: &Inst) -> String {
         Inst::Un(op, a) => format!("{} {}", format!("{op:?}").to_lowercase(), n(a)),
         Inst::Fma(a, b, c) => format!("fma {}, {}, {}", n(a), n(b), n(c)),
         Inst::LoadPart(from, count) => format!("load {} lanes {}", n(count), address(kernel, from)),
+        Inst::LoadExpanded(from, mask) => format!("load at {} of {}", n(mask), address(kernel, from)),
         Inst::Dot(kind, a, b, acc) => {
             format!("dot_{} {}, {}, {}", format!("{kind:?}").to_lowercase(), n(a), n(b), n(acc))
         }

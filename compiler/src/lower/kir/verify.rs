@@ -210,6 +210,11 @@ impl Checker<'_> {
                 self.address(from, by);
                 !elem.is_mask()
             }
+            Inst::LoadExpanded(from, mask) => {
+                self.address(from, by);
+                self.integer(*mask, by);
+                elem == Elem::I8 && (2..=64).contains(&ty.lanes)
+            }
             Inst::LoadPart(from, count) => {
                 self.address(from, by);
                 self.integer(*count, by);
@@ -226,6 +231,7 @@ impl Checker<'_> {
                     Un::Neg | Un::Abs => !elem.is_mask(),
                     Un::Not => !elem.is_float(),
                     Un::Sqrt | Un::Floor | Un::Ceil | Un::Trunc | Un::Nearest => elem.is_float(),
+                    Un::CountOnes => elem.is_int() && scalar,
                 };
                 allowed && t[0] == ty
             }),
