@@ -32,6 +32,9 @@ pub(super) fn block_matmul(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, n: &D
 /// Bytes of a cache line.
 const LINE: i64 = 64;
 
+/// Bytes of values fetched ahead of the block that is multiplied: each is read once a tile, the first time from memory.
+const AHEAD: i64 = 4096;
+
 struct Product<'a, 'b> {
     e: &'b Emit<'a>,
     lanes: u32,
@@ -183,6 +186,8 @@ impl Product<'_, '_> {
             let at = k.at_index(self.e.operand(2), i, 4);
             let index = k.load(Ty::new(Elem::I32, 1), Addr { offset: at.offset + 4 * block as i32, ..at });
             let index = k.convert(index, Elem::I64);
+            let ahead = k.at(values, (i64::from(block * self.width()) * 4 + AHEAD) as i32);
+            k.prefetch(ahead);
             let columns: Vec<Val> = (0..self.vectors)
                 .map(|v| {
                     let from = k.at(values, ((block * self.vectors + v) * self.lanes * 4) as i32);
