@@ -16,6 +16,8 @@ pub enum Point {
     Filtering,
     /// Neighbouring pixels that are computed as channels of one.
     MergedPixels,
+    /// Whether a convolution is computed in the kernel that reads it.
+    Chain,
     /// Vectors of columns in the register tile of a contraction.
     TileVectors,
     /// Rows that pass over all panels of weights before the next ones come.
@@ -34,6 +36,7 @@ pub enum Point {
 pub const POINTS: &[(Point, &str)] = &[
     (Point::Filtering, "filtering"),
     (Point::MergedPixels, "merged_pixels"),
+    (Point::Chain, "chain"),
     (Point::TileVectors, "tile_vectors"),
     (Point::RowBlock, "row_block"),
     (Point::TileRows, "tile_rows"),

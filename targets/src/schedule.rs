@@ -290,6 +290,24 @@ pub fn depthwise_columns(target: &Target, problem: Problem<'_>, width: Option<u6
     target.choose(Point::DepthwiseColumns, problem, even(most) as i64, &candidates) as u64
 }
 
+/// How many times its bytes a row counts that is computed in the kernel that reads it, when rows are cut into blocks: what
+/// they are computed from passes through the second-level cache with them.
+pub const STAGED_ROW: i64 = 2;
+
+/// Bytes of a tensor from which on it is not found in the second-level cache by who reads it next.
+const UNCACHED_BYTES: u64 = 2 << 20;
+
+/// Most multiply-adds with an element for which who reads it from memory has to wait: more take longer than that, and then
+/// one operation after the other is as fast.
+const FEW_COLUMNS: u64 = 32;
+
+/// Whether an operation whose result has so many bytes should be computed in the kernel of its only reader, a block of rows at a
+/// time, where they meet so many columns.
+pub fn chains(target: &Target, problem: Problem<'_>, bytes: Option<u64>, columns: Option<u64>) -> bool {
+    let pays = bytes.is_some_and(|b| b > UNCACHED_BYTES) && columns.is_some_and(|c| c <= FEW_COLUMNS);
+    target.choose(Point::Chain, problem, pays.into(), &[0, 1]) > 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,6 +319,14 @@ mod tests {
         assert_eq!(narrow, [1, 1, 2, 2, 3, 2, 2, 2, 2]);
         assert_eq!(of("x86-64-v2", None), 8);
         assert_eq!([3, 7, 9, 1000].map(|n| of("x86-64-v3", Some(n))), [4, 8, 16, 16]);
+    }
+
+    #[test]
+    fn what_has_to_be_fetched_again_is_not_stored() {
+        let target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
+        let pays = |bytes, columns| chains(&target, Problem::default(), bytes, Some(columns));
+        assert_eq!([(1 << 20, 24), (9 << 20, 24), (9 << 20, 96)].map(|(b, c)| pays(Some(b), c)), [false, true, false]);
+        assert!(!pays(None, 16));
     }
 
     #[test]

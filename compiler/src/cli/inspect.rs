@@ -56,7 +56,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         "optimised_operations": operations(&compiled.graph),
         "kernels": program.kernels.len(),
         "steps": calls.iter().map(|(node, kernel)| json!({ "node": node, "kernel": kernel })).collect::<Vec<_>>(),
-        "layers": compiled.graph.decisions().map(layer).collect::<Vec<_>>(),
+        "layers": compiled.graph.decisions().chain(&program.decisions).map(layer).collect::<Vec<_>>(),
         "multiply_adds": work.as_const().map_or_else(|| json!(work.to_string()), |n| json!(n)),
         "text_bytes": compiled.code.text_bytes,
         "weights_bytes": compiled.code.weights_bytes,

@@ -41,6 +41,7 @@ pub(super) fn program(kernel: Kernel, inputs: &[usize], output: usize) -> Progra
         live_bytes: Dim::ZERO,
         traced: false,
         threads: 1,
+        decisions: Vec::new(),
     }
 }
 
@@ -376,6 +377,7 @@ fn symbolic() -> Program {
         live_bytes: Dim::ZERO,
         traced: false,
         threads: 1,
+        decisions: Vec::new(),
     }
 }
 

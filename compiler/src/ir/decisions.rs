@@ -14,6 +14,8 @@ pub enum Subject {
     Precision,
     /// How the layer's weights are kept, and which kernel takes them.
     Weights,
+    /// Which other layer is computed in the same kernel.
+    Fusion,
 }
 
 impl fmt::Display for Subject {
@@ -22,6 +24,7 @@ impl fmt::Display for Subject {
             Subject::Channels => "channels",
             Subject::Precision => "precision",
             Subject::Weights => "weights",
+            Subject::Fusion => "fusion",
         })
     }
 }

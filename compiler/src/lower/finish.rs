@@ -76,6 +76,7 @@ impl Lowering<'_> {
             live_bytes: plan.live,
             traced: false,
             threads: self.target.threads,
+            decisions: self.grouping.decisions,
             symbols: self.symbols,
         };
         check_symbols(&program)?;

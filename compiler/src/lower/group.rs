@@ -6,6 +6,7 @@
 //!   group has one value that leaves it, its root;
 //! - an anchor takes the group that holds all users of its result as epilogue, when its kernel can apply one and every
 //!   other tensor of the group can be read along the anchor's rows; of several candidates the last computed one;
+//! - a group whose only reader can compute it a block at a time may be [part of that reader's](super::chain);
 //! - transposes, slices and broadcasts that only element-wise operations read are views of what they show, and so are
 //!   slices that convolutions read; reshapes are other names of a buffer.
 
@@ -13,11 +14,12 @@ use std::collections::{HashMap, HashSet};
 
 use mcc_targets::Target;
 
+use super::chain;
 use super::expr::{Expr, ExprKind};
 use super::homes::Homes;
 use super::kernels;
 use super::view::View;
-use crate::ir::{DType, Dim, Graph, NodeId, Op, Tensor, Value};
+use crate::ir::{DType, Decision, Dim, Graph, NodeId, Op, Tensor, Value};
 use crate::{Error, Result};
 
 /// Operations that one kernel computes.
@@ -31,6 +33,8 @@ pub struct Group {
     pub expr: Expr,
     /// What the expression reads besides the anchor.
     pub leaves: Vec<Leaf>,
+    /// The group whose result is the anchor's operand 0 and exists in the kernel alone.
+    pub feeding: Option<Box<Group>>,
 }
 
 /// A tensor that an element-wise expression reads.
@@ -48,6 +52,8 @@ pub struct Leaf {
 pub struct Grouping {
     /// Groups in execution order.
     pub groups: Vec<Group>,
+    /// What was decided about layers that could be in one kernel.
+    pub decisions: Vec<Decision>,
     /// Views that need a buffer.
     stored: HashSet<NodeId>,
     /// Reshapes: values that are another name of a buffer's value.
@@ -75,7 +81,9 @@ impl Grouping {
     /// Values whose buffers a group reads.
     pub fn reads(&self, graph: &Graph, group: &Group) -> Vec<Value> {
         let operands = group.anchor.map(|a| graph.operands(a)).unwrap_or_default();
-        operands.into_iter().map(|v| self.base_of(graph, v)).chain(group.leaves.iter().map(|l| l.value)).collect()
+        let operands = operands.into_iter().skip(group.feeding.iter().len()).map(|v| self.base_of(graph, v));
+        let fed = group.feeding.iter().flat_map(|feeding| self.reads(graph, feeding));
+        operands.chain(group.leaves.iter().map(|l| l.value)).chain(fed).collect()
     }
 
     /// The buffer that an operand of an anchor lies in, and how.
@@ -107,7 +115,8 @@ impl Grouping {
                     .leaf(leaf.shown, group.root)
                     .is_ok_and(|(_, view)| group.anchor.is_none_or(|anchor| by_rows(graph.op(anchor), &view, shape)))
         };
-        anchor_reads && group.leaves.iter().all(leaf)
+        let fed = group.feeding.as_ref().is_none_or(|feeding| self.reads_from(graph, feeding, value, homes));
+        anchor_reads && group.leaves.iter().all(leaf) && fed
     }
 
     /// Takes account of where values lie.
@@ -116,10 +125,12 @@ impl Grouping {
     /// When no view shows a leaf.
     pub fn settle(&mut self, graph: &Graph, homes: &Homes) -> Result<()> {
         let views = Views { graph, stored: &self.stored, alias: &self.alias, homes };
+        let settle = |Group { root, leaves, .. }: &mut Group| -> Result<()> {
+            leaves.iter_mut().try_for_each(|leaf| Ok(leaf.view = views.leaf(leaf.shown, *root)?.1))
+        };
         for group in &mut self.groups {
-            for leaf in &mut group.leaves {
-                leaf.view = views.leaf(leaf.shown, group.root)?.1;
-            }
+            settle(group)?;
+            group.feeding.as_deref_mut().map_or(Ok(()), settle)?;
         }
         Ok(())
     }
@@ -245,12 +256,16 @@ pub fn group(graph: &Graph, target: &Target) -> Result<Grouping> {
             Some(group) => groups.push(group.clone()),
             None if is_elementwise(graph.op(node)) || is_view(graph.op(node)) => {
                 let (expr, leaves) = fusion.expression(node, None)?;
-                groups.push(Group { anchor: None, root: node, expr, leaves });
+                groups.push(Group { anchor: None, root: node, expr, leaves, feeding: None });
             }
-            None => groups.push(Group { anchor: Some(node), root: node, expr: Expr::default(), leaves: Vec::new() }),
+            None => {
+                let (expr, leaves) = (Expr::default(), Vec::new());
+                groups.push(Group { anchor: Some(node), root: node, expr, leaves, feeding: None });
+            }
         }
     }
-    Ok(Grouping { groups, stored: fusion.stored, alias: fusion.alias })
+    let (groups, decisions) = chain::chain(graph, target, groups);
+    Ok(Grouping { groups, decisions, stored: fusion.stored, alias: fusion.alias })
 }
 
 struct Fusion<'a> {
@@ -352,7 +367,7 @@ impl Fusion<'_> {
         let Some(root) = root else { return Ok(None) };
         let (expr, leaves) = self.expression(root, Some(value))?;
         let readable = leaves.iter().all(|leaf| by_rows(graph.op(anchor), &leaf.view, shape));
-        Ok(readable.then_some(Group { anchor: Some(anchor), root, expr, leaves }))
+        Ok(readable.then_some(Group { anchor: Some(anchor), root, expr, leaves, feeding: None }))
     }
 
     /// The expression of a group; `anchor` is read from the kernel's registers.

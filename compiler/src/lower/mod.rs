@@ -1,7 +1,7 @@
 //! Lowering: every decision. A [`Graph`] becomes a [`Program`]: plain data.
 //!
-//! - [`group`]: which operations share a kernel; [`view`]: how kernels read buffers without copies; [`homes`]: how they
-//!   write into parts of buffers.
+//! - [`group`]: which operations share a kernel; [`chain`]: which of them a block at a time; [`view`]: how kernels read
+//!   buffers without copies; [`homes`]: how they write into parts of buffers.
 //! - [`kernels`]: one file an operator family: how an operation becomes loops, in the kernel IR [`kir`].
 //! - [`expr`]: element-wise expressions, alone or as the epilogue of another kernel.
 //! - [`numbers`], [`scalar`]: how element types live in registers, and element-wise functions on them.
@@ -9,6 +9,7 @@
 //! - [`program`]: what comes out.
 
 pub mod arena;
+mod chain;
 pub mod expr;
 mod finish;
 pub mod group;
@@ -36,7 +37,7 @@ use self::arena::Lifetime;
 use self::expr::Expr;
 use self::group::{Group, Grouping, Leaf};
 use self::homes::{Home, Homes};
-use self::kernels::{Built, Epilogue, Places, RowLeaf, Site};
+use self::kernels::{Built, Epilogue, Link, Places, RowLeaf, Site};
 use self::kir::Kernel;
 use self::program::{Constant, Program, Symbol, Work};
 use self::view::View;
@@ -96,6 +97,37 @@ impl Arg {
 enum Planned {
     Call { kernel: usize, args: Vec<Arg>, label: String, work: Work },
     Bind { symbol: usize, buffer: Buffer },
+}
+
+/// What a kernel is made of.
+struct Ingredients<'a> {
+    graph: &'a Graph,
+    anchor: NodeId,
+    types: Vec<TensorType>,
+    constants: Vec<Option<Tensor>>,
+    places: Places,
+    epilogue: Epilogue,
+}
+
+impl Ingredients<'_> {
+    fn site<'s>(&'s self, target: &'s Target) -> Site<'s> {
+        Site {
+            op: self.graph.op(self.anchor),
+            operands: &self.types,
+            constants: &self.constants,
+            results: self.graph.types(self.anchor),
+            places: &self.places,
+            target,
+            layer: self.graph.label(self.anchor),
+        }
+    }
+
+    fn work(&self) -> Work {
+        let op = self.graph.op(self.anchor);
+        let mut work = work::of(op, &self.types, self.graph.types(self.anchor));
+        work::leave_out(&mut work, op, &self.types, &self.places.inside);
+        work
+    }
 }
 
 struct Lowering<'a> {
@@ -219,51 +251,39 @@ impl<'a> Lowering<'a> {
     fn anchored(&mut self, group: &Group, anchor: NodeId) -> Result<()> {
         let graph = self.graph;
         let op = graph.op(anchor);
-        let root_ty = graph.ty(group.root.into()).clone();
         if let Op::Dims(values) = op {
-            let result = self.new_result(anchor.into(), &root_ty, None)?;
+            let result = self.new_result(anchor.into(), graph.ty(group.root.into()), None)?;
             self.call(kernels::pointwise::dims(values), vec![result.into()], graph.label(anchor), Work::default());
             return Ok(());
         }
-        let operands = graph.operands(anchor);
-        let types: Vec<TensorType> = operands.iter().map(|&v| graph.ty(v).clone()).collect();
-        let constants: Vec<Option<Tensor>> = operands.iter().map(|&v| graph.as_constant(v).cloned()).collect();
         let mut args: Vec<Arg> = Vec::new();
-        let mut places = Places::default();
-        for (&value, ty) in operands.iter().zip(&types) {
-            let (base, view) = self.grouping.operand(graph, value, &self.homes)?;
-            places.inside.push(self.is_inside(base, group));
-            let (arg, view) = Arg::to(self.buffer(base)?, view, ty.dtype.size());
-            args.push(arg);
-            places.operands.push((!view.is_contiguous(&ty.shape)).then_some(view));
-        }
+        let feeding = match &group.feeding {
+            Some(feeding) => Some(self.ingredients(&mut args, feeding, 0)?),
+            None => None,
+        };
+        let mut own = self.ingredients(&mut args, group, feeding.iter().len())?;
         if let Op::Concat { .. } = op
-            && places.inside.iter().all(|&inside| inside)
+            && own.places.inside.iter().all(|&inside| inside)
         {
             return Ok(());
         }
-        let mut leaves = Vec::new();
-        for leaf in &group.leaves {
-            let dtype = self.leaf_dtype(leaf.value);
-            let (arg, view) = Arg::to(self.buffer(leaf.value)?, leaf.view.clone(), dtype.size());
-            args.push(arg);
-            leaves.push(RowLeaf { dtype, view });
-        }
-        self.add_tables(&mut args, &group.expr, graph.label(anchor));
         let (result, place) = self.result(group.root.into(), None)?;
         args.push(result);
-        places.result = place;
-        let results = graph.types(anchor);
-        let (target, layer) = (self.target, graph.label(anchor));
-        let site = Site { op, operands: &types, constants: &constants, results, places: &places, target, layer };
-        let epilogue = Epilogue { expr: group.expr.clone(), leaves };
-        let Built { kernel, scratch, constants } = kernels::build(&site, &epilogue)?;
+        own.places.result = place;
+        let mut work = own.work();
+        let Built { kernel, scratch, constants } = match &feeding {
+            Some(feeding) => {
+                work::chain(&mut work, feeding.work(), &own.types[0]);
+                let (first, second) = (feeding.site(self.target), own.site(self.target));
+                let first = Link { site: &first, epilogue: &feeding.epilogue };
+                kernels::build_chain(&[first, Link { site: &second, epilogue: &own.epilogue }])?
+            }
+            None => kernels::build(&own.site(self.target), &own.epilogue)?,
+        };
         for result in 1..graph.types(anchor).len() {
             let value = Value { node: anchor, result };
             args.push(self.new_result(value, &graph.ty(value).clone(), None)?.into());
         }
-        let mut work = work::of(op, &types, graph.types(anchor));
-        work::leave_out(&mut work, op, &types, &places.inside);
         let threads = self.threads(&kernel, &work);
         self.add_scratch(&mut args, &scratch, threads);
         let last = args.last().map(|arg| arg.buffer);
@@ -273,6 +293,34 @@ impl<'a> Lowering<'a> {
             self.bind(count, buffer)?;
         }
         Ok(())
+    }
+
+    /// What the kernel of a group with an anchor is made of. Adds the arguments that it reads, of the anchor's operands those
+    /// from number `first` on.
+    fn ingredients(&mut self, args: &mut Vec<Arg>, group: &Group, first: usize) -> Result<Ingredients<'a>> {
+        let graph = self.graph;
+        let anchor = group.anchor.ok_or_else(|| Error::internal("a group without an anchor"))?;
+        let operands = graph.operands(anchor);
+        let types: Vec<TensorType> = operands.iter().map(|&v| graph.ty(v).clone()).collect();
+        let constants = operands.iter().map(|&v| graph.as_constant(v).cloned()).collect();
+        let mut places = Places { operands: vec![None; first], inside: vec![false; first], result: None };
+        for (&value, ty) in operands.iter().zip(&types).skip(first) {
+            let (base, view) = self.grouping.operand(graph, value, &self.homes)?;
+            places.inside.push(self.is_inside(base, group));
+            let (arg, view) = Arg::to(self.buffer(base)?, view, ty.dtype.size());
+            args.push(arg);
+            places.operands.push((!view.is_contiguous(&ty.shape)).then_some(view));
+        }
+        let mut leaves = Vec::new();
+        for leaf in &group.leaves {
+            let dtype = self.leaf_dtype(leaf.value);
+            let (arg, view) = Arg::to(self.buffer(leaf.value)?, leaf.view.clone(), dtype.size());
+            args.push(arg);
+            leaves.push(RowLeaf { dtype, view });
+        }
+        self.add_tables(args, &group.expr, graph.label(anchor));
+        let epilogue = Epilogue { expr: group.expr.clone(), leaves };
+        Ok(Ingredients { graph, anchor, types, constants, places, epilogue })
     }
 
     fn add_tables(&mut self, args: &mut Vec<Arg>, expr: &Expr, label: &str) {

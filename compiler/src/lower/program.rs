@@ -13,7 +13,7 @@ use bytes::Bytes;
 use mcc_targets::{Target, schedule};
 
 use super::kir::Kernel;
-use crate::ir::{Dim, Sym, TensorType};
+use crate::ir::{Decision, Dim, Sym, TensorType};
 
 /// A lowered model.
 #[derive(Debug, Clone)]
@@ -42,6 +42,8 @@ pub struct Program {
     pub traced: bool,
     /// Most threads that a run may use.
     pub threads: u32,
+    /// What was decided about layers, for reports.
+    pub decisions: Vec<Decision>,
 }
 
 /// Alignment in bytes of the arena, of every buffer in it, and of constants.

@@ -26,6 +26,14 @@ pub fn leave_out(work: &mut Work, op: &Op, operands: &[TensorType], inside: &[bo
     }
 }
 
+/// Adds the work of an operation whose result, `between`, only this one reads, within the same kernel.
+pub fn chain(work: &mut Work, feeding: Work, between: &TensorType) {
+    let kept = &between.bytes() * &Dim::from(2i64);
+    work.multiply_adds = &work.multiply_adds + &feeding.multiply_adds;
+    work.bytes = &(&work.bytes + &feeding.bytes) - &kept;
+    work.shapes = format!("{} | {}", feeding.shapes, work.shapes);
+}
+
 fn shape(ty: &TensorType) -> String {
     let dims: Vec<String> = ty.shape.iter().map(Dim::to_string).collect();
     format!("[{}]", dims.join(","))

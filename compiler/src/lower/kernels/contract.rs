@@ -111,7 +111,7 @@ pub(super) struct Contraction<'a, 'b> {
     /// Whether narrower tiles have as many rows.
     one_size: bool,
     /// Whether threads share the blocks of rows, not the tiles of columns.
-    by_rows: bool,
+    pub(super) by_rows: bool,
 }
 
 /// One contraction: its operands, extents and place in the result.
@@ -229,8 +229,13 @@ impl<'a, 'b> Contraction<'a, 'b> {
         Some(Fetch { first: bytes, a_row: bytes / rows, a_round })
     }
 
+    /// Most rows of a block.
+    pub(super) fn block_rows(&self) -> Dim {
+        if self.blocked() { Dim::from(self.block) } else { self.count.clone() }
+    }
+
     /// Whether there may be several blocks of rows.
-    fn blocked(&self) -> bool {
+    pub(super) fn blocked(&self) -> bool {
         is_blocked(&self.count, self.block)
     }
 

@@ -19,32 +19,32 @@ const UNROLLED: i64 = 9;
 
 /// [`Op::DepthwiseConv`](crate::ir::Op::DepthwiseConv): `(x: channels last, w: [k..., channels])`.
 pub(super) fn depthwise_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: &ConvSpec) -> Result<()> {
-    let (x, w, y) = (&site.operands[0], &site.operands[1], &site.results[0]);
-    let axes = x.rank().saturating_sub(2);
-    let malformed = || Error::internal(format!("depthwise_conv of {x} and {w}"));
-    let weights = w.fixed_shape().filter(|w| axes > 0 && w.len() == axes + 1).ok_or_else(malformed)?;
-    let weights: Vec<i64> = weights.iter().map(|&d| d as i64).collect();
-    let elem = numbers::compute_elem(x.dtype);
-    let strides = e.strides(0);
-    let steps = strides.iter().map(|stride| stride * &Dim::from(x.dtype.size())).collect();
-    let step = strides[axes].as_const().ok_or_else(malformed)?;
-    let columns = &y.shape[axes];
-    let width = columns.as_const().and_then(|c| u64::try_from(c).ok());
-    let text = site.problem();
-    let problem = Problem { text: &text, layer: site.layer };
-    let nest = Nest {
-        site,
-        e,
-        spec,
-        kernel: &weights[..axes],
-        channels: weights[axes],
-        lanes: i64::from(site.target.vector_bytes / elem.bytes()),
-        columns: schedule::depthwise_columns(site.target, problem, width) as i64,
-        steps,
-        step,
-    };
-    let (zero, x) = (k.int(0), e.operand(0));
-    nest.rows(k, 0, x, zero);
+    let (nest, zero) = (Nest::new(site, e, spec)?, k.int(0));
+    nest.rows(k, 0, e.operand(0), zero);
+    Ok(())
+}
+
+/// The pixels from `first` to before `last` of its result.
+pub(super) fn pixels(
+    site: &Site<'_>,
+    e: &Emit<'_>,
+    k: &mut Builder,
+    spec: &ConvSpec,
+    (first, last): (Val, Val),
+) -> Result<()> {
+    let nest = Nest::new(site, e, spec)?;
+    let width = k.dim(&site.results[0].shape[nest.kernel.len()]);
+    let line = k.bin(Bin::UDiv, first, width);
+    let end = k.add_int(last, -1);
+    let end = k.bin(Bin::UDiv, end, width);
+    let (end, zero) = (k.add_int(end, 1), k.int(0));
+    k.for_each(line, end, 1, &mut |k, line| {
+        let row = k.mul(line, width);
+        let (from, to) = (k.sub(first, row), k.sub(last, row));
+        let (from, to) = (k.bin(Bin::Max, from, zero), k.bin(Bin::Min, to, width));
+        let x = nest.line_at(k, line);
+        nest.some_columns(k, (x, row), (from, to), nest.columns);
+    });
     Ok(())
 }
 
@@ -52,7 +52,7 @@ struct Nest<'a, 'b> {
     site: &'a Site<'a>,
     e: &'b Emit<'b>,
     spec: &'a ConvSpec,
-    kernel: &'a [i64],
+    kernel: Vec<i64>,
     channels: i64,
     lanes: i64,
     /// Output columns computed at once.
@@ -63,7 +63,34 @@ struct Nest<'a, 'b> {
     step: i64,
 }
 
-impl Nest<'_, '_> {
+impl<'a, 'b> Nest<'a, 'b> {
+    fn new(site: &'a Site<'a>, e: &'b Emit<'b>, spec: &'a ConvSpec) -> Result<Nest<'a, 'b>> {
+        let (x, w, y) = (&site.operands[0], &site.operands[1], &site.results[0]);
+        let axes = x.rank().saturating_sub(2);
+        let malformed = || Error::internal(format!("depthwise_conv of {x} and {w}"));
+        let weights = w.fixed_shape().filter(|w| axes > 0 && w.len() == axes + 1).ok_or_else(malformed)?;
+        let weights: Vec<i64> = weights.iter().map(|&d| d as i64).collect();
+        let elem = numbers::compute_elem(x.dtype);
+        let strides = e.strides(0);
+        let steps = strides.iter().map(|stride| stride * &Dim::from(x.dtype.size())).collect();
+        let step = strides[axes].as_const().ok_or_else(malformed)?;
+        let columns = &y.shape[axes];
+        let width = columns.as_const().and_then(|c| u64::try_from(c).ok());
+        let text = site.problem();
+        let problem = Problem { text: &text, layer: site.layer };
+        Ok(Nest {
+            site,
+            e,
+            spec,
+            channels: weights[axes],
+            kernel: weights[..axes].to_vec(),
+            lanes: i64::from(site.target.vector_bytes / elem.bytes()),
+            columns: schedule::depthwise_columns(site.target, problem, width) as i64,
+            steps,
+            step,
+        })
+    }
+
     /// Loops over the batch and all output axes but the last; `row` counts rows of the result, which are pixels.
     fn rows(&self, k: &mut Builder, axis: usize, x: Val, row: Val) {
         let shape = &self.site.results[0].shape;
@@ -88,12 +115,26 @@ impl Nest<'_, '_> {
         }
     }
 
+    /// Where the windows of a line of the result begin; lines count over the batch and all axes but the last.
+    fn line_at(&self, k: &mut Builder, line: Val) -> Val {
+        let shape = &self.site.results[0].shape;
+        let (mut x, mut line) = (self.e.operand(0), line);
+        for axis in (0..self.kernel.len()).rev() {
+            let stride = if axis == 0 { 1 } else { self.spec.strides[axis - 1] };
+            let (extent, bytes) = (k.dim(&shape[axis]), k.dim(&(&self.steps[axis] * &Dim::from(stride))));
+            let (outer, i) = (k.bin(Bin::UDiv, line, extent), k.bin(Bin::URem, line, extent));
+            let offset = k.mul(if axis == 0 { line } else { i }, bytes);
+            (x, line) = (k.add(x, offset), outer);
+        }
+        x
+    }
+
     /// One row of output columns: tiles, then the columns left over.
     fn columns(&self, k: &mut Builder, x: Val, row: Val) {
         let all = &self.site.results[0].shape[self.kernel.len()];
         if all.as_const().is_none() {
             let (zero, all) = (k.int(0), k.dim(all));
-            return self.unknown_columns(k, (x, row), (zero, all), self.columns);
+            return self.some_columns(k, (x, row), (zero, all), self.columns);
         }
         let tile = Dim::from(self.columns);
         let full = &all.floor_div(&tile) * &tile;
@@ -106,25 +147,25 @@ impl Nest<'_, '_> {
         }
     }
 
-    /// A row whose length is known at run time: tiles, the last one moved up over columns that are done already; rows
-    /// shorter than a tile go by smaller ones.
-    fn unknown_columns(&self, k: &mut Builder, (x, row): (Val, Val), (zero, all): (Val, Val), size: i64) {
+    /// Columns whose number is known at run time: tiles, the last one moved up over columns that are done already; fewer
+    /// than a tile go by smaller ones.
+    fn some_columns(&self, k: &mut Builder, (x, row): (Val, Val), (from, to): (Val, Val), size: i64) {
         if size <= 1 {
-            return k.parallel(zero, all, 1, &mut |k, column| self.tile(k, x, row, column, 1));
+            return k.parallel(from, to, 1, &mut |k, column| self.tile(k, x, row, column, 1));
         }
-        let last = k.add_int(all, -size);
-        let enough = k.cmp(Cmp::Ge, last, zero);
+        let last = k.add_int(to, -size);
+        let enough = k.cmp(Cmp::Ge, last, from);
         k.choose(
             enough,
             &mut |k| {
-                k.parallel(zero, all, size, &mut |k, column| {
+                k.parallel(from, to, size, &mut |k, column| {
                     let column = k.bin(Bin::Min, column, last);
                     self.tile(k, x, row, column, size);
                 });
                 Vec::new()
             },
             &mut |k| {
-                self.unknown_columns(k, (x, row), (zero, all), size / 4);
+                self.some_columns(k, (x, row), (from, to), size / 4);
                 Vec::new()
             },
         );

@@ -31,7 +31,16 @@ pub struct RowLeaf {
     pub view: View,
 }
 
+/// An operation and its epilogue.
+pub struct Link<'a> {
+    /// What the operation is to be built for.
+    pub site: &'a Site<'a>,
+    /// What is applied to its result.
+    pub epilogue: &'a Epilogue,
+}
+
 /// Where rows begin.
+#[derive(Clone)]
 enum RowStarts {
     /// Every so many elements.
     Every(Dim),
@@ -41,6 +50,7 @@ enum RowStarts {
 
 /// Gives kernel authors their operands, results and scratch memory. Pointer arguments are, in order: operands,
 /// epilogue leaves, tables, results, scratch, constants.
+#[derive(Clone)]
 pub struct Emit<'a> {
     pub(super) site: &'a Site<'a>,
     pub(super) epilogue: &'a Epilogue,
@@ -62,16 +72,42 @@ impl<'a> Emit<'a> {
     /// # Errors
     /// When leaves or the result do not lie in such rows as the operation's kernel has.
     pub(super) fn new(site: &'a Site<'a>, epilogue: &'a Epilogue, k: &mut Builder) -> Result<Emit<'a>> {
+        Emit::with_arguments(site, epilogue, k, site.operands.len(), site.results.len()).with_rows(k)
+    }
+
+    /// The same for two operations in one kernel, the first one's only result being operand 0 of the second, which has no
+    /// pointer: who builds the kernel finds memory for what it needs of it at a time. The kernel's arguments are those of the
+    /// first operation but its result, then those of the second but that operand.
+    ///
+    /// # Errors
+    /// As [`Emit::new`].
+    pub(super) fn chain([first, second]: [&'a Link<'a>; 2], k: &mut Builder) -> Result<[Emit<'a>; 2]> {
+        let (ins, outs) = (second.site.operands.len() - 1, second.site.results.len());
+        let feeding = Emit::with_arguments(first.site, first.epilogue, k, first.site.operands.len(), 0);
+        let mut fed = Emit::with_arguments(second.site, second.epilogue, k, ins, outs);
+        fed.operands.insert(0, k.int(0));
+        Ok([feeding.with_rows(k)?, fed.with_rows(k)?])
+    }
+
+    /// Takes pointers for the last `operands` operands and the first `results` results, and for what the epilogue reads.
+    fn with_arguments(
+        site: &'a Site<'a>,
+        epilogue: &'a Epilogue,
+        k: &mut Builder,
+        operands: usize,
+        results: usize,
+    ) -> Emit<'a> {
+        let first = site.operands.len() - operands;
         let mut pointers = |n: usize| (0..n).map(|_| k.new_pointer()).collect::<Vec<_>>();
-        let mut operands = pointers(site.operands.len());
+        let mut operands = pointers(operands);
         let mut leaves = pointers(epilogue.leaves.len());
         let tables = pointers(epilogue.expr.tables.len());
-        let mut results = pointers(site.results.len());
+        let mut results = pointers(results);
         let moved = |k: &mut Builder, pointer: &mut Val, view: &View, size: usize| {
             let offset = k.dim(&view.offset);
             *pointer = nest::pointer_at(k, *pointer, offset, size);
         };
-        for (n, pointer) in operands.iter_mut().enumerate() {
+        for (n, pointer) in (first..).zip(&mut operands) {
             if let Some(view) = site.places.operands.get(n).and_then(Option::as_ref) {
                 moved(k, pointer, view, site.operands[n].dtype.size());
             }
@@ -83,19 +119,14 @@ impl<'a> Emit<'a> {
         {
             moved(k, pointer, view, epilogue.expr.dtype().unwrap_or(ty.dtype).size());
         }
-        let mut emit = Emit {
-            site,
-            epilogue,
-            operands,
-            leaves,
-            tables,
-            results,
-            rows: Vec::new(),
-            level: Vec::new(),
-            scratch: RefCell::default(),
-            constants: RefCell::default(),
-        };
-        let Some(result) = site.results.first() else { return Ok(emit) };
+        let (rows, level, scratch, constants) = Default::default();
+        Emit { site, epilogue, operands, leaves, tables, results, rows, level, scratch, constants }
+    }
+
+    /// Finds out where the rows of leaves and of result 0 begin.
+    fn with_rows(mut self, k: &mut Builder) -> Result<Emit<'a>> {
+        let (site, epilogue) = (self.site, self.epilogue);
+        let Some(result) = site.results.first() else { return Ok(self) };
         let columns = column_axes(site.op, result.rank());
         let merged = |view: &View| {
             view.merged(&result.shape, columns)
@@ -105,9 +136,14 @@ impl<'a> Emit<'a> {
         let views: Vec<View> =
             epilogue.leaves.iter().map(|leaf| &leaf.view).chain([&own]).map(merged).collect::<Result<_>>()?;
         let (rows, last) = result.shape.split_at(result.rank() - columns);
-        emit.rows = emit.row_starts(k, &views, &[rows, &[nest::product(last)]].concat());
-        emit.level = views.iter().map(|view| view.strides.last().is_none_or(|s| s.is(0))).collect();
-        Ok(emit)
+        self.rows = self.row_starts(k, &views, &[rows, &[nest::product(last)]].concat());
+        self.level = views.iter().map(|view| view.strides.last().is_none_or(|s| s.is(0))).collect();
+        Ok(self)
+    }
+
+    /// The same with result 0 at another pointer; who uses it asks for no memory.
+    pub(super) fn storing_at(&self, pointer: Val) -> Emit<'a> {
+        Emit { results: vec![pointer], ..self.clone() }
     }
 
     /// Bytes of the scratch buffers, and the tables, that were asked for.

@@ -57,6 +57,9 @@ mod run;
 mod scatter;
 #[cfg(test)]
 mod search_tests;
+mod separable;
+#[cfg(test)]
+mod separable_tests;
 mod softmax;
 mod sparse;
 #[cfg(test)]
@@ -77,7 +80,7 @@ use super::view::View;
 use crate::ir::{Dim, Layout, Op, Tensor, TensorType, text};
 use crate::{Error, Result};
 
-pub use emit::{Emit, Epilogue, RowLeaf};
+pub use emit::{Emit, Epilogue, Link, RowLeaf};
 
 /// What an operation is to be built for.
 pub struct Site<'a> {
@@ -134,14 +137,39 @@ pub fn build(site: &Site<'_>, epilogue: &Epilogue) -> Result<Built> {
     // What lies in the result already leaves little to do.
     let little = site.places.inside.contains(&true);
     let threads = if is_parallel(site.op) && !little { site.target.threads } else { 1 };
-    let mut k = Builder::new(site.op.name(), 0)
-        .with_masks(site.target.has_masks())
-        .with_halves(site.target.has_halves())
-        .with_threads(threads);
+    let mut k = builder(site.op.name(), site.target, threads);
     let emit = Emit::new(site, epilogue, &mut k)?;
     dispatch(site, &emit, &mut k)?;
     let (scratch, constants) = emit.wants();
     Ok(Built { kernel: k.finish(), scratch, constants })
+}
+
+/// Whether the result of one operation can be operand 0 of another one within [one kernel](build_chain).
+pub fn chains(first: &Op, second: &Op, operands: &[TensorType]) -> bool {
+    matches!(first, Op::DepthwiseConv(_)) && separable::is_pointwise(second, operands)
+}
+
+/// Builds the kernel of two operations that [chain](chains). Its arguments are the first one's operands and what its
+/// epilogue reads, then the second one's operands but the first, what its epilogue reads, and its result.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_chain(links: &[Link<'_>; 2]) -> Result<Built> {
+    let [first, second] = links;
+    let Op::DepthwiseConv(spec) = first.site.op else { return missing(first.site) };
+    let target = second.site.target;
+    let mut k = builder("separable_conv", target, target.threads);
+    let [feeding, fed] = Emit::chain([first, second], &mut k)?;
+    separable::separable_conv(first.site, spec, second.site, [&feeding, &fed], &mut k)?;
+    let (mut scratch, _) = feeding.wants();
+    let (more, constants) = fed.wants();
+    scratch.extend(more);
+    Ok(Built { kernel: k.finish(), scratch, constants })
+}
+
+fn builder(name: &str, target: &Target, threads: u32) -> Builder {
+    let builder = Builder::new(name, 0).with_masks(target.has_masks()).with_halves(target.has_halves());
+    builder.with_threads(threads)
 }
 
 fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
@@ -346,6 +374,6 @@ pub fn column_axes(op: &Op, rank: usize) -> usize {
     }
 }
 
-fn missing(site: &Site<'_>) -> Result<()> {
+fn missing<T>(site: &Site<'_>) -> Result<T> {
     Err(Error::unsupported(format!("{}: no kernel for {:?}", site.op.name(), site.operands)))
 }

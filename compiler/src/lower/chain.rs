@@ -1,0 +1,56 @@
+//! Chains: groups that are computed in the kernel of their only reader, a block at a time, in memory that caches hold. What is
+//! between the two never exists as a whole.
+
+use mcc_targets::choices::Problem;
+use mcc_targets::{Target, schedule};
+
+use super::group::Group;
+use super::kernels;
+use crate::ir::{Decision, Dim, Graph, NodeId, Subject, TensorType, Value, text};
+
+/// Makes groups parts of those that can compute them a block at a time, where that pays.
+pub fn chain(graph: &Graph, target: &Target, groups: Vec<Group>) -> (Vec<Group>, Vec<Decision>) {
+    let (mut done, mut decisions): (Vec<Group>, Vec<Decision>) = (Vec::with_capacity(groups.len()), Vec::new());
+    for mut group in groups {
+        if let Some((n, first, second)) = feeding(graph, &done, &group) {
+            let (bytes, pays) = pays(graph, target, [first, second], done[n].root.into());
+            let form = if pays { "with its reader" } else { "alone" };
+            let why = format!("{bytes} bytes between it and '{}'", graph.label(second));
+            decisions.push(Decision::new(graph.label(first), Subject::Fusion, graph.op(first).name(), form, why));
+            group.feeding = pays.then(|| Box::new(done.remove(n)));
+        }
+        done.push(group);
+    }
+    (done, decisions)
+}
+
+/// The group whose result one other alone reads, which can compute it a block at a time; and both anchors.
+fn feeding(graph: &Graph, groups: &[Group], reader: &Group) -> Option<(usize, NodeId, NodeId)> {
+    let second = reader.anchor?;
+    let value = graph.operand(second, 0)?;
+    if graph.users(value).len() != 1 || graph.is_output(value) {
+        return None;
+    }
+    let n = groups.iter().position(|g| Value::from(g.root) == value)?;
+    let first = groups[n].anchor?;
+    kernels::chains(graph.op(first), graph.op(second), &types_of(graph, second)).then_some((n, first, second))
+}
+
+/// How many bytes the result of the first of two operations has, and whether the kernel of the second had better compute it.
+fn pays(graph: &Graph, target: &Target, anchors: [NodeId; 2], between: Value) -> (Dim, bool) {
+    let signature = |node: NodeId| text::signature(graph.op(node), &types_of(graph, node), graph.types(node));
+    let problem = anchors.map(signature).join("; ");
+    let known = |d: &Dim| d.as_const().and_then(|c| u64::try_from(c).ok());
+    let bytes = graph.ty(between).bytes();
+    let columns = graph.types(anchors[1]).first().and_then(|ty| ty.shape.last());
+    // The time of both layers depends on it.
+    let [_, pays] = anchors.map(|anchor| {
+        let problem = Problem { text: &problem, layer: graph.label(anchor) };
+        schedule::chains(target, problem, known(&bytes), columns.and_then(known))
+    });
+    (bytes, pays)
+}
+
+fn types_of(graph: &Graph, node: NodeId) -> Vec<TensorType> {
+    graph.operands(node).iter().map(|&v| graph.ty(v).clone()).collect()
+}
