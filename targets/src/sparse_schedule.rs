@@ -8,24 +8,68 @@ use crate::{Arch, Target};
 /// Lanes that tiles fill: those of the longest vectors.
 const LANES: u64 = 16;
 
-/// Most vectors of the longest kind in a tile that is computed at once.
-const VECTORS: u64 = 8;
+/// Most vectors of the longest kind in a tile that is computed at once: a group's sums fill the registers.
+const VECTORS: u64 = 7;
 
 /// Bytes of staged planes that should stay in the second-level cache.
 const STAGED_BYTES: u64 = 512 << 10;
 
-/// Results of a tile of a matrix with `rows` rows (`None`: known at run time) and `depth` columns: a power of two, or a
-/// multiple of [`LANES`].
-pub fn span(rows: Option<u64>, depth: u64) -> u64 {
+/// Bytes of the planes that a block of output channels meets while they stay in the first-level cache.
+const SLICE_BYTES: u64 = 32 << 10;
+
+/// Most output channels of a block; see [`Cut`].
+const BLOCK: u64 = 256;
+
+/// Results of a tile of a matrix with some rows (`None`: known at run time): a power of two, or a multiple of [`LANES`].
+pub fn span(rows: Option<u64>, layer: &Layer) -> u64 {
     let Some(rows) = rows.filter(|&r| r > 0) else { return 4 * LANES };
     if rows < LANES {
         return if rows == 1 { 1 } else { rows.next_power_of_two().max(4) };
     }
     let vectors = rows.div_ceil(LANES);
-    let most = (STAGED_BYTES / (depth * LANES * 4).max(1)).clamp(2, VECTORS);
-    // The fewest vectors in all, then the largest tile.
-    let best = (2.min(vectors)..=most.min(vectors)).min_by_key(|&n| (vectors.div_ceil(n) * n, most - n));
-    best.unwrap_or(vectors) * LANES
+    // Every tile fetches all non-zeros.
+    let fetched = fetched(layer.values as f64 * ENTRY) / VECTOR;
+    let cost = |n: &u64| (vectors.div_ceil(*n) as f64 * (met(layer, *n, n * LANES) + fetched)) as u64;
+    (1..=VECTORS.min(vectors)).rev().min_by_key(cost).unwrap_or(1) * LANES
+}
+
+/// Nanoseconds of a multiply-add of the longest vectors at the nominal peak.
+const VECTOR: f64 = 1.0 / 6.0;
+
+/// How the weights of a layer are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// Output channels that take turns, so that loops are few and additions do not wait for one another.
+    pub abreast: u64,
+    /// Output channels whose sums wait together, those with about as many non-zeros next to one another: many where one
+    /// thread computes all, so that loops are alike, fewer where several share them.
+    pub block: u64,
+    /// Input channels whose planes stay in the first-level cache.
+    pub depth: u64,
+}
+
+/// How to cut a layer over tiles of `span` results, with planes of so many elements a channel.
+pub fn cut(target: &Target, layer: &Layer, plane: u64) -> Cut {
+    let abreast = if layer.span <= LANES { 8 } else { 4 };
+    let most = if target.threads > 1 { (layer.out / 4).next_multiple_of(64).min(BLOCK) } else { BLOCK };
+    let block = layer.out.next_multiple_of(abreast).min(most);
+    let slices = slices(layer.channels, plane);
+    Cut { abreast, block, depth: layer.channels.div_ceil(slices).max(1) }
+}
+
+/// Slices of equal size of so many channels.
+fn slices(channels: u64, plane: u64) -> u64 {
+    channels.div_ceil((SLICE_BYTES / (4 * plane).max(1)).max(1)).max(1)
+}
+
+/// What the non-zeros of a layer take over a tile of `vectors` vectors of the longest kind, and planes of so many elements, in
+/// multiply-adds of such vectors: measured on a core that loads two of them a cycle.
+fn met(layer: &Layer, vectors: u64, plane: u64) -> f64 {
+    let (once, slices) = (at_once(vectors), slices(layer.channels, plane));
+    // Every non-zero is spread over a vector; sums are stored, and between slices also loaded.
+    let sums = (if slices > 1 { 3.6 } else { 2.0 }) * once as f64 + 3.0;
+    let part = layer.values as f64 * (once as f64 + 0.3) + (layer.out * slices) as f64 * sums;
+    part * (vectors / once) as f64
 }
 
 /// What is to be staged of an image, in one of two ways: with lines as long as they are, or filled up to whole vectors
@@ -63,8 +107,7 @@ pub fn tiles(image: &Image) -> Tiles {
     let pitch = if image.aligned { width.next_multiple_of(LANES) } else { width };
     let of = |lines: u64| {
         let vectors = ((lines - 1) * pitch + image.size[1]).div_ceil(LANES);
-        // At least four vectors at once keep the multipliers busy.
-        let at_once = vectors.min(4)..=vectors.min(VECTORS);
+        let at_once = vectors.min(2)..=vectors.min(VECTORS);
         let span = at_once.map(|n| vectors.div_ceil(n) * n).min().unwrap_or(vectors) * LANES;
         let staged = (span + image.reach[0] * pitch + image.reach[1]) * image.planes;
         // What is not aligned takes two loads for most vectors, and so does what comes from further away.
@@ -79,15 +122,6 @@ pub fn tiles(image: &Image) -> Tiles {
 /// What an element costs to stage, in multiply-adds of full vectors.
 const STAGING_COST: u64 = 6;
 
-/// Output channels of a group, for tiles of `span` results: so many that their sums fill the registers.
-pub fn abreast(span: u64) -> u64 {
-    match span.div_ceil(LANES) {
-        1 => 8,
-        n if at_once(n) <= 4 => 4,
-        _ => 2,
-    }
-}
-
 /// Vectors of the longest kind that are computed at once of so many.
 fn at_once(vectors: u64) -> u64 {
     (1..=VECTORS).rev().find(|n| vectors.is_multiple_of(*n)).unwrap_or(1)
@@ -97,6 +131,7 @@ fn at_once(vectors: u64) -> u64 {
 pub fn vectors(target: &Target, span: u32, abreast: u32) -> u32 {
     let registers = match (target.arch, target.vector_bytes) {
         (Arch::X86_64, 16 | 32) => 14,
+        (Arch::X86_64, _) => 28,
         _ => 24,
     };
     let most = (registers / abreast).clamp(1, VECTORS as u32).min(span);
@@ -111,6 +146,8 @@ pub const UNKNOWN_ROWS: u64 = 64;
 pub struct Layer {
     /// Rows of the result: pixels.
     pub rows: u64,
+    /// Input channels.
+    pub channels: u64,
     /// Weights of an output channel.
     pub depth: u64,
     /// Output channels.
@@ -149,11 +186,19 @@ impl Costs {
 const MEMORY_BYTES: f64 = 36.0;
 const CACHE_BYTES: f64 = 64.0;
 
+/// Bytes of a non-zero.
+const ENTRY: f64 = 6.0;
+
+/// Nanoseconds until so many bytes are there.
+fn fetched(bytes: f64) -> f64 {
+    bytes / if bytes > STAGED_BYTES as f64 { MEMORY_BYTES } else { CACHE_BYTES }
+}
+
 /// Shares of the nominal peak, which is of a slower clock than that of the machine where they were measured: of dense
-/// kernels, of minimal filtering, and of sparse kernels, which load an operand a multiply-add from the second-level cache.
+/// kernels, of minimal filtering, and of sparse kernels, beside what [`met`] counts.
 const DENSE_SHARE: f64 = 1.2;
 const FILTERED_SHARE: f64 = 0.9;
-const SPARSE_SHARE: f64 = 0.45;
+const SPARSE_SHARE: f64 = 0.95;
 
 /// Nanoseconds a scalar non-zero takes, and an element to be turned, with vectors of 16 lanes.
 const SCALAR: f64 = 0.35;
@@ -163,17 +208,16 @@ const TURN: f64 = 0.15;
 pub fn costs(target: &Target, layer: &Layer) -> Costs {
     let rate = crate::schedule::multiply_adds_a_nanosecond(target) as f64;
     let lanes = f64::from(target.vector_bytes / 4);
-    let fetched = |bytes: f64| bytes / if bytes > STAGED_BYTES as f64 { MEMORY_BYTES } else { CACHE_BYTES };
     let [rows, depth, out, values] = [layer.rows, layer.depth, layer.out, layer.values].map(|n| n as f64);
     let filled = (out / lanes).ceil() * lanes / out;
     let share = if layer.filtered { FILTERED_SHARE } else { DENSE_SHARE };
     let dense = (layer.products as f64 * filled / (rate * share)).max(fetched(depth * out * 4.0));
-    let entries = fetched(values * 6.0);
+    let entries = fetched(values * ENTRY);
     if layer.span == 1 {
         return Costs { sparse: rows * (values * SCALAR).max(entries), dense };
     }
-    let used = lanes.min(layer.span as f64) / lanes;
-    let met = values * (layer.tiles * layer.span) as f64 / (rate * SPARSE_SHARE * used);
+    let plane = layer.staged / layer.channels.max(1);
+    let met = met(layer, layer.span.div_ceil(LANES), plane) * layer.tiles as f64 * LANES as f64 / (rate * SPARSE_SHARE);
     let turned = ((layer.tiles * layer.staged) as f64 + rows * out) * TURN * 16.0 / lanes;
     Costs { sparse: met.max(entries) + turned, dense }
 }
@@ -182,11 +226,27 @@ pub fn costs(target: &Target, layer: &Layer) -> Costs {
 mod tests {
     use super::*;
 
+    fn layer(channels: u64, out: u64, values: u64) -> Layer {
+        let (rows, products) = (1, channels * out);
+        Layer { rows, channels, depth: channels, out, values, products, filtered: false, span: 64, tiles: 1, staged: 0 }
+    }
+
+    #[test]
+    fn layers_are_cut() {
+        let mut target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
+        let wide = layer(512, 200, 10_000);
+        assert_eq!(cut(&target, &wide, 64), Cut { abreast: 4, block: 200, depth: 128 });
+        assert_eq!(cut(&target, &layer(300, 2048, 10_000), 64).depth, 100);
+        target.threads = 2;
+        assert_eq!([200, 512, 2048].map(|out| cut(&target, &layer(64, out, 9), 64).block), [64, 128, 256]);
+    }
+
     #[test]
     fn spans_fill_vectors() {
-        let spans = [1, 3, 9, 16, 49, 128, 196, 784].map(|rows| span(Some(rows), 256));
-        assert_eq!(spans, [1, 4, 16, 16, 64, 128, 112, 112]);
-        assert_eq!((span(None, 64), span(Some(196), 4096)), (64, 32));
+        let layer = layer(256, 512, 12_000);
+        let spans = [1, 3, 9, 16, 49, 128, 196, 784].map(|rows| span(Some(rows), &layer));
+        assert_eq!(spans, [1, 4, 16, 16, 32, 32, 32, 32]);
+        assert_eq!(span(None, &layer), 64);
     }
 
     #[test]
@@ -204,25 +264,25 @@ mod tests {
         assert!(medium[1].cost < medium[0].cost);
     }
 
-    /// A 1x1 convolution of 1024 to 256 channels over 14x14 pixels: faster by non-zeros where three quarters are zero.
+    /// A 1x1 convolution of 1024 to 256 channels over 14x14 pixels: faster by non-zeros where two thirds are zero.
     #[test]
     fn dense_layers_stay_dense() {
         let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
         let (rows, depth, out) = (196, 1024, 256);
-        let span = span(Some(rows), depth);
         let pays = |percent: u64| {
-            let values = depth * out * (100 - percent) / 100;
-            let (tiles, staged, products) = (rows.div_ceil(span), depth * span, rows * depth * out);
-            costs(&target, &Layer { rows, depth, out, values, products, filtered: false, span, tiles, staged }).pays()
+            let mut layer =
+                Layer { rows, products: rows * depth * out, ..layer(depth, out, depth * out * (100 - percent) / 100) };
+            layer.span = span(Some(rows), &layer);
+            (layer.tiles, layer.staged) = (rows.div_ceil(layer.span), depth * layer.span);
+            costs(&target, &layer).pays()
         };
-        assert_eq!([0, 50, 65, 80, 95].map(pays), [false, false, false, true, true]);
+        assert_eq!([0, 50, 65, 80, 95].map(pays), [false, false, true, true, true]);
     }
 
     #[test]
     fn vectors_divide_the_span() {
         let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v3")).unwrap();
-        assert_eq!([1, 8, 14, 16].map(|n| vectors(&target, n, 2)), [1, 4, 7, 4]);
-        assert_eq!((vectors(&target, 8, 4), vectors(&target, 2, 8)), (2, 1));
-        assert_eq!([1, 16, 64, 112].map(abreast), [8, 8, 4, 2]);
+        assert_eq!([1, 8, 12, 14].map(|n| vectors(&target, n, 4)), [1, 2, 3, 2]);
+        assert_eq!(vectors(&target, 2, 8), 1);
     }
 }

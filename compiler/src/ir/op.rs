@@ -86,11 +86,11 @@ pub enum Op {
     /// masks, values and heads: see [`mask_bytes`](super::mask_bytes).
     DotConv { spec: ConvSpec, kernel: Vec<i64>, out: usize },
     /// `(x, heads: i32[groups + 1], slots: u8[groups * abreast], offsets: u16 or i32[n], values: f32[n])`:
-    /// correlation in one group with weights of which only some are not zero: those of a group of output channels, whose
-    /// places in their block are its slots, from its head on to the next one's, taking turns. Each is a value and the
-    /// offset, in elements of staged planes ([`Staging`]), of what the first result of a tile meets by it. `kernel` holds the
-    /// window's extents; without any, all axes but the channels are a matrix's rows. `spec.layout` is the operand's, the
-    /// result has a layout of its own.
+    /// correlation in one group with weights of which only some are not zero: those that a group of output channels, whose
+    /// places in their block are its slots, has in a slice of the input channels, from its head on to the next one's, taking
+    /// turns. Each is a value and the offset, in [`Staging::unit`]s of staged planes ([`Staging`]), of what the first result
+    /// of a tile meets by it. `kernel` holds the window's extents; without any, all axes but the channels are a matrix's
+    /// rows. `spec.layout` is the operand's, the result has a layout of its own.
     SparseConv { spec: ConvSpec, kernel: Vec<i64>, staging: Staging, out: usize, stored: Layout },
     /// `(x: f32, channels last; codes: i32[panels, words, tile]; parameters: f32[panels, blocks, 1 or 2, tile]; [table:
     /// f32[16 or 256]])`: correlation with weights that are codes; see [`Coded`](super::Coded) for what they stand for.

@@ -4,9 +4,10 @@
 //! are computed from: a plane a channel, in which what one result meets by some weight lies as far from what the first
 //! result meets as for every other result. A non-zero is then a value and one offset.
 //!
-//! Output channels come in blocks of [`Staging::BLOCK`], in each of which those with about as many non-zeros stand next to
-//! one another: `abreast` of them are a group, whose non-zeros take turns. Where one has none left, it goes on with zeros
-//! that meet the plane behind the last channel, which holds zeros.
+//! Output channels come in blocks of `block`, input channels in slices of `depth`, so that what a block meets of a slice stays
+//! in the first-level cache. The non-zeros of a block in a slice follow those of its slices before. Output channels with about
+//! as many of them stand next to one another: `abreast` of them are a group, whose non-zeros take turns. Where one has none
+//! left, it goes on with zeros that meet the plane behind the last channel, which holds zeros.
 //!
 //! - Of a matrix, a plane is the channel's elements of some rows.
 //! - Of an image, a plane holds some lines, `pitch` elements apart, padding included. With a stride, elements that the same
@@ -28,8 +29,12 @@ pub struct Staging {
     pub phase: usize,
     /// Whether every column of the window has a phase of its own.
     pub aligned: bool,
-    /// Output channels of a group: a power of two up to [`Staging::BLOCK`].
+    /// Output channels of a group: a power of two from [`Staging::STEP`] on.
     pub abreast: usize,
+    /// Output channels of a block: whole groups, at most [`Staging::MOST`].
+    pub block: usize,
+    /// Input channels of a slice.
+    pub depth: usize,
 }
 
 /// The phases along an axis: windows with a stride meet every remainder that the kernel reaches.
@@ -38,13 +43,37 @@ fn phases(kernel: i64, stride: i64) -> i64 {
 }
 
 impl Staging {
-    /// Output channels of a block.
-    pub const BLOCK: usize = 64;
+    /// Most output channels of a block: a byte tells which one of them.
+    pub const MOST: usize = 256;
+
+    /// Non-zeros that are loaded at once.
+    pub const STEP: usize = 4;
 
     /// Groups of `out` output channels.
     pub fn groups(&self, out: usize) -> usize {
-        out / Self::BLOCK * (Self::BLOCK / self.abreast) + (out % Self::BLOCK).div_ceil(self.abreast)
+        out / self.block * (self.block / self.abreast) + (out % self.block).div_ceil(self.abreast)
     }
+
+    /// The first output channel of the block of every group that is listed.
+    pub fn listed(&self, out: usize, channels: usize) -> Vec<usize> {
+        let of_block = |first: usize| vec![first; self.slices(channels) * self.groups((out - first).min(self.block))];
+        (0..out).step_by(self.block).flat_map(of_block).collect()
+    }
+
+    /// How many times non-zeros of a group are listed: once a slice of so many input channels.
+    pub fn slices(&self, channels: usize) -> usize {
+        channels.div_ceil(self.depth).max(1)
+    }
+
+    /// Elements that an offset counts: places of all taps are multiples of it.
+    pub fn unit(&self, spec: &ConvSpec, kernel: &[i64]) -> usize {
+        let aligned = |n: usize| n.is_multiple_of(Self::UNIT);
+        let all = aligned(self.plane(spec, kernel)) && self.places(spec, kernel).into_iter().all(aligned);
+        if all { Self::UNIT } else { 1 }
+    }
+
+    /// Elements of the longest vectors.
+    const UNIT: usize = 16;
 
     /// Whether a convolution can be staged: at most two spatial axes, one group, no dilation together with a stride.
     pub fn fits(spec: &ConvSpec) -> bool {
@@ -62,8 +91,16 @@ impl Staging {
         };
         let whole = self.span.is_power_of_two() || self.span.is_multiple_of(16);
         let lines = self.lines.saturating_sub(1).saturating_mul(self.pitch) < self.span;
-        let groups = self.abreast.is_power_of_two() && self.abreast <= Self::BLOCK;
-        groups && self.lines > 0 && self.pitch > 0 && whole && lines && self.phase >= self.span.saturating_add(reach)
+        let groups = self.abreast.is_power_of_two() && self.abreast >= Self::STEP;
+        let blocks =
+            self.block.is_multiple_of(self.abreast) && (1..=Self::MOST).contains(&self.block) && self.depth > 0;
+        groups
+            && blocks
+            && self.lines > 0
+            && self.pitch > 0
+            && whole
+            && lines
+            && self.phase >= self.span.saturating_add(reach)
     }
 
     /// Phases of each spatial axis.
@@ -134,13 +171,16 @@ mod tests {
             group: 1,
             layout: Layout::ChannelsLast,
         };
-        let staging = Staging { lines: 4, pitch: 10, span: 48, phase: 80, aligned: false, abreast: 2 };
+        let staging =
+            Staging { lines: 4, pitch: 10, span: 48, phase: 80, aligned: false, abreast: 4, block: 64, depth: 8 };
         assert_eq!(staging.places(&spec(1), &[3, 3]), [0, 1, 2, 10, 11, 12, 20, 21, 22]);
         // Even and odd lines and columns lie apart: the third tap meets what the next window's first one does.
         assert_eq!(staging.places(&spec(2), &[3, 3]), [0, 80, 1, 160, 240, 161, 10, 90, 11]);
         let aligned = Staging { pitch: 16, aligned: true, ..staging };
         assert_eq!(aligned.places(&spec(1), &[2, 3]), [0, 80, 160, 16, 96, 176]);
-        assert_eq!([5, 64, 65, 130].map(|out| staging.groups(out)), [3, 32, 33, 65]);
+        assert_eq!([5, 64, 65, 130].map(|out| staging.groups(out)), [2, 16, 17, 33]);
+        assert_eq!([1, 8, 9].map(|channels| staging.slices(channels)), [1, 1, 2]);
+        assert_eq!((staging.unit(&spec(1), &[3, 3]), aligned.unit(&spec(1), &[3, 3])), (1, 16));
         assert_eq!((staging.plane(&spec(2), &[3, 3]), staging.plane(&spec(2), &[1, 1])), (320, 80));
     }
 }

@@ -23,7 +23,7 @@ pub fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         return Ok(false);
     }
     for node in graph.topological() {
-        let Some(candidate) = candidate(graph, node) else { continue };
+        let Some(candidate) = candidate(graph, node, target) else { continue };
         let costs = sparse_schedule::costs(target, &candidate.layer);
         let (layer, zeros) = (graph.label(node).to_string(), candidate.zeros);
         let pays = target.sparsity == Sparsity::Force || costs.pays();
@@ -56,7 +56,7 @@ struct Candidate {
 }
 
 /// The layer that a node is, if its weights are constant and have enough zeros.
-fn candidate(graph: &Graph, node: NodeId) -> Option<Candidate> {
+fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> {
     let operands = graph.operands(node);
     let (x, w) = (graph.ty(*operands.first()?), graph.as_constant(*operands.get(1)?)?);
     if x.dtype != DType::F32 || w.dtype() != DType::F32 || w.numel() == 0 {
@@ -89,6 +89,7 @@ fn candidate(graph: &Graph, node: NodeId) -> Option<Candidate> {
     let [out, channels] = shape.map(|n| n as u64);
     let mut layer = Layer {
         rows: extent(&pixels).unwrap_or(sparse_schedule::UNKNOWN_ROWS),
+        channels,
         depth: channels * kernel.iter().product::<i64>() as u64,
         out,
         values: non_zero as u64,
@@ -100,18 +101,19 @@ fn candidate(graph: &Graph, node: NodeId) -> Option<Candidate> {
     };
     layer.products = layer.rows * layer.depth * out;
     let staging = if is_matrix {
-        let span = sparse_schedule::span(extent(&pixels), channels);
+        let span = sparse_schedule::span(extent(&pixels), &layer);
         (layer.span, layer.tiles) = (span, layer.rows.div_ceil(span));
         layer.staged = channels * span;
-        let span = span as usize;
-        Staging { lines: span, pitch: 1, span, phase: span, aligned: false, abreast: abreast(layer.span) }
+        let cut = sparse_schedule::cut(target, &layer, span);
+        let [span, abreast, block, depth] = [span, cut.abreast, cut.block, cut.depth].map(|n| n as usize);
+        Staging { lines: span, pitch: 1, span, phase: span, aligned: false, abreast, block, depth }
     } else {
         let spatial: Option<Vec<u64>> = y[1..y.len() - 1].iter().chain(&x.shape[1..x.rank() - 1]).map(extent).collect();
         let (results, batch) = (spatial?[..kernel.len()].to_vec(), extent(&y[0]).unwrap_or(1));
         let two = |v: &[u64], one: u64| if v.len() == 1 { [one, v[0]] } else { [v[0], v[1]] };
         let size = two(&results, 1);
         let [unaligned, aligned] = [false, true].map(|aligned| {
-            let any = Staging { lines: 1, pitch: 1, span: 1, phase: 1, aligned, abreast: 1 };
+            let any = Staging { lines: 1, pitch: 1, span: 1, phase: 1, aligned, abreast: 4, block: 4, depth: 1 };
             let reach: Vec<u64> = any.reach(&spec, &kernel).into_iter().map(|r| r as u64).collect();
             let planes = channels * any.phases(&spec, &kernel).iter().product::<i64>() as u64;
             Image { size, reach: two(&reach, 0), planes, values: non_zero as u64, aligned }
@@ -125,14 +127,12 @@ fn candidate(graph: &Graph, node: NodeId) -> Option<Candidate> {
         if layer.filtered {
             layer.products = batch * schedule::products_3x3(size, channels, out);
         }
+        let cut = sparse_schedule::cut(target, &layer, image.planes / channels * phase);
+        let [abreast, block, depth] = [cut.abreast, cut.block, cut.depth].map(|n| n as usize);
         let [lines, pitch, span, phase] = [tiles.lines, tiles.pitch, tiles.span, phase].map(|n| n as usize);
-        Staging { lines, pitch, span, phase, aligned: image.aligned, abreast: abreast(layer.span) }
+        Staging { lines, pitch, span, phase, aligned: image.aligned, abreast, block, depth }
     };
     Some(Candidate { spec, kernel, staging, layer, zeros, weights })
-}
-
-fn abreast(span: u64) -> usize {
-    sparse_schedule::abreast(span) as usize
 }
 
 fn matrix() -> ConvSpec {
@@ -143,6 +143,7 @@ fn matrix() -> ConvSpec {
 fn rewritten(graph: &mut Graph, node: NodeId, candidate: Candidate) -> Result<Value> {
     let Candidate { spec, kernel, staging, layer, weights, .. } = candidate;
     let (plane, places) = (staging.plane(&spec, &kernel), staging.places(&spec, &kernel));
+    let unit = staging.unit(&spec, &kernel) as i64;
     let out = layer.out as usize;
     let per_filter = weights.len() / out;
     // What a padding slot meets: the plane behind the last channel.
@@ -157,21 +158,28 @@ fn rewritten(graph: &mut Graph, node: NodeId, candidate: Candidate) -> Result<Va
         })
         .collect();
     let (mut heads, mut slots, mut offsets, mut values) = (vec![0i64], Vec::new(), Vec::new(), Vec::new());
-    for block in filters.chunks(Staging::BLOCK) {
-        let mut order: Vec<usize> = (0..block.len().next_multiple_of(staging.abreast)).collect();
-        let entries = |slot: usize| block.get(slot).map_or(&[][..], Vec::as_slice);
-        order.sort_by_key(|&slot| entries(slot).len());
-        for group in order.chunks_exact(staging.abreast) {
-            let rounds = group.iter().map(|&slot| entries(slot).len()).max().unwrap_or(0);
-            for round in 0..rounds {
-                for &slot in group {
-                    let (offset, value) = entries(slot).get(round).copied().unwrap_or((nothing, 0.0));
-                    offsets.push(offset);
-                    values.push(value);
+    let slice = (staging.depth * plane) as i64;
+    for block in filters.chunks(staging.block) {
+        for n in 0..staging.slices(per_filter / places.len()) as i64 {
+            let entries = |slot: usize| -> &[(i64, f64)] {
+                let Some(filter) = block.get(slot) else { return &[] };
+                let before = |end: i64| filter.partition_point(|entry| entry.0 < end);
+                &filter[before(n * slice)..before((n + 1) * slice)]
+            };
+            let mut order: Vec<usize> = (0..block.len().next_multiple_of(staging.abreast)).collect();
+            order.sort_by_key(|&slot| entries(slot).len());
+            for group in order.chunks_exact(staging.abreast) {
+                let rounds = group.iter().map(|&slot| entries(slot).len()).max().unwrap_or(0);
+                for round in 0..rounds {
+                    for &slot in group {
+                        let (offset, value) = entries(slot).get(round).copied().unwrap_or((nothing, 0.0));
+                        offsets.push(offset / unit);
+                        values.push(value);
+                    }
                 }
+                slots.extend(group.iter().map(|&slot| slot as i64));
+                heads.push(values.len() as i64);
             }
-            slots.extend(group.iter().map(|&slot| slot as i64));
-            heads.push(values.len() as i64);
         }
     }
     let small = offsets.iter().all(|&o| o <= i64::from(u16::MAX));

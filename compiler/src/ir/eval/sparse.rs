@@ -22,16 +22,17 @@ pub(super) fn sparse_conv(
     let rows: usize = results.pixels.iter().product();
     let x = x.to_f64s();
     let mut sums = vec![0.0; rows * out];
+    let (unit, blocks) = (staging.unit(spec, kernel), staging.listed(out, channels));
     for (slot, &place) in slots.iter().enumerate() {
         let (group, turn) = (slot / staging.abreast, slot % staging.abreast);
-        let o = slot / Staging::BLOCK * Staging::BLOCK + place as usize;
+        let o = blocks[group] + place as usize;
         if o >= out {
             continue;
         }
         let (from, to) = (heads[group], heads[group + 1]);
         for n in (from + turn as i64..to).step_by(staging.abreast) {
             let at = usize::try_from(n).ok().filter(|&n| n < values.len()).ok_or_else(|| malformed("entry", n))?;
-            let offset = usize::try_from(offsets[at]).map_err(|_| malformed("offset", offsets[at]))?;
+            let offset = usize::try_from(offsets[at]).map_err(|_| malformed("offset", offsets[at]))? * unit;
             let (channel, place) = (offset / plane, offset % plane);
             // The plane of zeros.
             if channel == channels && place == 0 {

@@ -186,7 +186,7 @@ pub(super) fn sparse_conv(
     if channels >= rows.len() {
         return Err(Error::invalid(format!("the operand has no {:?}", spec.layout)));
     }
-    rows.remove(channels);
+    let channels = rows.remove(channels);
     let extents = if kernel.is_empty() { &[] } else { rows.get(1..).unwrap_or_default() };
     let kernel_dims: Vec<Dim> = kernel.iter().map(|&k| Dim::from(k)).collect();
     let spatial = positions(spec, extents, &kernel_dims)?;
@@ -194,8 +194,9 @@ pub(super) fn sparse_conv(
         return Err(Error::invalid(format!("windows of {kernel:?} cannot be staged as {staging:?}")));
     }
     let ([heads], [slots], [offsets], [values]) = (c.axes(1)?, c.axes(2)?, c.axes(3)?, c.axes(4)?);
-    let groups = staging.groups(out);
-    c.meet(&heads, &Dim::from(groups + 1), "the heads and one more than the groups")?;
+    let slices = channels.as_const().and_then(|n| usize::try_from(n).ok()).map_or(1, |n| staging.slices(n));
+    let groups = staging.groups(out) * slices;
+    c.meet(&heads, &Dim::from(groups + 1), "the heads and one more than the groups of all slices")?;
     c.meet(&slots, &Dim::from(groups * staging.abreast), "the slots and the channels of groups")?;
     c.meet(&offsets, &values, "the offsets and the values")?;
     let mut shape = if kernel.is_empty() { rows } else { [&rows[..1], &spatial].concat() };

@@ -66,8 +66,9 @@ pub(super) fn attributes(op: &Op) -> Attrs {
         Op::PackedConv { spec, out } => [conv(spec), attrs![out]].concat(),
         Op::DotConv { spec, kernel, out } => [conv(spec), attrs![kernel, out]].concat(),
         Op::SparseConv { spec, kernel, staging, out, stored } => {
-            let Staging { lines, pitch, span, phase, aligned, abreast } = staging;
-            [conv(spec), attrs![kernel, lines, pitch, span, phase, aligned, abreast, out, stored]].concat()
+            let Staging { lines, pitch, span, phase, aligned, abreast, block, depth } = staging;
+            [conv(spec), attrs![kernel, lines, pitch, span, phase, aligned, abreast, block, depth, out, stored]]
+                .concat()
         }
         Op::CodedConv { spec, kernel, out, bits, block } => [conv(spec), attrs![kernel, out, bits, block]].concat(),
         Op::WinogradConv { size, out } => attrs![size, out],
@@ -188,7 +189,7 @@ pub(in crate::ir) fn operation(name: &str, text: &str) -> Result<Op> {
         },
         "dot_conv" => Op::DotConv { spec: conv_spec(&r)?, kernel: r.get("kernel")?, out: r.get("out")? },
         "sparse_conv" => {
-            let staging = build!(r, Staging { lines, pitch, span, phase, aligned, abreast });
+            let staging = build!(r, Staging { lines, pitch, span, phase, aligned, abreast, block, depth });
             let (kernel, out, stored) = (r.get("kernel")?, r.get("out")?, r.get("stored")?);
             Op::SparseConv { spec: conv_spec(&r)?, kernel, staging, out, stored }
         }

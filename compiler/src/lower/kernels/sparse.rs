@@ -2,8 +2,11 @@
 //!
 //! Vectors run along the pixels of a tile, so that a non-zero is one scalar that meets some vectors of its channel. Loops,
 //! outside in: tiles, whose pixels are staged in planes a channel ([`Staging`]); parts of the tile that fit the
-//! registers; blocks of output channels; groups of them; non-zeros. The sums of a block are turned back, pixel by pixel,
-//! and stored, or as they are where the result is planes ([`planes`]). Groups have several output channels, so that loops are few and additions do not wait for one another.
+//! registers; blocks of output channels; slices of input channels, whose planes stay in the first-level cache; groups of
+//! output channels; non-zeros. Between slices the sums of a block wait in memory; then they are turned back, pixel by pixel,
+//! and stored, or as they are where the result is planes ([`planes`]).
+//!
+//! Loads are what is scarce: several non-zeros come by one load of values and one of offsets.
 
 mod planes;
 
@@ -14,9 +17,6 @@ use super::{Emit, Site};
 use crate::ir::{ConvSpec, DType, Dim, Layout, Staging};
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::{Error, Result};
-
-/// Output channels whose sums wait together to be turned.
-const BLOCK: i64 = Staging::BLOCK as i64;
 
 /// [`Op::SparseConv`](crate::ir::Op::SparseConv): `(x, heads, slots, offsets, values)`.
 pub(super) fn sparse_conv(
@@ -58,9 +58,10 @@ pub(super) fn sparse_conv(
         })
     };
     let pixels = without_channels(&y.shape, stored);
-    let plane = staging.plane(spec, kernel) as i64;
+    let (plane, unit) = (staging.plane(spec, kernel) as i64, staging.unit(spec, kernel) as i64);
     let layouts = Layouts { read: spec.layout, stored };
-    let sparse = Sparse { e, staging, image, layouts, pixels, channels, out: out as i64, plane, span, lanes, vectors };
+    let sparse =
+        Sparse { e, staging, image, layouts, pixels, channels, out: out as i64, plane, unit, span, lanes, vectors };
     sparse.emit(k, &strides[0])
 }
 
@@ -103,6 +104,8 @@ struct Sparse<'a, 'b> {
     out: i64,
     /// Elements of a channel's plane.
     plane: i64,
+    /// Elements that an offset counts.
+    unit: i64,
     span: i64,
     lanes: i64,
     /// Vectors of the span that are computed at once.
@@ -115,9 +118,9 @@ struct Room {
     pointers: Val,
     /// The planes.
     staged: Val,
-    /// Sums of a block: `[BLOCK, part of the span]`.
+    /// Sums of a block: `[block, part of the span]`.
     sums: Val,
-    /// The same of some pixels, turned: `[lanes, BLOCK]`.
+    /// The same of some pixels, turned: `[lanes, block]`.
     turned: Val,
     /// Channels of padding.
     zeros: Option<Val>,
@@ -188,13 +191,24 @@ impl Sparse<'_, '_> {
         super::nest::around(k, tiles, body);
     }
 
+    /// Output channels of a block.
+    fn block(&self) -> i64 {
+        self.staging.block as i64
+    }
+
+    /// The same, in whole vectors.
+    fn turned(&self) -> i64 {
+        (self.block() + self.lanes - 1) / self.lanes * self.lanes
+    }
+
     fn room(&self, k: &mut Builder) -> Room {
         let mut bytes = |n: i64| self.e.scratch(k, Dim::from(n));
         let turns = self.layouts.read == Layout::ChannelsLast;
         let pointers = bytes(if turns { self.plane * 8 } else { 0 });
         let staged = bytes((self.channels * self.plane + self.span) * 4);
-        let sums = bytes(BLOCK * self.vectors * self.lanes * 4);
-        let turned = bytes(if self.layouts.stored == Layout::ChannelsLast { BLOCK * self.lanes * 4 } else { 0 });
+        let sums = bytes(self.turned() * self.vectors * self.lanes * 4);
+        let turned =
+            bytes(if self.layouts.stored == Layout::ChannelsLast { self.turned() * self.lanes * 4 } else { 0 });
         let zeros = (turns && self.image.is_some()).then(|| bytes(self.channels * 4));
         let by_pixel = self.image.is_some() && self.layouts.stored == Layout::ChannelsLast;
         let places = by_pixel.then(|| bytes(self.span * 8));
@@ -295,16 +309,16 @@ impl Sparse<'_, '_> {
         }
         let part = self.vectors * self.lanes;
         let (zero, span) = (k.int(0), k.int(self.span));
-        let (blocks, rest) = (self.out / BLOCK, self.out % BLOCK);
+        let (block, rest) = (self.block(), self.out % self.block());
         k.for_each(zero, span, part, &mut |k, start| {
-            let end = k.int(blocks * BLOCK);
-            k.parallel(zero, end, BLOCK, &mut |k, first| {
-                self.block(k, room, start, first, BLOCK);
-                self.store(k, room, (tile, start), first, BLOCK);
+            let end = k.int(self.out - rest);
+            k.parallel(zero, end, block, &mut |k, first| {
+                self.slices(k, room, start, first, block);
+                self.store(k, room, (tile, start), first, block);
             });
             if rest > 0 {
                 k.once(&mut |k| {
-                    self.block(k, room, start, end, rest);
+                    self.slices(k, room, start, end, rest);
                     self.store(k, room, (tile, start), end, rest);
                 });
             }
@@ -362,33 +376,55 @@ impl Sparse<'_, '_> {
     }
 
     /// Sums of `count` output channels from `first` on, over the part of the planes from element `start` on.
-    fn block(&self, k: &mut Builder, room: &Room, start: Val, first: Val, count: i64) {
-        let abreast = self.staging.abreast as i64;
-        // Blocks are whole groups: the slots before a block are as many as the channels.
-        let (zero, end) = (k.int(0), k.int((count + abreast - 1) / abreast * abreast));
-        let bytes = self.vectors * self.lanes * 4;
-        k.for_each(zero, end, abreast, &mut |k, slot| {
-            let slot = k.add(first, slot);
-            let by = k.int(abreast.trailing_zeros().into());
-            let group = k.bin(Bin::Shr, slot, by);
-            let sums = self.sums(k, (room.staged, start), group);
-            for (turn, sums) in sums.chunks_exact(self.vectors as usize).enumerate() {
-                let from = k.at_index(self.e.operand(2), slot, 1);
-                let place = k.load(Ty::new(Elem::I8, 1), Addr { offset: from.offset + turn as i32, ..from });
-                let place = k.uconvert(place, Elem::I64);
-                let skip = k.mul_int(place, bytes);
-                let to = k.add(room.sums, skip);
-                for (v, &sum) in sums.iter().enumerate() {
-                    let to = k.at(to, (v as i64 * self.lanes * 4) as i32);
-                    k.store(to, sum);
-                }
+    fn slices(&self, k: &mut Builder, room: &Room, start: Val, first: Val, count: i64) {
+        // Blocks are whole groups, each listed once a slice.
+        let (slices, abreast) = (self.staging.slices(self.channels as usize) as i64, self.staging.abreast as i64);
+        let per_slice = (count + abreast - 1) / abreast;
+        let by = k.int(abreast);
+        let listed = k.bin(Bin::Div, first, by);
+        let listed = k.mul_int(listed, slices);
+        let (one, end) = (k.int(1), k.int(slices));
+        self.slice(k, room, start, (listed, per_slice), true);
+        k.for_each(one, end, 1, &mut |k, slice| {
+            let before = k.mul_int(slice, per_slice);
+            let listed = k.add(listed, before);
+            self.slice(k, room, start, (listed, per_slice), false);
+        });
+    }
+
+    /// Adds what groups of output channels, as they are listed from one on, meet in a slice of the input channels.
+    fn slice(&self, k: &mut Builder, room: &Room, start: Val, (listed, count): (Val, i64), is_first: bool) {
+        let (lanes, vectors, abreast) = (self.lanes as u32, self.vectors as usize, self.staging.abreast);
+        let ty = Ty::new(Elem::F32, lanes);
+        let (zero, end) = (k.int(0), k.int(count));
+        k.for_each(zero, end, 1, &mut |k, group| {
+            let group = k.add(listed, group);
+            let places: Vec<Val> = (0..abreast as i32)
+                .map(|turn| {
+                    let from = k.at_index(self.e.operand(2), group, abreast as u32);
+                    let place = k.load(Ty::new(Elem::I8, 1), Addr { offset: from.offset + turn, ..from });
+                    let place = k.uconvert(place, Elem::I64);
+                    let skip = k.mul_int(place, (vectors as u32 * lanes * 4).into());
+                    k.add(room.sums, skip)
+                })
+                .collect();
+            let at = |k: &mut Builder, n: usize| k.at(places[n / vectors], ((n % vectors) as u32 * lanes * 4) as i32);
+            let init: Vec<Val> = (0..abreast * vectors)
+                .map(|n| {
+                    let from = at(k, n);
+                    if is_first { k.zero(ty) } else { k.load(ty, from) }
+                })
+                .collect();
+            for (n, sum) in self.sums(k, (room.staged, start), group, init).into_iter().enumerate() {
+                let to = at(k, n);
+                k.store(to, sum);
             }
         });
     }
 
     /// The sums of a group's output channels, one after the other, over the vectors from element `start` of the planes on.
-    fn sums(&self, k: &mut Builder, (staged, start): (Val, Val), group: Val) -> Vec<Val> {
-        let (lanes, vectors, abreast) = (self.lanes as u32, self.vectors as usize, self.staging.abreast);
+    fn sums(&self, k: &mut Builder, (staged, start): (Val, Val), group: Val, init: Vec<Val>) -> Vec<Val> {
+        let (lanes, vectors) = (self.lanes as u32, self.vectors as usize);
         let ty = Ty::new(Elem::F32, lanes);
         let head = |k: &mut Builder, n: i64| {
             let from = k.at_index(self.e.operand(1), group, 4);
@@ -405,31 +441,67 @@ impl Sparse<'_, '_> {
         };
         let (offsets, values) = (from_first(3), from_first(4));
         let (zero, count) = (k.int(0), k.sub(end, first));
-        let init = vec![k.zero(ty); abreast * vectors];
-        k.fold_loop(zero, count, abreast as i64, &init, &mut |k, at, sums| {
+        k.fold_loop(zero, count, self.staging.abreast as i64, &init, &mut |k, at, sums| {
             let mut sums = sums.to_vec();
-            for (turn, sums) in sums.chunks_exact_mut(vectors).enumerate() {
-                let offset = self.offset(k, offsets, at, turn as u32);
-                let from = k.at_index(values, at, 4);
-                let value = k.load(Ty::new(Elem::F32, 1), Addr { offset: from.offset + 4 * turn as i32, ..from });
-                let value = k.splat(value, lanes);
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    let from = k.at_index(staged, offset, 4);
-                    let from = Addr { offset: from.offset + (v as u32 * lanes * 4) as i32, ..from };
-                    let x = k.load(ty, from);
-                    *sum = k.fma(value, x, *sum);
+            for (step, sums) in sums.chunks_exact_mut(Staging::STEP * vectors).enumerate() {
+                let first = (step * Staging::STEP) as i32;
+                let offsets = self.offsets(k, offsets, at, first);
+                let values = self.values(k, values, at, first);
+                for ((sums, offset), value) in sums.chunks_exact_mut(vectors).zip(offsets).zip(values) {
+                    for (v, sum) in sums.iter_mut().enumerate() {
+                        let from = k.at_index(staged, offset, 1);
+                        let from = Addr { offset: from.offset + (v as u32 * lanes * 4) as i32, ..from };
+                        let x = k.load(ty, from);
+                        *sum = k.fma(value, x, *sum);
+                    }
                 }
             }
             sums
         })
     }
 
-    /// The offset of a non-zero, in elements.
-    fn offset(&self, k: &mut Builder, offsets: Val, at: Val, entry: u32) -> Val {
-        let (size, elem) = if self.e.dtype(3) == DType::U16 { (2, Elem::I16) } else { (4, Elem::I32) };
-        let from = k.at_index(offsets, at, size);
-        let offset = k.load(Ty::new(elem, 1), Addr { offset: from.offset + (size * entry) as i32, ..from });
-        if elem == Elem::I16 { k.uconvert(offset, Elem::I64) } else { k.convert(offset, Elem::I64) }
+    /// The offsets in bytes of the [`Staging::STEP`] non-zeros behind `at + first`.
+    fn offsets(&self, k: &mut Builder, offsets: Val, at: Val, first: i32) -> Vec<Val> {
+        let unit = self.unit * 4;
+        if self.e.dtype(3) != DType::U16 {
+            let from = k.at_index(offsets, at, 4);
+            return (first..first + Staging::STEP as i32)
+                .map(|n| {
+                    let offset = k.load(Ty::new(Elem::I32, 1), Addr { offset: from.offset + 4 * n, ..from });
+                    let offset = k.convert(offset, Elem::I64);
+                    k.mul_int(offset, unit)
+                })
+                .collect();
+        }
+        // All in one word, of which each is cut out in its place as a count of bytes; units are powers of two.
+        let from = k.at_index(offsets, at, 2);
+        let word = k.load(Ty::I64, Addr { offset: from.offset + 2 * first, ..from });
+        let (shift, mask) = (i64::from(unit.trailing_zeros()), k.int(0xffff * unit));
+        (0..Staging::STEP as i64)
+            .map(|n| {
+                let right = 16 * n - shift;
+                let (op, by) = if right < 0 { (Bin::Shl, k.int(-right)) } else { (Bin::Shr, k.int(right)) };
+                let moved = k.bin(op, word, by);
+                k.bin(Bin::And, moved, mask)
+            })
+            .collect()
+    }
+
+    /// The [`Staging::STEP`] non-zeros behind `at + first`, each in all lanes.
+    fn values(&self, k: &mut Builder, values: Val, at: Val, first: i32) -> Vec<Val> {
+        let from = k.at_index(values, at, 4);
+        let at = |n: i32| Addr { offset: from.offset + 4 * (first + n), ..from };
+        let steps = 0..Staging::STEP as u8;
+        if self.lanes == 1 {
+            return steps.map(|n| k.load(Ty::new(Elem::F32, 1), at(n.into()))).collect();
+        }
+        let four = k.load(Ty::new(Elem::F32, Staging::STEP as u32), at(0));
+        steps
+            .map(|n| {
+                let one = k.lane(four, n);
+                k.splat(one, self.lanes as u32)
+            })
+            .collect()
     }
 
     /// Turns the sums of a block and stores those that are pixels.
@@ -453,7 +525,7 @@ impl Sparse<'_, '_> {
                     .collect();
                 for (i, v) in turn(k, rows).into_iter().enumerate() {
                     let to = k.at_index(room.turned, channel, 4);
-                    k.store(Addr { offset: to.offset + (i as i64 * BLOCK * 4) as i32, ..to }, v);
+                    k.store(Addr { offset: to.offset + (i as i64 * self.turned() * 4) as i32, ..to }, v);
                 }
             });
             let at = k.add(start, at);
@@ -476,7 +548,7 @@ impl Sparse<'_, '_> {
                     }
                 };
                 k.when(pixel, &mut |k| {
-                    let skip = k.mul_int(i, BLOCK * 4);
+                    let skip = k.mul_int(i, self.turned() * 4);
                     let from = k.add(room.turned, skip);
                     let lanes = self.e.lanes(DType::F32);
                     super::nest::columns(k, zero, channels, lanes, &mut |k, c, lanes| {

@@ -1,35 +1,40 @@
-//! Sparse products against the evaluator: spans and groups of all kinds, both kinds of offsets, empty channels, padding,
+//! Sparse products against the evaluator: spans, groups, blocks and slices of all kinds, both kinds of offsets, empty channels, padding,
 //! strides and dilations.
 
 use super::testing::{check, noise};
 use crate::ir::{ConvSpec, DType, Layout, Op, Staging, Tensor};
 
 /// Weights of which some are left: heads, slots, offsets, values.
-fn weights(staging: &Staging, out: usize, channels: usize, plane: usize, places: &[usize], kind: DType) -> Vec<Tensor> {
-    let noise = noise(DType::F32, &[out, channels, places.len()], 5).to_f64s();
-    let filter = |o: usize| -> Vec<(i64, f64)> {
-        let all = (0..channels * places.len()).map(|n| (n / places.len(), n % places.len()));
+fn weights(staging: &Staging, out: usize, channels: usize, places: &Places, kind: DType) -> Vec<Tensor> {
+    let taps = places.taps.len();
+    let noise = noise(DType::F32, &[out, channels, taps], 5).to_f64s();
+    let filter = |o: usize, slice: usize| -> Vec<(i64, f64)> {
+        let of_slice = slice * staging.depth..channels.min((slice + 1) * staging.depth);
+        let all = of_slice.flat_map(|c| (0..taps).map(move |t| (c, t)));
         // Some channels have none, some have many.
         let kept = all.filter(|(c, t)| o < out && o % 5 != 3 && (o * 7 + c * 13 + t * 5) % 10 < 2 + o % 3);
-        let entry =
-            |(c, t): (usize, usize)| ((c * plane + places[t]) as i64, noise[(o * channels + c) * places.len() + t]);
-        kept.map(entry).collect()
+        let offset = |c: usize, t: usize| ((c * places.plane + places.taps[t]) / places.unit) as i64;
+        kept.map(|(c, t)| (offset(c, t), noise[(o * channels + c) * taps + t])).collect()
     };
+    let nothing = (channels * places.plane / places.unit) as i64;
     let (mut heads, mut slots, mut at, mut values) = (vec![0], Vec::new(), Vec::new(), Vec::new());
-    for group in 0..staging.groups(out) {
-        let first = group * staging.abreast;
-        // The last one first, as an example of an order.
-        let members: Vec<usize> = (first..first + staging.abreast).rev().collect();
-        let filters: Vec<_> = members.iter().map(|&o| filter(o)).collect();
-        for round in 0..filters.iter().map(Vec::len).max().unwrap_or(0) {
-            for f in &filters {
-                let (offset, value) = f.get(round).copied().unwrap_or(((channels * plane) as i64, 0.0));
-                at.push(offset);
-                values.push(value);
+    for block in (0..out).step_by(staging.block) {
+        let groups = (out - block).min(staging.block).div_ceil(staging.abreast);
+        for (slice, group) in (0..staging.slices(channels)).flat_map(|s| (0..groups).map(move |g| (s, g))) {
+            // The last one first, as an example of an order.
+            let first = block + group * staging.abreast;
+            let members: Vec<usize> = (first..first + staging.abreast).rev().collect();
+            let filters: Vec<_> = members.iter().map(|&o| filter(o, slice)).collect();
+            for round in 0..filters.iter().map(Vec::len).max().unwrap_or(0) {
+                for f in &filters {
+                    let (offset, value) = f.get(round).copied().unwrap_or((nothing, 0.0));
+                    at.push(offset);
+                    values.push(value);
+                }
             }
+            slots.extend(members.iter().map(|&o| (o - block) as i64));
+            heads.push(values.len() as i64);
         }
-        slots.extend(members.iter().map(|&o| (o % Staging::BLOCK) as i64));
-        heads.push(values.len() as i64);
     }
     let n = values.len();
     vec![
@@ -40,11 +45,19 @@ fn weights(staging: &Staging, out: usize, channels: usize, plane: usize, places:
     ]
 }
 
+/// Where taps are in planes.
+struct Places {
+    plane: usize,
+    unit: usize,
+    taps: Vec<usize>,
+}
+
 /// In all layouts; `shape` is that of a channels-last operand.
 fn check_sparse(spec: ConvSpec, kernel: Vec<i64>, staging: Staging, shape: &[usize], out: usize, offsets: DType) {
-    let (plane, places) = (staging.plane(&spec, &kernel), staging.places(&spec, &kernel));
+    let (plane, unit) = (staging.plane(&spec, &kernel), staging.unit(&spec, &kernel));
+    let places = Places { plane, unit, taps: staging.places(&spec, &kernel) };
     let channels = shape[shape.len() - 1];
-    let weights = weights(&staging, out, channels, plane, &places, offsets);
+    let weights = weights(&staging, out, channels, &places, offsets);
     for (layout, stored) in LAYOUTS {
         let mut shape = shape.to_vec();
         shape.pop();
@@ -64,18 +77,18 @@ const LAYOUTS: [(Layout, Layout); 4] = [
 
 #[test]
 fn matrices() {
-    for (rows, channels, out, span, offsets) in [
-        (1, 33, 70, 1, DType::U16),
-        (2, 19, 5, 1, DType::I32),
-        (3, 21, 67, 4, DType::U16),
-        (17, 35, 19, 16, DType::I32),
-        (50, 16, 66, 64, DType::U16),
-        (113, 9, 18, 112, DType::U16),
+    for (rows, channels, out, span, (block, depth), offsets) in [
+        (1, 33, 70, 1, (64, 33), DType::U16),
+        (2, 19, 5, 1, (8, 7), DType::I32),
+        (3, 21, 67, 4, (64, 40), DType::U16),
+        (17, 35, 19, 16, (16, 17), DType::I32),
+        (50, 16, 66, 64, (32, 5), DType::U16),
+        (113, 9, 18, 112, (12, 4), DType::U16),
     ] {
         let (strides, dilations, pads) = (Vec::new(), Vec::new(), Vec::new());
         let spec = ConvSpec { strides, dilations, pads, group: 1, layout: Layout::ChannelsLast };
-        let abreast = if span < 64 { 8 } else { 2 };
-        let staging = Staging { lines: span, pitch: 1, span, phase: span, aligned: false, abreast };
+        let abreast = if span < 64 { 8 } else { 4 };
+        let staging = Staging { lines: span, pitch: 1, span, phase: span, aligned: false, abreast, block, depth };
         check_sparse(spec, Vec::new(), staging, &[2, rows, channels], out, offsets);
     }
 }
@@ -95,13 +108,13 @@ fn windows() {
             ((shape[a + 1] as i64 + spec.pads[a].0 + spec.pads[a].1 - reach) / spec.strides[a] + 1) as usize
         };
         for aligned in [false, true] {
-            let any = Staging { lines, pitch: 1, span: 16, phase: 16, aligned, abreast: 4 };
+            let any = Staging { lines, pitch: 1, span: 16, phase: 16, aligned, abreast: 4, block: 8, depth: 3 };
             let reach = any.reach(&spec, &kernel);
             let width = extent(1) + reach[1] as usize;
             let pitch = if aligned { width.next_multiple_of(16) } else { width };
             let span = ((lines - 1) * pitch + extent(1)).next_multiple_of(16);
             let phase = (span + reach[0] as usize * pitch + reach[1] as usize).next_multiple_of(16);
-            let staging = Staging { lines, pitch, span, phase, aligned, abreast: 4 };
+            let staging = Staging { lines, pitch, span, phase, aligned, abreast: 4, block: 8, depth: 3 };
             check_sparse(spec.clone(), kernel.clone(), staging, &shape, out, DType::U16);
         }
     }
@@ -111,6 +124,6 @@ fn windows() {
 fn lines_of_one_axis() {
     let spec =
         ConvSpec { strides: vec![2], dilations: vec![1], pads: vec![(2, 2)], group: 1, layout: Layout::ChannelsLast };
-    let staging = Staging { lines: 1, pitch: 13, span: 16, phase: 32, aligned: false, abreast: 1 };
+    let staging = Staging { lines: 1, pitch: 13, span: 16, phase: 32, aligned: false, abreast: 8, block: 16, depth: 4 };
     check_sparse(spec, vec![5], staging, &[1, 20, 6], 11, DType::I32);
 }
