@@ -2,9 +2,8 @@
 //! scratch memory, in the result's order, so that the axes become one long row (a group norm's groups of two channels).
 
 use super::super::kir::{Builder, Val};
-use super::super::numbers;
 use super::super::view::View;
-use super::nest::{dot, flat, nest, raw_dtype};
+use super::nest::{copy_bytes, dot, flat, nest, pointer_at};
 use crate::ir::{DType, Dim};
 
 /// Elements that a laid out leaf may have.
@@ -34,9 +33,10 @@ pub(super) enum Row {
     Spread,
 }
 
-/// Whether it pays: the last axis is shorter than `short`, the result lies in order, and every leaf that is to be laid
-/// out is the same for all rounds of the axis outside.
-pub(super) fn plan(extents: &[Dim], views: &[View], own: &View, short: i64) -> Option<Expansion> {
+/// Whether it pays: the last axis is shorter than `short`, the result, whose view is the last one, lies in order, and every
+/// leaf that is to be laid out is the same for all rounds of the axis outside.
+pub(super) fn plan(extents: &[Dim], views: &[View], short: i64) -> Option<Expansion> {
+    let (own, views) = views.split_last()?;
     let last = extents.last()?.as_const()?;
     if last >= short {
         return None;
@@ -54,6 +54,32 @@ pub(super) fn plan(extents: &[Dim], views: &[View], own: &View, short: i64) -> O
     found.filter(|f| f.leaves.contains(&Row::Spread))
 }
 
+/// The same with the axis before a short last one cut in two, so that the latter and a part of the former can become one
+/// row, where that fills `lanes` better.
+pub(super) fn split(extents: &[Dim], views: &[View], lanes: i64) -> Option<(Vec<Dim>, Vec<View>)> {
+    /// Elements of such a row at most.
+    const LONG: i64 = 1024;
+    let (rows, last) = match extents {
+        [.., rows, last] => (rows.as_const()?, last.as_const()?),
+        _ => return None,
+    };
+    let full = last % (4 * lanes) == 0 || last % lanes == 0 && last > 2 * lanes;
+    if last < 2 || full {
+        return None;
+    }
+    let fits = |f: &i64| rows % f == 0 && rows / f >= ROUNDS && f * last <= LONG && f * last % (4 * lanes) == 0;
+    let f = (2..=rows / ROUNDS).rev().find(fits)?;
+    let at = extents.len() - 2;
+    let (mut extents, mut views) = (extents.to_vec(), views.to_vec());
+    extents[at] = Dim::from(f);
+    extents.insert(at, Dim::from(rows / f));
+    for view in &mut views {
+        let outer = &view.strides[at] * &Dim::from(f);
+        view.strides.insert(at, outer);
+    }
+    Some((extents, views))
+}
+
 fn row(extents: &[Dim], strides: &[Dim]) -> Row {
     if strides.iter().all(|s| s.is(0)) {
         return Row::Level;
@@ -62,13 +88,25 @@ fn row(extents: &[Dim], strides: &[Dim]) -> Row {
 }
 
 /// Lays a leaf's elements out in order.
-pub(super) fn spread(k: &mut Builder, dtype: DType, extents: &[Dim], strides: &[Dim], from: Val, to: Val) {
-    let raw = raw_dtype(dtype.size());
-    nest(k, extents, &mut |k, coords| {
-        let (source, target) = (dot(k, strides, coords), flat(k, extents, coords));
-        let from = k.at_index(from, source, dtype.size() as u32);
-        let v = numbers::load(k, raw, from, 1);
-        let to = k.at_index(to, target, dtype.size() as u32);
-        numbers::store(k, raw, to, v);
+pub(super) fn spread(
+    k: &mut Builder,
+    (dtype, vector_bytes): (DType, u32),
+    extents: &[Dim],
+    strides: &[Dim],
+    from: Val,
+    to: Val,
+) {
+    let size = dtype.size();
+    // Runs of neighbours in whole.
+    let runs = strides.last().is_some_and(|s| s.is(1));
+    let (outer, run) =
+        if runs { (extents.len() - 1, extents[extents.len() - 1].clone()) } else { (extents.len(), Dim::ONE) };
+    let bytes = k.dim(&(&run * &Dim::from(size)));
+    nest(k, &extents[..outer], &mut |k, coords| {
+        let (source, place) = (dot(k, &strides[..outer], coords), flat(k, &extents[..outer], coords));
+        let run = k.dim(&run);
+        let place = k.mul(place, run);
+        let (from, to) = (pointer_at(k, from, source, size), pointer_at(k, to, place, size));
+        copy_bytes(k, vector_bytes, to, from, bytes);
     });
 }

@@ -5,7 +5,7 @@
 //! A copy whose source is contiguous along another axis moves 4 x 4 blocks through registers.
 
 use super::super::expr::{Expr, ExprKind};
-use super::super::kir::{Builder, Elem, Kernel, Val};
+use super::super::kir::{Bin, Builder, Elem, Kernel, Val};
 use super::super::numbers;
 use super::super::view::{View, collapse};
 use super::expand::{self, Expansion};
@@ -35,7 +35,21 @@ pub fn build(
         .with_threads(target.threads);
     let own = place.cloned().unwrap_or_else(|| View::contiguous(&result.shape));
     let views: Vec<View> = leaves.iter().map(|l| l.1.clone()).chain([own]).collect();
-    let (extents, mut views) = collapse(&result.shape, &views);
+    let (mut extents, mut views) = collapse(&result.shape, &views);
+    let (lanes, turns) = (lanes(expr, target), is_copy(expr));
+    let mut expansion = None;
+    if lanes > 1 {
+        expansion = expand::plan(&extents, &views, 4 * i64::from(lanes));
+        if expansion.is_none()
+            && !turns
+            && let Some((cut, own)) = expand::split(&extents, &views, lanes.into())
+        {
+            expansion = expand::plan(&cut, &own, 8 * i64::from(lanes));
+            if expansion.is_some() {
+                (extents, views) = (cut, own);
+            }
+        }
+    }
     let own = views.pop().ok_or_else(|| Error::internal("no view of the result"))?;
     let tables: Vec<Val> = expr.tables.iter().map(|_| k.new_pointer()).collect();
     let nest = Nest {
@@ -45,8 +59,9 @@ pub fn build(
         own: &own,
         extents: &extents,
         out: result.dtype,
-        lanes: lanes(expr, target),
+        lanes,
         tables: &tables,
+        target,
     };
     let mut cursors = Vec::new();
     for (n, view) in views.iter().enumerate() {
@@ -56,8 +71,6 @@ pub fn build(
     }
     let (out, offset) = (k.new_pointer(), k.dim(&own.offset));
     let out = advance(&mut k, out, offset, result.dtype.size());
-    let short = 4 * i64::from(nest.lanes);
-    let expansion = expand::plan(&extents, &views, &own, short).filter(|_| nest.lanes > 1);
     let mut scratch = Vec::new();
     match (nest.block_axis(), &expansion) {
         (Some(axis), _) => nest.transposing(&mut k, 0, axis, cursors[0], out),
@@ -114,6 +127,7 @@ struct Nest<'a> {
     out: DType,
     lanes: u32,
     tables: &'a [Val],
+    target: &'a Target,
 }
 
 /// Last axes that are one, and where leaves are laid out for that.
@@ -137,11 +151,18 @@ impl Nest<'_> {
                 return self.joined_row(k, plan, cursors, out);
             }
             if axis + 1 == plan.axis {
-                let mut cursors = cursors.to_vec();
+                let (mut cursors, bytes) = (cursors.to_vec(), self.target.vector_bytes);
                 for (n, table) in tables.iter().enumerate() {
                     let Some(table) = *table else { continue };
                     let strides = &self.views[n].strides[plan.axis..];
-                    expand::spread(k, self.leaves[n].0, &self.extents[plan.axis..], strides, cursors[n], table);
+                    expand::spread(
+                        k,
+                        (self.leaves[n].0, bytes),
+                        &self.extents[plan.axis..],
+                        strides,
+                        cursors[n],
+                        table,
+                    );
                     cursors[n] = table;
                 }
                 return self.each(k, axis, &cursors, out, expanded);
@@ -236,7 +257,13 @@ impl Nest<'_> {
         if unit && self.lanes > 1 && long {
             let whole = round_down(k, end, self.lanes);
             let splats: Vec<Option<Val>> = scalars.iter().map(|s| s.map(|s| k.splat(s, self.lanes))).collect();
-            k.parallel(zero, whole, i64::from(self.lanes), &mut |k, i| {
+            if self.expr.is_quantized() && self.lanes >= 4 {
+                // Four vectors become one of bytes.
+                let four = 4 * self.lanes;
+                from = round_down(k, end, four);
+                k.parallel(zero, from, four.into(), &mut |k, i| self.quantized(k, i, cursors, &splats, out));
+            }
+            k.parallel(from, whole, i64::from(self.lanes), &mut |k, i| {
                 self.elements(k, i, self.lanes, cursors, &splats, out);
             });
             from = whole;
@@ -253,18 +280,38 @@ impl Nest<'_> {
         if self.expr.nodes.is_empty() { Err(Error::internal("an empty expression")) } else { Ok(()) }
     }
 
+    /// Four vectors of bytes, of adjacent elements from index `i` of the row on.
+    fn quantized(&self, k: &mut Builder, i: Val, cursors: &[Val], fixed: &[Option<Val>], out: Val) {
+        let (mut parts, mut zero) = (Vec::with_capacity(4), None);
+        for n in 0..4 {
+            let i = k.add_int(i, n * i64::from(self.lanes));
+            let leaf = &mut |k: &mut Builder, n: usize| self.leaf(k, n, i, self.lanes, cursors, fixed);
+            if let Some((x, z)) = self.expr.emit_unquantized(k, self.lanes, None, self.tables, leaf) {
+                parts.push(x);
+                zero = zero.or(Some(z));
+            }
+        }
+        let Some(bytes) = zero.and_then(|zero| self.expr.emit_bytes(k, &parts, zero, self.tables)) else { return };
+        let to = k.at_index(out, i, 1);
+        k.store(to, bytes);
+    }
+
+    /// `lanes` elements of a leaf from index `i` of the row on.
+    fn leaf(&self, k: &mut Builder, n: usize, i: Val, lanes: u32, cursors: &[Val], fixed: &[Option<Val>]) -> Val {
+        if let Some(v) = fixed[n] {
+            return v;
+        }
+        let dtype = self.leaves[n].0;
+        let stride = k.dim(self.views[n].strides.last().unwrap_or(&Dim::ONE));
+        let index = k.mul(i, stride);
+        let from = k.at_index(cursors[n], index, dtype.size() as u32);
+        numbers::load(k, dtype, from, lanes)
+    }
+
     /// `lanes` elements from index `i` of the row on.
     fn elements(&self, k: &mut Builder, i: Val, lanes: u32, cursors: &[Val], fixed: &[Option<Val>], out: Val) {
-        let value = self.expr.emit(k, lanes, None, self.tables, &mut |k, n| {
-            if let Some(v) = fixed[n] {
-                return v;
-            }
-            let dtype = self.leaves[n].0;
-            let stride = k.dim(self.views[n].strides.last().unwrap_or(&Dim::ONE));
-            let index = k.mul(i, stride);
-            let from = k.at_index(cursors[n], index, dtype.size() as u32);
-            numbers::load(k, dtype, from, lanes)
-        });
+        let leaf = &mut |k: &mut Builder, n: usize| self.leaf(k, n, i, lanes, cursors, fixed);
+        let value = self.expr.emit(k, lanes, None, self.tables, leaf);
         if let Some(value) = value {
             let index = match self.own.strides.last() {
                 Some(stride) if !self.columns_adjoin() => {
@@ -278,17 +325,31 @@ impl Nest<'_> {
         }
     }
 
-    /// The axis along which the source of a 4-byte copy is contiguous, when it is not the last one.
+    /// The axis along which the source of a copy of 4-byte elements, or of a few planes of bytes, is contiguous, when it is
+    /// not the last one.
     fn block_axis(&self) -> Option<usize> {
-        let rank = self.extents.len();
-        if !is_copy(self.expr) || !self.columns_adjoin() || self.lanes < 4 || self.out.size() != 4 || rank < 2 {
+        let (rank, size) = (self.extents.len(), self.out.size());
+        if !is_copy(self.expr) || !self.columns_adjoin() || self.lanes < 4 || !matches!(size, 1 | 4) || rank < 2 {
             return None;
         }
         let strides = &self.views[0].strides;
         if strides[rank - 1].is(1) || strides[rank - 1].is(0) {
             return None;
         }
-        (0..rank - 1).find(|&axis| strides[axis].is(1))
+        let found = (0..rank - 1).find(|&axis| strides[axis].is(1));
+        found.filter(|&axis| size == 4 || self.planes(axis).is_some())
+    }
+
+    /// The extent of the last axis, where it is that of planes to be interleaved along an axis.
+    fn planes(&self, turned: usize) -> Option<i64> {
+        let planes = self.extents[self.extents.len() - 1].as_const()?;
+        let few = interleave::planes(self.out.size()).contains(&planes) && self.own.strides[turned].is(planes);
+        let long = self.extents[turned].as_const().is_none_or(|n| n >= i64::from(self.plane_length(planes)));
+        (few && long).then_some(planes)
+    }
+
+    fn plane_length(&self, planes: i64) -> u32 {
+        interleave::length(self.target, self.out.size(), planes)
     }
 
     /// The loops of a copy that transposes `axis` with the last axis: both run in steps of a block, the others outside.
@@ -311,20 +372,34 @@ impl Nest<'_> {
         let (whole_rows, whole_cols) = (round_down(k, rows, 4), round_down(k, cols, 4));
         let out_stride = self.out_stride(turned);
         let (source_step, out_step) = (k.dim(&self.views[0].strides[last]), k.dim(&out_stride));
-        let (source_step, out_step) = (k.mul_int(source_step, 4), k.mul_int(out_step, 4));
-        let planes = self.extents[last].as_const().filter(|c| interleave::PLANES.contains(c));
-        if let Some(planes) = planes.filter(|&c| out_stride.is(c)) {
-            let whole = round_down(k, rows, self.lanes);
-            k.parallel(zero, whole, i64::from(self.lanes), &mut |k, r| {
-                let mut plane = advance(k, cursor, r, 4);
+        let size = self.out.size();
+        let (source_step, out_step) = (k.mul_int(source_step, size as i64), k.mul_int(out_step, size as i64));
+        if let Some(planes) = self.planes(turned) {
+            let lanes = self.plane_length(planes);
+            let move_planes = |k: &mut Builder, r: Val| {
+                let mut plane = advance(k, cursor, r, size);
                 let to = self.step_out(k, &out_stride, out, r);
                 let mut pointers = vec![plane];
                 for _ in 1..planes {
                     plane = k.add(plane, source_step);
                     pointers.push(plane);
                 }
-                interleave::interleave(k, &pointers, to, self.lanes);
-            });
+                match size {
+                    1 => interleave::interleave_bytes(k, &pointers, to, lanes),
+                    _ => interleave::interleave(k, &pointers, to, lanes),
+                }
+            };
+            if self.extents[turned].as_const().is_some() {
+                // The last elements may be moved twice.
+                let end = k.add_int(rows, -i64::from(lanes));
+                k.parallel(zero, rows, lanes.into(), &mut |k, r| {
+                    let r = k.bin(Bin::Min, r, end);
+                    move_planes(k, r);
+                });
+                return;
+            }
+            let whole = round_down(k, rows, lanes);
+            k.parallel(zero, whole, lanes.into(), &mut |k, r| move_planes(k, r));
             return self.turned_rows(k, (whole, rows), cursor, out);
         }
         k.parallel(zero, whole_rows, 4, &mut |k, r| {
@@ -355,15 +430,15 @@ impl Nest<'_> {
         let Some(turned) = self.block_axis() else { return };
         let last = self.extents.len() - 1;
         let (zero, cols, out_stride) = (k.int(0), k.dim(&self.extents[last]), self.out_stride(turned));
-        let source_step = k.dim(&self.views[0].strides[last]);
-        let source_step = k.mul_int(source_step, 4);
+        let (source_step, size) = (k.dim(&self.views[0].strides[last]), self.out.size());
+        let source_step = k.mul_int(source_step, size as i64);
         k.parallel(first, end, 1, &mut |k, r| {
-            let from_row = advance(k, cursor, r, 4);
+            let from_row = advance(k, cursor, r, size);
             let to_row = self.step_out(k, &out_stride, out, r);
             k.for_each(zero, cols, 1, &mut |k, c| {
                 let offset = k.mul(c, source_step);
                 let from = k.add(from_row, offset);
-                let to = advance(k, to_row, c, 4);
+                let to = advance(k, to_row, c, size);
                 self.move_one(k, from, to);
             });
         });
