@@ -86,13 +86,45 @@ pub fn expands_for_nothing(target: &Target, rows: Option<i64>) -> bool {
     target.expands_bytes() && rows.is_none_or(|r| r <= one_tile || r >= MANY)
 }
 
-/// Vectors in a panel of weights with `columns` columns in all: those of the first tile that leaves the fewest empty.
+/// Vectors in a panel of weights with `columns` columns in all: those of the tile with the fewest panels, and among such
+/// the fewest vectors. What is empty of the last panel is not computed.
 pub fn dot_vectors(target: &Target, problem: Problem<'_>, columns: u64) -> u32 {
     let lanes = u64::from(target.vector_bytes / 4);
-    let filled = |t: &&Tile| columns.div_ceil(u64::from(t.vectors) * lanes) * u64::from(t.vectors);
-    let default = tiles(target).iter().min_by_key(filled).map_or(1, |t| t.vectors);
+    let panels = |t: &&Tile| (columns.div_ceil(u64::from(t.vectors) * lanes), t.vectors);
+    let default = tiles(target).iter().min_by_key(panels).map_or(1, |t| t.vectors);
     let within = tiles(target).iter().map(|t| i64::from(t.vectors)).filter(|&v| v as u64 <= columns.div_ceil(lanes));
     target.choose(Point::TileVectors, problem, default.into(), &within.collect::<Vec<_>>()) as u32
+}
+
+/// Output rows and columns that a depthwise convolution of bytes computes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DepthwiseTile {
+    /// Rows: as many windows as four rows of the input hold without another step, two at most.
+    pub rows: i64,
+    /// Columns.
+    pub columns: i64,
+}
+
+/// The tile for a `window` of rows and columns at a `stride` of rows, whose rows are neighbours if it is `dense`, for
+/// results of some `width`, if it is known. Sums, a step's weights and one vector of the input have to fit the registers.
+pub fn depthwise_tile(
+    target: &Target,
+    window: [i64; 2],
+    stride: i64,
+    dense: bool,
+    width: Option<u64>,
+) -> DepthwiseTile {
+    let registers = if target.arch == Arch::Aarch64 || target.vector_bytes == 64 { 32 } else { 16 };
+    let quads = |rows: i64| (rows + 3) / 4;
+    let most = |rows: i64| (registers - 5 - rows * window[1]) / rows;
+    // The second row's window begins `stride` rows further down.
+    let two = dense && quads(stride % 4 + window[0]) == quads(window[0]) && most(2) >= 3;
+    let rows = if two { 2 } else { 1 };
+    let most = most(rows).clamp(2, 12);
+    let width = width.and_then(|w| i64::try_from(w).ok()).filter(|&w| w > 0).unwrap_or(most);
+    // The fewest rounds, then the smallest tile that needs no more.
+    let rounds = (width + most - 1) / most;
+    DepthwiseTile { rows, columns: (width + rounds - 1) / rounds }
 }
 
 #[cfg(test)]
@@ -104,7 +136,24 @@ mod tests {
         let mut target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
         target.vector_bytes = 64;
         let of = |n| dot_vectors(&target, Problem::default(), n);
-        assert_eq!((of(1), of(17), of(48), of(64), of(96), of(256), of(1000)), (1, 2, 3, 4, 3, 4, 3));
+        assert_eq!((of(1), of(17), of(48), of(64), of(96), of(200), of(1000)), (1, 2, 3, 4, 3, 4, 4));
+    }
+
+    #[test]
+    fn two_rows_where_a_step_has_room() {
+        let mut target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
+        target.vector_bytes = 64;
+        let of = |window, stride, dense, width| {
+            let tile = depthwise_tile(&target, window, stride, dense, width);
+            (tile.rows, tile.columns)
+        };
+        assert_eq!(of([3, 3], 1, true, Some(28)), (2, 10));
+        assert_eq!(of([3, 3], 2, true, Some(28)), (1, 10));
+        assert_eq!(of([5, 5], 2, true, None), (2, 8));
+        assert_eq!(of([3, 3], 1, false, Some(7)), (1, 7));
+        assert_eq!(of([4, 4], 1, true, Some(7)), (1, 7));
+        target.vector_bytes = 32;
+        assert_eq!(depthwise_tile(&target, [5, 5], 1, true, None).rows, 1);
     }
 
     #[test]

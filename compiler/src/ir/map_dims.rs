@@ -45,6 +45,7 @@ impl Op {
             | Op::Conv(_)
             | Op::PackedConv { .. }
             | Op::DotConv { .. }
+            | Op::DotDepthwise { .. }
             | Op::SparseConv { .. }
             | Op::CodedConv { .. }
             | Op::DepthwiseConv(_)

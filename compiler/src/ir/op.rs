@@ -85,6 +85,11 @@ pub enum Op {
     /// of four, filled up with zeros. `out` channels in the result; `spec.pads` are zero. Instead of `packed` there may be
     /// masks, values and heads: see [`mask_bytes`](super::mask_bytes).
     DotConv { spec: ConvSpec, kernel: Vec<i64>, out: usize },
+    /// `(x: u8 or i8, channels last; packed: i8[lines, quads, columns, lanes, 4])`: correlation of bytes with one filter a
+    /// channel, summed in `i32`, which wraps. `kernel` holds the window's extents, two at least: of the last two, rows and
+    /// columns, the weights of four rows lie side by side, filled up with zeros; the others' elements are lines. There are
+    /// lanes for all channels at least. `spec.group` equals the channels and `spec.pads` are zero.
+    DotDepthwise { spec: ConvSpec, kernel: Vec<i64> },
     /// `(x, heads: i32[groups + 1], slots: u8[groups * abreast], offsets: u16 or i32[n], values: f32[n])`:
     /// correlation in one group with weights of which only some are not zero: those that a group of output channels, whose
     /// places in their block are its slots, has in a slice of the input channels, from its head on to the next one's, taking
@@ -116,7 +121,7 @@ pub enum Op {
     /// `(x: channels first)`: maximum pooling; results: the maxima and their flat `i64` indices in the whole tensor.
     MaxPoolWithIndices { spec: PoolSpec, column_major: bool },
 
-    /// `(x)`: reduces `axes` (sorted, distinct; they keep extent 1 when `keep`).
+    /// `(x)`: reduces `axes` (sorted, distinct; they keep extent 1 when `keep`). Sums of bytes are `i32`.
     Reduce { kind: ReduceKind, axes: Vec<usize>, keep: bool },
     /// `(x)`: `i64` index of the largest (smallest) element along `axis`; ties take the first or the last one.
     ArgReduce { largest: bool, axis: usize, keep: bool, last: bool },
@@ -182,6 +187,7 @@ impl Op {
             Op::Conv(_) => "conv",
             Op::PackedConv { .. } => "packed_conv",
             Op::DotConv { .. } => "dot_conv",
+            Op::DotDepthwise { .. } => "dot_depthwise",
             Op::SparseConv { .. } => "sparse_conv",
             Op::CodedConv { .. } => "coded_conv",
             Op::WinogradConv { .. } => "winograd_conv",

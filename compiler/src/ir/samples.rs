@@ -101,6 +101,8 @@ const TABLE: &[Sample] = table! {
         ("u8[1, 5, 10]", "i8[2, 1, 2, 2, 4, 4]") -> "i32[1, 3, 6]";
     "dot_conv {strides=[2, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, kernel=[2, 3], \
      out=5}" ("i8[1, 5, 6, 3]", "i8[1, 2, 2, 3, 4, 4]") -> "i32[1, 2, 4, 5]";
+    "dot_depthwise {strides=[2, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=3, layout=channels_last, kernel=[4, 2]}"
+        ("u8[1, 9, 4, 3]", "i8[1, 1, 2, 8, 4]") -> "i32[1, 3, 3, 3]";
     "dot_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5}"
         ("u8[2, 3, 22]", "i8[1, 1, 1, 6, 8, 4]") -> "i32[2, 3, 5]";
     "sparse_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], lines=1, pitch=1, span=1, \
@@ -241,6 +243,7 @@ variants! {
     Op::Conv(_) => "conv",
     Op::PackedConv { .. } => "packed_conv",
     Op::DotConv { .. } => "dot_conv",
+    Op::DotDepthwise { .. } => "dot_depthwise",
     Op::SparseConv { .. } => "sparse_conv",
     Op::CodedConv { .. } => "coded_conv",
     Op::WinogradConv { .. } => "winograd_conv",

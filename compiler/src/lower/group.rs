@@ -218,7 +218,9 @@ fn is_view(op: &Op) -> bool {
 fn shows_part(graph: &Graph, view: NodeId, (user, operand): (NodeId, usize)) -> bool {
     let (Op::Slice { ranges }, Some(x)) = (graph.op(view), graph.operand(view, 0)) else { return false };
     let user = graph.op(user);
-    if !matches!(user, Op::PackedConv { .. } | Op::DepthwiseConv(_)) || is_view(graph.op(x.node)) {
+    if !matches!(user, Op::PackedConv { .. } | Op::DepthwiseConv(_) | Op::DotDepthwise { .. })
+        || is_view(graph.op(x.node))
+    {
         return false;
     }
     let strides = View::contiguous(&graph.ty(x).shape).strides;
@@ -387,7 +389,7 @@ impl Fusion<'_> {
             building.node(root)?;
         }
         building.expr = building.expr.with_quantize().with_lookups(self.fast_lookups);
-        if anchor.is_some_and(|a| matches!(self.graph.op(a.node), Op::DotConv { .. })) {
+        if anchor.is_some_and(|a| matches!(self.graph.op(a.node), Op::DotConv { .. } | Op::DotDepthwise { .. })) {
             building.share()?;
         }
         Ok((building.expr, building.leaves))

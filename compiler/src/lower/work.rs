@@ -66,6 +66,7 @@ fn multiply_adds(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Di
             let window = kernel.iter().fold(Dim::ONE, |n, &k| &n * &Dim::from(k));
             &(&result.numel() * &window) * &channels.floor_div(&Dim::from(spec.group))
         }
+        Op::DotDepthwise { kernel, .. } => &result.numel() * &kernel.iter().map(|&k| Dim::from(k)).product::<Dim>(),
         // Zeros have nothing to do.
         Op::SparseConv { out, .. } => {
             let values = operands.get(4).map_or(Dim::ZERO, TensorType::numel);

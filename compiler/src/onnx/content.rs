@@ -270,6 +270,7 @@ pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorTyp
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
+        | Op::DotDepthwise { .. }
         | Op::SparseConv { .. }
         | Op::CodedConv { .. }
         | Op::WinogradConv { .. }

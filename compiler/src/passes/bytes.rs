@@ -73,6 +73,16 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
     Ok(changed || rewritten)
 }
 
+/// The bytes that a target's products with signed ones take, if they are of one type: unsigned ones with the x86
+/// instructions, signed ones with Arm's first.
+pub(super) fn taken(target: &Target) -> Option<DType> {
+    match target.arch {
+        Arch::X86_64 => Some(DType::U8),
+        Arch::Aarch64 if target.has("i8mm") => None,
+        Arch::Aarch64 => Some(DType::I8),
+    }
+}
+
 /// The weights of a recurrence over states rounded to bytes, as bytes: `[panels, steps, tile, 4]`.
 fn recurrence(graph: &Graph, node: NodeId, target: &Target) -> Result<Option<Tensor>> {
     let Op::Recurrent(spec) = graph.op(node) else { return Ok(None) };
@@ -123,13 +133,22 @@ fn contraction(graph: &Graph, node: NodeId) -> Option<Contraction> {
             let w = w?.clone();
             let &[out, channels, ref kernel @ ..] = w.shape() else { return None };
             let kernel: Vec<i64> = kernel.iter().map(|&k| k as i64).collect();
-            if kernel.is_empty() || spec.group > 1 && (channels < LEAST || out / spec.group < LEAST) {
+            let narrow = channels < LEAST || out / spec.group < LEAST;
+            if kernel.is_empty() || spec.group > 1 && narrow && !is_depthwise(spec, channels, out, &kernel) {
                 return None;
             }
             Some(Contraction { x, w, bias: operands.get(2).copied(), spec: spec.clone(), kernel, channels, out, to })
         }
         _ => None,
     }
+}
+
+/// Whether a convolution has one filter a channel, of a size that [`Op::DotDepthwise`] is for.
+pub(super) fn is_depthwise(spec: &ConvSpec, channels: usize, out: usize, kernel: &[i64]) -> bool {
+    /// Columns and rows of a window whose products are unrolled.
+    const LARGEST: i64 = 9;
+    let [.., rows, columns] = kernel else { return false };
+    channels == 1 && out == spec.group && out >= LEAST && *rows > 1 && *rows <= LARGEST && *columns <= LARGEST
 }
 
 /// Bytes, what is to be subtracted from each, and how the difference is laid out.
@@ -264,6 +283,23 @@ fn pack(bytes: &[i8], [group, columns, taps, run]: [usize; 4], tile: usize) -> R
     Tensor::new(DType::I8, vec![group, panels, taps, steps, tile, 4], Bytes::from(packed))
 }
 
+/// One filter a channel, `[channel, window]`, as [`Op::DotDepthwise`] wants them.
+fn pack_filters(bytes: &[i8], channels: usize, kernel: &[i64]) -> Result<Tensor> {
+    /// Lanes come in multiples of what the widest vectors have, for all targets alike.
+    const LANES: usize = 16;
+    let [outer @ .., rows, columns] = kernel else { return Err(crate::Error::internal("a window of one axis")) };
+    let lines = outer.iter().product::<i64>() as usize;
+    let (rows, columns, lanes) = (*rows as usize, *columns as usize, channels.next_multiple_of(LANES));
+    let quads = rows.div_ceil(4);
+    let mut packed = vec![0u8; lines * quads * columns * lanes * 4];
+    for (n, &b) in bytes.iter().enumerate() {
+        let (channel, place) = (n / (lines * rows * columns), n % (lines * rows * columns));
+        let (line, row, column) = (place / columns / rows, place / columns % rows, place % columns);
+        packed[(((line * quads + row / 4) * columns + column) * lanes + channel) * 4 + row % 4] = b as u8;
+    }
+    Tensor::new(DType::I8, vec![lines, quads, columns, lanes, 4], Bytes::from(packed))
+}
+
 fn rewritten(
     edit: &mut Edit,
     c: &Contraction,
@@ -275,7 +311,8 @@ fn rewritten(
     let padded = c.spec.pads.iter().any(|&p| p != (0, 0));
     // Sums of what rows meet are one number a row; padding is one number in all.
     let rows = data.zero.filter(|&z| !edit.graph.ty(z).numel().is(1));
-    if c.spec.group > 1 && offsets || rows.is_some() && !c.kernel.is_empty() {
+    let depthwise = is_depthwise(&c.spec, c.channels, c.out, &c.kernel);
+    if c.spec.group > 1 && offsets && !depthwise || rows.is_some() && !c.kernel.is_empty() {
         return Ok(None);
     }
     let mut zero = match data.zero {
@@ -285,13 +322,8 @@ fn rewritten(
     if padded && zero.is_some_and(|z| !in_range(edit.graph, z, edit.graph.ty(data.bytes).dtype)) {
         return Ok(None);
     }
-    // What the target's products take: unsigned bytes with the x86 instructions, signed ones with Arm's first.
     let from = edit.dtype(data.bytes);
-    let wanted = match target.arch {
-        Arch::X86_64 => DType::U8,
-        Arch::Aarch64 if target.has("i8mm") => from,
-        Arch::Aarch64 => DType::I8,
-    };
+    let wanted = taken(target).unwrap_or(from);
     let mut x = data.bytes;
     if wanted != from {
         let shift = edit.graph.constant(Tensor::scalar_i64(DType::I32, if wanted == DType::U8 { 128 } else { -128 }));
@@ -326,7 +358,14 @@ fn rewritten(
         let packed = edit.graph.constant(packed);
         edit.add(Op::DotConv { spec: spec.clone(), kernel: c.kernel.clone(), out }, &[x, packed])
     };
-    let mut sum = dot(edit, weights.packed(c.spec.group)?, &spec, c.out)?;
+    let filters = |edit: &mut Edit, bytes: &[i8]| {
+        let packed = edit.graph.constant(pack_filters(bytes, c.out, &c.kernel)?);
+        edit.add(Op::DotDepthwise { spec: spec.clone(), kernel: c.kernel.clone() }, &[x, packed])
+    };
+    let mut sum = match depthwise {
+        true => filters(edit, &weights.bytes)?,
+        false => dot(edit, weights.packed(c.spec.group)?, &spec, c.out)?,
+    };
     let vector = |edit: &mut Edit, values: &[i32]| -> Result<Value> {
         let wide: Vec<i64> = values.iter().map(|&v| i64::from(v)).collect();
         Ok(edit.graph.constant(Tensor::from_i64s(DType::I32, vec![values.len()], &wide)?))
@@ -337,7 +376,10 @@ fn rewritten(
         sum = edit.add(Op::Binary(BinaryOp::Sub), &[sum, correction])?;
     }
     if offsets {
-        let met = dot(edit, weights.ones(target)?, &spec, 1)?;
+        let met = match depthwise {
+            true => filters(edit, &vec![1; weights.bytes.len()])?,
+            false => dot(edit, weights.ones(target)?, &spec, 1)?,
+        };
         let offsets = vector(edit, &weights.offsets)?;
         let moved = edit.add(Op::Binary(BinaryOp::Mul), &[met, offsets])?;
         sum = edit.add(Op::Binary(BinaryOp::Add), &[sum, moved])?;

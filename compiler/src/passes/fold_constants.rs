@@ -120,6 +120,7 @@ fn worth(op: &Op, operands: &[TensorType], results: &[TensorType]) -> bool {
         Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
+        | Op::DotDepthwise { .. }
         | Op::SparseConv { .. }
         | Op::CodedConv { .. }
         | Op::WinogradConv { .. }

@@ -9,8 +9,10 @@ mod algebra;
 mod attention;
 mod block_sparse;
 mod byte_masks;
+mod byte_sums;
 mod bytes;
 mod channels_last_norm;
+mod code_signs;
 mod coded;
 #[cfg(test)]
 mod coded_tests;
@@ -82,6 +84,7 @@ pub const PIPELINE: &[Phase] = &[
                 quantized_moves::run,
                 "while dequantizing and quantizing are as the importer wrote them",
             ),
+            pass("code_signs", code_signs::run, "before the zero points that it moves become parts of sums"),
             pass("quantized", quantized::run, "before dequantized weights become constants"),
         ],
     },
@@ -148,6 +151,7 @@ pub const PIPELINE: &[Phase] = &[
                 attention::run,
                 "after transposes met: what splits heads is then one of them; before pack",
             ),
+            pass("byte_sums", byte_sums::run, "before floats that a sum needs keep what it sums from being bytes"),
             pass("bytes", bytes::run, "what is left for pack is not of bytes; after transposes left the operands"),
             pass("byte_masks", byte_masks::run, "behind bytes, which packs what this looks at"),
             pass("block_sparse", block_sparse::run, "what bytes left is of floats; blocks before single non-zeros"),

@@ -8,6 +8,7 @@
 use mcc_targets::Target;
 use mcc_targets::dot_schedule::has_dot;
 
+use super::bytes::is_depthwise;
 use super::edit::{Edit, rewrite};
 use crate::Result;
 use crate::ir::{BinaryOp, DType, Decision, Dim, Graph, NodeId, Op, Subject, Value};
@@ -39,7 +40,12 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
                 let shape = edit.shape(operands[1]);
                 let narrow = |extent: &Dim| extent.as_const().is_none_or(|c| c < LEAST);
                 let columns = shape[0].floor_div(&Dim::from(spec.group));
-                if spec.group > 1 && (narrow(&shape[1]) || narrow(&columns)) {
+                let extents: Vec<Option<i64>> = shape.iter().map(Dim::as_const).collect();
+                let depthwise = match extents.into_iter().collect::<Option<Vec<i64>>>().as_deref() {
+                    Some([out, channels, kernel @ ..]) => is_depthwise(spec, *channels as usize, *out as usize, kernel),
+                    _ => false,
+                };
+                if spec.group > 1 && !depthwise && (narrow(&shape[1]) || narrow(&columns)) {
                     if operands[..2].iter().all(|&v| Dequantized::of(edit.graph, v).is_some()) {
                         stays_float(
                             edit.graph,

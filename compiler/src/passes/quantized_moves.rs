@@ -34,24 +34,24 @@ pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
 
 /// One scale and one zero point of bytes.
 #[derive(Clone, Copy, PartialEq)]
-struct Parameters {
-    scale: f64,
-    zero: f64,
+pub(super) struct Parameters {
+    pub(super) scale: f64,
+    pub(super) zero: f64,
     dtype: DType,
 }
 
 /// `cast(min(max(round(x / scale) + zero, low), high))`.
-struct Quantization {
-    x: Value,
+pub(super) struct Quantization {
+    pub(super) x: Value,
     /// The operations behind `x`, in order, with their other operands.
     chain: Vec<(Op, Option<Value>)>,
     parameters: Parameters,
 }
 
-/// `(cast(codes) - zero) * scale`.
-struct Code {
-    codes: Value,
-    parameters: Parameters,
+/// `(cast(codes) - zero) * scale`; a zero point of 0 and a scale of 1 need not be there.
+pub(super) struct Code {
+    pub(super) codes: Value,
+    pub(super) parameters: Parameters,
 }
 
 /// The operands of an operation of two.
@@ -62,7 +62,7 @@ fn operands_of(graph: &Graph, v: Value, op: BinaryOp) -> Option<(Value, Value)> 
 }
 
 /// The one number of a constant, also behind casts and reshapes.
-fn number(graph: &Graph, mut v: Value) -> Option<f64> {
+pub(super) fn number(graph: &Graph, mut v: Value) -> Option<f64> {
     while let Op::Cast { .. } | Op::Reshape { .. } = graph.op(v.node) {
         v = graph.operand(v.node, 0)?;
     }
@@ -70,7 +70,7 @@ fn number(graph: &Graph, mut v: Value) -> Option<f64> {
 }
 
 impl Quantization {
-    fn of(graph: &Graph, node: NodeId) -> Option<Quantization> {
+    pub(super) fn of(graph: &Graph, node: NodeId) -> Option<Quantization> {
         let Op::Cast { to, .. } = graph.op(node) else { return None };
         let (low, high) = match to {
             DType::U8 => (0.0, 255.0),
@@ -102,6 +102,25 @@ impl Quantization {
         (graph.ty(x).dtype == DType::F32).then_some(Quantization { x, chain, parameters })
     }
 
+    /// The same value's codes in another type, `shift` more than they are.
+    pub(super) fn again_as(&self, edit: &mut Edit, dtype: DType, shift: f64) -> Result<Value> {
+        let zero = self.parameters.zero + shift;
+        let (low, high) = if dtype == DType::U8 { (0.0, 255.0) } else { (-128.0, 127.0) };
+        let mut x = self.x;
+        // The division and the rounding.
+        for (op, other) in &self.chain[..2] {
+            let operands: Vec<Value> = std::iter::once(x).chain(*other).collect();
+            x = edit.add(op.clone(), &operands)?;
+        }
+        for (op, number) in [(BinaryOp::Add, zero), (BinaryOp::Max, low), (BinaryOp::Min, high)] {
+            if (op, number) != (BinaryOp::Add, 0.0) {
+                let number = edit.scalar(DType::F32, number);
+                x = edit.add(Op::Binary(op), &[x, number])?;
+            }
+        }
+        edit.add(Op::Cast { to: dtype, saturate: true }, &[x])
+    }
+
     /// Another value quantized alike.
     fn again(&self, edit: &mut Edit, mut x: Value) -> Result<Value> {
         for (op, other) in &self.chain {
@@ -113,17 +132,22 @@ impl Quantization {
 }
 
 impl Code {
-    fn of(graph: &Graph, v: Value) -> Option<Code> {
-        let (shifted, scale) = operands_of(graph, v, BinaryOp::Mul)?;
-        let (wide, zero) = match operands_of(graph, shifted, BinaryOp::Sub) {
-            Some((wide, zero)) => (wide, number(graph, zero)?),
-            None => (shifted, 0.0),
+    pub(super) fn of(graph: &Graph, v: Value) -> Option<Code> {
+        let (shifted, scale) = match operands_of(graph, v, BinaryOp::Mul) {
+            Some((shifted, scale)) => (shifted, number(graph, scale)?),
+            None => (v, 1.0),
+        };
+        let subtracted = operands_of(graph, shifted, BinaryOp::Sub);
+        let (wide, zero) = match (subtracted, operands_of(graph, shifted, BinaryOp::Add)) {
+            (Some((wide, zero)), _) => (wide, number(graph, zero)?),
+            (None, Some((wide, less))) => (wide, -number(graph, less)?),
+            (None, None) => (shifted, 0.0),
         };
         let Op::Cast { to: DType::F32, .. } = graph.op(wide.node) else { return None };
         let codes = graph.operand(wide.node, 0)?;
         let dtype = graph.ty(codes).dtype;
         let same = graph.ty(codes).shape == graph.ty(v).shape && matches!(dtype, DType::U8 | DType::I8);
-        let parameters = Parameters { scale: number(graph, scale)?, zero, dtype };
+        let parameters = Parameters { scale, zero, dtype };
         same.then_some(Code { codes, parameters })
     }
 }

@@ -185,6 +185,13 @@ impl Selector<'_> {
             }
         }
         if from.lanes > 1 && ty.lanes > 1 && self.part_count(from) == 1 && self.part_count(ty) == 1 {
+            if pattern[0] == 0
+                && run
+                && ty.lanes == 2 * from.lanes
+                && let Some(v) = self.side_by_side(a, b, from, ty)
+            {
+                return vec![v];
+            }
             let wide = pattern_of_words(pattern, ty.elem.bytes());
             if let Some(wide) = wide
                 && let Some(v) = self.shuffle_words(a, b, &wide, from, ty)
@@ -199,8 +206,72 @@ impl Selector<'_> {
                 let x = self.reg(a);
                 return vec![self.v3(M::Vpshufb, View::X, x, Source::Memory(m))];
             }
+            if one_source
+                && ty.elem.bytes() == 1
+                && let Some(v) = self.permute_bytes(a, pattern, self.part_view(from).max(self.part_view(ty)))
+            {
+                return vec![v];
+            }
         }
         self.shuffle_in_memory(a, b, pattern, ty)
+    }
+
+    /// Two values as one of twice the lanes.
+    fn side_by_side(&mut self, a: Val, b: Val, from: Ty, ty: Ty) -> Option<VReg> {
+        let view = self.part_view(ty);
+        let (mnemonic, half) = match from.bytes() {
+            4 => (M::Vpunpckldq, None),
+            8 => (M::Vpunpcklqdq, None),
+            16 => (pick(self.avx512, M::Vinserti32x4, M::Vinserti128), Some(View::X)),
+            32 => (M::Vinserti64x4, Some(View::Y)),
+            _ => return None,
+        };
+        let x = self.reg(a);
+        let Some(half) = half else {
+            let y = self.reg(b);
+            return Some(self.r3(mnemonic, view, x, y));
+        };
+        let y = match self.sources(b).first() {
+            Some(&Source::Register(y)) => Op::Use(y, half),
+            Some(&Source::Memory(m)) => Op::Mem(m),
+            _ => return None,
+        };
+        let v = self.vector();
+        self.emit(mnemonic, &[Op::Def(v, view), Op::Use(x, view), y, Op::Imm(1)]);
+        Some(v)
+    }
+
+    /// The bytes of a register in another order: by one instruction, or words first if each 16 bytes come from four of them.
+    fn permute_bytes(&mut self, a: Val, pattern: &[u8], view: View) -> Option<VReg> {
+        let mut bytes = pattern.to_vec();
+        bytes.resize(view_bytes(view) as usize, 0);
+        if self.vbmi {
+            let m = self.code.constant(&bytes);
+            let x = self.reg(a);
+            let places = self.v2(M::Vmovups, view, Source::Memory(m));
+            return Some(self.r3(M::Vpermb, view, places, x));
+        }
+        let (mut words, mut within) = (Vec::new(), Vec::new());
+        for piece in bytes.chunks(16) {
+            let mut own: Vec<u8> = Vec::new();
+            for &byte in piece {
+                let place = own.iter().position(|&w| w == byte / 4).unwrap_or_else(|| {
+                    own.push(byte / 4);
+                    own.len() - 1
+                });
+                within.push(4 * place as u8 + byte % 4);
+            }
+            if own.len() > 4 {
+                return None;
+            }
+            own.resize(4, 0);
+            words.extend(own.into_iter().flat_map(|w| u32::from(w).to_le_bytes()));
+        }
+        let (words, within) = (self.code.constant(&words), self.code.constant(&within));
+        let x = self.reg(a);
+        let places = self.v2(M::Vmovups, view, Source::Memory(words));
+        let moved = self.r3(M::Vpermd, view, places, x);
+        Some(self.v3(M::Vpshufb, view, moved, Source::Memory(within)))
     }
 
     /// A shuffle of 32-bit lanes, `from` one register each.

@@ -1,5 +1,6 @@
 //! Correlation of bytes with packed weights, element by element.
 
+use super::{conv, elementwise};
 use crate::Result;
 use crate::ir::{ConvSpec, DType, Dim, Tensor};
 
@@ -61,4 +62,29 @@ pub(super) fn dot_conv(
         }
     }
     Tensor::from_i64s(DType::I32, result.to_vec(), &values)
+}
+
+pub(super) fn dot_depthwise(
+    x: &Tensor,
+    packed: &Tensor,
+    spec: &ConvSpec,
+    kernel: &[i64],
+    result: &[usize],
+) -> Result<Tensor> {
+    let (&[_, quads, columns, lanes, _], &[.., rows, _]) = (packed.shape(), kernel) else {
+        return Err(crate::Error::internal("packed filters have five axes, windows two at least"));
+    };
+    let window = kernel.iter().product::<i64>() as usize;
+    let mut weights = Vec::with_capacity(spec.group * window);
+    for channel in 0..spec.group {
+        for place in 0..window {
+            let (line, column) = (place / columns, place % columns);
+            let (line, row) = (line / rows as usize, line % rows as usize);
+            let at = (((line * quads + row / 4) * columns + column) * lanes + channel) * 4 + row % 4;
+            weights.push(packed.i64_at(at));
+        }
+    }
+    let shape = [spec.group, 1].into_iter().chain(kernel.iter().map(|&k| k as usize)).collect();
+    let w = Tensor::from_i64s(DType::I32, shape, &weights)?;
+    conv::conv(&elementwise::cast(x, DType::I32, true)?, &w, None, spec, result)
 }

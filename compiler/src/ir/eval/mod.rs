@@ -100,6 +100,7 @@ fn eval(op: &Op, x: &[Tensor], types: &[TensorType]) -> Result<Vec<Tensor>> {
             };
             one(dot::dot_conv(&x[0], &packed, spec, kernel, *out, &shape(&types[0])?))
         }
+        Op::DotDepthwise { spec, kernel } => one(dot::dot_depthwise(&x[0], &x[1], spec, kernel, &shape(&types[0])?)),
         Op::SparseConv { spec, kernel, staging, stored, .. } => {
             one(sparse::sparse_conv(x, (spec, kernel), staging, &shape(&types[0])?, *stored))
         }

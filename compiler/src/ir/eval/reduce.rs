@@ -27,7 +27,8 @@ pub(super) fn reduce(x: &Tensor, kind: ReduceKind, axes: &[usize], result: Vec<u
     } else {
         let int = |b: &[u8]| wide(dtype, decode_i64(dtype, b));
         let values: Vec<i64> = (0..rows).map(|r| reduce_ints(kind, row(r).map(int), run, dtype) as i64).collect();
-        Tensor::from_i64s(dtype, result, &values)
+        let bytes = kind == ReduceKind::Sum && matches!(dtype, DType::U8 | DType::I8);
+        Tensor::from_i64s(if bytes { DType::I32 } else { dtype }, result, &values)
     }
 }
 

@@ -94,6 +94,7 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
             one(window::coded_conv(c, spec, kernel, *out, (*bits, *block))?)
         }
         Op::WinogradConv { size, out } => one(window::winograd_conv(c, size, *out)?),
+        Op::DotDepthwise { spec, kernel } => one(window::dot_depthwise(c, spec, kernel)?),
         Op::DepthwiseConv(spec) => one(window::depthwise_conv(c, spec)?),
         Op::ConvTranspose { spec, output_pads } => one(window::conv_transpose(c, spec, output_pads)?),
         Op::Col2Im { spec, kernel, size } => one(window::col2im(c, spec, kernel, size)?),
@@ -152,7 +153,7 @@ fn arity(op: &Op) -> (usize, usize) {
         Op::CodedConv { .. } => (3, 4),
         Op::WinogradConv { .. } => (2, 2),
         Op::SparseConv { .. } => (5, 5),
-        Op::DepthwiseConv(_) => (2, 2),
+        Op::DotDepthwise { .. } | Op::DepthwiseConv(_) => (2, 2),
         Op::Conv(_) | Op::ConvTranspose { .. } => (2, 3),
         Op::Col2Im { .. } | Op::Pool(_) | Op::MaxPoolWithIndices { .. } => (1, 1),
         Op::Reduce { .. } | Op::ArgReduce { .. } | Op::Cumulative { .. } => (1, 1),
@@ -276,7 +277,8 @@ fn reduce(x: &TensorType, kind: ReduceKind, axes: &[usize], keep: bool) -> Resul
         return Err(Error::invalid(format!("axes {axes:?} are not sorted and distinct")));
     }
     axes.iter().try_for_each(|&a| check::axis(a, x.rank()))?;
-    Ok(TensorType::new(x.dtype, without(&x.shape, axes, keep)))
+    let bytes = kind == ReduceKind::Sum && matches!(x.dtype, DType::U8 | DType::I8);
+    Ok(TensorType::new(if bytes { DType::I32 } else { x.dtype }, without(&x.shape, axes, keep)))
 }
 
 /// The shape that is left when `axes` are reduced.

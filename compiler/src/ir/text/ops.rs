@@ -65,6 +65,7 @@ pub(super) fn attributes(op: &Op) -> Attrs {
         Op::Conv(spec) | Op::DepthwiseConv(spec) => conv(spec),
         Op::PackedConv { spec, out } => [conv(spec), attrs![out]].concat(),
         Op::DotConv { spec, kernel, out } => [conv(spec), attrs![kernel, out]].concat(),
+        Op::DotDepthwise { spec, kernel } => [conv(spec), attrs![kernel]].concat(),
         Op::SparseConv { spec, kernel, staging, out, stored } => {
             let Staging { lines, pitch, span, phase, aligned, abreast, block, depth } = staging;
             [conv(spec), attrs![kernel, lines, pitch, span, phase, aligned, abreast, block, depth, out, stored]]
@@ -188,6 +189,7 @@ pub(in crate::ir) fn operation(name: &str, text: &str) -> Result<Op> {
             block: r.get("block")?,
         },
         "dot_conv" => Op::DotConv { spec: conv_spec(&r)?, kernel: r.get("kernel")?, out: r.get("out")? },
+        "dot_depthwise" => Op::DotDepthwise { spec: conv_spec(&r)?, kernel: r.get("kernel")? },
         "sparse_conv" => {
             let staging = build!(r, Staging { lines, pitch, span, phase, aligned, abreast, block, depth });
             let (kernel, out, stored) = (r.get("kernel")?, r.get("out")?, r.get("stored")?);

@@ -139,6 +139,8 @@ struct Spot {
     col: Val,
     /// How many columns of it there are.
     columns: u32,
+    /// Vectors that hold them: of the last panel maybe not all.
+    vectors: u32,
 }
 
 impl<'a, 'b> Nest<'a, 'b> {
@@ -208,11 +210,16 @@ impl<'a, 'b> Nest<'a, 'b> {
         };
         k.parallel(zero, full, 1, &mut |k, panel| {
             let (right, col) = at(k, panel);
-            self.rows(k, rows, &Spot { rows: 0, left, row: zero, right, col, columns: self.width() });
+            let (columns, vectors) = (self.width(), self.tile.vectors);
+            self.rows(k, rows, &Spot { rows: 0, left, row: zero, right, col, columns, vectors });
         });
         if rest > 0 {
             let (right, col) = at(k, full);
-            let spot = Spot { rows: 0, left, row: zero, right, col, columns: rest as u32 };
+            // Masked weights are read in order.
+            let all = self.masked.is_some();
+            let (columns, vectors) =
+                (rest as u32, if all { self.tile.vectors } else { (rest as u32).div_ceil(self.lanes) });
+            let spot = Spot { rows: 0, left, row: zero, right, col, columns, vectors };
             k.once(&mut |k| self.rows(k, rows, &spot));
         }
     }
@@ -279,14 +286,14 @@ impl<'a, 'b> Nest<'a, 'b> {
         };
         let pointers = rows.pointers(k, spot.row, spot.rows);
         let zero = k.zero(Ty::new(Elem::I32, self.lanes));
-        let mut state = vec![zero; (spot.rows * self.tile.vectors) as usize];
+        let mut state = vec![zero; (spot.rows * spot.vectors) as usize];
         state.push(spot.right);
         state.extend(self.expanding.iter().flat_map(|e| e.0));
         let start = k.int(0);
         let sums = self.taps(k, &self.taps, start, &pointers, &state);
         for i in 0..spot.rows {
             let row = k.add_int(spot.row, i64::from(i));
-            let sums = &sums[(i * self.tile.vectors) as usize..][..self.tile.vectors as usize];
+            let sums = &sums[(i * spot.vectors) as usize..][..spot.vectors as usize];
             match self.sink {
                 None => self.e.store_columns(k, row, spot.col, sums, spot.columns.min(self.width())),
                 Some(sink) => self.sink_columns(k, sink, row, spot, sums),
@@ -336,6 +343,8 @@ impl<'a, 'b> Nest<'a, 'b> {
         let round = 4 * i64::from(self.tile.unroll);
         let whole = self.run / round * round;
         let middle = k.add_int(offset, whole);
+        // Behind the sums there are pointers.
+        let vectors = (state.len() - if self.expanding.is_some() { 3 } else { 1 }) / rows.len();
         let mut state = k.fold_loop(offset, middle, round, state, &mut |k, at, state| {
             let held: Option<Vec<Val>> = self.by_lane.then(|| {
                 let held = rows.iter().map(|&row| {
@@ -344,7 +353,7 @@ impl<'a, 'b> Nest<'a, 'b> {
                 });
                 held.collect()
             });
-            self.steps(k, state, self.tile.unroll, &mut |k, row, step| match &held {
+            self.steps(k, state, (vectors, self.tile.unroll), &mut |k, row, step| match &held {
                 Some(held) => self.spread(k, held[row], step),
                 None => {
                     let from = k.at_index(rows[row], at, 1);
@@ -353,19 +362,28 @@ impl<'a, 'b> Nest<'a, 'b> {
             })
         });
         let left = self.run - whole;
-        state = self.steps(k, &state, (left / 4) as u32, &mut |k, row, step| {
+        state = self.steps(k, &state, (vectors, (left / 4) as u32), &mut |k, row, step| {
             let from = k.at_index(rows[row], middle, 1);
             self.everywhere(k, Addr { offset: from.offset + 4 * step as i32, ..from })
         });
         if left % 4 == 0 {
             return state;
         }
-        self.steps(k, &state, 1, &mut |k, row, _| {
+        self.steps(k, &state, (vectors, 1), &mut |k, row, _| {
             let from = k.at_index(rows[row], middle, 1);
             let from = Addr { offset: from.offset + (left / 4 * 4) as i32, ..from };
-            let bytes = some_bytes(k, from, left % 4);
-            let all = k.splat(bytes, self.lanes);
-            k.bitcast(all, Ty::new(Elem::I8, 4 * self.lanes))
+            let bytes = Ty::new(Elem::I8, 4 * self.lanes);
+            if self.run >= 4 {
+                // The run's last four bytes without those that a step had before.
+                let had = 4 - left % 4;
+                let four = self.everywhere(k, Addr { offset: from.offset - had as i32, ..from });
+                let (words, bits) = (k.bitcast(four, Ty::new(Elem::I32, self.lanes)), k.int(8 * had));
+                let words = k.bin(Bin::Shr, words, bits);
+                return k.bitcast(words, bytes);
+            }
+            let few = some_bytes(k, from, left % 4);
+            let all = k.splat(few, self.lanes);
+            k.bitcast(all, bytes)
         })
     }
 
@@ -374,7 +392,7 @@ impl<'a, 'b> Nest<'a, 'b> {
         &self,
         k: &mut Builder,
         state: &[Val],
-        count: u32,
+        (vectors, count): (usize, u32),
         left: &mut dyn FnMut(&mut Builder, usize, u32) -> Val,
     ) -> Vec<Val> {
         let mut state = state.to_vec();
@@ -383,7 +401,7 @@ impl<'a, 'b> Nest<'a, 'b> {
         let Some(right) = state.pop() else { return state };
         let bytes = Ty::new(Elem::I8, 4 * self.lanes);
         for step in 0..count {
-            let columns: Vec<Val> = (0..self.tile.vectors)
+            let columns: Vec<Val> = (0..vectors as u32)
                 .map(|v| {
                     let vector = step * self.tile.vectors + v;
                     let place = k.at(right, (bytes.bytes() * vector) as i32);

@@ -4,7 +4,7 @@ use super::testing::{check, check_objects, noise};
 use crate::ir::{ConvSpec, DType, Dim, Layout, Op, Tensor, mask_bytes};
 
 /// Bytes of the whole range.
-fn bytes(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
+pub(super) fn bytes(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
     let wide = noise(DType::F32, shape, seed).to_f64s();
     let numbers: Vec<i64> = wide.iter().map(|v| (v * 64.0).floor() as i64).collect();
     let shifted = numbers.iter().map(|v| if dtype == DType::U8 { v + 128 } else { *v }).collect::<Vec<_>>();

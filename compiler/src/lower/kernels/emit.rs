@@ -290,6 +290,45 @@ impl<'a> Emit<'a> {
         }
     }
 
+    /// Stores a vector of columns from `col` on of each of several rows of result 0, after the epilogue: up to four vectors
+    /// together where it makes bytes of them.
+    pub fn store_pixels(&self, k: &mut Builder, rows: &[Val], col: Val, vectors: &[Val]) {
+        let Some(lanes) = vectors.first().map(|&v| k.ty(v).lanes) else { return };
+        let bytes = self.epilogue.expr.is_quantized() && lanes >= 4 && !self.has_other_widths(k, vectors[0]);
+        if !bytes {
+            rows.iter().zip(vectors).for_each(|(&row, &v)| self.store(k, row, col, v));
+            return;
+        }
+        // What is the same in all rows is loaded once.
+        let mut level: Vec<Option<Val>> = vec![None; self.epilogue.leaves.len()];
+        for (rows, vectors) in rows.chunks(4).zip(vectors.chunks(4)) {
+            let (mut parts, mut zero) = (Vec::with_capacity(4), None);
+            for (&row, &v) in rows.iter().zip(vectors) {
+                let leaf = &mut |k: &mut Builder, n: usize| {
+                    let v = level[n].unwrap_or_else(|| self.leaf(k, n, (row, col), lanes));
+                    if matches!(&self.rows[n], RowStarts::Every(stride) if stride.is(0)) {
+                        level[n] = Some(v);
+                    }
+                    v
+                };
+                if let Some((x, z)) = self.epilogue.expr.emit_unquantized(k, lanes, Some(v), &self.tables, leaf) {
+                    parts.push(x);
+                    zero = zero.or(Some(z));
+                }
+            }
+            let (Some(zero), Some(&last)) = (zero, parts.last()) else { return };
+            parts.resize(parts.len().next_power_of_two(), last);
+            let Some(bytes) = self.epilogue.expr.emit_bytes(k, &parts, zero, &self.tables) else { return };
+            for (i, &row) in rows.iter().enumerate() {
+                let own: Vec<u8> = (0..lanes).map(|lane| (i as u32 * lanes + lane) as u8).collect();
+                let part = k.shuffle(bytes, bytes, &own);
+                let index = self.index_of(k, row, col);
+                let to = k.at_index(self.results[0], index, 1);
+                k.store(to, part);
+            }
+        }
+    }
+
     fn store_bytes(&self, k: &mut Builder, row: Val, col: Val, vectors: &[Val], columns: u32) {
         let lanes = k.ty(vectors[0]).lanes;
         let (mut parts, mut zero) = (Vec::with_capacity(4), None);

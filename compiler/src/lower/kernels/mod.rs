@@ -25,6 +25,9 @@ mod conv;
 mod cumulative;
 mod depthwise;
 mod dot;
+mod dot_depthwise;
+#[cfg(test)]
+mod dot_depthwise_tests;
 #[cfg(test)]
 mod dot_tests;
 mod emit;
@@ -196,6 +199,7 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         Op::Conv(spec) => conv::conv(site, e, k, spec),
         Op::PackedConv { spec, out } => igemm::packed_conv(site, e, k, spec, *out),
         Op::DotConv { spec, kernel, out } => dot::dot_conv(site, e, k, spec, kernel, *out),
+        Op::DotDepthwise { spec, kernel } => dot_depthwise::dot_depthwise(site, e, k, spec, kernel),
         Op::SparseConv { spec, kernel, staging, out, stored } => {
             sparse::sparse_conv(site, e, k, (spec, kernel), staging, (*out, *stored))
         }
@@ -257,6 +261,7 @@ fn is_parallel(op: &Op) -> bool {
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
+        | Op::DotDepthwise { .. }
         | Op::SparseConv { .. }
         | Op::CodedConv { .. }
         | Op::WinogradConv { .. }
@@ -314,6 +319,7 @@ pub fn fuses(op: &Op) -> bool {
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
+        | Op::DotDepthwise { .. }
         | Op::SparseConv { .. }
         | Op::CodedConv { .. }
         | Op::WinogradConv { .. }
@@ -359,7 +365,7 @@ pub fn reads_spaced(op: &Op, operand: usize, strides: &[Dim]) -> bool {
         Op::Concat { .. } => true,
         Op::PackedConv { .. } | Op::Pad { .. } => operand == 0,
         // Distances between columns, and here also between rows, are part of the code.
-        Op::DepthwiseConv(_) => operand == 0 && fixed(strides.len().saturating_sub(2)),
+        Op::DepthwiseConv(_) | Op::DotDepthwise { .. } => operand == 0 && fixed(strides.len().saturating_sub(2)),
         Op::WinogradConv { .. } => operand == 0 && fixed(1),
         Op::Pool(spec) => spec.layout == Layout::ChannelsLast,
         _ => false,

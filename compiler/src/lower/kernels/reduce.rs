@@ -27,7 +27,9 @@ pub fn reduce(e: &Emit<'_>, k: &mut Builder, kind: ReduceKind, axes: &[usize], k
     // The axis that makes the result's columns; an epilogue wants it apart.
     let columns_axis = last_kept.filter(|&a| !(e.is_plain() || keep && a + 1 < x.len()));
     let blocks = blocks(x, axes, columns_axis);
-    let reducer = Reducer { e, kind, dtype: e.dtype(0), count: axes.iter().map(|&a| &x[a]).product() };
+    // Sums of bytes are wider, as loaded bytes are.
+    let dtype = if kind == ReduceKind::Sum { e.site.results[0].dtype } else { e.dtype(0) };
+    let reducer = Reducer { e, kind, dtype, count: axes.iter().map(|&a| &x[a]).product() };
     reducer.build(k, &blocks, columns_axis.is_some());
     Ok(())
 }

@@ -65,9 +65,11 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
     let mut symbols = HashMap::new();
     let mut types = Vec::new();
     let mut fixed = match op {
-        Op::PackedMatMul { .. } | Op::PackedConv { .. } | Op::DotConv { .. } | Op::WinogradConv { .. } => {
-            inputs[1..].iter().flat_map(|t| t.shape().to_vec()).collect()
-        }
+        Op::PackedMatMul { .. }
+        | Op::PackedConv { .. }
+        | Op::DotConv { .. }
+        | Op::DotDepthwise { .. }
+        | Op::WinogradConv { .. } => inputs[1..].iter().flat_map(|t| t.shape().to_vec()).collect(),
         Op::BlockMatMul { .. } => {
             let own = inputs[1..].iter().flat_map(|t| t.shape().to_vec());
             own.chain(inputs[0].shape().last().copied()).collect()
@@ -86,7 +88,7 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
         _ => Vec::new(),
     };
     // Weights of bytes hold what is contracted in groups of four.
-    if matches!(op, Op::DotConv { .. } | Op::CodedConv { .. }) {
+    if matches!(op, Op::DotConv { .. } | Op::DotDepthwise { .. } | Op::CodedConv { .. }) {
         fixed.extend(inputs[0].shape().last());
     }
     if matches!(op, Op::Recurrent(_)) && inputs[1].dtype() == DType::I8 {

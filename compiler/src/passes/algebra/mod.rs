@@ -54,6 +54,7 @@ pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
+        | Op::DotDepthwise { .. }
         | Op::SparseConv { .. }
         | Op::CodedConv { .. }
         | Op::WinogradConv { .. }

@@ -197,6 +197,7 @@ fn sunk(edit: &Edit, node: NodeId, perm: &[usize]) -> Option<Sunk> {
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
+        | Op::DotDepthwise { .. }
         | Op::SparseConv { .. }
         | Op::CodedConv { .. }
         | Op::WinogradConv { .. }
