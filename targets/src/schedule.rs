@@ -290,12 +290,18 @@ pub fn depthwise_columns(target: &Target, problem: Problem<'_>, width: Option<u6
     target.choose(Point::DepthwiseColumns, problem, even(most) as i64, &candidates) as u64
 }
 
+/// Lines of output computed at once by a depthwise convolution that computes so many columns at once with windows of `length`
+/// columns: two where registers hold their sums and both lines of weights.
+pub fn depthwise_lines(target: &Target, columns: i64, length: i64) -> i64 {
+    if 2 * (columns + length) < i64::from(registers(target)) { 2 } else { 1 }
+}
+
 /// How many times its bytes a row counts that is computed in the kernel that reads it, when rows are cut into blocks: what
 /// they are computed from passes through the second-level cache with them.
 pub const STAGED_ROW: i64 = 2;
 
-/// Bytes of a tensor from which on it is not found in the second-level cache by who reads it next.
-const UNCACHED_BYTES: u64 = 2 << 20;
+/// Bytes of a tensor from which on writing it and reading it again takes longer than its parts in the second-level cache.
+const UNCACHED_BYTES: u64 = 4 << 20;
 
 /// Most multiply-adds with an element for which who reads it from memory has to wait: more take longer than that, and then
 /// one operation after the other is as fast.

@@ -1,7 +1,7 @@
 //! Depthwise convolution over channels-last data: vectors run along the channels, several output columns at once.
 //!
-//! Within a row of windows each input vector is loaded once and meets every output column that it belongs to. With one
-//! channel, vectors run along the window instead, and each column's lanes are summed up at the end.
+//! Within a row of windows each input vector is loaded once and meets every output column that it belongs to, of two output
+//! lines where there are registers for them. With one channel, vectors run along the window instead, and each column's lanes are summed up at the end.
 
 use mcc_targets::choices::Problem;
 use mcc_targets::schedule;
@@ -10,7 +10,7 @@ use super::contract::multiply_add;
 use super::nest::{cover, rest, shared_axis};
 use super::{Emit, Site};
 use crate::ir::{ConvSpec, Dim};
-use crate::lower::kir::{Addr, Bin, Builder, Cmp, Ty, Val};
+use crate::lower::kir::{Bin, Builder, Cmp, Ty, Val};
 use crate::lower::numbers;
 use crate::{Error, Result};
 
@@ -43,7 +43,7 @@ pub(super) fn pixels(
         let (from, to) = (k.sub(first, row), k.sub(last, row));
         let (from, to) = (k.bin(Bin::Max, from, zero), k.bin(Bin::Min, to, width));
         let x = nest.line_at(k, line);
-        nest.some_columns(k, (x, row), (from, to), nest.columns);
+        nest.some_columns(k, (x, row), (from, to), [1, nest.columns]);
     });
     Ok(())
 }
@@ -57,6 +57,8 @@ struct Nest<'a, 'b> {
     lanes: i64,
     /// Output columns computed at once.
     columns: i64,
+    /// Output lines computed at once.
+    lines: i64,
     /// Bytes between neighbours along each axis of `x`.
     steps: Vec<Dim>,
     /// Elements between columns of `x`.
@@ -78,14 +80,24 @@ impl<'a, 'b> Nest<'a, 'b> {
         let width = columns.as_const().and_then(|c| u64::try_from(c).ok());
         let text = site.problem();
         let problem = Problem { text: &text, layer: site.layer };
+        let (channels, kernel) = (weights[axes], weights[..axes].to_vec());
+        let columns = schedule::depthwise_columns(site.target, problem, width) as i64;
+        // Lines share their input where windows move by as much as their lines are apart.
+        let overlap = channels > 1
+            && axes > 1
+            && kernel[axes - 2] > 1
+            && spec.strides[axes - 2] == 1
+            && spec.dilations[axes - 2] == 1;
+        let lines = if overlap { schedule::depthwise_lines(site.target, columns, kernel[axes - 1]) } else { 1 };
         Ok(Nest {
             site,
             e,
             spec,
-            channels: weights[axes],
-            kernel: weights[..axes].to_vec(),
+            channels,
+            kernel,
             lanes: i64::from(site.target.vector_bytes / elem.bytes()),
-            columns: schedule::depthwise_columns(site.target, problem, width) as i64,
+            columns,
+            lines,
             steps,
             step,
         })
@@ -94,24 +106,43 @@ impl<'a, 'b> Nest<'a, 'b> {
     /// Loops over the batch and all output axes but the last; `row` counts rows of the result, which are pixels.
     fn rows(&self, k: &mut Builder, axis: usize, x: Val, row: Val) {
         let shape = &self.site.results[0].shape;
-        let extent = k.dim(&shape[axis]);
-        let row = k.mul(row, extent);
-        let zero = k.int(0);
-        if axis == self.kernel.len() {
-            return self.columns(k, x, row);
+        let (zero, end) = (k.int(0), k.dim(&shape[axis]));
+        let row = k.mul(row, end);
+        if axis + 1 < self.kernel.len() {
+            return self.along(k, axis, (x, row), (zero, end, 1), &mut |k, x, row| self.rows(k, axis + 1, x, row));
         }
+        let whole = &shape[axis].floor_div(&Dim::from(self.lines)) * &Dim::from(self.lines);
+        let middle = k.dim(&whole);
+        for (from, to, lines) in [(zero, middle, self.lines), (middle, end, 1)] {
+            self.along(k, axis, (x, row), (from, to, lines), &mut |k, x, row| {
+                let all = k.dim(&shape[axis + 1]);
+                let row = k.mul(row, all);
+                self.columns(k, (x, row), lines);
+            });
+        }
+    }
+
+    /// A loop along an output axis that is not the last one: from which place to before which, by which step.
+    fn along(
+        &self,
+        k: &mut Builder,
+        axis: usize,
+        (x, row): (Val, Val),
+        (from, to, step): (Val, Val, i64),
+        body: &mut dyn FnMut(&mut Builder, Val, Val),
+    ) {
         let stride = if axis == 0 { 1 } else { self.spec.strides[axis - 1] };
         let bytes = &self.steps[axis] * &Dim::from(stride);
         let round = &mut |k: &mut Builder, i: Val| {
             let bytes = k.dim(&bytes);
             let offset = k.mul(i, bytes);
             let (x, row) = (k.add(x, offset), k.add(row, i));
-            self.rows(k, axis + 1, x, row);
+            body(k, x, row);
         };
-        if shared_axis(&shape[..self.kernel.len()]) == Some(axis) {
-            k.parallel(zero, extent, 1, round);
+        if shared_axis(&self.site.results[0].shape[..self.kernel.len()]) == Some(axis) {
+            k.parallel(from, to, step, round);
         } else {
-            k.for_each(zero, extent, 1, round);
+            k.for_each(from, to, step, round);
         }
     }
 
@@ -129,29 +160,31 @@ impl<'a, 'b> Nest<'a, 'b> {
         x
     }
 
-    /// One row of output columns: tiles, then the columns left over.
-    fn columns(&self, k: &mut Builder, x: Val, row: Val) {
+    /// Some output lines: tiles, then the columns left over.
+    fn columns(&self, k: &mut Builder, (x, row): (Val, Val), lines: i64) {
         let all = &self.site.results[0].shape[self.kernel.len()];
         if all.as_const().is_none() {
             let (zero, all) = (k.int(0), k.dim(all));
-            return self.some_columns(k, (x, row), (zero, all), self.columns);
+            return self.some_columns(k, (x, row), (zero, all), [lines, self.columns]);
         }
         let tile = Dim::from(self.columns);
         let full = &all.floor_div(&tile) * &tile;
         let rest = all - &full;
         let (zero, full, end) = (k.int(0), k.dim(&full), k.dim(all));
-        k.parallel(zero, full, self.columns, &mut |k, column| self.tile(k, x, row, column, self.columns));
+        k.parallel(zero, full, self.columns, &mut |k, column| {
+            self.tile(k, (x, row), column, [lines, self.columns]);
+        });
         let step = rest.as_const().unwrap_or(1);
         if step > 0 {
-            k.parallel(full, end, step, &mut |k, column| self.tile(k, x, row, column, step));
+            k.parallel(full, end, step, &mut |k, column| self.tile(k, (x, row), column, [lines, step]));
         }
     }
 
     /// Columns whose number is known at run time: tiles, the last one moved up over columns that are done already; fewer
     /// than a tile go by smaller ones.
-    fn some_columns(&self, k: &mut Builder, (x, row): (Val, Val), (from, to): (Val, Val), size: i64) {
+    fn some_columns(&self, k: &mut Builder, at: (Val, Val), (from, to): (Val, Val), [lines, size]: [i64; 2]) {
         if size <= 1 {
-            return k.parallel(from, to, 1, &mut |k, column| self.tile(k, x, row, column, 1));
+            return k.parallel(from, to, 1, &mut |k, column| self.tile(k, at, column, [lines, 1]));
         }
         let last = k.add_int(to, -size);
         let enough = k.cmp(Cmp::Ge, last, from);
@@ -160,18 +193,19 @@ impl<'a, 'b> Nest<'a, 'b> {
             &mut |k| {
                 k.parallel(from, to, size, &mut |k, column| {
                     let column = k.bin(Bin::Min, column, last);
-                    self.tile(k, x, row, column, size);
+                    self.tile(k, at, column, [lines, size]);
                 });
                 Vec::new()
             },
             &mut |k| {
-                self.some_columns(k, (x, row), (from, to), size / 4);
+                self.some_columns(k, at, (from, to), [lines, size / 4]);
                 Vec::new()
             },
         );
     }
 
-    fn tile(&self, k: &mut Builder, x: Val, row: Val, column: Val, count: i64) {
+    /// So many lines and columns of the result, from `column` of row `row` on.
+    fn tile(&self, k: &mut Builder, (x, row): (Val, Val), column: Val, [lines, count]: [i64; 2]) {
         let axes = self.kernel.len();
         let bytes = k.dim(&(&self.steps[axes] * &Dim::from(self.spec.strides[axes - 1])));
         let offset = k.mul(column, bytes);
@@ -186,15 +220,20 @@ impl<'a, 'b> Nest<'a, 'b> {
             lanes /= 2;
         }
         let channels = k.int(self.channels);
+        let all = k.dim(&self.site.results[0].shape[axes]);
         cover(k, channels, lanes as u32, &mut |k, channel, lanes| {
             let ty = Ty::new(numbers::compute_elem(self.site.operands[0].dtype), lanes);
-            let sums = vec![k.zero(ty); count as usize];
+            let sums = vec![k.zero(ty); (lines * count) as usize];
             let w = self.e.operand(1);
             let (x, w) = (self.plus(k, x, channel, 0), self.plus(k, w, channel, 1));
-            let sums = self.taps(k, 0, (x, w), &sums);
-            for (i, &sum) in sums.iter().enumerate() {
-                let row = k.add_int(row, i as i64);
-                self.e.store(k, row, channel, sum);
+            let sums = self.taps(k, 0, (x, w), lines, &sums);
+            let mut first = row;
+            for sums in sums.chunks(count as usize) {
+                for (i, &sum) in sums.iter().enumerate() {
+                    let row = k.add_int(first, i as i64);
+                    self.e.store(k, row, channel, sum);
+                }
+                first = k.add(first, all);
             }
         });
     }
@@ -276,34 +315,52 @@ impl<'a, 'b> Nest<'a, 'b> {
     }
 
     /// Kernel axes from `axis` on; all but the last are loops, or unrolled where the window is small.
-    fn taps(&self, k: &mut Builder, axis: usize, (x, w): (Val, Val), sums: &[Val]) -> Vec<Val> {
+    fn taps(&self, k: &mut Builder, axis: usize, (x, w): (Val, Val), lines: i64, sums: &[Val]) -> Vec<Val> {
         let axes = self.kernel.len();
         if axis + 1 == axes {
-            return self.line(k, (x, w), sums);
+            return self.line(k, x, &[Some(w)], sums);
         }
         let x_bytes = &self.steps[axis + 1] * &Dim::from(self.spec.dilations[axis]);
         let w_bytes =
             self.kernel[axis + 1..].iter().product::<i64>() * self.channels * self.site.operands[1].dtype.size() as i64;
-        let body = &mut |k: &mut Builder, i: Val, sums: &[Val]| {
+        let at = |k: &mut Builder, i: Val| {
             let bytes = k.dim(&x_bytes);
-            let x_offset = k.mul(i, bytes);
-            let w_offset = k.mul_int(i, w_bytes);
-            let at = (k.add(x, x_offset), k.add(w, w_offset));
-            self.taps(k, axis + 1, at, sums)
+            let (x_offset, w_offset) = (k.mul(i, bytes), k.mul_int(i, w_bytes));
+            (k.add(x, x_offset), k.add(w, w_offset))
         };
-        if self.kernel.iter().product::<i64>() <= UNROLLED {
-            (0..self.kernel[axis]).fold(sums.to_vec(), |sums, i| {
-                let i = k.int(i);
-                body(k, i, &sums)
-            })
-        } else {
-            let (zero, end) = (k.int(0), k.int(self.kernel[axis]));
-            k.fold_loop(zero, end, 1, sums, body)
+        let small = self.kernel.iter().product::<i64>() <= UNROLLED;
+        let each = |k: &mut Builder, from: i64, sums: &[Val], body: &Step<'_>| {
+            let to = self.kernel[axis];
+            if small {
+                return (from..to).fold(sums.to_vec(), |sums, i| {
+                    let i = k.int(i);
+                    body(k, i, &sums)
+                });
+            }
+            let (start, end) = (k.int(from), k.int(to));
+            k.fold_loop(start, end, 1, sums, &mut |k, i, sums| body(k, i, sums))
+        };
+        if lines == 1 || axis + 2 < axes {
+            return each(k, 0, sums, &|k, i, sums| {
+                let at = at(k, i);
+                self.taps(k, axis + 1, at, lines, sums)
+            });
         }
+        // Of the two lines of results the second one meets each input line a line of weights later.
+        let sums = self.line(k, x, &[Some(w), None], sums);
+        let sums = each(k, 1, &sums, &|k, i, sums| {
+            let (x, w) = at(k, i);
+            let before = k.add_int(w, -w_bytes);
+            self.line(k, x, &[Some(w), Some(before)], sums)
+        });
+        let end = k.int(self.kernel[axis]);
+        let (x, w) = at(k, end);
+        let last = k.add_int(w, -w_bytes);
+        self.line(k, x, &[None, Some(last)], &sums)
     }
 
-    /// One line of the window for every column of the tile.
-    fn line(&self, k: &mut Builder, (x, w): (Val, Val), sums: &[Val]) -> Vec<Val> {
+    /// One line of input for every column of the tile: it meets a line of weights in each line of results, if any.
+    fn line(&self, k: &mut Builder, x: Val, ws: &[Option<Val>], sums: &[Val]) -> Vec<Val> {
         let last = self.kernel.len() - 1;
         let (length, stride, dilation) = (self.kernel[last], self.spec.strides[last], self.spec.dilations[last]);
         let size = |operand: usize| self.site.operands[operand].dtype.size() as i64;
@@ -312,55 +369,59 @@ impl<'a, 'b> Nest<'a, 'b> {
             return k.fold_loop(zero, end, 1, sums, &mut |k, i, sums| {
                 let w_offset = k.mul_int(i, self.channels * size(1));
                 let x_offset = k.mul_int(i, dilation * self.step * size(0));
-                let (x, w) = (k.add(x, x_offset), k.add(w, w_offset));
-                self.columns_of(k, (x, w), 1, sums, stride, 1)
+                let x = k.add(x, x_offset);
+                let ws: Vec<Option<Val>> = ws.iter().map(|w| w.map(|w| k.add(w, w_offset))).collect();
+                self.columns_of(k, x, &ws, sums, [1, stride, 1])
             });
         }
-        self.columns_of(k, (x, w), length, sums, stride, dilation)
+        self.columns_of(k, x, ws, sums, [length, stride, dilation])
     }
 
     fn columns_of(
         &self,
         k: &mut Builder,
-        (x, w): (Val, Val),
-        length: i64,
+        x: Val,
+        ws: &[Option<Val>],
         sums: &[Val],
-        stride: i64,
-        dilation: i64,
+        [length, stride, dilation]: [i64; 3],
     ) -> Vec<Val> {
         let lanes = sums.first().map_or(1, |&s| k.ty(s).lanes);
         let operands = self.site.operands;
-        let at = |k: &mut Builder, pointer: Val, operand: usize, element: i64| -> Addr {
+        let load = |k: &mut Builder, pointer: Val, operand: usize, element: i64| {
             let element = k.int(element * if operand == 0 { self.step } else { self.channels });
-            k.at_index(pointer, element, operands[operand].dtype.size() as u32)
+            let from = k.at_index(pointer, element, operands[operand].dtype.size() as u32);
+            numbers::load(k, operands[operand].dtype, from, lanes)
         };
-        let weights: Vec<Val> = (0..length)
-            .map(|i| {
-                let from = at(k, w, 1, i);
-                numbers::load(k, operands[1].dtype, from, lanes)
-            })
-            .collect();
+        let weights: Vec<Vec<Val>> =
+            ws.iter().map(|w| w.map_or_else(Vec::new, |w| (0..length).map(|i| load(k, w, 1, i)).collect())).collect();
         let mut sums = sums.to_vec();
-        let reach = (sums.len() as i64 - 1) * stride + (length - 1) * dilation;
+        let columns = sums.len() / ws.len();
+        let reach = (columns as i64 - 1) * stride + (length - 1) * dilation;
         for column in 0..=reach {
             // Which output columns this input column belongs to, by which weight.
             let uses: Vec<(usize, usize)> = (0..length)
                 .filter_map(|i| {
                     let first = column - i * dilation;
                     let output = first / stride;
-                    let fits = first >= 0 && first % stride == 0 && output < sums.len() as i64;
+                    let fits = first >= 0 && first % stride == 0 && output < columns as i64;
                     fits.then_some((output as usize, i as usize))
                 })
                 .collect();
             if uses.is_empty() {
                 continue;
             }
-            let from = at(k, x, 0, column);
-            let input = numbers::load(k, operands[0].dtype, from, lanes);
-            for (output, i) in uses {
-                sums[output] = multiply_add(k, weights[i], input, sums[output]);
+            let input = load(k, x, 0, column);
+            for (sums, weights) in sums.chunks_mut(columns).zip(&weights) {
+                for &(output, i) in &uses {
+                    if let Some(&weight) = weights.get(i) {
+                        sums[output] = multiply_add(k, weight, input, sums[output]);
+                    }
+                }
             }
         }
         sums
     }
 }
+
+/// What a step along a kernel axis makes of the sums.
+type Step<'a> = dyn Fn(&mut Builder, Val, &[Val]) -> Vec<Val> + 'a;
