@@ -6,7 +6,8 @@
 //! elements a column, which is what instructions that multiply bytes take; shifted further, single elements.
 //!
 //! A code is a number without sign. It stands for itself less `2^(bits - 1)`, or for an entry of a table. Its weight is
-//! that less the block's zero point (parameter 1, if there is any), times the block's scale (parameter 0), in `f32`.
+//! that less the block's zero point (parameter 1, if there is any), times the block's scale (parameter 0), in `f32`. What is
+//! multiplied by the scale is a whole number unless there is a table, and one that fits a signed byte if codes have fewer than 8 bits.
 //! What fills up the last word and the last panel is never read as a weight that counts.
 
 use bytes::Bytes;

@@ -143,10 +143,11 @@ impl Fit {
         (high - low <= SPAN).then(|| Fit { scale: exact_scale(values, &numbers), numbers })
     }
 
-    /// Bits that hold the differences of the numbers.
+    /// Bits that hold the differences of the numbers, which are bytes if these are fewer than 8.
     fn bits(&self) -> u32 {
         let (low, high) = range(&self.numbers);
-        [2, 4].into_iter().find(|bits| high - low < 1 << bits).unwrap_or(8)
+        let small = low >= -128 && high <= 127;
+        [2, 4].into_iter().find(|bits| small && high - low < 1 << bits).unwrap_or(8)
     }
 
     /// What is to be subtracted from codes of some bits that stand for themselves less their middle.

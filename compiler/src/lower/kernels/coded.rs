@@ -112,6 +112,11 @@ impl<'a, 'b> Weights<'a, 'b> {
         i64::from(self.panel) * 4
     }
 
+    /// Contracted elements that the words of a column hold.
+    pub(super) fn elements(&self) -> i64 {
+        self.words * self.coded.in_word() as i64
+    }
+
     fn panel_bytes(&self) -> i64 {
         self.words * self.word_bytes()
     }

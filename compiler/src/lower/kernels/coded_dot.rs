@@ -1,36 +1,25 @@
 //! Contractions with coded weights by instructions that multiply bytes.
 //!
-//! A row of the left operand becomes numbers of 16 bits: with `m` its largest magnitude, an element `x` is
-//! `q = round(x * LARGEST / m)`, at most half a unit, `m / (2 * LARGEST) = 1.5e-5 m`, off. In two digits,
-//! `q = 256 h + l` with `-128 <= h, l <= 127`, it meets the codes in two exact byte products. So the only error, besides
-//! that of the additions of blocks' sums in `f32`, is
+//! Rows become numbers of 16 bits in two digits ([`super::digits`]), `q = 256 h + l`, each of which meets the weights, as whole
+//! numbers that are signed bytes, in an exact byte product. That takes half of the instructions that multiply-adds of `f32`
+//! would take on vectors as wide. The only errors are those of `q` and of the additions of blocks' sums in `f32`.
 //!
-//! ```text
-//! |error| <= 1.5e-5 * m * sum(|w|)
-//! ```
+//! The weights of a group of columns are written out as bytes, zero points subtracted, for all rows of a block. Where products
+//! take unsigned bytes first, `h + 128` stands for `h`, and sums begin at -128 times the sum of the block's weights, which is
+//! taken as these are written. Zero points of 8-bit codes, which bytes do not hold, meet the sums of the row's numbers instead.
+//! A block of up to [`NARROW`] elements has sums `256 H + L` that fit 32 bits; longer ones keep both apart, up to [`LONGEST`]
+//! elements.
 //!
-//! a column, and about the square root of the contracted elements smaller as a rule, since the rounding errors of the
-//! elements have nothing to do with each other. That takes half of the instructions that multiply-adds of `f32` would
-//! take on vectors as wide.
-//!
-//! Codes are moved to the top bits of their bytes, where they stand for `2^(8 - bits)` times their number; those 128 off
-//! are corrected by the sums of the digits, which are computed once a row. A block of up to [`NARROW`] elements has sums
-//! `256 H + L` that fit 32 bits; longer ones keep both sums apart, up to [`LONGEST`] elements.
-//!
-//! A row with an infinity or a NaN, or whose largest element's reciprocal is out of range, is computed in `f32`
-//! instead, with all rows of its register tile.
+//! A row that digits cannot hold is computed in `f32` instead, with all rows of its register tile.
 
 use mcc_targets::Arch;
 use mcc_targets::dot_schedule::coded_tile;
 use mcc_targets::schedule;
 
 use super::coded::{Columns, Weights};
-use crate::ir::{DType, Dim};
+use super::digits::{ALIGNED, Digits};
+use crate::ir::Dim;
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
-use crate::lower::numbers;
-
-/// The largest number of two signed digits.
-const LARGEST: f64 = 32639.0;
 
 /// Contracted elements whose sums fit 32 bits.
 const NARROW: i64 = 512;
@@ -38,10 +27,7 @@ const NARROW: i64 = 512;
 /// Contracted elements whose sums of one digit fit 32 bits.
 const LONGEST: i64 = 1 << 16;
 
-/// Rows are cut into digits in multiples of this.
-const ALIGNED: i64 = 16;
-
-/// Digits a round of the innermost loop.
+/// Elements a round of the innermost loop.
 const ROUND: i64 = 16;
 
 /// Rounds of a block that are not worth a loop.
@@ -49,13 +35,6 @@ const UNROLLED: i64 = 4;
 
 /// Bytes of digits that should stay in the second-level cache while the weights pass.
 const ROW_BYTES: i64 = 256 << 10;
-
-/// Added to a float of up to 22 bits, leaves it rounded in the low bits.
-const MAGIC: i64 = 0x4b40_0000;
-
-/// Magnitudes whose reciprocals, and those times what codes stand for, are in range, as bits.
-const LEAST_BITS: i64 = 0x0da2_4260;
-const MOST_BITS: i64 = 0x7e96_7699;
 
 /// Whether the weights are of a kind that this computes.
 pub(super) fn fits(w: &Weights<'_, '_>) -> bool {
@@ -78,8 +57,8 @@ pub(super) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     } else {
         tile.vectors = 1 << (31 - tile.vectors.leading_zeros());
     }
-    let padded = (w.depth + ALIGNED - 1) / ALIGNED * ALIGNED;
     let unit = i64::from(tile.rows);
+    let padded = (w.depth + ALIGNED - 1) / ALIGNED * ALIGNED;
     let mut block = (ROW_BYTES / (2 * padded) / unit).max(1) * unit;
     let shared = schedule::shared_rows(unit as u64, rows.as_const(), Some(w.columns), tile.vectors * w.lanes);
     let shared = shared.filter(|_| target.threads > 1);
@@ -87,27 +66,22 @@ pub(super) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
         block = rows.min(block);
     }
     let kept = rows.as_const().map_or(block, |r| r.min(block));
-    let block_length = (w.coded.block as i64).min(w.depth);
-    let wide = block_length > NARROW;
-    let signed = target.arch == Arch::Aarch64 && !target.has("i8mm");
-    let per_block = (if signed {
-        0
-    } else if wide {
-        8
-    } else {
-        4
-    }) + 4 * i64::from(w.zeros);
-    let scratch = |k: &mut Builder, bytes: i64| w.e.scratch(k, Dim::from(kept * bytes));
-    let digits = scratch(k, 2 * padded);
-    let sums = scratch(k, (w.blocks * per_block).max(4));
-    let scales = scratch(k, 4);
-    let d = Digits { w, rows: unit, padded, wide, signed, per_block, digits, sums, scales };
+    let signed = target.arch == Arch::Aarch64;
+    let digits = Digits::new(w, k, kept, signed);
+    let group = i64::from(tile.vectors * w.lanes);
+    let bytes = w.e.scratch(k, Dim::from(w.elements() * group));
+    let starts = (!signed).then(|| w.e.scratch(k, Dim::from(w.blocks * group * 4)));
+    let wide = (w.coded.block as i64).min(w.depth) > NARROW;
+    let d = Product { w, rows: unit, wide, digits, bytes, starts };
     let (zero, count) = (k.int(0), k.dim(rows));
     let mut round = |k: &mut Builder, first: Val| {
         let last = k.add_int(first, block);
         let last = k.bin(Bin::Min, last, count);
-        k.for_each(first, last, 1, &mut |k, row| d.cut(k, first, row));
-        w.each_group(k, tile.vectors, &mut |k, columns| d.tiles(k, rows, (first, last), &columns));
+        k.for_each(first, last, 1, &mut |k, row| d.digits.cut(k, first, row));
+        w.each_group(k, tile.vectors, &mut |k, columns| {
+            d.write_out(k, &columns);
+            d.tiles(k, rows, (first, last), &columns);
+        });
     };
     match rows.as_const() {
         Some(r) if r <= block => round(k, zero),
@@ -117,213 +91,121 @@ pub(super) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
 }
 
 /// Rows as digits, and how they meet the weights.
-struct Digits<'a, 'b, 'c> {
+struct Product<'a, 'b, 'c> {
     w: &'c Weights<'a, 'b>,
     /// Rows of a register tile.
     rows: i64,
-    /// Bytes of a row's digits of one kind.
-    padded: i64,
     /// Whether the sums of both digits are kept apart.
     wide: bool,
-    /// Whether the byte products are of signed codes.
-    signed: bool,
-    /// Bytes of corrections a row and block.
-    per_block: i64,
-    /// A row's high digits, then its low ones.
-    digits: Val,
-    /// What is subtracted from the sums of a row and block, and the row's sum.
-    sums: Val,
-    /// What a row's sums are multiplied by; NaN for rows to be computed in `f32`.
-    scales: Val,
+    digits: Digits<'a, 'b, 'c>,
+    /// The weights of a group of columns: four elements of each in steps.
+    bytes: Val,
+    /// What the sums of high digits of each block begin at, where that is not zero.
+    starts: Option<Val>,
 }
 
-/// Sums of the bits of a vector of numbers, and of their high digits.
-#[derive(Clone, Copy)]
-struct Sums {
-    all: Val,
-    high: Val,
-}
+impl Product<'_, '_, '_> {
+    // ---- weights to bytes ----
 
-impl Digits<'_, '_, '_> {
-    // ---- rows to digits ----
-
-    /// Cuts a row into digits; `first` is the first row of the block.
-    fn cut(&self, k: &mut Builder, first: Val, row: Val) {
-        let (w, lanes) = (self.w, self.w.lanes);
-        let (from, local) = (w.row(k, row), k.sub(row, first));
-        let bits = self.largest(k, from);
-        let bits_ty = k.ty(bits);
-        // All zeros are as good as any other number, times zero.
-        let (nothing, one) = (k.int_of(0, bits_ty), k.int_of(0x3f80_0000, bits_ty));
-        let empty = k.cmp(Cmp::Eq, bits, nothing);
-        let bits = k.select(empty, one, bits);
-        let (least, span) = (k.int_of(LEAST_BITS, bits_ty), k.int_of(MOST_BITS - LEAST_BITS, bits_ty));
-        let above = k.sub(bits, least);
-        let ordinary = k.cmp(Cmp::ULe, above, span);
-        let float = Ty::new(Elem::F32, 1);
-        let m = k.bitcast(bits, float);
-        let largest = k.float(LARGEST, float);
-        let inverse = k.bin(Bin::Div, largest, m);
-        let unit = k.float(1.0 / LARGEST / f64::from(1u32 << (8 - w.coded.bits)), float);
-        let scale = k.mul(m, unit);
-        let odd = k.float(f64::NAN, float);
-        let scale = k.select(ordinary, scale, odd);
-        let to = k.at_index(self.scales, local, 4);
-        k.store(to, scale);
-        let inverse = k.splat(inverse, lanes);
-        let start = k.mul_int(local, 2 * self.padded);
-        let high = k.add(self.digits, start);
-        let start = k.mul_int(local, w.blocks * self.per_block);
-        let sums = k.add(self.sums, start);
+    /// Writes out the weights of some columns.
+    fn write_out(&self, k: &mut Builder, columns: &Columns) {
+        let w = self.w;
         let block = w.coded.block as i64;
         let full = if w.blocks > 1 { w.depth / block } else { 0 };
-        let (zero, end) = (k.int(0), k.int(full * block));
-        let step = self.per_block;
-        let sums = k.fold_loop(zero, end, block, &[sums], &mut |k, at, sums| {
-            self.cut_block(k, (from, at, block), inverse, high, sums[0]);
-            vec![k.add_int(sums[0], step)]
-        });
+        let starts = self.starts.unwrap_or(self.bytes);
+        let (zero, end) = (k.int(0), k.int(full));
+        let state = [columns.codes, columns.parameters, self.bytes, starts];
+        let state =
+            k.fold_loop(zero, end, 1, &state, &mut |k, _, state| self.write_block(k, block, state, columns.vectors));
         if full * block < w.depth {
-            self.cut_block(k, (from, end, w.depth - full * block), inverse, high, sums[0]);
+            self.write_block(k, w.depth - full * block, &state, columns.vectors);
         }
     }
 
-    /// The bits of the largest magnitude of a row: more than infinity's if there is a NaN.
-    fn largest(&self, k: &mut Builder, from: Val) -> Val {
-        let ty = Ty::new(Elem::I32, self.w.lanes);
-        let (zero, nothing, magnitude) = (k.int(0), k.zero(ty), k.int_of(0x7fff_ffff, ty));
-        let larger = |k: &mut Builder, x: Val, most: Val| {
-            let bits = k.bitcast(x, ty);
-            let bits = k.bin(Bin::And, bits, magnitude);
-            k.bin(Bin::Max, bits, most)
-        };
-        // Several at once, which need not wait for one another.
-        const AT_ONCE: i64 = 4;
-        let lanes = i64::from(self.w.lanes);
-        let whole = self.w.depth / (lanes * AT_ONCE) * (lanes * AT_ONCE);
-        let end = k.int(whole);
-        let most = k.fold_loop(zero, end, lanes * AT_ONCE, &[nothing; AT_ONCE as usize], &mut |k, at, most| {
-            (0i64..)
-                .zip(most)
-                .map(|(n, &most)| {
-                    let at = k.add_int(at, n * lanes);
-                    let x = self.elements(k, from, at, lanes);
-                    larger(k, x, most)
-                })
-                .collect()
-        });
-        let mut most = most.into_iter().reduce(|a, b| k.bin(Bin::Max, a, b)).unwrap_or(nothing);
-        let mut done = whole;
-        while done < self.w.depth {
-            let at = k.int(done);
-            let x = self.elements(k, from, at, self.w.depth - done);
-            most = larger(k, x, most);
-            done += lanes;
-        }
-        k.reduce_lanes(most, &mut |k, a, b| k.bin(Bin::Max, a, b))
-    }
-
-    /// A vector of a row's elements, of which there are so many; the others are zero.
-    fn elements(&self, k: &mut Builder, from: Val, at: Val, count: i64) -> Val {
-        let lanes = self.w.lanes;
-        let ty = Ty::new(Elem::F32, lanes);
-        let from = k.at_index(from, at, 4);
-        if count >= i64::from(lanes) {
-            return k.load(ty, from);
-        }
-        if k.has_masks() {
-            let count = k.int(count);
-            return k.load_part(ty, from, count);
-        }
-        let mut v = k.zero(ty);
-        for lane in 0..count as u8 {
-            let one = k.load(ty.with_lanes(1), Addr { offset: from.offset + 4 * i32::from(lane), ..from });
-            v = k.with_lane(v, one, lane);
-        }
-        v
-    }
-
-    /// Digits of `count` elements from `at` on, and their sums.
-    fn cut_block(&self, k: &mut Builder, (from, at, count): (Val, Val, i64), inverse: Val, high: Val, sums: Val) {
-        let lanes = i64::from(self.w.lanes);
-        let ty = Ty::new(Elem::I32, self.w.lanes);
-        let zero = k.zero(ty);
-        let whole = count / lanes * lanes;
-        let end = k.add_int(at, whole);
-        let state = k.fold_loop(at, end, lanes, &[zero, zero], &mut |k, at, state| {
-            let next = self.cut_vector(k, (from, at, lanes), inverse, high, Sums { all: state[0], high: state[1] });
-            vec![next.all, next.high]
-        });
-        let mut state = Sums { all: state[0], high: state[1] };
-        let mut vectors = whole / lanes;
-        // What fills the last step up is zero.
-        while vectors * lanes < (count + ALIGNED - 1) / ALIGNED * ALIGNED {
-            let at = k.add_int(at, vectors * lanes);
-            state = self.cut_vector(k, (from, at, (count - vectors * lanes).max(0)), inverse, high, state);
-            vectors += 1;
-        }
-        if self.per_block == 0 {
-            return;
-        }
-        let add = &mut |k: &mut Builder, a: Val, b: Val| k.add(a, b);
-        let scalar = ty.with_lanes(1);
-        let all = k.reduce_lanes(state.all, add);
-        let offset = k.int_of(MAGIC.wrapping_mul(vectors * lanes) as i32 as i64, scalar);
-        let all = k.sub(all, offset);
-        let shifted = |k: &mut Builder, v: Val, by: i64| {
-            let by = k.int(by);
-            k.bin(Bin::Shl, v, by)
-        };
-        let mut to = 0;
-        let mut put = |k: &mut Builder, v: Val| {
-            let at = k.at(sums, to);
-            k.store(at, v);
-            to += 4;
-        };
-        // Codes are 128 off.
-        if !self.signed && self.wide {
-            let tops = k.reduce_lanes(state.high, add);
-            let offset = k.int_of((MAGIC >> 8) * vectors * lanes, scalar);
-            let tops = k.sub(tops, offset);
-            let upper = shifted(k, tops, 8);
-            let low = k.sub(all, upper);
-            for digits in [tops, low] {
-                let correction = shifted(k, digits, 7);
-                put(k, correction);
+    /// Writes out a block of so many elements; the state is pointers to its codes, parameters, bytes and start.
+    fn write_block(&self, k: &mut Builder, elements: i64, state: &[Val], vectors: u32) -> Vec<Val> {
+        let w = self.w;
+        let &[codes, parameters, bytes, starts] = state else { return state.to_vec() };
+        let words = Ty::new(Elem::I32, w.lanes);
+        let in_word = w.coded.in_word() as i64;
+        let less: Vec<Val> = (0..vectors)
+            .map(|v| {
+                let zero = if w.coded.bits < 8 { w.parameters(k, parameters, v).1 } else { None };
+                self.in_bytes(k, zero)
+            })
+            .collect();
+        let nothing = k.zero(words);
+        let mut carried = vec![nothing; vectors as usize];
+        carried.extend([codes, bytes]);
+        let (zero, end) = (k.int(0), k.int((elements + in_word - 1) / in_word));
+        let carried = k.fold_loop(zero, end, 1, &carried, &mut |k, _, carried| {
+            let (mut sums, codes, to) =
+                (carried[..vectors as usize].to_vec(), carried[vectors as usize], carried[vectors as usize + 1]);
+            let steps = 8 / w.coded.bits;
+            for v in 0..vectors {
+                let word = w.words(k, codes, v, 0);
+                for step in 0..steps {
+                    let numbers = self.four_elements(k, word, step, less[v as usize]);
+                    let to = k.at(to, ((step * vectors + v) * words.bytes()) as i32);
+                    k.store(to, numbers);
+                    if self.starts.is_some() {
+                        let ones = k.int_of(0x0101_0101, words);
+                        let ones = k.bitcast(ones, Ty::new(Elem::I8, 4 * w.lanes));
+                        sums[v as usize] = k.dot(DotKind::U8S8, ones, numbers, sums[v as usize]);
+                    }
+                }
             }
-        } else if !self.signed {
-            let correction = shifted(k, all, 7);
-            put(k, correction);
+            let step = i64::from(steps * vectors * words.bytes());
+            sums.extend([k.add_int(codes, w.word_bytes()), k.add_int(to, step)]);
+            sums
+        });
+        let (sums, pointers) = carried.split_at(vectors as usize);
+        let mut starts = starts;
+        if self.starts.is_some() {
+            for (v, &sum) in (0u32..).zip(sums) {
+                let seven = k.int(7);
+                let sum = k.bin(Bin::Shl, sum, seven);
+                let start = k.sub(nothing, sum);
+                let to = k.at(starts, (v * words.bytes()) as i32);
+                k.store(to, start);
+            }
+            starts = k.add_int(starts, i64::from(vectors * words.bytes()));
         }
-        if self.w.zeros {
-            let sum = k.convert(all, Elem::F32);
-            let unit = k.float(-f64::from(1u32 << (8 - self.w.coded.bits)), scalar.with(Elem::F32));
-            let sum = k.mul(sum, unit);
-            put(k, sum);
-        }
+        vec![pointers[0], k.add_int(parameters, w.block_bytes()), pointers[1], starts]
     }
 
-    fn cut_vector(
-        &self,
-        k: &mut Builder,
-        (from, at, count): (Val, Val, i64),
-        inverse: Val,
-        high: Val,
-        sums: Sums,
-    ) -> Sums {
-        let x = if count > 0 { self.elements(k, from, at, count) } else { k.zero_like(inverse) };
-        let magic = k.float(f64::from(f32::from_bits(MAGIC as u32)), k.ty(x));
-        let rounded = k.fma(x, inverse, magic);
-        let ty = k.ty(rounded).with(Elem::I32);
-        let bits = k.bitcast(rounded, ty);
-        let half = k.int_of(128, ty);
-        let raised = k.add(bits, half);
-        let eight = k.int(8);
-        let tops = k.bin(Bin::Sar, raised, eight);
-        let to = k.at_index(high, at, 1);
-        numbers::store(k, DType::I8, to, tops);
-        numbers::store(k, DType::I8, Addr { offset: to.offset + self.padded as i32, ..to }, bits);
-        Sums { all: k.add(sums.all, bits), high: k.add(sums.high, tops) }
+    /// What is to be subtracted from codes, in each byte of a vector of words.
+    fn in_bytes(&self, k: &mut Builder, zero: Option<Val>) -> Val {
+        let ty = Ty::new(Elem::I32, self.w.lanes);
+        let middle = i64::from(self.w.coded.middle());
+        let bytes = Ty::new(Elem::I8, 4 * self.w.lanes);
+        let Some(zero) = zero else {
+            let all = k.int_of(i64::from((middle as u32 * 0x0101_0101) as i32), ty);
+            return k.bitcast(all, bytes);
+        };
+        let zero = k.convert(zero, Elem::I32);
+        let (middle, low, each) = (k.int_of(middle, ty), k.int_of(0xff, ty), k.int_of(0x0101_0101, ty));
+        let less = k.add(zero, middle);
+        let less = k.bin(Bin::And, less, low);
+        let less = k.mul(less, each);
+        k.bitcast(less, bytes)
+    }
+
+    /// Four neighbouring elements of a vector of words as signed bytes.
+    fn four_elements(&self, k: &mut Builder, words: Val, step: u32, less: Val) -> Val {
+        let (bits, ty) = (self.w.coded.bits, k.ty(words));
+        let mut v = words;
+        let lowest = 8 - bits * (step + 1);
+        if lowest > 0 {
+            let count = k.int(lowest.into());
+            v = k.bin(Bin::Shr, v, count);
+        }
+        if bits < 8 {
+            let mask = k.int_of(((1 << bits) - 1) * 0x0101_0101, ty);
+            v = k.bin(Bin::And, v, mask);
+        }
+        let codes = k.bitcast(v, Ty::new(Elem::I8, 4 * ty.lanes));
+        k.sub(codes, less)
     }
 
     // ---- products ----
@@ -350,7 +232,7 @@ impl Digits<'_, '_, '_> {
         let local = k.sub(row, first);
         let scales: Vec<Val> = (0..rows)
             .map(|r| {
-                let at = k.at_index(self.scales, local, 4);
+                let at = k.at_index(self.digits.scales, local, 4);
                 k.load(Ty::new(Elem::F32, 1), Addr { offset: at.offset + 4 * r as i32, ..at })
             })
             .collect();
@@ -386,27 +268,27 @@ impl Digits<'_, '_, '_> {
 
     /// Sums of a tile, row by row, in units of the rows' numbers.
     fn product(&self, k: &mut Builder, local: Val, rows: i64, columns: &Columns) -> Vec<Val> {
-        let w = self.w;
-        let size = rows as usize * columns.vectors as usize;
-        let start = k.mul_int(local, 2 * self.padded);
-        let digits = k.add(self.digits, start);
-        let start = k.mul_int(local, w.blocks * self.per_block);
-        let sums = k.add(self.sums, start);
+        let (w, vectors) = (self.w, columns.vectors);
+        let size = rows as usize * vectors as usize;
+        let digits = self.digits.row(k, local);
+        let sums = self.digits.row_sums(k, local);
         let block = w.coded.block as i64;
         let full = if w.blocks > 1 { w.depth / block } else { 0 };
         let nothing = k.zero(Ty::new(Elem::F32, w.lanes));
         let (zero, end) = (k.int(0), k.int(full * block));
         let mut state = vec![nothing; size];
-        state.extend([columns.codes, columns.parameters, sums]);
+        state.extend([columns.parameters, self.bytes, self.starts.unwrap_or(self.bytes), sums]);
         let one = |k: &mut Builder, at: Val, count: i64, state: &[Val], fresh: bool| {
             let (totals, rest) = state.split_at(size);
-            let (codes, parameters, sums) = (rest[0], rest[1], rest[2]);
-            let (bytes, codes) = self.block(k, (digits, at, count), codes, rows, columns.vectors);
-            let mut next =
-                self.scaled(k, &bytes, (parameters, sums), rows, columns.vectors, (!fresh).then_some(totals));
-            next.push(codes);
-            next.push(k.add_int(parameters, w.block_bytes()));
-            next.push(k.add_int(sums, self.per_block));
+            let &[parameters, bytes, starts, sums] = rest else { return state.to_vec() };
+            let (products, bytes) = self.block(k, (digits, at, count), (bytes, starts), rows, vectors);
+            let mut next = self.scaled(k, &products, (parameters, sums), rows, vectors, (!fresh).then_some(totals));
+            next.extend([
+                k.add_int(parameters, w.block_bytes()),
+                bytes,
+                k.add_int(starts, i64::from(4 * vectors * w.lanes)),
+                k.add_int(sums, self.digits.sum_bytes),
+            ]);
             next
         };
         state = k.fold_loop(zero, end, block, &state, &mut |k, at, state| one(k, at, block, state, false));
@@ -422,118 +304,98 @@ impl Digits<'_, '_, '_> {
         &self,
         k: &mut Builder,
         (digits, at, count): (Val, Val, i64),
-        codes: Val,
+        (bytes, starts): (Val, Val),
         rows: i64,
         vectors: u32,
     ) -> (Vec<Val>, Val) {
-        let zero = k.zero(Ty::new(Elem::I32, self.w.lanes));
+        let words = Ty::new(Elem::I32, self.w.lanes);
+        let zero = k.zero(words);
+        let high: Vec<Val> = (0..vectors)
+            .map(|v| match self.starts {
+                Some(_) => {
+                    let from = k.at(starts, (v * words.bytes()) as i32);
+                    k.load(words, from)
+                }
+                None => zero,
+            })
+            .collect();
+        let low = vec![zero; vectors as usize];
+        let mut state: Vec<Val> = (0..rows).flat_map(|_| [&high[..], &low]).flatten().copied().collect();
+        state.push(bytes);
         let in_word = self.w.coded.in_word() as i64;
-        let words = (count + in_word - 1) / in_word;
-        let in_round = ROUND / in_word;
-        let rounds = words / in_round;
-        let mut state = vec![zero; 2 * rows as usize * vectors as usize];
-        state.push(codes);
+        let elements = (count + in_word - 1) / in_word * in_word;
+        let rounds = elements / ROUND;
         let mut at = at;
         if rounds <= UNROLLED {
             for _ in 0..rounds {
-                state = self.words(k, (digits, at, in_round), rows, vectors, &state);
+                state = self.steps(k, (digits, at, ROUND / 4), vectors, &state);
                 at = k.add_int(at, ROUND);
             }
         } else {
             let end = k.add_int(at, rounds * ROUND);
             state = k.fold_loop(at, end, ROUND, &state, &mut |k, at, state| {
-                self.words(k, (digits, at, in_round), rows, vectors, state)
+                self.steps(k, (digits, at, ROUND / 4), vectors, state)
             });
             at = end;
         }
-        let left = words - rounds * in_round;
+        let left = elements - rounds * ROUND;
         if left > 0 {
-            state = self.words(k, (digits, at, left), rows, vectors, &state);
+            state = self.steps(k, (digits, at, left / 4), vectors, &state);
         }
-        let codes = state.pop().unwrap_or(codes);
-        (state, codes)
+        let bytes = state.pop().unwrap_or(bytes);
+        (state, bytes)
     }
 
-    /// `count` words of codes with the digits from `at` on: a round, or less.
-    fn words(
-        &self,
-        k: &mut Builder,
-        (digits, at, count): (Val, Val, i64),
-        rows: i64,
-        vectors: u32,
-        state: &[Val],
-    ) -> Vec<Val> {
-        let (w, bits) = (self.w, self.w.coded.bits);
+    /// `count` steps of four elements with the digits from `at` on: a round, or less.
+    fn steps(&self, k: &mut Builder, (digits, at, count): (Val, Val, i64), vectors: u32, state: &[Val]) -> Vec<Val> {
+        let w = self.w;
         let mut state = state.to_vec();
-        let Some(codes) = state.pop() else { return state };
+        let Some(bytes) = state.pop() else { return state };
         let from = k.at_index(digits, at, 1);
-        let by_lane = w.e.site.target.arch == Arch::Aarch64;
-        let steps = i64::from(8 / bits);
-        let bytes = Ty::new(Elem::I8, 4 * w.lanes);
+        let four = Ty::new(Elem::I8, 4 * w.lanes);
+        // Rows are the high digits, then the low ones.
+        let place = |n: usize| from.offset + (n as i64 * self.digits.padded) as i32;
         // Where lanes are spread by instructions of their own, a round's digits are loaded once.
-        let held: Option<Vec<Val>> = (by_lane && count * steps * 4 == ROUND).then(|| {
-            (0..2 * rows)
-                .map(|n| {
-                    let from = Addr { offset: from.offset + (n * self.padded) as i32, ..from };
-                    k.load(Ty::new(Elem::I8, ROUND as u32), from)
+        let by_lane = w.e.site.target.arch == Arch::Aarch64 && count * 4 == ROUND;
+        let held: Vec<Val> = (0..if by_lane { state.len() / vectors as usize } else { 0 })
+            .map(|n| k.load(Ty::new(Elem::I8, ROUND as u32), Addr { offset: place(n), ..from }))
+            .collect();
+        let kind = if self.starts.is_some() { DotKind::U8S8 } else { DotKind::S8S8 };
+        for step in 0..count {
+            let weights: Vec<Val> = (0..i64::from(vectors))
+                .map(|v| {
+                    let from = k.at(bytes, ((step * i64::from(vectors) + v) * i64::from(four.bytes())) as i32);
+                    k.load(four, from)
                 })
-                .collect()
-        });
-        for word in 0..count {
-            let words: Vec<Val> = (0..vectors).map(|v| w.words(k, codes, v, word)).collect();
-            for step in 0..steps {
-                let weights: Vec<Val> = words.iter().map(|&v| self.four_elements(k, v, step as u32)).collect();
-                let place = 4 * (word * steps + step);
-                for (n, sums) in (0i64..).zip(state.chunks_mut(vectors as usize)) {
-                    let left = match &held {
-                        Some(held) => {
-                            let pattern: Vec<u8> = (0..4 * w.lanes).map(|i| place as u8 + (i % 4) as u8).collect();
-                            k.shuffle(held[n as usize], held[n as usize], &pattern)
-                        }
-                        None => {
-                            // As a float, which emitters load into all lanes at once.
-                            let offset = from.offset + (n * self.padded + place) as i32;
-                            let four = k.load(Ty::new(Elem::F32, 1), Addr { offset, ..from });
-                            let all = k.splat(four, w.lanes);
-                            k.bitcast(all, bytes)
-                        }
-                    };
-                    for (sum, &weights) in sums.iter_mut().zip(&weights) {
-                        let kind = if self.signed { DotKind::S8S8 } else { DotKind::U8S8 };
-                        *sum = k.dot(kind, weights, left, *sum);
+                .collect();
+            for (n, sums) in state.chunks_mut(vectors as usize).enumerate() {
+                let left = match held.get(n) {
+                    Some(&held) => {
+                        let pattern: Vec<u8> = (0..4 * w.lanes).map(|i| (4 * step) as u8 + (i % 4) as u8).collect();
+                        k.shuffle(held, held, &pattern)
                     }
+                    None => {
+                        // As a float, which emitters load into all lanes at once.
+                        let offset = place(n) + 4 * step as i32;
+                        let one = k.load(Ty::new(Elem::F32, 1), Addr { offset, ..from });
+                        let all = k.splat(one, w.lanes);
+                        k.bitcast(all, four)
+                    }
+                };
+                for (sum, &weights) in sums.iter_mut().zip(&weights) {
+                    *sum = k.dot(kind, left, weights, *sum);
                 }
             }
         }
-        state.push(k.add_int(codes, count * w.word_bytes()));
+        state.push(k.add_int(bytes, count * i64::from(vectors * four.bytes())));
         state
     }
 
-    /// Four neighbouring elements' codes in the top bits of their bytes.
-    fn four_elements(&self, k: &mut Builder, words: Val, step: u32) -> Val {
-        let (bits, ty) = (self.w.coded.bits, k.ty(words));
-        let mut v = words;
-        if step > 0 {
-            let count = k.int((step * bits).into());
-            v = k.bin(Bin::Shl, v, count);
-        }
-        if bits < 8 {
-            let top = 0xff & (0xff << (8 - bits));
-            let mask = k.int_of(i64::from((top * 0x0101_0101u32) as i32), ty);
-            v = k.bin(Bin::And, v, mask);
-        }
-        if self.signed {
-            let flip = k.int_of(i64::from(0x8080_8080u32 as i32), ty);
-            v = k.bin(Bin::Xor, v, flip);
-        }
-        k.bitcast(v, Ty::new(Elem::I8, 4 * ty.lanes))
-    }
-
-    /// The sums of a block, corrected and scaled, added to `totals` if there are any.
+    /// The sums of a block, scaled, added to `totals` if there are any.
     fn scaled(
         &self,
         k: &mut Builder,
-        bytes: &[Val],
+        products: &[Val],
         (parameters, sums): (Val, Val),
         rows: i64,
         vectors: u32,
@@ -543,37 +405,23 @@ impl Digits<'_, '_, '_> {
         let parameters: Vec<(Val, Option<Val>)> = (0..vectors).map(|v| w.parameters(k, parameters, v as u32)).collect();
         let mut results = Vec::with_capacity(rows as usize * vectors);
         for r in 0..rows as usize {
-            let row = r as i64 * w.blocks * self.per_block;
-            let everywhere = |k: &mut Builder, offset: i64, elem: Elem| {
-                let from = k.at(sums, (row + offset) as i32);
-                let one = k.load(Ty::new(Elem::F32, 1), from);
-                let all = k.splat(one, w.lanes);
-                k.bitcast(all, Ty::new(elem, w.lanes))
-            };
+            let at = k.at(sums, (r as i64 * w.blocks * self.digits.sum_bytes) as i32);
             for v in 0..vectors {
-                let (high, low) = (bytes[2 * r * vectors + v], bytes[(2 * r + 1) * vectors + v]);
+                let (high, low) = (products[2 * r * vectors + v], products[(2 * r + 1) * vectors + v]);
                 let mut sum = if self.wide {
-                    let (mut high, mut low) = (high, low);
-                    if !self.signed {
-                        let (h, l) = (everywhere(k, 0, Elem::I32), everywhere(k, 4, Elem::I32));
-                        (high, low) = (k.sub(high, h), k.sub(low, l));
-                    }
                     let (high, low) = (k.convert(high, Elem::F32), k.convert(low, Elem::F32));
                     let base = k.float(256.0, k.ty(high));
                     k.fma(high, base, low)
                 } else {
                     let eight = k.int(8);
                     let high = k.bin(Bin::Shl, high, eight);
-                    let mut sum = k.add(high, low);
-                    if !self.signed {
-                        let correction = everywhere(k, 0, Elem::I32);
-                        sum = k.sub(sum, correction);
-                    }
+                    let sum = k.add(high, low);
                     k.convert(sum, Elem::F32)
                 };
                 let (scale, zero) = parameters[v];
-                if let Some(zero) = zero {
-                    let all = everywhere(k, self.per_block - 4, Elem::F32);
+                if let Some(zero) = zero.filter(|_| self.digits.sum_bytes > 0) {
+                    let one = k.load(Ty::new(Elem::F32, 1), at);
+                    let all = k.splat(one, w.lanes);
                     sum = k.fma(zero, all, sum);
                 }
                 results.push(match totals {

@@ -24,6 +24,7 @@ mod contract_tests;
 mod conv;
 mod cumulative;
 mod depthwise;
+mod digits;
 mod dot;
 mod dot_depthwise;
 #[cfg(test)]
