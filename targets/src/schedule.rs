@@ -85,58 +85,94 @@ pub fn merged_pixels(target: &Target, problem: Problem<'_>, out: u64, columns: u
 /// What a weight costs to fetch, and an element to take to transformed space or back, in multiply-adds of full vectors.
 const WEIGHT_COST: u64 = 36;
 const TRANSFORM_COST: u64 = 4;
-/// The same for the largest tile, which has more terms and does not fit the registers.
+/// The same for the largest tile of an image, which has more terms and does not fit the registers.
 const LARGEST_TRANSFORM_COST: u64 = 18;
 
-/// Results of a tile along an axis with which minimal filtering is the fastest way of a 3x3 convolution with unit strides
-/// and results of `size`; none where the definition is. The weights grow with the tile, the products shrink.
-pub fn winograd(target: &Target, problem: Problem<'_>, size: [u64; 2], channels: u64, out: u64) -> Option<u64> {
-    if !is_filterable(channels, out) {
+/// Multiplications of a tile along an axis by minimal filtering: more are for larger tiles.
+const FILTERINGS: [u64; 3] = [4, 6, 8];
+
+/// A convolution with unit strides, lines first, then columns.
+#[derive(Debug, Clone, Copy)]
+pub struct Windows {
+    /// Results.
+    pub size: [u64; 2],
+    /// Extents of the window: 1 along an axis, or both the same.
+    pub kernel: [u64; 2],
+    /// Elements from one that a window meets to the next.
+    pub dilations: [u64; 2],
+    /// Channels of the data.
+    pub channels: u64,
+    /// Channels of the results.
+    pub out: u64,
+}
+
+impl Windows {
+    /// Elements of a window.
+    fn taps(&self) -> u64 {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    /// Results of a tile along both axes with so many multiplications along those that are filtered.
+    fn tile(&self, multiplications: u64) -> Option<[u64; 2]> {
+        let taps = self.kernel[0].max(self.kernel[1]);
+        let results = (multiplications + 1).checked_sub(taps).filter(|&m| m > 1)?;
+        Some(self.kernel.map(|k| if k > 1 { results } else { 1 }))
+    }
+
+    /// Whether there is a kernel of minimal filtering for so many channels.
+    fn is_filterable(&self) -> bool {
+        self.channels >= 16 && self.out >= 16 && self.lanes() >= 4
+    }
+
+    /// Lanes of vectors that divide both kinds of channels.
+    fn lanes(&self) -> u64 {
+        1 << (self.channels | self.out).trailing_zeros().min(4)
+    }
+
+    /// The cost by minimal filtering with tiles of so many results.
+    fn filtering_cost(&self, tile: [u64; 2]) -> u64 {
+        let along = |a: usize| {
+            let step = tile[a] * self.dilations[a];
+            (self.size[a].div_ceil(step) * self.dilations[a], tile[a] + self.kernel[a] - 1)
+        };
+        let ((down, lines), (across, columns)) = (along(0), along(1));
+        let (tiles, planes) = (down * across, lines * columns);
+        let transform_cost = if planes > 36 { LARGEST_TRANSFORM_COST } else { TRANSFORM_COST };
+        let transform = tiles * planes * (self.channels + self.out) * transform_cost * 16 / self.lanes();
+        (tiles * planes * self.channels * self.out + transform).max(planes * self.channels * self.out * WEIGHT_COST)
+    }
+
+    /// The cost as it is defined.
+    fn direct_cost(&self) -> u64 {
+        self.taps() * self.channels * self.out * (self.size[0] * self.size[1]).max(WEIGHT_COST)
+    }
+}
+
+/// Results of a tile along both axes with which minimal filtering is the fastest way of a convolution; none where the
+/// definition is. The weights grow with the tile, the products shrink.
+pub fn filtered(target: &Target, problem: Problem<'_>, windows: &Windows) -> Option<[u64; 2]> {
+    if !windows.is_filterable() {
         return None;
     }
     // Rounding errors grow with the tile: the largest one has to be clearly faster.
-    let cost = |m: u64| filtering_cost(size, channels, out, m) * if m == 6 { 10 } else { 9 } / 9;
-    let best = [2, 4, 6].into_iter().map(|m| (cost(m), m)).min();
-    let best = best.filter(|best| best.0 < direct_cost(size, channels, out)).map_or(0, |best| best.1);
-    let chosen = target.choose(Point::Filtering, problem, best as i64, &[0, 2, 4, 6]);
-    (chosen > 0).then_some(chosen as u64)
+    let cost = |n: u64, tile| windows.filtering_cost(tile) * if n == 8 { 10 } else { 9 } / 9;
+    let tiles = FILTERINGS.map(|n| windows.tile(n).map(|tile| (cost(n, tile), tile[0].max(tile[1]))));
+    let best = tiles.into_iter().flatten().min().filter(|best| best.0 < windows.direct_cost());
+    let candidates: Vec<i64> = tiles.into_iter().flatten().map(|t| t.1 as i64).chain([0]).collect();
+    let chosen = target.choose(Point::Filtering, problem, best.map_or(0, |best| best.1 as i64), &candidates);
+    (chosen > 0).then(|| windows.kernel.map(|k| if k > 1 { chosen as u64 } else { 1 }))
+}
+
+/// The cost of a convolution by the fastest way, in multiply-adds.
+pub fn products(windows: &Windows) -> u64 {
+    let tiles = FILTERINGS.iter().filter_map(|&n| windows.tile(n)).filter(|_| windows.is_filterable());
+    tiles.map(|tile| windows.filtering_cost(tile)).chain([windows.direct_cost()]).min().unwrap_or(0)
 }
 
 /// Bytes of transformed input that a block of a minimal-filtering convolution may take: they are to stay in the
 /// second-level cache with the sums.
 pub fn filtering_block(target: &Target, problem: Problem<'_>) -> i64 {
     target.choose(Point::FilteringBlock, problem, FILTERING_BLOCK >> 10, &[128, 256, 384, 640]) << 10
-}
-
-/// The cost of minimal filtering with so many results of a tile along an axis.
-fn filtering_cost(size: [u64; 2], channels: u64, out: u64, m: u64) -> u64 {
-    let lanes = filtering_lanes(channels, out);
-    let (tiles, planes) = (size[0].div_ceil(m) * size[1].div_ceil(m), (m + 2) * (m + 2));
-    let transform_cost = if m == 6 { LARGEST_TRANSFORM_COST } else { TRANSFORM_COST };
-    let transform = tiles * planes * (channels + out) * transform_cost * 16 / lanes;
-    (tiles * planes * channels * out + transform).max(planes * channels * out * WEIGHT_COST)
-}
-
-/// Lanes of vectors that divide both kinds of channels.
-fn filtering_lanes(channels: u64, out: u64) -> u64 {
-    1 << (channels | out).trailing_zeros().min(4)
-}
-
-/// The cost of a 3x3 convolution as it is defined.
-fn direct_cost(size: [u64; 2], channels: u64, out: u64) -> u64 {
-    9 * channels * out * (size[0] * size[1]).max(WEIGHT_COST)
-}
-
-/// The cost of a 3x3 convolution with unit strides by the fastest way, in multiply-adds.
-pub fn products_3x3(size: [u64; 2], channels: u64, out: u64) -> u64 {
-    let filtered = [2, 4, 6].into_iter().map(|m| filtering_cost(size, channels, out, m)).min();
-    let fits = is_filterable(channels, out);
-    filtered.filter(|_| fits).into_iter().chain([direct_cost(size, channels, out)]).min().unwrap_or(0)
-}
-
-/// Whether minimal filtering has a kernel for so many channels.
-fn is_filterable(channels: u64, out: u64) -> bool {
-    channels >= 16 && out >= 16 && filtering_lanes(channels, out) >= 4
 }
 
 /// The register tile for some vectors of columns.
@@ -347,10 +383,15 @@ mod tests {
     #[test]
     fn large_images_take_large_tiles() {
         let target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
-        let best = |size, channels| winograd(&target, Problem::default(), [size, size], channels, channels);
-        assert_eq!([56, 28].map(|size| best(size, 64)), [Some(4), Some(4)]);
+        let tile = |size, kernel, channels| {
+            let windows = Windows { size, kernel, dilations: [1; 2], channels, out: channels };
+            filtered(&target, Problem::default(), &windows).map(|tile| (tile[0], tile[1]))
+        };
+        let best = |size, channels| tile([size; 2], [3; 2], channels);
+        assert_eq!([56, 28].map(|size| best(size, 64)), [Some((4, 4)); 2]);
         assert_eq!((best(56, 8), best(56, 18), best(3, 512)), (None, None, None));
-        assert_eq!([(128, 64), (60, 512)].map(|(size, channels)| best(size, channels)), [Some(4), Some(6)]);
+        assert_eq!([(128, 64), (60, 512)].map(|(size, channels)| best(size, channels)), [Some((4, 4)), Some((6, 6))]);
+        assert_eq!([3, 5, 7, 9].map(|k| tile([500, 1], [k, 1], 256)), [Some((6, 1)), Some((4, 1)), Some((2, 1)), None]);
     }
 
     #[test]

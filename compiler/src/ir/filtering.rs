@@ -1,29 +1,29 @@
-//! Minimal filtering of 3x3 filters: the algorithms F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3) of Winograd, as Lavin and
-//! Gray give them ("Fast Algorithms for Convolutional Neural Networks", 2015), one axis at a time.
+//! Minimal filtering: Winograd's algorithms F(m, r), which compute `m` results of a filter with `r` weights with `m + r - 1`
+//! multiplications, as Lavin and Gray give them for images ("Fast Algorithms for Convolutional Neural Networks", 2015),
+//! one axis at a time.
+//!
+//! Elements, weights and results are taken to and from products by linear maps. These come from interpolation: elements
+//! and weights are coefficients of polynomials, which are evaluated at as many points as there are products, the last of
+//! which is infinity. So what elements become depends on the number of products alone.
 
-/// An algorithm: results of a tile an axis, and its three linear maps.
+/// What algorithms with so many products have in common.
 #[derive(Debug)]
-pub struct Filtering {
-    /// Results of a tile along an axis. It reads two elements more.
-    pub results: usize,
-    /// What elements become in transformed space.
-    pub input: &'static [&'static [f64]],
-    /// What the filter's three weights become there.
-    pub filter: &'static [[f64; 3]],
-    /// What sums in transformed space give.
-    pub output: &'static [&'static [f64]],
+struct Points {
+    /// What elements become: a row a product.
+    input: &'static [&'static [f64]],
+    /// Where polynomials are evaluated, and one over the product of its distances to the other points.
+    finite: &'static [(f64, f64)],
 }
 
-/// The known algorithms, the smallest tiles first.
-pub const FILTERINGS: &[Filtering] = &[
-    Filtering {
-        results: 2,
-        input: &[&[1.0, 0.0, -1.0, 0.0], &[0.0, 1.0, 1.0, 0.0], &[0.0, -1.0, 1.0, 0.0], &[0.0, 1.0, 0.0, -1.0]],
-        filter: &[[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]],
-        output: &[&[1.0, 1.0, 1.0, 0.0], &[0.0, 1.0, -1.0, -1.0]],
+/// All of them, fewest products first.
+const POINTS: &[Points] = &[
+    // An axis along which there is nothing to save.
+    Points { input: &[&[1.0]], finite: &[] },
+    Points {
+        input: &[&[1.0, 0.0, -1.0, 0.0], &[0.0, 1.0, 1.0, 0.0], &[0.0, -1.0, 1.0, 0.0], &[0.0, -1.0, 0.0, 1.0]],
+        finite: &[(0.0, 1.0), (1.0, 0.5), (-1.0, 0.5)],
     },
-    Filtering {
-        results: 4,
+    Points {
         input: &[
             &[4.0, 0.0, -5.0, 0.0, 1.0, 0.0],
             &[0.0, -4.0, -4.0, 1.0, 1.0, 0.0],
@@ -32,24 +32,9 @@ pub const FILTERINGS: &[Filtering] = &[
             &[0.0, 2.0, -1.0, -2.0, 1.0, 0.0],
             &[0.0, 4.0, 0.0, -5.0, 0.0, 1.0],
         ],
-        filter: &[
-            [1.0 / 4.0, 0.0, 0.0],
-            [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-            [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-            [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
-            [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
-            [0.0, 0.0, 1.0],
-        ],
-        output: &[
-            &[1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
-            &[0.0, 1.0, -1.0, 2.0, -2.0, 0.0],
-            &[0.0, 1.0, 1.0, 4.0, 4.0, 0.0],
-            &[0.0, 1.0, -1.0, 8.0, -8.0, 1.0],
-        ],
+        finite: &[(0.0, 1.0 / 4.0), (1.0, -1.0 / 6.0), (-1.0, -1.0 / 6.0), (2.0, 1.0 / 24.0), (-2.0, 1.0 / 24.0)],
     },
-    // Interpolated at 0, 1, -1, 2, -2, 1/2, -1/2 and infinity.
-    Filtering {
-        results: 6,
+    Points {
         input: &[
             &[1.0, 0.0, -5.25, 0.0, 5.25, 0.0, -1.0, 0.0],
             &[0.0, 1.0, 1.0, -4.25, -4.25, 1.0, 1.0, 0.0],
@@ -60,41 +45,90 @@ pub const FILTERINGS: &[Filtering] = &[
             &[0.0, -2.0, 4.0, 2.5, -5.0, -0.5, 1.0, 0.0],
             &[0.0, -1.0, 0.0, 5.25, 0.0, -5.25, 0.0, 1.0],
         ],
-        filter: &[
-            [1.0, 0.0, 0.0],
-            [-2.0 / 9.0, -2.0 / 9.0, -2.0 / 9.0],
-            [-2.0 / 9.0, 2.0 / 9.0, -2.0 / 9.0],
-            [1.0 / 90.0, 1.0 / 45.0, 2.0 / 45.0],
-            [1.0 / 90.0, -1.0 / 45.0, 2.0 / 45.0],
-            [32.0 / 45.0, 16.0 / 45.0, 8.0 / 45.0],
-            [32.0 / 45.0, -16.0 / 45.0, 8.0 / 45.0],
-            [0.0, 0.0, 1.0],
-        ],
-        output: &[
-            &[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
-            &[0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 0.0],
-            &[0.0, 1.0, 1.0, 4.0, 4.0, 0.25, 0.25, 0.0],
-            &[0.0, 1.0, -1.0, 8.0, -8.0, 0.125, -0.125, 0.0],
-            &[0.0, 1.0, 1.0, 16.0, 16.0, 0.0625, 0.0625, 0.0],
-            &[0.0, 1.0, -1.0, 32.0, -32.0, 0.03125, -0.03125, 1.0],
+        finite: &[
+            (0.0, 1.0),
+            (1.0, -2.0 / 9.0),
+            (-1.0, -2.0 / 9.0),
+            (2.0, 1.0 / 90.0),
+            (-2.0, 1.0 / 90.0),
+            (0.5, 32.0 / 45.0),
+            (-0.5, 32.0 / 45.0),
         ],
     },
 ];
 
+/// An algorithm along an axis.
+#[derive(Debug, Clone, Copy)]
+pub struct Filtering {
+    /// Results of a tile.
+    pub results: usize,
+    /// Weights of a filter.
+    pub taps: usize,
+    points: &'static Points,
+}
+
 impl Filtering {
-    /// Elements of a tile along an axis.
+    /// F(results, taps), if it is known. With one result and one weight it is a multiplication.
+    pub fn new(results: i64, taps: i64) -> Option<Filtering> {
+        let (results, taps) = (usize::try_from(results).ok()?, usize::try_from(taps).ok()?);
+        let products = (results.max(1) - 1).checked_add(taps)?;
+        let points = POINTS.iter().find(|p| p.input.len() == products)?;
+        (results > 0 && taps > 0).then_some(Filtering { results, taps, points })
+    }
+
+    /// All algorithms for so many weights, the smallest tiles first.
+    pub fn of_taps(taps: usize) -> impl Iterator<Item = Filtering> {
+        let tiles =
+            POINTS.iter().filter_map(move |p| (p.input.len() + 1).checked_sub(taps).map(|results| (results, p)));
+        tiles.filter(|t| t.0 > 0).map(move |(results, points)| Filtering { results, taps, points })
+    }
+
+    /// The algorithms of the axes of an image; a single axis is one of images with one column.
+    pub fn of_axes(tile: &[i64], kernel: &[i64]) -> Option<[Filtering; 2]> {
+        match (tile, kernel) {
+            (&[down, across], &[lines, columns]) => {
+                Some([Filtering::new(down, lines)?, Filtering::new(across, columns)?])
+            }
+            (&[down], &[lines]) => Some([Filtering::new(down, lines)?, Filtering::new(1, 1)?]),
+            _ => None,
+        }
+    }
+
+    /// Elements of a tile, and products.
     pub fn elements(&self) -> usize {
-        self.results + 2
+        self.points.input.len()
     }
 
-    /// Products of a tile in transformed space.
-    pub fn planes(&self) -> usize {
-        self.elements() * self.elements()
+    /// What elements become in transformed space: a row a product.
+    pub fn input(&self) -> &'static [&'static [f64]] {
+        self.points.input
     }
 
-    /// The algorithm of so many planes.
-    pub fn of_planes(planes: usize) -> Option<&'static Filtering> {
-        FILTERINGS.iter().find(|f| f.planes() == planes)
+    /// How much of a weight is in a product's factor.
+    pub fn filter(&self, product: usize, tap: usize) -> f64 {
+        match self.points.finite.get(product) {
+            Some((point, scale)) => point.powi(tap as i32) * scale,
+            None => f64::from(u8::from(tap + 1 == self.taps)),
+        }
+    }
+
+    /// How much of a product is in a result.
+    pub fn output(&self, result: usize, product: usize) -> f64 {
+        match self.points.finite.get(product) {
+            Some((point, _)) => point.powi(result as i32),
+            None => f64::from(u8::from(result + 1 == self.results)),
+        }
+    }
+
+    /// Tiles along an axis with `size` results, `dilation` apart in a tile. Tiles go through all residues by the dilation
+    /// before the next `results * dilation` results come.
+    pub fn tiles(&self, size: usize, dilation: usize) -> usize {
+        size.div_ceil(self.results * dilation) * dilation
+    }
+
+    /// Elements along an axis that all tiles of `size` results read.
+    pub fn extent(&self, size: usize, dilation: usize) -> usize {
+        self.tiles(size, dilation) * self.results + (self.taps - 1) * dilation
     }
 }
 
@@ -105,15 +139,30 @@ mod tests {
     /// Correlation of one row, as the maps compute it and as it is defined.
     #[test]
     fn they_filter() {
-        for f in FILTERINGS {
-            let dot = |row: &[f64], v: &[f64]| row.iter().zip(v).map(|(a, b)| a * b).sum::<f64>();
-            let data: Vec<f64> = (0..f.elements()).map(|i| (i * i) as f64 - 7.0).collect();
-            let filter = [0.5, -2.0, 3.0];
-            let products: Vec<f64> =
-                (0..f.elements()).map(|i| dot(f.input[i], &data) * dot(&f.filter[i], &filter)).collect();
-            for (i, row) in f.output.iter().enumerate() {
-                assert!((dot(row, &products) - dot(&filter, &data[i..i + 3])).abs() < 1e-9, "{} {i}", f.results);
+        let all: Vec<Filtering> = (1..=7).flat_map(Filtering::of_taps).collect();
+        assert_eq!(all.len(), 4 + 3 + 3 + 3 + 2 + 2 + 1);
+        for f in all {
+            let n = f.elements();
+            let data: Vec<f64> = (0..n).map(|i| (i * i) as f64 - 7.0).collect();
+            let weights = &[0.5, -2.0, 3.0, 1.5, -0.25, 2.5, 1.25][..f.taps];
+            let product = |i: usize| {
+                let element: f64 = f.input()[i].iter().zip(&data).map(|(a, b)| a * b).sum();
+                let factor: f64 = weights.iter().enumerate().map(|(tap, w)| f.filter(i, tap) * w).sum();
+                element * factor
+            };
+            for result in 0..f.results {
+                let got: f64 = (0..n).map(|i| f.output(result, i) * product(i)).sum();
+                let want: f64 = weights.iter().zip(&data[result..]).map(|(w, d)| w * d).sum();
+                assert!((got - want).abs() < 1e-9, "F({}, {}) {result}: {got} {want}", f.results, f.taps);
             }
         }
+    }
+
+    #[test]
+    fn extents_of_tiles() {
+        let f = Filtering::new(4, 5).unwrap();
+        assert_eq!((f.tiles(9, 1), f.extent(9, 1)), (3, 16));
+        assert_eq!((f.tiles(9, 2), f.extent(9, 2)), (4, 24));
+        assert!(Filtering::new(5, 5).is_none() && Filtering::new(0, 3).is_none() && Filtering::new(1, 1).is_some());
     }
 }

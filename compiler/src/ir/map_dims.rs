@@ -23,7 +23,13 @@ impl Op {
             Op::Col2Im { spec, kernel, size } => {
                 Op::Col2Im { spec: spec.clone(), kernel: kernel.clone(), size: all(size) }
             }
-            Op::WinogradConv { size, out } => Op::WinogradConv { size: all(size), out: *out },
+            Op::WinogradConv { size, tile, kernel, dilations, out } => Op::WinogradConv {
+                size: all(size),
+                tile: tile.clone(),
+                kernel: kernel.clone(),
+                dilations: dilations.clone(),
+                out: *out,
+            },
             Op::TopK { k, axis, largest } => Op::TopK { k: f(k), axis: *axis, largest: *largest },
             Op::NonZero { count } => Op::NonZero { count: f(count) },
             Op::Constant(_)

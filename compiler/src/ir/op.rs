@@ -102,12 +102,12 @@ pub enum Op {
     /// `kernel` holds the window's extents; without any, the axes before the last are a matrix's rows. `out` channels in
     /// the result; `spec.pads` are zero and there is one group.
     CodedConv { spec: ConvSpec, kernel: Vec<i64>, out: usize, bits: u32, block: usize },
-    /// `(x: [batch, h, w, in], packed: [planes, panels, in, tile])`: 3x3 correlation with unit strides by the
-    /// [`Filtering`](super::Filtering) of so many planes: each `m`x`m` of results from elements in transformed space,
-    /// where it is a matrix product a plane. The weights are transformed and packed as for [`Op::PackedMatMul`]; `size`
-    /// is the results' spatial extent `[oh, ow]`, to which belong `h = m * ceil(oh / m) + 2` rows of `x`, and as many
-    /// columns.
-    WinogradConv { size: Vec<Dim>, out: usize },
+    /// `(x: [batch, h, w, in] or [batch, h, in], packed: [planes, panels, in, columns])`: correlation with unit strides by
+    /// [`Filtering`](super::Filtering): each tile of results, so many along every axis, from elements in transformed space,
+    /// where it is a matrix product a plane. `kernel` holds the window's extents. The weights are transformed and packed as
+    /// for [`Op::PackedMatMul`]; `size` is the results' spatial extent, to which belong rows and columns of `x` for whole
+    /// tiles ([`Filtering::extent`](super::Filtering::extent)).
+    WinogradConv { size: Vec<Dim>, tile: Vec<i64>, kernel: Vec<i64>, dilations: Vec<i64>, out: usize },
     /// `(x: channels last, w: [k..., channels])`: one filter a channel; `spec.group` equals the channels and
     /// `spec.pads` are zero.
     DepthwiseConv(ConvSpec),

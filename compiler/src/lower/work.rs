@@ -61,7 +61,9 @@ fn multiply_adds(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Di
         }
         Op::Conv(_) => &result.numel() * &weights(1, 0),
         Op::PackedConv { .. } => &result.numel() * &weights(2, 1),
-        Op::WinogradConv { .. } => &(&result.numel() * &channels) * &Dim::from(9usize),
+        Op::WinogradConv { kernel, .. } => {
+            &(&result.numel() * &channels) * &kernel.iter().map(|&k| Dim::from(k)).product::<Dim>()
+        }
         Op::DotConv { spec, kernel, .. } => {
             let window = kernel.iter().fold(Dim::ONE, |n, &k| &n * &Dim::from(k));
             &(&result.numel() * &window) * &channels.floor_div(&Dim::from(spec.group))
@@ -116,7 +118,13 @@ mod tests {
         assert_eq!(count(&Op::Conv(spec(2)), &[&[1, 6, 6, 8], &[4, 4, 3, 3]], &[1, 4, 4, 4]), Some(16 * 4 * 4 * 9));
         let packed = Op::PackedConv { spec: spec(2), out: 4 };
         assert_eq!(count(&packed, &[&[1, 6, 6, 8], &[2, 1, 3, 3, 4, 8]], &[1, 4, 4, 4]), Some(16 * 4 * 4 * 9));
-        let winograd = Op::WinogradConv { size: vec![Dim::from(4usize); 2], out: 4 };
+        let winograd = Op::WinogradConv {
+            size: vec![Dim::from(4usize); 2],
+            tile: vec![2; 2],
+            kernel: vec![3; 2],
+            dilations: vec![1; 2],
+            out: 4,
+        };
         assert_eq!(count(&winograd, &[&[1, 6, 6, 8], &[16, 1, 8, 8]], &[1, 4, 4, 4]), Some(16 * 4 * 8 * 9));
         let dot = Op::DotConv { spec: spec(2), kernel: vec![3, 3], out: 4 };
         assert_eq!(count(&dot, &[&[1, 6, 6, 8], &[2, 1, 3, 3, 16, 4]], &[1, 4, 4, 4]), Some(16 * 4 * 4 * 9));

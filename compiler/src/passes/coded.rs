@@ -17,7 +17,8 @@ use bytes::Bytes;
 use mcc_targets::Target;
 
 use super::edit::{Edit, rewrite};
-use super::pack::{filtering, pad, small_filters};
+use super::filtering;
+use super::pack::pad;
 use crate::Result;
 use crate::ir::{
     BinaryOp, Coded, Column, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, Subject, Tensor, Value,
@@ -86,7 +87,8 @@ fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, target: &Target) -> Resu
         return Ok(None);
     }
     let (window, kernel): (usize, Vec<i64>) = (kernel.iter().product(), kernel.iter().map(|&k| k as i64).collect());
-    if !target.compact && small_filters(spec, &kernel) && filtering(edit.graph, node, w, target).is_some() {
+    let windows = filtering::windows(edit.graph, node, w).filter(|_| !target.compact);
+    if windows.is_some_and(|windows| filtering::best(edit.graph, node, &windows, target).is_some()) {
         return Ok(None);
     }
     let at = |element: usize, column: usize| {

@@ -20,6 +20,7 @@ mod conv_phases;
 mod cse;
 mod dead_code;
 mod edit;
+mod filtering;
 mod fold_batch_norm;
 mod fold_constants;
 mod fold_scales;

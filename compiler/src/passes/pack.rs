@@ -3,17 +3,14 @@
 //!
 //! Packing is done by ordinary operations (pad, reshape, transpose), which constant folding evaluates. Padding of
 //! convolutions becomes an operation of its own, so that no kernel asks whether it is inside. 16-bit floats are
-//! multiplied as `f32`, which is what their product accumulates in. 3x3 convolutions over large images go by minimal
-//! filtering ([`Op::WinogradConv`]).
+//! multiplied as `f32`, which is what their product accumulates in. What is faster by minimal filtering goes by that
+//! ([`filtering`]).
 
-use mcc_targets::choices::Problem;
 use mcc_targets::{Target, schedule};
 
+use super::filtering;
 use crate::Result;
-use crate::ir::{
-    BinaryOp, ConvSpec, DType, Dim, FILTERINGS, Filtering, Graph, Layout, NodeId, Op, PadMode, Range, Tensor, Value,
-    text,
-};
+use crate::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, NodeId, Op, PadMode, Range, Tensor, Value};
 
 /// Packs the right operands of products and convolutions.
 ///
@@ -179,16 +176,10 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
     let narrow = w;
     w = cast(graph, w, widened(dtype))?;
     let transformed = match graph.as_constant(w) {
-        Some(w) if dtype == DType::F32 && !target.compact && small_filters(&spec, kernel) => {
-            minimal(graph, node, w, target)?
-        }
+        Some(w) if dtype == DType::F32 && !target.compact => filtering::transform(graph, node, w, target)?,
         _ => None,
     };
-    let mut pads = spec.pads.clone();
-    if let Some(t) = &transformed {
-        let m = t.filtering.results;
-        pads.iter_mut().zip(t.size).for_each(|(pad, n)| pad.1 += (n.next_multiple_of(m) - n) as i64);
-    }
+    let pads = transformed.as_ref().map_or_else(|| spec.pads.clone(), |t| t.pads(&spec));
     let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {
         let spatial = pads.iter().map(|p| Dim::from(pick(p)));
         std::iter::once(Dim::ZERO).chain(spatial).chain([Dim::ZERO]).collect()
@@ -210,15 +201,14 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
         return cast(graph, result, dtype).map(Some);
     }
     let kernel = || kernel.iter().map(|&k| Dim::from(k));
-    let result = if let Some(t) = transformed {
-        let w = graph.constant(t.weights);
+    let mut result: Value = if let Some(t) = transformed {
+        let w = graph.constant(t.weights.clone());
         let w = in_panels(graph, w, out, target)?;
-        let size = t.size.map(Dim::from).to_vec();
-        graph.add_labelled(Op::WinogradConv { size, out: out as usize }, &[x, w], &label)?
+        graph.add_labelled(t.op(), &[x, w], &label)?.into()
     } else if channels == 1 && out == group {
         w = graph.add(Op::Reshape { shape: std::iter::once(Dim::from(out)).chain(kernel()).collect() }, &[w])?;
         w = graph.add(Op::Transpose { perm: (1..=axes).chain([0]).collect() }, &[w])?;
-        graph.add_labelled(Op::DepthwiseConv(spec), &[x, w], &label)?
+        graph.add_labelled(Op::DepthwiseConv(spec), &[x, w], &label)?.into()
     } else {
         w = stored(graph, narrow, target)?;
         let columns = out / group;
@@ -232,9 +222,8 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
         let split = [group, panels, tile, channels].into_iter().map(Dim::from).chain(kernel()).collect();
         w = graph.add(Op::Reshape { shape: split }, &[w])?;
         w = graph.add(Op::Transpose { perm: [0, 1].into_iter().chain(4..4 + axes).chain([3, 2]).collect() }, &[w])?;
-        graph.add_labelled(Op::PackedConv { spec, out: out as usize }, &[x, w], &label)?
+        graph.add_labelled(Op::PackedConv { spec, out: out as usize }, &[x, w], &label)?.into()
     };
-    let mut result = Value::from(result);
     if let Some(&bias) = operands.get(2) {
         let bias = cast(graph, bias, widened(dtype))?;
         result = graph.add(Op::Binary(BinaryOp::Add), &[result, bias])?;
@@ -270,55 +259,4 @@ fn part_of_padded(graph: &mut Graph, x: Value, pads: &[(i64, i64)], larger: &[(i
         *range = Range { start: Dim::from(all.0 - own.0), step: 1, len };
     }
     graph.add(Op::Slice { ranges }, &[whole])
-}
-
-/// Whether a convolution is one that minimal filtering computes.
-pub(super) fn small_filters(spec: &ConvSpec, kernel: &[i64]) -> bool {
-    kernel == [3, 3] && spec.group == 1 && spec.strides.iter().chain(&spec.dilations).all(|&s| s == 1)
-}
-
-/// A 3x3 convolution in transformed space.
-struct Minimal {
-    filtering: &'static Filtering,
-    /// The extents of its result.
-    size: [usize; 2],
-    /// `[planes, in, out]`.
-    weights: Tensor,
-}
-
-/// The minimal filtering that makes a convolution with weights `[out, in, 3, 3]` faster, if there is one, and the extents
-/// of the result.
-pub(super) fn filtering(
-    graph: &Graph,
-    node: NodeId,
-    w: &Tensor,
-    target: &Target,
-) -> Option<(&'static Filtering, [usize; 2])> {
-    let results = graph.types(node);
-    let (out, channels) = (w.shape()[0], w.shape()[1]);
-    let size = results[0].shape[1..3].iter().map(|d| d.as_const().and_then(|c| usize::try_from(c).ok()));
-    let size = <[usize; 2]>::try_from(size.collect::<Option<Vec<usize>>>()?).ok()?;
-    let text = text::node_signature(graph, node);
-    let problem = Problem { text: &text, layer: graph.label(node) };
-    let best = schedule::winograd(target, problem, size.map(|s| s as u64), channels as u64, out as u64);
-    FILTERINGS.iter().find(|f| Some(f.results as u64) == best).map(|filtering| (filtering, size))
-}
-
-/// A convolution with weights `[out, in, 3, 3]` by minimal filtering, if that makes it faster.
-fn minimal(graph: &Graph, node: NodeId, w: &Tensor, target: &Target) -> Result<Option<Minimal>> {
-    let (out, channels) = (w.shape()[0], w.shape()[1]);
-    let Some((filtering, size)) = filtering(graph, node, w, target) else { return Ok(None) };
-    let (planes, n) = (filtering.planes(), filtering.elements());
-    let weights = w.to_f64s();
-    let mut values = vec![0.0; planes * channels * out];
-    for (i, g) in weights.chunks_exact(9).enumerate() {
-        let (o, c) = (i / channels, i % channels);
-        for plane in 0..planes {
-            let (rows, columns) = (filtering.filter[plane / n], filtering.filter[plane % n]);
-            let v = (0..3).map(|y| rows[y] * (0..3).map(|z| columns[z] * g[3 * y + z]).sum::<f64>()).sum();
-            values[(plane * channels + c) * out + o] = v;
-        }
-    }
-    let weights = Tensor::from_f64s(w.dtype(), vec![planes, channels, out], &values)?;
-    Ok(Some(Minimal { filtering, size, weights }))
 }

@@ -7,6 +7,7 @@
 use mcc_targets::sparse_schedule::{self, Costs, Image, Layer};
 use mcc_targets::{Sparsity, Target, schedule};
 
+use super::filtering;
 use crate::Result;
 use crate::ir::{BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, Staging, Subject, Tensor, Value};
 
@@ -123,9 +124,9 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
         let phase = (tiles.span + image.reach[0] * tiles.pitch + image.reach[1]).next_multiple_of(16);
         (layer.span, layer.tiles) = (tiles.span, batch * size[0].div_ceil(tiles.lines));
         layer.staged = image.planes * phase;
-        layer.filtered = kernel == [3, 3] && spec.strides == [1, 1] && spec.dilations == [1, 1];
-        if layer.filtered {
-            layer.products = batch * schedule::products_3x3(size, channels, out);
+        if let Some(windows) = filtering::windows(graph, node, w) {
+            layer.filtered = true;
+            layer.products = batch * schedule::products(&windows);
         }
         let cut = sparse_schedule::cut(target, &layer, image.planes / channels * phase);
         let [abreast, block, depth] = [cut.abreast, cut.block, cut.depth].map(|n| n as usize);

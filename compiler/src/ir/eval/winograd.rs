@@ -1,37 +1,51 @@
-//! Minimal filtering of 3x3 filters, as it is written down.
+//! Convolution by minimal filtering, as it is written down.
 
 use super::matmul::unpack;
 use crate::ir::{Filtering, Tensor};
 use crate::{Error, Result};
 
-pub(super) fn winograd_conv(x: &Tensor, packed: &Tensor, result: &[usize]) -> Result<Tensor> {
-    let planes = packed.shape()[0];
-    let f =
-        Filtering::of_planes(planes).ok_or_else(|| Error::internal(format!("minimal filtering in {planes} planes")))?;
-    let (m, n) = (f.results, f.elements());
-    let (width, channels) = (x.shape()[2], x.shape()[3]);
-    let (oh, ow, out) = (result[1], result[2], result[3]);
+/// `tile`, `kernel` and `dilations` along all axes.
+pub(super) fn winograd_conv(
+    x: &Tensor,
+    packed: &Tensor,
+    [tile, kernel, dilations]: [&[i64]; 3],
+    result: &[usize],
+) -> Result<Tensor> {
+    let unknown = || Error::internal(format!("minimal filtering by {tile:?} of {kernel:?}"));
+    let f = Filtering::of_axes(tile, kernel).ok_or_else(unknown)?;
+    let apart = [dilations[0] as usize, dilations.get(1).map_or(1, |&d| d as usize)];
+    let (n, m) = (f.map(|f| f.elements()), f.map(|f| f.results));
+    let planes = n[0] * n[1];
+    // A single axis is one of images with one column.
+    let image = |shape: &[usize]| [shape[1], if shape.len() == 3 { 1 } else { shape[2] }, shape[shape.len() - 1]];
+    let ([height, width, channels], [oh, ow, out]) = (image(x.shape()), image(result));
+    let size = [oh, ow];
     let (data, weights) = (x.to_f64s(), unpack(packed, out)?.to_f64s());
     let mut values = vec![0.0; result.iter().product()];
-    for (image, ty, tx) in (0..result[0])
-        .flat_map(|i| (0..oh.div_ceil(m)).flat_map(move |ty| (0..ow.div_ceil(m)).map(move |tx| (i, ty, tx))))
-    {
+    // Where a tile begins along an axis.
+    let start = |axis: usize, tile: usize| tile / apart[axis] * m[axis] * apart[axis] + tile % apart[axis];
+    let tiles = |axis: usize| 0..f[axis].tiles(size[axis], apart[axis]);
+    let all = (0..result[0]).flat_map(|i| tiles(0).flat_map(move |ty| tiles(1).map(move |tx| (i, ty, tx))));
+    for (image, ty, tx) in all {
+        let (top, left) = (start(0, ty), start(1, tx));
         let mut sums = vec![0.0; planes * out];
         for c in 0..channels {
-            let at =
-                |y: usize, z: usize| data[((image * x.shape()[1] + m * ty + y) * width + m * tx + z) * channels + c];
+            let at = |y: usize, z: usize| {
+                data[((image * height + top + y * apart[0]) * width + left + z * apart[1]) * channels + c]
+            };
             for plane in 0..planes {
-                let (rows, columns) = (f.input[plane / n], f.input[plane % n]);
-                let v: f64 = (0..planes).map(|i| rows[i / n] * columns[i % n] * at(i / n, i % n)).sum();
+                let (rows, columns) = (f[0].input()[plane / n[1]], f[1].input()[plane % n[1]]);
+                let v: f64 = (0..planes).map(|i| rows[i / n[1]] * columns[i % n[1]] * at(i / n[1], i % n[1])).sum();
                 let row = &weights[(plane * channels + c) * out..][..out];
                 sums[plane * out..][..out].iter_mut().zip(row).for_each(|(s, w)| *s += v * w);
             }
         }
-        for corner in 0..m * m {
-            let (y, z) = (m * ty + corner / m, m * tx + corner % m);
-            if y < oh && z < ow {
-                let factor = |plane: usize| f.output[corner / m][plane / n] * f.output[corner % m][plane % n];
-                let at = ((image * oh + y) * ow + z) * out;
+        for corner in 0..m[0] * m[1] {
+            let (down, right) = (corner / m[1], corner % m[1]);
+            let (y, z) = (top + down * apart[0], left + right * apart[1]);
+            if y < size[0] && z < size[1] {
+                let factor = |plane: usize| f[0].output(down, plane / n[1]) * f[1].output(right, plane % n[1]);
+                let at = ((image * size[0] + y) * size[1] + z) * out;
                 let sum = |o: usize| (0..planes).map(|plane| factor(plane) * sums[plane * out + o]).sum();
                 values[at..at + out].iter_mut().enumerate().for_each(|(o, v)| *v = sum(o));
             }

@@ -93,7 +93,9 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
         Op::CodedConv { spec, kernel, out, bits, block } => {
             one(window::coded_conv(c, spec, kernel, *out, (*bits, *block))?)
         }
-        Op::WinogradConv { size, out } => one(window::winograd_conv(c, size, *out)?),
+        Op::WinogradConv { size, tile, kernel, dilations, out } => {
+            one(window::winograd_conv(c, size, [tile, kernel, dilations], *out)?)
+        }
         Op::DotDepthwise { spec, kernel } => one(window::dot_depthwise(c, spec, kernel)?),
         Op::DepthwiseConv(spec) => one(window::depthwise_conv(c, spec)?),
         Op::ConvTranspose { spec, output_pads } => one(window::conv_transpose(c, spec, output_pads)?),

@@ -250,24 +250,33 @@ pub(super) fn coded_conv(
     Ok(TensorType::new(DType::F32, [outer, vec![Dim::from(out)]].concat()))
 }
 
-pub(super) fn winograd_conv(c: &mut Checker, size: &[Dim], out: usize) -> Result<TensorType> {
+pub(super) fn winograd_conv(
+    c: &mut Checker,
+    size: &[Dim],
+    [tile, kernel, dilations]: [&[i64]; 3],
+    out: usize,
+) -> Result<TensorType> {
     let dtype = check::float(c.same_dtype(0, 1)?)?;
-    check::length(size.len(), 2, "size")?;
-    let [batch, height, width, channels] = c.axes(0)?;
-    let [planes, panels, w_channels, tile] = c.axes(1)?;
-    if let Some(known) = planes.as_const() {
-        let filtering = usize::try_from(known).ok().and_then(Filtering::of_planes);
-        let Some(filtering) = filtering else {
-            return Err(Error::invalid(format!("there is no minimal filtering in {planes} planes")));
-        };
-        for (have, want) in [(height, &size[0]), (width, &size[1])] {
-            let m = Dim::from(filtering.results);
-            let need = &(&want.ceil_div(&m) * &m) + &Dim::from(2i64);
-            c.meet(&have, &need, "the operand's extent and what the results need")?;
-        }
+    check::length(size.len(), kernel.len(), "size")?;
+    check::length(dilations.len(), kernel.len(), "dilations")?;
+    let [planes, panels, w_channels, columns] = c.axes(1)?;
+    let (batch, channels, extents) = split(c.ty(0), Layout::ChannelsLast)?;
+    let (batch, channels, extents) = (batch.clone(), channels.clone(), extents.to_vec());
+    check::length(extents.len(), kernel.len(), "the operand's spatial axes")?;
+    let unknown = || Error::invalid(format!("there is no minimal filtering by {tile:?} of {kernel:?}"));
+    let filterings = Filtering::of_axes(tile, kernel).ok_or_else(unknown)?;
+    if dilations.iter().any(|&d| d < 1) {
+        return Err(Error::invalid(format!("dilations of {dilations:?}")));
+    }
+    let products: usize = filterings.iter().map(Filtering::elements).product();
+    c.meet(&planes, &Dim::from(products), "the planes and the products of a tile")?;
+    for (axis, have) in extents.iter().enumerate() {
+        let step = Dim::from(tile[axis] * dilations[axis]);
+        let need = &(&size[axis].ceil_div(&step) * &step) + &Dim::from((kernel[axis] - 1) * dilations[axis]);
+        c.meet(have, &need, "the operand's extent and what the results need")?;
     }
     c.meet(&channels, &w_channels, "the channels of the operand and of the weights")?;
-    c.meet(&panels, &Dim::from(out).ceil_div(&tile), "the panels and what the channels need")?;
+    c.meet(&panels, &Dim::from(out).ceil_div(&columns), "the panels and what the channels need")?;
     Ok(join(dtype, Layout::ChannelsLast, &batch, Dim::from(out), size.to_vec()))
 }
 

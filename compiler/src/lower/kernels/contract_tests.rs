@@ -3,7 +3,7 @@
 use mcc_targets::Target;
 
 use super::{Epilogue, Places, Site, build};
-use crate::ir::{ConvSpec, DType, Dim, FILTERINGS, Layout, Op, Tensor, TensorType, infer};
+use crate::ir::{ConvSpec, DType, Dim, Filtering, Layout, Op, Tensor, TensorType, infer};
 use crate::lower::kir::interp;
 
 const TARGETS: &[&str] = &["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
@@ -286,20 +286,48 @@ fn windows_add_up() {
 
 #[test]
 fn minimal_filtering() {
+    let square = |taps| Filtering::of_taps(taps).filter(|f| f.results > 1).map(|f| [f, f]);
+    let unit = Filtering::new(1, 1).unwrap();
+    let one = |taps| Filtering::of_taps(taps).filter(|f| f.results > 1).flat_map(move |f| [[f, unit], [unit, f]]);
     let shapes = [[2, 4, 6, 4, 8], [1, 5, 7, 8, 12], [1, 3, 4, 4, 20], [1, 301, 3, 8, 4], [1, 9, 10, 16, 32]];
-    for (f, [batch, oh, ow, channels, out]) in FILTERINGS.iter().flat_map(|f| shapes.map(|s| (f, s))) {
-        let extent = |n: usize| n.next_multiple_of(f.results) + 2;
-        let x = numbers(DType::F32, &[batch, extent(oh), extent(ow), channels], 1);
-        let w = numbers(DType::F32, &[f.planes(), channels, out], 2);
-        let operands = [x, packed(&w, 4 * out.div_ceil(4).min(2))];
-        let types = types_of(&operands);
-        let op = Op::WinogradConv { size: vec![Dim::from(oh), Dim::from(ow)], out };
-        let result = infer(&op, &types.iter().collect::<Vec<_>>()).unwrap().types;
-        let want = crate::ir::eval::eval_op(&op, &operands, &result).unwrap()[0].to_f64s();
-        // The largest tile's factors are too fine for exact sums.
-        let tolerance = if f.results == 6 { 1e-6 } else { 0.0 };
-        check_near(&op, &types, &operands, &|_| 0, &want, tolerance);
+    for f in square(3) {
+        shapes.iter().for_each(|&shape| check_filtering(f, [1, 1], shape));
     }
+    for (f, dilations) in
+        [(3, [1, 1]), (5, [1, 1]), (7, [1, 1]), (3, [2, 5])].into_iter().flat_map(|(t, d)| one(t).map(move |f| (f, d)))
+    {
+        shapes[1..4].iter().for_each(|&shape| check_filtering(f, dilations, shape));
+    }
+    square(5).for_each(|f| check_filtering(f, [1, 1], shapes[1]));
+    for f in one(5).filter(|f| f[1].taps == 1) {
+        check_filtering(f, [1, 1], [3, 17, 1, 8, 12]);
+        check_filtering(f, [3, 1], [2, 40, 1, 16, 16]);
+    }
+    square(3).for_each(|f| check_filtering(f, [3, 2], shapes[4]));
+}
+
+/// Images with one column and nothing to filter along them are lines.
+fn check_filtering(f: [Filtering; 2], dilations: [usize; 2], [batch, oh, ow, channels, out]: [usize; 5]) {
+    let axes = if ow == 1 && f[1].taps == 1 { 1 } else { 2 };
+    let spatial = |size: [usize; 2]| size[..axes].to_vec();
+    let extents = spatial([f[0].extent(oh, dilations[0]), f[1].extent(ow, dilations[1])]);
+    let x = numbers(DType::F32, &[vec![batch], extents, vec![channels]].concat(), 1);
+    let w = numbers(DType::F32, &[f[0].elements() * f[1].elements(), channels, out], 2);
+    let operands = [x, packed(&w, 4 * out.div_ceil(4).min(2))];
+    let types = types_of(&operands);
+    let both = |of: [usize; 2]| spatial(of).into_iter().map(|n| n as i64).collect::<Vec<_>>();
+    let op = Op::WinogradConv {
+        size: spatial([oh, ow]).into_iter().map(Dim::from).collect(),
+        tile: both(f.map(|f| f.results)),
+        kernel: both(f.map(|f| f.taps)),
+        dilations: both(dilations),
+        out,
+    };
+    let result = infer(&op, &types.iter().collect::<Vec<_>>()).unwrap().types;
+    let want = crate::ir::eval::eval_op(&op, &operands, &result).unwrap()[0].to_f64s();
+    // The factors of most products are too fine for exact sums.
+    let tolerance = if f.iter().any(|f| f.elements() == 8) { 1e-6 } else { 0.0 };
+    check_near(&op, &types, &operands, &|_| 0, &want, tolerance);
 }
 
 /// Wide tiles of every number of rows, as machine code where this machine has the instructions.

@@ -207,7 +207,9 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         Op::CodedConv { spec, kernel, out, bits, block } => {
             coded::coded_conv(site, e, k, &coded::Attributes { spec, kernel, out: *out, bits: *bits, block: *block })
         }
-        Op::WinogradConv { size, out } => winograd::winograd_conv(site, e, k, size, *out),
+        Op::WinogradConv { size, tile, kernel, dilations, out } => {
+            winograd::winograd_conv(site, e, k, size, [tile, kernel, dilations], *out)
+        }
         Op::DepthwiseConv(spec) => depthwise::depthwise_conv(site, e, k, spec),
         Op::ConvTranspose { .. } => missing(site),
         Op::Col2Im { spec, kernel, size } => col2im::col2im(site, e, k, spec, kernel, size),

@@ -1,5 +1,6 @@
-//! 3x3 convolution by minimal filtering: F(2x2, 3x3) takes 16 multiplications for 4 results where the definition has 36,
-//! F(4x4, 3x3) takes 36 for 16 where it has 144, F(6x6, 3x3) 64 for 36 where it has 324.
+//! Convolution by minimal filtering: of 3x3 filters, F(2x2, 3x3) takes 16 multiplications for 4 results where the definition
+//! has 36, F(4x4, 3x3) takes 36 for 16 where it has 144, F(6x6, 3x3) 64 for 36 where it has 324; along one axis,
+//! F(4, 5) takes 8 for 4 where it has 20.
 //!
 //! A block of tiles is taken to transformed space, multiplied there by a matrix a plane, and taken back.
 //! Blocks are whole rows of tiles, as many as keep the transformed data in the second-level cache; the last block is
@@ -16,26 +17,49 @@ use crate::lower::kir::{Bin, Builder, Cmp, Ty, Val};
 use crate::lower::numbers;
 use crate::{Error, Result};
 
-/// [`Op::WinogradConv`](crate::ir::Op::WinogradConv): `(x: [batch, h, w, in], packed: [planes, panels, in, tile])`.
-pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size: &[Dim], out: usize) -> Result<()> {
+/// [`Op::WinogradConv`](crate::ir::Op::WinogradConv): `(x: [batch, spatial..., in], packed: [planes, panels, in, columns])`.
+pub(super) fn winograd_conv(
+    site: &Site<'_>,
+    e: &Emit<'_>,
+    k: &mut Builder,
+    size: &[Dim],
+    [tile, kernel, dilations]: [&[i64]; 3],
+    out: usize,
+) -> Result<()> {
     let (x, packed) = (&site.operands[0], &site.operands[1]);
     let ty = Ty::new(numbers::compute_elem(x.dtype), 1);
     let lanes = i64::from(site.target.vector_bytes / ty.elem.bytes());
-    let extents: Option<Vec<i64>> = size.iter().chain(&x.shape[1..]).chain(&packed.shape).map(Dim::as_const).collect();
-    let Some(&[oh, ow, _, _, channels, planes, panels, _, tile]) = extents.as_deref() else {
-        return Err(Error::internal(format!("winograd_conv of {x} and {packed}: extents are not constant")));
+    let malformed = |what: &str| Error::internal(format!("winograd_conv of {x} and {packed}: {what}"));
+    let fixed = |dims: &[Dim]| -> Result<Vec<i64>> {
+        let dims: Option<Vec<i64>> = dims.iter().map(Dim::as_const).collect();
+        dims.ok_or_else(|| malformed("extents are not constant"))
     };
-    let filtering = usize::try_from(planes).ok().and_then(Filtering::of_planes);
-    let Some(m) = filtering.map(|f| f.results as i64).filter(|m| [2, 4, 6].contains(m)) else {
-        return Err(Error::internal(format!("winograd_conv of {x} and {packed}: no such filtering")));
+    let &[planes, panels, channels, columns] = fixed(&packed.shape)?.as_slice() else {
+        return Err(malformed("the weights are not packed"));
     };
     let out = out as i64;
     if x.dtype.size() != ty.elem.bytes() as usize {
-        return Err(Error::internal(format!("winograd_conv of {x} and {packed}: narrow elements")));
+        return Err(malformed("narrow elements"));
     }
+    let filterings = Filtering::of_axes(tile, kernel).ok_or_else(|| malformed("no such filtering"))?;
+    let (size, strides) = (fixed(size)?, fixed(&e.strides(0)[1..x.rank() - 1])?);
+    // A single axis is one of images with one column.
+    let axis = |a: usize| {
+        let of = |v: &[i64], one: i64| v.get(a).copied().unwrap_or(one);
+        let (f, size, dilation) = (filterings[a], of(&size, 1), of(dilations, 1));
+        Axis {
+            m: f.results as i64,
+            n: f.elements() as i64,
+            size,
+            dilation,
+            stride: of(&strides, 0),
+            tiles: f.tiles(size as usize, dilation as usize) as i64,
+        }
+    };
+    let axes = [axis(0), axis(1)];
     // As wide as channels fill.
     let lanes = lanes.min(1 << (channels | out).trailing_zeros().min(6));
-    let (down, across) = ((oh + m - 1) / m, (ow + m - 1) / m);
+    let (down, across) = (axes[0].tiles, axes[1].tiles);
     let bytes = i64::from(ty.elem.bytes());
     let row_bytes = planes * across * channels * bytes;
     let text = site.problem();
@@ -48,12 +72,8 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
         blocks = ((blocks + threads - 1) / threads * threads).min(down);
     }
     let block = (down + blocks - 1) / blocks;
-    let strides: Option<Vec<i64>> = e.strides(0)[1..3].iter().map(Dim::as_const).collect();
-    let Some(&[row, column]) = strides.as_deref() else {
-        return Err(Error::internal(format!("winograd_conv of {x} and {packed}: distances are not constant")));
-    };
     let image_bytes = &e.strides(0)[0] * &Dim::from(bytes);
-    let nest = Nest { e, m, ty, lanes, row, column, channels, out, oh, ow, across, block };
+    let nest = Nest { e, axes, ty, lanes, channels, out, block };
     let tiles = block * across;
     let (left_plane, out_plane) = (nest.plane(channels), nest.plane(out));
     let inputs = e.scratch(k, Dim::from(planes * left_plane * bytes));
@@ -61,7 +81,7 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
     let mut contraction = Contraction::new(
         site,
         e,
-        Panels::Packed(tile as u32),
+        Panels::Packed(columns as u32),
         (&Dim::from(tiles), &Dim::from(out), &Dim::from(channels)),
         &Dim::from(channels * bytes),
     );
@@ -73,17 +93,15 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
             let first = k.bin(Bin::Min, first, last);
             let image_bytes = k.dim(&image_bytes);
             let offset = k.mul(image, image_bytes);
-            let rows = k.mul_int(first, m * row * bytes);
             let x = k.add(e.operand(0), offset);
-            let x = k.add(x, rows);
-            nest.transform(k, x, inputs);
+            nest.transform(k, x, first, inputs);
             let (zero, planes) = (k.int(0), k.int(planes));
             k.for_each(zero, planes, 1, &mut |k, plane| {
                 let mut at = |base: Val, size: i64| {
                     let offset = k.mul_int(plane, size * bytes);
                     k.add(base, offset)
                 };
-                let (left, right) = (at(inputs, left_plane), at(e.operand(1), panels * channels * tile));
+                let (left, right) = (at(inputs, left_plane), at(e.operand(1), panels * channels * columns));
                 let sink = Some(at(sums, out_plane));
                 let rows = Rows::Affine { base: left, bytes: Dim::from(channels * bytes) };
                 let zero = k.int(0);
@@ -96,22 +114,54 @@ pub(super) fn winograd_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, size
     Ok(())
 }
 
+/// How tiles lie along an axis.
+#[derive(Clone, Copy)]
+struct Axis {
+    /// Results of a tile, and its elements in `x` and in transformed space.
+    m: i64,
+    n: i64,
+    /// Results in all.
+    size: i64,
+    /// Results between neighbours in a tile.
+    dilation: i64,
+    /// Elements between neighbours in `x`.
+    stride: i64,
+    tiles: i64,
+}
+
+impl Axis {
+    /// The first result of a tile, and the first element that it reads.
+    fn start(&self, k: &mut Builder, tile: Val) -> Val {
+        if self.dilation == 1 {
+            return k.mul_int(tile, self.m);
+        }
+        let by = k.int(self.dilation);
+        let turn = k.bin(Bin::Div, tile, by);
+        // Each turn before has left out the results of its tiles but for the first ones.
+        let skipped = k.mul_int(turn, (self.m - 1) * self.dilation);
+        k.add(tile, skipped)
+    }
+
+    /// Does something for the `nth` result of a tile, at `at`, where it exists: extents may end in the middle of a tile.
+    fn inside(&self, k: &mut Builder, nth: i64, at: Val, then: &mut dyn FnMut(&mut Builder)) {
+        let turns = self.tiles / self.dilation;
+        if ((turns - 1) * self.m + nth + 1) * self.dilation <= self.size {
+            return then(k);
+        }
+        let extent = k.int(self.size);
+        let exists = k.cmp(Cmp::Lt, at, extent);
+        k.when(exists, then);
+    }
+}
+
 struct Nest<'a, 'b> {
     e: &'b Emit<'a>,
-    /// Results of a tile along an axis.
-    m: i64,
+    axes: [Axis; 2],
     /// A scalar of the compute type.
     ty: Ty,
     lanes: i64,
-    /// Elements between rows and between columns of `x`.
-    row: i64,
-    column: i64,
     channels: i64,
     out: i64,
-    oh: i64,
-    ow: i64,
-    /// Tiles in a row of tiles.
-    across: i64,
     /// Rows of tiles in a block.
     block: i64,
 }
@@ -121,46 +171,50 @@ impl Nest<'_, '_> {
         elements * i64::from(self.ty.elem.bytes())
     }
 
-    fn tiles(&self, k: &mut Builder, body: &mut dyn FnMut(&mut Builder, Val, Val)) {
-        let (zero, down, across) = (k.int(0), k.int(self.block), k.int(self.across));
-        k.for_each(zero, down, 1, &mut |k, ty| k.for_each(zero, across, 1, &mut |k, tx| body(k, ty, tx)));
-    }
-
-    /// The index of a tile in its block.
-    fn index(&self, k: &mut Builder, ty: Val, tx: Val) -> Val {
-        let row = k.mul_int(ty, self.across);
-        k.add(row, tx)
+    /// The tiles of the block from row `first` on: where each begins along both axes, and its number in the block.
+    fn tiles(&self, k: &mut Builder, first: Val, body: &mut dyn FnMut(&mut Builder, [Val; 2], Val)) {
+        let across = self.axes[1].tiles;
+        let (zero, down, end) = (k.int(0), k.int(self.block), k.int(across));
+        k.for_each(zero, down, 1, &mut |k, ty| {
+            let row = k.add(first, ty);
+            let (top, before) = (self.axes[0].start(k, row), k.mul_int(ty, across));
+            k.for_each(zero, end, 1, &mut |k, tx| {
+                let (left, number) = (self.axes[1].start(k, tx), k.add(before, tx));
+                body(k, [top, left], number);
+            });
+        });
     }
 
     /// Takes a block to transformed space: `[planes, tiles, channels]`.
-    fn transform(&self, k: &mut Builder, x: Val, to: Val) {
+    fn transform(&self, k: &mut Builder, x: Val, first: Val, to: Val) {
         let vector = Ty::new(self.ty.elem, self.lanes as u32);
-        let (row, plane, n) = (self.bytes(self.row), self.bytes(self.plane(self.channels)), self.m + 2);
-        self.tiles(k, &mut |k, ty, tx| {
-            let (down, right) = (k.mul_int(ty, self.m * row), k.mul_int(tx, self.bytes(self.m * self.column)));
+        let plane = self.bytes(self.plane(self.channels));
+        let [lines, columns] = self.axes;
+        let apart = self.axes.map(|a| self.bytes(a.dilation * a.stride));
+        self.tiles(k, first, &mut |k, [top, left], number| {
+            let (down, right) = (k.mul_int(top, self.bytes(lines.stride)), k.mul_int(left, self.bytes(columns.stride)));
             let from = k.add(x, down);
             let from = k.add(from, right);
-            let index = self.index(k, ty, tx);
-            let offset = k.mul_int(index, self.bytes(self.channels));
+            let offset = k.mul_int(number, self.bytes(self.channels));
             let to = k.add(to, offset);
             let (zero, end) = (k.int(0), k.int(self.bytes(self.channels)));
             k.for_each(zero, end, self.bytes(self.lanes), &mut |k, c| {
                 let (from, to) = (k.add(from, c), k.add(to, c));
-                let columns: Vec<Vec<Val>> = (0..n)
+                let spread_columns: Vec<Vec<Val>> = (0..columns.n)
                     .map(|column| {
                         let line = |line: i64| {
-                            let offset = k.int(line * row + self.bytes(column * self.column));
+                            let offset = k.int(line * apart[0] + column * apart[1]);
                             let at = k.at_index(from, offset, 1);
                             k.load(vector, at)
                         };
-                        let elements: Vec<Val> = (0..n).map(line).collect();
+                        let elements: Vec<Val> = (0..lines.n).map(line).collect();
                         spread(k, &elements)
                     })
                     .collect();
-                for line in 0..n {
-                    let elements: Vec<Val> = columns.iter().map(|c| c[line as usize]).collect();
+                for line in 0..lines.n {
+                    let elements: Vec<Val> = spread_columns.iter().map(|c| c[line as usize]).collect();
                     for (column, v) in spread(k, &elements).into_iter().enumerate() {
-                        let offset = k.int((line * n + column as i64) * plane);
+                        let offset = k.int((line * columns.n + column as i64) * plane);
                         let at = k.at_index(to, offset, 1);
                         k.store(at, v);
                     }
@@ -172,39 +226,37 @@ impl Nest<'_, '_> {
     /// Takes a block's sums `[planes, tiles, out]` back and stores them.
     fn restore(&self, k: &mut Builder, (image, first): (Val, Val), from: Val) {
         let vector = Ty::new(self.ty.elem, self.lanes as u32);
-        let (plane, n) = (self.bytes(self.plane(self.out)), self.m + 2);
-        self.tiles(k, &mut |k, ty, tx| {
-            let index = self.index(k, ty, tx);
-            let offset = k.mul_int(index, self.bytes(self.out));
+        let plane = self.bytes(self.plane(self.out));
+        let [lines, columns] = self.axes;
+        self.tiles(k, first, &mut |k, [top, left], number| {
+            let offset = k.mul_int(number, self.bytes(self.out));
             let from = k.add(from, offset);
-            let ty = k.add(first, ty);
-            let (y, z) = (k.mul_int(ty, self.m), k.mul_int(tx, self.m));
             let (zero, end) = (k.int(0), k.int(self.out));
-            let above = k.mul_int(image, self.oh);
+            let above = k.mul_int(image, lines.size);
             k.for_each(zero, end, self.lanes, &mut |k, o| {
                 let bytes = k.mul_int(o, i64::from(self.ty.elem.bytes()));
                 let base = k.add(from, bytes);
-                let columns: Vec<Vec<Val>> = (0..n)
+                let gathered: Vec<Vec<Val>> = (0..columns.n)
                     .map(|column| {
                         let line = |line: i64| {
-                            let offset = k.int((line * n + column) * plane);
+                            let offset = k.int((line * columns.n + column) * plane);
                             let at = k.at_index(base, offset, 1);
                             k.load(vector, at)
                         };
-                        let sums: Vec<Val> = (0..n).map(line).collect();
-                        gather(k, &sums)
+                        let sums: Vec<Val> = (0..lines.n).map(line).collect();
+                        gather(k, &sums, lines.m)
                     })
                     .collect();
-                for line in 0..self.m {
-                    let sums: Vec<Val> = columns.iter().map(|c| c[line as usize]).collect();
-                    let values = gather(k, &sums);
-                    let y = k.add_int(y, line);
-                    self.inside(k, line, y, self.oh, &mut |k| {
+                for line in 0..lines.m {
+                    let sums: Vec<Val> = gathered.iter().map(|c| c[line as usize]).collect();
+                    let values = gather(k, &sums, columns.m);
+                    let y = k.add_int(top, line * lines.dilation);
+                    lines.inside(k, line, y, &mut |k| {
                         for (column, &v) in values.iter().enumerate() {
-                            let z = k.add_int(z, column as i64);
-                            self.inside(k, column as i64, z, self.ow, &mut |k| {
+                            let z = k.add_int(left, column as i64 * columns.dilation);
+                            columns.inside(k, column as i64, z, &mut |k| {
                                 let row = k.add(above, y);
-                                let row = k.mul_int(row, self.ow);
+                                let row = k.mul_int(row, columns.size);
                                 let row = k.add(row, z);
                                 self.e.store(k, row, o, v);
                             });
@@ -215,19 +267,9 @@ impl Nest<'_, '_> {
         });
     }
 
-    /// Does something for the `nth` result of a tile where it exists: extents may end in the middle of a tile.
-    fn inside(&self, k: &mut Builder, nth: i64, at: Val, extent: i64, then: &mut dyn FnMut(&mut Builder)) {
-        if extent % self.m == 0 || nth < extent % self.m {
-            return then(k);
-        }
-        let extent = k.int(extent);
-        let exists = k.cmp(Cmp::Lt, at, extent);
-        k.when(exists, then);
-    }
-
     /// Elements between planes of so many channels: no multiple of a page, whose addresses would share cache sets.
     fn plane(&self, channels: i64) -> i64 {
-        let elements = self.block * self.across * channels;
+        let elements = self.block * self.axes[1].tiles * channels;
         if self.bytes(elements) % 1024 == 0 { elements + 64 / self.bytes(1) } else { elements }
     }
 }
@@ -235,7 +277,8 @@ impl Nest<'_, '_> {
 /// The elements of a tile along an axis in transformed space: the maps of [`Filtering::input`].
 fn spread(k: &mut Builder, d: &[Val]) -> Vec<Val> {
     match *d {
-        [a, b, c, d] => vec![k.sub(a, c), k.add(b, c), k.sub(c, b), k.sub(b, d)],
+        [a] => vec![a],
+        [a, b, c, d] => vec![k.sub(a, c), k.add(b, c), k.sub(c, b), k.sub(d, b)],
         [a, b, c, d, e, f] => {
             let ty = k.ty(a);
             let [two, four, minus_four, minus_five] = [2.0, 4.0, -4.0, -5.0].map(|x| k.float(x, ty));
@@ -272,45 +315,31 @@ fn spread(k: &mut Builder, d: &[Val]) -> Vec<Val> {
     }
 }
 
-/// The results of a tile along an axis from sums in transformed space: the maps of [`Filtering::output`].
-fn gather(k: &mut Builder, m: &[Val]) -> Vec<Val> {
-    match *m {
-        [a, b, c, d] => {
-            let (sum, difference) = (k.add(b, c), k.sub(b, c));
-            vec![k.add(a, sum), k.sub(difference, d)]
+/// The `m` results of a tile along an axis from sums in transformed space: the maps of [`Filtering::output`].
+fn gather(k: &mut Builder, sums: &[Val], m: i64) -> Vec<Val> {
+    let (&[first, .., last], pairs) = (sums, sums.get(1..sums.len().saturating_sub(1)).unwrap_or_default()) else {
+        return sums.to_vec();
+    };
+    // At opposite points even powers are the same, and odd ones opposite.
+    let even: Vec<Val> = pairs.chunks_exact(2).map(|p| k.add(p[0], p[1])).collect();
+    let odd: Vec<Val> = pairs.chunks_exact(2).map(|p| k.sub(p[0], p[1])).collect();
+    let result = |nth: i64| {
+        let pairs = if nth % 2 == 0 { &even } else { &odd };
+        let mut sum = pairs[0];
+        if nth == 0 {
+            sum = k.add(first, sum);
         }
-        [a, b, c, d, e, f] => {
-            let ty = k.ty(a);
-            let [two, four, eight] = [2.0, 4.0, 8.0].map(|x| k.float(x, ty));
-            let (sum, difference) = (k.add(b, c), k.sub(b, c));
-            let (far_sum, far_difference) = (k.add(d, e), k.sub(d, e));
-            let first = k.add(a, sum);
-            let last = k.add(difference, f);
-            vec![
-                k.add(first, far_sum),
-                k.fma(far_difference, two, difference),
-                k.fma(far_sum, four, sum),
-                k.fma(far_difference, eight, last),
-            ]
+        if nth + 1 == m {
+            sum = k.add(sum, last);
         }
-        [a, b, c, d, e, f, g, h] => {
-            let pairs = [(b, c), (d, e), (f, g)];
-            let [s1, s2, s3] = pairs.map(|(x, y)| k.add(x, y));
-            let [d1, d2, d3] = pairs.map(|(x, y)| k.sub(x, y));
-            let first = k.add(a, s1);
-            let last = k.add(d1, h);
-            vec![
-                weighted(k, first, &[(s2, 1.0), (s3, 1.0)]),
-                weighted(k, d1, &[(d2, 2.0), (d3, 0.5)]),
-                weighted(k, s1, &[(s2, 4.0), (s3, 0.25)]),
-                weighted(k, d1, &[(d2, 8.0), (d3, 0.125)]),
-                weighted(k, s1, &[(s2, 16.0), (s3, 0.0625)]),
-                weighted(k, last, &[(d2, 32.0), (d3, 0.03125)]),
-            ]
-        }
-        _ => Vec::new(),
-    }
+        let others: Vec<(Val, f64)> = pairs[1..].iter().zip(PAIRS).map(|(&v, p)| (v, p.powi(nth as i32))).collect();
+        weighted(k, sum, &others)
+    };
+    (0..m).map(result).collect()
 }
+
+/// The points of the pairs behind 1 and -1.
+const PAIRS: [f64; 2] = [2.0, 0.5];
 
 /// A sum of terms with factors, added to a value.
 fn weighted(k: &mut Builder, start: Val, terms: &[(Val, f64)]) -> Val {
