@@ -72,8 +72,8 @@ fn met(layer: &Layer, vectors: u64, plane: u64) -> f64 {
     part * (vectors / once) as f64
 }
 
-/// What is to be staged of an image, in one of two ways: with lines as long as they are, or filled up to whole vectors
-/// and every column of the window in planes of its own.
+/// What is to be staged of an image, in one of two ways: with lines as long as they are, or filled up to whole vectors,
+/// or half of one, and every column of the window in planes of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Image {
     /// Lines and columns of results.
@@ -82,8 +82,6 @@ pub struct Image {
     pub reach: [u64; 2],
     /// Planes: channels times phases.
     pub planes: u64,
-    /// Non-zeros of all weights.
-    pub values: u64,
     /// Whether lines are filled up.
     pub aligned: bool,
 }
@@ -97,30 +95,35 @@ pub struct Tiles {
     pub pitch: u64,
     /// Results in a tile, with what lies between lines, in whole vectors.
     pub span: u64,
-    /// What it costs, in multiply-adds of elements.
+    /// What it costs, in multiply-adds of the longest vectors.
     pub cost: u64,
 }
 
-/// The best tiles of an image.
-pub fn tiles(image: &Image) -> Tiles {
+/// The best tiles of an image that a layer meets.
+pub fn tiles(image: &Image, layer: &Layer) -> Tiles {
     let width = image.size[1] + image.reach[1];
-    let pitch = if image.aligned { width.next_multiple_of(LANES) } else { width };
+    let pitch = match image.aligned {
+        true if width <= LANES / 2 => LANES / 2,
+        true => width.next_multiple_of(LANES),
+        false => width,
+    };
+    // What crosses lines of the cache takes two loads: all vectors, or those of every other line of the window.
+    let crossing = match image.aligned {
+        true if pitch < LANES && image.reach[0] > 0 => 1.2,
+        true => 1.0,
+        false => 1.5,
+    };
     let of = |lines: u64| {
         let vectors = ((lines - 1) * pitch + image.size[1]).div_ceil(LANES);
         let at_once = vectors.min(2)..=vectors.min(VECTORS);
         let span = at_once.map(|n| vectors.div_ceil(n) * n).min().unwrap_or(vectors) * LANES;
-        let staged = (span + image.reach[0] * pitch + image.reach[1]) * image.planes;
-        // What is not aligned takes two loads for most vectors, and so does what comes from further away.
-        let halves = (if image.aligned { 2 } else { 3 }) * (1 + u64::from(staged * 4 > STAGED_BYTES));
-        let cost = image.size[0].div_ceil(lines) * (span * image.values * halves / 2 + staged * STAGING_COST);
-        Tiles { lines, pitch, span, cost }
+        let plane = (span + image.reach[0] * pitch + image.reach[1]) * image.planes / layer.channels.max(1);
+        let met = met(layer, span / LANES, plane) * crossing + (layer.channels * plane) as f64 * TURN / VECTOR;
+        Tiles { lines, pitch, span, cost: (image.size[0].div_ceil(lines) as f64 * met) as u64 }
     };
     let first = of(1);
     (2..=image.size[0]).map(of).fold(first, |best, t| if t.cost < best.cost { t } else { best })
 }
-
-/// What an element costs to stage, in multiply-adds of full vectors.
-const STAGING_COST: u64 = 6;
 
 /// Vectors of the longest kind that are computed at once of so many.
 fn at_once(vectors: u64) -> u64 {
@@ -251,15 +254,15 @@ mod tests {
 
     #[test]
     fn lines_of_images() {
-        let image = |size: u64, aligned, planes, values| {
-            let reach = [2, if aligned { 0 } else { 2 }];
-            tiles(&Image { size: [size; 2], reach, planes, values, aligned })
+        let image = |size: u64, aligned, channels, values| {
+            let (reach, planes) = ([2, if aligned { 0 } else { 2 }], channels * if aligned { 3 } else { 1 });
+            tiles(&Image { size: [size; 2], reach, planes, aligned }, &layer(channels, channels, values))
         };
-        // Lines of seven fill vectors only when they follow one another.
-        let small = [false, true].map(|aligned| image(7, aligned, if aligned { 1536 } else { 512 }, 200_000));
-        assert_eq!((small[0].lines, small[0].span), (7, 64));
-        assert!(small[0].cost < small[1].cost);
-        let medium = [false, true].map(|aligned| image(14, aligned, if aligned { 768 } else { 256 }, 50_000));
+        // Lines of seven fill vectors two by two.
+        let small = [false, true].map(|aligned| image(7, aligned, 512, 200_000));
+        assert_eq!((small[1].lines, small[1].pitch, small[1].span), (7, 8, 64));
+        assert!(small[1].cost < small[0].cost);
+        let medium = [false, true].map(|aligned| image(14, aligned, 256, 50_000));
         assert_eq!((medium[1].lines, medium[1].pitch, medium[1].span), (7, 16, 112));
         assert!(medium[1].cost < medium[0].cost);
     }

@@ -65,15 +65,12 @@ impl Staging {
         channels.div_ceil(self.depth).max(1)
     }
 
-    /// Elements that an offset counts: places of all taps are multiples of it.
+    /// Elements that an offset counts: the largest power of two, up to a vector of the longest kind, that divides the planes
+    /// and the places of all taps.
     pub fn unit(&self, spec: &ConvSpec, kernel: &[i64]) -> usize {
-        let aligned = |n: usize| n.is_multiple_of(Self::UNIT);
-        let all = aligned(self.plane(spec, kernel)) && self.places(spec, kernel).into_iter().all(aligned);
-        if all { Self::UNIT } else { 1 }
+        let all = self.places(spec, kernel).into_iter().fold(16 | self.plane(spec, kernel), |all, place| all | place);
+        1 << all.trailing_zeros()
     }
-
-    /// Elements of the longest vectors.
-    const UNIT: usize = 16;
 
     /// Whether a convolution can be staged: at most two spatial axes, one group, no dilation together with a stride.
     pub fn fits(spec: &ConvSpec) -> bool {
@@ -181,6 +178,8 @@ mod tests {
         assert_eq!([5, 64, 65, 130].map(|out| staging.groups(out)), [2, 16, 17, 33]);
         assert_eq!([1, 8, 9].map(|channels| staging.slices(channels)), [1, 1, 2]);
         assert_eq!((staging.unit(&spec(1), &[3, 3]), aligned.unit(&spec(1), &[3, 3])), (1, 16));
+        let half = Staging { pitch: 24, ..aligned };
+        assert_eq!(half.unit(&spec(1), &[3, 3]), 8);
         assert_eq!((staging.plane(&spec(2), &[3, 3]), staging.plane(&spec(2), &[1, 1])), (320, 80));
     }
 }

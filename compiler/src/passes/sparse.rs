@@ -117,9 +117,9 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
             let any = Staging { lines: 1, pitch: 1, span: 1, phase: 1, aligned, abreast: 4, block: 4, depth: 1 };
             let reach: Vec<u64> = any.reach(&spec, &kernel).into_iter().map(|r| r as u64).collect();
             let planes = channels * any.phases(&spec, &kernel).iter().product::<i64>() as u64;
-            Image { size, reach: two(&reach, 0), planes, values: non_zero as u64, aligned }
+            Image { size, reach: two(&reach, 0), planes, aligned }
         });
-        let both = [unaligned, aligned].map(|image| (sparse_schedule::tiles(&image), image));
+        let both = [unaligned, aligned].map(|image| (sparse_schedule::tiles(&image, &layer), image));
         let (tiles, image) = if both[1].0.cost < both[0].0.cost { both[1] } else { both[0] };
         let phase = (tiles.span + image.reach[0] * tiles.pitch + image.reach[1]).next_multiple_of(16);
         (layer.span, layer.tiles) = (tiles.span, batch * size[0].div_ceil(tiles.lines));
