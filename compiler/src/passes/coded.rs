@@ -3,7 +3,7 @@
 //! However a model spells them (dequantized per tensor, channel or block, cast and multiplied, packed in nibbles, looked up
 //! in a codebook), by this time weights are numbers; what makes them codes is read off these:
 //! - a column, or each block of it, is whole numbers of a small range times one scale, to the rounding of `f32`;
-//! - or the whole tensor has few distinct numbers, which then are a table.
+//! - or the whole tensor has few distinct numbers, but for a factor a column, which then are a table.
 //!
 //! Products and convolutions with such weights become [`Op::CodedConv`], rows of such tables are gathered as bytes and
 //! scaled afterwards. That is as exact as the model's own arithmetic; see [`Coded`].
@@ -11,11 +11,11 @@
 //! It is left undone where the dense form is faster: minimal filtering of 3x3 convolutions, and weights so small that
 //! nothing is gained.
 
-use std::collections::{BTreeSet, HashMap};
-
 use bytes::Bytes;
 use mcc_targets::Target;
+use mcc_targets::dot_schedule::{decoded_gain, digits_gain, has_dot};
 
+use super::codebook;
 use super::edit::{Edit, rewrite};
 use super::filtering;
 use super::pack::pad;
@@ -76,7 +76,7 @@ fn product(edit: &mut Edit, node: NodeId, target: &Target) -> Result<Option<Valu
         group: 1,
         layout: Layout::ChannelsLast,
     };
-    form.apply(edit, node, operands[0], (spec, Vec::new(), out)).map(Some)
+    form.apply(edit, node, operands[0], (spec, Vec::new(), out), target).map(Some)
 }
 
 fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, target: &Target) -> Result<Option<Value>> {
@@ -87,22 +87,26 @@ fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, target: &Target) -> Resu
         return Ok(None);
     }
     let (window, kernel): (usize, Vec<i64>) = (kernel.iter().product(), kernel.iter().map(|&k| k as i64).collect());
-    let windows = filtering::windows(edit.graph, node, w).filter(|_| !target.compact);
-    if windows.is_some_and(|windows| filtering::best(edit.graph, node, &windows, target).is_some()) {
-        return Ok(None);
-    }
     let at = |element: usize, column: usize| {
         let (place, channel) = (element / channels, element % channels);
         (column * channels + channel) * window + place
     };
     let Some(form) = Form::of(w, [window * channels, out], at, target)? else { return Ok(None) };
+    let windows = filtering::windows(edit.graph, node, w).filter(|_| !target.compact);
+    if windows.is_some_and(|windows| filtering::best(edit.graph, node, &windows, target).is_some()) {
+        let reason = format!("{} would do without minimal filtering, which is faster", form.name());
+        let label = edit.graph.label(node).to_string();
+        let decision = Decision::new(label, Subject::Weights, edit.graph.op(node).name(), "dense", reason);
+        edit.graph.decide(decision.zeros(form.zeros));
+        return Ok(None);
+    }
     let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {
         let spatial = spec.pads.iter().map(|p| Dim::from(pick(p)));
         std::iter::once(Dim::ZERO).chain(spatial).chain([Dim::ZERO]).collect()
     };
     let x = pad(edit.graph, operands[0], side(|p| p.0), side(|p| p.1))?;
     let spec = ConvSpec { pads: vec![(0, 0); kernel.len()], ..spec.clone() };
-    let result = form.apply(edit, node, x, (spec, kernel, out))?;
+    let result = form.apply(edit, node, x, (spec, kernel, out), target)?;
     match operands.get(2) {
         Some(&bias) => edit.add(Op::Binary(BinaryOp::Add), &[result, bias]).map(Some),
         None => Ok(Some(result)),
@@ -199,7 +203,8 @@ impl Form {
         let form = |(coded, columns, table)| Form { coded, depth, columns, table, zeros };
         let found = affine(depth, out, &column).or_else(|| {
             // Longer tables are looked up in memory, which takes longer than reading weights.
-            codebook(&values, out, &column, if target.compact { 256 } else { 16 })
+            let most = if target.compact { 256 } else { Coded::SHORT_TABLE };
+            codebook::of(&values, out, &column, most).map(|(coded, columns, table)| (coded, columns, Some(table)))
         });
         Ok(found.map(form))
     }
@@ -208,7 +213,8 @@ impl Form {
     fn name(&self) -> String {
         let bits = self.coded.bits;
         if let Some(table) = &self.table {
-            return format!("codebook of {}, {bits} bits", table.len());
+            let scale = if self.columns.iter().any(|c| c.scales != [1.0]) { " times a scale a column" } else { "" };
+            return format!("codebook of {}{scale}, {bits} bits", table.len());
         }
         let zero = if self.columns.iter().any(|c| !c.zeros.is_empty()) { " with zero points" } else { "" };
         match self.coded.block < self.depth {
@@ -224,6 +230,7 @@ impl Form {
         node: NodeId,
         x: Value,
         (spec, kernel, out): (ConvSpec, Vec<i64>, usize),
+        target: &Target,
     ) -> Result<Value> {
         let (codes, parameters) = self.coded.pack(&self.columns, PANEL)?;
         let bytes = codes.data().len() + parameters.data().len();
@@ -244,8 +251,15 @@ impl Form {
             self.name(),
             reason,
         );
-        edit.graph.decide(decision.zeros(self.zeros));
         let Coded { bits, block } = self.coded;
+        let rows = edit.graph.types(node)[0].shape.split_last().map(|(_, rows)| rows.iter().product::<Dim>());
+        let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
+        let gain = if point && has_dot(target) && self.table.is_none() {
+            digits_gain(block.min(self.depth))
+        } else {
+            decoded_gain(rows.and_then(|r| r.as_const()))
+        };
+        edit.graph.decide(decision.zeros(self.zeros).gain(gain));
         edit.add(Op::CodedConv { spec, kernel, out, bits, block }, &operands)
     }
 }
@@ -278,27 +292,6 @@ fn coded_column(fits: &[Fit], bits: u32) -> Column {
         scales: fits.iter().map(|f| f.scale).collect(),
         zeros: if some { zeros.iter().map(|&z| z as f32).collect() } else { Vec::new() },
     }
-}
-
-/// Weights of few distinct numbers.
-fn codebook(values: &[f32], out: usize, column: &dyn Fn(usize) -> Vec<f32>, most: usize) -> Option<Found> {
-    let mut entries = BTreeSet::new();
-    for v in values {
-        if entries.insert(v.to_bits()) && entries.len() > most {
-            return None;
-        }
-    }
-    let table: Vec<f32> = entries.iter().map(|&bits| f32::from_bits(bits)).collect();
-    let bits = [2, 4].into_iter().find(|&bits| table.len() <= 1 << bits).unwrap_or(8);
-    let places: HashMap<u32, u8> = (0..=255u8).zip(&entries).map(|(place, &entry)| (entry, place)).collect();
-    let code = |v: f32| places.get(&v.to_bits()).copied().unwrap_or(0);
-    let columns = (0..out).map(|c| {
-        let codes: Vec<u8> = column(c).into_iter().map(code).collect();
-        Column { codes, scales: vec![1.0], zeros: Vec::new() }
-    });
-    let columns: Vec<Column> = columns.collect();
-    let block = columns[0].codes.len().next_multiple_of(16);
-    Some((Coded { bits, block }, columns, Some(table)))
 }
 
 /// Rows of a table of whole numbers times one scale, one a column or one a row.
@@ -379,7 +372,10 @@ fn gather_entries(edit: &mut Edit, node: NodeId, values: &[f32]) -> Result<Optio
         return Ok(None);
     }
     let column = |c: usize| -> Vec<f32> { values.iter().skip(c).step_by(columns).copied().collect() };
-    let Some((_, coded, Some(table))) = codebook(values, columns, &column, Coded::SHORT_TABLE) else { return Ok(None) };
+    let found = codebook::of(values, columns, &column, Coded::SHORT_TABLE);
+    let Some((_, coded, table)) = found.filter(|(_, coded, _)| coded.iter().all(|c| c.scales == [1.0])) else {
+        return Ok(None);
+    };
     let code = |i: usize| coded[i % columns].codes[i / columns];
     let codes: Vec<u8> = (0..values.len()).map(code).collect();
     let label = edit.graph.label(node).to_string();

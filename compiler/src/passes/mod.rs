@@ -13,6 +13,7 @@ mod byte_sums;
 mod bytes;
 mod channels_last_norm;
 mod code_signs;
+mod codebook;
 mod coded;
 #[cfg(test)]
 mod coded_tests;
