@@ -163,6 +163,14 @@ pub fn filtered(target: &Target, problem: Problem<'_>, windows: &Windows) -> Opt
     (chosen > 0).then(|| windows.kernel.map(|k| if k > 1 { chosen as u64 } else { 1 }))
 }
 
+/// What an element costs to move, in multiply-adds.
+pub const MOVE_COST: u64 = 16;
+
+/// How much cheaper a convolution is by minimal filtering than as it is defined, in multiply-adds.
+pub fn gains(windows: &Windows) -> u64 {
+    windows.direct_cost().saturating_sub(products(windows))
+}
+
 /// The cost of a convolution by the fastest way, in multiply-adds.
 pub fn products(windows: &Windows) -> u64 {
     let tiles = FILTERINGS.iter().filter_map(|&n| windows.tile(n)).filter(|_| windows.is_filterable());

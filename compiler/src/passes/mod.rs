@@ -25,6 +25,7 @@ mod filtering;
 mod fold_batch_norm;
 mod fold_constants;
 mod fold_scales;
+mod joined_axes;
 mod layout;
 mod merge_pixels;
 mod pack;
@@ -158,6 +159,12 @@ pub const PIPELINE: &[Phase] = &[
             pass("byte_masks", byte_masks::run, "behind bytes, which packs what this looks at"),
             pass("block_sparse", block_sparse::run, "what bytes left is of floats; blocks before single non-zeros"),
             pass("sparse", sparse::run, "before weights are packed for dense kernels"),
+            pass(
+                "joined_axes",
+                joined_axes::run,
+                "what is left are dense convolutions; before pack, which filters lines",
+            ),
+            pass("fold_constants", fold_constants::run, "weights of joined axes"),
             pass("merge_pixels", merge_pixels::run, "before pack, which packs what it makes"),
             pass("coded", coded::run, "takes what is not of bytes, before pack takes the rest as it is"),
             pass("pack", pack::run, "after everything that looks at weights or at convolutions"),

@@ -2,7 +2,7 @@
 
 use mcc_targets::Target;
 
-use super::{fold_constants, layout, merge_pixels, pack, transposes};
+use super::{fold_constants, joined_axes, layout, merge_pixels, pack, transposes};
 use crate::ir::eval::eval_graph;
 use crate::ir::{ConvSpec, DType, Dim, Graph, Layout, Op, PoolKind, PoolSpec, Tensor, TensorType};
 
@@ -23,7 +23,7 @@ fn check(op: Op, x: &Tensor, constants: &[Tensor], want: &str) {
     graph.outputs.push(crate::ir::Output { name: "y".to_string(), value });
     let before = eval_graph(&graph, std::slice::from_ref(x)).unwrap();
     let (ty, target) = (graph.ty(value).clone(), Target::new("x86_64-unknown-linux-gnu", None).unwrap());
-    for pass in [layout::run, transposes::run, fold_constants::run, pack::run] {
+    for pass in [layout::run, transposes::run, fold_constants::run, joined_axes::run, fold_constants::run, pack::run] {
         pass(&mut graph, &target).unwrap();
         let value = graph.outputs[0].value;
         assert_eq!(*graph.ty(value), ty, "type of {op:?}");
@@ -73,6 +73,13 @@ fn convolutions() {
     check(Op::Conv(spec(1, 1, 1, 1)), &fine, &weights(&[32, 32, 3, 3]), "transpose pad winograd_conv binary transpose");
     fine = numbers(DType::F32, &[1, 32, 14, 14], 4);
     check(Op::Conv(spec(1, 1, 0, 1)), &fine, &weights(&[32, 32, 3, 3]), "transpose winograd_conv binary transpose");
+    let whole = |pads| ConvSpec { pads, ..spec(1, 1, 0, 1) };
+    let tall = numbers(DType::F32, &[1, 8, 4, 66], 5);
+    let joined = "transpose transpose reshape pad winograd_conv binary reshape transpose";
+    check(Op::Conv(whole(vec![(0, 0), (1, 1)])), &tall, &weights(&[96, 8, 4, 3]), joined);
+    let wide = numbers(DType::F32, &[1, 8, 66, 4], 5);
+    let joined = "transpose reshape pad winograd_conv binary reshape transpose";
+    check(Op::Conv(whole(vec![(1, 1), (0, 0)])), &wide, &weights(&[96, 8, 3, 4]), joined);
     let pool = PoolSpec {
         kind: PoolKind::Average { include_pad: false },
         kernel: vec![3, 2],
