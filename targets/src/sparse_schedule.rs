@@ -110,8 +110,9 @@ pub fn tiles(image: &Image, layer: &Layer) -> Tiles {
     // What crosses lines of the cache takes two loads: all vectors, or those of every other line of the window.
     let crossing = match image.aligned {
         true if pitch < LANES && image.reach[0] > 0 => 1.2,
-        true => 1.0,
-        false => 1.5,
+        // Without a reach, all places are at the start of a plane.
+        false if image.reach != [0, 0] => 1.5,
+        _ => 1.0,
     };
     let of = |lines: u64| {
         let vectors = ((lines - 1) * pitch + image.size[1]).div_ceil(LANES);

@@ -9,7 +9,7 @@ use crate::lower::numbers;
 const INLINE_BYTES: i32 = 256;
 
 /// Rounds of a loop that are enough for the threads that share it.
-const ENOUGH: i64 = 16;
+pub const ENOUGH: i64 = 16;
 
 /// Visits every coordinate of `shape`, the last axis fastest.
 pub fn nest(k: &mut Builder, shape: &[Dim], body: &mut dyn FnMut(&mut Builder, &[Val])) {

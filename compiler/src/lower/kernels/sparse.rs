@@ -13,7 +13,7 @@ mod planes;
 use mcc_targets::sparse_schedule;
 
 use super::turn::turn;
-use super::{Emit, Site};
+use super::{Emit, Site, nest};
 use crate::ir::{ConvSpec, DType, Dim, Layout, Staging};
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::{Error, Result};
@@ -116,8 +116,9 @@ struct Sparse<'a, 'b> {
 struct Room {
     /// Pointer of each staged pixel's channels.
     pointers: Val,
-    /// The planes.
+    /// The planes, and which tile is in them.
     staged: Val,
+    current: Val,
     /// Sums of a block: `[block, part of the span]`.
     sums: Val,
     /// The same of some pixels, turned: `[lanes, block]`.
@@ -149,17 +150,20 @@ impl Sparse<'_, '_> {
             let (batches, pixels): (Dim, Dim) = (batches.iter().product(), pixels.iter().product());
             let tiles = pixels.ceil_div(&Dim::from(self.span));
             let (count, by) = (k.dim(&pixels), k.dim(&tiles));
-            self.tiles(k, &(&batches * &tiles), &mut |k, n| {
+            self.tiles(k, &room, &(&batches * &tiles), &mut |k, n, blocks| {
                 let batch = if batches.is(1) { k.int(0) } else { k.bin(Bin::Div, n, by) };
                 let skip = k.mul(batch, by);
                 let tile = k.sub(n, skip);
                 let (start, before) = (k.mul(batch, count), k.mul_int(tile, self.span));
                 let (first, end) = (k.add(start, before), k.add(start, count));
-                match self.layouts.read {
-                    Layout::ChannelsLast => self.point_at_rows(k, &room, first, end),
+                self.staged(k, &room, (n, blocks), &mut |k| match self.layouts.read {
+                    Layout::ChannelsLast => {
+                        self.point_at_rows(k, &room, first, end);
+                        self.stage(k, &room);
+                    }
                     Layout::ChannelsFirst => self.copy_rows(k, &room, batch, (before, count)),
-                }
-                self.tile(k, &room, Tile { batch, start, first, end });
+                });
+                self.tile(k, &room, Tile { batch, start, first, end }, blocks);
             });
             return Ok(());
         };
@@ -167,7 +171,7 @@ impl Sparse<'_, '_> {
         let per_image = image.results[0] * image.results[1];
         let lines = self.staging.lines as i64;
         let tiles = (image.results[0] + lines - 1) / lines;
-        self.tiles(k, &(&self.pixels[0] * &Dim::from(tiles)), &mut |k, n| {
+        self.tiles(k, &room, &(&self.pixels[0] * &Dim::from(tiles)), &mut |k, n, blocks| {
             let by = k.int(tiles);
             let batch = k.bin(Bin::Div, n, by);
             let (skip, bytes) = (k.mul(batch, by), k.dim(&(batch_step * &Dim::from(4usize))));
@@ -175,20 +179,55 @@ impl Sparse<'_, '_> {
             let line = k.mul_int(tile, lines);
             let offset = k.mul(batch, bytes);
             let x = k.add(self.e.operand(0), offset);
-            match self.layouts.read {
-                Layout::ChannelsLast => self.point_at_lines(k, image, &room, x, line),
+            self.staged(k, &room, (n, blocks), &mut |k| match self.layouts.read {
+                Layout::ChannelsLast => {
+                    self.point_at_lines(k, image, &room, x, line);
+                    self.stage(k, &room);
+                }
                 Layout::ChannelsFirst => self.copy_lines(k, image, &room, x, line),
-            }
+            });
             let (start, before) = (k.mul_int(batch, per_image), k.mul_int(line, image.results[1]));
             let (first, end) = (k.add(start, before), k.add_int(start, per_image));
-            self.tile(k, &room, Tile { batch, start, first, end });
+            self.tile(k, &room, Tile { batch, start, first, end }, blocks);
         });
         Ok(())
     }
 
-    /// All tiles: shared by threads where there are enough of them, else their blocks of output channels are.
-    fn tiles(&self, k: &mut Builder, tiles: &Dim, body: &mut dyn FnMut(&mut Builder, Val)) {
-        super::nest::around(k, tiles, body);
+    /// All tiles, with the blocks of each: shared by threads as they are where there are enough of them, else cut into their
+    /// blocks.
+    fn tiles(&self, k: &mut Builder, room: &Room, tiles: &Dim, body: &mut dyn FnMut(&mut Builder, Val, Option<Val>)) {
+        if !k.shares() || tiles.as_const().is_some_and(|n| n >= nest::ENOUGH) {
+            return nest::around(k, tiles, &mut |k, tile| body(k, tile, None));
+        }
+        let (tiles, blocks, none) = (k.dim(tiles), k.int(self.blocks()), k.int(-1));
+        let to = k.at(room.current, 0);
+        k.store(to, none);
+        k.parallel_pairs(tiles, blocks, &mut |k, tile, block| body(k, tile, Some(block)));
+    }
+
+    /// Stages a tile. Of its blocks in one call, where they come one by one, only the first one does.
+    fn staged(
+        &self,
+        k: &mut Builder,
+        room: &Room,
+        (tile, block): (Val, Option<Val>),
+        stage: &mut dyn FnMut(&mut Builder),
+    ) {
+        if block.is_none() {
+            return stage(k);
+        }
+        let at = k.at(room.current, 0);
+        let current = k.load(Ty::I64, at);
+        let other = k.cmp(Cmp::Ne, current, tile);
+        k.when(other, &mut |k| {
+            stage(k);
+            k.store(at, tile);
+        });
+    }
+
+    /// Blocks of output channels.
+    fn blocks(&self) -> i64 {
+        (self.out + self.block() - 1) / self.block()
     }
 
     /// Output channels of a block.
@@ -206,6 +245,7 @@ impl Sparse<'_, '_> {
         let turns = self.layouts.read == Layout::ChannelsLast;
         let pointers = bytes(if turns { self.plane * 8 } else { 0 });
         let staged = bytes((self.channels * self.plane + self.span) * 4);
+        let current = bytes(8);
         let sums = bytes(self.turned() * self.vectors * self.lanes * 4);
         let turned =
             bytes(if self.layouts.stored == Layout::ChannelsLast { self.turned() * self.lanes * 4 } else { 0 });
@@ -219,7 +259,7 @@ impl Sparse<'_, '_> {
             let bytes = k.int(self.channels * 4);
             k.fill_zero(zeros, bytes);
         }
-        Room { pointers, staged, sums, turned, zeros, places }
+        Room { pointers, staged, current, sums, turned, zeros, places }
     }
 
     // ---- where pixels are ----
@@ -303,24 +343,33 @@ impl Sparse<'_, '_> {
 
     // ---- a tile ----
 
-    fn tile(&self, k: &mut Builder, room: &Room, tile: Tile) {
-        if self.layouts.read == Layout::ChannelsLast {
-            self.stage(k, room);
-        }
+    /// The results of one block of a staged tile, or of all.
+    fn tile(&self, k: &mut Builder, room: &Room, tile: Tile, only: Option<Val>) {
         let part = self.vectors * self.lanes;
         let (zero, span) = (k.int(0), k.int(self.span));
         let (block, rest) = (self.block(), self.out % self.block());
+        let (end, all) = (k.int(self.out - rest), k.int(self.out));
+        let (first, last) = match only {
+            Some(n) => {
+                let first = k.mul_int(n, block);
+                (first, k.add_int(first, block))
+            }
+            None => (zero, all),
+        };
+        let whole = k.bin(Bin::Min, last, end);
         k.for_each(zero, span, part, &mut |k, start| {
-            let end = k.int(self.out - rest);
-            k.parallel(zero, end, block, &mut |k, first| {
-                self.slices(k, room, start, first, block);
-                self.store(k, room, (tile, start), first, block);
-            });
-            if rest > 0 {
-                k.once(&mut |k| {
-                    self.slices(k, room, start, end, rest);
-                    self.store(k, room, (tile, start), end, rest);
-                });
+            let some = |k: &mut Builder, first: Val, count: i64| {
+                self.slices(k, room, start, first, count);
+                self.store(k, room, (tile, start), first, count);
+            };
+            k.for_each(first, whole, block, &mut |k, first| some(k, first, block));
+            match only {
+                _ if rest == 0 => {}
+                None => some(k, end, rest),
+                Some(_) => {
+                    let is_last = k.cmp(Cmp::Gt, last, end);
+                    k.when(is_last, &mut |k| some(k, end, rest));
+                }
             }
         });
     }
@@ -551,7 +600,7 @@ impl Sparse<'_, '_> {
                     let skip = k.mul_int(i, self.turned() * 4);
                     let from = k.add(room.turned, skip);
                     let lanes = self.e.lanes(DType::F32);
-                    super::nest::columns(k, zero, channels, lanes, &mut |k, c, lanes| {
+                    nest::columns(k, zero, channels, lanes, &mut |k, c, lanes| {
                         let at = k.at_index(from, c, 4);
                         let v = k.load(Ty::new(Elem::F32, lanes), at);
                         let col = k.add(first, c);
