@@ -209,6 +209,11 @@ fn is_elementwise(op: &Op) -> bool {
     matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast { .. } | Op::Bitcast { .. })
 }
 
+/// Whether an operation only moves data, to where a home could spare it.
+fn moves(op: &Op) -> bool {
+    matches!(op, Op::Concat { .. } | Op::Pad { .. })
+}
+
 /// Whether an operation only shows its operand's elements in another order.
 fn is_view(op: &Op) -> bool {
     matches!(op, Op::Transpose { .. } | Op::Slice { .. } | Op::Broadcast { .. })
@@ -239,6 +244,7 @@ pub fn group(graph: &Graph, target: &Target) -> Result<Grouping> {
     for &node in order.iter().rev() {
         fusion.place(node);
     }
+    fusion.separate_bytes(&order);
     // A reshape names its operand's buffer; operands come first, so that chains resolve to the buffer itself.
     for &node in &order {
         if let Op::Reshape { .. } = graph.op(node)
@@ -305,6 +311,48 @@ impl Fusion<'_> {
         }
     }
 
+    /// Of several kernels that store bytes which one group reads, only the last can have that group as epilogue: what makes
+    /// the others' bytes becomes groups of their own, so that they need not store what is wider.
+    fn separate_bytes(&mut self, order: &[NodeId]) {
+        let graph = self.graph;
+        let mut last: HashMap<NodeId, NodeId> = HashMap::new();
+        let behind = |fusion: &Self, anchor: NodeId| {
+            let op = graph.op(anchor);
+            let computes = kernels::fuses(op) && !moves(op);
+            let [(user, _)] = graph.users(anchor.into())[..] else { return None };
+            fusion.group_of.get(&user).filter(|_| computes).map(|&root| (user, root))
+        };
+        for &anchor in order {
+            if let Some((_, root)) = behind(self, anchor) {
+                last.insert(root, anchor);
+            }
+        }
+        for &anchor in order {
+            let Some((mut node, root)) = behind(self, anchor).filter(|b| last.get(&b.1).is_some_and(|&l| l != anchor))
+            else {
+                continue;
+            };
+            let wide = graph.ty(anchor.into());
+            let mut chain = Vec::new();
+            // Operations of one operand that is computed, up to a byte.
+            while node != root {
+                let computed = |v: &Value| self.group_of.get(&v.node) == Some(&root);
+                let operands = graph.operands(node);
+                if operands.iter().filter(|v| computed(v)).count() > usize::from(!chain.is_empty()) {
+                    break;
+                }
+                chain.push(node);
+                let ty = graph.ty(node.into());
+                if ty.dtype.size() < wide.dtype.size() && ty.dtype.size() == 1 && ty.shape == wide.shape {
+                    self.group_of.extend(chain.iter().map(|&n| (n, node)));
+                    break;
+                }
+                let [(user, _)] = graph.users(node.into())[..] else { break };
+                node = user;
+            }
+        }
+    }
+
     /// The group that an element-wise node can join.
     fn joins(&self, node: NodeId) -> Option<NodeId> {
         let graph = self.graph;
@@ -337,8 +385,8 @@ impl Fusion<'_> {
     fn epilogues(&self, order: &[NodeId]) -> Result<Epilogues> {
         let mut found = Epilogues { by_root: HashMap::new(), taken: HashSet::new() };
         // What only moves data comes last: with an epilogue it is a pass over the data that a home could have spared.
-        let moves = |node: &&NodeId| matches!(self.graph.op(**node), Op::Concat { .. } | Op::Pad { .. });
-        let (movers, others): (Vec<&NodeId>, Vec<&NodeId>) = order.iter().rev().partition(moves);
+        let (movers, others): (Vec<&NodeId>, Vec<&NodeId>) =
+            order.iter().rev().partition(|&&node| moves(self.graph.op(node)));
         for &node in others.into_iter().chain(movers) {
             if let Some(group) = self.epilogue_of(node)?
                 && !found.by_root.contains_key(&group.root)

@@ -4,7 +4,7 @@ use super::Emit;
 use super::nest::{dot, flat, parallel_nest, product, round_down, spot};
 use super::run::{arithmetic, as_mask, combine, lowest};
 use crate::Result;
-use crate::ir::{BinaryOp, Dim, Layout, PoolKind, PoolSpec, UnaryOp};
+use crate::ir::{BinaryOp, DType, Dim, Layout, PoolKind, PoolSpec, UnaryOp};
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::{numbers, scalar};
 
@@ -27,8 +27,9 @@ fn channels_last(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
     let (x, out) = (e.shape(0), e.out_shape());
     let Some((channels, positions)) = out.split_last() else { return };
     let data = &x[1..x.len() - 1];
-    let (lanes, strides) = (e.lanes(e.dtype(0)), e.strides(0));
     let (zero, extent) = (k.int(0), k.dim(channels));
+    let bytes = bytes_of(e, k, spec, channels);
+    let (lanes, strides) = (bytes.map_or(e.lanes(e.dtype(0)), |b| b.lanes), e.strides(0));
     parallel_nest(k, positions, &mut |k, coords| {
         let row = flat(k, positions, coords);
         let window = Window::new(k, spec, data, &out[1..], &coords[1..]);
@@ -38,14 +39,27 @@ fn channels_last(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
                 let start = dot(k, &strides, &position);
                 k.add(start, channel)
             };
-            let init: Vec<Val> = (0..vectors).map(|_| start(e, k, spec.kind, lanes)).collect();
+            let begin = |k: &mut Builder| match bytes {
+                Some(bytes) if lanes > 1 => k.int_of(bytes.least, Ty::new(Elem::I8, lanes)),
+                _ => start(e, k, spec.kind, lanes),
+            };
+            let init: Vec<Val> = (0..vectors).map(|_| begin(k)).collect();
             let accs = window.fold_at(k, &init, &mut |k, inside, accs| {
                 let mut next = Vec::new();
                 let first = at(k, inside, c);
                 for (n, &acc) in accs.iter().enumerate() {
                     let index = k.add_int(first, n as i64 * i64::from(lanes));
-                    let v = e.load(k, 0, index, lanes);
-                    next.push(step(e, k, spec.kind, acc, v));
+                    next.push(match bytes {
+                        Some(bytes) if lanes > 1 => {
+                            let from = k.at_index(e.operand(0), index, 1);
+                            let v = k.load(Ty::new(Elem::I8, lanes), from);
+                            k.bin(bytes.larger, acc, v)
+                        }
+                        _ => {
+                            let v = e.load(k, 0, index, lanes);
+                            step(e, k, spec.kind, acc, v)
+                        }
+                    });
                 }
                 next
             });
@@ -59,6 +73,31 @@ fn channels_last(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
         k.for_each(zero, blocks, i64::from(ABREAST * lanes), &mut |k, c| some(k, c, ABREAST, lanes));
         super::nest::columns(k, blocks, extent, lanes, &mut |k, c, lanes| some(k, c, 1, lanes));
     });
+}
+
+/// How vectors of bytes are pooled as they are.
+#[derive(Clone, Copy)]
+struct Bytes {
+    lanes: u32,
+    larger: Bin,
+    least: i64,
+}
+
+/// The largest bytes need no wider registers, if they are stored as found.
+fn bytes_of(e: &Emit<'_>, k: &Builder, spec: &PoolSpec, channels: &Dim) -> Option<Bytes> {
+    let (larger, least) = match e.dtype(0) {
+        DType::U8 => (Bin::UMax, 0),
+        DType::I8 => (Bin::Max, -128),
+        _ => return None,
+    };
+    let widest = e.site.target.vector_bytes;
+    let lanes = match channels.as_const().and_then(|c| u32::try_from(c).ok()) {
+        Some(few) if few < widest && k.has_masks() => few.next_power_of_two(),
+        Some(few) if few < widest => 1 << few.ilog2(),
+        _ => widest,
+    };
+    let plain = e.epilogue.expr.nodes.is_empty() && spec.kind == PoolKind::Max;
+    (plain && lanes >= 16).then_some(Bytes { lanes, larger, least })
 }
 
 fn channels_first(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
