@@ -1,0 +1,243 @@
+//! Quantized layers as tools write them, compiled for each kind of vector here: what is stored is off by one step of the
+//! codes at most from what the layers give as written, in floats, and only where that is next to a tie.
+
+use mcc::ir::{
+    BinaryOp, ConvSpec, DType, Graph, Layout, Op, Output, PoolKind, PoolSpec, ReduceKind, Tensor, TensorType, UnaryOp,
+    Value, eval,
+};
+use mcc::{codegen, loader, lower, passes};
+use mcc_targets::Target;
+
+const CPUS: [&str; 4] = ["native", "native-avx512vbmi", "x86-64-v3+avxvnni", "x86-64-v3"];
+
+/// What may be left of a half between a number and its rounding where results differ.
+const NEAR: f64 = 2e-3;
+
+/// A graph being built, its inputs and what is rounded to its outputs.
+struct Model {
+    graph: Graph,
+    inputs: Vec<Tensor>,
+    seed: u64,
+    rounded: Vec<Value>,
+}
+
+/// Scale, zero point and type of codes.
+type Code = (f64, i64, DType);
+
+impl Model {
+    fn new() -> Model {
+        Model { graph: Graph::new(), inputs: Vec::new(), seed: 1, rounded: Vec::new() }
+    }
+
+    fn op(&mut self, op: Op, operands: &[Value]) -> Value {
+        self.graph.add(op, operands).unwrap()
+    }
+
+    fn number(&mut self, c: f64) -> Value {
+        self.graph.constant(Tensor::scalar_f64(DType::F32, c))
+    }
+
+    /// Numbers from -1 to 1 times a bound.
+    fn noise(&mut self, shape: &[usize], bound: f64) -> Tensor {
+        self.seed += 1;
+        let mut state = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((state >> 33) as f64 / f64::from(1u32 << 30) - 1.0) * bound
+        };
+        let values: Vec<f64> = (0..shape.iter().product()).map(|_| next()).collect();
+        Tensor::from_f64s(DType::F32, shape.to_vec(), &values).unwrap()
+    }
+
+    fn input(&mut self, shape: &[usize]) -> Value {
+        let data = self.noise(shape, 3.0);
+        self.inputs.push(data);
+        self.graph.add_input(&format!("x{}", self.inputs.len()), TensorType::fixed(DType::F32, shape))
+    }
+
+    fn quantize(&mut self, x: Value, (scale, zero, dtype): Code) -> Value {
+        let (scale, zero) = (self.number(scale), self.number(zero as f64));
+        let (low, high) = if dtype == DType::U8 { (0.0, 255.0) } else { (-128.0, 127.0) };
+        let (low, high) = (self.number(low), self.number(high));
+        let scaled = self.op(Op::Binary(BinaryOp::Div), &[x, scale]);
+        self.rounded.push(scaled);
+        let mut v = self.op(Op::Unary(UnaryOp::Round), &[scaled]);
+        for (op, other) in [(BinaryOp::Add, zero), (BinaryOp::Max, low), (BinaryOp::Min, high)] {
+            v = self.op(Op::Binary(op), &[v, other]);
+        }
+        self.op(Op::Cast { to: dtype, saturate: true }, &[v])
+    }
+
+    fn dequantize(&mut self, codes: Value, (scale, zero, dtype): Code) -> Value {
+        let zero = self.graph.constant(Tensor::scalar_i64(dtype, zero));
+        let [wide, zero] = [codes, zero].map(|v| self.op(Op::Cast { to: DType::F32, saturate: true }, &[v]));
+        let centred = self.op(Op::Binary(BinaryOp::Sub), &[wide, zero]);
+        let scale = self.number(scale);
+        self.op(Op::Binary(BinaryOp::Mul), &[centred, scale])
+    }
+
+    /// Rounded to codes and back.
+    fn through(&mut self, x: Value, code: Code) -> Value {
+        let codes = self.quantize(x, code);
+        self.dequantize(codes, code)
+    }
+
+    /// A convolution with weights of one scale a channel.
+    fn conv(&mut self, x: Value, weights: &[usize], (stride, pad, group): (i64, i64, usize)) -> Value {
+        let codes = self.noise(weights, 127.0).to_f64s().iter().map(|v| v.round() as i64).collect::<Vec<_>>();
+        let codes = self.graph.constant(Tensor::from_i64s(DType::I8, weights.to_vec(), &codes).unwrap());
+        let wide = self.op(Op::Cast { to: DType::F32, saturate: true }, &[codes]);
+        let fan: usize = weights[1..].iter().product();
+        let scales: Vec<f64> = (0..weights[0]).map(|i| (0.01 + 0.0003 * i as f64) / (fan as f64).sqrt()).collect();
+        let scales = Tensor::from_f64s(DType::F32, vec![weights[0], 1, 1, 1], &scales).unwrap();
+        let scales = self.graph.constant(scales);
+        let w = self.op(Op::Binary(BinaryOp::Mul), &[wide, scales]);
+        let bias = self.noise(&weights[..1], 0.5);
+        let bias = self.graph.constant(bias);
+        let spec = ConvSpec {
+            strides: vec![stride; 2],
+            dilations: vec![1; 2],
+            pads: vec![(pad, pad); 2],
+            group,
+            layout: Layout::ChannelsFirst,
+        };
+        self.op(Op::Conv(spec), &[x, w, bias])
+    }
+
+    fn output(&mut self, value: Value) {
+        let name = format!("y{}", self.graph.outputs.len());
+        self.graph.outputs.push(Output { name, value });
+    }
+
+    /// Quantized and given out.
+    fn result(&mut self, x: Value, code: Code) {
+        let codes = self.quantize(x, code);
+        self.output(codes);
+    }
+
+    /// Compares compiled results with those as written. Codes differ by a step at most, where something that was rounded on
+    /// the way to an element is next to a tie: only the last rounding is looked at, unless there are `several`.
+    fn check(&self, several: bool) {
+        let want = eval::eval_graph(&self.graph, &self.inputs).unwrap();
+        let mut scaled = self.graph.clone();
+        scaled.outputs = vec![Output { name: "scaled".into(), value: *self.rounded.last().unwrap() }];
+        let scaled = eval::eval_graph(&scaled, &self.inputs).unwrap()[0].to_f64s();
+        for cpu in CPUS {
+            let Ok(target) = Target::host(Some(cpu)) else { continue };
+            let mut graph = self.graph.clone();
+            passes::run(&mut graph, &target, passes::Effort::Full, &mut |_, _| {}).unwrap();
+            let program = lower::lower(&graph, &target, "m").unwrap();
+            let object = codegen::compile(&program, &target).unwrap().object;
+            let got = loader::Model::load(&object).unwrap().invoke(&self.inputs).unwrap();
+            let (got, want) = (&got[0], &want[0]);
+            assert_eq!(got.ty(), want.ty());
+            let mut differ = 0;
+            for (i, (g, w)) in got.to_f64s().into_iter().zip(want.to_f64s()).enumerate() {
+                let near = (scaled[i] - scaled[i].floor() - 0.5).abs() < NEAR;
+                let allowed = g == w || (g - w).abs() <= 1.0 && (near || several);
+                assert!(allowed, "{cpu}: element {i}: {g}, not {w}, of {}", scaled[i]);
+                differ += usize::from(g != w);
+            }
+            assert!(differ * 200 <= got.numel(), "{cpu}: {differ} of {} differ", got.numel());
+        }
+    }
+}
+
+const UNSIGNED: Code = (0.025, 117, DType::U8);
+const SIGNED: Code = (0.03, -5, DType::I8);
+
+#[test]
+fn convolutions() {
+    for (code, weights, at) in [
+        (UNSIGNED, [24, 3, 3, 3], (2, 1, 1)),
+        (SIGNED, [40, 3, 3, 3], (1, 0, 1)),
+        (SIGNED, [70, 20, 1, 1], (1, 0, 1)),
+        (UNSIGNED, [24, 6, 3, 3], (1, 1, 4)),
+    ] {
+        let mut m = Model::new();
+        let x = m.input(&[1, weights[1] * at.2, 9, 21]);
+        let x = m.through(x, code);
+        let y = m.conv(x, &weights, at);
+        m.result(y, code);
+        m.check(false);
+    }
+}
+
+#[test]
+fn depthwise() {
+    for (code, weights, stride) in [
+        (UNSIGNED, [40, 1, 5, 5], 1),
+        (SIGNED, [24, 1, 3, 3], 1),
+        (SIGNED, [8, 1, 3, 3], 2),
+        (UNSIGNED, [100, 1, 3, 3], 2),
+        (UNSIGNED, [3, 1, 3, 3], 1),
+    ] {
+        let mut m = Model::new();
+        let x = m.input(&[1, weights[0], 7, 19]);
+        let x = m.through(x, code);
+        let y = m.conv(x, &weights, (stride, weights[2] as i64 / 2, weights[0]));
+        m.result(y, code);
+        m.check(false);
+    }
+}
+
+/// Two convolutions of one sum: each one's codes are stored.
+#[test]
+fn sums_of_layers() {
+    let mut m = Model::new();
+    let x = m.input(&[1, 16, 6, 11]);
+    let x = m.through(x, UNSIGNED);
+    let branches = [0, 1].map(|_| {
+        let y = m.conv(x, &[72, 16, 1, 1], (1, 0, 1));
+        m.through(y, SIGNED)
+    });
+    let sum = m.op(Op::Binary(BinaryOp::Add), &branches);
+    m.result(sum, (0.0537, 3, DType::U8));
+    m.check(true);
+}
+
+/// A channel's mean scales it: sums of bytes, and products of rows too short for whole vectors.
+#[test]
+fn scaled_channels() {
+    for channels in [8, 40, 88] {
+        let mut m = Model::new();
+        let x = m.input(&[1, channels, 12, 32]);
+        let x = m.through(x, SIGNED);
+        let mean = m.op(Op::Reduce { kind: ReduceKind::Mean, axes: vec![2, 3], keep: true }, &[x]);
+        let gate = m.op(Op::Unary(UnaryOp::Sigmoid), &[mean]);
+        let gate = m.through(gate, (1.0 / 255.0, 0, DType::U8));
+        let y = m.op(Op::Binary(BinaryOp::Mul), &[x, gate]);
+        let y = m.through(y, SIGNED);
+        let y = m.conv(y, &[16, channels, 1, 1], (1, 0, 1));
+        m.result(y, SIGNED);
+        m.check(true);
+    }
+}
+
+/// Channels dealt to groups, and the largest of windows: bytes move, nothing is rounded.
+#[test]
+fn moved_bytes() {
+    for (groups, each) in [(4, 34), (3, 10), (2, 25)] {
+        let mut m = Model::new();
+        let channels = groups * each;
+        let x = m.input(&[1, channels, 8, 8]);
+        let x = m.through(x, UNSIGNED);
+        let dim = |n: usize| mcc::ir::Dim::from(n);
+        let split = [1, groups, each, 8, 8].map(dim).to_vec();
+        let x = m.op(Op::Reshape { shape: split }, &[x]);
+        let x = m.op(Op::Transpose { perm: vec![0, 2, 1, 3, 4] }, &[x]);
+        let x = m.op(Op::Reshape { shape: [1, channels, 8, 8].map(dim).to_vec() }, &[x]);
+        let spec = PoolSpec {
+            kind: PoolKind::Max,
+            kernel: vec![3, 3],
+            strides: vec![2, 2],
+            dilations: vec![1, 1],
+            pads: vec![(1, 1); 2],
+            ceil: false,
+            layout: Layout::ChannelsFirst,
+        };
+        let x = m.op(Op::Pool(spec), &[x]);
+        m.result(x, UNSIGNED);
+        m.check(false);
+    }
+}
