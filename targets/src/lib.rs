@@ -5,6 +5,7 @@
 pub mod block_schedule;
 pub mod choices;
 pub mod dot_schedule;
+pub mod layout_schedule;
 pub mod schedule;
 pub mod sparse_schedule;
 

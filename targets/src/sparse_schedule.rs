@@ -177,12 +177,33 @@ pub struct Costs {
     pub sparse: f64,
     /// With all weights.
     pub dense: f64,
+    /// How much less non-zeros take where the operand, and the result, have their channels first.
+    pub saved: [f64; 2],
 }
+
+/// How much faster than with all weights non-zeros must be predicted to be: predictions err.
+const BIAS: f64 = 1.1;
 
 impl Costs {
     /// Whether non-zeros are faster by more than predictions err.
     pub fn pays(&self) -> bool {
-        self.sparse * 1.1 < self.dense
+        self.sparse < self.to_beat()
+    }
+
+    /// The time that non-zeros must not reach.
+    pub fn to_beat(&self) -> f64 {
+        self.dense / BIAS
+    }
+
+    /// By non-zeros, where the operand or the result has its channels first.
+    pub fn planes(&self, [operand, result]: [bool; 2]) -> f64 {
+        let saved = |n: usize, first: bool| if first { self.saved[n] } else { 0.0 };
+        self.sparse - saved(0, operand) - saved(1, result)
+    }
+
+    /// The same with other layouts.
+    pub fn with(self, planes: [bool; 2]) -> Costs {
+        Costs { sparse: self.planes(planes), ..self }
     }
 }
 
@@ -204,9 +225,10 @@ const DENSE_SHARE: f64 = 1.2;
 const FILTERED_SHARE: f64 = 0.9;
 const SPARSE_SHARE: f64 = 0.95;
 
-/// Nanoseconds a scalar non-zero takes, and an element to be turned, with vectors of 16 lanes.
+/// Nanoseconds a scalar non-zero takes, and an element to be turned, or copied, with vectors of 16 lanes.
 const SCALAR: f64 = 0.35;
-const TURN: f64 = 0.15;
+pub(crate) const TURN: f64 = 0.15;
+const COPY: f64 = 0.03;
 
 /// Predicts both ways of a layer.
 pub fn costs(target: &Target, layer: &Layer) -> Costs {
@@ -218,12 +240,13 @@ pub fn costs(target: &Target, layer: &Layer) -> Costs {
     let dense = (layer.products as f64 * filled / (rate * share)).max(fetched(depth * out * 4.0));
     let entries = fetched(values * ENTRY);
     if layer.span == 1 {
-        return Costs { sparse: rows * (values * SCALAR).max(entries), dense };
+        return Costs { sparse: rows * (values * SCALAR).max(entries), dense, saved: [0.0; 2] };
     }
     let plane = layer.staged / layer.channels.max(1);
     let met = met(layer, layer.span.div_ceil(LANES), plane) * layer.tiles as f64 * LANES as f64 / (rate * SPARSE_SHARE);
-    let turned = ((layer.tiles * layer.staged) as f64 + rows * out) * TURN * 16.0 / lanes;
-    Costs { sparse: met.max(entries) + turned, dense }
+    let turned = [(layer.tiles * layer.staged) as f64, rows * out];
+    let cost = |each: f64| turned.map(|elements| elements * each * 16.0 / lanes);
+    Costs { sparse: met.max(entries) + cost(TURN).iter().sum::<f64>(), dense, saved: cost(TURN - COPY) }
 }
 
 #[cfg(test)]

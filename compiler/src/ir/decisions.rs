@@ -12,6 +12,8 @@ pub enum Subject {
     Channels,
     /// In which numbers the layer computes.
     Precision,
+    /// Where the layer's activations have their channels.
+    Layout,
     /// How the layer's weights are kept, and which kernel takes them.
     Weights,
     /// Which other layer is computed in the same kernel.
@@ -23,6 +25,7 @@ impl fmt::Display for Subject {
         f.write_str(match self {
             Subject::Channels => "channels",
             Subject::Precision => "precision",
+            Subject::Layout => "layout",
             Subject::Weights => "weights",
             Subject::Fusion => "fusion",
         })

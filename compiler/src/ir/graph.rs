@@ -1,4 +1,4 @@
-//! The graph: operations as nodes, uses of values as edges. The only file that names petgraph.
+//! The graph: operations as nodes, uses of values as edges. The only file of `ir` that names petgraph.
 //!
 //! Invariants, kept by the editing API:
 //! - every node's result types are what [`infer()`] says of its operands' types;

@@ -20,7 +20,7 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
     }
     let mut changed = false;
     for node in graph.topological() {
-        let Some(matrix) = Matrix::of(graph, node) else { continue };
+        let Some(matrix) = Matrix::of(graph, node).filter(|_| !is_channels_first(graph.op(node))) else { continue };
         let Some((width, costs)) = best(target, &matrix) else { continue };
         let result = rewritten(graph, node, &matrix, width)?;
         let zeros = 1.0 - matrix.values.iter().filter(|v| **v != 0.0).count() as f64 / matrix.values.len() as f64;
@@ -32,6 +32,15 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         changed = true;
     }
     Ok(changed)
+}
+
+fn is_channels_first(op: &Op) -> bool {
+    matches!(op, Op::Conv(spec) if spec.layout == Layout::ChannelsFirst)
+}
+
+/// Whether a product goes by blocks if it is channels-last.
+pub(super) fn takes(graph: &Graph, node: NodeId, target: &Target) -> bool {
+    target.sparsity != Sparsity::Off && Matrix::of(graph, node).is_some_and(|m| best(target, &m).is_some())
 }
 
 /// The width of blocks that gives the fastest product, if any pays.
@@ -68,7 +77,7 @@ impl Matrix {
             (Op::Conv(spec), &[columns, depth, ref kernel @ ..]) => {
                 let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
                 let fits = point && spec.group == 1 && spec.pads.iter().all(|&p| p == (0, 0));
-                if !fits || spec.layout != Layout::ChannelsLast {
+                if !fits {
                     return None;
                 }
                 let filters: Vec<f32> = floats().collect();

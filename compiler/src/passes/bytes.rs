@@ -83,6 +83,11 @@ pub(super) fn taken(target: &Target) -> Option<DType> {
     }
 }
 
+/// Whether a product is of bytes, and belongs to this pass.
+pub(super) fn takes(graph: &Graph, node: NodeId, target: &Target) -> bool {
+    has_dot(target) && graph.operand(node, 0).is_some_and(|x| data(graph, x).is_some())
+}
+
 /// The weights of a recurrence over states rounded to bytes, as bytes: `[panels, steps, tile, 4]`.
 fn recurrence(graph: &Graph, node: NodeId, target: &Target) -> Result<Option<Tensor>> {
     let Op::Recurrent(spec) = graph.op(node) else { return Ok(None) };

@@ -8,6 +8,7 @@ use mcc_targets::sparse_schedule::{self, Costs, Image, Layer};
 use mcc_targets::{Sparsity, Target, schedule};
 
 use super::filtering;
+use super::layout::{to_first, to_last};
 use crate::Result;
 use crate::ir::{BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, Staging, Subject, Tensor, Value};
 
@@ -25,9 +26,11 @@ pub fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
     }
     for node in graph.topological() {
         let Some(candidate) = candidate(graph, node, target) else { continue };
-        let costs = sparse_schedule::costs(target, &candidate.layer);
+        let first = [candidate.spec.layout, candidate.stored].map(|layout| layout == Layout::ChannelsFirst);
+        let costs = sparse_schedule::costs(target, &candidate.layer).with(first);
         let (layer, zeros) = (graph.label(node).to_string(), candidate.zeros);
-        let pays = target.sparsity == Sparsity::Force || costs.pays();
+        // Only what goes by its non-zeros has been left channels-first.
+        let pays = target.sparsity == Sparsity::Force || first[1] || costs.pays();
         let (form, reason) = if pays { ("sparse", told(&costs)) } else { ("dense", told(&costs)) };
         let decision = Decision::new(&layer, Subject::Weights, graph.op(node).name(), form, reason).zeros(zeros);
         graph.decide(if pays { decision.gain(costs.dense / costs.sparse) } else { decision });
@@ -40,13 +43,24 @@ pub fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
     Ok(changed)
 }
 
+/// What a convolution costs either way, with channels-last operands and results; `None` where non-zeros are no way.
+pub(super) fn costs(graph: &Graph, node: NodeId, target: &Target) -> Option<Costs> {
+    if target.sparsity == Sparsity::Off {
+        return None;
+    }
+    Some(sparse_schedule::costs(target, &candidate(graph, node, target)?.layer))
+}
+
 fn told(costs: &Costs) -> String {
     format!("predicted {:.0} us by non-zeros, {:.0} us dense", costs.sparse / 1e3, costs.dense / 1e3)
 }
 
 /// A layer whose weights may be kept as their non-zeros.
 struct Candidate {
+    /// What is read, in the layout of `spec`.
+    x: Value,
     spec: ConvSpec,
+    stored: Layout,
     /// Extents of the window; none for a matrix.
     kernel: Vec<i64>,
     staging: Staging,
@@ -59,13 +73,14 @@ struct Candidate {
 /// The layer that a node is, if its weights are constant and have enough zeros.
 fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> {
     let operands = graph.operands(node);
-    let (x, w) = (graph.ty(*operands.first()?), graph.as_constant(*operands.get(1)?)?);
+    let (value, w) = (*operands.first()?, graph.as_constant(*operands.get(1)?)?);
+    let x = graph.ty(value);
     if x.dtype != DType::F32 || w.dtype() != DType::F32 || w.numel() == 0 {
         return None;
     }
     let (spec, shape, kernel) = match graph.op(node) {
         Op::MatMul if w.shape().len() == 2 && x.rank() > 1 => (matrix(), [w.shape()[1], w.shape()[0]], Vec::new()),
-        Op::Conv(spec) if spec.layout == Layout::ChannelsLast && Staging::fits(spec) => {
+        Op::Conv(spec) if Staging::fits(spec) => {
             let kernel: Vec<i64> = w.shape()[2..].iter().map(|&k| k as i64).collect();
             (spec.clone(), [w.shape()[0], w.shape()[1]], kernel)
         }
@@ -83,10 +98,20 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
     };
     let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
     let is_matrix = kernel.is_empty() || point && spec.pads.iter().all(|&p| p == (0, 0));
+    let (stored, (value, layout)) = (spec.layout, read(graph, value, spec.layout));
     let (spec, kernel) = if is_matrix { (matrix(), Vec::new()) } else { (spec, kernel) };
-    let y = &graph.types(node)[0].shape;
+    let spec = ConvSpec { layout, ..spec };
+    let [x, y] = [&x.shape, &graph.types(node)[0].shape].map(|shape| {
+        let mut shape = shape.clone();
+        let channels = shape.remove(stored.channels(shape.len()));
+        [shape, vec![channels]].concat()
+    });
     let extent = |d: &Dim| d.as_const().and_then(|c| u64::try_from(c).ok());
     let pixels = y[..y.len() - 1].iter().product::<Dim>();
+    // Planes are of an image each; channels-last images follow one another.
+    let apart = is_matrix && [layout, stored].contains(&Layout::ChannelsFirst);
+    let (images, together) =
+        if apart { (&y[0], y[1..y.len() - 1].iter().product()) } else { (&Dim::ONE, pixels.clone()) };
     let [out, channels] = shape.map(|n| n as u64);
     let mut layer = Layer {
         rows: extent(&pixels).unwrap_or(sparse_schedule::UNKNOWN_ROWS),
@@ -102,14 +127,15 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
     };
     layer.products = layer.rows * layer.depth * out;
     let staging = if is_matrix {
-        let span = sparse_schedule::span(extent(&pixels), &layer);
-        (layer.span, layer.tiles) = (span, layer.rows.div_ceil(span));
+        let span = sparse_schedule::span(extent(&together), &layer);
+        let rows = extent(&together).unwrap_or(sparse_schedule::UNKNOWN_ROWS);
+        (layer.span, layer.tiles) = (span, extent(images).unwrap_or(1) * rows.div_ceil(span));
         layer.staged = channels * span;
         let cut = sparse_schedule::cut(target, &layer, span);
         let [span, abreast, block, depth] = [span, cut.abreast, cut.block, cut.depth].map(|n| n as usize);
         Staging { lines: span, pitch: 1, span, phase: span, aligned: false, abreast, block, depth }
     } else {
-        let spatial: Option<Vec<u64>> = y[1..y.len() - 1].iter().chain(&x.shape[1..x.rank() - 1]).map(extent).collect();
+        let spatial: Option<Vec<u64>> = y[1..y.len() - 1].iter().chain(&x[1..x.len() - 1]).map(extent).collect();
         let (results, batch) = (spatial?[..kernel.len()].to_vec(), extent(&y[0]).unwrap_or(1));
         let two = |v: &[u64], one: u64| if v.len() == 1 { [one, v[0]] } else { [v[0], v[1]] };
         let size = two(&results, 1);
@@ -133,7 +159,20 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
         let [lines, pitch, span, phase] = [tiles.lines, tiles.pitch, tiles.span, phase].map(|n| n as usize);
         Staging { lines, pitch, span, phase, aligned: image.aligned, abreast, block, depth }
     };
-    Some(Candidate { spec, kernel, staging, layer, zeros, weights })
+    Some(Candidate { x: value, spec, stored, kernel, staging, layer, zeros, weights })
+}
+
+/// Where to read an operand, and in which layout: as it was before it was turned for the convolution.
+fn read(graph: &Graph, x: Value, layout: Layout) -> (Value, Layout) {
+    let Op::Transpose { perm } = graph.op(x.node) else { return (x, layout) };
+    let (turned, other) = match layout {
+        Layout::ChannelsFirst => (to_first(perm.len()), Layout::ChannelsLast),
+        Layout::ChannelsLast => (to_last(perm.len()), Layout::ChannelsFirst),
+    };
+    match graph.operand(x.node, 0) {
+        Some(source) if *perm == turned => (source, other),
+        _ => (x, layout),
+    }
 }
 
 fn matrix() -> ConvSpec {
@@ -142,7 +181,7 @@ fn matrix() -> ConvSpec {
 }
 
 fn rewritten(graph: &mut Graph, node: NodeId, candidate: Candidate) -> Result<Value> {
-    let Candidate { spec, kernel, staging, layer, weights, .. } = candidate;
+    let Candidate { x, spec, stored, kernel, staging, layer, weights, .. } = candidate;
     let (plane, places) = (staging.plane(&spec, &kernel), staging.places(&spec, &kernel));
     let unit = staging.unit(&spec, &kernel) as i64;
     let out = layer.out as usize;
@@ -190,10 +229,13 @@ fn rewritten(graph: &mut Graph, node: NodeId, candidate: Candidate) -> Result<Va
     let offsets = graph.constant(Tensor::from_i64s(kind, vec![offsets.len()], &offsets)?);
     let values = graph.constant(Tensor::from_f64s(DType::F32, vec![values.len()], &values)?);
     let (operands, label) = (graph.operands(node), graph.label(node).to_string());
-    let op = Op::SparseConv { spec, kernel, staging, out, stored: Layout::ChannelsLast };
-    let result = graph.add_labelled(op, &[operands[0], heads, slots, offsets, values], &label)?;
-    match operands.get(2) {
-        Some(&bias) => graph.add(Op::Binary(BinaryOp::Add), &[result.into(), bias]),
-        None => Ok(result.into()),
-    }
+    let op = Op::SparseConv { spec, kernel, staging, out, stored };
+    let result = graph.add_labelled(op, &[x, heads, slots, offsets, values], &label)?;
+    let Some(&bias) = operands.get(2) else { return Ok(result.into()) };
+    // A bias meets the axis of the channels.
+    let rank = graph.types(result)[0].rank();
+    let mut shape = vec![Dim::ONE; rank - stored.channels(rank)];
+    shape[0] = Dim::from(out);
+    let bias = if shape.len() > 1 { graph.add(Op::Reshape { shape }, &[bias])? } else { bias };
+    graph.add(Op::Binary(BinaryOp::Add), &[result.into(), bias])
 }

@@ -1,85 +1,28 @@
-//! Channels-last convolutions, pools and resizes: their channels are then what vectors run along.
-//!
-//! Each one is put between a transpose of its operand and one of its result; `transposes` makes most of them meet and
-//! cancel. A transposed convolution first becomes what has a fast kernel, see [`transposed`].
+//! Transposed convolutions become what has a fast kernel.
 
-use mcc_targets::Target;
-
-use super::conv_phases;
+use super::super::conv_phases;
+use super::{to_first, to_last};
 use crate::Result;
-use crate::ir::{BinaryOp, ConvSpec, Dim, Graph, Layout, NodeId, Op, PoolSpec, Range, Value};
+use crate::ir::{BinaryOp, ConvSpec, Dim, Graph, Layout, NodeId, Op, Range, Value};
 
-/// Gives every operation with spatial axes the channels-last layout.
+/// Replaces a channels-first transposed convolution.
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
-    let mut changed = false;
-    for node in graph.topological() {
-        changed |= one(graph, node)?;
+pub(super) fn replace(graph: &mut Graph, node: NodeId, spec: &ConvSpec, output_pads: &[i64]) -> Result<()> {
+    let operands = graph.operands(node);
+    let (x, rank) = (operands[0], spec.strides.len() + 2);
+    if spec.strides.iter().any(|&s| s != 1) && !is_spread(graph, operands[1], spec, output_pads) {
+        let last = graph.add(Op::Transpose { perm: to_last(rank) }, &[x])?;
+        if let Some((end, result)) = conv_phases::convolve(graph, node, last, spec)? {
+            let result = graph.add(Op::Transpose { perm: to_first(rank) }, &[result])?;
+            graph.replace(end.into(), result);
+            return Ok(());
+        }
     }
-    Ok(changed)
-}
-
-fn one(graph: &mut Graph, node: NodeId) -> Result<bool> {
-    let op = graph.op(node).clone();
-    let Some(x) = graph.operand(node, 0) else { return Ok(false) };
-    let rank = graph.ty(x).rank();
-    let last = match op {
-        Op::Conv(spec) if spec.layout == Layout::ChannelsFirst => {
-            Op::Conv(ConvSpec { layout: Layout::ChannelsLast, ..spec })
-        }
-        Op::Pool(spec) if spec.layout == Layout::ChannelsFirst => {
-            Op::Pool(PoolSpec { layout: Layout::ChannelsLast, ..spec })
-        }
-        Op::Resize { sizes, mut rule } if rank > 2 && !is_last(graph, x) => {
-            if sizes[..2] != graph.ty(x).shape[..2] {
-                return Ok(false);
-            }
-            let order = to_last(rank);
-            let scales = order.iter().map(|&a| rule.scales[a]).collect();
-            let roi = if rule.roi.is_empty() { Vec::new() } else { order.iter().map(|&a| rule.roi[a]).collect() };
-            (rule.scales, rule.roi) = (scales, roi);
-            Op::Resize { sizes: order.iter().map(|&a| sizes[a].clone()).collect(), rule }
-        }
-        Op::ConvTranspose { spec, output_pads } if spec.layout == Layout::ChannelsFirst => {
-            if spec.strides.iter().any(|&s| s != 1) && !is_spread(graph, graph.operands(node)[1], &spec, &output_pads) {
-                let last = graph.add(Op::Transpose { perm: to_last(rank) }, &[x])?;
-                if let Some((end, result)) = conv_phases::convolve(graph, node, last, &spec)? {
-                    let result = graph.add(Op::Transpose { perm: to_first(rank) }, &[result])?;
-                    graph.replace(end.into(), result);
-                    return Ok(true);
-                }
-            }
-            let result = transposed(graph, node, &spec, &output_pads)?;
-            graph.replace(node.into(), result);
-            return Ok(true);
-        }
-        _ => return Ok(false),
-    };
-    if rank < 3 {
-        return Ok(false);
-    }
-    let label = graph.label(node).to_string();
-    let mut operands = graph.operands(node);
-    operands[0] = graph.add(Op::Transpose { perm: to_last(rank) }, &[x])?;
-    let inner = graph.add_labelled(last, &operands, &label)?;
-    let result = graph.add(Op::Transpose { perm: to_first(rank) }, &[inner.into()])?;
+    let result = transposed(graph, node, spec, output_pads)?;
     graph.replace(node.into(), result);
-    Ok(true)
-}
-
-/// Whether a resize already stands behind a transpose to channels last.
-fn is_last(graph: &Graph, x: Value) -> bool {
-    matches!(graph.op(x.node), Op::Transpose { perm } if *perm == to_last(perm.len()))
-}
-
-fn to_last(rank: usize) -> Vec<usize> {
-    std::iter::once(0).chain(2..rank).chain([1]).collect()
-}
-
-fn to_first(rank: usize) -> Vec<usize> {
-    [0, rank - 1].into_iter().chain(1..rank - 1).collect()
+    Ok(())
 }
 
 /// A transposed convolution as
