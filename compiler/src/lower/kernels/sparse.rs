@@ -168,6 +168,9 @@ impl Sparse<'_, '_> {
             return Ok(());
         };
         self.find_places(k, image, &room);
+        if self.layouts.read == Layout::ChannelsFirst {
+            self.clear(k, &room);
+        }
         let per_image = image.results[0] * image.results[1];
         let lines = self.staging.lines as i64;
         let tiles = (image.results[0] + lines - 1) / lines;

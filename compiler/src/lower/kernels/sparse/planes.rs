@@ -1,13 +1,13 @@
 //! Channels-first operands and results of sparse products: planes are copied to where they are staged, and sums are stored
 //! as they are.
 //!
-//! What padding adds is written as zeros with every tile. What is read but never stored is zeros too, so that no sums are
-//! of whatever lies there, which might be slow to add.
+//! Padding beside lines, and what is read but never stored, is zeros from the beginning; lines of padding become zeros where a
+//! tile has them.
 
 use super::super::nest;
 use super::{Image, Room, Sparse, Tile};
 use crate::ir::DType;
-use crate::lower::kir::{Addr, Bin, Builder, Elem, Ty, Val};
+use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 
 impl Sparse<'_, '_> {
     /// Stages a matrix: of every channel of an image the pixels from `first` on.
@@ -31,25 +31,30 @@ impl Sparse<'_, '_> {
         });
     }
 
+    /// Writes the zeros that stay between the lines of images, and around them.
+    pub(super) fn clear(&self, k: &mut Builder, room: &Room) {
+        let bytes = k.int(self.channels * self.plane * 4);
+        k.fill_zero(room.staged, bytes);
+    }
+
     /// Stages the lines of every phase, for results from `line` on of the image at `x`.
     pub(super) fn copy_lines(&self, k: &mut Builder, image: &Image, room: &Room, x: Val, line: Val) {
         let (pitch, phase_size) = (self.staging.pitch as i64, self.staging.phase as i64);
         let lines = (self.staging.lines as i64 + image.reach[0]).min(phase_size / pitch);
-        let (zero, channels) = (k.int(0), k.int(self.channels));
+        let (zero, channels, end) = (k.int(0), k.int(self.channels), k.int(lines));
         let stride = image.strides[0];
-        // The lines of each remainder that lie inside the image, and its first line's place there.
+        // The lines of each remainder that lie inside the image, and where its first line is there.
         let rows: Vec<_> = (0..image.phases[0])
             .map(|row| {
                 let before = row - image.before[0];
-                let bound = |k: &mut Builder, first: i64| {
-                    // Line `l` of a tile is line `(line + l) * stride + before` of the image.
-                    let bound = k.int(first);
-                    let bound = k.sub(bound, line);
-                    let most = k.int(lines);
-                    let bound = k.bin(Bin::Min, bound, most);
+                // Line `l` of a tile is line `(line + l) * stride + before` of the image.
+                let bound = |k: &mut Builder, inside: i64| {
+                    let inside = k.int(inside);
+                    let bound = k.sub(inside, line);
+                    let bound = k.bin(Bin::Min, bound, end);
                     k.bin(Bin::Max, bound, zero)
                 };
-                let from = bound(k, ceil_div(-before, stride));
+                let from = if before >= 0 { zero } else { bound(k, ceil_div(-before, stride)) };
                 let to = bound(k, ceil_div(image.data[0] - before, stride));
                 let to = k.bin(Bin::Max, from, to);
                 let first = k.mul_int(line, stride);
@@ -58,27 +63,43 @@ impl Sparse<'_, '_> {
                 (from, to, k.add(x, skip))
             })
             .collect();
+        let to_phase = |k: &mut Builder, to: Val, row: usize, column: i64| {
+            k.add_int(to, (row as i64 * image.phases[1] + column) * phase_size * 4)
+        };
+        // Lines of an earlier tile where this one has padding.
+        for (row, &(first, last, _)) in rows.iter().enumerate() {
+            let (above, below, all) = (k.mul_int(first, pitch), k.mul_int(last, pitch), k.int(lines * pitch));
+            let (begins, ends) = (k.cmp(Cmp::Gt, first, zero), k.cmp(Cmp::Lt, last, end));
+            let any = k.bin(Bin::Or, begins, ends);
+            k.when(any, &mut |k| {
+                k.for_each(zero, channels, 1, &mut |k, channel| {
+                    let jump = k.mul_int(channel, self.plane * 4);
+                    let to = k.add(room.staged, jump);
+                    for column in 0..image.phases[1] {
+                        let to = to_phase(k, to, row, column);
+                        fill(k, to, (zero, above), self.lanes as u32);
+                        fill(k, to, (below, all), self.lanes as u32);
+                    }
+                });
+            });
+        }
         let channel_bytes = image.data[0] * image.data[1] * 4;
         k.for_each(zero, channels, 1, &mut |k, channel| {
             let (skip, jump) = (k.mul_int(channel, channel_bytes), k.mul_int(channel, self.plane * 4));
+            let to = k.add(room.staged, jump);
             for (row, &(first, last, x)) in rows.iter().enumerate() {
                 let x = k.add(x, skip);
-                for column in 0..image.phases[1] {
-                    let start = (row as i64 * image.phases[1] + column) * phase_size;
-                    let to = k.add(room.staged, jump);
-                    let to = k.add_int(to, start * 4);
-                    let (above, below, end) = (k.mul_int(first, pitch), k.mul_int(last, pitch), k.int(phase_size));
-                    fill(k, to, (zero, above), self.lanes as u32);
-                    fill(k, to, (below, end), self.lanes as u32);
-                    let dx = column * image.columns - image.before[1];
-                    k.for_each(first, last, 1, &mut |k, l| {
-                        let skip = k.mul_int(l, image.strides[0] * image.steps[0] * 4);
-                        let from = k.add(x, skip);
-                        let skip = k.mul_int(l, pitch * 4);
-                        let to = k.add(to, skip);
-                        self.copy_line(k, image, to, from, dx);
-                    });
-                }
+                let to = to_phase(k, to, row, 0);
+                k.for_each(first, last, 1, &mut |k, l| {
+                    let skip = k.mul_int(l, image.strides[0] * image.steps[0] * 4);
+                    let from = k.add(x, skip);
+                    let skip = k.mul_int(l, pitch * 4);
+                    let to = k.add(to, skip);
+                    for column in 0..image.phases[1] {
+                        let to = to_phase(k, to, 0, column);
+                        self.copy_line(k, image, to, from, column * image.columns - image.before[1]);
+                    }
+                });
             }
         });
     }
@@ -88,10 +109,7 @@ impl Sparse<'_, '_> {
         let (pitch, stride, lanes) = (self.staging.pitch as i64, image.strides[1], self.lanes as u32);
         let first = ceil_div((-dx).max(0), stride).min(pitch);
         let last = ceil_div((image.data[1] - dx).max(0), stride).clamp(first, pitch);
-        let (zero, pitch) = (k.int(0), k.int(pitch));
-        let (inside, outside) = (k.int(first), k.int(last));
-        fill(k, to, (zero, inside), lanes);
-        fill(k, to, (outside, pitch), lanes);
+        let zero = k.int(0);
         let (to, from) = (k.add_int(to, first * 4), k.add_int(from, (first * stride + dx) * 4));
         let count = k.int(last - first);
         if stride == 1 {
@@ -176,9 +194,29 @@ impl Sparse<'_, '_> {
         let most = k.sub(most, line);
         let lines = k.int(self.staging.lines as i64);
         let most = k.bin(Bin::Min, most, lines);
-        let from = k.bin(Bin::Div, start, pitch);
+        let mut from = k.bin(Bin::Div, start, pitch);
         let to = k.add_int(done, self.staging.pitch as i64 - 1);
         let to = k.bin(Bin::Div, to, pitch);
+        if let Some(vectors) = self.vectors_of_lines(image) {
+            // Whole lines, of which only the image's end may leave out some.
+            let col = k.mul_int(from, width);
+            let col = k.add(col, before);
+            let all = k.cmp(Cmp::Le, to, most);
+            k.when(all, &mut |k| {
+                k.for_each(zero, channels, 1, &mut |k, channel| {
+                    let row = k.add(row, channel);
+                    let skip = k.mul_int(channel, part * 4);
+                    let sums = k.add(room.sums, skip);
+                    for &(at, after, count) in &vectors {
+                        let (place, col, ty) = (k.at(sums, at), k.add_int(col, after), Ty::new(Elem::F32, lanes));
+                        let v = k.load(ty, place);
+                        self.e.store_columns(k, row, col, &[v], count);
+                    }
+                });
+            });
+            // Otherwise line by line.
+            from = k.select(all, to, from);
+        }
         let to = k.bin(Bin::Min, to, most);
         k.for_each(from, to, 1, &mut |k, l| {
             let begin = k.mul(l, pitch);
@@ -193,6 +231,23 @@ impl Sparse<'_, '_> {
             let (from, to) = (k.sub(from, start), k.sub(to, start));
             run(k, (from, to), col);
         });
+    }
+}
+
+impl Sparse<'_, '_> {
+    /// Of a part that consists of whole lines of whole vectors: the vectors that have pixels, each as its bytes in the part,
+    /// the pixel that it begins with, and how many there are.
+    fn vectors_of_lines(&self, image: &Image) -> Option<Vec<(i32, i64, u32)>> {
+        let (pitch, width, part) = (self.staging.pitch as i64, image.results[1], self.vectors * self.lanes);
+        if self.lanes != i64::from(self.e.lanes(DType::F32)) || part % pitch != 0 || pitch % self.lanes != 0 {
+            return None;
+        }
+        let vectors = (0..part).step_by(self.lanes as usize).filter_map(|at| {
+            let (line, column) = (at / pitch, at % pitch);
+            let count = (width - column).min(self.lanes);
+            (count > 0).then_some((4 * at as i32, line * width + column, count as u32))
+        });
+        Some(vectors.collect())
     }
 }
 
