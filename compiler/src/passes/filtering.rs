@@ -6,7 +6,7 @@ use mcc_targets::choices::Problem;
 use mcc_targets::schedule::{self, Windows};
 
 use crate::Result;
-use crate::ir::{ConvSpec, Dim, Filtering, Graph, Layout, NodeId, Op, Tensor, text};
+use crate::ir::{ConvSpec, Dim, Filtering, Graph, NodeId, Op, Tensor, text};
 
 /// A convolution in transformed space.
 pub(super) struct Transformed {
@@ -20,15 +20,16 @@ pub(super) struct Transformed {
     out: usize,
 }
 
-/// What the cost model is to know of a channels-last convolution with weights `[out, in, k...]`, if it is one that minimal
+/// What the cost model is to know of a convolution with weights `[out, in, k...]`, if it is one that minimal
 /// filtering can compute.
 pub(super) fn windows(graph: &Graph, node: NodeId, w: &Tensor) -> Option<Windows> {
     let Op::Conv(spec) = graph.op(node) else { return None };
-    let plain = spec.layout == Layout::ChannelsLast && spec.group == 1 && spec.strides.iter().all(|&s| s == 1);
+    let plain = spec.group == 1 && spec.strides.iter().all(|&s| s == 1);
     let (&[out, channels, ref kernel @ ..], true) = (w.shape(), plain) else { return None };
-    let result = &graph.types(node)[0].shape;
+    let mut result = graph.types(node)[0].shape.clone();
+    result.remove(spec.layout.channels(result.len()));
     let extent = |d: &Dim| d.as_const().and_then(|c| u64::try_from(c).ok()).filter(|&c| c > 0);
-    let size: Vec<u64> = result[1..result.len() - 1].iter().map(extent).collect::<Option<_>>()?;
+    let size: Vec<u64> = result[1..].iter().map(extent).collect::<Option<_>>()?;
     let dilations: Vec<u64> = spec.dilations.iter().map(|&d| d as u64).collect();
     let (kernel, size, dilations) = match (kernel, size.as_slice(), dilations.as_slice()) {
         (&[lines, columns], &[h, w], &[down, across]) => ([lines, columns], [h, w], [down, across]),
