@@ -1,7 +1,8 @@
 //! Attention as one operation: `softmax(q kᵀ + mask) v`, whose scores then are never stored as a whole.
 //!
 //! Heads stand behind tokens in [`Op::Attention`], as projections leave them, so that splitting and merging heads costs
-//! nothing. Where a model has them in another order, a transpose remains.
+//! nothing. Where a model has them in another order, a transpose remains. Keys and values that are repeated for several heads
+//! of queries are read from before that.
 
 use mcc_targets::Target;
 
@@ -50,6 +51,8 @@ struct Found {
     mask: Option<Value>,
     scale: f64,
     guarded: bool,
+    /// Keys and values before they are repeated, if both are as often.
+    shared: Option<[Shared; 2]>,
 }
 
 /// The operands of a product that is attention.
@@ -98,7 +101,9 @@ fn find(edit: &Edit, value: Value, least: i64) -> Option<Found> {
             _ => return None,
         };
     };
-    let found = Found { q, keys, values, mask, scale, guarded };
+    let shared = shared(edit, keys).zip(shared(edit, values)).filter(|(k, v)| k.times == v.times);
+    let shared = shared.map(|(keys, values)| [keys, values]);
+    let found = Found { q, keys, values, mask, scale, guarded, shared };
     found.fits(edit, &shape, least).then_some(found)
 }
 
@@ -134,13 +139,16 @@ impl Found {
             (2, true) => &[1, 0],
             _ => return true,
         };
-        match edit.graph.op(v.node) {
-            Op::Transpose { perm } => {
-                let both: Vec<usize> = wanted.iter().map(|&p| perm[p]).collect();
-                edit.graph.operand(v.node, 0).is_some_and(|x| moves_nothing(&both, &edit.shape(x)))
+        let (perm, shape) = match &self.shared {
+            Some([keys, _]) if v == self.keys => (keys.perm.clone(), keys.shape.clone()),
+            Some([_, values]) if v == self.values => (values.perm.clone(), values.shape.clone()),
+            _ => {
+                let (x, perm) = untransposed(edit, v);
+                (perm, edit.shape(x))
             }
-            _ => moves_nothing(wanted, &shape),
-        }
+        };
+        let both: Vec<usize> = wanted.iter().map(|&p| perm[p]).collect();
+        moves_nothing(&both, &shape)
     }
 
     fn build(&self, edit: &mut Edit) -> Result<Value> {
@@ -163,8 +171,12 @@ impl Found {
         };
         let rank = edit.shape(self.q).len();
         let q = tokens(edit, self.q, HEADS)?;
-        let keys = tokens(edit, self.keys, KEYS)?;
-        let values = tokens(edit, self.values, HEADS)?;
+        let (mut keys, mut values) = (self.keys, self.values);
+        if let Some([once, same]) = &self.shared {
+            (keys, values) = (once.build(edit)?, same.build(edit)?);
+        }
+        let keys = tokens(edit, keys, KEYS)?;
+        let values = tokens(edit, values, HEADS)?;
         let mut operands = vec![q, keys, values];
         if let Some(mask) = self.mask {
             let narrower = narrow(edit, mask)?;
@@ -185,6 +197,59 @@ impl Found {
         let shape = edit.shape(result);
         let tokens = [shape[0].clone(), shape[1].clone(), shape[3].clone()];
         edit.reshape(result, tokens[3 - rank..].to_vec())
+    }
+}
+
+/// Keys or values of four axes whose heads are repeated, each for several heads of queries that follow one another.
+struct Shared {
+    /// What is repeated, with an axis of extent 1 more.
+    x: Value,
+    /// Its shape without that axis.
+    shape: Vec<Dim>,
+    /// The order in which the other axes are the operand's.
+    perm: Vec<usize>,
+    /// How often a head is repeated.
+    times: Dim,
+}
+
+impl Shared {
+    fn build(&self, edit: &mut Edit) -> Result<Value> {
+        let x = edit.reshape(self.x, self.shape.clone())?;
+        turned(edit, x, self.perm.clone())
+    }
+}
+
+/// What an operand repeats: a broadcast along an axis behind that of the heads, which a reshape joins with it.
+fn shared(edit: &Edit, operand: Value) -> Option<Shared> {
+    let (joined, perm) = untransposed(edit, operand);
+    let Op::Reshape { .. } = edit.graph.op(joined.node) else { return None };
+    let repeated = edit.graph.operand(joined.node, 0)?;
+    let Op::Broadcast { .. } = edit.graph.op(repeated.node) else { return None };
+    let once = edit.graph.operand(repeated.node, 0)?;
+    let (mut extents, from) = (edit.shape(repeated), edit.shape(once));
+    if extents.len() != 5 || from.len() != 5 || perm.len() != 4 {
+        return None;
+    }
+    let axis = (1..5).find(|&axis| from[axis].is(1) && !extents[axis].is(1))?;
+    let same = (0..5).all(|i| i == axis || from[i] == extents[i]);
+    let times = extents.remove(axis);
+    extents[axis - 1] = &extents[axis - 1] * &times;
+    if !same || extents != edit.shape(joined) || perm[1] + 1 != axis {
+        return None;
+    }
+    let (x, mut inner) = untransposed(edit, once);
+    let dropped = inner.remove(axis);
+    let mut shape = edit.shape(x);
+    shape.remove(dropped);
+    let perm = perm.iter().map(|&p| inner[p] - usize::from(inner[p] > dropped)).collect();
+    Some(Shared { x, shape, perm, times })
+}
+
+/// What a transpose shows, and how; else the value itself.
+fn untransposed(edit: &Edit, v: Value) -> (Value, Vec<usize>) {
+    match (edit.graph.op(v.node), edit.graph.operand(v.node, 0)) {
+        (Op::Transpose { perm }, Some(x)) => (x, perm.clone()),
+        _ => (v, (0..edit.graph.ty(v).rank()).collect()),
     }
 }
 
