@@ -1,7 +1,8 @@
 //! Depthwise convolution over channels-last data: vectors run along the channels, several output columns at once.
 //!
 //! Within a row of windows each input vector is loaded once and meets every output column that it belongs to, of two output
-//! lines where there are registers for them. With one channel, vectors run along the window instead, and each column's lanes are summed up at the end.
+//! lines where there are registers for them. With one channel, vectors run along the window instead, and each column's lanes
+//! are summed up at the end.
 
 use mcc_targets::choices::Problem;
 use mcc_targets::schedule;
@@ -114,6 +115,9 @@ impl<'a, 'b> Nest<'a, 'b> {
         let whole = &shape[axis].floor_div(&Dim::from(self.lines)) * &Dim::from(self.lines);
         let middle = k.dim(&whole);
         for (from, to, lines) in [(zero, middle, self.lines), (middle, end, 1)] {
+            if from == to {
+                continue;
+            }
             self.along(k, axis, (x, row), (from, to, lines), &mut |k, x, row| {
                 let all = k.dim(&shape[axis + 1]);
                 let row = k.mul(row, all);

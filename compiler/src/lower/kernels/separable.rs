@@ -16,7 +16,7 @@ pub(super) fn is_pointwise(op: &Op, operands: &[TensorType]) -> bool {
     let Op::PackedConv { spec, .. } = op else { return false };
     let unmoved = spec.strides.iter().all(|&s| s == 1) && spec.pads.iter().all(|&p| p == (0, 0)) && spec.group == 1;
     // [group, panels, k..., in / group, tile]
-    let kernel = operands.get(1).and_then(|w| w.shape.get(2..w.rank() - 2)).unwrap_or_default();
+    let kernel = operands.get(1).and_then(|w| w.shape.get(2..w.rank().saturating_sub(2))).unwrap_or_default();
     unmoved && operands.iter().all(|ty| ty.dtype == DType::F32) && kernel.iter().all(|d| d.is(1))
 }
 
