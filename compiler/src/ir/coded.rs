@@ -6,9 +6,10 @@
 //! elements a column, which is what instructions that multiply bytes take; shifted further, single elements.
 //!
 //! A code is a number without sign. It stands for itself less `2^(bits - 1)`, or for an entry of a table. Its weight is
-//! that less the block's zero point (parameter 1, if there is any), times the block's scale (parameter 0), in `f32`. What is
-//! multiplied by the scale is a whole number unless there is a table, and one that fits a signed byte if codes have fewer than 8 bits.
-//! What fills up the last word and the last panel is never read as a weight that counts.
+//! that less the block's zero point, if there are any, times the block's scale, in `f32`: `scales[panel][block][column]`,
+//! `zeros[panel][block][column]`. Zero points are whole numbers, and what they leave of codes of fewer than 8 bits fits a
+//! signed byte. Scales may be 16-bit floats. What fills up the last word and the last panel is never read as a weight that
+//! counts.
 
 use bytes::Bytes;
 
@@ -31,7 +32,7 @@ pub struct Column {
     /// A scale a block.
     pub scales: Vec<f32>,
     /// A zero point a block, if any is not zero.
-    pub zeros: Vec<f32>,
+    pub zeros: Vec<i32>,
 }
 
 impl Coded {
@@ -60,51 +61,58 @@ impl Coded {
         1 << (self.bits - 1)
     }
 
-    /// Codes and parameters in panels of `tile` columns.
+    /// Type of the zero points.
+    pub fn zero_type(self) -> DType {
+        if self.bits < 8 { DType::I8 } else { DType::I16 }
+    }
+
+    /// Codes, scales, and zero points if there are any, in panels of `tile` columns.
     ///
     /// # Errors
     /// When the columns differ in length.
-    pub fn pack(self, columns: &[Column], tile: usize) -> Result<(Tensor, Tensor)> {
+    pub fn pack(self, columns: &[Column], tile: usize) -> Result<Vec<Tensor>> {
         let Some(first) = columns.first() else { return Err(Error::internal("weights without columns")) };
         let (words, blocks) = (first.codes.len().div_ceil(self.in_word()), first.scales.len());
-        let kinds = 1 + usize::from(columns.iter().any(|c| !c.zeros.is_empty()));
         let panels = columns.len().div_ceil(tile);
         let mut codes = vec![0u32; panels * words * tile];
-        let mut parameters = vec![0.0f32; panels * blocks * kinds * tile];
+        let (mut scales, mut zeros) = (vec![0.0; panels * blocks * tile], vec![0; panels * blocks * tile]);
         for (n, column) in columns.iter().enumerate() {
             let (panel, at) = (n / tile, n % tile);
             for (element, &code) in column.codes.iter().enumerate() {
                 let (word, bit) = self.place(element);
                 codes[(panel * words + word) * tile + at] |= u32::from(code) << bit;
             }
-            for (kind, values) in [&column.scales, &column.zeros].into_iter().enumerate() {
-                for (block, &v) in values.iter().enumerate() {
-                    parameters[((panel * blocks + block) * kinds + kind) * tile + at] = v;
-                }
-            }
+            let place = |block: usize| (panel * blocks + block) * tile + at;
+            column.scales.iter().enumerate().for_each(|(block, &v)| scales[place(block)] = f64::from(v));
+            column.zeros.iter().enumerate().for_each(|(block, &v)| zeros[place(block)] = i64::from(v));
         }
         let codes: Vec<u8> = codes.into_iter().flat_map(u32::to_le_bytes).collect();
-        let parameters: Vec<u8> = parameters.into_iter().flat_map(f32::to_le_bytes).collect();
-        Ok((
+        let shape = vec![panels, blocks, tile];
+        let mut packed = vec![
             Tensor::new(DType::I32, vec![panels, words, tile], Bytes::from(codes))?,
-            Tensor::new(DType::F32, vec![panels, blocks, kinds, tile], Bytes::from(parameters))?,
-        ))
+            Tensor::from_f64s(DType::F32, shape.clone(), &scales)?,
+        ];
+        if columns.iter().any(|c| !c.zeros.is_empty()) {
+            packed.push(Tensor::from_i64s(self.zero_type(), shape, &zeros)?);
+        }
+        Ok(packed)
     }
 
-    /// The weights, `[depth, out]`.
+    /// The weights, `[depth, out]`; the last operand holds zero points or a table.
     ///
     /// # Errors
     /// When the operands do not have the axes that they are to have.
     pub fn decode(
         self,
         codes: &Tensor,
-        parameters: &Tensor,
-        table: Option<&Tensor>,
+        scales: &Tensor,
+        rest: Option<&Tensor>,
         [depth, out]: [usize; 2],
     ) -> Result<Tensor> {
-        let (&[_, words, tile], &[_, blocks, kinds, _]) = (codes.shape(), parameters.shape()) else {
-            return Err(Error::internal(format!("codes {codes:?} with {parameters:?}")));
+        let (&[_, words, tile], &[_, blocks, _]) = (codes.shape(), scales.shape()) else {
+            return Err(Error::internal(format!("codes {codes:?} with {scales:?}")));
         };
+        let (table, zeros) = (rest.filter(|t| t.dtype() == DType::F32), rest.filter(|t| t.dtype() != DType::F32));
         let mask = (1u32 << self.bits) - 1;
         let number = |t: &Tensor, at: usize| t.f64_at(at) as f32;
         let mut data = Vec::with_capacity(depth * out * 4);
@@ -117,11 +125,9 @@ impl Coded {
                     Some(table) => number(table, code as usize),
                     None => code as f32 - f32::from(self.middle()),
                 };
-                let parameter = |kind: usize| {
-                    number(parameters, ((panel * blocks + element / self.block) * kinds + kind) * tile + at)
-                };
-                let zero = if kinds > 1 { parameter(1) } else { 0.0 };
-                data.extend(((value - zero) * parameter(0)).to_le_bytes());
+                let place = (panel * blocks + element / self.block) * tile + at;
+                let zero = zeros.map_or(0.0, |t| number(t, place));
+                data.extend(((value - zero) * number(scales, place)).to_le_bytes());
             }
         }
         Tensor::new(DType::F32, vec![depth, out], Bytes::from(data))
@@ -139,15 +145,16 @@ mod tests {
             let column = |seed: usize| Column {
                 codes: (0..21).map(|i| ((i * 37 + seed * 11) % (1 << bits)) as u8).collect(),
                 scales: vec![0.5, 2.0],
-                zeros: if seed == 1 { vec![1.0, -3.0] } else { Vec::new() },
+                zeros: if seed == 1 { vec![1, -3] } else { Vec::new() },
             };
             let columns: Vec<Column> = (0..5).map(column).collect();
-            let (codes, parameters) = coded.pack(&columns, 4).unwrap();
+            let packed = coded.pack(&columns, 4).unwrap();
+            let (codes, scales, zeros) = (&packed[0], &packed[1], &packed[2]);
             assert_eq!(codes.shape(), [2, 21usize.div_ceil(coded.in_word()), 4]);
-            let weights = coded.decode(&codes, &parameters, None, [21, 5]).unwrap();
+            let weights = coded.decode(codes, scales, Some(zeros), [21, 5]).unwrap();
             for (i, w) in weights.to_f64s().into_iter().enumerate() {
                 let (element, column) = (i / 5, &columns[i % 5]);
-                let zero = column.zeros.get(element / 16).copied().unwrap_or(0.0);
+                let zero = column.zeros.get(element / 16).copied().unwrap_or(0) as f32;
                 let value = f32::from(column.codes[element]) - f32::from(coded.middle()) - zero;
                 assert_eq!(w, f64::from(value * column.scales[element / 16]), "{bits} bits, {element}");
             }

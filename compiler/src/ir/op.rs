@@ -97,8 +97,8 @@ pub enum Op {
     /// of a tile meets by it. `kernel` holds the window's extents; without any, all axes but the channels are a matrix's
     /// rows. `spec.layout` is the operand's, the result has a layout of its own.
     SparseConv { spec: ConvSpec, kernel: Vec<i64>, staging: Staging, out: usize, stored: Layout },
-    /// `(x: f32, channels last; codes: i32[panels, words, tile]; parameters: f32[panels, blocks, 1 or 2, tile]; [table:
-    /// f32[16 or 256]])`: correlation with weights that are codes; see [`Coded`](super::Coded) for what they stand for.
+    /// `(x: f32, channels last; codes: i32[panels, words, tile]; scales: f32 or f16[panels, blocks, tile]; [zeros: i8 or
+    /// i16[panels, blocks, tile], or table: f32[16 or 256]])`: correlation with weights that are codes; see [`Coded`](super::Coded) for what they stand for.
     /// `kernel` holds the window's extents; without any, the axes before the last are a matrix's rows. `out` channels in
     /// the result; `spec.pads` are zero and there is one group.
     CodedConv { spec: ConvSpec, kernel: Vec<i64>, out: usize, bits: u32, block: usize },

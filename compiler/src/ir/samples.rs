@@ -105,6 +105,8 @@ const TABLE: &[Sample] = table! {
         ("u8[1, 9, 4, 3]", "i8[1, 1, 2, 8, 4]") -> "i32[1, 3, 3, 3]";
     "dot_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5}"
         ("u8[2, 3, 22]", "i8[1, 1, 1, 6, 8, 4]") -> "i32[2, 3, 5]";
+    "dot_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5}"
+        ("u8[2, 3, 22]", "i64[1, 1, 1, 6, 1]", "i8[80]", "i32[1]") -> "i32[2, 3, 5]";
     "sparse_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], lines=1, pitch=1, span=1, \
      phase=1, aligned=false, abreast=1, out=2, stored=channels_last}"
         ("f32[2, 5]", "i32[3]", "u8[2]", "u16[3]", "f32[3]") -> "f32[2, 2]";
@@ -115,9 +117,11 @@ const TABLE: &[Sample] = table! {
      kernel=[3, 2], lines=4, pitch=3, span=16, phase=32, aligned=false, abreast=1, out=2, stored=channels_first}"
         ("f32[1, 4, 5, 2]", "i32[3]", "u8[2]", "i32[3]", "f32[3]") -> "f32[1, 2, 4, 3]";
     "coded_conv {strides=[2, 1], dilations=[1, 2], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, kernel=[2, 3], \
-     out=5, bits=8, block=16}" ("f32[1, 5, 7, 3]", "i32[2, 5, 4]", "f32[2, 2, 1, 4]") -> "f32[1, 2, 3, 5]";
+     out=5, bits=8, block=16}" ("f32[1, 5, 7, 3]", "i32[2, 5, 4]", "f32[2, 2, 4]") -> "f32[1, 2, 3, 5]";
     "coded_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5, bits=4, block=16}"
-        ("f32[2, 3, 22]", "i32[1, 3, 8]", "f32[1, 2, 2, 8]", "f32[16]") -> "f32[2, 3, 5]";
+        ("f32[2, 3, 22]", "i32[1, 3, 8]", "f32[1, 2, 8]", "f32[16]") -> "f32[2, 3, 5]";
+    "coded_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5, bits=4, block=16}"
+        ("f32[2, 3, 22]", "i32[1, 3, 8]", "f16[1, 2, 8]", "i8[1, 2, 8]") -> "f32[2, 3, 5]";
     "winograd_conv {size=[3, 2], tile=[2, 2], kernel=[3, 3], dilations=[1, 1], out=8}"
         ("f32[1, 6, 4, 4]", "f32[16, 2, 4, 4]") -> "f32[1, 3, 2, 8]";
     "winograd_conv {size=[3, 6], tile=[4, 4], kernel=[3, 3], dilations=[1, 1], out=8}"

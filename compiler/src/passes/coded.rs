@@ -18,7 +18,7 @@ use mcc_targets::dot_schedule::{decoded_gain, digits_gain, has_dot};
 use super::codebook;
 use super::edit::{Edit, rewrite};
 use super::filtering;
-use super::pack::pad;
+use super::pack::{is_short, pad};
 use crate::Result;
 use crate::ir::{
     BinaryOp, Coded, Column, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, Subject, Tensor, Value,
@@ -152,7 +152,8 @@ impl Fit {
     /// Bits that hold the differences of the numbers, which are bytes if these are fewer than 8.
     fn bits(&self) -> u32 {
         let (low, high) = range(&self.numbers);
-        let small = low >= -128 && high <= 127;
+        // Zero points are bytes then, too.
+        let small = low >= -100 && high <= 100;
         [2, 4].into_iter().find(|bits| small && high - low < 1 << bits).unwrap_or(8)
     }
 
@@ -232,9 +233,15 @@ impl Form {
         (spec, kernel, out): (ConvSpec, Vec<i64>, usize),
         target: &Target,
     ) -> Result<Value> {
-        let (codes, parameters) = self.coded.pack(&self.columns, PANEL)?;
-        let bytes = codes.data().len() + parameters.data().len();
-        let mut operands = vec![x, edit.graph.constant(codes), edit.graph.constant(parameters)];
+        let mut packed = self.coded.pack(&self.columns, PANEL)?;
+        if target.has_halves()
+            && packed[1].data().chunks_exact(4).all(|b| is_short([b[0], b[1], b[2], b[3]], DType::F16))
+        {
+            packed[1] = Tensor::from_f64s(DType::F16, packed[1].shape().to_vec(), &packed[1].to_f64s())?;
+        }
+        let bytes: usize = packed.iter().map(|t| t.data().len()).sum();
+        let mut operands = vec![x];
+        operands.extend(packed.into_iter().map(|t| edit.graph.constant(t)));
         if let Some(table) = &self.table {
             let mut data: Vec<u8> = table.iter().flat_map(|v| v.to_le_bytes()).collect();
             let size = self.coded.table_size();
@@ -290,7 +297,7 @@ fn coded_column(fits: &[Fit], bits: u32) -> Column {
     Column {
         codes: fits.iter().zip(&zeros).flat_map(code).collect(),
         scales: fits.iter().map(|f| f.scale).collect(),
-        zeros: if some { zeros.iter().map(|&z| z as f32).collect() } else { Vec::new() },
+        zeros: if some { zeros } else { Vec::new() },
     }
 }
 

@@ -69,7 +69,7 @@ fn stored(graph: &mut Graph, w: Value, target: &Target) -> Result<Value> {
 }
 
 /// Whether a number is a normal one of a 16-bit float type, or zero.
-fn is_short(bytes: [u8; 4], to: DType) -> bool {
+pub(super) fn is_short(bytes: [u8; 4], to: DType) -> bool {
     let bits = u32::from_le_bytes(bytes);
     let exponent = bits >> 23 & 0xff;
     match to {

@@ -218,7 +218,7 @@ pub(super) fn coded_conv(
     prepadded(spec)?;
     c.dtype(0, &[DType::F32])?;
     c.dtype(1, &[DType::I32])?;
-    c.dtype(2, &[DType::F32])?;
+    c.dtype(2, &[DType::F32, DType::F16])?;
     if kernel.iter().any(|&k| k <= 0) || spec.group != 1 {
         return Err(Error::invalid(format!("no window of {kernel:?} in {} groups", spec.group)));
     }
@@ -233,18 +233,17 @@ pub(super) fn coded_conv(
     let spatial = positions(spec, extents, &kernel_dims)?;
     let depth = &channels * &kernel_dims.iter().product::<Dim>();
     let [panels, words, tile] = c.axes(1)?;
-    let [p_panels, blocks, kinds, p_tile] = c.axes(2)?;
+    let blocks = depth.ceil_div(&Dim::from(block));
     c.meet(&words, &depth.ceil_div(&Dim::from(32 / i64::from(bits))), "the codes and the window's elements")?;
     c.meet(&panels, &Dim::from(out).ceil_div(&tile), "the panels and what the channels need")?;
-    c.meet(&p_panels, &panels, "the panels of codes and of parameters")?;
-    c.meet(&p_tile, &tile, "the columns of codes and of parameters")?;
-    c.meet(&blocks, &depth.ceil_div(&Dim::from(block)), "the blocks and the window's elements")?;
-    if kinds.as_const().is_some_and(|k| !(1..=2).contains(&k)) {
-        return Err(Error::invalid(format!("{kinds} parameters a block and column")));
-    }
-    if c.operands.len() > 3 {
-        c.dtype(3, &[DType::F32])?;
-        c.shape(3, &[Dim::from(Coded { bits, block }.table_size())], "the table")?;
+    let parameters = [panels, blocks, tile];
+    c.shape(2, &parameters, "the scales")?;
+    let coded = Coded { bits, block };
+    if c.operands.len() > 3 && c.ty(3).dtype != DType::F32 {
+        c.dtype(3, &[coded.zero_type()])?;
+        c.shape(3, &parameters, "the zero points")?;
+    } else if c.operands.len() > 3 {
+        c.shape(3, &[Dim::from(coded.table_size())], "the table")?;
     }
     let outer = if kernel.is_empty() { rows } else { [&rows[..1], &spatial].concat() };
     Ok(TensorType::new(DType::F32, [outer, vec![Dim::from(out)]].concat()))

@@ -11,7 +11,7 @@
 use mcc_targets::dot_schedule::has_dot;
 
 use super::{Emit, Site, coded_dot, coded_float};
-use crate::ir::{Coded, ConvSpec, Dim};
+use crate::ir::{Coded, ConvSpec, DType, Dim};
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::numbers;
 use crate::{Error, Result};
@@ -57,8 +57,10 @@ pub(super) struct Weights<'a, 'b> {
     pub(super) panel: u32,
     words: i64,
     pub(super) blocks: i64,
-    /// Whether blocks have zero points.
-    pub(super) zeros: bool,
+    /// Type of the scales.
+    scale: DType,
+    /// Type of the blocks' zero points, if they have any.
+    zero: Option<DType>,
     pub(super) table: bool,
     /// Lanes of a vector of columns.
     pub(super) lanes: u32,
@@ -79,15 +81,15 @@ pub(super) struct Columns {
 
 impl<'a, 'b> Weights<'a, 'b> {
     fn new(site: &Site<'_>, e: &'b Emit<'a>, a: &Attributes<'_>) -> Result<Weights<'a, 'b>> {
-        let (x, codes, parameters) = (&site.operands[0], &site.operands[1], &site.operands[2]);
-        let malformed = || Error::internal(format!("coded_conv of {x} and {codes} with {parameters}"));
+        let (x, codes, scales) = (&site.operands[0], &site.operands[1], &site.operands[2]);
+        let malformed = || Error::internal(format!("coded_conv of {x} and {codes} with {scales}"));
         let channels = x.shape.last().and_then(Dim::as_const).ok_or_else(malformed)?;
-        let (codes, parameters) =
-            (codes.fixed_shape().ok_or_else(malformed)?, parameters.fixed_shape().ok_or_else(malformed)?);
-        let (&[_, words, panel], &[_, blocks, kinds, _]) = (codes.as_slice(), parameters.as_slice()) else {
+        let (codes, blocks) = (codes.fixed_shape().ok_or_else(malformed)?, scales.fixed_shape().ok_or_else(malformed)?);
+        let (&[_, words, panel], &[_, blocks, _]) = (codes.as_slice(), blocks.as_slice()) else {
             return Err(malformed());
         };
         let panel = u32::try_from(panel).map_err(|_| malformed())?;
+        let rest = site.operands.get(3).map(|ty| ty.dtype);
         Ok(Weights {
             e,
             coded: Coded { bits: a.bits, block: a.block },
@@ -96,15 +98,16 @@ impl<'a, 'b> Weights<'a, 'b> {
             panel,
             words: words as i64,
             blocks: blocks as i64,
-            zeros: kinds > 1,
-            table: site.operands.len() > 3,
+            scale: scales.dtype,
+            zero: rest.filter(|&dtype| dtype != DType::F32),
+            table: rest == Some(DType::F32),
             lanes: (site.target.vector_bytes / 4).min(1 << panel.trailing_zeros()),
         })
     }
 
-    /// Bytes of a block's parameters.
+    /// Bytes of a block's scales, by which places of parameters are told.
     pub(super) fn block_bytes(&self) -> i64 {
-        i64::from(self.panel) * 4 * (1 + i64::from(self.zeros))
+        i64::from(self.panel) * self.scale.size() as i64
     }
 
     /// Bytes between the words of a column.
@@ -146,15 +149,15 @@ impl<'a, 'b> Weights<'a, 'b> {
         } else {
             let parts = k.int(i64::from(self.panel / width));
             let (panel, part) = (k.bin(Bin::UDiv, group, parts), k.bin(Bin::URem, group, parts));
-            (panel, k.mul_int(part, 4 * i64::from(width)))
+            (panel, k.mul_int(part, i64::from(width)))
         };
-        let at = |k: &mut Builder, base: Val, bytes: i64| {
-            let offset = k.mul_int(panel, bytes);
+        let at = |k: &mut Builder, base: Val, bytes: i64, size: i64| {
+            let (offset, within) = (k.mul_int(panel, bytes), k.mul_int(within, size));
             let start = k.add(base, offset);
             k.add(start, within)
         };
-        let codes = at(k, self.e.operand(1), self.panel_bytes());
-        let parameters = at(k, self.e.operand(2), self.blocks * self.block_bytes());
+        let codes = at(k, self.e.operand(1), self.panel_bytes(), 4);
+        let parameters = at(k, self.e.operand(2), self.blocks * self.block_bytes(), self.scale.size() as i64);
         Columns { codes, parameters, first: k.mul_int(group, width.into()), vectors, count: width }
     }
 
@@ -166,27 +169,45 @@ impl<'a, 'b> Weights<'a, 'b> {
         k.load(Ty::new(Elem::I32, self.lanes), from)
     }
 
-    /// Loads a vector of columns' parameters of the block at `parameters`: the scales, and the zero points if there are
-    /// any.
-    pub(super) fn parameters(&self, k: &mut Builder, parameters: Val, vector: u32) -> (Val, Option<Val>) {
+    /// Loads a vector of columns' scales of the block whose scales are at `parameters`.
+    pub(super) fn scale(&self, k: &mut Builder, parameters: Val, vector: u32) -> Val {
+        let from = k.at(parameters, (self.parameter(vector) * self.scale.size() as i64) as i32);
+        numbers::load(k, self.scale, from, self.lanes)
+    }
+
+    /// The same of zero points, as integers, if there are any.
+    pub(super) fn zero(&self, k: &mut Builder, parameters: Val, vector: u32) -> Option<Val> {
+        let (dtype, halvings) = (self.zero?, self.scale.size().trailing_zeros());
+        // As far from the first one as the scales are from theirs.
+        let distance = k.sub(parameters, self.e.operand(2));
+        let halvings = k.int(halvings.into());
+        let number = k.bin(Bin::Shr, distance, halvings);
+        let start = k.mul_int(number, dtype.size() as i64);
+        let start = k.add(self.e.operand(3), start);
+        let from = k.at(start, (self.parameter(vector) * dtype.size() as i64) as i32);
+        Some(numbers::load(k, dtype, from, self.lanes))
+    }
+
+    /// How many parameters are between those of a group's first column and those of a vector's, in a block.
+    fn parameter(&self, vector: u32) -> i64 {
         let at = vector * self.lanes;
-        let panel = i64::from(at / self.panel) * self.blocks * self.block_bytes();
-        let mut load = |kind: i64| {
-            let offset = panel + kind * self.word_bytes() + i64::from(at % self.panel) * 4;
-            let from = k.at(parameters, offset as i32);
-            k.load(Ty::new(Elem::F32, self.lanes), from)
-        };
-        (load(0), if self.zeros { Some(load(1)) } else { None })
+        i64::from(at / self.panel) * self.blocks * i64::from(self.panel) + i64::from(at % self.panel)
+    }
+
+    /// Whether blocks have zero points.
+    pub(super) fn has_zeros(&self) -> bool {
+        self.zero.is_some()
     }
 
     /// What a vector of columns' codes have in common in a block.
     fn decoder(&self, k: &mut Builder, parameters: Val, vector: u32) -> Decoder {
-        let (scale, zero) = self.parameters(k, parameters, vector);
+        let (scale, zero) = (self.scale(k, parameters, vector), self.zero(k, parameters, vector));
+        let zero = zero.map(|zero| k.convert(zero, Elem::F32));
         let table = self.table(k);
         let ty = k.ty(scale);
         let middle = if self.table { 0.0 } else { f64::from(self.coded.middle()) };
         let middle = (middle != 0.0).then(|| k.float(middle, ty));
-        // The sum is exact: zero points are whole numbers, but for tables', which have no middle.
+        // The sum is exact: zero points are whole numbers.
         let less = match (middle, zero) {
             (Some(middle), Some(zero)) => Some(k.add(middle, zero)),
             (middle, zero) => middle.or(zero),

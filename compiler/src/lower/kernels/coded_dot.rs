@@ -130,7 +130,7 @@ impl Product<'_, '_, '_> {
         let in_word = w.coded.in_word() as i64;
         let less: Vec<Val> = (0..vectors)
             .map(|v| {
-                let zero = if w.coded.bits < 8 { w.parameters(k, parameters, v).1 } else { None };
+                let zero = if w.coded.bits < 8 { w.zero(k, parameters, v) } else { None };
                 self.in_bytes(k, zero)
             })
             .collect();
@@ -183,7 +183,6 @@ impl Product<'_, '_, '_> {
             let all = k.int_of(i64::from((middle as u32 * 0x0101_0101) as i32), ty);
             return k.bitcast(all, bytes);
         };
-        let zero = k.convert(zero, Elem::I32);
         let (middle, low, each) = (k.int_of(middle, ty), k.int_of(0xff, ty), k.int_of(0x0101_0101, ty));
         let less = k.add(zero, middle);
         let less = k.bin(Bin::And, less, low);
@@ -402,7 +401,12 @@ impl Product<'_, '_, '_> {
         totals: Option<&[Val]>,
     ) -> Vec<Val> {
         let (w, vectors) = (self.w, vectors as usize);
-        let parameters: Vec<(Val, Option<Val>)> = (0..vectors).map(|v| w.parameters(k, parameters, v as u32)).collect();
+        let parameters: Vec<(Val, Option<Val>)> = (0..vectors as u32)
+            .map(|v| {
+                let zero = if self.digits.sum_bytes > 0 { w.zero(k, parameters, v) } else { None };
+                (w.scale(k, parameters, v), zero.map(|zero| k.convert(zero, Elem::F32)))
+            })
+            .collect();
         let mut results = Vec::with_capacity(rows as usize * vectors);
         for r in 0..rows as usize {
             let at = k.at(sums, (r as i64 * w.blocks * self.digits.sum_bytes) as i32);
@@ -419,7 +423,7 @@ impl Product<'_, '_, '_> {
                     k.convert(sum, Elem::F32)
                 };
                 let (scale, zero) = parameters[v];
-                if let Some(zero) = zero.filter(|_| self.digits.sum_bytes > 0) {
+                if let Some(zero) = zero {
                     let one = k.load(Ty::new(Elem::F32, 1), at);
                     let all = k.splat(one, w.lanes);
                     sum = k.fma(zero, all, sum);

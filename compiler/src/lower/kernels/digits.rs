@@ -55,7 +55,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         let scratch = |k: &mut Builder, bytes: i64| w.e.scratch(k, Dim::from(rows * bytes));
         let digits = scratch(k, 2 * padded);
         let scales = scratch(k, 4);
-        let sum_bytes = if w.zeros && w.coded.bits == 8 { 4 } else { 0 };
+        let sum_bytes = if w.has_zeros() && w.coded.bits == 8 { 4 } else { 0 };
         let sums = (sum_bytes > 0).then(|| scratch(k, w.blocks * sum_bytes));
         Digits { w, padded, signed, sum_bytes, digits, sums, scales }
     }
