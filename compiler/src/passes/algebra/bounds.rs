@@ -1,6 +1,6 @@
 //! What is known of the range of a value's elements, from the operation that makes it.
 
-use crate::ir::{BinaryOp, Graph, Op, UnaryOp, Value};
+use crate::ir::{BinaryOp, DType, Graph, Op, UnaryOp, Value};
 
 use super::super::edit::splat;
 
@@ -41,6 +41,12 @@ fn bound(graph: &Graph, value: Value, upper: bool, depth: usize) -> Option<f64> 
         // The most negative integer is its own magnitude.
         Op::Unary(UnaryOp::Abs) if !upper && graph.ty(value).dtype.is_float() => Some(0.0),
         Op::Unary(UnaryOp::Exp | UnaryOp::Softplus | UnaryOp::Sqrt) if !upper => Some(0.0),
+        Op::Cast { .. } => match graph.ty(*operands.first()?).dtype {
+            DType::U8 => Some(if upper { 255.0 } else { 0.0 }),
+            DType::I8 => Some(if upper { 127.0 } else { -128.0 }),
+            _ => None,
+        }
+        .filter(|_| !matches!(graph.ty(value).dtype, DType::U8 | DType::I8 | DType::Bool)),
         Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. } => of(0),
         _ => None,
     }

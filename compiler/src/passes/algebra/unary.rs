@@ -2,7 +2,7 @@
 
 use super::super::edit::Edit;
 use crate::Result;
-use crate::ir::{BinaryOp, DType, DTypeClass, NodeId, Op, UnaryOp, Value};
+use crate::ir::{BinaryOp, DType, DTypeClass, Graph, NodeId, Op, Tensor, UnaryOp, Value};
 
 pub(super) fn simplify(edit: &mut Edit, node: NodeId, op: UnaryOp) -> Result<Option<Value>> {
     use UnaryOp::{Abs, Ceil, Floor, Log, Neg, Not, Round};
@@ -13,6 +13,7 @@ pub(super) fn simplify(edit: &mut Edit, node: NodeId, op: UnaryOp) -> Result<Opt
     match (op, inner) {
         (Floor | Ceil | Round, _) if integral => Ok(Some(x)),
         (Floor | Ceil | Round, Op::Unary(Floor | Ceil | Round)) => Ok(Some(x)),
+        (Floor | Ceil | Round, _) if is_whole(edit.graph, x) => Ok(Some(x)),
         (Neg, Op::Unary(Neg)) | (Not, Op::Unary(Not)) | (UnaryOp::BitNot, Op::Unary(UnaryOp::BitNot)) => {
             Ok(Some(inner_operands[0]))
         }
@@ -32,6 +33,20 @@ pub(super) fn simplify(edit: &mut Edit, node: NodeId, op: UnaryOp) -> Result<Opt
             edit.add(Op::Softmax { axis, log: true }, &[inner_operands[0]]).map(Some)
         }
         _ => Ok(None),
+    }
+}
+
+/// Whether a float is a byte, or one and a small whole number.
+fn is_whole(graph: &Graph, v: Value) -> bool {
+    let of = |n: usize| graph.operand(v.node, n);
+    match graph.op(v.node) {
+        Op::Cast { .. } => of(0).is_some_and(|x| matches!(graph.ty(x).dtype, DType::U8 | DType::I8)),
+        Op::Binary(BinaryOp::Add | BinaryOp::Sub) => {
+            let small = |t: &Tensor| t.to_f64s().iter().all(|c| c.fract() == 0.0 && c.abs() <= 1024.0);
+            let byte = |x: Value| matches!(graph.op(x.node), Op::Cast { .. }) && is_whole(graph, x);
+            of(0).is_some_and(byte) && of(1).and_then(|c| graph.as_constant(c)).is_some_and(small)
+        }
+        _ => false,
     }
 }
 
