@@ -221,6 +221,22 @@ fn planes_become_pixels() {
 }
 
 #[test]
+fn every_other_element() {
+    for (rows, columns) in [(4, 64), (3, 35), (1, 7), (5, 100)] {
+        for start in [0usize, 1] {
+            let mut c = Case::new();
+            let (x, y) = (c.input("x", &[rows, 2 * columns]), c.input("y", &[rows, columns]));
+            let all = Range { start: Dim::ZERO, step: 1, len: rows.into() };
+            let ranges = vec![all, Range { start: start.into(), step: 2, len: columns.into() }];
+            let x = c.op(Op::Slice { ranges }, &[x]);
+            let sum = c.op(Op::Binary(BinaryOp::Add), &[x, y]);
+            c.output(sum);
+            c.check();
+        }
+    }
+}
+
+#[test]
 fn short_last_axes_are_one_long_row() {
     // A group norm's last step over channels last: groups of two or three channels.
     for (pixels, groups, channels) in [(40, 32, 2), (9, 5, 3), (300, 3, 1)] {

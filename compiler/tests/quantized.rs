@@ -217,7 +217,7 @@ fn scaled_channels() {
 /// Channels dealt to groups, and the largest of windows: bytes move, nothing is rounded.
 #[test]
 fn moved_bytes() {
-    for (groups, each) in [(4, 34), (3, 10), (2, 25)] {
+    for (groups, each) in [(4, 34), (3, 10), (2, 25), (8, 20), (12, 17), (5, 9)] {
         let mut m = Model::new();
         let channels = groups * each;
         let x = m.input(&[1, channels, 8, 8]);

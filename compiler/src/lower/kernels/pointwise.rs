@@ -5,7 +5,7 @@
 //! A copy whose source is contiguous along another axis moves 4 x 4 blocks through registers.
 
 use super::super::expr::{Expr, ExprKind};
-use super::super::kir::{Bin, Builder, Elem, Kernel, Val};
+use super::super::kir::{Addr, Bin, Builder, Elem, Kernel, Val};
 use super::super::numbers;
 use super::super::view::{View, collapse};
 use super::expand::{self, Expansion};
@@ -241,7 +241,8 @@ impl Nest<'_> {
         let one = Dim::ONE;
         let extent = self.extents.last().unwrap_or(&one);
         let inner = |n: usize| self.views[n].strides.last().cloned().unwrap_or(Dim::ZERO);
-        let unit = (0..cursors.len()).all(|n| inner(n).is(0) || inner(n).is(1)) && self.columns_adjoin();
+        let alternate = |n: usize| self.alternates(n);
+        let unit = (0..cursors.len()).all(|n| inner(n).is(0) || inner(n).is(1) || alternate(n)) && self.columns_adjoin();
         let (zero, end) = (k.int(0), k.dim(extent));
         // What is constant along the row is loaded once.
         let scalars: Vec<Option<Val>> = (0..cursors.len())
@@ -267,7 +268,7 @@ impl Nest<'_> {
                 self.elements(k, i, self.lanes, cursors, &splats, out);
             });
             from = whole;
-            if k.has_masks() {
+            if k.has_masks() && !(0..cursors.len()).any(alternate) {
                 k.once(&mut |k| {
                     rest(k, from, end, self.lanes, &mut |k| self.elements(k, whole, self.lanes, cursors, &splats, out));
                 });
@@ -305,7 +306,19 @@ impl Nest<'_> {
         let stride = k.dim(self.views[n].strides.last().unwrap_or(&Dim::ONE));
         let index = k.mul(i, stride);
         let from = k.at_index(cursors[n], index, dtype.size() as u32);
-        numbers::load(k, dtype, from, lanes)
+        if lanes == 1 || !self.alternates(n) {
+            return numbers::load(k, dtype, from, lanes);
+        }
+        // Two vectors, of which the second begins with the last element of the first: nothing is read behind the last one.
+        let further = Addr { offset: from.offset + 4 * (lanes as i32 - 1), ..from };
+        let [low, high] = [from, further].map(|from| numbers::load(k, dtype, from, lanes));
+        let places: Vec<u8> = (0..lanes).map(|l| (2 * l + u32::from(2 * l >= lanes)) as u8).collect();
+        k.shuffle(low, high, &places)
+    }
+
+    /// Whether neighbours along the last axis are every other element of a leaf, of 4 bytes.
+    fn alternates(&self, n: usize) -> bool {
+        self.leaves[n].0.size() == 4 && self.views[n].strides.last().is_some_and(|s| s.is(2))
     }
 
     /// `lanes` elements from index `i` of the row on.
