@@ -27,9 +27,10 @@ pub fn span(rows: Option<u64>, layer: &Layer) -> u64 {
         return if rows == 1 { 1 } else { rows.next_power_of_two().max(4) };
     }
     let vectors = rows.div_ceil(LANES);
-    // Every tile fetches all non-zeros.
+    // Every tile fetches all non-zeros, and stages a piece of every channel.
     let fetched = fetched(layer.values as f64 * ENTRY) / VECTOR;
-    let cost = |n: &u64| (vectors.div_ceil(*n) as f64 * (met(layer, *n, n * LANES) + fetched)) as u64;
+    let tile = |n: u64| met(layer, n, n * LANES) + fetched + (layer.channels * (8 + 4 * n)) as f64;
+    let cost = |n: &u64| (vectors.div_ceil(*n) as f64 * tile(*n)) as u64;
     (1..=VECTORS.min(vectors)).rev().min_by_key(cost).unwrap_or(1) * LANES
 }
 
@@ -273,7 +274,7 @@ mod tests {
     fn spans_fill_vectors() {
         let layer = layer(256, 512, 12_000);
         let spans = [1, 3, 9, 16, 49, 128, 196, 784].map(|rows| span(Some(rows), &layer));
-        assert_eq!(spans, [1, 4, 16, 16, 32, 32, 32, 32]);
+        assert_eq!(spans, [1, 4, 16, 16, 64, 64, 32, 32]);
         assert_eq!(span(None, &layer), 64);
     }
 

@@ -10,6 +10,8 @@
 
 mod planes;
 
+use planes::Straight;
+
 use mcc_targets::sparse_schedule;
 
 use super::turn::turn;
@@ -362,8 +364,12 @@ impl Sparse<'_, '_> {
         let whole = k.bin(Bin::Min, last, end);
         k.for_each(zero, span, part, &mut |k, start| {
             let some = |k: &mut Builder, first: Val, count: i64| {
-                self.slices(k, room, start, first, count);
-                self.store(k, room, (tile, start), first, count);
+                let straight = self.straight(k, (tile, start), first, count);
+                self.slices(k, room, start, (first, count), straight);
+                match straight {
+                    None => self.store(k, room, (tile, start), first, count),
+                    Some(to) => k.when(to.partly, &mut |k| self.store(k, room, (tile, start), first, count)),
+                }
             };
             k.for_each(first, whole, block, &mut |k, first| some(k, first, block));
             match only {
@@ -427,49 +433,82 @@ impl Sparse<'_, '_> {
         });
     }
 
-    /// Sums of `count` output channels from `first` on, over the part of the planes from element `start` on.
-    fn slices(&self, k: &mut Builder, room: &Room, start: Val, first: Val, count: i64) {
+    /// Sums of `count` output channels from `first` on, over the part of the planes from element `start` on. They wait in
+    /// memory, unless they go straight to where they belong.
+    fn slices(&self, k: &mut Builder, room: &Room, start: Val, (first, count): (Val, i64), straight: Option<Straight>) {
         // Blocks are whole groups, each listed once a slice.
         let (slices, abreast) = (self.staging.slices(self.channels as usize) as i64, self.staging.abreast as i64);
         let per_slice = (count + abreast - 1) / abreast;
         let by = k.int(abreast);
         let listed = k.bin(Bin::Div, first, by);
         let listed = k.mul_int(listed, slices);
-        let (one, end) = (k.int(1), k.int(slices));
-        self.slice(k, room, start, (listed, per_slice), true);
-        k.for_each(one, end, 1, &mut |k, slice| {
-            let before = k.mul_int(slice, per_slice);
+        let slice = |k: &mut Builder, n: Val, is_first: bool, straight: Option<Straight>| {
+            let before = k.mul_int(n, per_slice);
             let listed = k.add(listed, before);
-            self.slice(k, room, start, (listed, per_slice), false);
-        });
+            self.slice(k, room, start, (listed, per_slice), is_first, straight);
+        };
+        let (zero, one, last) = (k.int(0), k.int(1), k.int(slices - 1));
+        if slices > 1 {
+            slice(k, zero, true, None);
+            k.for_each(one, last, 1, &mut |k, n| slice(k, n, false, None));
+        }
+        let ending = |k: &mut Builder, straight| {
+            slice(k, last, slices == 1, straight);
+            Vec::new()
+        };
+        match straight {
+            None => ending(k, None),
+            Some(to) => k.choose(to.partly, &mut |k| ending(k, None), &mut |k| ending(k, straight)),
+        };
     }
 
     /// Adds what groups of output channels, as they are listed from one on, meet in a slice of the input channels.
-    fn slice(&self, k: &mut Builder, room: &Room, start: Val, (listed, count): (Val, i64), is_first: bool) {
+    fn slice(
+        &self,
+        k: &mut Builder,
+        room: &Room,
+        start: Val,
+        (listed, count): (Val, i64),
+        is_first: bool,
+        straight: Option<Straight>,
+    ) {
         let (lanes, vectors, abreast) = (self.lanes as u32, self.vectors as usize, self.staging.abreast);
         let ty = Ty::new(Elem::F32, lanes);
         let (zero, end) = (k.int(0), k.int(count));
         k.for_each(zero, end, 1, &mut |k, group| {
             let group = k.add(listed, group);
-            let places: Vec<Val> = (0..abreast as i32)
-                .map(|turn| {
-                    let from = k.at_index(self.e.operand(2), group, abreast as u32);
-                    let place = k.load(Ty::new(Elem::I8, 1), Addr { offset: from.offset + turn, ..from });
-                    let place = k.uconvert(place, Elem::I64);
-                    let skip = k.mul_int(place, (vectors as u32 * lanes * 4).into());
-                    k.add(room.sums, skip)
-                })
-                .collect();
-            let at = |k: &mut Builder, n: usize| k.at(places[n / vectors], ((n % vectors) as u32 * lanes * 4) as i32);
-            let init: Vec<Val> = (0..abreast * vectors)
-                .map(|n| {
-                    let from = at(k, n);
-                    if is_first { k.zero(ty) } else { k.load(ty, from) }
-                })
-                .collect();
-            for (n, sum) in self.sums(k, (room.staged, start), group, init).into_iter().enumerate() {
-                let to = at(k, n);
-                k.store(to, sum);
+            let place = |k: &mut Builder, turn: usize| {
+                let from = k.at_index(self.e.operand(2), group, abreast as u32);
+                let place = k.load(Ty::new(Elem::I8, 1), Addr { offset: from.offset + turn as i32, ..from });
+                k.uconvert(place, Elem::I64)
+            };
+            let waiting = |k: &mut Builder, turn: usize| {
+                let place = place(k, turn);
+                let skip = k.mul_int(place, (vectors as u32 * lanes * 4).into());
+                k.add(room.sums, skip)
+            };
+            let at = |k: &mut Builder, sums: Val, v: usize| k.at(sums, (v as u32 * lanes * 4) as i32);
+            let mut init = vec![k.zero(ty); abreast * vectors];
+            if !is_first {
+                for (turn, init) in init.chunks_exact_mut(vectors).enumerate() {
+                    let sums = waiting(k, turn);
+                    for (v, init) in init.iter_mut().enumerate() {
+                        let from = at(k, sums, v);
+                        *init = k.load(ty, from);
+                    }
+                }
+            }
+            for (turn, sums) in self.sums(k, (room.staged, start), group, init).chunks_exact(vectors).enumerate() {
+                if let Some(straight) = straight {
+                    let place = place(k, turn);
+                    straight.store(k, self, place, sums);
+                    continue;
+                }
+                let to = waiting(k, turn);
+                for (v, &sum) in sums.iter().enumerate() {
+                    let to = at(k, to, v);
+                    k.store(to, sum);
+                }
             }
         });
     }

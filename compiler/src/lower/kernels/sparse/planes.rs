@@ -6,8 +6,29 @@
 
 use super::super::nest;
 use super::{Image, Room, Sparse, Tile};
-use crate::ir::DType;
+use crate::ir::{DType, Layout};
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
+
+/// Where the sums of a block go from registers.
+#[derive(Clone, Copy)]
+pub(super) struct Straight {
+    /// Whether some have no place there: then all have to wait.
+    pub(super) partly: Val,
+    /// The row of the block's first channel, and the column of the part's first element.
+    row: Val,
+    col: Val,
+}
+
+impl Straight {
+    /// Stores the sums of an output channel.
+    pub(super) fn store(&self, k: &mut Builder, sparse: &Sparse<'_, '_>, place: Val, sums: &[Val]) {
+        let row = k.add(self.row, place);
+        for (v, &sum) in sums.iter().enumerate() {
+            let col = k.add_int(self.col, v as i64 * sparse.lanes);
+            sparse.e.store(k, row, col, sum);
+        }
+    }
+}
 
 impl Sparse<'_, '_> {
     /// Stages a matrix: of every channel of an image the pixels from `first` on.
@@ -142,6 +163,45 @@ impl Sparse<'_, '_> {
         });
     }
 
+    /// The pixel of the image that the part of a tile from element `start` on begins with, and how many pixels follow one
+    /// another from there on, where there is nothing between lines.
+    fn run(&self, k: &mut Builder, tile: Tile, start: Val) -> (Val, Val) {
+        let (before, pixels) = (k.sub(tile.first, tile.start), k.sub(tile.end, tile.start));
+        let first = k.add(before, start);
+        let most = match &self.image {
+            None => pixels,
+            Some(image) => {
+                let all = k.add_int(before, self.staging.lines as i64 * image.results[1]);
+                k.bin(Bin::Min, all, pixels)
+            }
+        };
+        let (zero, whole) = (k.int(0), k.int(self.vectors * self.lanes));
+        let left = k.sub(most, first);
+        let left = k.bin(Bin::Max, left, zero);
+        (first, k.bin(Bin::Min, left, whole))
+    }
+
+    /// Where sums may be stored right from registers, if they can be at all: those of whole groups into planes, in which the
+    /// elements of a part follow one another.
+    pub(super) fn straight(
+        &self,
+        k: &mut Builder,
+        (tile, start): (Tile, Val),
+        first: Val,
+        count: i64,
+    ) -> Option<Straight> {
+        let between = self.image.as_ref().is_some_and(|image| image.results[1] != self.staging.pitch as i64);
+        let lanes = self.e.lanes(DType::F32) == self.lanes as u32;
+        let whole = count % self.staging.abreast as i64 == 0;
+        if self.layouts.stored != Layout::ChannelsFirst || between || !lanes || !whole {
+            return None;
+        }
+        let (col, valid) = self.run(k, tile, start);
+        let part = k.int(self.vectors * self.lanes);
+        let row = k.mul_int(tile.batch, self.out);
+        Some(Straight { partly: k.cmp(Cmp::Ne, valid, part), row: k.add(row, first), col })
+    }
+
     /// Stores the sums of a block that are pixels: a row a channel.
     pub(super) fn store_planes(
         &self,
@@ -153,10 +213,10 @@ impl Sparse<'_, '_> {
     ) {
         let part = self.vectors * self.lanes;
         let lanes = self.e.lanes(DType::F32).min(self.lanes as u32);
-        let (zero, channels, whole) = (k.int(0), k.int(count), k.int(part));
+        let (zero, channels) = (k.int(0), k.int(count));
         let row = k.mul_int(tile.batch, self.out);
         let row = k.add(row, first);
-        let (before, pixels) = (k.sub(tile.first, tile.start), k.sub(tile.end, tile.start));
+        let before = k.sub(tile.first, tile.start);
         // What elements `from..to` of the part are, from column `col` on.
         let run = &mut |k: &mut Builder, (from, to): (Val, Val), col: Val| {
             k.for_each(zero, channels, 1, &mut |k, channel| {
@@ -172,19 +232,12 @@ impl Sparse<'_, '_> {
                 });
             });
         };
-        let Some(image) = self.image.as_ref().filter(|image| image.results[1] != self.staging.pitch as i64) else {
-            let first = k.add(before, start);
-            let most = match &self.image {
-                None => pixels,
-                Some(image) => {
-                    let all = k.add_int(before, self.staging.lines as i64 * image.results[1]);
-                    k.bin(Bin::Min, all, pixels)
-                }
-            };
-            let left = k.sub(most, first);
-            let left = k.bin(Bin::Max, left, zero);
-            let valid = k.bin(Bin::Min, left, whole);
-            return run(k, (zero, valid), first);
+        let image = match &self.image {
+            Some(image) if image.results[1] != self.staging.pitch as i64 => image,
+            _ => {
+                let (first, valid) = self.run(k, tile, start);
+                return run(k, (zero, valid), first);
+            }
         };
         // Pieces of lines, between which are elements that are none.
         let (pitch, width) = (k.int(self.staging.pitch as i64), image.results[1]);
