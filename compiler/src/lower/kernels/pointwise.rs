@@ -242,7 +242,8 @@ impl Nest<'_> {
         let extent = self.extents.last().unwrap_or(&one);
         let inner = |n: usize| self.views[n].strides.last().cloned().unwrap_or(Dim::ZERO);
         let alternate = |n: usize| self.alternates(n);
-        let unit = (0..cursors.len()).all(|n| inner(n).is(0) || inner(n).is(1) || alternate(n)) && self.columns_adjoin();
+        let unit =
+            (0..cursors.len()).all(|n| inner(n).is(0) || inner(n).is(1) || alternate(n)) && self.columns_adjoin();
         let (zero, end) = (k.int(0), k.dim(extent));
         // What is constant along the row is loaded once.
         let scalars: Vec<Option<Val>> = (0..cursors.len())
