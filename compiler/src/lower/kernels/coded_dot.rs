@@ -4,9 +4,10 @@
 //! numbers that are signed bytes, in an exact byte product. That takes half of the instructions that multiply-adds of `f32`
 //! would take on vectors as wide. The only errors are those of `q` and of the additions of blocks' sums in `f32`.
 //!
-//! The weights of a group of columns are written out as bytes, zero points subtracted, for all rows of a block. Where products
+//! The weights of a group of columns are written out as bytes, zero points subtracted, for all rows of a block; what a single
+//! tile of rows meets is decoded where it is multiplied. Where products
 //! take unsigned bytes first, `h + 128` stands for `h`, and sums begin at -128 times the sum of the block's weights, which is
-//! taken as these are written. Zero points of 8-bit codes, which bytes do not hold, meet the sums of the row's numbers instead.
+//! taken as these are decoded. Zero points of 8-bit codes, which bytes do not hold, meet the sums of the row's numbers instead.
 //! A block of up to [`NARROW`] elements has sums `256 H + L` that fit 32 bits; longer ones keep both apart, up to [`LONGEST`]
 //! elements.
 //!
@@ -69,17 +70,23 @@ pub(super) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     let signed = target.arch == Arch::Aarch64;
     let digits = Digits::new(w, k, kept, signed);
     let group = i64::from(tile.vectors * w.lanes);
-    let bytes = w.e.scratch(k, Dim::from(w.elements() * group));
-    let starts = (!signed).then(|| w.e.scratch(k, Dim::from(w.blocks * group * 4)));
+    // What one tile of rows meets needs no place.
+    let one_tile = rows.as_const().is_some_and(|r| r <= unit);
+    let written = (!one_tile).then(|| Written {
+        bytes: w.e.scratch(k, Dim::from(w.elements() * group)),
+        starts: (!signed).then(|| w.e.scratch(k, Dim::from(w.blocks * group * 4))),
+    });
     let wide = (w.coded.block as i64).min(w.depth) > NARROW;
-    let d = Product { w, rows: unit, wide, digits, bytes, starts };
+    let d = Product { w, rows: unit, wide, signed, digits, written };
     let (zero, count) = (k.int(0), k.dim(rows));
     let mut round = |k: &mut Builder, first: Val| {
         let last = k.add_int(first, block);
         let last = k.bin(Bin::Min, last, count);
         k.for_each(first, last, 1, &mut |k, row| d.digits.cut(k, first, row));
         w.each_group(k, tile.vectors, &mut |k, columns| {
-            d.write_out(k, &columns);
+            if let Some(written) = &d.written {
+                d.write_out(k, written, &columns);
+            }
             d.tiles(k, rows, (first, last), &columns);
         });
     };
@@ -97,8 +104,16 @@ struct Product<'a, 'b, 'c> {
     rows: i64,
     /// Whether the sums of both digits are kept apart.
     wide: bool,
+    /// Whether products take signed bytes first.
+    signed: bool,
     digits: Digits<'a, 'b, 'c>,
-    /// The weights of a group of columns: four elements of each in steps.
+    /// Where weights are written out; without, they are decoded where they are multiplied.
+    written: Option<Written>,
+}
+
+/// Weights that are written out.
+struct Written {
+    /// Those of a group of columns: four elements of each in steps.
     bytes: Val,
     /// What the sums of high digits of each block begin at, where that is not zero.
     starts: Option<Val>,
@@ -108,13 +123,12 @@ impl Product<'_, '_, '_> {
     // ---- weights to bytes ----
 
     /// Writes out the weights of some columns.
-    fn write_out(&self, k: &mut Builder, columns: &Columns) {
+    fn write_out(&self, k: &mut Builder, to: &Written, columns: &Columns) {
         let w = self.w;
         let block = w.coded.block as i64;
         let full = if w.blocks > 1 { w.depth / block } else { 0 };
-        let starts = self.starts.unwrap_or(self.bytes);
         let (zero, end) = (k.int(0), k.int(full));
-        let state = [columns.codes, columns.parameters, self.bytes, starts];
+        let state = [columns.codes, columns.parameters, to.bytes, to.starts.unwrap_or(to.bytes)];
         let state =
             k.fold_loop(zero, end, 1, &state, &mut |k, _, state| self.write_block(k, block, state, columns.vectors));
         if full * block < w.depth {
@@ -128,12 +142,7 @@ impl Product<'_, '_, '_> {
         let &[codes, parameters, bytes, starts] = state else { return state.to_vec() };
         let words = Ty::new(Elem::I32, w.lanes);
         let in_word = w.coded.in_word() as i64;
-        let less: Vec<Val> = (0..vectors)
-            .map(|v| {
-                let zero = if w.coded.bits < 8 { w.zero(k, parameters, v) } else { None };
-                self.in_bytes(k, zero)
-            })
-            .collect();
+        let less = self.less(k, parameters, vectors);
         let nothing = k.zero(words);
         let mut carried = vec![nothing; vectors as usize];
         carried.extend([codes, bytes]);
@@ -148,10 +157,8 @@ impl Product<'_, '_, '_> {
                     let numbers = self.four_elements(k, word, step, less[v as usize]);
                     let to = k.at(to, ((step * vectors + v) * words.bytes()) as i32);
                     k.store(to, numbers);
-                    if self.starts.is_some() {
-                        let ones = k.int_of(0x0101_0101, words);
-                        let ones = k.bitcast(ones, Ty::new(Elem::I8, 4 * w.lanes));
-                        sums[v as usize] = k.dot(DotKind::U8S8, ones, numbers, sums[v as usize]);
+                    if !self.signed {
+                        sums[v as usize] = self.summed(k, numbers, sums[v as usize]);
                     }
                 }
             }
@@ -161,7 +168,7 @@ impl Product<'_, '_, '_> {
         });
         let (sums, pointers) = carried.split_at(vectors as usize);
         let mut starts = starts;
-        if self.starts.is_some() {
+        if !self.signed {
             for (v, &sum) in (0u32..).zip(sums) {
                 let seven = k.int(7);
                 let sum = k.bin(Bin::Shl, sum, seven);
@@ -172,6 +179,22 @@ impl Product<'_, '_, '_> {
             starts = k.add_int(starts, i64::from(vectors * words.bytes()));
         }
         vec![pointers[0], k.add_int(parameters, w.block_bytes()), pointers[1], starts]
+    }
+
+    /// Adds up numbers, four a lane.
+    fn summed(&self, k: &mut Builder, numbers: Val, sum: Val) -> Val {
+        let ones = k.int_of(0x0101_0101, k.ty(sum));
+        let ones = k.bitcast(ones, k.ty(numbers));
+        k.dot(DotKind::U8S8, ones, numbers, sum)
+    }
+
+    /// What is to be subtracted from the codes of a block, for each vector of columns.
+    fn less(&self, k: &mut Builder, parameters: Val, vectors: u32) -> Vec<Val> {
+        let of = |v| {
+            let zero = if self.w.coded.bits < 8 { self.w.zero(k, parameters, v) } else { None };
+            self.in_bytes(k, zero)
+        };
+        (0..vectors).map(of).collect()
     }
 
     /// What is to be subtracted from codes, in each byte of a vector of words.
@@ -276,15 +299,18 @@ impl Product<'_, '_, '_> {
         let nothing = k.zero(Ty::new(Elem::F32, w.lanes));
         let (zero, end) = (k.int(0), k.int(full * block));
         let mut state = vec![nothing; size];
-        state.extend([columns.parameters, self.bytes, self.starts.unwrap_or(self.bytes), sums]);
+        let weights = self.written.as_ref().map_or(columns.codes, |written| written.bytes);
+        let starts = self.written.as_ref().and_then(|written| written.starts).unwrap_or(weights);
+        state.extend([columns.parameters, weights, starts, sums]);
         let one = |k: &mut Builder, at: Val, count: i64, state: &[Val], fresh: bool| {
             let (totals, rest) = state.split_at(size);
-            let &[parameters, bytes, starts, sums] = rest else { return state.to_vec() };
-            let (products, bytes) = self.block(k, (digits, at, count), (bytes, starts), rows, vectors);
+            let &[parameters, weights, starts, sums] = rest else { return state.to_vec() };
+            let places = (weights, parameters, starts);
+            let (products, weights) = self.block(k, (digits, at, count), places, rows, vectors);
             let mut next = self.scaled(k, &products, (parameters, sums), rows, vectors, (!fresh).then_some(totals));
             next.extend([
                 k.add_int(parameters, w.block_bytes()),
-                bytes,
+                weights,
                 k.add_int(starts, i64::from(4 * vectors * w.lanes)),
                 k.add_int(sums, self.digits.sum_bytes),
             ]);
@@ -303,71 +329,102 @@ impl Product<'_, '_, '_> {
         &self,
         k: &mut Builder,
         (digits, at, count): (Val, Val, i64),
-        (bytes, starts): (Val, Val),
+        (weights, parameters, starts): (Val, Val, Val),
         rows: i64,
         vectors: u32,
     ) -> (Vec<Val>, Val) {
         let words = Ty::new(Elem::I32, self.w.lanes);
         let zero = k.zero(words);
-        let high: Vec<Val> = (0..vectors)
-            .map(|v| match self.starts {
-                Some(_) => {
-                    let from = k.at(starts, (v * words.bytes()) as i32);
-                    k.load(words, from)
-                }
-                None => zero,
-            })
-            .collect();
+        let start = |v: u32| match self.written.as_ref().and_then(|written| written.starts) {
+            Some(_) => {
+                let from = k.at(starts, (v * words.bytes()) as i32);
+                k.load(words, from)
+            }
+            None => zero,
+        };
+        let high: Vec<Val> = (0..vectors).map(start).collect();
         let low = vec![zero; vectors as usize];
+        let less = if self.written.is_none() { self.less(k, parameters, vectors) } else { Vec::new() };
+        // Sums of weights that are not written out are taken here.
+        let sums = if self.written.is_none() && !self.signed { vectors as usize } else { 0 };
         let mut state: Vec<Val> = (0..rows).flat_map(|_| [&high[..], &low]).flatten().copied().collect();
-        state.push(bytes);
+        state.extend(vec![zero; sums]);
+        state.push(weights);
         let in_word = self.w.coded.in_word() as i64;
         let elements = (count + in_word - 1) / in_word * in_word;
         let rounds = elements / ROUND;
         let mut at = at;
         if rounds <= UNROLLED {
             for _ in 0..rounds {
-                state = self.steps(k, (digits, at, ROUND / 4), vectors, &state);
+                state = self.steps(k, (digits, at, ROUND / 4), &less, (rows, vectors), &state);
                 at = k.add_int(at, ROUND);
             }
         } else {
             let end = k.add_int(at, rounds * ROUND);
             state = k.fold_loop(at, end, ROUND, &state, &mut |k, at, state| {
-                self.steps(k, (digits, at, ROUND / 4), vectors, state)
+                self.steps(k, (digits, at, ROUND / 4), &less, (rows, vectors), state)
             });
             at = end;
         }
         let left = elements - rounds * ROUND;
         if left > 0 {
-            state = self.steps(k, (digits, at, left / 4), vectors, &state);
+            state = self.steps(k, (digits, at, left / 4), &less, (rows, vectors), &state);
         }
-        let bytes = state.pop().unwrap_or(bytes);
-        (state, bytes)
+        let weights = state.pop().unwrap_or(weights);
+        let sums = state.split_off(state.len() - sums);
+        for (v, &sum) in sums.iter().enumerate() {
+            let seven = k.int(7);
+            let start = k.bin(Bin::Shl, sum, seven);
+            for row in state.chunks_mut(2 * vectors as usize) {
+                row[v] = k.sub(row[v], start);
+            }
+        }
+        (state, weights)
     }
 
     /// `count` steps of four elements with the digits from `at` on: a round, or less.
-    fn steps(&self, k: &mut Builder, (digits, at, count): (Val, Val, i64), vectors: u32, state: &[Val]) -> Vec<Val> {
+    fn steps(
+        &self,
+        k: &mut Builder,
+        (digits, at, count): (Val, Val, i64),
+        less: &[Val],
+        (rows, vectors): (i64, u32),
+        state: &[Val],
+    ) -> Vec<Val> {
         let w = self.w;
         let mut state = state.to_vec();
-        let Some(bytes) = state.pop() else { return state };
+        let Some(pointer) = state.pop() else { return state };
         let from = k.at_index(digits, at, 1);
         let four = Ty::new(Elem::I8, 4 * w.lanes);
         // Rows are the high digits, then the low ones.
         let place = |n: usize| from.offset + (n as i64 * self.digits.padded) as i32;
         // Where lanes are spread by instructions of their own, a round's digits are loaded once.
         let by_lane = w.e.site.target.arch == Arch::Aarch64 && count * 4 == ROUND;
-        let held: Vec<Val> = (0..if by_lane { state.len() / vectors as usize } else { 0 })
+        let held: Vec<Val> = (0..if by_lane { 2 * rows as usize } else { 0 })
             .map(|n| k.load(Ty::new(Elem::I8, ROUND as u32), Addr { offset: place(n), ..from }))
             .collect();
-        let kind = if self.starts.is_some() { DotKind::U8S8 } else { DotKind::S8S8 };
+        let kind = if self.signed { DotKind::S8S8 } else { DotKind::U8S8 };
+        let in_word = i64::from(8 / w.coded.bits);
+        let mut words = Vec::new();
         for step in 0..count {
-            let weights: Vec<Val> = (0..i64::from(vectors))
-                .map(|v| {
-                    let from = k.at(bytes, ((step * i64::from(vectors) + v) * i64::from(four.bytes())) as i32);
+            let weights: Vec<Val> = if self.written.is_some() {
+                let of = |v| {
+                    let from = k.at(pointer, ((step * i64::from(vectors) + v) * i64::from(four.bytes())) as i32);
                     k.load(four, from)
-                })
-                .collect();
-            for (n, sums) in state.chunks_mut(vectors as usize).enumerate() {
+                };
+                (0..i64::from(vectors)).map(of).collect()
+            } else {
+                if step % in_word == 0 {
+                    words = (0..vectors).map(|v| w.words(k, pointer, v, step / in_word)).collect();
+                }
+                let within = (step % in_word) as u32;
+                words.iter().zip(less).map(|(&word, &less)| self.four_elements(k, word, within, less)).collect()
+            };
+            let (sums, totals) = state.split_at_mut(2 * rows as usize * vectors as usize);
+            for (total, &weights) in totals.iter_mut().zip(&weights) {
+                *total = self.summed(k, weights, *total);
+            }
+            for (n, sums) in sums.chunks_mut(vectors as usize).enumerate() {
                 let left = match held.get(n) {
                     Some(&held) => {
                         let pattern: Vec<u8> = (0..4 * w.lanes).map(|i| (4 * step) as u8 + (i % 4) as u8).collect();
@@ -386,7 +443,11 @@ impl Product<'_, '_, '_> {
                 }
             }
         }
-        state.push(k.add_int(bytes, count * i64::from(vectors * four.bytes())));
+        let passed = match self.written {
+            Some(_) => count * i64::from(vectors * four.bytes()),
+            None => count / in_word * w.word_bytes(),
+        };
+        state.push(k.add_int(pointer, passed));
         state
     }
 
