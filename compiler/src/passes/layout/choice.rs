@@ -1,10 +1,11 @@
 //! Which operations stay channels-first.
 //!
-//! Every operation with spatial axes costs something in either layout, and every value that is made in one layout and read in
-//! the other has to be turned once, however many read it so. Convolutions with all their weights have channels-last
-//! kernels only; those that go by non-zeros ([`sparse`]) read and store either layout, each for itself, and channels-first for less; what
-//! works element by element goes along with its neighbours; inputs and outputs of the graph, and operations that know nothing
-//! of layouts, are channels-first. The labels of least cost in all are a minimum cut, see [`cut`](super::cut).
+//! Every operation with spatial axes costs something in either layout, and every value that is made in one layout and read
+//! in the other has to be turned once, however many read it so. Convolutions with all their weights have channels-last
+//! kernels only; those that go by non-zeros ([`sparse`]) read and store either layout, each for itself, and channels-first
+//! for less; what works element by element goes along with its neighbours; inputs and outputs of the graph, and operations
+//! that know nothing of layouts, are channels-first. The labels of least cost in all are a minimum cut, see
+//! [`cut`](super::cut).
 //!
 //! Costs are predictions; nothing depends on them but time. In doubt an operation becomes channels-last.
 
