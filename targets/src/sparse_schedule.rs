@@ -11,8 +11,8 @@ const LANES: u64 = 16;
 /// Most vectors of the longest kind in a tile that is computed at once: a group's sums fill the registers.
 const VECTORS: u64 = 7;
 
-/// Bytes of staged planes that should stay in the second-level cache.
-const STAGED_BYTES: u64 = 512 << 10;
+/// Bytes of weights that stay in the second-level cache from tile to tile.
+const CACHED_BYTES: u64 = 512 << 10;
 
 /// Bytes of the planes that a block of output channels meets while they stay in the first-level cache.
 const SLICE_BYTES: u64 = 32 << 10;
@@ -49,7 +49,7 @@ pub struct Cut {
     pub depth: u64,
 }
 
-/// How to cut a layer over tiles of `span` results, with planes of so many elements a channel.
+/// How to cut a layer over its tiles, with planes of so many elements a channel.
 pub fn cut(target: &Target, layer: &Layer, plane: u64) -> Cut {
     let abreast = if layer.span <= LANES { 8 } else { 4 };
     let most = if target.threads > 1 { (layer.out / 4).next_multiple_of(64).min(BLOCK) } else { BLOCK };
@@ -217,7 +217,7 @@ const ENTRY: f64 = 6.0;
 
 /// Nanoseconds until so many bytes are there.
 fn fetched(bytes: f64) -> f64 {
-    bytes / if bytes > STAGED_BYTES as f64 { MEMORY_BYTES } else { CACHE_BYTES }
+    bytes / if bytes > CACHED_BYTES as f64 { MEMORY_BYTES } else { CACHE_BYTES }
 }
 
 /// Shares of the nominal peak, which is of a slower clock than that of the machine where they were measured: of dense
