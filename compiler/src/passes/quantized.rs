@@ -5,8 +5,8 @@
 //! `sx * sw * sum((x - zx) * (w - zw))`, where the sum is one of integers and exact. The result differs from that of
 //! `f32` arithmetic by rounding only.
 
-use mcc_targets::Target;
 use mcc_targets::dot_schedule::has_dot;
+use mcc_targets::{Arch, Target};
 
 use super::bytes::is_depthwise;
 use super::edit::{Edit, rewrite};
@@ -42,7 +42,10 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
                 let columns = shape[0].floor_div(&Dim::from(spec.group));
                 let extents: Vec<Option<i64>> = shape.iter().map(Dim::as_const).collect();
                 let depthwise = match extents.into_iter().collect::<Option<Vec<i64>>>().as_deref() {
-                    Some([out, channels, kernel @ ..]) => is_depthwise(spec, *channels as usize, *out as usize, kernel),
+                    // On Arm what brings four rows' bytes together costs what the products save.
+                    Some([out, channels, kernel @ ..]) if target.arch == Arch::X86_64 => {
+                        is_depthwise(spec, *channels as usize, *out as usize, kernel)
+                    }
                     _ => false,
                 };
                 if spec.group > 1 && !depthwise && (narrow(&shape[1]) || narrow(&columns)) {
