@@ -93,7 +93,7 @@ pub enum Op {
     /// `(x, heads: i32[groups + 1], slots: u8[groups * abreast], offsets: u16 or i32[n], values: f32[n])`:
     /// correlation in one group with weights of which only some are not zero: those that a group of output channels, whose
     /// places in their block are its slots, has in a slice of the input channels, from its head on to the next one's, taking
-    /// turns. Each is a value and the offset, in [`Staging::unit`]s of staged planes ([`Staging`]), of what the first result
+    /// turns in whole rounds. Each is a value and the offset, in [`Staging::unit`]s of staged planes ([`Staging`]), of what the first result
     /// of a tile meets by it. `kernel` holds the window's extents; without any, all axes but the channels are a matrix's
     /// rows. `spec.layout` is the operand's, the result has a layout of its own.
     SparseConv { spec: ConvSpec, kernel: Vec<i64>, staging: Staging, out: usize, stored: Layout },

@@ -29,8 +29,10 @@ pub(super) fn sparse_conv(
         if o >= out {
             continue;
         }
-        let (from, to) = (heads[group], heads[group + 1]);
-        for n in (from + turn as i64..to).step_by(staging.abreast) {
+        // Turns come in whole rounds.
+        let (from, abreast) = (heads[group], staging.abreast as i64);
+        let rounds = (heads[group + 1] - from + abreast - 1) / abreast;
+        for n in (0..rounds).map(|round| from + round * abreast + turn as i64) {
             let at = usize::try_from(n).ok().filter(|&n| n < values.len()).ok_or_else(|| malformed("entry", n))?;
             let offset = usize::try_from(offsets[at]).map_err(|_| malformed("offset", offsets[at]))? * unit;
             let (channel, place) = (offset / plane, offset % plane);

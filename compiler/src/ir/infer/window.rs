@@ -194,10 +194,10 @@ pub(super) fn sparse_conv(
         return Err(Error::invalid(format!("windows of {kernel:?} cannot be staged as {staging:?}")));
     }
     let ([heads], [slots], [offsets], [values]) = (c.axes(1)?, c.axes(2)?, c.axes(3)?, c.axes(4)?);
-    let slices = channels.as_const().and_then(|n| usize::try_from(n).ok()).map_or(1, |n| staging.slices(n));
-    let groups = staging.groups(out) * slices;
-    c.meet(&heads, &Dim::from(groups + 1), "the heads and one more than the groups of all slices")?;
-    c.meet(&slots, &Dim::from(groups * staging.abreast), "the slots and the channels of groups")?;
+    let slices = channels.ceil_div(&Dim::from(staging.depth));
+    let groups = &Dim::from(staging.groups(out)) * &slices;
+    c.meet(&heads, &(&groups + &Dim::ONE), "the heads and one more than the groups of all slices")?;
+    c.meet(&slots, &(&groups * &Dim::from(staging.abreast)), "the slots and the channels of groups")?;
     c.meet(&offsets, &values, "the offsets and the values")?;
     let mut shape = if kernel.is_empty() { rows } else { [&rows[..1], &spatial].concat() };
     let channels = stored.channels(shape.len() + 1);
