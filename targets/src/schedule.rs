@@ -91,6 +91,9 @@ const LARGEST_TRANSFORM_COST: u64 = 18;
 /// Multiplications of a tile along an axis by minimal filtering: more are for larger tiles.
 const FILTERINGS: [u64; 3] = [4, 6, 8];
 
+/// How many times the weights may be in transformed space: they have to be stored and loaded, too.
+const MOST_GROWN: u64 = 8;
+
 /// A convolution with unit strides, lines first, then columns.
 #[derive(Debug, Clone, Copy)]
 pub struct Windows {
@@ -116,7 +119,9 @@ impl Windows {
     fn tile(&self, multiplications: u64) -> Option<[u64; 2]> {
         let taps = self.kernel[0].max(self.kernel[1]);
         let results = (multiplications + 1).checked_sub(taps).filter(|&m| m > 1)?;
-        Some(self.kernel.map(|k| if k > 1 { results } else { 1 }))
+        let axes = self.kernel.iter().filter(|k| **k > 1).count() as u32;
+        let grown = multiplications.pow(axes) <= MOST_GROWN * self.taps();
+        grown.then(|| self.kernel.map(|k| if k > 1 { results } else { 1 }))
     }
 
     /// Whether there is a kernel of minimal filtering for so many channels.

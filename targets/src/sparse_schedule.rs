@@ -14,8 +14,15 @@ const VECTORS: u64 = 7;
 /// Bytes of weights that stay in the second-level cache from tile to tile.
 const CACHED_BYTES: u64 = 512 << 10;
 
-/// Bytes of the planes that a block of output channels meets while they stay in the first-level cache.
-const SLICE_BYTES: u64 = 32 << 10;
+/// Bytes of the planes of a slice, which a block of output channels meets before the next ones: all stay in the first-level
+/// cache, or, where so few weights are left that sums cost more than loads from the second-level one, about half of them.
+const SLICE_BYTES: [u64; 2] = [32 << 10, 64 << 10];
+
+/// One in so many weights is few.
+const FEW: u64 = 8;
+
+/// What an output channel costs by itself in a slice, in multiply-adds of the longest vectors.
+const GROUP: f64 = 8.0;
 
 /// Most output channels of a block; see [`Cut`].
 const BLOCK: u64 = 256;
@@ -54,21 +61,23 @@ pub fn cut(target: &Target, layer: &Layer, plane: u64) -> Cut {
     let abreast = if layer.span <= LANES { 8 } else { 4 };
     let most = if target.threads > 1 { (layer.out / 4).next_multiple_of(64).min(BLOCK) } else { BLOCK };
     let block = layer.out.next_multiple_of(abreast).min(most);
-    let slices = slices(layer.channels, plane);
+    let slices = slices(layer, plane);
     Cut { abreast, block, depth: layer.channels.div_ceil(slices).max(1) }
 }
 
-/// Slices of equal size of so many channels.
-fn slices(channels: u64, plane: u64) -> u64 {
-    channels.div_ceil((SLICE_BYTES / (4 * plane).max(1)).max(1)).max(1)
+/// Slices of equal size of the channels, for planes of so many elements.
+fn slices(layer: &Layer, plane: u64) -> u64 {
+    let few = layer.values * FEW < layer.depth * layer.out;
+    let bytes = SLICE_BYTES[usize::from(few)];
+    layer.channels.div_ceil((bytes / (4 * plane).max(1)).max(1)).max(1)
 }
 
 /// What the non-zeros of a layer take over a tile of `vectors` vectors of the longest kind, and planes of so many elements, in
 /// multiply-adds of such vectors: measured on a core that loads two of them a cycle.
 fn met(layer: &Layer, vectors: u64, plane: u64) -> f64 {
-    let (once, slices) = (at_once(vectors), slices(layer.channels, plane));
+    let (once, slices) = (at_once(vectors), slices(layer, plane));
     // Every non-zero is spread over a vector; sums are stored, and between slices also loaded.
-    let sums = (if slices > 1 { 3.6 } else { 2.0 }) * once as f64 + 3.0;
+    let sums = (if slices > 1 { 3.6 } else { 2.0 }) * once as f64 + GROUP;
     let part = layer.values as f64 * (once as f64 + 0.3) + (layer.out * slices) as f64 * sums;
     part * (vectors / once) as f64
 }
@@ -263,9 +272,10 @@ mod tests {
     #[test]
     fn layers_are_cut() {
         let mut target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
-        let wide = layer(512, 200, 10_000);
-        assert_eq!(cut(&target, &wide, 64), Cut { abreast: 4, block: 200, depth: 128 });
-        assert_eq!(cut(&target, &layer(300, 2048, 10_000), 64).depth, 100);
+        let wide = |values| cut(&target, &layer(512, 200, values), 64);
+        assert_eq!(wide(20_000), Cut { abreast: 4, block: 200, depth: 128 });
+        assert_eq!(wide(10_000).depth, 256);
+        assert_eq!(cut(&target, &layer(300, 2048, 100_000), 64).depth, 100);
         target.threads = 2;
         assert_eq!([200, 512, 2048].map(|out| cut(&target, &layer(64, out, 9), 64).block), [64, 128, 256]);
     }
@@ -274,7 +284,7 @@ mod tests {
     fn spans_fill_vectors() {
         let layer = layer(256, 512, 12_000);
         let spans = [1, 3, 9, 16, 49, 128, 196, 784].map(|rows| span(Some(rows), &layer));
-        assert_eq!(spans, [1, 4, 16, 16, 64, 64, 32, 32]);
+        assert_eq!(spans, [1, 4, 16, 16, 64, 64, 112, 64]);
         assert_eq!(span(None, &layer), 64);
     }
 

@@ -128,7 +128,10 @@ impl Grouping {
     pub fn settle(&mut self, graph: &Graph, homes: &Homes) -> Result<()> {
         let views = Views { graph, stored: &self.stored, alias: &self.alias, homes };
         let settle = |Group { root, leaves, .. }: &mut Group| -> Result<()> {
-            leaves.iter_mut().try_for_each(|leaf| Ok(leaf.view = views.leaf(leaf.shown, *root)?.1))
+            for leaf in leaves {
+                leaf.view = views.leaf(leaf.shown, *root)?.1;
+            }
+            Ok(())
         };
         for group in &mut self.groups {
             settle(group)?;

@@ -58,7 +58,7 @@ impl Signs {
     /// Codes as they were: what is not shifted in turn keeps this.
     fn back(&self, edit: &mut Edit, codes: Value) -> Result<Value> {
         let less = self.number(edit, codes, DType::I32, self.shift)?;
-        Ok(edit.graph.add(Op::Cast { to: self.from, saturate: true }, &[less])?.into())
+        edit.graph.add(Op::Cast { to: self.from, saturate: true }, &[less])
     }
 
     /// The codes that [`back`](Signs::back) was given.
@@ -80,7 +80,7 @@ impl Signs {
 
     /// Codes minus a zero point, as dequantizing spells it.
     fn number(&self, edit: &mut Edit, codes: Value, to: DType, zero: f64) -> Result<Value> {
-        let wide = |edit: &mut Edit, v: Value| edit.graph.add(Op::Cast { to, saturate: true }, &[v]).map(Value::from);
+        let wide = |edit: &mut Edit, v: Value| edit.graph.add(Op::Cast { to, saturate: true }, &[v]);
         let codes = wide(edit, codes)?;
         self.less(edit, codes, zero)
     }
@@ -89,7 +89,7 @@ impl Signs {
         let to = edit.dtype(wide);
         let zero = edit.graph.constant(Tensor::scalar_f64(self.wanted, zero));
         let zero = edit.graph.add(Op::Cast { to, saturate: true }, &[zero])?;
-        Ok(edit.graph.add(Op::Binary(BinaryOp::Sub), &[wide, zero.into()])?.into())
+        edit.graph.add(Op::Binary(BinaryOp::Sub), &[wide, zero])
     }
 
     /// A zero point of codes that were shifted by one already.

@@ -150,7 +150,7 @@ pub(super) fn dot_conv(c: &mut Checker, spec: &ConvSpec, kernel: &[i64], out: us
         c.dtype(2, &[DType::I8])?;
         let [_] = c.axes(2)?;
         c.dtype(3, &[DType::I32])?;
-        c.shape(3, &[panels.clone()], "the heads and the panels")?;
+        c.shape(3, std::slice::from_ref(&panels), "the heads and the panels")?;
         [w_group, panels, w_taps, steps, &words * &Dim::from(16i64)]
     } else {
         let [w_group, panels, w_taps, steps, tile, four] = c.axes(1)?;

@@ -54,7 +54,7 @@ impl Case {
         let constant = |graph: &mut Graph, shape: &[usize], seed| graph.constant(noise(DType::F32, shape, seed));
         let w = constant(&mut graph, &[self.kernel, &[channels]].concat(), 2);
         let y = graph.add_labelled(Op::DepthwiseConv(self.spec(true)), &[x, w], "depthwise").unwrap();
-        let bias = constant(&mut graph, &vec![channels; 1], 3);
+        let bias = constant(&mut graph, &[channels], 3);
         let shape = graph.ty(y.into()).shape.clone();
         let bias = graph.add(Op::Broadcast { shape }, &[bias]).unwrap();
         let sum = graph.add(Op::Binary(BinaryOp::Add), &[y.into(), bias]).unwrap();
