@@ -155,6 +155,22 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether every axis of the result is that of the operands, whatever their order: element by element, parts, joined
+    /// parts, borders.
+    pub fn keeps_axes(&self) -> bool {
+        matches!(
+            self,
+            Op::Unary(_)
+                | Op::Binary(_)
+                | Op::Select
+                | Op::Cast { .. }
+                | Op::Bitcast { .. }
+                | Op::Slice { .. }
+                | Op::Concat { .. }
+                | Op::Pad { .. }
+        )
+    }
+
     /// Short name, as in the text form and in kernels' names.
     pub fn name(&self) -> &'static str {
         match self {

@@ -33,13 +33,13 @@ fn feeding(graph: &Graph, groups: &[Group], reader: &Group) -> Option<(usize, No
     }
     let n = groups.iter().position(|g| Value::from(g.root) == value)?;
     let first = groups[n].anchor?;
-    kernels::chains(graph.op(first), graph.op(second), &types_of(graph, second)).then_some((n, first, second))
+    let types: Vec<TensorType> = graph.operands(second).iter().map(|&v| graph.ty(v).clone()).collect();
+    kernels::chains(graph.op(first), graph.op(second), &types).then_some((n, first, second))
 }
 
 /// How many bytes the result of the first of two operations has, and whether the kernel of the second had better compute it.
 fn pays(graph: &Graph, target: &Target, anchors: [NodeId; 2], between: Value) -> (Dim, bool) {
-    let signature = |node: NodeId| text::signature(graph.op(node), &types_of(graph, node), graph.types(node));
-    let problem = anchors.map(signature).join("; ");
+    let problem = anchors.map(|node| text::node_signature(graph, node)).join("; ");
     let known = |d: &Dim| d.as_const().and_then(|c| u64::try_from(c).ok());
     let bytes = graph.ty(between).bytes();
     let columns = graph.types(anchors[1]).first().and_then(|ty| ty.shape.last());
@@ -49,8 +49,4 @@ fn pays(graph: &Graph, target: &Target, anchors: [NodeId; 2], between: Value) ->
         schedule::chains(target, problem, known(&bytes), columns.and_then(known))
     });
     (bytes, pays)
-}
-
-fn types_of(graph: &Graph, node: NodeId) -> Vec<TensorType> {
-    graph.operands(node).iter().map(|&v| graph.ty(v).clone()).collect()
 }

@@ -145,15 +145,8 @@ fn role(graph: &Graph, node: NodeId, target: &Target) -> Role {
             either(layout_schedule::windows(target, window(spec.kernel.iter().product())))
         }
         Op::Resize { sizes, .. } if sizes[..2] == x.shape[..2] => either(layout_schedule::windows(target, window(4))),
-        Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Select
-        | Op::Cast { .. }
-        | Op::Bitcast { .. }
-        | Op::Slice { .. }
-        | Op::Concat { .. }
-        | Op::Pad { .. }
-        | Op::Reduce { .. } => either([0.0; 2]),
+        op if op.keeps_axes() => either([0.0; 2]),
+        Op::Reduce { .. } => either([0.0; 2]),
         Op::Transpose { .. } | Op::Broadcast { .. } | Op::Constant(_) => Role::Any,
         _ => Role::First,
     }

@@ -30,57 +30,7 @@ impl Demands {
     }
 }
 
-/// Operations whose result has the operand's axes.
+/// Operations that compute the same along transposed axes: those that keep axes, and windows.
 fn passes(op: &Op) -> bool {
-    match op {
-        Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Select
-        | Op::Cast { .. }
-        | Op::Bitcast { .. }
-        | Op::Slice { .. }
-        | Op::Concat { .. }
-        | Op::Pad { .. }
-        | Op::Resize { .. }
-        | Op::Pool(_) => true,
-        Op::Input(..)
-        | Op::Constant(_)
-        | Op::Dims(_)
-        | Op::Iota { .. }
-        | Op::Reshape { .. }
-        | Op::Transpose { .. }
-        | Op::Broadcast { .. }
-        | Op::Gather { .. }
-        | Op::GatherElements { .. }
-        | Op::GatherNd { .. }
-        | Op::ScatterElements { .. }
-        | Op::ScatterNd { .. }
-        | Op::ReverseSequence { .. }
-        | Op::GridSample { .. }
-        | Op::MatMul
-        | Op::PackedMatMul { .. }
-        | Op::BlockMatMul { .. }
-        | Op::Conv(_)
-        | Op::PackedConv { .. }
-        | Op::DotConv { .. }
-        | Op::DotDepthwise { .. }
-        | Op::SparseConv { .. }
-        | Op::CodedConv { .. }
-        | Op::WinogradConv { .. }
-        | Op::DepthwiseConv(_)
-        | Op::ConvTranspose { .. }
-        | Op::Col2Im { .. }
-        | Op::MaxPoolWithIndices { .. }
-        | Op::Reduce { .. }
-        | Op::ArgReduce { .. }
-        | Op::Cumulative { .. }
-        | Op::Softmax { .. }
-        | Op::Attention { .. }
-        | Op::Normalize { .. }
-        | Op::TopK { .. }
-        | Op::Recurrent(_)
-        | Op::NonZero { .. }
-        | Op::Suppress
-        | Op::TreeEnsemble(_) => false,
-    }
+    op.keeps_axes() || matches!(op, Op::Resize { .. } | Op::Pool(_))
 }
