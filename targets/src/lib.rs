@@ -34,6 +34,20 @@ pub struct Target {
     pub sparsity: Sparsity,
     /// Whether bytes of the object count for more than time.
     pub compact: bool,
+    /// How weights that are floats are stored.
+    pub weights: WeightFloats,
+}
+
+/// How weights that are floats are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum WeightFloats {
+    /// As the model has them.
+    #[default]
+    AsGiven,
+    /// Rounded to IEEE's 16 bits.
+    F16,
+    /// Rounded to the upper 16 bits of `f32`.
+    Bf16,
 }
 
 /// When weights with zeros are kept as their non-zeros.
@@ -276,9 +290,9 @@ impl Target {
         }
         let target = |features: Vec<&'static str>| {
             let (vector_bytes, threads, choices, sparsity) = (16, 1, Choices::default(), Sparsity::Auto);
-            let compact = false;
+            let (triple, compact, weights) = (triple.clone(), false, WeightFloats::AsGiven);
             let mut target =
-                Target { triple: triple.clone(), arch, features, vector_bytes, threads, choices, sparsity, compact };
+                Target { triple, arch, features, vector_bytes, threads, choices, sparsity, compact, weights };
             let has_all = |names: &[&str]| names.iter().all(|f| target.has(f));
             if has_all(&["avx2", "fma", "bmi1", "bmi2"]) {
                 target.vector_bytes = if has_all(V4) { 64 } else { 32 };

@@ -8,7 +8,7 @@ use mcc::ir::Tensor;
 use mcc::passes::Effort;
 use mcc::{Error, Result};
 use mcc_runtime::Pool;
-use mcc_targets::{Sparsity, Target};
+use mcc_targets::{Sparsity, Target, WeightFloats};
 
 use super::{choices, npy};
 
@@ -40,6 +40,10 @@ pub struct ModelOptions {
     /// are, and unless --cpu says otherwise there is code for one CPU only (x86-64-v3 or generic)
     #[arg(long)]
     pub opt_size: bool,
+    /// Round the weights of products and convolutions, and tables, to 16-bit floats: half of the bytes, but for what goes by
+    /// minimal filtering (see --opt-size). Weights that the type is too coarse for stay as they are
+    #[arg(long, value_name = "TYPE", value_enum)]
+    pub round_weights: Option<ShortFloat>,
     /// Take choices that the cost model would make from a file that --tune wrote. Those for other CPUs and other layers do
     /// not matter
     #[arg(long, value_name = "FILE")]
@@ -58,6 +62,20 @@ pub enum Sparse {
     Force,
 }
 
+/// What weights are rounded to.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
+pub enum ShortFloat {
+    /// 11 bits of precision, for magnitudes from 6e-5 to 65504.
+    F16,
+    /// 8 bits of precision.
+    Bf16,
+}
+
+/// The name of an option's value.
+fn name_of(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|v| v.get_name().to_string()).unwrap_or_default()
+}
+
 impl Sparse {
     fn rule(self) -> Sparsity {
         match self {
@@ -65,10 +83,6 @@ impl Sparse {
             Sparse::Off => Sparsity::Off,
             Sparse::Force => Sparsity::Force,
         }
-    }
-
-    fn name(self) -> String {
-        self.to_possible_value().map(|v| v.get_name().to_string()).unwrap_or_default()
     }
 }
 
@@ -100,8 +114,13 @@ impl ModelOptions {
     /// What the driver takes, for any machine: its CPUs, the plainest first.
     pub fn for_targets(&self, targets: Vec<Target>, name: &str, threads: u32) -> Result<Options> {
         let (sparsity, compact) = (self.sparse.rule(), self.opt_size);
+        let weights = match self.round_weights {
+            None => WeightFloats::AsGiven,
+            Some(ShortFloat::F16) => WeightFloats::F16,
+            Some(ShortFloat::Bf16) => WeightFloats::Bf16,
+        };
         let mut plainer: Vec<Target> =
-            targets.into_iter().map(|target| Target { threads, sparsity, compact, ..target }).collect();
+            targets.into_iter().map(|target| Target { threads, sparsity, compact, weights, ..target }).collect();
         if compact && self.cpu.is_none() {
             plainer.truncate(1);
         }
@@ -135,10 +154,11 @@ impl ModelOptions {
         let pins = [given("--dim", &self.dims), given("--shape", &self.shapes), given("--value", &self.values)];
         let choices: Vec<String> = self.choices.iter().map(|path| path.display().to_string()).collect();
         let schedule = given("--choices", &choices);
-        let sparse = vec!["--sparse".to_string(), self.sparse.name()];
+        let sparse = vec!["--sparse".to_string(), name_of(self.sparse)];
         let size = self.opt_size.then(|| "--opt-size".to_string());
         let level = std::iter::once(format!("-O{}", self.level)).chain(size).collect();
-        [given("--cpu", &cpu), pins.concat(), schedule, sparse, level].concat()
+        let rounded = given("--round-weights", &self.round_weights.map(name_of).into_iter().collect::<Vec<_>>());
+        [given("--cpu", &cpu), pins.concat(), schedule, sparse, rounded, level].concat()
     }
 }
 

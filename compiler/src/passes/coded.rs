@@ -92,8 +92,7 @@ fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, target: &Target) -> Resu
         (column * channels + channel) * window + place
     };
     let Some(form) = Form::of(w, [window * channels, out], at, target)? else { return Ok(None) };
-    let windows = filtering::windows(edit.graph, node, w).filter(|_| !target.compact);
-    if windows.is_some_and(|windows| filtering::best(edit.graph, node, &windows, target).is_some()) {
+    if filtering::pays(edit.graph, node, w, target) {
         let reason = format!("{} would do without minimal filtering, which is faster", form.name());
         let label = edit.graph.label(node).to_string();
         let decision = Decision::new(label, Subject::Weights, edit.graph.op(node).name(), "dense", reason);

@@ -8,6 +8,12 @@ use mcc_targets::schedule::{self, Windows};
 use crate::Result;
 use crate::ir::{ConvSpec, Dim, Filtering, Graph, NodeId, Op, Tensor, text};
 
+/// Whether a node is a convolution with weights `w` that goes by minimal filtering.
+pub(super) fn pays(graph: &Graph, node: NodeId, w: &Tensor, target: &Target) -> bool {
+    let windows = if target.compact { None } else { windows(graph, node, w) };
+    windows.is_some_and(|windows| best(graph, node, &windows, target).is_some())
+}
+
 /// A convolution in transformed space.
 pub(super) struct Transformed {
     /// Along all axes.

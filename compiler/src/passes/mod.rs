@@ -38,6 +38,7 @@ mod refuse;
 mod regroup;
 mod reshapes;
 mod scatters;
+mod short_weights;
 mod slices;
 mod sparse;
 mod transposes;
@@ -167,6 +168,7 @@ pub const PIPELINE: &[Phase] = &[
             pass("fold_constants", fold_constants::run, "weights of joined axes"),
             pass("merge_pixels", merge_pixels::run, "before pack, which packs what it makes"),
             pass("coded", coded::run, "takes what is not of bytes, before pack takes the rest as it is"),
+            pass("short_weights", short_weights::run, "what is left are weights that pack stores as floats"),
             pass("pack", pack::run, "after everything that looks at weights or at convolutions"),
             pass("views", views::run, "last: a transpose that moves no data would hide from `transposes` as a reshape"),
             pass("fold_constants", fold_constants::run, "packed weights"),

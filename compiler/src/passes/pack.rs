@@ -45,23 +45,27 @@ fn cast(graph: &mut Graph, v: Value, to: DType) -> Result<Value> {
     if graph.ty(v).dtype == to { Ok(v) } else { graph.add(Op::Cast { to, saturate: true }, &[v]) }
 }
 
+/// Whether loads of weights convert a 16-bit float type.
+pub(super) fn keeps(dtype: DType, target: &Target) -> bool {
+    match dtype {
+        DType::F16 => target.has_halves(),
+        // A shift.
+        _ => target.vector_bytes > 16,
+    }
+}
+
 /// Weights as they are to be stored: 16-bit floats stay such where loads convert them, and numbers that are 16-bit floats
 /// become such; other types are what they are computed in.
 fn stored(graph: &mut Graph, w: Value, target: &Target) -> Result<Value> {
     let dtype = graph.ty(w).dtype;
-    let fits = |to: DType| match to {
-        DType::F16 => target.has_halves(),
-        // A shift.
-        _ => target.vector_bytes > 16,
-    };
     if matches!(dtype, DType::F16 | DType::BF16) {
-        return if fits(dtype) { Ok(w) } else { cast(graph, w, DType::F32) };
+        return if keeps(dtype, target) { Ok(w) } else { cast(graph, w, DType::F32) };
     }
     let Some(t) = graph.as_constant(w).filter(|t| t.dtype() == DType::F32) else {
         return cast(graph, w, widened(dtype));
     };
     for to in [DType::F16, DType::BF16] {
-        if fits(to) && t.data().chunks_exact(4).all(|b| is_short([b[0], b[1], b[2], b[3]], to)) {
+        if keeps(to, target) && t.data().chunks_exact(4).all(|b| is_short([b[0], b[1], b[2], b[3]], to)) {
             return cast(graph, w, to);
         }
     }
