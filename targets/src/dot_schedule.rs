@@ -33,7 +33,7 @@ pub fn has_dot(target: &Target) -> bool {
     target.has("dotprod") || target.vector_bytes > 16 && (target.has("avx512vnni") || target.has("avxvnni"))
 }
 
-/// The register tile for panels of `vectors` vectors and a number of rows if it is known.
+/// The register tile of `vectors` vectors for a number of rows if it is known.
 pub fn dot_tile(target: &Target, problem: Problem<'_>, vectors: u32, rows: Option<i64>) -> Tile {
     let Some(&tile) = tiles(target).iter().find(|t| t.vectors == vectors) else {
         return Tile { rows: 1, vectors, unroll: 1 };
@@ -100,14 +100,44 @@ pub fn expands_for_nothing(target: &Target, rows: Option<i64>) -> bool {
     target.expands_bytes() && rows.is_none_or(|r| r <= one_tile || r >= MANY)
 }
 
-/// Vectors in a panel of weights with `columns` columns in all: those of the tile with the fewest panels, and among such
-/// the fewest vectors. What is empty of the last panel is not computed.
-pub fn dot_vectors(target: &Target, problem: Problem<'_>, columns: u64) -> u32 {
-    let lanes = u64::from(target.vector_bytes / 4);
-    let panels = |t: &&Tile| (columns.div_ceil(u64::from(t.vectors) * lanes), t.vectors);
-    let default = tiles(target).iter().min_by_key(panels).map_or(1, |t| t.vectors);
-    let within = tiles(target).iter().map(|t| i64::from(t.vectors)).filter(|&v| v as u64 <= columns.div_ceil(lanes));
-    target.choose(Point::TileVectors, problem, default.into(), &within.collect::<Vec<_>>()) as u32
+/// Columns of a panel of weights on x86-64: the same for all vectors, so that code for several CPU levels shares the weights.
+const PANEL: u64 = 16;
+
+/// Columns of a panel of weights with `columns` columns in all. What is empty of the last panel is not computed.
+pub fn dot_panel(target: &Target, problem: Problem<'_>, columns: u64) -> u64 {
+    match target.arch {
+        Arch::X86_64 => columns.next_power_of_two().clamp(4, PANEL),
+        // Vectors are as wide for all levels: a panel is a tile.
+        Arch::Aarch64 => {
+            let lanes = u64::from(target.vector_bytes / 4);
+            let least = |v: &u64| columns.div_ceil(v * lanes);
+            lanes * chosen(target, problem, &|_| true, &least, columns.div_ceil(lanes))
+        }
+    }
+}
+
+/// Vectors of `lanes` columns in a tile over `columns` columns in panels of `panel`: whole panels, or a part of one.
+pub fn dot_vectors(target: &Target, problem: Problem<'_>, lanes: u32, panel: u32, columns: u64) -> u32 {
+    let (in_panel, lanes) = (u64::from(panel / lanes), u64::from(lanes));
+    if target.arch == Arch::Aarch64 {
+        return in_panel as u32;
+    }
+    let fits = |v: u64| v.is_multiple_of(in_panel) || in_panel.is_multiple_of(v);
+    chosen(target, problem, &fits, &|v| columns.div_ceil(v * lanes), columns.div_ceil(lanes)) as u32
+}
+
+/// Of the tiles that fit the one with the fewest rounds over all columns, and among such the one of the fewest vectors.
+fn chosen(
+    target: &Target,
+    problem: Problem<'_>,
+    fits: &dyn Fn(u64) -> bool,
+    rounds: &dyn Fn(&u64) -> u64,
+    most: u64,
+) -> u64 {
+    let all: Vec<u64> = tiles(target).iter().map(|t| u64::from(t.vectors)).filter(|&v| fits(v)).collect();
+    let default = all.iter().copied().min_by_key(|v| (rounds(v), *v)).unwrap_or(1);
+    let candidates: Vec<i64> = all.iter().filter(|v| **v <= most).map(|&v| v as i64).collect();
+    target.choose(Point::TileVectors, problem, default as i64, &candidates) as u64
 }
 
 /// Output rows and columns that a depthwise convolution of bytes computes at once.
@@ -146,11 +176,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn panels_leave_little_empty() {
+    fn tiles_leave_little_empty() {
         let mut target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
         target.vector_bytes = 64;
-        let of = |n| dot_vectors(&target, Problem::default(), n);
+        let of = |n| dot_vectors(&target, Problem::default(), 16, 16, n);
         assert_eq!((of(1), of(17), of(48), of(64), of(96), of(200), of(1000)), (1, 2, 3, 4, 3, 4, 4));
+        let arm = Target::new("aarch64-linux-android", None).unwrap();
+        let of = |n| dot_panel(&arm, Problem::default(), n);
+        assert_eq!((of(1), of(6), of(12), of(16), of(24), of(1000)), (4, 8, 12, 16, 12, 16));
+    }
+
+    #[test]
+    fn panels_are_the_same_for_all_levels() {
+        for columns in [1, 5, 9, 34, 1000] {
+            let panel = |cpu| {
+                let target = Target::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
+                let panel = dot_panel(&target, Problem::default(), columns) as u32;
+                let lanes = (target.vector_bytes / 4).min(panel);
+                let vectors = dot_vectors(&target, Problem::default(), lanes, panel, columns);
+                let width = vectors * lanes;
+                assert!(width.is_multiple_of(panel) || panel.is_multiple_of(width), "{cpu}: {width} of {panel}");
+                panel
+            };
+            let panels = ["x86-64-v2", "x86-64-v3", "x86-64-v4", "icelake-server"].map(panel);
+            assert!(panels.iter().all(|p| *p == panels[0]), "{columns}: {panels:?}");
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             graph.decide(Decision::new(&layer, Subject::Weights, "dot_conv", form, reason).zeros(zeros));
         };
         let Some([masks, values, heads]) = (if spec.group == 1 { mask_bytes(&packed)? } else { None }) else {
-            decide(graph, "dense bytes", "panels are no multiples of 16 columns, or there are groups".to_string());
+            decide(graph, "dense bytes", "too few columns to fill words of bits, or groups".to_string());
             continue;
         };
         let rows: Dim = graph.types(node)[0].shape.split_last().map_or(Dim::ONE, |(_, rows)| rows.iter().product());

@@ -12,7 +12,7 @@
 
 use bytes::Bytes;
 use mcc_targets::choices::Problem;
-use mcc_targets::dot_schedule::{dot_vectors, has_dot};
+use mcc_targets::dot_schedule::{dot_panel, has_dot};
 use mcc_targets::{Arch, Target};
 
 use super::edit::{Edit, rewrite};
@@ -272,7 +272,7 @@ impl Weights {
 
 /// Columns of a panel of weights with `columns` columns in all.
 fn panel(target: &Target, problem: Problem<'_>, columns: u64) -> usize {
-    dot_vectors(target, problem, columns) as usize * target.vector_bytes as usize / 4
+    dot_panel(target, problem, columns) as usize
 }
 
 fn pack(bytes: &[i8], [group, columns, taps, run]: [usize; 4], tile: usize) -> Result<Tensor> {

@@ -2,12 +2,13 @@
 //!
 //! The loop nest is that of [`super::contract`], but a step takes four contracted bytes: those of a left row go into
 //! every lane, those of the right operand lie side by side. A run's last step may have fewer; the bytes behind it are
-//! not read. The sums are exact, so how the loops cut them does not matter.
+//! not read. The sums are exact, so how the loops cut them does not matter. A register tile spans whole panels of the right
+//! operand, or a part of one.
 
-use mcc_targets::Arch;
 use mcc_targets::choices::Problem;
-use mcc_targets::dot_schedule::{dot_block, dot_tile};
+use mcc_targets::dot_schedule::{dot_block, dot_tile, dot_vectors};
 use mcc_targets::schedule::{self, Tile};
+use mcc_targets::{Arch, Target};
 
 use super::contract::{Rows, Tap};
 use super::igemm::windows;
@@ -21,7 +22,7 @@ use crate::{Error, Result};
 /// Bytes of a left operand that stays in the second-level cache while weights that are written out pass.
 const MASKED_BYTES: i64 = 512 << 10;
 
-/// `(x: channels last, packed: [group, panels, taps, steps, tile, 4])`, or masks, values and heads instead.
+/// `(x: channels last, packed: [group, panels, taps, steps, panel, 4])`, or masks, values and heads instead.
 pub(super) fn dot_conv(
     site: &Site<'_>,
     e: &Emit<'_>,
@@ -36,9 +37,9 @@ pub(super) fn dot_conv(
     let malformed = || Error::internal(format!("dot_conv of {x} and {packed}"));
     let channels = x.shape.last().and_then(Dim::as_const).ok_or_else(malformed)? / spec.group as i64;
     let weights = packed.fixed_shape().ok_or_else(malformed)?;
-    let (panels, taps, steps, width) = match *weights.as_slice() {
+    let (panels, taps, steps, panel) = match *weights.as_slice() {
         [_, panels, taps, steps, words] if masked => (panels, taps, steps, 16 * words),
-        [_, panels, taps, steps, width, _] => (panels, taps, steps, width),
+        [_, panels, taps, steps, panel, _] => (panels, taps, steps, panel),
         _ => return Err(malformed()),
     };
     // Bytes between neighbours along each axis of `x`.
@@ -49,17 +50,14 @@ pub(super) fn dot_conv(
     let pixels = &y.shape[..y.rank() - 1];
     let count: Dim = pixels.iter().product();
     let run = spec.runs(kernel, &Dim::from(channels)).1.as_const().ok_or_else(malformed)?;
-    let width = u32::try_from(width).map_err(|_| malformed())?;
-    let most = site.target.vector_bytes / 4;
-    let lanes = most.min(1 << width.trailing_zeros());
-    let text = site.problem();
+    let panel = u32::try_from(panel).map_err(|_| malformed())?;
+    let (text, columns) = (site.problem(), (out / spec.group) as i64);
     let problem = Problem { text: &text, layer: site.layer };
-    let tile = dot_tile(site.target, problem, width / lanes, count.as_const());
+    let (tile, lanes) = tile_of(site.target, problem, panel, columns, &count);
     let outer = if axes > 0 && spec.joins_last() { axes - 1 } else { axes };
     let taps_of = (0..outer).filter(|&a| kernel[a] != 1);
     let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
-    let panel_bytes = (taps * steps) as i64 * i64::from(width) * 4;
-    let columns = (out / spec.group) as i64;
+    let panel_bytes = (taps * steps) as i64 * i64::from(panel) * 4;
     let block = match (masked, x.bytes().as_const(), count.as_const()) {
         // Weights are written out anew for each block.
         (true, Some(bytes), Some(count)) if bytes <= MASKED_BYTES => count,
@@ -81,10 +79,11 @@ pub(super) fn dot_conv(
         row_bytes: strides[x.rank() - 2].clone(),
         count,
         columns,
+        panel,
         panel_bytes,
         block: shared.map_or(block, |rows| rows.min(block)),
         by_rows: shared.is_some(),
-        masked: masked.then(|| Masked::new(e, k, panel_bytes)),
+        masked: masked.then(|| Masked::new(e, k, panel_bytes, (tile.vectors * lanes).div_ceil(panel))),
         expanding: None,
         sink: None,
     };
@@ -96,6 +95,13 @@ pub(super) fn dot_conv(
         nest.emit(k, left, right, col);
     });
     Ok(())
+}
+
+/// The register tile over panels of so many columns, and the lanes of its vectors.
+fn tile_of(target: &Target, problem: Problem<'_>, panel: u32, columns: i64, rows: &Dim) -> (Tile, u32) {
+    let lanes = (target.vector_bytes / 4).min(1 << panel.trailing_zeros());
+    let vectors = dot_vectors(target, problem, lanes, panel, columns.unsigned_abs());
+    (dot_tile(target, problem, vectors, rows.as_const()), lanes)
 }
 
 /// The contractions of one kernel.
@@ -115,16 +121,18 @@ pub(super) struct Nest<'a, 'b> {
     row_bytes: Dim,
     count: Dim,
     columns: i64,
+    /// Columns of a panel, and its bytes.
+    panel: u32,
     panel_bytes: i64,
     /// Rows that pass over all panels before the next ones come.
     block: i64,
     /// Whether threads share the blocks of rows, not the panels.
     by_rows: bool,
-    /// Weights that are written out a panel at a time before they are read.
+    /// Weights that are written out before they are read, the panels of a tile at a time.
     masked: Option<Masked>,
-    /// In the nest of a tile that reads such weights as they are stored: where their values and masks are, and whether it
-    /// writes them out for the next tiles.
-    expanding: Option<([Val; 2], bool)>,
+    /// In the nest of a tile that reads such weights as they are stored: where each panel's values and the first one's
+    /// masks are, and whether it writes them out for the next tiles.
+    expanding: Option<(Vec<Val>, Val, bool)>,
     /// Where to store sums instead of in the result: rows of `columns` `i32`s.
     sink: Option<Val>,
 }
@@ -135,6 +143,9 @@ struct Spot {
     rows: u32,
     left: Val,
     row: Val,
+    /// Number of the first panel, and the bytes of it before the tile.
+    panel: Val,
+    within: Val,
     right: Val,
     col: Val,
     /// How many columns of it there are.
@@ -148,18 +159,17 @@ impl<'a, 'b> Nest<'a, 'b> {
         self.tile.vectors * self.lanes
     }
 
-    /// Sums of `count` rows of `depth` bytes, which follow one another, with `columns` columns in panels `width` wide, into
+    /// Sums of `count` rows of `depth` bytes, which follow one another, with `columns` columns in panels of `panel`, into
     /// memory of their own.
     pub(super) fn product(
         e: &'b Emit<'a>,
         kind: DotKind,
         (count, depth): (&Dim, i64),
-        (columns, width): (i64, u32),
+        (columns, panel): (i64, u32),
         sink: Val,
     ) -> Nest<'a, 'b> {
         let target = e.site.target;
-        let lanes = (target.vector_bytes / 4).min(1 << width.trailing_zeros());
-        let tile = dot_tile(target, Problem::default(), width / lanes, count.as_const());
+        let (tile, lanes) = tile_of(target, Problem::default(), panel, columns, count);
         Nest {
             e,
             kind,
@@ -172,7 +182,8 @@ impl<'a, 'b> Nest<'a, 'b> {
             row_bytes: Dim::from(depth),
             count: count.clone(),
             columns,
-            panel_bytes: (depth + 3) / 4 * i64::from(width) * 4,
+            panel,
+            panel_bytes: (depth + 3) / 4 * i64::from(panel) * 4,
             block: dot_block(tile, depth),
             by_rows: false,
             masked: None,
@@ -202,26 +213,29 @@ impl<'a, 'b> Nest<'a, 'b> {
     fn panels(&self, k: &mut Builder, rows: (Val, Val), left: Val, right: Val, col: Val) {
         let width = i64::from(self.width());
         let (zero, full, rest) = (k.int(0), k.int(self.columns / width), self.columns % width);
-        let at = |k: &mut Builder, panel: Val| {
-            let (bytes, columns) = (k.mul_int(panel, self.panel_bytes), k.mul_int(panel, width));
-            // Where masks and values are depends on the panel's number.
-            let right = if self.masked.is_some() { panel } else { k.add(right, bytes) };
-            (right, k.add(col, columns))
+        let tile = |k: &mut Builder, number: Val, columns: u32| {
+            let (panel, within) = self.place(k, number);
+            let bytes = k.mul_int(panel, self.panel_bytes);
+            let (right, before) = (k.add(right, bytes), k.mul_int(number, width));
+            let (right, col) = (k.add(right, within), k.add(col, before));
+            let vectors = columns.div_ceil(self.lanes);
+            self.rows(k, rows, &Spot { rows: 0, left, row: zero, panel, within, right, col, columns, vectors });
         };
-        k.parallel(zero, full, 1, &mut |k, panel| {
-            let (right, col) = at(k, panel);
-            let (columns, vectors) = (self.width(), self.tile.vectors);
-            self.rows(k, rows, &Spot { rows: 0, left, row: zero, right, col, columns, vectors });
-        });
+        k.parallel(zero, full, 1, &mut |k, number| tile(k, number, self.width()));
         if rest > 0 {
-            let (right, col) = at(k, full);
-            // Masked weights are read in order.
-            let all = self.masked.is_some();
-            let (columns, vectors) =
-                (rest as u32, if all { self.tile.vectors } else { (rest as u32).div_ceil(self.lanes) });
-            let spot = Spot { rows: 0, left, row: zero, right, col, columns, vectors };
-            k.once(&mut |k| self.rows(k, rows, &spot));
+            k.once(&mut |k| tile(k, full, rest as u32));
         }
+    }
+
+    /// The panel where a tile of a number begins, and the bytes of it before the tile.
+    fn place(&self, k: &mut Builder, number: Val) -> (Val, Val) {
+        let (width, panel) = (self.width(), self.panel);
+        if width >= panel {
+            return (k.mul_int(number, i64::from(width / panel)), k.int(0));
+        }
+        let tiles = k.int(i64::from(panel / width));
+        let (panel, part) = (k.bin(Bin::UDiv, number, tiles), k.bin(Bin::URem, number, tiles));
+        (panel, k.mul_int(part, i64::from(4 * width)))
     }
 
     /// Full tiles, then smaller ones: only the last block of rows has a rest.
@@ -244,20 +258,25 @@ impl<'a, 'b> Nest<'a, 'b> {
         }
     }
 
-    /// Writes out a panel that is stored as masks and values: as the first full tile of rows reads it, if there is one.
-    /// Gives the first row that is left, and where the panel then is.
+    /// Writes out panels that are stored as masks and values: as the first full tile of rows reads them, if there is one.
+    /// Gives the first row that is left, and where the panels then are.
     fn written_out(&self, k: &mut Builder, (first, last): (Val, Val), spot: &Spot) -> (Val, Spot) {
         let Some(masked) = &self.masked else { return (first, *spot) };
-        let (panel, size) = (spot.right, i64::from(self.tile.rows));
-        let spot = Spot { right: masked.room, ..*spot };
+        let size = i64::from(self.tile.rows);
+        let panels = spot.columns.div_ceil(self.panel);
+        let write = |k: &mut Builder| (0..panels).for_each(|n| masked.write(k, spot.panel, n));
+        let spot = Spot { right: k.add(masked.room, spot.within), ..*spot };
         let ends = (k.as_int(first), k.as_int(last));
         let short = matches!(ends, (Some(first), Some(last)) if last - first < size);
-        if !self.e.site.target.expands_bytes() || short {
-            masked.write(k, panel);
+        // A tile reads words of masks as vectors of columns.
+        if !self.e.site.target.expands_bytes() || self.lanes != masked::COLUMNS || self.panel != self.lanes || short {
+            write(k);
             return (first, spot);
         }
         let last_tile = matches!(ends, (Some(first), Some(last)) if last - first == size);
-        let expanding = Nest { expanding: Some((masked.sources(k, panel), !last_tile)), ..self.clone() };
+        let values = (0..panels).map(|n| masked.values(k, spot.panel, n)).collect();
+        let masks = masked.masks(k, spot.panel);
+        let expanding = Nest { expanding: Some((values, masks, !last_tile)), ..self.clone() };
         let after = k.add_int(first, size);
         let whole = k.cmp(Cmp::Le, after, last);
         let tile = |k: &mut Builder| expanding.tile(k, &Spot { rows: size as u32, row: first, ..spot });
@@ -272,7 +291,7 @@ impl<'a, 'b> Nest<'a, 'b> {
                 vec![after]
             },
             &mut |k| {
-                masked.write(k, panel);
+                write(k);
                 vec![first]
             },
         );
@@ -288,7 +307,7 @@ impl<'a, 'b> Nest<'a, 'b> {
         let zero = k.zero(Ty::new(Elem::I32, self.lanes));
         let mut state = vec![zero; (spot.rows * spot.vectors) as usize];
         state.push(spot.right);
-        state.extend(self.expanding.iter().flat_map(|e| e.0));
+        state.extend(self.expanding.iter().flat_map(|(values, masks, _)| values.iter().chain([masks])));
         let start = k.int(0);
         let sums = self.taps(k, &self.taps, start, &pointers, &state);
         for i in 0..spot.rows {
@@ -344,7 +363,8 @@ impl<'a, 'b> Nest<'a, 'b> {
         let whole = self.run / round * round;
         let middle = k.add_int(offset, whole);
         // Behind the sums there are pointers.
-        let vectors = (state.len() - if self.expanding.is_some() { 3 } else { 1 }) / rows.len();
+        let pointers = 1 + self.expanding.as_ref().map_or(0, |(values, ..)| values.len() + 1);
+        let vectors = (state.len() - pointers) / rows.len();
         let mut state = k.fold_loop(offset, middle, round, state, &mut |k, at, state| {
             let held: Option<Vec<Val>> = self.by_lane.then(|| {
                 let held = rows.iter().map(|&row| {
@@ -396,17 +416,26 @@ impl<'a, 'b> Nest<'a, 'b> {
         left: &mut dyn FnMut(&mut Builder, usize, u32) -> Val,
     ) -> Vec<Val> {
         let mut state = state.to_vec();
-        let kept = self.expanding.is_some_and(|e| e.1);
-        let mut expanding = self.expanding.and_then(|_| state.pop().zip(state.pop()));
+        let mut expanding = None;
+        if let Some((values, _, kept)) = &self.expanding {
+            let masks = state.pop();
+            let values = state.split_off(state.len() - values.len());
+            expanding = masks.map(|masks| (values, masks, *kept));
+        }
         let Some(right) = state.pop() else { return state };
         let bytes = Ty::new(Elem::I8, 4 * self.lanes);
         for step in 0..count {
             let columns: Vec<Val> = (0..vectors as u32)
                 .map(|v| {
-                    let vector = step * self.tile.vectors + v;
-                    let place = k.at(right, (bytes.bytes() * vector) as i32);
+                    let column = v * self.lanes;
+                    let (panel, within) = (column / self.panel, i64::from(step * self.panel + column % self.panel) * 4);
+                    let place = far(k, right, i64::from(panel) * self.panel_bytes + within);
                     match &mut expanding {
-                        Some((masks, values)) => masked::word(k, (*masks, vector), values, kept.then_some(place)),
+                        Some((values, masks, kept)) => {
+                            // A bit a byte.
+                            let mask = far(k, *masks, i64::from(panel) * self.panel_bytes / 8 + i64::from(8 * step));
+                            masked::word(k, mask, &mut values[v as usize], kept.then_some(place))
+                        }
                         None => k.load(bytes, place),
                     }
                 })
@@ -418,9 +447,10 @@ impl<'a, 'b> Nest<'a, 'b> {
                 }
             }
         }
-        state.push(k.add_int(right, i64::from(4 * count * self.width())));
-        if let Some((masks, values)) = expanding {
-            state.extend([values, k.add_int(masks, i64::from(8 * count * self.tile.vectors))]);
+        state.push(k.add_int(right, i64::from(4 * count * self.panel)));
+        if let Some((values, masks, _)) = expanding {
+            state.extend(values);
+            state.push(k.add_int(masks, i64::from(8 * count)));
         }
         state
     }
@@ -436,6 +466,17 @@ impl<'a, 'b> Nest<'a, 'b> {
     fn spread(&self, k: &mut Builder, held: Val, step: u32) -> Val {
         let pattern: Vec<u8> = (0..4 * self.lanes).map(|i| (4 * step + i % 4) as u8).collect();
         k.shuffle(held, held, &pattern)
+    }
+}
+
+/// The address of so many bytes from a pointer on, however many.
+fn far(k: &mut Builder, base: Val, bytes: i64) -> Addr {
+    match i32::try_from(bytes) {
+        Ok(near) => k.at(base, near),
+        Err(_) => {
+            let base = k.add_int(base, bytes);
+            k.at(base, 0)
+        }
     }
 }
 

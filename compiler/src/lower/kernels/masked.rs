@@ -1,4 +1,4 @@
-//! Packed bytes of which only the non-zero ones are stored, written out a panel at a time where byte products read them;
+//! Packed bytes of which only the non-zero ones are stored, written out panel by panel where byte products read them;
 //! see [`mask_bytes`](crate::ir::mask_bytes) for how they lie.
 
 use super::Emit;
@@ -11,13 +11,16 @@ const UNROLLED: u32 = 4;
 /// Bytes that a word of a mask has a bit of each of.
 const LANES: u32 = 64;
 
-/// The weights, and room for a panel of them.
+/// Columns of which a word has the bytes of a step.
+pub(super) const COLUMNS: u32 = LANES / 4;
+
+/// The weights, and room for the panels of a tile.
 #[derive(Clone)]
 pub(super) struct Masked {
     masks: Val,
     values: Val,
     heads: Val,
-    /// Where a panel is written out.
+    /// Where panels are written out.
     pub(super) room: Val,
     /// Words a panel.
     words: i64,
@@ -25,37 +28,45 @@ pub(super) struct Masked {
 }
 
 impl Masked {
-    /// Operands 1 to 3 of a kernel, for panels of so many bytes.
-    pub(super) fn new(e: &Emit<'_>, k: &mut Builder, panel_bytes: i64) -> Masked {
+    /// Operands 1 to 3 of a kernel, for tiles of some panels of so many bytes.
+    pub(super) fn new(e: &Emit<'_>, k: &mut Builder, panel_bytes: i64, panels: u32) -> Masked {
         Masked {
             masks: e.operand(1),
             values: e.operand(2),
             heads: e.operand(3),
-            room: e.scratch(k, Dim::from(panel_bytes)),
+            room: e.scratch(k, Dim::from(panel_bytes * i64::from(panels))),
             words: panel_bytes / i64::from(LANES),
             unrolled: if e.site.target.expands_bytes() { UNROLLED } else { 1 },
         }
     }
 
-    /// Where a panel's values and masks begin.
-    pub(super) fn sources(&self, k: &mut Builder, panel: Val) -> [Val; 2] {
+    /// Where the values of the `n`th panel from one on begin.
+    pub(super) fn values(&self, k: &mut Builder, panel: Val, n: u32) -> Val {
         let head = k.at_index(self.heads, panel, 4);
-        let head = k.load(Ty::new(Elem::I32, 1), head);
+        let head = k.load(Ty::new(Elem::I32, 1), Addr { offset: head.offset + 4 * n as i32, ..head });
         let head = k.convert(head, Elem::I64);
-        let masks = k.mul_int(panel, 8 * self.words);
-        [k.add(self.values, head), k.add(self.masks, masks)]
+        k.add(self.values, head)
     }
 
-    /// Writes out a panel.
-    pub(super) fn write(&self, k: &mut Builder, panel: Val) {
-        let [mut values, masks] = self.sources(k, panel);
+    /// Where a panel's masks begin.
+    pub(super) fn masks(&self, k: &mut Builder, panel: Val) -> Val {
+        let masks = k.mul_int(panel, 8 * self.words);
+        k.add(self.masks, masks)
+    }
+
+    /// Writes out the `n`th panel from one on in its place.
+    pub(super) fn write(&self, k: &mut Builder, panel: Val, n: u32) {
+        let (mut values, masks) = (self.values(k, panel, n), self.masks(k, panel));
+        let before = i64::from(n) * self.words;
+        let (masks, room) = (k.add_int(masks, 8 * before), k.add_int(self.room, i64::from(LANES) * before));
         let round = i64::from(self.unrolled);
         let whole = self.words / round * round;
         let words = |k: &mut Builder, at: Val, count: u32, mut values: Val| {
             // The index counts bytes of masks, each of which stands for eight of weights.
-            let (masks, to) = (k.add(masks, at), k.at_index(self.room, at, 8));
+            let (masks, to) = (k.add(masks, at), k.at_index(room, at, 8));
             for n in 0..count {
-                word(k, (masks, n), &mut values, Some(Addr { offset: to.offset + (n * LANES) as i32, ..to }));
+                let mask = k.at(masks, 8 * n as i32);
+                word(k, mask, &mut values, Some(Addr { offset: to.offset + (n * LANES) as i32, ..to }));
             }
             values
         };
@@ -67,10 +78,9 @@ impl Masked {
     }
 }
 
-/// The bytes of the `n`th word from some masks on, written out if there is a place for them; moves `values` on to what the
-/// next word begins with.
-pub(super) fn word(k: &mut Builder, (masks, n): (Val, u32), values: &mut Val, to: Option<Addr>) -> Val {
-    let mask = k.at(masks, 8 * n as i32);
+/// The bytes of the word of a mask, written out if there is a place for them; moves `values` on to what the next word
+/// begins with.
+pub(super) fn word(k: &mut Builder, mask: Addr, values: &mut Val, to: Option<Addr>) -> Val {
     let mask = k.load(Ty::I64, mask);
     let from = k.at(*values, 0);
     let bytes = k.load_expanded(LANES, from, mask);
