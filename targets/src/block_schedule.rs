@@ -1,4 +1,5 @@
-//! Schedules of products with matrices of blocks (rows of a panel's width that are not zero), and when they pay.
+//! Schedules of products and convolutions with weights in blocks (rows of a panel's width that are not zero), and when
+//! they pay.
 
 use crate::{Arch, Target};
 
@@ -11,18 +12,32 @@ const ROW_BYTES: u64 = 72 << 10;
 /// Blocks of a round of the inner loop.
 pub const UNROLL: u32 = 2;
 
-/// Rows of a register tile of so many vectors of columns, whose rows take `row_bytes` each: accumulators, a vector of
-/// values a column, and where an instruction cannot spread an element, a register for that.
-pub fn rows(target: &Target, vectors: u32, row_bytes: Option<u64>) -> u32 {
+/// Bytes within which windows that share a pointer lie from one another.
+pub const FARTHEST: i32 = 1 << 24;
+
+/// Lines and columns of a register tile of panels of so many vectors, for results of so many lines and columns (`None`:
+/// known at run time): sums, a vector of values a column, and a register for what is spread. Rows of a matrix take
+/// `row_bytes` each.
+pub fn tile(target: &Target, vectors: u32, size: [Option<u32>; 2], row_bytes: Option<u64>) -> [u32; 2] {
     let registers = match (target.arch, target.vector_bytes) {
-        (Arch::X86_64, 64) => 28,
+        (Arch::X86_64, 64) => 30,
         (Arch::X86_64, _) => 14,
         (Arch::Aarch64, _) => 28,
     };
-    let most = ((registers - vectors.min(4)) / vectors.max(1)).clamp(1, 24);
-    let cached = row_bytes.map_or(8, |bytes| ROW_BYTES / bytes.max(1));
+    let sums = ((registers - vectors.min(4)) / vectors.max(1)).clamp(1, 28);
     // Fewer than some rows would not hide what a block costs by itself.
-    most.min(u32::try_from(cached).unwrap_or(most).max(6))
+    let cached = row_bytes.map_or(sums, |bytes| u32::try_from(ROW_BYTES / bytes.max(1)).unwrap_or(sums).max(6));
+    // Pieces of about equal size.
+    let even = |n: Option<u32>, most: u32| n.filter(|&n| n > 0).map_or(most, |n| n.div_ceil(n.div_ceil(most)));
+    let columns = even(size[1], sums.min(cached));
+    [even(size[0].or(Some(1)), sums / columns), columns]
+}
+
+/// Whether windows of so many elements of an image, so many bytes apart, would all lie in few sets of the first-level
+/// cache, which has at least 64 of lines of 64 bytes.
+pub fn collide(bytes: i64, elements: i64) -> bool {
+    let least = if elements > 1 { 64 * 64 / 4 } else { 64 * 64 / 2 };
+    bytes > 0 && bytes % least == 0
 }
 
 /// Sets of sums that take turns, so that eight independent multiply-adds are under way.
@@ -43,6 +58,8 @@ pub struct Blocks {
     pub blocks: u64,
     /// Elements that are not zero.
     pub values: u64,
+    /// Multiply-adds a row of the result by minimal filtering, if that is a way.
+    pub filtered: Option<f64>,
 }
 
 /// Predicted times of a row of a product, in elements of a dense one.
@@ -62,6 +79,8 @@ const BLOCK: f64 = 1.2;
 const PANEL: f64 = 4.0;
 /// A value of its own costs a load of each vector that it meets.
 const VALUE: f64 = 1.6;
+/// How much longer multiply-adds of minimal filtering take than those of other dense kernels.
+const FILTERED: f64 = 4.0 / 3.0;
 /// How much faster than a dense product a sparse one must be predicted to be.
 const BIAS: f64 = 1.1;
 
@@ -71,8 +90,9 @@ pub fn costs(target: &Target, m: &Blocks) -> Costs {
     let panels = m.columns.div_ceil(m.width);
     // A block that is narrower than a register fills a part of it.
     let wide = m.width.max(lanes) as f64;
+    let dense = (m.depth * m.columns.next_multiple_of(lanes.min(16))) as f64;
     Costs {
-        dense: (m.depth * m.columns.next_multiple_of(lanes.min(16))) as f64,
+        dense: m.filtered.map_or(dense, |filtered| dense.min(filtered * FILTERED)),
         blocks: (m.blocks as f64 * BLOCK + panels as f64 * PANEL) * wide,
         values: m.values as f64 * VALUE + m.columns as f64 * PANEL,
     }
@@ -93,14 +113,20 @@ mod tests {
     fn blocks_pay_where_they_are_full_and_few() {
         let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
         let of = |width: u64, blocks: u64, values| {
-            costs(&target, &Blocks { depth: 384, columns: 1536, width, blocks, values }).pays()
+            costs(&target, &Blocks { depth: 384, columns: 1536, width, blocks, values, filtered: None }).pays()
         };
         let all = 384 * 1536 / 16;
         assert!(of(16, all / 5, all / 5 * 16));
         assert!(!of(16, all * 9 / 10, all / 10 * 9 * 16), "few zeros");
         assert!(!of(16, all / 2, all / 8 * 16), "half-empty blocks");
         assert!(!of(8, all, all / 2 * 16), "half a register");
-        assert!(rows(&target, 1, Some(1536)) > rows(&target, 1, Some(6144)));
+        let of = |vectors, lines, columns, bytes| tile(&target, vectors, [lines, columns], bytes);
+        assert_eq!(of(1, Some(7), Some(7), None), [4, 7]);
+        assert_eq!(of(1, Some(56), Some(56), None), [1, 28]);
+        assert_eq!(of(1, Some(1), None, Some(1536)), [1, 28]);
+        assert_eq!(of(1, Some(1), Some(197), Some(6144)), [1, 12]);
+        assert_eq!(of(1, None, Some(10), None), [1, 10]);
+        assert!(collide(4096, 1) && !collide(1024, 1) && collide(1024, 9) && !collide(1088, 9));
         assert_eq!((sets(6, 1), sets(3, 1), sets(24, 1)), (2, 4, 1));
     }
 }

@@ -9,10 +9,12 @@ The light models' weights are all one number, so they show nothing of speed, spa
                         last Softmax, which would make random logits one-hot and hide errors
   NAME_s80.onnx ...     the same with the smallest 80 (90, 95) % of each weight zero; the first convolution and
                         depthwise ones stay dense
+  NAME_r80.onnx ...     the same by runs of 16 output channels
   NAME_c50.onnx ...     the same with 50 % of each convolution's output channels zero, batch norms included
   NAME_k50.onnx ...     the same with these batch norms as they are, which makes constants of such channels
   NAME_qdq.onnx         the same as QDQ int8: u8 activations, s8 per-channel weights
   NAME_q80.onnx ...     NAME_s80 as QDQ int8
+  NAME_t80.onnx ...     the same by blocks of 16 output and 4 input channels
   NAME_b16.onnx ...     weights as indices into tables of 16 numbers (codebook.py)
 They are for speed and for comparison with a reference run on the same file; their accuracy means nothing.
 Needs onnx and numpy, and for qdq and q80 onnxruntime and sympy.
@@ -28,6 +30,10 @@ import onnx
 from onnx import numpy_helper, version_converter
 
 from codebook import with_codebooks
+
+
+# Output by input channels that are zero together, where that is more than one weight.
+BLOCKS = {"r": (16, 1), "t": (16, 4)}
 
 
 def norm_numbers(nodes):
@@ -48,7 +54,15 @@ def prune_channels(nodes, weights, share, norms):
                 weights[name][gone(len(weights[name]))] = 0
 
 
-def randomise(model, sparsity=0.0, channels=None):
+def magnitudes(w, block):
+    """The sum of magnitudes in the block of output by input channels that each weight is in."""
+    grown = np.pad(np.abs(w), [(0, -n % b) for n, b in zip(w.shape, block)] + [(0, 0)] * (w.ndim - 2))
+    for axis, b in enumerate(block):
+        grown = np.repeat(np.add.reduceat(grown, range(0, grown.shape[axis], b), axis), b, axis)
+    return grown[:w.shape[0], :w.shape[1]]
+
+
+def randomise(model, sparsity=0.0, channels=None, block=(1, 1)):
     """Weights arrive as ConstantOfShape nodes; they leave as seeded initializers."""
     g = model.graph
     rng = np.random.default_rng(1)
@@ -65,7 +79,8 @@ def randomise(model, sparsity=0.0, channels=None):
         if op in ("Conv", "Gemm", "MatMul") and len(shape) > 1:
             w = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
             if sparsity and (len(shape) == 2 or shape[1] > 3):
-                w[np.abs(w) < np.quantile(np.abs(w), sparsity)] = 0
+                size = magnitudes(w, block)
+                w[size < np.quantile(size, sparsity)] = 0
         else:
             w = rng.standard_normal(shape) * 0.05
             if op == "BatchNormalization" and slot in (1, 4):     # scale, variance
@@ -113,10 +128,10 @@ def main():
     ap.add_argument("models", metavar="MODELS_DIR")
     ap.add_argument("out", metavar="OUT_DIR")
     ap.add_argument("names", metavar="NAME", nargs="*")
-    ap.add_argument("--forms", default="rand", help="comma-separated: rand, qdq, s-, q-, c- and kPERCENT, bENTRIES (default: rand)")
+    ap.add_argument("--forms", default="rand", help="comma-separated: rand, qdq, s-, r-, q-, t-, c- and kPERCENT, bENTRIES (default: rand)")
     args = ap.parse_args()
     forms = args.forms.split(",")
-    percent = re.compile("[sckqb][1-9][0-9]?$")
+    percent = re.compile("[srckqtb][1-9][0-9]?$")
     bad = [f for f in forms if f not in ("rand", "qdq") and not percent.match(f)]
     if bad:
         ap.error("unknown form %s" % ", ".join(bad))
@@ -135,9 +150,9 @@ def main():
             dst = os.path.join(args.out, "%s_%s.onnx" % (name, form))
             if form == "qdq":
                 quantize(rand, dst)
-            elif form[0] == "q":
+            elif form[0] in "qt":
                 sparse = dst + ".sparse.onnx"
-                onnx.save(randomise(onnx.load(src), int(form[1:]) / 100), sparse)
+                onnx.save(randomise(onnx.load(src), int(form[1:]) / 100, block=BLOCKS.get(form[0], (1, 1))), sparse)
                 quantize(sparse, dst)
                 os.remove(sparse)
             elif form[0] == "b":
@@ -145,7 +160,11 @@ def main():
             elif form != "rand":
                 share = int(form[1:]) / 100
                 model = onnx.load(src)
-                onnx.save(randomise(model, share) if form[0] == "s" else randomise(model, channels=(share, form[0] == "c")), dst)
+                if form[0] in "sr":
+                    model = randomise(model, share, block=BLOCKS.get(form[0], (1, 1)))
+                else:
+                    model = randomise(model, channels=(share, form[0] == "c"))
+                onnx.save(model, dst)
             print(dst, flush=True)
     return 0
 

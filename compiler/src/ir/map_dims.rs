@@ -19,7 +19,6 @@ impl Op {
             Op::Pad { before, after, mode } => Op::Pad { before: all(before), after: all(after), mode: *mode },
             Op::Resize { sizes, rule } => Op::Resize { sizes: all(sizes), rule: rule.clone() },
             Op::PackedMatMul { n } => Op::PackedMatMul { n: f(n) },
-            Op::BlockMatMul { n } => Op::BlockMatMul { n: f(n) },
             Op::Col2Im { spec, kernel, size } => {
                 Op::Col2Im { spec: spec.clone(), kernel: kernel.clone(), size: all(size) }
             }
@@ -50,6 +49,7 @@ impl Op {
             | Op::MatMul
             | Op::Conv(_)
             | Op::PackedConv { .. }
+            | Op::BlockConv { .. }
             | Op::DotConv { .. }
             | Op::DotDepthwise { .. }
             | Op::SparseConv { .. }

@@ -69,10 +69,14 @@ pub enum Op {
     /// `(a: [..., m, k], packed: [..., panels, k, tile])`: the same with `b` cut into panels of `tile` columns, the
     /// last one filled with zeros; `n` columns in the result. Where `a` is `f32`, `packed` may be of 16-bit floats.
     PackedMatMul { n: Dim },
-    /// `(a: f32[..., m, k], heads: i32[panels + 1], rows: i32[blocks], values: f32[blocks, tile])`: the product with a
-    /// matrix `b: [k, n]` cut into panels of `tile` columns, of whose rows most are zero in most panels. The others are
-    /// blocks: of panel `p` those from `heads[p]` to before `heads[p + 1]`, each of them row `rows[i]` of `b`.
-    BlockMatMul { n: Dim },
+    /// `(x: channels last, heads: i32[panels + 1], offsets: i32[blocks], values: f32[blocks, tile] or
+    /// i8[blocks, tile, 4])`: correlation in one group with weights in blocks, of which only some are not zero: those from
+    /// `heads[p]` to before `heads[p + 1]` are of panel `p` of `tile` output channels. A block of floats meets the element
+    /// of `x: f32` that lies so many elements behind a window's first one as its offset says; a block of bytes meets four
+    /// adjacent ones of `x: u8 or i8` from there on, and is summed in `i32`, which wraps. `kernel` holds the window's
+    /// extents, and the spatial ones of `x` are constant; without any, the axes before the last are a matrix's rows. `out`
+    /// channels in the result; `spec.pads` are zero.
+    BlockConv { spec: ConvSpec, kernel: Vec<i64>, out: usize },
     /// `(x, w: [out, in/group, k...], [bias: [out]])`: correlation over the spatial axes. Channels-first `x` is
     /// `[batch, in, d...]`, channels-last `[batch, d..., in]`; the weights' layout does not depend on it.
     Conv(ConvSpec),
@@ -199,7 +203,7 @@ impl Op {
             Op::GridSample { .. } => "grid_sample",
             Op::MatMul => "matmul",
             Op::PackedMatMul { .. } => "packed_matmul",
-            Op::BlockMatMul { .. } => "block_matmul",
+            Op::BlockConv { .. } => "block_conv",
             Op::Conv(_) => "conv",
             Op::PackedConv { .. } => "packed_conv",
             Op::DotConv { .. } => "dot_conv",

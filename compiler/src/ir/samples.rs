@@ -92,7 +92,10 @@ const TABLE: &[Sample] = table! {
         ("f32[1, 2, 3, 3]", "f32[1, 2, 2, 2]") -> "f32[1, 2, 2, 2]";
     "matmul" ("f32[2, 1, 2, 3]", "f32[3, 3, 4]") -> "f32[2, 3, 2, 4]";
     "packed_matmul {n=5}" ("f32[2, 3]", "f32[2, 3, 4]") -> "f32[2, 5]";
-    "block_matmul {n=5}" ("f32[2, 3]", "i32[3]", "i32[2]", "f32[2, 4]") -> "f32[2, 5]";
+    "block_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5}"
+        ("f32[2, 3]", "i32[3]", "i32[2]", "f32[2, 4]") -> "f32[2, 5]";
+    "block_conv {strides=[2], dilations=[1], pads=[(0, 0)], group=1, layout=channels_last, kernel=[3], out=5}"
+        ("u8[1, 9, 4]", "i32[3]", "i32[2]", "i8[2, 4, 4]") -> "i32[1, 4, 5]";
     "conv {strides=[2, 1], dilations=[1, 2], pads=[(1, 0), (0, 1)], group=2, layout=channels_first}"
         ("f32[1, 4, 5, 5]", "f32[6, 2, 2, 2]", "f32[6]") -> "f32[1, 6, 3, 4]";
     "packed_conv {strides=[1], dilations=[1], pads=[(0, 0)], group=2, layout=channels_last, out=6}"
@@ -252,7 +255,7 @@ variants! {
     Op::GridSample { .. } => "grid_sample",
     Op::MatMul => "matmul",
     Op::PackedMatMul { .. } => "packed_matmul",
-    Op::BlockMatMul { .. } => "block_matmul",
+    Op::BlockConv { .. } => "block_conv",
     Op::Conv(_) => "conv",
     Op::PackedConv { .. } => "packed_conv",
     Op::DotConv { .. } => "dot_conv",

@@ -400,7 +400,9 @@ impl Fusion<'_> {
             building.node(root)?;
         }
         building.expr = building.expr.with_quantize().with_lookups(self.fast_lookups);
-        if anchor.is_some_and(|a| matches!(self.graph.op(a.node), Op::DotConv { .. } | Op::DotDepthwise { .. })) {
+        if anchor.is_some_and(|a| {
+            matches!(self.graph.op(a.node), Op::DotConv { .. } | Op::DotDepthwise { .. } | Op::BlockConv { .. })
+        }) {
             building.share()?;
         }
         Ok((building.expr, building.leaves))

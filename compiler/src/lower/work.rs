@@ -50,10 +50,10 @@ fn multiply_adds(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Di
     let channels = x.shape.last().cloned().unwrap_or(Dim::ONE);
     match op {
         Op::MatMul | Op::PackedMatMul { .. } => &result.numel() * &channels,
-        // What its rows of zeros would have been is not multiplied by anything.
-        Op::BlockMatMul { .. } => {
+        // Blocks of zeros have nothing to do.
+        Op::BlockConv { .. } => {
             let values = rest.get(2).map_or(Dim::ZERO, TensorType::numel);
-            &product(&x.shape[..x.rank().saturating_sub(1)]) * &values
+            &product(&result.shape[..result.rank().saturating_sub(1)]) * &values
         }
         Op::Attention { .. } => {
             let count = rest.first().and_then(|k| k.shape.get(1)).unwrap_or(&Dim::ONE);

@@ -266,7 +266,7 @@ pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorTyp
         | Op::GridSample { .. }
         | Op::MatMul
         | Op::PackedMatMul { .. }
-        | Op::BlockMatMul { .. }
+        | Op::BlockConv { .. }
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }

@@ -113,12 +113,13 @@ fn worth(op: &Op, operands: &[TensorType], results: &[TensorType]) -> bool {
         | Op::Attention { .. }
         | Op::Normalize { .. }
         | Op::TopK { .. } => true,
-        Op::MatMul | Op::PackedMatMul { .. } | Op::BlockMatMul { .. } => {
+        Op::MatMul | Op::PackedMatMul { .. } => {
             let depth = operands[0].shape.last().and_then(|d| d.as_const()).unwrap_or(1);
             to <= from && work(depth)
         }
         Op::Conv(_)
         | Op::PackedConv { .. }
+        | Op::BlockConv { .. }
         | Op::DotConv { .. }
         | Op::DotDepthwise { .. }
         | Op::SparseConv { .. }

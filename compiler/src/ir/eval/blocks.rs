@@ -1,28 +1,59 @@
-//! Products with matrices of blocks.
+//! Correlation with weights in blocks.
 
-use super::matmul;
-use crate::ir::Tensor;
+use crate::ir::{ConvSpec, DType, Tensor};
 use crate::{Error, Result};
 
-/// The product with the matrix that the blocks make.
-pub(super) fn block_matmul(x: &[Tensor], result: &[usize]) -> Result<Tensor> {
-    let [a, heads, rows, values] = x else { return Err(Error::internal("a product of blocks has four operands")) };
-    let (Some(&k), Some(&n)) = (a.shape().last(), result.last()) else {
-        return Err(Error::internal("a matrix has two axes"));
+/// Each window's sums over the blocks of every panel.
+pub(super) fn block_conv(
+    x: &[Tensor],
+    (spec, kernel): (&ConvSpec, &[i64]),
+    out: usize,
+    result: &[usize],
+) -> Result<Tensor> {
+    let [x, heads, offsets, values] = x else { return Err(Error::internal("blocks have four operands")) };
+    let (Some(&channels), Some((_, pixels))) = (x.shape().last(), result.split_last()) else {
+        return Err(Error::internal("blocks meet channels"));
     };
-    let (tile, blocks) = (values.shape()[1], values.shape()[0]);
-    let mut matrix = vec![0.0; k * n];
-    for (panel, ends) in heads.to_i64s().windows(2).enumerate() {
-        for block in ends[0]..ends[1] {
-            let block = usize::try_from(block).ok().filter(|&b| b < blocks);
-            let block =
-                block.ok_or_else(|| Error::invalid(format!("panel {panel} has a block of {blocks} that is none")))?;
-            let row = usize::try_from(rows.i64_at(block)).ok().filter(|&r| r < k);
-            let row = row.ok_or_else(|| Error::invalid(format!("block {block} is none of {k} rows")))?;
-            for column in (panel * tile..n).take(tile) {
-                matrix[row * n + column] += values.f64_at(block * tile + column - panel * tile);
+    let (blocks, tile, depth) = (values.shape()[0], values.shape()[1], values.shape()[2..].iter().product::<usize>());
+    // Elements between neighbours along the batch and the spatial axes.
+    let mut strides = vec![channels; kernel.len() + 1];
+    for axis in (0..kernel.len()).rev() {
+        strides[axis] = strides[axis + 1] * x.shape()[axis + 1];
+    }
+    let heads = heads.to_i64s();
+    let mut sums = Vec::with_capacity(result.iter().product());
+    for row in 0..pixels.iter().product::<usize>() {
+        // Without a window, rows follow one another.
+        let mut start = row * channels;
+        if !kernel.is_empty() {
+            (start, _) = pixels.iter().enumerate().rev().fold((0, row), |(start, rest), (axis, &extent)| {
+                let step = if axis == 0 { 1 } else { spec.strides[axis - 1] as usize };
+                (start + rest % extent * step * strides[axis], rest / extent)
+            });
+        }
+        for column in 0..out {
+            let panel = column / tile;
+            let mut sum = 0.0;
+            for block in heads[panel]..heads[panel + 1] {
+                let block = usize::try_from(block).ok().filter(|&b| b < blocks);
+                let block = block
+                    .ok_or_else(|| Error::invalid(format!("panel {panel} has a block of {blocks} that is none")))?;
+                let at = usize::try_from(offsets.i64_at(block)).map_or(usize::MAX, |o| start.saturating_add(o));
+                if at.saturating_add(depth) > x.numel() {
+                    return Err(Error::invalid(format!("block {block} meets what is behind the operand")));
+                }
+                for i in 0..depth {
+                    sum += x.f64_at(at + i) * values.f64_at((block * tile + column % tile) * depth + i);
+                }
             }
+            sums.push(sum);
         }
     }
-    matmul::matmul(a, &Tensor::from_f64s(values.dtype(), vec![k, n], &matrix)?)
+    match x.dtype() {
+        DType::F32 => Tensor::from_f64s(DType::F32, result.to_vec(), &sums),
+        _ => {
+            let sums: Vec<i64> = sums.iter().map(|&sum| i64::from(sum as i64 as i32)).collect();
+            Tensor::from_i64s(DType::I32, result.to_vec(), &sums)
+        }
+    }
 }

@@ -90,7 +90,7 @@ fn eval(op: &Op, x: &[Tensor], types: &[TensorType]) -> Result<Vec<Tensor>> {
 
         Op::MatMul => one(matmul::matmul(&x[0], &x[1])),
         Op::PackedMatMul { .. } => one(matmul::packed_matmul(&x[0], &x[1], &shape(&types[0])?)),
-        Op::BlockMatMul { .. } => one(blocks::block_matmul(x, &shape(&types[0])?)),
+        Op::BlockConv { spec, kernel, out } => one(blocks::block_conv(x, (spec, kernel), *out, &shape(&types[0])?)),
         Op::Conv(spec) => one(conv::conv(&x[0], &x[1], x.get(2), spec, &shape(&types[0])?)),
         Op::PackedConv { spec, out } => one(conv::packed_conv(&x[0], &x[1], spec, *out, &shape(&types[0])?)),
         Op::DotConv { spec, kernel, out } => {

@@ -83,7 +83,7 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
 
         Op::MatMul => one(matmul(c)?),
         Op::PackedMatMul { n } => one(packed_matmul(c, n)?),
-        Op::BlockMatMul { n } => one(block_matmul(c, n)?),
+        Op::BlockConv { spec, kernel, out } => one(window::block_conv(c, spec, kernel, *out)?),
         Op::Conv(spec) => one(window::conv(c, spec)?),
         Op::PackedConv { spec, out } => one(window::packed_conv(c, spec, *out)?),
         Op::SparseConv { spec, kernel, staging, out, stored } => {
@@ -149,7 +149,7 @@ fn arity(op: &Op) -> (usize, usize) {
         Op::ScatterElements { .. } | Op::ScatterNd { .. } => (3, 3),
         Op::ReverseSequence { .. } | Op::GridSample { .. } => (2, 2),
         Op::Resize { .. } => (1, 1),
-        Op::BlockMatMul { .. } => (4, 4),
+        Op::BlockConv { .. } => (4, 4),
         Op::MatMul | Op::PackedMatMul { .. } | Op::PackedConv { .. } => (2, 2),
         Op::DotConv { .. } => (2, 4),
         Op::CodedConv { .. } => (3, 4),
@@ -249,24 +249,6 @@ fn packed_matmul(c: &mut Checker, n: &Dim) -> Result<TensorType> {
     c.meet(k, l, "the inner dimensions")?;
     c.meet(panels, &n.ceil_div(tile), "the number of panels")?;
     let mut shape = c.broadcast(a_batch, b_batch)?;
-    shape.extend([m.clone(), n.clone()]);
-    Ok(TensorType::new(dtype, shape))
-}
-
-fn block_matmul(c: &mut Checker, n: &Dim) -> Result<TensorType> {
-    let dtype = c.same_dtype(0, 3)?;
-    if dtype != DType::F32 || c.ty(1).dtype != DType::I32 || c.ty(2).dtype != DType::I32 {
-        return Err(Error::invalid("elements must be f32, heads and rows i32"));
-    }
-    let (a, heads, rows, values) = (c.ty(0), c.ty(1), c.ty(2), c.ty(3));
-    let ([batch @ .., m, _], [heads], [rows], [blocks, tile]) =
-        (a.shape.as_slice(), heads.shape.as_slice(), rows.shape.as_slice(), values.shape.as_slice())
-    else {
-        return Err(Error::invalid("the operands must have two axes or more, one, one and two"));
-    };
-    c.meet(rows, blocks, "the number of blocks")?;
-    c.meet(heads, &(&n.ceil_div(tile) + &Dim::ONE), "the number of panels")?;
-    let mut shape = batch.to_vec();
     shape.extend([m.clone(), n.clone()]);
     Ok(TensorType::new(dtype, shape))
 }

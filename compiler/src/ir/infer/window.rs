@@ -165,6 +165,34 @@ pub(super) fn dot_conv(c: &mut Checker, spec: &ConvSpec, kernel: &[i64], out: us
     Ok(TensorType::new(DType::I32, [outer, vec![Dim::from(out)]].concat()))
 }
 
+pub(super) fn block_conv(c: &mut Checker, spec: &ConvSpec, kernel: &[i64], out: usize) -> Result<TensorType> {
+    prepadded(spec)?;
+    let floats = c.dtype(0, &[DType::F32, DType::U8, DType::I8])? == DType::F32;
+    c.dtype(1, &[DType::I32])?;
+    c.dtype(2, &[DType::I32])?;
+    c.dtype(3, &[if floats { DType::F32 } else { DType::I8 }])?;
+    if kernel.iter().any(|&k| k <= 0) || spec.group != 1 {
+        return Err(Error::invalid(format!("no window of {kernel:?} in {} groups", spec.group)));
+    }
+    let Some((_, rows)) = c.ty(0).shape.split_last() else { return Err(Error::invalid("the operand has no axis")) };
+    let extents = if kernel.is_empty() { &[] } else { rows.get(1..).unwrap_or_default() };
+    let kernel_dims: Vec<Dim> = kernel.iter().map(|&k| Dim::from(k)).collect();
+    let spatial = positions(spec, extents, &kernel_dims)?;
+    let ([heads], [offsets]) = (c.axes(1)?, c.axes(2)?);
+    let [blocks, tile] = if floats {
+        c.axes(3)?
+    } else {
+        let [blocks, tile, four] = c.axes(3)?;
+        c.meet(&four, &Dim::from(4i64), "the values' last axis and 4")?;
+        [blocks, tile]
+    };
+    c.meet(&offsets, &blocks, "the offsets and the blocks")?;
+    c.meet(&heads, &(&Dim::from(out).ceil_div(&tile) + &Dim::ONE), "the heads and one more than the panels")?;
+    let outer = if kernel.is_empty() { rows.to_vec() } else { [&rows[..1], &spatial].concat() };
+    let dtype = if floats { DType::F32 } else { DType::I32 };
+    Ok(TensorType::new(dtype, [outer, vec![Dim::from(out)]].concat()))
+}
+
 /// Spatial extents of the results of [`Op::SparseConv`](crate::ir::Op::SparseConv), whose tiles must fit its planes.
 pub(super) fn sparse_conv(
     c: &mut Checker,

@@ -61,10 +61,11 @@ pub(super) fn attributes(op: &Op) -> Attrs {
         Op::GridSample { mode, padding, align_corners } => attrs![mode, padding, align_corners],
         Op::MatMul => Vec::new(),
         Op::PackedMatMul { n } => attrs![n],
-        Op::BlockMatMul { n } => attrs![n],
         Op::Conv(spec) | Op::DepthwiseConv(spec) => conv(spec),
         Op::PackedConv { spec, out } => [conv(spec), attrs![out]].concat(),
-        Op::DotConv { spec, kernel, out } => [conv(spec), attrs![kernel, out]].concat(),
+        Op::DotConv { spec, kernel, out } | Op::BlockConv { spec, kernel, out } => {
+            [conv(spec), attrs![kernel, out]].concat()
+        }
         Op::DotDepthwise { spec, kernel } => [conv(spec), attrs![kernel]].concat(),
         Op::SparseConv { spec, kernel, staging, out, stored } => {
             let Staging { lines, pitch, span, phase, aligned, abreast, block, depth } = staging;
@@ -178,7 +179,6 @@ pub(in crate::ir) fn operation(name: &str, text: &str) -> Result<Op> {
         "grid_sample" => build!(r, Op::GridSample { mode, padding, align_corners }),
         "matmul" => Op::MatMul,
         "packed_matmul" => build!(r, Op::PackedMatMul { n }),
-        "block_matmul" => build!(r, Op::BlockMatMul { n }),
         "conv" => Op::Conv(conv_spec(&r)?),
         "packed_conv" => Op::PackedConv { spec: conv_spec(&r)?, out: r.get("out")? },
         "coded_conv" => Op::CodedConv {
@@ -188,6 +188,7 @@ pub(in crate::ir) fn operation(name: &str, text: &str) -> Result<Op> {
             bits: r.get("bits")?,
             block: r.get("block")?,
         },
+        "block_conv" => Op::BlockConv { spec: conv_spec(&r)?, kernel: r.get("kernel")?, out: r.get("out")? },
         "dot_conv" => Op::DotConv { spec: conv_spec(&r)?, kernel: r.get("kernel")?, out: r.get("out")? },
         "dot_depthwise" => Op::DotDepthwise { spec: conv_spec(&r)?, kernel: r.get("kernel")? },
         "sparse_conv" => {

@@ -196,7 +196,7 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         }
         Op::MatMul => igemm::matmul(site, e, k),
         Op::PackedMatMul { n } => igemm::packed_matmul(site, e, k, n),
-        Op::BlockMatMul { n } => blocks::block_matmul(site, e, k, n),
+        Op::BlockConv { spec, kernel, out } => blocks::block_conv(site, e, k, (spec, kernel), *out),
         Op::Conv(spec) => conv::conv(site, e, k, spec),
         Op::PackedConv { spec, out } => igemm::packed_conv(site, e, k, spec, *out),
         Op::DotConv { spec, kernel, out } => dot::dot_conv(site, e, k, spec, kernel, *out),
@@ -260,7 +260,7 @@ fn is_parallel(op: &Op) -> bool {
         | Op::GridSample { .. }
         | Op::MatMul
         | Op::PackedMatMul { .. }
-        | Op::BlockMatMul { .. }
+        | Op::BlockConv { .. }
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
@@ -318,7 +318,7 @@ pub fn fuses(op: &Op) -> bool {
         | Op::GridSample { .. }
         | Op::MatMul
         | Op::PackedMatMul { .. }
-        | Op::BlockMatMul { .. }
+        | Op::BlockConv { .. }
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }

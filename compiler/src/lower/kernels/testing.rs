@@ -70,9 +70,11 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
         | Op::DotConv { .. }
         | Op::DotDepthwise { .. }
         | Op::WinogradConv { .. } => inputs[1..].iter().flat_map(|t| t.shape().to_vec()).collect(),
-        Op::BlockMatMul { .. } => {
+        // Offsets depend on the distances between what a window meets.
+        Op::BlockConv { kernel, .. } => {
+            let shape = inputs[0].shape();
             let own = inputs[1..].iter().flat_map(|t| t.shape().to_vec());
-            own.chain(inputs[0].shape().last().copied()).collect()
+            own.chain(shape[if kernel.is_empty() { shape.len() - 1 } else { 1 }..].iter().copied()).collect()
         }
         // Only extents that depend on inputs are symbols.
         Op::Attention { .. } => inputs[..3].iter().flat_map(|t| t.shape()[2..].to_vec()).chain([1]).collect(),

@@ -50,7 +50,7 @@ pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
         | Op::GridSample { .. }
         | Op::MatMul
         | Op::PackedMatMul { .. }
-        | Op::BlockMatMul { .. }
+        | Op::BlockConv { .. }
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }

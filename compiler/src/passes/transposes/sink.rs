@@ -193,7 +193,7 @@ fn sunk(edit: &Edit, node: NodeId, perm: &[usize]) -> Option<Sunk> {
         | Op::ScatterNd { .. }
         | Op::GridSample { .. }
         | Op::PackedMatMul { .. }
-        | Op::BlockMatMul { .. }
+        | Op::BlockConv { .. }
         | Op::Conv(_)
         | Op::PackedConv { .. }
         | Op::DotConv { .. }
