@@ -91,13 +91,18 @@ pub fn dot_block(tile: Tile, bytes_a_row: i64) -> i64 {
     (BLOCK_BYTES / bytes_a_row.max(1) / rows).max(1) * rows
 }
 
-/// Whether weights that are stored as bits and non-zero bytes cost next to no time, for a number of rows if it is known:
-/// one instruction spreads a vector of them in the first tile of rows, which takes as long as the products with about three
-/// rows; that is less than reading them from memory takes, and little beside many rows.
+/// Rows up to which weights that are stored as bits and non-zero bytes meet one tile only.
+const FEW_ROWS: i64 = 6;
+
+/// Rows from which on spreading such weights is little beside the products.
+const MANY_ROWS: i64 = 32;
+
+/// Whether weights that are stored as bits and non-zero bytes cost little time, for a number of rows if it is known: with
+/// one instruction a vector, in the first tile of rows, as much as the products with about three rows; with some twenty, as
+/// much as those with a tile. That is little beside many rows, and for few ones less than reading the weights from memory.
+/// The answer is the same for all targets that spread bytes in registers, so that code for them shares the weights.
 pub fn expands_for_nothing(target: &Target, rows: Option<i64>) -> bool {
-    const MANY: i64 = 32;
-    let one_tile = tiles(target).iter().map(|t| i64::from(t.rows)).min().unwrap_or(1);
-    target.expands_bytes() && rows.is_none_or(|r| r <= one_tile || r >= MANY)
+    target.spreads_bytes() && rows.is_none_or(|r| !(FEW_ROWS + 1..MANY_ROWS).contains(&r))
 }
 
 /// Columns of a panel of weights on x86-64: the same for all vectors, so that code for several CPU levels shares the weights.

@@ -337,6 +337,11 @@ impl Target {
         self.vector_bytes == 64 && self.has("avx512vbmi2")
     }
 
+    /// Whether that takes some instructions on whole registers, or one, not some for each byte.
+    pub fn spreads_bytes(&self) -> bool {
+        self.arch == Arch::X86_64 && self.vector_bytes > 16
+    }
+
     /// Whether the emitter has conversions of 16-bit floats.
     pub fn has_halves(&self) -> bool {
         self.arch == Arch::X86_64 && self.vector_bytes > 16 && self.has("f16c")

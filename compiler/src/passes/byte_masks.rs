@@ -2,7 +2,7 @@
 //! ([`mask_bytes`]), which the kernel writes out a panel at a time.
 //!
 //! That is left undone where it takes time, unless small objects are asked for: with too few rows to hide it, or where the
-//! target has no instruction for it.
+//! target goes byte by byte.
 
 use mcc_targets::{Target, dot_schedule};
 
@@ -45,8 +45,7 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             continue;
         }
         if !target.compact && !dot_schedule::expands_for_nothing(target, rows.as_const()) {
-            let why =
-                if target.expands_bytes() { "few rows would wait for them" } else { "the target spreads no bytes" };
+            let why = if target.spreads_bytes() { "rows would wait for them" } else { "the target spreads no bytes" };
             decide(graph, "dense bytes", format!("{told} could be had, but {why}"));
             continue;
         }

@@ -342,19 +342,26 @@ impl Selector<'_> {
         self.flag(Cc::Ne)
     }
 
-    /// See [`Inst::LoadExpanded`](crate::lower::kir::Inst::LoadExpanded): one instruction with AVX512-VBMI2, otherwise a
-    /// byte at a time.
+    /// See [`Inst::LoadExpanded`](crate::lower::kir::Inst::LoadExpanded): one instruction with AVX512-VBMI2, otherwise
+    /// whole registers by a permutation, or a byte at a time where there are few.
     pub fn load_expanded(&mut self, from: Addr, mask: Val, ty: Ty) -> Parts {
         let (from, bits) = (self.address(from), self.reg(mask));
-        if self.vbmi2 && ty.bytes() >= 16 {
-            let (view, k, v) = (self.part_view(ty), self.mask(), self.vector());
-            self.emit(M::Kmovq, &[Op::Def(k, View::K), Op::Use(bits, View::Q)]);
-            // Written over its operand: processors wait for the result's register although none of it is kept.
-            let x = self.load_vector(ty, from);
-            self.push(Inst::new(M::Vpexpandb, [Op::Mod(v, x, view), Op::Use(x, view)]).masked(k, true));
-            return vec![v];
+        if ty.bytes() < 16 {
+            return self.expanded_by_bytes(from, bits, ty);
         }
-        let (room, mut at) = (self.code.room(64), self.lea(from));
+        if !self.vbmi2 {
+            return self.expanded_by_places(from, bits, ty);
+        }
+        let (view, k, v) = (self.part_view(ty), self.mask(), self.vector());
+        self.emit(M::Kmovq, &[Op::Def(k, View::K), Op::Use(bits, View::Q)]);
+        // Written over its operand: processors wait for the result's register although none of it is kept.
+        let x = self.load_vector(ty, from);
+        self.push(Inst::new(M::Vpexpandb, [Op::Mod(v, x, view), Op::Use(x, view)]).masked(k, true));
+        vec![v]
+    }
+
+    fn expanded_by_bytes(&mut self, from: Mem, bits: VReg, ty: Ty) -> Parts {
+        let (room, mut at) = (self.code.room(16), self.lea(from));
         for lane in 0..ty.lanes {
             let byte = self.load_int(Elem::I8, Mem { base: Base::Reg(at), index: None, disp: 0 });
             let [shifted, bit, all, kept, next] = [(); 5].map(|()| self.int());
@@ -366,7 +373,79 @@ impl Selector<'_> {
             self.emit(M::Add, &[Op::Mod(next, at, View::Q), Op::Use(bit, View::Q)]);
             at = next;
         }
-        (0..self.part_count(ty) as u32).map(|i| self.load_vector(ty, further(room, i * self.max))).collect()
+        vec![self.load_vector(ty, room)]
+    }
+
+    /// Sixteen bytes at a time, two or four of these in a register: where a bit is set, the byte whose number is that of
+    /// the set bits before it.
+    fn expanded_by_places(&mut self, from: Mem, bits: VReg, ty: Ty) -> Parts {
+        let (view, from) = (self.part_view(ty), self.lea(from));
+        let sixteens = self.part_bytes(ty) / 16;
+        let insert = pick(self.avx512, M::Vinserti32x4, M::Vinserti128);
+        let and_not = self.logic(M::Vpandn, Elem::I8);
+        let mut parts = Parts::new();
+        for part in 0..self.part_count(ty) as u32 {
+            let mut bytes = None;
+            for n in 0..sixteens {
+                let index = self.bits_below(bits, 16 * (part * sixteens + n)).map(|count| (count, 1));
+                let x = self.load_vector(ty.with_lanes(16), Mem { base: Base::Reg(from), index, disp: 0 });
+                bytes = Some(match bytes {
+                    None => x,
+                    Some(before) => {
+                        let both = self.vector();
+                        let ops = [Op::Def(both, view), Op::Use(before, view), Op::Use(x, View::X), Op::Imm(n.into())];
+                        self.emit(insert, &ops);
+                        both
+                    }
+                });
+            }
+            let Some(bytes) = bytes else { continue };
+            let mut own = bits;
+            if part > 0 {
+                own = self.int();
+                self.emit(M::Shr, &[Op::Mod(own, bits, View::Q), Op::Imm((part * self.max).into())]);
+            }
+            let set = self.bits_to_bytes(own, view);
+            // All ones are -1: sums of them, inverted, are numbers from 0 on.
+            let mut places = set;
+            for step in [1, 2, 4, 8] {
+                let moved = self.v2i(M::Vpslldq, view, places, step);
+                places = self.r3(M::Vpaddb, view, places, moved);
+            }
+            let places = self.r3(and_not, view, places, set);
+            let moved = self.r3(M::Vpshufb, view, bytes, places);
+            parts.push(self.r3(self.logic(M::Vpand, Elem::I8), view, moved, set));
+        }
+        parts
+    }
+
+    /// How many bits below one are set.
+    fn bits_below(&mut self, bits: VReg, first: u32) -> Option<VReg> {
+        (first > 0).then(|| {
+            let [high, count] = [(); 2].map(|()| self.int());
+            self.emit(M::Shl, &[Op::Mod(high, bits, View::Q), Op::Imm((64 - first).into())]);
+            self.emit(M::Popcnt, &[Op::Def(count, View::Q), Op::Use(high, View::Q)]);
+            count
+        })
+    }
+
+    /// All ones in the bytes whose bits are set.
+    fn bits_to_bytes(&mut self, bits: VReg, view: View) -> VReg {
+        if self.avx512 {
+            let (k, v) = (self.mask(), self.vector());
+            self.emit(M::Kmovq, &[Op::Def(k, View::K), Op::Use(bits, View::Q)]);
+            self.emit(M::Vpmovm2b, &[Op::Def(v, view), Op::Use(k, View::K)]);
+            return v;
+        }
+        let (word, all) = (self.in_vector(bits, Elem::I32), self.vector());
+        self.emit(M::Vpbroadcastd, &[Op::Def(all, view), Op::Use(word, View::X)]);
+        let count = view_bytes(view) as u8;
+        let own: Vec<u8> = (0..count).map(|i| i / 8).collect();
+        let bit: Vec<u8> = (0..count).map(|i| 1 << (i % 8)).collect();
+        let (own, bit) = (self.code.constant(&own), self.code.constant(&bit));
+        let own = self.v3(M::Vpshufb, view, all, Source::Memory(own));
+        let one = self.v3(M::Vpand, view, own, Source::Memory(bit));
+        self.v3(M::Vpcmpeqb, view, one, Source::Memory(bit))
     }
 
     // ---- counts ----
