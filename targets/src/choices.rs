@@ -28,6 +28,8 @@ pub enum Point {
     Ahead,
     /// Kilobytes of transformed input in a block of minimal filtering.
     FilteringBlock,
+    /// Output channels whose weights minimal filtering takes to transformed space at once; 0: all.
+    FilterColumns,
     /// Columns of output that a depthwise convolution computes at once.
     DepthwiseColumns,
 }
@@ -42,6 +44,7 @@ pub const POINTS: &[(Point, &str)] = &[
     (Point::TileRows, "tile_rows"),
     (Point::Ahead, "ahead"),
     (Point::FilteringBlock, "filtering_block"),
+    (Point::FilterColumns, "filter_columns"),
     (Point::DepthwiseColumns, "depthwise_columns"),
 ];
 

@@ -88,11 +88,24 @@ const TRANSFORM_COST: u64 = 4;
 /// The same for the largest tile of an image, which has more terms and does not fit the registers.
 const LARGEST_TRANSFORM_COST: u64 = 18;
 
+/// What an element of transformed weights costs that is made at run time, and a weight that is decoded.
+const FILTER_COST: u64 = 4;
+const DECODE_COST: u64 = 3;
+
 /// Multiplications of a tile along an axis by minimal filtering: more are for larger tiles.
 const FILTERINGS: [u64; 3] = [4, 6, 8];
 
 /// How many times the weights may be in transformed space: they have to be stored and loaded, too.
 const MOST_GROWN: u64 = 8;
+
+/// What the weights of a convolution by minimal filtering are in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilterStorage {
+    /// What the products need.
+    Transformed,
+    /// Codes, which are decoded and transformed at run time. They are small.
+    Coded,
+}
 
 /// A convolution with unit strides, lines first, then columns.
 #[derive(Debug, Clone, Copy)]
@@ -135,7 +148,7 @@ impl Windows {
     }
 
     /// The cost by minimal filtering with tiles of so many results.
-    fn filtering_cost(&self, tile: [u64; 2]) -> u64 {
+    fn filtering_cost(&self, tile: [u64; 2], stored: FilterStorage) -> u64 {
         let along = |a: usize| {
             let step = tile[a] * self.dilations[a];
             (self.size[a].div_ceil(step) * self.dilations[a], tile[a] + self.kernel[a] - 1)
@@ -144,25 +157,33 @@ impl Windows {
         let (tiles, planes) = (down * across, lines * columns);
         let transform_cost = if planes > 36 { LARGEST_TRANSFORM_COST } else { TRANSFORM_COST };
         let transform = tiles * planes * (self.channels + self.out) * transform_cost * 16 / self.lanes();
-        (tiles * planes * self.channels * self.out + transform).max(planes * self.channels * self.out * WEIGHT_COST)
+        let weights = planes * self.channels * self.out;
+        match stored {
+            FilterStorage::Transformed => (tiles * weights + transform).max(weights * WEIGHT_COST),
+            FilterStorage::Coded => (tiles + FILTER_COST) * weights + transform,
+        }
     }
 
     /// The cost as it is defined.
-    fn direct_cost(&self) -> u64 {
-        self.taps() * self.channels * self.out * (self.size[0] * self.size[1]).max(WEIGHT_COST)
+    fn direct_cost(&self, stored: FilterStorage) -> u64 {
+        let (weights, rows) = (self.taps() * self.channels * self.out, self.size[0] * self.size[1]);
+        match stored {
+            FilterStorage::Transformed => weights * rows.max(WEIGHT_COST),
+            FilterStorage::Coded => weights * (rows + DECODE_COST),
+        }
     }
 }
 
 /// Results of a tile along both axes with which minimal filtering is the fastest way of a convolution; none where the
 /// definition is. The weights grow with the tile, the products shrink.
-pub fn filtered(target: &Target, problem: Problem<'_>, windows: &Windows) -> Option<[u64; 2]> {
+pub fn filtered(target: &Target, problem: Problem<'_>, windows: &Windows, stored: FilterStorage) -> Option<[u64; 2]> {
     if !windows.is_filterable() {
         return None;
     }
     // Rounding errors grow with the tile: the largest one has to be clearly faster.
-    let cost = |n: u64, tile| windows.filtering_cost(tile) * if n == 8 { 10 } else { 9 } / 9;
+    let cost = |n: u64, tile| windows.filtering_cost(tile, stored) * if n == 8 { 10 } else { 9 } / 9;
     let tiles = FILTERINGS.map(|n| windows.tile(n).map(|tile| (cost(n, tile), tile[0].max(tile[1]))));
-    let best = tiles.into_iter().flatten().min().filter(|best| best.0 < windows.direct_cost());
+    let best = tiles.into_iter().flatten().min().filter(|best| best.0 < windows.direct_cost(stored));
     let candidates: Vec<i64> = tiles.into_iter().flatten().map(|t| t.1 as i64).chain([0]).collect();
     let chosen = target.choose(Point::Filtering, problem, best.map_or(0, |best| best.1 as i64), &candidates);
     (chosen > 0).then(|| windows.kernel.map(|k| if k > 1 { chosen as u64 } else { 1 }))
@@ -173,19 +194,61 @@ pub const MOVE_COST: u64 = 16;
 
 /// How much cheaper a convolution is by minimal filtering than as it is defined, in multiply-adds.
 pub fn gains(windows: &Windows) -> u64 {
-    windows.direct_cost().saturating_sub(products(windows))
+    let stored = FilterStorage::Transformed;
+    windows.direct_cost(stored).saturating_sub(products(windows, stored))
 }
 
 /// The cost of a convolution by the fastest way, in multiply-adds.
-pub fn products(windows: &Windows) -> u64 {
+pub fn products(windows: &Windows, stored: FilterStorage) -> u64 {
     let tiles = FILTERINGS.iter().filter_map(|&n| windows.tile(n)).filter(|_| windows.is_filterable());
-    tiles.map(|tile| windows.filtering_cost(tile)).chain([windows.direct_cost()]).min().unwrap_or(0)
+    tiles.map(|tile| windows.filtering_cost(tile, stored)).chain([windows.direct_cost(stored)]).min().unwrap_or(0)
 }
 
 /// Bytes of transformed input that a block of a minimal-filtering convolution may take: they are to stay in the
 /// second-level cache with the sums.
 pub fn filtering_block(target: &Target, problem: Problem<'_>) -> i64 {
     target.choose(Point::FilteringBlock, problem, FILTERING_BLOCK >> 10, &[128, 256, 384, 640]) << 10
+}
+
+/// What is transformed at once of the weights of a convolution by minimal filtering that are so at run time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FilterPart {
+    /// Output channels; none: all of everything, before anything else.
+    pub columns: Option<i64>,
+    /// Input channels.
+    pub channels: i64,
+}
+
+/// Bytes of transformed weights that are made at once.
+const WEIGHTS_AT_ONCE: i64 = 640 << 10;
+const WEIGHTS_SLICE: i64 = 320 << 10;
+/// Most of them where tuning may take all at once.
+const MOST_AT_ONCE: i64 = 4 << 20;
+
+/// Columns of weights that are transformed together.
+const FILTER_COLUMNS: i64 = 32;
+
+/// Bytes of transformed data that wait while the weights of all columns are transformed.
+pub const WAITING_BLOCK: i64 = 1 << 20;
+
+/// The parts of so many planes of `channels` by `out` weights of 32 bits: channels in multiples of `unit`, columns in panels of
+/// `panel`.
+pub fn filter_part(
+    target: &Target,
+    problem: Problem<'_>,
+    planes: i64,
+    [channels, out]: [i64; 2],
+    [unit, panel]: [i64; 2],
+) -> FilterPart {
+    let column_bytes = 4 * planes * channels;
+    let panels = |columns: i64| (columns / panel).max(1) * panel;
+    let default = if column_bytes * out <= WEIGHTS_AT_ONCE { 0 } else { panels(FILTER_COLUMNS) };
+    let all = (column_bytes * out <= MOST_AT_ONCE).then_some(0);
+    let candidates: Vec<i64> = [16, 32, 64].into_iter().map(panels).filter(|&c| c <= out).chain(all).collect();
+    let columns = target.choose(Point::FilterColumns, problem, default, &candidates);
+    let fits = |parts: &i64| channels % (parts * unit) == 0 && column_bytes * columns / parts <= WEIGHTS_SLICE;
+    let parts = if columns == 0 { 1 } else { (1..=channels / unit).find(fits).unwrap_or(1) };
+    FilterPart { columns: (columns > 0).then_some(columns), channels: channels / parts }
 }
 
 /// The register tile for some vectors of columns.
@@ -398,7 +461,7 @@ mod tests {
         let target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
         let tile = |size, kernel, channels| {
             let windows = Windows { size, kernel, dilations: [1; 2], channels, out: channels };
-            filtered(&target, Problem::default(), &windows).map(|tile| (tile[0], tile[1]))
+            filtered(&target, Problem::default(), &windows, FilterStorage::Transformed).map(|tile| (tile[0], tile[1]))
         };
         let best = |size, channels| tile([size; 2], [3; 2], channels);
         assert_eq!([56, 28].map(|size| best(size, 64)), [Some((4, 4)); 2]);

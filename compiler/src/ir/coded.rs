@@ -17,7 +17,7 @@ use super::{DType, Tensor};
 use crate::{Error, Result};
 
 /// How weights are coded: the attributes of [`Op::CodedConv`](super::Op::CodedConv).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Coded {
     /// Bits of a code: 2, 4 or 8.
     pub bits: u32,

@@ -6,6 +6,19 @@
 //! and weights are coefficients of polynomials, which are evaluated at as many points as there are products, the last of
 //! which is infinity. So what elements become depends on the number of products alone.
 
+use super::Coded;
+
+/// How the weights of a [`WinogradConv`](super::Op::WinogradConv) are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Filters {
+    /// In transformed space: `[planes, panels, in, columns]`.
+    Transformed,
+    /// As they are, element by element of the window: `[taps, panels, in, columns]`. They are transformed at run time.
+    Plain,
+    /// As the codes of a [`CodedConv`](super::Op::CodedConv), which are decoded and transformed at run time.
+    Coded(Coded),
+}
+
 /// What algorithms with so many products have in common.
 #[derive(Debug)]
 struct Points {
@@ -110,6 +123,36 @@ impl Filtering {
             Some((point, scale)) => point.powi(tap as i32) * scale,
             None => f64::from(u8::from(tap + 1 == self.taps)),
         }
+    }
+
+    /// Filters of an image's windows in transformed space, `[planes, in, out]`; `at` is a weight of a place in the window, an
+    /// input channel and an output channel.
+    pub fn transformed(
+        [down, across]: [Filtering; 2],
+        [channels, out]: [usize; 2],
+        at: &dyn Fn(usize, usize, usize) -> f64,
+    ) -> Vec<f64> {
+        let (rows, columns) = (down.elements(), across.elements());
+        let factors = |f: &Filtering| -> Vec<Vec<f64>> {
+            (0..f.elements()).map(|plane| (0..f.taps).map(|tap| f.filter(plane, tap)).collect()).collect()
+        };
+        let (vertical, horizontal) = (factors(&down), factors(&across));
+        let mut values = vec![0.0; rows * columns * channels * out];
+        for (c, o) in (0..channels).flat_map(|c| (0..out).map(move |o| (c, o))) {
+            let filter: Vec<f64> = (0..down.taps * across.taps).map(|place| at(place, c, o)).collect();
+            for (row, factors) in vertical.iter().enumerate() {
+                let line: Vec<f64> = (0..across.taps)
+                    .map(|column| {
+                        factors.iter().enumerate().map(|(tap, f)| f * filter[tap * across.taps + column]).sum()
+                    })
+                    .collect();
+                for (column, factors) in horizontal.iter().enumerate() {
+                    let v = factors.iter().zip(&line).map(|(f, x)| f * x).sum();
+                    values[((row * columns + column) * channels + c) * out + o] = v;
+                }
+            }
+        }
+        values
     }
 
     /// How much of a product is in a result.

@@ -22,12 +22,13 @@ impl Op {
             Op::Col2Im { spec, kernel, size } => {
                 Op::Col2Im { spec: spec.clone(), kernel: kernel.clone(), size: all(size) }
             }
-            Op::WinogradConv { size, tile, kernel, dilations, out } => Op::WinogradConv {
+            Op::WinogradConv { size, tile, kernel, dilations, out, filters } => Op::WinogradConv {
                 size: all(size),
                 tile: tile.clone(),
                 kernel: kernel.clone(),
                 dilations: dilations.clone(),
                 out: *out,
+                filters: *filters,
             },
             Op::TopK { k, axis, largest } => Op::TopK { k: f(k), axis: *axis, largest: *largest },
             Op::NonZero { count } => Op::NonZero { count: f(count) },

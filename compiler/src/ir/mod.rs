@@ -31,7 +31,7 @@ pub use coded::{Coded, Column};
 pub use decisions::{Decision, Decisions, Subject};
 pub use dim::{Dim, DimNode, Sym};
 pub use dtype::{DType, DTypeClass};
-pub use filtering::Filtering;
+pub use filtering::{Filtering, Filters};
 pub use graph::{Graph, NodeId, Output, Value};
 pub use infer::{Inferred, infer};
 pub use op::*;

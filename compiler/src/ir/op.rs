@@ -5,8 +5,9 @@
 //! and trails. "Broadcasting" is numpy's, from the last axis backwards. Axes count from 0.
 
 use super::{
-    BinaryOp, CellSpec, ConvSpec, CumulativeKind, DType, Dim, F64, Layout, PadMode, PoolSpec, Range, ReduceKind,
-    ResizeRule, SampleMode, SamplePadding, ScatterReduction, Staging, Tensor, TensorType, TreeEnsemble, UnaryOp,
+    BinaryOp, CellSpec, ConvSpec, CumulativeKind, DType, Dim, F64, Filters, Layout, PadMode, PoolSpec, Range,
+    ReduceKind, ResizeRule, SampleMode, SamplePadding, ScatterReduction, Staging, Tensor, TensorType, TreeEnsemble,
+    UnaryOp,
 };
 
 /// A primitive operation.
@@ -108,10 +109,11 @@ pub enum Op {
     CodedConv { spec: ConvSpec, kernel: Vec<i64>, out: usize, bits: u32, block: usize },
     /// `(x: [batch, h, w, in] or [batch, h, in], packed: [planes, panels, in, columns])`: correlation with unit strides by
     /// [`Filtering`](super::Filtering): each tile of results, so many along every axis, from elements in transformed space,
-    /// where it is a matrix product a plane. `kernel` holds the window's extents. The weights are transformed and packed as
-    /// for [`Op::PackedMatMul`]; `size` is the results' spatial extent, to which belong rows and columns of `x` for whole
+    /// where it is a matrix product a plane. `kernel` holds the window's extents. The weights are packed as for
+    /// [`Op::PackedMatMul`], transformed or, where `x` is `f32`, not: then they are `[taps, panels, in, columns]`, of `f32` or
+    /// 16-bit floats, or codes with the operands of [`Op::CodedConv`] ([`Filters`](super::Filters)). `size` is the results' spatial extent, to which belong rows and columns of `x` for whole
     /// tiles ([`Filtering::extent`](super::Filtering::extent)).
-    WinogradConv { size: Vec<Dim>, tile: Vec<i64>, kernel: Vec<i64>, dilations: Vec<i64>, out: usize },
+    WinogradConv { size: Vec<Dim>, tile: Vec<i64>, kernel: Vec<i64>, dilations: Vec<i64>, out: usize, filters: Filters },
     /// `(x: channels last, w: [k..., channels])`: one filter a channel; `spec.group` equals the channels and
     /// `spec.pads` are zero.
     DepthwiseConv(ConvSpec),

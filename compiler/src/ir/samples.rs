@@ -126,14 +126,18 @@ const TABLE: &[Sample] = table! {
         ("f32[2, 3, 22]", "i32[1, 3, 8]", "f32[1, 2, 8]", "f32[16]") -> "f32[2, 3, 5]";
     "coded_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5, bits=4, block=16}"
         ("f32[2, 3, 22]", "i32[1, 3, 8]", "f16[1, 2, 8]", "i8[1, 2, 8]") -> "f32[2, 3, 5]";
-    "winograd_conv {size=[3, 2], tile=[2, 2], kernel=[3, 3], dilations=[1, 1], out=8}"
+    "winograd_conv {size=[3, 2], tile=[2, 2], kernel=[3, 3], dilations=[1, 1], out=8, filters=transformed}"
         ("f32[1, 6, 4, 4]", "f32[16, 2, 4, 4]") -> "f32[1, 3, 2, 8]";
-    "winograd_conv {size=[3, 6], tile=[4, 4], kernel=[3, 3], dilations=[1, 1], out=8}"
+    "winograd_conv {size=[3, 6], tile=[4, 4], kernel=[3, 3], dilations=[1, 1], out=8, filters=transformed}"
         ("f32[1, 6, 10, 4]", "f32[36, 2, 4, 4]") -> "f32[1, 3, 6, 8]";
-    "winograd_conv {size=[9], tile=[4], kernel=[5], dilations=[1], out=8}"
+    "winograd_conv {size=[9], tile=[4], kernel=[5], dilations=[1], out=8, filters=transformed}"
         ("f32[1, 16, 4]", "f32[8, 2, 4, 4]") -> "f32[1, 9, 8]";
-    "winograd_conv {size=[9, 2], tile=[2, 1], kernel=[5, 1], dilations=[3, 1], out=8}"
+    "winograd_conv {size=[9, 2], tile=[2, 1], kernel=[5, 1], dilations=[3, 1], out=8, filters=transformed}"
         ("f32[1, 24, 2, 4]", "f32[6, 2, 4, 4]") -> "f32[1, 9, 2, 8]";
+    "winograd_conv {size=[3, 6], tile=[4, 4], kernel=[3, 3], dilations=[1, 1], out=8, filters=plain}"
+        ("f32[1, 6, 10, 4]", "f16[9, 2, 4, 4]") -> "f32[1, 3, 6, 8]";
+    "winograd_conv {size=[3, 2], tile=[2, 2], kernel=[3, 3], dilations=[1, 1], out=8, filters=coded(4, 48)}"
+        ("f32[1, 6, 4, 8]", "i32[2, 9, 4]", "f32[2, 2, 4]", "i8[2, 2, 4]") -> "f32[1, 3, 2, 8]";
     "depthwise_conv {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=3, layout=channels_last}"
         ("f32[1, 4, 4, 3]", "f32[2, 2, 3]") -> "f32[1, 3, 3, 3]";
     "conv_transpose {strides=[2], dilations=[1], pads=[(1, 0)], group=2, layout=channels_first, output_pads=[1]}"

@@ -87,7 +87,7 @@ fn multiply_adds(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Di
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::{ConvSpec, Layout};
+    use crate::ir::{ConvSpec, Filters, Layout};
 
     fn count(op: &Op, operands: &[&[usize]], result: &[usize]) -> Option<i64> {
         let operands: Vec<TensorType> = operands.iter().map(|s| TensorType::fixed(DType::F32, s)).collect();
@@ -124,6 +124,7 @@ mod tests {
             kernel: vec![3; 2],
             dilations: vec![1; 2],
             out: 4,
+            filters: Filters::Transformed,
         };
         assert_eq!(count(&winograd, &[&[1, 6, 6, 8], &[16, 1, 8, 8]], &[1, 4, 4, 4]), Some(16 * 4 * 8 * 9));
         let dot = Op::DotConv { spec: spec(2), kernel: vec![3, 3], out: 4 };

@@ -126,7 +126,9 @@ impl Filters {
             }
         };
         let filtered = filtering::windows(graph, node, w).filter(|w| schedule::gains(w) > 0);
-        let filtered = filtered.map(|w| schedule::products(&w) as f64 / w.size.iter().product::<u64>() as f64);
+        let filtered = filtered.map(|w| {
+            schedule::products(&w, schedule::FilterStorage::Transformed) as f64 / w.size.iter().product::<u64>() as f64
+        });
         Some(Filters { spec, kernel, places, columns, values, filtered })
     }
 

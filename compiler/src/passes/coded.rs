@@ -8,12 +8,13 @@
 //! Products and convolutions with such weights become [`Op::CodedConv`], rows of such tables are gathered as bytes and
 //! scaled afterwards. That is as exact as the model's own arithmetic; see [`Coded`].
 //!
-//! It is left undone where the dense form is faster: minimal filtering of 3x3 convolutions, and weights so small that
-//! nothing is gained.
+//! Convolutions that are faster by minimal filtering become [`Op::WinogradConv`] with codes. It is left undone for weights so
+//! small that nothing is gained.
 
 use bytes::Bytes;
 use mcc_targets::Target;
 use mcc_targets::dot_schedule::{decoded_gain, digits_gain, has_dot};
+use mcc_targets::schedule::FilterStorage;
 
 use super::codebook;
 use super::edit::{Edit, rewrite};
@@ -21,7 +22,7 @@ use super::filtering;
 use super::pack::{is_short, pad};
 use crate::Result;
 use crate::ir::{
-    BinaryOp, Coded, Column, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, Subject, Tensor, Value,
+    BinaryOp, Coded, Column, ConvSpec, DType, Decision, Dim, Filters, Graph, Layout, NodeId, Op, Subject, Tensor, Value,
 };
 
 /// Columns of a panel: as for dense weights on vectors of more than 128 bits, so that all levels share the weights.
@@ -76,7 +77,10 @@ fn product(edit: &mut Edit, node: NodeId, target: &Target) -> Result<Option<Valu
         group: 1,
         layout: Layout::ChannelsLast,
     };
-    form.apply(edit, node, operands[0], (spec, Vec::new(), out), target).map(Some)
+    let gain = form.gain(edit, node, (&spec, &[]), target);
+    let Coded { bits, block } = form.coded;
+    let op = Op::CodedConv { spec, kernel: Vec::new(), out, bits, block };
+    form.apply(edit, node, operands[0], (op, out, gain), target).map(Some)
 }
 
 fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, target: &Target) -> Result<Option<Value>> {
@@ -92,20 +96,25 @@ fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, target: &Target) -> Resu
         (column * channels + channel) * window + place
     };
     let Some(form) = Form::of(w, [window * channels, out], at, target)? else { return Ok(None) };
-    if filtering::pays(edit.graph, node, w, target) {
-        let reason = format!("{} would do without minimal filtering, which is faster", form.name());
-        let label = edit.graph.label(node).to_string();
-        let decision = Decision::new(label, Subject::Weights, edit.graph.op(node).name(), "dense", reason);
-        edit.graph.decide(decision.zeros(form.zeros));
-        return Ok(None);
-    }
+    // A word of codes is one of neighbouring channels then.
+    let plan = filtering::plan(edit.graph, node, w, target, FilterStorage::Coded)
+        .filter(|_| channels.is_multiple_of(form.coded.in_word()));
+    let pads = plan.as_ref().map_or_else(|| spec.pads.clone(), |plan| plan.pads(spec));
     let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {
-        let spatial = spec.pads.iter().map(|p| Dim::from(pick(p)));
+        let spatial = pads.iter().map(|p| Dim::from(pick(p)));
         std::iter::once(Dim::ZERO).chain(spatial).chain([Dim::ZERO]).collect()
     };
     let x = pad(edit.graph, operands[0], side(|p| p.0), side(|p| p.1))?;
-    let spec = ConvSpec { pads: vec![(0, 0); kernel.len()], ..spec.clone() };
-    let result = form.apply(edit, node, x, (spec, kernel, out), target)?;
+    let Coded { bits, block } = form.coded;
+    let (op, gain) = match plan {
+        Some(plan) => (plan.op(Filters::Coded(form.coded)), plan.gain),
+        None => {
+            let gain = form.gain(edit, node, (spec, &kernel), target);
+            let spec = ConvSpec { pads: vec![(0, 0); kernel.len()], ..spec.clone() };
+            (Op::CodedConv { spec, kernel, out, bits, block }, gain)
+        }
+    };
+    let result = form.apply(edit, node, x, (op, out, gain), target)?;
     match operands.get(2) {
         Some(&bias) => edit.add(Op::Binary(BinaryOp::Add), &[result, bias]).map(Some),
         None => Ok(Some(result)),
@@ -229,7 +238,7 @@ impl Form {
         edit: &mut Edit,
         node: NodeId,
         x: Value,
-        (spec, kernel, out): (ConvSpec, Vec<i64>, usize),
+        (op, out, gain): (Op, usize, f64),
         target: &Target,
     ) -> Result<Value> {
         let mut packed = self.coded.pack(&self.columns, PANEL)?;
@@ -250,23 +259,22 @@ impl Form {
         }
         let dense = 4 * self.depth * out;
         let reason = format!("{bytes} bytes instead of {dense}");
-        let decision = Decision::new(
-            edit.graph.label(node).to_string(),
-            Subject::Weights,
-            edit.graph.op(node).name(),
-            self.name(),
-            reason,
-        );
-        let Coded { bits, block } = self.coded;
+        let (label, name) = (edit.graph.label(node).to_string(), edit.graph.op(node).name());
+        let filtered = if matches!(op, Op::WinogradConv { .. }) { " by minimal filtering" } else { "" };
+        let decision = Decision::new(label, Subject::Weights, name, self.name() + filtered, reason);
+        edit.graph.decide(decision.zeros(self.zeros).gain(gain));
+        edit.add(op, &operands)
+    }
+
+    /// How many times faster the dense form a convolution or product with the codes is.
+    fn gain(&self, edit: &Edit, node: NodeId, (spec, kernel): (&ConvSpec, &[i64]), target: &Target) -> f64 {
         let rows = edit.graph.types(node)[0].shape.split_last().map(|(_, rows)| rows.iter().product::<Dim>());
         let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
-        let gain = if point && has_dot(target) && self.table.is_none() {
-            digits_gain(block.min(self.depth))
+        if point && has_dot(target) && self.table.is_none() {
+            digits_gain(self.coded.block.min(self.depth))
         } else {
             decoded_gain(rows.and_then(|r| r.as_const()))
-        };
-        edit.graph.decide(decision.zeros(self.zeros).gain(gain));
-        edit.add(Op::CodedConv { spec, kernel, out, bits, block }, &operands)
+        }
     }
 }
 

@@ -3,27 +3,27 @@
 
 use mcc_targets::Target;
 use mcc_targets::choices::Problem;
-use mcc_targets::schedule::{self, Windows};
+use mcc_targets::schedule::{self, FilterStorage, Windows};
 
 use crate::Result;
-use crate::ir::{ConvSpec, Dim, Filtering, Graph, NodeId, Op, Tensor, text};
+use crate::ir::{ConvSpec, Dim, Filtering, Filters, Graph, NodeId, Op, Tensor, text};
 
-/// Whether a node is a convolution with weights `w` that goes by minimal filtering.
+/// Whether a node is a convolution with weights `w` that goes by minimal filtering, if these are dense.
 pub(super) fn pays(graph: &Graph, node: NodeId, w: &Tensor, target: &Target) -> bool {
-    let windows = if target.compact { None } else { windows(graph, node, w) };
-    windows.is_some_and(|windows| best(graph, node, &windows, target).is_some())
+    !target.compact && plan(graph, node, w, target, FilterStorage::Transformed).is_some()
 }
 
-/// A convolution in transformed space.
-pub(super) struct Transformed {
+/// A convolution by minimal filtering.
+pub(super) struct Plan {
     /// Along all axes.
     size: Vec<i64>,
     tile: Vec<i64>,
     kernel: Vec<i64>,
     dilations: Vec<i64>,
-    /// `[planes, in, out]`.
-    pub weights: Tensor,
+    filterings: [Filtering; 2],
     out: usize,
+    /// How many times faster it is than with transformed weights, by the cost model.
+    pub gain: f64,
 }
 
 /// What the cost model is to know of a convolution with weights `[out, in, k...]`, if it is one that minimal
@@ -50,49 +50,28 @@ pub(super) fn windows(graph: &Graph, node: NodeId, w: &Tensor) -> Option<Windows
     (fits && kernel != [1, 1] && !windows.size.contains(&0)).then_some(windows)
 }
 
-/// The results of a tile with which minimal filtering makes a convolution faster, if it does.
-pub(super) fn best(graph: &Graph, node: NodeId, windows: &Windows, target: &Target) -> Option<[u64; 2]> {
+/// How a convolution with weights `[out, in, k...]` goes by minimal filtering, if that makes it faster.
+pub(super) fn plan(graph: &Graph, node: NodeId, w: &Tensor, target: &Target, stored: FilterStorage) -> Option<Plan> {
+    let windows = windows(graph, node, w)?;
     let text = text::node_signature(graph, node);
-    schedule::filtered(target, Problem { text: &text, layer: graph.label(node) }, windows)
-}
-
-/// A convolution with weights `[out, in, k...]` by minimal filtering, if that makes it faster.
-pub(super) fn transform(graph: &Graph, node: NodeId, w: &Tensor, target: &Target) -> Result<Option<Transformed>> {
-    let Some(windows) = windows(graph, node, w) else { return Ok(None) };
-    let Some(tile) = best(graph, node, &windows, target) else { return Ok(None) };
+    let tile = schedule::filtered(target, Problem { text: &text, layer: graph.label(node) }, &windows, stored)?;
     let axes = w.shape().len() - 2;
     let along = |v: [u64; 2]| v[..axes].iter().map(|&n| n as i64).collect::<Vec<_>>();
     let [size, tile, kernel, dilations] = [windows.size, tile, windows.kernel, windows.dilations].map(along);
-    let Some(filterings) = Filtering::of_axes(&tile, &kernel) else { return Ok(None) };
-    let weights = transformed(w, filterings)?;
-    Ok(Some(Transformed { size, tile, kernel, dilations, weights, out: windows.out as usize }))
+    let filterings = Filtering::of_axes(&tile, &kernel)?;
+    let [dense, own] = [FilterStorage::Transformed, stored].map(|stored| schedule::products(&windows, stored) as f64);
+    Some(Plan { size, tile, kernel, dilations, filterings, out: windows.out as usize, gain: dense / own })
 }
 
-/// Weights `[out, in, k...]` in transformed space: `[planes, in, out]`.
-fn transformed(w: &Tensor, [down, across]: [Filtering; 2]) -> Result<Tensor> {
-    let (out, channels) = (w.shape()[0], w.shape()[1]);
-    let (rows, columns) = (down.elements(), across.elements());
-    let factors = |f: &Filtering| -> Vec<Vec<f64>> {
-        (0..f.elements()).map(|plane| (0..f.taps).map(|tap| f.filter(plane, tap)).collect()).collect()
-    };
-    let (vertical, horizontal) = (factors(&down), factors(&across));
-    let mut values = vec![0.0; rows * columns * channels * out];
-    for (i, filter) in w.to_f64s().chunks_exact(down.taps * across.taps).enumerate() {
-        let (o, c) = (i / channels, i % channels);
-        for (row, factors) in vertical.iter().enumerate() {
-            let line: Vec<f64> = (0..across.taps)
-                .map(|column| factors.iter().enumerate().map(|(tap, f)| f * filter[tap * across.taps + column]).sum())
-                .collect();
-            for (column, factors) in horizontal.iter().enumerate() {
-                let v = factors.iter().zip(&line).map(|(f, x)| f * x).sum();
-                values[((row * columns + column) * channels + c) * out + o] = v;
-            }
-        }
+impl Plan {
+    /// Weights `[out, in, k...]` in transformed space: `[planes, in, out]`.
+    pub fn transformed(&self, w: &Tensor) -> Result<Tensor> {
+        let (out, channels, taps) = (w.shape()[0], w.shape()[1], w.shape()[2..].iter().product::<usize>());
+        let filters = w.to_f64s();
+        let at = |place: usize, c: usize, o: usize| filters[(o * channels + c) * taps + place];
+        let values = Filtering::transformed(self.filterings, [channels, out], &at);
+        Tensor::from_f64s(w.dtype(), vec![values.len() / (channels * out), channels, out], &values)
     }
-    Tensor::from_f64s(w.dtype(), vec![rows * columns, channels, out], &values)
-}
-
-impl Transformed {
     /// The padding of a convolution with what whole tiles read beyond it.
     pub fn pads(&self, spec: &ConvSpec) -> Vec<(i64, i64)> {
         let whole = |(a, pad): (usize, &(i64, i64))| {
@@ -103,13 +82,14 @@ impl Transformed {
     }
 
     /// The operation that convolves what is padded with packed weights.
-    pub fn op(&self) -> Op {
+    pub fn op(&self, filters: Filters) -> Op {
         Op::WinogradConv {
             size: self.size.iter().map(|&n| Dim::from(n)).collect(),
             tile: self.tile.clone(),
             kernel: self.kernel.clone(),
             dilations: self.dilations.clone(),
             out: self.out,
+            filters,
         }
     }
 }

@@ -6,11 +6,12 @@
 //! multiplied as `f32`, which is what their product accumulates in. What is faster by minimal filtering goes by that
 //! ([`filtering`]).
 
+use mcc_targets::schedule::FilterStorage;
 use mcc_targets::{Target, schedule};
 
 use super::filtering;
 use crate::Result;
-use crate::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, NodeId, Op, PadMode, Range, Tensor, Value};
+use crate::ir::{BinaryOp, ConvSpec, DType, Dim, Filters, Graph, Layout, NodeId, Op, PadMode, Range, Tensor, Value};
 
 /// Packs the right operands of products and convolutions.
 ///
@@ -180,10 +181,15 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
     let narrow = w;
     w = cast(graph, w, widened(dtype))?;
     let transformed = match graph.as_constant(w) {
-        Some(w) if dtype == DType::F32 && !target.compact => filtering::transform(graph, node, w, target)?,
+        Some(w) if dtype == DType::F32 && !target.compact => {
+            match filtering::plan(graph, node, w, target, FilterStorage::Transformed) {
+                Some(plan) => Some((plan.transformed(w)?, plan)),
+                None => None,
+            }
+        }
         _ => None,
     };
-    let pads = transformed.as_ref().map_or_else(|| spec.pads.clone(), |t| t.pads(&spec));
+    let pads = transformed.as_ref().map_or_else(|| spec.pads.clone(), |(_, plan)| plan.pads(&spec));
     let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {
         let spatial = pads.iter().map(|p| Dim::from(pick(p)));
         std::iter::once(Dim::ZERO).chain(spatial).chain([Dim::ZERO]).collect()
@@ -205,10 +211,10 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
         return cast(graph, result, dtype).map(Some);
     }
     let kernel = || kernel.iter().map(|&k| Dim::from(k));
-    let mut result: Value = if let Some(t) = transformed {
-        let w = graph.constant(t.weights.clone());
+    let mut result: Value = if let Some((weights, plan)) = transformed {
+        let w = graph.constant(weights);
         let w = in_panels(graph, w, out, target)?;
-        graph.add_labelled(t.op(), &[x, w], &label)?.into()
+        graph.add_labelled(plan.op(Filters::Transformed), &[x, w], &label)?.into()
     } else if channels == 1 && out == group {
         w = graph.add(Op::Reshape { shape: std::iter::once(Dim::from(out)).chain(kernel()).collect() }, &[w])?;
         w = graph.add(Op::Transpose { perm: (1..=axes).chain([0]).collect() }, &[w])?;

@@ -152,7 +152,7 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
         layer.staged = image.planes * phase;
         if let Some(windows) = filtering::windows(graph, node, w) {
             layer.filtered = true;
-            layer.products = batch * schedule::products(&windows);
+            layer.products = batch * schedule::products(&windows, schedule::FilterStorage::Transformed);
         }
         let cut = sparse_schedule::cut(target, &layer, image.planes / channels * phase);
         let [abreast, block, depth] = [cut.abreast, cut.block, cut.depth].map(|n| n as usize);

@@ -105,8 +105,8 @@ fn eval(op: &Op, x: &[Tensor], types: &[TensorType]) -> Result<Vec<Tensor>> {
             one(sparse::sparse_conv(x, (spec, kernel), staging, &shape(&types[0])?, *stored))
         }
         Op::CodedConv { .. } => one(coded::coded_conv(op, x, &shape(&types[0])?)),
-        Op::WinogradConv { tile, kernel, dilations, .. } => {
-            one(winograd::winograd_conv(&x[0], &x[1], [tile, kernel, dilations], &shape(&types[0])?))
+        Op::WinogradConv { tile, kernel, dilations, filters, .. } => {
+            one(winograd::winograd_conv(x, *filters, [tile, kernel, dilations], &shape(&types[0])?))
         }
         Op::DepthwiseConv(spec) => one(conv::depthwise_conv(&x[0], &x[1], spec, &shape(&types[0])?)),
         Op::ConvTranspose { spec, .. } => one(conv::conv_transpose(&x[0], &x[1], x.get(2), spec, &shape(&types[0])?)),

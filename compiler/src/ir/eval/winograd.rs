@@ -1,16 +1,17 @@
 //! Convolution by minimal filtering, as it is written down.
 
 use super::matmul::unpack;
-use crate::ir::{Filtering, Tensor};
+use crate::ir::{Filtering, Filters, Tensor};
 use crate::{Error, Result};
 
 /// `tile`, `kernel` and `dilations` along all axes.
 pub(super) fn winograd_conv(
-    x: &Tensor,
-    packed: &Tensor,
+    operands: &[Tensor],
+    filters: Filters,
     [tile, kernel, dilations]: [&[i64]; 3],
     result: &[usize],
 ) -> Result<Tensor> {
+    let [x, w, rest @ ..] = operands else { return Err(Error::internal("a convolution without weights")) };
     let unknown = || Error::internal(format!("minimal filtering by {tile:?} of {kernel:?}"));
     let f = Filtering::of_axes(tile, kernel).ok_or_else(unknown)?;
     let apart = [dilations[0] as usize, dilations.get(1).map_or(1, |&d| d as usize)];
@@ -20,7 +21,7 @@ pub(super) fn winograd_conv(
     let image = |shape: &[usize]| [shape[1], if shape.len() == 3 { 1 } else { shape[2] }, shape[shape.len() - 1]];
     let ([height, width, channels], [oh, ow, out]) = (image(x.shape()), image(result));
     let size = [oh, ow];
-    let (data, weights) = (x.to_f64s(), unpack(packed, out)?.to_f64s());
+    let (data, weights) = (x.to_f64s(), transformed(filters, f, w, rest, [channels, out])?);
     let mut values = vec![0.0; result.iter().product()];
     // Where a tile begins along an axis.
     let start = |axis: usize, tile: usize| tile / apart[axis] * m[axis] * apart[axis] + tile % apart[axis];
@@ -52,4 +53,24 @@ pub(super) fn winograd_conv(
         }
     }
     Tensor::from_f64s(x.dtype(), result.to_vec(), &values)
+}
+
+/// The weights in transformed space: `[planes, channels, out]`.
+fn transformed(
+    filters: Filters,
+    f: [Filtering; 2],
+    w: &Tensor,
+    rest: &[Tensor],
+    [channels, out]: [usize; 2],
+) -> Result<Vec<f64>> {
+    let plain = match (filters, rest) {
+        (Filters::Transformed, _) => return Ok(unpack(w, out)?.to_f64s()),
+        (Filters::Plain, _) => unpack(w, out)?,
+        (Filters::Coded(coded), [scales, rest @ ..]) => {
+            coded.decode(w, scales, rest.first(), [f[0].taps * f[1].taps * channels, out])?
+        }
+        (Filters::Coded(_), []) => return Err(Error::internal("codes without scales")),
+    };
+    let plain = plain.to_f64s();
+    Ok(Filtering::transformed(f, [channels, out], &|place, c, o| plain[(place * channels + c) * out + o]))
 }

@@ -7,7 +7,9 @@ mod check;
 mod movement;
 mod window;
 
-use super::{BinaryOp, Cell, CellSpec, DType, Dim, Op, ReduceKind, TensorType, TreeEdge, TreeEnsemble, UnaryOp};
+use super::{
+    BinaryOp, Cell, CellSpec, Coded, DType, Dim, Filters, Op, ReduceKind, TensorType, TreeEdge, TreeEnsemble, UnaryOp,
+};
 use crate::{Error, Result};
 use check::Checker;
 
@@ -91,10 +93,10 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
         }
         Op::DotConv { spec, kernel, out } => one(window::dot_conv(c, spec, kernel, *out)?),
         Op::CodedConv { spec, kernel, out, bits, block } => {
-            one(window::coded_conv(c, spec, kernel, *out, (*bits, *block))?)
+            one(window::coded_conv(c, spec, kernel, *out, Coded { bits: *bits, block: *block })?)
         }
-        Op::WinogradConv { size, tile, kernel, dilations, out } => {
-            one(window::winograd_conv(c, size, [tile, kernel, dilations], *out)?)
+        Op::WinogradConv { size, tile, kernel, dilations, out, filters } => {
+            one(window::winograd_conv(c, size, [tile, kernel, dilations], (*out, *filters))?)
         }
         Op::DotDepthwise { spec, kernel } => one(window::dot_depthwise(c, spec, kernel)?),
         Op::DepthwiseConv(spec) => one(window::depthwise_conv(c, spec)?),
@@ -153,6 +155,7 @@ fn arity(op: &Op) -> (usize, usize) {
         Op::MatMul | Op::PackedMatMul { .. } | Op::PackedConv { .. } => (2, 2),
         Op::DotConv { .. } => (2, 4),
         Op::CodedConv { .. } => (3, 4),
+        Op::WinogradConv { filters: Filters::Coded(_), .. } => (3, 4),
         Op::WinogradConv { .. } => (2, 2),
         Op::SparseConv { .. } => (5, 5),
         Op::DotDepthwise { .. } | Op::DepthwiseConv(_) => (2, 2),

@@ -1,7 +1,9 @@
 //! Types of operations that slide windows over spatial axes.
 
 use super::check::{self, Checker};
-use crate::ir::{Coded, ConvSpec, DType, Dim, Filtering, Layout, PoolKind, PoolSpec, ResizeRule, Staging, TensorType};
+use crate::ir::{
+    Coded, ConvSpec, DType, Dim, Filtering, Filters, Layout, PoolKind, PoolSpec, ResizeRule, Staging, TensorType,
+};
 use crate::{Error, Result};
 
 /// Batch, channels and spatial extents of an activation.
@@ -241,17 +243,11 @@ pub(super) fn coded_conv(
     spec: &ConvSpec,
     kernel: &[i64],
     out: usize,
-    (bits, block): (u32, usize),
+    coded: Coded,
 ) -> Result<TensorType> {
     prepadded(spec)?;
-    c.dtype(0, &[DType::F32])?;
-    c.dtype(1, &[DType::I32])?;
-    c.dtype(2, &[DType::F32, DType::F16])?;
     if kernel.iter().any(|&k| k <= 0) || spec.group != 1 {
         return Err(Error::invalid(format!("no window of {kernel:?} in {} groups", spec.group)));
-    }
-    if ![2, 4, 8].contains(&bits) || block == 0 || !block.is_multiple_of(16) {
-        return Err(Error::invalid(format!("no codes of {bits} bits in blocks of {block}")));
     }
     let Some((channels, rows)) = c.ty(0).shape.split_last().map(|(c, r)| (c.clone(), r.to_vec())) else {
         return Err(Error::invalid("the operand has no axis"));
@@ -260,33 +256,45 @@ pub(super) fn coded_conv(
     let kernel_dims: Vec<Dim> = kernel.iter().map(|&k| Dim::from(k)).collect();
     let spatial = positions(spec, extents, &kernel_dims)?;
     let depth = &channels * &kernel_dims.iter().product::<Dim>();
+    codes(c, coded, &depth, out)?;
+    let outer = if kernel.is_empty() { rows } else { [&rows[..1], &spatial].concat() };
+    Ok(TensorType::new(DType::F32, [outer, vec![Dim::from(out)]].concat()))
+}
+
+/// The operands that hold coded weights `[depth, out]`.
+fn codes(c: &mut Checker, coded: Coded, depth: &Dim, out: usize) -> Result<()> {
+    let Coded { bits, block } = coded;
+    if ![2, 4, 8].contains(&bits) || block == 0 || !block.is_multiple_of(16) {
+        return Err(Error::invalid(format!("no codes of {bits} bits in blocks of {block}")));
+    }
+    c.dtype(0, &[DType::F32])?;
+    c.dtype(1, &[DType::I32])?;
+    c.dtype(2, &[DType::F32, DType::F16])?;
     let [panels, words, tile] = c.axes(1)?;
     let blocks = depth.ceil_div(&Dim::from(block));
-    c.meet(&words, &depth.ceil_div(&Dim::from(32 / i64::from(bits))), "the codes and the window's elements")?;
+    c.meet(&words, &depth.ceil_div(&Dim::from(coded.in_word())), "the codes and the window's elements")?;
     c.meet(&panels, &Dim::from(out).ceil_div(&tile), "the panels and what the channels need")?;
     let parameters = [panels, blocks, tile];
     c.shape(2, &parameters, "the scales")?;
-    let coded = Coded { bits, block };
     if c.operands.len() > 3 && c.ty(3).dtype != DType::F32 {
         c.dtype(3, &[coded.zero_type()])?;
-        c.shape(3, &parameters, "the zero points")?;
+        c.shape(3, &parameters, "the zero points")
     } else if c.operands.len() > 3 {
-        c.shape(3, &[Dim::from(coded.table_size())], "the table")?;
+        c.shape(3, &[Dim::from(coded.table_size())], "the table")
+    } else {
+        Ok(())
     }
-    let outer = if kernel.is_empty() { rows } else { [&rows[..1], &spatial].concat() };
-    Ok(TensorType::new(DType::F32, [outer, vec![Dim::from(out)]].concat()))
 }
 
 pub(super) fn winograd_conv(
     c: &mut Checker,
     size: &[Dim],
     [tile, kernel, dilations]: [&[i64]; 3],
-    out: usize,
+    (out, filters): (usize, Filters),
 ) -> Result<TensorType> {
-    let dtype = check::float(c.same_dtype(0, 1)?)?;
+    let dtype = check::float(c.ty(0).dtype)?;
     check::length(size.len(), kernel.len(), "size")?;
     check::length(dilations.len(), kernel.len(), "dilations")?;
-    let [planes, panels, w_channels, columns] = c.axes(1)?;
     let (batch, channels, extents) = split(c.ty(0), Layout::ChannelsLast)?;
     let (batch, channels, extents) = (batch.clone(), channels.clone(), extents.to_vec());
     check::length(extents.len(), kernel.len(), "the operand's spatial axes")?;
@@ -295,13 +303,29 @@ pub(super) fn winograd_conv(
     if dilations.iter().any(|&d| d < 1) {
         return Err(Error::invalid(format!("dilations of {dilations:?}")));
     }
-    let products: usize = filterings.iter().map(Filtering::elements).product();
-    c.meet(&planes, &Dim::from(products), "the planes and the products of a tile")?;
     for (axis, have) in extents.iter().enumerate() {
         let step = Dim::from(tile[axis] * dilations[axis]);
         let need = &(&size[axis].ceil_div(&step) * &step) + &Dim::from((kernel[axis] - 1) * dilations[axis]);
         c.meet(have, &need, "the operand's extent and what the results need")?;
     }
+    let taps: usize = filterings.iter().map(|f| f.taps).product();
+    let planes = match filters {
+        Filters::Transformed => {
+            c.same_dtype(0, 1)?;
+            filterings.iter().map(Filtering::elements).product()
+        }
+        Filters::Plain => {
+            c.dtype(0, &[DType::F32])?;
+            c.dtype(1, &[DType::F32, DType::F16, DType::BF16])?;
+            taps
+        }
+        Filters::Coded(coded) => {
+            codes(c, coded, &(&channels * &Dim::from(taps)), out)?;
+            return Ok(join(dtype, Layout::ChannelsLast, &batch, Dim::from(out), size.to_vec()));
+        }
+    };
+    let [w_planes, panels, w_channels, columns] = c.axes(1)?;
+    c.meet(&w_planes, &Dim::from(planes), "the planes and the products of a tile or the window's elements")?;
     c.meet(&channels, &w_channels, "the channels of the operand and of the weights")?;
     c.meet(&panels, &Dim::from(out).ceil_div(&columns), "the panels and what the channels need")?;
     Ok(join(dtype, Layout::ChannelsLast, &batch, Dim::from(out), size.to_vec()))

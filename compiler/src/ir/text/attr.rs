@@ -1,8 +1,8 @@
 //! Attributes' values as text.
 
 use crate::ir::{
-    Activation, BinaryOp, Cell, CoordinateMode, CumulativeKind, DType, Dim, F64, Layout, NearestMode, PadMode,
-    PoolKind, Range, ReduceKind, SampleMode, SamplePadding, ScatterReduction, TreeEdge, TreeNode, UnaryOp,
+    Activation, BinaryOp, Cell, Coded, CoordinateMode, CumulativeKind, DType, Dim, F64, Filters, Layout, NearestMode,
+    PadMode, PoolKind, Range, ReduceKind, SampleMode, SamplePadding, ScatterReduction, TreeEdge, TreeNode, UnaryOp,
 };
 use crate::{Error, Result};
 
@@ -277,6 +277,29 @@ impl Attr for Range {
             None => (rest, 1),
         };
         Ok(Range { start: Dim::read(start)?, len: Dim::read(len)?, step })
+    }
+}
+
+/// A word, or bits and elements of a block for codes.
+impl Attr for Filters {
+    fn show(&self) -> String {
+        match self {
+            Filters::Transformed => "transformed".to_string(),
+            Filters::Plain => "plain".to_string(),
+            Filters::Coded(Coded { bits, block }) => format!("coded({bits}, {block})"),
+        }
+    }
+
+    fn read(text: &str) -> Result<Filters> {
+        match call(text)? {
+            ("transformed", args) if args.is_empty() => Ok(Filters::Transformed),
+            ("plain", args) if args.is_empty() => Ok(Filters::Plain),
+            ("coded", args) => match args.as_slice() {
+                [bits, block] => Ok(Filters::Coded(Coded { bits: u32::read(bits)?, block: usize::read(block)? })),
+                _ => Err(malformed(text, "form of filters")),
+            },
+            _ => Err(malformed(text, "form of filters")),
+        }
     }
 }
 

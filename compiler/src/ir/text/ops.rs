@@ -73,7 +73,9 @@ pub(super) fn attributes(op: &Op) -> Attrs {
                 .concat()
         }
         Op::CodedConv { spec, kernel, out, bits, block } => [conv(spec), attrs![kernel, out, bits, block]].concat(),
-        Op::WinogradConv { size, tile, kernel, dilations, out } => attrs![size, tile, kernel, dilations, out],
+        Op::WinogradConv { size, tile, kernel, dilations, out, filters } => {
+            attrs![size, tile, kernel, dilations, out, filters]
+        }
         Op::ConvTranspose { spec, output_pads } => [conv(spec), attrs![output_pads]].concat(),
         Op::Col2Im { spec, kernel, size } => [conv(spec), attrs![kernel, size]].concat(),
         Op::Pool(spec) => pool(spec),
@@ -196,7 +198,7 @@ pub(in crate::ir) fn operation(name: &str, text: &str) -> Result<Op> {
             let (kernel, out, stored) = (r.get("kernel")?, r.get("out")?, r.get("stored")?);
             Op::SparseConv { spec: conv_spec(&r)?, kernel, staging, out, stored }
         }
-        "winograd_conv" => build!(r, Op::WinogradConv { size, tile, kernel, dilations, out }),
+        "winograd_conv" => build!(r, Op::WinogradConv { size, tile, kernel, dilations, out, filters }),
         "depthwise_conv" => Op::DepthwiseConv(conv_spec(&r)?),
         "conv_transpose" => Op::ConvTranspose { spec: conv_spec(&r)?, output_pads: r.get("output_pads")? },
         "col2im" => Op::Col2Im { spec: conv_spec(&r)?, kernel: r.get("kernel")?, size: r.get("size")? },

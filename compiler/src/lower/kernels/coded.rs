@@ -33,7 +33,8 @@ pub(super) struct Attributes<'a> {
 
 /// `(x: channels last, codes, parameters, [table])`.
 pub(super) fn coded_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, a: &Attributes<'_>) -> Result<()> {
-    let weights = Weights::new(site, e, a)?;
+    let coded = Coded { bits: a.bits, block: a.block };
+    let weights = Weights::new(site, e, coded, [a.kernel.iter().product(), a.out as i64])?;
     let point = a.kernel.iter().all(|&k| k == 1) && a.spec.strides.iter().all(|&s| s == 1);
     let rows: Dim = site.results[0].shape.split_last().map_or(Dim::ONE, |(_, rows)| rows.iter().product());
     if point && has_dot(site.target) && coded_dot::fits(&weights) {
@@ -80,7 +81,13 @@ pub(super) struct Columns {
 }
 
 impl<'a, 'b> Weights<'a, 'b> {
-    fn new(site: &Site<'_>, e: &'b Emit<'a>, a: &Attributes<'_>) -> Result<Weights<'a, 'b>> {
+    /// The weights of `taps` elements of a window, and `out` columns.
+    pub(super) fn new(
+        site: &Site<'_>,
+        e: &'b Emit<'a>,
+        coded: Coded,
+        [taps, out]: [i64; 2],
+    ) -> Result<Weights<'a, 'b>> {
         let (x, codes, scales) = (&site.operands[0], &site.operands[1], &site.operands[2]);
         let malformed = || Error::internal(format!("coded_conv of {x} and {codes} with {scales}"));
         let channels = x.shape.last().and_then(Dim::as_const).ok_or_else(malformed)?;
@@ -92,9 +99,9 @@ impl<'a, 'b> Weights<'a, 'b> {
         let rest = site.operands.get(3).map(|ty| ty.dtype);
         Ok(Weights {
             e,
-            coded: Coded { bits: a.bits, block: a.block },
-            depth: channels * a.kernel.iter().product::<i64>(),
-            columns: a.out as i64,
+            coded,
+            depth: channels * taps,
+            columns: out,
             panel,
             words: words as i64,
             blocks: blocks as i64,
@@ -143,7 +150,8 @@ impl<'a, 'b> Weights<'a, 'b> {
         }
     }
 
-    fn group(&self, k: &mut Builder, group: Val, vectors: u32, width: u32) -> Columns {
+    /// Columns number `group`, where each group is so wide.
+    pub(super) fn group(&self, k: &mut Builder, group: Val, vectors: u32, width: u32) -> Columns {
         let (panel, within) = if width >= self.panel {
             (k.mul_int(group, i64::from(width / self.panel)), k.int(0))
         } else {
@@ -200,7 +208,7 @@ impl<'a, 'b> Weights<'a, 'b> {
     }
 
     /// What a vector of columns' codes have in common in a block.
-    fn decoder(&self, k: &mut Builder, parameters: Val, vector: u32) -> Decoder {
+    pub(super) fn decoder(&self, k: &mut Builder, parameters: Val, vector: u32) -> Decoder {
         let (scale, zero) = (self.scale(k, parameters, vector), self.zero(k, parameters, vector));
         let zero = zero.map(|zero| k.convert(zero, Elem::F32));
         let table = self.table(k);
@@ -245,7 +253,7 @@ impl<'a, 'b> Weights<'a, 'b> {
     }
 
     /// The weights of one element of a vector of columns' words.
-    fn weight(&self, k: &mut Builder, d: &Decoder, words: Val, element: usize) -> Val {
+    pub(super) fn weight(&self, k: &mut Builder, d: &Decoder, words: Val, element: usize) -> Val {
         let (bits, (_, bit)) = (self.coded.bits, self.coded.place(element));
         let mut code = words;
         if bit > 0 {
@@ -377,7 +385,7 @@ impl<'a, 'b> Weights<'a, 'b> {
 }
 
 /// What codes of a block are decoded with: weights are values less `less`, times `scale`.
-struct Decoder {
+pub(super) struct Decoder {
     scale: Val,
     less: Option<Val>,
     table: Vec<Val>,

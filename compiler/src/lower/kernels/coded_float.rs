@@ -56,6 +56,7 @@ pub(super) fn product(site: &Site<'_>, w: &Weights<'_, '_>, k: &mut Builder, a: 
                 right: scratch,
                 out: (zero, columns.first),
                 sink: None,
+                adds: false,
             };
             contraction.columns(k, &job, first, last);
         });

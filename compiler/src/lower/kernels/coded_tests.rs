@@ -31,7 +31,7 @@ fn spec(axes: usize, strides: &[i64], dilations: &[i64]) -> ConvSpec {
 }
 
 /// Codes without a pattern, and their parameters.
-fn weights(bits: u32, block: usize, [depth, out]: [usize; 2], zeros: bool) -> Vec<Tensor> {
+pub(super) fn weights(bits: u32, block: usize, [depth, out]: [usize; 2], zeros: bool) -> Vec<Tensor> {
     let blocks = depth.div_ceil(block);
     let codes = noise(DType::F32, &[out, depth], 3).to_f64s();
     let scales = noise(DType::F32, &[out, blocks], 4).to_f64s();

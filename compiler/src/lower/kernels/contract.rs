@@ -127,6 +127,8 @@ pub(super) struct Job {
     pub(super) out: (Val, Val),
     /// Where to store sums instead of in the result: rows of `columns` elements of the compute type.
     pub(super) sink: Option<Val>,
+    /// Whether they are added to what is there.
+    pub(super) adds: bool,
 }
 
 /// A register tile of some loop: fewer rows or columns at the ends.
@@ -451,6 +453,11 @@ impl<'a, 'b> Contraction<'a, 'b> {
         let start = k.mul(row, columns);
         let index = k.add(start, col);
         let to = k.at_index(sink, index, k.ty(v).elem.bytes());
+        let mut v = v;
+        if job.adds {
+            let before = k.load(k.ty(v), to);
+            v = k.add(before, v);
+        }
         k.store(to, v);
     }
 }

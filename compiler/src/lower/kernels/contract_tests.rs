@@ -3,7 +3,7 @@
 use mcc_targets::Target;
 
 use super::{Epilogue, Places, Site, build};
-use crate::ir::{ConvSpec, DType, Dim, Filtering, Layout, Op, Tensor, TensorType, infer};
+use crate::ir::{ConvSpec, DType, Dim, Filtering, Filters, Layout, Op, Tensor, TensorType, infer};
 use crate::lower::kir::interp;
 
 const TARGETS: &[&str] = &["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
@@ -325,6 +325,7 @@ fn check_filtering(f: [Filtering; 2], dilations: [usize; 2], [batch, oh, ow, cha
         kernel: both(f.map(|f| f.taps)),
         dilations: both(dilations),
         out,
+        filters: Filters::Transformed,
     };
     let result = infer(&op, &types.iter().collect::<Vec<_>>()).unwrap().types;
     let want = crate::ir::eval::eval_op(&op, &operands, &result).unwrap()[0].to_f64s();

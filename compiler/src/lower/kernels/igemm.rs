@@ -84,7 +84,8 @@ impl Matrices<'_, '_, '_> {
             let rows = Rows::Affine { base: a, bytes: self.row_bytes.clone() };
             let columns = self.columns.clone();
             let zero = k.int(0);
-            let job = Job { rows, count: self.count.clone(), columns, right: b, out: (row, zero), sink: None };
+            let job =
+                Job { rows, count: self.count.clone(), columns, right: b, out: (row, zero), sink: None, adds: false };
             return self.contraction.emit(k, &job);
         };
         around(k, extent, &mut |k, i| {
@@ -155,7 +156,10 @@ pub(super) fn packed_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: 
         };
         let (zero, col) = (k.int(0), k.mul_int(group, group_out as i64));
         let columns = columns.clone();
-        contraction.emit(k, &Job { rows: rows_at, count: rows.clone(), columns, right, out: (zero, col), sink: None });
+        contraction.emit(
+            k,
+            &Job { rows: rows_at, count: rows.clone(), columns, right, out: (zero, col), sink: None, adds: false },
+        );
     });
     Ok(())
 }

@@ -33,6 +33,9 @@ mod dot_depthwise_tests;
 mod dot_tests;
 mod emit;
 mod expand;
+mod filters;
+#[cfg(test)]
+mod filters_tests;
 mod forest;
 mod gather;
 mod grid_sample;
@@ -207,8 +210,8 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         Op::CodedConv { spec, kernel, out, bits, block } => {
             coded::coded_conv(site, e, k, &coded::Attributes { spec, kernel, out: *out, bits: *bits, block: *block })
         }
-        Op::WinogradConv { size, tile, kernel, dilations, out } => {
-            winograd::winograd_conv(site, e, k, size, [tile, kernel, dilations], *out)
+        Op::WinogradConv { size, tile, kernel, dilations, out, filters } => {
+            winograd::winograd_conv(site, e, k, size, [tile, kernel, dilations], (*out, *filters))
         }
         Op::DepthwiseConv(spec) => depthwise::depthwise_conv(site, e, k, spec),
         Op::ConvTranspose { .. } => missing(site),

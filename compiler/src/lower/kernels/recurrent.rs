@@ -101,8 +101,15 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
         let skip = k.mul_int(depth, panel * i64::from(tile) * e.dtype(1).size() as i64);
         let right = k.add(e.operand(1), skip);
         let rows = Rows::Affine { base: left, bytes: bytes(hidden) };
-        let job =
-            Job { rows, count: batch.clone(), columns: columns.clone(), right, out: (zero, zero), sink: Some(sink) };
+        let job = Job {
+            rows,
+            count: batch.clone(),
+            columns: columns.clone(),
+            right,
+            out: (zero, zero),
+            sink: Some(sink),
+            adds: false,
+        };
         contraction.emit(k, &job);
     };
     let (zero, time, batch_val) = (k.int(0), k.dim(time), k.dim(batch));

@@ -49,8 +49,15 @@ pub(super) fn separable_conv(
         let base = k.sub(memory, skipped);
         result = pixels(first, &feeding.storing_at(base), k, spec, (from, to));
         let rows_at = Rows::Affine { base, bytes: row_bytes.clone() };
-        let job =
-            Job { rows: rows_at, count: rows.clone(), columns: columns.clone(), right, out: (zero, zero), sink: None };
+        let job = Job {
+            rows: rows_at,
+            count: rows.clone(),
+            columns: columns.clone(),
+            right,
+            out: (zero, zero),
+            sink: None,
+            adds: false,
+        };
         contraction.columns(k, &job, from, to);
     };
     if contraction.blocked() {

@@ -65,11 +65,9 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
     let mut symbols = HashMap::new();
     let mut types = Vec::new();
     let mut fixed = match op {
-        Op::PackedMatMul { .. }
-        | Op::PackedConv { .. }
-        | Op::DotConv { .. }
-        | Op::DotDepthwise { .. }
-        | Op::WinogradConv { .. } => inputs[1..].iter().flat_map(|t| t.shape().to_vec()).collect(),
+        Op::PackedMatMul { .. } | Op::PackedConv { .. } | Op::DotConv { .. } | Op::DotDepthwise { .. } => {
+            inputs[1..].iter().flat_map(|t| t.shape().to_vec()).collect()
+        }
         // Offsets depend on the distances between what a window meets.
         Op::BlockConv { kernel, .. } => {
             let shape = inputs[0].shape();
@@ -79,6 +77,10 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
         // Only extents that depend on inputs are symbols.
         Op::Attention { .. } => inputs[..3].iter().flat_map(|t| t.shape()[2..].to_vec()).chain([1]).collect(),
         Op::CodedConv { .. } => inputs[1..].iter().flat_map(|t| t.shape().to_vec()).collect(),
+        // So are spatial extents decided by the results'.
+        Op::WinogradConv { .. } => {
+            inputs[1..].iter().flat_map(Tensor::shape).chain(&inputs[0].shape()[1..]).copied().collect()
+        }
         Op::Recurrent(_) if inputs[1].shape().len() == 3 => inputs[1].shape().to_vec(),
         // Spatial extents decide what is staged.
         Op::SparseConv { spec, kernel, .. } => {
