@@ -5,7 +5,8 @@ usage: compare_forms.py [--mcc MCC] [--cpu native] [--seconds 3] [--work DIR] [-
                         [--deepsparse] [--python311 PYTHON] [NAME ...]
 
 A line a model: milliseconds of the dense form and of this one, in turns within one process, the least of all turns;
-their ratio; bytes of the shared objects' weights, of the arenas, and their ratios; the difference from ONNX Runtime's
+their ratio; bytes of the shared objects' weights, of the arenas, and their ratios; bytes of the model's file and of the
+object that mcc makes of it by default, which has code for several CPU levels; the difference from ONNX Runtime's
 results on the same file. --deepsparse adds DeepSparse 1.8.0, the one engine that gains by zeros, for the models whose
 weights are sparse fp32: it lives in an environment of its own (WORK/deepsparse, made with PYTHON, a Python 3.11), takes
 its turns between the others', and is compared with, nothing else.
@@ -97,6 +98,8 @@ def measure(name, dense, paths, specs, args, python):
         row[role] = {"weights_bytes": report["weights_bytes"], "arena_bytes": engines[role].arena_bytes,
                      "file_bytes": os.path.getsize(library), "least": float("inf")}
         engines[role].run()
+    row["form"]["model_bytes"] = os.path.getsize(paths[name])
+    row["form"]["object_bytes"] = peers.object_bytes(args.mcc, paths[name], "f_" + name, specs, args.objects)
     other = DeepSparse(python, paths[name], specs) if python else None
     row["deepsparse_ms"] = float("inf")
     end, turns = time.perf_counter() + args.seconds * (2 + bool(other)), 0
@@ -115,8 +118,9 @@ def measure(name, dense, paths, specs, args, python):
 
 
 def markdown(rows):
-    lines = ["| model | dense ms | ms | faster | weights kB | smaller | arena kB | smaller | differs | DeepSparse ms | faster |",
-             "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]
+    lines = ["| model | dense ms | ms | faster | weights kB | smaller | arena kB | smaller | file kB | object kB | "
+             "differs | DeepSparse ms | faster |",
+             "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]
     for r in rows:
         if "error" in r:
             lines.append("| %s | %s |" % (r["name"], r["error"].replace("|", "/")))
@@ -126,7 +130,8 @@ def markdown(rows):
         rival = r["deepsparse_ms"]
         told = ("%.4g" % rival, "%.2fx" % (rival / f["least"])) if rival < float("inf") else ("", "")
         lines.append("| %s |" % " | ".join([r["name"], "%.4g" % d["least"], "%.4g" % f["least"], "%.2fx" % (d["least"] / f["least"]),
-                                           *size("weights_bytes"), *size("arena_bytes"), "%.1g" % r["difference"], *told]))
+                                           *size("weights_bytes"), *size("arena_bytes"), "%.0f" % (f["model_bytes"] / 1e3),
+                                           "%.0f" % (f["object_bytes"] / 1e3), "%.1g" % r["difference"], *told]))
     return "\n".join(lines) + "\n"
 
 

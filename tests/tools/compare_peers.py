@@ -239,16 +239,27 @@ def time_in_turns(job):
     return row
 
 
+def told(command, specs):
+    """What a command of mcc says with the inputs' shapes pinned."""
+    pins = [part for k, s in specs.items() for part in ("--shape", "%s=%s" % (k, "x".join(map(str, s["shape"])))) if s["shape"]]
+    done = subprocess.run(command + pins, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=900)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["exit %d" % done.returncode])[0][:200])
+    return done.stdout
+
+
 def compile_model(mcc, cpu, threads, model, symbol, specs, folder):
     """The shared library, and what `mcc inspect` says of the model."""
-    pins = [part for k, s in specs.items() for part in ("--shape", "%s=%s" % (k, "x".join(map(str, s["shape"])))) if s["shape"]]
     library = os.path.join(folder, symbol + ".so")
-    for command in ([mcc, model, "--emit", "shared", "-o", library, "--name", symbol, "--cpu", cpu, "--threads=%d" % threads],
-                    [mcc, "inspect", model, "--json", "--cpu", cpu]):
-        done = subprocess.run(command + pins, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=900)
-        if done.returncode:
-            raise RuntimeError((done.stderr.strip().splitlines() or ["exit %d" % done.returncode])[0][:200])
-    return library, json.loads(done.stdout)
+    told([mcc, model, "--emit", "shared", "-o", library, "--name", symbol, "--cpu", cpu, "--threads=%d" % threads], specs)
+    return library, json.loads(told([mcc, "inspect", model, "--json", "--cpu", cpu], specs))
+
+
+def object_bytes(mcc, model, symbol, specs, folder):
+    """Size of the object for the default CPUs."""
+    path = os.path.join(folder, symbol + ".o")
+    told([mcc, model, "-o", path, "--name", symbol], specs)
+    return os.path.getsize(path)
 
 
 def measure(name, model, specs, threads, args):
