@@ -82,26 +82,35 @@ impl Model {
         self.dequantize(codes, code)
     }
 
-    /// A convolution with weights of one scale a channel.
-    fn conv(&mut self, x: Value, weights: &[usize], (stride, pad, group): (i64, i64, usize)) -> Value {
+    /// Weights with one scale an element of an axis, and a bias for `out` channels.
+    fn weights(&mut self, weights: &[usize], axis: usize, out: usize) -> [Value; 2] {
         let codes = self.noise(weights, 127.0).to_f64s().iter().map(|v| v.round() as i64).collect::<Vec<_>>();
         let codes = self.graph.constant(Tensor::from_i64s(DType::I8, weights.to_vec(), &codes).unwrap());
         let wide = self.op(Op::Cast { to: DType::F32, saturate: true }, &[codes]);
-        let fan: usize = weights[1..].iter().product();
-        let scales: Vec<f64> = (0..weights[0]).map(|i| (0.01 + 0.0003 * i as f64) / (fan as f64).sqrt()).collect();
-        let scales = Tensor::from_f64s(DType::F32, vec![weights[0], 1, 1, 1], &scales).unwrap();
+        let (count, fan) = (weights[axis], weights.iter().product::<usize>() / weights[axis]);
+        let scales: Vec<f64> = (0..count).map(|i| (0.01 + 0.0003 * i as f64) / (fan as f64).sqrt()).collect();
+        let mut shape = vec![1; weights.len()];
+        shape[axis] = count;
+        let scales = Tensor::from_f64s(DType::F32, shape, &scales).unwrap();
         let scales = self.graph.constant(scales);
         let w = self.op(Op::Binary(BinaryOp::Mul), &[wide, scales]);
-        let bias = self.noise(&weights[..1], 0.5);
-        let bias = self.graph.constant(bias);
-        let spec = ConvSpec {
-            strides: vec![stride; 2],
-            dilations: vec![1; 2],
-            pads: vec![(pad, pad); 2],
-            group,
-            layout: Layout::ChannelsFirst,
-        };
+        let bias = self.noise(&[out], 0.5);
+        [w, self.graph.constant(bias)]
+    }
+
+    /// A convolution with weights of one scale a channel.
+    fn conv(&mut self, x: Value, weights: &[usize], (stride, pad, group): (i64, i64, usize)) -> Value {
+        let [w, bias] = self.weights(weights, 0, weights[0]);
+        let spec = window(weights.len() - 2, stride, pad, group);
         self.op(Op::Conv(spec), &[x, w, bias])
+    }
+
+    /// A transposed convolution likewise.
+    fn conv_transpose(&mut self, x: Value, weights: &[usize], (stride, pad, group): (i64, i64, usize)) -> Value {
+        let [w, bias] = self.weights(weights, 1, weights[1] * group);
+        let axes = weights.len() - 2;
+        let op = Op::ConvTranspose { spec: window(axes, stride, pad, group), output_pads: vec![0; axes] };
+        self.op(op, &[x, w, bias])
     }
 
     fn output(&mut self, value: Value) {
@@ -143,6 +152,11 @@ impl Model {
     }
 }
 
+fn window(axes: usize, stride: i64, pad: i64, group: usize) -> ConvSpec {
+    let (strides, dilations) = (vec![stride; axes], vec![1; axes]);
+    ConvSpec { strides, dilations, pads: vec![(pad, pad); axes], group, layout: Layout::ChannelsFirst }
+}
+
 const UNSIGNED: Code = (0.025, 117, DType::U8);
 const SIGNED: Code = (0.03, -5, DType::I8);
 
@@ -163,6 +177,25 @@ fn convolutions() {
     }
 }
 
+/// Windows side by side, or not, and results that the last phase reaches beyond.
+#[test]
+fn transposed_convolutions() {
+    for (code, weights, at) in [
+        (UNSIGNED, &[16, 12, 4, 4][..], (2, 1, 1)),
+        (SIGNED, &[8, 20, 2, 2], (2, 0, 1)),
+        (UNSIGNED, &[8, 20, 3, 3], (2, 1, 1)),
+        (SIGNED, &[16, 6, 3, 3], (1, 1, 2)),
+        (SIGNED, &[16, 10, 5], (3, 1, 2)),
+    ] {
+        let mut m = Model::new();
+        let x = m.input(&[&[1, weights[0]], &[5, 11][..weights.len() - 2]].concat());
+        let x = m.through(x, code);
+        let y = m.conv_transpose(x, weights, at);
+        m.result(y, code);
+        m.check(false);
+    }
+}
+
 #[test]
 fn depthwise() {
     for (code, weights, stride) in [
@@ -174,6 +207,19 @@ fn depthwise() {
     ] {
         let mut m = Model::new();
         let x = m.input(&[1, weights[0], 7, 19]);
+        let x = m.through(x, code);
+        let y = m.conv(x, &weights, (stride, weights[2] as i64 / 2, weights[0]));
+        m.result(y, code);
+        m.check(false);
+    }
+}
+
+/// Windows of one axis, some longer than those of two may be.
+#[test]
+fn depthwise_lines() {
+    for (code, weights, stride) in [(UNSIGNED, [40, 1, 5], 1), (SIGNED, [18, 1, 31], 1), (UNSIGNED, [7, 1, 3], 2)] {
+        let mut m = Model::new();
+        let x = m.input(&[1, weights[0], 45]);
         let x = m.through(x, code);
         let y = m.conv(x, &weights, (stride, weights[2] as i64 / 2, weights[0]));
         m.result(y, code);

@@ -201,6 +201,24 @@ impl ConvSpec {
     pub fn joins_last(&self) -> bool {
         self.group == 1 && self.dilations.last() == Some(&1)
     }
+
+    /// The same with a spatial axis behind the others of which windows have one element.
+    #[must_use]
+    pub fn with_axis(&self) -> ConvSpec {
+        let mut spec = self.clone();
+        spec.strides.push(1);
+        spec.dilations.push(1);
+        spec.pads.push((0, 0));
+        spec
+    }
+}
+
+/// Lines, rows and columns of a depthwise window of bytes: a window along one axis is a column.
+pub fn planes(kernel: &[i64]) -> [i64; 3] {
+    match kernel {
+        [outer @ .., rows, columns] => [outer.iter().product(), *rows, *columns],
+        other => [1, other.iter().product(), 1],
+    }
 }
 
 /// Attributes of pooling. All vectors have one element a spatial axis.

@@ -91,8 +91,8 @@ pub enum Op {
     /// masks, values and heads: see [`mask_bytes`](super::mask_bytes).
     DotConv { spec: ConvSpec, kernel: Vec<i64>, out: usize },
     /// `(x: u8 or i8, channels last; packed: i8[lines, quads, columns, lanes, 4])`: correlation of bytes with one filter a
-    /// channel, summed in `i32`, which wraps. `kernel` holds the window's extents, two at least: of the last two, rows and
-    /// columns, the weights of four rows lie side by side, filled up with zeros; the others' elements are lines. There are
+    /// channel, summed in `i32`, which wraps. `kernel` holds the window's extents: of the last two, rows and
+    /// columns (a single one is that of rows), the weights of four rows lie side by side, filled up with zeros; the others' elements are lines. There are
     /// lanes for all channels at least. `spec.group` equals the channels and `spec.pads` are zero.
     DotDepthwise { spec: ConvSpec, kernel: Vec<i64> },
     /// `(x, heads: i32[groups + 1], slots: u8[groups * abreast], offsets: u16 or i32[n], values: f32[n])`:

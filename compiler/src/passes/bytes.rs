@@ -18,7 +18,7 @@ use mcc_targets::{Arch, Target};
 use super::edit::{Edit, rewrite};
 use crate::Result;
 use crate::ir::{
-    BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, PadMode, Subject, Tensor, Value, text,
+    BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, PadMode, Subject, Tensor, Value, planes, text,
 };
 
 /// Fewer contracted elements or columns than this leave most of a step or a vector empty.
@@ -150,10 +150,11 @@ fn contraction(graph: &Graph, node: NodeId) -> Option<Contraction> {
 
 /// Whether a convolution has one filter a channel, of a size that [`Op::DotDepthwise`] is for.
 pub(super) fn is_depthwise(spec: &ConvSpec, channels: usize, out: usize, kernel: &[i64]) -> bool {
-    /// Columns and rows of a window whose products are unrolled.
-    const LARGEST: i64 = 9;
-    let [.., rows, columns] = kernel else { return false };
-    channels == 1 && out == spec.group && out >= LEAST && *rows > 1 && *rows <= LARGEST && *columns <= LARGEST
+    /// Columns and rows of a window whose products are unrolled, and rows of a single column.
+    const LARGEST: (i64, i64) = (9, 33);
+    let [_, rows, columns] = planes(kernel);
+    let fits = columns <= LARGEST.0 && rows <= if columns == 1 { LARGEST.1 } else { LARGEST.0 };
+    channels == 1 && out == spec.group && out >= LEAST && rows > 1 && fits
 }
 
 /// Bytes, what is to be subtracted from each, and how the difference is laid out.
@@ -292,9 +293,8 @@ fn pack(bytes: &[i8], [group, columns, taps, run]: [usize; 4], tile: usize) -> R
 fn pack_filters(bytes: &[i8], channels: usize, kernel: &[i64]) -> Result<Tensor> {
     /// Lanes come in multiples of what the widest vectors have, for all targets alike.
     const LANES: usize = 16;
-    let [outer @ .., rows, columns] = kernel else { return Err(crate::Error::internal("a window of one axis")) };
-    let lines = outer.iter().product::<i64>() as usize;
-    let (rows, columns, lanes) = (*rows as usize, *columns as usize, channels.next_multiple_of(LANES));
+    let [lines, rows, columns] = planes(kernel).map(|extent| extent as usize);
+    let lanes = channels.next_multiple_of(LANES);
     let quads = rows.div_ceil(4);
     let mut packed = vec![0u8; lines * quads * columns * lanes * 4];
     for (n, &b) in bytes.iter().enumerate() {

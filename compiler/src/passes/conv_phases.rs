@@ -23,17 +23,14 @@ struct Axis {
     stride: i64,
     /// In the order of the result.
     phases: Vec<Phase>,
-    /// Extent of a phase.
+    /// Extent of a phase; phases that the result has less of are computed beyond its end.
     extent: Dim,
 }
 
 impl Axis {
-    /// `None` where phases are of different extents or have no kernel elements, or skip operand elements.
+    /// `None` where phases have no kernel elements, or skip operand elements.
     fn new(kernel: i64, stride: i64, skip: i64, (operand, result): (&Dim, &Dim)) -> Option<Axis> {
-        let extent = result.floor_div(&Dim::from(stride));
-        if &extent * &Dim::from(stride) != *result {
-            return None;
-        }
+        let extent = result.ceil_div(&Dim::from(stride));
         let longer = (&extent - operand).as_const()?;
         let phase = |r: i64| {
             let (first, ahead) = ((r + skip) % stride, (r + skip) / stride);
@@ -46,7 +43,23 @@ impl Axis {
     }
 }
 
-/// A transposed convolution of `x` (channels last) and what follows it element by element: the last node that it stands for,
+/// The axes of a transposed convolution, if phases fit together.
+fn axes_of(graph: &Graph, node: NodeId, spec: &ConvSpec) -> Option<Vec<Axis>> {
+    let (x, w) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
+    let (x, w, y) = (&graph.ty(x).shape, &graph.ty(w).shape, &graph.types(node)[0].shape);
+    let axis = |a: usize| {
+        let kernel = w[2 + a].as_const().filter(|_| spec.dilations[a] == 1)?;
+        Axis::new(kernel, spec.strides[a], spec.pads[a].0, (&x[2 + a], &y[2 + a]))
+    };
+    (0..spec.strides.len()).map(axis).collect()
+}
+
+/// Whether [`convolve`] finds phases of a channels-first transposed convolution.
+pub(super) fn fits(graph: &Graph, node: NodeId, spec: &ConvSpec) -> bool {
+    axes_of(graph, node, spec).is_some()
+}
+
+/// A channels-first transposed convolution, of `x` with channels last, and what follows it element by element: the last node that it stands for,
 /// and its result with channels last. `None` where phases do not fit together.
 ///
 /// # Errors
@@ -55,14 +68,7 @@ pub(super) fn convolve(graph: &mut Graph, node: NodeId, x: Value, spec: &ConvSpe
     let operands = graph.operands(node);
     let (shape, w_shape) = (graph.ty(x).shape.clone(), graph.ty(operands[1]).shape.clone());
     let sizes = graph.types(node)[0].shape[2..].to_vec();
-    let mut axes = Vec::new();
-    for (a, size) in sizes.iter().enumerate() {
-        let Some(kernel) = w_shape[2 + a].as_const().filter(|_| spec.dilations[a] == 1) else { return Ok(None) };
-        let Some(axis) = Axis::new(kernel, spec.strides[a], spec.pads[a].0, (&shape[1 + a], size)) else {
-            return Ok(None);
-        };
-        axes.push(axis);
-    }
+    let Some(axes) = axes_of(graph, node, spec) else { return Ok(None) };
     let label = graph.label(node).to_string();
     let (last, behind) = followers(graph, node)?;
     // [in, out/group, k...] -> [out, in/group, k...], still with all kernel elements.
@@ -103,8 +109,14 @@ pub(super) fn convolve(graph: &mut Graph, node: NodeId, x: Value, spec: &ConvSpe
         let joined = parts.chunks(axis.phases.len()).map(|some| graph.add(Op::Concat { axis: 2 + 2 * a }, some));
         parts = joined.collect::<Result<_>>()?;
     }
-    let whole = [shape[0].clone()].into_iter().chain(sizes).chain([&group * &outs]).collect();
-    Ok(Some((last, graph.add(Op::Reshape { shape: whole }, &parts[..1])?)))
+    let around = |sizes: Vec<Dim>| [vec![shape[0].clone()], sizes, vec![&group * &outs]].concat();
+    let whole = around(axes.iter().map(|a| &a.extent * &Dim::from(a.stride)).collect());
+    let kept: Vec<Range> = around(sizes).iter().map(Range::full).collect();
+    let mut result = graph.add(Op::Reshape { shape: whole.clone() }, &parts[..1])?;
+    if kept.iter().zip(&whole).any(|(kept, all)| kept.len != *all) {
+        result = graph.add(Op::Slice { ranges: kept }, &[result])?;
+    }
+    Ok(Some((last, result)))
 }
 
 /// The phases of each axis in the order in which they lie in the result, the last axis fastest.
@@ -129,7 +141,7 @@ fn followers(graph: &mut Graph, node: NodeId) -> Result<(NodeId, Vec<(Op, Option
             break;
         }
         match graph.op(user).clone() {
-            op @ Op::Unary(_) => found.push((op, None)),
+            op @ (Op::Unary(_) | Op::Cast { .. }) => found.push((op, None)),
             op @ Op::Binary(BinaryOp::Add | BinaryOp::Mul | BinaryOp::Max | BinaryOp::Min | BinaryOp::Sub)
                 if place == 0 =>
             {

@@ -9,6 +9,7 @@ use mcc_targets::dot_schedule::has_dot;
 use mcc_targets::{Arch, Target};
 
 use super::bytes::is_depthwise;
+use super::conv_phases;
 use super::edit::{Edit, rewrite};
 use crate::Result;
 use crate::ir::{BinaryOp, DType, Decision, Dim, Graph, NodeId, Op, Subject, Value};
@@ -23,7 +24,7 @@ const LEAST: i64 = 4;
 pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
     if !has_dot(target) {
         for node in graph.topological() {
-            let quantized = matches!(graph.op(node), Op::MatMul | Op::Conv(_))
+            let quantized = matches!(graph.op(node), Op::MatMul | Op::Conv(_) | Op::ConvTranspose { .. })
                 && graph.operands(node)[..2].iter().all(|&v| Dequantized::of(graph, v).is_some());
             if quantized {
                 stays_float(graph, node, "the target has no products of bytes: floats are as fast");
@@ -34,34 +35,14 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
     rewrite(graph, |edit, node| {
         let op = edit.graph.op(node).clone();
         let operands = edit.graph.operands(node);
-        let (rank, axis) = match &op {
-            Op::MatMul => (edit.graph.ty(node.into()).rank(), None),
-            Op::Conv(spec) => {
-                let shape = edit.shape(operands[1]);
-                let narrow = |extent: &Dim| extent.as_const().is_none_or(|c| c < LEAST);
-                let columns = shape[0].floor_div(&Dim::from(spec.group));
-                let extents: Vec<Option<i64>> = shape.iter().map(Dim::as_const).collect();
-                let depthwise = match extents.into_iter().collect::<Option<Vec<i64>>>().as_deref() {
-                    // On Arm what brings four rows' bytes together costs what the products save.
-                    Some([out, channels, kernel @ ..]) if target.arch == Arch::X86_64 => {
-                        is_depthwise(spec, *channels as usize, *out as usize, kernel)
-                    }
-                    _ => false,
-                };
-                if spec.group > 1 && !depthwise && (narrow(&shape[1]) || narrow(&columns)) {
-                    if operands[..2].iter().all(|&v| Dequantized::of(edit.graph, v).is_some()) {
-                        stays_float(
-                            edit.graph,
-                            node,
-                            "groups of few channels leave most of a step of four bytes empty",
-                        );
-                    }
-                    return Ok(None);
-                }
-                (edit.graph.ty(node.into()).rank(), Some(0))
-            }
+        // Where the columns are in the weights, unless they are a matrix's.
+        let axis = match &op {
+            Op::MatMul => None,
+            Op::Conv(_) => Some(0),
+            Op::ConvTranspose { .. } => Some(1),
             _ => return Ok(None),
         };
+        let rank = edit.graph.ty(node.into()).rank();
         let parts = (Dequantized::of(edit.graph, operands[0]), Dequantized::of(edit.graph, operands[1]));
         let (x, w) = match parts {
             (Some(x), Some(w)) => (x, w),
@@ -76,7 +57,6 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             }
         };
         let one = |v: Value| edit.graph.ty(v).numel().is(1);
-        // Where the columns are in the weights, and in the result.
         let columns = axis.unwrap_or(edit.graph.ty(operands[1]).rank().saturating_sub(1));
         let refusal = if !one(x.scale) || !x.zero.is_none_or(one) {
             Some("the data has several scales or zero points, which do not leave the sum")
@@ -85,7 +65,7 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         } else if !along(&edit.shape(w.scale), w.rank, columns, &w.moves) {
             Some("the weights' scales run along what is summed, and do not leave the sum")
         } else {
-            None
+            unfit(edit.graph, node, target)
         };
         if let Some(why) = refusal {
             stays_float(edit.graph, node, why);
@@ -94,16 +74,47 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         let (left, right) = (x.centred(edit)?, w.centred(edit)?);
         let mut sum = edit.add(op.clone(), &[left, right])?;
         sum = edit.add(Op::Cast { to: DType::F32, saturate: true }, &[sum])?;
-        let w_scale = per_column(edit, w.scale, rank, axis.is_some())?;
+        let groups = if let Op::ConvTranspose { spec, .. } = &op { spec.group } else { 1 };
+        let w_scale = per_column(edit, w.scale, rank, axis.is_some(), groups)?;
         let x_scale = edit.reshape(x.scale, Vec::new())?;
         let scale = edit.add(Op::Binary(BinaryOp::Mul), &[w_scale, x_scale])?;
         let mut result = edit.add(Op::Binary(BinaryOp::Mul), &[sum, scale])?;
         if let Some(&bias) = operands.get(2) {
-            let bias = per_column(edit, bias, rank, true)?;
+            let bias = per_column(edit, bias, rank, true, 1)?;
             result = edit.add(Op::Binary(BinaryOp::Add), &[result, bias])?;
         }
         Ok(Some(result))
     })
+}
+
+/// Why a layer is better off with floats, whatever its scales are.
+fn unfit(graph: &Graph, node: NodeId, target: &Target) -> Option<&'static str> {
+    let shape = &graph.ty(graph.operand(node, 1)?).shape;
+    let narrow = |extent: &Dim| extent.as_const().is_none_or(|c| c < LEAST);
+    match graph.op(node) {
+        Op::Conv(spec) => {
+            let extents: Option<Vec<i64>> = shape.iter().map(Dim::as_const).collect();
+            let depthwise = match extents.as_deref() {
+                // On Arm what brings four rows' bytes together costs what the products save.
+                Some([out, channels, kernel @ ..]) if target.arch == Arch::X86_64 => {
+                    is_depthwise(spec, *channels as usize, *out as usize, kernel)
+                }
+                _ => false,
+            };
+            let columns = shape[0].floor_div(&Dim::from(spec.group));
+            let empty = spec.group > 1 && !depthwise && (narrow(&shape[1]) || narrow(&columns));
+            empty.then_some("groups of few channels leave most of a step of four bytes empty")
+        }
+        Op::ConvTranspose { spec, .. } => {
+            let channels = shape[0].floor_div(&Dim::from(spec.group));
+            if narrow(&channels) || spec.group > 1 && narrow(&shape[1]) {
+                return Some("few channels leave most of a step of four bytes empty");
+            }
+            (!conv_phases::fits(graph, node, spec))
+                .then_some("windows of this dilation or padding make no convolutions")
+        }
+        _ => None,
+    }
 }
 
 /// Records that a layer of quantized operands computes in floats.
@@ -183,11 +194,17 @@ fn along(scale: &[Dim], rank: usize, columns: usize, moves: &[Vec<usize>]) -> bo
     scale.iter().enumerate().all(|(axis, extent)| extent.is(1) || axis + missing == from)
 }
 
-/// Numbers a column, or one, for a result of `rank` axes: behind the first axis of a convolution's, else last.
-fn per_column(edit: &mut Edit, v: Value, rank: usize, conv: bool) -> Result<Value> {
-    let count = edit.graph.ty(v).numel();
+/// Numbers a column, or one, for a result of `rank` axes: behind the first axis of a convolution's, else last. Those of one
+/// of the `groups` hold for each.
+fn per_column(edit: &mut Edit, mut v: Value, rank: usize, conv: bool, groups: usize) -> Result<Value> {
+    let mut count = edit.graph.ty(v).numel();
     if count.is(1) {
         return edit.reshape(v, Vec::new());
+    }
+    if groups > 1 {
+        v = edit.reshape(v, vec![Dim::ONE, count.clone()])?;
+        v = edit.broadcast(v, vec![Dim::from(groups), count.clone()])?;
+        count = &count * &Dim::from(groups);
     }
     let behind = if conv { rank - 2 } else { 0 };
     edit.reshape(v, std::iter::once(count).chain(vec![Dim::ONE; behind]).collect())

@@ -2,7 +2,7 @@
 
 use super::{conv, elementwise};
 use crate::Result;
-use crate::ir::{ConvSpec, DType, Dim, Tensor};
+use crate::ir::{ConvSpec, DType, Dim, Tensor, planes};
 
 pub(super) fn dot_conv(
     x: &Tensor,
@@ -71,9 +71,10 @@ pub(super) fn dot_depthwise(
     kernel: &[i64],
     result: &[usize],
 ) -> Result<Tensor> {
-    let (&[_, quads, columns, lanes, _], &[.., rows, _]) = (packed.shape(), kernel) else {
-        return Err(crate::Error::internal("packed filters have five axes, windows two at least"));
+    let &[_, quads, columns, lanes, _] = packed.shape() else {
+        return Err(crate::Error::internal("packed filters have five axes"));
     };
+    let [_, rows, _] = planes(kernel);
     let window = kernel.iter().product::<i64>() as usize;
     let mut weights = Vec::with_capacity(spec.group * window);
     for channel in 0..spec.group {

@@ -2,7 +2,7 @@
 
 use super::check::{self, Checker};
 use crate::ir::{
-    Coded, ConvSpec, DType, Dim, Filtering, Filters, Layout, PoolKind, PoolSpec, ResizeRule, Staging, TensorType,
+    Coded, ConvSpec, DType, Dim, Filtering, Filters, Layout, PoolKind, PoolSpec, ResizeRule, Staging, TensorType, planes,
 };
 use crate::{Error, Result};
 
@@ -335,20 +335,18 @@ pub(super) fn dot_depthwise(c: &mut Checker, spec: &ConvSpec, kernel: &[i64]) ->
     prepadded(spec)?;
     c.dtype(0, &[DType::U8, DType::I8])?;
     c.dtype(1, &[DType::I8])?;
-    let [outer @ .., rows, columns] = kernel else {
-        return Err(Error::invalid(format!("a window of {} axes", kernel.len())));
-    };
-    if kernel.iter().any(|&k| k <= 0) {
+    if kernel.is_empty() || kernel.iter().any(|&k| k <= 0) {
         return Err(Error::invalid(format!("no window of {kernel:?}")));
     }
+    let [lines, rows, columns] = planes(kernel);
     let (batch, channels, extents) = split(c.ty(0), spec.layout)?;
     c.meet(channels, &Dim::from(spec.group), "the channels and the groups")?;
     let kernel: Vec<Dim> = kernel.iter().map(|&k| Dim::from(k)).collect();
     let result = join(DType::I32, spec.layout, batch, channels.clone(), positions(spec, extents, &kernel)?);
     let [w_lines, w_quads, w_columns, lanes, four] = c.axes(1)?;
-    c.meet(&w_lines, &Dim::from(outer.iter().product::<i64>()), "the weights' lines and the window's")?;
+    c.meet(&w_lines, &Dim::from(lines), "the weights' lines and the window's")?;
     c.meet(&w_quads, &Dim::from((rows + 3) / 4), "the weights' rows in fours and the window's")?;
-    c.meet(&w_columns, &Dim::from(*columns), "the weights' columns and the window's")?;
+    c.meet(&w_columns, &Dim::from(columns), "the weights' columns and the window's")?;
     c.meet(&four, &Dim::from(4i64), "the weights' last axis and 4")?;
     match lanes.as_const() {
         Some(lanes) if lanes < spec.group as i64 => {

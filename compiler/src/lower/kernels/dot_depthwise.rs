@@ -24,20 +24,27 @@ pub(super) fn dot_depthwise(
 ) -> Result<()> {
     let (x, packed, y) = (&site.operands[0], &site.operands[1], &site.results[0]);
     let malformed = || Error::internal(format!("dot_depthwise of {x} and {packed}"));
-    let weights = packed.fixed_shape().filter(|w| w.len() == 5 && kernel.len() >= 2).ok_or_else(malformed)?;
+    let weights = packed.fixed_shape().filter(|w| w.len() == 5 && !kernel.is_empty()).ok_or_else(malformed)?;
+    let (mut spec, mut kernel, mut shape, mut steps) = (spec.clone(), kernel.to_vec(), y.shape.clone(), e.strides(0));
+    if kernel.len() == 1 {
+        // A line is the only column of a plane.
+        (kernel, spec) = (vec![kernel[0], 1], spec.with_axis());
+        shape.insert(2, Dim::ONE);
+        steps.insert(2, Dim::ZERO);
+    }
     let axes = kernel.len();
-    let steps = e.strides(0);
     let step = steps[axes].as_const().ok_or_else(malformed)?;
     let (rows, last) = (axes - 2, axes - 1);
     let window = [kernel[rows], kernel[last]];
     let strides = [spec.strides[rows], spec.strides[last]];
-    let width = y.shape[axes].as_const().and_then(|c| u64::try_from(c).ok());
+    let width = shape[axes].as_const().and_then(|c| u64::try_from(c).ok());
     let dense = spec.dilations[rows] == 1;
     let nest = Nest {
         site,
         e,
         spec,
         kernel,
+        shape,
         quads: weights[1] as i64,
         padded: weights[3] as i64,
         steps,
@@ -52,8 +59,10 @@ pub(super) fn dot_depthwise(
 struct Nest<'a, 'b> {
     site: &'a Site<'a>,
     e: &'b Emit<'b>,
-    spec: &'a ConvSpec,
-    kernel: &'a [i64],
+    spec: ConvSpec,
+    kernel: Vec<i64>,
+    /// The result's.
+    shape: Vec<Dim>,
     /// Fours of rows of the window.
     quads: i64,
     /// Lanes of the weights.
@@ -81,7 +90,7 @@ impl Nest<'_, '_> {
     }
 
     fn shape(&self) -> &[Dim] {
-        &self.site.results[0].shape
+        &self.shape
     }
 
     /// Loops over the batch and all output axes but the last two; `pixel` counts pixels of the result.

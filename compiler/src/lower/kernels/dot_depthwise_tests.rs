@@ -47,6 +47,26 @@ fn volumes() {
     check(&Op::DotDepthwise { spec, kernel: vec![2, 3, 2] }, &[x, packed]);
 }
 
+/// Windows of one axis.
+#[test]
+fn lines() {
+    for (dtype, rows, stride, dilation, shape) in
+        [(DType::U8, 5, 1, 1, [2, 30, 40]), (DType::I8, 31, 1, 1, [1, 44, 18]), (DType::U8, 3, 2, 3, [1, 17, 7])]
+    {
+        let (channels, quads): (usize, usize) = (shape[2], usize::div_ceil(rows, 4));
+        let packed = bytes(DType::I8, &[1, quads, 1, channels.next_multiple_of(16), 4], 13);
+        let spec = ConvSpec {
+            strides: vec![stride],
+            dilations: vec![dilation],
+            pads: vec![(0, 0)],
+            group: channels,
+            layout: Layout::ChannelsLast,
+        };
+        let packed = without_padding(packed, rows);
+        check(&Op::DotDepthwise { spec, kernel: vec![rows as i64] }, &[bytes(dtype, &shape, 5), packed]);
+    }
+}
+
 /// Weights with zeros for the rows that the last four have too many.
 fn without_padding(packed: crate::ir::Tensor, rows: usize) -> crate::ir::Tensor {
     let shape = packed.shape().to_vec();

@@ -12,7 +12,9 @@ use crate::ir::{BinaryOp, ConvSpec, Dim, Graph, Layout, NodeId, Op, Range, Value
 pub(super) fn replace(graph: &mut Graph, node: NodeId, spec: &ConvSpec, output_pads: &[i64]) -> Result<()> {
     let operands = graph.operands(node);
     let (x, rank) = (operands[0], spec.strides.len() + 2);
-    if spec.strides.iter().any(|&s| s != 1) && !is_spread(graph, operands[1], spec, output_pads) {
+    // Spread columns would be stored before they are scaled and rounded.
+    let spreads = graph.types(node)[0].dtype.is_float() && is_spread(graph, operands[1], spec, output_pads);
+    if spec.strides.iter().any(|&s| s != 1) && !spreads {
         let last = graph.add(Op::Transpose { perm: to_last(rank) }, &[x])?;
         if let Some((end, result)) = conv_phases::convolve(graph, node, last, spec)? {
             let result = graph.add(Op::Transpose { perm: to_first(rank) }, &[result])?;
