@@ -45,7 +45,7 @@ pub fn sets(rows: u32, vectors: u32) -> u32 {
     8u32.div_ceil((rows * vectors).max(1)).min(4).next_power_of_two()
 }
 
-/// A matrix `[depth, columns]` of blocks.
+/// A matrix `[depth, columns]` of blocks, of elements or of four bytes each.
 #[derive(Debug, Clone, Copy)]
 pub struct Blocks {
     /// Its rows.
@@ -56,8 +56,8 @@ pub struct Blocks {
     pub width: u64,
     /// Rows of panels that are not zero.
     pub blocks: u64,
-    /// Elements that are not zero.
-    pub values: u64,
+    /// Elements that are not zero, where they can be multiplied one by one.
+    pub values: Option<u64>,
     /// Multiply-adds a row of the result by minimal filtering, if that is a way.
     pub filtered: Option<f64>,
 }
@@ -94,7 +94,7 @@ pub fn costs(target: &Target, m: &Blocks) -> Costs {
     Costs {
         dense: m.filtered.map_or(dense, |filtered| dense.min(filtered * FILTERED)),
         blocks: (m.blocks as f64 * BLOCK + panels as f64 * PANEL) * wide,
-        values: m.values as f64 * VALUE + m.columns as f64 * PANEL,
+        values: m.values.map_or(f64::INFINITY, |values| values as f64 * VALUE + m.columns as f64 * PANEL),
     }
 }
 
@@ -113,7 +113,8 @@ mod tests {
     fn blocks_pay_where_they_are_full_and_few() {
         let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
         let of = |width: u64, blocks: u64, values| {
-            costs(&target, &Blocks { depth: 384, columns: 1536, width, blocks, values, filtered: None }).pays()
+            costs(&target, &Blocks { depth: 384, columns: 1536, width, blocks, values: Some(values), filtered: None })
+                .pays()
         };
         let all = 384 * 1536 / 16;
         assert!(of(16, all / 5, all / 5 * 16));

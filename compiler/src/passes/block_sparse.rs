@@ -15,7 +15,7 @@ use crate::ir::{BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId,
 const CHUNK: usize = 16;
 
 /// Bytes of an image that offsets and a tile's distances can span.
-const LARGEST: i64 = 1 << 30;
+pub(super) const LARGEST: i64 = 1 << 30;
 
 /// Turns products with weights of few blocks into products of blocks.
 ///
@@ -55,7 +55,8 @@ fn best(target: &Target, filters: &Filters) -> Option<(usize, Costs)> {
     let values = filters.values.iter().filter(|v| **v != 0.0).count() as u64;
     let of = |width: usize| {
         let (blocks, [depth, columns]) = (filters.blocks(width), [filters.depth(), filters.columns].map(|n| n as u64));
-        let problem = Blocks { depth, columns, width: width as u64, blocks, values, filtered: filters.filtered };
+        let problem =
+            Blocks { depth, columns, width: width as u64, blocks, values: Some(values), filtered: filters.filtered };
         (width, block_schedule::costs(target, &problem))
     };
     let paying = block_schedule::WIDTHS.into_iter().map(of).filter(|(_, costs)| costs.pays());

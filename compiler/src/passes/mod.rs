@@ -8,6 +8,7 @@ mod affine;
 mod algebra;
 mod attention;
 mod block_sparse;
+mod byte_blocks;
 mod byte_masks;
 mod byte_sums;
 mod bytes;
@@ -157,6 +158,11 @@ pub const PIPELINE: &[Phase] = &[
             ),
             pass("byte_sums", byte_sums::run, "before floats that a sum needs keep what it sums from being bytes"),
             pass("bytes", bytes::run, "what is left for pack is not of bytes; after transposes left the operands"),
+            pass(
+                "byte_blocks",
+                byte_blocks::run,
+                "behind bytes, which packs what this looks at; blocks before single zeros",
+            ),
             pass("byte_masks", byte_masks::run, "behind bytes, which packs what this looks at"),
             pass("block_sparse", block_sparse::run, "what bytes left is of floats; blocks before single non-zeros"),
             pass("sparse", sparse::run, "before weights are packed for dense kernels"),
