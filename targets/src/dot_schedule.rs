@@ -7,7 +7,7 @@ use crate::choices::{Point, Problem};
 use crate::schedule::Tile;
 use crate::{Arch, Target};
 
-/// One row a vector width and family: the fewest registers there are, 32 or 16.
+/// One row a vector width and family: the fewest registers there are, 32 or 16. Of x86-64 with VNNI, if it has 256 bits.
 const TILES: &[(Arch, u32, &[Tile])] = &[
     (Arch::X86_64, 64, &[tile(6, 4), tile(8, 3), tile(10, 2), tile(12, 1)]),
     (Arch::X86_64, 32, &[tile(6, 2), tile(10, 1)]),
@@ -17,6 +17,9 @@ const TILES: &[(Arch, u32, &[Tile])] = &[
     (Arch::Aarch64, 16, &[tile(5, 4), tile(6, 3), tile(8, 2), tile(12, 1)]),
 ];
 
+/// The same without VNNI: magnitudes and signs of a row's bytes are two registers, and every product takes one to begin in.
+const TILES_BY_SIGNS: &[Tile] = &[tile(5, 2), tile(11, 1)];
+
 const SMALLEST: &[Tile] = &[tile(1, 1)];
 
 const fn tile(rows: u32, vectors: u32) -> Tile {
@@ -24,6 +27,9 @@ const fn tile(rows: u32, vectors: u32) -> Tile {
 }
 
 fn tiles(target: &Target) -> &'static [Tile] {
+    if target.arch == Arch::X86_64 && target.vector_bytes == 32 && !has_dot(target) {
+        return TILES_BY_SIGNS;
+    }
     let of_target = |t: &&(Arch, u32, &'static [Tile])| t.0 == target.arch && t.1 == target.vector_bytes;
     TILES.iter().find(of_target).map_or(SMALLEST, |t| t.2)
 }
@@ -31,6 +37,18 @@ fn tiles(target: &Target) -> &'static [Tile] {
 /// Whether four products of bytes and their sum are one instruction.
 pub fn has_dot(target: &Target) -> bool {
     target.has("dotprod") || target.vector_bytes > 16 && (target.has("avx512vnni") || target.has("avxvnni"))
+}
+
+/// Whether products of bytes are no slower than those of floats. With AVX2 but no VNNI they are three instructions and one
+/// for signs, of which two go where multiply-adds go, in place of four multiply-adds.
+pub fn multiplies_bytes(target: &Target) -> bool {
+    has_dot(target) || target.arch == Arch::X86_64 && target.vector_bytes > 16
+}
+
+/// Whether products take the bytes of data as signed ones: Arm's first instruction does, and without VNNI those of x86-64 meet
+/// magnitudes. VNNI takes unsigned ones.
+pub fn takes_signed(target: &Target) -> bool {
+    target.arch == Arch::Aarch64 || !has_dot(target)
 }
 
 /// The register tile of `vectors` vectors for a number of rows if it is known.
@@ -235,6 +253,9 @@ mod tests {
                 assert!(t.rows * t.vectors + t.vectors + left <= registers, "{t:?}");
                 assert_eq!(dot_block(*t, 1000) % i64::from(t.rows), 0);
             }
+        }
+        for t in TILES_BY_SIGNS {
+            assert!(t.rows * t.vectors + t.vectors + 3 <= 16, "{t:?}");
         }
         for (arch, bytes, tiles) in CODED_TILES {
             let registers = if *arch == Arch::Aarch64 || *bytes == 64 { 32 } else { 16 };

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::kir::{Builder, Elem, Val};
+use super::kir::{Builder, Elem, Rounding, Val};
 use super::{numbers, scalar};
 use crate::ir::{BinaryOp, DType, Tensor, UnaryOp};
 
@@ -44,7 +44,8 @@ pub enum ExprKind {
     /// [`Op::Bitcast`](crate::ir::Op::Bitcast) between types that share a compute type's width.
     Bitcast(usize),
     /// A byte: the nearest integer of the first, plus the second, saturated; see [`Inst::Quantize`](super::kir::Inst).
-    Quantize(usize, usize),
+    /// The last tells whether the first is known to be [bounded](Rounding::bounded).
+    Quantize(usize, usize, bool),
     /// A byte: what table `n` has for another, read as unsigned.
     Lookup(usize, usize),
 }
@@ -55,7 +56,7 @@ impl ExprKind {
         match *self {
             ExprKind::Anchor | ExprKind::Leaf(_) | ExprKind::Constant(_) => Vec::new(),
             ExprKind::Unary(_, x) | ExprKind::Cast(x, _) | ExprKind::Bitcast(x) | ExprKind::Lookup(x, _) => vec![x],
-            ExprKind::Binary(_, a, b) | ExprKind::Quantize(a, b) => vec![a, b],
+            ExprKind::Binary(_, a, b) | ExprKind::Quantize(a, b, _) => vec![a, b],
             ExprKind::Select(c, a, b) => vec![c, a, b],
         }
     }
@@ -69,7 +70,7 @@ impl ExprKind {
             ExprKind::Select(c, a, b) => ExprKind::Select(now(c), now(a), now(b)),
             ExprKind::Cast(x, saturate) => ExprKind::Cast(now(x), saturate),
             ExprKind::Bitcast(x) => ExprKind::Bitcast(now(x)),
-            ExprKind::Quantize(x, zero) => ExprKind::Quantize(now(x), now(zero)),
+            ExprKind::Quantize(x, zero, bounded) => ExprKind::Quantize(now(x), now(zero), bounded),
             ExprKind::Lookup(x, table) => ExprKind::Lookup(now(x), table),
         }
     }
@@ -104,6 +105,11 @@ impl Expr {
         self.first(self.nodes.len(), k, lanes, anchor, tables, leaf)?.last().copied()
     }
 
+    /// Whether it makes bytes of floats.
+    pub fn quantizes(&self) -> bool {
+        self.nodes.iter().any(|n| matches!(n.kind, ExprKind::Quantize(..)))
+    }
+
     /// Whether the result is bytes of [`ExprKind::Quantize`], or looked up by such.
     pub fn is_quantized(&self) -> bool {
         self.quantization_of_result().is_some()
@@ -122,7 +128,7 @@ impl Expr {
     /// The result of vectors that [`emit_unquantized`](Expr::emit_unquantized) gave, as bytes.
     pub fn emit_bytes(&self, k: &mut Builder, parts: &[Val], zero: Val, tables: &[Val]) -> Option<Val> {
         let (node, table) = self.quantization_of_result()?;
-        let bytes = k.quantize(parts, zero, self.nodes[node].dtype == DType::I8);
+        let bytes = k.quantize(parts, zero, self.rounding(node));
         Some(match table {
             Some(table) => k.lookup(bytes, tables[table]),
             None => bytes,
@@ -139,7 +145,7 @@ impl Expr {
         leaf: &mut dyn FnMut(&mut Builder, usize) -> Val,
     ) -> Option<(Val, Val)> {
         let (node, _) = self.quantization_of_result()?;
-        let ExprKind::Quantize(x, zero) = self.nodes[node].kind else { return None };
+        let ExprKind::Quantize(x, zero, _) = self.nodes[node].kind else { return None };
         let values = self.first(node, k, lanes, anchor, tables, leaf)?;
         Some((values[x], values[zero]))
     }
@@ -185,16 +191,16 @@ impl Expr {
             ExprKind::Select(c, a, b) => scalar::select(k, values[*c], values[*a], values[*b]),
             ExprKind::Cast(x, saturate) => match self.nodes[*x].kind {
                 // The float is what there was before the byte.
-                ExprKind::Quantize(x, zero) if node.dtype == DType::F32 => {
+                ExprKind::Quantize(x, zero, _) if node.dtype == DType::F32 => {
                     k.grid(values[x], values[zero], self.is_signed(n))
                 }
                 _ => numbers::cast(k, values[*x], dtype_of(*x), node.dtype, *saturate),
             },
             ExprKind::Bitcast(x) => numbers::bitcast(k, values[*x], dtype_of(*x), node.dtype),
             // Only casts to floats read it, which need no byte.
-            ExprKind::Quantize(x, _) if n + 1 < self.nodes.len() && self.only_as_float(n) => values[*x],
-            ExprKind::Quantize(x, zero) => {
-                let bytes = k.quantize(&[values[*x]], values[*zero], node.dtype == DType::I8);
+            ExprKind::Quantize(x, ..) if n + 1 < self.nodes.len() && self.only_as_float(n) => values[*x],
+            ExprKind::Quantize(x, zero, _) => {
+                let bytes = k.quantize(&[values[*x]], values[*zero], self.rounding(n));
                 widened(k, bytes, node.dtype)
             }
             ExprKind::Lookup(x, table) => {
@@ -213,14 +219,18 @@ impl Expr {
     fn multiply_add(&self, n: usize) -> Option<(usize, usize, usize)> {
         let node = &self.nodes[n];
         let ExprKind::Binary(BinaryOp::Add, a, b) = node.kind else { return None };
-        let quantizes = self.nodes.iter().any(|n| matches!(n.kind, ExprKind::Quantize(..)));
-        if node.dtype != DType::F32 || !quantizes {
+        if node.dtype != DType::F32 || !self.quantizes() {
             return None;
         }
         [(a, b), (b, a)].into_iter().find_map(|(product, z)| match self.nodes[product].kind {
             ExprKind::Binary(BinaryOp::Mul, x, y) => Some((x, y, z)),
             _ => None,
         })
+    }
+
+    fn rounding(&self, n: usize) -> Rounding {
+        let bounded = matches!(self.nodes[n].kind, ExprKind::Quantize(_, _, true));
+        Rounding { signed: self.nodes[n].dtype == DType::I8, bounded }
     }
 
     /// Whether the byte that node `n` is cast from is signed.

@@ -399,13 +399,24 @@ impl Fusion<'_> {
         } else {
             building.node(root)?;
         }
-        building.expr = building.expr.with_quantize().with_lookups(self.fast_lookups);
+        building.expr = building.expr.with_quantize();
+        if building.expr.quantizes() {
+            let bounds: Vec<Option<f64>> = building.leaves.iter().map(|l| self.magnitude(l.value)).collect();
+            building.expr = building.expr.with_bounds(&bounds).with_lookups(self.fast_lookups);
+        }
         if anchor.is_some_and(|a| {
             matches!(self.graph.op(a.node), Op::DotConv { .. } | Op::DotDepthwise { .. } | Op::BlockConv { .. })
         }) {
             building.share()?;
         }
         Ok((building.expr, building.leaves))
+    }
+
+    /// How far from zero the elements of a constant are at most.
+    fn magnitude(&self, v: Value) -> Option<f64> {
+        let constant = self.graph.as_constant(v)?;
+        let magnitudes = constant.to_f64s().into_iter().map(f64::abs);
+        magnitudes.map(|m| m.is_finite().then_some(m)).try_fold(0.0, |most: f64, m| Some(most.max(m?)))
     }
 }
 

@@ -4,8 +4,14 @@
 use bytes::Bytes;
 
 use super::expr::{Expr, ExprKind, ExprNode};
+use super::kir::Rounding;
 use crate::ir::eval::eval_op;
 use crate::ir::{BinaryOp, DType, Op, Tensor, TensorType, UnaryOp};
+
+/// How far from zero integers of a type are at most.
+fn magnitude_of(dtype: DType) -> f64 {
+    f64::from(dtype.bits()).exp2()
+}
 
 impl Expr {
     /// The expression with chains of rounding, shifting and clamping as [`ExprKind::Quantize`].
@@ -20,10 +26,48 @@ impl Expr {
                         return self.with_first(ExprKind::Constant(nothing), DType::F32).with_quantize();
                     }
                 };
-                self.nodes[n].kind = ExprKind::Quantize(x, zero);
+                self.nodes[n].kind = ExprKind::Quantize(x, zero, false);
             }
         }
         self.without_unused()
+    }
+
+    /// The expression with what is known of the numbers that become bytes, for leaves of at most these magnitudes.
+    pub fn with_bounds(mut self, leaves: &[Option<f64>]) -> Expr {
+        let magnitudes = self.magnitudes(leaves);
+        for node in &mut self.nodes {
+            if let ExprKind::Quantize(x, _, bounded) = &mut node.kind {
+                *bounded = magnitudes[*x].is_some_and(|m| m < Rounding::BOUND);
+            }
+        }
+        self
+    }
+
+    /// How far from zero each node's numbers are at most, where that is known: then none is NaN or infinite.
+    fn magnitudes(&self, leaves: &[Option<f64>]) -> Vec<Option<f64>> {
+        /// Beyond all roundings, and far from infinity.
+        const SLACK: f64 = 1.0 + 1e-6;
+        let mut known: Vec<Option<f64>> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let of = |n: usize| known[n];
+            let both = |a: usize, b: usize, f: fn(f64, f64) -> f64| Some(f(of(a)?, of(b)?));
+            let most = match &node.kind {
+                _ if !node.dtype.is_float() => Some(magnitude_of(node.dtype)),
+                ExprKind::Leaf(n) => leaves.get(*n).copied().flatten(),
+                ExprKind::Constant(t) => Some(t.f64_at(0).abs()),
+                ExprKind::Cast(x, _) | ExprKind::Unary(UnaryOp::Neg | UnaryOp::Abs, x) => of(*x),
+                ExprKind::Unary(UnaryOp::Round | UnaryOp::Floor | UnaryOp::Ceil, x) => of(*x).map(|m| m + 1.0),
+                ExprKind::Binary(BinaryOp::Add | BinaryOp::Sub, a, b) => both(*a, *b, |a, b| a + b),
+                ExprKind::Binary(BinaryOp::Mul, a, b) => both(*a, *b, |a, b| a * b),
+                ExprKind::Binary(BinaryOp::Max | BinaryOp::Min, a, b) | ExprKind::Select(_, a, b) => {
+                    both(*a, *b, f64::max)
+                }
+                _ => None,
+            };
+            // Also false for NaN.
+            known.push(most.map(|m| m * SLACK).filter(|&m| m < 1e30));
+        }
+        known
     }
 
     /// The operand and the zero point of a byte: `cast(min(max(round(x) + zero, low), high))`.

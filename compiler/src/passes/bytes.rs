@@ -12,7 +12,7 @@
 
 use bytes::Bytes;
 use mcc_targets::choices::Problem;
-use mcc_targets::dot_schedule::{dot_panel, has_dot};
+use mcc_targets::dot_schedule::{dot_panel, multiplies_bytes, takes_signed};
 use mcc_targets::{Arch, Target};
 
 use super::edit::{Edit, rewrite};
@@ -46,7 +46,7 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         let decide = |edit: &mut Edit, form: String, why: &str| {
             edit.graph.decide(Decision::new(layer.as_str(), Subject::Precision, operator, form, why));
         };
-        if contraction.to.is_float() && !has_dot(target) {
+        if contraction.to.is_float() && !multiplies_bytes(target) {
             decide(edit, contraction.to.to_string(), "the target has no products of bytes: floats are as fast");
             return Ok(None);
         }
@@ -73,26 +73,26 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
     Ok(changed || rewritten)
 }
 
-/// The bytes that a target's products with signed ones take, if they are of one type: unsigned ones with the x86
-/// instructions, signed ones with Arm's first.
+/// The bytes that a target's products with signed ones take, if they are of one type.
 pub(super) fn taken(target: &Target) -> Option<DType> {
     match target.arch {
-        Arch::X86_64 => Some(DType::U8),
         Arch::Aarch64 if target.has("i8mm") => None,
-        Arch::Aarch64 => Some(DType::I8),
+        _ => Some(if takes_signed(target) { DType::I8 } else { DType::U8 }),
     }
 }
 
 /// Whether a product is of bytes, and belongs to this pass.
 pub(super) fn takes(graph: &Graph, node: NodeId, target: &Target) -> bool {
-    has_dot(target) && graph.operand(node, 0).is_some_and(|x| data(graph, x).is_some())
+    multiplies_bytes(target) && graph.operand(node, 0).is_some_and(|x| data(graph, x).is_some())
 }
 
 /// The weights of a recurrence over states rounded to bytes, as bytes: `[panels, steps, tile, 4]`.
 fn recurrence(graph: &Graph, node: NodeId, target: &Target) -> Result<Option<Tensor>> {
     let Op::Recurrent(spec) = graph.op(node) else { return Ok(None) };
     let r = graph.operand(node, 1).and_then(|r| graph.as_constant(r));
-    let Some(r) = r.filter(|r| spec.quantized && has_dot(target) && r.dtype() == DType::F32) else { return Ok(None) };
+    let Some(r) = r.filter(|r| spec.quantized && multiplies_bytes(target) && r.dtype() == DType::F32) else {
+        return Ok(None);
+    };
     let &[hidden, columns] = r.shape() else { return Ok(None) };
     let values = r.to_f64s();
     if hidden == 0 || values.iter().any(|w| w.fract() != 0.0 || !(-128.0..=127.0).contains(w)) {

@@ -1,11 +1,11 @@
 //! Codes of activations take the sign that the target's products of bytes take.
 //!
-//! The x86 instructions multiply unsigned bytes by signed ones, those of Arm without `i8mm` signed ones. A quantization
+//! VNNI multiplies unsigned bytes by signed ones; without it x86-64 wants signed ones, as Arm does without `i8mm`. A quantization
 //! to the other kind, `q(x) = round(x / s) + z`, is one to this kind with another zero point, `z + 128` or `z - 128`, so
 //! nothing has to be shifted between it and the products. The results are the same.
 
 use mcc_targets::Target;
-use mcc_targets::dot_schedule::has_dot;
+use mcc_targets::dot_schedule::multiplies_bytes;
 
 use super::bytes::taken;
 use super::edit::{Edit, rewrite};
@@ -18,7 +18,7 @@ use crate::ir::{BinaryOp, DType, Graph, Op, PadMode, PoolKind, Tensor, Value};
 /// # Errors
 /// When the graph contradicts itself.
 pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
-    let Some(wanted) = taken(target).filter(|_| has_dot(target)) else { return Ok(false) };
+    let Some(wanted) = taken(target).filter(|_| multiplies_bytes(target)) else { return Ok(false) };
     let (from, shift) = if wanted == DType::U8 { (DType::I8, 128.0) } else { (DType::U8, -128.0) };
     let signs = Signs { from, wanted, shift };
     rewrite(graph, |edit, node| {

@@ -5,7 +5,7 @@
 //! `sx * sw * sum((x - zx) * (w - zw))`, where the sum is one of integers and exact. The result differs from that of
 //! `f32` arithmetic by rounding only.
 
-use mcc_targets::dot_schedule::has_dot;
+use mcc_targets::dot_schedule::{has_dot, multiplies_bytes};
 use mcc_targets::{Arch, Target};
 
 use super::bytes::is_depthwise;
@@ -22,7 +22,7 @@ const LEAST: i64 = 4;
 /// # Errors
 /// When the graph contradicts itself.
 pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
-    if !has_dot(target) {
+    if !multiplies_bytes(target) {
         for node in graph.topological() {
             let quantized = matches!(graph.op(node), Op::MatMul | Op::Conv(_) | Op::ConvTranspose { .. })
                 && graph.operands(node)[..2].iter().all(|&v| Dequantized::of(graph, v).is_some());
@@ -95,8 +95,8 @@ fn unfit(graph: &Graph, node: NodeId, target: &Target) -> Option<&'static str> {
         Op::Conv(spec) => {
             let extents: Option<Vec<i64>> = shape.iter().map(Dim::as_const).collect();
             let depthwise = match extents.as_deref() {
-                // On Arm what brings four rows' bytes together costs what the products save.
-                Some([out, channels, kernel @ ..]) if target.arch == Arch::X86_64 => {
+                // Elsewhere what brings four rows' bytes together costs what the products save.
+                Some([out, channels, kernel @ ..]) if target.arch == Arch::X86_64 && has_dot(target) => {
                     is_depthwise(spec, *channels as usize, *out as usize, kernel)
                 }
                 _ => false,

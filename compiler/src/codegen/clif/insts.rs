@@ -89,7 +89,7 @@ impl Translator<'_> {
                 let parts = self.parts(*a);
                 self.convert(parts, from, ty, false)
             }
-            Inst::Quantize(parts, zero, signed) => self.quantize(parts, *zero, *signed),
+            Inst::Quantize(parts, zero, rounding) => self.quantize(parts, *zero, rounding.signed),
             Inst::Lookup(x, table) => self.lookup(*x, *table),
             Inst::Grid(x, zero, signed) => self.grid(*x, *zero, *signed),
         }

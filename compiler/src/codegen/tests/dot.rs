@@ -14,7 +14,7 @@ fn bytes(count: usize, seed: u32) -> Vec<u8> {
         .collect()
 }
 
-const KINDS: [DotKind; 3] = [DotKind::U8S8, DotKind::S8S8, DotKind::U8U8];
+const KINDS: [DotKind; 4] = [DotKind::U8S8, DotKind::S8S8, DotKind::U8U8, DotKind::S8Narrow];
 
 /// Operands of `4 * lanes` bytes and `lanes` sums; every kind's results one after another.
 fn kernel(lanes: u32, kinds: &[DotKind]) -> Kernel {
@@ -53,8 +53,15 @@ fn dots_are_exact() {
             let (a, b) = (bytes(4 * lanes, seed), bytes(4 * lanes, seed + 1));
             let mut acc = bytes(4 * lanes, seed + 2);
             acc[..4].copy_from_slice(&i32::MAX.to_le_bytes());
-            let want: Vec<u8> = KINDS.iter().flat_map(|&kind| wanted(kind, &a, &b, &acc)).collect();
-            let kernel = kernel(lanes as u32, &KINDS);
+            let (wide, narrow) = KINDS.split_at(3);
+            let narrowed: Vec<u8> = b.iter().map(|&b| if b == 0x80 { 0x81 } else { b }).collect();
+            let wanted_of = |kinds: &[DotKind], b: &[u8]| -> Vec<u8> {
+                kinds.iter().flat_map(|&kind| wanted(kind, &a, b, &acc)).collect()
+            };
+            let want = wanted_of(narrow, &narrowed);
+            let narrow = kernel(lanes as u32, narrow);
+            assert_eq!(run(&narrow, &[&a, &narrowed, &acc], want.len()), want, "{lanes} narrow lanes");
+            let (want, kernel) = (wanted_of(wide, &b), kernel(lanes as u32, wide));
             assert_eq!(run(&kernel, &[&a, &b, &acc], want.len()), want, "{lanes} lanes");
             if seed != 1 {
                 continue;
@@ -70,6 +77,42 @@ fn dots_are_exact() {
                 assert_eq!(got[0].data(), &want[..], "{lanes} lanes, {cpu}");
             }
         }
+    }
+}
+
+/// Products at the ends of what 16 bits hold in pairs, in tiles whose rows share columns and the other way round.
+#[test]
+fn tiles_of_extremes() {
+    for (kind, ends) in [(DotKind::S8Narrow, [0x80, 0x7f, 0x81, 0x7f]), (DotKind::U8S8, [0xff, 0xfe, 0x80, 0x7f])] {
+        let rows: Vec<u8> = (0..3 * 32).map(|i| ends[i % 7 % 2]).collect();
+        let columns: Vec<u8> = (0..2 * 32).map(|i| ends[2 + i % 5 % 2]).collect();
+        let mut k = Builder::new("tile", 3);
+        let ty = Ty::new(Elem::I8, 32);
+        let all = |k: &mut Builder, n: u32, count: usize| -> Vec<Val> {
+            let pointer = k.pointer(n);
+            (0..count)
+                .map(|i| {
+                    let at = k.at(pointer, 32 * i as i32);
+                    k.load(ty, at)
+                })
+                .collect()
+        };
+        let (a, b) = (all(&mut k, 0, 3), all(&mut k, 1, 2));
+        let to = k.pointer(2);
+        let mut want = Vec::new();
+        for (i, &row) in a.iter().enumerate() {
+            for (j, &column) in b.iter().enumerate() {
+                let zero = k.zero(Ty::new(Elem::I32, 8));
+                let sum = k.dot(kind, row, column, zero);
+                let sum = k.dot(kind, row, column, sum);
+                let at = k.at(to, 32 * (2 * i + j) as i32);
+                k.store(at, sum);
+                let (x, y) = (&rows[32 * i..][..32], &columns[32 * j..][..32]);
+                let once = wanted(kind, x, y, &[0; 32]);
+                want.extend(wanted(kind, x, y, &once));
+            }
+        }
+        assert_eq!(run(&k.finish(), &[&rows, &columns], want.len()), want, "{kind:?}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Floats to bytes as machine code: to the bit what the interpreter computes, NaN, infinities and halves included.
 
 use super::*;
+use crate::lower::kir::Rounding;
 
 /// Lanes and vectors of a conversion.
 const SHAPES: &[(u32, usize)] = &[(1, 1), (4, 1), (4, 2), (4, 4), (8, 1), (8, 2), (8, 4), (16, 1), (16, 2), (16, 4)];
@@ -13,7 +14,8 @@ fn numbers() -> Vec<f32> {
 }
 
 /// A kernel that stores the bytes and their numbers; the zero point is a constant, or the last input.
-fn kernel(lanes: u32, parts: usize, zero: Option<f64>, signed: bool, count: usize) -> Kernel {
+fn kernel(lanes: u32, parts: usize, zero: Option<f64>, rounding: Rounding, count: usize) -> Kernel {
+    let signed = rounding.signed;
     let mut k = Builder::new("quantize", 3);
     let (source, shift, target) = (k.pointer(0), k.pointer(1), k.pointer(2));
     let ty = Ty::new(Elem::F32, lanes);
@@ -41,7 +43,7 @@ fn kernel(lanes: u32, parts: usize, zero: Option<f64>, signed: bool, count: usiz
             k.store(at, grid);
             values.push(v);
         }
-        let bytes = k.quantize(&values, zero, signed);
+        let bytes = k.quantize(&values, zero, rounding);
         let at = k.at_index(target, i, 1);
         k.store(at, bytes);
     });
@@ -53,11 +55,15 @@ fn bytes_of_floats() {
     let values = numbers();
     let (data, count) = (f32s(&values), values.len());
     assert_eq!(count % 64, 0);
+    let bounded: Vec<f32> = values.iter().map(|v| if v.abs() <= Rounding::BOUND as f32 { *v } else { -7.5 }).collect();
+    let bounded = f32s(&bounded);
     for &(lanes, parts) in SHAPES {
         for (zero, signed) in [(0.0, false), (0.0, true), (123.0, false), (-7.0, true), (255.0, false), (127.0, true)] {
             for constant in [true, false] {
-                let kernel = kernel(lanes, parts, constant.then_some(zero), signed, count);
-                run(&kernel, &[&data, &f32s(&[zero as f32])], 5 * count);
+                let of =
+                    |bounded: bool| kernel(lanes, parts, constant.then_some(zero), Rounding { signed, bounded }, count);
+                run(&of(false), &[&data, &f32s(&[zero as f32])], 5 * count);
+                run(&of(true), &[&bounded, &f32s(&[zero as f32])], 5 * count);
             }
         }
     }
@@ -68,7 +74,7 @@ fn bytes_of_floats_on_arm() {
     let values = numbers();
     let (data, count) = (f32s(&values), values.len());
     for signed in [false, true] {
-        let kernel = kernel(4, 4, Some(5.0), signed, count);
+        let kernel = kernel(4, 4, Some(5.0), Rounding { signed, bounded: false }, count);
         let inputs = [data.clone(), f32s(&[5.0])];
         let mut memory = vec![inputs[0].clone(), inputs[1].clone(), vec![0; 5 * count]];
         interp::run(&kernel, &mut memory, &[]).expect("interprets");

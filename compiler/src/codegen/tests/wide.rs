@@ -48,7 +48,7 @@ fn register_tiles() {
 
 #[test]
 fn byte_products() {
-    let kernel = |lanes: u32| {
+    let kernel = |lanes: u32, kind: DotKind| {
         let (bytes, words) = (Ty::new(Elem::I8, 4 * lanes), Ty::new(Elem::I32, lanes));
         let mut k = Builder::new("dot", 3);
         let [a, b, to] = [0, 1, 2].map(|n| {
@@ -56,12 +56,15 @@ fn byte_products() {
             k.at(pointer, 0)
         });
         let (a, b, acc) = (k.load(bytes, a), k.load(bytes, b), k.load(words, to));
-        let sum = k.dot(DotKind::U8S8, a, b, acc);
+        let sum = k.dot(kind, a, b, acc);
         k.store(to, sum);
         k.finish()
     };
-    insta::assert_snapshot!("dot_avx2", listing(kernel(8), "x86-64-v3"));
-    insta::assert_snapshot!("dot_vnni", listing(kernel(16), "znver4"));
+    insta::assert_snapshot!("dot_avx2", listing(kernel(8, DotKind::U8S8), "x86-64-v3"));
+    insta::assert_snapshot!("dot_vnni", listing(kernel(16, DotKind::U8S8), "znver4"));
+    insta::assert_snapshot!("dot_signs_avx2", listing(kernel(8, DotKind::S8Narrow), "x86-64-v3"));
+    insta::assert_snapshot!("dot_signs_avx512", listing(kernel(16, DotKind::S8Narrow), "x86-64-v4"));
+    insta::assert_snapshot!("dot_signs_vnni", listing(kernel(16, DotKind::S8Narrow), "znver4"));
 }
 
 #[test]

@@ -380,7 +380,7 @@ impl Selector<'_> {
     }
 
     /// A constant's lanes in memory, as many as a register has.
-    fn spread_constant(&mut self, lane: &[u8], ty: Ty) -> Mem {
+    pub fn spread_constant(&mut self, lane: &[u8], ty: Ty) -> Mem {
         let count = if ty.lanes == 1 { 1 } else { self.part_bytes(ty) as usize / lane.len() };
         self.code.constant(&lane.repeat(count))
     }

@@ -14,6 +14,7 @@
 //! their width.
 
 mod convert;
+mod dot;
 mod encode;
 mod lanes;
 mod listing;

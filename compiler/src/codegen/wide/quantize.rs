@@ -8,24 +8,25 @@ use regalloc2::VReg;
 
 use super::machine::{Base, Inst, Mem, Op, View};
 use super::select::{Parts, Selector, Source};
-use crate::lower::kir::{self, Elem, Ty, Val};
+use crate::lower::kir::{self, Elem, Rounding, Ty, Val};
 
 /// Beyond all bytes, and far from the ends of 32-bit integers.
-const FAR: f32 = 1_073_741_824.0;
+const FAR: f32 = Rounding::BOUND as f32;
 
 /// The predicate "neither is NaN".
 const ORDERED: i64 = 7;
 
 impl Selector<'_> {
     /// See [`kir::Inst::Quantize`].
-    pub fn quantize(&mut self, parts: &[Val], zero: Val, signed: bool) -> Parts {
+    pub fn quantize(&mut self, parts: &[Val], zero: Val, rounding: Rounding) -> Parts {
+        let signed = rounding.signed;
         let ty = self.ty(zero);
         let view = self.part_view(ty);
         let shift = self.shift_of(zero, ty);
         let mut words = Parts::new();
         for &x in parts {
             for x in self.parts(x) {
-                words.push(self.word(x, shift, signed, view, ty));
+                words.push(self.word(x, shift, rounding, view, ty));
             }
         }
         if ty.lanes == 1 {
@@ -167,20 +168,24 @@ impl Selector<'_> {
     }
 
     /// One register of integers that saturate to the bytes.
-    fn word(&mut self, x: VReg, shift: Option<Source>, signed: bool, view: View, ty: Ty) -> VReg {
-        let bound = self.vector_constant(&FAR.to_le_bytes(), ty);
-        // The second operand stands for NaN, which becomes the least integer.
-        let mut v = self.r3(M::Vminps, view, bound, x);
-        if signed && shift.is_some() {
-            let bound = self.vector_constant(&(-FAR).to_le_bytes(), ty);
-            v = self.r3(M::Vmaxps, view, bound, v);
+    fn word(&mut self, x: VReg, shift: Option<Source>, rounding: Rounding, view: View, ty: Ty) -> VReg {
+        let Rounding { signed, bounded } = rounding;
+        let mut v = x;
+        if !bounded {
+            let bound = self.vector_constant(&FAR.to_le_bytes(), ty);
+            // The second operand stands for NaN, which becomes the least integer.
+            v = self.r3(M::Vminps, view, bound, v);
+            if signed && shift.is_some() {
+                let bound = self.vector_constant(&(-FAR).to_le_bytes(), ty);
+                v = self.r3(M::Vmaxps, view, bound, v);
+            }
         }
         let word = self.v2(M::Vcvtps2dq, view, Source::Register(v));
         let word = match shift {
             Some(shift) => self.v3(M::Vpaddd, view, word, shift),
             None => word,
         };
-        if !signed {
+        if !signed || bounded {
             return word;
         }
         if self.avx512 {

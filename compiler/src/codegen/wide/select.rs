@@ -9,6 +9,7 @@ use iced_x86::Mnemonic as M;
 use mcc_targets::Target;
 use regalloc2::{Block, RegClass, VReg};
 
+use super::dot::Split;
 use super::encode::{ARGUMENTS, Level};
 use super::machine::{Base, Cc, Code, End, Inst, Mem, Op, View};
 use crate::codegen::tidy;
@@ -52,6 +53,8 @@ pub struct Selector<'a> {
     waiting: Vec<(Val, Addr)>,
     /// Masks of counts in open blocks: count, lanes, element bytes.
     pub counted: Vec<HashMap<(Val, u32, u32), VReg>>,
+    /// What byte products made of their operands in open blocks.
+    pub splits: Vec<HashMap<(Val, Split), Parts>>,
     /// What cannot be selected; the first is reported.
     pub refused: Vec<String>,
 }
@@ -83,6 +86,7 @@ pub fn select(kernel: &Kernel, target: &Target) -> Result<(Code, Level)> {
         branches,
         waiting: Vec::new(),
         counted: vec![HashMap::new()],
+        splits: vec![HashMap::new()],
         refused: Vec::new(),
     };
     s.arguments();
@@ -379,9 +383,11 @@ impl Selector<'_> {
 
     fn scope(&mut self, statements: &[Stmt]) {
         self.counted.push(HashMap::new());
+        self.splits.push(HashMap::new());
         self.block(statements);
         self.flush();
         self.counted.pop();
+        self.splits.pop();
     }
 
     fn block(&mut self, statements: &[Stmt]) {

@@ -3,9 +3,9 @@
 use iced_x86::Mnemonic as M;
 use regalloc2::VReg;
 
-use super::machine::{Inst, Op, View};
+use super::machine::{Op, View};
 use super::select::{Parts, Selector, Source};
-use crate::lower::kir::{self, Bin, DotKind, Elem, Ty, Un, Val};
+use crate::lower::kir::{self, Bin, Elem, Ty, Un, Val};
 
 /// Rounding of `vroundps`, without the inexact flag.
 const NEAREST: i64 = 8;
@@ -55,7 +55,7 @@ impl Selector<'_> {
             kir::Inst::Bitcast(a) => self.bitcast(*a, ty),
             kir::Inst::Convert(a) => self.convert(*a, ty, true),
             kir::Inst::UConvert(a) => self.convert(*a, ty, false),
-            kir::Inst::Quantize(parts, zero, signed) => self.quantize(parts, *zero, *signed),
+            kir::Inst::Quantize(parts, zero, rounding) => self.quantize(parts, *zero, *rounding),
             kir::Inst::Lookup(x, table) => self.lookup(*x, *table, ty),
             kir::Inst::Grid(x, zero, signed) => self.grid(*x, *zero, *signed),
             kir::Inst::FromHalf(a) => self.half_to_float(*a, ty),
@@ -445,60 +445,6 @@ impl Selector<'_> {
         let y = self.sources(b);
         let mnemonic = fma_mnemonic(M::Vfmadd231ps, ty);
         (0..x.len()).map(|i| self.tied(mnemonic, view, z[i], x[i], y[i])).collect()
-    }
-
-    fn dot(&mut self, kind: DotKind, a: Val, b: Val, acc: Val, ty: Ty) -> Parts {
-        let view = self.part_view(ty);
-        if self.vnni && kind == DotKind::U8S8 && ty.lanes > 1 {
-            let (acc, x) = (self.parts(acc), self.parts(a));
-            let y = self.sources(b);
-            return (0..acc.len())
-                .map(|i| {
-                    let result = self.vector();
-                    let (last, broadcast) = match y[i] {
-                        Source::Register(v) => (Op::Use(v, view), false),
-                        Source::Memory(m) => (Op::Mem(m), false),
-                        Source::Broadcast(m) => (Op::Mem(m), true),
-                    };
-                    let ops = [Op::Mod(result, acc[i], view), Op::Use(x[i], view), last];
-                    self.push(Inst { evex: self.avx512, broadcast, ..Inst::new(M::Vpdpbusd, ops) });
-                    result
-                })
-                .collect();
-        }
-        self.dot_by_words(kind, a, b, acc, ty)
-    }
-
-    /// The even and the odd bytes as words, whose products `vpmaddwd` adds exactly: every sum of two fits 32 bits.
-    fn dot_by_words(&mut self, kind: DotKind, a: Val, b: Val, acc: Val, ty: Ty) -> Parts {
-        let bytes = Ty::new(Elem::I8, 4 * ty.lanes);
-        let view = self.part_view(bytes);
-        let (signed_a, signed_b) = kind.signed();
-        let (x, y) = (self.parts(a), self.parts(b));
-        let acc = if ty.lanes == 1 {
-            let scalar = self.reg(acc);
-            vec![self.in_vector(scalar, Elem::I32)]
-        } else {
-            self.parts(acc)
-        };
-        let sums: Parts = (0..acc.len())
-            .map(|i| {
-                let (even_a, odd_a) = self.words(x[i], signed_a, view);
-                let (even_b, odd_b) = self.words(y[i], signed_b, view);
-                let even = self.r3(M::Vpmaddwd, view, even_a, even_b);
-                let odd = self.r3(M::Vpmaddwd, view, odd_a, odd_b);
-                let sum = self.r3(M::Vpaddd, view, even, odd);
-                self.r3(M::Vpaddd, view, acc[i], sum)
-            })
-            .collect();
-        if ty.lanes == 1 { vec![self.in_general(sums[0], Elem::I32)] } else { sums }
-    }
-
-    fn words(&mut self, x: VReg, signed: bool, view: View) -> (VReg, VReg) {
-        let shift = if signed { M::Vpsraw } else { M::Vpsrlw };
-        let odd = self.v2i(shift, view, x, 8);
-        let raised = self.v2i(M::Vpsllw, view, x, 8);
-        (self.v2i(shift, view, raised, 8), odd)
     }
 }
 

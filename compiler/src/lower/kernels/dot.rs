@@ -15,7 +15,7 @@ use super::igemm::windows;
 use super::masked::{self, Masked};
 use super::nest::around;
 use super::{Emit, Site};
-use crate::ir::{ConvSpec, DType, Dim};
+use crate::ir::{ConvSpec, DType, Dim, Tensor};
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
 use crate::{Error, Result};
 
@@ -67,7 +67,7 @@ pub(super) fn dot_conv(
     let shared = shared.filter(|_| site.target.threads > 1);
     let nest = Nest {
         e,
-        kind: if x.dtype == DType::I8 { DotKind::S8S8 } else { DotKind::U8S8 },
+        kind: kind(x.dtype, &site.constants[if masked { 2 } else { 1 }]),
         by_lane: site.target.arch == Arch::Aarch64,
         tile,
         lanes,
@@ -102,6 +102,17 @@ fn tile_of(target: &Target, problem: Problem<'_>, panel: u32, columns: i64, rows
     let lanes = (target.vector_bytes / 4).min(1 << panel.trailing_zeros());
     let vectors = dot_vectors(target, problem, lanes, panel, columns.unsigned_abs());
     (dot_tile(target, problem, vectors, rows.as_const()), lanes)
+}
+
+/// How the bytes of data and of weights are read, which are signed.
+pub(super) fn kind(data: DType, weights: &Option<Tensor>) -> DotKind {
+    /// -128, which the other sign has no room for.
+    const LEAST: u8 = 0x80;
+    match (data, weights) {
+        (DType::I8, Some(weights)) if !weights.data().contains(&LEAST) => DotKind::S8Narrow,
+        (DType::I8, _) => DotKind::S8S8,
+        _ => DotKind::U8S8,
+    }
 }
 
 /// The contractions of one kernel.

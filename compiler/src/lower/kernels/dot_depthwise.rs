@@ -9,8 +9,8 @@ use mcc_targets::dot_schedule::{self, DepthwiseTile};
 
 use super::interleave::side_by_side;
 use super::nest::{cover, shared_axis};
-use super::{Emit, Site};
-use crate::ir::{ConvSpec, DType, Dim};
+use super::{Emit, Site, dot};
+use crate::ir::{ConvSpec, Dim};
 use crate::lower::kir::{Bin, Builder, DotKind, Elem, Ty, Val};
 use crate::{Error, Result};
 
@@ -247,7 +247,7 @@ impl Nest<'_, '_> {
     }
 
     fn kind(&self) -> DotKind {
-        if self.site.operands[0].dtype == DType::I8 { DotKind::S8S8 } else { DotKind::U8S8 }
+        dot::kind(self.site.operands[0].dtype, &self.site.constants[1])
     }
 
     /// The weights of a column of the window that the four rows from `4 * quad` on meet for an output row, if there are any:

@@ -20,6 +20,26 @@ fn product(dtype: DType, rows: usize, depth: usize, out: usize, tile: usize) -> 
     (Op::DotConv { spec, kernel: Vec::new(), out }, vec![bytes(dtype, &[2, rows, depth], 3), packed])
 }
 
+/// The same bytes without the least.
+pub(super) fn narrow(t: &Tensor) -> Tensor {
+    let bytes: Vec<u8> = t.data().iter().map(|&b| if b == 0x80 { 0x81 } else { b }).collect();
+    Tensor::new(t.dtype(), t.shape().to_vec(), bytes.into()).unwrap()
+}
+
+#[test]
+fn products_of_extremes() {
+    for (dtype, low) in [(DType::I8, 0x81), (DType::I8, 0x80), (DType::U8, 0x80)] {
+        let (op, mut operands) = product(dtype, 11, 70, 24, 16);
+        let ends = |t: &Tensor, ends: [u8; 3]| {
+            let bytes: Vec<u8> = (0..t.numel()).map(|i| ends[i * 7 % 11 % 3]).collect();
+            Tensor::new(t.dtype(), t.shape().to_vec(), bytes.into()).unwrap()
+        };
+        let data = if dtype == DType::I8 { [0x80, 0x80, 0x7f] } else { [0xff, 0xff, 0] };
+        operands = vec![ends(&operands[0], data), ends(&operands[1], [low, 0x7f, low])];
+        check(&op, &operands);
+    }
+}
+
 #[test]
 fn products() {
     for (dtype, rows, depth, out, tile) in [
@@ -31,6 +51,9 @@ fn products() {
     ] {
         let (op, operands) = product(dtype, rows, depth, out, tile);
         check(&op, &operands);
+        if dtype == DType::I8 {
+            check(&op, &[operands[0].clone(), narrow(&operands[1])]);
+        }
     }
 }
 

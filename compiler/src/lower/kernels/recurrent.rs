@@ -3,7 +3,7 @@
 //! The product is a contraction like any other ([`super::contract`]), over `r` in panels or as it is; where states are
 //! rounded to 8 bits and `r` is bytes, one of bytes ([`super::dot`]). States live in scratch memory in the register type.
 
-use mcc_targets::Arch;
+use mcc_targets::dot_schedule::takes_signed;
 
 use super::contract::{Contraction, Job, Panels, Rows};
 use super::nest::{columns, cover, product};
@@ -11,7 +11,7 @@ use super::run::{Fold, arithmetic, fold_run};
 use super::{Emit, dot, missing};
 use crate::Result;
 use crate::ir::{Activation, BinaryOp, Cell, CellSpec, DType, Dim, UnaryOp};
-use crate::lower::kir::{Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
+use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::{numbers, scalar};
 
 /// See [`CellSpec`].
@@ -81,7 +81,8 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
         let (Some(depth), Some(columns), Some(used)) = (hidden.as_const(), width.as_const(), layer.used) else {
             return missing(e.site);
         };
-        let kind = if e.site.target.arch == Arch::X86_64 { DotKind::U8S8 } else { DotKind::S8S8 };
+        let signed = takes_signed(e.site.target);
+        let kind = dot::kind(if signed { DType::I8 } else { DType::U8 }, &e.site.constants[1]);
         let lifts = e.scratch(k, batch * &Dim::from(4i64));
         let sums = e.scratch(k, Dim::from(4 * columns));
         // What zero points meet: the columns' sums, which a row of ones gives. It may stand where states come later.
@@ -92,7 +93,7 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
         });
         dot::Nest::product(e, kind, (&Dim::ONE, depth), (columns, tile), sums).emit(k, used, e.operand(1), zero);
         of_states = Some(dot::Nest::product(e, kind, (batch, depth), (columns, tile), layer.gates.at));
-        layer.bytes = Some(Bytes { signed: kind == DotKind::S8S8, lifts, sums });
+        layer.bytes = Some(Bytes { signed, lifts, sums });
     }
     let layer = layer;
     let multiply = |k: &mut Builder, left: Val, columns: &Dim, panel: i64, sink: Val| {

@@ -132,7 +132,7 @@ impl Case<'_> {
     ) {
         let epilogue = if fused { self.epilogue(results) } else { Some(Epilogue::default()) };
         let Some(epilogue) = epilogue else { return };
-        let constants = vec![None; types.len()];
+        let constants = self.constants();
         let site = Site { op: self.op, operands: types, constants: &constants, results, places, target, layer: "" };
         let built = build(&site, &epilogue).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
         let Built { kernel, scratch, constants } = built;
@@ -213,8 +213,14 @@ impl Case<'_> {
     /// qemu.
     fn natively(&self, types: &[TensorType]) {
         let mut graph = Graph::new();
-        let operands: Vec<Value> =
-            types.iter().enumerate().map(|(i, ty)| graph.add_input(&format!("x{i}"), ty.clone())).collect();
+        let constants = self.constants();
+        let operand = |(i, constant): (usize, &Option<Tensor>)| match constant {
+            Some(t) => graph.constant(t.clone()),
+            None => graph.add_input(&format!("x{i}"), types[i].clone()),
+        };
+        let operands: Vec<Value> = constants.iter().enumerate().map(operand).collect();
+        let given: Vec<Tensor> =
+            self.inputs.iter().zip(&constants).filter(|(_, c)| c.is_none()).map(|(t, _)| t.clone()).collect();
         let node = graph.add_labelled(self.op.clone(), &operands, "node").unwrap();
         for result in 0..self.want.len() {
             let value = Value { node, result };
@@ -227,16 +233,23 @@ impl Case<'_> {
         for cpu in [None, Some("native")] {
             let here = object(&Target::host(cpu).unwrap());
             let model = crate::loader::Model::load(&here).unwrap();
-            let got = model.invoke(self.inputs).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
+            let got = model.invoke(&given).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
             for (n, (got, want)) in got.iter().zip(self.want).enumerate() {
                 self.compare(n, got, want, None, &format!("{types:?}, natively at {cpu:?}"));
             }
         }
         let there = object(&Target::new("aarch64-unknown-linux-gnu", None).unwrap());
-        let got = crate::codegen::arm::invoke(&there, self.inputs, self.want);
+        let got = crate::codegen::arm::invoke(&there, &given, self.want);
         for (n, (got, want)) in got.iter().zip(self.want).enumerate() {
             self.compare(n, got, want, None, &format!("{types:?}, on aarch64"));
         }
+    }
+
+    /// The operands that are constants: weights of bytes, which kernels look at.
+    fn constants(&self) -> Vec<Option<Tensor>> {
+        let bytes = matches!(self.op, Op::DotConv { .. } | Op::DotDepthwise { .. });
+        let of = |(i, t): (usize, &Tensor)| (bytes && i > 0).then(|| t.clone());
+        self.inputs.iter().enumerate().map(of).collect()
     }
 
     /// An epilogue that adds a tensor of the result's shape; only for `f32`.

@@ -9,7 +9,7 @@ mod masks;
 use std::collections::HashMap;
 
 use super::share::Share;
-use super::{Addr, Bin, Cmp, DotKind, Elem, Inst, Kernel, Stmt, Ty, Un, Val};
+use super::{Addr, Bin, Cmp, DotKind, Elem, Inst, Kernel, Rounding, Stmt, Ty, Un, Val};
 use crate::ir::{DType, Dim};
 
 /// Makes kernels.
@@ -312,9 +312,9 @@ impl Builder {
     }
 
     /// Bytes of `F32` vectors, see [`Inst::Quantize`].
-    pub fn quantize(&mut self, parts: &[Val], zero: Val, signed: bool) -> Val {
+    pub fn quantize(&mut self, parts: &[Val], zero: Val, rounding: Rounding) -> Val {
         let lanes = self.ty(zero).lanes * parts.len() as u32;
-        self.inst(Inst::Quantize(parts.to_vec(), zero, signed), Ty::new(Elem::I8, lanes))
+        self.inst(Inst::Quantize(parts.to_vec(), zero, rounding), Ty::new(Elem::I8, lanes))
     }
 
     /// What a table of 256 bytes has for each byte.

@@ -324,11 +324,11 @@ impl Machine<'_> {
                     self.set(v, i, convert(self.get(*a, i), from, ty.elem, signed));
                 }
             }
-            Inst::Quantize(parts, zero, signed) => {
+            Inst::Quantize(parts, zero, rounding) => {
                 let width = self.ty(*zero).lanes as usize;
                 for (part, &x) in parts.iter().enumerate() {
                     for i in 0..width {
-                        let byte = quantized(self.get(x, i), self.get(*zero, i), *signed);
+                        let byte = quantized(self.get(x, i), self.get(*zero, i), rounding.signed);
                         self.set(v, part * width + i, truncate(byte as u64, Elem::I8));
                     }
                 }

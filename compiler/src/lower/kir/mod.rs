@@ -222,6 +222,8 @@ pub enum DotKind {
     /// The first operand's as unsigned, the second's as signed.
     U8S8,
     S8S8,
+    /// As [`DotKind::S8S8`], where the second's are never -128: magnitudes fit bytes, and two products 16 bits.
+    S8Narrow,
     U8U8,
 }
 
@@ -230,10 +232,24 @@ impl DotKind {
     pub fn signed(self) -> (bool, bool) {
         match self {
             DotKind::U8S8 => (false, true),
-            DotKind::S8S8 => (true, true),
+            DotKind::S8S8 | DotKind::S8Narrow => (true, true),
             DotKind::U8U8 => (false, false),
         }
     }
+}
+
+/// What [`Inst::Quantize`] makes of what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rounding {
+    /// Whether the bytes are signed.
+    pub signed: bool,
+    /// Whether no float is NaN, or beyond [`Rounding::BOUND`].
+    pub bounded: bool,
+}
+
+impl Rounding {
+    /// Far from the ends of 32-bit integers.
+    pub const BOUND: f64 = 1_073_741_824.0;
 }
 
 /// What computes a value.
@@ -289,8 +305,8 @@ pub enum Inst {
     /// Integer to wider, zero-extending; unsigned integer to float; float to unsigned integer (saturating).
     UConvert(Val),
     /// `F32` vectors of one type as bytes, one vector behind the other: the nearest integers (ties to even) plus a zero
-    /// point, which is one of the bytes in every lane, saturated to signed bytes or to unsigned ones; NaN is 0.
-    Quantize(Vec<Val>, Val, bool),
+    /// point, which is one of the bytes in every lane, saturated; NaN is 0.
+    Quantize(Vec<Val>, Val, Rounding),
     /// The byte that stands in a table of 256 at each byte, read as unsigned; the second operand points to the table.
     Lookup(Val, Val),
     /// The byte that [`Inst::Quantize`] makes of each lane, as an `F32` again.

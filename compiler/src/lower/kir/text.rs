@@ -10,7 +10,7 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
-use super::{Addr, Inst, Kernel, Stmt, Ty, Val};
+use super::{Addr, Inst, Kernel, Rounding, Stmt, Ty, Val};
 
 impl Display for Ty {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -156,9 +156,10 @@ fn instruction(kernel: &Kernel, inst: &Inst) -> String {
         Inst::Bitcast(v) => format!("bitcast {}", n(v)),
         Inst::Convert(v) => format!("convert {}", n(v)),
         Inst::UConvert(v) => format!("uconvert {}", n(v)),
-        Inst::Quantize(parts, zero, signed) => {
+        Inst::Quantize(parts, zero, Rounding { signed, bounded }) => {
             let parts: Vec<String> = parts.iter().map(n).collect();
-            format!("quantize_{} {} zero {}", byte(*signed), parts.join(", "), n(zero))
+            let bounded = if *bounded { "bounded_" } else { "" };
+            format!("quantize_{bounded}{} {} zero {}", byte(*signed), parts.join(", "), n(zero))
         }
         Inst::Lookup(v, table) => format!("lookup {} in {}", n(v), n(table)),
         Inst::Grid(v, zero, signed) => format!("grid_{} {} zero {}", byte(*signed), n(v), n(zero)),
