@@ -2,7 +2,8 @@
 
 use super::check::{self, Checker};
 use crate::ir::{
-    Coded, ConvSpec, DType, Dim, Filtering, Filters, Layout, PoolKind, PoolSpec, ResizeRule, Staging, TensorType, planes,
+    Coded, ConvSpec, DType, Dim, Filtering, Filters, Layout, PoolKind, PoolSpec, ResizeRule, Staging, TensorType,
+    planes,
 };
 use crate::{Error, Result};
 

@@ -8,7 +8,7 @@ use mcc_targets::block_schedule;
 
 use super::contract::multiply_add;
 use super::nest::around;
-use super::{Emit, Site};
+use super::{Emit, Site, dot};
 use crate::ir::{ConvSpec, DType, Dim};
 use crate::lower::kir::{Addr, Bin, Builder, DotKind, Elem, Ty, Val};
 use crate::lower::view::View;
@@ -60,8 +60,7 @@ pub(super) fn block_conv(
         e,
         kind: match x.dtype {
             DType::F32 => None,
-            DType::I8 => Some(DotKind::S8S8),
-            _ => Some(DotKind::U8S8),
+            bytes => Some(dot::kind(bytes, &site.constants[1])),
         },
         size: x.dtype.size() as u32,
         lanes,
