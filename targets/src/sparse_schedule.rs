@@ -14,15 +14,20 @@ const VECTORS: u64 = 7;
 /// Bytes of weights that stay in the second-level cache from tile to tile.
 const CACHED_BYTES: u64 = 512 << 10;
 
-/// Bytes of the planes of a slice, which a block of output channels meets before the next ones: all stay in the first-level
-/// cache, or, where so few weights are left that sums cost more than loads from the second-level one, about half of them.
-const SLICE_BYTES: [u64; 2] = [32 << 10, 64 << 10];
-
-/// One in so many weights is few.
-const FEW: u64 = 8;
+/// Bytes of the planes that stay in the first-level cache while a block of output channels meets a slice, and what a load of
+/// the others takes more, from the second-level one.
+const NEAR: f64 = 38_912.0;
+const FAR: f64 = 0.8;
 
 /// What an output channel costs by itself in a slice, in multiply-adds of the longest vectors.
 const GROUP: f64 = 8.0;
+
+/// What a line of the second-level cache costs, and one from behind it.
+const CACHE_LINE: f64 = 2.0;
+const MEMORY_LINE: f64 = 5.0;
+
+/// What spreading a non-zero over a vector costs, in such multiply-adds.
+const SPREAD: f64 = 0.6;
 
 /// Most output channels of a block; see [`Cut`].
 const BLOCK: u64 = 256;
@@ -34,9 +39,10 @@ pub fn span(rows: Option<u64>, layer: &Layer) -> u64 {
         return if rows == 1 { 1 } else { rows.next_power_of_two().max(4) };
     }
     let vectors = rows.div_ceil(LANES);
-    // Every tile fetches all non-zeros, and stages a piece of every channel.
-    let fetched = fetched(layer.values as f64 * ENTRY) / VECTOR;
-    let tile = |n: u64| met(layer, n, n * LANES) + fetched + (layer.channels * (8 + 4 * n)) as f64;
+    // Every tile stages a piece of every channel.
+    let tile = |n: u64| {
+        met(layer, n, layer.channels * n * LANES, &Meets::rows(n * LANES)) + (layer.channels * (8 + 4 * n)) as f64
+    };
     let cost = |n: &u64| (vectors.div_ceil(*n) as f64 * tile(*n)) as u64;
     (1..=VECTORS.min(vectors)).rev().min_by_key(cost).unwrap_or(1) * LANES
 }
@@ -56,30 +62,39 @@ pub struct Cut {
     pub depth: u64,
 }
 
-/// How to cut a layer over its tiles, with planes of so many elements a channel.
-pub fn cut(target: &Target, layer: &Layer, plane: u64) -> Cut {
+/// How to cut a layer over its tiles.
+pub fn cut(target: &Target, layer: &Layer) -> Cut {
     let abreast = if layer.span <= LANES { 8 } else { 4 };
     let most = if target.threads > 1 { (layer.out / 4).next_multiple_of(64).min(BLOCK) } else { BLOCK };
     let block = layer.out.next_multiple_of(abreast).min(most);
-    let slices = slices(layer, plane);
+    let (slices, _) = slices(layer, at_once(layer.span.div_ceil(LANES)), &layer.meets);
     Cut { abreast, block, depth: layer.channels.div_ceil(slices).max(1) }
 }
 
-/// Slices of equal size of the channels, for planes of so many elements.
-fn slices(layer: &Layer, plane: u64) -> u64 {
-    let few = layer.values * FEW < layer.depth * layer.out;
-    let bytes = SLICE_BYTES[usize::from(few)];
-    layer.channels.div_ceil((bytes / (4 * plane).max(1)).max(1)).max(1)
+/// Slices of equal size of the channels, and what the non-zeros of a layer take over `once` vectors of the longest kind, in
+/// multiply-adds of such vectors: measured on a core that loads two of them a cycle.
+fn slices(layer: &Layer, once: u64, meets: &Meets) -> (u64, f64) {
+    let bytes = (layer.channels * meets.elements * 4) as f64;
+    let of = |slices: u64| {
+        // Sums are stored, and between slices also loaded.
+        let sums = (if slices > 1 { 3.6 } else { 2.0 }) * once as f64 + GROUP;
+        let far = (1.0 - NEAR * slices as f64 / bytes).max(0.0) * FAR;
+        let loads = layer.values as f64 * (once as f64 * (meets.loads + far) + SPREAD);
+        (slices, loads + (layer.out * slices) as f64 * sums)
+    };
+    let most = ((bytes / NEAR).ceil() as u64).clamp(1, layer.channels.max(1));
+    (2..=most).map(of).fold(of(1), |best, next| if next.1 < best.1 { next } else { best })
 }
 
-/// What the non-zeros of a layer take over a tile of `vectors` vectors of the longest kind, and planes of so many elements, in
-/// multiply-adds of such vectors: measured on a core that loads two of them a cycle.
-fn met(layer: &Layer, vectors: u64, plane: u64) -> f64 {
-    let (once, slices) = (at_once(vectors), slices(layer, plane));
-    // Every non-zero is spread over a vector; sums are stored, and between slices also loaded.
-    let sums = (if slices > 1 { 3.6 } else { 2.0 }) * once as f64 + GROUP;
-    let part = layer.values as f64 * (once as f64 + 0.3) + (layer.out * slices) as f64 * sums;
-    part * (vectors / once) as f64
+/// The same for a tile of `vectors` vectors, of which some are computed at once, with so many staged elements.
+fn met(layer: &Layer, vectors: u64, staged: u64, meets: &Meets) -> f64 {
+    let once = at_once(vectors);
+    // Every block of output channels fetches what it meets.
+    let lines = (layer.channels * meets.elements * layer.out.div_ceil(BLOCK)) as f64 / LANES as f64;
+    let fetched = lines * if staged * 4 > CACHED_BYTES { MEMORY_LINE } else { CACHE_LINE };
+    // Every tile fetches all non-zeros, half of them before they are needed.
+    let entries = self::fetched(layer.values as f64 * ENTRY) / VECTOR / 2.0;
+    (slices(layer, once, meets).1 + fetched) * (vectors / once) as f64 + entries
 }
 
 /// What is to be staged of an image, in one of two ways: with lines as long as they are, or filled up to whole vectors,
@@ -88,16 +103,50 @@ fn met(layer: &Layer, vectors: u64, plane: u64) -> f64 {
 pub struct Image {
     /// Lines and columns of results.
     pub size: [u64; 2],
-    /// How many more lines and columns a plane has.
+    /// How many more lines and columns a phase has.
     pub reach: [u64; 2],
-    /// Planes: channels times phases.
-    pub planes: u64,
+    /// Phases of lines and of columns.
+    pub phases: [u64; 2],
+    /// How many more lines all phases of lines together have than results.
+    pub more: u64,
     /// Whether lines are filled up.
     pub aligned: bool,
 }
 
+/// What results that are computed at once meet of a channel.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Meets {
+    /// Elements.
+    pub elements: u64,
+    /// Loads of a vector: more than one where vectors cross lines of the cache.
+    pub loads: f64,
+}
+
+impl Meets {
+    /// Of a tile of so many rows of a matrix.
+    pub fn rows(span: u64) -> Meets {
+        Meets { elements: (at_once(span.div_ceil(LANES)) * LANES).min(span), loads: 1.0 }
+    }
+}
+
+impl Image {
+    /// Of a tile of so many results, with lines so far apart.
+    fn meets(&self, span: u64, pitch: u64) -> Meets {
+        let results = at_once(span / LANES) * LANES;
+        let elements = self.phases[0] * (results + self.reach[1]) + self.more * pitch;
+        // Either all vectors cross lines of the cache, or those of every other line of the window.
+        let loads = match self.aligned {
+            true if pitch < LANES && self.reach[0] > 0 => 1.25,
+            // Without a reach, all places are at the start of a plane.
+            false if self.reach != [0, 0] => 1.7,
+            _ => 1.0,
+        };
+        Meets { elements: self.phases[1] * elements, loads }
+    }
+}
+
 /// How an image is cut into tiles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tiles {
     /// Lines of results in a tile.
     pub lines: u64,
@@ -105,6 +154,8 @@ pub struct Tiles {
     pub pitch: u64,
     /// Results in a tile, with what lies between lines, in whole vectors.
     pub span: u64,
+    /// What those that are computed at once meet.
+    pub meets: Meets,
     /// What it costs, in multiply-adds of the longest vectors.
     pub cost: u64,
 }
@@ -117,23 +168,18 @@ pub fn tiles(image: &Image, layer: &Layer) -> Tiles {
         true => width.next_multiple_of(LANES),
         false => width,
     };
-    // What crosses lines of the cache takes two loads: all vectors, or those of every other line of the window.
-    let crossing = match image.aligned {
-        true if pitch < LANES && image.reach[0] > 0 => 1.2,
-        // Without a reach, all places are at the start of a plane.
-        false if image.reach != [0, 0] => 1.5,
-        _ => 1.0,
-    };
     let of = |lines: u64| {
         let vectors = ((lines - 1) * pitch + image.size[1]).div_ceil(LANES);
         let at_once = vectors.min(2)..=vectors.min(VECTORS);
         let span = at_once.map(|n| vectors.div_ceil(n) * n).min().unwrap_or(vectors) * LANES;
-        let plane = (span + image.reach[0] * pitch + image.reach[1]) * image.planes / layer.channels.max(1);
-        let met = met(layer, span / LANES, plane) * crossing + (layer.channels * plane) as f64 * TURN / VECTOR;
-        Tiles { lines, pitch, span, cost: (image.size[0].div_ceil(lines) as f64 * met) as u64 }
+        let plane = (span + image.reach[0] * pitch + image.reach[1]) * image.phases.iter().product::<u64>();
+        let (staged, meets) = (layer.channels * plane, image.meets(span, pitch));
+        let met = met(layer, span / LANES, staged, &meets) + staged as f64 * TURN / VECTOR;
+        Tiles { lines, pitch, span, meets, cost: (image.size[0].div_ceil(lines) as f64 * met) as u64 }
     };
     let first = of(1);
-    (2..=image.size[0]).map(of).fold(first, |best, t| if t.cost < best.cost { t } else { best })
+    // Large tiles leave little to share for threads.
+    (2..=image.size[0]).map(of).fold(first, |best, t| if t.cost + t.cost / 16 < best.cost { t } else { best })
 }
 
 /// Vectors of the longest kind that are computed at once of so many.
@@ -178,6 +224,8 @@ pub struct Layer {
     pub tiles: u64,
     /// See `span`.
     pub staged: u64,
+    /// See `span`: what results that are computed at once meet.
+    pub meets: Meets,
 }
 
 /// Predicted nanoseconds.
@@ -253,8 +301,8 @@ pub fn costs(target: &Target, layer: &Layer) -> Costs {
     if layer.span == 1 {
         return Costs { sparse: rows * (values * SCALAR).max(entries), dense, saved: [0.0; 2] };
     }
-    let plane = layer.staged / layer.channels.max(1);
-    let met = met(layer, layer.span.div_ceil(LANES), plane) * layer.tiles as f64 * LANES as f64 / (rate * SPARSE_SHARE);
+    let met = met(layer, layer.span.div_ceil(LANES), layer.staged, &layer.meets) * layer.tiles as f64 * LANES as f64
+        / (rate * SPARSE_SHARE);
     let turned = [(layer.tiles * layer.staged) as f64, rows * out];
     let cost = |each: f64| turned.map(|elements| elements * each * 16.0 / lanes);
     Costs { sparse: met.max(entries) + cost(TURN).iter().sum::<f64>(), dense, saved: cost(COPIED) }
@@ -266,33 +314,34 @@ mod tests {
 
     fn layer(channels: u64, out: u64, values: u64) -> Layer {
         let (rows, products) = (1, channels * out);
-        Layer { rows, channels, depth: channels, out, values, products, filtered: false, span: 64, tiles: 1, staged: 0 }
+        let (span, tiles, staged, meets) = (64, 1, 0, Meets::rows(64));
+        Layer { rows, channels, depth: channels, out, values, products, filtered: false, span, tiles, staged, meets }
     }
 
     #[test]
     fn layers_are_cut() {
         let mut target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
-        let wide = |values| cut(&target, &layer(512, 200, values), 64);
+        let wide = |values| cut(&target, &layer(512, 200, values));
         assert_eq!(wide(20_000), Cut { abreast: 4, block: 200, depth: 128 });
-        assert_eq!(wide(10_000).depth, 256);
-        assert_eq!(cut(&target, &layer(300, 2048, 100_000), 64).depth, 100);
+        assert_eq!((wide(10_000).depth, wide(1_000).depth), (171, 512));
+        assert_eq!(cut(&target, &layer(300, 2048, 100_000)).depth, 150);
         target.threads = 2;
-        assert_eq!([200, 512, 2048].map(|out| cut(&target, &layer(64, out, 9), 64).block), [64, 128, 256]);
+        assert_eq!([200, 512, 2048].map(|out| cut(&target, &layer(64, out, 9)).block), [64, 128, 256]);
     }
 
     #[test]
     fn spans_fill_vectors() {
         let layer = layer(256, 512, 12_000);
         let spans = [1, 3, 9, 16, 49, 128, 196, 784].map(|rows| span(Some(rows), &layer));
-        assert_eq!(spans, [1, 4, 16, 16, 64, 64, 112, 64]);
+        assert_eq!(spans, [1, 4, 16, 16, 64, 64, 112, 80]);
         assert_eq!(span(None, &layer), 64);
     }
 
     #[test]
     fn lines_of_images() {
         let image = |size: u64, aligned, channels, values| {
-            let (reach, planes) = ([2, if aligned { 0 } else { 2 }], channels * if aligned { 3 } else { 1 });
-            tiles(&Image { size: [size; 2], reach, planes, aligned }, &layer(channels, channels, values))
+            let (reach, phases) = ([2, if aligned { 0 } else { 2 }], [1, if aligned { 3 } else { 1 }]);
+            tiles(&Image { size: [size; 2], reach, phases, more: 2, aligned }, &layer(channels, channels, values))
         };
         // Lines of seven fill vectors two by two.
         let small = [false, true].map(|aligned| image(7, aligned, 512, 200_000));

@@ -4,7 +4,7 @@
 //! Zeros are found in the constants, whatever the model says of them. A weight that is zero does not take part at all:
 //! infinities that it would meet do not become NaN.
 
-use mcc_targets::sparse_schedule::{self, Costs, Image, Layer};
+use mcc_targets::sparse_schedule::{self, Costs, Image, Layer, Meets};
 use mcc_targets::{Sparsity, Target, schedule};
 
 use super::filtering;
@@ -124,14 +124,15 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
         span: 0,
         tiles: 0,
         staged: 0,
+        meets: Meets::rows(0),
     };
     layer.products = layer.rows * layer.depth * out;
     let staging = if is_matrix {
         let span = sparse_schedule::span(extent(&together), &layer);
         let rows = extent(&together).unwrap_or(sparse_schedule::UNKNOWN_ROWS);
         (layer.span, layer.tiles) = (span, extent(images).unwrap_or(1) * rows.div_ceil(span));
-        layer.staged = channels * span;
-        let cut = sparse_schedule::cut(target, &layer, span);
+        (layer.staged, layer.meets) = (channels * span, Meets::rows(span));
+        let cut = sparse_schedule::cut(target, &layer);
         let [span, abreast, block, depth] = [span, cut.abreast, cut.block, cut.depth].map(|n| n as usize);
         Staging { lines: span, pitch: 1, span, phase: span, aligned: false, abreast, block, depth }
     } else {
@@ -142,19 +143,23 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
         let [unaligned, aligned] = [false, true].map(|aligned| {
             let any = Staging { lines: 1, pitch: 1, span: 1, phase: 1, aligned, abreast: 4, block: 4, depth: 1 };
             let reach: Vec<u64> = any.reach(&spec, &kernel).into_iter().map(|r| r as u64).collect();
-            let planes = channels * any.phases(&spec, &kernel).iter().product::<i64>() as u64;
-            Image { size, reach: two(&reach, 0), planes, aligned }
+            let phases: Vec<u64> = any.phases(&spec, &kernel).into_iter().map(|p| p as u64).collect();
+            let (reach, phases) = (two(&reach, 0), two(&phases, 1));
+            // With a stride, every element of the window but the first of each phase is one more.
+            let more = if phases[0] > 1 { kernel[0] as u64 - phases[0] } else { reach[0] };
+            Image { size, reach, phases, more, aligned }
         });
         let both = [unaligned, aligned].map(|image| (sparse_schedule::tiles(&image, &layer), image));
         let (tiles, image) = if both[1].0.cost < both[0].0.cost { both[1] } else { both[0] };
         let phase = (tiles.span + image.reach[0] * tiles.pitch + image.reach[1]).next_multiple_of(16);
         (layer.span, layer.tiles) = (tiles.span, batch * size[0].div_ceil(tiles.lines));
-        layer.staged = image.planes * phase;
+        layer.staged = channels * image.phases.iter().product::<u64>() * phase;
+        layer.meets = tiles.meets;
         if let Some(windows) = filtering::windows(graph, node, w) {
             layer.filtered = true;
             layer.products = batch * schedule::products(&windows, schedule::FilterStorage::Transformed);
         }
-        let cut = sparse_schedule::cut(target, &layer, image.planes / channels * phase);
+        let cut = sparse_schedule::cut(target, &layer);
         let [abreast, block, depth] = [cut.abreast, cut.block, cut.depth].map(|n| n as usize);
         let [lines, pitch, span, phase] = [tiles.lines, tiles.pitch, tiles.span, phase].map(|n| n as usize);
         Staging { lines, pitch, span, phase, aligned: image.aligned, abreast, block, depth }
