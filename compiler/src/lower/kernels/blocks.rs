@@ -60,7 +60,7 @@ pub(super) fn block_conv(
         e,
         kind: match x.dtype {
             DType::F32 => None,
-            bytes => Some(dot::kind(bytes, &site.constants[1])),
+            bytes => Some(dot::kind(bytes, &site.constants[3])),
         },
         size: x.dtype.size() as u32,
         lanes,

@@ -247,7 +247,7 @@ impl Case<'_> {
 
     /// The operands that are constants: weights of bytes, which kernels look at.
     fn constants(&self) -> Vec<Option<Tensor>> {
-        let bytes = matches!(self.op, Op::DotConv { .. } | Op::DotDepthwise { .. });
+        let bytes = matches!(self.op, Op::DotConv { .. } | Op::DotDepthwise { .. } | Op::BlockConv { .. });
         let of = |(i, t): (usize, &Tensor)| (bytes && i > 0).then(|| t.clone());
         self.inputs.iter().enumerate().map(of).collect()
     }
