@@ -14,8 +14,8 @@ use crate::ir::{Graph, NodeId, Op, Tensor, TensorType, Value, eval, infer};
 const MAX_GROWTH: i64 = 16 << 10;
 /// Multiplications that folding a matrix product or convolution may cost.
 const MAX_WORK: i64 = 1 << 24;
-/// Movements that may lie between data and the product whose weights they are.
-const WEIGHT_DEPTH: usize = 6;
+/// Operations that may lie between data and the product whose weights they are.
+const WEIGHT_DEPTH: usize = 8;
 
 /// Replaces operations on constants by their results.
 pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
@@ -27,7 +27,8 @@ pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
         }
         let op = graph.op(node).clone();
         let place = |graph: &Graph| format!("{} {}", op.name(), graph.label(node));
-        let forced = matches!(op, Op::Broadcast { .. }) && is_weight(graph, node.into(), WEIGHT_DEPTH);
+        let forced =
+            matches!(op, Op::Broadcast { .. } | Op::Gather { .. }) && is_weight(graph, node.into(), WEIGHT_DEPTH);
         let Some(results) = evaluate(graph, &op, &operands, forced).map_err(|e| e.within(place(graph)))? else {
             continue;
         };
@@ -72,8 +73,20 @@ fn is_weight(graph: &Graph, value: Value, depth: usize) -> bool {
         Op::Reshape { .. } | Op::Transpose { .. } | Op::Slice { .. } | Op::Pad { .. } | Op::Cast { .. } => {
             depth > 0 && is_weight(graph, user.into(), depth - 1)
         }
+        // Scales of blocks, for the codes that they multiply.
+        Op::Binary(_) => {
+            let known = graph.operands(user).iter().all(|&v| v == value || is_known(graph, v, WEIGHT_DEPTH));
+            depth > 0 && known && is_weight(graph, user.into(), depth - 1)
+        }
         _ => false,
     })
+}
+
+/// Whether a value is computed from constants alone.
+fn is_known(graph: &Graph, value: Value, depth: usize) -> bool {
+    let operands = graph.operands(value.node);
+    graph.as_constant(value).is_some()
+        || depth > 0 && !operands.is_empty() && operands.iter().all(|&v| is_known(graph, v, depth - 1))
 }
 
 fn worth(op: &Op, operands: &[TensorType], results: &[TensorType]) -> bool {
