@@ -87,7 +87,7 @@ fn decode(proto: &TensorProto, external: &mut ExternalData) -> Result<Tensor> {
     } else if !proto.raw_data.is_empty() {
         from_raw(dtype, numel, small_copy(&proto.raw_data))?
     } else {
-        from_fields(dtype, numel, proto)
+        from_fields(dtype, numel, proto)?
     };
     Tensor::new(dtype, shape, data)
 }
@@ -211,8 +211,15 @@ fn unpack(dtype: DType, bits: usize, byte: u8, i: usize) -> u8 {
 
 /// The elements out of the typed field that serves `dtype`. A count that does not fit the shape fails later, in
 /// [`Tensor::new`].
-fn from_fields(dtype: DType, numel: usize, proto: &TensorProto) -> Bytes {
+fn from_fields(dtype: DType, numel: usize, proto: &TensorProto) -> Result<Bytes> {
     let mut out = Vec::new();
+    if let Some(limits) = field_limits(dtype)
+        && let Some(at) = proto.int32_data.iter().position(|v| !limits.contains(v))
+    {
+        let (value, (low, high)) = (proto.int32_data[at], (limits.start(), limits.end()));
+        return Err(Error::invalid(format!("field int32_data holds {value} at element {at} of a tensor of {dtype}"))
+            .help(format!("its elements are from {low} to {high}: write the tensor again")));
+    }
     match dtype {
         DType::F32 => proto.float_data.iter().for_each(|v| out.extend(v.to_le_bytes())),
         DType::F64 => proto.double_data.iter().for_each(|v| out.extend(v.to_le_bytes())),
@@ -227,7 +234,19 @@ fn from_fields(dtype: DType, numel: usize, proto: &TensorProto) -> Bytes {
             None => proto.int32_data.iter().for_each(|v| out.extend(&v.to_le_bytes()[..dtype.size()])),
         },
     }
-    out.into()
+    Ok(out.into())
+}
+
+/// What the field for small integers may hold: numbers of their type, or bytes of several.
+fn field_limits(dtype: DType) -> Option<std::ops::RangeInclusive<i32>> {
+    match dtype {
+        _ if packed_bits(dtype).is_some() => Some(-128..=255),
+        DType::U8 => Some(0..=255),
+        DType::I8 => Some(-128..=127),
+        DType::U16 => Some(0..=65535),
+        DType::I16 => Some(-32768..=32767),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -255,6 +274,22 @@ mod tests {
         let uint2 = tensor_of(&proto(DataType::Uint2, &[0b11_10_01_00], 4)).expect("valid");
         assert_eq!(uint2.to_i64s(), [0, 1, 2, 3]);
         assert!(tensor_of(&proto(DataType::Float, &[0, 0], 1)).is_err());
+    }
+
+    #[test]
+    fn small_integers_are_of_their_type() {
+        let of = |data_type: DataType, v: i32| {
+            let proto =
+                TensorProto { dims: vec![1], data_type: data_type as i32, int32_data: vec![v], ..Default::default() };
+            tensor_of(&proto).map(|t| t.to_i64s()).map_err(|e| e.report().to_string())
+        };
+        assert_eq!(of(DataType::Uint8, 255), Ok(vec![255]));
+        assert_eq!(of(DataType::Int8, -128), Ok(vec![-128]));
+        assert_eq!(of(DataType::Uint4, 0x0f), Ok(vec![15]));
+        for (data_type, v) in [(DataType::Uint8, 256), (DataType::Int8, 128), (DataType::Uint16, -1)] {
+            let error = of(data_type, v).unwrap_err();
+            assert!(error.contains(&v.to_string()) && error.contains("int32_data"), "{error}");
+        }
     }
 
     #[test]

@@ -8,7 +8,19 @@ use crate::{Error, Result};
 pub fn gather(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     let axis = builder::axis(n.int("axis", 0)?, b.rank(x))?;
+    within(b, n.input(1)?, &b.shape(x)[axis].clone(), "input indices")?;
     Ok(b.gather(x, n.input(1)?, axis)?.into())
+}
+
+/// Checks indices that are known, such as those into a table of weights' values, for an axis.
+pub fn within(b: &Builder, indices: Value, extent: &Dim, what: &str) -> Result<()> {
+    let (Some(extent), Some(t)) = (extent.as_const(), b.graph.as_constant(indices)) else { return Ok(()) };
+    let outside = (0..t.numel()).map(|i| (i, t.i64_at(i))).find(|&(_, v)| v < -extent || v >= extent);
+    match outside {
+        Some((at, v)) => Err(Error::invalid(format!("{what} is {v} at element {at}, for {extent} elements"))
+            .help("indices are from 0 on; negative ones count from the end")),
+        None => Ok(()),
+    }
 }
 
 pub fn gather_elements(b: &mut Builder, n: &Node) -> Result<Results> {

@@ -4,7 +4,9 @@ use super::super::builder::Builder;
 use super::super::node::{Item, Node, Results};
 use super::conv::conv_of;
 use super::elementwise;
-use crate::ir::{BinaryOp, DType, Dim, Op, Tensor, UnaryOp, Value};
+use super::parameters::Spread;
+use super::quantize::factors;
+use crate::ir::{BinaryOp, DType, Dim, Op, UnaryOp, Value};
 use crate::{Error, Result};
 
 /// An activation that was fused behind another operator, with its parameters.
@@ -156,12 +158,9 @@ pub fn quantized_attention(b: &mut Builder, n: &Node) -> Result<Results> {
     if n.optional(8).is_some() || n.wants(1) || n.flag("do_rotary", false)? || n.flag("unidirectional", false)? {
         return Err(Error::unsupported("quantized attention with past states, rotary embedding or a causal mask"));
     }
-    for (operand, scale, zero) in [(0, (3, "input_scale"), 6), (1, (4, "weight_scale"), 7)] {
-        let codes = b.dtype(n.input(operand)?);
-        super::parameters::factor(b, n, scale)?;
-        super::parameters::zero_point(b, n, scale, (zero, "zero_point"), Some(codes))?;
-    }
     let (operands, scales) = ([n.input(0)?, n.input(1)?], [n.input(3)?, n.input(4)?]);
+    factors(b, n, 0, [(3, "input_scale"), (6, "input_zero_point")], Spread::Whole)?;
+    factors(b, n, 1, [(4, "weight_scale"), (7, "weight_zero_point")], Spread::Columns(operands[1]))?;
     let zeros = [n.optional(6), n.optional(7)];
     let qkv = super::quantize::integer_product(b, operands, scales, zeros, Some(n.input(2)?))?;
     attention_of(b, n, qkv, n.optional(5), None)
@@ -226,39 +225,4 @@ pub fn multi_head_attention(b: &mut Builder, n: &Node) -> Result<Results> {
     terms.extend(n.optional(5));
     let y = attend(b, n, Heads { q, k, v }, &terms, &past)?;
     Ok([y, k, v].into())
-}
-
-/// Rows of a quantized table, dequantized: one scale a block along the last axis.
-pub fn gather_block_quantized(b: &mut Builder, n: &Node) -> Result<Results> {
-    let (data, scales) = (n.input(0)?, n.input(2)?);
-    let bits = n.int("bits", 4)?;
-    let axis = super::super::builder::axis(n.int("gather_axis", 0)?, b.rank(data))?;
-    let quantize_axis = super::super::builder::axis(n.int("quantize_axis", 1)?, b.rank(data))?;
-    if b.dtype(data) == DType::U8 || axis == quantize_axis || quantize_axis + 1 != b.rank(data) {
-        return Err(Error::unsupported(format!("quantized rows of {bits} bits in this layout")));
-    }
-    let block = Dim::from(n.int("block_size", 128)?);
-    let rows = b.gather(data, n.input(1)?, axis)?;
-    let scale = b.gather(scales, n.input(1)?, axis)?;
-    let zero = match n.optional(3) {
-        Some(z) => b.gather(z, n.input(1)?, axis)?,
-        None => {
-            let zero = b.constant(Tensor::scalar_i64(b.dtype(data), 0));
-            let shape = b.shape(scale);
-            b.broadcast(zero, shape)?
-        }
-    };
-    let wide = b.dtype(scale);
-    let shape = b.shape(rows);
-    let last = shape.len() - 1;
-    let mut blocks = shape.clone();
-    blocks[last] = b.shape(scale)[last].clone();
-    blocks.push(block);
-    let rows = b.cast(rows, wide)?;
-    let rows = b.reshape(rows, blocks)?;
-    let zero = b.cast(zero, wide)?;
-    let (zero, scale) = (b.unsqueeze(zero, &[last + 1])?, b.unsqueeze(scale, &[last + 1])?);
-    let y = b.minus(rows, zero)?;
-    let y = b.times(y, scale)?;
-    Ok(b.reshape(y, shape)?.into())
 }

@@ -1,6 +1,7 @@
 //! The importers: one function an operator, and one table of them all.
 
 mod attention;
+mod blocks;
 mod control;
 mod conv;
 mod elementwise;

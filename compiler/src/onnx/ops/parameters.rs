@@ -2,7 +2,7 @@
 
 use super::super::builder::{self, Builder};
 use super::super::node::Node;
-use crate::ir::{DType, DTypeClass, Value};
+use crate::ir::{DType, DTypeClass, Dim, Value};
 use crate::{Error, Result};
 
 /// An input by its number, and its name in the operator's definition.
@@ -15,6 +15,10 @@ pub enum Spread {
     Whole,
     /// One, or one an element of an axis of a tensor; the axis as the attribute `axis` gives it, or as the operator says.
     Axis(Value, i64),
+    /// One, or one a row of a matrix, or a row of each matrix.
+    Rows(Value),
+    /// One, or one a column of a matrix, or a column of each matrix.
+    Columns(Value),
 }
 
 /// Checks the scale of a quantization, which divides: positive and finite.
@@ -54,10 +58,7 @@ fn values(b: &mut Builder, n: &Node, (input, name): Named, good: fn(f64) -> bool
 pub fn zero_point(b: &mut Builder, n: &Node, scale: Named, zero: Named, codes: Option<DType>) -> Result<()> {
     let Some(zero_point) = n.optional(zero.0) else { return Ok(()) };
     let dtype = b.dtype(zero_point);
-    if let Some(codes) = codes.filter(|&codes| codes != dtype) {
-        return Err(Error::invalid(format!("input {} is {dtype} for a tensor of {codes}", zero.1))
-            .help("a zero point has the type of the quantized tensor"));
-    }
+    zero_type(b, n, zero, codes)?;
     if matches!(dtype, DType::I32 | DType::U32) || dtype.class() == DTypeClass::Float {
         let known = b.known_floats(zero_point).unwrap_or_default();
         if let Some(other) = known.iter().find(|&&z| z != 0.0) {
@@ -66,11 +67,67 @@ pub fn zero_point(b: &mut Builder, n: &Node, scale: Named, zero: Named, codes: O
         }
     }
     let (scale_shape, shape) = (b.shape(n.input(scale.0)?), b.shape(zero_point));
-    let count = |shape: &[crate::ir::Dim]| shape.iter().product::<crate::ir::Dim>().as_const();
+    let count = |shape: &[Dim]| shape.iter().product::<Dim>().as_const();
     match (count(&scale_shape), count(&shape)) {
         (Some(scales), Some(zeros)) if scales != zeros => {
             Err(Error::invalid(format!("input {} has {zeros} elements, but {} has {scales}", zero.1, scale.1))
                 .help("there is one zero point a scale"))
+        }
+        (Some(_), Some(_)) if scale_shape.len() > 1 && shape.len() > 1 && scale_shape != shape => {
+            let shapes = (b.ty(zero_point), b.ty(n.input(scale.0)?));
+            Err(Error::invalid(format!("input {} is {} for scales {}", zero.1, shapes.0, shapes.1))
+                .help("zero points have the shape of their scales"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks the type of a zero point: `codes`, or where that is not known one that something can be quantized to.
+///
+/// # Errors
+/// When it is another.
+pub fn zero_type(b: &Builder, n: &Node, (input, name): Named, codes: Option<DType>) -> Result<()> {
+    let Some(zero_point) = n.optional(input) else { return Ok(()) };
+    let dtype = b.dtype(zero_point);
+    match codes {
+        Some(codes) if codes != dtype => {
+            Err(Error::invalid(format!("input {name} is {dtype} for a tensor of {codes}"))
+                .help("a zero point has the type of the quantized tensor"))
+        }
+        None if !is_code(dtype) => Err(not_codes(&format!("input {name} is {}", b.ty(zero_point)))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether numbers of a type can stand for others: integers of up to 16 bits, or floats of up to 8.
+pub fn is_code(dtype: DType) -> bool {
+    match dtype.class() {
+        DTypeClass::Float => dtype.bits() <= 8,
+        DTypeClass::Signed | DTypeClass::Unsigned => dtype.bits() <= 16,
+        _ => false,
+    }
+}
+
+/// The error about what is of a type that nothing is quantized to.
+pub fn not_codes(what: &str) -> Error {
+    Error::invalid(format!("{what}, which is no type of quantized tensors"))
+        .help("they hold integers of up to 16 bits, or floats of up to 8")
+}
+
+/// Checks a bias of integers, in units of the product of both scales: one a column.
+///
+/// # Errors
+/// When it is of another type or length.
+pub fn bias(b: &Builder, n: &Node, (input, name): Named, columns: &Dim) -> Result<()> {
+    let Some(bias) = n.optional(input) else { return Ok(()) };
+    if b.dtype(bias) != DType::I32 {
+        return Err(Error::invalid(format!("input {name} is {}", b.ty(bias)))
+            .help("a quantized bias is i32, in units of the operands' scales multiplied, with zero point 0"));
+    }
+    match (b.ty(bias).numel().as_const(), columns.as_const()) {
+        (Some(have), Some(want)) if have != want => {
+            Err(Error::invalid(format!("input {name} has {have} elements for {want} output channels"))
+                .help("there is one an output channel"))
         }
         _ => Ok(()),
     }
@@ -86,9 +143,13 @@ pub fn spread(b: &mut Builder, n: &Node, (input, name): Named, spread: Spread) -
     if count == 1 {
         return Ok(());
     }
-    let Spread::Axis(x, axis) = spread else {
-        return Err(Error::invalid(format!("input {name} has {count} elements"))
-            .help("this operator takes one scale and zero point a tensor"));
+    let (x, axis) = match spread {
+        Spread::Axis(x, axis) => (x, axis),
+        Spread::Rows(x) | Spread::Columns(x) => return of_matrix(b, (p, name), x, matches!(spread, Spread::Rows(_))),
+        Spread::Whole => {
+            return Err(Error::invalid(format!("input {name} has {count} elements"))
+                .help("this operator takes one scale and zero point a tensor"));
+        }
     };
     let axis = builder::axis(axis, b.rank(x)).map_err(|e| e.within("attribute axis"))?;
     match b.shape(x)[axis].as_const() {
@@ -98,6 +159,28 @@ pub fn spread(b: &mut Builder, n: &Node, (input, name): Named, spread: Spread) -
         }
         _ => Ok(()),
     }
+}
+
+fn of_matrix(b: &Builder, (p, name): (Value, &str), x: Value, rows: bool) -> Result<()> {
+    let (shape, parts) = (b.shape(x), b.shape(p));
+    let rank = shape.len();
+    // What is not summed, if it is a matrix.
+    let own = rank.checked_sub(if rows { 2 } else { 1 }).filter(|_| rank > 1);
+    let differ = |a: &Dim, b: &Dim| matches!((a.as_const(), b.as_const()), (Some(a), Some(b)) if a != b);
+    let fits = own.is_some_and(|own| match parts.len() {
+        1 => !differ(&parts[0], &shape[own]),
+        _ => {
+            let summed = if rows { rank - 1 } else { rank - 2 };
+            let want = |axis: usize| if axis == summed { Dim::ONE } else { shape[axis].clone() };
+            parts.len() == rank && (0..rank).all(|axis| !differ(&parts[axis], &want(axis)))
+        }
+    });
+    if fits {
+        return Ok(());
+    }
+    let which = if rows { "row" } else { "column" };
+    Err(Error::invalid(format!("input {name} is {} for {}", b.ty(p), b.ty(x)))
+        .help(format!("there is one, or one a {which}, since what is summed has to have one scale and zero point")))
 }
 
 /// Checks scales in blocks along an axis: as many as the attribute `block_size` makes of it.

@@ -1,13 +1,11 @@
-//! `com.microsoft` operators on quantized tensors: a function of dequantized operands, quantized again; and weights
-//! packed to a few bits.
+//! `com.microsoft` operators on quantized tensors: a function of dequantized operands, quantized again.
 
 use super::super::builder::{self, Builder};
 use super::super::node::{Node, Results};
 use super::conv;
 use super::parameters::{self, Spread};
 use super::quantize::{centred, dequantized, quantized};
-use super::reduce::product;
-use crate::ir::{BinaryOp, DType, Dim, Op, ReduceKind, Tensor, UnaryOp, Value};
+use crate::ir::{BinaryOp, DType, Dim, Op, ReduceKind, UnaryOp, Value};
 use crate::{Error, Result};
 
 /// Operand `n` with scale and zero point behind it, all in one tensor's worth of numbers.
@@ -65,11 +63,17 @@ pub fn leaky_relu(b: &mut Builder, n: &Node) -> Result<Results> {
 
 pub fn softmax(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = operand(b, n, 0)?;
-    if n.int("opset", 13)? < 13 && builder::axis(n.int("axis", -1)?, b.rank(x))? + 1 != b.rank(x) {
-        return Err(Error::unsupported("a quantized softmax over several axes"));
-    }
     let axis = builder::axis(n.int("axis", -1)?, b.rank(x))?;
-    let y = b.add(Op::Softmax { axis, log: false }, &[x])?;
+    // Before opset 13 all axes from that one on are one.
+    let y = if n.int("opset", 13)? < 13 && axis + 1 != b.rank(x) {
+        let shape = b.shape(x);
+        let [outer, inner] = [&shape[..axis], &shape[axis..]].map(|part| part.iter().product::<Dim>());
+        let rows = b.reshape(x, vec![outer, inner])?;
+        let rows = b.add(Op::Softmax { axis: 1, log: false }, &[rows])?;
+        b.reshape(rows, shape)?
+    } else {
+        b.add(Op::Softmax { axis, log: false }, &[x])?
+    };
     result(b, n, y, 3, 0)
 }
 
@@ -126,12 +130,15 @@ pub fn reduce_mean(b: &mut Builder, n: &Node) -> Result<Results> {
 
 /// Result scale and zero point come first, then a triple an operand.
 pub fn concat(b: &mut Builder, n: &Node) -> Result<Results> {
+    if n.arity() < 5 || !(n.arity() - 2).is_multiple_of(3) {
+        return Err(Error::invalid(format!("{} inputs", n.arity()))
+            .help("scale and zero point of the result, then each operand with its own"));
+    }
     let mut parts = Vec::new();
     for first in (2..n.arity()).step_by(3) {
         parts.push(operand(b, n, first)?);
     }
-    let first = *parts.first().ok_or_else(|| Error::invalid("no operand"))?;
-    let axis = builder::axis(n.need("axis", n.try_int("axis")?)?, b.rank(first))?;
+    let axis = builder::axis(n.need("axis", n.try_int("axis")?)?, b.rank(parts[0]))?;
     let y = b.concat(&parts, axis)?;
     result(b, n, y, 0, 2)
 }
@@ -154,6 +161,8 @@ pub fn gemm(b: &mut Builder, n: &Node) -> Result<Results> {
     parameters::factor(b, n, (4, "b_scale"))?;
     parameters::spread(b, n, (4, "b_scale"), Spread::Axis(weights, columns as i64))?;
     parameters::zero_point(b, n, (4, "b_scale"), (5, "b_zero_point"), Some(codes))?;
+    let out = b.shape(weights).get(columns).cloned().unwrap_or(Dim::ONE);
+    parameters::bias(b, n, (6, "C"), &out)?;
     // Parameters of their own are one a column of the product.
     let one = |b: &mut Builder, p: Value| if b.ty(p).numel().is(1) { b.reshape(p, Vec::new()) } else { Ok(p) };
     let x_zero = n.optional(2).map(|z| one(b, z)).transpose()?;
@@ -194,78 +203,4 @@ pub fn gemm(b: &mut Builder, n: &Node) -> Result<Results> {
         Some(_) => result(b, n, y, 7, 0),
         None => Ok(y.into()),
     }
-}
-
-/// Splits the bytes of a constant into fields of a few bits, from the low ones up.
-fn unpacked(b: &Builder, packed: Value, bits: usize, what: &str) -> Result<Vec<u8>> {
-    let t = b.graph.as_constant(packed).ok_or_else(|| Error::unsupported(format!("{what} that are not constant")))?;
-    let mask = ((1u16 << bits) - 1) as u8;
-    Ok(t.data().iter().flat_map(|&byte| (0..8 / bits).map(move |i| byte >> (i * bits) & mask)).collect())
-}
-
-/// A product with weights of 2, 4 or 8 bits, one scale and zero point a block along `k`.
-pub fn matmul_nbits(b: &mut Builder, n: &Node) -> Result<Results> {
-    let need = |name: &str| -> Result<usize> {
-        let v = n.need(name, n.try_int(name)?)?;
-        usize::try_from(v).map_err(|_| Error::invalid(format!("attribute {name} is {v}")))
-    };
-    let (k, columns, block) = (need("K")?, need("N")?, need("block_size")?);
-    let bits = n.int("bits", 4)?;
-    let dtype = match bits {
-        2 => DType::U2,
-        4 => DType::U4,
-        8 => DType::U8,
-        _ => return Err(Error::unsupported(format!("weights of {bits} bits"))),
-    };
-    if block == 0 || n.optional(4).is_some() {
-        return Err(Error::unsupported("weights in an order of their own (g_idx)"));
-    }
-    let bits = bits as usize;
-    let blocks = k.div_ceil(block);
-    let codes = unpacked(b, n.input(1)?, bits, "weights")?;
-    let counted = |have: usize, want: usize, what: &str| {
-        match have == want {
-        true => Ok(()),
-        false => Err(Error::invalid(format!(
-            "input {what} has {have} elements; attributes K {k}, N {columns}, block_size {block} and bits {bits} make it {want}"
-        ))
-        .help("blocks go along K, the last of a column filled up")),
-    }
-    };
-    counted(codes.len(), columns * blocks * block, "B")?;
-    parameters::factor(b, n, (2, "scales"))?;
-    if let Some(have) = b.ty(n.input(2)?).numel().as_const() {
-        counted(usize::try_from(have).unwrap_or_default(), columns * blocks, "scales")?;
-    }
-    let weights = b.constant(Tensor::new(dtype, vec![columns, blocks, block], codes.into())?);
-    let x = n.input(0)?;
-    let to = b.dtype(x);
-    let parameters = vec![Dim::from(columns), Dim::from(blocks), Dim::ONE];
-    let scale = b.cast(n.input(2)?, DType::F32)?;
-    let scale = b.reshape(scale, parameters.clone())?;
-    let zero = match n.optional(3) {
-        Some(zero) if b.dtype(zero) == DType::U8 => {
-            // Every column's run of codes starts at a byte.
-            let codes = unpacked(b, zero, bits, "zero points")?;
-            let run = (blocks * bits).div_ceil(8) * 8 / bits;
-            let kept = codes.chunks(run.max(1)).flat_map(|c| c.iter().take(blocks).copied()).collect::<Vec<u8>>();
-            b.constant(Tensor::new(dtype, vec![columns, blocks, 1], kept.into())?)
-        }
-        Some(zero) => b.reshape(zero, parameters)?,
-        None => b.scalar(dtype, f64::from(1u32 << (bits - 1))),
-    };
-    let w = b.cast(weights, DType::F32)?;
-    let zero = b.cast(zero, DType::F32)?;
-    let w = b.minus(w, zero)?;
-    let w = b.times(w, scale)?;
-    let w = b.reshape(w, vec![Dim::from(columns), Dim::from(blocks * block)])?;
-    let w = b.slice(w, 1, Dim::ZERO, Dim::from(k))?;
-    let w = b.transpose(w, &[1, 0])?;
-    let w = b.cast(w, to)?;
-    let y = product(b, x, w)?;
-    Ok(match n.optional(5) {
-        Some(bias) => b.plus(y, bias)?,
-        None => y,
-    }
-    .into())
 }

@@ -4,15 +4,16 @@ use super::super::builder::{self, Builder};
 use super::super::node::{Node, Results};
 use super::super::tensor;
 use super::conv::conv_of;
-use super::parameters::{self, Spread};
+use super::parameters::{self, Named, Spread};
 use super::reduce::product;
 use crate::ir::{BinaryOp, DType, DTypeClass, Dim, ReduceKind, UnaryOp, Value};
 use crate::{Error, Result};
 
-/// The least and greatest integer of a type.
+/// The least and greatest integer of a type; of 32 bits, those that an `f32` holds.
 fn limits(dtype: DType) -> (f64, f64) {
     let bits = dtype.bits() as i32;
     match dtype.class() {
+        DTypeClass::Signed if bits == 32 => (-(2f64.powi(31)), 2f64.powi(31) - 128.0),
         DTypeClass::Signed => (-(2f64.powi(bits - 1)), 2f64.powi(bits - 1) - 1.0),
         _ => (0.0, 2f64.powi(bits) - 1.0),
     }
@@ -33,10 +34,15 @@ fn parameter(b: &mut Builder, n: &Node, x: Value, p: Value, axis: i64) -> Result
             .help("a scale is one number, one an element of attribute axis, or one a block of attribute block_size"));
     }
     let block = n.int("block_size", 0)?;
-    let (shape, mut wide) = (b.shape(x), b.shape(p));
     if block <= 0 {
         return Ok(p);
     }
+    per_block(b, p, axis, block, &b.shape(x)[axis].clone())
+}
+
+/// One element a block along an axis, repeated for each of the `extent` elements.
+pub fn per_block(b: &mut Builder, p: Value, axis: usize, block: i64, extent: &Dim) -> Result<Value> {
+    let mut wide = b.shape(p);
     let blocks = wide[axis].clone();
     let p = b.unsqueeze(p, &[axis + 1])?;
     wide.insert(axis + 1, Dim::from(block));
@@ -44,7 +50,7 @@ fn parameter(b: &mut Builder, n: &Node, x: Value, p: Value, axis: i64) -> Result
     wide.remove(axis + 1);
     wide[axis] = &blocks * &Dim::from(block);
     let p = b.reshape(p, wide)?;
-    b.slice(p, axis, Dim::ZERO, shape[axis].clone())
+    b.slice(p, axis, Dim::ZERO, extent.clone())
 }
 
 /// `saturate(round(x / scale) + zero)`.
@@ -85,11 +91,13 @@ fn given(b: &mut Builder, n: &Node, x: Value, names: [&'static str; 2], axis: i6
     if block != 0 {
         return parameters::blocks(b, x, (n.input(1)?, scale), axis, block);
     }
+    let given = b.ty(n.input(1)?);
     // Of one scale, the axis does not matter.
-    if b.rank(n.input(1)?) <= 1 {
-        parameters::spread(b, n, (1, scale), Spread::Axis(x, axis))?;
+    if given.rank() > 1 && !given.numel().is(1) {
+        return Err(Error::invalid(format!("input {scale} is {given} without a block_size"))
+            .help("scales of an axis have one axis; those of several are blocks, of attribute block_size"));
     }
-    Ok(())
+    parameters::spread(b, n, (1, scale), Spread::Axis(x, axis))
 }
 
 pub fn quantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
@@ -99,6 +107,25 @@ pub fn quantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
         (None, 0) => DType::U8,
         (None, t) => tensor::dtype(t as i32)?,
     };
+    if let t @ 1.. = n.int("output_dtype", 0)?
+        && tensor::dtype(t as i32)? != to
+    {
+        return Err(Error::invalid(format!(
+            "attribute output_dtype is {}, input y_zero_point {to}",
+            tensor::dtype(t as i32)?
+        ))
+        .help("both are the type of the result: leave one out"));
+    }
+    // Biases are quantized by exporters, though the operator is not defined for them.
+    if !parameters::is_code(to) && to != DType::I32 {
+        return Err(parameters::not_codes(&format!("a result of {to}")));
+    }
+    let from = b.dtype(x);
+    if !(from.is_float() && from.bits() > 8 || from == DType::I32) {
+        return Err(
+            Error::invalid(format!("input x is {}", b.ty(x))).help("floats of 16 bits or more are quantized, or i32")
+        );
+    }
     let axis = n.int("axis", 1)?;
     parameters::divisor(b, n, (1, "y_scale"))?;
     given(b, n, x, ["y_scale", "y_zero_point"], axis, to)?;
@@ -116,12 +143,18 @@ pub fn dequantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
     let (x, scale) = (n.input(0)?, n.input(1)?);
     let axis = n.int("axis", 1)?;
     let codes = b.dtype(x);
+    if !parameters::is_code(codes) && codes != DType::I32 {
+        return Err(parameters::not_codes(&format!("input x is {}", b.ty(x))));
+    }
     parameters::factor(b, n, (1, "x_scale"))?;
     given(b, n, x, ["x_scale", "x_zero_point"], axis, codes)?;
     let to = match n.int("output_dtype", 0)? {
         0 => b.dtype(scale),
         t => tensor::dtype(t as i32)?,
     };
+    if !to.is_float() {
+        return Err(Error::invalid(format!("attribute output_dtype is {to}")).help("dequantized tensors are of floats"));
+    }
     let wide = b.cast(scale, if to == DType::F64 { DType::F64 } else { DType::F32 })?;
     let scale = parameter(b, n, x, wide, axis)?;
     let zero = n.optional(2).map(|z| parameter(b, n, x, z, axis)).transpose()?;
@@ -180,6 +213,12 @@ fn column_parameter(b: &mut Builder, p: Value) -> Result<Value> {
 }
 
 pub fn matmul_integer(b: &mut Builder, n: &Node) -> Result<Results> {
+    for (operand, name) in [(0, "a_zero_point"), (1, "b_zero_point")] {
+        let (x, zero) = (n.input(operand)?, (operand + 2, name));
+        let codes = b.dtype(x);
+        parameters::zero_type(b, n, zero, Some(codes))?;
+        parameters::spread(b, n, zero, if operand == 0 { Spread::Rows(x) } else { Spread::Columns(x) })?;
+    }
     let a_zero = n.optional(2).map(|z| row_parameter(b, z)).transpose()?;
     let b_zero = n.optional(3).map(|z| column_parameter(b, z)).transpose()?;
     let x = centred(b, n.input(0)?, a_zero)?;
@@ -189,6 +228,7 @@ pub fn matmul_integer(b: &mut Builder, n: &Node) -> Result<Results> {
 
 /// com.microsoft: quantizes the left operand, multiplies integers, and scales the result.
 pub fn dynamic_quantize_matmul(b: &mut Builder, n: &Node) -> Result<Results> {
+    factors(b, n, 1, [(2, "b_scale"), (3, "b_zero_point")], Spread::Columns(n.input(1)?))?;
     let [x, x_scale, x_zero] = dynamically_quantized(b, n.input(0)?)?;
     let (scales, zeros) = ([x_scale, n.input(2)?], [Some(x_zero), n.optional(3)]);
     Ok(integer_product(b, [x, n.input(1)?], scales, zeros, n.optional(4))?.into())
@@ -197,7 +237,17 @@ pub fn dynamic_quantize_matmul(b: &mut Builder, n: &Node) -> Result<Results> {
 /// com.microsoft: integers in, floats out.
 pub fn matmul_integer_to_float(b: &mut Builder, n: &Node) -> Result<Results> {
     let (operands, scales) = ([n.input(0)?, n.input(1)?], [n.input(2)?, n.input(3)?]);
+    factors(b, n, 0, [(2, "a_scale"), (4, "a_zero_point")], Spread::Rows(operands[0]))?;
+    factors(b, n, 1, [(3, "b_scale"), (5, "b_zero_point")], Spread::Columns(operands[1]))?;
     Ok(integer_product(b, operands, scales, [n.optional(4), n.optional(5)], n.optional(6))?.into())
+}
+
+/// Checks scale and zero point of an operand of codes.
+pub fn factors(b: &mut Builder, n: &Node, operand: usize, [scale, zero]: [Named; 2], spread: Spread) -> Result<()> {
+    let codes = b.dtype(n.input(operand)?);
+    parameters::factor(b, n, scale)?;
+    parameters::spread(b, n, scale, spread)?;
+    parameters::zero_point(b, n, scale, zero, Some(codes))
 }
 
 /// A product of integers minus their zero points, scaled, with a bias of floats.
@@ -226,6 +276,12 @@ pub fn integer_product(
 
 pub fn conv_integer(b: &mut Builder, n: &Node) -> Result<Results> {
     let (x, w) = (n.input(0)?, n.input(1)?);
+    for (codes, zero, spread) in [(x, (2, "x_zero_point"), Spread::Whole), (w, (3, "w_zero_point"), Spread::Axis(w, 0))]
+    {
+        let codes = b.dtype(codes);
+        parameters::zero_type(b, n, zero, Some(codes))?;
+        parameters::spread(b, n, zero, spread)?;
+    }
     let x_zero = n.optional(2).map(|z| b.reshape(z, Vec::new())).transpose()?;
     let w_zero = n.optional(3).map(|z| per_filter(b, z, w)).transpose()?;
     // The zero point is subtracted before padding, so that padding stands for zero.
@@ -244,7 +300,9 @@ fn per_filter(b: &mut Builder, p: Value, w: Value) -> Result<Value> {
 
 pub fn qlinear_conv(b: &mut Builder, n: &Node) -> Result<Results> {
     let (x, w) = (n.input(0)?, n.input(3)?);
-    linear(b, n, ["x", "w", "y"], Some(Spread::Axis(w, 0)))?;
+    linear(b, n, ["x", "w", "y"], [Spread::Whole, Spread::Axis(w, 0), Spread::Whole])?;
+    let columns = b.shape(w).first().cloned().unwrap_or(Dim::ONE);
+    parameters::bias(b, n, (8, "B"), &columns)?;
     let x_zero = b.reshape(n.input(2)?, Vec::new())?;
     let w_zero = per_filter(b, n.input(5)?, w)?;
     let rank = b.rank(w);
@@ -260,7 +318,7 @@ pub fn qlinear_conv(b: &mut Builder, n: &Node) -> Result<Results> {
 }
 
 /// Checks two operands, each with its scale and zero point, and the scale and zero point of the result.
-fn linear(b: &mut Builder, n: &Node, names: [&'static str; 3], weights: Option<Spread>) -> Result<()> {
+fn linear(b: &mut Builder, n: &Node, names: [&'static str; 3], spreads: [Spread; 3]) -> Result<()> {
     let labels = |name: &str| match name {
         "x" => ("x_scale", "x_zero_point"),
         "w" => ("w_scale", "w_zero_point"),
@@ -270,16 +328,12 @@ fn linear(b: &mut Builder, n: &Node, names: [&'static str; 3], weights: Option<S
     };
     for (operand, name) in names[..2].iter().enumerate() {
         let (scale, zero) = labels(name);
-        let (first, codes) = (3 * operand, b.dtype(n.input(3 * operand)?));
-        parameters::factor(b, n, (first + 1, scale))?;
-        parameters::zero_point(b, n, (first + 1, scale), (first + 2, zero), Some(codes))?;
-        let spread = if operand == 1 { weights } else { weights.map(|_| Spread::Whole) };
-        if let Some(spread) = spread {
-            parameters::spread(b, n, (first + 1, scale), spread)?;
-        }
+        let first = 3 * operand;
+        factors(b, n, first, [(first + 1, scale), (first + 2, zero)], spreads[operand])?;
     }
     let (scale, zero) = labels(names[2]);
     parameters::divisor(b, n, (6, scale))?;
+    parameters::spread(b, n, (6, scale), spreads[2])?;
     parameters::zero_point(b, n, (6, scale), (7, zero), None)
 }
 
@@ -297,7 +351,8 @@ fn requantized(b: &mut Builder, y: Value, scale: Value, to_scale: Value, to_zero
 }
 
 pub fn qlinear_matmul(b: &mut Builder, n: &Node) -> Result<Results> {
-    linear(b, n, ["a", "b", "y"], None)?;
+    let (rows, columns) = (Spread::Rows(n.input(0)?), Spread::Columns(n.input(3)?));
+    linear(b, n, ["a", "b", "y"], [rows, columns, rows])?;
     let a_zero = row_parameter(b, n.input(2)?)?;
     let b_zero = column_parameter(b, n.input(5)?)?;
     let x = centred(b, n.input(0)?, Some(a_zero))?;

@@ -2,6 +2,7 @@
 
 use super::super::builder::Builder;
 use super::super::node::{Node, Results};
+use super::parameters;
 use crate::ir::{Activation, Cell, CellSpec, DType, Dim, F64, Op, Value};
 use crate::{Error, Result};
 
@@ -24,6 +25,18 @@ pub fn rnn(b: &mut Builder, n: &Node) -> Result<Results> {
 /// com.microsoft: weights are transposed and quantized, with scales and zero points a direction or a column. They are
 /// kept as integers in floats, so that sums are exact; input and hidden state are quantized on the fly.
 pub fn dynamic_quantize_lstm(b: &mut Builder, n: &Node) -> Result<Results> {
+    for (weights, scale, zero) in [(1, (8, "W_scale"), (9, "W_zero_point")), (2, (10, "R_scale"), (11, "R_zero_point"))]
+    {
+        let codes = b.dtype(n.input(weights)?);
+        parameters::factor(b, n, scale)?;
+        parameters::zero_point(b, n, scale, zero, Some(codes))?;
+        let (shape, w) = (b.shape(n.input(scale.0)?), b.shape(n.input(weights)?));
+        if w.len() != 3 || shape != w[..1] && shape != [w[0].clone(), w[2].clone()] {
+            let (scales, w) = (b.ty(n.input(scale.0)?), b.ty(n.input(weights)?));
+            return Err(Error::invalid(format!("input {} is {scales} for weights {w}", scale.1))
+                .help("there is one scale a direction, or one a direction and column"));
+        }
+    }
     let centred = |b: &mut Builder, q: Value, zero: Option<Value>| -> Result<Value> {
         let per_column = |b: &mut Builder, v: Value| match b.rank(v) {
             1 => b.unsqueeze(v, &[1, 2]),

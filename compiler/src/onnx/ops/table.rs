@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use super::Importer::{Plain, Walking};
 use super::{
-    Importer, attention, control, conv, elementwise, indexing, loss, microsoft, ml, movement, norm, qoperator,
+    Importer, attention, blocks, control, conv, elementwise, indexing, loss, microsoft, ml, movement, norm, qoperator,
     quantize, recurrent, reduce, resize, sequence, signal,
 };
 
@@ -228,11 +228,11 @@ pub const TABLE: &[Row] = &[
     (MS, "FusedConv", ALL, Plain(microsoft::fused_conv)),
     (MS, "FusedGemm", ALL, Plain(microsoft::fused_gemm)),
     (MS, "FusedMatMul", ALL, Plain(reduce::fused_matmul)),
-    (MS, "GatherBlockQuantized", ALL, Plain(microsoft::gather_block_quantized)),
+    (MS, "GatherBlockQuantized", ALL, Plain(blocks::gather_block_quantized)),
     (MS, "Gelu", ALL, Plain(elementwise::bias_gelu)),
     (MS, "GridSample", ALL, Plain(resize::grid_sample)),
     (MS, "MatMulIntegerToFloat", ALL, Plain(quantize::matmul_integer_to_float)),
-    (MS, "MatMulNBits", ALL, Plain(qoperator::matmul_nbits)),
+    (MS, "MatMulNBits", ALL, Plain(blocks::matmul_nbits)),
     (MS, "MultiHeadAttention", ALL, Plain(microsoft::multi_head_attention)),
     (MS, "NhwcMaxPool", ALL, Plain(qoperator::nhwc_max_pool)),
     (MS, "QAttention", ALL, Plain(microsoft::quantized_attention)),
