@@ -224,11 +224,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         let depth: Dim = self.taps.iter().map(|t| &t.count).product();
         let rounds = depth.as_const()? * (self.run.as_const()? / i64::from(self.tile.unroll));
         let rows = if self.blocked() { self.block } else { self.count.as_const()? };
-        if rounds == 0 || rows == 0 {
-            return None;
-        }
-        let a_round = bytes * i64::from(shape.rows) / (rows * rounds * LINE) + 1;
-        Some(Fetch { first: bytes, a_row: bytes / rows, a_round })
+        Fetch::new(bytes, rows, shape.rows, rounds)
     }
 
     /// Most rows of a block.
@@ -376,9 +372,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
             k.for_each(from, to, rows, &mut |k, row| {
                 let next = fetch.map(|f| {
                     let done = k.sub(row, first);
-                    let part = k.mul_int(done, f.a_row);
-                    let part = k.add_int(part, f.first);
-                    (k.add(right, part), f.a_round)
+                    (f.start(k, right, done), f.a_round)
                 });
                 self.tile(k, job, row, (right, next), col, shape);
             });
@@ -469,11 +463,37 @@ fn is_blocked(count: &Dim, block: i64) -> bool {
 
 /// Weights that a tile of rows fetches ahead.
 #[derive(Clone, Copy)]
-struct Fetch {
+pub(super) struct Fetch {
     /// Bytes from the weights in use to those that the first row fetches.
-    first: i64,
+    pub(super) first: i64,
     /// Bytes from those of a row to those of the next.
-    a_row: i64,
+    pub(super) a_row: i64,
     /// Lines in a round of the inner loop.
-    a_round: i64,
+    pub(super) a_round: i64,
+}
+
+impl Fetch {
+    /// An equal part of the next `bytes` for each tile, of `tile` of the `rows`, in so many rounds of the inner loop.
+    pub(super) fn new(bytes: i64, rows: i64, tile: u32, rounds: i64) -> Option<Fetch> {
+        (rounds > 0 && rows > 0).then(|| {
+            let a_round = bytes * i64::from(tile) / (rows * rounds * LINE) + 1;
+            Fetch { first: bytes, a_row: bytes / rows, a_round }
+        })
+    }
+
+    /// Where the tile that begins `done` rows behind the first begins to fetch, from the weights in use.
+    pub(super) fn start(self, k: &mut Builder, right: Val, done: Val) -> Val {
+        let part = k.mul_int(done, self.a_row);
+        let part = k.add_int(part, self.first);
+        k.add(right, part)
+    }
+}
+
+/// Fetches so many lines from an address on, and gives what follows them.
+pub(super) fn fetch_lines(k: &mut Builder, next: Val, lines: i64) -> Val {
+    for line in 0..lines {
+        let at = k.at(next, (line * LINE) as i32);
+        k.prefetch(at);
+    }
+    k.add_int(next, lines * LINE)
 }

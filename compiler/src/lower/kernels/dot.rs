@@ -10,7 +10,7 @@ use mcc_targets::dot_schedule::{dot_block, dot_tile, dot_vectors};
 use mcc_targets::schedule::{self, Tile};
 use mcc_targets::{Arch, Target};
 
-use super::contract::{Rows, Tap};
+use super::contract::{Fetch, Rows, Tap, fetch_lines};
 use super::igemm::windows;
 use super::masked::{self, Masked};
 use super::nest::around;
@@ -83,6 +83,7 @@ pub(super) fn dot_conv(
         panel_bytes,
         block: shared.map_or(block, |rows| rows.min(block)),
         by_rows: shared.is_some(),
+        ahead_bytes: schedule::ahead_bytes(site.target, problem),
         masked: masked.then(|| Masked::new(e, k, panel_bytes, (tile.vectors * lanes).div_ceil(panel))),
         expanding: None,
         sink: None,
@@ -139,6 +140,8 @@ pub(super) struct Nest<'a, 'b> {
     block: i64,
     /// Whether threads share the blocks of rows, not the panels.
     by_rows: bool,
+    /// Most bytes of weights to fetch ahead.
+    ahead_bytes: i64,
     /// Weights that are written out before they are read, the panels of a tile at a time.
     masked: Option<Masked>,
     /// In the nest of a tile that reads such weights as they are stored: where each panel's values and the first one's
@@ -158,6 +161,8 @@ struct Spot {
     panel: Val,
     within: Val,
     right: Val,
+    /// Where weights are fetched ahead, and how many lines of them in a round of the inner loop.
+    next: Option<(Val, i64)>,
     col: Val,
     /// How many columns of it there are.
     columns: u32,
@@ -197,6 +202,7 @@ impl<'a, 'b> Nest<'a, 'b> {
             panel_bytes: (depth + 3) / 4 * i64::from(panel) * 4,
             block: dot_block(tile, depth),
             by_rows: false,
+            ahead_bytes: 0,
             masked: None,
             expanding: None,
             sink: Some(sink),
@@ -230,7 +236,8 @@ impl<'a, 'b> Nest<'a, 'b> {
             let (right, before) = (k.add(right, bytes), k.mul_int(number, width));
             let (right, col) = (k.add(right, within), k.add(col, before));
             let vectors = columns.div_ceil(self.lanes);
-            self.rows(k, rows, &Spot { rows: 0, left, row: zero, panel, within, right, col, columns, vectors });
+            let next = None;
+            self.rows(k, rows, &Spot { rows: 0, left, row: zero, panel, within, right, next, col, columns, vectors });
         };
         k.parallel(zero, full, 1, &mut |k, number| tile(k, number, self.width()));
         if rest > 0 {
@@ -254,8 +261,15 @@ impl<'a, 'b> Nest<'a, 'b> {
         let size = i64::from(self.tile.rows);
         let bound = k.add_int(last, 1 - size);
         let (start, spot) = self.written_out(k, (first, last), spot);
-        let spot = &spot;
-        k.for_each(start, bound, size, &mut |k, row| self.tile(k, &Spot { rows: size as u32, row, ..*spot }));
+        let tile = &mut |k: &mut Builder, row: Val, rows: i64| {
+            let rows = rows as u32;
+            let next = self.fetch(rows).map(|f| {
+                let done = k.sub(row, first);
+                (f.start(k, spot.right, done), f.a_round)
+            });
+            self.tile(k, &Spot { rows, row, next, ..spot });
+        };
+        k.for_each(start, bound, size, &mut |k, row| tile(k, row, size));
         let mut done = &self.count.floor_div(&Dim::from(size)) * &Dim::from(size);
         let rest = (&self.count - &done).as_const();
         let mut step = rest.unwrap_or(size / 2);
@@ -263,10 +277,20 @@ impl<'a, 'b> Nest<'a, 'b> {
             let until = &done + &(&(&self.count - &done).floor_div(&Dim::from(step)) * &Dim::from(step));
             let (start, end) = (k.dim(&done), k.dim(&until));
             let end = k.bin(Bin::Min, end, last);
-            k.for_each(start, end, step, &mut |k, row| self.tile(k, &Spot { rows: step as u32, row, ..*spot }));
+            k.for_each(start, end, step, &mut |k, row| tile(k, row, step));
             done = until;
             step = if rest.is_some() { 0 } else { step / 2 };
         }
+    }
+
+    /// What of the next panels' weights each tile of rows fetches, where there are several tiles of rows.
+    fn fetch(&self, rows: u32) -> Option<Fetch> {
+        let bytes = i64::from(self.width() / self.panel) * self.panel_bytes;
+        let all = self.count.as_const().filter(|&count| count > i64::from(self.tile.rows))?;
+        let taps = self.taps.iter().map(|t| &t.count).product::<Dim>().as_const()?;
+        let few = bytes > 0 && bytes <= self.ahead_bytes && self.masked.is_none() && !self.by_lane;
+        let rounds = taps * (self.run / (4 * i64::from(self.tile.unroll)));
+        if few { Fetch::new(bytes, all.min(self.block), rows, rounds) } else { None }
     }
 
     /// Writes out panels that are stored as masks and values: as the first full tile of rows reads them, if there is one.
@@ -319,8 +343,9 @@ impl<'a, 'b> Nest<'a, 'b> {
         let mut state = vec![zero; (spot.rows * spot.vectors) as usize];
         state.push(spot.right);
         state.extend(self.expanding.iter().flat_map(|(values, masks, _)| values.iter().chain([masks])));
+        state.extend(spot.next.map(|n| n.0));
         let start = k.int(0);
-        let sums = self.taps(k, &self.taps, start, &pointers, &state);
+        let sums = self.taps(k, &self.taps, start, (&pointers, spot), &state);
         for i in 0..spot.rows {
             let row = k.add_int(spot.row, i64::from(i));
             let sums = &sums[(i * spot.vectors) as usize..][..spot.vectors as usize];
@@ -357,25 +382,31 @@ impl<'a, 'b> Nest<'a, 'b> {
         }
     }
 
-    fn taps(&self, k: &mut Builder, taps: &[Tap], offset: Val, rows: &[Val], state: &[Val]) -> Vec<Val> {
-        let Some((tap, inner)) = taps.split_first() else { return self.run(k, offset, rows, state) };
+    /// The state is the sums and pointers: of weights, of values and masks, of weights to fetch ahead.
+    fn taps(
+        &self,
+        k: &mut Builder,
+        taps: &[Tap],
+        offset: Val,
+        (rows, spot): (&[Val], &Spot),
+        state: &[Val],
+    ) -> Vec<Val> {
+        let Some((tap, inner)) = taps.split_first() else { return self.run(k, offset, (rows, spot), state) };
         let (start, end) = (k.int(0), k.dim(&tap.count));
         k.fold_loop(start, end, 1, state, &mut |k, i, state| {
             let bytes = k.dim(&tap.bytes);
             let bytes = k.mul(i, bytes);
             let offset = k.add(offset, bytes);
-            self.taps(k, inner, offset, rows, state)
+            self.taps(k, inner, offset, (rows, spot), state)
         })
     }
 
     /// Rounds of several steps, single steps, then the bytes that are left.
-    fn run(&self, k: &mut Builder, offset: Val, rows: &[Val], state: &[Val]) -> Vec<Val> {
+    fn run(&self, k: &mut Builder, offset: Val, (rows, spot): (&[Val], &Spot), state: &[Val]) -> Vec<Val> {
         let round = 4 * i64::from(self.tile.unroll);
         let whole = self.run / round * round;
         let middle = k.add_int(offset, whole);
-        // Behind the sums there are pointers.
-        let pointers = 1 + self.expanding.as_ref().map_or(0, |(values, ..)| values.len() + 1);
-        let vectors = (state.len() - pointers) / rows.len();
+        let vectors = spot.vectors as usize;
         let mut state = k.fold_loop(offset, middle, round, state, &mut |k, at, state| {
             let held: Option<Vec<Val>> = self.by_lane.then(|| {
                 let held = rows.iter().map(|&row| {
@@ -384,16 +415,35 @@ impl<'a, 'b> Nest<'a, 'b> {
                 });
                 held.collect()
             });
-            self.steps(k, state, (vectors, self.tile.unroll), &mut |k, row, step| match &held {
+            // Weights that come next are fetched while the rows meet these.
+            let (state, next) = state.split_at(state.len() - usize::from(spot.next.is_some()));
+            let next: Vec<Val> = next.iter().zip(spot.next).map(|(&next, n)| fetch_lines(k, next, n.1)).collect();
+            let mut state = self.steps(k, state, (vectors, self.tile.unroll), &mut |k, row, step| match &held {
                 Some(held) => self.spread(k, held[row], step),
                 None => {
                     let from = k.at_index(rows[row], at, 1);
                     self.everywhere(k, Addr { offset: from.offset + 4 * step as i32, ..from })
                 }
-            })
+            });
+            state.extend(next);
+            state
         });
+        let next = if spot.next.is_some() { state.pop() } else { None };
+        state = self.rest(k, (middle, whole), (rows, vectors), &state);
+        state.extend(next);
+        state
+    }
+
+    /// What is left of a run from `middle` on, behind so many bytes.
+    fn rest(
+        &self,
+        k: &mut Builder,
+        (middle, whole): (Val, i64),
+        (rows, vectors): (&[Val], usize),
+        state: &[Val],
+    ) -> Vec<Val> {
         let left = self.run - whole;
-        state = self.steps(k, &state, (vectors, (left / 4) as u32), &mut |k, row, step| {
+        let state = self.steps(k, state, (vectors, (left / 4) as u32), &mut |k, row, step| {
             let from = k.at_index(rows[row], middle, 1);
             self.everywhere(k, Addr { offset: from.offset + 4 * step as i32, ..from })
         });

@@ -1,6 +1,6 @@
 //! The sums of one register tile: taps, the run, and rounds of it that are unrolled.
 
-use super::{Contraction, LINE, Panels, Shape, Tap};
+use super::{Contraction, Panels, Shape, Tap, fetch_lines};
 use crate::ir::Dim;
 use crate::lower::kir::{Addr, Builder, Elem, Ty, Val};
 use crate::lower::numbers;
@@ -112,11 +112,7 @@ impl Contraction<'_, '_> {
         let mut state = state.to_vec();
         // The next columns' weights come while the rows still meet these.
         if let Some(next) = state.get_mut(sums + 1).filter(|_| count == i64::from(self.tile.unroll)) {
-            for line in 0..step.fetched {
-                let at = k.at(*next, (line * LINE) as i32);
-                k.prefetch(at);
-            }
-            *next = k.add_int(*next, step.fetched * LINE);
+            *next = fetch_lines(k, *next, step.fetched);
         }
         let left_at = |k: &mut Builder, row: usize, element: i64| {
             let from = k.at_index(step.rows[row], at, 1);
