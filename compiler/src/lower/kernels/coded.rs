@@ -127,7 +127,8 @@ impl<'a, 'b> Weights<'a, 'b> {
         self.words * self.coded.in_word() as i64
     }
 
-    fn panel_bytes(&self) -> i64 {
+    /// Bytes of a panel's codes.
+    pub(super) fn panel_bytes(&self) -> i64 {
         self.words * self.word_bytes()
     }
 

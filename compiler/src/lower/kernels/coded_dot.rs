@@ -4,10 +4,11 @@
 //! numbers that are signed bytes, in an exact byte product. That takes half of the instructions that multiply-adds of `f32`
 //! would take on vectors as wide. The only errors are those of `q` and of the additions of blocks' sums in `f32`.
 //!
-//! The weights of a group of columns are written out as bytes, zero points subtracted, for all rows of a block; what a single
-//! tile of rows meets is decoded where it is multiplied. Where products
+//! The weights of a group of columns are written out as bytes, zero points subtracted, for all rows of a block. Where products
 //! take unsigned bytes first, `h + 128` stands for `h`, and sums begin at -128 times the sum of the block's weights, which is
 //! taken as these are decoded. Zero points of 8-bit codes, which bytes do not hold, meet the sums of the row's numbers instead.
+//! What a single tile of rows meets is decoded where it is multiplied; there the codes themselves are the unsigned bytes, and
+//! all that is to be subtracted from them meets the sums of the row's numbers.
 //! A block of up to [`NARROW`] elements has sums `256 H + L` that fit 32 bits; longer ones keep both apart, up to [`LONGEST`]
 //! elements.
 //!
@@ -22,8 +23,9 @@ use super::digits::{ALIGNED, Digits};
 use crate::ir::Dim;
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
 
-/// Contracted elements whose sums fit 32 bits.
+/// Contracted elements whose sums fit 32 bits, of signed bytes and of unsigned ones.
 const NARROW: i64 = 512;
+const UNSIGNED_NARROW: i64 = 256;
 
 /// Contracted elements whose sums of one digit fit 32 bits.
 const LONGEST: i64 = 1 << 16;
@@ -33,6 +35,10 @@ const ROUND: i64 = 16;
 
 /// Rounds of a block that are not worth a loop.
 const UNROLLED: i64 = 4;
+
+/// Bytes of a cache line, and tiles of rows that are enough to fetch the next columns' codes.
+const LINE: i64 = 64;
+const FETCHING_TILES: i64 = 8;
 
 /// Bytes of digits that should stay in the second-level cache while the weights pass.
 const ROW_BYTES: i64 = 256 << 10;
@@ -68,16 +74,20 @@ pub(super) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     }
     let kept = rows.as_const().map_or(block, |r| r.min(block));
     let signed = target.arch == Arch::Aarch64;
-    let digits = Digits::new(w, k, kept, signed);
     let group = i64::from(tile.vectors * w.lanes);
     // What one tile of rows meets needs no place.
     let one_tile = rows.as_const().is_some_and(|r| r <= unit);
+    let unsigned_codes = one_tile && !signed;
+    let signed = signed || unsigned_codes;
+    let summed = unsigned_codes || w.has_zeros() && w.coded.bits == 8;
+    let digits = Digits::new(w, k, kept, (signed, summed));
     let written = (!one_tile).then(|| Written {
         bytes: w.e.scratch(k, Dim::from(w.elements() * group)),
         starts: (!signed).then(|| w.e.scratch(k, Dim::from(w.blocks * group * 4))),
     });
-    let wide = (w.coded.block as i64).min(w.depth) > NARROW;
-    let d = Product { w, rows: unit, wide, signed, digits, written };
+    let narrow = if unsigned_codes { UNSIGNED_NARROW } else { NARROW };
+    let wide = (w.coded.block as i64).min(w.depth) > narrow;
+    let d = Product { w, rows: unit, wide, signed, unsigned_codes, digits, written };
     let (zero, count) = (k.int(0), k.dim(rows));
     let mut round = |k: &mut Builder, first: Val| {
         let last = k.add_int(first, block);
@@ -104,8 +114,10 @@ struct Product<'a, 'b, 'c> {
     rows: i64,
     /// Whether the sums of both digits are kept apart.
     wide: bool,
-    /// Whether products take signed bytes first.
+    /// Whether digits are signed.
     signed: bool,
+    /// Whether codes are multiplied as they are.
+    unsigned_codes: bool,
     digits: Digits<'a, 'b, 'c>,
     /// Where weights are written out; without, they are decoded where they are multiplied.
     written: Option<Written>,
@@ -154,7 +166,7 @@ impl Product<'_, '_, '_> {
             for v in 0..vectors {
                 let word = w.words(k, codes, v, 0);
                 for step in 0..steps {
-                    let numbers = self.four_elements(k, word, step, less[v as usize]);
+                    let numbers = self.four_elements(k, word, step, Some(less[v as usize]));
                     let to = k.at(to, ((step * vectors + v) * words.bytes()) as i32);
                     k.store(to, numbers);
                     if !self.signed {
@@ -213,8 +225,8 @@ impl Product<'_, '_, '_> {
         k.bitcast(less, bytes)
     }
 
-    /// Four neighbouring elements of a vector of words as signed bytes.
-    fn four_elements(&self, k: &mut Builder, words: Val, step: u32, less: Val) -> Val {
+    /// Four neighbouring elements of a vector of words as bytes: codes, or weights where something is subtracted.
+    fn four_elements(&self, k: &mut Builder, words: Val, step: u32, less: Option<Val>) -> Val {
         let (bits, ty) = (self.w.coded.bits, k.ty(words));
         let mut v = words;
         let lowest = 8 - bits * (step + 1);
@@ -227,7 +239,7 @@ impl Product<'_, '_, '_> {
             v = k.bin(Bin::And, v, mask);
         }
         let codes = k.bitcast(v, Ty::new(Elem::I8, 4 * ty.lanes));
-        k.sub(codes, less)
+        less.map_or(codes, |less| k.sub(codes, less))
     }
 
     // ---- products ----
@@ -236,7 +248,21 @@ impl Product<'_, '_, '_> {
     fn tiles(&self, k: &mut Builder, rows: &Dim, (first, last): (Val, Val), columns: &Columns) {
         let size = self.rows;
         let bound = k.add_int(last, 1 - size);
-        k.for_each(first, bound, size, &mut |k, row| self.tile(k, first, row, size, columns));
+        let ahead = self.ahead(rows, columns.vectors);
+        k.for_each(first, bound, size, &mut |k, row| {
+            let done = k.sub(row, first);
+            for &(start, group, bytes) in &ahead {
+                let from = [columns.codes, columns.parameters][start];
+                let offset = k.mul_int(done, bytes / size);
+                let from = k.add(from, offset);
+                for line in 0..bytes / LINE {
+                    let at = k.int(group + line * LINE);
+                    let at = k.at_index(from, at, 1);
+                    k.prefetch(at);
+                }
+            }
+            self.tile(k, first, row, size, columns);
+        });
         let mut done = &rows.floor_div(&Dim::from(size)) * &Dim::from(size);
         let rest = (rows - &done).as_const();
         let mut step = rest.unwrap_or(size / 2);
@@ -248,6 +274,21 @@ impl Product<'_, '_, '_> {
             done = until;
             step = if rest.is_some() { 0 } else { step / 2 };
         }
+    }
+
+    /// What each tile of rows fetches of the next columns' codes and scales, so that they are there when they are written out:
+    /// which of both, the bytes from these columns' to those, and how many bytes.
+    fn ahead(&self, rows: &Dim, vectors: u32) -> Vec<(usize, i64, i64)> {
+        let w = self.w;
+        let tiles = rows.as_const().map_or(0, |rows| rows / self.rows);
+        let width = vectors * w.lanes;
+        if self.written.is_none() || tiles < FETCHING_TILES || width % w.panel != 0 || w.e.site.target.vector_bytes == 16 {
+            return Vec::new();
+        }
+        let panels = i64::from(width / w.panel);
+        let part = |bytes: i64| (bytes / tiles + LINE - 1) / LINE * LINE;
+        let streams = [panels * w.panel_bytes(), panels * w.blocks * w.block_bytes()];
+        streams.into_iter().enumerate().map(|(n, bytes)| (n, bytes, part(bytes))).collect()
     }
 
     fn tile(&self, k: &mut Builder, first: Val, row: Val, rows: i64, columns: &Columns) {
@@ -344,7 +385,8 @@ impl Product<'_, '_, '_> {
         };
         let high: Vec<Val> = (0..vectors).map(start).collect();
         let low = vec![zero; vectors as usize];
-        let less = if self.written.is_none() { self.less(k, parameters, vectors) } else { Vec::new() };
+        let subtracts = self.written.is_none() && !self.unsigned_codes;
+        let less = if subtracts { self.less(k, parameters, vectors) } else { Vec::new() };
         // Sums of weights that are not written out are taken here.
         let sums = if self.written.is_none() && !self.signed { vectors as usize } else { 0 };
         let mut state: Vec<Val> = (0..rows).flat_map(|_| [&high[..], &low]).flatten().copied().collect();
@@ -403,7 +445,7 @@ impl Product<'_, '_, '_> {
         let held: Vec<Val> = (0..if by_lane { 2 * rows as usize } else { 0 })
             .map(|n| k.load(Ty::new(Elem::I8, ROUND as u32), Addr { offset: place(n), ..from }))
             .collect();
-        let kind = if self.signed { DotKind::S8S8 } else { DotKind::U8S8 };
+        let kind = if self.signed && !self.unsigned_codes { DotKind::S8S8 } else { DotKind::U8S8 };
         let in_word = i64::from(8 / w.coded.bits);
         let mut words = Vec::new();
         for step in 0..count {
@@ -418,7 +460,8 @@ impl Product<'_, '_, '_> {
                     words = (0..vectors).map(|v| w.words(k, pointer, v, step / in_word)).collect();
                 }
                 let within = (step % in_word) as u32;
-                words.iter().zip(less).map(|(&word, &less)| self.four_elements(k, word, within, less)).collect()
+                let less = |v: usize| less.get(v).copied();
+                words.iter().enumerate().map(|(v, &word)| self.four_elements(k, word, within, less(v))).collect()
             };
             let (sums, totals) = state.split_at_mut(2 * rows as usize * vectors as usize);
             for (total, &weights) in totals.iter_mut().zip(&weights) {
@@ -439,7 +482,8 @@ impl Product<'_, '_, '_> {
                     }
                 };
                 for (sum, &weights) in sums.iter_mut().zip(&weights) {
-                    *sum = k.dot(kind, left, weights, *sum);
+                    let (a, b) = if self.unsigned_codes { (weights, left) } else { (left, weights) };
+                    *sum = k.dot(kind, a, b, *sum);
                 }
             }
         }
@@ -464,8 +508,14 @@ impl Product<'_, '_, '_> {
         let (w, vectors) = (self.w, vectors as usize);
         let parameters: Vec<(Val, Option<Val>)> = (0..vectors as u32)
             .map(|v| {
+                let scale = w.scale(k, parameters, v);
                 let zero = if self.digits.sum_bytes > 0 { w.zero(k, parameters, v) } else { None };
-                (w.scale(k, parameters, v), zero.map(|zero| k.convert(zero, Elem::F32)))
+                let mut less = zero.map(|zero| k.convert(zero, Elem::F32));
+                if self.unsigned_codes {
+                    let middle = k.float(f64::from(w.coded.middle()), k.ty(scale));
+                    less = Some(less.map_or(middle, |zero| k.add(zero, middle)));
+                }
+                (scale, less)
             })
             .collect();
         let mut results = Vec::with_capacity(rows as usize * vectors);

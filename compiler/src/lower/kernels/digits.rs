@@ -49,13 +49,18 @@ pub(super) struct Digits<'a, 'b, 'c> {
 }
 
 impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
-    /// Room for `rows` rows that meet the weights.
-    pub(super) fn new(w: &'c Weights<'a, 'b>, k: &mut Builder, rows: i64, signed: bool) -> Digits<'a, 'b, 'c> {
+    /// Room for `rows` rows that meet the weights, with or without the sums of their numbers.
+    pub(super) fn new(
+        w: &'c Weights<'a, 'b>,
+        k: &mut Builder,
+        rows: i64,
+        (signed, summed): (bool, bool),
+    ) -> Digits<'a, 'b, 'c> {
         let padded = (w.depth + ALIGNED - 1) / ALIGNED * ALIGNED;
         let scratch = |k: &mut Builder, bytes: i64| w.e.scratch(k, Dim::from(rows * bytes));
         let digits = scratch(k, 2 * padded);
         let scales = scratch(k, 4);
-        let sum_bytes = if w.has_zeros() && w.coded.bits == 8 { 4 } else { 0 };
+        let sum_bytes = if summed { 4 } else { 0 };
         let sums = (sum_bytes > 0).then(|| scratch(k, w.blocks * sum_bytes));
         Digits { w, padded, signed, sum_bytes, digits, sums, scales }
     }
