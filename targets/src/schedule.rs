@@ -4,7 +4,7 @@
 //! that the emitter makes: larger tiles spill on x86-64, whose multiply-add overwrites one of its factors.
 
 use crate::choices::{Point, Problem};
-use crate::{Arch, Target};
+use crate::{Arch, Target, dot_schedule};
 
 /// A register tile of a contraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -202,6 +202,17 @@ pub fn gains(windows: &Windows) -> u64 {
 pub fn products(windows: &Windows, stored: FilterStorage) -> u64 {
     let tiles = FILTERINGS.iter().filter_map(|&n| windows.tile(n)).filter(|_| windows.is_filterable());
     tiles.map(|tile| windows.filtering_cost(tile, stored)).chain([windows.direct_cost(stored)]).min().unwrap_or(0)
+}
+
+/// Whether a convolution of bytes is clearly faster by minimal filtering of floats, whose weights stay codes: only where the
+/// target has no instruction for products of bytes, with which they take two thirds of the time of floats.
+pub fn filters_rather(target: &Target, windows: &Windows) -> bool {
+    /// Quarters of the time that filtering may take at most: the data becomes floats for it.
+    const CLEARLY: u64 = 3;
+    let tiles = FILTERINGS.iter().filter_map(|&n| windows.tile(n)).filter(|_| windows.is_filterable());
+    let filtered = tiles.map(|tile| windows.filtering_cost(tile, FilterStorage::Coded)).min();
+    let bytes = windows.direct_cost(FilterStorage::Transformed) * 2 / 3;
+    !dot_schedule::has_dot(target) && filtered.is_some_and(|cost| cost * 4 < bytes * CLEARLY)
 }
 
 /// Bytes of transformed input that a block of a minimal-filtering convolution may take: they are to stay in the

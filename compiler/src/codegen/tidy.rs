@@ -231,7 +231,7 @@ impl Tidy {
                 Inst::Quantize(parts.into_iter().map(now).collect(), now(zero), signed)
             }
             Inst::Lookup(a, table) => Inst::Lookup(now(a), now(table)),
-            Inst::Grid(a, zero, signed) => Inst::Grid(now(a), now(zero), signed),
+            Inst::Grid(a, zero, rounding) => Inst::Grid(now(a), now(zero), rounding),
             Inst::FromHalf(a) => Inst::FromHalf(now(a)),
             Inst::ToHalf(a) => Inst::ToHalf(now(a)),
             Inst::Permute(a, places) => Inst::Permute(now(a), now(places)),

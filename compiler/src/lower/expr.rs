@@ -191,8 +191,8 @@ impl Expr {
             ExprKind::Select(c, a, b) => scalar::select(k, values[*c], values[*a], values[*b]),
             ExprKind::Cast(x, saturate) => match self.nodes[*x].kind {
                 // The float is what there was before the byte.
-                ExprKind::Quantize(x, zero, _) if node.dtype == DType::F32 => {
-                    k.grid(values[x], values[zero], self.is_signed(n))
+                ExprKind::Quantize(before, zero, _) if node.dtype == DType::F32 => {
+                    k.grid(values[before], values[zero], self.rounding(*x))
                 }
                 _ => numbers::cast(k, values[*x], dtype_of(*x), node.dtype, *saturate),
             },
@@ -231,12 +231,6 @@ impl Expr {
     fn rounding(&self, n: usize) -> Rounding {
         let bounded = matches!(self.nodes[n].kind, ExprKind::Quantize(_, _, true));
         Rounding { signed: self.nodes[n].dtype == DType::I8, bounded }
-    }
-
-    /// Whether the byte that node `n` is cast from is signed.
-    fn is_signed(&self, n: usize) -> bool {
-        let ExprKind::Cast(x, _) = self.nodes[n].kind else { return false };
-        self.nodes[x].dtype == DType::I8
     }
 
     /// Whether all that read a node are casts to `f32`.

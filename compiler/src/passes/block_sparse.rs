@@ -126,7 +126,7 @@ impl Filters {
                 places.iter().flat_map(of).collect()
             }
         };
-        let filtered = filtering::windows(graph, node, w).filter(|w| schedule::gains(w) > 0);
+        let filtered = filtering::windows(graph, node, w.shape()).filter(|w| schedule::gains(w) > 0);
         let filtered = filtered.map(|w| {
             schedule::products(&w, schedule::FilterStorage::Transformed) as f64 / w.size.iter().product::<u64>() as f64
         });

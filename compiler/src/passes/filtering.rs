@@ -26,12 +26,12 @@ pub(super) struct Plan {
     pub gain: f64,
 }
 
-/// What the cost model is to know of a convolution with weights `[out, in, k...]`, if it is one that minimal
+/// What the cost model is to know of a convolution with weights of shape `[out, in, k...]`, if it is one that minimal
 /// filtering can compute.
-pub(super) fn windows(graph: &Graph, node: NodeId, w: &Tensor) -> Option<Windows> {
+pub(super) fn windows(graph: &Graph, node: NodeId, w: &[usize]) -> Option<Windows> {
     let Op::Conv(spec) = graph.op(node) else { return None };
     let plain = spec.group == 1 && spec.strides.iter().all(|&s| s == 1);
-    let (&[out, channels, ref kernel @ ..], true) = (w.shape(), plain) else { return None };
+    let (&[out, channels, ref kernel @ ..], true) = (w, plain) else { return None };
     let mut result = graph.types(node)[0].shape.clone();
     result.remove(spec.layout.channels(result.len()));
     let extent = |d: &Dim| d.as_const().and_then(|c| u64::try_from(c).ok()).filter(|&c| c > 0);
@@ -52,7 +52,7 @@ pub(super) fn windows(graph: &Graph, node: NodeId, w: &Tensor) -> Option<Windows
 
 /// How a convolution with weights `[out, in, k...]` goes by minimal filtering, if that makes it faster.
 pub(super) fn plan(graph: &Graph, node: NodeId, w: &Tensor, target: &Target, stored: FilterStorage) -> Option<Plan> {
-    let windows = windows(graph, node, w)?;
+    let windows = windows(graph, node, w.shape())?;
     let text = text::node_signature(graph, node);
     let tile = schedule::filtered(target, Problem { text: &text, layer: graph.label(node) }, &windows, stored)?;
     let axes = w.shape().len() - 2;

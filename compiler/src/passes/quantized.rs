@@ -6,11 +6,11 @@
 //! `f32` arithmetic by rounding only.
 
 use mcc_targets::dot_schedule::{has_dot, multiplies_bytes};
-use mcc_targets::{Arch, Target};
+use mcc_targets::{Arch, Target, schedule};
 
 use super::bytes::is_depthwise;
-use super::conv_phases;
 use super::edit::{Edit, rewrite};
+use super::{conv_phases, filtering};
 use crate::Result;
 use crate::ir::{BinaryOp, DType, Decision, Dim, Graph, NodeId, Op, Subject, Value};
 
@@ -103,7 +103,13 @@ fn unfit(graph: &Graph, node: NodeId, target: &Target) -> Option<&'static str> {
             };
             let columns = shape[0].floor_div(&Dim::from(spec.group));
             let empty = spec.group > 1 && !depthwise && (narrow(&shape[1]) || narrow(&columns));
-            empty.then_some("groups of few channels leave most of a step of four bytes empty")
+            if empty {
+                return Some("groups of few channels leave most of a step of four bytes empty");
+            }
+            let w = graph.ty(graph.operand(node, 1)?).fixed_shape();
+            let windows = w.and_then(|w| filtering::windows(graph, node, &w));
+            let filtered = !target.compact && windows.is_some_and(|w| schedule::filters_rather(target, &w));
+            filtered.then_some("minimal filtering of floats is faster than products of bytes")
         }
         Op::ConvTranspose { spec, .. } => {
             let channels = shape[0].floor_div(&Dim::from(spec.group));

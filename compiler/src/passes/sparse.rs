@@ -155,7 +155,7 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
         (layer.span, layer.tiles) = (tiles.span, batch * size[0].div_ceil(tiles.lines));
         layer.staged = channels * image.phases.iter().product::<u64>() * phase;
         layer.meets = tiles.meets;
-        if let Some(windows) = filtering::windows(graph, node, w) {
+        if let Some(windows) = filtering::windows(graph, node, w.shape()) {
             layer.filtered = true;
             layer.products = batch * schedule::products(&windows, schedule::FilterStorage::Transformed);
         }

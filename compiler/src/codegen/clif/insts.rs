@@ -91,7 +91,7 @@ impl Translator<'_> {
             }
             Inst::Quantize(parts, zero, rounding) => self.quantize(parts, *zero, rounding.signed),
             Inst::Lookup(x, table) => self.lookup(*x, *table),
-            Inst::Grid(x, zero, signed) => self.grid(*x, *zero, *signed),
+            Inst::Grid(x, zero, rounding) => self.grid(*x, *zero, rounding.signed),
         }
     }
 

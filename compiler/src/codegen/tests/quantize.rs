@@ -15,7 +15,6 @@ fn numbers() -> Vec<f32> {
 
 /// A kernel that stores the bytes and their numbers; the zero point is a constant, or the last input.
 fn kernel(lanes: u32, parts: usize, zero: Option<f64>, rounding: Rounding, count: usize) -> Kernel {
-    let signed = rounding.signed;
     let mut k = Builder::new("quantize", 3);
     let (source, shift, target) = (k.pointer(0), k.pointer(1), k.pointer(2));
     let ty = Ty::new(Elem::F32, lanes);
@@ -34,7 +33,7 @@ fn kernel(lanes: u32, parts: usize, zero: Option<f64>, rounding: Rounding, count
             let mut at = k.at_index(source, i, 4);
             at.offset += part * 4 * lanes as i32;
             let v = k.load(ty, at);
-            let grid = k.grid(v, zero, signed);
+            let grid = k.grid(v, zero, rounding);
             // The sign of a zero is nobody's business.
             let nothing = k.zero(ty);
             let grid = k.add(grid, nothing);

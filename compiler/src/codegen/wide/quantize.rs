@@ -38,7 +38,8 @@ impl Selector<'_> {
     }
 
     /// See [`kir::Inst::Grid`].
-    pub fn grid(&mut self, x: Val, zero: Val, signed: bool) -> Parts {
+    pub fn grid(&mut self, x: Val, zero: Val, rounding: Rounding) -> Parts {
+        let Rounding { signed, bounded } = rounding;
         let ty = self.ty(x);
         let view = self.part_view(ty);
         let shifts = !self.is_zero(zero);
@@ -61,7 +62,11 @@ impl Selector<'_> {
             }
             // The second operand stands for NaN.
             let v = self.r3(M::Vmaxps, view, v, low);
-            grid.push(if signed { self.bounded_number(v, high, x, full) } else { self.r3(M::Vminps, view, v, high) });
+            grid.push(if signed && !bounded {
+                self.bounded_number(v, high, x, full)
+            } else {
+                self.r3(M::Vminps, view, v, high)
+            });
         }
         grid
     }

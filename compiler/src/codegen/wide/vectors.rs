@@ -57,7 +57,7 @@ impl Selector<'_> {
             kir::Inst::UConvert(a) => self.convert(*a, ty, false),
             kir::Inst::Quantize(parts, zero, rounding) => self.quantize(parts, *zero, *rounding),
             kir::Inst::Lookup(x, table) => self.lookup(*x, *table, ty),
-            kir::Inst::Grid(x, zero, signed) => self.grid(*x, *zero, *signed),
+            kir::Inst::Grid(x, zero, rounding) => self.grid(*x, *zero, *rounding),
             kir::Inst::FromHalf(a) => self.half_to_float(*a, ty),
             kir::Inst::ToHalf(a) => self.float_to_half(*a, ty),
             kir::Inst::Permute(a, places) => self.permute(*a, *places, ty),

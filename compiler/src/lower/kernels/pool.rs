@@ -1,7 +1,7 @@
 //! Pooling. Channels last runs in vectors of channels; each window is clipped to the data beforehand.
 
 use super::Emit;
-use super::nest::{dot, flat, parallel_nest, product, round_down, spot};
+use super::nest::{cover, dot, flat, parallel_nest, product, round_down, spot};
 use super::run::{arithmetic, as_mask, combine, lowest};
 use crate::Result;
 use crate::ir::{BinaryOp, DType, Dim, Layout, PoolKind, PoolSpec, UnaryOp};
@@ -10,6 +10,9 @@ use crate::lower::{numbers, scalar};
 
 /// Vectors of channels pooled together.
 const ABREAST: u32 = 4;
+
+/// Bytes of the vectors whose masks are registers.
+const WIDEST: u32 = 64;
 
 /// Windows of at most this many elements are unrolled.
 const UNROLL: i64 = 9;
@@ -70,6 +73,10 @@ fn channels_last(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
             }
         };
         let blocks = round_down(k, extent, ABREAST * lanes);
+        if bytes.is_some() && e.site.target.vector_bytes < WIDEST {
+            // Some of a vector's bytes are slow without mask registers, twice the same ones are not.
+            return cover(k, extent, lanes, &mut |k, c, lanes| some(k, c, 1, lanes));
+        }
         k.for_each(zero, blocks, i64::from(ABREAST * lanes), &mut |k, c| some(k, c, ABREAST, lanes));
         super::nest::columns(k, blocks, extent, lanes, &mut |k, c, lanes| some(k, c, 1, lanes));
     });
@@ -92,7 +99,7 @@ fn bytes_of(e: &Emit<'_>, k: &Builder, spec: &PoolSpec, channels: &Dim) -> Optio
     };
     let widest = e.site.target.vector_bytes;
     let lanes = match channels.as_const().and_then(|c| u32::try_from(c).ok()) {
-        Some(few) if few < widest && k.has_masks() => few.next_power_of_two(),
+        Some(few) if few < widest && k.has_masks() && widest == WIDEST => few.next_power_of_two(),
         Some(few) if few < widest => 1 << few.ilog2(),
         _ => widest,
     };

@@ -324,9 +324,9 @@ impl Builder {
     }
 
     /// The byte of each lane as a float, see [`Inst::Grid`].
-    pub fn grid(&mut self, v: Val, zero: Val, signed: bool) -> Val {
+    pub fn grid(&mut self, v: Val, zero: Val, rounding: Rounding) -> Val {
         let ty = self.ty(v);
-        self.inst(Inst::Grid(v, zero, signed), ty)
+        self.inst(Inst::Grid(v, zero, rounding), ty)
     }
 
     /// Combines all lanes of a vector into a scalar, by halves.

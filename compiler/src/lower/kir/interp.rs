@@ -340,9 +340,9 @@ impl Machine<'_> {
                     self.set(v, i, u64::from(byte));
                 }
             }
-            Inst::Grid(x, zero, signed) => {
+            Inst::Grid(x, zero, rounding) => {
                 for i in 0..count {
-                    let byte = quantized(self.get(*x, i), self.get(*zero, i), *signed);
+                    let byte = quantized(self.get(*x, i), self.get(*zero, i), rounding.signed);
                     self.set(v, i, from_float(byte as f64, Elem::F32));
                 }
             }

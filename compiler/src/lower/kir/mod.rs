@@ -238,7 +238,7 @@ impl DotKind {
     }
 }
 
-/// What [`Inst::Quantize`] makes of what.
+/// What [`Inst::Quantize`] and [`Inst::Grid`] make of what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rounding {
     /// Whether the bytes are signed.
@@ -310,7 +310,7 @@ pub enum Inst {
     /// The byte that stands in a table of 256 at each byte, read as unsigned; the second operand points to the table.
     Lookup(Val, Val),
     /// The byte that [`Inst::Quantize`] makes of each lane, as an `F32` again.
-    Grid(Val, Val, bool),
+    Grid(Val, Val, Rounding),
     /// 16-bit floats, as `I16`, to `F32`. Only where [`Builder::has_halves`] says so.
     FromHalf(Val),
     /// `F32` rounded half to even to 16-bit floats, as `I16`. Only where [`Builder::has_halves`] says so.

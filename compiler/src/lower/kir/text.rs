@@ -124,8 +124,13 @@ fn block(f: &mut Formatter<'_>, kernel: &Kernel, body: &[Stmt], depth: usize) ->
     Ok(())
 }
 
-fn byte(signed: bool) -> &'static str {
-    if signed { "s8" } else { "u8" }
+fn byte(Rounding { signed, bounded }: Rounding) -> &'static str {
+    match (bounded, signed) {
+        (false, false) => "u8",
+        (false, true) => "s8",
+        (true, false) => "bounded_u8",
+        (true, true) => "bounded_s8",
+    }
 }
 
 fn instruction(kernel: &Kernel, inst: &Inst) -> String {
@@ -156,13 +161,12 @@ fn instruction(kernel: &Kernel, inst: &Inst) -> String {
         Inst::Bitcast(v) => format!("bitcast {}", n(v)),
         Inst::Convert(v) => format!("convert {}", n(v)),
         Inst::UConvert(v) => format!("uconvert {}", n(v)),
-        Inst::Quantize(parts, zero, Rounding { signed, bounded }) => {
+        Inst::Quantize(parts, zero, rounding) => {
             let parts: Vec<String> = parts.iter().map(n).collect();
-            let bounded = if *bounded { "bounded_" } else { "" };
-            format!("quantize_{bounded}{} {} zero {}", byte(*signed), parts.join(", "), n(zero))
+            format!("quantize_{} {} zero {}", byte(*rounding), parts.join(", "), n(zero))
         }
         Inst::Lookup(v, table) => format!("lookup {} in {}", n(v), n(table)),
-        Inst::Grid(v, zero, signed) => format!("grid_{} {} zero {}", byte(*signed), n(v), n(zero)),
+        Inst::Grid(v, zero, rounding) => format!("grid_{} {} zero {}", byte(*rounding), n(v), n(zero)),
         Inst::FromHalf(v) => format!("from_half {}", n(v)),
         Inst::ToHalf(v) => format!("to_half {}", n(v)),
         Inst::Permute(v, places) => format!("permute {}, {}", n(v), n(places)),
