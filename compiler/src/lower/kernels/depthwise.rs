@@ -231,14 +231,12 @@ impl<'a, 'b> Nest<'a, 'b> {
             let w = self.e.operand(1);
             let (x, w) = (self.plus(k, x, channel, 0), self.plus(k, w, channel, 1));
             let sums = self.taps(k, 0, (x, w), lines, &sums);
-            let mut first = row;
-            for sums in sums.chunks(count as usize) {
-                for (i, &sum) in sums.iter().enumerate() {
-                    let row = k.add_int(first, i as i64);
-                    self.e.store(k, row, channel, sum);
-                }
+            let (mut first, mut pixels) = (row, Vec::with_capacity(sums.len()));
+            for _ in 0..lines {
+                pixels.extend((0..count).map(|i| k.add_int(first, i)));
                 first = k.add(first, all);
             }
+            self.e.store_pixels(k, &pixels, channel, &sums);
         });
     }
 
