@@ -18,12 +18,17 @@ fn tensor(shape: &[usize], seed: u64) -> Tensor {
 
 /// A convolution with as many outputs as inputs a group, over an image of odd extents.
 fn conv(x: &[usize], w: &[usize], group: usize) -> (Graph, Tensor) {
+    strided(x, tensor(w, 2), group, 1)
+}
+
+fn strided(x: &[usize], weights: Tensor, group: usize, stride: i64) -> (Graph, Tensor) {
     let mut graph = Graph::new();
     let input = graph.add_input("x", TensorType::fixed(DType::F32, x));
-    let weights = graph.constant(tensor(w, 2));
-    let pads = w[2..].iter().map(|k| (*k as i64 / 2, *k as i64 / 2)).collect();
-    let ones = vec![1; w.len() - 2];
-    let spec = ConvSpec { strides: ones.clone(), dilations: ones, pads, group, layout: Layout::ChannelsFirst };
+    let kernel = weights.shape()[2..].to_vec();
+    let weights = graph.constant(weights);
+    let pads = kernel.iter().map(|k| (*k as i64 / 2, *k as i64 / 2)).collect();
+    let (strides, dilations) = (vec![stride; kernel.len()], vec![1; kernel.len()]);
+    let spec = ConvSpec { strides, dilations, pads, group, layout: Layout::ChannelsFirst };
     let value = graph.add(Op::Conv(spec), &[input, weights]).unwrap();
     graph.outputs.push(Output { name: "y".to_string(), value });
     (graph, tensor(x, 1))
@@ -97,6 +102,20 @@ fn products() {
     for (rows, depth, columns) in [(61, 70, 100), (49, 33, 128), (200, 700, 130), (1, 64, 64)] {
         let (graph, x) = product(rows, depth, columns);
         assert!(points(&check(&graph, x)).contains(&Point::TileVectors));
+    }
+}
+
+/// Of whose weights one in eight is left.
+#[test]
+fn non_zeros() {
+    for (shape, stride) in [([72, 48, 3, 3], 1), ([40, 24, 3, 3], 2), ([64, 96, 1, 1], 1)] {
+        let values = tensor(&shape, 2).to_f64s();
+        let few = values.into_iter().enumerate().map(|(n, v)| if n * 5 % 8 == 0 { v } else { 0.0 });
+        let weights = Tensor::from_f64s(DType::F32, shape.to_vec(), &few.collect::<Vec<_>>()).unwrap();
+        let (graph, x) = strided(&[1, shape[1], 15, 29], weights, 1, stride);
+        let points = points(&check(&graph, x));
+        let sparse = [Point::Sparse, Point::SparseTile, Point::SparseSlices];
+        assert!(sparse.iter().all(|point| points.contains(point)), "{points:?}");
     }
 }
 

@@ -16,6 +16,12 @@ pub enum Point {
     Filtering,
     /// Neighbouring pixels that are computed as channels of one.
     MergedPixels,
+    /// Whether a layer goes by its non-zeros.
+    Sparse,
+    /// Vectors in a tile of a sparse layer; of an image, twice its lines, plus one where every column has planes of its own.
+    SparseTile,
+    /// Slices of the input channels of a sparse layer.
+    SparseSlices,
     /// Whether a convolution is computed in the kernel that reads it.
     Chain,
     /// Vectors of columns in the register tile of a contraction.
@@ -38,6 +44,9 @@ pub enum Point {
 pub const POINTS: &[(Point, &str)] = &[
     (Point::Filtering, "filtering"),
     (Point::MergedPixels, "merged_pixels"),
+    (Point::Sparse, "sparse"),
+    (Point::SparseTile, "sparse_tile"),
+    (Point::SparseSlices, "sparse_slices"),
     (Point::Chain, "chain"),
     (Point::TileVectors, "tile_vectors"),
     (Point::RowBlock, "row_block"),

@@ -3,6 +3,7 @@
 //! Vectors run along the pixels (or rows of a matrix): a non-zero is loaded once and meets some vectors of staged elements.
 //! Tiles do not depend on the target, so that code for several CPU levels shares the weights.
 
+use crate::choices::{Point, Problem};
 use crate::{Arch, Target};
 
 /// Lanes that tiles fill: those of the longest vectors.
@@ -33,7 +34,7 @@ const SPREAD: f64 = 0.6;
 const BLOCK: u64 = 256;
 
 /// Results of a tile of a matrix with some rows (`None`: known at run time): a power of two, or a multiple of [`LANES`].
-pub fn span(rows: Option<u64>, layer: &Layer) -> u64 {
+pub fn span(target: &Target, problem: Problem<'_>, rows: Option<u64>, layer: &Layer) -> u64 {
     let Some(rows) = rows.filter(|&r| r > 0) else { return 4 * LANES };
     if rows < LANES {
         return if rows == 1 { 1 } else { rows.next_power_of_two().max(4) };
@@ -44,7 +45,9 @@ pub fn span(rows: Option<u64>, layer: &Layer) -> u64 {
         met(layer, n, layer.channels * n * LANES, &Meets::rows(n * LANES)) + (layer.channels * (8 + 4 * n)) as f64
     };
     let cost = |n: &u64| (vectors.div_ceil(*n) as f64 * tile(*n)) as u64;
-    (1..=VECTORS.min(vectors)).rev().min_by_key(cost).unwrap_or(1) * LANES
+    let ways = || (1..=VECTORS.min(vectors)).rev();
+    let (best, all) = (ways().min_by_key(cost).unwrap_or(1), ways().map(|n| n as i64).collect::<Vec<_>>());
+    target.choose(Point::SparseTile, problem, best as i64, &all) as u64 * LANES
 }
 
 /// Nanoseconds of a multiply-add of the longest vectors at the nominal peak.
@@ -63,11 +66,13 @@ pub struct Cut {
 }
 
 /// How to cut a layer over its tiles.
-pub fn cut(target: &Target, layer: &Layer) -> Cut {
+pub fn cut(target: &Target, problem: Problem<'_>, layer: &Layer) -> Cut {
     let abreast = if layer.span <= LANES { 8 } else { 4 };
     let most = if target.threads > 1 { (layer.out / 4).next_multiple_of(64).min(BLOCK) } else { BLOCK };
     let block = layer.out.next_multiple_of(abreast).min(most);
-    let (slices, _) = slices(layer, at_once(layer.span.div_ceil(LANES)), &layer.meets);
+    let (best, _) = slices(layer, at_once(layer.span.div_ceil(LANES)), &layer.meets);
+    let others = [best / 2, best * 3 / 4, best * 3 / 2, best * 2].map(|n| n.clamp(1, layer.channels.max(1)) as i64);
+    let slices = target.choose(Point::SparseSlices, problem, best as i64, &others) as u64;
     Cut { abreast, block, depth: layer.channels.div_ceil(slices).max(1) }
 }
 
@@ -160,26 +165,41 @@ pub struct Tiles {
     pub cost: u64,
 }
 
-/// The best tiles of an image that a layer meets.
-pub fn tiles(image: &Image, layer: &Layer) -> Tiles {
-    let width = image.size[1] + image.reach[1];
-    let pitch = match image.aligned {
-        true if width <= LANES / 2 => LANES / 2,
-        true => width.next_multiple_of(LANES),
-        false => width,
-    };
-    let of = |lines: u64| {
-        let vectors = ((lines - 1) * pitch + image.size[1]).div_ceil(LANES);
+impl Image {
+    /// Tiles of so many lines.
+    fn tiles(&self, layer: &Layer, lines: u64) -> Tiles {
+        let width = self.size[1] + self.reach[1];
+        let pitch = match self.aligned {
+            true if width <= LANES / 2 => LANES / 2,
+            true => width.next_multiple_of(LANES),
+            false => width,
+        };
+        let vectors = ((lines - 1) * pitch + self.size[1]).div_ceil(LANES);
         let at_once = vectors.min(2)..=vectors.min(VECTORS);
         let span = at_once.map(|n| vectors.div_ceil(n) * n).min().unwrap_or(vectors) * LANES;
-        let plane = (span + image.reach[0] * pitch + image.reach[1]) * image.phases.iter().product::<u64>();
-        let (staged, meets) = (layer.channels * plane, image.meets(span, pitch));
+        let plane = (span + self.reach[0] * pitch + self.reach[1]) * self.phases.iter().product::<u64>();
+        let (staged, meets) = (layer.channels * plane, self.meets(span, pitch));
         let met = met(layer, span / LANES, staged, &meets) + staged as f64 * TURN / VECTOR;
-        Tiles { lines, pitch, span, meets, cost: (image.size[0].div_ceil(lines) as f64 * met) as u64 }
-    };
-    let first = of(1);
+        Tiles { lines, pitch, span, meets, cost: (self.size[0].div_ceil(lines) as f64 * met) as u64 }
+    }
+}
+
+/// Ways to cut an image that tuning tries.
+const WAYS: usize = 8;
+
+/// The best tiles of an image that a layer meets, which may be staged in either way.
+pub fn tiles(target: &Target, problem: Problem<'_>, images: &[Image; 2], layer: &Layer) -> (Tiles, Image) {
+    let lines = 1..=images[0].size[0].max(1);
+    let ways = images.iter().flat_map(|image| lines.clone().map(|lines| (image.tiles(layer, lines), *image)));
+    let mut ways: Vec<(Tiles, Image)> = ways.collect();
+    ways.sort_by_key(|way| way.0.cost);
     // Large tiles leave little to share for threads.
-    (2..=image.size[0]).map(of).fold(first, |best, t| if t.cost + t.cost / 16 < best.cost { t } else { best })
+    let notably = |(tiles, _): &&(Tiles, Image)| tiles.cost <= ways[0].0.cost + ways[0].0.cost / 16;
+    let best = ways.iter().filter(notably).min_by_key(|way| way.0.lines).unwrap_or(&ways[0]);
+    let code = |(tiles, image): &(Tiles, Image)| (2 * tiles.lines + u64::from(image.aligned)) as i64;
+    let candidates: Vec<i64> = ways.iter().take(WAYS).map(code).collect();
+    let chosen = target.choose(Point::SparseTile, problem, code(best), &candidates);
+    *ways.iter().find(|way| code(way) == chosen).unwrap_or(best)
 }
 
 /// Vectors of the longest kind that are computed at once of so many.
@@ -243,6 +263,16 @@ pub struct Costs {
 const BIAS: f64 = 1.1;
 
 impl Costs {
+    /// The same, so that a table of choices decides; `None` where it takes all weights although non-zeros pay.
+    pub fn chosen(self, target: &Target, problem: Problem<'_>) -> Option<Costs> {
+        let pays = self.pays();
+        match (pays, target.choose(Point::Sparse, problem, pays.into(), &[0, 1]) > 0) {
+            (true, false) => None,
+            (false, true) => Some(Costs { dense: f64::MAX, ..self }),
+            _ => Some(self),
+        }
+    }
+
     /// Whether non-zeros are faster by more than predictions err.
     pub fn pays(&self) -> bool {
         self.sparse < self.to_beat()
@@ -312,6 +342,8 @@ pub fn costs(target: &Target, layer: &Layer) -> Costs {
 mod tests {
     use super::*;
 
+    const ANY: Problem<'static> = Problem { text: "", layer: "" };
+
     fn layer(channels: u64, out: u64, values: u64) -> Layer {
         let (rows, products) = (1, channels * out);
         let (span, tiles, staged, meets) = (64, 1, 0, Meets::rows(64));
@@ -321,35 +353,36 @@ mod tests {
     #[test]
     fn layers_are_cut() {
         let mut target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
-        let wide = |values| cut(&target, &layer(512, 200, values));
+        let wide = |values| cut(&target, ANY, &layer(512, 200, values));
         assert_eq!(wide(20_000), Cut { abreast: 4, block: 200, depth: 128 });
         assert_eq!((wide(10_000).depth, wide(1_000).depth), (171, 512));
-        assert_eq!(cut(&target, &layer(300, 2048, 100_000)).depth, 150);
+        assert_eq!(cut(&target, ANY, &layer(300, 2048, 100_000)).depth, 150);
         target.threads = 2;
-        assert_eq!([200, 512, 2048].map(|out| cut(&target, &layer(64, out, 9)).block), [64, 128, 256]);
+        assert_eq!([200, 512, 2048].map(|out| cut(&target, ANY, &layer(64, out, 9)).block), [64, 128, 256]);
     }
 
     #[test]
     fn spans_fill_vectors() {
-        let layer = layer(256, 512, 12_000);
-        let spans = [1, 3, 9, 16, 49, 128, 196, 784].map(|rows| span(Some(rows), &layer));
+        let (target, layer) = (Target::new("x86_64-unknown-linux-gnu", None).unwrap(), layer(256, 512, 12_000));
+        let spans = [1, 3, 9, 16, 49, 128, 196, 784].map(|rows| span(&target, ANY, Some(rows), &layer));
         assert_eq!(spans, [1, 4, 16, 16, 64, 64, 112, 80]);
-        assert_eq!(span(None, &layer), 64);
+        assert_eq!(span(&target, ANY, None, &layer), 64);
     }
 
     #[test]
     fn lines_of_images() {
-        let image = |size: u64, aligned, channels, values| {
-            let (reach, phases) = ([2, if aligned { 0 } else { 2 }], [1, if aligned { 3 } else { 1 }]);
-            tiles(&Image { size: [size; 2], reach, phases, more: 2, aligned }, &layer(channels, channels, values))
+        let target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
+        let images = |size: u64, channels, values| {
+            let images = [false, true].map(|aligned| {
+                let (reach, phases) = ([2, if aligned { 0 } else { 2 }], [1, if aligned { 3 } else { 1 }]);
+                Image { size: [size; 2], reach, phases, more: 2, aligned }
+            });
+            let (tiles, image) = tiles(&target, ANY, &images, &layer(channels, channels, values));
+            (image.aligned, tiles.lines, tiles.pitch, tiles.span)
         };
         // Lines of seven fill vectors two by two.
-        let small = [false, true].map(|aligned| image(7, aligned, 512, 200_000));
-        assert_eq!((small[1].lines, small[1].pitch, small[1].span), (7, 8, 64));
-        assert!(small[1].cost < small[0].cost);
-        let medium = [false, true].map(|aligned| image(14, aligned, 256, 50_000));
-        assert_eq!((medium[1].lines, medium[1].pitch, medium[1].span), (7, 16, 112));
-        assert!(medium[1].cost < medium[0].cost);
+        assert_eq!(images(7, 512, 200_000), (true, 7, 8, 64));
+        assert_eq!(images(14, 256, 50_000), (true, 7, 16, 112));
     }
 
     /// A 1x1 convolution of 1024 to 256 channels over 14x14 pixels: faster by non-zeros where two thirds are zero.
@@ -360,7 +393,7 @@ mod tests {
         let pays = |percent: u64| {
             let mut layer =
                 Layer { rows, products: rows * depth * out, ..layer(depth, out, depth * out * (100 - percent) / 100) };
-            layer.span = span(Some(rows), &layer);
+            layer.span = span(&target, ANY, Some(rows), &layer);
             (layer.tiles, layer.staged) = (rows.div_ceil(layer.span), depth * layer.span);
             costs(&target, &layer).pays()
         };

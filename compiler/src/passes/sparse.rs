@@ -4,6 +4,7 @@
 //! Zeros are found in the constants, whatever the model says of them. A weight that is zero does not take part at all:
 //! infinities that it would meet do not become NaN.
 
+use mcc_targets::choices::Problem;
 use mcc_targets::sparse_schedule::{self, Costs, Image, Layer, Meets};
 use mcc_targets::{Sparsity, Target, schedule};
 
@@ -28,9 +29,11 @@ pub fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         let Some(candidate) = candidate(graph, node, target) else { continue };
         let first = [candidate.spec.layout, candidate.stored].map(|layout| layout == Layout::ChannelsFirst);
         let costs = sparse_schedule::costs(target, &candidate.layer).with(first);
+        let chosen = candidate.chosen(graph.label(node), target);
         let (layer, zeros) = (graph.label(node).to_string(), candidate.zeros);
         // Only what goes by its non-zeros has been left channels-first.
-        let pays = target.sparsity == Sparsity::Force || first[1] || costs.pays();
+        let pays =
+            target.sparsity == Sparsity::Force || first[1] || chosen.is_some_and(|chosen| chosen.with(first).pays());
         let (form, reason) = if pays { ("sparse", told(&costs)) } else { ("dense", told(&costs)) };
         let decision = Decision::new(&layer, Subject::Weights, graph.op(node).name(), form, reason).zeros(zeros);
         graph.decide(if pays { decision.gain(costs.dense / costs.sparse) } else { decision });
@@ -48,7 +51,7 @@ pub(super) fn costs(graph: &Graph, node: NodeId, target: &Target) -> Option<Cost
     if target.sparsity == Sparsity::Off {
         return None;
     }
-    Some(sparse_schedule::costs(target, &candidate(graph, node, target)?.layer))
+    candidate(graph, node, target)?.chosen(graph.label(node), target)
 }
 
 fn told(costs: &Costs) -> String {
@@ -66,8 +69,17 @@ struct Candidate {
     staging: Staging,
     layer: Layer,
     zeros: f64,
+    /// What its schedule depends on.
+    text: String,
     /// Weights as `[out, in, taps]`.
     weights: Vec<f32>,
+}
+
+impl Candidate {
+    /// What either way costs, with channels-last operands and results, as a table of choices wants it.
+    fn chosen(&self, layer: &str, target: &Target) -> Option<Costs> {
+        sparse_schedule::costs(target, &self.layer).chosen(target, Problem { text: &self.text, layer })
+    }
 }
 
 /// The layer that a node is, if its weights are constant and have enough zeros.
@@ -127,12 +139,17 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
         meets: Meets::rows(0),
     };
     layer.products = layer.rows * layer.depth * out;
+    let shape: Vec<String> = x.iter().map(Dim::to_string).collect();
+    let (window, values) = (&kernel, layer.values);
+    let (strides, dilations, pads) = (&spec.strides, &spec.dilations, &spec.pads);
+    let text = format!("sparse {} {window:?} {strides:?} {dilations:?} {pads:?} {out} {values}", shape.join("x"));
+    let problem = Problem { text: &text, layer: graph.label(node) };
     let staging = if is_matrix {
-        let span = sparse_schedule::span(extent(&together), &layer);
+        let span = sparse_schedule::span(target, problem, extent(&together), &layer);
         let rows = extent(&together).unwrap_or(sparse_schedule::UNKNOWN_ROWS);
         (layer.span, layer.tiles) = (span, extent(images).unwrap_or(1) * rows.div_ceil(span));
         (layer.staged, layer.meets) = (channels * span, Meets::rows(span));
-        let cut = sparse_schedule::cut(target, &layer);
+        let cut = sparse_schedule::cut(target, problem, &layer);
         let [span, abreast, block, depth] = [span, cut.abreast, cut.block, cut.depth].map(|n| n as usize);
         Staging { lines: span, pitch: 1, span, phase: span, aligned: false, abreast, block, depth }
     } else {
@@ -140,7 +157,7 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
         let (results, batch) = (spatial?[..kernel.len()].to_vec(), extent(&y[0]).unwrap_or(1));
         let two = |v: &[u64], one: u64| if v.len() == 1 { [one, v[0]] } else { [v[0], v[1]] };
         let size = two(&results, 1);
-        let [unaligned, aligned] = [false, true].map(|aligned| {
+        let images = [false, true].map(|aligned| {
             let any = Staging { lines: 1, pitch: 1, span: 1, phase: 1, aligned, abreast: 4, block: 4, depth: 1 };
             let reach: Vec<u64> = any.reach(&spec, &kernel).into_iter().map(|r| r as u64).collect();
             let phases: Vec<u64> = any.phases(&spec, &kernel).into_iter().map(|p| p as u64).collect();
@@ -149,8 +166,7 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
             let more = if phases[0] > 1 { kernel[0] as u64 - phases[0] } else { reach[0] };
             Image { size, reach, phases, more, aligned }
         });
-        let both = [unaligned, aligned].map(|image| (sparse_schedule::tiles(&image, &layer), image));
-        let (tiles, image) = if both[1].0.cost < both[0].0.cost { both[1] } else { both[0] };
+        let (tiles, image) = sparse_schedule::tiles(target, problem, &images, &layer);
         let phase = (tiles.span + image.reach[0] * tiles.pitch + image.reach[1]).next_multiple_of(16);
         (layer.span, layer.tiles) = (tiles.span, batch * size[0].div_ceil(tiles.lines));
         layer.staged = channels * image.phases.iter().product::<u64>() * phase;
@@ -159,12 +175,12 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
             layer.filtered = true;
             layer.products = batch * schedule::products(&windows, schedule::FilterStorage::Transformed);
         }
-        let cut = sparse_schedule::cut(target, &layer);
+        let cut = sparse_schedule::cut(target, problem, &layer);
         let [abreast, block, depth] = [cut.abreast, cut.block, cut.depth].map(|n| n as usize);
         let [lines, pitch, span, phase] = [tiles.lines, tiles.pitch, tiles.span, phase].map(|n| n as usize);
         Staging { lines, pitch, span, phase, aligned: image.aligned, abreast, block, depth }
     };
-    Some(Candidate { x: value, spec, stored, kernel, staging, layer, zeros, weights })
+    Some(Candidate { x: value, spec, stored, kernel, staging, layer, zeros, text, weights })
 }
 
 /// Where to read an operand, and in which layout: as it was before it was turned for the convolution.
