@@ -65,11 +65,30 @@ pub struct Cut {
     pub depth: u64,
 }
 
+/// Most output channels of a block, of so many.
+pub fn block(target: &Target, out: u64) -> u64 {
+    if target.threads > 1 { (out / 4).next_multiple_of(64).min(BLOCK) } else { BLOCK }
+}
+
+/// How many output channels should share offsets, by how many values that takes with the zeros which fill blocks up.
+pub fn shared(ways: [(u64, u64); 3]) -> u64 {
+    let cost = |&(shared, values): &(u64, u64)| (values as f64 * product(shared) * 100.0) as u64;
+    ways.iter().min_by_key(|way| cost(way)).map_or(1, |way| way.0)
+}
+
+/// What a multiply-add of a non-zero costs where so many output channels share what it meets: by itself it waits for a load.
+fn product(shared: u64) -> f64 {
+    match shared {
+        1 => 1.0,
+        2 => 0.85,
+        _ => 0.8,
+    }
+}
+
 /// How to cut a layer over its tiles.
 pub fn cut(target: &Target, problem: Problem<'_>, layer: &Layer) -> Cut {
     let abreast = if layer.span <= LANES { 8 } else { 4 };
-    let most = if target.threads > 1 { (layer.out / 4).next_multiple_of(64).min(BLOCK) } else { BLOCK };
-    let block = layer.out.next_multiple_of(abreast).min(most);
+    let block = layer.out.next_multiple_of(abreast).min(block(target, layer.out));
     let (best, _) = slices(layer, at_once(layer.span.div_ceil(LANES)), &layer.meets);
     let others = [best / 2, best * 3 / 4, best * 3 / 2, best * 2].map(|n| n.clamp(1, layer.channels.max(1)) as i64);
     let slices = target.choose(Point::SparseSlices, problem, best as i64, &others) as u64;
@@ -84,7 +103,10 @@ fn slices(layer: &Layer, once: u64, meets: &Meets) -> (u64, f64) {
         // Sums are stored, and between slices also loaded.
         let sums = (if slices > 1 { 3.6 } else { 2.0 }) * once as f64 + GROUP;
         let far = (1.0 - NEAR * slices as f64 / bytes).max(0.0) * FAR;
-        let loads = layer.values as f64 * (once as f64 * (meets.loads + far) + SPREAD);
+        // Two that share what they meet load it once, and four twice.
+        let each = if layer.shared > 1 { (meets.loads + far) / 2.0 } else { meets.loads + far };
+        let each = each.max(product(layer.shared));
+        let loads = layer.values as f64 * (once as f64 * each + SPREAD / layer.shared as f64);
         (slices, loads + (layer.out * slices) as f64 * sums)
     };
     let most = ((bytes / NEAR).ceil() as u64).clamp(1, layer.channels.max(1));
@@ -98,7 +120,7 @@ fn met(layer: &Layer, vectors: u64, staged: u64, meets: &Meets) -> f64 {
     let lines = (layer.channels * meets.elements * layer.out.div_ceil(BLOCK)) as f64 / LANES as f64;
     let fetched = lines * if staged * 4 > CACHED_BYTES { MEMORY_LINE } else { CACHE_LINE };
     // Every tile fetches all non-zeros, half of them before they are needed.
-    let entries = self::fetched(layer.values as f64 * ENTRY) / VECTOR / 2.0;
+    let entries = self::fetched(layer.bytes()) / VECTOR / 2.0;
     (slices(layer, once, meets).1 + fetched) * (vectors / once) as f64 + entries
 }
 
@@ -232,8 +254,10 @@ pub struct Layer {
     pub depth: u64,
     /// Output channels.
     pub out: u64,
-    /// Non-zeros of all weights.
+    /// Non-zeros of all weights, with zeros that fill blocks up.
     pub values: u64,
+    /// Output channels that share offsets.
+    pub shared: u64,
     /// Multiply-adds of the fastest dense way.
     pub products: u64,
     /// Whether that is by minimal filtering where it pays.
@@ -299,8 +323,16 @@ impl Costs {
 const MEMORY_BYTES: f64 = 36.0;
 const CACHE_BYTES: f64 = 64.0;
 
-/// Bytes of a non-zero.
-const ENTRY: f64 = 6.0;
+/// Bytes of the value of a non-zero, and of its offset.
+const VALUE: f64 = 4.0;
+const OFFSET: f64 = 2.0;
+
+impl Layer {
+    /// Bytes of all non-zeros.
+    fn bytes(&self) -> f64 {
+        self.values as f64 * (VALUE + OFFSET / self.shared as f64)
+    }
+}
 
 /// Nanoseconds until so many bytes are there.
 fn fetched(bytes: f64) -> f64 {
@@ -327,7 +359,7 @@ pub fn costs(target: &Target, layer: &Layer) -> Costs {
     let filled = (out / lanes).ceil() * lanes / out;
     let share = if layer.filtered { FILTERED_SHARE } else { DENSE_SHARE };
     let dense = (layer.products as f64 * filled / (rate * share)).max(fetched(depth * out * 4.0));
-    let entries = fetched(values * ENTRY);
+    let entries = fetched(layer.bytes());
     if layer.span == 1 {
         return Costs { sparse: rows * (values * SCALAR).max(entries), dense, saved: [0.0; 2] };
     }
@@ -347,7 +379,21 @@ mod tests {
     fn layer(channels: u64, out: u64, values: u64) -> Layer {
         let (rows, products) = (1, channels * out);
         let (span, tiles, staged, meets) = (64, 1, 0, Meets::rows(64));
-        Layer { rows, channels, depth: channels, out, values, products, filtered: false, span, tiles, staged, meets }
+        let shared = 1;
+        Layer {
+            rows,
+            channels,
+            depth: channels,
+            out,
+            values,
+            shared,
+            products,
+            filtered: false,
+            span,
+            tiles,
+            staged,
+            meets,
+        }
     }
 
     #[test]

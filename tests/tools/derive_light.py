@@ -10,6 +10,7 @@ The light models' weights are all one number, so they show nothing of speed, spa
   NAME_s80.onnx ...     the same with the smallest 80 (90, 95) % of each weight zero; the first convolution and
                         depthwise ones stay dense
   NAME_r80.onnx ...     the same by runs of 16 output channels
+  NAME_f80.onnx ...     the same by blocks of 4 output channels
   NAME_c50.onnx ...     the same with 50 % of each convolution's output channels zero, batch norms included
   NAME_k50.onnx ...     the same with these batch norms as they are, which makes constants of such channels
   NAME_qdq.onnx         the same as QDQ int8: u8 activations, s8 per-channel weights
@@ -33,7 +34,7 @@ from codebook import with_codebooks
 
 
 # Output by input channels that are zero together, where that is more than one weight.
-BLOCKS = {"r": (16, 1), "t": (16, 4)}
+BLOCKS = {"r": (16, 1), "t": (16, 4), "f": (4, 1)}
 
 
 def norm_numbers(nodes):
@@ -128,10 +129,10 @@ def main():
     ap.add_argument("models", metavar="MODELS_DIR")
     ap.add_argument("out", metavar="OUT_DIR")
     ap.add_argument("names", metavar="NAME", nargs="*")
-    ap.add_argument("--forms", default="rand", help="comma-separated: rand, qdq, s-, r-, q-, t-, c- and kPERCENT, bENTRIES (default: rand)")
+    ap.add_argument("--forms", default="rand", help="comma-separated: rand, qdq, s-, r-, f-, q-, t-, c- and kPERCENT, bENTRIES (default: rand)")
     args = ap.parse_args()
     forms = args.forms.split(",")
-    percent = re.compile("[srckqtb][1-9][0-9]?$")
+    percent = re.compile("[srfckqtb][1-9][0-9]?$")
     bad = [f for f in forms if f not in ("rand", "qdq") and not percent.match(f)]
     if bad:
         ap.error("unknown form %s" % ", ".join(bad))
@@ -160,7 +161,7 @@ def main():
             elif form != "rand":
                 share = int(form[1:]) / 100
                 model = onnx.load(src)
-                if form[0] in "sr":
+                if form[0] in "srf":
                     model = randomise(model, share, block=BLOCKS.get(form[0], (1, 1)))
                 else:
                     model = randomise(model, channels=(share, form[0] == "c"))

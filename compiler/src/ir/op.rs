@@ -95,10 +95,10 @@ pub enum Op {
     /// columns (a single one is that of rows), the weights of four rows lie side by side, filled up with zeros; the others' elements are lines. There are
     /// lanes for all channels at least. `spec.group` equals the channels and `spec.pads` are zero.
     DotDepthwise { spec: ConvSpec, kernel: Vec<i64> },
-    /// `(x, heads: i32[groups + 1], slots: u8[groups * abreast], offsets: u16 or i32[n], values: f32[n])`:
+    /// `(x, heads: i32[groups + 1], slots: u8[groups * abreast], offsets: u16 or i32[n / shared], values: f32[n])`:
     /// correlation in one group with weights of which only some are not zero: those that a group of output channels, whose
     /// places in their block are its slots, has in a slice of the input channels, from its head on to the next one's, taking
-    /// turns in whole rounds. Each is a value and the offset, in [`Staging::unit`]s of staged planes ([`Staging`]), of what the first result
+    /// turns in whole rounds. Each is a value and the offset, which some of the group may share, in [`Staging::unit`]s of staged planes ([`Staging`]), of what the first result
     /// of a tile meets by it. `kernel` holds the window's extents; without any, all axes but the channels are a matrix's
     /// rows. `spec.layout` is the operand's, the result has a layout of its own.
     SparseConv { spec: ConvSpec, kernel: Vec<i64>, staging: Staging, out: usize, stored: Layout },

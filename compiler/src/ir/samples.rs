@@ -111,15 +111,15 @@ const TABLE: &[Sample] = table! {
     "dot_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5}"
         ("u8[2, 3, 22]", "i64[1, 1, 1, 6, 1]", "i8[80]", "i32[1]") -> "i32[2, 3, 5]";
     "sparse_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], lines=1, pitch=1, span=1, \
-     phase=1, aligned=false, abreast=4, block=4, depth=5, out=2, stored=channels_last}"
+     phase=1, aligned=false, abreast=4, shared=1, block=4, depth=5, out=2, stored=channels_last}"
         ("f32[2, 5]", "i32[2]", "u8[4]", "u16[4]", "f32[4]") -> "f32[2, 2]";
     "sparse_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_first, kernel=[], lines=1, pitch=1, \
-     span=1, phase=1, aligned=false, abreast=4, block=8, depth=3, out=2, stored=channels_last}"
+     span=1, phase=1, aligned=false, abreast=4, shared=1, block=8, depth=3, out=2, stored=channels_last}"
         ("f32[2, 5, 3, 4]", "i32[3]", "u8[8]", "u16[4]", "f32[4]") -> "f32[2, 3, 4, 2]";
     "sparse_conv {strides=[1, 1], dilations=[1, 1], pads=[(1, 1), (0, 1)], group=1, layout=channels_last, \
-     kernel=[3, 2], lines=4, pitch=6, span=32, phase=48, aligned=false, abreast=4, block=4, depth=8, out=2, \
+     kernel=[3, 2], lines=4, pitch=6, span=32, phase=48, aligned=false, abreast=4, shared=2, block=4, depth=8, out=2, \
      stored=channels_first}"
-        ("f32[1, 4, 5, 2]", "i32[2]", "u8[4]", "i32[4]", "f32[4]") -> "f32[1, 2, 4, 5]";
+        ("f32[1, 4, 5, 2]", "i32[2]", "u8[4]", "i32[2]", "f32[4]") -> "f32[1, 2, 4, 5]";
     "coded_conv {strides=[2, 1], dilations=[1, 2], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, kernel=[2, 3], \
      out=5, bits=8, block=16}" ("f32[1, 5, 7, 3]", "i32[2, 5, 4]", "f32[2, 2, 4]") -> "f32[1, 2, 3, 5]";
     "coded_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5, bits=4, block=16}"

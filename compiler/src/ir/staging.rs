@@ -9,6 +9,9 @@
 //! as many of them stand next to one another: `abreast` of them are a group, whose non-zeros take turns. Where one has none
 //! left, it goes on with zeros that meet the plane behind the last channel, which holds zeros.
 //!
+//! Some of a group, `shared` next to one another, may have their non-zeros in the same places (or zeros there): then each offset
+//! stands for a value of each of them.
+//!
 //! - Of a matrix, a plane is the channel's elements of some rows.
 //! - Of an image, a plane holds some lines, `pitch` elements apart, padding included. With a stride, elements that the same
 //!   tap of neighbouring windows meets are brought together: a phase an axis and remainder, one after another, the last
@@ -31,6 +34,8 @@ pub struct Staging {
     pub aligned: bool,
     /// Output channels of a group: a power of two from [`Staging::STEP`] on.
     pub abreast: usize,
+    /// Output channels that share offsets: a power of two up to [`Staging::STEP`].
+    pub shared: usize,
     /// Output channels of a block: whole groups, at most [`Staging::MOST`].
     pub block: usize,
     /// Input channels of a slice.
@@ -89,6 +94,7 @@ impl Staging {
         let whole = self.span.is_power_of_two() || self.span.is_multiple_of(16);
         let lines = self.lines.saturating_sub(1).saturating_mul(self.pitch) < self.span;
         let groups = self.abreast.is_power_of_two() && self.abreast >= Self::STEP;
+        let groups = groups && self.shared.is_power_of_two() && self.shared <= Self::STEP;
         let blocks =
             self.block.is_multiple_of(self.abreast) && (1..=Self::MOST).contains(&self.block) && self.depth > 0;
         groups
@@ -168,8 +174,17 @@ mod tests {
             group: 1,
             layout: Layout::ChannelsLast,
         };
-        let staging =
-            Staging { lines: 4, pitch: 10, span: 48, phase: 80, aligned: false, abreast: 4, block: 64, depth: 8 };
+        let staging = Staging {
+            lines: 4,
+            pitch: 10,
+            span: 48,
+            phase: 80,
+            aligned: false,
+            abreast: 4,
+            shared: 1,
+            block: 64,
+            depth: 8,
+        };
         assert_eq!(staging.places(&spec(1), &[3, 3]), [0, 1, 2, 10, 11, 12, 20, 21, 22]);
         // Even and odd lines and columns lie apart: the third tap meets what the next window's first one does.
         assert_eq!(staging.places(&spec(2), &[3, 3]), [0, 80, 1, 160, 240, 161, 10, 90, 11]);

@@ -39,6 +39,7 @@ mod refuse;
 mod regroup;
 mod reshapes;
 mod scatters;
+mod shared_places;
 mod short_weights;
 mod slices;
 mod sparse;

@@ -10,6 +10,7 @@ use mcc_targets::{Sparsity, Target, schedule};
 
 use super::filtering;
 use super::layout::{to_first, to_last};
+use super::shared_places::{self, Shared};
 use crate::Result;
 use crate::ir::{BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, Staging, Subject, Tensor, Value};
 
@@ -34,7 +35,8 @@ pub fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         // Only what goes by its non-zeros has been left channels-first.
         let pays =
             target.sparsity == Sparsity::Force || first[1] || chosen.is_some_and(|chosen| chosen.with(first).pays());
-        let (form, reason) = if pays { ("sparse", told(&costs)) } else { ("dense", told(&costs)) };
+        let (form, reason) =
+            if pays { ("sparse", told(&costs, candidate.shared.shared)) } else { ("dense", told(&costs, 1)) };
         let decision = Decision::new(&layer, Subject::Weights, graph.op(node).name(), form, reason).zeros(zeros);
         graph.decide(if pays { decision.gain(costs.dense / costs.sparse) } else { decision });
         if pays {
@@ -54,8 +56,9 @@ pub(super) fn costs(graph: &Graph, node: NodeId, target: &Target) -> Option<Cost
     candidate(graph, node, target)?.chosen(graph.label(node), target)
 }
 
-fn told(costs: &Costs) -> String {
-    format!("predicted {:.0} us by non-zeros, {:.0} us dense", costs.sparse / 1e3, costs.dense / 1e3)
+fn told(costs: &Costs, shared: usize) -> String {
+    let blocks = if shared > 1 { format!("in blocks of {shared}x1, ") } else { String::new() };
+    format!("{blocks}predicted {:.0} us by non-zeros, {:.0} us dense", costs.sparse / 1e3, costs.dense / 1e3)
 }
 
 /// A layer whose weights may be kept as their non-zeros.
@@ -73,6 +76,8 @@ struct Candidate {
     text: String,
     /// Weights as `[out, in, taps]`.
     weights: Vec<f32>,
+    /// The order of output channels.
+    shared: Shared,
 }
 
 impl Candidate {
@@ -125,12 +130,17 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
     let (images, together) =
         if apart { (&y[0], y[1..y.len() - 1].iter().product()) } else { (&Dim::ONE, pixels.clone()) };
     let [out, channels] = shape.map(|n| n as u64);
+    let block = sparse_schedule::block(target, out) as usize;
+    let ways = [1, 2, 4].map(|n| shared_places::order(weights.chunks_exact(weights.len() / shape[0]), block, n));
+    let shared = sparse_schedule::shared(ways.each_ref().map(|way| (way.shared as u64, way.values as u64)));
+    let shared = ways.into_iter().find(|way| way.shared as u64 == shared)?;
     let mut layer = Layer {
         rows: extent(&pixels).unwrap_or(sparse_schedule::UNKNOWN_ROWS),
         channels,
         depth: channels * kernel.iter().product::<i64>() as u64,
         out,
-        values: non_zero as u64,
+        values: shared.values as u64,
+        shared: shared.shared as u64,
         products: 0,
         filtered: false,
         span: 0,
@@ -140,9 +150,10 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
     };
     layer.products = layer.rows * layer.depth * out;
     let shape: Vec<String> = x.iter().map(Dim::to_string).collect();
-    let (window, values) = (&kernel, layer.values);
+    let (window, values, abreast) = (&kernel, layer.values, shared.shared);
     let (strides, dilations, pads) = (&spec.strides, &spec.dilations, &spec.pads);
-    let text = format!("sparse {} {window:?} {strides:?} {dilations:?} {pads:?} {out} {values}", shape.join("x"));
+    let text =
+        format!("sparse {} {window:?} {strides:?} {dilations:?} {pads:?} {out} {values} {abreast}", shape.join("x"));
     let problem = Problem { text: &text, layer: graph.label(node) };
     let staging = if is_matrix {
         let span = sparse_schedule::span(target, problem, extent(&together), &layer);
@@ -151,14 +162,25 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
         (layer.staged, layer.meets) = (channels * span, Meets::rows(span));
         let cut = sparse_schedule::cut(target, problem, &layer);
         let [span, abreast, block, depth] = [span, cut.abreast, cut.block, cut.depth].map(|n| n as usize);
-        Staging { lines: span, pitch: 1, span, phase: span, aligned: false, abreast, block, depth }
+        Staging {
+            lines: span,
+            pitch: 1,
+            span,
+            phase: span,
+            aligned: false,
+            abreast,
+            shared: shared.shared,
+            block,
+            depth,
+        }
     } else {
         let spatial: Option<Vec<u64>> = y[1..y.len() - 1].iter().chain(&x[1..x.len() - 1]).map(extent).collect();
         let (results, batch) = (spatial?[..kernel.len()].to_vec(), extent(&y[0]).unwrap_or(1));
         let two = |v: &[u64], one: u64| if v.len() == 1 { [one, v[0]] } else { [v[0], v[1]] };
         let size = two(&results, 1);
         let images = [false, true].map(|aligned| {
-            let any = Staging { lines: 1, pitch: 1, span: 1, phase: 1, aligned, abreast: 4, block: 4, depth: 1 };
+            let any =
+                Staging { lines: 1, pitch: 1, span: 1, phase: 1, aligned, abreast: 4, shared: 1, block: 4, depth: 1 };
             let reach: Vec<u64> = any.reach(&spec, &kernel).into_iter().map(|r| r as u64).collect();
             let phases: Vec<u64> = any.phases(&spec, &kernel).into_iter().map(|p| p as u64).collect();
             let (reach, phases) = (two(&reach, 0), two(&phases, 1));
@@ -178,9 +200,9 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
         let cut = sparse_schedule::cut(target, problem, &layer);
         let [abreast, block, depth] = [cut.abreast, cut.block, cut.depth].map(|n| n as usize);
         let [lines, pitch, span, phase] = [tiles.lines, tiles.pitch, tiles.span, phase].map(|n| n as usize);
-        Staging { lines, pitch, span, phase, aligned: image.aligned, abreast, block, depth }
+        Staging { lines, pitch, span, phase, aligned: image.aligned, abreast, shared: shared.shared, block, depth }
     };
-    Some(Candidate { x: value, spec, stored, kernel, staging, layer, zeros, text, weights })
+    Some(Candidate { x: value, spec, stored, kernel, staging, layer, zeros, text, weights, shared })
 }
 
 /// Where to read an operand, and in which layout: as it was before it was turned for the convolution.
@@ -202,43 +224,47 @@ fn matrix() -> ConvSpec {
 }
 
 fn rewritten(graph: &mut Graph, node: NodeId, candidate: Candidate) -> Result<Value> {
-    let Candidate { x, spec, stored, kernel, staging, layer, weights, .. } = candidate;
-    let (plane, places) = (staging.plane(&spec, &kernel), staging.places(&spec, &kernel));
+    let Candidate { x, spec, stored, kernel, staging, layer, weights, shared, .. } = candidate;
+    let (plane, taps) = (staging.plane(&spec, &kernel), staging.places(&spec, &kernel));
     let unit = staging.unit(&spec, &kernel) as i64;
     let out = layer.out as usize;
     let per_filter = weights.len() / out;
     // What a padding slot meets: the plane behind the last channel.
-    let nothing = (per_filter / places.len() * plane) as i64;
-    let filters: Vec<Vec<(i64, f64)>> = weights
-        .chunks_exact(per_filter)
-        .map(|filter| {
-            let entries = filter.iter().enumerate().filter(|(_, w)| **w != 0.0);
-            entries
-                .map(|(n, &w)| ((n / places.len() * plane + places[n % places.len()]) as i64, f64::from(w)))
-                .collect()
-        })
-        .collect();
+    let nothing = (per_filter / taps.len() * plane) as i64;
     let (mut heads, mut slots, mut offsets, mut values) = (vec![0i64], Vec::new(), Vec::new(), Vec::new());
     let slice = (staging.depth * plane) as i64;
-    for block in filters.chunks(staging.block) {
-        for n in 0..staging.slices(per_filter / places.len()) as i64 {
-            let entries = |slot: usize| -> &[(i64, f64)] {
-                let Some(filter) = block.get(slot) else { return &[] };
-                let before = |end: i64| filter.partition_point(|entry| entry.0 < end);
-                &filter[before(n * slice)..before((n + 1) * slice)]
+    for (mut order, filters) in shared.order.into_iter().zip(weights.chunks(staging.block * per_filter)) {
+        // Those that are missing have no weights.
+        order.extend(order.len()..order.len().next_multiple_of(staging.abreast));
+        let weight = |slot: usize, n: usize| filters.get(slot * per_filter + n).copied().unwrap_or(0.0);
+        // The output channels that share places, with all of these.
+        let sharing: Vec<(&[usize], Vec<(i64, usize)>)> = order
+            .chunks(shared.shared)
+            .map(|some| {
+                let places = (0..per_filter).filter(|&n| some.iter().any(|&slot| weight(slot, n) != 0.0));
+                let offset = |n: usize| (n / taps.len() * plane + taps[n % taps.len()]) as i64;
+                (some, places.map(|n| (offset(n), n)).collect())
+            })
+            .collect();
+        for n in 0..staging.slices(per_filter / taps.len()) as i64 {
+            let within = |entries: &[(i64, usize)]| {
+                let before = |end: i64| entries.partition_point(|entry| entry.0 < end);
+                before(n * slice)..before((n + 1) * slice)
             };
-            let mut order: Vec<usize> = (0..block.len().next_multiple_of(staging.abreast)).collect();
-            order.sort_by_key(|&slot| entries(slot).len());
-            for group in order.chunks_exact(staging.abreast) {
-                let rounds = group.iter().map(|&slot| entries(slot).len()).max().unwrap_or(0);
+            let mut of_slice: Vec<(&[usize], &[(i64, usize)])> =
+                sharing.iter().map(|(some, entries)| (*some, &entries[within(entries)])).collect();
+            of_slice.sort_by_key(|(_, entries)| entries.len());
+            for group in of_slice.chunks_exact(staging.abreast / shared.shared) {
+                let rounds = group.iter().map(|(_, entries)| entries.len()).max().unwrap_or(0);
                 for round in 0..rounds {
-                    for &slot in group {
-                        let (offset, value) = entries(slot).get(round).copied().unwrap_or((nothing, 0.0));
-                        offsets.push(offset / unit);
-                        values.push(value);
+                    for (some, entries) in group {
+                        let entry = entries.get(round);
+                        offsets.push(entry.map_or(nothing, |entry| entry.0) / unit);
+                        let value = |slot: &usize| entry.map_or(0.0, |entry| f64::from(weight(*slot, entry.1)));
+                        values.extend(some.iter().map(value));
                     }
                 }
-                slots.extend(group.iter().map(|&slot| slot as i64));
+                slots.extend(group.iter().flat_map(|(some, _)| some.iter()).map(|&slot| slot as i64));
                 heads.push(values.len() as i64);
             }
         }

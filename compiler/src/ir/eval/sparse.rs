@@ -34,14 +34,15 @@ pub(super) fn sparse_conv(
         let rounds = (heads[group + 1] - from + abreast - 1) / abreast;
         for n in (0..rounds).map(|round| from + round * abreast + turn as i64) {
             let at = usize::try_from(n).ok().filter(|&n| n < values.len()).ok_or_else(|| malformed("entry", n))?;
-            let offset = usize::try_from(offsets[at]).map_err(|_| malformed("offset", offsets[at]))? * unit;
+            let offset = *offsets.get(at / staging.shared).ok_or_else(|| malformed("entry", n))?;
+            let offset = usize::try_from(offset).map_err(|_| malformed("offset", offset))? * unit;
             let (channel, place) = (offset / plane, offset % plane);
             // The plane of zeros.
             if channel == channels && place == 0 {
                 continue;
             }
             let tap = places.iter().position(|&p| p == place).filter(|_| channel < channels);
-            let tap = tap.ok_or_else(|| malformed("offset", offsets[at]))?;
+            let tap = tap.ok_or_else(|| malformed("offset", offset as i64))?;
             for row in 0..rows {
                 if let Some(pixel) = windows.pixel(row, tap) {
                     sums[results.index(row, o)] += values[at] * x[data.index(pixel, channel)];

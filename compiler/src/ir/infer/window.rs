@@ -229,7 +229,7 @@ pub(super) fn sparse_conv(
     let groups = &Dim::from(staging.groups(out)) * &slices;
     c.meet(&heads, &(&groups + &Dim::ONE), "the heads and one more than the groups of all slices")?;
     c.meet(&slots, &(&groups * &Dim::from(staging.abreast)), "the slots and the channels of groups")?;
-    c.meet(&offsets, &values, "the offsets and the values")?;
+    c.meet(&(&offsets * &Dim::from(staging.shared)), &values, "the offsets of all and the values")?;
     let mut shape = if kernel.is_empty() { rows } else { [&rows[..1], &spatial].concat() };
     let channels = stored.channels(shape.len() + 1);
     if channels > shape.len() {

@@ -68,8 +68,8 @@ pub(super) fn attributes(op: &Op) -> Attrs {
         }
         Op::DotDepthwise { spec, kernel } => [conv(spec), attrs![kernel]].concat(),
         Op::SparseConv { spec, kernel, staging, out, stored } => {
-            let Staging { lines, pitch, span, phase, aligned, abreast, block, depth } = staging;
-            [conv(spec), attrs![kernel, lines, pitch, span, phase, aligned, abreast, block, depth, out, stored]]
+            let Staging { lines, pitch, span, phase, aligned, abreast, shared, block, depth } = staging;
+            [conv(spec), attrs![kernel, lines, pitch, span, phase, aligned, abreast, shared, block, depth, out, stored]]
                 .concat()
         }
         Op::CodedConv { spec, kernel, out, bits, block } => [conv(spec), attrs![kernel, out, bits, block]].concat(),
@@ -194,7 +194,7 @@ pub(in crate::ir) fn operation(name: &str, text: &str) -> Result<Op> {
         "dot_conv" => Op::DotConv { spec: conv_spec(&r)?, kernel: r.get("kernel")?, out: r.get("out")? },
         "dot_depthwise" => Op::DotDepthwise { spec: conv_spec(&r)?, kernel: r.get("kernel")? },
         "sparse_conv" => {
-            let staging = build!(r, Staging { lines, pitch, span, phase, aligned, abreast, block, depth });
+            let staging = build!(r, Staging { lines, pitch, span, phase, aligned, abreast, shared, block, depth });
             let (kernel, out, stored) = (r.get("kernel")?, r.get("out")?, r.get("stored")?);
             Op::SparseConv { spec: conv_spec(&r)?, kernel, staging, out, stored }
         }

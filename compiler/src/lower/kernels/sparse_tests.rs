@@ -11,8 +11,9 @@ fn weights(staging: &Staging, out: usize, channels: usize, places: &Places, kind
     let filter = |o: usize, slice: usize| -> Vec<(i64, f64)> {
         let of_slice = slice * staging.depth..channels.min((slice + 1) * staging.depth);
         let all = of_slice.flat_map(|c| (0..taps).map(move |t| (c, t)));
-        // Some channels have none, some have many.
-        let kept = all.filter(|(c, t)| o < out && o % 5 != 3 && (o * 7 + c * 13 + t * 5) % 10 < 2 + o % 3);
+        // Some channels have none, some have many; those that share offsets have them in the same places.
+        let like = o / staging.shared;
+        let kept = all.filter(|(c, t)| o < out && like % 5 != 3 && (like * 7 + c * 13 + t * 5) % 10 < 2 + like % 3);
         let offset = |c: usize, t: usize| ((c * places.plane + places.taps[t]) / places.unit) as i64;
         kept.map(|(c, t)| (offset(c, t), noise[(o * channels + c) * taps + t])).collect()
     };
@@ -23,13 +24,13 @@ fn weights(staging: &Staging, out: usize, channels: usize, places: &Places, kind
         for (slice, group) in (0..staging.slices(channels)).flat_map(|s| (0..groups).map(move |g| (s, g))) {
             // The last one first, as an example of an order.
             let first = block + group * staging.abreast;
-            let members: Vec<usize> = (first..first + staging.abreast).rev().collect();
+            let blocks = (first..first + staging.abreast).step_by(staging.shared).rev();
+            let members: Vec<usize> = blocks.flat_map(|o| o..o + staging.shared).collect();
             let filters: Vec<_> = members.iter().map(|&o| filter(o, slice)).collect();
             for round in 0..filters.iter().map(Vec::len).max().unwrap_or(0) {
-                for f in &filters {
-                    let (offset, value) = f.get(round).copied().unwrap_or((nothing, 0.0));
-                    at.push(offset);
-                    values.push(value);
+                for block in filters.chunks(staging.shared) {
+                    at.push(block[0].get(round).map_or(nothing, |entry| entry.0));
+                    values.extend(block.iter().map(|f| f.get(round).map_or(0.0, |entry| entry.1)));
                 }
             }
             slots.extend(members.iter().map(|&o| (o - block) as i64));
@@ -40,7 +41,7 @@ fn weights(staging: &Staging, out: usize, channels: usize, places: &Places, kind
     vec![
         Tensor::from_i64s(DType::I32, vec![heads.len()], &heads).unwrap(),
         Tensor::from_i64s(DType::U8, vec![slots.len()], &slots).unwrap(),
-        Tensor::from_i64s(kind, vec![n], &at).unwrap(),
+        Tensor::from_i64s(kind, vec![n / staging.shared], &at).unwrap(),
         Tensor::from_f64s(DType::F32, vec![n], &values).unwrap(),
     ]
 }
@@ -77,18 +78,21 @@ const LAYOUTS: [(Layout, Layout); 4] = [
 
 #[test]
 fn matrices() {
-    for (rows, channels, out, span, (block, depth), offsets) in [
-        (1, 33, 70, 1, (64, 33), DType::U16),
-        (2, 19, 5, 1, (8, 7), DType::I32),
-        (3, 21, 67, 4, (64, 40), DType::U16),
-        (17, 35, 19, 16, (16, 17), DType::I32),
-        (50, 16, 66, 64, (32, 5), DType::U16),
-        (113, 9, 18, 112, (12, 4), DType::U16),
+    for (rows, channels, out, span, (shared, block, depth), offsets) in [
+        (1, 33, 70, 1, (1, 64, 33), DType::U16),
+        (2, 19, 5, 1, (4, 8, 7), DType::I32),
+        (3, 21, 67, 4, (2, 64, 40), DType::U16),
+        (17, 35, 19, 16, (1, 16, 17), DType::I32),
+        (50, 16, 66, 64, (4, 32, 5), DType::U16),
+        (113, 9, 18, 112, (1, 12, 4), DType::U16),
+        (113, 9, 18, 112, (4, 12, 4), DType::I32),
+        (40, 20, 22, 80, (2, 24, 20), DType::U16),
     ] {
         let (strides, dilations, pads) = (Vec::new(), Vec::new(), Vec::new());
         let spec = ConvSpec { strides, dilations, pads, group: 1, layout: Layout::ChannelsLast };
         let abreast = if span < 64 { 8 } else { 4 };
-        let staging = Staging { lines: span, pitch: 1, span, phase: span, aligned: false, abreast, block, depth };
+        let staging =
+            Staging { lines: span, pitch: 1, span, phase: span, aligned: false, abreast, shared, block, depth };
         check_sparse(spec, Vec::new(), staging, &[2, rows, channels], out, offsets);
     }
 }
@@ -108,13 +112,15 @@ fn windows() {
             ((shape[a + 1] as i64 + spec.pads[a].0 + spec.pads[a].1 - reach) / spec.strides[a] + 1) as usize
         };
         for aligned in [false, true] {
-            let any = Staging { lines, pitch: 1, span: 16, phase: 16, aligned, abreast: 4, block: 8, depth: 3 };
+            let any =
+                Staging { lines, pitch: 1, span: 16, phase: 16, aligned, abreast: 4, shared: 1, block: 8, depth: 3 };
             let reach = any.reach(&spec, &kernel);
             let width = extent(1) + reach[1] as usize;
             let pitch = if aligned { width.next_multiple_of(16) } else { width };
             let span = ((lines - 1) * pitch + extent(1)).next_multiple_of(16);
             let phase = (span + reach[0] as usize * pitch + reach[1] as usize).next_multiple_of(16);
-            let staging = Staging { lines, pitch, span, phase, aligned, abreast: 4, block: 8, depth: 3 };
+            let shared = if aligned { 4 } else { 1 };
+            let staging = Staging { lines, pitch, span, phase, aligned, abreast: 4, shared, block: 8, depth: 3 };
             check_sparse(spec.clone(), kernel.clone(), staging, &shape, out, DType::U16);
         }
     }
@@ -124,6 +130,16 @@ fn windows() {
 fn lines_of_one_axis() {
     let spec =
         ConvSpec { strides: vec![2], dilations: vec![1], pads: vec![(2, 2)], group: 1, layout: Layout::ChannelsLast };
-    let staging = Staging { lines: 1, pitch: 13, span: 16, phase: 32, aligned: false, abreast: 8, block: 16, depth: 4 };
+    let staging = Staging {
+        lines: 1,
+        pitch: 13,
+        span: 16,
+        phase: 32,
+        aligned: false,
+        abreast: 8,
+        shared: 2,
+        block: 16,
+        depth: 4,
+    };
     check_sparse(spec, vec![5], staging, &[1, 20, 6], 11, DType::I32);
 }

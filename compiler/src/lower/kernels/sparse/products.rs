@@ -95,8 +95,7 @@ impl Sparse<'_, '_> {
 
     /// The sums of a group's output channels, one after the other, over the vectors from element `start` of the planes on.
     fn sums(&self, k: &mut Builder, (staged, start): (Val, Val), group: Val, init: Vec<Val>) -> Vec<Val> {
-        let (lanes, vectors) = (self.lanes as u32, self.vectors as usize);
-        let ty = Ty::new(Elem::F32, lanes);
+        let vectors = self.vectors as usize;
         let head = |k: &mut Builder, n: i64| {
             let from = k.at_index(self.e.operand(1), group, 4);
             let head = k.load(Ty::new(Elem::I32, 1), Addr { offset: from.offset + 4 * n as i32, ..from });
@@ -106,29 +105,86 @@ impl Sparse<'_, '_> {
         let bytes = k.mul_int(start, 4);
         let staged = k.add(staged, bytes);
         let (first, end) = (head(k, 0), head(k, 1));
-        let mut from_first = |operand: usize| {
+        // Rounds are counted in offsets.
+        let shared = self.staging.shared;
+        let each = k.int(shared.trailing_zeros().into());
+        let mut from_first = |operand: usize, each: Option<Val>| {
             let bytes = k.mul_int(first, self.e.dtype(operand).size() as i64);
+            let bytes = each.map_or(bytes, |each| k.bin(Bin::Shr, bytes, each));
             k.add(self.e.operand(operand), bytes)
         };
-        let (offsets, values) = (from_first(3), from_first(4));
+        let (offsets, values) = (from_first(3, Some(each)), from_first(4, None));
         let (zero, count) = (k.int(0), k.sub(end, first));
-        k.fold_loop(zero, count, self.staging.abreast as i64, &init, &mut |k, at, sums| {
+        let count = k.bin(Bin::Shr, count, each);
+        k.fold_loop(zero, count, (self.staging.abreast / shared) as i64, &init, &mut |k, at, sums| {
             let mut sums = sums.to_vec();
+            if shared > 1 {
+                for (n, sums) in sums.chunks_exact_mut(shared * vectors).enumerate() {
+                    self.block_of_non_zeros(k, (staged, offsets, values), at, n as i32, sums);
+                }
+                return sums;
+            }
             for (step, sums) in sums.chunks_exact_mut(Staging::STEP * vectors).enumerate() {
                 let first = (step * Staging::STEP) as i32;
                 let offsets = self.offsets(k, offsets, at, first);
                 let values = self.values(k, values, at, first);
                 for ((sums, offset), value) in sums.chunks_exact_mut(vectors).zip(offsets).zip(values) {
                     for (v, sum) in sums.iter_mut().enumerate() {
-                        let from = k.at_index(staged, offset, 1);
-                        let from = Addr { offset: from.offset + (v as u32 * lanes * 4) as i32, ..from };
-                        let x = k.load(ty, from);
+                        let x = self.staged_vector(k, (staged, offset), v);
                         *sum = k.fma(value, x, *sum);
                     }
                 }
             }
             sums
         })
+    }
+
+    /// What a non-zero with an offset in bytes meets.
+    fn staged_vector(&self, k: &mut Builder, (staged, offset): (Val, Val), v: usize) -> Val {
+        let lanes = self.lanes as u32;
+        let from = k.at_index(staged, offset, 1);
+        k.load(Ty::new(Elem::F32, lanes), Addr { offset: from.offset + (v as u32 * lanes * 4) as i32, ..from })
+    }
+
+    /// Adds what the non-zeros of some output channels meet that share offset `n` behind `at`.
+    fn block_of_non_zeros(
+        &self,
+        k: &mut Builder,
+        (staged, offsets, values): (Val, Val, Val),
+        at: Val,
+        n: i32,
+        sums: &mut [Val],
+    ) {
+        let (vectors, shared, unit) = (self.vectors as usize, self.staging.shared as i32, self.unit * 4);
+        let (elem, bytes) = if self.e.dtype(3) == DType::U16 { (Elem::I16, 2) } else { (Elem::I32, 4) };
+        let from = k.at_index(offsets, at, bytes as u32);
+        let offset = k.load(Ty::new(elem, 1), Addr { offset: from.offset + bytes * n, ..from });
+        let offset = k.uconvert(offset, Elem::I64);
+        let offset = k.mul_int(offset, unit);
+        let from = k.at_index(values, at, 4 * shared as u32);
+        let value = |k: &mut Builder, i: i32| {
+            let at = Addr { offset: from.offset + 4 * (n * shared + i), ..from };
+            let value = k.load(Ty::new(Elem::F32, 1), at);
+            k.splat(value, self.lanes as u32)
+        };
+        // The last of four loads by itself what it meets: otherwise there are not enough registers.
+        let together = if shared as usize == Staging::STEP { shared - 1 } else { shared };
+        let spread: Vec<Val> = (0..together).map(|i| value(k, i)).collect();
+        for v in 0..vectors {
+            let x = self.staged_vector(k, (staged, offset), v);
+            for (i, &value) in spread.iter().enumerate() {
+                let sum = &mut sums[i * vectors + v];
+                *sum = k.fma(value, x, *sum);
+            }
+        }
+        for i in together..shared {
+            let value = value(k, i);
+            for v in 0..vectors {
+                let x = self.staged_vector(k, (staged, offset), v);
+                let sum = &mut sums[i as usize * vectors + v];
+                *sum = k.fma(value, x, *sum);
+            }
+        }
     }
 
     /// The offsets in bytes of the [`Staging::STEP`] non-zeros behind `at + first`.
