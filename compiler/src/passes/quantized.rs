@@ -3,7 +3,8 @@
 //! What quantizing tools write is `(x - zx) * sx` and `(w - zw) * sw` in `f32` before each product or convolution. With
 //! one scale for the data, and one, or one a column, for the weights, the scales come out of the sum:
 //! `sx * sw * sum((x - zx) * (w - zw))`, where the sum is one of integers and exact. The result differs from that of
-//! `f32` arithmetic by rounding only.
+//! `f32` arithmetic by rounding only. Data of 16 bits is two bytes, `256 * h + l`, and the product two products, where
+//! minimal filtering has nothing better to offer.
 
 use mcc_targets::dot_schedule::{has_dot, multiplies_bytes};
 use mcc_targets::{Arch, Target, schedule};
@@ -12,7 +13,7 @@ use super::bytes::is_depthwise;
 use super::edit::{Edit, rewrite};
 use super::{conv_phases, filtering};
 use crate::Result;
-use crate::ir::{BinaryOp, DType, Decision, Dim, Graph, NodeId, Op, Subject, Value};
+use crate::ir::{BinaryOp, DType, Decision, Dim, Graph, NodeId, Op, Subject, Tensor, Value};
 
 /// Channels of a group, and columns, below which products of floats are as good.
 const LEAST: i64 = 4;
@@ -43,7 +44,8 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             _ => return Ok(None),
         };
         let rank = edit.graph.ty(node.into()).rank();
-        let parts = (Dequantized::of(edit.graph, operands[0]), Dequantized::of(edit.graph, operands[1]));
+        let weights = Dequantized::of(edit.graph, operands[1]).filter(|w| !is_word(edit.dtype(w.codes)));
+        let parts = (Dequantized::of(edit.graph, operands[0]), weights);
         let (x, w) = match parts {
             (Some(x), Some(w)) => (x, w),
             (None, None) => return Ok(None),
@@ -64,6 +66,10 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             Some("the weights are no constant matrix")
         } else if !along(&edit.shape(w.scale), w.rank, columns, &w.moves) {
             Some("the weights' scales run along what is summed, and do not leave the sum")
+        } else if is_word(edit.dtype(x.codes)) && is_filtered(edit.graph, node) {
+            Some("data of 16 bits would be two products of bytes: minimal filtering of floats is faster")
+        } else if is_word(edit.dtype(x.codes)) && x.zero.is_some_and(|z| edit.graph.as_constant(z).is_none()) {
+            Some("data of 16 bits has a zero point that is no constant")
         } else {
             unfit(edit.graph, node, target)
         };
@@ -71,9 +77,21 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             stays_float(edit.graph, node, why);
             return Ok(None);
         }
-        let (left, right) = (x.centred(edit)?, w.centred(edit)?);
-        let mut sum = edit.add(op.clone(), &[left, right])?;
-        sum = edit.add(Op::Cast { to: DType::F32, saturate: true }, &[sum])?;
+        let right = w.centred(edit)?;
+        let sum_of = |edit: &mut Edit, left: Value| {
+            let sum = edit.add(op.clone(), &[left, right])?;
+            edit.add(Op::Cast { to: DType::F32, saturate: true }, &[sum])
+        };
+        let sum = if is_word(edit.dtype(x.codes)) {
+            let [high, low] = x.centred_bytes(edit)?;
+            let (high, low) = (sum_of(edit, high)?, sum_of(edit, low)?);
+            let weight = edit.scalar(DType::F32, 256.0);
+            let high = edit.add(Op::Binary(BinaryOp::Mul), &[high, weight])?;
+            edit.add(Op::Binary(BinaryOp::Add), &[high, low])?
+        } else {
+            let left = x.centred(edit)?;
+            sum_of(edit, left)?
+        };
         let groups = if let Op::ConvTranspose { spec, .. } = &op { spec.group } else { 1 };
         let w_scale = per_column(edit, w.scale, rank, axis.is_some(), groups)?;
         let x_scale = edit.reshape(x.scale, Vec::new())?;
@@ -130,7 +148,19 @@ fn stays_float(graph: &mut Graph, node: NodeId, why: &str) {
     graph.decide(Decision::new(layer, Subject::Precision, operator, form, why));
 }
 
-/// Eight-bit codes, what is subtracted from them and what the difference is multiplied by.
+/// Whether codes are two bytes each.
+fn is_word(dtype: DType) -> bool {
+    matches!(dtype, DType::U16 | DType::I16)
+}
+
+/// Whether a layer is a convolution that minimal filtering takes.
+fn is_filtered(graph: &Graph, node: NodeId) -> bool {
+    let Op::Conv(spec) = graph.op(node) else { return false };
+    let window = graph.operand(node, 1).is_some_and(|w| graph.ty(w).shape[2..].iter().any(|k| !k.is(1)));
+    spec.group == 1 && window && spec.strides.iter().all(|&s| s == 1)
+}
+
+/// Codes of at most 16 bits, what is subtracted from them and what the difference is multiplied by.
 struct Dequantized {
     codes: Value,
     zero: Option<Value>,
@@ -154,11 +184,11 @@ impl Dequantized {
                 let (codes, zero) = match graph.op(difference.node) {
                     Op::Binary(BinaryOp::Sub) => {
                         let parts = graph.operands(difference.node);
-                        (parts[0], Some(cast_from_byte(graph, parts[1])?))
+                        (parts[0], Some(cast_from_code(graph, parts[1])?))
                     }
                     _ => (difference, None),
                 };
-                let codes = cast_from_byte(graph, codes)?;
+                let codes = cast_from_code(graph, codes)?;
                 let same = graph.ty(codes).shape == graph.ty(v).shape;
                 let rank = graph.ty(v).rank();
                 same.then_some(Dequantized { codes, zero, scale, rank, moves: Vec::new() })
@@ -175,6 +205,36 @@ impl Dequantized {
             let zero = wide(edit, zero)?;
             v = edit.add(Op::Binary(BinaryOp::Sub), &[v, zero])?;
         }
+        self.moved(edit, v)
+    }
+
+    /// The same of codes of two bytes as two values: the high bytes minus that of the zero point, and the low ones.
+    fn centred_bytes(&self, edit: &mut Edit) -> Result<[Value; 2]> {
+        let wide = |edit: &mut Edit, v: Value| edit.add(Op::Cast { to: DType::I32, saturate: true }, &[v]);
+        let number = |edit: &mut Edit, c: i64| edit.graph.constant(Tensor::scalar_i64(DType::I32, c));
+        let mut codes = wide(edit, self.codes)?;
+        let mut zero = match self.zero {
+            Some(zero) => wide(edit, zero)?,
+            None => number(edit, 0),
+        };
+        if edit.dtype(self.codes) == DType::I16 {
+            let shift = number(edit, 1 << 15);
+            codes = edit.add(Op::Binary(BinaryOp::Add), &[codes, shift])?;
+            zero = edit.add(Op::Binary(BinaryOp::Add), &[zero, shift])?;
+        }
+        let mut byte = |op: BinaryOp, by: i64| -> Result<Value> {
+            let by = number(edit, by);
+            let part = edit.add(Op::Binary(op), &[codes, by])?;
+            let part = edit.add(Op::Cast { to: DType::U8, saturate: true }, &[part])?;
+            let part = edit.add(Op::Cast { to: DType::I32, saturate: true }, &[part])?;
+            let zero = edit.add(Op::Binary(op), &[zero, by])?;
+            let part = edit.add(Op::Binary(BinaryOp::Sub), &[part, zero])?;
+            self.moved(edit, part)
+        };
+        Ok([byte(BinaryOp::ShiftRight, 8)?, byte(BinaryOp::And, 255)?])
+    }
+
+    fn moved(&self, edit: &mut Edit, mut v: Value) -> Result<Value> {
         for perm in self.moves.iter().rev() {
             v = edit.transpose(v, perm.clone())?;
         }
@@ -182,13 +242,13 @@ impl Dequantized {
     }
 }
 
-/// What a value is a cast of, when that is a byte, or a constant of fewer bits; shapes may be around it.
-fn cast_from_byte(graph: &Graph, v: Value) -> Option<Value> {
+/// What a value is a cast of, when that is a byte or two, or a constant of fewer bits.
+fn cast_from_code(graph: &Graph, v: Value) -> Option<Value> {
     let inner = graph.operand(v.node, 0)?;
     let dtype = graph.ty(inner).dtype;
     let few = dtype.bits() < 8 && !dtype.is_float() && graph.as_constant(inner).is_some();
-    let byte = matches!(dtype, DType::U8 | DType::I8) || few;
-    (matches!(graph.op(v.node), Op::Cast { .. }) && byte).then_some(inner)
+    let code = matches!(dtype, DType::U8 | DType::I8) || is_word(dtype) || few;
+    (matches!(graph.op(v.node), Op::Cast { .. }) && code).then_some(inner)
 }
 
 /// Whether a scale of this shape is one number, or one an element of an axis, where that axis of the product's operand
