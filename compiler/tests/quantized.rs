@@ -60,7 +60,12 @@ impl Model {
 
     fn quantize(&mut self, x: Value, (scale, zero, dtype): Code) -> Value {
         let (scale, zero) = (self.number(scale), self.number(zero as f64));
-        let (low, high) = if dtype == DType::U8 { (0.0, 255.0) } else { (-128.0, 127.0) };
+        let (low, high) = match dtype {
+            DType::U8 => (0.0, 255.0),
+            DType::U16 => (0.0, 65535.0),
+            DType::I16 => (-32768.0, 32767.0),
+            _ => (-128.0, 127.0),
+        };
         let (low, high) = (self.number(low), self.number(high));
         let scaled = self.op(Op::Binary(BinaryOp::Div), &[x, scale]);
         self.rounded.push(scaled);
@@ -261,6 +266,24 @@ fn levels_share_weights() {
         assert!(all * 100 <= best * 105, "{bits} bits: {all} bytes for {} levels, {best} for one", targets.len());
         let elements: usize = layers.iter().map(|l| l.0.iter().product::<usize>()).sum();
         assert!(best as f64 * 8.0 < elements as f64 * bits * 1.1, "{bits} bits: {best} bytes for {elements} elements");
+    }
+}
+
+/// Data of 16 bits, whose high and low bytes are multiplied.
+#[test]
+fn words() {
+    let codes = [(0.001, 30000, DType::U16), (0.0008, -300, DType::I16)];
+    for (code, weights, at) in [
+        (codes[0], [40, 16, 1, 1], (1, 0, 1)),
+        (codes[1], [24, 6, 3, 3], (2, 1, 2)),
+        (codes[0], [12, 1, 3, 3], (1, 1, 12)),
+    ] {
+        let mut m = Model::new();
+        let x = m.input(&[1, weights[1] * at.2, 9, 21]);
+        let x = m.through(x, code);
+        let y = m.conv(x, &weights, at);
+        m.result(y, code);
+        m.check(true);
     }
 }
 

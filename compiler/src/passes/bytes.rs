@@ -65,7 +65,7 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             None => decide(
                 edit,
                 contraction.to.to_string(),
-                "zero points a row, of weights in groups, or behind padding do not leave the sum",
+                "zero points a row, or of padding that bytes do not hold, do not leave the sum",
             ),
         }
         Ok(result)
@@ -265,9 +265,10 @@ impl Weights {
         pack(&self.bytes, [group, self.offsets.len() / group, self.taps, self.run], self.tile)
     }
 
-    /// Weights of one column that sums what it meets.
-    fn ones(&self, target: &Target) -> Result<Tensor> {
-        pack(&vec![1; self.taps * self.run], [1, 1, self.taps, self.run], panel(target, Problem::default(), 1))
+    /// Weights of one column a group that sums what it meets.
+    fn ones(&self, target: &Target, groups: usize) -> Result<Tensor> {
+        let shape = [groups, 1, self.taps, self.run];
+        pack(&vec![1; shape.iter().product()], shape, panel(target, Problem::default(), 1))
     }
 }
 
@@ -317,7 +318,7 @@ fn rewritten(
     // Sums of what rows meet are one number a row; padding is one number in all.
     let rows = data.zero.filter(|&z| !edit.graph.ty(z).numel().is(1));
     let depthwise = is_depthwise(&c.spec, c.channels, c.out, &c.kernel);
-    if c.spec.group > 1 && offsets && !depthwise || rows.is_some() && !c.kernel.is_empty() {
+    if rows.is_some() && !c.kernel.is_empty() {
         return Ok(None);
     }
     let mut zero = match data.zero {
@@ -381,12 +382,23 @@ fn rewritten(
         sum = edit.add(Op::Binary(BinaryOp::Sub), &[sum, correction])?;
     }
     if offsets {
-        let met = match depthwise {
+        let groups = c.spec.group;
+        let mut met = match depthwise {
             true => filters(edit, &vec![1; weights.bytes.len()])?,
-            false => dot(edit, weights.ones(target)?, &spec, 1)?,
+            false => dot(edit, weights.ones(target, groups)?, &spec, groups)?,
         };
-        let offsets = vector(edit, &weights.offsets)?;
-        let moved = edit.add(Op::Binary(BinaryOp::Mul), &[met, offsets])?;
+        let mut offsets = vector(edit, &weights.offsets)?;
+        let apart = groups > 1 && !depthwise;
+        if apart {
+            // The columns of a group meet the same.
+            let each = [edit.shape(met), vec![Dim::ONE]].concat();
+            met = edit.reshape(met, each)?;
+            offsets = edit.reshape(offsets, vec![Dim::from(groups), Dim::from(c.out / groups)])?;
+        }
+        let mut moved = edit.add(Op::Binary(BinaryOp::Mul), &[met, offsets])?;
+        if apart {
+            moved = edit.reshape(moved, edit.shape(sum))?;
+        }
         sum = edit.add(Op::Binary(BinaryOp::Add), &[sum, moved])?;
     }
     if c.to != DType::I32 {

@@ -6,8 +6,10 @@
 //! `f32` arithmetic by rounding only. Data of 16 bits is two bytes, `256 * h + l`, and the product two products, where
 //! minimal filtering has nothing better to offer.
 
+use mcc_targets::choices::Problem;
 use mcc_targets::dot_schedule::{has_dot, multiplies_bytes};
-use mcc_targets::{Arch, Target, schedule};
+use mcc_targets::schedule::{self, FilterStorage, Windows};
+use mcc_targets::{Arch, Target};
 
 use super::bytes::is_depthwise;
 use super::edit::{Edit, rewrite};
@@ -66,12 +68,12 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             Some("the weights are no constant matrix")
         } else if !along(&edit.shape(w.scale), w.rank, columns, &w.moves) {
             Some("the weights' scales run along what is summed, and do not leave the sum")
-        } else if is_word(edit.dtype(x.codes)) && is_filtered(edit.graph, node) {
-            Some("data of 16 bits would be two products of bytes: minimal filtering of floats is faster")
+        } else if is_word(edit.dtype(x.codes)) && !has_dot(target) {
+            Some("data of 16 bits would be two products of bytes: without an instruction for them, floats are faster")
         } else if is_word(edit.dtype(x.codes)) && x.zero.is_some_and(|z| edit.graph.as_constant(z).is_none()) {
             Some("data of 16 bits has a zero point that is no constant")
         } else {
-            unfit(edit.graph, node, target)
+            unfit(edit.graph, node, target, is_word(edit.dtype(x.codes)))
         };
         if let Some(why) = refusal {
             stays_float(edit.graph, node, why);
@@ -105,8 +107,8 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
     })
 }
 
-/// Why a layer is better off with floats, whatever its scales are.
-fn unfit(graph: &Graph, node: NodeId, target: &Target) -> Option<&'static str> {
+/// Why a layer is better off with floats, whatever its scales are; its data may be two bytes.
+fn unfit(graph: &Graph, node: NodeId, target: &Target, words: bool) -> Option<&'static str> {
     let shape = &graph.ty(graph.operand(node, 1)?).shape;
     let narrow = |extent: &Dim| extent.as_const().is_none_or(|c| c < LEAST);
     match graph.op(node) {
@@ -126,7 +128,11 @@ fn unfit(graph: &Graph, node: NodeId, target: &Target) -> Option<&'static str> {
             }
             let w = graph.ty(graph.operand(node, 1)?).fixed_shape();
             let windows = w.and_then(|w| filtering::windows(graph, node, &w));
-            let filtered = !target.compact && windows.is_some_and(|w| schedule::filters_rather(target, &w));
+            let rather = |w: &Windows| match words {
+                true => schedule::filtered(target, Problem::default(), w, FilterStorage::Transformed).is_some(),
+                false => schedule::filters_rather(target, w),
+            };
+            let filtered = !target.compact && windows.is_some_and(|w| rather(&w));
             filtered.then_some("minimal filtering of floats is faster than products of bytes")
         }
         Op::ConvTranspose { spec, .. } => {
@@ -151,13 +157,6 @@ fn stays_float(graph: &mut Graph, node: NodeId, why: &str) {
 /// Whether codes are two bytes each.
 fn is_word(dtype: DType) -> bool {
     matches!(dtype, DType::U16 | DType::I16)
-}
-
-/// Whether a layer is a convolution that minimal filtering takes.
-fn is_filtered(graph: &Graph, node: NodeId) -> bool {
-    let Op::Conv(spec) = graph.op(node) else { return false };
-    let window = graph.operand(node, 1).is_some_and(|w| graph.ty(w).shape[2..].iter().any(|k| !k.is(1)));
-    spec.group == 1 && window && spec.strides.iter().all(|&s| s == 1)
 }
 
 /// Codes of at most 16 bits, what is subtracted from them and what the difference is multiplied by.
