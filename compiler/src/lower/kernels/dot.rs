@@ -84,7 +84,10 @@ pub(super) fn dot_conv(
         block: shared.map_or(block, |rows| rows.min(block)),
         by_rows: shared.is_some(),
         ahead_bytes: schedule::ahead_bytes(site.target, problem),
-        masked: masked.then(|| Masked::new(e, k, panel_bytes, (tile.vectors * lanes).div_ceil(panel))),
+        masked: masked.then(|| {
+            let values = site.operands[2].numel().as_const().unwrap_or(0) / panels.max(1) as i64;
+            Masked::new(e, k, [values, panel_bytes], (tile.vectors * lanes).div_ceil(panel))
+        }),
         expanding: None,
         sink: None,
     };
@@ -162,7 +165,7 @@ struct Spot {
     within: Val,
     right: Val,
     /// Where weights are fetched ahead, and how many lines of them in a round of the inner loop.
-    next: Option<(Val, i64)>,
+    next: [Option<(Val, i64)>; 2],
     col: Val,
     /// How many columns of it there are.
     columns: u32,
@@ -236,7 +239,7 @@ impl<'a, 'b> Nest<'a, 'b> {
             let (right, before) = (k.add(right, bytes), k.mul_int(number, width));
             let (right, col) = (k.add(right, within), k.add(col, before));
             let vectors = columns.div_ceil(self.lanes);
-            let next = None;
+            let next = [None; 2];
             self.rows(k, rows, &Spot { rows: 0, left, row: zero, panel, within, right, next, col, columns, vectors });
         };
         k.parallel(zero, full, 1, &mut |k, number| tile(k, number, self.width()));
@@ -260,13 +263,19 @@ impl<'a, 'b> Nest<'a, 'b> {
     fn rows(&self, k: &mut Builder, (first, last): (Val, Val), spot: &Spot) {
         let size = i64::from(self.tile.rows);
         let bound = k.add_int(last, 1 - size);
-        let (start, spot) = self.written_out(k, (first, last), spot);
+        let ahead = self.ahead(k, spot);
+        let fetch = |k: &mut Builder, row: Val, rows: u32| {
+            ahead.map(|a| {
+                let (from, fetch) = (a?.0, self.fetch(a?.1, rows)?);
+                let done = k.sub(row, first);
+                Some((fetch.start(k, from, done), fetch.a_round))
+            })
+        };
+        let next = if self.is_one_tile() { fetch(k, first, self.tile.rows) } else { [None; 2] };
+        let (start, spot) = self.written_out(k, (first, last), &Spot { next, ..*spot });
         let tile = &mut |k: &mut Builder, row: Val, rows: i64| {
             let rows = rows as u32;
-            let next = self.fetch(rows).map(|f| {
-                let done = k.sub(row, first);
-                (f.start(k, spot.right, done), f.a_round)
-            });
+            let next = fetch(k, row, rows);
             self.tile(k, &Spot { rows, row, next, ..spot });
         };
         k.for_each(start, bound, size, &mut |k, row| tile(k, row, size));
@@ -283,14 +292,33 @@ impl<'a, 'b> Nest<'a, 'b> {
         }
     }
 
-    /// What of the next panels' weights each tile of rows fetches, where there are several tiles of rows.
-    fn fetch(&self, rows: u32) -> Option<Fetch> {
-        let bytes = i64::from(self.width() / self.panel) * self.panel_bytes;
-        let all = self.count.as_const().filter(|&count| count > i64::from(self.tile.rows))?;
-        let taps = self.taps.iter().map(|t| &t.count).product::<Dim>().as_const()?;
-        let few = bytes > 0 && bytes <= self.ahead_bytes && self.masked.is_none() && !self.by_lane;
+    /// What the panels of a tile are read from, and the bytes from there to what the next ones are: values and masks, where
+    /// weights are stored as such. Dense weights only where several tiles of rows give the time to fetch them.
+    fn ahead(&self, k: &mut Builder, spot: &Spot) -> [Option<(Val, i64)>; 2] {
+        let (panels, width) = (self.width() / self.panel, i64::from(self.width()));
+        let waits = self.masked.is_none() && self.is_one_tile();
+        if panels == 0 || self.columns <= width || waits || self.by_lane {
+            return [None; 2];
+        }
+        match &self.masked {
+            None => [Some((spot.right, i64::from(panels) * self.panel_bytes)), None],
+            Some(masked) => {
+                let from = [masked.values(k, spot.panel, 0), masked.masks(k, spot.panel)];
+                let bytes = masked.panel_bytes().map(|bytes| bytes * i64::from(panels));
+                [Some((from[0], bytes[0])), Some((from[1], bytes[1]))]
+            }
+        }
+    }
+
+    fn is_one_tile(&self) -> bool {
+        self.count.as_const().is_some_and(|count| count <= i64::from(self.tile.rows))
+    }
+
+    /// What of so many bytes each tile of rows fetches.
+    fn fetch(&self, bytes: i64, rows: u32) -> Option<Fetch> {
+        let (taps, all) = (self.taps.iter().map(|t| &t.count).product::<Dim>().as_const()?, self.count.as_const()?);
         let rounds = taps * (self.run / (4 * i64::from(self.tile.unroll)));
-        if few { Fetch::new(bytes, all.min(self.block), rows, rounds) } else { None }
+        if bytes <= self.ahead_bytes { Fetch::new(bytes, all.min(self.block), rows, rounds) } else { None }
     }
 
     /// Writes out panels that are stored as masks and values: as the first full tile of rows reads them, if there is one.
@@ -343,7 +371,7 @@ impl<'a, 'b> Nest<'a, 'b> {
         let mut state = vec![zero; (spot.rows * spot.vectors) as usize];
         state.push(spot.right);
         state.extend(self.expanding.iter().flat_map(|(values, masks, _)| values.iter().chain([masks])));
-        state.extend(spot.next.map(|n| n.0));
+        state.extend(spot.next.iter().flatten().map(|n| n.0));
         let start = k.int(0);
         let sums = self.taps(k, &self.taps, start, (&pointers, spot), &state);
         for i in 0..spot.rows {
@@ -406,7 +434,7 @@ impl<'a, 'b> Nest<'a, 'b> {
         let round = 4 * i64::from(self.tile.unroll);
         let whole = self.run / round * round;
         let middle = k.add_int(offset, whole);
-        let vectors = spot.vectors as usize;
+        let (vectors, fetched) = (spot.vectors as usize, spot.next.iter().flatten().collect::<Vec<_>>());
         let mut state = k.fold_loop(offset, middle, round, state, &mut |k, at, state| {
             let held: Option<Vec<Val>> = self.by_lane.then(|| {
                 let held = rows.iter().map(|&row| {
@@ -416,8 +444,8 @@ impl<'a, 'b> Nest<'a, 'b> {
                 held.collect()
             });
             // Weights that come next are fetched while the rows meet these.
-            let (state, next) = state.split_at(state.len() - usize::from(spot.next.is_some()));
-            let next: Vec<Val> = next.iter().zip(spot.next).map(|(&next, n)| fetch_lines(k, next, n.1)).collect();
+            let (state, next) = state.split_at(state.len() - fetched.len());
+            let next: Vec<Val> = next.iter().zip(&fetched).map(|(&next, f)| fetch_lines(k, next, f.1)).collect();
             let mut state = self.steps(k, state, (vectors, self.tile.unroll), &mut |k, row, step| match &held {
                 Some(held) => self.spread(k, held[row], step),
                 None => {
@@ -428,7 +456,7 @@ impl<'a, 'b> Nest<'a, 'b> {
             state.extend(next);
             state
         });
-        let next = if spot.next.is_some() { state.pop() } else { None };
+        let next = state.split_off(state.len() - fetched.len());
         state = self.rest(k, (middle, whole), (rows, vectors), &state);
         state.extend(next);
         state

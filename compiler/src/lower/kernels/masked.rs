@@ -24,20 +24,28 @@ pub(super) struct Masked {
     pub(super) room: Val,
     /// Words a panel.
     words: i64,
+    /// Values a panel, about.
+    few: i64,
     unrolled: u32,
 }
 
 impl Masked {
-    /// Operands 1 to 3 of a kernel, for tiles of some panels of so many bytes.
-    pub(super) fn new(e: &Emit<'_>, k: &mut Builder, panel_bytes: i64, panels: u32) -> Masked {
+    /// Operands 1 to 3 of a kernel, for tiles of some panels of so many bytes, about `few` of which are not zero.
+    pub(super) fn new(e: &Emit<'_>, k: &mut Builder, [few, panel_bytes]: [i64; 2], panels: u32) -> Masked {
         Masked {
             masks: e.operand(1),
             values: e.operand(2),
             heads: e.operand(3),
             room: e.scratch(k, Dim::from(panel_bytes * i64::from(panels))),
             words: panel_bytes / i64::from(LANES),
+            few,
             unrolled: if e.site.target.expands_bytes() { UNROLLED } else { 1 },
         }
+    }
+
+    /// Bytes of a panel's values, about, and of its masks.
+    pub(super) fn panel_bytes(&self) -> [i64; 2] {
+        [self.few, 8 * self.words]
     }
 
     /// Where the values of the `n`th panel from one on begin.
