@@ -1,6 +1,7 @@
 //! Schedules of products and convolutions with weights in blocks (rows of a panel's width that are not zero), and when
 //! they pay.
 
+use crate::dot_schedule::by_signs;
 use crate::{Arch, Target};
 
 /// Columns of a panel that blocks may have, the widest first.
@@ -15,11 +16,12 @@ pub const UNROLL: u32 = 2;
 /// Bytes within which windows that share a pointer lie from one another.
 pub const FARTHEST: i32 = 1 << 24;
 
-/// Lines and columns of a register tile of panels of so many vectors, for results of so many lines and columns (`None`:
+/// Lines and columns of a register tile of panels of so many vectors, of bytes or floats, for results of so many lines and columns (`None`:
 /// known at run time): sums, a vector of values a column, and a register for what is spread. Rows of a matrix take
 /// `row_bytes` each.
-pub fn tile(target: &Target, vectors: u32, size: [Option<u32>; 2], row_bytes: Option<u64>) -> [u32; 2] {
+pub fn tile(target: &Target, bytes: bool, vectors: u32, size: [Option<u32>; 2], row_bytes: Option<u64>) -> [u32; 2] {
     let registers = match (target.arch, target.vector_bytes) {
+        (Arch::X86_64, _) if bytes && by_signs(target) => 12,
         (Arch::X86_64, 64) => 30,
         (Arch::X86_64, _) => 14,
         (Arch::Aarch64, _) => 28,
@@ -121,7 +123,7 @@ mod tests {
         assert!(!of(16, all * 9 / 10, all / 10 * 9 * 16), "few zeros");
         assert!(!of(16, all / 2, all / 8 * 16), "half-empty blocks");
         assert!(!of(8, all, all / 2 * 16), "half a register");
-        let of = |vectors, lines, columns, bytes| tile(&target, vectors, [lines, columns], bytes);
+        let of = |vectors, lines, columns, bytes| tile(&target, false, vectors, [lines, columns], bytes);
         assert_eq!(of(1, Some(7), Some(7), None), [4, 7]);
         assert_eq!(of(1, Some(56), Some(56), None), [1, 28]);
         assert_eq!(of(1, Some(1), None, Some(1536)), [1, 28]);

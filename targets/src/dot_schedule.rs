@@ -27,7 +27,7 @@ const fn tile(rows: u32, vectors: u32) -> Tile {
 }
 
 fn tiles(target: &Target) -> &'static [Tile] {
-    if target.arch == Arch::X86_64 && target.vector_bytes == 32 && !has_dot(target) {
+    if target.vector_bytes == 32 && by_signs(target) {
         return TILES_BY_SIGNS;
     }
     let of_target = |t: &&(Arch, u32, &'static [Tile])| t.0 == target.arch && t.1 == target.vector_bytes;
@@ -37,6 +37,11 @@ fn tiles(target: &Target) -> &'static [Tile] {
 /// Whether four products of bytes and their sum are one instruction.
 pub fn has_dot(target: &Target) -> bool {
     target.has("dotprod") || target.vector_bytes > 16 && (target.has("avx512vnni") || target.has("avxvnni"))
+}
+
+/// Whether products of bytes are of magnitudes and signs, which take registers of their own.
+pub(crate) fn by_signs(target: &Target) -> bool {
+    target.arch == Arch::X86_64 && !has_dot(target)
 }
 
 /// Whether products of bytes are no slower than those of floats. With AVX2 but no VNNI they are three instructions and one

@@ -4,6 +4,7 @@
 //! Tiles do not depend on the target, so that code for several CPU levels shares the weights.
 
 use crate::choices::{Point, Problem};
+use crate::dot_schedule::by_signs;
 use crate::{Arch, Target};
 
 /// Lanes that tiles fill: those of the longest vectors.
@@ -229,9 +230,10 @@ fn at_once(vectors: u64) -> u64 {
     (1..=VECTORS).rev().find(|n| vectors.is_multiple_of(*n)).unwrap_or(1)
 }
 
-/// Vectors that are computed at once of a span of so many, for each of some output channels.
-pub fn vectors(target: &Target, span: u32, abreast: u32) -> u32 {
+/// Vectors that are computed at once of a span of so many, of words of bytes or floats, for each of some output channels.
+pub fn vectors(target: &Target, words: bool, span: u32, abreast: u32) -> u32 {
     let registers = match (target.arch, target.vector_bytes) {
+        (Arch::X86_64, 16 | 32) if words && by_signs(target) => 10,
         (Arch::X86_64, 16 | 32) => 14,
         (Arch::X86_64, _) => 28,
         _ => 24,
@@ -260,6 +262,8 @@ pub struct Layer {
     pub shared: u64,
     /// Multiply-adds of the fastest dense way.
     pub products: u64,
+    /// Whether channels are words of four, multiplied as bytes.
+    pub words: bool,
     /// Whether that is by minimal filtering where it pays.
     pub filtered: bool,
     /// Results of a tile, how many tiles, and the elements that each stages.
@@ -340,8 +344,9 @@ fn fetched(bytes: f64) -> f64 {
 }
 
 /// Shares of the nominal peak, which is of a slower clock than that of the machine where they were measured: of dense
-/// kernels, of minimal filtering, and of sparse kernels, beside what [`met`] counts.
+/// kernels of floats and of bytes, of minimal filtering, and of sparse kernels, beside what [`met`] counts.
 const DENSE_SHARE: f64 = 1.2;
+const BYTES_SHARE: f64 = 1.1;
 const FILTERED_SHARE: f64 = 0.9;
 const SPARSE_SHARE: f64 = 0.95;
 
@@ -357,7 +362,11 @@ pub fn costs(target: &Target, layer: &Layer) -> Costs {
     let lanes = f64::from(target.vector_bytes / 4);
     let [rows, depth, out, values] = [layer.rows, layer.depth, layer.out, layer.values].map(|n| n as f64);
     let filled = (out / lanes).ceil() * lanes / out;
-    let share = if layer.filtered { FILTERED_SHARE } else { DENSE_SHARE };
+    let share = match layer {
+        Layer { words: true, .. } => BYTES_SHARE,
+        Layer { filtered: true, .. } => FILTERED_SHARE,
+        _ => DENSE_SHARE,
+    };
     let dense = (layer.products as f64 * filled / (rate * share)).max(fetched(depth * out * 4.0));
     let entries = fetched(layer.bytes());
     if layer.span == 1 {
@@ -388,6 +397,7 @@ mod tests {
             values,
             shared,
             products,
+            words: false,
             filtered: false,
             span,
             tiles,
@@ -449,7 +459,7 @@ mod tests {
     #[test]
     fn vectors_divide_the_span() {
         let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v3")).unwrap();
-        assert_eq!([1, 8, 12, 14].map(|n| vectors(&target, n, 4)), [1, 2, 3, 2]);
-        assert_eq!(vectors(&target, 2, 8), 1);
+        assert_eq!([1, 8, 12, 14].map(|n| vectors(&target, false, n, 4)), [1, 2, 3, 2]);
+        assert_eq!(vectors(&target, false, 2, 8), 1);
     }
 }

@@ -101,6 +101,8 @@ pub enum Op {
     /// turns in whole rounds. Each is a value and the offset, which some of the group may share, in [`Staging::unit`]s of staged planes ([`Staging`]), of what the first result
     /// of a tile meets by it. `kernel` holds the window's extents; without any, all axes but the channels are a matrix's
     /// rows. `spec.layout` is the operand's, the result has a layout of its own.
+    /// Where `x` is `u8` or `i8`, channels-last and with a multiple of four channels, `values` are `i8[n, 4]`, which meet four
+    /// channels each; sums are `i32` and wrap.
     SparseConv { spec: ConvSpec, kernel: Vec<i64>, staging: Staging, out: usize, stored: Layout },
     /// `(x: f32, channels last; codes: i32[panels, words, tile]; scales: f32 or f16[panels, blocks, tile]; [zeros: i8 or
     /// i16[panels, blocks, tile], or table: f32[16 or 256]])`: correlation with weights that are codes; see [`Coded`](super::Coded) for what they stand for.

@@ -12,12 +12,15 @@
 //! Some of a group, `shared` next to one another, may have their non-zeros in the same places (or zeros there): then each offset
 //! stands for a value of each of them.
 //!
+//! Bytes go by words: what is told of input channels is told of four of them together, and a non-zero is four bytes of which
+//! one at least is not zero.
+//!
 //! - Of a matrix, a plane is the channel's elements of some rows.
 //! - Of an image, a plane holds some lines, `pitch` elements apart, padding included. With a stride, elements that the same
 //!   tap of neighbouring windows meets are brought together: a phase an axis and remainder, one after another, the last
 //!   axis fastest. Every column of the window may have a phase of its own, so that all that vectors meet is aligned.
 
-use super::ConvSpec;
+use super::{ConvSpec, DType};
 
 /// The extents of staged planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +56,11 @@ impl Staging {
 
     /// Non-zeros that are loaded at once.
     pub const STEP: usize = 4;
+
+    /// Channels of an element of a plane.
+    pub fn elements(dtype: DType) -> usize {
+        if dtype == DType::F32 { 1 } else { 4 }
+    }
 
     /// Groups of `out` output channels.
     pub fn groups(&self, out: usize) -> usize {

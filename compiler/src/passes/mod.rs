@@ -10,6 +10,7 @@ mod attention;
 mod block_sparse;
 mod byte_blocks;
 mod byte_masks;
+mod byte_sparse;
 mod byte_sums;
 mod bytes;
 mod channels_last_norm;
@@ -163,6 +164,11 @@ pub const PIPELINE: &[Phase] = &[
                 "byte_blocks",
                 byte_blocks::run,
                 "behind bytes, which packs what this looks at; blocks before single zeros",
+            ),
+            pass(
+                "byte_sparse",
+                byte_sparse::run,
+                "blocks before single words, which are faster than bytes of their own",
             ),
             pass("byte_masks", byte_masks::run, "behind bytes, which packs what this looks at"),
             pass("block_sparse", block_sparse::run, "what bytes left is of floats; blocks before single non-zeros"),

@@ -15,11 +15,11 @@ pub(super) struct Shared {
 /// Which weights of an output channel are not zero, a bit each.
 type Support = Vec<u64>;
 
-/// An order for so many of each block to share places; natural where that is as good. `filters` are the weights of an output
-/// channel each.
-pub(super) fn order<'a>(filters: impl Iterator<Item = &'a [f32]>, block: usize, shared: usize) -> Shared {
-    let support = |filter: &[f32]| -> Support {
-        let word = |some: &[f32]| some.iter().rev().fold(0, |bits, &w| bits << 1 | u64::from(w != 0.0));
+/// An order for so many of each block to share places; natural where that is as good. `filters` are the bits of the
+/// weights of an output channel each.
+pub(super) fn order<'a>(filters: impl Iterator<Item = &'a [u32]>, block: usize, shared: usize) -> Shared {
+    let support = |filter: &[u32]| -> Support {
+        let word = |some: &[u32]| some.iter().rev().fold(0, |bits, &w| bits << 1 | u64::from(w != 0));
         filter.chunks(64).map(word).collect()
     };
     let supports: Vec<Support> = filters.map(support).collect();
@@ -76,7 +76,7 @@ mod tests {
 
     /// Filters of 70 weights, of which every third from a remainder on is not zero.
     fn found(remainders: &[usize], block: usize, shared: usize) -> Shared {
-        let weights: Vec<f32> = remainders.iter().flat_map(|r| (0..70).map(move |n| f32::from(n % 3 == *r))).collect();
+        let weights: Vec<u32> = remainders.iter().flat_map(|r| (0..70).map(move |n| u32::from(n % 3 == *r))).collect();
         order(weights.chunks(70), block, shared)
     }
 

@@ -1,26 +1,31 @@
 //! Correlation with weights given by their non-zeros.
 
-use crate::ir::{ConvSpec, Layout, Staging, Tensor};
+use crate::ir::{ConvSpec, DType, Layout, Staging, Tensor};
 use crate::{Error, Result};
 
 /// `(x, heads, slots, offsets, values)`.
 pub(super) fn sparse_conv(
-    x: &[Tensor],
+    operands: &[Tensor],
     (spec, kernel): (&ConvSpec, &[i64]),
     staging: &Staging,
     result: &[usize],
     stored: Layout,
 ) -> Result<Tensor> {
-    let (x, heads, slots, offsets, values) = (&x[0], x[1].to_i64s(), x[2].to_i64s(), x[3].to_i64s(), x[4].to_f64s());
+    let [x, heads, slots, offsets, values] = operands else {
+        return Err(Error::internal("sparse weights have five operands"));
+    };
+    let [heads, slots, offsets] = [heads, slots, offsets].map(Tensor::to_i64s);
+    let dtype = x.dtype();
     let (data, results) = (Activations::new(spec.layout, x.shape()), Activations::new(stored, result));
-    let channels = data.channels;
+    let together = Staging::elements(dtype);
+    let channels = data.channels / together;
     let (plane, places) = (staging.plane(spec, kernel), staging.places(spec, kernel));
     let malformed = |what: &str, n: i64| Error::invalid(format!("sparse weights: {what} {n} leads nowhere"));
     // Where each result's window begins, and for each tap whether it is inside and how far from there.
     let windows = Windows { spec, kernel, data: data.extents(kernel), results: results.extents(kernel) };
     let out = results.channels;
     let rows: usize = results.pixels.iter().product();
-    let x = x.to_f64s();
+    let (x, values) = (x.to_f64s(), values.to_f64s());
     let mut sums = vec![0.0; rows * out];
     let (unit, blocks) = (staging.unit(spec, kernel), staging.listed(out, channels));
     for (slot, &place) in slots.iter().enumerate() {
@@ -33,7 +38,10 @@ pub(super) fn sparse_conv(
         let (from, abreast) = (heads[group], staging.abreast as i64);
         let rounds = (heads[group + 1] - from + abreast - 1) / abreast;
         for n in (0..rounds).map(|round| from + round * abreast + turn as i64) {
-            let at = usize::try_from(n).ok().filter(|&n| n < values.len()).ok_or_else(|| malformed("entry", n))?;
+            let at = usize::try_from(n)
+                .ok()
+                .filter(|&n| n < values.len() / together)
+                .ok_or_else(|| malformed("entry", n))?;
             let offset = *offsets.get(at / staging.shared).ok_or_else(|| malformed("entry", n))?;
             let offset = usize::try_from(offset).map_err(|_| malformed("offset", offset))? * unit;
             let (channel, place) = (offset / plane, offset % plane);
@@ -45,12 +53,19 @@ pub(super) fn sparse_conv(
             let tap = tap.ok_or_else(|| malformed("offset", offset as i64))?;
             for row in 0..rows {
                 if let Some(pixel) = windows.pixel(row, tap) {
-                    sums[results.index(row, o)] += values[at] * x[data.index(pixel, channel)];
+                    for n in 0..together {
+                        let met = x[data.index(pixel, channel * together + n)];
+                        sums[results.index(row, o)] += values[at * together + n] * met;
+                    }
                 }
             }
         }
     }
-    Tensor::from_f64s(crate::ir::DType::F32, result.to_vec(), &sums)
+    if dtype == DType::F32 {
+        return Tensor::from_f64s(dtype, result.to_vec(), &sums);
+    }
+    let wrapped: Vec<i64> = sums.iter().map(|&sum| i64::from(sum as i64 as i32)).collect();
+    Tensor::from_i64s(DType::I32, result.to_vec(), &wrapped)
 }
 
 /// Pixels of channels.

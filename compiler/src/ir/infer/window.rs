@@ -204,11 +204,14 @@ pub(super) fn sparse_conv(
     staging: &Staging,
     (out, stored): (usize, Layout),
 ) -> Result<TensorType> {
-    c.dtype(0, &[DType::F32])?;
+    let floats = c.dtype(0, &[DType::F32, DType::U8, DType::I8])? == DType::F32;
     c.dtype(1, &[DType::I32])?;
     c.dtype(2, &[DType::U8])?;
     c.dtype(3, &[DType::U16, DType::I32])?;
-    c.dtype(4, &[DType::F32])?;
+    c.dtype(4, &[if floats { DType::F32 } else { DType::I8 }])?;
+    if !floats && [spec.layout, stored] != [Layout::ChannelsLast; 2] {
+        return Err(Error::invalid("words of bytes have their channels last"));
+    }
     if kernel.iter().any(|&k| k <= 0) {
         return Err(Error::invalid(format!("no window of {kernel:?}")));
     }
@@ -217,14 +220,27 @@ pub(super) fn sparse_conv(
     if channels >= rows.len() {
         return Err(Error::invalid(format!("the operand has no {:?}", spec.layout)));
     }
-    let channels = rows.remove(channels);
+    let mut channels = rows.remove(channels);
+    if !floats {
+        let words = channels.floor_div(&Dim::from(4i64));
+        c.meet(&channels, &(&words * &Dim::from(4i64)), "the channels and those of whole words")?;
+        channels = words;
+    }
     let extents = if kernel.is_empty() { &[] } else { rows.get(1..).unwrap_or_default() };
     let kernel_dims: Vec<Dim> = kernel.iter().map(|&k| Dim::from(k)).collect();
     let spatial = positions(spec, extents, &kernel_dims)?;
     if !Staging::fits(spec) || !staging.holds(spec, kernel) {
         return Err(Error::invalid(format!("windows of {kernel:?} cannot be staged as {staging:?}")));
     }
-    let ([heads], [slots], [offsets], [values]) = (c.axes(1)?, c.axes(2)?, c.axes(3)?, c.axes(4)?);
+    let ([heads], [slots], [offsets]) = (c.axes(1)?, c.axes(2)?, c.axes(3)?);
+    let values = if floats {
+        let [values] = c.axes(4)?;
+        values
+    } else {
+        let [values, four] = c.axes(4)?;
+        c.meet(&four, &Dim::from(4i64), "the values' last axis and 4")?;
+        values
+    };
     let slices = channels.ceil_div(&Dim::from(staging.depth));
     let groups = &Dim::from(staging.groups(out)) * &slices;
     c.meet(&heads, &(&groups + &Dim::ONE), "the heads and one more than the groups of all slices")?;
@@ -236,7 +252,7 @@ pub(super) fn sparse_conv(
         return Err(Error::invalid(format!("the result has no {stored:?}")));
     }
     shape.insert(channels, Dim::from(out));
-    Ok(TensorType::new(DType::F32, shape))
+    Ok(TensorType::new(if floats { DType::F32 } else { DType::I32 }, shape))
 }
 
 pub(super) fn coded_conv(

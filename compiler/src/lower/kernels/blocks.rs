@@ -52,7 +52,8 @@ pub(super) fn block_conv(
     let channels = x.shape.last().and_then(Dim::as_const).ok_or_else(malformed)?;
     let row_bytes = kernel.iter().all(|&n| n == 1).then_some(channels * x.dtype.size() as i64);
     let known = row_bytes.and_then(|b| u64::try_from(b).ok());
-    let most = block_schedule::tile(site.target, tile / lanes, [together, count(&columns)], known);
+    let most =
+        block_schedule::tile(site.target, x.dtype != DType::F32, tile / lanes, [together, count(&columns)], known);
     let copied = row_bytes.filter(|b| b % LINE == 0 && block_schedule::collide(column_bytes.into(), 1));
     let room = copied.map(|bytes| e.scratch(k, Dim::from(i64::from(most[0] * most[1]) * (bytes + LINE))));
     let tiles = |axis: &Axis, most: u32| count(axis).map_or(i64::MAX >> 32, |n| n.div_ceil(most).into());

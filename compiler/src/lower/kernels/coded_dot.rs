@@ -282,7 +282,11 @@ impl Product<'_, '_, '_> {
         let w = self.w;
         let tiles = rows.as_const().map_or(0, |rows| rows / self.rows);
         let width = vectors * w.lanes;
-        if self.written.is_none() || tiles < FETCHING_TILES || width % w.panel != 0 || w.e.site.target.vector_bytes == 16 {
+        if self.written.is_none()
+            || tiles < FETCHING_TILES
+            || width % w.panel != 0
+            || w.e.site.target.vector_bytes == 16
+        {
             return Vec::new();
         }
         let panels = i64::from(width / w.panel);

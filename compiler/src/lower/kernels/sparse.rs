@@ -7,6 +7,9 @@
 //! and stored, or as they are where the result is planes ([`planes`]).
 //!
 //! Loads are what is scarce: several non-zeros come by one load of values and one of offsets.
+//!
+//! Bytes go by words: four channels of a pixel are an element of a plane, four bytes of weights a non-zero, and what is told
+//! of channels below is told of such words.
 
 mod planes;
 mod products;
@@ -14,9 +17,9 @@ mod products;
 use mcc_targets::sparse_schedule;
 
 use super::turn::turn;
-use super::{Emit, Site, nest};
+use super::{Emit, Site, dot, nest};
 use crate::ir::{ConvSpec, DType, Dim, Layout, Staging};
-use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
+use crate::lower::kir::{Addr, Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
 use crate::{Error, Result};
 
 /// [`Op::SparseConv`](crate::ir::Op::SparseConv): `(x, heads, slots, offsets, values)`.
@@ -31,10 +34,17 @@ pub(super) fn sparse_conv(
     let (x, y) = (&site.operands[0], &site.results[0]);
     let malformed = || Error::internal(format!("sparse_conv of {x} as {staging:?}"));
     let channels = x.shape.get(spec.layout.channels(x.rank())).and_then(Dim::as_const).ok_or_else(malformed)?;
+    let kind = match x.dtype {
+        DType::F32 => None,
+        bytes => Some(dot::kind(bytes, &site.constants[4])),
+    };
+    let in_words = |elements: &Dim| elements.floor_div(&Dim::from(Staging::elements(x.dtype)));
+    let channels = channels / Staging::elements(x.dtype) as i64;
     let span = i64::try_from(staging.span).map_err(|_| malformed())?;
     let lanes = i64::from(site.target.vector_bytes / 4).min(span);
-    let vectors = i64::from(sparse_schedule::vectors(site.target, (span / lanes) as u32, staging.abreast as u32));
-    let strides = e.strides(0);
+    let vectors =
+        i64::from(sparse_schedule::vectors(site.target, kind.is_some(), (span / lanes) as u32, staging.abreast as u32));
+    let strides: Vec<Dim> = e.strides(0).iter().map(in_words).collect();
     let image = if kernel.is_empty() {
         None
     } else {
@@ -61,8 +71,21 @@ pub(super) fn sparse_conv(
     let pixels = without_channels(&y.shape, stored);
     let (plane, unit) = (staging.plane(spec, kernel) as i64, staging.unit(spec, kernel) as i64);
     let layouts = Layouts { read: spec.layout, stored };
-    let sparse =
-        Sparse { e, staging, image, layouts, pixels, channels, out: out as i64, plane, unit, span, lanes, vectors };
+    let sparse = Sparse {
+        e,
+        dot: kind,
+        staging,
+        image,
+        layouts,
+        pixels,
+        channels,
+        out: out as i64,
+        plane,
+        unit,
+        span,
+        lanes,
+        vectors,
+    };
     sparse.emit(k, &strides[0])
 }
 
@@ -96,6 +119,8 @@ struct Image {
 
 struct Sparse<'a, 'b> {
     e: &'b Emit<'a>,
+    /// How words of bytes are multiplied; none: floats.
+    dot: Option<DotKind>,
     staging: &'b Staging,
     image: Option<Image>,
     layouts: Layouts,
@@ -227,6 +252,11 @@ impl Sparse<'_, '_> {
             stage(k);
             k.store(at, tile);
         });
+    }
+
+    /// What sums are.
+    fn sum(&self, lanes: u32) -> Ty {
+        Ty::new(if self.dot.is_some() { Elem::I32 } else { Elem::F32 }, lanes)
     }
 
     /// Blocks of output channels.
@@ -478,15 +508,43 @@ impl Sparse<'_, '_> {
                 k.when(pixel, &mut |k| {
                     let skip = k.mul_int(i, self.turned() * 4);
                     let from = k.add(room.turned, skip);
+                    if self.dot.is_some() {
+                        return self.store_words(k, from, (row, first), count);
+                    }
                     let lanes = self.e.lanes(DType::F32);
                     nest::columns(k, zero, channels, lanes, &mut |k, c, lanes| {
                         let at = k.at_index(from, c, 4);
-                        let v = k.load(Ty::new(Elem::F32, lanes), at);
+                        let v = k.load(self.sum(lanes), at);
                         let col = k.add(first, c);
                         self.e.store(k, row, col, v);
                     });
                 });
             });
         });
+    }
+
+    /// Stores `count` sums of bytes from a pointer on, as columns from `first` on: several vectors together, of which the
+    /// epilogue may make bytes.
+    fn store_words(&self, k: &mut Builder, from: Val, (row, first): (Val, Val), count: i64) {
+        const TOGETHER: i64 = 4;
+        let piece = TOGETHER * self.lanes;
+        let some = |k: &mut Builder, at: Val, count: i64| {
+            let from = k.at_index(from, at, 4);
+            let vectors: Vec<Val> = (0..(count + self.lanes - 1) / self.lanes)
+                .map(|v| {
+                    k.load(
+                        self.sum(self.lanes as u32),
+                        Addr { offset: from.offset + (v * self.lanes * 4) as i32, ..from },
+                    )
+                })
+                .collect();
+            let col = k.add(first, at);
+            self.e.store_columns(k, row, col, &vectors, count as u32);
+        };
+        let (zero, whole) = (k.int(0), k.int(count / piece * piece));
+        k.for_each(zero, whole, piece, &mut |k, at| some(k, at, piece));
+        if count % piece > 0 {
+            some(k, whole, count % piece);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Sparse products against the evaluator: spans, groups, blocks and slices of all kinds, both kinds of offsets, empty channels, padding,
 //! strides and dilations.
 
+use super::dot_tests::bytes;
 use super::testing::{check, noise};
 use crate::ir::{ConvSpec, DType, Layout, Op, Staging, Tensor};
 
@@ -67,6 +68,13 @@ fn check_sparse(spec: ConvSpec, kernel: Vec<i64>, staging: Staging, shape: &[usi
         let (spec, kernel) = (ConvSpec { layout, ..spec.clone() }, kernel.clone());
         check(&Op::SparseConv { spec, kernel, staging, out, stored }, &operands);
     }
+    // Words of bytes instead of floats.
+    let mut shape = shape.to_vec();
+    shape.iter_mut().rev().take(1).for_each(|channels| *channels *= 4);
+    let dtype = if out % 2 == 0 { DType::I8 } else { DType::U8 };
+    let values = bytes(DType::I8, &[weights[3].numel(), 4], 7);
+    let operands = [&[bytes(dtype, &shape, 3)], &weights[..3], &[values]].concat();
+    check(&Op::SparseConv { spec, kernel, staging, out, stored: Layout::ChannelsLast }, &operands);
 }
 
 const LAYOUTS: [(Layout, Layout); 4] = [

@@ -53,7 +53,7 @@ impl Sparse<'_, '_> {
         straight: Option<Straight>,
     ) {
         let (lanes, vectors, abreast) = (self.lanes as u32, self.vectors as usize, self.staging.abreast);
-        let ty = Ty::new(Elem::F32, lanes);
+        let ty = self.sum(lanes);
         let (zero, end) = (k.int(0), k.int(count));
         k.for_each(zero, end, 1, &mut |k, group| {
             let group = k.add(listed, group);
@@ -109,7 +109,9 @@ impl Sparse<'_, '_> {
         let shared = self.staging.shared;
         let each = k.int(shared.trailing_zeros().into());
         let mut from_first = |operand: usize, each: Option<Val>| {
-            let bytes = k.mul_int(first, self.e.dtype(operand).size() as i64);
+            // A value is a float or a word of bytes.
+            let size = if each.is_some() { self.e.dtype(operand).size() as i64 } else { 4 };
+            let bytes = k.mul_int(first, size);
             let bytes = each.map_or(bytes, |each| k.bin(Bin::Shr, bytes, each));
             k.add(self.e.operand(operand), bytes)
         };
@@ -131,7 +133,7 @@ impl Sparse<'_, '_> {
                 for ((sums, offset), value) in sums.chunks_exact_mut(vectors).zip(offsets).zip(values) {
                     for (v, sum) in sums.iter_mut().enumerate() {
                         let x = self.staged_vector(k, (staged, offset), v);
-                        *sum = k.fma(value, x, *sum);
+                        *sum = self.multiplied(k, value, x, *sum);
                     }
                 }
             }
@@ -143,7 +145,23 @@ impl Sparse<'_, '_> {
     fn staged_vector(&self, k: &mut Builder, (staged, offset): (Val, Val), v: usize) -> Val {
         let lanes = self.lanes as u32;
         let from = k.at_index(staged, offset, 1);
-        k.load(Ty::new(Elem::F32, lanes), Addr { offset: from.offset + (v as u32 * lanes * 4) as i32, ..from })
+        let ty = if self.dot.is_some() { Ty::new(Elem::I8, 4 * lanes) } else { Ty::new(Elem::F32, lanes) };
+        k.load(ty, Addr { offset: from.offset + (v as u32 * lanes * 4) as i32, ..from })
+    }
+
+    /// A value in all lanes: of words, bytes.
+    fn everywhere(&self, k: &mut Builder, value: Val) -> Val {
+        let lanes = self.lanes as u32;
+        let all = if lanes == 1 { value } else { k.splat(value, lanes) };
+        if self.dot.is_some() { k.bitcast(all, Ty::new(Elem::I8, 4 * lanes)) } else { all }
+    }
+
+    /// A sum with the products of a value and what it meets.
+    fn multiplied(&self, k: &mut Builder, value: Val, x: Val, sum: Val) -> Val {
+        match self.dot {
+            Some(kind) => k.dot(kind, x, value, sum),
+            None => k.fma(value, x, sum),
+        }
     }
 
     /// Adds what the non-zeros of some output channels meet that share offset `n` behind `at`.
@@ -165,7 +183,7 @@ impl Sparse<'_, '_> {
         let value = |k: &mut Builder, i: i32| {
             let at = Addr { offset: from.offset + 4 * (n * shared + i), ..from };
             let value = k.load(Ty::new(Elem::F32, 1), at);
-            k.splat(value, self.lanes as u32)
+            self.everywhere(k, value)
         };
         // The last of four loads by itself what it meets: otherwise there are not enough registers.
         let together = if shared as usize == Staging::STEP { shared - 1 } else { shared };
@@ -174,7 +192,7 @@ impl Sparse<'_, '_> {
             let x = self.staged_vector(k, (staged, offset), v);
             for (i, &value) in spread.iter().enumerate() {
                 let sum = &mut sums[i * vectors + v];
-                *sum = k.fma(value, x, *sum);
+                *sum = self.multiplied(k, value, x, *sum);
             }
         }
         for i in together..shared {
@@ -182,7 +200,7 @@ impl Sparse<'_, '_> {
             for v in 0..vectors {
                 let x = self.staged_vector(k, (staged, offset), v);
                 let sum = &mut sums[i as usize * vectors + v];
-                *sum = k.fma(value, x, *sum);
+                *sum = self.multiplied(k, value, x, *sum);
             }
         }
     }
@@ -220,13 +238,18 @@ impl Sparse<'_, '_> {
         let at = |n: i32| Addr { offset: from.offset + 4 * (first + n), ..from };
         let steps = 0..Staging::STEP as u8;
         if self.lanes == 1 {
-            return steps.map(|n| k.load(Ty::new(Elem::F32, 1), at(n.into()))).collect();
+            return steps
+                .map(|n| {
+                    let one = k.load(Ty::new(Elem::F32, 1), at(n.into()));
+                    self.everywhere(k, one)
+                })
+                .collect();
         }
         let four = k.load(Ty::new(Elem::F32, Staging::STEP as u32), at(0));
         steps
             .map(|n| {
                 let one = k.lane(four, n);
-                k.splat(one, self.lanes as u32)
+                self.everywhere(k, one)
             })
             .collect()
     }
