@@ -34,9 +34,9 @@ pub(super) fn sparse_conv(
         if o >= out {
             continue;
         }
-        // Turns come in whole rounds.
-        let (from, abreast) = (heads[group], staging.abreast as i64);
-        let rounds = (heads[group + 1] - from + abreast - 1) / abreast;
+        // Turns come in whole rounds, which are counted in offsets.
+        let (from, abreast, shared) = (heads[group], staging.abreast as i64, staging.shared as i64);
+        let rounds = ((heads[group + 1] - from) / shared + abreast / shared - 1) / (abreast / shared);
         for n in (0..rounds).map(|round| from + round * abreast + turn as i64) {
             let at = usize::try_from(n)
                 .ok()
