@@ -223,3 +223,38 @@ impl Expr {
         (table.numel() == 256).then(|| table.data().clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether `anchor * scale + leaf`, as a byte, is known to be bounded.
+    fn bounded(anchor: DType, scale: f64, leaf: Option<f64>) -> bool {
+        let mut expr = Expr::default();
+        let mut x = expr.push(ExprKind::Anchor, anchor);
+        if anchor != DType::F32 {
+            x = expr.push(ExprKind::Cast(x, true), DType::F32);
+        }
+        let scale = expr.push(ExprKind::Constant(Tensor::scalar_f64(DType::F32, scale)), DType::F32);
+        let product = expr.push(ExprKind::Binary(BinaryOp::Mul, x, scale), DType::F32);
+        let leaf_node = expr.push(ExprKind::Leaf(0), DType::F32);
+        let sum = expr.push(ExprKind::Binary(BinaryOp::Add, product, leaf_node), DType::F32);
+        let zero = expr.push(ExprKind::Constant(Tensor::scalar_f64(DType::F32, 0.0)), DType::F32);
+        expr.push(ExprKind::Quantize(sum, zero, false), DType::I8);
+        let expr = expr.with_bounds(&[leaf]);
+        matches!(expr.nodes.last().map(|n| &n.kind), Some(ExprKind::Quantize(_, _, true)))
+    }
+
+    #[test]
+    fn integers_times_constants_are_bounded() {
+        assert!(bounded(DType::I32, 1e-3, Some(5.0)));
+        assert!(bounded(DType::I32, -1e-3, Some(1e8)));
+        // Sums beyond the bound, what is not known, what may be NaN.
+        assert!(!bounded(DType::I32, 1.0, Some(5.0)));
+        assert!(!bounded(DType::I32, 1e-3, Some(1e10)));
+        assert!(!bounded(DType::I32, 1e-3, None));
+        assert!(!bounded(DType::I32, f64::NAN, Some(5.0)));
+        assert!(!bounded(DType::I32, f64::INFINITY, Some(5.0)));
+        assert!(!bounded(DType::F32, 1e-3, Some(5.0)));
+    }
+}

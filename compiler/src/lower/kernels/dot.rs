@@ -374,6 +374,11 @@ impl<'a, 'b> Nest<'a, 'b> {
         state.extend(spot.next.iter().flatten().map(|n| n.0));
         let start = k.int(0);
         let sums = self.taps(k, &self.taps, start, (&pointers, spot), &state);
+        if self.sink.is_none() && self.shares_leaves(spot) {
+            let rows: Vec<Val> = (0..spot.rows).map(|i| k.add_int(spot.row, i64::from(i))).collect();
+            let sums = &sums[..(spot.rows * spot.vectors) as usize];
+            return self.e.store_pixels(k, &rows, spot.col, sums);
+        }
         for i in 0..spot.rows {
             let row = k.add_int(spot.row, i64::from(i));
             let sums = &sums[(i * spot.vectors) as usize..][..spot.vectors as usize];
@@ -382,6 +387,13 @@ impl<'a, 'b> Nest<'a, 'b> {
                 Some(sink) => self.sink_columns(k, sink, row, spot, sums),
             }
         }
+    }
+
+    /// Whether what rows of a tile share is loaded once for all: where no loads are operands for all lanes, and rows are not
+    /// full vectors of bytes.
+    fn shares_leaves(&self, spot: &Spot) -> bool {
+        let whole = spot.columns.min(self.width()) == spot.vectors * self.lanes;
+        whole && self.e.site.target.vector_bytes == 32 && self.lanes == 8 && spot.vectors <= 2
     }
 
     /// Stores sums as they are.

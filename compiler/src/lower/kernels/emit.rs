@@ -1,6 +1,7 @@
 //! What kernel authors read operands from and write results to.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 use bytes::Bytes;
 
@@ -227,7 +228,6 @@ impl<'a> Emit<'a> {
     /// Stores lanes of result 0, from column `col` of row `row` on, after the epilogue. `v` is in the compute type of
     /// the operation's own result.
     pub fn store(&self, k: &mut Builder, row: Val, col: Val, v: Val) {
-        let ty = &self.site.results[0];
         let lanes = k.ty(v).lanes;
         if lanes > 1 && self.has_other_widths(k, v) {
             return nest::each_lane(k, lanes, &mut |k, lane| {
@@ -235,9 +235,20 @@ impl<'a> Emit<'a> {
                 self.store(k, row, col, one);
             });
         }
-        let out =
-            self.epilogue.expr.emit(k, lanes, Some(v), &self.tables, &mut |k, n| self.leaf(k, n, (row, col), lanes));
-        let dtype = self.epilogue.expr.dtype().unwrap_or(ty.dtype);
+        self.store_with(k, row, col, v, &mut |k, n| self.leaf(k, n, (row, col), lanes));
+    }
+
+    /// The same with other loads of leaves.
+    fn store_with(
+        &self,
+        k: &mut Builder,
+        row: Val,
+        col: Val,
+        v: Val,
+        leaf: &mut dyn FnMut(&mut Builder, usize) -> Val,
+    ) {
+        let out = self.epilogue.expr.emit(k, k.ty(v).lanes, Some(v), &self.tables, leaf);
+        let dtype = self.epilogue.expr.dtype().unwrap_or(self.site.results[0].dtype);
         let index = self.index_of(k, row, col);
         let to = k.at_index(self.results[0], index, dtype.size() as u32);
         numbers::store(k, dtype, to, out.unwrap_or(v));
@@ -290,27 +301,41 @@ impl<'a> Emit<'a> {
         }
     }
 
-    /// Stores a vector of columns from `col` on of each of several rows of result 0, after the epilogue: up to four vectors
-    /// together where it makes bytes of them.
+    /// Stores as many vectors of columns from `col` on of each of several rows of result 0, at most four, after the epilogue:
+    /// up to four vectors together where it makes bytes of them.
     pub fn store_pixels(&self, k: &mut Builder, rows: &[Val], col: Val, vectors: &[Val]) {
         let Some(lanes) = vectors.first().map(|&v| k.ty(v).lanes) else { return };
-        let bytes = self.epilogue.expr.is_quantized() && lanes >= 4 && !self.has_other_widths(k, vectors[0]);
+        let each = vectors.len() / rows.len().max(1);
+        let cols: Vec<Val> = (0..each as u32).map(|v| k.add_int(col, i64::from(v * lanes))).collect();
+        let other = self.has_other_widths(k, vectors[0]);
+        let bytes = self.epilogue.expr.is_quantized() && lanes >= 4 && !other;
+        // What is the same in all rows is loaded once.
+        let mut level: HashMap<(usize, usize), Val> = HashMap::new();
+        let mut leaf = |k: &mut Builder, n: usize, row: Val, v: usize| {
+            let place = (n, if self.level[n] { 0 } else { v });
+            let x = level.get(&place).copied().unwrap_or_else(|| self.leaf(k, n, (row, cols[v]), lanes));
+            if matches!(&self.rows[n], RowStarts::Every(stride) if stride.is(0)) {
+                level.insert(place, x);
+            }
+            x
+        };
         if !bytes {
-            rows.iter().zip(vectors).for_each(|(&row, &v)| self.store(k, row, col, v));
+            let shares = self.epilogue.expr.quantizes() && !other;
+            for (vectors, &row) in vectors.chunks(each).zip(rows) {
+                for (i, &v) in vectors.iter().enumerate() {
+                    match shares {
+                        true => self.store_with(k, row, cols[i], v, &mut |k, n| leaf(k, n, row, i)),
+                        false => self.store(k, row, cols[i], v),
+                    }
+                }
+            }
             return;
         }
-        // What is the same in all rows is loaded once.
-        let mut level: Vec<Option<Val>> = vec![None; self.epilogue.leaves.len()];
-        for (rows, vectors) in rows.chunks(4).zip(vectors.chunks(4)) {
+        let at_once = (4 / each).max(1);
+        for (rows, vectors) in rows.chunks(at_once).zip(vectors.chunks(at_once * each)) {
             let (mut parts, mut zero) = (Vec::with_capacity(4), None);
-            for (&row, &v) in rows.iter().zip(vectors) {
-                let leaf = &mut |k: &mut Builder, n: usize| {
-                    let v = level[n].unwrap_or_else(|| self.leaf(k, n, (row, col), lanes));
-                    if matches!(&self.rows[n], RowStarts::Every(stride) if stride.is(0)) {
-                        level[n] = Some(v);
-                    }
-                    v
-                };
+            for (i, &v) in vectors.iter().enumerate() {
+                let leaf = &mut |k: &mut Builder, n: usize| leaf(k, n, rows[i / each], i % each);
                 if let Some((x, z)) = self.epilogue.expr.emit_unquantized(k, lanes, Some(v), &self.tables, leaf) {
                     parts.push(x);
                     zero = zero.or(Some(z));
@@ -320,7 +345,8 @@ impl<'a> Emit<'a> {
             parts.resize(parts.len().next_power_of_two(), last);
             let Some(bytes) = self.epilogue.expr.emit_bytes(k, &parts, zero, &self.tables) else { return };
             for (i, &row) in rows.iter().enumerate() {
-                let own: Vec<u8> = (0..lanes).map(|lane| (i as u32 * lanes + lane) as u8).collect();
+                let width = each as u32 * lanes;
+                let own: Vec<u8> = (0..width).map(|lane| (i as u32 * width + lane) as u8).collect();
                 let part = k.shuffle(bytes, bytes, &own);
                 let index = self.index_of(k, row, col);
                 let to = k.at_index(self.results[0], index, 1);
