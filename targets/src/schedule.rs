@@ -211,7 +211,9 @@ pub fn filters_rather(target: &Target, windows: &Windows) -> bool {
     const CLEARLY: u64 = 3;
     let tiles = FILTERINGS.iter().filter_map(|&n| windows.tile(n)).filter(|_| windows.is_filterable());
     let filtered = tiles.map(|tile| windows.filtering_cost(tile, FilterStorage::Coded)).min();
-    let bytes = windows.direct_cost(FilterStorage::Transformed) * 2 / 3;
+    // A byte takes a quarter of a float's time to fetch.
+    let rows = (windows.size[0] * windows.size[1]).max(WEIGHT_COST / 4);
+    let bytes = windows.taps() * windows.channels * windows.out * rows * 2 / 3;
     !dot_schedule::has_dot(target) && filtered.is_some_and(|cost| cost * 4 < bytes * CLEARLY)
 }
 
@@ -456,6 +458,19 @@ mod tests {
         let pays = |bytes, columns| chains(&target, Problem::default(), bytes, Some(columns));
         assert_eq!([(1 << 20, 24), (9 << 20, 24), (9 << 20, 96)].map(|(b, c)| pays(Some(b), c)), [false, true, false]);
         assert!(!pays(None, 16));
+    }
+
+    #[test]
+    fn filtering_beats_byte_products_without_their_instructions() {
+        let rather = |cpu, size, kernel, channels| {
+            let target = Target::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
+            let (size, kernel) = ([size; 2], [kernel; 2]);
+            filters_rather(&target, &Windows { size, kernel, dilations: [1; 2], channels, out: channels })
+        };
+        assert!(rather("x86-64-v3", 52, 3, 96) && rather("x86-64-v3", 14, 3, 256));
+        // Few results beside the weights, nothing to filter, too few channels, VNNI.
+        assert!(!rather("x86-64-v3", 4, 3, 512) && !rather("x86-64-v3", 52, 1, 96) && !rather("x86-64-v3", 52, 3, 8));
+        assert!(!rather("znver4", 52, 3, 96));
     }
 
     #[test]
