@@ -236,6 +236,83 @@ def qdq_cases():
     layer("qdq matmul of activations u16", "u16", "u16", both)
 
 
+def exporter_cases():
+    """What exporters write around layers."""
+    image, filters = (1, 16, 9, 11), (24, 16, 1, 1)
+
+    def clipped(m, x, code, low, high):
+        scale, zero, kind = code
+        q = m.op("Clip", [m.q(x, code), m.constant(low, kind), m.constant(high, kind)])
+        return m.dq(q, code)
+
+    # PyTorch, whose quantizers have ranges of their own, and Brevitas.
+    def narrow(m, data):
+        x = clipped(m, m.input(image), (0.05, 64, "u8"), 0, 127)
+        w = m.constant(m.random.standard_normal(filters) * 0.5, "f32")
+        codes = (np.full(24, 0.01), np.zeros(24, int), "s8")
+        q = m.op("Clip", [m.q(w, codes, axis=0), m.constant(-127, "s8"), m.constant(127, "s8")])
+        return m.op("Conv", [x, m.dq(q, codes, axis=0)])
+    layer("clipped codes", "u8", "u8", narrow)
+
+    def biased(m, data):
+        x = m.qdq(m.input(image), CODES[data])
+        codes = (np.full(24, 1e-5), np.zeros(24, int), "s32")
+        b = m.dq(m.constant(m.codes((24,), "s16"), "s32"), codes, axis=0)
+        return m.op("Conv", [x, m.weights(filters), b])
+    layer("bias of codes, one scale a channel", "u8", "u8", biased)
+
+    # ONNX Runtime's operators of its own domain, and 16 bits in them.
+    def own(m, data):
+        scale, zero, kind = CODES[data]
+        p = [m.scale(scale), m.constant(zero, kind)]
+        x = m.op("QuantizeLinear", [m.input(image)] + p, MS)
+        return m.op("Conv", [m.op("DequantizeLinear", [x] + p, MS), m.weights(filters)])
+    for data in ("u8", "u16"):
+        layer("com.microsoft QDQ " + data, data, data, own)
+
+    # Weights that move on their way: HWIO of TensorFlow, transposed and reshaped.
+    def moved(m, data, how):
+        x = m.qdq(m.input(image), CODES[data])
+        if how == "transpose":
+            w = m.op("Transpose", [m.weights((1, 1, 16, 24), axis=3)], perm=[3, 2, 0, 1])
+        else:
+            w = m.op("Reshape", [m.weights((24, 16)), m.constant(filters, "s64")])
+        return m.op("Conv", [x, w])
+    for how in ("transpose", "reshape"):
+        layer("weights behind a " + how, "u8", "u8", lambda m, d, h=how: moved(m, d, h))
+
+    def unsqueezed(m, data):
+        x = m.op("Reshape", [m.qdq(m.input((7, 48)), CODES[data]), m.constant((1, 7, 48), "s64")])
+        w = m.op("Transpose", [m.weights((40, 48))], perm=[1, 0])
+        return m.op("MatMul", [x, w])
+    layer("weights and data that move", "s8", "s8", unsqueezed)
+
+    # Layers in 16-bit floats, with scales of theirs.
+    def half(m, data, kind):
+        def pair(x, scale, zero, k, **a):
+            p = [m.constant(scale, kind), m.constant(zero, k)]
+            return m.op("DequantizeLinear", [m.op("QuantizeLinear", [x] + p, **a)] + p, **a)
+        x = pair(m.input(image, kind), 0.025, 0, "s8")
+        w = m.dq(m.constant(m.codes(filters, "s8"), "s8"), (np.full(24, 0.004), np.zeros(24, int), "s8"), kind, axis=0)
+        y = m.op("Conv", [x, w])
+        return m.op("QuantizeLinear", [y, m.constant(0.03125, kind), m.constant(0, "s8")])
+    case("QDQ in f16")(lambda m: (half(m, "s8", "f16"), "s8"))
+
+    # Requantized: two scales, one after the other.
+    def twice(m, data):
+        x = m.qdq(m.qdq(m.input(image), CODES[data]), (0.0413, 100, "u8"))
+        return m.op("Conv", [x, m.weights(filters)])
+    layer("requantized data", "u8", "u8", twice)
+
+    # One quantization for several layers, and one layer for several quantizations.
+    def shared(m, data):
+        x = m.qdq(m.input(image), CODES[data])
+        a, b = [m.op("Relu", [m.op("Conv", [x, m.weights(filters)])]) for _ in range(2)]
+        a = m.qdq(a, (0.05, 0, "u8"))
+        return m.op("Concat", [a, m.qdq(b, (0.06, 0, "u8"))], axis=1)
+    layer("branches of two scales", "u8", "u8", shared)
+
+
 def unary_cases():
     unary = {
         "relu": lambda m, x: m.op("Relu", [x]),
@@ -507,5 +584,5 @@ def weight_cases():
         case("%s data and weights" % kind)(eight)
 
 
-for write_cases in (qdq_cases, unary_cases, qoperator_cases, dynamic_cases, weight_cases):
+for write_cases in (qdq_cases, exporter_cases, unary_cases, qoperator_cases, dynamic_cases, weight_cases):
     write_cases()

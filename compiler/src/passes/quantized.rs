@@ -100,8 +100,15 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         let scale = edit.add(Op::Binary(BinaryOp::Mul), &[w_scale, x_scale])?;
         let mut result = edit.add(Op::Binary(BinaryOp::Mul), &[sum, scale])?;
         if let Some(&bias) = operands.get(2) {
-            let bias = per_column(edit, bias, rank, true, 1)?;
+            let mut bias = per_column(edit, bias, rank, true, 1)?;
+            if edit.dtype(bias) != DType::F32 {
+                bias = edit.add(Op::Cast { to: DType::F32, saturate: true }, &[bias])?;
+            }
             result = edit.add(Op::Binary(BinaryOp::Add), &[result, bias])?;
+        }
+        let to = edit.dtype(node.into());
+        if to != DType::F32 {
+            result = edit.add(Op::Cast { to, saturate: true }, &[result])?;
         }
         Ok(Some(result))
     })
@@ -165,19 +172,43 @@ struct Dequantized {
     zero: Option<Value>,
     scale: Value,
     rank: usize,
-    /// Transposes behind the multiplication, the last one first.
-    moves: Vec<Vec<usize>>,
+    /// Transposes and reshapes behind the multiplication, the last one first.
+    moves: Vec<Move>,
+}
+
+/// Elements in another order or under another shape.
+struct Move {
+    op: Op,
+    /// The operand's shape.
+    from: Vec<Dim>,
+}
+
+impl Move {
+    /// The operand's axis that an axis of the result is.
+    fn source(&self, axis: usize) -> Option<usize> {
+        match &self.op {
+            Op::Transpose { perm } => perm.get(axis).copied(),
+            Op::Reshape { shape } => {
+                let ahead = |shape: &[Dim]| shape.iter().product::<Dim>();
+                let same = |&i: &usize| self.from[i] == shape[axis] && ahead(&self.from[..i]) == ahead(&shape[..axis]);
+                (0..self.from.len()).find(same)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Dequantized {
     fn of(graph: &Graph, v: Value) -> Option<Dequantized> {
         let operands = graph.operands(v.node);
         match graph.op(v.node) {
-            Op::Transpose { perm } => {
+            op @ (Op::Transpose { .. } | Op::Reshape { .. }) => {
                 let mut inner = Self::of(graph, operands[0])?;
-                inner.moves.insert(0, perm.clone());
+                inner.moves.insert(0, Move { op: op.clone(), from: graph.ty(operands[0]).shape.clone() });
                 Some(inner)
             }
+            // Layers in 16-bit floats: sums of integers need not be rounded to them before.
+            Op::Cast { to: DType::F16 | DType::BF16, .. } => Self::of(graph, operands[0]),
             Op::Binary(BinaryOp::Mul) if graph.ty(v).dtype == DType::F32 => {
                 let (difference, scale) = (operands[0], operands[1]);
                 let (codes, zero) = match graph.op(difference.node) {
@@ -234,8 +265,8 @@ impl Dequantized {
     }
 
     fn moved(&self, edit: &mut Edit, mut v: Value) -> Result<Value> {
-        for perm in self.moves.iter().rev() {
-            v = edit.transpose(v, perm.clone())?;
+        for step in self.moves.iter().rev() {
+            v = edit.add(step.op.clone(), &[v])?;
         }
         Ok(v)
     }
@@ -251,12 +282,12 @@ fn cast_from_code(graph: &Graph, v: Value) -> Option<Value> {
 }
 
 /// Whether a scale of this shape is one number, or one an element of an axis, where that axis of the product's operand
-/// comes from, by transposes, an axis of the scaled tensor of `rank` axes.
-fn along(scale: &[Dim], rank: usize, columns: usize, moves: &[Vec<usize>]) -> bool {
-    let from = moves.iter().fold(columns, |axis, perm| perm[axis]);
+/// comes from, by moves, an axis of the scaled tensor of `rank` axes.
+fn along(scale: &[Dim], rank: usize, columns: usize, moves: &[Move]) -> bool {
+    let from = moves.iter().try_fold(columns, |axis, step| step.source(axis));
     // Missing axes are in front.
     let missing = rank - scale.len().min(rank);
-    scale.iter().enumerate().all(|(axis, extent)| extent.is(1) || axis + missing == from)
+    scale.iter().enumerate().all(|(axis, extent)| extent.is(1) || Some(axis + missing) == from)
 }
 
 /// Numbers a column, or one, for a result of `rank` axes: behind the first axis of a convolution's, else last. Those of one
