@@ -103,8 +103,8 @@ const MOST_GROWN: u64 = 8;
 pub enum FilterStorage {
     /// What the products need.
     Transformed,
-    /// Codes, which are decoded and transformed at run time. They are small.
-    Coded,
+    /// Themselves, or codes; they are transformed at run time.
+    Plain,
 }
 
 /// A convolution with unit strides, lines first, then columns.
@@ -160,7 +160,7 @@ impl Windows {
         let weights = planes * self.channels * self.out;
         match stored {
             FilterStorage::Transformed => (tiles * weights + transform).max(weights * WEIGHT_COST),
-            FilterStorage::Coded => (tiles + FILTER_COST) * weights + transform,
+            FilterStorage::Plain => (tiles + FILTER_COST) * weights + transform,
         }
     }
 
@@ -169,7 +169,7 @@ impl Windows {
         let (weights, rows) = (self.taps() * self.channels * self.out, self.size[0] * self.size[1]);
         match stored {
             FilterStorage::Transformed => weights * rows.max(WEIGHT_COST),
-            FilterStorage::Coded => weights * (rows + DECODE_COST),
+            FilterStorage::Plain => weights * (rows + DECODE_COST),
         }
     }
 }
@@ -210,7 +210,7 @@ pub fn filters_rather(target: &Target, windows: &Windows) -> bool {
     /// Quarters of the time that filtering may take at most: the data becomes floats for it.
     const CLEARLY: u64 = 3;
     let tiles = FILTERINGS.iter().filter_map(|&n| windows.tile(n)).filter(|_| windows.is_filterable());
-    let filtered = tiles.map(|tile| windows.filtering_cost(tile, FilterStorage::Coded)).min();
+    let filtered = tiles.map(|tile| windows.filtering_cost(tile, FilterStorage::Plain)).min();
     // A byte takes a quarter of a float's time to fetch.
     let rows = (windows.size[0] * windows.size[1]).max(WEIGHT_COST / 4);
     let bytes = windows.taps() * windows.channels * windows.out * rows * 2 / 3;

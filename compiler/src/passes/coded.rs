@@ -12,14 +12,14 @@
 //! small that nothing is gained.
 
 use bytes::Bytes;
-use mcc_targets::Target;
 use mcc_targets::dot_schedule::{decoded_gain, digits_gain, has_dot};
 use mcc_targets::schedule::FilterStorage;
+use mcc_targets::{Target, WeightFloats};
 
 use super::codebook;
 use super::edit::{Edit, rewrite};
 use super::filtering;
-use super::pack::{is_short, pad};
+use super::pack::pad;
 use crate::Result;
 use crate::ir::{
     BinaryOp, Coded, Column, ConvSpec, DType, Decision, Dim, Filters, Graph, Layout, NodeId, Op, Subject, Tensor, Value,
@@ -97,7 +97,7 @@ fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, target: &Target) -> Resu
     };
     let Some(form) = Form::of(w, [window * channels, out], at, target)? else { return Ok(None) };
     // A word of codes is one of neighbouring channels then.
-    let plan = filtering::plan(edit.graph, node, w, target, FilterStorage::Coded)
+    let plan = filtering::plan(edit.graph, node, w, target, FilterStorage::Plain)
         .filter(|_| channels.is_multiple_of(form.coded.in_word()));
     let pads = plan.as_ref().map_or_else(|| spec.pads.clone(), |plan| plan.pads(spec));
     let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {
@@ -242,11 +242,15 @@ impl Form {
         target: &Target,
     ) -> Result<Value> {
         let mut packed = self.coded.pack(&self.columns, PANEL)?;
-        if target.has_halves()
-            && packed[1].data().chunks_exact(4).all(|b| is_short([b[0], b[1], b[2], b[3]], DType::F16))
-        {
-            packed[1] = Tensor::from_f64s(DType::F16, packed[1].shape().to_vec(), &packed[1].to_f64s())?;
+        let scales = packed[1].to_f64s();
+        let halves = Tensor::from_f64s(DType::F16, packed[1].shape().to_vec(), &scales)?;
+        // Kernels take no subnormal numbers.
+        let normal = scales.iter().all(|v| *v == 0.0 || (2f64.powi(-14)..65504.0).contains(&v.abs()));
+        let (exact, wanted) = (scales == halves.to_f64s(), target.weights == WeightFloats::F16);
+        if target.has_halves() && normal && (exact || wanted) {
+            packed[1] = halves;
         }
+        let rounded = if exact || packed[1].dtype() != DType::F16 { "" } else { "; scales are rounded to f16" };
         let bytes: usize = packed.iter().map(|t| t.data().len()).sum();
         let mut operands = vec![x];
         operands.extend(packed.into_iter().map(|t| edit.graph.constant(t)));
@@ -258,7 +262,7 @@ impl Form {
             operands.push(edit.graph.constant(table));
         }
         let dense = 4 * self.depth * out;
-        let reason = format!("{bytes} bytes instead of {dense}");
+        let reason = format!("{bytes} bytes instead of {dense}{rounded}");
         let (label, name) = (edit.graph.label(node).to_string(), edit.graph.op(node).name());
         let filtered = if matches!(op, Op::WinogradConv { .. }) { " by minimal filtering" } else { "" };
         let decision = Decision::new(label, Subject::Weights, name, self.name() + filtered, reason);

@@ -1,6 +1,6 @@
 //! Which weights are found to be codes, in which form, and that what they compute stays.
 
-use mcc_targets::Target;
+use mcc_targets::{Target, WeightFloats};
 
 use super::coded;
 use crate::ir::eval::eval_graph;
@@ -119,6 +119,30 @@ fn convolutions() {
     // Minimal filtering computes it with a third of the products.
     for compact in [false, true] {
         assert_eq!(of(16, 3, compact).as_deref(), Some("int4 a column by minimal filtering"));
+    }
+}
+
+/// Scales that are no 16-bit floats become such only where weights may be rounded, and then results move by that.
+#[test]
+fn scales_are_rounded_where_that_is_asked_for() {
+    let x = floats(&[3, 64], |i| number(i, -50, 100) / 16.0);
+    let w = floats(&[64, 64], |i| number(i, -8, 16) * scale(i % 64 + i / 2048));
+    let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v3")).unwrap();
+    for (weights, dtype) in
+        [(WeightFloats::AsGiven, DType::F32), (WeightFloats::F16, DType::F16), (WeightFloats::Bf16, DType::F32)]
+    {
+        let mut graph = graph(Op::MatMul, &x, w.clone());
+        let before = eval_graph(&graph, std::slice::from_ref(&x)).unwrap()[0].to_f64s();
+        assert!(coded::run(&mut graph, &Target { weights, ..target.clone() }).unwrap());
+        let product = graph.outputs[0].value.node;
+        assert_eq!(graph.ty(graph.operand(product, 2).unwrap()).dtype, dtype);
+        let after = eval_graph(&graph, std::slice::from_ref(&x)).unwrap()[0].to_f64s();
+        // Elements are at most 50 / 16, weights 8 * 0.0504.
+        let bound = if dtype == DType::F16 { 64.0 * 3.2 * 0.41 / 2048.0 } else { 1e-4 };
+        assert!(before.iter().zip(&after).all(|(a, b)| (a - b).abs() <= bound), "{weights:?}");
+        assert_eq!(before.iter().zip(&after).any(|(a, b)| (a - b).abs() > 1e-4), dtype == DType::F16);
+        let reason = graph.decisions().next().map(|d| d.reason.clone()).unwrap_or_default();
+        assert_eq!(reason.ends_with("rounded to f16"), dtype == DType::F16, "{reason}");
     }
 }
 

@@ -8,11 +8,6 @@ use mcc_targets::schedule::{self, FilterStorage, Windows};
 use crate::Result;
 use crate::ir::{ConvSpec, Dim, Filtering, Filters, Graph, NodeId, Op, Tensor, text};
 
-/// Whether a node is a convolution with weights `w` that goes by minimal filtering, if these are dense.
-pub(super) fn pays(graph: &Graph, node: NodeId, w: &Tensor, target: &Target) -> bool {
-    !target.compact && plan(graph, node, w, target, FilterStorage::Transformed).is_some()
-}
-
 /// A convolution by minimal filtering.
 pub(super) struct Plan {
     /// Along all axes.

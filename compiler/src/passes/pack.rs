@@ -62,19 +62,23 @@ fn stored(graph: &mut Graph, w: Value, target: &Target) -> Result<Value> {
     if matches!(dtype, DType::F16 | DType::BF16) {
         return if keeps(dtype, target) { Ok(w) } else { cast(graph, w, DType::F32) };
     }
-    let Some(t) = graph.as_constant(w).filter(|t| t.dtype() == DType::F32) else {
-        return cast(graph, w, widened(dtype));
-    };
-    for to in [DType::F16, DType::BF16] {
-        if keeps(to, target) && t.data().chunks_exact(4).all(|b| is_short([b[0], b[1], b[2], b[3]], to)) {
-            return cast(graph, w, to);
-        }
+    match graph.as_constant(w).and_then(|w| short_type(w, target)) {
+        Some(to) => cast(graph, w, to),
+        None => cast(graph, w, widened(dtype)),
     }
-    Ok(w)
+}
+
+/// The 16-bit type that constant weights are stored in, if there is one.
+fn short_type(w: &Tensor, target: &Target) -> Option<DType> {
+    let holds = |to: DType| match w.dtype() {
+        DType::F32 => w.data().chunks_exact(4).all(|b| is_short([b[0], b[1], b[2], b[3]], to)),
+        dtype => dtype == to,
+    };
+    [DType::F16, DType::BF16].into_iter().find(|&to| keeps(to, target) && holds(to))
 }
 
 /// Whether a number is a normal one of a 16-bit float type, or zero.
-pub(super) fn is_short(bytes: [u8; 4], to: DType) -> bool {
+fn is_short(bytes: [u8; 4], to: DType) -> bool {
     let bits = u32::from_le_bytes(bytes);
     let exponent = bits >> 23 & 0xff;
     match to {
@@ -166,6 +170,16 @@ fn recurrent(graph: &mut Graph, node: NodeId, target: &Target) -> Result<bool> {
     Ok(true)
 }
 
+/// Weights `[out, in, k...]` as they are stored: `[taps, in, out]`.
+fn by_taps(graph: &mut Graph, w: Value, target: &Target) -> Result<Value> {
+    let w = stored(graph, w, target)?;
+    let shape = graph.ty(w).shape.clone();
+    let axes = shape.len() - 2;
+    let w = graph.add(Op::Transpose { perm: (2..axes + 2).chain([1, 0]).collect() }, &[w])?;
+    let taps = shape[2..].iter().product();
+    graph.add(Op::Reshape { shape: vec![taps, shape[1].clone(), shape[0].clone()] }, &[w])
+}
+
 fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Result<Option<Value>> {
     let operands = graph.operands(node);
     let (mut x, mut w) = (operands[0], operands[1]);
@@ -180,21 +194,20 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
     x = cast(graph, x, widened(dtype))?;
     let narrow = w;
     w = cast(graph, w, widened(dtype))?;
-    let transformed = match graph.as_constant(w) {
-        Some(w) if dtype == DType::F32 && !target.compact => {
-            match filtering::plan(graph, node, w, target, FilterStorage::Transformed) {
-                Some(plan) => Some((plan.transformed(w)?, plan)),
-                None => None,
-            }
-        }
-        _ => None,
-    };
-    let pads = transformed.as_ref().map_or_else(|| spec.pads.clone(), |(_, plan)| plan.pads(&spec));
+    // Transformed weights would be larger than what has been made small.
+    let given = graph.as_constant(narrow);
+    let short = given.is_some_and(|w| short_type(w, target).is_some());
+    let form = if target.compact || short { FilterStorage::Plain } else { FilterStorage::Transformed };
+    let filtered = given
+        .filter(|_| dtype == DType::F32 || short)
+        .and_then(|w| filtering::plan(graph, node, w, target, form))
+        .zip(given.cloned());
+    let pads = filtered.as_ref().map_or_else(|| spec.pads.clone(), |(plan, _)| plan.pads(&spec));
     let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {
         let spatial = pads.iter().map(|p| Dim::from(pick(p)));
         std::iter::once(Dim::ZERO).chain(spatial).chain([Dim::ZERO]).collect()
     };
-    let larger = if transformed.is_none() { shared_pads(graph, operands[0], &pads) } else { None };
+    let larger = if filtered.is_none() { shared_pads(graph, operands[0], &pads) } else { None };
     x = match larger {
         Some(larger) => part_of_padded(graph, x, &pads, &larger)?,
         None => pad(graph, x, side(|p| p.0), side(|p| p.1))?,
@@ -211,10 +224,13 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
         return cast(graph, result, dtype).map(Some);
     }
     let kernel = || kernel.iter().map(|&k| Dim::from(k));
-    let mut result: Value = if let Some((weights, plan)) = transformed {
-        let w = graph.constant(weights);
+    let mut result: Value = if let Some((plan, given)) = filtered {
+        let (w, filters) = match form {
+            FilterStorage::Transformed => (graph.constant(plan.transformed(&given)?), Filters::Transformed),
+            FilterStorage::Plain => (by_taps(graph, narrow, target)?, Filters::Plain),
+        };
         let w = in_panels(graph, w, out, target)?;
-        graph.add_labelled(plan.op(Filters::Transformed), &[x, w], &label)?.into()
+        graph.add_labelled(plan.op(filters), &[x, w], &label)?.into()
     } else if channels == 1 && out == group {
         w = graph.add(Op::Reshape { shape: std::iter::once(Dim::from(out)).chain(kernel()).collect() }, &[w])?;
         w = graph.add(Op::Transpose { perm: (1..=axes).chain([0]).collect() }, &[w])?;

@@ -4,7 +4,7 @@ use mcc_targets::Target;
 
 use super::{fold_constants, joined_axes, layout, merge_pixels, pack, transposes};
 use crate::ir::eval::eval_graph;
-use crate::ir::{ConvSpec, DType, Dim, Graph, Layout, Op, PoolKind, PoolSpec, Tensor, TensorType};
+use crate::ir::{ConvSpec, DType, Dim, Filters, Graph, Layout, Op, PoolKind, PoolSpec, Tensor, TensorType};
 
 fn numbers(dtype: DType, shape: &[usize], seed: usize) -> Tensor {
     let count: usize = shape.iter().product();
@@ -27,7 +27,11 @@ fn check(op: Op, x: &Tensor, constants: &[Tensor], want: &str) {
         pass(&mut graph, &target).unwrap();
         let value = graph.outputs[0].value;
         assert_eq!(*graph.ty(value), ty, "type of {op:?}");
-        assert!(eval_graph(&graph, std::slice::from_ref(x)).unwrap() == before, "value of {op:?}");
+        let after = eval_graph(&graph, std::slice::from_ref(x)).unwrap();
+        // The factors of minimal filtering are too fine for exact sums.
+        let near = |(a, b): (f64, f64)| want.contains("winograd") && (a - b).abs() <= 1e-6 * a.abs().max(1.0);
+        let all_near = || before[0].to_f64s().into_iter().zip(after[0].to_f64s()).all(near);
+        assert!(after == before || all_near(), "value of {op:?}");
         graph.remove_dead();
     }
     fold_constants::run(&mut graph, &target).unwrap();
@@ -90,6 +94,40 @@ fn convolutions() {
         layout: Layout::ChannelsFirst,
     };
     check(Op::Pool(pool), &x, &[], "transpose pool transpose");
+}
+
+/// Weights that are small stay so: minimal filtering transforms them at run time.
+#[test]
+fn small_filters_are_transformed_late() {
+    let x = numbers(DType::F32, &[1, 14, 14, 32], 4);
+    let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v3")).unwrap();
+    let spec = ConvSpec { layout: Layout::ChannelsLast, pads: vec![(1, 1); 2], ..spec(1, 1, 1, 1) };
+    let packed = |dtype: DType, halved: f64, compact: bool| {
+        let w = numbers(DType::F32, &[32, 32, 3, 3], 2).to_f64s().iter().map(|v| v * halved).collect::<Vec<_>>();
+        let w = Tensor::from_f64s(dtype, vec![32, 32, 3, 3], &w).unwrap();
+        let x = Tensor::from_f64s(dtype, x.shape().to_vec(), &x.to_f64s()).unwrap();
+        let mut graph = Graph::new();
+        let input = graph.add_input("x", TensorType::fixed(dtype, x.shape()));
+        let w = graph.constant(w);
+        let value = graph.add_labelled(Op::Conv(spec.clone()), &[input, w], "it").unwrap().into();
+        graph.outputs.push(crate::ir::Output { name: "y".to_string(), value });
+        let before = eval_graph(&graph, std::slice::from_ref(&x)).unwrap()[0].to_f64s();
+        pack::run(&mut graph, &Target { compact, ..target.clone() }).unwrap();
+        fold_constants::run(&mut graph, &target).unwrap();
+        graph.remove_dead();
+        let after = eval_graph(&graph, std::slice::from_ref(&x)).unwrap()[0].to_f64s();
+        assert!(before.iter().zip(&after).all(|(a, b)| (a - b).abs() <= 1e-3 * a.abs().max(1.0)));
+        let form = |n| match graph.op(n) {
+            Op::WinogradConv { filters, .. } => Some((*filters, graph.operand(n, 1).map(|w| graph.ty(w).dtype))),
+            _ => None,
+        };
+        graph.topological().into_iter().find_map(form)
+    };
+    // Thirds are no 16-bit floats, quarters are.
+    assert_eq!(packed(DType::F32, 1.0 / 3.0, false), Some((Filters::Transformed, Some(DType::F32))));
+    assert_eq!(packed(DType::F32, 1.0 / 3.0, true), Some((Filters::Plain, Some(DType::F32))));
+    assert_eq!(packed(DType::F32, 0.25, false), Some((Filters::Plain, Some(DType::F16))));
+    assert_eq!(packed(DType::F16, 0.25, false), Some((Filters::Plain, Some(DType::F16))));
 }
 
 #[test]

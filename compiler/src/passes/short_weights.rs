@@ -1,13 +1,13 @@
 //! Weights in 16-bit floats where the user asks for them ([`Target::weights`]): half of the bytes, at the price of a rounding.
 //!
 //! Numbers of products and convolutions are rounded here and stay `f32` in the graph: [`super::pack`] stores numbers that are
-//! 16-bit floats as such. What is kept as codes, bytes or non-zeros is none of these operations any more; minimal filtering
-//! stores transformed weights, which rounding would not make smaller.
+//! 16-bit floats as such, also where minimal filtering transforms them at run time. What is kept as codes, bytes or non-zeros is
+//! none of these operations any more; the scales of codes are rounded to `f16` in [`super::coded`].
 
 use mcc_targets::{Target, WeightFloats};
 
 use super::edit::{Edit, rewrite};
-use super::{filtering, pack};
+use super::pack;
 use crate::Result;
 use crate::ir::{DType, Decision, Graph, NodeId, Op, Subject, Tensor, Value};
 
@@ -37,9 +37,6 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             _ => return Ok(None),
         };
         let Some(w) = edit.graph.as_constant(operands[weights]) else { return Ok(None) };
-        if filtering::pays(edit.graph, node, w, target) {
-            return Ok(None);
-        }
         let Some(rounded) = Rounded::of(w, to)? else { return Ok(None) };
         rounded.apply(edit, node, weights).map(Some)
     })
