@@ -147,6 +147,9 @@ fn unfit(graph: &Graph, node: NodeId, target: &Target, words: bool) -> Option<&'
             if narrow(&channels) || spec.group > 1 && narrow(&shape[1]) {
                 return Some("few channels leave most of a step of four bytes empty");
             }
+            if !has_dot(target) {
+                return Some("without an instruction for products of bytes, phases of floats are faster");
+            }
             (!conv_phases::fits(graph, node, spec))
                 .then_some("windows of this dilation or padding make no convolutions")
         }
