@@ -284,7 +284,7 @@ impl Product<'_, '_, '_> {
         let width = vectors * w.lanes;
         if self.written.is_none()
             || tiles < FETCHING_TILES
-            || width % w.panel != 0
+            || !width.is_multiple_of(w.panel)
             || w.e.site.target.vector_bytes == 16
         {
             return Vec::new();

@@ -71,7 +71,7 @@ fn check_sparse(spec: ConvSpec, kernel: Vec<i64>, staging: Staging, shape: &[usi
     // Words of bytes instead of floats.
     let mut shape = shape.to_vec();
     shape.iter_mut().rev().take(1).for_each(|channels| *channels *= 4);
-    let dtype = if out % 2 == 0 { DType::I8 } else { DType::U8 };
+    let dtype = if out.is_multiple_of(2) { DType::I8 } else { DType::U8 };
     let values = bytes(DType::I8, &[weights[3].numel(), 4], 7);
     let operands = [&[bytes(dtype, &shape, 3)], &weights[..3], &[values]].concat();
     check(&Op::SparseConv { spec, kernel, staging, out, stored: Layout::ChannelsLast }, &operands);
