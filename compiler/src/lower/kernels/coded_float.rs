@@ -1,6 +1,8 @@
 //! Contractions with coded weights in `f32`: the weights of a group of columns are decoded into scratch memory, where all
 //! rows of a block meet them in the [usual loops](super::contract).
 
+use mcc_targets::{Target, schedule};
+
 use super::Site;
 use super::coded::{Attributes, Weights};
 use super::contract::{Contraction, Job, Panels, Rows, Tap};
@@ -30,6 +32,10 @@ pub(super) fn product(site: &Site<'_>, w: &Weights<'_, '_>, k: &mut Builder, a: 
     let row_bytes = Dim::from(4 * w.depth);
     let extents = (rows, &Dim::from(i64::from(width)), &Dim::from(w.depth));
     let counted = Dim::from((4 * w.depth).min(COUNTED_BYTES));
+    // Threads that share rows decode all weights each: they share groups of columns, where rows are not more than these.
+    let by_rows = schedule::shared_rows(1, rows.as_const(), Some(w.columns), width).is_some();
+    let alone = Target { threads: 1, ..site.target.clone() };
+    let site = &Site { target: if by_rows { site.target } else { &alone }, ..*site };
     let mut contraction = Contraction::new(site, w.e, Panels::Packed(panel), extents, &counted);
     contraction.right = DType::F32;
     let joined = axes > 0 && a.spec.joins_last();
