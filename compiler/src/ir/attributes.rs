@@ -188,6 +188,12 @@ pub struct ConvSpec {
 }
 
 impl ConvSpec {
+    /// A product with a matrix: no spatial axes, all others but the channels are rows.
+    pub fn matrix() -> ConvSpec {
+        let (strides, dilations, pads) = (Vec::new(), Vec::new(), Vec::new());
+        ConvSpec { strides, dilations, pads, group: 1, layout: Layout::ChannelsLast }
+    }
+
     /// A channels-last window as runs of contiguous elements, in a group of `channels`: how many, and how long. The last
     /// kernel axis is part of the run where its elements are neighbours.
     pub fn runs(&self, kernel: &[i64], channels: &Dim) -> (i64, Dim) {

@@ -179,6 +179,12 @@ impl Tensor {
         }
     }
 
+    /// All elements, if they are `f32`.
+    pub fn to_f32s(&self) -> Option<Vec<f32>> {
+        let number = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        (self.dtype == DType::F32).then(|| self.data.chunks_exact(4).map(number).collect())
+    }
+
     /// Every element as `i64` (floats truncate; `u64` keeps its bits).
     pub fn to_i64s(&self) -> Vec<i64> {
         self.data.chunks_exact(self.dtype.size()).map(|b| decode_i64(self.dtype, b)).collect()

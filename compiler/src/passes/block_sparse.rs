@@ -82,22 +82,15 @@ impl Filters {
     fn of(graph: &Graph, node: NodeId) -> Option<Filters> {
         let operands = graph.operands(node);
         let (x, w) = (graph.ty(*operands.first()?), graph.as_constant(*operands.get(1)?)?);
-        if w.dtype() != DType::F32 || w.numel() == 0 || x.rank() < 2 {
+        if w.numel() == 0 || x.rank() < 2 {
             return None;
         }
-        let matrix = || ConvSpec {
-            strides: Vec::new(),
-            dilations: Vec::new(),
-            pads: Vec::new(),
-            group: 1,
-            layout: Layout::ChannelsLast,
-        };
         let (spec, kernel, [channels, columns]) = match (graph.op(node), w.shape()) {
-            (Op::MatMul, &[depth, columns]) => (matrix(), Vec::new(), [depth, columns]),
+            (Op::MatMul, &[depth, columns]) => (ConvSpec::matrix(), Vec::new(), [depth, columns]),
             (Op::Conv(spec), &[columns, channels, ref kernel @ ..]) if spec.group == 1 => {
                 let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
                 if point && spec.pads.iter().all(|&p| p == (0, 0)) {
-                    (matrix(), Vec::new(), [channels, columns])
+                    (ConvSpec::matrix(), Vec::new(), [channels, columns])
                 } else {
                     let mut image = x.shape[1..].to_vec();
                     image.remove(spec.layout.channels(x.rank()) - 1);
@@ -116,7 +109,7 @@ impl Filters {
         let chunks = (0..channels).step_by(CHUNK).map(|first| first..(first + CHUNK).min(channels));
         let places: Vec<(usize, usize)> =
             chunks.flat_map(|chunk| (0..taps).flat_map(move |tap| chunk.clone().map(move |c| (tap, c)))).collect();
-        let floats: Vec<f32> = w.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let floats = w.to_f32s()?;
         let values = match graph.op(node) {
             Op::MatMul => floats,
             _ => {

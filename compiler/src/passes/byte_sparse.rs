@@ -3,9 +3,9 @@
 
 use mcc_targets::{Sparsity, Target, sparse_schedule};
 
-use super::sparse::{Candidate, Geometry, NOTABLE, matrix, rewritten, told};
+use super::sparse::{Candidate, Geometry, NOTABLE, rewritten, told};
 use crate::Result;
-use crate::ir::{Decision, Graph, Layout, NodeId, Op, Staging, Subject};
+use crate::ir::{ConvSpec, Decision, Graph, Layout, NodeId, Op, Staging, Subject};
 
 /// Turns byte products with sparse weights into sparse ones.
 ///
@@ -68,7 +68,7 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
         return None;
     }
     let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
-    let (spec, kernel) = if point { (matrix(), Vec::new()) } else { (spec.clone(), kernel.clone()) };
+    let (spec, kernel) = if point { (ConvSpec::matrix(), Vec::new()) } else { (spec.clone(), kernel.clone()) };
     let y = &graph.types(node)[0].shape;
     let stored = Layout::ChannelsLast;
     let geometry =
@@ -82,7 +82,7 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
 mod tests {
     use super::*;
     use crate::ir::eval::eval_graph;
-    use crate::ir::{ConvSpec, DType, Dim, Output, Tensor};
+    use crate::ir::{DType, Dim, Output, Tensor};
 
     /// Runs the pass on a product with packed weights of which one word in four is left, and compares with what was before.
     fn check(spec: ConvSpec, kernel: &[i64], shape: &[usize], out: usize) {
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn words_come_back() {
-        check(matrix(), &[], &[2, 19, 24], 21);
+        check(ConvSpec::matrix(), &[], &[2, 19, 24], 21);
         let spec = |strides: [i64; 2], dilations: [i64; 2]| {
             let (strides, dilations, pads) = (strides.to_vec(), dilations.to_vec(), vec![(0, 0); 2]);
             ConvSpec { strides, dilations, pads, group: 1, layout: Layout::ChannelsLast }

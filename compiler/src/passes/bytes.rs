@@ -126,13 +126,11 @@ fn contraction(graph: &Graph, node: NodeId) -> Option<Contraction> {
     if !matches!(to, DType::I32 | DType::F32) {
         return None;
     }
-    let plain = |layout| ConvSpec { strides: Vec::new(), dilations: Vec::new(), pads: Vec::new(), group: 1, layout };
     match graph.op(node) {
         Op::MatMul => {
             let w = w?.clone();
             let &[channels, out] = w.shape() else { return None };
-            let spec = plain(Layout::ChannelsLast);
-            Some(Contraction { x, w, bias: None, spec, kernel: Vec::new(), channels, out, to })
+            Some(Contraction { x, w, bias: None, spec: ConvSpec::matrix(), kernel: Vec::new(), channels, out, to })
         }
         Op::Conv(spec) if spec.layout == Layout::ChannelsLast => {
             let w = w?.clone();

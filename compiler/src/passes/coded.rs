@@ -55,11 +55,6 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
     })
 }
 
-fn floats(t: &Tensor) -> Option<Vec<f32>> {
-    let number = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-    (t.dtype() == DType::F32).then(|| t.data().chunks_exact(4).map(number).collect())
-}
-
 fn product(edit: &mut Edit, node: NodeId, target: &Target) -> Result<Option<Value>> {
     let operands = edit.graph.operands(node);
     let Some(w) = edit.graph.as_constant(operands[1]) else { return Ok(None) };
@@ -70,13 +65,7 @@ fn product(edit: &mut Edit, node: NodeId, target: &Target) -> Result<Option<Valu
     let Some(form) = Form::of(w, [depth, out], |element, column| element * out + column, target)? else {
         return Ok(None);
     };
-    let spec = ConvSpec {
-        strides: Vec::new(),
-        dilations: Vec::new(),
-        pads: Vec::new(),
-        group: 1,
-        layout: Layout::ChannelsLast,
-    };
+    let spec = ConvSpec::matrix();
     let gain = form.gain(edit, node, (&spec, &[]), target);
     let Coded { bits, block } = form.coded;
     let op = Op::CodedConv { spec, kernel: Vec::new(), out, bits, block };
@@ -206,7 +195,7 @@ impl Form {
         if depth < LEAST_DEPTH || out < LEAST_COLUMNS || depth * out < LEAST_WEIGHTS {
             return Ok(None);
         }
-        let Some(values) = floats(w) else { return Ok(None) };
+        let Some(values) = w.to_f32s() else { return Ok(None) };
         let column = |c: usize| -> Vec<f32> { (0..depth).map(|element| values[at(element, c)]).collect() };
         let zeros = values.iter().filter(|&&v| v == 0.0).count() as f64 / values.len() as f64;
         let form = |(coded, columns, table)| Form { coded, depth, columns, table, zeros };
@@ -320,7 +309,7 @@ fn gather(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
     if rows * columns < LEAST_WEIGHTS {
         return Ok(None);
     }
-    let Some(values) = table.and_then(floats) else { return Ok(None) };
+    let Some(values) = table.and_then(Tensor::to_f32s) else { return Ok(None) };
     let column = |c: usize| -> Vec<f32> { (0..rows).map(|r| values[r * columns + c]).collect() };
     let row = |r: usize| values[r * columns..][..columns].to_vec();
     let signed = |values: Vec<f32>| Fit::of(&values).filter(|f| f.zero(8) == 0);

@@ -102,7 +102,9 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
         return None;
     }
     let (spec, shape, kernel) = match graph.op(node) {
-        Op::MatMul if w.shape().len() == 2 && x.rank() > 1 => (matrix(), [w.shape()[1], w.shape()[0]], Vec::new()),
+        Op::MatMul if w.shape().len() == 2 && x.rank() > 1 => {
+            (ConvSpec::matrix(), [w.shape()[1], w.shape()[0]], Vec::new())
+        }
         Op::Conv(spec) if Staging::fits(spec) => {
             let kernel: Vec<i64> = w.shape()[2..].iter().map(|&k| k as i64).collect();
             (spec.clone(), [w.shape()[0], w.shape()[1]], kernel)
@@ -126,7 +128,7 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
     let filtered = filtering::windows(graph, node, w.shape()).filter(|_| !is_matrix);
     let filtered = filtered.map(|windows| schedule::products(&windows, schedule::FilterStorage::Transformed));
     let (stored, (value, layout)) = (spec.layout, read(graph, value, spec.layout));
-    let (spec, kernel) = if is_matrix { (matrix(), Vec::new()) } else { (spec, kernel) };
+    let (spec, kernel) = if is_matrix { (ConvSpec::matrix(), Vec::new()) } else { (spec, kernel) };
     let spec = ConvSpec { layout, ..spec };
     let [x, y] = [&x.shape, &graph.types(node)[0].shape].map(|shape| {
         let mut shape = shape.clone();
@@ -268,11 +270,6 @@ fn read(graph: &Graph, x: Value, layout: Layout) -> (Value, Layout) {
         Some(source) if *perm == turned => (source, other),
         _ => (x, layout),
     }
-}
-
-pub(super) fn matrix() -> ConvSpec {
-    let (strides, dilations, pads) = (Vec::new(), Vec::new(), Vec::new());
-    ConvSpec { strides, dilations, pads, group: 1, layout: Layout::ChannelsLast }
 }
 
 /// The layer by its non-zeros.

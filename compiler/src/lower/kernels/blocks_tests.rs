@@ -27,13 +27,7 @@ fn operand(dtype: DType, shape: &[usize]) -> Tensor {
 /// `[rows, depth]` times blocks.
 fn product(dtype: DType, rows: &[usize], depth: usize, out: usize, tile: usize, counts: &[usize]) -> (Op, Vec<Tensor>) {
     assert_eq!(out.div_ceil(tile), counts.len());
-    let spec = ConvSpec {
-        strides: Vec::new(),
-        dilations: Vec::new(),
-        pads: Vec::new(),
-        group: 1,
-        layout: Layout::ChannelsLast,
-    };
+    let spec = ConvSpec::matrix();
     let together = if dtype == DType::F32 { 1 } else { 4 };
     let offsets: Vec<usize> = (0..=depth - together).collect();
     let x = operand(dtype, &[rows, &[depth]].concat());
