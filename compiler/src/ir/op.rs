@@ -91,30 +91,30 @@ pub enum Op {
     /// masks, values and heads: see [`mask_bytes`](super::mask_bytes).
     DotConv { spec: ConvSpec, kernel: Vec<i64>, out: usize },
     /// `(x: u8 or i8, channels last; packed: i8[lines, quads, columns, lanes, 4])`: correlation of bytes with one filter a
-    /// channel, summed in `i32`, which wraps. `kernel` holds the window's extents: of the last two, rows and
-    /// columns (a single one is that of rows), the weights of four rows lie side by side, filled up with zeros; the others' elements are lines. There are
-    /// lanes for all channels at least. `spec.group` equals the channels and `spec.pads` are zero.
+    /// channel, summed in `i32`, which wraps. `kernel` holds the window's extents: of the last two, rows and columns (a
+    /// single one is that of rows), the weights of four rows lie side by side, filled up with zeros; the others' elements
+    /// are lines. There are lanes for all channels at least. `spec.group` equals the channels and `spec.pads` are zero.
     DotDepthwise { spec: ConvSpec, kernel: Vec<i64> },
     /// `(x, heads: i32[groups + 1], slots: u8[groups * abreast], offsets: u16 or i32[n / shared], values: f32[n])`:
     /// correlation in one group with weights of which only some are not zero: those that a group of output channels, whose
-    /// places in their block are its slots, has in a slice of the input channels, from its head on to the next one's, taking
-    /// turns in whole rounds. Each is a value and the offset, which some of the group may share, in [`Staging::unit`]s of staged planes ([`Staging`]), of what the first result
-    /// of a tile meets by it. `kernel` holds the window's extents; without any, all axes but the channels are a matrix's
-    /// rows. `spec.layout` is the operand's, the result has a layout of its own.
-    /// Where `x` is `u8` or `i8`, channels-last and with a multiple of four channels, `values` are `i8[n, 4]`, which meet four
-    /// channels each; sums are `i32` and wrap.
+    /// places in their block are its slots, has in a slice of the input channels, from its head on to the next one's,
+    /// taking turns in whole rounds. Each is a value and the offset, which some of the group may share, in
+    /// [`Staging::unit`]s of staged planes ([`Staging`]), of what the first result of a tile meets by it. `kernel` holds
+    /// the window's extents; without any, all axes but the channels are a matrix's rows. `spec.layout` is the operand's,
+    /// the result has a layout of its own. Where `x` is `u8` or `i8`, channels-last and with a multiple of four channels,
+    /// `values` are `i8[n, 4]`, which meet four channels each; sums are `i32` and wrap.
     SparseConv { spec: ConvSpec, kernel: Vec<i64>, staging: Staging, out: usize, stored: Layout },
     /// `(x: f32, channels last; codes: i32[panels, words, tile]; scales: f32 or f16[panels, blocks, tile]; [zeros: i8 or
-    /// i16[panels, blocks, tile], or table: f32[16 or 256]])`: correlation with weights that are codes; see [`Coded`](super::Coded) for what they stand for.
-    /// `kernel` holds the window's extents; without any, the axes before the last are a matrix's rows. `out` channels in
-    /// the result; `spec.pads` are zero and there is one group.
+    /// i16[panels, blocks, tile], or table: f32[16 or 256]])`: correlation with weights that are codes; see
+    /// [`Coded`](super::Coded) for what they stand for. `kernel` holds the window's extents; without any, the axes before
+    /// the last are a matrix's rows. `out` channels in the result; `spec.pads` are zero and there is one group.
     CodedConv { spec: ConvSpec, kernel: Vec<i64>, out: usize, bits: u32, block: usize },
     /// `(x: [batch, h, w, in] or [batch, h, in], packed: [planes, panels, in, columns])`: correlation with unit strides by
     /// [`Filtering`](super::Filtering): each tile of results, so many along every axis, from elements in transformed space,
     /// where it is a matrix product a plane. `kernel` holds the window's extents. The weights are packed as for
-    /// [`Op::PackedMatMul`], transformed or, where `x` is `f32`, not: then they are `[taps, panels, in, columns]`, of `f32` or
-    /// 16-bit floats, or codes with the operands of [`Op::CodedConv`] ([`Filters`](super::Filters)). `size` is the results' spatial extent, to which belong rows and columns of `x` for whole
-    /// tiles ([`Filtering::extent`](super::Filtering::extent)).
+    /// [`Op::PackedMatMul`], transformed or, where `x` is `f32`, not: then they are `[taps, panels, in, columns]`, of `f32`
+    /// or 16-bit floats, or codes with the operands of [`Op::CodedConv`] ([`Filters`]). `size` is the results' spatial
+    /// extent, to which belong rows and columns of `x` for whole tiles ([`Filtering::extent`](super::Filtering::extent)).
     WinogradConv { size: Vec<Dim>, tile: Vec<i64>, kernel: Vec<i64>, dilations: Vec<i64>, out: usize, filters: Filters },
     /// `(x: channels last, w: [k..., channels])`: one filter a channel; `spec.group` equals the channels and
     /// `spec.pads` are zero.
