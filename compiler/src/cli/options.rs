@@ -40,8 +40,8 @@ pub struct ModelOptions {
     /// are, and unless --cpu says otherwise there is code for one CPU only (x86-64-v3 or generic)
     #[arg(long)]
     pub opt_size: bool,
-    /// Round the weights of products and convolutions, and tables, to 16-bit floats: half of the bytes, but for what goes by
-    /// minimal filtering (see --opt-size). Weights that the type is too coarse for stay as they are
+    /// Round the weights of products and convolutions, and tables, to 16-bit floats: half of the bytes. Weights that the type
+    /// is too coarse for stay as they are; f16 also rounds the scales of weights that are codes
     #[arg(long, value_name = "TYPE", value_enum)]
     pub round_weights: Option<ShortFloat>,
     /// Take choices that the cost model would make from a file that --tune wrote. Those for other CPUs and other layers do

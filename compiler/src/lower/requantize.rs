@@ -64,8 +64,15 @@ impl Expr {
                 }
                 _ => None,
             };
+            let finite = match node.dtype {
+                DType::F32 | DType::F64 | DType::BF16 => 1e30,
+                // Larger numbers become infinite.
+                DType::F16 => 6e4,
+                dtype if dtype.is_float() => 0.0,
+                _ => f64::INFINITY,
+            };
             // Also false for NaN.
-            known.push(most.map(|m| m * SLACK).filter(|&m| m < 1e30));
+            known.push(most.map(|m| m * SLACK).filter(|&m| m < finite));
         }
         known
     }
@@ -230,16 +237,21 @@ mod tests {
 
     /// Whether `anchor * scale + leaf`, as a byte, is known to be bounded.
     fn bounded(anchor: DType, scale: f64, leaf: Option<f64>) -> bool {
+        bounded_in(DType::F32, anchor, scale, leaf)
+    }
+
+    /// The same in other floats.
+    fn bounded_in(float: DType, anchor: DType, scale: f64, leaf: Option<f64>) -> bool {
         let mut expr = Expr::default();
         let mut x = expr.push(ExprKind::Anchor, anchor);
-        if anchor != DType::F32 {
-            x = expr.push(ExprKind::Cast(x, true), DType::F32);
+        if anchor != float {
+            x = expr.push(ExprKind::Cast(x, true), float);
         }
-        let scale = expr.push(ExprKind::Constant(Tensor::scalar_f64(DType::F32, scale)), DType::F32);
-        let product = expr.push(ExprKind::Binary(BinaryOp::Mul, x, scale), DType::F32);
-        let leaf_node = expr.push(ExprKind::Leaf(0), DType::F32);
-        let sum = expr.push(ExprKind::Binary(BinaryOp::Add, product, leaf_node), DType::F32);
-        let zero = expr.push(ExprKind::Constant(Tensor::scalar_f64(DType::F32, 0.0)), DType::F32);
+        let scale = expr.push(ExprKind::Constant(Tensor::scalar_f64(float, scale)), float);
+        let product = expr.push(ExprKind::Binary(BinaryOp::Mul, x, scale), float);
+        let leaf_node = expr.push(ExprKind::Leaf(0), float);
+        let sum = expr.push(ExprKind::Binary(BinaryOp::Add, product, leaf_node), float);
+        let zero = expr.push(ExprKind::Constant(Tensor::scalar_f64(float, 0.0)), float);
         expr.push(ExprKind::Quantize(sum, zero, false), DType::I8);
         let expr = expr.with_bounds(&[leaf]);
         matches!(expr.nodes.last().map(|n| &n.kind), Some(ExprKind::Quantize(_, _, true)))
@@ -256,5 +268,8 @@ mod tests {
         assert!(!bounded(DType::I32, f64::NAN, Some(5.0)));
         assert!(!bounded(DType::I32, f64::INFINITY, Some(5.0)));
         assert!(!bounded(DType::F32, 1e-3, Some(5.0)));
+        // A cast of 32 bits overflows, one of 8 bits does not.
+        assert!(!bounded_in(DType::F16, DType::I32, 1e-3, Some(5.0)));
+        assert!(bounded_in(DType::F16, DType::U8, 1e-3, Some(5.0)));
     }
 }
