@@ -10,12 +10,13 @@ extern "C" {
 #endif
 
 /* Version of this interface: mcc_model.abi_version. */
-#define MCC_ABI_VERSION 2
+#define MCC_ABI_VERSION 3
 
 /* Alignment in bytes of every arena. */
 #define MCC_ARENA_ALIGN 64
 
-/* What functions of a model return. */
+/* What functions of a model return: MCC_OK, or in the lower 8 bits what kind of refusal it is (code & MCC_KIND) and in the upper
+   ones which of the model's requirements does not hold (mcc_explain). */
 enum {
     MCC_OK = 0,
     MCC_NULL_POINTER = 1,
@@ -25,7 +26,9 @@ enum {
     MCC_ARENA_TOO_SMALL = 5,
     MCC_MISALIGNED_ARENA = 6,
     MCC_BAD_VALUE = 7,
-    MCC_CPU_LACKS_FEATURE = 8
+    MCC_CPU_LACKS_FEATURE = 8,
+    MCC_TOO_LARGE = 9,
+    MCC_KIND = 255
 };
 
 /* Element types, numbered as in ONNX. Types of less than a byte take a byte an element; so do truth values, 0 or 1. */
@@ -100,23 +103,28 @@ typedef struct mcc_model {
     const mcc_port *outputs;
     /* -1 when it depends on dimensions: ask `shapes`. */
     int64_t arena_size;
-    /* Reads the inputs' dims (and the data of inputs that hold dimensions); fills in rank, dtype and, where `dims` is not
+    /* Checks the inputs' dims and types; reads the dims (and the data of inputs that hold dimensions); fills in rank, dtype and, where `dims` is not
        null, the dims of the outputs, and the arena's size. `outputs` and `arena_size` may be null. Dimensions that depend on
        data are given as upper bounds. */
     int32_t (*shapes)(const mcc_tensor *inputs, mcc_tensor *outputs, int64_t *arena_size);
     /* Checks all arguments, then runs the model. The outputs' dims must be those that `shapes` gives; dimensions that depend
-       on data are overwritten by the true ones. The arena is aligned to MCC_ARENA_ALIGN; it holds nothing between calls.
+       on data are overwritten by the true ones. What is required of those can only be checked on the way: after such a refusal
+       (MCC_BAD_VALUE) the outputs' data are undefined. Indices in data that are out of range (of Gather, Scatter and the like, and
+       lengths of sequences) are drawn to the nearest valid one; nothing outside of a tensor is ever read or written. The arena is aligned to MCC_ARENA_ALIGN; it holds nothing between calls.
        `pool` may be null: then all runs on the caller's thread, as it does in models compiled without --threads. */
     int32_t (*invoke)(const mcc_tensor *inputs, mcc_tensor *outputs, void *arena, size_t arena_size, const mcc_pool *pool);
     /* CPU extensions that the code needs, separated by spaces. Every function of the model asks the processor for them,
        before anything else, and gives MCC_CPU_LACKS_FEATURE where one is missing. */
     const char *cpu_features;
+    /* Why a call may be refused, in terms of the model's inputs and nodes: what mcc_explain picks from. */
+    const char *const *requirements;
+    int32_t requirement_count;
 } mcc_model;
 
-/* What a code means. */
+/* What a code means, whatever the model. */
 static inline const char *mcc_message(int32_t code)
 {
-    switch (code) {
+    switch (code & MCC_KIND) {
     case MCC_OK: return "ok";
     case MCC_NULL_POINTER: return "a pointer is null";
     case MCC_WRONG_RANK: return "a tensor has the wrong number of dimensions";
@@ -124,10 +132,19 @@ static inline const char *mcc_message(int32_t code)
     case MCC_WRONG_DIMENSION: return "a tensor has a wrong dimension, or two that must be equal are not";
     case MCC_ARENA_TOO_SMALL: return "the arena is too small";
     case MCC_MISALIGNED_ARENA: return "the arena is not aligned to 64 bytes";
-    case MCC_BAD_VALUE: return "the inputs' dimensions or values give a negative dimension";
+    case MCC_BAD_VALUE: return "the inputs' values are not what the model requires";
     case MCC_CPU_LACKS_FEATURE: return "the processor lacks an extension that the model was compiled for";
+    case MCC_TOO_LARGE: return "the dimensions make a tensor larger than can be addressed";
     default: return "unknown code";
     }
+}
+
+/* What a code of a model means: the requirement that does not hold, such as
+   `dimension 2 (height) of input "x" must be at least 7, for node "conv1": ...`. */
+static inline const char *mcc_explain(const mcc_model *model, int32_t code)
+{
+    int32_t number = code >> 8;
+    return number > 0 && number <= model->requirement_count ? model->requirements[number - 1] : mcc_message(code);
 }
 
 #ifdef __cplusplus

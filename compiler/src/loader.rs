@@ -16,7 +16,7 @@ use object::{
     SymbolIndex, elf,
 };
 
-use crate::codegen::abi;
+use crate::codegen::{abi, refusals};
 use crate::ir::{DType, Tensor};
 use crate::{Error, Result};
 
@@ -32,6 +32,8 @@ pub struct Model {
     pub outputs: Vec<Port>,
     /// Bytes of arena, when no dimension decides them.
     pub fixed_arena: Option<usize>,
+    /// Why it may refuse its arguments; codes point into it.
+    pub requirements: Vec<String>,
 }
 
 /// An input or output.
@@ -97,6 +99,8 @@ struct CModel {
     shapes: Shapes,
     invoke: Invoke,
     cpu_features: *const c_char,
+    requirements: *const *const c_char,
+    requirement_count: i32,
 }
 
 /// No system has larger pages.
@@ -122,12 +126,15 @@ impl Model {
         }
         // SAFETY: the descriptor's pointers and counts belong together.
         let ports = |first: *const CPort, n: i32| (0..n as usize).map(|i| unsafe { port(&*first.add(i)) }).collect();
+        // SAFETY: the descriptor has as many texts, which are C strings.
+        let requirement = |n: usize| unsafe { CStr::from_ptr(*c.requirements.add(n)) }.to_string_lossy().into_owned();
         Ok(Model {
             shapes: c.shapes,
             invoke: c.invoke,
             inputs: ports(c.inputs, c.input_count),
             outputs: ports(c.outputs, c.output_count),
             fixed_arena: usize::try_from(c.arena_size).ok(),
+            requirements: (0..c.requirement_count as usize).map(requirement).collect(),
             _memory: memory,
         })
     }
@@ -177,7 +184,7 @@ impl Model {
         let (ins, mut outs) = session.tensors();
         let mut arena = 0;
         // SAFETY: both arrays have the model's counts, and dims arrays of the ports' ranks.
-        check(unsafe { (self.shapes)(ins.as_ptr(), outs.as_mut_ptr(), &raw mut arena) })?;
+        self.check(unsafe { (self.shapes)(ins.as_ptr(), outs.as_mut_ptr(), &raw mut arena) })?;
         drop((ins, outs));
         session.upper_dims.clone_from(&session.output_dims);
         for (i, port) in self.outputs.iter().enumerate() {
@@ -188,6 +195,19 @@ impl Model {
         session.arena_bytes = usize::try_from(arena).unwrap_or(0);
         session.arena = zeroed(session.arena_bytes + ARENA_ALIGN)?;
         Ok(session)
+    }
+
+    /// An error for a code that is not the one for success.
+    fn check(&self, code: i32) -> Result<()> {
+        let requirement = usize::try_from(code >> refusals::KIND_BITS).ok().and_then(|n| n.checked_sub(1));
+        match (code, requirement.and_then(|n| self.requirements.get(n))) {
+            (0, _) => Ok(()),
+            (_, Some(text)) => Err(Error::invalid(format!("the model refuses its inputs: {text}"))),
+            (code, None) if code == abi::Code::CpuLacksFeature as i32 => {
+                Err(Error::usage("this processor lacks an extension that the model was compiled for; see --cpu"))
+            }
+            (code, None) => Err(Error::internal(format!("the model gives the unknown code {code}"))),
+        }
     }
 }
 
@@ -204,7 +224,8 @@ impl Session<'_> {
         let pool = self.pool.map_or(std::ptr::null(), Pool::raw);
         let (ins, mut outs) = self.tensors();
         // SAFETY: inputs, outputs and arena have the types and sizes that the model gave for these very inputs.
-        check(unsafe { (self.model.invoke)(ins.as_ptr(), outs.as_mut_ptr(), arena.cast(), bytes, pool) })
+        let code = unsafe { (self.model.invoke)(ins.as_ptr(), outs.as_mut_ptr(), arena.cast(), bytes, pool) };
+        self.model.check(code)
     }
 
     /// What the last run computed.
@@ -270,22 +291,6 @@ fn zeroed(bytes: usize) -> Result<Vec<u8>> {
     v.try_reserve_exact(bytes).map_err(|_| Error::invalid(format!("no memory for {bytes} bytes")))?;
     v.resize(bytes, 0);
     Ok(v)
-}
-
-fn check(code: i32) -> Result<()> {
-    let message = match code {
-        0 => return Ok(()),
-        1 => "a pointer is null",
-        2 => "a tensor has the wrong number of dimensions",
-        3 => "a tensor has the wrong element type",
-        4 => "a tensor has a wrong dimension, or two that must be equal are not",
-        5 => "the arena is too small",
-        6 => "the arena is not aligned",
-        7 => "the inputs' dimensions or values give a negative dimension",
-        8 => return Err(Error::usage("this processor lacks an extension that the model was compiled for; see --cpu")),
-        _ => "unknown code",
-    };
-    Err(Error::invalid(format!("the model refuses its inputs: {message}")))
 }
 
 /// # Safety

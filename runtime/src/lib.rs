@@ -29,7 +29,7 @@ pub use pool::Pool;
 pub use raw::{RawModel, RawPool, RawPort, RawTensor, Task};
 
 /// Version of the interface that this crate speaks.
-pub const ABI_VERSION: i32 = 2;
+pub const ABI_VERSION: i32 = 3;
 
 /// Alignment in bytes of every arena.
 pub const ARENA_ALIGN: usize = 64;
@@ -43,8 +43,17 @@ pub enum Error {
     TensorCount,
     /// A buffer does not have the number of elements that its dimensions ask for.
     BufferSize,
-    /// A code of `mcc.h`.
-    Code(i32),
+    /// The model refuses its arguments.
+    Refused(Refusal),
+}
+
+/// A code of `mcc.h`, and what the model says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// The code; its lower 8 bits are its kind.
+    pub code: i32,
+    /// The requirement that does not hold, in terms of the model's inputs and nodes.
+    pub requirement: &'static str,
 }
 
 impl fmt::Display for Error {
@@ -53,15 +62,7 @@ impl fmt::Display for Error {
             Error::AbiVersion(v) => return write!(f, "the model has interface version {v}, not {ABI_VERSION}"),
             Error::TensorCount => "the number of tensors is not the model's",
             Error::BufferSize => "a buffer does not have the size that its dimensions ask for",
-            Error::Code(1) => "a pointer is null",
-            Error::Code(2) => "a tensor has the wrong number of dimensions",
-            Error::Code(3) => "a tensor has the wrong element type",
-            Error::Code(4) => "a tensor has a wrong dimension, or two that must be equal are not",
-            Error::Code(5) => "the arena is too small",
-            Error::Code(6) => "the arena is not aligned to 64 bytes",
-            Error::Code(7) => "the inputs' dimensions or values give a negative dimension",
-            Error::Code(8) => "the processor lacks an extension that the model was compiled for",
-            Error::Code(c) => return write!(f, "unknown code {c}"),
+            Error::Refused(refusal) => refusal.requirement,
         })
     }
 }
@@ -217,13 +218,13 @@ impl Model {
         self.check_counts(inputs, outputs, wanted)?;
         let fits = |(t, p): (&TensorMut<'_>, Port)| t.raw.rank as usize == p.rank();
         if !outputs.iter().zip(self.outputs()).all(fits) {
-            return Err(Error::Code(2));
+            return Err(Error::TensorCount);
         }
         let mut bytes = 0;
         let out = if outputs.is_empty() { core::ptr::null_mut() } else { outputs.as_mut_ptr().cast() };
         // SAFETY: counts and ranks are the model's; `TensorRef` and `TensorMut` are transparent over `RawTensor`.
         let code = unsafe { (self.raw.shapes)(inputs.as_ptr().cast(), out, &raw mut bytes) };
-        if code == 0 { Ok(usize::try_from(bytes).unwrap_or(0)) } else { Err(Error::Code(code)) }
+        if code == 0 { Ok(usize::try_from(bytes).unwrap_or(0)) } else { Err(self.refusal(code)) }
     }
 
     /// Runs the model. `arena` is aligned to [`ARENA_ALIGN`] and has at least the bytes that [`Model::shapes`] gives.
@@ -282,12 +283,38 @@ impl Model {
                 pool,
             )
         };
-        if code == 0 { Ok(()) } else { Err(Error::Code(code)) }
+        if code == 0 { Ok(()) } else { Err(self.refusal(code)) }
+    }
+
+    fn refusal(&self, code: i32) -> Error {
+        let number = usize::try_from(code >> 8).unwrap_or(0);
+        let requirement = match number.checked_sub(1) {
+            // SAFETY: the descriptor has as many texts.
+            Some(n) if n < self.raw.requirement_count as usize => text(unsafe { *self.raw.requirements.add(n) }),
+            _ => kind(code & 255),
+        };
+        Error::Refused(Refusal { code, requirement })
     }
 
     fn check_counts(&self, inputs: &[TensorRef<'_>], outputs: &[TensorMut<'_>], wanted: usize) -> Result<(), Error> {
         let fits = inputs.len() == self.raw.input_count as usize && outputs.len() == wanted;
         if fits { Ok(()) } else { Err(Error::TensorCount) }
+    }
+}
+
+/// What a kind of code means, as `mcc_message` says it.
+fn kind(kind: i32) -> &'static str {
+    match kind {
+        1 => "a pointer is null",
+        2 => "a tensor has the wrong number of dimensions",
+        3 => "a tensor has the wrong element type",
+        4 => "a tensor has a wrong dimension, or two that must be equal are not",
+        5 => "the arena is too small",
+        6 => "the arena is not aligned to 64 bytes",
+        7 => "the inputs' values are not what the model requires",
+        8 => "the processor lacks an extension that the model was compiled for",
+        9 => "the dimensions make a tensor larger than can be addressed",
+        _ => "unknown code",
     }
 }
 

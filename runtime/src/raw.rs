@@ -73,6 +73,10 @@ pub struct RawModel {
     pub invoke: unsafe extern "C" fn(*const RawTensor, *mut RawTensor, *mut c_void, usize, *const RawPool) -> i32,
     /// CPU extensions.
     pub cpu_features: *const c_char,
+    /// Texts of requirements.
+    pub requirements: *const *const c_char,
+    /// How many.
+    pub requirement_count: i32,
 }
 
 // SAFETY: descriptors are constant data.

@@ -35,7 +35,12 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let compiled = driver::compile(&args.model, &options)?;
     tell_unused(&options);
     let inputs = tensors::read_all(&args.input, &ports(&compiled.program.inputs))?;
-    let outputs = Model::load(&compiled.code.object)?.invoke_on(&inputs, args.threads.pool().as_ref())?;
+    let model = Model::load(&compiled.code.object)?;
+    let outputs =
+        model.invoke_on(&inputs, args.threads.pool().as_ref()).map_err(|e| match compiled.program.unmet(&inputs) {
+            Some(numbers) => e.help(format!("here {numbers}")),
+            None => e,
+        })?;
     let named = || compiled.program.outputs.iter().map(|p| p.name.as_str()).zip(&outputs);
     match &args.output {
         Some(dir) => tensors::write_all(dir, named()),

@@ -4,9 +4,9 @@ use crate::ir::{DType, Dim};
 use crate::lower::program::{Port, Program, SymbolSource};
 
 /// Version of the interface, in every model's descriptor.
-pub const VERSION: i32 = 2;
+pub const VERSION: i32 = 3;
 
-/// Return codes.
+/// Kinds of return codes, see [`super::refusals`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 #[repr(i32)]
@@ -20,6 +20,7 @@ pub enum Code {
     MisalignedArena = 6,
     BadValue = 7,
     CpuLacksFeature = 8,
+    TooLarge = 9,
 }
 
 /// Bytes of a C `mcc_tensor`, and the offsets of its fields.

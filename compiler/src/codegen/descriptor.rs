@@ -7,16 +7,17 @@ use mcc_targets::Target;
 use super::abi;
 use crate::lower::program::{Port, Program};
 
-const MODEL_BYTES: usize = 72;
+const MODEL_BYTES: usize = 88;
 const PORT_BYTES: usize = 32;
 
-/// Defines the descriptor of a model's variants, the plainest of which is for `target`.
+/// Defines the descriptor of a model's variants, the plainest of which is for `target`; `refusals` are the texts that their
+/// codes point to.
 pub fn define<M: Module>(
     programs: &[&Program],
     target: &Target,
     module: &mut M,
-    shapes: FuncId,
-    invoke: FuncId,
+    [shapes, invoke]: [FuncId; 2],
+    refusals: &[String],
 ) -> ModuleResult<()> {
     let program = programs[0];
     let mut image = Image::default();
@@ -34,6 +35,13 @@ pub fn define<M: Module>(
     image.put_i64(40, abi::fixed_arena(programs).unwrap_or(-1));
     let features = image.string(&target.features.join(" "));
     image.point(64, features);
+    let texts = image.reserve(8 * refusals.len());
+    image.point(72, texts);
+    for (i, text) in refusals.iter().enumerate() {
+        let text = image.string(text);
+        image.point(texts + 8 * i, text);
+    }
+    image.put_i32(80, refusals.len() as i32);
 
     let id = module.declare_data(&format!("{}_model", program.name), Linkage::Export, false, false)?;
     let mut data = DataDescription::new();

@@ -16,11 +16,12 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataId, FuncId, Module};
 
 use super::abi::{self, Code};
-use super::dims::Dims;
+use super::dims::{self, Dims};
+use super::refusals::Refusals;
 use super::share::{Arguments, KernelCall, Team};
-use crate::ir::{DType, Dim};
+use crate::ir::{Condition, Dim, MAX_BYTES, TensorType};
 use crate::lower::kir::is_part;
-use crate::lower::program::{Place, Port, Program, Step, SymbolSource};
+use crate::lower::program::{Check, Place, Port, Program, Step, SymbolSource};
 use crate::{Error, Result};
 
 /// What entry functions refer to.
@@ -35,12 +36,16 @@ pub struct Parts<'a, M: Module> {
     pub constants: &'a [DataId],
     /// Checks inputs and binds symbols.
     pub bind: FuncId,
+    /// Checks what symbols must fulfil before any step, where there is something.
+    pub check: Option<FuncId>,
     /// Runs the steps.
     pub steps: FuncId,
     /// `mcc_step`, of a program that is traced.
     pub trace: Option<FuncId>,
     /// What threads run, of shared steps.
     pub tasks: &'a HashMap<Arguments, FuncId>,
+    /// Texts for refusals so far.
+    pub refusals: &'a mut Refusals,
 }
 
 /// Signature of functions that take `n` pointers and sizes and give a code.
@@ -55,6 +60,8 @@ pub fn signature(isa: &dyn TargetIsa, n: usize, gives_code: bool) -> Signature {
 
 /// Arguments of the functions in [`Parts`] and of the public ones.
 pub const BIND_ARGS: usize = 2;
+/// Symbols.
+pub const CHECK_ARGS: usize = 1;
 /// Inputs, outputs, arena size.
 pub const SHAPES_ARGS: usize = 3;
 /// Inputs, outputs, arena, its size, pool.
@@ -63,6 +70,11 @@ pub const INVOKE_ARGS: usize = 5;
 /// Arguments of the steps: pointers, arena, symbols, and the pool where there is one.
 pub fn steps_args(program: &Program) -> usize {
     3 + usize::from(program.threads > 1)
+}
+
+/// Whether the steps may refuse: where they bind a symbol of which something is required.
+pub fn steps_refuse(program: &Program) -> bool {
+    program.requires.iter().any(|check| check.after.is_some())
 }
 
 /// Arguments of `NAME_run`: symbols, inputs, outputs, arena, its size, and the pool where there is one.
@@ -99,45 +111,62 @@ fn build<M: Module>(
     Ok(func)
 }
 
-/// `bind(inputs, symbols)`: checks the inputs' types, binds the symbols they decide, checks what must be equal.
+/// `bind(inputs, symbols)`: checks the inputs' types, binds the symbols they decide, checks what is required of them.
 pub fn bind<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
     let signature = signature(parts.module.isa(), BIND_ARGS, true);
     build(parts, signature, |e| {
         let (inputs, symbols) = (e.args[0], e.args[1]);
         let program = e.parts.program;
         if !program.inputs.is_empty() {
-            e.not_null(inputs);
+            e.not_null(inputs, "the array of inputs is null");
         }
         for (i, port) in program.inputs.iter().enumerate() {
-            e.check_type(inputs, i, port);
+            e.check_type(inputs, i, port, "input");
+            // Before any element is read.
+            for (axis, want) in port.ty.shape.iter().enumerate().filter(|(_, want)| want.as_const().is_some()) {
+                let extent = e.dim_of(inputs, i, axis);
+                e.check_dim(extent, want, &format!("input \"{}\": dimension {axis}", port.name));
+            }
         }
         for (k, symbol) in program.symbols.iter().enumerate() {
             let value = match &symbol.source {
                 SymbolSource::InputDim { input, axis } => {
                     let extent = e.dim_of(inputs, *input, *axis);
-                    e.not_negative(extent, Code::WrongDimension);
+                    let text =
+                        format!("input \"{}\": dimension {axis} must not be negative", program.inputs[*input].name);
+                    e.not_negative(extent, &text);
                     extent
                 }
-                SymbolSource::InputElement { input, index } => {
-                    let dtype = program.inputs.get(*input).map(|p| p.ty.dtype);
-                    e.element_of(inputs, *input, *index, dtype)?
+                SymbolSource::InputElement { input, index } => e.element_of(inputs, *input, *index)?,
+                SymbolSource::Step { max } => {
+                    let most = program.most(max);
+                    e.value(&most)
                 }
-                SymbolSource::Step { max } => e.value(max),
             };
             e.dims.bind(&symbol.name, value);
             e.b.ins().store(FLAGS, value, symbols, 8 * k as i32);
         }
-        for (x, y) in &program.requires {
-            let (x, y) = (e.value(x), e.value(y));
-            e.equal(x, y, Code::WrongDimension);
-        }
         for (i, port) in program.inputs.iter().enumerate() {
             for (axis, want) in port.ty.shape.iter().enumerate() {
-                let (want, extent) = (e.value(want), e.dim_of(inputs, i, axis));
-                e.equal(want, extent, Code::WrongDimension);
+                let binds = |source: &SymbolSource| matches!(source, SymbolSource::InputDim { input, axis: of } if (*input, *of) == (i, axis));
+                if want.as_const().is_none() && !program.symbols.iter().any(|s| binds(&s.source)) {
+                    let extent = e.dim_of(inputs, i, axis);
+                    e.check_dim(extent, want, &format!("input \"{}\": dimension {axis}", port.name));
+                }
             }
         }
-        e.give(Code::Ok);
+        e.check_symbols(symbols);
+        e.give_ok();
+        Ok(())
+    })
+}
+
+/// `check(symbols)`: what is required before any step.
+pub fn check<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
+    let signature = signature(parts.module.isa(), CHECK_ARGS, true);
+    build(parts, signature, |e| {
+        e.require_all(e.args[0], None);
+        e.give_ok();
         Ok(())
     })
 }
@@ -149,7 +178,6 @@ pub fn shapes<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
         let (inputs, outputs, arena_size) = (e.args[0], e.args[1], e.args[2]);
         let symbols = e.bind_symbols(inputs);
         e.load_symbols(symbols);
-        e.check_output_dims();
         let program = e.parts.program;
         e.unless_null(outputs, |e| {
             for (i, port) in program.outputs.iter().enumerate() {
@@ -159,14 +187,14 @@ pub fn shapes<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
                 let dtype = e.b.ins().iconst(types::I32, i64::from(abi::dtype_code(port.ty.dtype).0));
                 e.b.ins().store(FLAGS, dtype, outputs, at + abi::TENSOR_DTYPE);
                 let dims = e.b.ins().load(types::I64, FLAGS, outputs, at + abi::TENSOR_DIMS);
-                e.unless_null(dims, |e| e.store_dims(dims, port));
+                e.unless_null(dims, |e| e.store_dims(dims, port, |d| program.most(d)));
             }
         });
         e.unless_null(arena_size, |e| {
             let bytes = e.value(&program.arena_bytes);
             e.b.ins().store(FLAGS, bytes, arena_size, 0);
         });
-        e.give(Code::Ok);
+        e.give_ok();
         Ok(())
     })
 }
@@ -180,30 +208,29 @@ pub fn invoke<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
         let pool = (program.threads > 1).then(|| e.args[4]);
         let symbols = e.bind_symbols(inputs);
         e.load_symbols(symbols);
-        e.check_output_dims();
         if !program.outputs.is_empty() {
-            e.not_null(outputs);
+            e.not_null(outputs, "the array of outputs is null");
         }
         let mut pointers = Vec::new();
         for (i, port) in program.inputs.iter().enumerate() {
             let data = e.b.ins().load(types::I64, FLAGS, inputs, i as i32 * abi::TENSOR_BYTES + abi::TENSOR_DATA);
-            e.data_not_null(data, port);
+            e.data_not_null(data, port, "input");
             pointers.push(data);
         }
         for (i, port) in program.outputs.iter().enumerate() {
-            e.check_type(outputs, i, port);
+            e.check_type(outputs, i, port, "output");
             for (axis, want) in port.ty.shape.iter().enumerate() {
-                let (want, given) = (e.value(want), e.dim_of(outputs, i, axis));
-                e.equal(want, given, Code::WrongDimension);
+                let given = e.dim_of(outputs, i, axis);
+                e.check_dim(given, &program.most(want), &format!("output \"{}\": dimension {axis}", port.name));
             }
             let data = e.b.ins().load(types::I64, FLAGS, outputs, i as i32 * abi::TENSOR_BYTES + abi::TENSOR_DATA);
-            e.data_not_null(data, port);
+            e.data_not_null(data, port, "output");
             pointers.push(data);
         }
         e.check_arena(arena, size);
         e.call_steps(&pointers, arena, symbols, pool);
         e.true_dims(outputs, symbols);
-        e.give(Code::Ok);
+        e.give_ok();
         Ok(())
     })
 }
@@ -218,28 +245,27 @@ pub fn run<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
         let (pointers, arena) = rest.split_at(program.inputs.len() + program.outputs.len());
         let symbols = e.slot(program.symbols.len());
         for (k, (symbol, &value)) in program.symbols.iter().zip(bound).enumerate() {
-            e.not_negative(value, Code::WrongDimension);
+            e.not_negative(value, &format!("dimension {} must not be negative", symbol.name));
             e.dims.bind(&symbol.name, value);
             e.b.ins().store(FLAGS, value, symbols, 8 * k as i32);
         }
-        for (x, y) in &program.requires {
-            let (x, y) = (e.value(x), e.value(y));
-            e.equal(x, y, Code::WrongDimension);
+        e.check_symbols(symbols);
+        for (port, &data) in program.inputs.iter().zip(pointers) {
+            e.data_not_null(data, port, "input");
         }
-        e.check_output_dims();
-        for (port, &data) in program.inputs.iter().chain(&program.outputs).zip(pointers) {
-            e.data_not_null(data, port);
+        for (port, &data) in program.outputs.iter().zip(&pointers[program.inputs.len()..]) {
+            e.data_not_null(data, port, "output");
         }
         e.check_arena(arena[0], arena[1]);
         e.call_steps(pointers, arena[0], symbols, arena.get(2).copied());
-        e.give(Code::Ok);
+        e.give_ok();
         Ok(())
     })
 }
 
-/// `steps(pointers, arena, symbols)`, with several threads also `pool`: the calls.
+/// `steps(pointers, arena, symbols)`, with several threads also `pool`: the calls, and the checks of what they bind.
 pub fn steps<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
-    let signature = signature(parts.module.isa(), steps_args(parts.program), false);
+    let signature = signature(parts.module.isa(), steps_args(parts.program), steps_refuse(parts.program));
     build(parts, signature, |e| {
         let (pointers, arena, symbols) = (e.args[0], e.args[1], e.args[2]);
         let program = e.parts.program;
@@ -279,11 +305,15 @@ pub fn steps<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
                     let value = e.b.ins().load(types::I64, FLAGS, at, 0);
                     e.b.ins().store(FLAGS, value, symbols, 8 * *symbol as i32);
                     e.dims.bind(&program.symbols[*symbol].name, value);
+                    e.require_all(symbols, Some(*symbol));
                 }
             }
         }
         e.trace();
-        e.b.ins().return_(&[]);
+        match steps_refuse(program) {
+            true => e.give_ok(),
+            false => drop(e.b.ins().return_(&[])),
+        }
         Ok(())
     })
 }
@@ -338,33 +368,92 @@ impl<M: Module> Entry<'_, '_, M> {
         self.b.create_block()
     }
 
-    fn give(&mut self, code: Code) {
-        let code = self.b.ins().iconst(types::I32, code as i64);
+    fn give_ok(&mut self) {
+        let code = self.b.ins().iconst(types::I32, Code::Ok as i64);
         self.b.ins().return_(&[code]);
     }
 
-    /// Returns `code` when `bad`.
-    fn refuse(&mut self, bad: Value, code: Code) {
+    /// Returns a code of a kind, with a text, when `bad`.
+    fn refuse(&mut self, bad: Value, kind: Code, text: &str) {
+        let code = self.parts.refusals.code(kind, text);
         let (fail, good) = (self.next(), self.next());
         self.b.ins().brif(bad, fail, &[], good, &[]);
         self.b.switch_to_block(fail);
-        self.give(code);
+        self.b.func.layout.set_cold(fail);
+        let code = self.b.ins().iconst(types::I32, i64::from(code));
+        self.b.ins().return_(&[code]);
         self.b.switch_to_block(good);
     }
 
-    fn not_null(&mut self, pointer: Value) {
+    fn not_null(&mut self, pointer: Value, text: &str) {
         let bad = self.b.ins().icmp_imm_s(IntCC::Equal, pointer, 0);
-        self.refuse(bad, Code::NullPointer);
+        self.refuse(bad, Code::NullPointer, text);
     }
 
-    fn not_negative(&mut self, v: Value, code: Code) {
+    fn not_negative(&mut self, v: Value, text: &str) {
         let bad = self.b.ins().icmp_imm_s(IntCC::SignedLessThan, v, 0);
-        self.refuse(bad, code);
+        self.refuse(bad, Code::WrongDimension, text);
     }
 
-    fn equal(&mut self, x: Value, y: Value, code: Code) {
-        let bad = self.b.ins().icmp(IntCC::NotEqual, x, y);
-        self.refuse(bad, code);
+    /// A tensor's extent, which must be one that is known by now.
+    fn check_dim(&mut self, given: Value, want: &Dim, which: &str) {
+        let value = self.value(want);
+        let bad = self.b.ins().icmp(IntCC::NotEqual, value, given);
+        self.refuse(bad, Code::WrongDimension, &format!("{which} must be {want}"));
+    }
+
+    /// Calls `check`.
+    fn check_symbols(&mut self, symbols: Value) {
+        if let Some(check) = self.parts.check {
+            let check = self.parts.module.declare_func_in_func(check, self.b.func);
+            let call = self.b.ins().call(check, &[symbols]);
+            let code = self.b.inst_results(call)[0];
+            self.pass_on(code);
+        }
+    }
+
+    /// Returns a code unless it is the one for success.
+    fn pass_on(&mut self, code: Value) {
+        let (fail, good) = (self.next(), self.next());
+        self.b.ins().brif(code, fail, &[], good, &[]);
+        self.b.switch_to_block(fail);
+        self.b.ins().return_(&[code]);
+        self.b.switch_to_block(good);
+    }
+
+    /// Makes the checks that follow the binding of a step's symbol, or those before any.
+    fn require_all(&mut self, symbols: Value, after: Option<usize>) {
+        let program = self.parts.program;
+        let checks: Vec<&Check> = program.requires.iter().filter(|c| c.after == after).collect();
+        if checks.is_empty() {
+            return;
+        }
+        let outer = std::mem::replace(&mut self.dims, Dims::detecting_overflow());
+        self.load_symbols(symbols);
+        checks.into_iter().for_each(|c| self.require(c));
+        self.dims = outer;
+    }
+
+    /// Refuses unless a check's condition holds and nothing overflows in it. Expressions must be detecting that.
+    fn require(&mut self, check: &Check) {
+        let mut number = |d: &Dim| self.dims.number(&mut self.b, d);
+        let (cc, a, b) = match &check.condition {
+            Condition::Equal(a, b) => (IntCC::NotEqual, number(a), number(b)),
+            Condition::AtLeast(a, b) => (IntCC::SignedLessThan, number(a), number(b)),
+            Condition::Differ(a, b) => (IntCC::Equal, number(a), number(b)),
+            // As a number without sign, a negative one is larger than all.
+            Condition::Fits(d) => (IntCC::UnsignedGreaterThan, number(d), number(&Dim::from(MAX_BYTES))),
+        };
+        let wrong = self.b.ins().icmp(cc, a.value, b.value);
+        let overflow = dims::any(&mut self.b, a.overflow, b.overflow);
+        let bad = dims::any(&mut self.b, Some(wrong), overflow).unwrap_or(wrong);
+        let of_extents = |d: &Dim| !crate::ir::bounds::has_element(d);
+        let kind = match check.condition {
+            Condition::Fits(_) => Code::TooLarge,
+            _ if check.after.is_none() && check.condition.dims().all(of_extents) => Code::WrongDimension,
+            _ => Code::BadValue,
+        };
+        self.refuse(bad, kind, &check.text);
     }
 
     /// What it emits runs when the pointer is not null. Expressions it computes are not known after it.
@@ -380,34 +469,36 @@ impl<M: Module> Entry<'_, '_, M> {
     }
 
     /// A port's data may be null only when there is none.
-    fn data_not_null(&mut self, data: Value, port: &Port) {
-        let numel = port.ty.numel();
+    fn data_not_null(&mut self, data: Value, port: &Port, side: &str) {
+        let text = format!("{side} \"{}\": its data is null", port.name);
+        let numel: Dim = port.ty.shape.iter().map(|d| self.parts.program.most(d)).product();
         match numel.as_const() {
             Some(0) => {}
-            Some(_) => self.not_null(data),
+            Some(_) => self.not_null(data, &text),
             None => {
                 let numel = self.value(&numel);
                 let null = self.b.ins().icmp_imm_s(IntCC::Equal, data, 0);
                 let some = self.b.ins().icmp_imm_s(IntCC::NotEqual, numel, 0);
                 let bad = self.b.ins().band(null, some);
-                self.refuse(bad, Code::NullPointer);
+                self.refuse(bad, Code::NullPointer, &text);
             }
         }
     }
 
     /// Rank and element type of a tensor, and that it has dimensions.
-    fn check_type(&mut self, tensors: Value, i: usize, port: &Port) {
+    fn check_type(&mut self, tensors: Value, i: usize, port: &Port, side: &str) {
         let at = i as i32 * abi::TENSOR_BYTES;
+        let which = format!("{side} \"{}\"", port.name);
         let rank = self.b.ins().load(types::I32, FLAGS, tensors, at + abi::TENSOR_RANK);
         let bad = self.b.ins().icmp_imm_s(IntCC::NotEqual, rank, port.ty.rank() as i64);
-        self.refuse(bad, Code::WrongRank);
+        self.refuse(bad, Code::WrongRank, &format!("{which} must have {} dimensions", port.ty.rank()));
         let dtype = self.b.ins().load(types::I32, FLAGS, tensors, at + abi::TENSOR_DTYPE);
         let want = i64::from(abi::dtype_code(port.ty.dtype).0);
         let bad = self.b.ins().icmp_imm_s(IntCC::NotEqual, dtype, want);
-        self.refuse(bad, Code::WrongDtype);
+        self.refuse(bad, Code::WrongDtype, &format!("{which} must be of type {}", port.ty.dtype));
         if port.ty.rank() > 0 {
             let dims = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::TENSOR_DIMS);
-            self.not_null(dims);
+            self.not_null(dims, &format!("{which}: its dims are null"));
         }
     }
 
@@ -417,13 +508,14 @@ impl<M: Module> Entry<'_, '_, M> {
         self.b.ins().load(types::I64, FLAGS, dims, 8 * axis as i32)
     }
 
-    fn element_of(&mut self, tensors: Value, i: usize, index: usize, dtype: Option<DType>) -> Result<Value> {
-        let Some(dtype) = dtype else {
+    fn element_of(&mut self, tensors: Value, i: usize, index: usize) -> Result<Value> {
+        let program = self.parts.program;
+        let Some(Port { name, ty: TensorType { dtype, .. }, .. }) = program.inputs.get(i) else {
             return Err(Error::internal("a symbol is bound to an element of an input that is not there"));
         };
         let at = i as i32 * abi::TENSOR_BYTES;
         let data = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::TENSOR_DATA);
-        self.not_null(data);
+        self.not_null(data, &format!("input \"{name}\": its data is null"));
         let signed = dtype.class() == crate::ir::DTypeClass::Signed;
         let clif = Type::int(dtype.size() as u16 * 8).unwrap_or(types::I64);
         let value = self.b.ins().load(clif, FLAGS, data, (index * dtype.size()) as i32);
@@ -446,11 +538,7 @@ impl<M: Module> Entry<'_, '_, M> {
         let bind = self.parts.module.declare_func_in_func(self.parts.bind, self.b.func);
         let call = self.b.ins().call(bind, &[inputs, symbols]);
         let code = self.b.inst_results(call)[0];
-        let (fail, good) = (self.next(), self.next());
-        self.b.ins().brif(code, fail, &[], good, &[]);
-        self.b.switch_to_block(fail);
-        self.b.ins().return_(&[code]);
-        self.b.switch_to_block(good);
+        self.pass_on(code);
         symbols
     }
 
@@ -461,20 +549,6 @@ impl<M: Module> Entry<'_, '_, M> {
         }
     }
 
-    /// Computed dimensions are negative when inputs are smaller than the model can take.
-    fn check_output_dims(&mut self) {
-        let program = self.parts.program;
-        let symbolic = program.outputs.iter().flat_map(abi::symbolic_dims);
-        for dim in symbolic.filter(|d| d.as_sym().is_none()) {
-            let v = self.value(dim);
-            self.not_negative(v, Code::BadValue);
-        }
-        if program.arena_bytes.as_const().is_none() {
-            let v = self.value(&program.arena_bytes);
-            self.not_negative(v, Code::BadValue);
-        }
-    }
-
     fn check_arena(&mut self, arena: Value, size: Value) {
         let bytes = &self.parts.program.arena_bytes;
         if bytes.is(0) {
@@ -482,10 +556,10 @@ impl<M: Module> Entry<'_, '_, M> {
         }
         let bytes = self.value(bytes);
         let bad = self.b.ins().icmp(IntCC::UnsignedLessThan, size, bytes);
-        self.refuse(bad, Code::ArenaTooSmall);
-        self.not_null(arena);
+        self.refuse(bad, Code::ArenaTooSmall, "the arena is too small");
+        self.not_null(arena, "the arena is null");
         let low = self.b.ins().band_imm_s(arena, crate::lower::program::ALIGN as i64 - 1);
-        self.refuse(low, Code::MisalignedArena);
+        self.refuse(low, Code::MisalignedArena, "the arena is not aligned to 64 bytes");
     }
 
     fn call_steps(&mut self, pointers: &[Value], arena: Value, symbols: Value, pool: Option<Value>) {
@@ -495,12 +569,17 @@ impl<M: Module> Entry<'_, '_, M> {
         }
         let steps = self.parts.module.declare_func_in_func(self.parts.steps, self.b.func);
         let args: Vec<Value> = [array, arena, symbols].into_iter().chain(pool).collect();
-        self.b.ins().call(steps, &args);
+        let call = self.b.ins().call(steps, &args);
+        if steps_refuse(self.parts.program) {
+            let code = self.b.inst_results(call)[0];
+            self.pass_on(code);
+        }
     }
 
-    fn store_dims(&mut self, dims: Value, port: &Port) {
+    /// Stores a port's dimensions, as `of` gives them.
+    fn store_dims(&mut self, dims: Value, port: &Port, of: impl Fn(&Dim) -> Dim) {
         for (axis, dim) in port.ty.shape.iter().enumerate() {
-            let v = self.value(dim);
+            let v = self.value(&of(dim));
             self.b.ins().store(FLAGS, v, dims, 8 * axis as i32);
         }
     }
@@ -518,7 +597,7 @@ impl<M: Module> Entry<'_, '_, M> {
             if abi::symbolic_dims(port).any(|d| d.symbols().iter().any(|s| late.contains(&s))) {
                 let at = i as i32 * abi::TENSOR_BYTES;
                 let dims = self.b.ins().load(types::I64, FLAGS, outputs, at + abi::TENSOR_DIMS);
-                self.store_dims(dims, port);
+                self.store_dims(dims, port, Dim::clone);
             }
         }
     }

@@ -29,6 +29,21 @@ pub fn header(programs: &[&Program]) -> String {
         "",
         width = "int32_t _invoke(".len() + name.len()
     );
+    let mut required: Vec<&str> = Vec::new();
+    for check in programs.iter().flat_map(|p| &p.requires) {
+        if !required.contains(&check.text.as_str()) {
+            required.push(&check.text);
+        }
+    }
+    if !required.is_empty() {
+        h += "\n/* What the model requires of its inputs, else it refuses them:\n";
+        h.extend(required.iter().map(|text| format!("   - {}\n", comment(text))));
+        h += "*/\n";
+    }
+    h += &format!(
+        "\n/* What a code of the model's functions means. */\n\
+         static inline const char *{name}_explain(int32_t code) {{ return mcc_explain(&{name}_model, code); }}\n"
+    );
     if abi::has_typed_run(program) {
         h += "\n/* Runs the model on contiguous tensors: first the dimensions that are not constant, then inputs and outputs. */\n";
         if program.threads > 1 {
@@ -43,7 +58,12 @@ pub fn header(programs: &[&Program]) -> String {
 
 /// Name, type and dimensions; without what would end a comment.
 fn describe(port: &Port) -> String {
-    format!("{} {}", port.name, port.ty).chars().map(|c| if c.is_control() || c == '*' { ' ' } else { c }).collect()
+    comment(&format!("{} {}", port.name, port.ty))
+}
+
+/// A text without what would end a comment.
+fn comment(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || c == '*' { ' ' } else { c }).collect()
 }
 
 fn run_parameters(program: &Program) -> Vec<String> {

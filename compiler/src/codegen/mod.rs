@@ -3,7 +3,7 @@
 //!
 //! - [`clif`][] for kernels on 128-bit vectors, [`wide`] for those on wider ones.
 //! - [`entry`], [`dims`]: the functions around them; [`share`]: how several threads get to kernels.
-//! - [`abi`], [`descriptor`], [`mod@header`]: the interface to callers.
+//! - [`abi`], [`descriptor`], [`refusals`], [`mod@header`]: the interface to callers.
 //! - [`object`]: the object file; [`cpu`]: what it asks the CPU.
 
 pub mod abi;
@@ -19,6 +19,7 @@ mod entry;
 mod header;
 mod isa;
 mod object;
+pub mod refusals;
 #[cfg(test)]
 mod sample_tests;
 mod share;

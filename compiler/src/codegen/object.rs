@@ -13,6 +13,7 @@ use cranelift_object::{ObjectBuilder, ObjectModule};
 use mcc_targets::{Arch, Target};
 use rayon::prelude::*;
 
+use super::refusals::Refusals;
 use super::{abi, clif, cpu, descriptor, entry, isa, share, wide};
 use crate::lower::program::{ALIGN, Program};
 use crate::{Error, Result};
@@ -49,7 +50,9 @@ pub fn object(variants: &[Variant<'_>]) -> Result<File> {
     let plain = Target { features: Vec::new(), ..first.target.clone() };
     let builder = ObjectBuilder::new(isa::isa(&plain)?, first.program.name.as_str(), default_libcall_names());
     let module = ObjectModule::new(builder.map_err(module_error)?);
-    let mut object = Object { module, name: &first.program.name, text_bytes: 0, constants: HashMap::new() };
+    let name = &first.program.name;
+    let refusals = Refusals::default();
+    let mut object = Object { module, name, text_bytes: 0, constants: HashMap::new(), refusals };
     object.define_all(variants)?;
     let Object { module, text_bytes, constants, .. } = object;
     let weights_bytes = constants.keys().map(Bytes::len).sum();
@@ -63,6 +66,7 @@ struct Object<'a> {
     text_bytes: usize,
     /// Constants by their bytes: variants share those that are equal.
     constants: HashMap<Bytes, DataId>,
+    refusals: Refusals,
 }
 
 /// The functions that callers see, or those of one variant.
@@ -109,8 +113,8 @@ impl Object<'_> {
             self.variant(variants[0], &public)?
         };
         let programs: Vec<&Program> = variants.iter().map(|v| v.program).collect();
-        descriptor::define(&programs, target, &mut self.module, functions.shapes, functions.invoke)
-            .map_err(module_error)
+        let (functions, texts) = ([functions.shapes, functions.invoke], self.refusals.texts());
+        descriptor::define(&programs, target, &mut self.module, functions, texts).map_err(module_error)
     }
 
     /// The function that tells which variant runs on the CPU at hand.
@@ -201,7 +205,11 @@ impl Object<'_> {
             object.declare(&format!("{}_{suffix}", names.locals), Linkage::Local, &signature)
         };
         let bind = local(self, "bind", entry::BIND_ARGS, true)?;
-        let steps = local(self, "steps", entry::steps_args(program), false)?;
+        let check = match program.requires.iter().any(|c| c.after.is_none()) {
+            true => Some(local(self, "check", entry::CHECK_ARGS, true)?),
+            false => None,
+        };
+        let steps = local(self, "steps", entry::steps_args(program), entry::steps_refuse(program))?;
         let mut tasks = HashMap::new();
         for arguments in share::arguments(program) {
             let suffix = format!("task_{}_{}", arguments.0, arguments.1);
@@ -222,9 +230,11 @@ impl Object<'_> {
             kernels: &kernels,
             constants: &constants,
             bind,
+            check,
             steps,
             trace,
             tasks: &tasks,
+            refusals: &mut self.refusals,
         };
         let mut entries = vec![
             (bind, entry::bind(&mut parts)?),
@@ -232,6 +242,9 @@ impl Object<'_> {
             (functions.shapes, entry::shapes(&mut parts)?),
             (functions.invoke, entry::invoke(&mut parts)?),
         ];
+        if let Some(check) = check {
+            entries.push((check, entry::check(&mut parts)?));
+        }
         if let Some(run) = functions.run {
             entries.push((run, entry::run(&mut parts)?));
         }

@@ -12,7 +12,7 @@ use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 
-use super::{Decision, Decisions, Dim, Op, Tensor, TensorType, infer};
+use super::{Condition, Decision, Decisions, Op, Requirement, Requirements, Tensor, TensorType, infer};
 use crate::Result;
 
 /// A node of a graph. Ids of removed nodes may be reused.
@@ -56,6 +56,7 @@ struct Node {
     op: Op,
     types: Vec<TensorType>,
     label: String,
+    requires: Vec<Requirement>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -71,8 +72,9 @@ pub struct Graph {
     inputs: Vec<NodeId>,
     /// What the model returns, in order.
     pub outputs: Vec<Output>,
-    /// Pairs of dimensions that must be equal at run time; the compiled model checks them before any work.
-    pub requires: Vec<(Dim, Dim)>,
+    /// What must hold of dimensions whatever becomes of the nodes that asked for it; the compiled model checks it before any
+    /// work. What nodes of their own require is [`Graph::required_by`].
+    pub requires: Requirements,
     decisions: Decisions,
 }
 
@@ -85,7 +87,7 @@ impl Graph {
     /// Adds a model input.
     pub fn add_input(&mut self, name: &str, ty: TensorType) -> Value {
         let op = Op::Input(name.to_string(), ty.clone());
-        let id = NodeId(self.net.add_node(Node { op, types: vec![ty], label: name.to_string() }));
+        let id = NodeId(self.net.add_node(Node { op, types: vec![ty], label: name.to_string(), requires: Vec::new() }));
         self.inputs.push(id);
         id.into()
     }
@@ -93,7 +95,8 @@ impl Graph {
     /// Adds constant data.
     pub fn constant(&mut self, tensor: Tensor) -> Value {
         let types = vec![tensor.ty()];
-        NodeId(self.net.add_node(Node { op: Op::Constant(tensor), types, label: String::new() })).into()
+        let op = Op::Constant(tensor);
+        NodeId(self.net.add_node(Node { op, types, label: String::new(), requires: Vec::new() })).into()
     }
 
     /// Adds an operation; its first result is the value returned.
@@ -111,16 +114,26 @@ impl Graph {
     pub fn add_labelled(&mut self, op: Op, operands: &[Value], label: &str) -> Result<NodeId> {
         let types: Vec<&TensorType> = operands.iter().map(|&v| self.ty(v)).collect();
         let inferred = infer(&op, &types)?;
-        for pair in inferred.requires {
-            if !self.requires.contains(&pair) {
-                self.requires.push(pair);
+        let mut requires = inferred.requires;
+        // Equal extents are what types were simplified by: that outlives the node.
+        for requirement in &mut requires {
+            if !label.is_empty() {
+                requirement.reason = format!("node \"{label}\": {}", requirement.reason);
+            }
+            if let Condition::Equal(..) = requirement.condition {
+                self.requires.push(requirement.clone());
             }
         }
-        let id = self.net.add_node(Node { op, types: inferred.types, label: label.to_string() });
+        let id = self.net.add_node(Node { op, types: inferred.types, label: label.to_string(), requires });
         for (operand, v) in operands.iter().enumerate() {
             self.net.add_edge(v.node.0, id, Use { operand, result: v.result });
         }
         Ok(NodeId(id))
+    }
+
+    /// What a node requires of its operands' dimensions.
+    pub fn required_by(&self, node: NodeId) -> &[Requirement] {
+        &self.net[node.0].requires
     }
 
     /// Records what was decided for a layer, in the place of an earlier decision about the same.

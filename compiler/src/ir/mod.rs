@@ -7,6 +7,7 @@
 //! - [`Decision`]: what passes chose for a layer, for reports.
 
 mod attributes;
+pub mod bounds;
 mod byte_masks;
 mod coded;
 mod decisions;
@@ -18,6 +19,7 @@ mod graph;
 mod infer;
 mod map_dims;
 mod op;
+mod requirement;
 #[cfg(test)]
 pub(crate) mod samples;
 mod staging;
@@ -35,6 +37,7 @@ pub use filtering::{Filtering, Filters};
 pub use graph::{Graph, NodeId, Output, Value};
 pub use infer::{Inferred, infer};
 pub use op::*;
+pub use requirement::{Condition, MAX_BYTES, Requirement, Requirements};
 pub use staging::Staging;
 pub use tensor::{Tensor, TensorType};
 pub use verify::verify;

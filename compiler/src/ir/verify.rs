@@ -72,7 +72,7 @@ fn check_node(graph: &Graph, node: NodeId, wrong: &mut Vec<String>) {
 }
 
 fn same(graph: &Graph, inferred: &[TensorType], stored: &[TensorType]) -> bool {
-    let equated = |a: &Dim, b: &Dim| graph.requires.iter().any(|(x, y)| (x, y) == (a, b) || (x, y) == (b, a));
+    let equated = |a: &Dim, b: &Dim| graph.requires.equate(a, b);
     let dims = |a: &TensorType, b: &TensorType| a.shape.iter().zip(&b.shape).all(|(a, b)| a == b || equated(a, b));
     let one = |(a, b): (&TensorType, &TensorType)| a.dtype == b.dtype && a.rank() == b.rank() && dims(a, b);
     inferred.len() == stored.len() && inferred.iter().zip(stored).all(one)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::program::{Place, Port, Program, Step};
-use super::{Arg, Buffer, Lowering, Planned, arena, kir, names, symbols};
+use super::{Arg, Buffer, Lowering, Planned, arena, kir, names, requirements};
 use crate::ir::{Dim, Sym};
 use crate::{Error, Result};
 
@@ -64,11 +64,13 @@ impl Lowering<'_> {
             ty: self.graph.ty(o.value).clone(),
         });
         let outputs = outputs.collect();
+        let memory = vec![(plan.bytes.clone(), "the arena".to_string())];
+        let requires = requirements::checks(self.graph, &self.symbols, memory);
         let program = Program {
             name: name.to_string(),
             inputs,
             outputs,
-            requires: symbols::checks(&self.graph.requires, &self.symbols)?,
+            requires,
             constants: self.constants,
             kernels: self.kernels,
             steps,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::program::{Place, Port, Program, Step, SymbolSource};
+use super::program::{Check, Place, Port, Program, Step, SymbolSource};
 
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,8 +23,9 @@ impl fmt::Display for Program {
                 SymbolSource::Step { max } => writeln!(f, "from a step, at most {max}")?,
             }
         }
-        for (a, b) in &self.requires {
-            writeln!(f, "require {a} == {b}")?;
+        for Check { condition, text, after } in &self.requires {
+            let after = after.map(|n| format!(" after {}", self.symbols[n].name)).unwrap_or_default();
+            writeln!(f, "require {condition}{after} // {text}")?;
         }
         for (n, constant) in self.constants.iter().enumerate() {
             writeln!(f, "const{n}: {} bytes // {}", constant.data.len(), constant.label)?;

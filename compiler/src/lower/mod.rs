@@ -22,6 +22,7 @@ pub mod names;
 pub mod numbers;
 pub mod program;
 mod requantize;
+mod requirements;
 pub mod scalar;
 mod symbols;
 pub mod view;

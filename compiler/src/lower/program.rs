@@ -5,15 +5,16 @@
 //!   (`Kernel::pointers` of them), then one `i64` per symbol in [`Kernel::symbols`](super::kir::Kernel::symbols).
 //!   Of kernels that [threads share](super::kir::share) the last two say which part to do; where a step is not shared, it
 //!   is part 0 of 1.
-//! - Before any step, the entry binds the symbols whose source is an input's dimension or element, checks
-//!   [`Program::requires`] and every port's dimensions, and checks the arena's size. Only then memory is written.
+//! - Before any step, the entry binds the symbols whose source is an input's dimension or element, checks every port's
+//!   dimensions and [`Program::requires`] with overflow detection, and checks the arena's size. Only then memory is written.
+//!   What depends on a symbol that a step binds is checked right after that step.
 //! - Dimension expressions may use symbols bound so far.
 
 use bytes::Bytes;
 use mcc_targets::{Target, schedule};
 
 use super::kir::Kernel;
-use crate::ir::{Decision, Dim, Sym, TensorType};
+use crate::ir::{Condition, Decision, Dim, Sym, TensorType};
 
 /// A lowered model.
 #[derive(Debug, Clone)]
@@ -26,8 +27,8 @@ pub struct Program {
     pub outputs: Vec<Port>,
     /// Symbols in binding order.
     pub symbols: Vec<Symbol>,
-    /// Pairs that must be equal.
-    pub requires: Vec<(Dim, Dim)>,
+    /// What must hold, in the order in which it is checked.
+    pub requires: Vec<Check>,
     /// Read-only data.
     pub constants: Vec<Constant>,
     /// Distinct kernels.
@@ -46,6 +47,14 @@ pub struct Program {
     pub decisions: Vec<Decision>,
 }
 
+impl Program {
+    /// What the caller must make room for where a dimension is this one: its upper bound before any step has run.
+    pub fn most(&self, d: &Dim) -> Dim {
+        let most = super::symbols::upper_bound(d, &self.symbols);
+        if most == *d { most } else { most.greater(&Dim::ZERO) }
+    }
+}
+
 /// Alignment in bytes of the arena, of every buffer in it, and of constants.
 pub const ALIGN: usize = 64;
 
@@ -58,6 +67,17 @@ pub struct Port {
     pub c_name: String,
     /// Element type and dimensions.
     pub ty: TensorType,
+}
+
+/// Something that must hold for the program to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What must hold; it does not where computing it overflows.
+    pub condition: Condition,
+    /// What is wrong when it does not hold, in the caller's terms.
+    pub text: String,
+    /// Index into [`Program::symbols`] of the last one of a step that it depends on; else it is checked before all steps.
+    pub after: Option<usize>,
 }
 
 /// A dimension that is known at run time.

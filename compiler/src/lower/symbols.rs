@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::program::{Symbol, SymbolSource};
-use crate::ir::{Dim, Graph, Op, Sym};
-use crate::{Error, Result};
+use crate::Result;
+use crate::ir::{Dim, Graph, Op, Sym, bounds};
 
 /// All symbols of a graph that have a source, in binding order: extents of inputs, elements of integer inputs, then
 /// what steps compute.
@@ -43,39 +43,16 @@ pub fn bindings(graph: &Graph) -> Result<Vec<Symbol>> {
     Ok(symbols)
 }
 
-/// `d` with every data-dependent symbol at its upper bound.
+/// What `d` is at most, without the symbols that steps bind.
 pub fn upper_bound(d: &Dim, symbols: &[Symbol]) -> Dim {
     let mut bound = d.clone();
     // A bound may itself depend on symbols bound by earlier steps, so the latest goes first.
     for symbol in symbols.iter().rev() {
         if let SymbolSource::Step { max } = &symbol.source {
-            bound = bound.substitute(&|s| (*s == symbol.name).then(|| max.clone()));
+            bound = bounds::upper(&bound, &|s| (*s == symbol.name).then(|| (Dim::ZERO, max.clone())));
         }
     }
     bound
-}
-
-/// The equalities that can be checked before any work: those without data-dependent symbols. That a data-dependent
-/// dimension is a constant is what the model declares of a result, and the caller learns the true one.
-///
-/// # Errors
-/// When two data-dependent dimensions must be equal: kernels rely on that, and nothing would check it.
-pub fn checks(requires: &[(Dim, Dim)], symbols: &[Symbol]) -> Result<Vec<(Dim, Dim)>> {
-    let late = |d: &Dim| upper_bound(d, symbols) != *d;
-    let mut kept = Vec::new();
-    for (a, b) in requires {
-        match (late(a), late(b)) {
-            (false, false) => kept.push((a.clone(), b.clone())),
-            (true, false) if b.as_const().is_some() => {}
-            (false, true) if a.as_const().is_some() => {}
-            _ => {
-                return Err(Error::unsupported(format!(
-                    "dimensions that depend on data and must be equal: {a} and {b}"
-                )));
-            }
-        }
-    }
-    Ok(kept)
 }
 
 fn used_symbols(graph: &Graph) -> BTreeSet<Sym> {
@@ -91,9 +68,8 @@ fn used_symbols(graph: &Graph) -> BTreeSet<Sym> {
             _ => {}
         }
     }
-    for (a, b) in &graph.requires {
-        used.extend(a.symbols());
-        used.extend(b.symbols());
+    for requirement in graph.requires.iter() {
+        requirement.condition.dims().for_each(|d| used.extend(d.symbols()));
     }
     used
 }

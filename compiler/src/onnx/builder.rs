@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::content::{self, Content, Known};
 use super::file::ExternalData;
 use crate::ir::{
-    BinaryOp, DType, Dim, Graph, NodeId, Op, PadMode, Range, ReduceKind, Sym, Tensor, TensorType, UnaryOp, Value,
+    BinaryOp, Condition, DType, Dim, Graph, NodeId, Op, PadMode, Range, ReduceKind, Requirement, Sym, Tensor,
+    TensorType, UnaryOp, Value,
 };
 use crate::{Error, Result};
 
@@ -30,7 +31,7 @@ impl Builder {
 
     /// Adds a primitive; its first result.
     pub fn add(&mut self, op: Op, operands: &[Value]) -> Result<Value> {
-        let id = self.graph.add_labelled(op, operands, &self.label)?;
+        let id = self.node(op, operands)?;
         let value = Value::from(id);
         let Some(known) = self.evaluate(id, operands) else { return Ok(value) };
         let value = self.materialise(value, &known)?;
@@ -40,8 +41,33 @@ impl Builder {
 
     /// Adds a primitive of several results.
     pub fn add_many(&mut self, op: Op, operands: &[Value]) -> Result<Vec<Value>> {
-        let node = self.graph.add_labelled(op, operands, &self.label)?;
+        let node = self.node(op, operands)?;
         Ok((0..self.graph.types(node).len()).map(|result| Value { node, result }).collect())
+    }
+
+    /// Adds a primitive. What the model's own operations ask of dimensions must hold even if passes drop them.
+    fn node(&mut self, op: Op, operands: &[Value]) -> Result<NodeId> {
+        let node = self.graph.add_labelled(op, operands, &self.label)?;
+        for requirement in self.graph.required_by(node).to_vec() {
+            self.graph.requires.push(requirement);
+        }
+        Ok(node)
+    }
+
+    /// Asks that a condition holds at run time.
+    ///
+    /// # Errors
+    /// When it certainly does not.
+    pub fn require(&mut self, condition: Condition, reason: &str) -> Result<()> {
+        match condition.holds() {
+            Some(true) => {}
+            Some(false) => return Err(Error::invalid(format!("{condition} does not hold: {reason}"))),
+            None => {
+                let reason = format!("node \"{}\": {reason}", self.label);
+                self.graph.requires.push(Requirement { condition, reason });
+            }
+        }
+        Ok(())
     }
 
     fn evaluate(&mut self, id: NodeId, operands: &[Value]) -> Option<Content> {

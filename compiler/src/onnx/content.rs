@@ -5,7 +5,8 @@
 
 use std::rc::Rc;
 
-use crate::ir::{BinaryOp, DType, Dim, DimNode, Op, Range, ReduceKind, Tensor, TensorType, UnaryOp};
+pub use crate::ir::bounds::{has_element, lower_bound};
+use crate::ir::{BinaryOp, DType, Dim, Op, Range, ReduceKind, Tensor, TensorType, UnaryOp};
 
 /// Larger tensors are not followed.
 pub const LIMIT: usize = 4096;
@@ -55,52 +56,6 @@ impl Known {
             Int(d) => Some(d),
             Ratio(..) | Real(_) => None,
         }
-    }
-}
-
-/// Whether a symbol stands for an element of an input, and so may be negative.
-pub fn is_element(symbol: &str) -> bool {
-    symbol.ends_with(']')
-}
-
-/// Whether a dimension depends on an input's elements.
-pub fn has_element(d: &Dim) -> bool {
-    d.symbols().iter().any(|s| is_element(&s.0))
-}
-
-/// A value that the dimension is certain not to be below: extents are not negative.
-pub fn lower_bound(d: &Dim) -> Option<i64> {
-    bound(&d.visit())
-}
-
-fn bound(node: &DimNode<'_>) -> Option<i64> {
-    match node {
-        DimNode::Const(c) => Some(*c),
-        DimNode::Sym(s) => (!is_element(&s.0)).then_some(0),
-        DimNode::Sum(terms) => terms.iter().try_fold(0i64, |sum, (coefficient, factors)| {
-            let product = factors.iter().try_fold(1i64, |p, f| {
-                let b = bound(f).filter(|&b| b >= 0)?;
-                p.checked_mul(b)
-            });
-            match (factors.is_empty(), *coefficient) {
-                (true, c) => sum.checked_add(c),
-                (false, c) if c > 0 => sum.checked_add(c.checked_mul(product?)?),
-                (false, _) => None,
-            }
-        }),
-        DimNode::FloorDiv(a, b) => {
-            let (a, by) = (lower_bound(a)?, lower_bound(b)?);
-            match b.as_const() {
-                Some(c) if c > 0 => Some(a.div_euclid(c)),
-                _ => (a >= 0 && by > 0).then_some(0),
-            }
-        }
-        DimNode::Min(a, b) => Some(lower_bound(a)?.min(lower_bound(b)?)),
-        DimNode::Max(a, b) => match (lower_bound(a), lower_bound(b)) {
-            (Some(a), Some(b)) => Some(a.max(b)),
-            (a, b) => a.or(b),
-        },
-        DimNode::IfNeg(_, a, b) => Some(lower_bound(a)?.min(lower_bound(b)?)),
     }
 }
 

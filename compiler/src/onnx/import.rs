@@ -205,7 +205,8 @@ impl Walk {
                 true => bytes.iter().rev().fold(0i64, |bits, &b| bits << 8 | i64::from(b)),
                 false => pinned.i64_at(i),
             };
-            self.b.graph.requires.push((Dim::sym(format!("{name}[{i}]")), Dim::from(bits)));
+            let element = Dim::sym(format!("{name}[{i}]"));
+            self.b.graph.requires.equal(element, Dim::from(bits), "the value that the model was compiled for");
         }
         Ok(())
     }
@@ -257,9 +258,11 @@ impl Walk {
                     // A count that the run itself finds cannot be checked before it.
                     let decided = |d: &Dim| d.as_const().is_some() || self.b.is_counted(d);
                     for (is, declared) in pairs.filter(|(d, _)| !decided(d)).collect::<Vec<_>>() {
-                        if !self.b.graph.requires.contains(&(is.clone(), declared.clone())) {
-                            self.b.graph.requires.push((is, declared));
-                        }
+                        self.b.graph.requires.equal(
+                            is,
+                            declared,
+                            &format!("what output \"{}\" is declared as", info.name),
+                        );
                     }
                 }
             }

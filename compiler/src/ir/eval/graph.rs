@@ -95,8 +95,8 @@ fn input_name(graph: &Graph, value: Value) -> &str {
 /// When the inputs contradict the graph's types or requirements, or an operation fails on its data.
 pub fn eval_graph(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
     let mut bindings = Bindings::of_inputs(graph, inputs)?;
-    for (a, b) in &graph.requires {
-        bindings.equal(a, b)?;
+    for requirement in graph.requires.iter() {
+        requirement.check(&|d| bindings.apply(d))?;
     }
     let mut values: HashMap<Value, Tensor> = HashMap::new();
     for (&node, tensor) in graph.inputs().iter().zip(inputs) {
@@ -118,6 +118,11 @@ pub fn eval_graph(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
             && let Some(symbol) = count.as_sym()
         {
             bindings.bind(symbol, results[0].shape()[1] as i64)?;
+            for requirement in
+                graph.requires.iter().filter(|r| r.condition.dims().any(|d| d.symbols().contains(symbol)))
+            {
+                requirement.check(&|d| bindings.apply(d))?;
+            }
         }
         for (result, tensor) in results.into_iter().enumerate() {
             values.insert(Value { node, result }, tensor);

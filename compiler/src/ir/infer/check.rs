@@ -1,12 +1,12 @@
 //! What type inference asks again and again of operands and dimensions.
 
-use crate::ir::{DType, Dim, TensorType};
+use crate::ir::{Condition, DType, Dim, Requirement, TensorType, bounds};
 use crate::{Error, Result};
 
 /// The operands of one operation, and what was assumed of their dimensions so far.
 pub(super) struct Checker<'a> {
     pub operands: &'a [&'a TensorType],
-    pub requires: Vec<(Dim, Dim)>,
+    pub requires: Vec<Requirement>,
 }
 
 impl<'a> Checker<'a> {
@@ -68,12 +68,56 @@ impl<'a> Checker<'a> {
             Some(_) => return Err(Error::invalid(format!("{what} differ: {a} and {b}"))),
             None => {}
         }
-        if !self.requires.iter().any(|(x, y)| (x, y) == (a, b)) {
-            self.requires.push((a.clone(), b.clone()));
-        }
+        self.require(Condition::Equal(a.clone(), b.clone()), what);
         // Constants are worth most; a bare symbol is worth more than an expression.
         let simpler = b.as_const().is_some() || a.as_const().is_none() && a.as_sym().is_none() && b.as_sym().is_some();
         Ok(if simpler { b.clone() } else { a.clone() })
+    }
+
+    /// Asks that a dimension is not less than another.
+    pub fn at_least(&mut self, a: &Dim, b: &Dim, what: &str) -> Result<()> {
+        let condition = Condition::AtLeast(a.clone(), b.clone());
+        match condition.holds() {
+            Some(true) => Ok(()),
+            Some(false) => Err(Error::invalid(format!("{what}: {a} is less than {b}"))),
+            None => {
+                self.require(condition, what);
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks that there is an element to read along an axis of extent `extent`, unless nothing reads: `reads` are the extents
+    /// of what is read.
+    pub fn not_empty(&mut self, extent: &Dim, reads: &[Dim], what: &str) -> Result<()> {
+        let positive = |d: &Dim| bounds::lower_bound(d).is_some_and(|l| l > 0);
+        if positive(extent) || reads.iter().any(|d| d == extent || d.is(0)) {
+            return Ok(());
+        }
+        let reads: Dim = reads.iter().filter(|d| !positive(d)).product();
+        self.at_least(extent, &reads.lesser(&Dim::ONE), what)
+    }
+
+    /// Asks that no result has a negative extent.
+    pub fn extents(&mut self, types: &[TensorType]) -> Result<()> {
+        for ty in types {
+            for (axis, d) in ty.shape.iter().enumerate() {
+                let given = || self.operands.iter().any(|t| t.shape.contains(d));
+                if d.as_const().is_some_and(|c| c < 0) {
+                    return Err(Error::invalid(format!("the result would have a negative extent: {ty}")));
+                }
+                if bounds::lower_bound(d).is_none_or(|l| l < 0) && !given() {
+                    self.at_least(d, &Dim::ZERO, &format!("the extent of axis {axis} of its result"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn require(&mut self, condition: Condition, what: &str) {
+        if !self.requires.iter().any(|r| r.condition == condition) {
+            self.requires.push(Requirement { condition, reason: what.to_string() });
+        }
     }
 
     /// Asks that an operand has a shape.
@@ -144,12 +188,4 @@ pub(super) fn length(len: usize, axes: usize, what: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(format!("{what} has {len} elements for {axes} axes")))
-}
-
-/// Asks that no result has an extent that is known to be negative.
-pub(super) fn extents(types: &[TensorType]) -> Result<()> {
-    match types.iter().find(|t| t.shape.iter().any(|d| d.as_const().is_some_and(|c| c < 0))) {
-        Some(ty) => Err(Error::invalid(format!("the result would have a negative extent: {ty}"))),
-        None => Ok(()),
-    }
 }

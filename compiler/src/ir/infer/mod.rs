@@ -1,14 +1,16 @@
 //! Result types of every primitive, from its operands' types.
 //!
-//! Dimensions that must be equal but are not known to be (`batch` and `n`, `seq` and 128) are assumed to be equal and
-//! handed back as [`Inferred::requires`]; those that cannot be equal are errors.
+//! What an operation asks of dimensions and is not certain of them - that `batch` and `n` are equal, that a window fits an
+//! image, that a result's extent is not negative - is assumed and handed back as [`Inferred::requires`]; what cannot hold is
+//! an error.
 
 mod check;
 mod movement;
 mod window;
 
 use super::{
-    BinaryOp, Cell, CellSpec, Coded, DType, Dim, Filters, Op, ReduceKind, TensorType, TreeEdge, TreeEnsemble, UnaryOp,
+    BinaryOp, Cell, CellSpec, Coded, Condition, DType, Dim, Filters, Op, ReduceKind, Requirement, TensorType, TreeEdge,
+    TreeEnsemble, UnaryOp,
 };
 use crate::{Error, Result};
 use check::Checker;
@@ -18,8 +20,15 @@ use check::Checker;
 pub struct Inferred {
     /// Type of each result.
     pub types: Vec<TensorType>,
-    /// Pairs of dimensions that must turn out equal at run time: assumed here, checked by the compiled model.
-    pub requires: Vec<(Dim, Dim)>,
+    /// What must hold of dimensions at run time: assumed here, checked by the compiled model.
+    pub requires: Vec<Requirement>,
+}
+
+impl Inferred {
+    /// Whether dimensions were assumed to be equal.
+    pub fn equates(&self) -> bool {
+        self.requires.iter().any(|r| matches!(r.condition, Condition::Equal(..)))
+    }
 }
 
 /// The result types of `op` on operands of types `operands`.
@@ -28,7 +37,7 @@ pub struct Inferred {
 /// When the operands' number, element types or shapes contradict the operation; the message names the contradiction.
 pub fn infer(op: &Op, operands: &[&TensorType]) -> Result<Inferred> {
     let mut c = Checker { operands, requires: Vec::new() };
-    let types = types(op, &mut c).and_then(|types| check::extents(&types).map(|()| types)).map_err(|e| {
+    let types = types(op, &mut c).and_then(|types| c.extents(&types).map(|()| types)).map_err(|e| {
         let list: Vec<String> = operands.iter().map(ToString::to_string).collect();
         e.within(format!("`{}` of ({})", op.name(), list.join(", ")))
     })?;
@@ -71,16 +80,16 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
         }
         Op::Transpose { perm } => one(movement::transpose(c.ty(0), perm)?),
         Op::Broadcast { shape } => one(movement::broadcast(c, shape)?),
-        Op::Slice { ranges } => one(movement::slice(c.ty(0), ranges)?),
+        Op::Slice { ranges } => one(movement::slice(c, ranges)?),
         Op::Concat { axis } => one(movement::concat(c, *axis)?),
-        Op::Pad { before, after, mode: _ } => one(movement::pad(c, before, after)?),
+        Op::Pad { before, after, mode } => one(movement::pad(c, before, after, *mode)?),
         Op::Gather { axis } => one(movement::gather(c, *axis)?),
         Op::GatherElements { axis } => one(movement::gather_elements(c, *axis)?),
         Op::GatherNd { batch_dims } => one(movement::gather_nd(c, *batch_dims)?),
         Op::ScatterElements { axis, reduction: _ } => one(movement::scatter_elements(c, *axis)?),
         Op::ScatterNd { reduction: _ } => one(movement::scatter_nd(c)?),
         Op::ReverseSequence { batch_axis, time_axis } => one(movement::reverse_sequence(c, *batch_axis, *time_axis)?),
-        Op::Resize { sizes, rule } => one(window::resize(c.ty(0), sizes, rule)?),
+        Op::Resize { sizes, rule } => one(window::resize(c, sizes, rule)?),
         Op::GridSample { .. } => one(window::grid_sample(c)?),
 
         Op::MatMul => one(matmul(c)?),
@@ -102,13 +111,16 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
         Op::DepthwiseConv(spec) => one(window::depthwise_conv(c, spec)?),
         Op::ConvTranspose { spec, output_pads } => one(window::conv_transpose(c, spec, output_pads)?),
         Op::Col2Im { spec, kernel, size } => one(window::col2im(c, spec, kernel, size)?),
-        Op::Pool(spec) => one(window::pool(c.ty(0), spec)?),
-        Op::MaxPoolWithIndices { spec, column_major: _ } => window::max_pool_with_indices(c.ty(0), spec),
+        Op::Pool(spec) => one(window::pool(c, spec)?),
+        Op::MaxPoolWithIndices { spec, column_major: _ } => window::max_pool_with_indices(c, spec),
 
         Op::Reduce { kind, axes, keep } => one(reduce(c.ty(0), *kind, axes, *keep)?),
         Op::ArgReduce { axis, keep, .. } => {
-            check::axis(*axis, c.ty(0).rank())?;
-            one(TensorType::new(DType::I64, without(&c.ty(0).shape, &[*axis], *keep)))
+            let x = c.ty(0);
+            check::axis(*axis, x.rank())?;
+            let result = without(&x.shape, &[*axis], *keep);
+            c.not_empty(&x.shape[*axis], &result, "the extent of the axis with the index that is asked for")?;
+            one(TensorType::new(DType::I64, result))
         }
         Op::Cumulative { axis, .. } => {
             check::axis(*axis, c.ty(0).rank())?;
@@ -121,7 +133,7 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
             check::float(c.ty(0).dtype)?;
             one(c.ty(0).clone())
         }
-        Op::TopK { k, axis, largest: _ } => top_k(c.ty(0), k, *axis),
+        Op::TopK { k, axis, largest: _ } => top_k(c, k, *axis),
         Op::Recurrent(spec) => recurrent(c, spec),
         Op::NonZero { count } => one(TensorType::new(DType::I64, vec![c.ty(0).rank().into(), count.clone()])),
         Op::Suppress => {
@@ -134,7 +146,7 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
             let [_, _] = c.axes(1)?;
             one(TensorType::new(DType::I64, shape))
         }
-        Op::TreeEnsemble(trees) => one(tree_ensemble(c.ty(0), trees)?),
+        Op::TreeEnsemble(trees) => one(tree_ensemble(c, trees)?),
     }
 }
 
@@ -278,12 +290,11 @@ fn without(shape: &[Dim], axes: &[usize], keep: bool) -> Vec<Dim> {
     .collect()
 }
 
-fn top_k(x: &TensorType, k: &Dim, axis: usize) -> Result<Vec<TensorType>> {
+fn top_k(c: &mut Checker, k: &Dim, axis: usize) -> Result<Vec<TensorType>> {
+    let x = c.ty(0);
     check::axis(axis, x.rank())?;
     check::numeric(x.dtype)?;
-    if let Some(over) = (k - &x.shape[axis]).as_const().filter(|&d| d > 0) {
-        return Err(Error::invalid(format!("k = {k} exceeds axis {axis} of {x} by {over}")));
-    }
+    c.at_least(&x.shape[axis], k, &format!("the extent of axis {axis} and k"))?;
     let mut shape = x.shape.clone();
     shape[axis] = k.clone();
     Ok(vec![TensorType::new(x.dtype, shape.clone()), TensorType::new(DType::I64, shape)])
@@ -364,7 +375,8 @@ fn recurrent(c: &mut Checker, spec: &CellSpec) -> Result<Vec<TensorType>> {
     Ok(results)
 }
 
-fn tree_ensemble(x: &TensorType, trees: &TreeEnsemble) -> Result<TensorType> {
+fn tree_ensemble(c: &mut Checker, trees: &TreeEnsemble) -> Result<TensorType> {
+    let x = c.ty(0);
     check::float(x.dtype)?;
     let [n, features] = x.shape.as_slice() else {
         return Err(Error::invalid("the operand must have two axes"));
@@ -386,6 +398,9 @@ fn tree_ensemble(x: &TensorType, trees: &TreeEnsemble) -> Result<TensorType> {
         if features.as_const().is_some_and(|f| i64::from(node.feature) >= f) {
             return Err(Error::invalid(format!("decision {i} looks at feature {} of {features}", node.feature)));
         }
+    }
+    if let Some(most) = trees.nodes.iter().map(|n| i64::from(n.feature)).max() {
+        c.at_least(features, &Dim::from(most + 1), "the features and those that decisions look at")?;
     }
     if let Some((t, _)) = trees.votes.iter().find(|(t, _)| *t as usize >= trees.targets) {
         return Err(Error::invalid(format!("a leaf votes for target {t} of {}", trees.targets)));

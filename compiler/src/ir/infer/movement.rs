@@ -1,7 +1,7 @@
 //! Types of operations that move elements.
 
 use super::check::{self, Checker};
-use crate::ir::{DType, Dim, Range, TensorType};
+use crate::ir::{DType, Dim, PadMode, Range, TensorType};
 use crate::{Error, Result};
 
 pub(super) fn transpose(x: &TensorType, perm: &[usize]) -> Result<TensorType> {
@@ -26,7 +26,8 @@ pub(super) fn broadcast(c: &mut Checker, shape: &[Dim]) -> Result<TensorType> {
     Ok(TensorType::new(x.dtype, shape.to_vec()))
 }
 
-pub(super) fn slice(x: &TensorType, ranges: &[Range]) -> Result<TensorType> {
+pub(super) fn slice(c: &mut Checker, ranges: &[Range]) -> Result<TensorType> {
+    let x = c.ty(0);
     check::length(ranges.len(), x.rank(), "the slice")?;
     for (i, (r, extent)) in ranges.iter().zip(&x.shape).enumerate() {
         if r.step == 0 {
@@ -44,6 +45,17 @@ pub(super) fn slice(x: &TensorType, ranges: &[Range]) -> Result<TensorType> {
             if below || (end - extent).as_const().is_some_and(|over| over >= 0) {
                 return Err(Error::invalid(format!("the slice of axis {i} takes element {end} of {extent}")));
             }
+        }
+        // Where it takes any element, the first and the last are there.
+        let some = r.len.lesser(&Dim::ONE);
+        for end in [&r.start, &last] {
+            let taken = &(end + &Dim::ONE) * &some;
+            c.at_least(
+                &taken,
+                &Dim::ZERO,
+                &format!("one more than the first and the last element that it takes of axis {i}"),
+            )?;
+            c.at_least(extent, &taken, &format!("the extent of axis {i} and the elements that it takes"))?;
         }
     }
     Ok(TensorType::new(x.dtype, ranges.iter().map(|r| r.len.clone()).collect()))
@@ -69,7 +81,7 @@ pub(super) fn concat(c: &mut Checker, axis: usize) -> Result<TensorType> {
     Ok(TensorType::new(first.dtype, shape))
 }
 
-pub(super) fn pad(c: &mut Checker, before: &[Dim], after: &[Dim]) -> Result<TensorType> {
+pub(super) fn pad(c: &mut Checker, before: &[Dim], after: &[Dim], mode: PadMode) -> Result<TensorType> {
     let x = c.ty(0);
     c.same_dtype(0, 1)?;
     c.shape(1, &[], "the padding value")?;
@@ -78,7 +90,15 @@ pub(super) fn pad(c: &mut Checker, before: &[Dim], after: &[Dim]) -> Result<Tens
     if let Some(p) = before.iter().chain(after).find(|p| p.as_const().is_some_and(|c| c < 0)) {
         return Err(Error::invalid(format!("padding of {p} elements is negative")));
     }
-    let shape = x.shape.iter().zip(before.iter().zip(after)).map(|(d, (b, a))| &(d + b) + a).collect();
+    for (axis, (b, a)) in before.iter().zip(after).enumerate() {
+        c.at_least(b, &Dim::ZERO, &format!("the padding before axis {axis}"))?;
+        c.at_least(a, &Dim::ZERO, &format!("the padding behind axis {axis}"))?;
+    }
+    let shape: Vec<Dim> = x.shape.iter().zip(before.iter().zip(after)).map(|(d, (b, a))| &(d + b) + a).collect();
+    let padded = |axis: &usize| mode != PadMode::Constant && !(before[*axis].is(0) && after[*axis].is(0));
+    for axis in (0..x.rank()).filter(padded) {
+        c.not_empty(&x.shape[axis], &shape, &format!("the extent of axis {axis}, whose elements pad it"))?;
+    }
     Ok(TensorType::new(x.dtype, shape))
 }
 
@@ -86,25 +106,26 @@ pub(super) fn gather(c: &mut Checker, axis: usize) -> Result<TensorType> {
     let (x, indices) = (c.ty(0), c.indices(1)?);
     check::axis(axis, x.rank())?;
     let shape = [&x.shape[..axis], &indices.shape, &x.shape[axis + 1..]].concat();
+    c.not_empty(&x.shape[axis], &shape, "the extent of the axis that is indexed")?;
     Ok(TensorType::new(x.dtype, shape))
 }
 
 pub(super) fn gather_elements(c: &mut Checker, axis: usize) -> Result<TensorType> {
     let (x, indices) = (c.ty(0), c.indices(1)?);
     check::axis(axis, x.rank())?;
-    within(x, indices, axis)?;
+    within(c, x, indices, axis)?;
     Ok(TensorType::new(x.dtype, indices.shape.clone()))
 }
 
 /// Asks that indices are no wider than what they index, `axis` apart.
-fn within(x: &TensorType, indices: &TensorType, axis: usize) -> Result<()> {
+fn within(c: &mut Checker, x: &TensorType, indices: &TensorType, axis: usize) -> Result<()> {
     check::length(indices.rank(), x.rank(), "the indices' shape")?;
     for (i, (have, most)) in indices.shape.iter().zip(&x.shape).enumerate() {
-        if i != axis && (have - most).as_const().is_some_and(|over| over > 0) {
-            return Err(Error::invalid(format!("axis {i} of the indices is {have}, of the data only {most}")));
+        if i != axis {
+            c.at_least(most, have, &format!("axis {i} of the data and of the indices"))?;
         }
     }
-    Ok(())
+    c.not_empty(&x.shape[axis], &indices.shape, "the extent of the axis that is indexed")
 }
 
 /// Splits indices' shape into the outer part and the constant extent of the last axis.
@@ -131,6 +152,9 @@ pub(super) fn gather_nd(c: &mut Checker, batch_dims: usize) -> Result<TensorType
     for (i, d) in shape.iter_mut().enumerate().take(batch_dims) {
         *d = c.meet(d, &x.shape[i], &format!("the extents of batch axis {i}"))?;
     }
+    for axis in batch_dims..batch_dims + k {
+        c.not_empty(&x.shape[axis], outer, &format!("the extent of axis {axis}, which is indexed"))?;
+    }
     shape.extend_from_slice(&x.shape[batch_dims + k..]);
     Ok(TensorType::new(x.dtype, shape))
 }
@@ -138,7 +162,7 @@ pub(super) fn gather_nd(c: &mut Checker, batch_dims: usize) -> Result<TensorType
 pub(super) fn scatter_elements(c: &mut Checker, axis: usize) -> Result<TensorType> {
     let (x, indices) = (c.ty(0), c.indices(1)?);
     check::axis(axis, x.rank())?;
-    within(x, indices, axis)?;
+    within(c, x, indices, axis)?;
     c.same_dtype(0, 2)?;
     c.shape(2, &indices.shape, "the updates")?;
     Ok(x.clone())
@@ -149,6 +173,9 @@ pub(super) fn scatter_nd(c: &mut Checker) -> Result<TensorType> {
     let (outer, k) = index_depth(indices, x.rank())?;
     c.same_dtype(0, 2)?;
     c.shape(2, &[outer, &x.shape[k..]].concat(), "the updates")?;
+    for axis in 0..k {
+        c.not_empty(&x.shape[axis], outer, &format!("the extent of axis {axis}, which is indexed"))?;
+    }
     Ok(x.clone())
 }
 

@@ -57,6 +57,16 @@ fn travel(extent: &Dim, kernel: &Dim, dilation: i64, pads: (i64, i64)) -> Result
     Ok(travel)
 }
 
+/// Asks that a window fits along each axis: smaller data have no result in ONNX, rather than an empty one.
+fn fits(c: &mut Checker, spec: &ConvSpec, extents: &[Dim], kernel: &[Dim]) -> Result<()> {
+    let axes = extents.iter().zip(kernel).zip(spec.dilations.iter().zip(&spec.pads));
+    for (axis, ((extent, kernel), (&dilation, &pads))) in axes.enumerate() {
+        let travel = travel(extent, kernel, dilation, pads)?;
+        c.at_least(&travel, &Dim::ZERO, &format!("what spatial axis {axis}, with its padding, has beyond a window"))?;
+    }
+    Ok(())
+}
+
 /// Number of windows along each axis of a convolution.
 fn positions(spec: &ConvSpec, extents: &[Dim], kernel: &[Dim]) -> Result<Vec<Dim>> {
     windows(&spec.strides, &spec.dilations, &spec.pads, extents.len())?;
@@ -104,7 +114,9 @@ pub(super) fn conv(c: &mut Checker, spec: &ConvSpec) -> Result<TensorType> {
     let group = groups(spec.group, out, "output channels")?;
     c.meet(channels, &(per_group * &group), "the channels of the operand and of the weights")?;
     bias(c, out)?;
-    Ok(join(dtype, spec.layout, batch, out.clone(), positions(spec, extents, kernel)?))
+    let spatial = positions(spec, extents, kernel)?;
+    fits(c, spec, extents, kernel)?;
+    Ok(join(dtype, spec.layout, batch, out.clone(), spatial))
 }
 
 fn prepadded(spec: &ConvSpec) -> Result<()> {
@@ -416,7 +428,8 @@ pub(super) fn col2im(c: &mut Checker, spec: &ConvSpec, kernel: &[i64], size: &[D
     Ok(join(dtype, Layout::ChannelsFirst, &batch, channels, size.to_vec()))
 }
 
-pub(super) fn pool(x: &TensorType, spec: &PoolSpec) -> Result<TensorType> {
+pub(super) fn pool(c: &mut Checker, spec: &PoolSpec) -> Result<TensorType> {
+    let x = c.ty(0);
     match spec.kind {
         PoolKind::Max => check::numeric(x.dtype)?,
         PoolKind::Average { .. } | PoolKind::Lp { .. } => check::float(x.dtype)?,
@@ -437,24 +450,33 @@ pub(super) fn pool(x: &TensorType, spec: &PoolSpec) -> Result<TensorType> {
             Ok(beyond.if_neg(&(&last + &Dim::ONE), &last))
         })
         .collect();
-    Ok(join(x.dtype, spec.layout, batch, channels.clone(), spatial?))
+    let spatial = spatial?;
+    for (axis, extent) in extents.iter().enumerate() {
+        let travel = travel(extent, &Dim::from(spec.kernel[axis]), spec.dilations[axis], spec.pads[axis])?;
+        c.at_least(&travel, &Dim::ZERO, &format!("what spatial axis {axis}, with its padding, has beyond a window"))?;
+    }
+    Ok(join(x.dtype, spec.layout, batch, channels.clone(), spatial))
 }
 
-pub(super) fn max_pool_with_indices(x: &TensorType, spec: &PoolSpec) -> Result<Vec<TensorType>> {
+pub(super) fn max_pool_with_indices(c: &mut Checker, spec: &PoolSpec) -> Result<Vec<TensorType>> {
     if spec.kind != PoolKind::Max || spec.layout != Layout::ChannelsFirst {
         return Err(Error::invalid("only a channels-first maximum has indices"));
     }
-    let values = pool(x, spec)?;
+    let values = pool(c, spec)?;
     let indices = TensorType::new(DType::I64, values.shape.clone());
     Ok(vec![values, indices])
 }
 
-pub(super) fn resize(x: &TensorType, sizes: &[Dim], rule: &ResizeRule) -> Result<TensorType> {
+pub(super) fn resize(c: &mut Checker, sizes: &[Dim], rule: &ResizeRule) -> Result<TensorType> {
+    let x = c.ty(0);
     check::numeric(x.dtype)?;
     check::length(sizes.len(), x.rank(), "sizes")?;
     check::length(rule.scales.len(), x.rank(), "scales")?;
     if !rule.roi.is_empty() {
         check::length(rule.roi.len(), x.rank(), "roi")?;
+    }
+    for (axis, extent) in x.shape.iter().enumerate() {
+        c.not_empty(extent, sizes, &format!("the extent of axis {axis}, which is resized"))?;
     }
     Ok(TensorType::new(x.dtype, sizes.to_vec()))
 }
@@ -472,5 +494,9 @@ pub(super) fn grid_sample(c: &mut Checker) -> Result<TensorType> {
     check::length(points.len(), extents.len(), "the grid's shape")?;
     let batch = c.meet(batch, g_batch, "the batches of the operand and of the grid")?;
     c.meet(coordinates, &Dim::from(extents.len()), "the coordinates and the spatial axes")?;
-    Ok(join(x.dtype, Layout::ChannelsFirst, &batch, channels.clone(), points.to_vec()))
+    let result = join(x.dtype, Layout::ChannelsFirst, &batch, channels.clone(), points.to_vec());
+    for (axis, extent) in extents.iter().enumerate() {
+        c.not_empty(extent, &result.shape, &format!("the extent of spatial axis {axis}, which is sampled"))?;
+    }
+    Ok(result)
 }

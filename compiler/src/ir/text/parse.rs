@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use super::attr::{Attr, find, pieces, unescape};
 use super::ops;
-use crate::ir::{DType, DTypeClass, Dim, Graph, NodeId, Output, Tensor, TensorType, Value};
+use crate::ir::{
+    Condition, DType, DTypeClass, Dim, Graph, NodeId, Output, Requirement, Requirements, Tensor, TensorType, Value,
+};
 use crate::{Error, Result};
 
 /// The graph that a text describes.
@@ -21,6 +23,29 @@ pub fn parse(text: &str) -> Result<Graph> {
     Ok(parser.graph)
 }
 
+/// A line's code, and the text of its comment.
+fn comment(line: &str) -> Result<(&str, String)> {
+    Ok(match find(line, "//") {
+        Some(at) => {
+            let text = &line[at + 2..];
+            (&line[..at], unescape(text.strip_prefix(' ').unwrap_or(text))?)
+        }
+        None => (line, String::new()),
+    })
+}
+
+fn condition(text: &str) -> Result<Condition> {
+    const FORMS: [(&str, fn(Dim, Dim) -> Condition); 3] =
+        [("==", Condition::Equal), (">=", Condition::AtLeast), ("!=", Condition::Differ)];
+    for (sign, condition) in FORMS {
+        if find(text, sign).is_some() {
+            let (a, b) = cut(text, sign)?;
+            return Ok(condition(Dim::read(a)?, Dim::read(b)?));
+        }
+    }
+    Err(Error::invalid("a requirement compares by `==`, `>=` or `!=`"))
+}
+
 fn shorten(line: &str) -> String {
     const MOST: usize = 160;
     if line.chars().count() <= MOST { line.to_string() } else { line.chars().take(MOST).chain("...".chars()).collect() }
@@ -30,7 +55,7 @@ fn shorten(line: &str) -> String {
 struct Parser<'a> {
     graph: Graph,
     values: HashMap<&'a str, Value>,
-    requires: Vec<(Dim, Dim)>,
+    requires: Requirements,
 }
 
 impl<'a> Parser<'a> {
@@ -46,17 +71,11 @@ impl<'a> Parser<'a> {
             return Ok(());
         }
         if let Some(rest) = line.strip_prefix("requires ") {
-            let (a, b) = cut(rest, "==")?;
-            self.requires.push((Dim::read(a)?, Dim::read(b)?));
+            let (rest, reason) = comment(rest)?;
+            self.requires.push(Requirement { condition: condition(rest)?, reason });
             return Ok(());
         }
-        let (line, label) = match find(line, "//") {
-            Some(at) => {
-                let label = &line[at + 2..];
-                (&line[..at], unescape(label.strip_prefix(' ').unwrap_or(label))?)
-            }
-            None => (line, String::new()),
-        };
+        let (line, label) = comment(line)?;
         let (names, rest) = cut(line, "=")?;
         let (body, types) = cut(rest, " : ")?;
         let types = pieces(types).into_iter().map(tensor_type).collect::<Result<Vec<_>>>()?;

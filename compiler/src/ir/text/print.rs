@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::attr::{Attr, escape};
 use super::{SMALL, ops};
-use crate::ir::{DType, DTypeClass, Graph, NodeId, Op, Tensor, TensorType, Value};
+use crate::ir::{DType, DTypeClass, Graph, NodeId, Op, Requirement, Tensor, TensorType, Value};
 
 /// How constants of more than [`SMALL`] elements are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +37,9 @@ pub fn print_with(graph: &Graph, constants: Constants) -> String {
     for output in &graph.outputs {
         let _ = writeln!(out, "output {} = {}", output.name.show(), reference(&names, output.value));
     }
-    for (a, b) in &graph.requires {
-        let _ = writeln!(out, "requires {a} == {b}");
+    for Requirement { condition, reason } in graph.requires.iter() {
+        let reason = if reason.is_empty() { String::new() } else { format!("  // {}", escape(reason, '\n')) };
+        let _ = writeln!(out, "requires {condition}{reason}");
     }
     out
 }

@@ -3,7 +3,7 @@
 use super::Emit;
 use super::nest::{flat, nest, product, spot};
 use crate::Result;
-use crate::lower::kir::{Builder, Cmp};
+use crate::lower::kir::{Bin, Builder, Cmp};
 
 /// ONNX ReverseSequence; batch and time are the first two axes in either order.
 pub fn reverse_sequence(e: &Emit<'_>, k: &mut Builder, batch_axis: usize, time_axis: usize) -> Result<()> {
@@ -11,7 +11,10 @@ pub fn reverse_sequence(e: &Emit<'_>, k: &mut Builder, batch_axis: usize, time_a
     let depth = batch_axis.max(time_axis) + 1;
     let (lead_shape, tail) = x.split_at(depth);
     nest(k, lead_shape, &mut |k, coords| {
+        // A length beyond the axis is drawn to its end.
+        let extent = k.dim(&x[time_axis]);
         let length = e.load_index(k, 1, coords[batch_axis]);
+        let length = k.bin(Bin::Min, length, extent);
         let time = coords[time_axis];
         let last = k.add_int(length, -1);
         let mirrored = k.sub(last, time);

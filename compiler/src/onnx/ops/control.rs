@@ -3,7 +3,7 @@
 use super::super::builder;
 use super::super::import::Walk;
 use super::super::node::{Item, Node, Results};
-use crate::ir::{BinaryOp, DType, Dim, Op, Tensor, UnaryOp, Value};
+use crate::ir::{BinaryOp, Condition, DType, Dim, Op, Tensor, UnaryOp, Value};
 use crate::{Error, Result};
 
 /// Steps that a loop is unrolled to at most.
@@ -22,17 +22,16 @@ pub fn if_(w: &mut Walk, n: &Node) -> Result<Results> {
     {
         // A test of a shape that makes results differ in rank, such as the one that `squeeze` exports to. Equality is
         // what the model is made for; the compiled model checks it.
-        w.b.graph.requires.push((a, z));
+        w.b.graph.requires.equal(a, z, &format!("node \"{}\": its condition", w.b.label));
         return Ok(Results(w.body(if holds { &then } else { &otherwise }, Vec::new())?));
     }
     let assumed = w.b.graph.requires.len();
     let (yes, no) = (w.body(&then, Vec::new())?, w.body(&otherwise, Vec::new())?);
-    if w.b.graph.requires.len() > assumed
-        && let Some((a, z, holds)) = shape_test(w, condition)
-    {
+    let equates = w.b.graph.requires.iter().skip(assumed).any(|r| matches!(r.condition, Condition::Equal(..)));
+    if equates && let Some((a, z, holds)) = shape_test(w, condition) {
         // What one branch assumes of shapes may contradict the other: the model is made for the case of equality.
         w.b.graph.requires.truncate(assumed);
-        w.b.graph.requires.push((a, z));
+        w.b.graph.requires.equal(a, z, &format!("node \"{}\": its condition", w.b.label));
         return Ok(Results(w.body(if holds { &then } else { &otherwise }, Vec::new())?));
     }
     let condition = w.b.reshape(condition, Vec::new())?;

@@ -4,7 +4,7 @@ use super::super::builder::{self, Builder, broadcast_shape};
 use super::super::content::{self, lower_bound};
 use super::super::node::{Node, Results};
 use super::super::tensor;
-use crate::ir::{BinaryOp, DType, Dim, Op, PadMode, Range, Tensor, Value};
+use crate::ir::{BinaryOp, Condition, DType, Dim, Op, PadMode, Range, Tensor, Value};
 use crate::{Error, Result};
 
 /// A list that is an input since version `since`, and an attribute before.
@@ -148,7 +148,13 @@ pub fn squeeze(b: &mut Builder, n: &Node) -> Result<Results> {
     let shape = b.shape(x);
     let axes = match list(b, n, 1, "axes", 13)? {
         Some(axes) => builder::axes(&axes, shape.len())?,
-        None => (0..shape.len()).filter(|&i| shape[i].is(1)).collect(),
+        None => {
+            // The rank is fixed: what is not 1 now must not turn out to be.
+            for d in shape.iter().filter(|d| d.as_const().is_none()) {
+                b.require(Condition::Differ(d.clone(), Dim::ONE), "it drops all axes of extent 1, and this one stays")?;
+            }
+            (0..shape.len()).filter(|&i| shape[i].is(1)).collect()
+        }
     };
     if let Some(a) = axes.iter().find(|&&a| shape[a].as_const().is_some_and(|d| d != 1)) {
         return Err(Error::invalid(format!("axis {a} of {shape:?} is not 1 and cannot be dropped")));
@@ -238,6 +244,10 @@ pub fn split(b: &mut Builder, n: &Node) -> Result<Results> {
             even_sizes(&extent, parts.max(1))
         }
     };
+    b.require(
+        Condition::Equal(extent, sizes.iter().cloned().sum()),
+        "the extent of its axis and the sum of the parts",
+    )?;
     let mut start = Dim::ZERO;
     let mut results = Vec::new();
     for size in sizes {
@@ -370,15 +380,14 @@ pub fn padded(
     mode: PadMode,
 ) -> Result<Value> {
     let shape = b.shape(x);
-    let negative = |d: &Dim| d.as_const().is_some_and(|c| c < 0);
-    let crop = |d: &Dim| if negative(d) { -d } else { Dim::ZERO };
+    let crop = |d: &Dim| content::max(&-d, &Dim::ZERO);
     let ranges = shape.iter().enumerate().map(|(i, d)| {
         let (first, last) = (crop(&before[i]), crop(&after[i]));
         Range { start: first.clone(), step: 1, len: &(d - &first) - &last }
     });
     let ranges = ranges.collect();
     let x = b.slice_ranges(x, ranges)?;
-    let keep = |d: Dim| if negative(&d) { Dim::ZERO } else { d };
+    let keep = |d: Dim| content::max(&d, &Dim::ZERO);
     let (before, after): (Vec<Dim>, Vec<Dim>) =
         (before.into_iter().map(keep).collect(), after.into_iter().map(keep).collect());
     if before.iter().chain(&after).all(|d| d.is(0)) {
@@ -492,6 +501,7 @@ pub fn arange(b: &mut Builder, n: &Node) -> Result<Results> {
             let known = |b: &mut Builder, v, what| b.dims(v, what).map(|d| d.first().cloned().unwrap_or(Dim::ZERO));
             let (s, l) = (known(b, start, "the start")?, known(b, limit, "the limit")?);
             let d = known(b, delta, "the step")?;
+            b.require(Condition::Differ(d.clone(), Dim::ZERO), "the step")?;
             // Rounds up for either sign.
             let count = -&(&s - &l).floor_div(&d);
             content::max(&count, &Dim::ZERO)

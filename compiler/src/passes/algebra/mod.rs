@@ -119,7 +119,7 @@ fn implicit_broadcast(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
         let types: Vec<_> = thinner.iter().map(|&v| edit.graph.ty(v)).collect();
         let op = edit.graph.op(node).clone();
         let Ok(inferred) = crate::ir::infer(&op, &types) else { continue };
-        if inferred.requires.is_empty() && inferred.types[0] == *edit.graph.ty(node.into()) {
+        if !inferred.equates() && inferred.types[0] == *edit.graph.ty(node.into()) {
             return edit.add(op, &thinner).map(Some);
         }
     }

@@ -1,0 +1,35 @@
+//! Why a model refuses its arguments: the table of texts in its descriptor that codes point into.
+//!
+//! A code's low [`KIND_BITS`] bits are one of [`Code`], the others the number of a text, counted from 1; 0 is no text.
+
+use std::collections::HashMap;
+
+use super::abi::Code;
+
+/// Bits of a code that say of what kind it is.
+pub const KIND_BITS: u32 = 8;
+
+/// Texts in the order in which they were asked for, each once.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    texts: Vec<String>,
+    numbers: HashMap<String, usize>,
+}
+
+impl Refusals {
+    /// The code of a kind with a text.
+    pub fn code(&mut self, kind: Code, text: &str) -> i32 {
+        let next = self.texts.len() + 1;
+        let number = *self.numbers.entry(text.to_string()).or_insert(next);
+        if number == next {
+            self.texts.push(text.to_string());
+        }
+        // A model with more than eight million requirements tells their kind only.
+        i32::try_from((number as i64) << KIND_BITS).unwrap_or(0) | kind as i32
+    }
+
+    /// All texts: number 1 is the first.
+    pub fn texts(&self) -> &[String] {
+        &self.texts
+    }
+}

@@ -1,0 +1,165 @@
+//! What must hold of dimensions before a model may run.
+//!
+//! Inference adds a requirement wherever an operation's contract is not certain for all values of the symbols: extents
+//! that must be equal, a window that must fit, an extent that must not be negative. The evaluator and the compiled model
+//! check them; no kernel checks anything, and none is reached with a violated contract.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use super::{Dim, bounds};
+use crate::{Error, Result};
+
+/// A condition on dimensions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Condition {
+    /// Both are the same number.
+    Equal(Dim, Dim),
+    /// The first is not less than the second.
+    AtLeast(Dim, Dim),
+    /// They are not the same number.
+    Differ(Dim, Dim),
+    /// So many bytes can be addressed; see [`MAX_BYTES`].
+    Fits(Dim),
+}
+
+/// No tensor and no arena is larger.
+pub const MAX_BYTES: i64 = 1 << 62;
+
+impl Condition {
+    /// Whether it holds, where that is certain.
+    pub fn holds(&self) -> Option<bool> {
+        let low = |a: &Dim, b: &Dim| bounds::lower_bound(&(a - b));
+        match self {
+            Condition::Equal(a, b) => (a - b).as_const().map(|d| d == 0),
+            Condition::Differ(a, b) => match (a - b).as_const() {
+                Some(d) => Some(d != 0),
+                None => (low(a, b)? > 0 || low(b, a)? > 0).then_some(true),
+            },
+            Condition::AtLeast(a, b) => match (a - b).as_const() {
+                Some(d) => Some(d >= 0),
+                None => (low(a, b)? >= 0).then_some(true),
+            },
+            Condition::Fits(d) => d.as_const().map(|d| (0..=MAX_BYTES).contains(&d)),
+        }
+    }
+
+    /// The same of other dimensions.
+    pub fn map(&self, f: &dyn Fn(&Dim) -> Dim) -> Condition {
+        match self {
+            Condition::Equal(a, b) => Condition::Equal(f(a), f(b)),
+            Condition::AtLeast(a, b) => Condition::AtLeast(f(a), f(b)),
+            Condition::Differ(a, b) => Condition::Differ(f(a), f(b)),
+            Condition::Fits(d) => Condition::Fits(f(d)),
+        }
+    }
+
+    /// The dimensions that it is about.
+    pub fn dims(&self) -> impl Iterator<Item = &Dim> {
+        let (a, b) = match self {
+            Condition::Equal(a, b) | Condition::AtLeast(a, b) | Condition::Differ(a, b) => (a, Some(b)),
+            Condition::Fits(d) => (d, None),
+        };
+        std::iter::once(a).chain(b)
+    }
+}
+
+/// As in the text form of graphs.
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Condition::Equal(a, b) => write!(f, "{a} == {b}"),
+            Condition::AtLeast(a, b) => write!(f, "{a} >= {b}"),
+            Condition::Differ(a, b) => write!(f, "{a} != {b}"),
+            Condition::Fits(d) => write!(f, "{d} bytes"),
+        }
+    }
+}
+
+/// A condition and why it must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requirement {
+    /// What must hold.
+    pub condition: Condition,
+    /// Which dimensions these are and what asks for it, for people.
+    pub reason: String,
+}
+
+impl Requirement {
+    /// An error that says what does not hold, when these are the dimensions' values.
+    ///
+    /// # Errors
+    /// When it is certain not to hold.
+    pub fn check(&self, values: &dyn Fn(&Dim) -> Dim) -> Result<()> {
+        if self.condition.map(values).holds() != Some(false) {
+            return Ok(());
+        }
+        let is: Vec<String> =
+            self.condition.dims().filter(|d| d.as_const().is_none()).map(|d| format!("{d} is {}", values(d))).collect();
+        let reason = if self.reason.is_empty() { String::new() } else { format!(" ({})", self.reason) };
+        Err(Error::invalid(format!("{} does not hold{reason}: {}", self.condition, is.join(", "))))
+    }
+}
+
+/// Requirements in the order in which they came up, each condition once.
+#[derive(Debug, Clone, Default)]
+pub struct Requirements {
+    list: Vec<Requirement>,
+    seen: HashSet<Condition>,
+}
+
+impl PartialEq for Requirements {
+    fn eq(&self, other: &Requirements) -> bool {
+        self.list == other.list
+    }
+}
+
+impl Requirements {
+    /// Adds one, unless its condition is there.
+    pub fn push(&mut self, requirement: Requirement) {
+        if self.seen.insert(key(&requirement.condition)) {
+            self.list.push(requirement);
+        }
+    }
+
+    /// Adds that two dimensions are equal.
+    pub fn equal(&mut self, a: Dim, b: Dim, reason: &str) {
+        self.push(Requirement { condition: Condition::Equal(a, b), reason: reason.to_string() });
+    }
+
+    /// Keeps the first ones only.
+    pub fn truncate(&mut self, len: usize) {
+        for gone in self.list.drain(len.min(self.list.len())..) {
+            self.seen.remove(&key(&gone.condition));
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Requirement> {
+        self.list.iter()
+    }
+
+    /// Whether two dimensions are required to be equal.
+    pub fn equate(&self, a: &Dim, b: &Dim) -> bool {
+        let pair = |a: &Dim, b: &Dim| self.seen.contains(&Condition::Equal(a.clone(), b.clone()));
+        pair(a, b) || pair(b, a)
+    }
+}
+
+/// What makes two conditions the same one.
+fn key(condition: &Condition) -> Condition {
+    match condition {
+        Condition::AtLeast(a, b) => Condition::AtLeast(a - b, Dim::ZERO),
+        other => other.clone(),
+    }
+}
