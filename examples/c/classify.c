@@ -46,7 +46,7 @@ int main(int argc, char **argv)
         }
         code = digits_run(image, probabilities, arena, sizeof arena);
         if (code != MCC_OK) {
-            fprintf(stderr, "%s: %s\n", argv[n], mcc_message(code));
+            fprintf(stderr, "%s: %s\n", argv[n], digits_explain(code));
             return 1;
         }
         for (int i = 1; i < CLASSES; i++)

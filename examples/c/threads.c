@@ -37,7 +37,7 @@ int main(void)
         code = digits_run(image, three, arena, sizeof arena, &own);
     mcc_pool_free(threads);
     if (code != MCC_OK || memcmp(one, two, sizeof one) || memcmp(one, three, sizeof one)) {
-        fprintf(stderr, "%s\n", code != MCC_OK ? mcc_message(code) : "the results differ");
+        fprintf(stderr, "%s\n", code != MCC_OK ? digits_explain(code) : "the results differ");
         return 1;
     }
     printf("a run uses at most %d threads; on 1 and on 4 it gives the same\n", (int)digits_model.threads);

@@ -67,7 +67,7 @@ pub fn measure(
     let overhead = trace::overhead();
     let steps = calls.zip(&least).map(|((kernel, label, work), time)| {
         let value = |dim: &Dim| dim.eval(&|s| extent(program, inputs, s)).unwrap_or(0) as f64;
-        let Work { multiply_adds, integers, bytes, shapes } = work;
+        let Work { multiply_adds, integers, bytes, shapes, elements: _ } = work;
         let mut row = Row { node: label.clone(), kernel: kernel.clone(), calls: 1, ..Row::default() };
         row.shapes.clone_from(shapes);
         row.ms = time.saturating_sub(overhead).as_secs_f64() * 1e3;

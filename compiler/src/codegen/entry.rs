@@ -151,7 +151,9 @@ pub fn bind<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
                 let binds = |source: &SymbolSource| matches!(source, SymbolSource::InputDim { input, axis: of } if (*input, *of) == (i, axis));
                 if want.as_const().is_none() && !program.symbols.iter().any(|s| binds(&s.source)) {
                     let extent = e.dim_of(inputs, i, axis);
-                    e.check_dim(extent, want, &format!("input \"{}\": dimension {axis}", port.name));
+                    let value = e.value(want);
+                    let bad = e.b.ins().icmp(IntCC::NotEqual, value, extent);
+                    e.refuse(bad, Code::WrongDimension, &other_dim(program, port, axis, want));
                 }
             }
         }
@@ -159,6 +161,18 @@ pub fn bind<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
         e.give_ok();
         Ok(())
     })
+}
+
+/// Says that an input's dimension must be one that another input has.
+fn other_dim(program: &Program, port: &Port, axis: usize, want: &Dim) -> String {
+    let source = want.as_sym().and_then(|s| program.symbols.iter().find(|x| x.name == *s)).map(|s| &s.source);
+    let must = format!("input \"{}\": dimension {axis} must be {want}", port.name);
+    match source {
+        Some(SymbolSource::InputDim { input, axis }) => {
+            format!("{must}, which is dimension {axis} of input \"{}\"", program.inputs[*input].name)
+        }
+        _ => must,
+    }
 }
 
 /// `check(symbols)`: what is required before any step.
@@ -275,7 +289,7 @@ pub fn steps<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
         let mut bounds = e.dims.clone();
         for step in &program.steps {
             match step {
-                Step::Call { kernel, args, label, shared, .. } => {
+                Step::Call { kernel, args, label, shared, work } => {
                     e.trace();
                     let broken = || Error::internal(format!("step {label} does not fit its kernel"));
                     let callee = program.kernels.get(*kernel).ok_or_else(broken)?;
@@ -295,9 +309,20 @@ pub fn steps<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
                     for s in callee.symbols.iter().filter(|s| !is_part(s)) {
                         call.symbols.push(e.dims.symbol(&mut e.b, s));
                     }
-                    match (&team, shared) {
-                        (Some(team), Some(work)) => e.share(team, &call, work, &mut bounds)?,
-                        _ => e.call_kernel(&call, callee.is_shared()),
+                    let mut inside = bounds.clone();
+                    let mut run = |e: &mut Entry<'_, '_, M>| match (&team, shared) {
+                        (Some(team), Some(work)) => e.share(team, &call, work, &mut inside),
+                        _ => {
+                            e.call_kernel(&call, callee.is_shared());
+                            Ok(())
+                        }
+                    };
+                    match work.elements.as_const() {
+                        Some(_) => run(e)?,
+                        None => {
+                            let elements = e.value(&work.elements);
+                            e.unless_null(elements, run)?;
+                        }
                     }
                 }
                 Step::Bind { symbol, place } => {
@@ -456,16 +481,17 @@ impl<M: Module> Entry<'_, '_, M> {
         self.refuse(bad, kind, &check.text);
     }
 
-    /// What it emits runs when the pointer is not null. Expressions it computes are not known after it.
-    fn unless_null(&mut self, pointer: Value, body: impl FnOnce(&mut Self)) {
+    /// What it emits runs when the pointer, or number, is not zero. Expressions it computes are not known after it.
+    fn unless_null<R>(&mut self, pointer: Value, body: impl FnOnce(&mut Self) -> R) -> R {
         let (inside, after) = (self.next(), self.next());
         self.b.ins().brif(pointer, inside, &[], after, &[]);
         self.b.switch_to_block(inside);
         let known = self.dims.clone();
-        body(self);
+        let result = body(self);
         self.dims = known;
         self.b.ins().jump(after, &[]);
         self.b.switch_to_block(after);
+        result
     }
 
     /// A port's data may be null only when there is none.

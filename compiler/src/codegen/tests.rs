@@ -431,33 +431,39 @@ int main(void)
     int64_t dx[2] = {3, 1}, dz[2] = {3, 1}, dy[2] = {0, 0}, bytes = 0;
     mcc_tensor in[2] = {{x, dx, 2, MCC_F32}, {z, dz, 2, MCC_F32}}, out[1] = {{0, dy, 0, 0}};
     if (sym_shapes(in, out, &bytes) != MCC_OK || dy[0] != 3 || dy[1] != 1 || bytes != 384 || out[0].rank != 2) return 1;
-    if (sym_invoke(in, out, arena, sizeof arena, 0) != MCC_NULL_POINTER) return 2;
+    if ((sym_invoke(in, out, arena, sizeof arena, 0) & MCC_KIND) != MCC_NULL_POINTER) return 2;
     out[0].data = y;
-    if (sym_invoke(in, out, arena, 383, 0) != MCC_ARENA_TOO_SMALL) return 3;
-    if (sym_invoke(in, out, arena + 8, 1000, 0) != MCC_MISALIGNED_ARENA) return 4;
-    if (sym_invoke(in, out, 0, 1000, 0) != MCC_NULL_POINTER) return 5;
+    if ((sym_invoke(in, out, arena, 383, 0) & MCC_KIND) != MCC_ARENA_TOO_SMALL) return 3;
+    if ((sym_invoke(in, out, arena + 8, 1000, 0) & MCC_KIND) != MCC_MISALIGNED_ARENA) return 4;
+    if ((sym_invoke(in, out, 0, 1000, 0) & MCC_KIND) != MCC_NULL_POINTER) return 5;
     dz[0] = 2;
-    if (sym_invoke(in, out, arena, sizeof arena, 0) != MCC_WRONG_DIMENSION) return 6;
+    if ((sym_invoke(in, out, arena, sizeof arena, 0) & MCC_KIND) != MCC_WRONG_DIMENSION) return 6;
     dz[0] = dx[0] = -1;
-    if (sym_invoke(in, out, arena, sizeof arena, 0) != MCC_WRONG_DIMENSION) return 7;
+    if ((sym_invoke(in, out, arena, sizeof arena, 0) & MCC_KIND) != MCC_WRONG_DIMENSION) return 7;
     dz[0] = dx[0] = 3;
     in[1].rank = 1;
-    if (sym_invoke(in, out, arena, sizeof arena, 0) != MCC_WRONG_RANK) return 8;
+    if ((sym_invoke(in, out, arena, sizeof arena, 0) & MCC_KIND) != MCC_WRONG_RANK) return 8;
     in[1].rank = 2, in[1].dtype = MCC_I32;
-    if (sym_invoke(in, out, arena, sizeof arena, 0) != MCC_WRONG_DTYPE) return 9;
+    if ((sym_invoke(in, out, arena, sizeof arena, 0) & MCC_KIND) != MCC_WRONG_DTYPE) return 9;
     in[1].dtype = MCC_F32, dy[0] = 4;
-    if (sym_invoke(in, out, arena, sizeof arena, 0) != MCC_WRONG_DIMENSION) return 10;
+    if ((sym_invoke(in, out, arena, sizeof arena, 0) & MCC_KIND) != MCC_WRONG_DIMENSION) return 10;
     dy[0] = 3;
     if (y[0] != 0) return 11;
     if (sym_invoke(in, out, arena, sizeof arena, 0) != MCC_OK || y[0] != 4 || y[2] != 6) return 12;
     y[0] = 0;
     if (sym_run(3, x, z, y, arena, sizeof arena) != MCC_OK || y[0] != 4) return 13;
-    if (sym_run(-3, x, z, y, arena, sizeof arena) != MCC_WRONG_DIMENSION) return 14;
+    if ((sym_run(-3, x, z, y, arena, sizeof arena) & MCC_KIND) != MCC_WRONG_DIMENSION) return 14;
     if (sym_model.invoke != sym_invoke || sym_model.inputs[0].dims[0] != -1 || sym_model.inputs[0].dims[1] != 1) return 15;
     printf("%s %s %s %s\n", sym_model.name, sym_model.inputs[1].name, sym_model.outputs[0].dim_names[0], mcc_message(5));
+    dz[0] = 2;
+    puts(sym_explain(sym_invoke(in, out, arena, sizeof arena, 0)));
     return 0;
 }
 "#;
+
+/// What the caller prints.
+const SAID: &str = "sym z n the arena is too small\n\
+                    input \"z\": dimension 0 must be n, which is dimension 0 of input \"x\"\n";
 
 /// Runs a command that must succeed; gives what it printed.
 pub(super) fn sh(dir: &std::path::Path, command: &str) -> String {
@@ -477,7 +483,7 @@ fn c_and_cpp_callers() {
     let strict = "-Wall -Wextra -Werror -pedantic";
     sh(dir.path(), &format!("c++ -std=c++17 {strict} -fsyntax-only -x c++ -include sym.h /dev/null"));
     sh(dir.path(), &format!("cc -std=c11 {strict} main.c sym.o -o main"));
-    assert_eq!(sh(dir.path(), "./main"), "sym z n the arena is too small\n");
+    assert_eq!(sh(dir.path(), "./main"), SAID);
     assert_eq!(sh(dir.path(), "nm -u sym.o | grep -vE ' (memcpy|memset)$' || true"), "");
     sh(dir.path(), "cc -shared -Wl,-z,text -Wl,--no-undefined -Wl,--fatal-warnings sym.o -o libsym.so");
 }
@@ -491,7 +497,7 @@ fn aarch64_callers() {
     std::fs::write(dir.path().join("sym.h"), &compiled.header).expect("written");
     std::fs::write(dir.path().join("main.c"), CALLER).expect("written");
     sh(dir.path(), "aarch64-linux-gnu-gcc main.c sym.o -o main -static");
-    assert_eq!(sh(dir.path(), "qemu-aarch64 ./main"), "sym z n the arena is too small\n");
+    assert_eq!(sh(dir.path(), "qemu-aarch64 ./main"), SAID);
     sh(dir.path(), "aarch64-linux-gnu-gcc -shared -Wl,-z,text -Wl,--no-undefined sym.o -o libsym.so");
 }
 

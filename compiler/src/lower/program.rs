@@ -158,6 +158,8 @@ pub struct Work {
     pub integers: bool,
     /// Bytes of the tensors that it reads and writes.
     pub bytes: Dim,
+    /// Elements of its results: where they depend on symbols and turn out none, the step is left out.
+    pub elements: Dim,
     /// Shapes of the operands and of the first result, for people.
     pub shapes: String,
 }

@@ -12,7 +12,13 @@ pub fn of(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Work {
         let shapes: Vec<String> = types.iter().map(shape).collect();
         shapes.join(" ")
     });
-    Work { multiply_adds: multiply_adds(op, operands, results), integers, bytes, shapes: format!("{ins} -> {outs}") }
+    let elements = match op {
+        // It gives its count whatever it finds.
+        Op::NonZero { .. } => Dim::ZERO,
+        _ => results.iter().map(TensorType::numel).sum(),
+    };
+    let multiply_adds = multiply_adds(op, operands, results);
+    Work { multiply_adds, integers, bytes, elements, shapes: format!("{ins} -> {outs}") }
 }
 
 /// Takes back the bytes of operands that lie in the result already: of padding only the border is written, of

@@ -60,13 +60,22 @@ fn level(
         body(k, coords);
         return;
     };
-    let (start, end) = (k.int(0), k.dim(extent));
+    let (start, end) = (k.int(0), k.dim(&visited(extent, &shape[axis + 1..])));
     let round = &mut |k: &mut Builder, i: Val| {
         coords.push(i);
         level(k, shape, shared, coords, body);
         coords.pop();
     };
     if shared == Some(axis) { k.parallel(start, end, 1, round) } else { k.for_each(start, end, 1, round) }
+}
+
+/// How many rounds a loop around those over `inner` needs: none where one of these has none.
+pub fn visited(extent: &Dim, inner: &[Dim]) -> Dim {
+    let inner = product(inner);
+    match (extent.as_const(), inner.as_const()) {
+        (None, None) => extent * &inner.lesser(&Dim::ONE),
+        _ => extent.clone(),
+    }
 }
 
 /// The flat row-major index of coordinates.

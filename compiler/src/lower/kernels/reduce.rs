@@ -165,7 +165,8 @@ impl Reducer<'_> {
         body: &mut dyn FnMut(&mut Builder, Val, &[Val]) -> Vec<Val>,
     ) -> Vec<Val> {
         let Some((block, inner)) = reduced.split_first() else { return body(k, base, accs) };
-        let (zero, extent) = (k.int(0), k.dim(&block.extent));
+        let within: Vec<Dim> = inner.iter().map(|b| b.extent.clone()).collect();
+        let (zero, extent) = (k.int(0), k.dim(&super::nest::visited(&block.extent, &within)));
         k.fold_loop(zero, extent, 1, accs, &mut |k, i, accs| {
             let base = advance(k, base, block, i);
             self.over(k, base, inner, accs, body)
