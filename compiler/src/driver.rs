@@ -25,6 +25,8 @@ pub struct Options {
     pub shapes: Vec<(String, Vec<i64>)>,
     /// Inputs with the elements they are to have, for what must be known when compiling, such as axes.
     pub values: Vec<(String, Tensor)>,
+    /// Whether indices that the data hold are required to be in range, rather than drawn to the nearest valid one.
+    pub check_indices: bool,
     /// Which passes run.
     pub effort: Effort,
     /// Whether the weights stay out of the object and become the model's last input.
@@ -89,8 +91,12 @@ fn lower_for(target: &Target, mut graph: Graph, options: &Options) -> Result<(Gr
 /// As [`compile`].
 pub fn import(model: &Path, options: &Options) -> Result<Graph> {
     // Shapes are pinned before the import, which folds what is computed from them.
-    let pins =
-        onnx::Options { dims: options.dims.clone(), shapes: options.shapes.clone(), values: options.values.clone() };
+    let pins = onnx::Options {
+        dims: options.dims.clone(),
+        shapes: options.shapes.clone(),
+        values: options.values.clone(),
+        check_indices: options.check_indices,
+    };
     onnx::import_file(model, &pins)
 }
 

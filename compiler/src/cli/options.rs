@@ -30,6 +30,10 @@ pub struct ModelOptions {
     /// Pin the elements of a small input that the compiler must know, such as axes or scales
     #[arg(long = "value", value_name = "INPUT=FILE.npy")]
     pub values: Vec<String>,
+    /// Refuse a run whose data hold indices that are out of range (of Gather, Scatter and the like), instead of drawing them to
+    /// the nearest valid one; it costs a pass over the indices
+    #[arg(long)]
+    pub check_indices: bool,
     /// Keep weights as their non-zeros: where that is predicted to be faster, never, or wherever there is a kernel for it
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pub sparse: Sparse,
@@ -138,6 +142,7 @@ impl ModelOptions {
             dims,
             shapes,
             values,
+            check_indices: self.check_indices,
             effort,
             plainer,
             separate_weights: false,
@@ -155,8 +160,9 @@ impl ModelOptions {
         let choices: Vec<String> = self.choices.iter().map(|path| path.display().to_string()).collect();
         let schedule = given("--choices", &choices);
         let sparse = vec!["--sparse".to_string(), name_of(self.sparse)];
-        let size = self.opt_size.then(|| "--opt-size".to_string());
-        let level = std::iter::once(format!("-O{}", self.level)).chain(size).collect();
+        let flags = [(self.opt_size, "--opt-size"), (self.check_indices, "--check-indices")];
+        let given_flags = flags.iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag.to_string());
+        let level = std::iter::once(format!("-O{}", self.level)).chain(given_flags).collect();
         let rounded = given("--round-weights", &self.round_weights.map(name_of).into_iter().collect::<Vec<_>>());
         [given("--cpu", &cpu), pins.concat(), schedule, sparse, rounded, level].concat()
     }

@@ -72,6 +72,8 @@ pub struct Graph {
     inputs: Vec<NodeId>,
     /// What the model returns, in order.
     pub outputs: Vec<Output>,
+    /// Values that are computed, before all others, though no output depends on them: something is required of what they bind.
+    pub kept: Vec<Value>,
     /// What must hold of dimensions whatever becomes of the nodes that asked for it; the compiled model checks it before any
     /// work. What nodes of their own require is [`Graph::required_by`].
     pub requires: Requirements,
@@ -240,6 +242,7 @@ impl Graph {
                 output.value = new;
             }
         }
+        self.kept.iter_mut().filter(|kept| **kept == old).for_each(|kept| *kept = new);
     }
 
     /// Lets one use take another value.
@@ -255,7 +258,7 @@ impl Graph {
         self.net.add_edge(new.node.0, node.0, Use { operand, result: new.result });
     }
 
-    /// Removes every node that no output depends on; model inputs stay. Returns how many went.
+    /// Removes every node that no output or kept value depends on; model inputs stay. Returns how many went.
     pub fn remove_dead(&mut self) -> usize {
         let live: std::collections::HashSet<NodeId> = self.topological().into_iter().collect();
         let before = self.net.node_count();
@@ -302,12 +305,14 @@ impl Graph {
         self.len() == 0
     }
 
-    /// Every node that an output depends on, operands before users: the depth-first order from the outputs, which
+    /// Every node that an output or a kept value depends on, operands before users: the depth-first order from these, which
     /// keeps a value's producer near its first user. It depends on the graph alone, not on its editing history's ids.
     pub fn topological(&self) -> Vec<NodeId> {
         let mut order = Vec::with_capacity(self.net.node_count());
         let mut state: HashMap<NodeId, bool> = HashMap::new();
-        let mut stack: Vec<(NodeId, bool)> = self.outputs.iter().rev().map(|o| (o.value.node, false)).collect();
+        let roots = self.kept.iter().copied().chain(self.outputs.iter().map(|o| o.value));
+        let mut stack: Vec<(NodeId, bool)> = roots.map(|root| (root.node, false)).collect();
+        stack.reverse();
         while let Some((node, operands_done)) = stack.pop() {
             if operands_done {
                 if state.insert(node, true) == Some(false) {

@@ -29,6 +29,9 @@ pub fn verify(graph: &Graph) -> Result<()> {
             wrong.push(format!("two outputs are named `{}`", output.name));
         }
     }
+    if graph.kept.iter().any(|&kept| !graph.contains(kept)) {
+        wrong.push("a value that is kept is not there".to_string());
+    }
     if wrong.is_empty() {
         return Ok(());
     }

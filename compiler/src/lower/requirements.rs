@@ -201,3 +201,59 @@ impl<'a> Maker<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::{Tensor, text};
+    use crate::lower::lower;
+    use crate::lower::program::Program;
+    use mcc_targets::Target;
+
+    fn program(graph: &str) -> Program {
+        let mut graph = text::parse(graph).expect("a graph");
+        // What nodes require is the graph's own once it is a model's.
+        for node in graph.topological() {
+            graph.required_by(node).to_vec().into_iter().for_each(|r| graph.requires.push(r));
+        }
+        lower(&graph, &Target::host(None).expect("the host is a target"), "t").expect("lowers")
+    }
+
+    fn texts(graph: &str) -> Vec<String> {
+        program(graph).requires.into_iter().map(|check| check.text).filter(|t| !t.contains("addressed")).collect()
+    }
+
+    #[test]
+    fn windows_in_a_row_bound_the_image() {
+        let pool =
+            "{kind=max, kernel=[3], strides=[2], dilations=[1], pads=[(0, 0)], ceil=false, layout=channels_first}";
+        let graph = format!(
+            "%0 = input \"x\" : f32[1, 3, height]\n\
+             %1 = pool(%0) {pool} : f32[1, 3, floordiv(height-1,2)]  // one\n\
+             %2 = pool(%1) {pool} : f32[1, 3, floordiv(floordiv(height-1,2)-1,2)]  // two\n\
+             output \"y\" = %2\n"
+        );
+        // What the second window needs implies the first, and that no extent is negative.
+        let want =
+            "dimension 2 (height) of input \"x\" must be at least 7, for node \"two\": its window along spatial axis 0";
+        assert_eq!(texts(&graph), [want]);
+        let six = Tensor::zeros(crate::ir::DType::F32, vec![1, 3, 6]);
+        assert_eq!(program(&graph).unmet(&[six]).as_deref(), Some("height is 6"));
+    }
+
+    #[test]
+    fn what_is_certain_is_not_checked() {
+        let graph = "%0 = input \"x\" : f32[n, 8]\n%1 = relu(%0) : f32[n, 8]\noutput \"y\" = %1\n";
+        assert!(texts(&graph.replace("relu", "exp")).is_empty());
+    }
+
+    #[test]
+    fn falling_requirements_bound_from_above() {
+        let graph = "%0 = input \"x\" : f32[7]\n\
+                     %1 = input \"like\" : f32[k]\n\
+                     %2, %3 = top_k(%0) {k=k, axis=0, largest=true} : f32[k], i64[k]  // best\n\
+                     %4 = add(%1, %2) : f32[k]\n\
+                     output \"y\" = %4\n";
+        let want = "dimension 0 (k) of input \"like\" must be at most 7, for node \"best\": k along axis 0";
+        assert_eq!(texts(graph), [want]);
+    }
+}

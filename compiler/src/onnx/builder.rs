@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::content::{self, Content, Known};
 use super::file::ExternalData;
+use super::indices;
 use crate::ir::{
     BinaryOp, Condition, DType, Dim, Graph, NodeId, Op, PadMode, Range, ReduceKind, Requirement, Sym, Tensor,
     TensorType, UnaryOp, Value,
@@ -18,15 +19,24 @@ pub struct Builder {
     pub external: ExternalData,
     /// Label of the nodes being added: the ONNX node that is imported.
     pub label: String,
+    /// Whether indices that the data hold must be in range.
+    pub check_indices: bool,
     contents: HashMap<Value, Content>,
     /// Symbols that operations bind while the model runs.
     counted: Vec<Sym>,
 }
 
 impl Builder {
-    /// Nothing built yet.
-    pub fn new(external: ExternalData) -> Builder {
-        Builder { graph: Graph::new(), external, label: String::new(), contents: HashMap::new(), counted: Vec::new() }
+    /// Nothing built yet; `check_indices` asks for indices that the data hold to be in range.
+    pub fn new(external: ExternalData, check_indices: bool) -> Builder {
+        Builder {
+            graph: Graph::new(),
+            external,
+            label: String::new(),
+            check_indices,
+            contents: HashMap::new(),
+            counted: Vec::new(),
+        }
     }
 
     /// Adds a primitive; its first result.
@@ -47,6 +57,9 @@ impl Builder {
 
     /// Adds a primitive. What the model's own operations ask of dimensions must hold even if passes drop them.
     fn node(&mut self, op: Op, operands: &[Value]) -> Result<NodeId> {
+        if self.check_indices {
+            indices::require_in_range(self, &op, operands)?;
+        }
         let node = self.graph.add_labelled(op, operands, &self.label)?;
         for requirement in self.graph.required_by(node).to_vec() {
             self.graph.requires.push(requirement);

@@ -48,7 +48,7 @@ pub fn model(model: &ModelProto, directory: Option<&Path>, options: &Options) ->
         .map(|f| ((domain(&f.domain).to_string(), f.name.clone(), f.overload.clone()), f.clone()))
         .collect();
     let mut walk = Walk {
-        b: Builder::new(ExternalData::new(directory)),
+        b: Builder::new(ExternalData::new(directory), options.check_indices),
         scopes: vec![HashMap::new()],
         versions: Rc::new(versions(&model.opset_import)),
         functions: Rc::new(functions),

@@ -14,6 +14,7 @@ mod builder;
 mod content;
 pub mod file;
 mod import;
+mod indices;
 mod inputs;
 mod node;
 mod ops;
@@ -39,6 +40,8 @@ pub struct Options {
     /// Inputs whose elements are known, such as axes or scales that a model takes at run time. They stay inputs; the
     /// compiled model checks that they are what it was compiled for.
     pub values: Vec<(String, Tensor)>,
+    /// Whether indices that the data hold are required to be in range.
+    pub check_indices: bool,
 }
 
 /// Elements that a pinned input may have at most: each is checked at run time.

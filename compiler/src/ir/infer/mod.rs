@@ -119,7 +119,7 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
             let x = c.ty(0);
             check::axis(*axis, x.rank())?;
             let result = without(&x.shape, &[*axis], *keep);
-            c.not_empty(&x.shape[*axis], &result, "the extent of the axis with the index that is asked for")?;
+            c.not_empty(&x.shape[*axis], &result, &format!("the elements along axis {axis} that it compares"))?;
             one(TensorType::new(DType::I64, result))
         }
         Op::Cumulative { axis, .. } => {
@@ -294,7 +294,7 @@ fn top_k(c: &mut Checker, k: &Dim, axis: usize) -> Result<Vec<TensorType>> {
     let x = c.ty(0);
     check::axis(axis, x.rank())?;
     check::numeric(x.dtype)?;
-    c.at_least(&x.shape[axis], k, &format!("the extent of axis {axis} and k"))?;
+    c.at_least(&x.shape[axis], k, &format!("k along axis {axis}"))?;
     let mut shape = x.shape.clone();
     shape[axis] = k.clone();
     Ok(vec![TensorType::new(x.dtype, shape.clone()), TensorType::new(DType::I64, shape)])
@@ -400,7 +400,7 @@ fn tree_ensemble(c: &mut Checker, trees: &TreeEnsemble) -> Result<TensorType> {
         }
     }
     if let Some(most) = trees.nodes.iter().map(|n| i64::from(n.feature)).max() {
-        c.at_least(features, &Dim::from(most + 1), "the features and those that decisions look at")?;
+        c.at_least(features, &Dim::from(most + 1), "the features that its decisions look at")?;
     }
     if let Some((t, _)) = trees.votes.iter().find(|(t, _)| *t as usize >= trees.targets) {
         return Err(Error::invalid(format!("a leaf votes for target {t} of {}", trees.targets)));

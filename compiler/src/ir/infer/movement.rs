@@ -50,12 +50,8 @@ pub(super) fn slice(c: &mut Checker, ranges: &[Range]) -> Result<TensorType> {
         let some = r.len.lesser(&Dim::ONE);
         for end in [&r.start, &last] {
             let taken = &(end + &Dim::ONE) * &some;
-            c.at_least(
-                &taken,
-                &Dim::ZERO,
-                &format!("one more than the first and the last element that it takes of axis {i}"),
-            )?;
-            c.at_least(extent, &taken, &format!("the extent of axis {i} and the elements that it takes"))?;
+            c.at_least(&taken, &Dim::ZERO, &format!("the elements that it takes of axis {i}"))?;
+            c.at_least(extent, &taken, &format!("the elements that it takes of axis {i}"))?;
         }
     }
     Ok(TensorType::new(x.dtype, ranges.iter().map(|r| r.len.clone()).collect()))
@@ -97,7 +93,7 @@ pub(super) fn pad(c: &mut Checker, before: &[Dim], after: &[Dim], mode: PadMode)
     let shape: Vec<Dim> = x.shape.iter().zip(before.iter().zip(after)).map(|(d, (b, a))| &(d + b) + a).collect();
     let padded = |axis: &usize| mode != PadMode::Constant && !(before[*axis].is(0) && after[*axis].is(0));
     for axis in (0..x.rank()).filter(padded) {
-        c.not_empty(&x.shape[axis], &shape, &format!("the extent of axis {axis}, whose elements pad it"))?;
+        c.not_empty(&x.shape[axis], &shape, &format!("the elements that pad axis {axis}"))?;
     }
     Ok(TensorType::new(x.dtype, shape))
 }
@@ -106,7 +102,7 @@ pub(super) fn gather(c: &mut Checker, axis: usize) -> Result<TensorType> {
     let (x, indices) = (c.ty(0), c.indices(1)?);
     check::axis(axis, x.rank())?;
     let shape = [&x.shape[..axis], &indices.shape, &x.shape[axis + 1..]].concat();
-    c.not_empty(&x.shape[axis], &shape, "the extent of the axis that is indexed")?;
+    c.not_empty(&x.shape[axis], &shape, &format!("what it indexes along axis {axis}"))?;
     Ok(TensorType::new(x.dtype, shape))
 }
 
@@ -122,10 +118,10 @@ fn within(c: &mut Checker, x: &TensorType, indices: &TensorType, axis: usize) ->
     check::length(indices.rank(), x.rank(), "the indices' shape")?;
     for (i, (have, most)) in indices.shape.iter().zip(&x.shape).enumerate() {
         if i != axis {
-            c.at_least(most, have, &format!("axis {i} of the data and of the indices"))?;
+            c.at_least(most, have, &format!("its indices along axis {i}"))?;
         }
     }
-    c.not_empty(&x.shape[axis], &indices.shape, "the extent of the axis that is indexed")
+    c.not_empty(&x.shape[axis], &indices.shape, &format!("what it indexes along axis {axis}"))
 }
 
 /// Splits indices' shape into the outer part and the constant extent of the last axis.
@@ -153,7 +149,7 @@ pub(super) fn gather_nd(c: &mut Checker, batch_dims: usize) -> Result<TensorType
         *d = c.meet(d, &x.shape[i], &format!("the extents of batch axis {i}"))?;
     }
     for axis in batch_dims..batch_dims + k {
-        c.not_empty(&x.shape[axis], outer, &format!("the extent of axis {axis}, which is indexed"))?;
+        c.not_empty(&x.shape[axis], outer, &format!("what it indexes along axis {axis}"))?;
     }
     shape.extend_from_slice(&x.shape[batch_dims + k..]);
     Ok(TensorType::new(x.dtype, shape))
@@ -174,7 +170,7 @@ pub(super) fn scatter_nd(c: &mut Checker) -> Result<TensorType> {
     c.same_dtype(0, 2)?;
     c.shape(2, &[outer, &x.shape[k..]].concat(), "the updates")?;
     for axis in 0..k {
-        c.not_empty(&x.shape[axis], outer, &format!("the extent of axis {axis}, which is indexed"))?;
+        c.not_empty(&x.shape[axis], outer, &format!("what it indexes along axis {axis}"))?;
     }
     Ok(x.clone())
 }

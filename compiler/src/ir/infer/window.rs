@@ -62,7 +62,7 @@ fn fits(c: &mut Checker, spec: &ConvSpec, extents: &[Dim], kernel: &[Dim]) -> Re
     let axes = extents.iter().zip(kernel).zip(spec.dilations.iter().zip(&spec.pads));
     for (axis, ((extent, kernel), (&dilation, &pads))) in axes.enumerate() {
         let travel = travel(extent, kernel, dilation, pads)?;
-        c.at_least(&travel, &Dim::ZERO, &format!("what spatial axis {axis}, with its padding, has beyond a window"))?;
+        c.at_least(&travel, &Dim::ZERO, &format!("its window along spatial axis {axis}"))?;
     }
     Ok(())
 }
@@ -453,7 +453,7 @@ pub(super) fn pool(c: &mut Checker, spec: &PoolSpec) -> Result<TensorType> {
     let spatial = spatial?;
     for (axis, extent) in extents.iter().enumerate() {
         let travel = travel(extent, &Dim::from(spec.kernel[axis]), spec.dilations[axis], spec.pads[axis])?;
-        c.at_least(&travel, &Dim::ZERO, &format!("what spatial axis {axis}, with its padding, has beyond a window"))?;
+        c.at_least(&travel, &Dim::ZERO, &format!("its window along spatial axis {axis}"))?;
     }
     Ok(join(x.dtype, spec.layout, batch, channels.clone(), spatial))
 }
@@ -476,7 +476,7 @@ pub(super) fn resize(c: &mut Checker, sizes: &[Dim], rule: &ResizeRule) -> Resul
         check::length(rule.roi.len(), x.rank(), "roi")?;
     }
     for (axis, extent) in x.shape.iter().enumerate() {
-        c.not_empty(extent, sizes, &format!("the extent of axis {axis}, which is resized"))?;
+        c.not_empty(extent, sizes, &format!("what it resizes along axis {axis}"))?;
     }
     Ok(TensorType::new(x.dtype, sizes.to_vec()))
 }
@@ -496,7 +496,7 @@ pub(super) fn grid_sample(c: &mut Checker) -> Result<TensorType> {
     c.meet(coordinates, &Dim::from(extents.len()), "the coordinates and the spatial axes")?;
     let result = join(x.dtype, Layout::ChannelsFirst, &batch, channels.clone(), points.to_vec());
     for (axis, extent) in extents.iter().enumerate() {
-        c.not_empty(extent, &result.shape, &format!("the extent of spatial axis {axis}, which is sampled"))?;
+        c.not_empty(extent, &result.shape, &format!("what it samples along spatial axis {axis}"))?;
     }
     Ok(result)
 }

@@ -70,6 +70,11 @@ impl<'a> Parser<'a> {
             self.graph.outputs.push(Output { name: String::read(name)?, value });
             return Ok(());
         }
+        if let Some(rest) = line.strip_prefix("keep ") {
+            let value = self.value(rest.trim())?;
+            self.graph.kept.push(value);
+            return Ok(());
+        }
         if let Some(rest) = line.strip_prefix("requires ") {
             let (rest, reason) = comment(rest)?;
             self.requires.push(Requirement { condition: condition(rest)?, reason });

@@ -37,6 +37,9 @@ pub fn print_with(graph: &Graph, constants: Constants) -> String {
     for output in &graph.outputs {
         let _ = writeln!(out, "output {} = {}", output.name.show(), reference(&names, output.value));
     }
+    for &value in &graph.kept {
+        let _ = writeln!(out, "keep {}", reference(&names, value));
+    }
     for Requirement { condition, reason } in graph.requires.iter() {
         let reason = if reason.is_empty() { String::new() } else { format!("  // {}", escape(reason, '\n')) };
         let _ = writeln!(out, "requires {condition}{reason}");

@@ -68,7 +68,7 @@ impl Builder {
         }
     }
 
-    /// Floor division of `i64`s; a zero divisor gives zero.
+    /// Floor division of `i64`s; a zero divisor gives zero, and the least number by -1 itself.
     pub fn floor_div(&mut self, a: Val, b: Val) -> Val {
         if let (Some(x), Some(y)) = (self.as_int(a), self.as_int(b)) {
             let d = Dim::from(x).floor_div(&Dim::from(y)).as_const().unwrap_or(0);
@@ -79,8 +79,24 @@ impl Builder {
             return self.bin(Bin::Sar, a, bits);
         }
         let (zero, one) = (self.int(0), self.int(1));
-        let by_zero = self.cmp(Cmp::Eq, b, zero);
-        let safe = self.select(by_zero, one, b);
+        if self.as_int(b).is_some_and(|y| y > 0) {
+            return self.rounded_down(a, b);
+        }
+        // Machines cannot divide by these two.
+        let minus_one = self.int(-1);
+        let (by_zero, by_minus_one) = (self.cmp(Cmp::Eq, b, zero), self.cmp(Cmp::Eq, b, minus_one));
+        let special = self.bin(Bin::Or, by_zero, by_minus_one);
+        let safe = self.select(special, one, b);
+        let floor = self.rounded_down(a, safe);
+        let negative = self.sub(zero, a);
+        let quotient = self.select(by_minus_one, negative, floor);
+        self.select(by_zero, zero, quotient)
+    }
+
+    /// `a / b` rounded down, where a machine can divide.
+    fn rounded_down(&mut self, a: Val, safe: Val) -> Val {
+        let zero = self.int(0);
+        let one = self.int(1);
         let quotient = self.bin(Bin::Div, a, safe);
         let remainder = self.bin(Bin::Rem, a, safe);
         let inexact = self.cmp(Cmp::Ne, remainder, zero);
@@ -88,7 +104,6 @@ impl Builder {
         let differ = self.cmp(Cmp::Lt, signs, zero);
         let down = self.bin(Bin::And, inexact, differ);
         let lower = self.sub(quotient, one);
-        let floor = self.select(down, lower, quotient);
-        self.select(by_zero, zero, floor)
+        self.select(down, lower, quotient)
     }
 }
