@@ -9,7 +9,7 @@ use mcc::loader::Model;
 use mcc::{Result, driver};
 use serde_json::json;
 
-use super::options::{ModelOptions, ThreadOptions, tell_unused};
+use super::options::{ModelOptions, ThreadOptions, warn};
 use super::run::ports;
 use super::{npy, profile, say, tensors, tune};
 
@@ -54,7 +54,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     }
     let start = Instant::now();
     let compiled = driver::compile(&args.model, &options)?;
-    tell_unused(&options);
+    warn(&options, &compiled.graph);
     let compile_ms = ms(start.elapsed());
     let inputs = read_or_make(args, &compiled)?;
     let seconds = Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));

@@ -9,7 +9,7 @@ use mcc::{Error, Result, codegen, driver, lower, passes};
 use mcc_targets::Target;
 
 use super::link::{self, Form};
-use super::options::{MAX_THREADS, ModelOptions, ThreadOptions, symbol_of, tell_unused};
+use super::options::{MAX_THREADS, ModelOptions, ThreadOptions, symbol_of, warn};
 use super::run::ports;
 use super::tensors::stand_in;
 use super::{output as files, progress, say, tune};
@@ -175,7 +175,7 @@ fn binary(model: &Path, output: &Path, header: Option<&Path>, options: &driver::
         return Err(Error::usage("the object and its header would be one file").help("give --header OUT.h"));
     }
     let compiled = progress::show(&format!("compiling {}", model.display()), || driver::compile(model, options))?;
-    tell_unused(options);
+    warn(options, &compiled.graph);
     let library = link::link(&compiled.code.object, options, form)?;
     if let Some(weights) = &compiled.weights {
         files::write(&output.with_extension("weights"), weights)?;

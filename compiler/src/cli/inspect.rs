@@ -12,7 +12,7 @@ use mcc::lower::program::{Port, Step};
 use mcc::{Result, driver};
 use serde_json::{Value, json};
 
-use super::options::{ModelOptions, tell_unused};
+use super::options::{ModelOptions, warn};
 use super::say;
 
 #[derive(Args)]
@@ -33,7 +33,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     let imported = driver::import(&args.model, &options)?;
     let before = operations(&imported);
     let compiled = driver::compile(&args.model, &options)?;
-    tell_unused(&options);
+    warn(&options, &compiled.graph);
     let program = &compiled.program;
     let calls: Vec<(&str, &str)> = program
         .steps

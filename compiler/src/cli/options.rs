@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use mcc::driver::Options;
-use mcc::ir::Tensor;
+use mcc::ir::{Graph, Tensor};
 use mcc::passes::Effort;
 use mcc::{Error, Result};
 use mcc_runtime::Pool;
@@ -168,8 +168,11 @@ impl ModelOptions {
     }
 }
 
-/// Tells which of the choices that were given had no effect on what was compiled, and why.
-pub fn tell_unused(options: &Options) {
+/// Warns of what the model says that does not hold, and of choices that were given and had no effect on what was compiled.
+pub fn warn(options: &Options, graph: &Graph) {
+    for line in &graph.warnings {
+        eprintln!("mcc: warning: {line}");
+    }
     for line in choices::unused(options.plainer.iter().chain([&options.target])) {
         eprintln!("mcc: warning: {line}");
     }

@@ -8,7 +8,7 @@ use mcc::driver;
 use mcc::loader::Model;
 use mcc::lower::program::Port as ProgramPort;
 
-use super::options::{ModelOptions, ThreadOptions, tell_unused};
+use super::options::{ModelOptions, ThreadOptions, warn};
 use super::say;
 use super::tensors::{self, Port};
 
@@ -33,7 +33,7 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs) -> Result<()> {
     let options = args.options.for_host(&args.model, args.threads.threads)?;
     let compiled = driver::compile(&args.model, &options)?;
-    tell_unused(&options);
+    warn(&options, &compiled.graph);
     let inputs = tensors::read_all(&args.input, &ports(&compiled.program.inputs))?;
     let model = Model::load(&compiled.code.object)?;
     let outputs =

@@ -77,6 +77,8 @@ pub struct Graph {
     /// What must hold of dimensions whatever becomes of the nodes that asked for it; the compiled model checks it before any
     /// work. What nodes of their own require is [`Graph::required_by`].
     pub requires: Requirements,
+    /// What the user should know of the model: what it says and what holds instead.
+    pub warnings: Vec<String>,
     decisions: Decisions,
 }
 

@@ -9,9 +9,11 @@ use mcc_proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
 use super::builder::Builder;
 use super::content::{self, Known};
 use super::file::ExternalData;
-use super::inputs::{Symbols, declared_extents};
+use super::hints::Hints;
+use super::inputs::Symbols;
 use super::node::{Item, Node, Results};
 use super::ops::{self, Importer};
+use super::order::{self, Plan};
 use super::{Options, tensor};
 use crate::ir::{DType, Dim, Graph, Output, Tensor, TensorType, Value};
 use crate::{Error, Result};
@@ -54,14 +56,28 @@ pub fn model(model: &ModelProto, directory: Option<&Path>, options: &Options) ->
         functions: Rc::new(functions),
         depth: 0,
     };
+    check_ports(graph)?;
+    let plan = Plan::of(graph)?;
     walk.check_operators(graph)?;
-    walk.initializers(graph)?;
-    walk.inputs(graph, options)?;
-    walk.nodes_collecting(graph)?;
+    walk.initializers(graph, &plan)?;
+    walk.inputs(graph, &plan, options)?;
+    walk.nodes_collecting(graph, &plan)?;
     walk.outputs(graph)?;
+    walk.hints(graph);
     let mut graph = walk.b.graph;
     graph.remove_dead();
     Ok(graph)
+}
+
+/// Inputs and outputs are told apart by their names.
+fn check_ports(graph: &GraphProto) -> Result<()> {
+    for (side, ports) in [("inputs", &graph.input), ("outputs", &graph.output)] {
+        let mut seen = HashSet::new();
+        if let Some(twice) = ports.iter().find(|p| !seen.insert(&p.name)) {
+            return Err(Error::invalid(format!("two {side} of the model are named \"{}\"", twice.name)));
+        }
+    }
+    Ok(())
 }
 
 /// The standard domain has two spellings.
@@ -73,7 +89,8 @@ fn versions(imports: &[mcc_proto::OperatorSetIdProto]) -> Versions {
     imports.iter().map(|o| (domain(&o.domain).to_string(), o.version)).collect()
 }
 
-fn place(node: &NodeProto) -> String {
+/// A node as errors name it.
+pub fn place(node: &NodeProto) -> String {
     let operator = match domain(&node.domain) {
         "" => node.op_type.clone(),
         other => format!("{other}.{}", node.op_type),
@@ -103,7 +120,7 @@ impl Walk {
     fn check_operators(&self, graph: &GraphProto) -> Result<()> {
         let mut unknown: BTreeMap<String, usize> = BTreeMap::new();
         let mut seen = HashSet::new();
-        self.unknown(&graph.node, &self.versions, &mut seen, &mut unknown);
+        self.unknown(graph, &self.versions, &mut seen, &mut unknown)?;
         if unknown.is_empty() {
             return Ok(());
         }
@@ -113,17 +130,28 @@ impl Walk {
 
     fn unknown(
         &self,
-        nodes: &[NodeProto],
+        graph: &GraphProto,
         versions: &Versions,
         seen: &mut HashSet<(String, String, String)>,
         unknown: &mut BTreeMap<String, usize>,
-    ) {
-        for node in nodes {
+    ) -> Result<()> {
+        self.unknown_of(&graph.node, &Plan::of(graph)?, versions, seen, unknown)
+    }
+
+    fn unknown_of(
+        &self,
+        nodes: &[NodeProto],
+        plan: &Plan<'_>,
+        versions: &Versions,
+        seen: &mut HashSet<(String, String, String)>,
+        unknown: &mut BTreeMap<String, usize>,
+    ) -> Result<()> {
+        for node in plan.order.iter().map(|&n| &nodes[n]) {
             let domain = domain(&node.domain);
             let key = (domain.to_string(), node.op_type.clone(), node.overload.clone());
             if let Some(f) = self.functions.get(&key) {
                 if seen.insert(key) {
-                    self.unknown(&f.node, &function_versions(f, versions), seen, unknown);
+                    self.unknown_of(&f.node, &function_plan(f)?, &function_versions(f, versions), seen, unknown)?;
                 }
             } else {
                 let version = versions.get(domain).copied().unwrap_or(1);
@@ -135,20 +163,25 @@ impl Walk {
             }
             for a in &node.attribute {
                 for g in a.g.iter().chain(&a.graphs) {
-                    self.unknown(&g.node, versions, seen, unknown);
+                    self.unknown(g, versions, seen, unknown).map_err(|e| e.within(place(node)))?;
                 }
             }
         }
+        Ok(())
     }
 
-    fn initializers(&mut self, graph: &GraphProto) -> Result<()> {
-        for proto in &graph.initializer {
+    /// Defines the initializers that the plan needs: others may be of any type, and their data missing.
+    fn initializers(&mut self, graph: &GraphProto, plan: &Plan<'_>) -> Result<()> {
+        for proto in graph.initializer.iter().filter(|t| plan.needs.contains(t.name.as_str())) {
             let t = tensor::tensor(proto, &mut self.b.external)?;
             let value = self.b.constant(t);
             self.define(&proto.name, Item::Tensor(value));
         }
         for proto in &graph.sparse_initializer {
             let name = proto.values.as_ref().map_or("", |v| &v.name);
+            if !plan.needs.contains(name) {
+                continue;
+            }
             let t = tensor::sparse(proto, &mut self.b.external)
                 .map_err(|e| e.within(format!("sparse tensor \"{name}\"")))?;
             let value = self.b.constant(t);
@@ -157,13 +190,26 @@ impl Walk {
         Ok(())
     }
 
-    fn inputs(&mut self, graph: &GraphProto, options: &Options) -> Result<()> {
+    fn inputs(&mut self, graph: &GraphProto, plan: &Plan<'_>, options: &Options) -> Result<()> {
         let mut symbols = Symbols::new(options);
-        let defined = |walk: &Walk, name: &str| walk.scopes[0].contains_key(name);
         // An input that is an initializer as well has a default value, which is then what it is.
-        let inputs: Vec<_> = graph.input.iter().filter(|i| !defined(self, &i.name)).collect();
-        for info in &inputs {
-            let ty = symbols.input(info)?;
+        let initialized: HashSet<&str> = order::initialized(graph).collect();
+        let mut names = Vec::new();
+        for info in graph.input.iter().filter(|i| !initialized.contains(i.name.as_str())) {
+            let ty = match symbols.input(info) {
+                Ok(ty) => ty,
+                // What nothing needs may be of any type, but cannot be passed.
+                Err(e @ (Error::Unsupported(_) | Error::InvalidModel(_)))
+                    if !plan.needs.contains(info.name.as_str()) =>
+                {
+                    let why = &e.report().message;
+                    let text = format!("input \"{}\" is left out, since no output needs it: {why}", info.name);
+                    self.b.graph.warnings.push(text);
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            names.push(info.name.as_str());
             let value = self.b.graph.add_input(&info.name, ty.clone());
             match symbols.pinned(&info.name) {
                 Some(t) => self.pin(&info.name, &ty, value, t)?,
@@ -171,7 +217,6 @@ impl Walk {
             }
             self.define(&info.name, Item::Tensor(value));
         }
-        let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
         symbols.check_options(&names)
     }
 
@@ -212,24 +257,13 @@ impl Walk {
     }
 
     /// Imports the main graph's nodes; goes on after an error, to find the others that do not stem from it.
-    fn nodes_collecting(&mut self, graph: &GraphProto) -> Result<()> {
+    fn nodes_collecting(&mut self, graph: &GraphProto, plan: &Plan<'_>) -> Result<()> {
         let mut failed: HashSet<&str> = HashSet::new();
         let mut errors = Vec::new();
-        for (n, node) in graph.node.iter().enumerate() {
-            let spoilt = node.input.iter().any(|i| failed.contains(i.as_str()));
+        for node in plan.order.iter().map(|&n| &graph.node[n]) {
+            let spoilt = !failed.is_empty() && order::uses(node).iter().any(|name| failed.contains(name));
             if !spoilt {
-                let given_later = |name: &&String| {
-                    !name.is_empty()
-                        && self.lookup(name).is_err()
-                        && graph.node[n..].iter().any(|l| l.output.contains(name))
-                };
-                let done = match node.input.iter().find(given_later) {
-                    Some(name) => Err(Error::invalid(format!("it uses \"{name}\", which it or a later node computes"))
-                        .within(place(node))
-                        .help("the nodes form a cycle, or are not in the order in which they can run")),
-                    None => self.node(node),
-                };
-                match done {
+                match self.node(node) {
                     Ok(()) => continue,
                     Err(e) => errors.push(e),
                 }
@@ -251,24 +285,20 @@ impl Walk {
                     return Err(within(Error::unsupported("a model output that is no tensor")));
                 }
             };
-            if let Some(extents) = declared_extents(info.r#type.as_ref()) {
-                let shape = self.b.shape(value);
-                if extents.len() == shape.len() {
-                    let pairs = shape.iter().zip(&extents).filter_map(|(d, e)| Some((d.clone(), Dim::from((*e)?))));
-                    // A count that the run itself finds cannot be checked before it.
-                    let decided = |d: &Dim| d.as_const().is_some() || self.b.is_counted(d);
-                    for (is, declared) in pairs.filter(|(d, _)| !decided(d)).collect::<Vec<_>>() {
-                        self.b.graph.requires.equal(
-                            is,
-                            declared,
-                            &format!("what output \"{}\" is declared as", info.name),
-                        );
-                    }
-                }
-            }
             self.b.graph.outputs.push(Output { name: info.name.clone(), value });
         }
         Ok(())
+    }
+
+    /// Holds what the file declares of results against what inference says, which counts.
+    fn hints(&mut self, graph: &GraphProto) {
+        let mut hints = Hints::default();
+        for info in graph.output.iter().chain(&graph.value_info) {
+            if let Ok(Item::Tensor(value)) = self.lookup(&info.name) {
+                hints.compare(info, &self.b, value);
+            }
+        }
+        self.b.graph.warnings.extend(hints.warnings());
     }
 
     /// Imports one node.
@@ -328,11 +358,12 @@ impl Walk {
     }
 
     fn body_results(&mut self, graph: &GraphProto, arguments: Vec<Item>) -> Result<Vec<Item>> {
-        self.initializers(graph)?;
+        let plan = Plan::of(graph)?;
+        self.initializers(graph, &plan)?;
         for (info, item) in graph.input.iter().zip(arguments) {
             self.define(&info.name, item);
         }
-        graph.node.iter().try_for_each(|n| self.node(n))?;
+        plan.order.iter().try_for_each(|&n| self.node(&graph.node[n]))?;
         graph.output.iter().map(|o| self.lookup(&o.name)).collect()
     }
 
@@ -357,8 +388,8 @@ impl Walk {
     fn function_results(&mut self, f: &FunctionProto, node: &NodeProto) -> Result<Vec<Item>> {
         let given = node.attribute.iter().chain(&f.attribute_proto).rev();
         let attributes: HashMap<&str, &AttributeProto> = given.map(|a| (a.name.as_str(), a)).collect();
-        for inner in &f.node {
-            let mut inner = inner.clone();
+        for n in function_plan(f)?.order {
+            let mut inner = f.node[n].clone();
             bind_attributes(&mut inner, &attributes);
             self.node(&inner)?;
         }
@@ -375,6 +406,11 @@ impl Walk {
         let found = self.scopes.iter().rev().find_map(|s| s.get(name));
         found.cloned().ok_or_else(|| Error::invalid(format!("no node, input or initializer gives \"{name}\"")))
     }
+}
+
+fn function_plan(f: &FunctionProto) -> Result<Plan<'_>> {
+    let [inputs, outputs] = [&f.input, &f.output].map(|names| names.iter().map(String::as_str));
+    Plan::new(&f.node, inputs, outputs).map_err(|e| e.within(format!("function {}", f.name)))
 }
 
 /// A function's own operator sets, and the caller's for domains that it does not name.

@@ -1,10 +1,10 @@
-//! A model's inputs: types with their symbols, and outputs held against what is declared.
+//! A model's inputs: types with their symbols.
 
 use std::collections::{BTreeSet, HashMap};
 
+use mcc_proto::ValueInfoProto;
 use mcc_proto::tensor_shape_proto::DimensionValue;
 use mcc_proto::type_proto::Value as Kind;
-use mcc_proto::{TypeProto, ValueInfoProto};
 
 use super::Options;
 use super::tensor::dtype;
@@ -140,20 +140,4 @@ fn is_name(text: &str) -> bool {
 fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     if names.is_empty() { "none".to_string() } else { names.join(", ") }
-}
-
-/// The extents that a declared type states as constants.
-pub fn declared_extents(ty: Option<&TypeProto>) -> Option<Vec<Option<i64>>> {
-    let Some(Kind::TensorType(tensor)) = ty?.value.as_ref() else { return None };
-    let shape = tensor.shape.as_ref()?;
-    Some(
-        shape
-            .dim
-            .iter()
-            .map(|d| match d.value {
-                Some(DimensionValue::DimValue(v)) if v >= 0 => Some(v),
-                _ => None,
-            })
-            .collect(),
-    )
 }

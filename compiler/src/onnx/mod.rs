@@ -6,6 +6,7 @@
 //! operators that are not supported are listed at once.
 //!
 //! - [`mod@file`]: maps files; [`tensor`]: their tensors.
+//! - `order`: which nodes are needed, and in which order; `hints`: what a file declares of results.
 //! - `import`: walks graphs, subgraphs and functions, and knows what each name stands for.
 //! - `ops`: one function an operator, in one table.
 //! - `builder`, `content`: the graph under construction, and what is known of small tensors' elements.
@@ -13,11 +14,13 @@
 mod builder;
 mod content;
 pub mod file;
+mod hints;
 mod import;
 mod indices;
 mod inputs;
 mod node;
 mod ops;
+mod order;
 pub mod tensor;
 #[cfg(test)]
 mod tests;
