@@ -17,6 +17,8 @@ pub struct Options {
     pub target: Target,
     /// Plainer CPUs of it that the object has code for too, the plainest first.
     pub plainer: Vec<Target>,
+    /// Whether a CPU is left out that would run the program of a plainer one.
+    pub where_it_differs: bool,
     /// Prefix of every symbol of the object; a C identifier.
     pub name: String,
     /// Symbolic dimensions with the value they are to have.
@@ -38,7 +40,9 @@ pub struct Options {
 /// What came of it, stage by stage.
 #[derive(Debug)]
 pub struct Compiled {
-    /// The optimised graph.
+    /// The CPUs that the object has code for, the plainest first.
+    pub targets: Vec<Target>,
+    /// The optimised graph, for the last of them.
     pub graph: Graph,
     /// What lowering decided.
     pub program: Program,
@@ -62,19 +66,25 @@ pub fn compile(model: &Path, options: &Options) -> Result<Compiled> {
 /// As [`compile`].
 pub fn compile_graph(imported: Graph, options: &Options) -> Result<Compiled> {
     // Every CPU has its own layouts and kernels; the richest one's are what commands show.
-    let mut programs = Vec::with_capacity(options.plainer.len() + 1);
-    for target in &options.plainer {
-        programs.push(lower_for(target, imported.clone(), options)?.1);
+    let (mut graphs, mut programs, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+    for target in options.plainer.iter().chain([&options.target]) {
+        let (graph, program) = lower_for(target, imported.clone(), options)?;
+        if options.where_it_differs && programs.last().is_some_and(|plainer: &Program| plainer.runs_as(&program)) {
+            continue;
+        }
+        // One graph is enough: they are as large as the model.
+        graphs = vec![graph];
+        programs.push(program);
+        targets.push(target.clone());
     }
-    let (graph, program) = lower_for(&options.target, imported, options)?;
-    programs.push(program);
     let weights = options.separate_weights.then(|| lower::weights::separate(&mut programs));
-    let targets = options.plainer.iter().chain([&options.target]);
     let variants: Vec<Variant<'_>> =
-        programs.iter().zip(targets).map(|(program, target)| Variant { program, target }).collect();
+        programs.iter().zip(&targets).map(|(program, target)| Variant { program, target }).collect();
     let code = codegen::compile_variants(&variants)?;
-    let program = programs.pop().ok_or_else(|| Error::internal("a model without a program"))?;
-    Ok(Compiled { graph, program, weights, code })
+    match (graphs.pop(), programs.pop()) {
+        (Some(graph), Some(program)) => Ok(Compiled { targets, graph, program, weights, code }),
+        _ => Err(Error::internal("a model without a program")),
+    }
 }
 
 /// One CPU's optimised graph and its program.

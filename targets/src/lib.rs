@@ -11,7 +11,7 @@ pub mod sparse_schedule;
 
 use std::cmp::Reverse;
 
-use target_lexicon::{Architecture, BinaryFormat, Triple};
+use target_lexicon::{Architecture, BinaryFormat, Environment, Triple};
 
 use self::choices::Choices;
 
@@ -202,21 +202,46 @@ pub const CPU_LEVELS: &[CpuLevel] = &[
     CpuLevel { name: "cortex-a76", arch: Arch::Aarch64, features: &[&["lse", "fp16", "dotprod"]] },
     CpuLevel { name: "neoverse-n1", arch: Arch::Aarch64, features: &[&["lse", "fp16", "dotprod"]] },
     CpuLevel { name: "neoverse-v1", arch: Arch::Aarch64, features: &[&["lse", "fp16", "dotprod", "i8mm"]] },
+    CpuLevel { name: "apple-a12", arch: Arch::Aarch64, features: &[&["lse", "fp16"]] },
+    CpuLevel { name: "apple-a13", arch: Arch::Aarch64, features: &[&["lse", "fp16", "dotprod"]] },
     CpuLevel { name: "apple-m1", arch: Arch::Aarch64, features: &[&["lse", "fp16", "dotprod"]] },
 ];
 
 /// The `--cpu` value that stands for none: code that runs almost everywhere, and code that is as fast as can be where the
-/// CPU is newer; they share their weights. On 64-bit Arm asking the CPU is the system's affair, so that there it is asked
-/// on demand only.
-pub const DEFAULT_CPUS: &[(Arch, &str)] = &[(Arch::X86_64, "x86-64-v3,icelake-server"), (Arch::Aarch64, "generic")];
+/// CPU is newer; they share their weights. Where the second would be the first again, as on 64-bit Arm without products of
+/// bytes, an object has one. Apple's systems see [`apple_cpu`].
+pub const DEFAULT_CPUS: &[(Arch, &str)] =
+    &[(Arch::X86_64, "x86-64-v3,icelake-server"), (Arch::Aarch64, "generic,+dotprod")];
 
 fn parse(triple: &str) -> Result<Triple, UnknownTarget> {
     triple.parse().map_err(|e| UnknownTarget(format!("target {triple}: {e}")))
 }
 
 fn default_cpus(triple: &Triple) -> Option<&'static str> {
+    if let Some(cpu) = apple_cpu(triple) {
+        return Some(cpu);
+    }
     let arch = arch_of(triple)?;
     DEFAULT_CPUS.iter().find(|d| d.0 == arch).map(|d| d.1)
+}
+
+/// The level of every 64-bit Arm device that an Apple system's deployment target runs on. An object has one there, since
+/// nothing asks the CPU: Macs begin with the M1, and so do simulators and Catalyst; visionOS with the M2; iOS 26 is the first
+/// whose phones and tablets all have an A12 or newer, and none has left the A12 behind yet, which lacks `dotprod`.
+pub fn apple_cpu(triple: &Triple) -> Option<&'static str> {
+    use target_lexicon::OperatingSystem as Os;
+    if arch_of(triple)? != Arch::Aarch64 {
+        return None;
+    }
+    if matches!(triple.environment, Environment::Sim | Environment::Macabi) {
+        return Some("apple-m1");
+    }
+    match triple.operating_system {
+        Os::Darwin(_) | Os::MacOSX(_) | Os::VisionOS(_) | Os::XROS(_) => Some("apple-m1"),
+        Os::IOS(Some(least)) if least.major >= 26 => Some("apple-a12"),
+        Os::IOS(_) | Os::TvOS(_) | Os::WatchOS(_) => Some("generic"),
+        _ => None,
+    }
 }
 
 fn arch_of(triple: &Triple) -> Option<Arch> {
@@ -498,8 +523,27 @@ mod tests {
         let cpus = |triple| Target::all(triple, None).unwrap();
         let vectors: Vec<u32> = cpus("x86_64-pc-windows-gnu").iter().map(|t| t.vector_bytes).collect();
         assert_eq!(vectors, [32, 64]);
-        assert_eq!(cpus("aarch64-linux-android").len(), 1);
+        assert_eq!(cpus("aarch64-linux-android").len(), 2);
         assert_eq!(Target::new("x86_64-unknown-linux-gnu", None).unwrap().vector_bytes, 32);
+    }
+
+    #[test]
+    fn apples_deployment_targets_guarantee_a_level() {
+        for (triple, cpu) in [
+            ("aarch64-apple-darwin", "apple-a13"),
+            ("aarch64-apple-macosx11.0", "apple-a13"),
+            ("aarch64-apple-ios", "generic"),
+            ("aarch64-apple-ios17.0", "generic"),
+            ("aarch64-apple-ios26.0", "apple-a12"),
+            ("aarch64-apple-ios17.0-sim", "apple-a13"),
+            ("aarch64-apple-ios17.0-macabi", "apple-a13"),
+            ("aarch64-apple-tvos26.0", "generic"),
+            ("aarch64-apple-xros1.0", "apple-a13"),
+        ] {
+            let targets = Target::all(triple, None).unwrap();
+            assert_eq!(targets, [Target::new(triple, Some(cpu)).unwrap()], "{triple}");
+        }
+        assert_eq!(Target::all("x86_64-apple-darwin", None).unwrap().len(), 2);
     }
 
     #[test]

@@ -146,6 +146,7 @@ impl ModelOptions {
             effort,
             plainer,
             separate_weights: false,
+            where_it_differs: self.cpu.is_none(),
             traced: false,
         })
     }

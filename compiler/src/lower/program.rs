@@ -53,6 +53,11 @@ impl Program {
         let most = super::symbols::upper_bound(d, &self.symbols);
         if most == *d { most } else { most.greater(&Dim::ZERO) }
     }
+
+    /// Whether a program of the same model does the same, by the same kernels.
+    pub fn runs_as(&self, other: &Program) -> bool {
+        self.kernels == other.kernels && self.steps == other.steps && self.constants == other.constants
+    }
 }
 
 /// Alignment in bytes of the arena, of every buffer in it, and of constants.
@@ -114,7 +119,7 @@ pub enum SymbolSource {
 }
 
 /// Read-only data of the object.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Constant {
     /// What it is, for listings.
     pub label: String,
@@ -174,7 +179,7 @@ impl Work {
 }
 
 /// One thing to do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Calls a kernel.
     Call {
