@@ -11,7 +11,7 @@ pub mod sparse_schedule;
 
 use std::cmp::Reverse;
 
-use target_lexicon::{Architecture, BinaryFormat, Environment, Triple};
+use target_lexicon::{Architecture, BinaryFormat, Environment, Triple, Vendor};
 
 use self::choices::Choices;
 
@@ -226,7 +226,7 @@ fn default_cpus(triple: &Triple) -> Option<&'static str> {
 }
 
 /// The level of every 64-bit Arm device that an Apple system's deployment target runs on. An object has one there, since
-/// nothing asks the CPU: Macs begin with the M1, and so do simulators and Catalyst; visionOS with the M2; iOS 26 is the first
+/// nothing asks the CPU: Macs begin with the M1, and so do simulators and Catalyst; visionOS with the M2, which has more; iOS 26 is the first
 /// whose phones and tablets all have an A12 or newer, and none has left the A12 behind yet, which lacks `dotprod`.
 pub fn apple_cpu(triple: &Triple) -> Option<&'static str> {
     use target_lexicon::OperatingSystem as Os;
@@ -335,8 +335,9 @@ impl Target {
     /// The CPU as a `--cpu` value: the first level with most of its extensions, then the others.
     pub fn cpu_name(&self) -> String {
         let fits = |l: &&CpuLevel| l.features.concat().iter().all(|f| self.has(f));
-        // Of several levels the first: the one with a number, not a maker's.
-        let level = levels(self.arch).filter(fits).min_by_key(|l| Reverse(l.features.concat().len()));
+        // Of several levels the first: the one with a number, not a maker's; for Apple's systems Apple's own.
+        let foreign = |l: &CpuLevel| l.name.starts_with("apple-") != (self.triple.vendor == Vendor::Apple);
+        let level = levels(self.arch).filter(fits).min_by_key(|l| (Reverse(l.features.concat().len()), foreign(l)));
         let known = level.map_or_else(Vec::new, |l| l.features.concat());
         let others = self.features.iter().filter(|f| !known.contains(f)).map(|f| format!("+{f}"));
         level.map(|l| l.name.to_string()).into_iter().chain(others).collect()
@@ -370,6 +371,16 @@ impl Target {
     /// Whether the emitter has conversions of 16-bit floats.
     pub fn has_halves(&self) -> bool {
         self.arch == Arch::X86_64 && self.vector_bytes > 16 && self.has("f16c")
+    }
+
+    /// Whether code can keep weights as they are to be stored, and convert them as it reads them.
+    pub fn reads(&self, weights: WeightFloats) -> bool {
+        match weights {
+            WeightFloats::AsGiven => true,
+            WeightFloats::F16 => self.has_halves(),
+            // A shift.
+            WeightFloats::Bf16 => self.vector_bytes > 16,
+        }
     }
 
     /// Whether `a * b + c` is one instruction.
@@ -574,6 +585,9 @@ mod tests {
         }
         let v3 = Target::new("x86_64-unknown-linux-gnu", Some("haswell")).unwrap();
         assert_eq!(v3.cpu_name(), "x86-64-v3");
+        let arm = |triple, cpu| Target::new(triple, Some(cpu)).unwrap().cpu_name();
+        assert_eq!(arm("aarch64-apple-darwin", "apple-m1"), "apple-a13");
+        assert_eq!(arm("aarch64-linux-android", "apple-m1"), "cortex-a55");
     }
 
     #[test]

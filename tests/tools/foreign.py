@@ -2,12 +2,16 @@
 """Checks objects for machines other than this one.
 
 usage: foreign.py MCC link MODEL.onnx          link it for Android, iOS and Windows, and look at the result
-       foreign.py MCC aarch64 CASE_DIR...      run cases (ONNX test layout) under qemu-aarch64 and compare
+       foreign.py MCC aarch64 [--atol A] CASE_DIR...
+                                               run cases (ONNX test layout) under qemu-aarch64 and compare, each on a core
+                                               with all extensions and on a Cortex-A53, which has none
 
-Each check is a line; exit 0 when all hold. A case is linked with drive.c, which also counts what a run allocates: nothing.
+An object that holds more than generic code must run `sdot` on the first core, and none on the second; the line says how many
+of them. --atol is for quantized cases: a sum next to a tie may be rounded to the other step. Each check is a line; exit 0 when all hold. A case is linked with drive.c, which also counts what a run allocates: nothing.
 Needs numpy, onnx, ld.lld-19, ld64.lld-19, llvm-readelf-19, llvm-nm-19, the aarch64 and mingw gcc, qemu-aarch64.
 """
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -94,23 +98,45 @@ def tensor(path):
     return numpy_helper.to_array(t), t.data_type
 
 
-def aarch64(mcc, case, folder):
+def aarch64(mcc, case, folder, atol):
     data = os.path.join(case, "test_data_set_0")
     count = lambda side: sum(f.startswith(side) for f in os.listdir(data))
     ins, outs = ([folder + "/%s_%d" % (side, n) for n in range(count(side + "_"))] for side in ("input", "output"))
     for n, path in enumerate(ins):
         write_raw(path, *tensor(os.path.join(data, "input_%d.pb" % n)))
     obj, exe = folder + "/m.o", folder + "/drive"
-    run(mcc, os.path.join(case, "model.onnx"), "-o", obj, "--target", "aarch64-unknown-linux-gnu", "--name", "m")
+    run(mcc, os.path.join(case, "model.onnx"), "-o", obj, "--target", "aarch64-linux-android", "--name", "m")
     run("aarch64-linux-gnu-gcc", "-O1", "-std=c11", "-DMODEL=m_model", "-include", folder + "/m.h", HERE + "/drive.c", obj,
         "-Wl,--wrap=malloc", "-o", exe)
-    run("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", exe, *ins, "--", *outs)
     with open(os.path.join(case, "tolerance"), encoding="ascii") as f:
         tolerances = [tuple(map(float, line.split())) for line in f]
-    for n, path in enumerate(outs):
-        got, want = read_raw(path), tensor(os.path.join(data, "output_%d.pb" % n))[0]
-        rtol, atol = tolerances[min(n, len(tolerances) - 1)]
-        expect(got.shape == want.shape and np.allclose(got, want, rtol, atol, equal_nan=True), "output %d differs" % n)
+    levels = "getauxval" in undefined("aarch64-linux-gnu-nm", obj)
+    found = {}
+    for cpu in ("max", "cortex-a53"):
+        log = folder + "/translated"
+        run("qemu-aarch64", "-cpu", cpu, "-d", "in_asm", "-D", log, "-L", "/usr/aarch64-linux-gnu", exe, *ins, "--", *outs)
+        found[cpu] = len(set(executed(log, is_sdot)))
+        for n, path in enumerate(outs):
+            got, want = read_raw(path), tensor(os.path.join(data, "output_%d.pb" % n))[0]
+            rtol, own = tolerances[min(n, len(tolerances) - 1)]
+            expect(got.shape == want.shape and np.allclose(got, want, rtol, own if atol is None else atol, equal_nan=True),
+                   "%s: output %d differs" % (cpu, n))
+    expect((found["max"] > 0) == levels and found["cortex-a53"] == 0, "sdot executed: %s, levels: %s" % (found, levels))
+    return "%d sdot on max, none on cortex-a53" % found["max"] if levels else "generic"
+
+
+def executed(log, wanted):
+    """Addresses of the instructions of some kind that qemu translated, which it does with what it is about to run."""
+    with open(log, encoding="utf-8", errors="replace") as f:
+        for line in f:
+            words = re.match(r"0x([0-9a-f]+):\s+([0-9a-f]{8})\b", line)
+            if words and wanted(int(words[2], 16)):
+                yield words[1]
+
+
+def is_sdot(word):
+    """Of vectors, or of a vector and an element."""
+    return word & 0xbfe0fc00 == 0x0e809400 or word & 0xbfc0f400 == 0x0f80e000
 
 
 def main():
@@ -119,15 +145,17 @@ def main():
         return 2
     mcc, what, rest = os.path.abspath(sys.argv[1]), sys.argv[2], sys.argv[3:]
     if what == "link":
-        jobs = [(f.__name__, f, rest[0]) for f in (android, ios, windows)]
+        jobs = [(f.__name__, f, (rest[0],)) for f in (android, ios, windows)]
     else:
-        jobs = [("aarch64 " + os.path.basename(os.path.normpath(case)), aarch64, case) for case in rest]
+        atol = float(rest[1]) if rest[0] == "--atol" else None
+        cases = rest if atol is None else rest[2:]
+        jobs = [("aarch64 " + os.path.basename(os.path.normpath(case)), aarch64, (case, atol)) for case in cases]
     failed = 0
-    for name, job, argument in jobs:
+    for name, job, arguments in jobs:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                job(mcc, argument, folder)
-                print("pass", name, flush=True)
+                found = job(mcc, arguments[0], folder, *arguments[1:])
+                print("pass", name + (" (%s)" % found if found else ""), flush=True)
             except (RuntimeError, OSError) as e:
                 failed += 1
                 print("FAIL %s: %s" % (name, e), flush=True)

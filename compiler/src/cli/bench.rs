@@ -54,7 +54,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     }
     let start = Instant::now();
     let compiled = driver::compile(&args.model, &options)?;
-    warn(&options, &compiled.graph);
+    warn(&options, &compiled);
     let compile_ms = ms(start.elapsed());
     let inputs = read_or_make(args, &compiled)?;
     let seconds = Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use mcc::ir::{Graph, text};
 use mcc::{Error, Result, codegen, driver, lower, passes};
-use mcc_targets::Target;
 
 use super::link::{self, Form};
 use super::options::{MAX_THREADS, ModelOptions, ThreadOptions, symbol_of, warn};
@@ -91,11 +90,7 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
     let help = "mcc MODEL -o OUT.o; all options: mcc --help";
     let model = args.model.as_deref().ok_or_else(|| Error::usage("no model given").help(help))?;
     let output = args.output.as_deref().ok_or_else(|| Error::usage("no output given").help(help))?;
-    let targets = match &args.target {
-        Some(triple) => Target::all(triple, args.options.cpu.as_deref()),
-        None => Target::all_host(args.options.cpu.as_deref()),
-    };
-    let targets = targets.map_err(|e| Error::usage(e.to_string()))?;
+    let targets = args.options.targets(args.target.as_deref())?;
     let name = args.name.clone().unwrap_or_else(|| symbol_of(model));
     if !is_identifier(&name) {
         return Err(Error::usage(format!("--name {name}: not a C identifier")));
@@ -118,6 +113,12 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
     };
     if let Some(form) = form {
         return binary(model, output, args.header.as_deref(), &options, form);
+    }
+    // A listing has no header, and no weights beside it.
+    let text = args.emit.to_possible_value().map(|v| v.get_name().to_string()).unwrap_or_default();
+    let header = args.header.as_ref().map(|_| "--header");
+    if let Some(flag) = header.or(options.separate_weights.then_some("--weights separate")) {
+        return Err(Error::usage(format!("{flag} has no effect on --emit {text}")));
     }
     let listing = listing(args.emit, model, &options)?;
     if output == Path::new("-") {
@@ -175,7 +176,7 @@ fn binary(model: &Path, output: &Path, header: Option<&Path>, options: &driver::
         return Err(Error::usage("the object and its header would be one file").help("give --header OUT.h"));
     }
     let compiled = progress::show(&format!("compiling {}", model.display()), || driver::compile(model, options))?;
-    warn(options, &compiled.graph);
+    warn(options, &compiled);
     let library = link::link(&compiled.code.object, options, form)?;
     if let Some(weights) = &compiled.weights {
         files::write(&output.with_extension("weights"), weights)?;

@@ -10,9 +10,10 @@ use clap::Args;
 use mcc::ir::{Decision, Dim, Graph, Op};
 use mcc::lower::program::{Port, Step};
 use mcc::{Result, driver};
+use mcc_targets::Target;
 use serde_json::{Value, json};
 
-use super::options::{ModelOptions, warn};
+use super::options::{ModelOptions, symbol_of, warn};
 use super::say;
 
 #[derive(Args)]
@@ -20,6 +21,9 @@ pub struct InspectArgs {
     /// The model, an .onnx file
     #[arg(value_name = "MODEL")]
     model: PathBuf,
+    /// Machine to compile for, such as aarch64-linux-android [default: this one]
+    #[arg(long, value_name = "TRIPLE")]
+    target: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -29,11 +33,12 @@ pub struct InspectArgs {
 
 /// Prints the report.
 pub fn inspect(args: &InspectArgs) -> Result<()> {
-    let options = args.options.for_host(&args.model, 1)?;
+    let targets = args.options.targets(args.target.as_deref())?;
+    let options = args.options.for_targets(targets, &symbol_of(&args.model), 1)?;
     let imported = driver::import(&args.model, &options)?;
     let before = operations(&imported);
     let compiled = driver::compile(&args.model, &options)?;
-    warn(&options, &compiled.graph);
+    warn(&options, &compiled);
     let program = &compiled.program;
     let calls: Vec<(&str, &str)> = program
         .steps
@@ -49,6 +54,8 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     });
     let work = work.fold(Dim::ZERO, |sum, n| &sum + &n);
     let report = json!({
+        "target": options.target.triple.to_string(),
+        "cpus": compiled.targets.iter().map(Target::cpu_name).collect::<Vec<_>>(),
         "inputs": ports(&program.inputs),
         "outputs": ports(&program.outputs),
         "symbols": program.symbols.iter().map(|s| s.name.to_string()).collect::<Vec<_>>(),
@@ -100,6 +107,10 @@ fn text(report: &Value) -> String {
             out += &format!("{} {name}: {ty}\n", side.trim_end_matches('s'));
         }
     }
+    let cpus: Vec<&str> = report["cpus"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let (richest, many) = (cpus.last().unwrap_or(&""), cpus.len() > 1);
+    let which = if many { format!("; shown is that for {richest}") } else { String::new() };
+    out += &format!("for {}: code for {}{which}\n", report["target"].as_str().unwrap_or(""), cpus.join(" and "));
     for (title, key) in [("as imported", "operations"), ("optimised", "optimised_operations")] {
         let counts: Vec<_> = report[key].as_object().into_iter().flatten().collect();
         let total: u64 = counts.iter().filter_map(|(_, n)| n.as_u64()).sum();

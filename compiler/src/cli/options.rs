@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use mcc::driver::Options;
-use mcc::ir::{Graph, Tensor};
-use mcc::passes::Effort;
+use mcc::driver::{Compiled, Options};
+use mcc::ir::Tensor;
+use mcc::passes::{Effort, WITHOUT_BYTE_PRODUCTS};
 use mcc::{Error, Result};
 use mcc_runtime::Pool;
-use mcc_targets::{Sparsity, Target, WeightFloats};
+use mcc_targets::{Arch, Sparsity, Target, WeightFloats};
 
 use super::{choices, npy};
 
@@ -18,7 +18,7 @@ pub struct ModelOptions {
     /// CPU to compile for: a level (x86-64-v2, x86-64-v3, x86-64-v4, generic, ...) or "native", with +FEATURE and -FEATURE
     /// behind it. With commas between them several: the object then has code for each and runs the best that the CPU can.
     /// "a,+b" is a and a+b; "a,-b" is a without b. The default is x86-64-v3,icelake-server (AVX2, and AVX-512 where there
-    /// is) or generic
+    /// is), generic,+dotprod (the second where the model has layers of bytes) or what Apple's deployment target guarantees
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     pub cpu: Option<String>,
     /// Pin a symbolic dimension of the model
@@ -111,8 +111,16 @@ impl ThreadOptions {
 impl ModelOptions {
     /// What the driver takes, for this machine.
     pub fn for_host(&self, model: &std::path::Path, threads: u32) -> Result<Options> {
-        let targets = Target::all_host(self.cpu.as_deref()).map_err(|e| Error::usage(e.to_string()))?;
-        self.for_targets(targets, &symbol_of(model), threads)
+        self.for_targets(self.targets(None)?, &symbol_of(model), threads)
+    }
+
+    /// The CPUs of a machine, the plainest first.
+    pub fn targets(&self, triple: Option<&str>) -> Result<Vec<Target>> {
+        let targets = match triple {
+            Some(triple) => Target::all(triple, self.cpu.as_deref()),
+            None => Target::all_host(self.cpu.as_deref()),
+        };
+        targets.map_err(|e| Error::usage(e.to_string()))
     }
 
     /// What the driver takes, for any machine: its CPUs, the plainest first.
@@ -127,6 +135,11 @@ impl ModelOptions {
             targets.into_iter().map(|target| Target { threads, sparsity, compact, weights, ..target }).collect();
         if compact && self.cpu.is_none() {
             plainer.truncate(1);
+        }
+        if let (Some(to), Some(target)) = (self.round_weights, plainer.last().filter(|t| !t.reads(weights))) {
+            let (to, triple, cpu) = (name_of(to), &target.triple, target.cpu_name());
+            return Err(Error::usage(format!("--round-weights {to} has no effect on {triple}, {cpu}"))
+                .help("code for it reads weights as 32-bit floats; 16-bit ones take x86-64-v3 or better"));
         }
         if let Some(path) = &self.choices {
             choices::File::read(path)?.apply(plainer.iter_mut());
@@ -169,12 +182,20 @@ impl ModelOptions {
     }
 }
 
-/// Warns of what the model says that does not hold, and of choices that were given and had no effect on what was compiled.
-pub fn warn(options: &Options, graph: &Graph) {
-    for line in &graph.warnings {
-        eprintln!("mcc: warning: {line}");
-    }
-    for line in choices::unused(options.plainer.iter().chain([&options.target])) {
+/// Warns of what the model says that does not hold, of what the CPU taken for want of --cpu lacks, and of choices that were
+/// given and had no effect on what was compiled.
+pub fn warn(options: &Options, compiled: &Compiled) {
+    let without = compiled.graph.decisions().filter(|d| d.reason == WITHOUT_BYTE_PRODUCTS).count();
+    let best = compiled.targets.last().filter(|_| options.where_it_differs && without > 0);
+    let floats = best.map(|t| {
+        let (triple, cpu) = (&t.triple, t.cpu_name());
+        let other = if t.arch == Arch::X86_64 { "x86-64-v3" } else { "apple-a13 or generic+dotprod" };
+        format!(
+            "{without} layers of bytes are computed in floats: {triple} may run on {cpu}; see --cpu, such as {other}"
+        )
+    });
+    let choices = choices::unused(options.plainer.iter().chain([&options.target]));
+    for line in compiled.graph.warnings.iter().cloned().chain(floats).chain(choices) {
         eprintln!("mcc: warning: {line}");
     }
 }

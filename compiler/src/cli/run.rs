@@ -33,7 +33,7 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs) -> Result<()> {
     let options = args.options.for_host(&args.model, args.threads.threads)?;
     let compiled = driver::compile(&args.model, &options)?;
-    warn(&options, &compiled.graph);
+    warn(&options, &compiled);
     let inputs = tensors::read_all(&args.input, &ports(&compiled.program.inputs))?;
     let model = Model::load(&compiled.code.object)?;
     let outputs =

@@ -47,7 +47,7 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             edit.graph.decide(Decision::new(layer.as_str(), Subject::Precision, operator, form, why));
         };
         if contraction.to.is_float() && !multiplies_bytes(target) {
-            decide(edit, contraction.to.to_string(), "the target has no products of bytes: floats are as fast");
+            decide(edit, contraction.to.to_string(), super::WITHOUT_BYTE_PRODUCTS);
             return Ok(None);
         }
         let text = text::node_signature(edit.graph, node);

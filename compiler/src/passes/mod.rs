@@ -192,6 +192,9 @@ pub const PIPELINE: &[Phase] = &[
     },
 ];
 
+/// Why a layer of bytes computes in floats on a plain CPU: the reason of its [decision](crate::ir::Decision).
+pub const WITHOUT_BYTE_PRODUCTS: &str = "the target has no products of bytes: floats are as fast";
+
 /// How much to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {

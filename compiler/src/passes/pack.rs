@@ -7,7 +7,7 @@
 //! ([`filtering`]).
 
 use mcc_targets::schedule::FilterStorage;
-use mcc_targets::{Target, schedule};
+use mcc_targets::{Target, WeightFloats, schedule};
 
 use super::filtering;
 use crate::Result;
@@ -48,11 +48,7 @@ fn cast(graph: &mut Graph, v: Value, to: DType) -> Result<Value> {
 
 /// Whether loads of weights convert a 16-bit float type.
 pub(super) fn keeps(dtype: DType, target: &Target) -> bool {
-    match dtype {
-        DType::F16 => target.has_halves(),
-        // A shift.
-        _ => target.vector_bytes > 16,
-    }
+    target.reads(if dtype == DType::F16 { WeightFloats::F16 } else { WeightFloats::Bf16 })
 }
 
 /// Weights as they are to be stored: 16-bit floats stay such where loads convert them, and numbers that are 16-bit floats

@@ -30,7 +30,7 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             let quantized = matches!(graph.op(node), Op::MatMul | Op::Conv(_) | Op::ConvTranspose { .. })
                 && graph.operands(node)[..2].iter().all(|&v| Dequantized::of(graph, v).is_some());
             if quantized {
-                stays_float(graph, node, "the target has no products of bytes: floats are as fast");
+                stays_float(graph, node, super::WITHOUT_BYTE_PRODUCTS);
             }
         }
         return Ok(false);
