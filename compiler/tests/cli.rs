@@ -96,6 +96,12 @@ fn bad_usage_is_2() {
         &["m.onnx", "-o", "m.o", "--target", "no-such-target"],
         &["m.onnx", "-o", "m.o", "--name", "not a name"],
         &["m.onnx", "-o", "m.h"],
+        &["m.onnx", "-o", "no-such-folder/m.o"],
+        &["m.onnx", "-o", "."],
+        &["m.onnx", "-o", "-", "--emit", "graph", "--header", "m.h"],
+        &["m.onnx", "-o", "-", "--emit", "graph", "--weights", "separate"],
+        &["m.onnx", "-o", "m.o", "--target", "aarch64-linux-android", "--round-weights", "f16"],
+        &["inspect", "m.onnx", "--target", "no-such-target"],
         &["bench", "m.onnx", "--dim", "seq"],
         &["bench", "m.onnx", "--shape", "x=1xbx2"],
     ] {

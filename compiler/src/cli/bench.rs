@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::options::{ModelOptions, ThreadOptions, warn};
 use super::run::ports;
-use super::{npy, profile, say, tensors, tune};
+use super::{npy, output, profile, say, tensors, tune};
 
 #[derive(Args)]
 pub struct BenchArgs {
@@ -49,6 +49,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     options.traced = args.profile;
     let pool = args.threads.pool();
     if let Some(path) = &args.tune {
+        output::check(&[("the model", &args.model)], &[("the file of choices", path)])?;
         let inputs = |compiled: &driver::Compiled| read_or_make(args, compiled);
         tune::tune(&args.model, &mut options, &inputs, (pool.as_ref(), args.seconds.clamp(0.0, 3600.0)), path)?;
     }
@@ -60,8 +61,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     let seconds = Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));
     if args.profile {
         let report = profile::measure(&compiled, &options.target, &inputs, pool.as_ref(), seconds)?;
-        say(&if args.json { format!("{}\n", report.json()) } else { report.text() });
-        return Ok(());
+        return say(&if args.json { format!("{}\n", report.json()) } else { report.text() });
     }
 
     let start = Instant::now();
@@ -96,8 +96,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
             kb(weights),
             kb(arena)
         )
-    });
-    Ok(())
+    })
 }
 
 fn read_or_make(args: &BenchArgs, compiled: &driver::Compiled) -> Result<Vec<Tensor>> {

@@ -11,7 +11,7 @@ use super::link::{self, Form};
 use super::options::{MAX_THREADS, ModelOptions, ThreadOptions, symbol_of, warn};
 use super::run::ports;
 use super::tensors::stand_in;
-use super::{output as files, progress, say, tune};
+use super::{output as files, progress, say, tell, tune};
 
 #[derive(Args)]
 pub struct CompileArgs {
@@ -97,6 +97,29 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
     }
     let mut options = args.options.for_targets(targets, &name, args.threads)?;
     options.separate_weights = args.weights == Weights::Separate;
+    let form = match args.emit {
+        Emit::Object => Some(Form::Object),
+        Emit::StaticLib => Some(Form::StaticLib),
+        Emit::Shared => Some(Form::Shared),
+        Emit::ImportedGraph | Emit::Graph | Emit::Program | Emit::Clif | Emit::Asm => None,
+    };
+    let places = match form {
+        Some(_) => Some(Places::new(output, args.header.as_deref(), options.separate_weights)?),
+        None => None,
+    };
+    match &places {
+        Some(places) => check_outputs(args, model, &places.named())?,
+        None => {
+            // A listing has no header, and no weights beside it.
+            let emit = args.emit.to_possible_value().map(|v| v.get_name().to_string()).unwrap_or_default();
+            let header = args.header.as_ref().map(|_| "--header");
+            if let Some(flag) = header.or(options.separate_weights.then_some("--weights separate")) {
+                return Err(Error::usage(format!("{flag} has no effect on --emit {emit}")));
+            }
+            let file = Some(("the listing", output)).filter(|_| output != Path::new("-"));
+            check_outputs(args, model, &file.into_iter().collect::<Vec<_>>())?;
+        }
+    }
     if let Some(path) = &args.tune {
         let noise = |compiled: &driver::Compiled| ports(&compiled.program.inputs).iter().map(stand_in).collect();
         let pool = ThreadOptions { threads: args.threads }.pool();
@@ -105,25 +128,12 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
     if let Some(pass) = &args.dump_ir {
         dump(model, pass, &options)?;
     }
-    let form = match args.emit {
-        Emit::Object => Some(Form::Object),
-        Emit::StaticLib => Some(Form::StaticLib),
-        Emit::Shared => Some(Form::Shared),
-        Emit::ImportedGraph | Emit::Graph | Emit::Program | Emit::Clif | Emit::Asm => None,
-    };
-    if let Some(form) = form {
-        return binary(model, output, args.header.as_deref(), &options, form);
-    }
-    // A listing has no header, and no weights beside it.
-    let text = args.emit.to_possible_value().map(|v| v.get_name().to_string()).unwrap_or_default();
-    let header = args.header.as_ref().map(|_| "--header");
-    if let Some(flag) = header.or(options.separate_weights.then_some("--weights separate")) {
-        return Err(Error::usage(format!("{flag} has no effect on --emit {text}")));
+    if let (Some(form), Some(places)) = (form, &places) {
+        return binary(model, places, &options, form);
     }
     let listing = listing(args.emit, model, &options)?;
     if output == Path::new("-") {
-        say(&listing);
-        return Ok(());
+        return say(&listing);
     }
     files::write(output, listing.as_bytes())
 }
@@ -140,7 +150,7 @@ fn dump(model: &Path, pass: &str, options: &driver::Options) -> Result<()> {
         if pass == "all" || pass == name {
             let listing = text::print_with(graph, text::Constants::Digest);
             if listing != last {
-                eprintln!("// after {name}\n{listing}");
+                tell(&format!("// after {name}\n{listing}\n"));
                 last = listing;
             }
         }
@@ -167,22 +177,50 @@ fn listing(stage: Emit, model: &Path, options: &driver::Options) -> Result<Strin
     }
 }
 
-fn binary(model: &Path, output: &Path, header: Option<&Path>, options: &driver::Options, form: Form) -> Result<()> {
-    if output == Path::new("-") {
-        return Err(Error::usage("-o -: an object is no text; give a file"));
+/// Where the files of a compiled model go.
+struct Places {
+    object: PathBuf,
+    header: PathBuf,
+    weights: Option<PathBuf>,
+}
+
+impl Places {
+    fn new(output: &Path, header: Option<&Path>, separate: bool) -> Result<Places> {
+        if output == Path::new("-") {
+            return Err(Error::usage("-o -: an object is no text; give a file"));
+        }
+        let header = header.map_or_else(|| output.with_extension("h"), Path::to_path_buf);
+        let weights = separate.then(|| output.with_extension("weights"));
+        Ok(Places { object: output.to_path_buf(), header, weights })
     }
-    let header = header.map_or_else(|| output.with_extension("h"), Path::to_path_buf);
-    if header == output {
-        return Err(Error::usage("the object and its header would be one file").help("give --header OUT.h"));
+
+    fn named(&self) -> Vec<files::Named<'_>> {
+        let weights = self.weights.iter().map(|path| ("the weights", path.as_path()));
+        [("the object", self.object.as_path()), ("the header", &self.header)].into_iter().chain(weights).collect()
     }
-    let compiled = progress::show(&format!("compiling {}", model.display()), || driver::compile(model, options))?;
+}
+
+/// Refuses outputs that would overwrite what the model is made of, or one another.
+fn check_outputs(args: &CompileArgs, model: &Path, outputs: &[files::Named]) -> Result<()> {
+    let given = args.options.files();
+    let given = given.iter().map(|path| ("a file given with an option", path.as_path()));
+    let inputs: Vec<files::Named> = std::iter::once(("the model", model)).chain(given).collect();
+    let tuned = args.tune.iter().map(|path| ("the file of choices", path.as_path()));
+    files::check(&inputs, &outputs.iter().copied().chain(tuned).collect::<Vec<_>>())
+}
+
+fn binary(model: &Path, places: &Places, options: &driver::Options, form: Form) -> Result<()> {
+    let compiled = progress::show(&format!("compiling {}", model.display()), || {
+        let imported = driver::import(model, options)?;
+        let data: Vec<files::Named> = imported.files.iter().map(|path| ("the model's data", path.as_path())).collect();
+        files::check(&data, &places.named())?;
+        driver::compile_graph(imported, options)
+    })?;
     warn(options, &compiled);
     let library = link::link(&compiled.code.object, options, form)?;
-    if let Some(weights) = &compiled.weights {
-        files::write(&output.with_extension("weights"), weights)?;
-    }
-    files::write(output, &library)?;
-    files::write(&header, compiled.code.header.as_bytes())
+    let weights = places.weights.as_deref().zip(compiled.weights.as_deref());
+    let rest = [(places.header.as_path(), compiled.code.header.as_bytes()), (&places.object, &library)];
+    files::write_all(&weights.into_iter().chain(rest).collect::<Vec<_>>())
 }
 
 fn is_identifier(name: &str) -> bool {

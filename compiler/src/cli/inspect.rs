@@ -70,8 +70,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         "live_bytes": program.live_bytes.as_const(),
         "arena_bytes": program.arena_bytes.as_const().map_or_else(|| json!(program.arena_bytes.to_string()), |b| json!(b)),
     });
-    say(&if args.json { format!("{report:#}\n") } else { text(&report) });
-    Ok(())
+    say(&if args.json { format!("{report:#}\n") } else { text(&report) })
 }
 
 fn ports(ports: &[Port]) -> Vec<Value> {

@@ -20,7 +20,7 @@ mod tune;
 mod verify;
 mod worker;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -68,7 +68,9 @@ pub fn main() -> ExitCode {
         Ok(Ok(false)) => ExitCode::from(1),
         Ok(Err(e)) => {
             let kind = if matches!(e, Error::Internal(_)) { "internal error" } else { "error" };
-            eprintln!("mcc: {kind}: {}", render(e.report()));
+            if e.report().message != GONE {
+                tell(&format!("mcc: {kind}: {}\n", render(e.report())));
+            }
             ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(3))
         }
         // The panic's own message is on stderr already.
@@ -87,15 +89,26 @@ fn dispatch(cli: Cli) -> Result<bool> {
         Some(Command::Completions(args)) => {
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "mcc", &mut script);
-            say(&String::from_utf8_lossy(&script));
-            Ok(true)
+            say(&String::from_utf8_lossy(&script)).map(|()| true)
         }
     }
 }
 
-/// Prints to stdout; that nobody reads on (`mcc inspect | head`) is no error.
-fn say(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+/// The error of who reads no further (`mcc inspect | head`): that is told by the exit status only.
+const GONE: &str = "nobody reads stdout";
+
+/// Prints to stdout. Text that does not get there is an error.
+fn say(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|e| match e.kind() {
+        ErrorKind::BrokenPipe => Error::Io(GONE.to_string().into()),
+        _ => Error::io("stdout", &e),
+    })
+}
+
+/// Prints to stderr. Where that cannot be written to, there is nobody to tell.
+fn tell(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// An error's text: what, where, what to do; then every further blocker found in the same run.

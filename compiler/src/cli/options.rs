@@ -10,7 +10,7 @@ use mcc::{Error, Result};
 use mcc_runtime::Pool;
 use mcc_targets::{Arch, Sparsity, Target, WeightFloats};
 
-use super::{choices, npy};
+use super::{choices, npy, tell};
 
 /// How to compile.
 #[derive(Args, Clone)]
@@ -164,6 +164,12 @@ impl ModelOptions {
         })
     }
 
+    /// The files that the options name.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let values = self.values.iter().filter_map(|v| Some(PathBuf::from(v.rsplit_once('=')?.1)));
+        values.chain(self.choices.clone()).collect()
+    }
+
     /// The options as arguments again, for a child process.
     pub fn to_arguments(&self) -> Vec<String> {
         let given = |flag: &str, values: &[String]| {
@@ -196,7 +202,7 @@ pub fn warn(options: &Options, compiled: &Compiled) {
     });
     let choices = choices::unused(options.plainer.iter().chain([&options.target]));
     for line in compiled.graph.warnings.iter().cloned().chain(floats).chain(choices) {
-        eprintln!("mcc: warning: {line}");
+        tell(&format!("mcc: warning: {line}\n"));
     }
 }
 

@@ -44,10 +44,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let named = || compiled.program.outputs.iter().map(|p| p.name.as_str()).zip(&outputs);
     match &args.output {
         Some(dir) => tensors::write_all(dir, named()),
-        None => {
-            named().for_each(|(name, tensor)| say(&format!("{name}: {}\n", tensors::summary(tensor))));
-            Ok(())
-        }
+        None => named().try_for_each(|(name, tensor)| say(&format!("{name}: {}\n", tensors::summary(tensor)))),
     }
 }
 

@@ -63,7 +63,7 @@ pub fn verify(args: &VerifyArgs) -> Result<bool> {
 
     let passed = results.iter().filter(|r| r["status"] == "pass").count();
     let failed = results.len() - passed;
-    say(&format!("{passed} passed, {failed} failed\n"));
+    say(&format!("{passed} passed, {failed} failed\n"))?;
     if let Some(file) = &args.json {
         let all = json!({ "passed": passed, "failed": failed, "cases": results });
         output::write(file, format!("{all:#}\n").as_bytes())?;
@@ -96,7 +96,7 @@ fn ask_all(folders: &[PathBuf], args: &VerifyArgs) -> Result<Vec<Value>> {
                 Answer::Crashed(how) => failure(folder, "crash", &format!("the process died: {how}")),
                 Answer::TimedOut => failure(folder, "timeout", &format!("no answer in {} s", args.limit)),
             };
-            bar.suspend(|| say(&line(&result)));
+            bar.suspend(|| say(&line(&result))).inspect_err(|_| stopped.store(true, Ordering::Relaxed))?;
             bar.inc(1);
             if let Ok(mut results) = results.lock() {
                 results[n] = result;

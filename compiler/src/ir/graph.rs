@@ -7,6 +7,7 @@
 //!   redirect uses (its callers must not make a value depend on itself; the verifier checks).
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
@@ -79,6 +80,8 @@ pub struct Graph {
     pub requires: Requirements,
     /// What the user should know of the model: what it says and what holds instead.
     pub warnings: Vec<String>,
+    /// Files beside the model's own that constants are windows of.
+    pub files: Vec<PathBuf>,
     decisions: Decisions,
 }
 

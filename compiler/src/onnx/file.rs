@@ -41,6 +41,13 @@ impl ExternalData {
         ExternalData { directory: directory.map(Path::to_path_buf), mapped: HashMap::new() }
     }
 
+    /// The files that were mapped, in a fixed order.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = self.mapped.keys().cloned().collect();
+        files.sort();
+        files
+    }
+
     /// The bytes `offset..offset+length` of a file; to its end without a length.
     ///
     /// # Errors

@@ -65,6 +65,7 @@ pub fn model(model: &ModelProto, directory: Option<&Path>, options: &Options) ->
     walk.outputs(graph)?;
     walk.hints(graph);
     let mut graph = walk.b.graph;
+    graph.files = walk.b.external.files();
     graph.remove_dead();
     Ok(graph)
 }
