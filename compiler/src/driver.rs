@@ -19,7 +19,7 @@ pub struct Options {
     pub plainer: Vec<Target>,
     /// Whether a CPU is left out that would run the program of a plainer one.
     pub where_it_differs: bool,
-    /// Prefix of every symbol of the object; a C identifier.
+    /// Prefix of every symbol of the object; a C identifier, and not `mcc`, whose names are those of mcc.h.
     pub name: String,
     /// Symbolic dimensions with the value they are to have.
     pub dims: Vec<(String, i64)>,

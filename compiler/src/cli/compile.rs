@@ -8,7 +8,7 @@ use mcc::ir::{Graph, text};
 use mcc::{Error, Result, codegen, driver, lower, passes};
 
 use super::link::{self, Form};
-use super::options::{MAX_THREADS, ModelOptions, ThreadOptions, symbol_of, warn};
+use super::options::{INTERFACE, MAX_THREADS, ModelOptions, ThreadOptions, symbol_of, warn};
 use super::run::ports;
 use super::tensors::stand_in;
 use super::{output as files, progress, say, tell, tune};
@@ -24,7 +24,7 @@ pub struct CompileArgs {
     /// Machine to compile for, such as aarch64-linux-android [default: this one]
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
-    /// Prefix of the object's symbols [default: the model's file name]
+    /// Prefix of the object's symbols, any but "mcc" [default: made of the model's file name]
     #[arg(long, value_name = "SYM")]
     name: Option<String>,
     /// Where to write the C header [default: beside the object, as OUT.h]
@@ -94,6 +94,10 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
     let name = args.name.clone().unwrap_or_else(|| symbol_of(model));
     if !is_identifier(&name) {
         return Err(Error::usage(format!("--name {name}: not a C identifier")));
+    }
+    if name == INTERFACE {
+        return Err(Error::usage(format!("--name {name}: names that begin so are those of mcc.h"))
+            .help("without --name it is made of the model's file name"));
     }
     let mut options = args.options.for_targets(targets, &name, args.threads)?;
     options.separate_weights = args.weights == Weights::Separate;

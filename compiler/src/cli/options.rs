@@ -206,11 +206,14 @@ pub fn warn(options: &Options, compiled: &Compiled) {
     }
 }
 
+/// The prefix of names of mcc.h, which no model can have.
+pub const INTERFACE: &str = "mcc";
+
 /// A C identifier made of a model's file name.
 pub fn symbol_of(model: &std::path::Path) -> String {
     let stem = model.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     let mut name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || name == INTERFACE {
         name.insert_str(0, "model_");
     }
     name
@@ -263,5 +266,6 @@ mod tests {
     fn names_are_identifiers() {
         assert_eq!(symbol_of(std::path::Path::new("a/my-model.v2.onnx")), "my_model_v2");
         assert_eq!(symbol_of(std::path::Path::new("8bit.onnx")), "model_8bit");
+        assert_eq!(symbol_of(std::path::Path::new("mcc.onnx")), "model_mcc");
     }
 }

@@ -3,22 +3,27 @@
 use std::fmt::Write;
 
 use super::abi;
+use crate::lower::names::Names;
 use crate::lower::program::{Port, Program};
 
 /// The header's text, for a model's variants.
 pub fn header(programs: &[&Program]) -> String {
     let Some(&program) = programs.first() else { return String::new() };
     let name = &program.name;
-    let upper = name.to_uppercase();
-    let mut h = format!("/* {name}: a model compiled by mcc. */\n#ifndef {upper}_MODEL_H\n#define {upper}_MODEL_H\n\n");
+    let mut h =
+        format!("/* {name}: a model compiled by mcc. */\n#ifndef MCC_MODEL_{name}_H\n#define MCC_MODEL_{name}_H\n\n");
     h += include_str!("../../../runtime/mcc.h");
+    h += &format!(
+        "\n#if MCC_ABI_VERSION != {0}\n#error \"{name} is of version {0} of mcc's interface, another model included before is not\"\n#endif\n",
+        abi::VERSION
+    );
     h += "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n";
     let ports = |ports: &[Port], kind: &str| -> String {
         ports.iter().enumerate().map(|(i, p)| format!("   {kind} {i}: {}\n", describe(p))).collect()
     };
     h += &format!("/*\n{}{}*/\n\n", ports(&program.inputs, "input"), ports(&program.outputs, "output"));
     if let Some(bytes) = abi::fixed_arena(programs) {
-        h += &format!("/* Bytes of arena. */\n#define {upper}_ARENA_SIZE {bytes}\n\n");
+        h += &format!("/* Bytes of arena. */\n#define {} {bytes}\n\n", arena_macro(name));
     }
     h += &format!("extern const mcc_model {name}_model;\n\n");
     h += "/* See mcc_model.shapes and mcc_model.invoke. */\n";
@@ -52,8 +57,16 @@ pub fn header(programs: &[&Program]) -> String {
         h += &format!("int32_t {name}_run({});\n", run_parameters(program).join(", "));
     }
     h += "\n#ifdef __cplusplus\n}\n#endif\n\n";
-    let _ = writeln!(h, "#endif /* {upper}_MODEL_H */");
+    let _ = writeln!(h, "#endif /* MCC_MODEL_{name}_H */");
     h
+}
+
+/// The macro that tells how large the arena is: in upper case, unless that would be another model's too.
+fn arena_macro(name: &str) -> String {
+    match name.contains(|c: char| c.is_ascii_uppercase()) {
+        true => format!("{name}_arena_size"),
+        false => format!("{}_ARENA_SIZE", name.to_uppercase()),
+    }
 }
 
 /// Name, type and dimensions; without what would end a comment.
@@ -61,42 +74,32 @@ fn describe(port: &Port) -> String {
     comment(&format!("{} {}", port.name, port.ty))
 }
 
-/// A text without what would end a comment.
+/// A text without what ends a comment, what compilers warn of in one, and what shows as something else than it is.
 fn comment(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || c == '*' { ' ' } else { c }).collect()
+    let mut shown = String::new();
+    for c in text.chars() {
+        let hidden = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff0}'..='\u{ffff}' | '\u{e0000}'..);
+        match (shown.chars().last(), c) {
+            _ if hidden || c.is_control() => shown += &format!("<U+{:04X}>", u32::from(c)),
+            (Some('*'), '/') | (Some('/'), '*') | (Some('?'), '?') => shown.extend([' ', c]),
+            _ => shown.push(c),
+        }
+    }
+    // Behind it comes the end of a line.
+    if shown.ends_with('\\') { shown + " ." } else { shown }
 }
 
 fn run_parameters(program: &Program) -> Vec<String> {
-    let mut taken: Vec<String> = Vec::new();
-    let mut distinct = |wanted: String| {
-        let mut name = wanted.clone();
-        let mut n = 1;
-        while taken.contains(&name) {
-            n += 1;
-            name = format!("{wanted}_{n}");
-        }
-        taken.push(name.clone());
-        name
-    };
     let pointer = |port: &Port| abi::dtype_code(port.ty.dtype).1;
-    let fixed = ["arena", "arena_size", "pool"].map(|name| distinct(name.to_string()));
-    let inputs: Vec<String> =
-        program.inputs.iter().map(|p| format!("const {} *{}", pointer(p), distinct(p.c_name.clone()))).collect();
-    let outputs: Vec<String> =
-        program.outputs.iter().map(|p| format!("{} *{}", pointer(p), distinct(p.c_name.clone()))).collect();
-    let symbols = program.symbols.iter().map(|s| format!("int64_t {}", distinct(identifier(&s.name.0))));
+    let mut names = Names::default();
+    let symbols = program.symbols.iter().map(|s| format!("int64_t {}", names.c_name("dim", &s.name.0)));
     let mut parameters: Vec<String> = symbols.collect();
-    parameters.extend(inputs);
-    parameters.extend(outputs);
-    parameters.extend([format!("void *{}", fixed[0]), format!("size_t {}", fixed[1])]);
+    parameters.extend(program.inputs.iter().map(|p| format!("const {} *{}", pointer(p), p.c_name)));
+    parameters.extend(program.outputs.iter().map(|p| format!("{} *{}", pointer(p), p.c_name)));
+    parameters.extend(["void *arena", "size_t arena_size"].map(str::to_string));
     if program.threads > 1 {
-        parameters.push(format!("const mcc_pool *{}", fixed[2]));
+        parameters.push("const mcc_pool *pool".to_string());
     }
     parameters
-}
-
-/// A symbol's name as a C identifier.
-fn identifier(name: &str) -> String {
-    let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    format!("dim_{plain}")
 }

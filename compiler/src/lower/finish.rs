@@ -55,11 +55,11 @@ impl Lowering<'_> {
         let mut names = names::Names::default();
         let inputs = self.graph.inputs().iter().map(|&id| {
             let name = self.graph.label(id).to_string();
-            Port { c_name: names.c_name(&name, "input"), name, ty: self.graph.ty(id.into()).clone() }
+            Port { c_name: names.c_name("input", &name), name, ty: self.graph.ty(id.into()).clone() }
         });
         let inputs = inputs.collect();
         let outputs = self.graph.outputs.iter().map(|o| Port {
-            c_name: names.c_name(&o.name, "output"),
+            c_name: names.c_name("output", &o.name),
             name: o.name.clone(),
             ty: self.graph.ty(o.value).clone(),
         });

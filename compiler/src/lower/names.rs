@@ -1,4 +1,8 @@
 //! C names for names that are arbitrary strings.
+//!
+//! A name in C is its kind and what of the name an identifier may hold: `input_image`. No keyword and no macro of C's or C++'s
+//! headers, and no name of the interface, begins so; whatever a model calls its ports and dimensions, no table of such words is
+//! needed, and no later standard adds to it.
 
 use std::collections::HashSet;
 
@@ -9,119 +13,24 @@ pub struct Names {
 }
 
 impl Names {
-    /// An identifier like `name`, distinct from all given before; `fallback` when nothing of it can stand in one.
-    pub fn c_name(&mut self, name: &str, fallback: &str) -> String {
-        let base = identifier(name, fallback);
-        let mut candidate = base.clone();
+    /// An identifier of a kind (a word in lower case) like `name`, distinct from all given before.
+    pub fn c_name(&mut self, kind: &str, name: &str) -> String {
+        let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let base = format!("{kind}_{}", plain.trim_matches('_'));
+        self.distinct(base.trim_end_matches('_'))
+    }
+
+    /// A name that is not taken yet: this one, or with a number behind it.
+    pub fn distinct(&mut self, name: &str) -> String {
+        let mut candidate = name.to_string();
         let mut n = 2;
         while !self.taken.insert(candidate.clone()) {
-            candidate = format!("{base}_{n}");
+            candidate = format!("{name}_{n}");
             n += 1;
         }
         candidate
     }
 }
-
-/// `name` with everything that C does not allow in an identifier replaced by `_`.
-pub fn identifier(name: &str, fallback: &str) -> String {
-    let mut id: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    if !id.chars().any(|c| c.is_ascii_alphanumeric()) {
-        id = fallback.to_string();
-    }
-    if id.starts_with(|c: char| c.is_ascii_digit()) || RESERVED.contains(&id.as_str()) || id.starts_with('_') {
-        id = format!("{}_{}", fallback, id.trim_start_matches('_'));
-    }
-    id
-}
-
-/// Keywords of C11 and C++17, and the names that generated functions use for their own parameters.
-const RESERVED: &[&str] = &[
-    "alignas",
-    "alignof",
-    "and",
-    "and_eq",
-    "arena",
-    "arena_size",
-    "asm",
-    "auto",
-    "bitand",
-    "bitor",
-    "bool",
-    "break",
-    "case",
-    "catch",
-    "char",
-    "class",
-    "compl",
-    "const",
-    "const_cast",
-    "constexpr",
-    "continue",
-    "decltype",
-    "default",
-    "delete",
-    "do",
-    "double",
-    "dynamic_cast",
-    "else",
-    "enum",
-    "explicit",
-    "export",
-    "extern",
-    "false",
-    "float",
-    "for",
-    "friend",
-    "goto",
-    "if",
-    "inline",
-    "int",
-    "long",
-    "mutable",
-    "namespace",
-    "new",
-    "noexcept",
-    "not",
-    "not_eq",
-    "nullptr",
-    "operator",
-    "or",
-    "or_eq",
-    "private",
-    "protected",
-    "public",
-    "register",
-    "reinterpret_cast",
-    "restrict",
-    "return",
-    "short",
-    "signed",
-    "sizeof",
-    "static",
-    "static_assert",
-    "static_cast",
-    "struct",
-    "switch",
-    "template",
-    "this",
-    "thread_local",
-    "throw",
-    "true",
-    "try",
-    "typedef",
-    "typeid",
-    "typename",
-    "union",
-    "unsigned",
-    "using",
-    "virtual",
-    "void",
-    "volatile",
-    "wchar_t",
-    "while",
-    "xor",
-    "xor_eq",
-];
 
 #[cfg(test)]
 mod tests {
@@ -130,11 +39,18 @@ mod tests {
     #[test]
     fn arbitrary_names() {
         let mut names = Names::default();
-        assert_eq!(names.c_name("gpu_0/data_0", "input"), "gpu_0_data_0");
-        assert_eq!(names.c_name("gpu_0.data_0", "input"), "gpu_0_data_0_2");
-        assert_eq!(names.c_name("387", "output"), "output_387");
-        assert_eq!(names.c_name("", "input"), "input");
-        assert_eq!(names.c_name("float", "input"), "input_float");
-        assert_eq!(names.c_name("输入", "input"), "input_2");
+        for (name, want) in [
+            ("image", "input_image"),
+            ("gpu_0/data_0", "input_gpu_0_data_0"),
+            ("gpu_0.data_0", "input_gpu_0_data_0_2"),
+            ("387", "input_387"),
+            ("", "input"),
+            ("float", "input_float"),
+            ("输入", "input_2"),
+            ("__x__", "input_x"),
+        ] {
+            assert_eq!(names.c_name("input", name), want);
+        }
+        assert_eq!(names.c_name("output", "image"), "output_image");
     }
 }

@@ -31,12 +31,13 @@ pub fn separate(programs: &mut [Program]) -> Vec<u8> {
 /// Replaces constants by parts of one more input of some bytes.
 fn take_from_input(program: &mut Program, offsets: &[i64], bytes: usize) {
     let input = program.inputs.len();
-    let mut names = Names::default();
-    program.inputs.iter().chain(&program.outputs).for_each(|p| {
-        names.c_name(&p.c_name, "port");
-    });
-    let c_name = names.c_name("weights", "weights");
-    program.inputs.push(Port { name: c_name.clone(), c_name, ty: TensorType::fixed(DType::U8, &[bytes]) });
+    let (mut names, mut c_names) = (Names::default(), Names::default());
+    for port in program.inputs.iter().chain(&program.outputs) {
+        names.distinct(&port.name);
+        c_names.distinct(&port.c_name);
+    }
+    let (name, c_name) = (names.distinct("weights"), c_names.c_name("input", "weights"));
+    program.inputs.push(Port { name, c_name, ty: TensorType::fixed(DType::U8, &[bytes]) });
     let moved = |place: &mut Place| {
         if let Place::Constant(n) = *place {
             *place = Place::InputAt { input, offset: offsets[n] };
