@@ -43,7 +43,10 @@ pub struct Walk {
 
 /// Imports a model.
 pub fn model(model: &ModelProto, directory: Option<&Path>, options: &Options) -> Result<Graph> {
-    let graph = model.graph.as_ref().ok_or_else(|| Error::invalid("the model has no graph"))?;
+    let graph = model
+        .graph
+        .as_ref()
+        .ok_or_else(|| Error::invalid("the model has no graph").help("a tensor of a test case (.pb) is no model"))?;
     let functions = model
         .functions
         .iter()

@@ -5,7 +5,7 @@
 //! computations turned into attributes. What mcc cannot do is an error that names the node and the operator; all
 //! operators that are not supported are listed at once.
 //!
-//! - [`mod@file`]: maps files; [`tensor`]: their tensors.
+//! - `foreign`: what other files are. [`mod@file`]: maps files; [`tensor`]: their tensors.
 //! - `order`: which nodes are needed, and in which order; `hints`: what a file declares of results.
 //! - `import`: walks graphs, subgraphs and functions, and knows what each name stands for.
 //! - `ops`: one function an operator, in one table.
@@ -14,6 +14,7 @@
 mod builder;
 mod content;
 pub mod file;
+mod foreign;
 mod hints;
 mod import;
 mod indices;
@@ -73,6 +74,8 @@ pub fn import_file(path: &Path, options: &Options) -> Result<Graph> {
 /// # Errors
 /// When the bytes are no valid model, or it asks for something that is not supported.
 pub fn import(bytes: Bytes, directory: Option<&Path>, options: &Options) -> Result<Graph> {
-    let model = ModelProto::decode(bytes).map_err(|e| Error::invalid(format!("not an ONNX model: {e}")))?;
+    foreign::refuse(&bytes)?;
+    let broken = |e| Error::invalid(format!("not an ONNX model: {e}")).help("is the file whole, and not cut short?");
+    let model = ModelProto::decode(bytes).map_err(broken)?;
     import::model(&model, directory, options)
 }
