@@ -2,7 +2,7 @@
 
 use super::super::edit::{Edit, splat};
 use super::super::fold_constants;
-use super::{bounds, implicit_broadcast};
+use super::{bounds, implicit_broadcast, quotient};
 use crate::Result;
 use crate::ir::{BinaryOp, DType, DTypeClass, NodeId, Op, ReduceKind, Tensor, UnaryOp, Value};
 
@@ -89,29 +89,9 @@ fn with_constant(edit: &mut Edit, node: NodeId, op: BinaryOp, a: Value, b: Value
             let negated = edit.add(Op::Unary(UnaryOp::Neg), &[b])?;
             edit.add(Op::Binary(Add), &[a, negated]).map(Some)
         }
-        (Div, _, _) if float && !is_constant(edit, a) => {
-            let Some(reciprocal) = edit.graph.as_constant(b).and_then(reciprocal) else { return Ok(None) };
-            let reciprocal = edit.graph.constant(reciprocal);
-            edit.add(Op::Binary(Mul), &[a, reciprocal]).map(Some)
-        }
+        (Div, _, _) if float && !is_constant(edit, a) => quotient::as_product(edit, node, a, b),
         _ => Ok(None),
     }
-}
-
-/// The reciprocals of a constant, unless one overflows or loses bits to being subnormal.
-fn reciprocal(t: &Tensor) -> Option<Tensor> {
-    let (least, most) = match t.dtype() {
-        DType::F32 | DType::BF16 => (1e-37, 1e37),
-        DType::F64 => (1e-300, 1e300),
-        DType::F16 => (1e-4, 1e4),
-        _ => return None,
-    };
-    let inverse: Vec<f64> = t.to_f64s().into_iter().map(f64::recip).collect();
-    let good = inverse.iter().all(|v| (least..most).contains(&v.abs()));
-    if !good {
-        return None;
-    }
-    Tensor::from_f64s(t.dtype(), t.shape().to_vec(), &inverse).ok()
 }
 
 fn power(edit: &mut Edit, x: Value, exponent: Value, value: f64) -> Result<Option<Value>> {

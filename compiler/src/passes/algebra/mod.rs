@@ -1,15 +1,16 @@
 //! Identities: every spelling of one thing is brought to its cheapest form.
 //!
-//! Canonical form, on which later passes rely: a constant is the right operand of what commutes; subtracting or
-//! dividing by a constant is adding or multiplying; an operand is not broadcast explicitly where the operation does
+//! Canonical form, on which later passes rely: a constant is the right operand of what commutes; subtracting a
+//! constant is adding one; dividing by one is multiplying, where `quotient.rs` lets it; an operand is not broadcast explicitly where the operation does
 //! it; element-wise constants in chains are one constant; pooling over everything is a reduction.
 //!
-//! Rounding: `x / c` becomes `x * (1/c)` for floats (at most one unit in the last place more), chains of constants are
-//! evaluated first (`(x * a) * b`, the same), `x ^ 0.5` is `sqrt(x)`. Signs of zero are not kept. NaN and infinities are,
+//! Rounding: `x / c` becomes `x * (1/c)` where the last place of `x` is not defined itself, chains of constants are evaluated
+//! first (`(x * a) * b`, the same), `x ^ 0.5` is `sqrt(x)`. Signs of zero are not kept. NaN and infinities are,
 //! so `x * 0` stays for floats.
 
 mod binary;
 mod bounds;
+mod quotient;
 mod shape;
 mod unary;
 

@@ -2,7 +2,7 @@
 //! as a primitive it takes half the instructions.
 
 use super::super::edit::Edit;
-use super::{binary, unary};
+use super::{binary, scaled, unary};
 use crate::Result;
 use crate::ir::{BinaryOp, Op, UnaryOp, Value};
 
@@ -38,19 +38,19 @@ fn gelu(edit: &Edit, value: Value) -> Option<(Value, f64)> {
     let (a, b) = binary(edit, value, BinaryOp::Mul)?;
     [(a, b), (b, a)].into_iter().find_map(|(y, gate)| {
         let (e, one) = binary(edit, gate, BinaryOp::Add)?;
-        let (x, c) = binary(edit, unary(edit, e, UnaryOp::Erf)?, BinaryOp::Mul)?;
+        let (x, c) = scaled(edit, unary(edit, e, UnaryOp::Erf)?)?;
         // As exact as the type has it.
         let rounding = if edit.dtype(value).size() < 4 { 4e-3 } else { 1e-6 };
         let near = |c: f64| (c - std::f64::consts::FRAC_1_SQRT_2).abs() < rounding;
         let same_type = edit.graph.ty(x) == edit.graph.ty(value);
-        if !same_type || edit.splat(one) != Some(1.0) || !edit.splat(c).is_some_and(near) {
+        if !same_type || edit.splat(one) != Some(1.0) || !near(c) {
             return None;
         }
         if y == x {
             return Some((x, 2.0));
         }
-        let (inner, scale) = binary(edit, y, BinaryOp::Mul)?;
-        edit.splat(scale).filter(|_| inner == x).map(|scale| (x, 2.0 * scale))
+        let (inner, scale) = scaled(edit, y)?;
+        (inner == x).then_some((x, 2.0 * scale))
     })
 }
 

@@ -1,7 +1,7 @@
 //! Recognises operations that exporters had taken apart: normalisations, softmax, sigmoid, softplus.
 //!
-//! Patterns are matched in the canonical form of `algebra` (constants on the right, no division by constants, `x * x`
-//! for squares) and after `cse` (equal spellings are one value). What else uses an inner value keeps it.
+//! Patterns are matched in the canonical form of `algebra` (constants on the right, `x * x` for
+//! squares) and after `cse` (equal spellings are one value). What else uses an inner value keeps it.
 
 mod activation;
 mod normalize;
@@ -54,6 +54,15 @@ fn quotient(edit: &Edit, value: Value) -> Option<(Value, Value)> {
         (None, Some(d)) => Some((b, d)),
         (None, None) => None,
     }
+}
+
+/// `(x, c)` when a value is `x * c` for one number `c`, or `x / (1 / c)`.
+fn scaled(edit: &Edit, value: Value) -> Option<(Value, f64)> {
+    if let Some((x, divisor)) = binary(edit, value, BinaryOp::Div) {
+        return Some((x, 1.0 / edit.splat(divisor)?));
+    }
+    let (x, c) = binary(edit, value, BinaryOp::Mul)?;
+    Some((x, edit.splat(c)?))
 }
 
 /// `(x, axes)` when a value is a reduction of `x` that keeps its axes.
