@@ -32,7 +32,7 @@ fn result(b: &mut Builder, n: &Node, y: Value, first: usize, like: usize) -> Res
         Some(zero) => b.dtype(zero),
         None => b.dtype(n.input(like)?),
     };
-    Ok(quantized(b, y, scale, zero, to)?.into())
+    Ok(quantized(b, y, scale, zero, to, true)?.into())
 }
 
 fn binary(b: &mut Builder, n: &Node, f: BinaryOp) -> Result<Results> {

@@ -53,13 +53,22 @@ pub fn per_block(b: &mut Builder, p: Value, axis: usize, block: i64, extent: &Di
     b.slice(p, axis, Dim::ZERO, extent.clone())
 }
 
-/// `saturate(round(x / scale) + zero)`.
-pub fn quantized(b: &mut Builder, x: Value, scale: Value, zero: Option<Value>, to: DType) -> Result<Value> {
-    let wide = b.dtype(x);
+/// `saturate(round(x / scale) + zero)`; `saturate` tells what becomes of floats that are too large for those of 8 bits.
+pub fn quantized(
+    b: &mut Builder,
+    x: Value,
+    scale: Value,
+    zero: Option<Value>,
+    to: DType,
+    saturate: bool,
+) -> Result<Value> {
     let y = b.over(x, scale)?;
     if to.is_float() {
-        return b.add(crate::ir::Op::Cast { to, saturate: true }, &[y]);
+        return b.add(crate::ir::Op::Cast { to, saturate }, &[y]);
     }
+    // Shorter floats do not hold all codes.
+    let wide = if b.dtype(y) == DType::F64 { DType::F64 } else { DType::F32 };
+    let y = b.cast(y, wide)?;
     let mut y = b.unary(UnaryOp::Round, y)?;
     if let Some(zero) = zero {
         let zero = b.cast(zero, wide)?;
@@ -129,14 +138,21 @@ pub fn quantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
     let axis = n.int("axis", 1)?;
     parameters::divisor(b, n, (1, "y_scale"))?;
     given(b, n, x, ["y_scale", "y_zero_point"], axis, to)?;
-    // Division is done in the wider type of both.
-    let wide = if b.dtype(x) == b.dtype(scale) && b.dtype(x).is_float() { b.dtype(x) } else { DType::F32 };
-    let wide = if wide.bits() < 32 { DType::F32 } else { wide };
+    // Division is done in attribute precision's type, else in the wider one of both, of 32 bits at least.
+    let wide = match n.int("precision", 0)? {
+        0 if from == b.dtype(scale) && from.bits() > 32 => from,
+        0 => DType::F32,
+        t => tensor::dtype(t as i32)?,
+    };
+    if !wide.is_float() || wide.bits() < 16 {
+        return Err(Error::invalid(format!("attribute precision is {wide}")).help("floats of 16 bits or more divide"));
+    }
     let x = b.cast(x, wide)?;
     let scale = b.cast(scale, wide)?;
     let scale = parameter(b, n, x, scale, axis)?;
     let zero = n.optional(2).map(|z| parameter(b, n, x, z, axis)).transpose()?;
-    Ok(quantized(b, x, scale, zero, to)?.into())
+    let saturate = n.flag("saturate", true)?;
+    Ok(quantized(b, x, scale, zero, to, saturate)?.into())
 }
 
 pub fn dequantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
@@ -174,17 +190,15 @@ pub fn dynamically_quantized(b: &mut Builder, x: Value) -> Result<[Value; 3]> {
     let (low, high) = (b.with(BinaryOp::Min, low, 0.0)?, b.with(BinaryOp::Max, high, 0.0)?);
     let range = b.minus(high, low)?;
     let scale = b.with(BinaryOp::Div, range, 255.0)?;
+    // All zeros have no scale of their own: it is 1, as in ONNX Runtime.
+    let (flat, one) = (b.with(BinaryOp::Equal, range, 0.0)?, b.scalar(DType::F32, 1.0));
+    let scale = b.select(flat, one, scale)?;
     let ratio = b.over(low, scale)?;
     let zero = b.unary(UnaryOp::Neg, ratio)?;
-    // All zeros have scale 0, and 0 / 0 would be no number.
-    let flat = b.with(BinaryOp::Equal, scale, 0.0)?;
-    let (one, nothing) = (b.scalar(DType::F32, 1.0), b.scalar(DType::F32, 0.0));
-    let zero = b.select(flat, nothing, zero)?;
     let zero = b.clamp(zero, 0.0, 255.0)?;
     let zero = b.unary(UnaryOp::Round, zero)?;
     let zero = b.cast(zero, DType::U8)?;
-    let divisor = b.select(flat, one, scale)?;
-    let y = quantized(b, x, divisor, Some(zero), DType::U8)?;
+    let y = quantized(b, x, scale, Some(zero), DType::U8, true)?;
     Ok([y, scale, zero])
 }
 
@@ -347,7 +361,7 @@ fn requantized(b: &mut Builder, y: Value, scale: Value, to_scale: Value, to_zero
     let y = b.times(y, scale)?;
     let to_scale = b.cast(to_scale, wide)?;
     let (to_scale, to_zero) = (row_parameter(b, to_scale)?, row_parameter(b, to_zero)?);
-    Ok(quantized(b, y, to_scale, Some(to_zero), to)?.into())
+    Ok(quantized(b, y, to_scale, Some(to_zero), to, true)?.into())
 }
 
 pub fn qlinear_matmul(b: &mut Builder, n: &Node) -> Result<Results> {
