@@ -51,6 +51,11 @@ pub(super) fn grid_sample(
     Tensor::from_f64s(x.dtype(), shape, &y)
 }
 
+/// How far outside of the data a coordinate still takes others than the border element.
+fn beyond(mode: SampleMode) -> f64 {
+    if mode == SampleMode::Cubic { 2.0 } else { 0.0 }
+}
+
 /// The elements of one axis, and their weights, that a normalised coordinate takes.
 fn axis_taps(
     coordinate: f64,
@@ -71,7 +76,7 @@ fn axis_taps(
     if at < low || at > high {
         at = match padding {
             SamplePadding::Zeros => at,
-            SamplePadding::Border => at.clamp(0.0, size - 1.0),
+            SamplePadding::Border => at.clamp(-beyond(mode), size - 1.0 + beyond(mode)),
             SamplePadding::Reflection => reflect(at, low, high),
         };
     }

@@ -93,7 +93,12 @@ fn axis_taps(k: &mut Builder, rule: Rule, coordinate: Val, n: Val) -> Vec<(Val, 
     at = match rule.padding {
         SamplePadding::Zeros => at,
         SamplePadding::Border => {
-            let clamped = clamp(k, at, last);
+            // Of a cubic function's elements each is clamped on its own.
+            let margin = if rule.mode == SampleMode::Cubic { 2.0 } else { 0.0 };
+            let margin = k.float(margin, F64);
+            let (from, to) = (k.sub(zero, margin), k.add(last, margin));
+            let clamped = k.bin(Bin::Min, at, to);
+            let clamped = k.bin(Bin::Max, clamped, from);
             k.select(beyond, clamped, at)
         }
         SamplePadding::Reflection => reflect(k, at, low, high),
