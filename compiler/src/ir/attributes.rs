@@ -332,6 +332,8 @@ pub enum CoordinateMode {
     HalfPixel,
     HalfPixelSymmetric,
     PytorchHalfPixel,
+    /// `tf_half_pixel_for_nn`, of versions 11 and 12.
+    TfHalfPixel,
     AlignCorners,
     Asymmetric,
     TfCropAndResize,

@@ -79,8 +79,9 @@ fn coordinate(rule: &ResizeRule, axis: usize, n: usize, size: usize, i: usize) -
             let adjustment = size as f64 / width;
             n / 2.0 * (1.0 - adjustment) + half_pixel
         }
-        CoordinateMode::PytorchHalfPixel if width == 1.0 => -0.5,
+        CoordinateMode::PytorchHalfPixel if size == 1 => 0.0,
         CoordinateMode::PytorchHalfPixel => half_pixel,
+        CoordinateMode::TfHalfPixel => (x + 0.5) / scale,
         CoordinateMode::AlignCorners if width == 1.0 => 0.0,
         CoordinateMode::AlignCorners => x * (n - 1.0) / (width - 1.0),
         CoordinateMode::Asymmetric => x / scale,

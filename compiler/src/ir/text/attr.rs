@@ -130,6 +130,7 @@ simple_words! {
     }
     CoordinateMode, "coordinate mode" {
         HalfPixel "half_pixel" HalfPixelSymmetric "half_pixel_symmetric" PytorchHalfPixel "pytorch_half_pixel"
+        TfHalfPixel "tf_half_pixel"
         AlignCorners "align_corners" Asymmetric "asymmetric" TfCropAndResize "tf_crop_and_resize"
     }
 }

@@ -234,9 +234,10 @@ fn coordinate(k: &mut Builder, rule: &ResizeRule, axis: usize, scale: Val, n: Va
             k.add(shift, half_pixel)
         }
         CoordinateMode::PytorchHalfPixel => {
-            let only = f(k, -0.5);
-            k.select(single, only, half_pixel)
+            let (only, first) = (k.cmp(Cmp::Eq, size, one), f(k, 0.0));
+            k.select(only, first, half_pixel)
         }
+        CoordinateMode::TfHalfPixel => centre,
         CoordinateMode::AlignCorners => {
             let scaled = k.mul(x, last);
             let at = k.bin(Bin::Div, scaled, wide);

@@ -161,7 +161,7 @@ fn resize() {
         (noise(DType::U8, &[1, 1, 5, 4], 3), [1.0, 1.0, 0.6, 0.5]),
     ];
     for (x, scales) in &cases {
-        for coordinates in [HalfPixel, HalfPixelSymmetric, PytorchHalfPixel, AlignCorners, Asymmetric] {
+        for coordinates in [HalfPixel, HalfPixelSymmetric, PytorchHalfPixel, TfHalfPixel, AlignCorners, Asymmetric] {
             for mode in [SampleMode::Nearest, SampleMode::Linear, SampleMode::Cubic] {
                 resize_to(x, ResizeRule { mode, coordinates, ..rule(scales) });
             }

@@ -199,17 +199,19 @@ pub fn max_unpool(b: &mut Builder, n: &Node) -> Result<Results> {
     let spatial = kernel.len();
     let strides = n.ints("strides")?.unwrap_or_else(|| vec![1; spatial]);
     let pads = n.ints("pads")?.unwrap_or_else(|| vec![0; 2 * spatial]);
-    let mut natural = shape[..2].to_vec();
-    for i in 0..spatial {
-        let extent = &(&shape[i + 2] - &Dim::ONE) * &Dim::from(strides[i]);
-        natural.push(&extent + &Dim::from(kernel[i] - pads[i] - pads[i + spatial]));
-    }
     let target = match n.optional(2) {
         Some(v) => b.dims(v, "the output shape")?,
-        None => natural.clone(),
+        None => {
+            let mut natural = shape[..2].to_vec();
+            for i in 0..spatial {
+                let extent = &(&shape[i + 2] - &Dim::ONE) * &Dim::from(strides[i]);
+                natural.push(&extent + &Dim::from(kernel[i] - pads[i] - pads[i + spatial]));
+            }
+            natural
+        }
     };
-    // The indices are flat ones in the shape without the asked-for margin.
-    let numel: Dim = natural.iter().product();
+    // The indices are flat ones in the result.
+    let numel: Dim = target.iter().product();
     let flat = |b: &mut Builder, v| {
         let numel = b.ty(v).numel();
         b.reshape(v, vec![numel])
@@ -219,12 +221,7 @@ pub fn max_unpool(b: &mut Builder, n: &Node) -> Result<Results> {
     let zeros = b.splat(dtype, 0.0, vec![numel])?;
     let op = Op::ScatterElements { axis: 0, reduction: ScatterReduction::None };
     let y = b.add(op, &[zeros, indices, x])?;
-    let mut y = b.reshape(y, natural.clone())?;
-    if natural != target {
-        let after = target.iter().zip(&natural).map(|(t, n)| t - n).collect();
-        y = b.pad_zeros(y, vec![Dim::ZERO; natural.len()], after)?;
-    }
-    Ok(y.into())
+    Ok(b.reshape(y, target)?.into())
 }
 
 /// Boxes by descending score, suppressed a class at a time; rows `[batch, class, box]` of what stays.

@@ -212,10 +212,29 @@ pub fn multi_head_attention(b: &mut Builder, n: &Node) -> Result<Results> {
     }
     let split = |b: &mut Builder, x: Value| if b.rank(x) == 4 { Ok(x) } else { heads_of(b, x, heads) };
     let (q, mut k, mut v) = (split(b, packed[0])?, split(b, packed[1])?, split(b, packed[2])?);
-    let mut past = Dim::ZERO;
+    if n.optional(9).is_some() {
+        return Err(Error::unsupported("input cache_indirection: beams that share a cache"));
+    }
+    let (mut past, mut rest) = (Dim::ZERO, None);
     if let (Some(past_key), Some(past_value)) = (n.optional(6), n.optional(7)) {
-        past = b.shape(past_key)[2].clone();
-        (k, v) = (b.concat(&[past_key, k], 2)?, b.concat(&[past_value, v], 2)?);
+        let room = b.shape(past_key)[2].clone();
+        past = match n.optional(8) {
+            Some(v) => single_dim(b, v, "past_sequence_length")?,
+            None => room.clone(),
+        };
+        let (mut of_k, mut of_v) = (past_key, past_value);
+        if n.optional(8).is_some() {
+            // The past is a buffer of which only so many are there; what is behind the new ones stays.
+            let used = &past + &b.shape(k)[2];
+            let behind = &room - &used;
+            let rest_of = |b: &mut Builder, v| b.slice(v, 2, used.clone(), behind.clone());
+            rest = Some([rest_of(b, past_key)?, rest_of(b, past_value)?]);
+            (of_k, of_v) =
+                (b.slice(past_key, 2, Dim::ZERO, past.clone())?, b.slice(past_value, 2, Dim::ZERO, past.clone())?);
+        }
+        (k, v) = (b.concat(&[of_k, k], 2)?, b.concat(&[of_v, v], 2)?);
+    } else if n.optional(8).is_some() {
+        return Err(Error::invalid("past_sequence_length without past_key and past_value"));
     }
     let (keys, dtype) = (b.shape(k)[2].clone(), b.dtype(q));
     let mut terms = Vec::new();
@@ -224,5 +243,17 @@ pub fn multi_head_attention(b: &mut Builder, n: &Node) -> Result<Results> {
     }
     terms.extend(n.optional(5));
     let y = attend(b, n, Heads { q, k, v }, &terms, &past)?;
+    if let Some([rest_of_k, rest_of_v]) = rest {
+        (k, v) = (b.concat(&[k, rest_of_k], 2)?, b.concat(&[v, rest_of_v], 2)?);
+    }
     Ok([y, k, v].into())
+}
+
+/// The one number of an integer input, as a dimension.
+fn single_dim(b: &mut Builder, v: Value, name: &str) -> Result<Dim> {
+    if !b.ty(v).numel().is(1) {
+        return Err(Error::invalid(format!("input {name} is {}, not one number", b.ty(v))));
+    }
+    let flat = b.reshape(v, vec![Dim::ONE])?;
+    b.dims(flat, name)?.pop().ok_or_else(|| Error::invalid(format!("input {name} is empty")))
 }

@@ -232,20 +232,20 @@ pub fn einsum(b: &mut Builder, n: &Node) -> Result<Results> {
             values.len()
         )));
     }
-    let mut operands = Vec::new();
+    let (mut operands, mut all) = (Vec::new(), Vec::new());
     for (term, &x) in terms.iter().zip(&values) {
         let labels = labels(term, b.rank(x))?;
+        all.extend(labels.iter().copied());
         operands.push(diagonal(b, x, labels)?);
     }
     let output: Vec<char> = match output {
         Some(o) => {
-            let dots = operands.iter().flat_map(|(_, l)| l).filter(|c| !c.is_alphabetic());
-            let dots: std::collections::BTreeSet<char> = dots.copied().collect();
+            let dots: std::collections::BTreeSet<char> = all.into_iter().filter(|c| !c.is_alphabetic()).collect();
             let ellipsis: String = dots.into_iter().collect();
             o.replace("...", &ellipsis).chars().collect()
         }
         None => {
-            let all: Vec<char> = operands.iter().flat_map(|(_, l)| l.clone()).collect();
+            // Labels that are there once in all terms, in alphabetical order.
             let mut once: Vec<char> =
                 all.iter().copied().filter(|c| all.iter().filter(|d| *d == c).count() == 1).collect();
             let mut dots: Vec<char> = all.into_iter().filter(|c| !c.is_alphabetic()).collect();

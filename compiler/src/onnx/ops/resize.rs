@@ -39,6 +39,7 @@ pub fn resize(b: &mut Builder, n: &Node) -> Result<Results> {
         "half_pixel" => CoordinateMode::HalfPixel,
         "half_pixel_symmetric" => CoordinateMode::HalfPixelSymmetric,
         "pytorch_half_pixel" => CoordinateMode::PytorchHalfPixel,
+        "tf_half_pixel_for_nn" => CoordinateMode::TfHalfPixel,
         "align_corners" => CoordinateMode::AlignCorners,
         "asymmetric" => CoordinateMode::Asymmetric,
         "tf_crop_and_resize" => CoordinateMode::TfCropAndResize,
