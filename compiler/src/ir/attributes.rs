@@ -347,6 +347,8 @@ pub enum NearestMode {
     RoundPreferCeil,
     Floor,
     Ceil,
+    /// As before version 11: `Ceil` along axes that shrink, else `Floor`.
+    Simple,
 }
 
 /// ONNX GridSample `padding_mode`.

@@ -66,31 +66,37 @@ fn taps(rule: &ResizeRule, axis: usize, n: usize, size: usize, i: usize) -> Opti
     Some(clamped.collect())
 }
 
-/// Where result element `i` lies in the operand; `None` outside a crop.
+/// Where result element `i` lies in the operand; `None` outside a crop. Which neighbour is nearest hangs on the rounding, so
+/// that these coordinates are computed in `f32`, as elsewhere.
 fn coordinate(rule: &ResizeRule, axis: usize, n: usize, size: usize, i: usize) -> Option<f64> {
-    let scale = rule.scale(axis, n, size);
-    let (x, n) = (i as f64, n as f64);
+    let f = |v: f64| if rule.mode == SampleMode::Nearest { f64::from(v as f32) } else { v };
+    let scale = f(rule.scale(axis, n, size));
+    let (x, n) = (f(i as f64), f(n as f64));
     // The exact width, which the result's is the floor of.
-    let width = scale * n;
-    let half_pixel = (x + 0.5) / scale - 0.5;
+    let width = f(scale * n);
+    let centre = f(f(x + 0.5) / scale);
+    let half_pixel = f(centre - 0.5);
     Some(match rule.coordinates {
         CoordinateMode::HalfPixel => half_pixel,
         CoordinateMode::HalfPixelSymmetric => {
-            let adjustment = size as f64 / width;
-            n / 2.0 * (1.0 - adjustment) + half_pixel
+            let adjustment = f(f(size as f64) / width);
+            let shift = f(n / 2.0 * f(1.0 - adjustment));
+            f(f(shift + centre) - 0.5)
         }
         CoordinateMode::PytorchHalfPixel if size == 1 => 0.0,
         CoordinateMode::PytorchHalfPixel => half_pixel,
-        CoordinateMode::TfHalfPixel => (x + 0.5) / scale,
+        CoordinateMode::TfHalfPixel => centre,
         CoordinateMode::AlignCorners if width == 1.0 => 0.0,
-        CoordinateMode::AlignCorners => x * (n - 1.0) / (width - 1.0),
-        CoordinateMode::Asymmetric => x / scale,
+        CoordinateMode::AlignCorners => f(f(x * f(n - 1.0)) / f(width - 1.0)),
+        CoordinateMode::Asymmetric => f(x / scale),
         CoordinateMode::TfCropAndResize => {
             let (start, end) = rule.roi.get(axis).map_or((0.0, 1.0), |r| (r.0.get(), r.1.get()));
+            let (span, last) = (f(end - start), f(n - 1.0));
             let at = match width == 1.0 {
-                true => (end - start) * (n - 1.0) / 2.0,
-                false => x * (end - start) * (n - 1.0) / (width - 1.0),
-            } + start * (n - 1.0);
+                true => f(f(span * last) / 2.0),
+                false => f(f(f(x * span) * last) / f(width - 1.0)),
+            };
+            let at = f(at + f(f(start) * last));
             return (0.0..=n - 1.0).contains(&at).then_some(at);
         }
     })
@@ -108,6 +114,7 @@ fn weights(rule: &ResizeRule, ratio: f64, scale: f64) -> Vec<f64> {
                 NearestMode::RoundPreferCeil => ratio >= 0.5,
                 NearestMode::Floor => false,
                 NearestMode::Ceil => true,
+                NearestMode::Simple => scale < 1.0,
             };
             vec![f64::from(!right), f64::from(right)]
         }

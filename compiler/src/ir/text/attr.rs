@@ -127,6 +127,7 @@ simple_words! {
     SamplePadding, "padding" { Zeros "zeros" Border "border" Reflection "reflection" }
     NearestMode, "rounding" {
         RoundPreferFloor "round_prefer_floor" RoundPreferCeil "round_prefer_ceil" Floor "floor" Ceil "ceil"
+        Simple "simple"
     }
     CoordinateMode, "coordinate mode" {
         HalfPixel "half_pixel" HalfPixelSymmetric "half_pixel_symmetric" PytorchHalfPixel "pytorch_half_pixel"

@@ -123,7 +123,7 @@ impl Table {
             let start = k.mul(i, taps);
             let sum = k.fold_loop(zero, taps, 1, &[none], &mut |k, tap, sum| {
                 let (place, mut weight) = if rule.mode == SampleMode::Nearest {
-                    (nearest(k, rule.nearest, ratio), unit)
+                    (nearest(k, rule.nearest, ratio, scale), unit)
                 } else {
                     let place = k.add(first, tap);
                     let place = k.convert(place, Elem::F64);
@@ -200,9 +200,14 @@ fn filter(k: &mut Builder, rule: &ResizeRule, place: Val, ratio: Val, scale: Val
 }
 
 /// 0 for the left neighbour, 1 for the right one.
-fn nearest(k: &mut Builder, mode: NearestMode, ratio: Val) -> Val {
+fn nearest(k: &mut Builder, mode: NearestMode, ratio: Val, scale: Val) -> Val {
     let (left, right, half) = (k.float(0.0, F64), k.float(1.0, F64), k.float(0.5, F64));
     let (cmp, bound) = match mode {
+        NearestMode::Simple => {
+            let floor = nearest(k, NearestMode::Floor, ratio, scale);
+            let shrinks = k.cmp(Cmp::Lt, scale, right);
+            return k.select(shrinks, right, floor);
+        }
         NearestMode::RoundPreferFloor => (Cmp::Gt, half),
         NearestMode::RoundPreferCeil => (Cmp::Ge, half),
         NearestMode::Floor => (Cmp::Eq, right),
@@ -212,10 +217,12 @@ fn nearest(k: &mut Builder, mode: NearestMode, ratio: Val) -> Val {
     k.select(upper, right, left)
 }
 
-/// Where result element `i` lies in the operand, as an `f64`.
+/// Where result element `i` lies in the operand, as an `f64`. Which neighbour is nearest hangs on the rounding, so that these
+/// coordinates are computed in `f32`, as elsewhere.
 fn coordinate(k: &mut Builder, rule: &ResizeRule, axis: usize, scale: Val, n: Val, size: Val, i: Val) -> Val {
-    let f = |k: &mut Builder, v: f64| k.float(v, F64);
-    let (x, n, size) = (k.convert(i, Elem::F64), k.convert(n, Elem::F64), k.convert(size, Elem::F64));
+    let elem = if rule.mode == SampleMode::Nearest { Elem::F32 } else { Elem::F64 };
+    let f = |k: &mut Builder, v: f64| k.float(v, Ty::new(elem, 1));
+    let [x, n, size, scale] = [i, n, size, scale].map(|v| k.convert(v, elem));
     let (half, one, two) = (f(k, 0.5), f(k, 1.0), f(k, 2.0));
     // The exact width, which the result's is the floor of.
     let width = k.mul(scale, n);
@@ -224,14 +231,15 @@ fn coordinate(k: &mut Builder, rule: &ResizeRule, axis: usize, scale: Val, n: Va
     let centre = k.add(x, half);
     let centre = k.bin(Bin::Div, centre, scale);
     let half_pixel = k.sub(centre, half);
-    match rule.coordinates {
+    let at = match rule.coordinates {
         CoordinateMode::HalfPixel => half_pixel,
         CoordinateMode::HalfPixelSymmetric => {
             let adjustment = k.bin(Bin::Div, size, width);
             let rest = k.sub(one, adjustment);
             let middle = k.bin(Bin::Div, n, two);
             let shift = k.mul(middle, rest);
-            k.add(shift, half_pixel)
+            let shifted = k.add(shift, centre);
+            k.sub(shifted, half)
         }
         CoordinateMode::PytorchHalfPixel => {
             let (only, first) = (k.cmp(Cmp::Eq, size, one), f(k, 0.0));
@@ -257,7 +265,8 @@ fn coordinate(k: &mut Builder, rule: &ResizeRule, axis: usize, scale: Val, n: Va
             let shift = k.mul(start, last);
             k.add(at, shift)
         }
-    }
+    };
+    k.convert(at, Elem::F64)
 }
 
 /// Keys' cubic kernel at a distance.

@@ -166,7 +166,7 @@ fn resize() {
                 resize_to(x, ResizeRule { mode, coordinates, ..rule(scales) });
             }
         }
-        for nearest in [NearestMode::Floor, NearestMode::Ceil, NearestMode::RoundPreferCeil] {
+        for nearest in [NearestMode::Floor, NearestMode::Ceil, NearestMode::RoundPreferCeil, NearestMode::Simple] {
             resize_to(x, ResizeRule { mode: SampleMode::Nearest, nearest, ..rule(scales) });
         }
         for mode in [SampleMode::Linear, SampleMode::Cubic] {

@@ -17,7 +17,7 @@ pub fn upsample(b: &mut Builder, n: &Node) -> Result<Results> {
         7..9 => n.floats("scales")?.into_iter().map(|s| Known::number(f64::from(s))).collect(),
         _ => known_scales(b, n.input(1)?)?,
     };
-    let rule = rule(n, CoordinateMode::Asymmetric, NearestMode::Floor)?;
+    let rule = rule(n, CoordinateMode::Asymmetric, NearestMode::Simple)?;
     let axes: Vec<usize> = (0..b.rank(x)).collect();
     Ok(by_scales(b, x, &axes, &scales, rule)?.into())
 }
@@ -27,7 +27,7 @@ pub fn resize(b: &mut Builder, n: &Node) -> Result<Results> {
     let rank = b.rank(x);
     if n.version < 11 {
         let scales = known_scales(b, n.input(1)?)?;
-        let rule = rule(n, CoordinateMode::Asymmetric, NearestMode::Floor)?;
+        let rule = rule(n, CoordinateMode::Asymmetric, NearestMode::Simple)?;
         let axes: Vec<usize> = (0..rank).collect();
         return Ok(by_scales(b, x, &axes, &scales, rule)?.into());
     }
