@@ -9,7 +9,7 @@ use crate::{Error, Result};
 /// Steps that a loop is unrolled to at most.
 const MAX_STEPS: i64 = 2048;
 
-/// A constant condition picks its branch; otherwise both are computed, and their results selected.
+/// A constant condition picks its branch; otherwise both are computed, and their results, which must be of one shape, selected.
 pub fn if_(w: &mut Walk, n: &Node) -> Result<Results> {
     let condition = n.input(0)?;
     let (then, otherwise) = (n.graph("then_branch")?, n.graph("else_branch")?);
@@ -34,22 +34,49 @@ pub fn if_(w: &mut Walk, n: &Node) -> Result<Results> {
         w.b.graph.requires.equal(a, z, &format!("node \"{}\": its condition", w.b.label));
         return Ok(Results(w.body(if holds { &then } else { &otherwise }, Vec::new())?));
     }
-    let condition = w.b.reshape(condition, Vec::new())?;
+    let single = w.b.reshape(condition, Vec::new())?;
     let pairs = yes.into_iter().zip(no);
-    let results = pairs.map(|pair| match pair {
+    let results = pairs.enumerate().map(|(i, pair)| match pair {
         (Item::Tensor(a), Item::Tensor(z)) if a == z => Ok(Item::Tensor(a)),
-        (Item::Tensor(a), Item::Tensor(z)) if w.b.rank(a) == w.b.rank(z) => {
-            Ok(Item::Tensor(w.b.select(condition, a, z)?))
-        }
+        (Item::Tensor(a), Item::Tensor(z)) if w.b.ty(a) == w.b.ty(z) => Ok(Item::Tensor(w.b.select(single, a, z)?)),
         (Item::Tensor(a), Item::Tensor(z)) => Err(Error::unsupported(format!(
-            "a condition that run time decides, with branches of different types: {} and {}",
+            "a condition that run time decides, with branches whose result {i} differs: {} from then_branch, {} from else_branch",
             w.b.ty(a),
             w.b.ty(z)
         ))
-        .help("pin the dimensions that the condition follows from with --dim or --shape")),
-        _ => Err(Error::unsupported("a condition that run time decides, with branches that are not tensors")),
+        .help(remedy(w, condition))),
+        _ => Err(Error::unsupported("a condition that run time decides, with branches that are not tensors")
+            .help(remedy(w, condition))),
     });
     Ok(Results(results.collect::<Result<_>>()?))
+}
+
+/// How to have a condition decided at compile time.
+fn remedy(w: &mut Walk, condition: Value) -> String {
+    let (mut stack, mut seen) = (vec![condition], Vec::new());
+    let (mut inputs, mut symbols) = (Vec::new(), Vec::new());
+    let given = w.b.graph.inputs().iter().flat_map(|&i| w.b.graph.ty(i.into()).shape.clone());
+    let declared: std::collections::BTreeSet<_> = given.flat_map(|d| d.symbols()).collect();
+    while let Some(v) = stack.pop() {
+        if seen.contains(&v) || seen.len() > 1000 {
+            continue;
+        }
+        seen.push(v);
+        match w.b.graph.op(v.node) {
+            Op::Input(name, _) => inputs.push(format!("--value {name}=FILE.npy")),
+            Op::Dims(dims) => symbols.extend(dims.iter().flat_map(Dim::symbols)),
+            _ => stack.extend(w.b.graph.operands(v.node)),
+        }
+    }
+    symbols.retain(|s| declared.contains(s));
+    symbols.sort_unstable();
+    symbols.dedup();
+    let symbols = symbols.into_iter().map(|s| format!("--dim {s}=N"));
+    let known: Vec<String> = inputs.into_iter().chain(symbols).collect();
+    match known.as_slice() {
+        [] => "let both branches give the same shape".into(),
+        known => format!("pin the condition with {}: only the branch taken then matters", known.join(" and ")),
+    }
 }
 
 /// The dimensions that a condition compares for equality, and whether it holds when they are equal.
