@@ -375,11 +375,28 @@ pub fn padded(
     b: &mut Builder,
     x: Value,
     value: Value,
-    before: Vec<Dim>,
-    after: Vec<Dim>,
+    mut before: Vec<Dim>,
+    mut after: Vec<Dim>,
     mode: PadMode,
 ) -> Result<Value> {
     let shape = b.shape(x);
+    for (axis, extent) in shape.iter().enumerate() {
+        let known = [extent, &before[axis], &after[axis]].map(Dim::as_const);
+        let [Some(extent), Some(first), Some(last)] = known else { continue };
+        let (left, result) = (extent + first.min(0) + last.min(0), extent + first + last);
+        if result < 0 || left < 0 && mode != PadMode::Constant {
+            return Err(Error::invalid(format!("padding of {first} and {last} on axis {axis} of {}", b.ty(x)))
+                .help("negative padding crops; it cannot take away more than there is"));
+        }
+        if left <= 0 && result > 0 && mode != PadMode::Constant {
+            return Err(Error::invalid(format!("padding of {first} and {last} on axis {axis} of {}", b.ty(x)))
+                .help("an axis without elements has none to fill up with: only mode \"constant\" can"));
+        }
+        if left < 0 {
+            // Nothing is left of the data: all is the constant.
+            (before[axis], after[axis]) = (Dim::from(-extent), Dim::from(result));
+        }
+    }
     let crop = |d: &Dim| content::max(&-d, &Dim::ZERO);
     let ranges = shape.iter().enumerate().map(|(i, d)| {
         let (first, last) = (crop(&before[i]), crop(&after[i]));
@@ -496,6 +513,9 @@ pub fn arange(b: &mut Builder, n: &Node) -> Result<Results> {
     let numbers: Option<Vec<f64>> =
         [start, limit, delta].iter().map(|&v| b.known_floats(v).and_then(|f| f.first().copied())).collect();
     let count = match numbers.as_deref() {
+        Some(&[s, l, d]) if d == 0.0 || !((l - s) / d).is_finite() => {
+            return Err(Error::invalid(format!("a range from {s} to {l} by {d}")).help("the step must not be 0"));
+        }
         Some(&[s, l, d]) => Dim::from(((l - s) / d).ceil().max(0.0) as i64),
         _ => {
             let known = |b: &mut Builder, v, what| b.dims(v, what).map(|d| d.first().cloned().unwrap_or(Dim::ZERO));
