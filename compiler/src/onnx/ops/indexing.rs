@@ -23,15 +23,34 @@ pub fn within(b: &Builder, indices: Value, extent: &Dim, what: &str) -> Result<(
     }
 }
 
+/// The same of indices that are as many along their last axis as axes that they lead into.
+fn tuples_within(b: &Builder, indices: Value, shape: &[Dim]) -> Result<()> {
+    let Some(t) = b.graph.as_constant(indices) else { return Ok(()) };
+    let width = t.shape().last().copied().unwrap_or(1).max(1);
+    for i in 0..t.numel() {
+        let (v, extent) = (t.i64_at(i), shape.get(i % width).and_then(Dim::as_const));
+        if let Some(extent) = extent.filter(|e| !(-e..*e).contains(&v)) {
+            let axis = i % width;
+            return Err(Error::invalid(format!(
+                "input indices is {v} at element {i}, for {extent} elements of axis {axis}"
+            ))
+            .help("indices are from 0 on; negative ones count from the end"));
+        }
+    }
+    Ok(())
+}
+
 pub fn gather_elements(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     let axis = builder::axis(n.int("axis", 0)?, b.rank(x))?;
+    within(b, n.input(1)?, &b.shape(x)[axis].clone(), "input indices")?;
     Ok(b.add(Op::GatherElements { axis }, &[x, n.input(1)?])?.into())
 }
 
 pub fn gather_nd(b: &mut Builder, n: &Node) -> Result<Results> {
     let batch_dims = n.int("batch_dims", 0)?;
     let batch_dims = usize::try_from(batch_dims).map_err(|_| Error::invalid("attribute batch_dims is negative"))?;
+    tuples_within(b, n.input(1)?, b.shape(n.input(0)?).get(batch_dims..).unwrap_or_default())?;
     Ok(b.add(Op::GatherNd { batch_dims }, &[n.input(0)?, n.input(1)?])?.into())
 }
 
@@ -49,10 +68,12 @@ fn reduction(n: &Node) -> Result<ScatterReduction> {
 pub fn scatter_elements(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     let axis = builder::axis(n.int("axis", 0)?, b.rank(x))?;
+    within(b, n.input(1)?, &b.shape(x)[axis].clone(), "input indices")?;
     Ok(b.add(Op::ScatterElements { axis, reduction: reduction(n)? }, &[x, n.input(1)?, n.input(2)?])?.into())
 }
 
 pub fn scatter_nd(b: &mut Builder, n: &Node) -> Result<Results> {
+    tuples_within(b, n.input(1)?, &b.shape(n.input(0)?))?;
     Ok(b.add(Op::ScatterNd { reduction: reduction(n)? }, &[n.input(0)?, n.input(1)?, n.input(2)?])?.into())
 }
 

@@ -383,7 +383,10 @@ pub fn padded(
     for (axis, extent) in shape.iter().enumerate() {
         let known = [extent, &before[axis], &after[axis]].map(Dim::as_const);
         let [Some(extent), Some(first), Some(last)] = known else { continue };
-        let (left, result) = (extent + first.min(0) + last.min(0), extent + first + last);
+        let (left, result) = (
+            extent.saturating_add(first.min(0)).saturating_add(last.min(0)),
+            extent.saturating_add(first.saturating_add(last)),
+        );
         if result < 0 || left < 0 && mode != PadMode::Constant {
             return Err(Error::invalid(format!("padding of {first} and {last} on axis {axis} of {}", b.ty(x)))
                 .help("negative padding crops; it cannot take away more than there is"));

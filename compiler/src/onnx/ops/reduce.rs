@@ -4,7 +4,7 @@ use super::super::builder::{self, Builder};
 use super::super::node::{Node, Results};
 use super::elementwise::{log_sum_exp, square};
 use super::movement::list;
-use crate::ir::{BinaryOp, DType, Dim, Op, ReduceKind, UnaryOp, Value};
+use crate::ir::{BinaryOp, Condition, DType, Dim, Op, ReduceKind, UnaryOp, Value};
 use crate::{Error, Result};
 
 /// The operand and its axes: an attribute before `since`, an input from then on; none means all, or nothing at all.
@@ -194,7 +194,15 @@ pub fn gemm(b: &mut Builder, n: &Node) -> Result<Results> {
         && beta != 0.0
     {
         let c = if beta == 1.0 { c } else { b.with(BinaryOp::Mul, c, beta)? };
+        let product = b.shape(z);
         z = b.plus(z, c)?;
+        if b.rank(z) != product.len() {
+            return Err(Error::invalid(format!("input C is {}, the product {product:?}", b.ty(c)))
+                .help("C must broadcast to the product, not the other way round"));
+        }
+        for (whole, own) in b.shape(z).into_iter().zip(product) {
+            b.require(Condition::Equal(whole, own), "input C must broadcast to the product")?;
+        }
     }
     Ok(z.into())
 }
@@ -293,6 +301,8 @@ fn diagonal(b: &mut Builder, mut x: Value, mut labels: Vec<char>) -> Result<(Val
         (0..labels.len()).find_map(|i| (i + 1..labels.len()).find(|&j| labels[j] == labels[i]).map(|j| (i, j)))
     {
         let shape = b.shape(x);
+        let equal = Condition::Equal(shape[i].clone(), shape[j].clone());
+        b.require(equal, "the extents of two axes with one label")?;
         let square = vec![shape[i].clone(), shape[j].clone()];
         let row = b.add(Op::Iota { dtype: DType::I64, shape: square.clone(), axis: 0 }, &[])?;
         let column = b.add(Op::Iota { dtype: DType::I64, shape: square, axis: 1 }, &[])?;
