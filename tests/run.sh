@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The whole test suite, from a fresh clone: installs what it needs, builds, checks, and ends with "N passed, N failed".
 # usage: tests/run.sh [STEP...]
-# Steps, in order (default: all): lint unit conformance zoo targets examples. Tools, Python and the build always come first.
+# Steps, in order (default: all): lint unit cases conformance zoo targets examples. Tools, Python and the build always come first.
 # Everything it makes is under target/ and .venv/. Debian packages are installed when run as root, else named.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
-steps="${*:-lint unit conformance zoo targets examples}"
+steps="${*:-lint unit cases conformance zoo targets examples}"
 work=target/tests
 python=.venv/bin/python
 mcc=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release/mcc
@@ -90,6 +90,19 @@ unit() {
   fi
   # nextest leaves documentation's examples out.
   check "documentation examples" cargo test --release --workspace --doc --quiet
+}
+
+# Models of our own with ONNX Runtime's answers, with all passes and with only those that code generation needs.
+cases() {
+  local level
+  for level in 3 0; do
+    printf '\n== models of tests/cases, -O%d\n' "$level"
+    $mcc verify "-O$level" tests/cases/models >"$work/cases.log" 2>&1
+    grep -v '^pass' "$work/cases.log"
+    tail -n 1 "$work/cases.log" >"$work/cases.log.summary"
+    grep -qE '^[0-9]+ passed, [0-9]+ failed$' "$work/cases.log.summary" || { failed=$((failed + 1)); echo "FAILED: mcc verify"; }
+    tally "$work/cases.log.summary" passed failed
+  done
 }
 
 conformance() {

@@ -4,7 +4,8 @@
 usage: check_cases.py RESULT.json FAILING.txt [--write]
 
 FAILING.txt has a line a case, "KIND/CASE: reason", sorted. A case that fails and is not listed is wrong, and so is one that is
-listed and passes: the table says what holds. --write makes the table anew from the result. The last line counts
+listed and passes: the table says what holds. --write makes the table anew from the result,
+and keeps the remark behind a reason's semicolon. The last line counts
 "N passed, N failed": a case passes when it does what the table says.
 """
 import argparse
@@ -57,7 +58,8 @@ def main():
         return 1
     failing = {name: reason(c) for name, c in cases.items() if c["status"] != "pass"}
     if args.write:
-        write_table(args.table, failing, len(cases))
+        remarks = {name: "".join(old.partition(";")[1:]) for name, old in read_table(args.table).items()}
+        write_table(args.table, {name: r + remarks.get(name, "") for name, r in failing.items()}, len(cases))
     table = read_table(args.table)
     wrong = []
     wrong += ["fails, not in the table: %s: %s" % (n, failing[n]) for n in sorted(failing.keys() - table.keys())]

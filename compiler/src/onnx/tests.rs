@@ -2,6 +2,7 @@
 
 mod hints;
 mod order;
+mod control;
 mod quantized;
 
 use mcc_proto::attribute_proto::AttributeType;
@@ -215,6 +216,10 @@ fn einsum_is_products_and_sums() {
         ("bij,bkj->bik", vec![vec![5, 2, 3], vec![5, 4, 3]], vec![5, 2, 4]),
         ("...ij,...jk", vec![vec![5, 2, 3], vec![3, 4]], vec![5, 2, 4]),
         ("ii->i", vec![vec![3, 3]], vec![3]),
+        ("ii", vec![vec![3, 3]], vec![]),
+        ("bii", vec![vec![2, 3, 3]], vec![2]),
+        ("ba", vec![vec![2, 3]], vec![3, 2]),
+        ("...ii,i", vec![vec![2, 3, 3], vec![3]], vec![2]),
         ("i,j->ij", vec![vec![2], vec![3]], vec![2, 3]),
         ("ij->", vec![vec![2, 3]], vec![]),
     ];
