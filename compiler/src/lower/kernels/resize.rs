@@ -245,7 +245,11 @@ fn coordinate(k: &mut Builder, rule: &ResizeRule, axis: usize, scale: Val, n: Va
             let (only, first) = (k.cmp(Cmp::Eq, size, one), f(k, 0.0));
             k.select(only, first, half_pixel)
         }
-        CoordinateMode::TfHalfPixel => centre,
+        CoordinateMode::TfHalfPixel => {
+            // What is not resized stays where it is.
+            let whole = k.cmp(Cmp::Eq, scale, one);
+            k.select(whole, x, centre)
+        }
         CoordinateMode::AlignCorners => {
             let scaled = k.mul(x, last);
             let at = k.bin(Bin::Div, scaled, wide);
