@@ -8,7 +8,8 @@ For each MODELS_DIR/NAME.onnx that zoo.json knows (a model of its own or a deriv
   OUT_DIR/NAME/test_data_set_0/           input_N.pb, output_N.pb in the graph's order, names set
   OUT_DIR/NAME/tolerance                  a line "RTOL ATOL" an output, see below
   OUT_DIR/NAME/reference.json             what the reference was made from; unchanged: nothing is done
-Tolerance: rtol 1e-3; atol is 1e-4 of the output's range (largest minus smallest finite element), 0 for integers.
+Tolerance: rtol 1e-3; atol is 1e-4 of the output's range (largest minus smallest finite element), 0 for integers. A model may
+have an "atol_of_range" of its own in zoo.json, with the reason beside it.
 Needs onnx, onnxruntime and numpy.
 """
 import argparse
@@ -30,12 +31,12 @@ RTOL, ATOL_OF_RANGE = 1e-3, 1e-4
 
 
 def read_zoo(path):
-    """{name: specs of its inputs}, derived models included."""
+    """{name: specs of its inputs} and {name: its atol}, derived models included."""
     with open(path, encoding="utf-8") as f:
         zoo = json.load(f)
     specs = {m["name"]: m["inputs"] for m in zoo["models"]}
     specs.update({d["name"]: specs[d["base"]] for d in zoo["derived"]})
-    return specs
+    return specs, {m["name"]: m["atol_of_range"] for m in zoo["models"] if "atol_of_range" in m}
 
 
 def session(path):
@@ -44,11 +45,11 @@ def session(path):
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def absolute_tolerance(output):
+def absolute_tolerance(output, of_range):
     if not np.issubdtype(output.dtype, np.floating):
         return 0.0
     finite = output[np.isfinite(output)].astype(np.float64)
-    return ATOL_OF_RANGE * float(finite.max() - finite.min()) if finite.size else 0.0
+    return of_range * float(finite.max() - finite.min()) if finite.size else 0.0
 
 
 def write_tensor(path, array, name):
@@ -56,7 +57,7 @@ def write_tensor(path, array, name):
         f.write(numpy_helper.from_array(np.asarray(array), name).SerializeToString())
 
 
-def reference(model, specs, folder):
+def reference(model, specs, of_range, folder):
     """Writes one case."""
     run = session(model)
     feeds = make_inputs(specs)
@@ -77,7 +78,7 @@ def reference(model, specs, folder):
     os.symlink(os.path.abspath(model), link)
     with open(os.path.join(folder, "tolerance"), "w", encoding="ascii") as f:
         for output in outputs:
-            f.write("%g %.3g\n" % (RTOL, absolute_tolerance(output)))
+            f.write("%g %.3g\n" % (RTOL, absolute_tolerance(output, of_range)))
 
 
 def main():
@@ -89,7 +90,7 @@ def main():
     ap.add_argument("--force", action="store_true", help="make them anew even if nothing changed")
     args = ap.parse_args()
     ort.set_default_logger_severity(4)
-    specs = read_zoo(args.zoo)
+    specs, tolerances = read_zoo(args.zoo)
     with open(os.path.abspath(__file__), "rb") as f:
         tool = hashlib.sha256(f.read()).hexdigest()[:16]
     failed = 0
@@ -100,7 +101,8 @@ def main():
                 print("%s: no %s" % (name, model), file=sys.stderr)
                 failed = 1
             continue
-        key = {"model": sha256_file(model), "inputs": specs.get(name), "tool": tool,
+        of_range = tolerances.get(name, ATOL_OF_RANGE)
+        key = {"model": sha256_file(model), "inputs": specs.get(name), "tool": tool, "atol_of_range": of_range,
                "onnxruntime": ort.__version__, "numpy": np.__version__, "onnx": onnx.__version__}
         folder = os.path.join(args.out, name)
         stamp = os.path.join(folder, "reference.json")
@@ -110,7 +112,7 @@ def main():
                     print("%s: there already" % name)
                     continue
         try:
-            reference(model, specs[name], folder)
+            reference(model, specs[name], of_range, folder)
         except Exception as e:  # one refused model must not cost the others their references
             print("%s: %s" % (name, str(e).strip().splitlines()[-1]), file=sys.stderr)
             failed = 1
