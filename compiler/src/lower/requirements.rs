@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::program::{Check, Program, Symbol, SymbolSource};
 use super::symbols::upper_bound;
 use crate::ir::bounds::{self, Interval};
-use crate::ir::{Condition, Dim, Graph, Requirement, Sym, Tensor};
+use crate::ir::{Condition, Dim, Graph, Op, Requirement, Sym, Tensor};
 
 /// Of more sizes than these it is not asked whether one implies another.
 const COMPARED: usize = 64;
@@ -186,7 +186,10 @@ impl<'a> Maker<'a> {
     /// What a dimension is to the caller.
     fn subject(&self, d: &Dim) -> String {
         let source = d.as_sym().and_then(|s| self.symbols.iter().find(|x| x.name == *s)).map(|s| &s.source);
-        let name = |input: usize| self.graph.inputs().get(input).map_or("", |&id| self.graph.label(id));
+        let name = |input: usize| match self.graph.inputs().get(input).map(|&id| self.graph.op(id)) {
+            Some(Op::Input(name, _)) => name.as_str(),
+            _ => "",
+        };
         match source {
             Some(SymbolSource::InputDim { input, axis }) if d.to_string() == format!("{}.dim{axis}", name(*input)) => {
                 format!("dimension {axis} of input \"{}\"", name(*input))

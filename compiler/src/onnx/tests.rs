@@ -1,9 +1,10 @@
 //! What the importer makes of small models, written as text: see [`model`].
 
+mod control;
 mod hints;
 mod order;
-mod control;
 mod quantized;
+mod requirements;
 
 use mcc_proto::attribute_proto::AttributeType;
 use mcc_proto::tensor_shape_proto::{Dimension, DimensionValue};
