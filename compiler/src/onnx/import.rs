@@ -14,6 +14,7 @@ use super::inputs::Symbols;
 use super::node::{Item, Node, Results};
 use super::ops::{self, Importer};
 use super::order::{self, Plan};
+use super::sharing::{self, Naming, Use};
 use super::{Options, tensor};
 use crate::ir::{DType, Dim, Graph, Output, Tensor, TensorType, Value};
 use crate::{Error, Result};
@@ -41,8 +42,26 @@ pub struct Walk {
     depth: usize,
 }
 
-/// Imports a model.
+/// Imports a model. Names of dimensions say that extents are equal as far as nodes need that.
 pub fn model(model: &ModelProto, directory: Option<&Path>, options: &Options) -> Result<Graph> {
+    let (graph, uses) = named(model, directory, options, &Naming::new())?;
+    // What cannot be imported without the names' help keeps them.
+    let apart = sharing::apart(&uses).and_then(|apart| named(model, directory, options, &apart).ok());
+    let naming = apart.and_then(|(graph, uses)| sharing::required(&graph, &uses));
+    let Some(Ok((mut graph, uses))) = naming.map(|naming| named(model, directory, options, &naming)) else {
+        return Ok(graph);
+    };
+    graph.warnings.extend(sharing::warnings(&uses));
+    Ok(graph)
+}
+
+/// Imports a model whose names of dimensions stand for what `naming` says.
+fn named(
+    model: &ModelProto,
+    directory: Option<&Path>,
+    options: &Options,
+    naming: &Naming,
+) -> Result<(Graph, Vec<Use>)> {
     let graph = model
         .graph
         .as_ref()
@@ -63,14 +82,14 @@ pub fn model(model: &ModelProto, directory: Option<&Path>, options: &Options) ->
     let plan = Plan::of(graph)?;
     walk.check_operators(graph)?;
     walk.initializers(graph, &plan)?;
-    walk.inputs(graph, &plan, options)?;
+    let uses = walk.inputs(graph, &plan, options, naming)?;
     walk.nodes_collecting(graph, &plan)?;
     walk.outputs(graph)?;
     walk.hints(graph);
     let mut graph = walk.b.graph;
     graph.files = walk.b.external.files();
     graph.remove_dead();
-    Ok(graph)
+    Ok((graph, uses))
 }
 
 /// Inputs and outputs are told apart by their names.
@@ -194,8 +213,8 @@ impl Walk {
         Ok(())
     }
 
-    fn inputs(&mut self, graph: &GraphProto, plan: &Plan<'_>, options: &Options) -> Result<()> {
-        let mut symbols = Symbols::new(options);
+    fn inputs(&mut self, graph: &GraphProto, plan: &Plan<'_>, options: &Options, naming: &Naming) -> Result<Vec<Use>> {
+        let mut symbols = Symbols::new(options, naming);
         // An input that is an initializer as well has a default value, which is then what it is.
         let initialized: HashSet<&str> = order::initialized(graph).collect();
         let mut names = Vec::new();
@@ -221,7 +240,8 @@ impl Walk {
             }
             self.define(&info.name, Item::Tensor(value));
         }
-        symbols.check_options(&names)
+        symbols.check_options(&names)?;
+        Ok(symbols.uses)
     }
 
     /// A short integer vector may be a shape: its elements get symbols, for the case that they are asked for.

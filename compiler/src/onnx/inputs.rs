@@ -7,6 +7,7 @@ use mcc_proto::tensor_shape_proto::DimensionValue;
 use mcc_proto::type_proto::Value as Kind;
 
 use super::Options;
+use super::sharing::{Naming, Use};
 use super::tensor::dtype;
 use crate::ir::{Dim, Tensor, TensorType};
 use crate::{Error, Result};
@@ -14,15 +15,18 @@ use crate::{Error, Result};
 /// Gives dimensions their symbols, and pins those that the options name.
 pub struct Symbols<'o> {
     options: &'o Options,
-    /// From the model's names to symbols; two names never share one.
-    names: HashMap<String, String>,
+    naming: &'o Naming,
+    /// From the model's names, and the number of what they stand for, to symbols; two never share one.
+    names: HashMap<(String, usize), String>,
     used: BTreeSet<String>,
+    /// Named dimensions that are not pinned, in order.
+    pub uses: Vec<Use>,
 }
 
 impl<'o> Symbols<'o> {
     /// No dimension seen yet.
-    pub fn new(options: &'o Options) -> Symbols<'o> {
-        Symbols { options, names: HashMap::new(), used: BTreeSet::new() }
+    pub fn new(options: &'o Options, naming: &'o Naming) -> Symbols<'o> {
+        Symbols { options, naming, names: HashMap::new(), used: BTreeSet::new(), uses: Vec::new() }
     }
 
     /// The type of an input.
@@ -64,7 +68,10 @@ impl<'o> Symbols<'o> {
             let given = pinned.as_ref().map(|p| p[axis]).filter(|&d| d >= 0);
             let declared = match &dim.value {
                 Some(DimensionValue::DimValue(v)) if *v >= 0 => Some(Dim::from(*v)),
-                Some(DimensionValue::DimParam(name)) if is_name(name) => Some(self.named(name)),
+                Some(DimensionValue::DimParam(name)) if is_name(name) => {
+                    // What is pinned is no use of the name.
+                    Some(self.named(name, (&info.name, axis), given.is_none()))
+                }
                 // Negative sizes are how some writers say "unknown"; "?" and "-1" are no names, and not one dimension.
                 _ => None,
             };
@@ -74,7 +81,7 @@ impl<'o> Symbols<'o> {
                 }
                 (Some(g), _) => Dim::from(g),
                 (None, Some(d)) => d,
-                (None, None) => self.named(&format!("{}.dim{axis}", info.name)),
+                (None, None) => self.named(&format!("{}.dim{axis}", info.name), (&info.name, axis), false),
             });
         }
         Ok(TensorType::new(dtype, dims))
@@ -85,18 +92,29 @@ impl<'o> Symbols<'o> {
         self.options.values.iter().find(|(name, _)| name == input).map(|(_, t)| t)
     }
 
-    /// The symbol of a declared name, or what it is pinned to.
-    fn named(&mut self, name: &str) -> Dim {
-        let symbol = match self.names.get(name) {
+    /// The symbol of a declared name where it stands, or what it is pinned to.
+    fn named(&mut self, name: &str, (input, axis): (&str, usize), open: bool) -> Dim {
+        let place = (input.to_string(), axis);
+        let number = self.naming.get(&place).copied().unwrap_or(0);
+        let key = (name.to_string(), number);
+        let symbol = match self.names.get(&key) {
             Some(known) => known.clone(),
             None => {
-                let symbol = self.identifier(name);
-                self.names.insert(name.to_string(), symbol.clone());
+                let symbol = match number {
+                    0 => self.identifier(name),
+                    n => self.identifier(&format!("{name}.{}", n + 1)),
+                };
+                self.names.insert(key, symbol.clone());
                 symbol
             }
         };
-        let pinned = self.options.dims.iter().find(|(n, _)| n == name || *n == symbol);
-        pinned.map_or_else(|| Dim::sym(symbol.as_str()), |(_, d)| Dim::from(*d))
+        if let Some((_, d)) = self.options.dims.iter().find(|(n, _)| n == name || *n == symbol) {
+            return Dim::from(*d);
+        }
+        if open {
+            self.uses.push(Use { name: name.to_string(), place, symbol: symbol.clone() });
+        }
+        Dim::sym(symbol.as_str())
     }
 
     /// The name made of letters, digits, `_` and `.` only.
@@ -117,9 +135,9 @@ impl<'o> Symbols<'o> {
     /// # Errors
     /// When there is such an option.
     pub fn check_options(&self, inputs: &[&str]) -> Result<()> {
-        let known = |n: &str| self.names.contains_key(n) || self.used.contains(n);
+        let known = |n: &str| self.names.keys().any(|(name, _)| name == n) || self.used.contains(n);
         if let Some((name, _)) = self.options.dims.iter().find(|(n, _)| !known(n)) {
-            let names: BTreeSet<&str> = self.names.keys().map(String::as_str).collect();
+            let names: BTreeSet<&str> = self.names.keys().map(|(name, _)| name.as_str()).collect();
             return Err(Error::usage(format!("--dim {name}: the model has no such dimension"))
                 .help(format!("its dimensions: {}", listed(names))));
         }

@@ -6,7 +6,8 @@
 //! operators that are not supported are listed at once.
 //!
 //! - `foreign`: what other files are. [`mod@file`]: maps files; [`tensor`]: their tensors.
-//! - `order`: which nodes are needed, and in which order; `hints`: what a file declares of results.
+//! - `order`: which nodes are needed, and in which order; `hints`: what a file declares of results;
+//!   `sharing`: whether dimensions of one name are one.
 //! - `import`: walks graphs, subgraphs and functions, and knows what each name stands for.
 //! - `ops`: one function an operator, in one table.
 //! - `builder`, `content`: the graph under construction, and what is known of small tensors' elements.
@@ -22,6 +23,7 @@ mod inputs;
 mod node;
 mod ops;
 mod order;
+mod sharing;
 pub mod tensor;
 #[cfg(test)]
 mod tests;
