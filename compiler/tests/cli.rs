@@ -103,6 +103,8 @@ fn bad_usage_is_2() {
         &["m.onnx", "-o", "m.o", "--target", "aarch64-linux-android", "--round-weights", "f16"],
         &["inspect", "m.onnx", "--target", "no-such-target"],
         &["bench", "m.onnx", "--dim", "seq"],
+        &["m.onnx", "-o", "m.o", "--dim", "seq=1", "--dim", "seq=2"],
+        &["m.onnx", "-o", "m.o", "--shape", "x=1", "--shape", "x=2"],
         &["bench", "m.onnx", "--shape", "x=1xbx2"],
     ] {
         let (stdout, stderr) = expect(2, arguments);

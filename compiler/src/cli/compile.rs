@@ -8,7 +8,7 @@ use mcc::ir::{Graph, text};
 use mcc::{Error, Result, codegen, driver, lower, passes};
 
 use super::link::{self, Form};
-use super::options::{INTERFACE, MAX_THREADS, ModelOptions, ThreadOptions, symbol_of, warn};
+use super::options::{INTERFACE, MAX_THREADS, ModelOptions, ThreadOptions, symbol_of, warn, warn_of};
 use super::run::ports;
 use super::tensors::stand_in;
 use super::{output as files, progress, say, tell, tune};
@@ -164,6 +164,7 @@ fn dump(model: &Path, pass: &str, options: &driver::Options) -> Result<()> {
 
 fn listing(stage: Emit, model: &Path, options: &driver::Options) -> Result<String> {
     let imported = driver::import(model, options)?;
+    warn_of(&imported);
     if stage == Emit::ImportedGraph {
         return Ok(text::print_with(&imported, text::Constants::Digest));
     }

@@ -1,10 +1,11 @@
 //! Options that every command takes, since each compiles the model.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use mcc::driver::{Compiled, Options};
-use mcc::ir::Tensor;
+use mcc::ir::{Graph, Tensor};
 use mcc::passes::{Effort, WITHOUT_BYTE_PRODUCTS};
 use mcc::{Error, Result};
 use mcc_runtime::Pool;
@@ -145,9 +146,12 @@ impl ModelOptions {
             choices::File::read(path)?.apply(plainer.iter_mut());
         }
         let target = plainer.pop().ok_or_else(|| Error::internal("no target"))?;
-        let dims = self.dims.iter().map(|d| parse_dim(d)).collect::<Result<_>>()?;
-        let shapes = self.shapes.iter().map(|s| parse_shape(s)).collect::<Result<_>>()?;
-        let values = self.values.iter().map(|v| read_value(v)).collect::<Result<_>>()?;
+        let dims = self.dims.iter().map(|d| parse_dim(d)).collect::<Result<Vec<_>>>()?;
+        let shapes = self.shapes.iter().map(|s| parse_shape(s)).collect::<Result<Vec<_>>>()?;
+        let values = self.values.iter().map(|v| read_value(v)).collect::<Result<Vec<_>>>()?;
+        once("--dim", dims.iter().map(|d| &d.0))?;
+        // A value has its shape.
+        once("--shape or --value", shapes.iter().map(|s| &s.0).chain(values.iter().map(|v| &v.0)))?;
         let effort = if self.level == 0 { Effort::Required } else { Effort::Full };
         Ok(Options {
             target,
@@ -201,9 +205,17 @@ pub fn warn(options: &Options, compiled: &Compiled) {
         )
     });
     let choices = choices::unused(options.plainer.iter().chain([&options.target]));
-    for line in compiled.graph.warnings.iter().cloned().chain(floats).chain(choices) {
-        tell(&format!("mcc: warning: {line}\n"));
-    }
+    warn_of(&compiled.graph);
+    floats.into_iter().chain(choices).for_each(|line| warning(&line));
+}
+
+/// Warns of what the model says that does not hold.
+pub fn warn_of(graph: &Graph) {
+    graph.warnings.iter().for_each(|line| warning(line));
+}
+
+fn warning(line: &str) {
+    tell(&format!("mcc: warning: {line}\n"));
 }
 
 /// The prefix of names of mcc.h, which no model can have.
@@ -224,6 +236,15 @@ pub fn split_pair<'a>(text: &'a str, form: &str) -> Result<(&'a str, &'a str)> {
     text.rsplit_once('=')
         .filter(|(name, _)| !name.is_empty())
         .ok_or_else(|| Error::usage(format!("{text}: expected {form}")))
+}
+
+/// Refuses what is given twice: one of them would have no effect.
+fn once<'n>(option: &str, mut names: impl Iterator<Item = &'n String>) -> Result<()> {
+    let mut seen = HashSet::new();
+    match names.find(|name| !seen.insert(*name)) {
+        Some(name) => Err(Error::usage(format!("{option} {name}: given twice"))),
+        None => Ok(()),
+    }
 }
 
 fn parse_dim(text: &str) -> Result<(String, i64)> {

@@ -125,7 +125,7 @@ fn is_file_name(name: &str) -> bool {
 
 fn known(inputs: &[Port]) -> String {
     let names: Vec<String> = inputs.iter().map(|p| format!("{:?}", p.name)).collect();
-    format!("its inputs are {}", names.join(", "))
+    format!("its inputs are {}", if names.is_empty() { "none".to_string() } else { names.join(", ") })
 }
 
 #[cfg(test)]

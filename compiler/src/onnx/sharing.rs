@@ -34,13 +34,16 @@ pub fn required(graph: &Graph, uses: &[Use]) -> Option<Naming> {
     let mut parents: HashMap<String, String> = HashMap::new();
     let own = graph.topological().into_iter().flat_map(|node| graph.required_by(node));
     for requirement in graph.requires.iter().chain(own) {
-        if let Condition::Equal(a, b) = &requirement.condition {
-            let symbols: Vec<String> = a.symbols().into_iter().chain(b.symbols()).map(|s| s.0.to_string()).collect();
-            for pair in symbols.windows(2) {
-                let (one, other) = (root(&parents, &pair[0]), root(&parents, &pair[1]));
-                if one != other {
-                    parents.insert(one, other);
-                }
+        // That a product of extents can be addressed says nothing of either.
+        if matches!(requirement.condition, Condition::Fits(_)) {
+            continue;
+        }
+        let symbols: Vec<String> =
+            requirement.condition.dims().flat_map(|d| d.symbols()).map(|s| s.0.to_string()).collect();
+        for pair in symbols.windows(2) {
+            let (one, other) = (root(&parents, &pair[0]), root(&parents, &pair[1]));
+            if one != other {
+                parents.insert(one, other);
             }
         }
     }
