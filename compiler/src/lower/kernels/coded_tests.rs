@@ -209,3 +209,40 @@ fn short_scales() {
         check_with(&matrix(bits, block, 40), &operands, 2e-3);
     }
 }
+
+/// Quantized data that reach a product as floats: the results are the whole numbers that they should be, since they may be
+/// quantized again. A row that is whole but for one element is off by what digits are off, no more.
+#[test]
+fn whole_numbers_are_exact() {
+    for (m, depth, out, bits, block, zeros) in [
+        (1, 64, 20, 8, 1024, false),
+        (9, 100, 40, 8, 1024, true),
+        (5, 600, 17, 8, 1024, false),
+        (7, 48, 33, 4, 16, true),
+    ] {
+        // Rows whose largest magnitudes are 255, 254, 128, 127, 1 and so on.
+        let spans = [255.0, 254.0, 128.0, 127.0, 1.0, 64.0, 63.0, 2.0, 0.0];
+        let mut rows: Vec<f64> = noise(DType::F32, &[m, depth], 7).to_f64s();
+        for (row, span) in rows.chunks_mut(depth).zip(spans) {
+            row.iter_mut().for_each(|v| *v = (*v * span / 2.0).round());
+            row[depth / 2] = -span;
+        }
+        let mut operands = vec![Tensor::from_f64s(DType::F32, vec![m, depth], &rows).unwrap()];
+        operands.extend(weights(bits, block, [depth, out], zeros));
+        operands[2] =
+            Tensor::from_f64s(DType::F32, operands[2].shape().to_vec(), &vec![1.0; operands[2].numel()]).unwrap();
+        let op = matrix(bits, block, out);
+        let types: Vec<TensorType> = operands.iter().map(Tensor::ty).collect();
+        let results = infer(&op, &types.iter().collect::<Vec<_>>()).unwrap().types;
+        let want = &eval_op(&op, &operands, &results).unwrap()[0];
+        for (got, (_, cpu)) in interpreted(&op, &operands, want).iter().zip(TARGETS) {
+            assert_eq!(got, &want.to_f64s(), "{m} rows of {depth} elements for {cpu}");
+        }
+        check_with(&op, &operands, 0.0);
+    }
+    let mut rows = vec![1.0; 32];
+    rows[31] = 0.7;
+    let mut operands = vec![Tensor::from_f64s(DType::F32, vec![1, 32], &rows).unwrap()];
+    operands.extend(weights(8, 1024, [32, 16], false));
+    check_rows(&matrix(8, 1024, 16), &operands, 32);
+}

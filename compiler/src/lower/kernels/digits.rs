@@ -11,6 +11,9 @@
 //! and about the square root of the contracted elements smaller as a rule, since the rounding errors of the elements have
 //! nothing to do with each other.
 //!
+//! A row of whole numbers up to `LARGEST` loses nothing: there `q = x * 2^n`, with the largest `n` that `m` allows. Such are
+//! quantized data that reach a product as floats, whose results may be quantized again, compared or cast to integers.
+//!
 //! A row with an infinity or a NaN, or whose largest element's reciprocal is out of range, has NaN for a scale.
 
 use super::coded::Weights;
@@ -93,10 +96,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         let ordinary = k.cmp(Cmp::ULe, above, span);
         let float = Ty::new(Elem::F32, 1);
         let m = k.bitcast(bits, float);
-        let largest = k.float(LARGEST, float);
-        let inverse = k.bin(Bin::Div, largest, m);
-        let unit = k.float(1.0 / LARGEST, float);
-        let scale = k.mul(m, unit);
+        let (inverse, scale) = self.unit(k, from, m);
         let odd = k.float(f64::NAN, float);
         let scale = k.select(ordinary, scale, odd);
         let to = k.at_index(self.scales, local, 4);
@@ -116,39 +116,85 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         }
     }
 
+    /// What a row with the largest magnitude `m` is multiplied by to give its numbers, and what these are multiplied by to
+    /// give the row.
+    fn unit(&self, k: &mut Builder, from: Val, m: Val) -> (Val, Val) {
+        let float = k.ty(m);
+        let (largest, unit) = (k.float(LARGEST, float), k.float(1.0 / LARGEST, float));
+        let (inverse, scale) = (k.bin(Bin::Div, largest, m), k.mul(m, unit));
+        // Few rows of other numbers have a largest one that is whole: only what might be whole is looked at again.
+        let (rounded, one) = (k.un(Un::Nearest, m), k.float(1.0, float));
+        let (whole, small) = (k.cmp(Cmp::Eq, m, rounded), k.cmp(Cmp::Ge, inverse, one));
+        let whole = k.bin(Bin::And, whole, small);
+        let both = k.choose(
+            whole,
+            &mut |k| {
+                let fractions = self.fractions(k, from);
+                let bits = k.ty(fractions);
+                let nothing = k.zero(bits);
+                let whole = k.cmp(Cmp::Eq, fractions, nothing);
+                // Powers of two without what the quotient has besides its exponent, and one over them.
+                let power = k.bitcast(inverse, bits);
+                let exponent = k.int_of(0x7f80_0000, bits);
+                let power = k.bin(Bin::And, power, exponent);
+                let reciprocals = k.int_of(254 << 23, bits);
+                let reciprocal = k.sub(reciprocals, power);
+                let (power, reciprocal) = (k.bitcast(power, float), k.bitcast(reciprocal, float));
+                vec![k.select(whole, power, inverse), k.select(whole, reciprocal, scale)]
+            },
+            &mut |_| vec![inverse, scale],
+        );
+        (both[0], both[1])
+    }
+
+    /// Zero if all elements of a row are whole numbers.
+    fn fractions(&self, k: &mut Builder, from: Val) -> Val {
+        self.over_row(k, from, Bin::Or, &mut |k, x| {
+            let (ty, whole) = (k.ty(x).with(Elem::I32), k.un(Un::Nearest, x));
+            let (bits, whole) = (k.bitcast(x, ty), k.bitcast(whole, ty));
+            k.bin(Bin::Xor, bits, whole)
+        })
+    }
+
     /// The bits of the largest magnitude of a row: more than infinity's if there is a NaN.
     fn largest(&self, k: &mut Builder, from: Val) -> Val {
+        self.over_row(k, from, Bin::Max, &mut |k, x| {
+            let ty = k.ty(x).with(Elem::I32);
+            let (bits, magnitude) = (k.bitcast(x, ty), k.int_of(0x7fff_ffff, ty));
+            k.bin(Bin::And, bits, magnitude)
+        })
+    }
+
+    /// What is made of each element of a row, 32 bits each, combined to one; elements beyond its end are zero.
+    fn over_row(&self, k: &mut Builder, from: Val, op: Bin, make: &mut dyn FnMut(&mut Builder, Val) -> Val) -> Val {
         let ty = Ty::new(Elem::I32, self.w.lanes);
-        let (zero, nothing, magnitude) = (k.int(0), k.zero(ty), k.int_of(0x7fff_ffff, ty));
-        let larger = |k: &mut Builder, x: Val, most: Val| {
-            let bits = k.bitcast(x, ty);
-            let bits = k.bin(Bin::And, bits, magnitude);
-            k.bin(Bin::Max, bits, most)
-        };
+        let (zero, nothing) = (k.int(0), k.zero(ty));
         // Several at once, which need not wait for one another.
         const AT_ONCE: i64 = 4;
         let lanes = i64::from(self.w.lanes);
         let whole = self.w.depth / (lanes * AT_ONCE) * (lanes * AT_ONCE);
         let end = k.int(whole);
-        let most = k.fold_loop(zero, end, lanes * AT_ONCE, &[nothing; AT_ONCE as usize], &mut |k, at, most| {
+        let sums = k.fold_loop(zero, end, lanes * AT_ONCE, &[nothing; AT_ONCE as usize], &mut |k, at, sums| {
             (0i64..)
-                .zip(most)
-                .map(|(n, &most)| {
+                .zip(sums)
+                .map(|(n, &sum)| {
                     let at = k.add_int(at, n * lanes);
                     let x = self.elements(k, from, at, lanes);
-                    larger(k, x, most)
+                    let made = make(k, x);
+                    k.bin(op, made, sum)
                 })
                 .collect()
         });
-        let mut most = most.into_iter().reduce(|a, b| k.bin(Bin::Max, a, b)).unwrap_or(nothing);
+        let mut sum = sums.into_iter().reduce(|a, b| k.bin(op, a, b)).unwrap_or(nothing);
         let mut done = whole;
         while done < self.w.depth {
             let at = k.int(done);
             let x = self.elements(k, from, at, self.w.depth - done);
-            most = larger(k, x, most);
+            let made = make(k, x);
+            sum = k.bin(op, made, sum);
             done += lanes;
         }
-        k.reduce_lanes(most, &mut |k, a, b| k.bin(Bin::Max, a, b))
+        k.reduce_lanes(sum, &mut |k, a, b| k.bin(op, a, b))
     }
 
     /// A vector of a row's elements, of which there are so many; the others are zero.
