@@ -71,7 +71,7 @@ pub struct Cut {
 
 /// Most output channels of a block, of so many.
 pub fn block(target: &Target, out: u64) -> u64 {
-    if target.threads > 1 { (out / 4).next_multiple_of(64).min(BLOCK) } else { BLOCK }
+    if target.threads > 1 { (out / 4).max(1).next_multiple_of(64).min(BLOCK) } else { BLOCK }
 }
 
 /// How many output channels should share offsets, by how many values that takes with the zeros which fill blocks up.
@@ -418,6 +418,10 @@ mod tests {
         assert_eq!(cut(&target, ANY, &layer(300, 2048, 100_000)).depth, 150);
         target.threads = 2;
         assert_eq!([200, 512, 2048].map(|out| cut(&target, ANY, &layer(64, out, 9)).block), [64, 128, 256]);
+        assert_eq!(
+            [1, 3, 4].map(|out| (block(&target, out), cut(&target, ANY, &layer(64, out, 9)).block)),
+            [(64, 4); 3]
+        );
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub fn assemble(code: &Code, level: Level) -> Result<Vec<u8>> {
         View::Y => 32,
         _ => 16,
     };
-    let flat = Flat::new(code, vector_bytes);
+    let flat = Flat::new(code, vector_bytes, |inst| level.avx512 && only_low(inst));
     let options =
         RegallocOptions { verbose_log: false, validate_ssa: cfg!(debug_assertions), algorithm: Algorithm::Ion };
     let allocated = regalloc2::run(&flat, &environment(level), &options)
@@ -270,11 +270,7 @@ impl Encoder<'_> {
             if family == EncodingKind::EVEX && !self.level.avx512 {
                 continue;
             }
-            let known = OPCODES.get(&(inst.mnemonic, family as u8)).map_or(&[][..], Vec::as_slice);
-            let fitting = known.iter().find(|(_, kinds)| {
-                kinds.len() == places.len() && kinds.iter().zip(places).all(|(&kind, place)| fits(kind, place))
-            });
-            if let Some((opcode, kinds)) = fitting {
+            if let Some((opcode, kinds)) = encoding(inst.mnemonic, family, places) {
                 let mut made = build(*opcode, kinds, places);
                 if mask != Register::None {
                     made.set_op_mask(mask);
@@ -416,6 +412,17 @@ enum Place {
     Immediate(i64),
 }
 
+impl Place {
+    /// An operand that has no register yet.
+    fn any(op: &Op, memory_view: Option<View>) -> Place {
+        match *op {
+            Op::Def(_, view) | Op::Use(_, view) | Op::Mod(_, _, view) => Place::Register(Register::None, view),
+            Op::Mem(_) => Place::Memory(MemoryOperand::with_base(Register::RSP), memory_view),
+            Op::Imm(c) => Place::Immediate(c),
+        }
+    }
+}
+
 /// The number of a vector register; 0 for others.
 fn vector_number(r: Register) -> usize {
     let first = match r as u32 {
@@ -442,6 +449,23 @@ static OPCODES: LazyLock<Known> = LazyLock::new(|| {
     }
     known
 });
+
+/// The first encoding of a mnemonic in a family that takes operands of such views.
+fn encoding(mnemonic: Mnemonic, family: EncodingKind, places: &[Place]) -> Option<&'static (Opcode, Vec<Kind>)> {
+    let known = OPCODES.get(&(mnemonic, family as u8)).map_or(&[][..], Vec::as_slice);
+    known.iter().find(|(_, kinds)| {
+        kinds.len() == places.len() && kinds.iter().zip(places).all(|(&kind, place)| fits(kind, place))
+    })
+}
+
+/// Whether an instruction on vectors has no encoding with 32 registers, so that these must be among the first sixteen.
+fn only_low(inst: &Inst) -> bool {
+    let places: Vec<Place> = inst.ops.iter().map(|op| Place::any(op, inst.memory_view)).collect();
+    let vectors = places.iter().any(|p| matches!(p, Place::Register(_, View::X | View::Y)));
+    // A register made zero by itself is written as either of two instructions.
+    let zero = inst.mnemonic == Mnemonic::Vpxor && places.len() == 1;
+    vectors && !zero && encoding(inst.mnemonic, EncodingKind::EVEX, &places).is_none()
+}
 
 /// Whether an encoding's operand can be an operand.
 fn fits(kind: Kind, place: &Place) -> bool {
@@ -535,3 +559,7 @@ fn jump_if(cc: Cc) -> Opcode {
         Cc::Ae => Opcode::Jae_rel32_64,
     }
 }
+
+#[cfg(test)]
+#[path = "encode_tests.rs"]
+mod tests;

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use iced_x86::Mnemonic;
-use regalloc2::{Block, InstRange, Operand, PReg, PRegSet, RegClass, VReg};
+use regalloc2::{Block, InstRange, Operand, OperandConstraint, OperandKind, OperandPos, PReg, PRegSet, RegClass, VReg};
 
 /// How an operand sees a register: the operand's width decides the encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -218,14 +218,15 @@ pub struct Flat<'a> {
 }
 
 impl<'a> Flat<'a> {
-    pub fn new(code: &'a Code, vector_bytes: usize) -> Flat<'a> {
+    /// `low` tells which instructions take no vector register but the first sixteen.
+    pub fn new(code: &'a Code, vector_bytes: usize, low: impl Fn(&Inst) -> bool) -> Flat<'a> {
         let count = code.blocks.len();
         let (mut ranges, mut operands, mut ends) = (Vec::with_capacity(count), Vec::new(), Vec::new());
         let (mut succs, mut preds) = (Vec::with_capacity(count), vec![Vec::new(); count]);
         for (b, block) in code.blocks.iter().enumerate() {
             let first = operands.len();
             for inst in &block.insts {
-                operands.push(operands_of(inst));
+                operands.push(operands_of(inst, low(inst)));
                 ends.push(None);
             }
             operands.push(Vec::new());
@@ -249,30 +250,39 @@ impl<'a> Flat<'a> {
     }
 }
 
+/// Vector registers that encodings older than AVX-512's can name.
+const LOW: usize = 16;
+
 /// The registers of an instruction, in the order in which [`Allocated`](super::encode) takes them: operands, bases and
-/// indices, mask, fixed ones. A [`Op::Mod`] gives two, what is read first.
-fn operands_of(inst: &Inst) -> Vec<Operand> {
+/// indices, mask, fixed ones. A [`Op::Mod`] gives two, what is read first. `low`: vectors are in the first registers.
+fn operands_of(inst: &Inst, low: bool) -> Vec<Operand> {
     let mut operands = Vec::with_capacity(6);
+    let operand = |v: VReg, kind, position| {
+        let limited = low && v.class() == RegClass::Float;
+        let constraint = if limited { OperandConstraint::Limit(LOW) } else { OperandConstraint::Reg };
+        Operand::new(v, constraint, kind, position)
+    };
+    let read = |v: VReg| operand(v, OperandKind::Use, OperandPos::Early);
     for op in &inst.ops {
         match *op {
-            Op::Def(v, _) => operands.push(Operand::reg_def(v)),
-            Op::Use(v, _) => operands.push(Operand::reg_use(v)),
+            Op::Def(v, _) => operands.push(operand(v, OperandKind::Def, OperandPos::Late)),
+            Op::Use(v, _) => operands.push(read(v)),
             Op::Mod(to, from, _) => {
-                operands.push(Operand::reg_use(from));
+                operands.push(read(from));
                 operands.push(Operand::reg_reuse_def(to, operands.len() - 1));
             }
             Op::Mem(m) => {
                 if let Base::Reg(v) = m.base {
-                    operands.push(Operand::reg_use(v));
+                    operands.push(read(v));
                 }
                 if let Some((v, _)) = m.index {
-                    operands.push(Operand::reg_use(v));
+                    operands.push(read(v));
                 }
             }
             Op::Imm(_) => {}
         }
     }
-    operands.extend(inst.mask.map(Operand::reg_use));
+    operands.extend(inst.mask.map(read));
     operands.extend(inst.fixed_uses.iter().map(|&(v, p)| Operand::reg_fixed_use(v, p)));
     operands.extend(inst.fixed_defs.iter().map(|&(v, p)| Operand::reg_fixed_def(v, p)));
     operands
