@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every way to write a quantized layer, as a small model each: what becomes of it, and whether its results are right.
 
-    quantized_forms.py MCC [--cpu NAME] [--only TEXT]
+    quantized_forms.py MCC [--cpu NAME] [-O LEVEL] [--only TEXT]
 
 Results are compared with ONNX Runtime's unoptimised run, or with onnx's reference where that lacks the operator: integers may
 differ by one step, in few places (ties); floats by 1e-5 of the result's norm, or what the case says (`within`), such as a step
@@ -39,8 +39,8 @@ def reference(model, feed):
         return None, " no reference: %s / %s" % (reason, str(error).splitlines()[0][:100])
 
 
-def form(mcc, cpu, path):
-    told = subprocess.run([mcc, "inspect", path, "--json", "--cpu", cpu], capture_output=True, text=True)
+def form(mcc, options, path):
+    told = subprocess.run([mcc, "inspect", path, "--json", *options], capture_output=True, text=True)
     if told.returncode:
         return told.stderr.strip()
     told = json.loads(told.stdout)
@@ -69,9 +69,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mcc")
     parser.add_argument("--cpu", default="native")
+    parser.add_argument("-O", dest="level", default="3")
     parser.add_argument("--only", default="")
     args = parser.parse_args()
-    wrong = 0
+    options, wrong = ["--cpu", args.cpu, "-O", args.level], 0
     with tempfile.TemporaryDirectory() as folder:
         path, results = os.path.join(folder, "m.onnx"), os.path.join(folder, "results")
         for name, (write, within, opset, steps) in CASES.items():
@@ -82,7 +83,7 @@ def main():
             model = m.finish(y, kind)
             onnx.save(model, path)
             want, note = reference(model, m.feed)
-            command = [args.mcc, "run", path, "--cpu", args.cpu, "-o", results]
+            command = [args.mcc, "run", path, *options, "-o", results]
             for key, value in m.feed.items():
                 file = os.path.join(folder, key + ".npy")
                 np.save(file, value)
@@ -95,7 +96,7 @@ def main():
             else:
                 good, said = compare(np.load(os.path.join(results, y + ".npy")), want, within, steps)
             wrong += not good
-            print("%s | %s | %s%s | %s" % ("ok" if good else "WRONG", name, said, note, form(args.mcc, args.cpu, path)), flush=True)
+            print("%s | %s | %s%s | %s" % ("ok" if good else "WRONG", name, said, note, form(args.mcc, options, path)), flush=True)
     print("%d cases, %d wrong" % (len(CASES), wrong))
     sys.exit(int(wrong > 0))
 

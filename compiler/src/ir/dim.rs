@@ -5,10 +5,14 @@
 //! `(s + 1) - 1 == s`. Arithmetic saturates at the ends of `i64`: sizes that overflow are reported where a
 //! tensor's bytes are counted.
 
+mod rule;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::{Add, Mul, Neg, Sub};
 use std::sync::Arc;
+
+pub use rule::Rule;
 
 /// A symbol's name, such as `batch`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,7 +35,7 @@ enum Repr {
     Poly(Arc<BTreeMap<Vec<Atom>, i64>>),
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Atom {
     Sym(Sym),
     FloorDiv(Dim, Dim),
@@ -289,10 +293,18 @@ impl Atom {
     fn substitute(&self, bind: &dyn Fn(&Sym) -> Option<Dim>) -> Dim {
         match self {
             Atom::Sym(s) => bind(s).unwrap_or_else(|| Dim::atom(self.clone())),
-            Atom::FloorDiv(a, b) => a.substitute(bind).floor_div(&b.substitute(bind)),
-            Atom::Min(a, b) => a.substitute(bind).lesser(&b.substitute(bind)),
-            Atom::Max(a, b) => a.substitute(bind).greater(&b.substitute(bind)),
-            Atom::IfNeg(a, b, c) => a.substitute(bind).if_neg(&b.substitute(bind), &c.substitute(bind)),
+            _ => self.map(&|d| d.substitute(bind)),
+        }
+    }
+
+    /// The operation on what `f` makes of its operands.
+    fn map(&self, f: &dyn Fn(&Dim) -> Dim) -> Dim {
+        match self {
+            Atom::Sym(_) => Dim::atom(self.clone()),
+            Atom::FloorDiv(a, b) => f(a).floor_div(&f(b)),
+            Atom::Min(a, b) => f(a).lesser(&f(b)),
+            Atom::Max(a, b) => f(a).greater(&f(b)),
+            Atom::IfNeg(a, b, c) => f(a).if_neg(&f(b), &f(c)),
         }
     }
 }

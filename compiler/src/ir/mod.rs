@@ -31,7 +31,7 @@ pub use attributes::*;
 pub use byte_masks::{mask_bytes, unmask_bytes};
 pub use coded::{Coded, Column};
 pub use decisions::{Decision, Decisions, Subject};
-pub use dim::{Dim, DimNode, Sym};
+pub use dim::{Dim, DimNode, Rule, Sym};
 pub use dtype::{DType, DTypeClass};
 pub use filtering::{Filtering, Filters};
 pub use graph::{Graph, NodeId, Output, Value};

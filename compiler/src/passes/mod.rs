@@ -28,6 +28,7 @@ mod fold_batch_norm;
 mod fold_constants;
 mod fold_scales;
 mod joined_axes;
+mod known_extents;
 mod layout;
 mod merge_pixels;
 mod pack;
@@ -81,6 +82,16 @@ const fn pass(name: &'static str, run: fn(&mut Graph, &Target) -> Result<bool>, 
 
 /// All of them, in order.
 pub const PIPELINE: &[Phase] = &[
+    Phase {
+        name: "extents",
+        rounds: 1,
+        required: true,
+        passes: &[pass(
+            "known_extents",
+            known_extents::run,
+            "first: it makes the graph anew, and all others see more constants",
+        )],
+    },
     Phase {
         name: "quantization",
         rounds: 1,

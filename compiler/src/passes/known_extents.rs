@@ -1,0 +1,121 @@
+//! Dimensions that a model leaves open but uses as constants become constants.
+//!
+//! Where a symbol meets a constant, as the channels of an image meet those of the weights, the symbol is that constant: the input
+//! then has that extent, which callers are held to as to any other. Where a product of dimensions does, such as what a
+//! flattened image meets, it is replaced in all dimensions; the compiled model checks the equality before any work.
+//! Kernels rely on it: constant weights and what meets them have one extent.
+
+use std::collections::{BTreeSet, HashMap};
+
+use mcc_targets::Target;
+
+use crate::Result;
+use crate::ir::{Dim, Graph, Op, Output, Rule, Sym, Value};
+
+/// Replaces what must be constant by the constant.
+///
+/// # Errors
+/// When a dimension would have to be several constants.
+pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+    let mut changed = false;
+    while let Some(known) = Known::of(graph) {
+        known.say(graph)?;
+        changed = true;
+    }
+    Ok(changed)
+}
+
+/// What equalities with constants say.
+struct Known {
+    rules: Vec<Rule>,
+    /// Extents of inputs.
+    extents: BTreeSet<Sym>,
+}
+
+impl Known {
+    /// What the graph does not say yet, if there is anything.
+    fn of(graph: &Graph) -> Option<Known> {
+        let mut known = Known { rules: Vec::new(), extents: BTreeSet::new() };
+        let counted: BTreeSet<Sym> = graph
+            .nodes()
+            .filter_map(|n| match graph.op(n) {
+                Op::NonZero { count } => count.as_sym().cloned(),
+                _ => None,
+            })
+            .collect();
+        // What a step counts is not known before it.
+        let early = |d: &Dim| d.symbols().is_disjoint(&counted);
+        let met: Vec<&(Dim, Dim)> = graph
+            .requires
+            .iter()
+            .filter(|(a, b)| (a.as_const().is_some() || b.as_const().is_some()) && early(a) && early(b))
+            .collect();
+        let next = |known: &Known| {
+            let rules = met.iter().filter_map(|(a, b)| Rule::equating(&known.apply(a), &known.apply(b)));
+            rules.min_by_key(|rule| rule.fixed().is_none())
+        };
+        while let Some(rule) = next(&known) {
+            known.rules.push(rule);
+        }
+        let types = graph.inputs().iter().map(|&n| graph.ty(n.into()));
+        known.extents = types.flat_map(|ty| ty.shape.iter().filter_map(|d| d.as_sym().cloned())).collect();
+        let news = graph.nodes().any(|n| match graph.op(n) {
+            Op::Constant(_) => false,
+            op => known.op(op) != *op,
+        });
+        news.then_some(known)
+    }
+
+    fn apply(&self, d: &Dim) -> Dim {
+        self.rules.iter().fold(d.clone(), |d, rule| rule.apply(&d))
+    }
+
+    /// A dimension with those symbols replaced that are extents of inputs.
+    fn pinned(&self, d: &Dim) -> Dim {
+        let value = |s: &Sym| self.rules.iter().filter_map(Rule::fixed).find(|(fixed, _)| *fixed == s);
+        d.substitute(&|s| value(s).filter(|_| self.extents.contains(s)).map(|(_, c)| Dim::from(c)))
+    }
+
+    fn op(&self, op: &Op) -> Op {
+        match op {
+            Op::Input(..) => op.map_dims(&|d| self.pinned(d)),
+            _ => op.map_dims(&|d| self.apply(d)),
+        }
+    }
+
+    /// Makes the graph anew.
+    fn say(&self, graph: &mut Graph) -> Result<()> {
+        let mut made = Graph::new();
+        let mut values: HashMap<Value, Value> = HashMap::new();
+        for &input in graph.inputs() {
+            if let Op::Input(name, ty) = self.op(graph.op(input)) {
+                values.insert(input.into(), made.add_input(&name, ty));
+            }
+        }
+        for node in graph.topological() {
+            let label = graph.label(node);
+            let first = match graph.op(node) {
+                Op::Input(..) => continue,
+                Op::Constant(tensor) => made.constant(tensor.clone()),
+                op => {
+                    let operands: Vec<Value> = graph.operands(node).iter().map(|v| values[v]).collect();
+                    made.add_labelled(self.op(op), &operands, label).map_err(|e| e.within(label))?.into()
+                }
+            };
+            made.set_label(first.node, label);
+            let results = graph.types(node).len();
+            values.extend((0..results).map(|result| (Value { node, result }, Value { result, ..first })));
+        }
+        made.outputs = graph.outputs.iter().map(|o| Output { name: o.name.clone(), value: values[&o.value] }).collect();
+        // What follows from the others need not be checked.
+        made.requires.retain(|(a, b)| self.apply(a) != self.apply(b));
+        for (a, b) in &graph.requires {
+            let pair = (self.pinned(a), self.pinned(b));
+            if pair.0 != pair.1 && !made.requires.contains(&pair) {
+                made.requires.push(pair);
+            }
+        }
+        *graph = made;
+        Ok(())
+    }
+}
