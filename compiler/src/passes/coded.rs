@@ -9,7 +9,7 @@
 //! scaled afterwards. That is as exact as the model's own arithmetic; see [`Coded`].
 //!
 //! Convolutions that are faster by minimal filtering become [`Op::WinogradConv`] with codes. It is left undone for weights so
-//! small that nothing is gained.
+//! small that nothing is gained, and where results are quantized to 16 bits, which are finer than what rows of 16 bits give.
 
 use bytes::Bytes;
 use mcc_targets::dot_schedule::{decoded_gain, digits_gain, has_dot};
@@ -65,6 +65,9 @@ fn product(edit: &mut Edit, node: NodeId, target: &Target) -> Result<Option<Valu
     let Some(form) = Form::of(w, [depth, out], |element, column| element * out + column, target)? else {
         return Ok(None);
     };
+    if too_coarse(edit, node, target) {
+        return Ok(None);
+    }
     let spec = ConvSpec::matrix();
     let gain = form.gain(edit, node, (&spec, &[]), target);
     let Coded { bits, block } = form.coded;
@@ -88,6 +91,9 @@ fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, target: &Target) -> Resu
     // A word of codes is one of neighbouring channels then.
     let plan = filtering::plan(edit.graph, node, w, target, FilterStorage::Plain)
         .filter(|_| channels.is_multiple_of(form.coded.in_word()));
+    if plan.is_none() && too_coarse(edit, node, target) {
+        return Ok(None);
+    }
     let pads = plan.as_ref().map_or_else(|| spec.pads.clone(), |plan| plan.pads(spec));
     let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {
         let spatial = pads.iter().map(|p| Dim::from(pick(p)));
@@ -108,6 +114,33 @@ fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, target: &Target) -> Resu
         Some(&bias) => edit.add(Op::Binary(BinaryOp::Add), &[result, bias]).map(Some),
         None => Ok(Some(result)),
     }
+}
+
+/// Whether what a target does with codes is off by steps of what the result is quantized to.
+fn too_coarse(edit: &mut Edit, node: NodeId, target: &Target) -> bool {
+    /// Operations from a product to its 16 bits, and some more.
+    const STEPS: usize = 16;
+    if !has_dot(target) {
+        return false;
+    }
+    let (graph, mut next) = (&*edit.graph, vec![node]);
+    let mut fine = false;
+    for _ in 0..STEPS {
+        let users: Vec<NodeId> = next.iter().flat_map(|&n| graph.users(n.into())).map(|(user, _)| user).collect();
+        fine |= users.iter().any(|&n| matches!(graph.op(n), Op::Cast { to: DType::I16 | DType::U16, .. }));
+        next = users;
+        next.sort_unstable();
+        next.dedup();
+        next.retain(|&n| {
+            matches!(graph.op(n), Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Reshape { .. } | Op::Transpose { .. })
+        });
+    }
+    if fine {
+        let reason = "results of 16 bits are finer than products of rows of 16 bits";
+        let (label, name) = (edit.graph.label(node).to_string(), edit.graph.op(node).name());
+        edit.graph.decide(Decision::new(label, Subject::Weights, name, "dense", reason));
+    }
+    fine
 }
 
 /// Whole numbers and what they are multiplied by.

@@ -4,7 +4,7 @@ use mcc_targets::{Target, WeightFloats};
 
 use super::coded;
 use crate::ir::eval::eval_graph;
-use crate::ir::{ConvSpec, DType, Dim, Graph, Layout, Op, Output, Tensor, TensorType};
+use crate::ir::{ConvSpec, DType, Dim, Graph, Layout, Op, Output, Tensor, TensorType, UnaryOp};
 
 fn floats(shape: &[usize], values: impl Fn(usize) -> f32) -> Tensor {
     let values: Vec<f64> = (0..shape.iter().product()).map(|i| f64::from(values(i))).collect();
@@ -161,4 +161,21 @@ fn tables_of_rows() {
     let found = of(&|r, c| table(number(r * 32 + c, 0, 16) as usize));
     assert_eq!(found.as_deref(), Some("codebook of 16, 4 bits"));
     assert_eq!(of(&|r, c| ((r * 32 + c) as f32).sin()), None);
+}
+
+/// Products by digits are off by some 16-bit steps: what is quantized to these keeps its floats, where products are such.
+#[test]
+fn sixteen_bits_are_finer_than_digits() {
+    let coded = |to: DType, cpu: &str| {
+        let x = floats(&[3, 96], |i| number(i, -50, 100) / 16.0);
+        let mut g = graph(Op::MatMul, &x, floats(&[96, 40], |i| number(i, -8, 16) * scale(0)));
+        let product = g.outputs[0].value;
+        let rounded = g.add(Op::Unary(UnaryOp::Round), &[product]).unwrap();
+        g.outputs[0].value = g.add(Op::Cast { to, saturate: true }, &[rounded]).unwrap();
+        let target = Target::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
+        coded::run(&mut g, &target).unwrap()
+    };
+    let all = [DType::U8, DType::U16, DType::I16];
+    assert_eq!(all.map(|to| coded(to, "icelake-server")), [true, false, false]);
+    assert_eq!(all.map(|to| coded(to, "x86-64-v4")), [true, true, true]);
 }
