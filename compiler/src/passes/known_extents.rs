@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use mcc_targets::Target;
 
 use crate::Result;
-use crate::ir::{Dim, Graph, Op, Output, Rule, Sym, Value};
+use crate::ir::{Condition, Dim, Graph, Op, Output, Requirement, Rule, Sym, Value};
 
 /// Replaces what must be constant by the constant.
 ///
@@ -45,11 +45,12 @@ impl Known {
             .collect();
         // What a step counts is not known before it.
         let early = |d: &Dim| d.symbols().is_disjoint(&counted);
-        let met: Vec<&(Dim, Dim)> = graph
-            .requires
-            .iter()
-            .filter(|(a, b)| (a.as_const().is_some() || b.as_const().is_some()) && early(a) && early(b))
-            .collect();
+        let met = |r: &'_ Requirement| match &r.condition {
+            Condition::Equal(a, b) if a.as_const().or(b.as_const()).is_some() => Some((a.clone(), b.clone())),
+            _ => None,
+        };
+        let met: Vec<(Dim, Dim)> =
+            graph.requires.iter().filter_map(met).filter(|(a, b)| early(a) && early(b)).collect();
         let next = |known: &Known| {
             let rules = met.iter().filter_map(|(a, b)| Rule::equating(&known.apply(a), &known.apply(b)));
             rules.min_by_key(|rule| rule.fixed().is_none())
@@ -107,14 +108,16 @@ impl Known {
             values.extend((0..results).map(|result| (Value { node, result }, Value { result, ..first })));
         }
         made.outputs = graph.outputs.iter().map(|o| Output { name: o.name.clone(), value: values[&o.value] }).collect();
-        // What follows from the others need not be checked.
-        made.requires.retain(|(a, b)| self.apply(a) != self.apply(b));
-        for (a, b) in &graph.requires {
-            let pair = (self.pinned(a), self.pinned(b));
-            if pair.0 != pair.1 && !made.requires.contains(&pair) {
-                made.requires.push(pair);
+        let derived = std::mem::take(&mut made.requires);
+        for requirement in graph.requires.iter() {
+            let condition = requirement.condition.map(&|d| self.pinned(d));
+            if condition.holds() != Some(true) {
+                made.requires.push(Requirement { condition, reason: requirement.reason.clone() });
             }
         }
+        // What follows from these need not be checked.
+        let follows = |r: &Requirement| r.condition.map(&|d| self.apply(d)).holds() == Some(true);
+        derived.iter().filter(|r| !follows(r)).for_each(|r| made.requires.push(r.clone()));
         *graph = made;
         Ok(())
     }
