@@ -2,13 +2,20 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use mcc_targets::Target;
 
 use crate::codegen::Variant;
-use crate::ir::{Graph, Tensor};
-use crate::lower::{self, program::Program};
+use crate::ir::{DType, Graph, Tensor};
+use crate::lower::{
+    self,
+    program::{Port, Program},
+};
 use crate::passes::{self, Effort};
 use crate::{Error, Result, codegen, onnx};
+
+/// Bytes of weights that an object can hold: instructions of x86-64 reach 2 GB, code included.
+pub const EMBEDDED_LIMIT: usize = (1 << 31) - (1 << 27);
 
 /// What to make of a model.
 #[derive(Debug, Clone)]
@@ -33,6 +40,8 @@ pub struct Options {
     pub effort: Effort,
     /// Whether the weights stay out of the object and become the model's last input.
     pub separate_weights: bool,
+    /// Bytes of weights from which on they stay out of it anyway: usually [`EMBEDDED_LIMIT`].
+    pub embedded_limit: usize,
     /// Whether the object tells when its steps start, see [`Program::traced`].
     pub traced: bool,
 }
@@ -46,10 +55,29 @@ pub struct Compiled {
     pub graph: Graph,
     /// What lowering decided.
     pub program: Program,
-    /// The weights' bytes, when they are not in the object.
-    pub weights: Option<Vec<u8>>,
+    /// The weights' bytes, when they are not in the object: the program's last input.
+    pub weights: Option<Bytes>,
     /// The object and its header.
     pub code: codegen::Compiled,
+}
+
+impl Compiled {
+    /// The model's own inputs.
+    pub fn inputs(&self) -> &[Port] {
+        let all = &self.program.inputs;
+        &all[..all.len() - usize::from(self.weights.is_some())]
+    }
+
+    /// What the program takes: the model's inputs, and the weights if they are not in the object.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn with_weights(&self, mut inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        if let Some(weights) = &self.weights {
+            inputs.push(Tensor::new(DType::U8, vec![weights.len()], weights.clone())?);
+        }
+        Ok(inputs)
+    }
 }
 
 /// Compiles a model.
@@ -77,7 +105,8 @@ pub fn compile_graph(imported: Graph, options: &Options) -> Result<Compiled> {
         programs.push(program);
         targets.push(target.clone());
     }
-    let weights = options.separate_weights.then(|| lower::weights::separate(&mut programs));
+    let separate = options.separate_weights || lower::weights::exceed(&programs, options.embedded_limit);
+    let weights = separate.then(|| lower::weights::separate(&mut programs)).transpose()?;
     let variants: Vec<Variant<'_>> =
         programs.iter().zip(&targets).map(|(program, target)| Variant { program, target }).collect();
     let code = codegen::compile_variants(&variants)?;

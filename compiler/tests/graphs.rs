@@ -2,7 +2,8 @@
 //! the reference evaluator.
 
 use mcc::ir::{BinaryOp, DType, Dim, Graph, Op, Range, Tensor, TensorType, UnaryOp, Value, eval};
-use mcc::{codegen, loader, lower};
+use mcc::passes::Effort;
+use mcc::{codegen, driver, loader, lower};
 use mcc_targets::Target;
 
 /// Pseudo-random numbers in -2..2, the same ones every time.
@@ -183,12 +184,12 @@ fn weights_may_stay_outside() {
     c.output(y);
     let target = Target::host(None).unwrap();
     let mut program = lower::lower(&c.graph, &target, "m").unwrap();
-    let weights = lower::weights::separate(std::slice::from_mut(&mut program));
+    let weights = lower::weights::separate(std::slice::from_mut(&mut program)).unwrap();
     assert!(program.constants.is_empty());
     assert_ne!(program.inputs[0].c_name, program.inputs[1].c_name);
     let compiled = codegen::compile(&program, &target).unwrap();
     let model = loader::Model::load(&compiled.object).unwrap();
-    let blob = Tensor::new(DType::U8, vec![weights.len()], weights.into()).unwrap();
+    let blob = Tensor::new(DType::U8, vec![weights.len()], weights).unwrap();
     let got = model.invoke(&[c.inputs[0].clone(), blob]).unwrap();
     let want = eval::eval_graph(&c.graph, &c.inputs).unwrap();
     for (a, b) in got[0].to_f64s().iter().zip(want[0].to_f64s()) {
@@ -196,6 +197,47 @@ fn weights_may_stay_outside() {
     }
     // Weights of another size are refused.
     assert!(model.invoke(&[c.inputs[0].clone(), Tensor::zeros(DType::U8, vec![8])]).is_err());
+}
+
+/// What an object cannot hold stays out of it without being asked for.
+#[test]
+fn weights_beyond_a_limit_stay_outside() {
+    let mut c = Case::new();
+    let x = c.input("x", &[3, 5]);
+    let w = c.graph.constant(tensor(&[5, 40], 7));
+    let y = c.op(Op::MatMul, &[x, w]);
+    c.output(y);
+    let compiled = |embedded_limit: usize| {
+        let mut targets = Target::all_host(None).unwrap();
+        let target = targets.pop().unwrap();
+        let options = driver::Options {
+            target,
+            plainer: targets,
+            name: "m".to_string(),
+            dims: Vec::new(),
+            shapes: Vec::new(),
+            values: Vec::new(),
+            effort: Effort::Full,
+            separate_weights: false,
+            embedded_limit,
+            traced: false,
+        };
+        driver::compile_graph(c.graph.clone(), &options).unwrap()
+    };
+    let (embedded, separate) = (compiled(driver::EMBEDDED_LIMIT), compiled(799));
+    assert!(embedded.weights.is_none() && !embedded.code.header.contains("not in the object"));
+    let bytes = separate.weights.as_ref().unwrap().len();
+    assert!(bytes >= 800, "{bytes}");
+    assert!(separate.code.header.contains("input 1 is the content of the file"), "{}", separate.code.header);
+    let want = eval::eval_graph(&c.graph, &c.inputs).unwrap();
+    for compiled in [embedded, separate] {
+        assert_eq!(compiled.inputs().len(), 1);
+        let model = loader::Model::load(&compiled.code.object).unwrap();
+        let got = model.invoke(&compiled.with_weights(c.inputs.clone()).unwrap()).unwrap();
+        for (a, b) in got[0].to_f64s().iter().zip(want[0].to_f64s()) {
+            assert!((a - b).abs() < 1e-5);
+        }
+    }
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     let compiled = driver::compile(&args.model, &options)?;
     warn(&options, &compiled);
     let compile_ms = ms(start.elapsed());
-    let inputs = read_or_make(args, &compiled)?;
+    let inputs = compiled.with_weights(read_or_make(args, &compiled)?)?;
     let seconds = Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));
     if args.profile {
         let report = profile::measure(&compiled, &options.target, &inputs, pool.as_ref(), seconds)?;
@@ -100,7 +100,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
 }
 
 fn read_or_make(args: &BenchArgs, compiled: &driver::Compiled) -> Result<Vec<Tensor>> {
-    let ports = ports(&compiled.program.inputs);
+    let ports = ports(compiled.inputs());
     let files = tensors::assign(&args.input, &ports)?;
     let read = |(port, file): (&tensors::Port, Option<PathBuf>)| match file {
         Some(file) => npy::read(&file, port.ty.dtype),

@@ -47,7 +47,7 @@ pub struct CompileArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "choices")]
     tune: Option<PathBuf>,
     /// Where the weights go
-    #[arg(long, value_name = "WHERE", value_enum, default_value_t = Weights::Embedded)]
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t = Weights::Auto)]
     weights: Weights,
 }
 
@@ -57,6 +57,8 @@ const TUNE_SECONDS: f64 = 2.0;
 /// Where weights go.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Weights {
+    /// Embedded up to 2 GB, which is what objects can hold; separate above
+    Auto,
     /// Into the object's read-only data
     Embedded,
     /// Into a file beside it, OUT.weights, whose bytes the program maps and passes as the model's last input
@@ -125,15 +127,15 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
         }
     }
     if let Some(path) = &args.tune {
-        let noise = |compiled: &driver::Compiled| ports(&compiled.program.inputs).iter().map(stand_in).collect();
+        let noise = |compiled: &driver::Compiled| ports(compiled.inputs()).iter().map(stand_in).collect();
         let pool = ThreadOptions { threads: args.threads }.pool();
         tune::tune(model, &mut options, &noise, (pool.as_ref(), TUNE_SECONDS), path)?;
     }
     if let Some(pass) = &args.dump_ir {
         dump(model, pass, &options)?;
     }
-    if let (Some(form), Some(places)) = (form, &places) {
-        return binary(model, places, &options, form);
+    if let (Some(form), Some(places)) = (form, places) {
+        return binary(args, model, places, &options, form);
     }
     let listing = listing(args.emit, model, &options)?;
     if output == Path::new("-") {
@@ -214,14 +216,34 @@ fn check_outputs(args: &CompileArgs, model: &Path, outputs: &[files::Named]) -> 
     files::check(&inputs, &outputs.iter().copied().chain(tuned).collect::<Vec<_>>())
 }
 
-fn binary(model: &Path, places: &Places, options: &driver::Options, form: Form) -> Result<()> {
-    let compiled = progress::show(&format!("compiling {}", model.display()), || {
+/// Refuses outputs that would overwrite the data that a model names.
+fn check_data(data: &[PathBuf], places: &Places) -> Result<()> {
+    let data: Vec<files::Named> = data.iter().map(|path| ("the model's data", path.as_path())).collect();
+    files::check(&data, &places.named())
+}
+
+fn binary(args: &CompileArgs, model: &Path, mut places: Places, options: &driver::Options, form: Form) -> Result<()> {
+    let (compiled, data) = progress::show(&format!("compiling {}", model.display()), || {
         let imported = driver::import(model, options)?;
-        let data: Vec<files::Named> = imported.files.iter().map(|path| ("the model's data", path.as_path())).collect();
-        files::check(&data, &places.named())?;
-        driver::compile_graph(imported, options)
+        let data = imported.files.clone();
+        check_data(&data, &places)?;
+        Ok((driver::compile_graph(imported, options)?, data))
     })?;
     warn(options, &compiled);
+    if let (Some(weights), None) = (&compiled.weights, &places.weights) {
+        let what = format!("the weights are {} bytes, more than an object can hold", weights.len());
+        if args.weights == Weights::Embedded {
+            return Err(Error::unsupported(what).help("leave out --weights embedded: they are written to a file then"));
+        }
+        let beside = places.object.with_extension("weights");
+        let file = beside.display();
+        tell(&format!(
+            "mcc: note: {what}: they are in {file}, whose bytes the program passes as the model's last input\n"
+        ));
+        places.weights = Some(beside);
+        check_outputs(args, model, &places.named())?;
+        check_data(&data, &places)?;
+    }
     let library = link::link(&compiled.code.object, options, form)?;
     let weights = places.weights.as_deref().zip(compiled.weights.as_deref());
     let rest = [(places.header.as_path(), compiled.code.header.as_bytes()), (&places.object, &library)];

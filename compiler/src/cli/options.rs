@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use mcc::driver::{Compiled, Options};
+use mcc::driver::{Compiled, EMBEDDED_LIMIT, Options};
 use mcc::ir::{Graph, Tensor};
 use mcc::passes::{Effort, WITHOUT_BYTE_PRODUCTS};
 use mcc::{Error, Result};
@@ -163,6 +163,7 @@ impl ModelOptions {
             effort,
             plainer,
             separate_weights: false,
+            embedded_limit: EMBEDDED_LIMIT,
             where_it_differs: self.cpu.is_none(),
             traced: false,
         })

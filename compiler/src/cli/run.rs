@@ -34,7 +34,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let options = args.options.for_host(&args.model, args.threads.threads)?;
     let compiled = driver::compile(&args.model, &options)?;
     warn(&options, &compiled);
-    let inputs = tensors::read_all(&args.input, &ports(&compiled.program.inputs))?;
+    let inputs = compiled.with_weights(tensors::read_all(&args.input, &ports(compiled.inputs()))?)?;
     let model = Model::load(&compiled.code.object)?;
     let outputs =
         model.invoke_on(&inputs, args.threads.pool().as_ref()).map_err(|e| match compiled.program.unmet(&inputs) {

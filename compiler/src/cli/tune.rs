@@ -117,7 +117,8 @@ impl Bench<'_> {
     fn measure(&self, variants: &[Compiled], inputs: &[Tensor]) -> Result<Vec<Times>> {
         let models: Result<Vec<Model>> = variants.iter().map(|v| Model::load(&v.code.object)).collect();
         let models = models?;
-        let sessions: Result<Vec<_>> = models.iter().map(|m| m.session(inputs, self.pool)).collect();
+        let inputs: Result<Vec<_>> = variants.iter().map(|v| v.with_weights(inputs.to_vec())).collect();
+        let sessions: Result<Vec<_>> = models.iter().zip(inputs?).map(|(m, own)| m.session(&own, self.pool)).collect();
         let mut sessions = sessions?;
         let mut least: Vec<Vec<Duration>> = vec![Vec::new(); sessions.len()];
         // The first run brings weights and code into memory.

@@ -207,8 +207,8 @@ fn check(folder: &Path, args: &VerifyArgs) -> Result<Finding> {
             let slot = inputs.iter().position(|n| *n == port.name);
             slot.and_then(|s| given[s].clone()).ok_or_else(|| missing("input", &port.name))
         };
-        let got = model
-            .invoke_on(&compiled.program.inputs.iter().map(of_input).collect::<Result<Vec<_>>>()?, pool.as_ref())?;
+        let own = compiled.inputs().iter().map(of_input).collect::<Result<Vec<_>>>()?;
+        let got = model.invoke_on(&compiled.with_weights(own)?, pool.as_ref())?;
         let outputs: Vec<&str> = compiled.program.outputs.iter().map(|p| p.name.as_str()).collect();
         let expected = cases::read_tensors(data_set, "output", &outputs)?;
         for (n, (got, want)) in got.iter().zip(expected).enumerate() {

@@ -22,6 +22,12 @@ pub fn header(programs: &[&Program]) -> String {
         ports.iter().enumerate().map(|(i, p)| format!("   {kind} {i}: {}\n", describe(p))).collect()
     };
     h += &format!("/*\n{}{}*/\n\n", ports(&program.inputs, "input"), ports(&program.outputs, "output"));
+    if let Some(input) = programs.iter().find_map(|p| p.weights_input()) {
+        h += &format!(
+            "/* The weights are not in the object: input {input} is the content of the file that was written beside it,\n   \
+             mapped or read. */\n\n"
+        );
+    }
     if let Some(bytes) = abi::fixed_arena(programs) {
         h += &format!("/* Bytes of arena. */\n#define {} {bytes}\n\n", arena_macro(name));
     }

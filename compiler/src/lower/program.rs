@@ -58,6 +58,18 @@ impl Program {
     pub fn runs_as(&self, other: &Program) -> bool {
         self.kernels == other.kernels && self.steps == other.steps && self.constants == other.constants
     }
+
+    /// The input that holds the weights, where they are not in the object.
+    pub fn weights_input(&self) -> Option<usize> {
+        let places = self.steps.iter().flat_map(|step| match step {
+            Step::Call { args, .. } => args.as_slice(),
+            Step::Bind { place, .. } => std::slice::from_ref(place),
+        });
+        places.into_iter().find_map(|place| match place {
+            Place::InputAt { input, .. } => Some(*input),
+            _ => None,
+        })
+    }
 }
 
 /// Alignment in bytes of the arena, of every buffer in it, and of constants.

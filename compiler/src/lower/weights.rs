@@ -7,29 +7,63 @@ use bytes::Bytes;
 use super::names::Names;
 use super::program::{ALIGN, Constant, Place, Port, Program, Step};
 use crate::ir::{DType, TensorType};
+use crate::{Error, Result};
 
-/// Takes the constants out of a model's programs; gives their bytes, each constant once and on a boundary of [`ALIGN`].
-/// Every program then has a last input of just these bytes.
-pub fn separate(programs: &mut [Program]) -> Vec<u8> {
-    let mut blob: Vec<u8> = Vec::new();
-    let mut known: HashMap<Bytes, i64> = HashMap::new();
-    let mut place = |constant: Constant| {
-        *known.entry(constant.data).or_insert_with_key(|data| {
-            blob.resize(blob.len().next_multiple_of(ALIGN), 0);
-            let at = blob.len() as i64;
-            blob.extend_from_slice(data);
+/// The places of a model's constants in one run of bytes, each constant once and on a boundary of [`ALIGN`].
+#[derive(Default)]
+struct Places {
+    known: HashMap<Bytes, usize>,
+    bytes: usize,
+}
+
+impl Places {
+    fn of(&mut self, constant: &Constant) -> usize {
+        *self.known.entry(constant.data.clone()).or_insert_with_key(|data| {
+            let at = self.bytes.next_multiple_of(ALIGN);
+            self.bytes = at + data.len();
             at
         })
-    };
-    let offsets: Vec<Vec<i64>> = programs.iter_mut().map(|p| p.constants.drain(..).map(&mut place).collect()).collect();
-    for (program, offsets) in programs.iter_mut().zip(offsets) {
-        take_from_input(program, &offsets, blob.len());
     }
-    blob
+}
+
+/// Whether the constants of a model's programs, each counted once, are more than so many bytes.
+pub fn exceed(programs: &[Program], limit: usize) -> bool {
+    let constants = || programs.iter().flat_map(|p| &p.constants);
+    // Which ones are equal is only asked where that matters.
+    if constants().map(|constant| constant.data.len().next_multiple_of(ALIGN)).sum::<usize>() <= limit {
+        return false;
+    }
+    let mut places = Places::default();
+    constants().for_each(|constant| {
+        places.of(constant);
+    });
+    places.bytes > limit
+}
+
+/// Takes the constants out of a model's programs; gives their bytes. Every program then has a last input of just these.
+///
+/// # Errors
+/// When the system has no memory for them.
+pub fn separate(programs: &mut [Program]) -> Result<Bytes> {
+    let mut places = Places::default();
+    let offsets: Vec<Vec<usize>> =
+        programs.iter_mut().map(|p| p.constants.drain(..).map(|constant| places.of(&constant)).collect()).collect();
+    for (program, offsets) in programs.iter_mut().zip(offsets) {
+        take_from_input(program, &offsets, places.bytes);
+    }
+    if places.bytes == 0 {
+        return Ok(Bytes::new());
+    }
+    // Pages of their own, which begin where programs find a mapped file.
+    let mut all = memmap2::MmapMut::map_anon(places.bytes).map_err(|e| Error::io("the weights", &e))?;
+    for (data, at) in places.known {
+        all[at..at + data.len()].copy_from_slice(&data);
+    }
+    Ok(Bytes::from_owner(all))
 }
 
 /// Replaces constants by parts of one more input of some bytes.
-fn take_from_input(program: &mut Program, offsets: &[i64], bytes: usize) {
+fn take_from_input(program: &mut Program, offsets: &[usize], bytes: usize) {
     let input = program.inputs.len();
     let (mut names, mut c_names) = (Names::default(), Names::default());
     for port in program.inputs.iter().chain(&program.outputs) {
@@ -40,7 +74,7 @@ fn take_from_input(program: &mut Program, offsets: &[i64], bytes: usize) {
     program.inputs.push(Port { name, c_name, ty: TensorType::fixed(DType::U8, &[bytes]) });
     let moved = |place: &mut Place| {
         if let Place::Constant(n) = *place {
-            *place = Place::InputAt { input, offset: offsets[n] };
+            *place = Place::InputAt { input, offset: offsets[n] as i64 };
         }
     };
     for step in &mut program.steps {
