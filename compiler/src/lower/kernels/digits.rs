@@ -14,7 +14,8 @@
 //! A row of whole numbers up to `LARGEST` loses nothing: there `q = x * 2^n`, with the largest `n` that `m` allows. Such are
 //! quantized data that reach a product as floats, whose results may be quantized again, compared or cast to integers.
 //!
-//! A row with an infinity or a NaN, or whose largest element's reciprocal is out of range, has NaN for a scale.
+//! A row with an infinity or a NaN, of larger whole numbers, or whose largest element's reciprocal is out of range, has NaN
+//! for a scale.
 
 use super::coded::Weights;
 use crate::ir::{DType, Dim};
@@ -123,9 +124,8 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         let (largest, unit) = (k.float(LARGEST, float), k.float(1.0 / LARGEST, float));
         let (inverse, scale) = (k.bin(Bin::Div, largest, m), k.mul(m, unit));
         // Few rows of other numbers have a largest one that is whole: only what might be whole is looked at again.
-        let (rounded, one) = (k.un(Un::Nearest, m), k.float(1.0, float));
-        let (whole, small) = (k.cmp(Cmp::Eq, m, rounded), k.cmp(Cmp::Ge, inverse, one));
-        let whole = k.bin(Bin::And, whole, small);
+        let rounded = k.un(Un::Nearest, m);
+        let whole = k.cmp(Cmp::Eq, m, rounded);
         let both = k.choose(
             whole,
             &mut |k| {
@@ -140,6 +140,9 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
                 let reciprocals = k.int_of(254 << 23, bits);
                 let reciprocal = k.sub(reciprocals, power);
                 let (power, reciprocal) = (k.bitcast(power, float), k.bitcast(reciprocal, float));
+                let odd = k.float(f64::NAN, float);
+                let fits = k.cmp(Cmp::Le, m, largest);
+                let reciprocal = k.select(fits, reciprocal, odd);
                 vec![k.select(whole, power, inverse), k.select(whole, reciprocal, scale)]
             },
             &mut |_| vec![inverse, scale],
