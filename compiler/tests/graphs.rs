@@ -217,6 +217,7 @@ fn weights_beyond_a_limit_stay_outside() {
             dims: Vec::new(),
             shapes: Vec::new(),
             values: Vec::new(),
+            check_indices: false,
             effort: Effort::Full,
             separate_weights: false,
             embedded_limit,

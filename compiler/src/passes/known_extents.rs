@@ -2,15 +2,17 @@
 //!
 //! Where a symbol meets a constant, as the channels of an image meet those of the weights, the symbol is that constant: the input
 //! then has that extent, which callers are held to as to any other. Where a product of dimensions does, such as what a
-//! flattened image meets, it is replaced in all dimensions; the compiled model checks the equality before any work.
+//! flattened image meets, it is replaced in all dimensions; the compiled model checks the equality before any work. What is left,
+//! such as a sum of two extents, is a constant only where it meets weights.
 //! Kernels rely on it: constant weights and what meets them have one extent.
 
 use std::collections::{BTreeSet, HashMap};
 
 use mcc_targets::Target;
 
+use super::edit::{Edit, rewrite};
 use crate::Result;
-use crate::ir::{Condition, Dim, Graph, Op, Output, Requirement, Rule, Sym, Value};
+use crate::ir::{Condition, Dim, Graph, NodeId, Op, Output, Requirement, Rule, Sym, Value};
 
 /// Replaces what must be constant by the constant.
 ///
@@ -22,7 +24,34 @@ pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
         known.say(graph)?;
         changed = true;
     }
-    Ok(changed)
+    Ok(rewrite(graph, meets_weights)? || changed)
+}
+
+/// A product or convolution whose operand has the channels that its constant weights have.
+fn meets_weights(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
+    let (op, mut operands) = (edit.graph.op(node).clone(), edit.graph.operands(node));
+    let (&[x, w, ..], Some((axis, channels))) = (operands.as_slice(), channels(edit, &op, &operands)) else {
+        return Ok(None);
+    };
+    let mut shape = edit.shape(x);
+    if edit.graph.as_constant(w).is_none() || shape[axis].as_const().is_some() {
+        return Ok(None);
+    }
+    shape[axis] = channels;
+    operands[0] = edit.reshape(x, shape)?;
+    edit.add(op, &operands).map(Some)
+}
+
+/// The axis of the first operand that weights contract, and its extent there.
+fn channels(edit: &Edit, op: &Op, operands: &[Value]) -> Option<(usize, Dim)> {
+    let &[x, w, ..] = operands else { return None };
+    let (rank, w) = (edit.graph.ty(x).rank(), &edit.graph.ty(w).shape);
+    match op {
+        Op::MatMul => Some((rank.checked_sub(1)?, w[w.len().checked_sub(2).unwrap_or(0)].clone())),
+        Op::Conv(spec) => Some((spec.layout.channels(rank), &w[1] * &Dim::from(spec.group))),
+        Op::ConvTranspose { spec, .. } => Some((spec.layout.channels(rank), w[0].clone())),
+        _ => None,
+    }
 }
 
 /// What equalities with constants say.
