@@ -47,7 +47,7 @@ fn channels(edit: &Edit, op: &Op, operands: &[Value]) -> Option<(usize, Dim)> {
     let &[x, w, ..] = operands else { return None };
     let (rank, w) = (edit.graph.ty(x).rank(), &edit.graph.ty(w).shape);
     match op {
-        Op::MatMul => Some((rank.checked_sub(1)?, w[w.len().checked_sub(2).unwrap_or(0)].clone())),
+        Op::MatMul => Some((rank.checked_sub(1)?, w[w.len().saturating_sub(2)].clone())),
         Op::Conv(spec) => Some((spec.layout.channels(rank), &w[1] * &Dim::from(spec.group))),
         Op::ConvTranspose { spec, .. } => Some((spec.layout.channels(rank), w[0].clone())),
         _ => None,
