@@ -221,6 +221,7 @@ fn weights_beyond_a_limit_stay_outside() {
             effort: Effort::Full,
             separate_weights: false,
             embedded_limit,
+            where_it_differs: false,
             traced: false,
         };
         driver::compile_graph(c.graph.clone(), &options).unwrap()

@@ -138,6 +138,40 @@ impl Graph {
         Ok(NodeId(id))
     }
 
+    /// The graph with what `f` makes of every operation, which must have as many results; types and requirements are inferred
+    /// anew.
+    ///
+    /// # Errors
+    /// When operations contradict their operands then.
+    pub fn map_ops(&self, f: &dyn Fn(&Op) -> Op) -> Result<Graph> {
+        let mut made = Graph { warnings: self.warnings.clone(), files: self.files.clone(), ..Graph::default() };
+        made.decisions = self.decisions.clone();
+        let mut values: HashMap<Value, Value> = HashMap::new();
+        for &input in &self.inputs {
+            if let Op::Input(name, ty) = f(self.op(input)) {
+                values.insert(input.into(), made.add_input(&name, ty));
+            }
+        }
+        for node in self.topological() {
+            let label = self.label(node);
+            let first = match self.op(node) {
+                Op::Input(..) => continue,
+                Op::Constant(tensor) => made.constant(tensor.clone()),
+                op => {
+                    let operands: Vec<Value> = self.operands(node).iter().map(|v| values[v]).collect();
+                    made.add_labelled(f(op), &operands, label).map_err(|e| e.within(label))?.into()
+                }
+            };
+            made.set_label(first.node, label);
+            values
+                .extend((0..self.types(node).len()).map(|n| (Value { node, result: n }, Value { result: n, ..first })));
+        }
+        let output = |o: &Output| Output { name: o.name.clone(), value: values[&o.value] };
+        made.outputs = self.outputs.iter().map(output).collect();
+        made.kept = self.kept.iter().map(|v| values[v]).collect();
+        Ok(made)
+    }
+
     /// What a node requires of its operands' dimensions.
     pub fn required_by(&self, node: NodeId) -> &[Requirement] {
         &self.net[node.0].requires

@@ -6,13 +6,13 @@
 //! such as a sum of two extents, is a constant only where it meets weights.
 //! Kernels rely on it: constant weights and what meets them have one extent.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use mcc_targets::Target;
 
 use super::edit::{Edit, rewrite};
 use crate::Result;
-use crate::ir::{Condition, Dim, Graph, NodeId, Op, Output, Requirement, Rule, Sym, Value};
+use crate::ir::{Condition, Dim, Graph, NodeId, Op, Requirement, Rule, Sym, Value};
 
 /// Replaces what must be constant by the constant.
 ///
@@ -115,28 +115,7 @@ impl Known {
 
     /// Makes the graph anew.
     fn say(&self, graph: &mut Graph) -> Result<()> {
-        let mut made = Graph::new();
-        let mut values: HashMap<Value, Value> = HashMap::new();
-        for &input in graph.inputs() {
-            if let Op::Input(name, ty) = self.op(graph.op(input)) {
-                values.insert(input.into(), made.add_input(&name, ty));
-            }
-        }
-        for node in graph.topological() {
-            let label = graph.label(node);
-            let first = match graph.op(node) {
-                Op::Input(..) => continue,
-                Op::Constant(tensor) => made.constant(tensor.clone()),
-                op => {
-                    let operands: Vec<Value> = graph.operands(node).iter().map(|v| values[v]).collect();
-                    made.add_labelled(self.op(op), &operands, label).map_err(|e| e.within(label))?.into()
-                }
-            };
-            made.set_label(first.node, label);
-            let results = graph.types(node).len();
-            values.extend((0..results).map(|result| (Value { node, result }, Value { result, ..first })));
-        }
-        made.outputs = graph.outputs.iter().map(|o| Output { name: o.name.clone(), value: values[&o.value] }).collect();
+        let mut made = graph.map_ops(&|op| self.op(op))?;
         let derived = std::mem::take(&mut made.requires);
         for requirement in graph.requires.iter() {
             let condition = requirement.condition.map(&|d| self.pinned(d));
