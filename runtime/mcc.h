@@ -28,6 +28,7 @@ enum {
     MCC_BAD_VALUE = 7,
     MCC_CPU_LACKS_FEATURE = 8,
     MCC_TOO_LARGE = 9,
+    MCC_WRONG_WEIGHTS = 10,
     MCC_KIND = 255
 };
 
@@ -111,6 +112,8 @@ typedef struct mcc_model {
        on data are overwritten by the true ones. What is required of those can only be checked on the way: after such a refusal
        (MCC_BAD_VALUE) the outputs' data are undefined. Indices in data that are out of range (of Gather, Scatter and the like, and
        lengths of sequences) are drawn to the nearest valid one; nothing outside of a tensor is ever read or written. The arena is aligned to MCC_ARENA_ALIGN; it holds nothing between calls.
+       Of a model whose weights are a file of their own, the last input is that file's bytes, at any address (a multiple of 64,
+       such as a mapped file has, is fastest); its first eight say whose they are, else the call gives MCC_WRONG_WEIGHTS.
        `pool` may be null: then all runs on the caller's thread, as it does in models compiled without --threads. */
     int32_t (*invoke)(const mcc_tensor *inputs, mcc_tensor *outputs, void *arena, size_t arena_size, const mcc_pool *pool);
     /* CPU extensions that the code needs, separated by spaces. Every function of the model asks the processor for them,
@@ -135,6 +138,7 @@ static inline const char *mcc_message(int32_t code)
     case MCC_BAD_VALUE: return "the inputs' values are not what the model requires";
     case MCC_CPU_LACKS_FEATURE: return "the processor lacks an extension that the model was compiled for";
     case MCC_TOO_LARGE: return "the dimensions make a tensor larger than can be addressed";
+    case MCC_WRONG_WEIGHTS: return "the weights are not those that were written with the model";
     default: return "unknown code";
     }
 }

@@ -189,13 +189,16 @@ fn weights_may_stay_outside() {
     assert_ne!(program.inputs[0].c_name, program.inputs[1].c_name);
     let compiled = codegen::compile(&program, &target).unwrap();
     let model = loader::Model::load(&compiled.object).unwrap();
-    let blob = Tensor::new(DType::U8, vec![weights.len()], weights).unwrap();
+    let bytes = |data: Vec<u8>| Tensor::new(DType::U8, vec![data.len()], data.into()).unwrap();
+    let (blob, others) = (bytes(weights.to_vec()), bytes(weights.iter().map(|b| b ^ 1).collect()));
     let got = model.invoke(&[c.inputs[0].clone(), blob]).unwrap();
     let want = eval::eval_graph(&c.graph, &c.inputs).unwrap();
     for (a, b) in got[0].to_f64s().iter().zip(want[0].to_f64s()) {
         assert!((a - b).abs() < 1e-5);
     }
-    // Weights of another size are refused.
+    // Other weights are refused, whatever their size.
+    let error = model.invoke(&[c.inputs[0].clone(), others]).unwrap_err().to_string();
+    assert!(error.contains("\"weights_2\" must be the file of weights"), "{error}");
     assert!(model.invoke(&[c.inputs[0].clone(), Tensor::zeros(DType::U8, vec![8])]).is_err());
 }
 

@@ -314,6 +314,7 @@ fn kind(kind: i32) -> &'static str {
         7 => "the inputs' values are not what the model requires",
         8 => "the processor lacks an extension that the model was compiled for",
         9 => "the dimensions make a tensor larger than can be addressed",
+        10 => "the weights are not those that were written with the model",
         _ => "unknown code",
     }
 }

@@ -61,7 +61,7 @@ enum Weights {
     Auto,
     /// Into the object's read-only data
     Embedded,
-    /// Into a file beside it, OUT.weights, whose bytes the program maps and passes as the model's last input
+    /// Into a file beside it, OUT.weights, whose bytes the program maps and passes as the model's last input; others are refused
     Separate,
 }
 

@@ -21,6 +21,7 @@ pub enum Code {
     BadValue = 7,
     CpuLacksFeature = 8,
     TooLarge = 9,
+    WrongWeights = 10,
 }
 
 /// Bytes of a C `mcc_tensor`, and the offsets of its fields.

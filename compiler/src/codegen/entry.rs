@@ -231,6 +231,7 @@ pub fn invoke<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
             e.data_not_null(data, port, "input");
             pointers.push(data);
         }
+        e.check_weights(&pointers);
         for (i, port) in program.outputs.iter().enumerate() {
             e.check_type(outputs, i, port, "output");
             for (axis, want) in port.ty.shape.iter().enumerate() {
@@ -270,6 +271,7 @@ pub fn run<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
         for (port, &data) in program.outputs.iter().zip(&pointers[program.inputs.len()..]) {
             e.data_not_null(data, port, "output");
         }
+        e.check_weights(pointers);
         e.check_arena(arena[0], arena[1]);
         e.call_steps(pointers, arena[0], symbols, arena.get(2).copied());
         e.give_ok();
@@ -495,6 +497,20 @@ impl<M: Module> Entry<'_, '_, M> {
     }
 
     /// A port's data may be null only when there is none.
+    /// Refuses another model's weights, where they are the last input.
+    fn check_weights(&mut self, pointers: &[Value]) {
+        let program = self.parts.program;
+        let (Some(id), Some(last)) = (program.weights_id, program.inputs.len().checked_sub(1)) else { return };
+        let found = self.b.ins().load(types::I64, MemFlagsData::new().with_notrap(), pointers[last], 0);
+        let own = self.b.ins().iconst(types::I64, id);
+        let bad = self.b.ins().icmp(IntCC::NotEqual, found, own);
+        let text = format!(
+            "input \"{}\" must be the file of weights that was written with this object",
+            program.inputs[last].name
+        );
+        self.refuse(bad, Code::WrongWeights, &text);
+    }
+
     fn data_not_null(&mut self, data: Value, port: &Port, side: &str) {
         let text = format!("{side} \"{}\": its data is null", port.name);
         let numel: Dim = port.ty.shape.iter().map(|d| self.parts.program.most(d)).product();

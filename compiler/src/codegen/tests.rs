@@ -41,6 +41,7 @@ pub(super) fn program(kernel: Kernel, inputs: &[usize], output: usize) -> Progra
         live_bytes: Dim::ZERO,
         traced: false,
         threads: 1,
+        weights_id: None,
         decisions: Vec::new(),
     }
 }
@@ -377,6 +378,7 @@ fn symbolic() -> Program {
         live_bytes: Dim::ZERO,
         traced: false,
         threads: 1,
+        weights_id: None,
         decisions: Vec::new(),
     }
 }

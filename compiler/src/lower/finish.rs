@@ -78,6 +78,7 @@ impl Lowering<'_> {
             live_bytes: plan.live,
             traced: false,
             threads: self.target.threads,
+            weights_id: None,
             decisions: self.grouping.decisions,
             symbols: self.symbols,
         };

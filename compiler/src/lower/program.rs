@@ -43,6 +43,8 @@ pub struct Program {
     pub traced: bool,
     /// Most threads that a run may use.
     pub threads: u32,
+    /// Where the weights are the last input: what its first eight bytes say, little-endian.
+    pub weights_id: Option<i64>,
     /// What was decided about layers, for reports.
     pub decisions: Vec<Decision>,
 }

@@ -1,6 +1,10 @@
 //! Weights outside the object: constants become one more input of the model, which the caller maps from a file.
+//!
+//! The file begins with [`ALIGN`] bytes of which the first eight say whose weights these are; the program knows them too, so
+//! that another model's file of the same size is refused. Kernels read constants at any address.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
 
 use bytes::Bytes;
 
@@ -45,21 +49,33 @@ pub fn exceed(programs: &[Program], limit: usize) -> bool {
 /// # Errors
 /// When the system has no memory for them.
 pub fn separate(programs: &mut [Program]) -> Result<Bytes> {
-    let mut places = Places::default();
+    let mut places = Places { bytes: ALIGN, ..Places::default() };
     let offsets: Vec<Vec<usize>> =
         programs.iter_mut().map(|p| p.constants.drain(..).map(|constant| places.of(&constant)).collect()).collect();
+    // A model without weights takes none.
+    let bytes = if places.known.is_empty() { 0 } else { places.bytes };
     for (program, offsets) in programs.iter_mut().zip(offsets) {
-        take_from_input(program, &offsets, places.bytes);
+        take_from_input(program, &offsets, bytes);
     }
-    if places.bytes == 0 {
+    if bytes == 0 {
         return Ok(Bytes::new());
     }
     // Pages of their own, which begin where programs find a mapped file.
-    let mut all = memmap2::MmapMut::map_anon(places.bytes).map_err(|e| Error::io("the weights", &e))?;
+    let mut all = memmap2::MmapMut::map_anon(bytes).map_err(|e| Error::io("the weights", &e))?;
     for (data, at) in places.known {
         all[at..at + data.len()].copy_from_slice(&data);
     }
+    let id = identity(&all);
+    programs.iter_mut().for_each(|program| program.weights_id = Some(id));
+    all[..8].copy_from_slice(&id.to_le_bytes());
     Ok(Bytes::from_owner(all))
+}
+
+/// A number that other weights hardly have, and no empty file.
+fn identity(bytes: &[u8]) -> i64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish().max(1).cast_signed()
 }
 
 /// Replaces constants by parts of one more input of some bytes.
