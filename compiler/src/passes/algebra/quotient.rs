@@ -17,7 +17,7 @@ pub(super) fn as_product(edit: &mut Edit, node: NodeId, a: Value, b: Value) -> R
     let Some(divisor) = edit.graph.as_constant(b) else { return Ok(None) };
     let Some(reciprocal) = reciprocal(divisor) else { return Ok(None) };
     let exact = divisor.to_f64s().into_iter().all(is_power_of_two);
-    if !exact && !is_open(edit, a, is_rounded(edit, node)) {
+    if !exact && !is_open(edit, node, a, is_rounded(edit, node)) {
         return Ok(None);
     }
     let reciprocal = edit.graph.constant(reciprocal);
@@ -54,23 +54,27 @@ fn is_rounded(edit: &Edit, node: NodeId) -> bool {
     })
 }
 
-/// Whether the last place of a value's elements is not defined; `alone`: by what nothing else sees.
-fn is_open(edit: &Edit, value: Value, alone: bool) -> bool {
-    let (mut stack, mut seen) = (vec![value], Vec::new());
-    while let Some(v) = stack.pop() {
-        if seen.contains(&v) || alone && !edit.used_once(v) {
+/// Whether the last place of what a node divides is not defined; `alone`: by what only ways to the quotient lead to.
+fn is_open(edit: &Edit, quotient: NodeId, dividend: Value, alone: bool) -> bool {
+    let (mut edge, mut cone) = (vec![dividend], vec![quotient]);
+    let hidden = |v: Value, cone: &[NodeId]| {
+        !edit.graph.is_output(v) && edit.users(v).iter().all(|(user, _)| cone.contains(user))
+    };
+    while let Some(next) = edge.iter().position(|&v| !alone || hidden(v, &cone)) {
+        let v = edge.swap_remove(next);
+        if cone.contains(&v.node) {
             continue;
         }
-        if seen.len() == LOOK {
+        if cone.len() > LOOK {
             return false;
         }
-        seen.push(v);
+        cone.push(v.node);
         match edit.graph.op(v.node) {
             Op::Input(..) | Op::Constant(_) | Op::Dims(_) | Op::Iota { .. } => {}
             // The data's range, by which it is quantized: a scale that others compute too.
             Op::Reduce { kind: ReduceKind::Min | ReduceKind::Max, .. } => {}
             Op::Cast { .. } if edit.graph.operand(v.node, 0).is_some_and(|x| is_code(edit.dtype(x))) => return true,
-            op if is_exact(op) => stack.extend(edit.graph.operands(v.node)),
+            op if is_exact(op) => edge.extend(edit.graph.operands(v.node)),
             _ => return true,
         }
     }
