@@ -111,7 +111,7 @@ impl Model {
     /// Loads an ELF object that was compiled for this machine.
     ///
     /// # Errors
-    /// When it is no such object, or has relocations that mcc does not emit.
+    /// When it is no such object, has relocations that mcc does not emit, or needs what this machine lacks.
     pub fn load(object: &[u8]) -> Result<Model> {
         let file = object::File::parse(object).map_err(|e| Error::internal(format!("object file: {e}")))?;
         let image = Image::link(&file)?;
@@ -123,6 +123,15 @@ impl Model {
         let c = unsafe { &*(at as *const CModel) };
         if c.abi_version != abi::VERSION {
             return Err(Error::usage(format!("the object has interface version {}", c.abi_version)));
+        }
+        // SAFETY: a C string.
+        let needs = unsafe { CStr::from_ptr(c.cpu_features) }.to_string_lossy();
+        let missing = mcc_targets::missing_here(&needs.split_whitespace().collect::<Vec<_>>());
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            return Err(Error::usage(format!(
+                "this processor lacks {missing}, which the model was compiled for; see --cpu"
+            )));
         }
         // SAFETY: the descriptor's pointers and counts belong together.
         let ports = |first: *const CPort, n: i32| (0..n as usize).map(|i| unsafe { port(&*first.add(i)) }).collect();

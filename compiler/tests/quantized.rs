@@ -8,6 +8,7 @@ use mcc::ir::{
 use mcc::{codegen, loader, lower, passes};
 use mcc_targets::Target;
 
+/// Those that this machine runs are checked; `mcc cpus` tells which.
 const CPUS: [&str; 4] = ["native", "native-avx512vbmi", "x86-64-v3+avxvnni", "x86-64-v3"];
 
 /// What may be left of a half between a number and its rounding where results differ.
@@ -143,6 +144,9 @@ impl Model {
         let scaled = eval::eval_graph(&scaled, &self.inputs).unwrap()[0].to_f64s();
         for cpu in CPUS {
             let Ok(target) = Target::host(Some(cpu)) else { continue };
+            if !target.runs_here() {
+                continue;
+            }
             let mut graph = self.graph.clone();
             passes::run(&mut graph, &target, passes::Effort::Full, &mut |_, _| {}).unwrap();
             let program = lower::lower(&graph, &target, "m").unwrap();

@@ -5,6 +5,7 @@
 pub mod block_schedule;
 pub mod choices;
 pub mod dot_schedule;
+mod host;
 pub mod layout_schedule;
 pub mod schedule;
 pub mod sparse_schedule;
@@ -14,6 +15,8 @@ use std::cmp::Reverse;
 use target_lexicon::{Architecture, BinaryFormat, Environment, Triple, Vendor};
 
 use self::choices::Choices;
+
+pub use self::host::{TEST_CPU, missing_here};
 
 /// A machine to compile for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub struct Target {
     pub compact: bool,
     /// How weights that are floats are stored.
     pub weights: WeightFloats,
+    /// Whether the compiler checks its own work, stage by stage; code is the same. The default is that of debug assertions.
+    pub checked: bool,
 }
 
 /// How weights that are floats are stored.
@@ -272,39 +277,6 @@ impl Target {
         Self::from_triple(triple, cpus)
     }
 
-    /// The machine this process runs on, at a `--cpu` level.
-    ///
-    /// # Errors
-    /// When the host is not supported or the CPU is unknown.
-    pub fn host(cpu: Option<&str>) -> Result<Target, UnknownTarget> {
-        Self::from_triple(Triple::host(), cpu).map(last)
-    }
-
-    /// The machine this process runs on, at all CPUs of a `--cpu` value, the plainest first; at least one. `None` stands
-    /// for [`DEFAULT_CPUS`].
-    ///
-    /// # Errors
-    /// As [`Target::host`].
-    pub fn all_host(cpu: Option<&str>) -> Result<Vec<Target>, UnknownTarget> {
-        let triple = Triple::host();
-        let cpus = cpu.or_else(|| default_cpus(&triple));
-        Self::from_triple(triple, cpus)
-    }
-
-    /// A target for every level of [`CPU_LEVELS`] that this machine runs, those of the same features once.
-    pub fn host_levels() -> Vec<Target> {
-        let Ok(native) = Target::host(Some("native")) else { return Vec::new() };
-        let levels = CPU_LEVELS.iter().filter(|l| l.arch == native.arch);
-        let mut targets: Vec<Target> = Vec::new();
-        for target in levels.filter_map(|l| Target::host(Some(l.name)).ok()) {
-            let runs = target.features.iter().all(|f| native.has(f));
-            if runs && targets.iter().all(|t| t.features != target.features) {
-                targets.push(target);
-            }
-        }
-        targets
-    }
-
     fn from_triple(triple: Triple, cpu: Option<&str>) -> Result<Vec<Target>, UnknownTarget> {
         let Some(arch) = arch_of(&triple) else {
             let other = triple.architecture;
@@ -316,8 +288,9 @@ impl Target {
         let target = |features: Vec<&'static str>| {
             let (vector_bytes, threads, choices, sparsity) = (16, 1, Choices::default(), Sparsity::Auto);
             let (triple, compact, weights) = (triple.clone(), false, WeightFloats::AsGiven);
+            let checked = cfg!(debug_assertions);
             let mut target =
-                Target { triple, arch, features, vector_bytes, threads, choices, sparsity, compact, weights };
+                Target { triple, arch, features, vector_bytes, threads, choices, sparsity, compact, weights, checked };
             let has_all = |names: &[&str]| names.iter().all(|f| target.has(f));
             if has_all(&["avx2", "fma", "bmi1", "bmi2"]) {
                 target.vector_bytes = if has_all(V4) { 64 } else { 32 };
@@ -411,7 +384,7 @@ fn cpu_features(arch: Arch, cpu: Option<&str>) -> Result<Vec<Vec<&'static str>>,
         let mut features = match (name, cpus.last()) {
             ("", None) => default_level(arch),
             ("", Some(last)) => last.clone(),
-            ("native", _) => native(arch)?,
+            ("native", _) => host::native(arch)?,
             _ => levels(arch).find(|l| l.name == name).map(|l| l.features.concat()).unwrap_or_default(),
         };
         change(arch, &mut features, &item[name.len()..])?;
@@ -476,53 +449,6 @@ fn change(arch: Arch, features: &mut Vec<&'static str>, changes: &str) -> Result
 
 fn all_features(arch: Arch) -> String {
     FEATURES.iter().filter(|f| f.arch == arch).map(|f| f.name).collect::<Vec<_>>().join(", ")
-}
-
-/// The extensions that this machine has.
-fn native(arch: Arch) -> Result<Vec<&'static str>, UnknownTarget> {
-    #[cfg(target_arch = "x86_64")]
-    let (host, detected) = (Arch::X86_64, x86_features());
-    #[cfg(target_arch = "aarch64")]
-    let (host, detected) = (Arch::Aarch64, aarch64_features());
-    if arch != host {
-        return Err(UnknownTarget("cpu native: the target is not this machine; name a level".to_string()));
-    }
-    Ok(detected.into_iter().filter(|f| f.1).map(|f| f.0).collect())
-}
-
-#[cfg(target_arch = "x86_64")]
-fn x86_features() -> Vec<(&'static str, bool)> {
-    use std::arch::is_x86_feature_detected as has;
-    vec![
-        ("sse3", has!("sse3")),
-        ("ssse3", has!("ssse3")),
-        ("sse4.1", has!("sse4.1")),
-        ("sse4.2", has!("sse4.2")),
-        ("popcnt", has!("popcnt")),
-        ("cmpxchg16b", has!("cmpxchg16b")),
-        ("avx", has!("avx")),
-        ("avx2", has!("avx2")),
-        ("fma", has!("fma")),
-        ("bmi1", has!("bmi1")),
-        ("bmi2", has!("bmi2")),
-        ("lzcnt", has!("lzcnt")),
-        ("f16c", has!("f16c")),
-        ("avx512f", has!("avx512f")),
-        ("avx512bw", has!("avx512bw")),
-        ("avx512cd", has!("avx512cd")),
-        ("avx512dq", has!("avx512dq")),
-        ("avx512vl", has!("avx512vl")),
-        ("avx512vbmi", has!("avx512vbmi")),
-        ("avx512vbmi2", has!("avx512vbmi2")),
-        ("avx512vnni", has!("avx512vnni")),
-        ("avxvnni", has!("avxvnni")),
-    ]
-}
-
-#[cfg(target_arch = "aarch64")]
-fn aarch64_features() -> Vec<(&'static str, bool)> {
-    use std::arch::is_aarch64_feature_detected as has;
-    vec![("lse", has!("lse")), ("fp16", has!("fp16")), ("dotprod", has!("dotprod")), ("i8mm", has!("i8mm"))]
 }
 
 #[cfg(test)]

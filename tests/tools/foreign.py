@@ -2,13 +2,15 @@
 """Checks objects for machines other than this one.
 
 usage: foreign.py MCC link MODEL.onnx          link it for Android, iOS and Windows, and look at the result
-       foreign.py MCC aarch64 [--atol A] CASE_DIR...
-                                               run cases (ONNX test layout) under qemu-aarch64 and compare, each on a core
-                                               with all extensions and on a Cortex-A53, which has none
+       foreign.py MCC CPU [--atol A] CASE_DIR...
+                                               run cases (ONNX test layout) under qemu and compare, for each of the CPU's cores:
+                                               aarch64 (one with all extensions, and a Cortex-A53, which has none), x86-64-v2,
+                                               x86-64-v3
 
-An object that holds more than generic code must run `sdot` on the first core, and none on the second; the line says how many
-of them. --atol is for quantized cases: a sum next to a tie may be rounded to the other step. Each check is a line; exit 0 when all hold. A case is linked with drive.c, which also counts what a run allocates: nothing.
-Needs numpy, onnx, ld.lld-19, ld64.lld-19, llvm-readelf-19, llvm-nm-19, the aarch64 and mingw gcc, qemu-aarch64.
+An aarch64 object that holds more than generic code must run `sdot` on the first core, and none on the second; the line says
+how many of them. --atol is for quantized cases: a sum next to a tie may be rounded to the other step. Each check is a line;
+exit 0 when all hold. A case is linked with drive.c, which also counts what a run allocates: nothing.
+Needs numpy, onnx, ld.lld-19, ld64.lld-19, llvm-readelf-19, llvm-nm-19, the aarch64, x86-64 and mingw gcc, qemu-user.
 """
 import os
 import re
@@ -22,6 +24,13 @@ import onnx
 from onnx import numpy_helper
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+X86 = ["--target", "x86_64-unknown-linux-gnu", "--cpu"]
+# What it is to mcc, what links, what runs on which cores.
+MACHINES = {
+    "aarch64": (["--target", "aarch64-linux-android"], "aarch64-linux-gnu-gcc", "qemu-aarch64", ["max", "cortex-a53"]),
+    "x86-64-v2": (X86 + ["x86-64-v2"], "x86_64-linux-gnu-gcc", "qemu-x86_64", ["Nehalem"]),
+    "x86-64-v3": (X86 + ["x86-64-v3"], "x86_64-linux-gnu-gcc", "qemu-x86_64", ["max"]),
+}
 TBD = """--- !tapi-tbd
 tbd-version: 4
 targets: [ arm64-ios ]
@@ -98,29 +107,32 @@ def tensor(path):
     return numpy_helper.to_array(t), t.data_type
 
 
-def aarch64(mcc, case, folder, atol):
+def emulated(mcc, case, folder, machine, atol):
+    options, gcc, qemu, cores = MACHINES[machine]
     data = os.path.join(case, "test_data_set_0")
     count = lambda side: sum(f.startswith(side) for f in os.listdir(data))
     ins, outs = ([folder + "/%s_%d" % (side, n) for n in range(count(side + "_"))] for side in ("input", "output"))
     for n, path in enumerate(ins):
         write_raw(path, *tensor(os.path.join(data, "input_%d.pb" % n)))
     obj, exe = folder + "/m.o", folder + "/drive"
-    run(mcc, os.path.join(case, "model.onnx"), "-o", obj, "--target", "aarch64-linux-android", "--name", "m")
-    run("aarch64-linux-gnu-gcc", "-O1", "-std=c11", "-DMODEL=m_model", "-include", folder + "/m.h", HERE + "/drive.c", obj,
+    run(mcc, os.path.join(case, "model.onnx"), "-o", obj, "--name", "m", *options)
+    run(gcc, "-static", "-O1", "-std=c11", "-DMODEL=m_model", "-include", folder + "/m.h", HERE + "/drive.c", obj,
         "-Wl,--wrap=malloc", "-o", exe)
     with open(os.path.join(case, "tolerance"), encoding="ascii") as f:
         tolerances = [tuple(map(float, line.split())) for line in f]
-    levels = "getauxval" in undefined("aarch64-linux-gnu-nm", obj)
     found = {}
-    for cpu in ("max", "cortex-a53"):
-        log = folder + "/translated"
-        run("qemu-aarch64", "-cpu", cpu, "-d", "in_asm", "-D", log, "-L", "/usr/aarch64-linux-gnu", exe, *ins, "--", *outs)
-        found[cpu] = len(set(executed(log, is_sdot)))
+    for core in cores:
+        log = ["-d", "in_asm", "-D", folder + "/" + core] if machine == "aarch64" else []
+        run(qemu, "-cpu", core, *log, exe, *ins, "--", *outs)
+        found[core] = len(set(executed(log[-1], is_sdot))) if log else 0
         for n, path in enumerate(outs):
             got, want = read_raw(path), tensor(os.path.join(data, "output_%d.pb" % n))[0]
             rtol, own = tolerances[min(n, len(tolerances) - 1)]
             expect(got.shape == want.shape and np.allclose(got, want, rtol, own if atol is None else atol, equal_nan=True),
-                   "%s: output %d differs" % (cpu, n))
+                   "%s: output %d differs" % (core, n))
+    if machine != "aarch64":
+        return None
+    levels = "getauxval" in undefined("aarch64-linux-gnu-nm", obj)
     expect((found["max"] > 0) == levels and found["cortex-a53"] == 0, "sdot executed: %s, levels: %s" % (found, levels))
     return "%d sdot on max, none on cortex-a53" % found["max"] if levels else "generic"
 
@@ -140,7 +152,7 @@ def is_sdot(word):
 
 
 def main():
-    if len(sys.argv) < 4 or sys.argv[2] not in ("link", "aarch64"):
+    if len(sys.argv) < 4 or sys.argv[2] not in ("link", *MACHINES):
         print(__doc__, file=sys.stderr)
         return 2
     mcc, what, rest = os.path.abspath(sys.argv[1]), sys.argv[2], sys.argv[3:]
@@ -149,7 +161,7 @@ def main():
     else:
         atol = float(rest[1]) if rest[0] == "--atol" else None
         cases = rest if atol is None else rest[2:]
-        jobs = [("aarch64 " + os.path.basename(os.path.normpath(case)), aarch64, (case, atol)) for case in cases]
+        jobs = [(what + " " + os.path.basename(os.path.normpath(case)), emulated, (case, what, atol)) for case in cases]
     failed = 0
     for name, job, arguments in jobs:
         with tempfile.TemporaryDirectory() as folder:

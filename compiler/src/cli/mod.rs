@@ -7,6 +7,7 @@ mod cases;
 mod choices;
 mod compare;
 mod compile;
+mod cpus;
 mod inspect;
 mod link;
 mod npy;
@@ -32,7 +33,7 @@ use mcc::{Error, Result};
 /// Exit status: 0 done, 1 the model or its data is at fault, 2 usage, 3 internal error.
 #[derive(Parser)]
 #[command(name = "mcc", version, args_conflicts_with_subcommands = true)]
-#[command(override_usage = "mcc MODEL -o OUT.o [OPTIONS]\n       mcc run|verify|bench|inspect ...")]
+#[command(override_usage = "mcc MODEL -o OUT.o [OPTIONS]\n       mcc run|verify|bench|inspect|cpus ...")]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -50,6 +51,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Show what is in a model and what the compiler makes of it
     Inspect(inspect::InspectArgs),
+    /// List the CPU levels that --cpu takes, and which of them this machine runs
+    Cpus,
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -86,6 +89,7 @@ fn dispatch(cli: Cli) -> Result<bool> {
         Some(Command::Verify(args)) => verify::verify(&args),
         Some(Command::Bench(args)) => bench::bench(&args).map(|()| true),
         Some(Command::Inspect(args)) => inspect::inspect(&args).map(|()| true),
+        Some(Command::Cpus) => cpus::cpus().map(|()| true),
         Some(Command::Completions(args)) => {
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "mcc", &mut script);

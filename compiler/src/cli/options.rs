@@ -53,6 +53,10 @@ pub struct ModelOptions {
     /// not matter
     #[arg(long, value_name = "FILE")]
     pub choices: Option<PathBuf>,
+    /// Check the compiler's own work: the graph after every pass, every kernel, what Cranelift is given, and the allocation
+    /// of registers. What is wrong is an internal error; the object is the same. Takes about twice as long
+    #[arg(long)]
+    pub verify: bool,
 }
 
 /// When weights with zeros are kept as their non-zeros.
@@ -134,6 +138,9 @@ impl ModelOptions {
         };
         let mut plainer: Vec<Target> =
             targets.into_iter().map(|target| Target { threads, sparsity, compact, weights, ..target }).collect();
+        for target in &mut plainer {
+            target.checked |= self.verify;
+        }
         if compact && self.cpu.is_none() {
             plainer.truncate(1);
         }
@@ -185,7 +192,11 @@ impl ModelOptions {
         let choices: Vec<String> = self.choices.iter().map(|path| path.display().to_string()).collect();
         let schedule = given("--choices", &choices);
         let sparse = vec!["--sparse".to_string(), name_of(self.sparse)];
-        let flags = [(self.opt_size, "--opt-size"), (self.check_indices, "--check-indices")];
+        let flags = [
+            (self.opt_size, "--opt-size"),
+            (self.check_indices, "--check-indices"),
+            (self.verify, "--verify"),
+        ];
         let given_flags = flags.iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag.to_string());
         let level = std::iter::once(format!("-O{}", self.level)).chain(given_flags).collect();
         let rounded = given("--round-weights", &self.round_weights.map(name_of).into_iter().collect::<Vec<_>>());

@@ -31,7 +31,7 @@ const GAIN: f64 = 0.97;
 /// Seconds of each layer's label.
 type Times = BTreeMap<String, f64>;
 
-/// Tunes a model for every CPU of `options`, which this machine must have, and adds the choices to a file.
+/// Tunes a model for every CPU of `options`, which this machine must run, and adds the choices to a file.
 pub fn tune(
     model: &Path,
     options: &mut Options,
@@ -42,12 +42,11 @@ pub fn tune(
     let mut file = if path.exists() { File::read(path)? } else { File::default() };
     let imported = driver::import(model, options)?;
     let targets: Vec<Target> = options.plainer.iter().chain([&options.target]).cloned().collect();
-    let native = Target::host(Some("native")).map_err(|e| Error::usage(e.to_string()))?;
     let bar = ProgressBar::new((targets.len() * POINTS.len()) as u64);
     let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     for target in &targets {
-        if target.triple != native.triple || !target.features.iter().all(|f| native.has(f)) {
+        if !target.runs_here() {
             let message = format!("--tune: this machine does not run code for {}", target.cpu_name());
             return Err(Error::usage(message).help("give --cpu native"));
         }

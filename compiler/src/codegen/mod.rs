@@ -7,8 +7,6 @@
 //! - [`object`]: the object file; [`cpu`]: what it asks the CPU.
 
 pub mod abi;
-#[cfg(test)]
-pub(crate) mod arm;
 pub mod clif;
 mod cpu;
 #[cfg(test)]
@@ -25,6 +23,8 @@ mod sample_tests;
 mod share;
 #[cfg(test)]
 mod share_tests;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tidy;

@@ -309,10 +309,10 @@ fn compile(isa: &dyn TargetIsa, function: Function, name: &str) -> Result<Code> 
 /// Compiles the function of a context.
 ///
 /// # Errors
-/// When Cranelift refuses it; in debug builds with its CLIF.
+/// When Cranelift refuses it; with its CLIF where the compiler checks its own work.
 pub fn compile_function<'a>(isa: &dyn TargetIsa, context: &'a mut Context, name: &str) -> Result<&'a CompiledCode> {
     context.compile(isa, &mut ControlPlane::default()).map_err(|e| {
-        let listing = if cfg!(debug_assertions) { format!("\n{}", e.func.display()) } else { String::new() };
+        let listing = if isa.flags().enable_verifier() { format!("\n{}", e.func.display()) } else { String::new() };
         let what = cranelift_codegen::print_errors::pretty_error(e.func, e.inner);
         Error::internal(format!("kernel {name}: {what}{listing}"))
     })

@@ -1,12 +1,12 @@
-//! A node of every primitive, lowered, compiled and run: on every CPU level of this machine, and on 64-bit Arm under
-//! qemu, against the reference evaluator.
+//! A node of every primitive, lowered, compiled and run: at every CPU level of this machine, and on those that qemu stands
+//! in for, against the reference evaluator.
 
 use std::fmt::Write;
 
 use mcc_targets::Target;
 
-use super::compile;
 use super::tests::sh;
+use super::{compile, testing};
 use crate::ir::{Graph, Tensor, eval, samples};
 use crate::loader::Model;
 use crate::lower::{self, program::Program};
@@ -57,12 +57,13 @@ fn samples_run_here() {
     }
 }
 
-/// The kernels of wider vectors, tails included, whatever emits them.
+/// The kernels of wider vectors, tails included, where schedules know of no further extension.
 #[test]
 fn samples_run_in_wide_vectors() {
-    let mut target = Target::host(Some("x86-64-v2")).expect("a level of the table");
-    for vector_bytes in [32, 64] {
-        target.vector_bytes = vector_bytes;
+    for level in Target::host_levels().into_iter().filter(|t| t.vector_bytes > 16) {
+        let vector_bytes = level.vector_bytes;
+        let plain = Target::host(Some("x86-64-v2")).expect("a level of the table");
+        let target = Target { vector_bytes, ..plain };
         for (graph, inputs, want) in cases() {
             let compiled = compile(&lowered(&graph, &target, "m"), &target).unwrap_or_else(|e| panic!("{e}"));
             let model = Model::load(&compiled.object).expect("loads");
@@ -109,13 +110,19 @@ static void run(const mcc_model *m, const unsigned char *const *data, const int6
 "#;
 
 #[test]
-fn samples_run_on_arm() {
-    let target = Target::new("aarch64-unknown-linux-gnu", None).expect("a known triple");
+fn samples_run_under_qemu() {
+    for target in testing::emulated() {
+        samples_run_on(&target);
+    }
+}
+
+fn samples_run_on(target: &Target) {
+    let (link, run) = testing::tools(target);
     let dir = tempfile::tempdir().expect("a directory");
     let (mut c, mut calls) = (String::new(), String::new());
     let mut wanted = Vec::new();
     for (n, (graph, inputs, want)) in cases().into_iter().enumerate() {
-        let compiled = compile(&lowered(&graph, &target, &format!("m{n}")), &target).unwrap_or_else(|e| panic!("{e}"));
+        let compiled = compile(&lowered(&graph, target, &format!("m{n}")), target).unwrap_or_else(|e| panic!("{e}"));
         std::fs::write(dir.path().join(format!("m{n}.o")), &compiled.object).expect("written");
         if wanted.is_empty() {
             c += include_str!("../../../runtime/mcc.h");
@@ -140,8 +147,8 @@ fn samples_run_on_arm() {
     }
     let _ = writeln!(c, "int main(void) {{ {calls} return 0; }}");
     std::fs::write(dir.path().join("main.c"), c.replacen(",, 0}", ", 0}", usize::MAX)).expect("written");
-    sh(dir.path(), "aarch64-linux-gnu-gcc -O1 main.c m*.o -o main -static");
-    let printed = sh(dir.path(), "qemu-aarch64 ./main");
+    sh(dir.path(), &format!("{link} -O1 main.c m*.o -o main"));
+    let printed = sh(dir.path(), &format!("{run} ./main"));
     let mut lines = printed.lines();
     for (graph, want) in wanted {
         let mut got = Vec::new();
@@ -153,6 +160,6 @@ fn samples_run_on_arm() {
                 .collect();
             got.push(Tensor::new(w.dtype(), shape, bytes.into()).expect("its size"));
         }
-        compare(&graph, "aarch64", &got, &want);
+        compare(&graph, &target.cpu_name(), &got, &want);
     }
 }

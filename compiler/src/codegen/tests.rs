@@ -10,7 +10,7 @@ mod wide;
 use bytes::Bytes;
 use mcc_targets::Target;
 
-use super::compile;
+use super::{compile, testing};
 use crate::ir::{DType, Dim, Tensor, TensorType};
 use crate::loader::Model;
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Kernel, Ty, Un, Val, interp};
@@ -50,15 +50,15 @@ fn tensor(data: &[u8]) -> Tensor {
     Tensor::new(DType::U8, vec![data.len()], Bytes::copy_from_slice(data)).expect("bytes")
 }
 
-/// Runs a kernel on every level; all give the same bytes, which it returns.
+/// Runs a kernel at every level; all give the same bytes, which it returns.
 fn run(kernel: &Kernel, inputs: &[&[u8]], output: usize) -> Vec<u8> {
     let sizes: Vec<usize> = inputs.iter().map(|i| i.len()).collect();
     let tensors: Vec<Tensor> = inputs.iter().map(|i| tensor(i)).collect();
     let mut first: Option<Vec<u8>> = None;
-    for target in Target::host_levels() {
+    for target in testing::levels() {
         let compiled = compile(&program(kernel.clone(), &sizes, output), &target).expect("compiles");
-        let model = Model::load(&compiled.object).expect("loads");
-        let given = model.invoke(&tensors).expect("runs")[0].data().to_vec();
+        let given = testing::invoke(&target, &compiled.object, &tensors, &[tensor(&vec![0; output])]);
+        let given = given[0].data().to_vec();
         assert_eq!(*first.get_or_insert(given.clone()), given, "levels differ");
     }
     let first = first.unwrap_or_default();

@@ -115,7 +115,7 @@ fn overlap(a: &Lifetime, b: &Lifetime) -> bool {
 fn lowest_gap(buffers: &[Lifetime], placed: &[(usize, i64, i64)], n: usize, bytes: i64) -> i64 {
     let mut offset = 0;
     for &(other, start, end) in placed.iter().filter(|p| overlap(&buffers[p.0], &buffers[n])) {
-        debug_assert_ne!(other, n);
+        assert_ne!(other, n);
         if offset + bytes <= start {
             break;
         }

@@ -83,7 +83,7 @@ impl Lowering<'_> {
             symbols: self.symbols,
         };
         check_symbols(&program)?;
-        if cfg!(debug_assertions) {
+        if self.target.checked {
             program.kernels.iter().try_for_each(kir::verify::verify)?;
         }
         Ok(program)

@@ -218,7 +218,7 @@ pub enum Effort {
 /// Runs the pipeline. `observer` sees the graph after each pass, under the pass's name.
 ///
 /// # Errors
-/// When a pass finds the model at fault, or leaves an invalid graph (debug builds verify after every pass).
+/// When a pass finds the model at fault, or leaves an invalid graph ([`Target::checked`] verifies after every pass).
 pub fn run(graph: &mut Graph, target: &Target, effort: Effort, observer: &mut dyn FnMut(&str, &Graph)) -> Result<()> {
     for phase in PIPELINE.iter().filter(|p| p.required || effort == Effort::Full) {
         for _ in 0..phase.rounds {
@@ -242,7 +242,7 @@ fn run_one(pass: &Pass, graph: &mut Graph, target: &Target) -> Result<bool> {
         // Rewrites leave what they replaced behind; without this it would count as a user of its operands.
         graph.remove_dead();
     }
-    if cfg!(debug_assertions) {
+    if target.checked {
         crate::ir::verify(graph).map_err(|e| e.within(place()))?;
     }
     Ok(changed)

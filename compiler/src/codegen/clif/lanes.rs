@@ -163,7 +163,7 @@ impl Translator<'_> {
                 vec![self.b.ins().extractlane(view, 0)]
             }
             _ => {
-                debug_assert_eq!(part_count(from), part_count(to));
+                assert_eq!(part_count(from), part_count(to));
                 parts.iter().map(|&p| self.cast_bits(p, part_type(to))).collect()
             }
         }

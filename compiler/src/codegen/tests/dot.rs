@@ -68,12 +68,15 @@ fn dots_are_exact() {
             }
             for cpu in ["generic", "generic,+dotprod", "generic,+dotprod,+i8mm"] {
                 let target = Target::new("aarch64-unknown-linux-gnu", Some(cpu)).expect("a known triple");
-                let mut program = program(kernel.clone(), &[a.len(), b.len(), acc.len()], want.len());
-                program.name = "m".to_string();
+                let program = program(kernel.clone(), &[a.len(), b.len(), acc.len()], want.len());
                 let compiled = compile(&program, &target).expect("compiles");
                 let outputs = [tensor(&want)];
-                let got =
-                    super::super::arm::invoke(&compiled.object, &[tensor(&a), tensor(&b), tensor(&acc)], &outputs);
+                let got = super::super::testing::invoke(
+                    &target,
+                    &compiled.object,
+                    &[tensor(&a), tensor(&b), tensor(&acc)],
+                    &outputs,
+                );
                 assert_eq!(got[0].data(), &want[..], "{lanes} lanes, {cpu}");
             }
         }

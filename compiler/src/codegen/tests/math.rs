@@ -69,10 +69,10 @@ fn check(ty: Ty, data: &[u8], decode: &dyn Fn(&[u8]) -> (f64, i64)) {
     let kernel = kernel(ty, count);
     let mut memory = vec![data.to_vec(), vec![0; output]];
     interp::run(&kernel, &mut memory, &[]).expect("interprets");
-    for target in Target::host_levels() {
+    for target in testing::levels() {
         let compiled = compile(&program(kernel.clone(), &[data.len()], output), &target).expect("compiles");
-        let model = Model::load(&compiled.object).expect("loads");
-        let got = model.invoke(&[tensor(data)]).expect("runs")[0].data().to_vec();
+        let got = testing::invoke(&target, &compiled.object, &[tensor(data)], &[tensor(&memory[1])]);
+        let got = got[0].data();
         let bound = if target.has_fma() { 0 } else { 4 };
         for (i, (a, b)) in got.chunks(width).zip(memory[1].chunks(width)).enumerate() {
             let ((a, a_bits), (b, b_bits)) = (decode(a), decode(b));

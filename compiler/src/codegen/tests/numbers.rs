@@ -41,10 +41,11 @@ fn all_casts() {
             let kernel = k.finish();
             let mut memory = vec![data.clone(), vec![0; output as usize]];
             interp::run(&kernel, &mut memory, &[]).expect("interprets");
-            for machine in Target::host_levels() {
+            for machine in testing::levels() {
                 let compiled = compile(&program(kernel.clone(), &[data.len()], output as usize), &machine);
-                let model = Model::load(&compiled.expect("compiles").object).expect("loads");
-                let got = model.invoke(&[tensor(&data)]).expect("runs")[0].data().to_vec();
+                let object = compiled.expect("compiles").object;
+                let got = testing::invoke(&machine, &object, &[tensor(&data)], &[tensor(&memory[1])]);
+                let got = got[0].data();
                 let mut start = 0;
                 for to in DType::all() {
                     for i in 0..count {
@@ -86,11 +87,10 @@ fn halves() {
         let output = 6 << 17;
         let mut memory = vec![codes.clone(), vec![0; output]];
         interp::run(&kernel, &mut memory, &[]).expect("interprets");
-        for machine in Target::host_levels().into_iter().filter(Target::has_halves) {
+        for machine in testing::levels().into_iter().filter(Target::has_halves) {
             let compiled = compile(&program(kernel.clone(), &[codes.len()], output), &machine).expect("compiles");
-            let model = Model::load(&compiled.object).expect("loads");
-            let got = model.invoke(&[tensor(&codes)]).expect("runs")[0].data().to_vec();
-            assert!(got == memory[1], "{:?} in {lanes} lanes", machine.features);
+            let got = testing::invoke(&machine, &compiled.object, &[tensor(&codes)], &[tensor(&memory[1])]);
+            assert!(got[0].data()[..] == memory[1], "{:?} in {lanes} lanes", machine.features);
         }
     }
 }

@@ -78,10 +78,9 @@ fn bytes_of_floats_on_arm() {
         let mut memory = vec![inputs[0].clone(), inputs[1].clone(), vec![0; 5 * count]];
         interp::run(&kernel, &mut memory, &[]).expect("interprets");
         let arm = Target::new("aarch64-unknown-linux-gnu", None).expect("a target");
-        let program = Program { name: "m".to_string(), ..program(kernel, &[data.len(), 4], 5 * count) };
-        let compiled = compile(&program, &arm).expect("compiles");
+        let compiled = compile(&program(kernel, &[data.len(), 4], 5 * count), &arm).expect("compiles");
         let tensors: Vec<Tensor> = inputs.iter().map(|i| tensor(i)).collect();
-        let got = crate::codegen::arm::invoke(&compiled.object, &tensors, &[tensor(&memory[2])]);
+        let got = crate::codegen::testing::invoke(&arm, &compiled.object, &tensors, &[tensor(&memory[2])]);
         assert_eq!(got[0].data(), &memory[2]);
     }
 }
@@ -107,10 +106,10 @@ fn bytes_of_tables() {
         let mut memory = vec![data.clone(), table.clone(), vec![0; 256]];
         interp::run(&kernel, &mut memory, &[]).expect("interprets");
         assert_eq!(memory[2], want);
-        for target in Target::host_levels().into_iter().filter(|t| lanes <= t.vector_bytes) {
+        for target in testing::levels().into_iter().filter(|t| lanes <= t.vector_bytes) {
             let compiled = compile(&program(kernel.clone(), &[256, 256], 256), &target).expect("compiles");
-            let model = Model::load(&compiled.object).expect("loads");
-            let got = model.invoke(&[tensor(&data), tensor(&table)]).expect("runs");
+            let inputs = [tensor(&data), tensor(&table)];
+            let got = testing::invoke(&target, &compiled.object, &inputs, &[tensor(&want)]);
             assert_eq!(got[0].data(), &want, "{lanes} lanes");
         }
     }

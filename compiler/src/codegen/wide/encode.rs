@@ -42,12 +42,14 @@ pub struct Level {
     pub avx512: bool,
     /// Widest view of a vector in the function.
     pub widest: View,
+    /// Whether the allocator's input and its result are checked.
+    pub checked: bool,
 }
 
 /// The code of a function, position-independent and without relocations.
 ///
 /// # Errors
-/// When the allocator or the encoder refuses: a mistake of instruction selection.
+/// When the allocator or the encoder refuses, or a check of the allocation fails: a mistake of instruction selection.
 pub fn assemble(code: &Code, level: Level) -> Result<Vec<u8>> {
     let vector_bytes = match level.widest {
         View::Z => 64,
@@ -55,10 +57,13 @@ pub fn assemble(code: &Code, level: Level) -> Result<Vec<u8>> {
         _ => 16,
     };
     let flat = Flat::new(code, vector_bytes, |inst| level.avx512 && only_low(inst));
-    let options =
-        RegallocOptions { verbose_log: false, validate_ssa: cfg!(debug_assertions), algorithm: Algorithm::Ion };
-    let allocated = regalloc2::run(&flat, &environment(level), &options)
+    let environment = environment(level);
+    let options = RegallocOptions { verbose_log: false, validate_ssa: level.checked, algorithm: Algorithm::Ion };
+    let allocated = regalloc2::run(&flat, &environment, &options)
         .map_err(|e| Error::internal(format!("register allocation: {e:?}")))?;
+    if level.checked {
+        super::check::check(&flat, &environment, &allocated)?;
+    }
     let mut e = Encoder {
         code,
         level,

@@ -13,6 +13,7 @@
 //! lanes without; scalar masks are 0 or 1 in general registers. Integers in general registers have undefined bits above
 //! their width.
 
+mod check;
 mod convert;
 mod dot;
 mod encode;
@@ -43,5 +44,5 @@ pub fn handles(target: &Target) -> bool {
 /// When instruction selection makes what cannot be encoded: a mistake.
 pub fn function(kernel: &Kernel, target: &Target) -> Result<Vec<u8>> {
     let (code, level) = select::select(kernel, target)?;
-    encode::assemble(&code, level)
+    encode::assemble(&code, level).map_err(|e| e.within(format!("kernel {}", kernel.name)))
 }

@@ -94,7 +94,7 @@ pub fn select(kernel: &Kernel, target: &Target) -> Result<(Code, Level)> {
     s.end(End::Return);
     match s.refused.first() {
         Some(what) => Err(Error::internal(format!("kernel {}: {what}", kernel.name))),
-        None => Ok((s.code, Level { avx512, widest: s.widest })),
+        None => Ok((s.code, Level { avx512, widest: s.widest, checked: target.checked })),
     }
 }
 

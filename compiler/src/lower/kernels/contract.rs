@@ -324,7 +324,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         if !self.reads_ahead(k) {
             return k.parallel(whole, all, 1, &mut |k, c| panel(k, c, self.shape(1, 1, None)));
         }
-        debug_assert!(unknown, "known remainders are one tile");
+        assert!(unknown, "known remainders are one tile");
         let rest = k.sub(all, whole);
         let some = k.cmp(Cmp::Lt, whole, all);
         k.once(&mut |k| k.when(some, &mut |k| panel(k, whole, self.shape(1, self.lanes, Some(rest)))));

@@ -421,7 +421,7 @@ impl<'a> Emit<'a> {
 
     /// Memory for the kernel's own use, 64-byte aligned, its content undefined. Asked for before any constant.
     pub fn scratch(&self, k: &mut Builder, bytes: Dim) -> Val {
-        debug_assert!(self.constants.borrow().is_empty(), "constants are the last pointers");
+        assert!(self.constants.borrow().is_empty(), "constants are the last pointers");
         self.scratch.borrow_mut().push(bytes);
         k.new_pointer()
     }

@@ -80,7 +80,7 @@ pub fn visited(extent: &Dim, inner: &[Dim]) -> Dim {
 
 /// The flat row-major index of coordinates.
 pub fn flat(k: &mut Builder, shape: &[Dim], coords: &[Val]) -> Val {
-    debug_assert_eq!(shape.len(), coords.len());
+    assert_eq!(shape.len(), coords.len());
     let mut index = k.int(0);
     for (extent, &c) in shape.iter().zip(coords) {
         let extent = k.dim(extent);
@@ -341,7 +341,7 @@ impl Emit<'_> {
 
     /// Stores lanes at a flat index of result 0: only where [`Emit::is_plain`].
     pub fn store_flat(&self, k: &mut Builder, index: Val, v: Val) {
-        debug_assert!(self.is_plain());
+        assert!(self.is_plain());
         let zero = k.int(0);
         self.store(k, zero, index, v);
     }

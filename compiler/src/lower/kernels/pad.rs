@@ -1,7 +1,9 @@
 //! Padding. Constants around rows that are copied in bulk, or that lie there already; the other modes map coordinates.
 
 use super::Emit;
-use super::nest::{around, columns, copy_bytes, dot, flat, parallel_nest, pointer_at, product, raw_dtype, zero_bytes};
+use super::nest::{
+    columns, copy_bytes, dot, flat, parallel_nest, pointer_at, product, raw_dtype, shared_axis, zero_bytes,
+};
 use crate::Result;
 use crate::ir::{Dim, PadMode};
 use crate::lower::kir::{Bin, Builder, Cmp, Ty, Val};
@@ -24,7 +26,8 @@ pub fn pad(e: &Emit<'_>, k: &mut Builder, before: &[Dim], after: &[Dim], mode: P
             }
         };
         let zero = k.int(0);
-        let walk = Walk { e, before, after, whole, strides, value, size };
+        let shared = shared_axis(&x[..whole]);
+        let walk = Walk { e, before, after, whole, shared, strides, value, size };
         walk.axis(k, 0, zero, zero);
     } else {
         by_rows(e, k, before, mode);
@@ -39,6 +42,8 @@ struct Walk<'a> {
     after: &'a [Dim],
     /// From this axis on nothing is padded, and the operand lies in order.
     whole: usize,
+    /// The axis before that one whose loop threads share.
+    shared: Option<usize>,
     /// Elements between neighbours along the operand's axes.
     strides: Vec<Dim>,
     /// The element to fill with, as raw bits; `None` when all its bits are zero.
@@ -59,7 +64,7 @@ impl Walk<'_> {
             let from = pointer_at(k, self.e.operand(0), from, self.size);
             let to = pointer_at(k, self.e.result(0), to, self.size);
             let bytes = k.mul_int(run, self.size as i64);
-            copy_bytes(k, self.e.site.target.vector_bytes, to, from, bytes);
+            k.once(&mut |k| copy_bytes(k, self.e.site.target.vector_bytes, to, from, bytes));
             return;
         }
         let inner = product(&out[axis + 1..]);
@@ -72,12 +77,17 @@ impl Walk<'_> {
         let stride = k.dim(&self.strides[axis]);
         // Of an operand that lies inside the result only the surroundings are written.
         let empty = self.e.is_inside(0) && axis + 1 == self.whole;
-        let visited = if empty { Dim::ZERO } else { x[axis].clone() };
-        around(k, &visited, &mut |k, i| {
+        let (zero, visited) = (k.int(0), if empty { k.int(0) } else { extent });
+        let round = &mut |k: &mut Builder, i: Val| {
             let skip = k.mul(i, stride);
             let (from, to) = (k.add(from, skip), k.add(middle, i));
             self.axis(k, axis + 1, from, to);
-        });
+        };
+        if self.shared == Some(axis) {
+            k.parallel(zero, visited, 1, round)
+        } else {
+            k.for_each(zero, visited, 1, round)
+        }
         let end = k.add(middle, extent);
         let end_elem = k.mul(end, inner_val);
         k.once(&mut |k| self.fill(k, end_elem, &(&self.after[axis] * &inner)));
@@ -201,7 +211,7 @@ fn map(k: &mut Builder, mode: PadMode, c: Val, extent: Val) -> Val {
 
 /// The remainder that is not negative; 0 for periods below 1.
 fn modulo(k: &mut Builder, c: Val, period: Val) -> Val {
-    debug_assert_eq!(k.ty(c), Ty::I64);
+    assert_eq!(k.ty(c), Ty::I64);
     let (zero, one) = (k.int(0), k.int(1));
     let period = k.bin(Bin::Max, period, one);
     let rest = k.bin(Bin::Rem, c, period);

@@ -153,7 +153,7 @@ pub fn finish(k: &mut Builder, lanes: u32, state: &[Val], fold: &mut Fold<'_>) -
     let Some((&scalar, vectors)) = state.split_last() else { return k.int(0) };
     let Some((&first, others)) = vectors.split_first() else { return scalar };
     let sum = others.iter().fold(first, |sum, &v| (fold.merge)(k, sum, v));
-    debug_assert_eq!(k.ty(sum).lanes, lanes);
+    assert_eq!(k.ty(sum).lanes, lanes);
     let sum = k.reduce_lanes(sum, &mut |k, a, b| (fold.merge)(k, a, b));
     (fold.merge)(k, sum, scalar)
 }

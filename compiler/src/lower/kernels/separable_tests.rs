@@ -108,19 +108,17 @@ fn chains_compute_what_their_links_do() {
             let inputs = std::slice::from_ref(&input);
             let want = eval::eval_graph(&graph, inputs).unwrap();
             let what = format!("{:?} by {:?}, symbols: {open}", case.shape, case.kernel);
-            for (cpu, threads) in [(None, 1), (Some("x86-64-v3"), 1), (Some("native"), 1), (Some("native"), 3)] {
-                let Ok(mut target) = Target::host(cpu) else { continue };
-                target.threads = threads;
+            for mut target in codegen::testing::machines() {
                 let program = lower_chained(&graph, &mut target);
                 let object = codegen::compile(&program, &target).unwrap().object;
-                let pool = Pool::new(threads as usize);
-                let got = loader::Model::load(&object).unwrap().invoke_on(inputs, Some(&pool)).unwrap();
-                assert_close(&got[0], &want[0], &format!("{what} at {cpu:?}, {threads} threads"));
+                let got = codegen::testing::invoke(&target, &object, inputs, &want);
+                assert_close(&got[0], &want[0], &format!("{what} at {}", target.cpu_name()));
             }
-            let mut arm = Target::new("aarch64-unknown-linux-gnu", None).unwrap();
-            let program = lower_chained(&graph, &mut arm);
-            let object = codegen::compile(&program, &arm).unwrap().object;
-            assert_close(&codegen::arm::invoke(&object, inputs, &want)[0], &want[0], &format!("{what} on aarch64"));
+            let mut target = Target { threads: 3, ..Target::host(Some("native")).unwrap() };
+            let program = lower_chained(&graph, &mut target);
+            let object = codegen::compile(&program, &target).unwrap().object;
+            let got = loader::Model::load(&object).unwrap().invoke_on(inputs, Some(&Pool::new(3))).unwrap();
+            assert_close(&got[0], &want[0], &format!("{what} on 3 threads"));
         }
     }
 }

@@ -9,10 +9,11 @@ use mcc_targets::Target;
 use mcc_targets::choices::Choices;
 
 use super::{Built, Epilogue, Places, RowLeaf, Site, build, column_axes, fuses, reads_spaced};
+use crate::codegen::testing;
 use crate::ir::eval::eval_op;
 use crate::ir::{BinaryOp, DType, Dim, Graph, Op, Output, Tensor, TensorType, Value, infer};
 use crate::lower::expr::{Expr, ExprKind};
-use crate::lower::kir::{PART, PARTS, interp, verify::verify};
+use crate::lower::kir::{interp, verify::verify};
 use crate::lower::view::View;
 
 /// Compares an operation's kernels with the evaluator on `inputs`.
@@ -46,18 +47,18 @@ pub fn check_with(op: &Op, inputs: &[Tensor], tolerance: f64) {
     }
     target.choices = Choices::any(1);
     case.run(&target, &types, &results, &HashMap::new(), (false, &Places::default()));
-    case.natively(&types);
+    case.as_objects(&types);
     if let Some((types, ..)) = symbolic(op, inputs) {
-        case.natively(&types);
+        case.as_objects(&types);
     }
 }
 
-/// Compares objects, of this machine and of 64-bit Arm, with the evaluator.
+/// Compares objects with the evaluator, on all machines.
 pub fn check_objects(op: &Op, inputs: &[Tensor]) {
     let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
     let results = infer(op, &types.iter().collect::<Vec<_>>()).unwrap_or_else(|e| panic!("{op:?}: {e}")).types;
     let want = eval_op(op, inputs, &results).unwrap_or_else(|e| panic!("{op:?}: {e}"));
-    Case { op, inputs, want: &want, tolerance: 1e-5 }.natively(&types);
+    Case { op, inputs, want: &want, tolerance: 1e-5 }.as_objects(&types);
 }
 
 /// Types of the operands with a symbol for every extent but those of packed weights, where inference accepts that.
@@ -157,20 +158,12 @@ impl Case<'_> {
         memory.extend(scratch.iter().map(|d| vec![0xee; bytes(d)]));
         memory.extend(constants.iter().map(|c| c.to_vec()));
         let first_scratch = first_result + results.len();
-        let in_parts = |parts: i64| {
+        let in_parts = |parts: u32| {
             let mut memory = memory.clone();
-            for part in (0..parts).rev() {
-                // Each thread has scratch memory of its own.
-                memory[first_scratch..][..scratch.len()].iter_mut().for_each(|bytes| bytes.fill(0xee));
-                let value = |name: &str| match name {
-                    PART => part,
-                    PARTS => parts,
-                    name => value(name),
-                };
-                let values: Vec<i64> = kernel.symbols.iter().map(|s| value(&s.0)).collect();
-                let done = interp::run(&kernel, &mut memory, &values);
-                done.unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
-            }
+            let values: Vec<i64> = kernel.symbols.iter().map(|s| value(&s.0)).collect();
+            let own = first_scratch..first_scratch + scratch.len();
+            let done = interp::run_parts(&kernel, &mut memory, &values, parts, own);
+            done.unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
             memory
         };
         let whole = in_parts(1);
@@ -209,9 +202,8 @@ impl Case<'_> {
         Places { operands: operands.collect(), result, inside: Vec::new() }
     }
 
-    /// The same through objects of this machine, at the default level and with all it has, and one for 64-bit Arm under
-    /// qemu.
-    fn natively(&self, types: &[TensorType]) {
+    /// The same through objects.
+    fn as_objects(&self, types: &[TensorType]) {
         let mut graph = Graph::new();
         let constants = self.constants();
         let operand = |(i, constant): (usize, &Option<Tensor>)| match constant {
@@ -230,18 +222,11 @@ impl Case<'_> {
             let program = crate::lower::lower(&graph, target, "m").unwrap_or_else(|e| panic!("{:?}: {e}", self.op));
             crate::codegen::compile(&program, target).unwrap_or_else(|e| panic!("{:?}: {e}", self.op)).object
         };
-        for cpu in [None, Some("native")] {
-            let here = object(&Target::host(cpu).unwrap());
-            let model = crate::loader::Model::load(&here).unwrap();
-            let got = model.invoke(&given).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
+        for target in testing::machines() {
+            let got = testing::invoke(&target, &object(&target), &given, self.want);
             for (n, (got, want)) in got.iter().zip(self.want).enumerate() {
-                self.compare(n, got, want, None, &format!("{types:?}, natively at {cpu:?}"));
+                self.compare(n, got, want, None, &format!("{types:?}, as machine code for {}", target.cpu_name()));
             }
-        }
-        let there = object(&Target::new("aarch64-unknown-linux-gnu", None).unwrap());
-        let got = crate::codegen::arm::invoke(&there, &given, self.want);
-        for (n, (got, want)) in got.iter().zip(self.want).enumerate() {
-            self.compare(n, got, want, None, &format!("{types:?}, on aarch64"));
         }
     }
 

@@ -9,10 +9,17 @@
 //!   (for kernels of [`kernels::build`](crate::lower::kernels::build): operands, epilogue leaves, results, scratch).
 //! - `symbols[n]` is the value of `kernel.symbols[n]`.
 //! - An address belongs to the buffer it was derived from; an access outside that buffer is an error, and so is all that
-//!   the kernel IR leaves undefined (division by zero, shifts by the width or more, overlapping copies).
+//!   the kernel IR leaves undefined (division by zero, shifts by the width or more, overlapping copies, what
+//!   [`DotKind::S8Narrow`] promises not to be there).
 //! - A fused multiply-add rounds once; [`run_unfused`] rounds twice, as targets without the instruction do.
+//! - [`run_parts`] runs a shared kernel part by part, and finds parts that meet in memory.
 
-use super::{Addr, Bin, Cmp, Elem, Inst, Kernel, Stmt, Ty, Un, Val, verify};
+mod parts;
+
+pub use parts::run_parts;
+use parts::{Access, Parts};
+
+use super::{Addr, Bin, Cmp, DotKind, Elem, Inst, Kernel, Stmt, Ty, Un, Val, verify};
 use crate::{Error, Result};
 
 /// Runs a kernel.
@@ -20,7 +27,7 @@ use crate::{Error, Result};
 /// # Errors
 /// Internal errors when the kernel is unsound or does something undefined, or when buffers or symbols are missing.
 pub fn run(kernel: &Kernel, memory: &mut [Vec<u8>], symbols: &[i64]) -> Result<()> {
-    execute(kernel, memory, symbols, true)
+    execute(kernel, memory, symbols, true, None)
 }
 
 /// Runs a kernel as a target without fused multiply-add does.
@@ -28,10 +35,16 @@ pub fn run(kernel: &Kernel, memory: &mut [Vec<u8>], symbols: &[i64]) -> Result<(
 /// # Errors
 /// As [`run`].
 pub fn run_unfused(kernel: &Kernel, memory: &mut [Vec<u8>], symbols: &[i64]) -> Result<()> {
-    execute(kernel, memory, symbols, false)
+    execute(kernel, memory, symbols, false, None)
 }
 
-fn execute(kernel: &Kernel, memory: &mut [Vec<u8>], symbols: &[i64], fused: bool) -> Result<()> {
+fn execute(
+    kernel: &Kernel,
+    memory: &mut [Vec<u8>],
+    symbols: &[i64],
+    fused: bool,
+    parts: Option<&mut Parts>,
+) -> Result<()> {
     if memory.len() != kernel.pointers as usize || symbols.len() != kernel.symbols.len() {
         return Err(Error::internal(format!(
             "{} takes {} pointers and {} symbols, but got {} and {}",
@@ -49,7 +62,7 @@ fn execute(kernel: &Kernel, memory: &mut [Vec<u8>], symbols: &[i64], fused: bool
         offsets.push(size);
         size += ty.lanes as usize;
     }
-    let mut machine = Machine { kernel, memory, symbols, fused, offsets, lanes: vec![0; size] };
+    let mut machine = Machine { kernel, memory, symbols, fused, parts, offsets, lanes: vec![0; size] };
     machine.block(&kernel.body).map_err(|what| Error::internal(format!("{}: {what}", kernel.name)))
 }
 
@@ -64,6 +77,8 @@ struct Machine<'a> {
     memory: &'a mut [Vec<u8>],
     symbols: &'a [i64],
     fused: bool,
+    /// What parts of a shared kernel have done to memory.
+    parts: Option<&'a mut Parts>,
     /// First lane of each value.
     offsets: Vec<usize>,
     /// All values' lanes: raw bits, zero-extended; masks are 0 or 1.
@@ -114,13 +129,13 @@ impl Machine<'_> {
                     if (to - from).unsigned_abs() < n as u64 {
                         return Err("overlapping copy".to_string());
                     }
-                    let data = self.bytes(from, n)?.to_vec();
-                    self.bytes(to, n)?.copy_from_slice(&data);
+                    let data = self.bytes(from, n, Access::Read)?.to_vec();
+                    self.bytes(to, n, Access::Write)?.copy_from_slice(&data);
                 }
                 Stmt::Prefetch(_) => {}
                 Stmt::Zero { to, bytes } => {
                     let n = usize::try_from(self.int(*bytes)).map_err(|_| "zeros of a negative size")?;
-                    self.bytes(self.int(*to), n)?.fill(0);
+                    self.bytes(self.int(*to), n, Access::Write)?.fill(0);
                 }
             }
         }
@@ -165,7 +180,7 @@ impl Machine<'_> {
         self.int(a.base).wrapping_add(index).wrapping_add(i64::from(a.offset))
     }
 
-    fn bytes(&mut self, at: i64, n: usize) -> std::result::Result<&mut [u8], String> {
+    fn bytes(&mut self, at: i64, n: usize, access: Access) -> std::result::Result<&mut [u8], String> {
         if n == 0 {
             return Ok(&mut []);
         }
@@ -174,10 +189,15 @@ impl Machine<'_> {
         let buffer = (biased >> BUFFER_BITS) - 1;
         let offset = at - ((buffer + 1) << BUFFER_BITS);
         let outside = || format!("access of {n} bytes at offset {offset} of buffer {buffer}");
-        let memory = usize::try_from(buffer).ok().and_then(|b| self.memory.get_mut(b)).ok_or_else(outside)?;
+        let index = usize::try_from(buffer).map_err(|_| outside())?;
+        let memory = self.memory.get_mut(index).ok_or_else(outside)?;
         let size = memory.len();
-        let start = usize::try_from(offset).ok();
-        start.and_then(|s| memory.get_mut(s..s + n)).ok_or_else(|| format!("{}, which has {size} bytes", outside()))
+        let start = usize::try_from(offset).ok().filter(|s| s.checked_add(n).is_some_and(|end| end <= size));
+        let start = start.ok_or_else(|| format!("{}, which has {size} bytes", outside()))?;
+        if let Some(parts) = &mut self.parts {
+            parts.note(index, start..start + n, access)?;
+        }
+        Ok(&mut memory[start..start + n])
     }
 
     /// How many lanes of a type are below a count.
@@ -189,7 +209,7 @@ impl Machine<'_> {
         let (at, width) = (self.address(from), self.ty(v).elem.bytes() as usize);
         for i in 0..lanes {
             let mut bits = [0; 8];
-            bits[..width].copy_from_slice(self.bytes(at + (i * width) as i64, width)?);
+            bits[..width].copy_from_slice(self.bytes(at + (i * width) as i64, width, Access::Read)?);
             self.set(v, i, u64::from_le_bytes(bits));
         }
         Ok(())
@@ -199,7 +219,7 @@ impl Machine<'_> {
         let (at, width) = (self.address(to), self.ty(v).elem.bytes() as usize);
         for i in 0..lanes {
             let bits = self.get(v, i).to_le_bytes();
-            self.bytes(at + (i * width) as i64, width)?.copy_from_slice(&bits[..width]);
+            self.bytes(at + (i * width) as i64, width, Access::Write)?.copy_from_slice(&bits[..width]);
         }
         Ok(())
     }
@@ -271,6 +291,9 @@ impl Machine<'_> {
             Inst::Dot(kind, a, b, acc) => {
                 let (a_signed, b_signed) = kind.signed();
                 let byte = |bits: u64, is_signed: bool| if is_signed { signed(bits, Elem::I8) } else { bits as i64 };
+                if *kind == DotKind::S8Narrow && self.all(*b).contains(&0x80) {
+                    return Err("a product with -128".to_string());
+                }
                 for i in 0..count {
                     let products = (4 * i..4 * i + 4)
                         .map(|j| byte(self.get(*a, j), a_signed) * byte(self.get(*b, j), b_signed))
@@ -336,7 +359,7 @@ impl Machine<'_> {
             Inst::Lookup(x, table) => {
                 for i in 0..count {
                     let at = self.int(*table) + self.get(*x, i) as i64;
-                    let byte = self.bytes(at, 1)?[0];
+                    let byte = self.bytes(at, 1, Access::Read)?[0];
                     self.set(v, i, u64::from(byte));
                 }
             }

@@ -1,8 +1,26 @@
 //! The kernel verifier: checks what [`super`] promises of kernels, and tells all violations at once.
+//!
+//! | of | rule |
+//! |---|---|
+//! | values | defined once, by an instruction or by the loop or choice around; used in their block or in blocks inside it, behind the definition |
+//! | types | lanes are a power of two; operands and result have the types that each instruction's description asks for |
+//! | masks | come from comparisons, have the width of what was compared, and go to `Select`, `And`, `Or`, `Xor`, `Not`, `MaskToInt`, `AnyTrue`; memory holds none |
+//! | division | of integers, and remainders: scalars only |
+//! | shifts | by a scalar `I32` or `I64` |
+//! | lanes | that are named exist: `Lane`, `WithLane`, `FmaLane`, `Shuffle` |
+//! | arguments | pointers and symbols are those that the kernel has |
+//! | addresses | base and index are `i64`, the scale is 1, 2, 4 or 8 |
+//! | counts | of partial loads and stores, of bytes to copy or to clear, and masks of expanding loads, are `i64` |
+//! | loops | bounds are `i64`, the step is positive; a carried value keeps its type |
+//! | choices | the condition is a scalar mask; a result has one type in both branches |
+//! | sharing | [`PART`](super::PART) and [`PARTS`](super::PARTS) are the last symbols, in this order |
+//!
+//! What depends on values is [`interp`](super::interp)'s: addresses inside their buffers, divisors that are not zero, shifts
+//! by less than the width, copies that do not overlap, parts that do not meet.
 
 use std::fmt::Write;
 
-use super::{Addr, Bin, Cmp, Elem, Inst, Kernel, Stmt, Ty, Un, Val};
+use super::{Addr, Bin, Cmp, Elem, Inst, Kernel, PART, PARTS, Stmt, Ty, Un, Val, is_part};
 use crate::{Error, Result};
 
 /// Checks that every value is defined once and before its uses, in their block or around it, and that operands have
@@ -12,6 +30,7 @@ use crate::{Error, Result};
 /// An internal error that lists all violations, beside the kernel's text.
 pub fn verify(kernel: &Kernel) -> Result<()> {
     let mut checker = Checker { kernel, defined: vec![State::Never; kernel.insts.len()], wrong: Vec::new() };
+    checker.sharing();
     checker.block(&kernel.body);
     if checker.wrong.is_empty() {
         return Ok(());
@@ -42,6 +61,15 @@ struct Checker<'a> {
 impl Checker<'_> {
     fn fail(&mut self, what: impl Into<String>) {
         self.wrong.push(what.into());
+    }
+
+    fn sharing(&mut self) {
+        let symbols = &self.kernel.symbols;
+        let last = symbols.len().saturating_sub(2);
+        let named: Vec<&str> = symbols[last..].iter().map(|s| &*s.0).collect();
+        if symbols[..last].iter().any(is_part) || symbols[last..].iter().any(is_part) && named != [PART, PARTS] {
+            self.fail(format!("{PART} and {PARTS} are not the last symbols"));
+        }
     }
 
     /// The values that a block defines are gone after it.
@@ -274,9 +302,15 @@ impl Checker<'_> {
             Inst::Bitcast(a) => {
                 operands(&[*a]).is_none_or(|t| t[0].bytes() == ty.bytes() && !t[0].elem.is_mask() && !elem.is_mask())
             }
-            Inst::Convert(a) | Inst::UConvert(a) => {
+            Inst::Convert(a) => {
                 operands(&[*a]).is_none_or(|t| t[0].lanes == ty.lanes && !t[0].elem.is_mask() && !elem.is_mask())
             }
+            Inst::UConvert(a) => operands(&[*a]).is_none_or(|t| {
+                let from = t[0].elem;
+                let widens = from.is_int() && elem.is_int() && elem.bytes() > from.bytes();
+                t[0].lanes == ty.lanes
+                    && (widens || from.is_int() && elem.is_float() || from.is_float() && elem.is_int())
+            }),
             Inst::Quantize(parts, zero, _) => operands(&[parts.as_slice(), &[*zero]].concat()).is_none_or(|t| {
                 let lanes = t[0].lanes * parts.len() as u32;
                 let whole = parts.len() == 1 || t[0].lanes.is_multiple_of(4);
@@ -330,6 +364,17 @@ mod tests {
     }
 
     #[test]
+    fn a_shared_kernel_takes_its_part_last() {
+        let mut k = Builder::new("t", 0).with_threads(2);
+        let (zero, ten) = (k.int(0), k.int(10));
+        k.parallel(zero, ten, 1, &mut |_, _| {});
+        let mut kernel = k.finish();
+        verify(&kernel).unwrap();
+        kernel.symbols.swap(0, 1);
+        assert!(verify(&kernel).unwrap_err().to_string().contains("last symbols"));
+    }
+
+    #[test]
     fn all_wrong_types_are_told() {
         let mut k = Builder::new("t", 1);
         let one = k.int(1);
@@ -339,12 +384,13 @@ mod tests {
             Inst::Fma(one, one, one),
             Inst::Select(one, one, one),
             Inst::Dot(DotKind::S8S8, one, one, one),
+            Inst::UConvert(one),
         ];
         for op in wrong {
             kernel.insts.push((op, Ty::I64));
             kernel.body.push(Stmt::Let(Val(kernel.insts.len() as u32 - 1)));
         }
         let error = verify(&kernel).unwrap_err().to_string();
-        assert_eq!(error.matches("does not fit").count(), 4, "{error}");
+        assert_eq!(error.matches("does not fit").count(), 5, "{error}");
     }
 }
