@@ -19,7 +19,8 @@ pub struct ModelOptions {
     /// CPU to compile for: a level (x86-64-v2, x86-64-v3, x86-64-v4, generic, ...) or "native", with +FEATURE and -FEATURE
     /// behind it. With commas between them several: the object then has code for each and runs the best that the CPU can.
     /// "a,+b" is a and a+b; "a,-b" is a without b. The default is x86-64-v3,icelake-server (AVX2, and AVX-512 where there
-    /// is), generic,+dotprod (the second where the model has layers of bytes) or what Apple's deployment target guarantees
+    /// is), generic,+dotprod (the second where the model has layers of bytes) or what Apple's deployment target guarantees;
+    /// for a machine that runs none of these what it has too
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     pub cpu: Option<String>,
     /// Pin a symbolic dimension of the model

@@ -1,6 +1,7 @@
 //! The object file: functions, constants, descriptor.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use cranelift_codegen::Context;
@@ -311,11 +312,17 @@ fn compile(isa: &dyn TargetIsa, function: Function, name: &str) -> Result<Code> 
 /// # Errors
 /// When Cranelift refuses it; with its CLIF where the compiler checks its own work.
 pub fn compile_function<'a>(isa: &dyn TargetIsa, context: &'a mut Context, name: &str) -> Result<&'a CompiledCode> {
-    context.compile(isa, &mut ControlPlane::default()).map_err(|e| {
-        let listing = if isa.flags().enable_verifier() { format!("\n{}", e.func.display()) } else { String::new() };
-        let what = cranelift_codegen::print_errors::pretty_error(e.func, e.inner);
-        Error::internal(format!("kernel {name}: {what}{listing}"))
-    })
+    let compiled = catch_unwind(AssertUnwindSafe(|| {
+        context.compile(isa, &mut ControlPlane::default()).map(|_| ()).map_err(|e| {
+            let listing = if isa.flags().enable_verifier() { format!("\n{}", e.func.display()) } else { String::new() };
+            let what = cranelift_codegen::print_errors::pretty_error(e.func, e.inner);
+            Error::internal(format!("kernel {name}: {what}{listing}"))
+        })
+    }));
+    // Cranelift panics where its check of an allocation fails.
+    let gave_up = || Error::internal(format!("kernel {name}: Cranelift gave up"));
+    compiled.map_err(|_| gave_up())??;
+    context.compiled_code().ok_or_else(gave_up)
 }
 
 fn module_error(e: cranelift_module::ModuleError) -> Error {
