@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use target_lexicon::Triple;
 
-use super::{Arch, CPU_LEVELS, DEFAULT_CPUS, Target, UnknownTarget, cpu_features, last};
+use super::{Arch, CPU_LEVELS, Target, UnknownTarget, cpu_features, default_cpus, last};
 
 /// The environment variable that names the CPU to pass for: a `--cpu` value for one CPU, such as `x86-64-v3` (or `v3`).
 pub const TEST_CPU: &str = "MCC_TEST_CPU";
@@ -28,13 +28,13 @@ impl Target {
     }
 
     /// The machine this process runs on, at all CPUs of a `--cpu` value, the plainest first; at least one. `None` stands
-    /// for [`DEFAULT_CPUS`], and for what this machine has too where it runs none of them.
+    /// for [`DEFAULT_CPUS`](super::DEFAULT_CPUS), and for what this machine has too where it runs none of them.
     ///
     /// # Errors
     /// As [`Target::host`].
     pub fn all_host(cpu: Option<&str>) -> Result<Vec<Target>, UnknownTarget> {
-        let default = DEFAULT_CPUS.iter().find(|d| Some(d.0) == HOST).map(|d| d.1);
-        let mut targets = Self::from_triple(Triple::host(), cpu.or(default))?;
+        let cpus = cpu.or_else(|| default_cpus(&Triple::host()));
+        let mut targets = Self::from_triple(Triple::host(), cpus)?;
         if cpu.is_none() && !targets.iter().any(Target::runs_here) {
             targets.insert(0, Self::host(Some("native"))?);
         }

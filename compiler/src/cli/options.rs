@@ -193,11 +193,7 @@ impl ModelOptions {
         let choices: Vec<String> = self.choices.iter().map(|path| path.display().to_string()).collect();
         let schedule = given("--choices", &choices);
         let sparse = vec!["--sparse".to_string(), name_of(self.sparse)];
-        let flags = [
-            (self.opt_size, "--opt-size"),
-            (self.check_indices, "--check-indices"),
-            (self.verify, "--verify"),
-        ];
+        let flags = [(self.opt_size, "--opt-size"), (self.check_indices, "--check-indices"), (self.verify, "--verify")];
         let given_flags = flags.iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag.to_string());
         let level = std::iter::once(format!("-O{}", self.level)).chain(given_flags).collect();
         let rounded = given("--round-weights", &self.round_weights.map(name_of).into_iter().collect::<Vec<_>>());
