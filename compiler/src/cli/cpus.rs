@@ -13,10 +13,9 @@ pub fn cpus() -> Result<()> {
     for level in levels {
         let missing = missing_here(&level.features.concat());
         let what = if missing.is_empty() { "runs here".to_string() } else { format!("lacks {}", missing.join(" ")) };
-        say(&format!("{:width$}  {what}\n", level.name));
+        say(&format!("{:width$}  {what}\n", level.name))?;
     }
     let passing = std::env::var(TEST_CPU).ok().filter(|name| !name.is_empty());
     let passing = passing.map(|name| format!(", as {TEST_CPU}={name} has it")).unwrap_or_default();
-    say(&format!("{:width$}  {}{passing}\n", "native", native.cpu_name()));
-    Ok(())
+    say(&format!("{:width$}  {}{passing}\n", "native", native.cpu_name()))
 }
