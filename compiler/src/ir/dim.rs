@@ -3,7 +3,8 @@
 //! A [`Dim`] is a polynomial with integer coefficients over atoms; an atom is a symbol or an operation that a
 //! polynomial cannot express (floor division, minimum, ...). Equal polynomials compare equal, so that
 //! `(s + 1) - 1 == s`. Arithmetic saturates at the ends of `i64`: sizes that overflow are reported where a
-//! tensor's bytes are counted.
+//! tensor's bytes are counted. An expression that would have more than [`MAX_SIZE`] parts becomes [`Dim::too_large`],
+//! and so does all that is computed from it: a few nodes of a model can square a polynomial again and again.
 
 mod rule;
 
@@ -32,8 +33,14 @@ pub struct Dim(Repr);
 enum Repr {
     Const(i64),
     /// Never a constant; no zero coefficient; the empty product stands for the constant term.
-    Poly(Arc<BTreeMap<Vec<Atom>, i64>>),
+    Poly(Arc<BTreeMap<Vec<Atom>, i64>>, usize),
 }
+
+/// Parts that an expression may have: terms, and factors with all that is in them. Models have some dozens.
+pub const MAX_SIZE: usize = 2048;
+
+/// The symbol that stands for an expression of too many parts. No input can bind it.
+const TOO_LARGE: &str = "(an expression that is too large)";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Atom {
@@ -83,7 +90,34 @@ impl Dim {
     pub fn as_const(&self) -> Option<i64> {
         match self.0 {
             Repr::Const(c) => Some(c),
-            Repr::Poly(_) => None,
+            Repr::Poly(..) => None,
+        }
+    }
+
+    /// What stands for an expression of more than [`MAX_SIZE`] parts.
+    pub fn too_large() -> Dim {
+        Dim::sym(TOO_LARGE)
+    }
+
+    /// Whether it is [`Dim::too_large`].
+    pub fn is_too_large(&self) -> bool {
+        let named = |atom: &Atom| matches!(atom, Atom::Sym(s) if &*s.0 == TOO_LARGE);
+        matches!(&self.0, Repr::Poly(terms, 2) if terms.keys().flatten().any(named))
+    }
+
+    /// How many parts it has.
+    fn size(&self) -> usize {
+        match self.0 {
+            Repr::Const(_) => 0,
+            Repr::Poly(_, size) => size,
+        }
+    }
+
+    /// How many terms it has.
+    fn count(&self) -> usize {
+        match &self.0 {
+            Repr::Const(_) => 1,
+            Repr::Poly(terms, _) => terms.len(),
         }
     }
 
@@ -105,6 +139,8 @@ impl Dim {
         match (self.as_const(), by.as_const()) {
             (_, Some(1)) => return self.clone(),
             (_, Some(0)) => return Dim::ZERO,
+            // Dividing by -1 overflows at one number, at which arithmetic saturates.
+            (Some(a), Some(-1)) => return Dim::from(a.saturating_neg()),
             (Some(a), Some(b)) => return Dim::from(a.div_euclid(b) - i64::from(b < 0 && a.rem_euclid(b) != 0)),
             (Some(0), _) => return Dim::ZERO,
             _ => {}
@@ -183,15 +219,15 @@ impl Dim {
     pub fn exact_div(&self, by: &Dim) -> Option<Dim> {
         let (factors, coefficient) = match &by.0 {
             Repr::Const(c) => (Vec::new(), *c),
-            Repr::Poly(p) if p.len() == 1 => p.iter().next().map(|(m, c)| (m.clone(), *c))?,
-            Repr::Poly(_) => return None,
+            Repr::Poly(p, _) if p.len() == 1 => p.iter().next().map(|(m, c)| (m.clone(), *c))?,
+            Repr::Poly(..) => return None,
         };
         if coefficient == 0 {
             return None;
         }
         let mut terms = BTreeMap::new();
         for (mut product, c) in self.terms() {
-            if c % coefficient != 0 {
+            if c.checked_rem(coefficient)? != 0 {
                 return None;
             }
             for f in &factors {
@@ -206,7 +242,7 @@ impl Dim {
     pub fn visit(&self) -> DimNode<'_> {
         match &self.0 {
             Repr::Const(c) => DimNode::Const(*c),
-            Repr::Poly(p) => match p.iter().next() {
+            Repr::Poly(p, _) => match p.iter().next() {
                 Some((m, 1)) if p.len() == 1 && m.len() == 1 => m[0].visit(),
                 _ => DimNode::Sum(p.iter().map(|(m, c)| (*c, m.iter().map(Atom::visit).collect())).collect()),
             },
@@ -229,7 +265,7 @@ impl Dim {
     pub fn substitute(&self, bind: &dyn Fn(&Sym) -> Option<Dim>) -> Dim {
         match &self.0 {
             Repr::Const(_) => self.clone(),
-            Repr::Poly(p) => p.iter().fold(Dim::ZERO, |sum, (product, c)| {
+            Repr::Poly(p, _) => p.iter().fold(Dim::ZERO, |sum, (product, c)| {
                 let term = product.iter().fold(Dim::from(*c), |acc, a| &acc * &a.substitute(bind));
                 &sum + &term
             }),
@@ -237,7 +273,7 @@ impl Dim {
     }
 
     fn collect_symbols(&self, found: &mut BTreeSet<Sym>) {
-        if let Repr::Poly(p) = &self.0 {
+        if let Repr::Poly(p, _) = &self.0 {
             for atom in p.keys().flatten() {
                 match atom {
                     Atom::Sym(s) => {
@@ -258,14 +294,14 @@ impl Dim {
     }
 
     fn atom(atom: Atom) -> Dim {
-        Dim(Repr::Poly(Arc::new(BTreeMap::from([(vec![atom], 1)]))))
+        Dim::from_terms(BTreeMap::from([(vec![atom], 1)]))
     }
 
     fn terms(&self) -> Vec<(Vec<Atom>, i64)> {
         match &self.0 {
             Repr::Const(0) => Vec::new(),
             Repr::Const(c) => vec![(Vec::new(), *c)],
-            Repr::Poly(p) => p.iter().map(|(m, c)| (m.clone(), *c)).collect(),
+            Repr::Poly(p, _) => p.iter().map(|(m, c)| (m.clone(), *c)).collect(),
         }
     }
 
@@ -274,12 +310,25 @@ impl Dim {
         match terms.first_key_value() {
             None => Dim::ZERO,
             Some((product, c)) if product.is_empty() && terms.len() == 1 => Dim(Repr::Const(*c)),
-            Some(_) => Dim(Repr::Poly(Arc::new(terms))),
+            Some(_) => {
+                let size = terms.keys().map(|product| 1 + product.iter().map(Atom::size).sum::<usize>()).sum();
+                if size > MAX_SIZE { Dim::too_large() } else { Dim(Repr::Poly(Arc::new(terms), size)) }
+            }
         }
     }
 }
 
 impl Atom {
+    /// How many parts it has; what holds an expression that is too large is so itself.
+    fn size(&self) -> usize {
+        let part = |d: &Dim| if d.is_too_large() { MAX_SIZE } else { d.size() };
+        match self {
+            Atom::Sym(_) => 1,
+            Atom::FloorDiv(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => 1 + part(a) + part(b),
+            Atom::IfNeg(a, b, c) => 1 + part(a) + part(b) + part(c),
+        }
+    }
+
     fn visit(&self) -> DimNode<'_> {
         match self {
             Atom::Sym(s) => DimNode::Sym(s),
@@ -327,6 +376,9 @@ impl Add for &Dim {
         if let (Some(a), Some(b)) = (self.as_const(), other.as_const()) {
             return Dim::from(a.saturating_add(b));
         }
+        if self.is_too_large() || other.is_too_large() {
+            return Dim::too_large();
+        }
         let mut terms: BTreeMap<_, i64> = self.terms().into_iter().collect();
         for (product, c) in other.terms() {
             let slot = terms.entry(product).or_default();
@@ -355,6 +407,9 @@ impl Mul for &Dim {
     fn mul(self, other: &Dim) -> Dim {
         if let (Some(a), Some(b)) = (self.as_const(), other.as_const()) {
             return Dim::from(a.saturating_mul(b));
+        }
+        if self.is_too_large() || other.is_too_large() || self.count() * other.count() > 8 * MAX_SIZE {
+            return Dim::too_large();
         }
         let mut terms: BTreeMap<_, i64> = BTreeMap::new();
         for (p, a) in self.terms() {
@@ -406,7 +461,7 @@ pub(super) fn is_plain(name: &str) -> bool {
 /// Symbols that are no plain names stand in single quotes.
 impl fmt::Display for Dim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Repr::Poly(terms) = &self.0 else {
+        let Repr::Poly(terms, _) = &self.0 else {
             let Repr::Const(c) = self.0 else { return Ok(()) };
             return write!(f, "{c}");
         };
@@ -469,5 +524,30 @@ mod tests {
         assert_eq!(&(&s - &Dim::ONE).floor_div(&two) + &Dim::ONE, (&s + &Dim::ONE).floor_div(&two));
         let e = (&s + &Dim::ONE).floor_div(&two);
         assert_eq!(e.eval(&|_| Some(6)), Some(3));
+    }
+
+    #[test]
+    fn the_ends_of_the_range_do_not_trap() {
+        let (least, minus) = (Dim::from(i64::MIN), Dim::from(-1i64));
+        let most = Dim::from(i64::MAX);
+        assert_eq!(least.floor_div(&minus), most);
+        assert_eq!(-&least, most);
+        assert_eq!(least.exact_div(&minus), None);
+        assert_eq!(&least - &Dim::ONE, least);
+        let s = &Dim::sym("s") * &least;
+        assert_eq!(s.exact_div(&minus), None);
+        let _ = (s.floor_div(&minus), s.ceil_div(&minus), s.floor_div(&least));
+    }
+
+    #[test]
+    fn expressions_do_not_grow_without_bound() {
+        let mut squares = &Dim::sym("a") + &Dim::sym("b");
+        let mut nested = Dim::sym("n");
+        for _ in 0..100 {
+            squares = &squares * &squares;
+            nested = nested.lesser(&(&nested.floor_div(&Dim::from(3i64)) + &Dim::sym("m")));
+        }
+        assert!(squares.is_too_large() && nested.is_too_large());
+        assert!(squares.floor_div(&Dim::from(2i64)).to_string().len() < 200);
     }
 }
