@@ -36,6 +36,8 @@ pub struct Options {
     pub values: Vec<(String, Tensor)>,
     /// Whether indices that the data hold are required to be in range, rather than drawn to the nearest valid one.
     pub check_indices: bool,
+    /// What importing may cost.
+    pub limits: onnx::limits::Limits,
     /// Which passes run.
     pub effort: Effort,
     /// Whether the weights stay out of the object and become the model's last input.
@@ -130,13 +132,8 @@ fn lower_for(target: &Target, mut graph: Graph, options: &Options) -> Result<(Gr
 /// As [`compile`].
 pub fn import(model: &Path, options: &Options) -> Result<Graph> {
     // Shapes are pinned before the import, which folds what is computed from them.
-    let pins = onnx::Options {
-        dims: options.dims.clone(),
-        shapes: options.shapes.clone(),
-        values: options.values.clone(),
-        check_indices: options.check_indices,
-    };
-    onnx::import_file(model, &pins)
+    let Options { dims, shapes, values, check_indices, limits, .. } = options.clone();
+    onnx::import_file(model, &onnx::Options { dims, shapes, values, check_indices, limits })
 }
 
 /// Runs the passes; `observer` sees the graph after each, under the pass's name.

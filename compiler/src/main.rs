@@ -2,6 +2,9 @@
 
 mod cli;
 
+#[global_allocator]
+static ALLOCATOR: cli::last_resort::Allocator = cli::last_resort::Allocator;
+
 fn main() -> std::process::ExitCode {
-    cli::main()
+    cli::last_resort::guarded(cli::main)
 }

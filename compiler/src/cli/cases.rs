@@ -84,15 +84,14 @@ pub fn read_tensors(data_set: &Path, side: &str, names: &[&str]) -> Result<Vec<O
 
 /// The names of a model's inputs; initializers that are listed among them are none.
 pub fn input_names(model: &Path) -> Result<Vec<String>> {
-    let bytes = std::fs::read(model).map_err(|e| Error::io(model.display(), &e))?;
-    let graph = mcc_proto::ModelProto::decode(bytes::Bytes::from(bytes)).ok().and_then(|m| m.graph).unwrap_or_default();
+    let graph =
+        mcc_proto::ModelProto::decode(mcc::onnx::file::map(model)?).ok().and_then(|m| m.graph).unwrap_or_default();
     let initialised = |name: &str| graph.initializer.iter().any(|t| t.name == name);
     Ok(graph.input.iter().map(|i| i.name.clone()).filter(|name| !initialised(name)).collect())
 }
 
 fn read_tensor(file: &Path) -> Result<(String, Tensor)> {
-    let bytes = std::fs::read(file).map_err(|e| Error::io(file.display(), &e))?;
-    let proto = mcc_proto::TensorProto::decode(bytes::Bytes::from(bytes))
+    let proto = mcc_proto::TensorProto::decode(mcc::onnx::file::map(file)?)
         .map_err(|e| Error::invalid(format!("not a serialized tensor: {e}")))?;
     Ok((proto.name.clone(), mcc::onnx::tensor::tensor_of(&proto)?))
 }

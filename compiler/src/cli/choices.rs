@@ -46,7 +46,7 @@ impl Entry {
 impl File {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<File> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path.display(), &e))?;
+        let text = mcc::onnx::file::read_text(path)?;
         File::parse(&text).map_err(|e| e.within(format!("choices {}", path.display())))
     }
 

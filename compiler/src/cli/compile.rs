@@ -101,6 +101,10 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
         return Err(Error::usage(format!("--name {name}: names that begin so are those of mcc.h"))
             .help("without --name it is made of the model's file name"));
     }
+    if name.len() > MAX_NAME {
+        return Err(Error::usage(format!("--name of {} characters", name.len()))
+            .help(format!("{MAX_NAME} are enough for anyone to read, and for every linker")));
+    }
     let mut options = args.options.for_targets(targets, &name, args.threads)?;
     options.separate_weights = args.weights == Weights::Separate;
     let form = match args.emit {
@@ -249,6 +253,9 @@ fn binary(args: &CompileArgs, model: &Path, mut places: Places, options: &driver
     let rest = [(places.header.as_path(), compiled.code.header.as_bytes()), (&places.object, &library)];
     files::write_all(&weights.into_iter().chain(rest).collect::<Vec<_>>())
 }
+
+/// Characters that a name may have: it is part of every symbol.
+const MAX_NAME: usize = 500;
 
 fn is_identifier(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

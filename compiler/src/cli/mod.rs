@@ -9,6 +9,7 @@ mod compare;
 mod compile;
 mod cpus;
 mod inspect;
+pub mod last_resort;
 mod link;
 mod npy;
 mod options;
@@ -66,18 +67,16 @@ struct CompletionsArgs {
 pub fn main() -> ExitCode {
     // clap answers bad usage itself, with exit status 2.
     let cli = Cli::parse();
-    match std::panic::catch_unwind(|| dispatch(cli)) {
-        Ok(Ok(true)) => ExitCode::SUCCESS,
-        Ok(Ok(false)) => ExitCode::from(1),
-        Ok(Err(e)) => {
+    match dispatch(cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(e) => {
             let kind = if matches!(e, Error::Internal(_)) { "internal error" } else { "error" };
             if e.report().message != GONE {
                 tell(&format!("mcc: {kind}: {}\n", render(e.report())));
             }
             ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(3))
         }
-        // The panic's own message is on stderr already.
-        Err(_) => ExitCode::from(3),
     }
 }
 

@@ -3,23 +3,23 @@
 //! NumPy has no name for bfloat16 and the smaller floats: they are written, and read, as raw bytes (`V2`, `V1`).
 //! Types of less than a byte are `int8` or `uint8` there. Anything else must match exactly: nothing is converted.
 
-use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
 use mcc::ir::{DType, DTypeClass, Tensor};
+use mcc::onnx::file::open_regular;
 use mcc::{Error, Result};
 use npyz::{Endianness, NpyFile, Order, WriterBuilder};
 
 /// Reads a tensor that shall have elements of type `dtype`.
 pub fn read(path: &Path, dtype: DType) -> Result<Tensor> {
-    let file = File::open(path).map_err(|e| Error::io(path.display(), &e))?;
+    let file = open_regular(path)?;
     read_from(BufReader::new(file), dtype).map_err(|e| e.within(path.display().to_string()))
 }
 
 /// Reads a tensor of whatever type the file says.
 pub fn read_any(path: &Path) -> Result<Tensor> {
-    let file = File::open(path).map_err(|e| Error::io(path.display(), &e))?;
+    let file = open_regular(path)?;
     let header = npyz::NpyHeader::from_reader(BufReader::new(file));
     let header = header.map_err(|e| Error::invalid(format!("{}: not a readable .npy file: {e}", path.display())))?;
     let descr = header.dtype().descr();

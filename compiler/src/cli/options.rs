@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use mcc::driver::{Compiled, EMBEDDED_LIMIT, Options};
 use mcc::ir::{Graph, Tensor};
+use mcc::onnx::limits::Limits;
 use mcc::passes::{Effort, WITHOUT_BYTE_PRODUCTS};
 use mcc::{Error, Result};
 use mcc_runtime::Pool;
@@ -36,6 +37,11 @@ pub struct ModelOptions {
     /// the nearest valid one; it costs a pass over the indices
     #[arg(long)]
     pub check_indices: bool,
+    /// Raise a limit on what a model may expand to: nodes (50000 operations, beyond 64 for each of the file's nodes), steps
+    /// (2048, of a loop), constant (268435456 bytes, of one constant that importing makes), constants (1073741824 bytes, of
+    /// all, beyond twice the file)
+    #[arg(long = "limit", value_name = "NAME=N")]
+    pub limits: Vec<String>,
     /// Keep weights as their non-zeros: where that is predicted to be faster, never, or wherever there is a kernel for it
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pub sparse: Sparse,
@@ -160,6 +166,11 @@ impl ModelOptions {
         once("--dim", dims.iter().map(|d| &d.0))?;
         // A value has its shape.
         once("--shape or --value", shapes.iter().map(|s| &s.0).chain(values.iter().map(|v| &v.0)))?;
+        let mut limits = Limits::default();
+        for text in &self.limits {
+            let (name, value) = split_pair(text, "--limit NAME=N")?;
+            limits.set(name, u64::try_from(parse_extent(value, text)?).unwrap_or(0))?;
+        }
         let effort = if self.level == 0 { Effort::Required } else { Effort::Full };
         Ok(Options {
             target,
@@ -168,6 +179,7 @@ impl ModelOptions {
             shapes,
             values,
             check_indices: self.check_indices,
+            limits,
             effort,
             plainer,
             separate_weights: false,
@@ -189,7 +201,12 @@ impl ModelOptions {
             values.iter().flat_map(|v| [flag.to_string(), v.clone()]).collect::<Vec<_>>()
         };
         let cpu: Vec<String> = self.cpu.iter().cloned().collect();
-        let pins = [given("--dim", &self.dims), given("--shape", &self.shapes), given("--value", &self.values)];
+        let pins = [
+            given("--dim", &self.dims),
+            given("--shape", &self.shapes),
+            given("--value", &self.values),
+            given("--limit", &self.limits),
+        ];
         let choices: Vec<String> = self.choices.iter().map(|path| path.display().to_string()).collect();
         let schedule = given("--choices", &choices);
         let sparse = vec!["--sparse".to_string(), name_of(self.sparse)];

@@ -85,7 +85,9 @@ impl Tensor {
     /// When the number of bytes is not what type and shape ask for, or the size overflows.
     pub fn new(dtype: DType, shape: Vec<usize>, data: Bytes) -> Result<Tensor> {
         let want = shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d));
-        match want {
+        // Strides of a tensor without elements are products of its other extents.
+        let strides = shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d.max(1)));
+        match want.filter(|_| strides.is_some_and(|n| n <= 1 << 47)) {
             Some(n) if n == data.len() => Ok(Tensor { dtype, shape, data }),
             Some(n) => Err(Error::invalid(format!("{dtype}{shape:?} needs {n} bytes of data, but has {}", data.len()))),
             None => Err(Error::invalid(format!("{dtype}{shape:?} is larger than the address space"))),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::content::{self, Content, Known};
 use super::file::ExternalData;
 use super::indices;
+use super::limits::Budget;
 use crate::ir::{
     BinaryOp, Condition, DType, Dim, Graph, NodeId, Op, PadMode, Range, ReduceKind, Requirement, Sym, Tensor,
     TensorType, UnaryOp, Value,
@@ -21,6 +22,8 @@ pub struct Builder {
     pub label: String,
     /// Whether indices that the data hold must be in range.
     pub check_indices: bool,
+    /// What may still be built.
+    pub budget: Budget,
     contents: HashMap<Value, Content>,
     /// Symbols that operations bind while the model runs.
     counted: Vec<Sym>,
@@ -28,11 +31,12 @@ pub struct Builder {
 
 impl Builder {
     /// Nothing built yet; `check_indices` asks for indices that the data hold to be in range.
-    pub fn new(external: ExternalData, check_indices: bool) -> Builder {
+    pub fn new(external: ExternalData, budget: Budget, check_indices: bool) -> Builder {
         Builder {
             graph: Graph::new(),
             external,
             label: String::new(),
+            budget,
             check_indices,
             contents: HashMap::new(),
             counted: Vec::new(),
@@ -41,6 +45,7 @@ impl Builder {
 
     /// Adds a primitive; its first result.
     pub fn add(&mut self, op: Op, operands: &[Value]) -> Result<Value> {
+        self.budget.nodes(1)?;
         let id = self.node(op, operands)?;
         let value = Value::from(id);
         let Some(known) = self.evaluate(id, operands) else { return Ok(value) };
@@ -51,6 +56,7 @@ impl Builder {
 
     /// Adds a primitive of several results.
     pub fn add_many(&mut self, op: Op, operands: &[Value]) -> Result<Vec<Value>> {
+        self.budget.nodes(1)?;
         let node = self.node(op, operands)?;
         Ok((0..self.graph.types(node).len()).map(|result| Value { node, result }).collect())
     }
@@ -188,6 +194,29 @@ impl Builder {
         self.graph.ty(value).shape.clone()
     }
 
+    /// The extents of an operand that must have `N` axes.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn extents<const N: usize>(&self, value: Value, what: &str) -> Result<[Dim; N]> {
+        let wrong = |shape: Vec<Dim>| {
+            Error::invalid(format!("{what} is {}, of {} axes instead of {N}", self.ty(value), shape.len()))
+        };
+        self.shape(value).try_into().map_err(wrong)
+    }
+
+    /// The extents of an operand that must have so many axes at least.
+    ///
+    /// # Errors
+    /// When it has fewer.
+    pub fn extents_from(&self, value: Value, least: usize, what: &str) -> Result<Vec<Dim>> {
+        let shape = self.shape(value);
+        match shape.len() < least {
+            true => Err(Error::invalid(format!("{what} is {}, but has {least} axes at least", self.ty(value)))),
+            false => Ok(shape),
+        }
+    }
+
     /// A value's rank.
     pub fn rank(&self, value: Value) -> usize {
         self.graph.ty(value).rank()
@@ -195,6 +224,7 @@ impl Builder {
 
     /// Adds constant data.
     pub fn constant(&mut self, tensor: Tensor) -> Value {
+        self.budget.spend(tensor.data().len());
         self.graph.constant(tensor)
     }
 

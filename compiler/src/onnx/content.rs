@@ -157,7 +157,9 @@ pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorTyp
                         .iter()
                         .zip(&starts)
                         .zip(&strides)
-                        .map(|((&i, (s, d)), &t)| (s + i as i64 * d) * t as i64)
+                        .map(|((&i, (s, d)), &t)| {
+                            (s.saturating_add((i as i64).saturating_mul(*d))).saturating_mul(t as i64)
+                        })
                         .sum();
                     x.get(usize::try_from(offset).ok()?).cloned()
                 })
@@ -184,7 +186,9 @@ pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorTyp
             for o in 0..outer {
                 for i in at.iter() {
                     let i = i.as_dim()?.as_const()?;
-                    let i = usize::try_from(if i < 0 { i + extent } else { i }).ok().filter(|&i| i < from[*axis])?;
+                    let i = usize::try_from(if i < 0 { i.saturating_add(extent) } else { i })
+                        .ok()
+                        .filter(|&i| i < from[*axis])?;
                     let first = (o * from[*axis] + i) * inner;
                     out.extend_from_slice(&x[first..first + inner]);
                 }
@@ -245,7 +249,9 @@ pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorTyp
         | Op::Suppress
         | Op::TreeEnsemble(_) => None,
     };
-    elements.filter(|e| e.len() == numel).map(Rc::from)
+    // An expression that has grown too large is as good as computed from data.
+    let sound = |k: &Known| !matches!(k, Int(d) | Ratio(d, _) if d.is_too_large());
+    elements.filter(|e| e.len() == numel && e.iter().all(sound)).map(Rc::from)
 }
 
 fn reducer(kind: ReduceKind) -> Option<BinaryOp> {

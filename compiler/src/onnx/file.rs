@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
@@ -14,11 +15,8 @@ use crate::{Error, Result};
 /// When the file cannot be opened or mapped.
 pub fn map(path: &Path) -> Result<Bytes> {
     let failed = |e: &std::io::Error| Error::io(path.display(), e);
-    let file = File::open(path).map_err(|e| failed(&e))?;
+    let file = open_regular(path)?;
     let meta = file.metadata().map_err(|e| failed(&e))?;
-    if !meta.is_file() {
-        return Err(failed(&std::io::Error::other("not a regular file")));
-    }
     if meta.len() == 0 {
         return Ok(Bytes::new());
     }
@@ -27,6 +25,34 @@ pub fn map(path: &Path) -> Result<Bytes> {
     #[allow(unsafe_code)]
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| failed(&e))?;
     Ok(Bytes::from_owner(map))
+}
+
+/// Opens a file to read. A pipe would be waited for, and a device has no end: neither is opened.
+///
+/// # Errors
+/// When there is no such file, it cannot be opened, or it is not a regular one.
+pub fn open_regular(path: &Path) -> Result<File> {
+    let failed = |e: &std::io::Error| Error::io(path.display(), e);
+    let regular = |meta: std::io::Result<std::fs::Metadata>| match meta {
+        Ok(meta) if meta.is_file() => Ok(()),
+        Ok(_) => Err(failed(&std::io::Error::other("not a regular file"))),
+        Err(e) => Err(failed(&e)),
+    };
+    regular(std::fs::metadata(path))?;
+    let file = File::open(path).map_err(|e| failed(&e))?;
+    // It may have become another meanwhile.
+    regular(file.metadata())?;
+    Ok(file)
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// As [`open_regular`], and when it is no text.
+pub fn read_text(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    open_regular(path)?.read_to_string(&mut text).map_err(|e| Error::io(path.display(), &e))?;
+    Ok(text)
 }
 
 /// External data files of one model, each mapped once.

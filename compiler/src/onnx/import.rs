@@ -11,6 +11,7 @@ use super::content::{self, Known};
 use super::file::ExternalData;
 use super::hints::Hints;
 use super::inputs::Symbols;
+use super::limits::Budget;
 use super::node::{Item, Node, Results};
 use super::ops::{self, Importer};
 use super::order::{self, Plan};
@@ -29,7 +30,7 @@ const MAX_ERRORS: usize = 20;
 const MAX_DEPTH: usize = 64;
 
 type Versions = HashMap<String, i64>;
-type Functions = HashMap<(String, String, String), FunctionProto>;
+type Functions = HashMap<(String, String, String), Rc<FunctionProto>>;
 
 /// The walk's state.
 pub struct Walk {
@@ -42,13 +43,13 @@ pub struct Walk {
     depth: usize,
 }
 
-/// Imports a model. Names of dimensions say that extents are equal as far as nodes need that.
-pub fn model(model: &ModelProto, directory: Option<&Path>, options: &Options) -> Result<Graph> {
-    let (graph, uses) = named(model, directory, options, &Naming::new())?;
+/// Imports a model, of a file of `size` bytes. Names of dimensions say that extents are equal as far as nodes need that.
+pub fn model(model: &ModelProto, size: usize, directory: Option<&Path>, options: &Options) -> Result<Graph> {
+    let (graph, uses) = named(model, size, directory, options, &Naming::new())?;
     // What cannot be imported without the names' help keeps them.
-    let apart = sharing::apart(&uses).and_then(|apart| named(model, directory, options, &apart).ok());
+    let apart = sharing::apart(&uses).and_then(|apart| named(model, size, directory, options, &apart).ok());
     let naming = apart.and_then(|(graph, uses)| sharing::required(&graph, &uses));
-    let Some(Ok((mut graph, uses))) = naming.map(|naming| named(model, directory, options, &naming)) else {
+    let Some(Ok((mut graph, uses))) = naming.map(|naming| named(model, size, directory, options, &naming)) else {
         return Ok(graph);
     };
     graph.warnings.extend(sharing::warnings(&uses));
@@ -58,6 +59,7 @@ pub fn model(model: &ModelProto, directory: Option<&Path>, options: &Options) ->
 /// Imports a model whose names of dimensions stand for what `naming` says.
 fn named(
     model: &ModelProto,
+    size: usize,
     directory: Option<&Path>,
     options: &Options,
     naming: &Naming,
@@ -69,10 +71,14 @@ fn named(
     let functions = model
         .functions
         .iter()
-        .map(|f| ((domain(&f.domain).to_string(), f.name.clone(), f.overload.clone()), f.clone()))
+        .map(|f| ((domain(&f.domain).to_string(), f.name.clone(), f.overload.clone()), Rc::new(f.clone())))
         .collect();
     let mut walk = Walk {
-        b: Builder::new(ExternalData::new(directory), options.check_indices),
+        b: Builder::new(
+            ExternalData::new(directory),
+            Budget::new(&options.limits, nodes_of(graph), size),
+            options.check_indices,
+        ),
         scopes: vec![HashMap::new()],
         versions: Rc::new(versions(&model.opset_import)),
         functions: Rc::new(functions),
@@ -101,6 +107,12 @@ fn check_ports(graph: &GraphProto) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Nodes of a graph and of those within it.
+fn nodes_of(graph: &GraphProto) -> usize {
+    let inner = graph.node.iter().flat_map(|n| &n.attribute).flat_map(|a| a.g.iter().chain(&a.graphs));
+    graph.node.len() + inner.map(nodes_of).sum::<usize>()
 }
 
 /// The standard domain has two spellings.
@@ -134,7 +146,7 @@ impl Walk {
         self.versions.get(domain(of)).copied().unwrap_or(1)
     }
 
-    fn function(&self, node: &NodeProto) -> Option<FunctionProto> {
+    fn function(&self, node: &NodeProto) -> Option<Rc<FunctionProto>> {
         let key = (domain(&node.domain).to_string(), node.op_type.clone(), node.overload.clone());
         self.functions.get(&key).cloned()
     }
@@ -331,6 +343,7 @@ impl Walk {
     }
 
     fn node_results(&mut self, proto: &NodeProto) -> Result<()> {
+        self.b.budget.nodes(1)?;
         let inputs: Vec<Item> = proto
             .input
             .iter()
@@ -361,7 +374,7 @@ impl Walk {
                 self.define(name, item);
             }
         }
-        Ok(())
+        self.b.budget.check()
     }
 
     /// Imports the body of If, Loop or Scan; it sees the names around it.

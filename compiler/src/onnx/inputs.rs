@@ -9,7 +9,7 @@ use mcc_proto::type_proto::Value as Kind;
 use super::Options;
 use super::sharing::{Naming, Use};
 use super::tensor::dtype;
-use crate::ir::{Dim, Tensor, TensorType};
+use crate::ir::{Dim, Op, Tensor, TensorType, infer};
 use crate::{Error, Result};
 
 /// Gives dimensions their symbols, and pins those that the options name.
@@ -84,7 +84,8 @@ impl<'o> Symbols<'o> {
                 (None, None) => self.named(&format!("{}.dim{axis}", info.name), (&info.name, axis), false),
             });
         }
-        Ok(TensorType::new(dtype, dims))
+        let ty = TensorType::new(dtype, dims);
+        infer(&Op::Input(info.name.clone(), ty.clone()), &[]).map(|_| ty)
     }
 
     /// The elements that the caller pins an input to.

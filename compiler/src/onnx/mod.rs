@@ -9,6 +9,7 @@
 //! - `order`: which nodes are needed, and in which order; `hints`: what a file declares of results;
 //!   `sharing`: whether dimensions of one name are one.
 //! - `import`: walks graphs, subgraphs and functions, and knows what each name stands for.
+//! - [`limits`]: how much a model may expand to.
 //! - `ops`: one function an operator, in one table.
 //! - `builder`, `content`: the graph under construction, and what is known of small tensors' elements.
 
@@ -20,6 +21,7 @@ mod hints;
 mod import;
 mod indices;
 mod inputs;
+pub mod limits;
 mod node;
 mod ops;
 mod order;
@@ -48,6 +50,8 @@ pub struct Options {
     pub values: Vec<(String, Tensor)>,
     /// Whether indices that the data hold are required to be in range.
     pub check_indices: bool,
+    /// What importing may cost.
+    pub limits: limits::Limits,
 }
 
 /// Elements that a pinned input may have at most: each is checked at run time.
@@ -76,8 +80,9 @@ pub fn import_file(path: &Path, options: &Options) -> Result<Graph> {
 /// # Errors
 /// When the bytes are no valid model, or it asks for something that is not supported.
 pub fn import(bytes: Bytes, directory: Option<&Path>, options: &Options) -> Result<Graph> {
+    let size = bytes.len();
     foreign::refuse(&bytes)?;
     let broken = |e| Error::invalid(format!("not an ONNX model: {e}")).help("is the file whole, and not cut short?");
     let model = ModelProto::decode(bytes).map_err(broken)?;
-    import::model(&model, directory, options)
+    import::model(&model, size, directory, options)
 }

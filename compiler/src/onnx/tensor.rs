@@ -39,9 +39,10 @@ const TYPES: &[(DataType, DType)] = &[
 ///
 /// # Errors
 /// When the number is none, or the type is one that mcc does not have.
-pub fn dtype(number: i32) -> Result<DType> {
-    let named = DataType::try_from(number)
-        .map_err(|_| Error::invalid(format!("{number} is no element type of ONNX 1.23 or before")))?;
+pub fn dtype(number: impl Into<i64>) -> Result<DType> {
+    let number: i64 = number.into();
+    let named = i32::try_from(number).ok().and_then(|n| DataType::try_from(n).ok());
+    let named = named.ok_or_else(|| Error::invalid(format!("{number} is no element type of ONNX 1.23 or before")))?;
     match TYPES.iter().find(|(onnx, _)| *onnx == named) {
         Some((_, dtype)) => Ok(*dtype),
         None if named == DataType::Undefined => Err(Error::invalid("a tensor has no element type")),

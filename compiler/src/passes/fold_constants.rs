@@ -12,6 +12,8 @@ use crate::ir::{Graph, NodeId, Op, Tensor, TensorType, Value, eval, infer};
 
 /// Bytes that a result which is larger than its operands may have.
 const MAX_GROWTH: i64 = 16 << 10;
+/// Bytes that any result may have, whatever it is made of.
+const MAX_RESULT: i64 = 512 << 20;
 /// Multiplications that folding a matrix product or convolution may cost.
 const MAX_WORK: i64 = 1 << 24;
 /// Operations that may lie between data and the product whose weights they are.
@@ -60,7 +62,9 @@ fn evaluate(graph: &Graph, op: &Op, operands: &[Value], forced: bool) -> Result<
     let types: Vec<TensorType> = tensors.iter().map(Tensor::ty).collect();
     let results = infer(op, &types.iter().collect::<Vec<_>>())?;
     let fixed = results.types.iter().all(|t| t.fixed_shape().is_some());
-    if !fixed || !results.requires.is_empty() || !(forced || worth(op, &types, &results.types)) {
+    let bytes = results.types.iter().map(|t| estimate(t).saturating_mul(t.dtype.size() as i64));
+    let large = bytes.fold(0i64, i64::saturating_add) > MAX_RESULT;
+    if !fixed || large || !results.requires.is_empty() || !(forced || worth(op, &types, &results.types)) {
         return Ok(None);
     }
     eval::eval_op(op, &tensors, &results.types).map(Some)
@@ -117,15 +121,16 @@ fn worth(op: &Op, operands: &[TensorType], results: &[TensorType]) -> bool {
         | Op::ScatterElements { .. }
         | Op::ScatterNd { .. }
         | Op::ReverseSequence { .. }
-        | Op::Pool(_)
-        | Op::MaxPoolWithIndices { .. }
         | Op::Reduce { .. }
         | Op::ArgReduce { .. }
         | Op::Cumulative { .. }
         | Op::Softmax { .. }
-        | Op::Attention { .. }
         | Op::Normalize { .. }
         | Op::TopK { .. } => true,
+        Op::Pool(spec) | Op::MaxPoolWithIndices { spec, .. } => {
+            work(spec.kernel.iter().fold(1i64, |n, &k| n.saturating_mul(k)))
+        }
+        Op::Attention { .. } => work(estimate(&operands[1])),
         Op::MatMul | Op::PackedMatMul { .. } => {
             let depth = operands[0].shape.last().and_then(|d| d.as_const()).unwrap_or(1);
             to <= from && work(depth)

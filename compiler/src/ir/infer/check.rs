@@ -189,3 +189,23 @@ pub(super) fn length(len: usize, axes: usize, what: &str) -> Result<()> {
     }
     Err(Error::invalid(format!("{what} has {len} elements for {axes} axes")))
 }
+
+/// Bytes that a tensor of known extents may take, axes of no elements counted as one: what a process can address. Sums
+/// and products of an extent with a stride then fit 64 bits.
+const MAX_BYTES: i64 = 1 << 47;
+
+/// Asks that no result has more elements than there is memory for, or extents that nobody could compute.
+pub(super) fn sizes(types: &[TensorType]) -> Result<()> {
+    for ty in types {
+        if ty.shape.iter().any(Dim::is_too_large) {
+            return Err(Error::unsupported("the result's extents are expressions that grow too large")
+                .help("pin the dimensions that they follow from with --dim or --shape"));
+        }
+        let size = ty.dtype.size() as i64;
+        let bytes = ty.shape.iter().fold(size, |n, d| n.saturating_mul(d.as_const().unwrap_or(1).max(1)));
+        if bytes > MAX_BYTES {
+            return Err(Error::invalid(format!("the result would be larger than the address space: {ty}")));
+        }
+    }
+    Ok(())
+}

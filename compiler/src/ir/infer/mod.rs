@@ -37,10 +37,12 @@ impl Inferred {
 /// When the operands' number, element types or shapes contradict the operation; the message names the contradiction.
 pub fn infer(op: &Op, operands: &[&TensorType]) -> Result<Inferred> {
     let mut c = Checker { operands, requires: Vec::new() };
-    let types = types(op, &mut c).and_then(|types| c.extents(&types).map(|()| types)).map_err(|e| {
-        let list: Vec<String> = operands.iter().map(ToString::to_string).collect();
-        e.within(format!("`{}` of ({})", op.name(), list.join(", ")))
-    })?;
+    let types = types(op, &mut c)
+        .and_then(|types| c.extents(&types).and_then(|()| check::sizes(&types)).map(|()| types))
+        .map_err(|e| {
+            let list: Vec<String> = operands.iter().map(ToString::to_string).collect();
+            e.within(format!("`{}` of ({})", op.name(), list.join(", ")))
+        })?;
     Ok(Inferred { types, requires: c.requires })
 }
 

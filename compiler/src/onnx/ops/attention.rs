@@ -6,12 +6,17 @@ use super::super::tensor;
 use crate::ir::{BinaryOp, DType, Dim, Op, PadMode, ReduceKind, UnaryOp, Value};
 use crate::{Error, Result};
 
-/// `[batch, sequence, heads * size]` as `[batch, heads, sequence, size]`.
-fn split_heads(b: &mut Builder, x: Value, heads: i64) -> Result<Value> {
-    let shape = b.shape(x);
+/// `[batch, sequence, heads * size]` as `[batch, heads, sequence, size]`; `what` names it in errors.
+pub fn split_heads(b: &mut Builder, x: Value, heads: i64, what: &str) -> Result<Value> {
+    let [batch, sequence, width] = b.extents(x, what)?;
+    if heads < 1 {
+        return Err(
+            Error::invalid(format!("{what} is {} for {heads} heads", b.ty(x))).help("there is one head at least")
+        );
+    }
     let heads = Dim::from(heads);
-    let size = shape[2].floor_div(&heads);
-    let x = b.reshape(x, vec![shape[0].clone(), shape[1].clone(), heads, size])?;
+    let size = width.floor_div(&heads);
+    let x = b.reshape(x, vec![batch, sequence, heads, size])?;
     b.transpose(x, &[0, 2, 1, 3])
 }
 
@@ -34,10 +39,13 @@ pub fn attention(b: &mut Builder, n: &Node) -> Result<Results> {
     if packed {
         let q_heads = n.need("q_num_heads", n.try_int("q_num_heads")?)?;
         let kv_heads = n.need("kv_num_heads", n.try_int("kv_num_heads")?)?;
-        q = split_heads(b, q, q_heads)?;
-        (k, v) = (split_heads(b, k, kv_heads)?, split_heads(b, v, kv_heads)?);
+        q = split_heads(b, q, q_heads, "input Q")?;
+        (k, v) = (split_heads(b, k, kv_heads, "input K")?, split_heads(b, v, kv_heads, "input V")?);
     }
-    let past = n.optional(4).map(|p| b.shape(p)[2].clone());
+    for (x, what) in [(q, "input Q"), (k, "input K"), (v, "input V")] {
+        b.extents::<4>(x, what)?;
+    }
+    let past = n.optional(4).map(|p| b.extents::<4>(p, "input past_key")).transpose()?.map(|[_, _, past, _]| past);
     if let (Some(past_key), Some(past_value)) = (n.optional(4), n.optional(5)) {
         (k, v) = (b.concat(&[past_key, k], 2)?, b.concat(&[past_value, v], 2)?);
     }
@@ -82,13 +90,13 @@ pub fn attention(b: &mut Builder, n: &Node) -> Result<Results> {
     let dtype = b.dtype(q);
     let precision = match n.int("softmax_precision", 0)? {
         0 => dtype,
-        t => tensor::dtype(t as i32)?,
+        t => tensor::dtype(t)?,
     };
     let wide = b.cast(biased, precision)?;
     let mut p = b.add(Op::Softmax { axis: 3, log: false }, &[wide])?;
     if let Some(bias) = bias.value.filter(|_| bias.may_mask_rows) {
-        let axis = b.rank(bias) - 1;
-        let top = b.reduce(ReduceKind::Max, bias, &[axis], true)?;
+        let last: Vec<usize> = b.rank(bias).checked_sub(1).into_iter().collect();
+        let top = b.reduce(ReduceKind::Max, bias, &last, true)?;
         let masked = b.with(BinaryOp::Equal, top, f64::NEG_INFINITY)?;
         let zero = b.scalar(precision, 0.0);
         p = b.select(masked, zero, p)?;
@@ -196,18 +204,21 @@ pub fn rotary_embedding(b: &mut Builder, n: &Node) -> Result<Results> {
     let shape = b.shape(x);
     let packed = shape.len() == 3;
     // [batch, sequence, heads, size] either way.
-    let y = if packed {
-        let heads = Dim::from(n.need("num_heads", n.try_int("num_heads")?)?);
-        let size = shape[2].floor_div(&heads);
-        b.reshape(x, vec![shape[0].clone(), shape[1].clone(), heads, size])?
+    let heads_first = if packed {
+        split_heads(b, x, n.need("num_heads", n.try_int("num_heads")?)?, "input X")?
     } else {
-        b.transpose(x, &[0, 2, 1, 3])?
+        b.extents::<4>(x, "input X").map(|_| x)?
     };
+    let y = b.transpose(heads_first, &[0, 2, 1, 3])?;
     let laid = b.shape(y);
     let size = laid[3].as_const().ok_or_else(|| Error::unsupported("a symbolic head size"))?;
     let turned = match n.int("rotary_embedding_dim", 0)? {
         0 => size,
-        d => d,
+        d if (1..=size).contains(&d) => d,
+        d => {
+            return Err(Error::invalid(format!("attribute rotary_embedding_dim is {d} for heads of {size}"))
+                .help("it is a part of a head"));
+        }
     };
     let half = Dim::from(turned / 2);
     let mut caches = Vec::new();
@@ -254,8 +265,9 @@ pub fn linear_attention(b: &mut Builder, n: &Node) -> Result<Results> {
     let kv_heads = n.need("kv_num_heads", n.try_int("kv_num_heads")?)?;
     let rule = n.text("update_rule", "gated_delta")?;
     let dtype = b.dtype(n.input(0)?);
-    let q = split_heads(b, n.input(0)?, q_heads)?;
-    let (k, v) = (split_heads(b, n.input(1)?, kv_heads)?, split_heads(b, n.input(2)?, kv_heads)?);
+    let q = split_heads(b, n.input(0)?, q_heads, "input query")?;
+    let k = split_heads(b, n.input(1)?, kv_heads, "input key")?;
+    let v = split_heads(b, n.input(2)?, kv_heads, "input value")?;
     let (q_shape, k_shape, v_shape) = (b.shape(q), b.shape(k), b.shape(v));
     let steps = q_shape[2].as_const().filter(|&t| t <= MAX_STEPS);
     let steps = steps.ok_or_else(|| Error::unsupported("linear attention over many steps, or a symbolic number"))?;
@@ -274,13 +286,16 @@ pub fn linear_attention(b: &mut Builder, n: &Node) -> Result<Results> {
     state = b.cast(state, wide)?;
     // Decay: one number a head, or one a row of the state.
     let gated = rule == "gated" || rule == "gated_delta";
-    let decay = n.optional(4).filter(|_| gated).map(|g| split_heads(b, g, kv_heads)).transpose()?;
+    let decay = n.optional(4).filter(|_| gated).map(|g| split_heads(b, g, kv_heads, "input decay")).transpose()?;
     let beta = n.optional(5).filter(|_| rule.ends_with("delta"));
     let beta = match beta {
-        Some(v) if b.shape(v)[2].is(1) => Some(split_heads(b, v, 1)?),
-        Some(v) => Some(split_heads(b, v, kv_heads)?),
+        Some(v) => {
+            let [_, _, width] = b.extents(v, "input beta")?;
+            Some(split_heads(b, v, if width.is(1) { 1 } else { kv_heads }, "input beta")?)
+        }
         None => None,
     };
+    b.extents::<4>(state, "input past_state")?;
     let group = Dim::from(q_heads / kv_heads.max(1));
     let mut outputs = Vec::new();
     for t in 0..steps {

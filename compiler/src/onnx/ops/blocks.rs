@@ -230,7 +230,8 @@ fn spread(b: &mut Builder, v: Value, (dtype, bits): (DType, usize), kept: Option
     let extents = b.shape(v).iter().map(|d| d.as_const().and_then(|d| usize::try_from(d).ok())).collect();
     let extents: Option<Vec<usize>> = extents;
     let mut shape = extents.ok_or_else(|| Error::internal("a constant of unknown extents"))?;
-    let last = shape.len() - 1;
+    let last = shape.len().checked_sub(1);
+    let last = last.ok_or_else(|| Error::invalid(format!("{what} is {}, not one element a block", b.ty(v))))?;
     shape[last] *= 8 / bits;
     let all = shape[last] as i64;
     let fields = b.constant(Tensor::new(dtype, shape, codes.into())?);

@@ -6,9 +6,6 @@ use super::super::node::{Item, Node, Results};
 use crate::ir::{BinaryOp, Condition, DType, Dim, Op, Tensor, UnaryOp, Value};
 use crate::{Error, Result};
 
-/// Steps that a loop is unrolled to at most.
-const MAX_STEPS: i64 = 2048;
-
 /// A constant condition picks its branch; otherwise both are computed, and their results, which must be of one shape, selected.
 pub fn if_(w: &mut Walk, n: &Node) -> Result<Results> {
     let condition = n.input(0)?;
@@ -136,9 +133,7 @@ pub fn loop_(w: &mut Walk, n: &Node) -> Result<Results> {
     let mut collected: Vec<Vec<Value>> = vec![Vec::new(); collected_count];
     let mut step = 0;
     while going && limit.is_none_or(|l| step < l) {
-        if step >= MAX_STEPS {
-            return Err(Error::unsupported(format!("a loop of more than {MAX_STEPS} steps")));
-        }
+        w.b.budget.steps(step + 1)?;
         let index = w.b.constant(Tensor::scalar_i64(DType::I64, step));
         let truth = w.b.constant(Tensor::scalar_i64(DType::Bool, 1));
         let arguments = [Item::Tensor(index), Item::Tensor(truth)].into_iter().chain(carried.clone()).collect();
@@ -194,6 +189,7 @@ fn scan_batched(w: &mut Walk, n: &Node, body: &mcc_proto::GraphProto, scanned: u
         operands.len().checked_sub(scanned).ok_or_else(|| Error::invalid("attribute num_scan_inputs is too large"))?;
     let batch = operands.first().and_then(|&v| w.b.shape(v).first().and_then(Dim::as_const));
     let batch = batch.ok_or_else(|| Error::unsupported("Scan of a symbolic batch"))?;
+    w.b.budget.steps(batch)?;
     let outputs = body.output.len().saturating_sub(states);
     let directions = n.ints("directions")?.filter(|d| d.len() == scanned).unwrap_or_else(|| vec![0; scanned]);
     let mut batches: Vec<Vec<Value>> = vec![Vec::new(); body.output.len()];
@@ -240,9 +236,7 @@ impl Scan {
         let length = length.ok_or_else(|| {
             Error::unsupported("Scan over a symbolic length").help("pin the dimension with --dim or --shape")
         })?;
-        if length > MAX_STEPS {
-            return Err(Error::unsupported(format!("Scan over {length} steps; mcc unrolls {MAX_STEPS} at most")));
-        }
+        w.b.budget.steps(length)?;
         let mut collected: Vec<Vec<Value>> = vec![Vec::new(); self.output_axes.len()];
         for step in 0..length {
             let mut arguments = carried.clone();

@@ -31,21 +31,34 @@ impl Window {
     }
 }
 
+/// What strides, dilations, pads and windows may be at most: no axis is as long, and sums and products of two fit.
+const MOST: i64 = i32::MAX as i64;
+
+/// Checks that the numbers of an attribute lie between two.
+fn bounded(list: &[i64], (low, high): (i64, i64), name: &str) -> Result<()> {
+    match list.iter().find(|&&v| v < low || v > high) {
+        Some(v) => Err(Error::invalid(format!("attribute {name} holds {v}")).help(format!("it is {low} to {high}"))),
+        None => Ok(()),
+    }
+}
+
 /// A list with one element a spatial axis, positive throughout.
 fn spatial(n: &Node, name: &str, rank: usize) -> Result<Vec<i64>> {
     let list = n.ints(name)?.filter(|l| !l.is_empty()).unwrap_or_else(|| vec![1; rank]);
-    if list.len() != rank || list.iter().any(|&v| v < 1) {
+    if list.len() != rank {
         return Err(Error::invalid(format!("attribute {name} is {list:?} for {rank} spatial axes")));
     }
+    bounded(&list, (1, MOST), name)?;
     Ok(list)
 }
 
 /// The windows over the axes of extents `size`; padding that is asked for by rule becomes numbers or expressions.
 pub fn window(n: &Node, kernel: Vec<i64>, size: &[Dim]) -> Result<Window> {
     let rank = size.len();
-    if kernel.len() != rank || kernel.iter().any(|&k| k < 1) {
+    if kernel.len() != rank {
         return Err(Error::invalid(format!("kernel {kernel:?} for {rank} spatial axes")));
     }
+    bounded(&kernel, (1, MOST), "kernel_shape")?;
     let (strides, dilations) = (spatial(n, "strides", rank)?, spatial(n, "dilations", rank)?);
     let mut w = Window { kernel, strides, dilations, before: vec![Dim::ZERO; rank], after: vec![Dim::ZERO; rank] };
     match n.text("auto_pad", "NOTSET")?.as_str() {
@@ -54,6 +67,7 @@ pub fn window(n: &Node, kernel: Vec<i64>, size: &[Dim]) -> Result<Window> {
             if pads.len() != 2 * rank {
                 return Err(Error::invalid(format!("attribute pads is {pads:?} for {rank} spatial axes")));
             }
+            bounded(&pads, (-MOST, MOST), "pads")?;
             w.before = pads[..rank].iter().map(|&p| Dim::from(p)).collect();
             w.after = pads[rank..].iter().map(|&p| Dim::from(p)).collect();
         }
@@ -131,9 +145,13 @@ pub fn conv_transpose(b: &mut Builder, n: &Node) -> Result<Results> {
     let given = n.ints("pads")?.unwrap_or_else(|| vec![0; 2 * rank]);
     let rule = n.text("auto_pad", "NOTSET")?;
     let target = n.ints("output_shape")?.filter(|t| !t.is_empty());
-    if extra.len() != rank || given.len() != 2 * rank {
-        return Err(Error::invalid("attribute pads or output_padding has the wrong length"));
+    if extra.len() != rank || given.len() != 2 * rank || target.as_ref().is_some_and(|t| t.len() < rank) {
+        return Err(Error::invalid("attribute pads, output_padding or output_shape has the wrong length"));
     }
+    bounded(&given, (-MOST, MOST), "pads")?;
+    bounded(&extra, (-MOST, MOST), "output_padding")?;
+    bounded(target.as_deref().unwrap_or_default(), (0, MOST), "output_shape")?;
+    bounded(&kernel, (1, MOST), "kernel_shape")?;
     let mut pads = Vec::new();
     for i in 0..rank {
         // The result's extent without padding, and the part of it that padding takes away.
@@ -143,7 +161,9 @@ pub fn conv_transpose(b: &mut Builder, n: &Node) -> Result<Results> {
                 let wanted = t[t.len() - rank + i];
                 let size = shape[i + 2].as_const();
                 let size = size.ok_or_else(|| Error::unsupported("output_shape with a symbolic input extent"))?;
-                (size - 1) * strides[i] + extra[i] + reach - wanted
+                let total = size.checked_sub(1).and_then(|s| s.checked_mul(strides[i]));
+                let total = total.and_then(|t| t.checked_add(extra[i] + reach - wanted));
+                total.ok_or_else(|| Error::invalid(format!("attribute strides is {strides:?} for {}", b.ty(x))))?
             }
             (None, "SAME_UPPER" | "SAME_LOWER") => reach + extra[i] - strides[i],
             _ => {
@@ -301,15 +321,16 @@ pub fn col2im(b: &mut Builder, n: &Node) -> Result<Results> {
 /// A causal depthwise convolution that carries its last inputs along.
 pub fn causal_conv_with_state(b: &mut Builder, n: &Node) -> Result<Results> {
     let (x, w) = (n.input(0)?, n.input(1)?);
-    let shape = b.shape(x);
+    let [batch, channels, _] = b.extents(x, "input")?;
+    b.extents::<3>(w, "weights")?;
     let kernel = constant_kernel(b, w)?;
-    let carried = Dim::from(kernel.first().copied().unwrap_or(1) - 1);
-    let state_shape = vec![shape[0].clone(), shape[1].clone(), carried.clone()];
+    let carried = Dim::from(kernel.first().copied().unwrap_or(1).max(1) - 1);
+    let state_shape = vec![batch, channels.clone(), carried.clone()];
     let padded = match n.optional(3) {
         Some(past) => b.concat(&[past, x], 2)?,
         None => b.pad_zeros(x, vec![Dim::ZERO, Dim::ZERO, carried.clone()], vec![Dim::ZERO; 3])?,
     };
-    let channels = shape[1].as_const().and_then(|c| usize::try_from(c).ok());
+    let channels = channels.as_const().and_then(|c| usize::try_from(c).ok());
     let group = channels.ok_or_else(|| Error::unsupported("a symbolic number of channels"))?;
     let spec =
         ConvSpec { strides: vec![1], dilations: vec![1], pads: vec![(0, 0)], group, layout: Layout::ChannelsFirst };

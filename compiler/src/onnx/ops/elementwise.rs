@@ -137,7 +137,7 @@ pub fn clip(b: &mut Builder, n: &Node) -> Result<Results> {
 /// The type as a number since version 6, by name before.
 fn target_type(n: &Node) -> Result<DType> {
     if n.version >= 6 {
-        return tensor::dtype(n.need("to", n.try_int("to")?)? as i32);
+        return tensor::dtype(n.need("to", n.try_int("to")?)?);
     }
     let name = n.text("to", "")?;
     let types = (1..=16).filter_map(|i| mcc_proto::tensor_proto::DataType::try_from(i).ok());

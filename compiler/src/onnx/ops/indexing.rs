@@ -182,7 +182,8 @@ pub fn compress(b: &mut Builder, n: &Node) -> Result<Results> {
         }
     };
     let extent = b.shape(x)[axis].clone();
-    if let (Some(c), Some(e)) = (b.shape(condition)[0].as_const(), extent.as_const())
+    let [count] = b.extents(condition, "input condition")?;
+    if let (Some(c), Some(e)) = (count.as_const(), extent.as_const())
         && c > e
     {
         condition = b.slice(condition, 0, Dim::ZERO, extent)?;
@@ -220,13 +221,20 @@ pub fn max_unpool(b: &mut Builder, n: &Node) -> Result<Results> {
     let spatial = kernel.len();
     let strides = n.ints("strides")?.unwrap_or_else(|| vec![1; spatial]);
     let pads = n.ints("pads")?.unwrap_or_else(|| vec![0; 2 * spatial]);
+    if shape.len() != spatial + 2 || strides.len() != spatial || pads.len() != 2 * spatial {
+        return Err(Error::invalid(format!(
+            "attributes kernel_shape {kernel:?}, strides {strides:?} and pads {pads:?} for {}",
+            b.ty(x)
+        )));
+    }
     let target = match n.optional(2) {
         Some(v) => b.dims(v, "the output shape")?,
         None => {
             let mut natural = shape[..2].to_vec();
             for i in 0..spatial {
                 let extent = &(&shape[i + 2] - &Dim::ONE) * &Dim::from(strides[i]);
-                natural.push(&extent + &Dim::from(kernel[i] - pads[i] - pads[i + spatial]));
+                let pads = &Dim::from(pads[i]) + &Dim::from(pads[i + spatial]);
+                natural.push(&extent + &(&Dim::from(kernel[i]) - &pads));
             }
             natural
         }

@@ -2,6 +2,7 @@
 
 use super::super::builder::Builder;
 use super::super::node::{Item, Node, Results};
+use super::attention::split_heads;
 use super::conv::conv_of;
 use super::elementwise;
 use super::parameters::Spread;
@@ -47,7 +48,7 @@ pub fn fused_gemm(b: &mut Builder, n: &Node) -> Result<Results> {
 /// Embeddings of words, positions and segments, summed and normalised.
 pub fn embed_layer_norm(b: &mut Builder, n: &Node) -> Result<Results> {
     let ids = n.input(0)?;
-    let shape = b.shape(ids);
+    let shape = b.extents::<2>(ids, "input input_ids")?;
     let words = b.gather(n.input(2)?, ids, 0)?;
     let positions = match n.optional(8) {
         Some(p) => b.gather(n.input(3)?, p, 0)?,
@@ -58,7 +59,7 @@ pub fn embed_layer_norm(b: &mut Builder, n: &Node) -> Result<Results> {
         let segments = b.gather(table, segments, 0)?;
         sum = b.plus(sum, segments)?;
     }
-    let axis = b.rank(sum) - 1;
+    let axis = b.extents_from(sum, 1, "the sum of embeddings")?.len() - 1;
     let y = b.add(Op::Normalize { axis, epsilon: n.float("epsilon", 1e-12)?.into(), center: true }, &[sum])?;
     let y = b.times(y, n.input(5)?)?;
     let y = b.plus(y, n.input(6)?)?;
@@ -77,14 +78,6 @@ struct Heads {
     q: Value,
     k: Value,
     v: Value,
-}
-
-fn heads_of(b: &mut Builder, x: Value, heads: i64) -> Result<Value> {
-    let shape = b.shape(x);
-    let heads = Dim::from(heads);
-    let size = shape[2].floor_div(&heads);
-    let x = b.reshape(x, vec![shape[0].clone(), shape[1].clone(), heads, size])?;
-    b.transpose(x, &[0, 2, 1, 3])
 }
 
 fn attend(b: &mut Builder, n: &Node, heads: Heads, terms: &[Value], past: &Dim) -> Result<Value> {
@@ -169,7 +162,7 @@ pub fn quantized_attention(b: &mut Builder, n: &Node) -> Result<Results> {
 /// Attention of queries, keys and values side by side, under a mask and with something added to the scores.
 fn attention_of(b: &mut Builder, n: &Node, qkv: Value, mask: Option<Value>, added: Option<Value>) -> Result<Results> {
     let heads = n.need("num_heads", n.try_int("num_heads")?)?;
-    let width = b.shape(qkv)[2].clone();
+    let [_, _, width] = b.extents(qkv, "the projection of queries, keys and values")?;
     let sizes = match n.ints("qkv_hidden_sizes")? {
         Some(s) if s.len() == 3 => s.into_iter().map(Dim::from).collect(),
         _ => vec![width.floor_div(&Dim::from(3i64)); 3],
@@ -177,7 +170,7 @@ fn attention_of(b: &mut Builder, n: &Node, qkv: Value, mask: Option<Value>, adde
     let (mut parts, mut start) = (Vec::new(), Dim::ZERO);
     for size in sizes {
         let part = b.slice(qkv, 2, start.clone(), size.clone())?;
-        parts.push(heads_of(b, part, heads)?);
+        parts.push(split_heads(b, part, heads, "a projection")?);
         start = &start + &size;
     }
     let keys = b.shape(parts[1])[2].clone();
@@ -210,14 +203,15 @@ pub fn multi_head_attention(b: &mut Builder, n: &Node) -> Result<Results> {
             start = &start + &size;
         }
     }
-    let split = |b: &mut Builder, x: Value| if b.rank(x) == 4 { Ok(x) } else { heads_of(b, x, heads) };
-    let (q, mut k, mut v) = (split(b, packed[0])?, split(b, packed[1])?, split(b, packed[2])?);
+    let split = |b: &mut Builder, x: Value, what| if b.rank(x) == 4 { Ok(x) } else { split_heads(b, x, heads, what) };
+    let q = split(b, packed[0], "input query")?;
+    let (mut k, mut v) = (split(b, packed[1], "input key")?, split(b, packed[2], "input value")?);
     if n.optional(9).is_some() {
         return Err(Error::unsupported("input cache_indirection: beams that share a cache"));
     }
     let (mut past, mut rest) = (Dim::ZERO, None);
     if let (Some(past_key), Some(past_value)) = (n.optional(6), n.optional(7)) {
-        let room = b.shape(past_key)[2].clone();
+        let [_, _, room, _] = b.extents(past_key, "input past_key")?;
         past = match n.optional(8) {
             Some(v) => single_dim(b, v, "past_sequence_length")?,
             None => room.clone(),

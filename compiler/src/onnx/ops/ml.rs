@@ -18,7 +18,7 @@ fn vector(b: &mut Builder, numbers: &[f32], dtype: DType) -> Result<Value> {
 fn features(b: &mut Builder, n: &Node) -> Result<Value> {
     let x = n.input(0)?;
     let x = if b.dtype(x).is_float() { x } else { b.cast(x, DType::F32)? };
-    match b.shape(x).as_slice() {
+    match b.extents_from(x, 1, "input X")?.as_slice() {
         [columns] => {
             let shape = vec![Dim::ONE, columns.clone()];
             b.reshape(x, shape)
@@ -222,6 +222,14 @@ fn test(mode: &str) -> Result<(BinaryOp, bool)> {
     })
 }
 
+/// Features are less: a row of them lies in scratch memory.
+const MAX_FEATURE: u32 = 1 << 24;
+
+/// The target of a vote.
+fn target(number: i64) -> Result<u32> {
+    u32::try_from(number).map_err(|_| Error::invalid(format!("a leaf votes for target {number}")))
+}
+
 fn decision(
     feature: i64,
     mode: &str,
@@ -231,7 +239,8 @@ fn decision(
     no: TreeEdge,
 ) -> Result<TreeNode> {
     let (test, swapped) = test(mode)?;
-    let feature = u32::try_from(feature).map_err(|_| Error::invalid(format!("feature {feature}")))?;
+    let feature = u32::try_from(feature).ok().filter(|&f| f < MAX_FEATURE);
+    let feature = feature.ok_or_else(|| Error::invalid("a node looks at a feature that no row has"))?;
     // What is no number is unequal to everything, so that it takes the swapped "no" by itself.
     let (yes, no, missing_is_true) = if swapped { (no, yes, false) } else { (yes, no, missing_is_true) };
     Ok(TreeNode { feature, test, value: value.into(), missing_is_true, yes, no })
@@ -304,7 +313,7 @@ pub fn tree_ensemble(b: &mut Builder, n: &Node) -> Result<Results> {
     }
     nodes.extend(chained);
     let roots = list("tree_roots")?.iter().map(|&r| u32::try_from(r).unwrap_or(u32::MAX)).collect();
-    let votes = targets.iter().zip(&weights).map(|(&t, &w)| (t as u32, w.into())).collect();
+    let votes = targets.iter().zip(&weights).map(|(&t, &w)| Ok((target(t)?, w.into()))).collect::<Result<_>>()?;
     let aggregate = aggregate(at(
         &["AVERAGE", "SUM", "MIN", "MAX"],
         n.int("aggregate_function", 1)? as usize,
@@ -350,7 +359,7 @@ fn listed_trees(b: &mut Builder, n: &Node, prefix: &str, kind: ReduceKind, targe
     let mut leaf_votes: HashMap<(i64, i64), Vec<(u32, f64)>> = HashMap::new();
     for i in 0..vote_targets.len() {
         let key = (at(&vote_trees, i, "treeids")?, at(&vote_nodes, i, "nodeids")?);
-        leaf_votes.entry(key).or_default().push((vote_targets[i] as u32, at(&weights, i, "weights")?));
+        leaf_votes.entry(key).or_default().push((target(vote_targets[i])?, at(&weights, i, "weights")?));
     }
     let is_leaf = |i: usize| modes.get(i).is_none_or(|m| m == "LEAF");
     let mut edges = HashMap::new();

@@ -240,8 +240,12 @@ pub fn split(b: &mut Builder, n: &Node) -> Result<Results> {
     let sizes = match given {
         Some(sizes) => sizes,
         None => {
-            let parts = n.try_int("num_outputs")?.unwrap_or(n.proto.output.len() as i64);
-            even_sizes(&extent, parts.max(1))
+            let outputs = n.proto.output.len() as i64;
+            let parts = n.try_int("num_outputs")?.unwrap_or(outputs);
+            if parts != outputs.max(1) {
+                return Err(Error::invalid(format!("attribute num_outputs is {parts} for {outputs} outputs")));
+            }
+            even_sizes(&extent, parts)
         }
     };
     b.require(
@@ -297,6 +301,8 @@ pub fn range(start: &Dim, end: &Dim, step: i64, extent: &Dim) -> Result<Range> {
     if step == 0 {
         return Err(Error::invalid("a slice's step is 0"));
     }
+    // Longer steps than any axis take one element, as these do.
+    let step = step.clamp(-(1 << 48), 1 << 48);
     let from_end = |d: &Dim| match (d.as_const(), lower_bound(d)) {
         (Some(c), _) if c < 0 => extent + d,
         (Some(_), _) => d.clone(),
@@ -425,6 +431,9 @@ pub fn center_crop_pad(b: &mut Builder, n: &Node) -> Result<Results> {
         let a = builder::axis(a, rank)?;
         let extent = b.shape(x)[a].as_const().ok_or_else(|| Error::unsupported("a symbolic extent to crop or pad"))?;
         let (mut before, mut after) = (vec![Dim::ZERO; rank], vec![Dim::ZERO; rank]);
+        if size < 0 {
+            return Err(Error::invalid(format!("the shape asks for {size} elements along axis {a}")));
+        }
         let missing = size - extent;
         // The odd element goes to the end when padding, and off the start's half rounded down when cropping.
         let first = if missing < 0 { -(-missing / 2) } else { missing / 2 };
@@ -498,7 +507,7 @@ pub fn trilu(b: &mut Builder, n: &Node) -> Result<Results> {
 pub fn eye_like(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     let dtype = match n.try_int("dtype")? {
-        Some(t) => tensor::dtype(t as i32)?,
+        Some(t) => tensor::dtype(t)?,
         None => b.dtype(x),
     };
     let shape = b.shape(x);

@@ -124,7 +124,8 @@ pub fn skip_layer_norm(b: &mut Builder, n: &Node) -> Result<Results> {
         Some(bias) => b.plus(sum, bias)?,
         None => sum,
     };
-    let (axis, epsilon, dtype) = (b.rank(sum) - 1, n.float("epsilon", 1e-12)?, b.dtype(sum));
+    let rank = b.extents_from(sum, 1, "input")?.len();
+    let (axis, epsilon, dtype) = (rank - 1, n.float("epsilon", 1e-12)?, b.dtype(sum));
     let y = normalized(b, sum, axis, epsilon, true)?;
     let y = affine(b, y, Some(n.input(2)?), n.optional(3), dtype)?;
     let mut results = vec![y];
@@ -142,7 +143,7 @@ pub fn skip_simplified_layer_norm(b: &mut Builder, n: &Node) -> Result<Results> 
         Some(bias) => b.plus(sum, bias)?,
         None => sum,
     };
-    let (axis, dtype) = (b.rank(sum) - 1, b.dtype(sum));
+    let (axis, dtype) = (b.extents_from(sum, 1, "input")?.len() - 1, b.dtype(sum));
     let y = normalized(b, sum, axis, n.float("epsilon", 1e-12)?, false)?;
     let y = affine(b, y, Some(n.input(2)?), None, dtype)?;
     let item = super::super::node::Item::Tensor;
@@ -152,7 +153,7 @@ pub fn skip_simplified_layer_norm(b: &mut Builder, n: &Node) -> Result<Results> 
 
 pub fn instance_norm(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
-    let shape = b.shape(x);
+    let shape = b.extents_from(x, 2, "input")?;
     let (rank, dtype) = (shape.len(), b.dtype(x));
     let inner: Dim = shape[2..].iter().product();
     let flat = b.reshape(x, vec![shape[0].clone(), shape[1].clone(), inner])?;
@@ -165,7 +166,7 @@ pub fn instance_norm(b: &mut Builder, n: &Node) -> Result<Results> {
 /// Scale and bias have an element a group before version 21, and one a channel from then on.
 pub fn group_norm(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
-    let shape = b.shape(x);
+    let shape = b.extents_from(x, 2, "input X")?;
     let (rank, dtype) = (shape.len(), b.dtype(x));
     let groups = Dim::from(n.need("num_groups", n.try_int("num_groups")?)?);
     let numel: Dim = shape[1..].iter().product();
@@ -212,8 +213,12 @@ pub fn mean_variance_normalization(b: &mut Builder, n: &Node) -> Result<Results>
 /// `x / (bias + alpha / size * sum of squares of neighbouring channels)^beta`.
 pub fn lrn(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
-    let shape = b.shape(x);
+    let shape = b.extents_from(x, 2, "input X")?;
     let size = n.need("size", n.try_int("size")?)?;
+    if size < 1 {
+        return Err(Error::invalid(format!("attribute size is {size}")).help("it is a number of channels"));
+    }
+    b.budget.nodes(size as u64)?;
     let before = (size - 1) / 2;
     let (mut low, mut high) = (vec![Dim::ZERO; shape.len()], vec![Dim::ZERO; shape.len()]);
     (low[1], high[1]) = (Dim::from(before), Dim::from(size - 1 - before));

@@ -188,7 +188,7 @@ fn of_matrix(b: &Builder, (p, name): (Value, &str), x: Value, rows: bool) -> Res
 /// # Errors
 /// When they contradict.
 pub fn blocks(b: &mut Builder, x: Value, (p, name): (Value, &str), axis: i64, block: i64) -> Result<()> {
-    if block < 0 {
+    if block < 1 {
         return Err(Error::invalid(format!("attribute block_size is {block}")).help("it is 0, or a block's elements"));
     }
     let axis = builder::axis(axis, b.rank(x)).map_err(|e| e.within("attribute axis"))?;
@@ -199,7 +199,7 @@ pub fn blocks(b: &mut Builder, x: Value, (p, name): (Value, &str), axis: i64, bl
     }
     for (n, (extent, count)) in shape.iter().zip(&parts).enumerate() {
         let (Some(extent), Some(count)) = (extent.as_const(), count.as_const()) else { continue };
-        let want = if n == axis { (extent + block - 1) / block } else { extent };
+        let want = if n == axis { extent / block + i64::from(extent % block != 0) } else { extent };
         if count != want {
             return Err(Error::invalid(format!(
                 "input {name} is {} for {} with block_size {block} along axis {axis}",

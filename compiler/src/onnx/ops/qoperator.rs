@@ -79,10 +79,15 @@ pub fn softmax(b: &mut Builder, n: &Node) -> Result<Results> {
 
 /// Channels-last operands are brought to the usual order and back.
 fn channels_first(b: &mut Builder, n: &Node, x: Value) -> Result<(Value, Vec<usize>)> {
-    let rank = b.rank(x);
     if !n.flag("channels_last", false)? {
-        return Ok((x, (0..rank).collect()));
+        return Ok((x, (0..b.rank(x)).collect()));
     }
+    from_channels_last(b, x)
+}
+
+/// An image with its channels before its spatial axes, and the permutation that takes it back.
+fn from_channels_last(b: &mut Builder, x: Value) -> Result<(Value, Vec<usize>)> {
+    let rank = b.extents_from(x, 3, "an image with its channels last")?.len();
     let mut to: Vec<usize> = vec![0, rank - 1];
     to.extend(1..rank - 1);
     let mut back: Vec<usize> = vec![0];
@@ -109,13 +114,7 @@ pub fn global_average_pool(b: &mut Builder, n: &Node) -> Result<Results> {
 }
 
 pub fn nhwc_max_pool(b: &mut Builder, n: &Node) -> Result<Results> {
-    let rank = b.rank(n.input(0)?);
-    let mut to: Vec<usize> = vec![0, rank - 1];
-    to.extend(1..rank - 1);
-    let mut back: Vec<usize> = vec![0];
-    back.extend(2..rank);
-    back.push(1);
-    let x = b.transpose(n.input(0)?, &to)?;
+    let (x, back) = from_channels_last(b, n.input(0)?)?;
     let y = conv::max_pool_of(b, n, x)?;
     Ok(b.transpose(y, &back)?.into())
 }

@@ -114,14 +114,14 @@ pub fn quantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
     let to = match (n.optional(2), n.int("output_dtype", 0)?) {
         (Some(zero), _) => b.dtype(zero),
         (None, 0) => DType::U8,
-        (None, t) => tensor::dtype(t as i32)?,
+        (None, t) => tensor::dtype(t)?,
     };
     if let t @ 1.. = n.int("output_dtype", 0)?
-        && tensor::dtype(t as i32)? != to
+        && tensor::dtype(t)? != to
     {
         return Err(Error::invalid(format!(
             "attribute output_dtype is {}, input y_zero_point {to}",
-            tensor::dtype(t as i32)?
+            tensor::dtype(t)?
         ))
         .help("both are the type of the result: leave one out"));
     }
@@ -166,7 +166,7 @@ pub fn dequantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
     given(b, n, x, ["x_scale", "x_zero_point"], axis, codes)?;
     let to = match n.int("output_dtype", 0)? {
         0 => b.dtype(scale),
-        t => tensor::dtype(t as i32)?,
+        t => tensor::dtype(t)?,
     };
     if !to.is_float() {
         return Err(Error::invalid(format!("attribute output_dtype is {to}")).help("dequantized tensors are of floats"));

@@ -254,8 +254,13 @@ pub fn roi_align(b: &mut Builder, n: &Node) -> Result<Results> {
     let scale = n.float("spatial_scale", 1.0)?;
     let default = if n.version >= 16 { "half_pixel" } else { "output_half_pixel" };
     let half_pixel = n.text("coordinate_transformation_mode", default)? == "half_pixel";
-    let shape = b.shape(x);
-    let count = b.shape(rois)[0].clone();
+    for (number, name) in [(height, "output_height"), (width, "output_width"), (ratio, "sampling_ratio")] {
+        if !(1..=1 << 15).contains(&number) {
+            return Err(Error::invalid(format!("attribute {name} is {number}")).help("it is 1 to 32768"));
+        }
+    }
+    let shape = b.extents::<4>(x, "input X")?;
+    let [count, _] = b.extents(rois, "input rois")?;
     let corner = |b: &mut Builder, i: i64| -> Result<Value> {
         let v = b.slice(rois, 1, Dim::from(i), Dim::ONE)?;
         let v = b.with(Mul, v, scale)?;

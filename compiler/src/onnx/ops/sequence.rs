@@ -17,6 +17,16 @@ fn list<'a>(n: &'a Node, input: usize) -> Result<&'a [Item]> {
     }
 }
 
+/// A sequence to change; copying counts, so that long ones are not changed often.
+fn copied(b: &mut Builder, n: &Node) -> Result<Vec<Item>> {
+    let list = list(n, 0)?;
+    b.budget.nodes(list.len() as u64 / COPIES_A_NODE)?;
+    Ok(list.to_vec())
+}
+
+/// Elements that are copied in the time that a node takes.
+const COPIES_A_NODE: u64 = 64;
+
 fn not_a_sequence(input: usize) -> Error {
     Error::invalid(format!("input {input} is not a sequence"))
 }
@@ -37,7 +47,8 @@ pub fn empty(_: &mut Builder, _: &Node) -> Result<Results> {
 }
 
 pub fn construct(_: &mut Builder, n: &Node) -> Result<Results> {
-    Ok(Item::Sequence(n.inputs.clone()).into())
+    let elements = n.tensors()?.into_iter().map(Item::Tensor).collect();
+    Ok(Item::Sequence(elements).into())
 }
 
 pub fn at(b: &mut Builder, n: &Node) -> Result<Results> {
@@ -52,17 +63,18 @@ pub fn length(b: &mut Builder, n: &Node) -> Result<Results> {
 }
 
 pub fn insert(b: &mut Builder, n: &Node) -> Result<Results> {
-    let mut list = list(n, 0)?.to_vec();
+    let mut list = copied(b, n)?;
+    let element = n.input(1)?;
     let at = match n.optional(2) {
         Some(v) => position(b, v, list.len(), true)?,
         None => list.len(),
     };
-    list.insert(at, n.item(1).clone());
+    list.insert(at, Item::Tensor(element));
     Ok(Item::Sequence(list).into())
 }
 
 pub fn erase(b: &mut Builder, n: &Node) -> Result<Results> {
-    let mut list = list(n, 0)?.to_vec();
+    let mut list = copied(b, n)?;
     let at = match n.optional(1) {
         Some(v) => position(b, v, list.len(), false)?,
         None if !list.is_empty() => list.len() - 1,
@@ -100,13 +112,16 @@ pub fn split(b: &mut Builder, n: &Node) -> Result<Results> {
         Some(v) => {
             let size = b.ints(v, "the split")?.first().copied().unwrap_or(1).max(1);
             let total = extent.as_const().ok_or_else(symbolic)?;
+            b.budget.nodes(total.div_euclid(size) as u64)?;
             (0..total.div_euclid(size) + i64::from(total % size != 0))
                 .map(|i| Dim::from(size.min(total - i * size)))
                 .collect()
         }
         None => {
             keep = n.flag("keepdims", true)?;
-            even_sizes(&extent, extent.as_const().ok_or_else(symbolic)?.max(1))
+            let parts = extent.as_const().ok_or_else(symbolic)?.max(1);
+            b.budget.nodes(parts as u64)?;
+            even_sizes(&extent, parts)
         }
     };
     let mut start = Dim::ZERO;
@@ -125,7 +140,8 @@ pub fn split(b: &mut Builder, n: &Node) -> Result<Results> {
 pub fn optional(_: &mut Builder, n: &Node) -> Result<Results> {
     let inner = match n.item(0) {
         Item::Absent => None,
-        item @ (Item::Tensor(_) | Item::Sequence(_) | Item::Optional(_)) => Some(Box::new(item.clone())),
+        item @ (Item::Tensor(_) | Item::Sequence(_)) => Some(Box::new(item.clone())),
+        Item::Optional(_) => return Err(Error::invalid("input 0 is an optional value already")),
     };
     Ok(Item::Optional(inner).into())
 }

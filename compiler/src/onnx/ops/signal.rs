@@ -27,7 +27,7 @@ fn checked_length(n: i64) -> Result<i64> {
 /// Version 17 has the axis as an attribute, 20 as an input.
 pub fn dft(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
-    let shape = b.shape(x);
+    let shape = b.extents_from(x, 2, "input")?;
     let rank = shape.len();
     let axis = match n.version {
         ..20 => n.int("axis", 1)?,
@@ -58,6 +58,7 @@ pub fn dft(b: &mut Builder, n: &Node) -> Result<Results> {
     let outer = b.shape(y)[..rank - 2].to_vec();
     let flat = [outer.clone(), vec![Dim::from(taken * parts_in)]].concat();
     let y = b.reshape(y, flat)?;
+    b.budget.room(&[taken as u64, parts_in as u64, bins as u64, parts_out as u64], dtype.size())?;
     let matrix = matrix(dtype, length, taken, bins, [parts_in, parts_out], inverse)?;
     let matrix = b.constant(matrix);
     let row = rank == 2;
@@ -111,12 +112,15 @@ pub fn stft(b: &mut Builder, n: &Node) -> Result<Results> {
     if b.rank(x) == 2 {
         x = b.unsqueeze(x, &[2])?;
     }
-    let shape = b.shape(x);
+    let shape = b.extents::<3>(x, "input signal")?;
     let first = |v: Vec<i64>| v.first().copied().unwrap_or(0);
     let step = first(b.ints(n.input(1)?, "the frame step")?).max(1);
     let length = match (n.optional(3), n.optional(2)) {
         (Some(l), _) => first(b.ints(l, "the frame length")?),
-        (None, Some(w)) => b.shape(w)[0].as_const().unwrap_or(0),
+        (None, Some(w)) => {
+            let [length] = b.extents(w, "input window")?;
+            length.as_const().unwrap_or(0)
+        }
         (None, None) => shape[1].as_const().unwrap_or(0),
     };
     let length = checked_length(length)?;
@@ -124,6 +128,7 @@ pub fn stft(b: &mut Builder, n: &Node) -> Result<Results> {
     let parts = parts.ok_or_else(|| Error::invalid(format!("a signal of shape {shape:?}")))?;
     let onesided = n.flag("onesided", true)? && parts == 1;
     let bins = if onesided { length / 2 + 1 } else { length };
+    b.budget.room(&[2, bins as u64, parts as u64, length as u64], dtype.size())?;
     let mut filters = Vec::new();
     for k in 0..bins {
         for out in 0..2 {
@@ -157,7 +162,7 @@ pub fn stft(b: &mut Builder, n: &Node) -> Result<Results> {
 fn window(b: &mut Builder, n: &Node, coefficients: &[f64]) -> Result<Results> {
     let size = b.dims(n.input(0)?, "the size")?;
     let size = size.first().cloned().ok_or_else(|| Error::invalid("the size is empty"))?;
-    let to = tensor::dtype(n.int("output_datatype", 1)? as i32)?;
+    let to = tensor::dtype(n.int("output_datatype", 1)?)?;
     let period = if n.flag("periodic", true)? { size.clone() } else { &size - &Dim::ONE };
     let at = b.iota(DType::F64, &size)?;
     let period = b.dim_scalar(&period, DType::F64)?;
@@ -199,12 +204,14 @@ pub fn mel_weight_matrix(b: &mut Builder, n: &Node) -> Result<Results> {
         let v = n.input(i)?;
         Ok(b.floats(v, what)?.first().copied().unwrap_or(0.0))
     };
-    let mels = number(b, 0, "the number of bins")? as usize;
+    // What is larger than any constant may be is refused below.
+    let mels = number(b, 0, "the number of bins")?.min(2f64.powi(40)) as usize;
     let length = number(b, 1, "the transform's length")?;
     let rate = number(b, 2, "the sample rate")?;
     let (low, high) = (number(b, 3, "the lower edge")?, number(b, 4, "the upper edge")?);
-    let to = tensor::dtype(n.int("output_datatype", 1)? as i32)?;
-    let bins = (length / 2.0).floor() as usize + 1;
+    let to = tensor::dtype(n.int("output_datatype", 1)?)?;
+    let bins = (length / 2.0).floor().min(2f64.powi(40)) as usize + 1;
+    b.budget.room(&[bins as u64, mels as u64 + 2], to.size())?;
     let mel = |hertz: f64| 2595.0 * (hertz / 700.0).ln_1p() / 10f64.ln();
     let step = (mel(high) - mel(low)) / (mels + 2) as f64;
     let edges: Vec<usize> = (0..mels + 2)

@@ -1,0 +1,75 @@
+//! What is said when the compiler itself fails, or the machine has no memory left: a message like any other, and an exit
+//! status that is documented. Nothing relies on it; whatever ends up here is a fault to mend.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Bytes of stack for the compiler, whose recursion over nested graphs and expressions is bounded. Only what is touched
+/// takes memory.
+const STACK: usize = 256 << 20;
+
+/// Runs the program on a stack of its own, and answers a panic as an internal error.
+pub fn guarded(program: impl FnOnce() -> ExitCode + Send + 'static) -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        let text = panic.payload_as_str().unwrap_or("a panic");
+        let place = panic.location().map(|l| format!(" ({}:{})", l.file(), l.line())).unwrap_or_default();
+        let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+        eprintln!("mcc: internal error: {text}{place}");
+        eprintln!("  in mcc {}", arguments.join(" "));
+        eprintln!("  help: this is a fault of mcc, whatever the model: please report it, with the model");
+    }));
+    // A pool that is there already has stacks of its own size, which is no reason to give up.
+    let _ = rayon::ThreadPoolBuilder::new().stack_size(STACK / 4).build_global();
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(program);
+    match thread.map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        // The hook has said what there is to say.
+        Ok(Err(_)) => ExitCode::from(3),
+        Err(e) => {
+            eprintln!("mcc: error: no thread: {e}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// The system's allocator, but that the process says so and ends when there is no memory.
+pub struct Allocator;
+
+// SAFETY: every call goes to the system's allocator as it came; a result that is handed on is that allocator's.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps the contract, which is the same.
+        or_end(unsafe { System.alloc(layout) }, layout.size())
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        or_end(unsafe { System.alloc_zeroed(layout) }, layout.size())
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as above.
+        or_end(unsafe { System.realloc(block, layout, size) }, size)
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+/// Passes a block on; without one the process ends, since nothing can be computed further.
+fn or_end(block: *mut u8, size: usize) -> *mut u8 {
+    if block.is_null() {
+        // Formatting into a buffer on the stack, as there is no memory for another.
+        let mut text = [0u8; 96];
+        let mut rest = &mut text[..];
+        let _ = writeln!(rest, "mcc: error: there is not enough memory: {size} bytes more are needed");
+        let left = rest.len();
+        let _ = std::io::stderr().write_all(&text[..text.len() - left]);
+        std::process::exit(1);
+    }
+    block
+}
