@@ -52,6 +52,59 @@ pub struct Output {
     pub value: Value,
 }
 
+/// The named results of a graph, in order; and where a value is among them.
+#[derive(Debug, Clone, Default)]
+pub struct Outputs {
+    list: Vec<Output>,
+    places: HashMap<Value, Vec<usize>>,
+}
+
+impl Outputs {
+    /// Adds one.
+    pub fn push(&mut self, output: Output) {
+        self.places.entry(output.value).or_default().push(self.list.len());
+        self.list.push(output);
+    }
+
+    /// Whether a value is one.
+    fn contains(&self, value: Value) -> bool {
+        self.places.contains_key(&value)
+    }
+
+    /// Lets the outputs that are `old` be `new`.
+    fn replace(&mut self, old: Value, new: Value) {
+        for place in self.places.remove(&old).unwrap_or_default() {
+            self.list[place].value = new;
+            self.places.entry(new).or_default().push(place);
+        }
+    }
+}
+
+impl std::ops::Deref for Outputs {
+    type Target = [Output];
+
+    fn deref(&self) -> &[Output] {
+        &self.list
+    }
+}
+
+impl From<Vec<Output>> for Outputs {
+    fn from(list: Vec<Output>) -> Outputs {
+        let mut outputs = Outputs::default();
+        list.into_iter().for_each(|o| outputs.push(o));
+        outputs
+    }
+}
+
+impl<'a> IntoIterator for &'a Outputs {
+    type Item = &'a Output;
+    type IntoIter = std::slice::Iter<'a, Output>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.iter()
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Node {
     op: Op,
@@ -72,7 +125,7 @@ pub struct Graph {
     net: StableDiGraph<Node, Use>,
     inputs: Vec<NodeId>,
     /// What the model returns, in order.
-    pub outputs: Vec<Output>,
+    pub outputs: Outputs,
     /// Values that are computed, before all others, though no output depends on them: something is required of what they bind.
     pub kept: Vec<Value>,
     /// What must hold of dimensions whatever becomes of the nodes that asked for it; the compiled model checks it before any
@@ -250,7 +303,7 @@ impl Graph {
 
     /// Whether a value is an output of the graph.
     pub fn is_output(&self, value: Value) -> bool {
-        self.outputs.iter().any(|o| o.value == value)
+        self.outputs.contains(value)
     }
 
     /// The one user of a value that has exactly one and is no output.
@@ -276,11 +329,7 @@ impl Graph {
             self.net.remove_edge(edge);
             self.net.add_edge(new.node.0, target, Use { operand, result: new.result });
         }
-        for output in &mut self.outputs {
-            if output.value == old {
-                output.value = new;
-            }
-        }
+        self.outputs.replace(old, new);
         self.kept.iter_mut().filter(|kept| **kept == old).for_each(|kept| *kept = new);
     }
 
@@ -301,8 +350,7 @@ impl Graph {
     pub fn remove_dead(&mut self) -> usize {
         let live: std::collections::HashSet<NodeId> = self.topological().into_iter().collect();
         let before = self.net.node_count();
-        let inputs = self.inputs.clone();
-        self.net.retain_nodes(|_, n| live.contains(&NodeId(n)) || inputs.contains(&NodeId(n)));
+        self.net.retain_nodes(|net, n| live.contains(&NodeId(n)) || matches!(net[n].op, Op::Input(..)));
         before - self.net.node_count()
     }
 

@@ -34,7 +34,7 @@ pub use decisions::{Decision, Decisions, Subject};
 pub use dim::{Dim, DimNode, Rule, Sym};
 pub use dtype::{DType, DTypeClass};
 pub use filtering::{Filtering, Filters};
-pub use graph::{Graph, NodeId, Output, Value};
+pub use graph::{Graph, NodeId, Output, Outputs, Value};
 pub use infer::{Inferred, infer};
 pub use op::*;
 pub use requirement::{Condition, MAX_BYTES, Requirement, Requirements};

@@ -4,6 +4,7 @@
 //! one shape behind it. The rules:
 //! - an element-wise node joins the group of its users when all of them are in one group and have its shape; so a
 //!   group has one value that leaves it, its root;
+//! - a group has [`MOST_OPERATIONS`] at most, and the node that would be one more is a group's root itself;
 //! - an anchor takes the group that holds all users of its result as epilogue, when its kernel can apply one and every
 //!   other tensor of the group can be read along the anchor's rows; of several candidates the last computed one;
 //! - a group whose only reader can compute it a block at a time may be [part of that reader's](super::chain);
@@ -244,8 +245,8 @@ fn shows_part(graph: &Graph, view: NodeId, (user, operand): (NodeId, usize)) -> 
 pub fn group(graph: &Graph, target: &Target) -> Result<Grouping> {
     let order = graph.topological();
     let fast_lookups = target.has_fast_lookups();
-    let mut fusion =
-        Fusion { graph, fast_lookups, group_of: HashMap::new(), stored: HashSet::new(), alias: HashMap::new() };
+    let (group_of, sizes, stored, alias) = (HashMap::new(), HashMap::new(), HashSet::new(), HashMap::new());
+    let mut fusion = Fusion { graph, fast_lookups, group_of, sizes, stored, alias };
     for &node in order.iter().rev() {
         fusion.place(node);
     }
@@ -287,10 +288,15 @@ struct Fusion<'a> {
     fast_lookups: bool,
     /// Root of the group of each element-wise node.
     group_of: HashMap<NodeId, NodeId>,
+    /// Nodes of each group, by its root.
+    sizes: HashMap<NodeId, usize>,
     /// Views that need a buffer.
     stored: HashSet<NodeId>,
     alias: HashMap<Value, Value>,
 }
+
+/// Element-wise operations that one kernel computes at most: it then keeps to its registers, and compiling to its time.
+const MOST_OPERATIONS: usize = 256;
 
 struct Epilogues {
     by_root: HashMap<NodeId, Group>,
@@ -305,6 +311,7 @@ impl Fusion<'_> {
         if is_elementwise(op) {
             let root = self.joins(node).unwrap_or(node);
             self.group_of.insert(node, root);
+            *self.sizes.entry(root).or_default() += 1;
         } else if is_view(op) {
             let users = graph.users(node.into());
             let read_in_place = |&(user, n): &(NodeId, usize)| {
@@ -331,7 +338,7 @@ impl Fusion<'_> {
             }
             root = Some(group);
         }
-        root
+        root.filter(|r| self.sizes.get(r).is_none_or(|&n| n < MOST_OPERATIONS))
     }
 
     /// Whether a node's result gets a buffer from a kernel.

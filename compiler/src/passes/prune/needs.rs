@@ -8,16 +8,17 @@ use crate::ir::NodeId;
 pub(super) fn spread(flow: &mut Flow) {
     mark(flow);
     for node in flow.order.clone() {
-        keep_blocks(flow, node);
-        round_up(flow, node);
-        mark(flow);
+        if keep_blocks(flow, node) | round_up(flow, node) {
+            mark(flow);
+        }
     }
 }
 
 /// Keeps neighbouring channels together whose weights are mostly zero in all of them at once: such runs are blocks, for
 /// which there are kernels, as long as no channel among them is gone.
-fn keep_blocks(flow: &mut Flow, node: NodeId) {
-    let Some(layer) = flow.layers.get(&node).filter(|l| l.groups == 1) else { return };
+fn keep_blocks(flow: &mut Flow, node: NodeId) -> bool {
+    let Some(layer) = flow.layers.get(&node).filter(|l| l.groups == 1) else { return false };
+    let mut changed = false;
     let slots = flow.tracks[&node.into()].slots();
     let needed: Vec<bool> = slots.clone().map(|slot| flow.slots.is_needed(slot)).collect();
     let source = flow.graph.operand(node, 0).and_then(|x| flow.tracks.get(&x)).filter(|t| t.axis == layer.in_axis);
@@ -29,12 +30,11 @@ fn keep_blocks(flow: &mut Flow, node: NodeId) {
             let kept = needed[run.clone()].iter().filter(|&&n| n).count();
             let zeros = ins.iter().filter(|&&i| !run.clone().any(|o| layer.reads(o, i))).count();
             if kept > 0 && 2 * zeros >= ins.len() {
-                run.for_each(|o| {
-                    flow.slots.need(slots.start + o);
-                });
+                run.for_each(|o| changed |= flow.slots.need(slots.start + o));
             }
         }
     }
+    changed
 }
 
 /// As many channels as a layer with `kept` of them computes without loss: whole registers where there are several.
@@ -49,24 +49,26 @@ fn rounded(kept: usize) -> usize {
 }
 
 /// Keeps some more of a layer's channels, those that are numbers first: they need nothing themselves.
-fn round_up(flow: &mut Flow, node: NodeId) {
+fn round_up(flow: &mut Flow, node: NodeId) -> bool {
     if !flow.layers.contains_key(&node) {
-        return;
+        return false;
     }
     let track = &flow.tracks[&node.into()];
     let (slots, known) = (track.slots(), track.known.clone());
     let count = |flow: &mut Flow| slots.clone().filter(|&s| flow.slots.is_needed(s)).count();
     let want = rounded(count(flow)).min(slots.len());
+    let mut changed = false;
     for numbers in [true, false] {
         for (slot, known) in slots.clone().zip(&known) {
             if count(flow) >= want {
-                return;
+                return changed;
             }
             if known.is_some() == numbers {
-                flow.slots.need(slot);
+                changed |= flow.slots.need(slot);
             }
         }
     }
+    changed
 }
 
 /// Lets layers need the operand channels that their needed results read, until nothing changes.
