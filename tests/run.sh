@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # The whole test suite, from a fresh clone: installs what it needs, builds, checks, and ends with "N passed, N failed".
 # usage: tests/run.sh [STEP...]
-# Steps, in order (default: all): lint unit cases conformance zoo targets examples. Tools, Python and the build always come first.
+# Steps, in order (default: all): lint unit cases conformance fuzz zoo targets examples. Tools, Python and the build always come first.
 # What is tested is built with the profile "checked": the compiler checks its own work. Figures and examples are of a release.
 # MCC_TEST_CPU=x86-64-v2|x86-64-v3|x86-64-v4 makes this machine pass for such a one, in all steps.
 # Everything it makes is under target/ and .venv/. Debian packages are installed when run as root, else named.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
-steps="${*:-lint unit cases conformance zoo targets examples}"
+steps="${*:-lint unit cases conformance fuzz zoo targets examples}"
 work=target/tests
 python=.venv/bin/python
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
@@ -140,11 +140,20 @@ zoo() {
   while read -r cpu name; do
     check "zoo on $cpu under qemu: $name" $python tests/tools/foreign.py $mcc "$cpu" "$work/zooref/$name" </dev/null
   done < <(grep -v '^#' tests/zoo/emulated.txt)
-  check "arena and reproducible objects" $python tests/tools/figures.py $release "$work/zoo"
+  check "arena, reproducible objects, compile time" $python tests/tools/figures.py $release "$work/zoo"
 }
 
 targets() {
   check "links for Android, iOS and Windows" $python tests/tools/foreign.py $release link tests/models/digits.onnx
+}
+
+# Models with mistakes in them: the compiler refuses or compiles, whatever the file. FUZZ_SECONDS and FUZZ_SEED for a longer run.
+fuzz() {
+  local log=$work/mutants.log
+  $python tests/fuzz/mutate.py $mcc "$work/conformance" tests/models --seed "${FUZZ_SEED:-1}" --seconds "${FUZZ_SECONDS:-60}" \
+    --jobs 2 --save "$work/mutants" | tee "$log"
+  tail -n 1 "$log" >"$log.summary"
+  tally "$log.summary" passed failed
 }
 
 examples() {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Structure-aware mutation of ONNX models: whatever the file, mcc ends with exit status 0 or 1 and says why.
 
-usage: mutate.py MCC SEED... [--seed N] [--first I] [--count N] [--seconds S] [--jobs J] [--save DIR] [--replay FILE]
+usage: mutate.py MCC SEED... [--seed N] [--first I] [--count N] [--seconds S] [--jobs J] [--save DIR]
 
 SEED is an .onnx file or a folder that is searched for them (ONNX's backend suite, as tests/tools/export_conformance.py
 writes it, makes good small seeds). Mutant I of a --seed is always the same, so that --first I --count 1 makes it again.
@@ -487,8 +487,7 @@ def chain(r, model, seeds):
         g.node.append(helper.make_node("ConcatFromSequence", [tag + "0"], [tag + "out"], axis=0))
     else:
         extent = r.choice([2, 3, 2 ** 10, 2 ** 20, 2 ** 40])
-        g.initializer.append(helper.make_tensor(tag + "r", 7, [r.choice([1, 2, 4])], [extent] * 0 or None or [extent])
-                             if False else numpy_helper.from_array(numpy.full(r.choice([1, 2, 4]), extent), tag + "r"))
+        g.initializer.append(numpy_helper.from_array(numpy.full(r.choice([1, 2, 4]), extent), tag + "r"))
         operands = {"Expand": lambda x: [x, tag + "r"], "Tile": lambda x: [x, tag + "r"],
                     "Add": lambda x: [x, x], "Concat": lambda x: [x, x]}[kind]
         last = name

@@ -5,19 +5,24 @@ usage: figures.py MCC MODELS_DIR [BIG_MODEL.onnx]
 
 - arena: for every zoo model in MODELS_DIR, at the inputs of zoo.json, the arena over the largest sum of live tensors;
   more than 1.3 fails.
+- compile time of generated models (scaling.py) with n and 2n nodes: more than 2.8 times the processor time fails. All
+  that are so are about linear; a quadratic part would show as a factor of 4.
 - reproducible: every object made twice, the second time from another folder; a difference fails.
 - compile time and peak memory of BIG_MODEL (resnet50_rand of derive_light.py): told, and peak memory of more than four
   times the model's size fails.
-Uses only the standard library; a line a model, exit 0 when all hold.
+A line a model, exit 0 when all hold.
 """
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 
-ARENA_LIMIT, MEMORY_LIMIT = 1.3, 4.0
+import scaling
+
+ARENA_LIMIT, MEMORY_LIMIT, GROWTH_LIMIT = 1.3, 4.0, 2.8
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -46,6 +51,35 @@ def same_twice(mcc, model, folder):
     return objects[0] == objects[1]
 
 
+def seconds_of(mcc, model, folder):
+    """Processor seconds of a compilation; the least of three, as others may be at work."""
+    best = float("inf")
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([mcc, model, "-o", os.path.join(folder, "s.o"), "--cpu", "x86-64-v3"], check=True,
+                       stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return best
+
+
+def scales(mcc, folder):
+    """How many generated models take more than about twice the time for twice the nodes."""
+    failed = 0
+    for name, graph, n in scaling.MODELS:
+        times = []
+        for count in (n, 2 * n):
+            path = os.path.join(folder, "%s%d.onnx" % (name, count))
+            scaling.save(graph(count), path)
+            times.append(seconds_of(mcc, path, folder))
+        growth = times[1] / times[0]
+        wrong = growth > GROWTH_LIMIT
+        failed += wrong
+        print("%-28s %d nodes %.2f s, %d nodes %.2f s: %.2f times%s" %
+              (name, n, times[0], 2 * n, times[1], growth, "  <-- not linear" if wrong else ""), flush=True)
+    return failed
+
+
 def main():
     if len(sys.argv) not in (3, 4):
         print(__doc__, file=sys.stderr)
@@ -53,8 +87,8 @@ def main():
     mcc, models = os.path.abspath(sys.argv[1]), sys.argv[2]
     with open(os.path.join(HERE, "..", "zoo", "zoo.json"), encoding="utf-8") as f:
         zoo = {m["name"]: m["inputs"] for m in json.load(f)["models"]}
-    failed = 0
     with tempfile.TemporaryDirectory() as folder:
+        failed = scales(mcc, folder)
         for name, specs in zoo.items():
             model = os.path.abspath(os.path.join(models, name + ".onnx"))
             if not os.path.exists(model):

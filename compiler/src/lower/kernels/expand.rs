@@ -68,7 +68,7 @@ pub(super) fn split(extents: &[Dim], views: &[View], lanes: i64) -> Option<(Vec<
         return None;
     }
     let fits = |f: &i64| rows % f == 0 && rows / f >= ROUNDS && f * last <= LONG && f * last % (4 * lanes) == 0;
-    let f = (2..=rows / ROUNDS).rev().find(fits)?;
+    let f = (2..=(rows / ROUNDS).min(LONG / last)).rev().find(fits)?;
     let at = extents.len() - 2;
     let (mut extents, mut views) = (extents.to_vec(), views.to_vec());
     extents[at] = Dim::from(f);

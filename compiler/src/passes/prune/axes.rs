@@ -20,6 +20,9 @@ impl Moved {
     }
 }
 
+/// Multiples of a product of symbols that are tried.
+const MULTIPLES: usize = 256;
+
 /// Where `axis` of `from` is in `to`; of several places that with most indices.
 pub(super) fn moved(from: &[Dim], axis: usize, to: &[Dim]) -> Option<Moved> {
     let extent = usize::try_from(from[axis].as_const()?).ok().filter(|&e| e > 0)?;
@@ -31,7 +34,10 @@ pub(super) fn moved(from: &[Dim], axis: usize, to: &[Dim]) -> Option<Moved> {
         let place = if size % extent == 0 {
             let ratio = size / extent;
             // The result's axis may hold indices of axes before as well.
-            let outer = (1..=ratio).find(|o| ratio.is_multiple_of(*o) && &ahead * &Dim::from(*o) == before);
+            let quotient = before.exact_div(&ahead).and_then(|q| q.as_const()).and_then(|q| usize::try_from(q).ok());
+            // Of sums of products there is no quotient, only a multiple that fits.
+            let outer = (1..=ratio.min(MULTIPLES)).chain(quotient.filter(|q| (1..=ratio).contains(q)));
+            let outer = outer.into_iter().find(|o| ratio.is_multiple_of(*o) && &ahead * &Dim::from(*o) == before);
             outer.map(|outer| Moved::Merged { axis: b, inner: ratio / outer })
         } else if extent % size == 0 && ahead == before {
             let rest: Dim = to[b..].iter().product();

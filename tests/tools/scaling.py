@@ -1,0 +1,75 @@
+"""Models of any size, for measuring how compile time grows: each function gives a graph of about `n` nodes."""
+import numpy
+from onnx import TensorProto, helper, numpy_helper
+
+
+def _info(name, shape):
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _chain(n, shape, node, initializers=()):
+    """`n` nodes one behind the other; `node(i, x, y)` makes one."""
+    name = lambda i: "x" if i == 0 else "y" if i == n else "t%d" % i
+    nodes = [node(i, name(i), name(i + 1)) for i in range(n)]
+    return helper.make_graph(nodes, "chain", [_info("x", shape)], [_info("y", shape)], list(initializers))
+
+
+def elementwise(n):
+    """Element-wise nodes, which share loops."""
+    operators = ["Sigmoid", "Sin", "Tanh", "Relu"]
+    return _chain(n, [4], lambda i, x, y: helper.make_node(operators[i % 4], [x], [y]))
+
+
+def kernels(n):
+    """Nodes with a kernel each, all the same."""
+    return _chain(n, [4, 8], lambda i, x, y: helper.make_node("Softmax", [x], [y]))
+
+
+def products(n):
+    """Layers with weights of their own."""
+    r = numpy.random.default_rng(1)
+    weights = [numpy_helper.from_array(r.standard_normal((8, 8)).astype(numpy.float32), "w%d" % i) for i in range(n)]
+    return _chain(n, [4, 8], lambda i, x, y: helper.make_node("MatMul", [x, "w%d" % i], [y]), weights)
+
+
+def residual(n):
+    """Blocks of four nodes around which their operand goes."""
+    nodes, last = [], "x"
+    for i in range(n // 4):
+        a, b, c, d = ("%s%d" % (letter, i) for letter in "abcd")
+        nodes += [helper.make_node("Relu", [last], [a]), helper.make_node("Transpose", [a], [b], perm=[1, 0]),
+                  helper.make_node("Softmax", [b], [c]), helper.make_node("Add", [c, last], [d])]
+        last = d
+    return helper.make_graph(nodes, "residual", [_info("x", [8, 8])], [_info(last, [8, 8])])
+
+
+def split(n):
+    """One Split with as many outputs, which are the model's."""
+    names = ["y%d" % i for i in range(n)]
+    node = helper.make_node("Split", ["x"], names, axis=0, num_outputs=n)
+    return helper.make_graph([node], "split", [_info("x", [n])], [_info(y, [1]) for y in names])
+
+
+def scan(n):
+    """A recurrence over `n / 4` steps, unrolled."""
+    steps = n // 4
+    body = helper.make_graph(
+        [helper.make_node("MatMul", ["s", "w"], ["m"]), helper.make_node("Add", ["m", "x"], ["a"]),
+         helper.make_node("Tanh", ["a"], ["next"]), helper.make_node("Identity", ["next"], ["o"])],
+        "body", [_info("s", [1, 8]), _info("x", [1, 8])], [_info("next", [1, 8]), _info("o", [1, 8])])
+    weights = numpy.random.default_rng(1).standard_normal((8, 8)).astype(numpy.float32)
+    node = helper.make_node("Scan", ["first", "xs"], ["last", "ys"], body=body, num_scan_inputs=1)
+    return helper.make_graph([node], "scan", [_info("first", [1, 8]), _info("xs", [steps, 1, 8])],
+                             [_info("last", [1, 8]), _info("ys", [steps, 1, 8])],
+                             [numpy_helper.from_array(weights, "w")])
+
+
+#: Name, what makes the graph, nodes of the smaller of the two that are compared.
+MODELS = [("elementwise", elementwise, 20000), ("kernels", kernels, 4000), ("products", products, 2000),
+          ("residual", residual, 4000), ("split", split, 2000), ("scan", scan, 2000)]
+
+
+def save(graph, path):
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    with open(path, "wb") as f:
+        f.write(model.SerializeToString())
