@@ -2,6 +2,7 @@
 
 mod control;
 mod hints;
+mod hostile;
 mod order;
 mod quantized;
 mod requirements;
