@@ -24,7 +24,7 @@ pub(super) fn order<'a>(filters: impl Iterator<Item = &'a [u32]>, block: usize, 
     };
     let supports: Vec<Support> = filters.map(support).collect();
     let (mut order, mut values) = (Vec::new(), 0);
-    for block in supports.chunks(block) {
+    for block in supports.chunks(block.max(1)) {
         let natural: Vec<usize> = (0..block.len()).collect();
         let best = match (shared, size(block, &natural, shared), size(block, &natural, 1)) {
             (1, all, _) => (all, natural),
