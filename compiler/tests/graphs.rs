@@ -221,6 +221,7 @@ fn weights_beyond_a_limit_stay_outside() {
             shapes: Vec::new(),
             values: Vec::new(),
             check_indices: false,
+            limits: Default::default(),
             effort: Effort::Full,
             separate_weights: false,
             embedded_limit,

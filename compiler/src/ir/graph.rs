@@ -220,7 +220,7 @@ impl Graph {
                 .extend((0..self.types(node).len()).map(|n| (Value { node, result: n }, Value { result: n, ..first })));
         }
         let output = |o: &Output| Output { name: o.name.clone(), value: values[&o.value] };
-        made.outputs = self.outputs.iter().map(output).collect();
+        made.outputs = self.outputs.iter().map(output).collect::<Vec<_>>().into();
         made.kept = self.kept.iter().map(|v| values[v]).collect();
         Ok(made)
     }

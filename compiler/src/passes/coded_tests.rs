@@ -171,7 +171,9 @@ fn sixteen_bits_are_finer_than_digits() {
         let mut g = graph(Op::MatMul, &x, floats(&[96, 40], |i| number(i, -8, 16) * scale(0)));
         let product = g.outputs[0].value;
         let rounded = g.add(Op::Unary(UnaryOp::Round), &[product]).unwrap();
-        g.outputs[0].value = g.add(Op::Cast { to, saturate: true }, &[rounded]).unwrap();
+        let codes = g.add(Op::Cast { to, saturate: true }, &[rounded]).unwrap();
+        g.replace(product, codes);
+        g.set_operand(rounded.node, 0, product);
         let target = Target::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
         coded::run(&mut g, &target).unwrap()
     };

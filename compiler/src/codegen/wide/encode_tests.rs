@@ -77,7 +77,7 @@ fn among_many(mnemonic: Mnemonic, kinds: &[Kind]) -> Option<Code> {
 
 #[test]
 fn older_encodings_get_registers_that_they_can_name() {
-    let level = Level { avx512: true, widest: View::Z };
+    let level = Level { avx512: true, widest: View::Z, checked: true };
     let (mut low, mut all) = (Vec::new(), 0);
     for ((mnemonic, family), known) in OPCODES.iter() {
         if *family != EncodingKind::VEX as u8 {
