@@ -3,6 +3,8 @@
 //!
 //! This is the compiler's own dynamic linker, for the relocations that its ELF objects contain.
 
+#[cfg(unix)]
+pub mod guard;
 pub mod peak;
 pub mod trace;
 

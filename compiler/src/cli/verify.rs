@@ -12,6 +12,7 @@ use mcc::ir::Tensor;
 use mcc::loader::Model;
 use mcc::lower::program::Port;
 use mcc::{Error, Result};
+use mcc_runtime::Pool;
 use serde_json::{Value, json};
 
 use super::compare::{Tolerance, difference};
@@ -42,6 +43,11 @@ pub struct VerifyArgs {
     /// Cases at a time [default: one a processor]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+    /// Run between inaccessible pages: every input, output and array of dimensions and the arena at its exact size, once at
+    /// the end and once at the begin of its pages, each time on two sorts of junk, which must give the same bytes. Whatever is
+    /// read or written outside of them fails the case
+    #[arg(long)]
+    guard: bool,
     #[command(flatten)]
     threads: ThreadOptions,
     #[command(flatten)]
@@ -122,6 +128,9 @@ fn worker_arguments(args: &VerifyArgs) -> Vec<String> {
     }
     if args.pin_shapes {
         arguments.push("--pin-shapes".to_string());
+    }
+    if args.guard {
+        arguments.push("--guard".to_string());
     }
     arguments.extend(["--threads".to_string(), args.threads.threads.to_string()]);
     arguments.extend(args.options.to_arguments());
@@ -208,7 +217,12 @@ fn check(folder: &Path, args: &VerifyArgs) -> Result<Finding> {
             slot.and_then(|s| given[s].clone()).ok_or_else(|| missing("input", &port.name))
         };
         let own = compiled.inputs().iter().map(of_input).collect::<Result<Vec<_>>>()?;
-        let got = model.invoke_on(&compiled.with_weights(own)?, pool.as_ref())?;
+        let given = compiled.with_weights(own)?;
+        let got = if args.guard {
+            guarded(&model, &given, pool.as_ref(), &data_set.display().to_string())?
+        } else {
+            model.invoke_on(&given, pool.as_ref())?
+        };
         let outputs: Vec<&str> = compiled.program.outputs.iter().map(|p| p.name.as_str()).collect();
         let expected = cases::read_tensors(data_set, "output", &outputs)?;
         for (n, (got, want)) in got.iter().zip(expected).enumerate() {
@@ -221,6 +235,16 @@ fn check(folder: &Path, args: &VerifyArgs) -> Result<Finding> {
         }
     }
     Ok(finding)
+}
+
+#[cfg(unix)]
+fn guarded(model: &Model, inputs: &[Tensor], pool: Option<&Pool>, note: &str) -> Result<Vec<Tensor>> {
+    mcc::loader::guard::invoke(model, inputs, pool, note)
+}
+
+#[cfg(not(unix))]
+fn guarded(_: &Model, _: &[Tensor], _: Option<&Pool>, _: &str) -> Result<Vec<Tensor>> {
+    Err(Error::unsupported("--guard on this system"))
 }
 
 /// Compiles a case's model; where an operand has to be known when compiling and is an input, for the elements that

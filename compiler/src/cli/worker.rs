@@ -4,10 +4,11 @@
 //! of itself, which take a case's folder a line on stdin and answer with a line of JSON on stdout; a child that dies or
 //! does not answer costs its case, and the next one gets a new child.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mcc::{Error, Result};
@@ -25,13 +26,15 @@ struct Running {
     child: Child,
     stdin: ChildStdin,
     answers: Receiver<String>,
+    /// What it says on stderr, once it has ended.
+    said: JoinHandle<String>,
 }
 
 /// What became of a question.
 pub enum Answer {
     /// The child's answer.
     Json(Value),
-    /// The child died, and how.
+    /// The child died, and how; with its last words, if any.
     Crashed(String),
     /// There was no answer in time.
     TimedOut,
@@ -65,7 +68,9 @@ impl Worker {
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let status = running.child.wait().map_err(|e| Error::io("worker", &e))?;
-                Ok(Answer::Crashed(status.to_string()))
+                let said = running.said.join().unwrap_or_default();
+                let last = said.lines().rfind(|line| !line.trim().is_empty());
+                Ok(Answer::Crashed(last.map_or(status.to_string(), |last| format!("{status}; {last}"))))
             }
         }
     }
@@ -96,10 +101,11 @@ fn start(program: &Path, arguments: &[String]) -> Result<Running> {
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+    let (Some(stdin), Some(stdout), Some(mut stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
         return Err(Error::internal("a worker has no pipes"));
     };
     let (sender, answers) = channel();
@@ -111,7 +117,13 @@ fn start(program: &Path, arguments: &[String]) -> Result<Running> {
             }
         }
     });
-    Ok(Running { child, stdin, answers })
+    let said = std::thread::spawn(move || {
+        let mut said = Vec::new();
+        // Whatever came before it broke is what there is.
+        let _ = stderr.read_to_end(&mut said);
+        String::from_utf8_lossy(&said).into_owned()
+    });
+    Ok(Running { child, stdin, answers, said })
 }
 
 fn stop(mut child: Child) {
@@ -142,6 +154,7 @@ mod tests {
         );
         assert_eq!(ask_twice("read line; kill -SEGV $$"), ["signal: 11 (SIGSEGV)"; 2]);
         assert_eq!(ask_twice("exit 3"), ["exit status: 3"; 2]);
+        assert_eq!(ask_twice("read line; echo a fault >&2; exit 3"), ["exit status: 3; a fault"; 2]);
         assert_eq!(ask_twice("read line; read more"), ["timed out"; 2]);
     }
 }
