@@ -26,7 +26,7 @@ mod share_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tidy;
 mod wide;
 

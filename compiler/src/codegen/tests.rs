@@ -25,7 +25,7 @@ fn bytes_port(name: &str, bytes: usize) -> Port {
 }
 
 /// A program of one kernel with one output of some bytes.
-pub(super) fn program(kernel: Kernel, inputs: &[usize], output: usize) -> Program {
+pub(crate) fn program(kernel: Kernel, inputs: &[usize], output: usize) -> Program {
     let mut args: Vec<Place> = (0..inputs.len()).map(Place::Input).collect();
     args.push(Place::Output(0));
     Program {

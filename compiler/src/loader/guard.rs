@@ -202,7 +202,10 @@ fn outputs(model: &Model, buffers: &Buffers, outs: &[(usize, usize, DType)]) -> 
     let tensor = |((&(data, _, dtype), dims), bytes): ((&(usize, usize, DType), Vec<i64>), Option<usize>)| {
         let held = buffers.list[data].bytes();
         let Some(bytes) = bytes.and_then(|n| held.get(..n)) else {
-            return Err(Error::internal(format!("`invoke` gives {dims:?}, more than the bound of {} bytes", held.len())));
+            return Err(Error::internal(format!(
+                "`invoke` gives {dims:?}, more than the bound of {} bytes",
+                held.len()
+            )));
         };
         Tensor::new(dtype, dims.iter().map(|&d| d as usize).collect(), bytes.to_vec().into())
     };
@@ -392,7 +395,7 @@ impl Drop for Faults {
 
 /// Tells where a fault was, and lets it end the process as it would have. It neither allocates nor locks.
 extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut c_void) {
-    let mut line = Line { text: [0; 2048], used: 0 };
+    let mut line = Told;
     // SAFETY: the system gives valid information.
     let address = unsafe { (*info).si_addr() } as usize;
     let _ = write!(line, "fault: signal {signal}");
@@ -415,33 +418,113 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut c_void) 
         line.put(note);
     }
     line.put(b"\n");
-    // SAFETY: `write` and `sigaction` may be called in a handler; with the default action the instruction faults again.
+    // SAFETY: `sigaction` may be called in a handler; with the default action the instruction faults again.
     unsafe {
-        libc::write(libc::STDERR_FILENO, line.text.as_ptr().cast(), line.used);
         let mut default: libc::sigaction = std::mem::zeroed();
         default.sa_sigaction = libc::SIG_DFL;
         libc::sigaction(signal, &raw const default, ptr::null_mut());
     }
 }
 
-/// Text without allocation; what does not fit is left out.
-struct Line {
-    text: [u8; 2048],
-    used: usize,
-}
+/// stderr, without a buffer: stacks of handlers are small.
+struct Told;
 
-impl Line {
+impl Told {
     fn put(&mut self, bytes: &[u8]) {
-        let room = &mut self.text[self.used..];
-        let n = bytes.len().min(room.len());
-        room[..n].copy_from_slice(&bytes[..n]);
-        self.used += n;
+        // SAFETY: the bytes are there, and `write` may be called in a handler.
+        unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };
     }
 }
 
-impl std::fmt::Write for Line {
+impl std::fmt::Write for Told {
     fn write_str(&mut self, s: &str) -> std::fmt::Result {
         self.put(s.as_bytes());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use mcc_targets::Target;
+
+    use super::*;
+    use crate::codegen::{compile, tests::program};
+    use crate::lower::kir::{Builder, Elem, Ty};
+
+    const BYTES: usize = 5;
+
+    /// A model that copies one byte of its input to one of its output, wherever these are.
+    fn copies(from: i32, to: i32) -> Model {
+        let mut k = Builder::new("k", 2);
+        let (input, output) = (k.pointer(0), k.pointer(1));
+        let [from, last] = [from, 0].map(|at| k.at(input, at));
+        let [to, first] = [to, 0].map(|at| k.at(output, at));
+        let byte = k.load(Ty::new(Elem::I8, 1), from);
+        k.store(to, byte);
+        let byte = k.load(Ty::new(Elem::I8, 1), last);
+        k.store(first, byte);
+        let target = Target::host(None).unwrap();
+        let program = program(k.finish(), &[BYTES], BYTES);
+        Model::load(&compile(&program, &target).unwrap().object).unwrap()
+    }
+
+    fn at(place: Place, from: i32, to: i32) -> Result<Outcome> {
+        let feed = Feed { dims: &[BYTES as i64], data: b"abcde" };
+        run(&copies(from, to), &[feed], Guarded { place, most: 1 << 20, note: "a test" }, None)
+    }
+
+    #[test]
+    fn what_is_not_written_keeps_junk() {
+        let error = at(Place::End, 1, 1).unwrap_err().to_string();
+        assert!(error.contains("depends on what its memory"), "{error}");
+    }
+
+    #[test]
+    fn slack_is_looked_at() {
+        for (place, to) in [(Place::End, -1), (Place::Begin, BYTES as i32)] {
+            let error = at(place, 1, to).unwrap_err().to_string();
+            assert!(error.contains(&format!("offset {to} of output 0, which has 5 bytes")), "{error}");
+        }
+    }
+
+    /// What the test below sees from outside: the model that the environment tells is run.
+    #[test]
+    #[ignore = "faults"]
+    fn faults() {
+        let of = |name: &str| std::env::var(name).unwrap().parse().unwrap();
+        let place = if of("FROM_BEGIN") == 1 { Place::Begin } else { Place::End };
+        at(place, of("FROM"), of("TO")).unwrap();
+    }
+
+    #[test]
+    fn faults_are_told() {
+        let told = |begin: i32, from: i32, to: i32| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", "loader::guard::tests::faults", "--ignored", "--nocapture"]);
+            command.envs([("FROM_BEGIN", begin), ("FROM", from), ("TO", to)].map(|(k, v)| (k, v.to_string())));
+            let output = command.output().unwrap();
+            assert!(!output.status.success());
+            String::from_utf8_lossy(&output.stderr).into_owned()
+        };
+        for (begin, from, to, want) in [
+            (0, 5, 0, "signal 11 at offset 5 of input 0, which has 5 bytes; a test"),
+            (1, -1, 0, "signal 11 at offset -1 of input 0, which has 5 bytes; a test"),
+            (0, 0, 7, "signal 11 at offset 7 of output 0, which has 5 bytes; a test"),
+        ] {
+            let stderr = told(begin, from, to);
+            assert!(stderr.contains(want), "{stderr}");
+        }
+    }
+
+    #[test]
+    fn other_dimensions_are_refused() {
+        let model = copies(0, 0);
+        for extent in [4, 6, 0, -1, i64::MAX, i64::MIN] {
+            let how = Guarded { place: Place::End, most: 1 << 20, note: "" };
+            let outcome = run(&model, &[Feed { dims: &[extent], data: &[] }], how, None).unwrap();
+            assert!(matches!(outcome, Outcome::Refused(_)), "{extent}: {outcome:?}");
+        }
     }
 }
