@@ -13,6 +13,8 @@
 pub mod codegen;
 pub mod driver;
 pub mod error;
+#[cfg(all(test, unix))]
+mod fuzz;
 pub mod ir;
 pub mod loader;
 pub mod lower;

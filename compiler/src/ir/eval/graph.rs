@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::eval_op;
-use crate::ir::{Dim, Graph, Op, Sym, Tensor, TensorType, Value};
+use crate::ir::{Dim, Graph, NodeId, Op, Sym, Tensor, TensorType, Value};
 use crate::{Error, Result};
 
 /// Elements of an input that symbols may stand for.
@@ -94,6 +94,18 @@ fn input_name(graph: &Graph, value: Value) -> &str {
 /// # Errors
 /// When the inputs contradict the graph's types or requirements, or an operation fails on its data.
 pub fn eval_graph(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    eval_graph_with(graph, inputs, &mut |_, _| {})
+}
+
+/// The same; `observer` sees, and may change, every node's results before others take them.
+///
+/// # Errors
+/// As [`eval_graph`].
+pub fn eval_graph_with(
+    graph: &Graph,
+    inputs: &[Tensor],
+    observer: &mut dyn FnMut(NodeId, &mut [Tensor]),
+) -> Result<Vec<Tensor>> {
     let mut bindings = Bindings::of_inputs(graph, inputs)?;
     for requirement in graph.requires.iter() {
         requirement.check(&|d| bindings.apply(d))?;
@@ -110,7 +122,7 @@ pub fn eval_graph(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let operands = graph.operands(node).iter().map(|v| known(&values, *v)).collect::<Result<Vec<_>>>()?;
         let mut types = graph.types(node).to_vec();
         types.iter_mut().flat_map(|t| &mut t.shape).for_each(|d| *d = bindings.apply(d));
-        let results = eval_op(&op, &operands, &types).map_err(|e| match graph.label(node) {
+        let mut results = eval_op(&op, &operands, &types).map_err(|e| match graph.label(node) {
             "" => e,
             label => e.within(format!("node `{label}`")),
         })?;
@@ -124,6 +136,7 @@ pub fn eval_graph(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
                 requirement.check(&|d| bindings.apply(d))?;
             }
         }
+        observer(node, &mut results);
         for (result, tensor) in results.into_iter().enumerate() {
             values.insert(Value { node, result }, tensor);
         }

@@ -31,7 +31,7 @@ mod tests;
 mod trees;
 mod winograd;
 
-pub use graph::{Bindings, eval_graph};
+pub use graph::{Bindings, eval_graph, eval_graph_with};
 
 use super::{Dim, Op, Range, Tensor, TensorType, infer, unmask_bytes};
 use crate::{Error, Result};

@@ -1,0 +1,52 @@
+//! Random graphs and kernels, checked against the oracles: what is found becomes a test of its own.
+//!
+//! `MCC_FUZZ=FIRST..LAST` gives the seeds, of which each is one graph or kernel; without it a few are tried. All is
+//! deterministic: a seed's failure comes back with `MCC_FUZZ=SEED`. `tests/README.md` has the commands.
+
+mod check;
+mod graphs;
+mod interpret;
+mod random;
+
+use std::ops::Range;
+
+/// The seeds to try: the environment's, or so many.
+fn seeds(count: u64) -> Range<u64> {
+    let Ok(text) = std::env::var("MCC_FUZZ") else { return 0..count };
+    let number = |s: &str| s.trim().parse::<u64>().unwrap_or_else(|e| panic!("MCC_FUZZ={text}: {e}"));
+    match text.split_once("..") {
+        Some((first, last)) => number(first)..number(last),
+        None => number(&text)..number(&text) + 1,
+    }
+}
+
+/// Failures that are told before the search ends.
+const ENOUGH: usize = 5;
+
+/// Tries every seed; `one` tells what is wrong, or a word for the statistics.
+fn search(count: u64, mut one: impl FnMut(u64) -> Result<&'static str, String>) {
+    let mut counts: std::collections::BTreeMap<&'static str, u64> = std::collections::BTreeMap::new();
+    let mut wrong = Vec::new();
+    for seed in seeds(count) {
+        match one(seed) {
+            Ok(word) => *counts.entry(word).or_default() += 1,
+            Err(what) => {
+                eprintln!("seed {seed}: {what}\n");
+                wrong.push(seed);
+            }
+        }
+        if wrong.len() >= ENOUGH {
+            break;
+        }
+    }
+    eprintln!("{counts:?}, seeds that failed: {wrong:?}");
+    assert!(wrong.is_empty(), "seeds {wrong:?} failed");
+    assert!(counts.values().sum::<u64>() > 0, "no seed was tried");
+}
+
+/// The evaluator of a graph as made, the interpreter of the lowered program, and objects of every level and of several
+/// numbers of threads, between guard pages, agree.
+#[test]
+fn graphs() {
+    search(40, check::graph);
+}
