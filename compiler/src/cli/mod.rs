@@ -8,6 +8,8 @@ mod choices;
 mod compare;
 mod compile;
 mod cpus;
+#[cfg(unix)]
+mod hostile;
 mod inspect;
 pub mod last_resort;
 mod link;

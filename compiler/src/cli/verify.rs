@@ -48,6 +48,10 @@ pub struct VerifyArgs {
     /// read or written outside of them fails the case
     #[arg(long)]
     guard: bool,
+    /// Instead of expected outputs, check what models make of hostile dimensions and values, between inaccessible pages: each
+    /// is refused, or the result is what the reference evaluator gives. Dimensions of the inputs become symbols
+    #[arg(long)]
+    hostile: bool,
     #[command(flatten)]
     threads: ThreadOptions,
     #[command(flatten)]
@@ -129,8 +133,8 @@ fn worker_arguments(args: &VerifyArgs) -> Vec<String> {
     if args.pin_shapes {
         arguments.push("--pin-shapes".to_string());
     }
-    if args.guard {
-        arguments.push("--guard".to_string());
+    for (flag, given) in [("--guard", args.guard), ("--hostile", args.hostile)] {
+        arguments.extend(given.then(|| flag.to_string()));
     }
     arguments.extend(["--threads".to_string(), args.threads.threads.to_string()]);
     arguments.extend(args.options.to_arguments());
@@ -142,8 +146,10 @@ fn line(result: &Value) -> String {
     if result["status"] != "pass" {
         return format!("FAIL {}: {}: {}\n", text("case"), text("kind"), text("reason").replace('\n', ";"));
     }
-    let pinned: Vec<&str> = result["pinned"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let texts = |key: &str| result[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>();
+    let pinned = texts("pinned");
     match pinned.as_slice() {
+        [] if !texts("told").is_empty() => format!("pass {}: {}\n", text("case"), texts("told").join(", ")),
         [] => format!("pass {}\n", text("case")),
         _ => format!("pass {} (compiled for the values of {})\n", text("case"), pinned.join(", ")),
     }
@@ -155,10 +161,10 @@ fn failure(folder: &Path, kind: &str, reason: &str) -> Value {
 
 /// One case's result. Kinds of failure: invalid, unsupported, internal, panic, data, wrong; the parent adds crash and timeout.
 fn answer(folder: &Path, args: &VerifyArgs) -> Value {
-    let result = std::panic::catch_unwind(|| check(folder, args));
+    let result = std::panic::catch_unwind(|| if args.hostile { hostile(folder, args) } else { check(folder, args) });
     match result {
-        Ok(Ok(Finding { wrong: None, pinned })) => {
-            json!({ "case": folder.to_string_lossy(), "status": "pass", "pinned": pinned })
+        Ok(Ok(Finding { wrong: None, pinned, told })) => {
+            json!({ "case": folder.to_string_lossy(), "status": "pass", "pinned": pinned, "told": told })
         }
         Ok(Ok(Finding { wrong: Some(reason), .. })) => failure(folder, "wrong", &reason),
         Ok(Err(e)) => failure(folder, kind_of(&e), &super::render(e.report())),
@@ -185,6 +191,22 @@ fn kind_of(e: &Error) -> &'static str {
 struct Finding {
     wrong: Option<String>,
     pinned: Vec<String>,
+    /// How often runs on hostile inputs ended how.
+    told: Vec<String>,
+}
+
+#[cfg(unix)]
+fn hostile(folder: &Path, args: &VerifyArgs) -> Result<Finding> {
+    let options = args.options.for_host(Path::new("model.onnx"), args.threads.threads)?;
+    let found = super::hostile::check(folder, &options, args.threads.pool().as_ref())?;
+    let counts = found.counts.iter().map(|(word, n)| format!("{n} {word}")).collect::<Vec<_>>().join(", ");
+    let wrong = (!found.wrong.is_empty()).then(|| format!("{counts}: {}", found.wrong.join("\n")));
+    Ok(Finding { wrong, told: vec![counts], ..Finding::default() })
+}
+
+#[cfg(not(unix))]
+fn hostile(_: &Path, _: &VerifyArgs) -> Result<Finding> {
+    Err(Error::unsupported("--hostile on this system"))
 }
 
 fn check(folder: &Path, args: &VerifyArgs) -> Result<Finding> {

@@ -4,112 +4,73 @@ use std::collections::HashMap;
 
 use crate::ir::{Dim, Sym, Tensor};
 use crate::lower::kir::{PART, PARTS, interp};
-use crate::lower::program::{Place, Program, Step, SymbolSource};
+use crate::lower::program::{Place, Port, Program, Step, SymbolSource};
 use crate::{Error, Result};
 
 /// The outputs for some inputs; shared steps run in so many parts, the last one first.
 pub fn run(program: &Program, inputs: &[Tensor], parts: i64) -> Result<Vec<Tensor>> {
-    let mut machine = Machine { program, inputs, values: HashMap::new(), arena: Vec::new(), outputs: Vec::new() };
+    let mut values: HashMap<Sym, i64> = HashMap::new();
     for symbol in &program.symbols {
         let value = match &symbol.source {
             SymbolSource::InputDim { input, axis } => inputs[*input].shape()[*axis] as i64,
             SymbolSource::InputElement { input, index } => inputs[*input].i64_at(*index),
-            SymbolSource::Step { max } => machine.value(max)?,
+            SymbolSource::Step { max } => value(max, &values)?,
         };
-        machine.values.insert(symbol.name.clone(), value);
+        values.insert(symbol.name.clone(), value);
     }
-    machine.arena = vec![0xff; machine.value(&program.arena_bytes)? as usize];
+    // All buffers: inputs, outputs, constants, the arena.
+    let mut memory: Vec<Vec<u8>> = inputs.iter().map(|t| t.data().to_vec()).collect();
     for port in &program.outputs {
-        machine.outputs.push(vec![0xff; machine.value(&port.ty.bytes())? as usize]);
+        memory.push(vec![0xff; value(&port.ty.bytes(), &values)? as usize]);
     }
-    let bounds = machine.values.clone();
+    memory.extend(program.constants.iter().map(|c| c.data.to_vec()));
+    memory.push(vec![0xff; value(&program.arena_bytes, &values)? as usize]);
+    let (first_output, arena) = (inputs.len(), memory.len() - 1);
+    let first_constant = first_output + program.outputs.len();
+    let bounds = values.clone();
+    let at = |place: &Place, part: i64| -> Result<(usize, i64)> {
+        Ok(match place {
+            Place::Input(n) => (*n, 0),
+            Place::InputAt { input, offset } => (*input, *offset),
+            Place::Output(n) => (first_output + n, 0),
+            Place::Constant(n) => (first_constant + n, 0),
+            Place::Arena(offset) => (arena, value(offset, &bounds)?),
+            Place::Slot { offset, bytes } => (arena, value(offset, &bounds)? + part * value(bytes, &bounds)?),
+        })
+    };
     for step in &program.steps {
         match step {
             Step::Call { kernel, args, shared, .. } => {
+                let kernel = &program.kernels[*kernel];
                 let parts = if shared.is_some() { parts.min(i64::from(program.threads)) } else { 1 };
                 for part in (0..parts).rev() {
-                    machine.call(*kernel, args, (part, parts), &bounds)?;
+                    let pointers = args.iter().map(|place| at(place, part)).collect::<Result<Vec<_>>>()?;
+                    let symbol = |s: &Sym| match &*s.0 {
+                        PART => Ok(part),
+                        PARTS => Ok(parts),
+                        _ => value(&Dim::sym(s.0.clone()), &values),
+                    };
+                    let symbols = kernel.symbols.iter().map(symbol).collect::<Result<Vec<_>>>()?;
+                    interp::run_at(kernel, &mut memory, &pointers, &symbols)?;
                 }
             }
             Step::Bind { symbol, place } => {
-                let bytes = machine.bytes(place, 0, &bounds)?;
-                let value = i64::from_le_bytes(bytes[..8].try_into().map_err(|_| Error::internal("no i64 to bind"))?);
-                machine.values.insert(program.symbols[*symbol].name.clone(), value);
+                let (buffer, offset) = at(place, 0)?;
+                let bytes = memory[buffer].get(offset as usize..offset as usize + 8).and_then(|b| b.try_into().ok());
+                let bound = bytes.map(i64::from_le_bytes).ok_or_else(|| Error::internal("no i64 to bind"))?;
+                values.insert(program.symbols[*symbol].name.clone(), bound);
             }
         }
     }
-    let outputs = std::mem::take(&mut machine.outputs);
-    let tensor = |(mut bytes, port): (Vec<u8>, &crate::lower::program::Port)| {
-        let shape: Vec<usize> =
-            port.ty.shape.iter().map(|d| machine.value(d).map(|d| d as usize)).collect::<Result<_>>()?;
+    let tensor = |(n, port): (usize, &Port)| {
+        let shape = port.ty.shape.iter().map(|d| value(d, &values).map(|d| d as usize)).collect::<Result<Vec<_>>>()?;
+        let mut bytes = std::mem::take(&mut memory[first_output + n]);
         bytes.truncate(shape.iter().product::<usize>() * port.ty.dtype.size());
         Tensor::new(port.ty.dtype, shape, bytes.into())
     };
-    outputs.into_iter().zip(&program.outputs).map(tensor).collect()
+    program.outputs.iter().enumerate().map(tensor).collect()
 }
 
-struct Machine<'a> {
-    program: &'a Program,
-    inputs: &'a [Tensor],
-    values: HashMap<Sym, i64>,
-    arena: Vec<u8>,
-    outputs: Vec<Vec<u8>>,
-}
-
-fn eval(dim: &Dim, values: &HashMap<Sym, i64>) -> Result<i64> {
+fn value(dim: &Dim, values: &HashMap<Sym, i64>) -> Result<i64> {
     dim.eval(&|s| values.get(s).copied()).ok_or_else(|| Error::internal(format!("{dim} has no value")))
-}
-
-impl Machine<'_> {
-    fn value(&self, dim: &Dim) -> Result<i64> {
-        eval(dim, &self.values)
-    }
-
-    /// All from a place on.
-    fn bytes(&self, place: &Place, part: i64, bounds: &HashMap<Sym, i64>) -> Result<&[u8]> {
-        let (buffer, offset): (&[u8], i64) = match place {
-            Place::Input(n) => (self.inputs[*n].data(), 0),
-            Place::InputAt { input, offset } => (self.inputs[*input].data(), *offset),
-            Place::Output(n) => (&self.outputs[*n], 0),
-            Place::Arena(offset) => (&self.arena, eval(offset, bounds)?),
-            Place::Slot { offset, bytes } => (&self.arena, eval(offset, bounds)? + part * eval(bytes, bounds)?),
-            Place::Constant(n) => (&self.program.constants[*n].data, 0),
-        };
-        buffer.get(offset as usize..).ok_or_else(|| Error::internal(format!("{place:?} lies at {offset}, outside")))
-    }
-
-    /// Runs a kernel on copies of all its buffers, which may overlap, and stores what it changed.
-    fn call(&mut self, kernel: usize, args: &[Place], part: (i64, i64), bounds: &HashMap<Sym, i64>) -> Result<()> {
-        let kernel = &self.program.kernels[kernel];
-        let before: Vec<Vec<u8>> =
-            args.iter().map(|a| Ok(self.bytes(a, part.0, bounds)?.to_vec())).collect::<Result<_>>()?;
-        let symbol = |s: &Sym| match &*s.0 {
-            PART => Ok(part.0),
-            PARTS => Ok(part.1),
-            _ => self.value(&Dim::sym(s.0.clone())),
-        };
-        let symbols = kernel.symbols.iter().map(symbol).collect::<Result<Vec<_>>>()?;
-        let mut after = before.clone();
-        interp::run(kernel, &mut after, &symbols)?;
-        for ((place, before), after) in args.iter().zip(&before).zip(&after) {
-            if before == after {
-                continue;
-            }
-            let (buffer, offset) = match place {
-                Place::Output(n) => (&mut self.outputs[*n], 0),
-                Place::Arena(offset) => (&mut self.arena, eval(offset, bounds)?),
-                Place::Slot { offset, bytes } => {
-                    (&mut self.arena, eval(offset, bounds)? + part.0 * eval(bytes, bounds)?)
-                }
-                _ => return Err(Error::internal(format!("{} writes to {place:?}", kernel.name))),
-            };
-            let to = &mut buffer[offset as usize..];
-            for (to, (before, after)) in to.iter_mut().zip(before.iter().zip(after)) {
-                if before != after {
-                    *to = *after;
-                }
-            }
-        }
-        Ok(())
-    }
 }

@@ -21,7 +21,7 @@ fn seeds(count: u64) -> Range<u64> {
 }
 
 /// Failures that are told before the search ends.
-const ENOUGH: usize = 5;
+const ENOUGH: usize = 20;
 
 /// Tries every seed; `one` tells what is wrong, or a word for the statistics.
 fn search(count: u64, mut one: impl FnMut(u64) -> Result<&'static str, String>) {

@@ -84,7 +84,9 @@ impl Tensor {
     /// # Errors
     /// When the number of bytes is not what type and shape ask for, or the size overflows.
     pub fn new(dtype: DType, shape: Vec<usize>, data: Bytes) -> Result<Tensor> {
-        let want = shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d));
+        // Nothing has no bytes, however long its other axes are.
+        let element = if shape.contains(&0) { 0 } else { dtype.size() };
+        let want = shape.iter().try_fold(element, |n, &d| n.checked_mul(d));
         // Strides of a tensor without elements are products of its other extents.
         let strides = shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d.max(1)));
         match want.filter(|_| strides.is_some_and(|n| n <= 1 << 47)) {
@@ -149,7 +151,7 @@ impl Tensor {
 
     /// Number of elements.
     pub fn numel(&self) -> usize {
-        self.shape.iter().product()
+        self.data.len() / self.dtype.size()
     }
 
     /// The elements' bytes.

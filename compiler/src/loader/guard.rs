@@ -38,7 +38,7 @@ impl Place {
 pub struct Feed<'a> {
     /// Dimensions, of the input's rank.
     pub dims: &'a [i64],
-    /// The elements' bytes: as many as the dimensions ask for, or none where they ask for nothing that there can be.
+    /// The elements' bytes. Where they are not as many as the dimensions ask for, the model is asked for shapes only.
     pub data: &'a [u8],
 }
 
@@ -49,6 +49,8 @@ pub struct Guarded<'a> {
     pub place: Place,
     /// Bytes of arena and outputs above which nothing is tried.
     pub most: usize,
+    /// Seconds that a call may take; 0 for as long as it likes.
+    pub seconds: u32,
     /// What a fault's line says about the run.
     pub note: &'a str,
 }
@@ -60,6 +62,8 @@ pub enum Outcome {
     Refused(Error),
     /// It asks for more memory than is tried.
     TooLarge,
+    /// It takes these dimensions; there are no data to run it on.
+    Taken,
     /// Its outputs.
     Done(Vec<Tensor>),
 }
@@ -82,10 +86,12 @@ pub fn invoke(model: &Model, inputs: &[Tensor], pool: Option<&Pool>, note: &str)
     let feeds: Vec<Feed<'_>> = inputs.iter().zip(&dims).map(|(t, dims)| Feed { dims, data: t.data() }).collect();
     let mut first: Option<Vec<Tensor>> = None;
     for place in Place::ALL {
-        let got = match run(model, &feeds, Guarded { place, most: usize::MAX, note }, pool)? {
+        let got = match run(model, &feeds, Guarded { place, most: usize::MAX, seconds: 0, note }, pool)? {
             Outcome::Done(got) => got,
             Outcome::Refused(e) => return Err(e),
-            Outcome::TooLarge => return Err(Error::invalid("the outputs are larger than the address space")),
+            Outcome::TooLarge | Outcome::Taken => {
+                return Err(Error::invalid("the outputs are larger than the address space"));
+            }
         };
         match &first {
             None => first = Some(got),
@@ -125,7 +131,7 @@ pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Po
     let no_arena = buffers.of(0, ARENA_ALIGN, "the arena", 0)?;
 
     let mut arena_bytes = -1;
-    let faults = Faults::told(&buffers, how.note);
+    let faults = Faults::told(&buffers, how);
     let (c_ins, mut c_outs) = (buffers.tensors(&ins), buffers.tensors(&outs));
     // SAFETY: both arrays have the model's counts, and dims arrays of the ports' ranks.
     let refused = check(unsafe { (model.shapes)(c_ins.as_ptr(), c_outs.as_mut_ptr(), &raw mut arena_bytes) });
@@ -140,6 +146,14 @@ pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Po
         return Ok(Outcome::Refused(refused));
     }
     drop(faults);
+    let asked = |(feed, port): (&Feed<'_>, &super::Port)| {
+        if feed.dims.iter().any(|&d| d < 0) {
+            return Err(Error::internal(format!("`shapes` takes {:?} for input {}", feed.dims, port.name)));
+        }
+        let bytes = size_of_dims(feed.dims, port.dtype);
+        Ok(bytes == Some(feed.data.len()))
+    };
+    let fed = feeds.iter().zip(&model.inputs).map(asked).collect::<Result<Vec<_>>>()?;
 
     let upper: Vec<Vec<i64>> = outs.iter().map(|&(_, dims, _)| buffers.list[dims].dims()).collect();
     let too_large = |n: Option<usize>| n.is_none_or(|n| n > how.most);
@@ -148,6 +162,9 @@ pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Po
     };
     let sizes = sizes(model, &upper, "shapes")?;
     let total = sizes.iter().try_fold(arena_bytes, |n, &bytes| n.checked_add(bytes?));
+    if fed.contains(&false) {
+        return Ok(Outcome::Taken);
+    }
     if too_large(total) {
         return Ok(Outcome::TooLarge);
     }
@@ -163,7 +180,7 @@ pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Po
             buffers.list[data].bytes_mut().fill(junk);
             buffers.list[dims].set_dims(upper);
         }
-        let faults = Faults::told(&buffers, how.note);
+        let faults = Faults::told(&buffers, how);
         let (c_ins, mut c_outs) = (buffers.tensors(&ins), buffers.tensors(&outs));
         let (arena, pool) = (buffers.list[arena].data, pool.map_or(ptr::null(), Pool::raw));
         // SAFETY: inputs, outputs and arena have the types and sizes that the model gave for these very inputs.
@@ -189,11 +206,15 @@ fn sizes(model: &Model, dims: &[Vec<i64>], of: &str) -> Result<Vec<Option<usize>
         if dims.iter().any(|&d| d < 0) {
             return Err(Error::internal(format!("`{of}` gives output {} the dimensions {dims:?}", port.name)));
         }
-        // An empty tensor needs no memory, however long its other axes are.
-        let element = if dims.contains(&0) { 0 } else { port.dtype.size() };
-        Ok(dims.iter().try_fold(element, |n, &d| n.checked_mul(d as usize)))
+        Ok(size_of_dims(dims, port.dtype))
     };
     model.outputs.iter().zip(dims).map(bytes).collect()
+}
+
+/// Bytes of a tensor, if they can be addressed: an empty one has none, however long its other axes are.
+fn size_of_dims(dims: &[i64], dtype: DType) -> Option<usize> {
+    let element = if dims.contains(&0) { 0 } else { dtype.size() };
+    dims.iter().try_fold(element, |n, &d| n.checked_mul(d as usize))
 }
 
 fn outputs(model: &Model, buffers: &Buffers, outs: &[(usize, usize, DType)]) -> Result<Vec<Tensor>> {
@@ -360,10 +381,10 @@ static NOTE_BYTES: AtomicUsize = AtomicUsize::new(0);
 /// While it lives, faults are told about.
 struct Faults;
 
-const SIGNALS: [i32; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
+const SIGNALS: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGALRM];
 
 impl Faults {
-    fn told(buffers: &Buffers, note: &str) -> Faults {
+    fn told(buffers: &Buffers, how: Guarded<'_>) -> Faults {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(|| {
             for signal in SIGNALS {
@@ -378,16 +399,20 @@ impl Faults {
                 }
             }
         });
-        NOTE.store(note.as_ptr().cast_mut(), Ordering::SeqCst);
-        NOTE_BYTES.store(note.len(), Ordering::SeqCst);
+        NOTE.store(how.note.as_ptr().cast_mut(), Ordering::SeqCst);
+        NOTE_BYTES.store(how.note.len(), Ordering::SeqCst);
         BUFFERS.store(buffers.list.as_ptr().cast_mut(), Ordering::SeqCst);
         BUFFER_COUNT.store(buffers.list.len(), Ordering::SeqCst);
+        // SAFETY: sets a clock, whose signal has a handler.
+        unsafe { libc::alarm(how.seconds) };
         Faults
     }
 }
 
 impl Drop for Faults {
     fn drop(&mut self) {
+        // SAFETY: stops the clock.
+        unsafe { libc::alarm(0) };
         BUFFER_COUNT.store(0, Ordering::SeqCst);
         NOTE_BYTES.store(0, Ordering::SeqCst);
     }
@@ -402,12 +427,14 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut c_void) 
     let (buffers, count) = (BUFFERS.load(Ordering::SeqCst), BUFFER_COUNT.load(Ordering::SeqCst));
     // SAFETY: as long as there is a count, `Faults` lives, and so do the buffers.
     let buffers: &[Buffer] = if count > 0 { unsafe { std::slice::from_raw_parts(buffers, count) } } else { &[] };
-    let hit = buffers.iter().find(|b| (b.map as usize..b.map as usize + b.mapped).contains(&address));
+    let place = if signal == libc::SIGALRM { 0 } else { address };
+    let hit = buffers.iter().find(|b| (b.map as usize..b.map as usize + b.mapped).contains(&place));
     let _ = match hit {
         Some(b) => {
             let offset = address.wrapping_sub(b.data as usize) as isize;
             write!(line, " at offset {offset} of {} {}, which has {} bytes", b.what, b.index, b.size)
         }
+        None if signal == libc::SIGALRM => write!(line, ": it takes too long"),
         None => write!(line, " at {address:#x}, in no buffer"),
     };
     let (note, bytes) = (NOTE.load(Ordering::SeqCst), NOTE_BYTES.load(Ordering::SeqCst));
@@ -418,11 +445,13 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut c_void) 
         line.put(note);
     }
     line.put(b"\n");
-    // SAFETY: `sigaction` may be called in a handler; with the default action the instruction faults again.
+    // SAFETY: `sigaction` and `raise` may be called in a handler. With the default action the signal, which waits until the
+    // handler is left, ends the process.
     unsafe {
         let mut default: libc::sigaction = std::mem::zeroed();
         default.sa_sigaction = libc::SIG_DFL;
         libc::sigaction(signal, &raw const default, ptr::null_mut());
+        libc::raise(signal);
     }
 }
 
@@ -472,7 +501,7 @@ mod tests {
 
     fn at(place: Place, from: i32, to: i32) -> Result<Outcome> {
         let feed = Feed { dims: &[BYTES as i64], data: b"abcde" };
-        run(&copies(from, to), &[feed], Guarded { place, most: 1 << 20, note: "a test" }, None)
+        run(&copies(from, to), &[feed], Guarded { place, most: 1 << 20, seconds: 0, note: "a test" }, None)
     }
 
     #[test]
@@ -522,7 +551,7 @@ mod tests {
     fn other_dimensions_are_refused() {
         let model = copies(0, 0);
         for extent in [4, 6, 0, -1, i64::MAX, i64::MIN] {
-            let how = Guarded { place: Place::End, most: 1 << 20, note: "" };
+            let how = Guarded { place: Place::End, most: 1 << 20, seconds: 0, note: "" };
             let outcome = run(&model, &[Feed { dims: &[extent], data: &[] }], how, None).unwrap();
             assert!(matches!(outcome, Outcome::Refused(_)), "{extent}: {outcome:?}");
         }

@@ -98,7 +98,13 @@ impl Maker {
             // What reads a depthwise convolution is often pointwise.
             let y = self.activated(y)?;
             let w = self.weights(ty.dtype, &[&[16, out], &vec![1; axes][..]].concat(), 0)?;
-            let spec = ConvSpec { strides: vec![1; axes], dilations: vec![1; axes], pads: vec![(0, 0); axes], group: 1, layout: Layout::ChannelsFirst };
+            let spec = ConvSpec {
+                strides: vec![1; axes],
+                dilations: vec![1; axes],
+                pads: vec![(0, 0); axes],
+                group: 1,
+                layout: Layout::ChannelsFirst,
+            };
             return self.add(Op::Conv(spec), &[y, w]);
         }
         if self.random.chance(20) {
@@ -109,7 +115,8 @@ impl Maker {
         }
         if self.random.chance(12) && ty.dtype == DType::F32 {
             // Its channels' means scale it.
-            let mean = self.add(Op::Reduce { kind: ReduceKind::Mean, axes: (2..2 + axes).collect(), keep: true }, &[y])?;
+            let mean =
+                self.add(Op::Reduce { kind: ReduceKind::Mean, axes: (2..2 + axes).collect(), keep: true }, &[y])?;
             let gate = self.add(Op::Unary(UnaryOp::Sigmoid), &[mean])?;
             return self.binary(BinaryOp::Mul, y, gate);
         }
@@ -129,7 +136,8 @@ impl Maker {
         let strides = vec![self.random.pick(&[1, 2]); axes];
         let pads = vec![self.random.pick(&[(0, 0), (1, 1), (0, 1)]); axes];
         let (dilations, ceil) = (vec![1; axes], self.random.chance(20));
-        let spec = PoolSpec { kind, kernel: vec![k; axes], strides, dilations, pads, ceil, layout: Layout::ChannelsFirst };
+        let spec =
+            PoolSpec { kind, kernel: vec![k; axes], strides, dilations, pads, ceil, layout: Layout::ChannelsFirst };
         self.add(Op::Pool(spec), &[x])
     }
 

@@ -1,7 +1,9 @@
 //! What moves elements: shapes, parts, joined parts, borders, indices.
 
 use super::Maker;
-use crate::ir::{BinaryOp, CumulativeKind, DType, Dim, Op, PadMode, Range, ReduceKind, ScatterReduction, Tensor, Value};
+use crate::ir::{
+    BinaryOp, CumulativeKind, DType, Dim, Op, PadMode, Range, ReduceKind, ScatterReduction, Tensor, Value,
+};
 
 impl Maker {
     pub fn moved(&mut self, x: Value) -> Option<Value> {
@@ -89,7 +91,8 @@ impl Maker {
 
     fn padded(&mut self, x: Value) -> Option<Value> {
         let ty = self.ty(x);
-        let mode = self.random.pick(&[PadMode::Constant, PadMode::Constant, PadMode::Edge, PadMode::Reflect, PadMode::Wrap]);
+        let mode =
+            self.random.pick(&[PadMode::Constant, PadMode::Constant, PadMode::Edge, PadMode::Reflect, PadMode::Wrap]);
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for d in &ty.shape {
             let most = match (mode, d.as_const()) {

@@ -42,7 +42,8 @@ impl Maker {
         let rank = ty.rank();
         match self.random.below(6) {
             0 => {
-                let number = if ty.dtype.is_float() { self.random.real() * 2.0 } else { self.random.within(0, 5) as f64 };
+                let number =
+                    if ty.dtype.is_float() { self.random.real() * 2.0 } else { self.random.within(0, 5) as f64 };
                 Some(self.number_like(x, number))
             }
             1 | 2 if rank > 0 => {
@@ -71,7 +72,8 @@ impl Maker {
     fn function(&mut self, x: Value) -> Option<Value> {
         use UnaryOp::*;
         let op = self.random.pick(&[
-            Neg, Abs, Sqrt, Reciprocal, Exp, Log, Sin, Cos, Tanh, Erf, Gelu, Sigmoid, Softplus, Floor, Round, Atan, Asinh,
+            Neg, Abs, Sqrt, Reciprocal, Exp, Log, Sin, Cos, Tanh, Erf, Gelu, Sigmoid, Softplus, Floor, Round, Atan,
+            Asinh,
         ]);
         let x = match op {
             Sqrt | Log | Reciprocal => {

@@ -76,8 +76,7 @@ impl Maker {
             scale_shape[out] = shape[out];
         }
         let count = if each { shape[out] } else { 1 };
-        let scales: Vec<f64> =
-            (0..count).map(|_| bound / most as f64 * (1.0 + 0.3 * self.random.real())).collect();
+        let scales: Vec<f64> = (0..count).map(|_| bound / most as f64 * (1.0 + 0.3 * self.random.real())).collect();
         let scales = self.graph.constant(Tensor::from_f64s(dtype, scale_shape, &scales).ok()?);
         self.binary(BinaryOp::Mul, centred, scales)
     }

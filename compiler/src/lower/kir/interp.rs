@@ -38,6 +38,14 @@ pub fn run_unfused(kernel: &Kernel, memory: &mut [Vec<u8>], symbols: &[i64]) -> 
     execute(kernel, memory, symbols, false, None)
 }
 
+/// Runs a kernel whose pointers lead into buffers that they may share: each is a buffer's number and bytes from its start on.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_at(kernel: &Kernel, memory: &mut [Vec<u8>], pointers: &[(usize, i64)], symbols: &[i64]) -> Result<()> {
+    execute_at(kernel, memory, pointers, symbols, true, None)
+}
+
 fn execute(
     kernel: &Kernel,
     memory: &mut [Vec<u8>],
@@ -45,13 +53,25 @@ fn execute(
     fused: bool,
     parts: Option<&mut Parts>,
 ) -> Result<()> {
-    if memory.len() != kernel.pointers as usize || symbols.len() != kernel.symbols.len() {
+    let pointers: Vec<(usize, i64)> = (0..memory.len()).map(|n| (n, 0)).collect();
+    execute_at(kernel, memory, &pointers, symbols, fused, parts)
+}
+
+fn execute_at(
+    kernel: &Kernel,
+    memory: &mut [Vec<u8>],
+    pointers: &[(usize, i64)],
+    symbols: &[i64],
+    fused: bool,
+    parts: Option<&mut Parts>,
+) -> Result<()> {
+    if pointers.len() != kernel.pointers as usize || symbols.len() != kernel.symbols.len() {
         return Err(Error::internal(format!(
             "{} takes {} pointers and {} symbols, but got {} and {}",
             kernel.name,
             kernel.pointers,
             kernel.symbols.len(),
-            memory.len(),
+            pointers.len(),
             symbols.len()
         )));
     }
@@ -62,7 +82,7 @@ fn execute(
         offsets.push(size);
         size += ty.lanes as usize;
     }
-    let mut machine = Machine { kernel, memory, symbols, fused, parts, offsets, lanes: vec![0; size] };
+    let mut machine = Machine { kernel, memory, pointers, symbols, fused, parts, offsets, lanes: vec![0; size] };
     machine.block(&kernel.body).map_err(|what| Error::internal(format!("{}: {what}", kernel.name)))
 }
 
@@ -75,6 +95,8 @@ type Step = std::result::Result<(), String>;
 struct Machine<'a> {
     kernel: &'a Kernel,
     memory: &'a mut [Vec<u8>],
+    /// Where each pointer argument leads: a buffer, and bytes from its start on.
+    pointers: &'a [(usize, i64)],
     symbols: &'a [i64],
     fused: bool,
     /// What parts of a shared kernel have done to memory.
@@ -237,7 +259,10 @@ impl Machine<'_> {
         let (inst, ty) = &self.kernel.insts[v.0 as usize];
         let count = ty.lanes as usize;
         match inst {
-            Inst::Pointer(n) => self.set(v, 0, (u64::from(*n) + 1) << BUFFER_BITS),
+            Inst::Pointer(n) => {
+                let (buffer, offset) = self.pointers[*n as usize];
+                self.set(v, 0, ((buffer as u64 + 1) << BUFFER_BITS).wrapping_add_signed(offset));
+            }
             Inst::Symbol(n) => self.set(v, 0, self.symbols[*n as usize] as u64),
             Inst::Int(c) => (0..count).for_each(|i| self.set(v, i, truncate(*c as u64, ty.elem))),
             Inst::Float(bits) => {
