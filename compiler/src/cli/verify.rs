@@ -198,7 +198,12 @@ struct Finding {
 #[cfg(unix)]
 fn hostile(folder: &Path, args: &VerifyArgs) -> Result<Finding> {
     let options = args.options.for_host(Path::new("model.onnx"), args.threads.threads)?;
-    let found = super::hostile::check(folder, &options, args.threads.pool().as_ref())?;
+    let found = match super::hostile::check(folder, &options, args.threads.pool().as_ref()) {
+        Err(e @ Error::Unsupported(_)) => {
+            return Ok(Finding { told: vec![format!("not compiled: {}", e.report().message)], ..Finding::default() });
+        }
+        found => found?,
+    };
     let counts = found.counts.iter().map(|(word, n)| format!("{n} {word}")).collect::<Vec<_>>().join(", ");
     let wrong = (!found.wrong.is_empty()).then(|| format!("{counts}: {}", found.wrong.join("\n")));
     Ok(Finding { wrong, told: vec![counts], ..Finding::default() })

@@ -14,7 +14,7 @@ use std::sync::{Mutex, Once, PoisonError};
 
 use mcc_runtime::Pool;
 
-use super::{ARENA_ALIGN, CTensor, Model, check};
+use super::{ARENA_ALIGN, CTensor, Model};
 use crate::codegen::abi;
 use crate::ir::{DType, Tensor};
 use crate::{Error, Result};
@@ -134,8 +134,8 @@ pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Po
     let faults = Faults::told(&buffers, how);
     let (c_ins, mut c_outs) = (buffers.tensors(&ins), buffers.tensors(&outs));
     // SAFETY: both arrays have the model's counts, and dims arrays of the ports' ranks.
-    let refused = check(unsafe { (model.shapes)(c_ins.as_ptr(), c_outs.as_mut_ptr(), &raw mut arena_bytes) });
-    if let Err(refused) = refused {
+    let code = unsafe { (model.shapes)(c_ins.as_ptr(), c_outs.as_mut_ptr(), &raw mut arena_bytes) };
+    if let Err(refused) = model.check(code) {
         let (arena, pool) = (buffers.list[no_arena].data, pool.map_or(ptr::null(), Pool::raw));
         // SAFETY: the model has to refuse these arguments before it touches what they point to.
         let code = unsafe { (model.invoke)(c_ins.as_ptr(), c_outs.as_mut_ptr(), arena.cast(), 0, pool) };
@@ -184,11 +184,10 @@ pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Po
         let (c_ins, mut c_outs) = (buffers.tensors(&ins), buffers.tensors(&outs));
         let (arena, pool) = (buffers.list[arena].data, pool.map_or(ptr::null(), Pool::raw));
         // SAFETY: inputs, outputs and arena have the types and sizes that the model gave for these very inputs.
-        let refused =
-            check(unsafe { (model.invoke)(c_ins.as_ptr(), c_outs.as_mut_ptr(), arena.cast(), arena_bytes, pool) });
+        let code = unsafe { (model.invoke)(c_ins.as_ptr(), c_outs.as_mut_ptr(), arena.cast(), arena_bytes, pool) };
         drop(faults);
         buffers.check_slack()?;
-        if let Err(refused) = refused {
+        if let Err(refused) = model.check(code) {
             return Ok(Outcome::Refused(refused));
         }
         let got = outputs(model, &buffers, &outs)?;
