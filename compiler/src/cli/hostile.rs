@@ -7,6 +7,7 @@
 //! that is not too slow.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -14,6 +15,7 @@ use mcc::driver::{self, Options};
 use mcc::ir::{DType, Dim, Graph, Tensor, eval};
 use mcc::loader::Model;
 use mcc::loader::guard::{self, Feed, Guarded, Outcome, Place};
+use mcc::lower::program::{Symbol, SymbolSource};
 use mcc::{Error, Result, onnx};
 use mcc_proto::tensor_shape_proto::DimensionValue;
 use mcc_proto::type_proto::Value as Kind;
@@ -50,9 +52,11 @@ const FLOATS: &[f64] = &[0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 
 /// Elements of an input of which hostile ones are made, at most.
 const SMALL: usize = 64;
 /// Bytes of inputs that are made up, and of outputs and arena that a run may take.
-const MOST: usize = 32 << 20;
+const MOST: usize = 4 << 20;
 /// Elements of inputs and outputs that the evaluator is asked for.
-const EVALUATED: usize = 20_000;
+const EVALUATED: usize = 4_000;
+/// Extents that are not refused for their size, and take long.
+const LONG: Range<i64> = 1 << 22..1 << 44;
 /// Seconds that a call may take.
 const SECONDS: u32 = 10;
 /// Findings that are told for a case.
@@ -80,7 +84,7 @@ pub fn check(folder: &Path, options: &Options, pool: Option<&Pool>) -> Result<Fo
     let case = cases::open(folder)?;
     let bytes = std::fs::read(&case.model).map_err(|e| Error::io(case.model.display(), &e))?;
     let mut found = Found::default();
-    let mut compiled = BTreeSet::new();
+    let mut seen = BTreeSet::new();
     let mut refusal = None;
     for symbols in [Symbols::EachItsOwn, Symbols::OneAnExtent, Symbols::OfTheFirst, Symbols::AsGiven] {
         let proto = ModelProto::decode(bytes.as_slice()).map_err(|e| Error::invalid(format!("no model: {e}")))?;
@@ -94,18 +98,23 @@ pub fn check(folder: &Path, options: &Options, pool: Option<&Pool>) -> Result<Fo
                 continue;
             }
         };
-        if !compiled.insert(mcc::ir::text::print(&graph)) {
+        if !seen.insert(mcc::ir::text::print(&graph)) {
             continue;
         }
-        let code = match driver::compile_graph(graph.clone(), options) {
-            Ok(compiled) => compiled.code,
+        let compiled = match driver::compile_graph(graph.clone(), options) {
+            Ok(compiled) => compiled,
             Err(e) => {
                 refusal.get_or_insert(e);
                 continue;
             }
         };
-        let model = Model::load(&code.object)?;
-        let hostile = Hostile { graph: &graph, model: &model, pool };
+        let model = Model::load(&compiled.code.object)?;
+        let decides = |n: usize| {
+            let of = |s: &Symbol| matches!(s.source, SymbolSource::InputElement { input, .. } if input == n);
+            compiled.program.symbols.iter().any(of)
+        };
+        let decide = (0..model.inputs.len()).map(decides).collect();
+        let hostile = Hostile { graph: &graph, model: &model, decide, pool };
         hostile.all(&case, &mut found)?;
     }
     match refusal {
@@ -150,6 +159,8 @@ fn loosened(mut model: ModelProto, symbols: Symbols) -> ModelProto {
 struct Hostile<'a> {
     graph: &'a Graph,
     model: &'a Model,
+    /// Whether an input's elements decide dimensions.
+    decide: Vec<bool>,
     pool: Option<&'a Pool>,
 }
 
@@ -230,12 +241,20 @@ impl Hostile<'_> {
         variants
     }
 
+    /// Whether inputs ask for what takes long, though not much memory, and rightly so.
+    fn is_long(&self, inputs: &[Given]) -> bool {
+        let values = |(given, _): (&Given, _)| given.tensor().map_or_else(Vec::new, |t| t.to_i64s());
+        let deciding = inputs.iter().zip(&self.decide).filter(|(_, decides)| **decides);
+        deciding.flat_map(values).any(|v| LONG.contains(&v.saturating_abs()))
+    }
+
     /// One run, at both ends of pages.
     fn one(&self, inputs: &[Given], found: &mut Found) {
         let feeds: Vec<Feed<'_>> = inputs.iter().map(|g| Feed { dims: &g.dims, data: &g.data }).collect();
         let note = inputs.iter().map(Given::show).collect::<Vec<_>>().join(", ");
+        let most = if self.is_long(inputs) { 0 } else { MOST };
         for place in Place::ALL {
-            let how = Guarded { place, most: MOST, seconds: SECONDS, note: &note };
+            let how = Guarded { place, most, seconds: SECONDS, note: &note };
             let ended = match guard::run(self.model, &feeds, how, self.pool) {
                 Err(e) => Err(e.to_string()),
                 Ok(Outcome::Refused(_)) => Ok("refused"),
@@ -327,7 +346,8 @@ impl Given {
         let bytes = bytes.filter(|&n| n <= MOST).unwrap_or(0);
         let zeros = vec![0; self.dtype.size()];
         let from = if from.is_empty() { &zeros } else { from };
-        self.data = from.iter().copied().cycle().take(bytes).collect();
+        self.data = from.repeat(bytes.div_ceil(from.len()));
+        self.data.truncate(bytes);
     }
 
     fn tensor(&self) -> Option<Tensor> {

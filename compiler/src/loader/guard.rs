@@ -47,7 +47,7 @@ pub struct Feed<'a> {
 pub struct Guarded<'a> {
     /// Where buffers lie.
     pub place: Place,
-    /// Bytes of arena and outputs above which nothing is tried.
+    /// Bytes of arena and outputs above which nothing is tried; with 0 only shapes are asked for.
     pub most: usize,
     /// Seconds that a call may take; 0 for as long as it likes.
     pub seconds: u32,
@@ -162,7 +162,7 @@ pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Po
     };
     let sizes = sizes(model, &upper, "shapes")?;
     let total = sizes.iter().try_fold(arena_bytes, |n, &bytes| n.checked_add(bytes?));
-    if fed.contains(&false) {
+    if how.most == 0 || fed.contains(&false) {
         return Ok(Outcome::Taken);
     }
     if too_large(total) {
@@ -360,8 +360,8 @@ impl Buffers {
         let mut wrong = String::new();
         for buffer in &self.list {
             let (shift, body) = (buffer.shift(), buffer.body_mut());
-            let is_slack = |at: usize| at < shift || at >= shift + buffer.size;
-            if let Some(at) = (0..body.len()).find(|&at| is_slack(at) && body[at] != SLACK) {
+            let mut slack = (0..shift).chain(shift + buffer.size..body.len());
+            if let Some(at) = slack.find(|&at| body[at] != SLACK) {
                 let offset = at as i64 - shift as i64;
                 let _ = write!(wrong, "; offset {offset} of {}, which has {} bytes", buffer.name(), buffer.size);
             }
