@@ -132,6 +132,26 @@ fn choices_give_values() {
     assert!(got[2].is_nan());
 }
 
+/// Memory needs no alignment, whichever instruction reads it.
+#[test]
+fn comparisons_read_from_anywhere() {
+    for (elem, lanes) in [(Elem::F32, 4), (Elem::F32, 8), (Elem::F64, 2)] {
+        let ty = Ty::new(elem, lanes);
+        let mut k = Builder::new("compare", 2);
+        let (from, to) = (k.pointer(0), k.pointer(1));
+        for (n, shift) in [4, 8, 12, 5].into_iter().enumerate() {
+            let [a, b] = [0, 64 + shift].map(|at| k.at(from, at));
+            let (a, b) = (k.load(ty, a), k.load(ty, b));
+            let less = k.cmp(Cmp::Lt, a, b);
+            let less = k.mask_to_int(less);
+            let at = k.at(to, 32 * n as i32);
+            k.store(at, less);
+        }
+        let values: Vec<f32> = (0..40).map(|i| (i * 7 % 11) as f32).collect();
+        run(&k.finish(), &[&f32s(&values)], 128);
+    }
+}
+
 /// A kernel that maps lanes of one type to lanes of another.
 fn map(from: Ty, to: Ty, f: &mut dyn FnMut(&mut Builder, Val) -> Val) -> Kernel {
     let mut k = Builder::new("map", 2);

@@ -6,6 +6,7 @@
 mod check;
 mod graphs;
 mod interpret;
+mod kernels;
 mod random;
 
 use std::ops::Range;
@@ -49,4 +50,10 @@ fn search(count: u64, mut one: impl FnMut(u64) -> Result<&'static str, String>) 
 #[test]
 fn graphs() {
     search(40, check::graph);
+}
+
+/// The interpreter of kernels and both emitters, at every level, agree on random kernels.
+#[test]
+fn kernels() {
+    search(60, kernels::kernel);
 }

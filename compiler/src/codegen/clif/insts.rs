@@ -275,15 +275,17 @@ impl Translator<'_> {
     }
 
     fn compare(&mut self, op: Cmp, a: Val, b: Val) -> Parts {
-        let float = self.ty(a).elem.is_float();
+        let ty = self.ty(a);
         let (a, b) = (self.parts(a), self.parts(b));
-        a.iter()
-            .zip(&b)
-            .map(
-                |(&x, &y)| {
-                    if float { self.b.ins().fcmp(float_cc(op), x, y) } else { self.b.ins().icmp(int_cc(op), x, y) }
-                },
-            )
+        a.into_iter()
+            .zip(b)
+            .map(|(x, y)| {
+                if !ty.elem.is_float() {
+                    return self.b.ins().icmp(int_cc(op), x, y);
+                }
+                let [x, y] = if ty.lanes > 1 { [x, y].map(|v| self.in_register(v)) } else { [x, y] };
+                self.b.ins().fcmp(float_cc(op), x, y)
+            })
             .collect()
     }
 

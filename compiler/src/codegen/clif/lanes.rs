@@ -16,6 +16,14 @@ impl Translator<'_> {
         if self.b.func.dfg.value_type(v) == to { v } else { self.b.ins().bitcast(to, CAST, v) }
     }
 
+    /// The same vector, not to be read from memory by the instruction that takes it: Cranelift makes loads operands of `cmpps`
+    /// and `cmppd` wherever they lie, which without AVX must be aligned.
+    pub(super) fn in_register(&mut self, v: Value) -> Value {
+        let ty = self.b.func.dfg.value_type(v);
+        let bits = self.b.ins().bitcast(types::I8X16, CAST, v);
+        self.b.ins().bitcast(ty, CAST, bits)
+    }
+
     /// One lane as a scalar.
     pub(super) fn lane(&mut self, parts: &[Value], ty: Ty, lane: u32) -> Value {
         if ty.lanes == 1 {

@@ -309,7 +309,7 @@ pub enum Inst {
     Quantize(Vec<Val>, Val, Rounding),
     /// The byte that stands in a table of 256 at each byte, read as unsigned; the second operand points to the table.
     Lookup(Val, Val),
-    /// The byte that [`Inst::Quantize`] makes of each lane, as an `F32` again.
+    /// The byte that [`Inst::Quantize`] makes of each lane, as an `F32` again; a zero may be negative.
     Grid(Val, Val, Rounding),
     /// 16-bit floats, as `I16`, to `F32`. Only where [`Builder::has_halves`] says so.
     FromHalf(Val),
