@@ -130,6 +130,27 @@ conformance() {
   done
 }
 
+# A share of what tests/fuzz/long.sh searches, always the same one. FUZZ_SECONDS and FUZZ_SEED are those of the mutants: models with
+# mistakes in them, which the compiler compiles or refuses.
+fuzz() {
+  check "random graphs" env MCC_FUZZ=0..250 cargo test --profile checked -p mcc --lib --quiet fuzz::graphs
+  check "random kernels" env MCC_FUZZ=0..2000 cargo test --profile checked -p mcc --lib --quiet fuzz::kernels
+  check "hostile cases" $python tests/fuzz/hostile_cases.py "$work/hostile" || return
+  check "export the ONNX backend suite" $python tests/tools/export_conformance.py "$work/conformance" || return
+  local options
+  for options in "--cpu x86-64-v2" "--cpu native" "--cpu native --threads 2"; do
+    check "hostile dimensions and values, $options" $mcc verify --hostile $options "$work/hostile"
+    printf '\n== ONNX backend suite between guard pages, %s\n' "$options"
+    $mcc verify --guard $options --json "$work/guard.json" "$work/conformance" >"$work/guard.log" 2>&1
+    check "... passes as without them" $python tests/tools/check_cases.py "$work/guard.json" tests/conformance/failing.txt
+  done
+  local log=$work/mutants.log
+  $python tests/fuzz/mutate.py $mcc "$work/conformance" tests/models --seed "${FUZZ_SEED:-1}" --seconds "${FUZZ_SECONDS:-60}" \
+    --jobs 2 --save "$work/mutants" | tee "$log"
+  tail -n 1 "$log" >"$log.summary"
+  tally "$log.summary" passed failed
+}
+
 zoo() {
   local names; names=$(grep -v '^#' tests/zoo/ci.txt)
   check "fetch zoo models" $python tests/tools/fetch_zoo.py --cache "$work/packages" "$work/zoo" $names || return
@@ -145,15 +166,6 @@ zoo() {
 
 targets() {
   check "links for Android, iOS and Windows" $python tests/tools/foreign.py $release link tests/models/digits.onnx
-}
-
-# Models with mistakes in them: the compiler refuses or compiles, whatever the file. FUZZ_SECONDS and FUZZ_SEED for a longer run.
-fuzz() {
-  local log=$work/mutants.log
-  $python tests/fuzz/mutate.py $mcc "$work/conformance" tests/models --seed "${FUZZ_SEED:-1}" --seconds "${FUZZ_SECONDS:-60}" \
-    --jobs 2 --save "$work/mutants" | tee "$log"
-  tail -n 1 "$log" >"$log.summary"
-  tally "$log.summary" passed failed
 }
 
 examples() {

@@ -241,18 +241,18 @@ impl Hostile<'_> {
         variants
     }
 
-    /// Whether an element that decides dimensions has a magnitude of a range.
-    fn decides(&self, inputs: &[Given], range: Range<i64>) -> bool {
+    /// Whether an element that decides dimensions has such a magnitude.
+    fn decides(&self, inputs: &[Given], long: impl Fn(i64) -> bool) -> bool {
         let values = |(given, _): (&Given, _)| given.tensor().map_or_else(Vec::new, |t| t.to_i64s());
         let deciding = inputs.iter().zip(&self.decide).filter(|(_, decides)| **decides);
-        deciding.flat_map(values).any(|v| range.contains(&v.saturating_abs()))
+        deciding.flat_map(values).any(|v| long(v.saturating_abs()))
     }
 
     /// One run, at both ends of pages.
     fn one(&self, inputs: &[Given], found: &mut Found) {
         let feeds: Vec<Feed<'_>> = inputs.iter().map(|g| Feed { dims: &g.dims, data: &g.data }).collect();
         let note = inputs.iter().map(Given::show).collect::<Vec<_>>().join(", ");
-        let most = if self.decides(inputs, LONG) { 0 } else { MOST };
+        let most = if self.decides(inputs, |v| LONG.contains(&v)) { 0 } else { MOST };
         for place in Place::ALL {
             let how = Guarded { place, most, seconds: SECONDS, note: &note };
             let ended = match guard::run(self.model, &feeds, how, self.pool) {
@@ -278,7 +278,7 @@ impl Hostile<'_> {
     fn compare(&self, inputs: &[Given], got: &[Tensor]) -> std::result::Result<&'static str, String> {
         let elements = inputs.iter().map(|g| g.data.len() / g.dtype.size()).chain(got.iter().map(Tensor::numel));
         let long = inputs.iter().flat_map(|g| &g.dims).any(|&d| d > EVALUATED as i64)
-            || self.decides(inputs, EVALUATED as i64..i64::MAX);
+            || self.decides(inputs, |v| v > EVALUATED as i64);
         if long || elements.sum::<usize>() > EVALUATED {
             return Ok("not evaluated");
         }

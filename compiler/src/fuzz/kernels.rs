@@ -199,7 +199,10 @@ impl Maker<'_> {
             0..=3 => {
                 let op = self.random.pick(&[Bin::Add, Bin::Sub, Bin::Mul, Bin::Min, Bin::Max]);
                 let b = self.another(ty);
-                self.k.bin(op, a, b)
+                let v = self.k.bin(op, a, b);
+                // Of two zeros either may be the lesser.
+                let nothing = self.k.zero(ty);
+                if elem.is_float() { self.k.add(v, nothing) } else { v }
             }
             4 if elem.is_int() => {
                 let op = self.random.pick(&[Bin::And, Bin::Or, Bin::Xor, Bin::UMin, Bin::UMax]);

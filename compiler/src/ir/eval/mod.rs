@@ -50,7 +50,20 @@ pub fn eval_op(op: &Op, operands: &[Tensor], result_types: &[TensorType]) -> Res
     eval(op, operands, &inferred).map_err(|e| e.within(format!("evaluation of `{}`", op.name())))
 }
 
+/// The results, if their types say that all are empty.
+fn empty(types: &[TensorType]) -> Option<Vec<Tensor>> {
+    let tensor = |ty: &TensorType| {
+        let shape = shape(ty).ok().filter(|shape| shape.contains(&0))?;
+        Tensor::new(ty.dtype, shape, Default::default()).ok()
+    };
+    types.iter().map(tensor).collect()
+}
+
 fn eval(op: &Op, x: &[Tensor], types: &[TensorType]) -> Result<Vec<Tensor>> {
+    // Nothing is computed at once, however long its other axes are.
+    if let Some(nothing) = empty(types) {
+        return Ok(nothing);
+    }
     // Only here are operands counted on: inference has checked their number and types.
     let one = |t: Result<Tensor>| t.map(|t| vec![t]);
     match op {

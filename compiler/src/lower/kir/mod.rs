@@ -160,7 +160,7 @@ pub enum Bin {
     Rem,
     /// Scalar integers, unsigned.
     URem,
-    /// Floats: NaN if either is, -0 < +0; integers: signed.
+    /// Floats: NaN if either is, and either of two zeros; integers: signed.
     Min,
     Max,
     /// Integers, unsigned.
