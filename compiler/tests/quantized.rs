@@ -140,7 +140,8 @@ impl Model {
     fn check(&self, several: bool) {
         let want = eval::eval_graph(&self.graph, &self.inputs).unwrap();
         let mut scaled = self.graph.clone();
-        scaled.outputs = vec![Output { name: "scaled".into(), value: *self.rounded.last().unwrap() }].into();
+        scaled.outputs =
+            std::iter::once(Output { name: "scaled".into(), value: *self.rounded.last().unwrap() }).collect();
         let scaled = eval::eval_graph(&scaled, &self.inputs).unwrap()[0].to_f64s();
         for cpu in CPUS {
             let Ok(target) = Target::host(Some(cpu)) else { continue };

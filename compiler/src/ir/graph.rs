@@ -88,8 +88,8 @@ impl std::ops::Deref for Outputs {
     }
 }
 
-impl From<Vec<Output>> for Outputs {
-    fn from(list: Vec<Output>) -> Outputs {
+impl FromIterator<Output> for Outputs {
+    fn from_iter<I: IntoIterator<Item = Output>>(list: I) -> Outputs {
         let mut outputs = Outputs::default();
         list.into_iter().for_each(|o| outputs.push(o));
         outputs
@@ -220,7 +220,7 @@ impl Graph {
                 .extend((0..self.types(node).len()).map(|n| (Value { node, result: n }, Value { result: n, ..first })));
         }
         let output = |o: &Output| Output { name: o.name.clone(), value: values[&o.value] };
-        made.outputs = self.outputs.iter().map(output).collect::<Vec<_>>().into();
+        made.outputs = self.outputs.iter().map(output).collect();
         made.kept = self.kept.iter().map(|v| values[v]).collect();
         Ok(made)
     }

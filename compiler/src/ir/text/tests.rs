@@ -125,7 +125,8 @@ fn verifier_finds_all_faults() {
     let x = graph.add_input("x", TensorType::fixed(DType::F32, &[2]));
     let y = graph.add(Op::Concat { axis: 0 }, &[x, x]).unwrap();
     let z = graph.constant(Tensor::zeros(DType::F32, vec![3]));
-    graph.outputs = vec![Output { name: "y".into(), value: y }, Output { name: "y".into(), value: y }].into();
+    graph.outputs =
+        [Output { name: "y".into(), value: y }, Output { name: "y".into(), value: y }].into_iter().collect();
     graph.set_operand(y.node, 1, z);
     graph.set_operand(y.node, 3, z);
     graph.outputs.push(Output { name: "none".into(), value: Value { node: y.node, result: 7 } });
