@@ -225,13 +225,13 @@ pub fn invoke<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
         if !program.outputs.is_empty() {
             e.not_null(outputs, "the array of outputs is null");
         }
-        let mut pointers = Vec::new();
+        let pointers = e.slot(program.inputs.len() + program.outputs.len());
         for (i, port) in program.inputs.iter().enumerate() {
             let data = e.b.ins().load(types::I64, FLAGS, inputs, i as i32 * abi::TENSOR_BYTES + abi::TENSOR_DATA);
             e.data_not_null(data, port, "input");
-            pointers.push(data);
+            e.b.ins().store(FLAGS, data, pointers, 8 * i as i32);
         }
-        e.check_weights(&pointers);
+        e.check_weights(pointers);
         for (i, port) in program.outputs.iter().enumerate() {
             e.check_type(outputs, i, port, "output");
             for (axis, want) in port.ty.shape.iter().enumerate() {
@@ -240,10 +240,10 @@ pub fn invoke<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
             }
             let data = e.b.ins().load(types::I64, FLAGS, outputs, i as i32 * abi::TENSOR_BYTES + abi::TENSOR_DATA);
             e.data_not_null(data, port, "output");
-            pointers.push(data);
+            e.b.ins().store(FLAGS, data, pointers, 8 * (program.inputs.len() + i) as i32);
         }
         e.check_arena(arena, size);
-        e.call_steps(&pointers, arena, symbols, pool);
+        e.call_steps(pointers, arena, symbols, pool);
         e.true_dims(outputs, symbols);
         e.give_ok();
         Ok(())
@@ -264,16 +264,20 @@ pub fn run<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
             e.dims.bind(&symbol.name, value);
             e.b.ins().store(FLAGS, value, symbols, 8 * k as i32);
         }
+        // In memory from here on: many arguments would be kept in registers across all checks.
+        let array = e.slot(pointers.len());
+        for (i, &data) in pointers.iter().enumerate() {
+            e.b.ins().store(FLAGS, data, array, 8 * i as i32);
+        }
         e.check_symbols(symbols);
-        for (port, &data) in program.inputs.iter().zip(pointers) {
-            e.data_not_null(data, port, "input");
+        let sides = [("input", &program.inputs), ("output", &program.outputs)];
+        for (i, (side, port)) in sides.iter().flat_map(|(side, of)| of.iter().map(move |p| (side, p))).enumerate() {
+            let data = e.b.ins().load(types::I64, FLAGS, array, 8 * i as i32);
+            e.data_not_null(data, port, side);
         }
-        for (port, &data) in program.outputs.iter().zip(&pointers[program.inputs.len()..]) {
-            e.data_not_null(data, port, "output");
-        }
-        e.check_weights(pointers);
+        e.check_weights(array);
         e.check_arena(arena[0], arena[1]);
-        e.call_steps(pointers, arena[0], symbols, arena.get(2).copied());
+        e.call_steps(array, arena[0], symbols, arena.get(2).copied());
         e.give_ok();
         Ok(())
     })
@@ -496,12 +500,12 @@ impl<M: Module> Entry<'_, '_, M> {
         result
     }
 
-    /// A port's data may be null only when there is none.
-    /// Refuses another model's weights, where they are the last input.
-    fn check_weights(&mut self, pointers: &[Value]) {
+    /// Refuses another model's weights, where they are the last input; `pointers` is the array of the ports' data.
+    fn check_weights(&mut self, pointers: Value) {
         let program = self.parts.program;
         let (Some(id), Some(last)) = (program.weights_id, program.inputs.len().checked_sub(1)) else { return };
-        let found = self.b.ins().load(types::I64, MemFlagsData::new().with_notrap(), pointers[last], 0);
+        let data = self.b.ins().load(types::I64, FLAGS, pointers, 8 * last as i32);
+        let found = self.b.ins().load(types::I64, MemFlagsData::new().with_notrap(), data, 0);
         let own = self.b.ins().iconst(types::I64, id);
         let bad = self.b.ins().icmp(IntCC::NotEqual, found, own);
         let text = format!(
@@ -511,6 +515,7 @@ impl<M: Module> Entry<'_, '_, M> {
         self.refuse(bad, Code::WrongWeights, &text);
     }
 
+    /// A port's data may be null only when there is none.
     fn data_not_null(&mut self, data: Value, port: &Port, side: &str) {
         let text = format!("{side} \"{}\": its data is null", port.name);
         let numel: Dim = port.ty.shape.iter().map(|d| self.parts.program.most(d)).product();
@@ -604,13 +609,10 @@ impl<M: Module> Entry<'_, '_, M> {
         self.refuse(low, Code::MisalignedArena, "the arena is not aligned to 64 bytes");
     }
 
-    fn call_steps(&mut self, pointers: &[Value], arena: Value, symbols: Value, pool: Option<Value>) {
-        let array = self.slot(pointers.len());
-        for (i, &p) in pointers.iter().enumerate() {
-            self.b.ins().store(FLAGS, p, array, 8 * i as i32);
-        }
+    /// Calls `steps`; `pointers` is the array of the inputs' and outputs' data.
+    fn call_steps(&mut self, pointers: Value, arena: Value, symbols: Value, pool: Option<Value>) {
         let steps = self.parts.module.declare_func_in_func(self.parts.steps, self.b.func);
-        let args: Vec<Value> = [array, arena, symbols].into_iter().chain(pool).collect();
+        let args: Vec<Value> = [pointers, arena, symbols].into_iter().chain(pool).collect();
         let call = self.b.ins().call(steps, &args);
         if steps_refuse(self.parts.program) {
             let code = self.b.inst_results(call)[0];
