@@ -144,12 +144,16 @@ impl<'a> Maker<'a> {
         self.checks.push(Check { condition: condition.clone(), text, after });
     }
 
-    /// That every value, and whatever else takes memory, can be addressed.
+    /// That every value, and whatever else takes memory, can be addressed, and that no extent of a value overflows: another one
+    /// of 0 would hide that in the number of bytes.
     fn sizes(&mut self, others: Vec<(Dim, String)>) {
         let mut seen = HashSet::new();
         let values = self.graph.topological().into_iter().flat_map(|node| {
             let label = format!("a result of node \"{}\"", self.graph.label(node));
-            self.graph.types(node).iter().map(move |ty| (ty.bytes(), label.clone()))
+            self.graph.types(node).iter().flat_map(move |ty| {
+                let computed = ty.shape.iter().filter(|d| d.as_sym().is_none()).cloned();
+                computed.chain([ty.bytes()]).map(|d| (d, label.clone())).collect::<Vec<_>>()
+            })
         });
         let bounded = values.chain(others).map(|(bytes, what)| (upper_bound(&bytes, self.symbols), what));
         let sizes: Vec<(Dim, String)> =
@@ -164,7 +168,7 @@ impl<'a> Maker<'a> {
         let needed: Vec<usize> = (0..sizes.len()).filter(|&n| !implied(n)).collect();
         for n in needed {
             let (bytes, what) = &sizes[n];
-            let text = format!("the dimensions make {what} larger than can be addressed: {bytes} bytes");
+            let text = format!("the dimensions make {what} larger than can be addressed: {bytes}");
             self.checks.push(Check { condition: Condition::Fits(bytes.clone()), text, after: None });
         }
     }
