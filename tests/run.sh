@@ -133,8 +133,8 @@ conformance() {
 # A share of what tests/fuzz/long.sh searches, always the same one. FUZZ_SECONDS and FUZZ_SEED are those of the mutants: models with
 # mistakes in them, which the compiler compiles or refuses.
 fuzz() {
-  check "random graphs" env MCC_FUZZ=0..250 cargo test --profile checked -p mcc --lib --quiet fuzz::graphs
-  check "random kernels" env MCC_FUZZ=0..2000 cargo test --profile checked -p mcc --lib --quiet fuzz::kernels
+  check "random graphs" env MCC_FUZZ=0..250 cargo test --profile checked --workspace --lib --quiet fuzz::graphs
+  check "random kernels" env MCC_FUZZ=0..2000 cargo test --profile checked --workspace --lib --quiet fuzz::kernels
   check "hostile cases" $python tests/fuzz/hostile_cases.py "$work/hostile" || return
   check "export the ONNX backend suite" $python tests/tools/export_conformance.py "$work/conformance" || return
   local options

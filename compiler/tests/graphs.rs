@@ -250,10 +250,7 @@ fn weights_beyond_a_limit_stay_outside() {
 fn sizes_that_overflow_are_refused() {
     let mut graph = Graph::new();
     let x = graph.add_input("x", TensorType::new(DType::F32, dims(&[1 << 40, 1 << 30])));
-    let a = graph.add(Op::Unary(UnaryOp::Exp), &[x]).unwrap();
-    let t = graph.add(Op::Transpose { perm: vec![1, 0] }, &[a]).unwrap();
-    graph.outputs.push(mcc::ir::Output { name: "y".into(), value: t });
-    let error = lower::lower(&graph, &Target::host(None).unwrap(), "m").unwrap_err();
+    let error = graph.add(Op::Unary(UnaryOp::Exp), &[x]).unwrap_err();
     assert_eq!(error.exit_code(), 1, "{error}");
 }
 

@@ -15,7 +15,7 @@ search() { printf '\n== %s\n' "$*"; "$@" || found=$((found + 1)); }
 search env MCC_FUZZ="$first..$((first + graphs))" cargo test --release -p mcc --lib fuzz::graphs -- --nocapture
 search env MCC_FUZZ="$first..$((first + 10 * graphs))" cargo test --release -p mcc --lib fuzz::kernels -- --nocapture
 for cpu in x86-64-v2 x86-64-v3 native; do
-  search "$mcc" verify --hostile --limit 600 --cpu "$cpu" "$work/hostile" "$work/conformance"
+  search "$mcc" verify --hostile --timeout 600 --cpu "$cpu" "$work/hostile" "$work/conformance"
   for level in 3 0; do
     for threads in 1 2; do
       "$mcc" verify --guard --cpu "$cpu" "-O$level" --threads "$threads" --json "$work/guard.json" "$work/conformance" >"$work/guard.log" 2>&1

@@ -365,11 +365,11 @@ impl Given {
     fn show(&self) -> String {
         let mut text = format!("{}{:?}", self.dtype, self.dims);
         let count = self.data.len() / self.dtype.size();
-        if !self.dtype.is_float() || count <= 8 {
-            if let Some(tensor) = self.tensor() {
-                let first: Vec<String> = (0..count.min(8)).map(|n| show(&tensor, n)).collect();
-                text += &format!(" of {}", first.join(" "));
-            }
+        if (!self.dtype.is_float() || count <= 8)
+            && let Some(tensor) = self.tensor()
+        {
+            let first: Vec<String> = (0..count.min(8)).map(|n| show(&tensor, n)).collect();
+            text += &format!(" of {}", first.join(" "));
         }
         text
     }

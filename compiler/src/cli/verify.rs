@@ -39,7 +39,7 @@ pub struct VerifyArgs {
     pin_shapes: bool,
     /// Seconds that one case may take
     #[arg(long, value_name = "S", default_value_t = 120)]
-    limit: u64,
+    timeout: u64,
     /// Cases at a time [default: one a processor]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -93,7 +93,7 @@ fn ask_all(folders: &[PathBuf], args: &VerifyArgs) -> Result<Vec<Value>> {
     let stopped = AtomicBool::new(false);
     let results = Mutex::new(vec![Value::Null; folders.len()]);
     let work = || -> Result<()> {
-        let mut worker = Worker::new(program.clone(), worker_arguments(args), Duration::from_secs(args.limit));
+        let mut worker = Worker::new(program.clone(), worker_arguments(args), Duration::from_secs(args.timeout));
         while let Some((n, folder)) =
             Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, folders.get(n)?)))
         {
@@ -104,7 +104,7 @@ fn ask_all(folders: &[PathBuf], args: &VerifyArgs) -> Result<Vec<Value>> {
             let result = match worker.ask(folder).inspect_err(|_| stopped.store(true, Ordering::Relaxed))? {
                 Answer::Json(result) => result,
                 Answer::Crashed(how) => failure(folder, "crash", &format!("the process died: {how}")),
-                Answer::TimedOut => failure(folder, "timeout", &format!("no answer in {} s", args.limit)),
+                Answer::TimedOut => failure(folder, "timeout", &format!("no answer in {} s", args.timeout)),
             };
             bar.suspend(|| say(&line(&result))).inspect_err(|_| stopped.store(true, Ordering::Relaxed))?;
             bar.inc(1);
@@ -246,7 +246,7 @@ fn check(folder: &Path, args: &VerifyArgs) -> Result<Finding> {
         let own = compiled.inputs().iter().map(of_input).collect::<Result<Vec<_>>>()?;
         let given = compiled.with_weights(own)?;
         let got = if args.guard {
-            guarded(&model, &given, pool.as_ref(), &data_set.display().to_string())?
+            guarded(model, &given, pool.as_ref(), &data_set.display().to_string())?
         } else {
             model.invoke_on(&given, pool.as_ref())?
         };

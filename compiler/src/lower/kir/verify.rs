@@ -13,7 +13,7 @@
 //! | counts | of partial loads and stores, of bytes to copy or to clear, and masks of expanding loads, are `i64` |
 //! | loops | bounds are `i64`, the step is positive; a carried value keeps its type |
 //! | choices | the condition is a scalar mask; a result has one type in both branches |
-//! | sharing | [`PART`](super::PART) and [`PARTS`](super::PARTS) are the last symbols, in this order |
+//! | sharing | [`PART`] and [`PARTS`] are the last symbols, in this order |
 //!
 //! What depends on values is [`interp`](super::interp)'s: addresses inside their buffers, divisors that are not zero, shifts
 //! by less than the width, copies that do not overlap, parts that do not meet.
