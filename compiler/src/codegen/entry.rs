@@ -522,6 +522,7 @@ impl<M: Module> Entry<'_, '_, M> {
         match numel.as_const() {
             Some(0) => {}
             Some(_) => self.not_null(data, &text),
+            None if numel.is_too_large() => self.not_null(data, &text),
             None => {
                 let numel = self.value(&numel);
                 let null = self.b.ins().icmp_imm_s(IntCC::Equal, data, 0);

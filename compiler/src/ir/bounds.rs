@@ -125,6 +125,24 @@ pub fn lower_bound(d: &Dim) -> Option<i64> {
     interval(d, &|s| if is_element(&s.0) { Interval::ALL } else { Interval::EXTENTS }).low
 }
 
+/// The smaller one, without asking at run time where it is certain.
+pub fn min(a: &Dim, b: &Dim) -> Dim {
+    match lower_bound(&(a - b)) {
+        Some(l) if l >= 0 => b.clone(),
+        _ if lower_bound(&(b - a)).is_some_and(|l| l >= 0) => a.clone(),
+        _ => a.lesser(b),
+    }
+}
+
+/// The larger one, without asking at run time where it is certain.
+pub fn max(a: &Dim, b: &Dim) -> Dim {
+    match lower_bound(&(a - b)) {
+        Some(l) if l >= 0 => a.clone(),
+        _ if lower_bound(&(b - a)).is_some_and(|l| l >= 0) => b.clone(),
+        _ => a.greater(b),
+    }
+}
+
 /// Whether a dimension never falls (`Some(true)`) or never rises (`Some(false)`) as the only symbol in it grows from 0 on,
 /// where that is certain.
 pub fn rises(d: &Dim) -> Option<bool> {

@@ -36,8 +36,9 @@ enum Repr {
     Poly(Arc<BTreeMap<Vec<Atom>, i64>>, usize),
 }
 
-/// Parts that an expression may have: terms, and factors with all that is in them. Models have some dozens.
-pub const MAX_SIZE: usize = 2048;
+/// Parts that an expression may have: terms, and factors with all that is in them. Models' dimensions have some dozens, the size of
+/// an arena of many buffers thousands.
+pub const MAX_SIZE: usize = 1 << 15;
 
 /// The symbol that stands for an expression of too many parts. No input can bind it.
 const TOO_LARGE: &str = "(an expression that is too large)";

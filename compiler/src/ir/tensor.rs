@@ -87,9 +87,9 @@ impl Tensor {
         // Nothing has no bytes, however long its other axes are.
         let element = if shape.contains(&0) { 0 } else { dtype.size() };
         let want = shape.iter().try_fold(element, |n, &d| n.checked_mul(d));
-        // Strides of a tensor without elements are products of its other extents.
-        let strides = shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d.max(1)));
-        match want.filter(|_| strides.is_some_and(|n| n <= 1 << 47)) {
+        // Strides are products of all extents but the first, also where there is no element.
+        let strides = shape.iter().skip(1).try_fold(1usize, |n, &d| n.checked_mul(d.max(1)));
+        match want.filter(|_| strides.is_some_and(|n| n <= isize::MAX as usize)) {
             Some(n) if n == data.len() => Ok(Tensor { dtype, shape, data }),
             Some(n) => Err(Error::invalid(format!("{dtype}{shape:?} needs {n} bytes of data, but has {}", data.len()))),
             None => Err(Error::invalid(format!("{dtype}{shape:?} is larger than the address space"))),

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::program::ALIGN;
-use crate::ir::Dim;
+use crate::ir::{Dim, bounds};
 
 /// A buffer's need: bytes, and the first and last step (inclusive) of its life.
 #[derive(Debug, Clone)]
@@ -273,7 +273,7 @@ fn place_in_slots(buffers: &[Lifetime], symbolic: &[usize], base: Dim, offsets: 
             }
             (None, false) => {
                 let slot = &mut candidates[0];
-                slot.bytes = slot.bytes.greater(&b.bytes);
+                slot.bytes = bounds::max(&slot.bytes, &b.bytes);
                 slot.free_after = b.last;
                 slot.owners.push(n);
             }

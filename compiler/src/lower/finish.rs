@@ -1,6 +1,6 @@
 //! The last step of lowering: places in the arena, and the program.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::program::{Place, Port, Program, Step};
 use super::{Arg, Buffer, Lowering, Planned, arena, kir, names, requirements};
@@ -92,10 +92,25 @@ impl Lowering<'_> {
 
 /// Every symbol that the program needs must be bound.
 fn check_symbols(program: &Program) -> Result<()> {
-    let mut missing: Vec<&Sym> = program.kernels.iter().flat_map(|k| &k.symbols).collect();
-    missing.retain(|s| !kir::is_part(s) && !program.symbols.iter().any(|x| x.name == **s));
-    missing.sort();
-    missing.dedup();
+    let offsets = program.steps.iter().flat_map(|step| match step {
+        Step::Call { args, .. } => args.as_slice(),
+        Step::Bind { place, .. } => std::slice::from_ref(place),
+    });
+    let offsets = offsets.flat_map(|place| match place {
+        Place::Arena(offset) => vec![offset],
+        Place::Slot { offset, bytes } => vec![offset, bytes],
+        Place::Input(_) | Place::InputAt { .. } | Place::Output(_) | Place::Constant(_) => Vec::new(),
+    });
+    let ports = program.inputs.iter().chain(&program.outputs).flat_map(|p| &p.ty.shape);
+    let required = program.requires.iter().flat_map(|check| check.condition.dims());
+    let dims: HashSet<&Dim> = offsets.chain(ports).chain(required).chain([&program.arena_bytes]).collect();
+    if dims.iter().any(|d| d.is_too_large()) {
+        return Err(Error::unsupported("the memory that the model needs is too long an expression of its dimensions")
+            .help("pin some of them with --dim or --shape"));
+    }
+    let mut missing: BTreeSet<Sym> = dims.into_iter().flat_map(Dim::symbols).collect();
+    missing.extend(program.kernels.iter().flat_map(|k| &k.symbols).filter(|s| !kir::is_part(s)).cloned());
+    missing.retain(|s| !program.symbols.iter().any(|x| x.name == *s));
     let errors = missing.into_iter().map(|s| {
         Error::unsupported(format!("dimension '{s}' depends on data that is known only while the model runs"))
             .help(format!("pin it with --dim {s}=N, or the model's inputs with --shape"))

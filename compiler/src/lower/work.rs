@@ -17,6 +17,7 @@ pub fn of(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Work {
         Op::NonZero { .. } => Dim::ZERO,
         _ => results.iter().map(TensorType::numel).sum(),
     };
+    let elements = if elements.is_too_large() { Dim::ZERO } else { elements };
     let multiply_adds = multiply_adds(op, operands, results);
     Work { multiply_adds, integers, bytes, elements, shapes: format!("{ins} -> {outs}") }
 }

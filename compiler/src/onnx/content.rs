@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-pub use crate::ir::bounds::{has_element, lower_bound};
+pub use crate::ir::bounds::{has_element, lower_bound, max, min};
 use crate::ir::{BinaryOp, DType, Dim, Op, Range, ReduceKind, Tensor, TensorType, UnaryOp};
 
 /// Larger tensors are not followed.
@@ -69,24 +69,6 @@ pub fn compare(a: &Dim, b: &Dim) -> Option<std::cmp::Ordering> {
         None if lower_bound(&-&difference).is_some_and(|l| l > 0) => Some(Less),
         None if difference == Dim::ZERO => Some(Equal),
         None => None,
-    }
-}
-
-/// The smaller one, without asking at run time where it is certain.
-pub fn min(a: &Dim, b: &Dim) -> Dim {
-    match lower_bound(&(a - b)) {
-        Some(l) if l >= 0 => b.clone(),
-        _ if lower_bound(&(b - a)).is_some_and(|l| l >= 0) => a.clone(),
-        _ => a.lesser(b),
-    }
-}
-
-/// The larger one, without asking at run time where it is certain.
-pub fn max(a: &Dim, b: &Dim) -> Dim {
-    match lower_bound(&(a - b)) {
-        Some(l) if l >= 0 => a.clone(),
-        _ if lower_bound(&(b - a)).is_some_and(|l| l >= 0) => b.clone(),
-        _ => a.greater(b),
     }
 }
 

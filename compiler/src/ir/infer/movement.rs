@@ -46,12 +46,18 @@ pub(super) fn slice(c: &mut Checker, ranges: &[Range]) -> Result<TensorType> {
                 return Err(Error::invalid(format!("the slice of axis {i} takes element {end} of {extent}")));
             }
         }
+        let what = format!("the elements that it takes of axis {i}");
+        if r.step == 1 {
+            c.at_least(&r.start, &Dim::ZERO, &what)?;
+            c.at_least(extent, &(&r.start + &r.len), &what)?;
+            continue;
+        }
         // Where it takes any element, the first and the last are there.
         let some = r.len.lesser(&Dim::ONE);
         for end in [&r.start, &last] {
             let taken = &(end + &Dim::ONE) * &some;
-            c.at_least(&taken, &Dim::ZERO, &format!("the elements that it takes of axis {i}"))?;
-            c.at_least(extent, &taken, &format!("the elements that it takes of axis {i}"))?;
+            c.at_least(&taken, &Dim::ZERO, &what)?;
+            c.at_least(extent, &taken, &what)?;
         }
     }
     Ok(TensorType::new(x.dtype, ranges.iter().map(|r| r.len.clone()).collect()))
