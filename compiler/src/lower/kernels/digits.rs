@@ -14,7 +14,7 @@
 //! A row of whole numbers up to `LARGEST` loses nothing: there `q = x * 2^n`, with the largest `n` that `m` allows. Such are
 //! quantized data that reach a product as floats, whose results may be quantized again, compared or cast to integers.
 //!
-//! A row with an infinity or a NaN, of larger whole numbers, or whose largest element's reciprocal is out of range, has NaN
+//! A row with an infinity or a NaN, of larger whole numbers that `f32` tells from others, or whose largest element's reciprocal is out of range, has NaN
 //! for a scale.
 
 use super::coded::Weights;
@@ -24,6 +24,9 @@ use crate::lower::numbers;
 
 /// The largest number of two signed digits.
 const LARGEST: f64 = 32639.0;
+
+/// From here on `f32` has no fractions.
+const ALL_WHOLE: f64 = 8388608.0;
 
 /// Rows are cut into digits in multiples of this.
 pub(super) const ALIGNED: i64 = 16;
@@ -123,9 +126,11 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         let float = k.ty(m);
         let (largest, unit) = (k.float(LARGEST, float), k.float(1.0 / LARGEST, float));
         let (inverse, scale) = (k.bin(Bin::Div, largest, m), k.mul(m, unit));
-        // Few rows of other numbers have a largest one that is whole: only what might be whole is looked at again.
-        let rounded = k.un(Un::Nearest, m);
-        let whole = k.cmp(Cmp::Eq, m, rounded);
+        // Few rows of other numbers have a largest one that is whole: only what might be whole is looked at again. From
+        // `ALL_WHOLE` on every number is whole, which tells nothing.
+        let (rounded, all_whole) = (k.un(Un::Nearest, m), k.float(ALL_WHOLE, float));
+        let (whole, telling) = (k.cmp(Cmp::Eq, m, rounded), k.cmp(Cmp::Lt, m, all_whole));
+        let whole = k.bin(Bin::And, whole, telling);
         let both = k.choose(
             whole,
             &mut |k| {
