@@ -54,7 +54,7 @@ int main(int argc, char **argv)
     int64_t arena_size = 0;
     int32_t code = MODEL.shapes(in, out, &arena_size);
     if (code != MCC_OK) fail("shapes", code);
-    for (int i = 0; i < MODEL.output_count; i++) out[i].data = malloc(bytes(&out[i]) + 1);
+    for (int i = 0; i < MODEL.output_count; i++) out[i].data = calloc(bytes(&out[i]) + 1, 1);
     size_t room = ((size_t)arena_size + 127) / 64 * 64;
     void *arena = aligned_alloc(64, room);
     size_t before = allocations;
