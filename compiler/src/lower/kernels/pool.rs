@@ -306,11 +306,16 @@ fn step(e: &Emit<'_>, k: &mut Builder, kind: PoolKind, acc: Val, v: Val) -> Val 
         PoolKind::Average { .. } => combine(k, BinaryOp::Add, dtype, acc, v),
         PoolKind::Lp { p } => {
             let size = scalar::unary(k, UnaryOp::Abs, dtype, v);
-            // Small exponents are products; a power function would cost far more.
-            let mut power = size;
-            for _ in 1..p {
-                power = k.mul(power, size);
+            // A product of squares, for each bit of the exponent; a power function would cost far more.
+            let (mut power, mut square, mut left) = (None, size, p);
+            while left > 1 {
+                if left & 1 == 1 {
+                    power = Some(power.map_or(square, |power| k.mul(power, square)));
+                }
+                square = k.mul(square, square);
+                left >>= 1;
             }
+            let power = power.map_or(square, |power| k.mul(power, square));
             k.add(acc, power)
         }
     }
