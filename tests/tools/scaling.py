@@ -64,12 +64,37 @@ def scan(n):
                              [numpy_helper.from_array(weights, "w")])
 
 
+def forest(n):
+    """An isolation forest as skl2onnx writes it, of `n / 8` trees: the samples in a tree's leaf, through a table and a
+    formula, added up over the trees; rows are a run's."""
+    nodes, last = [], "one"
+    for i in range(n // 8):
+        g, leaf, code, size, most, depth, term, total = ("%s%d" % (part, i) for part in (
+            "gathered", "leaf", "code", "size", "most", "depth", "term", "total"))
+        nodes += [
+            helper.make_node("Gather", ["x", "columns"], [g], axis=1),
+            helper.make_node(
+                "TreeEnsembleRegressor", [g], [leaf], domain="ai.onnx.ml", n_targets=1, nodes_treeids=[0] * 3,
+                nodes_nodeids=[0, 1, 2], nodes_featureids=[i % 4, 0, 0], nodes_values=[i % 7 / 7, 0.0, 0.0],
+                nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"], nodes_truenodeids=[1, 0, 0], nodes_falsenodeids=[2, 0, 0],
+                target_treeids=[0, 0], target_nodeids=[1, 2], target_ids=[0, 0], target_weights=[1.0, 2.0]),
+            helper.make_node("Cast", [leaf], [code], to=TensorProto.INT64),
+            helper.make_node("LabelEncoder", [code], [size], domain="ai.onnx.ml", keys_int64s=[1, 2],
+                             values_floats=[float(i % 5), float(i % 3 + 2)]),
+            helper.make_node("Max", [size, "one"], [most]), helper.make_node("Log", [most], [depth]),
+            helper.make_node("Mul", [depth, leaf], [term]), helper.make_node("Add", [last, term], [total])]
+        last = total
+    constants = [numpy_helper.from_array(numpy.arange(4), "columns"),
+                 numpy_helper.from_array(numpy.ones([1, 1], numpy.float32), "one")]
+    return helper.make_graph(nodes, "forest", [_info("x", ["rows", 8])], [_info(last, ["rows", 1])], constants)
+
+
 #: Name, what makes the graph, nodes of the smaller of the two that are compared.
 MODELS = [("elementwise", elementwise, 20000), ("kernels", kernels, 4000), ("products", products, 2000),
-          ("residual", residual, 4000), ("split", split, 2000), ("scan", scan, 2000)]
+          ("residual", residual, 4000), ("split", split, 10000), ("scan", scan, 2000), ("forest", forest, 8000)]
 
 
 def save(graph, path):
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)], ir_version=10)
     with open(path, "wb") as f:
         f.write(model.SerializeToString())

@@ -1,5 +1,6 @@
 //! The binary interface between generated code and its callers; `runtime/mcc.h` says the same in C.
 
+use super::entry;
 use crate::ir::{DType, Dim};
 use crate::lower::program::{Port, Program, SymbolSource};
 
@@ -71,9 +72,14 @@ pub fn dtype_code(dtype: DType) -> (i32, &'static str) {
     }
 }
 
-/// Whether the model has the typed function `NAME_run`: every symbol is the extent of an input's axis.
+/// Parameters that compilers of C++ should take at least (its standard's annex on implementation quantities).
+const MOST_PARAMETERS: usize = 256;
+
+/// Whether the model has the typed function `NAME_run`: every symbol is the extent of an input's axis, and compilers
+/// take as many parameters.
 pub fn has_typed_run(program: &Program) -> bool {
-    program.symbols.iter().all(|s| matches!(s.source, SymbolSource::InputDim { .. }))
+    entry::run_args(program) <= MOST_PARAMETERS
+        && program.symbols.iter().all(|s| matches!(s.source, SymbolSource::InputDim { .. }))
 }
 
 /// Bytes of arena for any of a model's variants, when no dimension decides them.

@@ -2,7 +2,8 @@
 //!
 //! The evaluator's results are right. Others may differ from them by no more than rounding does: where a result is not
 //! close, the graph is evaluated again and again, with noise of the size of rounding errors on whatever is computed in
-//! floats, and the result has to lie within what comes out. So integers that depend on no rounding are exact.
+//! floats, and the result has to lie within what comes out. So integers that depend on no rounding are exact. Rounding
+//! errors of products with weights in codes are larger: there, floats may be numbers of 16 bits (`lower::kernels::digits`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,7 +13,7 @@ use mcc_targets::{Target, choices::Choices};
 use super::graphs::{Case, case};
 use super::interpret;
 use super::random::Random;
-use crate::ir::{DType, Graph, NodeId, Op, Output, Tensor, UnaryOp, Value, eval, text};
+use crate::ir::{BinaryOp, DType, Graph, NodeId, Op, Output, Tensor, UnaryOp, Value, eval, text};
 use crate::loader::{Model, guard};
 use crate::lower::{self, program::Program};
 use crate::passes::{self, Effort};
@@ -89,14 +90,21 @@ fn ways(case: &Case, random: &mut Random) -> Vec<Way> {
     ways
 }
 
-/// The results of a graph, and whether all numbers on the way stayed small; with noise where there is a source of it.
-fn evaluate(graph: &Graph, inputs: &[Tensor], mut noise: Option<&mut Random>) -> crate::Result<(Vec<Tensor>, bool)> {
+/// Errors of the size of rounding's.
+struct Noise {
+    random: Random,
+    /// Whether some weights are codes.
+    coded: bool,
+}
+
+/// The results of a graph, and whether all numbers on the way stayed small; with noise if that is given.
+fn evaluate(graph: &Graph, inputs: &[Tensor], mut noise: Option<Noise>) -> crate::Result<(Vec<Tensor>, bool)> {
     let mut small = true;
     let outputs = eval::eval_graph_with(graph, inputs, &mut |node, results| {
         for tensor in results.iter_mut().filter(|t| t.dtype().is_float()) {
             small &= tensor.to_f64s().iter().all(|v| v.abs() < MOST);
-            if let Some(random) = noise.as_deref_mut().filter(|_| rounds(graph, node)) {
-                *tensor = noisy(tensor, graph.op(node), random);
+            if let Some(noise) = noise.as_mut().filter(|_| rounds(graph, node)) {
+                *tensor = noise.on(tensor, graph.op(node));
             }
         }
     })?;
@@ -117,35 +125,48 @@ fn rounds(graph: &Graph, node: NodeId) -> bool {
             | Op::Gather { .. }
             | Op::GatherElements { .. }
             | Op::Select
-            | Op::Unary(UnaryOp::Round | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Sign)
+            | Op::Binary(BinaryOp::Min | BinaryOp::Max)
+            | Op::Unary(UnaryOp::Round | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Sign | UnaryOp::Neg | UnaryOp::Abs)
     )
 }
 
-/// What rounding may add: relative to a number for what is computed from few, to the largest for what is a sum.
-fn noisy(tensor: &Tensor, op: &Op, random: &mut Random) -> Tensor {
-    let values = tensor.to_f64s();
-    let epsilon = match tensor.dtype() {
-        DType::F64 => 1e-13,
-        DType::F32 => 5e-7,
-        DType::F16 => 1.5e-3,
-        _ => 1.2e-2,
+impl Noise {
+    /// Adds what rounding may: relative to a number for what is computed from few, to the largest for what is a sum.
+    fn on(&mut self, tensor: &Tensor, op: &Op) -> Tensor {
+        let values = tensor.to_f64s();
+        let few = matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Cast { .. });
+        if few && whole(tensor.dtype(), &values) {
+            return tensor.clone();
+        }
+        let epsilon = match tensor.dtype() {
+            DType::F64 => 1e-13,
+            DType::F32 if self.coded && !few => 5e-6,
+            DType::F32 => 5e-7,
+            DType::F16 => 1.5e-3,
+            _ => 1.2e-2,
+        };
+        let largest = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        let size = |v: f64| if few { v.abs() } else { 6.0 * largest };
+        let values: Vec<f64> = values.iter().map(|&v| v + self.random.real() * epsilon * size(v)).collect();
+        Tensor::from_f64s(tensor.dtype(), tensor.shape().to_vec(), &values).unwrap_or_else(|_| tensor.clone())
+    }
+}
+
+/// Whether all are whole numbers and some are so small that this is not the type's doing: nothing was rounded.
+fn whole(dtype: DType, values: &[f64]) -> bool {
+    let fractions_below = match dtype {
+        DType::F64 => 2f64.powi(52),
+        DType::F32 => 2f64.powi(23),
+        DType::F16 => 2f64.powi(10),
+        _ => 2f64.powi(7),
     };
-    let largest = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-    let sum = !matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Cast { .. });
-    let values: Vec<f64> = values
-        .iter()
-        .map(|v| {
-            let size = if sum { 6.0 * largest } else { v.abs() };
-            v + random.real() * epsilon * size
-        })
-        .collect();
-    Tensor::from_f64s(tensor.dtype(), tensor.shape().to_vec(), &values).unwrap_or_else(|_| tensor.clone())
+    values.iter().all(|v| v.fract() == 0.0) && values.iter().any(|v| v.abs() < fractions_below / 2.0)
 }
 
 /// Compiles and runs in one way; `false` where mcc says that it cannot.
 fn try_way(graph: &Graph, way: &Way, sets: &[(Vec<Tensor>, Vec<Tensor>)], seed: u64) -> Result<bool, String> {
-    let program = match caught(|| lowered(graph, way)) {
-        Ok(program) => program,
+    let (program, coded) = match caught(|| lowered(graph, way)) {
+        Ok(lowered) => lowered,
         Err(what) if what.starts_with("unsupported") => return Ok(false),
         Err(what) => return Err(what),
     };
@@ -156,21 +177,23 @@ fn try_way(graph: &Graph, way: &Way, sets: &[(Vec<Tensor>, Vec<Tensor>)], seed: 
         let dims: Vec<&[usize]> = inputs.iter().map(Tensor::shape).collect();
         let note = format!("seed {seed}, {}, inputs of {dims:?}", way.name());
         let got = caught(|| guard::invoke(&model, inputs, pool.as_ref(), &note)).map_err(|e| format!("{e}; {note}"))?;
-        compare(graph, inputs, &got, want).map_err(|e| format!("the object: {e}; {note}"))?;
+        compare(graph, inputs, coded, &got, want).map_err(|e| format!("the object: {e}; {note}"))?;
         let elements = inputs.iter().map(Tensor::numel).sum::<usize>();
         if n == seed as usize % sets.len() && elements < 3000 && way.target.vector_bytes as u64 == 16 << (seed % 3) {
             let got = caught(|| interpret::run(&program, inputs, 1 + seed as i64 % 3));
             let got = got.map_err(|e| format!("the interpreter: {e}; {note}"))?;
-            compare(graph, inputs, &got, want).map_err(|e| format!("the interpreter: {e}; {note}"))?;
+            compare(graph, inputs, coded, &got, want).map_err(|e| format!("the interpreter: {e}; {note}"))?;
         }
     }
     Ok(true)
 }
 
-fn lowered(graph: &Graph, way: &Way) -> crate::Result<Program> {
+/// The program of a graph, and whether some of its weights are codes.
+fn lowered(graph: &Graph, way: &Way) -> crate::Result<(Program, bool)> {
     let mut graph = graph.clone();
     passes::run(&mut graph, &way.target, way.effort, &mut |_, _| {})?;
-    lower::lower(&graph, &way.target, "m")
+    let coded = graph.topological().into_iter().any(|node| matches!(graph.op(node), Op::CodedConv { .. }));
+    Ok((lower::lower(&graph, &way.target, "m")?, coded))
 }
 
 /// What a function says, errors and panics alike as text.
@@ -186,7 +209,7 @@ fn caught<T>(f: impl FnOnce() -> crate::Result<T>) -> Result<T, String> {
     }
 }
 
-fn compare(graph: &Graph, inputs: &[Tensor], got: &[Tensor], want: &[Tensor]) -> Result<(), String> {
+fn compare(graph: &Graph, inputs: &[Tensor], coded: bool, got: &[Tensor], want: &[Tensor]) -> Result<(), String> {
     let mut far = Vec::new();
     for (n, (got, want)) in got.iter().zip(want).enumerate() {
         if got.dtype() != want.dtype() || got.shape() != want.shape() {
@@ -200,8 +223,8 @@ fn compare(graph: &Graph, inputs: &[Tensor], got: &[Tensor], want: &[Tensor]) ->
     }
     let mut ends: Vec<(f64, f64)> = far.iter().map(|&(n, i)| (want[n].f64_at(i), want[n].f64_at(i))).collect();
     for draw in 0..DRAWS {
-        let mut random = Random::new(draw);
-        let Ok((drawn, _)) = evaluate(graph, inputs, Some(&mut random)) else { continue };
+        let noise = Noise { random: Random::new(draw), coded };
+        let Ok((drawn, _)) = evaluate(graph, inputs, Some(noise)) else { continue };
         for (&(n, i), ends) in far.iter().zip(&mut ends) {
             if drawn[n].shape() == want[n].shape() {
                 let v = drawn[n].f64_at(i);

@@ -316,6 +316,11 @@ impl Graph {
 
     /// Lets all users of `old`, and the outputs that are `old`, take `new` instead.
     pub fn replace(&mut self, old: Value, new: Value) {
+        debug_assert_eq!(
+            (self.ty(old).dtype, self.ty(old).shape.len()),
+            (self.ty(new).dtype, self.ty(new).shape.len()),
+            "element type and rank of what {old:?} is replaced by"
+        );
         let uses: Vec<_> = self
             .net
             .edges_directed(old.node.0, Direction::Outgoing)

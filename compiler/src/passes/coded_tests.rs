@@ -172,8 +172,7 @@ fn sixteen_bits_are_finer_than_digits() {
         let product = g.outputs[0].value;
         let rounded = g.add(Op::Unary(UnaryOp::Round), &[product]).unwrap();
         let codes = g.add(Op::Cast { to, saturate: true }, &[rounded]).unwrap();
-        g.replace(product, codes);
-        g.set_operand(rounded.node, 0, product);
+        g.outputs = std::iter::once(Output { name: "y".to_string(), value: codes }).collect();
         let target = Target::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
         coded::run(&mut g, &target).unwrap()
     };

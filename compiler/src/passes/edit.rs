@@ -107,6 +107,11 @@ impl Edit<'_> {
         self.add(Op::Reshape { shape }, &[value])
     }
 
+    /// In another element type; itself if it has that type.
+    pub(super) fn cast(&mut self, value: Value, to: DType) -> Result<Value> {
+        if self.dtype(value) == to { Ok(value) } else { self.add(Op::Cast { to, saturate: true }, &[value]) }
+    }
+
     /// Transposed; itself if nothing moves.
     pub(super) fn transpose(&mut self, value: Value, perm: Vec<usize>) -> Result<Value> {
         if perm.iter().enumerate().all(|(i, &p)| i == p) {

@@ -100,17 +100,12 @@ pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         let scale = edit.add(Op::Binary(BinaryOp::Mul), &[w_scale, x_scale])?;
         let mut result = edit.add(Op::Binary(BinaryOp::Mul), &[sum, scale])?;
         if let Some(&bias) = operands.get(2) {
-            let mut bias = per_column(edit, bias, rank, true, 1)?;
-            if edit.dtype(bias) != DType::F32 {
-                bias = edit.add(Op::Cast { to: DType::F32, saturate: true }, &[bias])?;
-            }
+            let bias = per_column(edit, bias, rank, true, 1)?;
+            let bias = edit.cast(bias, DType::F32)?;
             result = edit.add(Op::Binary(BinaryOp::Add), &[result, bias])?;
         }
         let to = edit.dtype(node.into());
-        if to != DType::F32 {
-            result = edit.add(Op::Cast { to, saturate: true }, &[result])?;
-        }
-        Ok(Some(result))
+        edit.cast(result, to).map(Some)
     })
 }
 

@@ -81,9 +81,11 @@ pub(super) fn reduce(
     let x = edit.graph.operands(node)[0];
     let shape = edit.shape(x);
     let result = edit.shape(node.into());
-    // Every reduction of one element is that element.
+    // Every reduction of one element is that element, in the type of the result.
     if axes.iter().all(|&a| shape[a].is(1)) {
-        return edit.reshape(x, result).map(Some);
+        let one = edit.reshape(x, result)?;
+        let dtype = edit.dtype(node.into());
+        return edit.cast(one, dtype).map(Some);
     }
     // A reduction of everything does not care how it is arranged.
     if axes.len() == shape.len()
