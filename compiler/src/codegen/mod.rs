@@ -1,16 +1,16 @@
 //! Code generation: a [`Program`] becomes an object file and a C header. It decides nothing: every choice is in the
 //! program already. Only this module sees Cranelift.
 //!
-//! - [`clif`][] for kernels on 128-bit vectors, [`wide`] for those on wider ones.
+//! - [`cranelift`][] for kernels on 128-bit vectors, [`x86`] for those on wider ones.
 //! - [`entry`], [`dims`]: the functions around them; [`share`]: how several threads get to kernels.
 //! - [`abi`], [`descriptor`], [`refusals`], [`mod@header`]: the interface to callers.
 //! - [`object`]: the object file; [`cpu`]: what it asks the CPU.
 
 pub mod abi;
-pub mod clif;
 mod cpu;
 #[cfg(test)]
 mod cpu_tests;
+pub mod cranelift;
 mod descriptor;
 mod dims;
 mod entry;
@@ -27,8 +27,7 @@ mod share_tests;
 pub(crate) mod testing;
 #[cfg(test)]
 pub(crate) mod tests;
-mod tidy;
-mod wide;
+mod x86;
 
 use mcc_targets::Target;
 
@@ -74,14 +73,14 @@ pub fn compile_variants(variants: &[Variant<'_>]) -> Result<Compiled> {
 /// # Errors
 /// As [`compile`]; and where kernels are not compiled by Cranelift.
 pub fn clif_text(program: &Program, target: &Target) -> Result<String> {
-    if wide::handles(target) {
+    if x86::handles(target) {
         return Err(Error::unsupported("kernels for AVX2 and AVX-512 are not made of CLIF")
             .help("--emit asm shows their instructions; --cpu x86-64-v2 makes CLIF"));
     }
     let isa = isa::isa(target)?;
-    let imports = clif::Imports { memcpy: 0, memset: 1 };
+    let imports = cranelift::Imports { memcpy: 0, memset: 1 };
     let texts = program.kernels.iter().map(|k| {
-        let function = clif::function(k, target, &*isa, imports);
+        let function = cranelift::function(k, target, &*isa, imports);
         format!("; {}\n{}\n", k.name, function.display())
     });
     Ok(texts.collect())
@@ -93,14 +92,14 @@ pub fn clif_text(program: &Program, target: &Target) -> Result<String> {
 /// As [`compile`].
 pub fn asm_text(program: &Program, target: &Target) -> Result<String> {
     let isa = isa::isa(target)?;
-    let imports = clif::Imports { memcpy: 0, memset: 1 };
+    let imports = cranelift::Imports { memcpy: 0, memset: 1 };
     let mut text = String::new();
     for kernel in &program.kernels {
-        if wide::handles(target) {
-            text += &format!("; {}\n{}\n", kernel.name, wide::listing(&wide::function(kernel, target)?));
+        if x86::handles(target) {
+            text += &format!("; {}\n{}\n", kernel.name, x86::listing(&x86::function(kernel, target)?));
             continue;
         }
-        let mut context = cranelift_codegen::Context::for_function(clif::function(kernel, target, &*isa, imports));
+        let mut context = cranelift_codegen::Context::for_function(cranelift::function(kernel, target, &*isa, imports));
         context.set_disasm(true);
         let code = object::compile_function(&*isa, &mut context, &kernel.name)?;
         text += &format!("; {}\n{}\n", kernel.name, code.vcode.as_deref().unwrap_or_default());

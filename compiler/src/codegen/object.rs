@@ -15,7 +15,7 @@ use mcc_targets::{Arch, Target};
 use rayon::prelude::*;
 
 use super::refusals::Refusals;
-use super::{abi, clif, cpu, descriptor, entry, isa, share, wide};
+use super::{abi, cpu, cranelift, descriptor, entry, isa, share, x86};
 use crate::lower::program::{ALIGN, Program};
 use crate::{Error, Result};
 
@@ -178,10 +178,10 @@ impl Object<'_> {
     /// Defines all of one variant.
     fn variant(&mut self, variant: Variant<'_>, names: &Names) -> Result<Functions> {
         let Variant { program, target } = variant;
-        let imports = clif::Imports { memcpy: self.import("memcpy")?, memset: self.import("memset")? };
+        let imports = cranelift::Imports { memcpy: self.import("memcpy")?, memset: self.import("memset")? };
         let mut kernels = Vec::with_capacity(program.kernels.len());
         for (i, kernel) in program.kernels.iter().enumerate() {
-            let signature = clif::signature(kernel, target, self.module.isa());
+            let signature = cranelift::signature(kernel, target, self.module.isa());
             let symbol = format!("{}_{i}_{}", names.locals, identifier(&kernel.name));
             kernels.push(self.declare(&symbol, Linkage::Local, &signature)?);
         }
@@ -190,11 +190,11 @@ impl Object<'_> {
         let compiled: Vec<Result<Code>> = program
             .kernels
             .par_iter()
-            .map(|k| match wide::handles(target) {
+            .map(|k| match x86::handles(target) {
                 true => {
-                    Ok(Code { bytes: wide::function(k, target)?, relocations: Vec::new(), function: Function::new() })
+                    Ok(Code { bytes: x86::function(k, target)?, relocations: Vec::new(), function: Function::new() })
                 }
-                false => compile(&*module_isa, clif::function(k, target, &*module_isa, imports), &k.name),
+                false => compile(&*module_isa, cranelift::function(k, target, &*module_isa, imports), &k.name),
             })
             .collect();
         for (&id, code) in kernels.iter().zip(compiled) {
@@ -215,7 +215,7 @@ impl Object<'_> {
         for arguments in share::arguments(program) {
             let suffix = format!("task_{}_{}", arguments.0, arguments.1);
             let id = local(self, &suffix, 2, false)?;
-            let function = share::task(&self.module, arguments, clif::convention(target, self.module.isa()));
+            let function = share::task(&self.module, arguments, cranelift::convention(target, self.module.isa()));
             self.define_entry(id, function)?;
             tasks.insert(arguments, id);
         }

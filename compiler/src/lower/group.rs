@@ -19,8 +19,8 @@ use mcc_targets::Target;
 
 use super::chain;
 use super::expr::{Expr, ExprKind};
-use super::homes::Homes;
 use super::kernels;
+use super::placement::Homes;
 use super::view::View;
 use crate::ir::{DType, Decision, Dim, Graph, NodeId, Op, Tensor, Value};
 use crate::{Error, Result};

@@ -1,7 +1,7 @@
 //! Lowering: every decision. A [`Graph`] becomes a [`Program`]: plain data.
 //!
 //! - [`group`]: which operations share a kernel; [`chain`]: which of them a block at a time; [`view`]: how kernels read
-//!   buffers without copies; [`homes`]: how they write into parts of buffers.
+//!   buffers without copies; [`placement`]: how they write into parts of buffers.
 //! - [`kernels`]: one file an operator family: how an operation becomes loops, in the kernel IR [`kir`].
 //! - [`expr`]: element-wise expressions, alone or as the epilogue of another kernel.
 //! - [`numbers`], [`scalar`]: how element types live in registers, and element-wise functions on them.
@@ -9,17 +9,18 @@
 //! - [`program`]: what comes out.
 
 pub mod arena;
+mod assemble;
 mod chain;
 pub mod expr;
-mod finish;
 pub mod group;
-pub mod homes;
+
 pub mod kernels;
 pub mod kir;
 mod listing;
 pub mod math;
 pub mod names;
 pub mod numbers;
+pub mod placement;
 pub mod program;
 mod requantize;
 mod requirements;
@@ -37,9 +38,9 @@ use mcc_targets::{Target, schedule};
 use self::arena::Lifetime;
 use self::expr::Expr;
 use self::group::{Group, Grouping, Leaf};
-use self::homes::{Home, Homes};
 use self::kernels::{Built, Epilogue, Link, Places, RowLeaf, Site};
 use self::kir::Kernel;
+use self::placement::{Home, Homes};
 use self::program::{Constant, Program, Symbol, Work};
 use self::view::View;
 use crate::ir::{DType, Dim, Graph, NodeId, Op, Tensor, TensorType, Value};
@@ -51,7 +52,7 @@ use crate::{Error, Result};
 /// When an operation has no kernel for its types, a symbol has no source, or sizes overflow: all of them at once.
 pub fn lower(graph: &Graph, target: &Target, name: &str) -> Result<Program> {
     let mut grouping = group::group(graph, target)?;
-    let homes = homes::find(graph, &grouping);
+    let homes = placement::find(graph, &grouping);
     grouping.settle(graph, &homes)?;
     let symbols = symbols::bindings(graph)?;
     let mut lowering = Lowering::new(graph, target, grouping, homes, symbols);
@@ -225,7 +226,7 @@ impl<'a> Lowering<'a> {
         self.add_tables(&mut args, &group.expr, self.graph.label(group.root));
         let over = self.in_place_leaf(n, group, &ty);
         let (result, place) = self.result(group.root.into(), over)?;
-        let (kernel, scratch) = kernels::pointwise::build(&group.expr, &leaves, (&ty, place.as_ref()), self.target)?;
+        let (kernel, scratch) = kernels::elementwise::build(&group.expr, &leaves, (&ty, place.as_ref()), self.target)?;
         args.push(result);
         let operands: Vec<TensorType> = group.leaves.iter().map(|l| self.graph.ty(l.value).clone()).collect();
         let work = work::of(self.graph.op(group.root), &operands, &[ty]);
@@ -254,7 +255,7 @@ impl<'a> Lowering<'a> {
         let op = graph.op(anchor);
         if let Op::Dims(values) = op {
             let result = self.new_result(anchor.into(), graph.ty(group.root.into()), None)?;
-            self.call(kernels::pointwise::dims(values), vec![result.into()], graph.label(anchor), Work::default());
+            self.call(kernels::elementwise::dims(values), vec![result.into()], graph.label(anchor), Work::default());
             return Ok(());
         }
         let mut args: Vec<Arg> = Vec::new();
@@ -471,7 +472,7 @@ impl<'a> Lowering<'a> {
             let mut expr = Expr::default();
             expr.push(expr::ExprKind::Leaf(0), ty.dtype);
             let leaf = (ty.dtype, View::contiguous(&ty.shape));
-            let (kernel, _) = kernels::pointwise::build(&expr, &[leaf], (ty, None), self.target)?;
+            let (kernel, _) = kernels::elementwise::build(&expr, &[leaf], (ty, None), self.target)?;
             self.call(kernel, vec![from.into(), Buffer::Output(n).into()], &output.name, Work::default());
         }
         Ok(())

@@ -4,80 +4,19 @@
 //! epilogue (the element-wise operations that lowering fused behind the operation). Bounds may be constants or
 //! run-time values: take them from [`Builder::dim`] and never ask which.
 
-mod arg_reduce;
-mod attention;
+pub mod conv;
+pub mod elementwise;
+pub mod gemm;
+pub mod int8;
+pub mod lowbit;
+pub mod movement;
+pub mod nn;
+pub mod reduce;
+pub mod sparse;
+pub mod support;
 #[cfg(test)]
-mod attention_tests;
-mod blocks;
-#[cfg(test)]
-mod blocks_tests;
-mod coded;
-mod coded_dot;
-mod coded_float;
-#[cfg(test)]
-mod coded_tests;
-mod col2im;
-mod concat;
-mod contract;
-#[cfg(test)]
-mod contract_tests;
-mod conv;
-mod cumulative;
-mod depthwise;
-mod digits;
-mod dot;
-mod dot_depthwise;
-#[cfg(test)]
-mod dot_depthwise_tests;
-#[cfg(test)]
-mod dot_tests;
-mod emit;
-mod expand;
-mod filters;
-#[cfg(test)]
-mod filters_tests;
-mod forest;
-mod gather;
-mod grid_sample;
-mod igemm;
-mod interleave;
-mod iota;
-mod masked;
-#[cfg(test)]
-mod movement_tests;
-mod nest;
-mod non_zero;
-mod normalize;
-mod pad;
-pub mod pointwise;
-mod pool;
-mod products;
-mod recurrent;
-#[cfg(test)]
-mod recurrent_tests;
-mod reduce;
-#[cfg(test)]
-mod reduction_tests;
-mod resize;
-mod reverse_sequence;
-mod run;
-mod scatter;
-#[cfg(test)]
-mod search_tests;
-mod separable;
-#[cfg(test)]
-mod separable_tests;
-mod softmax;
-mod sparse;
-#[cfg(test)]
-mod sparse_tests;
-mod suppress;
-#[cfg(test)]
-mod testing;
-mod top_k;
-mod tree_ensemble;
-mod turn;
-mod winograd;
+pub mod tests;
+pub mod trees;
 
 use bytes::Bytes;
 use mcc_targets::Target;
@@ -87,7 +26,7 @@ use super::view::View;
 use crate::ir::{Dim, Layout, Op, Tensor, TensorType, text};
 use crate::{Error, Result};
 
-pub use emit::{Emit, Epilogue, Link, RowLeaf};
+pub use support::emit::{Emit, Epilogue, Link, RowLeaf};
 
 /// What an operation is to be built for.
 pub struct Site<'a> {
@@ -153,7 +92,7 @@ pub fn build(site: &Site<'_>, epilogue: &Epilogue) -> Result<Built> {
 
 /// Whether the result of one operation can be operand 0 of another one within [one kernel](build_chain).
 pub fn chains(first: &Op, second: &Op, operands: &[TensorType]) -> bool {
-    matches!(first, Op::DepthwiseConv(_)) && separable::is_pointwise(second, operands)
+    matches!(first, Op::DepthwiseConv(_)) && conv::separable::is_pointwise(second, operands)
 }
 
 /// Builds the kernel of two operations that [chain](chains). Its arguments are the first one's operands and what its
@@ -167,7 +106,7 @@ pub fn build_chain(links: &[Link<'_>; 2]) -> Result<Built> {
     let target = second.site.target;
     let mut k = builder("separable_conv", target, target.threads);
     let [feeding, fed] = Emit::chain([first, second], &mut k)?;
-    separable::separable_conv(first.site, spec, second.site, [&feeding, &fed], &mut k)?;
+    conv::separable::separable_conv(first.site, spec, second.site, [&feeding, &fed], &mut k)?;
     let (mut scratch, _) = feeding.wants();
     let (more, constants) = fed.wants();
     scratch.extend(more);
@@ -181,56 +120,56 @@ fn builder(name: &str, target: &Target, threads: u32) -> Builder {
 
 fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
     match site.op {
-        Op::Iota { dtype, axis, .. } => iota::iota(e, k, *dtype, *axis),
-        Op::Concat { axis } => concat::concat(e, k, *axis),
-        Op::Pad { before, after, mode } => pad::pad(e, k, before, after, *mode),
-        Op::Gather { axis } => gather::gather(e, k, *axis),
-        Op::GatherElements { axis } => gather::gather_elements(e, k, *axis),
-        Op::GatherNd { batch_dims } => gather::gather_nd(e, k, *batch_dims),
-        Op::ScatterElements { axis, reduction } => scatter::scatter_elements(e, k, *axis, *reduction),
-        Op::ScatterNd { reduction } => scatter::scatter_nd(e, k, *reduction),
+        Op::Iota { dtype, axis, .. } => movement::iota::iota(e, k, *dtype, *axis),
+        Op::Concat { axis } => movement::concat::concat(e, k, *axis),
+        Op::Pad { before, after, mode } => movement::pad::pad(e, k, before, after, *mode),
+        Op::Gather { axis } => movement::gather::gather(e, k, *axis),
+        Op::GatherElements { axis } => movement::gather::gather_elements(e, k, *axis),
+        Op::GatherNd { batch_dims } => movement::gather::gather_nd(e, k, *batch_dims),
+        Op::ScatterElements { axis, reduction } => movement::scatter::scatter_elements(e, k, *axis, *reduction),
+        Op::ScatterNd { reduction } => movement::scatter::scatter_nd(e, k, *reduction),
         Op::ReverseSequence { batch_axis, time_axis } => {
-            reverse_sequence::reverse_sequence(e, k, *batch_axis, *time_axis)
+            movement::reverse_sequence::reverse_sequence(e, k, *batch_axis, *time_axis)
         }
-        Op::Resize { rule, .. } => resize::resize(e, k, rule),
+        Op::Resize { rule, .. } => movement::resize::resize(e, k, rule),
         Op::GridSample { mode, padding, align_corners } => {
-            let rule = grid_sample::Rule { mode: *mode, padding: *padding, align_corners: *align_corners };
-            grid_sample::grid_sample(e, k, rule)
+            let rule = movement::grid_sample::Rule { mode: *mode, padding: *padding, align_corners: *align_corners };
+            movement::grid_sample::grid_sample(e, k, rule)
         }
-        Op::MatMul => igemm::matmul(site, e, k),
-        Op::PackedMatMul { n } => igemm::packed_matmul(site, e, k, n),
-        Op::BlockConv { spec, kernel, out } => blocks::block_conv(site, e, k, (spec, kernel), *out),
-        Op::Conv(spec) => conv::conv(site, e, k, spec),
-        Op::PackedConv { spec, out } => igemm::packed_conv(site, e, k, spec, *out),
-        Op::DotConv { spec, kernel, out } => dot::dot_conv(site, e, k, spec, kernel, *out),
-        Op::DotDepthwise { spec, kernel } => dot_depthwise::dot_depthwise(site, e, k, spec, kernel),
+        Op::MatMul => gemm::packed::matmul(site, e, k),
+        Op::PackedMatMul { n } => gemm::packed::packed_matmul(site, e, k, n),
+        Op::BlockConv { spec, kernel, out } => sparse::blocks::block_conv(site, e, k, (spec, kernel), *out),
+        Op::Conv(spec) => conv::direct::conv(site, e, k, spec),
+        Op::PackedConv { spec, out } => gemm::packed::packed_conv(site, e, k, spec, *out),
+        Op::DotConv { spec, kernel, out } => int8::dot::dot_conv(site, e, k, spec, kernel, *out),
+        Op::DotDepthwise { spec, kernel } => int8::depthwise::dot_depthwise(site, e, k, spec, kernel),
         Op::SparseConv { spec, kernel, staging, out, stored } => {
             sparse::sparse_conv(site, e, k, (spec, kernel), staging, (*out, *stored))
         }
         Op::CodedConv { spec, kernel, out, bits, block } => {
-            coded::coded_conv(site, e, k, &coded::Attributes { spec, kernel, out: *out, bits: *bits, block: *block })
+            lowbit::coded_conv(site, e, k, &lowbit::Attributes { spec, kernel, out: *out, bits: *bits, block: *block })
         }
         Op::WinogradConv { size, tile, kernel, dilations, out, filters } => {
-            winograd::winograd_conv(site, e, k, size, [tile, kernel, dilations], (*out, *filters))
+            conv::winograd::winograd_conv(site, e, k, size, [tile, kernel, dilations], (*out, *filters))
         }
-        Op::DepthwiseConv(spec) => depthwise::depthwise_conv(site, e, k, spec),
+        Op::DepthwiseConv(spec) => conv::depthwise::depthwise_conv(site, e, k, spec),
         Op::ConvTranspose { .. } => missing(site),
-        Op::Col2Im { spec, kernel, size } => col2im::col2im(site, e, k, spec, kernel, size),
-        Op::Pool(spec) => pool::pool(e, k, spec),
-        Op::MaxPoolWithIndices { spec, column_major } => pool::max_pool_with_indices(e, k, spec, *column_major),
+        Op::Col2Im { spec, kernel, size } => conv::col2im::col2im(site, e, k, spec, kernel, size),
+        Op::Pool(spec) => conv::pool::pool(e, k, spec),
+        Op::MaxPoolWithIndices { spec, column_major } => conv::pool::max_pool_with_indices(e, k, spec, *column_major),
         Op::Reduce { kind, axes, keep } => reduce::reduce(e, k, *kind, axes, *keep),
-        Op::ArgReduce { largest, axis, last, .. } => arg_reduce::arg_reduce(e, k, *largest, *axis, *last),
+        Op::ArgReduce { largest, axis, last, .. } => reduce::arg_reduce::arg_reduce(e, k, *largest, *axis, *last),
         Op::Cumulative { kind, axis, exclusive, reverse } => {
-            cumulative::cumulative(e, k, *kind, *axis, *exclusive, *reverse)
+            reduce::cumulative::cumulative(e, k, *kind, *axis, *exclusive, *reverse)
         }
-        Op::Attention { scale, guarded } => attention::attention(site, e, k, (scale.get(), *guarded)),
-        Op::Softmax { axis, log } => softmax::softmax(e, k, *axis, *log),
-        Op::Normalize { axis, epsilon, center } => normalize::normalize(e, k, *axis, epsilon.get(), *center),
-        Op::TopK { k: count, axis, largest } => top_k::top_k(e, k, count, *axis, *largest),
-        Op::Recurrent(spec) => recurrent::recurrent(e, k, spec),
-        Op::NonZero { .. } => non_zero::non_zero(e, k),
-        Op::Suppress => suppress::suppress(e, k),
-        Op::TreeEnsemble(trees) => tree_ensemble::tree_ensemble(e, k, trees),
+        Op::Attention { scale, guarded } => nn::attention::attention(site, e, k, (scale.get(), *guarded)),
+        Op::Softmax { axis, log } => nn::softmax::softmax(e, k, *axis, *log),
+        Op::Normalize { axis, epsilon, center } => nn::normalize::normalize(e, k, *axis, epsilon.get(), *center),
+        Op::TopK { k: count, axis, largest } => reduce::top_k::top_k(e, k, count, *axis, *largest),
+        Op::Recurrent(spec) => nn::recurrent::recurrent(e, k, spec),
+        Op::NonZero { .. } => reduce::non_zero::non_zero(e, k),
+        Op::Suppress => reduce::non_max_suppression::suppress(e, k),
+        Op::TreeEnsemble(trees) => trees::tree_ensemble(e, k, trees),
         // Lowering turns these into buffers, views and element-wise kernels; none reaches this point.
         Op::Input(..)
         | Op::Constant(_)

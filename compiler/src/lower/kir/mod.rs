@@ -20,6 +20,7 @@ mod builder;
 pub mod interp;
 pub mod share;
 mod text;
+pub mod tidy;
 pub mod verify;
 
 use crate::ir::Sym;

@@ -4,9 +4,9 @@
 //! Padding beside lines, and what is read but never stored, is zeros from the beginning; lines of padding become zeros where a
 //! tile has them.
 
-use super::super::nest;
 use super::{Image, Room, Sparse, Tile};
 use crate::ir::{DType, Layout};
+use crate::lower::kernels::support::loops;
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 
 /// Where the sums of a block go from registers.
@@ -39,16 +39,16 @@ impl Sparse<'_, '_> {
         let before = k.mul_int(batch, self.channels);
         let (zero, channels) = (k.int(0), k.int(self.channels));
         let lanes = self.lanes as u32;
-        let x = nest::pointer_at(k, self.e.operand(0), first, 4);
+        let x = loops::pointer_at(k, self.e.operand(0), first, 4);
         k.for_each(zero, channels, 1, &mut |k, channel| {
             let n = k.add(before, channel);
             let skip = k.mul(n, plane_bytes);
             let from = k.add(x, skip);
             let skip = k.mul_int(channel, self.plane * 4);
             let to = k.add(room.staged, skip);
-            let whole = nest::round_down(k, valid, lanes);
+            let whole = loops::round_down(k, valid, lanes);
             fill(k, to, (whole, span), lanes);
-            nest::columns(k, zero, valid, lanes, &mut |k, at, lanes| copy(k, (to, at), (from, at), lanes));
+            loops::columns(k, zero, valid, lanes, &mut |k, at, lanes| copy(k, (to, at), (from, at), lanes));
         });
     }
 
@@ -134,7 +134,7 @@ impl Sparse<'_, '_> {
         let (to, from) = (k.add_int(to, first * 4), k.add_int(from, (first * stride + dx) * 4));
         let count = k.int(last - first);
         if stride == 1 {
-            return nest::cover(k, count, lanes, &mut |k, at, lanes| copy(k, (to, at), (from, at), lanes));
+            return loops::cover(k, count, lanes, &mut |k, at, lanes| copy(k, (to, at), (from, at), lanes));
         }
         // Every other element of two vectors, where loads may end with the last one that counts.
         let pairs = stride == 2 && lanes >= 4;
@@ -223,7 +223,7 @@ impl Sparse<'_, '_> {
                 let row = k.add(row, channel);
                 let skip = k.mul_int(channel, part * 4);
                 let sums = k.add(room.sums, skip);
-                nest::columns(k, from, to, lanes, &mut |k, at, lanes| {
+                loops::columns(k, from, to, lanes, &mut |k, at, lanes| {
                     let place = k.at_index(sums, at, 4);
                     let v = k.load(Ty::new(Elem::F32, lanes), place);
                     let skip = k.sub(at, from);
@@ -318,7 +318,7 @@ fn copy(k: &mut Builder, (to, at): (Val, Val), (from, index): (Val, Val), lanes:
 
 /// Writes zeros to elements `from..to`.
 fn fill(k: &mut Builder, at: Val, (from, to): (Val, Val), lanes: u32) {
-    nest::columns(k, from, to, lanes, &mut |k, i, lanes| {
+    loops::columns(k, from, to, lanes, &mut |k, i, lanes| {
         let (place, zero) = (k.at_index(at, i, 4), k.zero(Ty::new(Elem::F32, lanes)));
         k.store(place, zero);
     });

@@ -1,0 +1,20 @@
+//! Convolutions and pooling: windows that slide over an operand.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`direct`] | channels first, few channels or odd shapes: one output row at a time |
+//! | [`depthwise`] | a filter per channel, channels last |
+//! | [`separable`] | a depthwise convolution and the 1x1 convolution behind it, in one kernel |
+//! | [`winograd`], [`winograd_weights`] | minimal filtering, and its transformed weights |
+//! | [`col2im`] | the sums of a transposed convolution |
+//! | [`pool`] | maxima, means and norms of windows |
+//!
+//! Convolutions as matrix products are in [`gemm::packed`](super::gemm::packed), those of bytes in [`int8`](super::int8).
+
+pub mod col2im;
+pub mod depthwise;
+pub mod direct;
+pub mod pool;
+pub mod separable;
+pub mod winograd;
+pub mod winograd_weights;

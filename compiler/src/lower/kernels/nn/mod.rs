@@ -1,0 +1,6 @@
+//! Layers of their own kind: attention, softmax, normalisation, recurrences.
+
+pub mod attention;
+pub mod normalize;
+pub mod recurrent;
+pub mod softmax;

@@ -1,0 +1,6 @@
+//! What kernels of all kinds are written with.
+
+pub mod emit;
+pub mod interleave;
+pub mod loops;
+pub mod transpose_block;

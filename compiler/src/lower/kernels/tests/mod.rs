@@ -1,0 +1,361 @@
+//! The kernel tests' one check: a kernel, interpreted, against the reference evaluator.
+//!
+//! Every operation is built with constant and with symbolic dimensions, for vectors of 128, 256 and 512 bits, and, where
+//! it fuses, with an epilogue too. Kernels that threads share run in several numbers of parts, which all give the same bits.
+
+mod attention;
+mod blocks;
+mod gemm;
+mod int8;
+mod int8_depthwise;
+mod lowbit;
+mod movement;
+mod recurrent;
+mod reduce;
+mod search;
+mod separable;
+mod sparse;
+mod winograd_weights;
+
+use std::collections::HashMap;
+
+use mcc_targets::Target;
+use mcc_targets::choices::Choices;
+
+use super::{Built, Epilogue, Places, RowLeaf, Site, build, column_axes, fuses, reads_spaced};
+use crate::codegen::testing;
+use crate::ir::eval::eval_op;
+use crate::ir::{BinaryOp, DType, Dim, Graph, Op, Output, Tensor, TensorType, Value, infer};
+use crate::lower::expr::{Expr, ExprKind};
+use crate::lower::kir::interp;
+use crate::lower::kir::verify::verify;
+use crate::lower::view::View;
+
+/// Compares an operation's kernels with the evaluator on `inputs`.
+pub fn check(op: &Op, inputs: &[Tensor]) {
+    check_with(op, inputs, 1e-5);
+}
+
+/// The same with a tolerance relative to the larger of 1 and the wanted value.
+pub fn check_with(op: &Op, inputs: &[Tensor], tolerance: f64) {
+    let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
+    let results = infer(op, &types.iter().collect::<Vec<_>>()).unwrap_or_else(|e| panic!("{op:?}: {e}")).types;
+    let want = eval_op(op, inputs, &results).unwrap_or_else(|e| panic!("{op:?}: {e}"));
+    let mut target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
+    let case = Case { op, inputs, want: &want, tolerance };
+    case.run(&target, &types, &results, &HashMap::new(), (false, &Places::default()));
+    case.run(&target, &types, &results, &HashMap::new(), (true, &Places::default()));
+    target.threads = 4;
+    case.run(&target, &types, &results, &HashMap::new(), (false, &Places::default()));
+    for gaps in [Gaps::Columns, Gaps::All] {
+        let places = case.apart(&types, &results, gaps);
+        case.run(&target, &types, &results, &HashMap::new(), (false, &places));
+        case.run(&target, &types, &results, &HashMap::new(), (true, &places));
+    }
+    if let Some((types, results, symbols)) = symbolic(op, inputs) {
+        case.run(&target, &types, &results, &symbols, (false, &Places::default()));
+        case.run(&target, &types, &results, &symbols, (true, &Places::default()));
+    }
+    for (vector_bytes, fused) in [(32, false), (64, true), (64, false)] {
+        target.vector_bytes = vector_bytes;
+        case.run(&target, &types, &results, &HashMap::new(), (fused, &Places::default()));
+    }
+    target.choices = Choices::any(1);
+    case.run(&target, &types, &results, &HashMap::new(), (false, &Places::default()));
+    case.as_objects(&types);
+    if let Some((types, ..)) = symbolic(op, inputs) {
+        case.as_objects(&types);
+    }
+}
+
+/// Compares objects with the evaluator, on all machines.
+pub fn check_objects(op: &Op, inputs: &[Tensor]) {
+    let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
+    let results = infer(op, &types.iter().collect::<Vec<_>>()).unwrap_or_else(|e| panic!("{op:?}: {e}")).types;
+    let want = eval_op(op, inputs, &results).unwrap_or_else(|e| panic!("{op:?}: {e}"));
+    Case { op, inputs, want: &want, tolerance: 1e-5 }.as_objects(&types);
+}
+
+/// Types of the operands with a symbol for every extent but those of packed weights, where inference accepts that.
+fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorType>, HashMap<String, i64>)> {
+    let mut symbols = HashMap::new();
+    let mut types = Vec::new();
+    let mut fixed = match op {
+        Op::PackedMatMul { .. } | Op::PackedConv { .. } | Op::DotConv { .. } | Op::DotDepthwise { .. } => {
+            inputs[1..].iter().flat_map(|t| t.shape().to_vec()).collect()
+        }
+        // Offsets depend on the distances between what a window meets.
+        Op::BlockConv { kernel, .. } => {
+            let shape = inputs[0].shape();
+            let own = inputs[1..].iter().flat_map(|t| t.shape().to_vec());
+            own.chain(shape[if kernel.is_empty() { shape.len() - 1 } else { 1 }..].iter().copied()).collect()
+        }
+        // Only extents that depend on inputs are symbols.
+        Op::Attention { .. } => inputs[..3].iter().flat_map(|t| t.shape()[2..].to_vec()).chain([1]).collect(),
+        Op::CodedConv { .. } => inputs[1..].iter().flat_map(|t| t.shape().to_vec()).collect(),
+        // So are spatial extents decided by the results'.
+        Op::WinogradConv { .. } => {
+            inputs[1..].iter().flat_map(Tensor::shape).chain(&inputs[0].shape()[1..]).copied().collect()
+        }
+        Op::Recurrent(_) if inputs[1].shape().len() == 3 => inputs[1].shape().to_vec(),
+        // Spatial extents decide what is staged.
+        Op::SparseConv { spec, kernel, .. } => {
+            let shape = inputs[0].shape();
+            let channels = spec.layout.channels(shape.len());
+            let spatial = if kernel.is_empty() { channels..channels + 1 } else { 1..shape.len() };
+            inputs[1..].iter().flat_map(Tensor::shape).chain(&shape[spatial]).copied().collect()
+        }
+        _ => Vec::new(),
+    };
+    // Weights of bytes hold what is contracted in groups of four.
+    if matches!(op, Op::DotConv { .. } | Op::DotDepthwise { .. } | Op::CodedConv { .. }) {
+        fixed.extend(inputs[0].shape().last());
+    }
+    if matches!(op, Op::Recurrent(_)) && inputs[1].dtype() == DType::I8 {
+        fixed.extend(inputs[..3].iter().flat_map(|t| t.shape().last()));
+        fixed.extend(inputs[1].shape());
+    }
+    for input in inputs {
+        // One symbol an extent, so that axes which must agree do.
+        let dims = input.shape().iter().map(|&extent| {
+            if fixed.contains(&extent) {
+                return Dim::from(extent);
+            }
+            symbols.insert(format!("d{extent}"), extent as i64);
+            Dim::sym(format!("d{extent}"))
+        });
+        types.push(TensorType::new(input.dtype(), dims.collect()));
+    }
+    let results = infer(op, &types.iter().collect::<Vec<_>>()).ok()?.types;
+    Some((types, results, symbols))
+}
+
+struct Case<'a> {
+    op: &'a Op,
+    inputs: &'a [Tensor],
+    want: &'a [Tensor],
+    tolerance: f64,
+}
+
+impl Case<'_> {
+    fn run(
+        &self,
+        target: &Target,
+        types: &[TensorType],
+        results: &[TensorType],
+        symbols: &HashMap<String, i64>,
+        (fused, places): (bool, &Places),
+    ) {
+        let epilogue = if fused { self.epilogue(results) } else { Some(Epilogue::default()) };
+        let Some(epilogue) = epilogue else { return };
+        let constants = self.constants();
+        let site = Site { op: self.op, operands: types, constants: &constants, results, places, target, layer: "" };
+        let built = build(&site, &epilogue).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
+        let Built { kernel, scratch, constants } = built;
+        verify(&kernel).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
+        // A data-dependent extent is never more than the number of elements it counts.
+        let bound = self.inputs.first().map_or(0, Tensor::numel) as i64;
+        let value = |name: &str| symbols.get(name).copied().unwrap_or(bound);
+        let bytes = |d: &Dim| d.eval(&|s| Some(value(&s.0))).unwrap() as usize;
+        let operands = self.inputs.iter().enumerate().map(|(n, t)| match places.operands.get(n) {
+            Some(Some(view)) => spread(t, view),
+            _ => t.data().to_vec(),
+        });
+        let mut memory: Vec<Vec<u8>> = operands.collect();
+        if fused {
+            memory.push(self.addend().data().to_vec());
+        }
+        let first_result = memory.len();
+        memory.extend(results.iter().map(|r| vec![0xee; bytes(&r.bytes())]));
+        if let Some(view) = &places.result {
+            memory[first_result] = vec![0xee; spread(&self.want[0], view).len()];
+        }
+        memory.extend(scratch.iter().map(|d| vec![0xee; bytes(d)]));
+        memory.extend(constants.iter().map(|c| c.to_vec()));
+        let first_scratch = first_result + results.len();
+        let in_parts = |parts: u32| {
+            let mut memory = memory.clone();
+            let values: Vec<i64> = kernel.symbols.iter().map(|s| value(&s.0)).collect();
+            let own = first_scratch..first_scratch + scratch.len();
+            let done = interp::run_parts(&kernel, &mut memory, &values, parts, own);
+            done.unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
+            memory
+        };
+        let whole = in_parts(1);
+        if kernel.is_shared() {
+            let results = first_result..first_scratch;
+            for parts in [2, 3, 64] {
+                let same = whole[results.clone()] == in_parts(parts)[results.clone()];
+                assert!(same, "{:?} of {types:?}: {parts} parts differ", self.op);
+            }
+        }
+        memory = whole;
+        for (n, want) in self.want.iter().enumerate() {
+            let mut data = std::mem::take(&mut memory[first_result + n]);
+            match &places.result {
+                Some(view) if n == 0 => {
+                    let (size, indices) = (want.dtype().size(), indices(want.shape(), view));
+                    data = indices.into_iter().flat_map(|i| data[i * size..(i + 1) * size].to_vec()).collect();
+                }
+                _ => data.truncate(want.data().len()),
+            }
+            let got = Tensor::new(want.dtype(), want.shape().to_vec(), data.into()).unwrap();
+            let addend = if fused { Some(self.addend()) } else { None };
+            self.compare(n, &got, want, addend.as_ref(), &format!("{types:?}, fused: {fused}"));
+        }
+    }
+
+    /// Places with gaps for whatever the operation's kernel can find or leave there.
+    fn apart(&self, types: &[TensorType], results: &[TensorType], gaps: Gaps) -> Places {
+        let operands = types.iter().enumerate().map(|(n, ty)| {
+            let view = gaps.view(&ty.shape);
+            reads_spaced(self.op, n, &view.strides).then_some(view)
+        });
+        let shape = &results[0].shape;
+        let result = fuses(self.op).then(|| gaps.view(shape));
+        let result = result.filter(|view| view.merged(shape, column_axes(self.op, shape.len())).is_some());
+        Places { operands: operands.collect(), result, inside: Vec::new() }
+    }
+
+    /// The same through objects.
+    fn as_objects(&self, types: &[TensorType]) {
+        let mut graph = Graph::new();
+        let constants = self.constants();
+        let operand = |(i, constant): (usize, &Option<Tensor>)| match constant {
+            Some(t) => graph.constant(t.clone()),
+            None => graph.add_input(&format!("x{i}"), types[i].clone()),
+        };
+        let operands: Vec<Value> = constants.iter().enumerate().map(operand).collect();
+        let given: Vec<Tensor> =
+            self.inputs.iter().zip(&constants).filter(|(_, c)| c.is_none()).map(|(t, _)| t.clone()).collect();
+        let node = graph.add_labelled(self.op.clone(), &operands, "node").unwrap();
+        for result in 0..self.want.len() {
+            let value = Value { node, result };
+            graph.outputs.push(Output { name: format!("y{result}"), value });
+        }
+        let object = |target: &Target| {
+            let program = crate::lower::lower(&graph, target, "m").unwrap_or_else(|e| panic!("{:?}: {e}", self.op));
+            crate::codegen::compile(&program, target).unwrap_or_else(|e| panic!("{:?}: {e}", self.op)).object
+        };
+        for target in testing::machines() {
+            let got = testing::invoke(&target, &object(&target), &given, self.want);
+            for (n, (got, want)) in got.iter().zip(self.want).enumerate() {
+                self.compare(n, got, want, None, &format!("{types:?}, as machine code for {}", target.cpu_name()));
+            }
+        }
+    }
+
+    /// The operands that are constants: weights of bytes, which kernels look at.
+    fn constants(&self) -> Vec<Option<Tensor>> {
+        let bytes = matches!(self.op, Op::DotConv { .. } | Op::DotDepthwise { .. } | Op::BlockConv { .. });
+        let of = |(i, t): (usize, &Tensor)| (bytes && i > 0).then(|| t.clone());
+        self.inputs.iter().enumerate().map(of).collect()
+    }
+
+    /// An epilogue that adds a tensor of the result's shape; only for `f32`.
+    fn epilogue(&self, results: &[TensorType]) -> Option<Epilogue> {
+        let [result] = results else { return None };
+        if !fuses(self.op) || result.dtype != DType::F32 {
+            return None;
+        }
+        let mut expr = Expr::default();
+        let anchor = expr.push(ExprKind::Anchor, DType::F32);
+        let leaf = expr.push(ExprKind::Leaf(0), DType::F32);
+        expr.push(ExprKind::Binary(BinaryOp::Add, anchor, leaf), DType::F32);
+        let view = View::contiguous(&result.shape);
+        Some(Epilogue { expr, leaves: vec![RowLeaf { dtype: DType::F32, view }] })
+    }
+
+    fn addend(&self) -> Tensor {
+        let shape = self.want[0].shape().to_vec();
+        let values: Vec<f64> = (0..self.want[0].numel()).map(|i| (i % 101) as f64).collect();
+        Tensor::from_f64s(DType::F32, shape, &values).unwrap()
+    }
+
+    fn compare(&self, n: usize, got: &Tensor, want: &Tensor, addend: Option<&Tensor>, what: &str) {
+        for i in 0..want.numel() {
+            let extra = addend.map_or(0.0, |t| t.f64_at(i));
+            let (g, w) = (got.f64_at(i), want.f64_at(i) + extra);
+            let same = if want.dtype().is_float() {
+                g == w || g.is_nan() && w.is_nan() || (g - w).abs() <= self.tolerance * w.abs().max(1.0)
+            } else {
+                got.i64_at(i) == want.i64_at(i)
+            };
+            assert!(
+                same,
+                "{:?} of {what}\nresult {n}, element {i} of {:?}: {g}, not {w}\ngot  {:?}\nwant {:?}",
+                self.op,
+                want.shape(),
+                got.to_f64s(),
+                want.to_f64s()
+            );
+        }
+    }
+}
+
+/// Where a tensor has gaps in memory.
+#[derive(Clone, Copy)]
+enum Gaps {
+    /// Behind each row, as in a concatenation of channels.
+    Columns,
+    /// Behind every axis, as in padding.
+    All,
+}
+
+impl Gaps {
+    fn view(self, shape: &[Dim]) -> View {
+        let mut larger = shape.to_vec();
+        let rank = larger.len();
+        for (axis, extent) in larger.iter_mut().enumerate() {
+            let wide = axis + 1 == rank || matches!(self, Gaps::All);
+            *extent = &*extent + &Dim::from(if wide { 3i64 } else { 0 });
+        }
+        View { offset: Dim::from(2i64), ..View::contiguous(&larger) }
+    }
+}
+
+/// The place of each element.
+fn indices(shape: &[usize], view: &View) -> Vec<usize> {
+    let fixed = |d: &Dim| d.as_const().unwrap() as usize;
+    let mut places = vec![fixed(&view.offset)];
+    for (&extent, stride) in shape.iter().zip(&view.strides) {
+        places = places.into_iter().flat_map(|p| (0..extent).map(move |i| p + i * fixed(stride))).collect();
+    }
+    places
+}
+
+/// A tensor's memory when it lies at a view.
+fn spread(t: &Tensor, view: &View) -> Vec<u8> {
+    let (size, places) = (t.dtype().size(), indices(t.shape(), view));
+    let mut memory = vec![0xcc; places.iter().max().map_or(0, |&last| (last + 1) * size)];
+    for (from, to) in t.data().chunks_exact(size.max(1)).zip(places) {
+        memory[to * size..(to + 1) * size].copy_from_slice(from);
+    }
+    memory
+}
+
+/// Numbers of both signs without a pattern, the same in every run.
+pub fn noise(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let values: Vec<f64> = (0..shape.iter().product())
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let unit = (state >> 11) as f64 / (1u64 << 53) as f64;
+            if dtype.is_float() {
+                unit * 4.0 - 2.0
+            } else if dtype == DType::Bool {
+                f64::from(unit < 0.5)
+            } else {
+                (unit * 14.0 - if dtype.class() == crate::ir::DTypeClass::Signed { 7.0 } else { 0.0 }).floor()
+            }
+        })
+        .collect();
+    Tensor::from_f64s(dtype, shape.to_vec(), &values).unwrap()
+}
+
+/// An `i64` tensor.
+pub fn ints(shape: &[usize], values: &[i64]) -> Tensor {
+    Tensor::from_i64s(DType::I64, shape.to_vec(), values).unwrap()
+}
