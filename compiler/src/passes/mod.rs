@@ -4,50 +4,13 @@
 //! tells whether it changed anything, and changes nothing when it runs again on its own result. Passes are near
 //! linear in nodes and bytes of constants. [`PIPELINE`] is the one place that knows their order.
 
-mod affine;
-mod algebra;
-mod attention;
-mod block_sparse;
-mod byte_blocks;
-mod byte_masks;
-mod byte_sparse;
-mod byte_sums;
-mod bytes;
-mod channels_last_norm;
-mod code_signs;
-mod codebook;
-mod coded;
-#[cfg(test)]
-mod coded_tests;
-mod conv_phases;
-mod cse;
-mod dead_code;
-mod edit;
-mod filtering;
-mod fold_batch_norm;
-mod fold_constants;
-mod fold_scales;
-mod joined_axes;
-mod known_extents;
+mod canonical;
 mod layout;
-mod merge_pixels;
 mod pack;
-#[cfg(test)]
-mod pack_tests;
 mod prune;
-mod quantized;
-mod quantized_moves;
-mod refuse;
-mod regroup;
-mod reshapes;
-mod scatters;
-mod shared_places;
-mod short_weights;
-mod slices;
+mod quantize;
 mod sparse;
-mod transposes;
-mod views;
-mod weights;
+mod support;
 
 use mcc_targets::Target;
 
@@ -88,7 +51,7 @@ pub const PIPELINE: &[Phase] = &[
         required: true,
         passes: &[pass(
             "known_extents",
-            known_extents::run,
+            canonical::known_extents::run,
             "first: it makes the graph anew, and all others see more constants",
         )],
     },
@@ -98,12 +61,12 @@ pub const PIPELINE: &[Phase] = &[
         required: false,
         passes: &[
             pass(
-                "quantized_moves",
-                quantized_moves::run,
+                "qdq_propagation",
+                quantize::qdq_propagation::run,
                 "while dequantizing and quantizing are as the importer wrote them",
             ),
-            pass("code_signs", code_signs::run, "before the zero points that it moves become parts of sums"),
-            pass("quantized", quantized::run, "before dequantized weights become constants"),
+            pass("signedness", quantize::signedness::run, "before the zero points that it moves become parts of sums"),
+            pass("qdq_contractions", quantize::qdq_contractions::run, "before dequantized weights become constants"),
         ],
     },
     Phase {
@@ -111,16 +74,40 @@ pub const PIPELINE: &[Phase] = &[
         rounds: 4,
         required: false,
         passes: &[
-            pass("fold_constants", fold_constants::run, "first: every later rule looks for constants"),
-            pass("algebra", algebra::run, "brings spellings of one thing to one form before patterns look for it"),
-            pass("scatters", scatters::run, "before slices: concatenations of slices are what becomes of them"),
-            pass("slices", slices::run, "turns constant gathers into slices, which the other passes see through"),
-            pass("cse", cse::run, "before patterns: two equal spellings of a mean are then one value"),
-            pass("refuse", refuse::run, "needs canonical constants and shared values; makes work for the rest"),
-            pass("reshapes", reshapes::run, "a scale behind a squeeze then stands behind its convolution"),
-            pass("fold_batch_norm", fold_batch_norm::run, "after algebra moved constants to the right"),
-            pass("fold_scales", fold_scales::run, "after the cheaper fold_batch_norm took what is next to weights"),
-            pass("transposes", transposes::run, "cancels the model's own transposes, also around batch norms"),
+            pass("fold_constants", canonical::fold_constants::run, "first: every later rule looks for constants"),
+            pass(
+                "algebra",
+                canonical::algebra::run,
+                "brings spellings of one thing to one form before patterns look for it",
+            ),
+            pass(
+                "scatters",
+                canonical::scatters::run,
+                "before slices: concatenations of slices are what becomes of them",
+            ),
+            pass(
+                "slices",
+                canonical::slices::run,
+                "turns constant gathers into slices, which the other passes see through",
+            ),
+            pass("cse", canonical::cse::run, "before patterns: two equal spellings of a mean are then one value"),
+            pass(
+                "fuse_patterns",
+                canonical::fuse_patterns::run,
+                "needs canonical constants and shared values; makes work for the rest",
+            ),
+            pass("reshapes", canonical::reshapes::run, "a scale behind a squeeze then stands behind its convolution"),
+            pass("fold_batch_norm", canonical::fold_batch_norm::run, "after algebra moved constants to the right"),
+            pass(
+                "fold_scales",
+                canonical::fold_scales::run,
+                "after the cheaper fold_batch_norm took what is next to weights",
+            ),
+            pass(
+                "transposes",
+                canonical::transposes::run,
+                "cancels the model's own transposes, also around batch norms",
+            ),
         ],
     },
     Phase {
@@ -148,15 +135,31 @@ pub const PIPELINE: &[Phase] = &[
         rounds: 4,
         required: false,
         passes: &[
-            pass("channels_last_norm", channels_last_norm::run, "normalisations between channels-last convolutions"),
-            pass("transposes", transposes::run, "lets the transposes that the layout brought meet and cancel"),
-            pass("reshapes", reshapes::run, "a reshape that a transpose kept from sinking"),
-            pass("fold_batch_norm", fold_batch_norm::run, "scales that a transpose kept from their convolution"),
-            pass("algebra", algebra::run, "what sinking left: reshapes of reshapes, pads of pads"),
-            pass("slices", slices::run, "the same for slices and concatenations"),
-            pass("fold_constants", fold_constants::run, "transposed constants"),
-            pass("cse", cse::run, "one value transposed twice"),
-            pass("affine", affine::run, "after transposes left the chains between dequantizing and quantizing"),
+            pass(
+                "channels_last_norm",
+                layout::channels_last_norm::run,
+                "normalisations between channels-last convolutions",
+            ),
+            pass(
+                "transposes",
+                canonical::transposes::run,
+                "lets the transposes that the layout brought meet and cancel",
+            ),
+            pass("reshapes", canonical::reshapes::run, "a reshape that a transpose kept from sinking"),
+            pass(
+                "fold_batch_norm",
+                canonical::fold_batch_norm::run,
+                "scales that a transpose kept from their convolution",
+            ),
+            pass("algebra", canonical::algebra::run, "what sinking left: reshapes of reshapes, pads of pads"),
+            pass("slices", canonical::slices::run, "the same for slices and concatenations"),
+            pass("fold_constants", canonical::fold_constants::run, "transposed constants"),
+            pass("cse", canonical::cse::run, "one value transposed twice"),
+            pass(
+                "requantize_affine",
+                quantize::requantize_affine::run,
+                "after transposes left the chains between dequantizing and quantizing",
+            ),
         ],
     },
     Phase {
@@ -166,39 +169,55 @@ pub const PIPELINE: &[Phase] = &[
         passes: &[
             pass(
                 "attention",
-                attention::run,
-                "after transposes met: what splits heads is then one of them; before pack",
-            ),
-            pass("byte_sums", byte_sums::run, "before floats that a sum needs keep what it sums from being bytes"),
-            pass("bytes", bytes::run, "what is left for pack is not of bytes; after transposes left the operands"),
-            pass(
-                "byte_blocks",
-                byte_blocks::run,
-                "behind bytes, which packs what this looks at; blocks before single zeros",
+                canonical::attention::run,
+                "after transposes met: what splits heads is then one of them; before packing",
             ),
             pass(
-                "byte_sparse",
-                byte_sparse::run,
+                "int8_reductions",
+                quantize::int8_reductions::run,
+                "before floats that a sum needs keep what it sums from being bytes",
+            ),
+            pass(
+                "int8_contractions",
+                quantize::int8_contractions::run,
+                "what is left for dense is not of bytes; after transposes left the operands",
+            ),
+            pass(
+                "int8_blocks",
+                sparse::int8_blocks::run,
+                "after int8_contractions, which packs what this looks at; blocks before single zeros",
+            ),
+            pass(
+                "int8_csr",
+                sparse::int8_csr::run,
                 "blocks before single words, which are faster than bytes of their own",
             ),
-            pass("byte_masks", byte_masks::run, "behind bytes, which packs what this looks at"),
-            pass("block_sparse", block_sparse::run, "what bytes left is of floats; blocks before single non-zeros"),
-            pass("sparse", sparse::run, "before weights are packed for dense kernels"),
+            pass("int8_bitmask", sparse::int8_bitmask::run, "after int8_contractions, which packs what this looks at"),
+            pass(
+                "blocks",
+                sparse::blocks::run,
+                "what int8_contractions left is of floats; blocks before single non-zeros",
+            ),
+            pass("csr", sparse::csr::run, "before weights are packed for dense kernels"),
             pass(
                 "joined_axes",
-                joined_axes::run,
-                "what is left are dense convolutions; before pack, which filters lines",
+                pack::joined_axes::run,
+                "what is left are dense convolutions; before dense, which filters lines",
             ),
-            pass("fold_constants", fold_constants::run, "weights of joined axes"),
-            pass("merge_pixels", merge_pixels::run, "before pack, which packs what it makes"),
-            pass("coded", coded::run, "takes what is not of bytes, before pack takes the rest as it is"),
-            pass("short_weights", short_weights::run, "what is left are weights that pack stores as floats"),
-            pass("pack", pack::run, "after everything that looks at weights or at convolutions"),
-            pass("views", views::run, "last: a transpose that moves no data would hide from `transposes` as a reshape"),
-            pass("fold_constants", fold_constants::run, "packed weights"),
-            pass("algebra", algebra::run, "pads and reshapes that packing brought"),
-            pass("cse", cse::run, "two operations that pack the same weights"),
-            pass("dead_code", dead_code::run, "lowering sees only what the outputs need"),
+            pass("fold_constants", canonical::fold_constants::run, "weights of joined axes"),
+            pass("merge_pixels", pack::merge_pixels::run, "before dense, which packs what it makes"),
+            pass("lowbit", pack::lowbit::run, "takes what is not of bytes, before dense takes the rest as it is"),
+            pass("half_weights", pack::half_weights::run, "what is left are weights that dense stores as floats"),
+            pass("dense", pack::dense::run, "after everything that looks at weights or at convolutions"),
+            pass(
+                "unit_transposes",
+                canonical::unit_transposes::run,
+                "last: a transpose that moves no data would hide from `transposes` as a reshape",
+            ),
+            pass("fold_constants", canonical::fold_constants::run, "packed weights"),
+            pass("algebra", canonical::algebra::run, "pads and reshapes that packing brought"),
+            pass("cse", canonical::cse::run, "two operations that pack the same weights"),
+            pass("dead_code", canonical::dead_code::run, "lowering sees only what the outputs need"),
         ],
     },
 ];

@@ -2,7 +2,7 @@
 //!
 //! Every operation with spatial axes costs something in either layout, and every value that is made in one layout and read
 //! in the other has to be turned once, however many read it so. Convolutions with all their weights have channels-last
-//! kernels only; those that go by non-zeros ([`sparse`]) read and store either layout, each for itself, and channels-first
+//! kernels only; those that go by non-zeros (`csr`) read and store either layout, each for itself, and channels-first
 //! for less; what works element by element goes along with its neighbours; inputs and outputs of the graph, and operations
 //! that know nothing of layouts, are channels-first. The labels of least cost in all are a minimum cut, see
 //! [`cut`](super::cut).
@@ -15,10 +15,11 @@ use mcc_targets::layout_schedule::{self, Window};
 use mcc_targets::sparse_schedule::Costs;
 use mcc_targets::{Sparsity, Target};
 
-use super::super::edit::estimate;
-use super::super::{block_sparse, bytes, sparse};
 use super::cut::{NEVER, Network, Variable};
 use crate::ir::{Decision, Dim, Graph, Layout, NodeId, Op, Subject, TensorType, Value};
+use crate::passes::quantize::int8_contractions;
+use crate::passes::sparse::{blocks, csr};
+use crate::passes::support::edit::estimate;
 
 /// How an operation stands to layouts.
 enum Role {
@@ -134,8 +135,8 @@ fn role(graph: &Graph, node: NodeId, target: &Target) -> Role {
     let either = |[first, last]: [f64; 2]| Role::Either { first, last };
     match graph.op(node) {
         Op::Conv(spec) if spec.layout == Layout::ChannelsFirst => {
-            let taken = bytes::takes(graph, node, target) || block_sparse::takes(graph, node, target);
-            match sparse::costs(graph, node, target).filter(|_| !taken) {
+            let taken = int8_contractions::takes(graph, node, target) || blocks::takes(graph, node, target);
+            match csr::costs(graph, node, target).filter(|_| !taken) {
                 Some(costs) => Role::Sparse(costs),
                 None => Role::Last,
             }

@@ -5,7 +5,9 @@
 //! them meet and cancel. What stays channels-first is left as it is. A transposed convolution first becomes what has a fast
 //! kernel, see [`transposed`].
 
+pub mod channels_last_norm;
 mod choice;
+pub mod conv_phases;
 mod cut;
 mod transposed;
 

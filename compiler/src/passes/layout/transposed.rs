@@ -1,6 +1,6 @@
 //! Transposed convolutions become what has a fast kernel.
 
-use super::super::conv_phases;
+use super::conv_phases;
 use super::{to_first, to_last};
 use crate::Result;
 use crate::ir::{BinaryOp, ConvSpec, Dim, Graph, Layout, NodeId, Op, Range, Value};

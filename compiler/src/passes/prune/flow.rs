@@ -13,7 +13,7 @@ use crate::ir::{
     BinaryOp, CoordinateMode, DType, Dim, Graph, NodeId, Op, PadMode, PoolKind, PoolSpec, Range, ReduceKind,
     SamplePadding, Tensor, TensorType, Value, eval, infer,
 };
-use crate::passes::weights::channel_axis;
+use crate::passes::support::weights::channel_axis;
 
 /// The channels of a value.
 pub(super) struct Track {

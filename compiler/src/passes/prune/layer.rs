@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::ir::{ConvSpec, DType, Graph, Layout, NodeId, Op, Tensor, eval};
-use crate::passes::weights::channel_axis;
+use crate::passes::support::weights::channel_axis;
 
 /// Elements of a map of what constant channels add to a result, over those of the weights.
 const MAX_MAP: usize = 8;

@@ -1,0 +1,13 @@
+//! Weights as the kernels read them: panels of columns, transformed filters, codes of few bits.
+
+pub mod codebook;
+pub mod dense;
+pub mod half_weights;
+pub mod joined_axes;
+pub mod lowbit;
+#[cfg(test)]
+mod lowbit_tests;
+pub mod merge_pixels;
+#[cfg(test)]
+mod tests;
+pub mod winograd;
