@@ -1,6 +1,6 @@
 //! Values that are computed where a concatenation or a padding wants them: no copies, and the same results.
 
-use mcc::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, Op, PadMode, PoolKind, PoolSpec};
+use mcc::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, Op, Packed, PadMode, PoolKind, PoolSpec, WeightFormat};
 use mcc::ir::{Tensor, TensorType, UnaryOp, Value, eval};
 use mcc::lower::program::{Program, Step};
 use mcc::{codegen, loader, lower};
@@ -68,7 +68,8 @@ impl Case {
             group: 1,
             layout: Layout::ChannelsLast,
         };
-        self.op(Op::PackedConv { spec, out }, &[x, w])
+        let op = Packed { spec, kernel: vec![kernel as i64; 2], out, weights: WeightFormat::Dense };
+        self.op(op.into(), &[x, w])
     }
 
     fn depthwise(&mut self, x: Value, kernel: usize) -> Value {
@@ -81,7 +82,8 @@ impl Case {
             group: channels,
             layout: Layout::ChannelsLast,
         };
-        self.op(Op::DepthwiseConv(spec), &[x, w])
+        let op = Packed { spec, kernel: vec![kernel as i64; 2], out: channels, weights: WeightFormat::Depthwise };
+        self.op(op.into(), &[x, w])
     }
 
     fn pool(&mut self, x: Value) -> Value {

@@ -13,7 +13,7 @@ use mcc_targets::{Target, choices::Choices};
 use super::graphs::{Case, case};
 use super::interpret;
 use super::random::Random;
-use crate::ir::{BinaryOp, DType, Graph, NodeId, Op, Output, Tensor, UnaryOp, Value, eval, text};
+use crate::ir::{BinaryOp, DType, Graph, NodeId, Op, Output, Tensor, UnaryOp, Value, WeightFormat, eval, text};
 use crate::loader::{Model, guard};
 use crate::lower::{self, program::Program};
 use crate::passes::{self, Effort};
@@ -192,7 +192,8 @@ fn try_way(graph: &Graph, way: &Way, sets: &[(Vec<Tensor>, Vec<Tensor>)], seed: 
 fn lowered(graph: &Graph, way: &Way) -> crate::Result<(Program, bool)> {
     let mut graph = graph.clone();
     passes::run(&mut graph, &way.target, way.effort, &mut |_, _| {})?;
-    let coded = graph.topological().into_iter().any(|node| matches!(graph.op(node), Op::CodedConv { .. }));
+    let coded =
+        graph.topological().into_iter().any(|node| matches!(graph.op(node).weights(), Some(WeightFormat::LowBit(_))));
     Ok((lower::lower(&graph, &way.target, "m")?, coded))
 }
 

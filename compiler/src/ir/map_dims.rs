@@ -1,6 +1,6 @@
 //! Substitution in the dimensions that an operation holds.
 
-use super::{Dim, Op, Range, TensorType};
+use super::{Dim, Op, Range, TensorType, WeightFormat};
 
 impl Op {
     /// The operation with every dimension in it replaced by `f`'s result.
@@ -22,13 +22,18 @@ impl Op {
             Op::Col2Im { spec, kernel, size } => {
                 Op::Col2Im { spec: spec.clone(), kernel: kernel.clone(), size: all(size) }
             }
-            Op::WinogradConv { size, tile, kernel, dilations, out, filters } => Op::WinogradConv {
-                size: all(size),
-                tile: tile.clone(),
-                kernel: kernel.clone(),
-                dilations: dilations.clone(),
-                out: *out,
-                filters: *filters,
+            Op::Packed(packed) => match &packed.weights {
+                WeightFormat::Filtered { tile, size, filters } => {
+                    let (tile, size, filters) = (tile.clone(), all(size), *filters);
+                    packed.with(WeightFormat::Filtered { tile, size, filters }).into()
+                }
+                WeightFormat::Dense
+                | WeightFormat::Depthwise
+                | WeightFormat::Int8 { .. }
+                | WeightFormat::Int8Depthwise
+                | WeightFormat::Blocks
+                | WeightFormat::NonZeros { .. }
+                | WeightFormat::LowBit(_) => self.clone(),
             },
             Op::TopK { k, axis, largest } => Op::TopK { k: f(k), axis: *axis, largest: *largest },
             Op::NonZero { count } => Op::NonZero { count: f(count) },
@@ -49,13 +54,6 @@ impl Op {
             | Op::GridSample { .. }
             | Op::MatMul
             | Op::Conv(_)
-            | Op::PackedConv { .. }
-            | Op::BlockConv { .. }
-            | Op::DotConv { .. }
-            | Op::DotDepthwise { .. }
-            | Op::SparseConv { .. }
-            | Op::CodedConv { .. }
-            | Op::DepthwiseConv(_)
             | Op::ConvTranspose { .. }
             | Op::Pool(_)
             | Op::MaxPoolWithIndices { .. }

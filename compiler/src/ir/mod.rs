@@ -8,36 +8,32 @@
 
 mod attributes;
 pub mod bounds;
-mod byte_masks;
-mod coded;
 mod decisions;
 mod dim;
 mod dtype;
 pub mod eval;
-mod filtering;
 mod graph;
 mod infer;
 mod map_dims;
 mod op;
+mod packed;
 mod requirement;
 #[cfg(test)]
 pub(crate) mod samples;
-mod staging;
 mod tensor;
 pub mod text;
+mod traits;
 mod verify;
 
 pub use attributes::*;
-pub use byte_masks::{mask_bytes, unmask_bytes};
-pub use coded::{Coded, Column};
 pub use decisions::{Decision, Decisions, Subject};
 pub use dim::{Dim, DimNode, Rule, Sym};
 pub use dtype::{DType, DTypeClass};
-pub use filtering::{Filtering, Filters};
 pub use graph::{Graph, NodeId, Output, Outputs, Value};
 pub use infer::{Inferred, infer};
 pub use op::*;
+pub use packed::{Coded, Column, Filtering, Filters, Packed, Staging, WeightFormat, mask_bytes, unmask_bytes};
 pub use requirement::{Condition, MAX_BYTES, Requirement, Requirements};
-pub use staging::Staging;
 pub use tensor::{Tensor, TensorType};
-pub use verify::verify;
+pub use traits::Traits;
+pub use verify::{Stage, verify, verify_at};

@@ -5,9 +5,8 @@
 //! and trails. "Broadcasting" is numpy's, from the last axis backwards. Axes count from 0.
 
 use super::{
-    BinaryOp, CellSpec, ConvSpec, CumulativeKind, DType, Dim, F64, Filters, Layout, PadMode, PoolSpec, Range,
-    ReduceKind, ResizeRule, SampleMode, SamplePadding, ScatterReduction, Staging, Tensor, TensorType, TreeEnsemble,
-    UnaryOp,
+    BinaryOp, CellSpec, ConvSpec, CumulativeKind, DType, Dim, F64, Packed, PadMode, PoolSpec, Range, ReduceKind,
+    ResizeRule, SampleMode, SamplePadding, ScatterReduction, Tensor, TensorType, TreeEnsemble, UnaryOp, WeightFormat,
 };
 
 /// A primitive operation.
@@ -70,55 +69,12 @@ pub enum Op {
     /// `(a: [..., m, k], packed: [..., panels, k, tile])`: the same with `b` cut into panels of `tile` columns, the
     /// last one filled with zeros; `n` columns in the result. Where `a` is `f32`, `packed` may be of 16-bit floats.
     PackedMatMul { n: Dim },
-    /// `(x: channels last, heads: i32[panels + 1], offsets: i32[blocks], values: f32[blocks, tile] or
-    /// i8[blocks, tile, 4])`: correlation in one group with weights in blocks, of which only some are not zero: those from
-    /// `heads[p]` to before `heads[p + 1]` are of panel `p` of `tile` output channels. A block of floats meets the element
-    /// of `x: f32` that lies so many elements behind a window's first one as its offset says; a block of bytes meets four
-    /// adjacent ones of `x: u8 or i8` from there on, and is summed in `i32`, which wraps. `kernel` holds the window's
-    /// extents, and the spatial ones of `x` are constant; without any, the axes before the last are a matrix's rows. `out`
-    /// channels in the result; `spec.pads` are zero.
-    BlockConv { spec: ConvSpec, kernel: Vec<i64>, out: usize },
     /// `(x, w: [out, in/group, k...], [bias: [out]])`: correlation over the spatial axes. Channels-first `x` is
     /// `[batch, in, d...]`, channels-last `[batch, d..., in]`; the weights' layout does not depend on it.
     Conv(ConvSpec),
-    /// `(x: channels last, packed: [group, panels, k..., in/group, tile])`: the same, weights packed as for
-    /// [`Op::PackedMatMul`]; `out` channels in the result. `spec.pads` are zero.
-    PackedConv { spec: ConvSpec, out: usize },
-    /// `(x: u8 or i8, channels last; packed: i8[group, panels, taps, steps, tile, 4])`: correlation of bytes, summed in
-    /// `i32`, which wraps. `kernel` holds the window's extents; without any, the axes before the last are a matrix's
-    /// rows. A window is [`ConvSpec::runs`]: so many taps of runs of contiguous elements, which the weights hold in steps
-    /// of four, filled up with zeros. `out` channels in the result; `spec.pads` are zero. Instead of `packed` there may be
-    /// masks, values and heads: see [`mask_bytes`](super::mask_bytes).
-    DotConv { spec: ConvSpec, kernel: Vec<i64>, out: usize },
-    /// `(x: u8 or i8, channels last; packed: i8[lines, quads, columns, lanes, 4])`: correlation of bytes with one filter a
-    /// channel, summed in `i32`, which wraps. `kernel` holds the window's extents: of the last two, rows and columns (a
-    /// single one is that of rows), the weights of four rows lie side by side, filled up with zeros; the others' elements
-    /// are lines. There are lanes for all channels at least. `spec.group` equals the channels and `spec.pads` are zero.
-    DotDepthwise { spec: ConvSpec, kernel: Vec<i64> },
-    /// `(x, heads: i32[groups + 1], slots: u8[groups * abreast], offsets: u16 or i32[n / shared], values: f32[n])`:
-    /// correlation in one group with weights of which only some are not zero: those that a group of output channels, whose
-    /// places in their block are its slots, has in a slice of the input channels, from its head on to the next one's,
-    /// taking turns in whole rounds. Each is a value and the offset, which some of the group may share, in
-    /// [`Staging::unit`]s of staged planes ([`Staging`]), of what the first result of a tile meets by it. `kernel` holds
-    /// the window's extents; without any, all axes but the channels are a matrix's rows. `spec.layout` is the operand's,
-    /// the result has a layout of its own. Where `x` is `u8` or `i8`, channels-last and with a multiple of four channels,
-    /// `values` are `i8[n, 4]`, which meet four channels each; sums are `i32` and wrap.
-    SparseConv { spec: ConvSpec, kernel: Vec<i64>, staging: Staging, out: usize, stored: Layout },
-    /// `(x: f32, channels last; codes: i32[panels, words, tile]; scales: f32 or f16[panels, blocks, tile]; [zeros: i8 or
-    /// i16[panels, blocks, tile], or table: f32[16 or 256]])`: correlation with weights that are codes; see
-    /// [`Coded`](super::Coded) for what they stand for. `kernel` holds the window's extents; without any, the axes before
-    /// the last are a matrix's rows. `out` channels in the result; `spec.pads` are zero and there is one group.
-    CodedConv { spec: ConvSpec, kernel: Vec<i64>, out: usize, bits: u32, block: usize },
-    /// `(x: [batch, h, w, in] or [batch, h, in], packed: [planes, panels, in, columns])`: correlation with unit strides by
-    /// [`Filtering`](super::Filtering): each tile of results, so many along every axis, from elements in transformed space,
-    /// where it is a matrix product a plane. `kernel` holds the window's extents. The weights are packed as for
-    /// [`Op::PackedMatMul`], transformed or, where `x` is `f32`, not: then they are `[taps, panels, in, columns]`, of `f32`
-    /// or 16-bit floats, or codes with the operands of [`Op::CodedConv`] ([`Filters`]). `size` is the results' spatial
-    /// extent, to which belong rows and columns of `x` for whole tiles ([`Filtering::extent`](super::Filtering::extent)).
-    WinogradConv { size: Vec<Dim>, tile: Vec<i64>, kernel: Vec<i64>, dilations: Vec<i64>, out: usize, filters: Filters },
-    /// `(x: channels last, w: [k..., channels])`: one filter a channel; `spec.group` equals the channels and
-    /// `spec.pads` are zero.
-    DepthwiseConv(ConvSpec),
+    /// `(x: channels last, weights...)`: a correlation or matrix product with packed weights, whose operands and algorithm
+    /// their [`WeightFormat`] says.
+    Packed(Box<Packed>),
     /// `(x, w: [in, out/group, k...], [bias: [out]])`: transposed convolution; `output_pads` extend the far end.
     ConvTranspose { spec: ConvSpec, output_pads: Vec<i64> },
     /// `(x: [batch, out * prod(kernel), positions])`: sums overlapping windows into `[batch, out, size...]`
@@ -150,7 +106,7 @@ pub enum Op {
     /// layer in one direction after the input projection (bias included); results: every step's hidden state
     /// `[time, batch, hidden]`, the last one `[batch, hidden]`, and for LSTM the last cell state. `r` may be in panels
     /// `[panels, hidden, tile]` of its columns, the last one filled up with anything, and for states rounded to 8 bits
-    /// bytes in panels `i8[panels, steps, tile, 4]`, in steps of four as for [`Op::DotConv`]. See [`CellSpec`].
+    /// bytes in panels `i8[panels, steps, tile, 4]`, in steps of four as for [`WeightFormat::Int8`]. See [`CellSpec`].
     Recurrent(CellSpec),
     /// `(x)`: coordinates of non-zero elements, `[rank, count]`, `count` a fresh symbol bound at run time.
     NonZero { count: Dim },
@@ -163,20 +119,14 @@ pub enum Op {
 }
 
 impl Op {
-    /// Whether every axis of the result is that of the operands, whatever their order: element by element, parts, joined
-    /// parts, borders.
-    pub fn keeps_axes(&self) -> bool {
-        matches!(
-            self,
-            Op::Unary(_)
-                | Op::Binary(_)
-                | Op::Select
-                | Op::Cast { .. }
-                | Op::Bitcast { .. }
-                | Op::Slice { .. }
-                | Op::Concat { .. }
-                | Op::Pad { .. }
-        )
+    /// The packed product or convolution that it is.
+    pub fn packed(&self) -> Option<&Packed> {
+        if let Op::Packed(packed) = self { Some(packed) } else { None }
+    }
+
+    /// The format of its packed weights.
+    pub fn weights(&self) -> Option<&WeightFormat> {
+        self.packed().map(|packed| &packed.weights)
     }
 
     /// Short name, as in the text form and in kernels' names.
@@ -207,15 +157,8 @@ impl Op {
             Op::GridSample { .. } => "grid_sample",
             Op::MatMul => "matmul",
             Op::PackedMatMul { .. } => "packed_matmul",
-            Op::BlockConv { .. } => "block_conv",
+            Op::Packed(packed) => packed.weights.name(),
             Op::Conv(_) => "conv",
-            Op::PackedConv { .. } => "packed_conv",
-            Op::DotConv { .. } => "dot_conv",
-            Op::DotDepthwise { .. } => "dot_depthwise",
-            Op::SparseConv { .. } => "sparse_conv",
-            Op::CodedConv { .. } => "coded_conv",
-            Op::WinogradConv { .. } => "winograd_conv",
-            Op::DepthwiseConv(_) => "depthwise_conv",
             Op::ConvTranspose { .. } => "conv_transpose",
             Op::Col2Im { .. } => "col2im",
             Op::Pool(_) => "pool",

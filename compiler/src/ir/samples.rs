@@ -98,47 +98,55 @@ const TABLE: &[Sample] = table! {
         ("u8[1, 9, 4]", "i32[3]", "i32[2]", "i8[2, 4, 4]") -> "i32[1, 4, 5]";
     "conv {strides=[2, 1], dilations=[1, 2], pads=[(1, 0), (0, 1)], group=2, layout=channels_first}"
         ("f32[1, 4, 5, 5]", "f32[6, 2, 2, 2]", "f32[6]") -> "f32[1, 6, 3, 4]";
-    "packed_conv {strides=[1], dilations=[1], pads=[(0, 0)], group=2, layout=channels_last, out=6}"
+    "packed_conv {strides=[1], dilations=[1], pads=[(0, 0)], group=2, layout=channels_last, kernel=[3], out=6}"
         ("f32[1, 5, 4]", "f32[2, 1, 3, 2, 4]") -> "f32[1, 3, 6]";
-    "dot_conv {strides=[1], dilations=[2], pads=[(0, 0)], group=2, layout=channels_last, kernel=[2], out=6}"
+    "dot_conv {strides=[1], dilations=[2], pads=[(0, 0)], group=2, layout=channels_last, kernel=[2], out=6, \
+     bitmask=false}"
         ("u8[1, 5, 10]", "i8[2, 1, 2, 2, 4, 4]") -> "i32[1, 3, 6]";
-    "dot_conv {strides=[2, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, kernel=[2, 3], \
-     out=5}" ("i8[1, 5, 6, 3]", "i8[1, 2, 2, 3, 4, 4]") -> "i32[1, 2, 4, 5]";
-    "dot_depthwise {strides=[2, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=3, layout=channels_last, kernel=[4, 2]}"
+    "dot_conv {strides=[2, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, kernel=[2, \
+     3], out=5, bitmask=false}" ("i8[1, 5, 6, 3]", "i8[1, 2, 2, 3, 4, 4]") -> "i32[1, 2, 4, 5]";
+    "dot_depthwise {strides=[2, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=3, layout=channels_last, \
+     kernel=[4, 2], out=3}"
         ("u8[1, 9, 4, 3]", "i8[1, 1, 2, 8, 4]") -> "i32[1, 3, 3, 3]";
-    "dot_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5}"
+    "dot_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5, bitmask=false}"
         ("u8[2, 3, 22]", "i8[1, 1, 1, 6, 8, 4]") -> "i32[2, 3, 5]";
-    "dot_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5}"
+    "dot_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5, bitmask=true}"
         ("u8[2, 3, 22]", "i64[1, 1, 1, 6, 1]", "i8[80]", "i32[1]") -> "i32[2, 3, 5]";
-    "sparse_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], lines=1, pitch=1, span=1, \
-     phase=1, aligned=false, abreast=4, shared=1, block=4, depth=5, out=2, stored=channels_last}"
+    "sparse_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=2, lines=1, \
+     pitch=1, span=1, phase=1, aligned=false, abreast=4, shared=1, block=4, depth=5, stored=channels_last}"
         ("f32[2, 5]", "i32[2]", "u8[4]", "u16[4]", "f32[4]") -> "f32[2, 2]";
-    "sparse_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_first, kernel=[], lines=1, pitch=1, \
-     span=1, phase=1, aligned=false, abreast=4, shared=1, block=8, depth=3, out=2, stored=channels_last}"
+    "sparse_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_first, kernel=[], out=2, lines=1, \
+     pitch=1, span=1, phase=1, aligned=false, abreast=4, shared=1, block=8, depth=3, stored=channels_last}"
         ("f32[2, 5, 3, 4]", "i32[3]", "u8[8]", "u16[4]", "f32[4]") -> "f32[2, 3, 4, 2]";
     "sparse_conv {strides=[1, 1], dilations=[1, 1], pads=[(1, 1), (0, 1)], group=1, layout=channels_last, \
-     kernel=[3, 2], lines=4, pitch=6, span=32, phase=48, aligned=false, abreast=4, shared=2, block=4, depth=8, out=2, \
-     stored=channels_first}"
+     kernel=[3, 2], out=2, lines=4, pitch=6, span=32, phase=48, aligned=false, abreast=4, shared=2, block=4, depth=8, stored=channels_first}"
         ("f32[1, 4, 5, 2]", "i32[2]", "u8[4]", "i32[2]", "f32[4]") -> "f32[1, 2, 4, 5]";
-    "coded_conv {strides=[2, 1], dilations=[1, 2], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, kernel=[2, 3], \
-     out=5, bits=8, block=16}" ("f32[1, 5, 7, 3]", "i32[2, 5, 4]", "f32[2, 2, 4]") -> "f32[1, 2, 3, 5]";
+    "coded_conv {strides=[2, 1], dilations=[1, 2], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, kernel=[2, \
+     3], out=5, bits=8, block=16}" ("f32[1, 5, 7, 3]", "i32[2, 5, 4]", "f32[2, 2, 4]") -> "f32[1, 2, 3, 5]";
     "coded_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5, bits=4, block=16}"
         ("f32[2, 3, 22]", "i32[1, 3, 8]", "f32[1, 2, 8]", "f32[16]") -> "f32[2, 3, 5]";
     "coded_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5, bits=4, block=16}"
         ("f32[2, 3, 22]", "i32[1, 3, 8]", "f16[1, 2, 8]", "i8[1, 2, 8]") -> "f32[2, 3, 5]";
-    "winograd_conv {size=[3, 2], tile=[2, 2], kernel=[3, 3], dilations=[1, 1], out=8, filters=transformed}"
+    "winograd_conv {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, \
+     kernel=[3, 3], out=8, tile=[2, 2], size=[3, 2], filters=transformed}"
         ("f32[1, 6, 4, 4]", "f32[16, 2, 4, 4]") -> "f32[1, 3, 2, 8]";
-    "winograd_conv {size=[3, 6], tile=[4, 4], kernel=[3, 3], dilations=[1, 1], out=8, filters=transformed}"
+    "winograd_conv {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, \
+     kernel=[3, 3], out=8, tile=[4, 4], size=[3, 6], filters=transformed}"
         ("f32[1, 6, 10, 4]", "f32[36, 2, 4, 4]") -> "f32[1, 3, 6, 8]";
-    "winograd_conv {size=[9], tile=[4], kernel=[5], dilations=[1], out=8, filters=transformed}"
+    "winograd_conv {strides=[1], dilations=[1], pads=[(0, 0)], group=1, layout=channels_last, kernel=[5], out=8, \
+     tile=[4], size=[9], filters=transformed}"
         ("f32[1, 16, 4]", "f32[8, 2, 4, 4]") -> "f32[1, 9, 8]";
-    "winograd_conv {size=[9, 2], tile=[2, 1], kernel=[5, 1], dilations=[3, 1], out=8, filters=transformed}"
+    "winograd_conv {strides=[1, 1], dilations=[3, 1], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, \
+     kernel=[5, 1], out=8, tile=[2, 1], size=[9, 2], filters=transformed}"
         ("f32[1, 24, 2, 4]", "f32[6, 2, 4, 4]") -> "f32[1, 9, 2, 8]";
-    "winograd_conv {size=[3, 6], tile=[4, 4], kernel=[3, 3], dilations=[1, 1], out=8, filters=plain}"
+    "winograd_conv {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, \
+     kernel=[3, 3], out=8, tile=[4, 4], size=[3, 6], filters=plain}"
         ("f32[1, 6, 10, 4]", "f16[9, 2, 4, 4]") -> "f32[1, 3, 6, 8]";
-    "winograd_conv {size=[3, 2], tile=[2, 2], kernel=[3, 3], dilations=[1, 1], out=8, filters=coded(4, 48)}"
+    "winograd_conv {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, \
+     kernel=[3, 3], out=8, tile=[2, 2], size=[3, 2], filters=coded(4, 48)}"
         ("f32[1, 6, 4, 8]", "i32[2, 9, 4]", "f32[2, 2, 4]", "i8[2, 2, 4]") -> "f32[1, 3, 2, 8]";
-    "depthwise_conv {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=3, layout=channels_last}"
+    "depthwise_conv {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=3, layout=channels_last, \
+     kernel=[2, 2], out=3}"
         ("f32[1, 4, 4, 3]", "f32[2, 2, 3]") -> "f32[1, 3, 3, 3]";
     "conv_transpose {strides=[2], dilations=[1], pads=[(1, 0)], group=2, layout=channels_first, output_pads=[1]}"
         ("f32[1, 4, 3]", "f32[4, 3, 2]") -> "f32[1, 6, 6]";
@@ -259,15 +267,8 @@ variants! {
     Op::GridSample { .. } => "grid_sample",
     Op::MatMul => "matmul",
     Op::PackedMatMul { .. } => "packed_matmul",
-    Op::BlockConv { .. } => "block_conv",
     Op::Conv(_) => "conv",
-    Op::PackedConv { .. } => "packed_conv",
-    Op::DotConv { .. } => "dot_conv",
-    Op::DotDepthwise { .. } => "dot_depthwise",
-    Op::SparseConv { .. } => "sparse_conv",
-    Op::CodedConv { .. } => "coded_conv",
-    Op::WinogradConv { .. } => "winograd_conv",
-    Op::DepthwiseConv(_) => "depthwise_conv",
+    Op::Packed(_) => "packed",
     Op::ConvTranspose { .. } => "conv_transpose",
     Op::Col2Im { .. } => "col2im",
     Op::Pool(_) => "pool",

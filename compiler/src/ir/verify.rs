@@ -2,8 +2,46 @@
 
 use std::fmt::Write;
 
-use super::{Dim, Graph, NodeId, Op, TensorType, Value, infer, text};
+use super::{Dim, Graph, Layout, NodeId, Op, TensorType, Traits, Value, infer, text};
 use crate::{Error, Result};
+
+/// How far a graph has come. Each stage has rules of its own, which [`verify_at`] checks besides those that always hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// As the importer makes it: nothing is for kernels ([`Traits::MACHINE`]), everything with spatial axes is channels first.
+    Imported,
+    /// The same, with one spelling for each thing: constants are folded, patterns are fused.
+    Canonical,
+    /// Layouts are chosen: operations may be channels last, between explicit transposes.
+    LaidOut,
+    /// Products and convolutions are packed. Others may still be as they were, where their weights are not constant.
+    Packed,
+}
+
+/// What is wrong with an operation at a stage.
+fn breaks(op: &Op, stage: Stage) -> Option<&'static str> {
+    let layout = match op {
+        Op::Conv(spec) | Op::ConvTranspose { spec, .. } => Some(spec.layout),
+        Op::Pool(spec) | Op::MaxPoolWithIndices { spec, .. } => Some(spec.layout),
+        _ => None,
+    };
+    if stage < Stage::Packed && op.is(Traits::MACHINE) {
+        Some("is packed too early")
+    } else if stage < Stage::LaidOut && layout == Some(Layout::ChannelsLast) {
+        Some("is channels last before layouts are chosen")
+    } else {
+        None
+    }
+}
+
+/// Checks what [`verify`] does, and the rules of a stage.
+///
+/// # Errors
+/// An internal error that lists all violations, beside the graph's text.
+pub fn verify_at(graph: &Graph, stage: Stage) -> Result<()> {
+    let early = |node| breaks(graph.op(node), stage).map(|what| format!("{} {what}", name(graph, node)));
+    report(graph, graph.nodes().filter_map(early).collect())
+}
 
 /// Checks that operands are numbered without gaps and exist, that no node depends on itself, that every type is what
 /// its operation gives, that inputs are inputs, and that outputs exist under distinct names.
@@ -14,7 +52,11 @@ use crate::{Error, Result};
 /// # Errors
 /// An internal error that lists all violations, beside the graph's text.
 pub fn verify(graph: &Graph) -> Result<()> {
-    let mut wrong = Vec::new();
+    report(graph, Vec::new())
+}
+
+/// Adds what always has to hold to what is `wrong` so far.
+fn report(graph: &Graph, mut wrong: Vec<String>) -> Result<()> {
     if let Some(node) = graph.find_cycle() {
         wrong.push(format!("{} depends on itself", name(graph, node)));
     }

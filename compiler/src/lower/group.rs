@@ -22,7 +22,7 @@ use super::expr::{Expr, ExprKind};
 use super::kernels;
 use super::placement::Homes;
 use super::view::View;
-use crate::ir::{DType, Decision, Dim, Graph, NodeId, Op, Tensor, Value};
+use crate::ir::{DType, Decision, Dim, Graph, NodeId, Op, Tensor, Traits, Value, WeightFormat};
 use crate::{Error, Result};
 
 /// Operations that one kernel computes.
@@ -72,7 +72,7 @@ impl Grouping {
     /// The value whose buffer an anchor's operand is read from.
     fn base_of(&self, graph: &Graph, mut v: Value) -> Value {
         while !self.alias.contains_key(&v)
-            && is_view(graph.op(v.node))
+            && graph.op(v.node).is(Traits::VIEW)
             && !self.stored.contains(&v.node)
             && let Some(x) = graph.operand(v.node, 0)
         {
@@ -188,7 +188,7 @@ impl Views<'_> {
             let view = view.or_else(|| (!self.homes.contains_key(&base)).then(|| View::contiguous(&ty.shape)));
             return view.map(|view| (base, view)).ok_or_else(|| Error::internal("a reshape that is no view"));
         }
-        if !is_view(op) || self.stored.contains(&value.node) && !force {
+        if !op.is(Traits::VIEW) || self.stored.contains(&value.node) && !force {
             return Ok((value, self.home(value)));
         }
         let x = graph.operand(value.node, 0).ok_or_else(|| Error::internal("a view without operand"))?;
@@ -210,28 +210,12 @@ impl Views<'_> {
     }
 }
 
-/// Whether an operation computes element by element.
-fn is_elementwise(op: &Op) -> bool {
-    matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast { .. } | Op::Bitcast { .. })
-}
-
-/// Whether an operation only moves data, to where a home could spare it.
-fn moves(op: &Op) -> bool {
-    matches!(op, Op::Concat { .. } | Op::Pad { .. })
-}
-
-/// Whether an operation only shows its operand's elements in another order.
-fn is_view(op: &Op) -> bool {
-    matches!(op, Op::Transpose { .. } | Op::Slice { .. } | Op::Broadcast { .. })
-}
-
 /// Whether a view is a part of a buffer that an operand of a convolution may be.
 fn shows_part(graph: &Graph, view: NodeId, (user, operand): (NodeId, usize)) -> bool {
     let (Op::Slice { ranges }, Some(x)) = (graph.op(view), graph.operand(view, 0)) else { return false };
     let user = graph.op(user);
-    if !matches!(user, Op::PackedConv { .. } | Op::DepthwiseConv(_) | Op::DotDepthwise { .. })
-        || is_view(graph.op(x.node))
-    {
+    use WeightFormat::{Dense, Depthwise, Int8Depthwise};
+    if !matches!(user.weights(), Some(Dense | Depthwise | Int8Depthwise)) || graph.op(x.node).is(Traits::VIEW) {
         return false;
     }
     let strides = View::contiguous(&graph.ty(x).shape).strides;
@@ -268,7 +252,7 @@ pub fn group(graph: &Graph, target: &Target) -> Result<Grouping> {
         }
         match epilogues.by_root.get(&node) {
             Some(group) => groups.push(group.clone()),
-            None if is_elementwise(graph.op(node)) || is_view(graph.op(node)) => {
+            None if graph.op(node).is(Traits::ELEMENTWISE) || graph.op(node).is(Traits::VIEW) => {
                 let (expr, leaves) = fusion.expression(node, None)?;
                 groups.push(Group { anchor: None, root: node, expr, leaves, feeding: None });
             }
@@ -308,14 +292,16 @@ impl Fusion<'_> {
     fn place(&mut self, node: NodeId) {
         let graph = self.graph;
         let op = graph.op(node);
-        if is_elementwise(op) {
+        if op.is(Traits::ELEMENTWISE) {
             let root = self.joins(node).unwrap_or(node);
             self.group_of.insert(node, root);
             *self.sizes.entry(root).or_default() += 1;
-        } else if is_view(op) {
+        } else if op.is(Traits::VIEW) {
             let users = graph.users(node.into());
             let read_in_place = |&(user, n): &(NodeId, usize)| {
-                is_elementwise(graph.op(user)) || is_view(graph.op(user)) || shows_part(graph, node, (user, n))
+                graph.op(user).is(Traits::ELEMENTWISE)
+                    || graph.op(user).is(Traits::VIEW)
+                    || shows_part(graph, node, (user, n))
             };
             if graph.is_output(node.into()) || !users.iter().all(read_in_place) {
                 self.stored.insert(node);
@@ -345,8 +331,8 @@ impl Fusion<'_> {
     fn starts_group(&self, node: NodeId) -> bool {
         match self.graph.op(node) {
             Op::Input(..) | Op::Constant(_) | Op::Reshape { .. } => false,
-            op if is_elementwise(op) => self.group_of.get(&node) == Some(&node),
-            op if is_view(op) => self.stored.contains(&node),
+            op if op.is(Traits::ELEMENTWISE) => self.group_of.get(&node) == Some(&node),
+            op if op.is(Traits::VIEW) => self.stored.contains(&node),
             _ => true,
         }
     }
@@ -356,7 +342,7 @@ impl Fusion<'_> {
         let mut found = Epilogues { by_root: HashMap::new(), taken: HashSet::new() };
         // What only moves data comes last: with an epilogue it is a pass over the data that a home could have spared.
         let (movers, others): (Vec<&NodeId>, Vec<&NodeId>) =
-            order.iter().rev().partition(|&&node| moves(self.graph.op(node)));
+            order.iter().rev().partition(|&&node| self.graph.op(node).is(Traits::JOINS));
         for &node in others.into_iter().chain(movers) {
             if let Some(group) = self.epilogue_of(node)?
                 && !found.by_root.contains_key(&group.root)
@@ -372,7 +358,7 @@ impl Fusion<'_> {
     fn epilogue_of(&self, anchor: NodeId) -> Result<Option<Group>> {
         let graph = self.graph;
         let value = Value::from(anchor);
-        if !kernels::fuses(graph.op(anchor)) || graph.types(anchor).len() != 1 || graph.is_output(value) {
+        if !graph.op(anchor).is(Traits::EPILOGUE) || graph.types(anchor).len() != 1 || graph.is_output(value) {
             return Ok(None);
         }
         let shape = &graph.ty(value).shape;
@@ -401,7 +387,7 @@ impl Fusion<'_> {
             done: HashMap::new(),
             scalars: Vec::new(),
         };
-        if is_view(self.graph.op(root)) {
+        if self.graph.op(root).is(Traits::VIEW) {
             building.leaf(root.into(), true)?;
         } else {
             building.node(root)?;
@@ -411,9 +397,9 @@ impl Fusion<'_> {
             let bounds: Vec<Option<f64>> = building.leaves.iter().map(|l| self.magnitude(l.value)).collect();
             building.expr = building.expr.with_bounds(&bounds).with_lookups(self.fast_lookups);
         }
-        if anchor.is_some_and(|a| {
-            matches!(self.graph.op(a.node), Op::DotConv { .. } | Op::DotDepthwise { .. } | Op::BlockConv { .. })
-        }) {
+        use WeightFormat::{Blocks, Int8, Int8Depthwise};
+        let weights = anchor.and_then(|a| self.graph.op(a.node).weights());
+        if matches!(weights, Some(Int8 { .. } | Int8Depthwise | Blocks)) {
             building.share()?;
         }
         Ok((building.expr, building.leaves))
@@ -463,7 +449,7 @@ impl Building<'_> {
         if Some(value) == self.anchor {
             return Ok(self.expr.push(ExprKind::Anchor, graph.ty(value).dtype));
         }
-        if is_elementwise(graph.op(value.node)) && self.fusion.group_of.get(&value.node) == Some(&self.root) {
+        if graph.op(value.node).is(Traits::ELEMENTWISE) && self.fusion.group_of.get(&value.node) == Some(&self.root) {
             return self.node(value.node);
         }
         if let Some(scalar) = graph.as_constant(value).and_then(Tensor::splat_value) {

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use super::group::{Group, Grouping};
 use super::kernels;
 use super::view::View;
-use crate::ir::{Dim, Graph, Op, PadMode, Value};
+use crate::ir::{Dim, Graph, Op, PadMode, Traits, Value};
 
 /// Where a value lies: in the buffer of another one, at a view in its own shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +99,6 @@ fn stores_apart(graph: &Graph, group: &Group, view: &View, shape: &[Dim]) -> boo
     group.anchor.is_none_or(|anchor| {
         let op = graph.op(anchor);
         let rows = view.merged(shape, kernels::column_axes(op, shape.len())).is_some();
-        rows && kernels::fuses(op) && graph.types(anchor).len() == 1
+        rows && op.is(Traits::EPILOGUE) && graph.types(anchor).len() == 1
     })
 }

@@ -1,7 +1,7 @@
 //! How much a step has to do, for profiles: what its operation asks for, not what a kernel makes of it.
 
 use super::program::Work;
-use crate::ir::{DType, Dim, Op, TensorType};
+use crate::ir::{DType, Dim, Op, TensorType, WeightFormat};
 
 /// The work of an operation. Convolutions that a kernel computes by minimal filtering count in full, so that times of
 /// different methods compare.
@@ -49,44 +49,39 @@ fn shape(ty: &TensorType) -> String {
 fn multiply_adds(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Dim {
     let ([x, rest @ ..], Some(result)) = (operands, results.first()) else { return Dim::ZERO };
     let product = |dims: &[Dim]| dims.iter().fold(Dim::ONE, |n, d| &n * d);
-    // Extents of the second operand from one axis to before another.
-    let weights = |from: usize, to_end: usize| {
+    // Extents of the second operand from one axis on.
+    let weights = |from: usize| {
         let shape = rest.first().map_or(&[][..], |w| &w.shape);
-        product(shape.get(from..shape.len().saturating_sub(to_end)).unwrap_or_default())
+        product(shape.get(from..).unwrap_or_default())
     };
     let channels = x.shape.last().cloned().unwrap_or(Dim::ONE);
     match op {
         Op::MatMul | Op::PackedMatMul { .. } => &result.numel() * &channels,
-        // Blocks of zeros have nothing to do.
-        Op::BlockConv { .. } => {
-            let values = rest.get(2).map_or(Dim::ZERO, TensorType::numel);
-            &product(&result.shape[..result.rank().saturating_sub(1)]) * &values
-        }
         Op::Attention { .. } => {
             let count = rest.first().and_then(|k| k.shape.get(1)).unwrap_or(&Dim::ONE);
             &(&x.numel() + &result.numel()) * count
         }
-        Op::Conv(_) => &result.numel() * &weights(1, 0),
-        Op::PackedConv { .. } => &result.numel() * &weights(2, 1),
-        Op::WinogradConv { kernel, .. } => {
-            &(&result.numel() * &channels) * &kernel.iter().map(|&k| Dim::from(k)).product::<Dim>()
-        }
-        Op::DotConv { spec, kernel, .. } => {
-            let window = kernel.iter().fold(Dim::ONE, |n, &k| &n * &Dim::from(k));
-            &(&result.numel() * &window) * &channels.floor_div(&Dim::from(spec.group))
-        }
-        Op::DotDepthwise { kernel, .. } => &result.numel() * &kernel.iter().map(|&k| Dim::from(k)).product::<Dim>(),
-        // Zeros have nothing to do.
-        Op::SparseConv { out, .. } => {
-            let values = operands.get(4).map_or(Dim::ZERO, TensorType::numel);
-            &result.numel().floor_div(&Dim::from((*out).max(1))) * &values
-        }
-        Op::CodedConv { kernel, .. } => {
-            &(&result.numel() * &channels) * &kernel.iter().map(|&k| Dim::from(k)).product::<Dim>()
-        }
-        Op::DepthwiseConv(_) => &result.numel() * &weights(0, 1),
-        Op::ConvTranspose { .. } => &x.numel() * &weights(1, 0),
-        Op::Recurrent(_) => &product(x.shape.get(..2).unwrap_or_default()) * &weights(0, 0),
+        Op::Conv(_) => &result.numel() * &weights(1),
+        Op::Packed(p) => match &p.weights {
+            WeightFormat::Depthwise | WeightFormat::Int8Depthwise => &result.numel() * &Dim::from(p.taps()),
+            WeightFormat::Dense
+            | WeightFormat::Int8 { .. }
+            | WeightFormat::LowBit(_)
+            | WeightFormat::Filtered { .. } => {
+                &(&result.numel() * &Dim::from(p.taps())) * &channels.floor_div(&Dim::from(p.spec.group))
+            }
+            // Zeros have nothing to do.
+            WeightFormat::Blocks => {
+                let values = rest.get(2).map_or(Dim::ZERO, TensorType::numel);
+                &product(&result.shape[..result.rank().saturating_sub(1)]) * &values
+            }
+            WeightFormat::NonZeros { .. } => {
+                let values = operands.get(4).map_or(Dim::ZERO, TensorType::numel);
+                &result.numel().floor_div(&Dim::from(p.out.max(1))) * &values
+            }
+        },
+        Op::ConvTranspose { .. } => &x.numel() * &weights(1),
+        Op::Recurrent(_) => &product(x.shape.get(..2).unwrap_or_default()) * &weights(0),
         _ => Dim::ZERO,
     }
 }
@@ -94,7 +89,7 @@ fn multiply_adds(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Di
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::{ConvSpec, Filters, Layout};
+    use crate::ir::{ConvSpec, Filters, Layout, Packed};
 
     fn count(op: &Op, operands: &[&[usize]], result: &[usize]) -> Option<i64> {
         let operands: Vec<TensorType> = operands.iter().map(|s| TensorType::fixed(DType::F32, s)).collect();
@@ -123,19 +118,16 @@ mod tests {
         assert_eq!(count(&Op::MatMul, &[&[2, 3, 5], &[5, 7]], &[2, 3, 7]), Some(2 * 3 * 7 * 5));
         assert_eq!(count(&Op::PackedMatMul { n: Dim::from(7usize) }, &[&[3, 5], &[1, 5, 8]], &[3, 7]), Some(3 * 7 * 5));
         assert_eq!(count(&Op::Conv(spec(2)), &[&[1, 6, 6, 8], &[4, 4, 3, 3]], &[1, 4, 4, 4]), Some(16 * 4 * 4 * 9));
-        let packed = Op::PackedConv { spec: spec(2), out: 4 };
-        assert_eq!(count(&packed, &[&[1, 6, 6, 8], &[2, 1, 3, 3, 4, 8]], &[1, 4, 4, 4]), Some(16 * 4 * 4 * 9));
-        let winograd = Op::WinogradConv {
-            size: vec![Dim::from(4usize); 2],
-            tile: vec![2; 2],
-            kernel: vec![3; 2],
-            dilations: vec![1; 2],
-            out: 4,
-            filters: Filters::Transformed,
-        };
+        let packed =
+            |group, out, weights| -> Op { Packed { spec: spec(group), kernel: vec![3, 3], out, weights }.into() };
+        let dense = packed(2, 4, WeightFormat::Dense);
+        assert_eq!(count(&dense, &[&[1, 6, 6, 8], &[2, 1, 3, 3, 4, 8]], &[1, 4, 4, 4]), Some(16 * 4 * 4 * 9));
+        let (tile, size) = (vec![2; 2], vec![Dim::from(4usize); 2]);
+        let winograd = packed(1, 4, WeightFormat::Filtered { tile, size, filters: Filters::Transformed });
         assert_eq!(count(&winograd, &[&[1, 6, 6, 8], &[16, 1, 8, 8]], &[1, 4, 4, 4]), Some(16 * 4 * 8 * 9));
-        let dot = Op::DotConv { spec: spec(2), kernel: vec![3, 3], out: 4 };
+        let dot = packed(2, 4, WeightFormat::Int8 { bitmask: false });
         assert_eq!(count(&dot, &[&[1, 6, 6, 8], &[2, 1, 3, 3, 16, 4]], &[1, 4, 4, 4]), Some(16 * 4 * 4 * 9));
-        assert_eq!(count(&Op::DepthwiseConv(spec(8)), &[&[1, 6, 6, 8], &[3, 3, 8]], &[1, 4, 4, 8]), Some(128 * 9));
+        let depthwise = packed(8, 8, WeightFormat::Depthwise);
+        assert_eq!(count(&depthwise, &[&[1, 6, 6, 8], &[3, 3, 8]], &[1, 4, 4, 8]), Some(128 * 9));
     }
 }

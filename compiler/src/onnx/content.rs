@@ -207,15 +207,8 @@ pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorTyp
         | Op::GridSample { .. }
         | Op::MatMul
         | Op::PackedMatMul { .. }
-        | Op::BlockConv { .. }
+        | Op::Packed(_)
         | Op::Conv(_)
-        | Op::PackedConv { .. }
-        | Op::DotConv { .. }
-        | Op::DotDepthwise { .. }
-        | Op::SparseConv { .. }
-        | Op::CodedConv { .. }
-        | Op::WinogradConv { .. }
-        | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. }
         | Op::Col2Im { .. }
         | Op::Pool(_)

@@ -15,7 +15,7 @@ mod support;
 use mcc_targets::Target;
 
 use crate::Result;
-use crate::ir::Graph;
+use crate::ir::{Graph, Stage, verify_at};
 
 /// One pass: its name, what it does, and why it stands where it stands.
 pub struct Pass {
@@ -25,6 +25,8 @@ pub struct Pass {
     pub run: fn(&mut Graph, &Target) -> Result<bool>,
     /// Why it stands where it stands.
     pub why: &'static str,
+    /// Whether lowering relies on it: it runs at `-O0` too. All others only make models faster and smaller.
+    pub required: bool,
 }
 
 /// Passes that run in turn, again and again while any of them changes something, `rounds` times at most.
@@ -33,14 +35,19 @@ pub struct Phase {
     pub name: &'static str,
     /// Bound on the repetitions; 1 for phases whose passes run once.
     pub rounds: usize,
-    /// Whether lowering relies on it; the other phases only make models faster and smaller.
-    pub required: bool,
+    /// The stage that the graph is at from here on: its rules hold after each pass of the phase. Only passes of the phase that
+    /// packs see graphs that hold packed operations; those that run there besides may fold and share them, not rewrite them.
+    pub leaves: Stage,
     /// In order.
     pub passes: &'static [Pass],
 }
 
 const fn pass(name: &'static str, run: fn(&mut Graph, &Target) -> Result<bool>, why: &'static str) -> Pass {
-    Pass { name, run, why }
+    Pass { name, run, why, required: false }
+}
+
+const fn required(name: &'static str, run: fn(&mut Graph, &Target) -> Result<bool>, why: &'static str) -> Pass {
+    Pass { name, run, why, required: true }
 }
 
 /// All of them, in order.
@@ -48,8 +55,8 @@ pub const PIPELINE: &[Phase] = &[
     Phase {
         name: "extents",
         rounds: 1,
-        required: true,
-        passes: &[pass(
+        leaves: Stage::Imported,
+        passes: &[required(
             "known_extents",
             canonical::known_extents::run,
             "first: it makes the graph anew, and all others see more constants",
@@ -58,7 +65,7 @@ pub const PIPELINE: &[Phase] = &[
     Phase {
         name: "quantization",
         rounds: 1,
-        required: false,
+        leaves: Stage::Imported,
         passes: &[
             pass(
                 "qdq_propagation",
@@ -72,7 +79,7 @@ pub const PIPELINE: &[Phase] = &[
     Phase {
         name: "canonical",
         rounds: 4,
-        required: false,
+        leaves: Stage::Canonical,
         passes: &[
             pass("fold_constants", canonical::fold_constants::run, "first: every later rule looks for constants"),
             pass(
@@ -113,7 +120,7 @@ pub const PIPELINE: &[Phase] = &[
     Phase {
         name: "pruning",
         rounds: 1,
-        required: false,
+        leaves: Stage::Canonical,
         passes: &[pass(
             "prune",
             prune::run,
@@ -123,8 +130,8 @@ pub const PIPELINE: &[Phase] = &[
     Phase {
         name: "layout",
         rounds: 1,
-        required: true,
-        passes: &[pass(
+        leaves: Stage::LaidOut,
+        passes: &[required(
             "layout",
             layout::run,
             "after patterns, which are written channels-first; before transposes sink",
@@ -133,7 +140,7 @@ pub const PIPELINE: &[Phase] = &[
     Phase {
         name: "canonical layout",
         rounds: 4,
-        required: false,
+        leaves: Stage::LaidOut,
         passes: &[
             pass(
                 "channels_last_norm",
@@ -163,9 +170,9 @@ pub const PIPELINE: &[Phase] = &[
         ],
     },
     Phase {
-        name: "final",
+        name: "packing",
         rounds: 1,
-        required: true,
+        leaves: Stage::Packed,
         passes: &[
             pass(
                 "attention",
@@ -208,13 +215,13 @@ pub const PIPELINE: &[Phase] = &[
             pass("merge_pixels", pack::merge_pixels::run, "before dense, which packs what it makes"),
             pass("lowbit", pack::lowbit::run, "takes what is not of bytes, before dense takes the rest as it is"),
             pass("half_weights", pack::half_weights::run, "what is left are weights that dense stores as floats"),
-            pass("dense", pack::dense::run, "after everything that looks at weights or at convolutions"),
+            required("dense", pack::dense::run, "after everything that looks at weights or at convolutions"),
             pass(
                 "unit_transposes",
                 canonical::unit_transposes::run,
                 "last: a transpose that moves no data would hide from `transposes` as a reshape",
             ),
-            pass("fold_constants", canonical::fold_constants::run, "packed weights"),
+            required("fold_constants", canonical::fold_constants::run, "packed weights"),
             pass("algebra", canonical::algebra::run, "pads and reshapes that packing brought"),
             pass("cse", canonical::cse::run, "two operations that pack the same weights"),
             pass("dead_code", canonical::dead_code::run, "lowering sees only what the outputs need"),
@@ -239,11 +246,11 @@ pub enum Effort {
 /// # Errors
 /// When a pass finds the model at fault, or leaves an invalid graph ([`Target::checked`] verifies after every pass).
 pub fn run(graph: &mut Graph, target: &Target, effort: Effort, observer: &mut dyn FnMut(&str, &Graph)) -> Result<()> {
-    for phase in PIPELINE.iter().filter(|p| p.required || effort == Effort::Full) {
+    for phase in PIPELINE {
         for _ in 0..phase.rounds {
             let mut changed = false;
-            for pass in phase.passes {
-                changed |= run_one(pass, graph, target)?;
+            for pass in phase.passes.iter().filter(|p| p.required || effort == Effort::Full) {
+                changed |= run_one(pass, graph, target, phase.leaves)?;
                 observer(pass.name, graph);
             }
             if !changed {
@@ -254,7 +261,7 @@ pub fn run(graph: &mut Graph, target: &Target, effort: Effort, observer: &mut dy
     Ok(())
 }
 
-fn run_one(pass: &Pass, graph: &mut Graph, target: &Target) -> Result<bool> {
+fn run_one(pass: &Pass, graph: &mut Graph, target: &Target, stage: Stage) -> Result<bool> {
     let place = || format!("pass {}", pass.name);
     let changed = (pass.run)(graph, target).map_err(|e| e.within(place()))?;
     if changed {
@@ -262,7 +269,7 @@ fn run_one(pass: &Pass, graph: &mut Graph, target: &Target) -> Result<bool> {
         graph.remove_dead();
     }
     if target.checked {
-        crate::ir::verify(graph).map_err(|e| e.within(place()))?;
+        verify_at(graph, stage).map_err(|e| e.within(place()))?;
     }
     Ok(changed)
 }

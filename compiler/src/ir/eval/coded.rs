@@ -1,17 +1,16 @@
 //! Correlation with coded weights: the weights are decoded first.
 
 use super::{conv, matmul, movement};
-use crate::ir::{Coded, Op, Tensor};
+use crate::ir::{Coded, Packed, Tensor};
 use crate::{Error, Result};
 
-pub(super) fn coded_conv(op: &Op, operands: &[Tensor], result: &[usize]) -> Result<Tensor> {
-    let (Op::CodedConv { spec, kernel, out, bits, block }, [x, codes, scales, rest @ ..]) = (op, operands) else {
+pub(super) fn coded_conv(p: &Packed, coded: Coded, operands: &[Tensor], result: &[usize]) -> Result<Tensor> {
+    let (Packed { spec, kernel, out, .. }, [x, codes, scales, rest @ ..]) = (p, operands) else {
         return Err(Error::internal("a coded convolution has three operands"));
     };
     let channels = *x.shape().last().unwrap_or(&0);
     let kernel: Vec<usize> = kernel.iter().map(|&k| k as usize).collect();
     let depth = channels * kernel.iter().product::<usize>();
-    let coded = Coded { bits: *bits, block: *block };
     let w = coded.decode(codes, scales, rest.first(), [depth, *out])?;
     if kernel.is_empty() {
         let rows = x.numel() / channels.max(1);

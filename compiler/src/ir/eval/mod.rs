@@ -17,6 +17,7 @@ mod math;
 mod matmul;
 mod movement;
 mod number;
+mod packed;
 mod pool;
 mod recurrent;
 mod reduce;
@@ -33,7 +34,7 @@ mod winograd;
 
 pub use graph::{Bindings, eval_graph, eval_graph_with};
 
-use super::{Dim, Op, Range, Tensor, TensorType, infer, unmask_bytes};
+use super::{Dim, Op, Range, Tensor, TensorType, infer};
 use crate::{Error, Result};
 
 /// The results of an operation on constant operands. All dimensions in `op` and in `result_types` must be constants,
@@ -103,25 +104,8 @@ fn eval(op: &Op, x: &[Tensor], types: &[TensorType]) -> Result<Vec<Tensor>> {
 
         Op::MatMul => one(matmul::matmul(&x[0], &x[1])),
         Op::PackedMatMul { .. } => one(matmul::packed_matmul(&x[0], &x[1], &shape(&types[0])?)),
-        Op::BlockConv { spec, kernel, out } => one(blocks::block_conv(x, (spec, kernel), *out, &shape(&types[0])?)),
         Op::Conv(spec) => one(conv::conv(&x[0], &x[1], x.get(2), spec, &shape(&types[0])?)),
-        Op::PackedConv { spec, out } => one(conv::packed_conv(&x[0], &x[1], spec, *out, &shape(&types[0])?)),
-        Op::DotConv { spec, kernel, out } => {
-            let packed = match x {
-                [_, masks, values, heads] => unmask_bytes(masks, values, heads)?,
-                _ => x[1].clone(),
-            };
-            one(dot::dot_conv(&x[0], &packed, spec, kernel, *out, &shape(&types[0])?))
-        }
-        Op::DotDepthwise { spec, kernel } => one(dot::dot_depthwise(&x[0], &x[1], spec, kernel, &shape(&types[0])?)),
-        Op::SparseConv { spec, kernel, staging, stored, .. } => {
-            one(sparse::sparse_conv(x, (spec, kernel), staging, &shape(&types[0])?, *stored))
-        }
-        Op::CodedConv { .. } => one(coded::coded_conv(op, x, &shape(&types[0])?)),
-        Op::WinogradConv { tile, kernel, dilations, filters, .. } => {
-            one(winograd::winograd_conv(x, *filters, [tile, kernel, dilations], &shape(&types[0])?))
-        }
-        Op::DepthwiseConv(spec) => one(conv::depthwise_conv(&x[0], &x[1], spec, &shape(&types[0])?)),
+        Op::Packed(p) => one(packed::packed(p, x, &shape(&types[0])?)),
         Op::ConvTranspose { spec, .. } => one(conv::conv_transpose(&x[0], &x[1], x.get(2), spec, &shape(&types[0])?)),
         Op::Col2Im { spec, kernel, .. } => one(conv::col2im(&x[0], spec, kernel, &shape(&types[0])?)),
         Op::Pool(spec) => one(pool::pool(&x[0], spec, &shape(&types[0])?)),

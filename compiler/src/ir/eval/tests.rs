@@ -281,9 +281,14 @@ fn convolutions_agree() {
     let x = "[1.0, 2.0, 3.0, 4.0, 5.0, 6.0] : f32[1, 3, 2]";
     let want: &[f64] = &[31.0, 402.0, 53.0, 604.0];
     node(&format!("conv {{{spec}}}"), &[x, "[1.0, 10.0, 1.0, 100.0] : f32[2, 1, 2]"], "f32[1, 2, 2]", &[want]);
-    node(&format!("depthwise_conv {{{spec}}}"), &[x, "[1.0, 1.0, 10.0, 100.0] : f32[2, 2]"], "f32[1, 2, 2]", &[want]);
+    node(
+        &format!("depthwise_conv {{{spec}, kernel=[2], out=2}}"),
+        &[x, "[1.0, 1.0, 10.0, 100.0] : f32[2, 2]"],
+        "f32[1, 2, 2]",
+        &[want],
+    );
     let packed = "[1.0, 0.0, 10.0, 0.0, 1.0, 0.0, 100.0, 0.0] : f32[2, 1, 2, 1, 2]";
-    node(&format!("packed_conv {{{spec}, out=2}}"), &[x, packed], "f32[1, 2, 2]", &[want]);
+    node(&format!("packed_conv {{{spec}, kernel=[2], out=2}}"), &[x, packed], "f32[1, 2, 2]", &[want]);
     // [[1, 2, 3], [4, 5, 6]] in panels of two columns.
     let packed = "[1.0, 2.0, 4.0, 5.0, 3.0, 0.0, 6.0, 0.0] : f32[2, 2, 2]";
     node("packed_matmul {n=3}", &["[1.0, 10.0] : f32[1, 2]", packed], "f32[1, 3]", &[&[41.0, 52.0, 63.0]]);

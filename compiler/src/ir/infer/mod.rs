@@ -6,11 +6,12 @@
 
 mod check;
 mod movement;
+mod packed;
 mod window;
 
 use super::{
-    BinaryOp, Cell, CellSpec, Coded, Condition, DType, Dim, Filters, Op, ReduceKind, Requirement, TensorType, TreeEdge,
-    TreeEnsemble, UnaryOp,
+    BinaryOp, Cell, CellSpec, Condition, DType, Dim, Op, ReduceKind, Requirement, TensorType, TreeEdge, TreeEnsemble,
+    UnaryOp,
 };
 use crate::{Error, Result};
 use check::Checker;
@@ -96,21 +97,8 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
 
         Op::MatMul => one(matmul(c)?),
         Op::PackedMatMul { n } => one(packed_matmul(c, n)?),
-        Op::BlockConv { spec, kernel, out } => one(window::block_conv(c, spec, kernel, *out)?),
         Op::Conv(spec) => one(window::conv(c, spec)?),
-        Op::PackedConv { spec, out } => one(window::packed_conv(c, spec, *out)?),
-        Op::SparseConv { spec, kernel, staging, out, stored } => {
-            one(window::sparse_conv(c, spec, kernel, staging, (*out, *stored))?)
-        }
-        Op::DotConv { spec, kernel, out } => one(window::dot_conv(c, spec, kernel, *out)?),
-        Op::CodedConv { spec, kernel, out, bits, block } => {
-            one(window::coded_conv(c, spec, kernel, *out, Coded { bits: *bits, block: *block })?)
-        }
-        Op::WinogradConv { size, tile, kernel, dilations, out, filters } => {
-            one(window::winograd_conv(c, size, [tile, kernel, dilations], (*out, *filters))?)
-        }
-        Op::DotDepthwise { spec, kernel } => one(window::dot_depthwise(c, spec, kernel)?),
-        Op::DepthwiseConv(spec) => one(window::depthwise_conv(c, spec)?),
+        Op::Packed(packed) => one(packed::packed(c, packed)?),
         Op::ConvTranspose { spec, output_pads } => one(window::conv_transpose(c, spec, output_pads)?),
         Op::Col2Im { spec, kernel, size } => one(window::col2im(c, spec, kernel, size)?),
         Op::Pool(spec) => one(window::pool(c, spec)?),
@@ -165,14 +153,8 @@ fn arity(op: &Op) -> (usize, usize) {
         Op::ScatterElements { .. } | Op::ScatterNd { .. } => (3, 3),
         Op::ReverseSequence { .. } | Op::GridSample { .. } => (2, 2),
         Op::Resize { .. } => (1, 1),
-        Op::BlockConv { .. } => (4, 4),
-        Op::MatMul | Op::PackedMatMul { .. } | Op::PackedConv { .. } => (2, 2),
-        Op::DotConv { .. } => (2, 4),
-        Op::CodedConv { .. } => (3, 4),
-        Op::WinogradConv { filters: Filters::Coded(_), .. } => (3, 4),
-        Op::WinogradConv { .. } => (2, 2),
-        Op::SparseConv { .. } => (5, 5),
-        Op::DotDepthwise { .. } | Op::DepthwiseConv(_) => (2, 2),
+        Op::MatMul | Op::PackedMatMul { .. } => (2, 2),
+        Op::Packed(packed) => packed.weights.arity(),
         Op::Conv(_) | Op::ConvTranspose { .. } => (2, 3),
         Op::Col2Im { .. } | Op::Pool(_) | Op::MaxPoolWithIndices { .. } => (1, 1),
         Op::Reduce { .. } | Op::ArgReduce { .. } | Op::Cumulative { .. } => (1, 1),

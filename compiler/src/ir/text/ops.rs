@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 
 use super::attr::{Attr, find, inside, pieces};
-use crate::ir::{BinaryOp, CellSpec, ConvSpec, Op, PoolSpec, ResizeRule, Staging, TreeEnsemble, UnaryOp};
+use crate::ir::{
+    BinaryOp, CellSpec, Coded, ConvSpec, Op, Packed, PoolSpec, ResizeRule, Staging, TreeEnsemble, UnaryOp, WeightFormat,
+};
 use crate::{Error, Result};
 
 /// `name=value` pairs.
@@ -61,21 +63,8 @@ pub(super) fn attributes(op: &Op) -> Attrs {
         Op::GridSample { mode, padding, align_corners } => attrs![mode, padding, align_corners],
         Op::MatMul => Vec::new(),
         Op::PackedMatMul { n } => attrs![n],
-        Op::Conv(spec) | Op::DepthwiseConv(spec) => conv(spec),
-        Op::PackedConv { spec, out } => [conv(spec), attrs![out]].concat(),
-        Op::DotConv { spec, kernel, out } | Op::BlockConv { spec, kernel, out } => {
-            [conv(spec), attrs![kernel, out]].concat()
-        }
-        Op::DotDepthwise { spec, kernel } => [conv(spec), attrs![kernel]].concat(),
-        Op::SparseConv { spec, kernel, staging, out, stored } => {
-            let Staging { lines, pitch, span, phase, aligned, abreast, shared, block, depth } = staging;
-            [conv(spec), attrs![kernel, lines, pitch, span, phase, aligned, abreast, shared, block, depth, out, stored]]
-                .concat()
-        }
-        Op::CodedConv { spec, kernel, out, bits, block } => [conv(spec), attrs![kernel, out, bits, block]].concat(),
-        Op::WinogradConv { size, tile, kernel, dilations, out, filters } => {
-            attrs![size, tile, kernel, dilations, out, filters]
-        }
+        Op::Conv(spec) => conv(spec),
+        Op::Packed(packed) => weights(packed),
         Op::ConvTranspose { spec, output_pads } => [conv(spec), attrs![output_pads]].concat(),
         Op::Col2Im { spec, kernel, size } => [conv(spec), attrs![kernel, size]].concat(),
         Op::Pool(spec) => pool(spec),
@@ -103,6 +92,23 @@ pub(super) fn attributes(op: &Op) -> Attrs {
 fn conv(spec: &ConvSpec) -> Attrs {
     let ConvSpec { strides, dilations, pads, group, layout } = spec;
     attrs![strides, dilations, pads, group, layout]
+}
+
+fn weights(packed: &Packed) -> Attrs {
+    let Packed { spec, kernel, out, weights } = packed;
+    let format = match weights {
+        WeightFormat::Dense | WeightFormat::Depthwise | WeightFormat::Int8Depthwise | WeightFormat::Blocks => {
+            Vec::new()
+        }
+        WeightFormat::Int8 { bitmask } => attrs![bitmask],
+        WeightFormat::NonZeros { staging, stored } => {
+            let Staging { lines, pitch, span, phase, aligned, abreast, shared, block, depth } = staging;
+            attrs![lines, pitch, span, phase, aligned, abreast, shared, block, depth, stored]
+        }
+        WeightFormat::LowBit(Coded { bits, block }) => attrs![bits, block],
+        WeightFormat::Filtered { tile, size, filters } => attrs![tile, size, filters],
+    };
+    [conv(spec), attrs![kernel, out], format].concat()
 }
 
 fn pool(spec: &PoolSpec) -> Attrs {
@@ -182,24 +188,17 @@ pub(in crate::ir) fn operation(name: &str, text: &str) -> Result<Op> {
         "matmul" => Op::MatMul,
         "packed_matmul" => build!(r, Op::PackedMatMul { n }),
         "conv" => Op::Conv(conv_spec(&r)?),
-        "packed_conv" => Op::PackedConv { spec: conv_spec(&r)?, out: r.get("out")? },
-        "coded_conv" => Op::CodedConv {
-            spec: conv_spec(&r)?,
-            kernel: r.get("kernel")?,
-            out: r.get("out")?,
-            bits: r.get("bits")?,
-            block: r.get("block")?,
-        },
-        "block_conv" => Op::BlockConv { spec: conv_spec(&r)?, kernel: r.get("kernel")?, out: r.get("out")? },
-        "dot_conv" => Op::DotConv { spec: conv_spec(&r)?, kernel: r.get("kernel")?, out: r.get("out")? },
-        "dot_depthwise" => Op::DotDepthwise { spec: conv_spec(&r)?, kernel: r.get("kernel")? },
+        "packed_conv" => packed(&r, WeightFormat::Dense)?,
+        "depthwise_conv" => packed(&r, WeightFormat::Depthwise)?,
+        "dot_conv" => packed(&r, build!(r, WeightFormat::Int8 { bitmask }))?,
+        "dot_depthwise" => packed(&r, WeightFormat::Int8Depthwise)?,
+        "block_conv" => packed(&r, WeightFormat::Blocks)?,
         "sparse_conv" => {
             let staging = build!(r, Staging { lines, pitch, span, phase, aligned, abreast, shared, block, depth });
-            let (kernel, out, stored) = (r.get("kernel")?, r.get("out")?, r.get("stored")?);
-            Op::SparseConv { spec: conv_spec(&r)?, kernel, staging, out, stored }
+            packed(&r, WeightFormat::NonZeros { staging, stored: r.get("stored")? })?
         }
-        "winograd_conv" => build!(r, Op::WinogradConv { size, tile, kernel, dilations, out, filters }),
-        "depthwise_conv" => Op::DepthwiseConv(conv_spec(&r)?),
+        "coded_conv" => packed(&r, WeightFormat::LowBit(build!(r, Coded { bits, block })))?,
+        "winograd_conv" => packed(&r, build!(r, WeightFormat::Filtered { tile, size, filters }))?,
         "conv_transpose" => Op::ConvTranspose { spec: conv_spec(&r)?, output_pads: r.get("output_pads")? },
         "col2im" => Op::Col2Im { spec: conv_spec(&r)?, kernel: r.get("kernel")?, size: r.get("size")? },
         "pool" => Op::Pool(pool_spec(&r)?),
@@ -232,6 +231,11 @@ pub(in crate::ir) fn operation(name: &str, text: &str) -> Result<Op> {
         Some((left, _)) => Err(Error::invalid(format!("`{name}` has no attribute `{left}`"))),
         None => Ok(op),
     }
+}
+
+fn packed(r: &Reader, weights: WeightFormat) -> Result<Op> {
+    let (spec, kernel, out) = (conv_spec(r)?, r.get("kernel")?, r.get("out")?);
+    Ok(Packed { spec, kernel, out, weights }.into())
 }
 
 fn conv_spec(r: &Reader) -> Result<ConvSpec> {

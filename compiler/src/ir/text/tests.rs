@@ -1,5 +1,5 @@
 use super::*;
-use crate::ir::{DType, Dim, Graph, Op, Output, Tensor, TensorType, Value};
+use crate::ir::{DType, Dim, Graph, Op, Output, Stage, Tensor, TensorType, Value, verify_at};
 
 /// Equal up to nodes' ids: what both graphs print as, and exactly the same operations in the same order.
 fn assert_same(a: &Graph, b: &Graph) {
@@ -134,4 +134,25 @@ fn verifier_finds_all_faults() {
     for part in ["numbered [0, 1, 3]", "gives [f32[8]], but has [f32[4]]", "not there", "two outputs"] {
         assert!(message.contains(part), "{message}");
     }
+}
+
+#[test]
+fn stages_have_rules() {
+    let graph = parse(
+        "%0 = input \"x\" : f32[1, 4, 4, 3]\n\
+         %1 = constant [1.0] : f32[2, 2, 3]\n\
+         %2 = depthwise_conv(%0, %1) {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=3, \
+         layout=channels_last, kernel=[2, 2], out=3} : f32[1, 3, 3, 3]\n\
+         %3 = pool(%2) {kind=max, kernel=[2, 2], strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], ceil=false, \
+         layout=channels_last} : f32[1, 2, 2, 3]\n\
+         output \"y\" = %3\n",
+    )
+    .unwrap();
+    let message = |stage| verify_at(&graph, stage).map_err(|e| e.report().message.clone());
+    for stage in [Stage::Imported, Stage::Canonical] {
+        let message = message(stage).unwrap_err();
+        assert!(message.contains("packed too early") && message.contains("before layouts are chosen"), "{message}");
+    }
+    assert!(message(Stage::LaidOut).unwrap_err().contains("packed too early"));
+    message(Stage::Packed).unwrap();
 }

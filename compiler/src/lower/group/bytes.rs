@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{Fusion, kernels, moves};
-use crate::ir::{NodeId, Value};
+use super::Fusion;
+use crate::ir::{NodeId, Traits, Value};
 
 impl Fusion<'_> {
     /// Of several kernels that store bytes which one group reads, only the last can have that group as epilogue: what makes
@@ -13,7 +13,7 @@ impl Fusion<'_> {
         let mut last: HashMap<NodeId, NodeId> = HashMap::new();
         let behind = |fusion: &Self, anchor: NodeId| {
             let op = graph.op(anchor);
-            let computes = kernels::fuses(op) && !moves(op);
+            let computes = op.is(Traits::EPILOGUE) && !op.is(Traits::JOINS);
             let [(user, _)] = graph.users(anchor.into())[..] else { return None };
             fusion.group_of.get(&user).filter(|_| computes).map(|&root| (user, root))
         };

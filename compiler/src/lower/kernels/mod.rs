@@ -23,7 +23,7 @@ use mcc_targets::Target;
 
 use super::kir::{Builder, Kernel};
 use super::view::View;
-use crate::ir::{Dim, Layout, Op, Tensor, TensorType, text};
+use crate::ir::{ConvSpec, Dim, Layout, Op, Packed, Tensor, TensorType, Traits, WeightFormat, text};
 use crate::{Error, Result};
 
 pub use support::emit::{Emit, Epilogue, Link, RowLeaf};
@@ -54,7 +54,7 @@ impl Site<'_> {
 }
 
 /// Operands and a result that are parts of larger buffers, which makes concatenations, slices and padding free. Only
-/// what [`reads_spaced`] and [`fuses`] allow; by default everything lies in order from its pointer on.
+/// what [`reads_spaced`] and [`Traits::EPILOGUE`] allow; by default everything lies in order from its pointer on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Places {
     /// Operands that do not lie in order.
@@ -82,7 +82,7 @@ pub struct Built {
 pub fn build(site: &Site<'_>, epilogue: &Epilogue) -> Result<Built> {
     // What lies in the result already leaves little to do.
     let little = site.places.inside.contains(&true);
-    let threads = if is_parallel(site.op) && !little { site.target.threads } else { 1 };
+    let threads = if site.op.is(Traits::PARALLEL) && !little { site.target.threads } else { 1 };
     let mut k = builder(site.op.name(), site.target, threads);
     let emit = Emit::new(site, epilogue, &mut k)?;
     dispatch(site, &emit, &mut k)?;
@@ -92,7 +92,7 @@ pub fn build(site: &Site<'_>, epilogue: &Epilogue) -> Result<Built> {
 
 /// Whether the result of one operation can be operand 0 of another one within [one kernel](build_chain).
 pub fn chains(first: &Op, second: &Op, operands: &[TensorType]) -> bool {
-    matches!(first, Op::DepthwiseConv(_)) && conv::separable::is_pointwise(second, operands)
+    depthwise(first).is_some() && conv::separable::is_pointwise(second, operands)
 }
 
 /// Builds the kernel of two operations that [chain](chains). Its arguments are the first one's operands and what its
@@ -102,7 +102,7 @@ pub fn chains(first: &Op, second: &Op, operands: &[TensorType]) -> bool {
 /// As [`build`].
 pub fn build_chain(links: &[Link<'_>; 2]) -> Result<Built> {
     let [first, second] = links;
-    let Op::DepthwiseConv(spec) = first.site.op else { return missing(first.site) };
+    let Some(spec) = depthwise(first.site.op) else { return missing(first.site) };
     let target = second.site.target;
     let mut k = builder("separable_conv", target, target.threads);
     let [feeding, fed] = Emit::chain([first, second], &mut k)?;
@@ -111,6 +111,14 @@ pub fn build_chain(links: &[Link<'_>; 2]) -> Result<Built> {
     let (more, constants) = fed.wants();
     scratch.extend(more);
     Ok(Built { kernel: k.finish(), scratch, constants })
+}
+
+/// The window of a depthwise convolution of floats.
+fn depthwise(op: &Op) -> Option<&ConvSpec> {
+    match op {
+        Op::Packed(p) if p.weights == WeightFormat::Depthwise => Some(&p.spec),
+        _ => None,
+    }
 }
 
 fn builder(name: &str, target: &Target, threads: u32) -> Builder {
@@ -138,21 +146,8 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         }
         Op::MatMul => gemm::packed::matmul(site, e, k),
         Op::PackedMatMul { n } => gemm::packed::packed_matmul(site, e, k, n),
-        Op::BlockConv { spec, kernel, out } => sparse::blocks::block_conv(site, e, k, (spec, kernel), *out),
         Op::Conv(spec) => conv::direct::conv(site, e, k, spec),
-        Op::PackedConv { spec, out } => gemm::packed::packed_conv(site, e, k, spec, *out),
-        Op::DotConv { spec, kernel, out } => int8::dot::dot_conv(site, e, k, spec, kernel, *out),
-        Op::DotDepthwise { spec, kernel } => int8::depthwise::dot_depthwise(site, e, k, spec, kernel),
-        Op::SparseConv { spec, kernel, staging, out, stored } => {
-            sparse::sparse_conv(site, e, k, (spec, kernel), staging, (*out, *stored))
-        }
-        Op::CodedConv { spec, kernel, out, bits, block } => {
-            lowbit::coded_conv(site, e, k, &lowbit::Attributes { spec, kernel, out: *out, bits: *bits, block: *block })
-        }
-        Op::WinogradConv { size, tile, kernel, dilations, out, filters } => {
-            conv::winograd::winograd_conv(site, e, k, size, [tile, kernel, dilations], (*out, *filters))
-        }
-        Op::DepthwiseConv(spec) => conv::depthwise::depthwise_conv(site, e, k, spec),
+        Op::Packed(p) => packed(site, p, e, k),
         Op::ConvTranspose { .. } => missing(site),
         Op::Col2Im { spec, kernel, size } => conv::col2im::col2im(site, e, k, spec, kernel, size),
         Op::Pool(spec) => conv::pool::pool(e, k, spec),
@@ -188,117 +183,22 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
     }
 }
 
-/// Whether the kernel of an operation keeps to what [shared kernels](super::kir::share) must, so that its parallel loops
-/// may be shared.
-fn is_parallel(op: &Op) -> bool {
-    match op {
-        Op::Iota { .. }
-        | Op::Concat { .. }
-        | Op::Pad { .. }
-        | Op::Gather { .. }
-        | Op::GatherElements { .. }
-        | Op::GatherNd { .. }
-        | Op::Resize { .. }
-        | Op::GridSample { .. }
-        | Op::MatMul
-        | Op::PackedMatMul { .. }
-        | Op::BlockConv { .. }
-        | Op::Conv(_)
-        | Op::PackedConv { .. }
-        | Op::DotConv { .. }
-        | Op::DotDepthwise { .. }
-        | Op::SparseConv { .. }
-        | Op::CodedConv { .. }
-        | Op::WinogradConv { .. }
-        | Op::DepthwiseConv(_)
-        | Op::Pool(_)
-        | Op::MaxPoolWithIndices { .. }
-        | Op::Reduce { .. }
-        | Op::ArgReduce { .. }
-        | Op::Attention { .. }
-        | Op::Softmax { .. }
-        | Op::Normalize { .. } => true,
-        // Steps that need one another, sums in place, or too little to do.
-        Op::ReverseSequence { .. }
-        | Op::ConvTranspose { .. }
-        | Op::Col2Im { .. }
-        | Op::ScatterElements { .. }
-        | Op::ScatterNd { .. }
-        | Op::Cumulative { .. }
-        | Op::TopK { .. }
-        | Op::Recurrent(_)
-        | Op::NonZero { .. }
-        | Op::Suppress
-        | Op::TreeEnsemble(_) => false,
-        Op::Input(..)
-        | Op::Constant(_)
-        | Op::Dims(_)
-        | Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Select
-        | Op::Cast { .. }
-        | Op::Bitcast { .. }
-        | Op::Reshape { .. }
-        | Op::Transpose { .. }
-        | Op::Broadcast { .. }
-        | Op::Slice { .. } => false,
-    }
-}
-
-/// Whether the kernel of an operation stores result 0 through [`Emit::store`] alone (or in bulk only where
-/// [`Emit::is_plain`]), so that it can have an epilogue.
-pub fn fuses(op: &Op) -> bool {
-    match op {
-        Op::Iota { .. }
-        | Op::Concat { .. }
-        | Op::Pad { .. }
-        | Op::Gather { .. }
-        | Op::GatherElements { .. }
-        | Op::GatherNd { .. }
-        | Op::ReverseSequence { .. }
-        | Op::Resize { .. }
-        | Op::GridSample { .. }
-        | Op::MatMul
-        | Op::PackedMatMul { .. }
-        | Op::BlockConv { .. }
-        | Op::Conv(_)
-        | Op::PackedConv { .. }
-        | Op::DotConv { .. }
-        | Op::DotDepthwise { .. }
-        | Op::SparseConv { .. }
-        | Op::CodedConv { .. }
-        | Op::WinogradConv { .. }
-        | Op::DepthwiseConv(_)
-        | Op::Col2Im { .. }
-        | Op::Pool(_)
-        | Op::Reduce { .. }
-        | Op::ArgReduce { .. }
-        | Op::Attention { .. }
-        | Op::Softmax { .. }
-        | Op::Normalize { .. }
-        | Op::TreeEnsemble(_) => true,
-        // These read their own result again, or have several.
-        Op::ScatterElements { .. }
-        | Op::ScatterNd { .. }
-        | Op::ConvTranspose { .. }
-        | Op::MaxPoolWithIndices { .. }
-        | Op::Cumulative { .. }
-        | Op::TopK { .. }
-        | Op::Recurrent(_)
-        | Op::NonZero { .. }
-        | Op::Suppress => false,
-        Op::Input(..)
-        | Op::Constant(_)
-        | Op::Dims(_)
-        | Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Select
-        | Op::Cast { .. }
-        | Op::Bitcast { .. }
-        | Op::Reshape { .. }
-        | Op::Transpose { .. }
-        | Op::Broadcast { .. }
-        | Op::Slice { .. } => false,
+/// A kernel for each format of packed weights.
+fn packed(site: &Site<'_>, p: &Packed, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
+    let Packed { spec, kernel, out, weights } = p;
+    match weights {
+        WeightFormat::Dense => gemm::packed::packed_conv(site, e, k, spec, *out),
+        WeightFormat::Depthwise => conv::depthwise::depthwise_conv(site, e, k, spec),
+        WeightFormat::Int8 { .. } => int8::dot::dot_conv(site, e, k, spec, kernel, *out),
+        WeightFormat::Int8Depthwise => int8::depthwise::dot_depthwise(site, e, k, spec, kernel),
+        WeightFormat::Blocks => sparse::blocks::block_conv(site, e, k, (spec, kernel), *out),
+        WeightFormat::NonZeros { staging, stored } => {
+            sparse::sparse_conv(site, e, k, (spec, kernel), staging, (*out, *stored))
+        }
+        WeightFormat::LowBit(coded) => lowbit::coded_conv(site, e, k, p, *coded),
+        WeightFormat::Filtered { tile, size, filters } => {
+            conv::winograd::winograd_conv(site, e, k, size, [tile, kernel, &spec.dilations], (*out, *filters))
+        }
     }
 }
 
@@ -308,10 +208,19 @@ pub fn reads_spaced(op: &Op, operand: usize, strides: &[Dim]) -> bool {
     let fixed = |from: usize| strides.iter().skip(from).all(|s| s.as_const().is_some());
     match op {
         Op::Concat { .. } => true,
-        Op::PackedConv { .. } | Op::Pad { .. } => operand == 0,
-        // Distances between columns, and here also between rows, are part of the code.
-        Op::DepthwiseConv(_) | Op::DotDepthwise { .. } => operand == 0 && fixed(strides.len().saturating_sub(2)),
-        Op::WinogradConv { .. } => operand == 0 && fixed(1),
+        Op::Pad { .. } => operand == 0,
+        Op::Packed(p) => match &p.weights {
+            WeightFormat::Dense => operand == 0,
+            // Distances between columns, and here also between rows, are part of the code.
+            WeightFormat::Depthwise | WeightFormat::Int8Depthwise => {
+                operand == 0 && fixed(strides.len().saturating_sub(2))
+            }
+            WeightFormat::Filtered { .. } => operand == 0 && fixed(1),
+            WeightFormat::Int8 { .. }
+            | WeightFormat::Blocks
+            | WeightFormat::NonZeros { .. }
+            | WeightFormat::LowBit(_) => false,
+        },
         Op::Pool(spec) => spec.layout == Layout::ChannelsLast,
         _ => false,
     }
@@ -319,8 +228,9 @@ pub fn reads_spaced(op: &Op, operand: usize, strides: &[Dim]) -> bool {
 
 /// How many of the last axes of result 0 of a rank are the columns of rows that the kernel of an operation stores, as one.
 pub fn column_axes(op: &Op, rank: usize) -> usize {
+    let planes = |p: &Packed| matches!(p.weights, WeightFormat::NonZeros { stored: Layout::ChannelsFirst, .. });
     match op {
-        Op::SparseConv { stored: Layout::ChannelsFirst, .. } => rank.saturating_sub(2),
+        Op::Packed(p) if planes(p) => rank.saturating_sub(2),
         _ => rank.min(1),
     }
 }

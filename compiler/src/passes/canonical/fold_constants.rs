@@ -135,16 +135,7 @@ fn worth(op: &Op, operands: &[TensorType], results: &[TensorType]) -> bool {
             let depth = operands[0].shape.last().and_then(|d| d.as_const()).unwrap_or(1);
             to <= from && work(depth)
         }
-        Op::Conv(_)
-        | Op::PackedConv { .. }
-        | Op::BlockConv { .. }
-        | Op::DotConv { .. }
-        | Op::DotDepthwise { .. }
-        | Op::SparseConv { .. }
-        | Op::CodedConv { .. }
-        | Op::WinogradConv { .. }
-        | Op::DepthwiseConv(_)
-        | Op::ConvTranspose { .. } => to <= from && work(estimate(&operands[1])),
+        Op::Conv(_) | Op::Packed(_) | Op::ConvTranspose { .. } => to <= from && work(estimate(&operands[1])),
         Op::Col2Im { .. } => to <= from && work(1),
     }
 }

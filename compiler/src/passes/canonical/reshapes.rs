@@ -4,17 +4,13 @@
 use mcc_targets::Target;
 
 use crate::Result;
-use crate::ir::{Dim, Graph, NodeId, Op, Value};
+use crate::ir::{Dim, Graph, NodeId, Op, Traits, Value};
 use crate::passes::support::edit::{Edit, estimate, pad_rank, rewrite};
 use crate::passes::support::regroup::blocks;
 
 /// Sinks reshapes through element-wise operations.
 pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
-    rewrite(graph, |edit, node| if is_elementwise(edit.graph.op(node)) { sink(edit, node) } else { Ok(None) })
-}
-
-fn is_elementwise(op: &Op) -> bool {
-    matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast { .. } | Op::Bitcast { .. })
+    rewrite(graph, |edit, node| if edit.graph.op(node).is(Traits::ELEMENTWISE) { sink(edit, node) } else { Ok(None) })
 }
 
 fn sink(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
@@ -26,7 +22,7 @@ fn sink(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
     });
     let Some(reshaped) = reshaped else { return Ok(None) };
     // What others need under the new shape would be computed twice, or be kept from the kernel that makes it.
-    let elementwise = |(user, _): &(NodeId, usize)| is_elementwise(edit.graph.op(*user));
+    let elementwise = |(user, _): &(NodeId, usize)| edit.graph.op(*user).is(Traits::ELEMENTWISE);
     if edit.graph.is_output(reshaped) || !edit.users(reshaped).iter().all(elementwise) {
         return Ok(None);
     }
@@ -62,8 +58,7 @@ fn reshaped_operand(edit: &Edit, value: Value, source: &[Dim], shape: &[Dim]) ->
     let padded = pad_rank(&ty.shape, shape.len());
     let op = edit.graph.op(value.node);
     let full = padded == shape;
-    let fused = is_elementwise(op)
-        || matches!(op, Op::Transpose { .. } | Op::Slice { .. } | Op::Broadcast { .. } | Op::Iota { .. });
+    let fused = op.is(Traits::ELEMENTWISE) || op.is(Traits::VIEW) || matches!(op, Op::Iota { .. });
     if fused && full && estimate(ty) > 1 {
         return None;
     }

@@ -16,7 +16,7 @@ use mcc_targets::sparse_schedule::Costs;
 use mcc_targets::{Sparsity, Target};
 
 use super::cut::{NEVER, Network, Variable};
-use crate::ir::{Decision, Dim, Graph, Layout, NodeId, Op, Subject, TensorType, Value};
+use crate::ir::{Decision, Dim, Graph, Layout, NodeId, Op, Subject, TensorType, Traits, Value};
 use crate::passes::quantize::int8_contractions;
 use crate::passes::sparse::{blocks, csr};
 use crate::passes::support::edit::estimate;
@@ -146,7 +146,7 @@ fn role(graph: &Graph, node: NodeId, target: &Target) -> Role {
             either(layout_schedule::windows(target, window(spec.kernel.iter().product())))
         }
         Op::Resize { sizes, .. } if sizes[..2] == x.shape[..2] => either(layout_schedule::windows(target, window(4))),
-        op if op.keeps_axes() => either([0.0; 2]),
+        op if op.is(Traits::KEEPS_AXES) => either([0.0; 2]),
         Op::Reduce { .. } => either([0.0; 2]),
         Op::Transpose { .. } | Op::Broadcast { .. } | Op::Constant(_) => Role::Any,
         _ => Role::First,

@@ -11,7 +11,10 @@ use mcc_targets::{Target, WeightFloats, schedule};
 
 use super::winograd;
 use crate::Result;
-use crate::ir::{BinaryOp, ConvSpec, DType, Dim, Filters, Graph, Layout, NodeId, Op, PadMode, Range, Tensor, Value};
+use crate::ir::{
+    BinaryOp, ConvSpec, DType, Dim, Filters, Graph, Layout, NodeId, Op, Packed, PadMode, Range, Tensor, Value,
+    WeightFormat,
+};
 
 /// Packs the right operands of products and convolutions.
 ///
@@ -151,9 +154,10 @@ fn one_output(graph: &mut Graph, (x, w): (Value, Value), spec: &ConvSpec, kernel
     window[axes - 1] = Dim::from(kernel[axes - 1] * channels);
     window.push(Dim::ONE);
     let w = graph.add(Op::Reshape { shape: window }, &[w])?;
-    let mut spec = spec.clone();
+    let (mut spec, mut kernel) = (spec.clone(), kernel.to_vec());
     spec.strides[axes - 1] *= channels;
-    Ok(Some(graph.add(Op::DepthwiseConv(spec), &[x, w])?))
+    kernel[axes - 1] *= channels;
+    Ok(Some(graph.add(Packed { spec, kernel, out: 1, weights: WeightFormat::Depthwise }.into(), &[x, w])?))
 }
 
 /// Recurrence weights in panels.
@@ -219,6 +223,7 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
         }
         return cast(graph, result, dtype).map(Some);
     }
+    let window = kernel.to_vec();
     let kernel = || kernel.iter().map(|&k| Dim::from(k));
     let mut result: Value = if let Some((plan, given)) = filtered {
         let (w, filters) = match form {
@@ -230,7 +235,8 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
     } else if channels == 1 && out == group {
         w = graph.add(Op::Reshape { shape: std::iter::once(Dim::from(out)).chain(kernel()).collect() }, &[w])?;
         w = graph.add(Op::Transpose { perm: (1..=axes).chain([0]).collect() }, &[w])?;
-        graph.add_labelled(Op::DepthwiseConv(spec), &[x, w], &label)?.into()
+        let op = Packed { spec, kernel: window, out: out as usize, weights: WeightFormat::Depthwise };
+        graph.add_labelled(op.into(), &[x, w], &label)?.into()
     } else {
         w = stored(graph, narrow, target)?;
         let columns = out / group;
@@ -244,7 +250,8 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
         let split = [group, panels, tile, channels].into_iter().map(Dim::from).chain(kernel()).collect();
         w = graph.add(Op::Reshape { shape: split }, &[w])?;
         w = graph.add(Op::Transpose { perm: [0, 1].into_iter().chain(4..4 + axes).chain([3, 2]).collect() }, &[w])?;
-        graph.add_labelled(Op::PackedConv { spec, out: out as usize }, &[x, w], &label)?.into()
+        let op = Packed { spec, kernel: window, out: out as usize, weights: WeightFormat::Dense };
+        graph.add_labelled(op.into(), &[x, w], &label)?.into()
     };
     if let Some(&bias) = operands.get(2) {
         let bias = cast(graph, bias, widened(dtype))?;

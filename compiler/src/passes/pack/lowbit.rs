@@ -5,10 +5,10 @@
 //! - a column, or each block of it, is whole numbers of a small range times one scale, to the rounding of `f32`;
 //! - or the whole tensor has few distinct numbers, but for a factor a column, which then are a table.
 //!
-//! Products and convolutions with such weights become [`Op::CodedConv`], rows of such tables are gathered as bytes and
+//! Products and convolutions with such weights become [`WeightFormat::LowBit`], rows of such tables are gathered as bytes and
 //! scaled afterwards. That is as exact as the model's own arithmetic; see [`Coded`].
 //!
-//! Convolutions that are faster by minimal filtering become [`Op::WinogradConv`] with codes. It is left undone for weights so
+//! Convolutions that are faster by minimal filtering become [`WeightFormat::Filtered`] with codes. It is left undone for weights so
 //! small that nothing is gained, and where results are quantized to 16 bits, which are finer than what rows of 16 bits give.
 
 use bytes::Bytes;
@@ -21,7 +21,8 @@ use super::dense::pad;
 use super::winograd;
 use crate::Result;
 use crate::ir::{
-    BinaryOp, Coded, Column, ConvSpec, DType, Decision, Dim, Filters, Graph, Layout, NodeId, Op, Subject, Tensor, Value,
+    BinaryOp, Coded, Column, ConvSpec, DType, Decision, Dim, Filters, Graph, Layout, NodeId, Op, Packed, Subject,
+    Tensor, Value, WeightFormat,
 };
 use crate::passes::support::edit::{Edit, rewrite};
 
@@ -70,8 +71,7 @@ fn product(edit: &mut Edit, node: NodeId, target: &Target) -> Result<Option<Valu
     }
     let spec = ConvSpec::matrix();
     let gain = form.gain(edit, node, (&spec, &[]), target);
-    let Coded { bits, block } = form.coded;
-    let op = Op::CodedConv { spec, kernel: Vec::new(), out, bits, block };
+    let op = Packed { spec, kernel: Vec::new(), out, weights: WeightFormat::LowBit(form.coded) }.into();
     form.apply(edit, node, operands[0], (op, out, gain), target).map(Some)
 }
 
@@ -100,13 +100,12 @@ fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, target: &Target) -> Resu
         std::iter::once(Dim::ZERO).chain(spatial).chain([Dim::ZERO]).collect()
     };
     let x = pad(edit.graph, operands[0], side(|p| p.0), side(|p| p.1))?;
-    let Coded { bits, block } = form.coded;
     let (op, gain) = match plan {
         Some(plan) => (plan.op(Filters::Coded(form.coded)), plan.gain),
         None => {
             let gain = form.gain(edit, node, (spec, &kernel), target);
             let spec = ConvSpec { pads: vec![(0, 0); kernel.len()], ..spec.clone() };
-            (Op::CodedConv { spec, kernel, out, bits, block }, gain)
+            (Packed { spec, kernel, out, weights: WeightFormat::LowBit(form.coded) }.into(), gain)
         }
     };
     let result = form.apply(edit, node, x, (op, out, gain), target)?;
@@ -286,7 +285,8 @@ impl Form {
         let dense = 4 * self.depth * out;
         let reason = format!("{bytes} bytes instead of {dense}{rounded}");
         let (label, name) = (edit.graph.label(node).to_string(), edit.graph.op(node).name());
-        let filtered = if matches!(op, Op::WinogradConv { .. }) { " by minimal filtering" } else { "" };
+        let filtered =
+            if matches!(op.weights(), Some(WeightFormat::Filtered { .. })) { " by minimal filtering" } else { "" };
         let decision = Decision::new(label, Subject::Weights, name, self.name() + filtered, reason);
         edit.graph.decide(decision.zeros(self.zeros).gain(gain));
         edit.add(op, &operands)

@@ -4,7 +4,9 @@ use mcc_targets::Target;
 
 use super::{dense, joined_axes, merge_pixels};
 use crate::ir::eval::eval_graph;
-use crate::ir::{ConvSpec, DType, Dim, Filters, Graph, Layout, Op, PoolKind, PoolSpec, Tensor, TensorType};
+use crate::ir::{
+    ConvSpec, DType, Dim, Filters, Graph, Layout, Op, PoolKind, PoolSpec, Tensor, TensorType, WeightFormat,
+};
 use crate::passes::canonical::{fold_constants, transposes};
 use crate::passes::layout;
 
@@ -119,8 +121,10 @@ fn small_filters_are_transformed_late() {
         graph.remove_dead();
         let after = eval_graph(&graph, std::slice::from_ref(&x)).unwrap()[0].to_f64s();
         assert!(before.iter().zip(&after).all(|(a, b)| (a - b).abs() <= 1e-3 * a.abs().max(1.0)));
-        let form = |n| match graph.op(n) {
-            Op::WinogradConv { filters, .. } => Some((*filters, graph.operand(n, 1).map(|w| graph.ty(w).dtype))),
+        let form = |n| match graph.op(n).weights() {
+            Some(WeightFormat::Filtered { filters, .. }) => {
+                Some((*filters, graph.operand(n, 1).map(|w| graph.ty(w).dtype)))
+            }
             _ => None,
         };
         graph.topological().into_iter().find_map(form)

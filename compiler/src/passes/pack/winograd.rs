@@ -1,4 +1,4 @@
-//! Convolutions by minimal filtering ([`Op::WinogradConv`]), where a cost model says that they are faster by it: windows of
+//! Convolutions by minimal filtering ([`WeightFormat::Filtered`]), where a cost model says that they are faster by it: windows of
 //! the same extent along both axes of an image, or of more than one element along a single axis, with unit strides.
 
 use mcc_targets::Target;
@@ -6,7 +6,7 @@ use mcc_targets::choices::Problem;
 use mcc_targets::schedule::{self, FilterStorage, Windows};
 
 use crate::Result;
-use crate::ir::{ConvSpec, Dim, Filtering, Filters, Graph, NodeId, Op, Tensor, text};
+use crate::ir::{ConvSpec, Dim, Filtering, Filters, Graph, Layout, NodeId, Op, Packed, Tensor, WeightFormat, text};
 
 /// A convolution by minimal filtering.
 pub(crate) struct Plan {
@@ -78,13 +78,16 @@ impl Plan {
 
     /// The operation that convolves what is padded with packed weights.
     pub fn op(&self, filters: Filters) -> Op {
-        Op::WinogradConv {
-            size: self.size.iter().map(|&n| Dim::from(n)).collect(),
-            tile: self.tile.clone(),
-            kernel: self.kernel.clone(),
+        let axes = self.kernel.len();
+        let size = self.size.iter().map(|&n| Dim::from(n)).collect();
+        let spec = ConvSpec {
+            strides: vec![1; axes],
             dilations: self.dilations.clone(),
-            out: self.out,
-            filters,
-        }
+            pads: vec![(0, 0); axes],
+            group: 1,
+            layout: Layout::ChannelsLast,
+        };
+        let weights = WeightFormat::Filtered { tile: self.tile.clone(), size, filters };
+        Packed { spec, kernel: self.kernel.clone(), out: self.out, weights }.into()
     }
 }

@@ -1,4 +1,4 @@
-//! Contractions of 8-bit integers minus zero points become contractions of the bytes themselves ([`Op::DotConv`]).
+//! Contractions of 8-bit integers minus zero points become contractions of the bytes themselves ([`WeightFormat::Int8`]).
 //!
 //! With a zero point `z` of the data and weights `w` that are their own bytes `b` plus an offset `o` a column,
 //!
@@ -17,7 +17,8 @@ use mcc_targets::{Arch, Target};
 
 use crate::Result;
 use crate::ir::{
-    BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, PadMode, Subject, Tensor, Value, planes, text,
+    BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, Packed, PadMode, Subject, Tensor, Value,
+    WeightFormat, planes, text,
 };
 use crate::passes::support::edit::{Edit, rewrite};
 
@@ -146,7 +147,7 @@ fn contraction(graph: &Graph, node: NodeId) -> Option<Contraction> {
     }
 }
 
-/// Whether a convolution has one filter a channel, of a size that [`Op::DotDepthwise`] is for.
+/// Whether a convolution has one filter a channel, of a size that [`WeightFormat::Int8Depthwise`] is for.
 pub(crate) fn is_depthwise(spec: &ConvSpec, channels: usize, out: usize, kernel: &[i64]) -> bool {
     /// Columns and rows of a window whose products are unrolled, and rows of a single column.
     const LARGEST: (i64, i64) = (9, 33);
@@ -288,7 +289,7 @@ fn pack(bytes: &[i8], [group, columns, taps, run]: [usize; 4], tile: usize) -> R
     Tensor::new(DType::I8, vec![group, panels, taps, steps, tile, 4], Bytes::from(packed))
 }
 
-/// One filter a channel, `[channel, window]`, as [`Op::DotDepthwise`] wants them.
+/// One filter a channel, `[channel, window]`, as [`WeightFormat::Int8Depthwise`] wants them.
 fn pack_filters(bytes: &[i8], channels: usize, kernel: &[i64]) -> Result<Tensor> {
     /// Lanes come in multiples of what the widest vectors have, for all targets alike.
     const LANES: usize = 16;
@@ -360,11 +361,13 @@ fn rewritten(
     let spec = ConvSpec { pads: vec![(0, 0); c.kernel.len()], ..c.spec.clone() };
     let dot = |edit: &mut Edit, packed: Tensor, spec: &ConvSpec, out: usize| {
         let packed = edit.graph.constant(packed);
-        edit.add(Op::DotConv { spec: spec.clone(), kernel: c.kernel.clone(), out }, &[x, packed])
+        let (spec, kernel, weights) = (spec.clone(), c.kernel.clone(), WeightFormat::Int8 { bitmask: false });
+        edit.add(Packed { spec, kernel, out, weights }.into(), &[x, packed])
     };
     let filters = |edit: &mut Edit, bytes: &[i8]| {
         let packed = edit.graph.constant(pack_filters(bytes, c.out, &c.kernel)?);
-        edit.add(Op::DotDepthwise { spec: spec.clone(), kernel: c.kernel.clone() }, &[x, packed])
+        let (spec, kernel, weights) = (spec.clone(), c.kernel.clone(), WeightFormat::Int8Depthwise);
+        edit.add(Packed { spec, kernel, out: c.out, weights }.into(), &[x, packed])
     };
     let mut sum = match depthwise {
         true => filters(edit, &weights.bytes)?,

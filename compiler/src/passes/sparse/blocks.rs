@@ -1,5 +1,5 @@
 //! Matrix products and convolutions whose weights are zero in whole runs of output channels keep only the other runs
-//! ([`Op::BlockConv`]), where a cost model says that this is faster than the zeros are.
+//! ([`WeightFormat::Blocks`]), where a cost model says that this is faster than the zeros are.
 //!
 //! Zeros are found in the constants, whatever the model says of them, and take no part in sums: infinities that they
 //! would meet do not become NaN.
@@ -8,7 +8,9 @@ use mcc_targets::block_schedule::{self, Blocks, Costs};
 use mcc_targets::{Sparsity, Target, schedule};
 
 use crate::Result;
-use crate::ir::{BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, Subject, Tensor, Value};
+use crate::ir::{
+    BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, Packed, Subject, Tensor, Value, WeightFormat,
+};
 use crate::passes::pack::{dense, winograd};
 
 /// Channels of a place in the window that a list names before those of the next place: a line of the cache.
@@ -196,8 +198,8 @@ fn rewritten(graph: &mut Graph, node: NodeId, filters: &Filters, width: usize) -
     let values = graph.constant(Tensor::new(DType::F32, vec![met.len(), width], values.into())?);
     let met = graph.constant(Tensor::from_i64s(DType::I32, vec![met.len()], &met)?);
     let spec = ConvSpec { pads: vec![(0, 0); filters.kernel.len()], ..filters.spec.clone() };
-    let op = Op::BlockConv { spec, kernel: filters.kernel.clone(), out: filters.columns };
-    let product = graph.add_labelled(op, &[x, heads, met, values], &label)?.into();
+    let op = Packed { spec, kernel: filters.kernel.clone(), out: filters.columns, weights: WeightFormat::Blocks };
+    let product = graph.add_labelled(op.into(), &[x, heads, met, values], &label)?.into();
     match operands.get(2) {
         Some(&bias) => graph.add(Op::Binary(BinaryOp::Add), &[product, bias]),
         None => Ok(product),

@@ -1,4 +1,4 @@
-//! Weights of which enough are zero are kept as their non-zeros ([`Op::SparseConv`]), where a cost model says that this is
+//! Weights of which enough are zero are kept as their non-zeros ([`WeightFormat::NonZeros`]), where a cost model says that this is
 //! faster than to multiply by the zeros.
 //!
 //! Zeros are found in the constants, whatever the model says of them. A weight that is zero does not take part at all:
@@ -10,7 +10,10 @@ use mcc_targets::{Sparsity, Target, schedule};
 
 use super::shared_places::{self, Shared};
 use crate::Result;
-use crate::ir::{BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, Staging, Subject, Tensor, Value};
+use crate::ir::{
+    BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, Packed, Staging, Subject, Tensor, Value,
+    WeightFormat,
+};
 use crate::passes::layout::{to_first, to_last};
 use crate::passes::pack::winograd;
 
@@ -335,8 +338,8 @@ pub(crate) fn rewritten(graph: &mut Graph, node: NodeId, candidate: Candidate) -
     };
     let values = graph.constant(Tensor::new(dtype, shape, values.into())?);
     let (operands, label) = (graph.operands(node), graph.label(node).to_string());
-    let op = Op::SparseConv { spec, kernel, staging, out, stored };
-    let result = graph.add_labelled(op, &[x, heads, slots, offsets, values], &label)?;
+    let op = Packed { spec, kernel, out, weights: WeightFormat::NonZeros { staging, stored } };
+    let result = graph.add_labelled(op.into(), &[x, heads, slots, offsets, values], &label)?;
     let Some(&bias) = operands.get(2) else { return Ok(result.into()) };
     // A bias meets the axis of the channels.
     let rank = graph.types(result)[0].rank();

@@ -7,7 +7,7 @@
 use mcc_targets::{Target, dot_schedule};
 
 use crate::Result;
-use crate::ir::{Decision, Dim, Graph, Op, Subject, mask_bytes};
+use crate::ir::{Decision, Dim, Graph, Packed, Subject, WeightFormat, mask_bytes};
 
 /// Layers with a smaller share of zeros are not worth a word.
 const NOTABLE: f64 = 0.3;
@@ -19,13 +19,17 @@ const NOTABLE: f64 = 0.3;
 pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
     let mut changed = false;
     for node in graph.topological() {
-        let Op::DotConv { spec, kernel, out } = graph.op(node).clone() else { continue };
-        let operands = graph.operands(node);
-        let &[x, w] = operands.as_slice() else { continue };
+        let Some(product) =
+            graph.op(node).packed().filter(|p| p.weights == WeightFormat::Int8 { bitmask: false }).cloned()
+        else {
+            continue;
+        };
+        let Packed { spec, out, .. } = &product;
+        let &[x, w] = graph.operands(node).as_slice() else { continue };
         let Some(packed) = graph.as_constant(w).cloned() else { continue };
-        let depth = graph.ty(x).shape.last().and_then(Dim::as_const).unwrap_or(0) * kernel.iter().product::<i64>();
+        let depth = graph.ty(x).shape.last().and_then(Dim::as_const).unwrap_or(0) * product.taps();
         let values = packed.data().iter().filter(|b| **b != 0).count();
-        let zeros = 1.0 - values as f64 / (depth / spec.group.max(1) as i64 * out as i64).max(1) as f64;
+        let zeros = 1.0 - values as f64 / (depth / spec.group.max(1) as i64 * *out as i64).max(1) as f64;
         if zeros < NOTABLE {
             continue;
         }
@@ -52,7 +56,8 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         decide(graph, "bits and non-zero bytes", told);
         let weights = [masks, values, heads].map(|t| graph.constant(t));
         let operands = [&[x], &weights[..]].concat();
-        let result = graph.add_labelled(Op::DotConv { spec, kernel, out }, &operands, &layer)?;
+        let masked = product.with(WeightFormat::Int8 { bitmask: true });
+        let result = graph.add_labelled(masked.into(), &operands, &layer)?;
         graph.replace(node.into(), result.into());
         changed = true;
     }

@@ -1,12 +1,12 @@
 //! Byte products of whose weights whole blocks are zero, of four contracted bytes by the columns of a panel, keep only the
-//! other blocks ([`Op::BlockConv`]), where a cost model says that this is faster.
+//! other blocks ([`WeightFormat::Blocks`]), where a cost model says that this is faster.
 
 use mcc_targets::block_schedule::{self, Blocks};
 use mcc_targets::{Sparsity, Target};
 
 use super::blocks::LARGEST;
 use crate::Result;
-use crate::ir::{ConvSpec, DType, Decision, Dim, Graph, Op, Subject, Tensor};
+use crate::ir::{ConvSpec, DType, Decision, Dim, Graph, Packed, Subject, Tensor, WeightFormat};
 
 /// Contracted bytes of a block.
 const STEP: usize = 4;
@@ -21,11 +21,16 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         return Ok(false);
     }
     for node in graph.topological() {
-        let Op::DotConv { spec, kernel, out } = graph.op(node).clone() else { continue };
+        let Some(product) =
+            graph.op(node).packed().filter(|p| p.weights == WeightFormat::Int8 { bitmask: false }).cloned()
+        else {
+            continue;
+        };
+        let Packed { spec, kernel, out, .. } = &product;
         let &[x, w] = graph.operands(node).as_slice() else { continue };
         let Some(packed) = graph.as_constant(w).cloned() else { continue };
         let (Some(offsets), &[_, panels, taps, steps, tile, _]) =
-            (offsets(&graph.ty(x).shape, &spec, &kernel), packed.shape())
+            (offsets(&graph.ty(x).shape, spec, kernel), packed.shape())
         else {
             continue;
         };
@@ -40,7 +45,7 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         }
         let problem = Blocks {
             depth: (taps * steps) as u64,
-            columns: out as u64,
+            columns: *out as u64,
             width: tile as u64,
             blocks: met.len() as u64,
             values: None,
@@ -60,8 +65,8 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         let heads = graph.constant(Tensor::from_i64s(DType::I32, vec![heads.len()], &heads)?);
         let values = graph.constant(Tensor::new(DType::I8, vec![met.len(), tile, STEP], values.into())?);
         let met = graph.constant(Tensor::from_i64s(DType::I32, vec![met.len()], &met)?);
-        let op = Op::BlockConv { spec, kernel, out };
-        let result = graph.add_labelled(op, &[x, heads, met, values], &label)?;
+        let blocks = product.with(WeightFormat::Blocks);
+        let result = graph.add_labelled(blocks.into(), &[x, heads, met, values], &label)?;
         graph.replace(node.into(), result.into());
         changed = true;
     }

@@ -1,11 +1,11 @@
 //! Weights of byte products of which enough words, four input channels of an output channel, are zero are kept as their other
-//! words ([`Op::SparseConv`]), where a cost model says that this is faster than to multiply by the zeros.
+//! words ([`WeightFormat::NonZeros`]), where a cost model says that this is faster than to multiply by the zeros.
 
 use mcc_targets::{Sparsity, Target, sparse_schedule};
 
 use super::csr::{Candidate, Geometry, NOTABLE, rewritten, told};
 use crate::Result;
-use crate::ir::{ConvSpec, Decision, Graph, Layout, NodeId, Op, Staging, Subject};
+use crate::ir::{ConvSpec, Decision, Graph, Layout, NodeId, Packed, Staging, Subject, WeightFormat};
 
 /// Turns byte products with sparse weights into sparse ones.
 ///
@@ -42,7 +42,10 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
 
 /// The layer that a product of bytes is, if enough of its words are zero.
 fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> {
-    let Op::DotConv { spec, kernel, out } = graph.op(node) else { return None };
+    let Some(Packed { spec, kernel, out, weights: WeightFormat::Int8 { bitmask: false } }) = graph.op(node).packed()
+    else {
+        return None;
+    };
     let &[x, w] = graph.operands(node).as_slice() else { return None };
     let (packed, shape) = (graph.as_constant(w)?, &graph.ty(x).shape);
     let channels = usize::try_from(shape.last()?.as_const()?).ok()?;
@@ -98,8 +101,8 @@ mod tests {
         let data = Tensor::from_i64s(DType::U8, shape.to_vec(), &data).unwrap();
         let x = graph.add_input("x", data.ty());
         let w = graph.constant(Tensor::from_i64s(DType::I8, packed, &values).unwrap());
-        let op = Op::DotConv { spec, kernel: kernel.to_vec(), out };
-        let value = graph.add(op, &[x, w]).unwrap();
+        let op = Packed { spec, kernel: kernel.to_vec(), out, weights: WeightFormat::Int8 { bitmask: false } };
+        let value = graph.add(op.into(), &[x, w]).unwrap();
         graph.outputs.push(Output { name: "y".to_string(), value });
         let before = eval_graph(&graph, std::slice::from_ref(&data)).unwrap();
         assert!(run(&mut graph, &target).unwrap());

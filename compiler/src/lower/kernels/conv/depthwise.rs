@@ -18,7 +18,7 @@ use crate::{Error, Result};
 /// Kernel rows longer than this are loops.
 const UNROLLED: i64 = 9;
 
-/// [`Op::DepthwiseConv`](crate::ir::Op::DepthwiseConv): `(x: channels last, w: [k..., channels])`.
+/// [`WeightFormat::Depthwise`](crate::ir::WeightFormat::Depthwise): `(x: channels last, w: [k..., channels])`.
 pub(crate) fn depthwise_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: &ConvSpec) -> Result<()> {
     let (nest, zero) = (Nest::new(site, e, spec)?, k.int(0));
     nest.rows(k, 0, e.operand(0), zero);

@@ -5,7 +5,7 @@
 use mcc_targets::schedule;
 
 use super::depthwise::pixels;
-use crate::ir::{ConvSpec, DType, Dim, Op, TensorType};
+use crate::ir::{ConvSpec, DType, Dim, Op, Packed, TensorType, WeightFormat};
 use crate::lower::kernels::gemm::{Contraction, Job, Panels, Rows};
 use crate::lower::kernels::{Emit, Site};
 use crate::lower::kir::Builder;
@@ -13,11 +13,9 @@ use crate::{Error, Result};
 
 /// Whether an operation can take its operand 0 a block of rows at a time from a depthwise convolution.
 pub(crate) fn is_pointwise(op: &Op, operands: &[TensorType]) -> bool {
-    let Op::PackedConv { spec, .. } = op else { return false };
+    let Some(Packed { spec, kernel, weights: WeightFormat::Dense, .. }) = op.packed() else { return false };
     let unmoved = spec.strides.iter().all(|&s| s == 1) && spec.pads.iter().all(|&p| p == (0, 0)) && spec.group == 1;
-    // [group, panels, k..., in / group, tile]
-    let kernel = operands.get(1).and_then(|w| w.shape.get(2..w.rank().saturating_sub(2))).unwrap_or_default();
-    unmoved && operands.iter().all(|ty| ty.dtype == DType::F32) && kernel.iter().all(|d| d.is(1))
+    unmoved && operands.iter().all(|ty| ty.dtype == DType::F32) && kernel.iter().all(|&k| k == 1)
 }
 
 /// Builds both: the first one's result is operand 0 of the second.

@@ -21,7 +21,7 @@ use crate::lower::kir::{Bin, Builder, Cmp, Ty, Val};
 use crate::lower::numbers;
 use crate::{Error, Result};
 
-/// [`Op::WinogradConv`](crate::ir::Op::WinogradConv): `(x: [batch, spatial..., in], weights...)`.
+/// [`WeightFormat::Filtered`](crate::ir::WeightFormat::Filtered): `(x: [batch, spatial..., in], weights...)`.
 pub(crate) fn winograd_conv(
     site: &Site<'_>,
     e: &Emit<'_>,

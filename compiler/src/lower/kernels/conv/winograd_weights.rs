@@ -1,7 +1,7 @@
 //! Weights of minimal filtering that are transformed at run time, panel by panel: those of a [`CodedConv`], which are decoded
 //! a word of input channels at a time, or numbers in memory.
 //!
-//! [`CodedConv`]: crate::ir::Op::CodedConv
+//! [`CodedConv`]: crate::ir::WeightFormat::LowBit
 
 use super::winograd::weighted;
 use crate::ir::{DType, Dim, Filtering};

@@ -114,7 +114,7 @@ fn batch_strides(own: &[Dim], batch: &[Dim], matrix: &Dim) -> Vec<Dim> {
     strides
 }
 
-/// [`Op::PackedConv`](crate::ir::Op::PackedConv): `(x: channels last, packed: [group, panels, k..., in/group, tile])`.
+/// [`WeightFormat::Dense`](crate::ir::WeightFormat::Dense): `(x: channels last, packed: [group, panels, k..., in/group, tile])`.
 pub(crate) fn packed_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: &ConvSpec, out: usize) -> Result<()> {
     let (x, packed, y) = (&site.operands[0], &site.operands[1], &site.results[0]);
     let axes = x.rank().saturating_sub(2);

@@ -1,4 +1,4 @@
-//! Depthwise convolution of bytes: [`Op::DotDepthwise`](crate::ir::Op::DotDepthwise).
+//! Depthwise convolution of bytes: [`WeightFormat::Int8Depthwise`](crate::ir::WeightFormat::Int8Depthwise).
 //!
 //! Vectors run along the channels. Of four rows of the input the bytes of a column are brought side by side, channel by
 //! channel, so that one instruction multiplies them by four rows of a filter and adds them up: every output column that

@@ -1,4 +1,4 @@
-//! Contractions of bytes: [`Op::DotConv`](crate::ir::Op::DotConv).
+//! Contractions of bytes: [`WeightFormat::Int8`](crate::ir::WeightFormat::Int8).
 //!
 //! The loop nest is that of [`crate::lower::kernels::gemm`], but a step takes four contracted bytes: those of a left row go into
 //! every lane, those of the right operand lie side by side. A run's last step may have fewer; the bytes behind it are

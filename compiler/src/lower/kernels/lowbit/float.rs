@@ -3,8 +3,8 @@
 
 use mcc_targets::{Target, schedule};
 
-use super::{Attributes, Weights};
-use crate::ir::{DType, Dim};
+use super::Weights;
+use crate::ir::{DType, Dim, Packed};
 use crate::lower::kernels::Site;
 use crate::lower::kernels::gemm::packed::windows;
 use crate::lower::kernels::gemm::{Contraction, Job, Panels, Rows, Tap};
@@ -17,8 +17,8 @@ const COUNTED_BYTES: i64 = 2600;
 /// Columns of a group where vectors fill panels by themselves.
 const WIDE_GROUP: u32 = 32;
 
-pub(crate) fn product(site: &Site<'_>, w: &Weights<'_, '_>, k: &mut Builder, a: &Attributes<'_>, rows: &Dim) {
-    let (x, axes) = (&site.operands[0], a.kernel.len());
+pub(crate) fn product(site: &Site<'_>, w: &Weights<'_, '_>, k: &mut Builder, p: &Packed, rows: &Dim) {
+    let (x, axes) = (&site.operands[0], p.kernel.len());
     let size = Dim::from(4i64);
     // Bytes between neighbours along each axis of `x`.
     let mut steps = vec![size; x.rank()];
@@ -38,14 +38,14 @@ pub(crate) fn product(site: &Site<'_>, w: &Weights<'_, '_>, k: &mut Builder, a: 
     let site = &Site { target: if by_rows { site.target } else { &alone }, ..*site };
     let mut contraction = Contraction::new(site, w.e, Panels::Packed(panel), extents, &counted);
     contraction.right = DType::F32;
-    let joined = axes > 0 && a.spec.joins_last();
+    let joined = axes > 0 && p.spec.joins_last();
     contraction.taps = (0..axes - usize::from(joined))
-        .filter(|&i| a.kernel[i] != 1)
-        .map(|i| Tap { count: Dim::from(a.kernel[i]), bytes: &steps[i + 1] * &Dim::from(a.spec.dilations[i]) })
+        .filter(|&i| p.kernel[i] != 1)
+        .map(|i| Tap { count: Dim::from(p.kernel[i]), bytes: &steps[i + 1] * &Dim::from(p.spec.dilations[i]) })
         .collect();
     contraction.run = Dim::from(w.depth / contraction.taps.iter().filter_map(|t| t.count.as_const()).product::<i64>());
-    let point = a.kernel.iter().all(|&k| k == 1) && a.spec.strides.iter().all(|&s| s == 1);
-    let table = (!point).then(|| windows(w.e, k, a.spec, &steps, &site.results[0].shape[..=axes]));
+    let point = p.kernel.iter().all(|&k| k == 1) && p.spec.strides.iter().all(|&s| s == 1);
+    let table = (!point).then(|| windows(w.e, k, &p.spec, &steps, &site.results[0].shape[..=axes]));
     let scratch = w.e.scratch(k, Dim::from(4 * w.depth * i64::from(width)));
     contraction.blocks(k, &mut |k, first, last| {
         w.each_group(k, width / w.lanes, &mut |k, columns| {

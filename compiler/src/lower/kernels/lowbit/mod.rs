@@ -1,4 +1,4 @@
-//! Contractions with coded weights: [`Op::CodedConv`](crate::ir::Op::CodedConv).
+//! Contractions with coded weights: [`WeightFormat::LowBit`](crate::ir::WeightFormat::LowBit).
 //!
 //! | target and operation | how |
 //! |---|---|
@@ -15,7 +15,7 @@ pub mod int8_split;
 use mcc_targets::dot_schedule::has_dot;
 
 use super::{Emit, Site};
-use crate::ir::{Coded, ConvSpec, DType, Dim};
+use crate::ir::{Coded, DType, Dim, Packed};
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::numbers;
 use crate::{Error, Result};
@@ -26,27 +26,17 @@ const FEW_ROWS: i64 = 2;
 /// Entries of a table for codes of up to 4 bits.
 const ENTRIES: u32 = Coded::SHORT_TABLE as u32;
 
-/// The operation's attributes.
-pub(crate) struct Attributes<'a> {
-    pub(crate) spec: &'a ConvSpec,
-    pub(crate) kernel: &'a [i64],
-    pub(crate) out: usize,
-    pub(crate) bits: u32,
-    pub(crate) block: usize,
-}
-
 /// `(x: channels last, codes, parameters, [table])`.
-pub(crate) fn coded_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, a: &Attributes<'_>) -> Result<()> {
-    let coded = Coded { bits: a.bits, block: a.block };
-    let weights = Weights::new(site, e, coded, [a.kernel.iter().product(), a.out as i64])?;
-    let point = a.kernel.iter().all(|&k| k == 1) && a.spec.strides.iter().all(|&s| s == 1);
+pub(crate) fn coded_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, p: &Packed, coded: Coded) -> Result<()> {
+    let weights = Weights::new(site, e, coded, [p.taps(), p.out as i64])?;
+    let point = p.kernel.iter().all(|&k| k == 1) && p.spec.strides.iter().all(|&s| s == 1);
     let rows: Dim = site.results[0].shape.split_last().map_or(Dim::ONE, |(_, rows)| rows.iter().product());
     if point && has_dot(site.target) && int8::fits(&weights) {
         int8::product(&weights, k, &rows);
     } else if point && rows.as_const().is_some_and(|r| r <= FEW_ROWS) {
         few_rows(&weights, k, &rows);
     } else {
-        float::product(site, &weights, k, a, &rows);
+        float::product(site, &weights, k, p, &rows);
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::lower::kir::{Addr, Bin, Builder, DotKind, Elem, Ty, Val};
 use crate::lower::view::View;
 use crate::{Error, Result};
 
-/// [`Op::BlockConv`](crate::ir::Op::BlockConv): `(x: channels last, heads, offsets, values: [blocks, tile] or
+/// [`WeightFormat::Blocks`](crate::ir::WeightFormat::Blocks): `(x: channels last, heads, offsets, values: [blocks, tile] or
 /// [blocks, tile, 4])`.
 pub(crate) fn block_conv(
     site: &Site<'_>,

@@ -25,7 +25,7 @@ use crate::ir::{ConvSpec, DType, Dim, Layout, Staging};
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
 use crate::{Error, Result};
 
-/// [`Op::SparseConv`](crate::ir::Op::SparseConv): `(x, heads, slots, offsets, values)`.
+/// [`WeightFormat::NonZeros`](crate::ir::WeightFormat::NonZeros): `(x, heads, slots, offsets, values)`.
 pub(super) fn sparse_conv(
     site: &Site<'_>,
     e: &Emit<'_>,

@@ -3,7 +3,7 @@
 
 use super::int8::{bytes, narrow};
 use super::{check, check_objects, noise};
-use crate::ir::{ConvSpec, DType, Layout, Op, Tensor};
+use crate::ir::{ConvSpec, DType, Layout, Op, Packed, Tensor, WeightFormat};
 
 /// Blocks of panels `tile` columns wide, of which panel `p` has `counts[p]`, that meet what lies at some of the offsets.
 fn blocks(dtype: DType, counts: &[usize], tile: usize, offsets: &[usize]) -> [Tensor; 3] {
@@ -31,8 +31,8 @@ fn product(dtype: DType, rows: &[usize], depth: usize, out: usize, tile: usize, 
     let together = if dtype == DType::F32 { 1 } else { 4 };
     let offsets: Vec<usize> = (0..=depth - together).collect();
     let x = operand(dtype, &[rows, &[depth]].concat());
-    let op = Op::BlockConv { spec, kernel: Vec::new(), out };
-    (op, [&[x][..], &blocks(dtype, counts, tile, &offsets)].concat())
+    let op = Packed { spec, kernel: Vec::new(), out, weights: WeightFormat::Blocks };
+    (op.into(), [&[x][..], &blocks(dtype, counts, tile, &offsets)].concat())
 }
 
 #[test]
@@ -94,7 +94,8 @@ fn convolutions() {
         }
         let counts: Vec<usize> = (0..usize::div_ceil(out, 16)).map(|p| offsets.len() / (p + 2) + p).collect();
         let operands = [&[operand(dtype, shape)][..], &blocks(dtype, &counts, 16, &offsets)].concat();
-        check(&Op::BlockConv { spec, kernel: kernel.to_vec(), out }, &operands);
+        let op = Packed { spec, kernel: kernel.to_vec(), out, weights: WeightFormat::Blocks };
+        check(&op.into(), &operands);
     }
 }
 

@@ -2,7 +2,9 @@
 
 use mcc_targets::Target;
 
-use crate::ir::{ConvSpec, DType, Dim, Filtering, Filters, Layout, Op, Tensor, TensorType, infer};
+use crate::ir::{
+    ConvSpec, DType, Dim, Filtering, Filters, Layout, Op, Packed, Tensor, TensorType, WeightFormat, infer,
+};
 use crate::lower::kernels::{Epilogue, Places, Site, build};
 use crate::lower::kir::interp;
 
@@ -218,7 +220,8 @@ fn convolutions() {
         let packed = Tensor::from_f64s(DType::F32, shape, &values).unwrap();
         let mut types = types_of(&[x.clone(), packed.clone()]);
         let operands = [x.clone(), packed];
-        let op = Op::PackedConv { spec: spec.clone(), out };
+        let op =
+            Packed { spec: spec.clone(), kernel: vec![kernel as i64; 2], out, weights: WeightFormat::Dense }.into();
         check(&op, &types, &operands, &|_| 0, &want);
         types[0].shape[..3].clone_from_slice(&[Dim::sym("n"), Dim::sym("h"), Dim::sym("w")]);
         let symbols = |s: &str| [batch, h, width]["nhw".find(s).unwrap()] as i64;
@@ -251,7 +254,8 @@ fn depthwise_convolutions() {
         let w = Tensor::from_f64s(DType::F32, vec![kernel, kernel, channels], &turned).unwrap();
         let operands = [x, w];
         let mut types = types_of(&operands);
-        let op = Op::DepthwiseConv(spec);
+        let op =
+            Packed { spec, kernel: vec![kernel as i64; 2], out: channels, weights: WeightFormat::Depthwise }.into();
         check(&op, &types, &operands, &|_| 0, &want);
         types[0].shape[..3].clone_from_slice(&[Dim::sym("n"), Dim::sym("h"), Dim::sym("w")]);
         check(&op, &types, &operands, &|s| [2, h, width]["nhw".find(s).unwrap()] as i64, &want);
@@ -319,14 +323,19 @@ fn check_filtering(f: [Filtering; 2], dilations: [usize; 2], [batch, oh, ow, cha
     let operands = [x, packed(&w, 4 * out.div_ceil(4).min(2))];
     let types = types_of(&operands);
     let both = |of: [usize; 2]| spatial(of).into_iter().map(|n| n as i64).collect::<Vec<_>>();
-    let op = Op::WinogradConv {
+    let weights = WeightFormat::Filtered {
         size: spatial([oh, ow]).into_iter().map(Dim::from).collect(),
         tile: both(f.map(|f| f.results)),
-        kernel: both(f.map(|f| f.taps)),
-        dilations: both(dilations),
-        out,
         filters: Filters::Transformed,
     };
+    let spec = ConvSpec {
+        strides: vec![1; axes],
+        dilations: both(dilations),
+        pads: vec![(0, 0); axes],
+        group: 1,
+        layout: Layout::ChannelsLast,
+    };
+    let op = Packed { spec, kernel: both(f.map(|f| f.taps)), out, weights }.into();
     let result = infer(&op, &types.iter().collect::<Vec<_>>()).unwrap().types;
     let want = crate::ir::eval::eval_op(&op, &operands, &result).unwrap()[0].to_f64s();
     // The factors of most products are too fine for exact sums.
@@ -346,6 +355,8 @@ fn wide_tiles() {
     }
     let x = numbers(DType::F32, &[2, 6, 5, 6], 1);
     for (spec, out, w) in [(spec(1, 1, 1), 20, [1, 2, 2, 3, 6, 16]), (spec(2, 1, 2), 32, [2, 1, 3, 2, 3, 16])] {
-        super::check(&Op::PackedConv { spec, out }, &[x.clone(), numbers(DType::F32, &w, 2)]);
+        let kernel = w[2..4].iter().map(|&k| k as i64).collect();
+        let op = Packed { spec, kernel, out, weights: WeightFormat::Dense };
+        super::check(&op.into(), &[x.clone(), numbers(DType::F32, &w, 2)]);
     }
 }

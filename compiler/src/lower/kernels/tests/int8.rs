@@ -1,7 +1,7 @@
 //! Contractions of bytes against the evaluator: windows, groups, strides, runs of every remainder, ragged panels.
 
 use super::{check, check_objects, noise};
-use crate::ir::{ConvSpec, DType, Dim, Layout, Op, Tensor, mask_bytes};
+use crate::ir::{ConvSpec, DType, Dim, Layout, Op, Packed, Tensor, WeightFormat, mask_bytes};
 
 /// Bytes of the whole range.
 pub(crate) fn bytes(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
@@ -11,13 +11,22 @@ pub(crate) fn bytes(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
     Tensor::from_i64s(dtype, shape.to_vec(), &shifted).unwrap()
 }
 
+fn dot(spec: ConvSpec, kernel: Vec<i64>, out: usize) -> Op {
+    Packed { spec, kernel, out, weights: WeightFormat::Int8 { bitmask: false } }.into()
+}
+
+/// The same with zeros left out.
+fn masked(op: &Op) -> Op {
+    op.packed().expect("packed weights").with(WeightFormat::Int8 { bitmask: true }).into()
+}
+
 /// A product of `2 * rows` rows.
 fn product(dtype: DType, rows: usize, depth: usize, out: usize, tile: usize) -> (Op, Vec<Tensor>) {
     let (panels, steps) = (usize::div_ceil(out, tile), usize::div_ceil(depth, 4));
     let (strides, dilations, pads) = (Vec::new(), Vec::new(), Vec::new());
     let spec = ConvSpec { strides, dilations, pads, group: 1, layout: Layout::ChannelsLast };
     let packed = bytes(DType::I8, &[1, panels, 1, steps, tile, 4], 7);
-    (Op::DotConv { spec, kernel: Vec::new(), out }, vec![bytes(dtype, &[2, rows, depth], 3), packed])
+    (dot(spec, Vec::new(), out), vec![bytes(dtype, &[2, rows, depth], 3), packed])
 }
 
 /// The same bytes without the least.
@@ -78,7 +87,7 @@ fn convolutions() {
         let run = run.as_const().unwrap();
         let panels = usize::div_ceil(out / group, 16);
         let packed = bytes(DType::I8, &[group, panels, taps as usize, usize::div_ceil(run as usize, 4), 16, 4], 11);
-        check(&Op::DotConv { spec, kernel, out }, &[bytes(DType::U8, &shape, 5), packed]);
+        check(&dot(spec, kernel, out), &[bytes(DType::U8, &shape, 5), packed]);
     }
 }
 
@@ -96,10 +105,10 @@ fn masked_products() {
         [(1, 7, 40, 16, 5), (3, 64, 64, 64, 5), (20, 18, 130, 64, 3), (6, 32, 33, 48, 1), (5, 9, 16, 16, 1 << 30)]
     {
         let (op, operands) = product(DType::U8, rows, depth, out, tile);
-        check(&op, &[&operands[..1], &sparse(&operands[1], share)].concat());
+        check(&masked(&op), &[&operands[..1], &sparse(&operands[1], share)].concat());
     }
     let (op, operands) = product(DType::U8, 150, 8192, 16, 16);
-    check_objects(&op, &[&operands[..1], &sparse(&operands[1], 5)].concat());
+    check_objects(&masked(&op), &[&operands[..1], &sparse(&operands[1], 5)].concat());
 }
 
 #[test]
@@ -114,6 +123,6 @@ fn masked_convolutions() {
     let (taps, run) = spec.runs(&[3, 2], &Dim::from(6i64));
     let steps = usize::div_ceil(run.as_const().unwrap() as usize, 4);
     let packed = bytes(DType::I8, &[1, 2, taps as usize, steps, 32, 4], 11);
-    let op = Op::DotConv { spec, kernel: vec![3, 2], out: 50 };
-    check(&op, &[&[bytes(DType::U8, &[1, 8, 9, 6], 5)][..], &sparse(&packed, 4)].concat());
+    let op = dot(spec, vec![3, 2], 50);
+    check(&masked(&op), &[&[bytes(DType::U8, &[1, 8, 9, 6], 5)][..], &sparse(&packed, 4)].concat());
 }

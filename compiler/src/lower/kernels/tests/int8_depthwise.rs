@@ -3,7 +3,7 @@
 
 use super::check;
 use super::int8::{bytes, narrow};
-use crate::ir::{ConvSpec, DType, Layout, Op};
+use crate::ir::{ConvSpec, DType, Layout, Op, Packed, WeightFormat};
 
 #[test]
 fn windows() {
@@ -28,12 +28,17 @@ fn windows() {
             layout: Layout::ChannelsLast,
         };
         let packed = without_padding(packed, kernel[0] as usize);
-        let op = Op::DotDepthwise { spec, kernel: kernel.to_vec() };
+        let op = depthwise(spec, kernel.to_vec());
         if dtype == DType::I8 {
             check(&op, &[bytes(dtype, &shape, 5), narrow(&packed)]);
         }
         check(&op, &[bytes(dtype, &shape, 5), packed]);
     }
+}
+
+fn depthwise(spec: ConvSpec, kernel: Vec<i64>) -> Op {
+    let out = spec.group;
+    Packed { spec, kernel, out, weights: WeightFormat::Int8Depthwise }.into()
 }
 
 /// Windows of three axes go line by line.
@@ -48,7 +53,7 @@ fn volumes() {
     };
     let packed = without_padding(bytes(DType::I8, &[2, 1, 2, 32, 4], 7), 3);
     let x = bytes(DType::U8, &[1, 4, 5, 7, 18], 3);
-    check(&Op::DotDepthwise { spec, kernel: vec![2, 3, 2] }, &[x, packed]);
+    check(&depthwise(spec, vec![2, 3, 2]), &[x, packed]);
 }
 
 /// Windows of one axis.
@@ -67,7 +72,7 @@ fn lines() {
             layout: Layout::ChannelsLast,
         };
         let packed = without_padding(packed, rows);
-        check(&Op::DotDepthwise { spec, kernel: vec![rows as i64] }, &[bytes(dtype, &shape, 5), packed]);
+        check(&depthwise(spec, vec![rows as i64]), &[bytes(dtype, &shape, 5), packed]);
     }
 }
 

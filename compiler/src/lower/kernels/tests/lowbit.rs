@@ -4,7 +4,7 @@ use mcc_targets::Target;
 
 use super::{check_with, noise};
 use crate::ir::eval::eval_op;
-use crate::ir::{Coded, Column, ConvSpec, DType, Dim, Layout, Op, Tensor, TensorType, infer};
+use crate::ir::{Coded, Column, ConvSpec, DType, Dim, Layout, Op, Packed, Tensor, TensorType, WeightFormat, infer};
 use crate::lower::kernels::{Epilogue, Places, Site, build};
 use crate::lower::kir::interp;
 use crate::lower::kir::verify::verify;
@@ -47,7 +47,8 @@ pub(crate) fn weights(bits: u32, block: usize, [depth, out]: [usize; 2], zeros: 
 }
 
 fn matrix(bits: u32, block: usize, out: usize) -> Op {
-    Op::CodedConv { spec: spec(0, &[], &[]), kernel: Vec::new(), out, bits, block }
+    let weights = WeightFormat::LowBit(Coded { bits, block });
+    Packed { spec: spec(0, &[], &[]), kernel: Vec::new(), out, weights }.into()
 }
 
 /// Runs the kernel of every target, interpreted; results in the targets' order.
@@ -144,7 +145,8 @@ fn windows() {
         (vec![1, 1], [1, 1], [1, 1], [2, 3, 4, 20], 21),
     ] {
         let depth = shape[3] * kernel.iter().product::<i64>() as usize;
-        let op = Op::CodedConv { spec: spec(2, &strides, &dilations), kernel, out, bits: 8, block: 16 };
+        let format = WeightFormat::LowBit(Coded { bits: 8, block: 16 });
+        let op = Packed { spec: spec(2, &strides, &dilations), kernel, out, weights: format }.into();
         let mut operands = vec![noise(DType::F32, &shape, 5)];
         operands.extend(weights(8, 16, [depth, out], false));
         check_rows(&op, &operands, depth);

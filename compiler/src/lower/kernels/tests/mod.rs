@@ -22,10 +22,12 @@ use std::collections::HashMap;
 use mcc_targets::Target;
 use mcc_targets::choices::Choices;
 
-use super::{Built, Epilogue, Places, RowLeaf, Site, build, column_axes, fuses, reads_spaced};
+use super::{Built, Epilogue, Places, RowLeaf, Site, build, column_axes, reads_spaced};
 use crate::codegen::testing;
 use crate::ir::eval::eval_op;
-use crate::ir::{BinaryOp, DType, Dim, Graph, Op, Output, Tensor, TensorType, Value, infer};
+use crate::ir::{
+    BinaryOp, DType, Dim, Graph, Op, Output, Packed, Tensor, TensorType, Traits, Value, WeightFormat, infer,
+};
 use crate::lower::expr::{Expr, ExprKind};
 use crate::lower::kir::interp;
 use crate::lower::kir::verify::verify;
@@ -80,37 +82,40 @@ pub fn check_objects(op: &Op, inputs: &[Tensor]) {
 fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorType>, HashMap<String, i64>)> {
     let mut symbols = HashMap::new();
     let mut types = Vec::new();
-    let mut fixed = match op {
-        Op::PackedMatMul { .. } | Op::PackedConv { .. } | Op::DotConv { .. } | Op::DotDepthwise { .. } => {
-            inputs[1..].iter().flat_map(|t| t.shape().to_vec()).collect()
-        }
-        // Offsets depend on the distances between what a window meets.
-        Op::BlockConv { kernel, .. } => {
+    let weights = || inputs[1..].iter().flat_map(|t| t.shape().to_vec());
+    let mut fixed: Vec<usize> = match op {
+        Op::PackedMatMul { .. } => weights().collect(),
+        Op::Packed(packed) => {
+            let Packed { spec, kernel, weights: format, .. } = &**packed;
             let shape = inputs[0].shape();
-            let own = inputs[1..].iter().flat_map(|t| t.shape().to_vec());
-            own.chain(shape[if kernel.is_empty() { shape.len() - 1 } else { 1 }..].iter().copied()).collect()
+            let last = shape.len() - 1..shape.len();
+            let data = match format {
+                WeightFormat::Dense | WeightFormat::Depthwise => 0..0,
+                // Weights of bytes and codes hold what is contracted in groups of four.
+                WeightFormat::Int8 { .. } | WeightFormat::Int8Depthwise | WeightFormat::LowBit(_) => last,
+                // Offsets depend on the distances between what a window meets.
+                WeightFormat::Blocks => {
+                    if kernel.is_empty() {
+                        last
+                    } else {
+                        1..shape.len()
+                    }
+                }
+                // Spatial extents decide what is staged.
+                WeightFormat::NonZeros { .. } => {
+                    let channels = spec.layout.channels(shape.len());
+                    if kernel.is_empty() { channels..channels + 1 } else { 1..shape.len() }
+                }
+                // So are spatial extents decided by the results'.
+                WeightFormat::Filtered { .. } => 1..shape.len(),
+            };
+            weights().chain(shape[data].iter().copied()).collect()
         }
         // Only extents that depend on inputs are symbols.
         Op::Attention { .. } => inputs[..3].iter().flat_map(|t| t.shape()[2..].to_vec()).chain([1]).collect(),
-        Op::CodedConv { .. } => inputs[1..].iter().flat_map(|t| t.shape().to_vec()).collect(),
-        // So are spatial extents decided by the results'.
-        Op::WinogradConv { .. } => {
-            inputs[1..].iter().flat_map(Tensor::shape).chain(&inputs[0].shape()[1..]).copied().collect()
-        }
         Op::Recurrent(_) if inputs[1].shape().len() == 3 => inputs[1].shape().to_vec(),
-        // Spatial extents decide what is staged.
-        Op::SparseConv { spec, kernel, .. } => {
-            let shape = inputs[0].shape();
-            let channels = spec.layout.channels(shape.len());
-            let spatial = if kernel.is_empty() { channels..channels + 1 } else { 1..shape.len() };
-            inputs[1..].iter().flat_map(Tensor::shape).chain(&shape[spatial]).copied().collect()
-        }
         _ => Vec::new(),
     };
-    // Weights of bytes hold what is contracted in groups of four.
-    if matches!(op, Op::DotConv { .. } | Op::DotDepthwise { .. } | Op::CodedConv { .. }) {
-        fixed.extend(inputs[0].shape().last());
-    }
     if matches!(op, Op::Recurrent(_)) && inputs[1].dtype() == DType::I8 {
         fixed.extend(inputs[..3].iter().flat_map(|t| t.shape().last()));
         fixed.extend(inputs[1].shape());
@@ -212,7 +217,7 @@ impl Case<'_> {
             reads_spaced(self.op, n, &view.strides).then_some(view)
         });
         let shape = &results[0].shape;
-        let result = fuses(self.op).then(|| gaps.view(shape));
+        let result = self.op.is(Traits::EPILOGUE).then(|| gaps.view(shape));
         let result = result.filter(|view| view.merged(shape, column_axes(self.op, shape.len())).is_some());
         Places { operands: operands.collect(), result, inside: Vec::new() }
     }
@@ -247,7 +252,8 @@ impl Case<'_> {
 
     /// The operands that are constants: weights of bytes, which kernels look at.
     fn constants(&self) -> Vec<Option<Tensor>> {
-        let bytes = matches!(self.op, Op::DotConv { .. } | Op::DotDepthwise { .. } | Op::BlockConv { .. });
+        use WeightFormat::{Blocks, Int8, Int8Depthwise};
+        let bytes = matches!(self.op.weights(), Some(Int8 { .. } | Int8Depthwise | Blocks));
         let of = |(i, t): (usize, &Tensor)| (bytes && i > 0).then(|| t.clone());
         self.inputs.iter().enumerate().map(of).collect()
     }
@@ -255,7 +261,7 @@ impl Case<'_> {
     /// An epilogue that adds a tensor of the result's shape; only for `f32`.
     fn epilogue(&self, results: &[TensorType]) -> Option<Epilogue> {
         let [result] = results else { return None };
-        if !fuses(self.op) || result.dtype != DType::F32 {
+        if !self.op.is(Traits::EPILOGUE) || result.dtype != DType::F32 {
             return None;
         }
         let mut expr = Expr::default();

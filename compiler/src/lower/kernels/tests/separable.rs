@@ -6,7 +6,9 @@ use mcc_targets::Target;
 use mcc_targets::choices::{Choices, Point};
 
 use super::noise;
-use crate::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, Op, Output, Tensor, TensorType, UnaryOp, eval};
+use crate::ir::{
+    BinaryOp, ConvSpec, DType, Dim, Graph, Layout, Op, Output, Packed, Tensor, TensorType, UnaryOp, WeightFormat, eval,
+};
 use crate::lower::program::{Program, Step};
 use crate::{codegen, loader, lower};
 
@@ -53,7 +55,9 @@ impl Case {
         let x = graph.add_input("x", TensorType::new(DType::F32, dims));
         let constant = |graph: &mut Graph, shape: &[usize], seed| graph.constant(noise(DType::F32, shape, seed));
         let w = constant(&mut graph, &[self.kernel, &[channels]].concat(), 2);
-        let y = graph.add_labelled(Op::DepthwiseConv(self.spec(true)), &[x, w], "depthwise").unwrap();
+        let kernel = self.kernel.iter().map(|&k| k as i64).collect();
+        let op = Packed { spec: self.spec(true), kernel, out: channels, weights: WeightFormat::Depthwise };
+        let y = graph.add_labelled(op.into(), &[x, w], "depthwise").unwrap();
         let bias = constant(&mut graph, &[channels], 3);
         let shape = graph.ty(y.into()).shape.clone();
         let bias = graph.add(Op::Broadcast { shape }, &[bias]).unwrap();
@@ -62,8 +66,8 @@ impl Case {
         let tile = 8;
         let packed = [&[1, self.out.div_ceil(tile)], &vec![1; axes][..], &[channels, tile]].concat();
         let packed = constant(&mut graph, &packed, 4);
-        let op = Op::PackedConv { spec: self.spec(false), out: self.out };
-        let point = graph.add_labelled(op, &[positive, packed], "pointwise").unwrap();
+        let op = Packed { spec: self.spec(false), kernel: vec![1; axes], out: self.out, weights: WeightFormat::Dense };
+        let point = graph.add_labelled(op.into(), &[positive, packed], "pointwise").unwrap();
         let value = graph.add(Op::Unary(UnaryOp::Neg), &[point.into()]).unwrap();
         graph.outputs.push(Output { name: "y".into(), value });
         graph

@@ -3,7 +3,7 @@
 
 use super::int8::bytes;
 use super::{check, noise};
-use crate::ir::{ConvSpec, DType, Layout, Op, Staging, Tensor};
+use crate::ir::{ConvSpec, DType, Layout, Op, Packed, Staging, Tensor, WeightFormat};
 
 /// Weights of which some are left: heads, slots, offsets, values.
 fn weights(staging: &Staging, out: usize, channels: usize, places: &Places, kind: DType) -> Vec<Tensor> {
@@ -60,13 +60,16 @@ fn check_sparse(spec: ConvSpec, kernel: Vec<i64>, staging: Staging, shape: &[usi
     let places = Places { plane, unit, taps: staging.places(&spec, &kernel) };
     let channels = shape[shape.len() - 1];
     let weights = weights(&staging, out, channels, &places, offsets);
+    let op = |spec, kernel, stored| -> Op {
+        Packed { spec, kernel, out, weights: WeightFormat::NonZeros { staging, stored } }.into()
+    };
     for (layout, stored) in LAYOUTS {
         let mut shape = shape.to_vec();
         shape.pop();
         shape.insert(layout.channels(shape.len() + 1), channels);
         let operands = [&[noise(DType::F32, &shape, 3)], weights.as_slice()].concat();
         let (spec, kernel) = (ConvSpec { layout, ..spec.clone() }, kernel.clone());
-        check(&Op::SparseConv { spec, kernel, staging, out, stored }, &operands);
+        check(&op(spec, kernel, stored), &operands);
     }
     // Words of bytes instead of floats.
     let mut shape = shape.to_vec();
@@ -74,7 +77,7 @@ fn check_sparse(spec: ConvSpec, kernel: Vec<i64>, staging: Staging, shape: &[usi
     let dtype = if out.is_multiple_of(2) { DType::I8 } else { DType::U8 };
     let values = bytes(DType::I8, &[weights[3].numel(), 4], 7);
     let operands = [&[bytes(dtype, &shape, 3)], &weights[..3], &[values]].concat();
-    check(&Op::SparseConv { spec, kernel, staging, out, stored: Layout::ChannelsLast }, &operands);
+    check(&op(spec, kernel, Layout::ChannelsLast), &operands);
 }
 
 const LAYOUTS: [(Layout, Layout); 4] = [

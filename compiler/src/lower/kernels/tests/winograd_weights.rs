@@ -3,7 +3,7 @@
 
 use super::lowbit::weights;
 use super::{check_objects, check_with, noise};
-use crate::ir::{Coded, DType, Dim, Filtering, Filters, Op, Tensor};
+use crate::ir::{Coded, ConvSpec, DType, Dim, Filtering, Filters, Layout, Op, Packed, Tensor, WeightFormat};
 
 /// What there is to convolve: `[batch, height, width, channels, out]`, the tile, the window and the dilations.
 struct Case {
@@ -29,14 +29,16 @@ const CASES: &[Case] = &[
 impl Case {
     fn op(&self, filters: Filters) -> Op {
         let [_, height, width, _, out] = self.shape;
-        Op::WinogradConv {
-            size: [height, width].map(Dim::from).to_vec(),
-            tile: self.tile.to_vec(),
-            kernel: self.kernel.to_vec(),
+        let spec = ConvSpec {
+            strides: vec![1; 2],
             dilations: self.dilations.to_vec(),
-            out,
-            filters,
-        }
+            pads: vec![(0, 0); 2],
+            group: 1,
+            layout: Layout::ChannelsLast,
+        };
+        let (size, tile) = ([height, width].map(Dim::from).to_vec(), self.tile.to_vec());
+        let weights = WeightFormat::Filtered { tile, size, filters };
+        Packed { spec, kernel: self.kernel.to_vec(), out, weights }.into()
     }
 
     /// What roundings may differ: the largest tiles have the largest factors.

@@ -51,15 +51,8 @@ pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
         | Op::GridSample { .. }
         | Op::MatMul
         | Op::PackedMatMul { .. }
-        | Op::BlockConv { .. }
+        | Op::Packed(_)
         | Op::Conv(_)
-        | Op::PackedConv { .. }
-        | Op::DotConv { .. }
-        | Op::DotDepthwise { .. }
-        | Op::SparseConv { .. }
-        | Op::CodedConv { .. }
-        | Op::WinogradConv { .. }
-        | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. }
         | Op::Col2Im { .. }
         | Op::MaxPoolWithIndices { .. }

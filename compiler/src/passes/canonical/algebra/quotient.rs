@@ -6,7 +6,7 @@
 //! such a sum too (`passes/quantize/requantize_affine.rs`). What is rounded next stays a quotient even then, if someone else sees what is divided.
 
 use crate::Result;
-use crate::ir::{BinaryOp, DType, NodeId, Op, PoolKind, ReduceKind, Tensor, UnaryOp, Value};
+use crate::ir::{BinaryOp, DType, NodeId, Op, PoolKind, ReduceKind, Tensor, Traits, UnaryOp, Value};
 use crate::passes::support::edit::Edit;
 
 /// Values that the search for a sum looks at.
@@ -94,24 +94,6 @@ fn is_exact(op: &Op) -> bool {
         }
         Op::Binary(f) => *f != BinaryOp::Pow,
         Op::Pool(spec) => spec.kind == PoolKind::Max,
-        Op::Select
-        | Op::Cast { .. }
-        | Op::Bitcast { .. }
-        | Op::Reshape { .. }
-        | Op::Transpose { .. }
-        | Op::Broadcast { .. }
-        | Op::Slice { .. }
-        | Op::Concat { .. }
-        | Op::Pad { .. }
-        | Op::Gather { .. }
-        | Op::GatherElements { .. }
-        | Op::GatherNd { .. }
-        | Op::ReverseSequence { .. }
-        | Op::MaxPoolWithIndices { .. }
-        | Op::ArgReduce { .. }
-        | Op::TopK { .. }
-        | Op::NonZero { .. }
-        | Op::Suppress => true,
-        _ => false,
+        op => op.is(Traits::EXACT),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::ir::{Graph, NodeId, Op, Value};
+use crate::ir::{Graph, NodeId, Op, Traits, Value};
 
 /// For nodes whose first result is transposed further on, behind operations that a transpose can pass: how.
 pub(crate) struct Demands(HashMap<NodeId, Vec<usize>>);
@@ -32,5 +32,5 @@ impl Demands {
 
 /// Operations that compute the same along transposed axes: those that keep axes, and windows.
 fn passes(op: &Op) -> bool {
-    op.keeps_axes() || matches!(op, Op::Resize { .. } | Op::Pool(_))
+    op.is(Traits::KEEPS_AXES) || matches!(op, Op::Resize { .. } | Op::Pool(_))
 }

@@ -193,15 +193,8 @@ fn sunk(edit: &Edit, node: NodeId, perm: &[usize]) -> Option<Sunk> {
         | Op::ScatterNd { .. }
         | Op::GridSample { .. }
         | Op::PackedMatMul { .. }
-        | Op::BlockConv { .. }
+        | Op::Packed(_)
         | Op::Conv(_)
-        | Op::PackedConv { .. }
-        | Op::DotConv { .. }
-        | Op::DotDepthwise { .. }
-        | Op::SparseConv { .. }
-        | Op::CodedConv { .. }
-        | Op::WinogradConv { .. }
-        | Op::DepthwiseConv(_)
         | Op::ConvTranspose { .. }
         | Op::Col2Im { .. }
         | Op::MaxPoolWithIndices { .. }

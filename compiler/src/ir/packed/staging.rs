@@ -1,6 +1,6 @@
 //! Where a sparse kernel keeps what its non-zeros meet.
 //!
-//! A kernel of [`Op::SparseConv`](super::Op::SparseConv) works on a tile of results at a time. It first stages what they
+//! A kernel of [`WeightFormat::NonZeros`](crate::ir::WeightFormat::NonZeros) works on a tile of results at a time. It first stages what they
 //! are computed from: a plane a channel, in which what one result meets by some weight lies as far from what the first
 //! result meets as for every other result. A non-zero is then a value and one offset.
 //!
@@ -20,7 +20,7 @@
 //!   tap of neighbouring windows meets are brought together: a phase an axis and remainder, one after another, the last
 //!   axis fastest. Every column of the window may have a phase of its own, so that all that vectors meet is aligned.
 
-use super::{ConvSpec, DType};
+use crate::ir::{ConvSpec, DType};
 
 /// The extents of staged planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

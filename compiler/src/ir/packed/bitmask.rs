@@ -1,6 +1,6 @@
 //! Packed bytes of which most are zero: a bit a byte, and the bytes that are not zero one after another.
 //!
-//! The other operands of [`Op::DotConv`](super::Op::DotConv) in one group may stand for its packed weights
+//! The other operands of [`WeightFormat::Int8`](crate::ir::WeightFormat::Int8) in one group may stand for its packed weights
 //! `i8[1, panels, taps, steps, tile, 4]`, whose tile then is a multiple of 16:
 //! - `masks: i64[1, panels, taps, steps, tile / 16]`: the lowest bit of a word is that of the first of its 64 bytes;
 //! - `values: i8[n]`: the bytes whose bits are set, and 64 more, so that any 64 can be read at once;
@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 
-use super::{DType, Tensor};
+use crate::ir::{DType, Tensor};
 use crate::{Error, Result};
 
 /// Bytes that a word has a bit of each of.

@@ -13,10 +13,10 @@
 
 use bytes::Bytes;
 
-use super::{DType, Tensor};
+use crate::ir::{DType, Tensor};
 use crate::{Error, Result};
 
-/// How weights are coded: the attributes of [`Op::CodedConv`](super::Op::CodedConv).
+/// How weights are coded: the attributes of [`WeightFormat::LowBit`](crate::ir::WeightFormat::LowBit).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Coded {
     /// Bits of a code: 2, 4 or 8.

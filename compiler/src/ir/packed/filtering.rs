@@ -6,16 +6,16 @@
 //! and weights are coefficients of polynomials, which are evaluated at as many points as there are products, the last of
 //! which is infinity. So what elements become depends on the number of products alone.
 
-use super::Coded;
+use crate::ir::Coded;
 
-/// How the weights of a [`WinogradConv`](super::Op::WinogradConv) are stored.
+/// How the weights of a [`WeightFormat::Filtered`](crate::ir::WeightFormat::Filtered) are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Filters {
     /// In transformed space: `[planes, panels, in, columns]`.
     Transformed,
     /// As they are, element by element of the window: `[taps, panels, in, columns]`. They are transformed at run time.
     Plain,
-    /// As the codes of a [`CodedConv`](super::Op::CodedConv), which are decoded and transformed at run time.
+    /// As the codes of a [`WeightFormat::LowBit`](crate::ir::WeightFormat::LowBit), which are decoded and transformed at run time.
     Coded(Coded),
 }
 
