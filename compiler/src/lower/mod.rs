@@ -38,7 +38,7 @@ use mcc_targets::{Target, schedule};
 use self::arena::Lifetime;
 use self::expr::Expr;
 use self::group::{Group, Grouping, Leaf};
-use self::kernels::{Built, Epilogue, Link, Places, RowLeaf, Site};
+use self::kernels::{Built, Epilogue, KernelRequest, Link, Places, RowLeaf};
 use self::kir::Kernel;
 use self::placement::{Home, Homes};
 use self::program::{Constant, Program, Symbol, Work};
@@ -112,8 +112,8 @@ struct Ingredients<'a> {
 }
 
 impl Ingredients<'_> {
-    fn site<'s>(&'s self, target: &'s Target) -> Site<'s> {
-        Site {
+    fn request<'s>(&'s self, target: &'s Target) -> KernelRequest<'s> {
+        KernelRequest {
             op: self.graph.op(self.anchor),
             operands: &self.types,
             constants: &self.constants,
@@ -276,11 +276,11 @@ impl<'a> Lowering<'a> {
         let Built { kernel, scratch, constants } = match &feeding {
             Some(feeding) => {
                 work::chain(&mut work, feeding.work(), &own.types[0]);
-                let (first, second) = (feeding.site(self.target), own.site(self.target));
-                let first = Link { site: &first, epilogue: &feeding.epilogue };
-                kernels::build_chain(&[first, Link { site: &second, epilogue: &own.epilogue }])?
+                let (first, second) = (feeding.request(self.target), own.request(self.target));
+                let first = Link { request: &first, epilogue: &feeding.epilogue };
+                kernels::build_chain(&[first, Link { request: &second, epilogue: &own.epilogue }])?
             }
-            None => kernels::build(&own.site(self.target), &own.epilogue)?,
+            None => kernels::build(&own.request(self.target), &own.epilogue)?,
         };
         for result in 1..graph.types(anchor).len() {
             let value = Value { node: anchor, result };

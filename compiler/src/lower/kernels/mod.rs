@@ -22,48 +22,12 @@ use bytes::Bytes;
 use mcc_targets::Target;
 
 use super::kir::{Builder, Kernel};
-use super::view::View;
-use crate::ir::{ConvSpec, Dim, Layout, Op, Packed, Tensor, TensorType, Traits, WeightFormat, text};
+use crate::ir::{ConvSpec, Dim, Op, Packed, TensorType, Traits, WeightFormat};
 use crate::{Error, Result};
 
 pub use support::emit::{Emit, Epilogue, Link, RowLeaf};
-
-/// What an operation is to be built for.
-pub struct Site<'a> {
-    /// The operation.
-    pub op: &'a Op,
-    /// Types of its operands.
-    pub operands: &'a [TensorType],
-    /// The operands that are constants (they are still passed as pointers).
-    pub constants: &'a [Option<Tensor>],
-    /// Types of its own results, before the epilogue.
-    pub results: &'a [TensorType],
-    /// Where they lie in larger buffers.
-    pub places: &'a Places,
-    /// The machine.
-    pub target: &'a Target,
-    /// Label of the operation.
-    pub layer: &'a str,
-}
-
-impl Site<'_> {
-    /// What is to be done, as [`Target::choose`] wants it.
-    fn problem(&self) -> String {
-        text::signature(self.op, self.operands, self.results)
-    }
-}
-
-/// Operands and a result that are parts of larger buffers, which makes concatenations, slices and padding free. Only
-/// what [`reads_spaced`] and [`Traits::EPILOGUE`] allow; by default everything lies in order from its pointer on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Places {
-    /// Operands that do not lie in order.
-    pub operands: Vec<Option<View>>,
-    /// Result 0 if it does not lie in order. Its columns are adjacent.
-    pub result: Option<View>,
-    /// Concat, Pad: the operands that lie in the result already.
-    pub inside: Vec<bool>,
-}
+use support::request::missing;
+pub use support::request::{KernelRequest, Places, column_axes, reads_spaced};
 
 /// A kernel and what it wants as its last pointers: scratch buffers, then constants.
 pub struct Built {
@@ -79,13 +43,13 @@ pub struct Built {
 ///
 /// # Errors
 /// When there is no kernel for this operation on these types; the message says what is missing.
-pub fn build(site: &Site<'_>, epilogue: &Epilogue) -> Result<Built> {
+pub fn build(request: &KernelRequest<'_>, epilogue: &Epilogue) -> Result<Built> {
     // What lies in the result already leaves little to do.
-    let little = site.places.inside.contains(&true);
-    let threads = if site.op.is(Traits::PARALLEL) && !little { site.target.threads } else { 1 };
-    let mut k = builder(site.op.name(), site.target, threads);
-    let emit = Emit::new(site, epilogue, &mut k)?;
-    dispatch(site, &emit, &mut k)?;
+    let little = request.places.inside.contains(&true);
+    let threads = if request.op.is(Traits::PARALLEL) && !little { request.target.threads } else { 1 };
+    let mut k = builder(request.op.name(), request.target, threads);
+    let emit = Emit::new(request, epilogue, &mut k)?;
+    dispatch(request, &emit, &mut k)?;
     let (scratch, constants) = emit.wants();
     Ok(Built { kernel: k.finish(), scratch, constants })
 }
@@ -102,11 +66,11 @@ pub fn chains(first: &Op, second: &Op, operands: &[TensorType]) -> bool {
 /// As [`build`].
 pub fn build_chain(links: &[Link<'_>; 2]) -> Result<Built> {
     let [first, second] = links;
-    let Some(spec) = depthwise(first.site.op) else { return missing(first.site) };
-    let target = second.site.target;
+    let Some(spec) = depthwise(first.request.op) else { return missing(first.request) };
+    let target = second.request.target;
     let mut k = builder("separable_conv", target, target.threads);
     let [feeding, fed] = Emit::chain([first, second], &mut k)?;
-    conv::separable::separable_conv(first.site, spec, second.site, [&feeding, &fed], &mut k)?;
+    conv::separable::separable_conv(first.request, spec, second.request, [&feeding, &fed], &mut k)?;
     let (mut scratch, _) = feeding.wants();
     let (more, constants) = fed.wants();
     scratch.extend(more);
@@ -126,8 +90,8 @@ fn builder(name: &str, target: &Target, threads: u32) -> Builder {
     builder.with_threads(threads)
 }
 
-fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
-    match site.op {
+fn dispatch(request: &KernelRequest<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
+    match request.op {
         Op::Iota { dtype, axis, .. } => movement::iota::iota(e, k, *dtype, *axis),
         Op::Concat { axis } => movement::concat::concat(e, k, *axis),
         Op::Pad { before, after, mode } => movement::pad::pad(e, k, before, after, *mode),
@@ -144,12 +108,12 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
             let rule = movement::grid_sample::Rule { mode: *mode, padding: *padding, align_corners: *align_corners };
             movement::grid_sample::grid_sample(e, k, rule)
         }
-        Op::MatMul => gemm::packed::matmul(site, e, k),
-        Op::PackedMatMul { n } => gemm::packed::packed_matmul(site, e, k, n),
-        Op::Conv(spec) => conv::direct::conv(site, e, k, spec),
-        Op::Packed(p) => packed(site, p, e, k),
-        Op::ConvTranspose { .. } => missing(site),
-        Op::Col2Im { spec, kernel, size } => conv::col2im::col2im(site, e, k, spec, kernel, size),
+        Op::MatMul => gemm::packed::matmul(request, e, k),
+        Op::PackedMatMul { n } => gemm::packed::packed_matmul(request, e, k, n),
+        Op::Conv(spec) => conv::direct::conv(request, e, k, spec),
+        Op::Packed(p) => packed(request, p, e, k),
+        Op::ConvTranspose { .. } => missing(request),
+        Op::Col2Im { spec, kernel, size } => conv::col2im::col2im(request, e, k, spec, kernel, size),
         Op::Pool(spec) => conv::pool::pool(e, k, spec),
         Op::MaxPoolWithIndices { spec, column_major } => conv::pool::max_pool_with_indices(e, k, spec, *column_major),
         Op::Reduce { kind, axes, keep } => reduce::reduce(e, k, *kind, axes, *keep),
@@ -157,7 +121,7 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         Op::Cumulative { kind, axis, exclusive, reverse } => {
             reduce::cumulative::cumulative(e, k, *kind, *axis, *exclusive, *reverse)
         }
-        Op::Attention { scale, guarded } => nn::attention::attention(site, e, k, (scale.get(), *guarded)),
+        Op::Attention { scale, guarded } => nn::attention::attention(request, e, k, (scale.get(), *guarded)),
         Op::Softmax { axis, log } => nn::softmax::softmax(e, k, *axis, *log),
         Op::Normalize { axis, epsilon, center } => nn::normalize::normalize(e, k, *axis, epsilon.get(), *center),
         Op::TopK { k: count, axis, largest } => reduce::top_k::top_k(e, k, count, *axis, *largest),
@@ -178,63 +142,26 @@ fn dispatch(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         | Op::Transpose { .. }
         | Op::Broadcast { .. }
         | Op::Slice { .. } => {
-            Err(Error::internal(format!("{} is not lowered through a kernel of its own", site.op.name())))
+            Err(Error::internal(format!("{} is not lowered through a kernel of its own", request.op.name())))
         }
     }
 }
 
 /// A kernel for each format of packed weights.
-fn packed(site: &Site<'_>, p: &Packed, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
+fn packed(request: &KernelRequest<'_>, p: &Packed, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
     let Packed { spec, kernel, out, weights } = p;
     match weights {
-        WeightFormat::Dense => gemm::packed::packed_conv(site, e, k, spec, *out),
-        WeightFormat::Depthwise => conv::depthwise::depthwise_conv(site, e, k, spec),
-        WeightFormat::Int8 { .. } => int8::dot::dot_conv(site, e, k, spec, kernel, *out),
-        WeightFormat::Int8Depthwise => int8::depthwise::dot_depthwise(site, e, k, spec, kernel),
-        WeightFormat::Blocks => sparse::blocks::block_conv(site, e, k, (spec, kernel), *out),
+        WeightFormat::Dense => gemm::packed::packed_conv(request, e, k, spec, *out),
+        WeightFormat::Depthwise => conv::depthwise::depthwise_conv(request, e, k, spec),
+        WeightFormat::Int8 { .. } => int8::dot::dot_conv(request, e, k, spec, kernel, *out),
+        WeightFormat::Int8Depthwise => int8::depthwise::dot_depthwise(request, e, k, spec, kernel),
+        WeightFormat::Blocks => sparse::blocks::block_conv(request, e, k, (spec, kernel), *out),
         WeightFormat::NonZeros { staging, stored } => {
-            sparse::sparse_conv(site, e, k, (spec, kernel), staging, (*out, *stored))
+            sparse::sparse_conv(request, e, k, (spec, kernel), staging, (*out, *stored))
         }
-        WeightFormat::LowBit(coded) => lowbit::coded_conv(site, e, k, p, *coded),
+        WeightFormat::LowBit(coded) => lowbit::coded_conv(request, e, k, p, *coded),
         WeightFormat::Filtered { tile, size, filters } => {
-            conv::winograd::winograd_conv(site, e, k, size, [tile, kernel, &spec.dilations], (*out, *filters))
+            conv::winograd::winograd_conv(request, e, k, size, [tile, kernel, &spec.dilations], (*out, *filters))
         }
     }
-}
-
-/// Whether the kernel of an operation reads an operand through [`Emit::strides`], so that it may be part of a larger
-/// buffer: its last axis in order, the others at these distances.
-pub fn reads_spaced(op: &Op, operand: usize, strides: &[Dim]) -> bool {
-    let fixed = |from: usize| strides.iter().skip(from).all(|s| s.as_const().is_some());
-    match op {
-        Op::Concat { .. } => true,
-        Op::Pad { .. } => operand == 0,
-        Op::Packed(p) => match &p.weights {
-            WeightFormat::Dense => operand == 0,
-            // Distances between columns, and here also between rows, are part of the code.
-            WeightFormat::Depthwise | WeightFormat::Int8Depthwise => {
-                operand == 0 && fixed(strides.len().saturating_sub(2))
-            }
-            WeightFormat::Filtered { .. } => operand == 0 && fixed(1),
-            WeightFormat::Int8 { .. }
-            | WeightFormat::Blocks
-            | WeightFormat::NonZeros { .. }
-            | WeightFormat::LowBit(_) => false,
-        },
-        Op::Pool(spec) => spec.layout == Layout::ChannelsLast,
-        _ => false,
-    }
-}
-
-/// How many of the last axes of result 0 of a rank are the columns of rows that the kernel of an operation stores, as one.
-pub fn column_axes(op: &Op, rank: usize) -> usize {
-    let planes = |p: &Packed| matches!(p.weights, WeightFormat::NonZeros { stored: Layout::ChannelsFirst, .. });
-    match op {
-        Op::Packed(p) if planes(p) => rank.saturating_sub(2),
-        _ => rank.min(1),
-    }
-}
-
-fn missing<T>(site: &Site<'_>) -> Result<T> {
-    Err(Error::unsupported(format!("{}: no kernel for {:?}", site.op.name(), site.operands)))
 }

@@ -2,20 +2,21 @@
 
 use crate::Result;
 use crate::ir::{ConvSpec, Dim};
-use crate::lower::kernels::{Emit, Site};
+use crate::lower::kernels::support::emit::Emit;
+use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Bin, Builder, Ty, Val};
 use crate::lower::numbers;
 
 /// [`Op::Col2Im`](crate::ir::Op::Col2Im): `(x: [batch, out * prod(kernel), positions])`.
 pub(crate) fn col2im(
-    site: &Site<'_>,
+    request: &KernelRequest<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
     spec: &ConvSpec,
     kernel: &[i64],
     size: &[Dim],
 ) -> Result<()> {
-    let x = &site.operands[0];
+    let x = &request.operands[0];
     let ty = Ty::new(numbers::compute_elem(x.dtype), 1);
     let axes = kernel.len();
     let plane: Vec<Dim> = (0..axes).map(|a| &size[a] + &Dim::from(spec.pads[a].0 + spec.pads[a].1)).collect();
@@ -27,8 +28,8 @@ pub(crate) fn col2im(
         .collect();
     let bytes = &plane.iter().product::<Dim>() * &Dim::from(i64::from(ty.bytes()));
     let sums = e.scratch(k, bytes.clone());
-    let sums = Plane { e, ty, pointer: sums, lanes: site.target.vector_bytes / ty.elem.bytes(), extents: plane };
-    let planes = &site.results[0].shape[0] * &site.results[0].shape[1];
+    let sums = Plane { e, ty, pointer: sums, lanes: request.target.vector_bytes / ty.elem.bytes(), extents: plane };
+    let planes = &request.results[0].shape[0] * &request.results[0].shape[1];
     let (zero, end) = (k.int(0), k.dim(&planes));
     k.for_each(zero, end, 1, &mut |k, n| {
         let bytes = k.dim(&bytes);

@@ -9,8 +9,9 @@ use mcc_targets::schedule;
 
 use crate::ir::{ConvSpec, Dim};
 use crate::lower::kernels::gemm::multiply_add;
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{cover, rest, shared_axis};
-use crate::lower::kernels::{Emit, Site};
+use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Bin, Builder, Cmp, Ty, Val};
 use crate::lower::numbers;
 use crate::{Error, Result};
@@ -19,22 +20,27 @@ use crate::{Error, Result};
 const UNROLLED: i64 = 9;
 
 /// [`WeightFormat::Depthwise`](crate::ir::WeightFormat::Depthwise): `(x: channels last, w: [k..., channels])`.
-pub(crate) fn depthwise_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: &ConvSpec) -> Result<()> {
-    let (nest, zero) = (Nest::new(site, e, spec)?, k.int(0));
+pub(crate) fn depthwise_conv(
+    request: &KernelRequest<'_>,
+    e: &Emit<'_>,
+    k: &mut Builder,
+    spec: &ConvSpec,
+) -> Result<()> {
+    let (nest, zero) = (Nest::new(request, e, spec)?, k.int(0));
     nest.rows(k, 0, e.operand(0), zero);
     Ok(())
 }
 
 /// The pixels from `first` to before `last` of its result.
 pub(crate) fn pixels(
-    site: &Site<'_>,
+    request: &KernelRequest<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
     spec: &ConvSpec,
     (first, last): (Val, Val),
 ) -> Result<()> {
-    let nest = Nest::new(site, e, spec)?;
-    let width = k.dim(&site.results[0].shape[nest.kernel.len()]);
+    let nest = Nest::new(request, e, spec)?;
+    let width = k.dim(&request.results[0].shape[nest.kernel.len()]);
     let line = k.bin(Bin::UDiv, first, width);
     let end = k.add_int(last, -1);
     let end = k.bin(Bin::UDiv, end, width);
@@ -50,7 +56,7 @@ pub(crate) fn pixels(
 }
 
 struct Nest<'a, 'b> {
-    site: &'a Site<'a>,
+    request: &'a KernelRequest<'a>,
     e: &'b Emit<'b>,
     spec: &'a ConvSpec,
     kernel: Vec<i64>,
@@ -67,8 +73,8 @@ struct Nest<'a, 'b> {
 }
 
 impl<'a, 'b> Nest<'a, 'b> {
-    fn new(site: &'a Site<'a>, e: &'b Emit<'b>, spec: &'a ConvSpec) -> Result<Nest<'a, 'b>> {
-        let (x, w, y) = (&site.operands[0], &site.operands[1], &site.results[0]);
+    fn new(request: &'a KernelRequest<'a>, e: &'b Emit<'b>, spec: &'a ConvSpec) -> Result<Nest<'a, 'b>> {
+        let (x, w, y) = (&request.operands[0], &request.operands[1], &request.results[0]);
         let axes = x.rank().saturating_sub(2);
         let malformed = || Error::internal(format!("depthwise_conv of {x} and {w}"));
         let weights = w.fixed_shape().filter(|w| axes > 0 && w.len() == axes + 1).ok_or_else(malformed)?;
@@ -79,24 +85,24 @@ impl<'a, 'b> Nest<'a, 'b> {
         let step = strides[axes].as_const().ok_or_else(malformed)?;
         let columns = &y.shape[axes];
         let width = columns.as_const().and_then(|c| u64::try_from(c).ok());
-        let text = site.problem();
-        let problem = Problem { text: &text, layer: site.layer };
+        let text = request.problem();
+        let problem = Problem { text: &text, layer: request.layer };
         let (channels, kernel) = (weights[axes], weights[..axes].to_vec());
-        let columns = schedule::depthwise_columns(site.target, problem, width) as i64;
+        let columns = schedule::depthwise_columns(request.target, problem, width) as i64;
         // Lines share their input where windows move by as much as their lines are apart.
         let overlap = channels > 1
             && axes > 1
             && kernel[axes - 2] > 1
             && spec.strides[axes - 2] == 1
             && spec.dilations[axes - 2] == 1;
-        let lines = if overlap { schedule::depthwise_lines(site.target, columns, kernel[axes - 1]) } else { 1 };
+        let lines = if overlap { schedule::depthwise_lines(request.target, columns, kernel[axes - 1]) } else { 1 };
         Ok(Nest {
-            site,
+            request,
             e,
             spec,
             channels,
             kernel,
-            lanes: i64::from(site.target.vector_bytes / elem.bytes()),
+            lanes: i64::from(request.target.vector_bytes / elem.bytes()),
             columns,
             lines,
             steps,
@@ -106,7 +112,7 @@ impl<'a, 'b> Nest<'a, 'b> {
 
     /// Loops over the batch and all output axes but the last; `row` counts rows of the result, which are pixels.
     fn rows(&self, k: &mut Builder, axis: usize, x: Val, row: Val) {
-        let shape = &self.site.results[0].shape;
+        let shape = &self.request.results[0].shape;
         let (zero, end) = (k.int(0), k.dim(&shape[axis]));
         let row = k.mul(row, end);
         if axis + 1 < self.kernel.len() {
@@ -143,7 +149,7 @@ impl<'a, 'b> Nest<'a, 'b> {
             let (x, row) = (k.add(x, offset), k.add(row, i));
             body(k, x, row);
         };
-        if shared_axis(&self.site.results[0].shape[..self.kernel.len()]) == Some(axis) {
+        if shared_axis(&self.request.results[0].shape[..self.kernel.len()]) == Some(axis) {
             k.parallel(from, to, step, round);
         } else {
             k.for_each(from, to, step, round);
@@ -152,7 +158,7 @@ impl<'a, 'b> Nest<'a, 'b> {
 
     /// Where the windows of a line of the result begin; lines count over the batch and all axes but the last.
     fn line_at(&self, k: &mut Builder, line: Val) -> Val {
-        let shape = &self.site.results[0].shape;
+        let shape = &self.request.results[0].shape;
         let (mut x, mut line) = (self.e.operand(0), line);
         for axis in (0..self.kernel.len()).rev() {
             let stride = if axis == 0 { 1 } else { self.spec.strides[axis - 1] };
@@ -166,7 +172,7 @@ impl<'a, 'b> Nest<'a, 'b> {
 
     /// Some output lines: tiles, then the columns left over.
     fn columns(&self, k: &mut Builder, (x, row): (Val, Val), lines: i64) {
-        let all = &self.site.results[0].shape[self.kernel.len()];
+        let all = &self.request.results[0].shape[self.kernel.len()];
         if all.as_const().is_none() {
             let (zero, all) = (k.int(0), k.dim(all));
             return self.some_columns(k, (x, row), (zero, all), [lines, self.columns]);
@@ -224,9 +230,9 @@ impl<'a, 'b> Nest<'a, 'b> {
             lanes /= 2;
         }
         let channels = k.int(self.channels);
-        let all = k.dim(&self.site.results[0].shape[axes]);
+        let all = k.dim(&self.request.results[0].shape[axes]);
         cover(k, channels, lanes as u32, &mut |k, channel, lanes| {
-            let ty = Ty::new(numbers::compute_elem(self.site.operands[0].dtype), lanes);
+            let ty = Ty::new(numbers::compute_elem(self.request.operands[0].dtype), lanes);
             let sums = vec![k.zero(ty); (lines * count) as usize];
             let w = self.e.operand(1);
             let (x, w) = (self.plus(k, x, channel, 0), self.plus(k, w, channel, 1));
@@ -242,7 +248,7 @@ impl<'a, 'b> Nest<'a, 'b> {
 
     /// The columns of a tile of the only channel: products of windows and weights in vectors along the last axis.
     fn dots(&self, k: &mut Builder, (x, row): (Val, Val), count: i64) {
-        let ty = Ty::new(numbers::compute_elem(self.site.operands[0].dtype), self.lanes as u32);
+        let ty = Ty::new(numbers::compute_elem(self.request.operands[0].dtype), self.lanes as u32);
         let sums = vec![k.zero(ty); count as usize];
         let whole = self.kernel[self.kernel.len() - 1] / self.lanes * self.lanes;
         let sums = self.dot_lines(k, 0, (x, self.e.operand(1)), &sums, &mut |k, at, sums| {
@@ -285,7 +291,7 @@ impl<'a, 'b> Nest<'a, 'b> {
             return line(k, (x, w), sums);
         }
         let x_bytes = &self.steps[axis + 1] * &Dim::from(self.spec.dilations[axis]);
-        let w_bytes = self.kernel[axis + 1..].iter().product::<i64>() * self.site.operands[1].dtype.size() as i64;
+        let w_bytes = self.kernel[axis + 1..].iter().product::<i64>() * self.request.operands[1].dtype.size() as i64;
         let (zero, end) = (k.int(0), k.int(self.kernel[axis]));
         k.fold_loop(zero, end, 1, sums, &mut |k, i, sums| {
             let bytes = k.dim(&x_bytes);
@@ -297,7 +303,7 @@ impl<'a, 'b> Nest<'a, 'b> {
 
     /// `lanes` elements of a line, from `i` on, for every column.
     fn dot_step(&self, k: &mut Builder, (x, w): (Val, Val), i: Val, lanes: u32, sums: &[Val]) -> Vec<Val> {
-        let operands = self.site.operands;
+        let operands = self.request.operands;
         let stride = self.spec.strides[self.kernel.len() - 1] * self.step * operands[0].dtype.size() as i64;
         let from = k.at_index(w, i, operands[1].dtype.size() as u32);
         let weights = numbers::load(k, operands[1].dtype, from, lanes);
@@ -312,7 +318,7 @@ impl<'a, 'b> Nest<'a, 'b> {
     }
 
     fn plus(&self, k: &mut Builder, pointer: Val, elements: Val, operand: usize) -> Val {
-        let bytes = k.mul_int(elements, self.site.operands[operand].dtype.size() as i64);
+        let bytes = k.mul_int(elements, self.request.operands[operand].dtype.size() as i64);
         k.add(pointer, bytes)
     }
 
@@ -323,8 +329,9 @@ impl<'a, 'b> Nest<'a, 'b> {
             return self.line(k, x, &[Some(w)], sums);
         }
         let x_bytes = &self.steps[axis + 1] * &Dim::from(self.spec.dilations[axis]);
-        let w_bytes =
-            self.kernel[axis + 1..].iter().product::<i64>() * self.channels * self.site.operands[1].dtype.size() as i64;
+        let w_bytes = self.kernel[axis + 1..].iter().product::<i64>()
+            * self.channels
+            * self.request.operands[1].dtype.size() as i64;
         let at = |k: &mut Builder, i: Val| {
             let bytes = k.dim(&x_bytes);
             let (x_offset, w_offset) = (k.mul(i, bytes), k.mul_int(i, w_bytes));
@@ -365,7 +372,7 @@ impl<'a, 'b> Nest<'a, 'b> {
     fn line(&self, k: &mut Builder, x: Val, ws: &[Option<Val>], sums: &[Val]) -> Vec<Val> {
         let last = self.kernel.len() - 1;
         let (length, stride, dilation) = (self.kernel[last], self.spec.strides[last], self.spec.dilations[last]);
-        let size = |operand: usize| self.site.operands[operand].dtype.size() as i64;
+        let size = |operand: usize| self.request.operands[operand].dtype.size() as i64;
         if length > UNROLLED {
             let (zero, end) = (k.int(0), k.int(length));
             return k.fold_loop(zero, end, 1, sums, &mut |k, i, sums| {
@@ -388,7 +395,7 @@ impl<'a, 'b> Nest<'a, 'b> {
         [length, stride, dilation]: [i64; 3],
     ) -> Vec<Val> {
         let lanes = sums.first().map_or(1, |&s| k.ty(s).lanes);
-        let operands = self.site.operands;
+        let operands = self.request.operands;
         let load = |k: &mut Builder, pointer: Val, operand: usize, element: i64| {
             let element = k.int(element * if operand == 0 { self.step } else { self.channels });
             let from = k.at_index(pointer, element, operands[operand].dtype.size() as u32);

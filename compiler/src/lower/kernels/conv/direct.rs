@@ -3,14 +3,15 @@
 
 use crate::ir::{ConvSpec, Dim, Layout};
 use crate::lower::kernels::gemm::multiply_add;
-use crate::lower::kernels::{Emit, Site};
+use crate::lower::kernels::support::emit::Emit;
+use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Bin, Builder, Cmp, Ty, Val};
 use crate::lower::numbers;
 use crate::{Error, Result};
 
 /// [`Op::Conv`](crate::ir::Op::Conv): `(x, w: [out, in/group, k...], [bias: [out]])`.
-pub(crate) fn conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: &ConvSpec) -> Result<()> {
-    let (x, w) = (&site.operands[0], &site.operands[1]);
+pub(crate) fn conv(request: &KernelRequest<'_>, e: &Emit<'_>, k: &mut Builder, spec: &ConvSpec) -> Result<()> {
+    let (x, w) = (&request.operands[0], &request.operands[1]);
     let axes = spec.strides.len();
     if x.rank() != axes + 2 || w.rank() != axes + 2 {
         return Err(Error::internal(format!("conv of {x} and {w}")));
@@ -20,12 +21,12 @@ pub(crate) fn conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: &ConvSp
     for axis in (0..x.rank() - 1).rev() {
         steps[axis] = &steps[axis + 1] * &x.shape[axis + 1];
     }
-    Nest { site, e, spec, steps, channels_axis }.outputs(k, &mut Vec::new());
+    Nest { request, e, spec, steps, channels_axis }.outputs(k, &mut Vec::new());
     Ok(())
 }
 
 struct Nest<'a, 'b> {
-    site: &'a Site<'a>,
+    request: &'a KernelRequest<'a>,
     e: &'b Emit<'b>,
     spec: &'a ConvSpec,
     /// Elements between neighbours along each axis of `x`.
@@ -35,7 +36,7 @@ struct Nest<'a, 'b> {
 
 impl Nest<'_, '_> {
     fn outputs(&self, k: &mut Builder, at: &mut Vec<Val>) {
-        let shape = &self.site.results[0].shape;
+        let shape = &self.request.results[0].shape;
         if at.len() == shape.len() {
             return self.element(k, at);
         }
@@ -48,13 +49,13 @@ impl Nest<'_, '_> {
     }
 
     fn element(&self, k: &mut Builder, at: &[Val]) {
-        let (x, w, y) = (&self.site.operands[0], &self.site.operands[1], &self.site.results[0]);
+        let (x, w, y) = (&self.request.operands[0], &self.request.operands[1], &self.request.results[0]);
         let out = at[self.channels_axis];
         let per_group = k.dim(&w.shape[0].floor_div(&Dim::from(self.spec.group)));
         let group = k.bin(Bin::Div, out, per_group);
         let (zero, channels) = (k.int(0), k.dim(&w.shape[1]));
         let ty = Ty::new(numbers::compute_elem(x.dtype), 1);
-        let start = match self.site.operands.len() {
+        let start = match self.request.operands.len() {
             3 => self.e.load(k, 2, out, 1),
             _ => k.zero(ty),
         };
@@ -86,8 +87,8 @@ impl Nest<'_, '_> {
             return multiply_add(k, w, x, sum);
         }
         let spatial = if spec.layout == Layout::ChannelsLast { 1 } else { 2 } + axis;
-        let kernel = &self.site.operands[1].shape[axis + 2];
-        let extent = k.dim(&self.site.operands[0].shape[spatial]);
+        let kernel = &self.request.operands[1].shape[axis + 2];
+        let extent = k.dim(&self.request.operands[0].shape[spatial]);
         let origin = k.mul_int(at[spatial], spec.strides[axis]);
         let origin = k.add_int(origin, -spec.pads[axis].0);
         let (zero, end) = (k.int(0), k.dim(kernel));

@@ -2,8 +2,8 @@
 
 use crate::Result;
 use crate::ir::{BinaryOp, DType, Dim, Layout, PoolKind, PoolSpec, UnaryOp};
-use crate::lower::kernels::Emit;
 use crate::lower::kernels::reduce::run::{arithmetic, as_mask, combine, lowest};
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{cover, dot, flat, parallel_nest, product, round_down, spot};
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::{numbers, scalar};
@@ -73,7 +73,7 @@ fn channels_last(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
             }
         };
         let blocks = round_down(k, extent, ABREAST * lanes);
-        if bytes.is_some() && e.site.target.vector_bytes < WIDEST {
+        if bytes.is_some() && e.request.target.vector_bytes < WIDEST {
             // Some of a vector's bytes are slow without mask registers, twice the same ones are not.
             return cover(k, extent, lanes, &mut |k, c, lanes| some(k, c, 1, lanes));
         }
@@ -99,7 +99,7 @@ fn bytes_of(e: &Emit<'_>, k: &Builder, spec: &PoolSpec, channels: &Dim) -> Optio
         DType::I8 => (Bin::Max, -128),
         _ => return None,
     };
-    let widest = e.site.target.vector_bytes;
+    let widest = e.request.target.vector_bytes;
     let lanes = match channels.as_const().and_then(|c| u32::try_from(c).ok()) {
         Some(few) if few < widest && k.has_masks() && widest == WIDEST => few.next_power_of_two(),
         Some(few) if few < widest => 1 << few.ilog2(),

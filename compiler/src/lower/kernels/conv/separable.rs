@@ -7,7 +7,8 @@ use mcc_targets::schedule;
 use super::depthwise::pixels;
 use crate::ir::{ConvSpec, DType, Dim, Op, Packed, TensorType, WeightFormat};
 use crate::lower::kernels::gemm::{Contraction, Job, Panels, Rows};
-use crate::lower::kernels::{Emit, Site};
+use crate::lower::kernels::support::emit::Emit;
+use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::Builder;
 use crate::{Error, Result};
 
@@ -20,9 +21,9 @@ pub(crate) fn is_pointwise(op: &Op, operands: &[TensorType]) -> bool {
 
 /// Builds both: the first one's result is operand 0 of the second.
 pub(crate) fn separable_conv(
-    first: &Site<'_>,
+    first: &KernelRequest<'_>,
     spec: &ConvSpec,
-    second: &Site<'_>,
+    second: &KernelRequest<'_>,
     [feeding, fed]: [&Emit<'_>; 2],
     k: &mut Builder,
 ) -> Result<()> {

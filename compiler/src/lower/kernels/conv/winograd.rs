@@ -15,24 +15,25 @@ use super::winograd_weights::{Filters, Part, Source, clear};
 use crate::ir::{Dim, Filtering, Filters as FilterForm};
 use crate::lower::kernels::gemm::{Contraction, Job, Panels, Rows};
 use crate::lower::kernels::lowbit::Weights;
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::around;
-use crate::lower::kernels::{Emit, Site};
+use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Bin, Builder, Cmp, Ty, Val};
 use crate::lower::numbers;
 use crate::{Error, Result};
 
 /// [`WeightFormat::Filtered`](crate::ir::WeightFormat::Filtered): `(x: [batch, spatial..., in], weights...)`.
 pub(crate) fn winograd_conv(
-    site: &Site<'_>,
+    request: &KernelRequest<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
     size: &[Dim],
     [tile, kernel, dilations]: [&[i64]; 3],
     (out, form): (usize, FilterForm),
 ) -> Result<()> {
-    let (x, weights) = (&site.operands[0], &site.operands[1]);
+    let (x, weights) = (&request.operands[0], &request.operands[1]);
     let ty = Ty::new(numbers::compute_elem(x.dtype), 1);
-    let lanes = i64::from(site.target.vector_bytes / ty.elem.bytes());
+    let lanes = i64::from(request.target.vector_bytes / ty.elem.bytes());
     let malformed = |what: &str| Error::internal(format!("winograd_conv of {x} and {weights}: {what}"));
     let fixed = |dims: &[Dim]| -> Result<Vec<i64>> {
         let dims: Option<Vec<i64>> = dims.iter().map(Dim::as_const).collect();
@@ -69,22 +70,22 @@ pub(crate) fn winograd_conv(
         }
         (FilterForm::Coded(coded), _) => {
             let taps = kernel.iter().product();
-            Some(Source::Codes(Weights::new(site, e, coded, [taps, out])?))
+            Some(Source::Codes(Weights::new(request, e, coded, [taps, out])?))
         }
         _ => None,
     };
-    let filters = source.map(|source| Filters::new((site, e, k), source, filterings, (channels, columns)));
-    let mut nest = Nest { site, e, axes, ty, lanes, channels, out, block: 0, planes: axes[0].n * axes[1].n };
+    let filters = source.map(|source| Filters::new((request, e, k), source, filterings, (channels, columns)));
+    let mut nest = Nest { request, e, axes, ty, lanes, channels, out, block: 0, planes: axes[0].n * axes[1].n };
     let Some(filters) = filters else {
         nest.block = nest.rows_of_tiles();
         let plane_bytes = nest.bytes((out + columns - 1) / columns * channels * columns);
         nest.by_blocks(k, columns, (e.operand(1), plane_bytes));
         return Ok(());
     };
-    let text = site.problem();
-    let problem = Problem { text: &text, layer: site.layer };
+    let text = request.problem();
+    let problem = Problem { text: &text, layer: request.layer };
     let units = [filters.unit(), filters.panel];
-    let part = schedule::filter_part(site.target, problem, nest.planes, [channels, out], units);
+    let part = schedule::filter_part(request.target, problem, nest.planes, [channels, out], units);
     if let Some(columns) = part.columns {
         nest.block = nest.even_blocks(schedule::WAITING_BLOCK, 1);
         nest.by_columns(k, &filters, [columns, part.channels]);
@@ -141,7 +142,7 @@ impl Axis {
 }
 
 struct Nest<'a, 'b> {
-    site: &'b Site<'b>,
+    request: &'b KernelRequest<'b>,
     e: &'b Emit<'a>,
     axes: [Axis; 2],
     /// A scalar of the compute type.
@@ -161,8 +162,8 @@ impl Nest<'_, '_> {
 
     /// The rows of tiles of blocks whose transformed data stays in the second-level cache.
     fn rows_of_tiles(&self) -> i64 {
-        let (text, target) = (self.site.problem(), self.site.target);
-        let bytes = schedule::filtering_block(target, Problem { text: &text, layer: self.site.layer });
+        let (text, target) = (self.request.problem(), self.request.target);
+        let bytes = schedule::filtering_block(target, Problem { text: &text, layer: self.request.layer });
         // As many for each thread, where there are some for each.
         self.even_blocks(bytes, if target.threads > 1 { i64::from(target.threads.min(4)) } else { 1 })
     }
@@ -184,16 +185,16 @@ impl Nest<'_, '_> {
     /// The products of a block with `columns` columns, whose panels have `panel` each, over `depth` channels.
     fn contraction(&self, panel: i64, [columns, depth]: [i64; 2]) -> Contraction<'_, '_> {
         let mut contraction = Contraction::new(
-            self.site,
+            self.request,
             self.e,
             Panels::Packed(panel as u32),
             (&Dim::from(self.block_tiles()), &Dim::from(columns), &Dim::from(depth)),
             &Dim::from(self.bytes(depth)),
         );
         contraction.run = Dim::from(depth);
-        if self.site.operands[1].dtype != self.site.operands[0].dtype {
+        if self.request.operands[1].dtype != self.request.operands[0].dtype {
             // They are transformed at run time.
-            contraction.right = self.site.operands[0].dtype;
+            contraction.right = self.request.operands[0].dtype;
         }
         contraction
     }
@@ -230,7 +231,7 @@ impl Nest<'_, '_> {
     fn blocks(&self, k: &mut Builder, inside: bool, body: &mut dyn FnMut(&mut Builder, (Val, Val), Val)) {
         let image_bytes = &self.e.strides(0)[0] * &Dim::from(self.bytes(1));
         let down = self.axes[0].tiles;
-        around(k, &self.site.operands[0].shape[0], &mut |k, image| {
+        around(k, &self.request.operands[0].shape[0], &mut |k, image| {
             let mut block = |k: &mut Builder, first: Val| {
                 let last = k.int(down - self.block);
                 let first = k.bin(Bin::Min, first, last);

@@ -6,7 +6,8 @@
 use super::winograd::weighted;
 use crate::ir::{DType, Dim, Filtering};
 use crate::lower::kernels::lowbit::{Columns, Decoder, Weights};
-use crate::lower::kernels::{Emit, Site};
+use crate::lower::kernels::support::emit::Emit;
+use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Bin, Builder, Elem, Ty, Val};
 use crate::lower::numbers;
 
@@ -49,19 +50,19 @@ pub(crate) struct Part {
 
 impl<'a, 'b> Filters<'a, 'b> {
     pub(crate) fn new(
-        (site, e, k): (&Site<'_>, &'b Emit<'a>, &mut Builder),
+        (request, e, k): (&KernelRequest<'_>, &'b Emit<'a>, &mut Builder),
         source: Source<'a, 'b>,
         filterings: [Filtering; 2],
         (channels, panel): (i64, i64),
     ) -> Filters<'a, 'b> {
-        let lanes = i64::from(site.target.vector_bytes / 4).min(1 << panel.trailing_zeros());
+        let lanes = i64::from(request.target.vector_bytes / 4).min(1 << panel.trailing_zeros());
         let taps = filterings.iter().map(|f| f.taps as i64).product::<i64>();
         let (decoded, to_panel) = match &source {
             Source::Memory { .. } => (None, panel),
             Source::Codes(w) => {
                 let decoded = e.scratch(k, Dim::from(4 * taps * w.coded.in_word() as i64 * lanes));
                 // 128-bit tiles are two vectors wide at most.
-                (Some(decoded), if site.target.vector_bytes == 16 { panel.min(2 * lanes) } else { panel })
+                (Some(decoded), if request.target.vector_bytes == 16 { panel.min(2 * lanes) } else { panel })
             }
         };
         Filters { source, filterings, channels, panel, to_panel, lanes, decoded }

@@ -15,8 +15,9 @@ mod tile;
 use mcc_targets::choices::Problem;
 use mcc_targets::schedule::{self, Tile};
 
-use super::{Emit, Site};
 use crate::ir::{DType, Dim};
+use crate::lower::kernels::support::emit::Emit;
+use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Ty, Val};
 use crate::lower::numbers;
 
@@ -144,45 +145,45 @@ pub(super) struct Shape {
 }
 
 impl<'a, 'b> Contraction<'a, 'b> {
-    /// Chooses the schedule of a kernel of `site` whose contractions have `count` rows, some columns and so many contracted
+    /// Chooses the schedule of a kernel of `request` whose contractions have `count` rows, some columns and so many contracted
     /// elements, and whose rows take `row_bytes` of the left operand each.
     pub(super) fn new(
-        site: &Site<'_>,
+        request: &KernelRequest<'_>,
         emit: &'b Emit<'a>,
         panels: Panels,
         (count, columns, depth): (&Dim, &Dim, &Dim),
         row_bytes: &Dim,
     ) -> Contraction<'a, 'b> {
-        let (left, right) = (site.operands[0].dtype, site.operands[1].dtype);
-        let text = site.problem();
-        let problem = Problem { text: &text, layer: site.layer };
-        let most = site.target.vector_bytes / numbers::compute_elem(left).bytes();
+        let (left, right) = (request.operands[0].dtype, request.operands[1].dtype);
+        let text = request.problem();
+        let problem = Problem { text: &text, layer: request.layer };
+        let most = request.target.vector_bytes / numbers::compute_elem(left).bytes();
         let columns = columns.as_const().and_then(|c| u64::try_from(c).ok());
         let (lanes, vectors) = match panels {
             Panels::Packed(panel) => {
                 // Panels may have been packed for narrower vectors.
                 let lanes = most.min(1 << panel.trailing_zeros());
-                (lanes, schedule::packed_vectors(site.target, problem, lanes, panel, columns))
+                (lanes, schedule::packed_vectors(request.target, problem, lanes, panel, columns))
             }
-            Panels::Rows => (most, schedule::row_vectors(site.target, problem, most, columns)),
+            Panels::Rows => (most, schedule::row_vectors(request.target, problem, most, columns)),
         };
-        let mut shape = schedule::tile(site.target, vectors);
+        let mut shape = schedule::tile(request.target, vectors);
         let row_bytes = row_bytes.as_const().and_then(|b| u64::try_from(b).ok()).unwrap_or(4096);
         let [rows, depth] = [count, depth].map(|d| d.as_const().and_then(|c| u64::try_from(c).ok()));
-        let block = schedule::row_block(site.target, problem, shape, row_bytes, rows);
+        let block = schedule::row_block(request.target, problem, shape, row_bytes, rows);
         let block = i64::try_from(block).unwrap_or(i64::MAX);
         let threads_rows = schedule::shared_rows(
-            schedule::row_unit(site.target, shape),
+            schedule::row_unit(request.target, shape),
             count.as_const(),
             columns.and_then(|c| i64::try_from(c).ok()),
             vectors * lanes,
         )
-        .filter(|_| site.target.threads > 1);
+        .filter(|_| request.target.threads > 1);
         let (by_rows, block) = (threads_rows.is_some(), threads_rows.map_or(block, |rows| rows.min(block)));
-        shape.rows = schedule::tile_rows(site.target, problem, shape, depth, !is_blocked(count, block));
-        let by_lane = site.target.arch == mcc_targets::Arch::Aarch64 && left == DType::F32;
+        shape.rows = schedule::tile_rows(request.target, problem, shape, depth, !is_blocked(count, block));
+        let by_lane = request.target.arch == mcc_targets::Arch::Aarch64 && left == DType::F32;
         let (taps, run) = (Vec::new(), Dim::ZERO);
-        let (count, one_size) = (count.clone(), site.target.vector_bytes == 16);
+        let (count, one_size) = (count.clone(), request.target.vector_bytes == 16);
         let mut c = Contraction {
             emit,
             left,
@@ -195,7 +196,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
             run,
             count,
             block,
-            ahead_bytes: schedule::ahead_bytes(site.target, problem),
+            ahead_bytes: schedule::ahead_bytes(request.target, problem),
             one_size,
             by_rows,
         };
@@ -350,7 +351,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
     /// Rows of the tile for some vectors of columns: where all rows are one block, tiles of about equal size.
     fn rows_of(&self, vectors: u32) -> u32 {
         let full = self.one_size || vectors == self.tile.vectors;
-        let rows = if full { self.tile.rows } else { schedule::tile(self.emit.site.target, vectors).rows };
+        let rows = if full { self.tile.rows } else { schedule::tile(self.emit.request.target, vectors).rows };
         match self.count.as_const().and_then(|c| u32::try_from(c).ok()) {
             Some(count) if count > 0 && !self.blocked() => count.div_ceil(count.div_ceil(rows)),
             _ => rows,

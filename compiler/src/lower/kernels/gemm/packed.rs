@@ -9,41 +9,49 @@
 
 use super::{Contraction, Job, Panels, Rows, Tap};
 use crate::ir::{ConvSpec, Dim};
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::around;
-use crate::lower::kernels::{Emit, Site};
+use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Builder, Val};
 use crate::lower::view::View;
 use crate::{Error, Result};
 
 /// [`Op::PackedMatMul`](crate::ir::Op::PackedMatMul): `(a: [..., m, k], packed: [..., panels, k, tile])`.
-pub(crate) fn packed_matmul(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, n: &Dim) -> Result<()> {
-    let shape = &site.operands[1].shape;
+pub(crate) fn packed_matmul(request: &KernelRequest<'_>, e: &Emit<'_>, k: &mut Builder, n: &Dim) -> Result<()> {
+    let shape = &request.operands[1].shape;
     let tile = shape.last().and_then(Dim::as_const).and_then(|t| u32::try_from(t).ok());
     let (Some(tile), true) = (tile, shape.len() >= 3) else {
-        return Err(Error::internal(format!("packed_matmul: panels of {}", site.operands[1])));
+        return Err(Error::internal(format!("packed_matmul: panels of {}", request.operands[1])));
     };
-    product(site, e, k, n, Panels::Packed(tile), 3)
+    product(request, e, k, n, Panels::Packed(tile), 3)
 }
 
 /// [`Op::MatMul`](crate::ir::Op::MatMul) as it is: the right operand is read row by row.
-pub(crate) fn matmul(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
-    let n = site.operands[1].shape.last().unwrap_or(&Dim::ONE);
-    product(site, e, k, n, Panels::Rows, 2)
+pub(crate) fn matmul(request: &KernelRequest<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
+    let n = request.operands[1].shape.last().unwrap_or(&Dim::ONE);
+    product(request, e, k, n, Panels::Rows, 2)
 }
 
 /// A product with a right operand whose last `matrix` axes are one matrix.
-fn product(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, n: &Dim, panels: Panels, matrix: usize) -> Result<()> {
-    let (a, b) = (&site.operands[0], &site.operands[1]);
+fn product(
+    request: &KernelRequest<'_>,
+    e: &Emit<'_>,
+    k: &mut Builder,
+    n: &Dim,
+    panels: Panels,
+    matrix: usize,
+) -> Result<()> {
+    let (a, b) = (&request.operands[0], &request.operands[1]);
     let (Some([m, depth]), true) = (a.shape.last_chunk(), b.rank() >= matrix) else {
         return Err(Error::internal(format!("product of {a} and {b}")));
     };
     let (a_batch, b_batch) = (&a.shape[..a.rank() - 2], &b.shape[..b.rank() - matrix]);
-    let batch = &site.results[0].shape[..site.results[0].rank().saturating_sub(2)];
+    let batch = &request.results[0].shape[..request.results[0].rank().saturating_sub(2)];
     let row_bytes = depth * &Dim::from(a.dtype.size());
     // One product over all batches when they all meet the same matrix.
     let shared = b_batch.iter().all(|d| d.is(1)) && batch.iter().product::<Dim>() == a_batch.iter().product();
     let count = if shared { &batch.iter().product::<Dim>() * m } else { m.clone() };
-    let mut contraction = Contraction::new(site, e, panels, (&count, n, depth), &row_bytes);
+    let mut contraction = Contraction::new(request, e, panels, (&count, n, depth), &row_bytes);
     contraction.run = depth.clone();
     let matrices = Matrices {
         contraction,
@@ -115,8 +123,14 @@ fn batch_strides(own: &[Dim], batch: &[Dim], matrix: &Dim) -> Vec<Dim> {
 }
 
 /// [`WeightFormat::Dense`](crate::ir::WeightFormat::Dense): `(x: channels last, packed: [group, panels, k..., in/group, tile])`.
-pub(crate) fn packed_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: &ConvSpec, out: usize) -> Result<()> {
-    let (x, packed, y) = (&site.operands[0], &site.operands[1], &site.results[0]);
+pub(crate) fn packed_conv(
+    request: &KernelRequest<'_>,
+    e: &Emit<'_>,
+    k: &mut Builder,
+    spec: &ConvSpec,
+    out: usize,
+) -> Result<()> {
+    let (x, packed, y) = (&request.operands[0], &request.operands[1], &request.results[0]);
     let axes = x.rank().saturating_sub(2);
     let malformed = || Error::internal(format!("packed_conv of {x} and {packed}"));
     let weights = packed.fixed_shape().filter(|w| w.len() == axes + 4 && axes > 0).ok_or_else(malformed)?;
@@ -133,7 +147,7 @@ pub(crate) fn packed_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, spec: 
     let group_out = out / spec.group;
     let panels_of = Panels::Packed(tile as u32);
     let (columns, depth) = (Dim::from(group_out), Dim::from(kernel.iter().product::<usize>() * channels));
-    let mut contraction = Contraction::new(site, e, panels_of, (&rows, &columns, &depth), &row_bytes);
+    let mut contraction = Contraction::new(request, e, panels_of, (&rows, &columns, &depth), &row_bytes);
     let adjoin = steps[axes] == &x.shape[axes + 1] * &size;
     let joined = spec.group == 1 && spec.dilations[axes - 1] == 1 && adjoin;
     contraction.taps = (0..axes - usize::from(joined))

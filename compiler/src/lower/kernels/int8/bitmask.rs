@@ -2,7 +2,7 @@
 //! see [`mask_bytes`](crate::ir::mask_bytes) for how they lie.
 
 use crate::ir::Dim;
-use crate::lower::kernels::Emit;
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kir::{Addr, Builder, Elem, Ty, Un, Val};
 
 /// Words a round of the loop, where expanding one is an instruction.
@@ -39,7 +39,7 @@ impl Masked {
             room: e.scratch(k, Dim::from(panel_bytes * i64::from(panels))),
             words: panel_bytes / i64::from(LANES),
             few,
-            unrolled: if e.site.target.expands_bytes() { UNROLLED } else { 1 },
+            unrolled: if e.request.target.expands_bytes() { UNROLLED } else { 1 },
         }
     }
 

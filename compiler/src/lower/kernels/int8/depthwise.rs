@@ -9,21 +9,22 @@ use mcc_targets::dot_schedule::{self, DepthwiseTile};
 
 use super::dot;
 use crate::ir::{ConvSpec, Dim};
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::interleave::side_by_side;
 use crate::lower::kernels::support::loops::{cover, shared_axis};
-use crate::lower::kernels::{Emit, Site};
+use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Bin, Builder, DotKind, Elem, Ty, Val};
 use crate::{Error, Result};
 
 /// `(x: channels last, packed: [lines, quads, columns, lanes, 4])`.
 pub(crate) fn dot_depthwise(
-    site: &Site<'_>,
+    request: &KernelRequest<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
     spec: &ConvSpec,
     kernel: &[i64],
 ) -> Result<()> {
-    let (x, packed, y) = (&site.operands[0], &site.operands[1], &site.results[0]);
+    let (x, packed, y) = (&request.operands[0], &request.operands[1], &request.results[0]);
     let malformed = || Error::internal(format!("dot_depthwise of {x} and {packed}"));
     let weights = packed.fixed_shape().filter(|w| w.len() == 5 && !kernel.is_empty()).ok_or_else(malformed)?;
     let (mut spec, mut kernel, mut shape, mut steps) = (spec.clone(), kernel.to_vec(), y.shape.clone(), e.strides(0));
@@ -41,7 +42,7 @@ pub(crate) fn dot_depthwise(
     let width = shape[axes].as_const().and_then(|c| u64::try_from(c).ok());
     let dense = spec.dilations[rows] == 1;
     let nest = Nest {
-        site,
+        request,
         e,
         spec,
         kernel,
@@ -50,7 +51,7 @@ pub(crate) fn dot_depthwise(
         padded: weights[3] as i64,
         steps,
         step,
-        tile: dot_schedule::depthwise_tile(site.target, window, strides[0], dense, width),
+        tile: dot_schedule::depthwise_tile(request.target, window, strides[0], dense, width),
     };
     let zero = k.int(0);
     nest.outer(k, 0, e.operand(0), zero);
@@ -58,7 +59,7 @@ pub(crate) fn dot_depthwise(
 }
 
 struct Nest<'a, 'b> {
-    site: &'a Site<'a>,
+    request: &'a KernelRequest<'a>,
     e: &'b Emit<'b>,
     spec: ConvSpec,
     kernel: Vec<i64>,
@@ -150,7 +151,7 @@ impl Nest<'_, '_> {
 
     fn tile(&self, k: &mut Builder, spot: Spot) {
         let channels = self.spec.group as i64;
-        let mut lanes = i64::from(self.site.target.vector_bytes / 4);
+        let mut lanes = i64::from(self.request.target.vector_bytes / 4);
         while !k.has_masks() && lanes > channels {
             lanes /= 2;
         }
@@ -248,7 +249,7 @@ impl Nest<'_, '_> {
     }
 
     fn kind(&self) -> DotKind {
-        dot::kind(self.site.operands[0].dtype, &self.site.constants[1])
+        dot::kind(self.request.operands[0].dtype, &self.request.constants[1])
     }
 
     /// The weights of a column of the window that the four rows from `4 * quad` on meet for an output row, if there are any:

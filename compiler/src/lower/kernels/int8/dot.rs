@@ -14,8 +14,9 @@ use super::bitmask::{self, Masked};
 use crate::ir::{ConvSpec, DType, Dim, Tensor};
 use crate::lower::kernels::gemm::packed::windows;
 use crate::lower::kernels::gemm::{Fetch, Rows, Tap, fetch_lines};
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::around;
-use crate::lower::kernels::{Emit, Site};
+use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
 use crate::{Error, Result};
 
@@ -24,15 +25,15 @@ const MASKED_BYTES: i64 = 512 << 10;
 
 /// `(x: channels last, packed: [group, panels, taps, steps, panel, 4])`, or masks, values and heads instead.
 pub(crate) fn dot_conv(
-    site: &Site<'_>,
+    request: &KernelRequest<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
     spec: &ConvSpec,
     kernel: &[i64],
     out: usize,
 ) -> Result<()> {
-    let (x, packed, y) = (&site.operands[0], &site.operands[1], &site.results[0]);
-    let masked = site.operands.len() > 2;
+    let (x, packed, y) = (&request.operands[0], &request.operands[1], &request.results[0]);
+    let masked = request.operands.len() > 2;
     let axes = kernel.len();
     let malformed = || Error::internal(format!("dot_conv of {x} and {packed}"));
     let channels = x.shape.last().and_then(Dim::as_const).ok_or_else(malformed)? / spec.group as i64;
@@ -51,9 +52,9 @@ pub(crate) fn dot_conv(
     let count: Dim = pixels.iter().product();
     let run = spec.runs(kernel, &Dim::from(channels)).1.as_const().ok_or_else(malformed)?;
     let panel = u32::try_from(panel).map_err(|_| malformed())?;
-    let (text, columns) = (site.problem(), (out / spec.group) as i64);
-    let problem = Problem { text: &text, layer: site.layer };
-    let (tile, lanes) = tile_of(site.target, problem, panel, columns, &count);
+    let (text, columns) = (request.problem(), (out / spec.group) as i64);
+    let problem = Problem { text: &text, layer: request.layer };
+    let (tile, lanes) = tile_of(request.target, problem, panel, columns, &count);
     let outer = if axes > 0 && spec.joins_last() { axes - 1 } else { axes };
     let taps_of = (0..outer).filter(|&a| kernel[a] != 1);
     let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
@@ -64,11 +65,11 @@ pub(crate) fn dot_conv(
         _ => dot_block(tile, run * taps as i64),
     };
     let shared = schedule::shared_rows(u64::from(tile.rows), count.as_const(), Some(columns), tile.vectors * lanes);
-    let shared = shared.filter(|_| site.target.threads > 1);
+    let shared = shared.filter(|_| request.target.threads > 1);
     let nest = Nest {
         e,
-        kind: kind(x.dtype, &site.constants[if masked { 2 } else { 1 }]),
-        by_lane: site.target.arch == Arch::Aarch64,
+        kind: kind(x.dtype, &request.constants[if masked { 2 } else { 1 }]),
+        by_lane: request.target.arch == Arch::Aarch64,
         tile,
         lanes,
         taps: taps_of
@@ -83,9 +84,9 @@ pub(crate) fn dot_conv(
         panel_bytes,
         block: shared.map_or(block, |rows| rows.min(block)),
         by_rows: shared.is_some(),
-        ahead_bytes: schedule::ahead_bytes(site.target, problem),
+        ahead_bytes: schedule::ahead_bytes(request.target, problem),
         masked: masked.then(|| {
-            let values = site.operands[2].numel().as_const().unwrap_or(0) / panels.max(1) as i64;
+            let values = request.operands[2].numel().as_const().unwrap_or(0) / panels.max(1) as i64;
             Masked::new(e, k, [values, panel_bytes], (tile.vectors * lanes).div_ceil(panel))
         }),
         expanding: None,
@@ -187,7 +188,7 @@ impl<'a, 'b> Nest<'a, 'b> {
         (columns, panel): (i64, u32),
         sink: Val,
     ) -> Nest<'a, 'b> {
-        let target = e.site.target;
+        let target = e.request.target;
         let (tile, lanes) = tile_of(target, Problem::default(), panel, columns, count);
         Nest {
             e,
@@ -332,7 +333,8 @@ impl<'a, 'b> Nest<'a, 'b> {
         let ends = (k.as_int(first), k.as_int(last));
         let short = matches!(ends, (Some(first), Some(last)) if last - first < size);
         // A tile reads words of masks as vectors of columns.
-        if !self.e.site.target.expands_bytes() || self.lanes != bitmask::COLUMNS || self.panel != self.lanes || short {
+        if !self.e.request.target.expands_bytes() || self.lanes != bitmask::COLUMNS || self.panel != self.lanes || short
+        {
             write(k);
             return (first, spot);
         }
@@ -393,7 +395,7 @@ impl<'a, 'b> Nest<'a, 'b> {
     /// full vectors of bytes.
     fn shares_leaves(&self, spot: &Spot) -> bool {
         let whole = spot.columns.min(self.width()) == spot.vectors * self.lanes;
-        whole && self.e.site.target.vector_bytes == 32 && self.lanes == 8 && spot.vectors <= 2
+        whole && self.e.request.target.vector_bytes == 32 && self.lanes == 8 && spot.vectors <= 2
     }
 
     /// Stores sums as they are.

@@ -5,9 +5,9 @@ use mcc_targets::{Target, schedule};
 
 use super::Weights;
 use crate::ir::{DType, Dim, Packed};
-use crate::lower::kernels::Site;
 use crate::lower::kernels::gemm::packed::windows;
 use crate::lower::kernels::gemm::{Contraction, Job, Panels, Rows, Tap};
+use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Bin, Builder, Val};
 
 /// Bytes of a row that count when rows are cut into blocks: decoding is worth about a hundred rows, even where these do not
@@ -17,15 +17,15 @@ const COUNTED_BYTES: i64 = 2600;
 /// Columns of a group where vectors fill panels by themselves.
 const WIDE_GROUP: u32 = 32;
 
-pub(crate) fn product(site: &Site<'_>, w: &Weights<'_, '_>, k: &mut Builder, p: &Packed, rows: &Dim) {
-    let (x, axes) = (&site.operands[0], p.kernel.len());
+pub(crate) fn product(request: &KernelRequest<'_>, w: &Weights<'_, '_>, k: &mut Builder, p: &Packed, rows: &Dim) {
+    let (x, axes) = (&request.operands[0], p.kernel.len());
     let size = Dim::from(4i64);
     // Bytes between neighbours along each axis of `x`.
     let mut steps = vec![size; x.rank()];
     for axis in (0..x.rank() - 1).rev() {
         steps[axis] = &steps[axis + 1] * &x.shape[axis + 1];
     }
-    let spread = site.target.vector_bytes == 16;
+    let spread = request.target.vector_bytes == 16;
     // 128-bit tiles are two vectors wide at most.
     let panel = if spread { w.panel.min(2 * w.lanes) } else { w.panel };
     let width = if spread { w.panel } else { w.panel.max(WIDE_GROUP) };
@@ -34,9 +34,9 @@ pub(crate) fn product(site: &Site<'_>, w: &Weights<'_, '_>, k: &mut Builder, p: 
     let counted = Dim::from((4 * w.depth).min(COUNTED_BYTES));
     // Threads that share rows decode all weights each: they share groups of columns, where rows are not more than these.
     let by_rows = schedule::shared_rows(1, rows.as_const(), Some(w.columns), width).is_some();
-    let alone = Target { threads: 1, ..site.target.clone() };
-    let site = &Site { target: if by_rows { site.target } else { &alone }, ..*site };
-    let mut contraction = Contraction::new(site, w.e, Panels::Packed(panel), extents, &counted);
+    let alone = Target { threads: 1, ..request.target.clone() };
+    let request = &KernelRequest { target: if by_rows { request.target } else { &alone }, ..*request };
+    let mut contraction = Contraction::new(request, w.e, Panels::Packed(panel), extents, &counted);
     contraction.right = DType::F32;
     let joined = axes > 0 && p.spec.joins_last();
     contraction.taps = (0..axes - usize::from(joined))
@@ -45,7 +45,7 @@ pub(crate) fn product(site: &Site<'_>, w: &Weights<'_, '_>, k: &mut Builder, p: 
         .collect();
     contraction.run = Dim::from(w.depth / contraction.taps.iter().filter_map(|t| t.count.as_const()).product::<i64>());
     let point = p.kernel.iter().all(|&k| k == 1) && p.spec.strides.iter().all(|&s| s == 1);
-    let table = (!point).then(|| windows(w.e, k, &p.spec, &steps, &site.results[0].shape[..=axes]));
+    let table = (!point).then(|| windows(w.e, k, &p.spec, &steps, &request.results[0].shape[..=axes]));
     let scratch = w.e.scratch(k, Dim::from(4 * w.depth * i64::from(width)));
     contraction.blocks(k, &mut |k, first, last| {
         w.each_group(k, width / w.lanes, &mut |k, columns| {

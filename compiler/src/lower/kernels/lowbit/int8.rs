@@ -54,7 +54,7 @@ pub(crate) fn fits(w: &Weights<'_, '_>) -> bool {
 
 /// `rows` rows, which follow one another.
 pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
-    let target = w.e.site.target;
+    let target = w.e.request.target;
     let several = w.blocks > 1;
     let panel_vectors = w.panel / w.lanes;
     let mut tile = coded_tile(target, several, rows.as_const());
@@ -285,7 +285,7 @@ impl Product<'_, '_, '_> {
         if self.written.is_none()
             || tiles < FETCHING_TILES
             || !width.is_multiple_of(w.panel)
-            || w.e.site.target.vector_bytes == 16
+            || w.e.request.target.vector_bytes == 16
         {
             return Vec::new();
         }
@@ -445,7 +445,7 @@ impl Product<'_, '_, '_> {
         // Rows are the high digits, then the low ones.
         let place = |n: usize| from.offset + (n as i64 * self.digits.padded) as i32;
         // Where lanes are spread by instructions of their own, a round's digits are loaded once.
-        let by_lane = w.e.site.target.arch == Arch::Aarch64 && count * 4 == ROUND;
+        let by_lane = w.e.request.target.arch == Arch::Aarch64 && count * 4 == ROUND;
         let held: Vec<Val> = (0..if by_lane { 2 * rows as usize } else { 0 })
             .map(|n| k.load(Ty::new(Elem::I8, ROUND as u32), Addr { offset: place(n), ..from }))
             .collect();

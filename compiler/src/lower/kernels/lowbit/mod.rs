@@ -14,8 +14,9 @@ pub mod int8_split;
 
 use mcc_targets::dot_schedule::has_dot;
 
-use super::{Emit, Site};
 use crate::ir::{Coded, DType, Dim, Packed};
+use crate::lower::kernels::support::emit::Emit;
+use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::numbers;
 use crate::{Error, Result};
@@ -27,16 +28,22 @@ const FEW_ROWS: i64 = 2;
 const ENTRIES: u32 = Coded::SHORT_TABLE as u32;
 
 /// `(x: channels last, codes, parameters, [table])`.
-pub(crate) fn coded_conv(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, p: &Packed, coded: Coded) -> Result<()> {
-    let weights = Weights::new(site, e, coded, [p.taps(), p.out as i64])?;
+pub(crate) fn coded_conv(
+    request: &KernelRequest<'_>,
+    e: &Emit<'_>,
+    k: &mut Builder,
+    p: &Packed,
+    coded: Coded,
+) -> Result<()> {
+    let weights = Weights::new(request, e, coded, [p.taps(), p.out as i64])?;
     let point = p.kernel.iter().all(|&k| k == 1) && p.spec.strides.iter().all(|&s| s == 1);
-    let rows: Dim = site.results[0].shape.split_last().map_or(Dim::ONE, |(_, rows)| rows.iter().product());
-    if point && has_dot(site.target) && int8::fits(&weights) {
+    let rows: Dim = request.results[0].shape.split_last().map_or(Dim::ONE, |(_, rows)| rows.iter().product());
+    if point && has_dot(request.target) && int8::fits(&weights) {
         int8::product(&weights, k, &rows);
     } else if point && rows.as_const().is_some_and(|r| r <= FEW_ROWS) {
         few_rows(&weights, k, &rows);
     } else {
-        float::product(site, &weights, k, p, &rows);
+        float::product(request, &weights, k, p, &rows);
     }
     Ok(())
 }
@@ -77,12 +84,12 @@ pub(crate) struct Columns {
 impl<'a, 'b> Weights<'a, 'b> {
     /// The weights of `taps` elements of a window, and `out` columns.
     pub(crate) fn new(
-        site: &Site<'_>,
+        request: &KernelRequest<'_>,
         e: &'b Emit<'a>,
         coded: Coded,
         [taps, out]: [i64; 2],
     ) -> Result<Weights<'a, 'b>> {
-        let (x, codes, scales) = (&site.operands[0], &site.operands[1], &site.operands[2]);
+        let (x, codes, scales) = (&request.operands[0], &request.operands[1], &request.operands[2]);
         let malformed = || Error::internal(format!("coded_conv of {x} and {codes} with {scales}"));
         let channels = x.shape.last().and_then(Dim::as_const).ok_or_else(malformed)?;
         let (codes, blocks) = (codes.fixed_shape().ok_or_else(malformed)?, scales.fixed_shape().ok_or_else(malformed)?);
@@ -90,7 +97,7 @@ impl<'a, 'b> Weights<'a, 'b> {
             return Err(malformed());
         };
         let panel = u32::try_from(panel).map_err(|_| malformed())?;
-        let rest = site.operands.get(3).map(|ty| ty.dtype);
+        let rest = request.operands.get(3).map(|ty| ty.dtype);
         Ok(Weights {
             e,
             coded,
@@ -102,7 +109,7 @@ impl<'a, 'b> Weights<'a, 'b> {
             scale: scales.dtype,
             zero: rest.filter(|&dtype| dtype != DType::F32),
             table: rest == Some(DType::F32),
-            lanes: (site.target.vector_bytes / 4).min(1 << panel.trailing_zeros()),
+            lanes: (request.target.vector_bytes / 4).min(1 << panel.trailing_zeros()),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::ir::Dim;
-use crate::lower::kernels::Emit;
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{dot, flat, nest, product};
 use crate::lower::kir::Builder;
 use crate::lower::view::View;
@@ -10,9 +10,9 @@ use crate::lower::view::View;
 /// For every coordinate of the axes before `axis`, a run of each operand in turn.
 pub fn concat(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
     let in_order = |n: usize| e.strides(n) == View::contiguous(e.shape(n)).strides;
-    if !e.is_plain() || (0..e.site.operands.len()).any(|n| e.is_inside(n) || !in_order(n)) {
+    if !e.is_plain() || (0..e.request.operands.len()).any(|n| e.is_inside(n) || !in_order(n)) {
         let mut start = Dim::ZERO;
-        for n in 0..e.site.operands.len() {
+        for n in 0..e.request.operands.len() {
             if !e.is_inside(n) {
                 by_rows(e, k, n, (axis, &start));
             }
@@ -26,7 +26,7 @@ pub fn concat(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
     let extent = k.dim(&out[axis]);
     k.parallel(zero, outer, 1, &mut |k, o| {
         let mut lead = k.mul(o, extent);
-        for n in 0..e.site.operands.len() {
+        for n in 0..e.request.operands.len() {
             let own = k.dim(&e.shape(n)[axis]);
             let inner = k.dim(&product(tail));
             let first = k.mul(o, own);

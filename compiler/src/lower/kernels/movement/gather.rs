@@ -1,8 +1,9 @@
 //! Elements and rows picked by index. Indices out of range are drawn to the nearest valid one.
 
 use crate::Result;
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{around, flat, parallel_nest, product, spot};
-use crate::lower::kernels::{Emit, missing};
+use crate::lower::kernels::support::request::missing;
 use crate::lower::kir::{Builder, Val};
 
 /// ONNX Gather.
@@ -57,8 +58,8 @@ pub fn gather_elements(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()>
 /// When the length of the index tuples is not constant.
 pub fn gather_nd(e: &Emit<'_>, k: &mut Builder, batch_dims: usize) -> Result<()> {
     let (x, indices, out) = (e.shape(0), e.shape(1), e.out_shape());
-    let Some((tuple, lead_shape)) = indices.split_last() else { return missing(e.site) };
-    let Some(tuple) = tuple.as_const().and_then(|t| usize::try_from(t).ok()) else { return missing(e.site) };
+    let Some((tuple, lead_shape)) = indices.split_last() else { return missing(e.request) };
+    let Some(tuple) = tuple.as_const().and_then(|t| usize::try_from(t).ok()) else { return missing(e.request) };
     let (picked_axes, tail) = x.split_at(batch_dims + tuple);
     parallel_nest(k, lead_shape, &mut |k, coords| {
         let lead = flat(k, lead_shape, coords);

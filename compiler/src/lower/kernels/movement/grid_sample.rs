@@ -3,7 +3,7 @@
 use super::resize::cubic;
 use crate::Result;
 use crate::ir::{DType, SampleMode, SamplePadding};
-use crate::lower::kernels::Emit;
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{parallel_nest, product, spot};
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Un, Val};
 use crate::lower::numbers;

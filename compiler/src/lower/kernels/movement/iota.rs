@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::ir::DType;
-use crate::lower::kernels::Emit;
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{parallel_nest, spot};
 use crate::lower::kir::Builder;
 use crate::lower::numbers;

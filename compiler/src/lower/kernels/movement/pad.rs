@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::ir::{Dim, PadMode};
-use crate::lower::kernels::Emit;
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{
     columns, copy_bytes, dot, flat, parallel_nest, pointer_at, product, raw_dtype, shared_axis, zero_bytes,
 };
@@ -18,7 +18,7 @@ pub fn pad(e: &Emit<'_>, k: &mut Builder, before: &[Dim], after: &[Dim], mode: P
         let apart = (0..x.len()).rposition(|a| !adjoins(&a)).map_or(0, |a| a + 1);
         let whole = if e.is_inside(0) { padded } else { padded.max(apart) };
         let size = e.dtype(0).size();
-        let value = match &e.site.constants.get(1) {
+        let value = match &e.request.constants.get(1) {
             Some(Some(value)) if value.data().iter().all(|&b| b == 0) => None,
             _ => {
                 let from = k.at(e.operand(1), 0);
@@ -64,7 +64,7 @@ impl Walk<'_> {
             let from = pointer_at(k, self.e.operand(0), from, self.size);
             let to = pointer_at(k, self.e.result(0), to, self.size);
             let bytes = k.mul_int(run, self.size as i64);
-            k.once(&mut |k| copy_bytes(k, self.e.site.target.vector_bytes, to, from, bytes));
+            k.once(&mut |k| copy_bytes(k, self.e.request.target.vector_bytes, to, from, bytes));
             return;
         }
         let inner = product(&out[axis + 1..]);
@@ -101,7 +101,7 @@ impl Walk<'_> {
         let to = pointer_at(k, self.e.result(0), index, self.size);
         let Some(value) = self.value else {
             let bytes = k.mul_int(count, self.size as i64);
-            zero_bytes(k, self.e.site.target.vector_bytes, to, bytes);
+            zero_bytes(k, self.e.request.target.vector_bytes, to, bytes);
             return;
         };
         let raw = raw_dtype(self.size);

@@ -4,8 +4,9 @@
 
 use crate::Result;
 use crate::ir::{CoordinateMode, DType, Dim, NearestMode, ResizeRule, SampleMode};
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{cover, flat, parallel_nest, product, spot};
-use crate::lower::kernels::{Emit, missing};
+use crate::lower::kernels::support::request::missing;
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Un, Val};
 use crate::lower::numbers;
 
@@ -29,7 +30,7 @@ pub fn resize(e: &Emit<'_>, k: &mut Builder, rule: &ResizeRule) -> Result<()> {
         }
         let taps = taps(rule, axis, &x[axis], &out[axis]);
         if taps.as_const().is_some_and(|t| !(1..1 << 16).contains(&t)) {
-            return missing(e.site);
+            return missing(e.request);
         }
         let entries = &(&out[axis] * &taps) * &Dim::from(8i64);
         let indices = e.scratch(k, entries.clone());

@@ -1,7 +1,7 @@
 //! Sequences of different lengths, each reversed up to its own length.
 
 use crate::Result;
-use crate::lower::kernels::Emit;
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{flat, nest, product, spot};
 use crate::lower::kir::{Bin, Builder, Cmp};
 

@@ -3,8 +3,9 @@
 use super::gather::load_tuple;
 use crate::Result;
 use crate::ir::{BinaryOp, DType, ScatterReduction};
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{columns, copy_bytes, flat, nest, pointer_at, product, raw_dtype};
-use crate::lower::kernels::{Emit, missing};
+use crate::lower::kernels::support::request::missing;
 use crate::lower::kir::{Builder, Val};
 use crate::lower::{numbers, scalar};
 
@@ -29,8 +30,8 @@ pub fn scatter_elements(e: &Emit<'_>, k: &mut Builder, axis: usize, reduction: S
 /// When the length of the index tuples is not constant.
 pub fn scatter_nd(e: &Emit<'_>, k: &mut Builder, reduction: ScatterReduction) -> Result<()> {
     let (x, indices) = (e.shape(0), e.shape(1));
-    let Some((tuple, lead_shape)) = indices.split_last() else { return missing(e.site) };
-    let Some(tuple) = tuple.as_const().and_then(|t| usize::try_from(t).ok()) else { return missing(e.site) };
+    let Some((tuple, lead_shape)) = indices.split_last() else { return missing(e.request) };
+    let Some(tuple) = tuple.as_const().and_then(|t| usize::try_from(t).ok()) else { return missing(e.request) };
     copy_operand(e, k);
     let (picked_axes, tail) = x.split_at(tuple);
     let (zero, count, run) = (k.int(0), k.dim(&product(lead_shape)), k.dim(&product(tail)));
@@ -43,7 +44,7 @@ pub fn scatter_nd(e: &Emit<'_>, k: &mut Builder, reduction: ScatterReduction) ->
             let to = pointer_at(k, e.result(0), to, size);
             let from = pointer_at(k, e.operand(2), from, size);
             let bytes = k.mul_int(run, size as i64);
-            copy_bytes(k, e.site.target.vector_bytes, to, from, bytes);
+            copy_bytes(k, e.request.target.vector_bytes, to, from, bytes);
             return;
         }
         columns(k, zero, run, e.lanes(e.dtype(0)), &mut |k, i, lanes| {

@@ -12,8 +12,9 @@ use mcc_targets::{Arch, schedule};
 
 use crate::ir::{Dim, TensorType};
 use crate::lower::kernels::gemm::strided::{Left, Products, tiles, turn};
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{columns, pointer_at};
-use crate::lower::kernels::{Emit, Site};
+use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::math;
 use crate::{Error, Result};
@@ -28,13 +29,18 @@ const KEYS: i64 = 320;
 const SIZE: i64 = 4;
 
 /// [`Op::Attention`](crate::ir::Op::Attention).
-pub(crate) fn attention(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, (scale, guarded): (f64, bool)) -> Result<()> {
-    let malformed = || Error::internal(format!("attention of {:?}", site.operands));
+pub(crate) fn attention(
+    request: &KernelRequest<'_>,
+    e: &Emit<'_>,
+    k: &mut Builder,
+    (scale, guarded): (f64, bool),
+) -> Result<()> {
+    let malformed = || Error::internal(format!("attention of {:?}", request.operands));
     let fixed = |ty: &TensorType, axis: usize| ty.shape.get(axis).and_then(Dim::as_const).ok_or_else(malformed);
-    let [q, keys, values, mask @ ..] = site.operands else { return Err(malformed()) };
+    let [q, keys, values, mask @ ..] = request.operands else { return Err(malformed()) };
     let [batch, queries, ..] = q.shape.as_slice() else { return Err(malformed()) };
     let (heads, groups) = (fixed(q, 2)?, fixed(keys, 2)?);
-    let lanes = site.target.vector_bytes / SIZE as u32;
+    let lanes = request.target.vector_bytes / SIZE as u32;
     let count = keys.shape[1].clone();
     let block = match count.as_const() {
         Some(n) if n > 0 => (n + (n + KEYS - 1) / KEYS - 1) / ((n + KEYS - 1) / KEYS),
@@ -58,8 +64,8 @@ pub(crate) fn attention(site: &Site<'_>, e: &Emit<'_>, k: &mut Builder, (scale, 
         queries: queries.clone(),
         mask: mask.first(),
         lanes,
-        products: Products { lanes, by_lane: site.target.arch == Arch::Aarch64 },
-        rows_of: &|vectors| schedule::tile(site.target, vectors).rows,
+        products: Products { lanes, by_lane: request.target.arch == Arch::Aarch64 },
+        rows_of: &|vectors| schedule::tile(request.target, vectors).rows,
         padded,
         turned: scratch(depth * row),
         scores: scratch(block * row),

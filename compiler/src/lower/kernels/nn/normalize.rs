@@ -1,8 +1,8 @@
 //! Normalisation of rows by their mean and variance.
 
 use crate::Result;
-use crate::lower::kernels::Emit;
 use crate::lower::kernels::reduce::run::{Fold, fold_run};
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{cover, product};
 use crate::lower::kir::{Bin, Builder, Ty, Un, Val};
 use crate::lower::numbers;
@@ -12,7 +12,7 @@ pub fn normalize(e: &Emit<'_>, k: &mut Builder, axis: usize, epsilon: f64, cente
     let (x, lanes) = (e.shape(0), e.lanes(e.dtype(0)));
     let one = Ty::new(numbers::compute_elem(e.dtype(0)), 1);
     let (outer, tail) = x.split_at(axis);
-    let Some((last, inner_rows)) = tail.split_last() else { return crate::lower::kernels::missing(e.site) };
+    let Some((last, inner_rows)) = tail.split_last() else { return crate::lower::kernels::missing(e.request) };
     let (zero, outer, inner_rows) = (k.int(0), k.dim(&product(outer)), k.dim(&product(inner_rows)));
     let (n, cols) = (k.dim(&product(tail)), k.dim(last));
     let count = k.convert(n, one.elem);

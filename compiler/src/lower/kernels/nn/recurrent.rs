@@ -10,15 +10,16 @@ use crate::ir::{Activation, BinaryOp, Cell, CellSpec, DType, Dim, UnaryOp};
 use crate::lower::kernels::gemm::{Contraction, Job, Panels, Rows};
 use crate::lower::kernels::int8::dot;
 use crate::lower::kernels::reduce::run::{Fold, arithmetic, fold_run};
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{columns, cover, product};
-use crate::lower::kernels::{Emit, missing};
+use crate::lower::kernels::support::request::missing;
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::{numbers, scalar};
 
 /// See [`CellSpec`].
 pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
-    let [time, batch, width] = e.shape(0) else { return missing(e.site) };
-    let [_, hidden] = e.shape(2) else { return missing(e.site) };
+    let [time, batch, width] = e.shape(0) else { return missing(e.request) };
+    let [_, hidden] = e.shape(2) else { return missing(e.request) };
     let elem = Ty::new(numbers::compute_elem(e.dtype(0)), 1);
     let bytes = |d: &Dim| d * &Dim::from(i64::from(elem.bytes()));
     let mut operand = 2;
@@ -34,16 +35,16 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
     // A reset state, or one rounded to 8 bits, is what the product takes in place of the state.
     let resets = spec.cell == Cell::Gru { linear_before_reset: false };
     let states = bytes(&(batch * hidden));
-    let r = &e.site.operands[1].shape;
+    let r = &e.request.operands[1].shape;
     let lanes = e.lanes(e.dtype(0));
     let of_bytes = e.dtype(1) == DType::I8;
     let tile = match r.as_slice() {
         [_, _, tile] | [_, _, tile, _] => tile.as_const().and_then(|t| u32::try_from(t).ok()),
         _ => Some(1),
     };
-    let Some(tile) = tile else { return missing(e.site) };
+    let Some(tile) = tile else { return missing(e.request) };
     let panels = if r.len() == 2 { Panels::Rows } else { Panels::Packed(tile) };
-    let mut contraction = Contraction::new(e.site, e, panels, (batch, width, hidden), &bytes(hidden));
+    let mut contraction = Contraction::new(e.request, e, panels, (batch, width, hidden), &bytes(hidden));
     contraction.left = arithmetic(e.dtype(0));
     contraction.right = if of_bytes { contraction.left } else { contraction.right };
     contraction.run = hidden.clone();
@@ -52,7 +53,7 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
         // Without panels all columns have the same row, so that all are computed twice.
         (true, 2) => (width.clone(), Some(width.clone()), 0),
         (true, _) => {
-            let Some(two) = (hidden * &Dim::from(2i64)).as_const() else { return missing(e.site) };
+            let Some(two) = (hidden * &Dim::from(2i64)).as_const() else { return missing(e.request) };
             let panel = two / i64::from(tile);
             (Dim::from(two), Some(width - &Dim::from(panel * i64::from(tile))), panel)
         }
@@ -80,10 +81,10 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
     let mut of_states = None;
     if of_bytes {
         let (Some(depth), Some(columns), Some(used)) = (hidden.as_const(), width.as_const(), layer.used) else {
-            return missing(e.site);
+            return missing(e.request);
         };
-        let signed = takes_signed(e.site.target);
-        let kind = dot::kind(if signed { DType::I8 } else { DType::U8 }, &e.site.constants[1]);
+        let signed = takes_signed(e.request.target);
+        let kind = dot::kind(if signed { DType::I8 } else { DType::U8 }, &e.request.constants[1]);
         let lifts = e.scratch(k, batch * &Dim::from(4i64));
         let sums = e.scratch(k, Dim::from(4 * columns));
         // What zero points meet: the columns' sums, which a row of ones gives. It may stand where states come later.

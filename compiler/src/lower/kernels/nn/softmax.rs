@@ -2,8 +2,8 @@
 
 use crate::Result;
 use crate::ir::{BinaryOp, Dim, UnaryOp};
-use crate::lower::kernels::Emit;
 use crate::lower::kernels::reduce::run::{Fold, arithmetic, fold_run, lowest};
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{columns, cover, parallel_nest, product};
 use crate::lower::kir::{Bin, Builder, Ty, Val};
 use crate::lower::{math, numbers, scalar};

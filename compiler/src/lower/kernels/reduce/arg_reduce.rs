@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::ir::{DType, Dim};
-use crate::lower::kernels::Emit;
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{columns, each_lane, parallel_nest, product};
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Un, Val};
 use crate::lower::numbers;

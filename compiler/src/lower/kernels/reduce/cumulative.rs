@@ -3,7 +3,7 @@
 use super::run::{combine, one};
 use crate::Result;
 use crate::ir::{BinaryOp, CumulativeKind};
-use crate::lower::kernels::Emit;
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{columns, product};
 use crate::lower::kir::{Builder, Ty};
 use crate::lower::numbers;

@@ -8,10 +8,10 @@ pub mod non_zero;
 pub mod run;
 pub mod top_k;
 
-use super::Emit;
 use super::support::loops::{columns, parallel_nest, product};
 use crate::Result;
 use crate::ir::{BinaryOp, DType, Dim, ReduceKind};
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kir::{Builder, Elem, Val};
 use crate::lower::numbers;
 use run::{Fold, arithmetic, combine};
@@ -35,7 +35,7 @@ pub fn reduce(e: &Emit<'_>, k: &mut Builder, kind: ReduceKind, axes: &[usize], k
     let columns_axis = last_kept.filter(|&a| !(e.is_plain() || keep && a + 1 < x.len()));
     let blocks = blocks(x, axes, columns_axis);
     // Sums of bytes are wider, as loaded bytes are.
-    let dtype = if kind == ReduceKind::Sum { e.site.results[0].dtype } else { e.dtype(0) };
+    let dtype = if kind == ReduceKind::Sum { e.request.results[0].dtype } else { e.dtype(0) };
     let reducer = Reducer { e, kind, dtype, count: axes.iter().map(|&a| &x[a]).product() };
     reducer.build(k, &blocks, columns_axis.is_some());
     Ok(())

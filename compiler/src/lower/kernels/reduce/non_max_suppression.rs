@@ -3,7 +3,7 @@
 
 use super::run::as_mask;
 use crate::Result;
-use crate::lower::kernels::Emit;
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
 
 /// See [`crate::ir::Op::Suppress`].

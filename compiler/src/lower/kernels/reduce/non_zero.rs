@@ -2,7 +2,7 @@
 
 use super::run::as_mask;
 use crate::Result;
-use crate::lower::kernels::Emit;
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{flat, nest, product};
 use crate::lower::kir::{Builder, Ty};
 

@@ -4,7 +4,7 @@
 use super::arg_reduce::ahead;
 use crate::Result;
 use crate::ir::Dim;
-use crate::lower::kernels::Emit;
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::product;
 use crate::lower::kir::{Bin, Builder, Cmp, Ty, Val};
 use crate::lower::numbers;

@@ -9,8 +9,9 @@ use mcc_targets::block_schedule;
 use crate::ir::{ConvSpec, DType, Dim};
 use crate::lower::kernels::gemm::multiply_add;
 use crate::lower::kernels::int8::dot;
+use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::around;
-use crate::lower::kernels::{Emit, Site};
+use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Addr, Bin, Builder, DotKind, Elem, Ty, Val};
 use crate::lower::view::View;
 use crate::{Error, Result};
@@ -18,18 +19,18 @@ use crate::{Error, Result};
 /// [`WeightFormat::Blocks`](crate::ir::WeightFormat::Blocks): `(x: channels last, heads, offsets, values: [blocks, tile] or
 /// [blocks, tile, 4])`.
 pub(crate) fn block_conv(
-    site: &Site<'_>,
+    request: &KernelRequest<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
     (spec, kernel): (&ConvSpec, &[i64]),
     out: usize,
 ) -> Result<()> {
-    let (x, values) = (&site.operands[0], &site.operands[3]);
+    let (x, values) = (&request.operands[0], &request.operands[3]);
     let malformed = || Error::internal(format!("block_conv of {x} and {values}"));
     let tile = values.shape.get(1).and_then(Dim::as_const).and_then(|t| u32::try_from(t).ok());
     let tile = tile.filter(|&t| t > 0).ok_or_else(malformed)?;
-    let lanes = (site.target.vector_bytes / WORD).min(1 << tile.trailing_zeros());
-    let pixels = site.results[0].shape.split_last().ok_or_else(malformed)?.1;
+    let lanes = (request.target.vector_bytes / WORD).min(1 << tile.trailing_zeros());
+    let pixels = request.results[0].shape.split_last().ok_or_else(malformed)?.1;
     let strides = View::contiguous(&x.shape).strides;
     let axis = |axis: usize| {
         let step = if axis == 0 { 1 } else { spec.strides[axis - 1] };
@@ -54,7 +55,7 @@ pub(crate) fn block_conv(
     let row_bytes = kernel.iter().all(|&n| n == 1).then_some(channels * x.dtype.size() as i64);
     let known = row_bytes.and_then(|b| u64::try_from(b).ok());
     let most =
-        block_schedule::tile(site.target, x.dtype != DType::F32, tile / lanes, [together, count(&columns)], known);
+        block_schedule::tile(request.target, x.dtype != DType::F32, tile / lanes, [together, count(&columns)], known);
     let copied = row_bytes.filter(|b| b % LINE == 0 && block_schedule::collide(column_bytes.into(), 1));
     let room = copied.map(|bytes| e.scratch(k, Dim::from(i64::from(most[0] * most[1]) * (bytes + LINE))));
     let tiles = |axis: &Axis, most: u32| count(axis).map_or(i64::MAX >> 32, |n| n.div_ceil(most).into());
@@ -62,7 +63,7 @@ pub(crate) fn block_conv(
         e,
         kind: match x.dtype {
             DType::F32 => None,
-            bytes => Some(dot::kind(bytes, &site.constants[3])),
+            bytes => Some(dot::kind(bytes, &request.constants[3])),
         },
         size: x.dtype.size() as u32,
         lanes,
@@ -252,7 +253,7 @@ impl Product<'_, '_> {
             return Tile { base: tile.base, windows };
         };
         let apart = (bytes + LINE) as i32;
-        let piece = Ty::new(Elem::I32, self.e.site.target.vector_bytes / WORD);
+        let piece = Ty::new(Elem::I32, self.e.request.target.vector_bytes / WORD);
         k.for_each(zero, end, LINE, &mut |k, byte| {
             let (from, to) = (k.at_index(tile.base, byte, 1), k.at_index(room, byte, 1));
             for (i, &(_, offset)) in windows.iter().enumerate() {

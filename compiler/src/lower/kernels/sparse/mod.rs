@@ -20,33 +20,38 @@ use mcc_targets::sparse_schedule;
 use super::int8::dot;
 use super::support::loops;
 use super::support::transpose_block::turn;
-use super::{Emit, Site};
 use crate::ir::{ConvSpec, DType, Dim, Layout, Staging};
+use crate::lower::kernels::support::emit::Emit;
+use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
 use crate::{Error, Result};
 
 /// [`WeightFormat::NonZeros`](crate::ir::WeightFormat::NonZeros): `(x, heads, slots, offsets, values)`.
 pub(super) fn sparse_conv(
-    site: &Site<'_>,
+    request: &KernelRequest<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
     (spec, kernel): (&ConvSpec, &[i64]),
     staging: &Staging,
     (out, stored): (usize, Layout),
 ) -> Result<()> {
-    let (x, y) = (&site.operands[0], &site.results[0]);
+    let (x, y) = (&request.operands[0], &request.results[0]);
     let malformed = || Error::internal(format!("sparse_conv of {x} as {staging:?}"));
     let channels = x.shape.get(spec.layout.channels(x.rank())).and_then(Dim::as_const).ok_or_else(malformed)?;
     let kind = match x.dtype {
         DType::F32 => None,
-        bytes => Some(dot::kind(bytes, &site.constants[4])),
+        bytes => Some(dot::kind(bytes, &request.constants[4])),
     };
     let in_words = |elements: &Dim| elements.floor_div(&Dim::from(Staging::elements(x.dtype)));
     let channels = channels / Staging::elements(x.dtype) as i64;
     let span = i64::try_from(staging.span).map_err(|_| malformed())?;
-    let lanes = i64::from(site.target.vector_bytes / 4).min(span);
-    let vectors =
-        i64::from(sparse_schedule::vectors(site.target, kind.is_some(), (span / lanes) as u32, staging.abreast as u32));
+    let lanes = i64::from(request.target.vector_bytes / 4).min(span);
+    let vectors = i64::from(sparse_schedule::vectors(
+        request.target,
+        kind.is_some(),
+        (span / lanes) as u32,
+        staging.abreast as u32,
+    ));
     let strides: Vec<Dim> = e.strides(0).iter().map(in_words).collect();
     let image = if kernel.is_empty() {
         None

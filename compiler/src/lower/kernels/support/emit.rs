@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::loops;
+use super::request::{KernelRequest, column_axes};
 use crate::ir::Dim;
 use crate::lower::expr::{Expr, ExprNode};
-use crate::lower::kernels::{Site, column_axes};
 use crate::lower::kir::{Addr, Builder, Ty, Val};
 use crate::lower::numbers;
 use crate::lower::view::View;
@@ -36,7 +36,7 @@ pub struct RowLeaf {
 /// An operation and its epilogue.
 pub struct Link<'a> {
     /// What the operation is to be built for.
-    pub site: &'a Site<'a>,
+    pub request: &'a KernelRequest<'a>,
     /// What is applied to its result.
     pub epilogue: &'a Epilogue,
 }
@@ -54,7 +54,7 @@ enum RowStarts {
 /// epilogue leaves, tables, results, scratch, constants.
 #[derive(Clone)]
 pub struct Emit<'a> {
-    pub(crate) site: &'a Site<'a>,
+    pub(crate) request: &'a KernelRequest<'a>,
     pub(crate) epilogue: &'a Epilogue,
     operands: Vec<Val>,
     leaves: Vec<Val>,
@@ -73,8 +73,8 @@ impl<'a> Emit<'a> {
     ///
     /// # Errors
     /// When leaves or the result do not lie in such rows as the operation's kernel has.
-    pub(crate) fn new(site: &'a Site<'a>, epilogue: &'a Epilogue, k: &mut Builder) -> Result<Emit<'a>> {
-        Emit::with_arguments(site, epilogue, k, site.operands.len(), site.results.len()).with_rows(k)
+    pub(crate) fn new(request: &'a KernelRequest<'a>, epilogue: &'a Epilogue, k: &mut Builder) -> Result<Emit<'a>> {
+        Emit::with_arguments(request, epilogue, k, request.operands.len(), request.results.len()).with_rows(k)
     }
 
     /// The same for two operations in one kernel, the first one's only result being operand 0 of the second, which has no
@@ -84,22 +84,22 @@ impl<'a> Emit<'a> {
     /// # Errors
     /// As [`Emit::new`].
     pub(crate) fn chain([first, second]: [&'a Link<'a>; 2], k: &mut Builder) -> Result<[Emit<'a>; 2]> {
-        let (ins, outs) = (second.site.operands.len() - 1, second.site.results.len());
-        let feeding = Emit::with_arguments(first.site, first.epilogue, k, first.site.operands.len(), 0);
-        let mut fed = Emit::with_arguments(second.site, second.epilogue, k, ins, outs);
+        let (ins, outs) = (second.request.operands.len() - 1, second.request.results.len());
+        let feeding = Emit::with_arguments(first.request, first.epilogue, k, first.request.operands.len(), 0);
+        let mut fed = Emit::with_arguments(second.request, second.epilogue, k, ins, outs);
         fed.operands.insert(0, k.int(0));
         Ok([feeding.with_rows(k)?, fed.with_rows(k)?])
     }
 
     /// Takes pointers for the last `operands` operands and the first `results` results, and for what the epilogue reads.
     fn with_arguments(
-        site: &'a Site<'a>,
+        request: &'a KernelRequest<'a>,
         epilogue: &'a Epilogue,
         k: &mut Builder,
         operands: usize,
         results: usize,
     ) -> Emit<'a> {
-        let first = site.operands.len() - operands;
+        let first = request.operands.len() - operands;
         let mut pointers = |n: usize| (0..n).map(|_| k.new_pointer()).collect::<Vec<_>>();
         let mut operands = pointers(operands);
         let mut leaves = pointers(epilogue.leaves.len());
@@ -110,31 +110,32 @@ impl<'a> Emit<'a> {
             *pointer = loops::pointer_at(k, *pointer, offset, size);
         };
         for (n, pointer) in (first..).zip(&mut operands) {
-            if let Some(view) = site.places.operands.get(n).and_then(Option::as_ref) {
-                moved(k, pointer, view, site.operands[n].dtype.size());
+            if let Some(view) = request.places.operands.get(n).and_then(Option::as_ref) {
+                moved(k, pointer, view, request.operands[n].dtype.size());
             }
         }
         for (leaf, pointer) in epilogue.leaves.iter().zip(&mut leaves) {
             moved(k, pointer, &leaf.view, leaf.dtype.size());
         }
-        if let (Some(view), Some(ty), Some(pointer)) = (&site.places.result, site.results.first(), results.first_mut())
+        if let (Some(view), Some(ty), Some(pointer)) =
+            (&request.places.result, request.results.first(), results.first_mut())
         {
             moved(k, pointer, view, epilogue.expr.dtype().unwrap_or(ty.dtype).size());
         }
         let (rows, level, scratch, constants) = Default::default();
-        Emit { site, epilogue, operands, leaves, tables, results, rows, level, scratch, constants }
+        Emit { request, epilogue, operands, leaves, tables, results, rows, level, scratch, constants }
     }
 
     /// Finds out where the rows of leaves and of result 0 begin.
     fn with_rows(mut self, k: &mut Builder) -> Result<Emit<'a>> {
-        let (site, epilogue) = (self.site, self.epilogue);
-        let Some(result) = site.results.first() else { return Ok(self) };
-        let columns = column_axes(site.op, result.rank());
+        let (request, epilogue) = (self.request, self.epilogue);
+        let Some(result) = request.results.first() else { return Ok(self) };
+        let columns = column_axes(request.op, result.rank());
         let merged = |view: &View| {
             view.merged(&result.shape, columns)
                 .ok_or_else(|| Error::internal(format!("no rows in {view:?} of {result}")))
         };
-        let own = site.places.result.clone().unwrap_or_else(|| View::contiguous(&result.shape));
+        let own = request.places.result.clone().unwrap_or_else(|| View::contiguous(&result.shape));
         let views: Vec<View> =
             epilogue.leaves.iter().map(|leaf| &leaf.view).chain([&own]).map(merged).collect::<Result<_>>()?;
         let (rows, last) = result.shape.split_at(result.rank() - columns);
@@ -160,15 +161,15 @@ impl<'a> Emit<'a> {
 
     /// Elements between neighbours along each axis of an operand.
     pub fn strides(&self, operand: usize) -> Vec<Dim> {
-        match self.site.places.operands.get(operand) {
+        match self.request.places.operands.get(operand) {
             Some(Some(view)) => view.strides.clone(),
-            _ => View::contiguous(&self.site.operands[operand].shape).strides,
+            _ => View::contiguous(&self.request.operands[operand].shape).strides,
         }
     }
 
     /// Whether an operand of Concat or Pad lies in the result already.
     pub fn is_inside(&self, operand: usize) -> bool {
-        self.site.places.inside.get(operand).copied().unwrap_or(false)
+        self.request.places.inside.get(operand).copied().unwrap_or(false)
     }
 
     /// Elements between rows of result 0, if sums can be stored as they are, at equal distances.
@@ -221,7 +222,7 @@ impl<'a> Emit<'a> {
 
     /// Loads `lanes` consecutive elements of an operand, from flat element index `index`, in its compute type.
     pub fn load(&self, k: &mut Builder, operand: usize, index: Val, lanes: u32) -> Val {
-        let dtype = self.site.operands[operand].dtype;
+        let dtype = self.request.operands[operand].dtype;
         let from = k.at_index(self.operands[operand], index, dtype.size() as u32);
         numbers::load(k, dtype, from, lanes)
     }
@@ -249,7 +250,7 @@ impl<'a> Emit<'a> {
         leaf: &mut dyn FnMut(&mut Builder, usize) -> Val,
     ) {
         let out = self.epilogue.expr.emit(k, k.ty(v).lanes, Some(v), &self.tables, leaf);
-        let dtype = self.epilogue.expr.dtype().unwrap_or(self.site.results[0].dtype);
+        let dtype = self.epilogue.expr.dtype().unwrap_or(self.request.results[0].dtype);
         let index = self.index_of(k, row, col);
         let to = k.at_index(self.results[0], index, dtype.size() as u32);
         numbers::store(k, dtype, to, out.unwrap_or(v));
@@ -400,7 +401,7 @@ impl<'a> Emit<'a> {
 
     /// Stores an element (or lanes) of a result other than the first, at a flat index.
     pub fn store_result(&self, k: &mut Builder, result: usize, index: Val, v: Val) {
-        let dtype = self.site.results[result].dtype;
+        let dtype = self.request.results[result].dtype;
         let to: Addr = k.at_index(self.results[result], index, dtype.size() as u32);
         numbers::store(k, dtype, to, v);
     }
@@ -412,12 +413,12 @@ impl<'a> Emit<'a> {
 
     /// Elements in a row of result 0.
     pub fn columns(&self) -> Dim {
-        self.site.results[0].shape.last().cloned().unwrap_or(Dim::ONE)
+        self.request.results[0].shape.last().cloned().unwrap_or(Dim::ONE)
     }
 
     /// Whether result 0 is stored as computed, without an epilogue, and in order.
     pub fn is_plain(&self) -> bool {
-        self.epilogue.expr.nodes.is_empty() && self.site.places.result.is_none()
+        self.epilogue.expr.nodes.is_empty() && self.request.places.result.is_none()
     }
 
     /// Memory for the kernel's own use, 64-byte aligned, its content undefined. Asked for before any constant.

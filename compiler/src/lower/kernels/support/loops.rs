@@ -1,7 +1,7 @@
 //! Loop nests and runs of elements: what all kernels that move or visit elements have in common.
 
+use super::emit::Emit;
 use crate::ir::{DType, Dim};
-use crate::lower::kernels::Emit;
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::numbers;
 
@@ -276,7 +276,7 @@ impl Emit<'_> {
     pub fn lanes(&self, dtype: DType) -> u32 {
         match numbers::compute_elem(dtype) {
             Elem::I64 => 1,
-            elem => (self.site.target.vector_bytes / elem.bytes()).max(1),
+            elem => (self.request.target.vector_bytes / elem.bytes()).max(1),
         }
     }
 
@@ -287,7 +287,7 @@ impl Emit<'_> {
             self.store(k, row, col, v);
             return;
         }
-        let size = self.site.operands[operand].dtype.size();
+        let size = self.request.operands[operand].dtype.size();
         let raw = raw_dtype(size);
         let from = k.at_index(self.operand(operand), from, size as u32);
         let v = numbers::load(k, raw, from, lanes);
@@ -299,14 +299,14 @@ impl Emit<'_> {
     /// Moves `count` elements of an operand, unchanged, to columns `col..` of a row of result 0. Without an epilogue the
     /// run may go on into the following rows.
     pub fn relay_run(&self, k: &mut Builder, operand: usize, from: Val, row: Val, col: Val, count: Val) {
-        let dtype = self.site.operands[operand].dtype;
+        let dtype = self.request.operands[operand].dtype;
         if self.is_plain() {
             let size = dtype.size();
             let from = pointer_at(k, self.operand(operand), from, size);
             let index = self.index_of(k, row, col);
             let to = pointer_at(k, self.result(0), index, size);
             let bytes = k.mul_int(count, size as i64);
-            copy_bytes(k, self.site.target.vector_bytes, to, from, bytes);
+            copy_bytes(k, self.request.target.vector_bytes, to, from, bytes);
             return;
         }
         let zero = k.int(0);
@@ -354,17 +354,17 @@ impl Emit<'_> {
 
     /// Shape of an operand.
     pub fn shape(&self, operand: usize) -> &[Dim] {
-        &self.site.operands[operand].shape
+        &self.request.operands[operand].shape
     }
 
     /// Type of an operand's elements.
     pub fn dtype(&self, operand: usize) -> DType {
-        self.site.operands[operand].dtype
+        self.request.operands[operand].dtype
     }
 
     /// Shape of result 0.
     pub fn out_shape(&self) -> &[Dim] {
-        &self.site.results[0].shape
+        &self.request.results[0].shape
     }
 
     /// An element of an integer operand as `i64`.

@@ -3,4 +3,5 @@
 pub mod emit;
 pub mod interleave;
 pub mod loops;
+pub mod request;
 pub mod transpose_block;

@@ -5,7 +5,7 @@ use mcc_targets::Target;
 use crate::ir::{
     ConvSpec, DType, Dim, Filtering, Filters, Layout, Op, Packed, Tensor, TensorType, WeightFormat, infer,
 };
-use crate::lower::kernels::{Epilogue, Places, Site, build};
+use crate::lower::kernels::{Epilogue, KernelRequest, Places, build};
 use crate::lower::kir::interp;
 
 const TARGETS: &[&str] = &["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
@@ -26,7 +26,7 @@ fn run(op: &Op, types: &[TensorType], operands: &[Tensor], symbols: &dyn Fn(&str
         .iter()
         .map(|triple| {
             let target = Target::new(triple, None).unwrap();
-            let site = Site {
+            let request = KernelRequest {
                 op,
                 operands: types,
                 constants: &constants,
@@ -35,7 +35,7 @@ fn run(op: &Op, types: &[TensorType], operands: &[Tensor], symbols: &dyn Fn(&str
                 target: &target,
                 layer: "",
             };
-            let built = build(&site, &Epilogue::default()).unwrap();
+            let built = build(&request, &Epilogue::default()).unwrap();
             let bytes = |d: &Dim| d.eval(&|s| Some(symbols(&s.0))).unwrap() as usize;
             let mut memory: Vec<Vec<u8>> = operands.iter().map(|t| t.data().to_vec()).collect();
             memory.extend(results.iter().map(|r| vec![0xee; bytes(&r.bytes())]));

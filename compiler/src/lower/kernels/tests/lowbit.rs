@@ -5,7 +5,7 @@ use mcc_targets::Target;
 use super::{check_with, noise};
 use crate::ir::eval::eval_op;
 use crate::ir::{Coded, Column, ConvSpec, DType, Dim, Layout, Op, Packed, Tensor, TensorType, WeightFormat, infer};
-use crate::lower::kernels::{Epilogue, Places, Site, build};
+use crate::lower::kernels::{Epilogue, KernelRequest, Places, build};
 use crate::lower::kir::interp;
 use crate::lower::kir::verify::verify;
 
@@ -61,7 +61,7 @@ fn interpreted(op: &Op, inputs: &[Tensor], want: &Tensor) -> Vec<Vec<f64>> {
         .iter()
         .map(|(triple, cpu)| {
             let target = &Target::new(triple, Some(cpu)).unwrap();
-            let site = Site {
+            let request = KernelRequest {
                 op,
                 operands: &types,
                 constants: &constants,
@@ -70,7 +70,7 @@ fn interpreted(op: &Op, inputs: &[Tensor], want: &Tensor) -> Vec<Vec<f64>> {
                 target,
                 layer: "",
             };
-            let built = build(&site, &Epilogue::default()).unwrap();
+            let built = build(&request, &Epilogue::default()).unwrap();
             verify(&built.kernel).unwrap_or_else(|e| panic!("{cpu}: {e}"));
             let mut memory: Vec<Vec<u8>> = inputs.iter().map(|t| t.data().to_vec()).collect();
             memory.push(vec![0xee; want.data().len()]);

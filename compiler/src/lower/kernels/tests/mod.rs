@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use mcc_targets::Target;
 use mcc_targets::choices::Choices;
 
-use super::{Built, Epilogue, Places, RowLeaf, Site, build, column_axes, reads_spaced};
+use super::{Built, Epilogue, KernelRequest, Places, RowLeaf, build, column_axes, reads_spaced};
 use crate::codegen::testing;
 use crate::ir::eval::eval_op;
 use crate::ir::{
@@ -154,8 +154,9 @@ impl Case<'_> {
         let epilogue = if fused { self.epilogue(results) } else { Some(Epilogue::default()) };
         let Some(epilogue) = epilogue else { return };
         let constants = self.constants();
-        let site = Site { op: self.op, operands: types, constants: &constants, results, places, target, layer: "" };
-        let built = build(&site, &epilogue).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
+        let request =
+            KernelRequest { op: self.op, operands: types, constants: &constants, results, places, target, layer: "" };
+        let built = build(&request, &epilogue).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
         let Built { kernel, scratch, constants } = built;
         verify(&kernel).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
         // A data-dependent extent is never more than the number of elements it counts.

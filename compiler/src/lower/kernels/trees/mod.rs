@@ -7,9 +7,10 @@ pub mod records;
 
 use super::reduce::run::{combine, highest, lowest, one};
 use super::support::loops::columns;
-use super::{Emit, missing};
 use crate::Result;
 use crate::ir::{BinaryOp, DType, Dim, ReduceKind, TreeEnsemble};
+use crate::lower::kernels::support::emit::Emit;
+use crate::lower::kernels::support::request::missing;
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::numbers;
 use records::{Forest, Test};
@@ -30,7 +31,7 @@ const RECORD: i64 = 16;
 pub fn tree_ensemble(e: &Emit<'_>, k: &mut Builder, trees: &TreeEnsemble) -> Result<()> {
     let dtype = e.dtype(0);
     let Some(forest) = Forest::new(trees, dtype).filter(|f| f.records.len() < (1 << 27)) else {
-        return missing(e.site);
+        return missing(e.request);
     };
     let walk = Walk::new(e, k, trees, forest);
     let shape = e.shape(0);
@@ -124,7 +125,7 @@ impl<'a, 'b> Walk<'a, 'b> {
     fn gather(&self, k: &mut Builder, first: Val, count: Val) {
         let (zero, width) = (k.int(0), k.dim(&self.e.shape(0)[1]));
         let (used, size) = (k.int(self.forest.features.into()), self.elem.bytes());
-        let lanes = self.e.site.target.vector_bytes / size;
+        let lanes = self.e.request.target.vector_bytes / size;
         k.for_each(zero, count, 1, &mut |k, r| {
             let row = k.add(first, r);
             let from = k.mul(row, width);
