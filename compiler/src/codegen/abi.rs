@@ -1,6 +1,5 @@
 //! The binary interface between generated code and its callers; `runtime/mcc.h` says the same in C.
 
-use super::entry;
 use crate::ir::{DType, Dim};
 use crate::lower::program::{Port, Program, SymbolSource};
 
@@ -72,13 +71,18 @@ pub fn dtype_code(dtype: DType) -> (i32, &'static str) {
     }
 }
 
+/// Arguments of `NAME_run`: symbols, inputs, outputs, arena, its size, and the pool where there is one.
+pub fn run_args(program: &Program) -> usize {
+    program.symbols.len() + program.inputs.len() + program.outputs.len() + 2 + usize::from(program.threads > 1)
+}
+
 /// Parameters that compilers of C++ should take at least (its standard's annex on implementation quantities).
 const MOST_PARAMETERS: usize = 256;
 
 /// Whether the model has the typed function `NAME_run`: every symbol is the extent of an input's axis, and compilers
 /// take as many parameters.
 pub fn has_typed_run(program: &Program) -> bool {
-    entry::run_args(program) <= MOST_PARAMETERS
+    run_args(program) <= MOST_PARAMETERS
         && program.symbols.iter().all(|s| matches!(s.source, SymbolSource::InputDim { .. }))
 }
 

@@ -77,11 +77,6 @@ pub fn steps_refuse(program: &Program) -> bool {
     program.requires.iter().any(|check| check.after.is_some())
 }
 
-/// Arguments of `NAME_run`: symbols, inputs, outputs, arena, its size, and the pool where there is one.
-pub fn run_args(program: &Program) -> usize {
-    program.symbols.len() + program.inputs.len() + program.outputs.len() + 2 + usize::from(program.threads > 1)
-}
-
 const FLAGS: MemFlagsData = MemFlagsData::trusted();
 
 pub(super) struct Entry<'a, 'b, M: Module> {
@@ -253,7 +248,7 @@ pub fn invoke<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
 /// `NAME_run(symbols..., inputs..., outputs..., arena, arena_size)`, with several threads also `pool`.
 pub fn run<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
     let program = parts.program;
-    let signature = signature(parts.module.isa(), run_args(program), true);
+    let signature = signature(parts.module.isa(), abi::run_args(program), true);
     build(parts, signature, |e| {
         let args = e.args.clone();
         let (bound, rest) = args.split_at(program.symbols.len());

@@ -151,7 +151,7 @@ impl Object<'_> {
             (functions.invoke, entry::INVOKE_ARGS, all(|f| Some(f.invoke))),
         ];
         if let Some(run) = functions.run {
-            wanted.push((run, entry::run_args(program), all(|f| f.run)));
+            wanted.push((run, abi::run_args(program), all(|f| f.run)));
         }
         for (id, args, targets) in wanted {
             let function = entry::dispatch(&mut self.module, args, level, &targets);
@@ -169,7 +169,7 @@ impl Object<'_> {
         let shapes = function("shapes", entry::SHAPES_ARGS)?;
         let invoke = function("invoke", entry::INVOKE_ARGS)?;
         let run = match abi::has_typed_run(program) {
-            true => Some(function("run", entry::run_args(program))?),
+            true => Some(function("run", abi::run_args(program))?),
             false => None,
         };
         Ok(Functions { shapes, invoke, run })

@@ -433,7 +433,7 @@ impl<'a> Lowering<'a> {
 
     /// A size with data-dependent symbols at their upper bounds.
     fn bound(&self, d: &Dim) -> Dim {
-        symbols::upper_bound(d, &self.symbols)
+        program::upper_bound(d, &self.symbols)
     }
 
     /// Most threads that may share a call of a kernel: each is to have enough to do.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use mcc_targets::{Target, schedule};
 
 use super::kir::Kernel;
-use crate::ir::{Condition, Decision, Dim, Sym, TensorType};
+use crate::ir::{Condition, Decision, Dim, Sym, TensorType, bounds};
 
 /// A lowered model.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ pub struct Program {
 impl Program {
     /// What the caller must make room for where a dimension is this one: its upper bound before any step has run.
     pub fn most(&self, d: &Dim) -> Dim {
-        let most = super::symbols::upper_bound(d, &self.symbols);
+        let most = upper_bound(d, &self.symbols);
         if most == *d { most } else { most.greater(&Dim::ZERO) }
     }
 
@@ -215,4 +215,16 @@ pub enum Step {
         /// Where the value lies.
         place: Place,
     },
+}
+
+/// What `d` is at most, without the symbols that steps bind.
+pub fn upper_bound(d: &Dim, symbols: &[Symbol]) -> Dim {
+    let mut bound = d.clone();
+    // A bound may itself depend on symbols bound by earlier steps, so the latest goes first.
+    for symbol in symbols.iter().rev() {
+        if let SymbolSource::Step { max } = &symbol.source {
+            bound = bounds::upper(&bound, &|s| (*s == symbol.name).then(|| (Dim::ZERO, max.clone())));
+        }
+    }
+    bound
 }

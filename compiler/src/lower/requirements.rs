@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::program::upper_bound;
 use super::program::{Check, Program, Symbol, SymbolSource};
-use super::symbols::upper_bound;
 use crate::ir::bounds::{self, Interval};
 use crate::ir::{Condition, Dim, Graph, Op, Requirement, Sym, Tensor};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::program::{Symbol, SymbolSource};
 use crate::Result;
-use crate::ir::{Dim, Graph, Op, Sym, bounds};
+use crate::ir::{Graph, Op, Sym};
 
 /// All symbols of a graph that have a source, in binding order: extents of inputs, elements of integer inputs, then
 /// what steps compute.
@@ -41,18 +41,6 @@ pub fn bindings(graph: &Graph) -> Result<Vec<Symbol>> {
         }
     }
     Ok(symbols)
-}
-
-/// What `d` is at most, without the symbols that steps bind.
-pub fn upper_bound(d: &Dim, symbols: &[Symbol]) -> Dim {
-    let mut bound = d.clone();
-    // A bound may itself depend on symbols bound by earlier steps, so the latest goes first.
-    for symbol in symbols.iter().rev() {
-        if let SymbolSource::Step { max } = &symbol.source {
-            bound = bounds::upper(&bound, &|s| (*s == symbol.name).then(|| (Dim::ZERO, max.clone())));
-        }
-    }
-    bound
 }
 
 fn used_symbols(graph: &Graph) -> BTreeSet<Sym> {

@@ -17,6 +17,8 @@ use mcc_targets::Target;
 use crate::Result;
 use crate::ir::{Graph, Stage, verify_at};
 
+pub use quantize::WITHOUT_BYTE_PRODUCTS;
+
 /// One pass: its name, what it does, and why it stands where it stands.
 pub struct Pass {
     /// Name, as in `--dump-ir`.
@@ -228,9 +230,6 @@ pub const PIPELINE: &[Phase] = &[
         ],
     },
 ];
-
-/// Why a layer of bytes computes in floats on a plain CPU: the reason of its [decision](crate::ir::Decision).
-pub const WITHOUT_BYTE_PRODUCTS: &str = "the target has no products of bytes: floats are as fast";
 
 /// How much to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,9 @@ use mcc_targets::Target;
 
 use crate::Result;
 use crate::ir::{Dim, Graph, NodeId, Op, Traits, Value};
-use crate::passes::support::edit::{Edit, estimate, pad_rank, rewrite};
+use crate::passes::support::edit::{Edit, pad_rank, rewrite};
 use crate::passes::support::regroup::blocks;
+use crate::passes::support::size::estimate;
 
 /// Sinks reshapes through element-wise operations.
 pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {

@@ -19,7 +19,7 @@ use super::cut::{NEVER, Network, Variable};
 use crate::ir::{Decision, Dim, Graph, Layout, NodeId, Op, Subject, TensorType, Traits, Value};
 use crate::passes::quantize::int8_contractions;
 use crate::passes::sparse::{blocks, csr};
-use crate::passes::support::edit::estimate;
+use crate::passes::support::size::estimate;
 
 /// How an operation stands to layouts.
 enum Role {

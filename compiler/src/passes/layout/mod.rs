@@ -15,6 +15,7 @@ use mcc_targets::Target;
 
 use crate::Result;
 use crate::ir::{ConvSpec, Graph, Layout, NodeId, Op, PoolSpec, Value};
+use crate::passes::support::layouts::{to_first, to_last};
 
 /// Gives every operation with spatial axes the layout that suits the whole graph.
 ///
@@ -74,14 +75,4 @@ fn one(graph: &mut Graph, node: NodeId) -> Result<bool> {
 /// Whether a resize already stands behind a transpose to channels last.
 fn is_last(graph: &Graph, x: Value) -> bool {
     matches!(graph.op(x.node), Op::Transpose { perm } if *perm == to_last(perm.len()))
-}
-
-/// The permutation from channels-first to channels-last.
-pub(super) fn to_last(rank: usize) -> Vec<usize> {
-    std::iter::once(0).chain(2..rank).chain([1]).collect()
-}
-
-/// The permutation from channels-last to channels-first.
-pub(super) fn to_first(rank: usize) -> Vec<usize> {
-    [0, rank - 1].into_iter().chain(1..rank - 1).collect()
 }

@@ -1,9 +1,9 @@
 //! Transposed convolutions become what has a fast kernel.
 
 use super::conv_phases;
-use super::{to_first, to_last};
 use crate::Result;
 use crate::ir::{BinaryOp, ConvSpec, Dim, Graph, Layout, NodeId, Op, Range, Value};
+use crate::passes::support::layouts::{to_first, to_last};
 
 /// Replaces a channels-first transposed convolution.
 ///

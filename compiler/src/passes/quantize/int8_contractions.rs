@@ -48,7 +48,7 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             edit.graph.decide(Decision::new(layer.as_str(), Subject::Precision, operator, form, why));
         };
         if contraction.to.is_float() && !multiplies_bytes(target) {
-            decide(edit, contraction.to.to_string(), crate::passes::WITHOUT_BYTE_PRODUCTS);
+            decide(edit, contraction.to.to_string(), super::WITHOUT_BYTE_PRODUCTS);
             return Ok(None);
         }
         let text = text::node_signature(edit.graph, node);

@@ -6,3 +6,6 @@ pub mod qdq_contractions;
 pub mod qdq_propagation;
 pub mod requantize_affine;
 pub mod signedness;
+
+/// Why a layer of bytes computes in floats on a plain CPU: the reason of its [decision](crate::ir::Decision).
+pub const WITHOUT_BYTE_PRODUCTS: &str = "the target has no products of bytes: floats are as fast";

@@ -31,7 +31,7 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             let quantized = matches!(graph.op(node), Op::MatMul | Op::Conv(_) | Op::ConvTranspose { .. })
                 && graph.operands(node)[..2].iter().all(|&v| Dequantized::of(graph, v).is_some());
             if quantized {
-                stays_float(graph, node, crate::passes::WITHOUT_BYTE_PRODUCTS);
+                stays_float(graph, node, super::WITHOUT_BYTE_PRODUCTS);
             }
         }
         return Ok(false);

@@ -14,8 +14,8 @@ use crate::ir::{
     BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, Packed, Staging, Subject, Tensor, Value,
     WeightFormat,
 };
-use crate::passes::layout::{to_first, to_last};
 use crate::passes::pack::winograd;
+use crate::passes::support::layouts::{to_first, to_last};
 
 /// Layers with a smaller share of zeros are not worth a word.
 pub(crate) const NOTABLE: f64 = 0.3;

@@ -3,9 +3,9 @@
 
 use std::collections::HashSet;
 
+use super::fold::fold;
 use crate::Result;
-use crate::ir::{DType, Dim, Graph, NodeId, Op, Range, Tensor, TensorType, Value};
-use crate::passes::canonical::fold_constants;
+use crate::ir::{DType, Dim, Graph, NodeId, Op, Range, Tensor, Value};
 
 /// A graph being rewritten.
 pub(crate) struct Edit<'g> {
@@ -46,7 +46,7 @@ pub(crate) fn rewrite(
 impl Edit<'_> {
     /// Adds an operation, or the constant that it is.
     pub(crate) fn add(&mut self, op: Op, operands: &[Value]) -> Result<Value> {
-        if let Some(mut folded) = fold_constants::fold(self.graph, &op, operands)?
+        if let Some(mut folded) = fold(self.graph, &op, operands)?
             && folded.len() == 1
         {
             return Ok(self.graph.constant(folded.remove(0)));
@@ -161,15 +161,4 @@ pub(crate) fn pad_rank(shape: &[Dim], rank: usize) -> Vec<Dim> {
     let mut padded = vec![Dim::ONE; rank.saturating_sub(shape.len())];
     padded.extend_from_slice(shape);
     padded
-}
-
-/// Elements of a type when its shape is fixed; symbols count as a large number, so that heuristics take a value
-/// of unknown size for a large one.
-pub(crate) fn estimate(ty: &TensorType) -> i64 {
-    const SYMBOL: i64 = 128;
-    let mut elements = 1i64;
-    for d in &ty.shape {
-        elements = elements.saturating_mul(d.as_const().unwrap_or(SYMBOL).max(1));
-    }
-    elements
 }

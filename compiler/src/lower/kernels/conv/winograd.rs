@@ -11,7 +11,7 @@
 use mcc_targets::choices::Problem;
 use mcc_targets::schedule;
 
-use super::winograd_weights::{Filters, Part, Source, clear};
+use super::winograd_weights::{Filters, Part, Source, clear, weighted};
 use crate::ir::{Dim, Filtering, Filters as FilterForm};
 use crate::lower::kernels::gemm::{Contraction, Job, Panels, Rows};
 use crate::lower::kernels::lowbit::Weights;
@@ -477,14 +477,3 @@ fn gather(k: &mut Builder, sums: &[Val], m: i64) -> Vec<Val> {
 
 /// The points of the pairs behind 1 and -1.
 const PAIRS: [f64; 2] = [2.0, 0.5];
-
-/// A sum of terms with factors, added to a value.
-pub(crate) fn weighted(k: &mut Builder, start: Val, terms: &[(Val, f64)]) -> Val {
-    terms.iter().fold(start, |sum, &(v, factor)| {
-        if factor == 1.0 {
-            return k.add(sum, v);
-        }
-        let factor = k.float(factor, k.ty(v));
-        k.fma(v, factor, sum)
-    })
-}

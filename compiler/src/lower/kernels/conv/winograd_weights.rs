@@ -3,7 +3,6 @@
 //!
 //! [`CodedConv`]: crate::ir::WeightFormat::LowBit
 
-use super::winograd::weighted;
 use crate::ir::{DType, Dim, Filtering};
 use crate::lower::kernels::lowbit::{Columns, Decoder, Weights};
 use crate::lower::kernels::support::emit::Emit;
@@ -243,4 +242,15 @@ fn evaluated(k: &mut Builder, f: &Filtering, weights: &[Val]) -> Vec<Val> {
     }
     all.extend((n > 1).then(|| weights[f.taps - 1]));
     all
+}
+
+/// A sum of terms with factors, added to a value.
+pub(crate) fn weighted(k: &mut Builder, start: Val, terms: &[(Val, f64)]) -> Val {
+    terms.iter().fold(start, |sum, &(v, factor)| {
+        if factor == 1.0 {
+            return k.add(sum, v);
+        }
+        let factor = k.float(factor, k.ty(v));
+        k.fma(v, factor, sum)
+    })
 }

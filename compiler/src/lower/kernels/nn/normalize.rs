@@ -4,6 +4,7 @@ use crate::Result;
 use crate::lower::kernels::reduce::run::{Fold, fold_run};
 use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::loops::{cover, product};
+use crate::lower::kernels::support::request::missing;
 use crate::lower::kir::{Bin, Builder, Ty, Un, Val};
 use crate::lower::numbers;
 
@@ -12,7 +13,7 @@ pub fn normalize(e: &Emit<'_>, k: &mut Builder, axis: usize, epsilon: f64, cente
     let (x, lanes) = (e.shape(0), e.lanes(e.dtype(0)));
     let one = Ty::new(numbers::compute_elem(e.dtype(0)), 1);
     let (outer, tail) = x.split_at(axis);
-    let Some((last, inner_rows)) = tail.split_last() else { return crate::lower::kernels::missing(e.request) };
+    let Some((last, inner_rows)) = tail.split_last() else { return missing(e.request) };
     let (zero, outer, inner_rows) = (k.int(0), k.dim(&product(outer)), k.dim(&product(inner_rows)));
     let (n, cols) = (k.dim(&product(tail)), k.dim(last));
     let count = k.convert(n, one.elem);

@@ -3,5 +3,6 @@
 pub mod emit;
 pub mod interleave;
 pub mod loops;
+mod relay;
 pub mod request;
 pub mod transpose_block;

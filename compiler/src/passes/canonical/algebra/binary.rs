@@ -3,8 +3,8 @@
 use super::{bounds, implicit_broadcast, quotient};
 use crate::Result;
 use crate::ir::{BinaryOp, DType, DTypeClass, NodeId, Op, ReduceKind, Tensor, UnaryOp, Value};
-use crate::passes::canonical::fold_constants;
 use crate::passes::support::edit::{Edit, splat};
+use crate::passes::support::fold;
 
 /// Additions of constants in a chain are joined when neither is larger: beyond lie tricks that round by adding.
 const REASSOCIATE_BELOW: f64 = 1e6;
@@ -255,5 +255,5 @@ fn mean_instead_of_sum(edit: &mut Edit, sum: Value) -> Result<Value> {
 }
 
 fn fold(edit: &Edit, op: BinaryOp, a: Value, b: Value) -> Result<Option<Tensor>> {
-    Ok(fold_constants::fold(edit.graph, &Op::Binary(op), &[a, b])?.and_then(|mut results| results.pop()))
+    Ok(fold::fold(edit.graph, &Op::Binary(op), &[a, b])?.and_then(|mut results| results.pop()))
 }

@@ -4,7 +4,8 @@ use super::demand::Demands;
 use super::{inverse, is_identity, moves_nothing, permuted};
 use crate::Result;
 use crate::ir::{Layout, NodeId, Op, PoolSpec, ResizeRule, Value};
-use crate::passes::support::edit::{Edit, estimate, pad_rank};
+use crate::passes::support::edit::{Edit, pad_rank};
+use crate::passes::support::size::estimate;
 
 /// How an operation looks when its operands are not transposed by `perm`, and what its result needs then.
 struct Sunk {
