@@ -40,9 +40,6 @@ pub struct BenchArgs {
     options: ModelOptions,
 }
 
-/// Runs enough for the time to be filled, and at least this often.
-pub const MIN_RUNS: usize = 5;
-
 /// Compiles, loads and times the model.
 pub fn bench(args: &BenchArgs) -> Result<()> {
     let mut options = args.options.for_host(&args.model, args.threads.threads)?;
@@ -72,7 +69,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     session.run()?;
     let mut times = Vec::new();
     let end = Instant::now() + seconds;
-    while times.len() < MIN_RUNS || Instant::now() < end {
+    while times.len() < profile::MIN_RUNS || Instant::now() < end {
         let start = Instant::now();
         session.run()?;
         times.push(ms(start.elapsed()));

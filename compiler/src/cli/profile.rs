@@ -13,6 +13,9 @@ use mcc_runtime::Pool;
 use mcc_targets::Target;
 use serde_json::{Value, json};
 
+/// Runs enough for the time to be filled, and at least this often.
+pub const MIN_RUNS: usize = 5;
+
 /// Where the time went.
 pub struct Profile {
     /// Calls in the order in which they happen, then sums over those of kernels of one name, the longest first.
@@ -52,7 +55,7 @@ pub fn measure(
     session.run()?;
     let mut least: Vec<Duration> = Vec::new();
     let (end, mut runs) = (Instant::now() + time, 0);
-    while runs < super::bench::MIN_RUNS || Instant::now() < end {
+    while runs < MIN_RUNS || Instant::now() < end {
         let (result, times) = trace::during(|| session.run());
         result?;
         least.resize(times.len(), Duration::MAX);

@@ -19,8 +19,8 @@ use mcc_runtime::Pool;
 use mcc_targets::Target;
 use mcc_targets::choices::{Asked, Choices, POINTS, Record, Table};
 
-use super::bench::MIN_RUNS;
 use super::choices::{Entry, File};
+use super::profile::MIN_RUNS;
 
 /// Share of a model's time that makes a layer worth the effort.
 const HOT: f64 = 0.005;

@@ -4,6 +4,10 @@
 //! before anything is written. Symbols live in an array on the caller's stack, in [`Program::symbols`]' order; those
 //! that a step binds hold their upper bound until then.
 
+pub mod share;
+#[cfg(test)]
+mod share_tests;
+
 use std::collections::HashMap;
 
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -18,11 +22,11 @@ use cranelift_module::{DataId, FuncId, Module};
 use super::abi::{self, Code};
 use super::dims::{self, Dims};
 use super::refusals::Refusals;
-use super::share::{Arguments, KernelCall, Team};
 use crate::ir::{Condition, Dim, MAX_BYTES, TensorType};
 use crate::lower::kir::is_part;
 use crate::lower::program::{Check, Place, Port, Program, Step, SymbolSource};
 use crate::{Error, Result};
+use share::{Arguments, KernelCall, Team};
 
 /// What entry functions refer to.
 pub struct Parts<'a, M: Module> {

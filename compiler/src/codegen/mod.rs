@@ -2,7 +2,7 @@
 //! program already. Only this module sees Cranelift.
 //!
 //! - [`cranelift`][] for kernels on 128-bit vectors, [`x86`] for those on wider ones.
-//! - [`entry`], [`dims`]: the functions around them; [`share`]: how several threads get to kernels.
+//! - [`entry`], [`dims`]: the functions around them; [`share`](entry::share): how several threads get to kernels.
 //! - [`abi`], [`descriptor`], [`refusals`], [`mod@header`]: the interface to callers.
 //! - [`object`]: the object file; [`cpu`]: what it asks the CPU.
 
@@ -20,9 +20,6 @@ mod object;
 pub mod refusals;
 #[cfg(test)]
 mod sample_tests;
-mod share;
-#[cfg(test)]
-mod share_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -14,8 +14,9 @@ use cranelift_object::{ObjectBuilder, ObjectModule};
 use mcc_targets::{Arch, Target};
 use rayon::prelude::*;
 
+use super::entry::share;
 use super::refusals::Refusals;
-use super::{abi, cpu, cranelift, descriptor, entry, isa, share, x86};
+use super::{abi, cpu, cranelift, descriptor, entry, isa, x86};
 use crate::lower::program::{ALIGN, Program};
 use crate::{Error, Result};
 

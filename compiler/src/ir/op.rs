@@ -177,3 +177,9 @@ impl Op {
         }
     }
 }
+
+impl From<Packed> for Op {
+    fn from(packed: Packed) -> Op {
+        Op::Packed(Box::new(packed))
+    }
+}

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use mcc_targets::choices::Problem;
 use mcc_targets::{Target, schedule};
 
-use super::group::Group;
 use super::kernels;
+use super::plan::Group;
 use crate::ir::{Decision, Dim, Graph, NodeId, Subject, TensorType, Value, text};
 
 /// Makes groups parts of those that can compute them a block at a time, where that pays.

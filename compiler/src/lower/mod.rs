@@ -1,7 +1,7 @@
 //! Lowering: every decision. A [`Graph`] becomes a [`Program`]: plain data.
 //!
-//! - [`group`]: which operations share a kernel; [`chain`]: which of them a block at a time; [`view`]: how kernels read
-//!   buffers without copies; [`placement`]: how they write into parts of buffers.
+//! - [`plan`], made by [`fusion`], [`chain`] and [`placement`]: which operations share a kernel, which of them a block at a
+//!   time, where results are parts of larger buffers. [`view`]: how kernels read buffers without copies.
 //! - [`kernels`]: one file an operator family: how an operation becomes loops, in the kernel IR [`kir`].
 //! - [`expr`]: element-wise expressions, alone or as the epilogue of another kernel.
 //! - [`numbers`], [`scalar`]: how element types live in registers, and element-wise functions on them.
@@ -10,9 +10,9 @@
 
 pub mod arena;
 mod assemble;
-mod chain;
+pub mod chain;
 pub mod expr;
-pub mod group;
+pub mod fusion;
 
 pub mod kernels;
 pub mod kir;
@@ -21,6 +21,7 @@ pub mod math;
 pub mod names;
 pub mod numbers;
 pub mod placement;
+pub mod plan;
 pub mod program;
 mod requantize;
 mod requirements;
@@ -37,10 +38,9 @@ use mcc_targets::{Target, schedule};
 
 use self::arena::Lifetime;
 use self::expr::Expr;
-use self::group::{Group, Grouping, Leaf};
 use self::kernels::{Built, Epilogue, KernelRequest, Link, Places, RowLeaf};
 use self::kir::Kernel;
-use self::placement::{Home, Homes};
+use self::plan::{Group, Grouping, Home, Homes, Leaf};
 use self::program::{Constant, Program, Symbol, Work};
 use self::view::View;
 use crate::ir::{DType, Dim, Graph, NodeId, Op, Tensor, TensorType, Value};
@@ -51,7 +51,7 @@ use crate::{Error, Result};
 /// # Errors
 /// When an operation has no kernel for its types, a symbol has no source, or sizes overflow: all of them at once.
 pub fn lower(graph: &Graph, target: &Target, name: &str) -> Result<Program> {
-    let mut grouping = group::group(graph, target)?;
+    let mut grouping = fusion::fuse(graph, target)?;
     let homes = placement::find(graph, &grouping);
     grouping.settle(graph, &homes)?;
     let symbols = symbols::bindings(graph)?;

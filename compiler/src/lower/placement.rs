@@ -7,24 +7,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::group::{Group, Grouping};
 use super::kernels;
+use super::plan::{Group, Grouping, Home, Homes};
 use super::view::View;
 use crate::ir::{Dim, Graph, Op, PadMode, Traits, Value};
-
-/// Where a value lies: in the buffer of another one, at a view in its own shape.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Home {
-    /// The value whose buffer it is.
-    pub root: Value,
-    /// The concatenation or padding that it is a part of, which lies in that buffer too.
-    pub within: Value,
-    /// How it lies there.
-    pub view: View,
-}
-
-/// The values that have a home.
-pub type Homes = HashMap<Value, Home>;
 
 /// Finds homes, later ones first: what they hold may hold others.
 pub fn find(graph: &Graph, grouping: &Grouping) -> Homes {

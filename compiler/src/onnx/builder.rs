@@ -1,10 +1,12 @@
 //! Builds the graph: primitives with what is known of their elements, and the small phrases that importers share.
 
+mod indices;
+
 use std::collections::HashMap;
 
 use super::content::{self, Content, Known};
 use super::file::ExternalData;
-use super::indices;
+
 use super::limits::Budget;
 use crate::ir::{
     BinaryOp, Condition, DType, Dim, Graph, NodeId, Op, PadMode, Range, ReduceKind, Requirement, Sym, Tensor,

@@ -12,8 +12,8 @@ use super::file::ExternalData;
 use super::hints::Hints;
 use super::inputs::Symbols;
 use super::limits::Budget;
-use super::node::{Item, Node, Results};
-use super::ops::{self, Importer};
+use super::node::{Item, Node, domain, label, place};
+use super::ops::{self, Bodies, Importer};
 use super::order::{self, Plan};
 use super::sharing::{self, Naming, Use};
 use super::{Options, tensor};
@@ -115,29 +115,8 @@ fn nodes_of(graph: &GraphProto) -> usize {
     graph.node.len() + inner.map(nodes_of).sum::<usize>()
 }
 
-/// The standard domain has two spellings.
-fn domain(name: &str) -> &str {
-    if name == "ai.onnx" { "" } else { name }
-}
-
 fn versions(imports: &[mcc_proto::OperatorSetIdProto]) -> Versions {
     imports.iter().map(|o| (domain(&o.domain).to_string(), o.version)).collect()
-}
-
-/// A node as errors name it.
-pub fn place(node: &NodeProto) -> String {
-    let operator = match domain(&node.domain) {
-        "" => node.op_type.clone(),
-        other => format!("{other}.{}", node.op_type),
-    };
-    format!("node \"{}\" ({operator})", label(node))
-}
-
-fn label(node: &NodeProto) -> &str {
-    match node.name.as_str() {
-        "" => node.output.iter().map(String::as_str).find(|o| !o.is_empty()).unwrap_or(""),
-        name => name,
-    }
 }
 
 impl Walk {
@@ -377,23 +356,6 @@ impl Walk {
         self.b.budget.check()
     }
 
-    /// Imports the body of If, Loop or Scan; it sees the names around it.
-    pub fn body(&mut self, graph: &GraphProto, arguments: Vec<Item>) -> Result<Vec<Item>> {
-        if arguments.len() != graph.input.len() {
-            let (want, got) = (graph.input.len(), arguments.len());
-            return Err(Error::invalid(format!("the body takes {want} inputs, but gets {got}")));
-        }
-        self.depth += 1;
-        if self.depth > MAX_DEPTH {
-            return Err(Error::invalid(format!("graphs and functions nest deeper than {MAX_DEPTH}")));
-        }
-        self.scopes.push(HashMap::new());
-        let results = self.body_results(graph, arguments);
-        self.scopes.pop();
-        self.depth -= 1;
-        results
-    }
-
     fn body_results(&mut self, graph: &GraphProto, arguments: Vec<Item>) -> Result<Vec<Item>> {
         let plan = Plan::of(graph)?;
         self.initializers(graph, &plan)?;
@@ -474,5 +436,24 @@ fn bind_attributes(node: &mut NodeProto, given: &HashMap<&str, &AttributeProto>)
         .collect();
 }
 
-/// Results of an operator that walks.
-pub type WalkFn = fn(&mut Walk, &Node) -> Result<Results>;
+impl Bodies for Walk {
+    fn b(&mut self) -> &mut Builder {
+        &mut self.b
+    }
+
+    fn body(&mut self, graph: &GraphProto, arguments: Vec<Item>) -> Result<Vec<Item>> {
+        if arguments.len() != graph.input.len() {
+            let (want, got) = (graph.input.len(), arguments.len());
+            return Err(Error::invalid(format!("the body takes {want} inputs, but gets {got}")));
+        }
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(Error::invalid(format!("graphs and functions nest deeper than {MAX_DEPTH}")));
+        }
+        self.scopes.push(HashMap::new());
+        let results = self.body_results(graph, arguments);
+        self.scopes.pop();
+        self.depth -= 1;
+        results
+    }
+}

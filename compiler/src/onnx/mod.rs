@@ -19,7 +19,6 @@ pub mod file;
 mod foreign;
 mod hints;
 mod import;
-mod indices;
 mod inputs;
 pub mod limits;
 mod node;

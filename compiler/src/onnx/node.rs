@@ -176,3 +176,25 @@ impl Node<'_> {
         Err(Error::invalid(format!("attribute {name} is {:?}, not {want:?}", a.r#type())))
     }
 }
+
+/// A node as errors name it.
+pub fn place(node: &NodeProto) -> String {
+    let operator = match domain(&node.domain) {
+        "" => node.op_type.clone(),
+        other => format!("{other}.{}", node.op_type),
+    };
+    format!("node \"{}\" ({operator})", label(node))
+}
+
+/// The standard domain has two spellings.
+pub fn domain(name: &str) -> &str {
+    if name == "ai.onnx" { "" } else { name }
+}
+
+/// How a node is called: by its name, or by its first result.
+pub fn label(node: &NodeProto) -> &str {
+    match node.name.as_str() {
+        "" => node.output.iter().map(String::as_str).find(|o| !o.is_empty()).unwrap_or(""),
+        name => name,
+    }
+}

@@ -8,7 +8,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use mcc_proto::{GraphProto, NodeProto};
 
-use super::import::place;
+use super::node::place;
 use crate::{Error, Result};
 
 /// Nodes of a cycle that an error names.

@@ -5,8 +5,8 @@ use regalloc2::VReg;
 
 use super::machine::{Cc, Inst, Op, View};
 use super::memory::further;
+use super::select::vectors::{pick, view_bytes};
 use super::select::{Parts, Selector, Source};
-use super::vectors::{pick, view_bytes};
 use crate::lower::kir::{self, Elem, Ty, Val};
 
 impl Selector<'_> {
@@ -374,7 +374,7 @@ impl Selector<'_> {
             if to.elem.is_float() {
                 self.store_vector(Ty::new(to.elem, 1), place, y);
             } else {
-                self.emit(M::Mov, &[Op::Mem(place), Op::Use(y, super::scalars::view(to.elem))]);
+                self.emit(M::Mov, &[Op::Mem(place), Op::Use(y, super::select::scalars::view(to.elem))]);
             }
         }
         self.reload(to, result)

@@ -7,9 +7,9 @@ use regalloc2::VReg;
 
 use super::machine::{Mem, Op, View};
 use super::memory::{broadcast, further};
-use super::scalars;
+use super::select::scalars;
+use super::select::vectors::{pick, view_bytes};
 use super::select::{Parts, Selector, Source};
-use super::vectors::{pick, view_bytes};
 use crate::lower::kir::{Elem, Ty, Val};
 
 impl Selector<'_> {

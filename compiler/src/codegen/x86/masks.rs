@@ -5,8 +5,8 @@ use regalloc2::VReg;
 
 use super::machine::{Base, Cc, Inst, Mem, Op, View};
 use super::memory::{further, masked_move};
+use super::select::vectors::{pick, view_bytes};
 use super::select::{Parts, Selector, Source};
-use super::vectors::{pick, view_bytes};
 use crate::lower::kir::{Addr, Bin, Cmp, Elem, Ty, Val};
 
 /// Predicates of `vcmpps`: ordered and quiet, but `Ne`, which is true for NaN.

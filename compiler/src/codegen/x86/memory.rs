@@ -5,7 +5,7 @@ use regalloc2::VReg;
 
 use super::encode::{RCX, RDI, RSI};
 use super::machine::{Base, Cc, Inst, Mem, Op, View};
-use super::scalars;
+use super::select::scalars;
 use super::select::{Parts, Selector, Source};
 use crate::lower::kir::{self, Addr, Elem, Ty, Val};
 

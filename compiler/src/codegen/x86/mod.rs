@@ -15,7 +15,6 @@
 
 mod check;
 mod convert;
-mod dot;
 mod encode;
 mod lanes;
 mod listing;
@@ -23,9 +22,7 @@ mod machine;
 mod masks;
 mod memory;
 mod quantize;
-mod scalars;
 mod select;
-mod vectors;
 
 pub use listing::listing;
 use mcc_targets::Target;

@@ -46,7 +46,7 @@ impl Selector<'_> {
         let (parts, zeros) = (self.parts(x), if shifts { self.sources(zero) } else { Vec::new() });
         let (low, high): (f32, f32) = if signed { (-128.0, 127.0) } else { (0.0, 255.0) };
         let (low, high) = (self.vector_constant(&low.to_le_bytes(), ty), self.vector_constant(&high.to_le_bytes(), ty));
-        let full = Ty::new(Elem::F32, super::vectors::view_bytes(view) / 4);
+        let full = Ty::new(Elem::F32, super::select::vectors::view_bytes(view) / 4);
         let mut grid = Parts::new();
         for (i, x) in parts.into_iter().enumerate() {
             let rounding = if self.avx512 { M::Vrndscaleps } else { M::Vroundps };
@@ -165,7 +165,7 @@ impl Selector<'_> {
         let view = self.part_view(ty);
         if let kir::Inst::Float(bits) = *self.inst(zero) {
             let word = f64::from_bits(bits) as i32;
-            let lanes = super::vectors::view_bytes(view) / 4;
+            let lanes = super::select::vectors::view_bytes(view) / 4;
             return Some(Source::Register(self.vector_constant(&word.to_le_bytes(), Ty::new(Elem::I32, lanes))));
         }
         let zero = self.reg(zero);
@@ -211,7 +211,7 @@ impl Selector<'_> {
         let high = if words.len() > 2 { self.r3(M::Vpackssdw, view, at(2), at(3)) } else { low };
         let bytes = self.r3(pack, view, low, high);
         // Packing works within 128 bits: four bytes of each register, then of the next 128 bits.
-        let quarters = super::vectors::view_bytes(view) as usize / 16;
+        let quarters = super::select::vectors::view_bytes(view) as usize / 16;
         if quarters == 1 {
             return bytes;
         }

@@ -3,18 +3,22 @@
 //! A load with one use waits until it is used, so that the instruction using it can take it as its memory operand;
 //! whatever writes memory or branches makes waiting loads happen first.
 
+mod dot;
+pub(super) mod scalars;
+pub(super) mod vectors;
+
 use std::collections::HashMap;
 
 use iced_x86::Mnemonic as M;
 use mcc_targets::Target;
 use regalloc2::{Block, RegClass, VReg};
 
-use super::dot::Split;
 use super::encode::{ARGUMENTS, Level};
 use super::machine::{Base, Cc, Code, End, Inst, Mem, Op, View};
 use crate::lower::kir::tidy;
 use crate::lower::kir::{self, Addr, Carried, Cmp, Kernel, Stmt, Ty, Val};
 use crate::{Error, Result};
+use dot::Split;
 
 /// The registers of a value, the low lanes first.
 pub type Parts = Vec<VReg>;
@@ -478,7 +482,7 @@ impl Selector<'_> {
     fn choice(&mut self, condition: Val, then: &[Stmt], otherwise: &[Stmt], results: &[(Val, Val, Val)]) {
         let cc = match *self.inst(condition) {
             kir::Inst::Cmp(op, a, b) if !self.ty(a).elem.is_float() && self.ty(a).lanes == 1 => {
-                let view = super::scalars::view(self.ty(a).elem);
+                let view = scalars::view(self.ty(a).elem);
                 self.compare_ints(a, b, view);
                 condition_code(op)
             }

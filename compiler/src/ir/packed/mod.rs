@@ -12,7 +12,7 @@ mod filtering;
 mod lowbit;
 mod staging;
 
-use super::{ConvSpec, Dim, Layout, Op};
+use super::{ConvSpec, Dim, Layout};
 
 pub use bitmask::{mask_bytes, unmask_bytes};
 pub use filtering::{Filtering, Filters};
@@ -96,12 +96,6 @@ impl Packed {
     /// Elements of a window, without its channels; 1 for a matrix.
     pub fn taps(&self) -> i64 {
         self.kernel.iter().product()
-    }
-}
-
-impl From<Packed> for Op {
-    fn from(packed: Packed) -> Op {
-        Op::Packed(Box::new(packed))
     }
 }
 

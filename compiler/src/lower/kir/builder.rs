@@ -2,6 +2,8 @@
 //!
 //! [`masks`]: parts of vectors; [`dims`]: dimensions; [`control`]: loops and branches.
 
+mod parallel;
+
 mod control;
 mod dims;
 mod masks;

@@ -21,9 +21,10 @@ mod sequence;
 mod signal;
 mod table;
 
+use mcc_proto::GraphProto;
+
 use super::builder::Builder;
-use super::import::WalkFn;
-use super::node::{Node, Results};
+use super::node::{Item, Node, Results};
 use crate::Result;
 
 /// How an operator is imported.
@@ -31,8 +32,20 @@ use crate::Result;
 pub enum Importer {
     /// From its operands and attributes alone.
     Plain(fn(&mut Builder, &Node) -> Result<Results>),
-    /// By walking graphs that are its attributes.
-    Walking(WalkFn),
+    /// By importing graphs that are its attributes.
+    Walking(fn(&mut dyn Bodies, &Node) -> Result<Results>),
+}
+
+/// Who imports the graphs that are attributes of If, Loop and Scan.
+pub trait Bodies {
+    /// The graph under construction.
+    fn b(&mut self) -> &mut Builder;
+
+    /// Imports a body, which sees the names around it, and gives its results.
+    ///
+    /// # Errors
+    /// When the body is invalid or has what is not supported.
+    fn body(&mut self, graph: &GraphProto, arguments: Vec<Item>) -> Result<Vec<Item>>;
 }
 
 /// Domain and name of every row.

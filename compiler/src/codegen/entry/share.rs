@@ -15,9 +15,9 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{FuncId, Module};
 use mcc_targets::schedule;
 
-use super::abi;
-use super::dims::Dims;
-use super::entry::{Entry, signature};
+use super::{Entry, signature};
+use crate::codegen::abi;
+use crate::codegen::dims::Dims;
 use crate::ir::Dim;
 use crate::lower::program::{Program, Step};
 use crate::{Error, Result};
@@ -40,16 +40,16 @@ fn counters((pointers, symbols): Arguments) -> i32 {
 const FLAGS: MemFlagsData = MemFlagsData::trusted();
 
 /// A call of a kernel.
-pub(super) struct KernelCall {
-    pub(super) kernel: FuncId,
-    pub(super) pointers: Vec<Value>,
+pub(crate) struct KernelCall {
+    pub(crate) kernel: FuncId,
+    pub(crate) pointers: Vec<Value>,
     /// Bytes between the memory of two threads, of pointers to memory that each thread has its own of.
-    pub(super) slots: Vec<Option<Value>>,
-    pub(super) symbols: Vec<Value>,
+    pub(crate) slots: Vec<Option<Value>>,
+    pub(crate) symbols: Vec<Value>,
 }
 
 /// The caller's threads.
-pub(super) struct Team {
+pub(crate) struct Team {
     pool: Value,
     /// How many, at least 1.
     threads: Value,
@@ -58,7 +58,7 @@ pub(super) struct Team {
 }
 
 /// The shapes of the calls that a program's steps share.
-pub(super) fn arguments(program: &Program) -> Vec<Arguments> {
+pub(crate) fn arguments(program: &Program) -> Vec<Arguments> {
     let mut all: Vec<Arguments> = program
         .steps
         .iter()
@@ -75,7 +75,7 @@ pub(super) fn arguments(program: &Program) -> Vec<Arguments> {
 
 impl Team {
     /// The threads of a pool, which may be null: then there is one. None when no step is shared.
-    pub(super) fn new(b: &mut FunctionBuilder<'_>, program: &Program, pool: Value) -> Option<Team> {
+    pub(crate) fn new(b: &mut FunctionBuilder<'_>, program: &Program, pool: Value) -> Option<Team> {
         let size = arguments(program).into_iter().map(counters).max()? as u32 + 8 * program.threads;
         let slot = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, size, 3));
         let block = b.ins().stack_addr(types::I64, slot, 0);
@@ -97,7 +97,7 @@ impl Team {
 
 impl<M: Module> Entry<'_, '_, M> {
     /// Calls a kernel here, for all its work.
-    pub(super) fn call_kernel(&mut self, call: &KernelCall, is_shared: bool) {
+    pub(crate) fn call_kernel(&mut self, call: &KernelCall, is_shared: bool) {
         let mut values = [call.pointers.as_slice(), &call.symbols].concat();
         if is_shared {
             values.extend([0, 1].map(|v| self.b.ins().iconst(types::I64, v)));
@@ -107,7 +107,7 @@ impl<M: Module> Entry<'_, '_, M> {
     }
 
     /// Calls a kernel that takes one thread `work` nanoseconds on as many threads as pay.
-    pub(super) fn share(&mut self, team: &Team, call: &KernelCall, work: &Dim, bounds: &mut Dims) -> Result<()> {
+    pub(crate) fn share(&mut self, team: &Team, call: &KernelCall, work: &Dim, bounds: &mut Dims) -> Result<()> {
         let arguments = (call.pointers.len(), call.symbols.len());
         let task = self.parts.tasks.get(&arguments).ok_or_else(|| Error::internal("a shared step without its task"))?;
         // Constants are divided here, not by the code.
@@ -154,7 +154,7 @@ impl<M: Module> Entry<'_, '_, M> {
 }
 
 /// `task(block, thread)`: does parts of the work of a kernel of some calling convention until none is left.
-pub(super) fn task<M: Module>(module: &M, (pointers, symbols): Arguments, kernels: CallConv) -> Function {
+pub(crate) fn task<M: Module>(module: &M, (pointers, symbols): Arguments, kernels: CallConv) -> Function {
     let isa = module.isa();
     let mut func = Function::with_name_signature(UserFuncName::default(), signature(isa, 2, false));
     let mut context = FunctionBuilderContext::new();

@@ -12,9 +12,9 @@
 use iced_x86::Mnemonic as M;
 use regalloc2::VReg;
 
-use super::machine::{Inst, Op, View};
-use super::select::{Parts, Selector, Source};
 use super::vectors::view_bytes;
+use super::{Parts, Selector, Source};
+use crate::codegen::x86::machine::{Inst, Op, View};
 use crate::lower::kir::{DotKind, Elem, Ty, Val};
 
 /// What a product needs of an operand.

@@ -3,8 +3,8 @@
 use iced_x86::Mnemonic as M;
 use regalloc2::VReg;
 
-use super::machine::{Op, View};
-use super::select::{Parts, Selector, Source};
+use super::{Parts, Selector, Source};
+use crate::codegen::x86::machine::{Op, View};
 use crate::lower::kir::{self, Bin, Elem, Ty, Un, Val};
 
 /// Rounding of `vroundps`, without the inexact flag.

@@ -2,7 +2,7 @@
 //!
 //! The number of those that are not is counted while the model runs, before anything reads by them, and must be none.
 
-use super::builder::Builder;
+use super::Builder;
 use crate::Result;
 use crate::ir::{BinaryOp, Condition, DType, Dim, Op, Value};
 

@@ -3,8 +3,8 @@
 use mcc_runtime::Pool;
 use mcc_targets::Target;
 
-use super::compile;
-use super::tests::sh;
+use crate::codegen::compile;
+use crate::codegen::tests::sh;
 use crate::ir::{Tensor, samples, text};
 use crate::loader::Model;
 use crate::lower::program::{Place, Program, Step};

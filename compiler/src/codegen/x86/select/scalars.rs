@@ -3,9 +3,9 @@
 use iced_x86::Mnemonic as M;
 use regalloc2::VReg;
 
-use super::encode::{RAX, RDX};
-use super::machine::{Cc, Inst, Op, View};
-use super::select::{Selector, condition_code};
+use super::{Selector, condition_code};
+use crate::codegen::x86::encode::{RAX, RDX};
+use crate::codegen::x86::machine::{Cc, Inst, Op, View};
 use crate::lower::kir::{Bin, Cmp, Elem, Un, Val};
 
 /// How instructions see an integer.
