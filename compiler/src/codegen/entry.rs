@@ -4,6 +4,8 @@
 //! before anything is written. Symbols live in an array on the caller's stack, in [`Program::symbols`]' order; those
 //! that a step binds hold their upper bound until then.
 
+mod checks;
+pub mod dispatch;
 pub mod share;
 #[cfg(test)]
 mod share_tests;
@@ -20,11 +22,11 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataId, FuncId, Module};
 
 use super::abi::{self, Code};
-use super::dims::{self, Dims};
+use super::dims::Dims;
 use super::refusals::Refusals;
-use crate::ir::{Condition, Dim, MAX_BYTES, TensorType};
+use crate::ir::{Dim, TensorType};
 use crate::lower::kir::is_part;
-use crate::lower::program::{Check, Place, Port, Program, Step, SymbolSource};
+use crate::lower::program::{Place, Port, Program, Step, SymbolSource};
 use crate::{Error, Result};
 use share::{Arguments, KernelCall, Team};
 
@@ -348,37 +350,6 @@ pub fn steps<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
     })
 }
 
-/// A public function that goes on in the variant that `level` names, with the very arguments.
-pub fn dispatch<M: Module>(module: &mut M, args: usize, level: FuncId, variants: &[FuncId]) -> Function {
-    let config = module.isa().frontend_config();
-    let mut func = Function::with_name_signature(UserFuncName::default(), signature(module.isa(), args, true));
-    let mut context = FunctionBuilderContext::new();
-    let mut b = FunctionBuilder::new(&mut func, &mut context);
-    let entry = b.create_block();
-    b.append_block_params_for_function_params(entry);
-    b.switch_to_block(entry);
-    let args = b.block_params(entry).to_vec();
-    let level = module.declare_func_in_func(level, b.func);
-    let call = b.ins().call(level, &[]);
-    let level = b.inst_results(call)[0];
-    for (n, &variant) in variants.iter().enumerate() {
-        let (own, other) = (b.create_block(), b.create_block());
-        let is_own = b.ins().icmp_imm_s(IntCC::Equal, level, n as i64 + 1);
-        b.ins().brif(is_own, own, &[], other, &[]);
-        b.switch_to_block(own);
-        let variant = module.declare_func_in_func(variant, b.func);
-        let call = b.ins().call(variant, &args);
-        let code = b.inst_results(call)[0];
-        b.ins().return_(&[code]);
-        b.switch_to_block(other);
-    }
-    let code = b.ins().iconst(types::I32, Code::CpuLacksFeature as i64);
-    b.ins().return_(&[code]);
-    b.seal_all_blocks();
-    b.finalize(config);
-    func
-}
-
 impl<M: Module> Entry<'_, '_, M> {
     /// Tells whoever traces the steps that another one starts.
     fn trace(&mut self) {
@@ -403,89 +374,6 @@ impl<M: Module> Entry<'_, '_, M> {
         self.b.ins().return_(&[code]);
     }
 
-    /// Returns a code of a kind, with a text, when `bad`.
-    fn refuse(&mut self, bad: Value, kind: Code, text: &str) {
-        let code = self.parts.refusals.code(kind, text);
-        let (fail, good) = (self.next(), self.next());
-        self.b.ins().brif(bad, fail, &[], good, &[]);
-        self.b.switch_to_block(fail);
-        self.b.func.layout.set_cold(fail);
-        let code = self.b.ins().iconst(types::I32, i64::from(code));
-        self.b.ins().return_(&[code]);
-        self.b.switch_to_block(good);
-    }
-
-    fn not_null(&mut self, pointer: Value, text: &str) {
-        let bad = self.b.ins().icmp_imm_s(IntCC::Equal, pointer, 0);
-        self.refuse(bad, Code::NullPointer, text);
-    }
-
-    fn not_negative(&mut self, v: Value, text: &str) {
-        let bad = self.b.ins().icmp_imm_s(IntCC::SignedLessThan, v, 0);
-        self.refuse(bad, Code::WrongDimension, text);
-    }
-
-    /// A tensor's extent, which must be one that is known by now.
-    fn check_dim(&mut self, given: Value, want: &Dim, which: &str) {
-        let value = self.value(want);
-        let bad = self.b.ins().icmp(IntCC::NotEqual, value, given);
-        self.refuse(bad, Code::WrongDimension, &format!("{which} must be {want}"));
-    }
-
-    /// Calls `check`.
-    fn check_symbols(&mut self, symbols: Value) {
-        if let Some(check) = self.parts.check {
-            let check = self.parts.module.declare_func_in_func(check, self.b.func);
-            let call = self.b.ins().call(check, &[symbols]);
-            let code = self.b.inst_results(call)[0];
-            self.pass_on(code);
-        }
-    }
-
-    /// Returns a code unless it is the one for success.
-    fn pass_on(&mut self, code: Value) {
-        let (fail, good) = (self.next(), self.next());
-        self.b.ins().brif(code, fail, &[], good, &[]);
-        self.b.switch_to_block(fail);
-        self.b.ins().return_(&[code]);
-        self.b.switch_to_block(good);
-    }
-
-    /// Makes the checks that follow the binding of a step's symbol, or those before any.
-    fn require_all(&mut self, symbols: Value, after: Option<usize>) {
-        let program = self.parts.program;
-        let checks: Vec<&Check> = program.requires.iter().filter(|c| c.after == after).collect();
-        if checks.is_empty() {
-            return;
-        }
-        let outer = std::mem::replace(&mut self.dims, Dims::detecting_overflow());
-        self.load_symbols(symbols);
-        checks.into_iter().for_each(|c| self.require(c));
-        self.dims = outer;
-    }
-
-    /// Refuses unless a check's condition holds and nothing overflows in it. Expressions must be detecting that.
-    fn require(&mut self, check: &Check) {
-        let mut number = |d: &Dim| self.dims.number(&mut self.b, d);
-        let (cc, a, b) = match &check.condition {
-            Condition::Equal(a, b) => (IntCC::NotEqual, number(a), number(b)),
-            Condition::AtLeast(a, b) => (IntCC::SignedLessThan, number(a), number(b)),
-            Condition::Differ(a, b) => (IntCC::Equal, number(a), number(b)),
-            // As a number without sign, a negative one is larger than all.
-            Condition::Fits(d) => (IntCC::UnsignedGreaterThan, number(d), number(&Dim::from(MAX_BYTES))),
-        };
-        let wrong = self.b.ins().icmp(cc, a.value, b.value);
-        let overflow = dims::any(&mut self.b, a.overflow, b.overflow);
-        let bad = dims::any(&mut self.b, Some(wrong), overflow).unwrap_or(wrong);
-        let of_extents = |d: &Dim| !crate::ir::bounds::has_element(d);
-        let kind = match check.condition {
-            Condition::Fits(_) => Code::TooLarge,
-            _ if check.after.is_none() && check.condition.dims().all(of_extents) => Code::WrongDimension,
-            _ => Code::BadValue,
-        };
-        self.refuse(bad, kind, &check.text);
-    }
-
     /// What it emits runs when the pointer, or number, is not zero. Expressions it computes are not known after it.
     fn unless_null<R>(&mut self, pointer: Value, body: impl FnOnce(&mut Self) -> R) -> R {
         let (inside, after) = (self.next(), self.next());
@@ -497,56 +385,6 @@ impl<M: Module> Entry<'_, '_, M> {
         self.b.ins().jump(after, &[]);
         self.b.switch_to_block(after);
         result
-    }
-
-    /// Refuses another model's weights, where they are the last input; `pointers` is the array of the ports' data.
-    fn check_weights(&mut self, pointers: Value) {
-        let program = self.parts.program;
-        let (Some(id), Some(last)) = (program.weights_id, program.inputs.len().checked_sub(1)) else { return };
-        let data = self.b.ins().load(types::I64, FLAGS, pointers, 8 * last as i32);
-        let found = self.b.ins().load(types::I64, MemFlagsData::new().with_notrap(), data, 0);
-        let own = self.b.ins().iconst(types::I64, id);
-        let bad = self.b.ins().icmp(IntCC::NotEqual, found, own);
-        let text = format!(
-            "input \"{}\" must be the file of weights that was written with this object",
-            program.inputs[last].name
-        );
-        self.refuse(bad, Code::WrongWeights, &text);
-    }
-
-    /// A port's data may be null only when there is none.
-    fn data_not_null(&mut self, data: Value, port: &Port, side: &str) {
-        let text = format!("{side} \"{}\": its data is null", port.name);
-        let numel: Dim = port.ty.shape.iter().map(|d| self.parts.program.most(d)).product();
-        match numel.as_const() {
-            Some(0) => {}
-            Some(_) => self.not_null(data, &text),
-            None if numel.is_too_large() => self.not_null(data, &text),
-            None => {
-                let numel = self.value(&numel);
-                let null = self.b.ins().icmp_imm_s(IntCC::Equal, data, 0);
-                let some = self.b.ins().icmp_imm_s(IntCC::NotEqual, numel, 0);
-                let bad = self.b.ins().band(null, some);
-                self.refuse(bad, Code::NullPointer, &text);
-            }
-        }
-    }
-
-    /// Rank and element type of a tensor, and that it has dimensions.
-    fn check_type(&mut self, tensors: Value, i: usize, port: &Port, side: &str) {
-        let at = i as i32 * abi::TENSOR_BYTES;
-        let which = format!("{side} \"{}\"", port.name);
-        let rank = self.b.ins().load(types::I32, FLAGS, tensors, at + abi::TENSOR_RANK);
-        let bad = self.b.ins().icmp_imm_s(IntCC::NotEqual, rank, port.ty.rank() as i64);
-        self.refuse(bad, Code::WrongRank, &format!("{which} must have {} dimensions", port.ty.rank()));
-        let dtype = self.b.ins().load(types::I32, FLAGS, tensors, at + abi::TENSOR_DTYPE);
-        let want = i64::from(abi::dtype_code(port.ty.dtype).0);
-        let bad = self.b.ins().icmp_imm_s(IntCC::NotEqual, dtype, want);
-        self.refuse(bad, Code::WrongDtype, &format!("{which} must be of type {}", port.ty.dtype));
-        if port.ty.rank() > 0 {
-            let dims = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::TENSOR_DIMS);
-            self.not_null(dims, &format!("{which}: its dims are null"));
-        }
     }
 
     fn dim_of(&mut self, tensors: Value, i: usize, axis: usize) -> Value {
@@ -594,19 +432,6 @@ impl<M: Module> Entry<'_, '_, M> {
             let value = self.b.ins().load(types::I64, FLAGS, symbols, 8 * k as i32);
             self.dims.bind(&symbol.name, value);
         }
-    }
-
-    fn check_arena(&mut self, arena: Value, size: Value) {
-        let bytes = &self.parts.program.arena_bytes;
-        if bytes.is(0) {
-            return;
-        }
-        let bytes = self.value(bytes);
-        let bad = self.b.ins().icmp(IntCC::UnsignedLessThan, size, bytes);
-        self.refuse(bad, Code::ArenaTooSmall, "the arena is too small");
-        self.not_null(arena, "the arena is null");
-        let low = self.b.ins().band_imm_s(arena, crate::lower::program::ALIGN as i64 - 1);
-        self.refuse(low, Code::MisalignedArena, "the arena is not aligned to 64 bytes");
     }
 
     /// Calls `steps`; `pointers` is the array of the inputs' and outputs' data.

@@ -155,7 +155,7 @@ impl Object<'_> {
             wanted.push((run, abi::run_args(program), all(|f| f.run)));
         }
         for (id, args, targets) in wanted {
-            let function = entry::dispatch(&mut self.module, args, level, &targets);
+            let function = entry::dispatch::dispatch(&mut self.module, args, level, &targets);
             self.define_entry(id, function)?;
         }
         Ok(functions)
