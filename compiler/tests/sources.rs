@@ -40,7 +40,6 @@ const LONG_FILES: &[(&str, usize)] = &[
     ("lower/kernels/gemm/mod.rs", 502),
     ("lower/kernels/int8/dot.rs", 598),
     ("lower/kernels/lowbit/int8.rs", 554),
-    ("lower/kernels/movement/resize.rs", 578),
     ("lower/kernels/nn/recurrent.rs", 514),
     ("lower/kernels/sparse/mod.rs", 558),
     ("lower/kir/interp.rs", 586),

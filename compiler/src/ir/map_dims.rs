@@ -64,7 +64,7 @@ impl Op {
             | Op::Attention { .. }
             | Op::Normalize { .. }
             | Op::Recurrent(_)
-            | Op::Suppress
+            | Op::NonMaxSuppression
             | Op::TreeEnsemble(_) => self.clone(),
         }
     }

@@ -113,7 +113,7 @@ pub enum Op {
     /// `(boxes: f32[groups, n, 4], live: Bool[groups, n], threshold: f32[])`: greedy suppression in each group: `i64`
     /// `[groups, n]`, 1 for a live box when the share of no box kept before it, intersection over union, is more than
     /// the threshold; else 0. A box is `y0 x0 y1 x1`, the lesser corner first.
-    Suppress,
+    NonMaxSuppression,
     /// `(x: [n, features])`: the trees' aggregated scores, `[n, targets]`.
     TreeEnsemble(Box<TreeEnsemble>),
 }
@@ -172,7 +172,7 @@ impl Op {
             Op::TopK { .. } => "top_k",
             Op::Recurrent(_) => "recurrent",
             Op::NonZero { .. } => "non_zero",
-            Op::Suppress => "suppress",
+            Op::NonMaxSuppression => "non_max_suppression",
             Op::TreeEnsemble(_) => "tree_ensemble",
         }
     }

@@ -175,7 +175,7 @@ const TABLE: &[Sample] = table! {
         ("f32[3, 2, 4]", "f32[1, 4]", "f32[2, 1]", "f32[2, 1]", "f32[3]")
         -> "f32[3, 2, 1]", "f32[2, 1]", "f32[2, 1]";
     "non_zero {count=count}" ("f32[2, 3]") -> "i64[2, count]";
-    "suppress" ("f32[2, 3, 4]", "bool[2, 3]", "f32[]") -> "i64[2, 3]";
+    "non_max_suppression" ("f32[2, 3, 4]", "bool[2, 3]", "f32[]") -> "i64[2, 3]";
     "tree_ensemble {roots=[0], nodes=[(1, less_or_equal, 0.5, true, node(1), leaf(0, 1)), \
      (0, equal, 2.0, false, leaf(1, 2), leaf(0, 3))], votes=[(0, 1.0), (1, -2.0), (0, 0.5)], aggregate=sum, \
      targets=2}" ("f32[3, 2]") -> "f32[3, 2]";
@@ -282,7 +282,7 @@ variants! {
     Op::TopK { .. } => "top_k",
     Op::Recurrent(_) => "recurrent",
     Op::NonZero { .. } => "non_zero",
-    Op::Suppress => "suppress",
+    Op::NonMaxSuppression => "non_max_suppression",
     Op::TreeEnsemble(_) => "tree_ensemble",
 }
 

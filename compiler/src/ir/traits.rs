@@ -73,7 +73,7 @@ impl Op {
             Op::Attention { .. } | Op::Softmax { .. } | Op::Normalize { .. } => SHARED,
             Op::TopK { .. } => Traits::EXACT,
             Op::Recurrent(_) => NONE,
-            Op::NonZero { .. } | Op::Suppress => Traits::EXACT,
+            Op::NonZero { .. } | Op::NonMaxSuppression => Traits::EXACT,
             Op::TreeEnsemble(_) => Traits::EPILOGUE,
         }
     }

@@ -221,7 +221,7 @@ pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorTyp
         | Op::TopK { .. }
         | Op::Recurrent(_)
         | Op::NonZero { .. }
-        | Op::Suppress
+        | Op::NonMaxSuppression
         | Op::TreeEnsemble(_) => None,
     };
     // An expression that has grown too large is as good as computed from data.

@@ -126,7 +126,7 @@ fn eval(op: &Op, x: &[Tensor], types: &[TensorType]) -> Result<Vec<Tensor>> {
         Op::TopK { axis, largest, .. } => sort::top_k(&x[0], &shape(&types[0])?, *axis, *largest),
         Op::Recurrent(spec) => recurrent::recurrent(x, spec),
         Op::NonZero { .. } => one(sort::non_zero(&x[0])),
-        Op::Suppress => one(sort::suppress(&x[0], &x[1], &x[2])),
+        Op::NonMaxSuppression => one(sort::suppress(&x[0], &x[1], &x[2])),
         Op::TreeEnsemble(trees) => one(trees::tree_ensemble(&x[0], trees)),
     }
 }

@@ -126,7 +126,7 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
         Op::TopK { k, axis, largest: _ } => top_k(c, k, *axis),
         Op::Recurrent(spec) => recurrent(c, spec),
         Op::NonZero { count } => one(TensorType::new(DType::I64, vec![c.ty(0).rank().into(), count.clone()])),
-        Op::Suppress => {
+        Op::NonMaxSuppression => {
             c.dtype(0, &[DType::F32])?;
             c.dtype(1, &[DType::Bool])?;
             c.dtype(2, &[DType::F32])?;
@@ -169,7 +169,7 @@ fn arity(op: &Op) -> (usize, usize) {
             (n, n)
         }
         Op::NonZero { .. } | Op::TreeEnsemble(_) => (1, 1),
-        Op::Suppress => (3, 3),
+        Op::NonMaxSuppression => (3, 3),
     }
 }
 

@@ -81,7 +81,7 @@ pub(super) fn attributes(op: &Op) -> Attrs {
             attrs![cell, reverse, activations, clip, peephole, coupled, lengths, quantized]
         }
         Op::NonZero { count } => attrs![count],
-        Op::Suppress => Vec::new(),
+        Op::NonMaxSuppression => Vec::new(),
         Op::TreeEnsemble(trees) => {
             let TreeEnsemble { roots, nodes, votes, aggregate, targets } = &**trees;
             attrs![roots, nodes, votes, aggregate, targets]
@@ -217,7 +217,7 @@ pub(in crate::ir) fn operation(name: &str, text: &str) -> Result<Op> {
             CellSpec { cell, reverse, activations, clip, peephole, coupled, lengths, quantized }
         )),
         "non_zero" => build!(r, Op::NonZero { count }),
-        "suppress" => Op::Suppress,
+        "non_max_suppression" => Op::NonMaxSuppression,
         "tree_ensemble" => {
             Op::TreeEnsemble(Box::new(build!(r, TreeEnsemble { roots, nodes, votes, aggregate, targets })))
         }

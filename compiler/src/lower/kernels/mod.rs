@@ -127,7 +127,7 @@ fn dispatch(request: &KernelRequest<'_>, e: &Emit<'_>, k: &mut Builder) -> Resul
         Op::TopK { k: count, axis, largest } => reduce::top_k::top_k(e, k, count, *axis, *largest),
         Op::Recurrent(spec) => nn::recurrent::recurrent(e, k, spec),
         Op::NonZero { .. } => reduce::non_zero::non_zero(e, k),
-        Op::Suppress => reduce::non_max_suppression::suppress(e, k),
+        Op::NonMaxSuppression => reduce::non_max_suppression::non_max_suppression(e, k),
         Op::TreeEnsemble(trees) => trees::tree_ensemble(e, k, trees),
         // Lowering turns these into buffers, views and element-wise kernels; none reaches this point.
         Op::Input(..)

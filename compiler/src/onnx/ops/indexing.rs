@@ -288,7 +288,7 @@ pub fn non_max_suppression(b: &mut Builder, n: &Node) -> Result<Results> {
         None => b.splat(DType::Bool, 1.0, shape.clone())?,
     };
     let live = b.reshape(live, vec![groups, count])?;
-    let kept = b.add(Op::Suppress, &[corners, live, threshold])?;
+    let kept = b.add(Op::NonMaxSuppression, &[corners, live, threshold])?;
     // The first so many of them.
     let kind = crate::ir::CumulativeKind::Sum;
     let rank = b.add(Op::Cumulative { kind, axis: 1, exclusive: false, reverse: false }, &[kept])?;

@@ -46,7 +46,9 @@ fn worth(op: &Op, operands: &[TensorType], results: &[TensorType]) -> bool {
         Op::Dims(dims) => dims.iter().all(|d| d.as_const().is_some()),
         Op::Iota { .. } | Op::Broadcast { .. } => small,
         // A random-access pattern that weights do not come in, or a count that folding would make static.
-        Op::NonZero { .. } | Op::Suppress | Op::TreeEnsemble(_) | Op::Recurrent(_) | Op::GridSample { .. } => false,
+        Op::NonZero { .. } | Op::NonMaxSuppression | Op::TreeEnsemble(_) | Op::Recurrent(_) | Op::GridSample { .. } => {
+            false
+        }
         Op::Unary(_)
         | Op::Binary(_)
         | Op::Select

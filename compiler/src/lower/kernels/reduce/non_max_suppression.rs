@@ -6,8 +6,8 @@ use crate::Result;
 use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
 
-/// See [`crate::ir::Op::Suppress`].
-pub fn suppress(e: &Emit<'_>, k: &mut Builder) -> Result<()> {
+/// See [`crate::ir::Op::NonMaxSuppression`].
+pub fn non_max_suppression(e: &Emit<'_>, k: &mut Builder) -> Result<()> {
     let float = Ty::new(Elem::F32, 1);
     let shape = e.shape(1);
     let kept = e.scratch(k, &shape[1] * &16i64.into());

@@ -214,6 +214,6 @@ fn suppression() {
     let live: Vec<i64> = (0..groups * n).map(|i| i64::from(i % 6 != 0)).collect();
     let live = Tensor::from_i64s(DType::Bool, vec![groups, n], &live).expect("sized");
     for threshold in [0.0, 0.25, 0.5] {
-        check(&Op::Suppress, &[boxes.clone(), live.clone(), Tensor::scalar_f64(DType::F32, threshold)]);
+        check(&Op::NonMaxSuppression, &[boxes.clone(), live.clone(), Tensor::scalar_f64(DType::F32, threshold)]);
     }
 }

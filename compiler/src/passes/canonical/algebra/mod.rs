@@ -64,7 +64,7 @@ pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
         | Op::TopK { .. }
         | Op::Recurrent(_)
         | Op::NonZero { .. }
-        | Op::Suppress
+        | Op::NonMaxSuppression
         | Op::TreeEnsemble(_) => Ok(None),
     })
 }

@@ -202,7 +202,7 @@ fn sunk(edit: &Edit, node: NodeId, perm: &[usize]) -> Option<Sunk> {
         | Op::TopK { .. }
         | Op::Recurrent(_)
         | Op::NonZero { .. }
-        | Op::Suppress
+        | Op::NonMaxSuppression
         | Op::TreeEnsemble(_) => None,
     }
 }
