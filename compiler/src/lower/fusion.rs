@@ -20,7 +20,7 @@ use mcc_targets::Target;
 use super::chain;
 use super::expr::{Expr, ExprKind};
 use super::kernels;
-use super::plan::{Group, Grouping, Homes, Leaf, Views, by_rows};
+use super::plan::{Group, Grouping, Leaf, Placements, Views, by_rows};
 use super::view::View;
 use crate::ir::{DType, Graph, NodeId, Op, Tensor, Traits, Value, WeightFormat};
 use crate::{Error, Result};
@@ -155,7 +155,7 @@ impl Fusion<'_> {
     /// Finds anchors that can take a group as epilogue.
     fn epilogues(&self, order: &[NodeId]) -> Result<Epilogues> {
         let mut found = Epilogues { by_root: HashMap::new(), taken: HashSet::new() };
-        // What only moves data comes last: with an epilogue it is a pass over the data that a home could have spared.
+        // What only moves data comes last: with an epilogue it is a pass over the data that a placement could have spared.
         let (movers, others): (Vec<&NodeId>, Vec<&NodeId>) =
             order.iter().rev().partition(|&&node| self.graph.op(node).is(Traits::JOINS));
         for &node in others.into_iter().chain(movers) {
@@ -296,7 +296,8 @@ impl Building<'_> {
     fn leaf_of(&mut self, value: Value, force: bool) -> Result<usize> {
         let graph = self.fusion.graph;
         let Fusion { stored, alias, .. } = self.fusion;
-        let (base, view) = Views { graph, stored, alias, homes: &Homes::new() }.leaf((value, force), self.root)?;
+        let (base, view) =
+            Views { graph, stored, alias, placements: &Placements::new() }.leaf((value, force), self.root)?;
         let same = |l: &Leaf| l.value == base && l.view == view;
         let n = self.leaves.iter().position(same).unwrap_or_else(|| {
             self.leaves.push(Leaf { shown: (value, force), value: base, view });

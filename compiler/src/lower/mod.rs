@@ -40,7 +40,7 @@ use self::arena::Lifetime;
 use self::expr::Expr;
 use self::kernels::{Built, Epilogue, KernelRequest, Link, Places, RowLeaf};
 use self::kir::Kernel;
-use self::plan::{Group, Grouping, Home, Homes, Leaf};
+use self::plan::{Group, Grouping, Leaf, Placement, Placements};
 use self::program::{Constant, Program, Symbol, Work};
 use self::view::View;
 use crate::ir::{DType, Dim, Graph, NodeId, Op, Tensor, TensorType, Value};
@@ -52,10 +52,10 @@ use crate::{Error, Result};
 /// When an operation has no kernel for its types, a symbol has no source, or sizes overflow: all of them at once.
 pub fn lower(graph: &Graph, target: &Target, name: &str) -> Result<Program> {
     let mut grouping = fusion::fuse(graph, target)?;
-    let homes = placement::find(graph, &grouping);
-    grouping.settle(graph, &homes)?;
+    let placements = placement::find(graph, &grouping);
+    grouping.settle(graph, &placements)?;
     let symbols = symbols::bindings(graph)?;
-    let mut lowering = Lowering::new(graph, target, grouping, homes, symbols);
+    let mut lowering = Lowering::new(graph, target, grouping, placements, symbols);
     lowering.all_groups()?;
     lowering.outputs_that_need_copies()?;
     lowering.finish(name)
@@ -136,7 +136,7 @@ struct Lowering<'a> {
     graph: &'a Graph,
     target: &'a Target,
     grouping: Grouping,
-    homes: Homes,
+    placements: Placements,
     symbols: Vec<Symbol>,
     buffers: HashMap<Value, Buffer>,
     constants: Vec<Constant>,
@@ -154,12 +154,18 @@ struct Lowering<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(graph: &'a Graph, target: &'a Target, grouping: Grouping, homes: Homes, symbols: Vec<Symbol>) -> Self {
+    fn new(
+        graph: &'a Graph,
+        target: &'a Target,
+        grouping: Grouping,
+        placements: Placements,
+        symbols: Vec<Symbol>,
+    ) -> Self {
         let mut lowering = Lowering {
             graph,
             target,
             grouping,
-            homes,
+            placements,
             symbols,
             buffers: HashMap::new(),
             constants: Vec::new(),
@@ -239,7 +245,7 @@ impl<'a> Lowering<'a> {
     /// The arena buffer that an element-wise kernel may overwrite with its result: read by nothing else, in the very
     /// order it is written, and dead afterwards.
     fn in_place_leaf(&self, n: usize, group: &Group, ty: &TensorType) -> Option<usize> {
-        let holds_others = |value: Value| self.homes.values().any(|home| home.root == value);
+        let holds_others = |value: Value| self.placements.values().any(|placement| placement.root == value);
         group.leaves.iter().find_map(|Leaf { value, view, .. }| {
             let Some(&Buffer::Arena(id)) = self.buffers.get(value) else { return None };
             let uses = group.leaves.iter().filter(|l| l.value == *value).count();
@@ -307,7 +313,7 @@ impl<'a> Lowering<'a> {
         let constants = operands.iter().map(|&v| graph.as_constant(v).cloned()).collect();
         let mut places = Places { operands: vec![None; first], inside: vec![false; first], result: None };
         for (&value, ty) in operands.iter().zip(&types).skip(first) {
-            let (base, view) = self.grouping.operand(graph, value, &self.homes)?;
+            let (base, view) = self.grouping.operand(graph, value, &self.placements)?;
             places.inside.push(self.is_inside(base, group));
             let (arg, view) = Arg::to(self.buffer(base)?, view, ty.dtype.size());
             args.push(arg);
@@ -350,10 +356,11 @@ impl<'a> Lowering<'a> {
     /// Whether a value lies in the result of a group that does nothing but move it there.
     fn is_inside(&self, value: Value, group: &Group) -> bool {
         let root = Value::from(group.root);
-        let whole = self.homes.get(&root).map_or(root, |home| home.root);
+        let whole = self.placements.get(&root).map_or(root, |placement| placement.root);
         let op = group.anchor.map(|anchor| self.graph.op(anchor));
         let moves = matches!(op, Some(Op::Concat { .. } | Op::Pad { .. })) && group.anchor == Some(group.root);
-        moves && self.homes.get(&value).is_some_and(|home| home.root == whole && home.within == root)
+        moves
+            && self.placements.get(&value).is_some_and(|placement| placement.root == whole && placement.within == root)
     }
 
     fn leaf_dtype(&self, value: Value) -> DType {
@@ -362,7 +369,7 @@ impl<'a> Lowering<'a> {
 
     /// The buffer that holds a value.
     fn buffer(&mut self, value: Value) -> Result<Buffer> {
-        let value = self.homes.get(&value).map_or(value, |home| home.root);
+        let value = self.placements.get(&value).map_or(value, |placement| placement.root);
         if let Some(&b) = self.buffers.get(&value) {
             return Ok(b);
         }
@@ -381,7 +388,7 @@ impl<'a> Lowering<'a> {
     /// Where the next step's result 0 goes, and how it lies there unless in order.
     fn result(&mut self, value: Value, over: Option<usize>) -> Result<(Arg, Option<View>)> {
         let graph = self.graph;
-        let Some(Home { root, view, .. }) = self.homes.get(&value).cloned() else {
+        let Some(Placement { root, view, .. }) = self.placements.get(&value).cloned() else {
             return Ok((self.new_result(value, graph.ty(value), over)?.into(), None));
         };
         let ty = graph.ty(value);

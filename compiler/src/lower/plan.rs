@@ -1,7 +1,7 @@
 //! The plan of a program: which operations share a kernel, and where their results lie.
 //!
 //! It is made in steps, each of which only adds: [`fusion`](super::fusion) finds the groups, [`chain`](super::chain) joins
-//! some of them, [`placement`](super::placement) finds homes for results in larger buffers, and [`Grouping::settle`] lets
+//! some of them, [`placement`](super::placement) finds placements for results in larger buffers, and [`Grouping::settle`] lets
 //! the groups see these. Lowering then only reads it.
 
 use std::collections::{HashMap, HashSet};
@@ -80,24 +80,24 @@ impl Grouping {
     ///
     /// # Errors
     /// When no view shows it.
-    pub fn operand(&self, graph: &Graph, value: Value, homes: &Homes) -> Result<(Value, View)> {
-        Views { graph, stored: &self.stored, alias: &self.alias, homes }.view(value, false)
+    pub fn operand(&self, graph: &Graph, value: Value, placements: &Placements) -> Result<(Value, View)> {
+        Views { graph, stored: &self.stored, alias: &self.alias, placements }.view(value, false)
     }
 
-    /// Whether a group can read `value` where `homes` say it lies.
-    pub fn reads_from(&self, graph: &Graph, group: &Group, value: Value, homes: &Homes) -> bool {
+    /// Whether a group can read `value` where `placements` say it lies.
+    pub fn reads_from(&self, graph: &Graph, group: &Group, value: Value, placements: &Placements) -> bool {
         let operand = |(n, &v): (usize, &Value), op: &Op| {
             self.base_of(graph, v) != value || {
                 let shape = &graph.ty(v).shape;
                 let near = |view: &View| view.is_in_order(shape);
                 let apart = |view: &View| kernels::reads_spaced(op, n, &view.strides) && view.has_columns(shape);
-                self.operand(graph, v, homes).is_ok_and(|(_, view)| near(&view) || apart(&view))
+                self.operand(graph, v, placements).is_ok_and(|(_, view)| near(&view) || apart(&view))
             }
         };
         let anchor_reads = group
             .anchor
             .is_none_or(|anchor| graph.operands(anchor).iter().enumerate().all(|o| operand(o, graph.op(anchor))));
-        let views = Views { graph, stored: &self.stored, alias: &self.alias, homes };
+        let views = Views { graph, stored: &self.stored, alias: &self.alias, placements };
         let shape = &graph.ty(group.root.into()).shape;
         let leaf = |leaf: &Leaf| {
             leaf.value != value
@@ -105,7 +105,7 @@ impl Grouping {
                     .leaf(leaf.shown, group.root)
                     .is_ok_and(|(_, view)| group.anchor.is_none_or(|anchor| by_rows(graph.op(anchor), &view, shape)))
         };
-        let fed = group.feeding.as_ref().is_none_or(|feeding| self.reads_from(graph, feeding, value, homes));
+        let fed = group.feeding.as_ref().is_none_or(|feeding| self.reads_from(graph, feeding, value, placements));
         anchor_reads && group.leaves.iter().all(leaf) && fed
     }
 
@@ -113,8 +113,8 @@ impl Grouping {
     ///
     /// # Errors
     /// When no view shows a leaf.
-    pub fn settle(&mut self, graph: &Graph, homes: &Homes) -> Result<()> {
-        let views = Views { graph, stored: &self.stored, alias: &self.alias, homes };
+    pub fn settle(&mut self, graph: &Graph, placements: &Placements) -> Result<()> {
+        let views = Views { graph, stored: &self.stored, alias: &self.alias, placements };
         let settle = |Group { root, leaves, .. }: &mut Group| -> Result<()> {
             for leaf in leaves {
                 leaf.view = views.leaf(leaf.shown, *root)?.1;
@@ -131,7 +131,7 @@ impl Grouping {
 
 /// Where a value lies: in the buffer of another one, at a view in its own shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Home {
+pub struct Placement {
     /// The value whose buffer it is.
     pub root: Value,
     /// The concatenation or padding that it is a part of, which lies in that buffer too.
@@ -140,8 +140,8 @@ pub struct Home {
     pub view: View,
 }
 
-/// The values that have a home.
-pub type Homes = HashMap<Value, Home>;
+/// The values that have a placement.
+pub type Placements = HashMap<Value, Placement>;
 
 /// Sees values as views of buffers.
 #[derive(Clone, Copy)]
@@ -149,14 +149,14 @@ pub(super) struct Views<'a> {
     pub(super) graph: &'a Graph,
     pub(super) stored: &'a HashSet<NodeId>,
     pub(super) alias: &'a HashMap<Value, Value>,
-    pub(super) homes: &'a Homes,
+    pub(super) placements: &'a Placements,
 }
 
 impl Views<'_> {
     /// How a buffer lies in memory.
-    fn home(&self, value: Value) -> View {
-        match self.homes.get(&value) {
-            Some(home) => home.view.clone(),
+    fn placement(&self, value: Value) -> View {
+        match self.placements.get(&value) {
+            Some(placement) => placement.view.clone(),
             None => View::contiguous(&self.graph.ty(value).shape),
         }
     }
@@ -167,13 +167,13 @@ impl Views<'_> {
         let ty = graph.ty(value);
         let op = graph.op(value.node);
         if let Some(&base) = self.alias.get(&value) {
-            let view = self.home(base).reshape(&graph.ty(base).shape, &ty.shape);
-            // Without a home the order in memory is all that counts.
-            let view = view.or_else(|| (!self.homes.contains_key(&base)).then(|| View::contiguous(&ty.shape)));
+            let view = self.placement(base).reshape(&graph.ty(base).shape, &ty.shape);
+            // Without a placement the order in memory is all that counts.
+            let view = view.or_else(|| (!self.placements.contains_key(&base)).then(|| View::contiguous(&ty.shape)));
             return view.map(|view| (base, view)).ok_or_else(|| Error::internal("a reshape that is no view"));
         }
         if !op.is(Traits::VIEW) || self.stored.contains(&value.node) && !force {
-            return Ok((value, self.home(value)));
+            return Ok((value, self.placement(value)));
         }
         let x = graph.operand(value.node, 0).ok_or_else(|| Error::internal("a view without operand"))?;
         let (base, view) = self.view(x, false)?;

@@ -134,14 +134,14 @@ impl Tidy {
             self.same[v.0 as usize] = same;
             return;
         }
-        let at = self.home(&key.0);
+        let at = self.placement(&key.0);
         self.level[v.0 as usize] = at;
         self.open[at].out.push(Stmt::Let(v));
         self.open[at].known.insert(key, v);
     }
 
     /// The outermost block to compute an instruction in: out of every loop that does not change it.
-    fn home(&self, inst: &Inst) -> usize {
+    fn placement(&self, inst: &Inst) -> usize {
         let innermost = self.open.len() - 1;
         let traps = matches!(inst, Inst::Bin(Bin::Div | Bin::UDiv | Bin::Rem | Bin::URem, a, _)
             if !self.insts[a.0 as usize].1.elem.is_float());
