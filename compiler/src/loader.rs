@@ -214,7 +214,7 @@ impl Model {
         match (code, requirement.and_then(|n| self.requirements.get(n))) {
             (0, _) => Ok(()),
             (_, Some(text)) => Err(Error::invalid(format!("the model refuses its inputs: {text}"))),
-            (code, None) if code == abi::Code::CpuLacksFeature as i32 => {
+            (code, None) if code == abi::Status::CpuLacksFeature as i32 => {
                 Err(Error::usage("this processor lacks an extension that the model was compiled for; see --cpu"))
             }
             (code, None) => Err(Error::internal(format!("the model gives the unknown code {code}"))),

@@ -10,7 +10,7 @@ pub const VERSION: i32 = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 #[repr(i32)]
-pub enum Code {
+pub enum Status {
     Ok = 0,
     NullPointer = 1,
     WrongRank = 2,
@@ -42,7 +42,7 @@ pub const POOL_PARALLEL_FOR: i32 = 8;
 /// `int32_t threads`.
 pub const POOL_THREADS: i32 = 16;
 
-/// Code of an element type, ONNX's, and the C type of an element.
+/// Status of an element type, ONNX's, and the C type of an element.
 pub fn dtype_code(dtype: DType) -> (i32, &'static str) {
     match dtype {
         DType::F32 => (1, "float"),

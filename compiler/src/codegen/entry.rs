@@ -21,7 +21,7 @@ use cranelift_codegen::isa::TargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataId, FuncId, Module};
 
-use super::abi::{self, Code};
+use super::abi::{self, Status};
 use super::dims::Dims;
 use super::refusals::Refusals;
 use crate::ir::{Dim, TensorType};
@@ -154,7 +154,7 @@ pub fn bind<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
                     let extent = e.dim_of(inputs, i, axis);
                     let value = e.value(want);
                     let bad = e.b.ins().icmp(IntCC::NotEqual, value, extent);
-                    e.refuse(bad, Code::WrongDimension, &other_dim(program, port, axis, want));
+                    e.refuse(bad, Status::WrongDimension, &other_dim(program, port, axis, want));
                 }
             }
         }
@@ -370,7 +370,7 @@ impl<M: Module> Entry<'_, '_, M> {
     }
 
     fn give_ok(&mut self) {
-        let code = self.b.ins().iconst(types::I32, Code::Ok as i64);
+        let code = self.b.ins().iconst(types::I32, Status::Ok as i64);
         self.b.ins().return_(&[code]);
     }
 

@@ -87,7 +87,7 @@ struct Names {
 }
 
 /// Machine code that is not in the object yet.
-struct Code {
+struct MachineCode {
     bytes: Vec<u8>,
     relocations: Vec<FinalizedMachReloc>,
     function: Function,
@@ -188,13 +188,15 @@ impl Object<'_> {
         }
         let constants = self.constants(program)?;
         let module_isa = isa::isa(target)?;
-        let compiled: Vec<Result<Code>> = program
+        let compiled: Vec<Result<MachineCode>> = program
             .kernels
             .par_iter()
             .map(|k| match x86::handles(target) {
-                true => {
-                    Ok(Code { bytes: x86::function(k, target)?, relocations: Vec::new(), function: Function::new() })
-                }
+                true => Ok(MachineCode {
+                    bytes: x86::function(k, target)?,
+                    relocations: Vec::new(),
+                    function: Function::new(),
+                }),
                 false => compile(&*module_isa, cranelift::function(k, target, &*module_isa, imports), &k.name),
             })
             .collect();
@@ -293,7 +295,7 @@ impl Object<'_> {
         Ok(ids)
     }
 
-    fn define(&mut self, id: FuncId, code: &Code) -> Result<()> {
+    fn define(&mut self, id: FuncId, code: &MachineCode) -> Result<()> {
         self.text_bytes += code.bytes.len();
         let relocations: Vec<ModuleReloc> =
             code.relocations.iter().map(|r| ModuleReloc::from_mach_reloc(r, &code.function, id)).collect();
@@ -301,11 +303,11 @@ impl Object<'_> {
     }
 }
 
-fn compile(isa: &dyn TargetIsa, function: Function, name: &str) -> Result<Code> {
+fn compile(isa: &dyn TargetIsa, function: Function, name: &str) -> Result<MachineCode> {
     let mut context = Context::for_function(function);
     let compiled = compile_function(isa, &mut context, name)?;
     let (bytes, relocations) = (compiled.code_buffer().to_vec(), compiled.buffer.relocs().to_vec());
-    Ok(Code { bytes, relocations, function: context.func })
+    Ok(MachineCode { bytes, relocations, function: context.func })
 }
 
 /// Compiles the function of a context.

@@ -1,10 +1,10 @@
 //! Why a model refuses its arguments: the table of texts in its descriptor that codes point into.
 //!
-//! A code's low [`KIND_BITS`] bits are one of [`Code`], the others the number of a text, counted from 1; 0 is no text.
+//! A code's low [`KIND_BITS`] bits are one of [`Status`], the others the number of a text, counted from 1; 0 is no text.
 
 use std::collections::HashMap;
 
-use super::abi::Code;
+use super::abi::Status;
 
 /// Bits of a code that say of what kind it is.
 pub const KIND_BITS: u32 = 8;
@@ -18,7 +18,7 @@ pub struct Refusals {
 
 impl Refusals {
     /// The code of a kind with a text.
-    pub fn code(&mut self, kind: Code, text: &str) -> i32 {
+    pub fn code(&mut self, kind: Status, text: &str) -> i32 {
         let next = self.texts.len() + 1;
         let number = *self.numbers.entry(text.to_string()).or_insert(next);
         if number == next {

@@ -22,7 +22,7 @@ pub struct Lifetime {
 
 /// Where everything lies.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct ArenaPlan {
     /// Byte offset of each buffer, a multiple of [`ALIGN`].
     pub offsets: Vec<Dim>,
     /// Size of the arena.
@@ -32,7 +32,7 @@ pub struct Plan {
 }
 
 /// Places buffers.
-pub fn plan(buffers: &[Lifetime]) -> Plan {
+pub fn plan(buffers: &[Lifetime]) -> ArenaPlan {
     let mut offsets = vec![Dim::ZERO; buffers.len()];
     let mut fixed: Vec<(usize, i64)> = Vec::new();
     let mut symbolic: Vec<usize> = Vec::new();
@@ -48,7 +48,7 @@ pub fn plan(buffers: &[Lifetime]) -> Plan {
         offsets[n] = Dim::from(offset);
     }
     let bytes = place_in_slots(buffers, &symbolic, Dim::from(top), &mut offsets);
-    Plan { offsets, bytes, live: Dim::from(live) }
+    ArenaPlan { offsets, bytes, live: Dim::from(live) }
 }
 
 /// What buffers may be sorted by before they are placed, given their size; the smallest comes first.

@@ -14,7 +14,7 @@ use super::inputs::Symbols;
 use super::limits::Budget;
 use super::node::{Item, Node, domain, label, place};
 use super::ops::{self, Bodies, Importer};
-use super::order::{self, Plan};
+use super::order::{self, NodeOrder};
 use super::sharing::{self, Naming, Use};
 use super::{Options, tensor};
 use crate::ir::{DType, Dim, Graph, Output, Tensor, TensorType, Value};
@@ -85,7 +85,7 @@ fn named(
         depth: 0,
     };
     check_ports(graph)?;
-    let plan = Plan::of(graph)?;
+    let plan = NodeOrder::of(graph)?;
     walk.check_operators(graph)?;
     walk.initializers(graph, &plan)?;
     let uses = walk.inputs(graph, &plan, options, naming)?;
@@ -149,13 +149,13 @@ impl Walk {
         seen: &mut HashSet<(String, String, String)>,
         unknown: &mut BTreeMap<String, usize>,
     ) -> Result<()> {
-        self.unknown_of(&graph.node, &Plan::of(graph)?, versions, seen, unknown)
+        self.unknown_of(&graph.node, &NodeOrder::of(graph)?, versions, seen, unknown)
     }
 
     fn unknown_of(
         &self,
         nodes: &[NodeProto],
-        plan: &Plan<'_>,
+        plan: &NodeOrder<'_>,
         versions: &Versions,
         seen: &mut HashSet<(String, String, String)>,
         unknown: &mut BTreeMap<String, usize>,
@@ -185,7 +185,7 @@ impl Walk {
     }
 
     /// Defines the initializers that the plan needs: others may be of any type, and their data missing.
-    fn initializers(&mut self, graph: &GraphProto, plan: &Plan<'_>) -> Result<()> {
+    fn initializers(&mut self, graph: &GraphProto, plan: &NodeOrder<'_>) -> Result<()> {
         for proto in graph.initializer.iter().filter(|t| plan.needs.contains(t.name.as_str())) {
             let t = tensor::tensor(proto, &mut self.b.external)?;
             let value = self.b.constant(t);
@@ -204,7 +204,13 @@ impl Walk {
         Ok(())
     }
 
-    fn inputs(&mut self, graph: &GraphProto, plan: &Plan<'_>, options: &Options, naming: &Naming) -> Result<Vec<Use>> {
+    fn inputs(
+        &mut self,
+        graph: &GraphProto,
+        plan: &NodeOrder<'_>,
+        options: &Options,
+        naming: &Naming,
+    ) -> Result<Vec<Use>> {
         let mut symbols = Symbols::new(options, naming);
         // An input that is an initializer as well has a default value, which is then what it is.
         let initialized: HashSet<&str> = order::initialized(graph).collect();
@@ -272,7 +278,7 @@ impl Walk {
     }
 
     /// Imports the main graph's nodes; goes on after an error, to find the others that do not stem from it.
-    fn nodes_collecting(&mut self, graph: &GraphProto, plan: &Plan<'_>) -> Result<()> {
+    fn nodes_collecting(&mut self, graph: &GraphProto, plan: &NodeOrder<'_>) -> Result<()> {
         let mut failed: HashSet<&str> = HashSet::new();
         let mut errors = Vec::new();
         for node in plan.order.iter().map(|&n| &graph.node[n]) {
@@ -357,7 +363,7 @@ impl Walk {
     }
 
     fn body_results(&mut self, graph: &GraphProto, arguments: Vec<Item>) -> Result<Vec<Item>> {
-        let plan = Plan::of(graph)?;
+        let plan = NodeOrder::of(graph)?;
         self.initializers(graph, &plan)?;
         for (info, item) in graph.input.iter().zip(arguments) {
             self.define(&info.name, item);
@@ -407,9 +413,9 @@ impl Walk {
     }
 }
 
-fn function_plan(f: &FunctionProto) -> Result<Plan<'_>> {
+fn function_plan(f: &FunctionProto) -> Result<NodeOrder<'_>> {
     let [inputs, outputs] = [&f.input, &f.output].map(|names| names.iter().map(String::as_str));
-    Plan::new(&f.node, inputs, outputs).map_err(|e| e.within(format!("function {}", f.name)))
+    NodeOrder::new(&f.node, inputs, outputs).map_err(|e| e.within(format!("function {}", f.name)))
 }
 
 /// A function's own operator sets, and the caller's for domains that it does not name.

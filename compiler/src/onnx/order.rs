@@ -15,14 +15,14 @@ use crate::{Error, Result};
 const MAX_NAMED: usize = 8;
 
 /// What a graph's outputs need.
-pub struct Plan<'a> {
+pub struct NodeOrder<'a> {
     /// The nodes by number, each after those whose results it uses.
     pub order: Vec<usize>,
     /// Names that these nodes use, and the outputs' own.
     pub needs: HashSet<&'a str>,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> NodeOrder<'a> {
     /// The plan of nodes among which `given` are known without them.
     ///
     /// # Errors
@@ -31,7 +31,7 @@ impl<'a> Plan<'a> {
         nodes: &'a [NodeProto],
         given: impl IntoIterator<Item = &'a str>,
         outputs: impl IntoIterator<Item = &'a str>,
-    ) -> Result<Plan<'a>> {
+    ) -> Result<NodeOrder<'a>> {
         let givers = givers(nodes, &given.into_iter().collect())?;
         let mut needs: HashSet<&str> = outputs.into_iter().filter(|o| !o.is_empty()).collect();
         let mut waiting: Vec<&str> = needs.iter().copied().collect();
@@ -67,16 +67,16 @@ impl<'a> Plan<'a> {
             missing.retain(|_, count| *count > 0);
             return Err(cycle(nodes, &missing.into_keys().collect(), &givers));
         }
-        Ok(Plan { order, needs })
+        Ok(NodeOrder { order, needs })
     }
 
     /// The plan of a graph.
     ///
     /// # Errors
-    /// As [`Plan::new`].
-    pub fn of(graph: &'a GraphProto) -> Result<Plan<'a>> {
+    /// As [`NodeOrder::new`].
+    pub fn of(graph: &'a GraphProto) -> Result<NodeOrder<'a>> {
         let inputs = graph.input.iter().map(|i| i.name.as_str());
-        Plan::new(&graph.node, inputs.chain(initialized(graph)), graph.output.iter().map(|o| o.name.as_str()))
+        NodeOrder::new(&graph.node, inputs.chain(initialized(graph)), graph.output.iter().map(|o| o.name.as_str()))
     }
 }
 
@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn order(nodes: &[NodeProto], outputs: &[&'static str]) -> Result<Vec<usize>, String> {
-        let plan = Plan::new(nodes, ["x"], outputs.iter().copied());
+        let plan = NodeOrder::new(nodes, ["x"], outputs.iter().copied());
         plan.map(|p| p.order).map_err(|e| e.report().to_string())
     }
 

@@ -5,14 +5,14 @@ use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 use cranelift_module::Module;
 
 use super::{Entry, FLAGS};
-use crate::codegen::abi::{self, Code};
+use crate::codegen::abi::{self, Status};
 use crate::codegen::dims::{self, Dims};
 use crate::ir::{Condition, Dim, MAX_BYTES};
 use crate::lower::program::{Check, Port};
 
 impl<M: Module> Entry<'_, '_, M> {
     /// Returns a code of a kind, with a text, when `bad`.
-    pub(super) fn refuse(&mut self, bad: Value, kind: Code, text: &str) {
+    pub(super) fn refuse(&mut self, bad: Value, kind: Status, text: &str) {
         let code = self.parts.refusals.code(kind, text);
         let (fail, good) = (self.next(), self.next());
         self.b.ins().brif(bad, fail, &[], good, &[]);
@@ -25,19 +25,19 @@ impl<M: Module> Entry<'_, '_, M> {
 
     pub(super) fn not_null(&mut self, pointer: Value, text: &str) {
         let bad = self.b.ins().icmp_imm_s(IntCC::Equal, pointer, 0);
-        self.refuse(bad, Code::NullPointer, text);
+        self.refuse(bad, Status::NullPointer, text);
     }
 
     pub(super) fn not_negative(&mut self, v: Value, text: &str) {
         let bad = self.b.ins().icmp_imm_s(IntCC::SignedLessThan, v, 0);
-        self.refuse(bad, Code::WrongDimension, text);
+        self.refuse(bad, Status::WrongDimension, text);
     }
 
     /// A tensor's extent, which must be one that is known by now.
     pub(super) fn check_dim(&mut self, given: Value, want: &Dim, which: &str) {
         let value = self.value(want);
         let bad = self.b.ins().icmp(IntCC::NotEqual, value, given);
-        self.refuse(bad, Code::WrongDimension, &format!("{which} must be {want}"));
+        self.refuse(bad, Status::WrongDimension, &format!("{which} must be {want}"));
     }
 
     /// Calls `check`.
@@ -87,9 +87,9 @@ impl<M: Module> Entry<'_, '_, M> {
         let bad = dims::any(&mut self.b, Some(wrong), overflow).unwrap_or(wrong);
         let of_extents = |d: &Dim| !crate::ir::bounds::has_element(d);
         let kind = match check.condition {
-            Condition::Fits(_) => Code::TooLarge,
-            _ if check.after.is_none() && check.condition.dims().all(of_extents) => Code::WrongDimension,
-            _ => Code::BadValue,
+            Condition::Fits(_) => Status::TooLarge,
+            _ if check.after.is_none() && check.condition.dims().all(of_extents) => Status::WrongDimension,
+            _ => Status::BadValue,
         };
         self.refuse(bad, kind, &check.text);
     }
@@ -106,7 +106,7 @@ impl<M: Module> Entry<'_, '_, M> {
             "input \"{}\" must be the file of weights that was written with this object",
             program.inputs[last].name
         );
-        self.refuse(bad, Code::WrongWeights, &text);
+        self.refuse(bad, Status::WrongWeights, &text);
     }
 
     /// A port's data may be null only when there is none.
@@ -122,7 +122,7 @@ impl<M: Module> Entry<'_, '_, M> {
                 let null = self.b.ins().icmp_imm_s(IntCC::Equal, data, 0);
                 let some = self.b.ins().icmp_imm_s(IntCC::NotEqual, numel, 0);
                 let bad = self.b.ins().band(null, some);
-                self.refuse(bad, Code::NullPointer, &text);
+                self.refuse(bad, Status::NullPointer, &text);
             }
         }
     }
@@ -133,11 +133,11 @@ impl<M: Module> Entry<'_, '_, M> {
         let which = format!("{side} \"{}\"", port.name);
         let rank = self.b.ins().load(types::I32, FLAGS, tensors, at + abi::TENSOR_RANK);
         let bad = self.b.ins().icmp_imm_s(IntCC::NotEqual, rank, port.ty.rank() as i64);
-        self.refuse(bad, Code::WrongRank, &format!("{which} must have {} dimensions", port.ty.rank()));
+        self.refuse(bad, Status::WrongRank, &format!("{which} must have {} dimensions", port.ty.rank()));
         let dtype = self.b.ins().load(types::I32, FLAGS, tensors, at + abi::TENSOR_DTYPE);
         let want = i64::from(abi::dtype_code(port.ty.dtype).0);
         let bad = self.b.ins().icmp_imm_s(IntCC::NotEqual, dtype, want);
-        self.refuse(bad, Code::WrongDtype, &format!("{which} must be of type {}", port.ty.dtype));
+        self.refuse(bad, Status::WrongDtype, &format!("{which} must be of type {}", port.ty.dtype));
         if port.ty.rank() > 0 {
             let dims = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::TENSOR_DIMS);
             self.not_null(dims, &format!("{which}: its dims are null"));
@@ -151,9 +151,9 @@ impl<M: Module> Entry<'_, '_, M> {
         }
         let bytes = self.value(bytes);
         let bad = self.b.ins().icmp(IntCC::UnsignedLessThan, size, bytes);
-        self.refuse(bad, Code::ArenaTooSmall, "the arena is too small");
+        self.refuse(bad, Status::ArenaTooSmall, "the arena is too small");
         self.not_null(arena, "the arena is null");
         let low = self.b.ins().band_imm_s(arena, crate::lower::program::ALIGN as i64 - 1);
-        self.refuse(low, Code::MisalignedArena, "the arena is not aligned to 64 bytes");
+        self.refuse(low, Status::MisalignedArena, "the arena is not aligned to 64 bytes");
     }
 }

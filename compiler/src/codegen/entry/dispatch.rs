@@ -6,7 +6,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{FuncId, Module};
 
 use super::signature;
-use crate::codegen::abi::Code;
+use crate::codegen::abi::Status;
 
 /// A public function that goes on in the variant that `level` names, with the very arguments.
 pub fn dispatch<M: Module>(module: &mut M, args: usize, level: FuncId, variants: &[FuncId]) -> Function {
@@ -32,7 +32,7 @@ pub fn dispatch<M: Module>(module: &mut M, args: usize, level: FuncId, variants:
         b.ins().return_(&[code]);
         b.switch_to_block(other);
     }
-    let code = b.ins().iconst(types::I32, Code::CpuLacksFeature as i64);
+    let code = b.ins().iconst(types::I32, Status::CpuLacksFeature as i64);
     b.ins().return_(&[code]);
     b.seal_all_blocks();
     b.finalize(config);

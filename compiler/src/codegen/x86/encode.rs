@@ -14,7 +14,7 @@ use regalloc2::{
     Algorithm, Allocation, Block, Edit, InstOrEdit, MachineEnv, PReg, PRegSet, RegClass, RegallocOptions, SpillSlot,
 };
 
-use super::machine::{Base, Cc, Code, End, Flat, Inst, Mem, Op, View};
+use super::machine::{Base, Cc, End, Flat, Inst, Mem, Op, View, VirtualCode};
 use crate::{Error, Result};
 
 /// A general register for the allocator, by its number in encodings.
@@ -50,7 +50,7 @@ pub struct Level {
 ///
 /// # Errors
 /// When the allocator or the encoder refuses, or a check of the allocation fails: a mistake of instruction selection.
-pub fn assemble(code: &Code, level: Level) -> Result<Vec<u8>> {
+pub fn assemble(code: &VirtualCode, level: Level) -> Result<Vec<u8>> {
     let vector_bytes = match level.widest {
         View::Z => 64,
         View::Y => 32,
@@ -115,7 +115,7 @@ fn environment(level: Level) -> MachineEnv {
 }
 
 struct Encoder<'a> {
-    code: &'a Code,
+    code: &'a VirtualCode,
     level: Level,
     /// Where spilled registers begin in the frame.
     spills: i32,

@@ -31,9 +31,9 @@ fn operands(kinds: &[Kind], next: &mut dyn FnMut(RegClass) -> VReg) -> Option<Ve
 }
 
 /// A function that loads more vectors than older encodings can name, does the instruction with the last ones, and stores all.
-fn among_many(mnemonic: Mnemonic, kinds: &[Kind]) -> Option<Code> {
+fn among_many(mnemonic: Mnemonic, kinds: &[Kind]) -> Option<VirtualCode> {
     const LIVE: usize = 28;
-    let mut code = Code::default();
+    let mut code = VirtualCode::default();
     code.block();
     let room = code.room(64 * LIVE as i32);
     let at = |n: usize| Op::Mem(Mem { disp: room.disp + 64 * n as i32, ..room });

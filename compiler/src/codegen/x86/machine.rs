@@ -163,7 +163,7 @@ pub struct BlockBody {
 
 /// A function, and its constants.
 #[derive(Debug, Default)]
-pub struct Code {
+pub struct VirtualCode {
     pub blocks: Vec<BlockBody>,
     pub vregs: usize,
     /// Constants, addressed by [`Base::Pool`] and an offset.
@@ -173,7 +173,7 @@ pub struct Code {
     pub frame: i32,
 }
 
-impl Code {
+impl VirtualCode {
     pub fn vreg(&mut self, class: RegClass) -> VReg {
         self.vregs += 1;
         VReg::new(self.vregs - 1, class)
@@ -205,7 +205,7 @@ impl Code {
 
 /// A function as the allocator sees it.
 pub struct Flat<'a> {
-    pub code: &'a Code,
+    pub code: &'a VirtualCode,
     /// Bytes of a vector register that must be kept.
     pub vector_bytes: usize,
     /// First instruction of each block; the block's end is its last one.
@@ -219,7 +219,7 @@ pub struct Flat<'a> {
 
 impl<'a> Flat<'a> {
     /// `low` tells which instructions take no vector register but the first sixteen.
-    pub fn new(code: &'a Code, vector_bytes: usize, low: impl Fn(&Inst) -> bool) -> Flat<'a> {
+    pub fn new(code: &'a VirtualCode, vector_bytes: usize, low: impl Fn(&Inst) -> bool) -> Flat<'a> {
         let count = code.blocks.len();
         let (mut ranges, mut operands, mut ends) = (Vec::with_capacity(count), Vec::new(), Vec::new());
         let (mut succs, mut preds) = (Vec::with_capacity(count), vec![Vec::new(); count]);

@@ -14,7 +14,7 @@ use mcc_targets::Target;
 use regalloc2::{Block, RegClass, VReg};
 
 use super::encode::{ARGUMENTS, Level};
-use super::machine::{Base, Cc, Code, End, Inst, Mem, Op, View};
+use super::machine::{Base, Cc, End, Inst, Mem, Op, View, VirtualCode};
 use crate::lower::kir::tidy;
 use crate::lower::kir::{self, Addr, Carried, Cmp, Kernel, Stmt, Ty, Val};
 use crate::{Error, Result};
@@ -43,7 +43,7 @@ pub struct Selector<'a> {
     pub vbmi2: bool,
     /// Bytes of the widest register.
     pub max: u32,
-    pub code: Code,
+    pub code: VirtualCode,
     pub current: Block,
     pub widest: View,
     values: Vec<Parts>,
@@ -67,9 +67,9 @@ pub struct Selector<'a> {
 ///
 /// # Errors
 /// When the kernel has what no instruction sequence here covers.
-pub fn select(kernel: &Kernel, target: &Target) -> Result<(Code, Level)> {
+pub fn select(kernel: &Kernel, target: &Target) -> Result<(VirtualCode, Level)> {
     let kernel = &tidy::tidy(kernel, target.arch);
-    let mut code = Code::default();
+    let mut code = VirtualCode::default();
     let entry = code.block();
     let avx512 = target.vector_bytes == 64;
     let [uses, spreads, branches] = count_uses(kernel);

@@ -5,7 +5,7 @@ use crate::Result;
 use crate::ir::{Activation, Cell, CellSpec, Tensor};
 
 /// One step's inputs for one sequence.
-struct Step<'a> {
+struct CellStep<'a> {
     spec: &'a CellSpec,
     /// The projected input, all gates.
     xw: &'a [f64],
@@ -57,7 +57,7 @@ pub(super) fn recurrent(operands: &[Tensor], spec: &CellSpec) -> Result<Vec<Tens
                 continue;
             }
             let xw = &xw[(t * batch + b) * width..(t * batch + b + 1) * width];
-            let step = Step { spec, xw, r: &r, rbh: &rbh, peephole: &peephole, scales: &scales };
+            let step = CellStep { spec, xw, r: &r, rbh: &rbh, peephole: &peephole, scales: &scales };
             let state = &mut h[b * hidden..(b + 1) * hidden];
             if spec.quantized {
                 quantize(state);
@@ -95,7 +95,7 @@ fn quantize(h: &mut [f64]) {
     }
 }
 
-impl Step<'_> {
+impl CellStep<'_> {
     /// The recurrence's linear part of gate `gate`, unit `j`.
     fn linear(&self, h: &[f64], gate: usize, j: usize) -> f64 {
         let n = h.len();

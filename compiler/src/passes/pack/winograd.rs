@@ -9,7 +9,7 @@ use crate::Result;
 use crate::ir::{ConvSpec, Dim, Filtering, Filters, Graph, Layout, NodeId, Op, Packed, Tensor, WeightFormat, text};
 
 /// A convolution by minimal filtering.
-pub(crate) struct Plan {
+pub(crate) struct FilterPlan {
     /// Along all axes.
     size: Vec<i64>,
     tile: Vec<i64>,
@@ -46,7 +46,13 @@ pub(crate) fn windows(graph: &Graph, node: NodeId, w: &[usize]) -> Option<Window
 }
 
 /// How a convolution with weights `[out, in, k...]` goes by minimal filtering, if that makes it faster.
-pub(crate) fn plan(graph: &Graph, node: NodeId, w: &Tensor, target: &Target, stored: FilterStorage) -> Option<Plan> {
+pub(crate) fn plan(
+    graph: &Graph,
+    node: NodeId,
+    w: &Tensor,
+    target: &Target,
+    stored: FilterStorage,
+) -> Option<FilterPlan> {
     let windows = windows(graph, node, w.shape())?;
     let text = text::node_signature(graph, node);
     let tile = schedule::filtered(target, Problem { text: &text, layer: graph.label(node) }, &windows, stored)?;
@@ -55,10 +61,10 @@ pub(crate) fn plan(graph: &Graph, node: NodeId, w: &Tensor, target: &Target, sto
     let [size, tile, kernel, dilations] = [windows.size, tile, windows.kernel, windows.dilations].map(along);
     let filterings = Filtering::of_axes(&tile, &kernel)?;
     let [dense, own] = [FilterStorage::Transformed, stored].map(|stored| schedule::products(&windows, stored) as f64);
-    Some(Plan { size, tile, kernel, dilations, filterings, out: windows.out as usize, gain: dense / own })
+    Some(FilterPlan { size, tile, kernel, dilations, filterings, out: windows.out as usize, gain: dense / own })
 }
 
-impl Plan {
+impl FilterPlan {
     /// Weights `[out, in, k...]` in transformed space: `[planes, in, out]`.
     pub fn transformed(&self, w: &Tensor) -> Result<Tensor> {
         let (out, channels, taps) = (w.shape()[0], w.shape()[1], w.shape()[2..].iter().product::<usize>());

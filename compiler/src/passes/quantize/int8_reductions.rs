@@ -9,7 +9,7 @@
 
 use mcc_targets::Target;
 
-use super::qdq_propagation::{Code, Parameters};
+use super::qdq_propagation::{Dequantized, Parameters};
 use crate::Result;
 use crate::ir::{BinaryOp, DType, Dim, Graph, Op, ReduceKind};
 use crate::passes::support::edit::rewrite;
@@ -28,7 +28,8 @@ pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
             return Ok(None);
         };
         let x = edit.graph.operands(node)[0];
-        let Some(Code { codes, parameters: Parameters { scale, zero, .. } }) = Code::of(edit.graph, x) else {
+        let Some(Dequantized { codes, parameters: Parameters { scale, zero, .. } }) = Dequantized::of(edit.graph, x)
+        else {
             return Ok(None);
         };
         let count: Dim = axes.iter().map(|&a| edit.shape(x)[a].clone()).product();

@@ -24,7 +24,7 @@ pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
         let Some(quantization) = Quantization::of(edit.graph, node) else { return Ok(None) };
         let x = quantization.x;
         // Right behind dequantizing, only the same numbers make it nothing.
-        let exact = Code::of(edit.graph, x).is_some();
+        let exact = Dequantized::of(edit.graph, x).is_some();
         if !climbs(edit, x, &quantization, exact, DEPTH) {
             return Ok(None);
         }
@@ -49,7 +49,7 @@ pub(crate) struct Quantization {
 }
 
 /// `(cast(codes) - zero) * scale`; a zero point of 0 and a scale of 1 need not be there.
-pub(crate) struct Code {
+pub(crate) struct Dequantized {
     pub(crate) codes: Value,
     pub(crate) parameters: Parameters,
 }
@@ -131,8 +131,8 @@ impl Quantization {
     }
 }
 
-impl Code {
-    pub(crate) fn of(graph: &Graph, v: Value) -> Option<Code> {
+impl Dequantized {
+    pub(crate) fn of(graph: &Graph, v: Value) -> Option<Dequantized> {
         let (shifted, scale) = match operands_of(graph, v, BinaryOp::Mul) {
             Some((shifted, scale)) => (shifted, number(graph, scale)?),
             None => (v, 1.0),
@@ -148,13 +148,13 @@ impl Code {
         let dtype = graph.ty(codes).dtype;
         let same = graph.ty(codes).shape == graph.ty(v).shape && matches!(dtype, DType::U8 | DType::I8);
         let parameters = Parameters { scale, zero, dtype };
-        same.then_some(Code { codes, parameters })
+        same.then_some(Dequantized { codes, parameters })
     }
 }
 
 /// Whether all that `v` is made of by moving data are codes; `exact`: codes of the same scale and zero point.
 fn climbs(edit: &Edit, v: Value, q: &Quantization, exact: bool, depth: usize) -> bool {
-    if let Some(code) = Code::of(edit.graph, v) {
+    if let Some(code) = Dequantized::of(edit.graph, v) {
         return !exact || code.parameters == q.parameters;
     }
     if depth == 0 || !edit.used_once(v) {
@@ -184,7 +184,7 @@ fn nearest(rule: &ResizeRule) -> bool {
 
 /// The codes of `v`, which [`climbs`] allows.
 fn moved(edit: &mut Edit, v: Value, q: &Quantization) -> Result<Value> {
-    if let Some(code) = Code::of(edit.graph, v) {
+    if let Some(code) = Dequantized::of(edit.graph, v) {
         return if code.parameters == q.parameters { Ok(code.codes) } else { q.again(edit, v) };
     }
     let op = edit.graph.op(v.node).clone();

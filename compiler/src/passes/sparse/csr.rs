@@ -72,14 +72,14 @@ pub(crate) struct Candidate {
     pub stored: Layout,
     /// Extents of the window; none for a matrix.
     pub kernel: Vec<i64>,
-    pub plan: Plan,
+    pub plan: SparsePlan,
     pub zeros: f64,
     /// Bits of the weights as `[out, in, taps]`: of floats, or of words of bytes.
     pub weights: Vec<u32>,
 }
 
 /// How a layer is laid out.
-pub(crate) struct Plan {
+pub(crate) struct SparsePlan {
     pub staging: Staging,
     /// What the cost model knows of it.
     pub layer: Layer,
@@ -162,7 +162,7 @@ pub(crate) struct Geometry<'a> {
 
 impl Geometry<'_> {
     /// How a layer with such weights is laid out.
-    pub fn plan(&self, target: &Target, label: &str, weights: &[u32]) -> Option<Plan> {
+    pub fn plan(&self, target: &Target, label: &str, weights: &[u32]) -> Option<SparsePlan> {
         let &Geometry { spec, stored, kernel, x, y, channels, words, filtered } = self;
         let (is_matrix, layout) = (kernel.is_empty(), spec.layout);
         let extent = |d: &Dim| d.as_const().and_then(|c| u64::try_from(c).ok());
@@ -258,7 +258,7 @@ impl Geometry<'_> {
             let [lines, pitch, span, phase] = [tiles.lines, tiles.pitch, tiles.span, phase].map(|n| n as usize);
             Staging { lines, pitch, span, phase, aligned: image.aligned, abreast, shared: shared.shared, block, depth }
         };
-        Some(Plan { staging, layer, text, shared })
+        Some(SparsePlan { staging, layer, text, shared })
     }
 }
 
@@ -281,7 +281,7 @@ fn read(graph: &Graph, x: Value, layout: Layout) -> (Value, Layout) {
 /// When the graph contradicts itself.
 pub(crate) fn rewritten(graph: &mut Graph, node: NodeId, candidate: Candidate) -> Result<Value> {
     let Candidate { x, spec, stored, kernel, plan, weights, .. } = candidate;
-    let Plan { staging, layer, shared, .. } = plan;
+    let SparsePlan { staging, layer, shared, .. } = plan;
     let (plane, taps) = (staging.plane(&spec, &kernel), staging.places(&spec, &kernel));
     let unit = staging.unit(&spec, &kernel) as i64;
     let out = layer.out as usize;

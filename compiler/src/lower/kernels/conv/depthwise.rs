@@ -26,7 +26,7 @@ pub(crate) fn depthwise_conv(
     k: &mut Builder,
     spec: &ConvSpec,
 ) -> Result<()> {
-    let (nest, zero) = (Nest::new(request, e, spec)?, k.int(0));
+    let (nest, zero) = (DepthwiseLoops::new(request, e, spec)?, k.int(0));
     nest.rows(k, 0, e.operand(0), zero);
     Ok(())
 }
@@ -39,7 +39,7 @@ pub(crate) fn pixels(
     spec: &ConvSpec,
     (first, last): (Val, Val),
 ) -> Result<()> {
-    let nest = Nest::new(request, e, spec)?;
+    let nest = DepthwiseLoops::new(request, e, spec)?;
     let width = k.dim(&request.results[0].shape[nest.kernel.len()]);
     let line = k.bin(Bin::UDiv, first, width);
     let end = k.add_int(last, -1);
@@ -55,7 +55,7 @@ pub(crate) fn pixels(
     Ok(())
 }
 
-struct Nest<'a, 'b> {
+struct DepthwiseLoops<'a, 'b> {
     request: &'a KernelRequest<'a>,
     e: &'b Emit<'b>,
     spec: &'a ConvSpec,
@@ -72,8 +72,8 @@ struct Nest<'a, 'b> {
     step: i64,
 }
 
-impl<'a, 'b> Nest<'a, 'b> {
-    fn new(request: &'a KernelRequest<'a>, e: &'b Emit<'b>, spec: &'a ConvSpec) -> Result<Nest<'a, 'b>> {
+impl<'a, 'b> DepthwiseLoops<'a, 'b> {
+    fn new(request: &'a KernelRequest<'a>, e: &'b Emit<'b>, spec: &'a ConvSpec) -> Result<DepthwiseLoops<'a, 'b>> {
         let (x, w, y) = (&request.operands[0], &request.operands[1], &request.results[0]);
         let axes = x.rank().saturating_sub(2);
         let malformed = || Error::internal(format!("depthwise_conv of {x} and {w}"));
@@ -96,7 +96,7 @@ impl<'a, 'b> Nest<'a, 'b> {
             && spec.strides[axes - 2] == 1
             && spec.dilations[axes - 2] == 1;
         let lines = if overlap { schedule::depthwise_lines(request.target, columns, kernel[axes - 1]) } else { 1 };
-        Ok(Nest {
+        Ok(DepthwiseLoops {
             request,
             e,
             spec,

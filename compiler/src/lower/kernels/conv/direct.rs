@@ -21,11 +21,11 @@ pub(crate) fn conv(request: &KernelRequest<'_>, e: &Emit<'_>, k: &mut Builder, s
     for axis in (0..x.rank() - 1).rev() {
         steps[axis] = &steps[axis + 1] * &x.shape[axis + 1];
     }
-    Nest { request, e, spec, steps, channels_axis }.outputs(k, &mut Vec::new());
+    DirectLoops { request, e, spec, steps, channels_axis }.outputs(k, &mut Vec::new());
     Ok(())
 }
 
-struct Nest<'a, 'b> {
+struct DirectLoops<'a, 'b> {
     request: &'a KernelRequest<'a>,
     e: &'b Emit<'b>,
     spec: &'a ConvSpec,
@@ -34,7 +34,7 @@ struct Nest<'a, 'b> {
     channels_axis: usize,
 }
 
-impl Nest<'_, '_> {
+impl DirectLoops<'_, '_> {
     fn outputs(&self, k: &mut Builder, at: &mut Vec<Val>) {
         let shape = &self.request.results[0].shape;
         if at.len() == shape.len() {

@@ -75,7 +75,8 @@ pub(crate) fn winograd_conv(
         _ => None,
     };
     let filters = source.map(|source| Filters::new((request, e, k), source, filterings, (channels, columns)));
-    let mut nest = Nest { request, e, axes, ty, lanes, channels, out, block: 0, planes: axes[0].n * axes[1].n };
+    let mut nest =
+        WinogradLoops { request, e, axes, ty, lanes, channels, out, block: 0, planes: axes[0].n * axes[1].n };
     let Some(filters) = filters else {
         nest.block = nest.rows_of_tiles();
         let plane_bytes = nest.bytes((out + columns - 1) / columns * channels * columns);
@@ -141,7 +142,7 @@ impl Axis {
     }
 }
 
-struct Nest<'a, 'b> {
+struct WinogradLoops<'a, 'b> {
     request: &'b KernelRequest<'b>,
     e: &'b Emit<'a>,
     axes: [Axis; 2],
@@ -155,7 +156,7 @@ struct Nest<'a, 'b> {
     planes: i64,
 }
 
-impl Nest<'_, '_> {
+impl WinogradLoops<'_, '_> {
     fn bytes(&self, elements: i64) -> i64 {
         elements * i64::from(self.ty.elem.bytes())
     }

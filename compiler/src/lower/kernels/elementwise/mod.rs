@@ -54,7 +54,7 @@ pub fn build(
     }
     let own = views.pop().ok_or_else(|| Error::internal("no view of the result"))?;
     let tables: Vec<Val> = expr.tables.iter().map(|_| k.new_pointer()).collect();
-    let nest = Nest {
+    let nest = ElementwiseLoops {
         expr,
         leaves,
         views: &views,
@@ -119,7 +119,7 @@ fn advance(k: &mut Builder, pointer: Val, index: Val, size: usize) -> Val {
     k.add(pointer, bytes)
 }
 
-struct Nest<'a> {
+struct ElementwiseLoops<'a> {
     expr: &'a Expr,
     leaves: &'a [(DType, View)],
     views: &'a [View],
@@ -138,7 +138,7 @@ struct Expanded<'a> {
     tables: Vec<Option<Val>>,
 }
 
-impl Nest<'_> {
+impl ElementwiseLoops<'_> {
     /// The loops over all axes but the last, or those that an expansion joins, then the row.
     fn outer(
         &self,
@@ -206,7 +206,7 @@ impl Nest<'_> {
         let line = |stride: Dim| View { offset: Dim::ZERO, strides: vec![stride] };
         let views: Vec<View> = plan.leaves.iter().map(|row| line(stride(row))).collect();
         let (own, extents) = (line(Dim::ONE), [Dim::from(plan.count)]);
-        Nest { views: &views, own: &own, extents: &extents, ..*self }.row(k, cursors, out)
+        ElementwiseLoops { views: &views, own: &own, extents: &extents, ..*self }.row(k, cursors, out)
     }
 
     /// Whether neighbours along the last axis are neighbours in the result's memory.

@@ -6,7 +6,7 @@ use crate::lower::kir::{Addr, Builder, Elem, Ty, Val};
 use crate::lower::numbers;
 
 /// What a step of the contraction needs.
-struct Step<'a> {
+struct TileStep<'a> {
     /// Pointer of each left row.
     rows: &'a [Val],
     /// Bytes between contracted elements of the right operand.
@@ -53,7 +53,7 @@ impl Contraction<'_, '_> {
         state.push(right);
         state.extend(next.map(|n| n.0));
         let start = k.int(0);
-        let step = Step { rows, right_bytes, shape, sets, fetched: next.map_or(0, |n| n.1) };
+        let step = TileStep { rows, right_bytes, shape, sets, fetched: next.map_or(0, |n| n.1) };
         let state = self.taps(k, &self.taps, start, &step, &state);
         let mut sums = state[..size].to_vec();
         for set in 1..sets {
@@ -64,7 +64,7 @@ impl Contraction<'_, '_> {
         sums
     }
 
-    fn taps(&self, k: &mut Builder, taps: &[Tap], offset: Val, step: &Step<'_>, state: &[Val]) -> Vec<Val> {
+    fn taps(&self, k: &mut Builder, taps: &[Tap], offset: Val, step: &TileStep<'_>, state: &[Val]) -> Vec<Val> {
         let Some((tap, inner)) = taps.split_first() else {
             return self.run(k, offset, step, state);
         };
@@ -79,7 +79,7 @@ impl Contraction<'_, '_> {
 
     /// The contiguous run: rounds of several steps, then what is left. The state is the sums, the right pointer, and that of
     /// weights to fetch ahead if some are.
-    fn run(&self, k: &mut Builder, offset: Val, step: &Step<'_>, state: &[Val]) -> Vec<Val> {
+    fn run(&self, k: &mut Builder, offset: Val, step: &TileStep<'_>, state: &[Val]) -> Vec<Val> {
         let size = self.left.size() as i64;
         let unroll = i64::from(self.tile.unroll);
         let bytes = Dim::from(size);
@@ -98,7 +98,7 @@ impl Contraction<'_, '_> {
     }
 
     /// `count` contracted elements from byte `at` of the left rows on.
-    fn round(&self, k: &mut Builder, at: Val, step: &Step<'_>, count: i64, state: &[Val]) -> Vec<Val> {
+    fn round(&self, k: &mut Builder, at: Val, step: &TileStep<'_>, count: i64, state: &[Val]) -> Vec<Val> {
         let Shape { rows, vectors, lanes, last } = step.shape;
         // Rows are held a vector at a time.
         if self.by_lane && lanes > 1 && count > i64::from(lanes) {

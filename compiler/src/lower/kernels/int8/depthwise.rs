@@ -41,7 +41,7 @@ pub(crate) fn dot_depthwise(
     let strides = [spec.strides[rows], spec.strides[last]];
     let width = shape[axes].as_const().and_then(|c| u64::try_from(c).ok());
     let dense = spec.dilations[rows] == 1;
-    let nest = Nest {
+    let nest = Int8DepthwiseLoops {
         request,
         e,
         spec,
@@ -58,7 +58,7 @@ pub(crate) fn dot_depthwise(
     Ok(())
 }
 
-struct Nest<'a, 'b> {
+struct Int8DepthwiseLoops<'a, 'b> {
     request: &'a KernelRequest<'a>,
     e: &'b Emit<'b>,
     spec: ConvSpec,
@@ -86,7 +86,7 @@ struct Spot {
     columns: i64,
 }
 
-impl Nest<'_, '_> {
+impl Int8DepthwiseLoops<'_, '_> {
     fn axes(&self) -> usize {
         self.kernel.len()
     }

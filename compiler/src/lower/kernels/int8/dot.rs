@@ -66,7 +66,7 @@ pub(crate) fn dot_conv(
     };
     let shared = schedule::shared_rows(u64::from(tile.rows), count.as_const(), Some(columns), tile.vectors * lanes);
     let shared = shared.filter(|_| request.target.threads > 1);
-    let nest = Nest {
+    let nest = Int8Loops {
         e,
         kind: kind(x.dtype, &request.constants[if masked { 2 } else { 1 }]),
         by_lane: request.target.arch == Arch::Aarch64,
@@ -122,7 +122,7 @@ pub(crate) fn kind(data: DType, weights: &Option<Tensor>) -> DotKind {
 
 /// The contractions of one kernel.
 #[derive(Clone)]
-pub(crate) struct Nest<'a, 'b> {
+pub(crate) struct Int8Loops<'a, 'b> {
     e: &'b Emit<'a>,
     kind: DotKind,
     /// Whether a vector of a row's bytes is loaded and its lanes are spread, instead of loading into every lane.
@@ -174,7 +174,7 @@ struct Spot {
     vectors: u32,
 }
 
-impl<'a, 'b> Nest<'a, 'b> {
+impl<'a, 'b> Int8Loops<'a, 'b> {
     fn width(&self) -> u32 {
         self.tile.vectors * self.lanes
     }
@@ -187,10 +187,10 @@ impl<'a, 'b> Nest<'a, 'b> {
         (count, depth): (&Dim, i64),
         (columns, panel): (i64, u32),
         sink: Val,
-    ) -> Nest<'a, 'b> {
+    ) -> Int8Loops<'a, 'b> {
         let target = e.request.target;
         let (tile, lanes) = tile_of(target, Problem::default(), panel, columns, count);
-        Nest {
+        Int8Loops {
             e,
             kind,
             by_lane: target.arch == Arch::Aarch64,
@@ -341,7 +341,7 @@ impl<'a, 'b> Nest<'a, 'b> {
         let last_tile = matches!(ends, (Some(first), Some(last)) if last - first == size);
         let values = (0..panels).map(|n| masked.values(k, spot.panel, n)).collect();
         let masks = masked.masks(k, spot.panel);
-        let expanding = Nest { expanding: Some((values, masks, !last_tile)), ..self.clone() };
+        let expanding = Int8Loops { expanding: Some((values, masks, !last_tile)), ..self.clone() };
         let after = k.add_int(first, size);
         let whole = k.cmp(Cmp::Le, after, last);
         let tile = |k: &mut Builder| expanding.tile(k, &Spot { rows: size as u32, row: first, ..spot });

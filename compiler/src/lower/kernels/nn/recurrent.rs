@@ -93,8 +93,8 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
             let to = k.at_index(used, i, 1);
             k.store(to, one);
         });
-        dot::Nest::product(e, kind, (&Dim::ONE, depth), (columns, tile), sums).emit(k, used, e.operand(1), zero);
-        of_states = Some(dot::Nest::product(e, kind, (batch, depth), (columns, tile), layer.gates.at));
+        dot::Int8Loops::product(e, kind, (&Dim::ONE, depth), (columns, tile), sums).emit(k, used, e.operand(1), zero);
+        of_states = Some(dot::Int8Loops::product(e, kind, (batch, depth), (columns, tile), layer.gates.at));
         layer.bytes = Some(Bytes { signed, lifts, sums });
     }
     let layer = layer;

@@ -154,7 +154,7 @@ struct Tile {
 }
 
 /// A round of a panel's loop.
-struct Step<'a> {
+struct BlockStep<'a> {
     tile: &'a Tile,
     /// Blocks in it.
     count: u32,
@@ -289,7 +289,7 @@ impl Product<'_, '_> {
         let (all, number) = (k.sub(last, first), k.int(round.into()));
         let over = k.bin(Bin::URem, all, number);
         let middle = k.sub(last, over);
-        let step = |count: u32| Step { tile, count, sets: sets.min(count) as usize };
+        let step = |count: u32| BlockStep { tile, count, sets: sets.min(count) as usize };
         let rounds = |k: &mut Builder, from: Val, to: Val, count: u32, state: &[Val]| {
             k.fold_loop(from, to, count.into(), state, &mut |k, i, state| self.step(k, &step(count), i, state))
         };
@@ -312,7 +312,13 @@ impl Product<'_, '_> {
     }
 
     /// The blocks from block `i` on. The state is the sums and the values' pointer.
-    fn step(&self, k: &mut Builder, &Step { tile, count, sets }: &Step<'_>, i: Val, state: &[Val]) -> Vec<Val> {
+    fn step(
+        &self,
+        k: &mut Builder,
+        &BlockStep { tile, count, sets }: &BlockStep<'_>,
+        i: Val,
+        state: &[Val],
+    ) -> Vec<Val> {
         let (mut state, values) = (state.to_vec(), state[state.len() - 1]);
         let size = tile.windows.len() * self.vectors as usize;
         for block in 0..count {
