@@ -1,4 +1,4 @@
-/* The interface of models compiled by mcc. C11 and C++17. */
+/* The interface of models compiled by mcc. C11 and C++17. Made from runtime/src/abi.rs. */
 #ifndef MCC_H
 #define MCC_H
 
@@ -123,6 +123,42 @@ typedef struct mcc_model {
     const char *const *requirements;
     int32_t requirement_count;
 } mcc_model;
+
+/* What the compiler of this file has to agree with. */
+#ifdef __cplusplus
+#define MCC_ASSERT_LAYOUT(what) static_assert(what, "mcc.h: " #what)
+#else
+#define MCC_ASSERT_LAYOUT(what) _Static_assert(what, "mcc.h: " #what)
+#endif
+MCC_ASSERT_LAYOUT(sizeof(mcc_tensor) == 24);
+MCC_ASSERT_LAYOUT(offsetof(mcc_tensor, data) == 0);
+MCC_ASSERT_LAYOUT(offsetof(mcc_tensor, dims) == 8);
+MCC_ASSERT_LAYOUT(offsetof(mcc_tensor, rank) == 16);
+MCC_ASSERT_LAYOUT(offsetof(mcc_tensor, dtype) == 20);
+MCC_ASSERT_LAYOUT(sizeof(mcc_port) == 32);
+MCC_ASSERT_LAYOUT(offsetof(mcc_port, name) == 0);
+MCC_ASSERT_LAYOUT(offsetof(mcc_port, dims) == 8);
+MCC_ASSERT_LAYOUT(offsetof(mcc_port, dim_names) == 16);
+MCC_ASSERT_LAYOUT(offsetof(mcc_port, rank) == 24);
+MCC_ASSERT_LAYOUT(offsetof(mcc_port, dtype) == 28);
+MCC_ASSERT_LAYOUT(sizeof(mcc_pool) == 24);
+MCC_ASSERT_LAYOUT(offsetof(mcc_pool, context) == 0);
+MCC_ASSERT_LAYOUT(offsetof(mcc_pool, parallel_for) == 8);
+MCC_ASSERT_LAYOUT(offsetof(mcc_pool, threads) == 16);
+MCC_ASSERT_LAYOUT(sizeof(mcc_model) == 88);
+MCC_ASSERT_LAYOUT(offsetof(mcc_model, abi_version) == 0);
+MCC_ASSERT_LAYOUT(offsetof(mcc_model, input_count) == 4);
+MCC_ASSERT_LAYOUT(offsetof(mcc_model, output_count) == 8);
+MCC_ASSERT_LAYOUT(offsetof(mcc_model, threads) == 12);
+MCC_ASSERT_LAYOUT(offsetof(mcc_model, name) == 16);
+MCC_ASSERT_LAYOUT(offsetof(mcc_model, inputs) == 24);
+MCC_ASSERT_LAYOUT(offsetof(mcc_model, outputs) == 32);
+MCC_ASSERT_LAYOUT(offsetof(mcc_model, arena_size) == 40);
+MCC_ASSERT_LAYOUT(offsetof(mcc_model, shapes) == 48);
+MCC_ASSERT_LAYOUT(offsetof(mcc_model, invoke) == 56);
+MCC_ASSERT_LAYOUT(offsetof(mcc_model, cpu_features) == 64);
+MCC_ASSERT_LAYOUT(offsetof(mcc_model, requirements) == 72);
+MCC_ASSERT_LAYOUT(offsetof(mcc_model, requirement_count) == 80);
 
 /* What a code means, whatever the model. */
 static inline const char *mcc_message(int32_t code)

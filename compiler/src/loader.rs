@@ -210,7 +210,7 @@ impl Model {
 
     /// An error for a code that is not the one for success.
     fn check(&self, code: i32) -> Result<()> {
-        let requirement = usize::try_from(code >> refusals::KIND_BITS).ok().and_then(|n| n.checked_sub(1));
+        let requirement = usize::try_from(code >> abi::KIND_BITS).ok().and_then(|n| n.checked_sub(1));
         match (code, requirement.and_then(|n| self.requirements.get(n))) {
             (0, _) => Ok(()),
             (_, Some(text)) => Err(Error::invalid(format!("the model refuses its inputs: {text}"))),
@@ -312,7 +312,7 @@ unsafe fn port(c: &CPort) -> Port {
     let rank = c.rank as usize;
     let dims = (0..rank).map(|i| usize::try_from(unsafe { *c.dims.add(i) }).ok()).collect();
     let dim_names = (0..rank).map(|i| text(unsafe { *c.dim_names.add(i) })).collect();
-    let dtype = DType::all().find(|&d| abi::dtype_code(d).0 == c.dtype).unwrap_or(DType::F32);
+    let dtype = DType::from_code(c.dtype).unwrap_or(DType::F32);
     Port { name: text(c.name), dtype, dims, dim_names }
 }
 

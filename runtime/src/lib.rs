@@ -16,6 +16,7 @@
 #[cfg(feature = "threads")]
 extern crate std;
 
+pub mod abi;
 #[cfg(feature = "threads")]
 mod pool;
 mod raw;
@@ -29,10 +30,9 @@ pub use pool::Pool;
 pub use raw::{RawModel, RawPool, RawPort, RawTensor, Task};
 
 /// Version of the interface that this crate speaks.
-pub const ABI_VERSION: i32 = 3;
+pub const ABI_VERSION: i32 = abi::VERSION;
 
-/// Alignment in bytes of every arena.
-pub const ARENA_ALIGN: usize = 64;
+pub use abi::ARENA_ALIGN;
 
 /// Why a call was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

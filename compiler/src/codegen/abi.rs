@@ -1,74 +1,16 @@
-//! The binary interface between generated code and its callers; `runtime/mcc.h` says the same in C.
+//! The binary interface between generated code and its callers, by the table of [`mcc_runtime::abi`].
+
+use mcc_runtime::abi::element_type;
 
 use crate::ir::{DType, Dim};
 use crate::lower::program::{Port, Program, SymbolSource};
 
-/// Version of the interface, in every model's descriptor.
-pub const VERSION: i32 = 3;
+pub use mcc_runtime::abi::{KIND_BITS, Status, VERSION, model, pool, port, tensor};
 
-/// Kinds of return codes, see [`super::refusals`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-#[repr(i32)]
-pub enum Status {
-    Ok = 0,
-    NullPointer = 1,
-    WrongRank = 2,
-    WrongDtype = 3,
-    WrongDimension = 4,
-    ArenaTooSmall = 5,
-    MisalignedArena = 6,
-    BadValue = 7,
-    CpuLacksFeature = 8,
-    TooLarge = 9,
-    WrongWeights = 10,
-}
-
-/// Bytes of a C `mcc_tensor`, and the offsets of its fields.
-pub const TENSOR_BYTES: i32 = 24;
-/// `void *data`.
-pub const TENSOR_DATA: i32 = 0;
-/// `int64_t *dims`.
-pub const TENSOR_DIMS: i32 = 8;
-/// `int32_t rank`.
-pub const TENSOR_RANK: i32 = 16;
-/// `int32_t dtype`.
-pub const TENSOR_DTYPE: i32 = 20;
-
-/// `void *context` of a C `mcc_pool`.
-pub const POOL_CONTEXT: i32 = 0;
-/// `void (*parallel_for)(...)`.
-pub const POOL_PARALLEL_FOR: i32 = 8;
-/// `int32_t threads`.
-pub const POOL_THREADS: i32 = 16;
-
-/// Status of an element type, ONNX's, and the C type of an element.
+/// Code of an element type, ONNX's, and the C type of an element.
 pub fn dtype_code(dtype: DType) -> (i32, &'static str) {
-    match dtype {
-        DType::F32 => (1, "float"),
-        DType::U8 => (2, "uint8_t"),
-        DType::I8 => (3, "int8_t"),
-        DType::U16 => (4, "uint16_t"),
-        DType::I16 => (5, "int16_t"),
-        DType::I32 => (6, "int32_t"),
-        DType::I64 => (7, "int64_t"),
-        DType::Bool => (9, "uint8_t"),
-        DType::F16 => (10, "uint16_t"),
-        DType::F64 => (11, "double"),
-        DType::U32 => (12, "uint32_t"),
-        DType::U64 => (13, "uint64_t"),
-        DType::BF16 => (16, "uint16_t"),
-        DType::F8E4M3FN => (17, "uint8_t"),
-        DType::F8E4M3FNUZ => (18, "uint8_t"),
-        DType::F8E5M2 => (19, "uint8_t"),
-        DType::F8E5M2FNUZ => (20, "uint8_t"),
-        DType::U4 => (21, "uint8_t"),
-        DType::I4 => (22, "int8_t"),
-        DType::F4E2M1 => (23, "uint8_t"),
-        DType::F8E8M0 => (24, "uint8_t"),
-        DType::U2 => (25, "uint8_t"),
-        DType::I2 => (26, "int8_t"),
-    }
+    // `every_element_type_has_a_row` checks that there is one.
+    (dtype.code(), element_type(dtype.code()).map_or("void", |row| row.c_type))
 }
 
 /// Arguments of `NAME_run`: symbols, inputs, outputs, arena, its size, and the pool where there is one.
@@ -103,4 +45,18 @@ pub fn same_interface(a: &Program, b: &Program) -> bool {
 /// The dimensions of a port that are not constant.
 pub fn symbolic_dims(port: &Port) -> impl Iterator<Item = &Dim> {
     port.ty.shape.iter().filter(|d| d.as_const().is_none())
+}
+
+#[test]
+fn every_element_type_has_a_row() {
+    for dtype in DType::all() {
+        let row = element_type(dtype.code()).unwrap_or_else(|| panic!("{dtype}"));
+        let c_bytes = match row.c_type {
+            "double" | "int64_t" | "uint64_t" => 8,
+            "float" | "int32_t" | "uint32_t" => 4,
+            "int16_t" | "uint16_t" => 2,
+            _ => 1,
+        };
+        assert_eq!(dtype.size(), c_bytes, "{dtype}");
+    }
 }

@@ -4,11 +4,8 @@
 use cranelift_module::{DataDescription, FuncId, Linkage, Module, ModuleResult};
 use mcc_targets::Target;
 
-use super::abi;
+use super::abi::{self, model, port};
 use crate::lower::program::{Port, Program};
-
-const MODEL_BYTES: usize = 88;
-const PORT_BYTES: usize = 32;
 
 /// Defines the descriptor of a model's variants, the plainest of which is for `target`; `refusals` are the texts that their
 /// codes point to.
@@ -21,27 +18,27 @@ pub fn define<M: Module>(
 ) -> ModuleResult<()> {
     let program = programs[0];
     let mut image = Image::default();
-    image.reserve(MODEL_BYTES);
-    image.put_i32(0, abi::VERSION);
-    image.put_i32(4, program.inputs.len() as i32);
-    image.put_i32(8, program.outputs.len() as i32);
-    image.put_i32(12, program.threads as i32);
+    image.reserve(model::BYTES);
+    image.put_i32(model::ABI_VERSION, abi::VERSION);
+    image.put_i32(model::INPUT_COUNT, program.inputs.len() as i32);
+    image.put_i32(model::OUTPUT_COUNT, program.outputs.len() as i32);
+    image.put_i32(model::THREADS, program.threads as i32);
     let name = image.string(&program.name);
-    image.point(16, name);
+    image.point(model::NAME, name);
     let inputs = image.ports(&program.inputs);
-    image.point(24, inputs);
+    image.point(model::INPUTS, inputs);
     let outputs = image.ports(&program.outputs);
-    image.point(32, outputs);
-    image.put_i64(40, abi::fixed_arena(programs).unwrap_or(-1));
+    image.point(model::OUTPUTS, outputs);
+    image.put_i64(model::ARENA_SIZE, abi::fixed_arena(programs).unwrap_or(-1));
     let features = image.string(&target.features.join(" "));
-    image.point(64, features);
+    image.point(model::CPU_FEATURES, features);
     let texts = image.reserve(8 * refusals.len());
-    image.point(72, texts);
+    image.point(model::REQUIREMENTS, texts);
     for (i, text) in refusals.iter().enumerate() {
         let text = image.string(text);
         image.point(texts + 8 * i, text);
     }
-    image.put_i32(80, refusals.len() as i32);
+    image.put_i32(model::REQUIREMENT_COUNT, refusals.len() as i32);
 
     let id = module.declare_data(&format!("{}_model", program.name), Linkage::Export, false, false)?;
     let mut data = DataDescription::new();
@@ -51,9 +48,9 @@ pub fn define<M: Module>(
     for (at, to) in image.pointers {
         data.write_data_addr(at as u32, own, to as i64);
     }
-    for (at, function) in [(48, shapes), (56, invoke)] {
+    for (at, function) in [(model::SHAPES, shapes), (model::INVOKE, invoke)] {
         let function = module.declare_func_in_data(function, &mut data);
-        data.write_function_addr(at, function);
+        data.write_function_addr(at as u32, function);
     }
     module.define_data(id, &data)
 }
@@ -92,24 +89,24 @@ impl Image {
     }
 
     fn ports(&mut self, ports: &[Port]) -> usize {
-        let first = self.reserve(PORT_BYTES * ports.len());
-        for (i, port) in ports.iter().enumerate() {
-            let at = first + PORT_BYTES * i;
-            let rank = port.ty.rank();
-            let name = self.string(&port.name);
-            self.point(at, name);
+        let first = self.reserve(port::BYTES * ports.len());
+        for (i, own) in ports.iter().enumerate() {
+            let at = first + port::BYTES * i;
+            let rank = own.ty.rank();
+            let name = self.string(&own.name);
+            self.point(at + port::NAME, name);
             let dims = self.reserve(8 * rank);
-            self.point(at + 8, dims);
+            self.point(at + port::DIMS, dims);
             let names = self.reserve(8 * rank);
-            self.point(at + 16, names);
-            for (axis, dim) in port.ty.shape.iter().enumerate() {
+            self.point(at + port::DIM_NAMES, names);
+            for (axis, dim) in own.ty.shape.iter().enumerate() {
                 self.put_i64(dims + 8 * axis, dim.as_const().unwrap_or(-1));
                 let text = if dim.as_const().is_some() { String::new() } else { dim.to_string() };
                 let text = self.string(&text);
                 self.point(names + 8 * axis, text);
             }
-            self.put_i32(at + 24, rank as i32);
-            self.put_i32(at + 28, abi::dtype_code(port.ty.dtype).0);
+            self.put_i32(at + port::RANK, rank as i32);
+            self.put_i32(at + port::DTYPE, abi::dtype_code(own.ty.dtype).0);
         }
         first
     }

@@ -196,12 +196,12 @@ pub fn shapes<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
         let program = e.parts.program;
         e.unless_null(outputs, |e| {
             for (i, port) in program.outputs.iter().enumerate() {
-                let at = i as i32 * abi::TENSOR_BYTES;
+                let at = i as i32 * abi::tensor::BYTES as i32;
                 let rank = e.b.ins().iconst(types::I32, port.ty.rank() as i64);
-                e.b.ins().store(FLAGS, rank, outputs, at + abi::TENSOR_RANK);
+                e.b.ins().store(FLAGS, rank, outputs, at + abi::tensor::RANK as i32);
                 let dtype = e.b.ins().iconst(types::I32, i64::from(abi::dtype_code(port.ty.dtype).0));
-                e.b.ins().store(FLAGS, dtype, outputs, at + abi::TENSOR_DTYPE);
-                let dims = e.b.ins().load(types::I64, FLAGS, outputs, at + abi::TENSOR_DIMS);
+                e.b.ins().store(FLAGS, dtype, outputs, at + abi::tensor::DTYPE as i32);
+                let dims = e.b.ins().load(types::I64, FLAGS, outputs, at + abi::tensor::DIMS as i32);
                 e.unless_null(dims, |e| e.store_dims(dims, port, |d| program.most(d)));
             }
         });
@@ -228,7 +228,12 @@ pub fn invoke<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
         }
         let pointers = e.slot(program.inputs.len() + program.outputs.len());
         for (i, port) in program.inputs.iter().enumerate() {
-            let data = e.b.ins().load(types::I64, FLAGS, inputs, i as i32 * abi::TENSOR_BYTES + abi::TENSOR_DATA);
+            let data = e.b.ins().load(
+                types::I64,
+                FLAGS,
+                inputs,
+                i as i32 * abi::tensor::BYTES as i32 + abi::tensor::DATA as i32,
+            );
             e.data_not_null(data, port, "input");
             e.b.ins().store(FLAGS, data, pointers, 8 * i as i32);
         }
@@ -239,7 +244,12 @@ pub fn invoke<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
                 let given = e.dim_of(outputs, i, axis);
                 e.check_dim(given, &program.most(want), &format!("output \"{}\": dimension {axis}", port.name));
             }
-            let data = e.b.ins().load(types::I64, FLAGS, outputs, i as i32 * abi::TENSOR_BYTES + abi::TENSOR_DATA);
+            let data = e.b.ins().load(
+                types::I64,
+                FLAGS,
+                outputs,
+                i as i32 * abi::tensor::BYTES as i32 + abi::tensor::DATA as i32,
+            );
             e.data_not_null(data, port, "output");
             e.b.ins().store(FLAGS, data, pointers, 8 * (program.inputs.len() + i) as i32);
         }
@@ -388,8 +398,8 @@ impl<M: Module> Entry<'_, '_, M> {
     }
 
     fn dim_of(&mut self, tensors: Value, i: usize, axis: usize) -> Value {
-        let at = i as i32 * abi::TENSOR_BYTES;
-        let dims = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::TENSOR_DIMS);
+        let at = i as i32 * abi::tensor::BYTES as i32;
+        let dims = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::tensor::DIMS as i32);
         self.b.ins().load(types::I64, FLAGS, dims, 8 * axis as i32)
     }
 
@@ -398,8 +408,8 @@ impl<M: Module> Entry<'_, '_, M> {
         let Some(Port { name, ty: TensorType { dtype, .. }, .. }) = program.inputs.get(i) else {
             return Err(Error::internal("a symbol is bound to an element of an input that is not there"));
         };
-        let at = i as i32 * abi::TENSOR_BYTES;
-        let data = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::TENSOR_DATA);
+        let at = i as i32 * abi::tensor::BYTES as i32;
+        let data = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::tensor::DATA as i32);
         self.not_null(data, &format!("input \"{name}\": its data is null"));
         let signed = dtype.class() == crate::ir::DTypeClass::Signed;
         let clif = Type::int(dtype.size() as u16 * 8).unwrap_or(types::I64);
@@ -464,8 +474,8 @@ impl<M: Module> Entry<'_, '_, M> {
         self.load_symbols(symbols);
         for (i, port) in program.outputs.iter().enumerate() {
             if abi::symbolic_dims(port).any(|d| d.symbols().iter().any(|s| late.contains(&s))) {
-                let at = i as i32 * abi::TENSOR_BYTES;
-                let dims = self.b.ins().load(types::I64, FLAGS, outputs, at + abi::TENSOR_DIMS);
+                let at = i as i32 * abi::tensor::BYTES as i32;
+                let dims = self.b.ins().load(types::I64, FLAGS, outputs, at + abi::tensor::DIMS as i32);
                 self.store_dims(dims, port, Dim::clone);
             }
         }

@@ -4,10 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::abi::Status;
-
-/// Bits of a code that say of what kind it is.
-pub const KIND_BITS: u32 = 8;
+use super::abi::{KIND_BITS, Status};
 
 /// Texts in the order in which they were asked for, each once.
 #[derive(Debug, Default)]

@@ -49,31 +49,31 @@ pub enum DTypeClass {
 
 use DTypeClass::{Bool, Float, Signed, Unsigned};
 
-/// One row a type: name in the text form, storage bytes, significant bits, class.
-const TABLE: &[(DType, &str, usize, u32, DTypeClass)] = &[
-    (DType::F32, "f32", 4, 32, Float),
-    (DType::F64, "f64", 8, 64, Float),
-    (DType::F16, "f16", 2, 16, Float),
-    (DType::BF16, "bf16", 2, 16, Float),
-    (DType::F8E4M3FN, "f8e4m3fn", 1, 8, Float),
-    (DType::F8E4M3FNUZ, "f8e4m3fnuz", 1, 8, Float),
-    (DType::F8E5M2, "f8e5m2", 1, 8, Float),
-    (DType::F8E5M2FNUZ, "f8e5m2fnuz", 1, 8, Float),
-    (DType::F8E8M0, "f8e8m0", 1, 8, Float),
-    (DType::F4E2M1, "f4e2m1", 1, 4, Float),
-    (DType::I8, "i8", 1, 8, Signed),
-    (DType::I16, "i16", 2, 16, Signed),
-    (DType::I32, "i32", 4, 32, Signed),
-    (DType::I64, "i64", 8, 64, Signed),
-    (DType::U8, "u8", 1, 8, Unsigned),
-    (DType::U16, "u16", 2, 16, Unsigned),
-    (DType::U32, "u32", 4, 32, Unsigned),
-    (DType::U64, "u64", 8, 64, Unsigned),
-    (DType::I4, "i4", 1, 4, Signed),
-    (DType::U4, "u4", 1, 4, Unsigned),
-    (DType::I2, "i2", 1, 2, Signed),
-    (DType::U2, "u2", 1, 2, Unsigned),
-    (DType::Bool, "bool", 1, 1, Bool),
+/// One row per type: name in the text form, storage bytes, significant bits, class, number in ONNX.
+const TABLE: &[(DType, &str, usize, u32, DTypeClass, i32)] = &[
+    (DType::F32, "f32", 4, 32, Float, 1),
+    (DType::F64, "f64", 8, 64, Float, 11),
+    (DType::F16, "f16", 2, 16, Float, 10),
+    (DType::BF16, "bf16", 2, 16, Float, 16),
+    (DType::F8E4M3FN, "f8e4m3fn", 1, 8, Float, 17),
+    (DType::F8E4M3FNUZ, "f8e4m3fnuz", 1, 8, Float, 18),
+    (DType::F8E5M2, "f8e5m2", 1, 8, Float, 19),
+    (DType::F8E5M2FNUZ, "f8e5m2fnuz", 1, 8, Float, 20),
+    (DType::F8E8M0, "f8e8m0", 1, 8, Float, 24),
+    (DType::F4E2M1, "f4e2m1", 1, 4, Float, 23),
+    (DType::I8, "i8", 1, 8, Signed, 3),
+    (DType::I16, "i16", 2, 16, Signed, 5),
+    (DType::I32, "i32", 4, 32, Signed, 6),
+    (DType::I64, "i64", 8, 64, Signed, 7),
+    (DType::U8, "u8", 1, 8, Unsigned, 2),
+    (DType::U16, "u16", 2, 16, Unsigned, 4),
+    (DType::U32, "u32", 4, 32, Unsigned, 12),
+    (DType::U64, "u64", 8, 64, Unsigned, 13),
+    (DType::I4, "i4", 1, 4, Signed, 22),
+    (DType::U4, "u4", 1, 4, Unsigned, 21),
+    (DType::I2, "i2", 1, 2, Signed, 26),
+    (DType::U2, "u2", 1, 2, Unsigned, 25),
+    (DType::Bool, "bool", 1, 1, Bool, 9),
 ];
 
 impl DType {
@@ -82,7 +82,7 @@ impl DType {
         TABLE.iter().map(|row| row.0)
     }
 
-    fn row(self) -> &'static (DType, &'static str, usize, u32, DTypeClass) {
+    fn row(self) -> &'static (DType, &'static str, usize, u32, DTypeClass, i32) {
         // The table lists the variants in declaration order; `table_is_in_order` checks it.
         &TABLE[self as usize]
     }
@@ -112,6 +112,16 @@ impl DType {
         self.row().4
     }
 
+    /// ONNX's number of the type, which models use too.
+    pub fn code(self) -> i32 {
+        self.row().5
+    }
+
+    /// The type of ONNX's number; those without one (text, complex numbers, 6-bit floats) mcc does not have.
+    pub fn from_code(code: i32) -> Option<DType> {
+        TABLE.iter().find(|row| row.5 == code).map(|row| row.0)
+    }
+
     /// Whether it is floating point.
     pub fn is_float(self) -> bool {
         self.class() == Float
@@ -138,6 +148,7 @@ mod tests {
         for (i, row) in TABLE.iter().enumerate() {
             assert_eq!(row.0 as usize, i);
             assert_eq!(DType::from_name(row.1), Some(row.0));
+            assert_eq!(DType::from_code(row.5), Some(row.0));
         }
     }
 }

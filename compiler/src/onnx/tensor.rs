@@ -8,33 +8,6 @@ use super::file::ExternalData;
 use crate::ir::{DType, Tensor};
 use crate::{Error, Result};
 
-/// Element types of both sides; what is missing here (text, complex numbers, 6-bit floats) mcc does not have.
-const TYPES: &[(DataType, DType)] = &[
-    (DataType::Float, DType::F32),
-    (DataType::Double, DType::F64),
-    (DataType::Float16, DType::F16),
-    (DataType::Bfloat16, DType::BF16),
-    (DataType::Float8e4m3fn, DType::F8E4M3FN),
-    (DataType::Float8e4m3fnuz, DType::F8E4M3FNUZ),
-    (DataType::Float8e5m2, DType::F8E5M2),
-    (DataType::Float8e5m2fnuz, DType::F8E5M2FNUZ),
-    (DataType::Float8e8m0, DType::F8E8M0),
-    (DataType::Float4e2m1, DType::F4E2M1),
-    (DataType::Int8, DType::I8),
-    (DataType::Int16, DType::I16),
-    (DataType::Int32, DType::I32),
-    (DataType::Int64, DType::I64),
-    (DataType::Uint8, DType::U8),
-    (DataType::Uint16, DType::U16),
-    (DataType::Uint32, DType::U32),
-    (DataType::Uint64, DType::U64),
-    (DataType::Int4, DType::I4),
-    (DataType::Uint4, DType::U4),
-    (DataType::Int2, DType::I2),
-    (DataType::Uint2, DType::U2),
-    (DataType::Bool, DType::Bool),
-];
-
 /// The IR's type for an element type's number.
 ///
 /// # Errors
@@ -43,8 +16,8 @@ pub fn dtype(number: impl Into<i64>) -> Result<DType> {
     let number: i64 = number.into();
     let named = i32::try_from(number).ok().and_then(|n| DataType::try_from(n).ok());
     let named = named.ok_or_else(|| Error::invalid(format!("{number} is no element type of ONNX 1.23 or before")))?;
-    match TYPES.iter().find(|(onnx, _)| *onnx == named) {
-        Some((_, dtype)) => Ok(*dtype),
+    match DType::from_code(named as i32) {
+        Some(dtype) => Ok(dtype),
         None if named == DataType::Undefined => Err(Error::invalid("a tensor has no element type")),
         None => Err(Error::unsupported(format!("tensors of {named:?}"))),
     }
@@ -52,8 +25,8 @@ pub fn dtype(number: impl Into<i64>) -> Result<DType> {
 
 /// The number of a type in files and test data.
 pub fn data_type(dtype: DType) -> DataType {
-    // The table holds every DType; `types_are_complete` checks it.
-    TYPES.iter().find(|(_, ours)| *ours == dtype).map_or(DataType::Undefined, |(onnx, _)| *onnx)
+    // The numbers of all types are ONNX's; `types_are_complete` checks it.
+    DataType::try_from(dtype.code()).unwrap_or(DataType::Undefined)
 }
 
 /// The tensor of a message without external data, as in test data sets.

@@ -129,17 +129,17 @@ impl<M: Module> Entry<'_, '_, M> {
 
     /// Rank and element type of a tensor, and that it has dimensions.
     pub(super) fn check_type(&mut self, tensors: Value, i: usize, port: &Port, side: &str) {
-        let at = i as i32 * abi::TENSOR_BYTES;
+        let at = i as i32 * abi::tensor::BYTES as i32;
         let which = format!("{side} \"{}\"", port.name);
-        let rank = self.b.ins().load(types::I32, FLAGS, tensors, at + abi::TENSOR_RANK);
+        let rank = self.b.ins().load(types::I32, FLAGS, tensors, at + abi::tensor::RANK as i32);
         let bad = self.b.ins().icmp_imm_s(IntCC::NotEqual, rank, port.ty.rank() as i64);
         self.refuse(bad, Status::WrongRank, &format!("{which} must have {} dimensions", port.ty.rank()));
-        let dtype = self.b.ins().load(types::I32, FLAGS, tensors, at + abi::TENSOR_DTYPE);
+        let dtype = self.b.ins().load(types::I32, FLAGS, tensors, at + abi::tensor::DTYPE as i32);
         let want = i64::from(abi::dtype_code(port.ty.dtype).0);
         let bad = self.b.ins().icmp_imm_s(IntCC::NotEqual, dtype, want);
         self.refuse(bad, Status::WrongDtype, &format!("{which} must be of type {}", port.ty.dtype));
         if port.ty.rank() > 0 {
-            let dims = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::TENSOR_DIMS);
+            let dims = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::tensor::DIMS as i32);
             self.not_null(dims, &format!("{which}: its dims are null"));
         }
     }

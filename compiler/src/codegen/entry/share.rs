@@ -84,7 +84,7 @@ impl Team {
         let one = b.ins().iconst(types::I64, 1);
         b.ins().brif(pool, some, &[], after, &[one.into()]);
         b.switch_to_block(some);
-        let given = b.ins().load(types::I32, FLAGS, pool, abi::POOL_THREADS);
+        let given = b.ins().load(types::I32, FLAGS, pool, abi::pool::THREADS as i32);
         let given = b.ins().sextend(types::I64, given);
         let most = b.ins().iconst(types::I64, i64::from(program.threads));
         let given = b.ins().smin(given, most);
@@ -143,8 +143,8 @@ impl<M: Module> Entry<'_, '_, M> {
         }
         let task = self.parts.module.declare_func_in_func(*task, b.func);
         let task = b.ins().func_addr(types::I64, task);
-        let context = b.ins().load(types::I64, FLAGS, team.pool, abi::POOL_CONTEXT);
-        let parallel_for = b.ins().load(types::I64, FLAGS, team.pool, abi::POOL_PARALLEL_FOR);
+        let context = b.ins().load(types::I64, FLAGS, team.pool, abi::pool::CONTEXT as i32);
+        let parallel_for = b.ins().load(types::I64, FLAGS, team.pool, abi::pool::PARALLEL_FOR as i32);
         let signature = b.import_signature(signature(self.parts.module.isa(), 4, false));
         b.ins().call_indirect(signature, parallel_for, &[context, task, team.block, threads]);
         b.ins().jump(after, &[]);
