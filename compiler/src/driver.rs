@@ -12,7 +12,7 @@ use crate::lower::{
     program::{Port, Program},
 };
 use crate::passes::{self, Effort};
-use crate::{Error, Result, codegen, onnx};
+use crate::{Error, Result, codegen, onnx, symbol};
 
 /// Bytes of weights that an object can hold: instructions of x86-64 reach 2 GB, code included.
 pub const EMBEDDED_LIMIT: usize = (1 << 31) - (1 << 27);
@@ -48,6 +48,33 @@ pub struct Options {
     pub traced: bool,
 }
 
+impl Options {
+    /// The usual ones, for CPUs of one machine, the plainest first. `name` is the prefix of the object's symbols.
+    ///
+    /// # Errors
+    /// When the [name](symbol::check) will not do, or there is no target.
+    pub fn new(targets: Vec<Target>, name: &str) -> Result<Options> {
+        symbol::check(name)?;
+        let mut plainer = targets;
+        let target = plainer.pop().ok_or_else(|| Error::usage("no target"))?;
+        Ok(Options {
+            target,
+            plainer,
+            where_it_differs: false,
+            name: name.to_string(),
+            dims: Vec::new(),
+            shapes: Vec::new(),
+            values: Vec::new(),
+            check_indices: false,
+            limits: onnx::limits::Limits::default(),
+            effort: Effort::Full,
+            separate_weights: false,
+            embedded_limit: EMBEDDED_LIMIT,
+            traced: false,
+        })
+    }
+}
+
 /// What came of it, stage by stage.
 #[derive(Debug)]
 pub struct Compiled {
@@ -59,6 +86,8 @@ pub struct Compiled {
     pub program: Program,
     /// The weights' bytes, when they are not in the object: the program's last input.
     pub weights: Option<Bytes>,
+    /// Bytes of arena that are enough for any of the CPUs, where no dimension decides them.
+    pub arena_bytes: Option<i64>,
     /// The object and its header.
     pub code: codegen::Compiled,
 }
@@ -68,6 +97,14 @@ impl Compiled {
     pub fn inputs(&self) -> &[Port] {
         let all = &self.program.inputs;
         &all[..all.len() - usize::from(self.weights.is_some())]
+    }
+
+    /// The object in a static library.
+    ///
+    /// # Errors
+    /// None that the model is to blame for.
+    pub fn static_library(&self, options: &Options) -> Result<Vec<u8>> {
+        codegen::archive(&self.code.object, &options.target.triple, &options.name)
     }
 
     /// What the program takes: the model's inputs, and the weights if they are not in the object.
@@ -112,8 +149,9 @@ pub fn compile_graph(imported: Graph, options: &Options) -> Result<Compiled> {
     let variants: Vec<Variant<'_>> =
         programs.iter().zip(&targets).map(|(program, target)| Variant { program, target }).collect();
     let code = codegen::compile_variants(&variants)?;
+    let arena_bytes = codegen::abi::fixed_arena(&programs.iter().collect::<Vec<_>>());
     match (graphs.pop(), programs.pop()) {
-        (Some(graph), Some(program)) => Ok(Compiled { targets, graph, program, weights, code }),
+        (Some(graph), Some(program)) => Ok(Compiled { targets, graph, program, weights, arena_bytes, code }),
         _ => Err(Error::internal("a model without a program")),
     }
 }

@@ -20,5 +20,6 @@ pub mod loader;
 pub mod lower;
 pub mod onnx;
 pub mod passes;
+pub mod symbol;
 
 pub use error::{Error, Result};

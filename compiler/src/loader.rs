@@ -18,7 +18,7 @@ use object::{
     SymbolIndex, elf,
 };
 
-use crate::codegen::{abi, refusals};
+use crate::codegen::abi;
 use crate::ir::{DType, Tensor};
 use crate::{Error, Result};
 

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use mcc::ir::{Graph, text};
-use mcc::{Error, Result, codegen, driver, lower, passes};
+use mcc::{Error, Result, codegen, driver, lower, passes, symbol};
 
 use super::link::{self, Form};
-use super::options::{INTERFACE, MAX_THREADS, ModelOptions, ThreadOptions, symbol_of, warn, warn_of};
+use super::options::{MAX_THREADS, ModelOptions, ThreadOptions, warn, warn_of};
 use super::run::ports;
 use super::tensors::stand_in;
 use super::{output as files, progress, say, tell, tune};
@@ -93,18 +93,8 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
     let model = args.model.as_deref().ok_or_else(|| Error::usage("no model given").help(help))?;
     let output = args.output.as_deref().ok_or_else(|| Error::usage("no output given").help(help))?;
     let targets = args.options.targets(args.target.as_deref())?;
-    let name = args.name.clone().unwrap_or_else(|| symbol_of(model));
-    if !is_identifier(&name) {
-        return Err(Error::usage(format!("--name {name}: not a C identifier")));
-    }
-    if name == INTERFACE {
-        return Err(Error::usage(format!("--name {name}: names that begin so are those of mcc.h"))
-            .help("without --name it is made of the model's file name"));
-    }
-    if name.len() > MAX_NAME {
-        return Err(Error::usage(format!("--name of {} characters", name.len()))
-            .help(format!("{MAX_NAME} are enough for anyone to read, and for every linker")));
-    }
+    let name = args.name.clone().unwrap_or_else(|| symbol::of_file(model));
+    symbol::check(&name)?;
     let mut options = args.options.for_targets(targets, &name, args.threads)?;
     options.separate_weights = args.weights == Weights::Separate;
     let form = match args.emit {
@@ -252,12 +242,4 @@ fn binary(args: &CompileArgs, model: &Path, mut places: Places, options: &driver
     let weights = places.weights.as_deref().zip(compiled.weights.as_deref());
     let rest = [(places.header.as_path(), compiled.code.header.as_bytes()), (&places.object, &library)];
     files::write_all(&weights.into_iter().chain(rest).collect::<Vec<_>>())
-}
-
-/// Characters that a name may have: it is part of every symbol.
-const MAX_NAME: usize = 500;
-
-fn is_identifier(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }

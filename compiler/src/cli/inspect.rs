@@ -9,11 +9,11 @@ use std::path::PathBuf;
 use clap::Args;
 use mcc::ir::{Decision, Dim, Graph, Op};
 use mcc::lower::program::{Port, Step};
-use mcc::{Result, driver};
+use mcc::{Result, driver, symbol};
 use mcc_targets::Target;
 use serde_json::{Value, json};
 
-use super::options::{ModelOptions, symbol_of, warn};
+use super::options::{ModelOptions, warn};
 use super::say;
 
 #[derive(Args)]
@@ -34,7 +34,7 @@ pub struct InspectArgs {
 /// Prints the report.
 pub fn inspect(args: &InspectArgs) -> Result<()> {
     let targets = args.options.targets(args.target.as_deref())?;
-    let options = args.options.for_targets(targets, &symbol_of(&args.model), 1)?;
+    let options = args.options.for_targets(targets, &symbol::of_file(&args.model), 1)?;
     let imported = driver::import(&args.model, &options)?;
     let before = operations(&imported);
     let compiled = driver::compile(&args.model, &options)?;

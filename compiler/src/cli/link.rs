@@ -1,11 +1,9 @@
 //! What an object is wrapped into: a static or a shared library.
 
-use std::io::Cursor;
 use std::process::Command;
 
-use ar_archive_writer::{ArchiveKind, DEFAULT_OBJECT_READER, NewArchiveMember, write_archive_to_stream};
 use mcc::driver::Options;
-use mcc::{Error, Result};
+use mcc::{Error, Result, codegen};
 use target_lexicon::{BinaryFormat, Triple};
 
 /// Form of the result.
@@ -26,23 +24,9 @@ pub enum Form {
 pub fn link(object: &[u8], options: &Options, form: Form) -> Result<Vec<u8>> {
     match form {
         Form::Object => Ok(object.to_vec()),
-        Form::StaticLib => archive(object, options),
+        Form::StaticLib => codegen::archive(object, &options.target.triple, &options.name),
         Form::Shared => shared(object, options),
     }
-}
-
-fn archive(object: &[u8], options: &Options) -> Result<Vec<u8>> {
-    let kind = match options.target.triple.binary_format {
-        BinaryFormat::Macho => ArchiveKind::Darwin,
-        BinaryFormat::Coff => ArchiveKind::Coff,
-        _ => ArchiveKind::Gnu,
-    };
-    let name = format!("{}.o", options.name);
-    let member = NewArchiveMember::new(object, &DEFAULT_OBJECT_READER, name);
-    let mut out = Cursor::new(Vec::new());
-    write_archive_to_stream(&mut out, &[member], kind, false, None)
-        .map_err(|e| Error::internal(format!("the archive cannot be written: {e}")))?;
-    Ok(out.into_inner())
 }
 
 /// Linker flags of a library that Android's loader takes too: 16 KiB pages, no text relocations, nothing undefined but

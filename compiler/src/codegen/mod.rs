@@ -7,6 +7,7 @@
 //! - [`object`]: the object file; [`cpu`]: what it asks the CPU.
 
 pub mod abi;
+mod archive;
 mod cpu;
 #[cfg(test)]
 mod cpu_tests;
@@ -31,6 +32,7 @@ use mcc_targets::Target;
 use crate::lower::program::Program;
 use crate::{Error, Result};
 
+pub use archive::archive;
 pub use object::Variant;
 
 /// A compiled model.
