@@ -128,7 +128,7 @@ impl Model {
         }
         // SAFETY: a C string.
         let needs = unsafe { CStr::from_ptr(c.cpu_features) }.to_string_lossy();
-        let missing = mcc_targets::missing_here(&needs.split_whitespace().collect::<Vec<_>>());
+        let missing = mcc_targets::missing_here(&needs);
         if !missing.is_empty() {
             let missing = missing.join(", ");
             return Err(Error::usage(format!(

@@ -58,7 +58,7 @@ fn levels() -> Vec<Target> {
     let x86 = CPU_LEVELS.iter().filter_map(|l| Target::new("x86_64-unknown-linux-gnu", Some(l.name)).ok());
     let mut levels: Vec<Target> = Vec::new();
     for level in x86.chain(Target::host_levels()) {
-        if levels.iter().all(|l| (l.arch, &l.features) != (level.arch, &level.features)) {
+        if levels.iter().all(|l| (l.arch, l.features) != (level.arch, level.features)) {
             levels.push(level);
         }
     }

@@ -36,7 +36,7 @@ fn tiles(target: &Target) -> &'static [Tile] {
 
 /// Whether four products of bytes and their sum are one instruction.
 pub fn has_dot(target: &Target) -> bool {
-    target.has("dotprod") || target.vector_bytes > 16 && (target.has("avx512vnni") || target.has("avxvnni"))
+    target.has_byte_dot()
 }
 
 /// Whether products of bytes are of magnitudes and signs, which take registers of their own.

@@ -8,7 +8,9 @@ use std::sync::OnceLock;
 
 use target_lexicon::Triple;
 
-use super::{Arch, CPU_LEVELS, Target, UnknownTarget, cpu_features, default_cpus, last};
+use crate::cpus::{CPU_LEVELS, cpu_features, default_cpus};
+use crate::features::detected;
+use crate::{Arch, Feature, FeatureSet, Target, UnknownTarget, last};
 
 /// The environment variable that names the CPU to pass for: a `--cpu` value for one CPU, such as `x86-64-v3` (or `v3`).
 pub const TEST_CPU: &str = "MCC_TEST_CPU";
@@ -59,14 +61,19 @@ impl Target {
     pub fn runs_here(&self) -> bool {
         let host = Triple::host();
         let same = self.triple.architecture == host.architecture && self.triple.binary_format == host.binary_format;
-        same && missing_here(&self.features).is_empty()
+        same && here().contains_all(self.features)
     }
 }
 
-/// Which of some extensions this machine lacks.
-pub fn missing_here<'a>(features: &[&'a str]) -> Vec<&'a str> {
-    let here = HOST.and_then(|arch| native(arch).ok()).unwrap_or_default();
-    features.iter().copied().filter(|f| !here.contains(f)).collect()
+/// The extensions that this machine has, or is to pass for having.
+pub fn here() -> FeatureSet {
+    HOST.and_then(|arch| native(arch).ok()).unwrap_or_default()
+}
+
+/// Which of the extensions that an object needs, named with spaces between them, this machine lacks.
+pub fn missing_here(names: &str) -> Vec<&str> {
+    let has = |name: &str| Feature::of_name(name).is_some_and(|feature| here().contains(feature));
+    names.split_whitespace().filter(|name| !has(name)).collect()
 }
 
 /// The family of the machine this process runs on.
@@ -79,17 +86,14 @@ const HOST: Option<Arch> = if cfg!(target_arch = "x86_64") {
 };
 
 /// The extensions that this machine has, or is to pass for having.
-pub(super) fn native(arch: Arch) -> Result<Vec<&'static str>, UnknownTarget> {
-    static HERE: OnceLock<Result<Vec<&'static str>, UnknownTarget>> = OnceLock::new();
+pub(crate) fn native(arch: Arch) -> Result<FeatureSet, UnknownTarget> {
+    static HERE: OnceLock<Result<FeatureSet, UnknownTarget>> = OnceLock::new();
     if Some(arch) != HOST {
         return Err(UnknownTarget("cpu native: the target is not this machine; name a level".to_string()));
     }
-    HERE.get_or_init(|| {
-        let detected: Vec<&str> = detected().into_iter().filter(|f| f.1).map(|f| f.0).collect();
-        match test_cpu() {
-            Some(name) => lesser(arch, name, &detected),
-            None => Ok(detected),
-        }
+    HERE.get_or_init(|| match test_cpu() {
+        Some(name) => lesser(arch, name, detected()),
+        None => Ok(detected()),
     })
     .clone()
 }
@@ -102,7 +106,7 @@ fn test_cpu() -> Option<&'static str> {
 }
 
 /// The extensions of a CPU that this machine is to pass for.
-fn lesser(arch: Arch, name: &str, detected: &[&'static str]) -> Result<Vec<&'static str>, UnknownTarget> {
+fn lesser(arch: Arch, name: &str, detected: FeatureSet) -> Result<FeatureSet, UnknownTarget> {
     let refuse = |what: String| UnknownTarget(format!("{TEST_CPU}={name}: {what}"));
     let short = name.trim_start_matches('-');
     let level = if ["v2", "v3", "v4"].contains(&short) { format!("x86-64-{short}") } else { name.to_string() };
@@ -111,51 +115,12 @@ fn lesser(arch: Arch, name: &str, detected: &[&'static str]) -> Result<Vec<&'sta
         return Err(refuse("give one level, such as x86-64-v3".to_string()));
     }
     let features = cpus.swap_remove(0);
-    let missing: Vec<&str> = features.iter().copied().filter(|f| !detected.contains(f)).collect();
-    match missing.as_slice() {
-        [] => Ok(features),
-        _ => Err(refuse(format!("this machine lacks {}", missing.join(", ")))),
+    let missing = features.difference(detected);
+    if missing.is_empty() {
+        Ok(features)
+    } else {
+        Err(refuse(format!("this machine lacks {}", missing.names().join(", "))))
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn detected() -> Vec<(&'static str, bool)> {
-    use std::arch::is_x86_feature_detected as has;
-    vec![
-        ("sse3", has!("sse3")),
-        ("ssse3", has!("ssse3")),
-        ("sse4.1", has!("sse4.1")),
-        ("sse4.2", has!("sse4.2")),
-        ("popcnt", has!("popcnt")),
-        ("cmpxchg16b", has!("cmpxchg16b")),
-        ("avx", has!("avx")),
-        ("avx2", has!("avx2")),
-        ("fma", has!("fma")),
-        ("bmi1", has!("bmi1")),
-        ("bmi2", has!("bmi2")),
-        ("lzcnt", has!("lzcnt")),
-        ("f16c", has!("f16c")),
-        ("avx512f", has!("avx512f")),
-        ("avx512bw", has!("avx512bw")),
-        ("avx512cd", has!("avx512cd")),
-        ("avx512dq", has!("avx512dq")),
-        ("avx512vl", has!("avx512vl")),
-        ("avx512vbmi", has!("avx512vbmi")),
-        ("avx512vbmi2", has!("avx512vbmi2")),
-        ("avx512vnni", has!("avx512vnni")),
-        ("avxvnni", has!("avxvnni")),
-    ]
-}
-
-#[cfg(target_arch = "aarch64")]
-fn detected() -> Vec<(&'static str, bool)> {
-    use std::arch::is_aarch64_feature_detected as has;
-    vec![("lse", has!("lse")), ("fp16", has!("fp16")), ("dotprod", has!("dotprod")), ("i8mm", has!("i8mm"))]
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn detected() -> Vec<(&'static str, bool)> {
-    Vec::new()
 }
 
 #[cfg(test)]
@@ -168,10 +133,10 @@ mod tests {
         assert!(native.runs_here());
         assert!(Target::host(None).unwrap().runs_here());
         assert!(Target::all_host(None).unwrap()[0].runs_here());
-        assert!(missing_here(&native.features).is_empty());
-        assert_eq!(missing_here(&["unheard-of"]), ["unheard-of"]);
+        assert!(missing_here(&native.features.to_string()).is_empty());
+        assert_eq!(missing_here(" unheard-of  "), ["unheard-of"]);
         let levels = Target::host_levels();
-        assert!(!levels.is_empty() && levels.iter().all(|l| l.features.iter().all(|f| native.has(f))));
+        assert!(!levels.is_empty() && levels.iter().all(|l| native.features.contains_all(l.features)));
         let other = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"].map(|t| Target::new(t, None).unwrap());
         assert!(other.iter().any(|t| !t.runs_here()));
     }
@@ -180,7 +145,7 @@ mod tests {
     fn lesser_machines() {
         let of = |cpu| cpu_features(Arch::X86_64, Some(cpu)).unwrap().swap_remove(0);
         let has = of("znver5");
-        let pass = |name| lesser(Arch::X86_64, name, &has);
+        let pass = |name| lesser(Arch::X86_64, name, has);
         for (name, cpu) in [("v2", "x86-64-v2"), ("-v3", "x86-64-v3"), ("x86-64-v4", "x86-64-v4"), ("znver4", "znver4")]
         {
             assert_eq!(pass(name).unwrap(), of(cpu));
@@ -189,7 +154,7 @@ mod tests {
             let error = pass(name).unwrap_err().0;
             assert!(error.starts_with("MCC_TEST_CPU=") && error.contains(told), "{error}");
         }
-        let error = lesser(Arch::X86_64, "v4", &of("x86-64-v3")).unwrap_err().0;
+        let error = lesser(Arch::X86_64, "v4", of("x86-64-v3")).unwrap_err().0;
         assert!(error.contains("lacks avx512bw"), "{error}");
     }
 }

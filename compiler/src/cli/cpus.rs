@@ -1,7 +1,7 @@
 //! `mcc cpus`: the CPU levels, and which of them this machine runs.
 
 use mcc::{Error, Result};
-use mcc_targets::{CPU_LEVELS, TEST_CPU, Target, missing_here};
+use mcc_targets::{CPU_LEVELS, TEST_CPU, Target, here};
 
 use super::say;
 
@@ -11,8 +11,8 @@ pub fn cpus() -> Result<()> {
     let levels = CPU_LEVELS.iter().filter(|l| l.arch == native.arch);
     let width = levels.clone().map(|l| l.name.len()).max().unwrap_or(0);
     for level in levels {
-        let missing = missing_here(&level.features.concat());
-        let what = if missing.is_empty() { "runs here".to_string() } else { format!("lacks {}", missing.join(" ")) };
+        let missing = level.features.difference(here());
+        let what = if missing.is_empty() { "runs here".to_string() } else { format!("lacks {missing}") };
         say(&format!("{:width$}  {what}\n", level.name))?;
     }
     let passing = std::env::var(TEST_CPU).ok().filter(|name| !name.is_empty());

@@ -18,7 +18,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, ModuleResult};
 use iced_x86::IcedError;
 use iced_x86::code_asm::{CodeAssembler, dword_ptr, gpr32::*, gpr64::*, qword_ptr};
-use mcc_targets::{Arch, CpuWord, Target};
+use mcc_targets::{Arch, CpuWord, Feature, Target};
 use target_lexicon::BinaryFormat;
 
 use crate::{Error, Result};
@@ -48,7 +48,7 @@ pub fn asks(variants: &[&Target]) -> Result<bool> {
 fn masks(target: &Target) -> (BTreeMap<CpuWord, u32>, u32) {
     let mut words = BTreeMap::new();
     let mut xcr0 = 0;
-    for feature in target.features() {
+    for feature in target.features.iter().map(Feature::row) {
         let (word, bit) = feature.bit;
         *words.entry(word).or_insert(0) |= 1 << bit;
         xcr0 |= feature.xcr0;

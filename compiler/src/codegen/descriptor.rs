@@ -30,7 +30,7 @@ pub fn define<M: Module>(
     let outputs = image.ports(&program.outputs);
     image.point(model::OUTPUTS, outputs);
     image.put_i64(model::ARENA_SIZE, abi::fixed_arena(programs).unwrap_or(-1));
-    let features = image.string(&target.features.join(" "));
+    let features = image.string(&target.features.to_string());
     image.point(model::CPU_FEATURES, features);
     let texts = image.reserve(8 * refusals.len());
     image.point(model::REQUIREMENTS, texts);

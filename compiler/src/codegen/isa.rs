@@ -46,9 +46,8 @@ pub fn isa(target: &Target) -> Result<Arc<dyn TargetIsa>> {
         flags.set(name, if target.checked { "true" } else { "false" }).map_err(|e| fail(&e))?;
     }
     let mut builder = isa::lookup(target.triple.clone()).map_err(|e| fail(&e))?;
-    for feature in target.features().filter(|f| f.cranelift) {
-        let setting = format!("has_{}", feature.name.replace('.', ""));
-        builder.enable(&setting).map_err(|e| fail(&e))?;
+    for flag in target.features.iter().filter_map(|f| f.row().cranelift) {
+        builder.enable(flag).map_err(|e| fail(&e))?;
     }
     builder.finish(settings::Flags::new(flags)).map_err(|e| fail(&e))
 }

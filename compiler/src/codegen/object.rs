@@ -11,7 +11,7 @@ use cranelift_codegen::isa::TargetIsa;
 use cranelift_codegen::{CompiledCode, FinalizedMachReloc};
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, ModuleReloc, default_libcall_names};
 use cranelift_object::{ObjectBuilder, ObjectModule};
-use mcc_targets::{Arch, Target};
+use mcc_targets::{Arch, FeatureSet, Target};
 use rayon::prelude::*;
 
 use super::entry::share;
@@ -49,7 +49,7 @@ pub struct File {
 pub fn object(variants: &[Variant<'_>]) -> Result<File> {
     let Some(first) = variants.first() else { return Err(Error::internal("an object without a program")) };
     // What runs before the CPU has been asked uses nothing that it may lack.
-    let plain = Target { features: Vec::new(), ..first.target.clone() };
+    let plain = Target { features: FeatureSet::EMPTY, ..first.target.clone() };
     let builder = ObjectBuilder::new(isa::isa(&plain)?, first.program.name.as_str(), default_libcall_names());
     let module = ObjectModule::new(builder.map_err(module_error)?);
     let name = &first.program.name;

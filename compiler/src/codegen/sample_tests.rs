@@ -52,7 +52,7 @@ fn samples_run_here() {
             let compiled = compile(&lowered(&graph, &target, "m"), &target).unwrap_or_else(|e| panic!("{e}"));
             let model = Model::load(&compiled.object).expect("loads");
             let got = model.invoke(&inputs).unwrap_or_else(|e| panic!("{e}\n{}", crate::ir::text::print(&graph)));
-            compare(&graph, &target.features.join(" "), &got, &want);
+            compare(&graph, &target.features.to_string(), &got, &want);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock};
 
-use mcc_targets::{Arch, Target};
+use mcc_targets::{Arch, Feature, Target};
 use object::{Object, ObjectSymbol};
 use tempfile::TempDir;
 
@@ -24,7 +24,7 @@ pub fn emulated() -> Vec<Target> {
 pub fn machines() -> Vec<Target> {
     let mut targets = emulated();
     let here = Target::host(Some("native")).expect("the host is a target");
-    if targets.iter().all(|t| (t.arch, &t.features) != (here.arch, &here.features)) {
+    if targets.iter().all(|t| (t.arch, t.features) != (here.arch, here.features)) {
         targets.push(here);
     }
     targets
@@ -40,7 +40,7 @@ pub fn levels() -> Vec<Target> {
 pub fn tools(target: &Target) -> (&'static str, &'static str) {
     match target.arch {
         Arch::Aarch64 => ("aarch64-linux-gnu-gcc -static", "qemu-aarch64"),
-        Arch::X86_64 if target.has("avx2") => ("x86_64-linux-gnu-gcc -static", "qemu-x86_64 -cpu max"),
+        Arch::X86_64 if target.has(Feature::Avx2) => ("x86_64-linux-gnu-gcc -static", "qemu-x86_64 -cpu max"),
         Arch::X86_64 => ("x86_64-linux-gnu-gcc -static", "qemu-x86_64 -cpu Nehalem"),
     }
 }

@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mcc_targets::Target;
+use mcc_targets::{Feature, Target};
 
 use super::random::Random;
 use crate::codegen::{self, tests::program};
@@ -29,10 +29,10 @@ pub fn kernel(seed: u64) -> Result<&'static str, String> {
         .iter()
         .map(|bytes| Tensor::new(DType::U8, vec![BYTES], bytes.clone().into()).unwrap_or_else(|e| panic!("{e}")))
         .collect();
-    for target in Target::host_levels().into_iter().filter(|t| !halves || t.has("f16c")) {
+    for target in Target::host_levels().into_iter().filter(|t| !halves || t.has(Feature::F16c)) {
         let told = |what: String| format!("{}: {what}\n{kernel}", target.cpu_name());
         let mut memory: Vec<Vec<u8>> = inputs.iter().cloned().chain([vec![0xff; BYTES]]).collect();
-        let interpret = if target.has("fma") { interp::run } else { interp::run_unfused };
+        let interpret = if target.has(Feature::Fma) { interp::run } else { interp::run_unfused };
         interpret(&kernel, &mut memory, &[]).map_err(|e| told(format!("the interpreter: {e}")))?;
         let want = &memory[INPUTS as usize];
         let compiled = catch_unwind(AssertUnwindSafe(|| {

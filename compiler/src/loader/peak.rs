@@ -65,7 +65,7 @@ mod loops {
     use std::arch::x86_64::*;
 
     use super::{CHAINS, Loop, black_box};
-    use mcc_targets::Target;
+    use mcc_targets::{Feature, Target};
 
     chains!(f32_512, "avx512f", _mm512_set1_ps(0.5), |a, x| _mm512_fmadd_ps(x, x, a));
     chains!(f32_256, "avx2,fma", _mm256_set1_ps(0.5), |a, x| _mm256_fmadd_ps(x, x, a));
@@ -80,16 +80,19 @@ mod loops {
 
     pub fn f32_loop(target: &Target) -> Option<Loop> {
         Some(match () {
-            () if target.has("avx512f") => (16, f32_512),
-            () if target.has("avx2") && target.has("fma") => (8, f32_256),
+            () if target.has(Feature::Avx512f) => (16, f32_512),
+            () if target.has(Feature::Avx2) && target.has(Feature::Fma) => (8, f32_256),
             () => (4, f32_128),
         })
     }
 
     pub fn int8_loop(target: &Target) -> Option<Loop> {
-        let rows: [(&str, Loop); 3] =
-            [("avx512vnni", (64, int8_512)), ("avxvnni", (32, int8_256)), ("avx2", (32, int8_avx2))];
-        rows.into_iter().find(|(feature, _)| target.has(feature)).map(|row| row.1)
+        let rows: [(Feature, Loop); 3] = [
+            (Feature::Avx512vnni, (64, int8_512)),
+            (Feature::Avxvnni, (32, int8_256)),
+            (Feature::Avx2, (32, int8_avx2)),
+        ];
+        rows.into_iter().find(|(feature, _)| target.has(*feature)).map(|row| row.1)
     }
 }
 

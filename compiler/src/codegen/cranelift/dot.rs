@@ -11,7 +11,7 @@
 //! unsigned number. The snapshots of `codegen/tests/dot.rs` show what each target gets.
 
 use cranelift_codegen::ir::{InstBuilder, Value, types};
-use mcc_targets::{Arch, Target};
+use mcc_targets::{Arch, Feature, Target};
 
 use super::{Parts, Translator};
 use crate::lower::kir::{DotKind, Elem, Ty, Val};
@@ -31,8 +31,8 @@ impl Support {
     pub(super) fn of(target: &Target) -> Support {
         Support {
             word_pairs: target.arch == Arch::X86_64,
-            signed: target.has("dotprod"),
-            mixed: target.has("dotprod") && target.has("i8mm"),
+            signed: target.has(Feature::Dotprod),
+            mixed: target.has(Feature::Dotprod) && target.has(Feature::I8mm),
         }
     }
 }

@@ -76,9 +76,9 @@ pub fn select(kernel: &Kernel, target: &Target) -> Result<(VirtualCode, Level)> 
     let mut s = Selector {
         kernel,
         avx512,
-        vbmi2: avx512 && target.has("avx512vbmi2"),
-        vbmi: avx512 && target.has("avx512vbmi"),
-        vnni: target.has(if avx512 { "avx512vnni" } else { "avxvnni" }),
+        vbmi2: target.expands_bytes(),
+        vbmi: target.has_fast_lookups(),
+        vnni: target.has_byte_dot(),
         max: target.vector_bytes,
         code,
         current: entry,

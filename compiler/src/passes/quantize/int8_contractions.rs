@@ -13,7 +13,7 @@
 use bytes::Bytes;
 use mcc_targets::choices::Problem;
 use mcc_targets::dot_schedule::{dot_panel, multiplies_bytes, takes_signed};
-use mcc_targets::{Arch, Target};
+use mcc_targets::{Arch, Feature, Target};
 
 use crate::Result;
 use crate::ir::{
@@ -77,7 +77,7 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
 /// The bytes that a target's products with signed ones take, if they are of one type.
 pub(crate) fn taken(target: &Target) -> Option<DType> {
     match target.arch {
-        Arch::Aarch64 if target.has("i8mm") => None,
+        Arch::Aarch64 if target.has(Feature::I8mm) => None,
         _ => Some(if takes_signed(target) { DType::I8 } else { DType::U8 }),
     }
 }

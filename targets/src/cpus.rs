@@ -1,0 +1,267 @@
+//! CPU levels, and the grammar of `--cpu`.
+
+use target_lexicon::{Environment, Triple};
+
+use crate::features::Feature::*;
+use crate::{Arch, FEATURES, Feature, FeatureSet, UnknownTarget, arch_of, host};
+
+/// One CPU level: its name and the features it stands for.
+pub struct CpuLevel {
+    /// Name as given to `--cpu`.
+    pub name: &'static str,
+    /// Family it belongs to.
+    pub arch: Arch,
+    /// What it has.
+    pub features: FeatureSet,
+}
+
+const fn with(base: FeatureSet, features: &[Feature]) -> FeatureSet {
+    base.union(FeatureSet::of(features))
+}
+
+const V2: FeatureSet = FeatureSet::of(&[Sse3, Ssse3, Sse41, Sse42, Popcnt, Cmpxchg16b]);
+const V3: FeatureSet = with(V2, &[Avx, Avx2, Fma, Bmi1, Bmi2, Lzcnt, F16c]);
+pub(crate) const V4: FeatureSet = with(V3, &[Avx512f, Avx512bw, Avx512cd, Avx512dq, Avx512vl]);
+
+/// Every CPU level that `--cpu` takes, the default of each family first.
+pub const CPU_LEVELS: &[CpuLevel] = &[
+    CpuLevel { name: "x86-64-v3", arch: Arch::X86_64, features: V3 },
+    CpuLevel { name: "x86-64-v2", arch: Arch::X86_64, features: V2 },
+    CpuLevel { name: "x86-64-v4", arch: Arch::X86_64, features: V4 },
+    CpuLevel { name: "haswell", arch: Arch::X86_64, features: V3 },
+    CpuLevel { name: "alderlake", arch: Arch::X86_64, features: with(V3, &[Avxvnni]) },
+    CpuLevel { name: "skylake-avx512", arch: Arch::X86_64, features: V4 },
+    CpuLevel { name: "cascadelake", arch: Arch::X86_64, features: with(V4, &[Avx512vnni]) },
+    CpuLevel { name: "icelake-server", arch: Arch::X86_64, features: with(V4, &[Avx512vbmi, Avx512vbmi2, Avx512vnni]) },
+    CpuLevel {
+        name: "sapphirerapids",
+        arch: Arch::X86_64,
+        features: with(V4, &[Avx512vbmi, Avx512vbmi2, Avx512vnni, Avxvnni]),
+    },
+    CpuLevel { name: "znver3", arch: Arch::X86_64, features: V3 },
+    CpuLevel { name: "znver4", arch: Arch::X86_64, features: with(V4, &[Avx512vbmi, Avx512vbmi2, Avx512vnni]) },
+    CpuLevel {
+        name: "znver5",
+        arch: Arch::X86_64,
+        features: with(V4, &[Avx512vbmi, Avx512vbmi2, Avx512vnni, Avxvnni]),
+    },
+    CpuLevel { name: "generic", arch: Arch::Aarch64, features: FeatureSet::EMPTY },
+    CpuLevel { name: "cortex-a55", arch: Arch::Aarch64, features: FeatureSet::of(&[Lse, Fp16, Dotprod]) },
+    CpuLevel { name: "cortex-a76", arch: Arch::Aarch64, features: FeatureSet::of(&[Lse, Fp16, Dotprod]) },
+    CpuLevel { name: "neoverse-n1", arch: Arch::Aarch64, features: FeatureSet::of(&[Lse, Fp16, Dotprod]) },
+    CpuLevel { name: "neoverse-v1", arch: Arch::Aarch64, features: FeatureSet::of(&[Lse, Fp16, Dotprod, I8mm]) },
+    CpuLevel { name: "apple-a12", arch: Arch::Aarch64, features: FeatureSet::of(&[Lse, Fp16]) },
+    CpuLevel { name: "apple-a13", arch: Arch::Aarch64, features: FeatureSet::of(&[Lse, Fp16, Dotprod]) },
+    CpuLevel { name: "apple-m1", arch: Arch::Aarch64, features: FeatureSet::of(&[Lse, Fp16, Dotprod]) },
+];
+
+/// The `--cpu` value that stands for none: code that runs almost everywhere, and code that is as fast as can be where the
+/// CPU is newer; they share their weights. Where the second would be the first again, as on 64-bit Arm without products of
+/// bytes, an object has one. Apple's systems see [`apple_cpu`].
+pub const DEFAULT_CPUS: &[(Arch, &str)] =
+    &[(Arch::X86_64, "x86-64-v3,icelake-server"), (Arch::Aarch64, "generic,+dotprod")];
+
+pub(crate) fn default_cpus(triple: &Triple) -> Option<&'static str> {
+    if let Some(cpu) = apple_cpu(triple) {
+        return Some(cpu);
+    }
+    let arch = arch_of(triple)?;
+    DEFAULT_CPUS.iter().find(|d| d.0 == arch).map(|d| d.1)
+}
+
+/// The level of every 64-bit Arm device that an Apple system's deployment target runs on. An object has one there, since
+/// nothing asks the CPU: Macs begin with the M1, and so do simulators and Catalyst; visionOS with the M2, which has more; iOS 26 is the first
+/// whose phones and tablets all have an A12 or newer, and none has left the A12 behind yet, which lacks `dotprod`.
+pub fn apple_cpu(triple: &Triple) -> Option<&'static str> {
+    use target_lexicon::OperatingSystem as Os;
+    if arch_of(triple)? != Arch::Aarch64 {
+        return None;
+    }
+    if matches!(triple.environment, Environment::Sim | Environment::Macabi) {
+        return Some("apple-m1");
+    }
+    match triple.operating_system {
+        Os::Darwin(_) | Os::MacOSX(_) | Os::VisionOS(_) | Os::XROS(_) => Some("apple-m1"),
+        Os::IOS(Some(least)) if least.major >= 26 => Some("apple-a12"),
+        Os::IOS(_) | Os::TvOS(_) | Os::WatchOS(_) => Some("generic"),
+        _ => None,
+    }
+}
+
+/// The extensions of each CPU of a `--cpu` value, those with the fewest first. The value's grammar:
+///
+/// | item, between commas | stands for |
+/// |---|---|
+/// | `LEVEL`, `LEVEL+a+b-c` | one more CPU: a level or `native`, with and without extensions |
+/// | `+a` | one more CPU: the one before it, with an extension |
+/// | `-a` | no more CPU: the one before it loses an extension |
+///
+/// Before the first item stands the family's default level, which counts only when that item has no level.
+///
+/// An extension comes with all that it implies, and goes with all that imply it.
+pub(crate) fn cpu_features(arch: Arch, cpu: Option<&str>) -> Result<Vec<FeatureSet>, UnknownTarget> {
+    let mut cpus: Vec<FeatureSet> = Vec::new();
+    for item in cpu.unwrap_or_default().split(',').filter(|p| !p.is_empty()) {
+        let name = item.starts_with(['+', '-']).then_some("");
+        let name = name.map_or_else(|| level_of(arch, item), Ok)?;
+        let mut features = match (name, cpus.last()) {
+            ("", None) => default_level(arch),
+            ("", Some(last)) => *last,
+            ("native", _) => host::native(arch)?,
+            _ => levels(arch).find(|l| l.name == name).map(|l| l.features).unwrap_or_default(),
+        };
+        change(arch, &mut features, &item[name.len()..])?;
+        if item.starts_with('-') {
+            cpus.pop();
+        }
+        cpus.push(features);
+    }
+    if cpus.is_empty() {
+        cpus.push(default_level(arch));
+    }
+    cpus.sort_by_key(|features| features.len());
+    cpus.dedup();
+    Ok(cpus)
+}
+
+pub(crate) fn levels(arch: Arch) -> impl Iterator<Item = &'static CpuLevel> {
+    CPU_LEVELS.iter().filter(move |l| l.arch == arch)
+}
+
+fn default_level(arch: Arch) -> FeatureSet {
+    levels(arch).next().map(|l| l.features).unwrap_or_default()
+}
+
+/// The level that an item of `--cpu` begins with.
+fn level_of(arch: Arch, item: &str) -> Result<&str, UnknownTarget> {
+    let fits =
+        |name: &&str| item.strip_prefix(*name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', '-']));
+    let names = levels(arch).map(|l| l.name).chain(["native"]);
+    names.filter(fits).max_by_key(|name| name.len()).map(|name| &item[..name.len()]).ok_or_else(|| {
+        let names: Vec<&str> = levels(arch).map(|l| l.name).collect();
+        UnknownTarget(format!(
+            "cpu {item}: give a level ({}, native), then +FEATURE or -FEATURE: {}",
+            names.join(", "),
+            all_features(arch)
+        ))
+    })
+}
+
+/// Adds and removes extensions: `+a-b`.
+fn change(arch: Arch, features: &mut FeatureSet, changes: &str) -> Result<(), UnknownTarget> {
+    let mut rest = changes;
+    while !rest.is_empty() {
+        let end = rest[1..].find(['+', '-']).map_or(rest.len(), |n| n + 1);
+        let (sign, name) = rest[..end].split_at(1);
+        let known = FEATURES.iter().find(|f| f.arch == arch && f.name == name).ok_or_else(|| {
+            UnknownTarget(format!("cpu feature {name}: known ones of this family are {}", all_features(arch)))
+        })?;
+        match sign {
+            "+" => features.add(known.feature),
+            _ => features.remove(known.feature),
+        }
+        rest = &rest[end..];
+    }
+    Ok(())
+}
+
+fn all_features(arch: Arch) -> String {
+    FEATURES.iter().filter(|f| f.arch == arch).map(|f| f.name).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Target;
+
+    #[test]
+    fn defaults() {
+        let cpus = |triple| Target::all(triple, None).unwrap();
+        let vectors: Vec<u32> = cpus("x86_64-pc-windows-gnu").iter().map(|t| t.vector_bytes).collect();
+        assert_eq!(vectors, [32, 64]);
+        assert_eq!(cpus("aarch64-linux-android").len(), 2);
+        assert_eq!(Target::new("x86_64-unknown-linux-gnu", None).unwrap().vector_bytes, 32);
+    }
+
+    #[test]
+    fn apples_deployment_targets_guarantee_a_level() {
+        for (triple, cpu) in [
+            ("aarch64-apple-darwin", "apple-a13"),
+            ("aarch64-apple-macosx11.0", "apple-a13"),
+            ("aarch64-apple-ios", "generic"),
+            ("aarch64-apple-ios17.0", "generic"),
+            ("aarch64-apple-ios26.0", "apple-a12"),
+            ("aarch64-apple-ios17.0-sim", "apple-a13"),
+            ("aarch64-apple-ios17.0-macabi", "apple-a13"),
+            ("aarch64-apple-tvos26.0", "generic"),
+            ("aarch64-apple-xros1.0", "apple-a13"),
+        ] {
+            let targets = Target::all(triple, None).unwrap();
+            assert_eq!(targets, [Target::new(triple, Some(cpu)).unwrap()], "{triple}");
+        }
+        assert_eq!(Target::all("x86_64-apple-darwin", None).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn several_cpus() {
+        let of = |triple, cpu| -> Vec<String> {
+            Target::all(triple, Some(cpu)).unwrap().iter().map(|t| t.features.to_string()).collect()
+        };
+        let x86 = |cpu| of("x86_64-unknown-linux-gnu", cpu);
+        let arm = |cpu| of("aarch64-linux-android", cpu);
+        assert_eq!(arm("generic,+dotprod,+i8mm"), ["", "dotprod", "dotprod i8mm"]);
+        assert_eq!(arm("generic+dotprod+i8mm"), ["dotprod i8mm"]);
+        assert_eq!(arm("neoverse-n1-fp16,generic"), ["", "dotprod lse"]);
+        assert_eq!(arm("+i8mm"), ["i8mm"]);
+        assert_eq!(x86("x86-64-v4,x86-64-v2,x86-64-v3,x86-64-v3").len(), 3);
+        assert_eq!(x86("x86-64-v3,-fma"), x86("x86-64-v3-fma"));
+        assert_eq!(x86("x86-64-v3,-fma,-f16c").len(), 1);
+        assert!(x86("x86-64-v2,x86-64-v4+avx512vnni")[1].contains("avx512vnni"));
+        for bad in ["x86-64-v3fma", "x86-64-v3+", "x86-64-v2,znver9", "+"] {
+            assert!(Target::all("x86_64-unknown-linux-gnu", Some(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_stand_for_their_cpus() {
+        for cpu in ["x86-64-v3", "x86-64-v2", "x86-64-v4", "x86-64-v3,-fma", "znver5", "x86-64-v2+avx"] {
+            let of = |cpu: &str| Target::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
+            assert_eq!(of(cpu), of(&of(cpu).cpu_name()), "{cpu}");
+        }
+        let v3 = Target::new("x86_64-unknown-linux-gnu", Some("haswell")).unwrap();
+        assert_eq!(v3.cpu_name(), "x86-64-v3");
+        let arm = |triple, cpu| Target::new(triple, Some(cpu)).unwrap().cpu_name();
+        assert_eq!(arm("aarch64-apple-darwin", "apple-m1"), "apple-a13");
+        assert_eq!(arm("aarch64-linux-android", "apple-m1"), "cortex-a55");
+    }
+
+    #[test]
+    fn cpu_values() {
+        let of = |cpu| Target::new("x86_64-unknown-linux-gnu", Some(cpu));
+        assert!(of("x86-64-v3").unwrap().has_fma());
+        assert!(of("znver4").unwrap().has(Avx512vnni) && !of("x86-64-v4").unwrap().has(Avx512vnni));
+        for level in CPU_LEVELS {
+            for feature in level.features.iter().map(Feature::row) {
+                assert_eq!(feature.arch, level.arch, "{} of {}", feature.name, level.name);
+                assert!(
+                    feature.implies.iter().all(|&f| level.features.contains(f)),
+                    "{} of {}",
+                    feature.name,
+                    level.name
+                );
+            }
+        }
+        assert!(!of("x86-64-v3,-fma").unwrap().has_fma());
+        assert!(of("x86-64-v2,+avx,+fma").unwrap().has_fma());
+        assert!(of("-fma").unwrap().has(Avx2));
+        assert_eq!(of("x86-64-v4,-fma").unwrap().vector_bytes, 16);
+        assert_eq!(
+            of("x86-64-v2,+avx512vnni").unwrap().features.to_string(),
+            "avx avx2 avx512f avx512vnni cmpxchg16b f16c fma popcnt sse3 sse4.1 sse4.2 ssse3"
+        );
+        assert!(of("x86-64-v9").unwrap_err().0.contains("x86-64-v2"));
+        assert!(of("+dotprod").unwrap_err().0.contains("avx2"));
+        assert!(Target::new("aarch64-linux-android", Some("generic,+dotprod")).unwrap().has(Dotprod));
+        assert!(Target::new("s390x-unknown-linux-gnu", None).is_err());
+    }
+}
