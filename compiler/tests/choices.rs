@@ -3,7 +3,7 @@
 use mcc::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, Op, Output, Tensor, TensorType, eval};
 use mcc::passes::{self, Effort};
 use mcc::{codegen, loader, lower};
-use mcc_targets::choices::{Choices, Point, Record, Table};
+use mcc_targets::choices::{Choices, Knob, Record, Table};
 use mcc_targets::{CPU_LEVELS, Target};
 
 fn tensor(shape: &[usize], seed: u64) -> Tensor {
@@ -87,37 +87,37 @@ fn check(graph: &Graph, x: Tensor) -> Record {
     asked
 }
 
-fn points(asked: &Record) -> Vec<Point> {
-    let mut points: Vec<Point> = asked.keys().map(|key| key.1).collect();
-    points.sort_unstable();
-    points.dedup();
-    points
+fn knobs(asked: &Record) -> Vec<Knob> {
+    let mut knobs: Vec<Knob> = asked.keys().map(|key| key.1).collect();
+    knobs.sort_unstable();
+    knobs.dedup();
+    knobs
 }
 
 #[test]
 fn square_filters() {
     let (graph, x) = conv(&[1, 32, 19, 23], &[48, 32, 3, 3], 1);
-    let points = points(&check(&graph, x));
-    assert!(points.contains(&Point::Filtering) && points.contains(&Point::TileVectors), "{points:?}");
+    let knobs = knobs(&check(&graph, x));
+    assert!(knobs.contains(&Knob::Filtering) && knobs.contains(&Knob::TileVectors), "{knobs:?}");
 }
 
 #[test]
 fn one_channel() {
     let (graph, x) = conv(&[1, 9, 11, 40], &[1, 9, 3, 3], 1);
-    assert!(points(&check(&graph, x)).contains(&Point::MergedPixels));
+    assert!(knobs(&check(&graph, x)).contains(&Knob::MergedPixels));
 }
 
 #[test]
 fn depthwise() {
     let (graph, x) = conv(&[1, 20, 13, 29], &[20, 1, 5, 5], 20);
-    assert_eq!(points(&check(&graph, x)), [Point::DepthwiseColumns]);
+    assert_eq!(knobs(&check(&graph, x)), [Knob::DepthwiseColumns]);
 }
 
 #[test]
 fn products() {
     for (rows, depth, columns) in [(61, 70, 100), (49, 33, 128), (200, 700, 130), (1, 64, 64)] {
         let (graph, x) = product(rows, depth, columns);
-        assert!(points(&check(&graph, x)).contains(&Point::TileVectors));
+        assert!(knobs(&check(&graph, x)).contains(&Knob::TileVectors));
     }
 }
 
@@ -129,9 +129,9 @@ fn non_zeros() {
         let few = values.into_iter().enumerate().map(|(n, v)| if n * 5 % 8 == 0 { v } else { 0.0 });
         let weights = Tensor::from_f64s(DType::F32, shape.to_vec(), &few.collect::<Vec<_>>()).unwrap();
         let (graph, x) = strided(&[1, shape[1], 15, 29], weights, 1, stride);
-        let points = points(&check(&graph, x));
-        let sparse = [Point::Sparse, Point::SparseTile, Point::SparseSlices];
-        assert!(sparse.iter().all(|point| points.contains(point)), "{points:?}");
+        let knobs = knobs(&check(&graph, x));
+        let sparse = [Knob::Sparse, Knob::SparseTile, Knob::SparseSlices];
+        assert!(sparse.iter().all(|knob| knobs.contains(knob)), "{knobs:?}");
     }
 }
 
@@ -141,7 +141,7 @@ fn a_table_decides() {
     check(&graph, x);
     let level = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
     object(&graph, &level);
-    let (key, asked) = level.choices.record().into_iter().find(|(key, _)| key.1 == Point::Filtering).unwrap();
+    let (key, asked) = level.choices.record().into_iter().find(|(key, _)| key.1 == Knob::Filtering).unwrap();
     let with = |choice: Option<i64>| {
         let table: Table = choice.map(|c| (key.clone(), c)).into_iter().collect();
         object(&graph, &Target { choices: Choices::new(&table), ..level.clone() })

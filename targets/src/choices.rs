@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Target;
 
-/// What is decided. Points that decide the form of a computation come before those that ask only of one form.
+/// What a measurement may decide. Knobs that decide the form of a computation come before those that ask only of one form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Point {
+pub enum Knob {
     /// Results of a tile of minimal filtering along an axis; 0: a convolution by its definition.
     Filtering,
     /// Neighbouring pixels that are computed as channels of one.
@@ -31,7 +31,7 @@ pub enum Point {
     /// Rows in the register tile of a contraction.
     TileRows,
     /// Weights fetched ahead: 0 never, 1 where those of a tile are few enough, 2 always.
-    Ahead,
+    FetchAhead,
     /// Kilobytes of transformed input in a block of minimal filtering.
     FilteringBlock,
     /// Output channels whose weights minimal filtering takes to transformed space at once; 0: all.
@@ -40,32 +40,32 @@ pub enum Point {
     DepthwiseColumns,
 }
 
-/// Every point with its name in tables, in the order in which tuning decides.
-pub const POINTS: &[(Point, &str)] = &[
-    (Point::Filtering, "filtering"),
-    (Point::MergedPixels, "merged_pixels"),
-    (Point::Sparse, "sparse"),
-    (Point::SparseTile, "sparse_tile"),
-    (Point::SparseSlices, "sparse_slices"),
-    (Point::Chain, "chain"),
-    (Point::TileVectors, "tile_vectors"),
-    (Point::RowBlock, "row_block"),
-    (Point::TileRows, "tile_rows"),
-    (Point::Ahead, "ahead"),
-    (Point::FilteringBlock, "filtering_block"),
-    (Point::FilterColumns, "filter_columns"),
-    (Point::DepthwiseColumns, "depthwise_columns"),
+/// Every knob with its name in tables, in the order in which tuning decides.
+pub const KNOBS: &[(Knob, &str)] = &[
+    (Knob::Filtering, "filtering"),
+    (Knob::MergedPixels, "merged_pixels"),
+    (Knob::Sparse, "sparse"),
+    (Knob::SparseTile, "sparse_tile"),
+    (Knob::SparseSlices, "sparse_slices"),
+    (Knob::Chain, "chain"),
+    (Knob::TileVectors, "tile_vectors"),
+    (Knob::RowBlock, "row_block"),
+    (Knob::TileRows, "tile_rows"),
+    (Knob::FetchAhead, "ahead"),
+    (Knob::FilteringBlock, "filtering_block"),
+    (Knob::FilterColumns, "filter_columns"),
+    (Knob::DepthwiseColumns, "depthwise_columns"),
 ];
 
-impl Point {
-    /// The point of a name.
-    pub fn of_name(name: &str) -> Option<Point> {
-        POINTS.iter().find(|p| p.1 == name).map(|p| p.0)
+impl Knob {
+    /// The knob of a name.
+    pub fn of_name(name: &str) -> Option<Knob> {
+        KNOBS.iter().find(|p| p.1 == name).map(|p| p.0)
     }
 
     /// Its name in tables.
     pub fn name(self) -> &'static str {
-        POINTS.iter().find(|p| p.0 == self).map_or("", |p| p.1)
+        KNOBS.iter().find(|p| p.0 == self).map_or("", |p| p.1)
     }
 }
 
@@ -93,11 +93,11 @@ pub struct Asked {
     pub layers: BTreeSet<String>,
 }
 
-/// Answers to problems, by problem and point.
-pub type Table = BTreeMap<(String, Point), i64>;
+/// Answers to problems, by problem and knob.
+pub type Table = BTreeMap<(String, Knob), i64>;
 
-/// What was asked, by problem and point.
-pub type Record = BTreeMap<(String, Point), Asked>;
+/// What was asked, by problem and knob.
+pub type Record = BTreeMap<(String, Knob), Asked>;
 
 /// A table of choices and a record of what was asked of it; clones share the record.
 #[derive(Debug, Clone, Default)]
@@ -110,7 +110,7 @@ pub struct Choices {
 enum Rule {
     #[default]
     Default,
-    Table(Arc<BTreeMap<String, BTreeMap<Point, i64>>>),
+    Table(Arc<BTreeMap<String, BTreeMap<Knob, i64>>>),
     Any(u64),
 }
 
@@ -126,14 +126,14 @@ impl Eq for Choices {}
 impl Choices {
     /// The cost model's answers but for those of a table.
     pub fn new(table: &Table) -> Choices {
-        let mut by_problem: BTreeMap<String, BTreeMap<Point, i64>> = BTreeMap::new();
-        for ((problem, point), choice) in table {
-            by_problem.entry(problem.clone()).or_default().insert(*point, *choice);
+        let mut by_problem: BTreeMap<String, BTreeMap<Knob, i64>> = BTreeMap::new();
+        for ((problem, knob), choice) in table {
+            by_problem.entry(problem.clone()).or_default().insert(*knob, *choice);
         }
         Choices { rule: Rule::Table(Arc::new(by_problem)), record: Arc::default() }
     }
 
-    /// Some candidate of every point, without a reason: code must be right for all of them.
+    /// Some candidate of every knob, without a reason: code must be right for all of them.
     pub fn any(seed: u64) -> Choices {
         Choices { rule: Rule::Any(seed), record: Arc::default() }
     }
@@ -141,8 +141,8 @@ impl Choices {
     /// What the table says.
     pub fn table(&self) -> Table {
         let Rule::Table(table) = &self.rule else { return Table::new() };
-        let all = table.iter().flat_map(|(problem, points)| points.iter().map(move |p| (problem, p)));
-        all.map(|(problem, (point, choice))| ((problem.clone(), *point), *choice)).collect()
+        let all = table.iter().flat_map(|(problem, knobs)| knobs.iter().map(move |p| (problem, p)));
+        all.map(|(problem, (knob, choice))| ((problem.clone(), *knob), *choice)).collect()
     }
 
     /// What was asked so far.
@@ -151,13 +151,13 @@ impl Choices {
     }
 
     /// What the rule wants, offered or not.
-    fn wanted(&self, point: Point, problem: &str, candidates: &BTreeSet<i64>) -> Option<i64> {
+    fn wanted(&self, knob: Knob, problem: &str, candidates: &BTreeSet<i64>) -> Option<i64> {
         match &self.rule {
             Rule::Default => None,
-            Rule::Table(table) => table.get(problem)?.get(&point).copied(),
+            Rule::Table(table) => table.get(problem)?.get(&knob).copied(),
             Rule::Any(seed) => {
                 // FNV-1a: the same on every machine.
-                let bytes = problem.bytes().chain(point.name().bytes()).chain(seed.to_le_bytes());
+                let bytes = problem.bytes().chain(knob.name().bytes()).chain(seed.to_le_bytes());
                 let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
                 let hash = bytes.fold(0xcbf2_9ce4_8422_2325, step) >> 16;
                 candidates.iter().nth((hash % candidates.len().max(1) as u64) as usize).copied()
@@ -169,15 +169,15 @@ impl Choices {
 impl Target {
     /// Decides between some candidates, of which `default` is one: what the target's table says of this problem if that is
     /// among them, else the default.
-    pub fn choose(&self, point: Point, problem: Problem<'_>, default: i64, candidates: &[i64]) -> i64 {
+    pub fn choose(&self, knob: Knob, problem: Problem<'_>, default: i64, candidates: &[i64]) -> i64 {
         let candidates: BTreeSet<i64> = candidates.iter().copied().chain([default]).collect();
         if candidates.len() < 2 || problem.text.is_empty() {
             return default;
         }
-        let wanted = self.choices.wanted(point, problem.text, &candidates);
+        let wanted = self.choices.wanted(knob, problem.text, &candidates);
         let taken = wanted.filter(|w| candidates.contains(w)).unwrap_or(default);
         let mut record = self.choices.record.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = record.entry((problem.text.to_string(), point)).or_default();
+        let asked = record.entry((problem.text.to_string(), knob)).or_default();
         (asked.default, asked.taken, asked.refused) = (default, taken, wanted.filter(|&w| w != taken));
         asked.candidates.extend(candidates);
         if !problem.layer.is_empty() {
@@ -195,17 +195,17 @@ mod tests {
     fn tables_overrule_defaults_within_what_is_offered() {
         let mut target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
         let problem = Problem { text: "product 3 4 5", layer: "a" };
-        assert_eq!(target.choose(Point::RowBlock, problem, 24, &[24, 48]), 24);
+        assert_eq!(target.choose(Knob::RowBlock, problem, 24, &[24, 48]), 24);
         let table = Table::from([
-            ((problem.text.to_string(), Point::RowBlock), 48),
-            ((problem.text.to_string(), Point::TileRows), 7),
+            ((problem.text.to_string(), Knob::RowBlock), 48),
+            ((problem.text.to_string(), Knob::TileRows), 7),
         ]);
         target.choices = Choices::new(&table);
-        assert_eq!(target.choose(Point::RowBlock, problem, 24, &[48]), 48);
-        assert_eq!(target.choose(Point::TileRows, Problem { layer: "b", ..problem }, 6, &[4, 12]), 6);
-        assert_eq!(target.choose(Point::RowBlock, Problem { text: "other", ..problem }, 24, &[48]), 24);
+        assert_eq!(target.choose(Knob::RowBlock, problem, 24, &[48]), 48);
+        assert_eq!(target.choose(Knob::TileRows, Problem { layer: "b", ..problem }, 6, &[4, 12]), 6);
+        assert_eq!(target.choose(Knob::RowBlock, Problem { text: "other", ..problem }, 24, &[48]), 24);
         let record = target.clone().choices.record();
-        let asked = &record[&(problem.text.to_string(), Point::TileRows)];
+        let asked = &record[&(problem.text.to_string(), Knob::TileRows)];
         assert_eq!((asked.refused, asked.taken, asked.candidates.len()), (Some(7), 6, 3));
         assert_eq!(asked.layers, BTreeSet::from(["b".to_string()]));
     }
@@ -216,15 +216,15 @@ mod tests {
         let mut taken = BTreeSet::new();
         for seed in 0..32 {
             target.choices = Choices::any(seed);
-            taken.insert(target.choose(Point::Filtering, Problem { text: "a", layer: "" }, 4, &[0, 2]));
+            taken.insert(target.choose(Knob::Filtering, Problem { text: "a", layer: "" }, 4, &[0, 2]));
         }
         assert_eq!(taken, BTreeSet::from([0, 2, 4]));
     }
 
     #[test]
     fn names_are_unique() {
-        for (point, name) in POINTS {
-            assert_eq!((Point::of_name(name), point.name()), (Some(*point), *name));
+        for (knob, name) in KNOBS {
+            assert_eq!((Knob::of_name(name), knob.name()), (Some(*knob), *name));
         }
     }
 }

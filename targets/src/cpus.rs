@@ -3,6 +3,7 @@
 use target_lexicon::{Environment, Triple};
 
 use crate::features::Feature::*;
+use crate::machine::{ARM, Machine, ZEN5};
 use crate::{Arch, FEATURES, Feature, FeatureSet, UnknownTarget, arch_of, host};
 
 /// One CPU level: its name and the features it stands for.
@@ -13,6 +14,15 @@ pub struct CpuLevel {
     pub arch: Arch,
     /// What it has.
     pub features: FeatureSet,
+    /// The machine that schedules and costs assume.
+    pub machine: &'static Machine,
+}
+
+/// A CPU that a `--cpu` value asks for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Cpu {
+    pub(crate) features: FeatureSet,
+    pub(crate) machine: &'static Machine,
 }
 
 const fn with(base: FeatureSet, features: &[Feature]) -> FeatureSet {
@@ -21,38 +31,41 @@ const fn with(base: FeatureSet, features: &[Feature]) -> FeatureSet {
 
 const V2: FeatureSet = FeatureSet::of(&[Sse3, Ssse3, Sse41, Sse42, Popcnt, Cmpxchg16b]);
 const V3: FeatureSet = with(V2, &[Avx, Avx2, Fma, Bmi1, Bmi2, Lzcnt, F16c]);
-pub(crate) const V4: FeatureSet = with(V3, &[Avx512f, Avx512bw, Avx512cd, Avx512dq, Avx512vl]);
+const V4: FeatureSet = with(V3, &[Avx512f, Avx512bw, Avx512cd, Avx512dq, Avx512vl]);
+
+const fn x86(name: &'static str, features: FeatureSet, machine: &'static Machine) -> CpuLevel {
+    CpuLevel { name, arch: Arch::X86_64, features, machine }
+}
+
+const fn arm(name: &'static str, features: &[Feature], machine: &'static Machine) -> CpuLevel {
+    CpuLevel { name, arch: Arch::Aarch64, features: FeatureSet::of(features), machine }
+}
+
+const DEFAULT_X86_LEVEL: CpuLevel = x86("x86-64-v3", V3, &ZEN5);
+const DEFAULT_ARM_LEVEL: CpuLevel = arm("generic", &[], &ARM);
 
 /// Every CPU level that `--cpu` takes, the default of each family first.
 pub const CPU_LEVELS: &[CpuLevel] = &[
-    CpuLevel { name: "x86-64-v3", arch: Arch::X86_64, features: V3 },
-    CpuLevel { name: "x86-64-v2", arch: Arch::X86_64, features: V2 },
-    CpuLevel { name: "x86-64-v4", arch: Arch::X86_64, features: V4 },
-    CpuLevel { name: "haswell", arch: Arch::X86_64, features: V3 },
-    CpuLevel { name: "alderlake", arch: Arch::X86_64, features: with(V3, &[Avxvnni]) },
-    CpuLevel { name: "skylake-avx512", arch: Arch::X86_64, features: V4 },
-    CpuLevel { name: "cascadelake", arch: Arch::X86_64, features: with(V4, &[Avx512vnni]) },
-    CpuLevel { name: "icelake-server", arch: Arch::X86_64, features: with(V4, &[Avx512vbmi, Avx512vbmi2, Avx512vnni]) },
-    CpuLevel {
-        name: "sapphirerapids",
-        arch: Arch::X86_64,
-        features: with(V4, &[Avx512vbmi, Avx512vbmi2, Avx512vnni, Avxvnni]),
-    },
-    CpuLevel { name: "znver3", arch: Arch::X86_64, features: V3 },
-    CpuLevel { name: "znver4", arch: Arch::X86_64, features: with(V4, &[Avx512vbmi, Avx512vbmi2, Avx512vnni]) },
-    CpuLevel {
-        name: "znver5",
-        arch: Arch::X86_64,
-        features: with(V4, &[Avx512vbmi, Avx512vbmi2, Avx512vnni, Avxvnni]),
-    },
-    CpuLevel { name: "generic", arch: Arch::Aarch64, features: FeatureSet::EMPTY },
-    CpuLevel { name: "cortex-a55", arch: Arch::Aarch64, features: FeatureSet::of(&[Lse, Fp16, Dotprod]) },
-    CpuLevel { name: "cortex-a76", arch: Arch::Aarch64, features: FeatureSet::of(&[Lse, Fp16, Dotprod]) },
-    CpuLevel { name: "neoverse-n1", arch: Arch::Aarch64, features: FeatureSet::of(&[Lse, Fp16, Dotprod]) },
-    CpuLevel { name: "neoverse-v1", arch: Arch::Aarch64, features: FeatureSet::of(&[Lse, Fp16, Dotprod, I8mm]) },
-    CpuLevel { name: "apple-a12", arch: Arch::Aarch64, features: FeatureSet::of(&[Lse, Fp16]) },
-    CpuLevel { name: "apple-a13", arch: Arch::Aarch64, features: FeatureSet::of(&[Lse, Fp16, Dotprod]) },
-    CpuLevel { name: "apple-m1", arch: Arch::Aarch64, features: FeatureSet::of(&[Lse, Fp16, Dotprod]) },
+    DEFAULT_X86_LEVEL,
+    x86("x86-64-v2", V2, &ZEN5),
+    x86("x86-64-v4", V4, &ZEN5),
+    x86("haswell", V3, &ZEN5),
+    x86("alderlake", with(V3, &[Avxvnni]), &ZEN5),
+    x86("skylake-avx512", V4, &ZEN5),
+    x86("cascadelake", with(V4, &[Avx512vnni]), &ZEN5),
+    x86("icelake-server", with(V4, &[Avx512vbmi, Avx512vbmi2, Avx512vnni]), &ZEN5),
+    x86("sapphirerapids", with(V4, &[Avx512vbmi, Avx512vbmi2, Avx512vnni, Avxvnni]), &ZEN5),
+    x86("znver3", V3, &ZEN5),
+    x86("znver4", with(V4, &[Avx512vbmi, Avx512vbmi2, Avx512vnni]), &ZEN5),
+    x86("znver5", with(V4, &[Avx512vbmi, Avx512vbmi2, Avx512vnni, Avxvnni]), &ZEN5),
+    DEFAULT_ARM_LEVEL,
+    arm("cortex-a55", &[Lse, Fp16, Dotprod], &ARM),
+    arm("cortex-a76", &[Lse, Fp16, Dotprod], &ARM),
+    arm("neoverse-n1", &[Lse, Fp16, Dotprod], &ARM),
+    arm("neoverse-v1", &[Lse, Fp16, Dotprod, I8mm], &ARM),
+    arm("apple-a12", &[Lse, Fp16], &ARM),
+    arm("apple-a13", &[Lse, Fp16, Dotprod], &ARM),
+    arm("apple-m1", &[Lse, Fp16, Dotprod], &ARM),
 ];
 
 /// The `--cpu` value that stands for none: code that runs almost everywhere, and code that is as fast as can be where the
@@ -99,27 +112,28 @@ pub fn apple_cpu(triple: &Triple) -> Option<&'static str> {
 /// Before the first item stands the family's default level, which counts only when that item has no level.
 ///
 /// An extension comes with all that it implies, and goes with all that imply it.
-pub(crate) fn cpu_features(arch: Arch, cpu: Option<&str>) -> Result<Vec<FeatureSet>, UnknownTarget> {
-    let mut cpus: Vec<FeatureSet> = Vec::new();
+pub(crate) fn parse_cpus(arch: Arch, cpu: Option<&str>) -> Result<Vec<Cpu>, UnknownTarget> {
+    let mut cpus: Vec<Cpu> = Vec::new();
     for item in cpu.unwrap_or_default().split(',').filter(|p| !p.is_empty()) {
         let name = item.starts_with(['+', '-']).then_some("");
         let name = name.map_or_else(|| level_of(arch, item), Ok)?;
-        let mut features = match (name, cpus.last()) {
+        let mut cpu = match (name, cpus.last()) {
             ("", None) => default_level(arch),
             ("", Some(last)) => *last,
-            ("native", _) => host::native(arch)?,
-            _ => levels(arch).find(|l| l.name == name).map(|l| l.features).unwrap_or_default(),
+            // Which machine this is goes unasked: the family's default stands for it.
+            ("native", _) => Cpu { features: host::native(arch)?, ..default_level(arch) },
+            _ => levels(arch).find(|l| l.name == name).map_or_else(|| default_level(arch), Cpu::of),
         };
-        change(arch, &mut features, &item[name.len()..])?;
+        change(arch, &mut cpu.features, &item[name.len()..])?;
         if item.starts_with('-') {
             cpus.pop();
         }
-        cpus.push(features);
+        cpus.push(cpu);
     }
     if cpus.is_empty() {
         cpus.push(default_level(arch));
     }
-    cpus.sort_by_key(|features| features.len());
+    cpus.sort_by_key(|cpu| cpu.features.len());
     cpus.dedup();
     Ok(cpus)
 }
@@ -128,8 +142,17 @@ pub(crate) fn levels(arch: Arch) -> impl Iterator<Item = &'static CpuLevel> {
     CPU_LEVELS.iter().filter(move |l| l.arch == arch)
 }
 
-fn default_level(arch: Arch) -> FeatureSet {
-    levels(arch).next().map(|l| l.features).unwrap_or_default()
+fn default_level(arch: Arch) -> Cpu {
+    Cpu::of(match arch {
+        Arch::X86_64 => &DEFAULT_X86_LEVEL,
+        Arch::Aarch64 => &DEFAULT_ARM_LEVEL,
+    })
+}
+
+impl Cpu {
+    fn of(level: &CpuLevel) -> Cpu {
+        Cpu { features: level.features, machine: level.machine }
+    }
 }
 
 /// The level that an item of `--cpu` begins with.

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use target_lexicon::Triple;
 
-use crate::cpus::{CPU_LEVELS, cpu_features, default_cpus};
+use crate::cpus::{CPU_LEVELS, default_cpus, parse_cpus};
 use crate::features::detected;
 use crate::{Arch, Feature, FeatureSet, Target, UnknownTarget, last};
 
@@ -110,11 +110,11 @@ fn lesser(arch: Arch, name: &str, detected: FeatureSet) -> Result<FeatureSet, Un
     let refuse = |what: String| UnknownTarget(format!("{TEST_CPU}={name}: {what}"));
     let short = name.trim_start_matches('-');
     let level = if ["v2", "v3", "v4"].contains(&short) { format!("x86-64-{short}") } else { name.to_string() };
-    let mut cpus = cpu_features(arch, Some(&level)).map_err(|e| refuse(e.0))?;
+    let mut cpus = parse_cpus(arch, Some(&level)).map_err(|e| refuse(e.0))?;
     if cpus.len() != 1 || level.starts_with("native") {
         return Err(refuse("give one level, such as x86-64-v3".to_string()));
     }
-    let features = cpus.swap_remove(0);
+    let features = cpus.swap_remove(0).features;
     let missing = features.difference(detected);
     if missing.is_empty() {
         Ok(features)
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn lesser_machines() {
-        let of = |cpu| cpu_features(Arch::X86_64, Some(cpu)).unwrap().swap_remove(0);
+        let of = |cpu| parse_cpus(Arch::X86_64, Some(cpu)).unwrap().swap_remove(0).features;
         let has = of("znver5");
         let pass = |name| lesser(Arch::X86_64, name, has);
         for (name, cpu) in [("v2", "x86-64-v2"), ("-v3", "x86-64-v3"), ("x86-64-v4", "x86-64-v4"), ("znver4", "znver4")]

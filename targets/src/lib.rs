@@ -2,22 +2,20 @@
 //!
 //! A [`Target`] is a value made of a triple and a CPU description; everything that depends on the machine asks it.
 
-pub mod block_schedule;
 pub mod choices;
 mod cpus;
-pub mod dot_schedule;
 mod features;
 mod host;
-pub mod layout_schedule;
+pub mod machine;
 pub mod schedule;
-pub mod sparse_schedule;
 
 use std::cmp::Reverse;
 
 use target_lexicon::{Architecture, BinaryFormat, Triple, Vendor};
 
 use self::choices::Choices;
-use self::cpus::{cpu_features, default_cpus, levels};
+use self::cpus::{Cpu, default_cpus, levels, parse_cpus};
+use self::machine::Machine;
 
 pub use self::cpus::{CPU_LEVELS, CpuLevel, DEFAULT_CPUS, apple_cpu};
 pub use self::features::{CpuWord, FEATURES, Feature, FeatureRow, FeatureSet};
@@ -32,6 +30,8 @@ pub struct Target {
     pub arch: Arch,
     /// Extensions that the code may use.
     pub features: FeatureSet,
+    /// The machine that schedules and costs assume.
+    pub machine: &'static Machine,
     /// Bytes of a vector register that the emitter uses.
     pub vector_bytes: u32,
     /// Most threads that a run may use; with 1, code knows of no threads.
@@ -131,18 +131,29 @@ impl Target {
         if !matches!(triple.binary_format, BinaryFormat::Elf | BinaryFormat::Macho | BinaryFormat::Coff) {
             return Err(UnknownTarget(format!("target {triple}: give a full triple such as aarch64-linux-android")));
         }
-        let target = |features: FeatureSet| {
+        let target = |Cpu { features, machine }: Cpu| {
             let (vector_bytes, threads, choices, sparsity) = (16, 1, Choices::default(), Sparsity::Auto);
             let (triple, compact, weights) = (triple.clone(), false, WeightFloats::AsGiven);
             let checked = cfg!(debug_assertions);
-            let mut target =
-                Target { triple, arch, features, vector_bytes, threads, choices, sparsity, compact, weights, checked };
+            let mut target = Target {
+                triple,
+                arch,
+                features,
+                machine,
+                vector_bytes,
+                threads,
+                choices,
+                sparsity,
+                compact,
+                weights,
+                checked,
+            };
             if features.contains_all(AVX2_EMITTER) {
                 target.vector_bytes = if features.contains_all(AVX512_EMITTER) { 64 } else { 32 };
             }
             target
         };
-        Ok(cpu_features(arch, cpu)?.into_iter().map(target).collect())
+        Ok(parse_cpus(arch, cpu)?.into_iter().map(target).collect())
     }
 
     /// The CPU as a `--cpu` value: the first level with most of its extensions, then the others.
@@ -150,7 +161,8 @@ impl Target {
         let fits = |l: &&CpuLevel| self.features.contains_all(l.features);
         // Of several levels the first: the one with a number, not a maker's; for Apple's systems Apple's own.
         let foreign = |l: &CpuLevel| l.name.starts_with("apple-") != (self.triple.vendor == Vendor::Apple);
-        let level = levels(self.arch).filter(fits).min_by_key(|l| (Reverse(l.features.len()), foreign(l)));
+        let key = |l: &&CpuLevel| (l.machine != self.machine, Reverse(l.features.len()), foreign(l));
+        let level = levels(self.arch).filter(fits).min_by_key(key);
         let others = self.features.difference(level.map(|l| l.features).unwrap_or_default()).names();
         let others = others.into_iter().map(|f| format!("+{f}"));
         level.map(|l| l.name.to_string()).into_iter().chain(others).collect()
@@ -168,6 +180,16 @@ impl Target {
             32 => self.has(Feature::Avxvnni),
             _ => self.has(Feature::Dotprod),
         }
+    }
+
+    /// Vector registers of the size that the emitter uses.
+    pub fn vector_registers(&self) -> u32 {
+        if self.arch == Arch::Aarch64 || self.vector_bytes == 64 { 32 } else { 16 }
+    }
+
+    /// Lanes of 32 bits in a vector register.
+    pub fn lanes(&self) -> u32 {
+        self.vector_bytes / 4
     }
 
     /// Whether loads and stores of some of a vector's lanes are as good as single instructions.

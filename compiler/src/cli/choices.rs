@@ -4,25 +4,25 @@
 //! {"mcc": "0.1.0",
 //!  "machine": "the processor's own name",
 //!  "choices": [
-//!   {"cpu": "x86-64-v3", "problem": "matmul(...) : ...", "point": "tile_rows", "choice": 6, "default": 4, "us": {"4": 9.0, "6": 8.1}}]}
+//!   {"cpu": "x86-64-v3", "problem": "matmul(...) : ...", "knob": "tile_rows", "choice": 6, "default": 4, "us": {"4": 9.0, "6": 8.1}}]}
 //! ```
 //!
-//! `cpu`, `problem`, `point` and `choice` are what counts; the rest says where they come from.
+//! `cpu`, `problem`, `knob` and `choice` are what counts; the rest says where they come from.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use mcc::{Error, Result};
 use mcc_targets::Target;
-use mcc_targets::choices::{Asked, Choices, POINTS, Point, Table};
+use mcc_targets::choices::{Asked, Choices, KNOBS, Knob, Table};
 use serde_json::{Value, json};
 
 use super::output;
 
-/// The choices of a file, by CPU, problem and point.
+/// The choices of a file, by CPU, problem and knob.
 #[derive(Debug, Default)]
 pub struct File {
-    entries: BTreeMap<(String, String, Point), Entry>,
+    entries: BTreeMap<(String, String, Knob), Entry>,
 }
 
 /// A choice and what was measured.
@@ -57,16 +57,16 @@ impl File {
         for (n, item) in list.iter().enumerate() {
             let malformed = |what: &str| Error::usage(format!("choice {n}: {what}: {item}"));
             let text = |key: &str| item[key].as_str().ok_or_else(|| malformed(&format!("{key:?} is no text")));
-            let name = text("point")?;
-            let point = Point::of_name(name).ok_or_else(|| {
-                let names: Vec<&str> = POINTS.iter().map(|p| p.1).collect();
-                malformed(&format!("there is no point {name:?}")).help(format!("points are {}", names.join(", ")))
+            let name = text("knob")?;
+            let knob = Knob::of_name(name).ok_or_else(|| {
+                let names: Vec<&str> = KNOBS.iter().map(|p| p.1).collect();
+                malformed(&format!("there is no knob {name:?}")).help(format!("knobs are {}", names.join(", ")))
             })?;
             let choice = item["choice"].as_i64().ok_or_else(|| malformed("\"choice\" is no integer"))?;
             let times = item["us"].as_object().into_iter().flatten();
             let times = times.filter_map(|(k, v)| Some((k.parse().ok()?, v.as_f64()?))).collect();
             let entry = Entry { choice, default: item["default"].as_i64(), times };
-            let key = (text("cpu")?.to_string(), text("problem")?.to_string(), point);
+            let key = (text("cpu")?.to_string(), text("problem")?.to_string(), knob);
             if file.entries.insert(key, entry).is_some_and(|other| other.choice != choice) {
                 return Err(malformed("contradicts one before"));
             }
@@ -80,16 +80,16 @@ impl File {
     }
 
     fn text(&self) -> String {
-        let line = |((cpu, problem, point), entry): (&(String, String, Point), &Entry)| {
+        let line = |((cpu, problem, knob), entry): (&(String, String, Knob), &Entry)| {
             let mut times: Vec<(&i64, &f64)> = entry.times.iter().collect();
             times.sort_by_key(|t| *t.0);
             let times: Vec<String> = times.iter().map(|(k, us)| format!("\"{k}\": {us:.2}")).collect();
             let default = entry.default.map_or_else(String::new, |d| format!(", \"default\": {d}"));
             format!(
-                "  {{\"cpu\": {}, \"problem\": {}, \"point\": \"{}\", \"choice\": {}{default}, \"us\": {{{}}}}}",
+                "  {{\"cpu\": {}, \"problem\": {}, \"knob\": \"{}\", \"choice\": {}{default}, \"us\": {{{}}}}}",
                 json!(cpu),
                 json!(problem),
-                point.name(),
+                knob.name(),
                 entry.choice,
                 times.join(", ")
             )
@@ -100,14 +100,14 @@ impl File {
     }
 
     /// Adds a choice, in place of an earlier one.
-    pub fn insert(&mut self, cpu: &str, (problem, point): (String, Point), entry: Entry) {
-        self.entries.insert((cpu.to_string(), problem, point), entry);
+    pub fn insert(&mut self, cpu: &str, (problem, knob): (String, Knob), entry: Entry) {
+        self.entries.insert((cpu.to_string(), problem, knob), entry);
     }
 
     /// What counts for a CPU.
     pub fn table(&self, cpu: &str) -> Table {
         let own = self.entries.iter().filter(|(key, _)| key.0 == cpu);
-        own.map(|((_, problem, point), entry)| ((problem.clone(), *point), entry.choice)).collect()
+        own.map(|((_, problem, knob), entry)| ((problem.clone(), *knob), entry.choice)).collect()
     }
 
     /// Gives targets their choices.
@@ -123,11 +123,11 @@ pub fn unused<'t>(targets: impl Iterator<Item = &'t Target>) -> Vec<String> {
     let mut lines = Vec::new();
     for target in targets {
         let (table, record, cpu) = (target.choices.table(), target.choices.record(), target.cpu_name());
-        for ((problem, point), Asked { refused, taken, candidates, .. }) in &record {
+        for ((problem, knob), Asked { refused, taken, candidates, .. }) in &record {
             let Some(refused) = refused else { continue };
-            let point = point.name();
+            let knob = knob.name();
             lines.push(format!(
-                "{point} of {problem} for {cpu} is {taken}: {refused} is none of the candidates {candidates:?}"
+                "{knob} of {problem} for {cpu} is {taken}: {refused} is none of the candidates {candidates:?}"
             ));
         }
         let unknown = table.keys().filter(|key| !record.contains_key(key)).count();
@@ -154,24 +154,24 @@ mod tests {
     fn files_come_back() {
         let mut file = File::default();
         let times = BTreeMap::from([(4, 1.5), (12, 1.25), (-1, 2.0)]);
-        file.insert("x86-64-v3", ("a \"b\"".to_string(), Point::TileRows), Entry::new(12, 4, times));
-        file.insert("x86-64-v4", ("a".to_string(), Point::Ahead), Entry::new(0, 1, BTreeMap::new()));
+        file.insert("x86-64-v3", ("a \"b\"".to_string(), Knob::TileRows), Entry::new(12, 4, times));
+        file.insert("x86-64-v4", ("a".to_string(), Knob::FetchAhead), Entry::new(0, 1, BTreeMap::new()));
         let text = file.text();
         let again = File::parse(&text).unwrap();
         assert_eq!((again.text(), again.entries), (text, file.entries.clone()));
-        assert_eq!(file.table("x86-64-v4"), Table::from([(("a".to_string(), Point::Ahead), 0)]));
+        assert_eq!(file.table("x86-64-v4"), Table::from([(("a".to_string(), Knob::FetchAhead), 0)]));
     }
 
     #[test]
     fn mistakes_are_told() {
         let of = |items: &str| File::parse(&format!("{{\"choices\": [{items}]}}")).map(|f| f.entries.len());
-        let item = |point: &str, choice: &str| {
-            format!("{{\"cpu\": \"c\", \"problem\": \"p\", \"point\": \"{point}\", \"choice\": {choice}}}")
+        let item = |knob: &str, choice: &str| {
+            format!("{{\"cpu\": \"c\", \"problem\": \"p\", \"knob\": \"{knob}\", \"choice\": {choice}}}")
         };
         assert_eq!(of(&item("ahead", "0")).unwrap(), 1);
         let (one, other) = (item("ahead", "0"), item("ahead", "1"));
         let wrong = [
-            (item("aheat", "0"), "no point \"aheat\""),
+            (item("aheat", "0"), "no knob \"aheat\""),
             (item("ahead", "\"x\""), "\"choice\" is no integer"),
             (format!("{one}, {other}"), "contradicts"),
             ("{}".to_string(), "is no text"),

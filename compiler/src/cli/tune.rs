@@ -1,8 +1,8 @@
 //! `--tune FILE`: which candidates of the cost model's choices are the fastest on this machine.
 //!
-//! Layers are tuned all at once: a variant of the model takes for every problem its next candidate at one point, so that
+//! Layers are tuned all at once: a variant of the model takes for every problem its next candidate at one knob, so that
 //! there are as many variants as the longest list has candidates, however many layers there are. All variants of a
-//! point are loaded and run in turns; a layer's time is the sum of the least times of its steps, which are found by the
+//! knob are loaded and run in turns; a layer's time is the sum of the least times of its steps, which are found by the
 //! layer's label.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use mcc::lower::program::Step;
 use mcc::{Error, Result};
 use mcc_runtime::Pool;
 use mcc_targets::Target;
-use mcc_targets::choices::{Asked, Choices, POINTS, Record, Table};
+use mcc_targets::choices::{Asked, Choices, KNOBS, Record, Table};
 
 use super::choices::{Entry, File};
 use super::profile::MIN_RUNS;
@@ -42,7 +42,7 @@ pub fn tune(
     let mut file = if path.exists() { File::read(path)? } else { File::default() };
     let imported = driver::import(model, options)?;
     let targets: Vec<Target> = options.plainer.iter().chain([&options.target]).cloned().collect();
-    let bar = ProgressBar::new((targets.len() * POINTS.len()) as u64);
+    let bar = ProgressBar::new((targets.len() * KNOBS.len()) as u64);
     let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     for target in &targets {
@@ -76,11 +76,11 @@ impl Bench<'_> {
         let (compiled, _) = self.compile(&table)?;
         let inputs = (self.inputs)(&compiled)?;
         let hot = self.hot(compiled, &inputs)?;
-        for (point, name) in POINTS {
+        for (knob, name) in KNOBS {
             bar.set_message(format!("tuning {name} for {cpu}"));
             // What a form of computation asks is known only when it is chosen.
             let (_, record) = self.compile(&table)?;
-            let asked = record.into_iter().filter(|(key, asked)| key.1 == *point && !asked.layers.is_disjoint(&hot));
+            let asked = record.into_iter().filter(|(key, asked)| key.1 == *knob && !asked.layers.is_disjoint(&hot));
             let asked: Record = asked.collect();
             let variants = variants(&table, &asked);
             if variants.len() > 1 {
@@ -177,7 +177,7 @@ fn fastest(asked: &Asked, variants: &[Times]) -> Entry {
 
 #[cfg(test)]
 mod tests {
-    use mcc_targets::choices::Point;
+    use mcc_targets::choices::Knob;
 
     use super::*;
 
@@ -188,9 +188,9 @@ mod tests {
 
     #[test]
     fn a_variant_changes_all_problems() {
-        let key = |name: &str| (name.to_string(), Point::TileRows);
+        let key = |name: &str| (name.to_string(), Knob::TileRows);
         let record = Record::from([(key("a"), asked(&[1, 2, 3], "a")), (key("b"), asked(&[7, 8], "b"))]);
-        let kept = (("c".to_string(), Point::Ahead), 0);
+        let kept = (("c".to_string(), Knob::FetchAhead), 0);
         let variants = variants(&Table::from([kept.clone()]), &record);
         let taken: Vec<_> = variants.iter().map(|v| (v[&key("a")], v[&key("b")], v[&kept.0])).collect();
         assert_eq!(taken, [(1, 7, 0), (2, 8, 0), (3, 7, 0)]);

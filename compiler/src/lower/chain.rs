@@ -54,7 +54,7 @@ fn pays(graph: &Graph, target: &Target, anchors: [NodeId; 2], between: Value) ->
     // The time of both layers depends on it.
     let [_, pays] = anchors.map(|anchor| {
         let problem = Problem { text: &problem, layer: graph.label(anchor) };
-        schedule::chains(target, problem, known(&bytes), columns.and_then(known))
+        schedule::products::chains(target, problem, known(&bytes), columns.and_then(known))
     });
     (bytes, pays)
 }

@@ -448,7 +448,8 @@ impl<'a> Lowering<'a> {
         if !kernel.is_shared() {
             return 1;
         }
-        let useful = work.nanoseconds(self.target).as_const().map_or(i64::MAX, |ns| ns / schedule::THREAD_NANOSECONDS);
+        let useful =
+            work.nanoseconds(self.target).as_const().map_or(i64::MAX, |ns| ns / schedule::threads::MIN_THREAD_NS);
         useful.clamp(1, i64::from(self.target.threads)) as u32
     }
 

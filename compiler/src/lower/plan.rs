@@ -6,6 +6,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use mcc_targets::schedule::loops::MIN_TABLE_COLUMNS;
+
 use super::expr::Expr;
 use super::kernels;
 use super::view::View;
@@ -194,9 +196,6 @@ impl Views<'_> {
     }
 }
 
-/// Fewer columns than this are not worth a table of their rows.
-const TABLE_COLUMNS: i64 = 8;
-
 /// Whether an epilogue can read a leaf along the rows of a result.
 pub(super) fn by_rows(op: &Op, view: &View, shape: &[Dim]) -> bool {
     let columns = kernels::column_axes(op, shape.len());
@@ -205,7 +204,7 @@ pub(super) fn by_rows(op: &Op, view: &View, shape: &[Dim]) -> bool {
         return false;
     };
     let listed = || {
-        let wide = shape.last().is_some_and(|d| d.as_const().is_none_or(|c| c >= TABLE_COLUMNS));
+        let wide = shape.last().is_some_and(|d| d.as_const().is_none_or(|c| c >= MIN_TABLE_COLUMNS));
         wide && view.strides.last().is_some_and(|s| s.is(0) || s.is(1))
     };
     view.as_rows(&shape).is_some() || listed()

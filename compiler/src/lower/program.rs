@@ -186,8 +186,9 @@ pub struct Work {
 impl Work {
     /// What it takes one thread, roughly.
     pub fn nanoseconds(&self, target: &Target) -> Dim {
-        let rate = schedule::multiply_adds_a_nanosecond(target) * if self.integers { 4 } else { 1 };
-        let bytes = self.bytes.floor_div(&Dim::from(schedule::BYTES_A_NANOSECOND));
+        let rate = schedule::threads::multiply_adds_per_ns(target)
+            * if self.integers { schedule::threads::INT8_SPEEDUP } else { 1 };
+        let bytes = self.bytes.floor_div(&Dim::from(schedule::threads::bytes_per_ns(target)));
         &self.multiply_adds.floor_div(&Dim::from(rate)) + &bytes
     }
 }

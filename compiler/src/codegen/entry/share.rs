@@ -13,7 +13,6 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{FuncId, Module};
-use mcc_targets::schedule;
 
 use super::{Entry, signature};
 use crate::codegen::abi;
@@ -21,6 +20,7 @@ use crate::codegen::dims::Dims;
 use crate::ir::Dim;
 use crate::lower::program::{Program, Step};
 use crate::{Error, Result};
+use mcc_targets::schedule;
 
 /// Numbers of pointers and of symbols that a kernel takes; not counted are the symbols that say which part.
 pub type Arguments = (usize, usize);
@@ -112,7 +112,7 @@ impl<M: Module> Entry<'_, '_, M> {
         let task = self.parts.tasks.get(&arguments).ok_or_else(|| Error::internal("a shared step without its task"))?;
         // Constants are divided here, not by the code.
         let mut over = |nanoseconds: i64| bounds.value(&mut self.b, &work.floor_div(&Dim::from(nanoseconds)));
-        let (most, most_parts) = (over(schedule::THREAD_NANOSECONDS), over(schedule::PART_NANOSECONDS));
+        let (most, most_parts) = (over(schedule::threads::MIN_THREAD_NS), over(schedule::threads::MIN_PART_NS));
         let b = &mut self.b;
         let threads = b.ins().smin(most, team.threads);
         let several = b.ins().icmp_imm_s(IntCC::SignedGreaterThan, threads, 1);
@@ -124,7 +124,7 @@ impl<M: Module> Entry<'_, '_, M> {
         b.ins().jump(after, &[]);
         b.switch_to_block(shared);
         let parts = b.ins().sdiv(most_parts, threads);
-        let most = b.ins().iconst(types::I64, schedule::PARTS);
+        let most = b.ins().iconst(types::I64, schedule::threads::PARTS_PER_THREAD);
         let parts = b.ins().smin(parts, most);
         let one = b.ins().iconst(types::I64, 1);
         let parts = b.ins().smax(parts, one);

@@ -1,6 +1,7 @@
 //! Slices and concatenations: compositions become one, and what cancels goes.
 
 use mcc_targets::Target;
+use mcc_targets::schedule::loops::{MAX_WINDOW_SLICES, MIN_WINDOW_LENGTH};
 
 use crate::Result;
 use crate::ir::{Dim, Graph, NodeId, Op, PadMode, Range, Tensor, Value};
@@ -142,16 +143,12 @@ fn adjacent(graph: &Graph, a: Value, b: Value, axis: usize) -> Option<(Value, Ve
     Some((source, ranges))
 }
 
-/// Rows of windows worth a slice each: fewer and shorter ones go by index.
-const MOST_WINDOWS: usize = 16;
-const SHORTEST_WINDOW: usize = 4;
-
 /// A gather of a matrix of constant indices whose rows are runs is a concatenation of slices: the windows of an unfolded
 /// axis.
 fn windows(edit: &mut Edit, node: NodeId, (x, axis): (Value, usize), indices: &Tensor) -> Result<Option<Value>> {
     let &[rows, length] = indices.shape() else { return Ok(None) };
     let Some(extent) = edit.shape(x)[axis].as_const() else { return Ok(None) };
-    if !(2..=MOST_WINDOWS).contains(&rows) || length < SHORTEST_WINDOW {
+    if !(2..=MAX_WINDOW_SLICES).contains(&rows) || length < MIN_WINDOW_LENGTH {
         return Ok(None);
     }
     let starts: Vec<i64> = (0..rows).map(|r| indices.i64_at(r * length)).collect();

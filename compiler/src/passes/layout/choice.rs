@@ -11,9 +11,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use mcc_targets::layout_schedule::{self, Window};
-use mcc_targets::sparse_schedule::Costs;
-use mcc_targets::{Sparsity, Target};
+use mcc_targets::schedule::layout::Window;
+use mcc_targets::schedule::sparse::Costs;
+use mcc_targets::{Sparsity, Target, schedule};
 
 use super::cut::{NEVER, Network, Variable};
 use crate::ir::{Decision, Dim, Graph, Layout, NodeId, Op, Subject, TensorType, Traits, Value};
@@ -60,7 +60,7 @@ pub(super) fn channels_first(graph: &mut Graph, target: &Target) -> HashSet<Node
             if graph.is_output(value) {
                 to.push(outside);
             }
-            let cost = picoseconds(layout_schedule::turn(target, turned(ty)));
+            let cost = picoseconds(schedule::layout::transpose(target, turned(ty)));
             network.any_second(from.stored, &to, cost);
             network.any_first(from.stored, &to, cost);
         }
@@ -143,9 +143,9 @@ fn role(graph: &Graph, node: NodeId, target: &Target) -> Role {
         }
         Op::ConvTranspose { .. } => Role::Last,
         Op::Pool(spec) if spec.layout == Layout::ChannelsFirst => {
-            either(layout_schedule::windows(target, window(spec.kernel.iter().product())))
+            either(schedule::layout::windows(target, window(spec.kernel.iter().product())))
         }
-        Op::Resize { sizes, .. } if sizes[..2] == x.shape[..2] => either(layout_schedule::windows(target, window(4))),
+        Op::Resize { sizes, .. } if sizes[..2] == x.shape[..2] => either(schedule::layout::windows(target, window(4))),
         op if op.is(Traits::KEEPS_AXES) => either([0.0; 2]),
         Op::Reduce { .. } => either([0.0; 2]),
         Op::Transpose { .. } | Op::Broadcast { .. } | Op::Constant(_) => Role::Any,

@@ -6,7 +6,7 @@
 //! multiplied as `f32`, which is what their product accumulates in. What is faster by minimal filtering goes by that
 //! ([`winograd`]).
 
-use mcc_targets::schedule::FilterStorage;
+use mcc_targets::schedule::filtering::FilterStorage;
 use mcc_targets::{Target, WeightFloats, schedule};
 
 use super::winograd;
@@ -89,7 +89,7 @@ fn is_short(bytes: [u8; 4], to: DType) -> bool {
 fn panel(target: &Target, dtype: DType, columns: i64) -> i64 {
     // The register elements are at least 32 bits wide.
     let lanes = u64::from(target.vector_bytes) / dtype.size().max(4) as u64;
-    schedule::panel_columns(target, lanes, u64::try_from(columns).ok()) as i64
+    schedule::products::panel_columns(target, lanes, u64::try_from(columns).ok()) as i64
 }
 
 pub(crate) fn pad(graph: &mut Graph, x: Value, before: Vec<Dim>, after: Vec<Dim>) -> Result<Value> {
@@ -135,14 +135,16 @@ fn matmul(graph: &mut Graph, node: NodeId, target: &Target) -> Result<Option<Val
 /// A convolution to one channel as one of one channel, whose last axis is the last two: a panel of weights would be
 /// empty but for a column.
 fn one_output(graph: &mut Graph, (x, w): (Value, Value), spec: &ConvSpec, kernel: &[i64]) -> Result<Option<Value>> {
-    /// Elements of a window's line that are worth vectors of their own.
-    const LONG: i64 = 32;
     let (shape, axes) = (graph.ty(x).shape.clone(), kernel.len());
     let weights: Vec<Option<i64>> = graph.ty(w).shape.iter().map(Dim::as_const).collect();
     let (Some(&[Some(1), Some(channels)]), Some(width)) = (weights.first_chunk(), shape[axes].as_const()) else {
         return Ok(None);
     };
-    if channels == 1 || spec.group != 1 || spec.dilations[axes - 1] != 1 || kernel[axes - 1] * channels < LONG {
+    if channels == 1
+        || spec.group != 1
+        || spec.dilations[axes - 1] != 1
+        || kernel[axes - 1] * channels < schedule::products::MIN_LINE_ELEMENTS
+    {
         return Ok(None);
     }
     let mut lines = shape;

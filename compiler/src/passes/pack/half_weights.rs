@@ -4,15 +4,13 @@
 //! 16-bit floats as such, also where minimal filtering transforms them at run time. What is kept as codes, bytes or non-zeros is
 //! none of these operations any more; the scales of codes are rounded to `f16` in [`super::lowbit`].
 
+use mcc_targets::schedule::products::MIN_HALF_WEIGHTS;
 use mcc_targets::{Target, WeightFloats};
 
 use super::dense;
 use crate::Result;
 use crate::ir::{DType, Decision, Graph, NodeId, Op, Subject, Tensor, Value};
 use crate::passes::support::edit::{Edit, rewrite};
-
-/// Fewer weights are not worth a rounding.
-const LEAST: usize = 2048;
 
 /// Rounds the weights of products and convolutions, and tables whose rows are gathered.
 ///
@@ -53,7 +51,7 @@ impl Rounded {
     /// Nothing where the type is too coarse for some weights, so that it costs more than its own precision, or where nothing
     /// is to be rounded.
     fn of(w: &Tensor, to: DType) -> Result<Option<Rounded>> {
-        if w.dtype() != DType::F32 || w.numel() < LEAST {
+        if w.dtype() != DType::F32 || w.numel() < MIN_HALF_WEIGHTS {
             return Ok(None);
         }
         let given = w.to_f64s();

@@ -1,8 +1,8 @@
 //! Convolutions of images whose windows are as long as the data along one axis: that axis becomes channels, and the
 //! convolution one along the other axis, where minimal filtering is faster by more than moving the data costs.
 
-use mcc_targets::Target;
-use mcc_targets::schedule::{self, Windows};
+use mcc_targets::schedule::filtering::Windows;
+use mcc_targets::{Target, schedule};
 
 use crate::Result;
 use crate::ir::{ConvSpec, DType, Dim, Graph, Layout, NodeId, Op, Value};
@@ -47,7 +47,7 @@ fn pays(graph: &Graph, node: NodeId, spec: &ConvSpec, axis: usize, target: &Targ
     };
     // Channels are what is next to one another: the last axis joins them where it is.
     let moved = if axis == 0 { elements } else { 0 };
-    taps > 1 && whole > 1 && schedule::gains(&windows) > moved * schedule::MOVE_COST
+    taps > 1 && whole > 1 && schedule::filtering::gain(&windows) > moved * schedule::filtering::MOVE_MULTIPLY_ADDS
 }
 
 /// The convolution along the other axis.

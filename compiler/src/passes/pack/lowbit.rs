@@ -12,9 +12,12 @@
 //! small that nothing is gained, and where results are quantized to 16 bits, which are finer than what rows of 16 bits give.
 
 use bytes::Bytes;
-use mcc_targets::dot_schedule::{decoded_gain, digits_gain, has_dot};
-use mcc_targets::schedule::FilterStorage;
-use mcc_targets::{Target, WeightFloats};
+use mcc_targets::schedule::filtering::FilterStorage;
+use mcc_targets::schedule::{
+    lowbit::{MIN_COLUMNS, MIN_DEPTH, MIN_WEIGHTS},
+    products::PANEL_COLUMNS,
+};
+use mcc_targets::{Target, WeightFloats, schedule};
 
 use super::codebook;
 use super::dense::pad;
@@ -25,14 +28,6 @@ use crate::ir::{
     Tensor, Value, WeightFormat,
 };
 use crate::passes::support::edit::{Edit, rewrite};
-
-/// Columns of a panel: as for dense weights on vectors of more than 128 bits, so that all levels share the weights.
-const PANEL: usize = 16;
-
-/// Fewer contracted elements, columns or weights than this are not worth it.
-const LEAST_DEPTH: usize = 16;
-const LEAST_COLUMNS: usize = 8;
-const LEAST_WEIGHTS: usize = 2048;
 
 /// Elements that may share parameters, besides all of a column.
 const BLOCKS: [usize; 5] = [256, 128, 64, 32, 16];
@@ -119,7 +114,7 @@ fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, target: &Target) -> Resu
 fn too_coarse(edit: &mut Edit, node: NodeId, target: &Target) -> bool {
     /// Operations from a product to its 16 bits, and some more.
     const STEPS: usize = 16;
-    if !has_dot(target) {
+    if !target.has_byte_dot() {
         return false;
     }
     let (graph, mut next) = (&*edit.graph, vec![node]);
@@ -224,7 +219,7 @@ impl Form {
         at: impl Fn(usize, usize) -> usize,
         target: &Target,
     ) -> Result<Option<Form>> {
-        if depth < LEAST_DEPTH || out < LEAST_COLUMNS || depth * out < LEAST_WEIGHTS {
+        if depth < MIN_DEPTH || out < MIN_COLUMNS || depth * out < MIN_WEIGHTS {
             return Ok(None);
         }
         let Some(values) = w.to_f32s() else { return Ok(None) };
@@ -262,7 +257,7 @@ impl Form {
         (op, out, gain): (Op, usize, f64),
         target: &Target,
     ) -> Result<Value> {
-        let mut packed = self.coded.pack(&self.columns, PANEL)?;
+        let mut packed = self.coded.pack(&self.columns, PANEL_COLUMNS as usize)?;
         let scales = packed[1].to_f64s();
         let halves = Tensor::from_f64s(DType::F16, packed[1].shape().to_vec(), &scales)?;
         // Kernels take no subnormal numbers.
@@ -296,10 +291,10 @@ impl Form {
     fn gain(&self, edit: &Edit, node: NodeId, (spec, kernel): (&ConvSpec, &[i64]), target: &Target) -> f64 {
         let rows = edit.graph.types(node)[0].shape.split_last().map(|(_, rows)| rows.iter().product::<Dim>());
         let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
-        if point && has_dot(target) && self.table.is_none() {
-            digits_gain(self.coded.block.min(self.depth))
+        if point && target.has_byte_dot() && self.table.is_none() {
+            schedule::lowbit::int8_split_gain(self.coded.block.min(self.depth))
         } else {
-            decoded_gain(rows.and_then(|r| r.as_const()))
+            schedule::lowbit::decoded_gain(rows.and_then(|r| r.as_const()))
         }
     }
 }
@@ -339,7 +334,7 @@ fn gather(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
     let operands = edit.graph.operands(node);
     let (table, indices) = (edit.graph.as_constant(operands[0]), operands[1]);
     let Some(&[rows, columns]) = table.map(Tensor::shape) else { return Ok(None) };
-    if rows * columns < LEAST_WEIGHTS {
+    if rows * columns < MIN_WEIGHTS {
         return Ok(None);
     }
     let Some(values) = table.and_then(Tensor::to_f32s) else { return Ok(None) };

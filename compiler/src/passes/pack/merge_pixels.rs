@@ -39,7 +39,7 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
     let (out, columns, stride) = (w.shape()[0], w.shape()[axes + 1], spec.strides[axes - 1]);
     let text = text::node_signature(graph, node);
     let problem = Problem { text: &text, layer: graph.label(node) };
-    let merged = schedule::merged_pixels(target, problem, out as u64, columns as u64, stride as u64) as i64;
+    let merged = schedule::products::merged_pixels(target, problem, out as u64, columns as u64, stride as u64) as i64;
     if merged < 2 || row < 2 * merged {
         return Ok(None);
     }

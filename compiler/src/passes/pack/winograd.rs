@@ -1,9 +1,9 @@
 //! Convolutions by minimal filtering ([`WeightFormat::Filtered`]), where a cost model says that they are faster by it: windows of
 //! the same extent along both axes of an image, or of more than one element along a single axis, with unit strides.
 
-use mcc_targets::Target;
 use mcc_targets::choices::Problem;
-use mcc_targets::schedule::{self, FilterStorage, Windows};
+use mcc_targets::schedule::filtering::{FilterStorage, Windows};
+use mcc_targets::{Target, schedule};
 
 use crate::Result;
 use crate::ir::{ConvSpec, Dim, Filtering, Filters, Graph, Layout, NodeId, Op, Packed, Tensor, WeightFormat, text};
@@ -55,12 +55,13 @@ pub(crate) fn plan(
 ) -> Option<FilterPlan> {
     let windows = windows(graph, node, w.shape())?;
     let text = text::node_signature(graph, node);
-    let tile = schedule::filtered(target, Problem { text: &text, layer: graph.label(node) }, &windows, stored)?;
+    let tile = schedule::filtering::tile(target, Problem { text: &text, layer: graph.label(node) }, &windows, stored)?;
     let axes = w.shape().len() - 2;
     let along = |v: [u64; 2]| v[..axes].iter().map(|&n| n as i64).collect::<Vec<_>>();
     let [size, tile, kernel, dilations] = [windows.size, tile, windows.kernel, windows.dilations].map(along);
     let filterings = Filtering::of_axes(&tile, &kernel)?;
-    let [dense, own] = [FilterStorage::Transformed, stored].map(|stored| schedule::products(&windows, stored) as f64);
+    let [dense, own] =
+        [FilterStorage::Transformed, stored].map(|stored| schedule::filtering::cost(&windows, stored) as f64);
     Some(FilterPlan { size, tile, kernel, dilations, filterings, out: windows.out as usize, gain: dense / own })
 }
 

@@ -24,7 +24,7 @@ fn keep_blocks(flow: &mut Flow, node: NodeId) -> bool {
     let source = flow.graph.operand(node, 0).and_then(|x| flow.tracks.get(&x)).filter(|t| t.axis == layer.in_axis);
     let left = |i: &usize| source.is_none_or(|t| flow.slots.is_needed(t.first + i));
     let ins: Vec<usize> = (0..layer.ins).filter(left).collect();
-    for width in mcc_targets::block_schedule::WIDTHS {
+    for width in mcc_targets::schedule::blocks::WIDTHS {
         for start in (0..needed.len()).step_by(width) {
             let run = start..(start + width).min(needed.len());
             let kept = needed[run.clone()].iter().filter(|&&n| n).count();
@@ -37,17 +37,6 @@ fn keep_blocks(flow: &mut Flow, node: NodeId) -> bool {
     changed
 }
 
-/// As many channels as a layer with `kept` of them computes without loss: whole registers where there are several.
-fn rounded(kept: usize) -> usize {
-    let unit = match kept {
-        0..=3 => 1,
-        4..=15 => 4,
-        16..=47 => 8,
-        _ => 16,
-    };
-    kept.next_multiple_of(unit)
-}
-
 /// Keeps some more of a layer's channels, those that are numbers first: they need nothing themselves.
 fn round_up(flow: &mut Flow, node: NodeId) -> bool {
     if !flow.layers.contains_key(&node) {
@@ -56,7 +45,7 @@ fn round_up(flow: &mut Flow, node: NodeId) -> bool {
     let track = &flow.tracks[&node.into()];
     let (slots, known) = (track.slots(), track.known.clone());
     let count = |flow: &mut Flow| slots.clone().filter(|&s| flow.slots.is_needed(s)).count();
-    let want = rounded(count(flow)).min(slots.len());
+    let want = mcc_targets::schedule::products::whole_registers(count(flow)).min(slots.len());
     let mut changed = false;
     for numbers in [true, false] {
         for (slot, known) in slots.clone().zip(&known) {

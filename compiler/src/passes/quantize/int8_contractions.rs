@@ -12,8 +12,8 @@
 
 use bytes::Bytes;
 use mcc_targets::choices::Problem;
-use mcc_targets::dot_schedule::{dot_panel, multiplies_bytes, takes_signed};
-use mcc_targets::{Arch, Feature, Target};
+use mcc_targets::schedule::int8::{DEPTHWISE_LANES, MIN_EXTENT};
+use mcc_targets::{Arch, Feature, Target, schedule};
 
 use crate::Result;
 use crate::ir::{
@@ -21,9 +21,6 @@ use crate::ir::{
     WeightFormat, planes, text,
 };
 use crate::passes::support::edit::{Edit, rewrite};
-
-/// Fewer contracted elements or columns than this leave most of a step or a vector empty.
-const LEAST: usize = 4;
 
 /// Finds products of bytes.
 ///
@@ -47,7 +44,7 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         let decide = |edit: &mut Edit, form: String, why: &str| {
             edit.graph.decide(Decision::new(layer.as_str(), Subject::Precision, operator, form, why));
         };
-        if contraction.to.is_float() && !multiplies_bytes(target) {
+        if contraction.to.is_float() && !schedule::int8::multiplies_int8(target) {
             decide(edit, contraction.to.to_string(), super::WITHOUT_BYTE_PRODUCTS);
             return Ok(None);
         }
@@ -78,20 +75,21 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
 pub(crate) fn taken(target: &Target) -> Option<DType> {
     match target.arch {
         Arch::Aarch64 if target.has(Feature::I8mm) => None,
-        _ => Some(if takes_signed(target) { DType::I8 } else { DType::U8 }),
+        _ => Some(if schedule::int8::takes_signed(target) { DType::I8 } else { DType::U8 }),
     }
 }
 
 /// Whether a product is of bytes, and belongs to this pass.
 pub(crate) fn takes(graph: &Graph, node: NodeId, target: &Target) -> bool {
-    multiplies_bytes(target) && graph.operand(node, 0).is_some_and(|x| data(graph, x).is_some())
+    schedule::int8::multiplies_int8(target) && graph.operand(node, 0).is_some_and(|x| data(graph, x).is_some())
 }
 
 /// The weights of a recurrence over states rounded to bytes, as bytes: `[panels, steps, tile, 4]`.
 fn recurrence(graph: &Graph, node: NodeId, target: &Target) -> Result<Option<Tensor>> {
     let Op::Recurrent(spec) = graph.op(node) else { return Ok(None) };
     let r = graph.operand(node, 1).and_then(|r| graph.as_constant(r));
-    let Some(r) = r.filter(|r| spec.quantized && multiplies_bytes(target) && r.dtype() == DType::F32) else {
+    let Some(r) = r.filter(|r| spec.quantized && schedule::int8::multiplies_int8(target) && r.dtype() == DType::F32)
+    else {
         return Ok(None);
     };
     let &[hidden, columns] = r.shape() else { return Ok(None) };
@@ -137,7 +135,7 @@ fn contraction(graph: &Graph, node: NodeId) -> Option<Contraction> {
             let w = w?.clone();
             let &[out, channels, ref kernel @ ..] = w.shape() else { return None };
             let kernel: Vec<i64> = kernel.iter().map(|&k| k as i64).collect();
-            let narrow = channels < LEAST || out / spec.group < LEAST;
+            let narrow = channels < MIN_EXTENT || out / spec.group < MIN_EXTENT;
             if kernel.is_empty() || spec.group > 1 && narrow && !is_depthwise(spec, channels, out, &kernel) {
                 return None;
             }
@@ -153,7 +151,7 @@ pub(crate) fn is_depthwise(spec: &ConvSpec, channels: usize, out: usize, kernel:
     const LARGEST: (i64, i64) = (9, 33);
     let [_, rows, columns] = planes(kernel);
     let fits = columns <= LARGEST.0 && rows <= if columns == 1 { LARGEST.1 } else { LARGEST.0 };
-    channels == 1 && out == spec.group && out >= LEAST && rows > 1 && fits
+    channels == 1 && out == spec.group && out >= MIN_EXTENT && rows > 1 && fits
 }
 
 /// Bytes, what is to be subtracted from each, and how the difference is laid out.
@@ -219,7 +217,7 @@ impl Weights {
     fn new(c: &Contraction, tile: usize) -> Option<Weights> {
         let (taps, run) = c.spec.runs(&c.kernel, &Dim::from(c.channels));
         let (taps, run) = (taps as usize, usize::try_from(run.as_const()?).ok()?);
-        if run * taps < LEAST || c.out == 0 {
+        if run * taps < MIN_EXTENT || c.out == 0 {
             return None;
         }
         let values = c.w.to_f64s();
@@ -273,7 +271,7 @@ impl Weights {
 
 /// Columns of a panel of weights with `columns` columns in all.
 fn panel(target: &Target, problem: Problem<'_>, columns: u64) -> usize {
-    dot_panel(target, problem, columns) as usize
+    schedule::int8::panel_columns(target, problem, columns) as usize
 }
 
 fn pack(bytes: &[i8], [group, columns, taps, run]: [usize; 4], tile: usize) -> Result<Tensor> {
@@ -291,10 +289,8 @@ fn pack(bytes: &[i8], [group, columns, taps, run]: [usize; 4], tile: usize) -> R
 
 /// One filter a channel, `[channel, window]`, as [`WeightFormat::Int8Depthwise`] wants them.
 fn pack_filters(bytes: &[i8], channels: usize, kernel: &[i64]) -> Result<Tensor> {
-    /// Lanes come in multiples of what the widest vectors have, for all targets alike.
-    const LANES: usize = 16;
     let [lines, rows, columns] = planes(kernel).map(|extent| extent as usize);
-    let lanes = channels.next_multiple_of(LANES);
+    let lanes = channels.next_multiple_of(DEPTHWISE_LANES);
     let quads = rows.div_ceil(4);
     let mut packed = vec![0u8; lines * quads * columns * lanes * 4];
     for (n, &b) in bytes.iter().enumerate() {

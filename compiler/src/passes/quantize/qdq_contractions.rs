@@ -7,9 +7,8 @@
 //! minimal filtering has nothing better to offer.
 
 use mcc_targets::choices::Problem;
-use mcc_targets::dot_schedule::{has_dot, multiplies_bytes};
-use mcc_targets::schedule::{self, FilterStorage, Windows};
-use mcc_targets::{Arch, Target};
+use mcc_targets::schedule::filtering::{FilterStorage, Windows};
+use mcc_targets::{Arch, Target, schedule};
 
 use super::int8_contractions::is_depthwise;
 use crate::Result;
@@ -18,15 +17,12 @@ use crate::passes::layout::conv_phases;
 use crate::passes::pack::winograd;
 use crate::passes::support::edit::{Edit, rewrite};
 
-/// Channels of a group, and columns, below which products of floats are as good.
-const LEAST: i64 = 4;
-
 /// Takes scales out of sums, where the target has products of bytes.
 ///
 /// # Errors
 /// When the graph contradicts itself.
 pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
-    if !multiplies_bytes(target) {
+    if !schedule::int8::multiplies_int8(target) {
         for node in graph.topological() {
             let quantized = matches!(graph.op(node), Op::MatMul | Op::Conv(_) | Op::ConvTranspose { .. })
                 && graph.operands(node)[..2].iter().all(|&v| Dequantized::of(graph, v).is_some());
@@ -69,7 +65,7 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             Some("the weights are no constant matrix")
         } else if !along(&edit.shape(w.scale), w.rank, columns, &w.moves) {
             Some("the weights' scales run along what is summed, and do not leave the sum")
-        } else if is_word(edit.dtype(x.codes)) && !has_dot(target) {
+        } else if is_word(edit.dtype(x.codes)) && !target.has_byte_dot() {
             Some("data of 16 bits would be two products of bytes: without an instruction for them, floats are faster")
         } else if is_word(edit.dtype(x.codes)) && x.zero.is_some_and(|z| edit.graph.as_constant(z).is_none()) {
             Some("data of 16 bits has a zero point that is no constant")
@@ -113,13 +109,13 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
 /// Why a layer is better off with floats, whatever its scales are; its data may be two bytes.
 fn unfit(graph: &Graph, node: NodeId, target: &Target, words: bool) -> Option<&'static str> {
     let shape = &graph.ty(graph.operand(node, 1)?).shape;
-    let narrow = |extent: &Dim| extent.as_const().is_none_or(|c| c < LEAST);
+    let narrow = |extent: &Dim| extent.as_const().is_none_or(|c| c < schedule::int8::MIN_EXTENT as i64);
     match graph.op(node) {
         Op::Conv(spec) => {
             let extents: Option<Vec<i64>> = shape.iter().map(Dim::as_const).collect();
             let depthwise = match extents.as_deref() {
                 // Elsewhere what brings four rows' bytes together costs what the products save.
-                Some([out, channels, kernel @ ..]) if target.arch == Arch::X86_64 && has_dot(target) => {
+                Some([out, channels, kernel @ ..]) if target.arch == Arch::X86_64 && target.has_byte_dot() => {
                     is_depthwise(spec, *channels as usize, *out as usize, kernel)
                 }
                 _ => false,
@@ -132,8 +128,8 @@ fn unfit(graph: &Graph, node: NodeId, target: &Target, words: bool) -> Option<&'
             let w = graph.ty(graph.operand(node, 1)?).fixed_shape();
             let windows = w.and_then(|w| winograd::windows(graph, node, &w));
             let rather = |w: &Windows| match words {
-                true => schedule::filtered(target, Problem::default(), w, FilterStorage::Transformed).is_some(),
-                false => schedule::filters_rather(target, w),
+                true => schedule::filtering::tile(target, Problem::default(), w, FilterStorage::Transformed).is_some(),
+                false => schedule::filtering::beats_int8(target, w),
             };
             let filtered = !target.compact && windows.is_some_and(|w| rather(&w));
             filtered.then_some("minimal filtering of floats is faster than products of bytes")
@@ -143,7 +139,7 @@ fn unfit(graph: &Graph, node: NodeId, target: &Target, words: bool) -> Option<&'
             if narrow(&channels) || spec.group > 1 && narrow(&shape[1]) {
                 return Some("few channels leave most of a step of four bytes empty");
             }
-            if !has_dot(target) {
+            if !target.has_byte_dot() {
                 return Some("without an instruction for products of bytes, phases of floats are faster");
             }
             (!conv_phases::fits(graph, node, spec))

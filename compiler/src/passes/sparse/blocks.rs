@@ -4,7 +4,7 @@
 //! Zeros are found in the constants, whatever the model says of them, and take no part in sums: infinities that they
 //! would meet do not become NaN.
 
-use mcc_targets::block_schedule::{self, Blocks, Costs};
+use mcc_targets::schedule::blocks::{Blocks, Costs};
 use mcc_targets::{Sparsity, Target, schedule};
 
 use crate::Result;
@@ -12,9 +12,6 @@ use crate::ir::{
     BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, Packed, Subject, Tensor, Value, WeightFormat,
 };
 use crate::passes::pack::{dense, winograd};
-
-/// Channels of a place in the window that a list names before those of the next place: a line of the cache.
-const CHUNK: usize = 16;
 
 /// Bytes of an image that offsets and a tile's distances can span.
 pub(crate) const LARGEST: i64 = 1 << 30;
@@ -31,7 +28,7 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
     for node in graph.topological() {
         let Some(filters) = Filters::of(graph, node).filter(|_| !is_channels_first(graph.op(node))) else { continue };
         let Some((width, costs)) = best(target, &filters) else { continue };
-        let result = rewritten(graph, node, &filters, width)?;
+        let result = rewritten(graph, node, &filters, width, target)?;
         let zeros = 1.0 - filters.values.iter().filter(|v| **v != 0.0).count() as f64 / filters.values.len() as f64;
         let reason = format!("{:.1} % of the blocks are not zero", 100.0 * filters.share(width));
         let form = format!("1x{width} blocks");
@@ -59,9 +56,9 @@ fn best(target: &Target, filters: &Filters) -> Option<(usize, Costs)> {
         let (blocks, [depth, columns]) = (filters.blocks(width), [filters.depth(), filters.columns].map(|n| n as u64));
         let problem =
             Blocks { depth, columns, width: width as u64, blocks, values: Some(values), filtered: filters.filtered };
-        (width, block_schedule::costs(target, &problem))
+        (width, schedule::blocks::costs(target, &problem))
     };
-    let paying = block_schedule::WIDTHS.into_iter().map(of).filter(|(_, costs)| costs.pays());
+    let paying = schedule::blocks::WIDTHS.into_iter().map(of).filter(|(_, costs)| costs.pays());
     paying.min_by(|a, b| a.1.blocks.total_cmp(&b.1.blocks))
 }
 
@@ -108,7 +105,9 @@ impl Filters {
             _ => return None,
         };
         let taps = kernel.iter().product::<i64>() as usize;
-        let chunks = (0..channels).step_by(CHUNK).map(|first| first..(first + CHUNK).min(channels));
+        let chunks = (0..channels)
+            .step_by(schedule::blocks::PLACE_CHANNELS)
+            .map(|first| first..(first + schedule::blocks::PLACE_CHANNELS).min(channels));
         let places: Vec<(usize, usize)> =
             chunks.flat_map(|chunk| (0..taps).flat_map(move |tap| chunk.clone().map(move |c| (tap, c)))).collect();
         let floats = w.to_f32s()?;
@@ -121,9 +120,10 @@ impl Filters {
                 places.iter().flat_map(of).collect()
             }
         };
-        let filtered = winograd::windows(graph, node, w.shape()).filter(|w| schedule::gains(w) > 0);
+        let filtered = winograd::windows(graph, node, w.shape()).filter(|w| schedule::filtering::gain(w) > 0);
         let filtered = filtered.map(|w| {
-            schedule::products(&w, schedule::FilterStorage::Transformed) as f64 / w.size.iter().product::<u64>() as f64
+            schedule::filtering::cost(&w, schedule::filtering::FilterStorage::Transformed) as f64
+                / w.size.iter().product::<u64>() as f64
         });
         Some(Filters { spec, kernel, places, columns, values, filtered })
     }
@@ -168,7 +168,7 @@ impl Filters {
     }
 }
 
-fn rewritten(graph: &mut Graph, node: NodeId, filters: &Filters, width: usize) -> Result<Value> {
+fn rewritten(graph: &mut Graph, node: NodeId, filters: &Filters, width: usize, target: &Target) -> Result<Value> {
     let (operands, label) = (graph.operands(node), graph.label(node).to_string());
     let side = |pick: fn(&(i64, i64)) -> i64, channels: i64| -> Vec<Dim> {
         let spatial = filters.spec.pads.iter().map(pick);
@@ -177,7 +177,11 @@ fn rewritten(graph: &mut Graph, node: NodeId, filters: &Filters, width: usize) -
     // Windows that are padded anyway are moved apart where few sets of the cache would have to hold them.
     let apart = filters.spec.strides.last().map_or(0, |s| s * 4 * filters.places.len() as i64 / filters.taps());
     let padded = filters.spec.pads.iter().any(|&p| p != (0, 0));
-    let more = if padded && block_schedule::collide(apart, filters.taps()) { CHUNK as i64 } else { 0 };
+    let more = if padded && schedule::blocks::collide(target, apart, filters.taps()) {
+        schedule::blocks::PLACE_CHANNELS as i64
+    } else {
+        0
+    };
     let x = match filters.kernel.is_empty() {
         true => operands[0],
         false => dense::pad(graph, operands[0], side(|p| p.0, 0), side(|p| p.1, more))?,

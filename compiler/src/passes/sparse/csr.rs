@@ -5,7 +5,7 @@
 //! infinities that it would meet do not become NaN.
 
 use mcc_targets::choices::Problem;
-use mcc_targets::sparse_schedule::{self, Costs, Image, Layer, Meets};
+use mcc_targets::schedule::sparse::{Costs, Image, Layer, Reads};
 use mcc_targets::{Sparsity, Target, schedule};
 
 use super::shared_places::{self, Shared};
@@ -16,9 +16,6 @@ use crate::ir::{
 };
 use crate::passes::pack::winograd;
 use crate::passes::support::layouts::{to_first, to_last};
-
-/// Layers with a smaller share of zeros are not worth a word.
-pub(crate) const NOTABLE: f64 = 0.3;
 
 /// Turns convolutions and products with sparse weights into sparse ones.
 ///
@@ -32,7 +29,7 @@ pub fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
     for node in graph.topological() {
         let Some(candidate) = candidate(graph, node, target) else { continue };
         let first = [candidate.spec.layout, candidate.stored].map(|layout| layout == Layout::ChannelsFirst);
-        let costs = sparse_schedule::costs(target, &candidate.plan.layer).with(first);
+        let costs = schedule::sparse::costs(target, &candidate.plan.layer).with(first);
         let chosen = candidate.chosen(graph.label(node), target);
         let (layer, zeros) = (graph.label(node).to_string(), candidate.zeros);
         // Only what goes by its non-zeros has been left channels-first.
@@ -92,7 +89,7 @@ pub(crate) struct SparsePlan {
 impl Candidate {
     /// What either way costs, with channels-last operands and results, as a table of choices wants it.
     pub fn chosen(&self, layer: &str, target: &Target) -> Option<Costs> {
-        sparse_schedule::costs(target, &self.plan.layer).chosen(target, Problem { text: &self.plan.text, layer })
+        schedule::sparse::costs(target, &self.plan.layer).chosen(target, Problem { text: &self.plan.text, layer })
     }
 }
 
@@ -119,7 +116,7 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
     let values: Vec<u32> = values.map(|bits| if bits << 1 == 0 { 0 } else { bits }).collect();
     let non_zero = values.iter().filter(|bits| **bits != 0).count();
     let zeros = 1.0 - non_zero as f64 / values.len() as f64;
-    if zeros < NOTABLE {
+    if zeros < schedule::sparse::MIN_ZEROS_SHARE {
         return None;
     }
     let weights = match graph.op(node) {
@@ -129,7 +126,8 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
     let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
     let is_matrix = kernel.is_empty() || point && spec.pads.iter().all(|&p| p == (0, 0));
     let filtered = winograd::windows(graph, node, w.shape()).filter(|_| !is_matrix);
-    let filtered = filtered.map(|windows| schedule::products(&windows, schedule::FilterStorage::Transformed));
+    let filtered =
+        filtered.map(|windows| schedule::filtering::cost(&windows, schedule::filtering::FilterStorage::Transformed));
     let (stored, (value, layout)) = (spec.layout, read(graph, value, spec.layout));
     let (spec, kernel) = if is_matrix { (ConvSpec::matrix(), Vec::new()) } else { (spec, kernel) };
     let spec = ConvSpec { layout, ..spec };
@@ -172,13 +170,13 @@ impl Geometry<'_> {
         let (images, together) =
             if apart { (&y[0], y[1..y.len() - 1].iter().product()) } else { (&Dim::ONE, pixels.clone()) };
         let (out, channels) = (y.last().and_then(extent)?, channels as u64);
-        let block = sparse_schedule::block(target, out) as usize;
+        let block = schedule::sparse::block(target, out) as usize;
         let ways =
             [1, 2, 4].map(|n| shared_places::order(weights.chunks_exact(weights.len() / out as usize), block, n));
-        let shared = sparse_schedule::shared(ways.each_ref().map(|way| (way.shared as u64, way.values as u64)));
+        let shared = schedule::sparse::shared(ways.each_ref().map(|way| (way.shared as u64, way.values as u64)));
         let shared = ways.into_iter().find(|way| way.shared as u64 == shared)?;
         let mut layer = Layer {
-            rows: extent(&pixels).unwrap_or(sparse_schedule::UNKNOWN_ROWS),
+            rows: extent(&pixels).unwrap_or(schedule::sparse::ASSUMED_ROWS),
             channels,
             depth: channels * kernel.iter().product::<i64>() as u64,
             out,
@@ -190,7 +188,7 @@ impl Geometry<'_> {
             span: 0,
             tiles: 0,
             staged: 0,
-            meets: Meets::rows(0),
+            reads: Reads::rows(0),
         };
         layer.products = layer.rows * layer.depth * out;
         let shape: Vec<String> = x.iter().map(Dim::to_string).collect();
@@ -203,11 +201,11 @@ impl Geometry<'_> {
         );
         let problem = Problem { text: &text, layer: label };
         let staging = if is_matrix {
-            let span = sparse_schedule::span(target, problem, extent(&together), &layer);
-            let rows = extent(&together).unwrap_or(sparse_schedule::UNKNOWN_ROWS);
+            let span = schedule::sparse::span(target, problem, extent(&together), &layer);
+            let rows = extent(&together).unwrap_or(schedule::sparse::ASSUMED_ROWS);
             (layer.span, layer.tiles) = (span, extent(images).unwrap_or(1) * rows.div_ceil(span));
-            (layer.staged, layer.meets) = (channels * span, Meets::rows(span));
-            let cut = sparse_schedule::cut(target, problem, &layer);
+            (layer.staged, layer.reads) = (channels * span, Reads::rows(span));
+            let cut = schedule::sparse::cut(target, problem, &layer);
             let [span, abreast, block, depth] = [span, cut.abreast, cut.block, cut.depth].map(|n| n as usize);
             Staging {
                 lines: span,
@@ -244,16 +242,16 @@ impl Geometry<'_> {
                 let more = if phases[0] > 1 { kernel[0] as u64 - phases[0] } else { reach[0] };
                 Image { size, reach, phases, more, aligned }
             });
-            let (tiles, image) = sparse_schedule::tiles(target, problem, &images, &layer);
+            let (tiles, image) = schedule::sparse::tiles(target, problem, &images, &layer);
             let phase = (tiles.span + image.reach[0] * tiles.pitch + image.reach[1]).next_multiple_of(16);
             (layer.span, layer.tiles) = (tiles.span, batch * size[0].div_ceil(tiles.lines));
             layer.staged = channels * image.phases.iter().product::<u64>() * phase;
-            layer.meets = tiles.meets;
+            layer.reads = tiles.reads;
             if let Some(products) = filtered {
                 layer.filtered = true;
                 layer.products = batch * products;
             }
-            let cut = sparse_schedule::cut(target, problem, &layer);
+            let cut = schedule::sparse::cut(target, problem, &layer);
             let [abreast, block, depth] = [cut.abreast, cut.block, cut.depth].map(|n| n as usize);
             let [lines, pitch, span, phase] = [tiles.lines, tiles.pitch, tiles.span, phase].map(|n| n as usize);
             Staging { lines, pitch, span, phase, aligned: image.aligned, abreast, shared: shared.shared, block, depth }

@@ -4,13 +4,10 @@
 //! That is left undone where it takes time, unless small objects are asked for: with too few rows to hide it, or where the
 //! target goes byte by byte.
 
-use mcc_targets::{Target, dot_schedule};
+use mcc_targets::{Target, schedule};
 
 use crate::Result;
 use crate::ir::{Decision, Dim, Graph, Packed, Subject, WeightFormat, mask_bytes};
-
-/// Layers with a smaller share of zeros are not worth a word.
-const NOTABLE: f64 = 0.3;
 
 /// Finds bytes of which most are zero.
 ///
@@ -30,7 +27,7 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         let depth = graph.ty(x).shape.last().and_then(Dim::as_const).unwrap_or(0) * product.taps();
         let values = packed.data().iter().filter(|b| **b != 0).count();
         let zeros = 1.0 - values as f64 / (depth / spec.group.max(1) as i64 * *out as i64).max(1) as f64;
-        if zeros < NOTABLE {
+        if zeros < schedule::sparse::MIN_ZEROS_SHARE {
             continue;
         }
         let (layer, dense) = (graph.label(node).to_string(), packed.data().len());
@@ -48,7 +45,7 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             decide(graph, "dense bytes", format!("{told}: bits take more than zeros save"));
             continue;
         }
-        if !target.compact && !dot_schedule::expands_for_nothing(target, rows.as_const()) {
+        if !target.compact && !schedule::int8::bitmask_is_free(target, rows.as_const()) {
             let why = if target.spreads_bytes() { "rows would wait for them" } else { "the target spreads no bytes" };
             decide(graph, "dense bytes", format!("{told} could be had, but {why}"));
             continue;

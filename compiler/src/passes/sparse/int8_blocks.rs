@@ -1,8 +1,8 @@
 //! Byte products of whose weights whole blocks are zero, of four contracted bytes by the columns of a panel, keep only the
 //! other blocks ([`WeightFormat::Blocks`]), where a cost model says that this is faster.
 
-use mcc_targets::block_schedule::{self, Blocks};
-use mcc_targets::{Sparsity, Target};
+use mcc_targets::schedule::blocks::Blocks;
+use mcc_targets::{Sparsity, Target, schedule};
 
 use super::blocks::LARGEST;
 use crate::Result;
@@ -51,7 +51,7 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             values: None,
             filtered: None,
         };
-        let costs = block_schedule::costs(target, &problem);
+        let costs = schedule::blocks::costs(target, &problem);
         if !costs.pays() {
             continue;
         }

@@ -1,9 +1,9 @@
 //! Weights of byte products of which enough words, four input channels of an output channel, are zero are kept as their other
 //! words ([`WeightFormat::NonZeros`]), where a cost model says that this is faster than to multiply by the zeros.
 
-use mcc_targets::{Sparsity, Target, sparse_schedule};
+use mcc_targets::{Sparsity, Target, schedule};
 
-use super::csr::{Candidate, Geometry, NOTABLE, rewritten, told};
+use super::csr::{Candidate, Geometry, rewritten, told};
 use crate::Result;
 use crate::ir::{ConvSpec, Decision, Graph, Layout, NodeId, Packed, Staging, Subject, WeightFormat};
 
@@ -20,7 +20,7 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
     for node in graph.topological() {
         let Some(candidate) = candidate(graph, node, target) else { continue };
         let label = graph.label(node).to_string();
-        let costs = sparse_schedule::costs(target, &candidate.plan.layer);
+        let costs = schedule::sparse::costs(target, &candidate.plan.layer);
         let pays = candidate.chosen(&label, target).is_some_and(|chosen| chosen.pays());
         if target.sparsity != Sparsity::Force && !pays {
             continue;
@@ -67,7 +67,7 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
         }
     }
     let non_zero = weights.iter().filter(|word| **word != 0).count();
-    if (non_zero as f64) > (1.0 - NOTABLE) * weights.len() as f64 {
+    if (non_zero as f64) > (1.0 - schedule::sparse::MIN_ZEROS_SHARE) * weights.len() as f64 {
         return None;
     }
     let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);

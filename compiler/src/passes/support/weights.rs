@@ -1,11 +1,10 @@
 //! Convolutions and matrix products with constant weights, and arithmetic on those weights.
 
+use mcc_targets::schedule::products::MAX_COPIED_WEIGHTS_BYTES;
+
 use super::edit::Edit;
 use crate::Result;
 use crate::ir::{DType, Layout, Op, Tensor, Value};
-
-/// Weights up to this many bytes may be copied for one user's sake when they have several.
-const MAX_COPY: usize = 64 << 10;
 
 /// An operation with constant weights, seen without regard to which one it is.
 pub(crate) struct Weighted {
@@ -32,7 +31,7 @@ impl Weighted {
         let (&x, &weights) = (operands.first()?, operands.get(1)?);
         let bias = operands.get(2).copied();
         let w = edit.graph.as_constant(weights)?;
-        let own = edit.users(weights).len() <= 1 || w.data().len() <= MAX_COPY;
+        let own = edit.users(weights).len() <= 1 || w.data().len() <= MAX_COPIED_WEIGHTS_BYTES;
         let constant_bias = bias.is_none_or(|b| edit.graph.as_constant(b).is_some());
         if !own || !constant_bias || !w.dtype().is_float() {
             return None;

@@ -16,9 +16,6 @@ use crate::lower::kir::{Bin, Builder, Cmp, Ty, Val};
 use crate::lower::numbers;
 use crate::{Error, Result};
 
-/// Kernel rows longer than this are loops.
-const UNROLLED: i64 = 9;
-
 /// [`WeightFormat::Depthwise`](crate::ir::WeightFormat::Depthwise): `(x: channels last, w: [k..., channels])`.
 pub(crate) fn depthwise_conv(
     request: &KernelRequest<'_>,
@@ -88,14 +85,15 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         let text = request.problem();
         let problem = Problem { text: &text, layer: request.layer };
         let (channels, kernel) = (weights[axes], weights[..axes].to_vec());
-        let columns = schedule::depthwise_columns(request.target, problem, width) as i64;
+        let columns = schedule::products::depthwise_columns(request.target, problem, width) as i64;
         // Lines share their input where windows move by as much as their lines are apart.
         let overlap = channels > 1
             && axes > 1
             && kernel[axes - 2] > 1
             && spec.strides[axes - 2] == 1
             && spec.dilations[axes - 2] == 1;
-        let lines = if overlap { schedule::depthwise_lines(request.target, columns, kernel[axes - 1]) } else { 1 };
+        let lines =
+            if overlap { schedule::products::depthwise_lines(request.target, columns, kernel[axes - 1]) } else { 1 };
         Ok(DepthwiseLoops {
             request,
             e,
@@ -337,7 +335,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
             let (x_offset, w_offset) = (k.mul(i, bytes), k.mul_int(i, w_bytes));
             (k.add(x, x_offset), k.add(w, w_offset))
         };
-        let small = self.kernel.iter().product::<i64>() <= UNROLLED;
+        let small = self.kernel.iter().product::<i64>() <= schedule::products::MAX_UNROLLED_WINDOW;
         let each = |k: &mut Builder, from: i64, sums: &[Val], body: &Step<'_>| {
             let to = self.kernel[axis];
             if small {
@@ -373,7 +371,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         let last = self.kernel.len() - 1;
         let (length, stride, dilation) = (self.kernel[last], self.spec.strides[last], self.spec.dilations[last]);
         let size = |operand: usize| self.request.operands[operand].dtype.size() as i64;
-        if length > UNROLLED {
+        if length > schedule::products::MAX_UNROLLED_WINDOW {
             let (zero, end) = (k.int(0), k.int(length));
             return k.fold_loop(zero, end, 1, sums, &mut |k, i, sums| {
                 let w_offset = k.mul_int(i, self.channels * size(1));

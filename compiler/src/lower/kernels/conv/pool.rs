@@ -1,5 +1,7 @@
 //! Pooling. Channels last runs in vectors of channels; each window is clipped to the data beforehand.
 
+use mcc_targets::schedule::loops::{MAX_UNROLLED_POOL, POOL_VECTORS};
+
 use crate::Result;
 use crate::ir::{BinaryOp, DType, Dim, Layout, PoolKind, PoolSpec, UnaryOp};
 use crate::lower::kernels::reduce::run::{arithmetic, as_mask, combine, lowest};
@@ -8,14 +10,8 @@ use crate::lower::kernels::support::loops::{cover, dot, flat, parallel_nest, pro
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::{numbers, scalar};
 
-/// Vectors of channels pooled together.
-const ABREAST: u32 = 4;
-
 /// Bytes of the vectors whose masks are registers.
 const WIDEST: u32 = 64;
-
-/// Windows of at most this many elements are unrolled.
-const UNROLL: i64 = 9;
 
 /// ONNX MaxPool, AveragePool, LpPool.
 pub fn pool(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) -> Result<()> {
@@ -72,12 +68,12 @@ fn channels_last(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
                 e.store(k, row, col, v);
             }
         };
-        let blocks = round_down(k, extent, ABREAST * lanes);
+        let blocks = round_down(k, extent, POOL_VECTORS * lanes);
         if bytes.is_some() && e.request.target.vector_bytes < WIDEST {
             // Some of a vector's bytes are slow without mask registers, twice the same ones are not.
             return cover(k, extent, lanes, &mut |k, c, lanes| some(k, c, 1, lanes));
         }
-        k.for_each(zero, blocks, i64::from(ABREAST * lanes), &mut |k, c| some(k, c, ABREAST, lanes));
+        k.for_each(zero, blocks, i64::from(POOL_VECTORS * lanes), &mut |k, c| some(k, c, POOL_VECTORS, lanes));
         crate::lower::kernels::support::loops::columns(k, blocks, extent, lanes, &mut |k, c, lanes| {
             some(k, c, 1, lanes)
         });
@@ -239,7 +235,7 @@ impl<'a> Window<'a> {
         body: &mut dyn FnMut(&mut Builder, &[Val], &[Val]) -> Vec<Val>,
     ) -> Vec<Val> {
         let mut at = Vec::new();
-        let unroll = self.spec.kernel.iter().product::<i64>() <= UNROLL;
+        let unroll = self.spec.kernel.iter().product::<i64>() <= MAX_UNROLLED_POOL;
         self.level(k, &mut at, init, unroll, body)
     }
 

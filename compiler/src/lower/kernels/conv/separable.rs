@@ -2,8 +2,6 @@
 //! is computed a block of rows at a time, in scratch memory that the caches hold, where the [usual loops](crate::lower::kernels::gemm)
 //! of the products find it. Blocks are what threads share; windows of one pixel need no pixel twice.
 
-use mcc_targets::schedule;
-
 use super::depthwise::pixels;
 use crate::ir::{ConvSpec, DType, Dim, Op, Packed, TensorType, WeightFormat};
 use crate::lower::kernels::gemm::{Contraction, Job, Panels, Rows};
@@ -11,6 +9,7 @@ use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::Builder;
 use crate::{Error, Result};
+use mcc_targets::schedule;
 
 /// Whether an operation can take its operand 0 a block of rows at a time from a depthwise convolution.
 pub(crate) fn is_pointwise(op: &Op, operands: &[TensorType]) -> bool {
@@ -34,7 +33,7 @@ pub(crate) fn separable_conv(
     };
     let (rows, columns): (Dim, Dim) = (pixels_of.iter().product(), y.shape.last().cloned().unwrap_or(Dim::ONE));
     let row_bytes = depth * &Dim::from(x.dtype.size());
-    let counted = &row_bytes * &Dim::from(schedule::STAGED_ROW);
+    let counted = &row_bytes * &Dim::from(schedule::products::CHAINED_ROW_FACTOR);
     let extents = (&rows, &columns, depth);
     let mut contraction = Contraction::new(second, fed, Panels::Packed(tile as u32), extents, &counted);
     contraction.by_rows = true;

@@ -86,9 +86,9 @@ pub(crate) fn winograd_conv(
     let text = request.problem();
     let problem = Problem { text: &text, layer: request.layer };
     let units = [filters.unit(), filters.panel];
-    let part = schedule::filter_part(request.target, problem, nest.planes, [channels, out], units);
+    let part = schedule::filtering::filter_part(request.target, problem, nest.planes, [channels, out], units);
     if let Some(columns) = part.columns {
-        nest.block = nest.even_blocks(schedule::WAITING_BLOCK, 1);
+        nest.block = nest.even_blocks(schedule::filtering::waiting_block_bytes(request.target), 1);
         nest.by_columns(k, &filters, [columns, part.channels]);
     } else {
         nest.block = nest.rows_of_tiles();
@@ -164,7 +164,7 @@ impl WinogradLoops<'_, '_> {
     /// The rows of tiles of blocks whose transformed data stays in the second-level cache.
     fn rows_of_tiles(&self) -> i64 {
         let (text, target) = (self.request.problem(), self.request.target);
-        let bytes = schedule::filtering_block(target, Problem { text: &text, layer: self.request.layer });
+        let bytes = schedule::filtering::block_bytes(target, Problem { text: &text, layer: self.request.layer });
         // As many for each thread, where there are some for each.
         self.even_blocks(bytes, if target.threads > 1 { i64::from(target.threads.min(4)) } else { 1 })
     }
@@ -399,7 +399,7 @@ impl WinogradLoops<'_, '_> {
     /// Elements between planes of so many channels: no multiple of a page, whose addresses would share cache sets.
     fn plane(&self, channels: i64) -> i64 {
         let elements = self.block * self.axes[1].tiles * channels;
-        if self.bytes(elements) % 1024 == 0 { elements + 64 / self.bytes(1) } else { elements }
+        schedule::filtering::plane_bytes(self.request.target.machine, self.bytes(elements)) / self.bytes(1)
     }
 }
 

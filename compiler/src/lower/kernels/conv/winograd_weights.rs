@@ -3,6 +3,9 @@
 //!
 //! [`CodedConv`]: crate::ir::WeightFormat::LowBit
 
+use mcc_targets::machine::Machine;
+use mcc_targets::schedule;
+
 use crate::ir::{DType, Dim, Filtering};
 use crate::lower::kernels::lowbit::{Columns, Decoder, Weights};
 use crate::lower::kernels::support::emit::Emit;
@@ -32,6 +35,7 @@ pub(crate) struct Filters<'a, 'b> {
     pub(crate) to_panel: i64,
     /// Lanes of a vector of columns.
     lanes: i64,
+    machine: &'static Machine,
     /// Where the weights of some channels wait, decoded: `[taps, channels, lanes]`.
     decoded: Option<Val>,
 }
@@ -64,7 +68,7 @@ impl<'a, 'b> Filters<'a, 'b> {
                 (Some(decoded), if request.target.vector_bytes == 16 { panel.min(2 * lanes) } else { panel })
             }
         };
-        Filters { source, filterings, channels, panel, to_panel, lanes, decoded }
+        Filters { source, filterings, channels, panel, to_panel, lanes, machine: request.target.machine, decoded }
     }
 
     /// Channels are taken in multiples of this.
@@ -82,7 +86,7 @@ impl<'a, 'b> Filters<'a, 'b> {
     /// Bytes between planes of so many panels and channels: no multiple of a page, whose addresses would share cache sets.
     pub(crate) fn plane_bytes(&self, panels: i64, channels: i64) -> i64 {
         let bytes = 4 * panels * self.panel * channels;
-        if bytes % 1024 == 0 { bytes + 64 } else { bytes }
+        schedule::filtering::plane_bytes(self.machine, bytes)
     }
 
     /// Transforms a part of the weights.

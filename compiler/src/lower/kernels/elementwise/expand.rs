@@ -1,16 +1,12 @@
 //! Element-wise kernels whose last axes are short: tensors that are constant or turned along them are laid out once in
 //! scratch memory, in the result's order, so that the axes become one long row (a group norm's groups of two channels).
 
+use mcc_targets::schedule::loops::{MAX_EXPANDED_ELEMENTS, MAX_SPLIT_ROW_ELEMENTS, MIN_EXPANDED_ROUNDS};
+
 use crate::ir::{DType, Dim};
 use crate::lower::kernels::support::loops::{copy_bytes, dot, flat, nest, pointer_at};
 use crate::lower::kir::{Builder, Val};
 use crate::lower::view::View;
-
-/// Elements that a laid out leaf may have.
-const MOST: i64 = 4096;
-
-/// Rounds of the axis outside that it must serve.
-const ROUNDS: i64 = 8;
 
 /// How the last axes become one.
 pub(crate) struct Expansion {
@@ -43,8 +39,11 @@ pub(crate) fn plan(extents: &[Dim], views: &[View], short: i64) -> Option<Expans
     }
     let mut found = None;
     for axis in (1..extents.len().saturating_sub(1)).rev() {
-        let Some(count) = extents[axis..].iter().product::<Dim>().as_const().filter(|&c| c <= MOST) else { break };
-        let rounds = extents[axis - 1].as_const().is_none_or(|c| c >= ROUNDS);
+        let Some(count) = extents[axis..].iter().product::<Dim>().as_const().filter(|&c| c <= MAX_EXPANDED_ELEMENTS)
+        else {
+            break;
+        };
+        let rounds = extents[axis - 1].as_const().is_none_or(|c| c >= MIN_EXPANDED_ROUNDS);
         let kinds: Vec<Row> = views.iter().map(|view| row(&extents[axis..], &view.strides[axis..])).collect();
         let served = views.iter().zip(&kinds).all(|(view, &kind)| kind != Row::Spread || view.strides[axis - 1].is(0));
         if rounds && served && row(&extents[axis..], &own.strides[axis..]) == Row::Adjacent {
@@ -57,8 +56,6 @@ pub(crate) fn plan(extents: &[Dim], views: &[View], short: i64) -> Option<Expans
 /// The same with the axis before a short last one cut in two, so that the latter and a part of the former can become one
 /// row, where that fills `lanes` better.
 pub(crate) fn split(extents: &[Dim], views: &[View], lanes: i64) -> Option<(Vec<Dim>, Vec<View>)> {
-    /// Elements of such a row at most.
-    const LONG: i64 = 1024;
     let (rows, last) = match extents {
         [.., rows, last] => (rows.as_const()?, last.as_const()?),
         _ => return None,
@@ -67,8 +64,13 @@ pub(crate) fn split(extents: &[Dim], views: &[View], lanes: i64) -> Option<(Vec<
     if last < 2 || full {
         return None;
     }
-    let fits = |f: &i64| rows % f == 0 && rows / f >= ROUNDS && f * last <= LONG && f * last % (4 * lanes) == 0;
-    let f = (2..=(rows / ROUNDS).min(LONG / last)).rev().find(fits)?;
+    let fits = |f: &i64| {
+        rows % f == 0
+            && rows / f >= MIN_EXPANDED_ROUNDS
+            && f * last <= MAX_SPLIT_ROW_ELEMENTS
+            && f * last % (4 * lanes) == 0
+    };
+    let f = (2..=(rows / MIN_EXPANDED_ROUNDS).min(MAX_SPLIT_ROW_ELEMENTS / last)).rev().find(fits)?;
     let at = extents.len() - 2;
     let (mut extents, mut views) = (extents.to_vec(), views.to_vec());
     extents[at] = Dim::from(f);

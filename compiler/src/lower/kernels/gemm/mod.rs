@@ -13,7 +13,9 @@ pub mod strided;
 mod tile;
 
 use mcc_targets::choices::Problem;
-use mcc_targets::schedule::{self, Tile};
+use mcc_targets::machine::Machine;
+use mcc_targets::schedule;
+use mcc_targets::schedule::Tile;
 
 use crate::ir::{DType, Dim};
 use crate::lower::kernels::support::emit::Emit;
@@ -22,9 +24,6 @@ use crate::lower::kir::{Addr, Bin, Builder, Cmp, Ty, Val};
 use crate::lower::numbers;
 
 pub(super) use tile::multiply_add;
-
-/// Bytes of a cache line.
-const LINE: i64 = 64;
 
 /// An outer loop of the contraction.
 #[derive(Clone)]
@@ -163,24 +162,24 @@ impl<'a, 'b> Contraction<'a, 'b> {
             Panels::Packed(panel) => {
                 // Panels may have been packed for narrower vectors.
                 let lanes = most.min(1 << panel.trailing_zeros());
-                (lanes, schedule::packed_vectors(request.target, problem, lanes, panel, columns))
+                (lanes, schedule::products::packed_vectors(request.target, problem, lanes, panel, columns))
             }
-            Panels::Rows => (most, schedule::row_vectors(request.target, problem, most, columns)),
+            Panels::Rows => (most, schedule::products::row_vectors(request.target, problem, most, columns)),
         };
-        let mut shape = schedule::tile(request.target, vectors);
+        let mut shape = schedule::products::tile(request.target, vectors);
         let row_bytes = row_bytes.as_const().and_then(|b| u64::try_from(b).ok()).unwrap_or(4096);
         let [rows, depth] = [count, depth].map(|d| d.as_const().and_then(|c| u64::try_from(c).ok()));
-        let block = schedule::row_block(request.target, problem, shape, row_bytes, rows);
+        let block = schedule::products::row_block(request.target, problem, shape, row_bytes, rows);
         let block = i64::try_from(block).unwrap_or(i64::MAX);
-        let threads_rows = schedule::shared_rows(
-            schedule::row_unit(request.target, shape),
+        let threads_rows = schedule::threads::shared_rows(
+            schedule::products::row_unit(request.target, shape),
             count.as_const(),
             columns.and_then(|c| i64::try_from(c).ok()),
             vectors * lanes,
         )
         .filter(|_| request.target.threads > 1);
         let (by_rows, block) = (threads_rows.is_some(), threads_rows.map_or(block, |rows| rows.min(block)));
-        shape.rows = schedule::tile_rows(request.target, problem, shape, depth, !is_blocked(count, block));
+        shape.rows = schedule::products::tile_rows(request.target, problem, shape, depth, !is_blocked(count, block));
         let by_lane = request.target.arch == mcc_targets::Arch::Aarch64 && left == DType::F32;
         let (taps, run) = (Vec::new(), Dim::ZERO);
         let (count, one_size) = (count.clone(), request.target.vector_bytes == 16);
@@ -196,7 +195,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
             run,
             count,
             block,
-            ahead_bytes: schedule::ahead_bytes(request.target, problem),
+            ahead_bytes: schedule::products::ahead_bytes(request.target, problem),
             one_size,
             by_rows,
         };
@@ -227,7 +226,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         let depth: Dim = self.taps.iter().map(|t| &t.count).product();
         let rounds = depth.as_const()? * (self.run.as_const()? / i64::from(self.tile.unroll));
         let rows = if self.blocked() { self.block } else { self.count.as_const()? };
-        Fetch::new(bytes, rows, shape.rows, rounds)
+        Fetch::new(self.emit.request.target.machine, bytes, rows, shape.rows, rounds)
     }
 
     /// Most rows of a block.
@@ -351,7 +350,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
     /// Rows of the tile for some vectors of columns: where all rows are one block, tiles of about equal size.
     fn rows_of(&self, vectors: u32) -> u32 {
         let full = self.one_size || vectors == self.tile.vectors;
-        let rows = if full { self.tile.rows } else { schedule::tile(self.emit.request.target, vectors).rows };
+        let rows = if full { self.tile.rows } else { schedule::products::tile(self.emit.request.target, vectors).rows };
         match self.count.as_const().and_then(|c| u32::try_from(c).ok()) {
             Some(count) if count > 0 && !self.blocked() => count.div_ceil(count.div_ceil(rows)),
             _ => rows,
@@ -380,7 +379,9 @@ impl<'a, 'b> Contraction<'a, 'b> {
                 self.tile(k, job, row, (right, next), col, shape);
             });
         };
-        if let Some(count) = job.count.as_const().filter(|&c| !self.blocked() && schedule::spreads_rest(c, size)) {
+        if let Some(count) =
+            job.count.as_const().filter(|&c| !self.blocked() && schedule::products::spreads_rest(c, size))
+        {
             let number = (count + size - 1) / size;
             let smaller = count / number;
             let middle = k.int(count % number * (smaller + 1));
@@ -477,9 +478,9 @@ pub(super) struct Fetch {
 
 impl Fetch {
     /// An equal part of the next `bytes` for each tile, of `tile` of the `rows`, in so many rounds of the inner loop.
-    pub(super) fn new(bytes: i64, rows: i64, tile: u32, rounds: i64) -> Option<Fetch> {
+    pub(super) fn new(machine: &Machine, bytes: i64, rows: i64, tile: u32, rounds: i64) -> Option<Fetch> {
         (rounds > 0 && rows > 0).then(|| {
-            let a_round = bytes * i64::from(tile) / (rows * rounds * LINE) + 1;
+            let a_round = bytes * i64::from(tile) / (rows * rounds * machine.line_bytes()) + 1;
             Fetch { first: bytes, a_row: bytes / rows, a_round }
         })
     }
@@ -492,11 +493,11 @@ impl Fetch {
     }
 }
 
-/// Fetches so many lines from an address on, and gives what follows them.
-pub(super) fn fetch_lines(k: &mut Builder, next: Val, lines: i64) -> Val {
+/// Fetches so many lines of the cache from an address on, and gives what follows them.
+pub(super) fn fetch_lines(k: &mut Builder, next: Val, lines: i64, machine: &Machine) -> Val {
     for line in 0..lines {
-        let at = k.at(next, (line * LINE) as i32);
+        let at = k.at(next, (line * machine.line_bytes()) as i32);
         k.prefetch(at);
     }
-    k.add_int(next, lines * LINE)
+    k.add_int(next, lines * machine.line_bytes())
 }

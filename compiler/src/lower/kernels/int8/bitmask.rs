@@ -4,9 +4,7 @@
 use crate::ir::Dim;
 use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kir::{Addr, Builder, Elem, Ty, Un, Val};
-
-/// Words a round of the loop, where expanding one is an instruction.
-const UNROLLED: u32 = 4;
+use mcc_targets::schedule;
 
 /// Bytes that a word of a mask has a bit of each of.
 const LANES: u32 = 64;
@@ -39,7 +37,7 @@ impl Masked {
             room: e.scratch(k, Dim::from(panel_bytes * i64::from(panels))),
             words: panel_bytes / i64::from(LANES),
             few,
-            unrolled: if e.request.target.expands_bytes() { UNROLLED } else { 1 },
+            unrolled: if e.request.target.expands_bytes() { schedule::int8::BITMASK_UNROLL } else { 1 },
         }
     }
 

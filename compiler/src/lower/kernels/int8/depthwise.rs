@@ -5,7 +5,8 @@
 //! the input column belongs to, and where the filter leaves room several output rows, meet the same four. The sums are
 //! exact, so their order does not matter.
 
-use mcc_targets::dot_schedule::{self, DepthwiseTile};
+use mcc_targets::schedule;
+use mcc_targets::schedule::int8::DepthwiseTile;
 
 use super::dot;
 use crate::ir::{ConvSpec, Dim};
@@ -51,7 +52,7 @@ pub(crate) fn dot_depthwise(
         padded: weights[3] as i64,
         steps,
         step,
-        tile: dot_schedule::depthwise_tile(request.target, window, strides[0], dense, width),
+        tile: schedule::int8::depthwise_tile(request.target, window, strides[0], dense, width),
     };
     let zero = k.int(0);
     nest.outer(k, 0, e.operand(0), zero);

@@ -10,13 +10,6 @@ use crate::lower::kernels::gemm::{Contraction, Job, Panels, Rows, Tap};
 use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Bin, Builder, Val};
 
-/// Bytes of a row that count when rows are cut into blocks: decoding is worth about a hundred rows, even where these do not
-/// stay in the second-level cache.
-const COUNTED_BYTES: i64 = 2600;
-
-/// Columns of a group where vectors fill panels by themselves.
-const WIDE_GROUP: u32 = 32;
-
 pub(crate) fn product(request: &KernelRequest<'_>, w: &Weights<'_, '_>, k: &mut Builder, p: &Packed, rows: &Dim) {
     let (x, axes) = (&request.operands[0], p.kernel.len());
     let size = Dim::from(4i64);
@@ -28,12 +21,12 @@ pub(crate) fn product(request: &KernelRequest<'_>, w: &Weights<'_, '_>, k: &mut 
     let spread = request.target.vector_bytes == 16;
     // 128-bit tiles are two vectors wide at most.
     let panel = if spread { w.panel.min(2 * w.lanes) } else { w.panel };
-    let width = if spread { w.panel } else { w.panel.max(WIDE_GROUP) };
+    let width = if spread { w.panel } else { w.panel.max(schedule::lowbit::MIN_GROUP_COLUMNS) };
     let row_bytes = Dim::from(4 * w.depth);
     let extents = (rows, &Dim::from(i64::from(width)), &Dim::from(w.depth));
-    let counted = Dim::from((4 * w.depth).min(COUNTED_BYTES));
+    let counted = Dim::from((4 * w.depth).min(schedule::lowbit::MAX_COUNTED_ROW_BYTES));
     // Threads that share rows decode all weights each: they share groups of columns, where rows are not more than these.
-    let by_rows = schedule::shared_rows(1, rows.as_const(), Some(w.columns), width).is_some();
+    let by_rows = schedule::threads::shared_rows(1, rows.as_const(), Some(w.columns), width).is_some();
     let alone = Target { threads: 1, ..request.target.clone() };
     let request = &KernelRequest { target: if by_rows { request.target } else { &alone }, ..*request };
     let mut contraction = Contraction::new(request, w.e, Panels::Packed(panel), extents, &counted);

@@ -14,9 +14,8 @@
 //!
 //! A row that digits cannot hold is computed in `f32` instead, with all rows of its register tile.
 
-use mcc_targets::Arch;
-use mcc_targets::dot_schedule::coded_tile;
-use mcc_targets::schedule;
+use mcc_targets::schedule::lowbit::{MAX_UNROLLED_ROUNDS, MIN_FETCHING_TILES, ROUND_ELEMENTS};
+use mcc_targets::{Arch, schedule};
 
 use super::int8_split::{ALIGNED, Digits};
 use super::{Columns, Weights};
@@ -29,19 +28,6 @@ const UNSIGNED_NARROW: i64 = 256;
 
 /// Contracted elements whose sums of one digit fit 32 bits.
 const LONGEST: i64 = 1 << 16;
-
-/// Elements a round of the innermost loop.
-const ROUND: i64 = 16;
-
-/// Rounds of a block that are not worth a loop.
-const UNROLLED: i64 = 4;
-
-/// Bytes of a cache line, and tiles of rows that are enough to fetch the next columns' codes.
-const LINE: i64 = 64;
-const FETCHING_TILES: i64 = 8;
-
-/// Bytes of digits that should stay in the second-level cache while the weights pass.
-const ROW_BYTES: i64 = 256 << 10;
 
 /// Whether the weights are of a kind that this computes.
 pub(crate) fn fits(w: &Weights<'_, '_>) -> bool {
@@ -57,7 +43,7 @@ pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     let target = w.e.request.target;
     let several = w.blocks > 1;
     let panel_vectors = w.panel / w.lanes;
-    let mut tile = coded_tile(target, several, rows.as_const());
+    let mut tile = schedule::lowbit::row_tile(target, several, rows.as_const());
     // Groups are whole panels, or panels are whole groups.
     if tile.vectors > panel_vectors {
         tile.vectors = tile.vectors / panel_vectors * panel_vectors;
@@ -66,8 +52,8 @@ pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     }
     let unit = i64::from(tile.rows);
     let padded = (w.depth + ALIGNED - 1) / ALIGNED * ALIGNED;
-    let mut block = (ROW_BYTES / (2 * padded) / unit).max(1) * unit;
-    let shared = schedule::shared_rows(unit as u64, rows.as_const(), Some(w.columns), tile.vectors * w.lanes);
+    let mut block = (schedule::lowbit::cached_rows_bytes(target) / (2 * padded) / unit).max(1) * unit;
+    let shared = schedule::threads::shared_rows(unit as u64, rows.as_const(), Some(w.columns), tile.vectors * w.lanes);
     let shared = shared.filter(|_| target.threads > 1);
     if let Some(rows) = shared {
         block = rows.min(block);
@@ -242,6 +228,10 @@ impl Product<'_, '_, '_> {
         less.map_or(codes, |less| k.sub(codes, less))
     }
 
+    fn line_bytes(&self) -> i64 {
+        self.w.e.request.target.machine.line_bytes()
+    }
+
     // ---- products ----
 
     /// The rows of a block in register tiles: full ones, then smaller ones. Only the last block has a rest.
@@ -255,8 +245,8 @@ impl Product<'_, '_, '_> {
                 let from = [columns.codes, columns.parameters][start];
                 let offset = k.mul_int(done, bytes / size);
                 let from = k.add(from, offset);
-                for line in 0..bytes / LINE {
-                    let at = k.int(group + line * LINE);
+                for line in (0..bytes).step_by(self.line_bytes() as usize) {
+                    let at = k.int(group + line);
                     let at = k.at_index(from, at, 1);
                     k.prefetch(at);
                 }
@@ -283,14 +273,15 @@ impl Product<'_, '_, '_> {
         let tiles = rows.as_const().map_or(0, |rows| rows / self.rows);
         let width = vectors * w.lanes;
         if self.written.is_none()
-            || tiles < FETCHING_TILES
+            || tiles < MIN_FETCHING_TILES
             || !width.is_multiple_of(w.panel)
             || w.e.request.target.vector_bytes == 16
         {
             return Vec::new();
         }
         let panels = i64::from(width / w.panel);
-        let part = |bytes: i64| (bytes / tiles + LINE - 1) / LINE * LINE;
+        let line = self.line_bytes();
+        let part = |bytes: i64| (bytes / tiles + line - 1) / line * line;
         let streams = [panels * w.panel_bytes(), panels * w.blocks * w.block_bytes()];
         streams.into_iter().enumerate().map(|(n, bytes)| (n, bytes, part(bytes))).collect()
     }
@@ -398,21 +389,21 @@ impl Product<'_, '_, '_> {
         state.push(weights);
         let in_word = self.w.coded.in_word() as i64;
         let elements = (count + in_word - 1) / in_word * in_word;
-        let rounds = elements / ROUND;
+        let rounds = elements / ROUND_ELEMENTS;
         let mut at = at;
-        if rounds <= UNROLLED {
+        if rounds <= MAX_UNROLLED_ROUNDS {
             for _ in 0..rounds {
-                state = self.steps(k, (digits, at, ROUND / 4), &less, (rows, vectors), &state);
-                at = k.add_int(at, ROUND);
+                state = self.steps(k, (digits, at, ROUND_ELEMENTS / 4), &less, (rows, vectors), &state);
+                at = k.add_int(at, ROUND_ELEMENTS);
             }
         } else {
-            let end = k.add_int(at, rounds * ROUND);
-            state = k.fold_loop(at, end, ROUND, &state, &mut |k, at, state| {
-                self.steps(k, (digits, at, ROUND / 4), &less, (rows, vectors), state)
+            let end = k.add_int(at, rounds * ROUND_ELEMENTS);
+            state = k.fold_loop(at, end, ROUND_ELEMENTS, &state, &mut |k, at, state| {
+                self.steps(k, (digits, at, ROUND_ELEMENTS / 4), &less, (rows, vectors), state)
             });
             at = end;
         }
-        let left = elements - rounds * ROUND;
+        let left = elements - rounds * ROUND_ELEMENTS;
         if left > 0 {
             state = self.steps(k, (digits, at, left / 4), &less, (rows, vectors), &state);
         }
@@ -445,9 +436,9 @@ impl Product<'_, '_, '_> {
         // Rows are the high digits, then the low ones.
         let place = |n: usize| from.offset + (n as i64 * self.digits.padded) as i32;
         // Where lanes are spread by instructions of their own, a round's digits are loaded once.
-        let by_lane = w.e.request.target.arch == Arch::Aarch64 && count * 4 == ROUND;
+        let by_lane = w.e.request.target.arch == Arch::Aarch64 && count * 4 == ROUND_ELEMENTS;
         let held: Vec<Val> = (0..if by_lane { 2 * rows as usize } else { 0 })
-            .map(|n| k.load(Ty::new(Elem::I8, ROUND as u32), Addr { offset: place(n), ..from }))
+            .map(|n| k.load(Ty::new(Elem::I8, ROUND_ELEMENTS as u32), Addr { offset: place(n), ..from }))
             .collect();
         let kind = if self.signed && !self.unsigned_codes { DotKind::S8S8 } else { DotKind::U8S8 };
         let in_word = i64::from(8 / w.coded.bits);

@@ -17,6 +17,8 @@
 //! A row with an infinity or a NaN, of larger whole numbers that `f32` tells from others, or whose largest element's reciprocal is out of range, has NaN
 //! for a scale.
 
+use mcc_targets::schedule::lowbit::SPLIT_VECTORS;
+
 use super::Weights;
 use crate::ir::{DType, Dim};
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Un, Val};
@@ -178,21 +180,21 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         let ty = Ty::new(Elem::I32, self.w.lanes);
         let (zero, nothing) = (k.int(0), k.zero(ty));
         // Several at once, which need not wait for one another.
-        const AT_ONCE: i64 = 4;
         let lanes = i64::from(self.w.lanes);
-        let whole = self.w.depth / (lanes * AT_ONCE) * (lanes * AT_ONCE);
+        let whole = self.w.depth / (lanes * SPLIT_VECTORS) * (lanes * SPLIT_VECTORS);
         let end = k.int(whole);
-        let sums = k.fold_loop(zero, end, lanes * AT_ONCE, &[nothing; AT_ONCE as usize], &mut |k, at, sums| {
-            (0i64..)
-                .zip(sums)
-                .map(|(n, &sum)| {
-                    let at = k.add_int(at, n * lanes);
-                    let x = self.elements(k, from, at, lanes);
-                    let made = make(k, x);
-                    k.bin(op, made, sum)
-                })
-                .collect()
-        });
+        let sums =
+            k.fold_loop(zero, end, lanes * SPLIT_VECTORS, &[nothing; SPLIT_VECTORS as usize], &mut |k, at, sums| {
+                (0i64..)
+                    .zip(sums)
+                    .map(|(n, &sum)| {
+                        let at = k.add_int(at, n * lanes);
+                        let x = self.elements(k, from, at, lanes);
+                        let made = make(k, x);
+                        k.bin(op, made, sum)
+                    })
+                    .collect()
+            });
         let mut sum = sums.into_iter().reduce(|a, b| k.bin(op, a, b)).unwrap_or(nothing);
         let mut done = whole;
         while done < self.w.depth {

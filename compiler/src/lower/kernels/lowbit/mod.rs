@@ -12,17 +12,13 @@ pub mod float;
 pub mod int8;
 pub mod int8_split;
 
-use mcc_targets::dot_schedule::has_dot;
-
 use crate::ir::{Coded, DType, Dim, Packed};
 use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::numbers;
 use crate::{Error, Result};
-
-/// Rows up to which codes are decoded anew for each.
-const FEW_ROWS: i64 = 2;
+use mcc_targets::schedule;
 
 /// Entries of a table for codes of up to 4 bits.
 const ENTRIES: u32 = Coded::SHORT_TABLE as u32;
@@ -38,9 +34,9 @@ pub(crate) fn coded_conv(
     let weights = Weights::new(request, e, coded, [p.taps(), p.out as i64])?;
     let point = p.kernel.iter().all(|&k| k == 1) && p.spec.strides.iter().all(|&s| s == 1);
     let rows: Dim = request.results[0].shape.split_last().map_or(Dim::ONE, |(_, rows)| rows.iter().product());
-    if point && has_dot(request.target) && int8::fits(&weights) {
+    if point && request.target.has_byte_dot() && int8::fits(&weights) {
         int8::product(&weights, k, &rows);
-    } else if point && rows.as_const().is_some_and(|r| r <= FEW_ROWS) {
+    } else if point && rows.as_const().is_some_and(|r| r <= schedule::lowbit::MAX_ROWS_IN_REGISTERS) {
         few_rows(&weights, k, &rows);
     } else {
         float::product(request, &weights, k, p, &rows);

@@ -4,6 +4,8 @@
 
 mod table;
 
+use mcc_targets::schedule::loops::MAX_UNROLLED_TAPS;
+
 use crate::Result;
 use crate::ir::{CoordinateMode, DType, Dim, ResizeRule, SampleMode};
 use crate::lower::kernels::support::emit::Emit;
@@ -16,9 +18,6 @@ pub use table::cubic;
 use table::{Table, taps};
 
 const F64: Ty = Ty::new(Elem::F64, 1);
-
-/// Taps of one axis up to this number are unrolled.
-const UNROLL: i64 = 4;
 
 /// ONNX Resize.
 ///
@@ -355,5 +354,5 @@ fn each_tap(k: &mut Builder, taps: &Dim, init: Val, step: &mut dyn FnMut(&mut Bu
 }
 
 fn is_short(taps: &Dim) -> bool {
-    taps.as_const().is_some_and(|t| t <= UNROLL)
+    taps.as_const().is_some_and(|t| t <= MAX_UNROLLED_TAPS)
 }

@@ -8,6 +8,7 @@
 //! A maximum is at least the least finite number, so that a block of scores that are all negative infinity leaves zeros and
 //! not NaN; where all blocks are such, the sum is zero and the result NaN, as without blocks.
 
+use mcc_targets::schedule::loops::{ATTENTION_QUERY_VECTORS, MAX_ATTENTION_KEYS};
 use mcc_targets::{Arch, schedule};
 
 use crate::ir::{Dim, TensorType};
@@ -18,12 +19,6 @@ use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::math;
 use crate::{Error, Result};
-
-/// Vectors of queries in a block.
-const VECTORS: u32 = 4;
-
-/// Most keys in a block.
-const KEYS: i64 = 320;
 
 /// Bytes of an element.
 const SIZE: i64 = 4;
@@ -43,11 +38,14 @@ pub(crate) fn attention(
     let lanes = request.target.vector_bytes / SIZE as u32;
     let count = keys.shape[1].clone();
     let block = match count.as_const() {
-        Some(n) if n > 0 => (n + (n + KEYS - 1) / KEYS - 1) / ((n + KEYS - 1) / KEYS),
-        _ => KEYS,
+        Some(n) if n > 0 => {
+            (n + (n + MAX_ATTENTION_KEYS - 1) / MAX_ATTENTION_KEYS - 1)
+                / ((n + MAX_ATTENTION_KEYS - 1) / MAX_ATTENTION_KEYS)
+        }
+        _ => MAX_ATTENTION_KEYS,
     };
     let (depth, width) = (fixed(q, 3)?, fixed(values, 3)?);
-    let row = i64::from(VECTORS * lanes) * SIZE;
+    let row = i64::from(ATTENTION_QUERY_VECTORS * lanes) * SIZE;
     let padded = (width + i64::from(lanes) - 1) / i64::from(lanes) * i64::from(lanes) * SIZE;
     let full_mask = mask.first().is_some_and(|mask| !mask.shape[2].is(1));
     let mut scratch = |bytes: i64| e.scratch(k, Dim::from(bytes));
@@ -65,7 +63,7 @@ pub(crate) fn attention(
         mask: mask.first(),
         lanes,
         products: Products { lanes, by_lane: request.target.arch == Arch::Aarch64 },
-        rows_of: &|vectors| schedule::tile(request.target, vectors).rows,
+        rows_of: &|vectors| schedule::products::tile(request.target, vectors).rows,
         padded,
         turned: scratch(depth * row),
         scores: scratch(block * row),
@@ -74,14 +72,14 @@ pub(crate) fn attention(
         stats: scratch(3 * row),
     };
     let all = k.dim(&(batch * &Dim::from(heads)));
-    let unit = i64::from(VECTORS * lanes);
+    let unit = i64::from(ATTENTION_QUERY_VECTORS * lanes);
     let whole = queries.floor_div(&Dim::from(unit));
     let (blocks, done) = (k.dim(&whole), k.dim(&(&whole * &Dim::from(unit))));
     let rest = queries - &(&whole * &Dim::from(unit));
     if !whole.is(0) {
         k.parallel_pairs(all, blocks, &mut |k, head, i| {
             let (first, rows) = (k.mul_int(i, unit), k.int(unit));
-            a.block(k, head, first, rows, VECTORS);
+            a.block(k, head, first, rows, ATTENTION_QUERY_VECTORS);
         });
     }
     if rest.is(0) {
@@ -225,7 +223,7 @@ impl Attention<'_, '_> {
 
     /// Vector `v` of a row of statistics.
     fn stat(&self, k: &mut Builder, n: u32, v: u32) -> crate::lower::kir::Addr {
-        k.at(self.stats, ((n * VECTORS + v) * self.ty().bytes()) as i32)
+        k.at(self.stats, ((n * ATTENTION_QUERY_VECTORS + v) * self.ty().bytes()) as i32)
     }
 
     fn clear(&self, k: &mut Builder, rows: Val, vectors: u32) {
@@ -368,7 +366,7 @@ impl Attention<'_, '_> {
         let ty = Ty::new(Elem::F32, lanes);
         let right = pointer_at(k, values, column, SIZE as usize);
         let sums = pointer_at(k, self.sums, column, SIZE as usize);
-        let scales = k.add_int(self.stats, i64::from(2 * VECTORS * self.ty().bytes()));
+        let scales = k.add_int(self.stats, i64::from(2 * ATTENTION_QUERY_VECTORS * self.ty().bytes()));
         // Several of four rows, where a vector holds four.
         let most = (self.rows_of)(vectors);
         let most = if self.products.by_lane && most > 4 { most / 4 * 4 } else { most };
@@ -402,7 +400,7 @@ impl Attention<'_, '_> {
     /// Divides by the sums of exponentials and stores.
     fn finish(&self, k: &mut Builder, (token, head): (Val, Val), rows: Val) {
         let (zero, width) = (k.int(0), k.int(self.width));
-        let sums = k.add_int(self.stats, i64::from(VECTORS * self.ty().bytes()));
+        let sums = k.add_int(self.stats, i64::from(ATTENTION_QUERY_VECTORS * self.ty().bytes()));
         k.for_each(zero, rows, 1, &mut |k, i| {
             let from = k.at_index(sums, i, SIZE as u32);
             let one = Ty::new(Elem::F32, 1);

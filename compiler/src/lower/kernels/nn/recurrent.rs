@@ -3,8 +3,6 @@
 //! The product is a contraction like any other ([`crate::lower::kernels::gemm`]), over `r` in panels or as it is; where states are
 //! rounded to 8 bits and `r` is bytes, one of bytes ([`crate::lower::kernels::int8::dot`]). States live in scratch memory in the register type.
 
-use mcc_targets::dot_schedule::takes_signed;
-
 use crate::Result;
 use crate::ir::{Activation, BinaryOp, Cell, CellSpec, DType, Dim, UnaryOp};
 use crate::lower::kernels::gemm::{Contraction, Job, Panels, Rows};
@@ -15,6 +13,7 @@ use crate::lower::kernels::support::loops::{columns, cover, product};
 use crate::lower::kernels::support::request::missing;
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::{numbers, scalar};
+use mcc_targets::schedule;
 
 /// See [`CellSpec`].
 pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
@@ -83,7 +82,7 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
         let (Some(depth), Some(columns), Some(used)) = (hidden.as_const(), width.as_const(), layer.used) else {
             return missing(e.request);
         };
-        let signed = takes_signed(e.request.target);
+        let signed = schedule::int8::takes_signed(e.request.target);
         let kind = dot::kind(if signed { DType::I8 } else { DType::U8 }, &e.request.constants[1]);
         let lifts = e.scratch(k, batch * &Dim::from(4i64));
         let sums = e.scratch(k, Dim::from(4 * columns));

@@ -8,6 +8,8 @@ pub mod non_zero;
 pub mod run;
 pub mod top_k;
 
+use mcc_targets::schedule::loops::REDUCED_VECTORS;
+
 use super::support::loops::{columns, parallel_nest, product};
 use crate::Result;
 use crate::ir::{BinaryOp, DType, Dim, ReduceKind};
@@ -15,9 +17,6 @@ use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kir::{Builder, Elem, Val};
 use crate::lower::numbers;
 use run::{Fold, arithmetic, combine};
-
-/// Vectors of a kept innermost block that are reduced together.
-const ABREAST: usize = 4;
 
 /// Neighbouring axes that are all kept or all reduced.
 struct Block {
@@ -137,9 +136,9 @@ impl Reducer<'_> {
         };
         let mut from = zero;
         if lanes > 1 {
-            let step = ABREAST as i64 * i64::from(lanes);
+            let step = REDUCED_VECTORS as i64 * i64::from(lanes);
             from = super::support::loops::round_down(k, extent, step as u32);
-            k.parallel(zero, from, step, &mut |k, i| some(k, i, ABREAST, lanes));
+            k.parallel(zero, from, step, &mut |k, i| some(k, i, REDUCED_VECTORS, lanes));
         }
         k.once(&mut |k| columns(k, from, extent, lanes, &mut |k, i, lanes| some(k, i, 1, lanes)));
     }

@@ -1,5 +1,7 @@
 //! Reductions of contiguous runs in registers, and the values they start from.
 
+use mcc_targets::schedule::loops::ACCUMULATORS;
+
 use crate::ir::{BinaryOp, DType, DTypeClass};
 use crate::lower::kernels::support::loops::round_down;
 use crate::lower::kir::{Builder, Cmp, Elem, Ty, Val};
@@ -70,9 +72,6 @@ pub struct Fold<'a> {
     pub merge: &'a mut dyn FnMut(&mut Builder, Val, Val) -> Val,
 }
 
-/// Accumulators in flight: enough to hide an addition's latency.
-const CHAINS: i64 = 4;
-
 /// Reduces the elements `0..n` of a run to a scalar: several vectors at a time, then one, then a part of one, or single
 /// elements where the target lacks masks.
 pub fn fold_run(k: &mut Builder, n: Val, lanes: u32, fold: &mut Fold<'_>) -> Val {
@@ -86,8 +85,8 @@ pub fn fold_run(k: &mut Builder, n: Val, lanes: u32, fold: &mut Fold<'_>) -> Val
 pub fn start(k: &mut Builder, n: Val, lanes: u32, fold: &mut Fold<'_>) -> Vec<Val> {
     let vectors = match k.as_int(n) {
         _ if lanes == 1 => 0,
-        Some(c) => (c / i64::from(lanes)).min(CHAINS).max(k.has_masks().into()),
-        None => CHAINS,
+        Some(c) => (c / i64::from(lanes)).min(ACCUMULATORS).max(k.has_masks().into()),
+        None => ACCUMULATORS,
     };
     let mut state: Vec<Val> = (0..vectors).map(|_| (fold.init)(k, lanes)).collect();
     state.push((fold.init)(k, 1));

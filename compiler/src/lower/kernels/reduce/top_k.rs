@@ -1,6 +1,8 @@
 //! The first elements of a sorted axis. Few are kept in a sorted list while the axis is read once; for many, the whole
 //! axis is merge-sorted. Both keep the order of equal elements.
 
+use mcc_targets::schedule::loops::MAX_TOP_K_LIST;
+
 use super::arg_reduce::ahead;
 use crate::Result;
 use crate::ir::Dim;
@@ -9,14 +11,11 @@ use crate::lower::kernels::support::loops::product;
 use crate::lower::kir::{Bin, Builder, Cmp, Ty, Val};
 use crate::lower::numbers;
 
-/// More elements than this are found by sorting.
-const MAX_LIST: i64 = 64;
-
 /// ONNX TopK, sorted.
 pub fn top_k(e: &Emit<'_>, k: &mut Builder, count: &Dim, axis: usize, largest: bool) -> Result<()> {
     let (x, dtype) = (e.shape(0), e.dtype(0));
     let elem = Ty::new(numbers::compute_elem(dtype), 1);
-    let listed = count.as_const().is_some_and(|c| c <= MAX_LIST);
+    let listed = count.as_const().is_some_and(|c| c <= MAX_TOP_K_LIST);
     let bytes = |d: &Dim, size: u32| d * &Dim::from(i64::from(size));
     let length = if listed { count } else { &x[axis] };
     let mut lists = Vec::new();

@@ -4,8 +4,6 @@
 //! their values in order, and for each the offset from a window's begin to the elements that meet it. A tile's windows
 //! lie at constant distances, along one axis of the result or two, so that one pointer serves all of them.
 
-use mcc_targets::block_schedule;
-
 use crate::ir::{ConvSpec, DType, Dim};
 use crate::lower::kernels::gemm::multiply_add;
 use crate::lower::kernels::int8::dot;
@@ -15,6 +13,7 @@ use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Addr, Bin, Builder, DotKind, Elem, Ty, Val};
 use crate::lower::view::View;
 use crate::{Error, Result};
+use mcc_targets::schedule;
 
 /// [`WeightFormat::Blocks`](crate::ir::WeightFormat::Blocks): `(x: channels last, heads, offsets, values: [blocks, tile] or
 /// [blocks, tile, 4])`.
@@ -55,9 +54,11 @@ pub(crate) fn block_conv(
     let row_bytes = kernel.iter().all(|&n| n == 1).then_some(channels * x.dtype.size() as i64);
     let known = row_bytes.and_then(|b| u64::try_from(b).ok());
     let most =
-        block_schedule::tile(request.target, x.dtype != DType::F32, tile / lanes, [together, count(&columns)], known);
-    let copied = row_bytes.filter(|b| b % LINE == 0 && block_schedule::collide(column_bytes.into(), 1));
-    let room = copied.map(|bytes| e.scratch(k, Dim::from(i64::from(most[0] * most[1]) * (bytes + LINE))));
+        schedule::blocks::tile(request.target, x.dtype != DType::F32, tile / lanes, [together, count(&columns)], known);
+    let line = request.target.machine.line_bytes();
+    let copied =
+        row_bytes.filter(|b| b % line == 0 && schedule::blocks::collide(request.target, column_bytes.into(), 1));
+    let room = copied.map(|bytes| e.scratch(k, Dim::from(i64::from(most[0] * most[1]) * (bytes + line))));
     let tiles = |axis: &Axis, most: u32| count(axis).map_or(i64::MAX >> 32, |n| n.div_ceil(most).into());
     let product = Product {
         e,
@@ -85,12 +86,6 @@ pub(crate) fn block_conv(
 /// Bytes of what a window has for a block, and of the block's part of a column.
 const WORD: u32 = 4;
 
-/// Bytes of a cache line.
-const LINE: i64 = 64;
-
-/// Bytes of values fetched ahead of the block that is multiplied: each is read once a tile, the first time from memory.
-const AHEAD: i64 = 4096;
-
 /// An axis of windows.
 struct Axis {
     extent: Dim,
@@ -102,7 +97,7 @@ impl Axis {
     /// Bytes between neighbours that share a pointer.
     fn constant(&self) -> Option<i32> {
         let bytes = self.bytes.as_const().and_then(|b| i32::try_from(b).ok());
-        bytes.filter(|b| *b < block_schedule::FARTHEST)
+        bytes.filter(|b| *b < schedule::blocks::FARTHEST)
     }
 }
 
@@ -241,10 +236,11 @@ impl Product<'_, '_> {
     /// of the cache would have to hold.
     fn fetched(&self, k: &mut Builder, tile: &Tile) -> Tile {
         let windows = tile.windows.clone();
+        let line = self.e.request.target.machine.line_bytes();
         let Some(bytes) = self.row_bytes else { return Tile { base: tile.base, windows } };
         let (zero, end) = (k.int(0), k.int(bytes));
         let Some(room) = self.room else {
-            k.for_each(zero, end, LINE, &mut |k, byte| {
+            k.for_each(zero, end, line, &mut |k, byte| {
                 for &(_, offset) in &windows {
                     let at = k.at_index(tile.base, byte, 1);
                     k.prefetch(Addr { offset: at.offset + offset, ..at });
@@ -252,12 +248,12 @@ impl Product<'_, '_> {
             });
             return Tile { base: tile.base, windows };
         };
-        let apart = (bytes + LINE) as i32;
+        let apart = (bytes + line) as i32;
         let piece = Ty::new(Elem::I32, self.e.request.target.vector_bytes / WORD);
-        k.for_each(zero, end, LINE, &mut |k, byte| {
+        k.for_each(zero, end, line, &mut |k, byte| {
             let (from, to) = (k.at_index(tile.base, byte, 1), k.at_index(room, byte, 1));
             for (i, &(_, offset)) in windows.iter().enumerate() {
-                for more in (0..LINE as i32).step_by(piece.bytes() as usize) {
+                for more in (0..line as i32).step_by(piece.bytes() as usize) {
                     let v = k.load(piece, Addr { offset: from.offset + offset + more, ..from });
                     k.store(Addr { offset: to.offset + apart * i as i32 + more, ..to }, v);
                 }
@@ -278,14 +274,14 @@ impl Product<'_, '_> {
         // Heads that go backwards make a panel without blocks.
         let last = k.bin(Bin::Max, first, last);
         let rows = tile.windows.len() as u32;
-        let sets = block_schedule::sets(rows, self.vectors);
+        let sets = schedule::blocks::sets(rows, self.vectors);
         let size = (rows * self.vectors) as usize;
         let elem = if self.kind.is_some() { Elem::I32 } else { Elem::F32 };
         let zero = k.zero(Ty::new(elem, self.lanes));
         let mut state = vec![zero; size * sets as usize];
         let bytes = k.mul_int(first, i64::from(self.width() * WORD));
         state.push(k.add(self.e.operand(3), bytes));
-        let round = sets.max(block_schedule::UNROLL);
+        let round = sets.max(schedule::blocks::UNROLL);
         let (all, number) = (k.sub(last, first), k.int(round.into()));
         let over = k.bin(Bin::URem, all, number);
         let middle = k.sub(last, over);
@@ -325,7 +321,8 @@ impl Product<'_, '_> {
             let at = k.at_index(self.e.operand(2), i, 4);
             let index = k.load(Ty::new(Elem::I32, 1), Addr { offset: at.offset + 4 * block as i32, ..at });
             let index = k.convert(index, Elem::I64);
-            let ahead = k.at(values, (i64::from(block * self.width() * WORD) + AHEAD) as i32);
+            let ahead =
+                k.at(values, (i64::from(block * self.width() * WORD) + schedule::blocks::FETCH_AHEAD_BYTES) as i32);
             k.prefetch(ahead);
             let columns: Vec<Val> = (0..self.vectors)
                 .map(|v| {

@@ -15,8 +15,6 @@ pub mod blocks;
 mod planes;
 mod products;
 
-use mcc_targets::sparse_schedule;
-
 use super::int8::dot;
 use super::support::loops;
 use super::support::transpose_block::turn;
@@ -25,6 +23,7 @@ use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
 use crate::{Error, Result};
+use mcc_targets::schedule;
 
 /// [`WeightFormat::NonZeros`](crate::ir::WeightFormat::NonZeros): `(x, heads, slots, offsets, values)`.
 pub(super) fn sparse_conv(
@@ -46,7 +45,7 @@ pub(super) fn sparse_conv(
     let channels = channels / Staging::elements(x.dtype) as i64;
     let span = i64::try_from(staging.span).map_err(|_| malformed())?;
     let lanes = i64::from(request.target.vector_bytes / 4).min(span);
-    let vectors = i64::from(sparse_schedule::vectors(
+    let vectors = i64::from(schedule::sparse::vectors(
         request.target,
         kind.is_some(),
         (span / lanes) as u32,
@@ -233,7 +232,7 @@ impl Sparse<'_, '_> {
     /// All tiles, with the blocks of each: shared by threads as they are where there are enough of them, else cut into their
     /// blocks.
     fn tiles(&self, k: &mut Builder, room: &Room, tiles: &Dim, body: &mut dyn FnMut(&mut Builder, Val, Option<Val>)) {
-        if !k.shares() || tiles.as_const().is_some_and(|n| n >= loops::ENOUGH) {
+        if !k.shares() || tiles.as_const().is_some_and(|n| n >= schedule::threads::MIN_SHARED_ROUNDS) {
             return loops::around(k, tiles, &mut |k, tile| body(k, tile, None));
         }
         let (tiles, blocks, none) = (k.dim(tiles), k.int(self.blocks()), k.int(-1));
@@ -534,8 +533,7 @@ impl Sparse<'_, '_> {
     /// Stores `count` sums of bytes from a pointer on, as columns from `first` on: several vectors together, of which the
     /// epilogue may make bytes.
     fn store_words(&self, k: &mut Builder, from: Val, (row, first): (Val, Val), count: i64) {
-        const TOGETHER: i64 = 4;
-        let piece = TOGETHER * self.lanes;
+        let piece = schedule::loops::STORED_VECTORS * self.lanes;
         let some = |k: &mut Builder, at: Val, count: i64| {
             let from = k.at_index(from, at, 4);
             let vectors: Vec<Val> = (0..(count + self.lanes - 1) / self.lanes)

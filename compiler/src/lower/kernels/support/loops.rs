@@ -1,13 +1,9 @@
 //! Loop nests and runs of elements: what all kernels that move or visit elements have in common.
 
+use mcc_targets::schedule::{loops::MAX_INLINE_COPY_BYTES, threads::MIN_SHARED_ROUNDS};
+
 use crate::ir::{DType, Dim};
 use crate::lower::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
-
-/// Longer runs are copied or filled by the emitter's own means (a call); shorter ones of constant length inline.
-const INLINE_BYTES: i32 = 256;
-
-/// Rounds of a loop that are enough for the threads that share it.
-pub const ENOUGH: i64 = 16;
 
 /// Visits every coordinate of `shape`, the last axis fastest.
 pub fn nest(k: &mut Builder, shape: &[Dim], body: &mut dyn FnMut(&mut Builder, &[Val])) {
@@ -30,7 +26,7 @@ pub fn parallel_nest(k: &mut Builder, shape: &[Dim], body: &mut dyn FnMut(&mut B
 /// The axis whose loop threads share best: the first one with enough rounds, else the first that may have them, else the
 /// longest one.
 pub fn shared_axis(shape: &[Dim]) -> Option<usize> {
-    let enough = shape.iter().position(|d| d.as_const().is_some_and(|c| c >= ENOUGH));
+    let enough = shape.iter().position(|d| d.as_const().is_some_and(|c| c >= MIN_SHARED_ROUNDS));
     let unknown = || shape.iter().position(|d| d.as_const().is_none());
     let longest = || (0..shape.len()).rev().max_by_key(|&a| shape[a].as_const()).filter(|&a| !shape[a].is(1));
     enough.or_else(unknown).or_else(longest)
@@ -39,7 +35,7 @@ pub fn shared_axis(shape: &[Dim]) -> Option<usize> {
 /// A loop around others: shared where it is known to have enough rounds, else left for those inside to be.
 pub fn around(k: &mut Builder, extent: &Dim, body: &mut dyn FnMut(&mut Builder, Val)) {
     let (zero, end) = (k.int(0), k.dim(extent));
-    if extent.as_const().is_some_and(|c| c >= ENOUGH) {
+    if extent.as_const().is_some_and(|c| c >= MIN_SHARED_ROUNDS) {
         k.parallel(zero, end, 1, body);
     } else {
         k.for_each(zero, end, 1, body);
@@ -251,7 +247,7 @@ pub fn zero_bytes(k: &mut Builder, vector_bytes: u32, to: Val, bytes: Val) {
 
 /// Types and offsets that cover a short run of constant length. The last piece may overlap the one before.
 fn pieces(k: &Builder, vector_bytes: u32, bytes: Val) -> Option<Vec<(Ty, i32)>> {
-    let n = k.as_int(bytes).and_then(|n| i32::try_from(n).ok()).filter(|&n| n <= INLINE_BYTES)?;
+    let n = k.as_int(bytes).and_then(|n| i32::try_from(n).ok()).filter(|&n| n <= MAX_INLINE_COPY_BYTES)?;
     let types = [Ty::new(Elem::I32, vector_bytes / 4), Ty::I64, Ty::new(Elem::I32, 1), Ty::new(Elem::I16, 1)];
     let types: Vec<_> = types.iter().map(|&t| (t, t.bytes() as i32)).filter(|t| t.1 <= n).collect();
     let mut pieces = Vec::new();

@@ -3,7 +3,7 @@
 
 use mcc_runtime::Pool;
 use mcc_targets::Target;
-use mcc_targets::choices::{Choices, Point};
+use mcc_targets::choices::{Choices, Knob};
 
 use super::noise;
 use crate::ir::{
@@ -85,7 +85,7 @@ impl Case {
 /// Lowers a graph with all chains that there can be.
 fn lower_chained(graph: &Graph, target: &mut Target) -> Program {
     lower::lower(graph, target, "m").unwrap();
-    let chains = target.choices.record().into_keys().filter(|key| key.1 == Point::Chain);
+    let chains = target.choices.record().into_keys().filter(|key| key.1 == Knob::Chain);
     target.choices = Choices::new(&chains.map(|key| (key, 1)).collect());
     let program = lower::lower(graph, target, "m").unwrap();
     let calls = program.steps.iter().map(|step| match step {
@@ -137,5 +137,5 @@ fn what_others_read_is_stored() {
     graph.outputs.push(Output { name: "between".into(), value });
     let program = lower::lower(&graph, &target, "m").unwrap();
     assert_eq!(program.steps.len(), 2);
-    assert!(target.choices.record().keys().all(|key| key.1 != Point::Chain));
+    assert!(target.choices.record().keys().all(|key| key.1 != Knob::Chain));
 }

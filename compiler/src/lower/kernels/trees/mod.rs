@@ -5,6 +5,8 @@
 
 pub mod records;
 
+use mcc_targets::schedule::loops::{TREE_BLOCK_ROWS, TREE_ROWS};
+
 use super::reduce::run::{combine, highest, lowest, one};
 use super::support::loops::columns;
 use crate::Result;
@@ -14,12 +16,6 @@ use crate::lower::kernels::support::request::missing;
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::lower::numbers;
 use records::{Forest, Test};
-
-/// Rows that go down a tree side by side: as many as can, then fewer.
-const ROWS: [i64; 3] = [8, 4, 1];
-
-/// Rows that pass through all trees before the next ones come.
-const BLOCK: i64 = 64;
 
 /// Bytes between records.
 const RECORD: i64 = 16;
@@ -36,8 +32,8 @@ pub fn tree_ensemble(e: &Emit<'_>, k: &mut Builder, trees: &TreeEnsemble) -> Res
     let walk = Walk::new(e, k, trees, forest);
     let shape = e.shape(0);
     let (zero, rows) = (k.int(0), k.dim(&shape[0]));
-    k.for_each(zero, rows, BLOCK, &mut |k, first| {
-        let block = k.int(BLOCK);
+    k.for_each(zero, rows, TREE_BLOCK_ROWS, &mut |k, first| {
+        let block = k.int(TREE_BLOCK_ROWS);
         let left = k.sub(rows, first);
         let count = k.bin(Bin::Min, left, block);
         walk.gather(k, first, count);
@@ -54,11 +50,11 @@ struct Walk<'a, 'b> {
     forest: Forest,
     dtype: DType,
     elem: Ty,
-    /// `[BLOCK, sides, features]`: the rows' elements, and behind them the negated ones where tests look at them.
+    /// `[TREE_BLOCK_ROWS, sides, features]`: the rows' elements, and behind them the negated ones where tests look at them.
     elements: Val,
-    /// `[BLOCK, targets]`: what the votes have come to.
+    /// `[TREE_BLOCK_ROWS, targets]`: what the votes have come to.
     sums: Val,
-    /// `[BLOCK, targets]`: whether there was a vote, where that matters.
+    /// `[TREE_BLOCK_ROWS, targets]`: whether there was a vote, where that matters.
     seen: Option<Val>,
     records: Val,
     roots: Val,
@@ -73,7 +69,8 @@ impl<'a, 'b> Walk<'a, 'b> {
         let dtype = e.dtype(0);
         let elem = Ty::new(numbers::compute_elem(dtype), 1);
         let row = i64::from(forest.features) * forest.sides();
-        let scratch = |k: &mut Builder, cells: i64| e.scratch(k, Dim::from(BLOCK * cells * i64::from(elem.bytes())));
+        let scratch =
+            |k: &mut Builder, cells: i64| e.scratch(k, Dim::from(TREE_BLOCK_ROWS * cells * i64::from(elem.bytes())));
         let elements = scratch(k, row);
         let sums = scratch(k, trees.targets as i64);
         // Nothing adds up to nothing.
@@ -167,7 +164,7 @@ impl<'a, 'b> Walk<'a, 'b> {
         k.for_each(zero, trees, 1, &mut |k, tree| {
             let (root, depth) = (self.entry(k, self.roots, tree), self.entry(k, self.depths, tree));
             let mut done = zero;
-            for rows in ROWS {
+            for rows in TREE_ROWS {
                 let left = k.sub(count, done);
                 let whole = super::support::loops::round_down(k, left, rows as u32);
                 let end = k.add(done, whole);

@@ -1,38 +1,74 @@
 //! Schedules and the cost model of products with sparse weights, as pure functions of shape and target.
 //!
-//! Vectors run along the pixels (or rows of a matrix): a non-zero is loaded once and meets some vectors of staged elements.
-//! Tiles do not depend on the target, so that code for several CPU levels shares the weights.
+//! Vectors run along the pixels (or rows of a matrix): a non-zero is loaded once and multiplied by some vectors of staged
+//! elements. Tiles do not depend on the target, so that code for several CPU levels shares the weights.
+//!
+//! Costs are in multiply-adds of the longest vectors, or in nanoseconds where a name ends in `_NS`. They were fitted on
+//! [`ZEN5`] with AVX-512 to the times of single layers of resnet50 with 50 to 95 % zeros. To measure again: `mcc bench MODEL
+//! --profile` under choices of the knobs `sparse`, `sparse_tile` and `sparse_slices` (`docs/cost-model.md`).
 
-use crate::choices::{Point, Problem};
-use crate::dot_schedule::by_signs;
+use super::int8::by_signs;
+use crate::choices::{Knob, Problem};
+use crate::machine::{Machine, ZEN5};
 use crate::{Arch, Target};
+
+/// The machine by whose caches weights are cut: one for all targets, since they share the weights.
+const SHARED_MACHINE: Machine = ZEN5;
 
 /// Lanes that tiles fill: those of the longest vectors.
 const LANES: u64 = 16;
 
 /// Most vectors of the longest kind in a tile that is computed at once: a group's sums fill the registers.
-const VECTORS: u64 = 7;
+const MAX_TILE_VECTORS: u64 = 7;
 
-/// Bytes of weights that stay in the second-level cache from tile to tile.
-const CACHED_BYTES: u64 = 512 << 10;
+/// Bytes of weights that stay in the second-level cache from tile to tile: half of it.
+const CACHED_WEIGHTS_BYTES: u64 = SHARED_MACHINE.l2_sixteenths(8);
 
-/// Bytes of the planes that stay in the first-level cache while a block of output channels meets a slice, and what a load of
-/// the others takes more, from the second-level one.
-const NEAR: f64 = 35_840.0;
-const FAR: f64 = 0.8;
+/// Bytes of the planes that stay in the first-level cache while a block of output channels is computed from a slice: 35 of
+/// 48 KiB.
+const CACHED_PLANES_BYTES: f64 = (SHARED_MACHINE.l1d_bytes * 35 / 48) as f64;
 
-/// What an output channel costs by itself in a slice, in multiply-adds of the longest vectors.
-const GROUP: f64 = 8.0;
+/// What loading a vector of another plane costs more, from the second-level cache.
+const L2_LOAD_MULTIPLY_ADDS: f64 = 0.8;
 
-/// What a line of the second-level cache costs, and one from behind it.
-const CACHE_LINE: f64 = 2.0;
-const MEMORY_LINE: f64 = 5.0;
+/// What an output channel costs by itself in a slice.
+const CHANNEL_MULTIPLY_ADDS: f64 = 8.0;
 
-/// What spreading a non-zero over a vector costs, in such multiply-adds.
-const SPREAD: f64 = 0.6;
+/// What storing a vector of sums costs in the only slice, and storing and loading it in each of several.
+const SUMS_STORED_MULTIPLY_ADDS: f64 = 2.0;
+const SUMS_KEPT_MULTIPLY_ADDS: f64 = 3.6;
+
+/// What staging costs a channel of a tile of a matrix, by itself and for each of its vectors.
+const STAGED_CHANNEL_MULTIPLY_ADDS: u64 = 8;
+const STAGED_VECTOR_MULTIPLY_ADDS: u64 = 4;
+
+/// What fetching a cache line costs, from the second-level cache and from memory.
+const L2_LINE_MULTIPLY_ADDS: f64 = 2.0;
+const MEMORY_LINE_MULTIPLY_ADDS: f64 = 5.0;
+
+/// What spreading a non-zero over a vector costs.
+const SPREAD_MULTIPLY_ADDS: f64 = 0.6;
+
+/// Share of the non-zeros that is not fetched before it is needed.
+const LATE_FETCHES: f64 = 0.5;
+
+/// Loads that a vector of the operand takes: where lines are shorter than vectors, and where lines are packed, so that most
+/// vectors cross lines of the cache.
+const SHORT_LINE_LOADS: f64 = 1.25;
+const PACKED_LINE_LOADS: f64 = 1.7;
+
+/// A larger tile, or one of more lines, is taken where it costs at most one part in so many more.
+const NEARLY_EQUAL: u64 = 16;
+
+/// Layers with a smaller share of zeros are not looked at.
+pub const MIN_ZEROS_SHARE: f64 = 0.3;
 
 /// Most output channels of a block; see [`Cut`].
-const BLOCK: u64 = 256;
+const MAX_BLOCK_CHANNELS: u64 = 256;
+
+/// Blocks that threads are to share, and output channels of which a shared one is a multiple.
+const SHARED_BLOCKS: u64 = 4;
+const SHARED_BLOCK_CHANNELS: u64 = 64;
 
 /// Results of a tile of a matrix with some rows (`None`: known at run time): a power of two, or a multiple of [`LANES`].
 pub fn span(target: &Target, problem: Problem<'_>, rows: Option<u64>, layer: &Layer) -> u64 {
@@ -43,19 +79,20 @@ pub fn span(target: &Target, problem: Problem<'_>, rows: Option<u64>, layer: &La
     let vectors = rows.div_ceil(LANES);
     // Every tile stages a piece of every channel.
     let tile = |n: u64| {
-        met(layer, n, layer.channels * n * LANES, &Meets::rows(n * LANES)) + (layer.channels * (8 + 4 * n)) as f64
+        tile_cost(layer, n, layer.channels * n * LANES, &Reads::rows(n * LANES))
+            + (layer.channels * (STAGED_CHANNEL_MULTIPLY_ADDS + STAGED_VECTOR_MULTIPLY_ADDS * n)) as f64
     };
     let cost = |n: &u64| (vectors.div_ceil(*n) as f64 * tile(*n)) as u64;
-    let ways = || (1..=VECTORS.min(vectors)).rev();
+    let ways = || (1..=MAX_TILE_VECTORS.min(vectors)).rev();
     let least = ways().map(|n| cost(&n)).min().unwrap_or(0);
     // Large tiles read the non-zeros less often.
-    let best = ways().find(|n| cost(n) <= least + least / 16).unwrap_or(1);
+    let best = ways().find(|n| cost(n) <= least + least / NEARLY_EQUAL).unwrap_or(1);
     let all: Vec<i64> = ways().map(|n| n as i64).collect();
-    target.choose(Point::SparseTile, problem, best as i64, &all) as u64 * LANES
+    target.choose(Knob::SparseTile, problem, best as i64, &all) as u64 * LANES
 }
 
 /// Nanoseconds of a multiply-add of the longest vectors at the nominal peak.
-const VECTOR: f64 = 1.0 / 6.0;
+const MULTIPLY_ADD_NS: f64 = 1.0 / SHARED_MACHINE.vector_multiply_adds_per_ns() as f64;
 
 /// How the weights of a layer are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,17 +108,21 @@ pub struct Cut {
 
 /// Most output channels of a block, of so many.
 pub fn block(target: &Target, out: u64) -> u64 {
-    if target.threads > 1 { (out / 4).max(1).next_multiple_of(64).min(BLOCK) } else { BLOCK }
+    if target.threads > 1 {
+        (out / SHARED_BLOCKS).max(1).next_multiple_of(SHARED_BLOCK_CHANNELS).min(MAX_BLOCK_CHANNELS)
+    } else {
+        MAX_BLOCK_CHANNELS
+    }
 }
 
 /// How many output channels should share offsets, by how many values that takes with the zeros which fill blocks up.
 pub fn shared(ways: [(u64, u64); 3]) -> u64 {
-    let cost = |&(shared, values): &(u64, u64)| (values as f64 * product(shared) * 100.0) as u64;
+    let cost = |&(shared, values): &(u64, u64)| (values as f64 * multiply_add_cost(shared) * 100.0) as u64;
     ways.iter().min_by_key(|way| cost(way)).map_or(1, |way| way.0)
 }
 
-/// What a multiply-add of a non-zero costs where so many output channels share what it meets: by itself it waits for a load.
-fn product(shared: u64) -> f64 {
+/// What a multiply-add of a non-zero costs where so many output channels share what it reads: by itself it waits for a load.
+fn multiply_add_cost(shared: u64) -> f64 {
     match shared {
         1 => 1.0,
         2 => 0.85,
@@ -93,39 +134,42 @@ fn product(shared: u64) -> f64 {
 pub fn cut(target: &Target, problem: Problem<'_>, layer: &Layer) -> Cut {
     let abreast = if layer.span <= LANES { 8 } else { 4 };
     let block = layer.out.next_multiple_of(abreast).min(block(target, layer.out));
-    let (best, _) = slices(layer, at_once(layer.span.div_ceil(LANES)), &layer.meets);
+    let (best, _) = slices(layer, at_once(layer.span.div_ceil(LANES)), &layer.reads);
     let others = [best / 2, best * 3 / 4, best * 3 / 2, best * 2].map(|n| n.clamp(1, layer.channels.max(1)) as i64);
-    let slices = target.choose(Point::SparseSlices, problem, best as i64, &others) as u64;
+    let slices = target.choose(Knob::SparseSlices, problem, best as i64, &others) as u64;
     Cut { abreast, block, depth: layer.channels.div_ceil(slices).max(1) }
 }
 
 /// Slices of equal size of the channels, and what the non-zeros of a layer take over `once` vectors of the longest kind, in
 /// multiply-adds of such vectors: measured on a core that loads two of them a cycle.
-fn slices(layer: &Layer, once: u64, meets: &Meets) -> (u64, f64) {
-    let bytes = (layer.channels * meets.elements * 4) as f64;
+fn slices(layer: &Layer, once: u64, reads: &Reads) -> (u64, f64) {
+    let bytes = (layer.channels * reads.elements * 4) as f64;
     let of = |slices: u64| {
         // Sums are stored, and between slices also loaded.
-        let sums = (if slices > 1 { 3.6 } else { 2.0 }) * once as f64 + GROUP;
-        let far = (1.0 - NEAR * slices as f64 / bytes).max(0.0) * FAR;
+        let sums = (if slices > 1 { SUMS_KEPT_MULTIPLY_ADDS } else { SUMS_STORED_MULTIPLY_ADDS }) * once as f64
+            + CHANNEL_MULTIPLY_ADDS;
+        let far = (1.0 - CACHED_PLANES_BYTES * slices as f64 / bytes).max(0.0) * L2_LOAD_MULTIPLY_ADDS;
         // Two that share what they meet load it once, and four twice.
-        let each = if layer.shared > 1 { (meets.loads + far) / 2.0 } else { meets.loads + far };
-        let each = each.max(product(layer.shared));
-        let loads = layer.values as f64 * (once as f64 * each + SPREAD / layer.shared as f64);
+        let each = if layer.shared > 1 { (reads.loads + far) / 2.0 } else { reads.loads + far };
+        let each = each.max(multiply_add_cost(layer.shared));
+        let loads = layer.values as f64 * (once as f64 * each + SPREAD_MULTIPLY_ADDS / layer.shared as f64);
         (slices, loads + (layer.out * slices) as f64 * sums)
     };
-    let most = ((bytes / NEAR).ceil() as u64).clamp(1, layer.channels.max(1));
+    let most = ((bytes / CACHED_PLANES_BYTES).ceil() as u64).clamp(1, layer.channels.max(1));
     (2..=most).map(of).fold(of(1), |best, next| if next.1 < best.1 { next } else { best })
 }
 
 /// The same for a tile of `vectors` vectors, of which some are computed at once, with so many staged elements.
-fn met(layer: &Layer, vectors: u64, staged: u64, meets: &Meets) -> f64 {
+fn tile_cost(layer: &Layer, vectors: u64, staged: u64, reads: &Reads) -> f64 {
     let once = at_once(vectors);
-    // Every block of output channels fetches what it meets.
-    let lines = (layer.channels * meets.elements * layer.out.div_ceil(BLOCK)) as f64 / LANES as f64;
-    let fetched = lines * if staged * 4 > CACHED_BYTES { MEMORY_LINE } else { CACHE_LINE };
+    // Every block of output channels fetches what it reads.
+    let lines = (layer.channels * reads.elements * layer.out.div_ceil(MAX_BLOCK_CHANNELS)) as f64
+        / SHARED_MACHINE.line_floats() as f64;
+    let far = staged * 4 > CACHED_WEIGHTS_BYTES;
+    let fetched = lines * if far { MEMORY_LINE_MULTIPLY_ADDS } else { L2_LINE_MULTIPLY_ADDS };
     // Every tile fetches all non-zeros, half of them before they are needed.
-    let entries = self::fetched(layer.bytes()) / VECTOR / 2.0;
-    (slices(layer, once, meets).1 + fetched) * (vectors / once) as f64 + entries
+    let entries = self::fetched(layer.bytes()) / MULTIPLY_ADD_NS * LATE_FETCHES;
+    (slices(layer, once, reads).1 + fetched) * (vectors / once) as f64 + entries
 }
 
 /// What is to be staged of an image, in one of two ways: with lines as long as they are, or filled up to whole vectors,
@@ -146,33 +190,33 @@ pub struct Image {
 
 /// What results that are computed at once meet of a channel.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Meets {
+pub struct Reads {
     /// Elements.
     pub elements: u64,
     /// Loads of a vector: more than one where vectors cross lines of the cache.
     pub loads: f64,
 }
 
-impl Meets {
+impl Reads {
     /// Of a tile of so many rows of a matrix.
-    pub fn rows(span: u64) -> Meets {
-        Meets { elements: (at_once(span.div_ceil(LANES)) * LANES).min(span), loads: 1.0 }
+    pub fn rows(span: u64) -> Reads {
+        Reads { elements: (at_once(span.div_ceil(LANES)) * LANES).min(span), loads: 1.0 }
     }
 }
 
 impl Image {
     /// Of a tile of so many results, with lines so far apart.
-    fn meets(&self, span: u64, pitch: u64) -> Meets {
+    fn reads(&self, span: u64, pitch: u64) -> Reads {
         let results = at_once(span / LANES) * LANES;
         let elements = self.phases[0] * (results + self.reach[1]) + self.more * pitch;
         // Either all vectors cross lines of the cache, or those of every other line of the window.
         let loads = match self.aligned {
-            true if pitch < LANES && self.reach[0] > 0 => 1.25,
+            true if pitch < LANES && self.reach[0] > 0 => SHORT_LINE_LOADS,
             // Without a reach, all places are at the start of a plane.
-            false if self.reach != [0, 0] => 1.7,
+            false if self.reach != [0, 0] => PACKED_LINE_LOADS,
             _ => 1.0,
         };
-        Meets { elements: self.phases[1] * elements, loads }
+        Reads { elements: self.phases[1] * elements, loads }
     }
 }
 
@@ -186,7 +230,7 @@ pub struct Tiles {
     /// Results in a tile, with what lies between lines, in whole vectors.
     pub span: u64,
     /// What those that are computed at once meet.
-    pub meets: Meets,
+    pub reads: Reads,
     /// What it costs, in multiply-adds of the longest vectors.
     pub cost: u64,
 }
@@ -201,36 +245,36 @@ impl Image {
             false => width,
         };
         let vectors = ((lines - 1) * pitch + self.size[1]).div_ceil(LANES);
-        let at_once = vectors.min(2)..=vectors.min(VECTORS);
+        let at_once = vectors.min(2)..=vectors.min(MAX_TILE_VECTORS);
         let span = at_once.map(|n| vectors.div_ceil(n) * n).min().unwrap_or(vectors) * LANES;
         let plane = (span + self.reach[0] * pitch + self.reach[1]) * self.phases.iter().product::<u64>();
-        let (staged, meets) = (layer.channels * plane, self.meets(span, pitch));
-        let met = met(layer, span / LANES, staged, &meets) + staged as f64 * TURN / VECTOR;
-        Tiles { lines, pitch, span, meets, cost: (self.size[0].div_ceil(lines) as f64 * met) as u64 }
+        let (staged, reads) = (layer.channels * plane, self.reads(span, pitch));
+        let cost = tile_cost(layer, span / LANES, staged, &reads) + staged as f64 * TRANSPOSE_NS / MULTIPLY_ADD_NS;
+        Tiles { lines, pitch, span, reads, cost: (self.size[0].div_ceil(lines) as f64 * cost) as u64 }
     }
 }
 
 /// Ways to cut an image that tuning tries.
-const WAYS: usize = 8;
+const MAX_TUNED_WAYS: usize = 8;
 
-/// The best tiles of an image that a layer meets, which may be staged in either way.
+/// The best tiles of an image that a layer reads, which may be staged in either way.
 pub fn tiles(target: &Target, problem: Problem<'_>, images: &[Image; 2], layer: &Layer) -> (Tiles, Image) {
     let lines = 1..=images[0].size[0].max(1);
     let ways = images.iter().flat_map(|image| lines.clone().map(|lines| (image.tiles(layer, lines), *image)));
     let mut ways: Vec<(Tiles, Image)> = ways.collect();
     ways.sort_by_key(|way| way.0.cost);
     // Large tiles leave little to share for threads.
-    let notably = |(tiles, _): &&(Tiles, Image)| tiles.cost <= ways[0].0.cost + ways[0].0.cost / 16;
+    let notably = |(tiles, _): &&(Tiles, Image)| tiles.cost <= ways[0].0.cost + ways[0].0.cost / NEARLY_EQUAL;
     let best = ways.iter().filter(notably).min_by_key(|way| way.0.lines).unwrap_or(&ways[0]);
     let code = |(tiles, image): &(Tiles, Image)| (2 * tiles.lines + u64::from(image.aligned)) as i64;
-    let candidates: Vec<i64> = ways.iter().take(WAYS).map(code).collect();
-    let chosen = target.choose(Point::SparseTile, problem, code(best), &candidates);
+    let candidates: Vec<i64> = ways.iter().take(MAX_TUNED_WAYS).map(code).collect();
+    let chosen = target.choose(Knob::SparseTile, problem, code(best), &candidates);
     *ways.iter().find(|way| code(way) == chosen).unwrap_or(best)
 }
 
 /// Vectors of the longest kind that are computed at once of so many.
 fn at_once(vectors: u64) -> u64 {
-    (1..=VECTORS).rev().find(|n| vectors.is_multiple_of(*n)).unwrap_or(1)
+    (1..=MAX_TILE_VECTORS).rev().find(|n| vectors.is_multiple_of(*n)).unwrap_or(1)
 }
 
 /// Vectors that are computed at once of a span of so many, of words of bytes or floats, for each of some output channels.
@@ -241,12 +285,12 @@ pub fn vectors(target: &Target, words: bool, span: u32, abreast: u32) -> u32 {
         (Arch::X86_64, _) => 28,
         _ => 24,
     };
-    let most = (registers / abreast).clamp(1, VECTORS as u32).min(span);
+    let most = (registers / abreast).clamp(1, MAX_TILE_VECTORS as u32).min(span);
     (1..=most).rev().find(|n| span.is_multiple_of(*n)).unwrap_or(1)
 }
 
 /// Rows that the cost model assumes where run time decides.
-pub const UNKNOWN_ROWS: u64 = 64;
+pub const ASSUMED_ROWS: u64 = 64;
 
 /// What the cost model knows of a layer.
 #[derive(Debug, Clone, Copy)]
@@ -276,7 +320,7 @@ pub struct Layer {
     /// See `span`.
     pub staged: u64,
     /// See `span`: what results that are computed at once meet.
-    pub meets: Meets,
+    pub reads: Reads,
 }
 
 /// Predicted nanoseconds.
@@ -291,13 +335,13 @@ pub struct Costs {
 }
 
 /// How much faster than with all weights non-zeros must be predicted to be: predictions err.
-const BIAS: f64 = 1.1;
+const MIN_SPEEDUP: f64 = 1.1;
 
 impl Costs {
     /// The same, so that a table of choices decides; `None` where it takes all weights although non-zeros pay.
     pub fn chosen(self, target: &Target, problem: Problem<'_>) -> Option<Costs> {
         let pays = self.pays();
-        match (pays, target.choose(Point::Sparse, problem, pays.into(), &[0, 1]) > 0) {
+        match (pays, target.choose(Knob::Sparse, problem, pays.into(), &[0, 1]) > 0) {
             (true, false) => None,
             (false, true) => Some(Costs { dense: f64::MAX, ..self }),
             _ => Some(self),
@@ -311,7 +355,7 @@ impl Costs {
 
     /// The time that non-zeros must not reach.
     pub fn to_beat(&self) -> f64 {
-        self.dense / BIAS
+        self.dense / MIN_SPEEDUP
     }
 
     /// By non-zeros, where the operand or the result has its channels first.
@@ -326,60 +370,63 @@ impl Costs {
     }
 }
 
-/// Bytes that come from memory in a nanosecond, and from the second-level cache.
-const MEMORY_BYTES: f64 = 36.0;
-const CACHE_BYTES: f64 = 64.0;
-
 /// Bytes of the value of a non-zero, and of its offset.
-const VALUE: f64 = 4.0;
-const OFFSET: f64 = 2.0;
+const VALUE_BYTES: f64 = 4.0;
+const OFFSET_BYTES: f64 = 2.0;
 
 impl Layer {
     /// Bytes of all non-zeros.
     fn bytes(&self) -> f64 {
-        self.values as f64 * (VALUE + OFFSET / self.shared as f64)
+        self.values as f64 * (VALUE_BYTES + OFFSET_BYTES / self.shared as f64)
     }
 }
 
 /// Nanoseconds until so many bytes are there.
 fn fetched(bytes: f64) -> f64 {
-    bytes / if bytes > CACHED_BYTES as f64 { MEMORY_BYTES } else { CACHE_BYTES }
+    let cached = bytes <= CACHED_WEIGHTS_BYTES as f64;
+    bytes / f64::from(if cached { SHARED_MACHINE.l2_bytes_per_ns } else { SHARED_MACHINE.memory_bytes_per_ns })
 }
 
 /// Shares of the nominal peak, which is of a slower clock than that of the machine where they were measured: of dense
-/// kernels of floats and of bytes, of minimal filtering, and of sparse kernels, beside what [`met`] counts.
-const DENSE_SHARE: f64 = 1.2;
-const BYTES_SHARE: f64 = 1.1;
-const FILTERED_SHARE: f64 = 0.9;
-const SPARSE_SHARE: f64 = 0.95;
+/// kernels of floats and of 8-bit integers, of minimal filtering, and of sparse kernels, beside what [`tile_cost`] counts.
+const DENSE_PEAK_SHARE: f64 = 1.2;
+const INT8_PEAK_SHARE: f64 = 1.1;
+const FILTERING_PEAK_SHARE: f64 = 0.9;
+const SPARSE_PEAK_SHARE: f64 = 0.95;
 
-/// Nanoseconds a scalar non-zero takes, and an element to be turned, with vectors of 16 lanes; and how much less it takes
-/// to be copied.
-const SCALAR: f64 = 0.35;
-pub(crate) const TURN: f64 = 0.15;
-const COPIED: f64 = 0.04;
+/// Nanoseconds of a non-zero that is multiplied by a single element.
+const SCALAR_NS: f64 = 0.35;
+
+/// Nanoseconds of an element that is transposed with vectors of 16 lanes, and how many fewer it takes to be copied.
+pub(crate) const TRANSPOSE_NS: f64 = 0.15;
+const COPY_SAVES_NS: f64 = 0.04;
 
 /// Predicts both ways of a layer.
 pub fn costs(target: &Target, layer: &Layer) -> Costs {
-    let rate = crate::schedule::multiply_adds_a_nanosecond(target) as f64;
-    let lanes = f64::from(target.vector_bytes / 4);
+    let rate = super::threads::multiply_adds_per_ns(target) as f64;
+    let lanes = f64::from(target.lanes());
     let [rows, depth, out, values] = [layer.rows, layer.depth, layer.out, layer.values].map(|n| n as f64);
     let filled = (out / lanes).ceil() * lanes / out;
     let share = match layer {
-        Layer { words: true, .. } => BYTES_SHARE,
-        Layer { filtered: true, .. } => FILTERED_SHARE,
-        _ => DENSE_SHARE,
+        Layer { words: true, .. } => INT8_PEAK_SHARE,
+        Layer { filtered: true, .. } => FILTERING_PEAK_SHARE,
+        _ => DENSE_PEAK_SHARE,
     };
     let dense = (layer.products as f64 * filled / (rate * share)).max(fetched(depth * out * 4.0));
     let entries = fetched(layer.bytes());
     if layer.span == 1 {
-        return Costs { sparse: rows * (values * SCALAR).max(entries), dense, saved: [0.0; 2] };
+        return Costs { sparse: rows * (values * SCALAR_NS).max(entries), dense, saved: [0.0; 2] };
     }
-    let met = met(layer, layer.span.div_ceil(LANES), layer.staged, &layer.meets) * layer.tiles as f64 * LANES as f64
-        / (rate * SPARSE_SHARE);
-    let turned = [(layer.tiles * layer.staged) as f64, rows * out];
-    let cost = |each: f64| turned.map(|elements| elements * each * 16.0 / lanes);
-    Costs { sparse: met.max(entries) + cost(TURN).iter().sum::<f64>(), dense, saved: cost(COPIED) }
+    let multiplied =
+        tile_cost(layer, layer.span.div_ceil(LANES), layer.staged, &layer.reads) * layer.tiles as f64 * LANES as f64
+            / (rate * SPARSE_PEAK_SHARE);
+    let transposed = [(layer.tiles * layer.staged) as f64, rows * out];
+    let moved = |each: f64| transposed.map(|elements| elements * each * LANES as f64 / lanes);
+    Costs {
+        sparse: multiplied.max(entries) + moved(TRANSPOSE_NS).iter().sum::<f64>(),
+        dense,
+        saved: moved(COPY_SAVES_NS),
+    }
 }
 
 #[cfg(test)]
@@ -390,7 +437,7 @@ mod tests {
 
     fn layer(channels: u64, out: u64, values: u64) -> Layer {
         let (rows, products) = (1, channels * out);
-        let (span, tiles, staged, meets) = (64, 1, 0, Meets::rows(64));
+        let (span, tiles, staged, reads) = (64, 1, 0, Reads::rows(64));
         let shared = 1;
         Layer {
             rows,
@@ -405,7 +452,7 @@ mod tests {
             span,
             tiles,
             staged,
-            meets,
+            reads,
         }
     }
 

@@ -1,14 +1,31 @@
 //! Schedules of products and convolutions with weights in blocks (rows of a panel's width that are not zero), and when
 //! they pay.
+//!
+//! Costs are in elements of a dense row. They were fitted on [`ZEN5`](crate::machine::ZEN5) with AVX-512 to the times of
+//! single layers with zeros in whole blocks. To measure again: `mcc bench MODEL --profile` with `--sparse force` and
+//! `--sparse off` (`docs/cost-model.md`).
 
-use crate::dot_schedule::by_signs;
+use super::int8::by_signs;
+use crate::machine::{Machine, ZEN5};
 use crate::{Arch, Target};
 
 /// Columns of a panel that blocks may have, the widest first.
 pub const WIDTHS: [usize; 2] = [16, 8];
 
-/// Bytes of left-hand rows that stay in the first two levels of caches while all panels pass.
-const ROW_BYTES: u64 = 72 << 10;
+/// Bytes of left-hand rows that stay in the first two levels of caches while all panels pass: half as many again as the
+/// first one holds.
+fn cached_rows_bytes(machine: &Machine) -> u64 {
+    machine.l1d_bytes * 3 / 2
+}
+
+/// Bytes of values fetched ahead of the block that is multiplied: each is read once a tile, the first time from memory.
+pub const FETCH_AHEAD_BYTES: i64 = 4096;
+
+/// Fewest rows of a tile: fewer would not hide what a block costs by itself.
+const MIN_TILE_ROWS: u32 = 6;
+
+/// Channels of a place in the window that a list names before those of the next place: a cache line.
+pub const PLACE_CHANNELS: usize = ZEN5.line_floats() as usize;
 
 /// Blocks of a round of the inner loop.
 pub const UNROLL: u32 = 2;
@@ -16,19 +33,20 @@ pub const UNROLL: u32 = 2;
 /// Bytes within which windows that share a pointer lie from one another.
 pub const FARTHEST: i32 = 1 << 24;
 
-/// Lines and columns of a register tile of panels of so many vectors, of bytes or floats, for results of so many lines and columns (`None`:
+/// Lines and columns of a register tile of panels of so many vectors, of 8-bit integers or floats, for results of so many lines and columns (`None`:
 /// known at run time): sums, a vector of values a column, and a register for what is spread. Rows of a matrix take
 /// `row_bytes` each.
-pub fn tile(target: &Target, bytes: bool, vectors: u32, size: [Option<u32>; 2], row_bytes: Option<u64>) -> [u32; 2] {
+pub fn tile(target: &Target, int8: bool, vectors: u32, size: [Option<u32>; 2], row_bytes: Option<u64>) -> [u32; 2] {
     let registers = match (target.arch, target.vector_bytes) {
-        (Arch::X86_64, _) if bytes && by_signs(target) => 12,
+        (Arch::X86_64, _) if int8 && by_signs(target) => 12,
         (Arch::X86_64, 64) => 30,
         (Arch::X86_64, _) => 14,
         (Arch::Aarch64, _) => 28,
     };
     let sums = ((registers - vectors.min(4)) / vectors.max(1)).clamp(1, 28);
-    // Fewer than some rows would not hide what a block costs by itself.
-    let cached = row_bytes.map_or(sums, |bytes| u32::try_from(ROW_BYTES / bytes.max(1)).unwrap_or(sums).max(6));
+    let cached = cached_rows_bytes(target.machine);
+    let cached =
+        row_bytes.map_or(sums, |bytes| u32::try_from(cached / bytes.max(1)).unwrap_or(sums).max(MIN_TILE_ROWS));
     // Pieces of about equal size.
     let even = |n: Option<u32>, most: u32| n.filter(|&n| n > 0).map_or(most, |n| n.div_ceil(n.div_ceil(most)));
     let columns = even(size[1], sums.min(cached));
@@ -36,9 +54,9 @@ pub fn tile(target: &Target, bytes: bool, vectors: u32, size: [Option<u32>; 2], 
 }
 
 /// Whether windows of so many elements of an image, so many bytes apart, would all lie in few sets of the first-level
-/// cache, which has at least 64 of lines of 64 bytes.
-pub fn collide(bytes: i64, elements: i64) -> bool {
-    let least = if elements > 1 { 64 * 64 / 4 } else { 64 * 64 / 2 };
+/// cache.
+pub fn collide(target: &Target, bytes: i64, elements: i64) -> bool {
+    let least = target.machine.l1d_way_bytes() / if elements > 1 { 4 } else { 2 };
     bytes > 0 && bytes % least == 0
 }
 
@@ -75,35 +93,37 @@ pub struct Costs {
     pub values: f64,
 }
 
-/// Loading a block's row number and its values, beside the multiply-adds.
-const BLOCK: f64 = 1.2;
-/// Beginning a panel, in blocks, or a column, in values.
-const PANEL: f64 = 4.0;
-/// A value of its own costs a load of each vector that it meets.
-const VALUE: f64 = 1.6;
+/// What a column of a block costs, with loading the block's row number and its values.
+const BLOCK_COLUMN_ELEMENTS: f64 = 1.2;
+/// What beginning a panel costs, in blocks, or a column, in values.
+const PANEL_START_BLOCKS: f64 = 4.0;
+/// What a value of its own costs: a load of each vector that it is multiplied by.
+const VALUE_ELEMENTS: f64 = 1.6;
 /// How much longer multiply-adds of minimal filtering take than those of other dense kernels.
-const FILTERED: f64 = 4.0 / 3.0;
+const FILTERING_SLOWDOWN: f64 = 4.0 / 3.0;
 /// How much faster than a dense product a sparse one must be predicted to be.
-const BIAS: f64 = 1.1;
+const MIN_SPEEDUP: f64 = 1.1;
 
 /// What the kinds of kernels take for a matrix.
 pub fn costs(target: &Target, m: &Blocks) -> Costs {
-    let lanes = u64::from(target.vector_bytes / 4);
+    let lanes = u64::from(target.lanes());
     let panels = m.columns.div_ceil(m.width);
     // A block that is narrower than a register fills a part of it.
     let wide = m.width.max(lanes) as f64;
     let dense = (m.depth * m.columns.next_multiple_of(lanes.min(16))) as f64;
     Costs {
-        dense: m.filtered.map_or(dense, |filtered| dense.min(filtered * FILTERED)),
-        blocks: (m.blocks as f64 * BLOCK + panels as f64 * PANEL) * wide,
-        values: m.values.map_or(f64::INFINITY, |values| values as f64 * VALUE + m.columns as f64 * PANEL),
+        dense: m.filtered.map_or(dense, |filtered| dense.min(filtered * FILTERING_SLOWDOWN)),
+        blocks: (m.blocks as f64 * BLOCK_COLUMN_ELEMENTS + panels as f64 * PANEL_START_BLOCKS) * wide,
+        values: m
+            .values
+            .map_or(f64::INFINITY, |values| values as f64 * VALUE_ELEMENTS + m.columns as f64 * PANEL_START_BLOCKS),
     }
 }
 
 impl Costs {
     /// Whether blocks are the best form.
     pub fn pays(&self) -> bool {
-        self.blocks * BIAS < self.dense && self.blocks <= self.values
+        self.blocks * MIN_SPEEDUP < self.dense && self.blocks <= self.values
     }
 }
 
@@ -129,7 +149,8 @@ mod tests {
         assert_eq!(of(1, Some(1), None, Some(1536)), [1, 28]);
         assert_eq!(of(1, Some(1), Some(197), Some(6144)), [1, 12]);
         assert_eq!(of(1, None, Some(10), None), [1, 10]);
-        assert!(collide(4096, 1) && !collide(1024, 1) && collide(1024, 9) && !collide(1088, 9));
+        assert!([(4096, 1), (1024, 9)].iter().all(|&(bytes, elements)| collide(&target, bytes, elements)));
+        assert!(![(1024, 1), (1088, 9)].iter().any(|&(bytes, elements)| collide(&target, bytes, elements)));
         assert_eq!((sets(6, 1), sets(3, 1), sets(24, 1)), (2, 4, 1));
     }
 }

@@ -1,7 +1,10 @@
 //! What layouts of activations cost, predicted from sizes and the target.
+//!
+//! Costs are in nanoseconds, fitted on [`ZEN5`](crate::machine::ZEN5) with AVX-512 to the times of pools and transposes. To
+//! measure again: `mcc bench MODEL --profile`, whose lines give a step's time and size (`docs/cost-model.md`).
 
+use super::sparse::TRANSPOSE_NS;
 use crate::Target;
-use crate::sparse_schedule::TURN;
 
 /// A pool or an interpolation.
 #[derive(Debug, Clone, Copy)]
@@ -13,25 +16,25 @@ pub struct Window {
 }
 
 /// Nanoseconds for an element that a window meets: of one channel at a time, and of a vector of them.
-const SCALAR: f64 = 0.6;
-const VECTOR: f64 = 0.4;
+const SCALAR_TAP_NS: f64 = 0.6;
+const VECTOR_TAP_NS: f64 = 0.4;
 
 /// Predicted nanoseconds of a window with channels first, one by one, and with channels last, which vectors run along.
 pub fn windows(target: &Target, window: Window) -> [f64; 2] {
     let met = (window.results * window.taps) as f64;
-    [met * SCALAR, met * VECTOR / lanes(target)]
+    [met * SCALAR_TAP_NS, met * VECTOR_TAP_NS / lanes(target)]
 }
 
 /// Nanoseconds for an element to go through memory there and back.
-const MOVE: f64 = 0.15;
+const MOVE_NS: f64 = 0.15;
 
-/// Predicted nanoseconds of turning so many elements from one layout to the other in a pass of its own.
-pub fn turn(target: &Target, elements: u64) -> f64 {
-    elements as f64 * (MOVE + TURN * 16.0 / lanes(target))
+/// Predicted nanoseconds of transposing so many elements from one layout to the other in a pass of its own.
+pub fn transpose(target: &Target, elements: u64) -> f64 {
+    elements as f64 * (MOVE_NS + TRANSPOSE_NS * 16.0 / lanes(target))
 }
 
 fn lanes(target: &Target) -> f64 {
-    f64::from(target.vector_bytes / 4)
+    f64::from(target.lanes())
 }
 
 #[cfg(test)]
@@ -39,11 +42,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn small_windows_are_turned_for_long_vectors() {
+    fn small_windows_are_transposed_for_long_vectors() {
         let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
         let cost = |taps| {
             let [first, last] = windows(&target, Window { results: 1000, taps });
-            (first, last + 2.0 * turn(&target, 1000))
+            (first, last + 2.0 * transpose(&target, 1000))
         };
         let (first, last) = cost(9);
         assert!(last < first);

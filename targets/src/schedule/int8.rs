@@ -1,13 +1,18 @@
-//! Schedules of byte contractions, as data and pure functions of shape and target.
+//! Schedules of contractions of 8-bit integers, as data and pure functions of shape and target.
 //!
-//! A step takes one vector load a vector of columns, and a broadcast of four bytes a row, which all its multiply-adds
+//! A step takes one vector load per vector of columns, and a broadcast of four bytes per row, which all its multiply-adds
 //! share; sums, the columns of a step and one broadcast have to fit the registers.
+//!
+//! Tiles follow from the registers; bounds on rows and bytes were fitted on [`ZEN5`](crate::machine::ZEN5) with AVX-512 VNNI
+//! to the times of single layers of int8 models. To measure again: `mcc bench MODEL --tune choices.json` times the tiles that
+//! the knobs `tile_rows` and `tile_vectors` offer, `--profile` a layer with and without what a bound allows
+//! (`docs/cost-model.md`).
 
-use crate::choices::{Point, Problem};
-use crate::schedule::Tile;
+use super::{Tile, products};
+use crate::choices::{Knob, Problem};
 use crate::{Arch, Target};
 
-/// One row a vector width and family: the fewest registers there are, 32 or 16. Of x86-64 with VNNI, if it has 256 bits.
+/// One row per family and vector width. Of x86-64 with VNNI, if it has 256 bits.
 const TILES: &[(Arch, u32, &[Tile])] = &[
     (Arch::X86_64, 64, &[tile(6, 4), tile(8, 3), tile(10, 2), tile(12, 1)]),
     (Arch::X86_64, 32, &[tile(6, 2), tile(10, 1)]),
@@ -20,9 +25,9 @@ const TILES: &[(Arch, u32, &[Tile])] = &[
 /// The same without VNNI: magnitudes and signs of a row's bytes are two registers, and every product takes one to begin in.
 const TILES_BY_SIGNS: &[Tile] = &[tile(5, 2), tile(11, 1)];
 
-const SMALLEST: &[Tile] = &[tile(1, 1)];
+pub(super) const SMALLEST_TILE: &[Tile] = &[tile(1, 1)];
 
-const fn tile(rows: u32, vectors: u32) -> Tile {
+pub(super) const fn tile(rows: u32, vectors: u32) -> Tile {
     Tile { rows, vectors, unroll: 4 }
 }
 
@@ -31,33 +36,28 @@ fn tiles(target: &Target) -> &'static [Tile] {
         return TILES_BY_SIGNS;
     }
     let of_target = |t: &&(Arch, u32, &'static [Tile])| t.0 == target.arch && t.1 == target.vector_bytes;
-    TILES.iter().find(of_target).map_or(SMALLEST, |t| t.2)
-}
-
-/// Whether four products of bytes and their sum are one instruction.
-pub fn has_dot(target: &Target) -> bool {
-    target.has_byte_dot()
+    TILES.iter().find(of_target).map_or(SMALLEST_TILE, |t| t.2)
 }
 
 /// Whether products of bytes are of magnitudes and signs, which take registers of their own.
 pub(crate) fn by_signs(target: &Target) -> bool {
-    target.arch == Arch::X86_64 && !has_dot(target)
+    target.arch == Arch::X86_64 && !target.has_byte_dot()
 }
 
 /// Whether products of bytes are no slower than those of floats. With AVX2 but no VNNI they are three instructions and one
 /// for signs, of which two go where multiply-adds go, in place of four multiply-adds.
-pub fn multiplies_bytes(target: &Target) -> bool {
-    has_dot(target) || target.arch == Arch::X86_64 && target.vector_bytes > 16
+pub fn multiplies_int8(target: &Target) -> bool {
+    target.has_byte_dot() || target.arch == Arch::X86_64 && target.vector_bytes > 16
 }
 
 /// Whether products take the bytes of data as signed ones: Arm's first instruction does, and without VNNI those of x86-64 meet
 /// magnitudes. VNNI takes unsigned ones.
 pub fn takes_signed(target: &Target) -> bool {
-    target.arch == Arch::Aarch64 || !has_dot(target)
+    target.arch == Arch::Aarch64 || !target.has_byte_dot()
 }
 
 /// The register tile of `vectors` vectors for a number of rows if it is known.
-pub fn dot_tile(target: &Target, problem: Problem<'_>, vectors: u32, rows: Option<i64>) -> Tile {
+pub fn row_tile(target: &Target, problem: Problem<'_>, vectors: u32, rows: Option<i64>) -> Tile {
     let Some(&tile) = tiles(target).iter().find(|t| t.vectors == vectors) else {
         return Tile { rows: 1, vectors, unroll: 1 };
     };
@@ -65,79 +65,42 @@ pub fn dot_tile(target: &Target, problem: Problem<'_>, vectors: u32, rows: Optio
     // Tiles of about equal size.
     let even = |most: u32| rows.map_or(most, |rows| rows.div_ceil(rows.div_ceil(most)));
     let candidates: Vec<i64> = (tile.rows.div_ceil(2)..=tile.rows).map(|most| even(most).into()).collect();
-    Tile { rows: target.choose(Point::TileRows, problem, even(tile.rows).into(), &candidates) as u32, ..tile }
+    Tile { rows: target.choose(Knob::TileRows, problem, even(tile.rows).into(), &candidates) as u32, ..tile }
 }
-
-/// Register tiles of coded weights, whose rows are two bytes an element: rows count twice, and blocks of weights that are
-/// scaled by themselves take a sum more a row. With one block, then with several.
-const CODED_TILES: &[(Arch, u32, [Tile; 2])] = &[
-    (Arch::X86_64, 64, [tile(6, 2), tile(4, 2)]),
-    (Arch::X86_64, 32, [tile(2, 2), tile(2, 2)]),
-    (Arch::Aarch64, 16, [tile(2, 4), tile(2, 2)]),
-];
-
-/// The register tile for coded weights, in several blocks a column or one, for a number of rows if it is known.
-pub fn coded_tile(target: &Target, several: bool, rows: Option<i64>) -> Tile {
-    let of_target = |t: &&(Arch, u32, [Tile; 2])| t.0 == target.arch && t.1 == target.vector_bytes;
-    let mut tile = CODED_TILES.iter().find(of_target).map_or(SMALLEST[0], |t| t.2[usize::from(several)]);
-    if let Some(rows) = rows.and_then(|r| u32::try_from(r).ok()).filter(|&r| r > 0) {
-        // Tiles of about equal size; few rows leave registers for more columns.
-        tile.rows = rows.div_ceil(rows.div_ceil(tile.rows));
-        if tile.rows == 1 && target.vector_bytes == 64 {
-            tile.vectors = 4;
-        }
-    }
-    tile
-}
-
-/// Predicted time of a product with `f32` weights over that of the same by rows of two digits, in blocks of so many
-/// elements: half of the instructions, and some more a block.
-pub fn digits_gain(block: usize) -> f64 {
-    let block = block as f64;
-    block / (block / 2.0 + 4.0)
-}
-
-/// Predicted time of a product with `f32` weights over that of the same with weights that are decoded before: as long as it
-/// takes to multiply some rows.
-pub fn decoded_gain(rows: Option<i64>) -> f64 {
-    const DECODED: f64 = 2.0;
-    rows.map_or(1.0, |r| r as f64 / (r as f64 + DECODED))
-}
-
-/// Bytes of left-hand rows that should stay in the second-level cache while the panels pass.
-const BLOCK_BYTES: i64 = 256 << 10;
 
 /// Rows to pass over all panels before the next rows come: a multiple of the tile's, since only the last block may end
 /// in a smaller tile.
-pub fn dot_block(tile: Tile, bytes_a_row: i64) -> i64 {
+pub fn row_block(target: &Target, tile: Tile, row_bytes: i64) -> i64 {
     let rows = i64::from(tile.rows);
-    (BLOCK_BYTES / bytes_a_row.max(1) / rows).max(1) * rows
+    (products::cached_rows_bytes(target) / row_bytes.max(1) / rows).max(1) * rows
 }
 
-/// Rows up to which weights that are stored as bits and non-zero bytes meet one tile only.
-const FEW_ROWS: i64 = 6;
+/// Bytes of a left operand that stays in the second-level cache while weights that are written out pass: half of it.
+pub fn written_out_block_bytes(target: &Target) -> i64 {
+    target.machine.l2_sixteenths(8) as i64
+}
+
+/// Rows up to which weights that are stored as bits and non-zero bytes are multiplied by one tile only.
+const BITMASK_MAX_FEW_ROWS: i64 = 6;
 
 /// Rows from which on spreading such weights is little beside the products.
-const MANY_ROWS: i64 = 32;
+const BITMASK_MIN_MANY_ROWS: i64 = 32;
 
 /// Whether weights that are stored as bits and non-zero bytes cost little time, for a number of rows if it is known: with
 /// one instruction a vector, in the first tile of rows, as much as the products with about three rows; with some twenty, as
 /// much as those with a tile. That is little beside many rows, and for few ones less than reading the weights from memory.
 /// The answer is the same for all targets that spread bytes in registers, so that code for them shares the weights.
-pub fn expands_for_nothing(target: &Target, rows: Option<i64>) -> bool {
-    target.spreads_bytes() && rows.is_none_or(|r| !(FEW_ROWS + 1..MANY_ROWS).contains(&r))
+pub fn bitmask_is_free(target: &Target, rows: Option<i64>) -> bool {
+    target.spreads_bytes() && rows.is_none_or(|r| !(BITMASK_MAX_FEW_ROWS + 1..BITMASK_MIN_MANY_ROWS).contains(&r))
 }
 
-/// Columns of a panel of weights on x86-64: the same for all vectors, so that code for several CPU levels shares the weights.
-const PANEL: u64 = 16;
-
 /// Columns of a panel of weights with `columns` columns in all. What is empty of the last panel is not computed.
-pub fn dot_panel(target: &Target, problem: Problem<'_>, columns: u64) -> u64 {
+pub fn panel_columns(target: &Target, problem: Problem<'_>, columns: u64) -> u64 {
     match target.arch {
-        Arch::X86_64 => columns.next_power_of_two().clamp(4, PANEL),
+        Arch::X86_64 => columns.next_power_of_two().clamp(4, products::PANEL_COLUMNS),
         // Vectors are as wide for all levels: a panel is a tile.
         Arch::Aarch64 => {
-            let lanes = u64::from(target.vector_bytes / 4);
+            let lanes = u64::from(target.lanes());
             let least = |v: &u64| columns.div_ceil(v * lanes);
             lanes * chosen(target, problem, &|_| true, &least, columns.div_ceil(lanes))
         }
@@ -145,7 +108,7 @@ pub fn dot_panel(target: &Target, problem: Problem<'_>, columns: u64) -> u64 {
 }
 
 /// Vectors of `lanes` columns in a tile over `columns` columns in panels of `panel`: whole panels, or a part of one.
-pub fn dot_vectors(target: &Target, problem: Problem<'_>, lanes: u32, panel: u32, columns: u64) -> u32 {
+pub fn tile_vectors(target: &Target, problem: Problem<'_>, lanes: u32, panel: u32, columns: u64) -> u32 {
     let (in_panel, lanes) = (u64::from(panel / lanes), u64::from(lanes));
     if target.arch == Arch::Aarch64 {
         return in_panel as u32;
@@ -165,8 +128,20 @@ fn chosen(
     let all: Vec<u64> = tiles(target).iter().map(|t| u64::from(t.vectors)).filter(|&v| fits(v)).collect();
     let default = all.iter().copied().min_by_key(|v| (rounds(v), *v)).unwrap_or(1);
     let candidates: Vec<i64> = all.iter().filter(|v| **v <= most).map(|&v| v as i64).collect();
-    target.choose(Point::TileVectors, problem, default as i64, &candidates) as u64
+    target.choose(Knob::TileVectors, problem, default as i64, &candidates) as u64
 }
+
+/// Most columns that a depthwise convolution computes at once: more are only more code.
+const MAX_DEPTHWISE_COLUMNS: i64 = 12;
+
+/// Filters of a depthwise convolution come in multiples of this many, the lanes of the widest vectors, for all targets alike.
+pub const DEPTHWISE_LANES: usize = 16;
+
+/// Fewer contracted elements or columns than this leave most of a step or a vector empty: products of floats are as good.
+pub const MIN_EXTENT: usize = 4;
+
+/// Words per round of the loop that writes out weights stored as bits and non-zero bytes, where a word takes one instruction.
+pub const BITMASK_UNROLL: u32 = 4;
 
 /// Output rows and columns that a depthwise convolution of bytes computes at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,13 +161,13 @@ pub fn depthwise_tile(
     dense: bool,
     width: Option<u64>,
 ) -> DepthwiseTile {
-    let registers = if target.arch == Arch::Aarch64 || target.vector_bytes == 64 { 32 } else { 16 };
+    let registers = i64::from(target.vector_registers());
     let quads = |rows: i64| (rows + 3) / 4;
     let most = |rows: i64| (registers - 5 - rows * window[1]) / rows;
     // The second row's window begins `stride` rows further down.
     let two = dense && quads(stride % 4 + window[0]) == quads(window[0]) && most(2) >= 3;
     let rows = if two { 2 } else { 1 };
-    let most = most(rows).clamp(2, 12);
+    let most = most(rows).clamp(2, MAX_DEPTHWISE_COLUMNS);
     let width = width.and_then(|w| i64::try_from(w).ok()).filter(|&w| w > 0).unwrap_or(most);
     // The fewest rounds, then the smallest tile that needs no more.
     let rounds = (width + most - 1) / most;
@@ -207,10 +182,10 @@ mod tests {
     fn tiles_leave_little_empty() {
         let mut target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
         target.vector_bytes = 64;
-        let of = |n| dot_vectors(&target, Problem::default(), 16, 16, n);
+        let of = |n| tile_vectors(&target, Problem::default(), 16, 16, n);
         assert_eq!((of(1), of(17), of(48), of(64), of(96), of(200), of(1000)), (1, 2, 3, 4, 3, 4, 4));
         let arm = Target::new("aarch64-linux-android", None).unwrap();
-        let of = |n| dot_panel(&arm, Problem::default(), n);
+        let of = |n| panel_columns(&arm, Problem::default(), n);
         assert_eq!((of(1), of(6), of(12), of(16), of(24), of(1000)), (4, 8, 12, 16, 12, 16));
     }
 
@@ -219,9 +194,9 @@ mod tests {
         for columns in [1, 5, 9, 34, 1000] {
             let panel = |cpu| {
                 let target = Target::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
-                let panel = dot_panel(&target, Problem::default(), columns) as u32;
+                let panel = panel_columns(&target, Problem::default(), columns) as u32;
                 let lanes = (target.vector_bytes / 4).min(panel);
-                let vectors = dot_vectors(&target, Problem::default(), lanes, panel, columns);
+                let vectors = tile_vectors(&target, Problem::default(), lanes, panel, columns);
                 let width = vectors * lanes;
                 assert!(width.is_multiple_of(panel) || panel.is_multiple_of(width), "{cpu}: {width} of {panel}");
                 panel
@@ -250,23 +225,18 @@ mod tests {
 
     #[test]
     fn registers_suffice() {
+        let target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
         for (arch, bytes, tiles) in TILES {
             let registers = if *arch == Arch::Aarch64 || *bytes == 64 { 32 } else { 16 };
             for t in *tiles {
                 // On Arm, a row's four broadcasts come from a vector of its own.
                 let left = if *arch == Arch::Aarch64 { t.rows + 1 } else { 1 };
                 assert!(t.rows * t.vectors + t.vectors + left <= registers, "{t:?}");
-                assert_eq!(dot_block(*t, 1000) % i64::from(t.rows), 0);
+                assert_eq!(row_block(&target, *t, 1000) % i64::from(t.rows), 0);
             }
         }
         for t in TILES_BY_SIGNS {
             assert!(t.rows * t.vectors + t.vectors + 3 <= 16, "{t:?}");
-        }
-        for (arch, bytes, tiles) in CODED_TILES {
-            let registers = if *arch == Arch::Aarch64 || *bytes == 64 { 32 } else { 16 };
-            for (t, totals) in tiles.iter().zip([0, 1]) {
-                assert!((2 + totals) * t.rows * t.vectors + t.vectors < registers, "{t:?}");
-            }
         }
     }
 }

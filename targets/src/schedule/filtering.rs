@@ -1,0 +1,246 @@
+//! When convolutions go by minimal filtering (Winograd's algorithms), with which tiles, and in which blocks.
+//!
+//! Costs are in multiply-adds of `f32` on full vectors. They were fitted on [`ZEN5`](crate::machine::ZEN5) with AVX-512 to the times
+//! of single convolutions by their definition and with each tile. To measure again: `mcc bench MODEL --profile` under choices of
+//! the knobs `filtering`, `filtering_block` and `filter_columns` (`docs/cost-model.md`).
+
+use crate::Target;
+use crate::choices::{Knob, Problem};
+use crate::machine::Machine;
+
+/// What a weight costs to fetch from memory, in multiply-adds.
+const WEIGHT_FETCH_MULTIPLY_ADDS: u64 = 36;
+
+/// What an element costs to take to transformed space or back, in multiply-adds, with 16 lanes.
+const TRANSFORM_MULTIPLY_ADDS: u64 = 4;
+/// The same for the largest tile of an image, which has more terms and does not fit the registers.
+const LARGEST_TRANSFORM_MULTIPLY_ADDS: u64 = 18;
+/// Elements of a tile in transformed space from which on it is the largest.
+const LARGEST_TILE_PLANES: u64 = 37;
+
+/// What an element of transformed weights costs that is made at run time, and a weight that is decoded, in multiply-adds.
+const FILTER_MULTIPLY_ADDS: u64 = 4;
+const DECODE_MULTIPLY_ADDS: u64 = 3;
+
+/// Multiplications of a tile along an axis by minimal filtering: more are for larger tiles.
+const TILE_MULTIPLICATIONS: [u64; 3] = [4, 6, 8];
+
+/// How many times the weights may be in transformed space: they have to be stored and loaded, too.
+const MAX_WEIGHTS_GROWTH: u64 = 8;
+
+/// Fewest channels, and vectors of them, that fill the products in transformed space.
+const MIN_CHANNELS: u64 = 16;
+const MIN_LANES: u64 = 4;
+
+/// What the weights of a convolution by minimal filtering are in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilterStorage {
+    /// What the products need.
+    Transformed,
+    /// Themselves, or codes; they are transformed at run time.
+    Plain,
+}
+
+/// A convolution with unit strides, lines first, then columns.
+#[derive(Debug, Clone, Copy)]
+pub struct Windows {
+    /// Results.
+    pub size: [u64; 2],
+    /// Extents of the window: 1 along an axis, or both the same.
+    pub kernel: [u64; 2],
+    /// Elements from one that a window meets to the next.
+    pub dilations: [u64; 2],
+    /// Channels of the data.
+    pub channels: u64,
+    /// Channels of the results.
+    pub out: u64,
+}
+
+impl Windows {
+    /// Elements of a window.
+    fn taps(&self) -> u64 {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    /// Results of a tile along both axes with so many multiplications along those that are filtered.
+    fn tile(&self, multiplications: u64) -> Option<[u64; 2]> {
+        let taps = self.kernel[0].max(self.kernel[1]);
+        let results = (multiplications + 1).checked_sub(taps).filter(|&m| m > 1)?;
+        let axes = self.kernel.iter().filter(|k| **k > 1).count() as u32;
+        let grown = multiplications.pow(axes) <= MAX_WEIGHTS_GROWTH * self.taps();
+        grown.then(|| self.kernel.map(|k| if k > 1 { results } else { 1 }))
+    }
+
+    /// Whether there is a kernel of minimal filtering for so many channels.
+    fn is_filterable(&self) -> bool {
+        self.channels >= MIN_CHANNELS && self.out >= MIN_CHANNELS && self.lanes() >= MIN_LANES
+    }
+
+    /// Lanes of vectors that divide both kinds of channels.
+    fn lanes(&self) -> u64 {
+        1 << (self.channels | self.out).trailing_zeros().min(4)
+    }
+
+    /// The cost by minimal filtering with tiles of so many results.
+    fn filtering_cost(&self, tile: [u64; 2], stored: FilterStorage) -> u64 {
+        let along = |a: usize| {
+            let step = tile[a] * self.dilations[a];
+            (self.size[a].div_ceil(step) * self.dilations[a], tile[a] + self.kernel[a] - 1)
+        };
+        let ((down, lines), (across, columns)) = (along(0), along(1));
+        let (tiles, planes) = (down * across, lines * columns);
+        let transform_cost =
+            if planes >= LARGEST_TILE_PLANES { LARGEST_TRANSFORM_MULTIPLY_ADDS } else { TRANSFORM_MULTIPLY_ADDS };
+        let transform = tiles * planes * (self.channels + self.out) * transform_cost * 16 / self.lanes();
+        let weights = planes * self.channels * self.out;
+        match stored {
+            FilterStorage::Transformed => (tiles * weights + transform).max(weights * WEIGHT_FETCH_MULTIPLY_ADDS),
+            FilterStorage::Plain => (tiles + FILTER_MULTIPLY_ADDS) * weights + transform,
+        }
+    }
+
+    /// The cost as it is defined.
+    fn direct_cost(&self, stored: FilterStorage) -> u64 {
+        let (weights, rows) = (self.taps() * self.channels * self.out, self.size[0] * self.size[1]);
+        match stored {
+            FilterStorage::Transformed => weights * rows.max(WEIGHT_FETCH_MULTIPLY_ADDS),
+            FilterStorage::Plain => weights * (rows + DECODE_MULTIPLY_ADDS),
+        }
+    }
+}
+
+/// Results of a tile along both axes with which minimal filtering is the fastest way of a convolution; none where the
+/// definition is. The weights grow with the tile, the products shrink.
+pub fn tile(target: &Target, problem: Problem<'_>, windows: &Windows, stored: FilterStorage) -> Option<[u64; 2]> {
+    if !windows.is_filterable() {
+        return None;
+    }
+    // Rounding errors grow with the tile: the largest one has to be clearly faster.
+    let cost = |n: u64, tile| windows.filtering_cost(tile, stored) * if n == 8 { 10 } else { 9 } / 9;
+    let tiles = TILE_MULTIPLICATIONS.map(|n| windows.tile(n).map(|tile| (cost(n, tile), tile[0].max(tile[1]))));
+    let best = tiles.into_iter().flatten().min().filter(|best| best.0 < windows.direct_cost(stored));
+    let candidates: Vec<i64> = tiles.into_iter().flatten().map(|t| t.1 as i64).chain([0]).collect();
+    let chosen = target.choose(Knob::Filtering, problem, best.map_or(0, |best| best.1 as i64), &candidates);
+    (chosen > 0).then(|| windows.kernel.map(|k| if k > 1 { chosen as u64 } else { 1 }))
+}
+
+/// What an element costs to move, in multiply-adds.
+pub const MOVE_MULTIPLY_ADDS: u64 = 16;
+
+/// How much cheaper a convolution is by minimal filtering than as it is defined, in multiply-adds.
+pub fn gain(windows: &Windows) -> u64 {
+    let stored = FilterStorage::Transformed;
+    windows.direct_cost(stored).saturating_sub(cost(windows, stored))
+}
+
+/// The cost of a convolution by the fastest way, in multiply-adds.
+pub fn cost(windows: &Windows, stored: FilterStorage) -> u64 {
+    let tiles = TILE_MULTIPLICATIONS.iter().filter_map(|&n| windows.tile(n)).filter(|_| windows.is_filterable());
+    tiles.map(|tile| windows.filtering_cost(tile, stored)).chain([windows.direct_cost(stored)]).min().unwrap_or(0)
+}
+
+/// Quarters of an int8 convolution's time that filtering may take at most: the data becomes floats for it.
+const MAX_QUARTERS_OF_INT8: u64 = 3;
+
+/// Elements that come from memory in the time of one, of 8 bits instead of 32.
+const INT8_FETCH_SPEEDUP: u64 = 4;
+
+/// Whether a convolution of 8-bit integers is clearly faster by minimal filtering of floats, whose weights stay codes: only
+/// where the target has no instruction for byte products, without which they take two thirds of the time of floats.
+pub fn beats_int8(target: &Target, windows: &Windows) -> bool {
+    let tiles = TILE_MULTIPLICATIONS.iter().filter_map(|&n| windows.tile(n)).filter(|_| windows.is_filterable());
+    let filtered = tiles.map(|tile| windows.filtering_cost(tile, FilterStorage::Plain)).min();
+    let rows = (windows.size[0] * windows.size[1]).max(WEIGHT_FETCH_MULTIPLY_ADDS / INT8_FETCH_SPEEDUP);
+    let int8 = windows.taps() * windows.channels * windows.out * rows * 2 / 3;
+    !target.has_byte_dot() && filtered.is_some_and(|cost| cost * 4 < int8 * MAX_QUARTERS_OF_INT8)
+}
+
+/// Bytes of transformed input that a block of a minimal-filtering convolution may take: they are to stay in the
+/// second-level cache with the sums, in three eighths of it.
+pub fn block_bytes(target: &Target, problem: Problem<'_>) -> i64 {
+    let default = target.machine.l2_sixteenths(6) as i64;
+    target.choose(Knob::FilteringBlock, problem, default >> 10, &[128, 256, 384, 640]) << 10
+}
+
+/// Bytes from one plane in transformed space to the next, of so many each: one cache line more where all planes would lie in few
+/// sets of the first-level cache.
+pub fn plane_bytes(machine: &Machine, bytes: i64) -> i64 {
+    if bytes % (machine.l1d_way_bytes() / 4) == 0 { bytes + machine.line_bytes() } else { bytes }
+}
+
+/// What is transformed at once of the weights of a convolution by minimal filtering that are so at run time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FilterPart {
+    /// Output channels; none: all of everything, before anything else.
+    pub columns: Option<i64>,
+    /// Input channels.
+    pub channels: i64,
+}
+
+/// Bytes of transformed weights that are made at once: all where five eighths of the second-level cache hold them, else a
+/// slice in half of that; and where tuning may take all at once.
+fn weights_bytes(target: &Target) -> [i64; 3] {
+    [10, 5, 64].map(|sixteenths| target.machine.l2_sixteenths(sixteenths) as i64)
+}
+
+/// Columns of weights that are transformed together.
+const TRANSFORMED_COLUMNS: i64 = 32;
+
+/// Bytes of transformed data that wait while the weights of all columns are transformed: as many as the second-level cache has.
+pub fn waiting_block_bytes(target: &Target) -> i64 {
+    target.machine.l2_sixteenths(16) as i64
+}
+
+/// The parts of so many planes of `channels` by `out` weights of 32 bits: channels in multiples of `unit`, columns in panels of
+/// `panel`.
+pub fn filter_part(
+    target: &Target,
+    problem: Problem<'_>,
+    planes: i64,
+    [channels, out]: [i64; 2],
+    [unit, panel]: [i64; 2],
+) -> FilterPart {
+    let [all_bytes, slice_bytes, tuned_bytes] = weights_bytes(target);
+    let column_bytes = 4 * planes * channels;
+    let panels = |columns: i64| (columns / panel).max(1) * panel;
+    let default = if column_bytes * out <= all_bytes { 0 } else { panels(TRANSFORMED_COLUMNS) };
+    let all = (column_bytes * out <= tuned_bytes).then_some(0);
+    let candidates: Vec<i64> = [16, 32, 64].into_iter().map(panels).filter(|&c| c <= out).chain(all).collect();
+    let columns = target.choose(Knob::FilterColumns, problem, default, &candidates);
+    let fits = |parts: &i64| channels % (parts * unit) == 0 && column_bytes * columns / parts <= slice_bytes;
+    let parts = if columns == 0 { 1 } else { (1..=channels / unit).find(fits).unwrap_or(1) };
+    FilterPart { columns: (columns > 0).then_some(columns), channels: channels / parts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filtering_beats_int8_without_its_instructions() {
+        let rather = |cpu, size, kernel, channels| {
+            let target = Target::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
+            let (size, kernel) = ([size; 2], [kernel; 2]);
+            beats_int8(&target, &Windows { size, kernel, dilations: [1; 2], channels, out: channels })
+        };
+        assert!(rather("x86-64-v3", 52, 3, 96) && rather("x86-64-v3", 14, 3, 256));
+        // Few results beside the weights, nothing to filter, too few channels, VNNI.
+        assert!(!rather("x86-64-v3", 4, 3, 512) && !rather("x86-64-v3", 52, 1, 96) && !rather("x86-64-v3", 52, 3, 8));
+        assert!(!rather("znver4", 52, 3, 96));
+    }
+
+    #[test]
+    fn large_images_take_large_tiles() {
+        let target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
+        let tile = |size, kernel, channels| {
+            let windows = Windows { size, kernel, dilations: [1; 2], channels, out: channels };
+            super::tile(&target, Problem::default(), &windows, FilterStorage::Transformed)
+                .map(|tile| (tile[0], tile[1]))
+        };
+        let best = |size, channels| tile([size; 2], [3; 2], channels);
+        assert_eq!([56, 28].map(|size| best(size, 64)), [Some((4, 4)); 2]);
+        assert_eq!((best(56, 8), best(56, 18), best(3, 512)), (None, None, None));
+        assert_eq!([(128, 64), (60, 512)].map(|(size, channels)| best(size, channels)), [Some((4, 4)), Some((6, 6))]);
+        assert_eq!([3, 5, 7, 9].map(|k| tile([500, 1], [k, 1], 256)), [Some((6, 1)), Some((4, 1)), Some((2, 1)), None]);
+    }
+}

@@ -1,0 +1,102 @@
+//! Schedules of contractions with low-bit weights (codes of up to 8 bits with scales, zero points or a table).
+//!
+//! Figures were fitted on [`ZEN5`](crate::machine::ZEN5) with AVX-512 VNNI to the times of single layers of int4 and int8-weight
+//! models. To measure again: `mcc bench MODEL --profile` with the figure changed: no knob overrules these yet
+//! (`docs/cost-model.md`).
+
+use super::int8::{SMALLEST_TILE, tile};
+use super::{Tile, products};
+use crate::{Arch, Target};
+
+/// Vectors of columns for a single row, whose sums leave registers for more columns: with 512-bit vectors.
+const SINGLE_ROW_VECTORS: u32 = 4;
+
+/// What a block of weights costs by itself by rows split into two bytes, in elements of an `f32` product.
+const BLOCK_OVERHEAD_ELEMENTS: f64 = 4.0;
+
+/// Rows that take as long to multiply as weights to decode.
+const DECODE_ROWS: f64 = 2.0;
+
+/// Rows up to which codes are decoded in registers anew for each, where byte products are not to be had.
+pub const MAX_ROWS_IN_REGISTERS: i64 = 2;
+
+/// Bytes of a row that count when rows are cut into blocks: decoding takes as long as about a hundred rows, so that blocks hold
+/// so many even where these do not stay in the second-level cache.
+pub const MAX_COUNTED_ROW_BYTES: i64 = 2600;
+
+/// Columns decoded together for `f32` products, where vectors fill panels by themselves.
+pub const MIN_GROUP_COLUMNS: u32 = 32;
+
+/// Rounds of a block that are not worth a loop.
+pub const MAX_UNROLLED_ROUNDS: i64 = 4;
+
+/// Elements of a row per round of the innermost loop.
+pub const ROUND_ELEMENTS: i64 = 16;
+
+/// Elements that take turns in splitting a row into bytes, vectors at a time.
+pub const SPLIT_VECTORS: i64 = 4;
+
+/// Tiles of rows that are enough to fetch the next columns' codes meanwhile.
+pub const MIN_FETCHING_TILES: i64 = 8;
+
+/// Fewer contracted elements, columns or weights than this are not worth low-bit storage.
+pub const MIN_DEPTH: usize = 16;
+/// See [`MIN_DEPTH`].
+pub const MIN_COLUMNS: usize = 8;
+/// See [`MIN_DEPTH`].
+pub const MIN_WEIGHTS: usize = 2048;
+
+/// Bytes of split rows that should stay in the second-level cache while the weights pass.
+pub fn cached_rows_bytes(target: &Target) -> i64 {
+    products::cached_rows_bytes(target)
+}
+
+/// Register tiles of low-bit weights, whose rows are two bytes per element: rows count twice, and blocks of weights that are
+/// scaled by themselves take one more sum per row. With one block, then with several.
+const TILES: &[(Arch, u32, [Tile; 2])] = &[
+    (Arch::X86_64, 64, [tile(6, 2), tile(4, 2)]),
+    (Arch::X86_64, 32, [tile(2, 2), tile(2, 2)]),
+    (Arch::Aarch64, 16, [tile(2, 4), tile(2, 2)]),
+];
+
+/// The register tile for low-bit weights, in several blocks per column or one, for a number of rows if it is known.
+pub fn row_tile(target: &Target, several: bool, rows: Option<i64>) -> Tile {
+    let of_target = |t: &&(Arch, u32, [Tile; 2])| t.0 == target.arch && t.1 == target.vector_bytes;
+    let mut tile = TILES.iter().find(of_target).map_or(SMALLEST_TILE[0], |t| t.2[usize::from(several)]);
+    if let Some(rows) = rows.and_then(|r| u32::try_from(r).ok()).filter(|&r| r > 0) {
+        // Tiles of about equal size; few rows leave registers for more columns.
+        tile.rows = rows.div_ceil(rows.div_ceil(tile.rows));
+        if tile.rows == 1 && target.vector_bytes == 64 {
+            tile.vectors = SINGLE_ROW_VECTORS;
+        }
+    }
+    tile
+}
+
+/// Predicted time of a product with `f32` weights over that of the same by rows split into two bytes, in blocks of so many
+/// elements: half of the instructions, and some more per block.
+pub fn int8_split_gain(block: usize) -> f64 {
+    let block = block as f64;
+    block / (block / 2.0 + BLOCK_OVERHEAD_ELEMENTS)
+}
+
+/// Predicted time of a product with `f32` weights over that of the same with weights that are decoded before: as long as it
+/// takes to multiply some rows.
+pub fn decoded_gain(rows: Option<i64>) -> f64 {
+    rows.map_or(1.0, |r| r as f64 / (r as f64 + DECODE_ROWS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registers_suffice() {
+        for (arch, bytes, tiles) in TILES {
+            let registers = if *arch == Arch::Aarch64 || *bytes == 64 { 32 } else { 16 };
+            for (t, totals) in tiles.iter().zip([0, 1]) {
+                assert!((2 + totals) * t.rows * t.vectors + t.vectors < registers, "{t:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Schedules of contractions of floats: register tiles and block sizes, as data and pure functions of type, shape and target.
+//!
+//! A register tile is `rows` rows by `vectors` vectors of columns. The rows below come from measuring the inner loop
+//! that the emitter makes: larger tiles spill on x86-64, whose multiply-add overwrites one of its factors.
+//!
+//! Measured on [`ZEN5`](crate::machine::ZEN5), with 256-bit and 512-bit vectors; those of 128 bits are reasoned, not measured, on
+//! Arm. To measure again: `mcc bench MODEL --tune choices.json` times what each knob offers (`docs/cost-model.md`).
+
+use super::Tile;
+use crate::choices::{Knob, Problem};
+use crate::{Arch, Target};
+
+/// One row per family, register width and number of vectors.
+const TILES: &[(Arch, u32, Tile)] = &[
+    (Arch::X86_64, 16, Tile { rows: 8, vectors: 1, unroll: 4 }),
+    (Arch::X86_64, 16, Tile { rows: 5, vectors: 2, unroll: 4 }),
+    (Arch::X86_64, 16, Tile { rows: 3, vectors: 3, unroll: 4 }),
+    // Rows divide BLOCK_ROWS.
+    (Arch::X86_64, 32, Tile { rows: 12, vectors: 1, unroll: 4 }),
+    (Arch::X86_64, 32, Tile { rows: 6, vectors: 2, unroll: 4 }),
+    // More rows have more pointers than there are registers for them.
+    (Arch::X86_64, 64, Tile { rows: 8, vectors: 1, unroll: 4 }),
+    (Arch::X86_64, 64, Tile { rows: 8, vectors: 2, unroll: 4 }),
+    (Arch::X86_64, 64, Tile { rows: 8, vectors: 3, unroll: 4 }),
+    (Arch::X86_64, 64, Tile { rows: 6, vectors: 4, unroll: 4 }),
+    // Two vectors of contracted elements a round: what counts the rounds is as much for one.
+    (Arch::Aarch64, 16, Tile { rows: 8, vectors: 1, unroll: 8 }),
+    (Arch::Aarch64, 16, Tile { rows: 8, vectors: 2, unroll: 8 }),
+    (Arch::Aarch64, 16, Tile { rows: 7, vectors: 3, unroll: 8 }),
+];
+
+/// Columns of a panel of weights for registers wider than 128 bits: the same for all of them, so that code for several
+/// CPU levels shares the weights.
+pub const PANEL_COLUMNS: u64 = 16;
+
+/// What a block of rows is a multiple of on registers wider than 128 bits, where columns at the end go by tiles of more
+/// rows.
+const BLOCK_ROWS: u64 = 24;
+
+/// Bytes of left-hand rows that should stay in the second-level cache while the panels pass: a quarter of it.
+pub(super) fn cached_rows_bytes(target: &Target) -> i64 {
+    target.machine.l2_sixteenths(4) as i64
+}
+
+/// Bytes of a row that the block of rows is chosen for where run time decides.
+pub const ASSUMED_ROW_BYTES: u64 = 4096;
+
+/// Fewest tiles of a block of rows with 128-bit vectors.
+const MIN_BLOCK_TILES_128: u64 = 8;
+
+/// Vectors of weights fetched ahead, at most: a share of the second-level cache that grows with the vectors, half of it with
+/// those of 512 bits.
+fn fetch_ahead_bytes(target: &Target) -> i64 {
+    target.machine.l2_sixteenths(8) as i64 / 64 * i64::from(target.vector_bytes)
+}
+
+/// Percentage of a single pixel's time below which computing several as one pays.
+const MERGE_MAX_PERCENT: u64 = 85;
+
+/// Fewest elements of a window's line that are worth vectors of their own, where a convolution of one image takes lines of
+/// all channels as columns.
+pub const MIN_LINE_ELEMENTS: i64 = 32;
+
+/// Window lines longer than this are loops.
+pub const MAX_UNROLLED_WINDOW: i64 = 9;
+
+/// Fewer weights are not worth a rounding to 16 bits.
+pub const MIN_HALF_WEIGHTS: usize = 2048;
+
+/// Bytes of weights that may be copied for one user's sake when they have several.
+pub const MAX_COPIED_WEIGHTS_BYTES: usize = 64 << 10;
+
+/// How many neighbouring pixels of a row a convolution with `out` output channels should compute as the channels of one:
+/// filters of `columns` columns at `stride` grow by `stride` columns a pixel, but fill vectors. 1: none are merged.
+pub fn merged_pixels(target: &Target, problem: Problem<'_>, out: u64, columns: u64, stride: u64) -> u64 {
+    let lanes = u64::from(target.lanes());
+    // Time a pixel, in hundredths of a vector's multiply-add.
+    let cost = |f: u64| 100 * (columns + stride * (f - 1)) * (out * f).div_ceil(lanes) / f;
+    let wide = lanes.max(PANEL_COLUMNS.min(2 * lanes));
+    let fitting = || [2, 4, 8, 16].into_iter().filter(|f| out * f <= wide);
+    let best = fitting().min_by_key(|&f| cost(f));
+    let best = best.filter(|&f| 100 * cost(f) <= MERGE_MAX_PERCENT * cost(1)).unwrap_or(1);
+    let candidates: Vec<i64> = fitting().chain([1]).map(|f| f as i64).collect();
+    target.choose(Knob::MergedPixels, problem, best as i64, &candidates) as u64
+}
+
+/// The register tile for some vectors of columns.
+pub fn tile(target: &Target, vectors: u32) -> Tile {
+    let of_target = |t: &&(Arch, u32, Tile)| (t.0, t.1, t.2.vectors) == (target.arch, target.vector_bytes, vectors);
+    TILES.iter().find(of_target).map_or(Tile { rows: 1, vectors, unroll: 1 }, |t| t.2)
+}
+
+/// Contracted elements below which storing a tile's sums takes so long beside the products that smaller tiles are
+/// better: the processor stores one while it computes the next.
+const SHORT_DEPTH: u64 = 96;
+
+/// The rows of the register tile of a contraction's full width over `depth` elements; `even`: all rows are one block, so
+/// that any number of rows fits.
+pub fn tile_rows(target: &Target, problem: Problem<'_>, tile: Tile, depth: Option<u64>, even: bool) -> u32 {
+    if target.vector_bytes == 16 {
+        return tile.rows;
+    }
+    // One register holds a scalar of the left row, `vectors` the columns of a step.
+    let most = (target.vector_registers() - 1 - tile.vectors) / tile.vectors;
+    let fits = |r: &u32| even || BLOCK_ROWS.is_multiple_of(u64::from(*r));
+    let candidates: Vec<i64> = (4..=most.min(16)).filter(fits).map(i64::from).collect();
+    let short = target.vector_bytes == 64 && depth.is_some_and(|d| d < SHORT_DEPTH);
+    let default = if short { tile.rows.min(16 / tile.vectors.next_power_of_two()).max(4) } else { tile.rows };
+    target.choose(Knob::TileRows, problem, default.into(), &candidates) as u32
+}
+
+/// Most vectors of columns in a tile.
+fn most_vectors(target: &Target) -> u64 {
+    let of_target = |t: &&(Arch, u32, Tile)| (t.0, t.1) == (target.arch, target.vector_bytes);
+    TILES.iter().filter(of_target).map(|t| u64::from(t.2.vectors)).max().unwrap_or(1)
+}
+
+/// As many channels as a layer with `channels` of them computes without loss: whole registers where there are several.
+pub fn whole_registers(channels: usize) -> usize {
+    let unit = match channels {
+        0..=3 => 1,
+        4..=15 => 4,
+        16..=47 => 8,
+        _ => 16,
+    };
+    channels.next_multiple_of(unit)
+}
+
+/// Columns of a panel of weights with `columns` columns in all (`None`: known at run time), `lanes` in a vector.
+pub fn panel_columns(target: &Target, lanes: u64, columns: Option<u64>) -> u64 {
+    if target.vector_bytes == 16 {
+        return lanes * vectors_128(columns, lanes);
+    }
+    columns.map_or(PANEL_COLUMNS, |c| c.next_power_of_two().clamp(4, PANEL_COLUMNS))
+}
+
+/// Vectors of columns in a tile over panels of `panel` columns: whole panels.
+pub fn packed_vectors(target: &Target, problem: Problem<'_>, lanes: u32, panel: u32, columns: Option<u64>) -> u32 {
+    let in_panel = panel / lanes;
+    match columns.map(|c| c.div_ceil(panel.into())) {
+        Some(panels) if target.vector_bytes > 16 => {
+            let most = (most_vectors(target) / u64::from(in_panel)).max(1);
+            let candidates: Vec<i64> = (1..=panels.min(most)).map(|n| i64::from(in_panel) * n as i64).collect();
+            let default = in_panel * evenly(panels, most);
+            target.choose(Knob::TileVectors, problem, default.into(), &candidates) as u32
+        }
+        _ => in_panel,
+    }
+}
+
+/// Vectors of columns in a tile over rows of a matrix.
+pub fn row_vectors(target: &Target, problem: Problem<'_>, lanes: u32, columns: Option<u64>) -> u32 {
+    match columns.map(|c| c.div_ceil(lanes.into())) {
+        Some(vectors) if target.vector_bytes > 16 => {
+            let most = most_vectors(target);
+            let candidates: Vec<i64> = (1..=vectors.min(most)).map(|n| n as i64).collect();
+            target.choose(Knob::TileVectors, problem, evenly(vectors, most).into(), &candidates) as u32
+        }
+        None if target.vector_bytes > 16 => 2,
+        _ => vectors_128(columns, lanes.into()).min(2) as u32,
+    }
+}
+
+/// The largest tile that leaves no rest, or the largest if all do.
+fn evenly(vectors: u64, most: u64) -> u32 {
+    let even = (2..=most).rev().find(|&n| vectors.is_multiple_of(n));
+    even.unwrap_or(most.min(vectors.max(1))) as u32
+}
+
+/// Vectors of 128 bits in a panel.
+fn vectors_128(columns: Option<u64>, lanes: u64) -> u64 {
+    let Some(columns) = columns else { return 2 };
+    let filled = |vectors: u64| columns.div_ceil(vectors * lanes) * vectors;
+    // Three vectors only where they leave fewer empty columns: the tile of two is the faster one.
+    match columns.div_ceil(lanes) {
+        0 | 1 => 1,
+        n if n <= 6 && filled(3) < filled(2) => 3,
+        _ => 2,
+    }
+}
+
+/// Rows to pass over all panels before the next rows come; a multiple of the tile's rows.
+pub fn row_block(target: &Target, problem: Problem<'_>, tile: Tile, row_bytes: u64, rows: Option<u64>) -> u64 {
+    let unit = row_unit(target, tile);
+    let least = if target.vector_bytes > 16 { 1 } else { MIN_BLOCK_TILES_128 };
+    let units = (cached_rows_bytes(target) as u64 / row_bytes.max(1) / unit).max(least);
+    // Blocks of more rows than there are would all be one.
+    let most = rows.map_or(u64::MAX, |rows| rows.div_ceil(unit));
+    let candidates = [units / 4, units / 2, units * 2, units * 4].map(|n| (n.clamp(1, most.max(1)) * unit) as i64);
+    let default = units.min(most.max(1)) * unit;
+    target.choose(Knob::RowBlock, problem, default as i64, &candidates) as u64
+}
+
+/// Most bytes of weights to fetch ahead of the tiles that need them: with those in use they must stay in the second-level
+/// cache, which is larger where vectors are.
+pub fn ahead_bytes(target: &Target, problem: Problem<'_>) -> i64 {
+    match target.choose(Knob::FetchAhead, problem, 1, &[0, 2]) {
+        0 => 0,
+        1 => fetch_ahead_bytes(target),
+        _ => i64::MAX,
+    }
+}
+
+/// Blocks of rows are multiples of this.
+pub fn row_unit(target: &Target, tile: Tile) -> u64 {
+    if target.vector_bytes > 16 { BLOCK_ROWS } else { u64::from(tile.rows) }
+}
+
+/// Whether tiles of two sizes that differ by one are better for `count` rows than tiles of `size` rows and one of the rest.
+/// A tile takes as long as one of four rows at least, since it reads as many weights; but code for a small rest is smaller.
+pub fn spreads_rest(count: i64, size: i64) -> bool {
+    let rest = count % size;
+    count > size && rest > 0 && (4 - rest) * 20 > count
+}
+
+/// Columns of output computed at once by a depthwise convolution whose rows have `width` columns.
+pub fn depthwise_columns(target: &Target, problem: Problem<'_>, width: Option<u64>) -> u64 {
+    let most = match target.arch {
+        Arch::X86_64 => 8,
+        Arch::Aarch64 => 10,
+    };
+    let Some(width) = width.filter(|&w| w > 0) else { return 8 };
+    // The fewest rounds, then the smallest tile that needs no more.
+    let even = |most: u64| width.div_ceil(width.div_ceil(most));
+    let candidates = [2, 4, 6, 8, 12].map(|most| even(most) as i64);
+    target.choose(Knob::DepthwiseColumns, problem, even(most) as i64, &candidates) as u64
+}
+
+/// Lines of output computed at once by a depthwise convolution that computes so many columns at once with windows of `length`
+/// columns: two where registers hold their sums and both lines of weights.
+pub fn depthwise_lines(target: &Target, columns: i64, length: i64) -> i64 {
+    if 2 * (columns + length) < i64::from(target.vector_registers()) { 2 } else { 1 }
+}
+
+/// How many times its bytes a row counts that is computed in the kernel that reads it, when rows are cut into blocks: what
+/// they are computed from passes through the second-level cache with them.
+pub const CHAINED_ROW_FACTOR: i64 = 2;
+
+/// Bytes of a tensor from which on writing it and reading it again takes longer than its parts in the second-level cache:
+/// four such caches.
+fn uncached_bytes(target: &Target) -> u64 {
+    target.machine.l2_bytes * 4
+}
+
+/// Most multiply-adds with an element for which who reads it from memory has to wait: more take longer than that, and then
+/// one operation after the other is as fast.
+const MAX_CHAINED_COLUMNS: u64 = 32;
+
+/// Whether an operation whose result has so many bytes should be computed in the kernel of its only reader, a block of rows at a
+/// time, where they meet so many columns.
+pub fn chains(target: &Target, problem: Problem<'_>, bytes: Option<u64>, columns: Option<u64>) -> bool {
+    let pays = bytes.is_some_and(|b| b > uncached_bytes(target)) && columns.is_some_and(|c| c <= MAX_CHAINED_COLUMNS);
+    target.choose(Knob::Chain, problem, pays.into(), &[0, 1]) > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels() {
+        let of = |cpu, n| panel_columns(&Target::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap(), 4, n);
+        let narrow = [1, 4, 5, 8, 12, 16, 24, 64, 1000].map(|n| of("x86-64-v2", Some(n)) / 4);
+        assert_eq!(narrow, [1, 1, 2, 2, 3, 2, 2, 2, 2]);
+        assert_eq!(of("x86-64-v2", None), 8);
+        assert_eq!([3, 7, 9, 1000].map(|n| of("x86-64-v3", Some(n))), [4, 8, 16, 16]);
+    }
+
+    #[test]
+    fn what_has_to_be_fetched_again_is_not_stored() {
+        let target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
+        let pays = |bytes, columns| chains(&target, Problem::default(), bytes, Some(columns));
+        assert_eq!([(1 << 20, 24), (9 << 20, 24), (9 << 20, 96)].map(|(b, c)| pays(Some(b), c)), [false, true, false]);
+        assert!(!pays(None, 16));
+    }
+
+    #[test]
+    fn narrow_filters_merge_pixels() {
+        let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
+        let merged = |out, columns, stride| merged_pixels(&target, Problem::default(), out, columns, stride);
+        assert_eq!([merged(16, 3, 1), merged(8, 39, 1), merged(1, 3, 1), merged(1, 256, 2)], [1, 2, 16, 16]);
+        assert_eq!(merged(8, 3, 2), 2);
+        assert_eq!((merged(8, 1, 1), merged(64, 3, 1)), (1, 1));
+    }
+
+    #[test]
+    fn every_tile_is_in_the_table() {
+        for cpu in crate::CPU_LEVELS {
+            let triple =
+                if cpu.arch == Arch::X86_64 { "x86_64-unknown-linux-gnu" } else { "aarch64-unknown-linux-gnu" };
+            let target = Target::new(triple, Some(cpu.name)).unwrap();
+            for columns in 1..200 {
+                let lanes = target.vector_bytes / 4;
+                let panel = panel_columns(&target, lanes.into(), Some(columns)) as u32;
+                let lanes = lanes.min(panel);
+                let none = Problem::default();
+                for vectors in [
+                    packed_vectors(&target, none, lanes, panel, Some(columns)),
+                    row_vectors(&target, none, lanes, Some(columns)),
+                ] {
+                    let tile = tile(&target, vectors);
+                    assert!(tile.rows > 1 && tile.vectors == vectors, "{} {columns}", cpu.name);
+                    assert_eq!(row_block(&target, none, tile, 4096, None) % u64::from(tile.rows), 0);
+                }
+            }
+            assert_eq!(depthwise_columns(&target, Problem::default(), Some(7)), 7);
+            assert_eq!(depthwise_columns(&target, Problem::default(), Some(14)), 7);
+            assert_eq!(depthwise_columns(&target, Problem::default(), Some(1)), 1);
+        }
+    }
+}
