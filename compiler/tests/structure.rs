@@ -67,3 +67,98 @@ fn stages_do_not_point_backwards() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Folders without figures that were measured: those stand in `targets/src/schedule`, sizes of caches in
+/// `targets/src/machine.rs`.
+const WITHOUT_FIGURES: &[&str] = &["lower/kernels", "passes"];
+
+/// Numbers that folders without figures may name, by what they are.
+const NUMBERS: &[(&str, &[&str])] = &[
+    // Sizes of elements, words and records: how data lies.
+    ("lower/kernels/gemm/strided.rs", &["SIZE"]),
+    ("lower/kernels/int8/bitmask.rs", &["LANES", "COLUMNS"]),
+    ("lower/kernels/lowbit/mod.rs", &["ENTRIES"]),
+    ("lower/kernels/nn/attention.rs", &["SIZE"]),
+    ("lower/kernels/sparse/blocks.rs", &["WORD"]),
+    ("lower/kernels/trees/mod.rs", &["RECORD"]),
+    ("passes/pack/lowbit.rs", &["BLOCKS"]),
+    ("passes/sparse/int8_blocks.rs", &["STEP"]),
+    // What the instruction set has.
+    ("lower/kernels/conv/pool.rs", &["WIDEST"]),
+    // Bounds and patterns of bits by which results are right.
+    ("lower/kernels/int8/dot.rs", &["LEAST"]),
+    ("lower/kernels/lowbit/int8_split.rs", &["LARGEST", "ALL_WHOLE", "ALIGNED", "MAGIC", "LEAST_BITS", "MOST_BITS"]),
+    ("lower/kernels/lowbit/int8.rs", &["NARROW", "UNSIGNED_NARROW", "LONGEST"]),
+    ("passes/canonical/algebra/binary.rs", &["REASSOCIATE_BELOW"]),
+    ("passes/pack/codebook.rs", &["TOLERANCE"]),
+    ("passes/pack/lowbit.rs", &["TOLERANCE", "SPAN"]),
+    ("passes/quantize/int8_reductions.rs", &["MOST"]),
+    ("passes/sparse/blocks.rs", &["LARGEST"]),
+    // How far the compiler looks, and how much it does itself.
+    ("passes/canonical/algebra/bounds.rs", &["DEPTH"]),
+    ("passes/canonical/algebra/quotient.rs", &["LOOK"]),
+    ("passes/canonical/cse.rs", &["SAMPLES"]),
+    ("passes/canonical/fold_constants.rs", &["MAX_GROWTH", "MAX_RESULT", "MAX_WORK", "WEIGHT_DEPTH"]),
+    ("passes/canonical/fold_scales.rs", &["CLIMB"]),
+    ("passes/canonical/scatters.rs", &["MAX_CUT_AXES"]),
+    ("passes/layout/cut.rs", &["NEVER"]),
+    ("passes/pack/lowbit.rs", &["STEPS"]),
+    ("passes/prune/axes.rs", &["MULTIPLES"]),
+    ("passes/prune/layer.rs", &["MAX_MAP"]),
+    ("passes/quantize/qdq_propagation.rs", &["DEPTH"]),
+    ("passes/quantize/requantize_affine.rs", &["DEPTH"]),
+    ("passes/support/edit.rs", &["REPEATS", "SYMBOL"]),
+];
+
+/// The name of the number that a line of code declares, or the literal of kilobytes or megabytes that it has.
+fn number(line: &str) -> Option<&str> {
+    let line = line.trim();
+    let item = ["const ", "pub const ", "pub(crate) const ", "pub(super) const ", "static "].iter();
+    if let Some((name, rest)) = item.filter_map(|start| line.strip_prefix(start)).find_map(|rest| rest.split_once(": "))
+    {
+        let ty = rest.split(['=', ';']).next().unwrap_or_default().trim_start_matches(['[', '(', '&']).trim();
+        let numeric = ["i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "usize", "isize", "f32", "f64"];
+        return numeric.contains(&ty.trim_end_matches(']')).then_some(name);
+    }
+    line.find("<< 10").or(line.find("<< 20")).map(|at| &line[at..at + 5])
+}
+
+#[test]
+fn kernels_and_passes_name_no_figures() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut found, mut wrong) = (Vec::new(), Vec::new());
+    for folder in WITHOUT_FIGURES {
+        let mut files = Vec::new();
+        sources(&root.join(folder), &mut files);
+        for file in files {
+            let name = file.strip_prefix(&root).expect("below src").display().to_string();
+            if name.ends_with("tests.rs") || name.contains("/tests/") {
+                continue;
+            }
+            for number in code(&file).lines().filter_map(number) {
+                let allowed = NUMBERS.iter().any(|(path, names)| *path == name && names.contains(&number));
+                match allowed {
+                    true => found.push((name.clone(), number.to_string())),
+                    false => {
+                        wrong.push(format!("{name}: {number} belongs to targets/src/schedule, or to NUMBERS here"))
+                    }
+                }
+            }
+        }
+    }
+    for (path, names) in NUMBERS {
+        let gone = names.iter().filter(|name| !found.contains(&(path.to_string(), name.to_string())));
+        wrong.extend(gone.map(|name| format!("{path}: {name} is listed and not there")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn numbers_are_seen() {
+    assert_eq!(number("    const LINE: i64 = 64;"), Some("LINE"));
+    assert_eq!(number("pub(crate) const RATIO: f64 = 0.3;"), Some("RATIO"));
+    assert_eq!(number("const ROWS: [i64; 3] = [8, 4, 1];"), Some("ROWS"));
+    assert_eq!(number("let block = 256 << 10;"), Some("<< 10"));
+    assert_eq!(number("const F64: Ty = Ty::new(Elem::F64, 1);"), None);
+    assert_eq!(number("let shift = 1 << 15;"), None);
+}
