@@ -74,13 +74,14 @@ const WITHOUT_FIGURES: &[&str] = &["lower/kernels", "passes"];
 
 /// Numbers that folders without figures may name, by what they are.
 const NUMBERS: &[(&str, &[&str])] = &[
-    // Sizes of elements, words and records: how data lies.
+    // Sizes of elements, words and records, orders of axes: how data lies.
     ("lower/kernels/gemm/strided.rs", &["SIZE"]),
     ("lower/kernels/int8/bitmask.rs", &["LANES", "COLUMNS"]),
     ("lower/kernels/lowbit/mod.rs", &["ENTRIES"]),
     ("lower/kernels/nn/attention.rs", &["SIZE"]),
     ("lower/kernels/sparse/blocks.rs", &["WORD"]),
     ("lower/kernels/trees/mod.rs", &["RECORD"]),
+    ("passes/canonical/attention.rs", &["HEADS", "KEYS"]),
     ("passes/pack/lowbit.rs", &["BLOCKS"]),
     ("passes/sparse/int8_blocks.rs", &["STEP"]),
     // What the instruction set has.
@@ -89,6 +90,7 @@ const NUMBERS: &[(&str, &[&str])] = &[
     ("lower/kernels/int8/dot.rs", &["LEAST"]),
     ("lower/kernels/lowbit/int8_split.rs", &["LARGEST", "ALL_WHOLE", "ALIGNED", "MAGIC", "LEAST_BITS", "MOST_BITS"]),
     ("lower/kernels/lowbit/int8.rs", &["NARROW", "UNSIGNED_NARROW", "LONGEST"]),
+    ("lower/kernels/conv/winograd.rs", &["PAIRS"]),
     ("passes/canonical/algebra/binary.rs", &["REASSOCIATE_BELOW"]),
     ("passes/pack/codebook.rs", &["TOLERANCE"]),
     ("passes/pack/lowbit.rs", &["TOLERANCE", "SPAN"]),
@@ -98,7 +100,7 @@ const NUMBERS: &[(&str, &[&str])] = &[
     ("passes/canonical/algebra/bounds.rs", &["DEPTH"]),
     ("passes/canonical/algebra/quotient.rs", &["LOOK"]),
     ("passes/canonical/cse.rs", &["SAMPLES"]),
-    ("passes/canonical/fold_constants.rs", &["MAX_GROWTH", "MAX_RESULT", "MAX_WORK", "WEIGHT_DEPTH"]),
+    ("passes/canonical/fold_constants.rs", &["WEIGHT_DEPTH"]),
     ("passes/canonical/fold_scales.rs", &["CLIMB"]),
     ("passes/canonical/scatters.rs", &["MAX_CUT_AXES"]),
     ("passes/layout/cut.rs", &["NEVER"]),
@@ -107,7 +109,9 @@ const NUMBERS: &[(&str, &[&str])] = &[
     ("passes/prune/layer.rs", &["MAX_MAP"]),
     ("passes/quantize/qdq_propagation.rs", &["DEPTH"]),
     ("passes/quantize/requantize_affine.rs", &["DEPTH"]),
-    ("passes/support/edit.rs", &["REPEATS", "SYMBOL"]),
+    ("passes/support/edit.rs", &["REPEATS"]),
+    ("passes/support/fold.rs", &["MAX_GROWTH", "MAX_RESULT", "MAX_WORK"]),
+    ("passes/support/size.rs", &["SYMBOL"]),
 ];
 
 /// The name of the number that a line of code declares, or the literal of kilobytes or megabytes that it has.

@@ -276,6 +276,12 @@ mod tests {
         }
         assert!(!of("x86-64-v3,-fma").unwrap().has_fma());
         assert!(of("x86-64-v2,+avx,+fma").unwrap().has_fma());
+        // Registers of 256 bits take AVX-VNNI, those of 512 bits AVX-512 VNNI; the other one does not help.
+        for (cpu, has) in [("x86-64-v3+avxvnni", true), ("x86-64-v3+avx512vnni", false), ("x86-64-v4+avx512vnni", true)]
+        {
+            assert_eq!(of(cpu).unwrap().has_byte_dot(), has, "{cpu}");
+        }
+        assert!(!of("x86-64-v4+avxvnni").unwrap().has_byte_dot());
         assert!(of("-fma").unwrap().has(Avx2));
         assert_eq!(of("x86-64-v4,-fma").unwrap().vector_bytes, 16);
         assert_eq!(

@@ -1,7 +1,7 @@
 //! Schedules of products and convolutions with weights in blocks (rows of a panel's width that are not zero), and when
 //! they pay.
 //!
-//! Costs are in elements of a dense row. They were fitted on [`ZEN5`](crate::machine::ZEN5) with AVX-512 to the times of
+//! Costs are in elements of a dense row. They were fitted on [`ZEN5`] with AVX-512 to the times of
 //! single layers with zeros in whole blocks. To measure again: `mcc bench MODEL --profile` with `--sparse force` and
 //! `--sparse off` (`docs/cost-model.md`).
 

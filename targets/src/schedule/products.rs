@@ -23,7 +23,7 @@ const TILES: &[(Arch, u32, Tile)] = &[
     (Arch::X86_64, 64, Tile { rows: 8, vectors: 2, unroll: 4 }),
     (Arch::X86_64, 64, Tile { rows: 8, vectors: 3, unroll: 4 }),
     (Arch::X86_64, 64, Tile { rows: 6, vectors: 4, unroll: 4 }),
-    // Two vectors of contracted elements a round: what counts the rounds is as much for one.
+    // Two vectors of contracted elements per round: what counts the rounds is as much for one.
     (Arch::Aarch64, 16, Tile { rows: 8, vectors: 1, unroll: 8 }),
     (Arch::Aarch64, 16, Tile { rows: 8, vectors: 2, unroll: 8 }),
     (Arch::Aarch64, 16, Tile { rows: 7, vectors: 3, unroll: 8 }),
@@ -48,7 +48,7 @@ pub const ASSUMED_ROW_BYTES: u64 = 4096;
 /// Fewest tiles of a block of rows with 128-bit vectors.
 const MIN_BLOCK_TILES_128: u64 = 8;
 
-/// Vectors of weights fetched ahead, at most: a share of the second-level cache that grows with the vectors, half of it with
+/// Most bytes of weights to fetch ahead: a share of the second-level cache that grows with the vectors, half of it with
 /// those of 512 bits.
 fn fetch_ahead_bytes(target: &Target) -> i64 {
     target.machine.l2_sixteenths(8) as i64 / 64 * i64::from(target.vector_bytes)
@@ -71,10 +71,10 @@ pub const MIN_HALF_WEIGHTS: usize = 2048;
 pub const MAX_COPIED_WEIGHTS_BYTES: usize = 64 << 10;
 
 /// How many neighbouring pixels of a row a convolution with `out` output channels should compute as the channels of one:
-/// filters of `columns` columns at `stride` grow by `stride` columns a pixel, but fill vectors. 1: none are merged.
+/// filters of `columns` columns at `stride` grow by `stride` columns per pixel, but fill vectors. 1: none are merged.
 pub fn merged_pixels(target: &Target, problem: Problem<'_>, out: u64, columns: u64, stride: u64) -> u64 {
     let lanes = u64::from(target.lanes());
-    // Time a pixel, in hundredths of a vector's multiply-add.
+    // Time per pixel, in hundredths of a vector's multiply-add.
     let cost = |f: u64| 100 * (columns + stride * (f - 1)) * (out * f).div_ceil(lanes) / f;
     let wide = lanes.max(PANEL_COLUMNS.min(2 * lanes));
     let fitting = || [2, 4, 8, 16].into_iter().filter(|f| out * f <= wide);

@@ -70,7 +70,7 @@ const MAX_BLOCK_CHANNELS: u64 = 256;
 const SHARED_BLOCKS: u64 = 4;
 const SHARED_BLOCK_CHANNELS: u64 = 64;
 
-/// Results of a tile of a matrix with some rows (`None`: known at run time): a power of two, or a multiple of [`LANES`].
+/// Results of a tile of a matrix with some rows (`None`: known at run time): a power of two, or a multiple of 16, the lanes of the longest vectors.
 pub fn span(target: &Target, problem: Problem<'_>, rows: Option<u64>, layer: &Layer) -> u64 {
     let Some(rows) = rows.filter(|&r| r > 0) else { return 4 * LANES };
     if rows < LANES {
