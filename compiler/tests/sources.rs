@@ -37,7 +37,6 @@ const LONG_FILES: &[(&str, usize)] = &[
     ("codegen/x86/encode.rs", 570),
     ("codegen/x86/select.rs", 564),
     ("ir/dim.rs", 505),
-    ("lower/kernels/gemm/mod.rs", 502),
     ("lower/kernels/int8/dot.rs", 598),
     ("lower/kernels/lowbit/int8.rs", 554),
     ("lower/kernels/nn/recurrent.rs", 514),

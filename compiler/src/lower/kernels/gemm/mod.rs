@@ -14,8 +14,7 @@ mod tile;
 
 use mcc_targets::choices::Problem;
 use mcc_targets::machine::Machine;
-use mcc_targets::schedule;
-use mcc_targets::schedule::Tile;
+use mcc_targets::schedule::{Tile, products, threads};
 
 use crate::ir::{DType, Dim};
 use crate::lower::kernels::support::emit::Emit;
@@ -162,24 +161,24 @@ impl<'a, 'b> Contraction<'a, 'b> {
             Panels::Packed(panel) => {
                 // Panels may have been packed for narrower vectors.
                 let lanes = most.min(1 << panel.trailing_zeros());
-                (lanes, schedule::products::packed_vectors(request.target, problem, lanes, panel, columns))
+                (lanes, products::packed_vectors(request.target, problem, lanes, panel, columns))
             }
-            Panels::Rows => (most, schedule::products::row_vectors(request.target, problem, most, columns)),
+            Panels::Rows => (most, products::row_vectors(request.target, problem, most, columns)),
         };
-        let mut shape = schedule::products::tile(request.target, vectors);
-        let row_bytes = row_bytes.as_const().and_then(|b| u64::try_from(b).ok()).unwrap_or(4096);
+        let mut shape = products::tile(request.target, vectors);
+        let row_bytes = row_bytes.as_const().and_then(|b| u64::try_from(b).ok()).unwrap_or(products::ASSUMED_ROW_BYTES);
         let [rows, depth] = [count, depth].map(|d| d.as_const().and_then(|c| u64::try_from(c).ok()));
-        let block = schedule::products::row_block(request.target, problem, shape, row_bytes, rows);
+        let block = products::row_block(request.target, problem, shape, row_bytes, rows);
         let block = i64::try_from(block).unwrap_or(i64::MAX);
-        let threads_rows = schedule::threads::shared_rows(
-            schedule::products::row_unit(request.target, shape),
+        let threads_rows = threads::shared_rows(
+            products::row_unit(request.target, shape),
             count.as_const(),
             columns.and_then(|c| i64::try_from(c).ok()),
             vectors * lanes,
         )
         .filter(|_| request.target.threads > 1);
         let (by_rows, block) = (threads_rows.is_some(), threads_rows.map_or(block, |rows| rows.min(block)));
-        shape.rows = schedule::products::tile_rows(request.target, problem, shape, depth, !is_blocked(count, block));
+        shape.rows = products::tile_rows(request.target, problem, shape, depth, !is_blocked(count, block));
         let by_lane = request.target.arch == mcc_targets::Arch::Aarch64 && left == DType::F32;
         let (taps, run) = (Vec::new(), Dim::ZERO);
         let (count, one_size) = (count.clone(), request.target.vector_bytes == 16);
@@ -195,7 +194,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
             run,
             count,
             block,
-            ahead_bytes: schedule::products::ahead_bytes(request.target, problem),
+            ahead_bytes: products::ahead_bytes(request.target, problem),
             one_size,
             by_rows,
         };
@@ -350,7 +349,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
     /// Rows of the tile for some vectors of columns: where all rows are one block, tiles of about equal size.
     fn rows_of(&self, vectors: u32) -> u32 {
         let full = self.one_size || vectors == self.tile.vectors;
-        let rows = if full { self.tile.rows } else { schedule::products::tile(self.emit.request.target, vectors).rows };
+        let rows = if full { self.tile.rows } else { products::tile(self.emit.request.target, vectors).rows };
         match self.count.as_const().and_then(|c| u32::try_from(c).ok()) {
             Some(count) if count > 0 && !self.blocked() => count.div_ceil(count.div_ceil(rows)),
             _ => rows,
@@ -379,9 +378,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
                 self.tile(k, job, row, (right, next), col, shape);
             });
         };
-        if let Some(count) =
-            job.count.as_const().filter(|&c| !self.blocked() && schedule::products::spreads_rest(c, size))
-        {
+        if let Some(count) = job.count.as_const().filter(|&c| !self.blocked() && products::spreads_rest(c, size)) {
             let number = (count + size - 1) / size;
             let smaller = count / number;
             let middle = k.int(count % number * (smaller + 1));

@@ -6,8 +6,8 @@
 //! operand, or a part of one.
 
 use mcc_targets::choices::Problem;
-use mcc_targets::schedule::Tile;
-use mcc_targets::{Arch, Target, schedule};
+use mcc_targets::schedule::{Tile, int8, products, threads};
+use mcc_targets::{Arch, Target};
 
 use super::bitmask::{self, Masked};
 use crate::ir::{ConvSpec, DType, Dim, Tensor};
@@ -57,11 +57,10 @@ pub(crate) fn dot_conv(
     let panel_bytes = (taps * steps) as i64 * i64::from(panel) * 4;
     let block = match (masked, x.bytes().as_const(), count.as_const()) {
         // Weights are written out anew for each block.
-        (true, Some(bytes), Some(count)) if bytes <= schedule::int8::written_out_block_bytes(request.target) => count,
-        _ => schedule::int8::row_block(request.target, tile, run * taps as i64),
+        (true, Some(bytes), Some(count)) if bytes <= int8::written_out_block_bytes(request.target) => count,
+        _ => int8::row_block(request.target, tile, run * taps as i64),
     };
-    let shared =
-        schedule::threads::shared_rows(u64::from(tile.rows), count.as_const(), Some(columns), tile.vectors * lanes);
+    let shared = threads::shared_rows(u64::from(tile.rows), count.as_const(), Some(columns), tile.vectors * lanes);
     let shared = shared.filter(|_| request.target.threads > 1);
     let nest = Int8Loops {
         e,
@@ -81,7 +80,7 @@ pub(crate) fn dot_conv(
         panel_bytes,
         block: shared.map_or(block, |rows| rows.min(block)),
         by_rows: shared.is_some(),
-        ahead_bytes: schedule::products::ahead_bytes(request.target, problem),
+        ahead_bytes: products::ahead_bytes(request.target, problem),
         masked: masked.then(|| {
             let values = request.operands[2].numel().as_const().unwrap_or(0) / panels.max(1) as i64;
             Masked::new(e, k, [values, panel_bytes], (tile.vectors * lanes).div_ceil(panel))
@@ -102,8 +101,8 @@ pub(crate) fn dot_conv(
 /// The register tile over panels of so many columns, and the lanes of its vectors.
 fn tile_of(target: &Target, problem: Problem<'_>, panel: u32, columns: i64, rows: &Dim) -> (Tile, u32) {
     let lanes = (target.vector_bytes / 4).min(1 << panel.trailing_zeros());
-    let vectors = schedule::int8::tile_vectors(target, problem, lanes, panel, columns.unsigned_abs());
-    (schedule::int8::row_tile(target, problem, vectors, rows.as_const()), lanes)
+    let vectors = int8::tile_vectors(target, problem, lanes, panel, columns.unsigned_abs());
+    (int8::row_tile(target, problem, vectors, rows.as_const()), lanes)
 }
 
 /// How the bytes of data and of weights are read, which are signed.
@@ -201,7 +200,7 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
             columns,
             panel,
             panel_bytes: (depth + 3) / 4 * i64::from(panel) * 4,
-            block: schedule::int8::row_block(target, tile, depth),
+            block: int8::row_block(target, tile, depth),
             by_rows: false,
             ahead_bytes: 0,
             masked: None,
@@ -316,11 +315,8 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
     fn fetch(&self, bytes: i64, rows: u32) -> Option<Fetch> {
         let (taps, all) = (self.taps.iter().map(|t| &t.count).product::<Dim>().as_const()?, self.count.as_const()?);
         let rounds = taps * (self.run / (4 * i64::from(self.tile.unroll)));
-        if bytes <= self.ahead_bytes {
-            Fetch::new(self.e.request.target.machine, bytes, all.min(self.block), rows, rounds)
-        } else {
-            None
-        }
+        let machine = self.e.request.target.machine;
+        if bytes <= self.ahead_bytes { Fetch::new(machine, bytes, all.min(self.block), rows, rounds) } else { None }
     }
 
     /// Writes out panels that are stored as masks and values: as the first full tile of rows reads them, if there is one.
@@ -460,11 +456,9 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
             });
             // Weights that come next are fetched while the rows meet these.
             let (state, next) = state.split_at(state.len() - fetched.len());
-            let next: Vec<Val> = next
-                .iter()
-                .zip(&fetched)
-                .map(|(&next, f)| fetch_lines(k, next, f.1, self.e.request.target.machine))
-                .collect();
+            let machine = self.e.request.target.machine;
+            let next = next.iter().zip(&fetched).map(|(&next, f)| fetch_lines(k, next, f.1, machine));
+            let next: Vec<Val> = next.collect();
             let mut state = self.steps(k, state, (vectors, self.tile.unroll), &mut |k, row, step| match &held {
                 Some(held) => self.spread(k, held[row], step),
                 None => {
