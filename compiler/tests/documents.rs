@@ -13,7 +13,7 @@ const BASES: &[&str] = &["", "compiler", "compiler/src", "targets/src", "tests"]
 const ENDINGS: &[&str] = &["rs", "sh", "py", "c", "h", "md", "txt", "json", "toml", "onnx", "proto"];
 
 /// Words that look like paths and are what a reader has: generated files, placeholders of commands.
-const READERS_OWN: &[&str] = &["test_data_set", "target/", "path/to/", ".venv/", "DIR/", "tests/cases/passes/NAME/"];
+const READERS_OWN: &[&str] = &["test_data_set", "target/", "path/to/", ".venv/", "DIR/", "/PASS/", "/NAME/"];
 
 /// README.md, the documents at the root and those of `docs/` and `tests/`, which all are there.
 fn documents(root: &Path) -> Vec<PathBuf> {
