@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use mcc_targets::Sparsity;
 
-use super::random::Random;
+use crate::ir::Random;
 use crate::ir::{BinaryOp, DType, Dim, Graph, Op, Output, Tensor, TensorType, Value};
 
 /// A graph, inputs for it, and how to compile it.

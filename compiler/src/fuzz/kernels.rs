@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mcc_targets::{Feature, Target};
 
-use super::random::Random;
 use crate::codegen::{self, tests::program};
+use crate::ir::Random;
 use crate::ir::{DType, Tensor};
 use crate::loader::{Model, guard};
 use crate::lower::kir::{Bin, Builder, Cmp, DotKind, Elem, Kernel, Rounding, Ty, Un, Val, interp};

@@ -7,7 +7,6 @@ mod check;
 mod graphs;
 mod interpret;
 mod kernels;
-mod random;
 
 use std::ops::Range;
 

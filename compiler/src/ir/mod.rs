@@ -17,6 +17,7 @@ mod infer;
 mod map_dims;
 mod op;
 mod packed;
+pub mod random;
 mod requirement;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -33,6 +34,7 @@ pub use graph::{Graph, NodeId, Output, Outputs, Value};
 pub use infer::{Inferred, infer};
 pub use op::*;
 pub use packed::{Coded, Column, Filtering, Filters, Packed, Staging, WeightFormat, mask_bytes, unmask_bytes};
+pub use random::Random;
 pub use requirement::{Condition, MAX_BYTES, Requirement, Requirements};
 pub use tensor::{Tensor, TensorType};
 pub use traits::Traits;

@@ -187,7 +187,7 @@ impl Attr for String {
 }
 
 /// Backslashes, newlines and `quote` behind backslashes.
-pub(super) fn escape(text: &str, quote: char) -> String {
+pub(crate) fn escape(text: &str, quote: char) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -201,7 +201,7 @@ pub(super) fn escape(text: &str, quote: char) -> String {
 }
 
 /// The inverse of [`escape`].
-pub(super) fn unescape(text: &str) -> Result<String> {
+pub(crate) fn unescape(text: &str) -> Result<String> {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {

@@ -11,7 +11,9 @@
 //!
 //! What stands behind `//` on a node's line is its label; lines that start with `//` are comments. Symbols that are
 //! not plain names stand in single quotes. Constants are values (up to [`SMALL`] elements), `splat` and a value, or
-//! hexadecimal bytes in memory order.
+//! hexadecimal bytes in memory order. For large ones of tests there are generators, which the printer does not
+//! write: `noise(seed=2)` and `sparse(seed=1, density=0.1)`, or in blocks `sparse(seed=1, density=0.1, block=[4, 16])`; see
+//! [`random`](super::random).
 
 mod attr;
 mod dim;
@@ -19,6 +21,7 @@ mod ops;
 mod parse;
 mod print;
 
+pub(crate) use attr::{escape, unescape};
 #[cfg(test)]
 pub(super) use ops::operation;
 pub use parse::parse;

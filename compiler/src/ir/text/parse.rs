@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::attr::{Attr, find, pieces, unescape};
 use super::ops;
 use crate::ir::{
-    Condition, DType, DTypeClass, Dim, Graph, NodeId, Output, Requirement, Requirements, Tensor, TensorType, Value,
+    Condition, DType, DTypeClass, Dim, F64, Graph, NodeId, Output, Requirement, Requirements, Tensor, TensorType,
+    Value, random,
 };
 use crate::{Error, Result};
 
@@ -154,11 +155,36 @@ fn tensor(ty: &TensorType, text: &str) -> Result<Tensor> {
         let count = shape.iter().product();
         return Tensor::new(ty.dtype, shape, one.repeat(count).into());
     }
+    if let Some((name, arguments)) = text.strip_suffix(')').and_then(|t| t.split_once('(')) {
+        return generated(ty.dtype, &shape, name, arguments);
+    }
     let data = match text.strip_prefix("0x") {
         Some(digits) => hex(digits)?,
         None => elements(ty.dtype, &pieces(super::attr::inside(text, '[', ']')?))?,
     };
     Tensor::new(ty.dtype, shape, data.into())
+}
+
+/// `noise(seed=2)` and `sparse(seed=1, density=0.1, block=[4, 16])`: see [`random`].
+fn generated(dtype: DType, shape: &[usize], name: &str, arguments: &str) -> Result<Tensor> {
+    let (mut seed, mut density, mut block) = (None, None, Vec::new());
+    let sparse = name == "sparse";
+    for argument in pieces(arguments) {
+        let (key, value) = cut(argument, "=")?;
+        match key {
+            "seed" => seed = Some(u32::read(value)?),
+            "density" if sparse => density = Some(F64::read(value)?.get()),
+            "block" if sparse => block = Vec::read(value)?,
+            _ => return Err(Error::invalid(format!("`{name}` has no `{key}`"))),
+        }
+    }
+    let missing = |what: &str| Error::invalid(format!("`{name}` needs `{what}`"));
+    let seed = seed.ok_or_else(|| missing("seed"))?.into();
+    match name {
+        "noise" => random::noise(dtype, shape, seed),
+        "sparse" => random::sparse(dtype, shape, seed, density.ok_or_else(|| missing("density"))?, &block),
+        _ => Err(Error::invalid(format!("there is no generator `{name}`: there are `noise` and `sparse`"))),
+    }
 }
 
 fn hex(digits: &str) -> Result<Vec<u8>> {

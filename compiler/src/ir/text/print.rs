@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::attr::{Attr, escape};
 use super::{SMALL, ops};
@@ -105,12 +104,14 @@ fn data(tensor: &Tensor, constants: Constants) -> String {
             let hex = |text: String, byte: &u8| text + &format!("{byte:02x}");
             tensor.data().iter().fold(String::from("0x"), hex)
         }
-        Constants::Digest => {
-            let mut hasher = DefaultHasher::new();
-            tensor.data().hash(&mut hasher);
-            format!("#{:016x}", hasher.finish())
-        }
+        Constants::Digest => format!("#{:016x}", digest(tensor.data())),
     }
+}
+
+/// The same on every machine and with every version of the compiler, since snapshots hold it: FNV-1a.
+fn digest(bytes: &[u8]) -> u64 {
+    let mix = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 
 /// Whether all elements have the code that their value is encoded as: a NaN's payload, say, has no decimal form.

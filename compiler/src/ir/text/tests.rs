@@ -101,6 +101,20 @@ fn dimension_expressions() {
 }
 
 #[test]
+fn generated_constants() {
+    let text = |data: &str| format!("%0 = constant {data} : i8[20, 8]\noutput \"y\" = %0\n");
+    let value = |data: &str| {
+        let graph = parse(&text(data)).unwrap();
+        graph.as_constant(graph.outputs[0].value).unwrap().clone()
+    };
+    let sparse = value("sparse(seed=3, density=0.25, block=[5, 4])");
+    assert_eq!(sparse, super::super::random::sparse(DType::I8, &[20, 8], 3, 0.25, &[5, 4]).unwrap());
+    assert_eq!(value("noise(seed=3)"), super::super::random::noise(DType::I8, &[20, 8], 3).unwrap());
+    let graph = parse(&text("noise(seed=3)")).unwrap();
+    assert_same(&graph, &parse(&print(&graph)).unwrap());
+}
+
+#[test]
 fn malformed_text_is_an_error() {
     for (text, message) in [
         ("%0 = input \"x\"", "`:` is missing"),
@@ -112,6 +126,9 @@ fn malformed_text_is_an_error() {
         ("%0 = constant [1, x] : f32[2]", "`x` is no f32"),
         ("%0 = constant [1, 2, 3] : f32[2]", "f32[2] needs 8 bytes of data, but has 12"),
         ("%0 = constant 0x1 : u8[1]", "half a byte is missing"),
+        ("%0 = constant sparse(seed=1) : f32[2]", "`sparse` needs `density`"),
+        ("%0 = constant noise(seed=1, block=[1]) : f32[2]", "`noise` has no `block`"),
+        ("%0 = constant zeros(seed=1) : f32[2]", "there is no generator `zeros`: there are `noise` and `sparse`"),
         ("%0 = select : f32[2]", "operands are missing"),
         ("nonsense", "`=` is missing"),
     ] {
