@@ -1,11 +1,12 @@
 //! Kernels through the object file and the loader, on every CPU level of this machine's family.
 
 mod dot;
+mod emit;
+mod frames;
 mod math;
 mod numbers;
 mod part;
 mod quantize;
-mod wide;
 
 use bytes::Bytes;
 use mcc_targets::Target;

@@ -24,6 +24,11 @@ pub fn kernel(seed: u64) -> Result<&'static str, String> {
     // Only some targets convert 16-bit floats by instructions of their own.
     let halves = random.chance(15);
     let kernel = Maker::new(&mut random, halves).kernel();
+    match kernel.to_string().parse::<Kernel>() {
+        Ok(again) if again == kernel => {}
+        Ok(again) => return Err(format!("printed and parsed it is\n{again}\nnot\n{kernel}")),
+        Err(e) => return Err(format!("{e}\n{kernel}")),
+    }
     let inputs = data(&mut random);
     let tensors: Vec<Tensor> = inputs
         .iter()

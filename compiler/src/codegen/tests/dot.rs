@@ -1,4 +1,4 @@
-//! Byte products: exact on every level, on Arm too, and the instructions that the targets have for them.
+//! Byte products: exact on every level, on Arm too.
 
 use super::*;
 use crate::lower::kir::DotKind;
@@ -116,19 +116,5 @@ fn tiles_of_extremes() {
             }
         }
         assert_eq!(run(&k.finish(), &[&rows, &columns], want.len()), want, "{kind:?}");
-    }
-}
-
-#[test]
-fn instructions_of_dots() {
-    let arm = "aarch64-unknown-linux-gnu";
-    let targets = [(arm, "generic"), (arm, "generic,+dotprod"), (arm, "generic,+dotprod,+i8mm")];
-    for (triple, cpu) in targets.into_iter().chain([("x86_64-unknown-linux-gnu", "x86-64-v2")]) {
-        let target = Target::new(triple, Some(cpu)).expect("a known triple");
-        for kind in KINDS {
-            let text = super::super::asm_text(&program(kernel(4, &[kind]), &[16, 16, 16], 16), &target);
-            let name = format!("{}_{}", cpu.replace([',', '+', '-'], "_"), format!("{kind:?}").to_lowercase());
-            insta::assert_snapshot!(name, text.expect("compiles"));
-        }
     }
 }

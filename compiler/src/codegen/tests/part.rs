@@ -56,7 +56,7 @@ fn constant_counts_fold() {
     }
     let text = k.finish().to_string();
     assert!(
-        !text.contains("lanes") && text.matches("load").count() == 2 && text.matches("store").count() == 2,
+        !text.contains("_part") && text.matches("load").count() == 2 && text.matches("store").count() == 2,
         "{text}"
     );
 }

@@ -14,9 +14,11 @@
 //! Where models may use several threads, kernels are shared: see [`share`].
 //!
 //! [`Builder`] is the one way to make kernels: it folds integer constants and computes dimensions once, at entry.
-//! [`verify`] checks a kernel, [`interp`] runs it, `Display` prints it.
+//! [`verify`] checks a kernel, [`interp`] runs it, `Display` prints it and `FromStr` reads that ([`text`]).
 
 mod builder;
+#[cfg(test)]
+pub(crate) mod cases;
 pub mod interp;
 pub mod share;
 mod text;

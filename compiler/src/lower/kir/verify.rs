@@ -29,18 +29,24 @@ use crate::{Error, Result};
 /// # Errors
 /// An internal error that lists all violations, beside the kernel's text.
 pub fn verify(kernel: &Kernel) -> Result<()> {
-    let mut checker = Checker { kernel, defined: vec![State::Never; kernel.insts.len()], wrong: Vec::new() };
-    checker.sharing();
-    checker.block(&kernel.body);
-    if checker.wrong.is_empty() {
+    let violations = violations(kernel);
+    if violations.is_empty() {
         return Ok(());
     }
     let mut message = format!("kernel {} is unsound:", kernel.name);
-    for w in &checker.wrong {
-        let _ = write!(message, "\n  {w}");
+    for violation in violations {
+        let _ = write!(message, "\n  {violation}");
     }
     let _ = write!(message, "\n{kernel}");
     Err(Error::internal(message))
+}
+
+/// What is wrong with a kernel, in the order of its text.
+pub(super) fn violations(kernel: &Kernel) -> Vec<String> {
+    let mut checker = Checker { kernel, defined: vec![State::Never; kernel.insts.len()], wrong: Vec::new() };
+    checker.sharing();
+    checker.block(&kernel.body);
+    checker.wrong
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -343,54 +349,5 @@ fn takes(op: Bin, elem: Elem, scalar: bool) -> bool {
         Bin::UDiv | Bin::Rem | Bin::URem => elem.is_int() && scalar,
         Bin::UMin | Bin::UMax | Bin::Shl | Bin::Shr | Bin::Sar => elem.is_int(),
         Bin::And | Bin::Or | Bin::Xor => !elem.is_float(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::lower::kir::{Builder, DotKind};
-
-    #[test]
-    fn a_value_of_another_block_is_told() {
-        let mut k = Builder::new("t", 1);
-        let (p, zero, ten) = (k.pointer(0), k.int(0), k.int(10));
-        let mut stray = None;
-        k.for_each(zero, ten, 1, &mut |k, i| stray = Some(k.mul(i, i)));
-        let to = k.at(p, 0);
-        k.store(to, stray.unwrap());
-        let error = verify(&k.finish()).unwrap_err().to_string();
-        assert!(error.contains("which another block defines"), "{error}");
-    }
-
-    #[test]
-    fn a_shared_kernel_takes_its_part_last() {
-        let mut k = Builder::new("t", 0).with_threads(2);
-        let (zero, ten) = (k.int(0), k.int(10));
-        k.parallel(zero, ten, 1, &mut |_, _| {});
-        let mut kernel = k.finish();
-        verify(&kernel).unwrap();
-        kernel.symbols.swap(0, 1);
-        assert!(verify(&kernel).unwrap_err().to_string().contains("last symbols"));
-    }
-
-    #[test]
-    fn all_wrong_types_are_told() {
-        let mut k = Builder::new("t", 1);
-        let one = k.int(1);
-        let mut kernel = k.finish();
-        let wrong = [
-            Inst::Un(Un::Sqrt, one),
-            Inst::Fma(one, one, one),
-            Inst::Select(one, one, one),
-            Inst::Dot(DotKind::S8S8, one, one, one),
-            Inst::UConvert(one),
-        ];
-        for op in wrong {
-            kernel.insts.push((op, Ty::I64));
-            kernel.body.push(Stmt::Let(Val(kernel.insts.len() as u32 - 1)));
-        }
-        let error = verify(&kernel).unwrap_err().to_string();
-        assert_eq!(error.matches("does not fit").count(), 5, "{error}");
     }
 }

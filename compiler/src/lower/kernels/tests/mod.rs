@@ -29,8 +29,8 @@ use crate::ir::{
     BinaryOp, DType, Dim, Graph, Op, Output, Packed, Tensor, TensorType, Traits, Value, WeightFormat, infer,
 };
 use crate::lower::expr::{Expr, ExprKind};
-use crate::lower::kir::interp;
 use crate::lower::kir::verify::verify;
+use crate::lower::kir::{Kernel, interp};
 use crate::lower::view::View;
 
 /// Compares an operation's kernels with the evaluator on `inputs`.
@@ -159,6 +159,8 @@ impl Case<'_> {
         let built = build(&request, &epilogue).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
         let Built { kernel, scratch, constants } = built;
         verify(&kernel).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
+        let again: Kernel = kernel.to_string().parse().unwrap_or_else(|e| panic!("{e}"));
+        assert!(again == kernel, "printed and parsed:\n{again}\nnot\n{kernel}");
         // A data-dependent extent is never more than the number of elements it counts.
         let bound = self.inputs.first().map_or(0, Tensor::numel) as i64;
         let value = |name: &str| symbols.get(name).copied().unwrap_or(bound);

@@ -1,0 +1,26 @@
+//! The text form of kernels: `parse(print(kernel)) == kernel`, for kernels whose values are all defined by a statement.
+//!
+//! ```text
+//! kernel scale(p0, p1; n)
+//!   v0 = p0; v1 = p1; v2 = 0; v3 = n; v6 = 0.5:f32x4
+//!   for v4 = 0 to n step 4
+//!     v5: f32x4 = load [p0 + v4*4]
+//!     v7: f32x4 = mul v5, 0.5:f32x4
+//!     store [p1 + v4*4], v7
+//! ```
+//!
+//! - The first line names pointers and symbols, in order. Blocks are indented; `;` separates statements on a line;
+//!   `//` begins a comment.
+//! - Pointers (`p0`), symbols (`n`, `'any text'`) and numbers (`0`, `0:i32x4`, `0.5:f32`; of `i64`, where no type follows) are
+//!   literals. A use is the value that the first `v2 = 0` defines; where none does, one is defined at entry.
+//! - `v7: f32x4 = mul v5, v6` computes; [`words`] has the names of instructions, in one table for both directions.
+//! - `for v4 = 0 to n step 4, v8 = v2` carries a value, `next v9 giving v10` behind the body says what it becomes.
+//! - `giving v9 = v5 or v7` behind the blocks of `if v3` and `else` is what the one or the other results in.
+//! - Values that statements define have the type of what they begin as, unless one is named: `v8: f32 = v2`.
+
+mod parse;
+mod print;
+mod words;
+
+#[cfg(test)]
+mod tests;
