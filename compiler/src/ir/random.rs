@@ -71,40 +71,61 @@ impl Random {
     }
 }
 
-/// A tensor of values that are not zero (of truth values either): of floats sixteenths of integers, of integers bytes.
-///
-/// # Errors
-/// When the shape is too large.
-pub fn noise(dtype: DType, shape: &[usize], seed: u64) -> Result<Tensor> {
-    sparse(dtype, shape, seed, if dtype == DType::Bool { 0.5 } else { 1.0 }, &[])
+/// Where a tensor is not zero.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NonZeros {
+    /// The part of the blocks that are not zero, from 0 to 1; each with this probability.
+    pub density: f64,
+    /// Extents of a block along the last axes; along those before them, and all if there are none, it is one element.
+    pub block: Vec<usize>,
+    /// After how many elements along the first axes the same places come again.
+    pub period: Vec<usize>,
 }
 
-/// [`noise`], of which only some blocks are not zero: each with the probability `density`. The last axes are cut into blocks
-/// by `block`.
+impl NonZeros {
+    /// Everywhere.
+    pub const ALL: NonZeros = NonZeros { density: 1.0, block: Vec::new(), period: Vec::new() };
+
+    /// Whether each element of a shape is one of the places.
+    fn of(&self, shape: &[usize], random: &mut Random) -> Vec<bool> {
+        let skipped = shape.len().saturating_sub(self.block.len());
+        let axis = |n: usize| {
+            let block = n.checked_sub(skipped).map_or(1, |n| self.block[n].max(1));
+            (self.period.get(n).copied().unwrap_or(shape[n]).max(1), block)
+        };
+        // Blocks of one period along each axis.
+        let blocks: Vec<usize> = (0..shape.len()).map(|n| axis(n).0.div_ceil(axis(n).1)).collect();
+        let kept: Vec<bool> =
+            (0..blocks.iter().product()).map(|_| (random.real() + 1.0) / 2.0 < self.density).collect();
+        let block_of = |mut element: usize| {
+            let (mut stride, mut at) = (1, 0);
+            for n in (0..shape.len()).rev() {
+                let (period, block) = axis(n);
+                at += element % shape[n] % period / block * stride;
+                (element, stride) = (element / shape[n], stride * blocks[n]);
+            }
+            at
+        };
+        (0..shape.iter().product()).map(|element| kept[block_of(element)]).collect()
+    }
+}
+
+/// A tensor of values that are not zero: of floats sixteenths of integers, of integers bytes.
 ///
 /// # Errors
-/// When the shape is too large.
-pub fn sparse(dtype: DType, shape: &[usize], seed: u64, density: f64, block: &[usize]) -> Result<Tensor> {
+/// When the type has no such values.
+pub fn noise(dtype: DType, shape: &[usize], seed: u64) -> Result<Tensor> {
+    sparse(dtype, shape, seed, &NonZeros::ALL)
+}
+
+/// [`noise`] at some places, else zero.
+///
+/// # Errors
+/// As [`noise`].
+pub fn sparse(dtype: DType, shape: &[usize], seed: u64, places: &NonZeros) -> Result<Tensor> {
     let mut random = Random::new(seed);
-    // How many elements of each axis are in one block, and how many blocks there are.
-    let axis = |n: usize| (n + block.len()).checked_sub(shape.len()).map_or(1, |n| block[n].max(1));
-    let blocks: Vec<usize> = shape.iter().enumerate().map(|(n, &extent)| extent.div_ceil(axis(n))).collect();
-    let kept: Vec<bool> = (0..blocks.iter().product()).map(|_| (random.real() + 1.0) / 2.0 < density).collect();
-    let block_of = |element: usize| {
-        let (mut rest, mut stride, mut at) = (element, 1, 0);
-        for n in (0..shape.len()).rev() {
-            at += rest % shape[n] / axis(n) * stride;
-            (rest, stride) = (rest / shape[n], stride * blocks[n]);
-        }
-        at
-    };
-    let count = shape.iter().product();
-    let values: Vec<f64> = (0..count)
-        .map(|element| {
-            let value = random.value(dtype);
-            if kept[block_of(element)] { value } else { 0.0 }
-        })
-        .collect();
+    let places = places.of(shape, &mut random);
+    let values: Vec<f64> = places.into_iter().map(|kept| random.value(dtype) * f64::from(u8::from(kept))).collect();
     Tensor::from_f64s(dtype, shape.to_vec(), &values)
 }
 
@@ -114,7 +135,8 @@ mod tests {
 
     #[test]
     fn blocks_are_zero_or_not() {
-        let t = sparse(DType::F32, &[3, 10, 8], 1, 0.5, &[5, 4]).unwrap();
+        let places = NonZeros { density: 0.5, block: vec![5, 4], period: vec![] };
+        let t = sparse(DType::F32, &[3, 10, 8], 1, &places).unwrap();
         let mut kept = 0;
         for block in 0..3 * 2 * 2 {
             let (i, j, k) = (block / 4, block / 2 % 2 * 5, block % 2 * 4);
@@ -124,6 +146,10 @@ mod tests {
             kept += usize::from(zeros == 0);
         }
         assert!((2..11).contains(&kept), "{kept}");
+        let t = sparse(DType::I8, &[7, 20], 1, &NonZeros { density: 0.3, block: vec![], period: vec![3] }).unwrap();
+        let zero = |row: usize, column: usize| t.f64_at(20 * row + column) == 0.0;
+        assert!((0..4 * 20).all(|i| zero(i / 20, i % 20) == zero(i / 20 + 3, i % 20)), "{:?}", t.to_f64s());
+        assert!((0..20).any(|i| zero(0, i) != zero(1, i)));
         assert!(noise(DType::I8, &[1000], 2).unwrap().to_f64s().iter().all(|&v| v != 0.0));
         assert_eq!(noise(DType::F16, &[0, 3], 2).unwrap().numel(), 0);
     }

@@ -13,7 +13,7 @@
 //! not plain names stand in single quotes. Constants are values (up to [`SMALL`] elements), `splat` and a value, or
 //! hexadecimal bytes in memory order. For large ones of tests there are generators, which the printer does not
 //! write: `noise(seed=2)` and `sparse(seed=1, density=0.1)`, or in blocks `sparse(seed=1, density=0.1, block=[4, 16])`; see
-//! [`random`](super::random).
+//! [`NonZeros`](super::random::NonZeros).
 
 mod attr;
 mod dim;

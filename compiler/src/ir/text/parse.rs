@@ -165,9 +165,9 @@ fn tensor(ty: &TensorType, text: &str) -> Result<Tensor> {
     Tensor::new(ty.dtype, shape, data.into())
 }
 
-/// `noise(seed=2)` and `sparse(seed=1, density=0.1, block=[4, 16])`: see [`random`].
+/// `noise(seed=2)` and `sparse(seed=1, density=0.1, block=[4, 16], period=[8])`: see [`random`].
 fn generated(dtype: DType, shape: &[usize], name: &str, arguments: &str) -> Result<Tensor> {
-    let (mut seed, mut density, mut block) = (None, None, Vec::new());
+    let (mut seed, mut density, mut block, mut period) = (None, None, Vec::new(), Vec::new());
     let sparse = name == "sparse";
     for argument in pieces(arguments) {
         let (key, value) = cut(argument, "=")?;
@@ -175,6 +175,7 @@ fn generated(dtype: DType, shape: &[usize], name: &str, arguments: &str) -> Resu
             "seed" => seed = Some(u32::read(value)?),
             "density" if sparse => density = Some(F64::read(value)?.get()),
             "block" if sparse => block = Vec::read(value)?,
+            "period" if sparse => period = Vec::read(value)?,
             _ => return Err(Error::invalid(format!("`{name}` has no `{key}`"))),
         }
     }
@@ -182,7 +183,10 @@ fn generated(dtype: DType, shape: &[usize], name: &str, arguments: &str) -> Resu
     let seed = seed.ok_or_else(|| missing("seed"))?.into();
     match name {
         "noise" => random::noise(dtype, shape, seed),
-        "sparse" => random::sparse(dtype, shape, seed, density.ok_or_else(|| missing("density"))?, &block),
+        "sparse" => {
+            let density = density.ok_or_else(|| missing("density"))?;
+            random::sparse(dtype, shape, seed, &random::NonZeros { density, block, period })
+        }
         _ => Err(Error::invalid(format!("there is no generator `{name}`: there are `noise` and `sparse`"))),
     }
 }

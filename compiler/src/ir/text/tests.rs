@@ -1,5 +1,5 @@
 use super::*;
-use crate::ir::{DType, Dim, Graph, Op, Output, Stage, Tensor, TensorType, Value, verify_at};
+use crate::ir::{DType, Dim, Graph, Op, Output, Stage, Tensor, TensorType, Value, random, verify_at};
 
 /// Equal up to nodes' ids: what both graphs print as, and exactly the same operations in the same order.
 fn assert_same(a: &Graph, b: &Graph) {
@@ -108,8 +108,9 @@ fn generated_constants() {
         graph.as_constant(graph.outputs[0].value).unwrap().clone()
     };
     let sparse = value("sparse(seed=3, density=0.25, block=[5, 4])");
-    assert_eq!(sparse, super::super::random::sparse(DType::I8, &[20, 8], 3, 0.25, &[5, 4]).unwrap());
-    assert_eq!(value("noise(seed=3)"), super::super::random::noise(DType::I8, &[20, 8], 3).unwrap());
+    let places = random::NonZeros { density: 0.25, block: vec![5, 4], period: vec![] };
+    assert_eq!(sparse, random::sparse(DType::I8, &[20, 8], 3, &places).unwrap());
+    assert_eq!(value("noise(seed=3)"), random::noise(DType::I8, &[20, 8], 3).unwrap());
     let graph = parse(&text("noise(seed=3)")).unwrap();
     assert_same(&graph, &parse(&print(&graph)).unwrap());
 }
