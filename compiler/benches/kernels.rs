@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use mcc::ir::{BinaryOp, ConvSpec, DType, Graph, Layout, Op, Output, Tensor, UnaryOp, Value};
+use mcc::ir::{BinaryOp, ConvSpec, Graph, Layout, Op, Output, Random, Tensor, UnaryOp, Value};
 use mcc::loader::Model;
 use mcc::lower::program::{Program, Step};
 use mcc::passes::{self, Effort};
@@ -17,14 +17,7 @@ use mcc_targets::Target;
 
 /// Numbers of both signs, the same in every run.
 fn numbers(shape: &[usize]) -> Tensor {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let values: Vec<f64> = (0..shape.iter().product())
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (state >> 40) as f64 / f64::from(1 << 23) - 1.0
-        })
-        .collect();
-    Tensor::from_f64s(DType::F32, shape.to_vec(), &values).expect("as many values as elements")
+    Random::new(1).floats(shape, 1.0).expect("as many values as elements")
 }
 
 /// A graph of one input, which `body` goes on from.

@@ -1,19 +1,13 @@
 //! Whatever candidates a table of choices takes, models compute the same; and a table decides an object's bytes.
 
-use mcc::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, Op, Output, Tensor, TensorType, eval};
+use mcc::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, Op, Output, Random, Tensor, TensorType, eval};
 use mcc::passes::{self, Effort};
 use mcc::{codegen, loader, lower};
 use mcc_targets::choices::{Choices, Knob, Record, Table};
 use mcc_targets::{CPU_LEVELS, Target};
 
 fn tensor(shape: &[usize], seed: u64) -> Tensor {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as f64 / (1u64 << 31) as f64 - 0.5
-    };
-    let values: Vec<f64> = (0..shape.iter().product()).map(|_| next()).collect();
-    Tensor::from_f64s(DType::F32, shape.to_vec(), &values).unwrap()
+    Random::new(seed).floats(shape, 0.5).unwrap()
 }
 
 /// A convolution with as many outputs as inputs a group, over an image of odd extents.

@@ -1,24 +1,14 @@
 //! Graphs of a few operations, compiled, loaded and run: fusion, views, memory plan and symbolic dimensions against
 //! the reference evaluator.
 
-use mcc::ir::{BinaryOp, DType, Dim, Graph, Op, Range, Tensor, TensorType, UnaryOp, Value, eval};
+use mcc::ir::{BinaryOp, DType, Dim, Graph, Op, Random, Range, Tensor, TensorType, UnaryOp, Value, eval};
 use mcc::passes::Effort;
 use mcc::{codegen, driver, loader, lower};
 use mcc_targets::Target;
 
-/// Pseudo-random numbers in -2..2, the same ones every time.
-fn numbers(count: usize, seed: u64) -> Vec<f64> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 33) as f64 / (1u64 << 31) as f64) * 4.0 - 2.0
-    };
-    (0..count).map(|_| next()).collect()
-}
-
+/// Numbers from -2 to 2, the same ones every time.
 fn tensor(shape: &[usize], seed: u64) -> Tensor {
-    let count = shape.iter().product();
-    Tensor::from_f64s(DType::F32, shape.to_vec(), &numbers(count, seed)).unwrap()
+    Random::new(seed).floats(shape, 2.0).unwrap()
 }
 
 fn dims(d: &[i64]) -> Vec<Dim> {

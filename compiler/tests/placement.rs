@@ -1,7 +1,7 @@
 //! Values that are computed where a concatenation or a padding wants them: no copies, and the same results.
 
 use mcc::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, Op, Packed, PadMode, PoolKind, PoolSpec, WeightFormat};
-use mcc::ir::{Tensor, TensorType, UnaryOp, Value, eval};
+use mcc::ir::{Random, Tensor, TensorType, UnaryOp, Value, eval};
 use mcc::lower::program::{Program, Step};
 use mcc::{codegen, loader, lower};
 use mcc_targets::Target;
@@ -12,13 +12,7 @@ struct Case {
 }
 
 fn noise(shape: &[usize], seed: u64) -> Tensor {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 33) as f64 / (1u64 << 31) as f64) * 4.0 - 2.0
-    };
-    let values: Vec<f64> = (0..shape.iter().product()).map(|_| next()).collect();
-    Tensor::from_f64s(DType::F32, shape.to_vec(), &values).unwrap()
+    Random::new(seed).floats(shape, 2.0).unwrap()
 }
 
 impl Case {

@@ -2,8 +2,8 @@
 //! codes at most from what the layers give as written, in floats, and only where that is next to a tie.
 
 use mcc::ir::{
-    BinaryOp, ConvSpec, DType, Graph, Layout, Op, Output, PoolKind, PoolSpec, ReduceKind, Tensor, TensorType, UnaryOp,
-    Value, eval,
+    BinaryOp, ConvSpec, DType, Graph, Layout, Op, Output, PoolKind, PoolSpec, Random, ReduceKind, Tensor, TensorType,
+    UnaryOp, Value, eval,
 };
 use mcc::{codegen, loader, lower, passes};
 use mcc_targets::Target;
@@ -44,13 +44,7 @@ impl Model {
     /// Numbers from -1 to 1 times a bound.
     fn noise(&mut self, shape: &[usize], bound: f64) -> Tensor {
         self.seed += 1;
-        let mut state = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            ((state >> 33) as f64 / f64::from(1u32 << 30) - 1.0) * bound
-        };
-        let values: Vec<f64> = (0..shape.iter().product()).map(|_| next()).collect();
-        Tensor::from_f64s(DType::F32, shape.to_vec(), &values).unwrap()
+        Random::new(self.seed).floats(shape, bound).unwrap()
     }
 
     fn input(&mut self, shape: &[usize]) -> Value {

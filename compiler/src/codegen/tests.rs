@@ -12,7 +12,7 @@ use bytes::Bytes;
 use mcc_targets::Target;
 
 use super::{compile, testing};
-use crate::ir::{DType, Dim, Tensor, TensorType};
+use crate::ir::{DType, Dim, Random, Tensor, TensorType};
 use crate::loader::Model;
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Kernel, Ty, Un, Val, interp};
 use crate::lower::program::{Constant, Place, Port, Program, Step, Symbol, SymbolSource, Work};

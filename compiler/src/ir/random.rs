@@ -48,9 +48,22 @@ impl Random {
         (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
 
-    /// `count` numbers from `low` to `high`.
-    pub fn reals(&mut self, count: usize, low: f64, high: f64) -> Vec<f64> {
-        (0..count).map(|_| low + (self.real() + 1.0) / 2.0 * (high - low)).collect()
+    /// An `f32` tensor of numbers from `-bound` to `bound`.
+    ///
+    /// # Errors
+    /// When the shape is too large.
+    pub fn floats(&mut self, shape: &[usize], bound: f64) -> Result<Tensor> {
+        let values: Vec<f64> = (0..shape.iter().product()).map(|_| self.real() * bound).collect();
+        Tensor::from_f64s(DType::F32, shape.to_vec(), &values)
+    }
+
+    /// A tensor of whole numbers from `low` to `high`.
+    ///
+    /// # Errors
+    /// When the shape is too large.
+    pub fn integers(&mut self, dtype: DType, shape: &[usize], low: i64, high: i64) -> Result<Tensor> {
+        let values: Vec<i64> = (0..shape.iter().product()).map(|_| self.within(low, high)).collect();
+        Tensor::from_i64s(dtype, shape.to_vec(), &values)
     }
 
     /// A value of a type that is not zero: of floats a sixteenth of an integer from -32 to 32, so that sums of products are

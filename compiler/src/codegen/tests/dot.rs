@@ -5,12 +5,9 @@ use crate::lower::kir::DotKind;
 
 /// Bytes with the extremes of both kinds next to each other.
 fn bytes(count: usize, seed: u32) -> Vec<u8> {
-    let mut state = seed;
+    let mut random = Random::new(seed.into());
     (0..count)
-        .map(|i| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            if i < 16 { [0, 255, 128, 127][(i / (1 + seed as usize % 4)) % 4] } else { (state >> 24) as u8 }
-        })
+        .map(|i| if i < 16 { [0, 255, 128, 127][(i / (1 + seed as usize % 4)) % 4] } else { random.next() as u8 })
         .collect()
 }
 

@@ -6,10 +6,10 @@ use crate::lower::numbers::{cast, load, store};
 
 /// Elements of a type: codes of all kinds, none of which is out of range for the types of fewer bits than a byte.
 fn elements(dtype: DType, count: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_u32;
+    let mut random = Random::new(1);
     let mut values = vec![0.0, 1.0, -1.0, 0.5, -2.5, 3.0, 100.0, 127.0, 128.0, -129.0, 255.0, 65504.0, 1e9, 4e9, -3e9];
     values.resize_with(count, || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let state = random.next() as u32;
         f64::from(state as i32) * 2f64.powi(-(state as i32 >> 3 & 31))
     });
     // Negative numbers are no numbers of these; elsewhere they wrap.

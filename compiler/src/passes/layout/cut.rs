@@ -102,6 +102,7 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ir::Random;
 
     /// What a labelling costs, term by term.
     struct Terms {
@@ -127,11 +128,8 @@ mod tests {
     #[test]
     fn the_best_of_all_labellings() {
         const N: usize = 9;
-        let mut state = 7u64;
-        let mut random = |below: u64| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (state >> 33) % below
-        };
+        let mut random = Random::new(7);
+        let mut random = |below: usize| random.below(below) as u64;
         for _ in 0..50 {
             let mut terms = Terms { alone: Vec::new(), together: Vec::new(), spread: Vec::new() };
             let mut network = Network::new();
@@ -142,9 +140,9 @@ mod tests {
                 terms.alone.push(costs);
             }
             for _ in 0..N {
-                let (a, b) = (random(N as u64) as usize, random(N as u64) as usize);
+                let (a, b) = (random(N) as usize, random(N) as usize);
                 let (same, last, extra) = (random(20), random(20), random(10));
-                let apart = random(same + last + 1);
+                let apart = random((same + last + 1) as usize);
                 let costs = [[same, apart + extra], [same + last - apart, last]];
                 if a != b {
                     network.together(v[a], v[b], costs);

@@ -4,7 +4,7 @@ use mcc_targets::{Target, WeightFloats};
 
 use super::lowbit;
 use crate::ir::eval::eval_graph;
-use crate::ir::{ConvSpec, DType, Dim, Graph, Layout, Op, Output, Tensor, TensorType, UnaryOp};
+use crate::ir::{ConvSpec, DType, Dim, Graph, Layout, Op, Output, Random, Tensor, TensorType, UnaryOp};
 
 fn floats(shape: &[usize], values: impl Fn(usize) -> f32) -> Tensor {
     let values: Vec<f64> = (0..shape.iter().product()).map(|i| f64::from(values(i))).collect();
@@ -13,8 +13,7 @@ fn floats(shape: &[usize], values: impl Fn(usize) -> f32) -> Tensor {
 
 /// Whole numbers from `low` on, without a pattern.
 fn number(i: usize, low: i32, count: u32) -> f32 {
-    let mixed = (i as u32).wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(0x9e37_79b9) >> 7;
-    (low + (mixed % count) as i32) as f32
+    Random::new(i as u64).within(low.into(), i64::from(low) + i64::from(count) - 1) as f32
 }
 
 /// A scale without a short binary form.

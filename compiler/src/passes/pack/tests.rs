@@ -5,15 +5,13 @@ use mcc_targets::Target;
 use super::{dense, joined_axes, merge_pixels};
 use crate::ir::eval::eval_graph;
 use crate::ir::{
-    ConvSpec, DType, Dim, Filters, Graph, Layout, Op, PoolKind, PoolSpec, Tensor, TensorType, WeightFormat,
+    ConvSpec, DType, Dim, Filters, Graph, Layout, Op, PoolKind, PoolSpec, Random, Tensor, TensorType, WeightFormat,
 };
 use crate::passes::canonical::{fold_constants, transposes};
 use crate::passes::layout;
 
 fn numbers(dtype: DType, shape: &[usize], seed: usize) -> Tensor {
-    let count: usize = shape.iter().product();
-    let values: Vec<i64> = (0..count).map(|i| ((i * 37 + seed * 11) % 17) as i64 - 8).collect();
-    Tensor::from_i64s(dtype, shape.to_vec(), &values).unwrap()
+    Random::new(seed as u64).integers(dtype, shape, -8, 8).unwrap()
 }
 
 /// Runs both passes on `op(x, constants...)`, where `x` has a symbolic first axis, and compares values and types.

@@ -26,7 +26,8 @@ use super::{Built, Epilogue, KernelRequest, Places, RowLeaf, build, column_axes,
 use crate::codegen::testing;
 use crate::ir::eval::eval_op;
 use crate::ir::{
-    BinaryOp, DType, Dim, Graph, Op, Output, Packed, Tensor, TensorType, Traits, Value, WeightFormat, infer,
+    BinaryOp, DType, DTypeClass, Dim, Graph, Op, Output, Packed, Random, Tensor, TensorType, Traits, Value, WeightFormat,
+    infer,
 };
 use crate::lower::expr::{Expr, ExprKind};
 use crate::lower::kir::verify::verify;
@@ -343,25 +344,19 @@ fn spread(t: &Tensor, view: &View) -> Vec<u8> {
     memory
 }
 
-/// Numbers of both signs without a pattern, the same in every run.
+/// Numbers without a pattern, of both signs where the type has them, the same in every run.
 pub fn noise(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let values: Vec<f64> = (0..shape.iter().product())
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            let unit = (state >> 11) as f64 / (1u64 << 53) as f64;
-            if dtype.is_float() {
-                unit * 4.0 - 2.0
-            } else if dtype == DType::Bool {
-                f64::from(unit < 0.5)
-            } else {
-                (unit * 14.0 - if dtype.class() == crate::ir::DTypeClass::Signed { 7.0 } else { 0.0 }).floor()
-            }
-        })
-        .collect();
-    Tensor::from_f64s(dtype, shape.to_vec(), &values).unwrap()
+    let mut random = Random::new(seed);
+    let tensor = match dtype {
+        DType::Bool => random.integers(dtype, shape, 0, 1),
+        t if t.is_float() => {
+            let values: Vec<f64> = (0..shape.iter().product()).map(|_| 2.0 * random.real()).collect();
+            Tensor::from_f64s(t, shape.to_vec(), &values)
+        }
+        t if t.class() == DTypeClass::Signed => random.integers(t, shape, -7, 6),
+        t => random.integers(t, shape, 0, 13),
+    };
+    tensor.unwrap()
 }
 
 /// An `i64` tensor.
