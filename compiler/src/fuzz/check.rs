@@ -12,9 +12,7 @@ use mcc_targets::{Target, choices::Choices};
 
 use super::graphs::{Case, case};
 use super::interpret;
-use crate::ir::{
-    BinaryOp, DType, Graph, NodeId, Op, Output, Random, Tensor, UnaryOp, Value, WeightFormat, eval, text,
-};
+use crate::ir::{BinaryOp, DType, Graph, NodeId, Op, Output, Random, Tensor, UnaryOp, Value, WeightFormat, eval, text};
 use crate::loader::{Model, guard};
 use crate::lower::{self, program::Program};
 use crate::passes::{self, Effort};

@@ -158,7 +158,7 @@ fn verifier_finds_all_faults() {
 fn stages_have_rules() {
     let graph = parse(
         "%0 = input \"x\" : f32[1, 4, 4, 3]\n\
-         %1 = constant [1.0] : f32[2, 2, 3]\n\
+         %1 = constant splat 1.0 : f32[2, 2, 3]\n\
          %2 = depthwise_conv(%0, %1) {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=3, \
          layout=channels_last, kernel=[2, 2], out=3} : f32[1, 3, 3, 3]\n\
          %3 = pool(%2) {kind=max, kernel=[2, 2], strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], ceil=false, \

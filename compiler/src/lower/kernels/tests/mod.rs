@@ -26,8 +26,8 @@ use super::{Built, Epilogue, KernelRequest, Places, RowLeaf, build, column_axes,
 use crate::codegen::testing;
 use crate::ir::eval::eval_op;
 use crate::ir::{
-    BinaryOp, DType, DTypeClass, Dim, Graph, Op, Output, Packed, Random, Tensor, TensorType, Traits, Value, WeightFormat,
-    infer,
+    BinaryOp, DType, DTypeClass, Dim, Graph, Op, Output, Packed, Random, Tensor, TensorType, Traits, Value,
+    WeightFormat, infer,
 };
 use crate::lower::expr::{Expr, ExprKind};
 use crate::lower::kir::verify::verify;
