@@ -19,13 +19,6 @@ pub use rule::Rule;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Sym(pub Arc<str>);
 
-impl Sym {
-    /// Whether its name needs no quotes in the text form: letters, digits, `_` and `.`, and perhaps `[INDEX]`.
-    pub fn is_plain(&self) -> bool {
-        is_plain(&self.0)
-    }
-}
-
 impl fmt::Display for Sym {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -3,12 +3,19 @@
 use std::str::FromStr;
 
 use super::attr::unescape;
-use crate::ir::Dim;
 use crate::ir::dim::FUNCTIONS;
+use crate::ir::{Dim, Sym};
 use crate::{Error, Result};
 
 /// How deep parentheses and functions may nest.
 const DEEPEST: usize = 100;
+
+impl Sym {
+    /// Whether its name needs no quotes in the text form: letters, digits, `_` and `.`, and perhaps `[INDEX]`.
+    pub fn is_plain(&self) -> bool {
+        crate::ir::dim::is_plain(&self.0)
+    }
+}
 
 impl FromStr for Dim {
     type Err = Error;
