@@ -14,8 +14,8 @@ use std::collections::HashMap;
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
-    AbiParam, Block, Function, InstBuilder, MemFlagsData, Signature, StackSlotData, StackSlotKind, Type, UserFuncName,
-    Value, types,
+    AbiParam, Block, Function, InstBuilder, MemFlagsData, Signature, StackSlotData, StackSlotKind, UserFuncName, Value,
+    types,
 };
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
@@ -24,7 +24,7 @@ use cranelift_module::{DataId, FuncId, Module};
 use super::abi::{self, Status};
 use super::dims::Dims;
 use super::refusals::Refusals;
-use crate::ir::{Dim, TensorType};
+use crate::ir::Dim;
 use crate::lower::kir::is_part;
 use crate::lower::program::{Place, Port, Program, Step, SymbolSource};
 use crate::{Error, Result};
@@ -395,30 +395,6 @@ impl<M: Module> Entry<'_, '_, M> {
         self.b.ins().jump(after, &[]);
         self.b.switch_to_block(after);
         result
-    }
-
-    fn dim_of(&mut self, tensors: Value, i: usize, axis: usize) -> Value {
-        let at = i as i32 * abi::tensor::BYTES as i32;
-        let dims = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::tensor::DIMS as i32);
-        self.b.ins().load(types::I64, FLAGS, dims, 8 * axis as i32)
-    }
-
-    fn element_of(&mut self, tensors: Value, i: usize, index: usize) -> Result<Value> {
-        let program = self.parts.program;
-        let Some(Port { name, ty: TensorType { dtype, .. }, .. }) = program.inputs.get(i) else {
-            return Err(Error::internal("a symbol is bound to an element of an input that is not there"));
-        };
-        let at = i as i32 * abi::tensor::BYTES as i32;
-        let data = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::tensor::DATA as i32);
-        self.not_null(data, &format!("input \"{name}\": its data is null"));
-        let signed = dtype.class() == crate::ir::DTypeClass::Signed;
-        let clif = Type::int(dtype.size() as u16 * 8).unwrap_or(types::I64);
-        let value = self.b.ins().load(clif, FLAGS, data, (index * dtype.size()) as i32);
-        Ok(match (clif == types::I64, signed) {
-            (true, _) => value,
-            (_, true) => self.b.ins().sextend(types::I64, value),
-            _ => self.b.ins().uextend(types::I64, value),
-        })
     }
 
     fn slot(&mut self, words: usize) -> Value {

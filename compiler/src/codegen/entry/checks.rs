@@ -1,14 +1,15 @@
 //! What the functions around kernels check of their arguments, each check with the code that it returns.
 
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_module::Module;
 
 use super::{Entry, FLAGS};
 use crate::codegen::abi::{self, Status};
 use crate::codegen::dims::{self, Dims};
-use crate::ir::{Condition, Dim, MAX_BYTES};
+use crate::ir::{Condition, Dim, MAX_BYTES, TensorType};
 use crate::lower::program::{Check, Port};
+use crate::{Error, Result};
 
 impl<M: Module> Entry<'_, '_, M> {
     /// Returns a code of a kind, with a text, when `bad`.
@@ -155,5 +156,29 @@ impl<M: Module> Entry<'_, '_, M> {
         self.not_null(arena, "the arena is null");
         let low = self.b.ins().band_imm_s(arena, crate::lower::program::ALIGN as i64 - 1);
         self.refuse(low, Status::MisalignedArena, "the arena is not aligned to 64 bytes");
+    }
+
+    pub(super) fn dim_of(&mut self, tensors: Value, i: usize, axis: usize) -> Value {
+        let at = i as i32 * abi::tensor::BYTES as i32;
+        let dims = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::tensor::DIMS as i32);
+        self.b.ins().load(types::I64, FLAGS, dims, 8 * axis as i32)
+    }
+
+    pub(super) fn element_of(&mut self, tensors: Value, i: usize, index: usize) -> Result<Value> {
+        let program = self.parts.program;
+        let Some(Port { name, ty: TensorType { dtype, .. }, .. }) = program.inputs.get(i) else {
+            return Err(Error::internal("a symbol is bound to an element of an input that is not there"));
+        };
+        let at = i as i32 * abi::tensor::BYTES as i32;
+        let data = self.b.ins().load(types::I64, FLAGS, tensors, at + abi::tensor::DATA as i32);
+        self.not_null(data, &format!("input \"{name}\": its data is null"));
+        let signed = dtype.class() == crate::ir::DTypeClass::Signed;
+        let clif = Type::int(dtype.size() as u16 * 8).unwrap_or(types::I64);
+        let value = self.b.ins().load(clif, FLAGS, data, (index * dtype.size()) as i32);
+        Ok(match (clif == types::I64, signed) {
+            (true, _) => value,
+            (_, true) => self.b.ins().sextend(types::I64, value),
+            _ => self.b.ins().uextend(types::I64, value),
+        })
     }
 }
