@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures what the README claims of memory, compile time and reproducibility.
+"""Measures what docs/performance.md and docs/testing.md claim of memory, compile time and reproducibility.
 
 usage: figures.py MCC MODELS_DIR [BIG_MODEL.onnx]
 
