@@ -33,7 +33,7 @@ pub use dtype::{DType, DTypeClass};
 pub use graph::{Graph, NodeId, Output, Outputs, Value};
 pub use infer::{Inferred, infer};
 pub use op::*;
-pub use packed::{Coded, Column, Filtering, Filters, Packed, Staging, WeightFormat, mask_bytes, unmask_bytes};
+pub use packed::{Column, Filtering, Filters, LowBit, Packed, Staging, WeightFormat, mask_bytes, unmask_bytes};
 pub use random::Random;
 pub use requirement::{Condition, MAX_BYTES, Requirement, Requirements};
 pub use tensor::{Tensor, TensorType};

@@ -1,10 +1,10 @@
 //! Correlation with coded weights: the weights are decoded first.
 
 use super::{conv, matmul, movement};
-use crate::ir::{Coded, Packed, Tensor};
+use crate::ir::{LowBit, Packed, Tensor};
 use crate::{Error, Result};
 
-pub(super) fn coded_conv(p: &Packed, coded: Coded, operands: &[Tensor], result: &[usize]) -> Result<Tensor> {
+pub(super) fn coded_conv(p: &Packed, coded: LowBit, operands: &[Tensor], result: &[usize]) -> Result<Tensor> {
     let (Packed { spec, kernel, out, .. }, [x, codes, scales, rest @ ..]) = (p, operands) else {
         return Err(Error::internal("a coded convolution has three operands"));
     };

@@ -66,10 +66,10 @@ fn transformed(
     let plain = match (filters, rest) {
         (Filters::Transformed, _) => return Ok(unpack(w, out)?.to_f64s()),
         (Filters::Plain, _) => unpack(w, out)?,
-        (Filters::Coded(coded), [scales, rest @ ..]) => {
+        (Filters::LowBit(coded), [scales, rest @ ..]) => {
             coded.decode(w, scales, rest.first(), [f[0].taps * f[1].taps * channels, out])?
         }
-        (Filters::Coded(_), []) => return Err(Error::internal("codes without scales")),
+        (Filters::LowBit(_), []) => return Err(Error::internal("codes without scales")),
     };
     let plain = plain.to_f64s();
     Ok(Filtering::transformed(f, [channels, out], &|place, c, o| plain[(place * channels + c) * out + o]))

@@ -2,7 +2,7 @@
 
 use super::check::{self, Checker};
 use super::window::{groups, join, positions, split};
-use crate::ir::{Coded, DType, Dim, Filtering, Filters, Layout, Packed, Staging, TensorType, WeightFormat, planes};
+use crate::ir::{DType, Dim, Filtering, Filters, Layout, LowBit, Packed, Staging, TensorType, WeightFormat, planes};
 use crate::{Error, Result};
 
 pub(super) fn packed(c: &mut Checker, p: &Packed) -> Result<TensorType> {
@@ -210,7 +210,7 @@ fn non_zeros(c: &mut Checker, p: &Packed, staging: &Staging, stored: Layout) -> 
     Ok(TensorType::new(if floats { DType::F32 } else { DType::I32 }, shape))
 }
 
-fn low_bit(c: &mut Checker, p: &Packed, coded: Coded) -> Result<TensorType> {
+fn low_bit(c: &mut Checker, p: &Packed, coded: LowBit) -> Result<TensorType> {
     one_group(p)?;
     let (channels, outer) = channels_and_outer(c, p)?;
     codes(c, coded, &(&channels * &Dim::from(p.taps())), p.out)?;
@@ -218,8 +218,8 @@ fn low_bit(c: &mut Checker, p: &Packed, coded: Coded) -> Result<TensorType> {
 }
 
 /// The operands that hold coded weights `[depth, out]`.
-fn codes(c: &mut Checker, coded: Coded, depth: &Dim, out: usize) -> Result<()> {
-    let Coded { bits, block } = coded;
+fn codes(c: &mut Checker, coded: LowBit, depth: &Dim, out: usize) -> Result<()> {
+    let LowBit { bits, block } = coded;
     if ![2, 4, 8].contains(&bits) || block == 0 || !block.is_multiple_of(16) {
         return Err(Error::invalid(format!("no codes of {bits} bits in blocks of {block}")));
     }
@@ -272,7 +272,7 @@ fn filtered(c: &mut Checker, p: &Packed, tile: &[i64], size: &[Dim], filters: Fi
             c.dtype(1, &[DType::F32, DType::F16, DType::BF16])?;
             taps
         }
-        Filters::Coded(coded) => {
+        Filters::LowBit(coded) => {
             codes(c, coded, &(&channels * &Dim::from(taps)), p.out)?;
             return Ok(join(dtype, Layout::ChannelsLast, &batch, Dim::from(p.out), size.to_vec()));
         }

@@ -6,7 +6,7 @@
 //! and weights are coefficients of polynomials, which are evaluated at as many points as there are products, the last of
 //! which is infinity. So what elements become depends on the number of products alone.
 
-use crate::ir::Coded;
+use crate::ir::LowBit;
 
 /// How the weights of a [`WeightFormat::Filtered`](crate::ir::WeightFormat::Filtered) are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,7 +16,7 @@ pub enum Filters {
     /// As they are, element by element of the window: `[taps, panels, in, columns]`. They are transformed at run time.
     Plain,
     /// As the codes of a [`WeightFormat::LowBit`](crate::ir::WeightFormat::LowBit), which are decoded and transformed at run time.
-    Coded(Coded),
+    LowBit(LowBit),
 }
 
 /// What algorithms with so many products have in common.

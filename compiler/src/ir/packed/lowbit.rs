@@ -18,14 +18,14 @@ use crate::{Error, Result};
 
 /// How weights are coded: the attributes of [`WeightFormat::LowBit`](crate::ir::WeightFormat::LowBit).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Coded {
+pub struct LowBit {
     /// Bits of a code: 2, 4 or 8.
     pub bits: u32,
     /// Contracted elements that share parameters: a multiple of 16.
     pub block: usize,
 }
 
-/// What [`Coded::pack`] takes, column by column.
+/// What [`LowBit::pack`] takes, column by column.
 pub struct Column {
     /// A code a contracted element.
     pub codes: Vec<u8>,
@@ -35,7 +35,7 @@ pub struct Column {
     pub zeros: Vec<i32>,
 }
 
-impl Coded {
+impl LowBit {
     /// Entries of a table for codes of up to 4 bits; there are tables of 256 for codes of 8.
     pub const SHORT_TABLE: usize = 16;
 
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn packed_codes_come_back() {
         for bits in [2, 4, 8] {
-            let coded = Coded { bits, block: 16 };
+            let coded = LowBit { bits, block: 16 };
             let column = |seed: usize| Column {
                 codes: (0..21).map(|i| ((i * 37 + seed * 11) % (1 << bits)) as u8).collect(),
                 scales: vec![0.5, 2.0],
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn four_elements_are_a_shift_away() {
         for bits in [2, 4, 8] {
-            let coded = Coded { bits, block: 16 };
+            let coded = LowBit { bits, block: 16 };
             for element in 0..coded.in_word() {
                 let (step, byte) = (element as u32 / 4, element as u32 % 4);
                 assert_eq!(coded.place(element), (0, 8 * (byte + 1) - bits - bits * step));

@@ -16,7 +16,7 @@ use super::{ConvSpec, Dim, Layout};
 
 pub use bitmask::{mask_bytes, unmask_bytes};
 pub use filtering::{Filtering, Filters};
-pub use lowbit::{Coded, Column};
+pub use lowbit::{Column, LowBit};
 pub use staging::Staging;
 
 /// A product or convolution with packed weights.
@@ -71,7 +71,7 @@ pub enum WeightFormat {
     },
     /// `(x: f32, codes: i32[panels, words, tile], scales: f32 or f16[panels, blocks, tile], [zeros: i8 or i16[panels, blocks,
     /// tile], or table: f32[16 or 256]])`: weights as codes of few bits, in one group.
-    LowBit(Coded),
+    LowBit(LowBit),
     /// `(x: [batch, h, w, in] or [batch, h, in], packed: [planes, panels, in, columns])`: minimal filtering ([`Filtering`]) in
     /// one group with unit strides. Each tile of results is computed in transformed space, where it is a matrix product per
     /// plane. Weights are transformed, or (where `x` is `f32`) not: then they are `[taps, panels, in, columns]`, of `f32` or
@@ -121,7 +121,7 @@ impl WeightFormat {
             WeightFormat::Int8 { bitmask: false } => (2, 2),
             WeightFormat::Int8 { bitmask: true } | WeightFormat::Blocks => (4, 4),
             WeightFormat::NonZeros { .. } => (5, 5),
-            WeightFormat::LowBit(_) | WeightFormat::Filtered { filters: Filters::Coded(_), .. } => (3, 4),
+            WeightFormat::LowBit(_) | WeightFormat::Filtered { filters: Filters::LowBit(_), .. } => (3, 4),
             WeightFormat::Filtered { .. } => (2, 2),
         }
     }

@@ -1,7 +1,7 @@
 //! Attributes' values as text.
 
 use crate::ir::{
-    Activation, BinaryOp, Cell, Coded, CoordinateMode, CumulativeKind, DType, Dim, F64, Filters, Layout, NearestMode,
+    Activation, BinaryOp, Cell, CoordinateMode, CumulativeKind, DType, Dim, F64, Filters, Layout, LowBit, NearestMode,
     PadMode, PoolKind, Range, ReduceKind, SampleMode, SamplePadding, ScatterReduction, TreeEdge, TreeNode, UnaryOp,
 };
 use crate::{Error, Result};
@@ -288,7 +288,7 @@ impl Attr for Filters {
         match self {
             Filters::Transformed => "transformed".to_string(),
             Filters::Plain => "plain".to_string(),
-            Filters::Coded(Coded { bits, block }) => format!("coded({bits}, {block})"),
+            Filters::LowBit(LowBit { bits, block }) => format!("coded({bits}, {block})"),
         }
     }
 
@@ -297,7 +297,7 @@ impl Attr for Filters {
             ("transformed", args) if args.is_empty() => Ok(Filters::Transformed),
             ("plain", args) if args.is_empty() => Ok(Filters::Plain),
             ("coded", args) => match args.as_slice() {
-                [bits, block] => Ok(Filters::Coded(Coded { bits: u32::read(bits)?, block: usize::read(block)? })),
+                [bits, block] => Ok(Filters::LowBit(LowBit { bits: u32::read(bits)?, block: usize::read(block)? })),
                 _ => Err(malformed(text, "form of filters")),
             },
             _ => Err(malformed(text, "form of filters")),

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 
 use super::attr::{Attr, find, inside, pieces};
 use crate::ir::{
-    BinaryOp, CellSpec, Coded, ConvSpec, Op, Packed, PoolSpec, ResizeRule, Staging, TreeEnsemble, UnaryOp, WeightFormat,
+    BinaryOp, CellSpec, ConvSpec, LowBit, Op, Packed, PoolSpec, ResizeRule, Staging, TreeEnsemble, UnaryOp,
+    WeightFormat,
 };
 use crate::{Error, Result};
 
@@ -105,7 +106,7 @@ fn weights(packed: &Packed) -> Attrs {
             let Staging { lines, pitch, span, phase, aligned, abreast, shared, block, depth } = staging;
             attrs![lines, pitch, span, phase, aligned, abreast, shared, block, depth, stored]
         }
-        WeightFormat::LowBit(Coded { bits, block }) => attrs![bits, block],
+        WeightFormat::LowBit(LowBit { bits, block }) => attrs![bits, block],
         WeightFormat::Filtered { tile, size, filters } => attrs![tile, size, filters],
     };
     [conv(spec), attrs![kernel, out], format].concat()
@@ -197,7 +198,7 @@ pub(in crate::ir) fn operation(name: &str, text: &str) -> Result<Op> {
             let staging = build!(r, Staging { lines, pitch, span, phase, aligned, abreast, shared, block, depth });
             packed(&r, WeightFormat::NonZeros { staging, stored: r.get("stored")? })?
         }
-        "coded_conv" => packed(&r, WeightFormat::LowBit(build!(r, Coded { bits, block })))?,
+        "coded_conv" => packed(&r, WeightFormat::LowBit(build!(r, LowBit { bits, block })))?,
         "winograd_conv" => packed(&r, build!(r, WeightFormat::Filtered { tile, size, filters }))?,
         "conv_transpose" => Op::ConvTranspose { spec: conv_spec(&r)?, output_pads: r.get("output_pads")? },
         "col2im" => Op::Col2Im { spec: conv_spec(&r)?, kernel: r.get("kernel")?, size: r.get("size")? },

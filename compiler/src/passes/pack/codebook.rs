@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::ir::{Coded, Column};
+use crate::ir::{Column, LowBit};
 
 /// How far a weight may be from a factor times an entry, relative to it: several roundings of `f32`.
 const TOLERANCE: f64 = 1.0 / (1 << 21) as f64;
@@ -16,7 +16,7 @@ pub(crate) fn of(
     out: usize,
     column: &dyn Fn(usize) -> Vec<f32>,
     most: usize,
-) -> Option<(Coded, Vec<Column>, Vec<f32>)> {
+) -> Option<(LowBit, Vec<Column>, Vec<f32>)> {
     let (table, factors) = match entries(values, most) {
         Some(table) => (table, vec![1.0; out]),
         None => scaled(out, column, most)?,
@@ -29,7 +29,7 @@ pub(crate) fn of(
     });
     let columns: Vec<Column> = columns.collect();
     let block = columns[0].codes.len().next_multiple_of(16);
-    Some((Coded { bits, block }, columns, table))
+    Some((LowBit { bits, block }, columns, table))
 }
 
 /// The distinct numbers among some, if they are no more than `most`.

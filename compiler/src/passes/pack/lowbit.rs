@@ -6,7 +6,7 @@
 //! - or the whole tensor has few distinct numbers, but for a factor a column, which then are a table.
 //!
 //! Products and convolutions with such weights become [`WeightFormat::LowBit`], rows of such tables are gathered as bytes and
-//! scaled afterwards. That is as exact as the model's own arithmetic; see [`Coded`].
+//! scaled afterwards. That is as exact as the model's own arithmetic; see [`LowBit`].
 //!
 //! Convolutions that are faster by minimal filtering become [`WeightFormat::Filtered`] with codes. It is left undone for weights so
 //! small that nothing is gained, and where results are quantized to 16 bits, which are finer than what rows of 16 bits give.
@@ -24,7 +24,7 @@ use super::dense::pad;
 use super::winograd;
 use crate::Result;
 use crate::ir::{
-    BinaryOp, Coded, Column, ConvSpec, DType, Decision, Dim, Filters, Graph, Layout, NodeId, Op, Packed, Subject,
+    BinaryOp, Column, ConvSpec, DType, Decision, Dim, Filters, Graph, Layout, LowBit, NodeId, Op, Packed, Subject,
     Tensor, Value, WeightFormat,
 };
 use crate::passes::support::edit::{Edit, rewrite};
@@ -96,7 +96,7 @@ fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, target: &Target) -> Resu
     };
     let x = pad(edit.graph, operands[0], side(|p| p.0), side(|p| p.1))?;
     let (op, gain) = match plan {
-        Some(plan) => (plan.op(Filters::Coded(form.coded)), plan.gain),
+        Some(plan) => (plan.op(Filters::LowBit(form.coded)), plan.gain),
         None => {
             let gain = form.gain(edit, node, (spec, &kernel), target);
             let spec = ConvSpec { pads: vec![(0, 0); kernel.len()], ..spec.clone() };
@@ -202,9 +202,9 @@ fn exact_scale(values: &[f32], numbers: &[i32]) -> f32 {
     candidates.max_by_key(|&scale| (matches(scale), scale == near)).unwrap_or(near)
 }
 
-/// Coded weights.
+/// Weights as codes.
 struct Form {
-    coded: Coded,
+    coded: LowBit,
     depth: usize,
     columns: Vec<Column>,
     table: Option<Vec<f32>>,
@@ -228,7 +228,7 @@ impl Form {
         let form = |(coded, columns, table)| Form { coded, depth, columns, table, zeros };
         let found = affine(depth, out, &column).or_else(|| {
             // Longer tables are looked up in memory, which takes longer than reading weights.
-            let most = if target.compact { 256 } else { Coded::SHORT_TABLE };
+            let most = if target.compact { 256 } else { LowBit::SHORT_TABLE };
             codebook::of(&values, out, &column, most).map(|(coded, columns, table)| (coded, columns, Some(table)))
         });
         Ok(found.map(form))
@@ -299,7 +299,7 @@ impl Form {
     }
 }
 
-type Found = (Coded, Vec<Column>, Option<Vec<f32>>);
+type Found = (LowBit, Vec<Column>, Option<Vec<f32>>);
 
 /// Columns whose blocks are whole numbers times a scale each.
 fn affine(depth: usize, out: usize, column: &dyn Fn(usize) -> Vec<f32>) -> Option<Found> {
@@ -312,7 +312,7 @@ fn affine(depth: usize, out: usize, column: &dyn Fn(usize) -> Vec<f32>) -> Optio
         let columns = (0..out).map(|c| fits(&column(c))).collect::<Option<Vec<_>>>()?;
         let bits = columns.iter().flatten().map(Fit::bits).max()?;
         let columns = columns.iter().map(|fits| coded_column(fits, bits)).collect();
-        Some((Coded { bits, block }, columns, None))
+        Some((LowBit { bits, block }, columns, None))
     })
 }
 
@@ -407,7 +407,7 @@ fn gather_entries(edit: &mut Edit, node: NodeId, values: &[f32]) -> Result<Optio
         return Ok(None);
     }
     let column = |c: usize| -> Vec<f32> { values.iter().skip(c).step_by(columns).copied().collect() };
-    let found = codebook::of(values, columns, &column, Coded::SHORT_TABLE);
+    let found = codebook::of(values, columns, &column, LowBit::SHORT_TABLE);
     let Some((_, coded, table)) = found.filter(|(_, coded, _)| coded.iter().all(|c| c.scales == [1.0])) else {
         return Ok(None);
     };

@@ -68,7 +68,7 @@ pub(crate) fn winograd_conv(
         (FilterForm::Plain, &[_, panels, ..]) => {
             Some(Source::Memory { at: e.operand(1), dtype: weights.dtype, panels })
         }
-        (FilterForm::Coded(coded), _) => {
+        (FilterForm::LowBit(coded), _) => {
             let taps = kernel.iter().product();
             Some(Source::Codes(Weights::new(request, e, coded, [taps, out])?))
         }

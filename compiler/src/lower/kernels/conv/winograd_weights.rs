@@ -1,4 +1,4 @@
-//! Weights of minimal filtering that are transformed at run time, panel by panel: those of a [`CodedConv`], which are decoded
+//! Weights of minimal filtering that are transformed at run time, panel by panel: [codes of few bits](crate::ir::WeightFormat::LowBit), which are decoded
 //! a word of input channels at a time, or numbers in memory.
 //!
 //! [`CodedConv`]: crate::ir::WeightFormat::LowBit

@@ -12,7 +12,7 @@ pub mod float;
 pub mod int8;
 pub mod int8_split;
 
-use crate::ir::{Coded, DType, Dim, Packed};
+use crate::ir::{DType, Dim, LowBit, Packed};
 use crate::lower::kernels::support::emit::Emit;
 use crate::lower::kernels::support::request::KernelRequest;
 use crate::lower::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
@@ -21,7 +21,7 @@ use crate::{Error, Result};
 use mcc_targets::schedule;
 
 /// Entries of a table for codes of up to 4 bits.
-const ENTRIES: u32 = Coded::SHORT_TABLE as u32;
+const ENTRIES: u32 = LowBit::SHORT_TABLE as u32;
 
 /// `(x: channels last, codes, parameters, [table])`.
 pub(crate) fn coded_conv(
@@ -29,7 +29,7 @@ pub(crate) fn coded_conv(
     e: &Emit<'_>,
     k: &mut Builder,
     p: &Packed,
-    coded: Coded,
+    coded: LowBit,
 ) -> Result<()> {
     let weights = Weights::new(request, e, coded, [p.taps(), p.out as i64])?;
     let point = p.kernel.iter().all(|&k| k == 1) && p.spec.strides.iter().all(|&s| s == 1);
@@ -47,7 +47,7 @@ pub(crate) fn coded_conv(
 /// The right operand: its codes and parameters, and how they lie.
 pub(crate) struct Weights<'a, 'b> {
     pub(crate) e: &'b Emit<'a>,
-    pub(crate) coded: Coded,
+    pub(crate) coded: LowBit,
     /// Contracted elements.
     pub(crate) depth: i64,
     pub(crate) columns: i64,
@@ -82,7 +82,7 @@ impl<'a, 'b> Weights<'a, 'b> {
     pub(crate) fn new(
         request: &KernelRequest<'_>,
         e: &'b Emit<'a>,
-        coded: Coded,
+        coded: LowBit,
         [taps, out]: [i64; 2],
     ) -> Result<Weights<'a, 'b>> {
         let (x, codes, scales) = (&request.operands[0], &request.operands[1], &request.operands[2]);

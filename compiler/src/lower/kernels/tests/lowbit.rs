@@ -4,7 +4,7 @@ use mcc_targets::Target;
 
 use super::{check_with, noise};
 use crate::ir::eval::eval_op;
-use crate::ir::{Coded, Column, ConvSpec, DType, Dim, Layout, Op, Packed, Tensor, TensorType, WeightFormat, infer};
+use crate::ir::{Column, ConvSpec, DType, Dim, Layout, LowBit, Op, Packed, Tensor, TensorType, WeightFormat, infer};
 use crate::lower::kernels::{Epilogue, KernelRequest, Places, build};
 use crate::lower::kir::interp;
 use crate::lower::kir::verify::verify;
@@ -43,11 +43,11 @@ pub(crate) fn weights(bits: u32, block: usize, [depth, out]: [usize; 2], zeros: 
             zeros: (0..if zeros { blocks } else { 0 }).map(|b| ((c + b) % 5) as i32 - 2).collect(),
         })
         .collect();
-    Coded { bits, block }.pack(&columns, 16).unwrap()
+    LowBit { bits, block }.pack(&columns, 16).unwrap()
 }
 
 fn matrix(bits: u32, block: usize, out: usize) -> Op {
-    let weights = WeightFormat::LowBit(Coded { bits, block });
+    let weights = WeightFormat::LowBit(LowBit { bits, block });
     Packed { spec: spec(0, &[], &[]), kernel: Vec::new(), out, weights }.into()
 }
 
@@ -145,7 +145,7 @@ fn windows() {
         (vec![1, 1], [1, 1], [1, 1], [2, 3, 4, 20], 21),
     ] {
         let depth = shape[3] * kernel.iter().product::<i64>() as usize;
-        let format = WeightFormat::LowBit(Coded { bits: 8, block: 16 });
+        let format = WeightFormat::LowBit(LowBit { bits: 8, block: 16 });
         let op = Packed { spec: spec(2, &strides, &dilations), kernel, out, weights: format }.into();
         let mut operands = vec![noise(DType::F32, &shape, 5)];
         operands.extend(weights(8, 16, [depth, out], false));
@@ -159,7 +159,7 @@ fn tables() {
     for (m, bits) in [(1, 4), (6, 4), (5, 8), (3, 2)] {
         let mut operands = vec![noise(DType::F32, &[m, 40], 7)];
         operands.extend(weights(bits, 16, [40, 21], false));
-        operands.push(noise(DType::F32, &[Coded { bits, block: 16 }.table_size()], 8));
+        operands.push(noise(DType::F32, &[LowBit { bits, block: 16 }.table_size()], 8));
         check_rows(&matrix(bits, 16, 21), &operands, 40);
         check_with(&matrix(bits, 16, 21), &operands, 1e-4);
     }

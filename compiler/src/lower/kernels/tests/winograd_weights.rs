@@ -3,7 +3,7 @@
 
 use super::lowbit::weights;
 use super::{check_objects, check_with, noise};
-use crate::ir::{Coded, ConvSpec, DType, Dim, Filtering, Filters, Layout, Op, Packed, Tensor, WeightFormat};
+use crate::ir::{ConvSpec, DType, Dim, Filtering, Filters, Layout, LowBit, Op, Packed, Tensor, WeightFormat};
 
 /// What there is to convolve: `[batch, height, width, channels, out]`, the tile, the window and the dilations.
 struct Case {
@@ -58,10 +58,10 @@ impl Case {
         noise(DType::F32, &[batch, down, across, channels], 5)
     }
 
-    fn coded(&self, coded: Coded, zeros: bool) -> (Op, Vec<Tensor>) {
+    fn coded(&self, coded: LowBit, zeros: bool) -> (Op, Vec<Tensor>) {
         let [.., channels, out] = self.shape;
         let codes = weights(coded.bits, coded.block, [self.taps() * channels, out], zeros);
-        (self.op(Filters::Coded(coded)), [vec![self.data()], codes].concat())
+        (self.op(Filters::LowBit(coded)), [vec![self.data()], codes].concat())
     }
 }
 
@@ -70,7 +70,7 @@ fn codes() {
     for (n, case) in CASES.iter().enumerate() {
         let forms = [(4, 1024, false), (8, 16, true), (4, 32, true), (8, 1024, false)];
         for &(bits, block, zeros) in &forms[n % 2 * 2..][..2] {
-            let (op, operands) = case.coded(Coded { bits, block }, zeros);
+            let (op, operands) = case.coded(LowBit { bits, block }, zeros);
             check_with(&op, &operands, case.tolerance());
         }
     }
@@ -79,7 +79,7 @@ fn codes() {
 #[test]
 fn tables() {
     for bits in [2, 4, 8] {
-        let coded = Coded { bits, block: 1024 };
+        let coded = LowBit { bits, block: 1024 };
         let (op, mut operands) = CASES[0].coded(coded, false);
         operands.push(noise(DType::F32, &[coded.table_size()], 8));
         check_with(&op, &operands, 1e-4);
@@ -100,7 +100,7 @@ fn floats() {
 #[test]
 fn slices() {
     let case = case([1, 6, 5, 192, 80], [4, 4], [3, 3], [1, 1]);
-    let (op, mut operands) = case.coded(Coded { bits: 4, block: 64 }, true);
+    let (op, mut operands) = case.coded(LowBit { bits: 4, block: 64 }, true);
     // Sums of so many products are larger than these.
     let small: Vec<f64> = operands[0].to_f64s().iter().map(|v| v / 64.0).collect();
     operands[0] = Tensor::from_f64s(DType::F32, operands[0].shape().to_vec(), &small).unwrap();
