@@ -18,6 +18,14 @@ pub enum Stage {
     Packed,
 }
 
+impl Stage {
+    /// The first stage whose rules a graph keeps to.
+    pub fn of(graph: &Graph) -> Stage {
+        let keeps = |stage: &Stage| graph.nodes().all(|node| breaks(graph.op(node), *stage).is_none());
+        [Stage::Imported, Stage::LaidOut].into_iter().find(keeps).unwrap_or(Stage::Packed)
+    }
+}
+
 /// What is wrong with an operation at a stage.
 fn breaks(op: &Op, stage: Stage) -> Option<&'static str> {
     let layout = match op {

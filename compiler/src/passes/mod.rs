@@ -240,12 +240,14 @@ pub enum Effort {
     Full,
 }
 
-/// Runs the pipeline. `observer` sees the graph after each pass, under the pass's name.
+/// Runs the pipeline. `observer` sees the graph after each pass, under the pass's name. A graph that was made for a later
+/// [stage](Stage) goes on from there.
 ///
 /// # Errors
 /// When a pass finds the model at fault, or leaves an invalid graph ([`Target::checked`] verifies after every pass).
 pub fn run(graph: &mut Graph, target: &Target, effort: Effort, observer: &mut dyn FnMut(&str, &Graph)) -> Result<()> {
-    for phase in PIPELINE {
+    let from = Stage::of(graph);
+    for phase in PIPELINE.iter().filter(|phase| phase.leaves >= from) {
         for _ in 0..phase.rounds {
             let mut changed = false;
             for pass in phase.passes.iter().filter(|p| p.required || effort == Effort::Full) {

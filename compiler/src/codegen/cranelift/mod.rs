@@ -1,4 +1,4 @@
-//! Kernel IR to CLIF, 128-bit vectors: every target but AVX2 and AVX-512, whose kernels are of [`x86`](crate::codegen::x86).
+//! Kernel IR to CLIF, 128-bit vectors: every target but AVX2 and AVX-512, whose kernels are of [`x86`].
 //!
 //! - A kernel value becomes one CLIF value, or several when its lanes need more than one register ([`Parts`]).
 //!   Vectors of less than 16 bytes sit in the low lanes of a register; the lanes above are undefined.

@@ -1,7 +1,6 @@
-//! Weights of minimal filtering that are transformed at run time, panel by panel: [codes of few bits](crate::ir::WeightFormat::LowBit), which are decoded
-//! a word of input channels at a time, or numbers in memory.
-//!
-//! [`CodedConv`]: crate::ir::WeightFormat::LowBit
+//! Weights of minimal filtering that are transformed at run time, panel by panel: codes of few bits
+//! ([`WeightFormat::LowBit`](crate::ir::WeightFormat::LowBit)), which are decoded a word of input channels at a time, or
+//! numbers in memory.
 
 use mcc_targets::machine::Machine;
 use mcc_targets::schedule;

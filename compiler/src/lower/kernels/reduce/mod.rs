@@ -32,7 +32,11 @@ pub fn reduce(e: &Emit<'_>, k: &mut Builder, kind: ReduceKind, axes: &[usize], k
     let last_kept = (0..x.len()).rev().find(|a| !axes.contains(a));
     // The axis that makes the result's columns; an epilogue wants it apart.
     let columns_axis = last_kept.filter(|&a| !(e.is_plain() || keep && a + 1 < x.len()));
-    let blocks = blocks(x, axes, columns_axis);
+    let mut blocks = blocks(x, axes, columns_axis);
+    if columns_axis.is_none() && !e.is_plain() && blocks.last().is_some_and(|last| !last.reduced) {
+        // Reduced axes of one element are behind the last kept one: each of its elements is a row of one column.
+        blocks.push(Block { reduced: true, extent: Dim::ONE, stride: Dim::ONE });
+    }
     // Sums of bytes are wider, as loaded bytes are.
     let dtype = if kind == ReduceKind::Sum { e.request.results[0].dtype } else { e.dtype(0) };
     let reducer = Reducer { e, kind, dtype, count: axes.iter().map(|&a| &x[a]).product() };

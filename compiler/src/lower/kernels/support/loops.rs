@@ -95,7 +95,7 @@ pub fn dot(k: &mut Builder, strides: &[Dim], coords: &[Val]) -> Val {
     index
 }
 
-/// The row and the column of coordinates in result 0, as [`Emit::store`] wants them.
+/// The row and the column of coordinates in result 0, as [`Emit::store`](super::emit::Emit::store) wants them.
 pub fn spot(k: &mut Builder, shape: &[Dim], coords: &[Val]) -> (Val, Val) {
     match (shape.split_last(), coords.split_last()) {
         (Some((_, rows)), Some((&col, outer))) => (flat(k, rows, outer), col),

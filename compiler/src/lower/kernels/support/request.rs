@@ -32,7 +32,7 @@ impl KernelRequest<'_> {
 }
 
 /// Operands and a result that are parts of larger buffers, which makes concatenations, slices and padding free. Only
-/// what [`reads_spaced`] and [`Traits::EPILOGUE`] allow; by default everything lies in order from its pointer on.
+/// what [`reads_spaced`] and [`Traits::EPILOGUE`](crate::ir::Traits::EPILOGUE) allow; by default everything lies in order from its pointer on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Places {
     /// Operands that do not lie in order.

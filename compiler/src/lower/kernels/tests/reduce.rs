@@ -13,6 +13,10 @@ fn reduce() {
                 let op = Op::Reduce { kind, axes: axes.to_vec(), keep };
                 check_with(&op, &[noise(DType::F32, &[2, 3, 37], 1)], 1e-4);
                 check_with(&op, &[noise(DType::F32, &[5, 9, 3], 2)], 1e-4);
+                // Axes of one element need no loop, but rows and columns are still where they are.
+                for shape in [[2, 40, 1], [40, 1, 1], [1, 5, 7], [3, 1, 20], [1, 1, 1]] {
+                    check_with(&op, &[noise(DType::F32, &shape, 3)], 1e-4);
+                }
             }
         }
         let op = Op::Reduce { kind, axes: vec![1, 3], keep: true };
@@ -28,7 +32,9 @@ fn reduce() {
 #[test]
 fn softmax() {
     for log in [false, true] {
-        for (shape, axis) in [(&[3, 17][..], 1), (&[2, 3], 1), (&[2, 5, 6], 1), (&[4, 3], 0), (&[2, 32], 1)] {
+        let ones = [(&[5, 1][..], 1), (&[1, 7], 0), (&[3, 1, 9], 1), (&[1, 1], 0)];
+        let others = [(&[3, 17][..], 1), (&[2, 3], 1), (&[2, 5, 6], 1), (&[4, 3], 0), (&[2, 32], 1)];
+        for (shape, axis) in ones.into_iter().chain(others) {
             check(&Op::Softmax { axis, log }, &[noise(DType::F32, shape, 1)]);
         }
         check(&Op::Softmax { axis: 1, log }, &[noise(DType::F64, &[2, 9], 1)]);
@@ -42,7 +48,9 @@ fn softmax() {
 #[test]
 fn normalize() {
     for center in [false, true] {
-        for (shape, axis) in [(&[3, 17][..], 1), (&[2, 3, 7], 1), (&[2, 3, 8], 2), (&[3], 0)] {
+        for (shape, axis) in
+            [(&[3, 17][..], 1), (&[2, 3, 7], 1), (&[2, 3, 8], 2), (&[3], 0), (&[2, 1], 1), (&[9, 1, 1], 1)]
+        {
             check(&Op::Normalize { axis, epsilon: 1e-5.into(), center }, &[noise(DType::F32, shape, 1)]);
         }
     }

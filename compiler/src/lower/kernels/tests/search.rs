@@ -15,6 +15,10 @@ fn arg_reduce() {
             check(&Op::ArgReduce { largest, axis, keep, last }, std::slice::from_ref(&repeated));
         }
         check(&Op::ArgReduce { largest, axis: 1, keep: true, last }, std::slice::from_ref(&with_nan));
+        for (shape, axis) in [([3, 20, 1], 2), ([4, 1, 6], 1), ([1, 5, 1], 0)] {
+            check(&Op::ArgReduce { largest, axis, keep: true, last }, &[noise(DType::F32, &shape, 2)]);
+            check(&Op::ArgReduce { largest, axis, keep: false, last }, &[noise(DType::F32, &shape, 2)]);
+        }
     }
 }
 
