@@ -8,7 +8,8 @@ use crate::{Error, Result};
 /// How far a graph has come. Each stage has rules of its own, which [`verify_at`] checks besides those that always hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// As the importer makes it: nothing is for kernels ([`Traits::MACHINE`]), everything with spatial axes is channels first.
+    /// As the importer makes it: nothing is for kernels ([`Traits::MACHINE`]), convolutions are channels first. (Pooling may be
+    /// channels last, where the model's own transposes met around it.)
     Imported,
     /// The same, with one spelling for each thing: constants are folded, patterns are fused.
     Canonical,
@@ -30,7 +31,6 @@ impl Stage {
 fn breaks(op: &Op, stage: Stage) -> Option<&'static str> {
     let layout = match op {
         Op::Conv(spec) | Op::ConvTranspose { spec, .. } => Some(spec.layout),
-        Op::Pool(spec) | Op::MaxPoolWithIndices { spec, .. } => Some(spec.layout),
         _ => None,
     };
     if stage < Stage::Packed && op.is(Traits::MACHINE) {

@@ -161,9 +161,10 @@ fn stages_have_rules() {
          %1 = constant splat 1.0 : f32[2, 2, 3]\n\
          %2 = depthwise_conv(%0, %1) {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=3, \
          layout=channels_last, kernel=[2, 2], out=3} : f32[1, 3, 3, 3]\n\
-         %3 = pool(%2) {kind=max, kernel=[2, 2], strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], ceil=false, \
-         layout=channels_last} : f32[1, 2, 2, 3]\n\
-         output \"y\" = %3\n",
+         %3 = constant splat 1.0 : f32[2, 3, 2, 2]\n\
+         %4 = conv(%2, %3) {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=1, layout=channels_last} : \
+         f32[1, 2, 2, 2]\n\
+         output \"y\" = %4\n",
     )
     .unwrap();
     let message = |stage| verify_at(&graph, stage).map_err(|e| e.report().message.clone());
