@@ -92,8 +92,7 @@ impl Reducer<'_> {
                 _ => {
                     let (row, col) = self.place(k, &kept_shape, coords, columns_apart);
                     let one = Dim::ONE;
-                    let n = k.dim(last.map_or(&one, |b| &b.extent));
-                    let v = self.run(k, base, &reduced, n, lanes);
+                    let v = self.run(k, base, &reduced, last.map_or(&one, |b| &b.extent), lanes);
                     let v = self.finish(k, v);
                     self.e.store(k, row, col, v);
                 }
@@ -118,7 +117,7 @@ impl Reducer<'_> {
         let some = |k: &mut Builder, i: Val, vectors: usize, lanes: u32| {
             let at = k.add(base, i);
             let init: Vec<Val> = (0..vectors).map(|_| self.init(k, lanes)).collect();
-            let sums = self.over(k, at, reduced, &init, &mut |k, at, accs| {
+            let sums = self.over(k, at, reduced, &Dim::ONE, &init, &mut |k, at, accs| {
                 let mut next = Vec::new();
                 for (n, &acc) in accs.iter().enumerate() {
                     let at = k.add_int(at, n as i64 * i64::from(lanes));
@@ -148,12 +147,12 @@ impl Reducer<'_> {
     }
 
     /// A reduced innermost block of `n` elements.
-    fn run(&self, k: &mut Builder, base: Val, reduced: &[&Block], n: Val, lanes: u32) -> Val {
-        let mut at_run = base;
+    fn run(&self, k: &mut Builder, base: Val, reduced: &[&Block], extent: &Dim, lanes: u32) -> Val {
+        let (mut at_run, n) = (base, k.dim(extent));
         let init = &mut |k: &mut Builder, lanes: u32| self.init(k, lanes);
         let merge = &mut |k: &mut Builder, a: Val, b: Val| combine(k, self.op(), self.dtype, a, b);
         let state = run::start(k, n, lanes, &mut Fold { init, step: &mut |_, acc, _| acc, merge });
-        let state = self.over(k, at_run, reduced, &state, &mut |k, at, accs| {
+        let state = self.over(k, at_run, reduced, extent, &state, &mut |k, at, accs| {
             at_run = at;
             let step = &mut |k: &mut Builder, acc: Val, i: Val| {
                 let at = k.add(at_run, i);
@@ -165,21 +164,22 @@ impl Reducer<'_> {
         run::finish(k, lanes, &state, &mut Fold { init, step: &mut |_, acc, _| acc, merge })
     }
 
-    /// Loops over the outer reduced blocks around `body`.
+    /// Loops over the outer reduced blocks around `body`, which loops over `innermost`: none of them where that is empty.
     fn over(
         &self,
         k: &mut Builder,
         base: Val,
         reduced: &[&Block],
+        innermost: &Dim,
         accs: &[Val],
         body: &mut dyn FnMut(&mut Builder, Val, &[Val]) -> Vec<Val>,
     ) -> Vec<Val> {
         let Some((block, inner)) = reduced.split_first() else { return body(k, base, accs) };
-        let within: Vec<Dim> = inner.iter().map(|b| b.extent.clone()).collect();
+        let within: Vec<Dim> = inner.iter().map(|b| &b.extent).chain([innermost]).cloned().collect();
         let (zero, extent) = (k.int(0), k.dim(&super::support::loops::visited(&block.extent, &within)));
         k.fold_loop(zero, extent, 1, accs, &mut |k, i, accs| {
             let base = advance(k, base, block, i);
-            self.over(k, base, inner, accs, body)
+            self.over(k, base, inner, innermost, accs, body)
         })
     }
 
