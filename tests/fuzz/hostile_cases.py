@@ -119,6 +119,9 @@ def cases():
     for op in ("ArgMax", "ReduceMax", "ReduceMean", "Hardmax", "Softmax", "LogSoftmax"):
         keys = {} if op in ("ReduceMax", "ReduceMean") else {"axis": 1}
         yield (op.lower(), [N(op, ["x"], ["y"], **keys)], [("x", ["N", "M"], F)], "y", [], [[ones(*s)] for s in ((3, 4), (3, 0), (0, 4), (0, 0))])
+    # Many rounds around none.
+    yield ("reduce_around", [N("ReduceMean", ["x", "axes"], ["y"])], [("x", ["N", 3, "H", "W"], F)], "y",
+           [constant("axes", [0, 2, 3], np.int64)], [[ones(*s)] for s in ((2, 3, 2, 4), (2, 3, 2, 0), (0, 3, 1, 1))])
     yield ("non_zero", [N("NonZero", ["x"], ["i"]), N("Transpose", ["i"], ["j"]), N("GatherND", ["x", "j"], ["y"])], [("x", ["N", "M"], F)], "y", [],
            [[ones(*s)] for s in ((3, 4), (3, 0), (0, 4), (1, 1))])
     yield ("grid_sample", [N("GridSample", ["x", "g"], ["y"])], [("x", ["N", 2, "H", "W"], F), ("g", ["N", "A", "B", 2], F)], "y", [],
