@@ -133,8 +133,8 @@ conformance() {
 # A share of what tests/fuzz/long.sh searches, always the same one. FUZZ_SECONDS and FUZZ_SEED are those of the mutants: models with
 # mistakes in them, which the compiler compiles or refuses.
 fuzz() {
-  check "random graphs" env MCC_FUZZ=0..250 cargo test --profile checked --workspace --lib --quiet fuzz::graphs
-  check "random kernels" env MCC_FUZZ=0..2000 cargo test --profile checked --workspace --lib --quiet fuzz::kernels
+  check "random graphs" env MCC_FUZZ=0..250 cargo test --profile checked --package mcc-compiler --test fuzz --quiet graphs
+  check "random kernels" env MCC_FUZZ=0..2000 cargo test --profile checked --package mcc-compiler --test fuzz --quiet kernels
   check "hostile cases" $python tests/fuzz/hostile_cases.py "$work/hostile" || return
   check "export the ONNX backend suite" $python tests/tools/export_conformance.py "$work/conformance" || return
   local options
@@ -178,7 +178,7 @@ examples() {
 install_tools
 install_python
 command -v cargo >/dev/null || die "cargo is not installed (rustup installs it)"
-cargo build --profile checked --workspace && cargo build --release --package mcc || die "the build failed"
+cargo build --profile checked --workspace && cargo build --release --package mcc-cli || die "the build failed"
 for step in $steps; do
   declare -F "$step" >/dev/null || die "no step '$step'"
   "$step"

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=${CARGO_TARGET_DIR:-target}
-cargo build --release --quiet --package mcc
+cargo build --release --quiet --package mcc-cli
 mkdir -p "$work/example-c"
 "$work/release/mcc" tests/models/digits.onnx -o "$work/example-c/digits.o"
 ${CC:-cc} -std=c11 -Wall -Wextra -Wpedantic -Werror -I"$work/example-c" examples/c/classify.c \

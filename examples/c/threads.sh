@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=${CARGO_TARGET_DIR:-target}
-cargo build --release --quiet --package mcc
+cargo build --release --quiet --package mcc-cli
 cargo rustc --release --quiet --package mcc-runtime --features threads --crate-type staticlib --target-dir "$work/runtime"
 mkdir -p "$work/example-threads"
 "$work/release/mcc" tests/models/digits.onnx -o "$work/example-threads/digits.o" --threads

@@ -12,8 +12,8 @@ mcc=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release/mcc
 cargo build --release --workspace || exit 2
 search() { printf '\n== %s\n' "$*"; "$@" || found=$((found + 1)); }
 
-search env MCC_FUZZ="$first..$((first + graphs))" cargo test --release -p mcc --lib fuzz::graphs -- --nocapture
-search env MCC_FUZZ="$first..$((first + 10 * graphs))" cargo test --release -p mcc --lib fuzz::kernels -- --nocapture
+search env MCC_FUZZ="$first..$((first + graphs))" cargo test --release -p mcc-compiler --test fuzz graphs -- --nocapture
+search env MCC_FUZZ="$first..$((first + 10 * graphs))" cargo test --release -p mcc-compiler --test fuzz kernels -- --nocapture
 for cpu in x86-64-v2 x86-64-v3 native; do
   search "$mcc" verify --hostile --timeout 600 --cpu "$cpu" "$work/hostile" "$work/conformance"
   for level in 3 0; do

@@ -1,0 +1,245 @@
+//! `mcc MODEL -o OUT.o`: the compiler proper.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use mcc::ir::{Graph, text};
+use mcc::{Error, Result, codegen, driver, kernel, passes, symbol};
+
+use super::link::{self, Form};
+use super::options::{MAX_THREADS, ModelOptions, ThreadOptions, warn, warn_of};
+use super::run::ports;
+use super::tensors::stand_in;
+use super::{output as files, progress, say, tell, tune};
+
+#[derive(Args)]
+pub struct CompileArgs {
+    /// The model, an .onnx file
+    #[arg(value_name = "MODEL")]
+    model: Option<PathBuf>,
+    /// The file to write; "-" is stdout, for text
+    #[arg(short, long, value_name = "OUT.o")]
+    output: Option<PathBuf>,
+    /// Machine to compile for, such as aarch64-linux-android [default: this one]
+    #[arg(long, value_name = "TRIPLE")]
+    target: Option<String>,
+    /// Prefix of the object's symbols, any but "mcc" [default: made of the model's file name]
+    #[arg(long, value_name = "SYM")]
+    name: Option<String>,
+    /// Where to write the C header [default: beside the object, as OUT.h]
+    #[arg(long, value_name = "OUT.h")]
+    header: Option<PathBuf>,
+    /// What to write
+    #[arg(long, value_enum, default_value_t = Emit::Object)]
+    emit: Emit,
+    #[command(flatten)]
+    options: ModelOptions,
+    /// Print the graph to stderr after a pass of this name, or after "all"
+    #[arg(long, value_name = "PASS")]
+    dump_ir: Option<String>,
+    /// Let a run use several threads of a pool that the program gives: at most N, each with scratch memory in the arena
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_value_t = 1,
+          default_missing_value = "4", value_parser = clap::value_parser!(u32).range(1..=MAX_THREADS))]
+    threads: u32,
+    /// Time the candidates of the cost model's choices on this machine first, write the fastest ones to a file, which
+    /// --choices takes, and compile with them; inputs are noise (mcc bench --tune takes others)
+    #[arg(long, value_name = "FILE", conflicts_with = "choices")]
+    tune: Option<PathBuf>,
+    /// Where the weights go
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t = Weights::Auto)]
+    weights: Weights,
+}
+
+/// Seconds that tuning measures each choice for.
+const TUNE_SECONDS: f64 = 2.0;
+
+/// Where weights go.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Weights {
+    /// Embedded up to 2 GB, which is what objects can hold; separate above
+    Auto,
+    /// Into the object's read-only data
+    Embedded,
+    /// Into a file beside it, OUT.weights, whose bytes the program maps and passes as the model's last input; others are refused
+    Separate,
+}
+
+/// Stages that can be written.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Emit {
+    /// The object, and its C header
+    Object,
+    /// A static library, and its C header
+    StaticLib,
+    /// A shared library, and its C header; ELF targets, linked by ld.lld or the host's cc
+    Shared,
+    /// The graph as imported
+    ImportedGraph,
+    /// The optimised graph
+    Graph,
+    /// Kernels, buffers and the order of calls
+    Program,
+    /// Cranelift's IR of every function
+    Clif,
+    /// Assembly of every function
+    Asm,
+}
+
+/// Compiles and writes.
+pub fn compile(args: &CompileArgs) -> Result<()> {
+    // Optional for clap, which else would ask for them beside a subcommand too.
+    let help = "mcc MODEL -o OUT.o; all options: mcc --help";
+    let model = args.model.as_deref().ok_or_else(|| Error::usage("no model given").help(help))?;
+    let output = args.output.as_deref().ok_or_else(|| Error::usage("no output given").help(help))?;
+    let targets = args.options.targets(args.target.as_deref())?;
+    let name = args.name.clone().unwrap_or_else(|| symbol::of_file(model));
+    symbol::check(&name)?;
+    let mut options = args.options.for_targets(targets, &name, args.threads)?;
+    options.separate_weights = args.weights == Weights::Separate;
+    let form = match args.emit {
+        Emit::Object => Some(Form::Object),
+        Emit::StaticLib => Some(Form::StaticLib),
+        Emit::Shared => Some(Form::Shared),
+        Emit::ImportedGraph | Emit::Graph | Emit::Program | Emit::Clif | Emit::Asm => None,
+    };
+    let places = match form {
+        Some(_) => Some(Places::new(output, args.header.as_deref(), options.separate_weights)?),
+        None => None,
+    };
+    match &places {
+        Some(places) => check_outputs(args, model, &places.named())?,
+        None => {
+            // A listing has no header, and no weights beside it.
+            let emit = args.emit.to_possible_value().map(|v| v.get_name().to_string()).unwrap_or_default();
+            let header = args.header.as_ref().map(|_| "--header");
+            if let Some(flag) = header.or(options.separate_weights.then_some("--weights separate")) {
+                return Err(Error::usage(format!("{flag} has no effect on --emit {emit}")));
+            }
+            let file = Some(("the listing", output)).filter(|_| output != Path::new("-"));
+            check_outputs(args, model, &file.into_iter().collect::<Vec<_>>())?;
+        }
+    }
+    if let Some(path) = &args.tune {
+        let noise = |compiled: &driver::Compiled| ports(compiled.inputs()).iter().map(stand_in).collect();
+        let pool = ThreadOptions { threads: args.threads }.pool();
+        tune::tune(model, &mut options, &noise, (pool.as_ref(), TUNE_SECONDS), path)?;
+    }
+    if let Some(pass) = &args.dump_ir {
+        dump(model, pass, &options)?;
+    }
+    if let (Some(form), Some(places)) = (form, places) {
+        return binary(args, model, places, &options, form);
+    }
+    let listing = listing(args.emit, model, &options)?;
+    if output == Path::new("-") {
+        return say(&listing);
+    }
+    files::write(output, listing.as_bytes())
+}
+
+/// Prints the graph to stderr after each run of a pass that changed it.
+fn dump(model: &Path, pass: &str, options: &driver::Options) -> Result<()> {
+    if pass != "all" && passes::find(pass).is_none() {
+        let known: BTreeSet<&str> = passes::PIPELINE.iter().flat_map(|phase| phase.passes).map(|p| p.name).collect();
+        let known: Vec<&str> = known.into_iter().collect();
+        return Err(Error::usage(format!("--dump-ir {pass}: no such pass")).help(format!("all, {}", known.join(", "))));
+    }
+    let mut last = String::new();
+    let mut show = |name: &str, graph: &Graph| {
+        if pass == "all" || pass == name {
+            let listing = text::print_with(graph, text::Constants::Digest);
+            if listing != last {
+                tell(&format!("// after {name}\n{listing}\n"));
+                last = listing;
+            }
+        }
+    };
+    driver::optimise(driver::import(model, options)?, options, &mut show).map(|_| ())
+}
+
+fn listing(stage: Emit, model: &Path, options: &driver::Options) -> Result<String> {
+    let imported = driver::import(model, options)?;
+    warn_of(&imported);
+    if stage == Emit::ImportedGraph {
+        return Ok(text::print_with(&imported, text::Constants::Digest));
+    }
+    let graph = driver::optimise(imported, options, &mut |_, _| {})?;
+    if stage == Emit::Graph {
+        return Ok(text::print_with(&graph, text::Constants::Digest));
+    }
+    let program = kernel::lower(&graph, &options.target, &options.name)?;
+    match stage {
+        Emit::Clif => codegen::clif_text(&program, &options.target),
+        Emit::Asm => codegen::asm_text(&program, &options.target),
+        Emit::Object | Emit::StaticLib | Emit::Shared | Emit::ImportedGraph | Emit::Graph | Emit::Program => {
+            Ok(program.to_string())
+        }
+    }
+}
+
+/// Where the files of a compiled model go.
+struct Places {
+    object: PathBuf,
+    header: PathBuf,
+    weights: Option<PathBuf>,
+}
+
+impl Places {
+    fn new(output: &Path, header: Option<&Path>, separate: bool) -> Result<Places> {
+        if output == Path::new("-") {
+            return Err(Error::usage("-o -: an object is no text; give a file"));
+        }
+        let header = header.map_or_else(|| output.with_extension("h"), Path::to_path_buf);
+        let weights = separate.then(|| output.with_extension("weights"));
+        Ok(Places { object: output.to_path_buf(), header, weights })
+    }
+
+    fn named(&self) -> Vec<files::Named<'_>> {
+        let weights = self.weights.iter().map(|path| ("the weights", path.as_path()));
+        [("the object", self.object.as_path()), ("the header", &self.header)].into_iter().chain(weights).collect()
+    }
+}
+
+/// Refuses outputs that would overwrite what the model is made of, or one another.
+fn check_outputs(args: &CompileArgs, model: &Path, outputs: &[files::Named]) -> Result<()> {
+    let given = args.options.files();
+    let given = given.iter().map(|path| ("a file given with an option", path.as_path()));
+    let inputs: Vec<files::Named> = std::iter::once(("the model", model)).chain(given).collect();
+    let tuned = args.tune.iter().map(|path| ("the file of choices", path.as_path()));
+    files::check(&inputs, &outputs.iter().copied().chain(tuned).collect::<Vec<_>>())
+}
+
+/// Refuses outputs that would overwrite the data that a model names.
+fn check_data(data: &[PathBuf], places: &Places) -> Result<()> {
+    let data: Vec<files::Named> = data.iter().map(|path| ("the model's data", path.as_path())).collect();
+    files::check(&data, &places.named())
+}
+
+fn binary(args: &CompileArgs, model: &Path, mut places: Places, options: &driver::Options, form: Form) -> Result<()> {
+    let (compiled, data) = progress::show(&format!("compiling {}", model.display()), || {
+        let imported = driver::import(model, options)?;
+        let data = imported.files.clone();
+        check_data(&data, &places)?;
+        Ok((driver::compile_graph(imported, options)?, data))
+    })?;
+    warn(options, &compiled);
+    if let (Some(weights), None) = (&compiled.weights, &places.weights) {
+        let what = format!("the weights are {} bytes, more than an object can hold", weights.len());
+        if args.weights == Weights::Embedded {
+            return Err(Error::unsupported(what).help("leave out --weights embedded: they are written to a file then"));
+        }
+        let beside = places.object.with_extension("weights");
+        let file = beside.display();
+        tell(&format!(
+            "mcc: note: {what}: they are in {file}, whose bytes the program passes as the model's last input\n"
+        ));
+        places.weights = Some(beside);
+        check_outputs(args, model, &places.named())?;
+        check_data(&data, &places)?;
+    }
+    let library = link::link(&compiled.code.object, options, form)?;
+    let weights = places.weights.as_deref().zip(compiled.weights.as_deref());
+    let rest = [(places.header.as_path(), compiled.code.header.as_bytes()), (&places.object, &library)];
+    files::write_all(&weights.into_iter().chain(rest).collect::<Vec<_>>())
+}

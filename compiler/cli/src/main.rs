@@ -1,0 +1,139 @@
+//! The command line. Scripts rely on it: see the options' texts for the contract.
+//!
+//! Exit status: 0 done, 1 the model or its data is at fault, 2 usage, 3 internal error.
+
+mod bench;
+mod cases;
+mod choices;
+mod compare;
+mod compile;
+mod cpus;
+#[cfg(unix)]
+mod hostile;
+mod inspect;
+mod last_resort;
+mod link;
+mod npy;
+mod options;
+mod output;
+mod profile;
+mod progress;
+mod run;
+mod tensors;
+mod tune;
+mod verify;
+mod worker;
+
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use mcc::error::Report;
+use mcc::{Error, Result};
+
+/// Ahead-of-time compiler from ONNX models to native object code.
+///
+/// Exit status: 0 done, 1 the model or its data is at fault, 2 usage, 3 internal error.
+#[derive(Parser)]
+#[command(name = "mcc", version, args_conflicts_with_subcommands = true)]
+#[command(override_usage = "mcc MODEL -o OUT.o [OPTIONS]\n       mcc run|verify|bench|inspect|cpus ...")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    compile: compile::CompileArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a model here: inputs from .npy files, outputs to .npy files
+    Run(run::RunArgs),
+    /// Check test cases in ONNX's layout: DIR/model.onnx, DIR/test_data_set_N/{input,output}_M.pb
+    Verify(verify::VerifyArgs),
+    /// Time a model here
+    Bench(bench::BenchArgs),
+    /// Show what is in a model and what the compiler makes of it
+    Inspect(inspect::InspectArgs),
+    /// List the CPU levels that --cpu takes, and which of them this machine runs
+    Cpus,
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+#[derive(Args)]
+struct CompletionsArgs {
+    shell: clap_complete::Shell,
+}
+
+#[global_allocator]
+static ALLOCATOR: last_resort::Allocator = last_resort::Allocator;
+
+fn main() -> ExitCode {
+    last_resort::guarded(command)
+}
+
+/// The whole program.
+fn command() -> ExitCode {
+    // clap answers bad usage itself, with exit status 2.
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(e) => {
+            let kind = if matches!(e, Error::Internal(_)) { "internal error" } else { "error" };
+            if e.report().message != GONE {
+                tell(&format!("mcc: {kind}: {}\n", render(e.report())));
+            }
+            ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(3))
+        }
+    }
+}
+
+/// Whether all is well; `false` is for results that are no error, such as a failing case.
+fn dispatch(cli: Cli) -> Result<bool> {
+    match cli.command {
+        None => compile::compile(&cli.compile).map(|()| true),
+        Some(Command::Run(args)) => run::run(&args).map(|()| true),
+        Some(Command::Verify(args)) => verify::verify(&args),
+        Some(Command::Bench(args)) => bench::bench(&args).map(|()| true),
+        Some(Command::Inspect(args)) => inspect::inspect(&args).map(|()| true),
+        Some(Command::Cpus) => cpus::cpus().map(|()| true),
+        Some(Command::Completions(args)) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "mcc", &mut script);
+            say(&String::from_utf8_lossy(&script)).map(|()| true)
+        }
+    }
+}
+
+/// The error of who reads no further (`mcc inspect | head`): that is told by the exit status only.
+const GONE: &str = "nobody reads stdout";
+
+/// Prints to stdout. Text that does not get there is an error.
+fn say(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|e| match e.kind() {
+        ErrorKind::BrokenPipe => Error::Io(GONE.to_string().into()),
+        _ => Error::io("stdout", &e),
+    })
+}
+
+/// Prints to stderr. Where that cannot be written to, there is nobody to tell.
+fn tell(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// An error's text: what, where, what to do; then every further blocker found in the same run.
+fn render(report: &Report) -> String {
+    let mut text = report.message.clone();
+    for place in &report.context {
+        text += &format!("\n  in {place}");
+    }
+    if let Some(help) = &report.help {
+        text += &format!("\n  help: {help}");
+    }
+    for other in &report.also {
+        text += &format!("\nalso: {}", render(other));
+    }
+    text
+}

@@ -1,0 +1,204 @@
+//! `mcc bench --profile`: where the time of an inference goes, and how near each step comes to what the core can do.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use mcc::Result;
+use mcc::driver::Compiled;
+use mcc::ir::{Dim, Sym, Tensor};
+use mcc::kernel::program::{Program, Step, SymbolSource, Work};
+use mcc::loader::{Model, peak, trace};
+use mcc_runtime::Pool;
+use mcc_targets::Target;
+use serde_json::{Value, json};
+
+/// Runs enough for the time to be filled, and at least this often.
+pub const MIN_RUNS: usize = 5;
+
+/// Where the time went.
+pub struct Profile {
+    /// Calls in the order in which they happen, then sums over those of kernels of one name, the longest first.
+    steps: Vec<Row>,
+    kernels: Vec<Row>,
+    /// What the core can do: of `f32` and of 8-bit integers.
+    f32_gflops: Option<f64>,
+    int8_gops: Option<f64>,
+    runs: usize,
+    text_bytes: usize,
+}
+
+/// A call, or several.
+#[derive(Clone, Default)]
+struct Row {
+    node: String,
+    kernel: String,
+    shapes: String,
+    calls: usize,
+    ms: f64,
+    /// Multiply-adds of `f32`, and of 8-bit integers.
+    multiply_adds: [f64; 2],
+    bytes: f64,
+}
+
+/// Runs a traced model for some time; each step's time is the least of all runs.
+pub fn measure(
+    compiled: &Compiled,
+    target: &Target,
+    inputs: &[Tensor],
+    pool: Option<&Pool>,
+    time: Duration,
+) -> Result<Profile> {
+    let model = Model::load(&compiled.code.object)?;
+    let mut session = model.session(inputs, pool)?;
+    // The first run brings weights and code into memory.
+    session.run()?;
+    let mut least: Vec<Duration> = Vec::new();
+    let (end, mut runs) = (Instant::now() + time, 0);
+    while runs < MIN_RUNS || Instant::now() < end {
+        let (result, times) = trace::during(|| session.run());
+        result?;
+        least.resize(times.len(), Duration::MAX);
+        least.iter_mut().zip(times).for_each(|(l, t)| *l = t.min(*l));
+        runs += 1;
+    }
+    let program = &compiled.program;
+    let calls = program.steps.iter().filter_map(|step| match step {
+        Step::Call { kernel, label, work, .. } => Some((&program.kernels[*kernel].name, label, work)),
+        Step::Bind { .. } => None,
+    });
+    let overhead = trace::overhead();
+    let steps = calls.zip(&least).map(|((kernel, label, work), time)| {
+        let value = |dim: &Dim| dim.eval(&|s| extent(program, inputs, s)).unwrap_or(0) as f64;
+        let Work { multiply_adds, integers, bytes, shapes, elements: _ } = work;
+        let mut row = Row { node: label.clone(), kernel: kernel.clone(), calls: 1, ..Row::default() };
+        row.shapes.clone_from(shapes);
+        row.ms = time.saturating_sub(overhead).as_secs_f64() * 1e3;
+        row.multiply_adds[usize::from(*integers)] = value(multiply_adds);
+        row.bytes = value(bytes);
+        row
+    });
+    let steps: Vec<Row> = steps.collect();
+    Ok(Profile {
+        kernels: by_kernel(&steps),
+        steps,
+        f32_gflops: peak::f32_gflops(target),
+        int8_gops: peak::int8_gops(target),
+        runs,
+        text_bytes: compiled.code.text_bytes,
+    })
+}
+
+/// The value of a symbol, when the inputs tell it.
+fn extent(program: &Program, inputs: &[Tensor], symbol: &Sym) -> Option<i64> {
+    match program.symbols.iter().find(|s| s.name == *symbol)?.source {
+        SymbolSource::InputDim { input, axis } => inputs.get(input)?.shape().get(axis).map(|&d| d as i64),
+        SymbolSource::InputElement { input, index } => {
+            let tensor = inputs.get(input)?;
+            (!tensor.dtype().is_float() && index < tensor.numel()).then(|| tensor.i64_at(index))
+        }
+        SymbolSource::Step { .. } => None,
+    }
+}
+
+fn by_kernel(steps: &[Row]) -> Vec<Row> {
+    let mut sums: BTreeMap<&str, Row> = BTreeMap::new();
+    for step in steps {
+        sums.entry(&step.kernel).or_default().add(step);
+    }
+    let mut rows: Vec<Row> = sums.into_iter().map(|(kernel, row)| Row { kernel: kernel.to_string(), ..row }).collect();
+    rows.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    rows
+}
+
+impl Row {
+    fn add(&mut self, other: &Row) {
+        self.calls += other.calls;
+        self.ms += other.ms;
+        self.bytes += other.bytes;
+        self.multiply_adds.iter_mut().zip(other.multiply_adds).for_each(|(n, m)| *n += m);
+    }
+
+    /// Thousand million operations a second.
+    fn gflops(&self) -> Option<f64> {
+        let operations = 2.0 * self.multiply_adds.iter().sum::<f64>();
+        (operations > 0.0 && self.ms > 0.0).then(|| operations / self.ms / 1e6)
+    }
+
+    fn gb_per_second(&self) -> Option<f64> {
+        (self.bytes > 0.0 && self.ms > 0.0).then(|| self.bytes / self.ms / 1e6)
+    }
+}
+
+impl Profile {
+    fn total(&self) -> Row {
+        let mut total = Row::default();
+        self.steps.iter().for_each(|step| total.add(step));
+        total
+    }
+
+    /// The time that the multiply-adds would take at the core's peak, over the time that they took.
+    fn peak_share(&self, row: &Row) -> Option<f64> {
+        let mut ms = 0.0;
+        for (n, peak) in row.multiply_adds.iter().zip([self.f32_gflops, self.int8_gops]) {
+            if *n > 0.0 {
+                ms += 2.0 * n / peak? / 1e6;
+            }
+        }
+        (ms > 0.0 && row.ms > 0.0).then(|| ms / row.ms)
+    }
+
+    fn row(&self, row: &Row, total: f64) -> Value {
+        json!({
+            "node": row.node, "kernel": row.kernel, "shapes": row.shapes, "calls": row.calls, "ms": row.ms, "share": row.ms / total.max(1e-12),
+            "multiply_adds": row.multiply_adds.iter().sum::<f64>(), "gflops": row.gflops(), "peak_share": self.peak_share(row),
+            "bytes": row.bytes, "gb_per_second": row.gb_per_second(),
+        })
+    }
+
+    /// All of it, steps in their order.
+    pub fn json(&self) -> Value {
+        let total = self.total();
+        let rows = |rows: &[Row]| rows.iter().map(|r| self.row(r, total.ms)).collect::<Vec<_>>();
+        json!({
+            "total_ms": total.ms, "runs": self.runs, "peak_gflops": self.f32_gflops, "peak_int8_gops": self.int8_gops,
+            "gflops": total.gflops(), "peak_share": self.peak_share(&total), "text_bytes": self.text_bytes,
+            "kernels": rows(&self.kernels), "steps": rows(&self.steps),
+        })
+    }
+
+    /// Tables for people, the longest times first.
+    pub fn text(&self) -> String {
+        let total = self.total();
+        let number = |n: Option<f64>| n.map_or_else(String::new, |n| format!("{n:.1}"));
+        let line = |row: &Row, name: &str| {
+            let share = format!("{:.1} %", 100.0 * row.ms / total.ms.max(1e-12));
+            let of_peak = self.peak_share(row).map_or_else(String::new, |s| format!("{:.0} %", 100.0 * s));
+            let (gflops, gb) = (number(row.gflops()), number(row.gb_per_second()));
+            format!("{:>10.4} {share:>8} {gflops:>9} {of_peak:>8} {gb:>7}  {name}\n", row.ms)
+        };
+        let head = |name: &str| {
+            format!("\n{:>10} {:>8} {:>9} {:>8} {:>7}  {name}\n", "ms", "share", "GFLOP/s", "of peak", "GB/s")
+        };
+        let peak =
+            |name: &str, peak: Option<f64>| peak.map_or_else(String::new, |p| format!(", {name} {p:.0} GFLOP/s"));
+        let mut out = format!(
+            "least times of {} runs; this core's peak{}{}\n",
+            self.runs,
+            peak("f32", self.f32_gflops),
+            peak("8-bit", self.int8_gops)
+        );
+        out += &head("kernel (calls)");
+        for row in &self.kernels {
+            out += &line(row, &format!("{} ({})", row.kernel, row.calls));
+        }
+        out += &line(&total, &format!("all ({})", total.calls));
+        out += &head("kernel, node, shapes of operands and result");
+        let mut steps: Vec<&Row> = self.steps.iter().collect();
+        steps.sort_by_key(|row| Reverse((row.ms * 1e6) as u64));
+        for row in steps {
+            out += &line(row, &format!("{:<24} {}  {}", row.kernel, row.node, row.shapes));
+        }
+        out
+    }
+}

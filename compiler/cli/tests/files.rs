@@ -1,0 +1,107 @@
+//! What the command line does to files: nothing is overwritten that is read, and what belongs together comes together.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+fn digits() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/digits.onnx")
+}
+
+fn mcc(dir: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mcc")).args(arguments).current_dir(dir).output().unwrap()
+}
+
+/// Runs in a folder, expects an exit status, and answers stderr.
+fn expect(status: i32, dir: &Path, arguments: &[&str]) -> String {
+    let out = mcc(dir, arguments);
+    let stderr = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(status), "mcc {arguments:?}\n{stderr}");
+    stderr
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+#[cfg(unix)]
+fn what_is_read_is_not_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let model = std::fs::read(digits()).unwrap();
+    std::fs::write(dir.join("m.onnx"), &model).unwrap();
+    std::fs::write(dir.join("choices.json"), "{\"choices\": []}").unwrap();
+    std::fs::hard_link(dir.join("m.onnx"), dir.join("hard.o")).unwrap();
+    std::os::unix::fs::symlink("m.onnx", dir.join("soft.h")).unwrap();
+    let before = names(dir);
+    for arguments in [
+        &["-o", "m.onnx"][..],
+        &["-o", "./m.onnx"],
+        &["-o", "hard.o"],
+        &["-o", "soft.o"],
+        &["-o", "m.o", "--header", "m.onnx"],
+        &["-o", "m.o", "--header", "m.o"],
+        &["-o", "m.h"],
+        &["-o", "m.weights", "--weights", "separate"],
+        &["-o", "m.o", "--header", "m.weights", "--weights", "separate"],
+        &["-o", "choices.json", "--choices", "choices.json"],
+        &["-o", "m.onnx", "--emit", "graph"],
+        &["-o", "m.o", "--tune", "m.onnx"],
+    ] {
+        let told = expect(2, dir, &[&["m.onnx"], arguments].concat());
+        assert!(told.contains("would overwrite") || told.contains("would be one file"), "{arguments:?}: {told}");
+        assert_eq!(names(dir), before);
+        assert_eq!(std::fs::read(dir.join("m.onnx")).unwrap(), model);
+    }
+    expect(2, dir, &["bench", "m.onnx", "--tune", "hard.o"]);
+}
+
+#[test]
+fn files_come_together_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let model = digits();
+    let model = model.to_str().unwrap();
+    expect(0, dir, &[model, "-o", "m.o", "--weights", "separate"]);
+    assert_eq!(names(dir), ["m.h", "m.o", "m.weights"]);
+    // Compiled again, all are new; an error leaves all as they were.
+    let before = std::fs::read(dir.join("m.o")).unwrap();
+    std::fs::write(dir.join("bad.onnx"), b"no model").unwrap();
+    expect(1, dir, &["bad.onnx", "-o", "m.o"]);
+    assert_eq!(names(dir), ["bad.onnx", "m.h", "m.o", "m.weights"]);
+    assert_eq!(std::fs::read(dir.join("m.o")).unwrap(), before);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_cannot_be_written_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let (model, full) = (digits(), || std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let model = model.to_str().unwrap();
+    let command = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mcc"));
+        command.current_dir(dir);
+        command
+    };
+    for arguments in [&["inspect", model][..], &["completions", "bash"], &[model, "-o", "-", "--emit", "program"]] {
+        let out = command().args(arguments).stdout(full()).output().unwrap();
+        let told = String::from_utf8(out.stderr).unwrap();
+        assert!(out.status.code() == Some(1) && told.contains("stdout: No space left"), "{arguments:?}: {told}");
+        // A reader that goes is not told of, but what it did not read is no success.
+        let mut child = command().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let mut told = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        assert_eq!((child.wait().unwrap().code(), told.as_str()), (Some(1), ""), "{arguments:?}");
+    }
+    expect(1, dir, &[model, "-o", "/dev/full", "--header", "m.h"]);
+    assert_eq!(names(dir), [] as [&str; 0]);
+    // Nor does a full stderr end in a panic.
+    let status = command().args(["no.onnx", "-o", "m.o"]).stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+}

@@ -1,0 +1,570 @@
+//! Register allocation and encoding: machine instructions on virtual registers become bytes.
+//!
+//! Registers: `rsp` holds the frame, `rbp` the caller's arguments; all others are the allocator's. The frame is the
+//! function's own memory, then the spilled registers. The constant pool follows the code, on a boundary of 64 bytes.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use iced_x86::{
+    BlockEncoder, BlockEncoderOptions, Code as Opcode, DecoderOptions, EncodingKind, IcedError, Instruction,
+    InstructionBlock, MemoryOperand, Mnemonic, OpCodeOperandKind as Kind, OpKind, Register,
+};
+use regalloc2::{
+    Algorithm, Allocation, Block, Edit, InstOrEdit, MachineEnv, PReg, PRegSet, RegClass, RegallocOptions, SpillSlot,
+};
+
+use super::machine::{Base, Cc, End, Flat, Inst, Mem, Op, View, VirtualCode};
+use mcc_ir::{Error, Result};
+
+/// A general register for the allocator, by its number in encodings.
+pub const fn gpr(n: usize) -> PReg {
+    PReg::new(n, RegClass::Int)
+}
+
+pub const RAX: PReg = gpr(0);
+pub const RCX: PReg = gpr(1);
+pub const RDX: PReg = gpr(2);
+pub const RSI: PReg = gpr(6);
+pub const RDI: PReg = gpr(7);
+
+/// Where the System V convention passes the first arguments.
+pub const ARGUMENTS: [PReg; 6] = [RDI, RSI, RDX, RCX, gpr(8), gpr(9)];
+
+/// Registers to be given back as they were.
+const SAVED: [usize; 5] = [3, 12, 13, 14, 15];
+const NOT_SAVED: [usize; 9] = [0, 1, 2, 6, 7, 8, 9, 10, 11];
+
+/// What the encoder needs to know of the target.
+#[derive(Debug, Clone, Copy)]
+pub struct Level {
+    /// AVX-512: 32 vector registers, masks.
+    pub avx512: bool,
+    /// Widest view of a vector in the function.
+    pub widest: View,
+    /// Whether the allocator's input and its result are checked.
+    pub checked: bool,
+}
+
+/// The code of a function, position-independent and without relocations.
+///
+/// # Errors
+/// When the allocator or the encoder refuses, or a check of the allocation fails: a mistake of instruction selection.
+pub fn assemble(code: &VirtualCode, level: Level) -> Result<Vec<u8>> {
+    let vector_bytes = match level.widest {
+        View::Z => 64,
+        View::Y => 32,
+        _ => 16,
+    };
+    let flat = Flat::new(code, vector_bytes, |inst| level.avx512 && only_low(inst));
+    let environment = environment(level);
+    let options = RegallocOptions { verbose_log: false, validate_ssa: level.checked, algorithm: Algorithm::Ion };
+    let allocated = regalloc2::run(&flat, &environment, &options)
+        .map_err(|e| Error::internal(format!("register allocation: {e:?}")))?;
+    if level.checked {
+        super::check::check(&flat, &environment, &allocated)?;
+    }
+    let mut e = Encoder {
+        code,
+        level,
+        spills: code.frame,
+        frame: (code.frame + 8 * allocated.num_spillslots as i32 + 63) & !63,
+        saved: Vec::new(),
+        out: Vec::new(),
+    };
+    let mut bodies = Vec::with_capacity(code.blocks.len());
+    for b in 0..code.blocks.len() {
+        for step in allocated.block_insts_and_edits(&flat, Block::new(b)) {
+            match step {
+                InstOrEdit::Edit(Edit::Move { from, to }) => e.transfer(*from, *to)?,
+                InstOrEdit::Inst(n) => {
+                    let at = n.index() - regalloc2::Function::block_insns(&flat, Block::new(b)).first().index();
+                    if let Some(inst) = code.blocks[b].insts.get(at) {
+                        e.instruction(inst, allocated.inst_allocs(n))?;
+                    }
+                }
+            }
+        }
+        bodies.push(std::mem::take(&mut e.out));
+    }
+    e.layout(bodies)
+}
+
+fn refused(e: IcedError) -> Error {
+    Error::internal(format!("x86 encoder: {e}"))
+}
+
+fn environment(level: Level) -> MachineEnv {
+    let set = |class, numbers: &mut dyn Iterator<Item = usize>| {
+        let mut set = PRegSet::empty();
+        numbers.for_each(|n| set.add(PReg::new(n, class)));
+        set
+    };
+    let vectors = if level.avx512 { 32 } else { 16 };
+    MachineEnv {
+        preferred_regs_by_class: [
+            set(RegClass::Int, &mut NOT_SAVED.into_iter()),
+            set(RegClass::Float, &mut (0..vectors)),
+            // k0 as an operand's mask means no mask.
+            set(RegClass::Vector, &mut (1..8)),
+        ],
+        non_preferred_regs_by_class: [set(RegClass::Int, &mut SAVED.into_iter()), PRegSet::empty(), PRegSet::empty()],
+        scratch_by_class: [None, None, None],
+        fixed_stack_slots: Vec::new(),
+    }
+}
+
+struct Encoder<'a> {
+    code: &'a VirtualCode,
+    level: Level,
+    /// Where spilled registers begin in the frame.
+    spills: i32,
+    frame: i32,
+    saved: Vec<usize>,
+    out: Vec<Instruction>,
+}
+
+/// Addresses that stand for blocks, and for the constant pool, until the layout is known.
+const BLOCKS: u64 = 1 << 40;
+const POOL: u64 = 1 << 41;
+/// Windows gives stack page by page, to who touches the next one; elsewhere this finds the guard page.
+const PAGE: i32 = 4096;
+
+/// Bytes that one entry of the pool declares.
+const POOL_UNIT: usize = 4;
+
+impl Encoder<'_> {
+    fn register(&mut self, p: PReg, view: View) -> Register {
+        let n = p.hw_enc() as u32;
+        if p.class() == RegClass::Int && SAVED.contains(&(n as usize)) && !self.saved.contains(&(n as usize)) {
+            self.saved.push(n as usize);
+        }
+        match view {
+            View::B if n < 4 => Register::AL + n,
+            View::B => Register::SPL + (n - 4),
+            View::W => Register::AX + n,
+            View::D => Register::EAX + n,
+            View::Q => Register::RAX + n,
+            View::X => Register::XMM0 + n,
+            View::Y => Register::YMM0 + n,
+            View::Z => Register::ZMM0 + n,
+            View::K => Register::K0 + n,
+        }
+    }
+
+    /// A move that the allocator asks for.
+    fn transfer(&mut self, from: Allocation, to: Allocation) -> Result<()> {
+        if from == to {
+            return Ok(());
+        }
+        let class = from.as_reg().or(to.as_reg()).map_or(RegClass::Int, PReg::class);
+        let (mnemonic, view) = match class {
+            RegClass::Int => (Mnemonic::Mov, View::Q),
+            RegClass::Float => (Mnemonic::Vmovups, self.level.widest),
+            RegClass::Vector => (Mnemonic::Kmovq, View::K),
+        };
+        let mut place = |a: Allocation| match (a.as_reg(), a.as_stack()) {
+            (Some(p), _) => Place::Register(self.register(p, view), view),
+            (None, slot) => Place::Memory(self.slot(slot.unwrap_or(SpillSlot::new(0))), None),
+        };
+        let places = [place(to), place(from)];
+        let mnemonic = match (mnemonic, places[1]) {
+            (Mnemonic::Vmovups, Place::Register(..)) if matches!(places[0], Place::Register(..)) => Mnemonic::Vmovaps,
+            _ => mnemonic,
+        };
+        let inst = Inst::new(mnemonic, []);
+        let made = self.choose(&inst, &places, Register::None)?;
+        self.out.push(made);
+        Ok(())
+    }
+
+    fn slot(&self, slot: SpillSlot) -> MemoryOperand {
+        MemoryOperand::with_base_displ(Register::RSP, i64::from(self.spills) + 8 * slot.index() as i64)
+    }
+
+    fn instruction(&mut self, inst: &Inst, allocs: &[Allocation]) -> Result<()> {
+        match inst.mnemonic {
+            Mnemonic::Movsb => self.out.push(Instruction::with_rep_movsb(64).map_err(refused)?),
+            Mnemonic::Stosb => self.out.push(Instruction::with_rep_stosb(64).map_err(refused)?),
+            _ => {}
+        }
+        let mut allocs = allocs.iter().map(|a| a.as_reg());
+        let mut next = || allocs.next().flatten().ok_or_else(|| Error::internal("an operand without a register"));
+        let mut places = Vec::with_capacity(inst.ops.len());
+        for op in &inst.ops {
+            places.push(match *op {
+                Op::Def(_, view) | Op::Use(_, view) => Place::Register(self.register(next()?, view), view),
+                Op::Mod(_, _, view) => {
+                    next()?;
+                    Place::Register(self.register(next()?, view), view)
+                }
+                Op::Mem(m) => {
+                    let base = match m.base {
+                        Base::Reg(_) => Some(next()?),
+                        _ => None,
+                    };
+                    let index = match m.index {
+                        Some((_, scale)) => Some((next()?, scale)),
+                        None => None,
+                    };
+                    Place::Memory(self.memory(m, base, index), inst.memory_view)
+                }
+                Op::Imm(c) => Place::Immediate(c),
+            });
+        }
+        let mask = match inst.mask {
+            Some(_) => self.register(next()?, View::K),
+            None => Register::None,
+        };
+        for _ in inst.fixed_uses.iter().chain(&inst.fixed_defs) {
+            self.register(next()?, View::Q);
+        }
+        match (inst.mnemonic, places.as_slice()) {
+            (Mnemonic::Movsb | Mnemonic::Stosb | Mnemonic::Nop, _) => return Ok(()),
+            // A register made zero by itself, whatever it was.
+            (Mnemonic::Vpxor, &[Place::Register(r, _)]) => {
+                let made = if vector_number(r) < 16 {
+                    Instruction::with3(Opcode::VEX_Vpxor_xmm_xmm_xmmm128, r, r, r)
+                } else {
+                    Instruction::with3(Opcode::EVEX_Vpxord_xmm_k1z_xmm_xmmm128b32, r, r, r)
+                };
+                self.out.push(made.map_err(refused)?);
+                return Ok(());
+            }
+            _ => {}
+        }
+        let made = self.choose(inst, &places, mask)?;
+        let copies = [Mnemonic::Mov, Mnemonic::Vmovaps, Mnemonic::Kmovq].contains(&inst.mnemonic);
+        // A 32-bit move clears the upper half: it is no copy.
+        let wide = !matches!(places.first(), Some(Place::Register(_, View::D)));
+        if !(copies && wide && inst.mask.is_none() && places.len() == 2 && places[0] == places[1]) {
+            self.out.push(made);
+        }
+        Ok(())
+    }
+
+    fn memory(&mut self, m: Mem, base: Option<PReg>, index: Option<(PReg, u8)>) -> MemoryOperand {
+        let disp = i64::from(m.disp);
+        let base = match (m.base, base) {
+            (Base::Reg(_), Some(p)) => self.register(p, View::Q),
+            (Base::Pool, _) => return MemoryOperand::with_base_displ(Register::RIP, POOL as i64 + disp),
+            (Base::Incoming, _) => return MemoryOperand::with_base_displ(Register::RBP, 16 + disp),
+            _ => Register::RSP,
+        };
+        match index {
+            None => MemoryOperand::with_base_displ(base, disp),
+            Some((p, scale)) => {
+                let index = self.register(p, View::Q);
+                let size = u32::from(disp != 0);
+                MemoryOperand::new(base, index, scale.into(), disp, size, false, Register::None)
+            }
+        }
+    }
+
+    /// The instruction with the first encoding of its mnemonic that takes the operands: the shortest family first.
+    fn choose(&self, inst: &Inst, places: &[Place], mask: Register) -> Result<Instruction> {
+        let high = |p: &Place| matches!(p, Place::Register(r, v) if *v >= View::Z || vector_number(*r) > 15);
+        let zmm = places.iter().any(|p| high(p) && !matches!(p, Place::Register(_, View::K)));
+        let needs_evex = zmm || inst.evex || inst.broadcast;
+        let families: &[EncodingKind] = if needs_evex {
+            &[EncodingKind::EVEX]
+        } else {
+            &[EncodingKind::VEX, EncodingKind::Legacy, EncodingKind::EVEX]
+        };
+        for &family in families {
+            if family == EncodingKind::EVEX && !self.level.avx512 {
+                continue;
+            }
+            if let Some((opcode, kinds)) = encoding(inst.mnemonic, family, places) {
+                let mut made = build(*opcode, kinds, places);
+                if mask != Register::None {
+                    made.set_op_mask(mask);
+                    made.set_zeroing_masking(inst.zeroing);
+                }
+                made.set_is_broadcast(inst.broadcast);
+                return Ok(made);
+            }
+        }
+        Err(Error::internal(format!("x86 encoder: no encoding of {inst:?} with {places:?}")))
+    }
+
+    /// Joins the blocks: jumps to what does nothing but jump go to its end, jumps to the next block vanish.
+    fn layout(mut self, bodies: Vec<Vec<Instruction>>) -> Result<Vec<u8>> {
+        let through = |mut b: Block| {
+            // As many steps as there are blocks: an empty loop would have no end.
+            for _ in 0..self.code.blocks.len() {
+                match &self.code.blocks[b.index()].end {
+                    End::Jump(to, _) if bodies[b.index()].is_empty() => b = *to,
+                    _ => break,
+                }
+            }
+            b
+        };
+        let placed: Vec<usize> =
+            (0..bodies.len()).filter(|&b| b == 0 || through(Block::new(b)) == Block::new(b)).collect();
+        let mut all = self.prologue().map_err(refused)?;
+        let mut first = HashMap::new();
+        for (i, &b) in placed.iter().enumerate() {
+            first.insert(b, all.len());
+            all.extend(&bodies[b]);
+            let next = placed.get(i + 1).copied();
+            let jump =
+                |code: Opcode, to: Block| Instruction::with_branch(code, BLOCKS + to.index() as u64).map_err(refused);
+            match &self.code.blocks[b].end {
+                End::Return => all.extend(self.epilogue().map_err(refused)?),
+                End::Jump(to, _) => {
+                    let to = through(*to);
+                    if next != Some(to.index()) {
+                        all.push(jump(Opcode::Jmp_rel32_64, to)?);
+                    }
+                }
+                End::Branch(cc, yes, no) => {
+                    let (yes, no) = (through(*yes), through(*no));
+                    if next == Some(yes.index()) {
+                        all.push(jump(jump_if(cc.inverse()), no)?);
+                    } else {
+                        all.push(jump(jump_if(*cc), yes)?);
+                        if next != Some(no.index()) {
+                            all.push(jump(Opcode::Jmp_rel32_64, no)?);
+                        }
+                    }
+                }
+            }
+        }
+        for (i, inst) in all.iter_mut().enumerate() {
+            inst.set_ip(1 + i as u64);
+        }
+        // Targets are the first instructions of blocks.
+        for inst in &mut all {
+            if inst.op_count() > 0 && inst.op0_kind() == OpKind::NearBranch64 {
+                let to = (inst.near_branch64() - BLOCKS) as usize;
+                inst.set_near_branch64(1 + first[&to] as u64);
+            }
+        }
+        self.with_pool(all).map_err(refused)
+    }
+
+    fn with_pool(&self, mut all: Vec<Instruction>) -> std::result::Result<Vec<u8>, IcedError> {
+        let encode = |all: &[Instruction]| {
+            let block = InstructionBlock::new(all, 0);
+            BlockEncoder::encode(64, block, BlockEncoderOptions::NONE).map(|r| r.code_buffer)
+        };
+        if self.code.pool.is_empty() {
+            return encode(&all);
+        }
+        let code = all.len();
+        let declare = |bytes: &[u8], ip: u64| -> std::result::Result<Instruction, IcedError> {
+            let mut inst = Instruction::with_declare_byte(bytes)?;
+            inst.set_ip(ip);
+            Ok(inst)
+        };
+        for (i, unit) in self.code.pool.chunks(POOL_UNIT).enumerate() {
+            all.push(declare(unit, POOL + (i * POOL_UNIT) as u64)?);
+        }
+        // How long the code is decides how much fills the gap to the pool.
+        let length = encode(&all)?.len() - self.code.pool.len();
+        let gap = vec![0xcc; length.next_multiple_of(64) - length];
+        for (i, bytes) in gap.chunks(16).enumerate() {
+            all.insert(code + i, declare(bytes, BLOCKS - 16 + i as u64)?);
+        }
+        encode(&all)
+    }
+
+    fn prologue(&mut self) -> std::result::Result<Vec<Instruction>, IcedError> {
+        self.saved.sort_unstable();
+        let mut all = vec![
+            Instruction::with1(Opcode::Push_r64, Register::RBP)?,
+            Instruction::with2(Opcode::Mov_r64_rm64, Register::RBP, Register::RSP)?,
+        ];
+        for &n in &self.saved {
+            all.push(Instruction::with1(Opcode::Push_r64, Register::RAX + n as u32)?);
+        }
+        for page in (PAGE..=self.frame).step_by(PAGE as usize) {
+            let touched = MemoryOperand::with_base_displ(Register::RSP, -i64::from(page));
+            all.push(Instruction::with2(Opcode::Test_rm64_r64, touched, Register::RSP)?);
+        }
+        if self.frame > 0 {
+            all.push(Instruction::with2(Opcode::Sub_rm64_imm32, Register::RSP, self.frame)?);
+            all.push(Instruction::with2(Opcode::And_rm64_imm8, Register::RSP, -64)?);
+        }
+        Ok(all)
+    }
+
+    fn epilogue(&self) -> std::result::Result<Vec<Instruction>, IcedError> {
+        let mut all = Vec::new();
+        if self.level.widest >= View::Y {
+            // The caller's code may use encodings that are slow while upper halves are in use.
+            all.push(Instruction::with(Opcode::VEX_Vzeroupper));
+        }
+        if self.frame > 0 {
+            let top = MemoryOperand::with_base_displ(Register::RBP, -8 * self.saved.len() as i64);
+            all.push(Instruction::with2(Opcode::Lea_r64_m, Register::RSP, top)?);
+        }
+        for &n in self.saved.iter().rev() {
+            all.push(Instruction::with1(Opcode::Pop_r64, Register::RAX + n as u32)?);
+        }
+        all.push(Instruction::with1(Opcode::Pop_r64, Register::RBP)?);
+        all.push(Instruction::with(Opcode::Retnq));
+        Ok(all)
+    }
+}
+
+/// An operand with its register.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Place {
+    Register(Register, View),
+    Memory(MemoryOperand, Option<View>),
+    Immediate(i64),
+}
+
+impl Place {
+    /// An operand that has no register yet.
+    fn any(op: &Op, memory_view: Option<View>) -> Place {
+        match *op {
+            Op::Def(_, view) | Op::Use(_, view) | Op::Mod(_, _, view) => Place::Register(Register::None, view),
+            Op::Mem(_) => Place::Memory(MemoryOperand::with_base(Register::RSP), memory_view),
+            Op::Imm(c) => Place::Immediate(c),
+        }
+    }
+}
+
+/// The number of a vector register; 0 for others.
+fn vector_number(r: Register) -> usize {
+    let first = match r as u32 {
+        n if (Register::XMM0 as u32..=Register::XMM31 as u32).contains(&n) => Register::XMM0,
+        n if (Register::YMM0 as u32..=Register::YMM31 as u32).contains(&n) => Register::YMM0,
+        n if (Register::ZMM0 as u32..=Register::ZMM31 as u32).contains(&n) => Register::ZMM0,
+        _ => r,
+    };
+    r as usize - first as usize
+}
+
+type Known = HashMap<(Mnemonic, u8), Vec<(Opcode, Vec<Kind>)>>;
+
+/// Every encoding of 64-bit mode, by mnemonic and family.
+static OPCODES: LazyLock<Known> = LazyLock::new(|| {
+    let mut known = Known::new();
+    for opcode in Opcode::values() {
+        let info = opcode.op_code();
+        // Xeon Phi has encodings of its own for some mnemonics.
+        if info.is_instruction() && info.mode64() && info.decoder_option() != DecoderOptions::KNC {
+            let kinds = info.op_kinds().to_vec();
+            known.entry((opcode.mnemonic(), info.encoding() as u8)).or_default().push((opcode, kinds));
+        }
+    }
+    known
+});
+
+/// The first encoding of a mnemonic in a family that takes operands of such views.
+fn encoding(mnemonic: Mnemonic, family: EncodingKind, places: &[Place]) -> Option<&'static (Opcode, Vec<Kind>)> {
+    let known = OPCODES.get(&(mnemonic, family as u8)).map_or(&[][..], Vec::as_slice);
+    known.iter().find(|(_, kinds)| {
+        kinds.len() == places.len() && kinds.iter().zip(places).all(|(&kind, place)| fits(kind, place))
+    })
+}
+
+/// Whether an instruction on vectors has no encoding with 32 registers, so that these must be among the first sixteen.
+fn only_low(inst: &Inst) -> bool {
+    let places: Vec<Place> = inst.ops.iter().map(|op| Place::any(op, inst.memory_view)).collect();
+    let vectors = places.iter().any(|p| matches!(p, Place::Register(_, View::X | View::Y)));
+    // A register made zero by itself is written as either of two instructions.
+    let zero = inst.mnemonic == Mnemonic::Vpxor && places.len() == 1;
+    vectors && !zero && encoding(inst.mnemonic, EncodingKind::EVEX, &places).is_none()
+}
+
+/// Whether an encoding's operand can be an operand.
+fn fits(kind: Kind, place: &Place) -> bool {
+    use Kind::*;
+    match *place {
+        Place::Register(_, View::B) => matches!(kind, r8_or_mem | r8_reg | r8_opcode),
+        Place::Register(_, View::W) => matches!(kind, r16_or_mem | r16_reg | r16_rm | r16_opcode),
+        Place::Register(_, View::D) => matches!(kind, r32_or_mem | r32_reg | r32_rm | r32_vvvv | r32_opcode),
+        Place::Register(_, View::Q) => matches!(kind, r64_or_mem | r64_reg | r64_rm | r64_vvvv | r64_opcode),
+        Place::Register(_, View::X) => matches!(kind, xmm_or_mem | xmm_reg | xmm_rm | xmm_vvvv | xmm_is4),
+        Place::Register(_, View::Y) => matches!(kind, ymm_or_mem | ymm_reg | ymm_rm | ymm_vvvv | ymm_is4),
+        Place::Register(_, View::Z) => matches!(kind, zmm_or_mem | zmm_reg | zmm_rm | zmm_vvvv),
+        Place::Register(_, View::K) => matches!(kind, k_or_mem | k_reg | k_rm | k_vvvv),
+        Place::Memory(_, Some(view)) => kind != mem && fits(kind, &Place::Register(Register::None, view)),
+        Place::Memory(_, Option::None) => matches!(
+            kind,
+            mem | r8_or_mem | r16_or_mem | r32_or_mem | r64_or_mem | xmm_or_mem | ymm_or_mem | zmm_or_mem | k_or_mem
+        ),
+        Place::Immediate(c) => match kind {
+            imm8 => (-128..256).contains(&c),
+            imm8sex16 | imm8sex32 | imm8sex64 => i8::try_from(c).is_ok(),
+            imm16 => (-(1 << 15)..1 << 16).contains(&c),
+            imm32 => (-(1 << 31)..1 << 32).contains(&c),
+            imm32sex64 => i32::try_from(c).is_ok(),
+            imm64 => true,
+            _ => false,
+        },
+    }
+}
+
+fn build(opcode: Opcode, kinds: &[Kind], places: &[Place]) -> Instruction {
+    let mut made = Instruction::default();
+    made.set_code(opcode);
+    for (i, (&kind, place)) in kinds.iter().zip(places).enumerate() {
+        let n = i as u32;
+        match *place {
+            Place::Register(r, _) => {
+                made.set_op_kind(n, OpKind::Register);
+                made.set_op_register(n, r);
+            }
+            Place::Memory(m, _) => {
+                made.set_op_kind(n, OpKind::Memory);
+                made.set_memory_base(m.base);
+                made.set_memory_index(m.index);
+                made.set_memory_index_scale(m.scale);
+                made.set_memory_displ_size(if m.base == Register::RIP { 8 } else { displacement_size(m) });
+                made.set_memory_displacement64(m.displacement as u64);
+            }
+            Place::Immediate(c) => {
+                made.set_op_kind(
+                    n,
+                    match kind {
+                        Kind::imm8sex16 => OpKind::Immediate8to16,
+                        Kind::imm8sex32 => OpKind::Immediate8to32,
+                        Kind::imm8sex64 => OpKind::Immediate8to64,
+                        Kind::imm16 => OpKind::Immediate16,
+                        Kind::imm32 => OpKind::Immediate32,
+                        Kind::imm32sex64 => OpKind::Immediate32to64,
+                        Kind::imm64 => OpKind::Immediate64,
+                        _ => OpKind::Immediate8,
+                    },
+                );
+                match kind {
+                    Kind::imm64 => made.set_immediate64(c as u64),
+                    Kind::imm32 | Kind::imm32sex64 => made.set_immediate32(c as u32),
+                    Kind::imm16 => made.set_immediate16(c as u16),
+                    _ => made.set_immediate8(c as u8),
+                }
+            }
+        }
+    }
+    made
+}
+
+/// 1 lets the encoder choose the shortest displacement.
+fn displacement_size(m: MemoryOperand) -> u32 {
+    u32::from(m.displacement != 0)
+}
+
+fn jump_if(cc: Cc) -> Opcode {
+    match cc {
+        Cc::E => Opcode::Je_rel32_64,
+        Cc::Ne => Opcode::Jne_rel32_64,
+        Cc::L => Opcode::Jl_rel32_64,
+        Cc::Le => Opcode::Jle_rel32_64,
+        Cc::G => Opcode::Jg_rel32_64,
+        Cc::Ge => Opcode::Jge_rel32_64,
+        Cc::B => Opcode::Jb_rel32_64,
+        Cc::Be => Opcode::Jbe_rel32_64,
+        Cc::A => Opcode::Ja_rel32_64,
+        Cc::Ae => Opcode::Jae_rel32_64,
+    }
+}
+
+#[cfg(test)]
+#[path = "encode_tests.rs"]
+mod tests;

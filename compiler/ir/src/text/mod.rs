@@ -1,0 +1,34 @@
+//! The text form of a graph: one line a node, `parse(print(graph)) == graph`.
+//!
+//! ```text
+//! %0 = input "x" : f32[batch, 3, 8, 8]  // x
+//! %1 = constant splat 0.5 : f32[8, 3, 1, 1]
+//! %2 = conv(%0, %1) {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=1, layout=channels_first} : f32[batch, 8, 8, 8]  // /stem/Conv
+//! %3 = exp(%2) : f32[batch, 8, 8, 8]
+//! output "y" = %3
+//! requires batch == n
+//! ```
+//!
+//! What stands behind `//` on a node's line is its label; lines that start with `//` are comments. Symbols that are
+//! not plain names stand in single quotes. Constants are values (up to [`SMALL`] elements), `splat` and a value, or
+//! hexadecimal bytes in memory order. For large ones of tests there are generators, which the printer does not
+//! write: `noise(seed=2)` and `sparse(seed=1, density=0.1)`, or in blocks `sparse(seed=1, density=0.1, block=[4, 16])`; see
+//! [`NonZeros`](super::random::NonZeros).
+
+mod attr;
+mod dim;
+mod ops;
+mod parse;
+mod print;
+
+pub use attr::{escape, unescape};
+#[cfg(test)]
+pub(super) use ops::operation;
+pub use parse::parse;
+pub use print::{Constants, node_signature, print, print_with, signature};
+
+/// Constants of more elements are written as bytes.
+pub const SMALL: usize = 64;
+
+#[cfg(test)]
+mod tests;

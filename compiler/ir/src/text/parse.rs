@@ -1,0 +1,220 @@
+//! Text to graphs.
+
+use std::collections::HashMap;
+
+use super::attr::{Attr, find, pieces, unescape};
+use super::ops;
+use crate::{
+    Condition, DType, DTypeClass, Dim, F64, Graph, NodeId, Output, Requirement, Requirements, Tensor, TensorType,
+    Value, random,
+};
+use crate::{Error, Result};
+
+/// The graph that a text describes.
+///
+/// # Errors
+/// When the text is malformed, or a type in it is not what its operation gives; the error names the line.
+pub fn parse(text: &str) -> Result<Graph> {
+    let mut parser = Parser::default();
+    for (n, line) in text.lines().enumerate() {
+        parser.line(line).map_err(|e| e.within(format!("line {}: {}", n + 1, shorten(line))))?;
+    }
+    // Requirements that inference finds are written out like all others.
+    parser.graph.requires = parser.requires;
+    Ok(parser.graph)
+}
+
+/// A line's code, and the text of its comment.
+fn comment(line: &str) -> Result<(&str, String)> {
+    Ok(match find(line, "//") {
+        Some(at) => {
+            let text = &line[at + 2..];
+            (&line[..at], unescape(text.strip_prefix(' ').unwrap_or(text))?)
+        }
+        None => (line, String::new()),
+    })
+}
+
+fn condition(text: &str) -> Result<Condition> {
+    const FORMS: [(&str, fn(Dim, Dim) -> Condition); 3] =
+        [("==", Condition::Equal), (">=", Condition::AtLeast), ("!=", Condition::Differ)];
+    for (sign, condition) in FORMS {
+        if find(text, sign).is_some() {
+            let (a, b) = cut(text, sign)?;
+            return Ok(condition(Dim::read(a)?, Dim::read(b)?));
+        }
+    }
+    Err(Error::invalid("a requirement compares by `==`, `>=` or `!=`"))
+}
+
+fn shorten(line: &str) -> String {
+    const MOST: usize = 160;
+    if line.chars().count() <= MOST { line.to_string() } else { line.chars().take(MOST).chain("...".chars()).collect() }
+}
+
+#[derive(Default)]
+struct Parser<'a> {
+    graph: Graph,
+    values: HashMap<&'a str, Value>,
+    requires: Requirements,
+}
+
+impl<'a> Parser<'a> {
+    fn line(&mut self, line: &'a str) -> Result<()> {
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with("//") {
+            return Ok(());
+        }
+        if let Some(rest) = line.strip_prefix("output ") {
+            let (name, value) = cut(rest, "=")?;
+            let value = self.value(value)?;
+            self.graph.outputs.push(Output { name: String::read(name)?, value });
+            return Ok(());
+        }
+        if let Some(rest) = line.strip_prefix("keep ") {
+            let value = self.value(rest.trim())?;
+            self.graph.kept.push(value);
+            return Ok(());
+        }
+        if let Some(rest) = line.strip_prefix("requires ") {
+            let (rest, reason) = comment(rest)?;
+            self.requires.push(Requirement { condition: condition(rest)?, reason });
+            return Ok(());
+        }
+        let (line, label) = comment(line)?;
+        let (names, rest) = cut(line, "=")?;
+        let (body, types) = cut(rest, " : ")?;
+        let types = pieces(types).into_iter().map(tensor_type).collect::<Result<Vec<_>>>()?;
+        let node = self.node(body, &types, &label)?;
+        if self.graph.types(node) != types {
+            let given: Vec<_> = self.graph.types(node).iter().map(ToString::to_string).collect();
+            return Err(Error::invalid(format!("the operation gives {}", given.join(", "))));
+        }
+        let names = pieces(names);
+        if names.len() != types.len() {
+            return Err(Error::invalid(format!("{} values are named for {} results", names.len(), types.len())));
+        }
+        for (result, name) in names.into_iter().enumerate() {
+            if !name.starts_with('%') {
+                return Err(Error::invalid(format!("`{name}` is no value: values start with `%`")));
+            }
+            if self.values.insert(name, Value { node, result }).is_some() {
+                return Err(Error::invalid(format!("`{name}` is named twice")));
+            }
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, body: &str, types: &[TensorType], label: &str) -> Result<NodeId> {
+        let node = if let Some(name) = body.strip_prefix("input ") {
+            self.graph.add_input(&String::read(name.trim())?, only(types)?.clone()).node
+        } else if let Some(data) = body.strip_prefix("constant ") {
+            self.graph.constant(tensor(only(types)?, data.trim())?).node
+        } else {
+            let (name, rest) = body.split_at(body.find('(').ok_or_else(|| Error::invalid("operands are missing"))?);
+            // Behind its first character the rest has the closing parenthesis outside of all brackets.
+            let close = find(&rest[1..], ")").ok_or_else(|| Error::invalid("`)` is missing"))? + 1;
+            let operands = pieces(&rest[1..close]).into_iter().map(|v| self.value(v)).collect::<Result<Vec<_>>>()?;
+            let op = ops::operation(name.trim(), rest[close + 1..].trim())?;
+            return self.graph.add_labelled(op, &operands, label);
+        };
+        self.graph.set_label(node, label);
+        Ok(node)
+    }
+
+    fn value(&self, name: &str) -> Result<Value> {
+        self.values.get(name).copied().ok_or_else(|| Error::invalid(format!("`{name}` is not defined above")))
+    }
+}
+
+/// What stands before and behind a separator, trimmed.
+fn cut<'a>(text: &'a str, separator: &str) -> Result<(&'a str, &'a str)> {
+    match find(text, separator) {
+        Some(at) => Ok((text[..at].trim(), text[at + separator.len()..].trim())),
+        None => Err(Error::invalid(format!("`{}` is missing", separator.trim()))),
+    }
+}
+
+fn only(types: &[TensorType]) -> Result<&TensorType> {
+    match types {
+        [ty] => Ok(ty),
+        _ => Err(Error::invalid("there must be one type")),
+    }
+}
+
+/// `f32[batch, 3]`.
+fn tensor_type(text: &str) -> Result<TensorType> {
+    let at = text.find('[').ok_or_else(|| Error::invalid(format!("`{text}` is no type")))?;
+    Ok(TensorType::new(DType::read(&text[..at])?, Vec::read(&text[at..])?))
+}
+
+fn tensor(ty: &TensorType, text: &str) -> Result<Tensor> {
+    let shape = ty.fixed_shape().ok_or_else(|| Error::invalid("a constant's dimensions must be constant"))?;
+    if let Some(value) = text.strip_prefix("splat ") {
+        let one = elements(ty.dtype, &[value.trim()])?;
+        let count = shape.iter().product();
+        return Tensor::new(ty.dtype, shape, one.repeat(count).into());
+    }
+    if let Some((name, arguments)) = text.strip_suffix(')').and_then(|t| t.split_once('(')) {
+        return generated(ty.dtype, &shape, name, arguments);
+    }
+    let data = match text.strip_prefix("0x") {
+        Some(digits) => hex(digits)?,
+        None => elements(ty.dtype, &pieces(super::attr::inside(text, '[', ']')?))?,
+    };
+    Tensor::new(ty.dtype, shape, data.into())
+}
+
+/// `noise(seed=2)` and `sparse(seed=1, density=0.1, block=[4, 16], period=[8])`: see [`random`].
+fn generated(dtype: DType, shape: &[usize], name: &str, arguments: &str) -> Result<Tensor> {
+    let (mut seed, mut density, mut block, mut period) = (None, None, Vec::new(), Vec::new());
+    let sparse = name == "sparse";
+    for argument in pieces(arguments) {
+        let (key, value) = cut(argument, "=")?;
+        match key {
+            "seed" => seed = Some(u32::read(value)?),
+            "density" if sparse => density = Some(F64::read(value)?.get()),
+            "block" if sparse => block = Vec::read(value)?,
+            "period" if sparse => period = Vec::read(value)?,
+            _ => return Err(Error::invalid(format!("`{name}` has no `{key}`"))),
+        }
+    }
+    let missing = |what: &str| Error::invalid(format!("`{name}` needs `{what}`"));
+    let seed = seed.ok_or_else(|| missing("seed"))?.into();
+    match name {
+        "noise" => random::noise(dtype, shape, seed),
+        "sparse" => {
+            let density = density.ok_or_else(|| missing("density"))?;
+            random::sparse(dtype, shape, seed, &random::NonZeros { density, block, period })
+        }
+        _ => Err(Error::invalid(format!("there is no generator `{name}`: there are `noise` and `sparse`"))),
+    }
+}
+
+fn hex(digits: &str) -> Result<Vec<u8>> {
+    let digit = |c: u8| {
+        let value = char::from(c).to_digit(16);
+        value.map(|v| v as u8).ok_or_else(|| Error::invalid(format!("`{}` is no hexadecimal digit", char::from(c))))
+    };
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err(Error::invalid("half a byte is missing"));
+    }
+    pairs.iter().map(|&[high, low]| Ok(digit(high)? << 4 | digit(low)?)).collect()
+}
+
+fn elements(dtype: DType, texts: &[&str]) -> Result<Vec<u8>> {
+    let bad = |text: &str| Error::invalid(format!("`{text}` is no {dtype}"));
+    let shape = vec![texts.len()];
+    let tensor = match dtype.class() {
+        DTypeClass::Float => {
+            let values = texts.iter().map(|t| t.parse::<f64>().map_err(|_| bad(t))).collect::<Result<Vec<_>>>()?;
+            Tensor::from_f64s(dtype, shape, &values)?
+        }
+        DTypeClass::Signed | DTypeClass::Unsigned | DTypeClass::Bool => {
+            let int = |t: &&str| t.parse::<i128>().map(|v| v as i64).map_err(|_| bad(t));
+            Tensor::from_i64s(dtype, shape, &texts.iter().map(int).collect::<Result<Vec<_>>>()?)?
+        }
+    };
+    Ok(tensor.data().to_vec())
+}

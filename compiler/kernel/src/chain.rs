@@ -1,0 +1,60 @@
+//! Chains: groups that are computed in the kernel of their only reader, a block at a time, in memory that caches hold. What is
+//! between the two never exists as a whole.
+
+use std::collections::HashMap;
+
+use mcc_targets::choices::Problem;
+use mcc_targets::{Target, schedule};
+
+use super::kernels;
+use super::plan::Group;
+use mcc_ir::{Decision, Dim, Graph, NodeId, Subject, TensorType, Value, text};
+
+/// Makes groups parts of those that can compute them a block at a time, where that pays.
+pub fn chain(graph: &Graph, target: &Target, groups: Vec<Group>) -> (Vec<Group>, Vec<Decision>) {
+    let (mut done, mut decisions): (Vec<Option<Group>>, Vec<Decision>) = (Vec::with_capacity(groups.len()), Vec::new());
+    let place_of: HashMap<Value, usize> = groups.iter().enumerate().map(|(n, g)| (g.root.into(), n)).collect();
+    for mut group in groups {
+        if let Some((n, first, second)) = feeding(graph, &done, &place_of, &group) {
+            let (bytes, pays) = pays(graph, target, [first, second], done[n].as_ref().map_or(first, |g| g.root).into());
+            let form = if pays { "with its reader" } else { "alone" };
+            let why = format!("{bytes} bytes between it and '{}'", graph.label(second));
+            decisions.push(Decision::new(graph.label(first), Subject::Fusion, graph.op(first).name(), form, why));
+            group.feeding = if pays { done[n].take().map(Box::new) } else { None };
+        }
+        done.push(Some(group));
+    }
+    (done.into_iter().flatten().collect(), decisions)
+}
+
+/// The group whose result one other alone reads, which can compute it a block at a time; and both anchors.
+fn feeding(
+    graph: &Graph,
+    groups: &[Option<Group>],
+    place_of: &HashMap<Value, usize>,
+    reader: &Group,
+) -> Option<(usize, NodeId, NodeId)> {
+    let second = reader.anchor?;
+    let value = graph.operand(second, 0)?;
+    if graph.users(value).len() != 1 || graph.is_output(value) {
+        return None;
+    }
+    let n = *place_of.get(&value)?;
+    let first = groups.get(n)?.as_ref()?.anchor?;
+    let types: Vec<TensorType> = graph.operands(second).iter().map(|&v| graph.ty(v).clone()).collect();
+    kernels::chains(graph.op(first), graph.op(second), &types).then_some((n, first, second))
+}
+
+/// How many bytes the result of the first of two operations has, and whether the kernel of the second had better compute it.
+fn pays(graph: &Graph, target: &Target, anchors: [NodeId; 2], between: Value) -> (Dim, bool) {
+    let problem = anchors.map(|node| text::node_signature(graph, node)).join("; ");
+    let known = |d: &Dim| d.as_const().and_then(|c| u64::try_from(c).ok());
+    let bytes = graph.ty(between).bytes();
+    let columns = graph.types(anchors[1]).first().and_then(|ty| ty.shape.last());
+    // The time of both layers depends on it.
+    let [_, pays] = anchors.map(|anchor| {
+        let problem = Problem { text: &problem, layer: graph.label(anchor) };
+        schedule::products::chains(target, problem, known(&bytes), columns.and_then(known))
+    });
+    (bytes, pays)
+}

@@ -1,0 +1,145 @@
+//! Col2Im: overlapping windows add up into a plane that still has its padding, whose inside is then the result.
+
+use crate::kernels::support::emit::Emit;
+use crate::kernels::support::request::KernelRequest;
+use crate::kir::{Bin, Builder, Ty, Val};
+use crate::numbers;
+use mcc_ir::Result;
+use mcc_ir::{ConvSpec, Dim};
+
+/// [`Op::Col2Im`](mcc_ir::Op::Col2Im): `(x: [batch, out * prod(kernel), positions])`.
+pub(crate) fn col2im(
+    request: &KernelRequest<'_>,
+    e: &Emit<'_>,
+    k: &mut Builder,
+    spec: &ConvSpec,
+    kernel: &[i64],
+    size: &[Dim],
+) -> Result<()> {
+    let x = &request.operands[0];
+    let ty = Ty::new(numbers::compute_elem(x.dtype), 1);
+    let axes = kernel.len();
+    let plane: Vec<Dim> = (0..axes).map(|a| &size[a] + &Dim::from(spec.pads[a].0 + spec.pads[a].1)).collect();
+    let windows: Vec<Dim> = (0..axes)
+        .map(|a| {
+            let travel = &plane[a] - &Dim::from((kernel[a] - 1) * spec.dilations[a] + 1);
+            &travel.floor_div(&Dim::from(spec.strides[a])) + &Dim::ONE
+        })
+        .collect();
+    let bytes = &plane.iter().product::<Dim>() * &Dim::from(i64::from(ty.bytes()));
+    let sums = e.scratch(k, bytes.clone());
+    let sums = Plane { e, ty, pointer: sums, lanes: request.target.vector_bytes / ty.elem.bytes(), extents: plane };
+    let planes = &request.results[0].shape[0] * &request.results[0].shape[1];
+    let (zero, end) = (k.int(0), k.dim(&planes));
+    k.for_each(zero, end, 1, &mut |k, n| {
+        let bytes = k.dim(&bytes);
+        k.fill_zero(sums.pointer, bytes);
+        sums.add_taps(k, (spec, kernel, &windows), 0, n, zero);
+        sums.store(k, (spec, size), 0, n, zero);
+    });
+    Ok(())
+}
+
+struct Plane<'a, 'b> {
+    e: &'b Emit<'a>,
+    ty: Ty,
+    pointer: Val,
+    lanes: u32,
+    extents: Vec<Dim>,
+}
+
+impl Plane<'_, '_> {
+    /// `index` times the extent of axis `axis` plus `i`.
+    fn inner(&self, k: &mut Builder, index: Val, extent: &Dim, i: Val) -> Val {
+        let extent = k.dim(extent);
+        let index = k.mul(index, extent);
+        k.add(index, i)
+    }
+
+    /// Loops over the kernel's elements: `row` counts rows of `x`, `at` is where the first window's element lies.
+    fn add_taps(
+        &self,
+        k: &mut Builder,
+        (spec, kernel, windows): (&ConvSpec, &[i64], &[Dim]),
+        axis: usize,
+        row: Val,
+        at: Val,
+    ) {
+        let zero = k.int(0);
+        let Some(&taps) = kernel.get(axis) else {
+            return self.add_windows(k, (spec, windows), 0, row, (at, zero));
+        };
+        let end = k.int(taps);
+        k.for_each(zero, end, 1, &mut |k, i| {
+            let row = self.inner(k, row, &Dim::from(taps), i);
+            let offset = k.mul_int(i, spec.dilations[axis]);
+            let at = self.inner(k, at, &self.extents[axis], offset);
+            self.add_taps(k, (spec, kernel, windows), axis + 1, row, at);
+        });
+    }
+
+    /// Adds one element of every window: `position` counts elements of `x`, `shift` elements of the plane.
+    fn add_windows(
+        &self,
+        k: &mut Builder,
+        (spec, windows): (&ConvSpec, &[Dim]),
+        axis: usize,
+        position: Val,
+        (at, shift): (Val, Val),
+    ) {
+        let (zero, end) = (k.int(0), k.dim(&windows[axis]));
+        let last = axis + 1 == windows.len();
+        let first = self.inner(k, position, &windows[axis], zero);
+        let shift = self.inner(k, shift, &self.extents[axis], zero);
+        if !last {
+            return k.for_each(zero, end, 1, &mut |k, i| {
+                let offset = k.mul_int(i, spec.strides[axis]);
+                let next = (k.add(first, i), k.add(shift, offset));
+                self.add_windows(k, (spec, windows), axis + 1, next.0, (at, next.1));
+            });
+        }
+        let base = k.add(at, shift);
+        let line = |k: &mut Builder, start: Val, end: Val, lanes: u32| {
+            k.for_each(start, end, i64::from(lanes), &mut |k, i| {
+                let offset = k.mul_int(i, spec.strides[axis]);
+                let (from, to) = (k.add(first, i), k.add(base, offset));
+                let to = k.at_index(self.pointer, to, self.ty.bytes());
+                let x = self.e.load(k, 0, from, lanes);
+                let sum = k.load(Ty::new(self.ty.elem, lanes), to);
+                let sum = k.add(sum, x);
+                k.store(to, sum);
+            });
+        };
+        if spec.strides[axis] != 1 {
+            return line(k, zero, end, 1);
+        }
+        let lanes = Dim::from(i64::from(self.lanes));
+        let middle = k.dim(&(&windows[axis].floor_div(&lanes) * &lanes));
+        line(k, zero, middle, self.lanes);
+        line(k, middle, end, 1);
+    }
+
+    /// Stores the plane without its padding: `row` counts rows of the result, `at` elements of the plane.
+    fn store(&self, k: &mut Builder, (spec, size): (&ConvSpec, &[Dim]), axis: usize, row: Val, at: Val) {
+        let (zero, end) = (k.int(0), k.dim(&size[axis]));
+        let before = k.int(spec.pads[axis].0);
+        let at = self.inner(k, at, &self.extents[axis], before);
+        if axis + 1 < size.len() {
+            let first = self.inner(k, row, &size[axis], zero);
+            return k.for_each(zero, end, 1, &mut |k, i| {
+                let (row, at) = (k.add(first, i), k.add(at, i));
+                self.store(k, (spec, size), axis + 1, row, at);
+            });
+        }
+        let lanes = Dim::from(i64::from(self.lanes));
+        let middle = k.dim(&(&size[axis].floor_div(&lanes) * &lanes));
+        for (start, end, lanes) in [(zero, middle, self.lanes), (middle, end, 1)] {
+            k.for_each(start, end, i64::from(lanes), &mut |k, i| {
+                let from = k.bin(Bin::Add, at, i);
+                let from = k.at_index(self.pointer, from, self.ty.bytes());
+                let sum = k.load(Ty::new(self.ty.elem, lanes), from);
+                self.e.store(k, row, i, sum);
+            });
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Register tiles of products of `f32` whose operands lie at any distance in memory, and what makes them: loops over tiles,
+//! rows turned into columns.
+
+use crate::kernels::elementwise::turn_block;
+use crate::kernels::support::loops::{pointer_at, round_down};
+use crate::kir::{Addr, Bin, Builder, Elem, Ty, Val};
+
+/// Bytes of an element.
+const SIZE: i64 = 4;
+
+/// How a target multiplies.
+pub(crate) struct Products {
+    /// Lanes of its vectors.
+    pub(crate) lanes: u32,
+    /// Whether it multiplies by an element of a vector.
+    pub(crate) by_lane: bool,
+}
+
+/// Left rows of a product.
+pub(crate) enum Left {
+    /// Pointers of rows whose contracted elements are adjacent.
+    Along(Vec<Val>),
+    /// A pointer to as many adjacent rows, and bytes between their contracted elements.
+    Across(Val, i64),
+}
+
+impl Products {
+    /// `init` and the products of left rows with right vectors over `depth` contracted elements. `right` is a pointer and the
+    /// bytes between contracted elements; the last part is the lanes of a vector and of how many there is memory, unless
+    /// all.
+    pub(crate) fn product(
+        &self,
+        k: &mut Builder,
+        left: &Left,
+        right: (Val, i64),
+        depth: Val,
+        (rows, vectors, narrow): (u32, u32, Option<(u32, Option<Val>)>),
+        init: Vec<Val>,
+    ) -> Vec<Val> {
+        let (lanes, part) = narrow.unwrap_or((self.lanes, None));
+        let (ty, one) = (Ty::new(Elem::F32, lanes), Ty::new(Elem::F32, 1));
+        // Rounds of a vector's length let each row be one vector of contracted elements.
+        let unroll = i64::from(if self.by_lane { self.lanes } else { 4 });
+        let round = |k: &mut Builder, at: Val, count: i64, state: &[Val]| -> Vec<Val> {
+            let size = state.len() - 2;
+            let (mut sums, pointers) = (state[..size].to_vec(), [state[size], state[size + 1]]);
+            let spread = lanes > 1 && self.by_lane;
+            let along: Vec<Val> = match left {
+                Left::Along(rows) if spread && count == i64::from(self.lanes) => rows
+                    .iter()
+                    .map(|&row| {
+                        let from = k.at_index(row, at, SIZE as u32);
+                        k.load(Ty::new(Elem::F32, self.lanes), from)
+                    })
+                    .collect(),
+                _ => Vec::new(),
+            };
+            for element in 0..count {
+                let columns: Vec<Val> = (0..vectors)
+                    .map(|v| {
+                        let from = k.at(pointers[0], (element * right.1) as i32 + (v * ty.bytes()) as i32);
+                        let mut loaded = None;
+                        match part {
+                            Some(count) => k.partly(count, lanes, &mut |k| loaded = Some(k.load(ty, from))),
+                            None => loaded = Some(k.load(ty, from)),
+                        }
+                        loaded.unwrap_or(state[0])
+                    })
+                    .collect();
+                let across: Vec<Val> = match left {
+                    &Left::Across(_, step) if spread && rows.is_multiple_of(4) => (0..rows / 4)
+                        .map(|four| {
+                            let from = k.at(pointers[1], (element * step) as i32 + 16 * four as i32);
+                            k.load(Ty::new(Elem::F32, self.lanes), from)
+                        })
+                        .collect(),
+                    _ => Vec::new(),
+                };
+                for r in 0..rows {
+                    let sums = &mut sums[(r * vectors) as usize..][..vectors as usize];
+                    let held = along.get(r as usize).map(|&held| (held, element as u8));
+                    let held = held.or_else(|| across.get(r as usize / 4).map(|&held| (held, (r % 4) as u8)));
+                    if let Some((held, lane)) = held {
+                        sums.iter_mut().zip(&columns).for_each(|(sum, &c)| *sum = k.fma_lane(c, held, lane, *sum));
+                        continue;
+                    }
+                    let from = match left {
+                        Left::Along(rows) => {
+                            let from = k.at_index(rows[r as usize], at, SIZE as u32);
+                            Addr { offset: from.offset + (element * SIZE) as i32, ..from }
+                        }
+                        &Left::Across(_, step) => k.at(pointers[1], (element * step + i64::from(r) * SIZE) as i32),
+                    };
+                    let scalar = k.load(one, from);
+                    let all = k.splat(scalar, lanes);
+                    sums.iter_mut().zip(&columns).for_each(|(sum, &c)| *sum = k.fma(c, all, *sum));
+                }
+            }
+            let next = k.add_int(pointers[0], count * right.1);
+            let other = match left {
+                Left::Along(_) => pointers[1],
+                &Left::Across(_, step) => k.add_int(pointers[1], count * step),
+            };
+            sums.extend([next, other]);
+            sums
+        };
+        let (zero, whole) = (k.int(0), round_down(k, depth, unroll as u32));
+        let mut state = init;
+        let size = state.len();
+        let other = match left {
+            Left::Along(_) => right.0,
+            Left::Across(pointer, _) => *pointer,
+        };
+        state.extend([right.0, other]);
+        let state = k.fold_loop(zero, whole, unroll, &state, &mut |k, at, state| round(k, at, unroll, state));
+        let state = k.fold_loop(whole, depth, 1, &state, &mut |k, at, state| round(k, at, 1, state));
+        state[..size].to_vec()
+    }
+}
+
+/// Visits `0..count` in tiles of `most`, and what remains in one tile, or one by one where it is not known how many remain.
+pub(crate) fn tiles(k: &mut Builder, count: Val, most: u32, body: &mut dyn FnMut(&mut Builder, Val, u32)) {
+    let (zero, step) = (k.int(0), i64::from(most));
+    if let Some(n) = k.as_int(count) {
+        let whole = k.int(n / step * step);
+        k.for_each(zero, whole, step, &mut |k, i| body(k, i, most));
+        if n % step != 0 {
+            body(k, whole, (n % step) as u32);
+        }
+        return;
+    }
+    let step_val = k.int(step);
+    let whole = k.bin(Bin::UDiv, count, step_val);
+    let whole = k.mul_int(whole, step);
+    k.for_each(zero, whole, step, &mut |k, i| body(k, i, most));
+    k.for_each(whole, count, 1, &mut |k, i| body(k, i, 1));
+}
+
+/// Turns rows into columns: pointers and bytes between rows, then how many rows and columns.
+pub(crate) fn turn(k: &mut Builder, from: (Val, Val), to: (Val, Val), (rows, columns): (Val, Val)) {
+    let (zero, ty) = (k.int(0), Ty::new(Elem::F32, 1));
+    let at = |k: &mut Builder, (base, step): (Val, Val), row: Val, column: Val| {
+        let offset = k.mul(row, step);
+        let base = k.add(base, offset);
+        pointer_at(k, base, column, SIZE as usize)
+    };
+    let single = |k: &mut Builder, row: Val, column: Val| {
+        let (from, to) = (at(k, from, row, column), at(k, to, column, row));
+        let (from, to) = (k.at(from, 0), k.at(to, 0));
+        let v = k.load(ty, from);
+        k.store(to, v);
+    };
+    let (whole_rows, whole_columns) = (round_down(k, rows, 4), round_down(k, columns, 4));
+    k.for_each(zero, whole_rows, 4, &mut |k, row| {
+        k.for_each(zero, whole_columns, 4, &mut |k, column| {
+            let (source, target) = (at(k, from, row, column), at(k, to, column, row));
+            turn_block(k, source, from.1, target, to.1);
+        });
+        k.for_each(whole_columns, columns, 1, &mut |k, column| {
+            for r in 0..4 {
+                let row = k.add_int(row, r);
+                single(k, row, column);
+            }
+        });
+    });
+    k.for_each(whole_rows, rows, 1, &mut |k, row| {
+        k.for_each(zero, columns, 1, &mut |k, column| single(k, row, column));
+    });
+}

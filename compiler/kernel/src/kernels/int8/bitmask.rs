@@ -1,0 +1,99 @@
+//! Packed bytes of which only the non-zero ones are stored, written out panel by panel where byte products read them;
+//! see [`mask_bytes`](mcc_ir::mask_bytes) for how they lie.
+
+use crate::kernels::support::emit::Emit;
+use crate::kir::{Addr, Builder, Elem, Ty, Un, Val};
+use mcc_ir::Dim;
+use mcc_targets::schedule;
+
+/// Bytes that a word of a mask has a bit of each of.
+const LANES: u32 = 64;
+
+/// Columns of which a word has the bytes of a step.
+pub(crate) const COLUMNS: u32 = LANES / 4;
+
+/// The weights, and room for the panels of a tile.
+#[derive(Clone)]
+pub(crate) struct Masked {
+    masks: Val,
+    values: Val,
+    heads: Val,
+    /// Where panels are written out.
+    pub(crate) room: Val,
+    /// Words a panel.
+    words: i64,
+    /// Values a panel, about.
+    few: i64,
+    unrolled: u32,
+}
+
+impl Masked {
+    /// Operands 1 to 3 of a kernel, for tiles of some panels of so many bytes, about `few` of which are not zero.
+    pub(crate) fn new(e: &Emit<'_>, k: &mut Builder, [few, panel_bytes]: [i64; 2], panels: u32) -> Masked {
+        Masked {
+            masks: e.operand(1),
+            values: e.operand(2),
+            heads: e.operand(3),
+            room: e.scratch(k, Dim::from(panel_bytes * i64::from(panels))),
+            words: panel_bytes / i64::from(LANES),
+            few,
+            unrolled: if e.request.target.expands_bytes() { schedule::int8::BITMASK_UNROLL } else { 1 },
+        }
+    }
+
+    /// Bytes of a panel's values, about, and of its masks.
+    pub(crate) fn panel_bytes(&self) -> [i64; 2] {
+        [self.few, 8 * self.words]
+    }
+
+    /// Where the values of the `n`th panel from one on begin.
+    pub(crate) fn values(&self, k: &mut Builder, panel: Val, n: u32) -> Val {
+        let head = k.at_index(self.heads, panel, 4);
+        let head = k.load(Ty::new(Elem::I32, 1), Addr { offset: head.offset + 4 * n as i32, ..head });
+        let head = k.convert(head, Elem::I64);
+        k.add(self.values, head)
+    }
+
+    /// Where a panel's masks begin.
+    pub(crate) fn masks(&self, k: &mut Builder, panel: Val) -> Val {
+        let masks = k.mul_int(panel, 8 * self.words);
+        k.add(self.masks, masks)
+    }
+
+    /// Writes out the `n`th panel from one on in its place.
+    pub(crate) fn write(&self, k: &mut Builder, panel: Val, n: u32) {
+        let (mut values, masks) = (self.values(k, panel, n), self.masks(k, panel));
+        let before = i64::from(n) * self.words;
+        let (masks, room) = (k.add_int(masks, 8 * before), k.add_int(self.room, i64::from(LANES) * before));
+        let round = i64::from(self.unrolled);
+        let whole = self.words / round * round;
+        let words = |k: &mut Builder, at: Val, count: u32, mut values: Val| {
+            // The index counts bytes of masks, each of which stands for eight of weights.
+            let (masks, to) = (k.add(masks, at), k.at_index(room, at, 8));
+            for n in 0..count {
+                let mask = k.at(masks, 8 * n as i32);
+                word(k, mask, &mut values, Some(Addr { offset: to.offset + (n * LANES) as i32, ..to }));
+            }
+            values
+        };
+        let (zero, end) = (k.int(0), k.int(8 * whole));
+        values = k.fold_loop(zero, end, 8 * round, &[values], &mut |k, at, state| {
+            vec![words(k, at, self.unrolled, state[0])]
+        })[0];
+        words(k, end, (self.words - whole) as u32, values);
+    }
+}
+
+/// The bytes of the word of a mask, written out if there is a place for them; moves `values` on to what the next word
+/// begins with.
+pub(crate) fn word(k: &mut Builder, mask: Addr, values: &mut Val, to: Option<Addr>) -> Val {
+    let mask = k.load(Ty::I64, mask);
+    let from = k.at(*values, 0);
+    let bytes = k.load_expanded(LANES, from, mask);
+    if let Some(to) = to {
+        k.store(to, bytes);
+    }
+    let count = k.un(Un::CountOnes, mask);
+    *values = k.add(*values, count);
+    bytes
+}

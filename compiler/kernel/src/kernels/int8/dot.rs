@@ -1,0 +1,596 @@
+//! Contractions of bytes: [`WeightFormat::Int8`](mcc_ir::WeightFormat::Int8).
+//!
+//! The loop nest is that of [`crate::kernels::gemm`], but a step takes four contracted bytes: those of a left row go into
+//! every lane, those of the right operand lie side by side. A run's last step may have fewer; the bytes behind it are
+//! not read. The sums are exact, so how the loops cut them does not matter. A register tile spans whole panels of the right
+//! operand, or a part of one.
+
+use mcc_targets::choices::Problem;
+use mcc_targets::schedule::{Tile, int8, products, threads};
+use mcc_targets::{Arch, Target};
+
+use super::bitmask::{self, Masked};
+use crate::kernels::gemm::packed::windows;
+use crate::kernels::gemm::{Fetch, Rows, Tap, fetch_lines};
+use crate::kernels::support::emit::Emit;
+use crate::kernels::support::loops::around;
+use crate::kernels::support::request::KernelRequest;
+use crate::kir::{Addr, Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
+use mcc_ir::{ConvSpec, DType, Dim, Error, Result, Tensor};
+
+/// `(x: channels last, packed: [group, panels, taps, steps, panel, 4])`, or masks, values and heads instead.
+pub(crate) fn dot_conv(
+    request: &KernelRequest<'_>,
+    e: &Emit<'_>,
+    k: &mut Builder,
+    spec: &ConvSpec,
+    kernel: &[i64],
+    out: usize,
+) -> Result<()> {
+    let (x, packed, y) = (&request.operands[0], &request.operands[1], &request.results[0]);
+    let masked = request.operands.len() > 2;
+    let axes = kernel.len();
+    let malformed = || Error::internal(format!("dot_conv of {x} and {packed}"));
+    let channels = x.shape.last().and_then(Dim::as_const).ok_or_else(malformed)? / spec.group as i64;
+    let weights = packed.fixed_shape().ok_or_else(malformed)?;
+    let (panels, taps, steps, panel) = match *weights.as_slice() {
+        [_, panels, taps, steps, words] if masked => (panels, taps, steps, 16 * words),
+        [_, panels, taps, steps, panel, _] => (panels, taps, steps, panel),
+        _ => return Err(malformed()),
+    };
+    // Bytes between neighbours along each axis of `x`.
+    let mut strides = vec![Dim::ONE; x.rank()];
+    for axis in (0..x.rank() - 1).rev() {
+        strides[axis] = &strides[axis + 1] * &x.shape[axis + 1];
+    }
+    let pixels = &y.shape[..y.rank() - 1];
+    let count: Dim = pixels.iter().product();
+    let run = spec.runs(kernel, &Dim::from(channels)).1.as_const().ok_or_else(malformed)?;
+    let panel = u32::try_from(panel).map_err(|_| malformed())?;
+    let (text, columns) = (request.problem(), (out / spec.group) as i64);
+    let problem = Problem { text: &text, layer: request.layer };
+    let (tile, lanes) = tile_of(request.target, problem, panel, columns, &count);
+    let outer = if axes > 0 && spec.joins_last() { axes - 1 } else { axes };
+    let taps_of = (0..outer).filter(|&a| kernel[a] != 1);
+    let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
+    let panel_bytes = (taps * steps) as i64 * i64::from(panel) * 4;
+    let block = match (masked, x.bytes().as_const(), count.as_const()) {
+        // Weights are written out anew for each block.
+        (true, Some(bytes), Some(count)) if bytes <= int8::written_out_block_bytes(request.target) => count,
+        _ => int8::row_block(request.target, tile, run * taps as i64),
+    };
+    let shared = threads::shared_rows(u64::from(tile.rows), count.as_const(), Some(columns), tile.vectors * lanes);
+    let shared = shared.filter(|_| request.target.threads > 1);
+    let nest = Int8Loops {
+        e,
+        kind: kind(x.dtype, &request.constants[if masked { 2 } else { 1 }]),
+        by_lane: request.target.arch == Arch::Aarch64,
+        tile,
+        lanes,
+        taps: taps_of
+            .map(|a| Tap { count: Dim::from(kernel[a]), bytes: &strides[a + 1] * &Dim::from(spec.dilations[a]) })
+            .collect(),
+        run,
+        table: if point { None } else { Some(windows(e, k, spec, &strides, &y.shape[..=axes])) },
+        row_bytes: strides[x.rank() - 2].clone(),
+        count,
+        columns,
+        panel,
+        panel_bytes,
+        block: shared.map_or(block, |rows| rows.min(block)),
+        by_rows: shared.is_some(),
+        ahead_bytes: products::ahead_bytes(request.target, problem),
+        masked: masked.then(|| {
+            let values = request.operands[2].numel().as_const().unwrap_or(0) / panels.max(1) as i64;
+            Masked::new(e, k, [values, panel_bytes], (tile.vectors * lanes).div_ceil(panel))
+        }),
+        expanding: None,
+        sink: None,
+    };
+    around(k, &Dim::from(spec.group), &mut |k, group| {
+        let x_offset = k.mul_int(group, channels);
+        let w_offset = k.mul_int(group, panels as i64 * panel_bytes);
+        let (left, right) = (k.add(e.operand(0), x_offset), k.add(e.operand(1), w_offset));
+        let col = k.mul_int(group, nest.columns);
+        nest.emit(k, left, right, col);
+    });
+    Ok(())
+}
+
+/// The register tile over panels of so many columns, and the lanes of its vectors.
+fn tile_of(target: &Target, problem: Problem<'_>, panel: u32, columns: i64, rows: &Dim) -> (Tile, u32) {
+    let lanes = (target.vector_bytes / 4).min(1 << panel.trailing_zeros());
+    let vectors = int8::tile_vectors(target, problem, lanes, panel, columns.unsigned_abs());
+    (int8::row_tile(target, problem, vectors, rows.as_const()), lanes)
+}
+
+/// How the bytes of data and of weights are read, which are signed.
+pub(crate) fn kind(data: DType, weights: &Option<Tensor>) -> DotKind {
+    /// -128, which the other sign has no room for.
+    const LEAST: u8 = 0x80;
+    match (data, weights) {
+        (DType::I8, Some(weights)) if !weights.data().contains(&LEAST) => DotKind::S8Narrow,
+        (DType::I8, _) => DotKind::S8S8,
+        _ => DotKind::U8S8,
+    }
+}
+
+/// The contractions of one kernel.
+#[derive(Clone)]
+pub(crate) struct Int8Loops<'a, 'b> {
+    e: &'b Emit<'a>,
+    kind: DotKind,
+    /// Whether a vector of a row's bytes is loaded and its lanes are spread, instead of loading into every lane.
+    by_lane: bool,
+    tile: Tile,
+    lanes: u32,
+    taps: Vec<Tap>,
+    /// Contiguous bytes of a left row.
+    run: i64,
+    /// Offsets of the rows, where they do not follow one another.
+    table: Option<Val>,
+    row_bytes: Dim,
+    count: Dim,
+    columns: i64,
+    /// Columns of a panel, and its bytes.
+    panel: u32,
+    panel_bytes: i64,
+    /// Rows that pass over all panels before the next ones come.
+    block: i64,
+    /// Whether threads share the blocks of rows, not the panels.
+    by_rows: bool,
+    /// Most bytes of weights to fetch ahead.
+    ahead_bytes: i64,
+    /// Weights that are written out before they are read, the panels of a tile at a time.
+    masked: Option<Masked>,
+    /// In the nest of a tile that reads such weights as they are stored: where each panel's values and the first one's
+    /// masks are, and whether it writes them out for the next tiles.
+    expanding: Option<(Vec<Val>, Val, bool)>,
+    /// Where to store sums instead of in the result: rows of `columns` `i32`s.
+    sink: Option<Val>,
+}
+
+/// A register tile: where its operands and its result begin.
+#[derive(Clone, Copy)]
+struct Spot {
+    rows: u32,
+    left: Val,
+    row: Val,
+    /// Number of the first panel, and the bytes of it before the tile.
+    panel: Val,
+    within: Val,
+    right: Val,
+    /// Where weights are fetched ahead, and how many lines of them in a round of the inner loop.
+    next: [Option<(Val, i64)>; 2],
+    col: Val,
+    /// How many columns of it there are.
+    columns: u32,
+    /// Vectors that hold them: of the last panel maybe not all.
+    vectors: u32,
+}
+
+impl<'a, 'b> Int8Loops<'a, 'b> {
+    fn width(&self) -> u32 {
+        self.tile.vectors * self.lanes
+    }
+
+    /// Sums of `count` rows of `depth` bytes, which follow one another, with `columns` columns in panels of `panel`, into
+    /// memory of their own.
+    pub(crate) fn product(
+        e: &'b Emit<'a>,
+        kind: DotKind,
+        (count, depth): (&Dim, i64),
+        (columns, panel): (i64, u32),
+        sink: Val,
+    ) -> Int8Loops<'a, 'b> {
+        let target = e.request.target;
+        let (tile, lanes) = tile_of(target, Problem::default(), panel, columns, count);
+        Int8Loops {
+            e,
+            kind,
+            by_lane: target.arch == Arch::Aarch64,
+            tile,
+            lanes,
+            taps: Vec::new(),
+            run: depth,
+            table: None,
+            row_bytes: Dim::from(depth),
+            count: count.clone(),
+            columns,
+            panel,
+            panel_bytes: (depth + 3) / 4 * i64::from(panel) * 4,
+            block: int8::row_block(target, tile, depth),
+            by_rows: false,
+            ahead_bytes: 0,
+            masked: None,
+            expanding: None,
+            sink: Some(sink),
+        }
+    }
+
+    /// The loops over rows from `left` on and panels from `right` on; `col` is the first column's in the result.
+    pub(crate) fn emit(&self, k: &mut Builder, left: Val, right: Val, col: Val) {
+        let (zero, count) = (k.int(0), k.dim(&self.count));
+        if self.count.as_const().is_some_and(|c| c <= self.block + self.block / 2) {
+            return self.panels(k, (zero, count), left, right, col);
+        }
+        let round = &mut |k: &mut Builder, first: Val| {
+            let last = k.add_int(first, self.block);
+            let last = k.bin(Bin::Min, last, count);
+            self.panels(k, (first, last), left, right, col);
+        };
+        if self.by_rows {
+            k.parallel(zero, count, self.block, round);
+        } else {
+            k.for_each(zero, count, self.block, round);
+        }
+    }
+
+    fn panels(&self, k: &mut Builder, rows: (Val, Val), left: Val, right: Val, col: Val) {
+        let width = i64::from(self.width());
+        let (zero, full, rest) = (k.int(0), k.int(self.columns / width), self.columns % width);
+        let tile = |k: &mut Builder, number: Val, columns: u32| {
+            let (panel, within) = self.place(k, number);
+            let bytes = k.mul_int(panel, self.panel_bytes);
+            let (right, before) = (k.add(right, bytes), k.mul_int(number, width));
+            let (right, col) = (k.add(right, within), k.add(col, before));
+            let vectors = columns.div_ceil(self.lanes);
+            let next = [None; 2];
+            self.rows(k, rows, &Spot { rows: 0, left, row: zero, panel, within, right, next, col, columns, vectors });
+        };
+        k.parallel(zero, full, 1, &mut |k, number| tile(k, number, self.width()));
+        if rest > 0 {
+            k.once(&mut |k| tile(k, full, rest as u32));
+        }
+    }
+
+    /// The panel where a tile of a number begins, and the bytes of it before the tile.
+    fn place(&self, k: &mut Builder, number: Val) -> (Val, Val) {
+        let (width, panel) = (self.width(), self.panel);
+        if width >= panel {
+            return (k.mul_int(number, i64::from(width / panel)), k.int(0));
+        }
+        let tiles = k.int(i64::from(panel / width));
+        let (panel, part) = (k.bin(Bin::UDiv, number, tiles), k.bin(Bin::URem, number, tiles));
+        (panel, k.mul_int(part, i64::from(4 * width)))
+    }
+
+    /// Full tiles, then smaller ones: only the last block of rows has a rest.
+    fn rows(&self, k: &mut Builder, (first, last): (Val, Val), spot: &Spot) {
+        let size = i64::from(self.tile.rows);
+        let bound = k.add_int(last, 1 - size);
+        let ahead = self.ahead(k, spot);
+        let fetch = |k: &mut Builder, row: Val, rows: u32| {
+            ahead.map(|a| {
+                let (from, fetch) = (a?.0, self.fetch(a?.1, rows)?);
+                let done = k.sub(row, first);
+                Some((fetch.start(k, from, done), fetch.a_round))
+            })
+        };
+        let next = if self.is_one_tile() { fetch(k, first, self.tile.rows) } else { [None; 2] };
+        let (start, spot) = self.written_out(k, (first, last), &Spot { next, ..*spot });
+        let tile = &mut |k: &mut Builder, row: Val, rows: i64| {
+            let rows = rows as u32;
+            let next = fetch(k, row, rows);
+            self.tile(k, &Spot { rows, row, next, ..spot });
+        };
+        k.for_each(start, bound, size, &mut |k, row| tile(k, row, size));
+        let mut done = &self.count.floor_div(&Dim::from(size)) * &Dim::from(size);
+        let rest = (&self.count - &done).as_const();
+        let mut step = rest.unwrap_or(size / 2);
+        while step > 0 {
+            let until = &done + &(&(&self.count - &done).floor_div(&Dim::from(step)) * &Dim::from(step));
+            let (start, end) = (k.dim(&done), k.dim(&until));
+            let end = k.bin(Bin::Min, end, last);
+            k.for_each(start, end, step, &mut |k, row| tile(k, row, step));
+            done = until;
+            step = if rest.is_some() { 0 } else { step / 2 };
+        }
+    }
+
+    /// What the panels of a tile are read from, and the bytes from there to what the next ones are: values and masks, where
+    /// weights are stored as such. Dense weights only where several tiles of rows give the time to fetch them.
+    fn ahead(&self, k: &mut Builder, spot: &Spot) -> [Option<(Val, i64)>; 2] {
+        let (panels, width) = (self.width() / self.panel, i64::from(self.width()));
+        let waits = self.masked.is_none() && self.is_one_tile();
+        if panels == 0 || self.columns <= width || waits || self.by_lane {
+            return [None; 2];
+        }
+        match &self.masked {
+            None => [Some((spot.right, i64::from(panels) * self.panel_bytes)), None],
+            Some(masked) => {
+                let from = [masked.values(k, spot.panel, 0), masked.masks(k, spot.panel)];
+                let bytes = masked.panel_bytes().map(|bytes| bytes * i64::from(panels));
+                [Some((from[0], bytes[0])), Some((from[1], bytes[1]))]
+            }
+        }
+    }
+
+    fn is_one_tile(&self) -> bool {
+        self.count.as_const().is_some_and(|count| count <= i64::from(self.tile.rows))
+    }
+
+    /// What of so many bytes each tile of rows fetches.
+    fn fetch(&self, bytes: i64, rows: u32) -> Option<Fetch> {
+        let (taps, all) = (self.taps.iter().map(|t| &t.count).product::<Dim>().as_const()?, self.count.as_const()?);
+        let rounds = taps * (self.run / (4 * i64::from(self.tile.unroll)));
+        let machine = self.e.request.target.machine;
+        if bytes <= self.ahead_bytes { Fetch::new(machine, bytes, all.min(self.block), rows, rounds) } else { None }
+    }
+
+    /// Writes out panels that are stored as masks and values: as the first full tile of rows reads them, if there is one.
+    /// Gives the first row that is left, and where the panels then are.
+    fn written_out(&self, k: &mut Builder, (first, last): (Val, Val), spot: &Spot) -> (Val, Spot) {
+        let Some(masked) = &self.masked else { return (first, *spot) };
+        let size = i64::from(self.tile.rows);
+        let panels = spot.columns.div_ceil(self.panel);
+        let write = |k: &mut Builder| (0..panels).for_each(|n| masked.write(k, spot.panel, n));
+        let spot = Spot { right: k.add(masked.room, spot.within), ..*spot };
+        let ends = (k.as_int(first), k.as_int(last));
+        let short = matches!(ends, (Some(first), Some(last)) if last - first < size);
+        // A tile reads words of masks as vectors of columns.
+        if !self.e.request.target.expands_bytes() || self.lanes != bitmask::COLUMNS || self.panel != self.lanes || short
+        {
+            write(k);
+            return (first, spot);
+        }
+        let last_tile = matches!(ends, (Some(first), Some(last)) if last - first == size);
+        let values = (0..panels).map(|n| masked.values(k, spot.panel, n)).collect();
+        let masks = masked.masks(k, spot.panel);
+        let expanding = Int8Loops { expanding: Some((values, masks, !last_tile)), ..self.clone() };
+        let after = k.add_int(first, size);
+        let whole = k.cmp(Cmp::Le, after, last);
+        let tile = |k: &mut Builder| expanding.tile(k, &Spot { rows: size as u32, row: first, ..spot });
+        if ends.0.is_some() && ends.1.is_some() {
+            tile(k);
+            return (after, spot);
+        }
+        let start = k.choose(
+            whole,
+            &mut |k| {
+                tile(k);
+                vec![after]
+            },
+            &mut |k| {
+                write(k);
+                vec![first]
+            },
+        );
+        (start[0], spot)
+    }
+
+    fn tile(&self, k: &mut Builder, spot: &Spot) {
+        let rows = match self.table {
+            Some(table) => Rows::Table { base: spot.left, table },
+            None => Rows::Affine { base: spot.left, bytes: self.row_bytes.clone() },
+        };
+        let pointers = rows.pointers(k, spot.row, spot.rows);
+        let zero = k.zero(Ty::new(Elem::I32, self.lanes));
+        let mut state = vec![zero; (spot.rows * spot.vectors) as usize];
+        state.push(spot.right);
+        state.extend(self.expanding.iter().flat_map(|(values, masks, _)| values.iter().chain([masks])));
+        state.extend(spot.next.iter().flatten().map(|n| n.0));
+        let start = k.int(0);
+        let sums = self.taps(k, &self.taps, start, (&pointers, spot), &state);
+        if self.sink.is_none() && self.shares_leaves(spot) {
+            let rows: Vec<Val> = (0..spot.rows).map(|i| k.add_int(spot.row, i64::from(i))).collect();
+            let sums = &sums[..(spot.rows * spot.vectors) as usize];
+            return self.e.store_pixels(k, &rows, spot.col, sums);
+        }
+        for i in 0..spot.rows {
+            let row = k.add_int(spot.row, i64::from(i));
+            let sums = &sums[(i * spot.vectors) as usize..][..spot.vectors as usize];
+            match self.sink {
+                None => self.e.store_columns(k, row, spot.col, sums, spot.columns.min(self.width())),
+                Some(sink) => self.sink_columns(k, sink, row, spot, sums),
+            }
+        }
+    }
+
+    /// Whether what rows of a tile share is loaded once for all: where no loads are operands for all lanes, and rows are not
+    /// full vectors of bytes.
+    fn shares_leaves(&self, spot: &Spot) -> bool {
+        let whole = spot.columns.min(self.width()) == spot.vectors * self.lanes;
+        whole && self.e.request.target.vector_bytes == 32 && self.lanes == 8 && spot.vectors <= 2
+    }
+
+    /// Stores sums as they are.
+    fn sink_columns(&self, k: &mut Builder, sink: Val, row: Val, spot: &Spot, sums: &[Val]) {
+        for (v, &sum) in sums.iter().enumerate() {
+            let begin = v as u32 * self.lanes;
+            let some = spot.columns.saturating_sub(begin).min(self.lanes);
+            let col = k.add_int(spot.col, i64::from(begin));
+            let store = |k: &mut Builder, col: Val, v: Val| {
+                let start = k.mul_int(row, self.columns);
+                let index = k.add(start, col);
+                let to = k.at_index(sink, index, 4);
+                k.store(to, v);
+            };
+            if some == self.lanes {
+                store(k, col, sum);
+            } else if some > 1 && k.has_masks() {
+                let count = k.int(i64::from(some));
+                k.partly(count, self.lanes, &mut |k| store(k, col, sum));
+            } else {
+                for lane in 0..some {
+                    let (one, col) = (k.lane(sum, lane as u8), k.add_int(col, i64::from(lane)));
+                    store(k, col, one);
+                }
+            }
+        }
+    }
+
+    /// The state is the sums and pointers: of weights, of values and masks, of weights to fetch ahead.
+    fn taps(
+        &self,
+        k: &mut Builder,
+        taps: &[Tap],
+        offset: Val,
+        (rows, spot): (&[Val], &Spot),
+        state: &[Val],
+    ) -> Vec<Val> {
+        let Some((tap, inner)) = taps.split_first() else { return self.run(k, offset, (rows, spot), state) };
+        let (start, end) = (k.int(0), k.dim(&tap.count));
+        k.fold_loop(start, end, 1, state, &mut |k, i, state| {
+            let bytes = k.dim(&tap.bytes);
+            let bytes = k.mul(i, bytes);
+            let offset = k.add(offset, bytes);
+            self.taps(k, inner, offset, (rows, spot), state)
+        })
+    }
+
+    /// Rounds of several steps, single steps, then the bytes that are left.
+    fn run(&self, k: &mut Builder, offset: Val, (rows, spot): (&[Val], &Spot), state: &[Val]) -> Vec<Val> {
+        let round = 4 * i64::from(self.tile.unroll);
+        let whole = self.run / round * round;
+        let middle = k.add_int(offset, whole);
+        let (vectors, fetched) = (spot.vectors as usize, spot.next.iter().flatten().collect::<Vec<_>>());
+        let mut state = k.fold_loop(offset, middle, round, state, &mut |k, at, state| {
+            let held: Option<Vec<Val>> = self.by_lane.then(|| {
+                let held = rows.iter().map(|&row| {
+                    let from = k.at_index(row, at, 1);
+                    k.load(Ty::new(Elem::I8, round as u32), from)
+                });
+                held.collect()
+            });
+            // Weights that come next are fetched while the rows meet these.
+            let (state, next) = state.split_at(state.len() - fetched.len());
+            let machine = self.e.request.target.machine;
+            let next = next.iter().zip(&fetched).map(|(&next, f)| fetch_lines(k, next, f.1, machine));
+            let next: Vec<Val> = next.collect();
+            let mut state = self.steps(k, state, (vectors, self.tile.unroll), &mut |k, row, step| match &held {
+                Some(held) => self.spread(k, held[row], step),
+                None => {
+                    let from = k.at_index(rows[row], at, 1);
+                    self.everywhere(k, Addr { offset: from.offset + 4 * step as i32, ..from })
+                }
+            });
+            state.extend(next);
+            state
+        });
+        let next = state.split_off(state.len() - fetched.len());
+        state = self.rest(k, (middle, whole), (rows, vectors), &state);
+        state.extend(next);
+        state
+    }
+
+    /// What is left of a run from `middle` on, behind so many bytes.
+    fn rest(
+        &self,
+        k: &mut Builder,
+        (middle, whole): (Val, i64),
+        (rows, vectors): (&[Val], usize),
+        state: &[Val],
+    ) -> Vec<Val> {
+        let left = self.run - whole;
+        let state = self.steps(k, state, (vectors, (left / 4) as u32), &mut |k, row, step| {
+            let from = k.at_index(rows[row], middle, 1);
+            self.everywhere(k, Addr { offset: from.offset + 4 * step as i32, ..from })
+        });
+        if left % 4 == 0 {
+            return state;
+        }
+        self.steps(k, &state, (vectors, 1), &mut |k, row, _| {
+            let from = k.at_index(rows[row], middle, 1);
+            let from = Addr { offset: from.offset + (left / 4 * 4) as i32, ..from };
+            let bytes = Ty::new(Elem::I8, 4 * self.lanes);
+            if self.run >= 4 {
+                // The run's last four bytes without those that a step had before.
+                let had = 4 - left % 4;
+                let four = self.everywhere(k, Addr { offset: from.offset - had as i32, ..from });
+                let (words, bits) = (k.bitcast(four, Ty::new(Elem::I32, self.lanes)), k.int(8 * had));
+                let words = k.bin(Bin::Shr, words, bits);
+                return k.bitcast(words, bytes);
+            }
+            let few = some_bytes(k, from, left % 4);
+            let all = k.splat(few, self.lanes);
+            k.bitcast(all, bytes)
+        })
+    }
+
+    /// Steps of four contracted elements each; `left` gives a row's bytes of a step in every lane.
+    fn steps(
+        &self,
+        k: &mut Builder,
+        state: &[Val],
+        (vectors, count): (usize, u32),
+        left: &mut dyn FnMut(&mut Builder, usize, u32) -> Val,
+    ) -> Vec<Val> {
+        let mut state = state.to_vec();
+        let mut expanding = None;
+        if let Some((values, _, kept)) = &self.expanding {
+            let masks = state.pop();
+            let values = state.split_off(state.len() - values.len());
+            expanding = masks.map(|masks| (values, masks, *kept));
+        }
+        let Some(right) = state.pop() else { return state };
+        let bytes = Ty::new(Elem::I8, 4 * self.lanes);
+        for step in 0..count {
+            let columns: Vec<Val> = (0..vectors as u32)
+                .map(|v| {
+                    let column = v * self.lanes;
+                    let (panel, within) = (column / self.panel, i64::from(step * self.panel + column % self.panel) * 4);
+                    let place = far(k, right, i64::from(panel) * self.panel_bytes + within);
+                    match &mut expanding {
+                        Some((values, masks, kept)) => {
+                            // A bit a byte.
+                            let mask = far(k, *masks, i64::from(panel) * self.panel_bytes / 8 + i64::from(8 * step));
+                            bitmask::word(k, mask, &mut values[v as usize], kept.then_some(place))
+                        }
+                        None => k.load(bytes, place),
+                    }
+                })
+                .collect();
+            for (row, sums) in state.chunks_mut(columns.len()).enumerate() {
+                let all = left(k, row, step);
+                for (sum, &c) in sums.iter_mut().zip(&columns) {
+                    *sum = k.dot(self.kind, all, c, *sum);
+                }
+            }
+        }
+        state.push(k.add_int(right, i64::from(4 * count * self.panel)));
+        if let Some((values, masks, _)) = expanding {
+            state.extend(values);
+            state.push(k.add_int(masks, i64::from(8 * count)));
+        }
+        state
+    }
+
+    /// Four bytes in every lane. As a float, which emitters load into all lanes at once.
+    fn everywhere(&self, k: &mut Builder, from: Addr) -> Val {
+        let four = k.load(Ty::new(Elem::F32, 1), from);
+        let all = k.splat(four, self.lanes);
+        k.bitcast(all, Ty::new(Elem::I8, 4 * self.lanes))
+    }
+
+    /// Four bytes of a vector in every lane.
+    fn spread(&self, k: &mut Builder, held: Val, step: u32) -> Val {
+        let pattern: Vec<u8> = (0..4 * self.lanes).map(|i| (4 * step + i % 4) as u8).collect();
+        k.shuffle(held, held, &pattern)
+    }
+}
+
+/// The address of so many bytes from a pointer on, however many.
+fn far(k: &mut Builder, base: Val, bytes: i64) -> Addr {
+    match i32::try_from(bytes) {
+        Ok(near) => k.at(base, near),
+        Err(_) => {
+            let base = k.add_int(base, bytes);
+            k.at(base, 0)
+        }
+    }
+}
+
+/// One to three bytes in the low end of an `i32`.
+fn some_bytes(k: &mut Builder, from: Addr, count: i64) -> Val {
+    let low = k.load(Ty::new(if count == 1 { Elem::I8 } else { Elem::I16 }, 1), from);
+    let low = k.uconvert(low, Elem::I32);
+    if count < 3 {
+        return low;
+    }
+    let high = k.load(Ty::new(Elem::I8, 1), Addr { offset: from.offset + 2, ..from });
+    let high = k.uconvert(high, Elem::I32);
+    let sixteen = k.int(16);
+    let high = k.bin(Bin::Shl, high, sixteen);
+    k.bin(Bin::Or, low, high)
+}

@@ -1,0 +1,545 @@
+//! Contractions with coded weights by instructions that multiply bytes.
+//!
+//! Rows become numbers of 16 bits in two digits ([`super::int8_split`]), `q = 256 h + l`, each of which meets the weights, as whole
+//! numbers that are signed bytes, in an exact byte product. That takes half of the instructions that multiply-adds of `f32`
+//! would take on vectors as wide. The only errors are those of `q` and of the additions of blocks' sums in `f32`.
+//!
+//! The weights of a group of columns are written out as bytes, zero points subtracted, for all rows of a block. Where products
+//! take unsigned bytes first, `h + 128` stands for `h`, and sums begin at -128 times the sum of the block's weights, which is
+//! taken as these are decoded. Zero points of 8-bit codes, which bytes do not hold, meet the sums of the row's numbers instead.
+//! What a single tile of rows meets is decoded where it is multiplied; there the codes themselves are the unsigned bytes, and
+//! all that is to be subtracted from them meets the sums of the row's numbers.
+//! A block of up to [`NARROW`] elements has sums `256 H + L` that fit 32 bits; longer ones keep both apart, up to [`LONGEST`]
+//! elements.
+//!
+//! A row that digits cannot hold is computed in `f32` instead, with all rows of its register tile.
+
+use mcc_targets::schedule::lowbit::{MAX_UNROLLED_ROUNDS, MIN_FETCHING_TILES, ROUND_ELEMENTS};
+use mcc_targets::{Arch, schedule};
+
+use super::int8_split::{ALIGNED, Digits};
+use super::{Columns, Weights};
+use crate::kir::{Addr, Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
+use mcc_ir::Dim;
+
+/// Contracted elements whose sums fit 32 bits, of signed bytes and of unsigned ones.
+const NARROW: i64 = 512;
+const UNSIGNED_NARROW: i64 = 256;
+
+/// Contracted elements whose sums of one digit fit 32 bits.
+const LONGEST: i64 = 1 << 16;
+
+/// Whether the weights are of a kind that this computes.
+pub(crate) fn fits(w: &Weights<'_, '_>) -> bool {
+    !w.table
+        && w.lanes > 1
+        && (w.coded.block as i64).min(w.depth) <= LONGEST
+        && w.depth > 0
+        && ALIGNED % i64::from(w.lanes) == 0
+}
+
+/// `rows` rows, which follow one another.
+pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
+    let target = w.e.request.target;
+    let several = w.blocks > 1;
+    let panel_vectors = w.panel / w.lanes;
+    let mut tile = schedule::lowbit::row_tile(target, several, rows.as_const());
+    // Groups are whole panels, or panels are whole groups.
+    if tile.vectors > panel_vectors {
+        tile.vectors = tile.vectors / panel_vectors * panel_vectors;
+    } else {
+        tile.vectors = 1 << (31 - tile.vectors.leading_zeros());
+    }
+    let unit = i64::from(tile.rows);
+    let padded = (w.depth + ALIGNED - 1) / ALIGNED * ALIGNED;
+    let mut block = (schedule::lowbit::cached_rows_bytes(target) / (2 * padded) / unit).max(1) * unit;
+    let shared = schedule::threads::shared_rows(unit as u64, rows.as_const(), Some(w.columns), tile.vectors * w.lanes);
+    let shared = shared.filter(|_| target.threads > 1);
+    if let Some(rows) = shared {
+        block = rows.min(block);
+    }
+    let kept = rows.as_const().map_or(block, |r| r.min(block));
+    let signed = target.arch == Arch::Aarch64;
+    let group = i64::from(tile.vectors * w.lanes);
+    // What one tile of rows meets needs no place.
+    let one_tile = rows.as_const().is_some_and(|r| r <= unit);
+    let unsigned_codes = one_tile && !signed;
+    let signed = signed || unsigned_codes;
+    let summed = unsigned_codes || w.has_zeros() && w.coded.bits == 8;
+    let digits = Digits::new(w, k, kept, (signed, summed));
+    let written = (!one_tile).then(|| Written {
+        bytes: w.e.scratch(k, Dim::from(w.elements() * group)),
+        starts: (!signed).then(|| w.e.scratch(k, Dim::from(w.blocks * group * 4))),
+    });
+    let narrow = if unsigned_codes { UNSIGNED_NARROW } else { NARROW };
+    let wide = (w.coded.block as i64).min(w.depth) > narrow;
+    let d = Product { w, rows: unit, wide, signed, unsigned_codes, digits, written };
+    let (zero, count) = (k.int(0), k.dim(rows));
+    let mut round = |k: &mut Builder, first: Val| {
+        let last = k.add_int(first, block);
+        let last = k.bin(Bin::Min, last, count);
+        k.for_each(first, last, 1, &mut |k, row| d.digits.cut(k, first, row));
+        w.each_group(k, tile.vectors, &mut |k, columns| {
+            if let Some(written) = &d.written {
+                d.write_out(k, written, &columns);
+            }
+            d.tiles(k, rows, (first, last), &columns);
+        });
+    };
+    match rows.as_const() {
+        Some(r) if r <= block => round(k, zero),
+        _ if shared.is_some() => k.parallel(zero, count, block, &mut round),
+        _ => k.for_each(zero, count, block, &mut round),
+    }
+}
+
+/// Rows as digits, and how they meet the weights.
+struct Product<'a, 'b, 'c> {
+    w: &'c Weights<'a, 'b>,
+    /// Rows of a register tile.
+    rows: i64,
+    /// Whether the sums of both digits are kept apart.
+    wide: bool,
+    /// Whether digits are signed.
+    signed: bool,
+    /// Whether codes are multiplied as they are.
+    unsigned_codes: bool,
+    digits: Digits<'a, 'b, 'c>,
+    /// Where weights are written out; without, they are decoded where they are multiplied.
+    written: Option<Written>,
+}
+
+/// Weights that are written out.
+struct Written {
+    /// Those of a group of columns: four elements of each in steps.
+    bytes: Val,
+    /// What the sums of high digits of each block begin at, where that is not zero.
+    starts: Option<Val>,
+}
+
+impl Product<'_, '_, '_> {
+    // ---- weights to bytes ----
+
+    /// Writes out the weights of some columns.
+    fn write_out(&self, k: &mut Builder, to: &Written, columns: &Columns) {
+        let w = self.w;
+        let block = w.coded.block as i64;
+        let full = if w.blocks > 1 { w.depth / block } else { 0 };
+        let (zero, end) = (k.int(0), k.int(full));
+        let state = [columns.codes, columns.parameters, to.bytes, to.starts.unwrap_or(to.bytes)];
+        let state =
+            k.fold_loop(zero, end, 1, &state, &mut |k, _, state| self.write_block(k, block, state, columns.vectors));
+        if full * block < w.depth {
+            self.write_block(k, w.depth - full * block, &state, columns.vectors);
+        }
+    }
+
+    /// Writes out a block of so many elements; the state is pointers to its codes, parameters, bytes and start.
+    fn write_block(&self, k: &mut Builder, elements: i64, state: &[Val], vectors: u32) -> Vec<Val> {
+        let w = self.w;
+        let &[codes, parameters, bytes, starts] = state else { return state.to_vec() };
+        let words = Ty::new(Elem::I32, w.lanes);
+        let in_word = w.coded.in_word() as i64;
+        let less = self.less(k, parameters, vectors);
+        let nothing = k.zero(words);
+        let mut carried = vec![nothing; vectors as usize];
+        carried.extend([codes, bytes]);
+        let (zero, end) = (k.int(0), k.int((elements + in_word - 1) / in_word));
+        let carried = k.fold_loop(zero, end, 1, &carried, &mut |k, _, carried| {
+            let (mut sums, codes, to) =
+                (carried[..vectors as usize].to_vec(), carried[vectors as usize], carried[vectors as usize + 1]);
+            let steps = 8 / w.coded.bits;
+            for v in 0..vectors {
+                let word = w.words(k, codes, v, 0);
+                for step in 0..steps {
+                    let numbers = self.four_elements(k, word, step, Some(less[v as usize]));
+                    let to = k.at(to, ((step * vectors + v) * words.bytes()) as i32);
+                    k.store(to, numbers);
+                    if !self.signed {
+                        sums[v as usize] = self.summed(k, numbers, sums[v as usize]);
+                    }
+                }
+            }
+            let step = i64::from(steps * vectors * words.bytes());
+            sums.extend([k.add_int(codes, w.word_bytes()), k.add_int(to, step)]);
+            sums
+        });
+        let (sums, pointers) = carried.split_at(vectors as usize);
+        let mut starts = starts;
+        if !self.signed {
+            for (v, &sum) in (0u32..).zip(sums) {
+                let seven = k.int(7);
+                let sum = k.bin(Bin::Shl, sum, seven);
+                let start = k.sub(nothing, sum);
+                let to = k.at(starts, (v * words.bytes()) as i32);
+                k.store(to, start);
+            }
+            starts = k.add_int(starts, i64::from(vectors * words.bytes()));
+        }
+        vec![pointers[0], k.add_int(parameters, w.block_bytes()), pointers[1], starts]
+    }
+
+    /// Adds up numbers, four a lane.
+    fn summed(&self, k: &mut Builder, numbers: Val, sum: Val) -> Val {
+        let ones = k.int_of(0x0101_0101, k.ty(sum));
+        let ones = k.bitcast(ones, k.ty(numbers));
+        k.dot(DotKind::U8S8, ones, numbers, sum)
+    }
+
+    /// What is to be subtracted from the codes of a block, for each vector of columns.
+    fn less(&self, k: &mut Builder, parameters: Val, vectors: u32) -> Vec<Val> {
+        let of = |v| {
+            let zero = if self.w.coded.bits < 8 { self.w.zero(k, parameters, v) } else { None };
+            self.in_bytes(k, zero)
+        };
+        (0..vectors).map(of).collect()
+    }
+
+    /// What is to be subtracted from codes, in each byte of a vector of words.
+    fn in_bytes(&self, k: &mut Builder, zero: Option<Val>) -> Val {
+        let ty = Ty::new(Elem::I32, self.w.lanes);
+        let middle = i64::from(self.w.coded.middle());
+        let bytes = Ty::new(Elem::I8, 4 * self.w.lanes);
+        let Some(zero) = zero else {
+            let all = k.int_of(i64::from((middle as u32 * 0x0101_0101) as i32), ty);
+            return k.bitcast(all, bytes);
+        };
+        let (middle, low, each) = (k.int_of(middle, ty), k.int_of(0xff, ty), k.int_of(0x0101_0101, ty));
+        let less = k.add(zero, middle);
+        let less = k.bin(Bin::And, less, low);
+        let less = k.mul(less, each);
+        k.bitcast(less, bytes)
+    }
+
+    /// Four neighbouring elements of a vector of words as bytes: codes, or weights where something is subtracted.
+    fn four_elements(&self, k: &mut Builder, words: Val, step: u32, less: Option<Val>) -> Val {
+        let (bits, ty) = (self.w.coded.bits, k.ty(words));
+        let mut v = words;
+        let lowest = 8 - bits * (step + 1);
+        if lowest > 0 {
+            let count = k.int(lowest.into());
+            v = k.bin(Bin::Shr, v, count);
+        }
+        if bits < 8 {
+            let mask = k.int_of(((1 << bits) - 1) * 0x0101_0101, ty);
+            v = k.bin(Bin::And, v, mask);
+        }
+        let codes = k.bitcast(v, Ty::new(Elem::I8, 4 * ty.lanes));
+        less.map_or(codes, |less| k.sub(codes, less))
+    }
+
+    fn line_bytes(&self) -> i64 {
+        self.w.e.request.target.machine.line_bytes()
+    }
+
+    // ---- products ----
+
+    /// The rows of a block in register tiles: full ones, then smaller ones. Only the last block has a rest.
+    fn tiles(&self, k: &mut Builder, rows: &Dim, (first, last): (Val, Val), columns: &Columns) {
+        let size = self.rows;
+        let bound = k.add_int(last, 1 - size);
+        let ahead = self.ahead(rows, columns.vectors);
+        k.for_each(first, bound, size, &mut |k, row| {
+            let done = k.sub(row, first);
+            for &(start, group, bytes) in &ahead {
+                let from = [columns.codes, columns.parameters][start];
+                let offset = k.mul_int(done, bytes / size);
+                let from = k.add(from, offset);
+                for line in (0..bytes).step_by(self.line_bytes() as usize) {
+                    let at = k.int(group + line);
+                    let at = k.at_index(from, at, 1);
+                    k.prefetch(at);
+                }
+            }
+            self.tile(k, first, row, size, columns);
+        });
+        let mut done = &rows.floor_div(&Dim::from(size)) * &Dim::from(size);
+        let rest = (rows - &done).as_const();
+        let mut step = rest.unwrap_or(size / 2);
+        while step > 0 {
+            let until = &done + &(&(rows - &done).floor_div(&Dim::from(step)) * &Dim::from(step));
+            let (start, end) = (k.dim(&done), k.dim(&until));
+            let (start, end) = (k.bin(Bin::Max, start, first), k.bin(Bin::Min, end, last));
+            k.for_each(start, end, step, &mut |k, row| self.tile(k, first, row, step, columns));
+            done = until;
+            step = if rest.is_some() { 0 } else { step / 2 };
+        }
+    }
+
+    /// What each tile of rows fetches of the next columns' codes and scales, so that they are there when they are written out:
+    /// which of both, the bytes from these columns' to those, and how many bytes.
+    fn ahead(&self, rows: &Dim, vectors: u32) -> Vec<(usize, i64, i64)> {
+        let w = self.w;
+        let tiles = rows.as_const().map_or(0, |rows| rows / self.rows);
+        let width = vectors * w.lanes;
+        if self.written.is_none()
+            || tiles < MIN_FETCHING_TILES
+            || !width.is_multiple_of(w.panel)
+            || w.e.request.target.vector_bytes == 16
+        {
+            return Vec::new();
+        }
+        let panels = i64::from(width / w.panel);
+        let line = self.line_bytes();
+        let part = |bytes: i64| (bytes / tiles + line - 1) / line * line;
+        let streams = [panels * w.panel_bytes(), panels * w.blocks * w.block_bytes()];
+        streams.into_iter().enumerate().map(|(n, bytes)| (n, bytes, part(bytes))).collect()
+    }
+
+    fn tile(&self, k: &mut Builder, first: Val, row: Val, rows: i64, columns: &Columns) {
+        let local = k.sub(row, first);
+        let scales: Vec<Val> = (0..rows)
+            .map(|r| {
+                let at = k.at_index(self.digits.scales, local, 4);
+                k.load(Ty::new(Elem::F32, 1), Addr { offset: at.offset + 4 * r as i32, ..at })
+            })
+            .collect();
+        // NaN if one is.
+        let mut all = scales[0];
+        for &scale in &scales[1..] {
+            all = k.add(all, scale);
+        }
+        let odd = k.cmp(Cmp::Ne, all, all);
+        k.choose(
+            odd,
+            &mut |k| {
+                let end = k.add_int(row, rows);
+                k.for_each(row, end, 1, &mut |k, row| {
+                    let from = self.w.row(k, row);
+                    let sums = self.w.sums(k, columns, from);
+                    self.w.store(k, columns, row, &sums);
+                });
+                Vec::new()
+            },
+            &mut |k| {
+                let sums = self.product(k, local, rows, columns);
+                for (r, sums) in (0i64..).zip(sums.chunks(columns.vectors as usize)) {
+                    let scale = k.splat(scales[r as usize], self.w.lanes);
+                    let results: Vec<Val> = sums.iter().map(|&s| k.mul(s, scale)).collect();
+                    let row = k.add_int(row, r);
+                    self.w.store(k, columns, row, &results);
+                }
+                Vec::new()
+            },
+        );
+    }
+
+    /// Sums of a tile, row by row, in units of the rows' numbers.
+    fn product(&self, k: &mut Builder, local: Val, rows: i64, columns: &Columns) -> Vec<Val> {
+        let (w, vectors) = (self.w, columns.vectors);
+        let size = rows as usize * vectors as usize;
+        let digits = self.digits.row(k, local);
+        let sums = self.digits.row_sums(k, local);
+        let block = w.coded.block as i64;
+        let full = if w.blocks > 1 { w.depth / block } else { 0 };
+        let nothing = k.zero(Ty::new(Elem::F32, w.lanes));
+        let (zero, end) = (k.int(0), k.int(full * block));
+        let mut state = vec![nothing; size];
+        let weights = self.written.as_ref().map_or(columns.codes, |written| written.bytes);
+        let starts = self.written.as_ref().and_then(|written| written.starts).unwrap_or(weights);
+        state.extend([columns.parameters, weights, starts, sums]);
+        let one = |k: &mut Builder, at: Val, count: i64, state: &[Val], fresh: bool| {
+            let (totals, rest) = state.split_at(size);
+            let &[parameters, weights, starts, sums] = rest else { return state.to_vec() };
+            let places = (weights, parameters, starts);
+            let (products, weights) = self.block(k, (digits, at, count), places, rows, vectors);
+            let mut next = self.scaled(k, &products, (parameters, sums), rows, vectors, (!fresh).then_some(totals));
+            next.extend([
+                k.add_int(parameters, w.block_bytes()),
+                weights,
+                k.add_int(starts, i64::from(4 * vectors * w.lanes)),
+                k.add_int(sums, self.digits.sum_bytes),
+            ]);
+            next
+        };
+        state = k.fold_loop(zero, end, block, &state, &mut |k, at, state| one(k, at, block, state, false));
+        if full * block < w.depth {
+            state = one(k, end, w.depth - full * block, &state, full == 0);
+        }
+        state.truncate(size);
+        state
+    }
+
+    /// Sums of high and of low digits of a block: for each row, first those of the one, then of the other.
+    fn block(
+        &self,
+        k: &mut Builder,
+        (digits, at, count): (Val, Val, i64),
+        (weights, parameters, starts): (Val, Val, Val),
+        rows: i64,
+        vectors: u32,
+    ) -> (Vec<Val>, Val) {
+        let words = Ty::new(Elem::I32, self.w.lanes);
+        let zero = k.zero(words);
+        let start = |v: u32| match self.written.as_ref().and_then(|written| written.starts) {
+            Some(_) => {
+                let from = k.at(starts, (v * words.bytes()) as i32);
+                k.load(words, from)
+            }
+            None => zero,
+        };
+        let high: Vec<Val> = (0..vectors).map(start).collect();
+        let low = vec![zero; vectors as usize];
+        let subtracts = self.written.is_none() && !self.unsigned_codes;
+        let less = if subtracts { self.less(k, parameters, vectors) } else { Vec::new() };
+        // Sums of weights that are not written out are taken here.
+        let sums = if self.written.is_none() && !self.signed { vectors as usize } else { 0 };
+        let mut state: Vec<Val> = (0..rows).flat_map(|_| [&high[..], &low]).flatten().copied().collect();
+        state.extend(vec![zero; sums]);
+        state.push(weights);
+        let in_word = self.w.coded.in_word() as i64;
+        let elements = (count + in_word - 1) / in_word * in_word;
+        let rounds = elements / ROUND_ELEMENTS;
+        let mut at = at;
+        if rounds <= MAX_UNROLLED_ROUNDS {
+            for _ in 0..rounds {
+                state = self.steps(k, (digits, at, ROUND_ELEMENTS / 4), &less, (rows, vectors), &state);
+                at = k.add_int(at, ROUND_ELEMENTS);
+            }
+        } else {
+            let end = k.add_int(at, rounds * ROUND_ELEMENTS);
+            state = k.fold_loop(at, end, ROUND_ELEMENTS, &state, &mut |k, at, state| {
+                self.steps(k, (digits, at, ROUND_ELEMENTS / 4), &less, (rows, vectors), state)
+            });
+            at = end;
+        }
+        let left = elements - rounds * ROUND_ELEMENTS;
+        if left > 0 {
+            state = self.steps(k, (digits, at, left / 4), &less, (rows, vectors), &state);
+        }
+        let weights = state.pop().unwrap_or(weights);
+        let sums = state.split_off(state.len() - sums);
+        for (v, &sum) in sums.iter().enumerate() {
+            let seven = k.int(7);
+            let start = k.bin(Bin::Shl, sum, seven);
+            for row in state.chunks_mut(2 * vectors as usize) {
+                row[v] = k.sub(row[v], start);
+            }
+        }
+        (state, weights)
+    }
+
+    /// `count` steps of four elements with the digits from `at` on: a round, or less.
+    fn steps(
+        &self,
+        k: &mut Builder,
+        (digits, at, count): (Val, Val, i64),
+        less: &[Val],
+        (rows, vectors): (i64, u32),
+        state: &[Val],
+    ) -> Vec<Val> {
+        let w = self.w;
+        let mut state = state.to_vec();
+        let Some(pointer) = state.pop() else { return state };
+        let from = k.at_index(digits, at, 1);
+        let four = Ty::new(Elem::I8, 4 * w.lanes);
+        // Rows are the high digits, then the low ones.
+        let place = |n: usize| from.offset + (n as i64 * self.digits.padded) as i32;
+        // Where lanes are spread by instructions of their own, a round's digits are loaded once.
+        let by_lane = w.e.request.target.arch == Arch::Aarch64 && count * 4 == ROUND_ELEMENTS;
+        let held: Vec<Val> = (0..if by_lane { 2 * rows as usize } else { 0 })
+            .map(|n| k.load(Ty::new(Elem::I8, ROUND_ELEMENTS as u32), Addr { offset: place(n), ..from }))
+            .collect();
+        let kind = if self.signed && !self.unsigned_codes { DotKind::S8S8 } else { DotKind::U8S8 };
+        let in_word = i64::from(8 / w.coded.bits);
+        let mut words = Vec::new();
+        for step in 0..count {
+            let weights: Vec<Val> = if self.written.is_some() {
+                let of = |v| {
+                    let from = k.at(pointer, ((step * i64::from(vectors) + v) * i64::from(four.bytes())) as i32);
+                    k.load(four, from)
+                };
+                (0..i64::from(vectors)).map(of).collect()
+            } else {
+                if step % in_word == 0 {
+                    words = (0..vectors).map(|v| w.words(k, pointer, v, step / in_word)).collect();
+                }
+                let within = (step % in_word) as u32;
+                let less = |v: usize| less.get(v).copied();
+                words.iter().enumerate().map(|(v, &word)| self.four_elements(k, word, within, less(v))).collect()
+            };
+            let (sums, totals) = state.split_at_mut(2 * rows as usize * vectors as usize);
+            for (total, &weights) in totals.iter_mut().zip(&weights) {
+                *total = self.summed(k, weights, *total);
+            }
+            for (n, sums) in sums.chunks_mut(vectors as usize).enumerate() {
+                let left = match held.get(n) {
+                    Some(&held) => {
+                        let pattern: Vec<u8> = (0..4 * w.lanes).map(|i| (4 * step) as u8 + (i % 4) as u8).collect();
+                        k.shuffle(held, held, &pattern)
+                    }
+                    None => {
+                        // As a float, which emitters load into all lanes at once.
+                        let offset = place(n) + 4 * step as i32;
+                        let one = k.load(Ty::new(Elem::F32, 1), Addr { offset, ..from });
+                        let all = k.splat(one, w.lanes);
+                        k.bitcast(all, four)
+                    }
+                };
+                for (sum, &weights) in sums.iter_mut().zip(&weights) {
+                    let (a, b) = if self.unsigned_codes { (weights, left) } else { (left, weights) };
+                    *sum = k.dot(kind, a, b, *sum);
+                }
+            }
+        }
+        let passed = match self.written {
+            Some(_) => count * i64::from(vectors * four.bytes()),
+            None => count / in_word * w.word_bytes(),
+        };
+        state.push(k.add_int(pointer, passed));
+        state
+    }
+
+    /// The sums of a block, scaled, added to `totals` if there are any.
+    fn scaled(
+        &self,
+        k: &mut Builder,
+        products: &[Val],
+        (parameters, sums): (Val, Val),
+        rows: i64,
+        vectors: u32,
+        totals: Option<&[Val]>,
+    ) -> Vec<Val> {
+        let (w, vectors) = (self.w, vectors as usize);
+        let parameters: Vec<(Val, Option<Val>)> = (0..vectors as u32)
+            .map(|v| {
+                let scale = w.scale(k, parameters, v);
+                let zero = if self.digits.sum_bytes > 0 { w.zero(k, parameters, v) } else { None };
+                let mut less = zero.map(|zero| k.convert(zero, Elem::F32));
+                if self.unsigned_codes {
+                    let middle = k.float(f64::from(w.coded.middle()), k.ty(scale));
+                    less = Some(less.map_or(middle, |zero| k.add(zero, middle)));
+                }
+                (scale, less)
+            })
+            .collect();
+        let mut results = Vec::with_capacity(rows as usize * vectors);
+        for r in 0..rows as usize {
+            let at = k.at(sums, (r as i64 * w.blocks * self.digits.sum_bytes) as i32);
+            for v in 0..vectors {
+                let (high, low) = (products[2 * r * vectors + v], products[(2 * r + 1) * vectors + v]);
+                let mut sum = if self.wide {
+                    let (high, low) = (k.convert(high, Elem::F32), k.convert(low, Elem::F32));
+                    let base = k.float(256.0, k.ty(high));
+                    k.fma(high, base, low)
+                } else {
+                    let eight = k.int(8);
+                    let high = k.bin(Bin::Shl, high, eight);
+                    let sum = k.add(high, low);
+                    k.convert(sum, Elem::F32)
+                };
+                let (scale, zero) = parameters[v];
+                if let Some(zero) = zero {
+                    let one = k.load(Ty::new(Elem::F32, 1), at);
+                    let all = k.splat(one, w.lanes);
+                    sum = k.fma(zero, all, sum);
+                }
+                results.push(match totals {
+                    Some(totals) => k.fma(sum, scale, totals[r * vectors + v]),
+                    None => k.mul(sum, scale),
+                });
+            }
+        }
+        results
+    }
+}

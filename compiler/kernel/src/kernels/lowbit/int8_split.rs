@@ -1,0 +1,293 @@
+//! Rows of floats as numbers of 16 bits in two digits, for products of bytes.
+//!
+//! With `m` a row's largest magnitude, an element `x` is `q = round(x * LARGEST / m)`, at most half a unit,
+//! `m / (2 * LARGEST) = 1.5e-5 m`, off; `q = 256 h + l`. Where products take signed bytes, `-128 <= h, l <= 127`; otherwise
+//! both are unsigned, and what is stored for `h` is `h + 128`. So the only error of a product with a column `w` is
+//!
+//! ```text
+//! |error| <= 1.5e-5 * m * sum(|w|)
+//! ```
+//!
+//! and about the square root of the contracted elements smaller as a rule, since the rounding errors of the elements have
+//! nothing to do with each other.
+//!
+//! A row of whole numbers up to `LARGEST` loses nothing: there `q = x * 2^n`, with the largest `n` that `m` allows. Such are
+//! quantized data that reach a product as floats, whose results may be quantized again, compared or cast to integers.
+//!
+//! A row with an infinity or a NaN, of larger whole numbers that `f32` tells from others, or whose largest element's reciprocal is out of range, has NaN
+//! for a scale.
+
+use mcc_targets::schedule::lowbit::SPLIT_VECTORS;
+
+use super::Weights;
+use crate::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Un, Val};
+use crate::numbers;
+use mcc_ir::{DType, Dim};
+
+/// The largest number of two signed digits.
+const LARGEST: f64 = 32639.0;
+
+/// From here on `f32` has no fractions.
+const ALL_WHOLE: f64 = 8388608.0;
+
+/// Rows are cut into digits in multiples of this.
+pub(crate) const ALIGNED: i64 = 16;
+
+/// Added to a float of up to 22 bits, leaves it rounded in the low bits.
+const MAGIC: i64 = 0x4b40_0000;
+
+/// Magnitudes whose reciprocals, and those times what codes stand for, are in range, as bits.
+const LEAST_BITS: i64 = 0x0da2_4260;
+const MOST_BITS: i64 = 0x7e96_7699;
+
+/// The digits of a block of rows.
+pub(crate) struct Digits<'a, 'b, 'c> {
+    w: &'c Weights<'a, 'b>,
+    /// Bytes of a row's digits of one kind.
+    pub(crate) padded: i64,
+    /// Whether digits are signed.
+    signed: bool,
+    /// Bytes of the sum of the numbers of a row and block: 0 if nobody needs it.
+    pub(crate) sum_bytes: i64,
+    /// A row's high digits, then its low ones.
+    digits: Val,
+    /// The sum of the numbers of each row and block, as floats.
+    sums: Option<Val>,
+    /// What a row's sums are multiplied by; NaN for rows that digits cannot hold.
+    pub(crate) scales: Val,
+}
+
+impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
+    /// Room for `rows` rows that meet the weights, with or without the sums of their numbers.
+    pub(crate) fn new(
+        w: &'c Weights<'a, 'b>,
+        k: &mut Builder,
+        rows: i64,
+        (signed, summed): (bool, bool),
+    ) -> Digits<'a, 'b, 'c> {
+        let padded = (w.depth + ALIGNED - 1) / ALIGNED * ALIGNED;
+        let scratch = |k: &mut Builder, bytes: i64| w.e.scratch(k, Dim::from(rows * bytes));
+        let digits = scratch(k, 2 * padded);
+        let scales = scratch(k, 4);
+        let sum_bytes = if summed { 4 } else { 0 };
+        let sums = (sum_bytes > 0).then(|| scratch(k, w.blocks * sum_bytes));
+        Digits { w, padded, signed, sum_bytes, digits, sums, scales }
+    }
+
+    /// Where the digits of a row of the block begin.
+    pub(crate) fn row(&self, k: &mut Builder, local: Val) -> Val {
+        let start = k.mul_int(local, 2 * self.padded);
+        k.add(self.digits, start)
+    }
+
+    /// Where the sums of a row of the block begin.
+    pub(crate) fn row_sums(&self, k: &mut Builder, local: Val) -> Val {
+        let Some(sums) = self.sums else { return self.digits };
+        let start = k.mul_int(local, self.w.blocks * self.sum_bytes);
+        k.add(sums, start)
+    }
+
+    /// Cuts a row into digits; `first` is the first row of the block.
+    pub(crate) fn cut(&self, k: &mut Builder, first: Val, row: Val) {
+        let (w, lanes) = (self.w, self.w.lanes);
+        let (from, local) = (w.row(k, row), k.sub(row, first));
+        let bits = self.largest(k, from);
+        let bits_ty = k.ty(bits);
+        // All zeros are as good as any other number, times zero.
+        let (nothing, one) = (k.int_of(0, bits_ty), k.int_of(0x3f80_0000, bits_ty));
+        let empty = k.cmp(Cmp::Eq, bits, nothing);
+        let bits = k.select(empty, one, bits);
+        let (least, span) = (k.int_of(LEAST_BITS, bits_ty), k.int_of(MOST_BITS - LEAST_BITS, bits_ty));
+        let above = k.sub(bits, least);
+        let ordinary = k.cmp(Cmp::ULe, above, span);
+        let float = Ty::new(Elem::F32, 1);
+        let m = k.bitcast(bits, float);
+        let (inverse, scale) = self.unit(k, from, m);
+        let odd = k.float(f64::NAN, float);
+        let scale = k.select(ordinary, scale, odd);
+        let to = k.at_index(self.scales, local, 4);
+        k.store(to, scale);
+        let inverse = k.splat(inverse, lanes);
+        let (high, sums) = (self.row(k, local), self.row_sums(k, local));
+        // Without sums, blocks do not matter.
+        let block = if self.sums.is_some() { w.coded.block as i64 } else { w.depth };
+        let full = if w.blocks > 1 { w.depth / block } else { 0 };
+        let (zero, end) = (k.int(0), k.int(full * block));
+        let sums = k.fold_loop(zero, end, block, &[sums], &mut |k, at, sums| {
+            self.cut_block(k, (from, at, block), inverse, high, sums[0]);
+            vec![k.add_int(sums[0], self.sum_bytes)]
+        });
+        if full * block < w.depth {
+            self.cut_block(k, (from, end, w.depth - full * block), inverse, high, sums[0]);
+        }
+    }
+
+    /// What a row with the largest magnitude `m` is multiplied by to give its numbers, and what these are multiplied by to
+    /// give the row.
+    fn unit(&self, k: &mut Builder, from: Val, m: Val) -> (Val, Val) {
+        let float = k.ty(m);
+        let (largest, unit) = (k.float(LARGEST, float), k.float(1.0 / LARGEST, float));
+        let (inverse, scale) = (k.bin(Bin::Div, largest, m), k.mul(m, unit));
+        // Few rows of other numbers have a largest one that is whole: only what might be whole is looked at again. From
+        // `ALL_WHOLE` on every number is whole, which tells nothing.
+        let (rounded, all_whole) = (k.un(Un::Nearest, m), k.float(ALL_WHOLE, float));
+        let (whole, telling) = (k.cmp(Cmp::Eq, m, rounded), k.cmp(Cmp::Lt, m, all_whole));
+        let whole = k.bin(Bin::And, whole, telling);
+        let both = k.choose(
+            whole,
+            &mut |k| {
+                let fractions = self.fractions(k, from);
+                let bits = k.ty(fractions);
+                let nothing = k.zero(bits);
+                let whole = k.cmp(Cmp::Eq, fractions, nothing);
+                // Powers of two without what the quotient has besides its exponent, and one over them.
+                let power = k.bitcast(inverse, bits);
+                let exponent = k.int_of(0x7f80_0000, bits);
+                let power = k.bin(Bin::And, power, exponent);
+                let reciprocals = k.int_of(254 << 23, bits);
+                let reciprocal = k.sub(reciprocals, power);
+                let (power, reciprocal) = (k.bitcast(power, float), k.bitcast(reciprocal, float));
+                let odd = k.float(f64::NAN, float);
+                let fits = k.cmp(Cmp::Le, m, largest);
+                let reciprocal = k.select(fits, reciprocal, odd);
+                vec![k.select(whole, power, inverse), k.select(whole, reciprocal, scale)]
+            },
+            &mut |_| vec![inverse, scale],
+        );
+        (both[0], both[1])
+    }
+
+    /// Zero if all elements of a row are whole numbers.
+    fn fractions(&self, k: &mut Builder, from: Val) -> Val {
+        self.over_row(k, from, Bin::Or, &mut |k, x| {
+            let (ty, whole) = (k.ty(x).with(Elem::I32), k.un(Un::Nearest, x));
+            let (bits, whole) = (k.bitcast(x, ty), k.bitcast(whole, ty));
+            k.bin(Bin::Xor, bits, whole)
+        })
+    }
+
+    /// The bits of the largest magnitude of a row: more than infinity's if there is a NaN.
+    fn largest(&self, k: &mut Builder, from: Val) -> Val {
+        self.over_row(k, from, Bin::Max, &mut |k, x| {
+            let ty = k.ty(x).with(Elem::I32);
+            let (bits, magnitude) = (k.bitcast(x, ty), k.int_of(0x7fff_ffff, ty));
+            k.bin(Bin::And, bits, magnitude)
+        })
+    }
+
+    /// What is made of each element of a row, 32 bits each, combined to one; elements beyond its end are zero.
+    fn over_row(&self, k: &mut Builder, from: Val, op: Bin, make: &mut dyn FnMut(&mut Builder, Val) -> Val) -> Val {
+        let ty = Ty::new(Elem::I32, self.w.lanes);
+        let (zero, nothing) = (k.int(0), k.zero(ty));
+        // Several at once, which need not wait for one another.
+        let lanes = i64::from(self.w.lanes);
+        let whole = self.w.depth / (lanes * SPLIT_VECTORS) * (lanes * SPLIT_VECTORS);
+        let end = k.int(whole);
+        let sums =
+            k.fold_loop(zero, end, lanes * SPLIT_VECTORS, &[nothing; SPLIT_VECTORS as usize], &mut |k, at, sums| {
+                (0i64..)
+                    .zip(sums)
+                    .map(|(n, &sum)| {
+                        let at = k.add_int(at, n * lanes);
+                        let x = self.elements(k, from, at, lanes);
+                        let made = make(k, x);
+                        k.bin(op, made, sum)
+                    })
+                    .collect()
+            });
+        let mut sum = sums.into_iter().reduce(|a, b| k.bin(op, a, b)).unwrap_or(nothing);
+        let mut done = whole;
+        while done < self.w.depth {
+            let at = k.int(done);
+            let x = self.elements(k, from, at, self.w.depth - done);
+            let made = make(k, x);
+            sum = k.bin(op, made, sum);
+            done += lanes;
+        }
+        k.reduce_lanes(sum, &mut |k, a, b| k.bin(op, a, b))
+    }
+
+    /// A vector of a row's elements, of which there are so many; the others are zero.
+    fn elements(&self, k: &mut Builder, from: Val, at: Val, count: i64) -> Val {
+        let lanes = self.w.lanes;
+        let ty = Ty::new(Elem::F32, lanes);
+        let from = k.at_index(from, at, 4);
+        if count >= i64::from(lanes) {
+            return k.load(ty, from);
+        }
+        if k.has_masks() {
+            let count = k.int(count);
+            return k.load_part(ty, from, count);
+        }
+        let mut v = k.zero(ty);
+        for lane in 0..count as u8 {
+            let one = k.load(ty.with_lanes(1), Addr { offset: from.offset + 4 * i32::from(lane), ..from });
+            v = k.with_lane(v, one, lane);
+        }
+        v
+    }
+
+    /// Digits of `count` elements from `at` on, and their sum.
+    fn cut_block(&self, k: &mut Builder, (from, at, count): (Val, Val, i64), inverse: Val, high: Val, sum: Val) {
+        let lanes = i64::from(self.w.lanes);
+        let ty = Ty::new(Elem::I32, self.w.lanes);
+        let nothing = if self.sums.is_some() { vec![k.zero(ty)] } else { Vec::new() };
+        let add = |k: &mut Builder, state: &[Val], bits: Val| -> Vec<Val> {
+            state.iter().map(|&sum| k.add(sum, bits)).collect()
+        };
+        // Several at once, so that the loop costs little.
+        let step = if count >= 4 * lanes { 4 } else { 1 };
+        let whole = count / (step * lanes) * step * lanes;
+        let end = k.add_int(at, whole);
+        let mut state = k.fold_loop(at, end, step * lanes, &nothing, &mut |k, at, state| {
+            (0..step).fold(state.to_vec(), |state, n| {
+                let at = k.add_int(at, n * lanes);
+                let bits = self.cut_vector(k, (from, at, lanes), inverse, high);
+                add(k, &state, bits)
+            })
+        });
+        let mut vectors = whole / lanes;
+        // What fills the last step up is zero.
+        while vectors * lanes < (count + ALIGNED - 1) / ALIGNED * ALIGNED {
+            let at = k.add_int(at, vectors * lanes);
+            let bits = self.cut_vector(k, (from, at, (count - vectors * lanes).max(0)), inverse, high);
+            state = add(k, &state, bits);
+            vectors += 1;
+        }
+        if let Some(&all) = state.first() {
+            let all = k.reduce_lanes(all, &mut |k, a, b| k.add(a, b));
+            let offset = self.magic().wrapping_mul(vectors * lanes) as i32;
+            let offset = k.int_of(offset.into(), ty.with_lanes(1));
+            let all = k.sub(all, offset);
+            let all = k.convert(all, Elem::F32);
+            let negative = k.un(Un::Neg, all);
+            let to = k.at(sum, 0);
+            k.store(to, negative);
+        }
+    }
+
+    /// The bits of a float that, added, leave numbers in the low bits as they are to be cut into digits.
+    fn magic(&self) -> i64 {
+        if self.signed { MAGIC } else { MAGIC + 0x8000 }
+    }
+
+    /// Stores the digits of a vector of elements, of which there are so many; gives the bits that they are cut from.
+    fn cut_vector(&self, k: &mut Builder, (from, at, count): (Val, Val, i64), inverse: Val, high: Val) -> Val {
+        let x = if count > 0 { self.elements(k, from, at, count) } else { k.zero_like(inverse) };
+        let magic = k.float(f64::from(f32::from_bits(self.magic() as u32)), k.ty(x));
+        let rounded = k.fma(x, inverse, magic);
+        let ty = k.ty(rounded).with(Elem::I32);
+        let bits = k.bitcast(rounded, ty);
+        let mut tops = bits;
+        if self.signed {
+            let half = k.int_of(128, ty);
+            tops = k.add(bits, half);
+        }
+        let eight = k.int(8);
+        let tops = k.bin(Bin::Shr, tops, eight);
+        let to = k.at_index(high, at, 1);
+        numbers::store(k, DType::I8, to, tops);
+        numbers::store(k, DType::I8, Addr { offset: to.offset + self.padded as i32, ..to }, bits);
+        bits
+    }
+}

@@ -1,0 +1,19 @@
+//! Indices along an axis.
+
+use crate::kernels::support::emit::Emit;
+use crate::kernels::support::loops::{parallel_nest, spot};
+use crate::kir::Builder;
+use crate::numbers;
+use mcc_ir::DType;
+use mcc_ir::Result;
+
+/// Each element is its index along `axis`.
+pub fn iota(e: &Emit<'_>, k: &mut Builder, dtype: DType, axis: usize) -> Result<()> {
+    let shape = e.out_shape();
+    parallel_nest(k, shape, &mut |k, coords| {
+        let v = numbers::cast(k, coords[axis], DType::I64, dtype, false);
+        let (row, col) = spot(k, shape, coords);
+        e.store(k, row, col, v);
+    });
+    Ok(())
+}

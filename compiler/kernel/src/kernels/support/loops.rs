@@ -1,0 +1,265 @@
+//! Loop nests and runs of elements: what all kernels that move or visit elements have in common.
+
+use mcc_targets::schedule::{loops::MAX_INLINE_COPY_BYTES, threads::MIN_SHARED_ROUNDS};
+
+use crate::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
+use mcc_ir::{DType, Dim};
+
+/// Visits every coordinate of `shape`, the last axis fastest.
+pub fn nest(k: &mut Builder, shape: &[Dim], body: &mut dyn FnMut(&mut Builder, &[Val])) {
+    let mut coords = Vec::with_capacity(shape.len());
+    level(k, shape, None, &mut coords, body);
+}
+
+/// The same where several threads may share the visits, which do not read what others write.
+pub fn parallel_nest(k: &mut Builder, shape: &[Dim], body: &mut dyn FnMut(&mut Builder, &[Val])) {
+    let mut coords = Vec::with_capacity(shape.len());
+    match shared_axis(shape) {
+        Some(axis) => level(k, shape, Some(axis), &mut coords, body),
+        None => {
+            let (zero, one) = (k.int(0), k.int(1));
+            k.parallel(zero, one, 1, &mut |k, _| level(k, shape, None, &mut coords, body));
+        }
+    }
+}
+
+/// The axis whose loop threads share best: the first one with enough rounds, else the first that may have them, else the
+/// longest one.
+pub fn shared_axis(shape: &[Dim]) -> Option<usize> {
+    let enough = shape.iter().position(|d| d.as_const().is_some_and(|c| c >= MIN_SHARED_ROUNDS));
+    let unknown = || shape.iter().position(|d| d.as_const().is_none());
+    let longest = || (0..shape.len()).rev().max_by_key(|&a| shape[a].as_const()).filter(|&a| !shape[a].is(1));
+    enough.or_else(unknown).or_else(longest)
+}
+
+/// A loop around others: shared where it is known to have enough rounds, else left for those inside to be.
+pub fn around(k: &mut Builder, extent: &Dim, body: &mut dyn FnMut(&mut Builder, Val)) {
+    let (zero, end) = (k.int(0), k.dim(extent));
+    if extent.as_const().is_some_and(|c| c >= MIN_SHARED_ROUNDS) {
+        k.parallel(zero, end, 1, body);
+    } else {
+        k.for_each(zero, end, 1, body);
+    }
+}
+
+fn level(
+    k: &mut Builder,
+    shape: &[Dim],
+    shared: Option<usize>,
+    coords: &mut Vec<Val>,
+    body: &mut dyn FnMut(&mut Builder, &[Val]),
+) {
+    let axis = coords.len();
+    let Some(extent) = shape.get(coords.len()) else {
+        body(k, coords);
+        return;
+    };
+    let (start, end) = (k.int(0), k.dim(&visited(extent, &shape[axis + 1..])));
+    let round = &mut |k: &mut Builder, i: Val| {
+        coords.push(i);
+        level(k, shape, shared, coords, body);
+        coords.pop();
+    };
+    if shared == Some(axis) { k.parallel(start, end, 1, round) } else { k.for_each(start, end, 1, round) }
+}
+
+/// How many rounds a loop around those over `inner` needs: none where one of these has none.
+pub fn visited(extent: &Dim, inner: &[Dim]) -> Dim {
+    let inner = product(inner);
+    match (extent.as_const(), inner.as_const()) {
+        (None, None) => extent * &inner.lesser(&Dim::ONE),
+        _ => extent.clone(),
+    }
+}
+
+/// The flat row-major index of coordinates.
+pub fn flat(k: &mut Builder, shape: &[Dim], coords: &[Val]) -> Val {
+    assert_eq!(shape.len(), coords.len());
+    let mut index = k.int(0);
+    for (extent, &c) in shape.iter().zip(coords) {
+        let extent = k.dim(extent);
+        index = k.mul(index, extent);
+        index = k.add(index, c);
+    }
+    index
+}
+
+/// The index of coordinates in memory with these distances between neighbours.
+pub fn dot(k: &mut Builder, strides: &[Dim], coords: &[Val]) -> Val {
+    let mut index = k.int(0);
+    for (stride, &c) in strides.iter().zip(coords) {
+        let stride = k.dim(stride);
+        let skip = k.mul(c, stride);
+        index = k.add(index, skip);
+    }
+    index
+}
+
+/// The row and the column of coordinates in result 0, as [`Emit::store`](super::emit::Emit::store) wants them.
+pub fn spot(k: &mut Builder, shape: &[Dim], coords: &[Val]) -> (Val, Val) {
+    match (shape.split_last(), coords.split_last()) {
+        (Some((_, rows)), Some((&col, outer))) => (flat(k, rows, outer), col),
+        _ => (k.int(0), k.int(0)),
+    }
+}
+
+/// The product of extents.
+pub fn product(shape: &[Dim]) -> Dim {
+    shape.iter().product()
+}
+
+/// `n` rounded down to a multiple of `unit`, a power of two; `n` is not negative.
+pub fn round_down(k: &mut Builder, n: Val, unit: u32) -> Val {
+    let unit = i64::from(unit);
+    match k.as_int(n) {
+        Some(c) => k.int(c / unit * unit),
+        None if unit == 1 => n,
+        None => {
+            let mask = k.int(-unit);
+            k.bin(Bin::And, n, mask)
+        }
+    }
+}
+
+/// Visits what remains of whole vectors as a part of one, from `start` on: only where the target
+/// [`has_masks`](mcc_targets::Target::has_masks).
+pub fn rest(k: &mut Builder, start: Val, end: Val, lanes: u32, body: &mut dyn FnMut(&mut Builder)) {
+    let count = k.sub(end, start);
+    match k.as_int(count) {
+        Some(n) if n <= 0 => {}
+        Some(_) => k.partly(count, lanes, body),
+        None => {
+            let any = k.cmp(Cmp::Gt, end, start);
+            k.when(any, &mut |k| k.partly(count, lanes, body));
+        }
+    }
+}
+
+/// Visits the lanes of a vector that count, one by one.
+pub fn each_lane(k: &mut Builder, lanes: u32, body: &mut dyn FnMut(&mut Builder, u8)) {
+    let count = k.part(lanes);
+    for lane in 0..lanes as u8 {
+        let Some(count) = count else {
+            body(k, lane);
+            continue;
+        };
+        let at = k.int(lane.into());
+        let counts = k.cmp(Cmp::Lt, at, count);
+        k.when(counts, &mut |k| body(k, lane));
+    }
+}
+
+/// Visits `start..end` in whole vectors of `lanes`, a power of two, and what remains as part of a vector, or one by one
+/// where the target lacks masks; the body gets the first index and the number of lanes.
+pub fn columns(k: &mut Builder, start: Val, end: Val, lanes: u32, body: &mut dyn FnMut(&mut Builder, Val, u32)) {
+    let mut from = start;
+    if lanes > 1 {
+        let count = k.sub(end, start);
+        let whole = round_down(k, count, lanes);
+        from = k.add(start, whole);
+        k.for_each(start, from, i64::from(lanes), &mut |k, i| body(k, i, lanes));
+        if k.has_masks() {
+            return rest(k, from, end, lanes, &mut |k| body(k, from, lanes));
+        }
+    }
+    k.for_each(from, end, 1, &mut |k, i| body(k, i, 1));
+}
+
+/// Visits `0..n` like [`columns`], except that the last vector may overlap the one before: for bodies that may as well
+/// run twice. Also where there are masks, when `n` is known to reach a vector's length: masked stores are slow on some.
+pub fn cover(k: &mut Builder, n: Val, lanes: u32, body: &mut dyn FnMut(&mut Builder, Val, u32)) {
+    let zero = k.int(0);
+    let constant = k.as_int(n);
+    let masks = k.has_masks() && lanes > 1;
+    if masks && constant.is_some_and(|n| n < i64::from(lanes)) {
+        return rest(k, zero, n, lanes, &mut |k| body(k, zero, lanes));
+    }
+    if lanes == 1 || constant.is_some_and(|n| n < i64::from(lanes)) {
+        k.for_each(zero, n, 1, &mut |k, i| body(k, i, 1));
+        return;
+    }
+    let whole = round_down(k, n, lanes);
+    let last = k.add_int(n, -i64::from(lanes));
+    let vectors = |k: &mut Builder, body: &mut dyn FnMut(&mut Builder, Val, u32)| {
+        k.for_each(zero, whole, i64::from(lanes), &mut |k, i| body(k, i, lanes));
+    };
+    if constant.is_some() {
+        vectors(k, body);
+        if whole != n {
+            body(k, last, lanes);
+        }
+        return;
+    }
+    if masks {
+        vectors(k, body);
+        return rest(k, whole, n, lanes, &mut |k| body(k, whole, lanes));
+    }
+    let (width, left) = (k.int(i64::from(lanes)), k.sub(n, whole));
+    let long = k.cmp(Cmp::Ge, n, width);
+    let short = k.cmp(Cmp::Lt, n, width);
+    let uneven = k.cmp(Cmp::Ne, left, zero);
+    let overlap = k.bin(Bin::And, uneven, long);
+    vectors(k, body);
+    k.when(overlap, &mut |k| body(k, last, lanes));
+    k.when(short, &mut |k| k.for_each(zero, n, 1, &mut |k, i| body(k, i, 1)));
+}
+
+/// `base + index * size` as a pointer.
+pub fn pointer_at(k: &mut Builder, base: Val, index: Val, size: usize) -> Val {
+    let bytes = k.mul_int(index, size as i64);
+    k.add(base, bytes)
+}
+
+/// The type under which elements of `size` bytes move without a change of their bits.
+pub fn raw_dtype(size: usize) -> DType {
+    match size {
+        1 => DType::I8,
+        2 => DType::I16,
+        4 => DType::I32,
+        _ => DType::I64,
+    }
+}
+
+/// Copies `bytes` between pointers.
+pub fn copy_bytes(k: &mut Builder, vector_bytes: u32, to: Val, from: Val, bytes: Val) {
+    let Some(pieces) = pieces(k, vector_bytes, bytes) else {
+        k.copy(to, from, bytes);
+        return;
+    };
+    for (ty, offset) in pieces {
+        let (from, to) = (k.at(from, offset), k.at(to, offset));
+        let v = k.load(ty, from);
+        k.store(to, v);
+    }
+}
+
+/// Fills `bytes` with zeros.
+pub fn zero_bytes(k: &mut Builder, vector_bytes: u32, to: Val, bytes: Val) {
+    let Some(pieces) = pieces(k, vector_bytes, bytes) else {
+        k.fill_zero(to, bytes);
+        return;
+    };
+    for (ty, offset) in pieces {
+        let (v, to) = (k.zero(ty), k.at(to, offset));
+        k.store(to, v);
+    }
+}
+
+/// Types and offsets that cover a short run of constant length. The last piece may overlap the one before.
+fn pieces(k: &Builder, vector_bytes: u32, bytes: Val) -> Option<Vec<(Ty, i32)>> {
+    let n = k.as_int(bytes).and_then(|n| i32::try_from(n).ok()).filter(|&n| n <= MAX_INLINE_COPY_BYTES)?;
+    let types = [Ty::new(Elem::I32, vector_bytes / 4), Ty::I64, Ty::new(Elem::I32, 1), Ty::new(Elem::I16, 1)];
+    let types: Vec<_> = types.iter().map(|&t| (t, t.bytes() as i32)).filter(|t| t.1 <= n).collect();
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    while at < n {
+        let left = n - at;
+        let (ty, size, offset) = match types.iter().rfind(|t| t.1 >= left) {
+            Some(&(ty, size)) => (ty, size, n - size),
+            None => types.iter().find(|t| t.1 <= left).map_or((Ty::new(Elem::I8, 1), 1, at), |&(ty, s)| (ty, s, at)),
+        };
+        pieces.push((ty, offset));
+        at = offset + size;
+    }
+    Some(pieces)
+}

@@ -1,0 +1,471 @@
+//! The kernel IR: structured counted loops around typed SSA values. Emitters turn it into machine code.
+//!
+//! - A [`Kernel`] is a function of pointers and of symbols (run-time dimensions), all `i64`.
+//! - A [`Val`] is defined once and may be used in its block and the blocks inside it. Pointers are `i64` integers.
+//! - A [`Ty`] is an element type and a lane count; lanes are a power of two, at most what the target's registers
+//!   hold. Nothing here assumes a width.
+//! - Comparisons give masks ([`Elem::Mask32`] and the like, as wide as what was compared); only `Select`, `And`,
+//!   `Or`, `Not` and `MaskToInt` take them.
+//! - Memory operations need no alignment. Addresses are `base + index * scale + offset`, so that emitters can use
+//!   the target's addressing modes.
+//! - Loops run `end - start` over `step` times (never, when `end <= start`) and carry values round; `step` is a positive
+//!   constant; `end - start` need not divide by it: the body runs while `index < end`.
+//!
+//! Where models may use several threads, kernels are shared: see [`share`].
+//!
+//! [`Builder`] is the one way to make kernels: it folds integer constants and computes dimensions once, at entry.
+//! [`verify`] checks a kernel, [`interp`] runs it, `Display` prints it and `FromStr` reads that ([`text`]).
+
+mod builder;
+pub mod interp;
+pub mod share;
+mod text;
+pub mod tidy;
+pub mod verify;
+
+use mcc_ir::Sym;
+
+pub use builder::Builder;
+pub use share::{PART, PARTS, is_part};
+
+/// Element of a register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Elem {
+    I8,
+    I16,
+    I32,
+    I64,
+    F32,
+    F64,
+    /// Truth of an 8-bit comparison.
+    Mask8,
+    /// Truth of a 16-bit comparison.
+    Mask16,
+    /// Truth of a 32-bit comparison.
+    Mask32,
+    /// Truth of a 64-bit comparison.
+    Mask64,
+}
+
+impl Elem {
+    /// Width in bytes (of a mask: of what was compared).
+    pub fn bytes(self) -> u32 {
+        match self {
+            Elem::I8 | Elem::Mask8 => 1,
+            Elem::I16 | Elem::Mask16 => 2,
+            Elem::I32 | Elem::F32 | Elem::Mask32 => 4,
+            Elem::I64 | Elem::F64 | Elem::Mask64 => 8,
+        }
+    }
+
+    /// Whether it is the truth of a comparison.
+    pub fn is_mask(self) -> bool {
+        matches!(self, Elem::Mask8 | Elem::Mask16 | Elem::Mask32 | Elem::Mask64)
+    }
+
+    /// Whether it is an integer.
+    pub fn is_int(self) -> bool {
+        !self.is_mask() && !self.is_float()
+    }
+
+    /// Whether it is `F32` or `F64`.
+    pub fn is_float(self) -> bool {
+        matches!(self, Elem::F32 | Elem::F64)
+    }
+
+    /// The mask of a comparison of this type.
+    pub fn mask(self) -> Elem {
+        match self.bytes() {
+            1 => Elem::Mask8,
+            2 => Elem::Mask16,
+            4 => Elem::Mask32,
+            _ => Elem::Mask64,
+        }
+    }
+
+    /// The integer of the same width.
+    pub fn int(self) -> Elem {
+        match self.bytes() {
+            1 => Elem::I8,
+            2 => Elem::I16,
+            4 => Elem::I32,
+            _ => Elem::I64,
+        }
+    }
+}
+
+/// Type of a value: `lanes` elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ty {
+    /// Element type.
+    pub elem: Elem,
+    /// How many; 1 is a scalar.
+    pub lanes: u32,
+}
+
+impl Ty {
+    /// An address or count.
+    pub const I64: Ty = Ty { elem: Elem::I64, lanes: 1 };
+
+    /// A vector, or a scalar for one lane.
+    pub const fn new(elem: Elem, lanes: u32) -> Ty {
+        Ty { elem, lanes }
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(self) -> u32 {
+        self.elem.bytes() * self.lanes
+    }
+
+    /// The same lanes of another element.
+    pub fn with(self, elem: Elem) -> Ty {
+        Ty { elem, ..self }
+    }
+
+    /// The same element in another number of lanes.
+    pub fn with_lanes(self, lanes: u32) -> Ty {
+        Ty { lanes, ..self }
+    }
+}
+
+/// An SSA value of a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Val(pub u32);
+
+/// `base + index * scale + offset`; scale 1, 2, 4 or 8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Addr {
+    /// A pointer.
+    pub base: Val,
+    /// A count, if any.
+    pub index: Option<Val>,
+    /// Bytes a count stands for.
+    pub scale: u8,
+    /// Constant bytes.
+    pub offset: i32,
+}
+
+/// Operations of two values of one type. Float operations are IEEE; integer ones wrap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Bin {
+    Add,
+    Sub,
+    Mul,
+    /// Floats; scalar integers, truncating, undefined for a zero divisor or overflow: guard it.
+    Div,
+    /// Scalar integers, unsigned.
+    UDiv,
+    /// Scalar integers: the dividend's sign.
+    Rem,
+    /// Scalar integers, unsigned.
+    URem,
+    /// Floats: NaN if either is, and either of two zeros; integers: signed.
+    Min,
+    Max,
+    /// Integers, unsigned.
+    UMin,
+    UMax,
+    /// Integers and masks.
+    And,
+    Or,
+    Xor,
+    /// Integers by a scalar `I32` or `I64` count below the width.
+    Shl,
+    /// Logical.
+    Shr,
+    /// Arithmetic.
+    Sar,
+}
+
+/// Operations of one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Un {
+    /// Floats and integers.
+    Neg,
+    /// Floats: clears the sign; integers wrap.
+    Abs,
+    /// Integers and masks.
+    Not,
+    Sqrt,
+    Floor,
+    Ceil,
+    Trunc,
+    /// To nearest, ties to even.
+    Nearest,
+    /// How many bits are set: scalar integers.
+    CountOnes,
+}
+
+/// Comparisons; on floats all but `Ne` are false for NaN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Cmp {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    /// Integers, unsigned.
+    ULt,
+    ULe,
+    UGt,
+    UGe,
+}
+
+/// How the bytes of [`Inst::Dot`] are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum DotKind {
+    /// The first operand's as unsigned, the second's as signed.
+    U8S8,
+    S8S8,
+    /// As [`DotKind::S8S8`], where the second's are never -128: magnitudes fit bytes, and two products 16 bits.
+    S8Narrow,
+    U8U8,
+}
+
+impl DotKind {
+    /// Whether the bytes of each operand are signed.
+    pub fn signed(self) -> (bool, bool) {
+        match self {
+            DotKind::U8S8 => (false, true),
+            DotKind::S8S8 | DotKind::S8Narrow => (true, true),
+            DotKind::U8U8 => (false, false),
+        }
+    }
+}
+
+/// What [`Inst::Quantize`] and [`Inst::Grid`] make of what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rounding {
+    /// Whether the bytes are signed.
+    pub signed: bool,
+    /// Whether no float is NaN, or beyond [`Rounding::BOUND`].
+    pub bounded: bool,
+}
+
+impl Rounding {
+    /// Far from the ends of 32-bit integers.
+    pub const BOUND: f64 = 1_073_741_824.0;
+}
+
+/// What computes a value.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Inst {
+    /// A pointer argument.
+    Pointer(u32),
+    /// A symbol argument, by its index in [`Kernel::symbols`].
+    Symbol(u32),
+    /// An integer, in every lane.
+    Int(i64),
+    /// A float, in every lane, as the bits of an `f64` (rounded to `F32` where the type says so).
+    Float(u64),
+    /// Loads the whole type.
+    Load(Addr),
+    /// Loads the lanes below an `i64` count, which may be anything; the others are zero and their memory is not touched.
+    LoadPart(Addr, Val),
+    /// Loads bytes in order into the lanes whose bits are set in an `I64`; the others are zero. May read as many bytes as
+    /// there are lanes, at most 64.
+    LoadExpanded(Addr, Val),
+    /// Two operands.
+    Bin(Bin, Val, Val),
+    /// One operand.
+    Un(Un, Val),
+    /// `a * b + c`, rounded once; floats. On a target without the instruction, rounded twice.
+    Fma(Val, Val, Val),
+    /// `a * b[lane] + c`: by-element multiply-add where the target has it.
+    FmaLane(Val, Val, u8, Val),
+    /// `acc[i] + a[4i] * b[4i] + .. + a[4i+3] * b[4i+3]`, exact in 32 bits that wrap: `a` and `b` are `I8` of four times
+    /// the lanes of `acc`, which is `I32`.
+    Dot(DotKind, Val, Val, Val),
+    /// Comparison; the type is the operands' mask.
+    Cmp(Cmp, Val, Val),
+    /// `mask ? a : b`, lane by lane.
+    Select(Val, Val, Val),
+    /// A mask as integers 0 and 1 of the same width.
+    MaskToInt(Val),
+    /// Any lane of a mask true, as a scalar `Mask8`.
+    AnyTrue(Val),
+    /// A scalar in every lane.
+    Splat(Val),
+    /// One lane as a scalar.
+    Lane(Val, u8),
+    /// A vector with one lane replaced by a scalar.
+    WithLane(Val, Val, u8),
+    /// Lane `i` of the result is lane `pattern[i]` of `a` followed by `b`.
+    Shuffle(Val, Val, Vec<u8>),
+    /// The same bits.
+    Bitcast(Val),
+    /// Between numbers of equal lane count: float to float; signed integer to float; float to signed integer
+    /// (truncating, saturating, NaN is 0); integer to narrower (wraps) or wider (sign-extends).
+    Convert(Val),
+    /// Integer to wider, zero-extending; unsigned integer to float; float to unsigned integer (saturating).
+    UConvert(Val),
+    /// `F32` vectors of one type as bytes, one vector behind the other: the nearest integers (ties to even) plus a zero
+    /// point, which is one of the bytes in every lane, saturated; NaN is 0.
+    Quantize(Vec<Val>, Val, Rounding),
+    /// The byte that stands in a table of 256 at each byte, read as unsigned; the second operand points to the table.
+    Lookup(Val, Val),
+    /// The byte that [`Inst::Quantize`] makes of each lane, as an `F32` again; a zero may be negative.
+    Grid(Val, Val, Rounding),
+    /// 16-bit floats, as `I16`, to `F32`. Only where [`Builder::has_halves`] says so.
+    FromHalf(Val),
+    /// `F32` rounded half to even to 16-bit floats, as `I16`. Only where [`Builder::has_halves`] says so.
+    ToHalf(Val),
+    /// Lane `i` of the result is lane `b[i]` of `a`, counted modulo the lanes: 32-bit lanes, several, and as many `I32`
+    /// numbers.
+    Permute(Val, Val),
+    /// A value that a structured statement defines (loop index, carried value, result).
+    Defined,
+}
+
+impl Inst {
+    /// The values it reads.
+    pub fn operands(&self) -> Vec<Val> {
+        match *self {
+            Inst::Pointer(_) | Inst::Symbol(_) | Inst::Int(_) | Inst::Float(_) | Inst::Defined => Vec::new(),
+            Inst::Load(a) => [Some(a.base), a.index].into_iter().flatten().collect(),
+            Inst::LoadPart(a, count) | Inst::LoadExpanded(a, count) => {
+                [Some(a.base), a.index, Some(count)].into_iter().flatten().collect()
+            }
+            Inst::Bin(_, a, b) | Inst::Cmp(_, a, b) | Inst::WithLane(a, b, _) | Inst::Permute(a, b) => vec![a, b],
+            Inst::Shuffle(a, b, _) | Inst::Grid(a, b, _) | Inst::Lookup(a, b) => vec![a, b],
+            Inst::Quantize(ref parts, zero, _) => parts.iter().copied().chain([zero]).collect(),
+            Inst::Fma(a, b, c) | Inst::FmaLane(a, b, _, c) | Inst::Dot(_, a, b, c) | Inst::Select(a, b, c) => {
+                vec![a, b, c]
+            }
+            Inst::Un(_, a)
+            | Inst::MaskToInt(a)
+            | Inst::AnyTrue(a)
+            | Inst::Splat(a)
+            | Inst::Lane(a, _)
+            | Inst::Bitcast(a)
+            | Inst::Convert(a)
+            | Inst::UConvert(a)
+            | Inst::FromHalf(a)
+            | Inst::ToHalf(a) => vec![a],
+        }
+    }
+}
+
+/// A statement.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Stmt {
+    /// Computes a value; see [`Kernel::insts`].
+    Let(Val),
+    /// Stores a value.
+    Store(Addr, Val),
+    /// Stores the lanes of a value that are below an `i64` count, which may be anything, and touches no other memory.
+    StorePart(Addr, Val, Val),
+    /// Tells that an address will be read soon. It need not be valid.
+    Prefetch(Addr),
+    /// A counted loop.
+    For {
+        /// The index, `i64`.
+        index: Val,
+        /// First index.
+        start: Val,
+        /// Bound.
+        end: Val,
+        /// Distance, positive.
+        step: i64,
+        /// Carried values: what each is inside, its first value, its value for the next round, what it is after.
+        carried: Vec<Carried>,
+        /// What is repeated.
+        body: Vec<Stmt>,
+    },
+    /// A choice.
+    If {
+        /// A scalar mask.
+        condition: Val,
+        /// When true.
+        then: Vec<Stmt>,
+        /// When false.
+        otherwise: Vec<Stmt>,
+        /// What each result is after, in the one branch, in the other.
+        results: Vec<(Val, Val, Val)>,
+    },
+    /// Copies `bytes` from `from` to `to`; they do not overlap. May become a call of `memcpy`.
+    Copy {
+        /// Destination pointer.
+        to: Val,
+        /// Source pointer.
+        from: Val,
+        /// How many.
+        bytes: Val,
+    },
+    /// Fills `bytes` with zeros. May become a call of `memset`.
+    Zero {
+        /// Destination pointer.
+        to: Val,
+        /// How many.
+        bytes: Val,
+    },
+}
+
+impl Stmt {
+    /// The values it reads itself, not those that the statements within read.
+    pub fn operands(&self) -> Vec<Val> {
+        let address = |a: &Addr| [Some(a.base), a.index].into_iter().flatten().collect::<Vec<_>>();
+        match self {
+            Stmt::Let(_) => Vec::new(),
+            Stmt::Store(to, v) => [address(to), vec![*v]].concat(),
+            Stmt::StorePart(to, v, count) => [address(to), vec![*v, *count]].concat(),
+            Stmt::Prefetch(at) => address(at),
+            Stmt::For { start, end, carried, .. } => {
+                [*start, *end].into_iter().chain(carried.iter().flat_map(|c| [c.init, c.next])).collect()
+            }
+            Stmt::If { condition, results, .. } => {
+                [*condition].into_iter().chain(results.iter().flat_map(|r| [r.1, r.2])).collect()
+            }
+            Stmt::Copy { to, from, bytes } => vec![*to, *from, *bytes],
+            Stmt::Zero { to, bytes } => vec![*to, *bytes],
+        }
+    }
+
+    /// The statements within.
+    pub fn blocks(&self) -> Vec<&[Stmt]> {
+        match self {
+            Stmt::For { body, .. } => vec![body],
+            Stmt::If { then, otherwise, .. } => vec![then, otherwise],
+            Stmt::Let(_)
+            | Stmt::Store(..)
+            | Stmt::StorePart(..)
+            | Stmt::Prefetch(_)
+            | Stmt::Copy { .. }
+            | Stmt::Zero { .. } => Vec::new(),
+        }
+    }
+}
+
+/// A value that a loop carries round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Carried {
+    /// Inside the body.
+    pub inner: Val,
+    /// Before the first round.
+    pub init: Val,
+    /// At the body's end.
+    pub next: Val,
+    /// After the loop.
+    pub result: Val,
+}
+
+/// One function.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Kernel {
+    /// What it is, such as `conv_6x8`; not unique.
+    pub name: String,
+    /// Pointer arguments.
+    pub pointers: u32,
+    /// Symbol arguments, after the pointers.
+    pub symbols: Vec<Sym>,
+    /// Instruction and type of every value.
+    pub insts: Vec<(Inst, Ty)>,
+    /// Statements.
+    pub body: Vec<Stmt>,
+}

@@ -1,0 +1,487 @@
+//! Lowering: every decision. A [`Graph`] becomes a [`Program`]: plain data.
+//!
+//! - [`plan`], made by [`fusion`], [`chain`] and [`placement`]: which operations share a kernel, which of them a block at a
+//!   time, where results are parts of larger buffers. [`view`]: how kernels read buffers without copies.
+//! - [`kernels`]: one file an operator family: how an operation becomes loops, in the kernel IR [`kir`].
+//! - [`expr`]: element-wise expressions, alone or as the epilogue of another kernel.
+//! - [`numbers`], [`scalar`]: how element types live in registers, and element-wise functions on them.
+//! - [`arena`]: where every buffer lies.
+//! - [`program`]: what comes out.
+
+pub mod arena;
+mod assemble;
+pub mod chain;
+pub mod expr;
+pub mod fusion;
+
+pub mod kernels;
+pub mod kir;
+mod listing;
+pub mod math;
+pub mod names;
+pub mod numbers;
+pub mod placement;
+pub mod plan;
+pub mod program;
+mod requantize;
+mod requirements;
+pub mod scalar;
+mod symbols;
+pub mod view;
+pub mod weights;
+mod work;
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use mcc_targets::{Target, schedule};
+
+use self::arena::Lifetime;
+use self::expr::Expr;
+use self::kernels::{Built, Epilogue, KernelRequest, Link, Places, RowLeaf};
+use self::kir::Kernel;
+use self::plan::{Group, Grouping, Leaf, Placement, Placements};
+use self::program::{Constant, Program, Symbol, Work};
+use self::view::View;
+use mcc_ir::{DType, Dim, Error, Graph, NodeId, Op, Result, Tensor, TensorType, Value};
+
+/// Lowers a graph for a target; `name` prefixes every symbol of the object.
+///
+/// # Errors
+/// When an operation has no kernel for its types, a symbol has no source, or sizes overflow: all of them at once.
+pub fn lower(graph: &Graph, target: &Target, name: &str) -> Result<Program> {
+    let mut grouping = fusion::fuse(graph, target)?;
+    let placements = placement::find(graph, &grouping);
+    grouping.settle(graph, &placements)?;
+    let symbols = symbols::bindings(graph)?;
+    let mut lowering = Lowering::new(graph, target, grouping, placements, symbols);
+    lowering.all_groups()?;
+    lowering.outputs_that_need_copies()?;
+    lowering.finish(name)
+}
+
+/// A buffer before it has a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Buffer {
+    Input(usize),
+    Output(usize),
+    Constant(usize),
+    /// Index into the arena's lifetimes.
+    Arena(usize),
+}
+
+/// A pointer into a buffer: its start, or so many bytes behind it in the arena.
+#[derive(Debug, Clone)]
+struct Arg {
+    buffer: Buffer,
+    offset: Dim,
+}
+
+impl From<Buffer> for Arg {
+    fn from(buffer: Buffer) -> Arg {
+        Arg { buffer, offset: Dim::ZERO }
+    }
+}
+
+impl Arg {
+    /// A pointer to where a view's elements of `size` bytes begin, as far as a pointer can tell, and the rest of the
+    /// view.
+    fn to(buffer: Buffer, mut view: View, size: usize) -> (Arg, View) {
+        let mut arg = Arg::from(buffer);
+        if let Buffer::Arena(_) = buffer {
+            arg.offset = &std::mem::replace(&mut view.offset, Dim::ZERO) * &Dim::from(size);
+        }
+        (arg, view)
+    }
+}
+
+enum Planned {
+    Call { kernel: usize, args: Vec<Arg>, label: String, work: Work },
+    Bind { symbol: usize, buffer: Buffer },
+}
+
+/// What a kernel is made of.
+struct Ingredients<'a> {
+    graph: &'a Graph,
+    anchor: NodeId,
+    types: Vec<TensorType>,
+    constants: Vec<Option<Tensor>>,
+    places: Places,
+    epilogue: Epilogue,
+}
+
+impl Ingredients<'_> {
+    fn request<'s>(&'s self, target: &'s Target) -> KernelRequest<'s> {
+        KernelRequest {
+            op: self.graph.op(self.anchor),
+            operands: &self.types,
+            constants: &self.constants,
+            results: self.graph.types(self.anchor),
+            places: &self.places,
+            target,
+            layer: self.graph.label(self.anchor),
+        }
+    }
+
+    fn work(&self) -> Work {
+        let op = self.graph.op(self.anchor);
+        let mut work = work::of(op, &self.types, self.graph.types(self.anchor));
+        work::leave_out(&mut work, op, &self.types, &self.places.inside);
+        work
+    }
+}
+
+struct Lowering<'a> {
+    graph: &'a Graph,
+    target: &'a Target,
+    grouping: Grouping,
+    placements: Placements,
+    symbols: Vec<Symbol>,
+    buffers: HashMap<Value, Buffer>,
+    constants: Vec<Constant>,
+    constant_of: HashMap<Value, usize>,
+    lifetimes: Vec<Lifetime>,
+    /// Arena buffers that lie where another one does: `(written in place, over)`.
+    shared: HashMap<usize, usize>,
+    kernels: Vec<Kernel>,
+    kernel_of: HashMap<Kernel, usize>,
+    steps: Vec<Planned>,
+    /// Last group that reads each buffer's value.
+    last_use: HashMap<Value, usize>,
+    /// Scratch buffers that every thread has one of: bytes of one.
+    slots: HashMap<usize, Dim>,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(
+        graph: &'a Graph,
+        target: &'a Target,
+        grouping: Grouping,
+        placements: Placements,
+        symbols: Vec<Symbol>,
+    ) -> Self {
+        let mut lowering = Lowering {
+            graph,
+            target,
+            grouping,
+            placements,
+            symbols,
+            buffers: HashMap::new(),
+            constants: Vec::new(),
+            constant_of: HashMap::new(),
+            lifetimes: Vec::new(),
+            shared: HashMap::new(),
+            kernels: Vec::new(),
+            kernel_of: HashMap::new(),
+            steps: Vec::new(),
+            last_use: HashMap::new(),
+            slots: HashMap::new(),
+        };
+        for (n, &input) in graph.inputs().iter().enumerate() {
+            lowering.buffers.insert(input.into(), Buffer::Input(n));
+        }
+        // A computed value that is an output is computed right there; a second output of the same value is a copy.
+        for (n, output) in graph.outputs.iter().enumerate() {
+            let value = lowering.grouping.buffer_of(output.value);
+            let computed = !matches!(graph.op(value.node), Op::Input(..) | Op::Constant(_));
+            if computed {
+                lowering.buffers.entry(value).or_insert(Buffer::Output(n));
+            }
+        }
+        for (n, group) in lowering.grouping.groups.iter().enumerate() {
+            for value in lowering.grouping.reads(graph, group) {
+                lowering.last_use.insert(value, n);
+            }
+        }
+        lowering
+    }
+
+    fn all_groups(&mut self) -> Result<()> {
+        let mut errors = Vec::new();
+        for (n, group) in self.grouping.groups.clone().iter().enumerate() {
+            if let Err(e) = self.group(n, group) {
+                let node = group.anchor.unwrap_or(group.root);
+                errors.push(e.within(format!("node '{}' ({})", self.graph.label(node), self.graph.op(node).name())));
+            }
+        }
+        // What a failed group did not compute is missing in those behind it; that is no news.
+        if errors.iter().any(|e| !matches!(e, Error::Internal(_))) {
+            errors.retain(|e| !matches!(e, Error::Internal(_)));
+        }
+        Error::all(errors).map_or(Ok(()), Err)
+    }
+
+    fn group(&mut self, n: usize, group: &Group) -> Result<()> {
+        match group.anchor {
+            Some(anchor) => self.anchored(group, anchor),
+            None => self.elementwise(n, group),
+        }
+    }
+
+    fn elementwise(&mut self, n: usize, group: &Group) -> Result<()> {
+        let ty = self.graph.ty(group.root.into()).clone();
+        let mut args: Vec<Arg> = Vec::new();
+        let mut leaves: Vec<(DType, View)> = Vec::new();
+        for leaf in &group.leaves {
+            let dtype = self.leaf_dtype(leaf.value);
+            let (arg, view) = Arg::to(self.buffer(leaf.value)?, leaf.view.clone(), dtype.size());
+            args.push(arg);
+            leaves.push((dtype, view));
+        }
+        self.add_tables(&mut args, &group.expr, self.graph.label(group.root));
+        let over = self.in_place_leaf(n, group, &ty);
+        let (result, place) = self.result(group.root.into(), over)?;
+        let (kernel, scratch) = kernels::elementwise::build(&group.expr, &leaves, (&ty, place.as_ref()), self.target)?;
+        args.push(result);
+        let operands: Vec<TensorType> = group.leaves.iter().map(|l| self.graph.ty(l.value).clone()).collect();
+        let work = work::of(self.graph.op(group.root), &operands, &[ty]);
+        let threads = self.threads(&kernel, &work);
+        self.add_scratch(&mut args, &scratch, threads);
+        self.call(kernel, args, self.graph.label(group.root), work);
+        Ok(())
+    }
+
+    /// The arena buffer that an element-wise kernel may overwrite with its result: read by nothing else, in the very
+    /// order it is written, and dead afterwards.
+    fn in_place_leaf(&self, n: usize, group: &Group, ty: &TensorType) -> Option<usize> {
+        let holds_others = |value: Value| self.placements.values().any(|placement| placement.root == value);
+        group.leaves.iter().find_map(|Leaf { value, view, .. }| {
+            let Some(&Buffer::Arena(id)) = self.buffers.get(value) else { return None };
+            let uses = group.leaves.iter().filter(|l| l.value == *value).count();
+            let same_size =
+                self.leaf_dtype(*value).size() == ty.dtype.size() && self.graph.ty(*value).numel() == ty.numel();
+            let dies = self.last_use.get(value) == Some(&n) && !holds_others(*value);
+            (uses == 1 && same_size && dies && view.is_contiguous(&ty.shape)).then_some(id)
+        })
+    }
+
+    fn anchored(&mut self, group: &Group, anchor: NodeId) -> Result<()> {
+        let graph = self.graph;
+        let op = graph.op(anchor);
+        if let Op::Dims(values) = op {
+            let result = self.new_result(anchor.into(), graph.ty(group.root.into()), None)?;
+            self.call(kernels::elementwise::dims(values), vec![result.into()], graph.label(anchor), Work::default());
+            return Ok(());
+        }
+        let mut args: Vec<Arg> = Vec::new();
+        let feeding = match &group.feeding {
+            Some(feeding) => Some(self.ingredients(&mut args, feeding, 0)?),
+            None => None,
+        };
+        let mut own = self.ingredients(&mut args, group, feeding.iter().len())?;
+        if let Op::Concat { .. } = op
+            && own.places.inside.iter().all(|&inside| inside)
+        {
+            return Ok(());
+        }
+        let (result, place) = self.result(group.root.into(), None)?;
+        args.push(result);
+        own.places.result = place;
+        let mut work = own.work();
+        let Built { kernel, scratch, constants } = match &feeding {
+            Some(feeding) => {
+                work::chain(&mut work, feeding.work(), &own.types[0]);
+                let (first, second) = (feeding.request(self.target), own.request(self.target));
+                let first = Link { request: &first, epilogue: &feeding.epilogue };
+                kernels::build_chain(&[first, Link { request: &second, epilogue: &own.epilogue }])?
+            }
+            None => kernels::build(&own.request(self.target), &own.epilogue)?,
+        };
+        for result in 1..graph.types(anchor).len() {
+            let value = Value { node: anchor, result };
+            args.push(self.new_result(value, &graph.ty(value).clone(), None)?.into());
+        }
+        let threads = self.threads(&kernel, &work);
+        self.add_scratch(&mut args, &scratch, threads);
+        let last = args.last().map(|arg| arg.buffer);
+        self.add_constants(&mut args, &constants, graph.label(anchor));
+        self.call(kernel, args, graph.label(anchor), work);
+        if let (Op::NonZero { count }, Some(buffer)) = (op, last) {
+            self.bind(count, buffer)?;
+        }
+        Ok(())
+    }
+
+    /// What the kernel of a group with an anchor is made of. Adds the arguments that it reads, of the anchor's operands those
+    /// from number `first` on.
+    fn ingredients(&mut self, args: &mut Vec<Arg>, group: &Group, first: usize) -> Result<Ingredients<'a>> {
+        let graph = self.graph;
+        let anchor = group.anchor.ok_or_else(|| Error::internal("a group without an anchor"))?;
+        let operands = graph.operands(anchor);
+        let types: Vec<TensorType> = operands.iter().map(|&v| graph.ty(v).clone()).collect();
+        let constants = operands.iter().map(|&v| graph.as_constant(v).cloned()).collect();
+        let mut places = Places { operands: vec![None; first], inside: vec![false; first], result: None };
+        for (&value, ty) in operands.iter().zip(&types).skip(first) {
+            let (base, view) = self.grouping.operand(graph, value, &self.placements)?;
+            places.inside.push(self.is_inside(base, group));
+            let (arg, view) = Arg::to(self.buffer(base)?, view, ty.dtype.size());
+            args.push(arg);
+            places.operands.push((!view.is_contiguous(&ty.shape)).then_some(view));
+        }
+        let mut leaves = Vec::new();
+        for leaf in &group.leaves {
+            let dtype = self.leaf_dtype(leaf.value);
+            let (arg, view) = Arg::to(self.buffer(leaf.value)?, leaf.view.clone(), dtype.size());
+            args.push(arg);
+            leaves.push(RowLeaf { dtype, view });
+        }
+        self.add_tables(args, &group.expr, graph.label(anchor));
+        let epilogue = Epilogue { expr: group.expr.clone(), leaves };
+        Ok(Ingredients { graph, anchor, types, constants, places, epilogue })
+    }
+
+    fn add_tables(&mut self, args: &mut Vec<Arg>, expr: &Expr, label: &str) {
+        self.add_constants(args, &expr.tables, label);
+    }
+
+    fn add_constants(&mut self, args: &mut Vec<Arg>, tables: &[Bytes], label: &str) {
+        for data in tables {
+            self.constants.push(Constant { label: format!("{label} table"), data: data.clone() });
+            args.push(Buffer::Constant(self.constants.len() - 1).into());
+        }
+    }
+
+    /// The kernel's last scratch buffer holds the value of a data-dependent dimension.
+    fn bind(&mut self, dim: &Dim, buffer: Buffer) -> Result<()> {
+        let symbol = dim.as_sym().and_then(|s| self.symbols.iter().position(|x| x.name == *s));
+        let symbol = symbol.ok_or_else(|| Error::internal(format!("dimension {dim} has no symbol")))?;
+        if let Buffer::Arena(id) = buffer {
+            self.lifetimes[id].last = self.steps.len();
+        }
+        self.steps.push(Planned::Bind { symbol, buffer });
+        Ok(())
+    }
+
+    /// Whether a value lies in the result of a group that does nothing but move it there.
+    fn is_inside(&self, value: Value, group: &Group) -> bool {
+        let root = Value::from(group.root);
+        let whole = self.placements.get(&root).map_or(root, |placement| placement.root);
+        let op = group.anchor.map(|anchor| self.graph.op(anchor));
+        let moves = matches!(op, Some(Op::Concat { .. } | Op::Pad { .. })) && group.anchor == Some(group.root);
+        moves
+            && self.placements.get(&value).is_some_and(|placement| placement.root == whole && placement.within == root)
+    }
+
+    fn leaf_dtype(&self, value: Value) -> DType {
+        self.graph.ty(value).dtype
+    }
+
+    /// The buffer that holds a value.
+    fn buffer(&mut self, value: Value) -> Result<Buffer> {
+        let value = self.placements.get(&value).map_or(value, |placement| placement.root);
+        if let Some(&b) = self.buffers.get(&value) {
+            return Ok(b);
+        }
+        let Op::Constant(tensor) = self.graph.op(value.node) else {
+            return Err(Error::internal(format!("'{}' is read before it is computed", self.graph.label(value.node))));
+        };
+        let constants = &mut self.constants;
+        let id = *self.constant_of.entry(value).or_insert_with(|| {
+            let label = self.graph.label(value.node).to_string();
+            constants.push(Constant { label, data: tensor.data().clone() });
+            constants.len() - 1
+        });
+        Ok(Buffer::Constant(id))
+    }
+
+    /// Where the next step's result 0 goes, and how it lies there unless in order.
+    fn result(&mut self, value: Value, over: Option<usize>) -> Result<(Arg, Option<View>)> {
+        let graph = self.graph;
+        let Some(Placement { root, view, .. }) = self.placements.get(&value).cloned() else {
+            return Ok((self.new_result(value, graph.ty(value), over)?.into(), None));
+        };
+        let ty = graph.ty(value);
+        let buffer = self.new_result(root, graph.ty(root), None)?;
+        let (arg, view) = Arg::to(buffer, view, ty.dtype.size());
+        let place = (!view.is_contiguous(&ty.shape)).then_some(view);
+        Ok((arg, place))
+    }
+
+    /// A buffer for a value that the next step computes.
+    fn new_result(&mut self, value: Value, ty: &TensorType, over: Option<usize>) -> Result<Buffer> {
+        if let Some(&b) = self.buffers.get(&value) {
+            return Ok(b);
+        }
+        let bytes = self.bound(&ty.bytes());
+        if bytes.as_const().is_some_and(|b| b > isize::MAX as i64 / 4) {
+            return Err(Error::unsupported(format!("a tensor of type {ty} does not fit in memory")));
+        }
+        let id = self.new_lifetime(bytes);
+        if let Some(over) = over {
+            self.shared.insert(id, over);
+        }
+        self.buffers.insert(value, Buffer::Arena(id));
+        Ok(Buffer::Arena(id))
+    }
+
+    /// Memory for the next step's own use, for each of the threads that may share it.
+    fn add_scratch(&mut self, args: &mut Vec<Arg>, sizes: &[Dim], threads: u32) {
+        let unit = Dim::from(program::ALIGN);
+        for bytes in sizes {
+            let bytes = self.bound(bytes);
+            if threads == 1 {
+                let id = self.new_lifetime(bytes);
+                args.push(Buffer::Arena(id).into());
+                continue;
+            }
+            let slot = &bytes.ceil_div(&unit) * &unit;
+            let id = self.new_lifetime(&slot * &Dim::from(i64::from(threads)));
+            self.slots.insert(id, slot);
+            args.push(Buffer::Arena(id).into());
+        }
+    }
+
+    fn new_lifetime(&mut self, bytes: Dim) -> usize {
+        let now = self.steps.len();
+        self.lifetimes.push(Lifetime { bytes, first: now, last: now });
+        self.lifetimes.len() - 1
+    }
+
+    /// A size with data-dependent symbols at their upper bounds.
+    fn bound(&self, d: &Dim) -> Dim {
+        program::upper_bound(d, &self.symbols)
+    }
+
+    /// Most threads that may share a call of a kernel: each is to have enough to do.
+    fn threads(&self, kernel: &Kernel, work: &Work) -> u32 {
+        if !kernel.is_shared() {
+            return 1;
+        }
+        let useful =
+            work.nanoseconds(self.target).as_const().map_or(i64::MAX, |ns| ns / schedule::threads::MIN_THREAD_NS);
+        useful.clamp(1, i64::from(self.target.threads)) as u32
+    }
+
+    fn call(&mut self, kernel: Kernel, args: Vec<Arg>, label: &str, work: Work) {
+        let next = self.kernels.len();
+        let id = *self.kernel_of.entry(kernel).or_insert_with_key(|kernel| {
+            self.kernels.push(kernel.clone());
+            next
+        });
+        for arg in &args {
+            if let Buffer::Arena(n) = arg.buffer {
+                self.lifetimes[n].last = self.steps.len();
+            }
+        }
+        self.steps.push(Planned::Call { kernel: id, args, label: label.to_string(), work });
+    }
+
+    /// Outputs that are inputs, constants, or a second name of another output.
+    fn outputs_that_need_copies(&mut self) -> Result<()> {
+        let graph = self.graph;
+        for (n, output) in graph.outputs.iter().enumerate() {
+            let value = self.grouping.buffer_of(output.value);
+            let from = self.buffer(value)?;
+            if from == Buffer::Output(n) {
+                continue;
+            }
+            let ty = graph.ty(output.value);
+            let mut expr = Expr::default();
+            expr.push(expr::ExprKind::Leaf(0), ty.dtype);
+            let leaf = (ty.dtype, View::contiguous(&ty.shape));
+            let (kernel, _) = kernels::elementwise::build(&expr, &[leaf], (ty, None), self.target)?;
+            self.call(kernel, vec![from.into(), Buffer::Output(n).into()], &output.name, Work::default());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,266 @@
+//! What a program checks before it works: the graph's requirements that its input types do not prove already, with texts
+//! that name the caller's dimensions, and that every tensor can be addressed.
+//!
+//! What depends on one extent alone becomes a bound on that extent ("at least 7"), of which the strictest stays. Bounds are
+//! checked first, and what follows from them is not checked again.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::program::upper_bound;
+use super::program::{Check, Program, Symbol, SymbolSource};
+use mcc_ir::bounds::{self, Interval};
+use mcc_ir::{Condition, Dim, Graph, Op, Requirement, Sym, Tensor};
+
+/// Of more sizes than these it is not asked whether one implies another.
+const COMPARED: usize = 64;
+/// Bounds on extents are looked for up to here.
+const LARGEST_BOUND: i64 = 1 << 40;
+
+/// The checks of a graph's program, in the order in which they are made; `sizes` are the bytes of what it needs besides
+/// the graph's values, each with what it is.
+pub fn checks(graph: &Graph, symbols: &[Symbol], sizes: Vec<(Dim, String)>) -> Vec<Check> {
+    let own = graph.topological().into_iter().flat_map(|node| graph.required_by(node));
+    let mut seen = HashSet::new();
+    let required: Vec<&Requirement> = graph.requires.iter().chain(own).filter(|r| seen.insert(&r.condition)).collect();
+    let mut maker = Maker { graph, symbols, bounds: HashMap::new(), checks: Vec::new() };
+    let (bounds, others): (Vec<_>, Vec<_>) = required.into_iter().partition(|r| maker.bounds_extent(r));
+    drop(bounds);
+    maker.bounds_first();
+    others.into_iter().for_each(|r| maker.condition(r));
+    maker.sizes(sizes);
+    maker.checks
+}
+
+impl Program {
+    /// The numbers of the first check before all steps that does not hold for some inputs, such as "h is 5".
+    pub fn unmet(&self, inputs: &[Tensor]) -> Option<String> {
+        let value = |s: &Sym| match &self.symbols.iter().find(|x| x.name == *s)?.source {
+            SymbolSource::InputDim { input, axis } => Some(*inputs.get(*input)?.shape().get(*axis)? as i64),
+            SymbolSource::InputElement { input, index } => {
+                let t = inputs.get(*input).filter(|t| !t.dtype().is_float() && *index < t.numel())?;
+                Some(t.i64_at(*index))
+            }
+            SymbolSource::Step { .. } => None,
+        };
+        let apply = |d: &Dim| d.substitute(&|s| value(s).map(Dim::from));
+        let wrong = |c: &&Check| c.after.is_none() && c.condition.map(&apply).holds() == Some(false);
+        let symbols: BTreeSet<Sym> =
+            self.requires.iter().find(wrong)?.condition.dims().flat_map(|d| d.symbols()).collect();
+        let list: Vec<String> = symbols.iter().filter_map(|s| Some(format!("{s} is {}", value(s)?))).collect();
+        (!list.is_empty()).then(|| list.join(", "))
+    }
+}
+
+/// What requirements make of an extent: each bound with the reason for it.
+#[derive(Default)]
+struct Bound<'a> {
+    least: Option<(i64, &'a str)>,
+    most: Option<(i64, &'a str)>,
+}
+
+struct Maker<'a> {
+    graph: &'a Graph,
+    symbols: &'a [Symbol],
+    bounds: HashMap<Sym, Bound<'a>>,
+    checks: Vec<Check>,
+}
+
+impl<'a> Maker<'a> {
+    fn interval(&self, d: &Dim) -> Interval {
+        bounds::interval(d, &|s| {
+            let source = self.symbols.iter().find(|x| x.name == *s).map(|x| &x.source);
+            let known = self.bounds.get(s);
+            match source {
+                None | Some(SymbolSource::InputElement { .. }) => Interval::ALL,
+                Some(SymbolSource::InputDim { .. } | SymbolSource::Step { .. }) => Interval {
+                    low: Some(known.and_then(|b| b.least).map_or(0, |(least, _)| least)),
+                    high: known.and_then(|b| b.most).map(|(most, _)| most),
+                },
+            }
+        })
+    }
+
+    /// Whether a requirement is a bound on a single extent of an input; then that bound is known from here on.
+    fn bounds_extent(&mut self, requirement: &'a Requirement) -> bool {
+        let Condition::AtLeast(a, b) = &requirement.condition else { return false };
+        let d = a - b;
+        let mut of = d.symbols().into_iter();
+        let (Some(symbol), None) = (of.next(), of.next()) else { return false };
+        let source = self.symbols.iter().find(|s| s.name == symbol).map(|s| &s.source);
+        if !matches!(source, Some(SymbolSource::InputDim { .. })) {
+            return false;
+        }
+        let holds = |v: i64| d.eval(&|_| Some(v)).is_some_and(|d| d >= 0);
+        // The first extent of which it holds, or does not.
+        let first = |holding: bool| {
+            let (mut before, mut at) = (-1, LARGEST_BOUND);
+            while at - before > 1 {
+                let middle = before + (at - before) / 2;
+                if holds(middle) == holding { at = middle } else { before = middle }
+            }
+            at
+        };
+        let bound = match bounds::rises(&d) {
+            Some(true) if holds(LARGEST_BOUND) => (Some(first(true)), None),
+            Some(false) if holds(0) => (None, (!holds(LARGEST_BOUND)).then(|| first(false) - 1)),
+            _ => return false,
+        };
+        let known = self.bounds.entry(symbol).or_default();
+        if let Some(least) = bound.0.filter(|&l| l > known.least.map_or(0, |(least, _)| least)) {
+            known.least = Some((least, &requirement.reason));
+        }
+        if let Some(most) = bound.1.filter(|&m| known.most.is_none_or(|(most, _)| m < most)) {
+            known.most = Some((most, &requirement.reason));
+        }
+        true
+    }
+
+    fn bounds_first(&mut self) {
+        for symbol in self.symbols {
+            let Some(Bound { least, most }) = self.bounds.get(&symbol.name) else { continue };
+            let extent = || Dim::sym(symbol.name.0.clone());
+            let least = least.map(|(least, why)| (Condition::AtLeast(extent(), Dim::from(least)), why));
+            let most = most.map(|(most, why)| (Condition::AtLeast(Dim::from(most), extent()), why));
+            for (condition, why) in least.into_iter().chain(most) {
+                let text = self.text(&condition, why);
+                self.checks.push(Check { condition, text, after: None });
+            }
+        }
+    }
+
+    fn condition(&mut self, requirement: &Requirement) {
+        let condition = &requirement.condition;
+        let certain = match condition {
+            Condition::AtLeast(a, b) => self.interval(&(a - b)).low.is_some_and(|low| low >= 0),
+            other => other.holds() == Some(true),
+        };
+        if certain {
+            return;
+        }
+        let text = self.text(condition, &requirement.reason);
+        let late = |s: &Symbol| matches!(s.source, SymbolSource::Step { .. });
+        let depends = |s: &Symbol| condition.dims().any(|d| d.symbols().contains(&s.name));
+        let after = self.symbols.iter().rposition(|s| late(s) && depends(s));
+        self.checks.push(Check { condition: condition.clone(), text, after });
+    }
+
+    /// That every value, and whatever else takes memory, can be addressed, and that no extent of a value overflows: another one
+    /// of 0 would hide that in the number of bytes.
+    fn sizes(&mut self, others: Vec<(Dim, String)>) {
+        let mut seen = HashSet::new();
+        let values = self.graph.topological().into_iter().flat_map(|node| {
+            let label = format!("a result of node \"{}\"", self.graph.label(node));
+            self.graph.types(node).iter().flat_map(move |ty| {
+                let computed = ty.shape.iter().filter(|d| d.as_sym().is_none()).cloned();
+                computed.chain([ty.bytes()]).map(|d| (d, label.clone())).collect::<Vec<_>>()
+            })
+        });
+        let bounded = values.chain(others).map(|(bytes, what)| (upper_bound(&bytes, self.symbols), what));
+        let sizes: Vec<(Dim, String)> =
+            bounded.filter(|(bytes, _)| bytes.as_const().is_none() && seen.insert(bytes.clone())).collect();
+        let implied = |n: usize| {
+            let by = |m: usize| {
+                let low = self.interval(&(&sizes[m].0 - &sizes[n].0)).low;
+                low.is_some_and(|low| low >= 0) && (m < n || low != Some(0))
+            };
+            sizes.len() <= COMPARED && (0..sizes.len()).any(|m| m != n && by(m))
+        };
+        let needed: Vec<usize> = (0..sizes.len()).filter(|&n| !implied(n)).collect();
+        for n in needed {
+            let (bytes, what) = &sizes[n];
+            let text = format!("the dimensions make {what} larger than can be addressed: {bytes}");
+            self.checks.push(Check { condition: Condition::Fits(bytes.clone()), text, after: None });
+        }
+    }
+
+    fn text(&self, condition: &Condition, reason: &str) -> String {
+        let says = match condition {
+            Condition::Equal(a, b) if b.as_const().is_some() => format!("{} must be {b}", self.subject(a)),
+            Condition::Equal(a, b) if a.as_const().is_some() => format!("{} must be {a}", self.subject(b)),
+            Condition::Equal(a, b) => format!("{} and {} must be equal", self.subject(a), self.subject(b)),
+            Condition::AtLeast(a, b) if b.is(0) => format!("{} must not be negative", self.subject(a)),
+            Condition::AtLeast(a, b) if a.as_const().is_some() => format!("{} must be at most {a}", self.subject(b)),
+            Condition::AtLeast(a, b) => format!("{} must be at least {}", self.subject(a), self.subject(b)),
+            Condition::Differ(a, b) => format!("{} must not be {}", self.subject(a), self.subject(b)),
+            Condition::Fits(bytes) => format!("{bytes} bytes cannot be addressed"),
+        };
+        if reason.is_empty() { says } else { format!("{says}, for {reason}") }
+    }
+
+    /// What a dimension is to the caller.
+    fn subject(&self, d: &Dim) -> String {
+        let source = d.as_sym().and_then(|s| self.symbols.iter().find(|x| x.name == *s)).map(|s| &s.source);
+        let name = |input: usize| match self.graph.inputs().get(input).map(|&id| self.graph.op(id)) {
+            Some(Op::Input(name, _)) => name.as_str(),
+            _ => "",
+        };
+        match source {
+            Some(SymbolSource::InputDim { input, axis }) if d.to_string() == format!("{}.dim{axis}", name(*input)) => {
+                format!("dimension {axis} of input \"{}\"", name(*input))
+            }
+            Some(SymbolSource::InputDim { input, axis }) => {
+                format!("dimension {axis} ({d}) of input \"{}\"", name(*input))
+            }
+            Some(SymbolSource::InputElement { input, index }) => {
+                format!("element {index} of input \"{}\"", name(*input))
+            }
+            Some(SymbolSource::Step { .. }) | None => d.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lower;
+    use crate::program::Program;
+    use mcc_ir::{Tensor, text};
+    use mcc_targets::Target;
+
+    fn program(graph: &str) -> Program {
+        let mut graph = text::parse(graph).expect("a graph");
+        // What nodes require is the graph's own once it is a model's.
+        for node in graph.topological() {
+            graph.required_by(node).to_vec().into_iter().for_each(|r| graph.requires.push(r));
+        }
+        lower(&graph, &Target::host(None).expect("the host is a target"), "t").expect("lowers")
+    }
+
+    fn texts(graph: &str) -> Vec<String> {
+        program(graph).requires.into_iter().map(|check| check.text).filter(|t| !t.contains("addressed")).collect()
+    }
+
+    #[test]
+    fn windows_in_a_row_bound_the_image() {
+        let pool =
+            "{kind=max, kernel=[3], strides=[2], dilations=[1], pads=[(0, 0)], ceil=false, layout=channels_first}";
+        let graph = format!(
+            "%0 = input \"x\" : f32[1, 3, height]\n\
+             %1 = pool(%0) {pool} : f32[1, 3, floordiv(height-1,2)]  // one\n\
+             %2 = pool(%1) {pool} : f32[1, 3, floordiv(floordiv(height-1,2)-1,2)]  // two\n\
+             output \"y\" = %2\n"
+        );
+        // What the second window needs implies the first, and that no extent is negative.
+        let want =
+            "dimension 2 (height) of input \"x\" must be at least 7, for node \"two\": its window along spatial axis 0";
+        assert_eq!(texts(&graph), [want]);
+        let six = Tensor::zeros(mcc_ir::DType::F32, vec![1, 3, 6]);
+        assert_eq!(program(&graph).unmet(&[six]).as_deref(), Some("height is 6"));
+    }
+
+    #[test]
+    fn what_is_certain_is_not_checked() {
+        let graph = "%0 = input \"x\" : f32[n, 8]\n%1 = relu(%0) : f32[n, 8]\noutput \"y\" = %1\n";
+        assert!(texts(&graph.replace("relu", "exp")).is_empty());
+    }
+
+    #[test]
+    fn falling_requirements_bound_from_above() {
+        let graph = "%0 = input \"x\" : f32[7]\n\
+                     %1 = input \"like\" : f32[k]\n\
+                     %2, %3 = top_k(%0) {k=k, axis=0, largest=true} : f32[k], i64[k]  // best\n\
+                     %4 = add(%1, %2) : f32[k]\n\
+                     output \"y\" = %4\n";
+        let want = "dimension 0 (k) of input \"like\" must be at most 7, for node \"best\": k along axis 0";
+        assert_eq!(texts(graph), [want]);
+    }
+}

@@ -1,0 +1,182 @@
+//! The recipe: an ONNX file in, an object out. One step a line; every command goes through here.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use mcc_targets::Target;
+
+use mcc_codegen::Variant;
+use mcc_ir::{DType, Error, Graph, Result, Tensor};
+use mcc_kernel::program::{Port, Program};
+use mcc_passes::Effort;
+
+use crate::{codegen, kernel, onnx, passes, symbol};
+
+/// Bytes of weights that an object can hold: instructions of x86-64 reach 2 GB, code included.
+pub const EMBEDDED_LIMIT: usize = (1 << 31) - (1 << 27);
+
+/// What to make of a model.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The machine to compile for.
+    pub target: Target,
+    /// Plainer CPUs of it that the object has code for too, the plainest first.
+    pub plainer: Vec<Target>,
+    /// Whether a CPU is left out that would run the program of a plainer one.
+    pub where_it_differs: bool,
+    /// Prefix of every symbol of the object; a C identifier, and not `mcc`, whose names are those of mcc.h.
+    pub name: String,
+    /// Symbolic dimensions with the value they are to have.
+    pub dims: Vec<(String, i64)>,
+    /// Inputs with the shape they are to have.
+    pub shapes: Vec<(String, Vec<i64>)>,
+    /// Inputs with the elements they are to have, for what must be known when compiling, such as axes.
+    pub values: Vec<(String, Tensor)>,
+    /// Whether indices that the data hold are required to be in range, rather than drawn to the nearest valid one.
+    pub check_indices: bool,
+    /// What importing may cost.
+    pub limits: onnx::limits::Limits,
+    /// Which passes run.
+    pub effort: Effort,
+    /// Whether the weights stay out of the object and become the model's last input.
+    pub separate_weights: bool,
+    /// Bytes of weights from which on they stay out of it anyway: usually [`EMBEDDED_LIMIT`].
+    pub embedded_limit: usize,
+    /// Whether the object tells when its steps start, see [`Program::traced`].
+    pub traced: bool,
+}
+
+impl Options {
+    /// The usual ones, for CPUs of one machine, the plainest first. `name` is the prefix of the object's symbols.
+    ///
+    /// # Errors
+    /// When the [name](symbol::check) will not do, or there is no target.
+    pub fn new(targets: Vec<Target>, name: &str) -> Result<Options> {
+        symbol::check(name)?;
+        let mut plainer = targets;
+        let target = plainer.pop().ok_or_else(|| Error::usage("no target"))?;
+        Ok(Options {
+            target,
+            plainer,
+            where_it_differs: false,
+            name: name.to_string(),
+            dims: Vec::new(),
+            shapes: Vec::new(),
+            values: Vec::new(),
+            check_indices: false,
+            limits: onnx::limits::Limits::default(),
+            effort: Effort::Full,
+            separate_weights: false,
+            embedded_limit: EMBEDDED_LIMIT,
+            traced: false,
+        })
+    }
+}
+
+/// What came of it, stage by stage.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The CPUs that the object has code for, the plainest first.
+    pub targets: Vec<Target>,
+    /// The optimised graph, for the last of them.
+    pub graph: Graph,
+    /// What lowering decided.
+    pub program: Program,
+    /// The weights' bytes, when they are not in the object: the program's last input.
+    pub weights: Option<Bytes>,
+    /// Bytes of arena that are enough for any of the CPUs, where no dimension decides them.
+    pub arena_bytes: Option<i64>,
+    /// The object and its header.
+    pub code: codegen::Compiled,
+}
+
+impl Compiled {
+    /// The model's own inputs.
+    pub fn inputs(&self) -> &[Port] {
+        let all = &self.program.inputs;
+        &all[..all.len() - usize::from(self.weights.is_some())]
+    }
+
+    /// The object in a static library.
+    ///
+    /// # Errors
+    /// None that the model is to blame for.
+    pub fn static_library(&self, options: &Options) -> Result<Vec<u8>> {
+        codegen::archive(&self.code.object, &options.target.triple, &options.name)
+    }
+
+    /// What the program takes: the model's inputs, and the weights if they are not in the object.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn with_weights(&self, mut inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        if let Some(weights) = &self.weights {
+            inputs.push(Tensor::new(DType::U8, vec![weights.len()], weights.clone())?);
+        }
+        Ok(inputs)
+    }
+}
+
+/// Compiles a model.
+///
+/// # Errors
+/// When the model cannot be read, is invalid or asks for what mcc cannot do; all blockers that a stage finds at once.
+pub fn compile(model: &Path, options: &Options) -> Result<Compiled> {
+    compile_graph(import(model, options)?, options)
+}
+
+/// Compiles an imported model.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_graph(imported: Graph, options: &Options) -> Result<Compiled> {
+    // Every CPU has its own layouts and kernels; the richest one's are what commands show.
+    let (mut graphs, mut programs, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+    for target in options.plainer.iter().chain([&options.target]) {
+        let (graph, program) = lower_for(target, imported.clone(), options)?;
+        if options.where_it_differs && programs.last().is_some_and(|plainer: &Program| plainer.runs_as(&program)) {
+            continue;
+        }
+        // One graph is enough: they are as large as the model.
+        graphs = vec![graph];
+        programs.push(program);
+        targets.push(target.clone());
+    }
+    let separate = options.separate_weights || kernel::weights::exceed(&programs, options.embedded_limit);
+    let weights = separate.then(|| kernel::weights::separate(&mut programs)).transpose()?;
+    let variants: Vec<Variant<'_>> =
+        programs.iter().zip(&targets).map(|(program, target)| Variant { program, target }).collect();
+    let code = codegen::compile_variants(&variants)?;
+    let arena_bytes = codegen::abi::fixed_arena(&programs.iter().collect::<Vec<_>>());
+    match (graphs.pop(), programs.pop()) {
+        (Some(graph), Some(program)) => Ok(Compiled { targets, graph, program, weights, arena_bytes, code }),
+        _ => Err(Error::internal("a model without a program")),
+    }
+}
+
+/// One CPU's optimised graph and its program.
+fn lower_for(target: &Target, mut graph: Graph, options: &Options) -> Result<(Graph, Program)> {
+    passes::run(&mut graph, target, options.effort, &mut |_, _| {})?;
+    let mut program = kernel::lower(&graph, target, &options.name)?;
+    program.traced = options.traced;
+    Ok((graph, program))
+}
+
+/// Reads a model: opset versions, functions and shape computations end here.
+///
+/// # Errors
+/// As [`compile`].
+pub fn import(model: &Path, options: &Options) -> Result<Graph> {
+    // Shapes are pinned before the import, which folds what is computed from them.
+    let Options { dims, shapes, values, check_indices, limits, .. } = options.clone();
+    onnx::import_file(model, &onnx::Options { dims, shapes, values, check_indices, limits })
+}
+
+/// Runs the passes; `observer` sees the graph after each, under the pass's name.
+///
+/// # Errors
+/// When a pass finds the graph invalid.
+pub fn optimise(mut graph: Graph, options: &Options, observer: &mut dyn FnMut(&str, &Graph)) -> Result<Graph> {
+    passes::run(&mut graph, &options.target, options.effort, observer)?;
+    Ok(graph)
+}

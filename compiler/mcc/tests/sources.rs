@@ -1,0 +1,340 @@
+//! What holds for the sources themselves: files do not depend on one another in circles, matches on operations name every
+//! operation, files and functions are short. Tests and their helpers are left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use petgraph::algo::tarjan_scc;
+use petgraph::stable_graph::{NodeIndex, StableDiGraph};
+use syn::visit::{self, Visit};
+
+/// Lines that a file may have, and a function.
+const FILE_LINES: usize = 500;
+const FUNCTION_LINES: usize = 100;
+
+/// Matches on `Op` with an arm for all other operations: how many there are in which file. Passes are left out: they look for
+/// patterns, and leave alone what is none. Elsewhere a new operation should be asked about, unless what an arm is about is
+/// complete whatever operations there will be.
+const OPEN_MATCHES: &[(&str, usize)] = &[
+    ("ir/src/eval/graph.rs", 1),
+    ("ir/src/graph.rs", 1),
+    ("ir/src/verify.rs", 1),
+    ("kernel/src/fusion.rs", 1),
+    ("kernel/src/kernels/mod.rs", 1),
+    ("kernel/src/kernels/support/request.rs", 2),
+    ("kernel/src/placement.rs", 1),
+    ("kernel/src/plan.rs", 1),
+    ("kernel/src/requirements.rs", 1),
+    ("kernel/src/symbols.rs", 1),
+    ("kernel/src/work.rs", 2),
+    ("onnx/src/builder/indices.rs", 1),
+    ("onnx/src/ops/control.rs", 2),
+];
+
+/// Files that are longer than they should be, and the lines that they have at most.
+const LONG_FILES: &[(&str, usize)] = &[
+    ("codegen/src/x86/encode.rs", 570),
+    ("codegen/src/x86/select.rs", 564),
+    ("ir/src/dim.rs", 505),
+    ("kernel/src/kernels/int8/dot.rs", 598),
+    ("kernel/src/kernels/lowbit/int8.rs", 554),
+    ("kernel/src/kernels/nn/recurrent.rs", 514),
+    ("kernel/src/kernels/sparse/mod.rs", 558),
+    ("kernel/src/kir/interp.rs", 586),
+    ("onnx/src/ops/movement.rs", 561),
+];
+
+/// Functions that are longer than they should be.
+const LONG_FUNCTIONS: &[(&str, &str)] = &[
+    ("kernel/src/kernels/nn/recurrent.rs", "recurrent"),
+    ("kernel/src/kir/interp.rs", "compute"),
+    ("kernel/src/kir/verify.rs", "instruction"),
+    ("onnx/src/content.rs", "evaluate"),
+    ("passes/src/quantize/int8_contractions.rs", "rewritten"),
+];
+
+/// Folders of crates, below `compiler`.
+const CRATES: &[&str] = &["build", "cli", "codegen", "ir", "kernel", "loader", "mcc", "onnx", "passes"];
+
+type Module = Vec<String>;
+
+/// A source file.
+struct Source {
+    /// Where it is, below `compiler`.
+    name: String,
+    /// Without unit tests.
+    lines: Vec<String>,
+    syntax: syn::File,
+}
+
+fn files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a source folder") {
+        let path = entry.expect("a folder entry").path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// All sources of the compiler, by module; the first part of a module's name is its crate's folder.
+fn sources() -> BTreeMap<Module, Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut paths = Vec::new();
+    for krate in CRATES {
+        files(&root.join(krate).join("src"), &mut paths);
+    }
+    let mut sources = BTreeMap::new();
+    for path in paths {
+        let name = path.strip_prefix(&root).expect("below compiler").display().to_string();
+        let test = name.ends_with("tests.rs") || name.contains("/tests/");
+        if test || name.ends_with("samples.rs") {
+            continue;
+        }
+        let mut module: Module = name.trim_end_matches(".rs").split('/').map(str::to_string).collect();
+        module.remove(1);
+        if module.last().is_some_and(|last| ["mod", "lib", "main"].contains(&last.as_str())) {
+            module.pop();
+        }
+        let text = fs::read_to_string(&path).expect("a source file");
+        let syntax = syn::parse_file(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let lines = text.lines().take_while(|line| *line != "mod tests {").map(str::to_string).collect();
+        sources.insert(module, Source { name, lines, syntax });
+    }
+    assert!(sources.len() > 100, "the sources were not found");
+    sources
+}
+
+fn is_test(attributes: &[syn::Attribute]) -> bool {
+    attributes
+        .iter()
+        .any(|a| a.path().is_ident("cfg") && a.meta.require_list().is_ok_and(|l| l.tokens.to_string().contains("test")))
+}
+
+/// The paths that a use tree stands for, with the name each one gets.
+fn leaves(tree: &syn::UseTree, before: &[String], found: &mut Vec<(Vec<String>, String)>) {
+    let with = |ident: &syn::Ident| [before, &[ident.to_string()]].concat();
+    match tree {
+        syn::UseTree::Path(path) => leaves(&path.tree, &with(&path.ident), found),
+        syn::UseTree::Name(name) if name.ident == "self" => {
+            found.push((before.to_vec(), before.last().cloned().unwrap_or_default()));
+        }
+        syn::UseTree::Name(name) => found.push((with(&name.ident), name.ident.to_string())),
+        syn::UseTree::Rename(rename) => found.push((with(&rename.ident), rename.rename.to_string())),
+        syn::UseTree::Glob(_) => found.push((before.to_vec(), "*".to_string())),
+        syn::UseTree::Group(group) => group.items.iter().for_each(|tree| leaves(tree, before, found)),
+    }
+}
+
+/// What a file names.
+#[derive(Default)]
+struct Names {
+    /// Paths in `use` items that only the file sees, and in code.
+    used: Vec<Vec<String>>,
+    /// Paths that it shows to others, and their names.
+    shown: Vec<(Vec<String>, String)>,
+    /// Items that it defines.
+    defined: Vec<String>,
+}
+
+impl<'ast> Visit<'ast> for Names {
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        let (attributes, name) = match item {
+            syn::Item::Mod(item) => (&item.attrs, &item.ident),
+            syn::Item::Fn(item) => (&item.attrs, &item.sig.ident),
+            syn::Item::Struct(item) => (&item.attrs, &item.ident),
+            syn::Item::Enum(item) => (&item.attrs, &item.ident),
+            syn::Item::Trait(item) => (&item.attrs, &item.ident),
+            syn::Item::Type(item) => (&item.attrs, &item.ident),
+            syn::Item::Const(item) => (&item.attrs, &item.ident),
+            _ => return visit::visit_item(self, item),
+        };
+        if !is_test(attributes) {
+            self.defined.push(name.to_string());
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        let mut found = Vec::new();
+        leaves(&item.tree, &[], &mut found);
+        match item.vis {
+            _ if is_test(&item.attrs) => {}
+            syn::Visibility::Inherited => self.used.extend(found.into_iter().map(|(path, _)| path)),
+            _ => self.shown.extend(found),
+        }
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.used.push(path.segments.iter().map(|s| s.ident.to_string()).collect());
+        visit::visit_path(self, path);
+    }
+
+    // `pub(in path)` depends on nothing.
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
+}
+
+/// The modules, and what leads from names in them to others.
+struct Modules {
+    names: BTreeMap<Module, Names>,
+    shown: BTreeMap<Module, BTreeMap<String, Module>>,
+}
+
+impl Modules {
+    fn new(sources: &BTreeMap<Module, Source>) -> Modules {
+        let names = sources.iter().map(|(module, source)| {
+            let mut names = Names::default();
+            names.visit_file(&source.syntax);
+            (module.clone(), names)
+        });
+        let mut modules = Modules { names: names.collect(), shown: BTreeMap::new() };
+        for (module, names) in &modules.names {
+            let mut shown = BTreeMap::new();
+            for (path, name) in &names.shown {
+                let Some((target, _)) = modules.longest(&modules.absolute(module, path)) else { continue };
+                if name == "*" {
+                    let all = modules.names[&target].defined.iter().map(|name| (name.clone(), target.clone()));
+                    shown.extend(all);
+                } else {
+                    shown.insert(name.clone(), target);
+                }
+            }
+            modules.shown.insert(module.clone(), shown);
+        }
+        modules
+    }
+
+    /// A path from the crate on.
+    fn absolute(&self, module: &Module, path: &[String]) -> Module {
+        let supers = path.iter().take_while(|s| *s == "super").count();
+        match path.first().map(String::as_str) {
+            Some("crate") => [&module[..1], &path[1..]].concat(),
+            Some("mcc") => [&["mcc".to_string()], &path[1..]].concat(),
+            Some(name) if CRATES.iter().any(|krate| name.strip_prefix("mcc_") == Some(krate)) => {
+                [&[name["mcc_".len()..].to_string()], &path[1..]].concat()
+            }
+            Some("self") => [module, &path[1..]].concat(),
+            Some("super") => [&module[..module.len().saturating_sub(supers)], &path[supers..]].concat(),
+            _ => [module, path].concat(),
+        }
+    }
+
+    /// The module that the longest part of a path names, and the rest.
+    fn longest(&self, path: &[String]) -> Option<(Module, Vec<String>)> {
+        let ends = (1..=path.len()).rev();
+        ends.filter(|&n| self.names.contains_key(&path[..n])).map(|n| (path[..n].to_vec(), path[n..].to_vec())).next()
+    }
+
+    /// The file that defines what a path names in a module.
+    fn defines(&self, module: &Module, path: &[String]) -> Option<Module> {
+        let (target, rest) = self.longest(&self.absolute(module, path))?;
+        let shown = rest.first().and_then(|name| self.shown.get(&target)?.get(name));
+        Some(shown.cloned().unwrap_or(target))
+    }
+}
+
+/// A module and its parts may know one another: that is one thing in several files. All others depend in one direction.
+#[test]
+fn files_do_not_depend_in_circles() {
+    let sources = sources();
+    let modules = Modules::new(&sources);
+    let all: Vec<&Module> = sources.keys().collect();
+    let number = |module: &Module| all.iter().position(|m| *m == module).expect("a module");
+    let mut graph: StableDiGraph<&str, ()> = StableDiGraph::new();
+    for source in sources.values() {
+        graph.add_node(&source.name);
+    }
+    for (module, names) in &modules.names {
+        for target in names.used.iter().filter_map(|path| modules.defines(module, path)) {
+            if !module.starts_with(&target) {
+                graph.update_edge(NodeIndex::new(number(module)), NodeIndex::new(number(&target)), ());
+            }
+        }
+    }
+    assert!(graph.edge_count() > 500, "{} dependencies were found", graph.edge_count());
+    let circles = tarjan_scc(&graph).into_iter().filter(|circle| circle.len() > 1);
+    let told = circles.map(|circle| circle.iter().map(|&n| graph[n]).collect::<Vec<_>>().join(", "));
+    let told: Vec<String> = told.collect();
+    assert!(told.is_empty(), "files that depend on one another:\n{}", told.join("\n"));
+}
+
+/// Counts matches on operations that have an arm for all others.
+#[derive(Default)]
+struct OpenMatches(usize);
+
+fn names_operations(pattern: &syn::Pat) -> bool {
+    struct Finder(bool);
+    impl<'ast> Visit<'ast> for Finder {
+        fn visit_path(&mut self, path: &'ast syn::Path) {
+            self.0 |= path.segments.len() == 2 && path.segments[0].ident == "Op";
+        }
+    }
+    let mut finder = Finder(false);
+    finder.visit_pat(pattern);
+    finder.0
+}
+
+impl<'ast> Visit<'ast> for OpenMatches {
+    fn visit_expr_match(&mut self, expression: &'ast syn::ExprMatch) {
+        let open = expression.arms.iter().any(|arm| matches!(arm.pat, syn::Pat::Wild(_)));
+        if open && expression.arms.iter().any(|arm| names_operations(&arm.pat)) {
+            self.0 += 1;
+        }
+        visit::visit_expr_match(self, expression);
+    }
+
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        if !is_test(&item.attrs) {
+            visit::visit_item_mod(self, item);
+        }
+    }
+}
+
+/// The lists of what is left to do are exact, so that they can only become shorter.
+#[test]
+fn matches_on_operations_name_all() {
+    // The x86 emitter has an `Op` of its own.
+    let rooms = ["ir/", "onnx/", "kernel/"];
+    let open =
+        sources().into_values().filter(|source| rooms.iter().any(|r| source.name.starts_with(r))).map(|source| {
+            let mut open = OpenMatches::default();
+            open.visit_file(&source.syntax);
+            (source.name, open.0)
+        });
+    let open: BTreeMap<String, usize> = open.filter(|(_, open)| *open > 0).collect();
+    let known: BTreeMap<String, usize> = OPEN_MATCHES.iter().map(|(name, n)| (name.to_string(), *n)).collect();
+    assert!(open == known, "matches on operations with an arm `_`: {open:#?}");
+}
+
+#[test]
+fn files_and_functions_are_short() {
+    let sources = sources();
+    let long = sources.values().filter(|s| s.lines.len() > FILE_LINES).map(|s| (s.name.as_str(), s.lines.len()));
+    let long: BTreeMap<&str, usize> = long.collect();
+    let known: BTreeMap<&str, usize> = LONG_FILES.iter().copied().collect();
+    let worse = long.iter().any(|(name, lines)| known.get(name).is_none_or(|most| lines > most));
+    let better = known.keys().any(|name| !long.contains_key(name));
+    assert!(!worse && !better, "files of more than {FILE_LINES} lines: {long:#?}");
+    let functions = sources.values().flat_map(|s| long_functions(&s.lines).into_iter().map(|f| (s.name.clone(), f)));
+    let functions: BTreeSet<(String, String)> = functions.collect();
+    let known: BTreeSet<(String, String)> =
+        LONG_FUNCTIONS.iter().map(|(file, function)| (file.to_string(), function.to_string())).collect();
+    assert!(functions == known, "functions of more than {FUNCTION_LINES} lines: {functions:#?}");
+}
+
+/// Names of functions with too many lines, of formatted code: a function ends with the next brace below its `fn`.
+fn long_functions(lines: &[String]) -> Vec<String> {
+    let starts = lines.iter().enumerate().filter_map(|(n, line)| {
+        let before = line.split("fn ").next().filter(|before| before.len() < line.len())?;
+        let words = ["pub", "pub(super)", "pub(crate)", "const", "unsafe", "extern", "\"C\""];
+        let plain = before.split_whitespace().all(|word| words.contains(&word) || word.starts_with("pub("));
+        plain.then(|| (n, line.len() - line.trim_start().len(), &line[before.len() + 3..]))
+    });
+    let long = starts.filter(|&(start, indent, _)| {
+        let end = format!("{}}}", " ".repeat(indent));
+        lines[start..].iter().position(|line| *line == end).is_some_and(|lines| lines >= FUNCTION_LINES)
+    });
+    long.map(|(_, _, rest)| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()).collect()
+}

@@ -1,0 +1,60 @@
+//! The importers: one function an operator, and one table of them all.
+
+mod attention;
+mod blocks;
+mod control;
+mod conv;
+mod elementwise;
+mod indexing;
+mod loss;
+mod microsoft;
+mod ml;
+mod movement;
+mod norm;
+mod parameters;
+mod qoperator;
+mod quantize;
+mod recurrent;
+mod reduce;
+mod resize;
+mod sequence;
+mod signal;
+mod table;
+
+use mcc_proto::GraphProto;
+
+use super::builder::Builder;
+use super::node::{Item, Node, Results};
+use mcc_ir::Result;
+
+/// How an operator is imported.
+#[derive(Clone, Copy)]
+pub enum Importer {
+    /// From its operands and attributes alone.
+    Plain(fn(&mut Builder, &Node) -> Result<Results>),
+    /// By importing graphs that are its attributes.
+    Walking(fn(&mut dyn Bodies, &Node) -> Result<Results>),
+}
+
+/// Who imports the graphs that are attributes of If, Loop and Scan.
+pub trait Bodies {
+    /// The graph under construction.
+    fn b(&mut self) -> &mut Builder;
+
+    /// Imports a body, which sees the names around it, and gives its results.
+    ///
+    /// # Errors
+    /// When the body is invalid or has what is not supported.
+    fn body(&mut self, graph: &GraphProto, arguments: Vec<Item>) -> Result<Vec<Item>>;
+}
+
+/// Domain and name of every row.
+pub fn operators() -> impl Iterator<Item = (&'static str, &'static str)> {
+    table::TABLE.iter().map(|row| (row.0, row.1))
+}
+
+/// The importer of an operator at a version of its domain.
+pub fn find(domain: &str, name: &str, version: i64) -> Option<Importer> {
+    let rows = table::TABLE.iter().filter(|row| row.0 == domain && row.1 == name);
+    rows.filter(|row| row.2.contains(&version)).map(|row| row.3).next()
+}

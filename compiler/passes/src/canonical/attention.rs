@@ -1,0 +1,290 @@
+//! Attention as one operation: `softmax(q kᵀ + mask) v`, whose scores then are never stored as a whole.
+//!
+//! Heads stand behind tokens in [`Op::Attention`], as projections leave them, so that splitting and merging heads costs
+//! nothing. Where a model has them in another order, a transpose remains. Keys and values that are repeated for several heads
+//! of queries are read from before that.
+
+use mcc_targets::Target;
+
+use super::transposes::moves_nothing;
+use crate::support::edit::{Edit, pad_rank, rewrite};
+use mcc_ir::Result;
+use mcc_ir::{BinaryOp, DType, Dim, Graph, NodeId, Op, UnaryOp, Value};
+
+/// Tokens and heads change places, either way.
+const HEADS: [usize; 4] = [0, 2, 1, 3];
+
+/// From keys as the right operand of a product to tokens before heads.
+const KEYS: [usize; 4] = [0, 3, 1, 2];
+
+/// Puts attention together.
+pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
+    // With fewer queries than a vector has lanes, most of it would compute nothing.
+    let least = i64::from(target.vector_bytes / 8);
+    rewrite(graph, |edit, node| {
+        if let Some(merged) = merged(edit, node) {
+            let shape = edit.shape(node.into());
+            return edit.reshape(merged, shape).map(Some);
+        }
+        let Some(found) = find(edit, node.into(), least) else { return Ok(None) };
+        found.build(edit).map(Some)
+    })
+}
+
+/// The attention whose result a transpose shows as it is, behind the one that `build` put there.
+fn merged(edit: &Edit, node: NodeId) -> Option<Value> {
+    let (Op::Transpose { perm }, Some(inner)) = (edit.graph.op(node), edit.graph.operand(node, 0)) else { return None };
+    let result = edit.graph.operand(inner.node, 0)?;
+    let both: Vec<usize> = match edit.graph.op(inner.node) {
+        Op::Transpose { perm: inner } if *inner == HEADS => perm.iter().map(|&p| HEADS[p]).collect(),
+        _ => return None,
+    };
+    let attention = matches!(edit.graph.op(result.node), Op::Attention { .. });
+    (attention && moves_nothing(&both, &edit.shape(result))).then_some(result)
+}
+
+struct Found {
+    q: Value,
+    /// Keys as the right operand of a product: their elements before them.
+    keys: Value,
+    values: Value,
+    mask: Option<Value>,
+    scale: f64,
+    guarded: bool,
+    /// Keys and values before they are repeated, if both are as often.
+    shared: Option<[Shared; 2]>,
+}
+
+/// The operands of a product that is attention.
+fn find(edit: &Edit, value: Value, least: i64) -> Option<Found> {
+    let product = |v: Value| match edit.graph.op(v.node) {
+        Op::MatMul => Some((edit.graph.operand(v.node, 0)?, edit.graph.operand(v.node, 1)?)),
+        _ => None,
+    };
+    let (mut weights, values) = product(value)?;
+    let guard = unguarded(edit, weights);
+    let guarded = guard.is_some();
+    // Both the guard's condition and its choice use the weights.
+    let users = |v: Value, n: usize| edit.users(v).len() == n && !edit.graph.is_output(v);
+    if let Some(inner) = guard {
+        if !users(weights, 1) || !users(inner, 2) {
+            return None;
+        }
+        weights = inner;
+    }
+    let rank = edit.graph.ty(value).rank();
+    let Op::Softmax { axis, log: false } = *edit.graph.op(weights.node) else { return None };
+    if axis + 1 != rank || !(2..=4).contains(&rank) || !guarded && !users(weights, 1) {
+        return None;
+    }
+    let mut scores = edit.graph.operand(weights.node, 0)?;
+    let shape = edit.shape(scores);
+    let (mut mask, mut scale) = (None, 1.0);
+    let (q, keys) = loop {
+        if !edit.used_once(scores) || edit.dtype(scores) != DType::F32 || edit.shape(scores) != shape {
+            return None;
+        }
+        if let Some(found) = product(scores) {
+            break found;
+        }
+        let (a, b) = (edit.graph.operand(scores.node, 0)?, edit.graph.operand(scores.node, 1)?);
+        scores = match edit.graph.op(scores.node) {
+            Op::Binary(BinaryOp::Mul) => {
+                scale *= edit.splat(b)?;
+                a
+            }
+            Op::Binary(BinaryOp::Add) if mask.is_none() && scale == 1.0 => {
+                let (a, b) = if product(b).is_some() || edit.shape(a) != shape { (b, a) } else { (a, b) };
+                mask = Some(b);
+                a
+            }
+            _ => return None,
+        };
+    };
+    let shared = shared(edit, keys).zip(shared(edit, values)).filter(|(k, v)| k.times == v.times);
+    let shared = shared.map(|(keys, values)| [keys, values]);
+    let found = Found { q, keys, values, mask, scale, guarded, shared };
+    found.fits(edit, &shape, least).then_some(found)
+}
+
+impl Found {
+    fn fits(&self, edit: &Edit, scores: &[Dim], least: i64) -> bool {
+        let rank = scores.len();
+        let (q, keys, values) = (edit.shape(self.q), edit.shape(self.keys), edit.shape(self.values));
+        if [&q, &keys, &values].iter().any(|shape| shape.len() != rank) {
+            return false;
+        }
+        let fixed = |shape: &[Dim], axis: usize| shape[axis].as_const().is_some_and(|c| c > 0);
+        let batch = &scores[..rank - 2];
+        let same_batch = [&q, &keys, &values].iter().all(|shape| shape[..rank - 2] == *batch);
+        let heads = rank < 4 || fixed(scores, 1);
+        let many = scores[rank - 2].as_const().is_none_or(|m| m >= least);
+        let mask = self.mask.is_none_or(|mask| {
+            let extents = pad_rank(&edit.shape(mask), rank);
+            let fits = |(have, want): (&Dim, &Dim)| have.is(1) || have == want;
+            extents.len() == rank && extents.iter().zip(scores).all(fits) && extents[rank - 1] == scores[rank - 1]
+        });
+        let turned = [self.q, self.keys, self.values].into_iter().filter(|&v| !self.is_free(edit, v)).count();
+        same_batch && heads && many && mask && fixed(&q, rank - 1) && fixed(&values, rank - 1) && turned <= 1
+    }
+
+    /// Whether heads behind tokens are what an operand was made of, or there are no heads.
+    fn is_free(&self, edit: &Edit, v: Value) -> bool {
+        let shape = edit.shape(v);
+        let keys = v == self.keys;
+        let wanted: &[usize] = match (shape.len(), keys) {
+            (4, true) => &KEYS,
+            (4, false) => &HEADS,
+            (3, true) => &[0, 2, 1],
+            (2, true) => &[1, 0],
+            _ => return true,
+        };
+        let (perm, shape) = match &self.shared {
+            Some([keys, _]) if v == self.keys => (keys.perm.clone(), keys.shape.clone()),
+            Some([_, values]) if v == self.values => (values.perm.clone(), values.shape.clone()),
+            _ => {
+                let (x, perm) = untransposed(edit, v);
+                (perm, edit.shape(x))
+            }
+        };
+        let both: Vec<usize> = wanted.iter().map(|&p| perm[p]).collect();
+        moves_nothing(&both, &shape)
+    }
+
+    fn build(&self, edit: &mut Edit) -> Result<Value> {
+        let tokens = |edit: &mut Edit, v: Value, perm: [usize; 4]| -> Result<Value> {
+            // Without heads a batch may be one of heads; the axes in front of it have extent 1.
+            let shape = edit.shape(v);
+            if shape.len() == 4 {
+                return turned(edit, v, perm.to_vec());
+            }
+            let v = if perm == HEADS {
+                v
+            } else {
+                let last = shape.len() - 1;
+                turned(edit, v, (0..last - 1).chain([last, last - 1]).collect())?
+            };
+            let shape = edit.shape(v);
+            let [m, d] = shape.last_chunk::<2>().cloned().unwrap_or([Dim::ONE, Dim::ONE]);
+            let batch = if shape.len() == 3 { shape[0].clone() } else { Dim::ONE };
+            edit.reshape(v, vec![batch, m, Dim::ONE, d])
+        };
+        let rank = edit.shape(self.q).len();
+        let q = tokens(edit, self.q, HEADS)?;
+        let (mut keys, mut values) = (self.keys, self.values);
+        if let Some([once, same]) = &self.shared {
+            (keys, values) = (once.build(edit)?, same.build(edit)?);
+        }
+        let keys = tokens(edit, keys, KEYS)?;
+        let values = tokens(edit, values, HEADS)?;
+        let mut operands = vec![q, keys, values];
+        if let Some(mask) = self.mask {
+            let narrower = narrow(edit, mask)?;
+            let keys = |v: Value| edit.shape(v).last().cloned();
+            let mask = if keys(narrower) == keys(mask) { narrower } else { mask };
+            let extents = pad_rank(&edit.shape(mask), rank);
+            let shape = match rank {
+                4 => extents,
+                3 => vec![extents[0].clone(), Dim::ONE, extents[1].clone(), extents[2].clone()],
+                _ => pad_rank(&extents, 4),
+            };
+            operands.push(edit.reshape(mask, shape)?);
+        }
+        let result = edit.add(Op::Attention { scale: self.scale.into(), guarded: self.guarded }, &operands)?;
+        if rank == 4 {
+            return edit.transpose(result, HEADS.to_vec());
+        }
+        let shape = edit.shape(result);
+        let tokens = [shape[0].clone(), shape[1].clone(), shape[3].clone()];
+        edit.reshape(result, tokens[3 - rank..].to_vec())
+    }
+}
+
+/// Keys or values of four axes whose heads are repeated, each for several heads of queries that follow one another.
+struct Shared {
+    /// What is repeated, with an axis of extent 1 more.
+    x: Value,
+    /// Its shape without that axis.
+    shape: Vec<Dim>,
+    /// The order in which the other axes are the operand's.
+    perm: Vec<usize>,
+    /// How often a head is repeated.
+    times: Dim,
+}
+
+impl Shared {
+    fn build(&self, edit: &mut Edit) -> Result<Value> {
+        let x = edit.reshape(self.x, self.shape.clone())?;
+        turned(edit, x, self.perm.clone())
+    }
+}
+
+/// What an operand repeats: a broadcast along an axis behind that of the heads, which a reshape joins with it.
+fn shared(edit: &Edit, operand: Value) -> Option<Shared> {
+    let (joined, perm) = untransposed(edit, operand);
+    let Op::Reshape { .. } = edit.graph.op(joined.node) else { return None };
+    let repeated = edit.graph.operand(joined.node, 0)?;
+    let Op::Broadcast { .. } = edit.graph.op(repeated.node) else { return None };
+    let once = edit.graph.operand(repeated.node, 0)?;
+    let (mut extents, from) = (edit.shape(repeated), edit.shape(once));
+    if extents.len() != 5 || from.len() != 5 || perm.len() != 4 {
+        return None;
+    }
+    let axis = (1..5).find(|&axis| from[axis].is(1) && !extents[axis].is(1))?;
+    let same = (0..5).all(|i| i == axis || from[i] == extents[i]);
+    let times = extents.remove(axis);
+    extents[axis - 1] = &extents[axis - 1] * &times;
+    if !same || extents != edit.shape(joined) || perm[1] + 1 != axis {
+        return None;
+    }
+    let (x, mut inner) = untransposed(edit, once);
+    let dropped = inner.remove(axis);
+    let mut shape = edit.shape(x);
+    shape.remove(dropped);
+    let perm = perm.iter().map(|&p| inner[p] - usize::from(inner[p] > dropped)).collect();
+    Some(Shared { x, shape, perm, times })
+}
+
+/// What a transpose shows, and how; else the value itself.
+fn untransposed(edit: &Edit, v: Value) -> (Value, Vec<usize>) {
+    match (edit.graph.op(v.node), edit.graph.operand(v.node, 0)) {
+        (Op::Transpose { perm }, Some(x)) => (x, perm.clone()),
+        _ => (v, (0..edit.graph.ty(v).rank()).collect()),
+    }
+}
+
+/// What a value is, but for zeros in the place of NaN.
+fn unguarded(edit: &Edit, value: Value) -> Option<Value> {
+    let Op::Select = edit.graph.op(value.node) else { return None };
+    let &[condition, zero, x] = edit.graph.operands(value.node).as_slice() else { return None };
+    let guard = matches!(edit.graph.op(condition.node), Op::Unary(UnaryOp::IsNan));
+    let same = guard && edit.graph.operand(condition.node, 0) == Some(x) && edit.used_once(condition);
+    (same && edit.splat(zero) == Some(0.0)).then_some(x)
+}
+
+/// A mask without a broadcast at its end, which its use makes anyway.
+fn narrow(edit: &mut Edit, mask: Value) -> Result<Value> {
+    match edit.graph.op(mask.node) {
+        Op::Broadcast { .. } => Ok(edit.graph.operands(mask.node)[0]),
+        Op::Select => {
+            let operands = edit.graph.operands(mask.node);
+            let Op::Broadcast { .. } = edit.graph.op(operands[0].node) else { return Ok(mask) };
+            if operands[1..].iter().any(|&v| edit.splat(v).is_none() || !edit.shape(v).is_empty()) {
+                return Ok(mask);
+            }
+            let condition = edit.graph.operands(operands[0].node)[0];
+            edit.add(Op::Select, &[condition, operands[1], operands[2]])
+        }
+        _ => Ok(mask),
+    }
+}
+
+/// Transposed; two transposes are one.
+fn turned(edit: &mut Edit, v: Value, perm: Vec<usize>) -> Result<Value> {
+    if let Op::Transpose { perm: inner } = edit.graph.op(v.node) {
+        let both = perm.iter().map(|&p| inner[p]).collect();
+        let x = edit.graph.operands(v.node)[0];
+        return edit.transpose(x, both);
+    }
+    edit.transpose(v, perm)
+}

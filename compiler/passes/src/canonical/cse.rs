@@ -1,0 +1,62 @@
+//! Common subexpressions: of equal operations on equal operands one stays. Constants count as operations, so equal
+//! weights are kept once.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use mcc_targets::Target;
+
+use mcc_ir::Result;
+use mcc_ir::{BinaryOp, Graph, NodeId, Op, Value};
+
+/// Merges equal nodes.
+pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+    let mut seen: HashMap<u64, Vec<NodeId>> = HashMap::new();
+    let mut changed = false;
+    for node in graph.topological() {
+        if matches!(graph.op(node), Op::Input(..)) {
+            continue;
+        }
+        let operands = key_operands(graph, node);
+        let candidates = seen.entry(hash(graph.op(node), &operands)).or_default();
+        let twin = candidates
+            .iter()
+            .copied()
+            .find(|&other| graph.op(other) == graph.op(node) && key_operands(graph, other) == operands);
+        let Some(twin) = twin else {
+            candidates.push(node);
+            continue;
+        };
+        for result in 0..graph.types(node).len() {
+            graph.replace(Value { node, result }, Value { node: twin, result });
+        }
+        changed = true;
+    }
+    Ok(changed)
+}
+
+/// The operands, sorted where their order does not matter.
+fn key_operands(graph: &Graph, node: NodeId) -> Vec<Value> {
+    use BinaryOp::{Add, And, Equal, Max, Min, Mul, Or, Xor};
+    let mut operands = graph.operands(node);
+    if matches!(graph.op(node), Op::Binary(Add | Mul | Min | Max | And | Or | Xor | Equal)) {
+        operands.sort_unstable();
+    }
+    operands
+}
+
+/// Large constants hash by a sample of their bytes: equality decides anyway, and weights run to gigabytes.
+fn hash(op: &Op, operands: &[Value]) -> u64 {
+    const SAMPLES: usize = 64;
+    let mut hasher = DefaultHasher::new();
+    match op {
+        Op::Constant(t) if t.data().len() > 4 * SAMPLES => {
+            (t.dtype(), t.shape()).hash(&mut hasher);
+            let step = t.data().len() / SAMPLES;
+            t.data().iter().step_by(step).for_each(|b| b.hash(&mut hasher));
+        }
+        _ => op.hash(&mut hasher),
+    }
+    operands.hash(&mut hasher);
+    hasher.finish()
+}

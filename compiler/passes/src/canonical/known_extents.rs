@@ -1,0 +1,132 @@
+//! Dimensions that a model leaves open but uses as constants become constants.
+//!
+//! Where a symbol meets a constant, as the channels of an image meet those of the weights, the symbol is that constant: the input
+//! then has that extent, which callers are held to as to any other. Where a product of dimensions does, such as what a
+//! flattened image meets, it is replaced in all dimensions; the compiled model checks the equality before any work. What is left,
+//! such as a sum of two extents, is a constant only where it meets weights.
+//! Kernels rely on it: constant weights and what meets them have one extent.
+
+use std::collections::BTreeSet;
+
+use mcc_targets::Target;
+
+use crate::support::edit::{Edit, rewrite};
+use mcc_ir::Result;
+use mcc_ir::{Condition, Dim, Graph, NodeId, Op, Requirement, Rule, Sym, Value};
+
+/// Replaces what must be constant by the constant.
+///
+/// # Errors
+/// When a dimension would have to be several constants.
+pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+    let mut changed = false;
+    while let Some(known) = Known::of(graph) {
+        known.say(graph)?;
+        changed = true;
+    }
+    Ok(rewrite(graph, meets_weights)? || changed)
+}
+
+/// A product or convolution whose operand has the channels that its constant weights have.
+fn meets_weights(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
+    let (op, mut operands) = (edit.graph.op(node).clone(), edit.graph.operands(node));
+    let (&[x, w, ..], Some((axis, channels))) = (operands.as_slice(), channels(edit, &op, &operands)) else {
+        return Ok(None);
+    };
+    let mut shape = edit.shape(x);
+    if edit.graph.as_constant(w).is_none() || shape[axis].as_const().is_some() {
+        return Ok(None);
+    }
+    shape[axis] = channels;
+    operands[0] = edit.reshape(x, shape)?;
+    edit.add(op, &operands).map(Some)
+}
+
+/// The axis of the first operand that weights contract, and its extent there.
+fn channels(edit: &Edit, op: &Op, operands: &[Value]) -> Option<(usize, Dim)> {
+    let &[x, w, ..] = operands else { return None };
+    let (rank, w) = (edit.graph.ty(x).rank(), &edit.graph.ty(w).shape);
+    match op {
+        Op::MatMul => Some((rank.checked_sub(1)?, w[w.len().saturating_sub(2)].clone())),
+        Op::Conv(spec) => Some((spec.layout.channels(rank), &w[1] * &Dim::from(spec.group))),
+        Op::ConvTranspose { spec, .. } => Some((spec.layout.channels(rank), w[0].clone())),
+        _ => None,
+    }
+}
+
+/// What equalities with constants say.
+struct Known {
+    rules: Vec<Rule>,
+    /// Extents of inputs.
+    extents: BTreeSet<Sym>,
+}
+
+impl Known {
+    /// What the graph does not say yet, if there is anything.
+    fn of(graph: &Graph) -> Option<Known> {
+        let mut known = Known { rules: Vec::new(), extents: BTreeSet::new() };
+        let counted: BTreeSet<Sym> = graph
+            .nodes()
+            .filter_map(|n| match graph.op(n) {
+                Op::NonZero { count } => count.as_sym().cloned(),
+                _ => None,
+            })
+            .collect();
+        // What a step counts is not known before it.
+        let early = |d: &Dim| d.symbols().is_disjoint(&counted);
+        let met = |r: &'_ Requirement| match &r.condition {
+            Condition::Equal(a, b) if a.as_const().or(b.as_const()).is_some() => Some((a.clone(), b.clone())),
+            _ => None,
+        };
+        let met: Vec<(Dim, Dim)> =
+            graph.requires.iter().filter_map(met).filter(|(a, b)| early(a) && early(b)).collect();
+        let next = |known: &Known| {
+            let rules = met.iter().filter_map(|(a, b)| Rule::equating(&known.apply(a), &known.apply(b)));
+            rules.min_by_key(|rule| rule.fixed().is_none())
+        };
+        while let Some(rule) = next(&known) {
+            known.rules.push(rule);
+        }
+        let types = graph.inputs().iter().map(|&n| graph.ty(n.into()));
+        known.extents = types.flat_map(|ty| ty.shape.iter().filter_map(|d| d.as_sym().cloned())).collect();
+        let news = graph.nodes().any(|n| match graph.op(n) {
+            Op::Constant(_) => false,
+            op => known.op(op) != *op,
+        });
+        news.then_some(known)
+    }
+
+    fn apply(&self, d: &Dim) -> Dim {
+        self.rules.iter().fold(d.clone(), |d, rule| rule.apply(&d))
+    }
+
+    /// A dimension with those symbols replaced that are extents of inputs.
+    fn pinned(&self, d: &Dim) -> Dim {
+        let value = |s: &Sym| self.rules.iter().filter_map(Rule::fixed).find(|(fixed, _)| *fixed == s);
+        d.substitute(&|s| value(s).filter(|_| self.extents.contains(s)).map(|(_, c)| Dim::from(c)))
+    }
+
+    fn op(&self, op: &Op) -> Op {
+        match op {
+            Op::Input(..) => op.map_dims(&|d| self.pinned(d)),
+            _ => op.map_dims(&|d| self.apply(d)),
+        }
+    }
+
+    /// Makes the graph anew.
+    fn say(&self, graph: &mut Graph) -> Result<()> {
+        let mut made = graph.map_ops(&|op| self.op(op))?;
+        let derived = std::mem::take(&mut made.requires);
+        for requirement in graph.requires.iter() {
+            let condition = requirement.condition.map(&|d| self.pinned(d));
+            if condition.holds() != Some(true) {
+                made.requires.push(Requirement { condition, reason: requirement.reason.clone() });
+            }
+        }
+        // What follows from these need not be checked.
+        let follows = |r: &Requirement| r.condition.map(&|d| self.apply(d)).holds() == Some(true);
+        derived.iter().filter(|r| !follows(r)).for_each(|r| made.requires.push(r.clone()));
+        *graph = made;
+        Ok(())
+    }
+}

@@ -1,0 +1,83 @@
+//! Reshapes move behind element-wise operations, which then stand next to the kernel that makes their operand and become
+//! its epilogue: a bias behind the squeeze that makes a 1-D convolution of a 2-D one, say.
+
+use mcc_targets::Target;
+
+use crate::support::edit::{Edit, pad_rank, rewrite};
+use crate::support::regroup::blocks;
+use crate::support::size::estimate;
+use mcc_ir::Result;
+use mcc_ir::{Dim, Graph, NodeId, Op, Traits, Value};
+
+/// Sinks reshapes through element-wise operations.
+pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+    rewrite(graph, |edit, node| if edit.graph.op(node).is(Traits::ELEMENTWISE) { sink(edit, node) } else { Ok(None) })
+}
+
+fn sink(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
+    let operands = edit.graph.operands(node);
+    let shape = edit.shape(node.into());
+    let reshaped = operands.iter().copied().find(|v| match edit.graph.op(v.node) {
+        Op::Reshape { shape: s } => *s == shape,
+        _ => false,
+    });
+    let Some(reshaped) = reshaped else { return Ok(None) };
+    // What others need under the new shape would be computed twice, or be kept from the kernel that makes it.
+    let elementwise = |(user, _): &(NodeId, usize)| edit.graph.op(*user).is(Traits::ELEMENTWISE);
+    if edit.graph.is_output(reshaped) || !edit.users(reshaped).iter().all(elementwise) {
+        return Ok(None);
+    }
+    let source = edit.shape(root(edit, reshaped));
+    let mut new_shapes = Vec::new();
+    for &v in &operands {
+        match reshaped_operand(edit, v, &source, &shape) {
+            Some(new) => new_shapes.push(new),
+            None => return Ok(None),
+        }
+    }
+    let mut new = Vec::new();
+    for (&v, shape) in operands.iter().zip(new_shapes) {
+        new.push(edit.reshape(v, shape)?);
+    }
+    let op = edit.graph.op(node).clone();
+    let result = edit.add(op, &new)?;
+    edit.reshape(result, shape).map(Some)
+}
+
+/// What a value is a reshape of.
+fn root(edit: &Edit, mut value: Value) -> Value {
+    while let Op::Reshape { .. } = edit.graph.op(value.node) {
+        value = edit.graph.operands(value.node)[0];
+    }
+    value
+}
+
+/// The shape in which a value meets a result of shape `source`, as it meets one of `shape` now; `None` where there is
+/// none or where another shape would tear the value from the operations that are fused with it.
+fn reshaped_operand(edit: &Edit, value: Value, source: &[Dim], shape: &[Dim]) -> Option<Vec<Dim>> {
+    let ty = edit.graph.ty(value);
+    let padded = pad_rank(&ty.shape, shape.len());
+    let op = edit.graph.op(value.node);
+    let full = padded == shape;
+    let fused = op.is(Traits::ELEMENTWISE) || op.is(Traits::VIEW) || matches!(op, Op::Iota { .. });
+    if fused && full && estimate(ty) > 1 {
+        return None;
+    }
+    if full {
+        return Some(source.to_vec());
+    }
+    let mut new = Vec::with_capacity(source.len());
+    for block in blocks(source, shape)? {
+        let (own, all) = (&padded[block.to.clone()], &shape[block.to.clone()]);
+        if own.iter().all(|d| d.is(1)) {
+            new.extend(block.from.map(|_| Dim::ONE));
+        } else if own == all {
+            new.extend_from_slice(&source[block.from]);
+        } else {
+            return None;
+        }
+    }
+    // What broadcast from fewer axes goes on doing so.
+    let leading = if ty.rank() < shape.len() { new.iter().take_while(|d| d.is(1)).count() } else { 0 };
+    Some(new.split_off(leading))
+}

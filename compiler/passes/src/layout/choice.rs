@@ -1,0 +1,177 @@
+//! Which operations stay channels-first.
+//!
+//! Every operation with spatial axes costs something in either layout, and every value that is made in one layout and read
+//! in the other has to be turned once, however many read it so. Convolutions with all their weights have channels-last
+//! kernels only; those that go by non-zeros (`csr`) read and store either layout, each for itself, and channels-first
+//! for less; what works element by element goes along with its neighbours; inputs and outputs of the graph, and operations
+//! that know nothing of layouts, are channels-first. The labels of least cost in all are a minimum cut, see
+//! [`cut`](super::cut).
+//!
+//! Costs are predictions; nothing depends on them but time. In doubt an operation becomes channels-last.
+
+use std::collections::{HashMap, HashSet};
+
+use mcc_targets::schedule::layout::Window;
+use mcc_targets::schedule::sparse::Costs;
+use mcc_targets::{Sparsity, Target, schedule};
+
+use super::cut::{NEVER, Network, Variable};
+use crate::quantize::int8_contractions;
+use crate::sparse::{blocks, csr};
+use crate::support::size::estimate;
+use mcc_ir::{Decision, Dim, Graph, Layout, NodeId, Op, Subject, TensorType, Traits, Value};
+
+/// How an operation stands to layouts.
+enum Role {
+    /// A convolution that may go by its non-zeros.
+    Sparse(Costs),
+    /// Channels-last whatever it costs.
+    Last,
+    /// One layout for all its operands and results, at such costs, in nanoseconds.
+    Either { first: f64, last: f64 },
+    /// Channels-first, or nothing that has channels.
+    First,
+    /// Whatever is turned around it meets what it does itself.
+    Any,
+}
+
+/// The operations whose results stay channels-first.
+pub(super) fn channels_first(graph: &mut Graph, target: &Target) -> HashSet<NodeId> {
+    let order = graph.topological();
+    let mut network = Network::new();
+    let outside = network.variable();
+    network.alone(outside, [0, NEVER]);
+    let mut labels: HashMap<NodeId, Labels> = HashMap::new();
+    for &node in &order {
+        if let Some(l) = Labels::of(graph, node, target, (&mut network, outside)) {
+            labels.insert(node, l);
+        }
+    }
+    for &node in &order {
+        let Some(from) = labels.get(&node) else { continue };
+        for (result, ty) in graph.types(node).iter().enumerate() {
+            let value = Value { node, result };
+            let mut to: Vec<Variable> = graph
+                .users(value)
+                .into_iter()
+                .filter(|&(user, operand)| reads_channels(graph, user, operand, ty.rank()))
+                .filter_map(|(user, _)| labels.get(&user).map(|l| l.read))
+                .collect();
+            if graph.is_output(value) {
+                to.push(outside);
+            }
+            let cost = picoseconds(schedule::layout::transpose(target, turned(ty)));
+            network.any_second(from.stored, &to, cost);
+            network.any_first(from.stored, &to, cost);
+        }
+    }
+    let is_first = network.solve();
+    let mut first = HashSet::new();
+    for node in order {
+        let Some(l) = labels.get(&node).filter(|l| l.stored != outside && is_first(l.stored)) else { continue };
+        first.insert(node);
+        if let Some(saved) = l.saved {
+            let reason = format!("its planes are taken as they are: predicted {:.0} us less", saved / 1e3);
+            let decision =
+                Decision::new(graph.label(node), Subject::Layout, graph.op(node).name(), "channels-first", reason);
+            graph.decide(decision);
+        }
+    }
+    first
+}
+
+/// The variables of an operation: the layout that it reads and the one that it stores.
+struct Labels {
+    read: Variable,
+    stored: Variable,
+    /// What a convolution with channels-first operands and results does not have to turn, in nanoseconds.
+    saved: Option<f64>,
+}
+
+impl Labels {
+    fn of(
+        graph: &Graph,
+        node: NodeId,
+        target: &Target,
+        (network, outside): (&mut Network, Variable),
+    ) -> Option<Labels> {
+        let one = |read: Variable| Some(Labels { read, stored: read, saved: None });
+        match role(graph, node, target) {
+            Role::Any => None,
+            Role::First => one(outside),
+            Role::Last => {
+                let v = network.variable();
+                network.alone(v, [NEVER, 0]);
+                one(v)
+            }
+            Role::Either { first, last } => {
+                let v = network.variable();
+                network.alone(v, [picoseconds(first), picoseconds(last)]);
+                one(v)
+            }
+            Role::Sparse(costs) => {
+                let (read, stored) = (network.variable(), network.variable());
+                let planes = |read, stored| picoseconds(costs.planes([read, stored]));
+                let sparse = target.sparsity == Sparsity::Force || costs.pays();
+                let last = picoseconds(if sparse { costs.sparse } else { costs.to_beat() });
+                let table = [[planes(true, true), planes(true, false)], [planes(false, true), last]];
+                network.together(read, stored, table);
+                Some(Labels { read, stored, saved: Some(costs.saved.iter().sum()) })
+            }
+        }
+    }
+}
+
+fn role(graph: &Graph, node: NodeId, target: &Target) -> Role {
+    let operands = graph.operands(node);
+    let Some(x) = operands.first().map(|&v| graph.ty(v)) else {
+        return if let Op::Constant(_) = graph.op(node) { Role::Any } else { Role::First };
+    };
+    if x.rank() < 3 {
+        return Role::First;
+    }
+    let results = estimate(&graph.types(node)[0]).unsigned_abs();
+    let window = |taps: i64| Window { results, taps: taps.unsigned_abs() };
+    let either = |[first, last]: [f64; 2]| Role::Either { first, last };
+    match graph.op(node) {
+        Op::Conv(spec) if spec.layout == Layout::ChannelsFirst => {
+            let taken = int8_contractions::takes(graph, node, target) || blocks::takes(graph, node, target);
+            match csr::costs(graph, node, target).filter(|_| !taken) {
+                Some(costs) => Role::Sparse(costs),
+                None => Role::Last,
+            }
+        }
+        Op::ConvTranspose { .. } => Role::Last,
+        Op::Pool(spec) if spec.layout == Layout::ChannelsFirst => {
+            either(schedule::layout::windows(target, window(spec.kernel.iter().product())))
+        }
+        Op::Resize { sizes, .. } if sizes[..2] == x.shape[..2] => either(schedule::layout::windows(target, window(4))),
+        op if op.is(Traits::KEEPS_AXES) => either([0.0; 2]),
+        Op::Reduce { .. } => either([0.0; 2]),
+        Op::Transpose { .. } | Op::Broadcast { .. } | Op::Constant(_) => Role::Any,
+        _ => Role::First,
+    }
+}
+
+/// Whether an operand of a rank has channels that the user's layout is about.
+fn reads_channels(graph: &Graph, user: NodeId, operand: usize, rank: usize) -> bool {
+    match graph.op(user) {
+        Op::Conv(_) | Op::ConvTranspose { .. } | Op::Pool(_) | Op::Resize { .. } => operand == 0,
+        Op::Reduce { .. } | Op::Slice { .. } | Op::Pad { .. } => operand == 0,
+        _ => rank > 2,
+    }
+}
+
+/// How many elements have to be turned between layouts: none where there is one channel, or one position.
+fn turned(ty: &TensorType) -> u64 {
+    let one = |dims: &[Dim]| dims.iter().all(|d| d.is(1));
+    match ty.shape.as_slice() {
+        [_, channels, positions @ ..] if !channels.is(1) && !one(positions) => estimate(ty).unsigned_abs(),
+        _ => 0,
+    }
+}
+
+fn picoseconds(nanoseconds: f64) -> u64 {
+    // Larger than any layer takes, and smaller than what is never paid.
+    (nanoseconds * 1e3).clamp(0.0, (NEVER >> 12) as f64) as u64
+}

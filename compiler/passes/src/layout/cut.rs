@@ -1,0 +1,176 @@
+//! Two labels for many variables at the least cost, as a minimum cut.
+//!
+//! A cost of one variable's label, or of two variables' labels being apart, is an edge of a network between two terminals. The
+//! edges that a cut between the terminals takes away are the costs of the labels that it stands for: variables on the
+//! source's side have the first one. A minimum cut, which equals the maximum flow, is therefore the best of all labellings,
+//! not an approximation (V. Kolmogorov, R. Zabih: What Energy Functions Can Be Minimized via Graph Cuts?, IEEE TPAMI 26(2),
+//! 2004).
+
+use petgraph::algo::dinics;
+use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::visit::EdgeRef;
+
+/// A cost that no labelling pays. Sums of all others stay below.
+pub(super) const NEVER: u64 = 1 << 52;
+
+/// What gets a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Variable(NodeIndex);
+
+/// Variables and what their labels cost.
+pub(super) struct Network {
+    net: DiGraph<(), u64>,
+    source: NodeIndex,
+    sink: NodeIndex,
+}
+
+impl Network {
+    pub(super) fn new() -> Network {
+        let mut net = DiGraph::new();
+        let (source, sink) = (net.add_node(()), net.add_node(()));
+        Network { net, source, sink }
+    }
+
+    pub(super) fn variable(&mut self) -> Variable {
+        Variable(self.net.add_node(()))
+    }
+
+    /// What a variable's labels cost.
+    pub(super) fn alone(&mut self, v: Variable, [first, second]: [u64; 2]) {
+        // What both have in common decides nothing.
+        let common = first.min(second);
+        self.edge(v.0, self.sink, first - common);
+        self.edge(self.source, v.0, second - common);
+    }
+
+    /// What it costs that `a` has the first label and `b` the second.
+    pub(super) fn apart(&mut self, a: Variable, b: Variable, cost: u64) {
+        self.edge(a.0, b.0, cost);
+    }
+
+    /// What the labels of two variables cost, `costs[a][b]`, where to disagree is no bargain: the costs of the two ways to
+    /// disagree are at least those of the two ways to agree.
+    pub(super) fn together(&mut self, a: Variable, b: Variable, costs: [[u64; 2]; 2]) {
+        let [[same, apart], [other, last]] = costs;
+        // `a`'s label is paid for as if `b` had the first one, `b`'s as if `a` had the second.
+        self.alone(a, [same, other]);
+        self.alone(b, [other, last]);
+        self.apart(a, b, (apart + other).saturating_sub(same + last));
+    }
+
+    /// What it costs that `a` has the first label and any of the others the second.
+    pub(super) fn any_second(&mut self, a: Variable, others: &[Variable], cost: u64) {
+        let any = self.variable();
+        self.apart(a, any, cost);
+        others.iter().for_each(|&other| self.apart(any, other, NEVER));
+    }
+
+    /// What it costs that `a` has the second label and any of the others the first.
+    pub(super) fn any_first(&mut self, a: Variable, others: &[Variable], cost: u64) {
+        let any = self.variable();
+        self.apart(any, a, cost);
+        others.iter().for_each(|&other| self.apart(other, any, NEVER));
+    }
+
+    fn edge(&mut self, from: NodeIndex, to: NodeIndex, cost: u64) {
+        if cost > 0 && from != to {
+            self.net.add_edge(from, to, cost);
+        }
+    }
+
+    /// Whether each variable has the first label, in the best labelling in which the fewest have.
+    pub(super) fn solve(&self) -> impl Fn(Variable) -> bool {
+        let (_, flows) = dinics(&self.net, self.source, self.sink);
+        // The source's side is what can be reached where the flow leaves room.
+        let mut reached = vec![false; self.net.node_count()];
+        reached[self.source.index()] = true;
+        let mut pending = vec![self.source];
+        while let Some(node) = pending.pop() {
+            let onwards = self.net.edges(node).filter(|e| flows[e.id().index()] < *e.weight()).map(|e| e.target());
+            let back = self.net.edges_directed(node, petgraph::Incoming);
+            let back = back.filter(|e| flows[e.id().index()] > 0).map(|e| e.source());
+            for next in onwards.chain(back) {
+                if !std::mem::replace(&mut reached[next.index()], true) {
+                    pending.push(next);
+                }
+            }
+        }
+        move |v: Variable| reached[v.0.index()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mcc_ir::Random;
+
+    /// What a labelling costs, term by term.
+    struct Terms {
+        alone: Vec<[u64; 2]>,
+        together: Vec<(usize, usize, [[u64; 2]; 2])>,
+        spread: Vec<(usize, Vec<usize>, u64, u64)>,
+    }
+
+    impl Terms {
+        fn cost(&self, second: &dyn Fn(usize) -> bool) -> u64 {
+            let label = |v: usize| usize::from(second(v));
+            let alone = self.alone.iter().enumerate().map(|(v, costs)| costs[label(v)]);
+            let together = self.together.iter().map(|&(a, b, costs)| costs[label(a)][label(b)]);
+            let spread = self.spread.iter().map(|(a, others, to_second, to_first)| match second(*a) {
+                false if others.iter().any(|&o| second(o)) => *to_second,
+                true if others.iter().any(|&o| !second(o)) => *to_first,
+                _ => 0,
+            });
+            alone.chain(together).chain(spread).sum()
+        }
+    }
+
+    #[test]
+    fn the_best_of_all_labellings() {
+        const N: usize = 9;
+        let mut random = Random::new(7);
+        let mut random = |below: usize| random.below(below) as u64;
+        for _ in 0..50 {
+            let mut terms = Terms { alone: Vec::new(), together: Vec::new(), spread: Vec::new() };
+            let mut network = Network::new();
+            let v: Vec<Variable> = (0..N).map(|_| network.variable()).collect();
+            for &v in &v {
+                let costs = [random(20), random(20)];
+                network.alone(v, costs);
+                terms.alone.push(costs);
+            }
+            for _ in 0..N {
+                let (a, b) = (random(N) as usize, random(N) as usize);
+                let (same, last, extra) = (random(20), random(20), random(10));
+                let apart = random((same + last + 1) as usize);
+                let costs = [[same, apart + extra], [same + last - apart, last]];
+                if a != b {
+                    network.together(v[a], v[b], costs);
+                    terms.together.push((a, b, costs));
+                }
+                let others: Vec<usize> = (0..N).filter(|&o| o != a && random(3) == 0).collect();
+                let users: Vec<Variable> = others.iter().map(|&o| v[o]).collect();
+                let (to_second, to_first) = (random(12), random(12));
+                network.any_second(v[a], &users, to_second);
+                network.any_first(v[a], &users, to_first);
+                terms.spread.push((a, others, to_second, to_first));
+            }
+            let is_first = network.solve();
+            let found = terms.cost(&|n| !is_first(v[n]));
+            let best = (0..1usize << N).map(|labels| terms.cost(&|n| labels >> n & 1 == 1)).min();
+            assert_eq!(Some(found), best);
+        }
+    }
+
+    #[test]
+    fn ties_go_to_the_second_label() {
+        let mut network = Network::new();
+        let [a, b, c] = [0; 3].map(|_| network.variable());
+        network.alone(a, [0, NEVER]);
+        network.apart(a, b, 3);
+        network.alone(b, [3, 0]);
+        network.alone(c, [5, 5]);
+        let is_first = network.solve();
+        assert_eq!([a, b, c].map(is_first), [true, false, false]);
+    }
+}

@@ -1,0 +1,425 @@
+//! Constant weights that are codes stay codes.
+//!
+//! However a model spells them (dequantized per tensor, channel or block, cast and multiplied, packed in nibbles, looked up
+//! in a codebook), by this time weights are numbers; what makes them codes is read off these:
+//! - a column, or each block of it, is whole numbers of a small range times one scale, to the rounding of `f32`;
+//! - or the whole tensor has few distinct numbers, but for a factor a column, which then are a table.
+//!
+//! Products and convolutions with such weights become [`WeightFormat::LowBit`], rows of such tables are gathered as bytes and
+//! scaled afterwards. That is as exact as the model's own arithmetic; see [`LowBit`].
+//!
+//! Convolutions that are faster by minimal filtering become [`WeightFormat::Filtered`] with codes. It is left undone for weights so
+//! small that nothing is gained, and where results are quantized to 16 bits, which are finer than what rows of 16 bits give.
+
+use bytes::Bytes;
+use mcc_targets::schedule::filtering::FilterStorage;
+use mcc_targets::schedule::{
+    lowbit::{MIN_COLUMNS, MIN_DEPTH, MIN_WEIGHTS},
+    products::PANEL_COLUMNS,
+};
+use mcc_targets::{Target, WeightFloats, schedule};
+
+use super::codebook;
+use super::dense::pad;
+use super::winograd;
+use crate::support::edit::{Edit, rewrite};
+use mcc_ir::Result;
+use mcc_ir::{
+    BinaryOp, Column, ConvSpec, DType, Decision, Dim, Filters, Graph, Layout, LowBit, NodeId, Op, Packed, Subject,
+    Tensor, Value, WeightFormat,
+};
+
+/// Elements that may share parameters, besides all of a column.
+const BLOCKS: [usize; 5] = [256, 128, 64, 32, 16];
+
+/// How far a weight over its scale may be from a whole number, relative to it: several roundings of `f32`.
+const TOLERANCE: f64 = 1.0 / (1 << 20) as f64;
+
+/// The largest difference of numbers that 8 bits hold.
+const SPAN: i32 = 255;
+
+/// Finds weights that are codes.
+///
+/// # Errors
+/// When the graph contradicts itself.
+pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
+    rewrite(graph, |edit, node| match edit.graph.op(node).clone() {
+        Op::MatMul => product(edit, node, target),
+        Op::Conv(spec) if spec.layout == Layout::ChannelsLast && spec.group == 1 => conv(edit, node, &spec, target),
+        Op::Gather { axis: 0 } => gather(edit, node),
+        _ => Ok(None),
+    })
+}
+
+fn product(edit: &mut Edit, node: NodeId, target: &Target) -> Result<Option<Value>> {
+    let operands = edit.graph.operands(node);
+    let Some(w) = edit.graph.as_constant(operands[1]) else { return Ok(None) };
+    let &[ref batch @ .., depth, out] = w.shape() else { return Ok(None) };
+    if batch.iter().any(|&extent| extent != 1) || edit.shape(operands[0]).len() < w.shape().len() {
+        return Ok(None);
+    }
+    let Some(form) = Form::of(w, [depth, out], |element, column| element * out + column, target)? else {
+        return Ok(None);
+    };
+    if too_coarse(edit, node, target) {
+        return Ok(None);
+    }
+    let spec = ConvSpec::matrix();
+    let gain = form.gain(edit, node, (&spec, &[]), target);
+    let op = Packed { spec, kernel: Vec::new(), out, weights: WeightFormat::LowBit(form.coded) }.into();
+    form.apply(edit, node, operands[0], (op, out, gain), target).map(Some)
+}
+
+fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, target: &Target) -> Result<Option<Value>> {
+    let operands = edit.graph.operands(node);
+    let Some(w) = edit.graph.as_constant(operands[1]) else { return Ok(None) };
+    let &[out, channels, ref kernel @ ..] = w.shape() else { return Ok(None) };
+    if kernel.is_empty() || w.numel() == 0 {
+        return Ok(None);
+    }
+    let (window, kernel): (usize, Vec<i64>) = (kernel.iter().product(), kernel.iter().map(|&k| k as i64).collect());
+    let at = |element: usize, column: usize| {
+        let (place, channel) = (element / channels, element % channels);
+        (column * channels + channel) * window + place
+    };
+    let Some(form) = Form::of(w, [window * channels, out], at, target)? else { return Ok(None) };
+    // A word of codes is one of neighbouring channels then.
+    let plan = winograd::plan(edit.graph, node, w, target, FilterStorage::Plain)
+        .filter(|_| channels.is_multiple_of(form.coded.in_word()));
+    if plan.is_none() && too_coarse(edit, node, target) {
+        return Ok(None);
+    }
+    let pads = plan.as_ref().map_or_else(|| spec.pads.clone(), |plan| plan.pads(spec));
+    let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {
+        let spatial = pads.iter().map(|p| Dim::from(pick(p)));
+        std::iter::once(Dim::ZERO).chain(spatial).chain([Dim::ZERO]).collect()
+    };
+    let x = pad(edit.graph, operands[0], side(|p| p.0), side(|p| p.1))?;
+    let (op, gain) = match plan {
+        Some(plan) => (plan.op(Filters::LowBit(form.coded)), plan.gain),
+        None => {
+            let gain = form.gain(edit, node, (spec, &kernel), target);
+            let spec = ConvSpec { pads: vec![(0, 0); kernel.len()], ..spec.clone() };
+            (Packed { spec, kernel, out, weights: WeightFormat::LowBit(form.coded) }.into(), gain)
+        }
+    };
+    let result = form.apply(edit, node, x, (op, out, gain), target)?;
+    match operands.get(2) {
+        Some(&bias) => edit.add(Op::Binary(BinaryOp::Add), &[result, bias]).map(Some),
+        None => Ok(Some(result)),
+    }
+}
+
+/// Whether what a target does with codes is off by steps of what the result is quantized to.
+fn too_coarse(edit: &mut Edit, node: NodeId, target: &Target) -> bool {
+    /// Operations from a product to its 16 bits, and some more.
+    const STEPS: usize = 16;
+    if !target.has_byte_dot() {
+        return false;
+    }
+    let (graph, mut next) = (&*edit.graph, vec![node]);
+    let mut fine = false;
+    for _ in 0..STEPS {
+        let users: Vec<NodeId> = next.iter().flat_map(|&n| graph.users(n.into())).map(|(user, _)| user).collect();
+        fine |= users.iter().any(|&n| matches!(graph.op(n), Op::Cast { to: DType::I16 | DType::U16, .. }));
+        next = users;
+        next.sort_unstable();
+        next.dedup();
+        next.retain(|&n| {
+            matches!(graph.op(n), Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Reshape { .. } | Op::Transpose { .. })
+        });
+    }
+    if fine {
+        let reason = "results of 16 bits are finer than products of rows of 16 bits";
+        let (label, name) = (edit.graph.label(node).to_string(), edit.graph.op(node).name());
+        edit.graph.decide(Decision::new(label, Subject::Weights, name, "dense", reason));
+    }
+    fine
+}
+
+/// Whole numbers and what they are multiplied by.
+struct Fit {
+    scale: f32,
+    numbers: Vec<i32>,
+}
+
+impl Fit {
+    /// Numbers whose differences are at most [`SPAN`], times one scale, if the values are that.
+    fn of(values: &[f32]) -> Option<Fit> {
+        let magnitudes = values.iter().map(|v| f64::from(v.abs())).filter(|&v| v != 0.0);
+        let (least, most) = magnitudes.fold((f64::INFINITY, 0.0f64), |(l, m), v| (l.min(v), m.max(v)));
+        if values.iter().any(|v| !v.is_finite()) {
+            return None;
+        }
+        if most == 0.0 {
+            return Some(Fit { scale: 1.0, numbers: vec![0; values.len()] });
+        }
+        // The least one is some multiple of the scale.
+        let bound = (f64::from(SPAN) * (1.0 + TOLERANCE) * least / most) as i32;
+        let multiple = (1..=bound).find(|&m| {
+            let scale = least / f64::from(m);
+            values.iter().all(|&v| {
+                let ratio = f64::from(v) / scale;
+                (ratio - ratio.round()).abs() <= TOLERANCE * ratio.abs()
+            })
+        })?;
+        let mut scale = least / f64::from(multiple);
+        // Signed integers reach further below zero than above.
+        if values.iter().fold(0.0f32, |sum, &v| if v.abs() > sum.abs() { v } else { sum }) > 0.0 {
+            scale = -scale;
+        }
+        let numbers: Vec<i32> = values.iter().map(|&v| (f64::from(v) / scale).round() as i32).collect();
+        let (low, high) = range(&numbers);
+        (high - low <= SPAN).then(|| Fit { scale: exact_scale(values, &numbers), numbers })
+    }
+
+    /// Bits that hold the differences of the numbers, which are bytes if these are fewer than 8.
+    fn bits(&self) -> u32 {
+        let (low, high) = range(&self.numbers);
+        // Zero points are bytes then, too.
+        let small = low >= -100 && high <= 100;
+        [2, 4].into_iter().find(|bits| small && high - low < 1 << bits).unwrap_or(8)
+    }
+
+    /// What is to be subtracted from codes of some bits that stand for themselves less their middle.
+    fn zero(&self, bits: u32) -> i32 {
+        let ((low, high), middle) = (range(&self.numbers), 1 << (bits - 1));
+        if low >= -middle && high < middle { 0 } else { -middle - low }
+    }
+}
+
+fn range(numbers: &[i32]) -> (i32, i32) {
+    numbers.iter().fold((i32::MAX, i32::MIN), |(low, high), &n| (low.min(n), high.max(n)))
+}
+
+/// The scale whose products with the numbers are the most of the values, bit by bit.
+fn exact_scale(values: &[f32], numbers: &[i32]) -> f32 {
+    let pairs = || values.iter().zip(numbers).filter(|p| *p.1 != 0);
+    let Some((&v, &n)) = pairs().max_by_key(|p| p.1.abs()) else { return 1.0 };
+    let near = v / n as f32;
+    let candidates = (-2..=2).map(|ulps| f32::from_bits((near.to_bits() as i32 + ulps) as u32));
+    let matches = |scale: f32| pairs().filter(|&(&v, &n)| n as f32 * scale == v).count();
+    candidates.max_by_key(|&scale| (matches(scale), scale == near)).unwrap_or(near)
+}
+
+/// Weights as codes.
+struct Form {
+    coded: LowBit,
+    depth: usize,
+    columns: Vec<Column>,
+    table: Option<Vec<f32>>,
+    zeros: f64,
+}
+
+impl Form {
+    /// The weights `[depth, out]` as codes, if they are any; `at` tells where an element of a column is.
+    fn of(
+        w: &Tensor,
+        [depth, out]: [usize; 2],
+        at: impl Fn(usize, usize) -> usize,
+        target: &Target,
+    ) -> Result<Option<Form>> {
+        if depth < MIN_DEPTH || out < MIN_COLUMNS || depth * out < MIN_WEIGHTS {
+            return Ok(None);
+        }
+        let Some(values) = w.to_f32s() else { return Ok(None) };
+        let column = |c: usize| -> Vec<f32> { (0..depth).map(|element| values[at(element, c)]).collect() };
+        let zeros = values.iter().filter(|&&v| v == 0.0).count() as f64 / values.len() as f64;
+        let form = |(coded, columns, table)| Form { coded, depth, columns, table, zeros };
+        let found = affine(depth, out, &column).or_else(|| {
+            // Longer tables are looked up in memory, which takes longer than reading weights.
+            let most = if target.compact { 256 } else { LowBit::SHORT_TABLE };
+            codebook::of(&values, out, &column, most).map(|(coded, columns, table)| (coded, columns, Some(table)))
+        });
+        Ok(found.map(form))
+    }
+
+    /// What it is called.
+    fn name(&self) -> String {
+        let bits = self.coded.bits;
+        if let Some(table) = &self.table {
+            let scale = if self.columns.iter().any(|c| c.scales != [1.0]) { " times a scale a column" } else { "" };
+            return format!("codebook of {}{scale}, {bits} bits", table.len());
+        }
+        let zero = if self.columns.iter().any(|c| !c.zeros.is_empty()) { " with zero points" } else { "" };
+        match self.coded.block < self.depth {
+            true => format!("int{bits} in blocks of {}{zero}", self.coded.block),
+            false => format!("int{bits} a column{zero}"),
+        }
+    }
+
+    /// The operation on the codes.
+    fn apply(
+        &self,
+        edit: &mut Edit,
+        node: NodeId,
+        x: Value,
+        (op, out, gain): (Op, usize, f64),
+        target: &Target,
+    ) -> Result<Value> {
+        let mut packed = self.coded.pack(&self.columns, PANEL_COLUMNS as usize)?;
+        let scales = packed[1].to_f64s();
+        let halves = Tensor::from_f64s(DType::F16, packed[1].shape().to_vec(), &scales)?;
+        // Kernels take no subnormal numbers.
+        let normal = scales.iter().all(|v| *v == 0.0 || (2f64.powi(-14)..65504.0).contains(&v.abs()));
+        let (exact, wanted) = (scales == halves.to_f64s(), target.weights == WeightFloats::F16);
+        if target.has_halves() && normal && (exact || wanted) {
+            packed[1] = halves;
+        }
+        let rounded = if exact || packed[1].dtype() != DType::F16 { "" } else { "; scales are rounded to f16" };
+        let bytes: usize = packed.iter().map(|t| t.data().len()).sum();
+        let mut operands = vec![x];
+        operands.extend(packed.into_iter().map(|t| edit.graph.constant(t)));
+        if let Some(table) = &self.table {
+            let mut data: Vec<u8> = table.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let size = self.coded.table_size();
+            data.resize(4 * size, 0);
+            let table = Tensor::new(DType::F32, vec![size], Bytes::from(data))?;
+            operands.push(edit.graph.constant(table));
+        }
+        let dense = 4 * self.depth * out;
+        let reason = format!("{bytes} bytes instead of {dense}{rounded}");
+        let (label, name) = (edit.graph.label(node).to_string(), edit.graph.op(node).name());
+        let filtered =
+            if matches!(op.weights(), Some(WeightFormat::Filtered { .. })) { " by minimal filtering" } else { "" };
+        let decision = Decision::new(label, Subject::Weights, name, self.name() + filtered, reason);
+        edit.graph.decide(decision.zeros(self.zeros).gain(gain));
+        edit.add(op, &operands)
+    }
+
+    /// How many times faster the dense form a convolution or product with the codes is.
+    fn gain(&self, edit: &Edit, node: NodeId, (spec, kernel): (&ConvSpec, &[i64]), target: &Target) -> f64 {
+        let rows = edit.graph.types(node)[0].shape.split_last().map(|(_, rows)| rows.iter().product::<Dim>());
+        let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
+        if point && target.has_byte_dot() && self.table.is_none() {
+            schedule::lowbit::int8_split_gain(self.coded.block.min(self.depth))
+        } else {
+            schedule::lowbit::decoded_gain(rows.and_then(|r| r.as_const()))
+        }
+    }
+}
+
+type Found = (LowBit, Vec<Column>, Option<Vec<f32>>);
+
+/// Columns whose blocks are whole numbers times a scale each.
+fn affine(depth: usize, out: usize, column: &dyn Fn(usize) -> Vec<f32>) -> Option<Found> {
+    let whole = depth.next_multiple_of(16);
+    let first = column(0);
+    let blocks = std::iter::once(whole).chain(BLOCKS.into_iter().filter(|&b| b < depth));
+    blocks.into_iter().find_map(|block| {
+        let fits = |values: &[f32]| values.chunks(block).map(Fit::of).collect::<Option<Vec<Fit>>>();
+        fits(&first)?;
+        let columns = (0..out).map(|c| fits(&column(c))).collect::<Option<Vec<_>>>()?;
+        let bits = columns.iter().flatten().map(Fit::bits).max()?;
+        let columns = columns.iter().map(|fits| coded_column(fits, bits)).collect();
+        Some((LowBit { bits, block }, columns, None))
+    })
+}
+
+fn coded_column(fits: &[Fit], bits: u32) -> Column {
+    let middle = 1 << (bits - 1);
+    let zeros: Vec<i32> = fits.iter().map(|f| f.zero(bits)).collect();
+    let code =
+        |(fit, zero): (&Fit, &i32)| -> Vec<u8> { fit.numbers.iter().map(|n| (n + middle + zero) as u8).collect() };
+    let some = zeros.iter().any(|&z| z != 0);
+    Column {
+        codes: fits.iter().zip(&zeros).flat_map(code).collect(),
+        scales: fits.iter().map(|f| f.scale).collect(),
+        zeros: if some { zeros } else { Vec::new() },
+    }
+}
+
+/// Rows of a table of whole numbers times one scale, one a column or one a row.
+fn gather(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
+    let operands = edit.graph.operands(node);
+    let (table, indices) = (edit.graph.as_constant(operands[0]), operands[1]);
+    let Some(&[rows, columns]) = table.map(Tensor::shape) else { return Ok(None) };
+    if rows * columns < MIN_WEIGHTS {
+        return Ok(None);
+    }
+    let Some(values) = table.and_then(Tensor::to_f32s) else { return Ok(None) };
+    let column = |c: usize| -> Vec<f32> { (0..rows).map(|r| values[r * columns + c]).collect() };
+    let row = |r: usize| values[r * columns..][..columns].to_vec();
+    let signed = |values: Vec<f32>| Fit::of(&values).filter(|f| f.zero(8) == 0);
+    let all = |count: usize, of: &dyn Fn(usize) -> Vec<f32>| -> Option<Vec<Fit>> {
+        signed(of(0))?;
+        (0..count).map(|n| signed(of(n))).collect()
+    };
+    let (fits, by_row) = match (all(columns, &column), all(rows, &row)) {
+        (Some(fits), _) => (fits, false),
+        (None, Some(fits)) => (fits, true),
+        (None, None) => return gather_entries(edit, node, &values),
+    };
+    let at = |r: usize, c: usize| if by_row { fits[r].numbers[c] } else { fits[c].numbers[r] };
+    let small = columns.is_multiple_of(2) && fits.iter().all(|f| f.bits() <= 4 && f.zero(4) == 0);
+    let (bits, middle) = if small { (4, 8) } else { (8, 0) };
+    let codes: Vec<u8> = (0..rows * columns).map(|i| (at(i / columns, i % columns) + middle) as i8 as u8).collect();
+    let one = fits.iter().all(|f| f.scale.to_bits() == fits[0].scale.to_bits());
+    let scales: Vec<f64> = fits.iter().take(if one { 1 } else { fits.len() }).map(|f| f64::from(f.scale)).collect();
+    let shape = match (one, by_row) {
+        (true, _) => Vec::new(),
+        (false, true) => vec![rows, 1],
+        (false, false) => vec![columns],
+    };
+    let scales = edit.graph.constant(Tensor::from_f64s(DType::F32, shape, &scales)?);
+    let scales = match one || !by_row {
+        true => scales,
+        false => edit.add(Op::Gather { axis: 0 }, &[scales, indices])?,
+    };
+    let label = edit.graph.label(node).to_string();
+    let bytes = format!("{} bytes instead of {}", rows * columns * bits / 8, 4 * rows * columns);
+    let form = format!("int{bits} a {}", if by_row { "row" } else { "column" });
+    edit.graph.decide(Decision::new(label, Subject::Weights, "gather", form, bytes));
+    let mut taken = if small {
+        gathered_nibbles(edit, &codes, columns, indices)?
+    } else {
+        let codes = edit.graph.constant(Tensor::new(DType::I8, vec![rows, columns], Bytes::from(codes))?);
+        edit.add(Op::Gather { axis: 0 }, &[codes, indices])?
+    };
+    taken = edit.add(Op::Cast { to: DType::F32, saturate: true }, &[taken])?;
+    if small {
+        let middle = edit.scalar(DType::F32, f64::from(middle));
+        taken = edit.add(Op::Binary(BinaryOp::Sub), &[taken, middle])?;
+    }
+    edit.add(Op::Binary(BinaryOp::Mul), &[taken, scales]).map(Some)
+}
+
+/// Rows of codes below 16, two in a byte: one of the first half of the columns, and one of the second half above it.
+fn gathered_nibbles(edit: &mut Edit, codes: &[u8], columns: usize, indices: Value) -> Result<Value> {
+    let half = columns / 2;
+    let packed: Vec<u8> =
+        codes.chunks_exact(columns).flat_map(|row| (0..half).map(|c| row[c] | row[half + c] << 4)).collect();
+    let packed = Tensor::new(DType::U8, vec![codes.len() / columns, half], Bytes::from(packed))?;
+    let packed = edit.graph.constant(packed);
+    let taken = edit.add(Op::Gather { axis: 0 }, &[packed, indices])?;
+    let (mask, bits) = (edit.scalar(DType::U8, 15.0), edit.scalar(DType::U8, 4.0));
+    let low = edit.add(Op::Binary(BinaryOp::And), &[taken, mask])?;
+    let high = edit.add(Op::Binary(BinaryOp::ShiftRight), &[taken, bits])?;
+    let axis = edit.shape(taken).len() - 1;
+    edit.add(Op::Concat { axis }, &[low, high])
+}
+
+/// Rows of a table of few distinct numbers.
+fn gather_entries(edit: &mut Edit, node: NodeId, values: &[f32]) -> Result<Option<Value>> {
+    let operands = edit.graph.operands(node);
+    let columns = edit.shape(operands[0])[1].as_const().and_then(|c| usize::try_from(c).ok()).unwrap_or(0);
+    if columns == 0 || !columns.is_multiple_of(2) {
+        return Ok(None);
+    }
+    let column = |c: usize| -> Vec<f32> { values.iter().skip(c).step_by(columns).copied().collect() };
+    let found = codebook::of(values, columns, &column, LowBit::SHORT_TABLE);
+    let Some((_, coded, table)) = found.filter(|(_, coded, _)| coded.iter().all(|c| c.scales == [1.0])) else {
+        return Ok(None);
+    };
+    let code = |i: usize| coded[i % columns].codes[i / columns];
+    let codes: Vec<u8> = (0..values.len()).map(code).collect();
+    let label = edit.graph.label(node).to_string();
+    let form = format!("codebook of {}, 4 bits", table.len());
+    let bytes = format!("{} bytes instead of {}", values.len() / 2, 4 * values.len());
+    edit.graph.decide(Decision::new(label, Subject::Weights, "gather", form, bytes));
+    let table: Vec<f64> = table.iter().map(|&v| f64::from(v)).collect();
+    let table = edit.graph.constant(Tensor::from_f64s(DType::F32, vec![table.len()], &table)?);
+    let taken = gathered_nibbles(edit, &codes, columns, operands[1])?;
+    let taken = edit.add(Op::Cast { to: DType::I32, saturate: true }, &[taken])?;
+    edit.add(Op::Gather { axis: 0 }, &[table, taken]).map(Some)
+}

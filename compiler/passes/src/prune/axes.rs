@@ -1,0 +1,92 @@
+//! Where a reshape takes the elements of an axis.
+
+use mcc_ir::Dim;
+
+/// The axis of a reshape's result that holds an axis of its operand.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Moved {
+    /// Index `i` of the operand is every index `(o * extent + i) * inner + n` of the result.
+    Merged { axis: usize, inner: usize },
+    /// Index `i` of the result is the operand's `i * inner + n` for `n < inner`.
+    Split { axis: usize, inner: usize },
+}
+
+impl Moved {
+    /// The axis of the result.
+    pub(super) fn axis(&self) -> usize {
+        match *self {
+            Moved::Merged { axis, .. } | Moved::Split { axis, .. } => axis,
+        }
+    }
+}
+
+/// Multiples of a product of symbols that are tried.
+const MULTIPLES: usize = 256;
+
+/// Where `axis` of `from` is in `to`; of several places that with most indices.
+pub(super) fn moved(from: &[Dim], axis: usize, to: &[Dim]) -> Option<Moved> {
+    let extent = usize::try_from(from[axis].as_const()?).ok().filter(|&e| e > 0)?;
+    let before: Dim = from[..axis].iter().product();
+    let mut best: Option<(usize, Moved)> = None;
+    for b in 0..to.len() {
+        let Some(size) = to[b].as_const().and_then(|s| usize::try_from(s).ok()).filter(|&s| s > 0) else { continue };
+        let ahead: Dim = to[..b].iter().product();
+        let place = if size % extent == 0 {
+            let ratio = size / extent;
+            // The result's axis may hold indices of axes before as well.
+            let quotient = before.exact_div(&ahead).and_then(|q| q.as_const()).and_then(|q| usize::try_from(q).ok());
+            // Of sums of products there is no quotient, only a multiple that fits.
+            let outer = (1..=ratio.min(MULTIPLES)).chain(quotient.filter(|q| (1..=ratio).contains(q)));
+            let outer = outer.into_iter().find(|o| ratio.is_multiple_of(*o) && &ahead * &Dim::from(*o) == before);
+            outer.map(|outer| Moved::Merged { axis: b, inner: ratio / outer })
+        } else if extent % size == 0 && ahead == before {
+            let rest: Dim = to[b..].iter().product();
+            let old: Dim = from[axis..].iter().product();
+            (rest == old && splits(&to[b + 1..], extent / size))
+                .then_some(Moved::Split { axis: b, inner: extent / size })
+        } else {
+            None
+        };
+        if let Some(place) = place
+            && best.as_ref().is_none_or(|(s, _)| size > *s)
+        {
+            best = Some((size, place));
+        }
+    }
+    best.map(|(_, place)| place)
+}
+
+/// Whether the first axes hold exactly `inner` elements.
+fn splits(shape: &[Dim], inner: usize) -> bool {
+    let mut product = 1;
+    for d in shape {
+        if product == inner {
+            return true;
+        }
+        let Some(d) = d.as_const().and_then(|d| usize::try_from(d).ok()) else { return false };
+        product *= d;
+    }
+    product == inner
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_merge_and_split() {
+        let n = || Dim::sym("n");
+        let d = |list: &[i64]| -> Vec<Dim> { std::iter::once(n()).chain(list.iter().map(|&i| Dim::from(i))).collect() };
+        let place = |from: &[i64], axis, to: &[i64]| moved(&d(from), axis, &d(to));
+        assert_eq!(place(&[8, 3, 3], 1, &[72]), Some(Moved::Merged { axis: 1, inner: 9 }));
+        assert_eq!(place(&[8, 1, 1], 1, &[8]), Some(Moved::Merged { axis: 1, inner: 1 }));
+        assert_eq!(place(&[8], 1, &[1, 8]), Some(Moved::Merged { axis: 2, inner: 1 }));
+        assert_eq!(place(&[2, 8, 3], 2, &[48]), Some(Moved::Merged { axis: 1, inner: 3 }));
+        assert_eq!(place(&[5, 12], 2, &[5, 3, 4]), Some(Moved::Split { axis: 2, inner: 4 }));
+        assert_eq!(place(&[12, 5], 1, &[4, 3, 5]), Some(Moved::Split { axis: 1, inner: 3 }));
+        assert_eq!(place(&[12, 5], 1, &[20, 3]), None);
+        assert_eq!(place(&[5, 8], 2, &[8, 5]), None);
+        let joined = moved(&d(&[5, 8]), 2, &[&n() * &Dim::from(5i64), Dim::from(8i64)]);
+        assert_eq!(joined, Some(Moved::Merged { axis: 1, inner: 1 }));
+    }
+}

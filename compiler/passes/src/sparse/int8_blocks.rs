@@ -1,0 +1,91 @@
+//! Byte products of whose weights whole blocks are zero, of four contracted bytes by the columns of a panel, keep only the
+//! other blocks ([`WeightFormat::Blocks`]), where a cost model says that this is faster.
+
+use mcc_targets::schedule::blocks::Blocks;
+use mcc_targets::{Sparsity, Target, schedule};
+
+use super::blocks::LARGEST;
+use mcc_ir::Result;
+use mcc_ir::{ConvSpec, DType, Decision, Dim, Graph, Packed, Subject, Tensor, WeightFormat};
+
+/// Contracted bytes of a block.
+const STEP: usize = 4;
+
+/// Finds blocks of bytes that are zero.
+///
+/// # Errors
+/// When the graph contradicts itself.
+pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
+    let mut changed = false;
+    if target.sparsity == Sparsity::Off {
+        return Ok(false);
+    }
+    for node in graph.topological() {
+        let Some(product) =
+            graph.op(node).packed().filter(|p| p.weights == WeightFormat::Int8 { bitmask: false }).cloned()
+        else {
+            continue;
+        };
+        let Packed { spec, kernel, out, .. } = &product;
+        let &[x, w] = graph.operands(node).as_slice() else { continue };
+        let Some(packed) = graph.as_constant(w).cloned() else { continue };
+        let (Some(offsets), &[_, panels, taps, steps, tile, _]) =
+            (offsets(&graph.ty(x).shape, spec, kernel), packed.shape())
+        else {
+            continue;
+        };
+        let (mut heads, mut met, mut values) = (vec![0i64], Vec::new(), Vec::new());
+        for panel in packed.data().chunks_exact(taps * steps * tile * STEP) {
+            let blocks = panel.chunks_exact(tile * STEP).zip(&offsets).filter(|(b, _)| b.iter().any(|b| *b != 0));
+            for (block, &offset) in blocks {
+                met.push(offset);
+                values.extend_from_slice(block);
+            }
+            heads.push(met.len() as i64);
+        }
+        let problem = Blocks {
+            depth: (taps * steps) as u64,
+            columns: *out as u64,
+            width: tile as u64,
+            blocks: met.len() as u64,
+            values: None,
+            filtered: None,
+        };
+        let costs = schedule::blocks::costs(target, &problem);
+        if !costs.pays() {
+            continue;
+        }
+        let zeros = packed.data().iter().filter(|b| **b == 0).count() as f64 / packed.data().len() as f64;
+        let share = met.len() as f64 / (taps * steps * panels) as f64;
+        let reason = format!("{:.1} % of the blocks are not zero", 100.0 * share);
+        let form = format!("{STEP}x{tile} blocks of bytes");
+        let label = graph.label(node).to_string();
+        let decision = Decision::new(&label, Subject::Weights, "dot_conv", form, reason);
+        graph.decide(decision.zeros(zeros).gain(costs.dense / costs.blocks));
+        let heads = graph.constant(Tensor::from_i64s(DType::I32, vec![heads.len()], &heads)?);
+        let values = graph.constant(Tensor::new(DType::I8, vec![met.len(), tile, STEP], values.into())?);
+        let met = graph.constant(Tensor::from_i64s(DType::I32, vec![met.len()], &met)?);
+        let blocks = product.with(WeightFormat::Blocks);
+        let result = graph.add_labelled(blocks.into(), &[x, heads, met, values], &label)?;
+        graph.replace(node.into(), result.into());
+        changed = true;
+    }
+    Ok(changed)
+}
+
+/// Bytes from the begin of a window in an operand of some extents to what each step meets, if steps are whole and this is
+/// the same for all windows.
+fn offsets(x: &[Dim], spec: &ConvSpec, kernel: &[i64]) -> Option<Vec<i64>> {
+    let known: Option<Vec<i64>> =
+        x[if kernel.is_empty() { x.len() - 1 } else { 1 }..].iter().map(Dim::as_const).collect();
+    let known = known.filter(|k| spec.group == 1 && k.iter().product::<i64>() <= LARGEST)?;
+    let (&channels, extents) = known.split_last()?;
+    let run = spec.runs(kernel, &Dim::from(channels)).1.as_const().filter(|run| run % STEP as i64 == 0)?;
+    let outer = kernel.len() - usize::from(!kernel.is_empty() && spec.joins_last());
+    let mut taps = vec![0];
+    for axis in 0..outer {
+        let apart = spec.dilations[axis] * channels * extents[axis + 1..].iter().product::<i64>();
+        taps = taps.iter().flat_map(|tap| (0..kernel[axis]).map(move |i| tap + i * apart)).collect();
+    }
+    Some(taps.iter().flat_map(|tap| (0..run).step_by(STEP).map(move |step| tap + step)).collect())
+}
