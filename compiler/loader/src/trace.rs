@@ -1,4 +1,4 @@
-//! When the steps of a traced object start ([`Program::traced`](mcc_kernel::program::Program::traced)).
+//! When the steps of a traced object start (`mcc_kernel::program::Program::traced`).
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
