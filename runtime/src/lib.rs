@@ -9,6 +9,16 @@
 //! model.invoke(&[TensorRef::new(&pixels, &[1, 1, 28, 28])?], &mut [TensorMut::new(&mut scores, &mut dims)?], &mut arena)?;
 //! ```
 //!
+//! Buffers are checked against their dimensions before a model sees them:
+//!
+//! ```
+//! use mcc_runtime::{Error, TensorRef};
+//!
+//! let pixels = [0.0_f32; 64];
+//! assert!(TensorRef::new(&pixels, &[1, 1, 8, 8]).is_ok());
+//! assert_eq!(TensorRef::new(&pixels, &[1, 1, 8, 9]).err(), Some(Error::BufferSize));
+//! ```
+//!
 //! Nothing here allocates: the caller owns inputs, outputs and the arena. The feature `threads` adds [`Pool`], threads for
 //! models compiled with `--threads`, and with it the standard library.
 #![no_std]

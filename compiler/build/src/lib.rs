@@ -24,6 +24,19 @@
 //! `run`, with arrays of the right lengths; every model has `model()`, a [`mcc_runtime::Model`] for tensors of any
 //! dimensions. Only `compile` prints: the lines that tell Cargo what to link and when to run the script again.
 //!
+//! What a build script does can be had without one, for any target and folder:
+//!
+//! ```
+//! # let out = tempfile::tempdir().unwrap();
+//! # let out = out.path();
+//! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/models/digits.onnx");
+//! let compiled = mcc_build::Model::new(path).cpu("cortex-a76").compile_to(out, "aarch64-linux-android")?;
+//! assert_eq!(compiled.library, "digits_mcc");
+//! let module = std::fs::read_to_string(&compiled.module).unwrap();
+//! assert!(module.contains("output_probabilities: &mut [f32; 10]"));
+//! # Ok::<(), mcc_build::Error>(())
+//! ```
+//!
 //! [`mcc_runtime::Model`]: https://docs.rs/mcc-runtime
 
 mod module;

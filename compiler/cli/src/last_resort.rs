@@ -19,8 +19,6 @@ pub fn guarded(program: impl FnOnce() -> ExitCode + Send + 'static) -> ExitCode 
         eprintln!("  in mcc {}", arguments.join(" "));
         eprintln!("  help: this is a fault of mcc, whatever the model: please report it, with the model");
     }));
-    // A pool that is there already has stacks of its own size, which is no reason to give up.
-    let _ = rayon::ThreadPoolBuilder::new().stack_size(STACK / 4).build_global();
     let thread = std::thread::Builder::new().stack_size(STACK).spawn(program);
     match thread.map(std::thread::JoinHandle::join) {
         Ok(Ok(code)) => code,

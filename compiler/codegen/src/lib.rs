@@ -25,7 +25,10 @@ mod sample_tests;
 mod tests;
 mod x86;
 
+use std::sync::OnceLock;
+
 use mcc_targets::Target;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use mcc_ir::{Error, Result};
 use mcc_kernel::program::Program;
@@ -60,9 +63,22 @@ pub fn compile(program: &Program, target: &Target) -> Result<Compiled> {
 /// # Errors
 /// As [`compile`], and when the programs are not of one model.
 pub fn compile_variants(variants: &[Variant<'_>]) -> Result<Compiled> {
-    let object::File { bytes, text_bytes, weights_bytes } = object::object(variants)?;
+    let object::File { bytes, text_bytes, weights_bytes } = pool()?.install(|| object::object(variants))?;
     let programs: Vec<&Program> = variants.iter().map(|v| v.program).collect();
     Ok(Compiled { object: bytes, header: header::header(&programs), text_bytes, weights_bytes })
+}
+
+/// Bytes of stack of a thread that compiles kernels: emitters recurse over nested loops and dimensions.
+const STACK_BYTES: usize = 64 << 20;
+
+/// The threads that compile kernels, the same for all calls of this process.
+fn pool() -> Result<&'static ThreadPool> {
+    static POOL: OnceLock<Result<ThreadPool>> = OnceLock::new();
+    let build = || {
+        let threads = ThreadPoolBuilder::new().stack_size(STACK_BYTES).thread_name(|n| format!("mcc-codegen-{n}"));
+        threads.build().map_err(|e| Error::Io(format!("threads for the compiler: {e}").into()))
+    };
+    POOL.get_or_init(build).as_ref().map_err(Error::clone)
 }
 
 /// The program's kernels as CLIF text.

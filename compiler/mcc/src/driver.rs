@@ -1,6 +1,9 @@
-//! The recipe: an ONNX file in, an object out. One step a line; every command goes through here.
+//! The recipe: a model in, an object out. One step a line; every command goes through here.
+//!
+//! Every function returns its errors: none prints, ends the process or panics. They work on a stack of their own, which is
+//! large enough for models nested as deep as the importer accepts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use mcc_targets::Target;
@@ -10,10 +13,32 @@ use mcc_ir::{DType, Error, Graph, Result, Tensor};
 use mcc_kernel::program::{Port, Program};
 use mcc_passes::Effort;
 
-use crate::{codegen, kernel, onnx, passes, symbol};
+use crate::stack::on_large_stack;
+use crate::{codegen, kernel, loader, onnx, passes, symbol};
 
 /// Bytes of weights that an object can hold: instructions of x86-64 reach 2 GB, code included.
 pub const EMBEDDED_LIMIT: usize = (1 << 31) - (1 << 27);
+
+/// Where a model is.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// An ONNX file; it names its external data relative to its folder.
+    File(PathBuf),
+    /// The bytes of an ONNX file without external data.
+    Bytes(Bytes),
+}
+
+impl<P: AsRef<Path> + ?Sized> From<&P> for Source {
+    fn from(path: &P) -> Source {
+        Source::File(path.as_ref().to_path_buf())
+    }
+}
+
+impl From<Bytes> for Source {
+    fn from(bytes: Bytes) -> Source {
+        Source::Bytes(bytes)
+    }
+}
 
 /// What to make of a model.
 #[derive(Debug, Clone)]
@@ -97,6 +122,24 @@ impl Compiled {
         &all[..all.len() - usize::from(self.weights.is_some())]
     }
 
+    /// The object file: ELF, Mach-O or COFF, as the target has it.
+    pub fn object(&self) -> &[u8] {
+        &self.code.object
+    }
+
+    /// The C header that declares the object's functions; it needs no other file.
+    pub fn header(&self) -> &str {
+        &self.code.header
+    }
+
+    /// Loads the object into this process.
+    ///
+    /// # Errors
+    /// When it is not for this machine, or needs what its CPU lacks.
+    pub fn load(&self) -> Result<loader::Model> {
+        loader::Model::load(&self.code.object)
+    }
+
     /// The object in a static library.
     ///
     /// # Errors
@@ -121,8 +164,9 @@ impl Compiled {
 ///
 /// # Errors
 /// When the model cannot be read, is invalid or asks for what mcc cannot do; all blockers that a stage finds at once.
-pub fn compile(model: &Path, options: &Options) -> Result<Compiled> {
-    compile_graph(import(model, options)?, options)
+pub fn compile(model: impl Into<Source>, options: &Options) -> Result<Compiled> {
+    let model = model.into();
+    on_large_stack(|| generate(read(&model, options)?, options))
 }
 
 /// Compiles an imported model.
@@ -130,6 +174,40 @@ pub fn compile(model: &Path, options: &Options) -> Result<Compiled> {
 /// # Errors
 /// As [`compile`].
 pub fn compile_graph(imported: Graph, options: &Options) -> Result<Compiled> {
+    on_large_stack(|| generate(imported, options))
+}
+
+/// Reads a model: opset versions, functions and shape computations end here.
+///
+/// # Errors
+/// As [`compile`].
+pub fn import(model: impl Into<Source>, options: &Options) -> Result<Graph> {
+    let model = model.into();
+    on_large_stack(|| read(&model, options))
+}
+
+/// Runs the passes; `observer` sees the graph after each, under the pass's name.
+///
+/// # Errors
+/// When a pass finds the graph invalid.
+pub fn optimise(mut graph: Graph, options: &Options, observer: &mut (dyn FnMut(&str, &Graph) + Send)) -> Result<Graph> {
+    on_large_stack(|| {
+        passes::run(&mut graph, &options.target, options.effort, observer)?;
+        Ok(graph)
+    })
+}
+
+fn read(model: &Source, options: &Options) -> Result<Graph> {
+    // Shapes are pinned before the import, which folds what is computed from them.
+    let Options { dims, shapes, values, check_indices, limits, .. } = options.clone();
+    let options = onnx::Options { dims, shapes, values, check_indices, limits };
+    match model {
+        Source::File(path) => onnx::import_file(path, &options),
+        Source::Bytes(bytes) => onnx::import(bytes.clone(), None, &options),
+    }
+}
+
+fn generate(imported: Graph, options: &Options) -> Result<Compiled> {
     // Every CPU has its own layouts and kernels; the richest one's are what commands show.
     let (mut graphs, mut programs, mut targets) = (Vec::new(), Vec::new(), Vec::new());
     for target in options.plainer.iter().chain([&options.target]) {
@@ -160,23 +238,4 @@ fn lower_for(target: &Target, mut graph: Graph, options: &Options) -> Result<(Gr
     let mut program = kernel::lower(&graph, target, &options.name)?;
     program.traced = options.traced;
     Ok((graph, program))
-}
-
-/// Reads a model: opset versions, functions and shape computations end here.
-///
-/// # Errors
-/// As [`compile`].
-pub fn import(model: &Path, options: &Options) -> Result<Graph> {
-    // Shapes are pinned before the import, which folds what is computed from them.
-    let Options { dims, shapes, values, check_indices, limits, .. } = options.clone();
-    onnx::import_file(model, &onnx::Options { dims, shapes, values, check_indices, limits })
-}
-
-/// Runs the passes; `observer` sees the graph after each, under the pass's name.
-///
-/// # Errors
-/// When a pass finds the graph invalid.
-pub fn optimise(mut graph: Graph, options: &Options, observer: &mut dyn FnMut(&str, &Graph)) -> Result<Graph> {
-    passes::run(&mut graph, &options.target, options.effort, observer)?;
-    Ok(graph)
 }

@@ -1,4 +1,55 @@
-//! mcc: an ahead-of-time compiler from ONNX models to native object code.
+//! mcc: an ahead-of-time compiler from ONNX models to native object code, as a library. The command `mcc` is made of it; build
+//! scripts have [`mcc-build`](https://docs.rs/mcc-build).
+//!
+//! ```
+//! use mcc::{Options, Target};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/models/digits.onnx");
+//! // For a phone: the object to link, and the header to include.
+//! let phone = Target::new("aarch64-linux-android", Some("cortex-a76"))?;
+//! let compiled = mcc::compile(model, &Options::new(vec![phone], "digits")?)?;
+//! assert!(compiled.object().starts_with(b"\x7fELF"));
+//! assert!(compiled.header().contains("digits_run"));
+//!
+//! // For this machine, loaded and run.
+//! use mcc::ir::{DType, Tensor};
+//! let here = Target::host(Some("native"))?;
+//! let loaded = mcc::compile(model, &Options::new(vec![here], "digits")?)?.load()?;
+//! let image = Tensor::from_f64s(DType::F32, vec![1, 1, 8, 8], &[0.0; 64])?;
+//! let outputs = loaded.invoke(&[image])?;
+//! assert_eq!(outputs[0].shape(), [1, 10]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What a model's layers became can be looked at: the optimised graph and the program print as text.
+//!
+//! ```
+//! # use mcc::{Options, Target};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/models/digits.onnx");
+//! # let compiled = mcc::compile(model, &Options::new(vec![Target::host(None)?], "digits")?)?;
+//! let layers = mcc::ir::text::print_with(&compiled.graph, mcc::ir::text::Constants::Digest);
+//! let kernels = compiled.program.to_string();
+//! let (code, weights) = (compiled.code.text_bytes, compiled.code.weights_bytes);
+//! # assert!(layers.contains("matmul") && kernels.contains("arena") && code > 0 && weights > 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Errors are values: [`Error`] says whose fault it is, where it is and what can be done, all that a stage found at once.
+//!
+//! ```
+//! use bytes::Bytes;
+//! # use mcc::{Error, Options, Target};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let options = Options::new(vec![Target::host(None)?], "m")?;
+//! let error = mcc::compile(Bytes::from_static(b"GIF89a"), &options).unwrap_err();
+//! assert!(matches!(error, Error::InvalidModel(_)));
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! One way through, each stage a crate of its own:
 //!
@@ -11,8 +62,10 @@
 //! one another (`codegen` reads the [`Program`](kernel::program::Program) that `kernel` makes). [`driver`] goes the way.
 
 pub mod driver;
+mod stack;
 pub mod symbol;
 
+pub use driver::{Compiled, Options, Source, compile};
 pub use mcc_codegen as codegen;
 pub use mcc_ir as ir;
 pub use mcc_ir::error::{self, Error, Result};
@@ -20,3 +73,4 @@ pub use mcc_kernel as kernel;
 pub use mcc_loader as loader;
 pub use mcc_onnx as onnx;
 pub use mcc_passes as passes;
+pub use mcc_targets::{self as targets, Target};
