@@ -1,13 +1,13 @@
 //! Decisions of the cost model that a measurement may overrule.
 //!
-//! A schedule asks [`Target::choose`] with what it would take and what it might take instead. A table of choices, which
-//! tuning makes and which belongs to the target, answers for the problems that it knows; it never gives anything that the
+//! A schedule asks [`Config::choose`] with what it would take and what it might take instead. A table of choices, which
+//! tuning makes and which belongs to a target, answers for the problems that it knows; it never gives anything that the
 //! schedule did not offer, so that every table makes right code. The answers are recorded, for who makes or checks tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::Target;
+use crate::Config;
 
 /// What a measurement may decide. Knobs that decide the form of a computation come before those that ask only of one form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -166,8 +166,8 @@ impl Choices {
     }
 }
 
-impl Target {
-    /// Decides between some candidates, of which `default` is one: what the target's table says of this problem if that is
+impl Config {
+    /// Decides between some candidates, of which `default` is one: what the table says of this problem if that is
     /// among them, else the default.
     pub fn choose(&self, knob: Knob, problem: Problem<'_>, default: i64, candidates: &[i64]) -> i64 {
         let candidates: BTreeSet<i64> = candidates.iter().copied().chain([default]).collect();
@@ -193,18 +193,18 @@ mod tests {
 
     #[test]
     fn tables_overrule_defaults_within_what_is_offered() {
-        let mut target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
+        let mut config = Config::new("x86_64-unknown-linux-gnu", None).unwrap();
         let problem = Problem { text: "product 3 4 5", layer: "a" };
-        assert_eq!(target.choose(Knob::RowBlock, problem, 24, &[24, 48]), 24);
+        assert_eq!(config.choose(Knob::RowBlock, problem, 24, &[24, 48]), 24);
         let table = Table::from([
             ((problem.text.to_string(), Knob::RowBlock), 48),
             ((problem.text.to_string(), Knob::TileRows), 7),
         ]);
-        target.choices = Choices::new(&table);
-        assert_eq!(target.choose(Knob::RowBlock, problem, 24, &[48]), 48);
-        assert_eq!(target.choose(Knob::TileRows, Problem { layer: "b", ..problem }, 6, &[4, 12]), 6);
-        assert_eq!(target.choose(Knob::RowBlock, Problem { text: "other", ..problem }, 24, &[48]), 24);
-        let record = target.clone().choices.record();
+        config.choices = Choices::new(&table);
+        assert_eq!(config.choose(Knob::RowBlock, problem, 24, &[48]), 48);
+        assert_eq!(config.choose(Knob::TileRows, Problem { layer: "b", ..problem }, 6, &[4, 12]), 6);
+        assert_eq!(config.choose(Knob::RowBlock, Problem { text: "other", ..problem }, 24, &[48]), 24);
+        let record = config.clone().choices.record();
         let asked = &record[&(problem.text.to_string(), Knob::TileRows)];
         assert_eq!((asked.refused, asked.taken, asked.candidates.len()), (Some(7), 6, 3));
         assert_eq!(asked.layers, BTreeSet::from(["b".to_string()]));
@@ -212,11 +212,11 @@ mod tests {
 
     #[test]
     fn any_choice_is_a_candidate() {
-        let mut target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
+        let mut config = Config::new("x86_64-unknown-linux-gnu", None).unwrap();
         let mut taken = BTreeSet::new();
         for seed in 0..32 {
-            target.choices = Choices::any(seed);
-            taken.insert(target.choose(Knob::Filtering, Problem { text: "a", layer: "" }, 4, &[0, 2]));
+            config.choices = Choices::any(seed);
+            taken.insert(config.choose(Knob::Filtering, Problem { text: "a", layer: "" }, 4, &[0, 2]));
         }
         assert_eq!(taken, BTreeSet::from([0, 2, 4]));
     }

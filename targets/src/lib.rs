@@ -1,8 +1,10 @@
 //! What mcc knows of processors and systems, as plain data: no Cranelift, no model.
 //!
-//! A [`Target`] is a value made of a triple and a CPU description; everything that depends on the machine asks it.
+//! A [`Target`] is a value made of a triple and a CPU description; everything that depends on the machine asks it. A
+//! [`Config`] adds what is wanted of the code: threads, sizes, precision, measured choices.
 
 pub mod choices;
+mod config;
 mod cpus;
 mod features;
 mod host;
@@ -13,15 +15,15 @@ use std::cmp::Reverse;
 
 use target_lexicon::{Architecture, BinaryFormat, Triple, Vendor};
 
-use self::choices::Choices;
 use self::cpus::{Cpu, default_cpus, levels, parse_cpus};
 use self::machine::Machine;
 
+pub use self::config::{Config, Sparsity, WeightFloats};
 pub use self::cpus::{CPU_LEVELS, CpuLevel, DEFAULT_CPUS, apple_cpu};
 pub use self::features::{CpuWord, FEATURES, Feature, FeatureRow, FeatureSet};
 pub use self::host::{TEST_CPU, here, missing_here};
 
-/// A machine to compile for.
+/// A machine to compile for. What is wanted of its code is a [`Config`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// Architecture, system and object format.
@@ -34,42 +36,6 @@ pub struct Target {
     pub machine: &'static Machine,
     /// Bytes of a vector register that the emitter uses.
     pub vector_bytes: u32,
-    /// Most threads that a run may use; with 1, code knows of no threads.
-    pub threads: u32,
-    /// What was measured to be faster than what the schedules say.
-    pub choices: Choices,
-    /// Which weights are kept as their non-zeros.
-    pub sparsity: Sparsity,
-    /// Whether bytes of the object count for more than time.
-    pub compact: bool,
-    /// How weights that are floats are stored.
-    pub weights: WeightFloats,
-    /// Whether the compiler checks its own work, stage by stage; code is the same. The default is that of debug assertions.
-    pub checked: bool,
-}
-
-/// How weights that are floats are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum WeightFloats {
-    /// As the model has them.
-    #[default]
-    AsGiven,
-    /// Rounded to IEEE's 16 bits.
-    F16,
-    /// Rounded to the upper 16 bits of `f32`.
-    Bf16,
-}
-
-/// When weights with zeros are kept as their non-zeros.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Sparsity {
-    /// Where the cost model finds that faster.
-    #[default]
-    Auto,
-    /// Never.
-    Off,
-    /// Wherever there is a kernel for it.
-    Force,
 }
 
 /// Instruction set family.
@@ -132,22 +98,7 @@ impl Target {
             return Err(UnknownTarget(format!("target {triple}: give a full triple such as aarch64-linux-android")));
         }
         let target = |Cpu { features, machine }: Cpu| {
-            let (vector_bytes, threads, choices, sparsity) = (16, 1, Choices::default(), Sparsity::Auto);
-            let (triple, compact, weights) = (triple.clone(), false, WeightFloats::AsGiven);
-            let checked = cfg!(debug_assertions);
-            let mut target = Target {
-                triple,
-                arch,
-                features,
-                machine,
-                vector_bytes,
-                threads,
-                choices,
-                sparsity,
-                compact,
-                weights,
-                checked,
-            };
+            let mut target = Target { triple: triple.clone(), arch, features, machine, vector_bytes: 16 };
             if features.contains_all(AVX2_EMITTER) {
                 target.vector_bytes = if features.contains_all(AVX512_EMITTER) { 64 } else { 32 };
             }

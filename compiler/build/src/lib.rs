@@ -168,8 +168,8 @@ impl Model {
     pub fn compile_to(&self, out: &Path, target: &str) -> Result<Compiled, Error> {
         let name = self.name.clone().unwrap_or_else(|| symbol::of_file(&self.path));
         let targets = Target::all(target, self.cpu.as_deref()).map_err(|e| Error(e.to_string()))?;
-        let targets = targets.into_iter().map(|target| Target { threads: self.threads, ..target }).collect();
         let mut options = Options::new(targets, &name)?;
+        options.configs_mut().for_each(|config| config.threads = self.threads);
         options.where_it_differs = self.cpu.is_none();
         (options.dims, options.shapes) = (self.dims.clone(), self.shapes.clone());
         let imported = driver::import(&self.path, &options)?;

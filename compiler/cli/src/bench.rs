@@ -57,7 +57,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     let inputs = compiled.with_weights(read_or_make(args, &compiled)?)?;
     let seconds = Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));
     if args.profile {
-        let report = profile::measure(&compiled, &options.target, &inputs, pool.as_ref(), seconds)?;
+        let report = profile::measure(&compiled, &options.config.target, &inputs, pool.as_ref(), seconds)?;
         return say(&if args.json { format!("{}\n", report.json()) } else { report.text() });
     }
 

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use mcc::{Error, Result};
-use mcc_targets::Target;
+use mcc_targets::Config;
 use mcc_targets::choices::{Asked, Choices, KNOBS, Knob, Table};
 use serde_json::{Value, json};
 
@@ -110,19 +110,19 @@ impl File {
         own.map(|((_, problem, knob), entry)| ((problem.clone(), *knob), entry.choice)).collect()
     }
 
-    /// Gives targets their choices.
-    pub fn apply<'t>(&self, targets: impl Iterator<Item = &'t mut Target>) {
-        for target in targets {
-            target.choices = Choices::new(&self.table(&target.cpu_name()));
+    /// Gives configurations their choices.
+    pub fn apply<'c>(&self, configs: impl Iterator<Item = &'c mut Config>) {
+        for config in configs {
+            config.choices = Choices::new(&self.table(&config.target.cpu_name()));
         }
     }
 }
 
-/// What became of the choices of targets that something was compiled for: lines about those that were not taken.
-pub fn unused<'t>(targets: impl Iterator<Item = &'t Target>) -> Vec<String> {
+/// What became of the choices of configurations that something was compiled for: lines about those that were not taken.
+pub fn unused<'c>(configs: impl Iterator<Item = &'c Config>) -> Vec<String> {
     let mut lines = Vec::new();
-    for target in targets {
-        let (table, record, cpu) = (target.choices.table(), target.choices.record(), target.cpu_name());
+    for config in configs {
+        let (table, record, cpu) = (config.choices.table(), config.choices.record(), config.target.cpu_name());
         for ((problem, knob), Asked { refused, taken, candidates, .. }) in &record {
             let Some(refused) = refused else { continue };
             let knob = knob.name();

@@ -168,10 +168,10 @@ fn listing(stage: Emit, model: &Path, options: &driver::Options) -> Result<Strin
     if stage == Emit::Graph {
         return Ok(text::print_with(&graph, text::Constants::Digest));
     }
-    let program = kernel::lower(&graph, &options.target, &options.name)?;
+    let program = kernel::lower(&graph, &options.config, &options.name)?;
     match stage {
-        Emit::Clif => codegen::clif_text(&program, &options.target),
-        Emit::Asm => codegen::asm_text(&program, &options.target),
+        Emit::Clif => codegen::clif_text(&program, &options.config.target),
+        Emit::Asm => codegen::asm_text(&program, &options.config.target),
         Emit::Object | Emit::StaticLib | Emit::Shared | Emit::ImportedGraph | Emit::Graph | Emit::Program => {
             Ok(program.to_string())
         }

@@ -54,7 +54,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     });
     let work = work.fold(Dim::ZERO, |sum, n| &sum + &n);
     let report = json!({
-        "target": options.target.triple.to_string(),
+        "target": options.config.target.triple.to_string(),
         "cpus": compiled.targets.iter().map(Target::cpu_name).collect::<Vec<_>>(),
         "inputs": ports(&program.inputs),
         "outputs": ports(&program.outputs),

@@ -24,7 +24,7 @@ pub enum Form {
 pub fn link(object: &[u8], options: &Options, form: Form) -> Result<Vec<u8>> {
     match form {
         Form::Object => Ok(object.to_vec()),
-        Form::StaticLib => codegen::archive(object, &options.target.triple, &options.name),
+        Form::StaticLib => codegen::archive(object, &options.config.target.triple, &options.name),
         Form::Shared => shared(object, options),
     }
 }
@@ -47,7 +47,7 @@ const LLD: &[&str] =
     &["ld.lld", "ld.lld-22", "ld.lld-21", "ld.lld-20", "ld.lld-19", "ld.lld-18", "ld.lld-17", "ld.lld-16"];
 
 fn shared(object: &[u8], options: &Options) -> Result<Vec<u8>> {
-    let triple = &options.target.triple;
+    let triple = &options.config.target.triple;
     if triple.binary_format != BinaryFormat::Elf {
         return Err(Error::unsupported(format!("--emit shared for {triple}"))
             .help("compile an object or a static library, and link it with the platform's own tools"));

@@ -4,9 +4,8 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use mcc::driver::{Compiled, EMBEDDED_LIMIT, Options};
+use mcc::driver::{Compiled, Options};
 use mcc::ir::{Graph, Tensor};
-use mcc::onnx::limits::Limits;
 use mcc::passes::{Effort, WITHOUT_BYTE_PRODUCTS};
 use mcc::{Error, Result, symbol};
 use mcc_runtime::Pool;
@@ -143,50 +142,41 @@ impl ModelOptions {
             Some(ShortFloat::F16) => WeightFloats::F16,
             Some(ShortFloat::Bf16) => WeightFloats::Bf16,
         };
-        let mut plainer: Vec<Target> =
-            targets.into_iter().map(|target| Target { threads, sparsity, compact, weights, ..target }).collect();
-        for target in &mut plainer {
-            target.checked |= self.verify;
-        }
+        let mut targets = targets;
         if compact && self.cpu.is_none() {
-            plainer.truncate(1);
+            targets.truncate(1);
         }
-        if let (Some(to), Some(target)) = (self.round_weights, plainer.last().filter(|t| !t.reads(weights))) {
+        let mut options = Options::new(targets, name)?;
+        for config in options.configs_mut() {
+            (config.threads, config.sparsity, config.compact, config.weights) = (threads, sparsity, compact, weights);
+            config.checked |= self.verify;
+        }
+        let target = &options.config.target;
+        if let Some(to) = self.round_weights.filter(|_| !target.reads(weights)) {
             let (to, triple, cpu) = (name_of(to), &target.triple, target.cpu_name());
             return Err(Error::usage(format!("--round-weights {to} has no effect on {triple}, {cpu}"))
                 .help("code for it reads weights as 32-bit floats; 16-bit ones take x86-64-v3 or better"));
         }
         if let Some(path) = &self.choices {
-            choices::File::read(path)?.apply(plainer.iter_mut());
+            choices::File::read(path)?.apply(options.configs_mut());
         }
-        let target = plainer.pop().ok_or_else(|| Error::internal("no target"))?;
         let dims = self.dims.iter().map(|d| parse_dim(d)).collect::<Result<Vec<_>>>()?;
         let shapes = self.shapes.iter().map(|s| parse_shape(s)).collect::<Result<Vec<_>>>()?;
         let values = self.values.iter().map(|v| read_value(v)).collect::<Result<Vec<_>>>()?;
         once("--dim", dims.iter().map(|d| &d.0))?;
         // A value has its shape.
         once("--shape or --value", shapes.iter().map(|s| &s.0).chain(values.iter().map(|v| &v.0)))?;
-        let mut limits = Limits::default();
         for text in &self.limits {
             let (name, value) = split_pair(text, "--limit NAME=N")?;
-            limits.set(name, u64::try_from(parse_extent(value, text)?).unwrap_or(0))?;
+            options.limits.set(name, u64::try_from(parse_extent(value, text)?).unwrap_or(0))?;
         }
-        let effort = if self.level == 0 { Effort::Required } else { Effort::Full };
-        Ok(Options {
-            target,
-            name: name.to_string(),
-            dims,
-            shapes,
-            values,
-            check_indices: self.check_indices,
-            limits,
-            effort,
-            plainer,
-            separate_weights: false,
-            embedded_limit: EMBEDDED_LIMIT,
-            where_it_differs: self.cpu.is_none(),
-            traced: false,
-        })
+        if self.level == 0 {
+            options.effort = Effort::Required;
+        }
+        (options.dims, options.shapes, options.values) = (dims, shapes, values);
+        options.check_indices = self.check_indices;
+        options.where_it_differs = self.cpu.is_none();
+        Ok(options)
     }
 
     /// The files that the options name.
@@ -230,7 +220,7 @@ pub fn warn(options: &Options, compiled: &Compiled) {
             "{without} layers of bytes are computed in floats: {triple} may run on {cpu}; see --cpu, such as {other}"
         )
     });
-    let choices = choices::unused(options.plainer.iter().chain([&options.target]));
+    let choices = choices::unused(options.plainer.iter().chain([&options.config]));
     warn_of(&compiled.graph);
     floats.into_iter().chain(choices).for_each(|line| warning(&line));
 }

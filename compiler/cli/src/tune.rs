@@ -16,7 +16,7 @@ use mcc::kernel::program::Step;
 use mcc::loader::{Model, trace};
 use mcc::{Error, Result};
 use mcc_runtime::Pool;
-use mcc_targets::Target;
+use mcc_targets::Config;
 use mcc_targets::choices::{Asked, Choices, KNOBS, Record, Table};
 
 use super::choices::{Entry, File};
@@ -41,21 +41,21 @@ pub fn tune(
 ) -> Result<()> {
     let mut file = if path.exists() { File::read(path)? } else { File::default() };
     let imported = driver::import(model, options)?;
-    let targets: Vec<Target> = options.plainer.iter().chain([&options.target]).cloned().collect();
-    let bar = ProgressBar::new((targets.len() * KNOBS.len()) as u64);
+    let configs: Vec<Config> = options.plainer.iter().chain([&options.config]).cloned().collect();
+    let bar = ProgressBar::new((configs.len() * KNOBS.len()) as u64);
     let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    for target in &targets {
-        if !target.runs_here() {
-            let message = format!("--tune: this machine does not run code for {}", target.cpu_name());
+    for config in &configs {
+        if !config.target.runs_here() {
+            let message = format!("--tune: this machine does not run code for {}", config.target.cpu_name());
             return Err(Error::usage(message).help("give --cpu native"));
         }
-        let bench = Bench { imported: &imported, options, target, inputs, pool, seconds };
+        let bench = Bench { imported: &imported, options, config, inputs, pool, seconds };
         bench.tune(&mut file, &bar)?;
     }
     bar.finish_and_clear();
     file.write(path)?;
-    file.apply(options.plainer.iter_mut().chain([&mut options.target]));
+    file.apply(options.configs_mut());
     Ok(())
 }
 
@@ -63,7 +63,7 @@ pub fn tune(
 struct Bench<'a> {
     imported: &'a Graph,
     options: &'a Options,
-    target: &'a Target,
+    config: &'a Config,
     inputs: &'a dyn Fn(&Compiled) -> Result<Vec<Tensor>>,
     pool: Option<&'a Pool>,
     seconds: f64,
@@ -71,7 +71,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn tune(&self, file: &mut File, bar: &ProgressBar) -> Result<()> {
-        let cpu = self.target.cpu_name();
+        let cpu = self.config.target.cpu_name();
         let mut table = file.table(&cpu);
         let (compiled, _) = self.compile(&table)?;
         let inputs = (self.inputs)(&compiled)?;
@@ -98,11 +98,11 @@ impl Bench<'_> {
     }
 
     fn compile(&self, table: &Table) -> Result<(Compiled, Record)> {
-        let target = Target { choices: Choices::new(table), ..self.target.clone() };
+        let config = Config { choices: Choices::new(table), ..self.config.clone() };
         let options =
-            Options { target, plainer: Vec::new(), traced: true, separate_weights: false, ..self.options.clone() };
+            Options { config, plainer: Vec::new(), traced: true, separate_weights: false, ..self.options.clone() };
         let compiled = driver::compile_graph(self.imported.clone(), &options)?;
-        Ok((compiled, options.target.choices.record()))
+        Ok((compiled, options.config.choices.record()))
     }
 
     /// Labels of the layers that take a share of the time that is worth something.

@@ -32,7 +32,7 @@ const SETTINGS: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// When Cranelift does not know the target or one of its features.
-pub fn isa(target: &Target) -> Result<Arc<dyn TargetIsa>> {
+pub fn isa(target: &Target, checked: bool) -> Result<Arc<dyn TargetIsa>> {
     let fail = |e: &dyn std::fmt::Display| Error::internal(format!("cranelift, target {}: {e}", target.triple));
     if target.arch == Arch::Aarch64 && target.triple.binary_format == BinaryFormat::Coff {
         // cranelift-object cannot write aarch64's page-relative relocations to COFF.
@@ -43,7 +43,7 @@ pub fn isa(target: &Target) -> Result<Arc<dyn TargetIsa>> {
         flags.set(name, value).map_err(|e| fail(&e))?;
     }
     for name in CHECKS {
-        flags.set(name, if target.checked { "true" } else { "false" }).map_err(|e| fail(&e))?;
+        flags.set(name, if checked { "true" } else { "false" }).map_err(|e| fail(&e))?;
     }
     let mut builder = isa::lookup(target.triple.clone()).map_err(|e| fail(&e))?;
     for flag in target.features.iter().filter_map(|f| f.row().cranelift) {

@@ -90,7 +90,7 @@ pub fn clif_text(program: &Program, target: &Target) -> Result<String> {
         return Err(Error::unsupported("kernels for AVX2 and AVX-512 are not made of CLIF")
             .help("--emit asm shows their instructions; --cpu x86-64-v2 makes CLIF"));
     }
-    let isa = isa::isa(target)?;
+    let isa = isa::isa(target, program.checked)?;
     let imports = cranelift::Imports { memcpy: 0, memset: 1 };
     let texts = program.kernels.iter().map(|k| {
         let function = cranelift::function(k, target, &*isa, imports);
@@ -104,12 +104,12 @@ pub fn clif_text(program: &Program, target: &Target) -> Result<String> {
 /// # Errors
 /// As [`compile`].
 pub fn asm_text(program: &Program, target: &Target) -> Result<String> {
-    let isa = isa::isa(target)?;
+    let isa = isa::isa(target, program.checked)?;
     let imports = cranelift::Imports { memcpy: 0, memset: 1 };
     let mut text = String::new();
     for kernel in &program.kernels {
         if x86::handles(target) {
-            text += &format!("; {}\n{}\n", kernel.name, x86::listing(&x86::function(kernel, target)?));
+            text += &format!("; {}\n{}\n", kernel.name, x86::listing(&x86::function(kernel, target, program.checked)?));
             continue;
         }
         let mut context = cranelift_codegen::Context::for_function(cranelift::function(kernel, target, &*isa, imports));

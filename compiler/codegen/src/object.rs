@@ -50,7 +50,11 @@ pub fn object(variants: &[Variant<'_>]) -> Result<File> {
     let Some(first) = variants.first() else { return Err(Error::internal("an object without a program")) };
     // What runs before the CPU has been asked uses nothing that it may lack.
     let plain = Target { features: FeatureSet::EMPTY, ..first.target.clone() };
-    let builder = ObjectBuilder::new(isa::isa(&plain)?, first.program.name.as_str(), default_libcall_names());
+    let builder = ObjectBuilder::new(
+        isa::isa(&plain, first.program.checked)?,
+        first.program.name.as_str(),
+        default_libcall_names(),
+    );
     let module = ObjectModule::new(builder.map_err(module_error)?);
     let name = &first.program.name;
     let refusals = Refusals::default();
@@ -187,13 +191,13 @@ impl Object<'_> {
             kernels.push(self.declare(&symbol, Linkage::Local, &signature)?);
         }
         let constants = self.constants(program)?;
-        let module_isa = isa::isa(target)?;
+        let module_isa = isa::isa(target, program.checked)?;
         let compiled: Vec<Result<MachineCode>> = program
             .kernels
             .par_iter()
             .map(|k| match x86::handles(target) {
                 true => Ok(MachineCode {
-                    bytes: x86::function(k, target)?,
+                    bytes: x86::function(k, target, program.checked)?,
                     relocations: Vec::new(),
                     function: Function::new(),
                 }),

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use mcc_targets::Target;
+use mcc_targets::{Config, Target};
 
 use super::compile;
 use mcc_ir::{Graph, Tensor, eval, samples};
@@ -25,9 +25,10 @@ fn cases() -> Vec<(Graph, Vec<Tensor>, Vec<Tensor>)> {
 
 /// The program of a graph, after the passes that lowering relies on.
 fn lowered(graph: &Graph, target: &Target, name: &str) -> Program {
+    let config = Config::from(target.clone());
     let mut graph = graph.clone();
-    let program = mcc_passes::run(&mut graph, target, Effort::Required, &mut |_, _| {})
-        .and_then(|()| mcc_kernel::lower(&graph, target, name));
+    let program = mcc_passes::run(&mut graph, &config, Effort::Required, &mut |_, _| {})
+        .and_then(|()| mcc_kernel::lower(&graph, &config, name));
     program.unwrap_or_else(|e| panic!("{e}\n{}", mcc_ir::text::print(&graph)))
 }
 

@@ -373,6 +373,7 @@ fn symbolic() -> Program {
         arena_bytes: &n * &Dim::from(128usize),
         live_bytes: Dim::ZERO,
         traced: false,
+        checked: cfg!(debug_assertions),
         threads: 1,
         weights_id: None,
         decisions: Vec::new(),

@@ -45,7 +45,7 @@ impl Lowering<'_> {
             Planned::Call { kernel, args, label, work } => {
                 let args = args.iter().map(place_of).collect();
                 let shared = self.threads(&self.kernels[*kernel], work) > 1;
-                let shared = shared.then(|| self.bound(&work.nanoseconds(self.target)));
+                let shared = shared.then(|| self.bound(&work.nanoseconds(&self.config.target)));
                 Step::Call { kernel: *kernel, args, label: label.clone(), work: work.clone(), shared }
             }
             Planned::Bind { symbol, buffer } => Step::Bind { symbol: *symbol, place: place(buffer) },
@@ -76,13 +76,14 @@ impl Lowering<'_> {
             arena_bytes: plan.bytes,
             live_bytes: plan.live,
             traced: false,
-            threads: self.target.threads,
+            checked: self.config.checked,
+            threads: self.config.threads,
             weights_id: None,
             decisions: self.grouping.decisions,
             symbols: self.symbols,
         };
         check_symbols(&program)?;
-        if self.target.checked {
+        if self.config.checked {
             program.kernels.iter().try_for_each(kir::verify::verify)?;
         }
         Ok(program)

@@ -4,19 +4,19 @@
 use std::collections::HashMap;
 
 use mcc_targets::choices::Problem;
-use mcc_targets::{Target, schedule};
+use mcc_targets::{Config, schedule};
 
 use super::kernels;
 use super::plan::Group;
 use mcc_ir::{Decision, Dim, Graph, NodeId, Subject, TensorType, Value, text};
 
 /// Makes groups parts of those that can compute them a block at a time, where that pays.
-pub fn chain(graph: &Graph, target: &Target, groups: Vec<Group>) -> (Vec<Group>, Vec<Decision>) {
+pub fn chain(graph: &Graph, config: &Config, groups: Vec<Group>) -> (Vec<Group>, Vec<Decision>) {
     let (mut done, mut decisions): (Vec<Option<Group>>, Vec<Decision>) = (Vec::with_capacity(groups.len()), Vec::new());
     let place_of: HashMap<Value, usize> = groups.iter().enumerate().map(|(n, g)| (g.root.into(), n)).collect();
     for mut group in groups {
         if let Some((n, first, second)) = feeding(graph, &done, &place_of, &group) {
-            let (bytes, pays) = pays(graph, target, [first, second], done[n].as_ref().map_or(first, |g| g.root).into());
+            let (bytes, pays) = pays(graph, config, [first, second], done[n].as_ref().map_or(first, |g| g.root).into());
             let form = if pays { "with its reader" } else { "alone" };
             let why = format!("{bytes} bytes between it and '{}'", graph.label(second));
             decisions.push(Decision::new(graph.label(first), Subject::Fusion, graph.op(first).name(), form, why));
@@ -46,7 +46,7 @@ fn feeding(
 }
 
 /// How many bytes the result of the first of two operations has, and whether the kernel of the second had better compute it.
-fn pays(graph: &Graph, target: &Target, anchors: [NodeId; 2], between: Value) -> (Dim, bool) {
+fn pays(graph: &Graph, config: &Config, anchors: [NodeId; 2], between: Value) -> (Dim, bool) {
     let problem = anchors.map(|node| text::node_signature(graph, node)).join("; ");
     let known = |d: &Dim| d.as_const().and_then(|c| u64::try_from(c).ok());
     let bytes = graph.ty(between).bytes();
@@ -54,7 +54,7 @@ fn pays(graph: &Graph, target: &Target, anchors: [NodeId; 2], between: Value) ->
     // The time of both layers depends on it.
     let [_, pays] = anchors.map(|anchor| {
         let problem = Problem { text: &problem, layer: graph.label(anchor) };
-        schedule::products::chains(target, problem, known(&bytes), columns.and_then(known))
+        schedule::products::chains(config, problem, known(&bytes), columns.and_then(known))
     });
     (bytes, pays)
 }

@@ -15,7 +15,7 @@ mod bytes;
 
 use std::collections::{HashMap, HashSet};
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use super::chain;
 use super::expr::{Expr, ExprKind};
@@ -40,9 +40,9 @@ fn shows_part(graph: &Graph, view: NodeId, (user, operand): (NodeId, usize)) -> 
 ///
 /// # Errors
 /// When an invariant is broken.
-pub fn fuse(graph: &Graph, target: &Target) -> Result<Grouping> {
+pub fn fuse(graph: &Graph, config: &Config) -> Result<Grouping> {
     let order = graph.topological();
-    let fast_lookups = target.has_fast_lookups();
+    let fast_lookups = config.target.has_fast_lookups();
     let (group_of, sizes, stored, alias) = (HashMap::new(), HashMap::new(), HashSet::new(), HashMap::new());
     let mut fusion = Fusion { graph, fast_lookups, group_of, sizes, stored, alias };
     for &node in order.iter().rev() {
@@ -76,7 +76,7 @@ pub fn fuse(graph: &Graph, target: &Target) -> Result<Grouping> {
             }
         }
     }
-    let (groups, decisions) = chain::chain(graph, target, groups);
+    let (groups, decisions) = chain::chain(graph, config, groups);
     Ok(Grouping { groups, decisions, stored: fusion.stored, alias: fusion.alias })
 }
 

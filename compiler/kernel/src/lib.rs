@@ -34,7 +34,7 @@ mod work;
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use mcc_targets::{Target, schedule};
+use mcc_targets::{Config, schedule};
 
 use self::arena::Lifetime;
 use self::expr::Expr;
@@ -49,12 +49,12 @@ use mcc_ir::{DType, Dim, Error, Graph, NodeId, Op, Result, Tensor, TensorType, V
 ///
 /// # Errors
 /// When an operation has no kernel for its types, a symbol has no source, or sizes overflow: all of them at once.
-pub fn lower(graph: &Graph, target: &Target, name: &str) -> Result<Program> {
-    let mut grouping = fusion::fuse(graph, target)?;
+pub fn lower(graph: &Graph, config: &Config, name: &str) -> Result<Program> {
+    let mut grouping = fusion::fuse(graph, config)?;
     let placements = placement::find(graph, &grouping);
     grouping.settle(graph, &placements)?;
     let symbols = symbols::bindings(graph)?;
-    let mut lowering = Lowering::new(graph, target, grouping, placements, symbols);
+    let mut lowering = Lowering::new(graph, config, grouping, placements, symbols);
     lowering.all_groups()?;
     lowering.outputs_that_need_copies()?;
     lowering.finish(name)
@@ -111,14 +111,15 @@ struct Ingredients<'a> {
 }
 
 impl Ingredients<'_> {
-    fn request<'s>(&'s self, target: &'s Target) -> KernelRequest<'s> {
+    fn request<'s>(&'s self, config: &'s Config) -> KernelRequest<'s> {
         KernelRequest {
             op: self.graph.op(self.anchor),
             operands: &self.types,
             constants: &self.constants,
             results: self.graph.types(self.anchor),
             places: &self.places,
-            target,
+            target: &config.target,
+            config,
             layer: self.graph.label(self.anchor),
         }
     }
@@ -133,7 +134,7 @@ impl Ingredients<'_> {
 
 struct Lowering<'a> {
     graph: &'a Graph,
-    target: &'a Target,
+    config: &'a Config,
     grouping: Grouping,
     placements: Placements,
     symbols: Vec<Symbol>,
@@ -155,14 +156,14 @@ struct Lowering<'a> {
 impl<'a> Lowering<'a> {
     fn new(
         graph: &'a Graph,
-        target: &'a Target,
+        config: &'a Config,
         grouping: Grouping,
         placements: Placements,
         symbols: Vec<Symbol>,
     ) -> Self {
         let mut lowering = Lowering {
             graph,
-            target,
+            config,
             grouping,
             placements,
             symbols,
@@ -231,7 +232,7 @@ impl<'a> Lowering<'a> {
         self.add_tables(&mut args, &group.expr, self.graph.label(group.root));
         let over = self.in_place_leaf(n, group, &ty);
         let (result, place) = self.result(group.root.into(), over)?;
-        let (kernel, scratch) = kernels::elementwise::build(&group.expr, &leaves, (&ty, place.as_ref()), self.target)?;
+        let (kernel, scratch) = kernels::elementwise::build(&group.expr, &leaves, (&ty, place.as_ref()), self.config)?;
         args.push(result);
         let operands: Vec<TensorType> = group.leaves.iter().map(|l| self.graph.ty(l.value).clone()).collect();
         let work = work::of(self.graph.op(group.root), &operands, &[ty]);
@@ -281,11 +282,11 @@ impl<'a> Lowering<'a> {
         let Built { kernel, scratch, constants } = match &feeding {
             Some(feeding) => {
                 work::chain(&mut work, feeding.work(), &own.types[0]);
-                let (first, second) = (feeding.request(self.target), own.request(self.target));
+                let (first, second) = (feeding.request(self.config), own.request(self.config));
                 let first = Link { request: &first, epilogue: &feeding.epilogue };
                 kernels::build_chain(&[first, Link { request: &second, epilogue: &own.epilogue }])?
             }
-            None => kernels::build(&own.request(self.target), &own.epilogue)?,
+            None => kernels::build(&own.request(self.config), &own.epilogue)?,
         };
         for result in 1..graph.types(anchor).len() {
             let value = Value { node: anchor, result };
@@ -447,9 +448,11 @@ impl<'a> Lowering<'a> {
         if !kernel.is_shared() {
             return 1;
         }
-        let useful =
-            work.nanoseconds(self.target).as_const().map_or(i64::MAX, |ns| ns / schedule::threads::MIN_THREAD_NS);
-        useful.clamp(1, i64::from(self.target.threads)) as u32
+        let useful = work
+            .nanoseconds(&self.config.target)
+            .as_const()
+            .map_or(i64::MAX, |ns| ns / schedule::threads::MIN_THREAD_NS);
+        useful.clamp(1, i64::from(self.config.threads)) as u32
     }
 
     fn call(&mut self, kernel: Kernel, args: Vec<Arg>, label: &str, work: Work) {
@@ -479,7 +482,7 @@ impl<'a> Lowering<'a> {
             let mut expr = Expr::default();
             expr.push(expr::ExprKind::Leaf(0), ty.dtype);
             let leaf = (ty.dtype, View::contiguous(&ty.shape));
-            let (kernel, _) = kernels::elementwise::build(&expr, &[leaf], (ty, None), self.target)?;
+            let (kernel, _) = kernels::elementwise::build(&expr, &[leaf], (ty, None), self.config)?;
             self.call(kernel, vec![from.into(), Buffer::Output(n).into()], &output.name, Work::default());
         }
         Ok(())

@@ -41,6 +41,8 @@ pub struct Program {
     pub live_bytes: Dim,
     /// Whether the object calls `void mcc_step(void)` before every call of a kernel and after the last one, for profiles.
     pub traced: bool,
+    /// Whether emitters check their own work.
+    pub checked: bool,
     /// Most threads that a run may use.
     pub threads: u32,
     /// Where the weights are the last input: what its first eight bytes say, little-endian.

@@ -214,7 +214,7 @@ mod tests {
     use crate::lower;
     use crate::program::Program;
     use mcc_ir::{Tensor, text};
-    use mcc_targets::Target;
+    use mcc_targets::Config;
 
     fn program(graph: &str) -> Program {
         let mut graph = text::parse(graph).expect("a graph");
@@ -222,7 +222,7 @@ mod tests {
         for node in graph.topological() {
             graph.required_by(node).to_vec().into_iter().for_each(|r| graph.requires.push(r));
         }
-        lower(&graph, &Target::host(None).expect("the host is a target"), "t").expect("lowers")
+        lower(&graph, &Config::host(None).expect("the host is a target"), "t").expect("lowers")
     }
 
     fn texts(graph: &str) -> Vec<String> {

@@ -13,7 +13,7 @@ use mcc::kernel::program::{Program, Step};
 use mcc::loader::Model;
 use mcc::passes::{self, Effort};
 use mcc::{codegen, kernel};
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 /// Numbers of both signs, the same in every run.
 fn numbers(shape: &[usize]) -> Tensor {
@@ -49,10 +49,10 @@ fn throughput(program: &Program) -> Throughput {
 }
 
 fn bench(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, (mut graph, input): (Graph, Tensor)) {
-    let target = Target::host(Some("native")).expect("mcc runs on machines that it compiles for");
-    passes::run(&mut graph, &target, Effort::Full, &mut |_, _| {}).expect("the passes keep a valid graph valid");
-    let program = kernel::lower(&graph, &target, "m").expect("every operation here has a kernel");
-    let code = codegen::compile(&program, &target).expect("kernels compile");
+    let config = Config::host(Some("native")).expect("mcc runs on machines that it compiles for");
+    passes::run(&mut graph, &config, Effort::Full, &mut |_, _| {}).expect("the passes keep a valid graph valid");
+    let program = kernel::lower(&graph, &config, "m").expect("every operation here has a kernel");
+    let code = codegen::compile(&program, &config.target).expect("kernels compile");
     let model = Model::load(&code.object).expect("objects for this machine load");
     let mut session = model.session(&[input], None).expect("the input is the graph's");
     group.throughput(throughput(&program));

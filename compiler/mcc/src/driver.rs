@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use mcc_targets::Target;
+use mcc_targets::{Config, Target};
 
 use mcc_codegen::Variant;
 use mcc_ir::{DType, Error, Graph, Result, Tensor};
@@ -43,10 +43,10 @@ impl From<Bytes> for Source {
 /// What to make of a model.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The machine to compile for.
-    pub target: Target,
+    /// The machine to compile for, and what is wanted of its code.
+    pub config: Config,
     /// Plainer CPUs of it that the object has code for too, the plainest first.
-    pub plainer: Vec<Target>,
+    pub plainer: Vec<Config>,
     /// Whether a CPU is left out that would run the program of a plainer one.
     pub where_it_differs: bool,
     /// Prefix of every symbol of the object; a C identifier, and not `mcc`, whose names are those of mcc.h.
@@ -78,10 +78,10 @@ impl Options {
     /// When the [name](symbol::check) will not do, or there is no target.
     pub fn new(targets: Vec<Target>, name: &str) -> Result<Options> {
         symbol::check(name)?;
-        let mut plainer = targets;
-        let target = plainer.pop().ok_or_else(|| Error::usage("no target"))?;
+        let mut plainer: Vec<Config> = targets.into_iter().map(Config::from).collect();
+        let config = plainer.pop().ok_or_else(|| Error::usage("no target"))?;
         Ok(Options {
-            target,
+            config,
             plainer,
             where_it_differs: false,
             name: name.to_string(),
@@ -95,6 +95,11 @@ impl Options {
             embedded_limit: EMBEDDED_LIMIT,
             traced: false,
         })
+    }
+
+    /// What is wanted of the code for each CPU, the plainest first.
+    pub fn configs_mut(&mut self) -> impl Iterator<Item = &mut Config> {
+        self.plainer.iter_mut().chain([&mut self.config])
     }
 }
 
@@ -145,7 +150,7 @@ impl Compiled {
     /// # Errors
     /// None that the model is to blame for.
     pub fn static_library(&self, options: &Options) -> Result<Vec<u8>> {
-        codegen::archive(&self.code.object, &options.target.triple, &options.name)
+        codegen::archive(&self.code.object, &options.config.target.triple, &options.name)
     }
 
     /// What the program takes: the model's inputs, and the weights if they are not in the object.
@@ -192,7 +197,7 @@ pub fn import(model: impl Into<Source>, options: &Options) -> Result<Graph> {
 /// When a pass finds the graph invalid.
 pub fn optimise(mut graph: Graph, options: &Options, observer: &mut (dyn FnMut(&str, &Graph) + Send)) -> Result<Graph> {
     on_large_stack(|| {
-        passes::run(&mut graph, &options.target, options.effort, observer)?;
+        passes::run(&mut graph, &options.config, options.effort, observer)?;
         Ok(graph)
     })
 }
@@ -210,15 +215,15 @@ fn read(model: &Source, options: &Options) -> Result<Graph> {
 fn generate(imported: Graph, options: &Options) -> Result<Compiled> {
     // Every CPU has its own layouts and kernels; the richest one's are what commands show.
     let (mut graphs, mut programs, mut targets) = (Vec::new(), Vec::new(), Vec::new());
-    for target in options.plainer.iter().chain([&options.target]) {
-        let (graph, program) = lower_for(target, imported.clone(), options)?;
+    for config in options.plainer.iter().chain([&options.config]) {
+        let (graph, program) = lower_for(config, imported.clone(), options)?;
         if options.where_it_differs && programs.last().is_some_and(|plainer: &Program| plainer.runs_as(&program)) {
             continue;
         }
         // One graph is enough: they are as large as the model.
         graphs = vec![graph];
         programs.push(program);
-        targets.push(target.clone());
+        targets.push(config.target.clone());
     }
     let separate = options.separate_weights || kernel::weights::exceed(&programs, options.embedded_limit);
     let weights = separate.then(|| kernel::weights::separate(&mut programs)).transpose()?;
@@ -233,9 +238,9 @@ fn generate(imported: Graph, options: &Options) -> Result<Compiled> {
 }
 
 /// One CPU's optimised graph and its program.
-fn lower_for(target: &Target, mut graph: Graph, options: &Options) -> Result<(Graph, Program)> {
-    passes::run(&mut graph, target, options.effort, &mut |_, _| {})?;
-    let mut program = kernel::lower(&graph, target, &options.name)?;
+fn lower_for(config: &Config, mut graph: Graph, options: &Options) -> Result<(Graph, Program)> {
+    passes::run(&mut graph, config, options.effort, &mut |_, _| {})?;
+    let mut program = kernel::lower(&graph, config, &options.name)?;
     program.traced = options.traced;
     Ok((graph, program))
 }

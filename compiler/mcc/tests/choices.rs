@@ -4,7 +4,7 @@ use mcc::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, Op, Output, Random,
 use mcc::passes::{self, Effort};
 use mcc::{codegen, kernel, loader};
 use mcc_targets::choices::{Choices, Knob, Record, Table};
-use mcc_targets::{CPU_LEVELS, Target};
+use mcc_targets::{CPU_LEVELS, Config, Target};
 
 fn tensor(shape: &[usize], seed: u64) -> Tensor {
     Random::new(seed).floats(shape, 0.5).unwrap()
@@ -40,11 +40,11 @@ fn product(rows: usize, depth: usize, columns: usize) -> (Graph, Tensor) {
     (graph, tensor(&[rows, depth], 1))
 }
 
-fn object(graph: &Graph, target: &Target) -> Vec<u8> {
+fn object(graph: &Graph, config: &Config) -> Vec<u8> {
     let mut graph = graph.clone();
-    passes::run(&mut graph, target, Effort::Full, &mut |_, _| {}).unwrap();
-    let program = kernel::lower(&graph, target, "m").unwrap();
-    codegen::compile(&program, target).unwrap().object
+    passes::run(&mut graph, config, Effort::Full, &mut |_, _| {}).unwrap();
+    let program = kernel::lower(&graph, config, "m").unwrap();
+    codegen::compile(&program, &config.target).unwrap().object
 }
 
 /// Every level of x86-64, and those of this machine.
@@ -65,16 +65,16 @@ fn check(graph: &Graph, x: Tensor) -> Record {
     let mut asked = Record::new();
     for level in levels() {
         for seed in 0..6 {
-            let target = Target { choices: Choices::any(seed), ..level.clone() };
-            let object = object(graph, &target);
-            asked.extend(target.choices.record());
-            if !target.runs_here() {
+            let config = Config { choices: Choices::any(seed), ..Config::from(level.clone()) };
+            let object = object(graph, &config);
+            asked.extend(config.choices.record());
+            if !level.runs_here() {
                 continue;
             }
             let model = loader::Model::load(&object).unwrap();
             let got = model.invoke(std::slice::from_ref(&x)).unwrap()[0].to_f64s();
             for (i, (a, b)) in got.iter().zip(&want).enumerate() {
-                assert!((a - b).abs() <= 1e-4, "{}, seed {seed}, element {i}: {a}, expected {b}", target.cpu_name());
+                assert!((a - b).abs() <= 1e-4, "{}, seed {seed}, element {i}: {a}, expected {b}", level.cpu_name());
             }
         }
     }
@@ -133,12 +133,12 @@ fn non_zeros() {
 fn a_table_decides() {
     let (graph, x) = conv(&[1, 32, 24, 24], &[32, 32, 3, 3], 1);
     check(&graph, x);
-    let level = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
+    let level = Config::new("x86_64-unknown-linux-gnu", None).unwrap();
     object(&graph, &level);
     let (key, asked) = level.choices.record().into_iter().find(|(key, _)| key.1 == Knob::Filtering).unwrap();
     let with = |choice: Option<i64>| {
         let table: Table = choice.map(|c| (key.clone(), c)).into_iter().collect();
-        object(&graph, &Target { choices: Choices::new(&table), ..level.clone() })
+        object(&graph, &Config { choices: Choices::new(&table), ..level.clone() })
     };
     let default = with(None);
     for &candidate in &asked.candidates {

@@ -2,9 +2,8 @@
 //! the reference evaluator.
 
 use mcc::ir::{BinaryOp, DType, Dim, Graph, Op, Random, Range, Tensor, TensorType, UnaryOp, Value, eval};
-use mcc::passes::Effort;
 use mcc::{codegen, driver, kernel, loader};
-use mcc_targets::Target;
+use mcc_targets::{Config, Target};
 
 /// Numbers from -2 to 2, the same ones every time.
 fn tensor(shape: &[usize], seed: u64) -> Tensor {
@@ -17,9 +16,9 @@ fn dims(d: &[i64]) -> Vec<Dim> {
 
 /// Runs `graph` compiled and evaluated; gives the program for further checks.
 fn check(graph: &Graph, inputs: &[Tensor]) -> kernel::program::Program {
-    let target = Target::host(None).unwrap();
-    let program = kernel::lower(graph, &target, "m").unwrap();
-    let compiled = codegen::compile(&program, &target).unwrap();
+    let config = Config::host(None).unwrap();
+    let program = kernel::lower(graph, &config, "m").unwrap();
+    let compiled = codegen::compile(&program, &config.target).unwrap();
     let model = loader::Model::load(&compiled.object).unwrap();
     let got = model.invoke(inputs).unwrap();
     let want = eval::eval_graph(graph, inputs).unwrap();
@@ -172,12 +171,12 @@ fn weights_may_stay_outside() {
     let y = c.op(Op::MatMul, &[x, w]);
     let y = c.op(Op::Binary(BinaryOp::Add), &[y, b]);
     c.output(y);
-    let target = Target::host(None).unwrap();
-    let mut program = kernel::lower(&c.graph, &target, "m").unwrap();
+    let config = Config::host(None).unwrap();
+    let mut program = kernel::lower(&c.graph, &config, "m").unwrap();
     let weights = kernel::weights::separate(std::slice::from_mut(&mut program)).unwrap();
     assert!(program.constants.is_empty());
     assert_ne!(program.inputs[0].c_name, program.inputs[1].c_name);
-    let compiled = codegen::compile(&program, &target).unwrap();
+    let compiled = codegen::compile(&program, &config.target).unwrap();
     let model = loader::Model::load(&compiled.object).unwrap();
     let bytes = |data: Vec<u8>| Tensor::new(DType::U8, vec![data.len()], data.into()).unwrap();
     let (blob, others) = (bytes(weights.to_vec()), bytes(weights.iter().map(|b| b ^ 1).collect()));
@@ -201,23 +200,8 @@ fn weights_beyond_a_limit_stay_outside() {
     let y = c.op(Op::MatMul, &[x, w]);
     c.output(y);
     let compiled = |embedded_limit: usize| {
-        let mut targets = Target::all_host(None).unwrap();
-        let target = targets.pop().unwrap();
-        let options = driver::Options {
-            target,
-            plainer: targets,
-            name: "m".to_string(),
-            dims: Vec::new(),
-            shapes: Vec::new(),
-            values: Vec::new(),
-            check_indices: false,
-            limits: Default::default(),
-            effort: Effort::Full,
-            separate_weights: false,
-            embedded_limit,
-            where_it_differs: false,
-            traced: false,
-        };
+        let options =
+            driver::Options { embedded_limit, ..driver::Options::new(Target::all_host(None).unwrap(), "m").unwrap() };
         driver::compile_graph(c.graph.clone(), &options).unwrap()
     };
     let (embedded, separate) = (compiled(driver::EMBEDDED_LIMIT), compiled(799));

@@ -8,37 +8,37 @@ use std::path::{Path, PathBuf};
 use mcc::ir::text::{self, Constants};
 use mcc::ir::{DType, Graph, Random, Tensor, eval, verify};
 use mcc::passes;
-use mcc_targets::{Target, WeightFloats};
+use mcc_targets::{Config, WeightFloats};
 
 /// What the first lines of a case say.
 struct Settings {
     /// `// for aarch64-linux-gnu generic,+dotprod`: another machine than the usual one; `// weights f16`.
-    target: Target,
+    config: Config,
     /// `// within 1e-3`: how far values may move, relative to 1 and the value, where a pass says that they move.
     tolerance: Option<f64>,
 }
 
 impl Settings {
     fn of(source: &str) -> Settings {
-        let mut target = Target::new("x86_64-unknown-linux-gnu", None).expect("the usual target");
+        let mut config = Config::new("x86_64-unknown-linux-gnu", None).expect("the usual target");
         let (mut weights, mut tolerance) = (WeightFloats::AsGiven, None);
         for line in source.lines().map_while(|line| line.strip_prefix("// ")) {
             match line.split_whitespace().collect::<Vec<_>>()[..] {
-                ["for", triple, cpu] => target = Target::new(triple, Some(cpu)).expect("a known target"),
+                ["for", triple, cpu] => config = Config::new(triple, Some(cpu)).expect("a known target"),
                 ["weights", "f16"] => weights = WeightFloats::F16,
                 ["within", bound] => tolerance = Some(bound.parse().expect("a number")),
                 _ => {}
             }
         }
-        target.weights = weights;
-        Settings { target, tolerance }
+        config.weights = weights;
+        Settings { config, tolerance }
     }
 }
 
 /// A pass on a graph: what comes out, and whether the pass says that it changed something. That has to be so.
-fn run(pass: &passes::Pass, before: &Graph, target: &Target) -> (Graph, bool) {
+fn run(pass: &passes::Pass, before: &Graph, config: &Config) -> (Graph, bool) {
     let mut after = before.clone();
-    let changed = (pass.run)(&mut after, target).unwrap_or_else(|e| panic!("{e}"));
+    let changed = (pass.run)(&mut after, config).unwrap_or_else(|e| panic!("{e}"));
     assert!(
         changed || text::print(before) == text::print(&after),
         "{} says that it changed nothing, but did:\n{}",
@@ -56,14 +56,14 @@ fn check(path: &Path) -> bool {
     let name = path.parent().and_then(Path::file_name).and_then(|n| n.to_str()).expect("a folder named after a pass");
     let pass = passes::find(name).unwrap_or_else(|| panic!("no pass is named {name}"));
     let source = fs::read_to_string(path).expect("a case");
-    let Settings { target, tolerance } = Settings::of(&source);
+    let Settings { config, tolerance } = Settings::of(&source);
     let before = text::parse(&source).unwrap_or_else(|e| panic!("{e}"));
     verify(&before).unwrap_or_else(|e| panic!("{e}"));
     let printed = text::print(&before);
     let again = text::parse(&printed).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(text::print(&again), printed, "printed and parsed");
 
-    let (after, changed) = run(pass, &before, &target);
+    let (after, changed) = run(pass, &before, &config);
     let result = text::print_with(&after, Constants::Digest);
     insta::with_settings!({ snapshot_path => path.parent().expect("a folder"), prepend_module_to_snapshot => false,
             omit_expression => true }, {
@@ -79,7 +79,7 @@ fn check(path: &Path) -> bool {
         }
     }
 
-    let (twice, _) = run(pass, &after, &target);
+    let (twice, _) = run(pass, &after, &config);
     assert_eq!(text::print(&twice), text::print(&after), "a second run changes something");
     changed
 }

@@ -4,7 +4,7 @@ use mcc::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, Op, Packed, PadMode
 use mcc::ir::{Random, Tensor, TensorType, UnaryOp, Value, eval};
 use mcc::kernel::program::{Program, Step};
 use mcc::{codegen, kernel, loader};
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 struct Case {
     graph: Graph,
@@ -100,9 +100,9 @@ impl Case {
 
     /// Runs the graph compiled and evaluated; gives the names of the kernels called, in order.
     fn check(&self) -> Vec<String> {
-        let target = Target::host(None).unwrap();
-        let program = kernel::lower(&self.graph, &target, "m").unwrap();
-        let compiled = codegen::compile(&program, &target).unwrap();
+        let config = Config::host(None).unwrap();
+        let program = kernel::lower(&self.graph, &config, "m").unwrap();
+        let compiled = codegen::compile(&program, &config.target).unwrap();
         let model = loader::Model::load(&compiled.object).unwrap();
         let got = model.invoke(&self.inputs).unwrap();
         let want = eval::eval_graph(&self.graph, &self.inputs).unwrap();

@@ -6,7 +6,7 @@ use mcc::ir::{
     UnaryOp, Value, eval,
 };
 use mcc::{codegen, kernel, loader, passes};
-use mcc_targets::Target;
+use mcc_targets::{Config, Target};
 
 /// Those that this machine runs are checked; `mcc cpus` tells which.
 const CPUS: [&str; 4] = ["native", "native-avx512vbmi", "x86-64-v3+avxvnni", "x86-64-v3"];
@@ -138,14 +138,14 @@ impl Model {
             std::iter::once(Output { name: "scaled".into(), value: *self.rounded.last().unwrap() }).collect();
         let scaled = eval::eval_graph(&scaled, &self.inputs).unwrap()[0].to_f64s();
         for cpu in CPUS {
-            let Ok(target) = Target::host(Some(cpu)) else { continue };
-            if !target.runs_here() {
+            let Ok(config) = Config::host(Some(cpu)) else { continue };
+            if !config.target.runs_here() {
                 continue;
             }
             let mut graph = self.graph.clone();
-            passes::run(&mut graph, &target, passes::Effort::Full, &mut |_, _| {}).unwrap();
-            let program = kernel::lower(&graph, &target, "m").unwrap();
-            let object = codegen::compile(&program, &target).unwrap().object;
+            passes::run(&mut graph, &config, passes::Effort::Full, &mut |_, _| {}).unwrap();
+            let program = kernel::lower(&graph, &config, "m").unwrap();
+            let object = codegen::compile(&program, &config.target).unwrap().object;
             let got = loader::Model::load(&object).unwrap().invoke(&self.inputs).unwrap();
             let (got, want) = (&got[0], &want[0]);
             assert_eq!(got.ty(), want.ty());
@@ -253,9 +253,10 @@ fn levels_share_weights() {
         let programs: Vec<_> = targets
             .iter()
             .map(|target| {
+                let config = Config::from(target.clone());
                 let mut graph = m.graph.clone();
-                passes::run(&mut graph, target, passes::Effort::Full, &mut |_, _| {}).unwrap();
-                kernel::lower(&graph, target, "m").unwrap()
+                passes::run(&mut graph, &config, passes::Effort::Full, &mut |_, _| {}).unwrap();
+                kernel::lower(&graph, &config, "m").unwrap()
             })
             .collect();
         let variants: Vec<_> =

@@ -2,7 +2,7 @@
 
 use mcc::ir::{BinaryOp, DType, Graph, Op, Output, Tensor, TensorType, UnaryOp, Value, eval};
 use mcc::{codegen, kernel, loader, passes};
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 const CPUS: [&str; 6] = ["x86-64-v2", "x86-64-v3", "x86-64-v3,-fma", "x86-64-v4", "native", "generic"];
 
@@ -47,15 +47,15 @@ fn check(graph: &Graph, input: &Tensor) {
     let want = eval::eval_graph(graph, std::slice::from_ref(input)).unwrap();
     let mut ran = 0;
     for cpu in CPUS {
-        let Ok(target) = Target::host(Some(cpu)) else { continue };
-        if !target.runs_here() {
+        let Ok(config) = Config::host(Some(cpu)) else { continue };
+        if !config.target.runs_here() {
             continue;
         }
         for effort in [passes::Effort::Full, passes::Effort::Required] {
             let mut graph = graph.clone();
-            passes::run(&mut graph, &target, effort, &mut |_, _| {}).unwrap();
-            let program = kernel::lower(&graph, &target, "m").unwrap();
-            let object = codegen::compile(&program, &target).unwrap().object;
+            passes::run(&mut graph, &config, effort, &mut |_, _| {}).unwrap();
+            let program = kernel::lower(&graph, &config, "m").unwrap();
+            let object = codegen::compile(&program, &config.target).unwrap().object;
             let got = loader::Model::load(&object).unwrap().invoke(std::slice::from_ref(input));
             let got = got.unwrap_or_else(|e| panic!("{cpu}: {e}"));
             ran += 1;
@@ -111,10 +111,10 @@ fn codes_of_what_is_an_output_too() {
     let seen = second.add_input("y", TensorType::fixed(DType::F32, &[SCALES.len(), 600]));
     let again = quantized(&mut second, seen, tensor(&[], &[1.0 / 127.0]), (0.0, -128.0, 127.0), DType::I8);
     second.outputs.push(Output { name: "codes".into(), value: again });
-    let target = Target::host(None).unwrap();
-    passes::run(&mut g, &target, passes::Effort::Full, &mut |_, _| {}).unwrap();
-    let program = kernel::lower(&g, &target, "m").unwrap();
-    let object = codegen::compile(&program, &target).unwrap().object;
+    let config = Config::host(None).unwrap();
+    passes::run(&mut g, &config, passes::Effort::Full, &mut |_, _| {}).unwrap();
+    let program = kernel::lower(&g, &config, "m").unwrap();
+    let object = codegen::compile(&program, &config.target).unwrap().object;
     let got = loader::Model::load(&object).unwrap().invoke(&[input]).unwrap();
     let want = eval::eval_graph(&second, &got[..1]).unwrap();
     assert_eq!(got[1].to_f64s(), want[0].to_f64s());

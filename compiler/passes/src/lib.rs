@@ -12,7 +12,7 @@ mod quantize;
 mod sparse;
 mod support;
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use mcc_ir::Result;
 use mcc_ir::{Graph, Stage, verify_at};
@@ -24,7 +24,7 @@ pub struct Pass {
     /// Name, as in `--dump-ir`.
     pub name: &'static str,
     /// Rewrites the graph; tells whether anything changed.
-    pub run: fn(&mut Graph, &Target) -> Result<bool>,
+    pub run: fn(&mut Graph, &Config) -> Result<bool>,
     /// Why it stands where it stands.
     pub why: &'static str,
     /// Whether lowering relies on it: it runs at `-O0` too. All others only make models faster and smaller.
@@ -44,11 +44,11 @@ pub struct Phase {
     pub passes: &'static [Pass],
 }
 
-const fn pass(name: &'static str, run: fn(&mut Graph, &Target) -> Result<bool>, why: &'static str) -> Pass {
+const fn pass(name: &'static str, run: fn(&mut Graph, &Config) -> Result<bool>, why: &'static str) -> Pass {
     Pass { name, run, why, required: false }
 }
 
-const fn required(name: &'static str, run: fn(&mut Graph, &Target) -> Result<bool>, why: &'static str) -> Pass {
+const fn required(name: &'static str, run: fn(&mut Graph, &Config) -> Result<bool>, why: &'static str) -> Pass {
     Pass { name, run, why, required: true }
 }
 
@@ -244,14 +244,14 @@ pub enum Effort {
 /// [stage](Stage) goes on from there.
 ///
 /// # Errors
-/// When a pass finds the model at fault, or leaves an invalid graph ([`Target::checked`] verifies after every pass).
-pub fn run(graph: &mut Graph, target: &Target, effort: Effort, observer: &mut dyn FnMut(&str, &Graph)) -> Result<()> {
+/// When a pass finds the model at fault, or leaves an invalid graph ([`Config::checked`] verifies after every pass).
+pub fn run(graph: &mut Graph, config: &Config, effort: Effort, observer: &mut dyn FnMut(&str, &Graph)) -> Result<()> {
     let from = Stage::of(graph);
     for phase in PIPELINE.iter().filter(|phase| phase.leaves >= from) {
         for _ in 0..phase.rounds {
             let mut changed = false;
             for pass in phase.passes.iter().filter(|p| p.required || effort == Effort::Full) {
-                changed |= run_one(pass, graph, target, phase.leaves)?;
+                changed |= run_one(pass, graph, config, phase.leaves)?;
                 observer(pass.name, graph);
             }
             if !changed {
@@ -262,14 +262,14 @@ pub fn run(graph: &mut Graph, target: &Target, effort: Effort, observer: &mut dy
     Ok(())
 }
 
-fn run_one(pass: &Pass, graph: &mut Graph, target: &Target, stage: Stage) -> Result<bool> {
+fn run_one(pass: &Pass, graph: &mut Graph, config: &Config, stage: Stage) -> Result<bool> {
     let place = || format!("pass {}", pass.name);
-    let changed = (pass.run)(graph, target).map_err(|e| e.within(place()))?;
+    let changed = (pass.run)(graph, config).map_err(|e| e.within(place()))?;
     if changed {
         // Rewrites leave what they replaced behind; without this it would count as a user of its operands.
         graph.remove_dead();
     }
-    if target.checked {
+    if config.checked {
         verify_at(graph, stage).map_err(|e| e.within(place()))?;
     }
     Ok(changed)

@@ -140,6 +140,7 @@ pub fn program(kernel: Kernel, inputs: &[usize], output: usize) -> Program {
         arena_bytes: Dim::ZERO,
         live_bytes: Dim::ZERO,
         traced: false,
+        checked: cfg!(debug_assertions),
         threads: 1,
         weights_id: None,
         decisions: Vec::new(),

@@ -4,9 +4,9 @@
 //! of single convolutions by their definition and with each tile. To measure again: `mcc bench MODEL --profile` under choices of
 //! the knobs `filtering`, `filtering_block` and `filter_columns` (`docs/cost-model.md`).
 
-use crate::Target;
 use crate::choices::{Knob, Problem};
 use crate::machine::Machine;
+use crate::{Config, Target};
 
 /// What a weight costs to fetch from memory, in multiply-adds.
 const WEIGHT_FETCH_MULTIPLY_ADDS: u64 = 36;
@@ -111,7 +111,7 @@ impl Windows {
 
 /// Results of a tile along both axes with which minimal filtering is the fastest way of a convolution; none where the
 /// definition is. The weights grow with the tile, the products shrink.
-pub fn tile(target: &Target, problem: Problem<'_>, windows: &Windows, stored: FilterStorage) -> Option<[u64; 2]> {
+pub fn tile(config: &Config, problem: Problem<'_>, windows: &Windows, stored: FilterStorage) -> Option<[u64; 2]> {
     if !windows.is_filterable() {
         return None;
     }
@@ -120,7 +120,7 @@ pub fn tile(target: &Target, problem: Problem<'_>, windows: &Windows, stored: Fi
     let tiles = TILE_MULTIPLICATIONS.map(|n| windows.tile(n).map(|tile| (cost(n, tile), tile[0].max(tile[1]))));
     let best = tiles.into_iter().flatten().min().filter(|best| best.0 < windows.direct_cost(stored));
     let candidates: Vec<i64> = tiles.into_iter().flatten().map(|t| t.1 as i64).chain([0]).collect();
-    let chosen = target.choose(Knob::Filtering, problem, best.map_or(0, |best| best.1 as i64), &candidates);
+    let chosen = config.choose(Knob::Filtering, problem, best.map_or(0, |best| best.1 as i64), &candidates);
     (chosen > 0).then(|| windows.kernel.map(|k| if k > 1 { chosen as u64 } else { 1 }))
 }
 
@@ -157,9 +157,9 @@ pub fn beats_int8(target: &Target, windows: &Windows) -> bool {
 
 /// Bytes of transformed input that a block of a minimal-filtering convolution may take: they are to stay in the
 /// second-level cache with the sums, in three eighths of it.
-pub fn block_bytes(target: &Target, problem: Problem<'_>) -> i64 {
-    let default = target.machine.l2_sixteenths(6) as i64;
-    target.choose(Knob::FilteringBlock, problem, default >> 10, &[128, 256, 384, 640]) << 10
+pub fn block_bytes(config: &Config, problem: Problem<'_>) -> i64 {
+    let default = config.target.machine.l2_sixteenths(6) as i64;
+    config.choose(Knob::FilteringBlock, problem, default >> 10, &[128, 256, 384, 640]) << 10
 }
 
 /// Bytes from one plane in transformed space to the next, of so many each: one cache line more where all planes would lie in few
@@ -194,19 +194,19 @@ pub fn waiting_block_bytes(target: &Target) -> i64 {
 /// The parts of so many planes of `channels` by `out` weights of 32 bits: channels in multiples of `unit`, columns in panels of
 /// `panel`.
 pub fn filter_part(
-    target: &Target,
+    config: &Config,
     problem: Problem<'_>,
     planes: i64,
     [channels, out]: [i64; 2],
     [unit, panel]: [i64; 2],
 ) -> FilterPart {
-    let [all_bytes, slice_bytes, tuned_bytes] = weights_bytes(target);
+    let [all_bytes, slice_bytes, tuned_bytes] = weights_bytes(&config.target);
     let column_bytes = 4 * planes * channels;
     let panels = |columns: i64| (columns / panel).max(1) * panel;
     let default = if column_bytes * out <= all_bytes { 0 } else { panels(TRANSFORMED_COLUMNS) };
     let all = (column_bytes * out <= tuned_bytes).then_some(0);
     let candidates: Vec<i64> = [16, 32, 64].into_iter().map(panels).filter(|&c| c <= out).chain(all).collect();
-    let columns = target.choose(Knob::FilterColumns, problem, default, &candidates);
+    let columns = config.choose(Knob::FilterColumns, problem, default, &candidates);
     let fits = |parts: &i64| channels % (parts * unit) == 0 && column_bytes * columns / parts <= slice_bytes;
     let parts = if columns == 0 { 1 } else { (1..=channels / unit).find(fits).unwrap_or(1) };
     FilterPart { columns: (columns > 0).then_some(columns), channels: channels / parts }
@@ -219,9 +219,9 @@ mod tests {
     #[test]
     fn filtering_beats_int8_without_its_instructions() {
         let rather = |cpu, size, kernel, channels| {
-            let target = Target::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
+            let config = Config::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
             let (size, kernel) = ([size; 2], [kernel; 2]);
-            beats_int8(&target, &Windows { size, kernel, dilations: [1; 2], channels, out: channels })
+            beats_int8(&config.target, &Windows { size, kernel, dilations: [1; 2], channels, out: channels })
         };
         assert!(rather("x86-64-v3", 52, 3, 96) && rather("x86-64-v3", 14, 3, 256));
         // Few results beside the weights, nothing to filter, too few channels, VNNI.
@@ -231,10 +231,10 @@ mod tests {
 
     #[test]
     fn large_images_take_large_tiles() {
-        let target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
+        let config = Config::new("x86_64-unknown-linux-gnu", None).unwrap();
         let tile = |size, kernel, channels| {
             let windows = Windows { size, kernel, dilations: [1; 2], channels, out: channels };
-            super::tile(&target, Problem::default(), &windows, FilterStorage::Transformed)
+            super::tile(&config, Problem::default(), &windows, FilterStorage::Transformed)
                 .map(|tile| (tile[0], tile[1]))
         };
         let best = |size, channels| tile([size; 2], [3; 2], channels);

@@ -10,7 +10,7 @@
 
 use super::{Tile, products};
 use crate::choices::{Knob, Problem};
-use crate::{Arch, Target};
+use crate::{Arch, Config, Target};
 
 /// One row per family and vector width. Of x86-64 with VNNI, if it has 256 bits.
 const TILES: &[(Arch, u32, &[Tile])] = &[
@@ -57,15 +57,15 @@ pub fn takes_signed(target: &Target) -> bool {
 }
 
 /// The register tile of `vectors` vectors for a number of rows if it is known.
-pub fn row_tile(target: &Target, problem: Problem<'_>, vectors: u32, rows: Option<i64>) -> Tile {
-    let Some(&tile) = tiles(target).iter().find(|t| t.vectors == vectors) else {
+pub fn row_tile(config: &Config, problem: Problem<'_>, vectors: u32, rows: Option<i64>) -> Tile {
+    let Some(&tile) = tiles(&config.target).iter().find(|t| t.vectors == vectors) else {
         return Tile { rows: 1, vectors, unroll: 1 };
     };
     let rows = rows.and_then(|r| u32::try_from(r).ok()).filter(|&r| r > 0);
     // Tiles of about equal size.
     let even = |most: u32| rows.map_or(most, |rows| rows.div_ceil(rows.div_ceil(most)));
     let candidates: Vec<i64> = (tile.rows.div_ceil(2)..=tile.rows).map(|most| even(most).into()).collect();
-    Tile { rows: target.choose(Knob::TileRows, problem, even(tile.rows).into(), &candidates) as u32, ..tile }
+    Tile { rows: config.choose(Knob::TileRows, problem, even(tile.rows).into(), &candidates) as u32, ..tile }
 }
 
 /// Rows to pass over all panels before the next rows come: a multiple of the tile's, since only the last block may end
@@ -95,40 +95,40 @@ pub fn bitmask_is_free(target: &Target, rows: Option<i64>) -> bool {
 }
 
 /// Columns of a panel of weights with `columns` columns in all. What is empty of the last panel is not computed.
-pub fn panel_columns(target: &Target, problem: Problem<'_>, columns: u64) -> u64 {
-    match target.arch {
+pub fn panel_columns(config: &Config, problem: Problem<'_>, columns: u64) -> u64 {
+    match config.target.arch {
         Arch::X86_64 => columns.next_power_of_two().clamp(4, products::PANEL_COLUMNS),
         // Vectors are as wide for all levels: a panel is a tile.
         Arch::Aarch64 => {
-            let lanes = u64::from(target.lanes());
+            let lanes = u64::from(config.target.lanes());
             let least = |v: &u64| columns.div_ceil(v * lanes);
-            lanes * chosen(target, problem, &|_| true, &least, columns.div_ceil(lanes))
+            lanes * chosen(config, problem, &|_| true, &least, columns.div_ceil(lanes))
         }
     }
 }
 
 /// Vectors of `lanes` columns in a tile over `columns` columns in panels of `panel`: whole panels, or a part of one.
-pub fn tile_vectors(target: &Target, problem: Problem<'_>, lanes: u32, panel: u32, columns: u64) -> u32 {
+pub fn tile_vectors(config: &Config, problem: Problem<'_>, lanes: u32, panel: u32, columns: u64) -> u32 {
     let (in_panel, lanes) = (u64::from(panel / lanes), u64::from(lanes));
-    if target.arch == Arch::Aarch64 {
+    if config.target.arch == Arch::Aarch64 {
         return in_panel as u32;
     }
     let fits = |v: u64| v.is_multiple_of(in_panel) || in_panel.is_multiple_of(v);
-    chosen(target, problem, &fits, &|v| columns.div_ceil(v * lanes), columns.div_ceil(lanes)) as u32
+    chosen(config, problem, &fits, &|v| columns.div_ceil(v * lanes), columns.div_ceil(lanes)) as u32
 }
 
 /// Of the tiles that fit the one with the fewest rounds over all columns, and among such the one of the fewest vectors.
 fn chosen(
-    target: &Target,
+    config: &Config,
     problem: Problem<'_>,
     fits: &dyn Fn(u64) -> bool,
     rounds: &dyn Fn(&u64) -> u64,
     most: u64,
 ) -> u64 {
-    let all: Vec<u64> = tiles(target).iter().map(|t| u64::from(t.vectors)).filter(|&v| fits(v)).collect();
+    let all: Vec<u64> = tiles(&config.target).iter().map(|t| u64::from(t.vectors)).filter(|&v| fits(v)).collect();
     let default = all.iter().copied().min_by_key(|v| (rounds(v), *v)).unwrap_or(1);
     let candidates: Vec<i64> = all.iter().filter(|v| **v <= most).map(|&v| v as i64).collect();
-    target.choose(Knob::TileVectors, problem, default as i64, &candidates) as u64
+    config.choose(Knob::TileVectors, problem, default as i64, &candidates) as u64
 }
 
 /// Most columns that a depthwise convolution computes at once: more are only more code.
@@ -180,11 +180,11 @@ mod tests {
 
     #[test]
     fn tiles_leave_little_empty() {
-        let mut target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
-        target.vector_bytes = 64;
-        let of = |n| tile_vectors(&target, Problem::default(), 16, 16, n);
+        let mut config = Config::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
+        config.target.vector_bytes = 64;
+        let of = |n| tile_vectors(&config, Problem::default(), 16, 16, n);
         assert_eq!((of(1), of(17), of(48), of(64), of(96), of(200), of(1000)), (1, 2, 3, 4, 3, 4, 4));
-        let arm = Target::new("aarch64-linux-android", None).unwrap();
+        let arm = Config::new("aarch64-linux-android", None).unwrap();
         let of = |n| panel_columns(&arm, Problem::default(), n);
         assert_eq!((of(1), of(6), of(12), of(16), of(24), of(1000)), (4, 8, 12, 16, 12, 16));
     }
@@ -193,10 +193,10 @@ mod tests {
     fn panels_are_the_same_for_all_levels() {
         for columns in [1, 5, 9, 34, 1000] {
             let panel = |cpu| {
-                let target = Target::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
-                let panel = panel_columns(&target, Problem::default(), columns) as u32;
-                let lanes = (target.vector_bytes / 4).min(panel);
-                let vectors = tile_vectors(&target, Problem::default(), lanes, panel, columns);
+                let config = Config::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
+                let panel = panel_columns(&config, Problem::default(), columns) as u32;
+                let lanes = (config.target.vector_bytes / 4).min(panel);
+                let vectors = tile_vectors(&config, Problem::default(), lanes, panel, columns);
                 let width = vectors * lanes;
                 assert!(width.is_multiple_of(panel) || panel.is_multiple_of(width), "{cpu}: {width} of {panel}");
                 panel
@@ -208,10 +208,10 @@ mod tests {
 
     #[test]
     fn two_rows_where_a_step_has_room() {
-        let mut target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
-        target.vector_bytes = 64;
+        let mut config = Config::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
+        config.target.vector_bytes = 64;
         let of = |window, stride, dense, width| {
-            let tile = depthwise_tile(&target, window, stride, dense, width);
+            let tile = depthwise_tile(&config.target, window, stride, dense, width);
             (tile.rows, tile.columns)
         };
         assert_eq!(of([3, 3], 1, true, Some(28)), (2, 10));
@@ -219,20 +219,20 @@ mod tests {
         assert_eq!(of([5, 5], 2, true, None), (2, 8));
         assert_eq!(of([3, 3], 1, false, Some(7)), (1, 7));
         assert_eq!(of([4, 4], 1, true, Some(7)), (1, 7));
-        target.vector_bytes = 32;
-        assert_eq!(depthwise_tile(&target, [5, 5], 1, true, None).rows, 1);
+        config.target.vector_bytes = 32;
+        assert_eq!(depthwise_tile(&config.target, [5, 5], 1, true, None).rows, 1);
     }
 
     #[test]
     fn registers_suffice() {
-        let target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
+        let config = Config::new("x86_64-unknown-linux-gnu", None).unwrap();
         for (arch, bytes, tiles) in TILES {
             let registers = if *arch == Arch::Aarch64 || *bytes == 64 { 32 } else { 16 };
             for t in *tiles {
                 // On Arm, a row's four broadcasts come from a vector of its own.
                 let left = if *arch == Arch::Aarch64 { t.rows + 1 } else { 1 };
                 assert!(t.rows * t.vectors + t.vectors + left <= registers, "{t:?}");
-                assert_eq!(row_block(&target, *t, 1000) % i64::from(t.rows), 0);
+                assert_eq!(row_block(&config.target, *t, 1000) % i64::from(t.rows), 0);
             }
         }
         for t in TILES_BY_SIGNS {

@@ -8,7 +8,7 @@
 
 use super::Tile;
 use crate::choices::{Knob, Problem};
-use crate::{Arch, Target};
+use crate::{Arch, Config, Target};
 
 /// One row per family, register width and number of vectors.
 const TILES: &[(Arch, u32, Tile)] = &[
@@ -72,8 +72,8 @@ pub const MAX_COPIED_WEIGHTS_BYTES: usize = 64 << 10;
 
 /// How many neighbouring pixels of a row a convolution with `out` output channels should compute as the channels of one:
 /// filters of `columns` columns at `stride` grow by `stride` columns per pixel, but fill vectors. 1: none are merged.
-pub fn merged_pixels(target: &Target, problem: Problem<'_>, out: u64, columns: u64, stride: u64) -> u64 {
-    let lanes = u64::from(target.lanes());
+pub fn merged_pixels(config: &Config, problem: Problem<'_>, out: u64, columns: u64, stride: u64) -> u64 {
+    let lanes = u64::from(config.target.lanes());
     // Time per pixel, in hundredths of a vector's multiply-add.
     let cost = |f: u64| 100 * (columns + stride * (f - 1)) * (out * f).div_ceil(lanes) / f;
     let wide = lanes.max(PANEL_COLUMNS.min(2 * lanes));
@@ -81,7 +81,7 @@ pub fn merged_pixels(target: &Target, problem: Problem<'_>, out: u64, columns: u
     let best = fitting().min_by_key(|&f| cost(f));
     let best = best.filter(|&f| 100 * cost(f) <= MERGE_MAX_PERCENT * cost(1)).unwrap_or(1);
     let candidates: Vec<i64> = fitting().chain([1]).map(|f| f as i64).collect();
-    target.choose(Knob::MergedPixels, problem, best as i64, &candidates) as u64
+    config.choose(Knob::MergedPixels, problem, best as i64, &candidates) as u64
 }
 
 /// The register tile for some vectors of columns.
@@ -96,17 +96,17 @@ const SHORT_DEPTH: u64 = 96;
 
 /// The rows of the register tile of a contraction's full width over `depth` elements; `even`: all rows are one block, so
 /// that any number of rows fits.
-pub fn tile_rows(target: &Target, problem: Problem<'_>, tile: Tile, depth: Option<u64>, even: bool) -> u32 {
-    if target.vector_bytes == 16 {
+pub fn tile_rows(config: &Config, problem: Problem<'_>, tile: Tile, depth: Option<u64>, even: bool) -> u32 {
+    if config.target.vector_bytes == 16 {
         return tile.rows;
     }
     // One register holds a scalar of the left row, `vectors` the columns of a step.
-    let most = (target.vector_registers() - 1 - tile.vectors) / tile.vectors;
+    let most = (config.target.vector_registers() - 1 - tile.vectors) / tile.vectors;
     let fits = |r: &u32| even || BLOCK_ROWS.is_multiple_of(u64::from(*r));
     let candidates: Vec<i64> = (4..=most.min(16)).filter(fits).map(i64::from).collect();
-    let short = target.vector_bytes == 64 && depth.is_some_and(|d| d < SHORT_DEPTH);
+    let short = config.target.vector_bytes == 64 && depth.is_some_and(|d| d < SHORT_DEPTH);
     let default = if short { tile.rows.min(16 / tile.vectors.next_power_of_two()).max(4) } else { tile.rows };
-    target.choose(Knob::TileRows, problem, default.into(), &candidates) as u32
+    config.choose(Knob::TileRows, problem, default.into(), &candidates) as u32
 }
 
 /// Most vectors of columns in a tile.
@@ -135,28 +135,28 @@ pub fn panel_columns(target: &Target, lanes: u64, columns: Option<u64>) -> u64 {
 }
 
 /// Vectors of columns in a tile over panels of `panel` columns: whole panels.
-pub fn packed_vectors(target: &Target, problem: Problem<'_>, lanes: u32, panel: u32, columns: Option<u64>) -> u32 {
+pub fn packed_vectors(config: &Config, problem: Problem<'_>, lanes: u32, panel: u32, columns: Option<u64>) -> u32 {
     let in_panel = panel / lanes;
     match columns.map(|c| c.div_ceil(panel.into())) {
-        Some(panels) if target.vector_bytes > 16 => {
-            let most = (most_vectors(target) / u64::from(in_panel)).max(1);
+        Some(panels) if config.target.vector_bytes > 16 => {
+            let most = (most_vectors(&config.target) / u64::from(in_panel)).max(1);
             let candidates: Vec<i64> = (1..=panels.min(most)).map(|n| i64::from(in_panel) * n as i64).collect();
             let default = in_panel * evenly(panels, most);
-            target.choose(Knob::TileVectors, problem, default.into(), &candidates) as u32
+            config.choose(Knob::TileVectors, problem, default.into(), &candidates) as u32
         }
         _ => in_panel,
     }
 }
 
 /// Vectors of columns in a tile over rows of a matrix.
-pub fn row_vectors(target: &Target, problem: Problem<'_>, lanes: u32, columns: Option<u64>) -> u32 {
+pub fn row_vectors(config: &Config, problem: Problem<'_>, lanes: u32, columns: Option<u64>) -> u32 {
     match columns.map(|c| c.div_ceil(lanes.into())) {
-        Some(vectors) if target.vector_bytes > 16 => {
-            let most = most_vectors(target);
+        Some(vectors) if config.target.vector_bytes > 16 => {
+            let most = most_vectors(&config.target);
             let candidates: Vec<i64> = (1..=vectors.min(most)).map(|n| n as i64).collect();
-            target.choose(Knob::TileVectors, problem, evenly(vectors, most).into(), &candidates) as u32
+            config.choose(Knob::TileVectors, problem, evenly(vectors, most).into(), &candidates) as u32
         }
-        None if target.vector_bytes > 16 => 2,
+        None if config.target.vector_bytes > 16 => 2,
         _ => vectors_128(columns, lanes.into()).min(2) as u32,
     }
 }
@@ -180,23 +180,23 @@ fn vectors_128(columns: Option<u64>, lanes: u64) -> u64 {
 }
 
 /// Rows to pass over all panels before the next rows come; a multiple of the tile's rows.
-pub fn row_block(target: &Target, problem: Problem<'_>, tile: Tile, row_bytes: u64, rows: Option<u64>) -> u64 {
-    let unit = row_unit(target, tile);
-    let least = if target.vector_bytes > 16 { 1 } else { MIN_BLOCK_TILES_128 };
-    let units = (cached_rows_bytes(target) as u64 / row_bytes.max(1) / unit).max(least);
+pub fn row_block(config: &Config, problem: Problem<'_>, tile: Tile, row_bytes: u64, rows: Option<u64>) -> u64 {
+    let unit = row_unit(&config.target, tile);
+    let least = if config.target.vector_bytes > 16 { 1 } else { MIN_BLOCK_TILES_128 };
+    let units = (cached_rows_bytes(&config.target) as u64 / row_bytes.max(1) / unit).max(least);
     // Blocks of more rows than there are would all be one.
     let most = rows.map_or(u64::MAX, |rows| rows.div_ceil(unit));
     let candidates = [units / 4, units / 2, units * 2, units * 4].map(|n| (n.clamp(1, most.max(1)) * unit) as i64);
     let default = units.min(most.max(1)) * unit;
-    target.choose(Knob::RowBlock, problem, default as i64, &candidates) as u64
+    config.choose(Knob::RowBlock, problem, default as i64, &candidates) as u64
 }
 
 /// Most bytes of weights to fetch ahead of the tiles that need them: with those in use they must stay in the second-level
 /// cache, which is larger where vectors are.
-pub fn ahead_bytes(target: &Target, problem: Problem<'_>) -> i64 {
-    match target.choose(Knob::FetchAhead, problem, 1, &[0, 2]) {
+pub fn ahead_bytes(config: &Config, problem: Problem<'_>) -> i64 {
+    match config.choose(Knob::FetchAhead, problem, 1, &[0, 2]) {
         0 => 0,
-        1 => fetch_ahead_bytes(target),
+        1 => fetch_ahead_bytes(&config.target),
         _ => i64::MAX,
     }
 }
@@ -214,8 +214,8 @@ pub fn spreads_rest(count: i64, size: i64) -> bool {
 }
 
 /// Columns of output computed at once by a depthwise convolution whose rows have `width` columns.
-pub fn depthwise_columns(target: &Target, problem: Problem<'_>, width: Option<u64>) -> u64 {
-    let most = match target.arch {
+pub fn depthwise_columns(config: &Config, problem: Problem<'_>, width: Option<u64>) -> u64 {
+    let most = match config.target.arch {
         Arch::X86_64 => 8,
         Arch::Aarch64 => 10,
     };
@@ -223,7 +223,7 @@ pub fn depthwise_columns(target: &Target, problem: Problem<'_>, width: Option<u6
     // The fewest rounds, then the smallest tile that needs no more.
     let even = |most: u64| width.div_ceil(width.div_ceil(most));
     let candidates = [2, 4, 6, 8, 12].map(|most| even(most) as i64);
-    target.choose(Knob::DepthwiseColumns, problem, even(most) as i64, &candidates) as u64
+    config.choose(Knob::DepthwiseColumns, problem, even(most) as i64, &candidates) as u64
 }
 
 /// Lines of output computed at once by a depthwise convolution that computes so many columns at once with windows of `length`
@@ -248,9 +248,10 @@ const MAX_CHAINED_COLUMNS: u64 = 32;
 
 /// Whether an operation whose result has so many bytes should be computed in the kernel of its only reader, a block of rows at a
 /// time, where they meet so many columns.
-pub fn chains(target: &Target, problem: Problem<'_>, bytes: Option<u64>, columns: Option<u64>) -> bool {
-    let pays = bytes.is_some_and(|b| b > uncached_bytes(target)) && columns.is_some_and(|c| c <= MAX_CHAINED_COLUMNS);
-    target.choose(Knob::Chain, problem, pays.into(), &[0, 1]) > 0
+pub fn chains(config: &Config, problem: Problem<'_>, bytes: Option<u64>, columns: Option<u64>) -> bool {
+    let pays =
+        bytes.is_some_and(|b| b > uncached_bytes(&config.target)) && columns.is_some_and(|c| c <= MAX_CHAINED_COLUMNS);
+    config.choose(Knob::Chain, problem, pays.into(), &[0, 1]) > 0
 }
 
 #[cfg(test)]
@@ -268,16 +269,16 @@ mod tests {
 
     #[test]
     fn what_has_to_be_fetched_again_is_not_stored() {
-        let target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
-        let pays = |bytes, columns| chains(&target, Problem::default(), bytes, Some(columns));
+        let config = Config::new("x86_64-unknown-linux-gnu", None).unwrap();
+        let pays = |bytes, columns| chains(&config, Problem::default(), bytes, Some(columns));
         assert_eq!([(1 << 20, 24), (9 << 20, 24), (9 << 20, 96)].map(|(b, c)| pays(Some(b), c)), [false, true, false]);
         assert!(!pays(None, 16));
     }
 
     #[test]
     fn narrow_filters_merge_pixels() {
-        let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
-        let merged = |out, columns, stride| merged_pixels(&target, Problem::default(), out, columns, stride);
+        let config = Config::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
+        let merged = |out, columns, stride| merged_pixels(&config, Problem::default(), out, columns, stride);
         assert_eq!([merged(16, 3, 1), merged(8, 39, 1), merged(1, 3, 1), merged(1, 256, 2)], [1, 2, 16, 16]);
         assert_eq!(merged(8, 3, 2), 2);
         assert_eq!((merged(8, 1, 1), merged(64, 3, 1)), (1, 1));
@@ -288,24 +289,24 @@ mod tests {
         for cpu in crate::CPU_LEVELS {
             let triple =
                 if cpu.arch == Arch::X86_64 { "x86_64-unknown-linux-gnu" } else { "aarch64-unknown-linux-gnu" };
-            let target = Target::new(triple, Some(cpu.name)).unwrap();
+            let config = Config::new(triple, Some(cpu.name)).unwrap();
             for columns in 1..200 {
-                let lanes = target.vector_bytes / 4;
-                let panel = panel_columns(&target, lanes.into(), Some(columns)) as u32;
+                let lanes = config.target.vector_bytes / 4;
+                let panel = panel_columns(&config.target, lanes.into(), Some(columns)) as u32;
                 let lanes = lanes.min(panel);
                 let none = Problem::default();
                 for vectors in [
-                    packed_vectors(&target, none, lanes, panel, Some(columns)),
-                    row_vectors(&target, none, lanes, Some(columns)),
+                    packed_vectors(&config, none, lanes, panel, Some(columns)),
+                    row_vectors(&config, none, lanes, Some(columns)),
                 ] {
-                    let tile = tile(&target, vectors);
+                    let tile = tile(&config.target, vectors);
                     assert!(tile.rows > 1 && tile.vectors == vectors, "{} {columns}", cpu.name);
-                    assert_eq!(row_block(&target, none, tile, 4096, None) % u64::from(tile.rows), 0);
+                    assert_eq!(row_block(&config, none, tile, 4096, None) % u64::from(tile.rows), 0);
                 }
             }
-            assert_eq!(depthwise_columns(&target, Problem::default(), Some(7)), 7);
-            assert_eq!(depthwise_columns(&target, Problem::default(), Some(14)), 7);
-            assert_eq!(depthwise_columns(&target, Problem::default(), Some(1)), 1);
+            assert_eq!(depthwise_columns(&config, Problem::default(), Some(7)), 7);
+            assert_eq!(depthwise_columns(&config, Problem::default(), Some(14)), 7);
+            assert_eq!(depthwise_columns(&config, Problem::default(), Some(1)), 1);
         }
     }
 }

@@ -10,7 +10,7 @@
 use super::int8::by_signs;
 use crate::choices::{Knob, Problem};
 use crate::machine::{Machine, ZEN5};
-use crate::{Arch, Target};
+use crate::{Arch, Config, Target};
 
 /// The machine by whose caches weights are cut: one for all targets, since they share the weights.
 const SHARED_MACHINE: Machine = ZEN5;
@@ -71,7 +71,7 @@ const SHARED_BLOCKS: u64 = 4;
 const SHARED_BLOCK_CHANNELS: u64 = 64;
 
 /// Results of a tile of a matrix with some rows (`None`: known at run time): a power of two, or a multiple of 16, the lanes of the longest vectors.
-pub fn span(target: &Target, problem: Problem<'_>, rows: Option<u64>, layer: &Layer) -> u64 {
+pub fn span(config: &Config, problem: Problem<'_>, rows: Option<u64>, layer: &Layer) -> u64 {
     let Some(rows) = rows.filter(|&r| r > 0) else { return 4 * LANES };
     if rows < LANES {
         return if rows == 1 { 1 } else { rows.next_power_of_two().max(4) };
@@ -88,7 +88,7 @@ pub fn span(target: &Target, problem: Problem<'_>, rows: Option<u64>, layer: &La
     // Large tiles read the non-zeros less often.
     let best = ways().find(|n| cost(n) <= least + least / NEARLY_EQUAL).unwrap_or(1);
     let all: Vec<i64> = ways().map(|n| n as i64).collect();
-    target.choose(Knob::SparseTile, problem, best as i64, &all) as u64 * LANES
+    config.choose(Knob::SparseTile, problem, best as i64, &all) as u64 * LANES
 }
 
 /// Nanoseconds of a multiply-add of the longest vectors at the nominal peak.
@@ -107,8 +107,8 @@ pub struct Cut {
 }
 
 /// Most output channels of a block, of so many.
-pub fn block(target: &Target, out: u64) -> u64 {
-    if target.threads > 1 {
+pub fn block(config: &Config, out: u64) -> u64 {
+    if config.threads > 1 {
         (out / SHARED_BLOCKS).max(1).next_multiple_of(SHARED_BLOCK_CHANNELS).min(MAX_BLOCK_CHANNELS)
     } else {
         MAX_BLOCK_CHANNELS
@@ -131,12 +131,12 @@ fn multiply_add_cost(shared: u64) -> f64 {
 }
 
 /// How to cut a layer over its tiles.
-pub fn cut(target: &Target, problem: Problem<'_>, layer: &Layer) -> Cut {
+pub fn cut(config: &Config, problem: Problem<'_>, layer: &Layer) -> Cut {
     let abreast = if layer.span <= LANES { 8 } else { 4 };
-    let block = layer.out.next_multiple_of(abreast).min(block(target, layer.out));
+    let block = layer.out.next_multiple_of(abreast).min(block(config, layer.out));
     let (best, _) = slices(layer, at_once(layer.span.div_ceil(LANES)), &layer.reads);
     let others = [best / 2, best * 3 / 4, best * 3 / 2, best * 2].map(|n| n.clamp(1, layer.channels.max(1)) as i64);
-    let slices = target.choose(Knob::SparseSlices, problem, best as i64, &others) as u64;
+    let slices = config.choose(Knob::SparseSlices, problem, best as i64, &others) as u64;
     Cut { abreast, block, depth: layer.channels.div_ceil(slices).max(1) }
 }
 
@@ -258,7 +258,7 @@ impl Image {
 const MAX_TUNED_WAYS: usize = 8;
 
 /// The best tiles of an image that a layer reads, which may be staged in either way.
-pub fn tiles(target: &Target, problem: Problem<'_>, images: &[Image; 2], layer: &Layer) -> (Tiles, Image) {
+pub fn tiles(config: &Config, problem: Problem<'_>, images: &[Image; 2], layer: &Layer) -> (Tiles, Image) {
     let lines = 1..=images[0].size[0].max(1);
     let ways = images.iter().flat_map(|image| lines.clone().map(|lines| (image.tiles(layer, lines), *image)));
     let mut ways: Vec<(Tiles, Image)> = ways.collect();
@@ -268,7 +268,7 @@ pub fn tiles(target: &Target, problem: Problem<'_>, images: &[Image; 2], layer: 
     let best = ways.iter().filter(notably).min_by_key(|way| way.0.lines).unwrap_or(&ways[0]);
     let code = |(tiles, image): &(Tiles, Image)| (2 * tiles.lines + u64::from(image.aligned)) as i64;
     let candidates: Vec<i64> = ways.iter().take(MAX_TUNED_WAYS).map(code).collect();
-    let chosen = target.choose(Knob::SparseTile, problem, code(best), &candidates);
+    let chosen = config.choose(Knob::SparseTile, problem, code(best), &candidates);
     *ways.iter().find(|way| code(way) == chosen).unwrap_or(best)
 }
 
@@ -339,9 +339,9 @@ const MIN_SPEEDUP: f64 = 1.1;
 
 impl Costs {
     /// The same, so that a table of choices decides; `None` where it takes all weights although non-zeros pay.
-    pub fn chosen(self, target: &Target, problem: Problem<'_>) -> Option<Costs> {
+    pub fn chosen(self, config: &Config, problem: Problem<'_>) -> Option<Costs> {
         let pays = self.pays();
-        match (pays, target.choose(Knob::Sparse, problem, pays.into(), &[0, 1]) > 0) {
+        match (pays, config.choose(Knob::Sparse, problem, pays.into(), &[0, 1]) > 0) {
             (true, false) => None,
             (false, true) => Some(Costs { dense: f64::MAX, ..self }),
             _ => Some(self),
@@ -458,36 +458,36 @@ mod tests {
 
     #[test]
     fn layers_are_cut() {
-        let mut target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
-        let wide = |values| cut(&target, ANY, &layer(512, 200, values));
+        let mut config = Config::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
+        let wide = |values| cut(&config, ANY, &layer(512, 200, values));
         assert_eq!(wide(20_000), Cut { abreast: 4, block: 200, depth: 128 });
         assert_eq!((wide(10_000).depth, wide(1_000).depth), (128, 512));
-        assert_eq!(cut(&target, ANY, &layer(300, 2048, 100_000)).depth, 150);
-        target.threads = 2;
-        assert_eq!([200, 512, 2048].map(|out| cut(&target, ANY, &layer(64, out, 9)).block), [64, 128, 256]);
+        assert_eq!(cut(&config, ANY, &layer(300, 2048, 100_000)).depth, 150);
+        config.threads = 2;
+        assert_eq!([200, 512, 2048].map(|out| cut(&config, ANY, &layer(64, out, 9)).block), [64, 128, 256]);
         assert_eq!(
-            [1, 3, 4].map(|out| (block(&target, out), cut(&target, ANY, &layer(64, out, 9)).block)),
+            [1, 3, 4].map(|out| (block(&config, out), cut(&config, ANY, &layer(64, out, 9)).block)),
             [(64, 4); 3]
         );
     }
 
     #[test]
     fn spans_fill_vectors() {
-        let (target, layer) = (Target::new("x86_64-unknown-linux-gnu", None).unwrap(), layer(256, 512, 12_000));
-        let spans = [1, 3, 9, 16, 49, 128, 196, 784].map(|rows| span(&target, ANY, Some(rows), &layer));
+        let (config, layer) = (Config::new("x86_64-unknown-linux-gnu", None).unwrap(), layer(256, 512, 12_000));
+        let spans = [1, 3, 9, 16, 49, 128, 196, 784].map(|rows| span(&config, ANY, Some(rows), &layer));
         assert_eq!(spans, [1, 4, 16, 16, 64, 64, 112, 112]);
-        assert_eq!(span(&target, ANY, None, &layer), 64);
+        assert_eq!(span(&config, ANY, None, &layer), 64);
     }
 
     #[test]
     fn lines_of_images() {
-        let target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
+        let config = Config::new("x86_64-unknown-linux-gnu", None).unwrap();
         let images = |size: u64, channels, values| {
             let images = [false, true].map(|aligned| {
                 let (reach, phases) = ([2, if aligned { 0 } else { 2 }], [1, if aligned { 3 } else { 1 }]);
                 Image { size: [size; 2], reach, phases, more: 2, aligned }
             });
-            let (tiles, image) = tiles(&target, ANY, &images, &layer(channels, channels, values));
+            let (tiles, image) = tiles(&config, ANY, &images, &layer(channels, channels, values));
             (image.aligned, tiles.lines, tiles.pitch, tiles.span)
         };
         // Lines of seven fill vectors two by two.
@@ -498,22 +498,22 @@ mod tests {
     /// A 1x1 convolution of 1024 to 256 channels over 14x14 pixels: faster by non-zeros where two thirds are zero.
     #[test]
     fn dense_layers_stay_dense() {
-        let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
+        let config = Config::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
         let (rows, depth, out) = (196, 1024, 256);
         let pays = |percent: u64| {
             let mut layer =
                 Layer { rows, products: rows * depth * out, ..layer(depth, out, depth * out * (100 - percent) / 100) };
-            layer.span = span(&target, ANY, Some(rows), &layer);
+            layer.span = span(&config, ANY, Some(rows), &layer);
             (layer.tiles, layer.staged) = (rows.div_ceil(layer.span), depth * layer.span);
-            costs(&target, &layer).pays()
+            costs(&config.target, &layer).pays()
         };
         assert_eq!([0, 50, 65, 80, 95].map(pays), [false, false, true, true, true]);
     }
 
     #[test]
     fn vectors_divide_the_span() {
-        let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v3")).unwrap();
-        assert_eq!([1, 8, 12, 14].map(|n| vectors(&target, false, n, 4)), [1, 2, 3, 2]);
-        assert_eq!(vectors(&target, false, 2, 8), 1);
+        let config = Config::new("x86_64-unknown-linux-gnu", Some("x86-64-v3")).unwrap();
+        assert_eq!([1, 8, 12, 14].map(|n| vectors(&config.target, false, n, 4)), [1, 2, 3, 2]);
+        assert_eq!(vectors(&config.target, false, 2, 8), 1);
     }
 }

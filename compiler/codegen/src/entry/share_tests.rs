@@ -1,7 +1,7 @@
 //! Models on several threads: the same bits for any number of them, in this process and from C.
 
 use mcc_runtime::Pool;
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use crate::compile;
 use mcc_ir::{Tensor, samples, text};
@@ -26,18 +26,18 @@ const MODEL: &str = r#"
 output "y" = %9
 "#;
 
-fn lowered(text: &str, target: &Target) -> Program {
+fn lowered(text: &str, config: &Config) -> Program {
     let mut graph = text::parse(text).expect("parses");
-    mcc_passes::run(&mut graph, target, Effort::Full, &mut |_, _| {}).expect("passes");
-    mcc_kernel::lower(&graph, target, "m").expect("lowers")
+    mcc_passes::run(&mut graph, config, Effort::Full, &mut |_, _| {}).expect("passes");
+    mcc_kernel::lower(&graph, config, "m").expect("lowers")
 }
 
 fn inputs() -> Vec<Tensor> {
     samples::inputs(&text::parse(&MODEL.replace('N', "2")).expect("parses"))
 }
 
-fn host(threads: u32) -> Target {
-    Target { threads, ..Target::host(None).expect("the host is a target") }
+fn host(threads: u32) -> Config {
+    Config { threads, ..Config::host(None).expect("the host is a target") }
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn any_number_of_threads_gives_the_same_bits() {
         let program = lowered(&text, &host(4));
         let shared = |step: &&Step| matches!(step, Step::Call { shared: Some(_), .. });
         assert!(program.steps.iter().filter(shared).count() >= 5, "{program}");
-        let model = Model::load(&compile(&program, &host(4)).expect("compiles").object).expect("loads");
+        let model = Model::load(&compile(&program, &host(4).target).expect("compiles").object).expect("loads");
         let want = model.invoke(&inputs()).expect("runs");
         for threads in 1..=5 {
             let pool = Pool::new(threads);
@@ -127,10 +127,10 @@ int main(void)
 
 #[test]
 fn pools_of_the_application() {
-    let targets = [host(4), Target { threads: 4, ..Target::new("aarch64-unknown-linux-gnu", None).expect("known") }];
-    for (target, cc, run) in [(&targets[0], "cc", ""), (&targets[1], "aarch64-linux-gnu-gcc -static", "qemu-aarch64 ")]
+    let configs = [host(4), Config { threads: 4, ..Config::new("aarch64-unknown-linux-gnu", None).expect("known") }];
+    for (config, cc, run) in [(&configs[0], "cc", ""), (&configs[1], "aarch64-linux-gnu-gcc -static", "qemu-aarch64 ")]
     {
-        let compiled = compile(&lowered(&MODEL.replace('N', "2"), target), target).expect("compiles");
+        let compiled = compile(&lowered(&MODEL.replace('N', "2"), config), &config.target).expect("compiles");
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("m.o"), &compiled.object).expect("written");
         std::fs::write(dir.path().join("m.h"), &compiled.header).expect("written");

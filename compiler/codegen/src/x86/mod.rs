@@ -39,7 +39,8 @@ pub fn handles(target: &Target) -> bool {
 ///
 /// # Errors
 /// When instruction selection makes what cannot be encoded: a mistake.
-pub fn function(kernel: &Kernel, target: &Target) -> Result<Vec<u8>> {
+pub fn function(kernel: &Kernel, target: &Target, checked: bool) -> Result<Vec<u8>> {
     let (code, level) = select::select(kernel, target)?;
+    let level = encode::Level { checked, ..level };
     encode::assemble(&code, level).map_err(|e| e.within(format!("kernel {}", kernel.name)))
 }

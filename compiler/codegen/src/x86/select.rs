@@ -98,7 +98,7 @@ pub fn select(kernel: &Kernel, target: &Target) -> Result<(VirtualCode, Level)> 
     s.end(End::Return);
     match s.refused.first() {
         Some(what) => Err(Error::internal(format!("kernel {}: {what}", kernel.name))),
-        None => Ok((s.code, Level { avx512, widest: s.widest, checked: target.checked })),
+        None => Ok((s.code, Level { avx512, widest: s.widest, checked: false })),
     }
 }
 

@@ -8,7 +8,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mcc_runtime::Pool;
-use mcc_targets::{Target, choices::Choices};
+use mcc_targets::{Config, Target, choices::Choices};
 
 use super::graphs::{Case, case};
 use super::interpret;
@@ -26,14 +26,14 @@ const MOST: f64 = 1e6;
 
 /// A way to compile.
 struct Way {
-    target: Target,
+    config: Config,
     effort: Effort,
 }
 
 impl Way {
     fn name(&self) -> String {
         let level = if self.effort == Effort::Full { 3 } else { 0 };
-        format!("--cpu {} -O{level} --threads {}", self.target.cpu_name(), self.target.threads)
+        format!("--cpu {} -O{level} --threads {}", self.config.target.cpu_name(), self.config.threads)
     }
 }
 
@@ -74,7 +74,10 @@ fn ways(case: &Case, random: &mut Random) -> Vec<Way> {
     let mut add = |target: &Target, effort: Effort, threads: u32| {
         let choices = case.choices.map_or_else(Choices::default, Choices::any);
         let (sparsity, compact) = (case.sparsity, case.compact);
-        ways.push(Way { target: Target { threads, choices, sparsity, compact, ..target.clone() }, effort });
+        ways.push(Way {
+            config: Config { threads, choices, sparsity, compact, ..Config::from(target.clone()) },
+            effort,
+        });
     };
     for (n, target) in levels.iter().enumerate() {
         // The first three levels are those that are common; of the others one is tried.
@@ -170,16 +173,19 @@ fn try_way(graph: &Graph, way: &Way, sets: &[(Vec<Tensor>, Vec<Tensor>)], seed: 
         Err(what) if what.starts_with("unsupported") => return Ok(false),
         Err(what) => return Err(what),
     };
-    let object = caught(|| mcc_codegen::compile(&program, &way.target))?.object;
+    let object = caught(|| mcc_codegen::compile(&program, &way.config.target))?.object;
     let model = caught(|| Model::load(&object))?;
-    let pool = (way.target.threads > 1).then(|| Pool::new(way.target.threads as usize));
+    let pool = (way.config.threads > 1).then(|| Pool::new(way.config.threads as usize));
     for (n, (inputs, want)) in sets.iter().enumerate() {
         let dims: Vec<&[usize]> = inputs.iter().map(Tensor::shape).collect();
         let note = format!("seed {seed}, {}, inputs of {dims:?}", way.name());
         let got = caught(|| guard::invoke(&model, inputs, pool.as_ref(), &note)).map_err(|e| format!("{e}; {note}"))?;
         compare(graph, inputs, coded, &got, want).map_err(|e| format!("the object: {e}; {note}"))?;
         let elements = inputs.iter().map(Tensor::numel).sum::<usize>();
-        if n == seed as usize % sets.len() && elements < 3000 && way.target.vector_bytes as u64 == 16 << (seed % 3) {
+        if n == seed as usize % sets.len()
+            && elements < 3000
+            && way.config.target.vector_bytes as u64 == 16 << (seed % 3)
+        {
             let got = caught(|| interpret::run(&program, inputs, 1 + seed as i64 % 3));
             let got = got.map_err(|e| format!("the interpreter: {e}; {note}"))?;
             compare(graph, inputs, coded, &got, want).map_err(|e| format!("the interpreter: {e}; {note}"))?;
@@ -191,10 +197,10 @@ fn try_way(graph: &Graph, way: &Way, sets: &[(Vec<Tensor>, Vec<Tensor>)], seed: 
 /// The program of a graph, and whether some of its weights are codes.
 fn lowered(graph: &Graph, way: &Way) -> mcc_ir::Result<(Program, bool)> {
     let mut graph = graph.clone();
-    mcc_passes::run(&mut graph, &way.target, way.effort, &mut |_, _| {})?;
+    mcc_passes::run(&mut graph, &way.config, way.effort, &mut |_, _| {})?;
     let coded =
         graph.topological().into_iter().any(|node| matches!(graph.op(node).weights(), Some(WeightFormat::LowBit(_))));
-    Ok((mcc_kernel::lower(&graph, &way.target, "m")?, coded))
+    Ok((mcc_kernel::lower(&graph, &way.config, "m")?, coded))
 }
 
 /// What a function says, errors and panics alike as text.

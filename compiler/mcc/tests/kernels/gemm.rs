@@ -1,6 +1,6 @@
 //! Products and convolutions against naive loops, over tails of rows, columns and contracted elements.
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use mcc_ir::{ConvSpec, DType, Dim, Filtering, Filters, Layout, Op, Packed, Tensor, TensorType, WeightFormat, infer};
 use mcc_kernel::kernels::{Epilogue, KernelRequest, Places, build};
@@ -23,14 +23,15 @@ fn run(op: &Op, types: &[TensorType], operands: &[Tensor], symbols: &dyn Fn(&str
     TARGETS
         .iter()
         .map(|triple| {
-            let target = Target::new(triple, None).unwrap();
+            let config = Config::new(triple, None).unwrap();
             let request = KernelRequest {
                 op,
                 operands: types,
                 constants: &constants,
                 results: &results,
                 places: &Places::default(),
-                target: &target,
+                target: &config.target,
+                config: &config,
                 layer: "",
             };
             let built = build(&request, &Epilogue::default()).unwrap();

@@ -1,6 +1,6 @@
 //! Contractions with coded weights against the evaluator: all codes, block tails, ragged panels, rows that are no numbers.
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use super::{check_with, noise};
 use mcc_ir::eval::eval_op;
@@ -60,14 +60,15 @@ fn interpreted(op: &Op, inputs: &[Tensor], want: &Tensor) -> Vec<Vec<f64>> {
     TARGETS
         .iter()
         .map(|(triple, cpu)| {
-            let target = &Target::new(triple, Some(cpu)).unwrap();
+            let config = &Config::new(triple, Some(cpu)).unwrap();
             let request = KernelRequest {
                 op,
                 operands: &types,
                 constants: &constants,
                 results: &results,
                 places: &places,
-                target,
+                target: &config.target,
+                config,
                 layer: "",
             };
             let built = build(&request, &Epilogue::default()).unwrap();

@@ -19,8 +19,8 @@ mod winograd_weights;
 
 use std::collections::HashMap;
 
-use mcc_targets::Target;
 use mcc_targets::choices::Choices;
+use mcc_targets::{Config, Target};
 
 use mcc_ir::eval::eval_op;
 use mcc_ir::{
@@ -43,27 +43,27 @@ pub fn check_with(op: &Op, inputs: &[Tensor], tolerance: f64) {
     let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
     let results = infer(op, &types.iter().collect::<Vec<_>>()).unwrap_or_else(|e| panic!("{op:?}: {e}")).types;
     let want = eval_op(op, inputs, &results).unwrap_or_else(|e| panic!("{op:?}: {e}"));
-    let mut target = Target::new("x86_64-unknown-linux-gnu", None).unwrap();
+    let mut config = Config::new("x86_64-unknown-linux-gnu", None).unwrap();
     let case = Case { op, inputs, want: &want, tolerance };
-    case.run(&target, &types, &results, &HashMap::new(), (false, &Places::default()));
-    case.run(&target, &types, &results, &HashMap::new(), (true, &Places::default()));
-    target.threads = 4;
-    case.run(&target, &types, &results, &HashMap::new(), (false, &Places::default()));
+    case.run(&config, &types, &results, &HashMap::new(), (false, &Places::default()));
+    case.run(&config, &types, &results, &HashMap::new(), (true, &Places::default()));
+    config.threads = 4;
+    case.run(&config, &types, &results, &HashMap::new(), (false, &Places::default()));
     for gaps in [Gaps::Columns, Gaps::All] {
         let places = case.apart(&types, &results, gaps);
-        case.run(&target, &types, &results, &HashMap::new(), (false, &places));
-        case.run(&target, &types, &results, &HashMap::new(), (true, &places));
+        case.run(&config, &types, &results, &HashMap::new(), (false, &places));
+        case.run(&config, &types, &results, &HashMap::new(), (true, &places));
     }
     if let Some((types, results, symbols)) = symbolic(op, inputs) {
-        case.run(&target, &types, &results, &symbols, (false, &Places::default()));
-        case.run(&target, &types, &results, &symbols, (true, &Places::default()));
+        case.run(&config, &types, &results, &symbols, (false, &Places::default()));
+        case.run(&config, &types, &results, &symbols, (true, &Places::default()));
     }
     for (vector_bytes, fused) in [(32, false), (64, true), (64, false)] {
-        target.vector_bytes = vector_bytes;
-        case.run(&target, &types, &results, &HashMap::new(), (fused, &Places::default()));
+        config.target.vector_bytes = vector_bytes;
+        case.run(&config, &types, &results, &HashMap::new(), (fused, &Places::default()));
     }
-    target.choices = Choices::any(1);
-    case.run(&target, &types, &results, &HashMap::new(), (false, &Places::default()));
+    config.choices = Choices::any(1);
+    case.run(&config, &types, &results, &HashMap::new(), (false, &Places::default()));
     case.as_objects(&types);
     if let Some((types, ..)) = symbolic(op, inputs) {
         case.as_objects(&types);
@@ -145,7 +145,7 @@ struct Case<'a> {
 impl Case<'_> {
     fn run(
         &self,
-        target: &Target,
+        config: &Config,
         types: &[TensorType],
         results: &[TensorType],
         symbols: &HashMap<String, i64>,
@@ -154,8 +154,16 @@ impl Case<'_> {
         let epilogue = if fused { self.epilogue(results) } else { Some(Epilogue::default()) };
         let Some(epilogue) = epilogue else { return };
         let constants = self.constants();
-        let request =
-            KernelRequest { op: self.op, operands: types, constants: &constants, results, places, target, layer: "" };
+        let request = KernelRequest {
+            op: self.op,
+            operands: types,
+            constants: &constants,
+            results,
+            places,
+            target: &config.target,
+            config,
+            layer: "",
+        };
         let built = build(&request, &epilogue).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
         let Built { kernel, scratch, constants } = built;
         verify(&kernel).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
@@ -242,7 +250,8 @@ impl Case<'_> {
             graph.outputs.push(Output { name: format!("y{result}"), value });
         }
         let object = |target: &Target| {
-            let program = mcc_kernel::lower(&graph, target, "m").unwrap_or_else(|e| panic!("{:?}: {e}", self.op));
+            let program = mcc_kernel::lower(&graph, &Config::from(target.clone()), "m")
+                .unwrap_or_else(|e| panic!("{:?}: {e}", self.op));
             mcc_codegen::compile(&program, target).unwrap_or_else(|e| panic!("{:?}: {e}", self.op)).object
         };
         for target in mcc_testing::machines() {

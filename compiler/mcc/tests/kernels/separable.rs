@@ -2,7 +2,7 @@
 //! 64-bit Arm under qemu.
 
 use mcc_runtime::Pool;
-use mcc_targets::Target;
+use mcc_targets::Config;
 use mcc_targets::choices::{Choices, Knob};
 
 use super::noise;
@@ -82,11 +82,11 @@ impl Case {
 }
 
 /// Lowers a graph with all chains that there can be.
-fn lower_chained(graph: &Graph, target: &mut Target) -> Program {
-    mcc_kernel::lower(graph, target, "m").unwrap();
-    let chains = target.choices.record().into_keys().filter(|key| key.1 == Knob::Chain);
-    target.choices = Choices::new(&chains.map(|key| (key, 1)).collect());
-    let program = mcc_kernel::lower(graph, target, "m").unwrap();
+fn lower_chained(graph: &Graph, config: &mut Config) -> Program {
+    mcc_kernel::lower(graph, config, "m").unwrap();
+    let chains = config.choices.record().into_keys().filter(|key| key.1 == Knob::Chain);
+    config.choices = Choices::new(&chains.map(|key| (key, 1)).collect());
+    let program = mcc_kernel::lower(graph, config, "m").unwrap();
     let calls = program.steps.iter().map(|step| match step {
         Step::Call { kernel, .. } => program.kernels[*kernel].name.as_str(),
         Step::Bind { .. } => "bind",
@@ -111,15 +111,15 @@ fn chains_compute_what_their_links_do() {
             let inputs = std::slice::from_ref(&input);
             let want = eval::eval_graph(&graph, inputs).unwrap();
             let what = format!("{:?} by {:?}, symbols: {open}", case.shape, case.kernel);
-            for mut target in mcc_testing::machines() {
-                let program = lower_chained(&graph, &mut target);
+            for target in mcc_testing::machines() {
+                let program = lower_chained(&graph, &mut Config::from(target.clone()));
                 let object = mcc_codegen::compile(&program, &target).unwrap().object;
                 let got = mcc_testing::invoke(&target, &object, inputs, &want);
                 assert_close(&got[0], &want[0], &format!("{what} at {}", target.cpu_name()));
             }
-            let mut target = Target { threads: 3, ..Target::host(Some("native")).unwrap() };
-            let program = lower_chained(&graph, &mut target);
-            let object = mcc_codegen::compile(&program, &target).unwrap().object;
+            let mut config = Config { threads: 3, ..Config::host(Some("native")).unwrap() };
+            let program = lower_chained(&graph, &mut config);
+            let object = mcc_codegen::compile(&program, &config.target).unwrap().object;
             let got = mcc_loader::Model::load(&object).unwrap().invoke_on(inputs, Some(&Pool::new(3))).unwrap();
             assert_close(&got[0], &want[0], &format!("{what} on 3 threads"));
         }
@@ -129,12 +129,12 @@ fn chains_compute_what_their_links_do() {
 /// A result that others read too, or that leaves the model, has to exist.
 #[test]
 fn what_others_read_is_stored() {
-    let (case, target) = (&CASES[0], Target::host(None).unwrap());
+    let (case, config) = (&CASES[0], Config::host(None).unwrap());
     let mut graph = case.graph(false);
     let node = graph.topological().into_iter().find(|&n| graph.label(n) == "pointwise").unwrap();
     let value = graph.operand(node, 0).unwrap();
     graph.outputs.push(Output { name: "between".into(), value });
-    let program = mcc_kernel::lower(&graph, &target, "m").unwrap();
+    let program = mcc_kernel::lower(&graph, &config, "m").unwrap();
     assert_eq!(program.steps.len(), 2);
-    assert!(target.choices.record().keys().all(|key| key.1 != Knob::Chain));
+    assert!(config.choices.record().keys().all(|key| key.1 != Knob::Chain));
 }

@@ -9,7 +9,7 @@ use mcc_loader::Model;
 /// The first output of a compiled model, or why it refuses its inputs, at every level of this machine alike.
 fn run(g: &Graph, inputs: &[Tensor]) -> Result<Tensor, String> {
     let answers = Target::host_levels().into_iter().map(|target| {
-        let program = lower(g, &target, "t").expect("lowers");
+        let program = lower(g, &target.clone().into(), "t").expect("lowers");
         let compiled = mcc_codegen::compile(&program, &target).expect("compiles");
         let outputs = Model::load(&compiled.object).expect("loads").invoke(inputs);
         outputs.map(|mut o| o.swap_remove(0)).map_err(|e| e.report().message.clone())

@@ -4,7 +4,7 @@
 //! nothing. Where a model has them in another order, a transpose remains. Keys and values that are repeated for several heads
 //! of queries are read from before that.
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use super::transposes::moves_nothing;
 use crate::support::edit::{Edit, pad_rank, rewrite};
@@ -18,9 +18,9 @@ const HEADS: [usize; 4] = [0, 2, 1, 3];
 const KEYS: [usize; 4] = [0, 3, 1, 2];
 
 /// Puts attention together.
-pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     // With fewer queries than a vector has lanes, most of it would compute nothing.
-    let least = i64::from(target.vector_bytes / 8);
+    let least = i64::from(config.target.vector_bytes / 8);
     rewrite(graph, |edit, node| {
         if let Some(merged) = merged(edit, node) {
             let shape = edit.shape(node.into());

@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, Graph, NodeId, Op, Value};
 
 /// Merges equal nodes.
-pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     let mut seen: HashMap<u64, Vec<NodeId>> = HashMap::new();
     let mut changed = false;
     for node in graph.topological() {

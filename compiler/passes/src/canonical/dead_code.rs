@@ -1,11 +1,11 @@
 //! Removes what no output depends on. Model inputs stay: they are the interface.
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use mcc_ir::Graph;
 use mcc_ir::Result;
 
 /// Removes unused nodes.
-pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     Ok(graph.remove_dead() > 0)
 }

@@ -3,7 +3,7 @@
 //!
 //! Weights are rounded once more than in the model: results differ by the last bit.
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use crate::support::edit::{Edit, rewrite};
 use crate::support::weights::{Weighted, per_channel, scale_axis, shift_through};
@@ -11,7 +11,7 @@ use mcc_ir::Result;
 use mcc_ir::{BinaryOp, Graph, NodeId, Op, Value};
 
 /// Folds scales and shifts into weights.
-pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     rewrite(graph, |edit, node| match edit.graph.op(node) {
         Op::Binary(BinaryOp::Mul) => scale_after(edit, node),
         Op::Binary(BinaryOp::Add) => shift_after(edit, node),

@@ -1,6 +1,6 @@
 //! Operations on constants become their results, where that is [worth it](crate::support::fold).
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use crate::support::fold::evaluate;
 use mcc_ir::Result;
@@ -10,7 +10,7 @@ use mcc_ir::{Graph, NodeId, Op, Tensor, Value};
 const WEIGHT_DEPTH: usize = 8;
 
 /// Replaces operations on constants by their results.
-pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     let mut changed = false;
     for node in graph.topological() {
         let operands = graph.operands(node);

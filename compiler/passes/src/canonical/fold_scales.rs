@@ -1,7 +1,7 @@
 //! A multiplication by one number moves up through what is linear and into constants: the scale of an attention's
 //! scores, say, into the weights of the query's projection.
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use crate::support::edit::{Edit, rewrite};
 use crate::support::weights::{Weighted, scale_axis};
@@ -12,7 +12,7 @@ use mcc_ir::{BinaryOp, Graph, Op, Tensor, UnaryOp, Value};
 const CLIMB: usize = 8;
 
 /// Moves scales into constants.
-pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     rewrite(graph, |edit, node| {
         let operands = edit.graph.operands(node);
         match edit.graph.op(node) {

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use crate::support::edit::{Edit, rewrite};
 use mcc_ir::Result;
@@ -18,7 +18,7 @@ use mcc_ir::{Condition, Dim, Graph, NodeId, Op, Requirement, Rule, Sym, Value};
 ///
 /// # Errors
 /// When a dimension would have to be several constants.
-pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     let mut changed = false;
     while let Some(known) = Known::of(graph) {
         known.say(graph)?;

@@ -1,7 +1,7 @@
 //! Reshapes move behind element-wise operations, which then stand next to the kernel that makes their operand and become
 //! its epilogue: a bias behind the squeeze that makes a 1-D convolution of a 2-D one, say.
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use crate::support::edit::{Edit, pad_rank, rewrite};
 use crate::support::regroup::blocks;
@@ -10,7 +10,7 @@ use mcc_ir::Result;
 use mcc_ir::{Dim, Graph, NodeId, Op, Traits, Value};
 
 /// Sinks reshapes through element-wise operations.
-pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     rewrite(graph, |edit, node| if edit.graph.op(node).is(Traits::ELEMENTWISE) { sink(edit, node) } else { Ok(None) })
 }
 

@@ -1,14 +1,14 @@
 //! Scatters in fewer and longer pieces: those to constant places that make up a box are the update between slices of what
 //! it is written into; those whose elements all take one row's index go row by row.
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use crate::support::edit::{Edit, pad_rank, rewrite};
 use mcc_ir::Result;
 use mcc_ir::{DType, Dim, Graph, NodeId, Op, Range, ScatterReduction, Tensor, Value};
 
 /// Turns scatters of boxes into concatenations, whose parts need no copies, and scatters of elements into those of rows.
-pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     rewrite(graph, |edit, node| match edit.graph.op(node) {
         Op::ScatterNd { reduction: ScatterReduction::None } => scatter(edit, node),
         &Op::ScatterElements { axis: 0, reduction } => rows(edit, node, reduction),

@@ -1,6 +1,6 @@
 //! Slices and concatenations: compositions become one, and what cancels goes.
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 use mcc_targets::schedule::loops::{MAX_WINDOW_SLICES, MIN_WINDOW_LENGTH};
 
 use crate::support::edit::{Edit, rewrite};
@@ -8,7 +8,7 @@ use mcc_ir::Result;
 use mcc_ir::{Dim, Graph, NodeId, Op, PadMode, Range, Tensor, Value};
 
 /// Simplifies slices, concatenations, and gathers of constant places.
-pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     rewrite(graph, |edit, node| match edit.graph.op(node).clone() {
         Op::Slice { ranges } => slice(edit, node, &ranges),
         Op::Concat { axis } => concat(edit, node, axis),

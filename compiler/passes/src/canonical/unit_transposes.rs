@@ -1,6 +1,6 @@
 //! Transposes that only move axes of extent 1 keep every element where it is: they become reshapes, which cost nothing.
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use super::transposes::moves_nothing;
 use crate::support::edit::rewrite;
@@ -8,7 +8,7 @@ use mcc_ir::Result;
 use mcc_ir::{Graph, Op};
 
 /// Replaces transposes that move no data by reshapes.
-pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     rewrite(graph, |edit, node| {
         let Op::Transpose { perm } = edit.graph.op(node) else { return Ok(None) };
         let x = edit.graph.operands(node)[0];

@@ -4,14 +4,14 @@
 //! channels-last one, as after a convolution, the statistics are taken from the channels-last value instead: a
 //! reduction over positions runs along channels in vectors and costs less than two transposes.
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use crate::support::edit::{Edit, rewrite};
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, Dim, F64, Graph, Op, ReduceKind, UnaryOp, Value};
 
 /// Rewrites normalisations of transposed values.
-pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     rewrite(graph, |edit, node| {
         let Op::Normalize { axis: 2, epsilon, center: true } = *edit.graph.op(node) else { return Ok(None) };
         let x = edit.graph.operands(node)[0];

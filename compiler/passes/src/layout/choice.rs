@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 
 use mcc_targets::schedule::layout::Window;
 use mcc_targets::schedule::sparse::Costs;
-use mcc_targets::{Sparsity, Target, schedule};
+use mcc_targets::{Config, Sparsity, schedule};
 
 use super::cut::{NEVER, Network, Variable};
 use crate::quantize::int8_contractions;
@@ -36,14 +36,14 @@ enum Role {
 }
 
 /// The operations whose results stay channels-first.
-pub(super) fn channels_first(graph: &mut Graph, target: &Target) -> HashSet<NodeId> {
+pub(super) fn channels_first(graph: &mut Graph, config: &Config) -> HashSet<NodeId> {
     let order = graph.topological();
     let mut network = Network::new();
     let outside = network.variable();
     network.alone(outside, [0, NEVER]);
     let mut labels: HashMap<NodeId, Labels> = HashMap::new();
     for &node in &order {
-        if let Some(l) = Labels::of(graph, node, target, (&mut network, outside)) {
+        if let Some(l) = Labels::of(graph, node, config, (&mut network, outside)) {
             labels.insert(node, l);
         }
     }
@@ -60,7 +60,7 @@ pub(super) fn channels_first(graph: &mut Graph, target: &Target) -> HashSet<Node
             if graph.is_output(value) {
                 to.push(outside);
             }
-            let cost = picoseconds(schedule::layout::transpose(target, turned(ty)));
+            let cost = picoseconds(schedule::layout::transpose(&config.target, turned(ty)));
             network.any_second(from.stored, &to, cost);
             network.any_first(from.stored, &to, cost);
         }
@@ -92,11 +92,11 @@ impl Labels {
     fn of(
         graph: &Graph,
         node: NodeId,
-        target: &Target,
+        config: &Config,
         (network, outside): (&mut Network, Variable),
     ) -> Option<Labels> {
         let one = |read: Variable| Some(Labels { read, stored: read, saved: None });
-        match role(graph, node, target) {
+        match role(graph, node, config) {
             Role::Any => None,
             Role::First => one(outside),
             Role::Last => {
@@ -112,7 +112,7 @@ impl Labels {
             Role::Sparse(costs) => {
                 let (read, stored) = (network.variable(), network.variable());
                 let planes = |read, stored| picoseconds(costs.planes([read, stored]));
-                let sparse = target.sparsity == Sparsity::Force || costs.pays();
+                let sparse = config.sparsity == Sparsity::Force || costs.pays();
                 let last = picoseconds(if sparse { costs.sparse } else { costs.to_beat() });
                 let table = [[planes(true, true), planes(true, false)], [planes(false, true), last]];
                 network.together(read, stored, table);
@@ -122,7 +122,7 @@ impl Labels {
     }
 }
 
-fn role(graph: &Graph, node: NodeId, target: &Target) -> Role {
+fn role(graph: &Graph, node: NodeId, config: &Config) -> Role {
     let operands = graph.operands(node);
     let Some(x) = operands.first().map(|&v| graph.ty(v)) else {
         return if let Op::Constant(_) = graph.op(node) { Role::Any } else { Role::First };
@@ -135,17 +135,19 @@ fn role(graph: &Graph, node: NodeId, target: &Target) -> Role {
     let either = |[first, last]: [f64; 2]| Role::Either { first, last };
     match graph.op(node) {
         Op::Conv(spec) if spec.layout == Layout::ChannelsFirst => {
-            let taken = int8_contractions::takes(graph, node, target) || blocks::takes(graph, node, target);
-            match csr::costs(graph, node, target).filter(|_| !taken) {
+            let taken = int8_contractions::takes(graph, node, &config.target) || blocks::takes(graph, node, config);
+            match csr::costs(graph, node, config).filter(|_| !taken) {
                 Some(costs) => Role::Sparse(costs),
                 None => Role::Last,
             }
         }
         Op::ConvTranspose { .. } => Role::Last,
         Op::Pool(spec) if spec.layout == Layout::ChannelsFirst => {
-            either(schedule::layout::windows(target, window(spec.kernel.iter().product())))
+            either(schedule::layout::windows(&config.target, window(spec.kernel.iter().product())))
         }
-        Op::Resize { sizes, .. } if sizes[..2] == x.shape[..2] => either(schedule::layout::windows(target, window(4))),
+        Op::Resize { sizes, .. } if sizes[..2] == x.shape[..2] => {
+            either(schedule::layout::windows(&config.target, window(4)))
+        }
         op if op.is(Traits::KEEPS_AXES) => either([0.0; 2]),
         Op::Reduce { .. } => either([0.0; 2]),
         Op::Transpose { .. } | Op::Broadcast { .. } | Op::Constant(_) => Role::Any,

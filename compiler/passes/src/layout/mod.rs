@@ -11,7 +11,7 @@ pub mod conv_phases;
 mod cut;
 mod transposed;
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use crate::support::layouts::{to_first, to_last};
 use mcc_ir::Result;
@@ -21,8 +21,8 @@ use mcc_ir::{ConvSpec, Graph, Layout, NodeId, Op, PoolSpec, Value};
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub(super) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
-    let first = choice::channels_first(graph, target);
+pub(super) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
+    let first = choice::channels_first(graph, config);
     let mut changed = false;
     for node in graph.topological() {
         if !first.contains(&node) {

@@ -7,7 +7,7 @@
 //! ([`winograd`]).
 
 use mcc_targets::schedule::filtering::FilterStorage;
-use mcc_targets::{Target, WeightFloats, schedule};
+use mcc_targets::{Config, Target, WeightFloats, schedule};
 
 use super::winograd;
 use mcc_ir::Result;
@@ -20,14 +20,14 @@ use mcc_ir::{
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
+pub fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     let mut changed = false;
     for node in graph.topological() {
         let result = match graph.op(node).clone() {
-            Op::MatMul => matmul(graph, node, target)?,
-            Op::Conv(spec) if spec.layout == Layout::ChannelsLast => conv(graph, node, spec, target)?,
+            Op::MatMul => matmul(graph, node, &config.target)?,
+            Op::Conv(spec) if spec.layout == Layout::ChannelsLast => conv(graph, node, spec, config)?,
             Op::Recurrent(_) => {
-                changed |= recurrent(graph, node, target)?;
+                changed |= recurrent(graph, node, &config.target)?;
                 None
             }
             _ => None,
@@ -182,7 +182,7 @@ fn by_taps(graph: &mut Graph, w: Value, target: &Target) -> Result<Value> {
     graph.add(Op::Reshape { shape: vec![taps, shape[1].clone(), shape[0].clone()] }, &[w])
 }
 
-fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Result<Option<Value>> {
+fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, config: &Config) -> Result<Option<Value>> {
     let operands = graph.operands(node);
     let (mut x, mut w) = (operands[0], operands[1]);
     let shape: Option<Vec<i64>> = graph.ty(w).shape.iter().map(Dim::as_const).collect();
@@ -198,11 +198,11 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
     w = cast(graph, w, widened(dtype))?;
     // Transformed weights would be larger than what has been made small.
     let given = graph.as_constant(narrow);
-    let short = given.is_some_and(|w| short_type(w, target).is_some());
-    let form = if target.compact || short { FilterStorage::Plain } else { FilterStorage::Transformed };
+    let short = given.is_some_and(|w| short_type(w, &config.target).is_some());
+    let form = if config.compact || short { FilterStorage::Plain } else { FilterStorage::Transformed };
     let filtered = given
         .filter(|_| dtype == DType::F32 || short)
-        .and_then(|w| winograd::plan(graph, node, w, target, form))
+        .and_then(|w| winograd::plan(graph, node, w, config, form))
         .zip(given.cloned());
     let pads = filtered.as_ref().map_or_else(|| spec.pads.clone(), |(plan, _)| plan.pads(&spec));
     let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {
@@ -230,9 +230,9 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
     let mut result: Value = if let Some((plan, given)) = filtered {
         let (w, filters) = match form {
             FilterStorage::Transformed => (graph.constant(plan.transformed(&given)?), Filters::Transformed),
-            FilterStorage::Plain => (by_taps(graph, narrow, target)?, Filters::Plain),
+            FilterStorage::Plain => (by_taps(graph, narrow, &config.target)?, Filters::Plain),
         };
-        let w = in_panels(graph, w, out, target)?;
+        let w = in_panels(graph, w, out, &config.target)?;
         graph.add_labelled(plan.op(filters), &[x, w], &label)?.into()
     } else if channels == 1 && out == group {
         w = graph.add(Op::Reshape { shape: std::iter::once(Dim::from(out)).chain(kernel()).collect() }, &[w])?;
@@ -240,9 +240,9 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
         let op = Packed { spec, kernel: window, out: out as usize, weights: WeightFormat::Depthwise };
         graph.add_labelled(op.into(), &[x, w], &label)?.into()
     } else {
-        w = stored(graph, narrow, target)?;
+        w = stored(graph, narrow, &config.target)?;
         let columns = out / group;
-        let tile = panel(target, widened(dtype), columns);
+        let tile = panel(&config.target, widened(dtype), columns);
         let panels = (columns + tile - 1) / tile;
         let grouped = [group, columns, channels].into_iter().map(Dim::from).chain(kernel()).collect();
         w = graph.add(Op::Reshape { shape: grouped }, &[w])?;

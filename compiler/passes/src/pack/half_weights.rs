@@ -1,11 +1,11 @@
-//! Weights in 16-bit floats where the user asks for them ([`Target::weights`]): half of the bytes, at the price of a rounding.
+//! Weights in 16-bit floats where the user asks for them ([`Config::weights`]): half of the bytes, at the price of a rounding.
 //!
 //! Numbers of products and convolutions are rounded here and stay `f32` in the graph: [`super::dense`] stores numbers that are
 //! 16-bit floats as such, also where minimal filtering transforms them at run time. What is kept as codes, bytes or non-zeros is
 //! none of these operations any more; the scales of codes are rounded to `f16` in [`super::lowbit`].
 
 use mcc_targets::schedule::products::MIN_HALF_WEIGHTS;
-use mcc_targets::{Target, WeightFloats};
+use mcc_targets::{Config, WeightFloats};
 
 use super::dense;
 use crate::support::edit::{Edit, rewrite};
@@ -16,13 +16,13 @@ use mcc_ir::{DType, Decision, Graph, NodeId, Op, Subject, Tensor, Value};
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
-    let to = match target.weights {
+pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
+    let to = match config.weights {
         WeightFloats::AsGiven => return Ok(false),
         WeightFloats::F16 => DType::F16,
         WeightFloats::Bf16 => DType::BF16,
     };
-    if !dense::keeps(to, target) {
+    if !dense::keeps(to, &config.target) {
         return Ok(false);
     }
     rewrite(graph, |edit, node| {
@@ -107,9 +107,9 @@ mod tests {
         let ones = Tensor::from_f64s(DType::F32, vec![2, 64], &[1.0; 128]).unwrap();
         let inputs = [ones, Tensor::zeros(DType::F32, vec![64, 48])];
         let before = eval_graph(&graph, &inputs).unwrap()[0].to_f64s();
-        let target = Target { weights, ..Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v3")).unwrap() };
-        let changed = run(&mut graph, &target).unwrap();
-        assert!(!run(&mut graph, &target).unwrap(), "a second run changes something");
+        let config = Config { weights, ..Config::new("x86_64-unknown-linux-gnu", Some("x86-64-v3")).unwrap() };
+        let changed = run(&mut graph, &config).unwrap();
+        assert!(!run(&mut graph, &config).unwrap(), "a second run changes something");
         let after = eval_graph(&graph, &inputs).unwrap()[0].to_f64s();
         let moved = before.iter().zip(&after).map(|(a, b)| (a - b).abs() / a.abs()).fold(0.0, f64::max);
         let form = graph.decisions().next().map(|d| d.form.clone());
@@ -142,8 +142,8 @@ mod tests {
         let w = (0..64 * 48).map(|i| f64::from(i) / 3.0).collect::<Vec<_>>();
         let w = graph.constant(Tensor::from_f64s(DType::F32, vec![64, 48], &w).unwrap());
         graph.set_operand(gather, 0, w);
-        let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v3")).unwrap();
-        assert!(run(&mut graph, &Target { weights: WeightFloats::F16, ..target }).unwrap());
+        let config = Config::new("x86_64-unknown-linux-gnu", Some("x86-64-v3")).unwrap();
+        assert!(run(&mut graph, &Config { weights: WeightFloats::F16, ..config }).unwrap());
         let result = graph.outputs[0].value;
         let rows = graph.operand(result.node, 0).unwrap();
         assert_eq!((graph.ty(result).dtype, graph.ty(rows).dtype), (DType::F32, DType::F16));

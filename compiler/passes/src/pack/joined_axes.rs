@@ -2,7 +2,7 @@
 //! convolution one along the other axis, where minimal filtering is faster by more than moving the data costs.
 
 use mcc_targets::schedule::filtering::Windows;
-use mcc_targets::{Target, schedule};
+use mcc_targets::{Config, schedule};
 
 use mcc_ir::Result;
 use mcc_ir::{ConvSpec, DType, Dim, Graph, Layout, NodeId, Op, Value};
@@ -11,11 +11,11 @@ use mcc_ir::{ConvSpec, DType, Dim, Graph, Layout, NodeId, Op, Value};
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
+pub fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     let mut changed = false;
     for node in graph.topological() {
         let Op::Conv(spec) = graph.op(node).clone() else { continue };
-        let Some(axis) = (0..2).find(|&axis| pays(graph, node, &spec, axis, target)) else { continue };
+        let Some(axis) = (0..2).find(|&axis| pays(graph, node, &spec, axis, config)) else { continue };
         let result = line(graph, node, &spec, axis)?;
         graph.replace(node.into(), result);
         changed = true;
@@ -24,13 +24,13 @@ pub fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
 }
 
 /// Whether windows are as long as spatial axis `axis` of the data, and the convolution is faster along the other one.
-fn pays(graph: &Graph, node: NodeId, spec: &ConvSpec, axis: usize, target: &Target) -> bool {
+fn pays(graph: &Graph, node: NodeId, spec: &ConvSpec, axis: usize, config: &Config) -> bool {
     let operands = graph.operands(node);
     let (x, y, other) = (graph.ty(operands[0]), &graph.types(node)[0], 1 - axis);
     let Some(w) = graph.as_constant(operands[1]).filter(|w| w.shape().len() == 4 && w.dtype() == DType::F32) else {
         return false;
     };
-    let plain = spec.layout == Layout::ChannelsLast && spec.group == 1 && spec.strides[other] == 1 && !target.compact;
+    let plain = spec.layout == Layout::ChannelsLast && spec.group == 1 && spec.strides[other] == 1 && !config.compact;
     let (whole, taps) = (w.shape()[2 + axis], w.shape()[2 + other]);
     let covered = spec.pads[axis] == (0, 0) && x.shape[1 + axis].is(whole as i64) && y.shape[1 + axis].is(1);
     let extent = |d: &Dim| d.as_const().and_then(|c| u64::try_from(c).ok()).filter(|&c| c > 0);

@@ -17,7 +17,7 @@ use mcc_targets::schedule::{
     lowbit::{MIN_COLUMNS, MIN_DEPTH, MIN_WEIGHTS},
     products::PANEL_COLUMNS,
 };
-use mcc_targets::{Target, WeightFloats, schedule};
+use mcc_targets::{Config, Target, WeightFloats, schedule};
 
 use super::codebook;
 use super::dense::pad;
@@ -42,35 +42,35 @@ const SPAN: i32 = 255;
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     rewrite(graph, |edit, node| match edit.graph.op(node).clone() {
-        Op::MatMul => product(edit, node, target),
-        Op::Conv(spec) if spec.layout == Layout::ChannelsLast && spec.group == 1 => conv(edit, node, &spec, target),
+        Op::MatMul => product(edit, node, config),
+        Op::Conv(spec) if spec.layout == Layout::ChannelsLast && spec.group == 1 => conv(edit, node, &spec, config),
         Op::Gather { axis: 0 } => gather(edit, node),
         _ => Ok(None),
     })
 }
 
-fn product(edit: &mut Edit, node: NodeId, target: &Target) -> Result<Option<Value>> {
+fn product(edit: &mut Edit, node: NodeId, config: &Config) -> Result<Option<Value>> {
     let operands = edit.graph.operands(node);
     let Some(w) = edit.graph.as_constant(operands[1]) else { return Ok(None) };
     let &[ref batch @ .., depth, out] = w.shape() else { return Ok(None) };
     if batch.iter().any(|&extent| extent != 1) || edit.shape(operands[0]).len() < w.shape().len() {
         return Ok(None);
     }
-    let Some(form) = Form::of(w, [depth, out], |element, column| element * out + column, target)? else {
+    let Some(form) = Form::of(w, [depth, out], |element, column| element * out + column, config)? else {
         return Ok(None);
     };
-    if too_coarse(edit, node, target) {
+    if too_coarse(edit, node, &config.target) {
         return Ok(None);
     }
     let spec = ConvSpec::matrix();
-    let gain = form.gain(edit, node, (&spec, &[]), target);
+    let gain = form.gain(edit, node, (&spec, &[]), &config.target);
     let op = Packed { spec, kernel: Vec::new(), out, weights: WeightFormat::LowBit(form.coded) }.into();
-    form.apply(edit, node, operands[0], (op, out, gain), target).map(Some)
+    form.apply(edit, node, operands[0], (op, out, gain), config).map(Some)
 }
 
-fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, target: &Target) -> Result<Option<Value>> {
+fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, config: &Config) -> Result<Option<Value>> {
     let operands = edit.graph.operands(node);
     let Some(w) = edit.graph.as_constant(operands[1]) else { return Ok(None) };
     let &[out, channels, ref kernel @ ..] = w.shape() else { return Ok(None) };
@@ -82,11 +82,11 @@ fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, target: &Target) -> Resu
         let (place, channel) = (element / channels, element % channels);
         (column * channels + channel) * window + place
     };
-    let Some(form) = Form::of(w, [window * channels, out], at, target)? else { return Ok(None) };
+    let Some(form) = Form::of(w, [window * channels, out], at, config)? else { return Ok(None) };
     // A word of codes is one of neighbouring channels then.
-    let plan = winograd::plan(edit.graph, node, w, target, FilterStorage::Plain)
+    let plan = winograd::plan(edit.graph, node, w, config, FilterStorage::Plain)
         .filter(|_| channels.is_multiple_of(form.coded.in_word()));
-    if plan.is_none() && too_coarse(edit, node, target) {
+    if plan.is_none() && too_coarse(edit, node, &config.target) {
         return Ok(None);
     }
     let pads = plan.as_ref().map_or_else(|| spec.pads.clone(), |plan| plan.pads(spec));
@@ -98,12 +98,12 @@ fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, target: &Target) -> Resu
     let (op, gain) = match plan {
         Some(plan) => (plan.op(Filters::LowBit(form.coded)), plan.gain),
         None => {
-            let gain = form.gain(edit, node, (spec, &kernel), target);
+            let gain = form.gain(edit, node, (spec, &kernel), &config.target);
             let spec = ConvSpec { pads: vec![(0, 0); kernel.len()], ..spec.clone() };
             (Packed { spec, kernel, out, weights: WeightFormat::LowBit(form.coded) }.into(), gain)
         }
     };
-    let result = form.apply(edit, node, x, (op, out, gain), target)?;
+    let result = form.apply(edit, node, x, (op, out, gain), config)?;
     match operands.get(2) {
         Some(&bias) => edit.add(Op::Binary(BinaryOp::Add), &[result, bias]).map(Some),
         None => Ok(Some(result)),
@@ -217,7 +217,7 @@ impl Form {
         w: &Tensor,
         [depth, out]: [usize; 2],
         at: impl Fn(usize, usize) -> usize,
-        target: &Target,
+        config: &Config,
     ) -> Result<Option<Form>> {
         if depth < MIN_DEPTH || out < MIN_COLUMNS || depth * out < MIN_WEIGHTS {
             return Ok(None);
@@ -228,7 +228,7 @@ impl Form {
         let form = |(coded, columns, table)| Form { coded, depth, columns, table, zeros };
         let found = affine(depth, out, &column).or_else(|| {
             // Longer tables are looked up in memory, which takes longer than reading weights.
-            let most = if target.compact { 256 } else { LowBit::SHORT_TABLE };
+            let most = if config.compact { 256 } else { LowBit::SHORT_TABLE };
             codebook::of(&values, out, &column, most).map(|(coded, columns, table)| (coded, columns, Some(table)))
         });
         Ok(found.map(form))
@@ -255,15 +255,15 @@ impl Form {
         node: NodeId,
         x: Value,
         (op, out, gain): (Op, usize, f64),
-        target: &Target,
+        config: &Config,
     ) -> Result<Value> {
         let mut packed = self.coded.pack(&self.columns, PANEL_COLUMNS as usize)?;
         let scales = packed[1].to_f64s();
         let halves = Tensor::from_f64s(DType::F16, packed[1].shape().to_vec(), &scales)?;
         // Kernels take no subnormal numbers.
         let normal = scales.iter().all(|v| *v == 0.0 || (2f64.powi(-14)..65504.0).contains(&v.abs()));
-        let (exact, wanted) = (scales == halves.to_f64s(), target.weights == WeightFloats::F16);
-        if target.has_halves() && normal && (exact || wanted) {
+        let (exact, wanted) = (scales == halves.to_f64s(), config.weights == WeightFloats::F16);
+        if config.target.has_halves() && normal && (exact || wanted) {
             packed[1] = halves;
         }
         let rounded = if exact || packed[1].dtype() != DType::F16 { "" } else { "; scales are rounded to f16" };

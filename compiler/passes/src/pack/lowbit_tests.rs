@@ -1,6 +1,6 @@
 //! Which weights are found to be codes, in which form, and that what they compute stays.
 
-use mcc_targets::{Target, WeightFloats};
+use mcc_targets::{Config, WeightFloats};
 
 use super::lowbit;
 use mcc_ir::eval::eval_graph;
@@ -34,8 +34,8 @@ fn graph(op: Op, x: &Tensor, w: Tensor) -> Graph {
 /// Runs the pass and compares values; gives the form that was decided on, if any.
 fn form(mut graph: Graph, x: &Tensor, compact: bool) -> Option<String> {
     let before = eval_graph(&graph, std::slice::from_ref(x)).unwrap();
-    let target = Target { compact, ..Target::new("x86_64-unknown-linux-gnu", None).unwrap() };
-    let changed = lowbit::run(&mut graph, &target).unwrap();
+    let config = Config { compact, ..Config::new("x86_64-unknown-linux-gnu", None).unwrap() };
+    let changed = lowbit::run(&mut graph, &config).unwrap();
     graph.remove_dead();
     mcc_ir::verify(&graph).unwrap();
     let after = eval_graph(&graph, std::slice::from_ref(x)).unwrap();
@@ -44,7 +44,7 @@ fn form(mut graph: Graph, x: &Tensor, compact: bool) -> Option<String> {
         let near = (a - b).abs() <= 1e-5 * a.abs().max(1.0);
         assert!(near || a.is_nan() && b.is_nan(), "{b}, not {a}");
     }
-    assert!(!lowbit::run(&mut graph, &target).unwrap(), "a second run changes something");
+    assert!(!lowbit::run(&mut graph, &config).unwrap(), "a second run changes something");
     let decided = graph.decisions().next().map(|d| d.form.clone());
     assert_eq!(decided.as_deref().is_some_and(|form| form != "dense"), changed);
     decided
@@ -126,13 +126,13 @@ fn convolutions() {
 fn scales_are_rounded_where_that_is_asked_for() {
     let x = floats(&[3, 64], |i| number(i, -50, 100) / 16.0);
     let w = floats(&[64, 64], |i| number(i, -8, 16) * scale(i % 64 + i / 2048));
-    let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v3")).unwrap();
+    let config = Config::new("x86_64-unknown-linux-gnu", Some("x86-64-v3")).unwrap();
     for (weights, dtype) in
         [(WeightFloats::AsGiven, DType::F32), (WeightFloats::F16, DType::F16), (WeightFloats::Bf16, DType::F32)]
     {
         let mut graph = graph(Op::MatMul, &x, w.clone());
         let before = eval_graph(&graph, std::slice::from_ref(&x)).unwrap()[0].to_f64s();
-        assert!(lowbit::run(&mut graph, &Target { weights, ..target.clone() }).unwrap());
+        assert!(lowbit::run(&mut graph, &Config { weights, ..config.clone() }).unwrap());
         let product = graph.outputs[0].value.node;
         assert_eq!(graph.ty(graph.operand(product, 2).unwrap()).dtype, dtype);
         let after = eval_graph(&graph, std::slice::from_ref(&x)).unwrap()[0].to_f64s();
@@ -172,8 +172,8 @@ fn sixteen_bits_are_finer_than_digits() {
         let rounded = g.add(Op::Unary(UnaryOp::Round), &[product]).unwrap();
         let codes = g.add(Op::Cast { to, saturate: true }, &[rounded]).unwrap();
         g.outputs = std::iter::once(Output { name: "y".to_string(), value: codes }).collect();
-        let target = Target::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
-        lowbit::run(&mut g, &target).unwrap()
+        let config = Config::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
+        lowbit::run(&mut g, &config).unwrap()
     };
     let all = [DType::U8, DType::U16, DType::I16];
     assert_eq!(all.map(|to| coded(to, "icelake-server")), [true, false, false]);

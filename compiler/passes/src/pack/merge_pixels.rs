@@ -5,7 +5,7 @@
 //! zeros but where the pixel's own filter lies. The result has the same bytes in the same order.
 
 use mcc_targets::choices::Problem;
-use mcc_targets::{Target, schedule};
+use mcc_targets::{Config, schedule};
 
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, NodeId, Op, Range, Tensor, Value, text};
@@ -14,11 +14,11 @@ use mcc_ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, NodeId, Op, Range, T
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
+pub fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     let mut changed = false;
     for node in graph.topological() {
         let Op::Conv(spec) = graph.op(node).clone() else { continue };
-        if let Some(result) = conv(graph, node, spec, target)? {
+        if let Some(result) = conv(graph, node, spec, config)? {
             graph.replace(node.into(), result);
             changed = true;
         }
@@ -26,7 +26,7 @@ pub fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
     Ok(changed)
 }
 
-fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Result<Option<Value>> {
+fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, config: &Config) -> Result<Option<Value>> {
     let operands = graph.operands(node);
     let (x, y) = (graph.ty(operands[0]).clone(), graph.types(node)[0].clone());
     let axes = spec.strides.len();
@@ -39,7 +39,7 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, target: &Target) -> Res
     let (out, columns, stride) = (w.shape()[0], w.shape()[axes + 1], spec.strides[axes - 1]);
     let text = text::node_signature(graph, node);
     let problem = Problem { text: &text, layer: graph.label(node) };
-    let merged = schedule::products::merged_pixels(target, problem, out as u64, columns as u64, stride as u64) as i64;
+    let merged = schedule::products::merged_pixels(config, problem, out as u64, columns as u64, stride as u64) as i64;
     if merged < 2 || row < 2 * merged {
         return Ok(None);
     }

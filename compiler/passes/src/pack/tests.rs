@@ -1,6 +1,6 @@
 //! Layout and packing keep what a graph computes.
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use super::{dense, joined_axes, merge_pixels};
 use crate::canonical::{fold_constants, transposes};
@@ -24,9 +24,9 @@ fn check(op: Op, x: &Tensor, constants: &[Tensor], want: &str) {
     let value = graph.add_labelled(op.clone(), &operands, "it").unwrap().into();
     graph.outputs.push(mcc_ir::Output { name: "y".to_string(), value });
     let before = eval_graph(&graph, std::slice::from_ref(x)).unwrap();
-    let (ty, target) = (graph.ty(value).clone(), Target::new("x86_64-unknown-linux-gnu", None).unwrap());
+    let (ty, config) = (graph.ty(value).clone(), Config::new("x86_64-unknown-linux-gnu", None).unwrap());
     for pass in [layout::run, transposes::run, fold_constants::run, joined_axes::run, fold_constants::run, dense::run] {
-        pass(&mut graph, &target).unwrap();
+        pass(&mut graph, &config).unwrap();
         let value = graph.outputs[0].value;
         assert_eq!(*graph.ty(value), ty, "type of {op:?}");
         let after = eval_graph(&graph, std::slice::from_ref(x)).unwrap();
@@ -36,9 +36,9 @@ fn check(op: Op, x: &Tensor, constants: &[Tensor], want: &str) {
         assert!(after == before || all_near(), "value of {op:?}");
         graph.remove_dead();
     }
-    fold_constants::run(&mut graph, &target).unwrap();
+    fold_constants::run(&mut graph, &config).unwrap();
     graph.remove_dead();
-    assert!(!layout::run(&mut graph, &target).unwrap() && !dense::run(&mut graph, &target).unwrap());
+    assert!(!layout::run(&mut graph, &config).unwrap() && !dense::run(&mut graph, &config).unwrap());
     let names: Vec<&str> = graph.topological().iter().map(|&n| graph.op(n).name()).collect();
     let kernels: Vec<&str> = names.into_iter().filter(|n| !["input", "constant"].contains(n)).collect();
     assert_eq!(kernels.join(" "), want, "{op:?}");
@@ -102,7 +102,7 @@ fn convolutions() {
 #[test]
 fn small_filters_are_transformed_late() {
     let x = numbers(DType::F32, &[1, 14, 14, 32], 4);
-    let target = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v3")).unwrap();
+    let config = Config::new("x86_64-unknown-linux-gnu", Some("x86-64-v3")).unwrap();
     let spec = ConvSpec { layout: Layout::ChannelsLast, pads: vec![(1, 1); 2], ..spec(1, 1, 1, 1) };
     let packed = |dtype: DType, halved: f64, compact: bool| {
         let w = numbers(DType::F32, &[32, 32, 3, 3], 2).to_f64s().iter().map(|v| v * halved).collect::<Vec<_>>();
@@ -114,8 +114,8 @@ fn small_filters_are_transformed_late() {
         let value = graph.add_labelled(Op::Conv(spec.clone()), &[input, w], "it").unwrap().into();
         graph.outputs.push(mcc_ir::Output { name: "y".to_string(), value });
         let before = eval_graph(&graph, std::slice::from_ref(&x)).unwrap()[0].to_f64s();
-        dense::run(&mut graph, &Target { compact, ..target.clone() }).unwrap();
-        fold_constants::run(&mut graph, &target).unwrap();
+        dense::run(&mut graph, &Config { compact, ..config.clone() }).unwrap();
+        fold_constants::run(&mut graph, &config).unwrap();
         graph.remove_dead();
         let after = eval_graph(&graph, std::slice::from_ref(&x)).unwrap()[0].to_f64s();
         assert!(before.iter().zip(&after).all(|(a, b)| (a - b).abs() <= 1e-3 * a.abs().max(1.0)));
@@ -168,7 +168,7 @@ fn pixels_merge() {
         ("x86-64-v3", 3, 4, 1, (2, 0), 50),
         ("x86-64-v2", 2, 3, 1, (0, 2), 17),
     ] {
-        let target = Target::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
+        let config = Config::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
         let spec = ConvSpec {
             strides: vec![1, stride],
             dilations: vec![1, 1],
@@ -184,9 +184,9 @@ fn pixels_merge() {
         let value = graph.add(Op::Conv(spec), &[input, weights, bias]).unwrap();
         graph.outputs.push(mcc_ir::Output { name: "y".to_string(), value });
         let before = eval_graph(&graph, std::slice::from_ref(&x)).unwrap();
-        assert!(merge_pixels::run(&mut graph, &target).unwrap(), "{cpu} {out}");
+        assert!(merge_pixels::run(&mut graph, &config).unwrap(), "{cpu} {out}");
         graph.remove_dead();
         assert!(eval_graph(&graph, std::slice::from_ref(&x)).unwrap() == before, "{cpu} {out}");
-        assert!(!merge_pixels::run(&mut graph, &target).unwrap(), "{cpu} {out}: twice");
+        assert!(!merge_pixels::run(&mut graph, &config).unwrap(), "{cpu} {out}: twice");
     }
 }

@@ -3,7 +3,7 @@
 
 use mcc_targets::choices::Problem;
 use mcc_targets::schedule::filtering::{FilterStorage, Windows};
-use mcc_targets::{Target, schedule};
+use mcc_targets::{Config, schedule};
 
 use mcc_ir::Result;
 use mcc_ir::{ConvSpec, Dim, Filtering, Filters, Graph, Layout, NodeId, Op, Packed, Tensor, WeightFormat, text};
@@ -50,12 +50,12 @@ pub(crate) fn plan(
     graph: &Graph,
     node: NodeId,
     w: &Tensor,
-    target: &Target,
+    config: &Config,
     stored: FilterStorage,
 ) -> Option<FilterPlan> {
     let windows = windows(graph, node, w.shape())?;
     let text = text::node_signature(graph, node);
-    let tile = schedule::filtering::tile(target, Problem { text: &text, layer: graph.label(node) }, &windows, stored)?;
+    let tile = schedule::filtering::tile(config, Problem { text: &text, layer: graph.label(node) }, &windows, stored)?;
     let axes = w.shape().len() - 2;
     let along = |v: [u64; 2]| v[..axes].iter().map(|&n| n as i64).collect::<Vec<_>>();
     let [size, tile, kernel, dilations] = [windows.size, tile, windows.kernel, windows.dilations].map(along);

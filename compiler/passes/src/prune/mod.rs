@@ -17,13 +17,13 @@ mod needs;
 mod rewrite;
 mod slots;
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use mcc_ir::Graph;
 use mcc_ir::Result;
 
 /// Removes channels that say nothing.
-pub(super) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(super) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     let snapshot = graph.clone();
     let mut flow = flow::Flow::of(&snapshot)?;
     needs::spread(&mut flow);

@@ -13,7 +13,7 @@
 use bytes::Bytes;
 use mcc_targets::choices::Problem;
 use mcc_targets::schedule::int8::{DEPTHWISE_LANES, MIN_EXTENT};
-use mcc_targets::{Arch, Feature, Target, schedule};
+use mcc_targets::{Arch, Config, Feature, Target, schedule};
 
 use crate::support::edit::{Edit, rewrite};
 use mcc_ir::Result;
@@ -26,10 +26,10 @@ use mcc_ir::{
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     let mut changed = false;
     for node in graph.topological() {
-        if let Some(r) = recurrence(graph, node, target)? {
+        if let Some(r) = recurrence(graph, node, config)? {
             let r = graph.constant(r);
             graph.set_operand(node, 1, r);
             changed = true;
@@ -44,18 +44,18 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
         let decide = |edit: &mut Edit, form: String, why: &str| {
             edit.graph.decide(Decision::new(layer.as_str(), Subject::Precision, operator, form, why));
         };
-        if contraction.to.is_float() && !schedule::int8::multiplies_int8(target) {
+        if contraction.to.is_float() && !schedule::int8::multiplies_int8(&config.target) {
             decide(edit, contraction.to.to_string(), super::WITHOUT_BYTE_PRODUCTS);
             return Ok(None);
         }
         let text = text::node_signature(edit.graph, node);
         let columns = (contraction.out / contraction.spec.group) as u64;
-        let tile = panel(target, Problem { text: &text, layer: &layer }, columns);
+        let tile = panel(config, Problem { text: &text, layer: &layer }, columns);
         let Some(weights) = Weights::new(&contraction, tile) else {
             decide(edit, contraction.to.to_string(), "the weights are no bytes, or too few to fill a step of four");
             return Ok(None);
         };
-        let result = rewritten(edit, &contraction, &data, &weights, target)?;
+        let result = rewritten(edit, &contraction, &data, &weights, config)?;
         match result {
             Some(_) => {
                 decide(edit, format!("int8 ({from} data, i8 weights)"), "bytes multiplied, exact sums in 32 bits")
@@ -85,10 +85,11 @@ pub(crate) fn takes(graph: &Graph, node: NodeId, target: &Target) -> bool {
 }
 
 /// The weights of a recurrence over states rounded to bytes, as bytes: `[panels, steps, tile, 4]`.
-fn recurrence(graph: &Graph, node: NodeId, target: &Target) -> Result<Option<Tensor>> {
+fn recurrence(graph: &Graph, node: NodeId, config: &Config) -> Result<Option<Tensor>> {
     let Op::Recurrent(spec) = graph.op(node) else { return Ok(None) };
     let r = graph.operand(node, 1).and_then(|r| graph.as_constant(r));
-    let Some(r) = r.filter(|r| spec.quantized && schedule::int8::multiplies_int8(target) && r.dtype() == DType::F32)
+    let Some(r) =
+        r.filter(|r| spec.quantized && schedule::int8::multiplies_int8(&config.target) && r.dtype() == DType::F32)
     else {
         return Ok(None);
     };
@@ -99,7 +100,7 @@ fn recurrence(graph: &Graph, node: NodeId, target: &Target) -> Result<Option<Ten
     }
     let by_column = (0..columns).flat_map(|c| (0..hidden).map(move |row| row * columns + c));
     let bytes: Vec<i8> = by_column.map(|at| values[at] as i8).collect();
-    let packed = pack(&bytes, [1, columns, 1, hidden], panel(target, Problem::default(), columns as u64))?;
+    let packed = pack(&bytes, [1, columns, 1, hidden], panel(config, Problem::default(), columns as u64))?;
     let &[_, panels, _, steps, tile, four] = packed.shape() else { return Ok(None) };
     packed.reshaped(vec![panels, steps, tile, four]).map(Some)
 }
@@ -263,15 +264,15 @@ impl Weights {
     }
 
     /// Weights of one column a group that sums what it meets.
-    fn ones(&self, target: &Target, groups: usize) -> Result<Tensor> {
+    fn ones(&self, config: &Config, groups: usize) -> Result<Tensor> {
         let shape = [groups, 1, self.taps, self.run];
-        pack(&vec![1; shape.iter().product()], shape, panel(target, Problem::default(), 1))
+        pack(&vec![1; shape.iter().product()], shape, panel(config, Problem::default(), 1))
     }
 }
 
 /// Columns of a panel of weights with `columns` columns in all.
-fn panel(target: &Target, problem: Problem<'_>, columns: u64) -> usize {
-    schedule::int8::panel_columns(target, problem, columns) as usize
+fn panel(config: &Config, problem: Problem<'_>, columns: u64) -> usize {
+    schedule::int8::panel_columns(config, problem, columns) as usize
 }
 
 fn pack(bytes: &[i8], [group, columns, taps, run]: [usize; 4], tile: usize) -> Result<Tensor> {
@@ -306,7 +307,7 @@ fn rewritten(
     c: &Contraction,
     data: &Data,
     weights: &Weights,
-    target: &Target,
+    config: &Config,
 ) -> Result<Option<Value>> {
     let offsets = weights.offsets.iter().any(|&o| o != 0);
     let padded = c.spec.pads.iter().any(|&p| p != (0, 0));
@@ -324,7 +325,7 @@ fn rewritten(
         return Ok(None);
     }
     let from = edit.dtype(data.bytes);
-    let wanted = taken(target).unwrap_or(from);
+    let wanted = taken(&config.target).unwrap_or(from);
     let mut x = data.bytes;
     if wanted != from {
         let shift = edit.graph.constant(Tensor::scalar_i64(DType::I32, if wanted == DType::U8 { 128 } else { -128 }));
@@ -382,7 +383,7 @@ fn rewritten(
         let groups = c.spec.group;
         let mut met = match depthwise {
             true => filters(edit, &vec![1; weights.bytes.len()])?,
-            false => dot(edit, weights.ones(target, groups)?, &spec, groups)?,
+            false => dot(edit, weights.ones(config, groups)?, &spec, groups)?,
         };
         let mut offsets = vector(edit, &weights.offsets)?;
         let apart = groups > 1 && !depthwise;

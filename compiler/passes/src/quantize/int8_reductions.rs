@@ -7,7 +7,7 @@
 //! The sum is exact. What is summed then need not exist as floats, so that other users of it too read bytes. The results
 //! differ by rounding only.
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use super::qdq_propagation::{Dequantized, Parameters};
 use crate::support::edit::rewrite;
@@ -21,7 +21,7 @@ const MOST: i64 = 1 << 16;
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     rewrite(graph, |edit, node| {
         let Op::Reduce { kind: kind @ (ReduceKind::Sum | ReduceKind::Mean), axes, keep } = edit.graph.op(node).clone()
         else {

@@ -8,7 +8,7 @@
 
 use mcc_targets::choices::Problem;
 use mcc_targets::schedule::filtering::{FilterStorage, Windows};
-use mcc_targets::{Arch, Target, schedule};
+use mcc_targets::{Arch, Config, schedule};
 
 use super::int8_contractions::is_depthwise;
 use crate::layout::conv_phases;
@@ -21,8 +21,8 @@ use mcc_ir::{BinaryOp, DType, Decision, Dim, Graph, NodeId, Op, Subject, Tensor,
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
-    if !schedule::int8::multiplies_int8(target) {
+pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
+    if !schedule::int8::multiplies_int8(&config.target) {
         for node in graph.topological() {
             let quantized = matches!(graph.op(node), Op::MatMul | Op::Conv(_) | Op::ConvTranspose { .. })
                 && graph.operands(node)[..2].iter().all(|&v| Dequantized::of(graph, v).is_some());
@@ -65,12 +65,12 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             Some("the weights are no constant matrix")
         } else if !along(&edit.shape(w.scale), w.rank, columns, &w.moves) {
             Some("the weights' scales run along what is summed, and do not leave the sum")
-        } else if is_word(edit.dtype(x.codes)) && !target.has_byte_dot() {
+        } else if is_word(edit.dtype(x.codes)) && !config.target.has_byte_dot() {
             Some("data of 16 bits would be two products of bytes: without an instruction for them, floats are faster")
         } else if is_word(edit.dtype(x.codes)) && x.zero.is_some_and(|z| edit.graph.as_constant(z).is_none()) {
             Some("data of 16 bits has a zero point that is no constant")
         } else {
-            unfit(edit.graph, node, target, is_word(edit.dtype(x.codes)))
+            unfit(edit.graph, node, config, is_word(edit.dtype(x.codes)))
         };
         if let Some(why) = refusal {
             stays_float(edit.graph, node, why);
@@ -107,7 +107,7 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
 }
 
 /// Why a layer is better off with floats, whatever its scales are; its data may be two bytes.
-fn unfit(graph: &Graph, node: NodeId, target: &Target, words: bool) -> Option<&'static str> {
+fn unfit(graph: &Graph, node: NodeId, config: &Config, words: bool) -> Option<&'static str> {
     let shape = &graph.ty(graph.operand(node, 1)?).shape;
     let narrow = |extent: &Dim| extent.as_const().is_none_or(|c| c < schedule::int8::MIN_EXTENT as i64);
     match graph.op(node) {
@@ -115,7 +115,9 @@ fn unfit(graph: &Graph, node: NodeId, target: &Target, words: bool) -> Option<&'
             let extents: Option<Vec<i64>> = shape.iter().map(Dim::as_const).collect();
             let depthwise = match extents.as_deref() {
                 // Elsewhere what brings four rows' bytes together costs what the products save.
-                Some([out, channels, kernel @ ..]) if target.arch == Arch::X86_64 && target.has_byte_dot() => {
+                Some([out, channels, kernel @ ..])
+                    if config.target.arch == Arch::X86_64 && config.target.has_byte_dot() =>
+                {
                     is_depthwise(spec, *channels as usize, *out as usize, kernel)
                 }
                 _ => false,
@@ -128,10 +130,10 @@ fn unfit(graph: &Graph, node: NodeId, target: &Target, words: bool) -> Option<&'
             let w = graph.ty(graph.operand(node, 1)?).fixed_shape();
             let windows = w.and_then(|w| winograd::windows(graph, node, &w));
             let rather = |w: &Windows| match words {
-                true => schedule::filtering::tile(target, Problem::default(), w, FilterStorage::Transformed).is_some(),
-                false => schedule::filtering::beats_int8(target, w),
+                true => schedule::filtering::tile(config, Problem::default(), w, FilterStorage::Transformed).is_some(),
+                false => schedule::filtering::beats_int8(&config.target, w),
             };
-            let filtered = !target.compact && windows.is_some_and(|w| rather(&w));
+            let filtered = !config.compact && windows.is_some_and(|w| rather(&w));
             filtered.then_some("minimal filtering of floats is faster than products of bytes")
         }
         Op::ConvTranspose { spec, .. } => {
@@ -139,7 +141,7 @@ fn unfit(graph: &Graph, node: NodeId, target: &Target, words: bool) -> Option<&'
             if narrow(&channels) || spec.group > 1 && narrow(&shape[1]) {
                 return Some("few channels leave most of a step of four bytes empty");
             }
-            if !target.has_byte_dot() {
+            if !config.target.has_byte_dot() {
                 return Some("without an instruction for products of bytes, phases of floats are faster");
             }
             (!conv_phases::fits(graph, node, spec))
@@ -314,7 +316,7 @@ mod tests {
              %7 = mul(%5, %6) : f32[4, 2]\n%8 = matmul(%3, %7) : f32[2, 2]  // layer\noutput \"y\" = %8\n"
         );
         let mut graph = text::parse(&text).unwrap();
-        run(&mut graph, &Target::new("aarch64-unknown-linux-gnu", Some(cpu)).unwrap()).unwrap();
+        run(&mut graph, &Config::new("aarch64-unknown-linux-gnu", Some(cpu)).unwrap()).unwrap();
         graph.decisions().map(|d| (d.form.clone(), d.reason.clone())).collect()
     }
 

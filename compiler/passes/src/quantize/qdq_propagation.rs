@@ -3,7 +3,7 @@
 //! Where scale and zero point are the same on both sides, a pair of dequantizing and quantizing is nothing; around
 //! concatenations and reshapes, where they may differ, quantizing moves up to each operand. The results are the same.
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use crate::support::edit::{Edit, rewrite};
 use mcc_ir::Result;
@@ -19,7 +19,7 @@ const DEPTH: usize = 8;
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     rewrite(graph, |edit, node| {
         let Some(quantization) = Quantization::of(edit.graph, node) else { return Ok(None) };
         let x = quantization.x;

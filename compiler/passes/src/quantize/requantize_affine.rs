@@ -3,7 +3,7 @@
 //! Dequantizing, adding and quantizing again are shifts and scales in turn. Multiplied out, each term has one factor, and
 //! all shifts are one; a rectifier in between moves to the end. Results differ by rounding only.
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use crate::support::edit::{Edit, rewrite};
 use mcc_ir::Result;
@@ -16,7 +16,7 @@ const DEPTH: usize = 12;
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     rewrite(graph, |edit, node| {
         if !matches!(edit.graph.op(node), Op::Unary(UnaryOp::Round)) || edit.dtype(node.into()) != DType::F32 {
             return Ok(None);

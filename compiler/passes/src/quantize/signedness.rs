@@ -4,7 +4,7 @@
 //! to the other kind, `q(x) = round(x / s) + z`, is one to this kind with another zero point, `z + 128` or `z - 128`, so
 //! nothing has to be shifted between it and the products. The results are the same.
 
-use mcc_targets::{Target, schedule};
+use mcc_targets::{Config, schedule};
 
 use super::int8_contractions::taken;
 use super::qdq_propagation::{Quantization, number};
@@ -16,8 +16,10 @@ use mcc_ir::{BinaryOp, DType, Graph, Op, PadMode, PoolKind, Tensor, Value};
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
-    let Some(wanted) = taken(target).filter(|_| schedule::int8::multiplies_int8(target)) else { return Ok(false) };
+pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
+    let Some(wanted) = taken(&config.target).filter(|_| schedule::int8::multiplies_int8(&config.target)) else {
+        return Ok(false);
+    };
     let (from, shift) = if wanted == DType::U8 { (DType::I8, 128.0) } else { (DType::U8, -128.0) };
     let signs = Signs { from, wanted, shift };
     rewrite(graph, |edit, node| {

@@ -5,7 +5,7 @@
 //! would meet do not become NaN.
 
 use mcc_targets::schedule::blocks::{Blocks, Costs};
-use mcc_targets::{Sparsity, Target, schedule};
+use mcc_targets::{Config, Sparsity, Target, schedule};
 
 use crate::pack::{dense, winograd};
 use mcc_ir::Result;
@@ -20,15 +20,15 @@ pub(crate) const LARGEST: i64 = 1 << 30;
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
-    if target.sparsity == Sparsity::Off {
+pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
+    if config.sparsity == Sparsity::Off {
         return Ok(false);
     }
     let mut changed = false;
     for node in graph.topological() {
         let Some(filters) = Filters::of(graph, node).filter(|_| !is_channels_first(graph.op(node))) else { continue };
-        let Some((width, costs)) = best(target, &filters) else { continue };
-        let result = rewritten(graph, node, &filters, width, target)?;
+        let Some((width, costs)) = best(&config.target, &filters) else { continue };
+        let result = rewritten(graph, node, &filters, width, &config.target)?;
         let zeros = 1.0 - filters.values.iter().filter(|v| **v != 0.0).count() as f64 / filters.values.len() as f64;
         let reason = format!("{:.1} % of the blocks are not zero", 100.0 * filters.share(width));
         let form = format!("1x{width} blocks");
@@ -45,8 +45,8 @@ fn is_channels_first(op: &Op) -> bool {
 }
 
 /// Whether a product goes by blocks if it is channels-last.
-pub(crate) fn takes(graph: &Graph, node: NodeId, target: &Target) -> bool {
-    target.sparsity != Sparsity::Off && Filters::of(graph, node).is_some_and(|f| best(target, &f).is_some())
+pub(crate) fn takes(graph: &Graph, node: NodeId, config: &Config) -> bool {
+    config.sparsity != Sparsity::Off && Filters::of(graph, node).is_some_and(|f| best(&config.target, &f).is_some())
 }
 
 /// The width of blocks that gives the fastest product, if any pays.

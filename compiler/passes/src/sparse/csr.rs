@@ -6,7 +6,7 @@
 
 use mcc_targets::choices::Problem;
 use mcc_targets::schedule::sparse::{Costs, Image, Layer, Reads};
-use mcc_targets::{Sparsity, Target, schedule};
+use mcc_targets::{Config, Sparsity, schedule};
 
 use super::shared_places::{self, Shared};
 use crate::pack::winograd;
@@ -21,20 +21,20 @@ use mcc_ir::{
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
+pub fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     let mut changed = false;
-    if target.sparsity == Sparsity::Off {
+    if config.sparsity == Sparsity::Off {
         return Ok(false);
     }
     for node in graph.topological() {
-        let Some(candidate) = candidate(graph, node, target) else { continue };
+        let Some(candidate) = candidate(graph, node, config) else { continue };
         let first = [candidate.spec.layout, candidate.stored].map(|layout| layout == Layout::ChannelsFirst);
-        let costs = schedule::sparse::costs(target, &candidate.plan.layer).with(first);
-        let chosen = candidate.chosen(graph.label(node), target);
+        let costs = schedule::sparse::costs(&config.target, &candidate.plan.layer).with(first);
+        let chosen = candidate.chosen(graph.label(node), config);
         let (layer, zeros) = (graph.label(node).to_string(), candidate.zeros);
         // Only what goes by its non-zeros has been left channels-first.
         let pays =
-            target.sparsity == Sparsity::Force || first[1] || chosen.is_some_and(|chosen| chosen.with(first).pays());
+            config.sparsity == Sparsity::Force || first[1] || chosen.is_some_and(|chosen| chosen.with(first).pays());
         let (form, reason) =
             if pays { ("sparse", told(&costs, candidate.plan.shared.shared)) } else { ("dense", told(&costs, 1)) };
         let decision = Decision::new(&layer, Subject::Weights, graph.op(node).name(), form, reason).zeros(zeros);
@@ -49,11 +49,11 @@ pub fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
 }
 
 /// What a convolution costs either way, with channels-last operands and results; `None` where non-zeros are no way.
-pub(crate) fn costs(graph: &Graph, node: NodeId, target: &Target) -> Option<Costs> {
-    if target.sparsity == Sparsity::Off {
+pub(crate) fn costs(graph: &Graph, node: NodeId, config: &Config) -> Option<Costs> {
+    if config.sparsity == Sparsity::Off {
         return None;
     }
-    candidate(graph, node, target)?.chosen(graph.label(node), target)
+    candidate(graph, node, config)?.chosen(graph.label(node), config)
 }
 
 pub(crate) fn told(costs: &Costs, shared: usize) -> String {
@@ -88,13 +88,14 @@ pub(crate) struct SparsePlan {
 
 impl Candidate {
     /// What either way costs, with channels-last operands and results, as a table of choices wants it.
-    pub fn chosen(&self, layer: &str, target: &Target) -> Option<Costs> {
-        schedule::sparse::costs(target, &self.plan.layer).chosen(target, Problem { text: &self.plan.text, layer })
+    pub fn chosen(&self, layer: &str, config: &Config) -> Option<Costs> {
+        schedule::sparse::costs(&config.target, &self.plan.layer)
+            .chosen(config, Problem { text: &self.plan.text, layer })
     }
 }
 
 /// The layer that a node is, if its weights are constant and have enough zeros.
-fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> {
+fn candidate(graph: &Graph, node: NodeId, config: &Config) -> Option<Candidate> {
     let operands = graph.operands(node);
     let (value, w) = (*operands.first()?, graph.as_constant(*operands.get(1)?)?);
     let x = graph.ty(value);
@@ -138,7 +139,7 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
     });
     let geometry =
         Geometry { spec: &spec, stored, kernel: &kernel, x: &x, y: &y, channels: shape[1], words: false, filtered };
-    let plan = geometry.plan(target, graph.label(node), &weights)?;
+    let plan = geometry.plan(config, graph.label(node), &weights)?;
     Some(Candidate { x: value, spec, stored, kernel, plan, zeros, weights })
 }
 
@@ -160,7 +161,7 @@ pub(crate) struct Geometry<'a> {
 
 impl Geometry<'_> {
     /// How a layer with such weights is laid out.
-    pub fn plan(&self, target: &Target, label: &str, weights: &[u32]) -> Option<SparsePlan> {
+    pub fn plan(&self, config: &Config, label: &str, weights: &[u32]) -> Option<SparsePlan> {
         let &Geometry { spec, stored, kernel, x, y, channels, words, filtered } = self;
         let (is_matrix, layout) = (kernel.is_empty(), spec.layout);
         let extent = |d: &Dim| d.as_const().and_then(|c| u64::try_from(c).ok());
@@ -170,7 +171,7 @@ impl Geometry<'_> {
         let (images, together) =
             if apart { (&y[0], y[1..y.len() - 1].iter().product()) } else { (&Dim::ONE, pixels.clone()) };
         let (out, channels) = (y.last().and_then(extent)?, channels as u64);
-        let block = schedule::sparse::block(target, out) as usize;
+        let block = schedule::sparse::block(config, out) as usize;
         let ways =
             [1, 2, 4].map(|n| shared_places::order(weights.chunks_exact(weights.len() / out as usize), block, n));
         let shared = schedule::sparse::shared(ways.each_ref().map(|way| (way.shared as u64, way.values as u64)));
@@ -201,11 +202,11 @@ impl Geometry<'_> {
         );
         let problem = Problem { text: &text, layer: label };
         let staging = if is_matrix {
-            let span = schedule::sparse::span(target, problem, extent(&together), &layer);
+            let span = schedule::sparse::span(config, problem, extent(&together), &layer);
             let rows = extent(&together).unwrap_or(schedule::sparse::ASSUMED_ROWS);
             (layer.span, layer.tiles) = (span, extent(images).unwrap_or(1) * rows.div_ceil(span));
             (layer.staged, layer.reads) = (channels * span, Reads::rows(span));
-            let cut = schedule::sparse::cut(target, problem, &layer);
+            let cut = schedule::sparse::cut(config, problem, &layer);
             let [span, abreast, block, depth] = [span, cut.abreast, cut.block, cut.depth].map(|n| n as usize);
             Staging {
                 lines: span,
@@ -242,7 +243,7 @@ impl Geometry<'_> {
                 let more = if phases[0] > 1 { kernel[0] as u64 - phases[0] } else { reach[0] };
                 Image { size, reach, phases, more, aligned }
             });
-            let (tiles, image) = schedule::sparse::tiles(target, problem, &images, &layer);
+            let (tiles, image) = schedule::sparse::tiles(config, problem, &images, &layer);
             let phase = (tiles.span + image.reach[0] * tiles.pitch + image.reach[1]).next_multiple_of(16);
             (layer.span, layer.tiles) = (tiles.span, batch * size[0].div_ceil(tiles.lines));
             layer.staged = channels * image.phases.iter().product::<u64>() * phase;
@@ -251,7 +252,7 @@ impl Geometry<'_> {
                 layer.filtered = true;
                 layer.products = batch * products;
             }
-            let cut = schedule::sparse::cut(target, problem, &layer);
+            let cut = schedule::sparse::cut(config, problem, &layer);
             let [abreast, block, depth] = [cut.abreast, cut.block, cut.depth].map(|n| n as usize);
             let [lines, pitch, span, phase] = [tiles.lines, tiles.pitch, tiles.span, phase].map(|n| n as usize);
             Staging { lines, pitch, span, phase, aligned: image.aligned, abreast, shared: shared.shared, block, depth }

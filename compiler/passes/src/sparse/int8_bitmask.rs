@@ -4,7 +4,7 @@
 //! That is left undone where it takes time, unless small objects are asked for: with too few rows to hide it, or where the
 //! target goes byte by byte.
 
-use mcc_targets::{Target, schedule};
+use mcc_targets::{Config, schedule};
 
 use mcc_ir::Result;
 use mcc_ir::{Decision, Dim, Graph, Packed, Subject, WeightFormat, mask_bytes};
@@ -13,7 +13,7 @@ use mcc_ir::{Decision, Dim, Graph, Packed, Subject, WeightFormat, mask_bytes};
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     let mut changed = false;
     for node in graph.topological() {
         let Some(product) =
@@ -45,8 +45,12 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             decide(graph, "dense bytes", format!("{told}: bits take more than zeros save"));
             continue;
         }
-        if !target.compact && !schedule::int8::bitmask_is_free(target, rows.as_const()) {
-            let why = if target.spreads_bytes() { "rows would wait for them" } else { "the target spreads no bytes" };
+        if !config.compact && !schedule::int8::bitmask_is_free(&config.target, rows.as_const()) {
+            let why = if config.target.spreads_bytes() {
+                "rows would wait for them"
+            } else {
+                "the config.target spreads no bytes"
+            };
             decide(graph, "dense bytes", format!("{told} could be had, but {why}"));
             continue;
         }

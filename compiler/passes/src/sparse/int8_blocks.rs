@@ -2,7 +2,7 @@
 //! other blocks ([`WeightFormat::Blocks`]), where a cost model says that this is faster.
 
 use mcc_targets::schedule::blocks::Blocks;
-use mcc_targets::{Sparsity, Target, schedule};
+use mcc_targets::{Config, Sparsity, schedule};
 
 use super::blocks::LARGEST;
 use mcc_ir::Result;
@@ -15,9 +15,9 @@ const STEP: usize = 4;
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     let mut changed = false;
-    if target.sparsity == Sparsity::Off {
+    if config.sparsity == Sparsity::Off {
         return Ok(false);
     }
     for node in graph.topological() {
@@ -51,7 +51,7 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
             values: None,
             filtered: None,
         };
-        let costs = schedule::blocks::costs(target, &problem);
+        let costs = schedule::blocks::costs(&config.target, &problem);
         if !costs.pays() {
             continue;
         }

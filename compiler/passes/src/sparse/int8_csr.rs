@@ -1,7 +1,7 @@
 //! Weights of byte products of which enough words, four input channels of an output channel, are zero are kept as their other
 //! words ([`WeightFormat::NonZeros`]), where a cost model says that this is faster than to multiply by the zeros.
 
-use mcc_targets::{Sparsity, Target, schedule};
+use mcc_targets::{Config, Sparsity, schedule};
 
 use super::csr::{Candidate, Geometry, rewritten, told};
 use mcc_ir::Result;
@@ -11,18 +11,18 @@ use mcc_ir::{ConvSpec, Decision, Graph, Layout, NodeId, Packed, Staging, Subject
 ///
 /// # Errors
 /// When the graph contradicts itself.
-pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     // Bits and non-zero bytes are smaller.
-    if target.sparsity == Sparsity::Off || target.compact {
+    if config.sparsity == Sparsity::Off || config.compact {
         return Ok(false);
     }
     let mut changed = false;
     for node in graph.topological() {
-        let Some(candidate) = candidate(graph, node, target) else { continue };
+        let Some(candidate) = candidate(graph, node, config) else { continue };
         let label = graph.label(node).to_string();
-        let costs = schedule::sparse::costs(target, &candidate.plan.layer);
-        let pays = candidate.chosen(&label, target).is_some_and(|chosen| chosen.pays());
-        if target.sparsity != Sparsity::Force && !pays {
+        let costs = schedule::sparse::costs(&config.target, &candidate.plan.layer);
+        let pays = candidate.chosen(&label, config).is_some_and(|chosen| chosen.pays());
+        if config.sparsity != Sparsity::Force && !pays {
             continue;
         }
         let decision = Decision::new(
@@ -41,7 +41,7 @@ pub(crate) fn run(graph: &mut Graph, target: &Target) -> Result<bool> {
 }
 
 /// The layer that a product of bytes is, if enough of its words are zero.
-fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> {
+fn candidate(graph: &Graph, node: NodeId, config: &Config) -> Option<Candidate> {
     let Some(Packed { spec, kernel, out, weights: WeightFormat::Int8 { bitmask: false } }) = graph.op(node).packed()
     else {
         return None;
@@ -76,7 +76,7 @@ fn candidate(graph: &Graph, node: NodeId, target: &Target) -> Option<Candidate> 
     let stored = Layout::ChannelsLast;
     let geometry =
         Geometry { spec: &spec, stored, kernel: &kernel, x: shape, y, channels: words, words: true, filtered: None };
-    let plan = geometry.plan(target, graph.label(node), &weights)?;
+    let plan = geometry.plan(config, graph.label(node), &weights)?;
     let zeros = packed.data().iter().filter(|b| **b == 0).count() as f64 / packed.data().len() as f64;
     Some(Candidate { x, spec, stored, kernel, plan, zeros, weights })
 }
@@ -89,8 +89,8 @@ mod tests {
 
     /// Runs the pass on a product with packed weights of which one word in four is left, and compares with what was before.
     fn check(spec: ConvSpec, kernel: &[i64], shape: &[usize], out: usize) {
-        let mut target = Target::new("x86_64-unknown-linux-gnu", Some("icelake-server")).unwrap();
-        target.sparsity = Sparsity::Force;
+        let mut config = Config::new("x86_64-unknown-linux-gnu", Some("icelake-server")).unwrap();
+        config.sparsity = Sparsity::Force;
         let (taps, length) = spec.runs(kernel, &Dim::from(shape[shape.len() - 1]));
         let (panels, steps) = (out.div_ceil(16), length.as_const().unwrap() as usize / 4);
         let packed = vec![1, panels, taps as usize, steps, 16, 4];
@@ -105,7 +105,7 @@ mod tests {
         let value = graph.add(op.into(), &[x, w]).unwrap();
         graph.outputs.push(Output { name: "y".to_string(), value });
         let before = eval_graph(&graph, std::slice::from_ref(&data)).unwrap();
-        assert!(run(&mut graph, &target).unwrap());
+        assert!(run(&mut graph, &config).unwrap());
         assert!(eval_graph(&graph, &[data]).unwrap() == before, "{kernel:?} over {shape:?}");
     }
 

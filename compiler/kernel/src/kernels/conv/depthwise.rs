@@ -84,7 +84,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         let text = request.problem();
         let problem = Problem { text: &text, layer: request.layer };
         let (channels, kernel) = (weights[axes], weights[..axes].to_vec());
-        let columns = schedule::products::depthwise_columns(request.target, problem, width) as i64;
+        let columns = schedule::products::depthwise_columns(request.config, problem, width) as i64;
         // Lines share their input where windows move by as much as their lines are apart.
         let overlap = channels > 1
             && axes > 1

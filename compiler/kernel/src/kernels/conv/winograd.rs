@@ -85,7 +85,7 @@ pub(crate) fn winograd_conv(
     let text = request.problem();
     let problem = Problem { text: &text, layer: request.layer };
     let units = [filters.unit(), filters.panel];
-    let part = schedule::filtering::filter_part(request.target, problem, nest.planes, [channels, out], units);
+    let part = schedule::filtering::filter_part(request.config, problem, nest.planes, [channels, out], units);
     if let Some(columns) = part.columns {
         nest.block = nest.even_blocks(schedule::filtering::waiting_block_bytes(request.target), 1);
         nest.by_columns(k, &filters, [columns, part.channels]);
@@ -162,10 +162,10 @@ impl WinogradLoops<'_, '_> {
 
     /// The rows of tiles of blocks whose transformed data stays in the second-level cache.
     fn rows_of_tiles(&self) -> i64 {
-        let (text, target) = (self.request.problem(), self.request.target);
-        let bytes = schedule::filtering::block_bytes(target, Problem { text: &text, layer: self.request.layer });
+        let (text, config) = (self.request.problem(), self.request.config);
+        let bytes = schedule::filtering::block_bytes(config, Problem { text: &text, layer: self.request.layer });
         // As many for each thread, where there are some for each.
-        self.even_blocks(bytes, if target.threads > 1 { i64::from(target.threads.min(4)) } else { 1 })
+        self.even_blocks(bytes, if config.threads > 1 { i64::from(config.threads.min(4)) } else { 1 })
     }
 
     /// The rows of tiles of even blocks of at most so many bytes of transformed data, a multiple of `unit` blocks.

@@ -15,7 +15,7 @@ use crate::view::{View, collapse};
 use expand::Expansion;
 use mcc_ir::{DType, Dim, Error, Result, TensorType};
 
-use mcc_targets::Target;
+use mcc_targets::{Config, Target};
 
 /// Builds the kernel of `expr` over `leaves` (type and view in the result's shape) with result type `result`, which may
 /// lie in a larger buffer.
@@ -27,17 +27,17 @@ pub fn build(
     expr: &Expr,
     leaves: &[(DType, View)],
     (result, place): (&TensorType, Option<&View>),
-    target: &Target,
+    config: &Config,
 ) -> Result<(Kernel, Vec<Dim>)> {
     let name = if is_copy(expr) { "copy" } else { "elementwise" };
     let mut k = Builder::new(name, leaves.len() as u32)
-        .with_masks(target.has_masks())
-        .with_halves(target.has_halves())
-        .with_threads(target.threads);
+        .with_masks(config.target.has_masks())
+        .with_halves(config.target.has_halves())
+        .with_threads(config.threads);
     let own = place.cloned().unwrap_or_else(|| View::contiguous(&result.shape));
     let views: Vec<View> = leaves.iter().map(|l| l.1.clone()).chain([own]).collect();
     let (mut extents, mut views) = collapse(&result.shape, &views);
-    let (lanes, turns) = (lanes(expr, target), is_copy(expr));
+    let (lanes, turns) = (lanes(expr, &config.target), is_copy(expr));
     let mut expansion = None;
     if lanes > 1 {
         expansion = expand::plan(&extents, &views, 4 * i64::from(lanes));
@@ -62,7 +62,7 @@ pub fn build(
         out: result.dtype,
         lanes,
         tables: &tables,
-        target,
+        target: &config.target,
     };
     let mut cursors = Vec::new();
     for (n, view) in views.iter().enumerate() {

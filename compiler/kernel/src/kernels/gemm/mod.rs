@@ -161,14 +161,14 @@ impl<'a, 'b> Contraction<'a, 'b> {
             Panels::Packed(panel) => {
                 // Panels may have been packed for narrower vectors.
                 let lanes = most.min(1 << panel.trailing_zeros());
-                (lanes, products::packed_vectors(request.target, problem, lanes, panel, columns))
+                (lanes, products::packed_vectors(request.config, problem, lanes, panel, columns))
             }
-            Panels::Rows => (most, products::row_vectors(request.target, problem, most, columns)),
+            Panels::Rows => (most, products::row_vectors(request.config, problem, most, columns)),
         };
         let mut shape = products::tile(request.target, vectors);
         let row_bytes = row_bytes.as_const().and_then(|b| u64::try_from(b).ok()).unwrap_or(products::ASSUMED_ROW_BYTES);
         let [rows, depth] = [count, depth].map(|d| d.as_const().and_then(|c| u64::try_from(c).ok()));
-        let block = products::row_block(request.target, problem, shape, row_bytes, rows);
+        let block = products::row_block(request.config, problem, shape, row_bytes, rows);
         let block = i64::try_from(block).unwrap_or(i64::MAX);
         let threads_rows = threads::shared_rows(
             products::row_unit(request.target, shape),
@@ -176,9 +176,9 @@ impl<'a, 'b> Contraction<'a, 'b> {
             columns.and_then(|c| i64::try_from(c).ok()),
             vectors * lanes,
         )
-        .filter(|_| request.target.threads > 1);
+        .filter(|_| request.config.threads > 1);
         let (by_rows, block) = (threads_rows.is_some(), threads_rows.map_or(block, |rows| rows.min(block)));
-        shape.rows = products::tile_rows(request.target, problem, shape, depth, !is_blocked(count, block));
+        shape.rows = products::tile_rows(request.config, problem, shape, depth, !is_blocked(count, block));
         let by_lane = request.target.arch == mcc_targets::Arch::Aarch64 && left == DType::F32;
         let (taps, run) = (Vec::new(), Dim::ZERO);
         let (count, one_size) = (count.clone(), request.target.vector_bytes == 16);
@@ -194,7 +194,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
             run,
             count,
             block,
-            ahead_bytes: products::ahead_bytes(request.target, problem),
+            ahead_bytes: products::ahead_bytes(request.config, problem),
             one_size,
             by_rows,
         };

@@ -7,7 +7,7 @@
 
 use mcc_targets::choices::Problem;
 use mcc_targets::schedule::{Tile, int8, products, threads};
-use mcc_targets::{Arch, Target};
+use mcc_targets::{Arch, Config};
 
 use super::bitmask::{self, Masked};
 use crate::kernels::gemm::packed::windows;
@@ -49,7 +49,7 @@ pub(crate) fn dot_conv(
     let panel = u32::try_from(panel).map_err(|_| malformed())?;
     let (text, columns) = (request.problem(), (out / spec.group) as i64);
     let problem = Problem { text: &text, layer: request.layer };
-    let (tile, lanes) = tile_of(request.target, problem, panel, columns, &count);
+    let (tile, lanes) = tile_of(request.config, problem, panel, columns, &count);
     let outer = if axes > 0 && spec.joins_last() { axes - 1 } else { axes };
     let taps_of = (0..outer).filter(|&a| kernel[a] != 1);
     let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
@@ -60,7 +60,7 @@ pub(crate) fn dot_conv(
         _ => int8::row_block(request.target, tile, run * taps as i64),
     };
     let shared = threads::shared_rows(u64::from(tile.rows), count.as_const(), Some(columns), tile.vectors * lanes);
-    let shared = shared.filter(|_| request.target.threads > 1);
+    let shared = shared.filter(|_| request.config.threads > 1);
     let nest = Int8Loops {
         e,
         kind: kind(x.dtype, &request.constants[if masked { 2 } else { 1 }]),
@@ -79,7 +79,7 @@ pub(crate) fn dot_conv(
         panel_bytes,
         block: shared.map_or(block, |rows| rows.min(block)),
         by_rows: shared.is_some(),
-        ahead_bytes: products::ahead_bytes(request.target, problem),
+        ahead_bytes: products::ahead_bytes(request.config, problem),
         masked: masked.then(|| {
             let values = request.operands[2].numel().as_const().unwrap_or(0) / panels.max(1) as i64;
             Masked::new(e, k, [values, panel_bytes], (tile.vectors * lanes).div_ceil(panel))
@@ -98,10 +98,10 @@ pub(crate) fn dot_conv(
 }
 
 /// The register tile over panels of so many columns, and the lanes of its vectors.
-fn tile_of(target: &Target, problem: Problem<'_>, panel: u32, columns: i64, rows: &Dim) -> (Tile, u32) {
-    let lanes = (target.vector_bytes / 4).min(1 << panel.trailing_zeros());
-    let vectors = int8::tile_vectors(target, problem, lanes, panel, columns.unsigned_abs());
-    (int8::row_tile(target, problem, vectors, rows.as_const()), lanes)
+fn tile_of(config: &Config, problem: Problem<'_>, panel: u32, columns: i64, rows: &Dim) -> (Tile, u32) {
+    let lanes = (config.target.vector_bytes / 4).min(1 << panel.trailing_zeros());
+    let vectors = int8::tile_vectors(config, problem, lanes, panel, columns.unsigned_abs());
+    (int8::row_tile(config, problem, vectors, rows.as_const()), lanes)
 }
 
 /// How the bytes of data and of weights are read, which are signed.
@@ -184,7 +184,7 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         sink: Val,
     ) -> Int8Loops<'a, 'b> {
         let target = e.request.target;
-        let (tile, lanes) = tile_of(target, Problem::default(), panel, columns, count);
+        let (tile, lanes) = tile_of(e.request.config, Problem::default(), panel, columns, count);
         Int8Loops {
             e,
             kind,

@@ -1,7 +1,7 @@
 //! Contractions with coded weights in `f32`: the weights of a group of columns are decoded into scratch memory, where all
 //! rows of a block meet them in the [usual loops](crate::kernels::gemm).
 
-use mcc_targets::{Target, schedule};
+use mcc_targets::{Config, schedule};
 
 use super::Weights;
 use crate::kernels::gemm::packed::windows;
@@ -27,8 +27,8 @@ pub(crate) fn product(request: &KernelRequest<'_>, w: &Weights<'_, '_>, k: &mut 
     let counted = Dim::from((4 * w.depth).min(schedule::lowbit::MAX_COUNTED_ROW_BYTES));
     // Threads that share rows decode all weights each: they share groups of columns, where rows are not more than these.
     let by_rows = schedule::threads::shared_rows(1, rows.as_const(), Some(w.columns), width).is_some();
-    let alone = Target { threads: 1, ..request.target.clone() };
-    let request = &KernelRequest { target: if by_rows { request.target } else { &alone }, ..*request };
+    let alone = Config { threads: 1, ..request.config.clone() };
+    let request = &KernelRequest { config: if by_rows { request.config } else { &alone }, ..*request };
     let mut contraction = Contraction::new(request, w.e, Panels::Packed(panel), extents, &counted);
     contraction.right = DType::F32;
     let joined = axes > 0 && p.spec.joins_last();

@@ -54,7 +54,7 @@ pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     let padded = (w.depth + ALIGNED - 1) / ALIGNED * ALIGNED;
     let mut block = (schedule::lowbit::cached_rows_bytes(target) / (2 * padded) / unit).max(1) * unit;
     let shared = schedule::threads::shared_rows(unit as u64, rows.as_const(), Some(w.columns), tile.vectors * w.lanes);
-    let shared = shared.filter(|_| target.threads > 1);
+    let shared = shared.filter(|_| w.e.request.config.threads > 1);
     if let Some(rows) = shared {
         block = rows.min(block);
     }

@@ -1,6 +1,6 @@
 //! What a kernel is asked for: an operation, its types and constants, where operands and results lie, the machine.
 
-use mcc_targets::Target;
+use mcc_targets::{Config, Target};
 
 use crate::view::View;
 use mcc_ir::{Dim, Error, Layout, Op, Packed, Result, Tensor, TensorType, WeightFormat, text};
@@ -19,12 +19,14 @@ pub struct KernelRequest<'a> {
     pub places: &'a Places,
     /// The machine.
     pub target: &'a Target,
+    /// What is wanted of the code, for schedules.
+    pub config: &'a Config,
     /// Label of the operation.
     pub layer: &'a str,
 }
 
 impl KernelRequest<'_> {
-    /// What is to be done, as [`Target::choose`] wants it.
+    /// What is to be done, as [`Config::choose`] wants it.
     pub(crate) fn problem(&self) -> String {
         text::signature(self.op, self.operands, self.results)
     }

@@ -14,14 +14,14 @@ mod quotient;
 mod shape;
 mod unary;
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use crate::support::edit::{Edit, rewrite};
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, Graph, NodeId, Op, UnaryOp, Value};
 
 /// Applies the identities.
-pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     rewrite(graph, |edit, node| match edit.graph.op(node).clone() {
         Op::Unary(op) => unary::simplify(edit, node, op),
         Op::Binary(op) => binary::simplify(edit, node, op),

@@ -7,14 +7,14 @@ mod activation;
 mod normalize;
 mod softmax;
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use crate::support::edit::{Edit, rewrite};
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, Graph, Op, ReduceKind, UnaryOp, Value};
 
 /// Puts operations together again.
-pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     type Pattern = fn(&mut Edit, Value) -> Result<Option<Value>>;
     const PATTERNS: &[Pattern] = &[normalize::match_at, softmax::match_at, activation::match_at];
     rewrite(graph, |edit, node| {

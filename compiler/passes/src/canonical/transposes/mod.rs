@@ -11,7 +11,7 @@ mod demand;
 mod reshape;
 mod sink;
 
-use mcc_targets::Target;
+use mcc_targets::Config;
 
 use crate::support::edit::{Edit, pad_rank, rewrite};
 use demand::Demands;
@@ -19,7 +19,7 @@ use mcc_ir::Result;
 use mcc_ir::{Dim, Graph, NodeId, Op, Value};
 
 /// Sinks and cancels transposes.
-pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
+pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     let demands = Demands::of(graph);
     rewrite(graph, |edit, node| match edit.graph.op(node).clone() {
         Op::Transpose { perm } => transpose(edit, node, &perm),
