@@ -6,7 +6,8 @@
 use std::rc::Rc;
 
 pub use mcc_ir::bounds::{has_element, lower_bound, max, min};
-use mcc_ir::{BinaryOp, DType, Dim, Op, Range, ReduceKind, Tensor, TensorType, UnaryOp};
+use mcc_ir::eval::eval_op;
+use mcc_ir::{BinaryOp, DType, Dim, Op, ReduceKind, Tensor, TensorType, UnaryOp};
 
 /// Larger tensors are not followed.
 pub const LIMIT: usize = 4096;
@@ -84,114 +85,115 @@ pub fn of_tensor(t: &Tensor) -> Option<Content> {
     })
 }
 
+/// An operation's operands, with what is known of their elements.
+struct Operands<'a> {
+    all: &'a [(Content, &'a TensorType)],
+    /// Extents of the result.
+    shape: Vec<usize>,
+}
+
+impl Operands<'_> {
+    fn content(&self, n: usize) -> Option<&Content> {
+        self.all.get(n).map(|(content, _)| content)
+    }
+
+    fn fixed(&self, n: usize) -> Option<Vec<usize>> {
+        self.all.get(n)?.1.fixed_shape()
+    }
+
+    /// The elements of an operand as broadcasting repeats them in the result.
+    fn broadcast(&self, n: usize) -> Option<Vec<Known>> {
+        if self.fixed(n)? == self.shape {
+            return self.content(n).map(|content| content.to_vec());
+        }
+        let places = moved(&Op::Broadcast { shape: dims(&self.shape) }, &[places(0, &self.fixed(n)?)], &self.shape)?;
+        let x = self.content(n)?;
+        Some(places.into_iter().map(|place| x[place].clone()).collect())
+    }
+
+    /// The result of an operation that only moves elements of its first `data` operands; the others are indices.
+    fn moved(&self, op: &Op, data: usize) -> Option<Vec<Known>> {
+        let (mut elements, mut operands) = (Vec::new(), Vec::new());
+        for (n, (content, ty)) in self.all.iter().enumerate() {
+            if n < data {
+                operands.push(places(elements.len(), &self.fixed(n)?));
+                elements.extend(content.iter());
+            } else {
+                let indices: Option<Vec<i64>> = content.iter().map(|i| i.as_dim()?.as_const()).collect();
+                operands.push(Tensor::from_i64s(ty.dtype, self.fixed(n)?, &indices?).ok()?);
+            }
+        }
+        let places = moved(op, &operands, &self.shape)?;
+        places.into_iter().map(|place| elements.get(place).map(|e| (*e).clone())).collect()
+    }
+
+    /// A reduction over `axes`, by a function of two elements.
+    fn reduced(&self, axes: &[usize], f: impl Fn(&Known, &Known) -> Option<Known>) -> Option<Vec<Known>> {
+        let from = self.fixed(0)?;
+        let kept: Vec<usize> = from.iter().enumerate().map(|(a, &d)| if axes.contains(&a) { 1 } else { d }).collect();
+        let slots = moved(&Op::Broadcast { shape: dims(&from) }, &[places(0, &kept)], &from)?;
+        let mut out: Vec<Option<Known>> = vec![None; self.shape.iter().product()];
+        for (x, slot) in self.content(0)?.iter().zip(slots) {
+            out[slot] = Some(match out[slot].take() {
+                None => x.clone(),
+                Some(sum) => f(&sum, x)?,
+            });
+        }
+        out.into_iter().collect()
+    }
+}
+
+fn dims(shape: &[usize]) -> Vec<Dim> {
+    shape.iter().map(|&d| Dim::from(d)).collect()
+}
+
+/// A tensor whose elements are numbered from `first` on.
+fn places(first: usize, shape: &[usize]) -> Tensor {
+    let count = shape.iter().product::<usize>();
+    let numbers: Vec<i64> = (first..first + count).map(|n| n as i64).collect();
+    Tensor::from_i64s(DType::I64, shape.to_vec(), &numbers).unwrap_or_else(|_| Tensor::zeros(DType::I64, vec![0]))
+}
+
+/// Which element stands where in the result of an operation that only moves elements: the evaluator moves their numbers.
+fn moved(op: &Op, places: &[Tensor], shape: &[usize]) -> Option<Vec<usize>> {
+    let result = TensorType::fixed(DType::I64, shape);
+    let numbers = eval_op(op, places, &[result]).ok()?.swap_remove(0).to_i64s();
+    numbers.into_iter().map(|n| usize::try_from(n).ok()).collect()
+}
+
 /// The elements of the first result of `op`, if they follow from the operands' elements.
 pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorType) -> Option<Content> {
     let shape = result.fixed_shape()?;
     let numel = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= LIMIT)?;
     let dtype = result.dtype;
-    let fixed = |n: usize| operands.get(n)?.1.fixed_shape();
-    let content = |n: usize| operands.get(n).map(|o| &o.0);
+    let x = Operands { all: operands, shape };
     let elements: Option<Vec<Known>> = match op {
         Op::Dims(dims) => Some(dims.iter().cloned().map(Int).collect()),
-        Op::Iota { axis, .. } => {
-            let inner: usize = shape[*axis + 1..].iter().product();
-            let extent = shape[*axis];
-            Some((0..numel).map(|i| Int(Dim::from(i / inner.max(1) % extent.max(1)))).collect())
+        Op::Iota { .. } => {
+            let numbers = eval_op(op, &[], std::slice::from_ref(result)).ok()?.swap_remove(0);
+            of_tensor(&numbers).map(|content| content.to_vec())
         }
-        Op::Unary(f) => content(0)?.iter().map(|x| unary(*f, x, dtype)).collect(),
+        Op::Unary(f) => x.content(0)?.iter().map(|x| unary(*f, x, dtype)).collect(),
         Op::Binary(f) => {
-            let (a, b) = (broadcast(&fixed(0)?, &shape), broadcast(&fixed(1)?, &shape));
-            let (x, y) = (content(0)?, content(1)?);
-            (0..numel).map(|i| binary(*f, &x[a[i]], &y[b[i]], operands[0].1.dtype)).collect()
+            let pairs = x.broadcast(0)?.into_iter().zip(x.broadcast(1)?);
+            pairs.map(|(a, b)| binary(*f, &a, &b, operands[0].1.dtype)).collect()
         }
         Op::Select => {
-            let maps: Vec<Vec<usize>> = (0..3).map(|n| Some(broadcast(&fixed(n)?, &shape))).collect::<Option<_>>()?;
-            let (condition, x, y) = (content(0)?, content(1)?, content(2)?);
-            (0..numel)
-                .map(|i| {
-                    let (a, b) = (&x[maps[1][i]], &y[maps[2][i]]);
-                    match condition[maps[0][i]].as_f64() {
-                        Some(c) => Some(if c != 0.0 { a.clone() } else { b.clone() }),
-                        None => (a == b).then(|| a.clone()),
-                    }
-                })
-                .collect()
+            let pairs = x.broadcast(1)?.into_iter().zip(x.broadcast(2)?);
+            let selected = x.broadcast(0)?.into_iter().zip(pairs).map(|(condition, (a, b))| match condition.as_f64() {
+                Some(c) => Some(if c != 0.0 { a } else { b }),
+                None => (a == b).then_some(a),
+            });
+            selected.collect()
         }
-        Op::Cast { to, .. } => content(0)?.iter().map(|x| cast(x, *to)).collect(),
-        Op::Reshape { .. } => Some(content(0)?.to_vec()),
-        Op::Broadcast { .. } => Some(take(content(0)?, &broadcast(&fixed(0)?, &shape))),
-        Op::Transpose { perm } => {
-            let from = fixed(0)?;
-            let strides = strides(&from);
-            let map = indices(&shape).map(|at| at.iter().zip(perm).map(|(i, &p)| i * strides[p]).sum());
-            Some(take(content(0)?, &map.collect::<Vec<_>>()))
+        Op::Cast { to, .. } => x.content(0)?.iter().map(|x| cast(x, *to)).collect(),
+        Op::Reshape { .. } | Op::Broadcast { .. } | Op::Transpose { .. } | Op::Slice { .. } | Op::Concat { .. } => {
+            x.moved(op, operands.len())
         }
-        Op::Slice { ranges } => {
-            let strides = strides(&fixed(0)?);
-            let starts: Vec<(i64, i64)> = ranges
-                .iter()
-                .map(|Range { start, step, .. }| Some((start.as_const()?, *step)))
-                .collect::<Option<_>>()?;
-            let x = content(0)?;
-            indices(&shape)
-                .map(|at| {
-                    let offset: i64 = at
-                        .iter()
-                        .zip(&starts)
-                        .zip(&strides)
-                        .map(|((&i, (s, d)), &t)| {
-                            (s.saturating_add((i as i64).saturating_mul(*d))).saturating_mul(t as i64)
-                        })
-                        .sum();
-                    x.get(usize::try_from(offset).ok()?).cloned()
-                })
-                .collect()
-        }
-        Op::Concat { axis } => {
-            let mut out = Vec::with_capacity(numel);
-            let outer: usize = shape[..*axis].iter().product();
-            for o in 0..outer {
-                for (n, (x, _)) in operands.iter().enumerate() {
-                    let run: usize = fixed(n)?[*axis..].iter().product();
-                    out.extend_from_slice(&x[o * run..(o + 1) * run]);
-                }
-            }
-            Some(out)
-        }
-        Op::Gather { axis } => {
-            let from = fixed(0)?;
-            let (x, at) = (content(0)?, content(1)?);
-            let inner: usize = from[*axis + 1..].iter().product();
-            let outer: usize = from[..*axis].iter().product();
-            let extent = from[*axis] as i64;
-            let mut out = Vec::with_capacity(numel);
-            for o in 0..outer {
-                for i in at.iter() {
-                    let i = i.as_dim()?.as_const()?;
-                    let i = usize::try_from(if i < 0 { i.saturating_add(extent) } else { i })
-                        .ok()
-                        .filter(|&i| i < from[*axis])?;
-                    let first = (o * from[*axis] + i) * inner;
-                    out.extend_from_slice(&x[first..first + inner]);
-                }
-            }
-            Some(out)
-        }
+        Op::Gather { .. } => x.moved(op, 1),
         Op::Reduce { kind, axes, .. } => {
-            let from = fixed(0)?;
-            let kept: Vec<usize> = (0..from.len()).filter(|a| !axes.contains(a)).collect();
-            let x = content(0)?;
-            let extents: Vec<usize> = kept.iter().map(|&a| from[a]).collect();
-            let mut out: Vec<Option<Known>> = vec![None; numel];
-            let strides = strides(&extents);
-            for (i, at) in indices(&from).enumerate() {
-                let slot: usize = kept.iter().zip(&strides).map(|(&a, s)| at[a] * s).sum();
-                out[slot] = Some(match out[slot].take() {
-                    None => x[i].clone(),
-                    Some(sum) => binary(reducer(*kind)?, &sum, &x[i], dtype)?,
-                });
-            }
-            out.into_iter().collect()
+            let f = reducer(*kind)?;
+            x.reduced(axes, |a, b| binary(f, a, b, dtype))
         }
         // Nothing shape-like goes through the others.
         Op::Input(..)
@@ -400,40 +402,6 @@ fn rounded(v: f64, dtype: DType) -> Known {
         _ if dtype.is_float() => Known::number(Tensor::scalar_f64(dtype, v).f64_at(0)),
         _ => Known::number(v),
     }
-}
-
-fn take(x: &Content, map: &[usize]) -> Vec<Known> {
-    map.iter().map(|&i| x[i].clone()).collect()
-}
-
-fn strides(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; shape.len()];
-    for i in (1..shape.len()).rev() {
-        strides[i - 1] = strides[i] * shape[i];
-    }
-    strides
-}
-
-/// Every index of a shape, row-major.
-fn indices(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> {
-    let shape = shape.to_vec();
-    (0..shape.iter().product()).map(move |mut flat: usize| {
-        let mut at = vec![0; shape.len()];
-        for (slot, &extent) in at.iter_mut().zip(&shape).rev() {
-            *slot = flat % extent;
-            flat /= extent;
-        }
-        at
-    })
-}
-
-/// For every element of `to`, the element of `from` that broadcasting puts there.
-fn broadcast(from: &[usize], to: &[usize]) -> Vec<usize> {
-    let offset = to.len().saturating_sub(from.len());
-    let strides = strides(from);
-    indices(to)
-        .map(|at| (0..from.len()).map(|a| if from[a] == 1 { 0 } else { at[a + offset] * strides[a] }).sum())
-        .collect()
 }
 
 #[cfg(test)]
