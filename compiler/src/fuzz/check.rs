@@ -99,7 +99,7 @@ struct Noise {
 /// The results of a graph, and whether all numbers on the way stayed small; with noise if that is given.
 fn evaluate(graph: &Graph, inputs: &[Tensor], mut noise: Option<Noise>) -> crate::Result<(Vec<Tensor>, bool)> {
     let mut small = true;
-    let outputs = eval::eval_graph_with(graph, inputs, &mut |node, results| {
+    let outputs = eval::eval_graph_with(graph, inputs, &mut |graph, node, results| {
         for tensor in results.iter_mut().filter(|t| t.dtype().is_float()) {
             small &= tensor.to_f64s().iter().all(|v| v.abs() < MOST);
             if let Some(noise) = noise.as_mut().filter(|_| rounds(graph, node)) {

@@ -10,6 +10,7 @@
 
 pub mod arena;
 mod assemble;
+mod branch;
 pub mod chain;
 pub mod expr;
 pub mod fusion;
@@ -41,9 +42,10 @@ use self::expr::Expr;
 use self::kernels::{Built, Epilogue, KernelRequest, Link, Places, RowLeaf};
 use self::kir::Kernel;
 use self::plan::{Group, Grouping, Leaf, Placement, Placements};
-use self::program::{Constant, Program, Symbol, Work};
+use self::program::{Check, Constant, Program, Symbol, Work};
+use self::requirements::Checks;
 use self::view::View;
-use crate::ir::{DType, Dim, Graph, NodeId, Op, Tensor, TensorType, Value};
+use crate::ir::{DType, Decision, Dim, Graph, NodeId, Op, Tensor, TensorType, Value, bounds};
 use crate::{Error, Result};
 
 /// Lowers a graph for a target; `name` prefixes every symbol of the object.
@@ -51,13 +53,15 @@ use crate::{Error, Result};
 /// # Errors
 /// When an operation has no kernel for its types, a symbol has no source, or sizes overflow: all of them at once.
 pub fn lower(graph: &Graph, target: &Target, name: &str) -> Result<Program> {
-    let mut grouping = fusion::fuse(graph, target)?;
-    let placements = placement::find(graph, &grouping);
-    grouping.settle(graph, &placements)?;
-    let symbols = symbols::bindings(graph)?;
-    let mut lowering = Lowering::new(graph, target, grouping, placements, symbols);
-    lowering.all_groups()?;
-    lowering.outputs_that_need_copies()?;
+    let inputs = graph.inputs().iter().map(|&id| graph.label(id).to_string()).collect();
+    let made = Made { symbols: symbols::bindings(graph)?, inputs, ..Made::default() };
+    let ports = Ports {
+        inputs: (0..graph.inputs().len()).map(Buffer::Input).collect(),
+        outputs: (0..graph.outputs.len()).map(Buffer::Output).collect(),
+    };
+    let mut lowering = Lowering::new(graph, target, ports)?;
+    lowering.made = made;
+    lowering.all_steps("")?;
     lowering.finish(name)
 }
 
@@ -99,6 +103,15 @@ impl Arg {
 enum Planned {
     Call { kernel: usize, args: Vec<Arg>, label: String, work: Work },
     Bind { symbol: usize, buffer: Buffer },
+    Let { symbol: usize, value: Dim },
+    Require(Vec<Check>),
+    If { condition: Buffer, branches: [Vec<Planned>; 2], binds: Vec<usize>, label: String },
+}
+
+/// Where a graph's inputs lie, and where its outputs are to be.
+struct Ports {
+    inputs: Vec<Buffer>,
+    outputs: Vec<Buffer>,
 }
 
 /// What a kernel is made of.
@@ -132,61 +145,67 @@ impl Ingredients<'_> {
     }
 }
 
-struct Lowering<'a> {
-    graph: &'a Graph,
-    target: &'a Target,
-    grouping: Grouping,
-    placements: Placements,
+/// What has been made so far, of all graphs: a model and its regions.
+#[derive(Default)]
+struct Made {
     symbols: Vec<Symbol>,
-    buffers: HashMap<Value, Buffer>,
+    /// Names of the model's inputs.
+    inputs: Vec<String>,
     constants: Vec<Constant>,
-    constant_of: HashMap<Value, usize>,
     lifetimes: Vec<Lifetime>,
     /// Arena buffers that lie where another one does: `(written in place, over)`.
     shared: HashMap<usize, usize>,
     kernels: Vec<Kernel>,
     kernel_of: HashMap<Kernel, usize>,
+    /// Scratch buffers that every thread has one of: bytes of one.
+    slots: HashMap<usize, Dim>,
+    decisions: Vec<Decision>,
+    /// The number of the next step, which lifetimes are made of: those of a branch are counted where it stands.
+    now: usize,
+}
+
+/// One graph, a model or a region of one, being lowered.
+struct Lowering<'a> {
+    graph: &'a Graph,
+    target: &'a Target,
+    grouping: Grouping,
+    placements: Placements,
+    buffers: HashMap<Value, Buffer>,
+    /// Where the graph's outputs are to be.
+    outputs: Vec<Buffer>,
+    constant_of: HashMap<Value, usize>,
     steps: Vec<Planned>,
     /// Last group that reads each buffer's value.
     last_use: HashMap<Value, usize>,
-    /// Scratch buffers that every thread has one of: bytes of one.
-    slots: HashMap<usize, Dim>,
+    /// What is required once a symbol is bound.
+    required: HashMap<usize, Vec<Check>>,
+    made: Made,
 }
 
 impl<'a> Lowering<'a> {
-    fn new(
-        graph: &'a Graph,
-        target: &'a Target,
-        grouping: Grouping,
-        placements: Placements,
-        symbols: Vec<Symbol>,
-    ) -> Self {
+    fn new(graph: &'a Graph, target: &'a Target, ports: Ports) -> Result<Self> {
+        let mut grouping = fusion::fuse(graph, target)?;
+        let placements = placement::find(graph, &grouping);
+        grouping.settle(graph, &placements)?;
         let mut lowering = Lowering {
             graph,
             target,
             grouping,
             placements,
-            symbols,
-            buffers: HashMap::new(),
-            constants: Vec::new(),
+            buffers: graph.inputs().iter().map(|&input| input.into()).zip(ports.inputs).collect(),
+            outputs: ports.outputs,
             constant_of: HashMap::new(),
-            lifetimes: Vec::new(),
-            shared: HashMap::new(),
-            kernels: Vec::new(),
-            kernel_of: HashMap::new(),
             steps: Vec::new(),
             last_use: HashMap::new(),
-            slots: HashMap::new(),
+            required: HashMap::new(),
+            made: Made::default(),
         };
-        for (n, &input) in graph.inputs().iter().enumerate() {
-            lowering.buffers.insert(input.into(), Buffer::Input(n));
-        }
         // A computed value that is an output is computed right there; a second output of the same value is a copy.
-        for (n, output) in graph.outputs.iter().enumerate() {
+        for (output, &place) in graph.outputs.iter().zip(&lowering.outputs) {
             let value = lowering.grouping.buffer_of(output.value);
             let computed = !matches!(graph.op(value.node), Op::Input(..) | Op::Constant(_));
             if computed {
-                lowering.buffers.entry(value).or_insert(Buffer::Output(n));
+                lowering.buffers.entry(value).or_insert(place);
             }
         }
         for (n, group) in lowering.grouping.groups.iter().enumerate() {
@@ -194,7 +213,22 @@ impl<'a> Lowering<'a> {
                 lowering.last_use.insert(value, n);
             }
         }
-        lowering
+        Ok(lowering)
+    }
+
+    /// All steps of the graph, which stems from the node of a label.
+    fn all_steps(&mut self, label: &str) -> Result<()> {
+        let known = requirements::Known { symbols: &self.made.symbols, inputs: &self.made.inputs };
+        let Checks { before, after } = requirements::checks(self.graph, &known, Vec::new());
+        self.required = after;
+        // A model's are checked before all steps.
+        if self.graph.is_region() && !before.is_empty() {
+            self.steps.push(Planned::Require(before));
+        }
+        self.all_groups()?;
+        self.outputs_that_need_copies(label)?;
+        self.made.decisions.append(&mut self.grouping.decisions);
+        Ok(())
     }
 
     fn all_groups(&mut self) -> Result<()> {
@@ -248,6 +282,10 @@ impl<'a> Lowering<'a> {
         let holds_others = |value: Value| self.placements.values().any(|placement| placement.root == value);
         group.leaves.iter().find_map(|Leaf { value, view, .. }| {
             let Some(&Buffer::Arena(id)) = self.buffers.get(value) else { return None };
+            // What a region takes and gives is not its own.
+            if matches!(self.graph.op(value.node), Op::Input(..)) || self.outputs.contains(&Buffer::Arena(id)) {
+                return None;
+            }
             let uses = group.leaves.iter().filter(|l| l.value == *value).count();
             let same_size =
                 self.leaf_dtype(*value).size() == ty.dtype.size() && self.graph.ty(*value).numel() == ty.numel();
@@ -263,6 +301,9 @@ impl<'a> Lowering<'a> {
             let result = self.new_result(anchor.into(), graph.ty(group.root.into()), None)?;
             self.call(kernels::elementwise::dims(values), vec![result.into()], graph.label(anchor), Work::default());
             return Ok(());
+        }
+        if let Op::If(branches) = op {
+            return self.branches(anchor, branches);
         }
         let mut args: Vec<Arg> = Vec::new();
         let feeding = match &group.feeding {
@@ -337,19 +378,19 @@ impl<'a> Lowering<'a> {
 
     fn add_constants(&mut self, args: &mut Vec<Arg>, tables: &[Bytes], label: &str) {
         for data in tables {
-            self.constants.push(Constant { label: format!("{label} table"), data: data.clone() });
-            args.push(Buffer::Constant(self.constants.len() - 1).into());
+            self.made.constants.push(Constant { label: format!("{label} table"), data: data.clone() });
+            args.push(Buffer::Constant(self.made.constants.len() - 1).into());
         }
     }
 
     /// The kernel's last scratch buffer holds the value of a data-dependent dimension.
     fn bind(&mut self, dim: &Dim, buffer: Buffer) -> Result<()> {
-        let symbol = dim.as_sym().and_then(|s| self.symbols.iter().position(|x| x.name == *s));
-        let symbol = symbol.ok_or_else(|| Error::internal(format!("dimension {dim} has no symbol")))?;
-        if let Buffer::Arena(id) = buffer {
-            self.lifetimes[id].last = self.steps.len();
-        }
+        let symbol = dim.as_sym().ok_or_else(|| Error::internal(format!("dimension {dim} has no symbol")))?;
+        let symbol = self.symbol(symbol)?;
+        self.touch(buffer);
         self.steps.push(Planned::Bind { symbol, buffer });
+        self.made.now += 1;
+        self.require_after(symbol);
         Ok(())
     }
 
@@ -376,7 +417,7 @@ impl<'a> Lowering<'a> {
         let Op::Constant(tensor) = self.graph.op(value.node) else {
             return Err(Error::internal(format!("'{}' is read before it is computed", self.graph.label(value.node))));
         };
-        let constants = &mut self.constants;
+        let constants = &mut self.made.constants;
         let id = *self.constant_of.entry(value).or_insert_with(|| {
             let label = self.graph.label(value.node).to_string();
             constants.push(Constant { label, data: tensor.data().clone() });
@@ -409,7 +450,7 @@ impl<'a> Lowering<'a> {
         }
         let id = self.new_lifetime(bytes);
         if let Some(over) = over {
-            self.shared.insert(id, over);
+            self.made.shared.insert(id, over);
         }
         self.buffers.insert(value, Buffer::Arena(id));
         Ok(Buffer::Arena(id))
@@ -427,20 +468,28 @@ impl<'a> Lowering<'a> {
             }
             let slot = &bytes.ceil_div(&unit) * &unit;
             let id = self.new_lifetime(&slot * &Dim::from(i64::from(threads)));
-            self.slots.insert(id, slot);
+            self.made.slots.insert(id, slot);
             args.push(Buffer::Arena(id).into());
         }
     }
 
-    fn new_lifetime(&mut self, bytes: Dim) -> usize {
-        let now = self.steps.len();
-        self.lifetimes.push(Lifetime { bytes, first: now, last: now });
-        self.lifetimes.len() - 1
+    /// The next step uses a buffer.
+    fn touch(&mut self, buffer: Buffer) {
+        if let Buffer::Arena(n) = buffer {
+            self.made.lifetimes[n].last = self.made.now;
+        }
     }
 
-    /// A size with data-dependent symbols at their upper bounds.
+    fn new_lifetime(&mut self, bytes: Dim) -> usize {
+        let now = self.made.now;
+        self.made.lifetimes.push(Lifetime { bytes, first: now, last: now });
+        self.made.lifetimes.len() - 1
+    }
+
+    /// A size with data-dependent symbols at their upper bounds. What a region requires need not hold where it does not run.
     fn bound(&self, d: &Dim) -> Dim {
-        program::upper_bound(d, &self.symbols)
+        let most = program::upper_bound(d, &self.made.symbols);
+        if self.graph.is_region() { bounds::max(&most, &Dim::ZERO) } else { most }
     }
 
     /// Most threads that may share a call of a kernel: each is to have enough to do.
@@ -454,26 +503,23 @@ impl<'a> Lowering<'a> {
     }
 
     fn call(&mut self, kernel: Kernel, args: Vec<Arg>, label: &str, work: Work) {
-        let next = self.kernels.len();
-        let id = *self.kernel_of.entry(kernel).or_insert_with_key(|kernel| {
-            self.kernels.push(kernel.clone());
+        let next = self.made.kernels.len();
+        let id = *self.made.kernel_of.entry(kernel).or_insert_with_key(|kernel| {
+            self.made.kernels.push(kernel.clone());
             next
         });
-        for arg in &args {
-            if let Buffer::Arena(n) = arg.buffer {
-                self.lifetimes[n].last = self.steps.len();
-            }
-        }
+        args.iter().for_each(|arg| self.touch(arg.buffer));
         self.steps.push(Planned::Call { kernel: id, args, label: label.to_string(), work });
+        self.made.now += 1;
     }
 
-    /// Outputs that are inputs, constants, or a second name of another output.
-    fn outputs_that_need_copies(&mut self) -> Result<()> {
+    /// Outputs that are inputs, constants, or a second name of another output. What stems from a node has its label.
+    fn outputs_that_need_copies(&mut self, label: &str) -> Result<()> {
         let graph = self.graph;
-        for (n, output) in graph.outputs.iter().enumerate() {
+        for (output, to) in graph.outputs.iter().zip(self.outputs.clone()) {
             let value = self.grouping.buffer_of(output.value);
             let from = self.buffer(value)?;
-            if from == Buffer::Output(n) {
+            if from == to {
                 continue;
             }
             let ty = graph.ty(output.value);
@@ -481,7 +527,8 @@ impl<'a> Lowering<'a> {
             expr.push(expr::ExprKind::Leaf(0), ty.dtype);
             let leaf = (ty.dtype, View::contiguous(&ty.shape));
             let (kernel, _) = kernels::elementwise::build(&expr, &[leaf], (ty, None), self.target)?;
-            self.call(kernel, vec![from.into(), Buffer::Output(n).into()], &output.name, Work::default());
+            let label = if graph.is_region() { label } else { &output.name };
+            self.call(kernel, vec![from.into(), to.into()], label, Work::default());
         }
         Ok(())
     }

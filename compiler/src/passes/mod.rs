@@ -1,5 +1,8 @@
 //! Graph to graph: every rewrite that does not depend on how kernels are written.
 //!
+//! [Regions](crate::ir::If) are rewritten at the same stage, by the same passes, each as a graph of its own: no pass but `conditions`
+//! looks into one from outside.
+//!
 //! A pass takes a valid graph and leaves a valid graph that computes the same (up to rounding where a pass says so),
 //! tells whether it changed anything, and changes nothing when it runs again on its own result. Passes are near
 //! linear in nodes and bytes of constants. [`PIPELINE`] is the one place that knows their order.
@@ -264,15 +267,21 @@ pub fn run(graph: &mut Graph, target: &Target, effort: Effort, observer: &mut dy
 
 fn run_one(pass: &Pass, graph: &mut Graph, target: &Target, stage: Stage) -> Result<bool> {
     let place = || format!("pass {}", pass.name);
-    let changed = (pass.run)(graph, target).map_err(|e| e.within(place()))?;
-    if changed {
-        // Rewrites leave what they replaced behind; without this it would count as a user of its operands.
-        graph.remove_dead();
-    }
+    let changed = run_within(pass, graph, target).map_err(|e| e.within(place()))?;
     if target.checked {
         verify_at(graph, stage).map_err(|e| e.within(place()))?;
     }
     Ok(changed)
+}
+
+/// Runs a pass on a graph, then on its regions.
+fn run_within(pass: &Pass, graph: &mut Graph, target: &Target) -> Result<bool> {
+    let changed = (pass.run)(graph, target)?;
+    if changed {
+        // Rewrites leave what they replaced behind; without this it would count as a user of its operands.
+        graph.remove_dead();
+    }
+    Ok(graph.edit_regions(&mut |region| run_within(pass, region, target))? || changed)
 }
 
 /// The pass of a name.
