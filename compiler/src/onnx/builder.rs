@@ -1,9 +1,11 @@
 //! Builds the graph: primitives with what is known of their elements, and the small phrases that importers share.
 
 mod indices;
+mod region;
 
 use std::collections::HashMap;
 
+use self::region::Around;
 use super::content::{self, Content, Known};
 use super::file::ExternalData;
 
@@ -13,6 +15,8 @@ use crate::ir::{
     TensorType, UnaryOp, Value,
 };
 use crate::{Error, Result};
+
+pub use self::region::Region;
 
 /// The graph under construction.
 pub struct Builder {
@@ -27,6 +31,8 @@ pub struct Builder {
     /// What may still be built.
     pub budget: Budget,
     contents: HashMap<Value, Content>,
+    /// The graphs around the region that is built, the model's first.
+    around: Vec<Around>,
     /// Symbols that operations bind while the model runs.
     counted: Vec<Sym>,
 }
@@ -41,6 +47,7 @@ impl Builder {
             budget,
             check_indices,
             contents: HashMap::new(),
+            around: Vec::new(),
             counted: Vec::new(),
         }
     }
