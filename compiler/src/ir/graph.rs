@@ -385,6 +385,11 @@ impl Graph {
         self.net.add_edge(new.node.0, node.0, Use { operand, result: new.result });
     }
 
+    /// Removes a node that nothing uses. What binds symbols would else stay as long as they are seen.
+    pub fn remove(&mut self, node: NodeId) {
+        self.net.remove_node(node.0);
+    }
+
     /// Removes every node that no output or kept value depends on; model inputs stay. Returns how many went.
     pub fn remove_dead(&mut self) -> usize {
         let live: std::collections::HashSet<NodeId> = self.topological().into_iter().collect();

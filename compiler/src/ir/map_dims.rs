@@ -14,7 +14,7 @@ impl Op {
     pub fn map_dims(&self, f: &dyn Fn(&Dim) -> Dim) -> Result<Op> {
         if let Op::If(branches) = self {
             let results = branches.results.iter().map(|ty| TensorType::new(ty.dtype, ty.shape.iter().map(f).collect()));
-            let [then, otherwise] = branches.branches().map(|region| mapped(region, f));
+            let [then, otherwise] = branches.branches().map(|region| region.map_dims(f));
             let (results, binds) = (results.collect(), branches.binds.clone());
             return Ok(Op::If(Box::new(If { then: then?, otherwise: otherwise?, results, binds })));
         }
@@ -101,14 +101,20 @@ impl Op {
     }
 }
 
-/// A region in other dimensions. What it requires stays required, even what does not hold now.
-fn mapped(region: &Graph, f: &dyn Fn(&Dim) -> Dim) -> Result<Graph> {
-    let mut made = region.map_ops(&|op| op.map_dims(f))?;
-    for Requirement { condition, reason } in region.requires.iter() {
-        let condition = condition.map(f);
-        if condition.holds() != Some(true) {
-            made.requires.push(Requirement { condition, reason: reason.clone() });
+impl Graph {
+    /// The graph with every dimension in it replaced by `f`'s result. What it requires stays required, even what does not hold
+    /// now.
+    ///
+    /// # Errors
+    /// When operations contradict one another then.
+    pub fn map_dims(&self, f: &dyn Fn(&Dim) -> Dim) -> Result<Graph> {
+        let mut made = self.map_ops(&|op| op.map_dims(f))?;
+        for Requirement { condition, reason } in self.requires.iter() {
+            let condition = condition.map(f);
+            if condition.holds() != Some(true) {
+                made.requires.push(Requirement { condition, reason: reason.clone() });
+            }
         }
+        Ok(made)
     }
-    Ok(made)
 }

@@ -88,6 +88,11 @@ pub const PIPELINE: &[Phase] = &[
         passes: &[
             pass("fold_constants", canonical::fold_constants::run, "first: every later rule looks for constants"),
             pass(
+                "conditions",
+                canonical::conditions::run,
+                "after constants: a known condition's branch, and weights that a region was given, are seen by all others",
+            ),
+            pass(
                 "algebra",
                 canonical::algebra::run,
                 "brings spellings of one thing to one form before patterns look for it",

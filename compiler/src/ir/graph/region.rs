@@ -10,6 +10,7 @@ use std::hash::{Hash, Hasher};
 
 use super::{Graph, Value};
 use crate::ir::{Dim, Sym, TensorType};
+use crate::{Error, Result};
 
 /// Two regions of which a condition takes one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -78,6 +79,36 @@ impl Hash for Graph {
 }
 
 impl Graph {
+    /// Adds what another graph computes, requires and keeps, where its inputs are these values: those that nothing uses may be
+    /// left out. Gives what the other one's values are here.
+    ///
+    /// # Errors
+    /// When operations contradict what they are given.
+    pub fn inline(&mut self, other: &Graph, inputs: &[Option<Value>]) -> Result<HashMap<Value, Value>> {
+        let given = other.inputs().iter().zip(inputs).filter_map(|(&input, &value)| Some((input.into(), value?)));
+        let mut values: HashMap<Value, Value> = given.collect();
+        for node in other.topological().into_iter().filter(|n| !other.inputs().contains(n)) {
+            let label = other.label(node);
+            let first = match other.as_constant(node.into()) {
+                Some(tensor) => self.constant(tensor.clone()),
+                None => {
+                    let operands =
+                        other.operands(node).iter().map(|v| values.get(v).copied()).collect::<Option<Vec<_>>>();
+                    let operands = operands.ok_or_else(|| Error::internal("a region uses what it is not given"))?;
+                    self.add_labelled(other.op(node).clone(), &operands, label).map_err(|e| e.within(label))?.into()
+                }
+            };
+            self.set_label(first.node, label);
+            let results =
+                (0..other.types(node).len()).map(|result| (Value { node, result }, Value { result, ..first }));
+            values.extend(results);
+        }
+        self.kept.extend(other.kept.iter().filter_map(|v| values.get(v).copied()));
+        other.requires.iter().for_each(|requirement| self.requires.push(requirement.clone()));
+        other.decisions().into_iter().for_each(|decision| self.decide(decision.clone()));
+        Ok(values)
+    }
+
     /// Inputs, then all nodes that are needed, in order.
     fn listed(&self) -> Vec<super::NodeId> {
         let inputs = self.inputs().iter().copied();
