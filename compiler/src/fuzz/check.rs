@@ -124,6 +124,7 @@ fn rounds(graph: &Graph, node: NodeId) -> bool {
             | Op::Gather { .. }
             | Op::GatherElements { .. }
             | Op::Select
+            | Op::If(_)
             | Op::Binary(BinaryOp::Min | BinaryOp::Max)
             | Op::Unary(UnaryOp::Round | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Sign | UnaryOp::Neg | UnaryOp::Abs)
     )
@@ -191,9 +192,15 @@ fn try_way(graph: &Graph, way: &Way, sets: &[(Vec<Tensor>, Vec<Tensor>)], seed: 
 fn lowered(graph: &Graph, way: &Way) -> crate::Result<(Program, bool)> {
     let mut graph = graph.clone();
     passes::run(&mut graph, &way.target, way.effort, &mut |_, _| {})?;
-    let coded =
-        graph.topological().into_iter().any(|node| matches!(graph.op(node).weights(), Some(WeightFormat::LowBit(_))));
-    Ok((lower::lower(&graph, &way.target, "m")?, coded))
+    Ok((lower::lower(&graph, &way.target, "m")?, has_codes(&graph)))
+}
+
+/// Whether some weights are codes, in regions too.
+fn has_codes(graph: &Graph) -> bool {
+    graph.topological().into_iter().any(|node| {
+        let coded = matches!(graph.op(node).weights(), Some(WeightFormat::LowBit(_)));
+        coded || graph.regions(node).into_iter().any(has_codes)
+    })
 }
 
 /// What a function says, errors and panics alike as text.

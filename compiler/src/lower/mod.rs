@@ -11,6 +11,7 @@
 pub mod arena;
 mod assemble;
 mod branch;
+mod buffers;
 pub mod chain;
 pub mod expr;
 pub mod fusion;
@@ -41,11 +42,11 @@ use self::arena::Lifetime;
 use self::expr::Expr;
 use self::kernels::{Built, Epilogue, KernelRequest, Link, Places, RowLeaf};
 use self::kir::Kernel;
-use self::plan::{Group, Grouping, Leaf, Placement, Placements};
+use self::plan::{Group, Grouping, Leaf, Placements};
 use self::program::{Check, Constant, Program, Symbol, Work};
 use self::requirements::Checks;
 use self::view::View;
-use crate::ir::{DType, Decision, Dim, Graph, NodeId, Op, Tensor, TensorType, Value, bounds};
+use crate::ir::{DType, Decision, Dim, Graph, NodeId, Op, Tensor, TensorType, Value};
 use crate::{Error, Result};
 
 /// Lowers a graph for a target; `name` prefixes every symbol of the object.
@@ -85,18 +86,6 @@ struct Arg {
 impl From<Buffer> for Arg {
     fn from(buffer: Buffer) -> Arg {
         Arg { buffer, offset: Dim::ZERO }
-    }
-}
-
-impl Arg {
-    /// A pointer to where a view's elements of `size` bytes begin, as far as a pointer can tell, and the rest of the
-    /// view.
-    fn to(buffer: Buffer, mut view: View, size: usize) -> (Arg, View) {
-        let mut arg = Arg::from(buffer);
-        if let Buffer::Arena(_) = buffer {
-            arg.offset = &std::mem::replace(&mut view.offset, Dim::ZERO) * &Dim::from(size);
-        }
-        (arg, view)
     }
 }
 
@@ -259,7 +248,7 @@ impl<'a> Lowering<'a> {
         let mut leaves: Vec<(DType, View)> = Vec::new();
         for leaf in &group.leaves {
             let dtype = self.leaf_dtype(leaf.value);
-            let (arg, view) = Arg::to(self.buffer(leaf.value)?, leaf.view.clone(), dtype.size());
+            let (arg, view) = self.arg_of(leaf.value, leaf.view.clone(), dtype.size())?;
             args.push(arg);
             leaves.push((dtype, view));
         }
@@ -356,14 +345,14 @@ impl<'a> Lowering<'a> {
         for (&value, ty) in operands.iter().zip(&types).skip(first) {
             let (base, view) = self.grouping.operand(graph, value, &self.placements)?;
             places.inside.push(self.is_inside(base, group));
-            let (arg, view) = Arg::to(self.buffer(base)?, view, ty.dtype.size());
+            let (arg, view) = self.arg_of(base, view, ty.dtype.size())?;
             args.push(arg);
             places.operands.push((!view.is_contiguous(&ty.shape)).then_some(view));
         }
         let mut leaves = Vec::new();
         for leaf in &group.leaves {
             let dtype = self.leaf_dtype(leaf.value);
-            let (arg, view) = Arg::to(self.buffer(leaf.value)?, leaf.view.clone(), dtype.size());
+            let (arg, view) = self.arg_of(leaf.value, leaf.view.clone(), dtype.size())?;
             args.push(arg);
             leaves.push(RowLeaf { dtype, view });
         }
@@ -406,90 +395,6 @@ impl<'a> Lowering<'a> {
 
     fn leaf_dtype(&self, value: Value) -> DType {
         self.graph.ty(value).dtype
-    }
-
-    /// The buffer that holds a value.
-    fn buffer(&mut self, value: Value) -> Result<Buffer> {
-        let value = self.placements.get(&value).map_or(value, |placement| placement.root);
-        if let Some(&b) = self.buffers.get(&value) {
-            return Ok(b);
-        }
-        let Op::Constant(tensor) = self.graph.op(value.node) else {
-            return Err(Error::internal(format!("'{}' is read before it is computed", self.graph.label(value.node))));
-        };
-        let constants = &mut self.made.constants;
-        let id = *self.constant_of.entry(value).or_insert_with(|| {
-            let label = self.graph.label(value.node).to_string();
-            constants.push(Constant { label, data: tensor.data().clone() });
-            constants.len() - 1
-        });
-        Ok(Buffer::Constant(id))
-    }
-
-    /// Where the next step's result 0 goes, and how it lies there unless in order.
-    fn result(&mut self, value: Value, over: Option<usize>) -> Result<(Arg, Option<View>)> {
-        let graph = self.graph;
-        let Some(Placement { root, view, .. }) = self.placements.get(&value).cloned() else {
-            return Ok((self.new_result(value, graph.ty(value), over)?.into(), None));
-        };
-        let ty = graph.ty(value);
-        let buffer = self.new_result(root, graph.ty(root), None)?;
-        let (arg, view) = Arg::to(buffer, view, ty.dtype.size());
-        let place = (!view.is_contiguous(&ty.shape)).then_some(view);
-        Ok((arg, place))
-    }
-
-    /// A buffer for a value that the next step computes.
-    fn new_result(&mut self, value: Value, ty: &TensorType, over: Option<usize>) -> Result<Buffer> {
-        if let Some(&b) = self.buffers.get(&value) {
-            return Ok(b);
-        }
-        let bytes = self.bound(&ty.bytes());
-        if bytes.as_const().is_some_and(|b| b > isize::MAX as i64 / 4) {
-            return Err(Error::unsupported(format!("a tensor of type {ty} does not fit in memory")));
-        }
-        let id = self.new_lifetime(bytes);
-        if let Some(over) = over {
-            self.made.shared.insert(id, over);
-        }
-        self.buffers.insert(value, Buffer::Arena(id));
-        Ok(Buffer::Arena(id))
-    }
-
-    /// Memory for the next step's own use, for each of the threads that may share it.
-    fn add_scratch(&mut self, args: &mut Vec<Arg>, sizes: &[Dim], threads: u32) {
-        let unit = Dim::from(program::ALIGN);
-        for bytes in sizes {
-            let bytes = self.bound(bytes);
-            if threads == 1 {
-                let id = self.new_lifetime(bytes);
-                args.push(Buffer::Arena(id).into());
-                continue;
-            }
-            let slot = &bytes.ceil_div(&unit) * &unit;
-            let id = self.new_lifetime(&slot * &Dim::from(i64::from(threads)));
-            self.made.slots.insert(id, slot);
-            args.push(Buffer::Arena(id).into());
-        }
-    }
-
-    /// The next step uses a buffer.
-    fn touch(&mut self, buffer: Buffer) {
-        if let Buffer::Arena(n) = buffer {
-            self.made.lifetimes[n].last = self.made.now;
-        }
-    }
-
-    fn new_lifetime(&mut self, bytes: Dim) -> usize {
-        let now = self.made.now;
-        self.made.lifetimes.push(Lifetime { bytes, first: now, last: now });
-        self.made.lifetimes.len() - 1
-    }
-
-    /// A size with data-dependent symbols at their upper bounds. What a region requires need not hold where it does not run.
-    fn bound(&self, d: &Dim) -> Dim {
-        let most = program::upper_bound(d, &self.made.symbols);
-        if self.graph.is_region() { bounds::max(&most, &Dim::ZERO) } else { most }
     }
 
     /// Most threads that may share a call of a kernel: each is to have enough to do.

@@ -332,6 +332,11 @@ impl Step {
     }
 }
 
+/// Whether a step binds a symbol.
+pub fn binds_late(symbol: &Sym, symbols: &[Symbol]) -> bool {
+    symbols.iter().any(|s| s.name == *symbol && matches!(s.source, SymbolSource::Step { .. }))
+}
+
 /// What `d` is at most, without the symbols that steps bind.
 pub fn upper_bound(d: &Dim, symbols: &[Symbol]) -> Dim {
     let mut bound = d.clone();
