@@ -189,3 +189,54 @@ fn branches_share_memory_and_write_results_in_place() {
     // One branch's buffers: what lies between its two calls, and what the first one needs itself. Nothing is copied.
     assert_eq!((program.arena_bytes.as_const(), program.calls().count()), (Some(2 * 4096), 4), "{program}");
 }
+
+/// What a step binds is an extent wherever it stands: of what has no operand of that step, and of what lies behind it.
+#[test]
+fn extents_that_steps_bind_are_known_everywhere() {
+    let graphs = [
+        r#"%0 = input "x" : f32[n]
+%1 = input "c" : bool[]
+%2 = if(%1, %0) {binds=[taken]} : f32[taken]
+  then
+    %0 = input "0" : f32[n]
+    %1 = slice(%0) {ranges=[0:1]} : f32[1]
+    output "0" = %1
+  else
+    %0 = input "0" : f32[n]
+    output "0" = %0
+  end
+%3 = exp(%0) : f32[n]
+%4 = concat(%2, %3) {axis=0} : f32[n+taken]
+%5 = cumulative(%4) {kind=sum, axis=0, exclusive=false, reverse=false} : f32[n+taken]
+%6 = iota() {dtype=f32, shape=[taken], axis=0} : f32[taken]
+output "i" = %6
+output "y" = %5
+"#,
+        r#"%0 = input "x" : f32[n]
+%1 = input "c" : bool[]
+%2 = non_zero(%0) {count=count} : i64[1, count]
+%3 = cumulative(%2) {kind=sum, axis=1, exclusive=false, reverse=false} : i64[1, count]
+%4 = cast(%0) {to=i64, saturate=true} : i64[n]
+%5 = reshape(%4) {shape=[1, n]} : i64[1, n]
+%6 = concat(%3, %5) {axis=1} : i64[1, count+n]
+%7 = cumulative(%6) {kind=sum, axis=1, exclusive=false, reverse=false} : i64[1, count+n]
+%8 = iota() {dtype=i64, shape=[count, 2], axis=0} : i64[count, 2]
+output "i" = %8
+output "y" = %7
+"#,
+    ];
+    for graph in graphs.map(|text| text::parse(text).unwrap_or_else(|e| panic!("{e}"))) {
+        for (target, effort) in
+            Target::host_levels().into_iter().flat_map(|t| [(t.clone(), Effort::Full), (t, Effort::Required)])
+        {
+            let program = program(&graph, &target, effort);
+            let model = Model::load(&compile(&program, &target).expect("compiles").object).expect("loads");
+            for c in [true, false] {
+                let x = Tensor::from_f64s(DType::F32, vec![5], &[0.0, 2.0, 0.0, 3.0, 1.0]).expect("sized");
+                let inputs = [x, Tensor::scalar_i64(DType::Bool, i64::from(c))];
+                let want = eval::eval_graph(&graph, &inputs).expect("evaluates");
+                assert_close(&model.invoke(&inputs).expect("runs"), &want, &format!("{c}\n{program}"));
+            }
+        }
+    }
+}
