@@ -31,6 +31,16 @@ impl If {
         [&self.then, &self.otherwise]
     }
 
+    /// The types of what each branch takes.
+    pub fn inputs(&self) -> [Vec<&TensorType>; 2] {
+        self.branches().map(|region| region.inputs().iter().map(|&input| region.ty(input.into())).collect())
+    }
+
+    /// The types of what each branch gives.
+    pub fn outputs(&self) -> [Vec<&TensorType>; 2] {
+        self.branches().map(|region| region.outputs.iter().map(|output| region.ty(output.value)).collect())
+    }
+
     /// The extent that each branch gives one of [`If::binds`].
     pub fn extents(&self, symbol: &Sym) -> Option<[Dim; 2]> {
         let places = self.results.iter().enumerate().flat_map(|(result, ty)| (0..ty.rank()).map(move |a| (result, a)));

@@ -81,17 +81,16 @@ impl Builder {
             None => (&mut self.graph, &mut self.contents),
         };
         let label = graph.label(value.node);
-        let own = match graph.op(value.node) {
-            Op::Constant(tensor) => region.constant(tensor.clone()),
-            Op::Dims(dims) => region.add_labelled(Op::Dims(dims.clone()), &[], label)?.into(),
-            _ => {
-                captured.push(value);
-                region.add_input(&(captured.len() - 1).to_string(), graph.ty(value).clone())
-            }
-        };
-        if let Op::Constant(_) = region.op(own.node) {
+        let own = if let Some(tensor) = graph.as_constant(value) {
+            let own = region.constant(tensor.clone());
             region.set_label(own.node, label);
-        }
+            own
+        } else if let Op::Dims(dims) = graph.op(value.node) {
+            region.add_labelled(Op::Dims(dims.clone()), &[], label)?.into()
+        } else {
+            captured.push(value);
+            region.add_input(&(captured.len() - 1).to_string(), graph.ty(value).clone())
+        };
         known.extend(contents.get(&value).map(|content| (own, content.clone())));
         inside.insert(value, own);
         Ok(own)

@@ -41,15 +41,9 @@ fn branches(w: &mut dyn Bodies, condition: Value, yes: Branch, no: Branch) -> Re
         then.graph.add_input(&then.captured.len().to_string(), ty);
         then.captured.push(value);
     }
-    let mut made = If {
-        then: crate::ir::Graph::new(),
-        otherwise: crate::ir::Graph::new(),
-        results: Vec::new(),
-        binds: Vec::new(),
-    };
     // What both pass through is no result of theirs.
-    let (mut items, mut contents) = (Vec::new(), Vec::new());
-    let mut extents: Vec<([Dim; 2], Dim)> = Vec::new();
+    let (mut items, mut results, mut contents) = (Vec::new(), Vec::new(), Vec::new());
+    let mut extents = Extents::new();
     for (i, pair) in yes.into_iter().zip(no).enumerate() {
         let (Item::Tensor(a), Item::Tensor(z)) = pair else {
             return Err(Error::unsupported("a condition that run time decides, with branches that are not tensors")
@@ -67,35 +61,23 @@ fn branches(w: &mut dyn Bodies, condition: Value, yes: Branch, no: Branch) -> Re
             ))
             .help(remedy(w, condition)));
         }
-        let mut shape = Vec::new();
-        for (a, z) in ours.shape.into_iter().zip(theirs.shape) {
-            if a == z {
-                shape.push(a);
-                continue;
-            }
-            let pair = [a, z];
-            let known = extents.iter().find(|(other, _)| *other == pair).map(|(_, extent)| extent.clone());
-            shape.push(known.unwrap_or_else(|| {
-                let extent = w.b().counted_symbol("taken");
-                extents.push((pair, extent.clone()));
-                extent
-            }));
-        }
+        let pairs = ours.shape.into_iter().zip(theirs.shape);
+        let shape = pairs.map(|(a, z)| if a == z { a } else { extent(w, &mut extents, [a, z]) }).collect();
         for (region, value) in [(&mut then, a), (&mut otherwise, z)] {
-            region.graph.outputs.push(Output { name: made.results.len().to_string(), value });
+            region.graph.outputs.push(Output { name: results.len().to_string(), value });
         }
-        made.results.push(TensorType::new(ours.dtype, shape));
+        results.push(TensorType::new(ours.dtype, shape));
         contents.push(then.content(a).filter(|&known| otherwise.content(z) == Some(known)).cloned());
         items.push(None);
     }
-    made.binds = extents.iter().filter_map(|(_, extent)| extent.as_sym().cloned()).collect();
-    (made.then, made.otherwise) = (then.graph, otherwise.graph);
     let mut given = Vec::new();
-    if !made.results.is_empty() {
+    if !results.is_empty() {
         // What a branch checks it checks even if nothing needs its results.
-        let checks = made.branches().iter().any(|region| !region.kept.is_empty());
+        let checks = !then.graph.kept.is_empty() || !otherwise.graph.kept.is_empty();
         let operands = [vec![w.b().reshape(condition, Vec::new())?], then.captured].concat();
-        given = w.b().add_many(Op::If(Box::new(made)), &operands)?;
+        let binds = extents.iter().filter_map(|(_, extent)| extent.as_sym().cloned()).collect();
+        let branches = If { then: then.graph, otherwise: otherwise.graph, results, binds };
+        given = w.b().add_many(Op::If(Box::new(branches)), &operands)?;
         w.b().graph.kept.extend(given.first().filter(|_| checks));
     }
     for (&value, content) in given.iter().zip(contents) {
@@ -103,6 +85,18 @@ fn branches(w: &mut dyn Bodies, condition: Value, yes: Branch, no: Branch) -> Re
     }
     let mut given = given.into_iter();
     Ok(Results(items.into_iter().filter_map(|outer| outer.or_else(|| given.next())).map(Item::Tensor).collect()))
+}
+
+/// What stands for an extent in which the branches differ, by what it is in either.
+type Extents = Vec<([Dim; 2], Dim)>;
+
+fn extent(w: &mut dyn Bodies, extents: &mut Extents, pair: [Dim; 2]) -> Dim {
+    if let Some((_, known)) = extents.iter().find(|(other, _)| *other == pair) {
+        return known.clone();
+    }
+    let extent = w.b().counted_symbol("taken");
+    extents.push((pair, extent.clone()));
+    extent
 }
 
 /// How to have a condition decided at compile time.
