@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::program::upper_bound;
 use super::program::{Check, Program, Symbol, SymbolSource};
 use crate::ir::bounds::{self, Interval};
-use crate::ir::{Condition, Dim, Graph, Requirement, Sym, Tensor};
+use crate::ir::{Condition, Dim, Graph, NodeId, Requirement, Sym, Tensor};
 
 /// Of more sizes than these it is not asked whether one implies another.
 const COMPARED: usize = 64;
@@ -173,7 +173,10 @@ impl<'a> Maker<'a> {
     /// of 0 would hide that in the number of bytes.
     fn sizes(&mut self, others: Vec<(Dim, String)>) {
         let mut seen = HashSet::new();
-        let values = self.graph.topological().into_iter().flat_map(|node| {
+        // What a region is given was looked at outside.
+        let given = |node: &NodeId| self.graph.is_region() && self.graph.inputs().contains(node);
+        let nodes = self.graph.topological().into_iter().filter(|node| !given(node));
+        let values = nodes.flat_map(|node| {
             let label = format!("a result of node \"{}\"", self.graph.label(node));
             self.graph.types(node).iter().flat_map(move |ty| {
                 let computed = ty.shape.iter().filter(|d| d.as_sym().is_none()).cloned();
