@@ -115,7 +115,7 @@ impl Graph {
         }
         self.kept.extend(other.kept.iter().filter_map(|v| values.get(v).copied()));
         other.requires.iter().for_each(|requirement| self.requires.push(requirement.clone()));
-        other.decisions().into_iter().for_each(|decision| self.decide(decision.clone()));
+        other.decisions.iter().for_each(|decision| self.decide(decision.clone()));
         Ok(values)
     }
 

@@ -36,6 +36,10 @@ pub fn if_(w: &mut dyn Bodies, n: &Node) -> Result<Results> {
 /// An operation that runs one of two regions.
 fn branches(w: &mut dyn Bodies, condition: Value, yes: Branch, no: Branch) -> Result<Results> {
     let ((mut then, yes), (mut otherwise, no)) = (yes, no);
+    if yes.len() != no.len() {
+        let (yes, no) = (yes.len(), no.len());
+        return Err(Error::invalid(format!("then_branch gives {yes} results, else_branch {no}")));
+    }
     for &value in &otherwise.captured[then.captured.len()..] {
         let ty = w.b().ty(value);
         then.graph.add_input(&then.captured.len().to_string(), ty);

@@ -213,6 +213,9 @@ fn sequences_in_branches_are_refused() {
 
 #[test]
 fn what_is_wrong_in_a_branch_is_told() {
+    let uneven = if_("y = If(c)", (&["r = Relu(x)"], &["r", "r"]), (&["r = Neg(x)"], &["r"]));
+    let error = imported(&with(&["x: f32[2]", "c: bool[]"], vec![uneven], &["y"]), &Options::default());
+    assert!(error.expect_err("uneven").to_string().contains("then_branch gives 2 results, else_branch 1"));
     for (bad, part) in [("r = Relu(nothing)", "gives \"nothing\""), ("r = MatMul(x, x)", "\"r\" (MatMul)")] {
         let model = choice(bad, "r = Relu(x)");
         let dims = vec![("n".to_string(), 4)];

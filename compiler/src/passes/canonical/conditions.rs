@@ -12,17 +12,22 @@ use crate::{Error, Result};
 /// Simplifies every condition.
 pub(crate) fn run(graph: &mut Graph, _target: &Target) -> Result<bool> {
     let mut changed = false;
-    for node in graph.topological() {
-        let Op::If(branches) = graph.op(node) else { continue };
-        // Making dimensions anew gives nodes other names: the next round sees the other conditions.
-        let branches = branches.clone();
-        match take(graph, node, &branches)? {
-            Taken::No => changed |= select(graph, node, &branches)? || simplify(graph, node, &branches)?,
-            Taken::Yes => changed = true,
-            Taken::WithExtents => return Ok(true),
+    'again: loop {
+        for node in graph.topological() {
+            let Op::If(branches) = graph.op(node) else { continue };
+            let branches = branches.clone();
+            match take(graph, node, &branches)? {
+                Taken::No => changed |= select(graph, node, &branches)? || simplify(graph, node, &branches)?,
+                Taken::Yes => changed = true,
+                // Its nodes have other names.
+                Taken::WithExtents => {
+                    changed = true;
+                    continue 'again;
+                }
+            }
         }
+        return Ok(changed);
     }
-    Ok(changed)
 }
 
 /// What became of a condition.
@@ -207,9 +212,11 @@ fn wanted_results(graph: &Graph, node: NodeId, branches: &If) -> Wanted {
         graph.is_output(value) || graph.kept.contains(&value) || !graph.users(value).is_empty()
     };
     let mut results: Vec<bool> = (0..branches.results.len()).map(used).collect();
-    let mut symbols: BTreeSet<Sym> =
-        graph.requires.iter().flat_map(|r| r.condition.dims()).flat_map(Dim::symbols).collect();
-    symbols.extend(graph.nodes().filter(|&n| n != node).flat_map(|n| graph.symbols(n)));
+    let mut symbols: BTreeSet<Sym> = BTreeSet::new();
+    if !branches.binds.is_empty() {
+        symbols.extend(graph.requires.iter().flat_map(|r| r.condition.dims()).flat_map(Dim::symbols));
+        symbols.extend(graph.nodes().filter(|&n| n != node).flat_map(|n| graph.symbols(n)));
+    }
     let has = |result: usize, s: &Sym| branches.results[result].shape.iter().any(|d| d.as_sym() == Some(s));
     let mut binds = branches.binds.clone();
     binds.retain(|s| {
