@@ -187,6 +187,18 @@ fn what_a_branch_requires_is_asked_where_it_is_taken() {
 }
 
 #[test]
+fn an_index_is_checked_where_it_is_read() {
+    let nodes = vec![if_("y = If(c)", (&["r = Gather(x, i)"], &["r"]), (&["r = Neg(x)"], &["r"]))];
+    let model = with(&["x: f32[2]", "i: i64[2]", "c: bool[]"], nodes, &["y"]);
+    let g = imported(&model, &Options { check_indices: true, ..Default::default() }).expect("valid");
+    let indices = Tensor::from_i64s(DType::I64, vec![2], &[0, 2]).expect("sized");
+    let inputs = |c| [floats(&[2], &[1.0, 2.0]), indices.clone(), truth(c)];
+    assert_eq!(run(&g, &inputs(false))[0].1, [-1.0, -2.0]);
+    let error = eval_graph(&g, &inputs(true)).expect_err("beyond").to_string();
+    assert!(error.contains("indices_out_of_range"), "{error}");
+}
+
+#[test]
 fn shapes_that_both_branches_compute_alike_are_known() {
     let nodes = vec![
         if_("s = If(c)", (&["r = Shape(x)"], &["r"]), (&["e = Exp(x)", "r = Shape(e)"], &["r"])),
