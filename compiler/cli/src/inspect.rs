@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use mcc::ir::{Decision, Dim, Graph, Op};
-use mcc::kernel::program::{Port, Step};
+use mcc::ir::{Decision, Graph, Op};
+use mcc::kernel::program::Port;
 use mcc::{Result, driver, symbol};
 use mcc_targets::Target;
 use serde_json::{Value, json};
@@ -40,19 +40,8 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     let compiled = driver::compile(&args.model, &options)?;
     warn(&options, &compiled);
     let program = &compiled.program;
-    let calls: Vec<(&str, &str)> = program
-        .steps
-        .iter()
-        .filter_map(|s| match s {
-            Step::Call { kernel, label, .. } => Some((label.as_str(), program.kernels[*kernel].name.as_str())),
-            Step::Bind { .. } => None,
-        })
-        .collect();
-    let work = program.steps.iter().map(|s| match s {
-        Step::Call { work, .. } => work.multiply_adds.clone(),
-        Step::Bind { .. } => Dim::ZERO,
-    });
-    let work = work.fold(Dim::ZERO, |sum, n| &sum + &n);
+    let calls: Vec<(&str, &str)> = program.calls().map(|call| (call.label, call.kernel.name.as_str())).collect();
+    let work = program.multiply_adds();
     let report = json!({
         "target": options.config.target.triple.to_string(),
         "cpus": compiled.targets.iter().map(Target::cpu_name).collect::<Vec<_>>(),
@@ -63,7 +52,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         "optimised_operations": operations(&compiled.graph),
         "kernels": program.kernels.len(),
         "steps": calls.iter().map(|(node, kernel)| json!({ "node": node, "kernel": kernel })).collect::<Vec<_>>(),
-        "layers": compiled.graph.decisions().chain(&program.decisions).map(layer).collect::<Vec<_>>(),
+        "layers": compiled.graph.decisions().into_iter().chain(&program.decisions).map(layer).collect::<Vec<_>>(),
         "multiply_adds": work.as_const().map_or_else(|| json!(work.to_string()), |n| json!(n)),
         "text_bytes": compiled.code.text_bytes,
         "weights_bytes": compiled.code.weights_bytes,
@@ -86,10 +75,13 @@ fn layer(decision: &Decision) -> Value {
     })
 }
 
-/// How often each primitive stands in a graph.
+/// How often each primitive stands in a graph and its regions.
 fn operations(graph: &Graph) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for node in graph.topological() {
+        for (op, count) in graph.regions(node).into_iter().flat_map(operations) {
+            *counts.entry(op).or_insert(0) += count;
+        }
         let op = graph.op(node);
         if !matches!(op, Op::Input(..) | Op::Constant(_)) {
             *counts.entry(op.name().to_string()).or_insert(0) += 1;

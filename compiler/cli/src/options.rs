@@ -211,7 +211,7 @@ impl ModelOptions {
 /// Warns of what the model says that does not hold, of what the CPU taken for want of --cpu lacks, and of choices that were
 /// given and had no effect on what was compiled.
 pub fn warn(options: &Options, compiled: &Compiled) {
-    let without = compiled.graph.decisions().filter(|d| d.reason == WITHOUT_BYTE_PRODUCTS).count();
+    let without = compiled.graph.decisions().into_iter().filter(|d| d.reason == WITHOUT_BYTE_PRODUCTS).count();
     let best = compiled.targets.last().filter(|_| options.where_it_differs && without > 0);
     let floats = best.map(|t| {
         let (triple, cpu) = (&t.triple, t.cpu_name());

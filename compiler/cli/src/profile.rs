@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mcc::Result;
 use mcc::driver::Compiled;
 use mcc::ir::{Dim, Sym, Tensor};
-use mcc::kernel::program::{Program, Step, SymbolSource, Work};
+use mcc::kernel::program::{Call, Program, SymbolSource, Work};
 use mcc::loader::{Model, peak, trace};
 use mcc_runtime::Pool;
 use mcc_targets::Target;
@@ -53,25 +53,22 @@ pub fn measure(
     let mut session = model.session(inputs, pool)?;
     // The first run brings weights and code into memory.
     session.run()?;
-    let mut least: Vec<Duration> = Vec::new();
+    let mut least = trace::Times::new();
     let (end, mut runs) = (Instant::now() + time, 0);
     while runs < MIN_RUNS || Instant::now() < end {
         let (result, times) = trace::during(|| session.run());
         result?;
-        least.resize(times.len(), Duration::MAX);
-        least.iter_mut().zip(times).for_each(|(l, t)| *l = t.min(*l));
+        trace::keep_least(&mut least, times);
         runs += 1;
     }
     let program = &compiled.program;
-    let calls = program.steps.iter().filter_map(|step| match step {
-        Step::Call { kernel, label, work, .. } => Some((&program.kernels[*kernel].name, label, work)),
-        Step::Bind { .. } => None,
-    });
     let overhead = trace::overhead();
-    let steps = calls.zip(&least).map(|((kernel, label, work), time)| {
+    // Those of a branch that was not taken have no time.
+    let happened = program.calls().zip(&least).filter_map(|(call, time)| Some((call, (*time)?)));
+    let steps = happened.map(|(Call { kernel, label, work }, time)| {
         let value = |dim: &Dim| dim.eval(&|s| extent(program, inputs, s)).unwrap_or(0) as f64;
         let Work { multiply_adds, integers, bytes, shapes, elements: _ } = work;
-        let mut row = Row { node: label.clone(), kernel: kernel.clone(), calls: 1, ..Row::default() };
+        let mut row = Row { node: label.to_string(), kernel: kernel.name.clone(), calls: 1, ..Row::default() };
         row.shapes.clone_from(shapes);
         row.ms = time.saturating_sub(overhead).as_secs_f64() * 1e3;
         row.multiply_adds[usize::from(*integers)] = value(multiply_adds);

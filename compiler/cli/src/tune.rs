@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use mcc::driver::{self, Compiled, Options};
 use mcc::ir::{Graph, Tensor};
-use mcc::kernel::program::Step;
 use mcc::loader::{Model, trace};
 use mcc::{Error, Result};
 use mcc_runtime::Pool;
@@ -119,7 +118,7 @@ impl Bench<'_> {
         let inputs: Result<Vec<_>> = variants.iter().map(|v| v.with_weights(inputs.to_vec())).collect();
         let sessions: Result<Vec<_>> = models.iter().zip(inputs?).map(|(m, own)| m.session(&own, self.pool)).collect();
         let mut sessions = sessions?;
-        let mut least: Vec<Vec<Duration>> = vec![Vec::new(); sessions.len()];
+        let mut least = vec![trace::Times::new(); sessions.len()];
         // The first run brings weights and code into memory.
         sessions.iter_mut().try_for_each(|session| session.run())?;
         let (end, mut rounds) = (Instant::now() + Duration::from_secs_f64(self.seconds), 0);
@@ -127,19 +126,15 @@ impl Bench<'_> {
             for (session, least) in sessions.iter_mut().zip(&mut least) {
                 let (result, times) = trace::during(|| session.run());
                 result?;
-                least.resize(times.len(), Duration::MAX);
-                least.iter_mut().zip(times).for_each(|(l, t)| *l = t.min(*l));
+                trace::keep_least(least, times);
             }
             rounds += 1;
         }
-        let by_label = |(variant, least): (&Compiled, Vec<Duration>)| {
-            let labels = variant.program.steps.iter().filter_map(|step| match step {
-                Step::Call { label, .. } => Some(label.clone()),
-                Step::Bind { .. } => None,
-            });
+        let by_label = |(variant, least): (&Compiled, trace::Times)| {
+            let happened = variant.program.calls().zip(least).filter_map(|(call, time)| Some((call.label, time?)));
             let mut times = Times::new();
-            for (label, time) in labels.zip(least).filter(|(label, _)| !label.is_empty()) {
-                *times.entry(label).or_default() += time.as_secs_f64();
+            for (label, time) in happened.filter(|(label, _)| !label.is_empty()) {
+                *times.entry(label.to_string()).or_default() += time.as_secs_f64();
             }
             times
         };

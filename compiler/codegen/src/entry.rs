@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod share;
 #[cfg(test)]
 mod share_tests;
+pub mod steps;
 
 use std::collections::HashMap;
 
@@ -24,10 +25,10 @@ use cranelift_module::{DataId, FuncId, Module};
 use super::abi::{self, Status};
 use super::dims::Dims;
 use super::refusals::Refusals;
-use mcc_ir::{Dim, Error, Result};
-use mcc_kernel::kir::is_part;
-use mcc_kernel::program::{Place, Port, Program, Step, SymbolSource};
-use share::{Arguments, KernelCall, Team};
+use mcc_ir::Dim;
+use mcc_ir::Result;
+use mcc_kernel::program::{Port, Program, Step, SymbolSource};
+use share::Arguments;
 
 /// What entry functions refer to.
 pub struct Parts<'a, M: Module> {
@@ -77,9 +78,9 @@ pub fn steps_args(program: &Program) -> usize {
     3 + usize::from(program.threads > 1)
 }
 
-/// Whether the steps may refuse: where they bind a symbol of which something is required.
+/// Whether the steps may refuse, and give a code.
 pub fn steps_refuse(program: &Program) -> bool {
-    program.requires.iter().any(|check| check.after.is_some())
+    program.all_steps().any(|step| matches!(step, Step::Require { .. }))
 }
 
 const FLAGS: MemFlagsData = MemFlagsData::trusted();
@@ -179,7 +180,7 @@ fn other_dim(program: &Program, port: &Port, axis: usize, want: &Dim) -> String 
 pub fn check<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
     let signature = signature(parts.module.isa(), CHECK_ARGS, true);
     build(parts, signature, |e| {
-        e.require_all(e.args[0], None);
+        e.require_all(e.args[0], &e.parts.program.requires, true);
         e.give_ok();
         Ok(())
     })
@@ -293,82 +294,7 @@ pub fn run<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
     })
 }
 
-/// `steps(pointers, arena, symbols)`, with several threads also `pool`: the calls, and the checks of what they bind.
-pub fn steps<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
-    let signature = signature(parts.module.isa(), steps_args(parts.program), steps_refuse(parts.program));
-    build(parts, signature, |e| {
-        let (pointers, arena, symbols) = (e.args[0], e.args[1], e.args[2]);
-        let program = e.parts.program;
-        e.load_symbols(symbols);
-        let team = e.args.get(3).copied().and_then(|pool| Team::new(&mut e.b, program, pool));
-        // Offsets keep to the bounds that the arena was sized with.
-        let mut bounds = e.dims.clone();
-        for step in &program.steps {
-            match step {
-                Step::Call { kernel, args, label, shared, work } => {
-                    e.trace();
-                    let broken = || Error::internal(format!("step {label} does not fit its kernel"));
-                    let callee = program.kernels.get(*kernel).ok_or_else(broken)?;
-                    if callee.pointers as usize != args.len() {
-                        return Err(broken());
-                    }
-                    let (pointers_of, slots, symbols_of) = (Vec::new(), Vec::new(), Vec::new());
-                    let kernel = e.parts.kernels[*kernel];
-                    let mut call = KernelCall { kernel, pointers: pointers_of, slots, symbols: symbols_of };
-                    for place in args {
-                        call.pointers.push(e.pointer(place, pointers, arena, &mut bounds));
-                        call.slots.push(match place {
-                            Place::Slot { bytes, .. } => Some(bounds.value(&mut e.b, bytes)),
-                            _ => None,
-                        });
-                    }
-                    for s in callee.symbols.iter().filter(|s| !is_part(s)) {
-                        call.symbols.push(e.dims.symbol(&mut e.b, s));
-                    }
-                    let mut inside = bounds.clone();
-                    let mut run = |e: &mut Entry<'_, '_, M>| match (&team, shared) {
-                        (Some(team), Some(work)) => e.share(team, &call, work, &mut inside),
-                        _ => {
-                            e.call_kernel(&call, callee.is_shared());
-                            Ok(())
-                        }
-                    };
-                    match work.elements.as_const() {
-                        Some(_) => run(e)?,
-                        None => {
-                            let elements = e.value(&work.elements);
-                            e.unless_null(elements, run)?;
-                        }
-                    }
-                }
-                Step::Bind { symbol, place } => {
-                    let at = e.pointer(place, pointers, arena, &mut bounds);
-                    let value = e.b.ins().load(types::I64, FLAGS, at, 0);
-                    e.b.ins().store(FLAGS, value, symbols, 8 * *symbol as i32);
-                    e.dims.bind(&program.symbols[*symbol].name, value);
-                    e.require_all(symbols, Some(*symbol));
-                }
-            }
-        }
-        e.trace();
-        match steps_refuse(program) {
-            true => e.give_ok(),
-            false => drop(e.b.ins().return_(&[])),
-        }
-        Ok(())
-    })
-}
-
 impl<M: Module> Entry<'_, '_, M> {
-    /// Tells whoever traces the steps that another one starts.
-    fn trace(&mut self) {
-        if let Some(function) = self.parts.trace {
-            let function = self.parts.module.declare_func_in_func(function, self.b.func);
-            self.b.func.dfg.ext_funcs[function].colocated = true;
-            self.b.ins().call(function, &[]);
-        }
-    }
-
     fn value(&mut self, dim: &Dim) -> Value {
         self.dims.value(&mut self.b, dim)
     }
@@ -452,30 +378,6 @@ impl<M: Module> Entry<'_, '_, M> {
                 let at = i as i32 * abi::tensor::BYTES as i32;
                 let dims = self.b.ins().load(types::I64, FLAGS, outputs, at + abi::tensor::DIMS as i32);
                 self.store_dims(dims, port, Dim::clone);
-            }
-        }
-    }
-
-    fn pointer(&mut self, place: &Place, pointers: Value, arena: Value, bounds: &mut Dims) -> Value {
-        match place {
-            Place::Input(i) => self.b.ins().load(types::I64, FLAGS, pointers, 8 * *i as i32),
-            Place::InputAt { input, offset } => {
-                let base = self.b.ins().load(types::I64, FLAGS, pointers, 8 * *input as i32);
-                let offset = self.b.ins().iconst(types::I64, *offset);
-                self.b.ins().iadd(base, offset)
-            }
-            Place::Output(i) => {
-                let i = self.parts.program.inputs.len() + i;
-                self.b.ins().load(types::I64, FLAGS, pointers, 8 * i as i32)
-            }
-            Place::Arena(offset) | Place::Slot { offset, .. } if offset.is(0) => arena,
-            Place::Arena(offset) | Place::Slot { offset, .. } => {
-                let offset = bounds.value(&mut self.b, offset);
-                self.b.ins().iadd(arena, offset)
-            }
-            Place::Constant(i) => {
-                let data = self.parts.module.declare_data_in_func(self.parts.constants[*i], self.b.func);
-                self.b.ins().symbol_value(types::I64, data)
             }
         }
     }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
-use cranelift_codegen::ir::{Function, InstBuilder, Signature};
+use cranelift_codegen::ir::{AbiParam, Function, InstBuilder, Signature, types};
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_codegen::{CompiledCode, FinalizedMachReloc};
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, ModuleReloc, default_libcall_names};
@@ -213,9 +213,9 @@ impl Object<'_> {
             object.declare(&format!("{}_{suffix}", names.locals), Linkage::Local, &signature)
         };
         let bind = local(self, "bind", entry::BIND_ARGS, true)?;
-        let check = match program.requires.iter().any(|c| c.after.is_none()) {
-            true => Some(local(self, "check", entry::CHECK_ARGS, true)?),
-            false => None,
+        let check = match program.requires.is_empty() {
+            true => None,
+            false => Some(local(self, "check", entry::CHECK_ARGS, true)?),
         };
         let steps = local(self, "steps", entry::steps_args(program), entry::steps_refuse(program))?;
         let mut tasks = HashMap::new();
@@ -228,7 +228,11 @@ impl Object<'_> {
         }
         let functions = self.functions(program, names)?;
         let trace = match program.traced {
-            true => Some(self.import("mcc_step").map(FuncId::from_u32)?),
+            true => {
+                let mut signature = Signature::new(self.module.isa().default_call_conv());
+                signature.params.push(AbiParam::new(types::I32));
+                Some(self.declare("mcc_step", Linkage::Import, &signature)?)
+            }
             false => None,
         };
         let module = &mut self.module;
@@ -246,7 +250,7 @@ impl Object<'_> {
         };
         let mut entries = vec![
             (bind, entry::bind(&mut parts)?),
-            (steps, entry::steps(&mut parts)?),
+            (steps, entry::steps::steps(&mut parts)?),
             (functions.shapes, entry::shapes(&mut parts)?),
             (functions.invoke, entry::invoke(&mut parts)?),
         ];

@@ -1,5 +1,6 @@
 //! Kernels through the object file and the loader, on every CPU level of this machine's family.
 
+mod branches;
 mod dot;
 mod emit;
 mod frames;

@@ -6,14 +6,16 @@
 //! - the graph has no cycle: a node's operands exist before it is added, and [`Graph::replace`] is the one way to
 //!   redirect uses (its callers must not make a value depend on itself; the verifier checks).
 
-use std::collections::HashMap;
+pub mod region;
+
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 
-use super::{Condition, Decision, Decisions, Op, Requirement, Requirements, Tensor, TensorType, infer};
+use super::{Condition, Decision, Decisions, Dim, Op, Requirement, Requirements, Sym, Tensor, TensorType, infer};
 use crate::Result;
 
 /// A node of a graph. Ids of removed nodes may be reused.
@@ -136,12 +138,23 @@ pub struct Graph {
     /// Files beside the model's own that constants are windows of.
     pub files: Vec<PathBuf>,
     decisions: Decisions,
+    is_region: bool,
 }
 
 impl Graph {
     /// An empty graph.
     pub fn new() -> Graph {
         Graph::default()
+    }
+
+    /// An empty [region](region).
+    pub fn region() -> Graph {
+        Graph { is_region: true, ..Graph::default() }
+    }
+
+    /// Whether it is a region of an operation: its inputs are none of the model's.
+    pub fn is_region(&self) -> bool {
+        self.is_region
     }
 
     /// Adds a model input.
@@ -195,13 +208,13 @@ impl Graph {
     /// anew.
     ///
     /// # Errors
-    /// When operations contradict their operands then.
-    pub fn map_ops(&self, f: &dyn Fn(&Op) -> Op) -> Result<Graph> {
-        let mut made = Graph { warnings: self.warnings.clone(), files: self.files.clone(), ..Graph::default() };
-        made.decisions = self.decisions.clone();
+    /// Those of `f`, and when operations contradict their operands then.
+    pub fn map_ops(&self, f: &dyn Fn(&Op) -> Result<Op>) -> Result<Graph> {
+        let (warnings, files, decisions) = (self.warnings.clone(), self.files.clone(), self.decisions.clone());
+        let mut made = Graph { warnings, files, decisions, is_region: self.is_region, ..Graph::default() };
         let mut values: HashMap<Value, Value> = HashMap::new();
         for &input in &self.inputs {
-            if let Op::Input(name, ty) = f(self.op(input)) {
+            if let Op::Input(name, ty) = f(self.op(input))? {
                 values.insert(input.into(), made.add_input(&name, ty));
             }
         }
@@ -212,7 +225,7 @@ impl Graph {
                 Op::Constant(tensor) => made.constant(tensor.clone()),
                 op => {
                     let operands: Vec<Value> = self.operands(node).iter().map(|v| values[v]).collect();
-                    made.add_labelled(f(op), &operands, label).map_err(|e| e.within(label))?.into()
+                    f(op).and_then(|op| made.add_labelled(op, &operands, label)).map_err(|e| e.within(label))?.into()
                 }
             };
             made.set_label(first.node, label);
@@ -235,9 +248,10 @@ impl Graph {
         self.decisions.record(decision);
     }
 
-    /// What passes decided so far, by layer.
-    pub fn decisions(&self) -> impl Iterator<Item = &Decision> {
-        self.decisions.iter()
+    /// What passes decided so far, by layer, within regions too.
+    pub fn decisions(&self) -> Vec<&Decision> {
+        let within = self.nodes().flat_map(|n| self.regions(n)).flat_map(Graph::decisions);
+        self.decisions.iter().chain(within).collect()
     }
 
     /// Gives a node another label.
@@ -253,6 +267,26 @@ impl Graph {
     /// A node's operation.
     pub fn op(&self, node: NodeId) -> &Op {
         &self.net[node.0].op
+    }
+
+    /// The regions that a node may run.
+    pub fn regions(&self, node: NodeId) -> Vec<&Graph> {
+        if let Op::If(branches) = self.op(node) { branches.branches().to_vec() } else { Vec::new() }
+    }
+
+    /// Rewrites all regions; tells whether `f` changed any.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn edit_regions(&mut self, f: &mut dyn FnMut(&mut Graph) -> Result<bool>) -> Result<bool> {
+        let mut changed = false;
+        for node in self.net.node_weights_mut() {
+            if let Op::If(branches) = &mut node.op {
+                changed |= f(&mut branches.then).map_err(|e| e.within(node.label.clone()))?;
+                changed |= f(&mut branches.otherwise).map_err(|e| e.within(node.label.clone()))?;
+            }
+        }
+        Ok(changed)
     }
 
     /// A node's operands, in order.
@@ -351,6 +385,11 @@ impl Graph {
         self.net.add_edge(new.node.0, node.0, Use { operand, result: new.result });
     }
 
+    /// Removes a node that nothing uses. What binds symbols would else stay as long as they are seen.
+    pub fn remove(&mut self, node: NodeId) {
+        self.net.remove_node(node.0);
+    }
+
     /// Removes every node that no output or kept value depends on; model inputs stay. Returns how many went.
     pub fn remove_dead(&mut self) -> usize {
         let live: std::collections::HashSet<NodeId> = self.topological().into_iter().collect();
@@ -398,8 +437,10 @@ impl Graph {
     }
 
     /// Every node that an output or a kept value depends on, operands before users: the depth-first order from these, which
-    /// keeps a value's producer near its first user. It depends on the graph alone, not on its editing history's ids.
+    /// keeps a value's producer near its first user. It depends on the graph alone, not on its editing history's ids. What binds
+    /// a symbol counts as an operand of whatever has that symbol in a dimension.
     pub fn topological(&self) -> Vec<NodeId> {
+        let binders = self.binders();
         let mut order = Vec::with_capacity(self.net.node_count());
         let mut state: HashMap<NodeId, bool> = HashMap::new();
         let roots = self.kept.iter().copied().chain(self.outputs.iter().map(|o| o.value));
@@ -417,8 +458,30 @@ impl Graph {
             }
             state.insert(node, false);
             stack.push((node, true));
+            if !binders.is_empty() {
+                let symbols = self.symbols(node).into_iter();
+                let binders = symbols.filter_map(|s| binders.get(&s).copied()).filter(|&binder| binder != node);
+                stack.extend(binders.map(|binder| (binder, false)));
+            }
             stack.extend(self.operands(node).iter().rev().map(|v| (v.node, false)));
         }
         order
+    }
+
+    /// The nodes that bind symbols.
+    fn binders(&self) -> HashMap<Sym, NodeId> {
+        self.nodes().flat_map(|n| self.op(n).binds().into_iter().map(move |s| (s.clone(), n))).collect()
+    }
+
+    /// The symbols in a node's dimensions: of its results, of what its operation holds, and of its regions.
+    pub fn symbols(&self, node: NodeId) -> BTreeSet<Sym> {
+        let mut symbols: BTreeSet<Sym> =
+            self.types(node).iter().flat_map(|ty| &ty.shape).flat_map(Dim::symbols).collect();
+        symbols.extend(self.op(node).symbols());
+        for region in self.regions(node) {
+            let required = region.requires.iter().flat_map(|r| r.condition.dims()).flat_map(Dim::symbols);
+            symbols.extend(required.chain(region.nodes().flat_map(|n| region.symbols(n))));
+        }
+        symbols
     }
 }

@@ -3,6 +3,7 @@
 //! - [`DType`], [`Dim`], [`TensorType`]: the type of a value; dimensions are constants or expressions over symbols.
 //! - [`Op`]: one closed enum of primitives. No `_ =>` arm on it anywhere: the compiler lists what a new one needs.
 //! - [`Graph`]: nodes and values with a small editing API; every node's result types are inferred when it is added.
+//! - [`If`]: graphs within a graph.
 //! - [`Tensor`]: constant data.
 //! - [`Decision`]: what passes chose for a layer, for reports.
 
@@ -31,6 +32,7 @@ pub use decisions::{Decision, Decisions, Subject};
 pub use dim::{Dim, DimNode, Rule, Sym};
 pub use dtype::{DType, DTypeClass};
 pub use error::{Error, Result};
+pub use graph::region::If;
 pub use graph::{Graph, NodeId, Output, Outputs, Value};
 pub use infer::{Inferred, infer};
 pub use op::*;

@@ -1,10 +1,40 @@
 //! Substitution in the dimensions that an operation holds.
 
-use super::{Dim, Op, Range, TensorType, WeightFormat};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use super::{Dim, Graph, If, Op, Range, Requirement, Sym, TensorType, WeightFormat};
+use crate::Result;
 
 impl Op {
-    /// The operation with every dimension in it replaced by `f`'s result.
-    pub fn map_dims(&self, f: &dyn Fn(&Dim) -> Dim) -> Op {
+    /// The operation with every dimension in it, and in its regions, replaced by `f`'s result.
+    ///
+    /// # Errors
+    /// When operations in a region contradict one another then.
+    pub fn map_dims(&self, f: &dyn Fn(&Dim) -> Dim) -> Result<Op> {
+        if let Op::If(branches) = self {
+            let results = branches.results.iter().map(|ty| TensorType::new(ty.dtype, ty.shape.iter().map(f).collect()));
+            let [then, otherwise] = branches.branches().map(|region| region.map_dims(f));
+            let (results, binds) = (results.collect(), branches.binds.clone());
+            return Ok(Op::If(Box::new(If { then: then?, otherwise: otherwise?, results, binds })));
+        }
+        Ok(self.map_own_dims(f))
+    }
+
+    /// The symbols in the operation's own dimensions; not in those of its regions.
+    pub(super) fn symbols(&self) -> BTreeSet<Sym> {
+        let symbols = RefCell::new(BTreeSet::new());
+        if let Op::If(_) = self {
+            return symbols.into_inner();
+        }
+        self.map_own_dims(&|d| {
+            symbols.borrow_mut().extend(d.symbols());
+            d.clone()
+        });
+        symbols.into_inner()
+    }
+
+    fn map_own_dims(&self, f: &dyn Fn(&Dim) -> Dim) -> Op {
         let all = |dims: &[Dim]| dims.iter().map(f).collect::<Vec<Dim>>();
         match self {
             Op::Input(name, ty) => Op::Input(name.clone(), TensorType::new(ty.dtype, all(&ty.shape))),
@@ -65,7 +95,26 @@ impl Op {
             | Op::Normalize { .. }
             | Op::Recurrent(_)
             | Op::NonMaxSuppression
-            | Op::TreeEnsemble(_) => self.clone(),
+            | Op::TreeEnsemble(_)
+            | Op::If(_) => self.clone(),
         }
+    }
+}
+
+impl Graph {
+    /// The graph with every dimension in it replaced by `f`'s result. What it requires stays required, even what does not hold
+    /// now.
+    ///
+    /// # Errors
+    /// When operations contradict one another then.
+    pub fn map_dims(&self, f: &dyn Fn(&Dim) -> Dim) -> Result<Graph> {
+        let mut made = self.map_ops(&|op| op.map_dims(f))?;
+        for Requirement { condition, reason } in self.requires.iter() {
+            let condition = condition.map(f);
+            if condition.holds() != Some(true) {
+                made.requires.push(Requirement { condition, reason: reason.clone() });
+            }
+        }
+        Ok(made)
     }
 }

@@ -5,8 +5,9 @@
 //! and trails. "Broadcasting" is numpy's, from the last axis backwards. Axes count from 0.
 
 use super::{
-    BinaryOp, CellSpec, ConvSpec, CumulativeKind, DType, Dim, F64, Packed, PadMode, PoolSpec, Range, ReduceKind,
-    ResizeRule, SampleMode, SamplePadding, ScatterReduction, Tensor, TensorType, TreeEnsemble, UnaryOp, WeightFormat,
+    BinaryOp, CellSpec, ConvSpec, CumulativeKind, DType, Dim, F64, If, Packed, PadMode, PoolSpec, Range, ReduceKind,
+    ResizeRule, SampleMode, SamplePadding, ScatterReduction, Sym, Tensor, TensorType, TreeEnsemble, UnaryOp,
+    WeightFormat,
 };
 
 /// A primitive operation.
@@ -116,6 +117,9 @@ pub enum Op {
     NonMaxSuppression,
     /// `(x: [n, features])`: the trees' aggregated scores, `[n, targets]`.
     TreeEnsemble(Box<TreeEnsemble>),
+
+    /// `(condition: Bool[], x, ...)`: the outputs of one of two regions, which take `x, ...`.
+    If(Box<If>),
 }
 
 impl Op {
@@ -174,7 +178,16 @@ impl Op {
             Op::NonZero { .. } => "non_zero",
             Op::NonMaxSuppression => "non_max_suppression",
             Op::TreeEnsemble(_) => "tree_ensemble",
+            Op::If(_) => "if",
         }
+    }
+
+    /// The symbols that it binds when it runs.
+    pub fn binds(&self) -> Vec<&Sym> {
+        if let Op::NonZero { count } = self {
+            return count.as_sym().into_iter().collect();
+        }
+        if let Op::If(branches) = self { branches.binds.iter().collect() } else { Vec::new() }
     }
 }
 

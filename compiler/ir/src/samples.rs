@@ -179,6 +179,10 @@ const TABLE: &[Sample] = table! {
         -> "f32[3, 2, 1]", "f32[2, 1]", "f32[2, 1]";
     "non_zero {count=count}" ("f32[2, 3]") -> "i64[2, count]";
     "non_max_suppression" ("f32[2, 3, 4]", "bool[2, 3]", "f32[]") -> "i64[2, 3]";
+    "if {binds=[taken]}\n  then\n    %0 = input \"0\" : f32[2, 3]\n    %1 = neg(%0) : f32[2, 3]\n    output \"0\" = %1\n    \
+     output \"1\" = %0\n  else\n    %0 = input \"0\" : f32[2, 3]\n    %1 = slice(%0) {ranges=[1:1, 0:3]} : f32[1, 3]\n    \
+     %2 = exp(%0) : f32[2, 3]\n    output \"0\" = %1\n    output \"1\" = %2\n  end"
+        ("bool[]", "f32[2, 3]") -> "f32[taken, 3]", "f32[2, 3]";
     "tree_ensemble {roots=[0], nodes=[(1, less_or_equal, 0.5, true, node(1), leaf(0, 1)), \
      (0, equal, 2.0, false, leaf(1, 2), leaf(0, 3))], votes=[(0, 1.0), (1, -2.0), (0, 0.5)], aggregate=sum, \
      targets=2}" ("f32[3, 2]") -> "f32[3, 2]";
@@ -199,12 +203,15 @@ impl Sample {
         let list = |range: std::ops::Range<usize>| range.map(|i| format!("%{i}")).collect::<Vec<_>>().join(", ");
         let n = self.operands.len();
         let results = n..n + self.results.len();
-        let call = match self.op.split_once(' ') {
-            _ if self.op.starts_with("constant") => self.op.to_string(),
+        // Regions follow the line.
+        let (op, regions) = self.op.split_once('\n').map_or((self.op, None), |(op, regions)| (op, Some(regions)));
+        let call = match op.split_once(' ') {
+            _ if op.starts_with("constant") => op.to_string(),
             Some((name, attributes)) => format!("{name}({}) {attributes}", list(0..n)),
-            None => format!("{}({})", self.op, list(0..n)),
+            None => format!("{op}({})", list(0..n)),
         };
         lines += &format!("{} = {call} : {}  // sample\n", list(results.clone()), self.results.join(", "));
+        regions.iter().for_each(|regions| lines += &format!("{regions}\n"));
         results.enumerate().for_each(|(i, r)| lines += &format!("output \"y{i}\" = %{r}\n"));
         lines
     }

@@ -75,6 +75,8 @@ impl Op {
             Op::Recurrent(_) => NONE,
             Op::NonZero { .. } | Op::NonMaxSuppression => Traits::EXACT,
             Op::TreeEnsemble(_) => Traits::EPILOGUE,
+            // What it does is what its regions do.
+            Op::If(_) => NONE,
         }
     }
 

@@ -22,7 +22,7 @@ pub enum Stage {
 impl Stage {
     /// The first stage whose rules a graph keeps to.
     pub fn of(graph: &Graph) -> Stage {
-        let keeps = |stage: &Stage| graph.nodes().all(|node| breaks(graph.op(node), *stage).is_none());
+        let keeps = |stage: &Stage| early(graph, *stage).is_empty();
         [Stage::Imported, Stage::LaidOut].into_iter().find(keeps).unwrap_or(Stage::Packed)
     }
 }
@@ -47,8 +47,18 @@ fn breaks(op: &Op, stage: Stage) -> Option<&'static str> {
 /// # Errors
 /// An internal error that lists all violations, beside the graph's text.
 pub fn verify_at(graph: &Graph, stage: Stage) -> Result<()> {
-    let early = |node| breaks(graph.op(node), stage).map(|what| format!("{} {what}", name(graph, node)));
-    report(graph, graph.nodes().filter_map(early).collect())
+    report(graph, early(graph, stage))
+}
+
+/// What breaks the rules of a stage, in regions too.
+fn early(graph: &Graph, stage: Stage) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for node in graph.nodes() {
+        wrong.extend(breaks(graph.op(node), stage).map(|what| format!("{} {what}", name(graph, node))));
+        let within = graph.regions(node).into_iter().flat_map(|region| early(region, stage));
+        wrong.extend(within.map(|what| format!("in {}: {what}", name(graph, node))));
+    }
+    wrong
 }
 
 /// Checks that operands are numbered without gaps and exist, that no node depends on itself, that every type is what
@@ -65,23 +75,7 @@ pub fn verify(graph: &Graph) -> Result<()> {
 
 /// Adds what always has to hold to what is `wrong` so far.
 fn report(graph: &Graph, mut wrong: Vec<String>) -> Result<()> {
-    if let Some(node) = graph.find_cycle() {
-        wrong.push(format!("{} depends on itself", name(graph, node)));
-    }
-    for node in graph.nodes() {
-        check_node(graph, node, &mut wrong);
-    }
-    for (i, output) in graph.outputs.iter().enumerate() {
-        if !graph.contains(output.value) {
-            wrong.push(format!("output `{}` is a value that is not there", output.name));
-        }
-        if graph.outputs[..i].iter().any(|o| o.name == output.name) {
-            wrong.push(format!("two outputs are named `{}`", output.name));
-        }
-    }
-    if graph.kept.iter().any(|&kept| !graph.contains(kept)) {
-        wrong.push("a value that is kept is not there".to_string());
-    }
+    faults(graph, &mut wrong);
     if wrong.is_empty() {
         return Ok(());
     }
@@ -94,6 +88,34 @@ fn report(graph: &Graph, mut wrong: Vec<String>) -> Result<()> {
         let _ = write!(message, "\n{}", text::print_with(graph, text::Constants::Digest));
     }
     Err(Error::internal(message))
+}
+
+/// Whatever is wrong with a graph and its regions.
+fn faults(graph: &Graph, wrong: &mut Vec<String>) {
+    if let Some(node) = graph.find_cycle() {
+        wrong.push(format!("{} depends on itself", name(graph, node)));
+    }
+    for node in graph.nodes() {
+        check_node(graph, node, wrong);
+    }
+    for (i, output) in graph.outputs.iter().enumerate() {
+        if !graph.contains(output.value) {
+            wrong.push(format!("output `{}` is a value that is not there", output.name));
+        }
+        if graph.outputs[..i].iter().any(|o| o.name == output.name) {
+            wrong.push(format!("two outputs are named `{}`", output.name));
+        }
+    }
+    if graph.kept.iter().any(|&kept| !graph.contains(kept)) {
+        wrong.push("a value that is kept is not there".to_string());
+    }
+    for node in graph.nodes() {
+        for region in graph.regions(node) {
+            let mut within = Vec::new();
+            faults(region, &mut within);
+            wrong.extend(within.into_iter().map(|what| format!("in {}: {what}", name(graph, node))));
+        }
+    }
 }
 
 fn name(graph: &Graph, node: NodeId) -> String {

@@ -3,6 +3,11 @@
 //! Buffers of constant size are placed greedily, each at the lowest offset where it overlaps no buffer that lives at the
 //! same time (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020, who take the
 //! largest first). No order is best for every graph, so that several are tried. Buffers of symbolic size follow in slots: a slot is handed on when its owner dies.
+//!
+//! Steps are a tree, and lifetimes are intervals of its steps in the order of the listing. For branches that is exact: of
+//! two branches one runs, so that what lives in the one alone may lie where the other one's buffers do, and what lives across
+//! both covers both. A loop will have to stretch lives before it hands them over: what is made before the loop and read in
+//! it lives to the loop's end, and what one round leaves to the next lives through all of it.
 
 use std::collections::BTreeMap;
 

@@ -10,12 +10,12 @@ impl Lowering<'_> {
     /// Gives every buffer its place.
     pub(super) fn finish(self, name: &str) -> Result<Program> {
         let owner = |mut id: usize| {
-            while let Some(&over) = self.shared.get(&id) {
+            while let Some(&over) = self.made.shared.get(&id) {
                 id = over;
             }
             id
         };
-        let mut lives = self.lifetimes.clone();
+        let mut lives = self.made.lifetimes.clone();
         for id in 0..lives.len() {
             let (first, last) = (lives[id].first, lives[id].last);
             let shared = &mut lives[owner(id)];
@@ -31,26 +31,13 @@ impl Lowering<'_> {
             Buffer::Constant(n) => Place::Constant(n),
             Buffer::Arena(id) => {
                 let offset = offset_of[&owner(id)].clone();
-                match self.slots.get(&id) {
+                match self.made.slots.get(&id) {
                     Some(bytes) => Place::Slot { offset, bytes: bytes.clone() },
                     None => Place::Arena(offset),
                 }
             }
         };
-        let place_of = |arg: &Arg| match place(&arg.buffer) {
-            Place::Arena(offset) => Place::Arena(&offset + &arg.offset),
-            place => place,
-        };
-        let steps = self.steps.iter().map(|step| match step {
-            Planned::Call { kernel, args, label, work } => {
-                let args = args.iter().map(place_of).collect();
-                let shared = self.threads(&self.kernels[*kernel], work) > 1;
-                let shared = shared.then(|| self.bound(&work.nanoseconds(&self.config.target)));
-                Step::Call { kernel: *kernel, args, label: label.clone(), work: work.clone(), shared }
-            }
-            Planned::Bind { symbol, buffer } => Step::Bind { symbol: *symbol, place: place(buffer) },
-        });
-        let steps = steps.collect();
+        let steps = self.placed(&self.steps, &place);
         let mut names = names::Names::default();
         let inputs = self.graph.inputs().iter().map(|&id| {
             let name = self.graph.label(id).to_string();
@@ -64,14 +51,15 @@ impl Lowering<'_> {
         });
         let outputs = outputs.collect();
         let memory = vec![(plan.bytes.clone(), "the arena".to_string())];
-        let requires = requirements::checks(self.graph, &self.symbols, memory);
+        let known = requirements::Known { symbols: &self.made.symbols, inputs: &self.made.inputs };
+        let requires = requirements::checks(self.graph, &known, memory).before;
         let program = Program {
             name: name.to_string(),
             inputs,
             outputs,
             requires,
-            constants: self.constants,
-            kernels: self.kernels,
+            constants: self.made.constants,
+            kernels: self.made.kernels,
             steps,
             arena_bytes: plan.bytes,
             live_bytes: plan.live,
@@ -79,8 +67,8 @@ impl Lowering<'_> {
             checked: self.config.checked,
             threads: self.config.threads,
             weights_id: None,
-            decisions: self.grouping.decisions,
-            symbols: self.symbols,
+            decisions: self.made.decisions,
+            symbols: self.made.symbols,
         };
         check_symbols(&program)?;
         if self.config.checked {
@@ -90,19 +78,50 @@ impl Lowering<'_> {
     }
 }
 
+impl Lowering<'_> {
+    /// Steps with their buffers' places.
+    fn placed(&self, steps: &[Planned], place: &dyn Fn(&Buffer) -> Place) -> Vec<Step> {
+        let place_of = |arg: &Arg| match place(&arg.buffer) {
+            Place::Arena(offset) => Place::Arena(&offset + &arg.offset),
+            place => place,
+        };
+        let step = |step: &Planned| match step {
+            Planned::Call { kernel, args, label, work } => {
+                let args = args.iter().map(place_of).collect();
+                let shared = self.threads(&self.made.kernels[*kernel], work) > 1;
+                let shared = shared.then(|| self.bound(&work.nanoseconds(&self.config.target)));
+                Step::Call { kernel: *kernel, args, label: label.clone(), work: work.clone(), shared }
+            }
+            Planned::Bind { symbol, buffer } => Step::Bind { symbol: *symbol, place: place(buffer) },
+            Planned::Let { symbol, value } => Step::Let { symbol: *symbol, value: value.clone() },
+            Planned::Require(checks) => Step::Require { checks: checks.clone() },
+            Planned::If { condition, branches: [then, otherwise], binds, label } => Step::If {
+                condition: place(condition),
+                then: self.placed(then, place),
+                otherwise: self.placed(otherwise, place),
+                binds: binds.clone(),
+                label: label.clone(),
+            },
+        };
+        steps.iter().map(step).collect()
+    }
+}
+
 /// Every symbol that the program needs must be bound.
 fn check_symbols(program: &Program) -> Result<()> {
-    let offsets = program.steps.iter().flat_map(|step| match step {
-        Step::Call { args, .. } => args.as_slice(),
-        Step::Bind { place, .. } => std::slice::from_ref(place),
-    });
+    let offsets = program.all_steps().flat_map(Step::places);
     let offsets = offsets.flat_map(|place| match place {
         Place::Arena(offset) => vec![offset],
         Place::Slot { offset, bytes } => vec![offset, bytes],
         Place::Input(_) | Place::InputAt { .. } | Place::Output(_) | Place::Constant(_) => Vec::new(),
     });
     let ports = program.inputs.iter().chain(&program.outputs).flat_map(|p| &p.ty.shape);
-    let required = program.requires.iter().flat_map(|check| check.condition.dims());
+    let within = program.all_steps().flat_map(|step| match step {
+        Step::Require { checks } => checks.iter().flat_map(|check| check.condition.dims()).collect(),
+        Step::Let { value, .. } => vec![value],
+        Step::Call { .. } | Step::Bind { .. } | Step::If { .. } => Vec::new(),
+    });
+    let required = program.requires.iter().flat_map(|check| check.condition.dims()).chain(within);
     let dims: HashSet<&Dim> = offsets.chain(ports).chain(required).chain([&program.arena_bytes]).collect();
     if dims.iter().any(|d| d.is_too_large()) {
         return Err(Error::unsupported("the memory that the model needs is too long an expression of its dimensions")

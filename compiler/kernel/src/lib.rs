@@ -10,6 +10,8 @@
 
 pub mod arena;
 mod assemble;
+mod branch;
+mod buffers;
 pub mod chain;
 pub mod expr;
 pub mod fusion;
@@ -40,23 +42,27 @@ use self::arena::Lifetime;
 use self::expr::Expr;
 use self::kernels::{Built, Epilogue, KernelRequest, Link, Places, RowLeaf};
 use self::kir::Kernel;
-use self::plan::{Group, Grouping, Leaf, Placement, Placements};
-use self::program::{Constant, Program, Symbol, Work};
+use self::plan::{Group, Grouping, Leaf, Placements};
+use self::program::{Check, Constant, Program, Symbol, Work};
+use self::requirements::Checks;
 use self::view::View;
-use mcc_ir::{DType, Dim, Error, Graph, NodeId, Op, Result, Tensor, TensorType, Value};
+use mcc_ir::{DType, Decision, Dim, Error, Graph, NodeId, Op, Result, Tensor, TensorType, Value};
 
 /// Lowers a graph for a target; `name` prefixes every symbol of the object.
 ///
 /// # Errors
 /// When an operation has no kernel for its types, a symbol has no source, or sizes overflow: all of them at once.
 pub fn lower(graph: &Graph, config: &Config, name: &str) -> Result<Program> {
-    let mut grouping = fusion::fuse(graph, config)?;
-    let placements = placement::find(graph, &grouping);
-    grouping.settle(graph, &placements)?;
-    let symbols = symbols::bindings(graph)?;
-    let mut lowering = Lowering::new(graph, config, grouping, placements, symbols);
-    lowering.all_groups()?;
-    lowering.outputs_that_need_copies()?;
+    let input_name = |id: &NodeId| if let Op::Input(name, _) = graph.op(*id) { name.clone() } else { String::new() };
+    let inputs = graph.inputs().iter().map(input_name).collect();
+    let made = Made { symbols: symbols::bindings(graph)?, inputs, ..Made::default() };
+    let ports = Ports {
+        inputs: (0..graph.inputs().len()).map(Buffer::Input).collect(),
+        outputs: (0..graph.outputs.len()).map(Buffer::Output).collect(),
+    };
+    let mut lowering = Lowering::new(graph, config, ports)?;
+    lowering.made = made;
+    lowering.all_steps("")?;
     lowering.finish(name)
 }
 
@@ -83,21 +89,18 @@ impl From<Buffer> for Arg {
     }
 }
 
-impl Arg {
-    /// A pointer to where a view's elements of `size` bytes begin, as far as a pointer can tell, and the rest of the
-    /// view.
-    fn to(buffer: Buffer, mut view: View, size: usize) -> (Arg, View) {
-        let mut arg = Arg::from(buffer);
-        if let Buffer::Arena(_) = buffer {
-            arg.offset = &std::mem::replace(&mut view.offset, Dim::ZERO) * &Dim::from(size);
-        }
-        (arg, view)
-    }
-}
-
 enum Planned {
     Call { kernel: usize, args: Vec<Arg>, label: String, work: Work },
     Bind { symbol: usize, buffer: Buffer },
+    Let { symbol: usize, value: Dim },
+    Require(Vec<Check>),
+    If { condition: Buffer, branches: [Vec<Planned>; 2], binds: Vec<usize>, label: String },
+}
+
+/// Where a graph's inputs lie, and where its outputs are to be.
+struct Ports {
+    inputs: Vec<Buffer>,
+    outputs: Vec<Buffer>,
 }
 
 /// What a kernel is made of.
@@ -132,61 +135,67 @@ impl Ingredients<'_> {
     }
 }
 
-struct Lowering<'a> {
-    graph: &'a Graph,
-    config: &'a Config,
-    grouping: Grouping,
-    placements: Placements,
+/// What has been made so far, of all graphs: a model and its regions.
+#[derive(Default)]
+struct Made {
     symbols: Vec<Symbol>,
-    buffers: HashMap<Value, Buffer>,
+    /// Names of the model's inputs.
+    inputs: Vec<String>,
     constants: Vec<Constant>,
-    constant_of: HashMap<Value, usize>,
     lifetimes: Vec<Lifetime>,
     /// Arena buffers that lie where another one does: `(written in place, over)`.
     shared: HashMap<usize, usize>,
     kernels: Vec<Kernel>,
     kernel_of: HashMap<Kernel, usize>,
+    /// Scratch buffers that every thread has one of: bytes of one.
+    slots: HashMap<usize, Dim>,
+    decisions: Vec<Decision>,
+    /// The number of the next step, which lifetimes are made of: those of a branch are counted where it stands.
+    now: usize,
+}
+
+/// One graph, a model or a region of one, being lowered.
+struct Lowering<'a> {
+    graph: &'a Graph,
+    config: &'a Config,
+    grouping: Grouping,
+    placements: Placements,
+    buffers: HashMap<Value, Buffer>,
+    /// Where the graph's outputs are to be.
+    outputs: Vec<Buffer>,
+    constant_of: HashMap<Value, usize>,
     steps: Vec<Planned>,
     /// Last group that reads each buffer's value.
     last_use: HashMap<Value, usize>,
-    /// Scratch buffers that every thread has one of: bytes of one.
-    slots: HashMap<usize, Dim>,
+    /// What is required once a symbol is bound.
+    required: HashMap<usize, Vec<Check>>,
+    made: Made,
 }
 
 impl<'a> Lowering<'a> {
-    fn new(
-        graph: &'a Graph,
-        config: &'a Config,
-        grouping: Grouping,
-        placements: Placements,
-        symbols: Vec<Symbol>,
-    ) -> Self {
+    fn new(graph: &'a Graph, config: &'a Config, ports: Ports) -> Result<Self> {
+        let mut grouping = fusion::fuse(graph, config)?;
+        let placements = placement::find(graph, &grouping);
+        grouping.settle(graph, &placements)?;
         let mut lowering = Lowering {
             graph,
             config,
             grouping,
             placements,
-            symbols,
-            buffers: HashMap::new(),
-            constants: Vec::new(),
+            buffers: graph.inputs().iter().map(|&input| input.into()).zip(ports.inputs).collect(),
+            outputs: ports.outputs,
             constant_of: HashMap::new(),
-            lifetimes: Vec::new(),
-            shared: HashMap::new(),
-            kernels: Vec::new(),
-            kernel_of: HashMap::new(),
             steps: Vec::new(),
             last_use: HashMap::new(),
-            slots: HashMap::new(),
+            required: HashMap::new(),
+            made: Made::default(),
         };
-        for (n, &input) in graph.inputs().iter().enumerate() {
-            lowering.buffers.insert(input.into(), Buffer::Input(n));
-        }
         // A computed value that is an output is computed right there; a second output of the same value is a copy.
-        for (n, output) in graph.outputs.iter().enumerate() {
+        for (output, &place) in graph.outputs.iter().zip(&lowering.outputs) {
             let value = lowering.grouping.buffer_of(output.value);
             let computed = !matches!(graph.op(value.node), Op::Input(..) | Op::Constant(_));
             if computed {
-                lowering.buffers.entry(value).or_insert(Buffer::Output(n));
+                lowering.buffers.entry(value).or_insert(place);
             }
         }
         for (n, group) in lowering.grouping.groups.iter().enumerate() {
@@ -194,7 +203,22 @@ impl<'a> Lowering<'a> {
                 lowering.last_use.insert(value, n);
             }
         }
-        lowering
+        Ok(lowering)
+    }
+
+    /// All steps of the graph, which stems from the node of a label.
+    fn all_steps(&mut self, label: &str) -> Result<()> {
+        let known = requirements::Known { symbols: &self.made.symbols, inputs: &self.made.inputs };
+        let Checks { before, after } = requirements::checks(self.graph, &known, Vec::new());
+        self.required = after;
+        // A model's are checked before all steps.
+        if self.graph.is_region() && !before.is_empty() {
+            self.steps.push(Planned::Require(before));
+        }
+        self.all_groups()?;
+        self.outputs_that_need_copies(label)?;
+        self.made.decisions.append(&mut self.grouping.decisions);
+        Ok(())
     }
 
     fn all_groups(&mut self) -> Result<()> {
@@ -225,7 +249,7 @@ impl<'a> Lowering<'a> {
         let mut leaves: Vec<(DType, View)> = Vec::new();
         for leaf in &group.leaves {
             let dtype = self.leaf_dtype(leaf.value);
-            let (arg, view) = Arg::to(self.buffer(leaf.value)?, leaf.view.clone(), dtype.size());
+            let (arg, view) = self.arg_of(leaf.value, leaf.view.clone(), dtype.size())?;
             args.push(arg);
             leaves.push((dtype, view));
         }
@@ -248,6 +272,10 @@ impl<'a> Lowering<'a> {
         let holds_others = |value: Value| self.placements.values().any(|placement| placement.root == value);
         group.leaves.iter().find_map(|Leaf { value, view, .. }| {
             let Some(&Buffer::Arena(id)) = self.buffers.get(value) else { return None };
+            // What a region takes and gives is not its own.
+            if matches!(self.graph.op(value.node), Op::Input(..)) || self.outputs.contains(&Buffer::Arena(id)) {
+                return None;
+            }
             let uses = group.leaves.iter().filter(|l| l.value == *value).count();
             let same_size =
                 self.leaf_dtype(*value).size() == ty.dtype.size() && self.graph.ty(*value).numel() == ty.numel();
@@ -263,6 +291,9 @@ impl<'a> Lowering<'a> {
             let result = self.new_result(anchor.into(), graph.ty(group.root.into()), None)?;
             self.call(kernels::elementwise::dims(values), vec![result.into()], graph.label(anchor), Work::default());
             return Ok(());
+        }
+        if let Op::If(branches) = op {
+            return self.branches(anchor, branches);
         }
         let mut args: Vec<Arg> = Vec::new();
         let feeding = match &group.feeding {
@@ -315,14 +346,14 @@ impl<'a> Lowering<'a> {
         for (&value, ty) in operands.iter().zip(&types).skip(first) {
             let (base, view) = self.grouping.operand(graph, value, &self.placements)?;
             places.inside.push(self.is_inside(base, group));
-            let (arg, view) = Arg::to(self.buffer(base)?, view, ty.dtype.size());
+            let (arg, view) = self.arg_of(base, view, ty.dtype.size())?;
             args.push(arg);
             places.operands.push((!view.is_contiguous(&ty.shape)).then_some(view));
         }
         let mut leaves = Vec::new();
         for leaf in &group.leaves {
             let dtype = self.leaf_dtype(leaf.value);
-            let (arg, view) = Arg::to(self.buffer(leaf.value)?, leaf.view.clone(), dtype.size());
+            let (arg, view) = self.arg_of(leaf.value, leaf.view.clone(), dtype.size())?;
             args.push(arg);
             leaves.push(RowLeaf { dtype, view });
         }
@@ -337,19 +368,19 @@ impl<'a> Lowering<'a> {
 
     fn add_constants(&mut self, args: &mut Vec<Arg>, tables: &[Bytes], label: &str) {
         for data in tables {
-            self.constants.push(Constant { label: format!("{label} table"), data: data.clone() });
-            args.push(Buffer::Constant(self.constants.len() - 1).into());
+            self.made.constants.push(Constant { label: format!("{label} table"), data: data.clone() });
+            args.push(Buffer::Constant(self.made.constants.len() - 1).into());
         }
     }
 
     /// The kernel's last scratch buffer holds the value of a data-dependent dimension.
     fn bind(&mut self, dim: &Dim, buffer: Buffer) -> Result<()> {
-        let symbol = dim.as_sym().and_then(|s| self.symbols.iter().position(|x| x.name == *s));
-        let symbol = symbol.ok_or_else(|| Error::internal(format!("dimension {dim} has no symbol")))?;
-        if let Buffer::Arena(id) = buffer {
-            self.lifetimes[id].last = self.steps.len();
-        }
+        let symbol = dim.as_sym().ok_or_else(|| Error::internal(format!("dimension {dim} has no symbol")))?;
+        let symbol = self.symbol(symbol)?;
+        self.touch(buffer);
         self.steps.push(Planned::Bind { symbol, buffer });
+        self.made.now += 1;
+        self.require_after(symbol);
         Ok(())
     }
 
@@ -367,82 +398,6 @@ impl<'a> Lowering<'a> {
         self.graph.ty(value).dtype
     }
 
-    /// The buffer that holds a value.
-    fn buffer(&mut self, value: Value) -> Result<Buffer> {
-        let value = self.placements.get(&value).map_or(value, |placement| placement.root);
-        if let Some(&b) = self.buffers.get(&value) {
-            return Ok(b);
-        }
-        let Op::Constant(tensor) = self.graph.op(value.node) else {
-            return Err(Error::internal(format!("'{}' is read before it is computed", self.graph.label(value.node))));
-        };
-        let constants = &mut self.constants;
-        let id = *self.constant_of.entry(value).or_insert_with(|| {
-            let label = self.graph.label(value.node).to_string();
-            constants.push(Constant { label, data: tensor.data().clone() });
-            constants.len() - 1
-        });
-        Ok(Buffer::Constant(id))
-    }
-
-    /// Where the next step's result 0 goes, and how it lies there unless in order.
-    fn result(&mut self, value: Value, over: Option<usize>) -> Result<(Arg, Option<View>)> {
-        let graph = self.graph;
-        let Some(Placement { root, view, .. }) = self.placements.get(&value).cloned() else {
-            return Ok((self.new_result(value, graph.ty(value), over)?.into(), None));
-        };
-        let ty = graph.ty(value);
-        let buffer = self.new_result(root, graph.ty(root), None)?;
-        let (arg, view) = Arg::to(buffer, view, ty.dtype.size());
-        let place = (!view.is_contiguous(&ty.shape)).then_some(view);
-        Ok((arg, place))
-    }
-
-    /// A buffer for a value that the next step computes.
-    fn new_result(&mut self, value: Value, ty: &TensorType, over: Option<usize>) -> Result<Buffer> {
-        if let Some(&b) = self.buffers.get(&value) {
-            return Ok(b);
-        }
-        let bytes = self.bound(&ty.bytes());
-        if bytes.as_const().is_some_and(|b| b > isize::MAX as i64 / 4) {
-            return Err(Error::unsupported(format!("a tensor of type {ty} does not fit in memory")));
-        }
-        let id = self.new_lifetime(bytes);
-        if let Some(over) = over {
-            self.shared.insert(id, over);
-        }
-        self.buffers.insert(value, Buffer::Arena(id));
-        Ok(Buffer::Arena(id))
-    }
-
-    /// Memory for the next step's own use, for each of the threads that may share it.
-    fn add_scratch(&mut self, args: &mut Vec<Arg>, sizes: &[Dim], threads: u32) {
-        let unit = Dim::from(program::ALIGN);
-        for bytes in sizes {
-            let bytes = self.bound(bytes);
-            if threads == 1 {
-                let id = self.new_lifetime(bytes);
-                args.push(Buffer::Arena(id).into());
-                continue;
-            }
-            let slot = &bytes.ceil_div(&unit) * &unit;
-            let id = self.new_lifetime(&slot * &Dim::from(i64::from(threads)));
-            self.slots.insert(id, slot);
-            args.push(Buffer::Arena(id).into());
-        }
-    }
-
-    fn new_lifetime(&mut self, bytes: Dim) -> usize {
-        let now = self.steps.len();
-        self.lifetimes.push(Lifetime { bytes, first: now, last: now });
-        self.lifetimes.len() - 1
-    }
-
-    /// A size with data-dependent symbols at their upper bounds.
-    fn bound(&self, d: &Dim) -> Dim {
-        program::upper_bound(d, &self.symbols)
-    }
-
     /// Most threads that may share a call of a kernel: each is to have enough to do.
     fn threads(&self, kernel: &Kernel, work: &Work) -> u32 {
         if !kernel.is_shared() {
@@ -456,26 +411,23 @@ impl<'a> Lowering<'a> {
     }
 
     fn call(&mut self, kernel: Kernel, args: Vec<Arg>, label: &str, work: Work) {
-        let next = self.kernels.len();
-        let id = *self.kernel_of.entry(kernel).or_insert_with_key(|kernel| {
-            self.kernels.push(kernel.clone());
+        let next = self.made.kernels.len();
+        let id = *self.made.kernel_of.entry(kernel).or_insert_with_key(|kernel| {
+            self.made.kernels.push(kernel.clone());
             next
         });
-        for arg in &args {
-            if let Buffer::Arena(n) = arg.buffer {
-                self.lifetimes[n].last = self.steps.len();
-            }
-        }
+        args.iter().for_each(|arg| self.touch(arg.buffer));
         self.steps.push(Planned::Call { kernel: id, args, label: label.to_string(), work });
+        self.made.now += 1;
     }
 
-    /// Outputs that are inputs, constants, or a second name of another output.
-    fn outputs_that_need_copies(&mut self) -> Result<()> {
+    /// Outputs that are inputs, constants, or a second name of another output. What stems from a node has its label.
+    fn outputs_that_need_copies(&mut self, label: &str) -> Result<()> {
         let graph = self.graph;
-        for (n, output) in graph.outputs.iter().enumerate() {
+        for (output, to) in graph.outputs.iter().zip(self.outputs.clone()) {
             let value = self.grouping.buffer_of(output.value);
             let from = self.buffer(value)?;
-            if from == Buffer::Output(n) {
+            if from == to {
                 continue;
             }
             let ty = graph.ty(output.value);
@@ -483,7 +435,8 @@ impl<'a> Lowering<'a> {
             expr.push(expr::ExprKind::Leaf(0), ty.dtype);
             let leaf = (ty.dtype, View::contiguous(&ty.shape));
             let (kernel, _) = kernels::elementwise::build(&expr, &[leaf], (ty, None), self.config)?;
-            self.call(kernel, vec![from.into(), Buffer::Output(n).into()], &output.name, Work::default());
+            let label = if graph.is_region() { label } else { &output.name };
+            self.call(kernel, vec![from.into(), to.into()], label, Work::default());
         }
         Ok(())
     }

@@ -23,10 +23,7 @@ impl fmt::Display for Program {
                 SymbolSource::Step { max } => writeln!(f, "from a step, at most {max}")?,
             }
         }
-        for Check { condition, text, after } in &self.requires {
-            let after = after.map(|n| format!(" after {}", self.symbols[n].name)).unwrap_or_default();
-            writeln!(f, "require {condition}{after} // {text}")?;
-        }
+        self.requires.iter().try_for_each(|check| require(f, check))?;
         for (n, constant) in self.constants.iter().enumerate() {
             writeln!(f, "const{n}: {} bytes // {}", constant.data.len(), constant.label)?;
         }
@@ -34,21 +31,46 @@ impl fmt::Display for Program {
             let symbols: Vec<&str> = kernel.symbols.iter().map(|s| &*s.0).collect();
             writeln!(f, "kernel{n} {}({} pointers; {})", kernel.name, kernel.pointers, symbols.join(", "))?;
         }
-        for step in &self.steps {
-            match step {
-                Step::Call { kernel, args, label, shared, .. } => {
-                    let args: Vec<String> = args.iter().map(place).collect();
-                    let name = &self.kernels[*kernel].name;
-                    let shared = shared.as_ref().map(|ns| format!(" shared({ns} ns)")).unwrap_or_default();
-                    writeln!(f, "call kernel{kernel} {name}({}){shared} // {label}", args.join(", "))?;
-                }
-                Step::Bind { symbol, place: at } => {
-                    writeln!(f, "bind {} = {}", self.symbols[*symbol].name, place(at))?;
-                }
-            }
-        }
+        self.steps.iter().try_for_each(|s| step(f, self, s, 0))?;
         writeln!(f, "arena {} bytes, {} live at once", self.arena_bytes, self.live_bytes)?;
         self.kernels.iter().enumerate().try_for_each(|(n, kernel)| write!(f, "\nkernel{n}: {kernel}"))
+    }
+}
+
+fn require(f: &mut fmt::Formatter<'_>, Check { condition, text }: &Check) -> fmt::Result {
+    writeln!(f, "require {condition} // {text}")
+}
+
+/// A step, with those within it, so deep in the tree.
+fn step(f: &mut fmt::Formatter<'_>, program: &Program, step: &Step, depth: usize) -> fmt::Result {
+    let indent = "  ".repeat(depth);
+    let list = |f: &mut fmt::Formatter<'_>, steps: &[Step]| {
+        steps.iter().try_for_each(|s| self::step(f, program, s, depth + 1))
+    };
+    match step {
+        Step::Call { kernel, args, label, shared, .. } => {
+            let args: Vec<String> = args.iter().map(place).collect();
+            let name = &program.kernels[*kernel].name;
+            let shared = shared.as_ref().map(|ns| format!(" shared({ns} ns)")).unwrap_or_default();
+            writeln!(f, "{indent}call kernel{kernel} {name}({}){shared} // {label}", args.join(", "))
+        }
+        Step::Bind { symbol, place: at } => {
+            writeln!(f, "{indent}bind {} = {}", program.symbols[*symbol].name, place(at))
+        }
+        Step::Let { symbol, value } => writeln!(f, "{indent}let {} = {value}", program.symbols[*symbol].name),
+        Step::Require { checks } => checks.iter().try_for_each(|check| {
+            f.write_str(&indent)?;
+            require(f, check)
+        }),
+        Step::If { condition, then, otherwise, binds, label } => {
+            let names: Vec<String> = binds.iter().map(|&s| program.symbols[s].name.to_string()).collect();
+            let binds = if names.is_empty() { String::new() } else { format!(" binds {}", names.join(", ")) };
+            writeln!(f, "{indent}if {}{binds} // {label}", place(condition))?;
+            list(f, then)?;
+            writeln!(f, "{indent}else")?;
+            list(f, otherwise)?;
+            writeln!(f, "{indent}end")
+        }
     }
 }
 

@@ -90,7 +90,9 @@ impl Grouping {
         let operand = |(n, &v): (usize, &Value), op: &Op| {
             self.base_of(graph, v) != value || {
                 let shape = &graph.ty(v).shape;
-                let near = |view: &View| view.is_in_order(shape);
+                // Regions are given whole buffers.
+                let whole = matches!(op, Op::If(_));
+                let near = |view: &View| if whole { view.is_contiguous(shape) } else { view.is_in_order(shape) };
                 let apart = |view: &View| kernels::reads_spaced(op, n, &view.strides) && view.has_columns(shape);
                 self.operand(graph, v, placements).is_ok_and(|(_, view)| near(&view) || apart(&view))
             }

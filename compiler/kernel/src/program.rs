@@ -7,7 +7,9 @@
 //!   is part 0 of 1.
 //! - Before any step, the entry binds the symbols whose source is an input's dimension or element, checks every port's
 //!   dimensions and [`Program::requires`] with overflow detection, and checks the arena's size. Only then memory is written.
-//!   What depends on a symbol that a step binds is checked right after that step.
+//!   What depends on a symbol that a step binds, and what a branch requires, is a [`Step::Require`].
+//! - Steps are a tree: those of a branch run only where it is taken, and symbols that they bind are not known after it, except
+//!   [`Step::If`]'s own.
 //! - Dimension expressions may use symbols bound so far.
 
 use bytes::Bytes;
@@ -27,7 +29,7 @@ pub struct Program {
     pub outputs: Vec<Port>,
     /// Symbols in binding order.
     pub symbols: Vec<Symbol>,
-    /// What must hold, in the order in which it is checked.
+    /// What must hold before any step, in the order in which it is checked.
     pub requires: Vec<Check>,
     /// Read-only data.
     pub constants: Vec<Constant>,
@@ -39,7 +41,8 @@ pub struct Program {
     pub arena_bytes: Dim,
     /// Largest sum of tensors that are live at once, for reports.
     pub live_bytes: Dim,
-    /// Whether the object calls `void mcc_step(void)` before every call of a kernel and after the last one, for profiles.
+    /// Whether the object calls `void mcc_step(int32_t)` with the number of a call before every call of a kernel, and with -1
+    /// after the last one, for profiles.
     pub traced: bool,
     /// Whether emitters check their own work.
     pub checked: bool,
@@ -65,14 +68,70 @@ impl Program {
 
     /// The input that holds the weights, where they are not in the object.
     pub fn weights_input(&self) -> Option<usize> {
-        let places = self.steps.iter().flat_map(|step| match step {
-            Step::Call { args, .. } => args.as_slice(),
-            Step::Bind { place, .. } => std::slice::from_ref(place),
-        });
-        places.into_iter().find_map(|place| match place {
+        self.all_steps().flat_map(Step::places).find_map(|place| match place {
             Place::InputAt { input, .. } => Some(*input),
             _ => None,
         })
+    }
+
+    /// Every step, those within a step right behind it.
+    pub fn all_steps(&self) -> Steps<'_> {
+        Steps { open: vec![self.steps.iter()] }
+    }
+
+    /// Every call of a kernel, in the same order. Its number is what the program tells when it is [traced](Program::traced).
+    pub fn calls(&self) -> impl Iterator<Item = Call<'_>> {
+        self.all_steps().filter_map(|step| match step {
+            Step::Call { kernel, label, work, .. } => Some(Call { kernel: &self.kernels[*kernel], label, work }),
+            Step::Bind { .. } | Step::Let { .. } | Step::Require { .. } | Step::If { .. } => None,
+        })
+    }
+
+    /// Multiply-adds of a run, as operations are defined; of branches those of the one that has more.
+    pub fn multiply_adds(&self) -> Dim {
+        multiply_adds(&self.steps)
+    }
+}
+
+fn multiply_adds(steps: &[Step]) -> Dim {
+    let of = |step: &Step| match step {
+        Step::Call { work, .. } => work.multiply_adds.clone(),
+        Step::If { then, otherwise, .. } => bounds::max(&multiply_adds(then), &multiply_adds(otherwise)),
+        Step::Bind { .. } | Step::Let { .. } | Step::Require { .. } => Dim::ZERO,
+    };
+    steps.iter().fold(Dim::ZERO, |sum, step| &sum + &of(step))
+}
+
+/// A call of a kernel, as reports see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// What is called.
+    pub kernel: &'a Kernel,
+    /// The graph node that it computes.
+    pub label: &'a str,
+    /// How much that is.
+    pub work: &'a Work,
+}
+
+/// A walk through all steps.
+#[derive(Debug)]
+pub struct Steps<'a> {
+    open: Vec<std::slice::Iter<'a, Step>>,
+}
+
+impl<'a> Iterator for Steps<'a> {
+    type Item = &'a Step;
+
+    fn next(&mut self) -> Option<&'a Step> {
+        loop {
+            match self.open.last_mut()?.next() {
+                Some(step) => {
+                    self.open.extend(step.within().into_iter().rev().map(|steps| steps.iter()));
+                    return Some(step);
+                }
+                None => drop(self.open.pop()),
+            }
+        }
     }
 }
 
@@ -97,8 +156,6 @@ pub struct Check {
     pub condition: Condition,
     /// What is wrong when it does not hold, in the caller's terms.
     pub text: String,
-    /// Index into [`Program::symbols`] of the last one of a step that it depends on; else it is checked before all steps.
-    pub after: Option<usize>,
 }
 
 /// A dimension that is known at run time.
@@ -127,7 +184,7 @@ pub enum SymbolSource {
         /// Which element, in row-major order.
         index: usize,
     },
-    /// A [`Step::Bind`]; never more than `max`, which sizes buffers.
+    /// A [`Step::Bind`] or a [`Step::Let`]; never more than `max`, which sizes buffers.
     Step {
         /// Upper bound, over symbols bound before.
         max: Dim,
@@ -218,6 +275,68 @@ pub enum Step {
         /// Where the value lies.
         place: Place,
     },
+    /// Gives a symbol the value of an expression.
+    Let {
+        /// Index into [`Program::symbols`].
+        symbol: usize,
+        /// Over symbols bound so far.
+        value: Dim,
+    },
+    /// Refuses to go on unless all of it holds.
+    Require {
+        /// In this order.
+        checks: Vec<Check>,
+    },
+    /// Does one of two things.
+    If {
+        /// A `Bool`.
+        condition: Place,
+        /// Where it is true.
+        then: Vec<Step>,
+        /// Where it is not.
+        otherwise: Vec<Step>,
+        /// Indices into [`Program::symbols`] of what both bind and is known afterwards.
+        binds: Vec<usize>,
+        /// The graph node that it stems from.
+        label: String,
+    },
+}
+
+impl Step {
+    /// The places that it names itself; not those of steps within it.
+    pub fn places(&self) -> &[Place] {
+        match self {
+            Step::Call { args, .. } => args,
+            Step::Bind { place, .. } | Step::If { condition: place, .. } => std::slice::from_ref(place),
+            Step::Let { .. } | Step::Require { .. } => &[],
+        }
+    }
+
+    /// The steps within it, in the order of the listing.
+    pub fn within(&self) -> Vec<&[Step]> {
+        match self {
+            Step::If { then, otherwise, .. } => vec![then, otherwise],
+            Step::Call { .. } | Step::Bind { .. } | Step::Let { .. } | Step::Require { .. } => Vec::new(),
+        }
+    }
+
+    /// Changes every place that it and the steps within it name.
+    pub fn change_places(&mut self, f: &mut dyn FnMut(&mut Place)) {
+        match self {
+            Step::Call { args, .. } => args.iter_mut().for_each(f),
+            Step::Bind { place, .. } => f(place),
+            Step::If { condition, then, otherwise, .. } => {
+                f(condition);
+                then.iter_mut().chain(otherwise).for_each(|step| step.change_places(f));
+            }
+            Step::Let { .. } | Step::Require { .. } => {}
+        }
+    }
+}
+
+/// Whether a step binds a symbol.
+pub fn binds_late(symbol: &Sym, symbols: &[Symbol]) -> bool {
+    symbols.iter().any(|s| s.name == *symbol && matches!(s.source, SymbolSource::Step { .. }))
 }
 
 /// What `d` is at most, without the symbols that steps bind.

@@ -9,20 +9,39 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::program::upper_bound;
 use super::program::{Check, Program, Symbol, SymbolSource};
 use mcc_ir::bounds::{self, Interval};
-use mcc_ir::{Condition, Dim, Graph, Op, Requirement, Sym, Tensor};
+use mcc_ir::{Condition, Dim, Graph, NodeId, Requirement, Sym, Tensor};
 
 /// Of more sizes than these it is not asked whether one implies another.
 const COMPARED: usize = 64;
 /// Bounds on extents are looked for up to here.
 const LARGEST_BOUND: i64 = 1 << 40;
 
-/// The checks of a graph's program, in the order in which they are made; `sizes` are the bytes of what it needs besides
-/// the graph's values, each with what it is.
-pub fn checks(graph: &Graph, symbols: &[Symbol], sizes: Vec<(Dim, String)>) -> Vec<Check> {
+/// What a graph asks of its dimensions.
+pub struct Checks {
+    /// What is checked before any of its steps, in order.
+    pub before: Vec<Check>,
+    /// What is checked once a symbol is bound that a step of the graph binds, by its index.
+    pub after: HashMap<usize, Vec<Check>>,
+}
+
+/// A model's symbols, and the names of its inputs.
+pub struct Known<'a> {
+    /// In binding order.
+    pub symbols: &'a [Symbol],
+    /// In order.
+    pub inputs: &'a [String],
+}
+
+/// The checks of a graph, a model or a region of one; `sizes` are the bytes of what it needs besides the graph's values, each
+/// with what it is.
+pub fn checks(graph: &Graph, known: &Known<'_>, sizes: Vec<(Dim, String)>) -> Checks {
     let own = graph.topological().into_iter().flat_map(|node| graph.required_by(node));
     let mut seen = HashSet::new();
     let required: Vec<&Requirement> = graph.requires.iter().chain(own).filter(|r| seen.insert(&r.condition)).collect();
-    let mut maker = Maker { graph, symbols, bounds: HashMap::new(), checks: Vec::new() };
+    let own: HashSet<Sym> = graph.nodes().flat_map(|n| graph.op(n).binds().into_iter().cloned()).collect();
+    let Known { symbols, inputs } = known;
+    let checks = Checks { before: Vec::new(), after: HashMap::new() };
+    let mut maker = Maker { graph, symbols, inputs, own, bounds: HashMap::new(), checks };
     let (bounds, others): (Vec<_>, Vec<_>) = required.into_iter().partition(|r| maker.bounds_extent(r));
     drop(bounds);
     maker.bounds_first();
@@ -43,7 +62,7 @@ impl Program {
             SymbolSource::Step { .. } => None,
         };
         let apply = |d: &Dim| d.substitute(&|s| value(s).map(Dim::from));
-        let wrong = |c: &&Check| c.after.is_none() && c.condition.map(&apply).holds() == Some(false);
+        let wrong = |c: &&Check| c.condition.map(&apply).holds() == Some(false);
         let symbols: BTreeSet<Sym> =
             self.requires.iter().find(wrong)?.condition.dims().flat_map(|d| d.symbols()).collect();
         let list: Vec<String> = symbols.iter().filter_map(|s| Some(format!("{s} is {}", value(s)?))).collect();
@@ -61,8 +80,11 @@ struct Bound<'a> {
 struct Maker<'a> {
     graph: &'a Graph,
     symbols: &'a [Symbol],
+    inputs: &'a [String],
+    /// Symbols that steps of the graph bind.
+    own: HashSet<Sym>,
     bounds: HashMap<Sym, Bound<'a>>,
-    checks: Vec<Check>,
+    checks: Checks,
 }
 
 impl<'a> Maker<'a> {
@@ -123,7 +145,7 @@ impl<'a> Maker<'a> {
             let most = most.map(|(most, why)| (Condition::AtLeast(Dim::from(most), extent()), why));
             for (condition, why) in least.into_iter().chain(most) {
                 let text = self.text(&condition, why);
-                self.checks.push(Check { condition, text, after: None });
+                self.checks.before.push(Check { condition, text });
             }
         }
     }
@@ -138,17 +160,23 @@ impl<'a> Maker<'a> {
             return;
         }
         let text = self.text(condition, &requirement.reason);
-        let late = |s: &Symbol| matches!(s.source, SymbolSource::Step { .. });
         let depends = |s: &Symbol| condition.dims().any(|d| d.symbols().contains(&s.name));
-        let after = self.symbols.iter().rposition(|s| late(s) && depends(s));
-        self.checks.push(Check { condition: condition.clone(), text, after });
+        let after = self.symbols.iter().rposition(|s| self.own.contains(&s.name) && depends(s));
+        let checks = match after {
+            Some(symbol) => self.checks.after.entry(symbol).or_default(),
+            None => &mut self.checks.before,
+        };
+        checks.push(Check { condition: condition.clone(), text });
     }
 
     /// That every value, and whatever else takes memory, can be addressed, and that no extent of a value overflows: another one
     /// of 0 would hide that in the number of bytes.
     fn sizes(&mut self, others: Vec<(Dim, String)>) {
         let mut seen = HashSet::new();
-        let values = self.graph.topological().into_iter().flat_map(|node| {
+        // What a region is given was looked at outside.
+        let given = |node: &NodeId| self.graph.is_region() && self.graph.inputs().contains(node);
+        let nodes = self.graph.topological().into_iter().filter(|node| !given(node));
+        let values = nodes.flat_map(|node| {
             let label = format!("a result of node \"{}\"", self.graph.label(node));
             self.graph.types(node).iter().flat_map(move |ty| {
                 let computed = ty.shape.iter().filter(|d| d.as_sym().is_none()).cloned();
@@ -169,7 +197,7 @@ impl<'a> Maker<'a> {
         for n in needed {
             let (bytes, what) = &sizes[n];
             let text = format!("the dimensions make {what} larger than can be addressed: {bytes}");
-            self.checks.push(Check { condition: Condition::Fits(bytes.clone()), text, after: None });
+            self.checks.before.push(Check { condition: Condition::Fits(bytes.clone()), text });
         }
     }
 
@@ -190,10 +218,7 @@ impl<'a> Maker<'a> {
     /// What a dimension is to the caller.
     fn subject(&self, d: &Dim) -> String {
         let source = d.as_sym().and_then(|s| self.symbols.iter().find(|x| x.name == *s)).map(|s| &s.source);
-        let name = |input: usize| match self.graph.inputs().get(input).map(|&id| self.graph.op(id)) {
-            Some(Op::Input(name, _)) => name.as_str(),
-            _ => "",
-        };
+        let name = |input: usize| self.inputs.get(input).map_or("", String::as_str);
         match source {
             Some(SymbolSource::InputDim { input, axis }) if d.to_string() == format!("{}.dim{axis}", name(*input)) => {
                 format!("dimension {axis} of input \"{}\"", name(*input))

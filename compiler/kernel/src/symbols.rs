@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::program::{Symbol, SymbolSource};
 use mcc_ir::Result;
-use mcc_ir::{Graph, Op, Sym};
+use mcc_ir::{Dim, Graph, Op, Sym, bounds};
 
 /// All symbols of a graph that have a source, in binding order: extents of inputs, elements of integer inputs, then
 /// what steps compute.
@@ -33,29 +33,31 @@ pub fn bindings(graph: &Graph) -> Result<Vec<Symbol>> {
             }
         }
     }
-    for node in graph.topological() {
-        if let Op::NonZero { count } = graph.op(node)
-            && let (Some(name), Some(x)) = (count.as_sym(), graph.operand(node, 0))
-        {
-            bind(name, SymbolSource::Step { max: graph.ty(x).numel() });
-        }
-    }
+    of_steps(graph, &mut bind);
     Ok(symbols)
 }
 
-fn used_symbols(graph: &Graph) -> BTreeSet<Sym> {
-    let mut used = BTreeSet::new();
+/// What steps bind, in the order in which they do; those within a region before those of the operation that has it.
+fn of_steps(graph: &Graph, bind: &mut dyn FnMut(&Sym, SymbolSource)) {
     for node in graph.topological() {
-        for ty in graph.types(node) {
-            ty.shape.iter().for_each(|d| used.extend(d.symbols()));
-        }
-        match graph.op(node) {
-            Op::Dims(dims) => dims.iter().for_each(|d| used.extend(d.symbols())),
-            Op::Slice { ranges } => ranges.iter().for_each(|r| used.extend(r.start.symbols())),
-            Op::Pad { before, .. } => before.iter().for_each(|d| used.extend(d.symbols())),
-            _ => {}
+        graph.regions(node).into_iter().for_each(|region| of_steps(region, bind));
+        for symbol in graph.op(node).binds() {
+            let max = match graph.op(node) {
+                // A branch that is not taken may ask for anything.
+                Op::If(branches) => {
+                    branches.extents(symbol).map(|[a, b]| bounds::max(&bounds::max(&a, &b), &Dim::ZERO))
+                }
+                _ => graph.operand(node, 0).map(|x| graph.ty(x).numel()),
+            };
+            if let Some(max) = max {
+                bind(symbol, SymbolSource::Step { max });
+            }
         }
     }
+}
+
+fn used_symbols(graph: &Graph) -> BTreeSet<Sym> {
+    let mut used: BTreeSet<Sym> = graph.topological().into_iter().flat_map(|node| graph.symbols(node)).collect();
     for requirement in graph.requires.iter() {
         requirement.condition.dims().for_each(|d| used.extend(d.symbols()));
     }

@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hasher};
 use bytes::Bytes;
 
 use super::names::Names;
-use super::program::{ALIGN, Constant, Place, Port, Program, Step};
+use super::program::{ALIGN, Constant, Place, Port, Program};
 use mcc_ir::{DType, Error, Result, TensorType};
 
 /// The places of a model's constants in one run of bytes, each constant once and on a boundary of [`ALIGN`].
@@ -87,15 +87,10 @@ fn take_from_input(program: &mut Program, offsets: &[usize], bytes: usize) {
     }
     let (name, c_name) = (names.distinct("weights"), c_names.c_name("input", "weights"));
     program.inputs.push(Port { name, c_name, ty: TensorType::fixed(DType::U8, &[bytes]) });
-    let moved = |place: &mut Place| {
+    let mut moved = |place: &mut Place| {
         if let Place::Constant(n) = *place {
             *place = Place::InputAt { input, offset: offsets[n] as i64 };
         }
     };
-    for step in &mut program.steps {
-        match step {
-            Step::Call { args, .. } => args.iter_mut().for_each(moved),
-            Step::Bind { place, .. } => moved(place),
-        }
-    }
+    program.steps.iter_mut().for_each(|step| step.change_places(&mut moved));
 }

@@ -1,28 +1,61 @@
-//! When the steps of a traced object start (`mcc_kernel::program::Program::traced`).
+//! When the calls of a traced object start (`mcc_kernel::program::Program::traced`).
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 thread_local! {
-    /// Starts of the steps of the run that this thread is in, and its end.
-    static STAMPS: RefCell<Vec<Instant>> = const { RefCell::new(Vec::new()) };
+    /// Starts of the calls of the run that this thread is in, each with its number, and the run's end.
+    static STAMPS: RefCell<Vec<(i32, Instant)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// `mcc_step`, which traced objects import.
-pub extern "C" fn step() {
-    STAMPS.with_borrow_mut(|stamps| stamps.push(Instant::now()));
+pub extern "C" fn step(number: i32) {
+    STAMPS.with_borrow_mut(|stamps| stamps.push((number, Instant::now())));
 }
 
-/// The time between stamps that `run` makes on this thread.
-pub fn during<T>(run: impl FnOnce() -> T) -> (T, Vec<Duration>) {
+/// Times by the number of a call; none for one that did not happen.
+pub type Times = Vec<Option<Duration>>;
+
+/// The time that each call took in `run` on this thread.
+pub fn during<T>(run: impl FnOnce() -> T) -> (T, Times) {
     STAMPS.with_borrow_mut(Vec::clear);
     let result = run();
-    let times = STAMPS.with_borrow(|stamps| stamps.windows(2).map(|pair| pair[1] - pair[0]).collect());
+    let mut times = Times::new();
+    STAMPS.with_borrow(|stamps| {
+        for pair in stamps.windows(2) {
+            let Ok(number) = usize::try_from(pair[0].0) else { continue };
+            times.resize(times.len().max(number + 1), None);
+            let time = times[number].get_or_insert_default();
+            *time += pair[1].1 - pair[0].1;
+        }
+    });
     (result, times)
+}
+
+/// Keeps the lesser time of each call.
+pub fn keep_least(least: &mut Times, times: Times) {
+    least.resize(least.len().max(times.len()), None);
+    for (least, time) in least.iter_mut().zip(times) {
+        *least = (*least).into_iter().chain(time).min();
+    }
 }
 
 /// What a stamp itself costs: it is part of every time.
 pub fn overhead() -> Duration {
-    let (_, times) = during(|| (0..1000).for_each(|_| step()));
-    times.into_iter().min().unwrap_or_default()
+    let (_, times) = during(|| (0..1000).for_each(|n| step(n)));
+    times.into_iter().flatten().min().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_of_the_calls_that_happened() {
+        let (_, times) = during(|| [0, 2, 2, -1].into_iter().for_each(|n| step(n)));
+        assert!(matches!(times[..], [Some(_), None, Some(_)]), "{times:?}");
+        let mut least = vec![Some(Duration::ZERO)];
+        keep_least(&mut least, times.clone());
+        assert_eq!(least, [Some(Duration::ZERO), None, times[2]]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use mcc::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, Op, Packed, PadMode, PoolKind, PoolSpec, WeightFormat};
 use mcc::ir::{Random, Tensor, TensorType, UnaryOp, Value, eval};
-use mcc::kernel::program::{Program, Step};
+use mcc::kernel::program::Program;
 use mcc::{codegen, kernel, loader};
 use mcc_targets::Config;
 
@@ -119,11 +119,7 @@ impl Case {
 }
 
 fn names(program: &Program) -> Vec<String> {
-    let name = |step: &Step| match step {
-        Step::Call { kernel, .. } => program.kernels[*kernel].name.to_string(),
-        Step::Bind { .. } => "bind".to_string(),
-    };
-    program.steps.iter().map(name).collect()
+    program.calls().map(|call| call.kernel.name.to_string()).collect()
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Builds the graph: primitives with what is known of their elements, and the small phrases that importers share.
 
 mod indices;
+mod region;
 
 use std::collections::HashMap;
 
+use self::region::Around;
 use super::content::{self, Content, Known};
 use super::file::ExternalData;
 
@@ -12,6 +14,8 @@ use mcc_ir::{
     BinaryOp, Condition, DType, Dim, Error, Graph, NodeId, Op, PadMode, Range, ReduceKind, Requirement, Result, Sym,
     Tensor, TensorType, UnaryOp, Value,
 };
+
+pub use self::region::Region;
 
 /// The graph under construction.
 pub struct Builder {
@@ -26,6 +30,8 @@ pub struct Builder {
     /// What may still be built.
     pub budget: Budget,
     contents: HashMap<Value, Content>,
+    /// The graphs around the region that is built, the model's first.
+    around: Vec<Around>,
     /// Symbols that operations bind while the model runs.
     counted: Vec<Sym>,
 }
@@ -40,6 +46,7 @@ impl Builder {
             budget,
             check_indices,
             contents: HashMap::new(),
+            around: Vec::new(),
             counted: Vec::new(),
         }
     }

@@ -224,7 +224,8 @@ pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorTyp
         | Op::Recurrent(_)
         | Op::NonZero { .. }
         | Op::NonMaxSuppression
-        | Op::TreeEnsemble(_) => None,
+        | Op::TreeEnsemble(_)
+        | Op::If(_) => None,
     };
     // An expression that has grown too large is as good as computed from data.
     let sound = |k: &Known| !matches!(k, Int(d) | Ratio(d, _) if d.is_too_large());

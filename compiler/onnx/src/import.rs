@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use mcc_proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
 
-use super::builder::Builder;
+use super::builder::{Builder, Region};
 use super::content::{self, Known};
 use super::file::ExternalData;
 use super::hints::Hints;
@@ -31,12 +31,19 @@ const MAX_DEPTH: usize = 64;
 type Versions = HashMap<String, i64>;
 type Functions = HashMap<(String, String, String), Rc<FunctionProto>>;
 
+/// Names of one graph.
+struct Scope {
+    names: HashMap<String, Item>,
+    /// How many regions deep its values are.
+    depth: usize,
+}
+
 /// The walk's state.
 pub struct Walk {
     /// The graph under construction.
     pub b: Builder,
     /// What names stand for, the innermost graph's last.
-    scopes: Vec<HashMap<String, Item>>,
+    scopes: Vec<Scope>,
     versions: Rc<Versions>,
     functions: Rc<Functions>,
     depth: usize,
@@ -78,7 +85,7 @@ fn named(
             Budget::new(&options.limits, nodes_of(graph), size),
             options.check_indices,
         ),
-        scopes: vec![HashMap::new()],
+        scopes: vec![Scope { names: HashMap::new(), depth: 0 }],
         versions: Rc::new(versions(&model.opset_import)),
         functions: Rc::new(functions),
         depth: 0,
@@ -378,7 +385,7 @@ impl Walk {
             return Err(Error::invalid(format!("functions call one another more than {MAX_DEPTH} deep")));
         }
         let arguments = inputs.into_iter().chain(std::iter::repeat(Item::Absent));
-        let scope = f.input.iter().cloned().zip(arguments).collect();
+        let scope = Scope { names: f.input.iter().cloned().zip(arguments).collect(), depth: self.b.depth() };
         let outer_scopes = std::mem::replace(&mut self.scopes, vec![scope]);
         let versions = Rc::new(function_versions(f, &self.versions));
         let outer_versions = std::mem::replace(&mut self.versions, versions);
@@ -402,13 +409,27 @@ impl Walk {
 
     fn define(&mut self, name: &str, item: Item) {
         if let Some(scope) = self.scopes.last_mut() {
-            scope.insert(name.to_string(), item);
+            scope.names.insert(name.to_string(), item);
         }
     }
 
-    fn lookup(&self, name: &str) -> Result<Item> {
-        let found = self.scopes.iter().rev().find_map(|s| s.get(name));
-        found.cloned().ok_or_else(|| Error::invalid(format!("no node, input or initializer gives \"{name}\"")))
+    /// What a name stands for. Values of graphs around a region become inputs of it.
+    fn lookup(&mut self, name: &str) -> Result<Item> {
+        let found = self.scopes.iter().rev().find_map(|s| Some((s.names.get(name)?.clone(), s.depth)));
+        let (item, depth) =
+            found.ok_or_else(|| Error::invalid(format!("no node, input or initializer gives \"{name}\"")))?;
+        self.captured(item, depth)
+    }
+
+    fn captured(&mut self, item: Item, depth: usize) -> Result<Item> {
+        Ok(match item {
+            Item::Tensor(value) => Item::Tensor(self.b.captured(value, depth)?),
+            Item::Sequence(list) => {
+                Item::Sequence(list.into_iter().map(|item| self.captured(item, depth)).collect::<Result<_>>()?)
+            }
+            Item::Optional(Some(item)) => Item::Optional(Some(Box::new(self.captured(*item, depth)?))),
+            Item::Absent | Item::Optional(None) => item,
+        })
     }
 }
 
@@ -455,10 +476,17 @@ impl Bodies for Walk {
         if self.depth > MAX_DEPTH {
             return Err(Error::invalid(format!("graphs and functions nest deeper than {MAX_DEPTH}")));
         }
-        self.scopes.push(HashMap::new());
+        self.scopes.push(Scope { names: HashMap::new(), depth: self.b.depth() });
         let results = self.body_results(graph, arguments);
         self.scopes.pop();
         self.depth -= 1;
         results
+    }
+
+    fn region(&mut self, graph: &GraphProto, operands: &[Value]) -> Result<(Region, Vec<Item>)> {
+        let results = self.b.begin_region(operands).and_then(|()| self.body(graph, Vec::new()));
+        // Whatever went wrong in it, the region ends here.
+        let region = self.b.end_region().ok_or_else(|| Error::internal("no region to end"))?;
+        Ok((region, results?))
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use mcc_ir::{Condition, Graph};
+use mcc_ir::{Condition, Graph, Requirement};
 
 /// A named dimension of an input that is not pinned.
 #[derive(Debug, Clone)]
@@ -32,8 +32,7 @@ pub fn apart(uses: &[Use]) -> Option<Naming> {
 /// uses of every name together.
 pub fn required(graph: &Graph, uses: &[Use]) -> Option<Naming> {
     let mut parents: HashMap<String, String> = HashMap::new();
-    let own = graph.topological().into_iter().flat_map(|node| graph.required_by(node));
-    for requirement in graph.requires.iter().chain(own) {
+    for requirement in required_within(graph) {
         // That a product of extents can be addressed says nothing of either.
         if matches!(requirement.condition, Condition::Fits(_)) {
             continue;
@@ -49,6 +48,14 @@ pub fn required(graph: &Graph, uses: &[Use]) -> Option<Naming> {
     }
     let naming = numbered(uses, |_, u| root(&parents, &u.symbol));
     naming.values().any(|&n| n > 0).then_some(naming)
+}
+
+/// Everything that a graph, its nodes and its regions require.
+fn required_within(graph: &Graph) -> Vec<&Requirement> {
+    let nodes = graph.topological();
+    let own = nodes.iter().flat_map(|&node| graph.required_by(node));
+    let within = nodes.iter().flat_map(|&node| graph.regions(node)).flat_map(required_within);
+    graph.requires.iter().chain(own).chain(within).collect()
 }
 
 /// What a user should know of names that stand for several dimensions.

@@ -1,5 +1,8 @@
 //! Graph to graph: every rewrite that does not depend on how kernels are written.
 //!
+//! [Regions](mcc_ir::If) are rewritten at the same stage, by the same passes, each as a graph of its own: no pass but `conditions`
+//! looks into one from outside.
+//!
 //! A pass takes a valid graph and leaves a valid graph that computes the same (up to rounding where a pass says so),
 //! tells whether it changed anything, and changes nothing when it runs again on its own result. Passes are near
 //! linear in nodes and bytes of constants. [`PIPELINE`] is the one place that knows their order.
@@ -84,6 +87,11 @@ pub const PIPELINE: &[Phase] = &[
         leaves: Stage::Canonical,
         passes: &[
             pass("fold_constants", canonical::fold_constants::run, "first: every later rule looks for constants"),
+            pass(
+                "conditions",
+                canonical::conditions::run,
+                "after constants: a known condition's branch, and weights that a region was given, are seen by all others",
+            ),
             pass(
                 "algebra",
                 canonical::algebra::run,
@@ -264,15 +272,21 @@ pub fn run(graph: &mut Graph, config: &Config, effort: Effort, observer: &mut dy
 
 fn run_one(pass: &Pass, graph: &mut Graph, config: &Config, stage: Stage) -> Result<bool> {
     let place = || format!("pass {}", pass.name);
-    let changed = (pass.run)(graph, config).map_err(|e| e.within(place()))?;
-    if changed {
-        // Rewrites leave what they replaced behind; without this it would count as a user of its operands.
-        graph.remove_dead();
-    }
+    let changed = run_within(pass, graph, config).map_err(|e| e.within(place()))?;
     if config.checked {
         verify_at(graph, stage).map_err(|e| e.within(place()))?;
     }
     Ok(changed)
+}
+
+/// Runs a pass on a graph, then on its regions.
+fn run_within(pass: &Pass, graph: &mut Graph, config: &Config) -> Result<bool> {
+    let changed = (pass.run)(graph, config)?;
+    if changed {
+        // Rewrites leave what they replaced behind; without this it would count as a user of its operands.
+        graph.remove_dead();
+    }
+    Ok(graph.edit_regions(&mut |region| run_within(pass, region, config))? || changed)
 }
 
 /// The pass of a name.

@@ -3,6 +3,7 @@
 //! measure again. Sizes of caches and rates are those of the target's [`Machine`](crate::machine::Machine).
 
 pub mod blocks;
+pub mod branches;
 pub mod filtering;
 pub mod int8;
 pub mod layout;

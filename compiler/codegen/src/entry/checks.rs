@@ -59,21 +59,19 @@ impl<M: Module> Entry<'_, '_, M> {
         self.b.switch_to_block(good);
     }
 
-    /// Makes the checks that follow the binding of a step's symbol, or those before any.
-    pub(super) fn require_all(&mut self, symbols: Value, after: Option<usize>) {
-        let program = self.parts.program;
-        let checks: Vec<&Check> = program.requires.iter().filter(|c| c.after == after).collect();
+    /// Makes checks: those before any step are about what the caller gave.
+    pub(super) fn require_all(&mut self, symbols: Value, checks: &[Check], before: bool) {
         if checks.is_empty() {
             return;
         }
         let outer = std::mem::replace(&mut self.dims, Dims::detecting_overflow());
         self.load_symbols(symbols);
-        checks.into_iter().for_each(|c| self.require(c));
+        checks.iter().for_each(|c| self.require(c, before));
         self.dims = outer;
     }
 
     /// Refuses unless a check's condition holds and nothing overflows in it. Expressions must be detecting that.
-    pub(super) fn require(&mut self, check: &Check) {
+    fn require(&mut self, check: &Check, before: bool) {
         let mut number = |d: &Dim| self.dims.number(&mut self.b, d);
         let (cc, a, b) = match &check.condition {
             Condition::Equal(a, b) => (IntCC::NotEqual, number(a), number(b)),
@@ -88,7 +86,7 @@ impl<M: Module> Entry<'_, '_, M> {
         let of_extents = |d: &Dim| !mcc_ir::bounds::has_element(d);
         let kind = match check.condition {
             Condition::Fits(_) => Status::TooLarge,
-            _ if check.after.is_none() && check.condition.dims().all(of_extents) => Status::WrongDimension,
+            _ if before && check.condition.dims().all(of_extents) => Status::WrongDimension,
             _ => Status::BadValue,
         };
         self.refuse(bad, kind, &check.text);

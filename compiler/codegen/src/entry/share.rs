@@ -59,11 +59,10 @@ pub(crate) struct Team {
 /// The shapes of the calls that a program's steps share.
 pub(crate) fn arguments(program: &Program) -> Vec<Arguments> {
     let mut all: Vec<Arguments> = program
-        .steps
-        .iter()
+        .all_steps()
         .filter_map(|step| match step {
             Step::Call { kernel, shared: Some(_), .. } => program.kernels.get(*kernel),
-            Step::Call { .. } | Step::Bind { .. } => None,
+            Step::Call { .. } | Step::Bind { .. } | Step::Let { .. } | Step::Require { .. } | Step::If { .. } => None,
         })
         .map(|k| (k.pointers as usize, k.symbols.len().saturating_sub(2)))
         .collect();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::eval_op;
-use crate::{Dim, Graph, NodeId, Op, Sym, Tensor, TensorType, Value};
+use crate::{Dim, Graph, If, NodeId, Op, Sym, Tensor, TensorType, Value};
 use crate::{Error, Result};
 
 /// Elements of an input that symbols may stand for.
@@ -69,6 +69,13 @@ impl Bindings {
         }
     }
 
+    /// Gives a symbol the extent of results that it stands for.
+    fn bind_extent(&mut self, symbol: &Sym, types: &[TensorType], results: &[Tensor]) -> Result<()> {
+        let mut extents = types.iter().zip(results).flat_map(|(ty, tensor)| ty.shape.iter().zip(tensor.shape()));
+        let extent = extents.find(|(dim, _)| dim.as_sym() == Some(symbol)).map(|(_, &extent)| extent as i64);
+        self.bind(symbol, extent.ok_or_else(|| Error::internal(format!("nothing says what {symbol} is")))?)
+    }
+
     /// A dimension with all bound symbols replaced.
     pub fn apply(&self, dim: &Dim) -> Dim {
         dim.substitute(&|s| self.0.get(s).map(|&v| Dim::from(v)))
@@ -94,19 +101,34 @@ fn input_name(graph: &Graph, value: Value) -> &str {
 /// # Errors
 /// When the inputs contradict the graph's types or requirements, or an operation fails on its data.
 pub fn eval_graph(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-    eval_graph_with(graph, inputs, &mut |_, _| {})
+    eval_graph_with(graph, inputs, &mut |_, _, _| {})
 }
 
-/// The same; `observer` sees, and may change, every node's results before others take them.
+/// Sees, and may change, the results of a node of a graph.
+pub type Observer<'o> = dyn FnMut(&Graph, NodeId, &mut [Tensor]) + 'o;
+
+/// The same; `observer` sees every node's results, in regions too, before others take them.
 ///
 /// # Errors
 /// As [`eval_graph`].
-pub fn eval_graph_with(
-    graph: &Graph,
-    inputs: &[Tensor],
-    observer: &mut dyn FnMut(NodeId, &mut [Tensor]),
-) -> Result<Vec<Tensor>> {
-    let mut bindings = Bindings::of_inputs(graph, inputs)?;
+pub fn eval_graph_with(graph: &Graph, inputs: &[Tensor], observer: &mut Observer<'_>) -> Result<Vec<Tensor>> {
+    run(graph, inputs, Bindings::of_inputs(graph, inputs)?, observer)
+}
+
+/// The results of the region that a condition takes, where no symbol is known.
+pub(super) fn branch(branches: &If, operands: &[Tensor]) -> Result<Vec<Tensor>> {
+    taken(branches, operands, &Bindings::default(), &mut |_, _, _| {})
+}
+
+/// The results of the region that a condition, the first operand, takes; the symbols that it binds are not looked at.
+fn taken(branches: &If, operands: &[Tensor], bindings: &Bindings, observer: &mut Observer<'_>) -> Result<Vec<Tensor>> {
+    let (condition, operands) = operands.split_first().ok_or_else(|| Error::internal("no condition"))?;
+    let [then, otherwise] = branches.branches();
+    run(if condition.i64_at(0) != 0 { then } else { otherwise }, operands, bindings.clone(), observer)
+}
+
+/// A graph's outputs, where so much is known of symbols.
+fn run(graph: &Graph, inputs: &[Tensor], mut bindings: Bindings, observer: &mut Observer<'_>) -> Result<Vec<Tensor>> {
     for requirement in graph.requires.iter() {
         requirement.check(&|d| bindings.apply(d))?;
     }
@@ -118,25 +140,32 @@ pub fn eval_graph_with(
         if matches!(graph.op(node), Op::Input(..)) {
             continue;
         }
-        let op = graph.op(node).map_dims(&|d| bindings.apply(d));
         let operands = graph.operands(node).iter().map(|v| known(&values, *v)).collect::<Result<Vec<_>>>()?;
-        let mut types = graph.types(node).to_vec();
-        types.iter_mut().flat_map(|t| &mut t.shape).for_each(|d| *d = bindings.apply(d));
-        let mut results = eval_op(&op, &operands, &types).map_err(|e| match graph.label(node) {
+        let results = match graph.op(node) {
+            Op::If(branches) => taken(branches, &operands, &bindings, observer),
+            op => {
+                let mut types = graph.types(node).to_vec();
+                types.iter_mut().flat_map(|t| &mut t.shape).for_each(|d| *d = bindings.apply(d));
+                op.map_dims(&|d| bindings.apply(d)).and_then(|op| eval_op(&op, &operands, &types))
+            }
+        };
+        let mut results = results.map_err(|e| match graph.label(node) {
             "" => e,
             label => e.within(format!("node `{label}`")),
         })?;
-        if let Op::NonZero { count } = graph.op(node)
-            && let Some(symbol) = count.as_sym()
-        {
-            bindings.bind(symbol, results[0].shape()[1] as i64)?;
+        for symbol in graph.op(node).binds() {
+            bindings.bind_extent(symbol, graph.types(node), &results)?;
             for requirement in
                 graph.requires.iter().filter(|r| r.condition.dims().any(|d| d.symbols().contains(symbol)))
             {
                 requirement.check(&|d| bindings.apply(d))?;
             }
         }
-        observer(node, &mut results);
+        if let Op::If(_) = graph.op(node) {
+            let extents = graph.types(node).iter().zip(&results).flat_map(|(ty, t)| ty.shape.iter().zip(t.shape()));
+            extents.into_iter().try_for_each(|(dim, &extent)| bindings.equal(dim, &Dim::from(extent)))?;
+        }
+        observer(graph, node, &mut results);
         for (result, tensor) in results.into_iter().enumerate() {
             values.insert(Value { node, result }, tensor);
         }

@@ -32,7 +32,7 @@ mod tests;
 mod trees;
 mod winograd;
 
-pub use graph::{Bindings, eval_graph, eval_graph_with};
+pub use graph::{Bindings, Observer, eval_graph, eval_graph_with};
 
 use super::{Dim, Op, Range, Tensor, TensorType, infer};
 use crate::{Error, Result};
@@ -62,7 +62,7 @@ fn empty(types: &[TensorType]) -> Option<Vec<Tensor>> {
 
 fn eval(op: &Op, x: &[Tensor], types: &[TensorType]) -> Result<Vec<Tensor>> {
     // Nothing is computed at once, however long its other axes are.
-    if let Some(nothing) = empty(types) {
+    if let Some(nothing) = empty(types).filter(|_| !matches!(op, Op::If(_))) {
         return Ok(nothing);
     }
     // Only here are operands counted on: inference has checked their number and types.
@@ -128,6 +128,7 @@ fn eval(op: &Op, x: &[Tensor], types: &[TensorType]) -> Result<Vec<Tensor>> {
         Op::NonZero { .. } => one(sort::non_zero(&x[0])),
         Op::NonMaxSuppression => one(sort::suppress(&x[0], &x[1], &x[2])),
         Op::TreeEnsemble(trees) => one(trees::tree_ensemble(&x[0], trees)),
+        Op::If(branches) => graph::branch(branches, x),
     }
 }
 

@@ -7,6 +7,7 @@
 mod check;
 mod movement;
 mod packed;
+mod region;
 mod window;
 
 use super::{
@@ -137,6 +138,7 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
             one(TensorType::new(DType::I64, shape))
         }
         Op::TreeEnsemble(trees) => one(tree_ensemble(c, trees)?),
+        Op::If(branches) => region::branches(c, branches),
     }
 }
 
@@ -170,6 +172,7 @@ fn arity(op: &Op) -> (usize, usize) {
         }
         Op::NonZero { .. } | Op::TreeEnsemble(_) => (1, 1),
         Op::NonMaxSuppression => (3, 3),
+        Op::If(_) => (1, usize::MAX),
     }
 }
 

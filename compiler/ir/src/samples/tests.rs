@@ -57,6 +57,7 @@ variants! {
     Op::NonZero { .. } => "non_zero",
     Op::NonMaxSuppression => "non_max_suppression",
     Op::TreeEnsemble(_) => "tree_ensemble",
+    Op::If(_) => "if",
 }
 
 #[test]

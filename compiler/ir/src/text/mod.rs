@@ -9,6 +9,20 @@
 //! requires batch == n
 //! ```
 //!
+//! The regions of a condition follow its line, each a graph with values of its own; spaces before a line mean nothing:
+//!
+//! ```text
+//! %2 = if(%0, %1) {binds=[taken]} : f32[taken, 3]
+//!   then
+//!     %0 = input "0" : f32[n, 3]
+//!     output "0" = %0
+//!   else
+//!     %0 = input "0" : f32[n, 3]
+//!     %1 = slice(%0) {ranges=[0:1, 0:3]} : f32[1, 3]
+//!     output "0" = %1
+//!   end
+//! ```
+//!
 //! What stands behind `//` on a node's line is its label; lines that start with `//` are comments. Symbols that are
 //! not plain names stand in single quotes. Constants are values (up to [`SMALL`] elements), `splat` and a value, or
 //! hexadecimal bytes in memory order. For large ones of tests there are generators, which the printer does not
@@ -26,6 +40,10 @@ pub use attr::{escape, unescape};
 pub(super) use ops::operation;
 pub use parse::parse;
 pub use print::{Constants, node_signature, print, print_with, signature};
+
+/// What stands before each region of a condition, and behind the last one.
+const REGIONS: [&str; 2] = ["then", "else"];
+const END: &str = "end";
 
 /// Constants of more elements are written as bytes.
 pub const SMALL: usize = 64;

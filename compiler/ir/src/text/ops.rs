@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use super::attr::{Attr, find, inside, pieces};
 use crate::{
-    BinaryOp, CellSpec, ConvSpec, LowBit, Op, Packed, PoolSpec, ResizeRule, Staging, TreeEnsemble, UnaryOp,
+    BinaryOp, CellSpec, ConvSpec, Dim, LowBit, Op, Packed, PoolSpec, ResizeRule, Staging, Sym, TreeEnsemble, UnaryOp,
     WeightFormat,
 };
 use crate::{Error, Result};
@@ -169,6 +169,10 @@ variants! {
             let Packed { spec, kernel, out, weights } = &**packed;
             [spec.show(), attrs![kernel, out], attributes_of_weights(weights)].concat()
         },
+        Op::If(branches) => {
+            let binds: Vec<Dim> = branches.binds.iter().map(|s| Dim::sym(s.0.clone())).collect();
+            attrs![binds]
+        },
     }
 }
 
@@ -190,6 +194,14 @@ variants! {
 /// An operation's attributes; [`Op::Input`] and [`Op::Constant`] are written in another way.
 pub(super) fn attributes(op: &Op) -> Attrs {
     attributes_of(op)
+}
+
+/// The symbols that an operation with regions binds, from its attributes in braces.
+pub(super) fn binds(text: &str) -> Result<Vec<Sym>> {
+    let r = Reader::new(text)?;
+    let binds: Vec<Dim> = r.get("binds")?;
+    let symbol = |d: &Dim| d.as_sym().cloned().ok_or_else(|| Error::invalid(format!("{d} is no symbol")));
+    binds.iter().map(symbol).collect()
 }
 
 /// The operation of a name and its attributes in braces (or nothing).

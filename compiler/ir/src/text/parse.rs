@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use super::attr::{Attr, find, pieces, unescape};
-use super::ops;
+use super::{END, REGIONS, ops};
 use crate::{
-    Condition, DType, DTypeClass, Dim, F64, Graph, NodeId, Output, Requirement, Requirements, Tensor, TensorType,
-    Value, random,
+    Condition, DType, DTypeClass, Dim, F64, Graph, If, NodeId, Op, Output, Requirement, Requirements, Tensor,
+    TensorType, Value, random,
 };
 use crate::{Error, Result};
 
@@ -15,13 +15,38 @@ use crate::{Error, Result};
 /// # Errors
 /// When the text is malformed, or a type in it is not what its operation gives; the error names the line.
 pub fn parse(text: &str) -> Result<Graph> {
-    let mut parser = Parser::default();
-    for (n, line) in text.lines().enumerate() {
-        parser.line(line).map_err(|e| e.within(format!("line {}: {}", n + 1, shorten(line))))?;
+    block(&mut text.lines().enumerate(), Graph::new(), None)
+}
+
+/// The lines that are left, with their numbers.
+type Lines<'a> = std::iter::Enumerate<std::str::Lines<'a>>;
+
+/// The graph of the lines up to the one that is `end`.
+fn block<'a>(lines: &mut Lines<'a>, graph: Graph, end: Option<&str>) -> Result<Graph> {
+    let mut parser = Parser { graph, values: HashMap::new(), requires: Requirements::default() };
+    let mut closed = end.is_none();
+    while let Some((n, line)) = lines.next() {
+        if end.is_some_and(|end| line.trim() == end) {
+            closed = true;
+            break;
+        }
+        parser.line(line, lines).map_err(|e| e.within(format!("line {}: {}", n + 1, shorten(line))))?;
+    }
+    if !closed {
+        return Err(Error::invalid(format!("`{}` is missing", end.unwrap_or_default())));
     }
     // Requirements that inference finds are written out like all others.
     parser.graph.requires = parser.requires;
     Ok(parser.graph)
+}
+
+/// The regions of a condition, which follow its line.
+fn regions(lines: &mut Lines<'_>) -> Result<[Graph; 2]> {
+    let [first, second] = REGIONS;
+    if lines.next().is_none_or(|(_, line)| line.trim() != first) {
+        return Err(Error::invalid(format!("`{first}` is missing")));
+    }
+    Ok([block(lines, Graph::region(), Some(second))?, block(lines, Graph::region(), Some(END))?])
 }
 
 /// A line's code, and the text of its comment.
@@ -52,7 +77,6 @@ fn shorten(line: &str) -> String {
     if line.chars().count() <= MOST { line.to_string() } else { line.chars().take(MOST).chain("...".chars()).collect() }
 }
 
-#[derive(Default)]
 struct Parser<'a> {
     graph: Graph,
     values: HashMap<&'a str, Value>,
@@ -60,7 +84,7 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn line(&mut self, line: &'a str) -> Result<()> {
+    fn line(&mut self, line: &'a str, lines: &mut Lines<'_>) -> Result<()> {
         let line = line.trim_start();
         if line.is_empty() || line.starts_with("//") {
             return Ok(());
@@ -85,7 +109,7 @@ impl<'a> Parser<'a> {
         let (names, rest) = cut(line, "=")?;
         let (body, types) = cut(rest, " : ")?;
         let types = pieces(types).into_iter().map(tensor_type).collect::<Result<Vec<_>>>()?;
-        let node = self.node(body, &types, &label)?;
+        let node = self.node(body, &types, &label, lines)?;
         if self.graph.types(node) != types {
             let given: Vec<_> = self.graph.types(node).iter().map(ToString::to_string).collect();
             return Err(Error::invalid(format!("the operation gives {}", given.join(", "))));
@@ -105,7 +129,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn node(&mut self, body: &str, types: &[TensorType], label: &str) -> Result<NodeId> {
+    fn node(&mut self, body: &str, types: &[TensorType], label: &str, lines: &mut Lines<'_>) -> Result<NodeId> {
         let node = if let Some(name) = body.strip_prefix("input ") {
             self.graph.add_input(&String::read(name.trim())?, only(types)?.clone()).node
         } else if let Some(data) = body.strip_prefix("constant ") {
@@ -115,7 +139,14 @@ impl<'a> Parser<'a> {
             // Behind its first character the rest has the closing parenthesis outside of all brackets.
             let close = find(&rest[1..], ")").ok_or_else(|| Error::invalid("`)` is missing"))? + 1;
             let operands = pieces(&rest[1..close]).into_iter().map(|v| self.value(v)).collect::<Result<Vec<_>>>()?;
-            let op = ops::operation(name.trim(), rest[close + 1..].trim())?;
+            let (name, attributes) = (name.trim(), rest[close + 1..].trim());
+            let op = if name == "if" {
+                let binds = ops::binds(attributes)?;
+                let [then, otherwise] = regions(lines)?;
+                Op::If(Box::new(If { then, otherwise, results: types.to_vec(), binds }))
+            } else {
+                ops::operation(name, attributes)?
+            };
             return self.graph.add_labelled(op, &operands, label);
         };
         self.graph.set_label(node, label);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use super::attr::{Attr, escape};
-use super::{SMALL, ops};
+use super::{END, REGIONS, SMALL, ops};
 use crate::{DType, DTypeClass, Graph, NodeId, Op, Requirement, Tensor, TensorType, Value};
 
 /// How constants of more than [`SMALL`] elements are written.
@@ -32,6 +32,16 @@ pub fn print_with(graph: &Graph, constants: Constants) -> String {
             names.insert(Value { node, result }, names.len());
         }
         line(&mut out, graph, node, &names, constants);
+        let regions = graph.regions(node);
+        for (region, word) in regions.iter().zip(REGIONS) {
+            let _ = writeln!(out, "  {word}");
+            for line in print_with(region, constants).lines() {
+                let _ = writeln!(out, "    {line}");
+            }
+        }
+        if !regions.is_empty() {
+            let _ = writeln!(out, "  {END}");
+        }
     }
     for output in &graph.outputs {
         let _ = writeln!(out, "output {} = {}", output.name.show(), reference(&names, output.value));

@@ -175,3 +175,68 @@ fn stages_have_rules() {
     assert!(message(Stage::LaidOut).unwrap_err().contains("packed too early"));
     message(Stage::Packed).unwrap();
 }
+
+/// A condition with these two branches, of which the first binds `taken`.
+fn condition(then: &str, otherwise: &str) -> String {
+    format!(
+        "%0 = input \"c\" : bool[]\n%1 = input \"x\" : f32[n, 3]\n%2 = if(%0, %1) {{binds=[taken]}} : f32[taken, 3]\n  then\n    \
+         %0 = input \"0\" : f32[n, 3]\n{then}  else\n    %0 = input \"0\" : f32[n, 3]\n{otherwise}  end\noutput \"y\" = %2\n"
+    )
+}
+
+#[test]
+fn regions_are_graphs_of_their_own() {
+    let slice = "    %1 = slice(%0) {ranges=[0:1, 0:3]} : f32[1, 3]\n    output \"0\" = %1\n";
+    let same = "    output \"0\" = %0\n";
+    let text = condition(slice, same);
+    let graph = parse(&text).unwrap();
+    assert_eq!(print(&graph), text);
+    crate::verify(&graph).unwrap();
+    assert!(graph.op(graph.outputs[0].value.node) == graph.clone().op(graph.outputs[0].value.node));
+    for (other, equal) in [(condition(slice, same), true), (condition(same, slice), false)] {
+        let other = parse(&other).unwrap();
+        assert_eq!(graph.op(graph.outputs[0].value.node) == other.op(other.outputs[0].value.node), equal);
+    }
+    for (text, message) in [
+        (text.replace("  then\n", ""), "`then` is missing"),
+        (text.replace("  end\n", ""), "`%2` is not defined above"),
+        (text.replace("  end\noutput \"y\" = %2\n", ""), "`end` is missing"),
+        (text.replace("binds=[taken]", "binds=[2]"), "2 is no symbol"),
+        (text.replace(" {binds=[taken]}", ""), "attribute `binds` is missing"),
+        (text.replace("binds=[taken]", "binds=[other]"), "it binds other, which is no extent of its results"),
+        (text.replace("taken", "n"), "it binds n, which is known already"),
+        (text.replace("if(%0, %1)", "if(%0)"), "it takes 1 operands instead of 0"),
+        (
+            text.replace("input \"x\" : f32[n, 3]", "input \"x\" : i32[n, 3]"),
+            "its input 0 is f32[n, 3], but is given i32[n, 3]",
+        ),
+        (condition(slice, "    %1 = exp(%0) : f32[n, 3]\n"), "it gives 0 results instead of 1"),
+        (condition(slice, "    output \"0\" = %1\n"), "`%1` is not defined above"),
+        (
+            condition("    %1 = reshape(%0) {shape=[3*n]} : f32[3*n]\n    output \"0\" = %1\n", same),
+            "its result 0 is f32[3*n] instead of f32[taken, 3]",
+        ),
+    ] {
+        assert_eq!(parse(&text).unwrap_err().report().message, message, "{text}");
+    }
+}
+
+#[test]
+fn the_verifier_looks_into_regions() {
+    let packed = "    %1 = constant splat 1.0 : f32[1, 3, 4]\n    %2 = packed_matmul(%0, %1) {n=3} : f32[n, 3]\n    output \"0\" = %2\n";
+    let mut graph = parse(&condition(packed, "    output \"0\" = %0\n")).unwrap();
+    let told = |graph: &Graph, stage| verify_at(graph, stage).map_err(|e| e.report().message.clone());
+    assert_eq!(Stage::of(&graph), Stage::Packed);
+    told(&graph, Stage::Packed).unwrap();
+    let message = told(&graph, Stage::LaidOut).unwrap_err();
+    assert!(message.contains("(`if`, label ``): node") && message.contains("is packed too early"), "{message}");
+    graph
+        .edit_regions(&mut |region| {
+            let (x, last) = (region.inputs()[0].into(), region.outputs[0].value.node);
+            region.set_operand(last, 3, x);
+            Ok(true)
+        })
+        .unwrap();
+    let message = told(&graph, Stage::Packed).unwrap_err();
+    assert!(message.contains("(`if`, label ``): the operands of node"), "{message}");
+}

@@ -126,7 +126,7 @@ fn dispatch(request: &KernelRequest<'_>, e: &Emit<'_>, k: &mut Builder) -> Resul
         Op::NonZero { .. } => reduce::non_zero::non_zero(e, k),
         Op::NonMaxSuppression => reduce::non_max_suppression::non_max_suppression(e, k),
         Op::TreeEnsemble(trees) => trees::tree_ensemble(e, k, trees),
-        // Lowering turns these into buffers, views and element-wise kernels; none reaches this point.
+        // Lowering turns these into buffers, views, element-wise kernels and branches; none reaches this point.
         Op::Input(..)
         | Op::Constant(_)
         | Op::Dims(_)
@@ -138,7 +138,8 @@ fn dispatch(request: &KernelRequest<'_>, e: &Emit<'_>, k: &mut Builder) -> Resul
         | Op::Reshape { .. }
         | Op::Transpose { .. }
         | Op::Broadcast { .. }
-        | Op::Slice { .. } => {
+        | Op::Slice { .. }
+        | Op::If(_) => {
             Err(Error::internal(format!("{} is not lowered through a kernel of its own", request.op.name())))
         }
     }

@@ -103,7 +103,7 @@ struct Noise {
 /// The results of a graph, and whether all numbers on the way stayed small; with noise if that is given.
 fn evaluate(graph: &Graph, inputs: &[Tensor], mut noise: Option<Noise>) -> mcc_ir::Result<(Vec<Tensor>, bool)> {
     let mut small = true;
-    let outputs = eval::eval_graph_with(graph, inputs, &mut |node, results| {
+    let outputs = eval::eval_graph_with(graph, inputs, &mut |graph, node, results| {
         for tensor in results.iter_mut().filter(|t| t.dtype().is_float()) {
             small &= tensor.to_f64s().iter().all(|v| v.abs() < MOST);
             if let Some(noise) = noise.as_mut().filter(|_| rounds(graph, node)) {
@@ -128,6 +128,7 @@ fn rounds(graph: &Graph, node: NodeId) -> bool {
             | Op::Gather { .. }
             | Op::GatherElements { .. }
             | Op::Select
+            | Op::If(_)
             | Op::Binary(BinaryOp::Min | BinaryOp::Max)
             | Op::Unary(UnaryOp::Round | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Sign | UnaryOp::Neg | UnaryOp::Abs)
     )
@@ -198,9 +199,15 @@ fn try_way(graph: &Graph, way: &Way, sets: &[(Vec<Tensor>, Vec<Tensor>)], seed: 
 fn lowered(graph: &Graph, way: &Way) -> mcc_ir::Result<(Program, bool)> {
     let mut graph = graph.clone();
     mcc_passes::run(&mut graph, &way.config, way.effort, &mut |_, _| {})?;
-    let coded =
-        graph.topological().into_iter().any(|node| matches!(graph.op(node).weights(), Some(WeightFormat::LowBit(_))));
-    Ok((mcc_kernel::lower(&graph, &way.config, "m")?, coded))
+    Ok((mcc_kernel::lower(&graph, &way.config, "m")?, has_codes(&graph)))
+}
+
+/// Whether some weights are codes, in regions too.
+fn has_codes(graph: &Graph) -> bool {
+    graph.topological().into_iter().any(|node| {
+        let coded = matches!(graph.op(node).weights(), Some(WeightFormat::LowBit(_)));
+        coded || graph.regions(node).into_iter().any(has_codes)
+    })
 }
 
 /// What a function says, errors and panics alike as text.

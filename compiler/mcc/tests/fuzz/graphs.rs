@@ -3,6 +3,7 @@
 mod layers;
 mod moves;
 mod numbers;
+mod regions;
 mod weights;
 
 use std::collections::BTreeMap;
@@ -45,6 +46,9 @@ struct Maker {
     float: DType,
     /// Symbols, with the values that they have in turn.
     symbols: BTreeMap<String, Vec<i64>>,
+    /// How many regions deep, and how many symbols conditions bind.
+    depth: usize,
+    bound: usize,
 }
 
 /// How often inputs are made.
@@ -55,7 +59,7 @@ impl Maker {
         let mut random = Random::new(seed);
         use DType::{BF16, F16, F32, F64};
         let float = random.pick(&[F32, F32, F32, F32, F32, F32, F32, F64, F16, BF16]);
-        Maker { random, graph: Graph::new(), pool: Vec::new(), float, symbols: BTreeMap::new() }
+        Maker { random, graph: Graph::new(), pool: Vec::new(), float, symbols: BTreeMap::new(), depth: 0, bound: 0 }
     }
 
     /// Adds an operation, where inference takes it.
@@ -152,14 +156,15 @@ impl Maker {
     fn step(&mut self) {
         for _ in 0..12 {
             let x = self.recent();
-            let made = match self.random.below(100) {
+            let made = match self.random.below(108) {
                 0..=27 => self.layer(x),
                 28..=49 => self.element_wise(x),
                 50..=74 => self.moved(x),
                 75..=84 => self.reduced(x),
                 85..=91 => self.joined(x),
                 92..=95 => self.indexed(x),
-                _ => self.converted(x),
+                96..=99 => self.converted(x),
+                _ => self.decided(x),
             };
             if let Some(y) = made {
                 self.pool.push(y);

@@ -2,6 +2,7 @@
 
 mod attention;
 mod blocks;
+mod branch;
 mod control;
 mod conv;
 mod elementwise;
@@ -23,9 +24,10 @@ mod table;
 
 use mcc_proto::GraphProto;
 
-use super::builder::Builder;
+use super::builder::{Builder, Region};
 use super::node::{Item, Node, Results};
 use mcc_ir::Result;
+use mcc_ir::Value;
 
 /// How an operator is imported.
 #[derive(Clone, Copy)]
@@ -46,6 +48,13 @@ pub trait Bodies {
     /// # Errors
     /// When the body is invalid or has what is not supported.
     fn body(&mut self, graph: &GraphProto, arguments: Vec<Item>) -> Result<Vec<Item>>;
+
+    /// Imports a body without inputs as a region of the graph, which takes what it uses of the names around it; the first of
+    /// these are `operands`. Its results are values of the region.
+    ///
+    /// # Errors
+    /// As [`Bodies::body`].
+    fn region(&mut self, graph: &GraphProto, operands: &[Value]) -> Result<(Region, Vec<Item>)>;
 }
 
 /// Domain and name of every row.

@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 
 use super::Importer::{Plain, Walking};
 use super::{
-    Importer, attention, blocks, control, conv, elementwise, indexing, loss, microsoft, ml, movement, norm, qoperator,
-    quantize, recurrent, reduce, resize, sequence, signal,
+    Importer, attention, blocks, branch, control, conv, elementwise, indexing, loss, microsoft, ml, movement, norm,
+    qoperator, quantize, recurrent, reduce, resize, sequence, signal,
 };
 
 type Row = (&'static str, &'static str, RangeInclusive<i64>, Importer);
@@ -95,7 +95,7 @@ pub const TABLE: &[Row] = &[
     (ONNX, "HardSwish", ALL, Plain(elementwise::hard_swish)),
     (ONNX, "Hardmax", ALL, Plain(indexing::hardmax)),
     (ONNX, "Identity", ALL, Plain(elementwise::identity)),
-    (ONNX, "If", ALL, Walking(control::if_)),
+    (ONNX, "If", ALL, Walking(branch::if_)),
     (ONNX, "InstanceNormalization", ALL, Plain(norm::instance_norm)),
     (ONNX, "IsInf", ALL, Plain(elementwise::is_inf)),
     (ONNX, "IsNaN", ALL, Plain(elementwise::is_nan)),

@@ -65,13 +65,7 @@ impl Known {
     /// What the graph does not say yet, if there is anything.
     fn of(graph: &Graph) -> Option<Known> {
         let mut known = Known { rules: Vec::new(), extents: BTreeSet::new() };
-        let counted: BTreeSet<Sym> = graph
-            .nodes()
-            .filter_map(|n| match graph.op(n) {
-                Op::NonZero { count } => count.as_sym().cloned(),
-                _ => None,
-            })
-            .collect();
+        let counted: BTreeSet<Sym> = graph.nodes().flat_map(|n| graph.op(n).binds().into_iter().cloned()).collect();
         // What a step counts is not known before it.
         let early = |d: &Dim| d.symbols().is_disjoint(&counted);
         let met = |r: &'_ Requirement| match &r.condition {
@@ -87,11 +81,12 @@ impl Known {
         while let Some(rule) = next(&known) {
             known.rules.push(rule);
         }
-        let types = graph.inputs().iter().map(|&n| graph.ty(n.into()));
+        // What a region takes has the extents that it has outside.
+        let types = graph.inputs().iter().filter(|_| !graph.is_region()).map(|&n| graph.ty(n.into()));
         known.extents = types.flat_map(|ty| ty.shape.iter().filter_map(|d| d.as_sym().cloned())).collect();
         let news = graph.nodes().any(|n| match graph.op(n) {
             Op::Constant(_) => false,
-            op => known.op(op) != *op,
+            op => !known.op(op).is_ok_and(|known| known == *op),
         });
         news.then_some(known)
     }
@@ -106,7 +101,7 @@ impl Known {
         d.substitute(&|s| value(s).filter(|_| self.extents.contains(s)).map(|(_, c)| Dim::from(c)))
     }
 
-    fn op(&self, op: &Op) -> Op {
+    fn op(&self, op: &Op) -> Result<Op> {
         match op {
             Op::Input(..) => op.map_dims(&|d| self.pinned(d)),
             _ => op.map_dims(&|d| self.apply(d)),

@@ -2,6 +2,7 @@
 
 pub mod algebra;
 pub mod attention;
+pub mod conditions;
 pub mod cse;
 pub mod dead_code;
 pub mod fold_batch_norm;

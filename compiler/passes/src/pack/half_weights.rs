@@ -112,7 +112,7 @@ mod tests {
         assert!(!run(&mut graph, &config).unwrap(), "a second run changes something");
         let after = eval_graph(&graph, &inputs).unwrap()[0].to_f64s();
         let moved = before.iter().zip(&after).map(|(a, b)| (a - b).abs() / a.abs()).fold(0.0, f64::max);
-        let form = graph.decisions().next().map(|d| d.form.clone());
+        let form = graph.decisions().first().map(|d| d.form.clone());
         assert_eq!(form.is_some(), changed);
         (form, moved)
     }

@@ -45,7 +45,7 @@ fn form(mut graph: Graph, x: &Tensor, compact: bool) -> Option<String> {
         assert!(near || a.is_nan() && b.is_nan(), "{b}, not {a}");
     }
     assert!(!lowbit::run(&mut graph, &config).unwrap(), "a second run changes something");
-    let decided = graph.decisions().next().map(|d| d.form.clone());
+    let decided = graph.decisions().first().map(|d| d.form.clone());
     assert_eq!(decided.as_deref().is_some_and(|form| form != "dense"), changed);
     decided
 }
@@ -140,7 +140,7 @@ fn scales_are_rounded_where_that_is_asked_for() {
         let bound = if dtype == DType::F16 { 64.0 * 3.2 * 0.41 / 2048.0 } else { 1e-4 };
         assert!(before.iter().zip(&after).all(|(a, b)| (a - b).abs() <= bound), "{weights:?}");
         assert_eq!(before.iter().zip(&after).any(|(a, b)| (a - b).abs() > 1e-4), dtype == DType::F16);
-        let reason = graph.decisions().next().map(|d| d.reason.clone()).unwrap_or_default();
+        let reason = graph.decisions().first().map(|d| d.reason.clone()).unwrap_or_default();
         assert_eq!(reason.ends_with("rounded to f16"), dtype == DType::F16, "{reason}");
     }
 }

@@ -317,7 +317,7 @@ mod tests {
         );
         let mut graph = text::parse(&text).unwrap();
         run(&mut graph, &Config::new("aarch64-unknown-linux-gnu", Some(cpu)).unwrap()).unwrap();
-        graph.decisions().map(|d| (d.form.clone(), d.reason.clone())).collect()
+        graph.decisions().into_iter().map(|d| (d.form.clone(), d.reason.clone())).collect()
     }
 
     #[test]

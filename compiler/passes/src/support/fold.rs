@@ -42,7 +42,8 @@ fn worth(op: &Op, operands: &[TensorType], results: &[TensorType]) -> bool {
     let small = to <= MAX_GROWTH;
     let work = |per_element: i64| estimate(&results[0]).saturating_mul(per_element) <= MAX_WORK;
     match op {
-        Op::Input(..) | Op::Constant(_) => false,
+        // Of a branch that is known, the operations themselves are folded.
+        Op::Input(..) | Op::Constant(_) | Op::If(_) => false,
         Op::Dims(dims) => dims.iter().all(|d| d.as_const().is_some()),
         Op::Iota { .. } | Op::Broadcast { .. } => small,
         // A random-access pattern that weights do not come in, or a count that folding would make static.

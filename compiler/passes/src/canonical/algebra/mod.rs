@@ -65,7 +65,8 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
         | Op::Recurrent(_)
         | Op::NonZero { .. }
         | Op::NonMaxSuppression
-        | Op::TreeEnsemble(_) => Ok(None),
+        | Op::TreeEnsemble(_)
+        | Op::If(_) => Ok(None),
     })
 }
 

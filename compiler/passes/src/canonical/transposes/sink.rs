@@ -203,7 +203,8 @@ fn sunk(edit: &Edit, node: NodeId, perm: &[usize]) -> Option<Sunk> {
         | Op::Recurrent(_)
         | Op::NonZero { .. }
         | Op::NonMaxSuppression
-        | Op::TreeEnsemble(_) => None,
+        | Op::TreeEnsemble(_)
+        | Op::If(_) => None,
     }
 }
 

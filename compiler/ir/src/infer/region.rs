@@ -1,0 +1,56 @@
+//! Operations with regions: what a region takes and gives is what the operation is given and declares.
+
+use super::check::Checker;
+use crate::{DType, If, TensorType};
+use crate::{Error, Result};
+
+/// One of two regions: the declared results, which both must be able to give.
+pub(super) fn branches(c: &mut Checker, branches: &If) -> Result<Vec<TensorType>> {
+    c.dtype(0, &[DType::Bool])?;
+    c.shape(0, &[], "the condition")?;
+    let types = branches.inputs().into_iter().zip(branches.outputs());
+    for ((inputs, outputs), name) in types.zip(["then", "else"]) {
+        takes(c, &inputs, 1).and_then(|()| gives(&outputs, &branches.results)).map_err(|e| e.within(name))?;
+    }
+    for symbol in &branches.binds {
+        let [a, b] = branches
+            .extents(symbol)
+            .ok_or_else(|| Error::invalid(format!("it binds {symbol}, which is no extent of its results")))?;
+        let known = |s| c.operands.iter().any(|ty| ty.shape.iter().any(|d| d.symbols().contains(s)));
+        if known(symbol) || [a, b].iter().any(|d| d.symbols().contains(symbol)) {
+            return Err(Error::invalid(format!("it binds {symbol}, which is known already")));
+        }
+    }
+    Ok(branches.results.clone())
+}
+
+/// Checks a region's inputs against the operands from number `first` on. Extents may be written in another way.
+fn takes(c: &mut Checker, inputs: &[&TensorType], first: usize) -> Result<()> {
+    let (want, have) = (inputs.len(), c.operands.len() - first);
+    if want != have {
+        return Err(Error::invalid(format!("it takes {want} operands instead of {have}")));
+    }
+    for (n, ty) in inputs.iter().enumerate() {
+        let given = c.ty(first + n);
+        if ty.dtype != given.dtype {
+            return Err(Error::invalid(format!("its input {n} is {ty}, but is given {given}")));
+        }
+        c.shape(first + n, &ty.shape, &format!("input {n}"))?;
+    }
+    Ok(())
+}
+
+/// Checks a region's outputs against declared types. Extents that are not constant may be written in another way, or equal for
+/// a reason that the region requires: the evaluator holds them against what comes out.
+fn gives(outputs: &[&TensorType], results: &[TensorType]) -> Result<()> {
+    if outputs.len() != results.len() {
+        return Err(Error::invalid(format!("it gives {} results instead of {}", outputs.len(), results.len())));
+    }
+    for (n, (given, ty)) in outputs.iter().zip(results).enumerate() {
+        let differ = || given.shape.iter().zip(&ty.shape).any(|(a, b)| (a - b).as_const().is_some_and(|d| d != 0));
+        if given.dtype != ty.dtype || given.rank() != ty.rank() || differ() {
+            return Err(Error::invalid(format!("its result {n} is {given} instead of {ty}")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! Building regions: graphs within the graph, which take what they use of it as operands.
+//!
+//! While a region is built it is the builder's graph; those around it wait, each with what is known of its values. A value of one
+//! of them becomes an input of every region between there and here when it is first asked for. Constants and dimensions need no
+//! operand: a region has its own.
+
+use std::collections::HashMap;
+
+use super::{Builder, Content};
+use mcc_ir::Result;
+use mcc_ir::{Graph, Op, Value};
+
+/// A graph that waits until a region of it is built.
+pub(super) struct Around {
+    graph: Graph,
+    contents: HashMap<Value, Content>,
+    /// What the region takes as operands.
+    captured: Vec<Value>,
+    /// What values of this graph are in the region.
+    inside: HashMap<Value, Value>,
+}
+
+/// A region that has been built.
+pub struct Region {
+    /// Its operations.
+    pub graph: Graph,
+    /// What its inputs are in the graph around it.
+    pub captured: Vec<Value>,
+    contents: HashMap<Value, Content>,
+}
+
+impl Region {
+    /// What is known of the elements of one of its values.
+    pub fn content(&self, value: Value) -> Option<&Content> {
+        self.contents.get(&value)
+    }
+
+    /// The value around the region that one of its values is.
+    pub fn passes_through(&self, value: Value) -> Option<Value> {
+        let input = self.graph.inputs().iter().position(|&input| value == input.into())?;
+        self.captured.get(input).copied()
+    }
+}
+
+impl Builder {
+    /// How many regions deep the graph under construction is.
+    pub fn depth(&self) -> usize {
+        self.around.len()
+    }
+
+    /// Begins a region that takes some operands already.
+    pub fn begin_region(&mut self, operands: &[Value]) -> Result<()> {
+        let graph = std::mem::replace(&mut self.graph, Graph::region());
+        let contents = std::mem::take(&mut self.contents);
+        self.around.push(Around { graph, contents, captured: Vec::new(), inside: HashMap::new() });
+        operands.iter().try_for_each(|&v| self.enter(v, self.depth() - 1).map(|_| ()))
+    }
+
+    /// Ends the region, which there must be.
+    pub fn end_region(&mut self) -> Option<Region> {
+        let around = self.around.pop()?;
+        let graph = std::mem::replace(&mut self.graph, around.graph);
+        let contents = std::mem::replace(&mut self.contents, around.contents);
+        Some(Region { graph, captured: around.captured, contents })
+    }
+
+    /// A value of the graph so many regions deep, in the graph under construction.
+    pub fn captured(&mut self, value: Value, depth: usize) -> Result<Value> {
+        (depth..self.depth()).try_fold(value, |value, depth| self.enter(value, depth))
+    }
+
+    /// A value of a graph in the region that is built of it.
+    fn enter(&mut self, value: Value, depth: usize) -> Result<Value> {
+        let (outer, inner) = self.around.split_at_mut(depth + 1);
+        let Around { graph, contents, captured, inside } = &mut outer[depth];
+        if let Some(&known) = inside.get(&value) {
+            return Ok(known);
+        }
+        let (region, known) = match inner.first_mut() {
+            Some(next) => (&mut next.graph, &mut next.contents),
+            None => (&mut self.graph, &mut self.contents),
+        };
+        let label = graph.label(value.node);
+        let own = if let Some(tensor) = graph.as_constant(value) {
+            let own = region.constant(tensor.clone());
+            region.set_label(own.node, label);
+            own
+        } else if let Op::Dims(dims) = graph.op(value.node) {
+            region.add_labelled(Op::Dims(dims.clone()), &[], label)?.into()
+        } else {
+            captured.push(value);
+            region.add_input(&(captured.len() - 1).to_string(), graph.ty(value).clone())
+        };
+        known.extend(contents.get(&value).map(|content| (own, content.clone())));
+        inside.insert(value, own);
+        Ok(own)
+    }
+}
