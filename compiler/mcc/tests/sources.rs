@@ -49,7 +49,6 @@ const LONG_FUNCTIONS: &[(&str, &str)] = &[
     ("kernel/src/kernels/nn/recurrent.rs", "recurrent"),
     ("kernel/src/kir/interp.rs", "compute"),
     ("kernel/src/kir/verify.rs", "instruction"),
-    ("onnx/src/content.rs", "evaluate"),
     ("passes/src/quantize/int8_contractions.rs", "rewritten"),
 ];
 
