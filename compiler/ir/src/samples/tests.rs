@@ -1,7 +1,8 @@
 //! Each operation has a sample; each sample is inferred, verified and evaluated.
 
 use super::*;
-use crate::{Dim, Error, Op, TensorType, infer};
+use crate::text::Words;
+use crate::{BinaryOp, Dim, Error, Op, TensorType, UnaryOp, WeightFormat, infer};
 
 /// A name for each variant, and the list of all names. The match is exhaustive: a new primitive must be added here,
 /// and then the table must get a sample of it.
@@ -66,6 +67,14 @@ fn every_operation_has_a_sample() {
         let graph = sample.graph();
         missing.retain(|name| graph.nodes().all(|n| variant(graph.op(n)) != *name));
     }
+    assert!(missing.is_empty(), "no sample of {missing:?}");
+}
+
+#[test]
+fn every_function_and_weight_format_has_a_sample() {
+    let names = [UnaryOp::WORDS, BinaryOp::WORDS, WeightFormat::NAMES, Op::NAMES].concat();
+    let has_sample = |name: &&str| samples().iter().any(|s| s.op.split(' ').next() == Some(*name));
+    let missing: Vec<&str> = names.into_iter().filter(|name| !has_sample(name)).collect();
     assert!(missing.is_empty(), "no sample of {missing:?}");
 }
 

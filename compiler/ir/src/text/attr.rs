@@ -99,10 +99,20 @@ macro_rules! words {
     };
 }
 
+/// The words of an enum without fields.
+#[cfg(test)]
+pub(crate) trait Words {
+    const WORDS: &[&str];
+}
+
 /// [`words!`] for variants without fields.
 macro_rules! simple_words {
     ($($ty:ident, $what:literal { $($variant:ident $word:literal)* })*) => {
         words! { $($ty, $what { $($ty::$variant => $ty::$variant, $word;)* })* }
+        $(#[cfg(test)]
+        impl Words for $ty {
+            const WORDS: &[&str] = &[$($word),*];
+        })*
     };
 }
 

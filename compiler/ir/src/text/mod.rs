@@ -21,6 +21,8 @@ mod ops;
 mod parse;
 mod print;
 
+#[cfg(test)]
+pub(super) use attr::Words;
 pub use attr::{escape, unescape};
 #[cfg(test)]
 pub(super) use ops::operation;

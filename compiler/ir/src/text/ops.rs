@@ -109,6 +109,12 @@ macro_rules! variants {
             }
         }
 
+        #[cfg(test)]
+        impl $enum {
+            /// Names of the variants with a row.
+            pub(crate) const NAMES: &[&str] = &[$($name),*];
+        }
+
         /// The variant of a name, if it has one.
         fn $read(name: &str, r: &Reader) -> Result<Option<$enum>> {
             Ok(Some(match name {
