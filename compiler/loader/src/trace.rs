@@ -1,10 +1,10 @@
-//! When the steps of a traced object start (`mcc_kernel::program::Program::traced`).
+//! Start times of the steps of a traced object (`mcc_kernel::program::Program::traced`).
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 thread_local! {
-    /// Starts of the steps of the run that this thread is in, and its end.
+    /// Start times of the steps of this thread's current run, and its end.
     static STAMPS: RefCell<Vec<Instant>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -13,7 +13,7 @@ pub extern "C" fn step() {
     STAMPS.with_borrow_mut(|stamps| stamps.push(Instant::now()));
 }
 
-/// The time between stamps that `run` makes on this thread.
+/// Runs a function and returns the times between the stamps that it makes on this thread.
 pub fn during<T>(run: impl FnOnce() -> T) -> (T, Vec<Duration>) {
     STAMPS.with_borrow_mut(Vec::clear);
     let result = run();
@@ -21,7 +21,7 @@ pub fn during<T>(run: impl FnOnce() -> T) -> (T, Vec<Duration>) {
     (result, times)
 }
 
-/// What a stamp itself costs: it is part of every time.
+/// The cost of a stamp, which is part of every time.
 pub fn overhead() -> Duration {
     let (_, times) = during(|| (0..1000).for_each(|_| step()));
     times.into_iter().min().unwrap_or_default()
