@@ -1,9 +1,9 @@
-//! Substitution in the dimensions that an operation holds.
+//! Substitution in the dimensions of an operation.
 
 use super::{Dim, Op, Range, TensorType, WeightFormat};
 
 impl Op {
-    /// The operation with every dimension in it replaced by `f`'s result.
+    /// The operation with `f` applied to every dimension in it.
     pub fn map_dims(&self, f: &dyn Fn(&Dim) -> Dim) -> Op {
         let all = |dims: &[Dim]| dims.iter().map(f).collect::<Vec<Dim>>();
         match self {

@@ -1,11 +1,11 @@
-//! Each operation has a sample; each sample is inferred, verified and evaluated.
+//! Every operation has a sample, which is inferred, verified and evaluated.
 
 use super::*;
 use crate::text::Words;
 use crate::{BinaryOp, Dim, Error, Op, TensorType, UnaryOp, WeightFormat, infer};
 
-/// A name for each variant, and the list of all names. The match is exhaustive: a new primitive must be added here,
-/// and then the table must get a sample of it.
+/// A name for each variant, and the list of all names. The match is exhaustive: a new primitive must be added here, and
+/// then the table needs a sample of it.
 macro_rules! variants {
     ($($pattern:pat => $name:literal,)*) => {
         fn variant(op: &Op) -> &'static str {
@@ -105,7 +105,7 @@ fn every_sample_is_sound_and_evaluates() {
     }
 }
 
-/// Any one dimension of an operand may be a symbol: results are the same as soon as it is bound again.
+/// Any single dimension of an operand may be a symbol: the results are the same once it is bound.
 #[test]
 fn symbolic_types_agree_with_constant_ones() {
     for sample in samples() {
@@ -115,13 +115,13 @@ fn symbolic_types_agree_with_constant_ones() {
         for (operand, axis) in types.iter().enumerate().flat_map(|(i, t)| (0..t.rank()).map(move |a| (i, a))) {
             let mut symbolic = types.clone();
             let extent = std::mem::replace(&mut symbolic[operand].shape[axis], Dim::sym("s"));
-            // One broadcasts, but a symbol is assumed not to be one.
+            // An extent of 1 broadcasts, but a symbol is assumed not to be 1.
             if extent.is(1) {
                 continue;
             }
             let inferred = match infer(graph.op(node), &symbolic.iter().collect::<Vec<_>>()) {
                 Ok(inferred) => inferred,
-                // The only place where a dimension decides about the result's rank.
+                // Only here does a dimension decide the result's rank.
                 Err(Error::Unsupported(_)) if sample.op.contains("_nd ") => continue,
                 Err(e) => panic!("{e}\n{}", sample.text()),
             };

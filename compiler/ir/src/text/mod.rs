@@ -1,4 +1,4 @@
-//! The text form of a graph: one line a node, `parse(print(graph)) == graph`.
+//! The text form of a graph: one line per node, `parse(print(graph)) == graph`.
 //!
 //! ```text
 //! %0 = input "x" : f32[batch, 3, 8, 8]  // x
@@ -9,11 +9,11 @@
 //! requires batch == n
 //! ```
 //!
-//! What stands behind `//` on a node's line is its label; lines that start with `//` are comments. Symbols that are
-//! not plain names stand in single quotes. Constants are values (up to [`SMALL`] elements), `splat` and a value, or
-//! hexadecimal bytes in memory order. For large ones of tests there are generators, which the printer does not
-//! write: `noise(seed=2)` and `sparse(seed=1, density=0.1)`, or in blocks `sparse(seed=1, density=0.1, block=[4, 16])`; see
-//! [`NonZeros`](super::random::NonZeros).
+//! The text after `//` on a node's line is its label; lines that start with `//` are comments. Symbols that are not
+//! plain names are in single quotes. Constants are values (up to [`SMALL`] elements), `splat` and a value, or
+//! hexadecimal bytes in memory order. For large constants in tests there are generators, which the printer does not
+//! use: `noise(seed=2)` and `sparse(seed=1, density=0.1)`, or in blocks `sparse(seed=1, density=0.1, block=[4, 16])`;
+//! see [`NonZeros`](super::random::NonZeros).
 
 mod attr;
 mod dim;
@@ -29,7 +29,7 @@ pub(super) use ops::operation;
 pub use parse::parse;
 pub use print::{Constants, node_signature, print, print_with, signature};
 
-/// Constants of more elements are written as bytes.
+/// Constants with more elements are written as bytes.
 pub const SMALL: usize = 64;
 
 #[cfg(test)]

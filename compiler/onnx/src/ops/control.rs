@@ -1,11 +1,12 @@
-//! If, Loop and Scan: decided and unrolled while importing.
+//! If, Loop and Scan, decided and unrolled at import.
 
 use super::super::builder;
 use super::super::node::{Item, Node, Results};
 use super::Bodies;
 use mcc_ir::{BinaryOp, Condition, DType, Dim, Error, Op, Result, Tensor, UnaryOp, Value};
 
-/// A constant condition picks its branch; otherwise both are computed, and their results, which must be of one shape, selected.
+/// A constant condition selects its branch; otherwise both are computed and their results, which must have the same
+/// shape, selected.
 pub fn if_(w: &mut dyn Bodies, n: &Node) -> Result<Results> {
     let condition = n.input(0)?;
     let (then, otherwise) = (n.graph("then_branch")?, n.graph("else_branch")?);
@@ -16,8 +17,8 @@ pub fn if_(w: &mut dyn Bodies, n: &Node) -> Result<Results> {
     if let Some((a, z, holds)) = shape_test(w, condition)
         && ranks_differ(w, &then, &otherwise)
     {
-        // A test of a shape that makes results differ in rank, such as the one that `squeeze` exports to. Equality is
-        // what the model is made for; the compiled model checks it.
+        // A test of a shape with results of different rank, such as the export of `squeeze`. The model is compiled for
+        // equality, which is checked at run time.
         let what = format!("node \"{}\": its condition", w.b().label);
         w.b().graph.requires.equal(a, z, &what);
         return Ok(Results(w.body(if holds { &then } else { &otherwise }, Vec::new())?));
@@ -26,7 +27,8 @@ pub fn if_(w: &mut dyn Bodies, n: &Node) -> Result<Results> {
     let (yes, no) = (w.body(&then, Vec::new())?, w.body(&otherwise, Vec::new())?);
     let equates = w.b().graph.requires.iter().skip(assumed).any(|r| matches!(r.condition, Condition::Equal(..)));
     if equates && let Some((a, z, holds)) = shape_test(w, condition) {
-        // What one branch assumes of shapes may contradict the other: the model is made for the case of equality.
+        // What one branch assumes about shapes may contradict the other: the model is compiled for the case of
+        // equality.
         w.b().graph.requires.truncate(assumed);
         let what = format!("node \"{}\": its condition", w.b().label);
         w.b().graph.requires.equal(a, z, &what);
@@ -38,18 +40,18 @@ pub fn if_(w: &mut dyn Bodies, n: &Node) -> Result<Results> {
         (Item::Tensor(a), Item::Tensor(z)) if a == z => Ok(Item::Tensor(a)),
         (Item::Tensor(a), Item::Tensor(z)) if w.b().ty(a) == w.b().ty(z) => Ok(Item::Tensor(w.b().select(single, a, z)?)),
         (Item::Tensor(a), Item::Tensor(z)) => Err(Error::unsupported(format!(
-            "a condition that run time decides, with branches whose result {i} differs: {} from then_branch, {} from else_branch",
+            "a condition known at run time only, with branches whose result {i} differs: {} from then_branch, {} from else_branch",
             w.b().ty(a),
             w.b().ty(z)
         ))
         .help(remedy(w, condition))),
-        _ => Err(Error::unsupported("a condition that run time decides, with branches that are not tensors")
+        _ => Err(Error::unsupported("a condition known at run time only, with branches that are not tensors")
             .help(remedy(w, condition))),
     });
     Ok(Results(results.collect::<Result<_>>()?))
 }
 
-/// How to have a condition decided at compile time.
+/// The remedy that makes a condition constant.
 fn remedy(w: &mut dyn Bodies, condition: Value) -> String {
     let (mut stack, mut seen) = (vec![condition], Vec::new());
     let (mut inputs, mut symbols) = (Vec::new(), Vec::new());
@@ -73,12 +75,12 @@ fn remedy(w: &mut dyn Bodies, condition: Value) -> String {
     let symbols = symbols.into_iter().map(|s| format!("--dim {s}=N"));
     let known: Vec<String> = inputs.into_iter().chain(symbols).collect();
     match known.as_slice() {
-        [] => "let both branches give the same shape".into(),
-        known => format!("pin the condition with {}: only the branch taken then matters", known.join(" and ")),
+        [] => "make both branches give the same shape".into(),
+        known => format!("pin the condition with {}, so that only the branch taken matters", known.join(" and ")),
     }
 }
 
-/// The dimensions that a condition compares for equality, and whether it holds when they are equal.
+/// The dimensions that a condition compares, and whether it holds if they are equal.
 fn shape_test(w: &mut dyn Bodies, condition: Value) -> Option<(Dim, Dim, bool)> {
     let (mut at, mut holds) = (condition, true);
     loop {
@@ -99,9 +101,9 @@ fn shape_test(w: &mut dyn Bodies, condition: Value) -> Option<(Dim, Dim, bool)> 
     }
 }
 
-/// Whether the branches' results are tensors of different ranks. What cannot be imported counts as such.
+/// Whether the branches' results are tensors of different ranks. Branches that cannot be imported count as different.
 fn ranks_differ(w: &mut dyn Bodies, then: &mcc_proto::GraphProto, otherwise: &mcc_proto::GraphProto) -> bool {
-    // What is asked here assumes nothing yet.
+    // This test must not add requirements.
     let assumed = w.b().graph.requires.len();
     let (yes, no) = (w.body(then, Vec::new()), w.body(otherwise, Vec::new()));
     w.b().graph.requires.truncate(assumed);
@@ -112,7 +114,7 @@ fn ranks_differ(w: &mut dyn Bodies, then: &mcc_proto::GraphProto, otherwise: &mc
     })
 }
 
-/// Unrolled: the number of steps must follow from constants.
+/// Unrolls a loop; the number of steps must be constant.
 pub fn loop_(w: &mut dyn Bodies, n: &Node) -> Result<Results> {
     let body = n.graph("body")?;
     let limit = match n.optional(0) {
@@ -124,7 +126,8 @@ pub fn loop_(w: &mut dyn Bodies, n: &Node) -> Result<Results> {
     };
     let constant = |w: &mut dyn Bodies, v: Value| w.b().known_floats(v).and_then(|c| c.first().map(|&c| c != 0.0));
     let undecided = || {
-        Error::unsupported("a loop whose end run time decides").help("mcc unrolls loops: their length must be constant")
+        Error::unsupported("a loop whose end is known at run time only")
+            .help("mcc unrolls loops: their length must be constant")
     };
     let mut going = match n.optional(1) {
         Some(c) => constant(w, c).ok_or_else(undecided)?,
@@ -142,11 +145,11 @@ pub fn loop_(w: &mut dyn Bodies, n: &Node) -> Result<Results> {
         let mut results = w.body(&body, arguments)?.into_iter();
         match results.next() {
             Some(Item::Tensor(c)) => going = constant(w, c).ok_or_else(undecided)?,
-            _ => return Err(Error::invalid("the loop's body gives no condition")),
+            _ => return Err(Error::invalid("the loop's body returns no condition")),
         }
         carried = results.by_ref().take(carried.len()).collect();
         for (list, item) in collected.iter_mut().zip(results) {
-            let Item::Tensor(v) = item else { return Err(Error::invalid("a scan output that is no tensor")) };
+            let Item::Tensor(v) = item else { return Err(Error::invalid("a scan output that is not a tensor")) };
             list.push(w.b().unsqueeze(v, &[0])?);
         }
         step += 1;
@@ -160,7 +163,7 @@ pub fn loop_(w: &mut dyn Bodies, n: &Node) -> Result<Results> {
     Ok(Results(carried))
 }
 
-/// Version 8 has a batch axis, and lengths first; from 9 on, axes and directions are free.
+/// Version 8 has a batch axis and lengths as the first input; from version 9 on, axes and directions are attributes.
 pub fn scan(w: &mut dyn Bodies, n: &Node) -> Result<Results> {
     let body = n.graph("body")?;
     let scanned = usize::try_from(n.need("num_scan_inputs", n.try_int("num_scan_inputs")?)?).unwrap_or(0);
@@ -210,7 +213,7 @@ fn scan_batched(w: &mut dyn Bodies, n: &Node, body: &mcc_proto::GraphProto, scan
         };
         let results = spec.run(w, body, parts.into_iter().map(Item::Tensor).collect())?;
         for (list, item) in batches.iter_mut().zip(results) {
-            let Item::Tensor(v) = item else { return Err(Error::invalid("a result that is no tensor")) };
+            let Item::Tensor(v) = item else { return Err(Error::invalid("a result that is not a tensor")) };
             list.push(w.b().unsqueeze(v, &[0])?);
         }
     }
@@ -250,7 +253,7 @@ impl Scan {
             let mut results = w.body(body, arguments)?.into_iter();
             carried = results.by_ref().take(carried.len()).collect();
             for (list, item) in collected.iter_mut().zip(results) {
-                let Item::Tensor(v) = item else { return Err(Error::invalid("a scan output that is no tensor")) };
+                let Item::Tensor(v) = item else { return Err(Error::invalid("a scan output that is not a tensor")) };
                 list.push(v);
             }
         }
