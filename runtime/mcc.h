@@ -1,4 +1,4 @@
-/* The interface of models compiled by mcc. C11 and C++17. Made from runtime/src/abi.rs. */
+/* The interface of models compiled by mcc. C11 and C++17. Generated from runtime/src/abi.rs. */
 #ifndef MCC_H
 #define MCC_H
 
@@ -15,8 +15,8 @@ extern "C" {
 /* Alignment in bytes of every arena. */
 #define MCC_ARENA_ALIGN 64
 
-/* What functions of a model return: MCC_OK, or in the lower 8 bits what kind of refusal it is (code & MCC_KIND) and in the upper
-   ones which of the model's requirements does not hold (mcc_explain). */
+/* Codes that a model's functions return: MCC_OK, or the kind of refusal in the lower 8 bits (code & MCC_KIND) and the number of
+   the violated requirement in the upper bits (mcc_explain). */
 enum {
     MCC_OK = 0,
     MCC_NULL_POINTER = 1,
@@ -32,7 +32,7 @@ enum {
     MCC_KIND = 255
 };
 
-/* Element types, numbered as in ONNX. Types of less than a byte take a byte an element; so do truth values, 0 or 1. */
+/* Element types, numbered as in ONNX. Types of less than a byte take a byte per element; so do booleans, 0 or 1. */
 enum {
     MCC_F32 = 1,
     MCC_U8 = 2,
@@ -70,61 +70,63 @@ typedef struct mcc_tensor {
 /* An input or output of a model. */
 typedef struct mcc_port {
     const char *name;
-    /* -1 where the dimension is not constant; dim_names then has its expression. */
+    /* -1 for dimensions that are not constant; dim_names has their expressions. */
     const int64_t *dims;
     const char *const *dim_names;
     int32_t rank;
     int32_t dtype;
 } mcc_port;
 
-/* Threads that a run may use: the application's own, or those of mcc_pool_new. Several runs may use one pool at once. */
+/* Threads that a run may use: the application's own, or those of mcc_pool_new. Several runs may use one pool at the same time. */
 typedef struct mcc_pool {
     void *context;
     /* Calls task(argument, index) for every index from 0 to count - 1, once each, on any threads and in any order, and returns
-       when all calls have returned. `count` is at most `threads`. The calls may run one after the other: results do not
-       depend on it, bit by bit. */
+       when all calls have returned. `count` is at most `threads`. The calls may run one after another: results are
+       bit-identical. */
     void (*parallel_for)(void *context, void (*task)(void *argument, int64_t index), void *argument, int64_t count);
     int32_t threads;
 } mcc_pool;
 
-/* Threads of libmcc_runtime.a, for programs without a pool of their own; the caller's thread is one of them. Null when
-   there is no memory. Nothing may use a pool that is freed. */
+/* The pool of libmcc_runtime.a, for programs without their own; the caller's thread is one of its threads. Returns null when
+   there is no memory. A pool must not be used after it is freed. */
 const mcc_pool *mcc_pool_new(int32_t threads);
 void mcc_pool_free(const mcc_pool *pool);
 
-/* A model: enough to drive one without its header. */
+/* The descriptor of a model, through which it can be run without its header. */
 typedef struct mcc_model {
     int32_t abi_version;
     int32_t input_count;
     int32_t output_count;
-    /* Most threads that a run uses. */
+    /* The largest number of threads that a run uses. */
     int32_t threads;
     const char *name;
     const mcc_port *inputs;
     const mcc_port *outputs;
-    /* -1 when it depends on dimensions: ask `shapes`. */
+    /* -1 if it depends on dimensions; `shapes` returns it then. */
     int64_t arena_size;
-    /* Checks the inputs' dims and types; reads the dims (and the data of inputs that hold dimensions); fills in rank, dtype and, where `dims` is not
-       null, the dims of the outputs, and the arena's size. `outputs` and `arena_size` may be null. Dimensions that depend on
-       data are given as upper bounds. */
+    /* Checks the inputs' dims and types, and the data of inputs that decide dimensions. Fills in the outputs' rank, dtype and,
+       unless `dims` is null, dims, and the arena's size. `outputs` and `arena_size` may be null. Dimensions that depend on
+       computed data are filled in as upper bounds. */
     int32_t (*shapes)(const mcc_tensor *inputs, mcc_tensor *outputs, int64_t *arena_size);
-    /* Checks all arguments, then runs the model. The outputs' dims must be those that `shapes` gives; dimensions that depend
-       on data are overwritten by the true ones. What is required of those can only be checked on the way: after such a refusal
-       (MCC_BAD_VALUE) the outputs' data are undefined. Indices in data that are out of range (of Gather, Scatter and the like, and
-       lengths of sequences) are drawn to the nearest valid one; nothing outside of a tensor is ever read or written. The arena is aligned to MCC_ARENA_ALIGN; it holds nothing between calls.
-       Of a model whose weights are a file of their own, the last input is that file's bytes, at any address (a multiple of 64,
-       such as a mapped file has, is fastest); its first eight say whose they are, else the call gives MCC_WRONG_WEIGHTS.
-       `pool` may be null: then all runs on the caller's thread, as it does in models compiled without --threads. */
+    /* Checks all arguments, then runs the model. The outputs' dims must be those that `shapes` filled in; dimensions that depend
+       on computed data are overwritten with the true ones. Requirements on these are checked during the run: after such a
+       refusal (MCC_BAD_VALUE) the outputs' data are undefined. Out-of-range indices in data (of Gather, Scatter and the like, and
+       lengths of sequences) are clamped to the nearest valid one; nothing outside of a tensor is ever read or written. The arena
+       must be aligned to MCC_ARENA_ALIGN; it holds nothing between calls.
+       If the model's weights are in a separate file, the last input is that file's bytes, at any address (a multiple of 64, such
+       as that of a mapped file, is fastest); if its first eight bytes do not identify the model's weights, the call returns
+       MCC_WRONG_WEIGHTS.
+       `pool` may be null: then everything runs on the caller's thread, as in models compiled without --threads. */
     int32_t (*invoke)(const mcc_tensor *inputs, mcc_tensor *outputs, void *arena, size_t arena_size, const mcc_pool *pool);
-    /* CPU extensions that the code needs, separated by spaces. Every function of the model asks the processor for them,
-       before anything else, and gives MCC_CPU_LACKS_FEATURE where one is missing. */
+    /* CPU extensions that the code needs, separated by spaces. Every function of the model first checks that the processor has
+       them, and returns MCC_CPU_LACKS_FEATURE if one is missing. */
     const char *cpu_features;
-    /* Why a call may be refused, in terms of the model's inputs and nodes: what mcc_explain picks from. */
+    /* The model's requirements, in terms of its inputs and nodes; mcc_explain returns one of them. */
     const char *const *requirements;
     int32_t requirement_count;
 } mcc_model;
 
-/* What the compiler of this file has to agree with. */
+/* The layout that the C compiler must agree with. */
 #ifdef __cplusplus
 #define MCC_ASSERT_LAYOUT(what) static_assert(what, "mcc.h: " #what)
 #else
@@ -160,7 +162,7 @@ MCC_ASSERT_LAYOUT(offsetof(mcc_model, cpu_features) == 64);
 MCC_ASSERT_LAYOUT(offsetof(mcc_model, requirements) == 72);
 MCC_ASSERT_LAYOUT(offsetof(mcc_model, requirement_count) == 80);
 
-/* What a code means, whatever the model. */
+/* The message of a code's kind. */
 static inline const char *mcc_message(int32_t code)
 {
     switch (code & MCC_KIND) {
@@ -179,7 +181,7 @@ static inline const char *mcc_message(int32_t code)
     }
 }
 
-/* What a code of a model means: the requirement that does not hold, such as
+/* The message of a model's code: the violated requirement, such as
    `dimension 2 (height) of input "x" must be at least 7, for node "conv1": ...`. */
 static inline const char *mcc_explain(const mcc_model *model, int32_t code)
 {

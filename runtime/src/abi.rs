@@ -1,6 +1,6 @@
-//! The binary interface of compiled models, in one table: versions, codes, element types, the layout of structures. The
-//! compiler lays out what it writes by it, `mcc.h` is made from it (by the test `header` of this crate), and both sides
-//! assert that their compilers lay structures out so.
+//! The binary interface of compiled models in one table: versions, codes, element types, layout of structures. The
+//! compiler writes descriptors according to it, the test `header` of this crate generates `mcc.h` from it, and both
+//! sides assert that their structures have this layout.
 //!
 //! Models are for 64-bit targets: pointers and `size_t` have 8 bytes.
 
@@ -12,19 +12,19 @@ pub const VERSION: i32 = 3;
 /// Alignment in bytes of every arena.
 pub const ARENA_ALIGN: usize = 64;
 
-/// Bits of a code that tell its kind; the bits above are the number of a requirement, counted from 1.
+/// Number of a code's low bits that hold its kind; the bits above are the number of a requirement, counted from 1.
 pub const KIND_BITS: u32 = 8;
 
 macro_rules! statuses {
     ($($name:ident = $code:literal $c:ident $message:literal,)*) => {
-        /// Kinds of codes that functions of a model return.
+        /// Kinds of codes that a model's functions return.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(i32)]
         pub enum Status {
             $(#[doc = $message] $name = $code,)*
         }
 
-        /// Every kind: its code, its name in C, what it means.
+        /// All kinds: code, name in C, message.
         pub const STATUSES: &[(Status, &str, &str)] = &[$((Status::$name, stringify!($c), $message),)*];
     };
 }
@@ -43,12 +43,12 @@ statuses! {
     WrongWeights = 10 MCC_WRONG_WEIGHTS "the weights are not those that were written with the model",
 }
 
-/// An element type as callers see it. Types of less than a byte take a byte per element; so do truth values, 0 or 1.
+/// An element type as callers see it. Types of less than a byte take a byte per element; so do booleans, 0 or 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ElementType {
-    /// ONNX's number.
+    /// The number in ONNX.
     pub code: i32,
-    /// Name of the number in C.
+    /// The number's name in C.
     pub name: &'static str,
     /// C type of an element.
     pub c_type: &'static str,
@@ -85,7 +85,7 @@ pub const ELEMENTS: &[ElementType] = &[
     element(26, "MCC_I2", "int8_t"),
 ];
 
-/// The row of an element type's number.
+/// The row of an element type's number, if there is one.
 pub fn element_type(code: i32) -> Option<&'static ElementType> {
     ELEMENTS.iter().find(|row| row.code == code)
 }

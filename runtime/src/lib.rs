@@ -1,4 +1,4 @@
-//! Safe calls of models that `mcc` compiled: a `no_std` wrapper of the descriptor `NAME_model` and of `mcc.h`.
+//! Safe calls of models that `mcc` compiled: a `no_std` wrapper around the descriptor `NAME_model` and `mcc.h`.
 //!
 //! ```ignore
 //! unsafe extern "C" {
@@ -19,8 +19,8 @@
 //! assert_eq!(TensorRef::new(&pixels, &[1, 1, 8, 9]).err(), Some(Error::BufferSize));
 //! ```
 //!
-//! Nothing here allocates: the caller owns inputs, outputs and the arena. The feature `threads` adds [`Pool`], threads for
-//! models compiled with `--threads`, and with it the standard library.
+//! Nothing here allocates: the caller owns inputs, outputs and the arena. The feature `threads` adds [`Pool`], a thread
+//! pool for models compiled with `--threads`, and requires the standard library.
 #![no_std]
 
 #[cfg(feature = "threads")]
@@ -39,7 +39,7 @@ use core::marker::PhantomData;
 pub use pool::Pool;
 pub use raw::{RawModel, RawPool, RawPort, RawTensor, Task};
 
-/// Version of the interface that this crate speaks.
+/// The version of the interface that this crate implements.
 pub const ABI_VERSION: i32 = abi::VERSION;
 
 pub use abi::ARENA_ALIGN;
@@ -47,22 +47,22 @@ pub use abi::ARENA_ALIGN;
 /// Why a call was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
-    /// The object speaks another version of the interface.
+    /// The object implements another version of the interface.
     AbiVersion(i32),
-    /// More or fewer tensors than the model has.
+    /// More or fewer tensors than the model has inputs or outputs.
     TensorCount,
-    /// A buffer does not have the number of elements that its dimensions ask for.
+    /// A buffer's length is not the product of its dimensions.
     BufferSize,
-    /// The model refuses its arguments.
+    /// The model refused the call.
     Refused(Refusal),
 }
 
-/// A code of `mcc.h`, and what the model says of it.
+/// A code of `mcc.h` with the model's reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// The code; its lower 8 bits are its kind.
+    /// The code; its lower 8 bits are the kind.
     pub code: i32,
-    /// The requirement that does not hold, in terms of the model's inputs and nodes.
+    /// The violated requirement, in terms of the model's inputs and nodes.
     pub requirement: &'static str,
 }
 
@@ -70,8 +70,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Error::AbiVersion(v) => return write!(f, "the model has interface version {v}, not {ABI_VERSION}"),
-            Error::TensorCount => "the number of tensors is not the model's",
-            Error::BufferSize => "a buffer does not have the size that its dimensions ask for",
+            Error::TensorCount => "the number of tensors differs from the model's",
+            Error::BufferSize => "a buffer's length is not the product of its dimensions",
             Error::Refused(refusal) => refusal.requirement,
         })
     }
@@ -79,10 +79,10 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// A type of tensor elements.
+/// An element type of tensors.
 ///
 /// # Safety
-/// `CODE` names an ONNX type that has this layout and for which every bit pattern the model writes is valid.
+/// `CODE` is the number of an ONNX type with this layout, and every bit pattern that the model writes is valid.
 pub unsafe trait Element: Copy {
     /// The type's number.
     const CODE: i32;
@@ -91,7 +91,7 @@ pub unsafe trait Element: Copy {
 macro_rules! elements {
     ($($ty:ty = $code:literal),*) => {
         $(
-            // SAFETY: the same number in `mcc.h` has this layout, and any bits are a value.
+            // SAFETY: the type with this number in `mcc.h` has this layout, and any bit pattern is valid.
             unsafe impl Element for $ty {
                 const CODE: i32 = $code;
             }
@@ -100,18 +100,18 @@ macro_rules! elements {
 }
 elements!(f32 = 1, u8 = 2, i8 = 3, u16 = 4, i16 = 5, i32 = 6, i64 = 7, f64 = 11, u32 = 12, u64 = 13);
 
-/// Elements whose type has no Rust counterpart, as bytes or words: half floats, truth values, 8-bit floats.
+/// Elements whose type has no Rust counterpart, as bytes or words: half floats, booleans, 8-bit floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bits<T, const CODE: i32>(pub T);
 
-/// Truth values, 0 or 1.
+/// Booleans, 0 or 1.
 pub type Bool = Bits<u8, 9>;
 /// IEEE half precision.
 pub type F16 = Bits<u16, 10>;
 /// The upper half of an `f32`.
 pub type Bf16 = Bits<u16, 16>;
 
-// SAFETY: a word of the type's size; any bits are a value of the word.
+// SAFETY: a word of the type's size, in which any bit pattern is valid.
 unsafe impl Element for Bool {
     const CODE: i32 = 9;
 }
@@ -124,14 +124,14 @@ unsafe impl Element for Bf16 {
     const CODE: i32 = 16;
 }
 
-/// A tensor to read.
+/// An input tensor.
 #[repr(transparent)]
 pub struct TensorRef<'a> {
     raw: RawTensor,
     life: PhantomData<&'a [u8]>,
 }
 
-/// A tensor to write; after a run its dimensions are what the model gave.
+/// An output tensor; after a run its dimensions are those of the result.
 #[repr(transparent)]
 pub struct TensorMut<'a> {
     raw: RawTensor,
@@ -142,7 +142,7 @@ impl<'a> TensorRef<'a> {
     /// A tensor of `data`, row-major, with dimensions `dims`.
     ///
     /// # Errors
-    /// When `data` has not as many elements as `dims` ask for.
+    /// When `data.len()` is not the product of `dims`.
     pub fn new<T: Element>(data: &'a [T], dims: &'a [i64]) -> Result<Self, Error> {
         check_size(data.len(), dims)?;
         // Models do not write to their inputs' data or dimensions.
@@ -156,7 +156,7 @@ impl<'a> TensorMut<'a> {
     /// A tensor of `data`, row-major, with dimensions `dims`.
     ///
     /// # Errors
-    /// When `data` has not as many elements as `dims` ask for.
+    /// When `data.len()` is not the product of `dims`.
     pub fn new<T: Element>(data: &'a mut [T], dims: &'a mut [i64]) -> Result<Self, Error> {
         check_size(data.len(), dims)?;
         let (data, rank) = (data.as_mut_ptr().cast(), dims.len() as i32);
@@ -182,47 +182,47 @@ pub struct Model {
 }
 
 impl Model {
-    /// The model of a descriptor.
+    /// Wraps a model's descriptor.
     ///
     /// # Safety
-    /// `raw` is a descriptor that mcc made, linked into this program.
+    /// `raw` is a descriptor that mcc generated, linked into this program.
     ///
     /// # Errors
-    /// When it speaks another version of the interface.
+    /// When the object implements another version of the interface.
     pub unsafe fn new(raw: &'static RawModel) -> Result<Model, Error> {
         if raw.abi_version == ABI_VERSION { Ok(Model { raw }) } else { Err(Error::AbiVersion(raw.abi_version)) }
     }
 
-    /// The name that its symbols carry.
+    /// The prefix of its symbols.
     pub fn name(&self) -> &'static str {
         text(self.raw.name)
     }
 
-    /// CPU extensions that it uses, separated by spaces.
+    /// The CPU extensions that its code uses, separated by spaces.
     pub fn cpu_features(&self) -> &'static str {
         text(self.raw.cpu_features)
     }
 
-    /// Most threads that a run uses.
+    /// The largest number of threads that a run uses.
     pub fn threads(&self) -> usize {
         usize::try_from(self.raw.threads).unwrap_or(1)
     }
 
-    /// What it takes.
+    /// Its inputs.
     pub fn inputs(&self) -> impl ExactSizeIterator<Item = Port> + use<> {
         ports(self.raw.inputs, self.raw.input_count)
     }
 
-    /// What it gives.
+    /// Its outputs.
     pub fn outputs(&self) -> impl ExactSizeIterator<Item = Port> + use<> {
         ports(self.raw.outputs, self.raw.output_count)
     }
 
-    /// Fills in the outputs' dimensions (upper bounds, where they depend on data) and gives the arena's size.
-    /// `outputs` may be empty.
+    /// Fills in the outputs' dimensions (upper bounds, where they depend on data) and returns the arena's size in
+    /// bytes. `outputs` may be empty.
     ///
     /// # Errors
-    /// When the inputs do not fit the model, or an output's `dims` have not its rank.
+    /// When the inputs do not fit the model, or the length of an output's `dims` is not its rank.
     pub fn shapes(&self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<usize, Error> {
         let wanted = if outputs.is_empty() { 0 } else { self.raw.output_count as usize };
         self.check_counts(inputs, outputs, wanted)?;
@@ -232,26 +232,27 @@ impl Model {
         }
         let mut bytes = 0;
         let out = if outputs.is_empty() { core::ptr::null_mut() } else { outputs.as_mut_ptr().cast() };
-        // SAFETY: counts and ranks are the model's; `TensorRef` and `TensorMut` are transparent over `RawTensor`.
+        // SAFETY: counts and ranks match the model's; `TensorRef` and `TensorMut` are transparent over `RawTensor`.
         let code = unsafe { (self.raw.shapes)(inputs.as_ptr().cast(), out, &raw mut bytes) };
         if code == 0 { Ok(usize::try_from(bytes).unwrap_or(0)) } else { Err(self.refusal(code)) }
     }
 
-    /// Runs the model. `arena` is aligned to [`ARENA_ALIGN`] and has at least the bytes that [`Model::shapes`] gives.
+    /// Runs the model. `arena` must be aligned to [`ARENA_ALIGN`] and have at least the size that [`Model::shapes`]
+    /// returns.
     ///
     /// # Errors
-    /// When a tensor or the arena does not fit; nothing has been written then.
+    /// When a tensor or the arena does not fit; nothing has been written in that case.
     pub fn invoke(
         &self,
         inputs: &[TensorRef<'_>],
         outputs: &mut [TensorMut<'_>],
         arena: &mut [u8],
     ) -> Result<(), Error> {
-        // SAFETY: without a pool all runs here.
+        // SAFETY: without a pool everything runs on this thread.
         unsafe { self.invoke_on(inputs, outputs, arena, core::ptr::null()) }
     }
 
-    /// The same on the threads of a pool; results do not depend on how many there are.
+    /// Runs the model on the threads of a pool; results do not depend on their number.
     ///
     /// # Errors
     /// As [`Model::invoke`].
@@ -263,14 +264,14 @@ impl Model {
         outputs: &mut [TensorMut<'_>],
         arena: &mut [u8],
     ) -> Result<(), Error> {
-        // SAFETY: a pool does what `mcc.h` asks for.
+        // SAFETY: `Pool` satisfies the contract of `mcc.h`.
         unsafe { self.invoke_on(inputs, outputs, arena, pool.raw()) }
     }
 
-    /// The same on the threads of the application's own pool, or of none when it is null.
+    /// Runs the model on the threads of the application's own pool, or on this thread only if it is null.
     ///
     /// # Safety
-    /// `pool` is null or a pool that does what `mcc.h` asks for.
+    /// `pool` is null or a pool that satisfies the contract of `mcc.h`.
     ///
     /// # Errors
     /// As [`Model::invoke`].
@@ -282,8 +283,8 @@ impl Model {
         pool: *const RawPool,
     ) -> Result<(), Error> {
         self.check_counts(inputs, outputs, self.raw.output_count as usize)?;
-        // SAFETY: counts are the model's, and every buffer has the size that its dimensions ask for; the model checks
-        // that these are its own.
+        // SAFETY: counts match the model's, and every buffer's length is the product of its dimensions; the model
+        // checks the dimensions themselves.
         let code = unsafe {
             (self.raw.invoke)(
                 inputs.as_ptr().cast(),
@@ -299,7 +300,7 @@ impl Model {
     fn refusal(&self, code: i32) -> Error {
         let number = usize::try_from(code >> 8).unwrap_or(0);
         let requirement = match number.checked_sub(1) {
-            // SAFETY: the descriptor has as many texts.
+            // SAFETY: the descriptor has `requirement_count` texts.
             Some(n) if n < self.raw.requirement_count as usize => text(unsafe { *self.raw.requirements.add(n) }),
             _ => kind(code & 255),
         };
@@ -312,7 +313,7 @@ impl Model {
     }
 }
 
-/// What a kind of code means, as `mcc_message` says it.
+/// The message of a kind of code, the same as `mcc_message` returns.
 fn kind(kind: i32) -> &'static str {
     match kind {
         1 => "a pointer is null",
@@ -336,24 +337,24 @@ pub struct Port {
 }
 
 impl Port {
-    /// Its name in the model.
+    /// The name in the model.
     pub fn name(&self) -> &'static str {
         text(self.raw.name)
     }
 
-    /// Its element type's number.
+    /// The number of the element type.
     pub fn dtype(&self) -> i32 {
         self.raw.dtype
     }
 
-    /// How many dimensions it has.
+    /// The number of dimensions.
     pub fn rank(&self) -> usize {
         self.raw.rank as usize
     }
 
-    /// Its dimensions; -1 where one is not constant.
+    /// The dimensions; -1 for those that are not constant.
     pub fn dims(&self) -> &'static [i64] {
-        // SAFETY: the descriptor has `rank` of them.
+        // SAFETY: the descriptor has `rank` dimensions.
         unsafe { core::slice::from_raw_parts(self.raw.dims, self.rank()) }
     }
 
@@ -366,7 +367,7 @@ impl Port {
 }
 
 fn ports(first: *const RawPort, count: i32) -> impl ExactSizeIterator<Item = Port> {
-    // SAFETY: the descriptor has `count` of them, and lives as long as the program.
+    // SAFETY: the descriptor has `count` ports and lives as long as the program.
     (0..count as usize).map(move |i| Port { raw: unsafe { &*first.add(i) } })
 }
 

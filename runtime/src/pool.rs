@@ -1,9 +1,9 @@
-//! Threads that models share their work over.
+//! A thread pool for models.
 //!
-//! A job is a task and how often to call it. It lies in the pool, one at a time; threads take its calls by one word that
-//! holds how many there are and which is next. Nothing is allocated and no lock is taken: a caller that finds another job
-//! in the pool (several inferences at once, or a job inside a job) makes its calls by itself. Threads without work spin for
-//! a while, since a model's next layer follows within microseconds, then sleep until they are woken.
+//! A job is a task and the number of its calls. The pool holds one job at a time; threads take its calls through one
+//! word that holds their number and the next one. Nothing is allocated and no lock is taken: a caller that finds the
+//! pool busy (several inferences at once, or a job inside a job) makes all calls itself. Threads without work spin for
+//! a while, since a model's next step follows within microseconds, then sleep until they are woken.
 
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
@@ -20,13 +20,13 @@ use crate::{RawPool, Task};
 /// How long a thread without work spins before it sleeps.
 const SPIN: Duration = Duration::from_micros(200);
 
-/// Looks for work of a spinning thread between looks at the clock.
+/// Attempts of a spinning thread to find work between two looks at the clock.
 const TURNS: u32 = 64;
 
-/// Turns of a caller that waits for the last calls before it lets other threads run.
+/// Spins of a caller that waits for the last calls before it yields to other threads.
 const PATIENCE: u32 = 4096;
 
-/// A number of threads that work together, the caller's one of them.
+/// A pool of threads; the caller's thread is one of them.
 #[repr(C)]
 pub struct Pool {
     raw: RawPool,
@@ -34,13 +34,13 @@ pub struct Pool {
     workers: Vec<JoinHandle<()>>,
 }
 
-// SAFETY: the pointer in `raw` is to `shared`, which is made for many threads.
+// SAFETY: the pointer in `raw` is to `shared`, which is `Send` and `Sync`.
 unsafe impl Send for Pool {}
 // SAFETY: as above.
 unsafe impl Sync for Pool {}
 
 impl Pool {
-    /// A pool of `threads` threads, the caller's included. Where the system gives fewer, it has fewer.
+    /// A pool of `threads` threads, the caller's included; fewer if the system cannot start that many.
     pub fn new(threads: usize) -> Pool {
         let sleepers = (1..threads).map(|_| AtomicBool::new(false)).collect();
         let shared = Arc::new(Shared {
@@ -61,19 +61,19 @@ impl Pool {
                 Err(_) => break,
             }
         }
-        // SAFETY: workers read the handles of others never, and callers only after this function has returned.
+        // SAFETY: workers never read the handles, and callers only after this function has returned.
         unsafe { *shared.handles.get() = workers.iter().map(|w| w.thread().clone()).collect() };
         let context = Arc::as_ptr(&shared).cast_mut().cast();
         let threads = i32::try_from(workers.len() + 1).unwrap_or(i32::MAX);
         Pool { raw: RawPool { context, parallel_for, threads }, shared, workers }
     }
 
-    /// How many threads it has, the caller's included.
+    /// The number of threads, the caller's included.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// The pool as models take it; valid as long as this is.
+    /// The pool as models take it; valid as long as `self`.
     pub fn raw(&self) -> *const RawPool {
         &raw const self.raw
     }
@@ -83,18 +83,18 @@ impl Pool {
 #[unsafe(no_mangle)]
 pub extern "C" fn mcc_pool_new(threads: i32) -> *const RawPool {
     let pool = Pool::new(usize::try_from(threads).unwrap_or(1));
-    // The C structure is the first thing in it.
+    // The C structure is the first field of `Pool`.
     Box::into_raw(Box::new(pool)).cast_const().cast()
 }
 
 /// `mcc_pool_free`.
 ///
 /// # Safety
-/// `pool` is null or of [`mcc_pool_new`], and nothing uses it any more.
+/// `pool` is null or comes from [`mcc_pool_new`], and is not used any more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mcc_pool_free(pool: *const RawPool) {
     if !pool.is_null() {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         drop(unsafe { Box::from_raw(pool.cast_mut().cast::<Pool>()) });
     }
 }
@@ -104,7 +104,7 @@ impl Drop for Pool {
         self.shared.stopping.store(true, Ordering::SeqCst);
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
-            // A worker calls nothing that panics.
+            // Workers do not panic.
             let _ = worker.join();
         }
     }
@@ -113,17 +113,17 @@ impl Drop for Pool {
 /// `mcc_pool.parallel_for` of [`Pool`]s.
 ///
 /// # Safety
-/// `context` is of a pool that lives, and `task` may be called with `argument` on any thread.
+/// `context` belongs to a live pool, and `task` may be called with `argument` on any thread.
 unsafe extern "C" fn parallel_for(context: *mut c_void, task: Task, argument: *mut c_void, count: i64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let shared = unsafe { &*context.cast::<Shared>() };
     let count = u32::try_from(count).unwrap_or(0);
     if count < 2 || shared.sleepers.is_empty() || shared.busy.swap(true, Ordering::Acquire) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         (0..i64::from(count)).for_each(|index| unsafe { task(argument, index) });
         return;
     }
-    // SAFETY: only the one who set `busy` writes the job, and no call of the last job is left.
+    // SAFETY: only the thread that set `busy` writes the job, and all calls of the last job have returned.
     unsafe { *shared.job.get() = Some(Job { task, argument }) };
     shared.unfinished.0.store(u64::from(count), Ordering::Relaxed);
     shared.calls.0.store(u64::from(count) << 32, Ordering::SeqCst);
@@ -137,13 +137,13 @@ unsafe extern "C" fn parallel_for(context: *mut c_void, task: Task, argument: *m
     shared.busy.store(false, Ordering::Release);
 }
 
-/// What the threads of a pool share.
+/// State shared by a pool's threads.
 struct Shared {
-    /// Calls of the job: how many in the upper half, the next one in the lower.
+    /// Calls of the job: their number in the upper half, the next one in the lower.
     calls: Line<AtomicU64>,
     /// Calls that have not returned.
     unfinished: Line<AtomicU64>,
-    /// Whether a caller has the pool.
+    /// Whether a caller owns the pool.
     busy: AtomicBool,
     stopping: AtomicBool,
     /// Which workers sleep or are about to.
@@ -153,10 +153,10 @@ struct Shared {
     job: UnsafeCell<Option<Job>>,
 }
 
-// SAFETY: `job` is written by the owner of `busy` alone, while no call is left, and read by those who took a call; `handles`
-// is written before the pool is handed out.
+// SAFETY: only the owner of `busy` writes `job`, while no call is left, and only threads that took a call read it;
+// `handles` is written before the pool is handed out.
 unsafe impl Sync for Shared {}
-// SAFETY: as above; what a job points to is its caller's promise.
+// SAFETY: as above; the caller vouches for what a job points to.
 unsafe impl Send for Shared {}
 
 #[derive(Clone, Copy)]
@@ -165,12 +165,12 @@ struct Job {
     argument: *mut c_void,
 }
 
-/// A cache line of its own.
+/// A value in its own cache line.
 #[repr(align(128))]
 struct Line<T>(T);
 
 impl Shared {
-    /// Takes a call of the job, if one is left, and makes it.
+    /// Takes a call of the job, if one is left, and executes it.
     fn call_next(&self) -> bool {
         let mut calls = self.calls.0.load(Ordering::Relaxed);
         loop {
@@ -180,8 +180,8 @@ impl Shared {
             }
             match self.calls.0.compare_exchange_weak(calls, calls + 1, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => {
-                    // SAFETY: the job stays until the call that was just taken has returned; taking it synchronises with
-                    // its caller, who promises that the task may be called.
+                    // SAFETY: the job stays until the call just taken has returned; taking it synchronises with the
+                    // caller, who guarantees that the task may be called.
                     unsafe {
                         if let Some(job) = *self.job.get() {
                             (job.task)(job.argument, next as i64);
@@ -195,7 +195,7 @@ impl Shared {
         }
     }
 
-    /// Wakes up to `wanted` workers that sleep.
+    /// Wakes up to `wanted` sleeping workers.
     fn wake(&self, wanted: usize) {
         // SAFETY: written before the pool was handed out.
         let handles = unsafe { &*self.handles.get() };
@@ -212,7 +212,7 @@ impl Shared {
         calls & u64::from(u32::MAX) < calls >> 32
     }
 
-    /// What worker `n` does.
+    /// The loop of worker `n`.
     fn work(&self, n: usize) {
         let mut idle: Option<Instant> = None;
         while !self.stopping.load(Ordering::Relaxed) {
@@ -229,7 +229,8 @@ impl Shared {
             if idle.get_or_insert_with(Instant::now).elapsed() < SPIN {
                 continue;
             }
-            // Told before the last look, so that a caller either sees it or is seen.
+            // Set before the last look for work, so that either this thread sees a new job or the caller sees that it
+            // sleeps.
             self.sleepers[n].store(true, Ordering::SeqCst);
             while self.sleepers[n].load(Ordering::SeqCst) && !self.has_call() && !self.stopping.load(Ordering::SeqCst) {
                 thread::park();

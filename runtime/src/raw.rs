@@ -10,7 +10,7 @@ pub struct RawTensor {
     pub data: *mut c_void,
     /// Dimensions.
     pub dims: *mut i64,
-    /// How many dimensions.
+    /// Number of dimensions.
     pub rank: i32,
     /// Element type.
     pub dtype: i32,
@@ -26,24 +26,24 @@ pub struct RawPort {
     pub dims: *const i64,
     /// Expressions of dimensions that are not constant.
     pub dim_names: *const *const c_char,
-    /// How many dimensions.
+    /// Number of dimensions.
     pub rank: i32,
     /// Element type.
     pub dtype: i32,
 }
 
-/// What threads call: an argument and an index.
+/// The task that threads call with an argument and an index.
 pub type Task = unsafe extern "C" fn(*mut c_void, i64);
 
 /// `mcc_pool`.
 #[repr(C)]
 #[derive(Debug)]
 pub struct RawPool {
-    /// What `parallel_for` needs.
+    /// The first argument of `parallel_for`.
     pub context: *mut c_void,
-    /// Calls a task for every index below a count; gives when all calls have returned.
+    /// Calls a task for every index below a count; returns when all calls have returned.
     pub parallel_for: unsafe extern "C" fn(*mut c_void, Task, *mut c_void, i64),
-    /// How many threads.
+    /// Number of threads.
     pub threads: i32,
 }
 
@@ -57,9 +57,9 @@ pub struct RawModel {
     pub input_count: i32,
     /// Number of outputs.
     pub output_count: i32,
-    /// Most threads that a run uses.
+    /// The largest number of threads that a run uses.
     pub threads: i32,
-    /// Name that the symbols carry.
+    /// Prefix of the symbols.
     pub name: *const c_char,
     /// Inputs.
     pub inputs: *const RawPort,
@@ -75,7 +75,7 @@ pub struct RawModel {
     pub cpu_features: *const c_char,
     /// Texts of requirements.
     pub requirements: *const *const c_char,
-    /// How many.
+    /// Number of requirements.
     pub requirement_count: i32,
 }
 

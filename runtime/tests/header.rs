@@ -1,5 +1,5 @@
-//! `mcc.h` is made from the interface's table and `mcc.h.in`. After a change of either: `MCC_WRITE_HEADER=1 cargo test -p
-//! mcc-runtime --test header`.
+//! `mcc.h` is generated from the interface's table and `mcc.h.in`. After a change of either run `MCC_WRITE_HEADER=1
+//! cargo test -p mcc-runtime --test header`.
 
 use std::fmt::Write;
 use std::fs;
@@ -42,5 +42,8 @@ fn header_says_what_the_table_says() {
     if std::env::var_os("MCC_WRITE_HEADER").is_some() {
         fs::write(&path, &wanted).expect("mcc.h can be written");
     }
-    assert!(fs::read_to_string(&path).expect("mcc.h") == wanted, "mcc.h is not what abi.rs and mcc.h.in say");
+    assert!(
+        fs::read_to_string(&path).expect("mcc.h") == wanted,
+        "mcc.h is out of date: MCC_WRITE_HEADER=1 cargo test -p mcc-runtime --test header writes it"
+    );
 }

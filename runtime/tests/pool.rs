@@ -1,4 +1,5 @@
-//! Pools: every call is made once, by any number of threads, from several callers at once and from within calls.
+//! Pools: every call is made exactly once, with any number of threads, from several callers at once and from within
+//! calls.
 
 use core::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};

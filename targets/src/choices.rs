@@ -1,24 +1,25 @@
 //! Decisions of the cost model that a measurement may overrule.
 //!
-//! A schedule asks [`Config::choose`] with what it would take and what it might take instead. A table of choices, which
-//! tuning makes and which belongs to a target, answers for the problems that it knows; it never gives anything that the
-//! schedule did not offer, so that every table makes right code. The answers are recorded, for who makes or checks tables.
+//! A schedule calls [`Config::choose`] with a default and the candidates. A table of choices, made by tuning and held
+//! by the configuration, decides for the problems that it contains. It can only select a candidate, so every table gives
+//! correct code. The choices are recorded, for making and checking tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Config;
 
-/// What a measurement may decide. Knobs that decide the form of a computation come before those that ask only of one form.
+/// The kinds of choices. Knobs that decide the form of a computation come before those that apply to one form only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Knob {
-    /// Results of a tile of minimal filtering along an axis; 0: a convolution by its definition.
+    /// Results of a tile of minimal filtering along an axis; 0 for direct convolution.
     Filtering,
-    /// Neighbouring pixels that are computed as channels of one.
+    /// Neighbouring pixels that are computed as channels of one pixel.
     MergedPixels,
-    /// Whether a layer goes by its non-zeros.
+    /// Whether a layer's weights are stored as non-zeros.
     Sparse,
-    /// Vectors in a tile of a sparse layer; of an image, twice its lines, plus one where every column has planes of its own.
+    /// Vectors in a tile of a sparse layer; for an image, twice its lines, plus one if every column of the window has
+    /// planes of its own.
     SparseTile,
     /// Slices of the input channels of a sparse layer.
     SparseSlices,
@@ -26,15 +27,15 @@ pub enum Knob {
     Chain,
     /// Vectors of columns in the register tile of a contraction.
     TileVectors,
-    /// Rows that pass over all panels of weights before the next ones come.
+    /// Rows per block; a block passes over all panels of weights before the next one.
     RowBlock,
     /// Rows in the register tile of a contraction.
     TileRows,
-    /// Weights fetched ahead: 0 never, 1 where those of a tile are few enough, 2 always.
+    /// Prefetching of weights: 0 never, 1 if those of a tile are few enough, 2 always.
     FetchAhead,
     /// Kilobytes of transformed input in a block of minimal filtering.
     FilteringBlock,
-    /// Output channels whose weights minimal filtering takes to transformed space at once; 0: all.
+    /// Output channels whose weights minimal filtering transforms at once; 0 for all.
     FilterColumns,
     /// Columns of output that a depthwise convolution computes at once.
     DepthwiseColumns,
@@ -58,7 +59,7 @@ pub const KNOBS: &[(Knob, &str)] = &[
 ];
 
 impl Knob {
-    /// The knob of a name.
+    /// The knob with a name.
     pub fn of_name(name: &str) -> Option<Knob> {
         KNOBS.iter().find(|p| p.1 == name).map(|p| p.0)
     }
@@ -69,37 +70,37 @@ impl Knob {
     }
 }
 
-/// What a decision is about.
+/// The subject of a choice.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Problem<'a> {
-    /// All that its time depends on: the operation, extents, types. Equal problems have equal answers.
+    /// Everything that its time depends on: the operation, extents, types. Equal problems get equal choices.
     pub text: &'a str,
-    /// The layer that asks.
+    /// The layer.
     pub layer: &'a str,
 }
 
-/// What there was to decide, and what became of it.
+/// A recorded choice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// What the cost model says.
+    /// The cost model's choice.
     pub default: i64,
-    /// What may be taken.
+    /// The candidates.
     pub candidates: BTreeSet<i64>,
-    /// What was taken.
+    /// The candidate chosen.
     pub taken: i64,
-    /// What the table says, if that may not be taken.
+    /// The table's choice, if it is not a candidate.
     pub refused: Option<i64>,
-    /// Layers that asked.
+    /// The layers with this problem.
     pub layers: BTreeSet<String>,
 }
 
-/// Answers to problems, by problem and knob.
+/// Choices, by problem and knob.
 pub type Table = BTreeMap<(String, Knob), i64>;
 
-/// What was asked, by problem and knob.
+/// Recorded choices, by problem and knob.
 pub type Record = BTreeMap<(String, Knob), Asked>;
 
-/// A table of choices and a record of what was asked of it; clones share the record.
+/// A table of choices and a record of the choices made; clones share the record.
 #[derive(Debug, Clone, Default)]
 pub struct Choices {
     rule: Rule,
@@ -114,7 +115,7 @@ enum Rule {
     Any(u64),
 }
 
-/// The record is no property of a target.
+/// The record is not part of a target's identity.
 impl PartialEq for Choices {
     fn eq(&self, other: &Choices) -> bool {
         self.rule == other.rule
@@ -124,7 +125,7 @@ impl PartialEq for Choices {
 impl Eq for Choices {}
 
 impl Choices {
-    /// The cost model's answers but for those of a table.
+    /// The choices of a table, and the cost model's for all others.
     pub fn new(table: &Table) -> Choices {
         let mut by_problem: BTreeMap<String, BTreeMap<Knob, i64>> = BTreeMap::new();
         for ((problem, knob), choice) in table {
@@ -133,30 +134,30 @@ impl Choices {
         Choices { rule: Rule::Table(Arc::new(by_problem)), record: Arc::default() }
     }
 
-    /// Some candidate of every knob, without a reason: code must be right for all of them.
+    /// Pseudo-random candidates, for tests: code must be correct for all of them.
     pub fn any(seed: u64) -> Choices {
         Choices { rule: Rule::Any(seed), record: Arc::default() }
     }
 
-    /// What the table says.
+    /// The table.
     pub fn table(&self) -> Table {
         let Rule::Table(table) = &self.rule else { return Table::new() };
         let all = table.iter().flat_map(|(problem, knobs)| knobs.iter().map(move |p| (problem, p)));
         all.map(|(problem, (knob, choice))| ((problem.clone(), *knob), *choice)).collect()
     }
 
-    /// What was asked so far.
+    /// The choices recorded so far.
     pub fn record(&self) -> Record {
         self.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What the rule wants, offered or not.
+    /// The choice according to the rule, whether it is a candidate or not.
     fn wanted(&self, knob: Knob, problem: &str, candidates: &BTreeSet<i64>) -> Option<i64> {
         match &self.rule {
             Rule::Default => None,
             Rule::Table(table) => table.get(problem)?.get(&knob).copied(),
             Rule::Any(seed) => {
-                // FNV-1a: the same on every machine.
+                // FNV-1a, which gives the same result on every machine.
                 let bytes = problem.bytes().chain(knob.name().bytes()).chain(seed.to_le_bytes());
                 let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
                 let hash = bytes.fold(0xcbf2_9ce4_8422_2325, step) >> 16;
@@ -167,8 +168,8 @@ impl Choices {
 }
 
 impl Config {
-    /// Decides between some candidates, of which `default` is one: what the table says of this problem if that is
-    /// among them, else the default.
+    /// Chooses one of the candidates, which include `default`: the table's choice for this problem if it is a
+    /// candidate, else the default.
     pub fn choose(&self, knob: Knob, problem: Problem<'_>, default: i64, candidates: &[i64]) -> i64 {
         let candidates: BTreeSet<i64> = candidates.iter().copied().chain([default]).collect();
         if candidates.len() < 2 || problem.text.is_empty() {

@@ -1,29 +1,30 @@
-//! What to compile for, and what is wanted of the code.
+//! The target and the options for the code.
 
 use crate::choices::Choices;
 use crate::{Target, UnknownTarget};
 
-/// A machine, what the caller prefers, and what was measured on it.
+/// A target, the caller's options, and measured choices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The machine.
+    /// The target.
     pub target: Target,
-    /// Most threads that a run may use; with 1, code knows of no threads.
+    /// The largest number of threads that a run may use; with 1, code has no support for threads.
     pub threads: u32,
-    /// Which weights are kept as their non-zeros.
+    /// Which weights are stored as non-zeros only.
     pub sparsity: Sparsity,
-    /// Whether bytes of the object count for more than time.
+    /// Whether a small object is more important than speed.
     pub compact: bool,
-    /// How weights that are floats are stored.
+    /// How float weights are stored.
     pub weights: WeightFloats,
-    /// Whether the compiler checks its own work, stage by stage; code is the same. The default is that of debug assertions.
+    /// Whether the compiler checks its own work after every stage; the code is the same. The default is true if debug
+    /// assertions are enabled.
     pub checked: bool,
-    /// What was measured to be faster than what the schedules say.
+    /// Choices that overrule the schedules' defaults.
     pub choices: Choices,
 }
 
 impl Config {
-    /// The usual preferences for a triple and a `--cpu` value.
+    /// The default options for a triple and a `--cpu` value.
     ///
     /// # Errors
     /// As [`Target::new`].
@@ -31,7 +32,7 @@ impl Config {
         Target::new(triple, cpu).map(Config::from)
     }
 
-    /// The usual preferences for this machine, at a `--cpu` level.
+    /// The default options for this machine, at a `--cpu` level.
     ///
     /// # Errors
     /// As [`Target::host`].
@@ -41,7 +42,7 @@ impl Config {
 }
 
 impl From<Target> for Config {
-    /// The usual preferences: one thread, sparsity where it is faster, weights as the model has them.
+    /// The default options: one thread, sparse forms where they are faster, weights as the model has them.
     fn from(target: Target) -> Config {
         Config {
             target,
@@ -55,7 +56,7 @@ impl From<Target> for Config {
     }
 }
 
-/// How weights that are floats are stored.
+/// How float weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum WeightFloats {
     /// As the model has them.
@@ -67,14 +68,14 @@ pub enum WeightFloats {
     Bf16,
 }
 
-/// When weights with zeros are kept as their non-zeros.
+/// When weights with zeros are stored as non-zeros only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Sparsity {
-    /// Where the cost model finds that faster.
+    /// If the cost model predicts that it is faster.
     #[default]
     Auto,
     /// Never.
     Off,
-    /// Wherever there is a kernel for it.
+    /// Wherever a kernel supports it.
     Force,
 }

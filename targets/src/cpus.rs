@@ -6,19 +6,19 @@ use crate::features::Feature::*;
 use crate::machine::{ARM, Machine, ZEN5};
 use crate::{Arch, FEATURES, Feature, FeatureSet, UnknownTarget, arch_of, host};
 
-/// One CPU level: its name and the features it stands for.
+/// A CPU level: a name for a set of features.
 pub struct CpuLevel {
-    /// Name as given to `--cpu`.
+    /// Name for `--cpu`.
     pub name: &'static str,
     /// Family it belongs to.
     pub arch: Arch,
-    /// What it has.
+    /// Its features.
     pub features: FeatureSet,
-    /// The machine that schedules and costs assume.
+    /// The machine whose figures schedules and costs use.
     pub machine: &'static Machine,
 }
 
-/// A CPU that a `--cpu` value asks for.
+/// A CPU of a `--cpu` value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Cpu {
     pub(crate) features: FeatureSet,
@@ -68,9 +68,9 @@ pub const CPU_LEVELS: &[CpuLevel] = &[
     arm("apple-m1", &[Lse, Fp16, Dotprod], &ARM),
 ];
 
-/// The `--cpu` value that stands for none: code that runs almost everywhere, and code that is as fast as can be where the
-/// CPU is newer; they share their weights. Where the second would be the first again, as on 64-bit Arm without products of
-/// bytes, an object has one. Apple's systems see [`apple_cpu`].
+/// The CPUs without `--cpu`: code that runs almost everywhere, and fast code for newer CPUs; the two share their
+/// weights. Where both would be the same, as on 64-bit Arm without byte products, an object has one. For Apple's
+/// systems see [`apple_cpu`].
 pub const DEFAULT_CPUS: &[(Arch, &str)] =
     &[(Arch::X86_64, "x86-64-v3,icelake-server"), (Arch::Aarch64, "generic,+dotprod")];
 
@@ -82,9 +82,9 @@ pub(crate) fn default_cpus(triple: &Triple) -> Option<&'static str> {
     DEFAULT_CPUS.iter().find(|d| d.0 == arch).map(|d| d.1)
 }
 
-/// The level of every 64-bit Arm device that an Apple system's deployment target runs on. An object has one there, since
-/// nothing asks the CPU: Macs begin with the M1, and so do simulators and Catalyst; visionOS with the M2, which has more; iOS 26 is the first
-/// whose phones and tablets all have an A12 or newer, and none has left the A12 behind yet, which lacks `dotprod`.
+/// The level that every 64-bit Arm device with an Apple system's deployment target has. Objects there do not detect the
+/// CPU and have one level. Macs begin with the M1, and so do simulators and Catalyst; visionOS begins with the M2,
+/// which has more. iOS 26 is the first version whose devices all have at least an A12; an A12 lacks `dotprod`.
 pub fn apple_cpu(triple: &Triple) -> Option<&'static str> {
     use target_lexicon::OperatingSystem as Os;
     if arch_of(triple)? != Arch::Aarch64 {
@@ -101,17 +101,17 @@ pub fn apple_cpu(triple: &Triple) -> Option<&'static str> {
     }
 }
 
-/// The extensions of each CPU of a `--cpu` value, those with the fewest first. The value's grammar:
+/// The CPUs of a `--cpu` value, those with the fewest extensions first. The value's grammar:
 ///
-/// | item, between commas | stands for |
+/// | item, between commas | meaning |
 /// |---|---|
-/// | `LEVEL`, `LEVEL+a+b-c` | one more CPU: a level or `native`, with and without extensions |
-/// | `+a` | one more CPU: the one before it, with an extension |
-/// | `-a` | no more CPU: the one before it loses an extension |
+/// | `LEVEL`, `LEVEL+a+b-c` | adds a CPU: a level or `native`, with and without extensions |
+/// | `+a` | adds a CPU: the one before it, with an extension |
+/// | `-a` | removes an extension from the CPU before it |
 ///
-/// Before the first item stands the family's default level, which counts only when that item has no level.
+/// If the first item has no level, it applies to the family's default level.
 ///
-/// An extension comes with all that it implies, and goes with all that imply it.
+/// Adding an extension adds all that it implies; removing one removes all that imply it.
 pub(crate) fn parse_cpus(arch: Arch, cpu: Option<&str>) -> Result<Vec<Cpu>, UnknownTarget> {
     let mut cpus: Vec<Cpu> = Vec::new();
     for item in cpu.unwrap_or_default().split(',').filter(|p| !p.is_empty()) {
@@ -120,7 +120,7 @@ pub(crate) fn parse_cpus(arch: Arch, cpu: Option<&str>) -> Result<Vec<Cpu>, Unkn
         let mut cpu = match (name, cpus.last()) {
             ("", None) => default_level(arch),
             ("", Some(last)) => *last,
-            // Which machine this is goes unasked: the family's default stands for it.
+            // The CPU's model is not detected; the family's default machine is used.
             ("native", _) => Cpu { features: host::native(arch)?, ..default_level(arch) },
             _ => levels(arch).find(|l| l.name == name).map_or_else(|| default_level(arch), Cpu::of),
         };
@@ -155,7 +155,7 @@ impl Cpu {
     }
 }
 
-/// The level that an item of `--cpu` begins with.
+/// The level at the beginning of an item of `--cpu`.
 fn level_of(arch: Arch, item: &str) -> Result<&str, UnknownTarget> {
     let fits =
         |name: &&str| item.strip_prefix(*name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', '-']));
@@ -276,7 +276,7 @@ mod tests {
         }
         assert!(!of("x86-64-v3,-fma").unwrap().has_fma());
         assert!(of("x86-64-v2,+avx,+fma").unwrap().has_fma());
-        // Registers of 256 bits take AVX-VNNI, those of 512 bits AVX-512 VNNI; the other one does not help.
+        // AVX-VNNI applies to 256-bit registers, AVX-512 VNNI to 512-bit ones; neither helps the other.
         for (cpu, has) in [("x86-64-v3+avxvnni", true), ("x86-64-v3+avx512vnni", false), ("x86-64-v4+avx512vnni", true)]
         {
             assert_eq!(of(cpu).unwrap().has_byte_dot(), has, "{cpu}");

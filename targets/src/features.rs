@@ -1,10 +1,10 @@
-//! Instruction set extensions: an enum, a set of them, and one table row for all that is known of each.
+//! Instruction set extensions: an enum, a set type, and one table row per extension.
 
 use std::fmt;
 
 use crate::Arch;
 
-/// A word of bits in which a CPU, or the system for it, tells what it has.
+/// A word of bits in which a CPU, or the operating system, reports extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CpuWord {
     /// `cpuid` leaf 1, `ecx`.
@@ -23,32 +23,32 @@ pub enum CpuWord {
     Hwcap2,
 }
 
-/// What is known of an extension.
+/// The properties of an extension.
 pub struct FeatureRow {
     /// The extension.
     pub feature: Feature,
-    /// Name for `--cpu`, as the architecture's manuals and other compilers spell it.
+    /// Name for `--cpu`, spelled as in the architecture's manuals and other compilers.
     pub name: &'static str,
     /// Family it belongs to.
     pub arch: Arch,
-    /// The bit that tells that a CPU has it.
+    /// The bit that reports it.
     pub bit: (CpuWord, u32),
-    /// Bits of `XCR0` that the operating system sets when it saves the registers that the extension needs.
+    /// Bits of `XCR0` that the operating system sets if it saves the registers that the extension needs.
     pub xcr0: u32,
-    /// Cranelift's flag for it; what it has none for only the x86 emitter uses.
+    /// Cranelift's flag for it; extensions without one are used by the x86 emitter only.
     pub cranelift: Option<&'static str>,
-    /// Extensions without which no CPU has it.
+    /// Extensions that every CPU with this one has.
     pub implies: &'static [Feature],
 }
 
-/// Bits of `XCR0` for registers that every system saves.
+/// No bits of `XCR0`: registers that every system saves.
 const XMM: u32 = 0;
 /// Bits of `XCR0` for 256-bit registers.
 const YMM: u32 = 0x06;
 /// Bits of `XCR0` for masks and 512-bit registers.
 const ZMM: u32 = 0xe6;
 
-/// The enum, its table, and what the standard library finds on this machine.
+/// Defines the enum, its table, and the detection of this machine's extensions by the standard library.
 macro_rules! features {
     ($($arch:ident $built_for:tt $detects:ident {
         $($feature:ident $name:tt $word:ident $bit:literal $xcr0:ident $cranelift:expr, [$($implied:ident),*];)*
@@ -58,7 +58,7 @@ macro_rules! features {
         #[allow(missing_docs)] // The table tells what each one is.
         pub enum Feature { $($($feature,)*)* }
 
-        /// Every extension that `--cpu` turns on and off, in the order of [`Feature`].
+        /// Every extension that `--cpu` can add or remove, in the order of [`Feature`].
         pub const FEATURES: &[FeatureRow] = &[$($(FeatureRow {
             feature: Feature::$feature,
             name: $name,
@@ -70,7 +70,7 @@ macro_rules! features {
         },)*)*];
 
         $(
-            /// What the machine that this process runs on has. An extension counts only with all that it implies.
+            /// The extensions of this machine; one counts only if all that it implies are there too.
             #[cfg(target_arch = $built_for)]
             pub(crate) fn detected() -> FeatureSet {
                 use std::arch::$detects as has;
@@ -118,14 +118,14 @@ features! {
     }
 }
 
-/// What the machine that this process runs on has.
+/// The extensions of this machine.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(crate) fn detected() -> FeatureSet {
     FeatureSet::EMPTY
 }
 
 impl Feature {
-    /// What is known of it.
+    /// Its row of the table.
     pub fn row(self) -> &'static FeatureRow {
         &FEATURES[self as usize]
     }
@@ -135,7 +135,7 @@ impl Feature {
         self.row().name
     }
 
-    /// The extension of a name, of any family.
+    /// The extension with a name, of any family.
     pub fn of_name(name: &str) -> Option<Feature> {
         FEATURES.iter().find(|row| row.name == name).map(|row| row.feature)
     }
@@ -147,7 +147,7 @@ impl fmt::Display for Feature {
     }
 }
 
-/// A set of extensions. It prints as names in alphabetical order with spaces between them, as objects list what they need.
+/// A set of extensions. It prints as names in alphabetical order, separated by spaces, as in descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct FeatureSet(u64);
 
@@ -155,7 +155,7 @@ impl FeatureSet {
     /// No extension.
     pub const EMPTY: FeatureSet = FeatureSet(0);
 
-    /// A set of some extensions.
+    /// The set of the given extensions.
     pub const fn of(features: &[Feature]) -> FeatureSet {
         let (mut set, mut n) = (FeatureSet::EMPTY, 0);
         while n < features.len() {
@@ -165,13 +165,13 @@ impl FeatureSet {
         set
     }
 
-    /// What one of the two sets has.
+    /// The union with another set.
     #[must_use]
     pub const fn union(self, other: FeatureSet) -> FeatureSet {
         FeatureSet(self.0 | other.0)
     }
 
-    /// What the other set does not have.
+    /// The extensions that the other set lacks.
     #[must_use]
     pub const fn difference(self, other: FeatureSet) -> FeatureSet {
         FeatureSet(self.0 & !other.0)
@@ -182,17 +182,17 @@ impl FeatureSet {
         self.0 >> feature as u32 & 1 != 0
     }
 
-    /// Whether all that the other set has is in it.
+    /// Whether it contains all extensions of the other set.
     pub const fn contains_all(self, other: FeatureSet) -> bool {
         other.0 & !self.0 == 0
     }
 
-    /// Whether nothing is in it.
+    /// Whether it is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// How many extensions it has.
+    /// The number of extensions.
     pub const fn len(self) -> usize {
         self.0.count_ones() as usize
     }

@@ -1,8 +1,8 @@
-//! What this machine runs: the one answer that commands and tests go by.
+//! What this machine runs, for commands and tests.
 //!
-//! [`TEST_CPU`] makes this machine pass for a lesser one: whatever that one lacks counts as missing here, for `native`, for
-//! [`Target::runs_here`] and for who loads an object. Objects ask the real CPU, so that those for this machine then hold
-//! no code that the lesser one would not run.
+//! [`TEST_CPU`] makes this machine count as a lesser one: whatever the lesser one lacks counts as missing, for
+//! `native`, for [`Target::runs_here`] and for the loader. Objects detect the real CPU, so objects for this machine
+//! then hold no code above the lesser one.
 
 use std::sync::OnceLock;
 
@@ -12,12 +12,12 @@ use crate::cpus::{CPU_LEVELS, default_cpus, parse_cpus};
 use crate::features::detected;
 use crate::{Arch, Feature, FeatureSet, Target, UnknownTarget, last};
 
-/// The environment variable that names the CPU to pass for: a `--cpu` value for one CPU, such as `x86-64-v3` (or `v3`).
+/// The environment variable that names the CPU to imitate: a `--cpu` value for one CPU, such as `x86-64-v3` (or `v3`).
 pub const TEST_CPU: &str = "MCC_TEST_CPU";
 
 impl Target {
-    /// The machine this process runs on, at a `--cpu` level. `None` stands for the family's default level, or for what
-    /// this machine has where it does not run that.
+    /// This machine at a `--cpu` level. `None` means the family's default level, or `native` if this machine does not
+    /// run that.
     ///
     /// # Errors
     /// When the host is not supported or the CPU is unknown.
@@ -29,8 +29,8 @@ impl Target {
         Ok(target)
     }
 
-    /// The machine this process runs on, at all CPUs of a `--cpu` value, the plainest first; at least one. `None` stands
-    /// for [`DEFAULT_CPUS`](super::DEFAULT_CPUS), and for what this machine has too where it runs none of them.
+    /// This machine at all CPUs of a `--cpu` value, the plainest first; at least one. `None` means
+    /// [`DEFAULT_CPUS`](super::DEFAULT_CPUS), and additionally `native` if this machine runs none of them.
     ///
     /// # Errors
     /// As [`Target::host`].
@@ -46,7 +46,7 @@ impl Target {
         Ok(targets)
     }
 
-    /// A target for every level of [`CPU_LEVELS`] that this machine runs, those of the same features once.
+    /// A target for every level of [`CPU_LEVELS`] that this machine runs, one per set of features.
     pub fn host_levels() -> Vec<Target> {
         let mut targets: Vec<Target> = Vec::new();
         for target in CPU_LEVELS.iter().filter_map(|l| Target::host(Some(l.name)).ok()) {
@@ -57,7 +57,7 @@ impl Target {
         targets
     }
 
-    /// Whether this machine runs the target's code, in a process or by a program linked with it.
+    /// Whether this machine runs the target's code, in this process or in a program linked with it.
     pub fn runs_here(&self) -> bool {
         let host = Triple::host();
         let same = self.triple.architecture == host.architecture && self.triple.binary_format == host.binary_format;
@@ -65,18 +65,18 @@ impl Target {
     }
 }
 
-/// The extensions that this machine has, or is to pass for having.
+/// The extensions of this machine, or of the CPU that it imitates.
 pub fn here() -> FeatureSet {
     HOST.and_then(|arch| native(arch).ok()).unwrap_or_default()
 }
 
-/// Which of the extensions that an object needs, named with spaces between them, this machine lacks.
+/// The extensions, of a list separated by spaces, that this machine lacks.
 pub fn missing_here(names: &str) -> Vec<&str> {
     let has = |name: &str| Feature::of_name(name).is_some_and(|feature| here().contains(feature));
     names.split_whitespace().filter(|name| !has(name)).collect()
 }
 
-/// The family of the machine this process runs on.
+/// This machine's family.
 const HOST: Option<Arch> = if cfg!(target_arch = "x86_64") {
     Some(Arch::X86_64)
 } else if cfg!(target_arch = "aarch64") {
@@ -85,7 +85,7 @@ const HOST: Option<Arch> = if cfg!(target_arch = "x86_64") {
     None
 };
 
-/// The extensions that this machine has, or is to pass for having.
+/// The extensions of this machine, or of the CPU that it imitates.
 pub(crate) fn native(arch: Arch) -> Result<FeatureSet, UnknownTarget> {
     static HERE: OnceLock<Result<FeatureSet, UnknownTarget>> = OnceLock::new();
     if Some(arch) != HOST {
@@ -98,14 +98,14 @@ pub(crate) fn native(arch: Arch) -> Result<FeatureSet, UnknownTarget> {
     .clone()
 }
 
-/// What [`TEST_CPU`] names.
+/// The value of [`TEST_CPU`].
 fn test_cpu() -> Option<&'static str> {
     static NAME: OnceLock<Option<String>> = OnceLock::new();
     let name = NAME.get_or_init(|| std::env::var(TEST_CPU).ok().filter(|name| !name.is_empty()));
     name.as_deref()
 }
 
-/// The extensions of a CPU that this machine is to pass for.
+/// The extensions of a CPU that this machine imitates.
 fn lesser(arch: Arch, name: &str, detected: FeatureSet) -> Result<FeatureSet, UnknownTarget> {
     let refuse = |what: String| UnknownTarget(format!("{TEST_CPU}={name}: {what}"));
     let short = name.trim_start_matches('-');

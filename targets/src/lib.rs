@@ -1,7 +1,7 @@
-//! What mcc knows of processors and systems, as plain data: no Cranelift, no model.
+//! Processors and systems as plain data, independent of Cranelift and of the IR.
 //!
-//! A [`Target`] is a value made of a triple and a CPU description; everything that depends on the machine asks it. A
-//! [`Config`] adds what is wanted of the code: threads, sizes, precision, measured choices.
+//! A [`Target`] is made from a triple and a CPU description; everything that depends on the machine reads it. A
+//! [`Config`] adds the options for the code: threads, sizes, precision, measured choices.
 
 pub mod choices;
 mod config;
@@ -32,7 +32,7 @@ pub struct Target {
     pub arch: Arch,
     /// Extensions that the code may use.
     pub features: FeatureSet,
-    /// The machine that schedules and costs assume.
+    /// The machine whose figures schedules and costs use.
     pub machine: &'static Machine,
     /// Bytes of a vector register that the emitter uses.
     pub vector_bytes: u32,
@@ -60,7 +60,7 @@ fn arch_of(triple: &Triple) -> Option<Arch> {
     }
 }
 
-/// What the x86 emitter takes for granted: with 256-bit registers, and with 512-bit ones.
+/// Features that the x86 emitter requires, for 256-bit registers and for 512-bit ones.
 const AVX2_EMITTER: FeatureSet = FeatureSet::of(&[Feature::Avx2, Feature::Fma, Feature::Bmi1, Feature::Bmi2]);
 const AVX512_EMITTER: FeatureSet =
     FeatureSet::of(&[Feature::Avx512f, Feature::Avx512bw, Feature::Avx512cd, Feature::Avx512dq, Feature::Avx512vl]);
@@ -107,10 +107,10 @@ impl Target {
         Ok(parse_cpus(arch, cpu)?.into_iter().map(target).collect())
     }
 
-    /// The CPU as a `--cpu` value: the first level with most of its extensions, then the others.
+    /// The CPU as a `--cpu` value: the first level with the most of its extensions, then the remaining extensions.
     pub fn cpu_name(&self) -> String {
         let fits = |l: &&CpuLevel| self.features.contains_all(l.features);
-        // Of several levels the first: the one with a number, not a maker's; for Apple's systems Apple's own.
+        // Prefer the first of several equal levels, a numbered one; on Apple's systems Apple's own.
         let foreign = |l: &CpuLevel| l.name.starts_with("apple-") != (self.triple.vendor == Vendor::Apple);
         let key = |l: &&CpuLevel| (l.machine != self.machine, Reverse(l.features.len()), foreign(l));
         let level = levels(self.arch).filter(fits).min_by_key(key);
@@ -124,7 +124,7 @@ impl Target {
         self.features.contains(feature)
     }
 
-    /// Whether four products of bytes and their sum are one instruction of the emitter: `vpdpbusd` or `sdot`.
+    /// Whether the emitter has one instruction for four products of bytes and their sum: `vpdpbusd` or `sdot`.
     pub fn has_byte_dot(&self) -> bool {
         match self.vector_bytes {
             64 => self.has(Feature::Avx512vnni),
@@ -133,7 +133,7 @@ impl Target {
         }
     }
 
-    /// Vector registers of the size that the emitter uses.
+    /// Number of vector registers of the size that the emitter uses.
     pub fn vector_registers(&self) -> u32 {
         if self.arch == Arch::Aarch64 || self.vector_bytes == 64 { 32 } else { 16 }
     }
@@ -143,37 +143,37 @@ impl Target {
         self.vector_bytes / 4
     }
 
-    /// Whether loads and stores of some of a vector's lanes are as good as single instructions.
+    /// Whether masked loads and stores are about as fast as plain ones.
     pub fn has_masks(&self) -> bool {
         self.arch == Arch::X86_64 && self.vector_bytes > 16
     }
 
-    /// Whether it looks up a vector of bytes in a table of 256 by a few instructions.
+    /// Whether looking up a vector of bytes in a table of 256 takes only a few instructions.
     pub fn has_fast_lookups(&self) -> bool {
         self.vector_bytes == 64 && self.has(Feature::Avx512vbmi)
     }
 
-    /// Whether bytes are spread to the places that a mask of bits tells by one instruction.
+    /// Whether one instruction expands bytes to the positions of a mask's bits.
     pub fn expands_bytes(&self) -> bool {
         self.vector_bytes == 64 && self.has(Feature::Avx512vbmi2)
     }
 
-    /// Whether that takes some instructions on whole registers, or one, not some for each byte.
+    /// Whether expanding bytes takes a few instructions per register, rather than some per byte.
     pub fn spreads_bytes(&self) -> bool {
         self.arch == Arch::X86_64 && self.vector_bytes > 16
     }
 
-    /// Whether the emitter has conversions of 16-bit floats.
+    /// Whether the emitter converts 16-bit floats.
     pub fn has_halves(&self) -> bool {
         self.arch == Arch::X86_64 && self.vector_bytes > 16 && self.has(Feature::F16c)
     }
 
-    /// Whether code can keep weights as they are to be stored, and convert them as it reads them.
+    /// Whether code can read weights that are stored this way, and convert them while reading.
     pub fn reads(&self, weights: WeightFloats) -> bool {
         match weights {
             WeightFloats::AsGiven => true,
             WeightFloats::F16 => self.has_halves(),
-            // A shift.
+            // A shift converts them.
             WeightFloats::Bf16 => self.vector_bytes > 16,
         }
     }
@@ -184,7 +184,7 @@ impl Target {
     }
 }
 
-/// The one with the most extensions.
+/// The target with the most extensions.
 fn last(mut targets: Vec<Target>) -> Target {
     targets.swap_remove(targets.len() - 1)
 }

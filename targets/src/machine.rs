@@ -1,37 +1,38 @@
-//! What the cost formulas know of a CPU: caches, rates and ratios, each with its unit in its name.
+//! Machines as the cost formulas see them: caches, rates and ratios, each with its unit in its name.
 //!
-//! Every row of [`CPU_LEVELS`](crate::CPU_LEVELS) names its machine. So far there is one measured machine, [`ZEN5`], which all
-//! x86-64 levels name, and one assumed machine, [`ARM`], which all 64-bit Arm levels name: a CPU gets figures of its own by a
-//! row here and its name in its level's row. `docs/cost-model.md` tells how the figures are measured.
+//! Every row of [`CPU_LEVELS`](crate::CPU_LEVELS) names its machine. So far there is one measured machine, [`ZEN5`],
+//! for all x86-64 levels, and one assumed machine, [`ARM`], for all 64-bit Arm levels. To give a CPU its own figures,
+//! add a constant here and name it in the level's row. `docs/cost-model.md` describes how the figures are measured.
 
-/// A CPU as the cost formulas see it.
+/// A machine as the cost formulas see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
-    /// The core that the figures are of.
+    /// The core that the figures describe.
     pub name: &'static str,
     /// Bytes of a line of all caches.
     pub cache_line_bytes: u32,
     /// Bytes of the first-level data cache.
     pub l1d_bytes: u64,
-    /// Sets of the first-level data cache: addresses that differ by a multiple of sets times line compete for the ways of one.
+    /// Sets of the first-level data cache: addresses that differ by a multiple of sets times line size compete for the
+    /// ways of one set.
     pub l1d_sets: u32,
     /// Bytes of a core's second-level cache.
     pub l2_bytes: u64,
-    /// Cycles in a nanosecond, by which other rates become times: below the clock of the measured core, so that predicted
-    /// times are nominal ones and only their ratios count.
+    /// Cycles per nanosecond, to convert other rates to times. It is below the measured core's clock, so predicted
+    /// times are nominal and only their ratios count.
     pub nominal_cycles_per_ns: u32,
-    /// Multiply-adds of `f32`, on whole vectors, that begin in a cycle.
+    /// Multiply-adds of `f32` on whole vectors that start per cycle.
     pub vector_multiply_adds_per_cycle: u32,
-    /// Bytes that come from the second-level cache in a nanosecond, read in order.
+    /// Bytes per nanosecond from the second-level cache, read in order.
     pub l2_bytes_per_ns: u32,
-    /// Bytes that come from memory in a nanosecond, read in order by one core.
+    /// Bytes per nanosecond from memory, read in order by one core.
     pub memory_bytes_per_ns: u32,
-    /// Bytes that element-wise code reads and writes in a nanosecond where they come from the caches.
+    /// Bytes per nanosecond that element-wise code reads and writes if they are in the caches.
     pub streamed_bytes_per_ns: u32,
 }
 
-/// AMD Zen 5 (EPYC 9005), one core, where all figures were measured. Caches are those that the CPU tells (`lscpu -C`); rates are
-/// those with which predictions fit the times of single layers (`mcc bench --profile`).
+/// AMD Zen 5 (EPYC 9005), one core, on which all figures were measured. Cache sizes are those that the CPU reports
+/// (`lscpu -C`); rates were fitted such that predictions match the times of single layers (`mcc bench --profile`).
 pub const ZEN5: Machine = Machine {
     name: "Zen 5",
     cache_line_bytes: 64,
@@ -45,11 +46,11 @@ pub const ZEN5: Machine = Machine {
     streamed_bytes_per_ns: 24,
 };
 
-/// 64-bit Arm. No core of it was measured: what is no property of the instruction set is that of [`ZEN5`].
+/// 64-bit Arm. No core was measured: whatever does not follow from the instruction set is copied from [`ZEN5`].
 pub const ARM: Machine = Machine { name: "64-bit Arm, assumed", ..ZEN5 };
 
 impl Machine {
-    /// Bytes of so many sixteenths of a core's second-level cache.
+    /// Bytes of this many sixteenths of a core's second-level cache.
     pub const fn l2_sixteenths(&self, sixteenths: u64) -> u64 {
         self.l2_bytes / 16 * sixteenths
     }
@@ -64,12 +65,12 @@ impl Machine {
         self.cache_line_bytes as u64 / 4
     }
 
-    /// Multiply-adds of whole vectors in a nanosecond.
+    /// Multiply-adds of whole vectors per nanosecond.
     pub const fn vector_multiply_adds_per_ns(&self) -> u32 {
         self.nominal_cycles_per_ns * self.vector_multiply_adds_per_cycle
     }
 
-    /// Bytes from one address to the next that falls into the same set of the first-level cache.
+    /// Distance in bytes between addresses that map to the same set of the first-level cache.
     pub const fn l1d_way_bytes(&self) -> i64 {
         self.l1d_sets as i64 * self.cache_line_bytes as i64
     }

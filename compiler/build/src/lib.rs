@@ -20,9 +20,9 @@
 //! digits::run(&image, &mut probabilities, &mut arena)?;
 //! ```
 //!
-//! The object is linked as a static library, for the target that Cargo builds for. A model whose dimensions are all constant has
-//! `run`, with arrays of the right lengths; every model has `model()`, a [`mcc_runtime::Model`] for tensors of any
-//! dimensions. Only `compile` prints: the lines that tell Cargo what to link and when to run the script again.
+//! The object is linked as a static library, for Cargo's target. A model whose dimensions are all constant has `run`,
+//! with arrays of the right lengths; every model has `model()`, a [`mcc_runtime::Model`] for tensors of any dimensions.
+//! Only `compile` prints: Cargo's instructions on what to link and when to rerun the script.
 //!
 //! What a build script does can be had without one, for any target and folder:
 //!
@@ -50,7 +50,7 @@ use mcc::driver::{self, Options};
 use mcc::symbol;
 use mcc_targets::Target;
 
-/// Why a model could not be compiled: a mistake in the model, in the options, in the environment.
+/// Why a model could not be compiled: a fault in the model, in the options or in the environment.
 #[derive(Clone)]
 pub struct Error(String);
 
@@ -60,7 +60,7 @@ impl fmt::Display for Error {
     }
 }
 
-// What a build script that ends with an error prints.
+// A build script that ends with an error prints it this way.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -90,66 +90,68 @@ pub struct Model {
     threads: u32,
 }
 
-/// What came of a model, see [`Model::compile_to`].
+/// The files of a compiled model, see [`Model::compile_to`].
 #[derive(Debug, Clone)]
 pub struct Compiled {
-    /// Name of the static library for the linker: without `lib` and `.a`.
+    /// Name of the static library for the linker, without `lib` and `.a`.
     pub library: String,
     /// The Rust module.
     pub module: PathBuf,
-    /// The files that the model is made of; after a change of one it has to be compiled again.
+    /// The files that the model consists of; if one changes, it must be compiled again.
     pub sources: Vec<PathBuf>,
 }
 
 impl Model {
-    /// The model in a file; a relative path starts at the package's folder.
+    /// The model in a file; a relative path is relative to the package's folder.
     pub fn new(path: impl Into<PathBuf>) -> Model {
         let (dims, shapes) = (Vec::new(), Vec::new());
         Model { path: path.into(), name: None, cpu: None, dims, shapes, threads: 1 }
     }
 
-    /// Name of the module's file and prefix of the object's symbols: a C identifier. By default that of the model's file.
+    /// Sets the name of the module's file and prefix of the object's symbols, a C identifier; derived from the model's
+    /// file name by default.
     #[must_use]
     pub fn name(mut self, name: &str) -> Model {
         self.name = Some(name.to_string());
         self
     }
 
-    /// CPUs to compile for, as `mcc --cpu` takes them.
+    /// Sets the CPUs to compile for, as for `mcc --cpu`.
     #[must_use]
     pub fn cpu(mut self, cpu: &str) -> Model {
         self.cpu = Some(cpu.to_string());
         self
     }
 
-    /// Gives a symbolic dimension a value.
+    /// Pins a symbolic dimension to a value.
     #[must_use]
     pub fn dim(mut self, name: &str, value: i64) -> Model {
         self.dims.push((name.to_string(), value));
         self
     }
 
-    /// Gives an input a shape.
+    /// Pins the shape of an input.
     #[must_use]
     pub fn shape(mut self, input: &str, shape: &[i64]) -> Model {
         self.shapes.push((input.to_string(), shape.to_vec()));
         self
     }
 
-    /// Threads that a run may use, of a pool that the program gives.
+    /// Sets the largest number of threads that a run may use, from a pool that the program passes.
     #[must_use]
     pub fn threads(mut self, threads: u32) -> Model {
         self.threads = threads.max(1);
         self
     }
 
-    /// Compiles within a build script: for its target, into its `OUT_DIR`, and tells Cargo about it.
+    /// Compiles within a build script, for its target and into its `OUT_DIR`, and prints Cargo's instructions.
     ///
     /// # Errors
-    /// When the model cannot be compiled or files cannot be written, or outside of a build script.
+    /// When the model cannot be compiled, files cannot be written, or this is not a build script.
     pub fn compile(&self) -> Result<(), Error> {
-        let variable =
-            |name: &str| env::var(name).map_err(|_| Error(format!("{name} is not set: no build script of Cargo")));
+        let variable = |name: &str| {
+            env::var(name).map_err(|_| Error(format!("{name} is not set: not in a build script of Cargo")))
+        };
         let (out, target) = (PathBuf::from(variable("OUT_DIR")?), variable("TARGET")?);
         let model = Model { path: Path::new(&variable("CARGO_MANIFEST_DIR")?).join(&self.path), ..self.clone() };
         let compiled = model.compile_to(&out, &target)?;
@@ -161,7 +163,7 @@ impl Model {
         Ok(())
     }
 
-    /// Compiles for a target triple into a folder. Prints nothing.
+    /// Compiles for a target triple into a folder, without printing anything.
     ///
     /// # Errors
     /// As [`Model::compile`].

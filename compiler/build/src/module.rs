@@ -1,11 +1,11 @@
-//! The Rust module of a model.
+//! Generates the Rust module of a model.
 
 use std::fmt::Write;
 
 use mcc::driver::Compiled;
 use mcc::ir::DType;
 
-/// The Rust type of an element, where there is one that tensors are made of.
+/// The Rust type of an element, if tensors of it have one.
 fn element(dtype: DType) -> Option<&'static str> {
     Some(match dtype {
         DType::F32 => "f32",
@@ -34,12 +34,12 @@ fn element(dtype: DType) -> Option<&'static str> {
     })
 }
 
-/// The text of a comment's line.
+/// Text as one line of a comment.
 fn line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// The module of a model of a name.
+/// The module of a compiled model.
 pub fn text(compiled: &Compiled, name: &str) -> String {
     let program = &compiled.program;
     let (inputs, outputs) = (compiled.inputs(), program.outputs.as_slice());
@@ -49,12 +49,12 @@ pub fn text(compiled: &Compiled, name: &str) -> String {
          unsafe extern \"C\" {{\n    \
          static {name}_model: ::mcc_runtime::RawModel;\n\
          }}\n\n\
-         /// The model: what it takes and gives, and calls with tensors of any dimensions.\n\
+         /// The model: its inputs and outputs, and calls with tensors of any dimensions.\n\
          ///\n\
          /// # Errors\n\
-         /// When `mcc-runtime` is of another version than the compiler.\n\
+         /// When `mcc-runtime` and the compiler have different versions.\n\
          pub fn model() -> ::core::result::Result<::mcc_runtime::Model, ::mcc_runtime::Error> {{\n    \
-         // SAFETY: the linked object defines it, as the compiler that wrote this laid it out.\n    \
+         // SAFETY: the linked object defines it with the layout of the compiler that wrote this.\n    \
          unsafe {{ ::mcc_runtime::Model::new(&{name}_model) }}\n\
          }}\n"
     );

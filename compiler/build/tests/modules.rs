@@ -1,4 +1,4 @@
-//! Modules of models: what they declare, and errors instead of half of one.
+//! Generated modules: their declarations; and after an error no files are left.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! `mcc bench`: how long an inference takes, here.
+//! `mcc bench`: measures how long an inference takes on this machine.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -26,11 +26,11 @@ pub struct BenchArgs {
     seconds: f64,
     #[command(flatten)]
     threads: ThreadOptions,
-    /// Tell the time of each step and kernel instead, and how near it comes to what this core can do
+    /// Report the time of each step and kernel, and its share of this core's peak
     #[arg(long)]
     profile: bool,
-    /// First time the candidates of the cost model's choices for this model's layers on this machine, each --seconds long,
-    /// and write the fastest ones to a file, which --choices takes; what a file has of other models and CPUs it keeps
+    /// First time the candidates of the cost model's choices for this model's layers on this machine, --seconds each,
+    /// and write the fastest ones to a file for --choices; entries of the file for other models and CPUs are kept
     #[arg(long, value_name = "FILE", conflicts_with = "choices")]
     tune: Option<PathBuf>,
     /// Print one JSON object
@@ -65,7 +65,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     let model = Model::load(&compiled.code.object)?;
     let load_ms = ms(start.elapsed());
     let mut session = model.session(&inputs, pool.as_ref())?;
-    // The first run brings weights and code into memory.
+    // The first run pages in weights and code.
     session.run()?;
     let mut times = Vec::new();
     let end = Instant::now() + seconds;

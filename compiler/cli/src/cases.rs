@@ -2,7 +2,8 @@
 //!
 //! A case is a folder with `model.onnx` and data sets `test_data_set_N`, each with `input_M.pb` and `output_M.pb`: serialized
 //! tensors, matched to the model's inputs and outputs by name where they carry a known one, else by number.
-//! A file `tolerance` beside the model holds `RTOL ATOL`, a line an output; the last line stands for all further outputs.
+//! A file `tolerance` beside the model holds `RTOL ATOL`, one line per output; the last line applies to all further
+//! outputs.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,7 @@ pub struct Case {
     tolerances: Vec<Tolerance>,
 }
 
-/// Every case at or below the folders.
+/// All cases at or below the folders.
 pub fn find(folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for folder in folders {
@@ -34,7 +35,7 @@ pub fn find(folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Reads a case's layout, not yet its data.
+/// Reads the layout of a case, but not its data.
 pub fn open(folder: &Path) -> Result<Case> {
     let mut data_sets: Vec<PathBuf> = entries(folder)?.into_iter().filter(|p| p.is_dir()).collect();
     data_sets.retain(|p| numbered(p, "test_data_set_").is_some());
@@ -53,7 +54,7 @@ pub fn open(folder: &Path) -> Result<Case> {
 }
 
 impl Case {
-    /// How close output `n` has to be, where the case says so.
+    /// The tolerance of output `n`, if the case gives one.
     pub fn tolerance(&self, n: usize) -> Option<Tolerance> {
         self.tolerances.get(n).or(self.tolerances.last()).copied()
     }
@@ -74,7 +75,7 @@ pub fn read_tensors(data_set: &Path, side: &str, names: &[&str]) -> Result<Vec<O
         match tensors.get_mut(slot) {
             Some(slot) => *slot = Some(tensor),
             None => {
-                let text = format!("{}: the model has {} {side}s only", file.display(), names.len());
+                let text = format!("{}: the model has only {} {side}s", file.display(), names.len());
                 return Err(Error::invalid(text));
             }
         }
@@ -82,7 +83,7 @@ pub fn read_tensors(data_set: &Path, side: &str, names: &[&str]) -> Result<Vec<O
     Ok(tensors)
 }
 
-/// The names of a model's inputs; initializers that are listed among them are none.
+/// The names of a model's inputs, without initializers that are listed among them.
 pub fn input_names(model: &Path) -> Result<Vec<String>> {
     let graph =
         mcc_proto::ModelProto::decode(mcc::onnx::file::map(model)?).ok().and_then(|m| m.graph).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Files of choices: what `--tune` measured and `--choices` takes. JSON, a choice a line, in a fixed order:
+//! Files of choices, written by `--tune` and read by `--choices`: JSON, one choice per line, in a fixed order:
 //!
 //! ```text
 //! {"mcc": "0.1.0",
@@ -7,7 +7,7 @@
 //!   {"cpu": "x86-64-v3", "problem": "matmul(...) : ...", "knob": "tile_rows", "choice": 6, "default": 4, "us": {"4": 9.0, "6": 8.1}}]}
 //! ```
 //!
-//! `cpu`, `problem`, `knob` and `choice` are what counts; the rest says where they come from.
+//! mcc reads `cpu`, `problem`, `knob` and `choice`; the rest records the measurement.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,12 +25,12 @@ pub struct File {
     entries: BTreeMap<(String, String, Knob), Entry>,
 }
 
-/// A choice and what was measured.
+/// A choice and its measurement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// The candidate to take.
     pub choice: i64,
-    /// What the cost model says.
+    /// The cost model's choice.
     default: Option<i64>,
     /// Microseconds of each candidate.
     times: BTreeMap<i64, f64>,
@@ -56,19 +56,19 @@ impl File {
         let mut file = File::default();
         for (n, item) in list.iter().enumerate() {
             let malformed = |what: &str| Error::usage(format!("choice {n}: {what}: {item}"));
-            let text = |key: &str| item[key].as_str().ok_or_else(|| malformed(&format!("{key:?} is no text")));
+            let text = |key: &str| item[key].as_str().ok_or_else(|| malformed(&format!("{key:?} is not a string")));
             let name = text("knob")?;
             let knob = Knob::of_name(name).ok_or_else(|| {
                 let names: Vec<&str> = KNOBS.iter().map(|p| p.1).collect();
                 malformed(&format!("there is no knob {name:?}")).help(format!("knobs are {}", names.join(", ")))
             })?;
-            let choice = item["choice"].as_i64().ok_or_else(|| malformed("\"choice\" is no integer"))?;
+            let choice = item["choice"].as_i64().ok_or_else(|| malformed("\"choice\" is not an integer"))?;
             let times = item["us"].as_object().into_iter().flatten();
             let times = times.filter_map(|(k, v)| Some((k.parse().ok()?, v.as_f64()?))).collect();
             let entry = Entry { choice, default: item["default"].as_i64(), times };
             let key = (text("cpu")?.to_string(), text("problem")?.to_string(), knob);
             if file.entries.insert(key, entry).is_some_and(|other| other.choice != choice) {
-                return Err(malformed("contradicts one before"));
+                return Err(malformed("contradicts an earlier choice"));
             }
         }
         Ok(file)
@@ -99,12 +99,12 @@ impl File {
         format!("{{\"mcc\": {version},\n \"machine\": {machine},\n \"choices\": [\n{}]}}\n", lines.join(",\n"))
     }
 
-    /// Adds a choice, in place of an earlier one.
+    /// Adds a choice, or replaces an earlier one.
     pub fn insert(&mut self, cpu: &str, (problem, knob): (String, Knob), entry: Entry) {
         self.entries.insert((cpu.to_string(), problem, knob), entry);
     }
 
-    /// What counts for a CPU.
+    /// The choices for a CPU.
     pub fn table(&self, cpu: &str) -> Table {
         let own = self.entries.iter().filter(|(key, _)| key.0 == cpu);
         own.map(|((_, problem, knob), entry)| ((problem.clone(), *knob), entry.choice)).collect()
@@ -118,7 +118,7 @@ impl File {
     }
 }
 
-/// What became of the choices of configurations that something was compiled for: lines about those that were not taken.
+/// Lines about choices that had no effect on anything that was compiled with the configurations.
 pub fn unused<'c>(configs: impl Iterator<Item = &'c Config>) -> Vec<String> {
     let mut lines = Vec::new();
     for config in configs {
@@ -127,7 +127,7 @@ pub fn unused<'c>(configs: impl Iterator<Item = &'c Config>) -> Vec<String> {
             let Some(refused) = refused else { continue };
             let knob = knob.name();
             lines.push(format!(
-                "{knob} of {problem} for {cpu} is {taken}: {refused} is none of the candidates {candidates:?}"
+                "{knob} of {problem} for {cpu} is {taken}: {refused} is not among the candidates {candidates:?}"
             ));
         }
         let unknown = table.keys().filter(|key| !record.contains_key(key)).count();
@@ -139,7 +139,7 @@ pub fn unused<'c>(configs: impl Iterator<Item = &'c Config>) -> Vec<String> {
     lines
 }
 
-/// The processor's own name, as far as the system tells.
+/// The processor's name, if the system reports it.
 fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|p| p.1.trim()));
@@ -172,9 +172,9 @@ mod tests {
         let (one, other) = (item("ahead", "0"), item("ahead", "1"));
         let wrong = [
             (item("aheat", "0"), "no knob \"aheat\""),
-            (item("ahead", "\"x\""), "\"choice\" is no integer"),
+            (item("ahead", "\"x\""), "\"choice\" is not an integer"),
             (format!("{one}, {other}"), "contradicts"),
-            ("{}".to_string(), "is no text"),
+            ("{}".to_string(), "is not a string"),
         ];
         for (items, message) in wrong {
             let error = of(&items).unwrap_err().to_string();

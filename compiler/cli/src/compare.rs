@@ -17,8 +17,8 @@ impl Default for Tolerance {
     }
 }
 
-/// What is wrong with `got`, if anything. Floats may differ within the tolerance, and NaN equals NaN; everything else
-/// must be the same.
+/// Describes how `got` differs from `want`, if it does. Floats may differ within the tolerance, and NaN equals NaN;
+/// everything else must be equal.
 pub fn difference(got: &Tensor, want: &Tensor, tolerance: Tolerance) -> Option<String> {
     if got.dtype() != want.dtype() {
         return Some(format!("elements are {}, expected {}", got.dtype(), want.dtype()));
@@ -33,7 +33,7 @@ pub fn difference(got: &Tensor, want: &Tensor, tolerance: Tolerance) -> Option<S
     for i in 0..want.numel() {
         if want.dtype().is_float() {
             let (g, w) = (got.f64_at(i), want.f64_at(i));
-            // Infinities of one sign are equal, and their difference is not a number.
+            // Infinities of the same sign are equal, but their difference is NaN.
             let same = g == w || g.is_nan() && w.is_nan();
             let by = (g - w).abs();
             if !same && (by.is_nan() || by > tolerance.atol + tolerance.rtol * w.abs() || w.is_infinite()) {
@@ -79,7 +79,7 @@ impl Wrong {
     }
 }
 
-/// `[1,0,2]` for a row-major index.
+/// The multi-dimensional index of a row-major one, such as `[1,0,2]`.
 fn place(mut i: usize, shape: &[usize]) -> String {
     let mut index = vec![0; shape.len()];
     for (slot, &d) in index.iter_mut().zip(shape).rev() {

@@ -1,4 +1,4 @@
-//! `mcc MODEL -o OUT.o`: the compiler proper.
+//! `mcc MODEL -o OUT.o`: compiles a model to files.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,13 +18,13 @@ pub struct CompileArgs {
     /// The model, an .onnx file
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
-    /// The file to write; "-" is stdout, for text
+    /// The file to write; "-" is stdout, for text output only
     #[arg(short, long, value_name = "OUT.o")]
     output: Option<PathBuf>,
     /// Machine to compile for, such as aarch64-linux-android [default: this one]
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
-    /// Prefix of the object's symbols, any but "mcc" [default: made of the model's file name]
+    /// Prefix of the object's symbols, anything but "mcc" [default: derived from the model's file name]
     #[arg(long, value_name = "SYM")]
     name: Option<String>,
     /// Where to write the C header [default: beside the object, as OUT.h]
@@ -35,44 +35,46 @@ pub struct CompileArgs {
     emit: Emit,
     #[command(flatten)]
     options: ModelOptions,
-    /// Print the graph to stderr after a pass of this name, or after "all"
+    /// Print the graph to stderr after each run of this pass that changed it; "all" for every pass
     #[arg(long, value_name = "PASS")]
     dump_ir: Option<String>,
-    /// Let a run use several threads of a pool that the program gives: at most N, each with scratch memory in the arena
+    /// Let a run use up to N threads of a pool that the application provides; the arena holds scratch memory once per
+    /// thread
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_value_t = 1,
           default_missing_value = "4", value_parser = clap::value_parser!(u32).range(1..=MAX_THREADS))]
     threads: u32,
-    /// Time the candidates of the cost model's choices on this machine first, write the fastest ones to a file, which
-    /// --choices takes, and compile with them; inputs are noise (mcc bench --tune takes others)
+    /// First time the candidates of the cost model's choices on this machine, write the fastest ones to a file for
+    /// --choices, and compile with them; the inputs are noise (mcc bench --tune can use given data)
     #[arg(long, value_name = "FILE", conflicts_with = "choices")]
     tune: Option<PathBuf>,
-    /// Where the weights go
+    /// Where to put the weights
     #[arg(long, value_name = "WHERE", value_enum, default_value_t = Weights::Auto)]
     weights: Weights,
 }
 
-/// Seconds that tuning measures each choice for.
+/// Seconds per measurement while tuning.
 const TUNE_SECONDS: f64 = 2.0;
 
 /// Where weights go.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Weights {
-    /// Embedded up to 2 GB, which is what objects can hold; separate above
+    /// Embedded up to 2 GB, the most that an object can hold; separate above
     Auto,
-    /// Into the object's read-only data
+    /// In the object's read-only data
     Embedded,
-    /// Into a file beside it, OUT.weights, whose bytes the program maps and passes as the model's last input; others are refused
+    /// In a file beside the object, OUT.weights, whose bytes the program maps and passes as the model's last input; any
+    /// other file is refused
     Separate,
 }
 
-/// Stages that can be written.
+/// Outputs of the compiler.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Emit {
-    /// The object, and its C header
+    /// The object and its C header
     Object,
-    /// A static library, and its C header
+    /// A static library and its C header
     StaticLib,
-    /// A shared library, and its C header; ELF targets, linked by ld.lld or the host's cc
+    /// A shared library and its C header; ELF targets, linked by ld.lld or the host's cc
     Shared,
     /// The graph as imported
     ImportedGraph,
@@ -88,7 +90,7 @@ enum Emit {
 
 /// Compiles and writes.
 pub fn compile(args: &CompileArgs) -> Result<()> {
-    // Optional for clap, which else would ask for them beside a subcommand too.
+    // Optional for clap, which would otherwise require them with a subcommand too.
     let help = "mcc MODEL -o OUT.o; all options: mcc --help";
     let model = args.model.as_deref().ok_or_else(|| Error::usage("no model given").help(help))?;
     let output = args.output.as_deref().ok_or_else(|| Error::usage("no output given").help(help))?;
@@ -110,7 +112,7 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
     match &places {
         Some(places) => check_outputs(args, model, &places.named())?,
         None => {
-            // A listing has no header, and no weights beside it.
+            // A listing has neither header nor weights file.
             let emit = args.emit.to_possible_value().map(|v| v.get_name().to_string()).unwrap_or_default();
             let header = args.header.as_ref().map(|_| "--header");
             if let Some(flag) = header.or(options.separate_weights.then_some("--weights separate")) {
@@ -178,7 +180,7 @@ fn listing(stage: Emit, model: &Path, options: &driver::Options) -> Result<Strin
     }
 }
 
-/// Where the files of a compiled model go.
+/// Paths of a compiled model's files.
 struct Places {
     object: PathBuf,
     header: PathBuf,
@@ -188,7 +190,7 @@ struct Places {
 impl Places {
     fn new(output: &Path, header: Option<&Path>, separate: bool) -> Result<Places> {
         if output == Path::new("-") {
-            return Err(Error::usage("-o -: an object is no text; give a file"));
+            return Err(Error::usage("-o -: an object is binary; give a file"));
         }
         let header = header.map_or_else(|| output.with_extension("h"), Path::to_path_buf);
         let weights = separate.then(|| output.with_extension("weights"));
@@ -201,7 +203,7 @@ impl Places {
     }
 }
 
-/// Refuses outputs that would overwrite what the model is made of, or one another.
+/// Refuses outputs that would overwrite an input of the command or one another.
 fn check_outputs(args: &CompileArgs, model: &Path, outputs: &[files::Named]) -> Result<()> {
     let given = args.options.files();
     let given = given.iter().map(|path| ("a file given with an option", path.as_path()));
@@ -210,7 +212,7 @@ fn check_outputs(args: &CompileArgs, model: &Path, outputs: &[files::Named]) -> 
     files::check(&inputs, &outputs.iter().copied().chain(tuned).collect::<Vec<_>>())
 }
 
-/// Refuses outputs that would overwrite the data that a model names.
+/// Refuses outputs that would overwrite the model's external data.
 fn check_data(data: &[PathBuf], places: &Places) -> Result<()> {
     let data: Vec<files::Named> = data.iter().map(|path| ("the model's data", path.as_path())).collect();
     files::check(&data, &places.named())
@@ -227,12 +229,12 @@ fn binary(args: &CompileArgs, model: &Path, mut places: Places, options: &driver
     if let (Some(weights), None) = (&compiled.weights, &places.weights) {
         let what = format!("the weights are {} bytes, more than an object can hold", weights.len());
         if args.weights == Weights::Embedded {
-            return Err(Error::unsupported(what).help("leave out --weights embedded: they are written to a file then"));
+            return Err(Error::unsupported(what).help("without --weights embedded they are written to a file"));
         }
         let beside = places.object.with_extension("weights");
         let file = beside.display();
         tell(&format!(
-            "mcc: note: {what}: they are in {file}, whose bytes the program passes as the model's last input\n"
+            "mcc: note: {what}: they were written to {file}, whose bytes the program passes as the model's last input\n"
         ));
         places.weights = Some(beside);
         check_outputs(args, model, &places.named())?;

@@ -1,11 +1,11 @@
-//! `mcc cpus`: the CPU levels, and which of them this machine runs.
+//! `mcc cpus`: lists the CPU levels, and whether this machine runs them.
 
 use mcc::{Error, Result};
 use mcc_targets::{CPU_LEVELS, TEST_CPU, Target, here};
 
 use super::say;
 
-/// Prints a line a level of this machine's family.
+/// Prints a line per level of this machine's family.
 pub fn cpus() -> Result<()> {
     let native = Target::host(Some("native")).map_err(|e| Error::usage(e.to_string()))?;
     let levels = CPU_LEVELS.iter().filter(|l| l.arch == native.arch);
@@ -16,6 +16,6 @@ pub fn cpus() -> Result<()> {
         say(&format!("{:width$}  {what}\n", level.name))?;
     }
     let passing = std::env::var(TEST_CPU).ok().filter(|name| !name.is_empty());
-    let passing = passing.map(|name| format!(", as {TEST_CPU}={name} has it")).unwrap_or_default();
+    let passing = passing.map(|name| format!(", because {TEST_CPU}={name}")).unwrap_or_default();
     say(&format!("{:width$}  {}{passing}\n", "native", native.cpu_name()))
 }

@@ -1,10 +1,10 @@
-//! What a model makes of hostile dimensions and values: it refuses them or computes what they ask for.
+//! `mcc verify --hostile`: runs a model on hostile dimensions and values, and checks that each run is refused or gives
+//! the right result.
 //!
-//! A case's inputs get a symbol for every dimension, then one for all dimensions that are equal, then the first input alone,
-//! then what the model says;
-//! each model that this gives runs between guard pages on its data and on variants of them: one dimension or integer at a
-//! time is nothing, negative, too large by little, huge. Whatever comes out is held against the reference evaluator where
-//! that is not too slow.
+//! The case's model is tried with a symbol for every dimension of the inputs, then with one symbol for all dimensions
+//! that are equal, then with symbols for the first input only, then as given. Each such model runs between guard pages
+//! on its data and on variants of them: one dimension or integer at a time is zero, negative, slightly too large, or
+//! huge. Results are compared with the reference evaluator unless that takes too long.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -25,7 +25,7 @@ use mcc_runtime::Pool;
 use super::cases::{self, Case};
 use super::compare::{Tolerance, difference};
 
-/// Dimensions to try, beside those next to what a case has.
+/// Dimensions to try, besides those next to the case's own.
 const DIMENSIONS: &[i64] =
     &[0, 1, 2, -1, 5, 1 << 20, 1 << 31, 1 << 33, 1 << 40, 1 << 61, 1 << 62, -(1 << 62), i64::MAX, i64::MIN];
 /// Integers to try as elements.
@@ -49,20 +49,20 @@ const INTEGERS: &[i64] = &[
 ];
 /// Floats to try as elements of small inputs.
 const FLOATS: &[f64] = &[0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e30, -1e30, 1e-30];
-/// Elements of an input of which hostile ones are made, at most.
+/// Number of elements of an input that are replaced by hostile ones, at most.
 const SMALL: usize = 64;
-/// Bytes of inputs that are made up, and of outputs and arena that a run may take.
+/// Bytes of synthetic inputs, and of outputs and arena that a run may take.
 const MOST: usize = 4 << 20;
-/// Elements of inputs and outputs that the evaluator is asked for.
+/// Elements of inputs and outputs up to which the evaluator runs.
 const EVALUATED: usize = 4_000;
-/// Extents that are not refused for their size, and take long.
+/// Extents that are not refused for their size but take long.
 const LONG: Range<i64> = 1 << 22..1 << 44;
 /// Seconds that a call may take.
 const SECONDS: u32 = 10;
-/// Findings that are told for a case.
+/// Findings reported per case.
 const ENOUGH: usize = 4;
 
-/// An input as it is given: dimensions and data, which need not fit.
+/// An input as passed: dimensions and data, which may contradict each other.
 #[derive(Clone)]
 struct Given {
     dtype: DType,
@@ -70,16 +70,16 @@ struct Given {
     data: Vec<u8>,
 }
 
-/// How a case did.
+/// The result of a case.
 #[derive(Default)]
 pub struct Found {
-    /// What is wrong.
+    /// The faults found.
     pub wrong: Vec<String>,
-    /// Calls, and how they ended.
+    /// The number of calls by outcome.
     pub counts: BTreeMap<&'static str, usize>,
 }
 
-/// Runs a case on everything hostile.
+/// Runs a case with all hostile variants.
 pub fn check(folder: &Path, options: &Options, pool: Option<&Pool>) -> Result<Found> {
     let case = cases::open(folder)?;
     let bytes = std::fs::read(&case.model).map_err(|e| Error::io(case.model.display(), &e))?;
@@ -87,9 +87,9 @@ pub fn check(folder: &Path, options: &Options, pool: Option<&Pool>) -> Result<Fo
     let mut seen = BTreeSet::new();
     let mut refusal = None;
     for symbols in [Symbols::EachItsOwn, Symbols::OneAnExtent, Symbols::OfTheFirst, Symbols::AsGiven] {
-        let proto = ModelProto::decode(bytes.as_slice()).map_err(|e| Error::invalid(format!("no model: {e}")))?;
+        let proto = ModelProto::decode(bytes.as_slice()).map_err(|e| Error::invalid(format!("not a model: {e}")))?;
         let loosened = loosened(proto, symbols);
-        // What is wrong with a model that is not the case's own is nobody's business, but mcc may not panic.
+        // A variant of the case's model may be invalid; mcc must report that and not panic.
         let graph = onnx::import(loosened.encode_to_vec().into(), Some(folder), &onnx::Options::default());
         let graph = match graph {
             Ok(graph) => graph,
@@ -132,7 +132,7 @@ enum Symbols {
     AsGiven,
 }
 
-/// The model with symbols for constant dimensions; what it says about other values is forgotten.
+/// The model with symbols in place of constant dimensions; declared types of other values are dropped.
 fn loosened(mut model: ModelProto, symbols: Symbols) -> ModelProto {
     let Some(graph) = model.graph.as_mut().filter(|_| symbols != Symbols::AsGiven) else { return model };
     graph.value_info.clear();
@@ -159,13 +159,13 @@ fn loosened(mut model: ModelProto, symbols: Symbols) -> ModelProto {
 struct Hostile<'a> {
     graph: &'a Graph,
     model: &'a Model,
-    /// Whether an input's elements decide dimensions.
+    /// Whether the input's elements decide dimensions.
     decide: Vec<bool>,
     pool: Option<&'a Pool>,
 }
 
 impl Hostile<'_> {
-    /// Every data set as it is, and variants of the first.
+    /// Runs every data set as it is, and variants of the first.
     fn all(&self, case: &Case, found: &mut Found) -> Result<()> {
         let names: Vec<&str> = self.model.inputs.iter().map(|p| p.name.as_str()).collect();
         let mut first = None;
@@ -189,13 +189,13 @@ impl Hostile<'_> {
         Ok(())
     }
 
-    /// Variants in which symbols, and single dimensions, are something else.
+    /// Variants with other values for symbols and for single dimensions.
     fn dimensions(&self, base: &[Given]) -> Vec<Vec<Given>> {
         let mut variants = Vec::new();
         let types: Vec<Vec<Dim>> = self.graph.inputs().iter().map(|&n| self.graph.ty(n.into()).shape.clone()).collect();
         let places: Vec<(usize, usize)> =
             types.iter().enumerate().flat_map(|(i, dims)| (0..dims.len()).map(move |a| (i, a))).collect();
-        // Those that are one symbol change together.
+        // Dimensions with the same symbol change together.
         let mut groups: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
         for &(i, a) in &places {
             if let Some(symbol) = types[i][a].as_sym() {
@@ -225,7 +225,7 @@ impl Hostile<'_> {
                 }
             }
         }
-        // One of those that are one symbol, or a constant, is not what the others are.
+        // One of several dimensions with the same symbol differs from the others, or a constant one from its value.
         for &place in &places {
             let alone = vec![place];
             if !groups.contains(&alone) {
@@ -241,14 +241,14 @@ impl Hostile<'_> {
         variants
     }
 
-    /// Whether an element that decides dimensions has such a magnitude.
+    /// Whether an element of this magnitude decides dimensions.
     fn decides(&self, inputs: &[Given], long: impl Fn(i64) -> bool) -> bool {
         let values = |(given, _): (&Given, _)| given.tensor().map_or_else(Vec::new, |t| t.to_i64s());
         let deciding = inputs.iter().zip(&self.decide).filter(|(_, decides)| **decides);
         deciding.flat_map(values).any(|v| long(v.saturating_abs()))
     }
 
-    /// One run, at both ends of pages.
+    /// One run, with memory at both ends of its pages.
     fn one(&self, inputs: &[Given], found: &mut Found) {
         let feeds: Vec<Feed<'_>> = inputs.iter().map(|g| Feed { dims: &g.dims, data: &g.data }).collect();
         let note = inputs.iter().map(Given::show).collect::<Vec<_>>().join(", ");
@@ -274,7 +274,7 @@ impl Hostile<'_> {
         }
     }
 
-    /// Whether the evaluator says the same.
+    /// Compares with the evaluator.
     fn compare(&self, inputs: &[Given], got: &[Tensor]) -> std::result::Result<&'static str, String> {
         let elements = inputs.iter().map(|g| g.data.len() / g.dtype.size()).chain(got.iter().map(Tensor::numel));
         let long = inputs.iter().flat_map(|g| &g.dims).any(|&d| d > EVALUATED as i64)
@@ -287,7 +287,7 @@ impl Hostile<'_> {
         let evaluated = catch_unwind(AssertUnwindSafe(|| eval::eval_graph(self.graph, &tensors)));
         let want = match evaluated {
             Ok(Ok(want)) => want,
-            // Kernels draw indices and lengths to the nearest valid one: see mcc.h.
+            // Kernels clamp indices and lengths to the nearest valid one: see mcc.h.
             Ok(Err(e)) if ["out of range", "sequence length"].iter().any(|what| e.to_string().contains(what)) => {
                 return Ok("clamped");
             }
@@ -295,7 +295,7 @@ impl Hostile<'_> {
             Err(_) => return Ok("evaluator panics"),
         };
         for (got, want) in got.iter().zip(&want) {
-            // Zeros that meet infinities may or may not take part.
+            // Products of zeros and infinities may or may not be included.
             if got.dtype().is_float() && infinite && got.shape() == want.shape() {
                 continue;
             }
@@ -307,7 +307,7 @@ impl Hostile<'_> {
     }
 }
 
-/// Variants in which elements are something else: all of an input, or its first or last one.
+/// Variants with other elements: all of an input, or its first or last one.
 fn elements(base: &[Given]) -> Vec<Vec<Given>> {
     let mut variants = Vec::new();
     for (i, given) in base.iter().enumerate() {
@@ -345,7 +345,7 @@ fn given(tensor: &Tensor) -> Given {
 }
 
 impl Given {
-    /// As many bytes as the dimensions ask for, if that is not too many: those of `from` again and again.
+    /// As many bytes as the dimensions need, up to a limit: those of `from`, repeated.
     fn fill(&mut self, from: &[u8]) {
         let element = if self.dims.contains(&0) { 0 } else { self.dtype.size() };
         let bytes = self.dims.iter().try_fold(element, |n, &d| n.checked_mul(usize::try_from(d).ok()?));

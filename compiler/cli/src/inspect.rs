@@ -1,7 +1,7 @@
-//! `mcc inspect`: what is in a model, and what the compiler makes of it.
+//! `mcc inspect`: shows a model's contents and how it was compiled.
 //!
-//! Layers, steps and the steps of `mcc bench --profile` are named alike, by the label of the ONNX node that they stem
-//! from: what a decision gained is the time of the steps of that node.
+//! Layers, steps and the steps of `mcc bench --profile` have the same names, the labels of the ONNX nodes that they
+//! come from, so a decision's effect is the time of that node's steps.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -100,7 +100,7 @@ fn text(report: &Value) -> String {
     }
     let cpus: Vec<&str> = report["cpus"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let (richest, many) = (cpus.last().unwrap_or(&""), cpus.len() > 1);
-    let which = if many { format!("; shown is that for {richest}") } else { String::new() };
+    let which = if many { format!("; shown: {richest}") } else { String::new() };
     out += &format!("for {}: code for {}{which}\n", report["target"].as_str().unwrap_or(""), cpus.join(" and "));
     for (title, key) in [("as imported", "operations"), ("optimised", "optimised_operations")] {
         let counts: Vec<_> = report[key].as_object().into_iter().flatten().collect();
@@ -127,7 +127,7 @@ fn text(report: &Value) -> String {
     )
 }
 
-/// What was decided for each layer; the layer's own time is in `mcc bench --profile`, under the same name.
+/// The decisions per layer; the layer's time is in `mcc bench --profile`, under the same name.
 fn layer_table(layers: &[Value]) -> String {
     let word = |row: &Value, key: &str| row[key].as_str().unwrap_or("").to_string();
     let number = |value: &Value, show: fn(f64) -> String| value.as_f64().map_or_else(String::new, show);

@@ -1,15 +1,15 @@
-//! What is said when the compiler itself fails, or the machine has no memory left: a message like any other, and an exit
-//! status that is documented. Nothing relies on it; whatever ends up here is a fault to mend.
+//! Reports internal failures and lack of memory: an ordinary message and a documented exit status. Nothing relies on
+//! this; whatever ends up here is a bug to fix.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Bytes of stack for the compiler, whose recursion over nested graphs and expressions is bounded. Only what is touched
-/// takes memory.
+/// Bytes of stack for the compiler, whose recursion over nested graphs and expressions is bounded. Only touched pages
+/// take memory.
 const STACK: usize = 256 << 20;
 
-/// Runs the program on a stack of its own, and answers a panic as an internal error.
+/// Runs the program on a thread with a large stack, and reports a panic as an internal error.
 pub fn guarded(program: impl FnOnce() -> ExitCode + Send + 'static) -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         let text = panic.payload_as_str().unwrap_or("a panic");
@@ -17,24 +17,24 @@ pub fn guarded(program: impl FnOnce() -> ExitCode + Send + 'static) -> ExitCode 
         let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
         eprintln!("mcc: internal error: {text}{place}");
         eprintln!("  in mcc {}", arguments.join(" "));
-        eprintln!("  help: this is a fault of mcc, whatever the model: please report it, with the model");
+        eprintln!("  help: this is a bug in mcc, whatever the model: please report it with the model");
     }));
     let thread = std::thread::Builder::new().stack_size(STACK).spawn(program);
     match thread.map(std::thread::JoinHandle::join) {
         Ok(Ok(code)) => code,
-        // The hook has said what there is to say.
+        // The panic hook has printed the message.
         Ok(Err(_)) => ExitCode::from(3),
         Err(e) => {
-            eprintln!("mcc: error: no thread: {e}");
+            eprintln!("mcc: error: cannot start a thread: {e}");
             ExitCode::from(1)
         }
     }
 }
 
-/// The system's allocator, but that the process says so and ends when there is no memory.
+/// The system's allocator; when there is no memory, the process prints a message and ends.
 pub struct Allocator;
 
-// SAFETY: every call goes to the system's allocator as it came; a result that is handed on is that allocator's.
+// SAFETY: every call is passed to the system's allocator unchanged; a result that is returned is that allocator's.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -58,10 +58,10 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// Passes a block on; without one the process ends, since nothing can be computed further.
+/// Returns a block; without one, prints a message and ends the process.
 fn or_end(block: *mut u8, size: usize) -> *mut u8 {
     if block.is_null() {
-        // Formatting into a buffer on the stack, as there is no memory for another.
+        // Format into a buffer on the stack, since there is no memory for another.
         let mut text = [0u8; 96];
         let mut rest = &mut text[..];
         let _ = writeln!(rest, "mcc: error: there is not enough memory: {size} bytes more are needed");

@@ -1,4 +1,4 @@
-//! What an object is wrapped into: a static or a shared library.
+//! Wraps an object in a static or shared library.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use target_lexicon::{BinaryFormat, Triple};
 /// Form of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// As it is.
+    /// The object itself.
     Object,
     /// An `ar` archive with a symbol table.
     StaticLib,
@@ -20,7 +20,7 @@ pub enum Form {
 /// Wraps an object.
 ///
 /// # Errors
-/// When no linker is there, or it refuses.
+/// When there is no linker, or it fails.
 pub fn link(object: &[u8], options: &Options, form: Form) -> Result<Vec<u8>> {
     match form {
         Form::Object => Ok(object.to_vec()),
@@ -42,7 +42,7 @@ const FLAGS: &[&str] = &[
     "-ztext",
 ];
 
-/// `ld.lld` by every name that distributions give it, the newest first.
+/// Names of `ld.lld` in various distributions, the newest first.
 const LLD: &[&str] =
     &["ld.lld", "ld.lld-22", "ld.lld-21", "ld.lld-20", "ld.lld-19", "ld.lld-18", "ld.lld-17", "ld.lld-16"];
 
@@ -74,7 +74,7 @@ fn shared(object: &[u8], options: &Options) -> Result<Vec<u8>> {
     };
     let result = command.arg("-o").arg(&output).arg(&input).output().map_err(|e| Error::io("the linker", &e))?;
     if !result.status.success() {
-        return Err(Error::internal(format!("the linker refuses: {}", String::from_utf8_lossy(&result.stderr).trim())));
+        return Err(Error::internal(format!("the linker failed: {}", String::from_utf8_lossy(&result.stderr).trim())));
     }
     std::fs::read(&output).map_err(|e| Error::io(output.display(), &e))
 }

@@ -1,4 +1,4 @@
-//! The command line. Scripts rely on it: see the options' texts for the contract.
+//! The command line. Its contract is in the options' help, since scripts rely on it.
 //!
 //! Exit status: 0 done, 1 the model or its data is at fault, 2 usage, 3 internal error.
 
@@ -52,9 +52,9 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Time a model here
     Bench(bench::BenchArgs),
-    /// Show what is in a model and what the compiler makes of it
+    /// Show a model's contents and how it is compiled
     Inspect(inspect::InspectArgs),
-    /// List the CPU levels that --cpu takes, and which of them this machine runs
+    /// List the CPU levels that --cpu takes, and whether this machine runs them
     Cpus,
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
 
 /// The whole program.
 fn command() -> ExitCode {
-    // clap answers bad usage itself, with exit status 2.
+    // clap reports bad usage itself, with exit status 2.
     let cli = Cli::parse();
     match dispatch(cli) {
         Ok(true) => ExitCode::SUCCESS,
@@ -89,7 +89,7 @@ fn command() -> ExitCode {
     }
 }
 
-/// Whether all is well; `false` is for results that are no error, such as a failing case.
+/// Returns whether all is well; `false` for results that are not errors, such as a failing case.
 fn dispatch(cli: Cli) -> Result<bool> {
     match cli.command {
         None => compile::compile(&cli.compile).map(|()| true),
@@ -106,10 +106,10 @@ fn dispatch(cli: Cli) -> Result<bool> {
     }
 }
 
-/// The error of who reads no further (`mcc inspect | head`): that is told by the exit status only.
-const GONE: &str = "nobody reads stdout";
+/// The error when the reader of stdout is gone (`mcc inspect | head`): only the exit status reports it.
+const GONE: &str = "stdout is closed";
 
-/// Prints to stdout. Text that does not get there is an error.
+/// Prints to stdout; a failure to write is an error.
 fn say(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|e| match e.kind() {
@@ -118,12 +118,12 @@ fn say(text: &str) -> Result<()> {
     })
 }
 
-/// Prints to stderr. Where that cannot be written to, there is nobody to tell.
+/// Prints to stderr; a failure to write cannot be reported.
 fn tell(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// An error's text: what, where, what to do; then every further blocker found in the same run.
+/// An error's text: fault, context, remedy; then every further blocker found in the same run.
 fn render(report: &Report) -> String {
     let mut text = report.message.clone();
     for place in &report.context {

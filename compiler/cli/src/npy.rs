@@ -11,13 +11,13 @@ use mcc::onnx::file::open_regular;
 use mcc::{Error, Result};
 use npyz::{Endianness, NpyFile, Order, WriterBuilder};
 
-/// Reads a tensor that shall have elements of type `dtype`.
+/// Reads a tensor and checks that its elements have type `dtype`.
 pub fn read(path: &Path, dtype: DType) -> Result<Tensor> {
     let file = open_regular(path)?;
     read_from(BufReader::new(file), dtype).map_err(|e| e.within(path.display().to_string()))
 }
 
-/// Reads a tensor of whatever type the file says.
+/// Reads a tensor with the file's own element type.
 pub fn read_any(path: &Path) -> Result<Tensor> {
     let file = open_regular(path)?;
     let header = npyz::NpyHeader::from_reader(BufReader::new(file));
@@ -94,7 +94,7 @@ fn write_to(sink: impl Write, tensor: &Tensor) -> std::io::Result<()> {
     sink.flush()
 }
 
-/// What NumPy calls the type in a file, without the byte order; the first one is written, all are read.
+/// NumPy's names of the type, without the byte order; the first one is written, all are read.
 fn names(dtype: DType) -> &'static [&'static str] {
     match dtype {
         DType::F32 => &["f4"],

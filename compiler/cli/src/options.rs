@@ -13,14 +13,14 @@ use mcc_targets::{Arch, Sparsity, Target, WeightFloats};
 
 use super::{choices, npy, tell};
 
-/// How to compile.
+/// Options for compiling.
 #[derive(Args, Clone)]
 pub struct ModelOptions {
-    /// CPU to compile for: a level (x86-64-v2, x86-64-v3, x86-64-v4, generic, ...) or "native", with +FEATURE and -FEATURE
-    /// behind it. With commas between them several: the object then has code for each and runs the best that the CPU can.
-    /// "a,+b" is a and a+b; "a,-b" is a without b. The default is x86-64-v3,icelake-server (AVX2, and AVX-512 where there
-    /// is), generic,+dotprod (the second where the model has layers of bytes) or what Apple's deployment target guarantees;
-    /// for a machine that runs none of these what it has too
+    /// CPUs to compile for, separated by commas: each a level (x86-64-v2, x86-64-v3, x86-64-v4, generic, ...) or
+    /// "native", with +FEATURE and -FEATURE behind it. The object holds code for each and runs the best that the CPU
+    /// supports. "a,+b" is a and a+b; "a,-b" is a without b. The default is x86-64-v3,icelake-server (AVX2; AVX-512),
+    /// generic,+dotprod (the second only if the model has int8 or low-bit layers), or the level that Apple's deployment
+    /// target guarantees; on a machine that runs none of these, its own level is added
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     pub cpu: Option<String>,
     /// Pin a symbolic dimension of the model
@@ -32,8 +32,8 @@ pub struct ModelOptions {
     /// Pin the elements of a small input that the compiler must know, such as axes or scales
     #[arg(long = "value", value_name = "INPUT=FILE.npy")]
     pub values: Vec<String>,
-    /// Refuse a run whose data hold indices that are out of range (of Gather, Scatter and the like), instead of drawing them to
-    /// the nearest valid one; it costs a pass over the indices
+    /// Refuse runs whose data contain out-of-range indices (for Gather, Scatter and the like) instead of clamping them
+    /// to the nearest valid one; this costs a pass over the indices
     #[arg(long)]
     pub check_indices: bool,
     /// Raise a limit on what a model may expand to: nodes (50000 operations, beyond 64 for each of the file's nodes), steps
@@ -41,43 +41,44 @@ pub struct ModelOptions {
     /// all, beyond twice the file)
     #[arg(long = "limit", value_name = "NAME=N")]
     pub limits: Vec<String>,
-    /// Keep weights as their non-zeros: where that is predicted to be faster, never, or wherever there is a kernel for it
+    /// When to store weights as non-zeros only
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pub sparse: Sparse,
     /// 0 runs only the passes that code generation needs; 1 to 3 run all of them
     #[arg(short = 'O', value_name = "LEVEL", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=3))]
     pub level: u8,
-    /// Prefer a small object to a fast one: weights with few distinct values or of 3x3 convolutions stay as small as they
-    /// are, and unless --cpu says otherwise there is code for one CPU only (x86-64-v3 or generic)
+    /// Prefer a small object to a fast one: weights with few distinct values and those of 3x3 convolutions stay
+    /// compressed, and without --cpu there is code for one CPU only (x86-64-v3 or generic)
     #[arg(long)]
     pub opt_size: bool,
-    /// Round the weights of products and convolutions, and tables, to 16-bit floats: half of the bytes. Weights that the type
-    /// is too coarse for stay as they are; f16 also rounds the scales of weights that are codes
+    /// Round the weights of products and convolutions, and tables, to 16-bit floats, which halves their size. Weights
+    /// outside the type's range or precision are kept; f16 also rounds the scales of low-bit weights
     #[arg(long, value_name = "TYPE", value_enum)]
     pub round_weights: Option<ShortFloat>,
-    /// Take choices that the cost model would make from a file that --tune wrote. Those for other CPUs and other layers do
-    /// not matter
+    /// Use choices from a file that --tune wrote, in place of the cost model's. Entries for other CPUs and layers are
+    /// ignored
     #[arg(long, value_name = "FILE")]
     pub choices: Option<PathBuf>,
-    /// Check the compiler's own work: the graph after every pass, every kernel, what Cranelift is given, and the allocation
-    /// of registers. What is wrong is an internal error; the object is the same. Takes about twice as long
+    /// Check the compiler's own work: the graph after every pass, every kernel, Cranelift's input, and register
+    /// allocation. A fault is reported as an internal error; the object is the same. Compiling takes about twice as
+    /// long
     #[arg(long)]
     pub verify: bool,
 }
 
-/// When weights with zeros are kept as their non-zeros.
+/// When weights with zeros are stored as non-zeros only.
 #[derive(ValueEnum, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Sparse {
-    /// Where that is predicted to be faster.
+    /// If that is predicted to be faster.
     #[default]
     Auto,
     /// Never.
     Off,
-    /// Wherever there is a kernel for it.
+    /// Wherever a kernel supports it.
     Force,
 }
 
-/// What weights are rounded to.
+/// The type that weights are rounded to.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
 pub enum ShortFloat {
     /// 11 bits of precision, for magnitudes from 6e-5 to 65504.
@@ -101,7 +102,7 @@ impl Sparse {
     }
 }
 
-/// How to run.
+/// Options for running.
 #[derive(Args, Clone)]
 pub struct ThreadOptions {
     /// Threads to run on
@@ -109,18 +110,18 @@ pub struct ThreadOptions {
     pub threads: u32,
 }
 
-/// Layers have no work for more.
+/// Layers have too little work for more threads.
 pub const MAX_THREADS: i64 = 64;
 
 impl ThreadOptions {
-    /// The threads, when they are several.
+    /// A pool, if there are several threads.
     pub fn pool(&self) -> Option<Pool> {
         (self.threads > 1).then(|| Pool::new(self.threads as usize))
     }
 }
 
 impl ModelOptions {
-    /// What the driver takes, for this machine.
+    /// The driver's options, for this machine.
     pub fn for_host(&self, model: &std::path::Path, threads: u32) -> Result<Options> {
         self.for_targets(self.targets(None)?, &symbol::of_file(model), threads)
     }
@@ -134,7 +135,7 @@ impl ModelOptions {
         targets.map_err(|e| Error::usage(e.to_string()))
     }
 
-    /// What the driver takes, for any machine: its CPUs, the plainest first.
+    /// The driver's options, for a machine's CPUs, the plainest first.
     pub fn for_targets(&self, targets: Vec<Target>, name: &str, threads: u32) -> Result<Options> {
         let (sparsity, compact) = (self.sparse.rule(), self.opt_size);
         let weights = match self.round_weights {
@@ -155,7 +156,7 @@ impl ModelOptions {
         if let Some(to) = self.round_weights.filter(|_| !target.reads(weights)) {
             let (to, triple, cpu) = (name_of(to), &target.triple, target.cpu_name());
             return Err(Error::usage(format!("--round-weights {to} has no effect on {triple}, {cpu}"))
-                .help("code for it reads weights as 32-bit floats; 16-bit ones take x86-64-v3 or better"));
+                .help("its code reads weights as 32-bit floats; 16-bit ones need x86-64-v3 or better"));
         }
         if let Some(path) = &self.choices {
             choices::File::read(path)?.apply(options.configs_mut());
@@ -164,7 +165,7 @@ impl ModelOptions {
         let shapes = self.shapes.iter().map(|s| parse_shape(s)).collect::<Result<Vec<_>>>()?;
         let values = self.values.iter().map(|v| read_value(v)).collect::<Result<Vec<_>>>()?;
         once("--dim", dims.iter().map(|d| &d.0))?;
-        // A value has its shape.
+        // A value also pins the shape.
         once("--shape or --value", shapes.iter().map(|s| &s.0).chain(values.iter().map(|v| &v.0)))?;
         for text in &self.limits {
             let (name, value) = split_pair(text, "--limit NAME=N")?;
@@ -179,13 +180,13 @@ impl ModelOptions {
         Ok(options)
     }
 
-    /// The files that the options name.
+    /// The files that the options refer to.
     pub fn files(&self) -> Vec<PathBuf> {
         let values = self.values.iter().filter_map(|v| Some(PathBuf::from(v.rsplit_once('=')?.1)));
         values.chain(self.choices.clone()).collect()
     }
 
-    /// The options as arguments again, for a child process.
+    /// The options as command-line arguments, for a child process.
     pub fn to_arguments(&self) -> Vec<String> {
         let given = |flag: &str, values: &[String]| {
             values.iter().flat_map(|v| [flag.to_string(), v.clone()]).collect::<Vec<_>>()
@@ -208,8 +209,8 @@ impl ModelOptions {
     }
 }
 
-/// Warns of what the model says that does not hold, of what the CPU taken for want of --cpu lacks, and of choices that were
-/// given and had no effect on what was compiled.
+/// Warns of false statements in the model, of layers that the default CPU runs in floats, and of choices without
+/// effect.
 pub fn warn(options: &Options, compiled: &Compiled) {
     let without = compiled.graph.decisions().into_iter().filter(|d| d.reason == WITHOUT_BYTE_PRODUCTS).count();
     let best = compiled.targets.last().filter(|_| options.where_it_differs && without > 0);
@@ -217,7 +218,7 @@ pub fn warn(options: &Options, compiled: &Compiled) {
         let (triple, cpu) = (&t.triple, t.cpu_name());
         let other = if t.arch == Arch::X86_64 { "x86-64-v3" } else { "apple-a13 or generic+dotprod" };
         format!(
-            "{without} layers of bytes are computed in floats: {triple} may run on {cpu}; see --cpu, such as {other}"
+            "{without} int8 layers are computed in floats, since {triple} may run on {cpu}; to avoid this give --cpu, such as {other}"
         )
     });
     let choices = choices::unused(options.plainer.iter().chain([&options.config]));
@@ -225,7 +226,7 @@ pub fn warn(options: &Options, compiled: &Compiled) {
     floats.into_iter().chain(choices).for_each(|line| warning(&line));
 }
 
-/// Warns of what the model says that does not hold.
+/// Warns of false statements in the model.
 pub fn warn_of(graph: &Graph) {
     graph.warnings.iter().for_each(|line| warning(line));
 }
@@ -234,14 +235,14 @@ fn warning(line: &str) {
     tell(&format!("mcc: warning: {line}\n"));
 }
 
-/// Splits `NAME=VALUE` at the last `=`: names are any string, values have none.
+/// Splits `NAME=VALUE` at the last `=`: a name may contain `=`, a value may not.
 pub fn split_pair<'a>(text: &'a str, form: &str) -> Result<(&'a str, &'a str)> {
     text.rsplit_once('=')
         .filter(|(name, _)| !name.is_empty())
         .ok_or_else(|| Error::usage(format!("{text}: expected {form}")))
 }
 
-/// Refuses what is given twice: one of them would have no effect.
+/// Refuses an option that is given twice, since one of the two would have no effect.
 fn once<'n>(option: &str, mut names: impl Iterator<Item = &'n String>) -> Result<()> {
     let mut seen = HashSet::new();
     match names.find(|name| !seen.insert(*name)) {
@@ -269,7 +270,7 @@ fn read_value(text: &str) -> Result<(String, Tensor)> {
 fn parse_extent(value: &str, whole: &str) -> Result<i64> {
     match value.parse::<i64>() {
         Ok(n) if n >= 0 => Ok(n),
-        _ => Err(Error::usage(format!("{whole}: {value:?} is no dimension"))),
+        _ => Err(Error::usage(format!("{whole}: {value:?} is not a dimension"))),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Files that appear whole or not at all, several of them together: written beside their places, then renamed. None of them
-//! takes the place of what is read.
+//! Writes files atomically, several together: each under a temporary name first, then renamed. No output replaces an
+//! input.
 
 use std::fs::{File, Metadata};
 use std::io::Write;
@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use mcc::{Error, Result};
 use tempfile::NamedTempFile;
 
-/// A file that a command reads or writes, and what it is to the user.
+/// A file that a command reads or writes, and its description for the user.
 pub type Named<'a> = (&'a str, &'a Path);
 
-/// Refuses outputs that would take the place of an input or of one another, and those that cannot be there at all: before
-/// any work.
+/// Refuses outputs that would replace an input or one another, and those that cannot be created, before any work.
 pub fn check(inputs: &[Named], outputs: &[Named]) -> Result<()> {
     for (n, (what, path)) in outputs.iter().enumerate() {
         if let Some((other, _)) = inputs.iter().find(|i| is_same(i.1, path)) {
@@ -20,7 +19,7 @@ pub fn check(inputs: &[Named], outputs: &[Named]) -> Result<()> {
         }
         if let Some((other, _)) = outputs[..n].iter().find(|o| is_same(o.1, path)) {
             let text = format!("{}: {what} and {other} would be one file", path.display());
-            return Err(Error::usage(text).help("give -o and --header names of their own"));
+            return Err(Error::usage(text).help("give -o and --header different names"));
         }
         if path.is_dir() || path.file_name().is_none() {
             return Err(Error::usage(format!("{}: {what} would be a folder", path.display())));
@@ -33,7 +32,7 @@ pub fn check(inputs: &[Named], outputs: &[Named]) -> Result<()> {
     Ok(())
 }
 
-/// Whether two paths lead to one file that would be replaced: by another spelling, a symbolic link or a hard link.
+/// Whether two paths lead to the same existing file (by another spelling, a symbolic link or a hard link).
 fn is_same(a: &Path, b: &Path) -> bool {
     let real = |path: &Path| Some(folder_of(path).canonicalize().ok()?.join(path.file_name()?));
     match (std::fs::metadata(a), std::fs::metadata(b)) {
@@ -58,15 +57,15 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Writes files that belong together: all of them, or none.
+/// Writes files that belong together: all or none.
 pub fn write_all(files: &[(&Path, &[u8])]) -> Result<()> {
     let staged = files.iter().map(|(path, bytes)| stage(path, |f| f.write_all(bytes))).collect::<Result<Vec<_>>>()?;
     let mut done: Vec<PathBuf> = Vec::new();
     for (file, (path, _)) in staged.into_iter().zip(files) {
-        // What is not staged is written already.
+        // Without a staged file the bytes are written already.
         let Some(file) = file else { continue };
         if let Err(e) = file.persist(path) {
-            // The others would tell of a model that is not there.
+            // The other files would describe a model that does not exist.
             done.iter().for_each(|path| drop(std::fs::remove_file(path)));
             return Err(Error::io(path.display(), &e.error));
         }
@@ -80,7 +79,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_all(&[(path, bytes)])
 }
 
-/// Writes a file by a function.
+/// Writes a file by calling a function.
 pub fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
     match stage(path, fill)? {
         Some(file) => file.persist(path).map(drop).map_err(|e| Error::io(path.display(), &e.error)),
@@ -88,8 +87,8 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<(
     }
 }
 
-/// A file's bytes beside its place, under a name of their own. A device or a pipe is written to at once: replacing it by a file
-/// would surprise everyone.
+/// Writes a file's bytes to a temporary file in the same folder. A device or a pipe is written to directly, since
+/// replacing it by a file would be surprising.
 fn stage(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<Option<NamedTempFile>> {
     let failed = |e: std::io::Error| Error::io(path.display(), &e);
     if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
@@ -97,7 +96,7 @@ fn stage(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Re
     }
     let mut builder = tempfile::Builder::new();
     builder.prefix(".mcc-");
-    // Temporary files are their owner's only; what is written here is an ordinary file, of the user's own mode.
+    // Temporary files are readable by their owner only; the result has the user's ordinary mode.
     #[cfg(unix)]
     let builder = builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder_of(path)).map_err(failed)?;
@@ -122,7 +121,7 @@ mod tests {
         let (a, b) = (dir.path().join("a"), dir.path().join("b"));
         write_all(&[(&a, b"1"), (&b, b"2")]).unwrap();
         assert_eq!((std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap()), (b"1".to_vec(), b"2".to_vec()));
-        // A folder cannot be replaced, nor one that is missing be written to.
+        // Neither can a folder be replaced, nor a file be written in a missing folder.
         let (c, taken) = (dir.path().join("c"), dir.path().join("taken"));
         let missing = dir.path().join("missing/x");
         std::fs::create_dir(&taken).unwrap();

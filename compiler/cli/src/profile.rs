@@ -1,4 +1,4 @@
-//! `mcc bench --profile`: where the time of an inference goes, and how near each step comes to what the core can do.
+//! `mcc bench --profile`: the time of each step and kernel, and its share of the core's peak.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -13,22 +13,22 @@ use mcc_runtime::Pool;
 use mcc_targets::Target;
 use serde_json::{Value, json};
 
-/// Runs enough for the time to be filled, and at least this often.
+/// Minimum number of runs, even if they take longer than the time given.
 pub const MIN_RUNS: usize = 5;
 
-/// Where the time went.
+/// The measurement.
 pub struct Profile {
-    /// Calls in the order in which they happen, then sums over those of kernels of one name, the longest first.
+    /// Calls in execution order, and sums per kernel name, the longest first.
     steps: Vec<Row>,
     kernels: Vec<Row>,
-    /// What the core can do: of `f32` and of 8-bit integers.
+    /// The core's peak: for `f32` and for 8-bit integers.
     f32_gflops: Option<f64>,
     int8_gops: Option<f64>,
     runs: usize,
     text_bytes: usize,
 }
 
-/// A call, or several.
+/// One call or the sum of several.
 #[derive(Clone, Default)]
 struct Row {
     node: String,
@@ -36,12 +36,12 @@ struct Row {
     shapes: String,
     calls: usize,
     ms: f64,
-    /// Multiply-adds of `f32`, and of 8-bit integers.
+    /// Multiply-adds of `f32` and of 8-bit integers.
     multiply_adds: [f64; 2],
     bytes: f64,
 }
 
-/// Runs a traced model for some time; each step's time is the least of all runs.
+/// Runs a traced model for some time; each step's time is the minimum over all runs.
 pub fn measure(
     compiled: &Compiled,
     target: &Target,
@@ -51,7 +51,7 @@ pub fn measure(
 ) -> Result<Profile> {
     let model = Model::load(&compiled.code.object)?;
     let mut session = model.session(inputs, pool)?;
-    // The first run brings weights and code into memory.
+    // The first run pages in weights and code.
     session.run()?;
     let mut least = trace::Times::new();
     let (end, mut runs) = (Instant::now() + time, 0);
@@ -86,7 +86,7 @@ pub fn measure(
     })
 }
 
-/// The value of a symbol, when the inputs tell it.
+/// The value of a symbol, if the inputs determine it.
 fn extent(program: &Program, inputs: &[Tensor], symbol: &Sym) -> Option<i64> {
     match program.symbols.iter().find(|s| s.name == *symbol)?.source {
         SymbolSource::InputDim { input, axis } => inputs.get(input)?.shape().get(axis).map(|&d| d as i64),
@@ -116,7 +116,7 @@ impl Row {
         self.multiply_adds.iter_mut().zip(other.multiply_adds).for_each(|(n, m)| *n += m);
     }
 
-    /// Thousand million operations a second.
+    /// GFLOP/s.
     fn gflops(&self) -> Option<f64> {
         let operations = 2.0 * self.multiply_adds.iter().sum::<f64>();
         (operations > 0.0 && self.ms > 0.0).then(|| operations / self.ms / 1e6)
@@ -134,7 +134,7 @@ impl Profile {
         total
     }
 
-    /// The time that the multiply-adds would take at the core's peak, over the time that they took.
+    /// The share of the core's peak: the time of the multiply-adds at peak speed over the measured time.
     fn peak_share(&self, row: &Row) -> Option<f64> {
         let mut ms = 0.0;
         for (n, peak) in row.multiply_adds.iter().zip([self.f32_gflops, self.int8_gops]) {
@@ -153,7 +153,7 @@ impl Profile {
         })
     }
 
-    /// All of it, steps in their order.
+    /// Everything, steps in execution order.
     pub fn json(&self) -> Value {
         let total = self.total();
         let rows = |rows: &[Row]| rows.iter().map(|r| self.row(r, total.ms)).collect::<Vec<_>>();
@@ -180,7 +180,7 @@ impl Profile {
         let peak =
             |name: &str, peak: Option<f64>| peak.map_or_else(String::new, |p| format!(", {name} {p:.0} GFLOP/s"));
         let mut out = format!(
-            "least times of {} runs; this core's peak{}{}\n",
+            "minimum times of {} runs; this core's peak{}{}\n",
             self.runs,
             peak("f32", self.f32_gflops),
             peak("8-bit", self.int8_gops)

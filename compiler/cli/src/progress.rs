@@ -1,4 +1,4 @@
-//! A sign of life for work that takes over a second; nothing when stderr is no terminal.
+//! Shows a spinner for work that takes more than a second; nothing if stderr is not a terminal.
 
 use std::io::IsTerminal;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 
-/// Runs `work` and shows `what` with a spinner once a second has passed.
+/// Runs `work`, and shows `what` with a spinner after one second.
 pub fn show<T>(what: &str, work: impl FnOnce() -> T) -> T {
     if !std::io::stderr().is_terminal() {
         return work();

@@ -1,4 +1,4 @@
-//! `mcc run`: one inference, here.
+//! `mcc run`: runs a model once on this machine.
 
 use std::path::PathBuf;
 
@@ -48,7 +48,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     }
 }
 
-/// The program's ports as `tensors` takes them.
+/// Converts the program's ports to those of `tensors`.
 pub fn ports(of: &[ProgramPort]) -> Vec<Port<'_>> {
     of.iter().map(|p| Port { name: &p.name, ty: &p.ty }).collect()
 }

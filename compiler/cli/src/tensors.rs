@@ -1,4 +1,4 @@
-//! The model's inputs from files, its outputs to files.
+//! Reads a model's inputs from files, writes its outputs to files.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use mcc::{Error, Result};
 
 use super::npy;
 
-/// What a model takes or gives: a name and a type.
+/// An input or output of a model.
 pub struct Port<'a> {
     /// Name in the model.
     pub name: &'a str,
@@ -15,7 +15,7 @@ pub struct Port<'a> {
     pub ty: &'a TensorType,
 }
 
-/// Finds the file of each input: `NAME=FILE`, or files alone in the inputs' order. `None` where none is given.
+/// Finds the file of each input: `NAME=FILE`, or unnamed files in the inputs' order. `None` if none is given.
 pub fn assign(given: &[String], inputs: &[Port]) -> Result<Vec<Option<PathBuf>>> {
     let mut files = vec![None; inputs.len()];
     for text in given {
@@ -59,7 +59,7 @@ pub fn read_all(given: &[String], inputs: &[Port]) -> Result<Vec<Tensor>> {
     inputs.iter().zip(files.into_iter().flatten()).map(|(p, f)| npy::read(&f, p.ty.dtype)).collect()
 }
 
-/// A stand-in for data that is not given: seeded noise for floats, ones for the rest.
+/// Stand-in for data that are not given: seeded noise for floats, ones for other types.
 pub fn stand_in(port: &Port) -> Result<Tensor> {
     let Some(shape) = port.ty.fixed_shape() else {
         let help = "give its data with -i, or pin it with --shape or --dim";
@@ -85,7 +85,7 @@ fn next_normal(state: &mut u64) -> f64 {
     (0..12).map(|_| uniform()).sum::<f64>() - 6.0
 }
 
-/// Writes each output as `DIR/NAME.npy`; as `DIR/output_N.npy` where the name is no plain file name, or not the only one.
+/// Writes each output as `DIR/NAME.npy`, or as `DIR/output_N.npy` if the name is not a valid file name or not unique.
 pub fn write_all<'a>(dir: &Path, outputs: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(|e| Error::io(dir.display(), &e))?;
     let mut taken: Vec<String> = Vec::new();
@@ -101,7 +101,7 @@ pub fn write_all<'a>(dir: &Path, outputs: impl Iterator<Item = (&'a str, &'a Ten
     Ok(())
 }
 
-/// One line on a tensor: its type, range and first elements.
+/// One line per tensor: its type, range and first elements.
 pub fn summary(tensor: &Tensor) -> String {
     let n = tensor.numel();
     let show = |i: usize| match tensor.dtype() {
@@ -114,7 +114,7 @@ pub fn summary(tensor: &Tensor) -> String {
     format!("{} [{}{more}]", tensor.ty(), first.join(", "))
 }
 
-/// Whether a name can be a file's on every system.
+/// Whether a name is a valid file name on every system.
 fn is_file_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 100

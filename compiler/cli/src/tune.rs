@@ -1,8 +1,8 @@
-//! `--tune FILE`: which candidates of the cost model's choices are the fastest on this machine.
+//! `--tune FILE`: finds the fastest candidates of the cost model's choices on this machine.
 //!
-//! Layers are tuned all at once: a variant of the model takes for every problem its next candidate at one knob, so that
-//! there are as many variants as the longest list has candidates, however many layers there are. All variants of a
-//! knob are loaded and run in turns; a layer's time is the sum of the least times of its steps, which are found by the
+//! All layers are tuned at once: in each variant of the model every problem takes its next candidate for one knob, so
+//! there are as many variants as the longest list has candidates, however many layers there are. All variants of a knob
+//! are loaded and run in turns; a layer's time is the sum of the minimum times of its steps, which are found by the
 //! layer's label.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,16 +21,16 @@ use mcc_targets::choices::{Asked, Choices, KNOBS, Record, Table};
 use super::choices::{Entry, File};
 use super::profile::MIN_RUNS;
 
-/// Share of a model's time that makes a layer worth the effort.
+/// Share of a model's time from which a layer is tuned.
 const HOT: f64 = 0.005;
 
-/// A candidate must take at most this share of the default's time: the rest is noise.
+/// A candidate must take at most this share of the default's time; smaller gains are noise.
 const GAIN: f64 = 0.97;
 
-/// Seconds of each layer's label.
+/// Seconds per layer, by its label.
 type Times = BTreeMap<String, f64>;
 
-/// Tunes a model for every CPU of `options`, which this machine must run, and adds the choices to a file.
+/// Tunes a model for every CPU of `options`, which this machine must support, and adds the choices to a file.
 pub fn tune(
     model: &Path,
     options: &mut Options,
@@ -46,7 +46,7 @@ pub fn tune(
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     for config in &configs {
         if !config.target.runs_here() {
-            let message = format!("--tune: this machine does not run code for {}", config.target.cpu_name());
+            let message = format!("--tune: this machine cannot run code for {}", config.target.cpu_name());
             return Err(Error::usage(message).help("give --cpu native"));
         }
         let bench = Bench { imported: &imported, options, config, inputs, pool, seconds };
@@ -58,7 +58,7 @@ pub fn tune(
     Ok(())
 }
 
-/// A model on one CPU.
+/// A model for one CPU.
 struct Bench<'a> {
     imported: &'a Graph,
     options: &'a Options,
@@ -77,7 +77,7 @@ impl Bench<'_> {
         let hot = self.hot(compiled, &inputs)?;
         for (knob, name) in KNOBS {
             bar.set_message(format!("tuning {name} for {cpu}"));
-            // What a form of computation asks is known only when it is chosen.
+            // Which knobs a form of computation has is known only once it is chosen.
             let (_, record) = self.compile(&table)?;
             let asked = record.into_iter().filter(|(key, asked)| key.1 == *knob && !asked.layers.is_disjoint(&hot));
             let asked: Record = asked.collect();
@@ -104,14 +104,14 @@ impl Bench<'_> {
         Ok((compiled, options.config.choices.record()))
     }
 
-    /// Labels of the layers that take a share of the time that is worth something.
+    /// Labels of the layers that take a relevant share of the time.
     fn hot(&self, compiled: Compiled, inputs: &[Tensor]) -> Result<BTreeSet<String>> {
         let times = self.measure(&[compiled], inputs)?.swap_remove(0);
         let total: f64 = times.values().sum();
         Ok(times.into_iter().filter(|(_, t)| *t >= HOT * total).map(|(label, _)| label).collect())
     }
 
-    /// The time of every layer in each of some objects, which run in turns.
+    /// The time of every layer in each variant; the variants run in turns.
     fn measure(&self, variants: &[Compiled], inputs: &[Tensor]) -> Result<Vec<Times>> {
         let models: Result<Vec<Model>> = variants.iter().map(|v| Model::load(&v.code.object)).collect();
         let models = models?;
@@ -142,7 +142,7 @@ impl Bench<'_> {
     }
 }
 
-/// A table with every problem's first candidate, one with its second one, and so on; those with fewer begin again.
+/// A table with every problem's first candidate, one with the second candidates, and so on; shorter lists start over.
 fn variants(table: &Table, asked: &Record) -> Vec<Table> {
     let count = asked.values().map(|a| a.candidates.len()).max().unwrap_or(0);
     let variant = |n: usize| {
@@ -152,12 +152,12 @@ fn variants(table: &Table, asked: &Record) -> Vec<Table> {
     (0..count).map(variant).collect()
 }
 
-/// The candidate that a problem takes in a variant.
+/// The candidate of a problem in a variant.
 fn nth(asked: &Asked, n: usize) -> i64 {
     asked.candidates.iter().nth(n % asked.candidates.len()).copied().unwrap_or(asked.default)
 }
 
-/// The fastest candidate by the times of the variants, or the default if none is clearly faster.
+/// The candidate with the shortest time, or the default if none is clearly faster.
 fn fastest(asked: &Asked, variants: &[Times]) -> Entry {
     let mut times: BTreeMap<i64, f64> = BTreeMap::new();
     for (n, variant) in variants.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! `mcc verify`: models against expected outputs.
+//! `mcc verify`: compares models' results with expected outputs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -22,7 +22,7 @@ use super::{cases, output, say};
 
 #[derive(Args)]
 pub struct VerifyArgs {
-    /// Cases, or folders with cases below them
+    /// Cases, or folders that contain cases
     #[arg(value_name = "DIR", required_unless_present = "worker")]
     folders: Vec<PathBuf>,
     /// Tolerance relative to the expected value [default: the case's own, else 1e-3]
@@ -34,39 +34,39 @@ pub struct VerifyArgs {
     /// Write the result of every case to a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Pin every input to the shape of the first data set's, for models with symbolic dimensions
+    /// Pin every input to its shape in the first data set, for models with symbolic dimensions
     #[arg(long)]
     pin_shapes: bool,
     /// Seconds that one case may take
     #[arg(long, value_name = "S", default_value_t = 120)]
     timeout: u64,
-    /// Cases at a time [default: one a processor]
+    /// Cases run at the same time [default: one per processor]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
-    /// Run between inaccessible pages: every input, output and array of dimensions and the arena at its exact size, once at
-    /// the end and once at the begin of its pages, each time on two sorts of junk, which must give the same bytes. Whatever is
-    /// read or written outside of them fails the case
+    /// Run between inaccessible pages: every input, output, array of dimensions and the arena has its exact size, once
+    /// at the end and once at the start of its pages, each time with two kinds of initial contents, which must give the
+    /// same bytes. Any access outside of them fails the case
     #[arg(long)]
     guard: bool,
-    /// Instead of expected outputs, check what models make of hostile dimensions and values, between inaccessible pages: each
-    /// is refused, or the result is what the reference evaluator gives. Dimensions of the inputs become symbols
+    /// Instead of comparing outputs, run models on hostile dimensions and values between inaccessible pages: each run
+    /// must be refused, or give the reference evaluator's result. Dimensions of the inputs become symbols
     #[arg(long)]
     hostile: bool,
     #[command(flatten)]
     threads: ThreadOptions,
     #[command(flatten)]
     options: ModelOptions,
-    /// Take folders from stdin and answer on stdout
+    /// Read folders from stdin and answer on stdout
     #[arg(long, hide = true)]
     worker: bool,
 }
 
-/// Whether every case passes.
+/// Returns whether every case passes.
 pub fn verify(args: &VerifyArgs) -> Result<bool> {
     if args.worker {
         return serve(|folder| answer(folder, args)).map(|()| true);
     }
-    // What is wrong with the options themselves is told once, not a case.
+    // Report faults in the options once, not per case.
     args.options.for_host(Path::new("model.onnx"), 1)?;
     let folders = cases::find(&args.folders)?;
     let results = ask_all(&folders, args)?;
@@ -81,7 +81,7 @@ pub fn verify(args: &VerifyArgs) -> Result<bool> {
     Ok(failed == 0)
 }
 
-/// Every case's result, in order; a line each is printed as it comes.
+/// The result of every case, in order; prints one line per case as it finishes.
 fn ask_all(folders: &[PathBuf], args: &VerifyArgs) -> Result<Vec<Value>> {
     let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let bar = ProgressBar::new(folders.len() as u64);
@@ -151,7 +151,7 @@ fn line(result: &Value) -> String {
     match pinned.as_slice() {
         [] if !texts("told").is_empty() => format!("pass {}: {}\n", text("case"), texts("told").join(", ")),
         [] => format!("pass {}\n", text("case")),
-        _ => format!("pass {} (compiled for the values of {})\n", text("case"), pinned.join(", ")),
+        _ => format!("pass {} (compiled for given values of {})\n", text("case"), pinned.join(", ")),
     }
 }
 
@@ -186,12 +186,12 @@ fn kind_of(e: &Error) -> &'static str {
     }
 }
 
-/// What a check found: what is wrong, if anything, and the inputs that had to be known when compiling.
+/// The result of a check: the fault, if any, and the inputs whose values had to be known at compile time.
 #[derive(Default)]
 struct Finding {
     wrong: Option<String>,
     pinned: Vec<String>,
-    /// How often runs on hostile inputs ended how.
+    /// Counts of the outcomes of runs on hostile inputs.
     told: Vec<String>,
 }
 
@@ -226,7 +226,7 @@ fn check(folder: &Path, args: &VerifyArgs) -> Result<Finding> {
     let mut finding = Finding::default();
     let mut current: Option<(Compiled, Model)> = None;
     for data_set in &case.data_sets {
-        // A model that was compiled for one data set's values is for that data set only.
+        // A model that was compiled for one data set's values is used for that data set only.
         let (compiled, model) = match current.take().filter(|_| finding.pinned.is_empty()) {
             Some(known) => current.insert(known),
             None => {
@@ -274,8 +274,8 @@ fn guarded(_: &Model, _: &[Tensor], _: Option<&Pool>, _: &str) -> Result<Vec<Ten
     Err(Error::unsupported("--guard on this system"))
 }
 
-/// Compiles a case's model; where an operand has to be known when compiling and is an input, for the elements that
-/// the data set gives it. As few inputs as possible are pinned, so that as much as possible is computed by the model.
+/// Compiles a case's model. Where an input must be known at compile time, its value is taken from the data set. As few
+/// inputs as possible are pinned, so that the model computes as much as possible.
 fn compile_for(model: &Path, options: &Options, data_set: &Path, inputs: &[&str]) -> Result<(Compiled, Vec<String>)> {
     let mut refusal = match driver::compile(model, options) {
         Ok(compiled) => return Ok((compiled, Vec::new())),
@@ -290,12 +290,12 @@ fn compile_for(model: &Path, options: &Options, data_set: &Path, inputs: &[&str]
         .filter(|(_, t)| t.shape().len() <= 1 && t.numel() <= mcc::onnx::MAX_PINNED)
         .collect();
     let singles = small.iter().map(|one| vec![one.clone()]);
-    // The first input is the data, the others are what is done with it.
+    // The first input is the data, the others are parameters.
     let operands = small.iter().filter(|(name, _)| *name != inputs[0]).cloned().collect();
     for values in singles.chain([operands, small.clone()]) {
         let pinned = values.iter().map(|(name, _)| name.clone()).collect();
         let options = Options { values: [options.values.clone(), values].concat(), ..options.clone() };
-        // What stands in the way of a model whose operands are all known says more than that they are not.
+        // The error with all operands known says more than one that they are unknown.
         match driver::compile(model, &options) {
             Ok(compiled) => return Ok((compiled, pinned)),
             Err(e) => refusal = e,
@@ -304,13 +304,13 @@ fn compile_for(model: &Path, options: &Options, data_set: &Path, inputs: &[&str]
     Err(refusal)
 }
 
-/// The command line's, else the case's, else the default.
+/// The command line's tolerance, else the case's, else the default.
 fn tolerance(args: &VerifyArgs, of_case: Option<Tolerance>) -> Tolerance {
     let base = of_case.unwrap_or_default();
     Tolerance { rtol: args.rtol.unwrap_or(base.rtol), atol: args.atol.unwrap_or(base.atol) }
 }
 
-/// Adds the shapes of the given inputs to the options, except where these pin them already.
+/// Adds the shapes of the given inputs to the options, unless they are pinned already.
 fn pin_shapes(options: &mut Options, given: &[Option<Tensor>], inputs: &[&str]) {
     for (name, tensor) in inputs.iter().zip(given) {
         let Some(tensor) = tensor else { continue };

@@ -1,8 +1,8 @@
-//! Child processes that do what may crash.
+//! Child processes for work that may crash.
 //!
-//! A compiled model is machine code: a mistake in it can end or hang the process. `mcc verify` therefore runs its cases in children
-//! of itself, which take a case's folder a line on stdin and answer with a line of JSON on stdout; a child that dies or
-//! does not answer costs its case, and the next one gets a new child.
+//! A compiled model is machine code: a fault in it can end or hang the process. `mcc verify` therefore runs its cases
+//! in child processes, which read a case's folder per line on stdin and answer with a line of JSON on stdout. If a
+//! child dies or does not answer, its case fails, and the next case gets a new child.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use mcc::{Error, Result};
 use serde_json::Value;
 
-/// A child, started when first needed.
+/// A child process, started when first needed.
 pub struct Worker {
     program: PathBuf,
     arguments: Vec<String>,
@@ -26,17 +26,17 @@ struct Running {
     child: Child,
     stdin: ChildStdin,
     answers: Receiver<String>,
-    /// What it says on stderr, once it has ended.
+    /// Its output on stderr, once it has ended.
     said: JoinHandle<String>,
 }
 
-/// What became of a question.
+/// The outcome of a question.
 pub enum Answer {
     /// The child's answer.
     Json(Value),
-    /// The child died, and how; with its last words, if any.
+    /// The child died: its status, and its last line on stderr, if any.
     Crashed(String),
-    /// There was no answer in time.
+    /// No answer within the time limit.
     TimedOut,
 }
 
@@ -54,7 +54,7 @@ impl Worker {
             Some(running) => running,
             None => start(&self.program, &self.arguments)?,
         };
-        // A child that is gone already shows in its answer.
+        // If the child has died, that shows in its answer.
         let _ = writeln!(running.stdin, "{text}");
         match running.answers.recv_timeout(self.limit) {
             Ok(line) => {
@@ -84,7 +84,7 @@ impl Drop for Worker {
     }
 }
 
-/// Answers questions until there are no more.
+/// Answers questions until stdin ends.
 pub fn serve(mut answer: impl FnMut(&Path) -> Value) -> Result<()> {
     for line in std::io::stdin().lines() {
         let line = line.map_err(|e| Error::io("stdin", &e))?;
@@ -109,7 +109,7 @@ fn start(program: &Path, arguments: &[String]) -> Result<Running> {
         return Err(Error::internal("a worker has no pipes"));
     };
     let (sender, answers) = channel();
-    // Reading in a thread of its own is what makes a time limit possible.
+    // Reading in a separate thread makes the time limit possible.
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(std::result::Result::ok) {
             if sender.send(line).is_err() {
@@ -119,7 +119,7 @@ fn start(program: &Path, arguments: &[String]) -> Result<Running> {
     });
     let said = std::thread::spawn(move || {
         let mut said = Vec::new();
-        // Whatever came before it broke is what there is.
+        // If reading fails, keep what was read.
         let _ = stderr.read_to_end(&mut said);
         String::from_utf8_lossy(&said).into_owned()
     });

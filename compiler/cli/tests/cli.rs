@@ -288,7 +288,10 @@ fn tuning_writes_choices_that_compiling_takes() {
     std::fs::write(&file, foreign.replacen("\"problem\": \"", "\"problem\": \"no ", 2).replacen("no ", "", 1)).unwrap();
     let (_, told) =
         expect(0, &["run", &digits(), "--cpu", "native", "--choices", &file, "-i", sample(3).to_str().unwrap()]);
-    assert!(told.contains("77 is none of the candidates") && told.contains("that this model does not have"), "{told}");
+    assert!(
+        told.contains("77 is not among the candidates") && told.contains("that this model does not have"),
+        "{told}"
+    );
     std::fs::write(&file, "{").unwrap();
     let (_, told) = expect(2, &["run", &digits(), "--choices", &file]);
     assert!(told.contains("choices.json"), "{told}");

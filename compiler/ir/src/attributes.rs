@@ -1,8 +1,8 @@
-//! What operations are parameterised by: functions, modes, and the attributes of the larger primitives.
+//! Parameters of operations: functions, modes, and the attributes of the larger primitives.
 
 use super::Dim;
 
-/// A floating-point attribute that compares and hashes by its bits.
+/// A floating-point attribute, compared and hashed by its bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct F64(u64);
 
@@ -25,7 +25,7 @@ impl std::fmt::Debug for F64 {
     }
 }
 
-/// Element-wise functions of one operand. Result type is the operand's, `Bool` for the predicates.
+/// Element-wise functions of one operand. The result has the operand's type; predicates give `Bool`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum UnaryOp {
@@ -34,7 +34,7 @@ pub enum UnaryOp {
     Sign,
     Floor,
     Ceil,
-    /// To the nearest integer, ties to even.
+    /// Rounds to the nearest integer, ties to even.
     Round,
     Sqrt,
     Reciprocal,
@@ -67,7 +67,7 @@ pub enum UnaryOp {
     IsInf,
 }
 
-/// Element-wise functions of two operands of one type.
+/// Element-wise functions of two operands with the same type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum BinaryOp {
@@ -77,13 +77,13 @@ pub enum BinaryOp {
     /// Integers truncate towards zero; division by zero gives zero.
     Div,
     Pow,
-    /// NaN wins.
+    /// If an operand is NaN, so is the result.
     Min,
-    /// NaN wins.
+    /// If an operand is NaN, so is the result.
     Max,
-    /// The divisor's sign (numpy `mod`).
+    /// The result has the divisor's sign (numpy `mod`).
     Mod,
-    /// The dividend's sign (C `fmod`).
+    /// The result has the dividend's sign (C `fmod`).
     Rem,
     /// Logical on `Bool`, bitwise on integers.
     And,
@@ -91,9 +91,9 @@ pub enum BinaryOp {
     Or,
     /// Logical on `Bool`, bitwise on integers.
     Xor,
-    /// By the type's width or more gives zero.
+    /// Shifting by the type's width or more gives zero.
     ShiftLeft,
-    /// Logical; by the type's width or more gives zero.
+    /// Logical; shifting by the type's width or more gives zero.
     ShiftRight,
     Equal,
     Less,
@@ -103,7 +103,7 @@ pub enum BinaryOp {
 }
 
 impl BinaryOp {
-    /// Whether the result is `Bool` whatever the operands' type.
+    /// Whether the result is `Bool` for any operand type.
     pub fn is_comparison(self) -> bool {
         use BinaryOp::*;
         matches!(self, Equal | Less | LessOrEqual | Greater | GreaterOrEqual)
@@ -113,11 +113,11 @@ impl BinaryOp {
 /// One axis of a slice.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Range {
-    /// First index taken.
+    /// First index.
     pub start: Dim,
     /// Distance between elements; not 0.
     pub step: i64,
-    /// How many.
+    /// Number of elements.
     pub len: Dim,
 }
 
@@ -128,7 +128,7 @@ impl Range {
     }
 }
 
-/// What padding is filled with.
+/// The elements that padding adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PadMode {
     /// The operand `value`.
@@ -141,7 +141,7 @@ pub enum PadMode {
     Wrap,
 }
 
-/// How scattered elements meet what is there.
+/// How updates are combined with existing elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum ScatterReduction {
@@ -153,17 +153,17 @@ pub enum ScatterReduction {
     Min,
 }
 
-/// Where activations keep their channels.
+/// Position of the channel axis of activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Layout {
-    /// `[batch, channels, d...]`, as ONNX has it.
+    /// `[batch, channels, d...]`, as in ONNX.
     ChannelsFirst,
     /// `[batch, d..., channels]`.
     ChannelsLast,
 }
 
 impl Layout {
-    /// The axis that has the channels of a tensor of a rank.
+    /// The channel axis of a tensor with this rank.
     pub fn channels(self, rank: usize) -> usize {
         match self {
             Layout::ChannelsFirst => 1,
@@ -172,12 +172,12 @@ impl Layout {
     }
 }
 
-/// Attributes shared by convolutions. All vectors have one element a spatial axis.
+/// Attributes shared by convolutions. All vectors have one element per spatial axis.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ConvSpec {
-    /// Step between windows.
+    /// Distance between windows.
     pub strides: Vec<i64>,
-    /// Step between a window's elements.
+    /// Distance between a window's elements.
     pub dilations: Vec<i64>,
     /// Zeros before and after each axis.
     pub pads: Vec<(i64, i64)>,
@@ -188,14 +188,14 @@ pub struct ConvSpec {
 }
 
 impl ConvSpec {
-    /// A product with a matrix: no spatial axes, all others but the channels are rows.
+    /// A product with a matrix: there are no spatial axes, and all axes but the channels are rows.
     pub fn matrix() -> ConvSpec {
         let (strides, dilations, pads) = (Vec::new(), Vec::new(), Vec::new());
         ConvSpec { strides, dilations, pads, group: 1, layout: Layout::ChannelsLast }
     }
 
-    /// A channels-last window as runs of contiguous elements, in a group of `channels`: how many, and how long. The last
-    /// kernel axis is part of the run where its elements are neighbours.
+    /// A channels-last window as runs of contiguous elements, in a group of `channels`: their number and length. The
+    /// last kernel axis is part of the run if its elements are adjacent.
     pub fn runs(&self, kernel: &[i64], channels: &Dim) -> (i64, Dim) {
         match kernel.split_last() {
             Some((&last, outer)) if self.joins_last() => (outer.iter().product(), channels * &Dim::from(last)),
@@ -208,7 +208,7 @@ impl ConvSpec {
         self.group == 1 && self.dilations.last() == Some(&1)
     }
 
-    /// The same with a spatial axis behind the others of which windows have one element.
+    /// The same with one more spatial axis at the end, along which windows have one element.
     #[must_use]
     pub fn with_axis(&self) -> ConvSpec {
         let mut spec = self.clone();
@@ -219,7 +219,7 @@ impl ConvSpec {
     }
 }
 
-/// Lines, rows and columns of a depthwise window of bytes: a window along one axis is a column.
+/// Lines, rows and columns of a depthwise window of bytes; a window along one axis is a column.
 pub fn planes(kernel: &[i64]) -> [i64; 3] {
     match kernel {
         [outer @ .., rows, columns] => [outer.iter().product(), *rows, *columns],
@@ -227,26 +227,26 @@ pub fn planes(kernel: &[i64]) -> [i64; 3] {
     }
 }
 
-/// Attributes of pooling. All vectors have one element a spatial axis.
+/// Attributes of pooling. All vectors have one element per spatial axis.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PoolSpec {
-    /// What is computed of a window.
+    /// The function of a window.
     pub kind: PoolKind,
     /// Window extents.
     pub kernel: Vec<i64>,
-    /// Step between windows.
+    /// Distance between windows.
     pub strides: Vec<i64>,
-    /// Step between a window's elements.
+    /// Distance between a window's elements.
     pub dilations: Vec<i64>,
     /// Padding before and after each axis.
     pub pads: Vec<(i64, i64)>,
-    /// Whether a last, partial window counts (it must start inside the data or its near padding).
+    /// Whether a last, partial window counts (it must start inside the data or the padding before it).
     pub ceil: bool,
     /// Layout of the activations.
     pub layout: Layout,
 }
 
-/// What pooling computes of a window; elements outside the data never count as values.
+/// The function of a window; elements outside the data never count as values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PoolKind {
     /// Largest element.
@@ -282,27 +282,27 @@ pub enum CumulativeKind {
     Prod,
 }
 
-/// ONNX Resize, its `sizes` apart.
+/// ONNX Resize, without its `sizes`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ResizeRule {
     /// Interpolation.
     pub mode: SampleMode,
-    /// How a result coordinate becomes an operand coordinate.
+    /// How a result coordinate is mapped to an operand coordinate.
     pub coordinates: CoordinateMode,
     /// How `nearest` rounds.
     pub nearest: NearestMode,
-    /// Result extent over operand extent, an axis; 1 for axes that stay; 0 where it is exactly the quotient of extents
-    /// that run time knows. See [`ResizeRule::scale`].
+    /// Result extent over operand extent, per axis; 1 for axes that stay; 0 if it is exactly the quotient of extents
+    /// known at run time. See [`ResizeRule::scale`].
     pub scales: Vec<F64>,
     /// Cubic coefficient `a`.
     pub cubic_a: F64,
     /// Cubic, linear: weights outside the data are dropped and the rest rescaled.
     pub exclude_outside: bool,
-    /// Widen the filter when shrinking.
+    /// Whether to widen the filter when shrinking.
     pub antialias: bool,
     /// Value outside for `TfCropAndResize`.
     pub extrapolation: F64,
-    /// `TfCropAndResize`: normalised start and end, an axis.
+    /// `TfCropAndResize`: normalised start and end, per axis.
     pub roi: Vec<(F64, F64)>,
 }
 
@@ -367,7 +367,7 @@ pub enum SamplePadding {
 /// (`i o f`); then, when `lengths`, `lengths: i64[batch]`; last, when `quantized`, `scales`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CellSpec {
-    /// Which recurrence.
+    /// The recurrence.
     pub cell: Cell,
     /// Whether time runs backwards.
     pub reverse: bool,
@@ -375,16 +375,16 @@ pub struct CellSpec {
     pub activations: [Activation; 3],
     /// Clamp of the gates' inputs, if any.
     pub clip: Option<F64>,
-    /// Whether the operand `p` is there.
+    /// Whether the operand `p` exists.
     pub peephole: bool,
     /// Whether input and forget gate are coupled (LSTM).
     pub coupled: bool,
-    /// Whether the operand `lengths` is there: steps past a sequence's length give zeros and keep the state.
+    /// Whether the operand `lengths` exists: steps past a sequence's length give zeros and keep the state.
     pub lengths: bool,
-    /// Whether each step multiplies `r` by the hidden state rounded to 8 bits: to `scale * (q - zero)` with `q` in
+    /// Whether each step multiplies `r` by the hidden state rounded to 8 bits: by `scale * (q - zero)` with `q` in
     /// `0..=255`, where scale and zero point span the sequence's state and 0 (dynamic quantization). The product's
-    /// columns are then multiplied by one more operand, `scales: [gates*hidden]`, which stays apart so that `r` may be
-    /// integers, whose sums are exact.
+    /// columns are then multiplied by one more operand, `scales: [gates*hidden]`, which is separate so that `r` may
+    /// hold integers, whose sums are exact.
     pub quantized: bool,
 }
 
@@ -403,7 +403,7 @@ pub enum Cell {
 }
 
 impl Cell {
-    /// Gates, which is the factor between `hidden` and the projection's width.
+    /// Number of gates: the ratio of the projection's width to `hidden`.
     pub fn gates(self) -> usize {
         match self {
             Cell::Rnn => 1,
@@ -435,38 +435,38 @@ pub enum Activation {
 pub struct TreeEnsemble {
     /// Root node of each tree.
     pub roots: Vec<u32>,
-    /// All inner nodes.
+    /// All decision nodes.
     pub nodes: Vec<TreeNode>,
     /// All leaves' votes: target and weight; a leaf owns a run of them.
     pub votes: Vec<(u32, F64)>,
-    /// How the trees' votes meet.
+    /// How the trees' votes are combined.
     pub aggregate: ReduceKind,
     /// Columns of the result.
     pub targets: usize,
 }
 
-/// One decision.
+/// A decision node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TreeNode {
-    /// Column of `x` it looks at.
+    /// The column of `x` that it tests.
     pub feature: u32,
-    /// Comparison of the feature with `value`; a true one goes to `yes`.
+    /// The comparison of the feature with `value`; if true, `yes` follows.
     pub test: BinaryOp,
-    /// What it is compared with, in the operand's type.
+    /// The value to compare with, in the operand's type.
     pub value: F64,
     /// Whether a missing value (NaN) counts as true.
     pub missing_is_true: bool,
-    /// Next node or leaf when true.
+    /// The next node or leaf if true.
     pub yes: TreeEdge,
-    /// Next node or leaf when false.
+    /// The next node or leaf if false.
     pub no: TreeEdge,
 }
 
-/// Where a decision leads.
+/// The successor of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TreeEdge {
-    /// To another decision.
+    /// Another decision.
     Node(u32),
-    /// To a run of votes: first and count.
+    /// A run of votes: first and count.
     Leaf(u32, u32),
 }

@@ -1,10 +1,10 @@
-//! What is certain of dimensions whose symbols are not known: intervals, monotony, and bounds that are expressions.
+//! Bounds on dimensions with unknown symbols: intervals, monotonicity, and expressions as bounds.
 //!
-//! Extents are not negative; elements of inputs may be anything. Everything here errs on the side of "not certain".
+//! Extents are not negative; elements of inputs may be anything. If in doubt, results are "not certain".
 
 use super::{Dim, DimNode, Sym};
 
-/// Whether a symbol stands for an element of an input, and so may be negative.
+/// Whether a symbol is an element of an input, which may be negative.
 pub fn is_element(symbol: &str) -> bool {
     symbol.ends_with(']')
 }
@@ -14,17 +14,17 @@ pub fn has_element(d: &Dim) -> bool {
     d.symbols().iter().any(|s| is_element(&s.0))
 }
 
-/// Numbers from `low` to `high`, both included; `None` where there is no end.
+/// The integers from `low` to `high`, both included; `None` if there is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interval {
-    /// The least.
+    /// The least one.
     pub low: Option<i64>,
-    /// The greatest.
+    /// The greatest one.
     pub high: Option<i64>,
 }
 
 impl Interval {
-    /// All numbers.
+    /// All integers.
     pub const ALL: Interval = Interval { low: None, high: None };
     /// All extents.
     pub const EXTENTS: Interval = Interval { low: Some(0), high: None };
@@ -41,7 +41,7 @@ impl Interval {
     fn times(self, other: Interval) -> Interval {
         match (self, other) {
             (Interval { low: Some(a), high }, Interval { low: Some(b), high: top }) if a >= 0 && b >= 0 => {
-                // A product that does not fit is still no less than the largest number.
+                // A product that overflows is at least the largest number.
                 Interval { low: Some(a.saturating_mul(b)), high: high.zip(top).and_then(|(x, y)| x.checked_mul(y)) }
             }
             (Interval { low: Some(a), high: Some(b) }, Interval { low: Some(c), high: Some(d) }) => {
@@ -53,7 +53,7 @@ impl Interval {
         }
     }
 
-    /// Times a number: an interval without an end keeps the other one.
+    /// Multiplies by a number; an unlimited end stays unlimited.
     fn scaled(self, by: i64) -> Interval {
         let end = |v: Option<i64>| v?.checked_mul(by);
         match by {
@@ -64,7 +64,7 @@ impl Interval {
     }
 }
 
-/// What a dimension can be when every symbol is in the interval that `of` gives.
+/// The range of a dimension if every symbol is in the interval that `of` returns.
 pub fn interval(d: &Dim, of: &dyn Fn(&Sym) -> Interval) -> Interval {
     node_interval(&d.visit(), of)
 }
@@ -84,7 +84,7 @@ fn node_interval(node: &DimNode<'_>, of: &dyn Fn(&Sym) -> Interval) -> Interval 
                 Some(c) if c > 0 => {
                     Interval { low: a.low.map(|l| l.div_euclid(c)), high: a.high.map(|h| h.div_euclid(c)) }
                 }
-                // By zero it is zero.
+                // Division by zero gives zero.
                 _ if a.low.is_some_and(|l| l >= 0) && by.low.is_some_and(|l| l >= 0) => {
                     Interval { low: Some(0), high: a.high }
                 }
@@ -120,12 +120,12 @@ fn either(a: Option<i64>, b: Option<i64>, both: fn(i64, i64) -> i64) -> Option<i
     }
 }
 
-/// A value that the dimension is certain not to be below: extents are not negative.
+/// A lower bound of the dimension; extents are not negative.
 pub fn lower_bound(d: &Dim) -> Option<i64> {
     interval(d, &|s| if is_element(&s.0) { Interval::ALL } else { Interval::EXTENTS }).low
 }
 
-/// The smaller one, without asking at run time where it is certain.
+/// The smaller one, without an operation at run time if it is certain.
 pub fn min(a: &Dim, b: &Dim) -> Dim {
     match lower_bound(&(a - b)) {
         Some(l) if l >= 0 => b.clone(),
@@ -134,7 +134,7 @@ pub fn min(a: &Dim, b: &Dim) -> Dim {
     }
 }
 
-/// The larger one, without asking at run time where it is certain.
+/// The larger one, without an operation at run time if it is certain.
 pub fn max(a: &Dim, b: &Dim) -> Dim {
     match lower_bound(&(a - b)) {
         Some(l) if l >= 0 => a.clone(),
@@ -143,8 +143,8 @@ pub fn max(a: &Dim, b: &Dim) -> Dim {
     }
 }
 
-/// Whether a dimension never falls (`Some(true)`) or never rises (`Some(false)`) as the only symbol in it grows from 0 on,
-/// where that is certain.
+/// Whether a dimension never decreases (`Some(true)`) or never increases (`Some(false)`) as its only symbol grows from
+/// 0 on, if that is certain.
 pub fn rises(d: &Dim) -> Option<bool> {
     node_rises(&d.visit())
 }
@@ -185,13 +185,12 @@ fn node_rises(node: &DimNode<'_>) -> Option<bool> {
     }
 }
 
-/// An expression that is never less than `d`, without the symbols for which `of` gives the least and the greatest that they
-/// can be.
+/// An upper bound of `d` as an expression without the symbols for which `of` returns the least and the greatest value.
 pub fn upper(d: &Dim, of: &dyn Fn(&Sym) -> Option<(Dim, Dim)>) -> Dim {
     ends(&d.visit(), of).1
 }
 
-/// Expressions for the least and the greatest that a dimension can be.
+/// Expressions for the least and the greatest value of a dimension.
 fn ends(node: &DimNode<'_>, of: &dyn Fn(&Sym) -> Option<(Dim, Dim)>) -> (Dim, Dim) {
     let at = |d: &Dim| {
         if d.symbols().iter().any(|s| of(s).is_some()) { ends(&d.visit(), of) } else { (d.clone(), d.clone()) }
@@ -211,7 +210,7 @@ fn ends(node: &DimNode<'_>, of: &dyn Fn(&Sym) -> Option<(Dim, Dim)>) -> (Dim, Di
             let ((low, high), by) = (at(a), at(b));
             match by.0 == by.1 {
                 true => hull(&[low.floor_div(&by.0), high.floor_div(&by.0)]),
-                // No quotient is farther from zero than its dividend.
+                // A quotient is no farther from zero than its dividend.
                 false => hull(&[-&low, -&high, low, high]),
             }
         }

@@ -1,22 +1,22 @@
-//! What passes decided for each layer, and why: a record that travels with the graph for `mcc inspect`.
+//! Decisions about layers, and their reasons: recorded with the graph for `mcc inspect`.
 //!
-//! A decision is about one subject of one layer; deciding the same again replaces what was said before, so that passes
-//! may repeat. The order is that of first decisions, which passes make in the order of the graph.
+//! A decision is about one subject of one layer; a repeated decision replaces the earlier one, so that passes may run
+//! again. Decisions keep the order in which they were first made, which follows the graph.
 
 use std::fmt;
 
-/// What a decision is about.
+/// The subject of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Subject {
-    /// Which of the layer's channels are left.
+    /// The layer's remaining channels.
     Channels,
-    /// In which numbers the layer computes.
+    /// The number format in which the layer computes.
     Precision,
-    /// Where the layer's activations have their channels.
+    /// The layout of the layer's activations.
     Layout,
-    /// How the layer's weights are kept, and which kernel takes them.
+    /// The storage format of the layer's weights, and thus its kernel.
     Weights,
-    /// Which other layer is computed in the same kernel.
+    /// The other layer that is computed in the same kernel.
     Fusion,
 }
 
@@ -32,22 +32,22 @@ impl fmt::Display for Subject {
     }
 }
 
-/// What was decided for a layer.
+/// A decision about a layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
-    /// The layer: the label of the node that it stems from, which listings and profiles show too.
+    /// The layer: the label of the node that it comes from, as in listings and profiles.
     pub layer: String,
-    /// What the decision is about.
+    /// The subject.
     pub subject: Subject,
     /// Name of the layer's operation.
     pub operator: &'static str,
-    /// What was chosen, in a few words: `dense`, `sparse`, `1x16 blocks`, `int8`, `int4 in blocks of 32`, ...
+    /// The chosen form in a few words: `dense`, `sparse`, `1x16 blocks`, `int8`, `int4 in blocks of 32`, ...
     pub form: String,
     /// The share of the layer's weights that are zero, from 0 to 1.
     pub zeros: Option<f64>,
-    /// Predicted time of the layer as the model has it over its time in this form.
+    /// Predicted speed-up of this form over the layer as in the model.
     pub gain: Option<f64>,
-    /// Why this form; also why not a better one.
+    /// The reason for this form, or against a better one.
     pub reason: String,
 }
 
@@ -64,23 +64,23 @@ impl Decision {
         Decision { layer, subject, operator, form, zeros: None, gain: None, reason }
     }
 
-    /// With the share of zeros in the weights.
+    /// Adds the share of zeros in the weights.
     pub fn zeros(self, share: f64) -> Decision {
         Decision { zeros: Some(share), ..self }
     }
 
-    /// With the predicted gain.
+    /// Adds the predicted gain.
     pub fn gain(self, gain: f64) -> Decision {
         Decision { gain: Some(gain), ..self }
     }
 }
 
-/// All that was decided.
+/// All decisions.
 #[derive(Debug, Clone, Default)]
 pub struct Decisions(Vec<Decision>);
 
 impl Decisions {
-    /// Records a decision, in the place of an earlier one about the same.
+    /// Records a decision, or replaces an earlier one with the same layer and subject.
     pub fn record(&mut self, decision: Decision) {
         match self.0.iter_mut().find(|d| d.layer == decision.layer && d.subject == decision.subject) {
             Some(earlier) => *earlier = decision,
@@ -88,7 +88,7 @@ impl Decisions {
         }
     }
 
-    /// By layer, in the order in which layers were first decided about.
+    /// By layer, in the order of the layers' first decisions.
     pub fn iter(&self) -> impl Iterator<Item = &Decision> {
         let mut sorted: Vec<(usize, &Decision)> = self.0.iter().map(|d| (self.first(&d.layer), d)).collect();
         sorted.sort_by_key(|&(first, d)| (first, d.subject));

@@ -1,10 +1,10 @@
 //! Dimensions: integers, or integer expressions over symbols, kept in a normal form.
 //!
 //! A [`Dim`] is a polynomial with integer coefficients over atoms; an atom is a symbol or an operation that a
-//! polynomial cannot express (floor division, minimum, ...). Equal polynomials compare equal, so that
-//! `(s + 1) - 1 == s`. Arithmetic saturates at the ends of `i64`: sizes that overflow are reported where a
-//! tensor's bytes are counted. An expression that would have more than [`MAX_SIZE`] parts becomes [`Dim::too_large`],
-//! and so does all that is computed from it: a few nodes of a model can square a polynomial again and again.
+//! polynomial cannot express (floor division, minimum, ...). Equal polynomials compare equal: `(s + 1) - 1 == s`.
+//! Arithmetic saturates at the ends of `i64`; sizes that overflow are reported where a tensor's bytes are counted. An
+//! expression with more than [`MAX_SIZE`] parts becomes [`Dim::too_large`], and so does everything computed from it,
+//! since a few nodes of a model can square a polynomial repeatedly.
 
 mod rule;
 
@@ -32,15 +32,15 @@ pub struct Dim(Repr);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Repr {
     Const(i64),
-    /// Never a constant; no zero coefficient; the empty product stands for the constant term.
+    /// Not a constant; no zero coefficients; the empty product is the constant term.
     Poly(Arc<BTreeMap<Vec<Atom>, i64>>, usize),
 }
 
-/// Parts that an expression may have: terms, and factors with all that is in them. Models' dimensions have some dozens, the size of
-/// an arena of many buffers thousands.
+/// Maximum number of parts of an expression: terms, and factors with all their parts. Models' dimensions have some
+/// dozens, the size of an arena with many buffers has thousands.
 pub const MAX_SIZE: usize = 1 << 15;
 
-/// The symbol that stands for an expression of too many parts. No input can bind it.
+/// The symbol of an expression with too many parts, which no input can bind.
 const TOO_LARGE: &str = "(an expression that is too large)";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,7 +52,7 @@ enum Atom {
     IfNeg(Dim, Dim, Dim),
 }
 
-/// One operation of an expression, as [`Dim::visit`] shows it to code that translates expressions.
+/// The outermost operation of an expression, for code that translates expressions.
 pub enum DimNode<'a> {
     /// A constant.
     Const(i64),
@@ -95,7 +95,7 @@ impl Dim {
         }
     }
 
-    /// What stands for an expression of more than [`MAX_SIZE`] parts.
+    /// The replacement for an expression with more than [`MAX_SIZE`] parts.
     pub fn too_large() -> Dim {
         Dim::sym(TOO_LARGE)
     }
@@ -106,7 +106,7 @@ impl Dim {
         matches!(&self.0, Repr::Poly(terms, 2) if terms.keys().flatten().any(named))
     }
 
-    /// How many parts it has.
+    /// Number of parts.
     fn size(&self) -> usize {
         match self.0 {
             Repr::Const(_) => 0,
@@ -114,7 +114,7 @@ impl Dim {
         }
     }
 
-    /// How many terms it has.
+    /// Number of terms.
     fn count(&self) -> usize {
         match &self.0 {
             Repr::Const(_) => 1,
@@ -122,7 +122,7 @@ impl Dim {
         }
     }
 
-    /// Its symbol when it is a bare one.
+    /// The symbol, if it is a bare one.
     pub fn as_sym(&self) -> Option<&Sym> {
         match self.visit() {
             DimNode::Sym(s) => Some(s),
@@ -140,7 +140,7 @@ impl Dim {
         match (self.as_const(), by.as_const()) {
             (_, Some(1)) => return self.clone(),
             (_, Some(0)) => return Dim::ZERO,
-            // Dividing by -1 overflows at one number, at which arithmetic saturates.
+            // Division of the least number by -1 overflows; arithmetic saturates.
             (Some(a), Some(-1)) => return Dim::from(a.saturating_neg()),
             (Some(a), Some(b)) => return Dim::from(a.div_euclid(b) - i64::from(b < 0 && a.rem_euclid(b) != 0)),
             (Some(0), _) => return Dim::ZERO,
@@ -152,20 +152,20 @@ impl Dim {
         if let Some(exact) = self.exact_div(by) {
             return exact;
         }
-        // What divides comes out, so that `(4*s+3)/4 == s` and `(s+2)/2 == s/2+1`.
+        // Multiples of the divisor are divided exactly, so that `(4*s+3)/4 == s` and `(s+2)/2 == s/2+1`.
         let (whole, rest) = match by.as_const() {
             Some(c) if c > 0 => self.split_multiples(c),
             _ => (Dim::ZERO, self.clone()),
         };
         match (rest.as_const(), by.as_const()) {
-            // Both are constant, and the rest is in `0..by`.
+            // Both are constant, and the remainder is in `0..by`.
             (Some(_), Some(_)) => whole,
             _ => &whole + &Dim::atom(Atom::FloorDiv(rest, by.clone())),
         }
     }
 
-    /// Quotient and rest by a positive constant, term by term: products whose coefficient is no multiple stay in the
-    /// rest as they are, and the rest's constant term is in `0..c`.
+    /// Quotient and remainder by a positive constant, term by term: products whose coefficient is not a multiple stay
+    /// in the remainder, whose constant term is in `0..c`.
     fn split_multiples(&self, c: i64) -> (Dim, Dim) {
         let (mut whole, mut rest) = (BTreeMap::new(), BTreeMap::new());
         for (product, coefficient) in self.terms() {
@@ -216,7 +216,7 @@ impl Dim {
         }
     }
 
-    /// The quotient when every coefficient divides by a constant, or a product cancels exactly.
+    /// The quotient, if every coefficient is a multiple of a constant, or a product cancels exactly.
     pub fn exact_div(&self, by: &Dim) -> Option<Dim> {
         let (factors, coefficient) = match &by.0 {
             Repr::Const(c) => (Vec::new(), *c),
@@ -250,19 +250,19 @@ impl Dim {
         }
     }
 
-    /// Every symbol in it.
+    /// All its symbols.
     pub fn symbols(&self) -> BTreeSet<Sym> {
         let mut found = BTreeSet::new();
         self.collect_symbols(&mut found);
         found
     }
 
-    /// Its value when `bind` gives every symbol one.
+    /// The value, if `bind` returns one for every symbol.
     pub fn eval(&self, bind: &dyn Fn(&Sym) -> Option<i64>) -> Option<i64> {
         self.substitute(&|s| bind(s).map(Dim::from)).as_const()
     }
 
-    /// The expression with symbols replaced where `bind` gives a replacement.
+    /// The expression with the symbols replaced for which `bind` returns a replacement.
     pub fn substitute(&self, bind: &dyn Fn(&Sym) -> Option<Dim>) -> Dim {
         match &self.0 {
             Repr::Const(_) => self.clone(),
@@ -320,7 +320,7 @@ impl Dim {
 }
 
 impl Atom {
-    /// How many parts it has; what holds an expression that is too large is so itself.
+    /// Number of parts; an expression that contains one that is too large is too large itself.
     fn size(&self) -> usize {
         let part = |d: &Dim| if d.is_too_large() { MAX_SIZE } else { d.size() };
         match self {
@@ -347,7 +347,7 @@ impl Atom {
         }
     }
 
-    /// The operation on what `f` makes of its operands.
+    /// The operation applied to `f` of its operands.
     fn map(&self, f: &dyn Fn(&Dim) -> Dim) -> Dim {
         match self {
             Atom::Sym(_) => Dim::atom(self.clone()),
@@ -446,7 +446,8 @@ impl std::iter::Sum for Dim {
 /// Names of the operations in the text form, with their numbers of arguments.
 pub(super) const FUNCTIONS: [(&str, usize); 4] = [("floordiv", 2), ("min", 2), ("max", 2), ("ifneg", 3)];
 
-/// Whether a symbol needs no quotes in the text form: a name of letters, digits, `_` and `.`, and perhaps `[INDEX]`.
+/// Whether a symbol needs no quotes in the text form: a name of letters, digits, `_` and `.`, optionally followed by
+/// `[INDEX]`.
 pub(super) fn is_plain(name: &str) -> bool {
     let (name, index) = match name.split_once('[') {
         Some((name, rest)) => (name, rest.strip_suffix(']')),
@@ -458,15 +459,15 @@ pub(super) fn is_plain(name: &str) -> bool {
         && FUNCTIONS.iter().all(|f| f.0 != name)
 }
 
-/// Prints sums as `4*seq+1`, operations as functions: `floordiv(a,b)`, `min(a,b)`, `max(a,b)`, `ifneg(a,b,c)`.
-/// Symbols that are no plain names stand in single quotes.
+/// Prints sums as `4*seq+1`, operations as functions: `floordiv(a,b)`, `min(a,b)`, `max(a,b)`, `ifneg(a,b,c)`. Other
+/// symbols are in single quotes.
 impl fmt::Display for Dim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Repr::Poly(terms, _) = &self.0 else {
             let Repr::Const(c) = self.0 else { return Ok(()) };
             return write!(f, "{c}");
         };
-        // The constant term has the empty key and sorts first; people write it last.
+        // The constant term has the empty key and sorts first, but is printed last.
         let constant = terms.iter().filter(|(m, _)| m.is_empty());
         for (i, (product, c)) in terms.iter().filter(|(m, _)| !m.is_empty()).chain(constant).enumerate() {
             if i > 0 && *c >= 0 {

@@ -4,8 +4,8 @@ use std::fmt;
 
 /// The type of a tensor's elements.
 ///
-/// Types of less than a byte take one byte an element everywhere in mcc (IR, arena, and the compiled model's
-/// interface), sign-extended where they are signed.
+/// Types of less than a byte take one byte per element everywhere in mcc (IR, arena, and the compiled model's
+/// interface), sign-extended if they are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum DType {
@@ -34,7 +34,7 @@ pub enum DType {
     Bool,
 }
 
-/// What kind of number a type holds.
+/// The kind of number that a type holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DTypeClass {
     /// Floating point of any width.
@@ -43,7 +43,7 @@ pub enum DTypeClass {
     Signed,
     /// Unsigned integers.
     Unsigned,
-    /// Truth values, one byte, 0 or 1.
+    /// Booleans, one byte, 0 or 1.
     Bool,
 }
 
@@ -92,7 +92,7 @@ impl DType {
         self.row().1
     }
 
-    /// The type of a name of the text form.
+    /// The type with this name in the text form.
     pub fn from_name(name: &str) -> Option<DType> {
         TABLE.iter().find(|row| row.1 == name).map(|row| row.0)
     }
@@ -107,17 +107,17 @@ impl DType {
         self.row().3
     }
 
-    /// What kind of number it holds.
+    /// The kind of number that it holds.
     pub fn class(self) -> DTypeClass {
         self.row().4
     }
 
-    /// ONNX's number of the type, which models use too.
+    /// The type's number in ONNX, which models use too.
     pub fn code(self) -> i32 {
         self.row().5
     }
 
-    /// The type of ONNX's number; those without one (text, complex numbers, 6-bit floats) mcc does not have.
+    /// The type with this number in ONNX; mcc has no text, complex numbers and 6-bit floats.
     pub fn from_code(code: i32) -> Option<DType> {
         TABLE.iter().find(|row| row.5 == code).map(|row| row.0)
     }
@@ -127,7 +127,7 @@ impl DType {
         self.class() == Float
     }
 
-    /// Whether it is a signed or unsigned integer (truth values are not).
+    /// Whether it is a signed or unsigned integer (booleans are not).
     pub fn is_int(self) -> bool {
         matches!(self.class(), Signed | Unsigned)
     }

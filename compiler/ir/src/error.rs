@@ -5,19 +5,19 @@ use std::fmt;
 /// The compiler's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, by whose fault it is. The command line maps the variants to exit codes.
+/// An error, by whose fault it is. The command line maps the variants to exit codes.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The model or its data is malformed or contradicts itself (exit code 1).
     #[error("{0}")]
     InvalidModel(Report),
-    /// The model is fine, but asks for what mcc cannot do yet (exit code 1).
+    /// The model is valid, but needs something that mcc does not support (exit code 1).
     #[error("{0}")]
     Unsupported(Report),
     /// A file could not be read or written (exit code 1).
     #[error("{0}")]
     Io(Report),
-    /// The caller's options make no sense (exit code 2).
+    /// The caller's options are invalid (exit code 2).
     #[error("{0}")]
     Usage(Report),
     /// A broken invariant of the compiler itself (exit code 3).
@@ -25,14 +25,14 @@ pub enum Error {
     Internal(Report),
 }
 
-/// A message, where it happened (innermost first), and what to do about it.
+/// A message, its context (innermost first), and a remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// What is wrong.
+    /// The fault.
     pub message: String,
     /// Where: node, operator, file; innermost first.
     pub context: Vec<String>,
-    /// What the user can do.
+    /// The remedy.
     pub help: Option<String>,
     /// Further blockers, found in the same run.
     pub also: Vec<Report>,
@@ -66,7 +66,7 @@ impl Error {
         Error::InvalidModel(message.into().into())
     }
 
-    /// The model asks for something that is not there yet.
+    /// The model needs something that is not supported.
     pub fn unsupported(message: impl Into<String>) -> Self {
         Error::Unsupported(message.into().into())
     }
@@ -76,7 +76,7 @@ impl Error {
         Error::Io(format!("{path}: {error}").into())
     }
 
-    /// The options make no sense.
+    /// The options are invalid.
     pub fn usage(message: impl Into<String>) -> Self {
         Error::Usage(message.into().into())
     }
@@ -86,19 +86,19 @@ impl Error {
         Error::Internal(message.into().into())
     }
 
-    /// Adds where it happened, outside what is known already.
+    /// Adds context around the existing one.
     pub fn within(mut self, place: impl Into<String>) -> Self {
         self.report_mut().context.push(place.into());
         self
     }
 
-    /// Adds what the user can do.
+    /// Adds a remedy.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.report_mut().help = Some(help.into());
         self
     }
 
-    /// One error that tells all of `errors`; `None` when there are none. The gravest kind wins.
+    /// One error that reports all of `errors`; `None` if there are none. It has the most severe kind.
     pub fn all(errors: Vec<Error>) -> Option<Error> {
         let mut errors = errors.into_iter();
         let mut first = errors.next()?;

@@ -1,10 +1,10 @@
-//! The graph: operations as nodes, uses of values as edges. The only file of `ir` that names petgraph.
+//! The graph: operations as nodes, uses of values as edges. The only file of `ir` that uses petgraph.
 //!
 //! Invariants, kept by the editing API:
-//! - every node's result types are what [`infer()`] says of its operands' types;
-//! - operands are numbered `0..n` without gaps (a primitive's optional operands trail);
-//! - the graph has no cycle: a node's operands exist before it is added, and [`Graph::replace`] is the one way to
-//!   redirect uses (its callers must not make a value depend on itself; the verifier checks).
+//! - every node's result types are those that [`infer()`] returns for its operands' types;
+//! - operands are numbered `0..n` without gaps (a primitive's optional operands come last);
+//! - the graph has no cycle: a node's operands exist before it is added, and uses are redirected only by
+//!   [`Graph::replace`] (whose callers must not make a value depend on itself; the verifier checks).
 
 pub mod region;
 
@@ -23,7 +23,7 @@ use crate::Result;
 pub struct NodeId(NodeIndex);
 
 impl NodeId {
-    /// A small number that is unique among a graph's live nodes.
+    /// A small number that is unique among the nodes of a graph.
     pub fn index(self) -> usize {
         self.0.index()
     }
@@ -34,7 +34,7 @@ impl NodeId {
 pub struct Value {
     /// The node that produces it.
     pub node: NodeId,
-    /// Which of its results.
+    /// The index of the result.
     pub result: usize,
 }
 
@@ -50,11 +50,11 @@ impl From<NodeId> for Value {
 pub struct Output {
     /// Its name in the model.
     pub name: String,
-    /// What it is.
+    /// The value.
     pub value: Value,
 }
 
-/// The named results of a graph, in order; and where a value is among them.
+/// The named results of a graph, in order, with an index by value.
 #[derive(Debug, Clone, Default)]
 pub struct Outputs {
     list: Vec<Output>,
@@ -62,18 +62,18 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// Adds one.
+    /// Adds an output.
     pub fn push(&mut self, output: Output) {
         self.places.entry(output.value).or_default().push(self.list.len());
         self.list.push(output);
     }
 
-    /// Whether a value is one.
+    /// Whether a value is an output.
     fn contains(&self, value: Value) -> bool {
         self.places.contains_key(&value)
     }
 
-    /// Lets the outputs that are `old` be `new`.
+    /// Replaces `old` by `new`.
     fn replace(&mut self, old: Value, new: Value) {
         for place in self.places.remove(&old).unwrap_or_default() {
             self.list[place].value = new;
@@ -126,16 +126,17 @@ struct Use {
 pub struct Graph {
     net: StableDiGraph<Node, Use>,
     inputs: Vec<NodeId>,
-    /// What the model returns, in order.
+    /// The model's results, in order.
     pub outputs: Outputs,
-    /// Values that are computed, before all others, though no output depends on them: something is required of what they bind.
+    /// Values that are computed first, though no output depends on them, since a requirement depends on a symbol that
+    /// they bind.
     pub kept: Vec<Value>,
-    /// What must hold of dimensions whatever becomes of the nodes that asked for it; the compiled model checks it before any
-    /// work. What nodes of their own require is [`Graph::required_by`].
+    /// Requirements on dimensions that hold whatever becomes of the nodes they come from; the compiled model checks
+    /// them before any kernel. Requirements of existing nodes are in [`Graph::required_by`].
     pub requires: Requirements,
-    /// What the user should know of the model: what it says and what holds instead.
+    /// Warnings about the model: its false statements, and the facts.
     pub warnings: Vec<String>,
-    /// Files beside the model's own that constants are windows of.
+    /// Files besides the model's own that constants are slices of.
     pub files: Vec<PathBuf>,
     decisions: Decisions,
     is_region: bool,
@@ -180,7 +181,7 @@ impl Graph {
         self.add_labelled(op, operands, "").map(Value::from)
     }
 
-    /// Adds an operation under a label (the ONNX node it stems from) that errors, listings and profiles show.
+    /// Adds an operation with a label (the ONNX node it comes from), which errors, listings and profiles show.
     ///
     /// # Errors
     /// When the operands' types contradict the operation.
@@ -188,7 +189,7 @@ impl Graph {
         let types: Vec<&TensorType> = operands.iter().map(|&v| self.ty(v)).collect();
         let inferred = infer(&op, &types)?;
         let mut requires = inferred.requires;
-        // Equal extents are what types were simplified by: that outlives the node.
+        // Types were simplified by these equalities, which therefore outlive the node.
         for requirement in &mut requires {
             if !label.is_empty() {
                 requirement.reason = format!("node \"{label}\": {}", requirement.reason);
@@ -204,8 +205,8 @@ impl Graph {
         Ok(NodeId(id))
     }
 
-    /// The graph with what `f` makes of every operation, which must have as many results; types and requirements are inferred
-    /// anew.
+    /// The graph with `f` applied to every operation, which must keep its number of results; types and requirements are
+    /// inferred again.
     ///
     /// # Errors
     /// Those of `f`, and when operations contradict their operands then.
@@ -238,12 +239,12 @@ impl Graph {
         Ok(made)
     }
 
-    /// What a node requires of its operands' dimensions.
+    /// A node's requirements on its operands' dimensions.
     pub fn required_by(&self, node: NodeId) -> &[Requirement] {
         &self.net[node.0].requires
     }
 
-    /// Records what was decided for a layer, in the place of an earlier decision about the same.
+    /// Records a decision about a layer, or replaces an earlier one on the same subject.
     pub fn decide(&mut self, decision: Decision) {
         self.decisions.record(decision);
     }
@@ -254,12 +255,12 @@ impl Graph {
         self.decisions.iter().chain(within).collect()
     }
 
-    /// Gives a node another label.
+    /// Changes a node's label.
     pub fn set_label(&mut self, node: NodeId, label: &str) {
         self.net[node.0].label = label.to_string();
     }
 
-    /// The label of a node: the name of the ONNX node it stems from, or empty.
+    /// The label of a node: the name of the ONNX node it comes from, or empty.
     pub fn label(&self, node: NodeId) -> &str {
         &self.net[node.0].label
     }
@@ -315,7 +316,7 @@ impl Graph {
         &self.net[node.0].types
     }
 
-    /// The constant that a value is, if it is one.
+    /// The value's constant, if it is one.
     pub fn as_constant(&self, value: Value) -> Option<&Tensor> {
         match self.op(value.node) {
             Op::Constant(t) => Some(t),
@@ -323,7 +324,7 @@ impl Graph {
         }
     }
 
-    /// Who uses a value: node and operand number, in a fixed order. Graph outputs are not among them.
+    /// The users of a value as node and operand number, in a fixed order. Graph outputs are not included.
     pub fn users(&self, value: Value) -> Vec<(NodeId, usize)> {
         let mut users: Vec<(NodeId, usize)> = self
             .net
@@ -340,7 +341,7 @@ impl Graph {
         self.outputs.contains(value)
     }
 
-    /// The one user of a value that has exactly one and is no output.
+    /// The user of a value that has exactly one and is not an output.
     pub fn sole_user(&self, value: Value) -> Option<NodeId> {
         match self.users(value).as_slice() {
             [(user, _)] if !self.is_output(value) => Some(*user),
@@ -348,7 +349,7 @@ impl Graph {
         }
     }
 
-    /// Lets all users of `old`, and the outputs that are `old`, take `new` instead.
+    /// Replaces `old` by `new` for all users and outputs.
     pub fn replace(&mut self, old: Value, new: Value) {
         debug_assert_eq!(
             (self.ty(old).dtype, self.ty(old).shape.len()),
@@ -372,7 +373,7 @@ impl Graph {
         self.kept.iter_mut().filter(|kept| **kept == old).for_each(|kept| *kept = new);
     }
 
-    /// Lets one use take another value.
+    /// Replaces one operand.
     pub fn set_operand(&mut self, node: NodeId, operand: usize, new: Value) {
         let edge = self
             .net
@@ -403,12 +404,12 @@ impl Graph {
         &self.inputs
     }
 
-    /// Every node, dead ones too, in the order of their ids.
+    /// All nodes, dead ones too, in the order of their ids.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.net.node_indices().map(NodeId)
     }
 
-    /// Whether a value is there: it may be gone with its node, or never have been.
+    /// Whether a value exists; it may have been removed with its node.
     pub fn contains(&self, value: Value) -> bool {
         self.net.node_weight(value.node.0).is_some_and(|n| value.result < n.types.len())
     }
@@ -418,7 +419,7 @@ impl Graph {
         petgraph::algo::toposort(&self.net, None).err().map(|cycle| NodeId(cycle.node_id()))
     }
 
-    /// The numbers under which a node's operands are stored, sorted: `0..n` if the graph is sound.
+    /// The indices under which a node's operands are stored, sorted: `0..n` if the graph is sound.
     pub(super) fn operand_numbers(&self, node: NodeId) -> Vec<usize> {
         let edges = self.net.edges_directed(node.0, Direction::Incoming);
         let mut numbers: Vec<usize> = edges.map(|e| e.weight().operand).collect();
@@ -426,12 +427,12 @@ impl Graph {
         numbers
     }
 
-    /// How many nodes there are.
+    /// The number of nodes.
     pub fn len(&self) -> usize {
         self.net.node_count()
     }
 
-    /// Whether there is no node.
+    /// Whether there are no nodes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

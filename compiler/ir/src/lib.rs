@@ -1,11 +1,12 @@
-//! The graph IR: what a model means, independent of the file it came from and of the machine it will run on.
+//! The graph IR: the meaning of a model, independent of the file it came from and of the machine it will run on.
 //!
 //! - [`DType`], [`Dim`], [`TensorType`]: the type of a value; dimensions are constants or expressions over symbols.
-//! - [`Op`]: one closed enum of primitives. No `_ =>` arm on it anywhere: the compiler lists what a new one needs.
+//! - [`Op`]: one closed enum of primitives. Almost all matches outside of passes name every primitive, so the
+//!   compiler lists the places that a new one needs.
 //! - [`Graph`]: nodes and values with a small editing API; every node's result types are inferred when it is added.
 //! - [`If`]: graphs within a graph.
 //! - [`Tensor`]: constant data.
-//! - [`Decision`]: what passes chose for a layer, for reports.
+//! - [`Decision`]: the choices made for a layer, for reports.
 
 mod attributes;
 pub mod bounds;

@@ -1,4 +1,4 @@
-//! Substitution in the dimensions that an operation holds.
+//! Substitution in the dimensions of an operation.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

@@ -1,8 +1,8 @@
-//! The primitives: one closed enum, one meaning each, whatever operator set a model came from.
+//! The primitives: one closed enum, with one meaning per variant, whatever operator set a model came from.
 //!
-//! Everything that ONNX decides with operands that are constants in practice (axes, pads, target shapes) is an
-//! attribute here; what is truly data stays an operand. Operands are written `(x, y, ...)` below; `[a]` is optional
-//! and trails. "Broadcasting" is numpy's, from the last axis backwards. Axes count from 0.
+//! Operands of ONNX that are constant in practice (axes, pads, target shapes) are attributes here; only data are
+//! operands. Operands are written `(x, y, ...)` below; `[a]` is optional and comes last. "Broadcasting" is numpy's,
+//! from the last axis backwards. Axes count from 0.
 
 use super::{
     BinaryOp, CellSpec, ConvSpec, CumulativeKind, DType, Dim, F64, If, Packed, PadMode, PoolSpec, Range, ReduceKind,
@@ -12,7 +12,7 @@ use super::{
 
 /// A primitive operation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the fields are told by each variant's text")]
+#[allow(missing_docs, reason = "the text of each variant describes its fields")]
 pub enum Op {
     /// `()`: a model input; its name and type.
     Input(String, TensorType),
@@ -35,7 +35,7 @@ pub enum Op {
     /// `(x)`: the same bits as another type of the same size.
     Bitcast { to: DType },
 
-    /// `(x)`: the same elements in the same order under another shape.
+    /// `(x)`: the same elements in the same order with another shape.
     Reshape { shape: Vec<Dim> },
     /// `(x)`: result axis `i` is operand axis `perm[i]`.
     Transpose { perm: Vec<usize> },
@@ -43,7 +43,7 @@ pub enum Op {
     Broadcast { shape: Vec<Dim> },
     /// `(x)`: on every axis the elements `start + i * step` for `i < len`. `start` is in range; `step` may be negative.
     Slice { ranges: Vec<Range> },
-    /// `(x, y, ...)`: side by side along `axis`.
+    /// `(x, y, ...)`: concatenation along `axis`.
     Concat { axis: usize },
     /// `(x, value: scalar)`: adds `before` and `after` elements on every axis (not negative).
     Pad { before: Vec<Dim>, after: Vec<Dim>, mode: PadMode },
@@ -59,22 +59,22 @@ pub enum Op {
     ScatterNd { reduction: ScatterReduction },
     /// `(x, lengths: i64[batch])`: ONNX ReverseSequence.
     ReverseSequence { batch_axis: usize, time_axis: usize },
-    /// `(x)`: ONNX Resize to `sizes`; one rule an axis.
+    /// `(x)`: ONNX Resize to `sizes`, with one rule per axis.
     Resize { sizes: Vec<Dim>, rule: ResizeRule },
     /// `(x, grid)`: ONNX GridSample on 4-D or 5-D, channels first.
     GridSample { mode: SampleMode, padding: SamplePadding, align_corners: bool },
 
-    /// `(a: [..., m, k], b: [..., k, n])`: matrix product, batch axes broadcast. Float types accumulate in themselves
+    /// `(a: [..., m, k], b: [..., k, n])`: matrix product, batch axes broadcast. Floats accumulate in their own type
     /// (16-bit ones in `f32`), integers wrap.
     MatMul,
     /// `(a: [..., m, k], packed: [..., panels, k, tile])`: the same with `b` cut into panels of `tile` columns, the
-    /// last one filled with zeros; `n` columns in the result. Where `a` is `f32`, `packed` may be of 16-bit floats.
+    /// last one padded with zeros; the result has `n` columns. If `a` is `f32`, `packed` may be of 16-bit floats.
     PackedMatMul { n: Dim },
     /// `(x, w: [out, in/group, k...], [bias: [out]])`: correlation over the spatial axes. Channels-first `x` is
     /// `[batch, in, d...]`, channels-last `[batch, d..., in]`; the weights' layout does not depend on it.
     Conv(ConvSpec),
-    /// `(x: channels last, weights...)`: a correlation or matrix product with packed weights, whose operands and algorithm
-    /// their [`WeightFormat`] says.
+    /// `(x: channels last, weights...)`: a correlation or matrix product with packed weights; the [`WeightFormat`]
+    /// defines the operands and the algorithm.
     Packed(Box<Packed>),
     /// `(x, w: [in, out/group, k...], [bias: [out]])`: transposed convolution; `output_pads` extend the far end.
     ConvTranspose { spec: ConvSpec, output_pads: Vec<i64> },
@@ -93,8 +93,9 @@ pub enum Op {
     /// `(x)`: running sum or product along `axis`.
     Cumulative { kind: CumulativeKind, axis: usize, exclusive: bool, reverse: bool },
     /// `(q: [batch, m, heads, d], k: [batch, n, groups, d], v: [batch, n, groups, e], [mask])`: for each head
-    /// `softmax(scale * q kᵀ + mask) v`, `[batch, m, heads, e]`, in `f32`. As many heads in order share a group of keys and
-    /// values; the mask is `[batch, heads, m, n]`, where all but `n` may be 1. `guarded`: weights that are NaN are 0.
+    /// `softmax(scale * q kᵀ + mask) v`, `[batch, m, heads, e]`, in `f32`. `heads / groups` consecutive heads share a
+    /// group of keys and values; the mask is `[batch, heads, m, n]`, where all but `n` may be 1. `guarded`: weights
+    /// that are NaN are replaced by 0.
     Attention { scale: F64, guarded: bool },
     /// `(x)`: softmax (or its logarithm) along `axis`.
     Softmax { axis: usize, log: bool },
@@ -103,17 +104,17 @@ pub enum Op {
     Normalize { axis: usize, epsilon: F64, center: bool },
     /// `(x)`: the `k` largest (smallest) along `axis`, sorted, ties by lower index; results: values, `i64` indices.
     TopK { k: Dim, axis: usize, largest: bool },
-    /// `(xw: [time, batch, gates*hidden], r: [hidden, gates*hidden], h0: [batch, hidden], rest...)`: a recurrent
-    /// layer in one direction after the input projection (bias included); results: every step's hidden state
-    /// `[time, batch, hidden]`, the last one `[batch, hidden]`, and for LSTM the last cell state. `r` may be in panels
-    /// `[panels, hidden, tile]` of its columns, the last one filled up with anything, and for states rounded to 8 bits
-    /// bytes in panels `i8[panels, steps, tile, 4]`, in steps of four as for [`WeightFormat::Int8`]. See [`CellSpec`].
+    /// `(xw: [time, batch, gates*hidden], r: [hidden, gates*hidden], h0: [batch, hidden], rest...)`: a recurrent layer
+    /// in one direction after the input projection (bias included); results: every step's hidden state `[time, batch,
+    /// hidden]`, the last one `[batch, hidden]`, and for LSTM the last cell state. `r` may be in panels `[panels,
+    /// hidden, tile]` of its columns, the last one padded with any values, and for states rounded to 8 bits in panels
+    /// of bytes `i8[panels, steps, tile, 4]`, in steps of four as for [`WeightFormat::Int8`]. See [`CellSpec`].
     Recurrent(CellSpec),
-    /// `(x)`: coordinates of non-zero elements, `[rank, count]`, `count` a fresh symbol bound at run time.
+    /// `(x)`: coordinates of non-zero elements, `[rank, count]`, where `count` is a new symbol bound at run time.
     NonZero { count: Dim },
-    /// `(boxes: f32[groups, n, 4], live: Bool[groups, n], threshold: f32[])`: greedy suppression in each group: `i64`
-    /// `[groups, n]`, 1 for a live box when the share of no box kept before it, intersection over union, is more than
-    /// the threshold; else 0. A box is `y0 x0 y1 x1`, the lesser corner first.
+    /// `(boxes: f32[groups, n, 4], live: Bool[groups, n], threshold: f32[])`: greedy suppression per group:
+    /// `i64[groups, n]`, 1 for a live box whose overlap (intersection over union) with no box kept before it is more
+    /// than the threshold; else 0. A box is `y0 x0 y1 x1`, the lesser corner first.
     NonMaxSuppression,
     /// `(x: [n, features])`: the trees' aggregated scores, `[n, targets]`.
     TreeEnsemble(Box<TreeEnsemble>),
@@ -123,7 +124,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// The packed product or convolution that it is.
+    /// The packed product or convolution, if it is one.
     pub fn packed(&self) -> Option<&Packed> {
         if let Op::Packed(packed) = self { Some(packed) } else { None }
     }

@@ -1,5 +1,5 @@
-//! Random numbers and tensors, the same ones for the same seed on every machine: what the text form's
-//! [generators](super::text) write, and what tests compute with.
+//! Pseudo-random numbers and tensors, the same for the same seed on every machine, for the text form's
+//! [generators](super::text) and for tests.
 
 use super::{DType, Tensor};
 use crate::Result;
@@ -9,12 +9,12 @@ use crate::Result;
 pub struct Random(u64);
 
 impl Random {
-    /// The generator of a seed.
+    /// A generator with a seed.
     pub fn new(seed: u64) -> Random {
         Random(seed.wrapping_mul(0xd134_2543_de82_ef95) ^ 0x9e37_79b9_7f4a_7c15)
     }
 
-    /// 64 bits.
+    /// The next 64 bits.
     #[allow(clippy::should_implement_trait, reason = "there is always another number")]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -23,27 +23,27 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// From 0 to before `n`.
+    /// An integer from 0 to `n - 1`.
     pub fn below(&mut self, n: usize) -> usize {
         (self.next() % n.max(1) as u64) as usize
     }
 
-    /// From `low` to `high`, both included.
+    /// An integer from `low` to `high`, both included.
     pub fn within(&mut self, low: i64, high: i64) -> i64 {
         low + self.below((high - low + 1) as usize) as i64
     }
 
-    /// True so many times of a hundred.
+    /// True with a probability of `percent`.
     pub fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    /// One of several.
+    /// One of several items.
     pub fn pick<T: Clone>(&mut self, of: &[T]) -> T {
         of[self.below(of.len())].clone()
     }
 
-    /// From -1 to 1.
+    /// A number from -1 to 1.
     pub fn real(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
@@ -57,7 +57,7 @@ impl Random {
         Tensor::from_f64s(DType::F32, shape.to_vec(), &values)
     }
 
-    /// A tensor of whole numbers from `low` to `high`.
+    /// A tensor of integers from `low` to `high`.
     ///
     /// # Errors
     /// When the shape is too large.
@@ -66,8 +66,8 @@ impl Random {
         Tensor::from_i64s(dtype, shape.to_vec(), &values)
     }
 
-    /// A value of a type that is not zero: of floats a sixteenth of an integer from -32 to 32, so that sums of products are
-    /// exact; of integers any that fits a byte.
+    /// A non-zero value of a type: for floats a sixteenth of an integer from -32 to 32, so that sums of products are
+    /// exact; for integers any that fits a byte.
     fn value(&mut self, dtype: DType) -> f64 {
         let (low, high, unit) = match dtype {
             DType::Bool => (1, 1, 1.0),
@@ -84,29 +84,29 @@ impl Random {
     }
 }
 
-/// Where a tensor is not zero.
+/// The non-zero places of a tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NonZeros {
-    /// The part of the blocks that are not zero, from 0 to 1; each with this probability.
+    /// The share of non-zero blocks, from 0 to 1; each block is non-zero with this probability.
     pub density: f64,
-    /// Extents of a block along the last axes; along those before them, and all if there are none, it is one element.
+    /// Extents of a block along the last axes; along the axes before them it has one element.
     pub block: Vec<usize>,
-    /// After how many elements along the first axes the same places come again.
+    /// Number of elements along the first axes after which the places repeat.
     pub period: Vec<usize>,
 }
 
 impl NonZeros {
-    /// Everywhere.
+    /// All places.
     pub const ALL: NonZeros = NonZeros { density: 1.0, block: Vec::new(), period: Vec::new() };
 
-    /// Whether each element of a shape is one of the places.
+    /// Whether each element of a shape is non-zero.
     fn of(&self, shape: &[usize], random: &mut Random) -> Vec<bool> {
         let skipped = shape.len().saturating_sub(self.block.len());
         let axis = |n: usize| {
             let block = n.checked_sub(skipped).map_or(1, |n| self.block[n].max(1));
             (self.period.get(n).copied().unwrap_or(shape[n]).max(1), block)
         };
-        // Blocks of one period along each axis.
+        // Blocks per period along each axis.
         let blocks: Vec<usize> = (0..shape.len()).map(|n| axis(n).0.div_ceil(axis(n).1)).collect();
         let kept: Vec<bool> =
             (0..blocks.iter().product()).map(|_| (random.real() + 1.0) / 2.0 < self.density).collect();
@@ -123,7 +123,7 @@ impl NonZeros {
     }
 }
 
-/// A tensor of values that are not zero: of floats sixteenths of integers, of integers bytes.
+/// A tensor of non-zero values: for floats sixteenths of integers, for integers bytes.
 ///
 /// # Errors
 /// When the type has no such values.
@@ -131,7 +131,7 @@ pub fn noise(dtype: DType, shape: &[usize], seed: u64) -> Result<Tensor> {
     sparse(dtype, shape, seed, &NonZeros::ALL)
 }
 
-/// [`noise`] at some places, else zero.
+/// [`noise`] at some places, zero elsewhere.
 ///
 /// # Errors
 /// As [`noise`].

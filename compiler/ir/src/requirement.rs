@@ -1,8 +1,8 @@
-//! What must hold of dimensions before a model may run.
+//! Requirements on dimensions that must hold before a model may run.
 //!
 //! Inference adds a requirement wherever an operation's contract is not certain for all values of the symbols: extents
-//! that must be equal, a window that must fit, an extent that must not be negative. The evaluator and the compiled model
-//! check them; no kernel checks anything, and none is reached with a violated contract.
+//! that must be equal, a window that must fit, an extent that must not be negative. The evaluator and the compiled
+//! model check them; kernels check nothing, and none runs with a violated contract.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,21 +13,21 @@ use crate::{Error, Result};
 /// A condition on dimensions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Condition {
-    /// Both are the same number.
+    /// Both are equal.
     Equal(Dim, Dim),
-    /// The first is not less than the second.
+    /// The first is at least the second.
     AtLeast(Dim, Dim),
-    /// They are not the same number.
+    /// They differ.
     Differ(Dim, Dim),
-    /// So many bytes can be addressed; see [`MAX_BYTES`].
+    /// This number of bytes can be addressed; see [`MAX_BYTES`].
     Fits(Dim),
 }
 
-/// No tensor and no arena is larger.
+/// Maximum size of a tensor and of the arena.
 pub const MAX_BYTES: i64 = 1 << 62;
 
 impl Condition {
-    /// Whether it holds, where that is certain.
+    /// Whether it holds, if that is certain.
     pub fn holds(&self) -> Option<bool> {
         let low = |a: &Dim, b: &Dim| bounds::lower_bound(&(a - b));
         match self {
@@ -44,7 +44,7 @@ impl Condition {
         }
     }
 
-    /// The same of other dimensions.
+    /// The same condition on other dimensions.
     pub fn map(&self, f: &dyn Fn(&Dim) -> Dim) -> Condition {
         match self {
             Condition::Equal(a, b) => Condition::Equal(f(a), f(b)),
@@ -54,7 +54,7 @@ impl Condition {
         }
     }
 
-    /// The dimensions that it is about.
+    /// Its dimensions.
     pub fn dims(&self) -> impl Iterator<Item = &Dim> {
         let (a, b) = match self {
             Condition::Equal(a, b) | Condition::AtLeast(a, b) | Condition::Differ(a, b) => (a, Some(b)),
@@ -64,7 +64,7 @@ impl Condition {
     }
 }
 
-/// As in the text form of graphs.
+/// The text form of graphs.
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -76,20 +76,20 @@ impl fmt::Display for Condition {
     }
 }
 
-/// A condition and why it must hold.
+/// A condition and the reason for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requirement {
-    /// What must hold.
+    /// The condition.
     pub condition: Condition,
-    /// Which dimensions these are and what asks for it, for people.
+    /// Which dimensions these are and which node requires it, for people.
     pub reason: String,
 }
 
 impl Requirement {
-    /// An error that says what does not hold, when these are the dimensions' values.
+    /// An error that describes the violated condition, given the dimensions' values.
     ///
     /// # Errors
-    /// When it is certain not to hold.
+    /// When it certainly does not hold.
     pub fn check(&self, values: &dyn Fn(&Dim) -> Dim) -> Result<()> {
         if self.condition.map(values).holds() != Some(false) {
             return Ok(());
@@ -101,7 +101,7 @@ impl Requirement {
     }
 }
 
-/// Requirements in the order in which they came up, each condition once.
+/// Requirements in the order in which they were added, each condition once.
 #[derive(Debug, Clone, Default)]
 pub struct Requirements {
     list: Vec<Requirement>,
@@ -115,19 +115,19 @@ impl PartialEq for Requirements {
 }
 
 impl Requirements {
-    /// Adds one, unless its condition is there.
+    /// Adds a requirement, unless its condition is known.
     pub fn push(&mut self, requirement: Requirement) {
         if self.seen.insert(key(&requirement.condition)) {
             self.list.push(requirement);
         }
     }
 
-    /// Adds that two dimensions are equal.
+    /// Adds the requirement that two dimensions are equal.
     pub fn equal(&mut self, a: Dim, b: Dim, reason: &str) {
         self.push(Requirement { condition: Condition::Equal(a, b), reason: reason.to_string() });
     }
 
-    /// Keeps the first ones only.
+    /// Keeps only the first `len` ones.
     pub fn truncate(&mut self, len: usize) {
         for gone in self.list.drain(len.min(self.list.len())..) {
             self.seen.remove(&key(&gone.condition));
@@ -150,7 +150,7 @@ impl Requirements {
         self.list.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
@@ -167,7 +167,7 @@ impl Requirements {
     }
 }
 
-/// What makes two conditions the same one.
+/// A normal form, equal for equivalent conditions.
 fn key(condition: &Condition) -> Condition {
     match condition {
         Condition::AtLeast(a, b) => Condition::AtLeast(a - b, Dim::ZERO),

@@ -1,4 +1,4 @@
-//! Sample nodes, at least one of every primitive: what is tested of all operations is tested on these.
+//! Sample nodes, at least one per primitive, on which tests of all operations run.
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +13,7 @@ pub struct Sample {
     results: &'static [&'static str],
 }
 
-/// One row a sample.
+/// One row per sample.
 macro_rules! table {
     ($($op:literal ($($operand:literal),*) -> $($result:literal),+;)*) => {
         &[$(Sample { op: $op, operands: &[$($operand),*], results: &[$($result),+] }),*]
@@ -194,7 +194,7 @@ pub fn samples() -> &'static [Sample] {
 }
 
 impl Sample {
-    /// A graph of this one node, in the exact form that printing has.
+    /// The text of a graph with only this node, exactly as printed.
     pub fn text(&self) -> String {
         let mut lines = String::new();
         for (i, ty) in self.operands.iter().enumerate() {
@@ -216,14 +216,14 @@ impl Sample {
         lines
     }
 
-    /// The same as a graph.
+    /// The graph with only this node.
     pub fn graph(&self) -> Graph {
         text::parse(&self.text()).unwrap_or_else(|e| panic!("{e}\n{}", self.text()))
     }
 }
 
-/// Some data for a graph's inputs: integers are 0 and 1, so that they are indices and lengths too, and bytes up to 3, which
-/// are places as well, four of which differ.
+/// Data for a graph's inputs: integers are 0 and 1, so that they are valid indices and lengths; bytes are 0 to 3, so
+/// that they are valid slots, four of which differ.
 pub fn inputs(graph: &Graph) -> Vec<Tensor> {
     let types = graph.inputs().iter().map(|&n| graph.ty(n.into()).clone());
     types

@@ -68,9 +68,9 @@ impl fmt::Debug for TensorType {
     }
 }
 
-/// A constant tensor: little-endian elements, row-major, one byte for types smaller than that.
+/// A constant tensor: little-endian elements, row-major, one byte each for types of less than a byte.
 ///
-/// The bytes are reference-counted and may be a window of a memory-mapped file: cloning costs nothing.
+/// The bytes are reference-counted and may be a slice of a memory-mapped file: cloning costs nothing.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Tensor {
     dtype: DType,
@@ -79,15 +79,15 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// A tensor of given bytes.
+    /// A tensor with given bytes.
     ///
     /// # Errors
-    /// When the number of bytes is not what type and shape ask for, or the size overflows.
+    /// When the number of bytes does not match type and shape, or the size overflows.
     pub fn new(dtype: DType, shape: Vec<usize>, data: Bytes) -> Result<Tensor> {
-        // Nothing has no bytes, however long its other axes are.
+        // An empty tensor has no bytes, however long its other axes are.
         let element = if shape.contains(&0) { 0 } else { dtype.size() };
         let want = shape.iter().try_fold(element, |n, &d| n.checked_mul(d));
-        // Strides are products of all extents but the first, also where there is no element.
+        // Strides are products of all extents but the first; they must not overflow even without elements.
         let strides = shape.iter().skip(1).try_fold(1usize, |n, &d| n.checked_mul(d.max(1)));
         match want.filter(|_| strides.is_some_and(|n| n <= isize::MAX as usize)) {
             Some(n) if n == data.len() => Ok(Tensor { dtype, shape, data }),
@@ -99,7 +99,7 @@ impl Tensor {
     /// A tensor from numbers, rounded to `dtype` (half to even; integers truncate and wrap; non-zero is true).
     ///
     /// # Errors
-    /// When `values` has not as many elements as `shape` asks for.
+    /// When the number of `values` does not match `shape`.
     pub fn from_f64s(dtype: DType, shape: Vec<usize>, values: &[f64]) -> Result<Tensor> {
         let mut data = Vec::with_capacity(values.len() * dtype.size());
         match dtype {
@@ -112,7 +112,7 @@ impl Tensor {
     /// A tensor from integers, wrapped to `dtype` (or rounded, when it is a float type).
     ///
     /// # Errors
-    /// When `values` has not as many elements as `shape` asks for.
+    /// When the number of `values` does not match `shape`.
     pub fn from_i64s(dtype: DType, shape: Vec<usize>, values: &[i64]) -> Result<Tensor> {
         let mut data = Vec::with_capacity(values.len() * dtype.size());
         values.iter().for_each(|&v| encode_i64(dtype, v, &mut data));
@@ -164,7 +164,7 @@ impl Tensor {
         TensorType::fixed(self.dtype, &self.shape)
     }
 
-    /// The same data under another shape.
+    /// The same data with another shape.
     ///
     /// # Errors
     /// When the number of elements differs.
@@ -206,7 +206,7 @@ impl Tensor {
         decode_i64(self.dtype, &self.data[i * size..(i + 1) * size])
     }
 
-    /// The value of all elements when they are bytewise the same one, as a rank-0 tensor.
+    /// The value of all elements as a rank-0 tensor, if they have the same bytes.
     pub fn splat_value(&self) -> Option<Tensor> {
         let size = self.dtype.size();
         let first = self.data.get(..size)?;
@@ -228,7 +228,7 @@ struct Minifloat {
     bias: i32,
     /// Whether the top exponent codes infinities and NaN as in IEEE 754.
     ieee: bool,
-    /// Whether the negative zero's code is the only NaN.
+    /// Whether the only NaN is the code of negative zero.
     unsigned_zero: bool,
 }
 
@@ -325,8 +325,8 @@ pub(crate) fn encode_f64(dtype: DType, v: f64, out: &mut Vec<u8>) {
     }
 }
 
-/// `v` as an `f32` whose last bit says whether bits were lost, so that rounding it again is as good as rounding once
-/// (`half` ignores the low bits of an `f64`).
+/// `v` as an `f32` whose last bit records whether bits were lost, so that rounding it again gives the same as rounding
+/// once (`half` ignores the low bits of an `f64`).
 fn to_odd(v: f64) -> f32 {
     let lost = (1 << 29) - 1;
     let bits = v.to_bits();
@@ -349,7 +349,7 @@ pub(crate) fn encode_i64(dtype: DType, v: i64, out: &mut Vec<u8>) {
 }
 
 impl Minifloat {
-    /// The code of `v` rounded to nearest, ties to even. What is too large becomes the largest finite value when
+    /// The code of `v` rounded to nearest, ties to even. Values that are too large become the largest finite value if
     /// `saturate`, else infinity or NaN, whichever the format has.
     fn encode(&self, v: f64, has_nan: bool, saturate: bool) -> u8 {
         let m = self.mantissa_bits;
@@ -358,7 +358,7 @@ impl Minifloat {
         let nan = match (has_nan, self.unsigned_zero) {
             (true, true) => 1 << (self.exponent_bits + m),
             (true, false) => sign | mask,
-            // Without a NaN, the reference implementations give negative zero.
+            // Formats without a NaN give negative zero, as the reference implementations do.
             (false, _) => 1 << (self.exponent_bits + m),
         };
         if v.is_nan() {
@@ -389,7 +389,7 @@ impl Minifloat {
     }
 }
 
-/// Appends `v` rounded to the float type `dtype`; `saturate` decides about 8-bit floats' overflow as ONNX Cast does.
+/// Appends `v` rounded to the float type `dtype`; `saturate` decides the overflow of 8-bit floats, as in ONNX Cast.
 pub(crate) fn encode_saturating(dtype: DType, v: f64, saturate: bool, out: &mut Vec<u8>) {
     match minifloat(dtype) {
         Some(m) => out.push(m.encode(v, dtype != DType::F4E2M1, saturate || dtype == DType::F4E2M1)),
@@ -397,7 +397,7 @@ pub(crate) fn encode_saturating(dtype: DType, v: f64, saturate: bool, out: &mut 
     }
 }
 
-/// A power of two, rounded up as ONNX Cast does by default: exponent plus 127.
+/// A power of two, rounded up as ONNX Cast does by default: the exponent plus 127.
 fn encode_e8m0(v: f64) -> u8 {
     let bits = v.abs().to_bits();
     if v.is_nan() {

@@ -1,48 +1,49 @@
-//! What an operation is: facts that hold whatever its attributes, types and target are, in one table.
+//! Traits of operations: facts that hold for all attributes, types and targets, in one table.
 
 use bitflags::bitflags;
 
 use super::Op;
 
 bitflags! {
-    /// Facts about an operation.
+    /// Traits of an operation.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Traits: u16 {
-        /// Computes each element of the result from the elements of the operands at its place, broadcast.
+        /// Computes each element of the result from the corresponding elements of the operands, broadcast.
         const ELEMENTWISE = 1 << 0;
-        /// Only shows its operand's elements in another order, or several times.
+        /// Only reorders or repeats its operand's elements.
         const VIEW = 1 << 1;
-        /// Only puts elements of its operands side by side, or a border around them: where a producer writes right into the
-        /// result, nothing is left to do.
+        /// Only concatenates its operands, or adds a border: if producers write directly into the result, no copy is
+        /// needed.
         const JOINS = 1 << 2;
-        /// Every axis of the result is one of the operands', whatever their order.
+        /// Every axis of the result is an axis of the operands, in any order.
         const KEEPS_AXES = 1 << 3;
-        /// The elements of the result are some of the operands', or places of them.
+        /// The elements of the result are elements of the operands, or indices of them.
         const EXACT = 1 << 4;
-        /// Its kernel keeps to what shared kernels must (`mcc_kernel::kir::share`), so that threads may share its loops.
+        /// Its kernel satisfies the rules of shared kernels (`mcc_kernel::kir::share`), so that threads may share its
+        /// loops.
         const PARALLEL = 1 << 5;
-        /// Its kernel stores result 0 in one place of its code only, where element-wise operations can be fused.
+        /// Its kernel stores result 0 in only one place of its code, where element-wise operations can be fused.
         const EPILOGUE = 1 << 6;
-        /// Made by the packing passes for kernels: no other pass has anything to say of it.
+        /// Made by packing passes only; other passes do not rewrite it.
         const MACHINE = 1 << 7;
     }
 }
 
 impl Op {
-    /// What the operation is.
+    /// The operation's traits.
     pub fn traits(&self) -> Traits {
         const NONE: Traits = Traits::empty();
         const VIEW: Traits = Traits::VIEW.union(Traits::EXACT);
         const MOVES: Traits = Traits::EXACT.union(SHARED);
         const JOINS: Traits = MOVES.union(Traits::JOINS).union(Traits::KEEPS_AXES);
         const ELEMENTWISE: Traits = Traits::ELEMENTWISE.union(Traits::KEEPS_AXES);
-        /// Most kernels: threads share them, and they take an epilogue.
+        /// Most kernels: threads may share them, and they take an epilogue.
         const SHARED: Traits = Traits::PARALLEL.union(Traits::EPILOGUE);
         match self {
             Op::Input(..) | Op::Constant(_) | Op::Dims(_) => NONE,
             Op::Iota { .. } => SHARED,
 
-            // Whether their numbers are exact depends on the function.
+            // Whether they are exact depends on the function.
             Op::Unary(_) | Op::Binary(_) => ELEMENTWISE,
             Op::Select | Op::Cast { .. } | Op::Bitcast { .. } => ELEMENTWISE.union(Traits::EXACT),
 
@@ -51,17 +52,17 @@ impl Op {
             Op::Slice { .. } => VIEW.union(Traits::KEEPS_AXES),
             Op::Concat { .. } | Op::Pad { .. } => JOINS,
             Op::Gather { .. } | Op::GatherElements { .. } | Op::GatherNd { .. } => MOVES,
-            // They read their own result again.
+            // They read their own result.
             Op::ScatterElements { .. } | Op::ScatterNd { .. } => NONE,
-            // Little to do, or steps that need one another.
+            // Little work, or steps that depend on one another.
             Op::ReverseSequence { .. } => Traits::EXACT.union(Traits::EPILOGUE),
             Op::Resize { .. } | Op::GridSample { .. } => SHARED,
 
             Op::MatMul | Op::Conv(_) => SHARED,
             Op::PackedMatMul { .. } | Op::Packed(_) => SHARED.union(Traits::MACHINE),
-            // Lowering has no kernel for it: a pass makes convolutions of it.
+            // There is no kernel; a pass turns it into convolutions.
             Op::ConvTranspose { .. } => NONE,
-            // Sums in place.
+            // Adds to its result.
             Op::Col2Im { .. } => Traits::EPILOGUE,
             Op::Pool(_) => SHARED,
             // Two results.

@@ -1,33 +1,34 @@
-//! The graph verifier: checks the invariants that [`Graph`] promises, and tells all violations at once.
+//! The graph verifier: checks the invariants of [`Graph`], and reports all violations at once.
 
 use std::fmt::Write;
 
 use super::{Dim, Graph, Layout, NodeId, Op, TensorType, Traits, Value, infer, text};
 use crate::{Error, Result};
 
-/// How far a graph has come. Each stage has rules of its own, which [`verify_at`] checks besides those that always hold.
+/// The stage of a graph. Each stage has its own rules, which [`verify_at`] checks in addition to those that always
+/// hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// As the importer makes it: nothing is for kernels ([`Traits::MACHINE`]), convolutions are channels first. (Pooling may be
-    /// channels last, where the model's own transposes met around it.)
+    /// As the importer makes it: no operation is packed ([`Traits::MACHINE`]), convolutions are channels first.
+    /// (Pooling may be channels last, if the model's own transposes cancelled around it.)
     Imported,
-    /// The same, with one spelling for each thing: constants are folded, patterns are fused.
+    /// In canonical form: constants are folded, patterns are fused.
     Canonical,
     /// Layouts are chosen: operations may be channels last, between explicit transposes.
     LaidOut,
-    /// Products and convolutions are packed. Others may still be as they were, where their weights are not constant.
+    /// Products and convolutions are packed; those whose weights are not constant may be unpacked.
     Packed,
 }
 
 impl Stage {
-    /// The first stage whose rules a graph keeps to.
+    /// The first stage whose rules a graph satisfies.
     pub fn of(graph: &Graph) -> Stage {
         let keeps = |stage: &Stage| early(graph, *stage).is_empty();
         [Stage::Imported, Stage::LaidOut].into_iter().find(keeps).unwrap_or(Stage::Packed)
     }
 }
 
-/// What is wrong with an operation at a stage.
+/// The rule of a stage that an operation violates.
 fn breaks(op: &Op, stage: Stage) -> Option<&'static str> {
     let layout = match op {
         Op::Conv(spec) | Op::ConvTranspose { spec, .. } => Some(spec.layout),
@@ -42,10 +43,10 @@ fn breaks(op: &Op, stage: Stage) -> Option<&'static str> {
     }
 }
 
-/// Checks what [`verify`] does, and the rules of a stage.
+/// Checks the same as [`verify`], and the rules of a stage.
 ///
 /// # Errors
-/// An internal error that lists all violations, beside the graph's text.
+/// An internal error that lists all violations, followed by the graph's text.
 pub fn verify_at(graph: &Graph, stage: Stage) -> Result<()> {
     report(graph, early(graph, stage))
 }
@@ -61,19 +62,19 @@ fn early(graph: &Graph, stage: Stage) -> Vec<String> {
     wrong
 }
 
-/// Checks that operands are numbered without gaps and exist, that no node depends on itself, that every type is what
-/// its operation gives, that inputs are inputs, and that outputs exist under distinct names.
+/// Checks that operands are numbered without gaps and exist, that no node depends on itself, that every type is the
+/// inferred one, that inputs are inputs, and that outputs exist and have distinct names.
 ///
-/// Dimensions that [`Graph::requires`] equates may stand for one another in types: replacing a value by one of a type
-/// that is only known to be equal at run time does not retype the value's users.
+/// Dimensions that [`Graph::requires`] equates may replace one another in types: replacing a value by one whose type is
+/// known to be equal at run time only does not retype the value's users.
 ///
 /// # Errors
-/// An internal error that lists all violations, beside the graph's text.
+/// An internal error that lists all violations, followed by the graph's text.
 pub fn verify(graph: &Graph) -> Result<()> {
     report(graph, Vec::new())
 }
 
-/// Adds what always has to hold to what is `wrong` so far.
+/// Reports violations of the invariants, in addition to those in `wrong`.
 fn report(graph: &Graph, mut wrong: Vec<String>) -> Result<()> {
     faults(graph, &mut wrong);
     if wrong.is_empty() {
@@ -83,7 +84,7 @@ fn report(graph: &Graph, mut wrong: Vec<String>) -> Result<()> {
     for w in &wrong {
         let _ = write!(message, "\n  {w}");
     }
-    // What depends on itself or is gone cannot be listed.
+    // Graphs with cycles or missing values cannot be listed.
     if graph.find_cycle().is_none() && graph.outputs.iter().all(|o| graph.contains(o.value)) {
         let _ = write!(message, "\n{}", text::print_with(graph, text::Constants::Digest));
     }
@@ -125,7 +126,7 @@ fn name(graph: &Graph, node: NodeId) -> String {
 fn check_node(graph: &Graph, node: NodeId, wrong: &mut Vec<String>) {
     let name = || name(graph, node);
     if matches!(graph.op(node), Op::Input(..)) != graph.inputs().contains(&node) {
-        wrong.push(format!("{} is not listed as an input, or is listed but none", name()));
+        wrong.push(format!("{} is an input that is not listed, or listed but not an input", name()));
     }
     let numbers = graph.operand_numbers(node);
     if !numbers.iter().copied().eq(0..numbers.len()) {
@@ -133,7 +134,7 @@ fn check_node(graph: &Graph, node: NodeId, wrong: &mut Vec<String>) {
     }
     let operands = graph.operands(node);
     if let Some(missing) = operands.iter().find(|v| !graph.contains(**v)) {
-        wrong.push(format!("{} uses {missing:?}, which is not there", name()));
+        wrong.push(format!("{} uses {missing:?}, which does not exist", name()));
         return;
     }
     let types: Vec<&TensorType> = operands.iter().map(|&v: &Value| graph.ty(v)).collect();

@@ -1,9 +1,9 @@
-//! Runs of a model between inaccessible pages: what it may not touch, it cannot touch unnoticed.
+//! Runs a model between inaccessible pages, so that every access outside of its buffers is detected.
 //!
-//! Every input, every output, every array of dimensions and the arena lies at its exact size at the end or at the begin of
-//! pages of its own, with inaccessible pages on both sides. What is left of the pages is filled with a pattern, which is
-//! looked at afterwards. Inputs and their dimensions are read-only. A model runs twice on arenas and outputs full of
-//! different junk, and has to give the same bytes. A fault ends the process, after a line on stderr that names the buffer
+//! Every input, output, array of dimensions and the arena has its exact size at the end or at the start of its own
+//! pages, with inaccessible pages on both sides. The rest of the pages is filled with a pattern, which is checked
+//! afterwards. Inputs and their dimensions are read-only. A model runs twice with different initial contents of arena
+//! and outputs, and must give the same bytes. A fault ends the process, after a line on stderr that names the buffer
 //! and the offset. One run at a time is guarded; others wait.
 
 use std::ffi::c_void;
@@ -19,68 +19,68 @@ use mcc_runtime::abi::ARENA_ALIGN;
 use super::{CTensor, Model};
 use mcc_ir::{DType, Error, Result, Tensor};
 
-/// Where in its pages a buffer lies.
+/// Position of a buffer within its pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Its last byte is the last one that is accessible, as far as the type's alignment allows.
+    /// Its last byte is the last accessible one, as far as the type's alignment allows.
     End,
-    /// Its first byte is the first one that is accessible.
+    /// Its first byte is the first accessible one.
     Begin,
 }
 
 impl Place {
-    /// Both.
+    /// Both positions.
     pub const ALL: [Place; 2] = [Place::End, Place::Begin];
 }
 
-/// An input, whatever its dimensions are.
+/// An input with any dimensions.
 #[derive(Debug, Clone, Copy)]
 pub struct Feed<'a> {
     /// Dimensions, of the input's rank.
     pub dims: &'a [i64],
-    /// The elements' bytes. Where they are not as many as the dimensions ask for, the model is asked for shapes only.
+    /// The elements' bytes. If their number does not match the dimensions, only `shapes` is called.
     pub data: &'a [u8],
 }
 
-/// How to run.
+/// Options of a guarded run.
 #[derive(Debug, Clone, Copy)]
 pub struct Guarded<'a> {
-    /// Where buffers lie.
+    /// Position of the buffers.
     pub place: Place,
-    /// Bytes of arena and outputs above which nothing is tried; with 0 only shapes are asked for.
+    /// Limit on the bytes of arena and outputs; above it nothing is run. With 0 only `shapes` is called.
     pub most: usize,
-    /// Seconds that a call may take; 0 for as long as it likes.
+    /// Seconds that a call may take; 0 for no limit.
     pub seconds: u32,
-    /// What a fault's line says about the run.
+    /// Text that a fault's message adds about the run.
     pub note: &'a str,
 }
 
-/// What came of a run that did nothing wrong.
+/// The outcome of a run without faults.
 #[derive(Debug)]
 pub enum Outcome {
     /// The model refused its inputs.
     Refused(Error),
-    /// It asks for more memory than is tried.
+    /// It needs more memory than the limit.
     TooLarge,
-    /// It takes these dimensions; there are no data to run it on.
+    /// It accepts these dimensions; there are no data to run it on.
     Taken,
     /// Its outputs.
     Done(Vec<Tensor>),
 }
 
-/// Junk of the two runs: as floats NaN, and large numbers.
+/// Initial contents of arena and outputs in the two runs: as floats NaN, and large numbers.
 const JUNK: [u8; 2] = [0xff, 0x7b];
-/// What lies around buffers.
+/// Pattern around buffers.
 const SLACK: u8 = 0xa5;
 /// Inaccessible bytes on either side.
 const MARGIN: usize = 1 << 20;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Runs a model on tensors, at both ends of pages.
+/// Runs a model on tensors, at both positions.
 ///
 /// # Errors
-/// When the model refuses them, and as [`run`]; also where the two places give different bytes.
+/// When the model refuses them, and as [`run`]; also if the two positions give different bytes.
 pub fn invoke(model: &Model, inputs: &[Tensor], pool: Option<&Pool>, note: &str) -> Result<Vec<Tensor>> {
     let dims: Vec<Vec<i64>> = inputs.iter().map(|t| t.shape().iter().map(|&d| d as i64).collect()).collect();
     let feeds: Vec<Feed<'_>> = inputs.iter().zip(&dims).map(|(t, dims)| Feed { dims, data: t.data() }).collect();
@@ -104,11 +104,11 @@ pub fn invoke(model: &Model, inputs: &[Tensor], pool: Option<&Pool>, note: &str)
 /// Runs a model twice.
 ///
 /// # Errors
-/// When it writes outside of its outputs and arena, gives dimensions that cannot be, takes inputs that it refused before, or
-/// gives other bytes the second time.
+/// When it writes outside of its outputs and arena, gives impossible dimensions, accepts inputs that it refused before,
+/// or gives different bytes the second time.
 pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Pool>) -> Result<Outcome> {
     if feeds.len() != model.inputs.len() || feeds.iter().zip(&model.inputs).any(|(f, p)| f.dims.len() != p.dims.len()) {
-        return Err(Error::invalid("the inputs' number or ranks are not the model's"));
+        return Err(Error::invalid("the number or the ranks of the inputs differ from the model's"));
     }
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut buffers = Buffers { list: Vec::new(), place: how.place };
@@ -137,10 +137,10 @@ pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Po
     let code = unsafe { (model.shapes)(c_ins.as_ptr(), c_outs.as_mut_ptr(), &raw mut arena_bytes) };
     if let Err(refused) = model.check(code) {
         let (arena, pool) = (buffers.list[no_arena].data, pool.map_or(ptr::null(), Pool::raw));
-        // SAFETY: the model has to refuse these arguments before it touches what they point to.
+        // SAFETY: the model must refuse these arguments before it accesses what they point to.
         let code = unsafe { (model.invoke)(c_ins.as_ptr(), c_outs.as_mut_ptr(), arena.cast(), 0, pool) };
         if code == 0 {
-            return Err(Error::internal("`invoke` takes inputs that `shapes` refuses").within(refused.to_string()));
+            return Err(Error::internal("`invoke` accepts inputs that `shapes` refuses").within(refused.to_string()));
         }
         buffers.check_slack()?;
         return Ok(Outcome::Refused(refused));
@@ -148,7 +148,7 @@ pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Po
     drop(faults);
     let asked = |(feed, port): (&Feed<'_>, &super::Port)| {
         if feed.dims.iter().any(|&d| d < 0) {
-            return Err(Error::internal(format!("`shapes` takes {:?} for input {}", feed.dims, port.name)));
+            return Err(Error::internal(format!("`shapes` accepts {:?} for input {}", feed.dims, port.name)));
         }
         let bytes = size_of_dims(feed.dims, port.dtype);
         Ok(bytes == Some(feed.data.len()))
@@ -183,14 +183,14 @@ pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Po
         let faults = Faults::told(&buffers, how);
         let (c_ins, mut c_outs) = (buffers.tensors(&ins), buffers.tensors(&outs));
         let (arena, pool) = (buffers.list[arena].data, pool.map_or(ptr::null(), Pool::raw));
-        // SAFETY: inputs, outputs and arena have the types and sizes that the model gave for these very inputs.
+        // SAFETY: inputs, outputs and arena have the types and sizes that the model returned for these inputs.
         let code = unsafe { (model.invoke)(c_ins.as_ptr(), c_outs.as_mut_ptr(), arena.cast(), arena_bytes, pool) };
         drop(faults);
         buffers.check_slack()?;
         if let Err(refused) = model.check(code) {
             return Ok(Outcome::Refused(refused));
         }
-        // Without elements there is nothing to compare, and the strides of such extents fit no tensor.
+        // Without elements there is nothing to compare, and the strides of such extents may overflow.
         let strides = |dims: &Vec<i64>| dims.iter().try_fold(1i64, |n, &d| n.checked_mul(d.max(1)));
         if upper.iter().any(|dims| strides(dims).is_none()) {
             return Ok(Outcome::Taken);
@@ -204,7 +204,7 @@ pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Po
     Ok(Outcome::Done(first.unwrap_or_default()))
 }
 
-/// Bytes of every output; `None` where they are more than can be addressed.
+/// The size of every output in bytes; `None` if it cannot be addressed.
 fn sizes(model: &Model, dims: &[Vec<i64>], of: &str) -> Result<Vec<Option<usize>>> {
     let bytes = |(port, dims): (&super::Port, &Vec<i64>)| {
         if dims.iter().any(|&d| d < 0) {
@@ -215,7 +215,7 @@ fn sizes(model: &Model, dims: &[Vec<i64>], of: &str) -> Result<Vec<Option<usize>
     model.outputs.iter().zip(dims).map(bytes).collect()
 }
 
-/// Bytes of a tensor, if they can be addressed: an empty one has none, however long its other axes are.
+/// The size of a tensor in bytes, if it can be addressed; 0 for an empty one, however long its other axes are.
 fn size_of_dims(dims: &[i64], dtype: DType) -> Option<usize> {
     let element = if dims.contains(&0) { 0 } else { dtype.size() };
     dims.iter().try_fold(element, |n, &d| n.checked_mul(d as usize))
@@ -255,7 +255,7 @@ fn same(model: &Model, first: &[Tensor], second: &[Tensor]) -> Result<()> {
 /// A buffer between inaccessible pages.
 struct Buffer {
     map: *mut u8,
-    /// All that is mapped, margins included.
+    /// Everything mapped, margins included.
     mapped: usize,
     data: *mut u8,
     size: usize,
@@ -266,12 +266,12 @@ struct Buffer {
 impl Buffer {
     fn new(size: usize, align: usize, place: Place, what: &'static str, index: usize) -> Result<Buffer> {
         let failed = || Error::invalid(format!("no memory for {size} bytes: {}", std::io::Error::last_os_error()));
-        // SAFETY: asks for a number.
+        // SAFETY: only queries a number.
         let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(super::PAGE);
         let body = size.checked_next_multiple_of(page).ok_or_else(failed)?;
         let mapped = body.checked_add(2 * MARGIN).ok_or_else(failed)?;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_NORESERVE;
-        // SAFETY: new memory, wherever the system likes.
+        // SAFETY: new memory, at any address.
         let map = unsafe { libc::mmap(ptr::null_mut(), mapped, libc::PROT_NONE, flags, -1, 0) };
         if map == libc::MAP_FAILED {
             return Err(failed());
@@ -298,7 +298,7 @@ impl Buffer {
         Ok(())
     }
 
-    /// All that is accessible. Nobody else holds a reference to it: models are given pointers only while they run.
+    /// The accessible part. There are no other references to it: models have pointers only while they run.
     #[allow(clippy::mut_from_ref)]
     fn body_mut(&self) -> &mut [u8] {
         // SAFETY: mapped, between the margins.
@@ -376,13 +376,13 @@ impl Buffers {
     }
 }
 
-// What the handler of faults reads: the buffers of the run there is, and what is known about it.
+// State of the fault handler: the buffers of the current run, and its description.
 static BUFFERS: AtomicPtr<Buffer> = AtomicPtr::new(ptr::null_mut());
 static BUFFER_COUNT: AtomicUsize = AtomicUsize::new(0);
 static NOTE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 static NOTE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
-/// While it lives, faults are told about.
+/// While a value of this type lives, faults are reported.
 struct Faults;
 
 const SIGNALS: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGALRM];
@@ -392,12 +392,12 @@ impl Faults {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(|| {
             for signal in SIGNALS {
-                // SAFETY: all zeros are a valid action; the handler keeps to what is allowed in one.
+                // SAFETY: all zeros are a valid action; the handler does only what is allowed in one.
                 unsafe {
                     let mut action: libc::sigaction = std::mem::zeroed();
                     let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void) = on_fault;
                     action.sa_sigaction = handler as usize;
-                    // The standard library gives every thread a stack for this.
+                    // The standard library gives every thread an alternate stack for handlers.
                     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
                     libc::sigaction(signal, &raw const action, ptr::null_mut());
                 }
@@ -407,7 +407,7 @@ impl Faults {
         NOTE_BYTES.store(how.note.len(), Ordering::SeqCst);
         BUFFERS.store(buffers.list.as_ptr().cast_mut(), Ordering::SeqCst);
         BUFFER_COUNT.store(buffers.list.len(), Ordering::SeqCst);
-        // SAFETY: sets a clock, whose signal has a handler.
+        // SAFETY: sets a timer, whose signal has a handler.
         unsafe { libc::alarm(how.seconds) };
         Faults
     }
@@ -415,21 +415,21 @@ impl Faults {
 
 impl Drop for Faults {
     fn drop(&mut self) {
-        // SAFETY: stops the clock.
+        // SAFETY: stops the timer.
         unsafe { libc::alarm(0) };
         BUFFER_COUNT.store(0, Ordering::SeqCst);
         NOTE_BYTES.store(0, Ordering::SeqCst);
     }
 }
 
-/// Tells where a fault was, and lets it end the process as it would have. It neither allocates nor locks.
+/// Reports where a fault was, then lets it end the process. It neither allocates nor locks.
 extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut c_void) {
     let mut line = Told;
     // SAFETY: the system gives valid information.
     let address = unsafe { (*info).si_addr() } as usize;
     let _ = write!(line, "fault: signal {signal}");
     let (buffers, count) = (BUFFERS.load(Ordering::SeqCst), BUFFER_COUNT.load(Ordering::SeqCst));
-    // SAFETY: as long as there is a count, `Faults` lives, and so do the buffers.
+    // SAFETY: while the count is not zero, `Faults` and the buffers live.
     let buffers: &[Buffer] = if count > 0 { unsafe { std::slice::from_raw_parts(buffers, count) } } else { &[] };
     let place = if signal == libc::SIGALRM { 0 } else { address };
     let hit = buffers.iter().find(|b| (b.map as usize..b.map as usize + b.mapped).contains(&place));
@@ -443,14 +443,14 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut c_void) 
     };
     let (note, bytes) = (NOTE.load(Ordering::SeqCst), NOTE_BYTES.load(Ordering::SeqCst));
     if bytes > 0 {
-        // SAFETY: as long as there are bytes, `Faults` lives, and so does what the run's caller lent it.
+        // SAFETY: while the length is not zero, `Faults` and the caller's note live.
         let note = unsafe { std::slice::from_raw_parts(note, bytes) };
         let _ = write!(line, "; ");
         line.put(note);
     }
     line.put(b"\n");
-    // SAFETY: `sigaction` and `raise` may be called in a handler. With the default action the signal, which waits until the
-    // handler is left, ends the process.
+    // SAFETY: `sigaction` and `raise` may be called in a handler. With the default action the signal, which is blocked
+    // until the handler returns, ends the process.
     unsafe {
         let mut default: libc::sigaction = std::mem::zeroed();
         default.sa_sigaction = libc::SIG_DFL;
@@ -459,12 +459,12 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut c_void) 
     }
 }
 
-/// stderr, without a buffer: stacks of handlers are small.
+/// Unbuffered stderr: stacks of handlers are small.
 struct Told;
 
 impl Told {
     fn put(&mut self, bytes: &[u8]) {
-        // SAFETY: the bytes are there, and `write` may be called in a handler.
+        // SAFETY: the bytes are valid, and `write` may be called in a handler.
         unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };
     }
 }
@@ -523,7 +523,7 @@ mod tests {
         }
     }
 
-    /// What the test below sees from outside: the model that the environment tells is run.
+    /// Helper for the test below, which runs it in a child process: runs the model that the environment describes.
     #[test]
     #[ignore = "faults"]
     fn faults() {

@@ -1,7 +1,7 @@
-//! Runs a model in this process from its object file: maps the sections, relocates them, calls the entry points. It
-//! takes the very object that would be linked into an application.
+//! Runs a model in this process from its object file: maps the sections, relocates them, calls the entry points. The
+//! object is the same that would be linked into an application.
 //!
-//! This is the compiler's own dynamic linker, for the relocations that its ELF objects contain.
+//! This is a minimal dynamic linker, for the relocations that the compiler's ELF objects contain.
 
 #[cfg(unix)]
 pub mod guard;
@@ -27,13 +27,13 @@ pub struct Model {
     _memory: MmapMut,
     shapes: Shapes,
     invoke: Invoke,
-    /// What it takes.
+    /// Inputs.
     pub inputs: Vec<Port>,
-    /// What it gives.
+    /// Outputs.
     pub outputs: Vec<Port>,
-    /// Bytes of arena, when no dimension decides them.
+    /// Bytes of arena, if no dimension decides them.
     pub fixed_arena: Option<usize>,
-    /// Why it may refuse its arguments; codes point into it.
+    /// The requirements' texts; codes are indices into them.
     pub requirements: Vec<String>,
 }
 
@@ -46,11 +46,11 @@ pub struct Port {
     pub dtype: DType,
     /// Dimensions; `None` where they are not constant.
     pub dims: Vec<Option<usize>>,
-    /// The text of each dimension that is not constant.
+    /// The expression of each dimension that is not constant.
     pub dim_names: Vec<String>,
 }
 
-/// A model with its inputs, its arena and room for its outputs: it can run again and again.
+/// A model with inputs, arena and buffers for its outputs; it can run repeatedly.
 pub struct Session<'m> {
     model: &'m Model,
     pool: Option<&'m Pool>,
@@ -60,7 +60,7 @@ pub struct Session<'m> {
     output_dims: Vec<Vec<i64>>,
     upper_dims: Vec<Vec<i64>>,
     arena: Vec<u8>,
-    /// Bytes of arena that the model asks for.
+    /// Bytes of arena that the model needs.
     pub arena_bytes: usize,
 }
 
@@ -104,14 +104,15 @@ struct CModel {
     requirement_count: i32,
 }
 
-/// No system has larger pages.
+/// At least the page size of every system.
 const PAGE: usize = 1 << 16;
 
 impl Model {
     /// Loads an ELF object that was compiled for this machine.
     ///
     /// # Errors
-    /// When it is no such object, has relocations that mcc does not emit, or needs what this machine lacks.
+    /// When it is not such an object, has relocations that mcc does not emit, or needs CPU features that this machine
+    /// lacks.
     pub fn load(object: &[u8]) -> Result<Model> {
         let file = object::File::parse(object).map_err(|e| Error::internal(format!("object file: {e}")))?;
         let image = Image::link(&file)?;
@@ -133,9 +134,9 @@ impl Model {
                 "this processor lacks {missing}, which the model was compiled for; see --cpu"
             )));
         }
-        // SAFETY: the descriptor's pointers and counts belong together.
+        // SAFETY: the descriptor's counts are the lengths of its arrays.
         let ports = |first: *const CPort, n: i32| (0..n as usize).map(|i| unsafe { port(&*first.add(i)) }).collect();
-        // SAFETY: the descriptor has as many texts, which are C strings.
+        // SAFETY: the descriptor has this many texts, which are C strings.
         let requirement = |n: usize| unsafe { CStr::from_ptr(*c.requirements.add(n)) }.to_string_lossy().into_owned();
         Ok(Model {
             shapes: c.shapes,
@@ -166,7 +167,7 @@ impl Model {
         session.outputs()
     }
 
-    /// Makes ready to run on some inputs, on one thread or those of a pool.
+    /// Prepares to run on given inputs, on one thread or those of a pool.
     ///
     /// # Errors
     /// When the inputs do not fit the model.
@@ -206,7 +207,7 @@ impl Model {
         Ok(session)
     }
 
-    /// An error for a code that is not the one for success.
+    /// The error of a code other than success.
     fn check(&self, code: i32) -> Result<()> {
         let requirement = usize::try_from(code >> abi::KIND_BITS).ok().and_then(|n| n.checked_sub(1));
         match (code, requirement.and_then(|n| self.requirements.get(n))) {
@@ -232,15 +233,15 @@ impl Session<'_> {
         let bytes = self.arena_bytes;
         let pool = self.pool.map_or(std::ptr::null(), Pool::raw);
         let (ins, mut outs) = self.tensors();
-        // SAFETY: inputs, outputs and arena have the types and sizes that the model gave for these very inputs.
+        // SAFETY: inputs, outputs and arena have the types and sizes that the model returned for these inputs.
         let code = unsafe { (self.model.invoke)(ins.as_ptr(), outs.as_mut_ptr(), arena.cast(), bytes, pool) };
         self.model.check(code)
     }
 
-    /// What the last run computed.
+    /// The results of the last run.
     ///
     /// # Errors
-    /// When the dimensions that the run gave are larger than their bounds.
+    /// When the dimensions that the run returned are larger than their bounds.
     pub fn outputs(&self) -> Result<Vec<Tensor>> {
         let mut tensors = Vec::new();
         for (i, port) in self.model.outputs.iter().enumerate() {
@@ -317,7 +318,7 @@ unsafe fn port(c: &CPort) -> Port {
 /// Sections in memory, not yet executable.
 struct Image {
     memory: MmapMut,
-    /// Where what the code may write to begins.
+    /// Offset of the writable part.
     writable: usize,
     sections: HashMap<SectionIndex, usize>,
     stubs: HashMap<SymbolIndex, usize>,
@@ -360,7 +361,7 @@ impl Image {
         for symbol in file.symbols() {
             if let Some(&at) = image.stubs.get(&symbol.index()) {
                 let name = symbol.name().unwrap_or_default();
-                let target = external(name).ok_or_else(|| broken(format!("it needs {name}")))?;
+                let target = external(name).ok_or_else(|| broken(format!("it imports {name}")))?;
                 image.memory[at..at + 16].copy_from_slice(&stub(arch, target as u64));
             }
         }
@@ -380,7 +381,7 @@ impl Image {
         Ok(image)
     }
 
-    /// Makes all but the writable part executable, and no longer writable.
+    /// Makes all but the writable part executable and read-only.
     fn executable(self) -> Result<MmapMut> {
         #[cfg(unix)]
         {
@@ -404,7 +405,7 @@ impl Image {
         if let Some(stub) = self.stubs.get(&symbol) {
             return Ok(base + stub);
         }
-        let missing = || Error::internal("object file: a symbol is nowhere");
+        let missing = || Error::internal("object file: a symbol has no section");
         let symbol = file.symbol_by_index(symbol).map_err(|_| missing())?;
         let section = symbol.section_index().and_then(|s| self.sections.get(&s)).ok_or_else(missing)?;
         Ok(base + section + symbol.address() as usize)
@@ -414,7 +415,7 @@ impl Image {
         let here = (self.memory.as_ptr() as usize + at) as i64;
         let distance = value.wrapping_sub(here);
         let unknown = || Error::internal(format!("object file: relocation {r_type:?} of {arch:?}"));
-        let far = || Error::internal("object file: a relocation does not reach".to_string());
+        let far = || Error::internal("object file: a relocation is out of range".to_string());
         match (arch, r_type) {
             (Architecture::X86_64, elf::R_X86_64_64) | (Architecture::Aarch64, elf::R_AARCH64_ABS64) => {
                 self.put(at, &value.to_le_bytes());
@@ -460,7 +461,7 @@ unsafe extern "C" {
     fn getauxval(key: u64) -> u64;
 }
 
-/// What objects may import.
+/// The functions that objects may import.
 fn external(name: &str) -> Option<*const c_void> {
     match name {
         "memcpy" => Some(memcpy as *const c_void),
@@ -473,7 +474,7 @@ fn external(name: &str) -> Option<*const c_void> {
     .filter(|p| !p.is_null())
 }
 
-/// A jump to anywhere.
+/// A jump to any address.
 fn stub(arch: Architecture, target: u64) -> [u8; 16] {
     let mut code = [0; 16];
     let jump: &[u8] = match arch {

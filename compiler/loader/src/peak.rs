@@ -1,29 +1,29 @@
-//! What a core can do at most: loops that only multiply and add in registers, timed.
+//! Measures a core's peak: times loops that only multiply and add in registers.
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use mcc_targets::Target;
 
-/// Accumulators in flight: more than latency times units of any core.
+/// Independent accumulators: more than latency times units of any core.
 const CHAINS: usize = 12;
-/// Rounds of a measurement, a fraction of a millisecond.
+/// Iterations per measurement, a fraction of a millisecond.
 const ROUNDS: u32 = 20_000;
-/// Measurements; the best counts.
+/// Number of measurements; the best counts.
 const TRIES: usize = 50;
 
-/// Thousand million `f32` operations a second, a multiply-add being two, with the widest vectors that the target has.
-/// `None` on machines without such a loop here.
+/// The peak for `f32` in GFLOP/s, a multiply-add being two operations, with the target's widest vectors. `None` on
+/// machines for which there is no such loop.
 pub fn f32_gflops(target: &Target) -> Option<f64> {
     best(f32_loop(target)?)
 }
 
-/// The same for products of 8-bit integers that add up in 32 bits.
+/// The same for products of 8-bit integers with 32-bit sums.
 pub fn int8_gops(target: &Target) -> Option<f64> {
     best(int8_loop(target)?)
 }
 
-/// Multiply-adds of a round of a loop, and the loop.
+/// Multiply-adds per iteration, and the loop.
 type Loop = (usize, fn(u32));
 
 fn best((multiply_adds, run): Loop) -> Option<f64> {
@@ -36,13 +36,13 @@ fn best((multiply_adds, run): Loop) -> Option<f64> {
     (least > 0.0).then(|| 2.0 * (multiply_adds * CHAINS) as f64 * f64::from(ROUNDS) / least / 1e9)
 }
 
-/// A function that updates accumulators by an expression; what it needs of the processor is checked by its caller.
+/// Defines a function that updates accumulators by an expression; the caller checks the CPU features that it needs.
 macro_rules! chains {
     ($name:ident, $feature:literal, $start:expr, |$acc:ident, $x:ident| $step:expr) => {
         fn $name(rounds: u32) {
             #[target_feature(enable = $feature)]
             fn inside(rounds: u32) {
-                // Different for all that the compiler knows, so that no chain stands for another.
+                // The compiler must assume that they differ, or it would merge the chains.
                 let mut accumulators = black_box([$start; CHAINS]);
                 let $x = black_box($start);
                 for _ in 0..rounds {
@@ -53,7 +53,7 @@ macro_rules! chains {
                 }
                 black_box(accumulators);
             }
-            // SAFETY: `f32_loop` and `int8_loop` give this function only for targets with the feature, and a target
+            // SAFETY: `f32_loop` and `int8_loop` return this function only for targets with the feature, and a target
             // whose objects are loaded here is this machine.
             unsafe { inside(rounds) }
         }
@@ -73,7 +73,7 @@ mod loops {
     chains!(int8_512, "avx512vnni", _mm512_set1_epi8(1), |a, x| _mm512_dpbusd_epi32(a, x, x));
     chains!(int8_256, "avxvnni", _mm256_set1_epi8(1), |a, x| _mm256_dpbusd_avx_epi32(a, x, x));
     chains!(int8_avx2, "avx2", _mm256_set1_epi8(1), |a, x| {
-        // The second operand changes, or the products would be computed once.
+        // The second operand changes; otherwise the products would be computed only once.
         let pairs = _mm256_maddubs_epi16(x, a);
         _mm256_add_epi32(a, _mm256_madd_epi16(pairs, x))
     });

@@ -1,7 +1,7 @@
-//! The recipe: a model in, an object out. One step a line; every command goes through here.
+//! From an ONNX model to an object: calls the stages in turn. Every command uses it.
 //!
-//! Every function returns its errors: none prints, ends the process or panics. They work on a stack of their own, which is
-//! large enough for models nested as deep as the importer accepts.
+//! Functions return all errors; none prints, ends the process or panics. They run on a separate stack that is large enough
+//! for models nested as deep as the importer accepts.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use mcc_passes::Effort;
 use crate::stack::on_large_stack;
 use crate::{codegen, kernel, loader, onnx, passes, symbol};
 
-/// Bytes of weights that an object can hold: instructions of x86-64 reach 2 GB, code included.
+/// Bytes of weights that an object can hold: x86-64 instructions address 2 GB, code included.
 pub const EMBEDDED_LIMIT: usize = (1 << 31) - (1 << 27);
 
 /// Where a model is.
@@ -40,42 +40,42 @@ impl From<Bytes> for Source {
     }
 }
 
-/// What to make of a model.
+/// How to compile a model.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The machine to compile for, and what is wanted of its code.
     pub config: Config,
-    /// Plainer CPUs of it that the object has code for too, the plainest first.
+    /// Further CPUs of the machine, with fewer features, that the object also has code for; the plainest first.
     pub plainer: Vec<Config>,
-    /// Whether a CPU is left out that would run the program of a plainer one.
+    /// Whether to leave out a CPU whose program equals that of a plainer one.
     pub where_it_differs: bool,
-    /// Prefix of every symbol of the object; a C identifier, and not `mcc`, whose names are those of mcc.h.
+    /// Prefix of every symbol of the object: a C identifier other than `mcc`, which is the prefix of mcc.h.
     pub name: String,
-    /// Symbolic dimensions with the value they are to have.
+    /// Symbolic dimensions to pin, with their values.
     pub dims: Vec<(String, i64)>,
-    /// Inputs with the shape they are to have.
+    /// Inputs whose shapes to pin.
     pub shapes: Vec<(String, Vec<i64>)>,
-    /// Inputs with the elements they are to have, for what must be known when compiling, such as axes.
+    /// Inputs whose elements to pin, where they must be known at compile time, such as axes.
     pub values: Vec<(String, Tensor)>,
-    /// Whether indices that the data hold are required to be in range, rather than drawn to the nearest valid one.
+    /// Whether out-of-range indices in data are refused instead of clamped to the nearest valid one.
     pub check_indices: bool,
-    /// What importing may cost.
+    /// Bounds on the expansion of the model.
     pub limits: onnx::limits::Limits,
     /// Which passes run.
     pub effort: Effort,
-    /// Whether the weights stay out of the object and become the model's last input.
+    /// Whether the weights are kept out of the object and become the model's last input.
     pub separate_weights: bool,
-    /// Bytes of weights from which on they stay out of it anyway: usually [`EMBEDDED_LIMIT`].
+    /// Bytes of weights above which they are kept out of it in any case: usually [`EMBEDDED_LIMIT`].
     pub embedded_limit: usize,
-    /// Whether the object tells when its steps start, see [`Program::traced`].
+    /// Whether the object reports when its steps start, see [`Program::traced`].
     pub traced: bool,
 }
 
 impl Options {
-    /// The usual ones, for CPUs of one machine, the plainest first. `name` is the prefix of the object's symbols.
+    /// Default options for the CPUs of one machine, the plainest first. `name` is the prefix of the object's symbols.
     ///
     /// # Errors
-    /// When the [name](symbol::check) will not do, or there is no target.
+    /// When the [name](symbol::check) is not valid, or there is no target.
     pub fn new(targets: Vec<Target>, name: &str) -> Result<Options> {
         symbol::check(name)?;
         let mut plainer: Vec<Config> = targets.into_iter().map(Config::from).collect();
@@ -103,7 +103,7 @@ impl Options {
     }
 }
 
-/// What came of it, stage by stage.
+/// The results of all stages.
 #[derive(Debug)]
 pub struct Compiled {
     /// The CPUs that the object has code for, the plainest first.
@@ -112,9 +112,9 @@ pub struct Compiled {
     pub graph: Graph,
     /// What lowering decided.
     pub program: Program,
-    /// The weights' bytes, when they are not in the object: the program's last input.
+    /// The weights' bytes, if they are not in the object; they are the program's last input.
     pub weights: Option<Bytes>,
-    /// Bytes of arena that are enough for any of the CPUs, where no dimension decides them.
+    /// Bytes of arena that suffice for every CPU, if no dimension decides them.
     pub arena_bytes: Option<i64>,
     /// The object and its header.
     pub code: codegen::Compiled,
@@ -148,15 +148,15 @@ impl Compiled {
     /// The object in a static library.
     ///
     /// # Errors
-    /// None that the model is to blame for.
+    /// When the archive cannot be written; this does not depend on the model.
     pub fn static_library(&self, options: &Options) -> Result<Vec<u8>> {
         codegen::archive(&self.code.object, &options.config.target.triple, &options.name)
     }
 
-    /// What the program takes: the model's inputs, and the weights if they are not in the object.
+    /// The program's inputs: the model's, and the weights if they are not in the object.
     ///
     /// # Errors
-    /// None of its own.
+    /// When the weights do not make a tensor, which cannot happen.
     pub fn with_weights(&self, mut inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
         if let Some(weights) = &self.weights {
             inputs.push(Tensor::new(DType::U8, vec![weights.len()], weights.clone())?);
@@ -168,7 +168,8 @@ impl Compiled {
 /// Compiles a model.
 ///
 /// # Errors
-/// When the model cannot be read, is invalid or asks for what mcc cannot do; all blockers that a stage finds at once.
+/// When the model cannot be read, is invalid or needs something that mcc does not support; the error lists all blockers
+/// that a stage found.
 pub fn compile(model: impl Into<Source>, options: &Options) -> Result<Compiled> {
     let model = model.into();
     on_large_stack(|| generate(read(&model, options)?, options))
@@ -182,7 +183,7 @@ pub fn compile_graph(imported: Graph, options: &Options) -> Result<Compiled> {
     on_large_stack(|| generate(imported, options))
 }
 
-/// Reads a model: opset versions, functions and shape computations end here.
+/// Reads a model; opset versions, functions and shape computations do not go beyond this point.
 ///
 /// # Errors
 /// As [`compile`].
@@ -191,7 +192,7 @@ pub fn import(model: impl Into<Source>, options: &Options) -> Result<Graph> {
     on_large_stack(|| read(&model, options))
 }
 
-/// Runs the passes; `observer` sees the graph after each, under the pass's name.
+/// Runs the passes; `observer` sees the graph after each pass, with the pass's name.
 ///
 /// # Errors
 /// When a pass finds the graph invalid.
@@ -203,7 +204,7 @@ pub fn optimise(mut graph: Graph, options: &Options, observer: &mut (dyn FnMut(&
 }
 
 fn read(model: &Source, options: &Options) -> Result<Graph> {
-    // Shapes are pinned before the import, which folds what is computed from them.
+    // Shapes are pinned before the import, so that it folds everything computed from them.
     let Options { dims, shapes, values, check_indices, limits, .. } = options.clone();
     let options = onnx::Options { dims, shapes, values, check_indices, limits };
     match model {
@@ -213,14 +214,14 @@ fn read(model: &Source, options: &Options) -> Result<Graph> {
 }
 
 fn generate(imported: Graph, options: &Options) -> Result<Compiled> {
-    // Every CPU has its own layouts and kernels; the richest one's are what commands show.
+    // Every CPU has its own layouts and kernels; commands show those of the CPU with the most features.
     let (mut graphs, mut programs, mut targets) = (Vec::new(), Vec::new(), Vec::new());
     for config in options.plainer.iter().chain([&options.config]) {
         let (graph, program) = lower_for(config, imported.clone(), options)?;
         if options.where_it_differs && programs.last().is_some_and(|plainer: &Program| plainer.runs_as(&program)) {
             continue;
         }
-        // One graph is enough: they are as large as the model.
+        // Keep only the last graph: each is as large as the model.
         graphs = vec![graph];
         programs.push(program);
         targets.push(config.target.clone());
@@ -237,7 +238,7 @@ fn generate(imported: Graph, options: &Options) -> Result<Compiled> {
     }
 }
 
-/// One CPU's optimised graph and its program.
+/// The optimised graph and the program for one CPU.
 fn lower_for(config: &Config, mut graph: Graph, options: &Options) -> Result<(Graph, Program)> {
     passes::run(&mut graph, config, options.effort, &mut |_, _| {})?;
     let mut program = kernel::lower(&graph, config, &options.name)?;

@@ -51,15 +51,16 @@
 //! # }
 //! ```
 //!
-//! One way through, each stage a crate of its own:
+//! The stages, each a crate:
 //!
 //! ```text
 //! bytes -> ModelProto -> Graph -> (passes) -> Graph -> Program -> object + header
 //!          onnx           ir       passes              kernel     codegen
 //! ```
 //!
-//! [`ir`] is what the stages share; [`onnx`], [`passes`], [`kernel`] and [`codegen`] know it and the targets, not
-//! one another (`codegen` reads the [`Program`](kernel::program::Program) that `kernel` makes). [`driver`] goes the way.
+//! [`ir`] is shared by all stages; [`onnx`], [`passes`], [`kernel`] and [`codegen`] use it and the targets, not one
+//! another (only `codegen` reads the [`Program`](kernel::program::Program) that `kernel` makes). [`driver`] calls them
+//! in turn.
 
 pub mod driver;
 mod stack;

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use mcc_ir::{Error, Result};
 
-/// The prefix of names of mcc.h, which no model can have.
+/// The prefix of the names in mcc.h, which no model may have.
 const INTERFACE: &str = "mcc";
 
-/// Characters that a name may have: it is part of every symbol.
+/// The longest name that is accepted; it is part of every symbol.
 const MAX_LENGTH: usize = 500;
 
-/// A C identifier made of a model's file name.
+/// A C identifier derived from a model's file name.
 pub fn of_file(model: &Path) -> String {
     let stem = model.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     let mut name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
@@ -20,22 +20,22 @@ pub fn of_file(model: &Path) -> String {
     name
 }
 
-/// Checks a name that a user gives.
+/// Checks a name given by the user.
 ///
 /// # Errors
-/// When it is no C identifier, too long, or one of mcc.h's own.
+/// When it is not a C identifier, too long, or the prefix of mcc.h.
 pub fn check(name: &str) -> Result<()> {
     let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     if !starts || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
         return Err(Error::usage(format!("name {name}: not a C identifier")));
     }
     if name == INTERFACE {
-        return Err(Error::usage(format!("name {name}: names that begin so are those of mcc.h"))
-            .help("by default it is made of the model's file name"));
+        return Err(Error::usage(format!("name {name}: this is the prefix of mcc.h"))
+            .help("leave out the name to derive it from the model's file name"));
     }
     if name.len() > MAX_LENGTH {
-        return Err(Error::usage(format!("name of {} characters", name.len()))
-            .help(format!("{MAX_LENGTH} are enough for anyone to read, and for every linker")));
+        return Err(Error::usage(format!("the name has {} characters", name.len()))
+            .help(format!("at most {MAX_LENGTH} are allowed")));
     }
     Ok(())
 }

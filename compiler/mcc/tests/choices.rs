@@ -1,4 +1,5 @@
-//! Whatever candidates a table of choices takes, models compute the same; and a table decides an object's bytes.
+//! With any candidates that a table selects, models compute the same results; and the table determines the object's
+//! bytes.
 
 use mcc::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, Op, Output, Random, Tensor, TensorType, eval};
 use mcc::passes::{self, Effort};
@@ -10,7 +11,7 @@ fn tensor(shape: &[usize], seed: u64) -> Tensor {
     Random::new(seed).floats(shape, 0.5).unwrap()
 }
 
-/// A convolution with as many outputs as inputs a group, over an image of odd extents.
+/// A convolution with as many outputs as inputs per group, over an image of odd extents.
 fn conv(x: &[usize], w: &[usize], group: usize) -> (Graph, Tensor) {
     strided(x, tensor(w, 2), group, 1)
 }
@@ -47,7 +48,7 @@ fn object(graph: &Graph, config: &Config) -> Vec<u8> {
     codegen::compile(&program, &config.target).unwrap().object
 }
 
-/// Every level of x86-64, and those of this machine.
+/// Every level of x86-64, and all levels of this machine.
 fn levels() -> Vec<Target> {
     let x86 = CPU_LEVELS.iter().filter_map(|l| Target::new("x86_64-unknown-linux-gnu", Some(l.name)).ok());
     let mut levels: Vec<Target> = Vec::new();
@@ -59,7 +60,8 @@ fn levels() -> Vec<Target> {
     levels
 }
 
-/// Compiles a model under choices of all kinds for every level, and runs it where this machine does. Gives what was asked.
+/// Compiles a model with all kinds of choices for every level, and runs it where this machine can. Returns what was
+/// asked.
 fn check(graph: &Graph, x: Tensor) -> Record {
     let want = eval::eval_graph(graph, std::slice::from_ref(&x)).unwrap()[0].to_f64s();
     let mut asked = Record::new();
@@ -115,7 +117,7 @@ fn products() {
     }
 }
 
-/// Of whose weights one in eight is left.
+/// With one weight in eight left.
 #[test]
 fn non_zeros() {
     for (shape, stride) in [([72, 48, 3, 3], 1), ([40, 24, 3, 3], 2), ([64, 96, 1, 1], 1)] {

@@ -1,21 +1,21 @@
-//! What the documents say of the sources: paths and tests that they name exist, links lead somewhere, README.md is short.
+//! Checks of the documents: the paths and tests that they name exist, links have a target, README.md is short.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Most lines of README.md.
+/// The largest number of lines of README.md.
 const README_LINES: usize = 120;
 
-/// What paths in documents are relative to: the repository, the crates of the compiler, the targets, the tests.
+/// Folders that paths in documents are relative to: the repository, the crates of the compiler, the targets, the tests.
 const BASES: &[&str] = &["", "compiler", "targets/src", "tests"];
 
 /// Endings of files whose names are checked.
 const ENDINGS: &[&str] = &["rs", "sh", "py", "c", "h", "md", "txt", "json", "toml", "onnx", "proto"];
 
-/// Words that look like paths and are what a reader has: generated files, placeholders of commands.
+/// Parts of words that look like paths but exist only at the reader's: generated files, placeholders in commands.
 const READERS_OWN: &[&str] = &["test_data_set", "target/", "path/to/", ".venv/", "DIR/", "/PASS/", "/NAME/"];
 
-/// README.md, the documents at the root and those of `docs/` and `tests/`, which all are there.
+/// README.md, the documents at the root and those in `docs/` and `tests/`, all of which must exist.
 fn documents(root: &Path) -> Vec<PathBuf> {
     let mut documents: Vec<PathBuf> =
         ["README.md", "CONTRIBUTING.md", "tests/README.md"].iter().map(|name| root.join(name)).collect();
@@ -28,7 +28,7 @@ fn documents(root: &Path) -> Vec<PathBuf> {
     documents
 }
 
-/// A document's lines outside of fenced blocks, and the words of commands in blocks that name a path of the repository.
+/// A document's lines outside of code blocks, and the words in code blocks that name a path of the repository.
 fn prose_and_commands(text: &str) -> (String, Vec<&str>) {
     let (mut prose, mut commands, mut fenced) = (String::new(), Vec::new(), false);
     for line in text.lines() {
@@ -46,12 +46,12 @@ fn prose_and_commands(text: &str) -> (String, Vec<&str>) {
     (prose, commands)
 }
 
-/// Whether a word of code is the path of a file or a folder of ours.
+/// Whether a word of code is the path of a file or a folder of the repository.
 fn is_path(word: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     let file = Path::new(word).extension().and_then(|e| e.to_str()).is_some_and(|e| ENDINGS.contains(&e));
     let ours = !READERS_OWN.iter().any(|own| word.contains(own));
-    // A bare name may be the application's.
+    // A name without a folder may be the application's.
     word.chars().all(plain)
         && word.contains('/')
         && !word.starts_with(['/', '-'])
@@ -59,12 +59,12 @@ fn is_path(word: &str) -> bool {
         && (file || word.ends_with('/'))
 }
 
-/// Where a path is.
+/// Finds a path.
 fn find(root: &Path, path: &str) -> Option<PathBuf> {
     BASES.iter().map(|base| root.join(base).join(path)).find(|p| p.exists())
 }
 
-/// Paths in backticks exist, links lead somewhere, and `FILE.rs::NAME` is a function of that file.
+/// Paths in backticks exist, links have a target, and `FILE.rs::NAME` is a function of that file.
 #[test]
 fn documents_name_what_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -97,7 +97,7 @@ fn documents_name_what_exists() {
             let path = link.split('#').next().unwrap_or_default();
             let from = document.parent().expect("a folder");
             if !link.contains("://") && !path.is_empty() && !from.join(path).exists() {
-                wrong.push(format!("{name}: the link {link} leads nowhere"));
+                wrong.push(format!("{name}: the target of the link {link} does not exist"));
             }
         }
     }

@@ -1,11 +1,11 @@
-//! Graphs of a few operations, compiled, loaded and run: fusion, views, memory plan and symbolic dimensions against
-//! the reference evaluator.
+//! Graphs of a few operations, compiled, loaded and run: fusion, views, memory plan and symbolic dimensions are
+//! compared with the reference evaluator.
 
 use mcc::ir::{BinaryOp, DType, Dim, Graph, Op, Random, Range, Tensor, TensorType, UnaryOp, Value, eval};
 use mcc::{codegen, driver, kernel, loader};
 use mcc_targets::{Config, Target};
 
-/// Numbers from -2 to 2, the same ones every time.
+/// Seeded numbers from -2 to 2.
 fn tensor(shape: &[usize], seed: u64) -> Tensor {
     Random::new(seed).floats(shape, 2.0).unwrap()
 }
@@ -14,7 +14,7 @@ fn dims(d: &[i64]) -> Vec<Dim> {
     d.iter().map(|&d| Dim::from(d)).collect()
 }
 
-/// Runs `graph` compiled and evaluated; gives the program for further checks.
+/// Compares the compiled graph with the evaluator; returns the program for further checks.
 fn check(graph: &Graph, inputs: &[Tensor]) -> kernel::program::Program {
     let config = Config::host(None).unwrap();
     let program = kernel::lower(graph, &config, "m").unwrap();
@@ -132,7 +132,7 @@ fn long_chains_reuse_memory() {
     let mut c = Case::new();
     let mut x = c.input("x", &[32, 32]);
     for n in 0..8 {
-        // Two users keep each step apart from the next one's kernel.
+        // Two users each keep a step out of the next one's kernel.
         let t = c.op(Op::Transpose { perm: vec![1, 0] }, &[x]);
         let e = c.op(Op::Unary(if n % 2 == 0 { UnaryOp::Tanh } else { UnaryOp::Sin }), &[x]);
         x = c.op(Op::Binary(BinaryOp::Sub), &[e, t]);
@@ -191,7 +191,7 @@ fn weights_may_stay_outside() {
     assert!(model.invoke(&[c.inputs[0].clone(), Tensor::zeros(DType::U8, vec![8])]).is_err());
 }
 
-/// What an object cannot hold stays out of it without being asked for.
+/// Weights that an object cannot hold are kept out of it without an option.
 #[test]
 fn weights_beyond_a_limit_stay_outside() {
     let mut c = Case::new();

@@ -1,9 +1,9 @@
-//! `docs/operators.md` says what the importers' table says.
+//! `docs/operators.md` matches the importers' table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Columns that fit a page.
+/// Width of the page.
 const WIDTH: usize = 116;
 
 fn document() -> String {

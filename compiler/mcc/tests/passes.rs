@@ -1,4 +1,4 @@
-//! Every pass on small graphs: `tests/cases/passes/PASS/CASE.mir`, and beside it the snapshot of what becomes of it.
+//! Every pass on small graphs: `tests/cases/passes/PASS/CASE.mir`, and beside it the snapshot of the result.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,11 +10,11 @@ use mcc::ir::{DType, Graph, Random, Tensor, eval, verify};
 use mcc::passes;
 use mcc_targets::{Config, WeightFloats};
 
-/// What the first lines of a case say.
+/// The settings in a case's first lines.
 struct Settings {
-    /// `// for aarch64-linux-gnu generic,+dotprod`: another machine than the usual one; `// weights f16`.
+    /// `// for aarch64-linux-gnu generic,+dotprod`: a target other than the default; `// weights f16`.
     config: Config,
-    /// `// within 1e-3`: how far values may move, relative to 1 and the value, where a pass says that they move.
+    /// `// within 1e-3`: the tolerance, relative to 1 and the value, where the pass rounds.
     tolerance: Option<f64>,
 }
 
@@ -35,7 +35,7 @@ impl Settings {
     }
 }
 
-/// A pass on a graph: what comes out, and whether the pass says that it changed something. That has to be so.
+/// Runs a pass on a graph; returns the result, and whether the pass reports a change, which must be true.
 fn run(pass: &passes::Pass, before: &Graph, config: &Config) -> (Graph, bool) {
     let mut after = before.clone();
     let changed = (pass.run)(&mut after, config).unwrap_or_else(|e| panic!("{e}"));
@@ -50,8 +50,8 @@ fn run(pass: &passes::Pass, before: &Graph, config: &Config) -> (Graph, bool) {
     (after, changed)
 }
 
-/// Runs the pass that a case's folder is named after, once and once more, and compares values before and after; tells
-/// whether it changes anything.
+/// Runs the pass that a case's folder is named after twice, and compares values before and after; returns whether it
+/// changes anything.
 fn check(path: &Path) -> bool {
     let name = path.parent().and_then(Path::file_name).and_then(|n| n.to_str()).expect("a folder named after a pass");
     let pass = passes::find(name).unwrap_or_else(|| panic!("no pass is named {name}"));
@@ -84,7 +84,7 @@ fn check(path: &Path) -> bool {
     changed
 }
 
-/// Tensors for a graph's inputs; each symbol stands for a small number of its own.
+/// Tensors for a graph's inputs; each symbol has a small value of its own.
 fn inputs(graph: &Graph, seed: u64) -> Vec<Tensor> {
     let extent = |s: &mcc::ir::Sym| Some(2 + s.0.bytes().map(i64::from).sum::<i64>() % 5);
     let mut random = Random::new(seed);
@@ -126,7 +126,7 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-/// Every case holds, and every pass of the pipeline has one in which it does something.
+/// Every case passes, and every pass of the pipeline has a case that it changes.
 #[test]
 fn every_case() {
     let (mut failed, mut at_work) = (Vec::new(), BTreeSet::new());

@@ -1,4 +1,4 @@
-//! Values that are computed where a concatenation or a padding wants them: no copies, and the same results.
+//! Values that are computed at their place in a concatenation or padding: nothing is copied, and results are the same.
 
 use mcc::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, Op, Packed, PadMode, PoolKind, PoolSpec, WeightFormat};
 use mcc::ir::{Random, Tensor, TensorType, UnaryOp, Value, eval};
@@ -98,7 +98,7 @@ impl Case {
         self.graph.outputs.push(mcc::ir::Output { name, value });
     }
 
-    /// Runs the graph compiled and evaluated; gives the names of the kernels called, in order.
+    /// Compares the compiled graph with the evaluator; returns the names of the kernels called, in order.
     fn check(&self) -> Vec<String> {
         let config = Config::host(None).unwrap();
         let program = kernel::lower(&self.graph, &config, "m").unwrap();

@@ -1,5 +1,5 @@
-//! Quantized layers as tools write them, compiled for each kind of vector here: what is stored is off by one step of the
-//! codes at most from what the layers give as written, in floats, and only where that is next to a tie.
+//! Quantized layers as tools write them, compiled for each kind of vector here: stored codes differ by at most one step
+//! from those of the layers as written, in floats, and only next to a tie.
 
 use mcc::ir::{
     BinaryOp, ConvSpec, DType, Graph, Layout, Op, Output, PoolKind, PoolSpec, Random, ReduceKind, Tensor, TensorType,
@@ -8,19 +8,19 @@ use mcc::ir::{
 use mcc::{codegen, kernel, loader, passes};
 use mcc_targets::{Config, Target};
 
-/// Those that this machine runs are checked; `mcc cpus` tells which.
+/// Those that this machine runs are checked; `mcc cpus` lists them.
 const CPUS: [&str; 4] = ["native", "native-avx512vbmi", "x86-64-v3+avxvnni", "x86-64-v3"];
 
-/// What may be left of a half between a number and its rounding where results differ.
+/// Distance from a tie, in steps, within which results may differ.
 const NEAR: f64 = 2e-3;
 
-/// A graph being built, its inputs and what is rounded to its outputs.
+/// A graph under construction, its inputs, and the values that are rounded to its outputs.
 struct Model {
     graph: Graph,
     inputs: Vec<Tensor>,
     seed: u64,
     rounded: Vec<Value>,
-    /// The largest code of a weight, and one in how many is not zero.
+    /// The largest code of a weight, and the number of weights per non-zero.
     most: f64,
     share: usize,
 }
@@ -79,13 +79,13 @@ impl Model {
         self.op(Op::Binary(BinaryOp::Mul), &[centred, scale])
     }
 
-    /// Rounded to codes and back.
+    /// Quantizes and dequantizes.
     fn through(&mut self, x: Value, code: Code) -> Value {
         let codes = self.quantize(x, code);
         self.dequantize(codes, code)
     }
 
-    /// Weights with one scale an element of an axis, and a bias for `out` channels.
+    /// Weights with one scale per element of an axis, and a bias for `out` channels.
     fn weights(&mut self, weights: &[usize], axis: usize, out: usize) -> [Value; 2] {
         let codes = self.noise(weights, self.most);
         let kept = |(i, v): (usize, &f64)| if i * 7 % self.share == 0 { v.round() as i64 } else { 0 };
@@ -103,7 +103,7 @@ impl Model {
         [w, self.graph.constant(bias)]
     }
 
-    /// A convolution with weights of one scale a channel.
+    /// A convolution with weights with one scale per channel.
     fn conv(&mut self, x: Value, weights: &[usize], (stride, pad, group): (i64, i64, usize)) -> Value {
         let [w, bias] = self.weights(weights, 0, weights[0]);
         let spec = window(weights.len() - 2, stride, pad, group);
@@ -123,14 +123,14 @@ impl Model {
         self.graph.outputs.push(Output { name, value });
     }
 
-    /// Quantized and given out.
+    /// Quantizes to an output.
     fn result(&mut self, x: Value, code: Code) {
         let codes = self.quantize(x, code);
         self.output(codes);
     }
 
-    /// Compares compiled results with those as written. Codes differ by a step at most, where something that was rounded on
-    /// the way to an element is next to a tie: only the last rounding is looked at, unless there are `several`.
+    /// Compares compiled results with those as written. Codes may differ by one step if something that was rounded on
+    /// the way to an element is next to a tie; only the last rounding is considered, unless there are `several`.
     fn check(&self, several: bool) {
         let want = eval::eval_graph(&self.graph, &self.inputs).unwrap();
         let mut scaled = self.graph.clone();
@@ -186,7 +186,7 @@ fn convolutions() {
     }
 }
 
-/// Windows side by side, or not, and results that the last phase reaches beyond.
+/// Windows that overlap or not, and results that the last phase extends beyond.
 #[test]
 fn transposed_convolutions() {
     for (code, weights, at) in [
@@ -223,7 +223,7 @@ fn depthwise() {
     }
 }
 
-/// Windows of one axis, some longer than those of two may be.
+/// Windows along one axis, some longer than two axes allow.
 #[test]
 fn depthwise_lines() {
     for (code, weights, stride) in [(UNSIGNED, [40, 1, 5], 1), (SIGNED, [18, 1, 31], 1), (UNSIGNED, [7, 1, 3], 2)] {
@@ -236,7 +236,7 @@ fn depthwise_lines() {
     }
 }
 
-/// An object with code for several CPU levels has one copy of the weights, whatever they are stored as.
+/// An object with code for several CPU levels has one copy of the weights, in whatever form.
 #[test]
 fn levels_share_weights() {
     let targets = Target::all("x86_64-unknown-linux-gnu", None).unwrap();
@@ -287,7 +287,7 @@ fn words() {
     }
 }
 
-/// Two convolutions of one sum: each one's codes are stored.
+/// Two convolutions that read one sum; the codes of each are stored.
 #[test]
 fn sums_of_layers() {
     let mut m = Model::new();
@@ -302,7 +302,7 @@ fn sums_of_layers() {
     m.check(true);
 }
 
-/// A channel's mean scales it: sums of bytes, and products of rows too short for whole vectors.
+/// A channel is scaled by its mean: sums of bytes, and products of rows too short for whole vectors.
 #[test]
 fn scaled_channels() {
     for channels in [8, 40, 88] {
@@ -320,7 +320,7 @@ fn scaled_channels() {
     }
 }
 
-/// Channels dealt to groups, and the largest of windows: bytes move, nothing is rounded.
+/// Channel shuffles and maximum pooling: bytes move, nothing is rounded.
 #[test]
 fn moved_bytes() {
     for (groups, each) in [(4, 34), (3, 10), (2, 25), (8, 20), (12, 17), (5, 9)] {

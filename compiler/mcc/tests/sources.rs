@@ -1,5 +1,5 @@
-//! What holds for the sources themselves: files do not depend on one another in circles, matches on operations name every
-//! operation, files and functions are short. Tests and their helpers are left out.
+//! Checks of the sources: files do not depend on one another in cycles, matches on operations name every operation,
+//! files and functions are short. Tests and their helpers are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,13 +9,12 @@ use petgraph::algo::tarjan_scc;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use syn::visit::{self, Visit};
 
-/// Lines that a file may have, and a function.
+/// The largest number of lines of a file, and of a function.
 const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 100;
 
-/// Matches on `Op` with an arm for all other operations: how many there are in which file. Passes are left out: they look for
-/// patterns, and leave alone what is none. Elsewhere a new operation should be asked about, unless what an arm is about is
-/// complete whatever operations there will be.
+/// Number of matches on `Op` with an arm for all other operations, per file. Passes are left out: they match patterns
+/// and leave everything else alone. Elsewhere such an arm is allowed only if it is right for every future operation.
 const OPEN_MATCHES: &[(&str, usize)] = &[
     ("ir/src/eval/graph.rs", 1),
     ("ir/src/graph.rs", 1),
@@ -31,7 +30,7 @@ const OPEN_MATCHES: &[(&str, usize)] = &[
     ("onnx/src/ops/branch.rs", 2),
 ];
 
-/// Files that are longer than they should be, and the lines that they have at most.
+/// Longer files, with the largest number of lines they may have.
 const LONG_FILES: &[(&str, usize)] = &[
     ("codegen/src/x86/encode.rs", 570),
     ("codegen/src/x86/select.rs", 564),
@@ -44,7 +43,7 @@ const LONG_FILES: &[(&str, usize)] = &[
     ("onnx/src/ops/movement.rs", 561),
 ];
 
-/// Functions that are longer than they should be.
+/// Longer functions.
 const LONG_FUNCTIONS: &[(&str, &str)] = &[
     ("kernel/src/kernels/nn/recurrent.rs", "recurrent"),
     ("kernel/src/kir/interp.rs", "compute"),
@@ -59,7 +58,7 @@ type Module = Vec<String>;
 
 /// A source file.
 struct Source {
-    /// Where it is, below `compiler`.
+    /// Its path below `compiler`.
     name: String,
     /// Without unit tests.
     lines: Vec<String>,
@@ -111,7 +110,7 @@ fn is_test(attributes: &[syn::Attribute]) -> bool {
         .any(|a| a.path().is_ident("cfg") && a.meta.require_list().is_ok_and(|l| l.tokens.to_string().contains("test")))
 }
 
-/// The paths that a use tree stands for, with the name each one gets.
+/// The paths of a use tree, and the name that each one gets.
 fn leaves(tree: &syn::UseTree, before: &[String], found: &mut Vec<(Vec<String>, String)>) {
     let with = |ident: &syn::Ident| [before, &[ident.to_string()]].concat();
     match tree {
@@ -126,12 +125,12 @@ fn leaves(tree: &syn::UseTree, before: &[String], found: &mut Vec<(Vec<String>, 
     }
 }
 
-/// What a file names.
+/// The names in a file.
 #[derive(Default)]
 struct Names {
-    /// Paths in `use` items that only the file sees, and in code.
+    /// Paths in private `use` items and in code.
     used: Vec<Vec<String>>,
-    /// Paths that it shows to others, and their names.
+    /// Paths in public `use` items, and their names.
     shown: Vec<(Vec<String>, String)>,
     /// Items that it defines.
     defined: Vec<String>,
@@ -170,11 +169,11 @@ impl<'ast> Visit<'ast> for Names {
         visit::visit_path(self, path);
     }
 
-    // `pub(in path)` depends on nothing.
+    // `pub(in path)` is not a dependency.
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
 }
 
-/// The modules, and what leads from names in them to others.
+/// The modules, and the modules that their names refer to.
 struct Modules {
     names: BTreeMap<Module, Names>,
     shown: BTreeMap<Module, BTreeMap<String, Module>>,
@@ -204,7 +203,7 @@ impl Modules {
         modules
     }
 
-    /// A path from the crate on.
+    /// A path, made absolute.
     fn absolute(&self, module: &Module, path: &[String]) -> Module {
         let supers = path.iter().take_while(|s| *s == "super").count();
         match path.first().map(String::as_str) {
@@ -219,13 +218,13 @@ impl Modules {
         }
     }
 
-    /// The module that the longest part of a path names, and the rest.
+    /// The module named by the longest prefix of a path, and the rest.
     fn longest(&self, path: &[String]) -> Option<(Module, Vec<String>)> {
         let ends = (1..=path.len()).rev();
         ends.filter(|&n| self.names.contains_key(&path[..n])).map(|n| (path[..n].to_vec(), path[n..].to_vec())).next()
     }
 
-    /// The file that defines what a path names in a module.
+    /// The file that defines the item of a path in a module.
     fn defines(&self, module: &Module, path: &[String]) -> Option<Module> {
         let (target, rest) = self.longest(&self.absolute(module, path))?;
         let shown = rest.first().and_then(|name| self.shown.get(&target)?.get(name));
@@ -233,7 +232,8 @@ impl Modules {
     }
 }
 
-/// A module and its parts may know one another: that is one thing in several files. All others depend in one direction.
+/// A module and its submodules may depend on one another, as one unit in several files. All other dependencies go one
+/// way.
 #[test]
 fn files_do_not_depend_in_circles() {
     let sources = sources();
@@ -290,7 +290,7 @@ impl<'ast> Visit<'ast> for OpenMatches {
     }
 }
 
-/// The lists of what is left to do are exact, so that they can only become shorter.
+/// The lists of exceptions are exact, so that they can only become shorter.
 #[test]
 fn matches_on_operations_name_all() {
     // The x86 emitter has an `Op` of its own.
@@ -322,7 +322,8 @@ fn files_and_functions_are_short() {
     assert!(functions == known, "functions of more than {FUNCTION_LINES} lines: {functions:#?}");
 }
 
-/// Names of functions with too many lines, of formatted code: a function ends with the next brace below its `fn`.
+/// Names of functions with too many lines. In formatted code a function ends with the next brace at the indentation of
+/// its `fn`.
 fn long_functions(lines: &[String]) -> Vec<String> {
     let starts = lines.iter().enumerate().filter_map(|(n, line)| {
         let before = line.split("fn ").next().filter(|before| before.len() < line.len())?;

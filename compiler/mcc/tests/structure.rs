@@ -1,10 +1,10 @@
-//! Nothing points backwards: the stages know the IR and the targets, not one another.
+//! Dependencies go one way: the stages use the IR and the targets, not one another.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Crates below `compiler` that are stages, and those of ours that they may depend on; Cargo sees to it that code uses no
-/// others. Tests compare stages with one another: their dependencies are free.
+/// The stages (crates below `compiler`), and the crates of this repository that each may depend on; Cargo ensures that
+/// code uses no others. Dependencies of tests are not restricted.
 const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("ir", &[]),
     ("onnx", &["ir", "proto"]),
@@ -14,8 +14,8 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("loader", &["ir", "runtime", "targets"]),
 ];
 
-/// Dependencies, and the only crates or files below `compiler` that may name them. The command line reads the ONNX suite's
-/// tensors, which are protobuf messages too.
+/// External crates, and the only crates or files below `compiler` that may use them. The command line reads the ONNX
+/// suite's tensors, which are protobuf messages.
 const PRIVATE: &[(&str, &[&str])] = &[
     ("petgraph", &["ir/src/graph.rs", "passes/src/layout/cut.rs"]),
     ("cranelift", &["codegen/"]),
@@ -42,14 +42,14 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The file's code without comments and without its tests.
+/// The file's code without comments and tests.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).expect("a source file");
     let before_tests = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     before_tests.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The crates of ours in a table of dependencies of a crate's manifest.
+/// The crates of this repository in a table of dependencies of a crate's manifest.
 fn dependencies(krate: &str, table: &str) -> Vec<String> {
     let manifest = fs::read_to_string(compiler().join(krate).join("Cargo.toml")).expect("a manifest");
     let lines = manifest.lines().skip_while(|line| *line != format!("[{table}]")).skip(1);
@@ -62,7 +62,10 @@ fn dependencies(krate: &str, table: &str) -> Vec<String> {
 fn stages_do_not_point_backwards() {
     let mut wrong = Vec::new();
     for (stage, allowed) in DEPENDENCIES {
-        assert!(!dependencies(stage, "dependencies").is_empty() || allowed.is_empty(), "{stage}: nothing was read");
+        assert!(
+            !dependencies(stage, "dependencies").is_empty() || allowed.is_empty(),
+            "{stage}: no dependencies were read"
+        );
         let others = dependencies(stage, "dependencies").into_iter().filter(|d| !allowed.contains(&d.as_str()));
         wrong.extend(others.map(|other| format!("{stage} depends on {other}")));
     }
@@ -82,13 +85,13 @@ fn stages_do_not_point_backwards() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Folders without figures that were measured: those stand in `targets/src/schedule`, sizes of caches in
+/// Folders that may not hold measured figures; these belong in `targets/src/schedule`, cache sizes in
 /// `targets/src/machine.rs`.
 const WITHOUT_FIGURES: &[&str] = &["kernel/src/kernels", "passes/src"];
 
-/// Numbers that folders without figures may name, by what they are.
+/// Numeric constants that these folders may hold, by their meaning.
 const NUMBERS: &[(&str, &[&str])] = &[
-    // Sizes of elements, words and records, orders of axes: how data lies.
+    // Sizes of elements, words and records, orders of axes: memory layout.
     ("kernel/src/kernels/gemm/strided.rs", &["SIZE"]),
     ("kernel/src/kernels/int8/bitmask.rs", &["LANES", "COLUMNS"]),
     ("kernel/src/kernels/lowbit/mod.rs", &["ENTRIES"]),
@@ -98,9 +101,9 @@ const NUMBERS: &[(&str, &[&str])] = &[
     ("passes/src/canonical/attention.rs", &["HEADS", "KEYS"]),
     ("passes/src/pack/lowbit.rs", &["BLOCKS"]),
     ("passes/src/sparse/int8_blocks.rs", &["STEP"]),
-    // What the instruction set has.
+    // Properties of the instruction set.
     ("kernel/src/kernels/conv/pool.rs", &["WIDEST"]),
-    // Bounds and patterns of bits by which results are right.
+    // Bounds and bit patterns that correctness depends on.
     ("kernel/src/kernels/int8/dot.rs", &["LEAST"]),
     (
         "kernel/src/kernels/lowbit/int8_split.rs",
@@ -113,7 +116,7 @@ const NUMBERS: &[(&str, &[&str])] = &[
     ("passes/src/pack/lowbit.rs", &["TOLERANCE", "SPAN"]),
     ("passes/src/quantize/int8_reductions.rs", &["MOST"]),
     ("passes/src/sparse/blocks.rs", &["LARGEST"]),
-    // How far the compiler looks, and how much it does itself.
+    // Limits on the compiler's own searching and computing.
     ("passes/src/canonical/algebra/bounds.rs", &["DEPTH"]),
     ("passes/src/canonical/algebra/quotient.rs", &["LOOK"]),
     ("passes/src/canonical/cse.rs", &["SAMPLES"]),
@@ -131,7 +134,7 @@ const NUMBERS: &[(&str, &[&str])] = &[
     ("passes/src/support/size.rs", &["SYMBOL"]),
 ];
 
-/// The name of the number that a line of code declares, or the literal of kilobytes or megabytes that it has.
+/// The name of the numeric constant that a line of code declares, or the literal of kilobytes or megabytes in it.
 fn number(line: &str) -> Option<&str> {
     let line = line.trim();
     let item = ["const ", "pub const ", "pub(crate) const ", "pub(super) const ", "static "].iter();
@@ -169,7 +172,7 @@ fn kernels_and_passes_name_no_figures() {
     }
     for (path, names) in NUMBERS {
         let gone = names.iter().filter(|name| !found.contains(&(path.to_string(), name.to_string())));
-        wrong.extend(gone.map(|name| format!("{path}: {name} is listed and not there")));
+        wrong.extend(gone.map(|name| format!("{path}: {name} is listed but does not exist")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -1,4 +1,4 @@
-//! Quantizing floats: codes are those of a division, to the last bit, also next to ties.
+//! Quantizing floats divides by the scale, exact to the last bit, also next to ties.
 
 use mcc::ir::{BinaryOp, DType, Graph, Op, Output, Tensor, TensorType, UnaryOp, Value, eval};
 use mcc::{codegen, kernel, loader, passes};
@@ -6,7 +6,7 @@ use mcc_targets::Config;
 
 const CPUS: [&str; 6] = ["x86-64-v2", "x86-64-v3", "x86-64-v3,-fma", "x86-64-v4", "native", "generic"];
 
-/// Scales that tools write, most of which have no exact reciprocal.
+/// Scales as tools write them, most of which have no exact reciprocal.
 const SCALES: [f32; 6] = [0.1, 0.003_921_569, 0.023_622_05, 0.007_843_138, 1.7, 0.062_5];
 
 fn op(g: &mut Graph, op: Op, operands: &[Value]) -> Value {
@@ -25,7 +25,7 @@ fn quantized(g: &mut Graph, x: Value, scales: Tensor, (zero, low, high): (f64, f
     op(g, Op::Cast { to, saturate: true }, &[v])
 }
 
-/// For each scale a row of 600 numbers within three units in the last place of a tie.
+/// Per scale, a row of 600 numbers within three units in the last place of a tie.
 fn next_to_ties(steps: f32) -> Vec<f32> {
     let row = |scale: f32| {
         (0..600).map(move |i| {
@@ -42,7 +42,7 @@ fn tensor(shape: &[usize], values: &[f32]) -> Tensor {
     Tensor::from_f64s(DType::F32, shape.to_vec(), &values).unwrap()
 }
 
-/// Compares what each level here computes, with and without the passes that are not required, and counts the levels.
+/// Compares the results of each level here, with and without the passes that are not required.
 fn check(graph: &Graph, input: &Tensor) {
     let want = eval::eval_graph(graph, std::slice::from_ref(input)).unwrap();
     let mut ran = 0;
@@ -74,7 +74,7 @@ fn codes_are_of_a_division() {
     let rows = SCALES.len();
     let mut g = Graph::new();
     let x = g.add_input("x", TensorType::fixed(DType::F32, &[rows, 600]));
-    // A rectifier and a shape on the way are no reason to multiply.
+    // A rectifier and a reshape in between do not permit a multiplication.
     let nothing = g.constant(Tensor::scalar_f64(DType::F32, 0.0));
     let rectified = op(&mut g, Op::Binary(BinaryOp::Max), &[x, nothing]);
     let limits =
@@ -97,7 +97,7 @@ fn codes_are_of_a_division() {
     }
 }
 
-/// A function that is not the same everywhere to the last bit is divided all the same where its value is seen.
+/// Where its value is used directly, a function that targets compute differently in the last bit is still divided.
 #[test]
 fn codes_of_what_is_an_output_too() {
     let mut g = Graph::new();

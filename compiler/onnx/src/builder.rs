@@ -1,4 +1,4 @@
-//! Builds the graph: primitives with what is known of their elements, and the small phrases that importers share.
+//! Builds the graph: adds primitives, keeps track of known elements, and has helpers that importers share.
 
 mod indices;
 mod region;
@@ -21,13 +21,13 @@ pub use self::region::Region;
 pub struct Builder {
     /// What has been built.
     pub graph: Graph,
-    /// Where tensors outside the file come from.
+    /// Loads tensors that are stored outside the model file.
     pub external: ExternalData,
-    /// Label of the nodes being added: the ONNX node that is imported.
+    /// Label of the nodes being added: the ONNX node being imported.
     pub label: String,
-    /// Whether indices that the data hold must be in range.
+    /// Whether indices in data are required to be in range.
     pub check_indices: bool,
-    /// What may still be built.
+    /// The remaining budget for operations and constants.
     pub budget: Budget,
     contents: HashMap<Value, Content>,
     /// The graphs around the region that is built, the model's first.
@@ -37,7 +37,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Nothing built yet; `check_indices` asks for indices that the data hold to be in range.
+    /// An empty graph; `check_indices`: whether indices in data are required to be in range.
     pub fn new(external: ExternalData, budget: Budget, check_indices: bool) -> Builder {
         Builder {
             graph: Graph::new(),
@@ -51,7 +51,7 @@ impl Builder {
         }
     }
 
-    /// Adds a primitive; its first result.
+    /// Adds a primitive; returns its first result.
     pub fn add(&mut self, op: Op, operands: &[Value]) -> Result<Value> {
         self.budget.nodes(1)?;
         let id = self.node(op, operands)?;
@@ -62,14 +62,14 @@ impl Builder {
         Ok(value)
     }
 
-    /// Adds a primitive of several results.
+    /// Adds a primitive with several results.
     pub fn add_many(&mut self, op: Op, operands: &[Value]) -> Result<Vec<Value>> {
         self.budget.nodes(1)?;
         let node = self.node(op, operands)?;
         Ok((0..self.graph.types(node).len()).map(|result| Value { node, result }).collect())
     }
 
-    /// Adds a primitive. What the model's own operations ask of dimensions must hold even if passes drop them.
+    /// Adds a primitive. Requirements of the model's own operations are kept even if passes remove the operations.
     fn node(&mut self, op: Op, operands: &[Value]) -> Result<NodeId> {
         if self.check_indices {
             indices::require_in_range(self, &op, operands)?;
@@ -81,10 +81,10 @@ impl Builder {
         Ok(node)
     }
 
-    /// Asks that a condition holds at run time.
+    /// Requires a condition to hold at run time.
     ///
     /// # Errors
-    /// When it certainly does not.
+    /// When it never holds.
     pub fn require(&mut self, condition: Condition, reason: &str) -> Result<()> {
         match condition.holds() {
             Some(true) => {}
@@ -104,7 +104,7 @@ impl Builder {
         content::evaluate(self.graph.op(id), &operands, &self.graph.types(id)[0])
     }
 
-    /// Integers that are known need no computing: a constant, or the dimensions themselves.
+    /// Known integers become a constant or dimensions, so that they need not be computed.
     fn materialise(&mut self, value: Value, known: &Content) -> Result<Value> {
         let ty = self.graph.ty(value).clone();
         if ty.dtype.is_float() {
@@ -126,7 +126,7 @@ impl Builder {
         }
     }
 
-    /// What is known of a value's elements: nothing, or all of them.
+    /// The elements of a value, if all are known.
     pub fn content(&mut self, value: Value) -> Option<Content> {
         if let Some(known) = self.contents.get(&value) {
             return Some(known.clone());
@@ -154,7 +154,7 @@ impl Builder {
         self.content(value)?.iter().map(|k| k.as_dim().cloned()).collect()
     }
 
-    /// The elements of an integer operand that must be constant.
+    /// The elements of an integer operand, which must be constant.
     pub fn ints(&mut self, value: Value, what: &str) -> Result<Vec<i64>> {
         let dims = self.dims(value, what)?;
         dims.iter().map(Dim::as_const).collect::<Option<_>>().ok_or_else(|| {
@@ -162,7 +162,7 @@ impl Builder {
         })
     }
 
-    /// The elements of an operand that must be constant.
+    /// The elements of an operand, which must be constant.
     pub fn floats(&mut self, value: Value, what: &str) -> Result<Vec<f64>> {
         self.known_floats(value).ok_or_else(|| Error::unsupported(format!("{what} is not constant")))
     }
@@ -175,7 +175,7 @@ impl Builder {
         self.content(value)?.iter().map(Known::as_f64).collect()
     }
 
-    /// A symbol for a count that only running the model tells.
+    /// A symbol for a count that is known at run time only.
     pub fn counted_symbol(&mut self, stem: &str) -> Dim {
         let symbol = Sym(format!("{stem}.{}", self.counted.len() + 1).into());
         self.counted.push(symbol.clone());
@@ -202,10 +202,10 @@ impl Builder {
         self.graph.ty(value).shape.clone()
     }
 
-    /// The extents of an operand that must have `N` axes.
+    /// The extents of an operand, which must have `N` axes.
     ///
     /// # Errors
-    /// When it has not.
+    /// When it has another number of axes.
     pub fn extents<const N: usize>(&self, value: Value, what: &str) -> Result<[Dim; N]> {
         let wrong = |shape: Vec<Dim>| {
             Error::invalid(format!("{what} is {}, of {} axes instead of {N}", self.ty(value), shape.len()))
@@ -213,14 +213,14 @@ impl Builder {
         self.shape(value).try_into().map_err(wrong)
     }
 
-    /// The extents of an operand that must have so many axes at least.
+    /// The extents of an operand, which must have at least `least` axes.
     ///
     /// # Errors
     /// When it has fewer.
     pub fn extents_from(&self, value: Value, least: usize, what: &str) -> Result<Vec<Dim>> {
         let shape = self.shape(value);
         match shape.len() < least {
-            true => Err(Error::invalid(format!("{what} is {}, but has {least} axes at least", self.ty(value)))),
+            true => Err(Error::invalid(format!("{what} is {}, but must have at least {least} axes", self.ty(value)))),
             false => Ok(shape),
         }
     }
@@ -303,13 +303,13 @@ impl Builder {
         self.add(Op::Select, &[condition, a, b])
     }
 
-    /// Between two numbers.
+    /// Clamps to two numbers.
     pub fn clamp(&mut self, x: Value, low: f64, high: f64) -> Result<Value> {
         let x = self.with(BinaryOp::Max, x, low)?;
         self.with(BinaryOp::Min, x, high)
     }
 
-    /// Converts to another type; nothing when it is that one already.
+    /// Converts to another type, unless it has that type.
     pub fn cast(&mut self, x: Value, to: DType) -> Result<Value> {
         if self.dtype(x) == to {
             return Ok(x);
@@ -317,7 +317,7 @@ impl Builder {
         self.add(Op::Cast { to, saturate: true }, &[x])
     }
 
-    /// The same elements under another shape; nothing when it is that one already.
+    /// Reshapes, unless it has that shape.
     pub fn reshape(&mut self, x: Value, shape: Vec<Dim>) -> Result<Value> {
         if self.graph.ty(x).shape == shape {
             return Ok(x);
@@ -325,7 +325,7 @@ impl Builder {
         self.add(Op::Reshape { shape }, &[x])
     }
 
-    /// Inserts axes of extent 1 so that they stand at `axes` (sorted) of the result.
+    /// Inserts axes of extent 1 at `axes` (sorted) of the result.
     pub fn unsqueeze(&mut self, x: Value, axes: &[usize]) -> Result<Value> {
         let mut shape = self.shape(x);
         for &a in axes {
@@ -343,7 +343,7 @@ impl Builder {
         self.reshape(x, shape)
     }
 
-    /// Permutes axes; nothing when they stay.
+    /// Permutes axes, unless the permutation is the identity.
     pub fn transpose(&mut self, x: Value, perm: &[usize]) -> Result<Value> {
         if perm.iter().enumerate().all(|(i, &p)| i == p) {
             return Ok(x);
@@ -361,7 +361,7 @@ impl Builder {
         self.transpose(x, &perm)
     }
 
-    /// Broadcasts to exactly `shape`; nothing when it is that one already.
+    /// Broadcasts to `shape`, unless it has that shape.
     pub fn broadcast(&mut self, x: Value, shape: Vec<Dim>) -> Result<Value> {
         if self.graph.ty(x).shape == shape {
             return Ok(x);
@@ -374,12 +374,12 @@ impl Builder {
         let shape = self.shape(x);
         let mut ranges: Vec<Range> = shape.iter().map(Range::full).collect();
         let range = ranges.get_mut(axis).ok_or_else(|| Error::invalid(format!("no axis {axis}")))?;
-        // An empty slice may start past the end, which is no element to start at.
+        // An empty slice may start past the end, where there is no element.
         *range = Range { start: if len.is(0) { Dim::ZERO } else { start }, step: 1, len };
         self.slice_ranges(x, ranges)
     }
 
-    /// A slice on any axes; nothing when it takes all.
+    /// A slice along any axes, unless it takes all elements.
     pub fn slice_ranges(&mut self, x: Value, ranges: Vec<Range>) -> Result<Value> {
         if ranges.iter().zip(self.shape(x)).all(|(r, d)| *r == Range::full(&d)) {
             return Ok(x);
@@ -387,7 +387,7 @@ impl Builder {
         self.add(Op::Slice { ranges }, &[x])
     }
 
-    /// Side by side along an axis.
+    /// Concatenates along an axis.
     pub fn concat(&mut self, parts: &[Value], axis: usize) -> Result<Value> {
         match parts {
             [one] => Ok(*one),
@@ -395,7 +395,7 @@ impl Builder {
         }
     }
 
-    /// Zeros around the data.
+    /// Pads with zeros.
     pub fn pad_zeros(&mut self, x: Value, before: Vec<Dim>, after: Vec<Dim>) -> Result<Value> {
         if before.iter().chain(&after).all(|d| d.is(0)) {
             return Ok(x);
@@ -409,7 +409,7 @@ impl Builder {
         self.add(Op::MatMul, &[a, b])
     }
 
-    /// A reduction over `axes`; nothing over none.
+    /// A reduction over `axes`, if there are any.
     pub fn reduce(&mut self, kind: ReduceKind, x: Value, axes: &[usize], keep: bool) -> Result<Value> {
         if axes.is_empty() {
             return Ok(x);
@@ -430,24 +430,24 @@ impl Builder {
         self.add(Op::Gather { axis }, &[x, indices])
     }
 
-    /// A value broadcast to a shape, all elements `v`.
+    /// A scalar broadcast to a shape.
     pub fn splat(&mut self, dtype: DType, v: f64, shape: Vec<Dim>) -> Result<Value> {
         let scalar = self.scalar(dtype, v);
         self.broadcast(scalar, shape)
     }
 
-    /// A vector laid along `axis` of a rank: `[n]` becomes `[1, n, 1...]`.
+    /// A vector along `axis` of a tensor with a rank: `[n]` becomes `[1, n, 1...]`.
     pub fn along(&mut self, x: Value, axis: usize, rank: usize) -> Result<Value> {
         let mut shape = vec![Dim::ONE; rank];
         match (self.shape(x).as_slice(), shape.get_mut(axis)) {
             ([n], Some(slot)) => *slot = n.clone(),
-            _ => return Err(Error::invalid(format!("a vector is needed, not {}", self.ty(x)))),
+            _ => return Err(Error::invalid(format!("expected a vector, not {}", self.ty(x)))),
         }
         self.reshape(x, shape)
     }
 }
 
-/// An axis that may count from the end.
+/// An axis, which may count from the end.
 ///
 /// # Errors
 /// When it is out of range.
@@ -459,7 +459,7 @@ pub fn axis(a: i64, rank: usize) -> Result<usize> {
     }
 }
 
-/// Axes that may count from the end, sorted.
+/// Axes, which may count from the end, sorted.
 ///
 /// # Errors
 /// When one is out of range or repeats.
@@ -472,7 +472,7 @@ pub fn axes(list: &[i64], rank: usize) -> Result<Vec<usize>> {
     }
 }
 
-/// The shape that operands broadcast to. Extents that are not known to be 1 are taken to be equal.
+/// The shape that operands broadcast to. Extents that are not known to be 1 are assumed to be equal.
 ///
 /// # Errors
 /// When two constant extents contradict each other.

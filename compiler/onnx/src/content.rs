@@ -1,7 +1,7 @@
-//! What is known, while importing, of the elements of small tensors: constants and dimensions.
+//! The known elements of small tensors during import: constants and dimensions.
 //!
-//! Models compute target shapes, slice bounds and repeat counts with ordinary tensor operators. Following the
-//! elements through them turns such operands into attributes, with symbols where the shapes are symbolic.
+//! Models compute target shapes, slice bounds and repeat counts with ordinary tensor operators. Evaluating the elements
+//! through these operators turns such operands into attributes, with symbols where the shapes are symbolic.
 
 use std::rc::Rc;
 
@@ -9,17 +9,17 @@ pub use mcc_ir::bounds::{has_element, lower_bound, max, min};
 use mcc_ir::eval::eval_op;
 use mcc_ir::{BinaryOp, DType, Dim, Op, ReduceKind, Tensor, TensorType, UnaryOp};
 
-/// Larger tensors are not followed.
+/// Elements of larger tensors are not tracked.
 pub const LIMIT: usize = 4096;
 
-/// One element, whatever the tensor's type.
+/// A known element, whatever the tensor's type.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Known {
     /// An integer.
     Int(Dim),
-    /// A quotient of an integer that is not known now by a positive constant.
+    /// A quotient of a symbolic integer and a positive constant.
     Ratio(Dim, i64),
-    /// A number that is no integer.
+    /// A number that is not an integer.
     Real(f64),
 }
 
@@ -29,7 +29,7 @@ pub type Content = Rc<[Known]>;
 use Known::{Int, Ratio, Real};
 
 impl Known {
-    /// An exact integer becomes `Int`.
+    /// A number; exact integers become `Int`.
     pub fn number(v: f64) -> Known {
         if v.fract() == 0.0 && v.abs() < 9e18 && (v != 0.0 || v.is_sign_positive()) {
             Int(Dim::from(v as i64))
@@ -51,7 +51,7 @@ impl Known {
         }
     }
 
-    /// The integer it is.
+    /// The integer, if it is one.
     pub fn as_dim(&self) -> Option<&Dim> {
         match self {
             Int(d) => Some(d),
@@ -60,7 +60,7 @@ impl Known {
     }
 }
 
-/// The sign of `a - b` where it is certain: `Some(Less)` says that `a` is less than `b`.
+/// The sign of `a - b` if it is certain: `Some(Less)` means that `a` is less than `b`.
 pub fn compare(a: &Dim, b: &Dim) -> Option<std::cmp::Ordering> {
     use std::cmp::Ordering::{Equal, Greater, Less};
     let difference = a - b;
@@ -73,7 +73,7 @@ pub fn compare(a: &Dim, b: &Dim) -> Option<std::cmp::Ordering> {
     }
 }
 
-/// The elements of a constant, when it is small enough.
+/// The elements of a constant, if it is small enough.
 pub fn of_tensor(t: &Tensor) -> Option<Content> {
     if t.numel() > LIMIT {
         return None;
@@ -85,7 +85,7 @@ pub fn of_tensor(t: &Tensor) -> Option<Content> {
     })
 }
 
-/// An operation's operands, with what is known of their elements.
+/// An operation's operands with their known elements.
 struct Operands<'a> {
     all: &'a [(Content, &'a TensorType)],
     /// Extents of the result.
@@ -101,7 +101,7 @@ impl Operands<'_> {
         self.all.get(n)?.1.fixed_shape()
     }
 
-    /// The elements of an operand as broadcasting repeats them in the result.
+    /// The elements of an operand, broadcast to the result's shape.
     fn broadcast(&self, n: usize) -> Option<Vec<Known>> {
         if self.fixed(n)? == self.shape {
             return self.content(n).map(|content| content.to_vec());
@@ -111,7 +111,7 @@ impl Operands<'_> {
         Some(places.into_iter().map(|place| x[place].clone()).collect())
     }
 
-    /// The result of an operation that only moves elements of its first `data` operands; the others are indices.
+    /// The result of an operation that only moves the elements of its first `data` operands; the others are indices.
     fn moved(&self, op: &Op, data: usize) -> Option<Vec<Known>> {
         let (mut elements, mut operands) = (Vec::new(), Vec::new());
         for (n, (content, ty)) in self.all.iter().enumerate() {
@@ -127,7 +127,7 @@ impl Operands<'_> {
         places.into_iter().map(|place| elements.get(place).map(|e| (*e).clone())).collect()
     }
 
-    /// A reduction over `axes`, by a function of two elements.
+    /// A reduction over `axes` with a function of two elements.
     fn reduced(&self, axes: &[usize], f: impl Fn(&Known, &Known) -> Option<Known>) -> Option<Vec<Known>> {
         let from = self.fixed(0)?;
         let kept: Vec<usize> = from.iter().enumerate().map(|(a, &d)| if axes.contains(&a) { 1 } else { d }).collect();
@@ -147,21 +147,22 @@ fn dims(shape: &[usize]) -> Vec<Dim> {
     shape.iter().map(|&d| Dim::from(d)).collect()
 }
 
-/// A tensor whose elements are numbered from `first` on.
+/// A tensor whose elements are numbers from `first` on.
 fn places(first: usize, shape: &[usize]) -> Tensor {
     let count = shape.iter().product::<usize>();
     let numbers: Vec<i64> = (first..first + count).map(|n| n as i64).collect();
     Tensor::from_i64s(DType::I64, shape.to_vec(), &numbers).unwrap_or_else(|_| Tensor::zeros(DType::I64, vec![0]))
 }
 
-/// Which element stands where in the result of an operation that only moves elements: the evaluator moves their numbers.
+/// The number of the element at each position of the result of an operation that only moves elements: the evaluator moves
+/// their numbers.
 fn moved(op: &Op, places: &[Tensor], shape: &[usize]) -> Option<Vec<usize>> {
     let result = TensorType::fixed(DType::I64, shape);
     let numbers = eval_op(op, places, &[result]).ok()?.swap_remove(0).to_i64s();
     numbers.into_iter().map(|n| usize::try_from(n).ok()).collect()
 }
 
-/// The elements of the first result of `op`, if they follow from the operands' elements.
+/// The elements of the first result of `op`, if the operands' elements determine them.
 pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorType) -> Option<Content> {
     let shape = result.fixed_shape()?;
     let numel = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= LIMIT)?;
@@ -195,7 +196,7 @@ pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorTyp
             let f = reducer(*kind)?;
             x.reduced(axes, |a, b| binary(f, a, b, dtype))
         }
-        // Nothing shape-like goes through the others.
+        // The others do not occur in shape computations.
         Op::Input(..)
         | Op::Constant(_)
         | Op::Bitcast { .. }
@@ -227,7 +228,7 @@ pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorTyp
         | Op::TreeEnsemble(_)
         | Op::If(_) => None,
     };
-    // An expression that has grown too large is as good as computed from data.
+    // An expression that has grown too large is treated as computed from data.
     let sound = |k: &Known| !matches!(k, Int(d) | Ratio(d, _) if d.is_too_large());
     elements.filter(|e| e.len() == numel && e.iter().all(sound)).map(Rc::from)
 }
@@ -346,7 +347,7 @@ fn binary(f: BinaryOp, a: &Known, b: &Known, dtype: DType) -> Option<Known> {
     }
 }
 
-/// Integer division as tensors do it; rounding down is the same where both are positive.
+/// Integer division that truncates, as tensors do; it equals rounding down if both operands are positive.
 fn truncating_div(a: &Dim, b: &Dim) -> Option<Dim> {
     match (a.as_const(), b.as_const()) {
         (_, Some(0)) => Some(Dim::ZERO),
@@ -395,7 +396,7 @@ fn cast(x: &Known, to: DType) -> Option<Known> {
     }
 }
 
-/// A number as an element of type `dtype` holds it.
+/// A number rounded to element type `dtype`.
 fn rounded(v: f64, dtype: DType) -> Known {
     match dtype {
         DType::F64 => Known::number(v),

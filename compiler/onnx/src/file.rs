@@ -1,4 +1,4 @@
-//! Files: the model itself and the external data that it names, mapped and not read.
+//! Maps files into memory: the model itself, and the external data that it names.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,14 +20,14 @@ pub fn map(path: &Path) -> Result<Bytes> {
     if meta.len() == 0 {
         return Ok(Bytes::new());
     }
-    // SAFETY: the map is private and read-only. Should another process truncate the file meanwhile, reading faults;
-    // that is the price of not holding a second copy of gigabytes of weights, and the file is the user's own.
+    // SAFETY: the map is private and read-only. If another process truncates the file meanwhile, reading faults. This
+    // is accepted in order not to hold a second copy of gigabytes of weights, and the file is the user's own.
     #[allow(unsafe_code)]
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| failed(&e))?;
     Ok(Bytes::from_owner(map))
 }
 
-/// Opens a file to read. A pipe would be waited for, and a device has no end: neither is opened.
+/// Opens a file to read. Pipes and devices are refused: reading the first may wait, reading the second may not end.
 ///
 /// # Errors
 /// When there is no such file, it cannot be opened, or it is not a regular one.
@@ -40,7 +40,7 @@ pub fn open_regular(path: &Path) -> Result<File> {
     };
     regular(std::fs::metadata(path))?;
     let file = File::open(path).map_err(|e| failed(&e))?;
-    // It may have become another meanwhile.
+    // The path may name another file by now.
     regular(file.metadata())?;
     Ok(file)
 }
@@ -48,7 +48,7 @@ pub fn open_regular(path: &Path) -> Result<File> {
 /// The text of a file.
 ///
 /// # Errors
-/// As [`open_regular`], and when it is no text.
+/// As [`open_regular`], and when it is not text.
 pub fn read_text(path: &Path) -> Result<String> {
     let mut text = String::new();
     open_regular(path)?.read_to_string(&mut text).map_err(|e| Error::io(path.display(), &e))?;
@@ -62,22 +62,22 @@ pub struct ExternalData {
 }
 
 impl ExternalData {
-    /// Files are looked up in `directory`, the model's; `None` when the model came as bytes.
+    /// Looks up files in `directory`, the model's; `None` if the model was given as bytes.
     pub fn new(directory: Option<&Path>) -> ExternalData {
         ExternalData { directory: directory.map(Path::to_path_buf), mapped: HashMap::new() }
     }
 
-    /// The files that were mapped, in a fixed order.
+    /// The files that were mapped, in a deterministic order.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = self.mapped.keys().cloned().collect();
         files.sort();
         files
     }
 
-    /// The bytes `offset..offset+length` of a file; to its end without a length.
+    /// The bytes `offset..offset+length` of a file, or to its end without a length.
     ///
     /// # Errors
-    /// When the path leaves the model's directory, or the range the file.
+    /// When the path leaves the model's directory, or the range exceeds the file.
     pub fn read(&mut self, location: &str, offset: usize, length: Option<usize>) -> Result<Bytes> {
         let file = self.open(location)?;
         let end = match length {
@@ -87,7 +87,7 @@ impl ExternalData {
         match end {
             Some(end) if offset <= end && end <= file.len() => Ok(file.slice(offset..end)),
             _ => Err(Error::invalid(format!(
-                "external data \"{location}\" has {} bytes, but the tensor's are said to start at {offset}{}",
+                "external data \"{location}\" has {} bytes, but the tensor's bytes are declared to start at {offset}{}",
                 file.len(),
                 length.map_or(String::new(), |n| format!(" and to be {n}")),
             ))),
@@ -96,13 +96,15 @@ impl ExternalData {
 
     fn open(&mut self, location: &str) -> Result<Bytes> {
         let Some(directory) = &self.directory else {
-            return Err(Error::invalid(format!("external data \"{location}\" of a model that is no file")));
+            return Err(Error::invalid(format!(
+                "external data \"{location}\" of a model that was not read from a file"
+            )));
         };
         let relative = Path::new(location);
         let plain = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
         let outside = || {
             Error::invalid(format!("external data \"{location}\" lies outside the model's directory"))
-                .help("the path must be relative, without \"..\", and no link that leads elsewhere")
+                .help("the path must be relative, without \"..\", and not a link out of the directory")
         };
         if !plain || location.is_empty() {
             return Err(outside());

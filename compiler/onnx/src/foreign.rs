@@ -1,37 +1,32 @@
-//! What a file is that is no ONNX model: by its first bytes, so that the error can say what to do.
+//! Recognises files that are not ONNX models by their first bytes, so that the error can give a remedy.
 
 use mcc_ir::{Error, Result};
 
-/// A kind of file: what it is, and what to do.
+/// A kind of file: its description, and the remedy.
 type Kind = (&'static str, &'static str);
 
-/// Bytes at a place that no ONNX model has there.
+/// Bytes at an offset where no ONNX model has them.
 const SIGNATURES: &[(usize, &[u8], Kind)] = &[
     (
         0,
         b"version https://git-lfs",
-        ("a Git LFS pointer, which stands for the file", "git lfs pull fetches the model itself"),
+        ("a Git LFS pointer, not the file itself", "git lfs pull fetches the model itself"),
     ),
     (
         4,
         b"TFL3",
         ("a TensorFlow Lite model", "convert it: python -m tf2onnx.convert --tflite FILE --output model.onnx"),
     ),
-    (4, b"ORTM", ("a model in ONNX Runtime's own format", "take the .onnx file that it was made of")),
-    (
-        0,
-        b"GGUF",
-        ("a GGUF file of llama.cpp", "export the model to ONNX from where it was trained, such as by optimum-cli"),
-    ),
-    (
-        0,
-        b"lmgg",
-        ("a GGML file of llama.cpp", "export the model to ONNX from where it was trained, such as by optimum-cli"),
-    ),
+    (4, b"ORTM", ("a model in ONNX Runtime's own format", "give the .onnx file that it was made from")),
+    (0, b"GGUF", ("a GGUF file of llama.cpp", "export the original model to ONNX, such as with optimum-cli")),
+    (0, b"lmgg", ("a GGML file of llama.cpp", "export the original model to ONNX, such as with optimum-cli")),
     (
         0,
         b"\x89HDF\r\n\x1a\n",
-        ("an HDF5 file, as Keras writes (.h5)", "load it in Keras, then model.export(\"model.onnx\", format=\"onnx\")"),
+        (
+            "an HDF5 file, such as Keras writes (.h5)",
+            "load it in Keras, then model.export(\"model.onnx\", format=\"onnx\")",
+        ),
     ),
     (0, b"\x1f\x8b", ("compressed by gzip", "unpack it first: gunzip")),
     (0, b"BZh", ("compressed by bzip2", "unpack it first: bunzip2")),
@@ -40,7 +35,7 @@ const SIGNATURES: &[(usize, &[u8], Kind)] = &[
     (0, b"7z\xbc\xaf\x27\x1c", ("a 7-Zip archive", "unpack it first")),
     (257, b"ustar", ("a tar archive", "unpack it first: tar xf")),
     (0, b"\x93NUMPY", ("an array of NumPy", "it can be an input (-i), not the model")),
-    (0, b"\x7fELF", ("an object or a program", "give the .onnx file that it was made of")),
+    (0, b"\x7fELF", ("an object or a program", "give the .onnx file that it was made from")),
     (0, b"\x89PNG", ("a picture", "give the .onnx file")),
     (0, b"\xff\xd8\xff", ("a picture", "give the .onnx file")),
 ];
@@ -51,26 +46,26 @@ const TORCH: Kind = (
 );
 const KERAS: Kind = ("a Keras model (.keras)", "load it in Keras, then model.export(\"model.onnx\", format=\"onnx\")");
 const ARRAYS: Kind = ("arrays of NumPy (.npz)", "they can be inputs, not the model");
-const ZIP: Kind = ("a zip archive", "unpack it first, and give the .onnx file that is in it");
+const ZIP: Kind = ("a zip archive", "unpack it first, and give the .onnx file in it");
 const PICKLE: Kind = (
     "a pickle of Python, as PyTorch and scikit-learn write",
     "load it in Python, then export: torch.onnx.export, or skl2onnx.to_onnx",
 );
 const SAFETENSORS: Kind = (
-    "weights alone (safetensors)",
-    "the model that they belong to has to be exported to ONNX, such as by optimum-cli export onnx",
+    "weights without a model (safetensors)",
+    "export the model that they belong to, such as with optimum-cli export onnx",
 );
-const PAGE: Kind = ("a web page", "the download brought the page about the model, or an error: fetch the file itself");
-const OPENVINO: Kind = ("an OpenVINO model", "give the .onnx file that it was made of");
+const PAGE: Kind = ("a web page", "the download is a page about the model, or an error page: fetch the file itself");
+const OPENVINO: Kind = ("an OpenVINO model", "give the .onnx file that it was made from");
 const TEXT: Kind = ("text", "mcc reads ONNX's binary format");
 
-/// Bytes that are looked at for what decides nothing by its first ones.
+/// Bytes that are searched if the first ones are not conclusive.
 const LOOK: usize = 4096;
 
-/// Refuses what is known to be another kind of file.
+/// Refuses files of other known kinds.
 ///
 /// # Errors
-/// When the bytes are none of an ONNX model; the error says whose they are.
+/// When the bytes are not an ONNX model's; the error names the kind of file.
 pub fn refuse(bytes: &[u8]) -> Result<()> {
     if bytes.is_empty() {
         return Err(Error::invalid("not an ONNX model: the file is empty").help("is the download complete?"));
@@ -89,7 +84,7 @@ fn kind(bytes: &[u8]) -> Option<Kind> {
     if at(0, b"PK\x03\x04") || at(0, b"PK\x05\x06") {
         return Some(archive(bytes));
     }
-    // Protocols 2 to 5, each followed by an opcode of these.
+    // Protocols 2 to 5, each followed by one of these opcodes.
     if let [0x80, 2..=5, b'\x8a' | b'\x95' | b'}' | b']' | b'c' | b'(' | b'X', ..] = bytes {
         return Some(PICKLE);
     }
@@ -107,9 +102,9 @@ fn kind(bytes: &[u8]) -> Option<Kind> {
     }
 }
 
-/// Zip archives are told apart by the names in them.
+/// Zip archives are distinguished by the names in them.
 fn archive(bytes: &[u8]) -> Kind {
-    // Names stand at the begin of every file, and once more, all together, at the end.
+    // A name is at the beginning of its file, and all names are together at the end.
     let ends = [&bytes[..bytes.len().min(LOOK)], &bytes[bytes.len().saturating_sub(16 * LOOK)..]];
     let has = |name: &[u8]| ends.iter().any(|part| part.windows(name.len()).any(|w| w == name));
     match () {
@@ -120,12 +115,12 @@ fn archive(bytes: &[u8]) -> Kind {
     }
 }
 
-/// The first bytes as text, if they are nothing but.
+/// The first bytes as text, if they are text.
 fn text(bytes: &[u8]) -> Option<&str> {
     let start = &bytes[..bytes.len().min(LOOK)];
     let text = match std::str::from_utf8(start) {
         Ok(text) => text,
-        // A character may be cut.
+        // The last character may be cut.
         Err(e) if e.error_len().is_none() && bytes.len() > LOOK => {
             std::str::from_utf8(&start[..e.valid_up_to()]).ok()?
         }

@@ -1,7 +1,7 @@
-//! What a file declares of results: hints, which inference overrules.
+//! Types that a file declares for results: hints, which inference overrules.
 //!
-//! Exporters write shapes of one example, and editors of graphs leave old ones behind; every engine computes what the nodes
-//! say. So nothing is taken from a declaration, and where it cannot be right a warning says so.
+//! Exporters write the shapes of one example, and graph editors leave outdated ones behind; every engine computes what
+//! the nodes define. So declarations are not used; if one is wrong, a warning says so.
 
 use mcc_proto::ValueInfoProto;
 use mcc_proto::tensor_shape_proto::DimensionValue;
@@ -11,7 +11,7 @@ use super::builder::Builder;
 use super::{content, tensor};
 use mcc_ir::{Dim, Value};
 
-/// Contradictions that are told one by one.
+/// Contradictions that are reported individually.
 const MAX_TOLD: usize = 5;
 
 /// The contradictions found.
@@ -21,12 +21,12 @@ pub struct Hints {
 }
 
 impl Hints {
-    /// Holds a declared type against the value's own.
+    /// Compares a declared type with the inferred one.
     pub fn compare(&mut self, info: &ValueInfoProto, b: &Builder, value: Value) {
         let Some(Kind::TensorType(declared)) = info.r#type.as_ref().and_then(|t| t.value.as_ref()) else { return };
         let is = b.ty(value);
         let other_type = declared.elem_type != 0 && declared.elem_type != tensor::data_type(is.dtype) as i32;
-        // What only a run finds may be what is declared.
+        // Extents that are known at run time only may have the declared value.
         let open = |d: &Dim| b.is_counted(d) || content::has_element(d);
         let extents: Option<Vec<Option<i64>>> = declared.shape.as_ref().map(|shape| {
             let known = |value: &Option<DimensionValue>| match value {
@@ -45,18 +45,18 @@ impl Hints {
         }
     }
 
-    /// The warnings: the first contradictions, and how many more there are.
+    /// The warnings: the first contradictions, and the number of the others.
     pub fn warnings(mut self) -> Vec<String> {
         let more = self.contradictions.len().saturating_sub(MAX_TOLD);
         self.contradictions.truncate(MAX_TOLD);
         if more > 0 {
-            self.contradictions.push(format!("{more} more results are not what is declared of them"));
+            self.contradictions.push(format!("{more} more results differ from their declared types"));
         }
         self.contradictions
     }
 }
 
-/// A declared type as the file has it.
+/// A declared type, spelled as in the file.
 fn spelt(declared: &mcc_proto::type_proto::Tensor) -> String {
     let dtype =
         tensor::dtype(declared.elem_type).map_or_else(|_| format!("type {}", declared.elem_type), |d| d.to_string());

@@ -1,4 +1,4 @@
-//! Walks graphs, subgraphs and functions, and knows what each name stands for.
+//! Walks graphs, subgraphs and functions, and resolves names.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -19,13 +19,13 @@ use super::sharing::{self, Naming, Use};
 use super::{Options, tensor};
 use mcc_ir::{DType, Dim, Error, Graph, Output, Result, Tensor, TensorType, Value};
 
-/// Inputs of more elements than this are data, not shapes.
+/// Inputs with more elements are data, not shapes.
 const SHAPE_INPUT_LIMIT: i64 = 16;
 
-/// Errors told at once.
+/// Maximum number of errors that are reported together.
 const MAX_ERRORS: usize = 20;
 
-/// Functions may call one another, but not without end.
+/// Maximum nesting of function calls.
 const MAX_DEPTH: usize = 64;
 
 type Versions = HashMap<String, i64>;
@@ -49,10 +49,10 @@ pub struct Walk {
     depth: usize,
 }
 
-/// Imports a model, of a file of `size` bytes. Names of dimensions say that extents are equal as far as nodes need that.
+/// Imports a model from a file of `size` bytes. Dimensions with the same name are equal only if nodes require it.
 pub fn model(model: &ModelProto, size: usize, directory: Option<&Path>, options: &Options) -> Result<Graph> {
     let (graph, uses) = named(model, size, directory, options, &Naming::new())?;
-    // What cannot be imported without the names' help keeps them.
+    // If the model cannot be imported without the names' equality, the names are kept.
     let apart = sharing::apart(&uses).and_then(|apart| named(model, size, directory, options, &apart).ok());
     let naming = apart.and_then(|(graph, uses)| sharing::required(&graph, &uses));
     let Some(Ok((mut graph, uses))) = naming.map(|naming| named(model, size, directory, options, &naming)) else {
@@ -62,7 +62,7 @@ pub fn model(model: &ModelProto, size: usize, directory: Option<&Path>, options:
     Ok(graph)
 }
 
-/// Imports a model whose names of dimensions stand for what `naming` says.
+/// Imports a model with the dimensions' names resolved by `naming`.
 fn named(
     model: &ModelProto,
     size: usize,
@@ -73,7 +73,7 @@ fn named(
     let graph = model
         .graph
         .as_ref()
-        .ok_or_else(|| Error::invalid("the model has no graph").help("a tensor of a test case (.pb) is no model"))?;
+        .ok_or_else(|| Error::invalid("the model has no graph").help("a tensor of a test case (.pb) is not a model"))?;
     let functions = model
         .functions
         .iter()
@@ -104,7 +104,7 @@ fn named(
     Ok((graph, uses))
 }
 
-/// Inputs and outputs are told apart by their names.
+/// Inputs and outputs must have distinct names.
 fn check_ports(graph: &GraphProto) -> Result<()> {
     for (side, ports) in [("inputs", &graph.input), ("outputs", &graph.output)] {
         let mut seen = HashSet::new();
@@ -115,7 +115,7 @@ fn check_ports(graph: &GraphProto) -> Result<()> {
     Ok(())
 }
 
-/// Nodes of a graph and of those within it.
+/// The number of nodes of a graph and its subgraphs.
 fn nodes_of(graph: &GraphProto) -> usize {
     let inner = graph.node.iter().flat_map(|n| &n.attribute).flat_map(|a| a.g.iter().chain(&a.graphs));
     graph.node.len() + inner.map(nodes_of).sum::<usize>()
@@ -126,7 +126,7 @@ fn versions(imports: &[mcc_proto::OperatorSetIdProto]) -> Versions {
 }
 
 impl Walk {
-    /// The version of a domain's operators where we are. Files that import no version of it mean the first.
+    /// The version of a domain's operators in this scope; 1 if the file imports none.
     fn version(&self, of: &str) -> i64 {
         self.versions.get(domain(of)).copied().unwrap_or(1)
     }
@@ -136,7 +136,7 @@ impl Walk {
         self.functions.get(&key).cloned()
     }
 
-    /// Lists every operator without an importer, in the graph and all that it calls.
+    /// Lists every operator without an importer, in the graph and in all functions that it calls.
     fn check_operators(&self, graph: &GraphProto) -> Result<()> {
         let mut unknown: BTreeMap<String, usize> = BTreeMap::new();
         let mut seen = HashSet::new();
@@ -190,7 +190,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Defines the initializers that the plan needs: others may be of any type, and their data missing.
+    /// Defines the initializers that the plan needs; others may have any type, and their data may be missing.
     fn initializers(&mut self, graph: &GraphProto, plan: &NodeOrder<'_>) -> Result<()> {
         for proto in graph.initializer.iter().filter(|t| plan.needs.contains(t.name.as_str())) {
             let t = tensor::tensor(proto, &mut self.b.external)?;
@@ -218,18 +218,18 @@ impl Walk {
         naming: &Naming,
     ) -> Result<Vec<Use>> {
         let mut symbols = Symbols::new(options, naming);
-        // An input that is an initializer as well has a default value, which is then what it is.
+        // An input that is also an initializer has a default value, which is always used.
         let initialized: HashSet<&str> = order::initialized(graph).collect();
         let mut names = Vec::new();
         for info in graph.input.iter().filter(|i| !initialized.contains(i.name.as_str())) {
             let ty = match symbols.input(info) {
                 Ok(ty) => ty,
-                // What nothing needs may be of any type, but cannot be passed.
+                // An input that nothing needs may have any type, but it cannot be passed.
                 Err(e @ (Error::Unsupported(_) | Error::InvalidModel(_)))
                     if !plan.needs.contains(info.name.as_str()) =>
                 {
                     let why = &e.report().message;
-                    let text = format!("input \"{}\" is left out, since no output needs it: {why}", info.name);
+                    let text = format!("input \"{}\" is dropped, since no output needs it: {why}", info.name);
                     self.b.graph.warnings.push(text);
                     continue;
                 }
@@ -247,7 +247,7 @@ impl Walk {
         Ok(symbols.uses)
     }
 
-    /// A short integer vector may be a shape: its elements get symbols, for the case that they are asked for.
+    /// A short integer vector may be a shape: its elements get symbols, in case they are needed.
     fn shape_like(&mut self, name: &str, ty: &TensorType, value: Value) {
         let len = match ty.shape.as_slice() {
             [] => Some(1),
@@ -260,7 +260,7 @@ impl Walk {
         }
     }
 
-    /// Takes an input's elements as known, and has the compiled model check that they are.
+    /// Treats an input's elements as known, and requires them at run time.
     fn pin(&mut self, name: &str, ty: &TensorType, value: Value, pinned: &Tensor) -> Result<()> {
         if pinned.dtype() != ty.dtype {
             return Err(Error::usage(format!("--value {name}: the input is {ty}, the value {}", pinned.ty())));
@@ -283,7 +283,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Imports the main graph's nodes; goes on after an error, to find the others that do not stem from it.
+    /// Imports the main graph's nodes; continues after an error, to find errors that do not follow from it.
     fn nodes_collecting(&mut self, graph: &GraphProto, plan: &NodeOrder<'_>) -> Result<()> {
         let mut failed: HashSet<&str> = HashSet::new();
         let mut errors = Vec::new();
@@ -309,7 +309,7 @@ impl Walk {
             let value = match self.lookup(&info.name).map_err(within)? {
                 Item::Tensor(v) => v,
                 Item::Absent | Item::Sequence(_) | Item::Optional(_) => {
-                    return Err(within(Error::unsupported("a model output that is no tensor")));
+                    return Err(within(Error::unsupported("a model output that is not a tensor")));
                 }
             };
             self.b.graph.outputs.push(Output { name: info.name.clone(), value });
@@ -317,7 +317,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Holds what the file declares of results against what inference says, which counts.
+    /// Compares the declared types of results with the inferred ones, which are used.
     fn hints(&mut self, graph: &GraphProto) {
         let mut hints = Hints::default();
         for info in graph.output.iter().chain(&graph.value_info) {
@@ -378,7 +378,7 @@ impl Walk {
         graph.output.iter().map(|o| self.lookup(&o.name)).collect()
     }
 
-    /// Expands a function; it sees its own names and operator sets only.
+    /// Expands a function, in which only its own names and operator sets are visible.
     fn call(&mut self, f: &FunctionProto, node: &NodeProto, inputs: Vec<Item>) -> Result<Vec<Item>> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
@@ -438,14 +438,14 @@ fn function_plan(f: &FunctionProto) -> Result<NodeOrder<'_>> {
     NodeOrder::new(&f.node, inputs, outputs).map_err(|e| e.within(format!("function {}", f.name)))
 }
 
-/// A function's own operator sets, and the caller's for domains that it does not name.
+/// A function's own operator sets, and the caller's for domains that it does not list.
 fn function_versions(f: &FunctionProto, outer: &Versions) -> Versions {
     let mut all = outer.clone();
     all.extend(versions(&f.opset_import));
     all
 }
 
-/// Replaces references to the function's attributes by what the call gives them; without a value they go.
+/// Replaces references to the function's attributes by the call's attributes; references without a value are removed.
 fn bind_attributes(node: &mut NodeProto, given: &HashMap<&str, &AttributeProto>) {
     node.attribute = std::mem::take(&mut node.attribute)
         .into_iter()

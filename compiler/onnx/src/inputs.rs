@@ -1,4 +1,4 @@
-//! A model's inputs: types with their symbols.
+//! The types of a model's inputs, with their symbols.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,11 +11,11 @@ use super::sharing::{Naming, Use};
 use super::tensor::dtype;
 use mcc_ir::{Dim, Error, Op, Result, Tensor, TensorType, infer};
 
-/// Gives dimensions their symbols, and pins those that the options name.
+/// Assigns symbols to dimensions, and pins those that the options name.
 pub struct Symbols<'o> {
     options: &'o Options,
     naming: &'o Naming,
-    /// From the model's names, and the number of what they stand for, to symbols; two never share one.
+    /// Symbols by the dimension's name in the model and a number that distinguishes its uses; no two share a symbol.
     names: HashMap<(String, usize), String>,
     used: BTreeSet<String>,
     /// Named dimensions that are not pinned, in order.
@@ -23,7 +23,7 @@ pub struct Symbols<'o> {
 }
 
 impl<'o> Symbols<'o> {
-    /// No dimension seen yet.
+    /// Without any dimensions yet.
     pub fn new(options: &'o Options, naming: &'o Naming) -> Symbols<'o> {
         Symbols { options, naming, names: HashMap::new(), used: BTreeSet::new(), uses: Vec::new() }
     }
@@ -42,7 +42,7 @@ impl<'o> Symbols<'o> {
             Some(Kind::SequenceType(_)) => return Err(Error::unsupported("a sequence as a model input")),
             Some(Kind::OptionalType(_)) => return Err(Error::unsupported("an optional value as a model input")),
             Some(Kind::MapType(_) | Kind::OpaqueType(_) | Kind::SparseTensorType(_)) => {
-                return Err(Error::unsupported("a model input that is no dense tensor"));
+                return Err(Error::unsupported("a model input that is not a dense tensor"));
             }
             None => return Err(Error::invalid("the type is missing")),
         };
@@ -68,10 +68,10 @@ impl<'o> Symbols<'o> {
             let declared = match &dim.value {
                 Some(DimensionValue::DimValue(v)) if *v >= 0 => Some(Dim::from(*v)),
                 Some(DimensionValue::DimParam(name)) if is_name(name) => {
-                    // What is pinned is no use of the name.
+                    // A pinned dimension does not count as a use of the name.
                     Some(self.named(name, (&info.name, axis), given.is_none()))
                 }
-                // Negative sizes are how some writers say "unknown"; "?" and "-1" are no names, and not one dimension.
+                // Some writers use negative sizes, "?" or "-1" for unknown; such dimensions are not the same one.
                 _ => None,
             };
             dims.push(match (given, declared) {
@@ -92,7 +92,7 @@ impl<'o> Symbols<'o> {
         self.options.values.iter().find(|(name, _)| name == input).map(|(_, t)| t)
     }
 
-    /// The symbol of a declared name where it stands, or what it is pinned to.
+    /// The symbol of a declared name at a position, or its pinned value.
     fn named(&mut self, name: &str, (input, axis): (&str, usize), open: bool) -> Dim {
         let place = (input.to_string(), axis);
         let number = self.naming.get(&place).copied().unwrap_or(0);
@@ -117,7 +117,7 @@ impl<'o> Symbols<'o> {
         Dim::sym(symbol.as_str())
     }
 
-    /// The name made of letters, digits, `_` and `.` only.
+    /// The name, made of letters, digits, `_` and `.` only.
     fn identifier(&mut self, name: &str) -> String {
         let mut symbol: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' }).collect();
@@ -130,10 +130,10 @@ impl<'o> Symbols<'o> {
         symbol
     }
 
-    /// Complains of options that name nothing in the model.
+    /// Checks that every option names something in the model.
     ///
     /// # Errors
-    /// When there is such an option.
+    /// When an option names nothing in the model.
     pub fn check_options(&self, inputs: &[&str]) -> Result<()> {
         let known = |n: &str| self.names.keys().any(|(name, _)| name == n) || self.used.contains(n);
         if let Some((name, _)) = self.options.dims.iter().find(|(n, _)| !known(n)) {

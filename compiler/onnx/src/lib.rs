@@ -1,17 +1,17 @@
 //! From an ONNX file to a [`Graph`]: the only place that knows the file format and operator-set versions.
 //!
-//! Contract: a graph that comes out has one meaning, whatever version its operators came from. Functions are
-//! expanded, constant conditions and loops of constant length unrolled, composite operators taken apart, shape
-//! computations turned into attributes. What mcc cannot do is an error that names the node and the operator; all
-//! operators that are not supported are listed at once.
+//! Contract: the resulting graph has one meaning, whatever versions its operators had. Functions are expanded, constant
+//! conditions and loops of constant length unrolled, composite operators decomposed, shape computations turned into
+//! attributes. Anything not supported is an error that names the node and the operator; all unsupported operators are
+//! listed at once.
 //!
-//! - `foreign`: what other files are. [`mod@file`]: maps files; [`tensor`]: their tensors.
-//! - `order`: which nodes are needed, and in which order; `hints`: what a file declares of results;
-//!   `sharing`: whether dimensions of one name are one.
-//! - `import`: walks graphs, subgraphs and functions, and knows what each name stands for.
-//! - [`limits`]: how much a model may expand to.
-//! - `ops`: one function an operator, in one table.
-//! - `builder`, `content`: the graph under construction, and what is known of small tensors' elements.
+//! - `foreign`: recognises other kinds of files. [`mod@file`]: maps files. [`tensor`]: reads tensors.
+//! - `order`: the nodes that are needed, and their order. `hints`: declared types of results. `sharing`: whether
+//!   dimensions with the same name are equal.
+//! - `import`: walks graphs, subgraphs and functions, and resolves names.
+//! - [`limits`]: bounds on the expansion of a model.
+//! - `ops`: one function per operator, in one table.
+//! - `builder`, `content`: the graph under construction, and the known elements of small tensors.
 
 mod builder;
 mod content;
@@ -36,34 +36,35 @@ use mcc_proto::{Message, ModelProto};
 
 use mcc_ir::{Error, Graph, Result, Tensor};
 
-/// What the caller pins of a model's inputs.
+/// Parts of a model's inputs that the caller pins.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Extents of named dimensions.
     pub dims: Vec<(String, i64)>,
     /// Shapes of inputs; a negative extent leaves that axis as the model has it.
     pub shapes: Vec<(String, Vec<i64>)>,
-    /// Inputs whose elements are known, such as axes or scales that a model takes at run time. They stay inputs; the
-    /// compiled model checks that they are what it was compiled for.
+    /// Inputs with known elements, such as axes or scales that a model reads at run time. They stay inputs; the
+    /// compiled model checks that their elements are these.
     pub values: Vec<(String, Tensor)>,
-    /// Whether indices that the data hold are required to be in range.
+    /// Whether indices in data are required to be in range.
     pub check_indices: bool,
-    /// What importing may cost.
+    /// Bounds on the expansion of the model.
     pub limits: limits::Limits,
 }
 
-/// Elements that a pinned input may have at most: each is checked at run time.
+/// Maximum number of elements of a pinned input, since each is checked at run time.
 pub const MAX_PINNED: usize = 64;
 
-/// Every operator that mcc imports, by domain and name; operators that ONNX defines as functions come on top of these.
+/// Domain and name of every operator with an importer; operators that ONNX defines as functions are expanded in
+/// addition.
 pub fn operators() -> impl Iterator<Item = (&'static str, &'static str)> {
     ops::operators()
 }
 
-/// Imports the model in a file. Its weights stay in the file: the graph's constants are windows of its map.
+/// Imports the model in a file. Its weights stay in the file: the graph's constants are slices of its map.
 ///
 /// # Errors
-/// When the file cannot be read, is no valid model, or asks for something that is not supported.
+/// When the file cannot be read, is not a valid model, or needs something that is not supported.
 pub fn import_file(path: &Path, options: &Options) -> Result<Graph> {
     let bytes = file::map(path)?;
     let directory = match path.parent() {
@@ -76,11 +77,11 @@ pub fn import_file(path: &Path, options: &Options) -> Result<Graph> {
 /// Imports a model's bytes; external data is looked up in `directory`.
 ///
 /// # Errors
-/// When the bytes are no valid model, or it asks for something that is not supported.
+/// When the bytes are not a valid model, or it needs something that is not supported.
 pub fn import(bytes: Bytes, directory: Option<&Path>, options: &Options) -> Result<Graph> {
     let size = bytes.len();
     foreign::refuse(&bytes)?;
-    let broken = |e| Error::invalid(format!("not an ONNX model: {e}")).help("is the file whole, and not cut short?");
+    let broken = |e| Error::invalid(format!("not an ONNX model: {e}")).help("is the file complete?");
     let model = ModelProto::decode(bytes).map_err(broken)?;
     import::model(&model, size, directory, options)
 }

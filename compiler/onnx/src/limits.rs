@@ -1,22 +1,22 @@
-//! What importing a model may cost: a file of a few hundred bytes can ask for more nodes, or larger constants, than any
-//! machine has memory for. What the file itself holds counts, but is always allowed.
+//! Bounds on the expansion of a model during import: a file of a few hundred bytes can ask for more nodes, or larger
+//! constants, than any machine has memory for. The contents of the file itself count, but are always allowed.
 
 use mcc_ir::{Error, Result};
 
-/// The limits, as `--limit NAME=N` sets them.
+/// The limits that `--limit NAME=N` sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Operations that functions, loops and operators expand to, beyond [`PER_NODE`] for each node of the file.
+    /// Operations that functions, loops and operators expand to, in addition to [`PER_NODE`] per node of the file.
     pub nodes: u64,
-    /// Steps that one loop is unrolled to.
+    /// Steps of an unrolled loop.
     pub steps: u64,
-    /// Bytes of one constant that the importer makes.
+    /// Bytes of a single constant that the importer makes.
     pub constant: u64,
-    /// Bytes of all constants, beyond twice the file.
+    /// Bytes of all constants, in addition to twice the file's size.
     pub constants: u64,
 }
 
-/// Operations that a node of the file may become without counting against [`Limits::nodes`].
+/// Operations per node of the file that do not count against [`Limits::nodes`].
 const PER_NODE: u64 = 64;
 
 impl Default for Limits {
@@ -48,7 +48,7 @@ impl Limits {
     }
 }
 
-/// What has been spent so far.
+/// The part of the limits that is used up.
 #[derive(Debug, Default)]
 pub struct Budget {
     limits: Limits,
@@ -56,14 +56,14 @@ pub struct Budget {
     bytes: u64,
 }
 
-/// The error that something passes a limit.
+/// The error of an exceeded limit.
 fn over(what: &str, name: &str, limit: u64) -> Error {
     Error::unsupported(format!("{what}, more than the limit of {limit}"))
-        .help(format!("if that is meant, raise the limit: --limit {name}=N"))
+        .help(format!("if this is intended, raise the limit: --limit {name}=N"))
 }
 
 impl Budget {
-    /// Nothing spent; the file has `nodes` nodes and `bytes` bytes.
+    /// Unused limits, for a file with `nodes` nodes and `bytes` bytes.
     pub fn new(limits: &Limits, nodes: usize, bytes: usize) -> Budget {
         let mut limits = limits.clone();
         limits.nodes = limits.nodes.saturating_add(PER_NODE.saturating_mul(nodes as u64));
@@ -71,7 +71,7 @@ impl Budget {
         Budget { limits, nodes: 0, bytes: 0 }
     }
 
-    /// Counts operations, or what takes as long.
+    /// Counts operations, or work that takes as long.
     ///
     /// # Errors
     /// When there are too many.
@@ -94,7 +94,7 @@ impl Budget {
         }
     }
 
-    /// Asks whether a constant of so many elements of `size` bytes may be made; before it is made.
+    /// Checks a constant of the given extents and `size` bytes per element, before it is made.
     ///
     /// # Errors
     /// When it is too large.
@@ -106,12 +106,12 @@ impl Budget {
         }
     }
 
-    /// Counts the bytes of a constant that there is.
+    /// Counts the bytes of a constant.
     pub fn spend(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes as u64);
     }
 
-    /// Asks whether the constants so far are few enough.
+    /// Checks the size of all constants so far.
     ///
     /// # Errors
     /// When they are too many.

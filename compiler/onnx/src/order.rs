@@ -1,7 +1,7 @@
-//! Which nodes a graph's outputs need, and the order in which these can run.
+//! The nodes that a graph's outputs need, and an order in which they can run.
 //!
-//! Contract: files may list nodes in any order, and hold nodes that nothing needs; what is needed comes in the file's own
-//! order wherever that can run. A name has one giver in its graph; a graph's own names come before those around it.
+//! Contract: files may list nodes in any order, and contain nodes that nothing needs; the needed nodes keep the file's
+//! order wherever possible. A name has one producer in its graph; a graph's own names shadow those around it.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -11,22 +11,22 @@ use mcc_proto::{GraphProto, NodeProto};
 use super::node::place;
 use mcc_ir::{Error, Result};
 
-/// Nodes of a cycle that an error names.
+/// Maximum nodes of a cycle that an error names.
 const MAX_NAMED: usize = 8;
 
-/// What a graph's outputs need.
+/// The nodes that a graph's outputs need.
 pub struct NodeOrder<'a> {
-    /// The nodes by number, each after those whose results it uses.
+    /// Their numbers, each after the nodes whose results it uses.
     pub order: Vec<usize>,
-    /// Names that these nodes use, and the outputs' own.
+    /// Names that these nodes use, and the outputs.
     pub needs: HashSet<&'a str>,
 }
 
 impl<'a> NodeOrder<'a> {
-    /// The plan of nodes among which `given` are known without them.
+    /// The plan for nodes, if the names `given` have values without them.
     ///
     /// # Errors
-    /// When a name has two givers, or what is needed forms a cycle.
+    /// When a name has two producers, or the needed nodes form a cycle.
     pub fn new(
         nodes: &'a [NodeProto],
         given: impl IntoIterator<Item = &'a str>,
@@ -35,7 +35,7 @@ impl<'a> NodeOrder<'a> {
         let givers = givers(nodes, &given.into_iter().collect())?;
         let mut needs: HashSet<&str> = outputs.into_iter().filter(|o| !o.is_empty()).collect();
         let mut waiting: Vec<&str> = needs.iter().copied().collect();
-        // For each needed node, on how many needed ones it waits.
+        // For each needed node, the number of needed nodes that it waits for.
         let mut missing: HashMap<usize, usize> = HashMap::new();
         let mut users: HashMap<usize, Vec<usize>> = HashMap::new();
         while let Some(name) = waiting.pop() {
@@ -86,7 +86,7 @@ pub fn initialized(graph: &GraphProto) -> impl Iterator<Item = &str> {
     graph.initializer.iter().chain(sparse).map(|t| t.name.as_str())
 }
 
-/// Every name that a node uses, its subgraphs' uses of the names around them included.
+/// Every name that a node uses, including those that its subgraphs use from outside.
 pub fn uses(node: &NodeProto) -> Vec<&str> {
     let mut names: Vec<&str> = node.input.iter().map(String::as_str).filter(|i| !i.is_empty()).collect();
     for graph in node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)) {
@@ -103,7 +103,7 @@ pub fn uses(node: &NodeProto) -> Vec<&str> {
     names
 }
 
-/// The node that gives each name.
+/// The producer of each name.
 fn givers<'a>(nodes: &'a [NodeProto], given: &HashSet<&str>) -> Result<HashMap<&'a str, usize>> {
     let mut givers = HashMap::new();
     for (n, node) in nodes.iter().enumerate() {
@@ -121,7 +121,7 @@ fn givers<'a>(nodes: &'a [NodeProto], given: &HashSet<&str>) -> Result<HashMap<&
     Ok(givers)
 }
 
-/// Names a cycle: every one of the `stuck` nodes waits for another of them.
+/// The error that describes a cycle: every `stuck` node waits for another one.
 fn cycle(nodes: &[NodeProto], stuck: &HashSet<usize>, givers: &HashMap<&str, usize>) -> Error {
     let mut path: Vec<usize> = stuck.iter().min().copied().into_iter().collect();
     let mut seen: HashMap<usize, usize> = HashMap::new();
@@ -169,7 +169,7 @@ mod tests {
         let text = order(&nodes, &["y"]).unwrap_err();
         assert!(["\"a\"", "\"b\"", "\"c\""].iter().all(|n| text.contains(n)) && !text.contains("\"y\""), "{text}");
         assert!(order(&[node("a", &["a"])], &["a"]).unwrap_err().contains("\"a\" (Op), node \"a\" (Op)"));
-        // A cycle that nothing needs is not met.
+        // A cycle that nothing needs is ignored.
         assert_eq!(order(&[node("a", &["a"]), node("y", &["x"])], &["y"]).unwrap(), [1]);
         let ring: Vec<NodeProto> = (0..50).map(|n| node(&format!("n{n}"), &[&format!("n{}", (n + 1) % 50)])).collect();
         assert!(order(&ring, &["n7"]).unwrap_err().contains("43 more"));

@@ -1,35 +1,35 @@
-//! Whether a dimension's name says that extents are equal.
+//! Whether dimensions with the same name are equal.
 //!
-//! ONNX means one extent by one name, but exporters give "batch" or "N" to whatever they do not know, and other engines do not
-//! look at it. What the nodes require decides: a model is imported with every use of a name a symbol of its own; where some
-//! requirement brings two of them together they are one, else they are told apart, and a warning says so.
+//! In ONNX a name stands for one extent, but exporters use "batch" or "N" for everything unknown, and other engines
+//! ignore the names. So the nodes decide: first every use of a name gets a symbol of its own; uses that a requirement
+//! equates are then one dimension, and the others are separate, with a warning.
 
 use std::collections::{BTreeMap, HashMap};
 
 use mcc_ir::{Condition, Graph, Requirement};
 
-/// A named dimension of an input that is not pinned.
+/// A use of a named dimension of an input that is not pinned.
 #[derive(Debug, Clone)]
 pub struct Use {
     /// Its name in the model.
     pub name: String,
-    /// Where it stands: the input and the axis.
+    /// The input and the axis.
     pub place: (String, usize),
     /// The symbol that it got.
     pub symbol: String,
 }
 
-/// Which uses of a name are one dimension: those of one number, which is 0 where nothing is said.
+/// The number of each use of a name; uses with the same number are one dimension. Without an entry it is 0.
 pub type Naming = HashMap<(String, usize), usize>;
 
-/// Every use for itself; `None` where no name has two.
+/// A different number for every use; `None` if no name has two uses.
 pub fn apart(uses: &[Use]) -> Option<Naming> {
     let naming = numbered(uses, |n, _| n);
     naming.values().any(|&n| n > 0).then_some(naming)
 }
 
-/// The uses that the requirements of a model keep apart, which was imported with each for itself; `None` where they bring all
-/// uses of every name together.
+/// The uses that a model's requirements equate, given the model imported with all uses separate; `None` if all uses of
+/// every name are equated.
 pub fn required(graph: &Graph, uses: &[Use]) -> Option<Naming> {
     let mut parents: HashMap<String, String> = HashMap::new();
     for requirement in required_within(graph) {
@@ -69,12 +69,15 @@ pub fn warnings(uses: &[Use]) -> Vec<String> {
     let told = several.map(|(name, symbols)| {
         let list = symbols.into_iter().map(|(symbol, places)| format!("{} is {symbol}", places.join(" and ")));
         let list: Vec<String> = list.collect();
-        format!("dimension \"{name}\" is several, since no node needs them to be equal: {}", list.join(", "))
+        format!(
+            "dimension \"{name}\" is treated as several, since no node requires them to be equal: {}",
+            list.join(", ")
+        )
     });
     told.collect()
 }
 
-/// Numbers the uses of each name by a key, in the order in which keys come up.
+/// Numbers the uses of each name by a key, in the order in which the keys occur.
 fn numbered<K: PartialEq>(uses: &[Use], key: impl Fn(usize, &Use) -> K) -> Naming {
     let mut keys: HashMap<&str, Vec<K>> = HashMap::new();
     let mut naming = Naming::new();

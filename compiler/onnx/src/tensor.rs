@@ -1,4 +1,4 @@
-//! Tensors of the file format to tensors of the IR.
+//! Converts tensors of the file format to tensors of the IR.
 
 use bytes::Bytes;
 use mcc_proto::tensor_proto::{DataLocation, DataType};
@@ -10,11 +10,12 @@ use mcc_ir::{DType, Error, Result, Tensor};
 /// The IR's type for an element type's number.
 ///
 /// # Errors
-/// When the number is none, or the type is one that mcc does not have.
+/// When the number is not an element type, or the type is not supported.
 pub fn dtype(number: impl Into<i64>) -> Result<DType> {
     let number: i64 = number.into();
     let named = i32::try_from(number).ok().and_then(|n| DataType::try_from(n).ok());
-    let named = named.ok_or_else(|| Error::invalid(format!("{number} is no element type of ONNX 1.23 or before")))?;
+    let named =
+        named.ok_or_else(|| Error::invalid(format!("{number} is not an element type of ONNX 1.23 or earlier")))?;
     match DType::from_code(named as i32) {
         Some(dtype) => Ok(dtype),
         None if named == DataType::Undefined => Err(Error::invalid("a tensor has no element type")),
@@ -24,7 +25,7 @@ pub fn dtype(number: impl Into<i64>) -> Result<DType> {
 
 /// The number of a type in files and test data.
 pub fn data_type(dtype: DType) -> DataType {
-    // The numbers of all types are ONNX's; `types_are_complete` checks it.
+    // The IR's numbers are ONNX's, which `types_are_complete` checks.
     DataType::try_from(dtype.code()).unwrap_or(DataType::Undefined)
 }
 
@@ -51,7 +52,7 @@ fn decode(proto: &TensorProto, external: &mut ExternalData) -> Result<Tensor> {
     let numel = numel.ok_or_else(|| Error::invalid(format!("shape {shape:?} overflows")))?;
     let data = if proto.data_location == DataLocation::External as i32 {
         let mut raw = external_bytes(proto, external)?;
-        // Some writers align every tensor and tell the aligned length.
+        // Some writers align every tensor and declare the aligned length.
         let want = stored_bytes(dtype, numel);
         if want.is_some_and(|n| n < raw.len()) && !proto.external_data.iter().any(|e| e.key == "length") {
             raw.truncate(want.unwrap_or(0));
@@ -65,7 +66,7 @@ fn decode(proto: &TensorProto, external: &mut ExternalData) -> Result<Tensor> {
     Tensor::new(dtype, shape, data)
 }
 
-/// A shape that is all extents.
+/// A shape of constant extents.
 ///
 /// # Errors
 /// When one is negative.
@@ -75,13 +76,14 @@ pub fn shape(dims: &[i64]) -> Result<Vec<usize>> {
         .collect()
 }
 
-/// Bytes beyond which the dense form of a sparse tensor is taken for a mistake: no weights are that large.
+/// Maximum bytes of the dense form of a sparse tensor; no weights are larger.
 const MAX_DENSE: usize = 1 << 36;
 
 /// The dense form of a sparse tensor.
 ///
 /// # Errors
-/// When a part is missing, values and indices are not as many, an index lies outside, or indices do not ascend.
+/// When a part is missing, the numbers of values and indices differ, an index is out of range, or indices do not
+/// ascend.
 pub fn sparse(proto: &SparseTensorProto, external: &mut ExternalData) -> Result<Tensor> {
     let (Some(values), Some(indices)) = (&proto.values, &proto.indices) else {
         return Err(Error::invalid("a sparse tensor without values or indices"));
@@ -142,7 +144,7 @@ fn external_bytes(proto: &TensorProto, external: &mut ExternalData) -> Result<By
     external.read(location, number("offset")?.unwrap_or(0), number("length")?)
 }
 
-/// Bytes that `numel` elements take in a file.
+/// The size of `numel` elements in a file in bytes.
 fn stored_bytes(dtype: DType, numel: usize) -> Option<usize> {
     match packed_bits(dtype) {
         Some(bits) => Some(numel.div_ceil(8 / bits)),
@@ -150,7 +152,7 @@ fn stored_bytes(dtype: DType, numel: usize) -> Option<usize> {
     }
 }
 
-/// Bits of an element of the types that files pack several to a byte.
+/// Bits per element, for types that files pack into bytes.
 fn packed_bits(dtype: DType) -> Option<usize> {
     match dtype.bits() {
         bits @ (2 | 4) => Some(bits as usize),
@@ -175,14 +177,14 @@ fn from_raw(dtype: DType, numel: usize, raw: Bytes) -> Result<Bytes> {
     }
 }
 
-/// Element `i`, of those that share `byte` from the low bits up, in a byte of its own.
+/// Element `i` of those packed into `byte`, from the low bits up, as a byte.
 fn unpack(dtype: DType, bits: usize, byte: u8, i: usize) -> u8 {
     let unused = 8 - bits;
     let high = byte >> (i * bits % 8) << unused;
     if dtype.class() == mcc_ir::DTypeClass::Signed { (high as i8 >> unused) as u8 } else { high >> unused }
 }
 
-/// The elements out of the typed field that serves `dtype`. A count that does not fit the shape fails later, in
+/// The elements from the typed field that is used for `dtype`. A number that does not fit the shape is reported by
 /// [`Tensor::new`].
 fn from_fields(dtype: DType, numel: usize, proto: &TensorProto) -> Result<Bytes> {
     let mut out = Vec::new();
@@ -210,7 +212,7 @@ fn from_fields(dtype: DType, numel: usize, proto: &TensorProto) -> Result<Bytes>
     Ok(out.into())
 }
 
-/// What the field for small integers may hold: numbers of their type, or bytes of several.
+/// The valid range of the field for small integers: that of the type, or of a byte with several elements.
 fn field_limits(dtype: DType) -> Option<std::ops::RangeInclusive<i32>> {
     match dtype {
         _ if packed_bits(dtype).is_some() => Some(-128..=255),

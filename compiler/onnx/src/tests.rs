@@ -1,4 +1,4 @@
-//! What the importer makes of small models, written as text: see [`model`].
+//! Imports of small models, written as text: see [`model`].
 
 mod control;
 mod hints;
@@ -79,7 +79,7 @@ fn imported(model: &ModelProto, options: &Options) -> Result<Graph> {
     import(model.encode_to_vec().into(), None, options)
 }
 
-/// Imports, and gives the first output's type, or the error's text.
+/// Imports; returns the first output's type, or the error's text.
 fn output_type(graph: GraphProto) -> String {
     match imported(&model(graph), &Options::default()) {
         Ok(g) => g.ty(g.outputs[0].value).to_string(),

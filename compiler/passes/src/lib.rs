@@ -1,4 +1,4 @@
-//! Graph to graph: every rewrite that does not depend on how kernels are written.
+//! Passes: graph rewrites that do not depend on how kernels are written.
 //!
 //! [Regions](mcc_ir::If) are rewritten at the same stage, by the same passes, each as a graph of its own: no pass but `conditions`
 //! looks into one from outside.
@@ -22,28 +22,28 @@ use mcc_ir::{Graph, Stage, verify_at};
 
 pub use quantize::WITHOUT_BYTE_PRODUCTS;
 
-/// One pass: its name, what it does, and why it stands where it stands.
+/// A pass: its name, its function, and the reason for its position.
 pub struct Pass {
     /// Name, as in `--dump-ir`.
     pub name: &'static str,
-    /// Rewrites the graph; tells whether anything changed.
+    /// Rewrites the graph; returns whether anything changed.
     pub run: fn(&mut Graph, &Config) -> Result<bool>,
-    /// Why it stands where it stands.
+    /// The reason for its position.
     pub why: &'static str,
-    /// Whether lowering relies on it: it runs at `-O0` too. All others only make models faster and smaller.
+    /// Whether lowering relies on it, so that it also runs at `-O0`. All others only make models faster and smaller.
     pub required: bool,
 }
 
-/// Passes that run in turn, again and again while any of them changes something, `rounds` times at most.
+/// Passes that run in turn, repeatedly while any of them changes something, at most `rounds` times.
 pub struct Phase {
-    /// What the phase is for.
+    /// Name of the phase.
     pub name: &'static str,
-    /// Bound on the repetitions; 1 for phases whose passes run once.
+    /// Maximum number of repetitions; 1 for phases whose passes run once.
     pub rounds: usize,
-    /// The stage that the graph is at from here on: its rules hold after each pass of the phase. Only passes of the phase that
-    /// packs see graphs that hold packed operations; those that run there besides may fold and share them, not rewrite them.
+    /// The graph's stage from here on: its rules hold after each pass of the phase. Only passes of the packing phase
+    /// see packed operations; passes of other kinds that run there may fold and share them, not rewrite them.
     pub leaves: Stage,
-    /// In order.
+    /// The passes, in order.
     pub passes: &'static [Pass],
 }
 
@@ -55,7 +55,7 @@ const fn required(name: &'static str, run: fn(&mut Graph, &Config) -> Result<boo
     Pass { name, run, why, required: true }
 }
 
-/// All of them, in order.
+/// All phases, in order.
 pub const PIPELINE: &[Phase] = &[
     Phase {
         name: "extents",
@@ -64,7 +64,7 @@ pub const PIPELINE: &[Phase] = &[
         passes: &[required(
             "known_extents",
             canonical::known_extents::run,
-            "first: it makes the graph anew, and all others see more constants",
+            "first: it rebuilds the graph, and all other passes then see more constants",
         )],
     },
     Phase {
@@ -75,9 +75,9 @@ pub const PIPELINE: &[Phase] = &[
             pass(
                 "qdq_propagation",
                 quantize::qdq_propagation::run,
-                "while dequantizing and quantizing are as the importer wrote them",
+                "while dequantizing and quantizing still have the importer's form",
             ),
-            pass("signedness", quantize::signedness::run, "before the zero points that it moves become parts of sums"),
+            pass("signedness", quantize::signedness::run, "before the zero points that it shifts are merged into sums"),
             pass("qdq_contractions", quantize::qdq_contractions::run, "before dequantized weights become constants"),
         ],
     },
@@ -111,14 +111,14 @@ pub const PIPELINE: &[Phase] = &[
             pass(
                 "fuse_patterns",
                 canonical::fuse_patterns::run,
-                "needs canonical constants and shared values; makes work for the rest",
+                "needs canonical constants and shared values; its results are simplified by the rest",
             ),
-            pass("reshapes", canonical::reshapes::run, "a scale behind a squeeze then stands behind its convolution"),
-            pass("fold_batch_norm", canonical::fold_batch_norm::run, "after algebra moved constants to the right"),
+            pass("reshapes", canonical::reshapes::run, "a scale after a squeeze is then next to its convolution"),
+            pass("fold_batch_norm", canonical::fold_batch_norm::run, "after algebra has moved constants to the right"),
             pass(
                 "fold_scales",
                 canonical::fold_scales::run,
-                "after the cheaper fold_batch_norm took what is next to weights",
+                "after the cheaper fold_batch_norm has folded scales next to weights",
             ),
             pass(
                 "transposes",
@@ -134,7 +134,7 @@ pub const PIPELINE: &[Phase] = &[
         passes: &[pass(
             "prune",
             prune::run,
-            "after scales went into weights; before layouts, which depend on channels",
+            "after scales are folded into weights; before layout, which depends on channels",
         )],
     },
     Phase {
@@ -144,7 +144,7 @@ pub const PIPELINE: &[Phase] = &[
         passes: &[required(
             "layout",
             layout::run,
-            "after patterns, which are written channels-first; before transposes sink",
+            "after patterns, which match channels-first graphs; before transposes sink",
         )],
     },
     Phase {
@@ -157,25 +157,25 @@ pub const PIPELINE: &[Phase] = &[
                 layout::channels_last_norm::run,
                 "normalisations between channels-last convolutions",
             ),
-            pass(
-                "transposes",
-                canonical::transposes::run,
-                "lets the transposes that the layout brought meet and cancel",
-            ),
-            pass("reshapes", canonical::reshapes::run, "a reshape that a transpose kept from sinking"),
+            pass("transposes", canonical::transposes::run, "cancels the transposes that layout added"),
+            pass("reshapes", canonical::reshapes::run, "reshapes that a transpose blocked"),
             pass(
                 "fold_batch_norm",
                 canonical::fold_batch_norm::run,
-                "scales that a transpose kept from their convolution",
+                "scales that a transpose separated from their convolution",
             ),
-            pass("algebra", canonical::algebra::run, "what sinking left: reshapes of reshapes, pads of pads"),
+            pass(
+                "algebra",
+                canonical::algebra::run,
+                "simplifies the results of sinking: reshapes of reshapes, pads of pads",
+            ),
             pass("slices", canonical::slices::run, "the same for slices and concatenations"),
             pass("fold_constants", canonical::fold_constants::run, "transposed constants"),
             pass("cse", canonical::cse::run, "one value transposed twice"),
             pass(
                 "requantize_affine",
                 quantize::requantize_affine::run,
-                "after transposes left the chains between dequantizing and quantizing",
+                "after transposes have moved out of the chains between dequantizing and quantizing",
             ),
         ],
     },
@@ -187,69 +187,77 @@ pub const PIPELINE: &[Phase] = &[
             pass(
                 "attention",
                 canonical::attention::run,
-                "after transposes met: what splits heads is then one of them; before packing",
+                "after transposes have cancelled, so that heads are split by a single one; before packing",
             ),
             pass(
                 "int8_reductions",
                 quantize::int8_reductions::run,
-                "before floats that a sum needs keep what it sums from being bytes",
+                "before int8_contractions: sums of bytes need no float operand, so that its other uses can be bytes",
             ),
             pass(
                 "int8_contractions",
                 quantize::int8_contractions::run,
-                "what is left for dense is not of bytes; after transposes left the operands",
+                "before dense, which takes the float products; after transposes have moved out of the operands",
             ),
             pass(
                 "int8_blocks",
                 sparse::int8_blocks::run,
-                "after int8_contractions, which packs what this looks at; blocks before single zeros",
+                "after int8_contractions, which packs its operands; blocks before single zeros",
             ),
             pass(
                 "int8_csr",
                 sparse::int8_csr::run,
-                "blocks before single words, which are faster than bytes of their own",
+                "after int8_blocks; words before int8_bitmask, since they are faster",
             ),
-            pass("int8_bitmask", sparse::int8_bitmask::run, "after int8_contractions, which packs what this looks at"),
+            pass("int8_bitmask", sparse::int8_bitmask::run, "after int8_contractions, which packs its operands"),
             pass(
                 "blocks",
                 sparse::blocks::run,
-                "what int8_contractions left is of floats; blocks before single non-zeros",
+                "after int8_contractions, so that only float products remain; blocks before single non-zeros",
             ),
             pass("csr", sparse::csr::run, "before weights are packed for dense kernels"),
             pass(
                 "joined_axes",
                 pack::joined_axes::run,
-                "what is left are dense convolutions; before dense, which filters lines",
+                "after sparse passes, so that only dense convolutions remain; before dense, which filters along one axis",
             ),
             pass("fold_constants", canonical::fold_constants::run, "weights of joined axes"),
-            pass("merge_pixels", pack::merge_pixels::run, "before dense, which packs what it makes"),
-            pass("lowbit", pack::lowbit::run, "takes what is not of bytes, before dense takes the rest as it is"),
-            pass("half_weights", pack::half_weights::run, "what is left are weights that dense stores as floats"),
-            required("dense", pack::dense::run, "after everything that looks at weights or at convolutions"),
+            pass("merge_pixels", pack::merge_pixels::run, "before dense, which packs its results"),
+            pass(
+                "lowbit",
+                pack::lowbit::run,
+                "after int8 products; before dense, which stores all remaining weights as floats",
+            ),
+            pass(
+                "half_weights",
+                pack::half_weights::run,
+                "after lowbit: only weights that dense stores as floats remain",
+            ),
+            required("dense", pack::dense::run, "after all passes that match weights or convolutions"),
             pass(
                 "unit_transposes",
                 canonical::unit_transposes::run,
-                "last: a transpose that moves no data would hide from `transposes` as a reshape",
+                "last: as reshapes, these transposes would be hidden from `transposes`",
             ),
             required("fold_constants", canonical::fold_constants::run, "packed weights"),
-            pass("algebra", canonical::algebra::run, "pads and reshapes that packing brought"),
+            pass("algebra", canonical::algebra::run, "pads and reshapes that packing added"),
             pass("cse", canonical::cse::run, "two operations that pack the same weights"),
             pass("dead_code", canonical::dead_code::run, "lowering sees only what the outputs need"),
         ],
     },
 ];
 
-/// How much to do.
+/// Which passes to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
-    /// What lowering relies on.
+    /// The passes that lowering relies on.
     Required,
     /// The whole pipeline.
     Full,
 }
 
-/// Runs the pipeline. `observer` sees the graph after each pass, under the pass's name. A graph that was made for a later
-/// [stage](Stage) goes on from there.
+/// Runs the pipeline. `observer` sees the graph after each pass, with the pass's name. For a graph that is at a later
+/// [stage](Stage) already, the phases before that stage are skipped.
 ///
 /// # Errors
 /// When a pass finds the model at fault, or leaves an invalid graph ([`Config::checked`] verifies after every pass).

@@ -8,13 +8,13 @@ use mcc_targets::Target;
 
 use mcc_kernel::kir::Kernel;
 
-/// A kernel that a file holds.
+/// A kernel in a file.
 pub struct Case {
-    /// Where the file is.
+    /// The file's path.
     pub path: PathBuf,
     /// Its text.
     pub source: String,
-    /// What the text says.
+    /// The parsed kernel.
     pub kernel: Kernel,
 }
 
@@ -27,7 +27,7 @@ impl Case {
         Case { path, source, kernel }
     }
 
-    /// The machines that lines such as `// for x86_64-unknown-linux-gnu x86-64-v3` name, and their names.
+    /// The targets that lines such as `// for x86_64-unknown-linux-gnu x86-64-v3` name, and their names.
     pub fn targets(&self) -> Vec<(&str, Target)> {
         let machines = self.source.lines().filter_map(|l| l.strip_prefix("// for "));
         let target = |words: &str| {
@@ -46,7 +46,7 @@ impl Case {
     }
 }
 
-/// Checks all cases of a folder, and tells which of them fail.
+/// Checks all cases of a folder, and reports those that fail.
 pub fn every(folder: &str, check: impl Fn(&Case)) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/kernels").join(folder);
     let entries = fs::read_dir(&root).expect("a folder of cases").map(|e| e.expect("an entry").path());

@@ -1,5 +1,5 @@
-//! The machines that tests compile for, and how code for them runs, whatever this machine is: in this process where it
-//! can, else under qemu, linked with the generic driver of `tests/tools`.
+//! The targets that tests compile for, and ways to run their code on any machine: in this process if possible, else
+//! under qemu, linked with the generic driver of `tests/tools`.
 
 pub mod kernel_cases;
 
@@ -16,14 +16,14 @@ use mcc_kernel::kir::Kernel;
 use mcc_kernel::program::{Place, Port, Program, Step, Work};
 use mcc_loader::Model;
 
-/// The machines that qemu stands in for.
+/// The targets that run under qemu.
 pub fn emulated() -> Vec<Target> {
     let x86 = ["x86-64-v2", "x86-64-v3"].map(|cpu| ("x86_64-unknown-linux-gnu", cpu));
     let all = x86.into_iter().chain([("aarch64-unknown-linux-gnu", "generic")]);
     all.map(|(triple, cpu)| Target::new(triple, Some(cpu)).expect("a known level")).collect()
 }
 
-/// The machines that every kernel runs on: those, and this one with all it has.
+/// The targets that every kernel is tested on: the emulated ones, and this machine with all its features.
 pub fn machines() -> Vec<Target> {
     let mut targets = emulated();
     let here = Target::host(Some("native")).expect("the host is a target");
@@ -33,13 +33,13 @@ pub fn machines() -> Vec<Target> {
     targets
 }
 
-/// Every level that this machine runs, and those of x86-64 that qemu does where it does not.
+/// Every level that this machine runs, and those of x86-64 that it does not run but qemu does.
 pub fn levels() -> Vec<Target> {
     let others = emulated().into_iter().filter(|t| t.arch == Arch::X86_64 && !t.runs_here());
     Target::host_levels().into_iter().chain(others).collect()
 }
 
-/// What links and what runs programs for a machine.
+/// The commands that link and run programs for a target.
 pub fn tools(target: &Target) -> (&'static str, &'static str) {
     match target.arch {
         Arch::Aarch64 => ("aarch64-linux-gnu-gcc -static", "qemu-aarch64"),
@@ -48,7 +48,7 @@ pub fn tools(target: &Target) -> (&'static str, &'static str) {
     }
 }
 
-/// The driver's object file for a machine, compiled once a process.
+/// The driver's object file for a target, compiled once per process.
 fn driver(link: &'static str) -> PathBuf {
     static DRIVERS: OnceLock<Mutex<HashMap<&'static str, TempDir>>> = OnceLock::new();
     let mut drivers = DRIVERS.get_or_init(Mutex::default).lock().expect("no test panics in here");
@@ -65,7 +65,7 @@ fn driver(link: &'static str) -> PathBuf {
     folder.path().join("drive.o")
 }
 
-/// The outputs of a model's object, here if this machine runs it, else under qemu.
+/// The outputs of a model's object, run here if this machine can, else under qemu.
 pub fn invoke(target: &Target, object: &[u8], inputs: &[Tensor], outputs: &[Tensor]) -> Vec<Tensor> {
     if target.runs_here() {
         let model = Model::load(object).unwrap_or_else(|e| panic!("{e}"));
@@ -106,7 +106,7 @@ fn descriptor(object: &[u8]) -> String {
     names.into_iter().find(|name| name.ends_with("_model")).expect("a descriptor")
 }
 
-/// Runs a command that must succeed; gives what it printed.
+/// Runs a command that must succeed; returns its output.
 pub fn sh(dir: &std::path::Path, command: &str) -> String {
     let output = std::process::Command::new("sh").args(["-c", command]).current_dir(dir).output().expect("sh runs");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -9,33 +9,33 @@ use super::int8::by_signs;
 use crate::machine::{Machine, ZEN5};
 use crate::{Arch, Target};
 
-/// Columns of a panel that blocks may have, the widest first.
+/// Possible panel widths of blocks in columns, the widest first.
 pub const WIDTHS: [usize; 2] = [16, 8];
 
-/// Bytes of left-hand rows that stay in the first two levels of caches while all panels pass: half as many again as the
-/// first one holds.
+/// Bytes of left-hand rows that stay in the first two cache levels while all panels pass: one and a half times the
+/// first level.
 fn cached_rows_bytes(machine: &Machine) -> u64 {
     machine.l1d_bytes * 3 / 2
 }
 
-/// Bytes of values fetched ahead of the block that is multiplied: each is read once a tile, the first time from memory.
+/// Bytes of values prefetched ahead of the current block; each value is read once per tile, the first time from memory.
 pub const FETCH_AHEAD_BYTES: i64 = 4096;
 
-/// Fewest rows of a tile: fewer would not hide what a block costs by itself.
+/// Minimum rows of a tile: fewer would not hide the fixed cost of a block.
 const MIN_TILE_ROWS: u32 = 6;
 
-/// Channels of a place in the window that a list names before those of the next place: a cache line.
+/// Channels of one window position that a list names before those of the next position: a cache line.
 pub const PLACE_CHANNELS: usize = ZEN5.line_floats() as usize;
 
-/// Blocks of a round of the inner loop.
+/// Blocks per iteration of the inner loop.
 pub const UNROLL: u32 = 2;
 
-/// Bytes within which windows that share a pointer lie from one another.
+/// Maximum distance in bytes between windows that share a pointer.
 pub const FARTHEST: i32 = 1 << 24;
 
-/// Lines and columns of a register tile of panels of so many vectors, of 8-bit integers or floats, for results of so many lines and columns (`None`:
-/// known at run time): sums, a vector of values a column, and a register for what is spread. Rows of a matrix take
-/// `row_bytes` each.
+/// Lines and columns of a register tile for panels of `vectors` vectors, of 8-bit integers or floats, and results of
+/// `size` lines and columns (`None`: known at run time). Registers hold sums, a vector of values per column, and a
+/// broadcast element. Rows of a matrix have `row_bytes` each.
 pub fn tile(target: &Target, int8: bool, vectors: u32, size: [Option<u32>; 2], row_bytes: Option<u64>) -> [u32; 2] {
     let registers = match (target.arch, target.vector_bytes) {
         (Arch::X86_64, _) if int8 && by_signs(target) => 12,
@@ -47,68 +47,68 @@ pub fn tile(target: &Target, int8: bool, vectors: u32, size: [Option<u32>; 2], r
     let cached = cached_rows_bytes(target.machine);
     let cached =
         row_bytes.map_or(sums, |bytes| u32::try_from(cached / bytes.max(1)).unwrap_or(sums).max(MIN_TILE_ROWS));
-    // Pieces of about equal size.
+    // Tiles of about equal size.
     let even = |n: Option<u32>, most: u32| n.filter(|&n| n > 0).map_or(most, |n| n.div_ceil(n.div_ceil(most)));
     let columns = even(size[1], sums.min(cached));
     [even(size[0].or(Some(1)), sums / columns), columns]
 }
 
-/// Whether windows of so many elements of an image, so many bytes apart, would all lie in few sets of the first-level
+/// Whether windows of an image, `bytes` apart and of so many `elements`, would all map to a few sets of the first-level
 /// cache.
 pub fn collide(target: &Target, bytes: i64, elements: i64) -> bool {
     let least = target.machine.l1d_way_bytes() / if elements > 1 { 4 } else { 2 };
     bytes > 0 && bytes % least == 0
 }
 
-/// Sets of sums that take turns, so that eight independent multiply-adds are under way.
+/// Sets of sums used in turn, so that eight independent multiply-adds are in flight.
 pub fn sets(rows: u32, vectors: u32) -> u32 {
     8u32.div_ceil((rows * vectors).max(1)).min(4).next_power_of_two()
 }
 
-/// A matrix `[depth, columns]` of blocks, of elements or of four bytes each.
+/// A matrix `[depth, columns]` in blocks, of elements or of groups of four bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Blocks {
-    /// Its rows.
+    /// Rows.
     pub depth: u64,
-    /// Its columns.
+    /// Columns.
     pub columns: u64,
-    /// Columns of a panel.
+    /// Columns per panel.
     pub width: u64,
-    /// Rows of panels that are not zero.
+    /// Panel rows that are not zero.
     pub blocks: u64,
-    /// Elements that are not zero, where they can be multiplied one by one.
+    /// Non-zero elements, if they can be multiplied one by one.
     pub values: Option<u64>,
-    /// Multiply-adds a row of the result by minimal filtering, if that is a way.
+    /// Multiply-adds per row of the result with minimal filtering, if it applies.
     pub filtered: Option<f64>,
 }
 
-/// Predicted times of a row of a product, in elements of a dense one.
+/// Predicted times of a row of a product, in elements of a dense row.
 #[derive(Debug, Clone, Copy)]
 pub struct Costs {
-    /// By the dense kernel.
+    /// With the dense kernel.
     pub dense: f64,
-    /// By blocks.
+    /// With blocks.
     pub blocks: f64,
-    /// Value by value.
+    /// With single values.
     pub values: f64,
 }
 
-/// What a column of a block costs, with loading the block's row number and its values.
+/// Cost of a column of a block, including loading the block's row number and values.
 const BLOCK_COLUMN_ELEMENTS: f64 = 1.2;
-/// What beginning a panel costs, in blocks, or a column, in values.
+/// Fixed cost of a panel, in blocks, or of a column, in values.
 const PANEL_START_BLOCKS: f64 = 4.0;
-/// What a value of its own costs: a load of each vector that it is multiplied by.
+/// Cost of a single value: a load of each vector that it is multiplied by.
 const VALUE_ELEMENTS: f64 = 1.6;
-/// How much longer multiply-adds of minimal filtering take than those of other dense kernels.
+/// Ratio of the time of a multiply-add in minimal filtering to one in other dense kernels.
 const FILTERING_SLOWDOWN: f64 = 4.0 / 3.0;
-/// How much faster than a dense product a sparse one must be predicted to be.
+/// Minimum predicted speed-up of a sparse product over a dense one.
 const MIN_SPEEDUP: f64 = 1.1;
 
-/// What the kinds of kernels take for a matrix.
+/// Costs of a matrix with each kind of kernel.
 pub fn costs(target: &Target, m: &Blocks) -> Costs {
     let lanes = u64::from(target.lanes());
     let panels = m.columns.div_ceil(m.width);
-    // A block that is narrower than a register fills a part of it.
+    // A block narrower than a register fills only a part of it.
     let wide = m.width.max(lanes) as f64;
     let dense = (m.depth * m.columns.next_multiple_of(lanes.min(16))) as f64;
     Costs {

@@ -1,54 +1,54 @@
-//! When convolutions go by minimal filtering (Winograd's algorithms), with which tiles, and in which blocks.
+//! When convolutions use minimal filtering (Winograd's algorithms), with which tiles, and in which blocks.
 //!
-//! Costs are in multiply-adds of `f32` on full vectors. They were fitted on [`ZEN5`](crate::machine::ZEN5) with AVX-512 to the times
-//! of single convolutions by their definition and with each tile. To measure again: `mcc bench MODEL --profile` under choices of
-//! the knobs `filtering`, `filtering_block` and `filter_columns` (`docs/cost-model.md`).
+//! Costs are in multiply-adds of `f32` on full vectors. They were fitted on [`ZEN5`](crate::machine::ZEN5) with AVX-512
+//! to the times of single convolutions, direct and with each tile. To measure again: `mcc bench MODEL --profile` with
+//! choices of the knobs `filtering`, `filtering_block` and `filter_columns` (`docs/cost-model.md`).
 
 use crate::choices::{Knob, Problem};
 use crate::machine::Machine;
 use crate::{Config, Target};
 
-/// What a weight costs to fetch from memory, in multiply-adds.
+/// Cost of fetching a weight from memory, in multiply-adds.
 const WEIGHT_FETCH_MULTIPLY_ADDS: u64 = 36;
 
-/// What an element costs to take to transformed space or back, in multiply-adds, with 16 lanes.
+/// Cost of transforming an element in either direction, in multiply-adds, with 16 lanes.
 const TRANSFORM_MULTIPLY_ADDS: u64 = 4;
-/// The same for the largest tile of an image, which has more terms and does not fit the registers.
+/// The same for the largest tile of an image, whose transform has more terms and does not fit the registers.
 const LARGEST_TRANSFORM_MULTIPLY_ADDS: u64 = 18;
-/// Elements of a tile in transformed space from which on it is the largest.
+/// Number of elements in transformed space from which a tile counts as the largest.
 const LARGEST_TILE_PLANES: u64 = 37;
 
-/// What an element of transformed weights costs that is made at run time, and a weight that is decoded, in multiply-adds.
+/// Cost of an element of weights transformed at run time, and of decoding a weight, in multiply-adds.
 const FILTER_MULTIPLY_ADDS: u64 = 4;
 const DECODE_MULTIPLY_ADDS: u64 = 3;
 
-/// Multiplications of a tile along an axis by minimal filtering: more are for larger tiles.
+/// Multiplications of a tile along an axis; larger tiles need more.
 const TILE_MULTIPLICATIONS: [u64; 3] = [4, 6, 8];
 
-/// How many times the weights may be in transformed space: they have to be stored and loaded, too.
+/// Maximum growth of the weights in transformed space, since they must be stored and loaded.
 const MAX_WEIGHTS_GROWTH: u64 = 8;
 
-/// Fewest channels, and vectors of them, that fill the products in transformed space.
+/// Minimum number of channels, and of vectors of them, that fill the products in transformed space.
 const MIN_CHANNELS: u64 = 16;
 const MIN_LANES: u64 = 4;
 
-/// What the weights of a convolution by minimal filtering are in memory.
+/// How the weights of a convolution with minimal filtering are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FilterStorage {
-    /// What the products need.
+    /// Transformed.
     Transformed,
-    /// Themselves, or codes; they are transformed at run time.
+    /// Untransformed, as floats or codes; they are transformed at run time.
     Plain,
 }
 
-/// A convolution with unit strides, lines first, then columns.
+/// A convolution with unit strides; lines first, then columns.
 #[derive(Debug, Clone, Copy)]
 pub struct Windows {
-    /// Results.
+    /// Extents of the results.
     pub size: [u64; 2],
     /// Extents of the window: 1 along an axis, or both the same.
     pub kernel: [u64; 2],
-    /// Elements from one that a window meets to the next.
+    /// Distance in elements between neighbouring taps of a window.
     pub dilations: [u64; 2],
     /// Channels of the data.
     pub channels: u64,
@@ -62,7 +62,7 @@ impl Windows {
         self.kernel[0] * self.kernel[1]
     }
 
-    /// Results of a tile along both axes with so many multiplications along those that are filtered.
+    /// Results of a tile along both axes, with this number of multiplications along those that are filtered.
     fn tile(&self, multiplications: u64) -> Option<[u64; 2]> {
         let taps = self.kernel[0].max(self.kernel[1]);
         let results = (multiplications + 1).checked_sub(taps).filter(|&m| m > 1)?;
@@ -71,17 +71,17 @@ impl Windows {
         grown.then(|| self.kernel.map(|k| if k > 1 { results } else { 1 }))
     }
 
-    /// Whether there is a kernel of minimal filtering for so many channels.
+    /// Whether minimal filtering supports this number of channels.
     fn is_filterable(&self) -> bool {
         self.channels >= MIN_CHANNELS && self.out >= MIN_CHANNELS && self.lanes() >= MIN_LANES
     }
 
-    /// Lanes of vectors that divide both kinds of channels.
+    /// Lanes of the vectors; they divide both numbers of channels.
     fn lanes(&self) -> u64 {
         1 << (self.channels | self.out).trailing_zeros().min(4)
     }
 
-    /// The cost by minimal filtering with tiles of so many results.
+    /// The cost with minimal filtering and tiles of this size.
     fn filtering_cost(&self, tile: [u64; 2], stored: FilterStorage) -> u64 {
         let along = |a: usize| {
             let step = tile[a] * self.dilations[a];
@@ -99,7 +99,7 @@ impl Windows {
         }
     }
 
-    /// The cost as it is defined.
+    /// The cost of direct convolution.
     fn direct_cost(&self, stored: FilterStorage) -> u64 {
         let (weights, rows) = (self.taps() * self.channels * self.out, self.size[0] * self.size[1]);
         match stored {
@@ -109,8 +109,8 @@ impl Windows {
     }
 }
 
-/// Results of a tile along both axes with which minimal filtering is the fastest way of a convolution; none where the
-/// definition is. The weights grow with the tile, the products shrink.
+/// The tile, as results along both axes, with which minimal filtering is the fastest way to compute a convolution; none
+/// if direct convolution is. Larger tiles need larger weights and fewer multiplications.
 pub fn tile(config: &Config, problem: Problem<'_>, windows: &Windows, stored: FilterStorage) -> Option<[u64; 2]> {
     if !windows.is_filterable() {
         return None;
@@ -124,29 +124,30 @@ pub fn tile(config: &Config, problem: Problem<'_>, windows: &Windows, stored: Fi
     (chosen > 0).then(|| windows.kernel.map(|k| if k > 1 { chosen as u64 } else { 1 }))
 }
 
-/// What an element costs to move, in multiply-adds.
+/// Cost of moving an element, in multiply-adds.
 pub const MOVE_MULTIPLY_ADDS: u64 = 16;
 
-/// How much cheaper a convolution is by minimal filtering than as it is defined, in multiply-adds.
+/// Gain of minimal filtering over direct convolution, in multiply-adds.
 pub fn gain(windows: &Windows) -> u64 {
     let stored = FilterStorage::Transformed;
     windows.direct_cost(stored).saturating_sub(cost(windows, stored))
 }
 
-/// The cost of a convolution by the fastest way, in multiply-adds.
+/// The cost of a convolution in the fastest way, in multiply-adds.
 pub fn cost(windows: &Windows, stored: FilterStorage) -> u64 {
     let tiles = TILE_MULTIPLICATIONS.iter().filter_map(|&n| windows.tile(n)).filter(|_| windows.is_filterable());
     tiles.map(|tile| windows.filtering_cost(tile, stored)).chain([windows.direct_cost(stored)]).min().unwrap_or(0)
 }
 
-/// Quarters of an int8 convolution's time that filtering may take at most: the data becomes floats for it.
+/// Maximum time of filtering in quarters of the int8 convolution's, since the data must be converted to floats.
 const MAX_QUARTERS_OF_INT8: u64 = 3;
 
-/// Elements that come from memory in the time of one, of 8 bits instead of 32.
+/// Ratio of the fetch times of a 32-bit and an 8-bit element.
 const INT8_FETCH_SPEEDUP: u64 = 4;
 
-/// Whether a convolution of 8-bit integers is clearly faster by minimal filtering of floats, whose weights stay codes: only
-/// where the target has no instruction for byte products, without which they take two thirds of the time of floats.
+/// Whether a convolution of 8-bit integers is clearly faster with minimal filtering of floats, whose weights stay
+/// codes. This is possible only without an instruction for byte products; without it they take two thirds of the time
+/// of floats.
 pub fn beats_int8(target: &Target, windows: &Windows) -> bool {
     let tiles = TILE_MULTIPLICATIONS.iter().filter_map(|&n| windows.tile(n)).filter(|_| windows.is_filterable());
     let filtered = tiles.map(|tile| windows.filtering_cost(tile, FilterStorage::Plain)).min();
@@ -155,44 +156,45 @@ pub fn beats_int8(target: &Target, windows: &Windows) -> bool {
     !target.has_byte_dot() && filtered.is_some_and(|cost| cost * 4 < int8 * MAX_QUARTERS_OF_INT8)
 }
 
-/// Bytes of transformed input that a block of a minimal-filtering convolution may take: they are to stay in the
-/// second-level cache with the sums, in three eighths of it.
+/// Maximum bytes of transformed input in a block of a convolution with minimal filtering; with the sums they should
+/// stay in three eighths of the second-level cache.
 pub fn block_bytes(config: &Config, problem: Problem<'_>) -> i64 {
     let default = config.target.machine.l2_sixteenths(6) as i64;
     config.choose(Knob::FilteringBlock, problem, default >> 10, &[128, 256, 384, 640]) << 10
 }
 
-/// Bytes from one plane in transformed space to the next, of so many each: one cache line more where all planes would lie in few
-/// sets of the first-level cache.
+/// Distance in bytes between planes in transformed space, of `bytes` each: one cache line more if all planes would map
+/// to a few sets of the first-level cache.
 pub fn plane_bytes(machine: &Machine, bytes: i64) -> i64 {
     if bytes % (machine.l1d_way_bytes() / 4) == 0 { bytes + machine.line_bytes() } else { bytes }
 }
 
-/// What is transformed at once of the weights of a convolution by minimal filtering that are so at run time.
+/// The slice of the weights that is transformed at once, if they are transformed at run time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FilterPart {
-    /// Output channels; none: all of everything, before anything else.
+    /// Output channels; none: all weights are transformed before anything else.
     pub columns: Option<i64>,
     /// Input channels.
     pub channels: i64,
 }
 
-/// Bytes of transformed weights that are made at once: all where five eighths of the second-level cache hold them, else a
-/// slice in half of that; and where tuning may take all at once.
+/// Bytes of transformed weights made at once: all if five eighths of the second-level cache hold them, else a slice in
+/// half of that; last, the limit up to which tuning may try all at once.
 fn weights_bytes(target: &Target) -> [i64; 3] {
     [10, 5, 64].map(|sixteenths| target.machine.l2_sixteenths(sixteenths) as i64)
 }
 
-/// Columns of weights that are transformed together.
+/// Columns of weights transformed together.
 const TRANSFORMED_COLUMNS: i64 = 32;
 
-/// Bytes of transformed data that wait while the weights of all columns are transformed: as many as the second-level cache has.
+/// Bytes of transformed data that wait while the weights of all columns are transformed: the size of the second-level
+/// cache.
 pub fn waiting_block_bytes(target: &Target) -> i64 {
     target.machine.l2_sixteenths(16) as i64
 }
 
-/// The parts of so many planes of `channels` by `out` weights of 32 bits: channels in multiples of `unit`, columns in panels of
-/// `panel`.
+/// The slice of `channels` by `out` weights of 32 bits in so many planes: channels in multiples of `unit`, columns in
+/// panels of `panel`.
 pub fn filter_part(
     config: &Config,
     problem: Problem<'_>,
@@ -224,7 +226,7 @@ mod tests {
             beats_int8(&config.target, &Windows { size, kernel, dilations: [1; 2], channels, out: channels })
         };
         assert!(rather("x86-64-v3", 52, 3, 96) && rather("x86-64-v3", 14, 3, 256));
-        // Few results beside the weights, nothing to filter, too few channels, VNNI.
+        // Few results compared with the weights, nothing to filter, too few channels, VNNI.
         assert!(!rather("x86-64-v3", 4, 3, 512) && !rather("x86-64-v3", 52, 1, 96) && !rather("x86-64-v3", 52, 3, 8));
         assert!(!rather("znver4", 52, 3, 96));
     }

@@ -1,28 +1,28 @@
 //! Schedules of contractions of 8-bit integers, as data and pure functions of shape and target.
 //!
-//! A step takes one vector load per vector of columns, and a broadcast of four bytes per row, which all its multiply-adds
-//! share; sums, the columns of a step and one broadcast have to fit the registers.
+//! A step loads one vector per vector of columns and broadcasts four bytes per row; all its multiply-adds share these.
+//! Sums, the columns of a step and one broadcast must fit the registers.
 //!
-//! Tiles follow from the registers; bounds on rows and bytes were fitted on [`ZEN5`](crate::machine::ZEN5) with AVX-512 VNNI
-//! to the times of single layers of int8 models. To measure again: `mcc bench MODEL --tune choices.json` times the tiles that
-//! the knobs `tile_rows` and `tile_vectors` offer, `--profile` a layer with and without what a bound allows
+//! Tiles follow from the registers. Bounds on rows and bytes were fitted on [`ZEN5`](crate::machine::ZEN5) with AVX-512
+//! VNNI to the times of single layers of int8 models. To measure again: `mcc bench MODEL --tune choices.json` times the
+//! tiles that the knobs `tile_rows` and `tile_vectors` offer, `--profile` a layer with and without a bound
 //! (`docs/cost-model.md`).
 
 use super::{Tile, products};
 use crate::choices::{Knob, Problem};
 use crate::{Arch, Config, Target};
 
-/// One row per family and vector width. Of x86-64 with VNNI, if it has 256 bits.
+/// One row per family and vector width. The row for 256 bits is for x86-64 with VNNI.
 const TILES: &[(Arch, u32, &[Tile])] = &[
     (Arch::X86_64, 64, &[tile(6, 4), tile(8, 3), tile(10, 2), tile(12, 1)]),
     (Arch::X86_64, 32, &[tile(6, 2), tile(10, 1)]),
-    // By widening, which takes registers of its own.
+    // Products by widening, which needs extra registers.
     (Arch::X86_64, 16, &[tile(2, 2), tile(4, 1)]),
     // A broadcast is a lane spread by the units that multiply: the more columns share it, the better.
     (Arch::Aarch64, 16, &[tile(5, 4), tile(6, 3), tile(8, 2), tile(12, 1)]),
 ];
 
-/// The same without VNNI: magnitudes and signs of a row's bytes are two registers, and every product takes one to begin in.
+/// Tiles without VNNI: magnitudes and signs of a row's bytes take two registers, and every product needs a temporary.
 const TILES_BY_SIGNS: &[Tile] = &[tile(5, 2), tile(11, 1)];
 
 pub(super) const SMALLEST_TILE: &[Tile] = &[tile(1, 1)];
@@ -39,24 +39,24 @@ fn tiles(target: &Target) -> &'static [Tile] {
     TILES.iter().find(of_target).map_or(SMALLEST_TILE, |t| t.2)
 }
 
-/// Whether products of bytes are of magnitudes and signs, which take registers of their own.
+/// Whether byte products are computed from magnitudes and signs, which need extra registers.
 pub(crate) fn by_signs(target: &Target) -> bool {
     target.arch == Arch::X86_64 && !target.has_byte_dot()
 }
 
-/// Whether products of bytes are no slower than those of floats. With AVX2 but no VNNI they are three instructions and one
-/// for signs, of which two go where multiply-adds go, in place of four multiply-adds.
+/// Whether byte products are at least as fast as float products. With AVX2 but no VNNI they take three instructions and
+/// one for signs, two of which use the multiply-add units, in place of four multiply-adds.
 pub fn multiplies_int8(target: &Target) -> bool {
     target.has_byte_dot() || target.arch == Arch::X86_64 && target.vector_bytes > 16
 }
 
-/// Whether products take the bytes of data as signed ones: Arm's first instruction does, and without VNNI those of x86-64 meet
-/// magnitudes. VNNI takes unsigned ones.
+/// Whether products need signed data: `sdot` does, and on x86-64 without VNNI the products are of magnitudes. VNNI
+/// needs unsigned data.
 pub fn takes_signed(target: &Target) -> bool {
     target.arch == Arch::Aarch64 || !target.has_byte_dot()
 }
 
-/// The register tile of `vectors` vectors for a number of rows if it is known.
+/// The register tile of `vectors` vectors for a number of rows, if known.
 pub fn row_tile(config: &Config, problem: Problem<'_>, vectors: u32, rows: Option<i64>) -> Tile {
     let Some(&tile) = tiles(&config.target).iter().find(|t| t.vectors == vectors) else {
         return Tile { rows: 1, vectors, unroll: 1 };
@@ -68,37 +68,36 @@ pub fn row_tile(config: &Config, problem: Problem<'_>, vectors: u32, rows: Optio
     Tile { rows: config.choose(Knob::TileRows, problem, even(tile.rows).into(), &candidates) as u32, ..tile }
 }
 
-/// Rows to pass over all panels before the next rows come: a multiple of the tile's, since only the last block may end
-/// in a smaller tile.
+/// Rows per block: a multiple of the tile's, since only the last block may end in a smaller tile.
 pub fn row_block(target: &Target, tile: Tile, row_bytes: i64) -> i64 {
     let rows = i64::from(tile.rows);
     (products::cached_rows_bytes(target) / row_bytes.max(1) / rows).max(1) * rows
 }
 
-/// Bytes of a left operand that stays in the second-level cache while weights that are written out pass: half of it.
+/// Bytes of a left operand that stay in the second-level cache while decoded weights pass: half of it.
 pub fn written_out_block_bytes(target: &Target) -> i64 {
     target.machine.l2_sixteenths(8) as i64
 }
 
-/// Rows up to which weights that are stored as bits and non-zero bytes are multiplied by one tile only.
+/// Rows up to which bitmask weights are multiplied in one tile only.
 const BITMASK_MAX_FEW_ROWS: i64 = 6;
 
-/// Rows from which on spreading such weights is little beside the products.
+/// Rows from which expanding bitmask weights costs little compared with the products.
 const BITMASK_MIN_MANY_ROWS: i64 = 32;
 
-/// Whether weights that are stored as bits and non-zero bytes cost little time, for a number of rows if it is known: with
-/// one instruction a vector, in the first tile of rows, as much as the products with about three rows; with some twenty, as
-/// much as those with a tile. That is little beside many rows, and for few ones less than reading the weights from memory.
-/// The answer is the same for all targets that spread bytes in registers, so that code for them shares the weights.
+/// Whether bitmask weights cost little time, for a number of rows, if known. With one instruction per vector, expanding
+/// them in the first tile of rows costs as much as the products of about three rows; with about twenty, as much as
+/// those of a tile. That is little with many rows, and with few it is less than reading dense weights from memory. The
+/// result is the same for all targets that expand bytes in registers, so that their code shares the weights.
 pub fn bitmask_is_free(target: &Target, rows: Option<i64>) -> bool {
     target.spreads_bytes() && rows.is_none_or(|r| !(BITMASK_MAX_FEW_ROWS + 1..BITMASK_MIN_MANY_ROWS).contains(&r))
 }
 
-/// Columns of a panel of weights with `columns` columns in all. What is empty of the last panel is not computed.
+/// Columns per panel of weights with `columns` columns in total. Empty columns of the last panel are not computed.
 pub fn panel_columns(config: &Config, problem: Problem<'_>, columns: u64) -> u64 {
     match config.target.arch {
         Arch::X86_64 => columns.next_power_of_two().clamp(4, products::PANEL_COLUMNS),
-        // Vectors are as wide for all levels: a panel is a tile.
+        // All levels have the same vector width: a panel is a tile.
         Arch::Aarch64 => {
             let lanes = u64::from(config.target.lanes());
             let least = |v: &u64| columns.div_ceil(v * lanes);
@@ -107,7 +106,7 @@ pub fn panel_columns(config: &Config, problem: Problem<'_>, columns: u64) -> u64
     }
 }
 
-/// Vectors of `lanes` columns in a tile over `columns` columns in panels of `panel`: whole panels, or a part of one.
+/// Vectors of `lanes` columns in a tile over `columns` columns in panels of `panel`: whole panels, or part of one.
 pub fn tile_vectors(config: &Config, problem: Problem<'_>, lanes: u32, panel: u32, columns: u64) -> u32 {
     let (in_panel, lanes) = (u64::from(panel / lanes), u64::from(lanes));
     if config.target.arch == Arch::Aarch64 {
@@ -117,7 +116,8 @@ pub fn tile_vectors(config: &Config, problem: Problem<'_>, lanes: u32, panel: u3
     chosen(config, problem, &fits, &|v| columns.div_ceil(v * lanes), columns.div_ceil(lanes)) as u32
 }
 
-/// Of the tiles that fit the one with the fewest rounds over all columns, and among such the one of the fewest vectors.
+/// Of the tiles that fit, the one with the fewest iterations over all columns, and among these the one with the fewest
+/// vectors.
 fn chosen(
     config: &Config,
     problem: Problem<'_>,
@@ -131,29 +131,30 @@ fn chosen(
     config.choose(Knob::TileVectors, problem, default as i64, &candidates) as u64
 }
 
-/// Most columns that a depthwise convolution computes at once: more are only more code.
+/// Maximum columns that a depthwise convolution computes at once; more only makes the code larger.
 const MAX_DEPTHWISE_COLUMNS: i64 = 12;
 
-/// Filters of a depthwise convolution come in multiples of this many, the lanes of the widest vectors, for all targets alike.
+/// Depthwise filters are stored in multiples of this many, the lanes of the widest vectors, for all targets.
 pub const DEPTHWISE_LANES: usize = 16;
 
-/// Fewer contracted elements or columns than this leave most of a step or a vector empty: products of floats are as good.
+/// Minimum contracted elements and columns; fewer leave most of a step or a vector empty, and float products are as
+/// fast.
 pub const MIN_EXTENT: usize = 4;
 
-/// Words per round of the loop that writes out weights stored as bits and non-zero bytes, where a word takes one instruction.
+/// Words per iteration of the loop that expands bitmask weights, if a word takes one instruction.
 pub const BITMASK_UNROLL: u32 = 4;
 
 /// Output rows and columns that a depthwise convolution of bytes computes at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DepthwiseTile {
-    /// Rows: as many windows as four rows of the input hold without another step, two at most.
+    /// Rows: the windows that four rows of the input hold without another step, two at most.
     pub rows: i64,
     /// Columns.
     pub columns: i64,
 }
 
-/// The tile for a `window` of rows and columns at a `stride` of rows, whose rows are neighbours if it is `dense`, for
-/// results of some `width`, if it is known. Sums, a step's weights and one vector of the input have to fit the registers.
+/// The tile for a `window` of rows and columns at a `stride` of rows, which are adjacent if it is `dense`, for results
+/// with a `width`, if known. Sums, a step's weights and one vector of the input must fit the registers.
 pub fn depthwise_tile(
     target: &Target,
     window: [i64; 2],
@@ -164,12 +165,12 @@ pub fn depthwise_tile(
     let registers = i64::from(target.vector_registers());
     let quads = |rows: i64| (rows + 3) / 4;
     let most = |rows: i64| (registers - 5 - rows * window[1]) / rows;
-    // The second row's window begins `stride` rows further down.
+    // The second row's window begins `stride` rows below the first.
     let two = dense && quads(stride % 4 + window[0]) == quads(window[0]) && most(2) >= 3;
     let rows = if two { 2 } else { 1 };
     let most = most(rows).clamp(2, MAX_DEPTHWISE_COLUMNS);
     let width = width.and_then(|w| i64::try_from(w).ok()).filter(|&w| w > 0).unwrap_or(most);
-    // The fewest rounds, then the smallest tile that needs no more.
+    // The fewest iterations, then the smallest tile that needs no more.
     let rounds = (width + most - 1) / most;
     DepthwiseTile { rows, columns: (width + rounds - 1) / rounds }
 }
@@ -229,7 +230,7 @@ mod tests {
         for (arch, bytes, tiles) in TILES {
             let registers = if *arch == Arch::Aarch64 || *bytes == 64 { 32 } else { 16 };
             for t in *tiles {
-                // On Arm, a row's four broadcasts come from a vector of its own.
+                // On Arm a vector holds a row's four broadcasts.
                 let left = if *arch == Arch::Aarch64 { t.rows + 1 } else { 1 };
                 assert!(t.rows * t.vectors + t.vectors + left <= registers, "{t:?}");
                 assert_eq!(row_block(&config.target, *t, 1000) % i64::from(t.rows), 0);

@@ -1,7 +1,8 @@
-//! What layouts of activations cost, predicted from sizes and the target.
+//! Predicted costs of the layouts of activations, from sizes and the target.
 //!
-//! Costs are in nanoseconds, fitted on [`ZEN5`](crate::machine::ZEN5) with AVX-512 to the times of pools and transposes. To
-//! measure again: `mcc bench MODEL --profile`, whose lines give a step's time and size (`docs/cost-model.md`).
+//! Costs are in nanoseconds, fitted on [`ZEN5`](crate::machine::ZEN5) with AVX-512 to the times of pools and
+//! transposes. To measure again: `mcc bench MODEL --profile`, which prints each step's time and size
+//! (`docs/cost-model.md`).
 
 use super::sparse::TRANSPOSE_NS;
 use crate::Target;
@@ -11,24 +12,25 @@ use crate::Target;
 pub struct Window {
     /// Elements of the result.
     pub results: u64,
-    /// Elements that each one is computed from.
+    /// Elements that each result is computed from.
     pub taps: u64,
 }
 
-/// Nanoseconds for an element that a window meets: of one channel at a time, and of a vector of them.
+/// Nanoseconds per tap: for one channel at a time, and for a vector of channels.
 const SCALAR_TAP_NS: f64 = 0.6;
 const VECTOR_TAP_NS: f64 = 0.4;
 
-/// Predicted nanoseconds of a window with channels first, one by one, and with channels last, which vectors run along.
+/// Predicted nanoseconds of a window with channels first, computed one by one, and with channels last, vectorized along
+/// them.
 pub fn windows(target: &Target, window: Window) -> [f64; 2] {
     let met = (window.results * window.taps) as f64;
     [met * SCALAR_TAP_NS, met * VECTOR_TAP_NS / lanes(target)]
 }
 
-/// Nanoseconds for an element to go through memory there and back.
+/// Nanoseconds to move an element through memory and back.
 const MOVE_NS: f64 = 0.15;
 
-/// Predicted nanoseconds of transposing so many elements from one layout to the other in a pass of its own.
+/// Predicted nanoseconds of transposing `elements` from one layout to the other in a separate pass.
 pub fn transpose(target: &Target, elements: u64) -> f64 {
     elements as f64 * (MOVE_NS + TRANSPOSE_NS * 16.0 / lanes(target))
 }

@@ -1,45 +1,45 @@
 //! Schedules of contractions with low-bit weights (codes of up to 8 bits with scales, zero points or a table).
 //!
-//! Figures were fitted on [`ZEN5`](crate::machine::ZEN5) with AVX-512 VNNI to the times of single layers of int4 and int8-weight
-//! models. To measure again: `mcc bench MODEL --profile` with the figure changed: no knob overrules these yet
-//! (`docs/cost-model.md`).
+//! Figures were fitted on [`ZEN5`](crate::machine::ZEN5) with AVX-512 VNNI to the times of single layers of int4 and
+//! int8-weight models. To measure again: `mcc bench MODEL --profile` with the figure changed; no knob overrules these
+//! yet (`docs/cost-model.md`).
 
 use super::int8::{SMALLEST_TILE, tile};
 use super::{Tile, products};
 use crate::{Arch, Target};
 
-/// Vectors of columns for a single row, whose sums leave registers for more columns: with 512-bit vectors.
+/// Vectors of columns for a single row with 512-bit vectors: few sums leave registers for more columns.
 const SINGLE_ROW_VECTORS: u32 = 4;
 
-/// What a block of weights costs by itself by rows split into two bytes, in elements of an `f32` product.
+/// Fixed cost of a block of weights with rows split into two bytes, in elements of an `f32` product.
 const BLOCK_OVERHEAD_ELEMENTS: f64 = 4.0;
 
-/// Rows that take as long to multiply as weights to decode.
+/// Rows whose products take as long as decoding the weights.
 const DECODE_ROWS: f64 = 2.0;
 
-/// Rows up to which codes are decoded in registers anew for each, where byte products are not to be had.
+/// Rows up to which codes are decoded in registers for each row, if the target has no byte products.
 pub const MAX_ROWS_IN_REGISTERS: i64 = 2;
 
-/// Bytes of a row that count when rows are cut into blocks: decoding takes as long as about a hundred rows, so that blocks hold
-/// so many even where these do not stay in the second-level cache.
+/// Maximum bytes of a row that count when rows are cut into blocks: decoding takes as long as about a hundred rows, so
+/// blocks have at least that many even if they do not stay in the second-level cache.
 pub const MAX_COUNTED_ROW_BYTES: i64 = 2600;
 
-/// Columns decoded together for `f32` products, where vectors fill panels by themselves.
+/// Minimum columns decoded together for `f32` products, if vectors alone would fill panels.
 pub const MIN_GROUP_COLUMNS: u32 = 32;
 
-/// Rounds of a block that are not worth a loop.
+/// Maximum iterations over a block that are unrolled instead of a loop.
 pub const MAX_UNROLLED_ROUNDS: i64 = 4;
 
-/// Elements of a row per round of the innermost loop.
+/// Elements of a row per iteration of the innermost loop.
 pub const ROUND_ELEMENTS: i64 = 16;
 
-/// Elements that take turns in splitting a row into bytes, vectors at a time.
+/// Vectors of elements processed in turn when a row is split into bytes.
 pub const SPLIT_VECTORS: i64 = 4;
 
-/// Tiles of rows that are enough to fetch the next columns' codes meanwhile.
+/// Minimum tiles of rows for prefetching the next columns' codes.
 pub const MIN_FETCHING_TILES: i64 = 8;
 
-/// Fewer contracted elements, columns or weights than this are not worth low-bit storage.
+/// Minimum contracted elements, columns and weights for low-bit storage to pay.
 pub const MIN_DEPTH: usize = 16;
 /// See [`MIN_DEPTH`].
 pub const MIN_COLUMNS: usize = 8;
@@ -51,15 +51,15 @@ pub fn cached_rows_bytes(target: &Target) -> i64 {
     products::cached_rows_bytes(target)
 }
 
-/// Register tiles of low-bit weights, whose rows are two bytes per element: rows count twice, and blocks of weights that are
-/// scaled by themselves take one more sum per row. With one block, then with several.
+/// Register tiles of low-bit weights with rows of two bytes per element: rows count twice, and separately scaled blocks
+/// of weights take one more sum per row. First with one block per column, then with several.
 const TILES: &[(Arch, u32, [Tile; 2])] = &[
     (Arch::X86_64, 64, [tile(6, 2), tile(4, 2)]),
     (Arch::X86_64, 32, [tile(2, 2), tile(2, 2)]),
     (Arch::Aarch64, 16, [tile(2, 4), tile(2, 2)]),
 ];
 
-/// The register tile for low-bit weights, in several blocks per column or one, for a number of rows if it is known.
+/// The register tile for low-bit weights, with `several` blocks per column or one, for a number of rows, if known.
 pub fn row_tile(target: &Target, several: bool, rows: Option<i64>) -> Tile {
     let of_target = |t: &&(Arch, u32, [Tile; 2])| t.0 == target.arch && t.1 == target.vector_bytes;
     let mut tile = TILES.iter().find(of_target).map_or(SMALLEST_TILE[0], |t| t.2[usize::from(several)]);
@@ -73,15 +73,15 @@ pub fn row_tile(target: &Target, several: bool, rows: Option<i64>) -> Tile {
     tile
 }
 
-/// Predicted time of a product with `f32` weights over that of the same by rows split into two bytes, in blocks of so many
-/// elements: half of the instructions, and some more per block.
+/// Predicted speed-up of rows split into two bytes over a product with `f32` weights, with blocks of `block` elements:
+/// half of the instructions, and some more per block.
 pub fn int8_split_gain(block: usize) -> f64 {
     let block = block as f64;
     block / (block / 2.0 + BLOCK_OVERHEAD_ELEMENTS)
 }
 
-/// Predicted time of a product with `f32` weights over that of the same with weights that are decoded before: as long as it
-/// takes to multiply some rows.
+/// Predicted speed-up of a product with `f32` weights over the same with weights that are decoded first, which takes as
+/// long as multiplying some rows.
 pub fn decoded_gain(rows: Option<i64>) -> f64 {
     rows.map_or(1.0, |r| r as f64 / (r as f64 + DECODE_ROWS))
 }

@@ -1,6 +1,7 @@
-//! Schedules and cost formulas, as data and pure functions of type, shape and target: the one place of figures that were
-//! measured. Every figure is an item with its unit in its name; a module's head says what was measured, on what, and how to
-//! measure again. Sizes of caches and rates are those of the target's [`Machine`](crate::machine::Machine).
+//! Schedules and cost formulas, as data and pure functions of type, shape and target: the only place for measured
+//! figures. Every figure is an item with its unit in its name; a module's documentation says what was measured, on
+//! which machine, and how to measure again. Cache sizes and rates come from the target's
+//! [`Machine`](crate::machine::Machine).
 
 pub mod blocks;
 pub mod branches;
@@ -20,6 +21,6 @@ pub struct Tile {
     pub rows: u32,
     /// Vectors of columns held in registers at once.
     pub vectors: u32,
-    /// Steps of the contraction in one round of the inner loop.
+    /// Steps of the contraction per iteration of the inner loop.
     pub unroll: u32,
 }

@@ -1,10 +1,12 @@
-//! Schedules of contractions of floats: register tiles and block sizes, as data and pure functions of type, shape and target.
+//! Schedules of float products and convolutions: register tiles and block sizes, as data and pure functions of type,
+//! shape and target.
 //!
-//! A register tile is `rows` rows by `vectors` vectors of columns. The rows below come from measuring the inner loop
-//! that the emitter makes: larger tiles spill on x86-64, whose multiply-add overwrites one of its factors.
+//! A register tile is `rows` rows by `vectors` vectors of columns. The table comes from measuring the inner loop that
+//! the emitter makes: larger tiles spill on x86-64, whose multiply-add overwrites one of its operands.
 //!
-//! Measured on [`ZEN5`](crate::machine::ZEN5), with 256-bit and 512-bit vectors; those of 128 bits are reasoned, not measured, on
-//! Arm. To measure again: `mcc bench MODEL --tune choices.json` times what each knob offers (`docs/cost-model.md`).
+//! Measured on [`ZEN5`](crate::machine::ZEN5), with 256-bit and 512-bit vectors; tiles of 128 bits, for Arm, are
+//! reasoned, not measured. To measure again: `mcc bench MODEL --tune choices.json` times each knob's candidates
+//! (`docs/cost-model.md`).
 
 use super::Tile;
 use crate::choices::{Knob, Problem};
@@ -18,22 +20,22 @@ const TILES: &[(Arch, u32, Tile)] = &[
     // Rows divide BLOCK_ROWS.
     (Arch::X86_64, 32, Tile { rows: 12, vectors: 1, unroll: 4 }),
     (Arch::X86_64, 32, Tile { rows: 6, vectors: 2, unroll: 4 }),
-    // More rows have more pointers than there are registers for them.
+    // More rows need more pointers than there are registers for them.
     (Arch::X86_64, 64, Tile { rows: 8, vectors: 1, unroll: 4 }),
     (Arch::X86_64, 64, Tile { rows: 8, vectors: 2, unroll: 4 }),
     (Arch::X86_64, 64, Tile { rows: 8, vectors: 3, unroll: 4 }),
     (Arch::X86_64, 64, Tile { rows: 6, vectors: 4, unroll: 4 }),
-    // Two vectors of contracted elements per round: what counts the rounds is as much for one.
+    // Two vectors of contracted elements per iteration, since the loop's overhead is the same as for one.
     (Arch::Aarch64, 16, Tile { rows: 8, vectors: 1, unroll: 8 }),
     (Arch::Aarch64, 16, Tile { rows: 8, vectors: 2, unroll: 8 }),
     (Arch::Aarch64, 16, Tile { rows: 7, vectors: 3, unroll: 8 }),
 ];
 
-/// Columns of a panel of weights for registers wider than 128 bits: the same for all of them, so that code for several
+/// Columns of a panel of weights for registers wider than 128 bits: the same for all widths, so that code for several
 /// CPU levels shares the weights.
 pub const PANEL_COLUMNS: u64 = 16;
 
-/// What a block of rows is a multiple of on registers wider than 128 bits, where columns at the end go by tiles of more
+/// Blocks of rows are multiples of this on registers wider than 128 bits, where the last columns use tiles with more
 /// rows.
 const BLOCK_ROWS: u64 = 24;
 
@@ -42,39 +44,40 @@ pub(super) fn cached_rows_bytes(target: &Target) -> i64 {
     target.machine.l2_sixteenths(4) as i64
 }
 
-/// Bytes of a row that the block of rows is chosen for where run time decides.
+/// Assumed bytes per row for choosing the block of rows, if they are known at run time only.
 pub const ASSUMED_ROW_BYTES: u64 = 4096;
 
-/// Fewest tiles of a block of rows with 128-bit vectors.
+/// Minimum tiles per block of rows with 128-bit vectors.
 const MIN_BLOCK_TILES_128: u64 = 8;
 
-/// Most bytes of weights to fetch ahead: a share of the second-level cache that grows with the vectors, half of it with
-/// those of 512 bits.
+/// Maximum bytes of weights to prefetch: a share of the second-level cache that grows with the vector width, half of it
+/// for 512 bits.
 fn fetch_ahead_bytes(target: &Target) -> i64 {
     target.machine.l2_sixteenths(8) as i64 / 64 * i64::from(target.vector_bytes)
 }
 
-/// Percentage of a single pixel's time below which computing several as one pays.
+/// Percentage of a single pixel's time below which computing several pixels as one pays.
 const MERGE_MAX_PERCENT: u64 = 85;
 
-/// Fewest elements of a window's line that are worth vectors of their own, where a convolution of one image takes lines of
-/// all channels as columns.
+/// Minimum elements of a line of a window for vectors along the line to pay, where a convolution of one image takes
+/// lines of all channels as columns.
 pub const MIN_LINE_ELEMENTS: i64 = 32;
 
-/// Window lines longer than this are loops.
+/// Longer lines of a window are computed in a loop.
 pub const MAX_UNROLLED_WINDOW: i64 = 9;
 
-/// Fewer weights are not worth a rounding to 16 bits.
+/// Minimum number of weights for which rounding to 16 bits pays.
 pub const MIN_HALF_WEIGHTS: usize = 2048;
 
-/// Bytes of weights that may be copied for one user's sake when they have several.
+/// Maximum bytes of weights that are copied for one of several users.
 pub const MAX_COPIED_WEIGHTS_BYTES: usize = 64 << 10;
 
-/// How many neighbouring pixels of a row a convolution with `out` output channels should compute as the channels of one:
-/// filters of `columns` columns at `stride` grow by `stride` columns per pixel, but fill vectors. 1: none are merged.
+/// The number of neighbouring pixels of a row that a convolution with `out` output channels should compute as the
+/// channels of one pixel; 1 for no merging. Filters of `columns` columns at `stride` grow by `stride` columns per
+/// pixel, but fill vectors.
 pub fn merged_pixels(config: &Config, problem: Problem<'_>, out: u64, columns: u64, stride: u64) -> u64 {
     let lanes = u64::from(config.target.lanes());
-    // Time per pixel, in hundredths of a vector's multiply-add.
+    // Time per pixel, in hundredths of a vector multiply-add.
     let cost = |f: u64| 100 * (columns + stride * (f - 1)) * (out * f).div_ceil(lanes) / f;
     let wide = lanes.max(PANEL_COLUMNS.min(2 * lanes));
     let fitting = || [2, 4, 8, 16].into_iter().filter(|f| out * f <= wide);
@@ -84,23 +87,23 @@ pub fn merged_pixels(config: &Config, problem: Problem<'_>, out: u64, columns: u
     config.choose(Knob::MergedPixels, problem, best as i64, &candidates) as u64
 }
 
-/// The register tile for some vectors of columns.
+/// The register tile for a number of vectors of columns.
 pub fn tile(target: &Target, vectors: u32) -> Tile {
     let of_target = |t: &&(Arch, u32, Tile)| (t.0, t.1, t.2.vectors) == (target.arch, target.vector_bytes, vectors);
     TILES.iter().find(of_target).map_or(Tile { rows: 1, vectors, unroll: 1 }, |t| t.2)
 }
 
-/// Contracted elements below which storing a tile's sums takes so long beside the products that smaller tiles are
-/// better: the processor stores one while it computes the next.
+/// Contracted elements below which storing a tile's sums takes so long compared with the products that smaller tiles
+/// are better: the processor stores one while it computes the next.
 const SHORT_DEPTH: u64 = 96;
 
-/// The rows of the register tile of a contraction's full width over `depth` elements; `even`: all rows are one block, so
-/// that any number of rows fits.
+/// The rows of the register tile for a contraction of full width over `depth` elements; `even`: all rows are one block,
+/// so any number of rows fits.
 pub fn tile_rows(config: &Config, problem: Problem<'_>, tile: Tile, depth: Option<u64>, even: bool) -> u32 {
     if config.target.vector_bytes == 16 {
         return tile.rows;
     }
-    // One register holds a scalar of the left row, `vectors` the columns of a step.
+    // One register holds a scalar of the left row, `vectors` registers the columns of a step.
     let most = (config.target.vector_registers() - 1 - tile.vectors) / tile.vectors;
     let fits = |r: &u32| even || BLOCK_ROWS.is_multiple_of(u64::from(*r));
     let candidates: Vec<i64> = (4..=most.min(16)).filter(fits).map(i64::from).collect();
@@ -109,13 +112,13 @@ pub fn tile_rows(config: &Config, problem: Problem<'_>, tile: Tile, depth: Optio
     config.choose(Knob::TileRows, problem, default.into(), &candidates) as u32
 }
 
-/// Most vectors of columns in a tile.
+/// Maximum vectors of columns in a tile.
 fn most_vectors(target: &Target) -> u64 {
     let of_target = |t: &&(Arch, u32, Tile)| (t.0, t.1) == (target.arch, target.vector_bytes);
     TILES.iter().filter(of_target).map(|t| u64::from(t.2.vectors)).max().unwrap_or(1)
 }
 
-/// As many channels as a layer with `channels` of them computes without loss: whole registers where there are several.
+/// `channels`, rounded up to a number that a layer computes without loss: whole registers, if it needs several.
 pub fn whole_registers(channels: usize) -> usize {
     let unit = match channels {
         0..=3 => 1,
@@ -126,7 +129,7 @@ pub fn whole_registers(channels: usize) -> usize {
     channels.next_multiple_of(unit)
 }
 
-/// Columns of a panel of weights with `columns` columns in all (`None`: known at run time), `lanes` in a vector.
+/// Columns of a panel of weights with `columns` columns in total (`None`: known at run time), `lanes` per vector.
 pub fn panel_columns(target: &Target, lanes: u64, columns: Option<u64>) -> u64 {
     if target.vector_bytes == 16 {
         return lanes * vectors_128(columns, lanes);
@@ -161,7 +164,7 @@ pub fn row_vectors(config: &Config, problem: Problem<'_>, lanes: u32, columns: O
     }
 }
 
-/// The largest tile that leaves no rest, or the largest if all do.
+/// The largest tile that divides the vectors, or the largest one if none does.
 fn evenly(vectors: u64, most: u64) -> u32 {
     let even = (2..=most).rev().find(|&n| vectors.is_multiple_of(n));
     even.unwrap_or(most.min(vectors.max(1))) as u32
@@ -171,7 +174,7 @@ fn evenly(vectors: u64, most: u64) -> u32 {
 fn vectors_128(columns: Option<u64>, lanes: u64) -> u64 {
     let Some(columns) = columns else { return 2 };
     let filled = |vectors: u64| columns.div_ceil(vectors * lanes) * vectors;
-    // Three vectors only where they leave fewer empty columns: the tile of two is the faster one.
+    // Three vectors only if that leaves fewer empty columns: the tile of two is faster.
     match columns.div_ceil(lanes) {
         0 | 1 => 1,
         n if n <= 6 && filled(3) < filled(2) => 3,
@@ -179,20 +182,20 @@ fn vectors_128(columns: Option<u64>, lanes: u64) -> u64 {
     }
 }
 
-/// Rows to pass over all panels before the next rows come; a multiple of the tile's rows.
+/// Rows per block, which passes over all panels before the next one; a multiple of the tile's rows.
 pub fn row_block(config: &Config, problem: Problem<'_>, tile: Tile, row_bytes: u64, rows: Option<u64>) -> u64 {
     let unit = row_unit(&config.target, tile);
     let least = if config.target.vector_bytes > 16 { 1 } else { MIN_BLOCK_TILES_128 };
     let units = (cached_rows_bytes(&config.target) as u64 / row_bytes.max(1) / unit).max(least);
-    // Blocks of more rows than there are would all be one.
+    // Blocks with more rows than there are would all be the same.
     let most = rows.map_or(u64::MAX, |rows| rows.div_ceil(unit));
     let candidates = [units / 4, units / 2, units * 2, units * 4].map(|n| (n.clamp(1, most.max(1)) * unit) as i64);
     let default = units.min(most.max(1)) * unit;
     config.choose(Knob::RowBlock, problem, default as i64, &candidates) as u64
 }
 
-/// Most bytes of weights to fetch ahead of the tiles that need them: with those in use they must stay in the second-level
-/// cache, which is larger where vectors are.
+/// Maximum bytes of weights to prefetch ahead of the tiles that need them: with those in use they must stay in the
+/// second-level cache, of which wider vectors may use more.
 pub fn ahead_bytes(config: &Config, problem: Problem<'_>) -> i64 {
     match config.choose(Knob::FetchAhead, problem, 1, &[0, 2]) {
         0 => 0,
@@ -206,48 +209,49 @@ pub fn row_unit(target: &Target, tile: Tile) -> u64 {
     if target.vector_bytes > 16 { BLOCK_ROWS } else { u64::from(tile.rows) }
 }
 
-/// Whether tiles of two sizes that differ by one are better for `count` rows than tiles of `size` rows and one of the rest.
-/// A tile takes as long as one of four rows at least, since it reads as many weights; but code for a small rest is smaller.
+/// Whether tiles of two sizes that differ by one are better for `count` rows than tiles of `size` rows and a remainder.
+/// Any tile takes at least as long as one of four rows, since it reads as many weights; but code for a small remainder
+/// is smaller.
 pub fn spreads_rest(count: i64, size: i64) -> bool {
     let rest = count % size;
     count > size && rest > 0 && (4 - rest) * 20 > count
 }
 
-/// Columns of output computed at once by a depthwise convolution whose rows have `width` columns.
+/// Columns of the output that a depthwise convolution computes at once, for rows of `width` columns.
 pub fn depthwise_columns(config: &Config, problem: Problem<'_>, width: Option<u64>) -> u64 {
     let most = match config.target.arch {
         Arch::X86_64 => 8,
         Arch::Aarch64 => 10,
     };
     let Some(width) = width.filter(|&w| w > 0) else { return 8 };
-    // The fewest rounds, then the smallest tile that needs no more.
+    // The fewest iterations, then the smallest tile that needs no more.
     let even = |most: u64| width.div_ceil(width.div_ceil(most));
     let candidates = [2, 4, 6, 8, 12].map(|most| even(most) as i64);
     config.choose(Knob::DepthwiseColumns, problem, even(most) as i64, &candidates) as u64
 }
 
-/// Lines of output computed at once by a depthwise convolution that computes so many columns at once with windows of `length`
-/// columns: two where registers hold their sums and both lines of weights.
+/// Lines of the output that a depthwise convolution computes at once, given its columns and windows with `length`
+/// columns: two if the registers hold their sums and both lines of weights.
 pub fn depthwise_lines(target: &Target, columns: i64, length: i64) -> i64 {
     if 2 * (columns + length) < i64::from(target.vector_registers()) { 2 } else { 1 }
 }
 
-/// How many times its bytes a row counts that is computed in the kernel that reads it, when rows are cut into blocks: what
-/// they are computed from passes through the second-level cache with them.
+/// Factor for the bytes of a row that is computed in its reader's kernel, when rows are cut into blocks: the rows that
+/// it is computed from pass through the second-level cache too.
 pub const CHAINED_ROW_FACTOR: i64 = 2;
 
-/// Bytes of a tensor from which on writing it and reading it again takes longer than its parts in the second-level cache:
-/// four such caches.
+/// Bytes of a tensor from which writing and rereading it takes longer than computing it in parts in the second-level
+/// cache: four such caches.
 fn uncached_bytes(target: &Target) -> u64 {
     target.machine.l2_bytes * 4
 }
 
-/// Most multiply-adds with an element for which who reads it from memory has to wait: more take longer than that, and then
-/// one operation after the other is as fast.
+/// Maximum multiply-adds per element for which a reader waits for memory; with more, computing takes longer, and
+/// separate operations are as fast.
 const MAX_CHAINED_COLUMNS: u64 = 32;
 
-/// Whether an operation whose result has so many bytes should be computed in the kernel of its only reader, a block of rows at a
-/// time, where they meet so many columns.
+/// Whether an operation with a result of `bytes` should be computed in the kernel of its only reader, one block of rows
+/// at a time, if each element is multiplied by so many `columns`.
 pub fn chains(config: &Config, problem: Problem<'_>, bytes: Option<u64>, columns: Option<u64>) -> bool {
     let pays =
         bytes.is_some_and(|b| b > uncached_bytes(&config.target)) && columns.is_some_and(|c| c <= MAX_CHAINED_COLUMNS);

@@ -1,76 +1,77 @@
 //! Schedules and the cost model of products with sparse weights, as pure functions of shape and target.
 //!
-//! Vectors run along the pixels (or rows of a matrix): a non-zero is loaded once and multiplied by some vectors of staged
-//! elements. Tiles do not depend on the target, so that code for several CPU levels shares the weights.
+//! Vectors run along the pixels (or rows of a matrix): a non-zero is loaded once and multiplied by several vectors of
+//! staged elements. Tiles do not depend on the target, so that code for several CPU levels shares the weights.
 //!
 //! Costs are in multiply-adds of the longest vectors, or in nanoseconds where a name ends in `_NS`. They were fitted on
-//! [`ZEN5`] with AVX-512 to the times of single layers of resnet50 with 50 to 95 % zeros. To measure again: `mcc bench MODEL
-//! --profile` under choices of the knobs `sparse`, `sparse_tile` and `sparse_slices` (`docs/cost-model.md`).
+//! [`ZEN5`] with AVX-512 to the times of single layers of resnet50 with 50 to 95 % zeros. To measure again: `mcc bench
+//! MODEL --profile` with choices of the knobs `sparse`, `sparse_tile` and `sparse_slices` (`docs/cost-model.md`).
 
 use super::int8::by_signs;
 use crate::choices::{Knob, Problem};
 use crate::machine::{Machine, ZEN5};
 use crate::{Arch, Config, Target};
 
-/// The machine by whose caches weights are cut: one for all targets, since they share the weights.
+/// The machine whose caches determine how weights are cut: the same for all targets, since they share the weights.
 const SHARED_MACHINE: Machine = ZEN5;
 
-/// Lanes that tiles fill: those of the longest vectors.
+/// Lanes of the longest vectors, which tiles fill.
 const LANES: u64 = 16;
 
-/// Most vectors of the longest kind in a tile that is computed at once: a group's sums fill the registers.
+/// Maximum vectors, of the longest kind, of a tile that are computed at once: a group's sums fill the registers.
 const MAX_TILE_VECTORS: u64 = 7;
 
 /// Bytes of weights that stay in the second-level cache from tile to tile: half of it.
 const CACHED_WEIGHTS_BYTES: u64 = SHARED_MACHINE.l2_sixteenths(8);
 
-/// Bytes of the planes that stay in the first-level cache while a block of output channels is computed from a slice: 35 of
-/// 48 KiB.
+/// Bytes of the planes that stay in the first-level cache while a block of output channels is computed from a slice: 35
+/// of 48 KiB.
 const CACHED_PLANES_BYTES: f64 = (SHARED_MACHINE.l1d_bytes * 35 / 48) as f64;
 
-/// What loading a vector of another plane costs more, from the second-level cache.
+/// Extra cost of loading a vector of another plane from the second-level cache.
 const L2_LOAD_MULTIPLY_ADDS: f64 = 0.8;
 
-/// What an output channel costs by itself in a slice.
+/// Fixed cost of an output channel per slice.
 const CHANNEL_MULTIPLY_ADDS: f64 = 8.0;
 
-/// What storing a vector of sums costs in the only slice, and storing and loading it in each of several.
+/// Cost of storing a vector of sums with one slice, and of storing and loading it with several.
 const SUMS_STORED_MULTIPLY_ADDS: f64 = 2.0;
 const SUMS_KEPT_MULTIPLY_ADDS: f64 = 3.6;
 
-/// What staging costs a channel of a tile of a matrix, by itself and for each of its vectors.
+/// Fixed cost of staging a channel of a matrix tile, and cost per vector.
 const STAGED_CHANNEL_MULTIPLY_ADDS: u64 = 8;
 const STAGED_VECTOR_MULTIPLY_ADDS: u64 = 4;
 
-/// What fetching a cache line costs, from the second-level cache and from memory.
+/// Cost of fetching a cache line from the second-level cache, and from memory.
 const L2_LINE_MULTIPLY_ADDS: f64 = 2.0;
 const MEMORY_LINE_MULTIPLY_ADDS: f64 = 5.0;
 
-/// What spreading a non-zero over a vector costs.
+/// Cost of broadcasting a non-zero to a vector.
 const SPREAD_MULTIPLY_ADDS: f64 = 0.6;
 
-/// Share of the non-zeros that is not fetched before it is needed.
+/// Share of the non-zeros that is not prefetched in time.
 const LATE_FETCHES: f64 = 0.5;
 
-/// Loads that a vector of the operand takes: where lines are shorter than vectors, and where lines are packed, so that most
-/// vectors cross lines of the cache.
+/// Loads per vector of the operand: if lines are shorter than vectors, and if lines are packed, so that most vectors
+/// cross cache lines.
 const SHORT_LINE_LOADS: f64 = 1.25;
 const PACKED_LINE_LOADS: f64 = 1.7;
 
-/// A larger tile, or one of more lines, is taken where it costs at most one part in so many more.
+/// A larger tile, or one with more lines, is preferred if it costs at most one part in this many more.
 const NEARLY_EQUAL: u64 = 16;
 
-/// Layers with a smaller share of zeros are not looked at.
+/// Minimum share of zeros for which sparse forms are considered.
 pub const MIN_ZEROS_SHARE: f64 = 0.3;
 
-/// Most output channels of a block; see [`Cut`].
+/// Maximum output channels of a block; see [`Cut`].
 const MAX_BLOCK_CHANNELS: u64 = 256;
 
-/// Blocks that threads are to share, and output channels of which a shared one is a multiple.
+/// Blocks to share among threads, and the number of output channels that a shared block is a multiple of.
 const SHARED_BLOCKS: u64 = 4;
 const SHARED_BLOCK_CHANNELS: u64 = 64;
 
-/// Results of a tile of a matrix with some rows (`None`: known at run time): a power of two, or a multiple of 16, the lanes of the longest vectors.
+/// Results of a tile of a matrix with some rows (`None`: known at run time): a power of two, or a multiple of 16, the
+/// lanes of the longest vectors.
 pub fn span(config: &Config, problem: Problem<'_>, rows: Option<u64>, layer: &Layer) -> u64 {
     let Some(rows) = rows.filter(|&r| r > 0) else { return 4 * LANES };
     if rows < LANES {
@@ -91,22 +92,22 @@ pub fn span(config: &Config, problem: Problem<'_>, rows: Option<u64>, layer: &La
     config.choose(Knob::SparseTile, problem, best as i64, &all) as u64 * LANES
 }
 
-/// Nanoseconds of a multiply-add of the longest vectors at the nominal peak.
+/// Nanoseconds per multiply-add of the longest vectors at the nominal peak.
 const MULTIPLY_ADD_NS: f64 = 1.0 / SHARED_MACHINE.vector_multiply_adds_per_ns() as f64;
 
 /// How the weights of a layer are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
-    /// Output channels that take turns, so that loops are few and additions do not wait for one another.
+    /// Output channels computed in turn, which makes loops fewer and additions independent.
     pub abreast: u64,
-    /// Output channels whose sums wait together, those with about as many non-zeros next to one another: many where one
-    /// thread computes all, so that loops are alike, fewer where several share them.
+    /// Output channels whose sums are computed together, ordered by their number of non-zeros: many if one thread
+    /// computes all, which makes loops alike, fewer if several threads share them.
     pub block: u64,
     /// Input channels whose planes stay in the first-level cache.
     pub depth: u64,
 }
 
-/// Most output channels of a block, of so many.
+/// Maximum output channels of a block, for `out` output channels.
 pub fn block(config: &Config, out: u64) -> u64 {
     if config.threads > 1 {
         (out / SHARED_BLOCKS).max(1).next_multiple_of(SHARED_BLOCK_CHANNELS).min(MAX_BLOCK_CHANNELS)
@@ -115,13 +116,15 @@ pub fn block(config: &Config, out: u64) -> u64 {
     }
 }
 
-/// How many output channels should share offsets, by how many values that takes with the zeros which fill blocks up.
+/// The number of output channels that should share offsets, given the number of values, with zeros that fill blocks,
+/// for each.
 pub fn shared(ways: [(u64, u64); 3]) -> u64 {
     let cost = |&(shared, values): &(u64, u64)| (values as f64 * multiply_add_cost(shared) * 100.0) as u64;
     ways.iter().min_by_key(|way| cost(way)).map_or(1, |way| way.0)
 }
 
-/// What a multiply-add of a non-zero costs where so many output channels share what it reads: by itself it waits for a load.
+/// Cost of a multiply-add of a non-zero if this many output channels share what it reads; if only one does, it waits
+/// for a load.
 fn multiply_add_cost(shared: u64) -> f64 {
     match shared {
         1 => 1.0,
@@ -130,7 +133,7 @@ fn multiply_add_cost(shared: u64) -> f64 {
     }
 }
 
-/// How to cut a layer over its tiles.
+/// How to cut a layer, given its tiles.
 pub fn cut(config: &Config, problem: Problem<'_>, layer: &Layer) -> Cut {
     let abreast = if layer.span <= LANES { 8 } else { 4 };
     let block = layer.out.next_multiple_of(abreast).min(block(config, layer.out));
@@ -140,8 +143,8 @@ pub fn cut(config: &Config, problem: Problem<'_>, layer: &Layer) -> Cut {
     Cut { abreast, block, depth: layer.channels.div_ceil(slices).max(1) }
 }
 
-/// Slices of equal size of the channels, and what the non-zeros of a layer take over `once` vectors of the longest kind, in
-/// multiply-adds of such vectors: measured on a core that loads two of them a cycle.
+/// The number of slices of equal size of the channels, and the cost of a layer's non-zeros over `once` vectors of the
+/// longest kind, in multiply-adds of such vectors; measured on a core that loads two of them per cycle.
 fn slices(layer: &Layer, once: u64, reads: &Reads) -> (u64, f64) {
     let bytes = (layer.channels * reads.elements * 4) as f64;
     let of = |slices: u64| {
@@ -149,7 +152,7 @@ fn slices(layer: &Layer, once: u64, reads: &Reads) -> (u64, f64) {
         let sums = (if slices > 1 { SUMS_KEPT_MULTIPLY_ADDS } else { SUMS_STORED_MULTIPLY_ADDS }) * once as f64
             + CHANNEL_MULTIPLY_ADDS;
         let far = (1.0 - CACHED_PLANES_BYTES * slices as f64 / bytes).max(0.0) * L2_LOAD_MULTIPLY_ADDS;
-        // Two that share what they meet load it once, and four twice.
+        // Two output channels that share offsets load each vector once, four twice.
         let each = if layer.shared > 1 { (reads.loads + far) / 2.0 } else { reads.loads + far };
         let each = each.max(multiply_add_cost(layer.shared));
         let loads = layer.values as f64 * (once as f64 * each + SPREAD_MULTIPLY_ADDS / layer.shared as f64);
@@ -159,60 +162,60 @@ fn slices(layer: &Layer, once: u64, reads: &Reads) -> (u64, f64) {
     (2..=most).map(of).fold(of(1), |best, next| if next.1 < best.1 { next } else { best })
 }
 
-/// The same for a tile of `vectors` vectors, of which some are computed at once, with so many staged elements.
+/// The same for a tile of `vectors` vectors, of which some are computed at once, with `staged` elements.
 fn tile_cost(layer: &Layer, vectors: u64, staged: u64, reads: &Reads) -> f64 {
     let once = at_once(vectors);
-    // Every block of output channels fetches what it reads.
+    // Every block of output channels fetches the lines that it reads.
     let lines = (layer.channels * reads.elements * layer.out.div_ceil(MAX_BLOCK_CHANNELS)) as f64
         / SHARED_MACHINE.line_floats() as f64;
     let far = staged * 4 > CACHED_WEIGHTS_BYTES;
     let fetched = lines * if far { MEMORY_LINE_MULTIPLY_ADDS } else { L2_LINE_MULTIPLY_ADDS };
-    // Every tile fetches all non-zeros, half of them before they are needed.
+    // Every tile fetches all non-zeros, half of them too late.
     let entries = self::fetched(layer.bytes()) / MULTIPLY_ADD_NS * LATE_FETCHES;
     (slices(layer, once, reads).1 + fetched) * (vectors / once) as f64 + entries
 }
 
-/// What is to be staged of an image, in one of two ways: with lines as long as they are, or filled up to whole vectors,
-/// or half of one, and every column of the window in planes of its own.
+/// The staged planes of an image, in one of two ways: with lines at their own length, or with lines padded to whole or
+/// half vectors and separate planes for every column of the window.
 #[derive(Debug, Clone, Copy)]
 pub struct Image {
     /// Lines and columns of results.
     pub size: [u64; 2],
-    /// How many more lines and columns a phase has.
+    /// Additional lines and columns of a phase.
     pub reach: [u64; 2],
-    /// Phases of lines and of columns.
+    /// Number of phases of lines and of columns.
     pub phases: [u64; 2],
-    /// How many more lines all phases of lines together have than results.
+    /// Additional lines of all phases together, compared with the results.
     pub more: u64,
-    /// Whether lines are filled up.
+    /// Whether lines are padded.
     pub aligned: bool,
 }
 
-/// What results that are computed at once meet of a channel.
+/// The elements of a channel that the results computed at once read.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reads {
-    /// Elements.
+    /// Number of elements.
     pub elements: u64,
-    /// Loads of a vector: more than one where vectors cross lines of the cache.
+    /// Loads per vector: more than one if vectors cross cache lines.
     pub loads: f64,
 }
 
 impl Reads {
-    /// Of a tile of so many rows of a matrix.
+    /// For a tile of `span` rows of a matrix.
     pub fn rows(span: u64) -> Reads {
         Reads { elements: (at_once(span.div_ceil(LANES)) * LANES).min(span), loads: 1.0 }
     }
 }
 
 impl Image {
-    /// Of a tile of so many results, with lines so far apart.
+    /// For a tile of `span` results, with lines `pitch` apart.
     fn reads(&self, span: u64, pitch: u64) -> Reads {
         let results = at_once(span / LANES) * LANES;
         let elements = self.phases[0] * (results + self.reach[1]) + self.more * pitch;
-        // Either all vectors cross lines of the cache, or those of every other line of the window.
+        // Either all vectors cross cache lines, or those of every other line of the window.
         let loads = match self.aligned {
             true if pitch < LANES && self.reach[0] > 0 => SHORT_LINE_LOADS,
-            // Without a reach, all places are at the start of a plane.
+            // Without a reach, every line starts a plane.
             false if self.reach != [0, 0] => PACKED_LINE_LOADS,
             _ => 1.0,
         };
@@ -227,16 +230,16 @@ pub struct Tiles {
     pub lines: u64,
     /// Elements between lines.
     pub pitch: u64,
-    /// Results in a tile, with what lies between lines, in whole vectors.
+    /// Results in a tile, including gaps between lines, in whole vectors.
     pub span: u64,
-    /// What those that are computed at once meet.
+    /// Reads of the results that are computed at once.
     pub reads: Reads,
-    /// What it costs, in multiply-adds of the longest vectors.
+    /// Its cost, in multiply-adds of the longest vectors.
     pub cost: u64,
 }
 
 impl Image {
-    /// Tiles of so many lines.
+    /// Tiles with a number of lines.
     fn tiles(&self, layer: &Layer, lines: u64) -> Tiles {
         let width = self.size[1] + self.reach[1];
         let pitch = match self.aligned {
@@ -254,7 +257,7 @@ impl Image {
     }
 }
 
-/// Ways to cut an image that tuning tries.
+/// Maximum number of tilings of an image that tuning tries.
 const MAX_TUNED_WAYS: usize = 8;
 
 /// The best tiles of an image that a layer reads, which may be staged in either way.
@@ -263,7 +266,7 @@ pub fn tiles(config: &Config, problem: Problem<'_>, images: &[Image; 2], layer: 
     let ways = images.iter().flat_map(|image| lines.clone().map(|lines| (image.tiles(layer, lines), *image)));
     let mut ways: Vec<(Tiles, Image)> = ways.collect();
     ways.sort_by_key(|way| way.0.cost);
-    // Large tiles leave little to share for threads.
+    // Larger tiles leave fewer to share among threads.
     let notably = |(tiles, _): &&(Tiles, Image)| tiles.cost <= ways[0].0.cost + ways[0].0.cost / NEARLY_EQUAL;
     let best = ways.iter().filter(notably).min_by_key(|way| way.0.lines).unwrap_or(&ways[0]);
     let code = |(tiles, image): &(Tiles, Image)| (2 * tiles.lines + u64::from(image.aligned)) as i64;
@@ -272,12 +275,13 @@ pub fn tiles(config: &Config, problem: Problem<'_>, images: &[Image; 2], layer: 
     *ways.iter().find(|way| code(way) == chosen).unwrap_or(best)
 }
 
-/// Vectors of the longest kind that are computed at once of so many.
+/// Of `vectors` vectors of the longest kind, the number computed at once.
 fn at_once(vectors: u64) -> u64 {
     (1..=MAX_TILE_VECTORS).rev().find(|n| vectors.is_multiple_of(*n)).unwrap_or(1)
 }
 
-/// Vectors that are computed at once of a span of so many, of words of bytes or floats, for each of some output channels.
+/// Of a span, the number of vectors computed at once, with words of bytes or floats, for each of `abreast` output
+/// channels.
 pub fn vectors(target: &Target, words: bool, span: u32, abreast: u32) -> u32 {
     let registers = match (target.arch, target.vector_bytes) {
         (Arch::X86_64, 16 | 32) if words && by_signs(target) => 10,
@@ -289,56 +293,56 @@ pub fn vectors(target: &Target, words: bool, span: u32, abreast: u32) -> u32 {
     (1..=most).rev().find(|n| span.is_multiple_of(*n)).unwrap_or(1)
 }
 
-/// Rows that the cost model assumes where run time decides.
+/// Rows that the cost model assumes if they are known at run time only.
 pub const ASSUMED_ROWS: u64 = 64;
 
-/// What the cost model knows of a layer.
+/// A layer as the cost model sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Layer {
     /// Rows of the result: pixels.
     pub rows: u64,
     /// Input channels.
     pub channels: u64,
-    /// Weights of an output channel.
+    /// Weights per output channel.
     pub depth: u64,
     /// Output channels.
     pub out: u64,
-    /// Non-zeros of all weights, with zeros that fill blocks up.
+    /// Non-zeros of all weights, including zeros that fill blocks.
     pub values: u64,
     /// Output channels that share offsets.
     pub shared: u64,
     /// Multiply-adds of the fastest dense way.
     pub products: u64,
-    /// Whether channels are words of four, multiplied as bytes.
+    /// Whether channels are grouped in words of four bytes.
     pub words: bool,
-    /// Whether that is by minimal filtering where it pays.
+    /// Whether the fastest dense way is minimal filtering.
     pub filtered: bool,
-    /// Results of a tile, how many tiles, and the elements that each stages.
+    /// Results per tile, the number of tiles, and the elements that each stages.
     pub span: u64,
     /// See `span`.
     pub tiles: u64,
     /// See `span`.
     pub staged: u64,
-    /// See `span`: what results that are computed at once meet.
+    /// See `span`: reads of the results that are computed at once.
     pub reads: Reads,
 }
 
 /// Predicted nanoseconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Costs {
-    /// By non-zeros.
+    /// With non-zeros only.
     pub sparse: f64,
-    /// With all weights.
+    /// With dense weights.
     pub dense: f64,
-    /// How much less non-zeros take where the operand, and the result, have their channels first.
+    /// Time that non-zeros save if the operand, and the result, are channels first.
     pub saved: [f64; 2],
 }
 
-/// How much faster than with all weights non-zeros must be predicted to be: predictions err.
+/// Minimum predicted speed-up over dense weights, since predictions err.
 const MIN_SPEEDUP: f64 = 1.1;
 
 impl Costs {
-    /// The same, so that a table of choices decides; `None` where it takes all weights although non-zeros pay.
+    /// Lets a table of choices decide; `None` if it chooses dense weights although non-zeros pay.
     pub fn chosen(self, config: &Config, problem: Problem<'_>) -> Option<Costs> {
         let pays = self.pays();
         match (pays, config.choose(Knob::Sparse, problem, pays.into(), &[0, 1]) > 0) {
@@ -348,29 +352,29 @@ impl Costs {
         }
     }
 
-    /// Whether non-zeros are faster by more than predictions err.
+    /// Whether non-zeros are faster by more than the error of predictions.
     pub fn pays(&self) -> bool {
         self.sparse < self.to_beat()
     }
 
-    /// The time that non-zeros must not reach.
+    /// The time that the sparse form must beat.
     pub fn to_beat(&self) -> f64 {
         self.dense / MIN_SPEEDUP
     }
 
-    /// By non-zeros, where the operand or the result has its channels first.
+    /// The time with non-zeros, if the operand or the result is channels first.
     pub fn planes(&self, [operand, result]: [bool; 2]) -> f64 {
         let saved = |n: usize, first: bool| if first { self.saved[n] } else { 0.0 };
         self.sparse - saved(0, operand) - saved(1, result)
     }
 
-    /// The same with other layouts.
+    /// The costs with other layouts.
     pub fn with(self, planes: [bool; 2]) -> Costs {
         Costs { sparse: self.planes(planes), ..self }
     }
 }
 
-/// Bytes of the value of a non-zero, and of its offset.
+/// Bytes of a non-zero's value, and of its offset.
 const VALUE_BYTES: f64 = 4.0;
 const OFFSET_BYTES: f64 = 2.0;
 
@@ -381,27 +385,27 @@ impl Layer {
     }
 }
 
-/// Nanoseconds until so many bytes are there.
+/// Nanoseconds to fetch `bytes`.
 fn fetched(bytes: f64) -> f64 {
     let cached = bytes <= CACHED_WEIGHTS_BYTES as f64;
     bytes / f64::from(if cached { SHARED_MACHINE.l2_bytes_per_ns } else { SHARED_MACHINE.memory_bytes_per_ns })
 }
 
-/// Shares of the nominal peak, which is of a slower clock than that of the machine where they were measured: of dense
-/// kernels of floats and of 8-bit integers, of minimal filtering, and of sparse kernels, beside what [`tile_cost`] counts.
+/// Shares of the nominal peak, which assumes a slower clock than the measured machine's: of dense kernels of floats and
+/// of 8-bit integers, of minimal filtering, and of sparse kernels, in addition to the costs in [`tile_cost`].
 const DENSE_PEAK_SHARE: f64 = 1.2;
 const INT8_PEAK_SHARE: f64 = 1.1;
 const FILTERING_PEAK_SHARE: f64 = 0.9;
 const SPARSE_PEAK_SHARE: f64 = 0.95;
 
-/// Nanoseconds of a non-zero that is multiplied by a single element.
+/// Nanoseconds per non-zero that is multiplied by a single element.
 const SCALAR_NS: f64 = 0.35;
 
-/// Nanoseconds of an element that is transposed with vectors of 16 lanes, and how many fewer it takes to be copied.
+/// Nanoseconds per element that is transposed with vectors of 16 lanes, and what copying it instead saves.
 pub(crate) const TRANSPOSE_NS: f64 = 0.15;
 const COPY_SAVES_NS: f64 = 0.04;
 
-/// Predicts both ways of a layer.
+/// Predicts the sparse and the dense time of a layer.
 pub fn costs(target: &Target, layer: &Layer) -> Costs {
     let rate = super::threads::multiply_adds_per_ns(target) as f64;
     let lanes = f64::from(target.lanes());
@@ -490,12 +494,12 @@ mod tests {
             let (tiles, image) = tiles(&config, ANY, &images, &layer(channels, channels, values));
             (image.aligned, tiles.lines, tiles.pitch, tiles.span)
         };
-        // Lines of seven fill vectors two by two.
+        // Lines of seven fill vectors in pairs.
         assert_eq!(images(7, 512, 200_000), (true, 7, 8, 64));
         assert_eq!(images(14, 256, 50_000), (true, 7, 16, 112));
     }
 
-    /// A 1x1 convolution of 1024 to 256 channels over 14x14 pixels: faster by non-zeros where two thirds are zero.
+    /// A 1x1 convolution of 1024 to 256 channels over 14x14 pixels is faster sparse if two thirds are zero.
     #[test]
     fn dense_layers_stay_dense() {
         let config = Config::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();

@@ -1,8 +1,8 @@
-//! What an equality of dimensions says about all others.
+//! Rewriting of dimensions by an equality.
 
 use super::{Atom, Dim, Repr, Sym};
 
-/// A product of symbols and operations, and what it may be replaced by.
+/// A product of symbols and operations, and its replacement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     product: Vec<Atom>,
@@ -10,11 +10,12 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// What follows from two dimensions being equal: the product of most factors in their difference is what the others say,
-    /// if these are multiples of its coefficient. Where that is a sum of symbols nothing follows.
+    /// The rule that follows from two dimensions being equal: the product with the most factors in their difference is
+    /// replaced by the other terms, if these are multiples of its coefficient. If the difference is a sum of symbols,
+    /// there is no rule.
     pub fn equating(a: &Dim, b: &Dim) -> Option<Rule> {
         let terms = (a - b).terms();
-        // By degree first, so that what replaces a product is of products that come before it.
+        // Ordered by degree first, so that a product is replaced by products that come before it.
         let (product, coefficient) = terms.into_iter().max_by(|a, b| (a.0.len(), &a.0).cmp(&(b.0.len(), &b.0)))?;
         let whole = &(a - b) - &Dim::from_terms([(product.clone(), coefficient)].into());
         let value = (&Dim::ZERO - &whole).exact_div(&Dim::from(coefficient))?;
@@ -23,7 +24,7 @@ impl Rule {
         (plain && !rule.product.is_empty() && rule.once(&rule.value) == rule.value).then_some(rule)
     }
 
-    /// The symbol that must be a constant, and the constant.
+    /// The symbol that must be constant, and the constant.
     pub fn fixed(&self) -> Option<(&Sym, i64)> {
         match self.product.as_slice() {
             [Atom::Sym(s)] => Some((s, self.value.as_const()?)),
@@ -31,10 +32,10 @@ impl Rule {
         }
     }
 
-    /// A dimension, said with the rule.
+    /// Applies the rule to a dimension.
     pub fn apply(&self, d: &Dim) -> Dim {
         let mut d = d.clone();
-        // Every round leaves products that come before those that it found.
+        // Every iteration leaves products that come before those it replaced.
         loop {
             let next = self.once(&d);
             if next == d {
@@ -59,7 +60,7 @@ impl Rule {
         terms.sum()
     }
 
-    /// What is left of the factors of a product that has all of the rule's.
+    /// The remaining factors of a product that has all factors of the rule.
     fn divide(&self, factors: &[Atom]) -> Option<Vec<Atom>> {
         let mut rest = factors.to_vec();
         for atom in &self.product {

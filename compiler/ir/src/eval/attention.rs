@@ -1,4 +1,4 @@
-//! Attention, head by head.
+//! Attention, one head at a time.
 
 use crate::Result;
 use crate::Tensor;

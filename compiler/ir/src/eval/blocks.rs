@@ -3,7 +3,7 @@
 use crate::{ConvSpec, DType, Tensor};
 use crate::{Error, Result};
 
-/// Each window's sums over the blocks of every panel.
+/// The sums of each window over the blocks of every panel.
 pub(super) fn block_conv(
     x: &[Tensor],
     (spec, kernel): (&ConvSpec, &[i64]),
@@ -15,7 +15,7 @@ pub(super) fn block_conv(
         return Err(Error::internal("blocks meet channels"));
     };
     let (blocks, tile, depth) = (values.shape()[0], values.shape()[1], values.shape()[2..].iter().product::<usize>());
-    // Elements between neighbours along the batch and the spatial axes.
+    // Distances in elements between neighbours along the batch and the spatial axes.
     let mut strides = vec![channels; kernel.len() + 1];
     for axis in (0..kernel.len()).rev() {
         strides[axis] = strides[axis + 1] * x.shape()[axis + 1];
@@ -23,7 +23,7 @@ pub(super) fn block_conv(
     let heads = heads.to_i64s();
     let mut sums = Vec::with_capacity(result.iter().product());
     for row in 0..pixels.iter().product::<usize>() {
-        // Without a window, rows follow one another.
+        // Without a window, rows are contiguous.
         let mut start = row * channels;
         if !kernel.is_empty() {
             (start, _) = pixels.iter().enumerate().rev().fold((0, row), |(start, rest), (axis, &extent)| {

@@ -1,4 +1,4 @@
-//! Correlation with coded weights: the weights are decoded first.
+//! Correlation with low-bit weights, which are decoded first.
 
 use super::{conv, matmul, movement};
 use crate::{Error, Result};

@@ -1,4 +1,4 @@
-//! Convolutions: windows are copied out into columns, and a matrix product does the rest.
+//! Convolutions: windows are copied into columns, followed by a matrix product.
 
 use super::matmul;
 use super::number::{Number, by_class};
@@ -63,7 +63,7 @@ pub(super) fn col2im(x: &Tensor, spec: &ConvSpec, kernel: &[i64], result: &[usiz
     by_class!(x.dtype(), sum_columns(x, spec, &kernel, result))
 }
 
-/// `[batch, d..., channels]` as `[batch, channels, d...]`.
+/// Transposes `[batch, d..., channels]` to `[batch, channels, d...]`.
 pub(super) fn channels_first(x: &Tensor, layout: Layout) -> Result<Tensor> {
     let rank = x.shape().len();
     match layout {
@@ -83,7 +83,7 @@ pub(super) fn from_channels_first(x: &Tensor, layout: Layout) -> Result<Tensor> 
     }
 }
 
-/// A shape of either layout with its channels first.
+/// A shape of either layout as channels-first.
 pub(super) fn first_shape(shape: &[usize], layout: Layout) -> Vec<usize> {
     let mut shape = shape.to_vec();
     if layout == Layout::ChannelsLast {
@@ -92,8 +92,8 @@ pub(super) fn first_shape(shape: &[usize], layout: Layout) -> Vec<usize> {
     shape
 }
 
-/// Calls `f(kernel index, window index, element)` for every element of every window that lies inside the data; all
-/// three are row-major positions.
+/// Calls `f(kernel index, window index, element)` for every element of every window that is inside the data; all three
+/// are row-major positions.
 fn windows(
     spec: &ConvSpec,
     kernel: &[usize],

@@ -23,7 +23,7 @@ pub(super) fn dot_conv(
     let &[_, panels, taps, steps, tile, _] = packed.shape() else {
         return Err(crate::Error::internal("packed bytes have six axes"));
     };
-    // Elements between neighbours along the batch and the spatial axes.
+    // Distances in elements between neighbours along the batch and the spatial axes.
     let mut strides = vec![channels; axes + 1];
     for axis in (0..axes).rev() {
         strides[axis] = strides[axis + 1] * shape[axis + 1];
@@ -32,7 +32,7 @@ pub(super) fn dot_conv(
     let mut values = Vec::with_capacity(result.iter().product());
     let rows: usize = result[..result.len() - 1].iter().product();
     for row in 0..rows {
-        // Without a window, rows follow one another.
+        // Without a window, rows are contiguous.
         let mut start = row * channels;
         if axes > 0 {
             let mut rest = row;

@@ -66,14 +66,14 @@ pub(super) fn binary(f: BinaryOp, a: &Tensor, b: &Tensor, shape: &[usize]) -> Re
     Tensor::new(to, shape.to_vec(), data.into())
 }
 
-/// Appends the result on one pair of elements.
+/// Appends the result for a pair of elements.
 pub(super) fn binary_element(f: BinaryOp, dtype: DType, a: &[u8], b: &[u8], out: &mut Vec<u8>) {
     if dtype.is_float() {
         let (x, y) = (decode_f64(dtype, a), decode_f64(dtype, b));
         match (float_binary(f), compare(f, x.partial_cmp(&y))) {
             (_, Some(truth)) => out.push(u8::from(truth)),
             (Some(f), None) => encode_f64(dtype, f(x, y), out),
-            // Inference lets no bitwise operation on floats pass.
+            // Inference rejects bitwise operations on floats.
             (None, None) => encode_f64(dtype, f64::NAN, out),
         }
         return;
@@ -85,7 +85,7 @@ pub(super) fn binary_element(f: BinaryOp, dtype: DType, a: &[u8], b: &[u8], out:
     }
 }
 
-/// The truth of a comparison, given how the operands are ordered (`None` with NaN); `None` for other operations.
+/// The result of a comparison, given the order of the operands (`None` with NaN); `None` for other operations.
 fn compare(f: BinaryOp, order: Option<std::cmp::Ordering>) -> Option<bool> {
     use BinaryOp::*;
     match f {
@@ -123,7 +123,7 @@ fn float_binary(f: BinaryOp) -> Option<fn(f64, f64) -> f64> {
     })
 }
 
-/// Exact, to be wrapped to the type; comparisons are not its business.
+/// The exact result, to be wrapped to the type; not for comparisons.
 fn int_binary(f: BinaryOp, dtype: DType, a: i128, b: i128) -> i128 {
     use BinaryOp::*;
     let bits = i128::from(dtype.bits());
@@ -142,7 +142,7 @@ fn int_binary(f: BinaryOp, dtype: DType, a: i128, b: i128) -> i128 {
         Or => a | b,
         Xor => a ^ b,
         ShiftLeft if (0..bits).contains(&b) => a << b,
-        // Logical: the bits of the type alone, without the sign's copies above them.
+        // Logical: only the bits of the type, without the copies of the sign above them.
         ShiftRight if (0..bits).contains(&b) => (a & ((1 << bits) - 1)) >> b,
         ShiftLeft | ShiftRight => 0,
         Equal | Less | LessOrEqual | Greater | GreaterOrEqual => 0,
@@ -197,7 +197,7 @@ pub(super) fn cast(x: &Tensor, to: DType, saturate: bool) -> Result<Tensor> {
             elements.for_each(|b| encode_i64(to, float_to_int(decode_f64(from, b), to), &mut data));
         }
         (_, DTypeClass::Float) if to == DType::F32 => {
-            // Straight to f32: by way of f64 large integers would round twice.
+            // Directly to f32: through f64 large integers would be rounded twice.
             let single = |b: &[u8]| wide(from, decode_i64(from, b)) as f32;
             data.extend(elements.flat_map(|b| single(b).to_le_bytes()));
         }
@@ -210,7 +210,7 @@ pub(super) fn cast(x: &Tensor, to: DType, saturate: bool) -> Result<Tensor> {
     Tensor::new(to, x.shape().to_vec(), data.into())
 }
 
-/// Truncates; whole-byte types saturate (NaN is 0), smaller ones wrap as ONNX has it.
+/// Truncates; whole-byte types saturate (NaN is 0), smaller ones wrap as in ONNX.
 fn float_to_int(v: f64, to: DType) -> i64 {
     if to.bits() < 8 {
         return v as i64;

@@ -4,7 +4,7 @@ use super::{elementwise, index};
 use crate::{BinaryOp, ScatterReduction, Tensor};
 use crate::{Error, Result};
 
-/// An index of an axis, counted from its end when negative.
+/// An index of an axis, counted from the end if negative.
 fn resolve(i: i64, extent: usize) -> Result<usize> {
     let n = extent as i64;
     if !(-n..n).contains(&i) {
@@ -37,7 +37,7 @@ pub(super) fn gather_elements(x: &Tensor, indices: &Tensor, axis: usize) -> Resu
     Tensor::new(x.dtype(), indices.shape().to_vec(), data.into())
 }
 
-/// For each index, where in `x` the element is that it means.
+/// For each index, the position in `x` of its element.
 fn element_positions(x: &Tensor, indices: &Tensor, axis: usize) -> Result<Vec<usize>> {
     let strides = index::strides(x.shape());
     let values = indices.to_i64s();
@@ -76,7 +76,7 @@ pub(super) fn gather_nd(x: &Tensor, indices: &Tensor, batch_dims: usize) -> Resu
     Tensor::new(x.dtype(), [outer, rest].concat(), data.into())
 }
 
-/// For each index tuple, which run of the data it means.
+/// For each index tuple, the run of the data that it selects.
 fn nd_positions(shape: &[usize], indices: &Tensor, depth: usize) -> Result<Vec<usize>> {
     let strides = index::strides(&shape[..depth]);
     let tuples: usize = indices.shape()[..indices.shape().len() - 1].iter().product();

@@ -6,10 +6,10 @@ use super::eval_op;
 use crate::{Dim, Graph, If, NodeId, Op, Sym, Tensor, TensorType, Value};
 use crate::{Error, Result};
 
-/// Elements of an input that symbols may stand for.
+/// Maximum number of elements of an input that symbols are bound to.
 const MAX_ELEMENTS: usize = 64;
 
-/// An element as a symbol sees it; of a float, its bits.
+/// An element as the value of a symbol; for a float, its bits.
 fn element(tensor: &Tensor, i: usize) -> i64 {
     if !tensor.dtype().is_float() {
         return tensor.i64_at(i);
@@ -18,7 +18,7 @@ fn element(tensor: &Tensor, i: usize) -> i64 {
     tensor.data()[i * size..(i + 1) * size].iter().rev().fold(0, |bits, &b| bits << 8 | i64::from(b))
 }
 
-/// What symbols stand for.
+/// The values of symbols.
 #[derive(Debug, Clone, Default)]
 pub struct Bindings(BTreeMap<Sym, i64>);
 
@@ -58,7 +58,7 @@ impl Bindings {
         Ok(bindings)
     }
 
-    /// Gives a symbol its value.
+    /// Binds a symbol to a value.
     ///
     /// # Errors
     /// When it has another value already.

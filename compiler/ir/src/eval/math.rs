@@ -2,7 +2,7 @@
 
 use crate::UnaryOp;
 
-/// A float function, where the operation is one.
+/// A float function, if the operation is one.
 pub(super) fn float_function(f: UnaryOp) -> Option<fn(f64) -> f64> {
     use UnaryOp::*;
     Some(match f {
@@ -36,7 +36,7 @@ pub(super) fn float_function(f: UnaryOp) -> Option<fn(f64) -> f64> {
     })
 }
 
-/// `x Φ(x)`. From -9 on down the result is less than 1e-17.
+/// `x Φ(x)`. Below -9 the result is less than 1e-17.
 fn gelu(x: f64) -> f64 {
     if x < -9.0 { -0.0 } else { 0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2)) }
 }
@@ -51,8 +51,8 @@ pub(super) fn softplus(x: f64) -> f64 {
     if x.is_nan() { x } else { x.max(0.0) + (-x.abs()).exp().ln_1p() }
 }
 
-/// The error function, by the series `2/sqrt(pi) exp(-x²) sum(2^n x^(2n+1) / (2n+1)!!)`: its terms are all of one
-/// sign, so that nothing cancels. From 6 on the result rounds to 1.
+/// The error function, by the series `2/sqrt(pi) exp(-x²) sum(2^n x^(2n+1) / (2n+1)!!)`: all terms have the same sign,
+/// so nothing cancels. From 6 on the result rounds to 1.
 pub(super) fn erf(x: f64) -> f64 {
     if x.is_nan() {
         return x;

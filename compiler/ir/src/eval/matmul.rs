@@ -15,7 +15,7 @@ pub(super) fn packed_matmul(a: &Tensor, packed: &Tensor, result: &[usize]) -> Re
     matmul(a, &elementwise::cast(&unpack(packed, n)?, a.dtype(), true)?)
 }
 
-/// `[..., panels, k, tile]` as `[..., k, n]`.
+/// Reshapes `[..., panels, k, tile]` to `[..., k, n]`.
 pub(super) fn unpack(packed: &Tensor, n: usize) -> Result<Tensor> {
     let rank = packed.shape().len();
     let (batch, [panels, k, tile]) = (&packed.shape()[..rank - 3], [0, 1, 2].map(|i| packed.shape()[rank - 3 + i]));
@@ -38,7 +38,7 @@ fn batched<T: Number>(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let one_wins = |(x, y): (usize, usize)| if x == 1 { y } else { x };
     let batch: Vec<usize> = (0..rank).map(|i| one_wins((at(&a_batch, i), at(&b_batch, i)))).collect();
     let (x, y) = (T::all(a), T::all(b));
-    // Where an operand's matrix of a batch index stands.
+    // The position of an operand's matrix for a batch index.
     let matrix = |index: &[usize], own: &[usize], size: usize| {
         let tail = &index[rank - own.len()..];
         let clipped: Vec<usize> = tail.iter().zip(own).map(|(&i, &n)| if n == 1 { 0 } else { i }).collect();

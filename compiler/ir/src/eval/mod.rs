@@ -1,8 +1,8 @@
-//! The reference evaluator: what every primitive means, written slowly and plainly.
+//! The reference evaluator: the meaning of every primitive, computed in the simplest way.
 //!
-//! Constant folding runs it on weights, so that operations that only move elements, element-wise functions,
-//! reductions and casts stay fast at a hundred megabytes; everything else favours being obviously right. Floats are
-//! computed in `f64` and rounded to the result's type at the end; integers wrap to it.
+//! Constant folding runs it on weights, so operations that only move elements, element-wise functions, reductions and
+//! casts must be fast for a hundred megabytes; everything else favours being obviously right. Floats are computed in
+//! `f64` and rounded to the result's type at the end; integers wrap to it.
 
 mod attention;
 mod blocks;
@@ -51,7 +51,7 @@ pub fn eval_op(op: &Op, operands: &[Tensor], result_types: &[TensorType]) -> Res
     eval(op, operands, &inferred).map_err(|e| e.within(format!("evaluation of `{}`", op.name())))
 }
 
-/// The results, if their types say that all are empty.
+/// The results, if their types say that they are all empty.
 fn empty(types: &[TensorType]) -> Option<Vec<Tensor>> {
     let tensor = |ty: &TensorType| {
         let shape = shape(ty).ok().filter(|shape| shape.contains(&0))?;
@@ -65,7 +65,7 @@ fn eval(op: &Op, x: &[Tensor], types: &[TensorType]) -> Result<Vec<Tensor>> {
     if let Some(nothing) = empty(types).filter(|_| !matches!(op, Op::If(_))) {
         return Ok(nothing);
     }
-    // Only here are operands counted on: inference has checked their number and types.
+    // Only used here, where inference has checked the operands' number and types.
     let one = |t: Result<Tensor>| t.map(|t| vec![t]);
     match op {
         Op::Input(name, _) => Err(Error::internal(format!("input `{name}` is not constant"))),

@@ -73,7 +73,7 @@ pub(super) fn pad(x: &Tensor, value: &Tensor, before: &[usize], after: &[usize],
     Ok(padded)
 }
 
-/// Pads one axis: the axes' order does not matter, in no mode.
+/// Pads one axis; axes can be padded in any order, in every mode.
 fn pad_axis(x: &Tensor, value: &Tensor, axis: usize, pads: (usize, usize), mode: PadMode) -> Result<Tensor> {
     let (outer, n, inner) = index::around(x.shape(), axis);
     let run = inner * x.dtype().size();
@@ -83,7 +83,7 @@ fn pad_axis(x: &Tensor, value: &Tensor, axis: usize, pads: (usize, usize), mode:
     if n == 0 && mode != PadMode::Constant && outer * inner != 0 {
         return Err(Error::invalid(format!("axis {axis} is empty: there is nothing to pad it with")));
     }
-    // Which element of the axis stands at each place; `None` for the padding value.
+    // The element of the axis at each position; `None` for the padding value.
     let source = |i: usize| -> Option<usize> {
         let (i, n) = (i as i64 - pads.0 as i64, n as i64);
         let at = match mode {

@@ -1,9 +1,9 @@
-//! The two kinds of numbers that arithmetic is done in: `f64` for all floats, wrapping `i64` for all integers.
+//! The two number types for arithmetic: `f64` for all floats, wrapping `i64` for all integers.
 
 use crate::Result;
 use crate::{DType, Tensor};
 
-/// A number that sums of products are made of.
+/// A number type for sums of products.
 pub(super) trait Number: Copy + 'static {
     /// The empty sum.
     const ZERO: Self;
@@ -61,7 +61,7 @@ impl Number for i64 {
     }
 }
 
-/// Calls `$f::<f64>` or `$f::<i64>`, whichever an element type computes in.
+/// Calls `$f::<f64>` or `$f::<i64>`, depending on the element type.
 macro_rules! by_class {
     ($dtype:expr, $f:ident ( $($arg:expr),* $(,)? )) => {
         if $dtype.is_float() { $f::<f64>($($arg),*) } else { $f::<i64>($($arg),*) }
@@ -69,7 +69,7 @@ macro_rules! by_class {
 }
 pub(super) use by_class;
 
-/// Exact integers: every integer type fits, and results wrap when they are written.
+/// An exact integer: every integer type fits, and results wrap when they are stored.
 pub(super) fn wide(dtype: DType, value: i64) -> i128 {
     if dtype == DType::U64 { i128::from(value as u64) } else { i128::from(value) }
 }

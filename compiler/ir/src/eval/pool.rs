@@ -38,7 +38,7 @@ pub(super) fn pool(x: &Tensor, spec: &PoolSpec, result: &[usize]) -> Result<Tens
         });
     });
     let y = match spec.kind {
-        // Taken, not computed: 64-bit integers keep all their bits.
+        // Selected, not computed, so that 64-bit integers keep all their bits.
         PoolKind::Max if !x.dtype().is_float() => {
             let all = first.to_i64s();
             let taken: Vec<i64> = winners.iter().map(|&w| all[w]).collect();

@@ -11,11 +11,11 @@ struct CellStep<'a> {
     xw: &'a [f64],
     /// `[hidden, gates * hidden]`.
     r: &'a [f64],
-    /// The hidden gate's recurrence bias, or nothing.
+    /// The hidden gate's recurrence bias, or empty.
     rbh: &'a [f64],
-    /// Peephole weights `i o f`, or nothing.
+    /// Peephole weights `i o f`, or empty.
     peephole: &'a [f64],
-    /// Factors of the product's columns, or nothing.
+    /// Factors of the product's columns, or empty.
     scales: &'a [f64],
 }
 
@@ -80,7 +80,7 @@ pub(super) fn recurrent(operands: &[Tensor], spec: &CellSpec) -> Result<Vec<Tens
     Ok(results)
 }
 
-/// Rounds a state to 8 bits over the range that it and 0 span.
+/// Rounds a state to 8 bits over its range including 0.
 fn quantize(h: &mut [f64]) {
     let low = h.iter().fold(0.0f64, |m, &v| m.min(v));
     let high = h.iter().fold(0.0f64, |m, &v| m.max(v));

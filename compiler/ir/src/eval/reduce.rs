@@ -7,7 +7,7 @@ use crate::tensor::{decode_f64, decode_i64};
 use crate::{DType, ReduceKind, Tensor};
 
 pub(super) fn reduce(x: &Tensor, kind: ReduceKind, axes: &[usize], result: Vec<usize>) -> Result<Tensor> {
-    // With the reduced axes last, each result is made of one run of elements.
+    // With the reduced axes last, each result depends on one run of elements.
     let kept = (0..x.shape().len()).filter(|a| !axes.contains(a));
     let perm: Vec<usize> = kept.chain(axes.iter().copied()).collect();
     let run: usize = axes.iter().map(|&a| x.shape()[a]).product();

@@ -1,4 +1,4 @@
-//! Resize, axis by axis, as ONNX's reference implementation does it.
+//! Resize, one axis at a time, as in ONNX's reference implementation.
 
 use super::index;
 use crate::Result;
@@ -7,7 +7,7 @@ use crate::{CoordinateMode, NearestMode, ResizeRule, SampleMode, Tensor};
 pub(super) fn resize(x: &Tensor, sizes: &[usize], rule: &ResizeRule) -> Result<Tensor> {
     let mut shape = x.shape().to_vec();
     let mut values = x.to_f64s();
-    // A result element is outside when it is on any axis: marked as NaN here, replaced in the end.
+    // A result element is outside if it is so along any axis: marked as NaN here, replaced at the end.
     let mut outside: Vec<Vec<bool>> = Vec::new();
     for axis in 0..shape.len() {
         let taps: Vec<Option<Vec<(usize, f64)>>> =
@@ -43,14 +43,14 @@ pub(super) fn resize(x: &Tensor, sizes: &[usize], rule: &ResizeRule) -> Result<T
     Tensor::from_f64s(x.dtype(), shape, &values)
 }
 
-/// The operand elements and their weights that make result element `i` of an axis; `None` for the extrapolation value.
+/// The operand elements and weights of result element `i` along an axis; `None` for the extrapolation value.
 fn taps(rule: &ResizeRule, axis: usize, n: usize, size: usize, i: usize) -> Option<Vec<(usize, f64)>> {
     let scale = rule.scale(axis, n, size);
     if scale == 1.0 && n == size && rule.coordinates != CoordinateMode::TfCropAndResize {
         return Some(vec![(i, 1.0)]);
     }
     let x = coordinate(rule, axis, n, size, i)?;
-    // The ratio is in (0, 1]: of two neighbours at the same distance the left one counts as near.
+    // The ratio is in (0, 1]: of two neighbours at the same distance the left one is the nearer.
     let left = x.ceil() - 1.0;
     let weights = weights(rule, x - left, scale);
     let first = left as i64 - (weights.len() as i64 / 2 - 1);
@@ -61,18 +61,18 @@ fn taps(rule: &ResizeRule, axis: usize, n: usize, size: usize, i: usize) -> Opti
         let sum: f64 = taps.iter().map(|t| t.1).sum();
         taps.iter_mut().for_each(|t| t.1 /= sum);
     }
-    // Weights of zero stay out: zero times infinity is not zero.
+    // Weights of zero are dropped, since zero times infinity is not zero.
     let clamped = taps.into_iter().filter(|t| t.1 != 0.0).map(|(at, w)| (at.clamp(0, n as i64 - 1) as usize, w));
     Some(clamped.collect())
 }
 
-/// Where result element `i` lies in the operand; `None` outside a crop. Which neighbour is nearest hangs on the rounding, so
-/// that these coordinates are computed in `f32`, as elsewhere.
+/// The operand coordinate of result element `i`; `None` outside a crop. The nearest neighbour depends on the rounding,
+/// so coordinates are computed in `f32`, as elsewhere.
 fn coordinate(rule: &ResizeRule, axis: usize, n: usize, size: usize, i: usize) -> Option<f64> {
     let f = |v: f64| if rule.mode == SampleMode::Nearest { f64::from(v as f32) } else { v };
     let scale = f(rule.scale(axis, n, size));
     let (x, n) = (f(i as f64), f(n as f64));
-    // The exact width, which the result's is the floor of.
+    // The exact width, whose floor is the result's.
     let width = f(scale * n);
     let centre = f(f(x + 0.5) / scale);
     let half_pixel = f(centre - 0.5);
@@ -102,8 +102,8 @@ fn coordinate(rule: &ResizeRule, axis: usize, n: usize, size: usize, i: usize) -
     })
 }
 
-/// Weights of the neighbours, as many to the left of the coordinate as to the right; `ratio` is the coordinate's
-/// distance from the left one, in (0, 1].
+/// Weights of the neighbours, the same number on both sides of the coordinate; `ratio` is the coordinate's distance
+/// from the left one, in (0, 1].
 fn weights(rule: &ResizeRule, ratio: f64, scale: f64) -> Vec<f64> {
     let a = rule.cubic_a.get();
     match rule.mode {
@@ -125,7 +125,7 @@ fn weights(rule: &ResizeRule, ratio: f64, scale: f64) -> Vec<f64> {
     }
 }
 
-/// A filter of radius `radius`, stretched when the axis shrinks, its weights rescaled to a sum of 1.
+/// A filter of radius `radius`, widened when the axis shrinks, with weights rescaled to a sum of 1.
 fn widened(ratio: f64, scale: f64, radius: f64, filter: impl Fn(f64) -> f64) -> Vec<f64> {
     let scale = scale.min(1.0);
     let start = (-radius / scale).floor() as i64 + 1;

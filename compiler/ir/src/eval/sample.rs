@@ -1,4 +1,4 @@
-//! GridSample, as ONNX's reference implementation does it.
+//! GridSample, as in ONNX's reference implementation.
 
 use super::index;
 use super::resize::cubic;
@@ -28,7 +28,7 @@ pub(super) fn grid_sample(
     for n in 0..batch {
         for p in 0..points {
             let point = &grid_values[(n * points + p) * rank..(n * points + p + 1) * rank];
-            // The grid has the innermost axis' coordinate first.
+            // The grid has the innermost axis's coordinate first.
             let axes = (0..rank).map(|axis| {
                 let size = data[axis];
                 axis_taps(point[rank - 1 - axis], size, mode, padding, align_corners)
@@ -51,12 +51,12 @@ pub(super) fn grid_sample(
     Tensor::from_f64s(x.dtype(), shape, &y)
 }
 
-/// How far outside of the data a coordinate still takes others than the border element.
+/// Distance outside of the data up to which a coordinate uses elements other than the border.
 fn beyond(mode: SampleMode) -> f64 {
     if mode == SampleMode::Cubic { 2.0 } else { 0.0 }
 }
 
-/// The elements of one axis, and their weights, that a normalised coordinate takes.
+/// The elements of an axis for a normalised coordinate, with their weights.
 fn axis_taps(
     coordinate: f64,
     n: usize,
@@ -83,7 +83,7 @@ fn axis_taps(
     let near = at.floor();
     let ratio = at - near;
     let taps: Vec<(f64, f64)> = match mode {
-        // A reflected coordinate may end between elements.
+        // A reflected coordinate may be between elements.
         SampleMode::Nearest => vec![(at.trunc(), 1.0)],
         SampleMode::Linear => vec![(near, 1.0 - ratio), (near + 1.0, ratio)],
         SampleMode::Cubic => {
@@ -100,7 +100,7 @@ fn axis_taps(
     taps.into_iter().filter(|_| n > 0).filter_map(resolve).collect()
 }
 
-/// Mirrors a coordinate at both bounds until it lies between them.
+/// Mirrors a coordinate at both bounds until it is between them.
 fn reflect(x: f64, low: f64, high: f64) -> f64 {
     let range = high - low;
     if range <= 0.0 {

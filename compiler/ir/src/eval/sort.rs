@@ -1,4 +1,4 @@
-//! Operations that compare elements and answer with positions.
+//! Operations that compare elements and return positions.
 
 use std::cmp::Ordering;
 
@@ -7,7 +7,7 @@ use crate::Result;
 use crate::tensor::{decode_f64, decode_i64};
 use crate::{DType, Tensor};
 
-/// How two elements of a tensor are ordered; NaN is the largest.
+/// The order of two elements of a tensor; NaN is the largest.
 fn order(x: &Tensor, a: usize, b: usize) -> Ordering {
     let size = x.dtype().size();
     let bytes = |i: usize| &x.data()[i * size..(i + 1) * size];
@@ -58,7 +58,7 @@ pub(super) fn arg_reduce(x: &Tensor, axis: usize, largest: bool, last: bool, res
 pub(super) fn top_k(x: &Tensor, result: &[usize], axis: usize, largest: bool) -> Result<Vec<Tensor>> {
     let k = result[axis];
     let rank = result.len();
-    // The axis goes last, so that each row's winners are found and written together.
+    // The axis goes last, so that each row's results are found and stored together.
     let mut perm: Vec<usize> = (0..rank).filter(|&a| a != axis).collect();
     perm.push(axis);
     let rows = movement::transpose(x, &perm)?;
@@ -67,7 +67,7 @@ pub(super) fn top_k(x: &Tensor, result: &[usize], axis: usize, largest: bool) ->
     let (mut data, mut indices) = (Vec::new(), Vec::new());
     for row in 0..rows.numel().checked_div(n).unwrap_or(0) {
         let mut places: Vec<usize> = (0..n).collect();
-        // A stable sort: ties stay in the order of their indices.
+        // A stable sort: ties are ordered by index.
         places.sort_by(|&a, &b| {
             let order = order(&rows, row * n + a, row * n + b);
             if largest { order.reverse() } else { order }

@@ -1,4 +1,4 @@
-//! Correlation with weights given by their non-zeros.
+//! Correlation with weights given as non-zeros.
 
 use crate::{ConvSpec, DType, Layout, Staging, Tensor};
 use crate::{Error, Result};
@@ -20,8 +20,8 @@ pub(super) fn sparse_conv(
     let together = Staging::elements(dtype);
     let channels = data.channels / together;
     let (plane, places) = (staging.plane(spec, kernel), staging.places(spec, kernel));
-    let malformed = |what: &str, n: i64| Error::invalid(format!("sparse weights: {what} {n} leads nowhere"));
-    // Where each result's window begins, and for each tap whether it is inside and how far from there.
+    let malformed = |what: &str, n: i64| Error::invalid(format!("sparse weights: {what} {n} is out of range"));
+    // The start of each result's window, and for each tap whether it is inside and its distance from the start.
     let windows = Windows { spec, kernel, data: data.extents(kernel), results: results.extents(kernel) };
     let out = results.channels;
     let rows: usize = results.pixels.iter().product();
@@ -34,7 +34,7 @@ pub(super) fn sparse_conv(
         if o >= out {
             continue;
         }
-        // Turns come in whole rounds, which are counted in offsets.
+        // Non-zeros come in whole turns of the group's channels, which are counted in offsets.
         let (from, abreast, shared) = (heads[group], staging.abreast as i64, staging.shared as i64);
         let rounds = ((heads[group + 1] - from) / shared + abreast / shared - 1) / (abreast / shared);
         for n in (0..rounds).map(|round| from + round * abreast + turn as i64) {
@@ -68,11 +68,11 @@ pub(super) fn sparse_conv(
     Tensor::from_i64s(DType::I32, result.to_vec(), &wrapped)
 }
 
-/// Pixels of channels.
+/// Activations as pixels with channels.
 struct Activations {
     layout: Layout,
     channels: usize,
-    /// All axes but the channels.
+    /// Extents of all axes but the channels.
     pixels: Vec<usize>,
 }
 
@@ -99,7 +99,7 @@ impl Activations {
     }
 }
 
-/// Which pixels windows meet.
+/// The pixels that windows read.
 struct Windows<'a> {
     spec: &'a ConvSpec,
     kernel: &'a [i64],
@@ -108,7 +108,7 @@ struct Windows<'a> {
 }
 
 impl Windows<'_> {
-    /// The pixel that a result's window has at a tap, unless that is padding.
+    /// The pixel of a result's window at a tap, unless it is padding.
     fn pixel(&self, row: usize, tap: usize) -> Option<usize> {
         let (mut row, mut tap, mut stride, mut pixel) = (row, tap, 1, 0);
         for axis in (0..self.kernel.len()).rev() {
@@ -120,7 +120,7 @@ impl Windows<'_> {
             pixel += at * stride;
             stride *= self.data[axis];
         }
-        // What is left of the row's number is the batch's.
+        // The remaining part of the row's number is the batch index.
         Some(pixel + row * stride)
     }
 }

@@ -1,4 +1,4 @@
-//! Copies between differently strided views of raw elements: the one loop behind transposes, slices and broadcasts.
+//! Copies between strided views of raw elements: the loop behind transposes, slices and broadcasts.
 
 /// The elements of `src` at `offset + sum(index * strides)` for every index of `shape`, in row-major order. Strides
 /// and offset count elements of `size` bytes; all positions must lie in `src`.
@@ -31,7 +31,7 @@ pub(super) fn read(src: &[u8], size: usize, shape: &[usize], offset: usize, stri
     }
 }
 
-/// Drops axes of extent 1 and joins neighbours that lie behind one another; the innermost axis apart.
+/// Drops axes of extent 1 and joins contiguous axes; the innermost axis is separate.
 fn coalesce(shape: &[usize], strides: &[isize]) -> (Vec<(usize, isize)>, (usize, isize)) {
     let mut axes: Vec<(usize, isize)> = Vec::with_capacity(shape.len());
     for (&n, &stride) in shape.iter().zip(strides).filter(|(n, _)| **n != 1) {

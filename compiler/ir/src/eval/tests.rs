@@ -1,4 +1,4 @@
-//! What is easily got wrong: each case is a graph's text without inputs, and the values of its outputs.
+//! Cases that are easy to get wrong: each is a graph's text without inputs, and the values of its outputs.
 
 use super::*;
 use crate::{DType, Graph, text};
@@ -25,7 +25,7 @@ fn check(lines: &str, want: &[&[f64]]) {
     }
 }
 
-/// One operation on constants of one type: `body` with `types` of its operands' data.
+/// One operation on constants: `body` with the data and types of its operands.
 fn node(body: &str, operands: &[&str], results: &str, want: &[&[f64]]) {
     let mut lines = String::new();
     for (i, data) in operands.iter().enumerate() {
@@ -241,7 +241,7 @@ fn pools() {
     pool("max", "(0, 0)", false, 1, &[3.0]);
     pool("max", "(0, 0)", true, 2, &[3.0, 4.0]);
     pool("average", "(0, 0)", true, 2, &[2.0 / 3.0, 3.5]);
-    // Padding counts when asked for; what ceil mode adds beyond it never does.
+    // Padding counts if requested; what ceil mode adds beyond it never does.
     pool("average", "(1, 1)", false, 2, &[-0.5, 5.0 / 3.0]);
     pool("average_with_padding", "(1, 1)", false, 2, &[-1.0 / 3.0, 5.0 / 3.0]);
     pool("average_with_padding", "(0, 0)", true, 2, &[2.0 / 3.0, 3.5]);
@@ -327,7 +327,7 @@ fn resizes() {
     resize("", x, 4, 8, 2.0, &[1.0, 1.25, 1.75, 2.25, 2.75, 3.25, 3.75, 4.0]);
     resize("coordinates=align_corners", x, 4, 7, 1.75, &[1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]);
     resize("coordinates=asymmetric", x, 4, 8, 2.0, &[1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.0]);
-    // test_resize_downsample_scales_linear_align_corners: the exact width counts, not the rounded one.
+    // test_resize_downsample_scales_linear_align_corners: uses the exact width, not the rounded one.
     resize("coordinates=align_corners", x, 4, 2, 0.6, &[1.0, 1.0 + 3.0 / 1.4]);
     resize("coordinates=pytorch_half_pixel", x, 4, 1, 0.25, &[1.0]);
     let nearest = |rule: &str, want: &[f64]| resize(&format!("mode=nearest {rule}"), x, 4, 8, 2.0, want);
@@ -454,8 +454,8 @@ requires 2*n == shape[0]*shape[1]"#,
     assert!(Bindings::of_inputs(&graph, &[shape(1, 6), x]).is_err());
 }
 
-/// Optimised, a hundred megabytes of weights are folded in about a second: here four of them, with room for slow
-/// machines and unoptimised builds.
+/// In an optimised build, a hundred megabytes of weights are folded in about a second; here four, with a margin for
+/// slow machines and unoptimised builds.
 #[test]
 fn moving_and_mapping_is_fast() {
     let n = 1000;

@@ -42,7 +42,7 @@ fn descend(x: &Tensor, row: usize, trees: &TreeEnsemble, root: u32) -> Result<(u
     Err(Error::invalid("a decision tree has a cycle"))
 }
 
-/// The score of a target; one that nothing votes for has 0.
+/// The score of a target; 0 without votes.
 fn aggregate(kind: ReduceKind, votes: &[f64], trees: usize) -> f64 {
     match kind {
         _ if votes.is_empty() => 0.0,

@@ -1,4 +1,4 @@
-//! Convolution by minimal filtering, as it is written down.
+//! Convolution with minimal filtering, directly as defined.
 
 use super::matmul::unpack;
 use crate::{Error, Result};
@@ -17,13 +17,13 @@ pub(super) fn winograd_conv(
     let apart = [dilations[0] as usize, dilations.get(1).map_or(1, |&d| d as usize)];
     let (n, m) = (f.map(|f| f.elements()), f.map(|f| f.results));
     let planes = n[0] * n[1];
-    // A single axis is one of images with one column.
+    // A single axis is treated as images with one column.
     let image = |shape: &[usize]| [shape[1], if shape.len() == 3 { 1 } else { shape[2] }, shape[shape.len() - 1]];
     let ([height, width, channels], [oh, ow, out]) = (image(x.shape()), image(result));
     let size = [oh, ow];
     let (data, weights) = (x.to_f64s(), transformed(filters, f, w, rest, [channels, out])?);
     let mut values = vec![0.0; result.iter().product()];
-    // Where a tile begins along an axis.
+    // The start of a tile along an axis.
     let start = |axis: usize, tile: usize| tile / apart[axis] * m[axis] * apart[axis] + tile % apart[axis];
     let tiles = |axis: usize| 0..f[axis].tiles(size[axis], apart[axis]);
     let all = (0..result[0]).flat_map(|i| tiles(0).flat_map(move |ty| tiles(1).map(move |tx| (i, ty, tx))));

@@ -1,16 +1,16 @@
-//! What type inference asks again and again of operands and dimensions.
+//! Checks of operands and dimensions that inference shares.
 
 use crate::{Condition, DType, Dim, Requirement, TensorType, bounds};
 use crate::{Error, Result};
 
-/// The operands of one operation, and what was assumed of their dimensions so far.
+/// The operands of one operation, and the requirements so far.
 pub(super) struct Checker<'a> {
     pub operands: &'a [&'a TensorType],
     pub requires: Vec<Requirement>,
 }
 
 impl<'a> Checker<'a> {
-    /// Type of an operand that [`Checker::count`] has made sure of.
+    /// The type of an operand whose existence [`Checker::count`] has checked.
     pub fn ty(&self, operand: usize) -> &'a TensorType {
         self.operands[operand]
     }
@@ -28,7 +28,7 @@ impl<'a> Checker<'a> {
         Err(Error::invalid(format!("has {n} operands instead of {wanted}")))
     }
 
-    /// The element type that two operands must share.
+    /// The common element type of two operands.
     pub fn same_dtype(&self, a: usize, b: usize) -> Result<DType> {
         let (x, y) = (self.ty(a).dtype, self.ty(b).dtype);
         if x != y {
@@ -37,7 +37,7 @@ impl<'a> Checker<'a> {
         Ok(x)
     }
 
-    /// The element type of operand 0, which operand 1 shares, but that weights may be stored in 16 bits.
+    /// The element type of operand 0; that of operand 1 is the same, except that weights may be stored in 16 bits.
     pub fn weights_dtype(&self) -> Result<DType> {
         match (self.ty(0).dtype, self.ty(1).dtype) {
             (DType::F32, DType::F16 | DType::BF16) => Ok(DType::F32),
@@ -49,7 +49,7 @@ impl<'a> Checker<'a> {
         among(self.ty(operand).dtype, allowed).map_err(|e| e.within(format!("operand {operand}")))
     }
 
-    /// Indices are 32 or 64-bit signed integers.
+    /// Indices are signed 32-bit or 64-bit integers.
     pub fn indices(&self, operand: usize) -> Result<&'a TensorType> {
         self.dtype(operand, &[DType::I64, DType::I32]).map(|_| self.ty(operand))
     }
@@ -61,7 +61,7 @@ impl<'a> Checker<'a> {
         shape.try_into().map_err(|_| Error::invalid(format!("operand {operand} has {rank} axes instead of {N}")))
     }
 
-    /// The dimension that two dimensions are, which must be equal; of both the more constant one.
+    /// Requires two dimensions to be equal; returns the simpler one.
     pub fn meet(&mut self, a: &Dim, b: &Dim, what: &str) -> Result<Dim> {
         match (a - b).as_const() {
             Some(0) => return Ok(a.clone()),
@@ -69,12 +69,12 @@ impl<'a> Checker<'a> {
             None => {}
         }
         self.require(Condition::Equal(a.clone(), b.clone()), what);
-        // Constants are worth most; a bare symbol is worth more than an expression.
+        // Constants are simplest; a bare symbol is simpler than an expression.
         let simpler = b.as_const().is_some() || a.as_const().is_none() && a.as_sym().is_none() && b.as_sym().is_some();
         Ok(if simpler { b.clone() } else { a.clone() })
     }
 
-    /// Asks that a dimension is not less than another.
+    /// Requires a dimension to be at least another one.
     pub fn at_least(&mut self, a: &Dim, b: &Dim, what: &str) -> Result<()> {
         let condition = Condition::AtLeast(a.clone(), b.clone());
         match condition.holds() {
@@ -87,8 +87,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Asks that there is an element to read along an axis of extent `extent`, unless nothing reads: `reads` are the extents
-    /// of what is read.
+    /// Requires at least one element along an axis of extent `extent`, unless nothing reads: `reads` are the extents of
+    /// what is read.
     pub fn not_empty(&mut self, extent: &Dim, reads: &[Dim], what: &str) -> Result<()> {
         let positive = |d: &Dim| bounds::lower_bound(d).is_some_and(|l| l > 0);
         if positive(extent) || reads.iter().any(|d| d == extent || d.is(0)) {
@@ -98,7 +98,7 @@ impl<'a> Checker<'a> {
         self.at_least(extent, &reads.lesser(&Dim::ONE), what)
     }
 
-    /// Asks that no result has a negative extent.
+    /// Requires that no result has a negative extent.
     pub fn extents(&mut self, types: &[TensorType]) -> Result<()> {
         for ty in types {
             for (axis, d) in ty.shape.iter().enumerate() {
@@ -120,7 +120,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Asks that an operand has a shape.
+    /// Requires a shape.
     pub fn shape(&mut self, operand: usize, shape: &[Dim], what: &str) -> Result<()> {
         let ty = self.ty(operand);
         if ty.rank() != shape.len() {
@@ -182,7 +182,7 @@ pub(super) fn axis(axis: usize, rank: usize) -> Result<()> {
     Err(Error::invalid(format!("axis {axis} does not exist: there are {rank} axes")))
 }
 
-/// Asks that an attribute has one element an axis.
+/// Checks that an attribute has one element per axis.
 pub(super) fn length(len: usize, axes: usize, what: &str) -> Result<()> {
     if len == axes {
         return Ok(());
@@ -190,11 +190,11 @@ pub(super) fn length(len: usize, axes: usize, what: &str) -> Result<()> {
     Err(Error::invalid(format!("{what} has {len} elements for {axes} axes")))
 }
 
-/// Bytes that a tensor of known extents may take, axes of no elements counted as one: what a process can address. Sums
-/// and products of an extent with a stride then fit 64 bits.
+/// Maximum bytes of a tensor with constant extents, counting empty axes as 1: a process's address space. Sums and
+/// products of an extent with a stride then fit 64 bits.
 const MAX_BYTES: i64 = 1 << 47;
 
-/// Asks that no result has more elements than there is memory for, or extents that nobody could compute.
+/// Checks that no result exceeds the address space, or has extents that are too large to compute.
 pub(super) fn sizes(types: &[TensorType]) -> Result<()> {
     for ty in types {
         if ty.shape.iter().any(Dim::is_too_large) {

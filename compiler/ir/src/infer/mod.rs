@@ -1,8 +1,8 @@
-//! Result types of every primitive, from its operands' types.
+//! Infers the result types of every primitive from its operands' types.
 //!
-//! What an operation asks of dimensions and is not certain of them - that `batch` and `n` are equal, that a window fits an
-//! image, that a result's extent is not negative - is assumed and handed back as [`Inferred::requires`]; what cannot hold is
-//! an error.
+//! Conditions on dimensions that are not certain - that `batch` and `n` are equal, that a window fits an image, that a
+//! result's extent is not negative - are assumed and returned as [`Inferred::requires`]; conditions that cannot hold
+//! are errors.
 
 mod check;
 mod movement;
@@ -17,12 +17,12 @@ use super::{
 use crate::{Error, Result};
 use check::Checker;
 
-/// What is known of an operation's results.
+/// The inferred properties of an operation's results.
 #[derive(Debug)]
 pub struct Inferred {
     /// Type of each result.
     pub types: Vec<TensorType>,
-    /// What must hold of dimensions at run time: assumed here, checked by the compiled model.
+    /// Conditions on dimensions at run time: assumed here, checked by the compiled model.
     pub requires: Vec<Requirement>,
 }
 
@@ -142,7 +142,7 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
     }
 }
 
-/// The least and the largest number of operands.
+/// The minimum and maximum number of operands.
 fn arity(op: &Op) -> (usize, usize) {
     match op {
         Op::Input(..) | Op::Constant(_) | Op::Dims(_) | Op::Iota { .. } => (0, 0),
@@ -267,7 +267,7 @@ fn reduce(x: &TensorType, kind: ReduceKind, axes: &[usize], keep: bool) -> Resul
     Ok(TensorType::new(if bytes { DType::I32 } else { x.dtype }, without(&x.shape, axes, keep)))
 }
 
-/// The shape that is left when `axes` are reduced.
+/// The shape after `axes` are reduced.
 fn without(shape: &[Dim], axes: &[usize], keep: bool) -> Vec<Dim> {
     let dims = shape.iter().enumerate();
     dims.filter_map(|(i, d)| match axes.contains(&i) {

@@ -37,7 +37,7 @@ pub(super) fn slice(c: &mut Checker, ranges: &[Range]) -> Result<TensorType> {
         let ends = match r.len.as_const() {
             Some(len) if len <= 0 => continue,
             Some(_) => vec![&r.start, &last],
-            // It may be empty at run time, and then start where no element is.
+            // It may be empty at run time, and then start where there is no element.
             None => vec![&last],
         };
         for end in ends {
@@ -52,7 +52,7 @@ pub(super) fn slice(c: &mut Checker, ranges: &[Range]) -> Result<TensorType> {
             c.at_least(extent, &(&r.start + &r.len), &what)?;
             continue;
         }
-        // Where it takes any element, the first and the last are there.
+        // If it takes any element, the first and the last must exist.
         let some = r.len.lesser(&Dim::ONE);
         for end in [&r.start, &last] {
             let taken = &(end + &Dim::ONE) * &some;
@@ -119,7 +119,7 @@ pub(super) fn gather_elements(c: &mut Checker, axis: usize) -> Result<TensorType
     Ok(TensorType::new(x.dtype, indices.shape.clone()))
 }
 
-/// Asks that indices are no wider than what they index, `axis` apart.
+/// Requires that indices are no larger than the data, except along `axis`.
 fn within(c: &mut Checker, x: &TensorType, indices: &TensorType, axis: usize) -> Result<()> {
     check::length(indices.rank(), x.rank(), "the indices' shape")?;
     for (i, (have, most)) in indices.shape.iter().zip(&x.shape).enumerate() {
@@ -130,7 +130,7 @@ fn within(c: &mut Checker, x: &TensorType, indices: &TensorType, axis: usize) ->
     c.not_empty(&x.shape[axis], &indices.shape, &format!("what it indexes along axis {axis}"))
 }
 
-/// Splits indices' shape into the outer part and the constant extent of the last axis.
+/// Splits the shape of indices into the outer part and the constant extent of the last axis.
 fn index_depth(indices: &TensorType, most: usize) -> Result<(&[Dim], usize)> {
     let Some((depth, outer)) = indices.shape.split_last() else {
         return Err(Error::invalid("the indices have no axis"));

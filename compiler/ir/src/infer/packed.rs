@@ -32,14 +32,14 @@ fn dims(extents: &[i64]) -> Vec<Dim> {
     extents.iter().map(|&k| Dim::from(k)).collect()
 }
 
-/// The result's shape without its channels, of data without them: windows, or the rows of a matrix.
+/// The result's shape without channels, given that of the data: windows, or the rows of a matrix.
 fn outer(p: &Packed, rows: &[Dim]) -> Result<Vec<Dim>> {
     let extents = if p.kernel.is_empty() { &[] } else { rows.get(1..).unwrap_or_default() };
     let spatial = positions(&p.spec, extents, &dims(&p.kernel))?;
     Ok(if p.kernel.is_empty() { rows.to_vec() } else { [&rows[..1], &spatial].concat() })
 }
 
-/// Channels of the data, and what [`outer`] says of the rest.
+/// Channels of the data, and [`outer`] of the rest.
 fn channels_and_outer(c: &Checker, p: &Packed) -> Result<(Dim, Vec<Dim>)> {
     let Some((channels, rows)) = c.ty(0).shape.split_last() else {
         return Err(Error::invalid("the operand has no axis"));
@@ -51,7 +51,7 @@ fn one_group(p: &Packed) -> Result<()> {
     if p.spec.group == 1 { Ok(()) } else { Err(Error::invalid(format!("{} groups, of 1", p.spec.group))) }
 }
 
-/// One filter per channel, for all channels of the data.
+/// Requires one filter per channel, for all channels of the data.
 fn filters_of_channels(c: &mut Checker, p: &Packed, channels: &Dim) -> Result<()> {
     c.meet(channels, &Dim::from(p.spec.group), "the channels and the groups")?;
     if p.spec.group == p.out {
@@ -217,7 +217,7 @@ fn low_bit(c: &mut Checker, p: &Packed, coded: LowBit) -> Result<TensorType> {
     Ok(result(DType::F32, outer, p.out))
 }
 
-/// The operands that hold coded weights `[depth, out]`.
+/// Checks the operands that hold low-bit weights `[depth, out]`.
 fn codes(c: &mut Checker, coded: LowBit, depth: &Dim, out: usize) -> Result<()> {
     let LowBit { bits, block } = coded;
     if ![2, 4, 8].contains(&bits) || block == 0 || !block.is_multiple_of(16) {

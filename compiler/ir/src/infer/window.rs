@@ -29,7 +29,7 @@ pub(super) fn join(dtype: DType, layout: Layout, batch: &Dim, channels: Dim, spa
     TensorType::new(dtype, shape)
 }
 
-/// Asks that strides, dilations and pads are as many as there are spatial axes, and in range.
+/// Checks that there are strides, dilations and pads for each spatial axis, and that they are in range.
 fn windows(strides: &[i64], dilations: &[i64], pads: &[(i64, i64)], spatial: usize) -> Result<()> {
     check::length(strides.len(), spatial, "strides")?;
     check::length(dilations.len(), spatial, "dilations")?;
@@ -43,7 +43,7 @@ fn windows(strides: &[i64], dilations: &[i64], pads: &[(i64, i64)], spatial: usi
     Ok(())
 }
 
-/// How far the operand, padding included, reaches beyond the first window; `None` when there is no window at all.
+/// How far the operand, padding included, extends beyond the first window; `None` if there is no window.
 fn travel(extent: &Dim, kernel: &Dim, dilation: i64, pads: (i64, i64)) -> Result<Dim> {
     let reach = &(&(kernel - &Dim::ONE) * &Dim::from(dilation)) + &Dim::ONE;
     let padded = extent + &Dim::from(pads.0.saturating_add(pads.1));
@@ -54,7 +54,7 @@ fn travel(extent: &Dim, kernel: &Dim, dilation: i64, pads: (i64, i64)) -> Result
     Ok(travel)
 }
 
-/// Asks that a window fits along each axis: smaller data have no result in ONNX, rather than an empty one.
+/// Requires that a window fits along each axis: smaller data are an error in ONNX, not an empty result.
 fn fits(c: &mut Checker, spec: &ConvSpec, extents: &[Dim], kernel: &[Dim]) -> Result<()> {
     let axes = extents.iter().zip(kernel).zip(spec.dilations.iter().zip(&spec.pads));
     for (axis, ((extent, kernel), (&dilation, &pads))) in axes.enumerate() {
@@ -76,7 +76,7 @@ pub(super) fn positions(spec: &ConvSpec, extents: &[Dim], kernel: &[Dim]) -> Res
         .collect()
 }
 
-/// Asks that there are groups and that they divide a known number of channels.
+/// Checks that the number of groups is positive and divides a known number of channels.
 pub(super) fn groups(group: usize, channels: &Dim, what: &str) -> Result<Dim> {
     if group == 0 {
         return Err(Error::invalid("the number of groups is 0"));
@@ -163,7 +163,7 @@ pub(super) fn pool(c: &mut Checker, spec: &PoolSpec) -> Result<TensorType> {
             if !spec.ceil {
                 return Ok(&travel.floor_div(&stride) + &Dim::ONE);
             }
-            // A window that starts in the far padding does not count.
+            // A window that starts in the padding after the data does not count.
             let last = travel.ceil_div(&stride);
             let beyond = &(&last * &stride) - &(&extents[i] + &Dim::from(spec.pads[i].0));
             Ok(beyond.if_neg(&(&last + &Dim::ONE), &last))

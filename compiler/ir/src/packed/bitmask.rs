@@ -1,23 +1,23 @@
-//! Packed bytes of which most are zero: a bit a byte, and the bytes that are not zero one after another.
+//! Bitmask format of packed bytes with many zeros: one bit per byte, and the non-zero bytes.
 //!
-//! The other operands of [`WeightFormat::Int8`](crate::WeightFormat::Int8) in one group may stand for its packed weights
-//! `i8[1, panels, taps, steps, tile, 4]`, whose tile then is a multiple of 16:
-//! - `masks: i64[1, panels, taps, steps, tile / 16]`: the lowest bit of a word is that of the first of its 64 bytes;
+//! With one group, these operands of [`WeightFormat::Int8`](crate::WeightFormat::Int8) can replace its packed weights
+//! `i8[1, panels, taps, steps, tile, 4]`, whose tile must be a multiple of 16:
+//! - `masks: i64[1, panels, taps, steps, tile / 16]`: the lowest bit of a word is for the first of its 64 bytes;
 //! - `values: i8[n]`: the bytes whose bits are set, and 64 more, so that any 64 can be read at once;
-//! - `heads: i32[panels]`: where the values of each panel begin.
+//! - `heads: i32[panels]`: the start of each panel's values.
 
 use bytes::Bytes;
 
 use crate::{DType, Tensor};
 use crate::{Error, Result};
 
-/// Bytes that a word has a bit of each of.
+/// Bytes per word of the mask.
 const WORD: usize = 64;
 
-/// Masks, values and heads of packed bytes; nothing where words would not fill a tile.
+/// Masks, values and heads of packed bytes; `None` if words would not fill a tile.
 ///
 /// # Errors
-/// When the bytes are not packed as said above.
+/// When the bytes are not packed in this way.
 pub fn mask_bytes(packed: &Tensor) -> Result<Option<[Tensor; 3]>> {
     let &[group, panels, taps, steps, tile, four] = packed.shape() else {
         return Err(Error::internal(format!("masks of bytes {:?}", packed.shape())));
@@ -46,7 +46,7 @@ pub fn mask_bytes(packed: &Tensor) -> Result<Option<[Tensor; 3]>> {
 /// The packed bytes.
 ///
 /// # Errors
-/// When the operands do not have the axes that they are to have.
+/// When the operands have the wrong number of axes.
 pub fn unmask_bytes(masks: &Tensor, values: &Tensor, heads: &Tensor) -> Result<Tensor> {
     let &[1, panels, taps, steps, words] = masks.shape() else {
         return Err(Error::internal(format!("masks {:?}", masks.shape())));

@@ -1,10 +1,10 @@
-//! Minimal filtering: Winograd's algorithms F(m, r), which compute `m` results of a filter with `r` weights with `m + r - 1`
-//! multiplications, as Lavin and Gray give them for images ("Fast Algorithms for Convolutional Neural Networks", 2015),
-//! one axis at a time.
+//! Minimal filtering: Winograd's algorithms F(m, r), which compute `m` results of a filter with `r` weights with `m + r
+//! - 1` multiplications, as described for images by Lavin and Gray ("Fast Algorithms for Convolutional Neural
+//! Networks", 2015), one axis at a time.
 //!
-//! Elements, weights and results are taken to and from products by linear maps. These come from interpolation: elements
-//! and weights are coefficients of polynomials, which are evaluated at as many points as there are products, the last of
-//! which is infinity. So what elements become depends on the number of products alone.
+//! Linear maps transform elements and weights, and products back to results. They come from interpolation: elements and
+//! weights are coefficients of polynomials, which are evaluated at as many points as there are products; the last point
+//! is infinity. So the transform of elements depends only on the number of products.
 
 use crate::LowBit;
 
@@ -13,24 +13,24 @@ use crate::LowBit;
 pub enum Filters {
     /// In transformed space: `[planes, panels, in, columns]`.
     Transformed,
-    /// As they are, element by element of the window: `[taps, panels, in, columns]`. They are transformed at run time.
+    /// Untransformed, one per element of the window: `[taps, panels, in, columns]`. They are transformed at run time.
     Plain,
     /// As the codes of a [`WeightFormat::LowBit`](crate::WeightFormat::LowBit), which are decoded and transformed at run time.
     LowBit(LowBit),
 }
 
-/// What algorithms with so many products have in common.
+/// Common to all algorithms with this number of products.
 #[derive(Debug)]
 struct Points {
-    /// What elements become: a row a product.
+    /// The transform of elements: one row per product.
     input: &'static [&'static [f64]],
-    /// Where polynomials are evaluated, and one over the product of its distances to the other points.
+    /// The points of evaluation, each with the reciprocal of the product of its distances to the other points.
     finite: &'static [(f64, f64)],
 }
 
-/// All of them, fewest products first.
+/// All of them, the fewest products first.
 const POINTS: &[Points] = &[
-    // An axis along which there is nothing to save.
+    // An axis that is not filtered.
     Points { input: &[&[1.0]], finite: &[] },
     Points {
         input: &[&[1.0, 0.0, -1.0, 0.0], &[0.0, 1.0, 1.0, 0.0], &[0.0, -1.0, 1.0, 0.0], &[0.0, -1.0, 0.0, 1.0]],
@@ -89,14 +89,14 @@ impl Filtering {
         (results > 0 && taps > 0).then_some(Filtering { results, taps, points })
     }
 
-    /// All algorithms for so many weights, the smallest tiles first.
+    /// All algorithms for a number of weights, the smallest tiles first.
     pub fn of_taps(taps: usize) -> impl Iterator<Item = Filtering> {
         let tiles =
             POINTS.iter().filter_map(move |p| (p.input.len() + 1).checked_sub(taps).map(|results| (results, p)));
         tiles.filter(|t| t.0 > 0).map(move |(results, points)| Filtering { results, taps, points })
     }
 
-    /// The algorithms of the axes of an image; a single axis is one of images with one column.
+    /// The algorithms for both axes of an image; a single axis is treated as images with one column.
     pub fn of_axes(tile: &[i64], kernel: &[i64]) -> Option<[Filtering; 2]> {
         match (tile, kernel) {
             (&[down, across], &[lines, columns]) => {
@@ -107,17 +107,17 @@ impl Filtering {
         }
     }
 
-    /// Elements of a tile, and products.
+    /// Number of elements of a tile, which is the number of products.
     pub fn elements(&self) -> usize {
         self.points.input.len()
     }
 
-    /// What elements become in transformed space: a row a product.
+    /// The transform of elements: one row per product.
     pub fn input(&self) -> &'static [&'static [f64]] {
         self.points.input
     }
 
-    /// How much of a weight is in a product's factor.
+    /// The coefficient of a weight in a product's factor.
     pub fn filter(&self, product: usize, tap: usize) -> f64 {
         match self.points.finite.get(product) {
             Some((point, scale)) => point.powi(tap as i32) * scale,
@@ -125,7 +125,7 @@ impl Filtering {
         }
     }
 
-    /// Filters of an image's windows in transformed space, `[planes, in, out]`; `at` is a weight of a place in the window, an
+    /// Filters of an image's windows in transformed space, `[planes, in, out]`; `at` returns the weight for a tap, an
     /// input channel and an output channel.
     pub fn transformed(
         [down, across]: [Filtering; 2],
@@ -155,7 +155,7 @@ impl Filtering {
         values
     }
 
-    /// How much of a product is in a result.
+    /// The coefficient of a product in a result.
     pub fn output(&self, result: usize, product: usize) -> f64 {
         match self.points.finite.get(product) {
             Some((point, _)) => point.powi(result as i32),
@@ -163,13 +163,13 @@ impl Filtering {
         }
     }
 
-    /// Tiles along an axis with `size` results, `dilation` apart in a tile. Tiles go through all residues by the dilation
-    /// before the next `results * dilation` results come.
+    /// Number of tiles along an axis with `size` results, which are `dilation` apart within a tile. Tiles go through
+    /// all residues by the dilation before the next `results * dilation` results.
     pub fn tiles(&self, size: usize, dilation: usize) -> usize {
         size.div_ceil(self.results * dilation) * dilation
     }
 
-    /// Elements along an axis that all tiles of `size` results read.
+    /// Number of elements along an axis that all tiles of `size` results read.
     pub fn extent(&self, size: usize, dilation: usize) -> usize {
         self.tiles(size, dilation) * self.results + (self.taps - 1) * dilation
     }
@@ -179,7 +179,7 @@ impl Filtering {
 mod tests {
     use super::*;
 
-    /// Correlation of one row, as the maps compute it and as it is defined.
+    /// Correlation of one row, with the maps and directly.
     #[test]
     fn they_filter() {
         let all: Vec<Filtering> = (1..=7).flat_map(Filtering::of_taps).collect();

@@ -1,42 +1,41 @@
-//! Weights as codes: small integers that stand for numbers, with parameters a block of them.
+//! Low-bit weights: small integer codes, with parameters per block.
 //!
-//! A column's codes along the contracted elements lie in 32-bit words, `32 / bits` a word; words of `tile` neighbouring
-//! columns lie side by side: `codes[panel][word][column]`. A word's byte `j` holds, from its top bits down, the codes of
-//! elements `j`, `4 + j`, `8 + j` and so on: shifted left by a multiple of `bits` and masked, words are four neighbouring
-//! elements a column, which is what instructions that multiply bytes take; shifted further, single elements.
+//! A column's codes along the contracted elements are in 32-bit words, `32 / bits` per word; words of `tile`
+//! neighbouring columns are adjacent: `codes[panel][word][column]`. Byte `j` of a word holds, from its top bits down,
+//! the codes of elements `j`, `4 + j`, `8 + j` and so on. Shifted left by a multiple of `bits` and masked, a word holds
+//! four neighbouring elements per column, as byte products need them; shifted further, it holds single elements.
 //!
-//! A code is a number without sign. It stands for itself less `2^(bits - 1)`, or for an entry of a table. Its weight is
-//! that less the block's zero point, if there are any, times the block's scale, in `f32`: `scales[panel][block][column]`,
-//! `zeros[panel][block][column]`. Zero points are whole numbers, and what they leave of codes of fewer than 8 bits fits a
-//! signed byte. Scales may be 16-bit floats. What fills up the last word and the last panel is never read as a weight that
-//! counts.
+//! A code is unsigned. It represents the code minus `2^(bits - 1)`, or an entry of a table. The weight is this value
+//! minus the block's zero point, if there are any, times the block's scale, in `f32`: `scales[panel][block][column]`,
+//! `zeros[panel][block][column]`. Zero points are integers, and with codes of fewer than 8 bits the difference fits a
+//! signed byte. Scales may be 16-bit floats. Padding of the last word and the last panel does not affect any result.
 
 use bytes::Bytes;
 
 use crate::{DType, Tensor};
 use crate::{Error, Result};
 
-/// How weights are coded: the attributes of [`WeightFormat::LowBit`](crate::WeightFormat::LowBit).
+/// The encoding of weights: the attributes of [`WeightFormat::LowBit`](crate::WeightFormat::LowBit).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LowBit {
-    /// Bits of a code: 2, 4 or 8.
+    /// Bits per code: 2, 4 or 8.
     pub bits: u32,
-    /// Contracted elements that share parameters: a multiple of 16.
+    /// Number of contracted elements that share parameters: a multiple of 16.
     pub block: usize,
 }
 
-/// What [`LowBit::pack`] takes, column by column.
+/// A column for [`LowBit::pack`].
 pub struct Column {
-    /// A code a contracted element.
+    /// One code per contracted element.
     pub codes: Vec<u8>,
-    /// A scale a block.
+    /// One scale per block.
     pub scales: Vec<f32>,
-    /// A zero point a block, if any is not zero.
+    /// One zero point per block, if any is not zero.
     pub zeros: Vec<i32>,
 }
 
 impl LowBit {
-    /// Entries of a table for codes of up to 4 bits; there are tables of 256 for codes of 8.
+    /// Entries of a table for codes of up to 4 bits; tables for codes of 8 bits have 256.
     pub const SHORT_TABLE: usize = 16;
 
     /// Entries of a table for these codes.
@@ -44,19 +43,19 @@ impl LowBit {
         if self.bits <= 4 { Self::SHORT_TABLE } else { 1 << self.bits }
     }
 
-    /// How many codes a word holds.
+    /// Number of codes per word.
     pub fn in_word(self) -> usize {
         32 / self.bits as usize
     }
 
-    /// Where an element's code is: its word, and the lowest of its bits there.
+    /// Position of an element's code: its word, and its lowest bit there.
     pub fn place(self, element: usize) -> (usize, u32) {
         let (word, within) = (element / self.in_word(), (element % self.in_word()) as u32);
         let (step, byte) = (within / 4, within % 4);
         (word, 8 * byte + 8 - self.bits * (step + 1))
     }
 
-    /// What a code without a table stands for is the code less this.
+    /// Without a table a code represents the code minus this.
     pub fn middle(self) -> u8 {
         1 << (self.bits - 1)
     }
@@ -101,7 +100,7 @@ impl LowBit {
     /// The weights, `[depth, out]`; the last operand holds zero points or a table.
     ///
     /// # Errors
-    /// When the operands do not have the axes that they are to have.
+    /// When the operands have the wrong number of axes.
     pub fn decode(
         self,
         codes: &Tensor,

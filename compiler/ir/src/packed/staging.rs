@@ -1,43 +1,46 @@
-//! Where a sparse kernel keeps what its non-zeros meet.
+//! The staged planes from which a sparse kernel reads.
 //!
-//! A kernel of [`WeightFormat::NonZeros`](crate::WeightFormat::NonZeros) works on a tile of results at a time. It first stages what they
-//! are computed from: a plane a channel, in which what one result meets by some weight lies as far from what the first
-//! result meets as for every other result. A non-zero is then a value and one offset.
+//! A kernel of [`WeightFormat::NonZeros`](crate::WeightFormat::NonZeros) computes a tile of results at a time. It first
+//! stages the elements that they depend on, as one plane per channel, laid out such that the element that a weight
+//! multiplies is at the same distance from the first result's element for every result. A non-zero is then a value and
+//! one offset.
 //!
-//! Output channels come in blocks of `block`, input channels in slices of `depth`, so that what a block meets of a slice stays
-//! in the first-level cache. The non-zeros of a block in a slice follow those of its slices before. Output channels with about
-//! as many of them stand next to one another: `abreast` of them are a group, whose non-zeros take turns. Where one has none
-//! left, it goes on with zeros that meet the plane behind the last channel, which holds zeros.
+//! Output channels are in blocks of `block`, input channels in slices of `depth`, so that the planes that a block reads
+//! in a slice stay in the first-level cache. The non-zeros of a block in a slice follow those of its earlier slices.
+//! Output channels with about the same number of non-zeros are neighbours: `abreast` of them are a group, whose
+//! non-zeros are stored in turn. A channel with fewer non-zeros is padded with zeros that refer to the plane after the
+//! last channel, which holds zeros.
 //!
-//! Some of a group, `shared` next to one another, may have their non-zeros in the same places (or zeros there): then each offset
-//! stands for a value of each of them.
+//! Of a group, `shared` neighbours may have their non-zeros at the same places (or zeros there): then each offset has a
+//! value for each of them.
 //!
-//! Bytes go by words: what is told of input channels is told of four of them together, and a non-zero is four bytes of which
-//! one at least is not zero.
+//! Bytes are grouped in words: the above applies to groups of four input channels, and a non-zero is four bytes of
+//! which at least one is not zero.
 //!
-//! - Of a matrix, a plane is the channel's elements of some rows.
-//! - Of an image, a plane holds some lines, `pitch` elements apart, padding included. With a stride, elements that the same
-//!   tap of neighbouring windows meets are brought together: a phase an axis and remainder, one after another, the last
-//!   axis fastest. Every column of the window may have a phase of its own, so that all that vectors meet is aligned.
+//! - For a matrix, a plane holds a channel's elements of some rows.
+//! - For an image, a plane holds some lines, `pitch` elements apart, padding included. With a stride, the elements that
+//!   the same tap of neighbouring windows reads are adjacent: there is a phase per axis and remainder, one after
+//!   another, the last axis fastest. Every column of the window may have a separate phase, so that all vectors are
+//!   aligned.
 
 use crate::{ConvSpec, DType};
 
 /// The extents of staged planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Staging {
-    /// Lines of results in a tile; of a matrix, rows.
+    /// Lines of results in a tile; for a matrix, rows.
     pub lines: usize,
-    /// Elements between lines; of a matrix 1.
+    /// Elements between lines; 1 for a matrix.
     pub pitch: usize,
-    /// Results of a tile, with what lies between lines, filled up to whole vectors of any length.
+    /// Results of a tile, including gaps between lines, padded to whole vectors of any length.
     pub span: usize,
     /// Elements of a phase.
     pub phase: usize,
-    /// Whether every column of the window has a phase of its own.
+    /// Whether every column of the window has a separate phase.
     pub aligned: bool,
-    /// Output channels of a group: a power of two from [`Staging::STEP`] on.
+    /// Output channels of a group: a power of two, at least [`Staging::STEP`].
     pub abreast: usize,
-    /// Output channels that share offsets: a power of two up to [`Staging::STEP`].
+    /// Output channels that share offsets: a power of two, at most [`Staging::STEP`].
     pub shared: usize,
     /// Output channels of a block: whole groups, at most [`Staging::MOST`].
     pub block: usize,
@@ -45,24 +48,24 @@ pub struct Staging {
     pub depth: usize,
 }
 
-/// The phases along an axis: windows with a stride meet every remainder that the kernel reaches.
+/// The phases along an axis: windows with a stride read every remainder that the kernel reaches.
 fn phases(kernel: i64, stride: i64) -> i64 {
     kernel.min(stride).max(1)
 }
 
 impl Staging {
-    /// Most output channels of a block: a byte tells which one of them.
+    /// Maximum output channels of a block, since a slot is a byte.
     pub const MOST: usize = 256;
 
-    /// Non-zeros that are loaded at once.
+    /// Non-zeros loaded at once.
     pub const STEP: usize = 4;
 
-    /// Channels of an element of a plane.
+    /// Channels per element of a plane.
     pub fn elements(dtype: DType) -> usize {
         if dtype == DType::F32 { 1 } else { 4 }
     }
 
-    /// Groups of `out` output channels.
+    /// Number of groups of `out` output channels.
     pub fn groups(&self, out: usize) -> usize {
         out / self.block * (self.block / self.abreast) + (out % self.block).div_ceil(self.abreast)
     }
@@ -73,13 +76,13 @@ impl Staging {
         (0..out).step_by(self.block).flat_map(of_block).collect()
     }
 
-    /// How many times non-zeros of a group are listed: once a slice of so many input channels.
+    /// Number of lists of a group's non-zeros: one per slice of the input channels.
     pub fn slices(&self, channels: usize) -> usize {
         channels.div_ceil(self.depth).max(1)
     }
 
-    /// Elements that an offset counts: the largest power of two, up to a vector of the longest kind, that divides the planes
-    /// and the places of all taps.
+    /// Elements per unit of an offset: the largest power of two, up to a vector of the longest kind, that divides the
+    /// planes and the places of all taps.
     pub fn unit(&self, spec: &ConvSpec, kernel: &[i64]) -> usize {
         let all = self.places(spec, kernel).into_iter().fold(16 | self.plane(spec, kernel), |all, place| all | place);
         1 << all.trailing_zeros()
@@ -91,7 +94,7 @@ impl Staging {
         spec.group == 1 && spec.strides.len() <= 2 && spec.strides.iter().zip(&spec.dilations).all(plain)
     }
 
-    /// Whether the planes hold all that a tile's results meet.
+    /// Whether the planes hold all elements that a tile's results read.
     pub fn holds(&self, spec: &ConvSpec, kernel: &[i64]) -> bool {
         let reach = self.reach(spec, kernel);
         let reach = match reach.as_slice() {
@@ -120,25 +123,25 @@ impl Staging {
         (0..kernel.len()).map(|a| if own(a) { kernel[a] } else { phases(kernel[a], spec.strides[a]) }).collect()
     }
 
-    /// How many more lines or columns than results a plane has along each axis.
+    /// Additional lines or columns of a plane, compared with the results, along each axis.
     pub fn reach(&self, spec: &ConvSpec, kernel: &[i64]) -> Vec<i64> {
         let own = |axis| self.aligned && axis + 1 == kernel.len();
         let reach = |axis: usize| (kernel[axis] - 1) * spec.dilations[axis] / spec.strides[axis];
         (0..kernel.len()).map(|a| if own(a) { 0 } else { reach(a) }).collect()
     }
 
-    /// Elements of a channel.
+    /// Elements per channel.
     pub fn plane(&self, spec: &ConvSpec, kernel: &[i64]) -> usize {
         self.phases(spec, kernel).iter().product::<i64>() as usize * self.phase
     }
 
-    /// Where the first result's element of a tap lies in a plane.
+    /// Position of the first result's element for a tap within a plane.
     pub fn place(&self, spec: &ConvSpec, kernel: &[i64], tap: &[i64]) -> usize {
         let phases = self.phases(spec, kernel);
         let (mut phase, mut shift) = (0, 0);
         for axis in 0..kernel.len() {
             let at = tap[axis] * spec.dilations[axis];
-            // The last axis has neighbours, the one before it lines.
+            // Along the last axis elements are adjacent, along the one before it a pitch apart.
             let last = axis + 1 == kernel.len();
             if last && self.aligned {
                 phase = phase * phases[axis] as usize + tap[axis] as usize;
@@ -194,7 +197,7 @@ mod tests {
             depth: 8,
         };
         assert_eq!(staging.places(&spec(1), &[3, 3]), [0, 1, 2, 10, 11, 12, 20, 21, 22]);
-        // Even and odd lines and columns lie apart: the third tap meets what the next window's first one does.
+        // Even and odd lines and columns are separate: the third tap reads what the first tap of the next window reads.
         assert_eq!(staging.places(&spec(2), &[3, 3]), [0, 80, 1, 160, 240, 161, 10, 90, 11]);
         let aligned = Staging { pitch: 16, aligned: true, ..staging };
         assert_eq!(aligned.places(&spec(1), &[2, 3]), [0, 80, 160, 16, 96, 176]);

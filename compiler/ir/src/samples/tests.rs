@@ -1,10 +1,11 @@
-//! Each operation has a sample; each sample is inferred, verified and evaluated.
+//! Every operation has a sample, which is inferred, verified and evaluated.
 
 use super::*;
-use crate::{Dim, Error, Op, TensorType, infer};
+use crate::text::Words;
+use crate::{BinaryOp, Dim, Error, Op, TensorType, UnaryOp, WeightFormat, infer};
 
-/// A name for each variant, and the list of all names. The match is exhaustive: a new primitive must be added here,
-/// and then the table must get a sample of it.
+/// A name for each variant, and the list of all names. The match is exhaustive: a new primitive must be added here, and
+/// then the table needs a sample of it.
 macro_rules! variants {
     ($($pattern:pat => $name:literal,)*) => {
         fn variant(op: &Op) -> &'static str {
@@ -71,6 +72,14 @@ fn every_operation_has_a_sample() {
 }
 
 #[test]
+fn every_function_and_weight_format_has_a_sample() {
+    let names = [UnaryOp::WORDS, BinaryOp::WORDS, WeightFormat::NAMES, Op::NAMES].concat();
+    let has_sample = |name: &&str| samples().iter().any(|s| s.op.split(' ').next() == Some(*name));
+    let missing: Vec<&str> = names.into_iter().filter(|name| !has_sample(name)).collect();
+    assert!(missing.is_empty(), "no sample of {missing:?}");
+}
+
+#[test]
 fn samples_are_in_normal_form() {
     for sample in samples() {
         assert_eq!(text::print(&sample.graph()), sample.text());
@@ -97,7 +106,7 @@ fn every_sample_is_sound_and_evaluates() {
     }
 }
 
-/// Any one dimension of an operand may be a symbol: results are the same as soon as it is bound again.
+/// Any single dimension of an operand may be a symbol: the results are the same once it is bound.
 #[test]
 fn symbolic_types_agree_with_constant_ones() {
     for sample in samples() {
@@ -107,13 +116,13 @@ fn symbolic_types_agree_with_constant_ones() {
         for (operand, axis) in types.iter().enumerate().flat_map(|(i, t)| (0..t.rank()).map(move |a| (i, a))) {
             let mut symbolic = types.clone();
             let extent = std::mem::replace(&mut symbolic[operand].shape[axis], Dim::sym("s"));
-            // One broadcasts, but a symbol is assumed not to be one.
+            // An extent of 1 broadcasts, but a symbol is assumed not to be 1.
             if extent.is(1) {
                 continue;
             }
             let inferred = match infer(graph.op(node), &symbolic.iter().collect::<Vec<_>>()) {
                 Ok(inferred) => inferred,
-                // The only place where a dimension decides about the result's rank.
+                // Only here does a dimension decide the result's rank.
                 Err(Error::Unsupported(_)) if sample.op.contains("_nd ") => continue,
                 Err(e) => panic!("{e}\n{}", sample.text()),
             };

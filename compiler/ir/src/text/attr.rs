@@ -1,4 +1,4 @@
-//! Attributes' values as text.
+//! Attributes' values in the text form.
 
 use crate::{
     Activation, BinaryOp, Cell, CoordinateMode, CumulativeKind, DType, Dim, F64, Filters, Layout, LowBit, NearestMode,
@@ -6,17 +6,17 @@ use crate::{
 };
 use crate::{Error, Result};
 
-/// A type whose values are written as one piece of text: commas occur in brackets or quotes only.
+/// A type whose values are written as one piece of text: commas occur only in brackets or quotes.
 pub(super) trait Attr: Sized {
     fn show(&self) -> String;
     fn read(text: &str) -> Result<Self>;
 }
 
 fn malformed(text: &str, what: &str) -> Error {
-    Error::invalid(format!("`{text}` is no {what}"))
+    Error::invalid(format!("`{text}` is not a valid {what}"))
 }
 
-/// Cuts text at commas outside of brackets and quotes, and trims the pieces.
+/// Splits text at commas outside of brackets and quotes, and trims the pieces.
 pub(super) fn pieces(text: &str) -> Vec<&str> {
     if text.trim().is_empty() {
         return Vec::new();
@@ -31,7 +31,7 @@ pub(super) fn pieces(text: &str) -> Vec<&str> {
     pieces
 }
 
-/// Where `wanted` first stands outside of brackets and quotes.
+/// The first position of `wanted` outside of brackets and quotes.
 pub(super) fn find(text: &str, wanted: &str) -> Option<usize> {
     let (mut depth, mut quote, mut escaped) = (0usize, None, false);
     for (i, c) in text.char_indices() {
@@ -50,7 +50,7 @@ pub(super) fn find(text: &str, wanted: &str) -> Option<usize> {
     None
 }
 
-/// What stands between an opening and a closing bracket.
+/// The text between an opening and a closing bracket.
 pub(super) fn inside(text: &str, open: char, close: char) -> Result<&str> {
     let inner = text.trim().strip_prefix(open).and_then(|t| t.strip_suffix(close));
     inner.ok_or_else(|| malformed(text, &format!("text in {open}{close}")))
@@ -64,7 +64,7 @@ fn call(text: &str) -> Result<(&str, Vec<&str>)> {
     }
 }
 
-/// Implements [`Attr`] by `Display` and `FromStr`.
+/// Implements [`Attr`] through `Display` and `FromStr`.
 macro_rules! plain {
     ($($ty:ty, $what:literal;)*) => {
         $(impl Attr for $ty {
@@ -82,10 +82,10 @@ plain! {
     usize, "size";
     i64, "integer";
     u32, "number";
-    bool, "truth value";
+    bool, "boolean";
 }
 
-/// Implements [`Attr`] for an enum, one word a variant.
+/// Implements [`Attr`] for an enum, with one word per variant.
 macro_rules! words {
     ($($ty:ty, $what:literal { $($variant:pat => $value:expr, $word:literal;)* })*) => {
         $(impl Attr for $ty {
@@ -99,10 +99,20 @@ macro_rules! words {
     };
 }
 
+/// The words of an enum without fields.
+#[cfg(test)]
+pub(crate) trait Words {
+    const WORDS: &[&str];
+}
+
 /// [`words!`] for variants without fields.
 macro_rules! simple_words {
     ($($ty:ident, $what:literal { $($variant:ident $word:literal)* })*) => {
         words! { $($ty, $what { $($ty::$variant => $ty::$variant, $word;)* })* }
+        $(#[cfg(test)]
+        impl Words for $ty {
+            const WORDS: &[&str] = &[$($word),*];
+        })*
     };
 }
 
@@ -175,7 +185,7 @@ impl Attr for Dim {
     }
 }
 
-/// Strings stand in double quotes, escaped as in Rust.
+/// Strings are in double quotes, escaped as in Rust.
 impl Attr for String {
     fn show(&self) -> String {
         format!("\"{}\"", escape(self, '"'))
@@ -186,7 +196,7 @@ impl Attr for String {
     }
 }
 
-/// Backslashes, newlines and `quote` behind backslashes.
+/// Escapes backslashes, newlines and `quote` with backslashes.
 pub fn escape(text: &str, quote: char) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -282,7 +292,7 @@ impl Attr for Range {
     }
 }
 
-/// A word, or bits and elements of a block for codes.
+/// A word, or for codes the bits and elements per block.
 impl Attr for Filters {
     fn show(&self) -> String {
         match self {

@@ -1,4 +1,4 @@
-//! Dimension expressions from text, as [`Dim`]'s `Display` writes them.
+//! Parses dimension expressions, in the format of [`Dim`]'s `Display`.
 
 use std::str::FromStr;
 
@@ -7,11 +7,12 @@ use crate::dim::FUNCTIONS;
 use crate::{Dim, Sym};
 use crate::{Error, Result};
 
-/// How deep parentheses and functions may nest.
+/// Maximum nesting of parentheses and functions.
 const DEEPEST: usize = 100;
 
 impl Sym {
-    /// Whether its name needs no quotes in the text form: letters, digits, `_` and `.`, and perhaps `[INDEX]`.
+    /// Whether the name needs no quotes in the text form: letters, digits, `_` and `.`, optionally followed by
+    /// `[INDEX]`.
     pub fn is_plain(&self) -> bool {
         crate::dim::is_plain(&self.0)
     }
@@ -38,7 +39,7 @@ struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     fn error(&self) -> Error {
-        Error::invalid(format!("`{}` is no dimension expression (at `{}`)", self.text, self.rest))
+        Error::invalid(format!("`{}` is not a dimension expression (at `{}`)", self.text, self.rest))
     }
 
     fn eat(&mut self, token: char) -> bool {

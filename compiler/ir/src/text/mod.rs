@@ -1,4 +1,4 @@
-//! The text form of a graph: one line a node, `parse(print(graph)) == graph`.
+//! The text form of a graph: one line per node, `parse(print(graph)) == graph`.
 //!
 //! ```text
 //! %0 = input "x" : f32[batch, 3, 8, 8]  // x
@@ -35,6 +35,8 @@ mod ops;
 mod parse;
 mod print;
 
+#[cfg(test)]
+pub(super) use attr::Words;
 pub use attr::{escape, unescape};
 #[cfg(test)]
 pub(super) use ops::operation;

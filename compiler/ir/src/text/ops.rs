@@ -1,4 +1,4 @@
-//! Operations as a name and attributes, and back.
+//! Prints operations as a name and attributes, and parses them.
 
 use std::cell::RefCell;
 
@@ -17,7 +17,7 @@ macro_rules! attrs {
     ($($name:ident),* $(,)?) => { vec![$((stringify!($name), $name.show())),*] };
 }
 
-/// An operation's name in the text form: element-wise functions go by their own.
+/// An operation's name in the text form; for element-wise functions, the function's name.
 pub(super) fn name(op: &Op) -> String {
     match op {
         Op::Unary(f) => f.show(),
@@ -26,14 +26,14 @@ pub(super) fn name(op: &Op) -> String {
     }
 }
 
-/// The pairs that are yet to be read.
+/// The pairs that are not yet read.
 struct Reader<'a>(RefCell<Vec<(&'a str, &'a str)>>);
 
 impl<'a> Reader<'a> {
     fn new(text: &'a str) -> Result<Reader<'a>> {
         let pair = |piece: &'a str| match find(piece, "=") {
             Some(at) => Ok((piece[..at].trim(), piece[at + 1..].trim())),
-            None => Err(Error::invalid(format!("`{piece}` is no attribute `name=value`"))),
+            None => Err(Error::invalid(format!("`{piece}` is not an attribute `name=value`"))),
         };
         let body = if text.is_empty() { "" } else { inside(text, '{', '}')? };
         Ok(Reader(RefCell::new(pieces(body).into_iter().map(pair).collect::<Result<_>>()?)))
@@ -49,7 +49,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Attributes that are the fields of a structure, printed among those of the operation that has it.
+/// Attributes that are the fields of a structure, printed among those of the operation that contains it.
 trait Fields: Sized {
     fn show(&self) -> Attrs;
     fn read(r: &Reader) -> Result<Self>;
@@ -91,7 +91,7 @@ impl<T: Fields> Fields for Box<T> {
 }
 
 /// Printer and parser of the variants of an enum, from one row per variant: its name in the text form, and its fields;
-/// those behind `@` are structures whose [`Fields`] stand in their place. `others` are arms for further variants.
+/// fields after `@` are structures, whose [`Fields`] take their place. `others` are arms for further variants.
 macro_rules! variants {
     (
         $enum:ident, $attributes:ident, $read:ident,
@@ -109,7 +109,13 @@ macro_rules! variants {
             }
         }
 
-        /// The variant of a name, if it has one.
+        #[cfg(test)]
+        impl $enum {
+            /// Names of the variants with a row.
+            pub(crate) const NAMES: &[&str] = &[$($name),*];
+        }
+
+        /// The variant with a name, if there is one.
         fn $read(name: &str, r: &Reader) -> Result<Option<$enum>> {
             Ok(Some(match name {
                 $($name => $enum::$variant

@@ -1,4 +1,4 @@
-//! Text to graphs.
+//! Parses graphs.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use crate::{
 };
 use crate::{Error, Result};
 
-/// The graph that a text describes.
+/// The graph of a text.
 ///
 /// # Errors
-/// When the text is malformed, or a type in it is not what its operation gives; the error names the line.
+/// When the text is malformed, or a type in it is not the inferred one; the error names the line.
 pub fn parse(text: &str) -> Result<Graph> {
     block(&mut text.lines().enumerate(), Graph::new(), None)
 }
@@ -120,7 +120,7 @@ impl<'a> Parser<'a> {
         }
         for (result, name) in names.into_iter().enumerate() {
             if !name.starts_with('%') {
-                return Err(Error::invalid(format!("`{name}` is no value: values start with `%`")));
+                return Err(Error::invalid(format!("`{name}` is not a value: values start with `%`")));
             }
             if self.values.insert(name, Value { node, result }).is_some() {
                 return Err(Error::invalid(format!("`{name}` is named twice")));
@@ -136,7 +136,7 @@ impl<'a> Parser<'a> {
             self.graph.constant(tensor(only(types)?, data.trim())?).node
         } else {
             let (name, rest) = body.split_at(body.find('(').ok_or_else(|| Error::invalid("operands are missing"))?);
-            // Behind its first character the rest has the closing parenthesis outside of all brackets.
+            // After its first character the rest has the closing parenthesis outside of all brackets.
             let close = find(&rest[1..], ")").ok_or_else(|| Error::invalid("`)` is missing"))? + 1;
             let operands = pieces(&rest[1..close]).into_iter().map(|v| self.value(v)).collect::<Result<Vec<_>>>()?;
             let (name, attributes) = (name.trim(), rest[close + 1..].trim());
@@ -158,7 +158,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// What stands before and behind a separator, trimmed.
+/// The text before and after a separator, trimmed.
 fn cut<'a>(text: &'a str, separator: &str) -> Result<(&'a str, &'a str)> {
     match find(text, separator) {
         Some(at) => Ok((text[..at].trim(), text[at + separator.len()..].trim())),
@@ -175,7 +175,7 @@ fn only(types: &[TensorType]) -> Result<&TensorType> {
 
 /// `f32[batch, 3]`.
 fn tensor_type(text: &str) -> Result<TensorType> {
-    let at = text.find('[').ok_or_else(|| Error::invalid(format!("`{text}` is no type")))?;
+    let at = text.find('[').ok_or_else(|| Error::invalid(format!("`{text}` is not a type")))?;
     Ok(TensorType::new(DType::read(&text[..at])?, Vec::read(&text[at..])?))
 }
 
@@ -225,7 +225,7 @@ fn generated(dtype: DType, shape: &[usize], name: &str, arguments: &str) -> Resu
 fn hex(digits: &str) -> Result<Vec<u8>> {
     let digit = |c: u8| {
         let value = char::from(c).to_digit(16);
-        value.map(|v| v as u8).ok_or_else(|| Error::invalid(format!("`{}` is no hexadecimal digit", char::from(c))))
+        value.map(|v| v as u8).ok_or_else(|| Error::invalid(format!("`{}` is not a hexadecimal digit", char::from(c))))
     };
     let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
     if !rest.is_empty() {
@@ -235,7 +235,7 @@ fn hex(digits: &str) -> Result<Vec<u8>> {
 }
 
 fn elements(dtype: DType, texts: &[&str]) -> Result<Vec<u8>> {
-    let bad = |text: &str| Error::invalid(format!("`{text}` is no {dtype}"));
+    let bad = |text: &str| Error::invalid(format!("`{text}` is not a valid {dtype}"));
     let shape = vec![texts.len()];
     let tensor = match dtype.class() {
         DTypeClass::Float => {

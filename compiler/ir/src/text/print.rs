@@ -1,4 +1,4 @@
-//! Graphs to text.
+//! Prints graphs.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -16,7 +16,7 @@ pub enum Constants {
     Digest,
 }
 
-/// The graph as text that [`super::parse()`] reads.
+/// The graph as text that [`super::parse()`] can read.
 pub fn print(graph: &Graph) -> String {
     print_with(graph, Constants::Whole)
 }
@@ -56,7 +56,7 @@ pub fn print_with(graph: &Graph, constants: Constants) -> String {
     out
 }
 
-/// An operation on types as a line, without names and constants: what the time it takes depends on.
+/// An operation on types as a line, without names and constants: everything that its time depends on.
 pub fn signature(op: &Op, operands: &[TensorType], results: &[TensorType]) -> String {
     let types = |types: &[TensorType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     format!("{}({}){} : {}", ops::name(op), types(operands), attributes(op), types(results))
@@ -68,7 +68,7 @@ pub fn node_signature(graph: &Graph, node: NodeId) -> String {
     signature(graph.op(node), &operands, graph.types(node))
 }
 
-/// An operation's attributes in braces, behind a space.
+/// An operation's attributes in braces, after a space.
 fn attributes(op: &Op) -> String {
     let pairs: Vec<_> = ops::attributes(op).iter().map(|(name, value)| format!("{name}={value}")).collect();
     if pairs.is_empty() { String::new() } else { format!(" {{{}}}", pairs.join(", ")) }
@@ -118,13 +118,13 @@ fn data(tensor: &Tensor, constants: Constants) -> String {
     }
 }
 
-/// The same on every machine and with every version of the compiler, since snapshots hold it: FNV-1a.
+/// FNV-1a: the same on every machine and with every version of the compiler, since snapshots contain it.
 fn digest(bytes: &[u8]) -> u64 {
     let mix = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 
-/// Whether all elements have the code that their value is encoded as: a NaN's payload, say, has no decimal form.
+/// Whether all elements have the code that their value is encoded as; for example, a NaN's payload has no decimal form.
 fn is_canonical(t: &Tensor) -> bool {
     let same = |encoded: Tensor| encoded.data() == t.data();
     // Conversion to f64 keeps payloads, text does not.

@@ -1,7 +1,8 @@
 use super::*;
 use crate::{DType, Dim, Graph, Op, Output, Stage, Tensor, TensorType, Value, random, verify_at};
 
-/// Equal up to nodes' ids: what both graphs print as, and exactly the same operations in the same order.
+/// Asserts that graphs are equal except for nodes' ids: they print the same, and have the same operations in the same
+/// order.
 fn assert_same(a: &Graph, b: &Graph) {
     assert_eq!(print(a), print(b));
     let order = |g: &Graph| g.topological();
@@ -124,7 +125,7 @@ fn malformed_text_is_an_error() {
         ("%0 = input \"x\" : f32[2]\n%1 = exq(%0) : f32[2]", "there is no operation `exq`"),
         ("%0 = input \"x\" : f32[2]\n%1 = cast(%0) {to=i8} : i8[2]", "attribute `saturate` is missing"),
         ("%0 = input \"x\" : f32[2]\n%1 = exp(%0) {a=1} : f32[2]", "`exp` has no attribute `a`"),
-        ("%0 = constant [1, x] : f32[2]", "`x` is no f32"),
+        ("%0 = constant [1, x] : f32[2]", "`x` is not a valid f32"),
         ("%0 = constant [1, 2, 3] : f32[2]", "f32[2] needs 8 bytes of data, but has 12"),
         ("%0 = constant 0x1 : u8[1]", "half a byte is missing"),
         ("%0 = constant sparse(seed=1) : f32[2]", "`sparse` needs `density`"),
@@ -149,7 +150,7 @@ fn verifier_finds_all_faults() {
     graph.set_operand(y.node, 3, z);
     graph.outputs.push(Output { name: "none".into(), value: Value { node: y.node, result: 7 } });
     let message = crate::verify(&graph).unwrap_err().report().message.clone();
-    for part in ["numbered [0, 1, 3]", "gives [f32[8]], but has [f32[4]]", "not there", "two outputs"] {
+    for part in ["numbered [0, 1, 3]", "gives [f32[8]], but has [f32[4]]", "does not exist", "two outputs"] {
         assert!(message.contains(part), "{message}");
     }
 }

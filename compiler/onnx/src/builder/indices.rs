@@ -1,6 +1,7 @@
-//! `--check-indices`: indices that the data hold are required to be in range, where kernels draw them to the nearest valid one.
+//! `--check-indices`: requires indices in data to be in range, where kernels otherwise clamp them to the nearest valid
+//! one.
 //!
-//! The number of those that are not is counted while the model runs, before anything reads by them, and must be none.
+//! Invalid indices are counted at run time, before anything uses them; their number must be 0.
 
 use super::Builder;
 use mcc_ir::Result;
@@ -12,7 +13,7 @@ pub fn require_in_range(b: &mut Builder, op: &Op, operands: &[Value]) -> Result<
         Op::Gather { axis } | Op::GatherElements { axis } | Op::ScatterElements { axis, .. } => (*axis, false),
         Op::GatherNd { batch_dims } => (*batch_dims, true),
         Op::ScatterNd { .. } => (0, true),
-        // Nothing else reads or writes by indices that data hold. (This list is of operations that do, not of all.)
+        // Other operations do not access memory by indices in data. (The arms above must list all that do.)
         _ => return Ok(()),
     };
     let (x, indices) = (operands[0], operands[1]);

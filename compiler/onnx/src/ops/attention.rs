@@ -1,16 +1,16 @@
-//! Attention and what goes with it.
+//! Attention and related operators.
 
 use super::super::builder::Builder;
 use super::super::node::{Node, Results};
 use super::super::tensor;
 use mcc_ir::{BinaryOp, DType, Dim, Error, Op, PadMode, ReduceKind, Result, UnaryOp, Value};
 
-/// `[batch, sequence, heads * size]` as `[batch, heads, sequence, size]`; `what` names it in errors.
+/// Reshapes `[batch, sequence, heads * size]` to `[batch, heads, sequence, size]`; `what` is its name in errors.
 pub fn split_heads(b: &mut Builder, x: Value, heads: i64, what: &str) -> Result<Value> {
     let [batch, sequence, width] = b.extents(x, what)?;
     if heads < 1 {
         return Err(
-            Error::invalid(format!("{what} is {} for {heads} heads", b.ty(x))).help("there is one head at least")
+            Error::invalid(format!("{what} is {} for {heads} heads", b.ty(x))).help("there must be at least one head")
         );
     }
     let heads = Dim::from(heads);
@@ -26,7 +26,7 @@ fn join_heads(b: &mut Builder, x: Value) -> Result<Value> {
     b.reshape(x, vec![shape[0].clone(), shape[1].clone(), &shape[2] * &shape[3]])
 }
 
-/// What is added to the scores, and whether a row of it may be all minus infinity.
+/// A term added to the scores, and whether a row of it may be all minus infinity.
 struct Bias {
     value: Option<Value>,
     may_mask_rows: bool,
@@ -58,13 +58,13 @@ pub fn attention(b: &mut Builder, n: &Node) -> Result<Results> {
             1.0 / (size.ok_or_else(|| Error::unsupported("a symbolic head size"))? as f64).sqrt()
         }
     };
-    // The factor is shared between both operands, as the definition does to keep 16-bit products in range.
+    // Both operands are scaled by the root of the factor, as in the definition, to keep 16-bit products in range.
     let (q_scaled, k_scaled) = if b.dtype(q).bits() < 32 {
         (b.with(BinaryOp::Mul, q, scale.sqrt())?, b.with(BinaryOp::Mul, k, scale.sqrt())?)
     } else {
         (b.with(BinaryOp::Mul, q, scale)?, k)
     };
-    // Query heads that share a key head are rows of one product.
+    // Query heads with a common key head are rows of one product.
     let kv_heads = k_shape[1].clone();
     let group = q_shape[1].floor_div(&kv_heads);
     let rows = vec![q_shape[0].clone(), kv_heads.clone(), &group * &queries, q_shape[3].clone()];
@@ -114,7 +114,7 @@ pub fn attention(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok([y, present_key, present_value, probed].into())
 }
 
-/// The mask, the causal frontier, the window and the padding of the keys, all as terms of one sum.
+/// The mask, the causal limit, the window and the padding of the keys, all as terms of one sum.
 fn bias(b: &mut Builder, n: &Node, dtype: DType, queries: &Dim, keys: &Dim, past: Option<Dim>) -> Result<Bias> {
     let causal = n.flag("is_causal", false)?;
     let (left, right) = (n.int("left_window_size", -1)?, n.int("right_window_size", -1)?);
@@ -128,7 +128,7 @@ fn bias(b: &mut Builder, n: &Node, dtype: DType, queries: &Dim, keys: &Dim, past
     if causal || left >= 0 || right >= 0 {
         let row = b.add(Op::Iota { dtype: DType::I64, shape: grid.clone(), axis: 0 }, &[])?;
         let column = b.add(Op::Iota { dtype: DType::I64, shape: grid.clone(), axis: 1 }, &[])?;
-        // How many keys come before the first query.
+        // The number of keys before the first query.
         let offset = match (&past, valid) {
             (Some(past), _) => Some(b.dim_scalar(past, DType::I64)?),
             (None, Some(valid)) => {
@@ -169,13 +169,13 @@ fn bias(b: &mut Builder, n: &Node, dtype: DType, queries: &Dim, keys: &Dim, past
     Ok(Bias { value, may_mask_rows })
 }
 
-/// One number a batch, against `[batch, heads, queries, keys]`.
+/// Reshapes one number per batch to broadcast with `[batch, heads, queries, keys]`.
 fn per_batch(b: &mut Builder, v: Value) -> Result<Value> {
     let numel = b.ty(v).numel();
     b.reshape(v, vec![numel, Dim::ONE, Dim::ONE, Dim::ONE])
 }
 
-/// A mask as what is added: truth values become 0 and minus infinity; too short a mask hides the last keys.
+/// A mask as a term of the scores: booleans become 0 and minus infinity; a mask that is too short hides the last keys.
 fn mask_term(b: &mut Builder, mask: Value, dtype: DType, keys: &Dim) -> Result<Value> {
     let mask = if b.dtype(mask) == DType::Bool {
         let (zero, hidden) = (b.scalar(dtype, 0.0), b.scalar(dtype, f64::NEG_INFINITY));
@@ -197,7 +197,7 @@ fn mask_term(b: &mut Builder, mask: Value, dtype: DType, keys: &Dim) -> Result<V
     }
 }
 
-/// Turns pairs of features by the angles of their positions.
+/// Rotates pairs of features by the angles of their positions.
 pub fn rotary_embedding(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     let shape = b.shape(x);
@@ -216,7 +216,7 @@ pub fn rotary_embedding(b: &mut Builder, n: &Node) -> Result<Results> {
         d if (1..=size).contains(&d) => d,
         d => {
             return Err(Error::invalid(format!("attribute rotary_embedding_dim is {d} for heads of {size}"))
-                .help("it is a part of a head"));
+                .help("it must not exceed the head's size"));
         }
     };
     let half = Dim::from(turned / 2);
@@ -233,7 +233,7 @@ pub fn rotary_embedding(b: &mut Builder, n: &Node) -> Result<Results> {
     let interleaved = n.flag("interleaved", false)?;
     let outer = laid[..3].to_vec();
     let halves = |pair: [Dim; 2]| [outer.clone(), pair.to_vec()].concat();
-    // The pair's members lie along an axis of their own: the last one when interleaved, else the one before.
+    // The two members of a pair are along an axis of their own: the last one if interleaved, else the one before.
     let (pairs, axis) = if interleaved {
         (halves([half.clone(), Dim::from(2i64)]), 4)
     } else {
@@ -255,7 +255,7 @@ pub fn rotary_embedding(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(if packed { b.reshape(z, shape)? } else { b.transpose(z, &[0, 2, 1, 3])? }.into())
 }
 
-/// Steps that the recurrence is unrolled to at most.
+/// Maximum steps of the unrolled recurrence.
 const MAX_STEPS: i64 = 512;
 
 /// A recurrence over a matrix state, unrolled.
@@ -283,7 +283,7 @@ pub fn linear_attention(b: &mut Builder, n: &Node) -> Result<Results> {
     let state_type = b.dtype(state);
     let wide = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
     state = b.cast(state, wide)?;
-    // Decay: one number a head, or one a row of the state.
+    // Decay: one number per head, or one per row of the state.
     let gated = rule == "gated" || rule == "gated_delta";
     let decay = n.optional(4).filter(|_| gated).map(|g| split_heads(b, g, kv_heads, "input decay")).transpose()?;
     let beta = n.optional(5).filter(|_| rule.ends_with("delta"));

@@ -1,4 +1,4 @@
-//! `com.microsoft` operators on weights of a few bits, several a byte, with one scale and zero point a block.
+//! `com.microsoft` operators with low-bit weights, several per byte, and one scale and zero point per block.
 
 use super::super::builder::{self, Builder};
 use super::super::node::{Node, Results};
@@ -8,7 +8,7 @@ use super::quantize::per_block;
 use super::reduce::product;
 use mcc_ir::{DType, Dim, Error, Result, Tensor, Value};
 
-/// Splits the bytes of a constant into fields of a few bits, from the low ones up.
+/// Splits the bytes of a constant into fields of a few bits, low ones first.
 fn unpacked(b: &Builder, packed: Value, bits: usize, what: &str) -> Result<Vec<u8>> {
     let t = b.graph.as_constant(packed);
     let t =
@@ -17,23 +17,23 @@ fn unpacked(b: &Builder, packed: Value, bits: usize, what: &str) -> Result<Vec<u
     Ok(t.data().iter().flat_map(|&byte| (0..8 / bits).map(move |i| byte >> (i * bits) & mask)).collect())
 }
 
-/// The unsigned type of so many bits.
+/// The unsigned type with this number of bits.
 fn unsigned(bits: i64) -> Result<(DType, usize)> {
     match bits {
         2 => Ok((DType::U2, 2)),
         4 => Ok((DType::U4, 4)),
         8 => Ok((DType::U8, 8)),
-        _ => Err(Error::unsupported(format!("attribute bits is {bits}")).help("weights are packed to 2, 4 or 8 bits")),
+        _ => Err(Error::unsupported(format!("attribute bits is {bits}")).help("weights must have 2, 4 or 8 bits")),
     }
 }
 
-/// What [`matmul_nbits`] multiplies by.
+/// The weights of [`matmul_nbits`].
 struct Packed {
     k: usize,
     columns: usize,
     block: usize,
     bits: usize,
-    /// Blocks of a column.
+    /// Blocks per column.
     blocks: usize,
 }
 
@@ -44,27 +44,27 @@ impl Packed {
             usize::try_from(v)
                 .ok()
                 .filter(|&v| v > 0)
-                .ok_or_else(|| Error::invalid(format!("attribute {name} is {v}")).help("it is positive"))
+                .ok_or_else(|| Error::invalid(format!("attribute {name} is {v}")).help("it must be positive"))
         };
         let (k, columns, block) = (positive("K")?, positive("N")?, positive("block_size")?);
         Ok(Packed { k, columns, block, bits, blocks: k.div_ceil(block) })
     }
 
-    /// Checks the number of elements of an input, which is a product of these.
+    /// Checks that the number of elements of an input is a product.
     fn counted(&self, have: usize, want: &[usize], what: &str) -> Result<()> {
         let count = want.iter().try_fold(1usize, |n, &f| n.checked_mul(f));
         if count == Some(have) {
             return Ok(());
         }
         let Packed { k, columns, block, bits, .. } = self;
-        let want = count.map_or("more than there can be".to_string(), |n| n.to_string());
+        let want = count.map_or("more than can be counted".to_string(), |n| n.to_string());
         Err(Error::invalid(format!(
             "input {what} has {have} elements; attributes K {k}, N {columns}, block_size {block} and bits {bits} make it {want}"
         ))
-        .help("blocks go along K, the last of a column filled up"))
+        .help("blocks run along K; the last one of a column is padded"))
     }
 
-    /// Checks an input with one element a column and block.
+    /// Checks that an input has one element per column and block.
     fn one_a_block(&self, b: &Builder, v: Value, what: &str) -> Result<()> {
         match b.ty(v).numel().as_const().and_then(|have| usize::try_from(have).ok()) {
             Some(have) => self.counted(have, &[self.columns, self.blocks], what),
@@ -78,7 +78,7 @@ impl Packed {
         match zero {
             Some(zero) if b.dtype(zero) == DType::U8 => {
                 let codes = unpacked(b, zero, self.bits, "input zero_points")?;
-                // Every column's run of codes starts at a byte.
+                // Every column's codes start at a byte.
                 let run = (self.blocks * self.bits).div_ceil(8) * 8 / self.bits;
                 self.counted(codes.len(), &[self.columns, run], "zero_points")?;
                 let kept: Vec<u8> = codes.chunks(run).flat_map(|c| c.iter().take(self.blocks).copied()).collect();
@@ -89,7 +89,7 @@ impl Packed {
                 b.reshape(zero, shape.into_iter().map(Dim::from).collect())
             }
             Some(zero) => Err(Error::invalid(format!("input zero_points is {}", b.ty(zero)))
-                .help("zero points are u8, packed like the weights, or floats")),
+                .help("zero points must be u8, packed like the weights, or floats")),
             None => {
                 let middle = Tensor::scalar_i64(dtype, 1 << (self.bits - 1));
                 let middle = b.constant(middle);
@@ -99,7 +99,8 @@ impl Packed {
     }
 }
 
-/// A product with weights of 2, 4 or 8 bits. With `g_idx` the elements of a column say which block's scale they have.
+/// A product with weights of 2, 4 or 8 bits. With `g_idx`, the elements of a column name the block whose scale they
+/// use.
 pub fn matmul_nbits(b: &mut Builder, n: &Node) -> Result<Results> {
     let (dtype, bits) = unsigned(n.int("bits", 4)?)?;
     let packed = Packed::of(n, bits)?;
@@ -111,7 +112,7 @@ pub fn matmul_nbits(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     if let Some(inner) = b.shape(x).last().and_then(Dim::as_const).filter(|&inner| inner != k as i64) {
         return Err(Error::invalid(format!("input A is {} for attribute K {k}", b.ty(x)))
-            .help(format!("its last axis, {inner}, is what is summed: K must be the same")));
+            .help(format!("K must equal its last axis, {inner}, which is summed")));
     }
     let to = b.dtype(x);
     let weights = b.constant(Tensor::new(dtype, vec![columns, blocks, block], codes.into())?);
@@ -142,7 +143,7 @@ pub fn matmul_nbits(b: &mut Builder, n: &Node) -> Result<Results> {
     let Some(bias) = n.optional(5) else { return Ok(y.into()) };
     if let Some(have) = b.ty(bias).numel().as_const().filter(|&have| have != columns as i64) {
         return Err(Error::invalid(format!("input bias has {have} elements for attribute N {columns}"))
-            .help("there is one a column"));
+            .help("there must be one per column"));
     }
     Ok(b.plus(y, bias)?.into())
 }
@@ -151,17 +152,17 @@ pub fn matmul_nbits(b: &mut Builder, n: &Node) -> Result<Results> {
 fn block_numbers(b: &mut Builder, order: Value, packed: &Packed) -> Result<()> {
     if b.shape(order) != [Dim::from(packed.k)] {
         return Err(Error::invalid(format!("input g_idx is {} for attribute K {}", b.ty(order), packed.k))
-            .help("it has the block's number of each of the K elements of a column"));
+            .help("it must have the block number of each of the K elements of a column"));
     }
     let known = b.known_floats(order).unwrap_or_default();
     match known.iter().find(|&&v| v < 0.0 || v >= packed.blocks as f64) {
         Some(v) => Err(Error::invalid(format!("input g_idx holds {v} for {} blocks", packed.blocks))
-            .help("numbers of blocks count from 0")),
+            .help("block numbers start at 0")),
         None => Ok(()),
     }
 }
 
-/// Rows of a quantized table, dequantized: one scale a block along an axis.
+/// Rows of a quantized table, dequantized, with one scale per block along an axis.
 pub fn gather_block_quantized(b: &mut Builder, n: &Node) -> Result<Results> {
     let (mut data, scales) = (n.input(0)?, n.input(2)?);
     let rank = b.rank(data);
@@ -169,14 +170,16 @@ pub fn gather_block_quantized(b: &mut Builder, n: &Node) -> Result<Results> {
     let along = builder::axis(n.int("quantize_axis", 1)?, rank).map_err(|e| e.within("attribute quantize_axis"))?;
     if axis == along {
         return Err(Error::unsupported(format!("attributes gather_axis and quantize_axis are both {axis}"))
-            .help("blocks go along another axis than the one that is gathered from"));
+            .help("blocks must run along an axis other than the gathered one"));
     }
     let (dtype, bits) = unsigned(n.int("bits", 4)?)?;
     let mut zero = n.optional(3);
     let bytes = b.dtype(data) == DType::U8;
     let block = n.int("block_size", 128)?;
     if block < 1 {
-        return Err(Error::invalid(format!("attribute block_size is {block}")).help("it is a block's elements"));
+        return Err(
+            Error::invalid(format!("attribute block_size is {block}")).help("it must be a positive number of elements")
+        );
     }
     if bytes && along + 1 == rank {
         data = spread(b, data, (dtype, bits), None, "input data")?;
@@ -184,7 +187,7 @@ pub fn gather_block_quantized(b: &mut Builder, n: &Node) -> Result<Results> {
         zero = zero.map(|z| spread(b, z, (dtype, bits), blocks, "input zero_points")).transpose()?;
     } else if bytes && bits < 8 {
         return Err(Error::unsupported(format!("attribute quantize_axis is {along} for {}", b.ty(data)))
-            .help("fields of bytes are blocks along the last axis"));
+            .help("packed elements need blocks along the last axis"));
     }
     parameters::factor(b, n, (2, "scales"))?;
     parameters::blocks(b, data, (scales, "scales"), along as i64, block)?;
@@ -192,7 +195,7 @@ pub fn gather_block_quantized(b: &mut Builder, n: &Node) -> Result<Results> {
         parameters::blocks(b, data, (zero, "zero_points"), along as i64, block)?;
         if b.dtype(zero) != b.dtype(data) {
             return Err(Error::invalid(format!("input zero_points is {} for {}", b.ty(zero), b.ty(data)))
-                .help("a zero point has the type of the quantized tensor"));
+                .help("a zero point must have the type of the quantized tensor"));
         }
     }
     let indices = n.input(1)?;
@@ -208,7 +211,7 @@ pub fn gather_block_quantized(b: &mut Builder, n: &Node) -> Result<Results> {
     };
     let zero = match zero {
         Some(zero) => Some(chosen(b, zero)?),
-        // Codes of bytes have theirs in the middle.
+        // Codes packed into bytes have their zero point in the middle.
         None if bytes => Some(b.constant(Tensor::scalar_i64(dtype, 1 << (bits - 1)))),
         None => None,
     };
@@ -220,7 +223,7 @@ pub fn gather_block_quantized(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.times(y, scale)?.into())
 }
 
-/// Bytes as the fields that they hold along their last axis, `kept` of them.
+/// The fields in the bytes along the last axis, `kept` of them.
 fn spread(b: &mut Builder, v: Value, (dtype, bits): (DType, usize), kept: Option<i64>, what: &str) -> Result<Value> {
     if bits == 8 || b.dtype(v) != DType::U8 {
         return Ok(v);
@@ -230,7 +233,7 @@ fn spread(b: &mut Builder, v: Value, (dtype, bits): (DType, usize), kept: Option
     let extents: Option<Vec<usize>> = extents;
     let mut shape = extents.ok_or_else(|| Error::internal("a constant of unknown extents"))?;
     let last = shape.len().checked_sub(1);
-    let last = last.ok_or_else(|| Error::invalid(format!("{what} is {}, not one element a block", b.ty(v))))?;
+    let last = last.ok_or_else(|| Error::invalid(format!("{what} is {}, not one element per block", b.ty(v))))?;
     shape[last] *= 8 / bits;
     let all = shape[last] as i64;
     let fields = b.constant(Tensor::new(dtype, shape, codes.into())?);

@@ -5,7 +5,7 @@ use super::super::node::{Item, Node, Results};
 use super::Bodies;
 use mcc_ir::{DType, Dim, Error, Result, Tensor, Value};
 
-/// Unrolled: the number of steps must follow from constants.
+/// Unrolls a loop; the number of steps must be constant.
 pub fn loop_(w: &mut dyn Bodies, n: &Node) -> Result<Results> {
     let body = n.graph("body")?;
     let limit = match n.optional(0) {
@@ -17,7 +17,8 @@ pub fn loop_(w: &mut dyn Bodies, n: &Node) -> Result<Results> {
     };
     let constant = |w: &mut dyn Bodies, v: Value| w.b().known_floats(v).and_then(|c| c.first().map(|&c| c != 0.0));
     let undecided = || {
-        Error::unsupported("a loop whose end run time decides").help("mcc unrolls loops: their length must be constant")
+        Error::unsupported("a loop whose end is known at run time only")
+            .help("mcc unrolls loops: their length must be constant")
     };
     let mut going = match n.optional(1) {
         Some(c) => constant(w, c).ok_or_else(undecided)?,
@@ -35,11 +36,11 @@ pub fn loop_(w: &mut dyn Bodies, n: &Node) -> Result<Results> {
         let mut results = w.body(&body, arguments)?.into_iter();
         match results.next() {
             Some(Item::Tensor(c)) => going = constant(w, c).ok_or_else(undecided)?,
-            _ => return Err(Error::invalid("the loop's body gives no condition")),
+            _ => return Err(Error::invalid("the loop's body returns no condition")),
         }
         carried = results.by_ref().take(carried.len()).collect();
         for (list, item) in collected.iter_mut().zip(results) {
-            let Item::Tensor(v) = item else { return Err(Error::invalid("a scan output that is no tensor")) };
+            let Item::Tensor(v) = item else { return Err(Error::invalid("a scan output that is not a tensor")) };
             list.push(w.b().unsqueeze(v, &[0])?);
         }
         step += 1;
@@ -53,7 +54,7 @@ pub fn loop_(w: &mut dyn Bodies, n: &Node) -> Result<Results> {
     Ok(Results(carried))
 }
 
-/// Version 8 has a batch axis, and lengths first; from 9 on, axes and directions are free.
+/// Version 8 has a batch axis and lengths as the first input; from version 9 on, axes and directions are attributes.
 pub fn scan(w: &mut dyn Bodies, n: &Node) -> Result<Results> {
     let body = n.graph("body")?;
     let scanned = usize::try_from(n.need("num_scan_inputs", n.try_int("num_scan_inputs")?)?).unwrap_or(0);
@@ -103,7 +104,7 @@ fn scan_batched(w: &mut dyn Bodies, n: &Node, body: &mcc_proto::GraphProto, scan
         };
         let results = spec.run(w, body, parts.into_iter().map(Item::Tensor).collect())?;
         for (list, item) in batches.iter_mut().zip(results) {
-            let Item::Tensor(v) = item else { return Err(Error::invalid("a result that is no tensor")) };
+            let Item::Tensor(v) = item else { return Err(Error::invalid("a result that is not a tensor")) };
             list.push(w.b().unsqueeze(v, &[0])?);
         }
     }
@@ -143,7 +144,7 @@ impl Scan {
             let mut results = w.body(body, arguments)?.into_iter();
             carried = results.by_ref().take(carried.len()).collect();
             for (list, item) in collected.iter_mut().zip(results) {
-                let Item::Tensor(v) = item else { return Err(Error::invalid("a scan output that is no tensor")) };
+                let Item::Tensor(v) = item else { return Err(Error::invalid("a scan output that is not a tensor")) };
                 list.push(v);
             }
         }

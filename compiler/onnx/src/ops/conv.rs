@@ -10,9 +10,9 @@ use mcc_ir::{
 pub struct Window {
     /// Extents.
     pub kernel: Vec<i64>,
-    /// Step between windows.
+    /// Distance between windows.
     pub strides: Vec<i64>,
-    /// Step between a window's elements.
+    /// Distance between a window's elements.
     pub dilations: Vec<i64>,
     /// Padding before each axis.
     pub before: Vec<Dim>,
@@ -21,7 +21,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// Padding as pairs, when it is constant.
+    /// The padding as pairs, if it is constant.
     pub fn fixed_pads(&self) -> Option<Vec<(i64, i64)>> {
         self.before.iter().zip(&self.after).map(|(a, z)| Some((a.as_const()?, z.as_const()?))).collect()
     }
@@ -32,18 +32,20 @@ impl Window {
     }
 }
 
-/// What strides, dilations, pads and windows may be at most: no axis is as long, and sums and products of two fit.
+/// Maximum of strides, dilations, pads and windows: no axis is as long, and sums and products of two do not overflow.
 const MOST: i64 = i32::MAX as i64;
 
-/// Checks that the numbers of an attribute lie between two.
+/// Checks that an attribute's numbers are within bounds.
 fn bounded(list: &[i64], (low, high): (i64, i64), name: &str) -> Result<()> {
     match list.iter().find(|&&v| v < low || v > high) {
-        Some(v) => Err(Error::invalid(format!("attribute {name} holds {v}")).help(format!("it is {low} to {high}"))),
+        Some(v) => {
+            Err(Error::invalid(format!("attribute {name} holds {v}")).help(format!("it must be {low} to {high}")))
+        }
         None => Ok(()),
     }
 }
 
-/// A list with one element a spatial axis, positive throughout.
+/// A list of positive numbers, one per spatial axis.
 fn spatial(n: &Node, name: &str, rank: usize) -> Result<Vec<i64>> {
     let list = n.ints(name)?.filter(|l| !l.is_empty()).unwrap_or_else(|| vec![1; rank]);
     if list.len() != rank {
@@ -53,7 +55,7 @@ fn spatial(n: &Node, name: &str, rank: usize) -> Result<Vec<i64>> {
     Ok(list)
 }
 
-/// The windows over the axes of extents `size`; padding that is asked for by rule becomes numbers or expressions.
+/// The windows over axes of extents `size`; automatic padding becomes numbers or expressions.
 pub fn window(n: &Node, kernel: Vec<i64>, size: &[Dim]) -> Result<Window> {
     let rank = size.len();
     if kernel.len() != rank {
@@ -107,7 +109,7 @@ pub fn conv(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(conv_of(b, n, x, w, n.optional(2), 0.0)?.into())
 }
 
-/// A convolution of the node's attributes; `outside` is what padding is filled with.
+/// A convolution with the node's attributes; padding is filled with `outside`.
 pub fn conv_of(b: &mut Builder, n: &Node, x: Value, w: Value, bias: Option<Value>, outside: f64) -> Result<Value> {
     let shape = b.shape(x);
     if shape.len() < 3 || b.rank(w) != shape.len() {
@@ -155,7 +157,7 @@ pub fn conv_transpose(b: &mut Builder, n: &Node) -> Result<Results> {
     bounded(&kernel, (1, MOST), "kernel_shape")?;
     let mut pads = Vec::new();
     for i in 0..rank {
-        // The result's extent without padding, and the part of it that padding takes away.
+        // The result's extent without padding, and how much of it padding removes.
         let reach = (kernel[i] - 1) * dilations[i] + 1;
         let total = match (&target, rule.as_str()) {
             (Some(t), _) => {
@@ -175,7 +177,7 @@ pub fn conv_transpose(b: &mut Builder, n: &Node) -> Result<Results> {
         let half = total.div_euclid(2);
         pads.push(if rule == "SAME_UPPER" { (half, total - half) } else { (total - half, half) });
     }
-    // Padding that the target asks for beyond the data extends the result.
+    // Padding required by the target shape beyond the data extends the result.
     let mut output_pads = extra;
     for (p, o) in pads.iter_mut().zip(&mut output_pads) {
         if p.1 < 0 {
@@ -199,7 +201,7 @@ fn pool(b: &mut Builder, n: &Node, mut x: Value, kind: PoolKind) -> Result<(Valu
     }
     let kernel = n.need("kernel_shape", n.ints("kernel_shape")?)?;
     let w = window(n, kernel, &shape[2..])?;
-    // By rule, every window starts inside.
+    // With automatic padding, every window starts inside.
     let by_rule = !matches!(n.text("auto_pad", "NOTSET")?.as_str(), "NOTSET" | "");
     let pads = match w.fixed_pads() {
         Some(pads) => pads,
@@ -240,7 +242,7 @@ pub fn max_pool(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.add(Op::Pool(spec), &[x])?.into())
 }
 
-/// The maxima alone.
+/// The maxima without their indices.
 pub fn max_pool_of(b: &mut Builder, n: &Node, x: Value) -> Result<Value> {
     let (x, spec) = pool(b, n, x, PoolKind::Max)?;
     b.add(Op::Pool(spec), &[x])
@@ -250,14 +252,14 @@ pub fn average_pool(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(average_pool_of(b, n, n.input(0)?)?.into())
 }
 
-/// The means of windows that the node's attributes tell.
+/// The means of windows given by the node's attributes.
 pub fn average_pool_of(b: &mut Builder, n: &Node, x: Value) -> Result<Value> {
     let include_pad = n.flag("count_include_pad", false)?;
     let (x, spec) = pool(b, n, x, PoolKind::Average { include_pad })?;
     b.add(Op::Pool(spec), &[x])
 }
 
-/// The exponent was a float in version 1.
+/// The exponent; it was a float in version 1.
 fn exponent(n: &Node) -> Result<u32> {
     let p = if n.version < 2 { n.float("p", 2.0)? as i64 } else { n.int("p", 2)? };
     u32::try_from(p).ok().filter(|&p| p > 0).ok_or_else(|| Error::invalid(format!("attribute p is {p}")))
@@ -288,7 +290,7 @@ pub fn global_lp_pool(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(lp_norm(b, x, exponent(n)?, &axes)?.into())
 }
 
-/// `(sum |x|^p)^(1/p)`, the axes kept.
+/// `(sum |x|^p)^(1/p)`, keeping the axes.
 pub fn lp_norm(b: &mut Builder, x: Value, p: u32, axes: &[usize]) -> Result<Value> {
     use mcc_ir::BinaryOp::Pow;
     match p {
@@ -319,7 +321,7 @@ pub fn col2im(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.add(Op::Col2Im { spec: w.conv(pads, 1), kernel, size }, &[x])?.into())
 }
 
-/// A causal depthwise convolution that carries its last inputs along.
+/// A causal depthwise convolution that carries its last inputs as a state.
 pub fn causal_conv_with_state(b: &mut Builder, n: &Node) -> Result<Results> {
     let (x, w) = (n.input(0)?, n.input(1)?);
     let [batch, channels, _] = b.extents(x, "input")?;

@@ -5,7 +5,7 @@ use super::super::node::{Node, Results};
 use super::super::tensor;
 use mcc_ir::{BinaryOp, DType, DTypeClass, Error, Op, ReduceKind, Result, UnaryOp, Value};
 
-/// Before version 7 operands broadcast only when told to, and then along a given axis.
+/// Before version 7 operands broadcast only on request, and then along a given axis.
 fn legacy_operands(b: &mut Builder, n: &Node) -> Result<(Value, Value)> {
     let (x, mut y) = (n.input(0)?, n.input(1)?);
     if n.version < 7 && n.flag("broadcast", false)? {
@@ -50,7 +50,7 @@ unary_importers! {
     erf => Erf, sigmoid => Sigmoid, softplus => Softplus, not => Not, bitwise_not => BitNot, is_nan => IsNan,
 }
 
-/// The exponent may be of another type; the result is of the base's.
+/// The exponent may have another type; the result has the base's.
 pub fn pow(b: &mut Builder, n: &Node) -> Result<Results> {
     let (x, y) = legacy_operands(b, n)?;
     let (base, exponent) = (b.dtype(x), b.dtype(y));
@@ -81,7 +81,7 @@ pub fn bit_shift(b: &mut Builder, n: &Node) -> Result<Results> {
     if f == BinaryOp::ShiftLeft || b.dtype(x).class() != DTypeClass::Signed {
         return Ok(y.into());
     }
-    // Signed numbers keep their sign: `~(~x >> n)` shifts ones in.
+    // Signed numbers keep their sign: `~(~x >> n)` shifts in ones.
     let flipped = b.unary(UnaryOp::BitNot, x)?;
     let flipped = b.binary(f, flipped, by)?;
     let negative = b.unary(UnaryOp::BitNot, flipped)?;
@@ -116,7 +116,7 @@ pub fn where_(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.select(n.input(0)?, n.input(1)?, n.input(2)?)?.into())
 }
 
-/// The bounds are attributes before version 11.
+/// The bounds were attributes before version 11.
 pub fn clip(b: &mut Builder, n: &Node) -> Result<Results> {
     let mut x = n.input(0)?;
     let bounds = [(1, "min", BinaryOp::Max), (2, "max", BinaryOp::Min)];
@@ -133,7 +133,7 @@ pub fn clip(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(x.into())
 }
 
-/// The type as a number since version 6, by name before.
+/// The type: a number since version 6, a name before.
 fn target_type(n: &Node) -> Result<DType> {
     if n.version >= 6 {
         return tensor::dtype(n.need("to", n.try_int("to")?)?);
@@ -204,7 +204,7 @@ pub fn prelu(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(where_negative(b, x, scaled)?.into())
 }
 
-/// `scale * (exp(x / divisor) - 1)`; the argument is kept from overflowing, since the branch is for negative ones.
+/// `scale * (exp(x / divisor) - 1)` for negative arguments; others are clamped to avoid overflow.
 fn exponential(b: &mut Builder, x: Value, divisor: f64, scale: f64) -> Result<Value> {
     let x = b.with(BinaryOp::Min, x, 0.0)?;
     let x = if divisor == 1.0 { x } else { b.with(BinaryOp::Div, x, divisor)? };
@@ -225,7 +225,7 @@ pub fn celu(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(where_negative(b, x, negative)?.into())
 }
 
-/// The defaults of version 1 are rounder.
+/// Version 1 has rounded defaults.
 pub fn selu(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     let (alpha, gamma) = if n.version < 6 { (1.6732, 1.0507) } else { (1.673_263_2, 1.050_701) };
@@ -247,7 +247,7 @@ pub fn hard_sigmoid(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(hard_sigmoid_of(b, x, n.float("alpha", 0.2)?, n.float("beta", 0.5)?)?.into())
 }
 
-/// `alpha * x + beta` between 0 and 1.
+/// `alpha * x + beta`, clamped to 0 and 1.
 pub fn hard_sigmoid_of(b: &mut Builder, x: Value, alpha: f64, beta: f64) -> Result<Value> {
     let x = b.with(BinaryOp::Mul, x, alpha)?;
     let x = b.with(BinaryOp::Add, x, beta)?;
@@ -277,7 +277,7 @@ pub fn swiglu(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.times(gate, n.input(1)?)?.into())
 }
 
-/// com.microsoft: the default alpha is that of the sigmoid approximation of GELU.
+/// com.microsoft: alpha defaults to that of the sigmoid approximation of GELU.
 pub fn quick_gelu(b: &mut Builder, n: &Node) -> Result<Results> {
     let alpha = n.float("alpha", 1.702)?;
     Ok(swish_of(b, n.input(0)?, alpha)?.into())
@@ -352,7 +352,7 @@ pub fn gelu(b: &mut Builder, n: &Node) -> Result<Results> {
     .into())
 }
 
-/// com.microsoft FastGelu, BiasGelu: an optional bias first.
+/// com.microsoft FastGelu, BiasGelu: adds an optional bias first.
 pub fn fast_gelu(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = with_bias(b, n)?;
     Ok(gelu_tanh(b, x)?.into())
@@ -386,7 +386,7 @@ fn cumulative(b: &mut Builder, n: &Node, kind: mcc_ir::CumulativeKind) -> Result
     Ok(b.add(Op::Cumulative { kind, axis, exclusive, reverse }, &[x])?.into())
 }
 
-/// At inference it passes its input on; the mask is all true.
+/// At inference it returns its input; the mask is all true.
 pub fn dropout(b: &mut Builder, n: &Node) -> Result<Results> {
     if let Some(training) = n.optional(2)
         && b.known_floats(training).is_none_or(|t| t.iter().any(|&t| t != 0.0))
@@ -401,7 +401,7 @@ pub fn dropout(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok([x, mask].into())
 }
 
-/// The mean of squares and the like: reductions of a function of the elements.
+/// The square, for reductions such as the mean of squares.
 pub fn square(b: &mut Builder, x: Value) -> Result<Value> {
     b.times(x, x)
 }
@@ -414,7 +414,7 @@ pub fn log_sum_exp(b: &mut Builder, x: Value, axes: &[usize], keep: bool) -> Res
         DType::F16 => 65504.0,
         _ => f64::from(f32::MAX),
     };
-    // An infinite maximum would make infinity minus infinity.
+    // An infinite maximum would give infinity minus infinity.
     let top = b.clamp(top, -bound, bound)?;
     let shifted = b.minus(x, top)?;
     let e = b.unary(UnaryOp::Exp, shifted)?;

@@ -1,4 +1,4 @@
-//! Operators that pick or place elements by index.
+//! Operators that gather or scatter elements by index.
 
 use super::super::builder::{self, Builder};
 use super::super::node::{Node, Results};
@@ -11,18 +11,18 @@ pub fn gather(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.gather(x, n.input(1)?, axis)?.into())
 }
 
-/// Checks indices that are known, such as those into a table of weights' values, for an axis.
+/// Checks known indices, such as those into a table of weights, against an axis.
 pub fn within(b: &Builder, indices: Value, extent: &Dim, what: &str) -> Result<()> {
     let (Some(extent), Some(t)) = (extent.as_const(), b.graph.as_constant(indices)) else { return Ok(()) };
     let outside = (0..t.numel()).map(|i| (i, t.i64_at(i))).find(|&(_, v)| v < -extent || v >= extent);
     match outside {
         Some((at, v)) => Err(Error::invalid(format!("{what} is {v} at element {at}, for {extent} elements"))
-            .help("indices are from 0 on; negative ones count from the end")),
+            .help("indices start at 0; negative ones count from the end")),
         None => Ok(()),
     }
 }
 
-/// The same of indices that are as many along their last axis as axes that they lead into.
+/// Checks known index tuples, whose elements along the last axis are indices for the leading axes.
 fn tuples_within(b: &Builder, indices: Value, shape: &[Dim]) -> Result<()> {
     let Some(t) = b.graph.as_constant(indices) else { return Ok(()) };
     let width = t.shape().last().copied().unwrap_or(1).max(1);
@@ -33,7 +33,7 @@ fn tuples_within(b: &Builder, indices: Value, shape: &[Dim]) -> Result<()> {
             return Err(Error::invalid(format!(
                 "input indices is {v} at element {i}, for {extent} elements of axis {axis}"
             ))
-            .help("indices are from 0 on; negative ones count from the end"));
+            .help("indices start at 0; negative ones count from the end"));
         }
     }
     Ok(())
@@ -76,7 +76,7 @@ pub fn scatter_nd(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.add(Op::ScatterNd { reduction: reduction(n)? }, &[n.input(0)?, n.input(1)?, n.input(2)?])?.into())
 }
 
-/// Indices that count from the end, as indices from the start.
+/// Converts indices that count from the end to indices from the start.
 pub fn from_start(b: &mut Builder, indices: Value, extent: &Dim) -> Result<Value> {
     let dtype = b.dtype(indices);
     let extent = b.dim_scalar(extent, dtype)?;
@@ -85,7 +85,7 @@ pub fn from_start(b: &mut Builder, indices: Value, extent: &Dim) -> Result<Value
     b.select(negative, shifted, indices)
 }
 
-/// Inserts an axis of `depth` where the index is on.
+/// Inserts an axis of extent `depth`, true at the index.
 pub fn one_hot_mask(b: &mut Builder, indices: Value, depth: &Dim, axis: usize) -> Result<Value> {
     let indices = from_start(b, indices, depth)?;
     let indices = b.unsqueeze(indices, &[axis])?;
@@ -110,7 +110,7 @@ pub fn one_hot(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.select(on, on_value, off_value)?.into())
 }
 
-/// The count is an attribute before version 10; sorting is always done.
+/// The count was an attribute before version 10. The results are always sorted.
 pub fn top_k(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     let axis = builder::axis(n.int("axis", -1)?, b.rank(x))?;
@@ -136,7 +136,7 @@ pub fn arg_min(b: &mut Builder, n: &Node) -> Result<Results> {
     arg_reduce(b, n, false)
 }
 
-/// One where the first largest element is; all trailing axes count as one before version 13.
+/// One at the first largest element; before version 13 all trailing axes count as one.
 pub fn hardmax(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     let shape = b.shape(x);
@@ -149,7 +149,7 @@ pub fn hardmax(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.reshape(y, shape)?.into())
 }
 
-/// Coordinates of what is not zero; how many there are is known at run time only, unless the data is.
+/// Coordinates of non-zero elements; their number is known at run time only, unless the data is constant.
 pub fn non_zero(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     Ok(non_zero_of(b, x)?.into())
@@ -169,7 +169,7 @@ fn non_zero_of(b: &mut Builder, x: Value) -> Result<Value> {
     b.add(Op::NonZero { count }, &[x])
 }
 
-/// The elements, or slices along an axis, where a condition holds.
+/// The elements, or slices along an axis, at which a condition is true.
 pub fn compress(b: &mut Builder, n: &Node) -> Result<Results> {
     let (mut x, mut condition) = (n.input(0)?, n.input(1)?);
     let axis = match n.try_int("axis")? {
@@ -192,7 +192,7 @@ pub fn compress(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.gather(x, at, axis)?.into())
 }
 
-/// Writes a window into a cache along an axis, at an index of its own for every batch.
+/// Writes a window into a cache along an axis, at a separate index per batch.
 pub fn tensor_scatter(b: &mut Builder, n: &Node) -> Result<Results> {
     let (cache, update) = (n.input(0)?, n.input(1)?);
     let rank = b.rank(cache);
@@ -212,7 +212,7 @@ pub fn tensor_scatter(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.add(op, &[cache, position, update])?.into())
 }
 
-/// The inverse of maximum pooling: puts values back where their indices say.
+/// The inverse of maximum pooling: puts values at the positions that their indices give.
 pub fn max_unpool(b: &mut Builder, n: &Node) -> Result<Results> {
     let (x, indices) = (n.input(0)?, n.input(1)?);
     let shape = b.shape(x);
@@ -238,7 +238,7 @@ pub fn max_unpool(b: &mut Builder, n: &Node) -> Result<Results> {
             natural
         }
     };
-    // The indices are flat ones in the result.
+    // The indices are flat indices into the result.
     let numel: Dim = target.iter().product();
     let flat = |b: &mut Builder, v| {
         let numel = b.ty(v).numel();
@@ -252,7 +252,8 @@ pub fn max_unpool(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.reshape(y, target)?.into())
 }
 
-/// Boxes by descending score, suppressed a class at a time; rows `[batch, class, box]` of what stays.
+/// Sorts boxes by descending score and suppresses them per class; rows `[batch, class, box]` of the boxes that are
+/// kept.
 pub fn non_max_suppression(b: &mut Builder, n: &Node) -> Result<Results> {
     let (boxes, scores) = (n.input(0)?, n.input(1)?);
     let shape = b.shape(scores);
@@ -270,7 +271,7 @@ pub fn non_max_suppression(b: &mut Builder, n: &Node) -> Result<Results> {
     let sorted = b.add_many(Op::TopK { k: count.clone(), axis: 2, largest: true }, &[scores])?;
     let (scores, order) = (sorted[0], sorted[1]);
     let corners = corners(b, boxes, n.flag("center_point_box", false)?)?;
-    // A row of boxes for every class, in the class's order.
+    // A row of boxes per class, in the class's order.
     let wide = vec![batch.clone(), classes.clone(), count.clone(), Dim::from(4i64)];
     let corners = b.unsqueeze(corners, &[1])?;
     let corners = b.broadcast(corners, wide.clone())?;
@@ -288,7 +289,7 @@ pub fn non_max_suppression(b: &mut Builder, n: &Node) -> Result<Results> {
     };
     let live = b.reshape(live, vec![groups, count])?;
     let kept = b.add(Op::NonMaxSuppression, &[corners, live, threshold])?;
-    // The first so many of them.
+    // The first `max_output_boxes_per_class` of them.
     let kind = mcc_ir::CumulativeKind::Sum;
     let rank = b.add(Op::Cumulative { kind, axis: 1, exclusive: false, reverse: false }, &[kept])?;
     let early = b.binary(BinaryOp::LessOrEqual, rank, most)?;
@@ -303,7 +304,7 @@ pub fn non_max_suppression(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.concat(&[group, found], 1)?.into())
 }
 
-/// `y0 x0 y1 x1` with the lesser corner first, from any two corners, or from centre and size.
+/// Converts boxes to `y0 x0 y1 x1` with the lesser corner first, from any two corners, or from centre and size.
 fn corners(b: &mut Builder, boxes: Value, centred: bool) -> Result<Value> {
     let mut columns = Vec::new();
     for i in 0..4 {

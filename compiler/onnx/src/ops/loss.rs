@@ -1,4 +1,4 @@
-//! Losses.
+//! Loss functions.
 
 use super::super::builder::Builder;
 use super::super::node::{Node, Results};
@@ -14,7 +14,7 @@ pub fn softmax_cross_entropy(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok([loss, log].into())
 }
 
-/// Picks each sample's logarithm by its class, weighs it, and reduces.
+/// Selects each sample's logarithm by its class, applies weights, and reduces.
 fn loss(b: &mut Builder, n: &Node, logs: Value) -> Result<Value> {
     let dtype = b.dtype(logs);
     let classes = n.input(1)?;
@@ -23,7 +23,7 @@ fn loss(b: &mut Builder, n: &Node, logs: Value) -> Result<Value> {
         Some(i) => {
             let i = b.constant(Tensor::scalar_i64(DType::I64, i));
             let ignored = b.binary(BinaryOp::Equal, classes, i)?;
-            // What is ignored may be out of range: any class will do.
+            // Ignored classes may be out of range: they are replaced by a valid one.
             let zero = b.constant(Tensor::scalar_i64(DType::I64, 0));
             classes = b.select(ignored, zero, classes)?;
             Some(ignored)

@@ -1,4 +1,4 @@
-//! `com.microsoft` operators that ONNX Runtime's optimiser makes of others.
+//! `com.microsoft` operators that ONNX Runtime's optimiser generates.
 
 use super::super::builder::Builder;
 use super::super::node::{Item, Node, Results};
@@ -9,7 +9,7 @@ use super::parameters::Spread;
 use super::quantize::factors;
 use mcc_ir::{BinaryOp, DType, Dim, Error, Op, Result, UnaryOp, Value};
 
-/// An activation that was fused behind another operator, with its parameters.
+/// An activation that was fused into another operator, with its parameters.
 fn activated(b: &mut Builder, n: &Node, y: Value, parameters: &[f64]) -> Result<Value> {
     let at = |i: usize, default: f64| parameters.get(i).copied().unwrap_or(default);
     match n.text("activation", "")?.as_str() {
@@ -72,7 +72,7 @@ pub fn embed_layer_norm(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok([y, lengths, sum].into())
 }
 
-/// Scores of `[batch, heads, queries, size]` and keys like it, weighted sum of values, heads joined.
+/// Attention over heads: scores of `[batch, heads, queries, size]` with keys, weighted sum of values, heads joined.
 struct Heads {
     q: Value,
     k: Value,
@@ -112,7 +112,7 @@ fn attend(b: &mut Builder, n: &Node, heads: Heads, terms: &[Value], past: &Dim) 
     b.reshape(y, vec![shape[0].clone(), shape[1].clone(), &shape[2] * &shape[3]])
 }
 
-/// A mask as what is added to the scores: the keys' lengths, or truth values of keys, or of keys a query.
+/// A mask as a term of the scores, from key lengths, or booleans per key, or per query and key.
 fn mask_term(b: &mut Builder, n: &Node, mask: Value, keys: &Dim, dtype: DType) -> Result<Value> {
     let filter = n.float("mask_filter_value", -10000.0)?;
     let seen = match b.rank(mask) {
@@ -158,7 +158,7 @@ pub fn quantized_attention(b: &mut Builder, n: &Node) -> Result<Results> {
     attention_of(b, n, qkv, n.optional(5), None)
 }
 
-/// Attention of queries, keys and values side by side, under a mask and with something added to the scores.
+/// Attention with queries, keys and values side by side, a mask, and a term added to the scores.
 fn attention_of(b: &mut Builder, n: &Node, qkv: Value, mask: Option<Value>, added: Option<Value>) -> Result<Results> {
     let heads = n.need("num_heads", n.try_int("num_heads")?)?;
     let [_, _, width] = b.extents(qkv, "the projection of queries, keys and values")?;
@@ -206,7 +206,7 @@ pub fn multi_head_attention(b: &mut Builder, n: &Node) -> Result<Results> {
     let q = split(b, packed[0], "input query")?;
     let (mut k, mut v) = (split(b, packed[1], "input key")?, split(b, packed[2], "input value")?);
     if n.optional(9).is_some() {
-        return Err(Error::unsupported("input cache_indirection: beams that share a cache"));
+        return Err(Error::unsupported("input cache_indirection, for beams that share a cache"));
     }
     let (mut past, mut rest) = (Dim::ZERO, None);
     if let (Some(past_key), Some(past_value)) = (n.optional(6), n.optional(7)) {
@@ -217,7 +217,7 @@ pub fn multi_head_attention(b: &mut Builder, n: &Node) -> Result<Results> {
         };
         let (mut of_k, mut of_v) = (past_key, past_value);
         if n.optional(8).is_some() {
-            // The past is a buffer of which only so many are there; what is behind the new ones stays.
+            // The past is a buffer that is only partly used; elements after the new ones are kept.
             let used = &past + &b.shape(k)[2];
             let behind = &room - &used;
             let rest_of = |b: &mut Builder, v| b.slice(v, 2, used.clone(), behind.clone());
@@ -242,7 +242,7 @@ pub fn multi_head_attention(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok([y, k, v].into())
 }
 
-/// The one number of an integer input, as a dimension.
+/// The only element of an integer input, as a dimension.
 fn single_dim(b: &mut Builder, v: Value, name: &str) -> Result<Dim> {
     if !b.ty(v).numel().is(1) {
         return Err(Error::invalid(format!("input {name} is {}, not one number", b.ty(v))));

@@ -15,7 +15,7 @@ fn vector(b: &mut Builder, numbers: &[f32], dtype: DType) -> Result<Value> {
     Ok(b.constant(Tensor::from_f64s(dtype, vec![numbers.len()], &numbers)?))
 }
 
-/// Features may be integers; results are `f32` then.
+/// The features; integers are converted to `f32`.
 fn features(b: &mut Builder, n: &Node) -> Result<Value> {
     let x = n.input(0)?;
     let x = if b.dtype(x).is_float() { x } else { b.cast(x, DType::F32)? };
@@ -59,7 +59,7 @@ pub fn binarizer(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.cast(above, dtype)?.into())
 }
 
-/// Replaces a value, or what is no number, by a constant a column.
+/// Replaces a value, or NaN, by a constant per column.
 pub fn imputer(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     let (by, replaced) = if b.dtype(x).is_float() {
@@ -83,7 +83,7 @@ pub fn array_feature_extractor(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(if axis == 0 { b.unsqueeze(y, &[0])? } else { y }.into())
 }
 
-/// A table of numbers; the first key that is equal wins.
+/// A table of keys and values; the first equal key wins.
 pub fn label_encoder(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     let list = |b: &mut Builder, name: &str| -> Result<Option<Tensor>> {
@@ -119,7 +119,7 @@ pub fn label_encoder(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(y.into())
 }
 
-/// `x * coefficients + intercepts`, one row of coefficients a target.
+/// `x * coefficients + intercepts`, one row of coefficients per target.
 fn linear(b: &mut Builder, n: &Node, targets: i64) -> Result<Value> {
     let x = features(b, n)?;
     let x = b.cast(x, DType::F32)?;
@@ -179,7 +179,7 @@ fn binary_label(b: &mut Builder, positive: Value, labels: &[i64]) -> Result<Valu
     b.select(positive, yes, no)
 }
 
-/// The label of the highest score, the first of equals.
+/// The label with the highest score, the first of several.
 fn best_label(b: &mut Builder, scores: Value, labels: &[i64]) -> Result<Value> {
     let at = b.add(Op::ArgReduce { largest: true, axis: 1, keep: false, last: false }, &[scores])?;
     if labels.iter().enumerate().all(|(i, &l)| i as i64 == l) {
@@ -198,7 +198,7 @@ fn post_transform(b: &mut Builder, y: Value, name: &str) -> Result<Value> {
             b.add(Op::Softmax { axis, log: false }, &[y])
         }
         "SOFTMAX_ZERO" => {
-            // Zeros stay zeros and count in no sum.
+            // Zeros stay zeros and do not count in sums.
             let axis = b.rank(y) - 1;
             let zero = b.with(BinaryOp::Equal, y, 0.0)?;
             let (low, nothing) = (b.scalar_like(y, f64::NEG_INFINITY), b.scalar_like(y, 0.0));
@@ -210,7 +210,7 @@ fn post_transform(b: &mut Builder, y: Value, name: &str) -> Result<Value> {
     }
 }
 
-/// The comparison of a mode's name, and whether its branches swap.
+/// The comparison for a mode, and whether it swaps the branches.
 fn test(mode: &str) -> Result<(BinaryOp, bool)> {
     Ok(match mode {
         "BRANCH_LEQ" => (BinaryOp::LessOrEqual, false),
@@ -223,7 +223,7 @@ fn test(mode: &str) -> Result<(BinaryOp, bool)> {
     })
 }
 
-/// Features are less: a row of them lies in scratch memory.
+/// Maximum number of features: a row of them must fit scratch memory.
 const MAX_FEATURE: u32 = 1 << 24;
 
 /// The target of a vote.
@@ -241,8 +241,8 @@ fn decision(
 ) -> Result<TreeNode> {
     let (test, swapped) = test(mode)?;
     let feature = u32::try_from(feature).ok().filter(|&f| f < MAX_FEATURE);
-    let feature = feature.ok_or_else(|| Error::invalid("a node looks at a feature that no row has"))?;
-    // What is no number is unequal to everything, so that it takes the swapped "no" by itself.
+    let feature = feature.ok_or_else(|| Error::invalid("a node tests a feature that no row has"))?;
+    // NaN is unequal to everything, so it takes the swapped "no" branch without a flag.
     let (yes, no, missing_is_true) = if swapped { (no, yes, false) } else { (yes, no, missing_is_true) };
     Ok(TreeNode { feature, test, value: value.into(), missing_is_true, yes, no })
 }
@@ -261,7 +261,7 @@ fn aggregate(name: &str) -> Result<ReduceKind> {
     })
 }
 
-/// The operator since version 5: nodes and leaves in arrays of their own.
+/// The operator since version 5, with nodes and leaves in separate arrays.
 pub fn tree_ensemble(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = features(b, n)?;
     let list = |name: &str| Ok::<_, Error>(n.ints(name)?.unwrap_or_default());
@@ -294,7 +294,8 @@ pub fn tree_ensemble(b: &mut Builder, n: &Node) -> Result<Results> {
         let missing = missing.get(i).is_some_and(|&m| m != 0);
         let mode = at(&modes, i, "nodes_modes")? as usize;
         if mode == 6 {
-            // Membership in a set: one comparison a member, the further ones after all other nodes.
+            // A test for membership in a set becomes one comparison per member; all but the first go after all other
+            // nodes.
             let set =
                 members.next().filter(|s| !s.is_empty()).ok_or_else(|| Error::invalid("an empty set of members"))?;
             let mut next = no;
@@ -328,7 +329,7 @@ pub fn tree_ensemble(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(post_transform(b, y, transform)?.into())
 }
 
-/// Every edge leads somewhere, and every vote is for a target.
+/// Checks that every edge has a target node, and every vote a target.
 fn checked(e: TreeEnsemble) -> Result<TreeEnsemble> {
     let (nodes, votes) = (e.nodes.len() as u64, e.votes.len() as u64);
     let leads = |edge: &TreeEdge| match *edge {
@@ -338,10 +339,10 @@ fn checked(e: TreeEnsemble) -> Result<TreeEnsemble> {
     let sound = e.nodes.iter().all(|n| leads(&n.yes) && leads(&n.no))
         && e.roots.iter().all(|&r| u64::from(r) < nodes)
         && e.votes.iter().all(|v| (v.0 as usize) < e.targets);
-    if sound { Ok(e) } else { Err(Error::invalid("a tree's edge or vote leads nowhere")) }
+    if sound { Ok(e) } else { Err(Error::invalid("a tree's edge or vote has no target")) }
 }
 
-/// The older operators: all nodes in one list, leaves among them, votes by tree and node.
+/// The older operators: one list of nodes, including leaves, and votes by tree and node.
 fn listed_trees(b: &mut Builder, n: &Node, prefix: &str, kind: ReduceKind, targets: usize) -> Result<TreeEnsemble> {
     let list = |name: &str| Ok::<_, Error>(n.ints(name)?.unwrap_or_default());
     let numbers = |b: &mut Builder, name: &str| -> Result<Vec<f64>> {
@@ -402,7 +403,7 @@ fn listed_trees(b: &mut Builder, n: &Node, prefix: &str, kind: ReduceKind, targe
         let feature = at(&features, i, "nodes_featureids")?;
         nodes.push(decision(feature, &modes[i], at(&values, i, "nodes_values")?, missing, yes, no)?);
     }
-    // A tree that is one leaf: a decision with the same leaf either way.
+    // A tree with a single leaf becomes a decision with that leaf on both branches.
     for leaf in single {
         roots.push(nodes.len() as u32);
         nodes.push(decision(0, "BRANCH_LEQ", 0.0, false, leaf, leaf)?);
@@ -434,7 +435,7 @@ pub fn tree_ensemble_regressor(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(post_transform(b, y, &n.text("post_transform", "NONE")?)?.into())
 }
 
-/// Two classes may share one score: then it is a probability when no weight is negative, and a margin otherwise.
+/// Two classes may share one score, which is a probability if no weight is negative, else a margin.
 pub fn tree_ensemble_classifier(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = features(b, n)?;
     let labels = int_labels(n, "classlabels_int64s")?;

@@ -1,4 +1,4 @@
-//! The importers: one function an operator, and one table of them all.
+//! The importers: one function per operator, and the table of all operators.
 
 mod attention;
 mod blocks;
@@ -32,21 +32,21 @@ use mcc_ir::Value;
 /// How an operator is imported.
 #[derive(Clone, Copy)]
 pub enum Importer {
-    /// From its operands and attributes alone.
+    /// Needs only operands and attributes.
     Plain(fn(&mut Builder, &Node) -> Result<Results>),
-    /// By importing graphs that are its attributes.
+    /// Also imports graphs that are attributes.
     Walking(fn(&mut dyn Bodies, &Node) -> Result<Results>),
 }
 
-/// Who imports the graphs that are attributes of If, Loop and Scan.
+/// Imports the graphs that are attributes of If, Loop and Scan.
 pub trait Bodies {
     /// The graph under construction.
     fn b(&mut self) -> &mut Builder;
 
-    /// Imports a body, which sees the names around it, and gives its results.
+    /// Imports a body, in which the surrounding names are visible, and returns its results.
     ///
     /// # Errors
-    /// When the body is invalid or has what is not supported.
+    /// When the body is invalid or contains something that is not supported.
     fn body(&mut self, graph: &GraphProto, arguments: Vec<Item>) -> Result<Vec<Item>>;
 
     /// Imports a body without inputs as a region of the graph, which takes what it uses of the names around it; the first of

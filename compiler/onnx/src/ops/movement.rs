@@ -1,4 +1,4 @@
-//! Operators that move elements and compute nothing: shapes, slices, concatenation, padding.
+//! Operators that move elements without computing: shapes, slices, concatenation, padding.
 
 use super::super::builder::{self, Builder, broadcast_shape};
 use super::super::content::{self, lower_bound};
@@ -6,7 +6,7 @@ use super::super::node::{Node, Results};
 use super::super::tensor;
 use mcc_ir::{BinaryOp, Condition, DType, Dim, Error, Op, PadMode, Range, Result, Tensor, Value};
 
-/// A list that is an input since version `since`, and an attribute before.
+/// A list that is an input since version `since`, and was an attribute before.
 pub fn list(b: &mut Builder, n: &Node, input: usize, attribute: &str, since: i64) -> Result<Option<Vec<i64>>> {
     if n.version < since {
         return n.ints(attribute);
@@ -73,7 +73,7 @@ pub fn reshape(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.reshape(x, shape)?.into())
 }
 
-/// The result shape: 0 copies an extent (unless allowed as such), -1 takes what is left.
+/// The result shape: 0 copies an extent (unless zeros are allowed), -1 takes the remaining elements.
 pub fn reshaped(from: &[Dim], target: &[Dim], allow_zero: bool) -> Result<Vec<Dim>> {
     let mut shape = Vec::with_capacity(target.len());
     for (i, d) in target.iter().enumerate() {
@@ -81,7 +81,7 @@ pub fn reshaped(from: &[Dim], target: &[Dim], allow_zero: bool) -> Result<Vec<Di
         shape.push(match lower_bound(d) {
             _ if d.is(0) && !allow_zero => copied()
                 .ok_or_else(|| Error::invalid(format!("the shape {target:?} copies an axis that is not there")))?,
-            // What stems from shapes is meant as it is; only an input's elements can turn out 0 or -1.
+            // Extents computed from shapes are used as they are; only an input's elements can be 0 or -1.
             Some(low) if low >= 0 => d.clone(),
             _ if d.as_const().is_some() || allow_zero => d.clone(),
             _ => (d - &Dim::ONE).if_neg(&d.if_neg(d, &copied().unwrap_or(Dim::ZERO)), d),
@@ -91,7 +91,7 @@ pub fn reshaped(from: &[Dim], target: &[Dim], allow_zero: bool) -> Result<Vec<Di
     let open: Vec<usize> = (0..shape.len()).filter(|&i| shape[i].as_const().is_some_and(|d| d < 0)).collect();
     match open.as_slice() {
         [] => {
-            // With one of them -1, the product of all is minus the product of the others.
+            // If one of them is -1, the product of all is minus the product of the others.
             let product: Dim = shape.iter().product();
             for d in shape.iter_mut().filter(|d| lower_bound(d).is_none() && content::has_element(d)) {
                 *d = d.if_neg(&total.floor_div(&-&product), d);
@@ -116,8 +116,8 @@ pub fn reshaped(from: &[Dim], target: &[Dim], allow_zero: bool) -> Result<Vec<Di
     }
 }
 
-/// The product of `from` over that of the other extents, after cancelling extents that occur in both: division of
-/// polynomials that the normal form cannot do.
+/// The product of `from` divided by that of the other extents, after cancelling common extents, since division of
+/// polynomials has no normal form.
 fn quotient(from: &[Dim], shape: &[Dim], open: usize) -> Option<Dim> {
     let mut left: Vec<&Dim> = from.iter().collect();
     let mut by = Dim::ONE;
@@ -148,7 +148,7 @@ pub fn squeeze(b: &mut Builder, n: &Node) -> Result<Results> {
     let axes = match list(b, n, 1, "axes", 13)? {
         Some(axes) => builder::axes(&axes, shape.len())?,
         None => {
-            // The rank is fixed: what is not 1 now must not turn out to be.
+            // The rank is fixed: extents that are not known to be 1 must not be 1 at run time.
             for d in shape.iter().filter(|d| d.as_const().is_none()) {
                 b.require(Condition::Differ(d.clone(), Dim::ONE), "it drops all axes of extent 1, and this one stays")?;
             }
@@ -227,7 +227,7 @@ pub fn concat(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.concat(&parts, axis)?.into())
 }
 
-/// Sizes are an attribute or an input; without, the axis is cut evenly.
+/// The sizes are an attribute or an input; without them, the axis is split evenly.
 pub fn split(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     let axis = builder::axis(n.int("axis", 0)?, b.rank(x))?;
@@ -260,7 +260,7 @@ pub fn split(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(results.into())
 }
 
-/// All of the same size, rounded up, but the last.
+/// Equal sizes, rounded up, except the last one.
 pub fn even_sizes(extent: &Dim, parts: i64) -> Vec<Dim> {
     let size = extent.ceil_div(&Dim::from(parts));
     let last = extent - &(&size * &Dim::from(parts - 1));
@@ -300,15 +300,15 @@ pub fn range(start: &Dim, end: &Dim, step: i64, extent: &Dim) -> Result<Range> {
     if step == 0 {
         return Err(Error::invalid("a slice's step is 0"));
     }
-    // Longer steps than any axis take one element, as these do.
+    // A larger step than any axis takes one element, and so does the clamped one.
     let step = step.clamp(-(1 << 48), 1 << 48);
     let from_end = |d: &Dim| match (d.as_const(), lower_bound(d)) {
         (Some(c), _) if c < 0 => extent + d,
         (Some(_), _) => d.clone(),
         (None, Some(low)) if low >= 0 => d.clone(),
-        // Never positive, and as far from the end as the start is: the start.
+        // Not positive, and as far from the end as the start is: the start.
         _ if (extent + d).is(0) && lower_bound(&-d).is_some_and(|low| low >= 0) => Dim::ZERO,
-        // A difference such as `n-4` that came out of a shape may be negative, and then means what it says.
+        // A difference such as `n-4` that was computed from a shape may be negative, and then counts from the end.
         _ => d.if_neg(&(extent + d), d),
     };
     // The largest numbers mean "to the end"; adding to them would overflow.
@@ -401,7 +401,7 @@ pub fn padded(
                 .help("an axis without elements has none to fill up with: only mode \"constant\" can"));
         }
         if left < 0 {
-            // Nothing is left of the data: all is the constant.
+            // No data is left: the result is all constant.
             (before[axis], after[axis]) = (Dim::from(-extent), Dim::from(result));
         }
     }
@@ -434,7 +434,7 @@ pub fn center_crop_pad(b: &mut Builder, n: &Node) -> Result<Results> {
             return Err(Error::invalid(format!("the shape asks for {size} elements along axis {a}")));
         }
         let missing = size - extent;
-        // The odd element goes to the end when padding, and off the start's half rounded down when cropping.
+        // When padding, the odd element goes to the end; when cropping, the start loses the half rounded down.
         let first = if missing < 0 { -(-missing / 2) } else { missing / 2 };
         (before[a], after[a]) = (Dim::from(first), Dim::from(missing - first));
         let zero = b.scalar_like(x, 0.0);
@@ -443,7 +443,7 @@ pub fn center_crop_pad(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(x.into())
 }
 
-/// With or without the depth in the middle.
+/// Moves parts of the channels to the spatial axes; `mode` is the order of the channels.
 pub fn depth_to_space(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     let shape = image(&b.shape(x))?;
@@ -478,7 +478,7 @@ fn image(shape: &[Dim]) -> Result<[Dim; 4]> {
     <[Dim; 4]>::try_from(shape.to_vec()).map_err(|s| Error::invalid(format!("rank 4 is needed, not shape {s:?}")))
 }
 
-/// The diagonal and what is below or above it.
+/// The diagonal and the elements below or above it.
 pub fn trilu(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     let shape = b.shape(x);
@@ -517,7 +517,7 @@ pub fn eye_like(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.cast(on, dtype)?.into())
 }
 
-/// `start, start + delta...`; the count must be known, though start and delta need not be.
+/// `start, start + delta...`; the number of elements must be known, but start and delta need not be.
 pub fn arange(b: &mut Builder, n: &Node) -> Result<Results> {
     let (start, limit, delta) = (n.input(0)?, n.input(1)?, n.input(2)?);
     let dtype = b.dtype(start);
@@ -533,7 +533,7 @@ pub fn arange(b: &mut Builder, n: &Node) -> Result<Results> {
             let (s, l) = (known(b, start, "the start")?, known(b, limit, "the limit")?);
             let d = known(b, delta, "the step")?;
             b.require(Condition::Differ(d.clone(), Dim::ZERO), "the step")?;
-            // Rounds up for either sign.
+            // Rounds up for both signs.
             let count = -&(&s - &l).floor_div(&d);
             content::max(&count, &Dim::ZERO)
         }

@@ -5,7 +5,7 @@ use super::super::node::{Node, Results};
 use super::conv::lp_norm;
 use mcc_ir::{BinaryOp, DType, Dim, Error, Op, ReduceKind, Result, UnaryOp, Value};
 
-/// `(x - mean) / sqrt(var + epsilon) * scale + bias`, all of them one number a channel.
+/// `(x - mean) / sqrt(var + epsilon) * scale + bias`, with one parameter each per channel.
 pub fn batch_norm(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     let [scale, bias, mean, variance] = [n.input(1)?, n.input(2)?, n.input(3)?, n.input(4)?];
@@ -57,7 +57,7 @@ fn training_batch_norm(b: &mut Builder, n: &Node, operands: [Value; 5]) -> Resul
     Ok([y, mean, variance].into())
 }
 
-/// Normalises over the trailing axes in at least `f32`.
+/// Normalises over the trailing axes, at least in `f32`.
 fn normalized(b: &mut Builder, x: Value, axis: usize, epsilon: f64, center: bool) -> Result<Value> {
     let dtype = b.dtype(x);
     let wide = if dtype == DType::F64 { dtype } else { DType::F32 };
@@ -65,7 +65,7 @@ fn normalized(b: &mut Builder, x: Value, axis: usize, epsilon: f64, center: bool
     b.add(Op::Normalize { axis, epsilon: epsilon.into(), center }, &[x])
 }
 
-/// `y * scale + bias` in the type of the normalised value, then the type asked for.
+/// `y * scale + bias` in the type of the normalised value, converted to the requested type.
 fn affine(b: &mut Builder, y: Value, scale: Option<Value>, bias: Option<Value>, to: DType) -> Result<Value> {
     let wide = b.dtype(y);
     let mut y = y;
@@ -95,7 +95,7 @@ pub fn layer_norm(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(results.into())
 }
 
-/// The mean, and one over the standard deviation.
+/// The mean, and the reciprocal of the standard deviation.
 fn moments(b: &mut Builder, x: Value, axis: usize, epsilon: f64) -> Result<(Value, Value)> {
     let x = b.cast(x, DType::F32)?;
     let axes: Vec<usize> = (axis..b.rank(x)).collect();
@@ -116,7 +116,7 @@ pub fn rms_norm(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(affine(b, y, Some(n.input(1)?), None, dtype)?.into())
 }
 
-/// com.microsoft: a sum, normalised; the sum is the fourth result.
+/// com.microsoft: normalises a sum; the sum is the fourth result.
 pub fn skip_layer_norm(b: &mut Builder, n: &Node) -> Result<Results> {
     let sum = b.plus(n.input(0)?, n.input(1)?)?;
     let sum = match n.optional(4) {
@@ -162,7 +162,7 @@ pub fn instance_norm(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(affine(b, y, Some(scale), Some(bias), dtype)?.into())
 }
 
-/// Scale and bias have an element a group before version 21, and one a channel from then on.
+/// Scale and bias have an element per group before version 21, and one per channel from then on.
 pub fn group_norm(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     let shape = b.extents_from(x, 2, "input X")?;
@@ -215,7 +215,9 @@ pub fn lrn(b: &mut Builder, n: &Node) -> Result<Results> {
     let shape = b.extents_from(x, 2, "input X")?;
     let size = n.need("size", n.try_int("size")?)?;
     if size < 1 {
-        return Err(Error::invalid(format!("attribute size is {size}")).help("it is a number of channels"));
+        return Err(
+            Error::invalid(format!("attribute size is {size}")).help("it must be a positive number of channels")
+        );
     }
     b.budget.nodes(size as u64)?;
     let before = (size - 1) / 2;

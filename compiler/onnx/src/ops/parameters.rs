@@ -1,37 +1,37 @@
-//! What scales and zero points must be. Those that are no constants are taken as they come.
+//! Checks of scales and zero points. Values that are not constant are not checked.
 
 use super::super::builder::{self, Builder};
 use super::super::node::Node;
 use mcc_ir::{DType, DTypeClass, Dim, Error, Result, Value};
 
-/// An input by its number, and its name in the operator's definition.
+/// An input's index and its name in the operator's definition.
 pub type Named = (usize, &'static str);
 
-/// How many scales and zero points there may be.
+/// The valid numbers of scales and zero points.
 #[derive(Debug, Clone, Copy)]
 pub enum Spread {
     /// One.
     Whole,
-    /// One, or one an element of an axis of a tensor; the axis as the attribute `axis` gives it, or as the operator says.
+    /// One, or one per element of an axis of a tensor; the attribute `axis` gives the axis, or else the number here.
     Axis(Value, i64),
-    /// One, or one a row of a matrix, or a row of each matrix.
+    /// One, or one per row of a matrix, or per row of each matrix.
     Rows(Value),
-    /// One, or one a column of a matrix, or a column of each matrix.
+    /// One, or one per column of a matrix, or per column of each matrix.
     Columns(Value),
 }
 
-/// Checks the scale of a quantization, which divides: positive and finite.
+/// Checks the scale of a quantization, which divides: it must be positive and finite.
 ///
 /// # Errors
-/// When it cannot be one.
+/// When it is not valid.
 pub fn divisor(b: &mut Builder, n: &Node, scale: Named) -> Result<()> {
     values(b, n, scale, |v| v.is_finite() && v > 0.0, "positive and finite")
 }
 
-/// Checks the scale of a dequantization, which multiplies: finite. Zero gives zeros, as the operator is defined.
+/// Checks the scale of a dequantization, which multiplies: it must be finite. Zero gives zeros, as defined.
 ///
 /// # Errors
-/// When it cannot be one.
+/// When it is not valid.
 pub fn factor(b: &mut Builder, n: &Node, scale: Named) -> Result<()> {
     values(b, n, scale, f64::is_finite, "finite")
 }
@@ -50,10 +50,10 @@ fn values(b: &mut Builder, n: &Node, (input, name): Named, good: fn(f64) -> bool
     }
 }
 
-/// Checks a zero point: of the type that is quantized to or from, and as many as there are scales.
+/// Checks a zero point: its type must be that of the quantized tensor, its number that of the scales.
 ///
 /// # Errors
-/// When it contradicts.
+/// When either differs.
 pub fn zero_point(b: &mut Builder, n: &Node, scale: Named, zero: Named, codes: Option<DType>) -> Result<()> {
     let Some(zero_point) = n.optional(zero.0) else { return Ok(()) };
     let dtype = b.dtype(zero_point);
@@ -70,12 +70,12 @@ pub fn zero_point(b: &mut Builder, n: &Node, scale: Named, zero: Named, codes: O
     match (count(&scale_shape), count(&shape)) {
         (Some(scales), Some(zeros)) if scales != zeros => {
             Err(Error::invalid(format!("input {} has {zeros} elements, but {} has {scales}", zero.1, scale.1))
-                .help("there is one zero point a scale"))
+                .help("there must be one zero point per scale"))
         }
         (Some(_), Some(_)) if scale_shape.len() > 1 && shape.len() > 1 && scale_shape != shape => {
             let shapes = (b.ty(zero_point), b.ty(n.input(scale.0)?));
             Err(Error::invalid(format!("input {} is {} for scales {}", zero.1, shapes.0, shapes.1))
-                .help("zero points have the shape of their scales"))
+                .help("zero points must have the shape of their scales"))
         }
         _ => Ok(()),
     }
@@ -84,21 +84,21 @@ pub fn zero_point(b: &mut Builder, n: &Node, scale: Named, zero: Named, codes: O
 /// Checks the type of a zero point: `codes`, or where that is not known one that something can be quantized to.
 ///
 /// # Errors
-/// When it is another.
+/// When it has another type.
 pub fn zero_type(b: &Builder, n: &Node, (input, name): Named, codes: Option<DType>) -> Result<()> {
     let Some(zero_point) = n.optional(input) else { return Ok(()) };
     let dtype = b.dtype(zero_point);
     match codes {
         Some(codes) if codes != dtype => {
             Err(Error::invalid(format!("input {name} is {dtype} for a tensor of {codes}"))
-                .help("a zero point has the type of the quantized tensor"))
+                .help("a zero point must have the type of the quantized tensor"))
         }
         None if !is_code(dtype) => Err(not_codes(&format!("input {name} is {}", b.ty(zero_point)))),
         _ => Ok(()),
     }
 }
 
-/// Whether numbers of a type can stand for others: integers of up to 16 bits, or floats of up to 8.
+/// Whether a type can represent quantized values: integers of up to 16 bits, or floats of up to 8.
 pub fn is_code(dtype: DType) -> bool {
     match dtype.class() {
         DTypeClass::Float => dtype.bits() <= 8,
@@ -107,16 +107,16 @@ pub fn is_code(dtype: DType) -> bool {
     }
 }
 
-/// The error about what is of a type that nothing is quantized to.
+/// The error for a type that cannot represent quantized values.
 pub fn not_codes(what: &str) -> Error {
-    Error::invalid(format!("{what}, which is no type of quantized tensors"))
-        .help("they hold integers of up to 16 bits, or floats of up to 8")
+    Error::invalid(format!("{what}, which is not a type of quantized tensors"))
+        .help("quantized tensors hold integers of up to 16 bits, or floats of up to 8")
 }
 
-/// Checks a bias of integers, in units of the product of both scales: one a column.
+/// Checks an integer bias, in units of the product of both scales: one element per column.
 ///
 /// # Errors
-/// When it is of another type or length.
+/// When it has another type or length.
 pub fn bias(b: &Builder, n: &Node, (input, name): Named, columns: &Dim) -> Result<()> {
     let Some(bias) = n.optional(input) else { return Ok(()) };
     if b.dtype(bias) != DType::I32 {
@@ -126,13 +126,13 @@ pub fn bias(b: &Builder, n: &Node, (input, name): Named, columns: &Dim) -> Resul
     match (b.ty(bias).numel().as_const(), columns.as_const()) {
         (Some(have), Some(want)) if have != want => {
             Err(Error::invalid(format!("input {name} has {have} elements for {want} output channels"))
-                .help("there is one an output channel"))
+                .help("there must be one per output channel"))
         }
         _ => Ok(()),
     }
 }
 
-/// Checks that a parameter has one element, or one an element of an axis.
+/// Checks that a parameter has one element, or one per element of an axis.
 ///
 /// # Errors
 /// When it has another number.
@@ -147,7 +147,7 @@ pub fn spread(b: &mut Builder, n: &Node, (input, name): Named, spread: Spread) -
         Spread::Rows(x) | Spread::Columns(x) => return of_matrix(b, (p, name), x, matches!(spread, Spread::Rows(_))),
         Spread::Whole => {
             return Err(Error::invalid(format!("input {name} has {count} elements"))
-                .help("this operator takes one scale and zero point a tensor"));
+                .help("this operator takes one scale and zero point per tensor"));
         }
     };
     let axis = builder::axis(axis, b.rank(x)).map_err(|e| e.within("attribute axis"))?;
@@ -163,7 +163,7 @@ pub fn spread(b: &mut Builder, n: &Node, (input, name): Named, spread: Spread) -
 fn of_matrix(b: &Builder, (p, name): (Value, &str), x: Value, rows: bool) -> Result<()> {
     let (shape, parts) = (b.shape(x), b.shape(p));
     let rank = shape.len();
-    // What is not summed, if it is a matrix.
+    // The axes that are not summed, if it is a matrix.
     let own = rank.checked_sub(if rows { 2 } else { 1 }).filter(|_| rank > 1);
     let differ = |a: &Dim, b: &Dim| matches!((a.as_const(), b.as_const()), (Some(a), Some(b)) if a != b);
     let fits = own.is_some_and(|own| match parts.len() {
@@ -178,23 +178,25 @@ fn of_matrix(b: &Builder, (p, name): (Value, &str), x: Value, rows: bool) -> Res
         return Ok(());
     }
     let which = if rows { "row" } else { "column" };
-    Err(Error::invalid(format!("input {name} is {} for {}", b.ty(p), b.ty(x)))
-        .help(format!("there is one, or one a {which}, since what is summed has to have one scale and zero point")))
+    Err(Error::invalid(format!("input {name} is {} for {}", b.ty(p), b.ty(x))).help(format!(
+        "there must be one, or one per {which}, since summed elements must share a scale and zero point"
+    )))
 }
 
-/// Checks scales in blocks along an axis: as many as the attribute `block_size` makes of it.
+/// Checks scales in blocks along an axis: their number must match the attribute `block_size`.
 ///
 /// # Errors
-/// When they contradict.
+/// When it does not match.
 pub fn blocks(b: &mut Builder, x: Value, (p, name): (Value, &str), axis: i64, block: i64) -> Result<()> {
     if block < 1 {
-        return Err(Error::invalid(format!("attribute block_size is {block}")).help("it is 0, or a block's elements"));
+        return Err(Error::invalid(format!("attribute block_size is {block}"))
+            .help("it must be 0, or the number of elements of a block"));
     }
     let axis = builder::axis(axis, b.rank(x)).map_err(|e| e.within("attribute axis"))?;
     let (shape, parts) = (b.shape(x), b.shape(p));
     if shape.len() != parts.len() {
         return Err(Error::invalid(format!("input {name} is {} for {} in blocks", b.ty(p), b.ty(x)))
-            .help("blocked scales have the rank of what is quantized; block_size 0 stands for scales of an axis"));
+            .help("blocked scales must have the rank of the quantized tensor; block_size 0 means scales per axis"));
     }
     for (n, (extent, count)) in shape.iter().zip(&parts).enumerate() {
         let (Some(extent), Some(count)) = (extent.as_const(), count.as_const()) else { continue };

@@ -1,4 +1,4 @@
-//! `com.microsoft` operators on quantized tensors: a function of dequantized operands, quantized again.
+//! `com.microsoft` operators on quantized tensors: dequantize the operands, compute, quantize the result.
 
 use super::super::builder::{self, Builder};
 use super::super::node::{Node, Results};
@@ -7,7 +7,7 @@ use super::parameters::{self, Spread};
 use super::quantize::{centred, dequantized, quantized};
 use mcc_ir::{BinaryOp, DType, Dim, Error, Op, ReduceKind, Result, UnaryOp, Value};
 
-/// Operand `n` with scale and zero point behind it, all in one tensor's worth of numbers.
+/// Operand `n`, followed by its scale and zero point, dequantized.
 fn operand(b: &mut Builder, n: &Node, first: usize) -> Result<Value> {
     let codes = b.dtype(n.input(first)?);
     let (scale, zero) = ((first + 1, "scale"), (first + 2, "zero_point"));
@@ -63,7 +63,7 @@ pub fn leaky_relu(b: &mut Builder, n: &Node) -> Result<Results> {
 pub fn softmax(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = operand(b, n, 0)?;
     let axis = builder::axis(n.int("axis", -1)?, b.rank(x))?;
-    // Before opset 13 all axes from that one on are one.
+    // Before opset 13 all axes from that one on count as one.
     let y = if n.int("opset", 13)? < 13 && axis + 1 != b.rank(x) {
         let shape = b.shape(x);
         let [outer, inner] = [&shape[..axis], &shape[axis..]].map(|part| part.iter().product::<Dim>());
@@ -76,7 +76,7 @@ pub fn softmax(b: &mut Builder, n: &Node) -> Result<Results> {
     result(b, n, y, 3, 0)
 }
 
-/// Channels-last operands are brought to the usual order and back.
+/// Transposes channels-last operands to channels-first; returns the permutation back.
 fn channels_first(b: &mut Builder, n: &Node, x: Value) -> Result<(Value, Vec<usize>)> {
     if !n.flag("channels_last", false)? {
         return Ok((x, (0..b.rank(x)).collect()));
@@ -84,7 +84,7 @@ fn channels_first(b: &mut Builder, n: &Node, x: Value) -> Result<(Value, Vec<usi
     from_channels_last(b, x)
 }
 
-/// An image with its channels before its spatial axes, and the permutation that takes it back.
+/// An image with its channels moved before its spatial axes, and the permutation back.
 fn from_channels_last(b: &mut Builder, x: Value) -> Result<(Value, Vec<usize>)> {
     let rank = b.extents_from(x, 3, "an image with its channels last")?.len();
     let mut to: Vec<usize> = vec![0, rank - 1];
@@ -126,11 +126,11 @@ pub fn reduce_mean(b: &mut Builder, n: &Node) -> Result<Results> {
     result(b, n, y, 3, 0)
 }
 
-/// Result scale and zero point come first, then a triple an operand.
+/// The result's scale and zero point come first, then three inputs per operand.
 pub fn concat(b: &mut Builder, n: &Node) -> Result<Results> {
     if n.arity() < 5 || !(n.arity() - 2).is_multiple_of(3) {
         return Err(Error::invalid(format!("{} inputs", n.arity()))
-            .help("scale and zero point of the result, then each operand with its own"));
+            .help("give the result's scale and zero point, then each operand with its own"));
     }
     let mut parts = Vec::new();
     for first in (2..n.arity()).step_by(3) {
@@ -147,7 +147,7 @@ pub fn where_(b: &mut Builder, n: &Node) -> Result<Results> {
     result(b, n, z, 7, 1)
 }
 
-/// Floats out where no result scale is given.
+/// Returns floats if no result scale is given.
 pub fn gemm(b: &mut Builder, n: &Node) -> Result<Results> {
     let (scale, zero) = (n.input(4)?, n.optional(5));
     let transposed = n.flag("transB", false)?;
@@ -161,7 +161,7 @@ pub fn gemm(b: &mut Builder, n: &Node) -> Result<Results> {
     parameters::zero_point(b, n, (4, "b_scale"), (5, "b_zero_point"), Some(codes))?;
     let out = b.shape(weights).get(columns).cloned().unwrap_or(Dim::ONE);
     parameters::bias(b, n, (6, "C"), &out)?;
-    // Parameters of their own are one a column of the product.
+    // Parameters with several elements have one per column of the product.
     let one = |b: &mut Builder, p: Value| if b.ty(p).numel().is(1) { b.reshape(p, Vec::new()) } else { Ok(p) };
     let x_zero = n.optional(2).map(|z| one(b, z)).transpose()?;
     let w_zero = match zero {
@@ -183,7 +183,7 @@ pub fn gemm(b: &mut Builder, n: &Node) -> Result<Results> {
         let (x_scale, w_scale) = (one(b, n.input(1)?)?, one(b, scale)?);
         b.times(x_scale, w_scale)?
     };
-    // The bias is in units of both scales' product, which alpha does not scale.
+    // The bias is in units of the product of both scales, which alpha does not scale.
     if let Some(bias) = n.optional(6).filter(|_| alpha == 1.0) {
         y = b.plus(y, bias)?;
     }

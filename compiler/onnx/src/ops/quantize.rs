@@ -1,4 +1,4 @@
-//! Quantization in all its forms, taken apart into conversions and arithmetic.
+//! Quantization in all its forms, decomposed into conversions and arithmetic.
 
 use super::super::builder::{self, Builder};
 use super::super::node::{Node, Results};
@@ -8,7 +8,7 @@ use super::parameters::{self, Named, Spread};
 use super::reduce::product;
 use mcc_ir::{BinaryOp, DType, DTypeClass, Dim, Error, ReduceKind, Result, UnaryOp, Value};
 
-/// The least and greatest integer of a type; of 32 bits, those that an `f32` holds.
+/// The range of an integer type; for 32 bits, the range that an `f32` represents.
 fn limits(dtype: DType) -> (f64, f64) {
     let bits = dtype.bits() as i32;
     match dtype.class() {
@@ -18,7 +18,7 @@ fn limits(dtype: DType) -> (f64, f64) {
     }
 }
 
-/// A scale or zero point as a factor of `x`: one number, one an element of `axis`, or one a block along it.
+/// A scale or zero point as a factor of `x`: one number, one per element of `axis`, or one per block along it.
 fn parameter(b: &mut Builder, n: &Node, x: Value, p: Value, axis: i64) -> Result<Value> {
     let (rank, parts) = (b.rank(x), b.rank(p));
     if b.ty(p).numel().is(1) {
@@ -29,8 +29,9 @@ fn parameter(b: &mut Builder, n: &Node, x: Value, p: Value, axis: i64) -> Result
         return b.along(p, axis, rank);
     }
     if parts != rank {
-        return Err(Error::invalid(format!("a scale {} for {}", b.ty(p), b.ty(x)))
-            .help("a scale is one number, one an element of attribute axis, or one a block of attribute block_size"));
+        return Err(Error::invalid(format!("a scale {} for {}", b.ty(p), b.ty(x))).help(
+            "a scale must be one number, one per element of attribute axis, or one per block of attribute block_size",
+        ));
     }
     let block = n.int("block_size", 0)?;
     if block <= 0 {
@@ -39,7 +40,7 @@ fn parameter(b: &mut Builder, n: &Node, x: Value, p: Value, axis: i64) -> Result
     per_block(b, p, axis, block, &b.shape(x)[axis].clone())
 }
 
-/// One element a block along an axis, repeated for each of the `extent` elements.
+/// One element per block along an axis, repeated for each of the `extent` elements.
 pub fn per_block(b: &mut Builder, p: Value, axis: usize, block: i64, extent: &Dim) -> Result<Value> {
     let mut wide = b.shape(p);
     let blocks = wide[axis].clone();
@@ -52,7 +53,7 @@ pub fn per_block(b: &mut Builder, p: Value, axis: usize, block: i64, extent: &Di
     b.slice(p, axis, Dim::ZERO, extent.clone())
 }
 
-/// `saturate(round(x / scale) + zero)`; `saturate` tells what becomes of floats that are too large for those of 8 bits.
+/// `saturate(round(x / scale) + zero)`; `saturate` decides the result for values outside the range of 8-bit floats.
 pub fn quantized(
     b: &mut Builder,
     x: Value,
@@ -65,7 +66,7 @@ pub fn quantized(
     if to.is_float() {
         return b.add(mcc_ir::Op::Cast { to, saturate }, &[y]);
     }
-    // Shorter floats do not hold all codes.
+    // Shorter floats cannot represent all codes.
     let wide = if b.dtype(y) == DType::F64 { DType::F64 } else { DType::F32 };
     let y = b.cast(y, wide)?;
     let mut y = b.unary(UnaryOp::Round, y)?;
@@ -100,10 +101,10 @@ fn given(b: &mut Builder, n: &Node, x: Value, names: [&'static str; 2], axis: i6
         return parameters::blocks(b, x, (n.input(1)?, scale), axis, block);
     }
     let given = b.ty(n.input(1)?);
-    // Of one scale, the axis does not matter.
+    // With a single scale, the axis does not matter.
     if given.rank() > 1 && !given.numel().is(1) {
         return Err(Error::invalid(format!("input {scale} is {given} without a block_size"))
-            .help("scales of an axis have one axis; those of several are blocks, of attribute block_size"));
+            .help("scales per axis must have rank 1; scales with more axes are blocks and need attribute block_size"));
     }
     parameters::spread(b, n, (1, scale), Spread::Axis(x, axis))
 }
@@ -122,29 +123,31 @@ pub fn quantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
             "attribute output_dtype is {}, input y_zero_point {to}",
             tensor::dtype(t)?
         ))
-        .help("both are the type of the result: leave one out"));
+        .help("both give the type of the result: leave one out"));
     }
-    // Biases are quantized by exporters, though the operator is not defined for them.
+    // Exporters quantize biases, though the operator is not defined for them.
     if !parameters::is_code(to) && to != DType::I32 {
         return Err(parameters::not_codes(&format!("a result of {to}")));
     }
     let from = b.dtype(x);
     if !(from.is_float() && from.bits() > 8 || from == DType::I32) {
         return Err(
-            Error::invalid(format!("input x is {}", b.ty(x))).help("floats of 16 bits or more are quantized, or i32")
+            Error::invalid(format!("input x is {}", b.ty(x))).help("it must be of floats of 16 bits or more, or i32")
         );
     }
     let axis = n.int("axis", 1)?;
     parameters::divisor(b, n, (1, "y_scale"))?;
     given(b, n, x, ["y_scale", "y_zero_point"], axis, to)?;
-    // Division is done in attribute precision's type, else in the wider one of both, of 32 bits at least.
+    // Division uses attribute precision's type, else the wider one of both, at least 32 bits.
     let wide = match n.int("precision", 0)? {
         0 if from == b.dtype(scale) && from.bits() > 32 => from,
         0 => DType::F32,
         t => tensor::dtype(t as i32)?,
     };
     if !wide.is_float() || wide.bits() < 16 {
-        return Err(Error::invalid(format!("attribute precision is {wide}")).help("floats of 16 bits or more divide"));
+        return Err(
+            Error::invalid(format!("attribute precision is {wide}")).help("it must be a float type of 16 bits or more")
+        );
     }
     let x = b.cast(x, wide)?;
     let scale = b.cast(scale, wide)?;
@@ -168,7 +171,7 @@ pub fn dequantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
         t => tensor::dtype(t)?,
     };
     if !to.is_float() {
-        return Err(Error::invalid(format!("attribute output_dtype is {to}")).help("dequantized tensors are of floats"));
+        return Err(Error::invalid(format!("attribute output_dtype is {to}")).help("it must be a float type"));
     }
     let wide = b.cast(scale, if to == DType::F64 { DType::F64 } else { DType::F32 })?;
     let scale = parameter(b, n, x, wide, axis)?;
@@ -177,19 +180,19 @@ pub fn dequantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.cast(y, to)?.into())
 }
 
-/// To eight bits over the range that the data spans, zero included.
+/// Quantizes to eight bits over the range of the data and zero.
 pub fn dynamic_quantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(dynamically_quantized(b, n.input(0)?)?.into())
 }
 
-/// The integers, their scale and their zero point.
+/// The codes, their scale and their zero point.
 pub fn dynamically_quantized(b: &mut Builder, x: Value) -> Result<[Value; 3]> {
     let axes: Vec<usize> = (0..b.rank(x)).collect();
     let (low, high) = (b.reduce(ReduceKind::Min, x, &axes, false)?, b.reduce(ReduceKind::Max, x, &axes, false)?);
     let (low, high) = (b.with(BinaryOp::Min, low, 0.0)?, b.with(BinaryOp::Max, high, 0.0)?);
     let range = b.minus(high, low)?;
     let scale = b.with(BinaryOp::Div, range, 255.0)?;
-    // All zeros have no scale of their own: it is 1, as in ONNX Runtime.
+    // All zeros define no scale: it is 1, as in ONNX Runtime.
     let (flat, one) = (b.with(BinaryOp::Equal, range, 0.0)?, b.scalar(DType::F32, 1.0));
     let scale = b.select(flat, one, scale)?;
     let ratio = b.over(low, scale)?;
@@ -201,7 +204,7 @@ pub fn dynamically_quantized(b: &mut Builder, x: Value) -> Result<[Value; 3]> {
     Ok([y, scale, zero])
 }
 
-/// The integers minus their zero point, as `i32`.
+/// The codes minus their zero point, as `i32`.
 pub fn centred(b: &mut Builder, x: Value, zero: Option<Value>) -> Result<Value> {
     let wide = b.cast(x, DType::I32)?;
     let Some(zero) = zero else { return Ok(wide) };
@@ -212,7 +215,7 @@ pub fn centred(b: &mut Builder, x: Value, zero: Option<Value>) -> Result<Value> 
     b.minus(wide, zero)
 }
 
-/// A zero point of the left matrix is one number, or one a row.
+/// A zero point of the left matrix: one number, or one per row.
 fn row_parameter(b: &mut Builder, p: Value) -> Result<Value> {
     match b.rank(p) {
         1 if !b.ty(p).numel().is(1) => b.unsqueeze(p, &[1]),
@@ -247,7 +250,7 @@ pub fn dynamic_quantize_matmul(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(integer_product(b, [x, n.input(1)?], scales, zeros, n.optional(4))?.into())
 }
 
-/// com.microsoft: integers in, floats out.
+/// com.microsoft: a product of integers with a float result.
 pub fn matmul_integer_to_float(b: &mut Builder, n: &Node) -> Result<Results> {
     let (operands, scales) = ([n.input(0)?, n.input(1)?], [n.input(2)?, n.input(3)?]);
     factors(b, n, 0, [(2, "a_scale"), (4, "a_zero_point")], Spread::Rows(operands[0]))?;
@@ -263,7 +266,7 @@ pub fn factors(b: &mut Builder, n: &Node, operand: usize, [scale, zero]: [Named;
     parameters::zero_point(b, n, scale, zero, Some(codes))
 }
 
-/// A product of integers minus their zero points, scaled, with a bias of floats.
+/// A product of codes minus their zero points, scaled, with a float bias.
 pub fn integer_product(
     b: &mut Builder,
     operands: [Value; 2],
@@ -330,7 +333,7 @@ pub fn qlinear_conv(b: &mut Builder, n: &Node) -> Result<Results> {
     requantized(b, y, scale, n.input(6)?, n.input(7)?)
 }
 
-/// Checks two operands, each with its scale and zero point, and the scale and zero point of the result.
+/// Checks two operands, each with its scale and zero point, and the result's scale and zero point.
 fn linear(b: &mut Builder, n: &Node, names: [&'static str; 3], spreads: [Spread; 3]) -> Result<()> {
     let labels = |name: &str| match name {
         "x" => ("x_scale", "x_zero_point"),
@@ -350,7 +353,7 @@ fn linear(b: &mut Builder, n: &Node, names: [&'static str; 3], spreads: [Spread;
     parameters::zero_point(b, n, (6, scale), (7, zero), None)
 }
 
-/// An `i32` accumulator of a scale, to the result's scale and type.
+/// Converts an `i32` accumulator with a scale to the result's scale and type.
 fn requantized(b: &mut Builder, y: Value, scale: Value, to_scale: Value, to_zero: Value) -> Result<Results> {
     let to = b.dtype(to_zero);
     let wide = b.dtype(scale);

@@ -21,8 +21,8 @@ pub fn rnn(b: &mut Builder, n: &Node) -> Result<Results> {
     layer(b, n, Cell::Rnn, operands)
 }
 
-/// com.microsoft: weights are transposed and quantized, with scales and zero points a direction or a column. They are
-/// kept as integers in floats, so that sums are exact; input and hidden state are quantized on the fly.
+/// com.microsoft: weights are transposed and quantized, with scales and zero points per direction or per column. They
+/// are represented as integers in floats, so that sums are exact; input and hidden state are quantized at run time.
 pub fn dynamic_quantize_lstm(b: &mut Builder, n: &Node) -> Result<Results> {
     for (weights, scale, zero) in [(1, (8, "W_scale"), (9, "W_zero_point")), (2, (10, "R_scale"), (11, "R_zero_point"))]
     {
@@ -33,7 +33,7 @@ pub fn dynamic_quantize_lstm(b: &mut Builder, n: &Node) -> Result<Results> {
         if w.len() != 3 || shape != w[..1] && shape != [w[0].clone(), w[2].clone()] {
             let (scales, w) = (b.ty(n.input(scale.0)?), b.ty(n.input(weights)?));
             return Err(Error::invalid(format!("input {} is {scales} for weights {w}", scale.1))
-                .help("there is one scale a direction, or one a direction and column"));
+                .help("there must be one scale per direction, or one per direction and column"));
         }
     }
     let centred = |b: &mut Builder, q: Value, zero: Option<Value>| -> Result<Value> {
@@ -51,7 +51,7 @@ pub fn dynamic_quantize_lstm(b: &mut Builder, n: &Node) -> Result<Results> {
     };
     let w = centred(b, n.input(1)?, n.optional(9))?;
     let r = centred(b, n.input(2)?, n.optional(11))?;
-    // One scale a gate column, [directions, gates * hidden].
+    // One scale per gate column, [directions, gates * hidden].
     let [directions, columns, _] =
         <[Dim; 3]>::try_from(b.shape(r)).map_err(|s| Error::invalid(format!("weights of shape {s:?}")))?;
     let per_column = |b: &mut Builder, v: Value| -> Result<Value> {
@@ -86,7 +86,7 @@ struct Operands {
     state: Option<Value>,
     cell_state: Option<Value>,
     peephole: Option<Value>,
-    /// `x`, `w` and `r` are integers: factors of both products' columns, `[directions, gates * hidden]`.
+    /// Whether `x`, `w` and `r` are integers: scales of both products' columns, `[directions, gates * hidden]`.
     scales: Option<[Value; 2]>,
 }
 
@@ -106,8 +106,8 @@ impl Operands {
     }
 }
 
-/// Results `Y [time, directions, batch, hidden]`, `Y_h [directions, batch, hidden]`, and the like `Y_c`; with
-/// `layout` 1 the batch comes first.
+/// Results `Y [time, directions, batch, hidden]`, `Y_h [directions, batch, hidden]`, and `Y_c` like it; with `layout` 1
+/// the batch comes first.
 fn layer(b: &mut Builder, n: &Node, cell: Cell, mut o: Operands) -> Result<Results> {
     let batch_first = n.flag("layout", false)?;
     if batch_first {
@@ -192,7 +192,7 @@ impl Direction<'_> {
             let wb = b.slice(bias, 0, Dim::ZERO, Dim::from(width))?;
             let mut rb = b.slice(bias, 0, Dim::from(width), Dim::from(width))?;
             if let Cell::Gru { linear_before_reset: true } = spec.cell {
-                // The hidden gate's recurrent bias is multiplied by the reset gate: it stays apart.
+                // The reset gate is multiplied with the hidden gate's recurrent bias, so that bias is kept separate.
                 hidden_bias = Some(b.slice(rb, 0, Dim::from(2 * hidden), Dim::from(hidden))?);
                 rb = b.slice(rb, 0, Dim::ZERO, Dim::from(2 * hidden))?;
                 rb = b.pad_zeros(rb, vec![Dim::ZERO], vec![Dim::from(hidden)])?;
@@ -225,7 +225,7 @@ impl Direction<'_> {
     }
 }
 
-/// The gates' activations of one direction; names and parameters run through all directions.
+/// The gates' activations for one direction; the lists of names and parameters cover all directions.
 fn activations(n: &Node, cell: Cell, direction: usize, directions: usize) -> Result<[Activation; 3]> {
     let count = match cell {
         Cell::Rnn => 1,

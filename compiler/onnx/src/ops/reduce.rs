@@ -6,7 +6,7 @@ use super::elementwise::{log_sum_exp, square};
 use super::movement::list;
 use mcc_ir::{BinaryOp, Condition, DType, Dim, Error, Op, ReduceKind, Result, UnaryOp, Value};
 
-/// The operand and its axes: an attribute before `since`, an input from then on; none means all, or nothing at all.
+/// The operand and its axes: an attribute before `since`, an input from then on; no axes means all, or none.
 fn operands(b: &mut Builder, n: &Node, since: i64) -> Result<(Value, Vec<usize>, bool)> {
     let x = n.input(0)?;
     let rank = b.rank(x);
@@ -35,7 +35,7 @@ pub fn reduce_prod(b: &mut Builder, n: &Node) -> Result<Results> {
     reduce(b, n, ReduceKind::Prod, 18)
 }
 
-/// Truth values reduce as bytes.
+/// Booleans are reduced as bytes.
 fn extreme(b: &mut Builder, n: &Node, kind: ReduceKind) -> Result<Results> {
     let (x, axes, keep) = operands(b, n, 18)?;
     let dtype = b.dtype(x);
@@ -52,7 +52,7 @@ pub fn reduce_min(b: &mut Builder, n: &Node) -> Result<Results> {
     extreme(b, n, ReduceKind::Min)
 }
 
-/// A function of the elements, their sum, and a function of that.
+/// A function of the elements, a sum, and a function of the sum.
 fn reduce_between(
     b: &mut Builder,
     n: &Node,
@@ -69,7 +69,7 @@ fn same(_: &mut Builder, x: Value) -> Result<Value> {
     Ok(x)
 }
 
-/// Integers go through `f64` and back.
+/// The square root; integers are converted to `f64` and back.
 fn rooted(b: &mut Builder, x: Value) -> Result<Value> {
     let dtype = b.dtype(x);
     let wide = if dtype.is_float() { dtype } else { DType::F64 };
@@ -116,7 +116,7 @@ pub fn reduce_log_sum_exp(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.cast(y, dtype)?.into())
 }
 
-/// Before version 13 softmax worked on a matrix: the axes before `axis` by those from it on.
+/// Before version 13 softmax worked on a matrix: rows are the axes before `axis`, columns those from it on.
 pub fn softmax_view(b: &mut Builder, n: &Node, x: Value) -> Result<(Value, usize)> {
     let shape = b.shape(x);
     if n.version >= 13 {
@@ -126,7 +126,7 @@ pub fn softmax_view(b: &mut Builder, n: &Node, x: Value) -> Result<(Value, usize
         a if a == shape.len() as i64 => shape.len(),
         a => builder::axis(a, shape.len())?,
     };
-    // Nothing is joined when only the last axis is left.
+    // With only the last axis, nothing needs to be joined.
     if axis + 1 == shape.len() {
         return Ok((x, axis));
     }
@@ -154,7 +154,7 @@ pub fn matmul(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(product(b, n.input(0)?, n.input(1)?)?.into())
 }
 
-/// numpy's `matmul`: vectors are rows on the left and columns on the right.
+/// numpy's `matmul`: a vector is a row on the left and a column on the right.
 pub fn product(b: &mut Builder, x: Value, y: Value) -> Result<Value> {
     let (rx, ry) = (b.rank(x), b.rank(y));
     if rx == 0 || ry == 0 {
@@ -177,7 +177,7 @@ pub fn product(b: &mut Builder, x: Value, y: Value) -> Result<Value> {
 /// `alpha * A' * B' + beta * C`.
 pub fn gemm(b: &mut Builder, n: &Node) -> Result<Results> {
     let (mut x, mut y) = (n.input(0)?, n.input(1)?);
-    // Version 6 and before flatten nothing, but take axes of extent 1 behind the matrix.
+    // Up to version 6, C is not flattened, but may have trailing axes of extent 1.
     if n.flag("transA", false)? {
         x = b.transpose_last(x)?;
     }
@@ -206,7 +206,7 @@ pub fn gemm(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(z.into())
 }
 
-/// com.microsoft: transposes of the last two axes, and a factor.
+/// com.microsoft: transposes the last two axes, and scales.
 pub fn fused_matmul(b: &mut Builder, n: &Node) -> Result<Results> {
     if n.flag("transBatchA", false)? || n.flag("transBatchB", false)? {
         return Err(Error::unsupported("attribute transBatchA or transBatchB"));
@@ -223,7 +223,7 @@ pub fn fused_matmul(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(if alpha == 1.0 { z } else { b.with(BinaryOp::Mul, z, alpha)? }.into())
 }
 
-/// Takes operands two at a time, each pair as one batched matrix product.
+/// Multiplies operands two at a time, each pair as one batched matrix product.
 pub fn einsum(b: &mut Builder, n: &Node) -> Result<Results> {
     let equation: String = n.text("equation", "")?.chars().filter(|c| !c.is_whitespace()).collect();
     let (inputs, output) = match equation.split_once("->") {
@@ -252,7 +252,7 @@ pub fn einsum(b: &mut Builder, n: &Node) -> Result<Results> {
             o.replace("...", &ellipsis).chars().collect()
         }
         None => {
-            // Labels that are there once in all terms, in alphabetical order.
+            // Labels that occur once in all terms, in alphabetical order.
             let mut once: Vec<char> =
                 all.iter().copied().filter(|c| all.iter().filter(|d| *d == c).count() == 1).collect();
             let mut dots: Vec<char> = all.into_iter().filter(|c| !c.is_alphabetic()).collect();
@@ -278,7 +278,7 @@ pub fn einsum(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.transpose(x, &perm)?.into())
 }
 
-/// One letter an axis; the axes of an ellipsis get characters from U+E000 on, the last axis the highest.
+/// One letter per axis; the axes of an ellipsis get characters from U+E000 on, the last axis the highest.
 fn labels(term: &str, rank: usize) -> Result<Vec<char>> {
     let Some((before, after)) = term.split_once("...") else {
         let labels: Vec<char> = term.chars().collect();
@@ -294,7 +294,7 @@ fn labels(term: &str, rank: usize) -> Result<Vec<char>> {
     Ok(before.chars().chain(dots).chain(after.chars()).collect())
 }
 
-/// A label that repeats within a term takes the diagonal.
+/// Takes the diagonal for a label that repeats within a term.
 fn diagonal(b: &mut Builder, mut x: Value, mut labels: Vec<char>) -> Result<(Value, Vec<char>)> {
     while let Some((i, j)) =
         (0..labels.len()).find_map(|i| (i + 1..labels.len()).find(|&j| labels[j] == labels[i]).map(|j| (i, j)))
@@ -327,7 +327,7 @@ fn sum_out(
     Ok((x, labels.into_iter().filter(|c| keep(c)).collect()))
 }
 
-/// The product of two operands, summed over the labels that are needed no more.
+/// The product of two operands, summed over the labels that are not needed afterwards.
 fn contract(
     b: &mut Builder,
     x: (Value, Vec<char>),
@@ -365,7 +365,7 @@ fn contract(
     let y = b.transpose(y, &perm(&yl, [&batch, &inner, &columns]))?;
     let result: Vec<char> = [batch.clone(), rows.clone(), columns.clone()].concat();
     if inner.is_empty() {
-        // An outer product is cheaper as a broadcast one.
+        // A broadcast product is cheaper than an outer product.
         let ones = |n: usize| vec![Dim::ONE; n];
         let left = [b.shape(x), ones(columns.len())].concat();
         let mut right = b.shape(y);

@@ -5,7 +5,7 @@ use super::super::content::Known;
 use super::super::node::{Node, Results};
 use mcc_ir::{CoordinateMode, Dim, Error, F64, NearestMode, Op, ResizeRule, Result, SampleMode, SamplePadding, Value};
 
-/// Upsample: scales as an attribute, then as an input; coordinates as Resize had them first.
+/// Upsample: scales as an attribute, later as an input; coordinates as in the first version of Resize.
 pub fn upsample(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     let scales = match n.version {
@@ -117,7 +117,7 @@ fn by_scales(b: &mut Builder, x: Value, axes: &[usize], scales: &[Known], mut ru
             None => 1.0,
         };
         sizes[a] = match shape[a].as_const() {
-            // The product in `f32`, as the scales are.
+            // The product in `f32`, the type of the scales.
             Some(c) => Dim::from(((c as f32) * (s * span) as f32).floor() as i64),
             None => scaled(&shape[a], s * span)?,
         };
@@ -169,7 +169,7 @@ fn by_sizes(b: &mut Builder, n: &Node, x: Value, axes: &[usize], sizes: &[Dim], 
     b.add(Op::Resize { sizes: target, rule }, &[x])
 }
 
-/// The quotient of two extents that are constant or multiples of one another; 0 stands for what only run time knows.
+/// The quotient of two extents that are constant or multiples of one another; 0 if it is known at run time only.
 fn scale_of(size: &Dim, extent: &Dim) -> Result<f64> {
     if let (Some(s), Some(e)) = (size.as_const(), extent.as_const()) {
         return Ok(if e == 0 { 1.0 } else { s as f64 / e as f64 });
@@ -203,7 +203,7 @@ pub fn grid_sample(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.add(op, &[n.input(0)?, n.input(1)?])?.into())
 }
 
-/// A grid of coordinates from -1 to 1, times a matrix a batch.
+/// A grid of coordinates from -1 to 1, times a matrix per batch.
 pub fn affine_grid(b: &mut Builder, n: &Node) -> Result<Results> {
     let theta = n.input(0)?;
     let size = b.dims(n.input(1)?, "the size")?;
@@ -255,7 +255,7 @@ pub fn roi_align(b: &mut Builder, n: &Node) -> Result<Results> {
     let half_pixel = n.text("coordinate_transformation_mode", default)? == "half_pixel";
     for (number, name) in [(height, "output_height"), (width, "output_width"), (ratio, "sampling_ratio")] {
         if !(1..=1 << 15).contains(&number) {
-            return Err(Error::invalid(format!("attribute {name} is {number}")).help("it is 1 to 32768"));
+            return Err(Error::invalid(format!("attribute {name} is {number}")).help("it must be 1 to 32768"));
         }
     }
     let shape = b.extents::<4>(x, "input X")?;
@@ -265,7 +265,7 @@ pub fn roi_align(b: &mut Builder, n: &Node) -> Result<Results> {
         let v = b.with(Mul, v, scale)?;
         if half_pixel { b.with(Sub, v, 0.5) } else { Ok(v) }
     };
-    // Along one axis: the two neighbours of every sample, and the farther one's weight; weight 0 outside.
+    // Per axis: the two neighbours of every sample, and the weight of the farther one; 0 outside.
     let mut axes = Vec::new();
     for (first, last, bins, extent) in [(1, 3, height, &shape[2]), (0, 2, width, &shape[3])] {
         let (start, end) = (corner(b, first)?, corner(b, last)?);

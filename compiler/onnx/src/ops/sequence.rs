@@ -1,4 +1,4 @@
-//! Sequences and optional values: their elements are told apart while importing.
+//! Sequences and optional values, whose elements are known at import.
 
 use super::super::builder::{self, Builder};
 use super::super::node::{Item, Node, Results};
@@ -16,21 +16,21 @@ fn list<'a>(n: &'a Node, input: usize) -> Result<&'a [Item]> {
     }
 }
 
-/// A sequence to change; copying counts, so that long ones are not changed often.
+/// A copy of a sequence to change; copies count against the budget, which bounds the changes of long sequences.
 fn copied(b: &mut Builder, n: &Node) -> Result<Vec<Item>> {
     let list = list(n, 0)?;
     b.budget.nodes(list.len() as u64 / COPIES_A_NODE)?;
     Ok(list.to_vec())
 }
 
-/// Elements that are copied in the time that a node takes.
+/// Elements whose copying takes as long as a node.
 const COPIES_A_NODE: u64 = 64;
 
 fn not_a_sequence(input: usize) -> Error {
     Error::invalid(format!("input {input} is not a sequence"))
 }
 
-/// A position in a sequence of `len`, which may count from the end; up to `len` itself when `past` is allowed.
+/// A position in a sequence of length `len`, which may count from the end; `len` itself is valid if `past` is true.
 fn position(b: &mut Builder, v: Value, len: usize, past: bool) -> Result<usize> {
     let i = b.ints(v, "the position")?.first().copied().unwrap_or(0);
     let at = if i < 0 { i + len as i64 } else { i };
@@ -86,7 +86,7 @@ pub fn erase(b: &mut Builder, n: &Node) -> Result<Results> {
 pub fn concat(b: &mut Builder, n: &Node) -> Result<Results> {
     let mut parts = Vec::new();
     for item in list(n, 0)? {
-        let Item::Tensor(v) = item else { return Err(Error::invalid("an element that is no tensor")) };
+        let Item::Tensor(v) = item else { return Err(Error::invalid("an element that is not a tensor")) };
         parts.push(*v);
     }
     let first = *parts.first().ok_or_else(|| Error::unsupported("the concatenation of an empty sequence"))?;

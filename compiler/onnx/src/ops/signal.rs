@@ -7,10 +7,10 @@ use super::super::node::{Node, Results};
 use super::super::tensor;
 use mcc_ir::{BinaryOp, ConvSpec, DType, Dim, Error, Layout, Op, Result, Tensor, UnaryOp, Value};
 
-/// The transform's longest constant length: its matrix grows with the square.
+/// Maximum constant length of a transform, since its matrix grows with the square.
 const MAX_LENGTH: i64 = 8192;
 
-/// `cos` and `sin` of `2 pi * i * k / n`; the product is reduced first, so that long transforms stay exact.
+/// `cos` and `sin` of `2 pi * i * k / n`; the product is reduced modulo `n` first, so that long transforms stay exact.
 fn angle(i: i64, k: i64, n: i64) -> (f64, f64) {
     let a = 2.0 * PI * ((i * k) % n) as f64 / n as f64;
     (a.cos(), a.sin())
@@ -23,7 +23,7 @@ fn checked_length(n: i64) -> Result<i64> {
     }
 }
 
-/// Version 17 has the axis as an attribute, 20 as an input.
+/// The axis is an attribute in version 17, an input from 20 on.
 pub fn dft(b: &mut Builder, n: &Node) -> Result<Results> {
     let x = n.input(0)?;
     let shape = b.extents_from(x, 2, "input")?;
@@ -47,7 +47,7 @@ pub fn dft(b: &mut Builder, n: &Node) -> Result<Results> {
     let complex = shape[rank - 1].is(2);
     let bins = if onesided && !inverse { length / 2 + 1 } else { length };
     let taken = if real_result { length / 2 + 1 } else { length };
-    // The axis goes last but one, the parts stay last, and the matrix maps [taken, parts] to [bins, parts].
+    // The axis becomes the last but one, the parts stay last, and the matrix maps [taken, parts] to [bins, parts].
     let mut perm: Vec<usize> = (0..rank - 1).filter(|&a| a != axis).collect();
     perm.extend([axis, rank - 1]);
     let y = b.transpose(x, &perm)?;
@@ -68,7 +68,7 @@ pub fn dft(b: &mut Builder, n: &Node) -> Result<Results> {
     Ok(b.transpose(y, &back)?.into())
 }
 
-/// Cut off or filled up with zeros to an extent.
+/// Crops or pads with zeros to an extent.
 fn fitted(b: &mut Builder, x: Value, axis: usize, extent: i64) -> Result<Value> {
     let shape = b.shape(x);
     let has =
@@ -86,7 +86,7 @@ fn matrix(dtype: DType, n: i64, taken: i64, bins: i64, parts: [i64; 2], inverse:
     let (scale, sign) = if inverse { (1.0 / n as f64, 1.0) } else { (1.0, -1.0) };
     let mut data = Vec::new();
     for i in 0..taken {
-        // One-sided input stands for its mirror image too: every bin but the first and the middle one counts twice.
+        // One-sided input implies its mirror image: every bin except the first and the middle one counts twice.
         let twice = inverse && parts[1] == 1 && i != 0 && 2 * i != n;
         let weight = if twice { 2.0 * scale } else { scale };
         for part in 0..parts[0] {
@@ -104,7 +104,7 @@ fn matrix(dtype: DType, n: i64, taken: i64, bins: i64, parts: [i64; 2], inverse:
     Tensor::from_f64s(dtype, shape, &data)
 }
 
-/// A convolution: one filter a bin and part, the window in it, the frame step as stride.
+/// A convolution: one filter per bin and part, including the window, with the frame step as stride.
 pub fn stft(b: &mut Builder, n: &Node) -> Result<Results> {
     let mut x = n.input(0)?;
     let dtype = b.dtype(x);
@@ -203,7 +203,7 @@ pub fn mel_weight_matrix(b: &mut Builder, n: &Node) -> Result<Results> {
         let v = n.input(i)?;
         Ok(b.floats(v, what)?.first().copied().unwrap_or(0.0))
     };
-    // What is larger than any constant may be is refused below.
+    // Numbers that exceed any constant's size are refused below.
     let mels = number(b, 0, "the number of bins")?.min(2f64.powi(40)) as usize;
     let length = number(b, 1, "the transform's length")?;
     let rate = number(b, 2, "the sample rate")?;

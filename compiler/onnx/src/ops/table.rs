@@ -1,6 +1,6 @@
-//! Every operator that mcc imports: domain, name, versions of the domain, function.
+//! The table of all operators that mcc imports: domain, name, versions of the domain, function.
 //!
-//! The versions are those in which the operator exists; what differs between them is the function's business.
+//! The versions are those in which the operator exists; the function handles the differences between them.
 
 use std::ops::RangeInclusive;
 

@@ -68,7 +68,7 @@ fn dimensions_of_one_name_are_one_where_a_node_needs_it() {
     let (types, conditions, told) = shared(&["a: f32[batch, k]", "b: f32[k, batch]"], &["y = MatMul(a, b)"]);
     assert_eq!(types, ["f32[batch, k]", "f32[k, batch.2]"]);
     assert!(conditions.is_empty(), "{conditions:?}");
-    let want = "dimension \"batch\" is several, since no node needs them to be equal: axis 0 of input \"a\" is batch, axis 1 of input \"b\" is batch.2";
+    let want = "dimension \"batch\" is treated as several, since no node requires them to be equal: axis 0 of input \"a\" is batch, axis 1 of input \"b\" is batch.2";
     assert_eq!(told, [want]);
 }
 

@@ -76,7 +76,7 @@ fn unused_inputs_stay_unless_they_cannot_be_passed() {
     let g = imported(&model(g), &Options::default()).expect("valid");
     let names: Vec<String> = g.inputs().iter().map(|&i| g.label(i).to_string()).collect();
     assert_eq!(names, ["x", "more"]);
-    assert!(g.warnings.len() == 2 && g.warnings[0].contains("input \"s\" is left out"), "{:?}", g.warnings);
+    assert!(g.warnings.len() == 2 && g.warnings[0].contains("input \"s\" is dropped"), "{:?}", g.warnings);
     let error = imported(&model(used), &Options::default()).expect_err("strings").to_string();
     assert!(error.contains("input \"s\""), "{error}");
 }

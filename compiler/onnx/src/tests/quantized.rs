@@ -77,7 +77,10 @@ fn zero_points_have_the_type_of_the_codes() {
         &["the node", "x_zero_point", "i8", "u8", "type of the quantized tensor"],
     );
     holds(&of(bytes("z", DType::I32, &[], &[7]), "x: i32[4]"), &["the node", "x_zero_point", "7", "is zero"]);
-    holds(&of(bytes("z", DType::U8, &[2], &[1, 2]), "x: u8[4]"), &["the node", "2 elements", "one zero point a scale"]);
+    holds(
+        &of(bytes("z", DType::U8, &[2], &[1, 2]), "x: u8[4]"),
+        &["the node", "2 elements", "one zero point per scale"],
+    );
 }
 
 #[test]
@@ -159,7 +162,7 @@ fn codes_are_integers_of_few_bits() {
     assert_eq!(dequantize("x: u16[4]"), "f32[4]");
     assert_eq!(dequantize("x: i32[4]"), "f32[4]");
     for input in ["x: f32[4]", "x: i64[4]", "x: bool[4]"] {
-        holds(&dequantize(input), &["the node", "input x is", "no type of quantized tensors", "help"]);
+        holds(&dequantize(input), &["the node", "input x is", "not a type of quantized tensors", "help"]);
     }
     let quantize = |input: &str, zero: DType, attributes: &[AttributeProto]| {
         let given = [scale(), vec![bytes("z", zero, &[], &[0])]].concat();
@@ -168,7 +171,7 @@ fn codes_are_integers_of_few_bits() {
     assert_eq!(quantize("x: i32[4]", DType::I16, &[]), "i16[4]");
     // What exporters write of biases.
     assert_eq!(quantize("x: f32[4]", DType::I32, &[]), "i32[4]");
-    holds(&quantize("x: f32[4]", DType::Bool, &[]), &["the node", "bool", "no type of quantized tensors"]);
+    holds(&quantize("x: f32[4]", DType::Bool, &[]), &["the node", "bool", "not a type of quantized tensors"]);
     holds(&quantize("x: u8[4]", DType::U8, &[]), &["the node", "input x is u8[4]", "floats"]);
     let other = int("output_dtype", crate::tensor::data_type(DType::I8) as i64);
     holds(&quantize("x: f32[4]", DType::U8, &[other]), &["output_dtype is i8", "y_zero_point u8", "leave one out"]);
@@ -189,9 +192,9 @@ fn products_of_codes_check_what_is_one_a_row_or_column() {
     let (u8s, i8s) = (DType::U8, DType::I8);
     assert_eq!(of([(u8s, &[4]), (i8s, &[2])]), "i32[4, 2]");
     assert_eq!(of([(u8s, &[4, 1]), (i8s, &[1, 2])]), "i32[4, 2]");
-    holds(&of([(u8s, &[3]), (i8s, &[])]), &["the node", "a_zero_point is u8[3]", "one a row"]);
-    holds(&of([(u8s, &[]), (i8s, &[3])]), &["the node", "b_zero_point is i8[3]", "one a column"]);
-    holds(&of([(u8s, &[4, 3]), (i8s, &[])]), &["a_zero_point", "one a row"]);
+    holds(&of([(u8s, &[3]), (i8s, &[])]), &["the node", "a_zero_point is u8[3]", "one per row"]);
+    holds(&of([(u8s, &[]), (i8s, &[3])]), &["the node", "b_zero_point is i8[3]", "one per column"]);
+    holds(&of([(u8s, &[4, 3]), (i8s, &[])]), &["a_zero_point", "one per row"]);
     holds(&of([(i8s, &[]), (i8s, &[])]), &["a_zero_point is i8 for a tensor of u8"]);
     let dynamic = |scales: &[f32], zeros: usize| {
         let given = vec![
@@ -202,7 +205,7 @@ fn products_of_codes_check_what_is_one_a_row_or_column() {
         with("x: f32[4, 3]", "y = DynamicQuantizeMatMul(x, w, s, z)", "com.microsoft", given)
     };
     assert_eq!(dynamic(&[1.0, 2.0], 2), "f32[4, 2]");
-    holds(&dynamic(&[1.0, 2.0, 3.0], 3), &["the node", "b_scale is f32[3]", "one a column"]);
+    holds(&dynamic(&[1.0, 2.0, 3.0], 3), &["the node", "b_scale is f32[3]", "one per column"]);
     holds(&dynamic(&[1.0, f32::NAN], 2), &["b_scale is NaN at element 1", "finite"]);
     holds(&dynamic(&[1.0, 2.0], 1), &["b_zero_point has 1 elements, but b_scale has 2"]);
     let conv = |zero: DType, count: i64| {
@@ -257,12 +260,12 @@ fn packed_weights_are_as_long_as_told() {
         (usual, packed(3), &[][..], ["input zero_points has 6 elements", "make it 4"]),
         (usual, floats("z", &[5], &[7.5; 5]), &[], ["input zero_points has 5 elements", "make it 4"]),
         (usual, bytes("z", DType::I8, &[2], &[0; 2]), &[], ["input zero_points is i8[2]", "packed"]),
-        (usual, packed(2), &[2; 32], ["g_idx holds 2 for 2 blocks", "from 0"]),
+        (usual, packed(2), &[2; 32], ["g_idx holds 2 for 2 blocks", "start at 0"]),
         (usual, packed(2), &[0; 31], ["g_idx is i32[31]", "K 32"]),
         ([32, 2, 4, 0], packed(2), &[], ["attribute block_size is 0", "positive"]),
         ([32, 2, 3, 16], packed(2), &[], ["attribute bits is 3", "2, 4 or 8"]),
         ([31, 2, 4, 16], packed(2), &[], ["input A is f32[3, 32]", "K 31"]),
-        ([1 << 62, 1 << 62, 4, 16], packed(2), &[], ["input B has 64 elements", "more than there can be"]),
+        ([1 << 62, 1 << 62, 4, 16], packed(2), &[], ["input B has 64 elements", "more than can be counted"]),
     ] {
         holds(&of(attributes, zeros, order), &["the node", "MatMulNBits", "help", parts[0], parts[1]]);
     }

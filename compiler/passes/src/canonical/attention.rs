@@ -1,8 +1,8 @@
-//! Attention as one operation: `softmax(q kᵀ + mask) v`, whose scores then are never stored as a whole.
+//! Fuses attention, `softmax(q kᵀ + mask) v`, into one operation, whose scores are never stored as a whole.
 //!
-//! Heads stand behind tokens in [`Op::Attention`], as projections leave them, so that splitting and merging heads costs
-//! nothing. Where a model has them in another order, a transpose remains. Keys and values that are repeated for several heads
-//! of queries are read from before that.
+//! [`Op::Attention`] has the heads after the tokens, as projections store them, so splitting and merging heads costs
+//! nothing. If a model has them in another order, a transpose remains. Keys and values that are repeated for several
+//! heads of queries are read from before the repetition.
 
 use mcc_targets::Config;
 
@@ -11,15 +11,15 @@ use crate::support::edit::{Edit, pad_rank, rewrite};
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, DType, Dim, Graph, NodeId, Op, UnaryOp, Value};
 
-/// Tokens and heads change places, either way.
+/// Swaps tokens and heads.
 const HEADS: [usize; 4] = [0, 2, 1, 3];
 
 /// From keys as the right operand of a product to tokens before heads.
 const KEYS: [usize; 4] = [0, 3, 1, 2];
 
-/// Puts attention together.
+/// Fuses attention.
 pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
-    // With fewer queries than a vector has lanes, most of it would compute nothing.
+    // With fewer queries than vector lanes, most of a vector would be empty.
     let least = i64::from(config.target.vector_bytes / 8);
     rewrite(graph, |edit, node| {
         if let Some(merged) = merged(edit, node) {
@@ -31,7 +31,7 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     })
 }
 
-/// The attention whose result a transpose shows as it is, behind the one that `build` put there.
+/// The attention whose result a transpose only reorders, together with the transpose that `build` added.
 fn merged(edit: &Edit, node: NodeId) -> Option<Value> {
     let (Op::Transpose { perm }, Some(inner)) = (edit.graph.op(node), edit.graph.operand(node, 0)) else { return None };
     let result = edit.graph.operand(inner.node, 0)?;
@@ -45,17 +45,17 @@ fn merged(edit: &Edit, node: NodeId) -> Option<Value> {
 
 struct Found {
     q: Value,
-    /// Keys as the right operand of a product: their elements before them.
+    /// Keys as the right operand of a product, with their elements before the tokens.
     keys: Value,
     values: Value,
     mask: Option<Value>,
     scale: f64,
     guarded: bool,
-    /// Keys and values before they are repeated, if both are as often.
+    /// Keys and values before their repetition, if both are repeated equally often.
     shared: Option<[Shared; 2]>,
 }
 
-/// The operands of a product that is attention.
+/// The operands of attention, if a product is one.
 fn find(edit: &Edit, value: Value, least: i64) -> Option<Found> {
     let product = |v: Value| match edit.graph.op(v.node) {
         Op::MatMul => Some((edit.graph.operand(v.node, 0)?, edit.graph.operand(v.node, 1)?)),
@@ -64,7 +64,7 @@ fn find(edit: &Edit, value: Value, least: i64) -> Option<Found> {
     let (mut weights, values) = product(value)?;
     let guard = unguarded(edit, weights);
     let guarded = guard.is_some();
-    // Both the guard's condition and its choice use the weights.
+    // Both the guard's condition and its select use the weights.
     let users = |v: Value, n: usize| edit.users(v).len() == n && !edit.graph.is_output(v);
     if let Some(inner) = guard {
         if !users(weights, 1) || !users(inner, 2) {
@@ -128,7 +128,7 @@ impl Found {
         same_batch && heads && many && mask && fixed(&q, rank - 1) && fixed(&values, rank - 1) && turned <= 1
     }
 
-    /// Whether heads behind tokens are what an operand was made of, or there are no heads.
+    /// Whether an operand is made from heads after tokens, or there are no heads.
     fn is_free(&self, edit: &Edit, v: Value) -> bool {
         let shape = edit.shape(v);
         let keys = v == self.keys;
@@ -153,7 +153,7 @@ impl Found {
 
     fn build(&self, edit: &mut Edit) -> Result<Value> {
         let tokens = |edit: &mut Edit, v: Value, perm: [usize; 4]| -> Result<Value> {
-            // Without heads a batch may be one of heads; the axes in front of it have extent 1.
+            // Without heads the last batch axis can serve as heads if the axes before it have extent 1.
             let shape = edit.shape(v);
             if shape.len() == 4 {
                 return turned(edit, v, perm.to_vec());
@@ -200,15 +200,15 @@ impl Found {
     }
 }
 
-/// Keys or values of four axes whose heads are repeated, each for several heads of queries that follow one another.
+/// Keys or values of rank 4 whose heads are repeated, each for several consecutive heads of queries.
 struct Shared {
-    /// What is repeated, with an axis of extent 1 more.
+    /// The repeated value, with an additional axis of extent 1.
     x: Value,
     /// Its shape without that axis.
     shape: Vec<Dim>,
-    /// The order in which the other axes are the operand's.
+    /// The permutation of the other axes to the operand's order.
     perm: Vec<usize>,
-    /// How often a head is repeated.
+    /// The number of repetitions of a head.
     times: Dim,
 }
 
@@ -219,7 +219,7 @@ impl Shared {
     }
 }
 
-/// What an operand repeats: a broadcast along an axis behind that of the heads, which a reshape joins with it.
+/// The value that an operand repeats: a broadcast along an axis after that of the heads, which a reshape joins with it.
 fn shared(edit: &Edit, operand: Value) -> Option<Shared> {
     let (joined, perm) = untransposed(edit, operand);
     let Op::Reshape { .. } = edit.graph.op(joined.node) else { return None };
@@ -245,7 +245,7 @@ fn shared(edit: &Edit, operand: Value) -> Option<Shared> {
     Some(Shared { x, shape, perm, times })
 }
 
-/// What a transpose shows, and how; else the value itself.
+/// The operand of a transpose and its permutation; else the value itself.
 fn untransposed(edit: &Edit, v: Value) -> (Value, Vec<usize>) {
     match (edit.graph.op(v.node), edit.graph.operand(v.node, 0)) {
         (Op::Transpose { perm }, Some(x)) => (x, perm.clone()),
@@ -253,7 +253,7 @@ fn untransposed(edit: &Edit, v: Value) -> (Value, Vec<usize>) {
     }
 }
 
-/// What a value is, but for zeros in the place of NaN.
+/// The value without the replacement of NaN by zeros.
 fn unguarded(edit: &Edit, value: Value) -> Option<Value> {
     let Op::Select = edit.graph.op(value.node) else { return None };
     let &[condition, zero, x] = edit.graph.operands(value.node).as_slice() else { return None };
@@ -262,7 +262,7 @@ fn unguarded(edit: &Edit, value: Value) -> Option<Value> {
     (same && edit.splat(zero) == Some(0.0)).then_some(x)
 }
 
-/// A mask without a broadcast at its end, which its use makes anyway.
+/// A mask without a final broadcast, which its use does anyway.
 fn narrow(edit: &mut Edit, mask: Value) -> Result<Value> {
     match edit.graph.op(mask.node) {
         Op::Broadcast { .. } => Ok(edit.graph.operands(mask.node)[0]),
@@ -279,7 +279,7 @@ fn narrow(edit: &mut Edit, mask: Value) -> Result<Value> {
     }
 }
 
-/// Transposed; two transposes are one.
+/// The transposed value; two transposes become one.
 fn turned(edit: &mut Edit, v: Value, perm: Vec<usize>) -> Result<Value> {
     if let Op::Transpose { perm: inner } = edit.graph.op(v.node) {
         let both = perm.iter().map(|&p| inner[p]).collect();

@@ -1,5 +1,5 @@
-//! Common subexpressions: of equal operations on equal operands one stays. Constants count as operations, so equal
-//! weights are kept once.
+//! Common subexpression elimination: of equal operations on equal operands one is kept. Constants count as operations,
+//! so equal weights are stored once.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -35,7 +35,7 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     Ok(changed)
 }
 
-/// The operands, sorted where their order does not matter.
+/// The operands, sorted if the operation commutes.
 fn key_operands(graph: &Graph, node: NodeId) -> Vec<Value> {
     use BinaryOp::{Add, And, Equal, Max, Min, Mul, Or, Xor};
     let mut operands = graph.operands(node);
@@ -45,7 +45,7 @@ fn key_operands(graph: &Graph, node: NodeId) -> Vec<Value> {
     operands
 }
 
-/// Large constants hash by a sample of their bytes: equality decides anyway, and weights run to gigabytes.
+/// Hashes large constants by a sample of their bytes: equality is checked anyway, and weights can have gigabytes.
 fn hash(op: &Op, operands: &[Value]) -> u64 {
     const SAMPLES: usize = 64;
     let mut hasher = DefaultHasher::new();

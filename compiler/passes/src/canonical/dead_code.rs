@@ -1,4 +1,4 @@
-//! Removes what no output depends on. Model inputs stay: they are the interface.
+//! Removes nodes that no output depends on. Model inputs are kept, since they are the interface.
 
 use mcc_targets::Config;
 

@@ -1,7 +1,7 @@
-//! Scales and shifts per channel, which is what batch normalisation is at inference, go into the weights and biases of
-//! the convolution or matrix product before or after them.
+//! Folds scales and shifts per channel (batch normalisation at inference) into the weights and biases of the
+//! convolution or matrix product before or after them.
 //!
-//! Weights are rounded once more than in the model: results differ by the last bit.
+//! Weights are rounded once more than in the model, so results differ in the last bit.
 
 use mcc_targets::Config;
 
@@ -27,7 +27,7 @@ fn scale_after(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
     if edit.graph.ty(y) != edit.graph.ty(node.into()) || !edit.used_once(y) {
         return Ok(None);
     }
-    // A bias that is an addition of its own, as matrix products have it.
+    // A bias that is a separate addition, as after matrix products.
     if let Op::Binary(BinaryOp::Add) = edit.graph.op(y.node) {
         let sum = edit.graph.operands(y.node);
         let (product, Some(bias)) = (sum[0], edit.graph.as_constant(sum[1])) else { return Ok(None) };
@@ -64,7 +64,7 @@ fn shift_after(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
     weighted.rebuilt(edit, weighted.x, weighted.weights, Some(bias)).map(Some)
 }
 
-/// `conv(x * s, w)` and, where no padding mixes zeros in, `conv(x + t, w)`.
+/// `conv(x * s, w)` and, without padding, `conv(x + t, w)`.
 fn before(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
     let Some(weighted) = Weighted::of(edit, node.into()) else { return Ok(None) };
     let x = weighted.x;
@@ -96,7 +96,7 @@ fn before(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
 }
 
 impl Weighted {
-    /// The operation with its results multiplied by a constant of their rank or less.
+    /// The operation with its results multiplied by a constant of at most their rank.
     fn scaled(&self, edit: &mut Edit, s: &mcc_ir::Tensor) -> Result<Option<Value>> {
         let Some(s) = per_channel(s, self.rank, self.out_axis, self.out) else { return Ok(None) };
         let Some(w) = edit.graph.as_constant(self.weights).cloned() else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! Operations on constants become their results, where that is [worth it](crate::support::fold).
+//! Replaces operations on constants by their results, if that [pays](crate::support::fold).
 
 use mcc_targets::Config;
 
@@ -6,7 +6,7 @@ use crate::support::fold::evaluate;
 use mcc_ir::Result;
 use mcc_ir::{Graph, NodeId, Op, Tensor, Value};
 
-/// Operations that may lie between data and the product whose weights they are.
+/// Maximum number of operations between constants and the product whose weights they become.
 const WEIGHT_DEPTH: usize = 8;
 
 /// Replaces operations on constants by their results.
@@ -39,14 +39,14 @@ fn replace_all(graph: &mut Graph, node: NodeId, results: Vec<Tensor>) {
     }
 }
 
-/// Whether a value becomes the weights of a product or convolution: these have to be constants to be packed.
+/// Whether a value becomes the weights of a product or convolution, which must be constant to be packed.
 fn is_weight(graph: &Graph, value: Value, depth: usize) -> bool {
     graph.users(value).iter().any(|&(user, operand)| match graph.op(user) {
         Op::Conv(_) | Op::ConvTranspose { .. } | Op::MatMul | Op::Recurrent(_) => operand > 0,
         Op::Reshape { .. } | Op::Transpose { .. } | Op::Slice { .. } | Op::Pad { .. } | Op::Cast { .. } => {
             depth > 0 && is_weight(graph, user.into(), depth - 1)
         }
-        // Scales of blocks, for the codes that they multiply.
+        // Scales of blocks, which are multiplied with codes.
         Op::Binary(_) => {
             let known = graph.operands(user).iter().all(|&v| v == value || is_known(graph, v, WEIGHT_DEPTH));
             depth > 0 && known && is_weight(graph, user.into(), depth - 1)
@@ -55,7 +55,7 @@ fn is_weight(graph: &Graph, value: Value, depth: usize) -> bool {
     })
 }
 
-/// Whether a value is computed from constants alone.
+/// Whether a value is computed from constants only.
 fn is_known(graph: &Graph, value: Value, depth: usize) -> bool {
     let operands = graph.operands(value.node);
     graph.as_constant(value).is_some()

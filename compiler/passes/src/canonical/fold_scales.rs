@@ -1,5 +1,5 @@
-//! A multiplication by one number moves up through what is linear and into constants: the scale of an attention's
-//! scores, say, into the weights of the query's projection.
+//! Moves a multiplication by a number up through linear operations and into constants; for example, the scale of
+//! attention scores into the weights of the query's projection.
 
 use mcc_targets::Config;
 
@@ -8,7 +8,7 @@ use crate::support::weights::{Weighted, scale_axis};
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, Graph, Op, Tensor, UnaryOp, Value};
 
-/// Operations that a scale climbs at most.
+/// Maximum number of operations that a scale moves through.
 const CLIMB: usize = 8;
 
 /// Moves scales into constants.
@@ -24,7 +24,7 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
         }
         let Some(factor) = edit.graph.as_constant(operands[1]).and_then(Tensor::splat_value) else { return Ok(None) };
         let same = edit.graph.ty(operands[0]) == edit.graph.ty(node.into());
-        // Only worth it across a product: otherwise the scale is an element-wise operation either way.
+        // This pays only across a product; otherwise the scale is an element-wise operation either way.
         if !same || !edit.dtype(operands[0]).is_float() {
             return Ok(None);
         }
@@ -32,7 +32,7 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     })
 }
 
-/// A value that is `factor` times `value`, made without a multiplication at run time. Adds nothing when there is none.
+/// The value `factor * value`, computed without a multiplication at run time, if there is a way; else adds nothing.
 fn absorb(edit: &mut Edit, value: Value, factor: f64, climb: usize) -> Result<Option<Value>> {
     if climb == 0 || !edit.used_once(value) {
         return Ok(None);

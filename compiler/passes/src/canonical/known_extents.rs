@@ -1,10 +1,11 @@
-//! Dimensions that a model leaves open but uses as constants become constants.
+//! Replaces symbolic dimensions that the model uses as constants by the constants.
 //!
-//! Where a symbol meets a constant, as the channels of an image meet those of the weights, the symbol is that constant: the input
-//! then has that extent, which callers are held to as to any other. Where a product of dimensions does, such as what a
-//! flattened image meets, it is replaced in all dimensions; the compiled model checks the equality before any work. What is left,
-//! such as a sum of two extents, is a constant only where it meets weights.
-//! Kernels rely on it: constant weights and what meets them have one extent.
+//! If a symbol must equal a constant, such as the channels of an image those of the weights, the symbol is that
+//! constant: the input then has that extent, and callers that pass another one are refused. If a product of dimensions
+//! must equal a constant, as after flattening an image, it is replaced in all dimensions, and the compiled model checks
+//! the equality before any kernel. Other expressions, such as a sum of two extents, become constants only where they
+//! are contracted with weights. Kernels rely on this: constant weights and the operand contracted with them have the
+//! same extent.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +15,7 @@ use crate::support::edit::{Edit, rewrite};
 use mcc_ir::Result;
 use mcc_ir::{Condition, Dim, Graph, NodeId, Op, Requirement, Rule, Sym, Value};
 
-/// Replaces what must be constant by the constant.
+/// Replaces dimensions that must be constant by the constant.
 ///
 /// # Errors
 /// When a dimension would have to be several constants.
@@ -27,7 +28,7 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     Ok(rewrite(graph, meets_weights)? || changed)
 }
 
-/// A product or convolution whose operand has the channels that its constant weights have.
+/// A product or convolution whose operand gets the channels of its constant weights.
 fn meets_weights(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
     let (op, mut operands) = (edit.graph.op(node).clone(), edit.graph.operands(node));
     let (&[x, w, ..], Some((axis, channels))) = (operands.as_slice(), channels(edit, &op, &operands)) else {
@@ -42,7 +43,7 @@ fn meets_weights(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
     edit.add(op, &operands).map(Some)
 }
 
-/// The axis of the first operand that weights contract, and its extent there.
+/// The axis of the first operand that is contracted with the weights, and its extent.
 fn channels(edit: &Edit, op: &Op, operands: &[Value]) -> Option<(usize, Dim)> {
     let &[x, w, ..] = operands else { return None };
     let (rank, w) = (edit.graph.ty(x).rank(), &edit.graph.ty(w).shape);
@@ -54,7 +55,7 @@ fn channels(edit: &Edit, op: &Op, operands: &[Value]) -> Option<(usize, Dim)> {
     }
 }
 
-/// What equalities with constants say.
+/// Equalities with constants.
 struct Known {
     rules: Vec<Rule>,
     /// Extents of inputs.
@@ -62,7 +63,7 @@ struct Known {
 }
 
 impl Known {
-    /// What the graph does not say yet, if there is anything.
+    /// The equalities that the graph does not reflect yet, if there are any.
     fn of(graph: &Graph) -> Option<Known> {
         let mut known = Known { rules: Vec::new(), extents: BTreeSet::new() };
         let counted: BTreeSet<Sym> = graph.nodes().flat_map(|n| graph.op(n).binds().into_iter().cloned()).collect();
@@ -95,7 +96,7 @@ impl Known {
         self.rules.iter().fold(d.clone(), |d, rule| rule.apply(&d))
     }
 
-    /// A dimension with those symbols replaced that are extents of inputs.
+    /// A dimension with the symbols replaced that are extents of inputs.
     fn pinned(&self, d: &Dim) -> Dim {
         let value = |s: &Sym| self.rules.iter().filter_map(Rule::fixed).find(|(fixed, _)| *fixed == s);
         d.substitute(&|s| value(s).filter(|_| self.extents.contains(s)).map(|(_, c)| Dim::from(c)))
@@ -108,7 +109,7 @@ impl Known {
         }
     }
 
-    /// Makes the graph anew.
+    /// Rebuilds the graph.
     fn say(&self, graph: &mut Graph) -> Result<()> {
         let mut made = graph.map_ops(&|op| self.op(op))?;
         let derived = std::mem::take(&mut made.requires);
@@ -118,7 +119,7 @@ impl Known {
                 made.requires.push(Requirement { condition, reason: requirement.reason.clone() });
             }
         }
-        // What follows from these need not be checked.
+        // Requirements that follow from these need not be checked.
         let follows = |r: &Requirement| r.condition.map(&|d| self.apply(d)).holds() == Some(true);
         derived.iter().filter(|r| !follows(r)).for_each(|r| made.requires.push(r.clone()));
         *graph = made;

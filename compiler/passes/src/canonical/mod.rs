@@ -1,4 +1,4 @@
-//! One spelling for each thing: constants folded, patterns fused, equal values shared. Layouts do not matter here.
+//! Canonical form: constants folded, patterns fused, equal values shared, whatever the layout.
 
 pub mod algebra;
 pub mod attention;

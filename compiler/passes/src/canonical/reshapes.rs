@@ -1,5 +1,5 @@
-//! Reshapes move behind element-wise operations, which then stand next to the kernel that makes their operand and become
-//! its epilogue: a bias behind the squeeze that makes a 1-D convolution of a 2-D one, say.
+//! Moves reshapes after element-wise operations, which are then next to the kernel that makes their operand and become
+//! its epilogue; for example, a bias after the squeeze that makes a 1-D convolution of a 2-D one.
 
 use mcc_targets::Config;
 
@@ -22,7 +22,7 @@ fn sink(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
         _ => false,
     });
     let Some(reshaped) = reshaped else { return Ok(None) };
-    // What others need under the new shape would be computed twice, or be kept from the kernel that makes it.
+    // If others need the value in the new shape, it would be computed twice, or be separated from its kernel.
     let elementwise = |(user, _): &(NodeId, usize)| edit.graph.op(*user).is(Traits::ELEMENTWISE);
     if edit.graph.is_output(reshaped) || !edit.users(reshaped).iter().all(elementwise) {
         return Ok(None);
@@ -44,7 +44,7 @@ fn sink(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
     edit.reshape(result, shape).map(Some)
 }
 
-/// What a value is a reshape of.
+/// The value before reshapes.
 fn root(edit: &Edit, mut value: Value) -> Value {
     while let Op::Reshape { .. } = edit.graph.op(value.node) {
         value = edit.graph.operands(value.node)[0];
@@ -52,8 +52,8 @@ fn root(edit: &Edit, mut value: Value) -> Value {
     value
 }
 
-/// The shape in which a value meets a result of shape `source`, as it meets one of `shape` now; `None` where there is
-/// none or where another shape would tear the value from the operations that are fused with it.
+/// The shape in which a value broadcasts with a result of shape `source`, as it does now with one of `shape`; `None` if
+/// there is none, or if the new shape would separate the value from the operations fused with it.
 fn reshaped_operand(edit: &Edit, value: Value, source: &[Dim], shape: &[Dim]) -> Option<Vec<Dim>> {
     let ty = edit.graph.ty(value);
     let padded = pad_rank(&ty.shape, shape.len());
@@ -77,7 +77,7 @@ fn reshaped_operand(edit: &Edit, value: Value, source: &[Dim], shape: &[Dim]) ->
             return None;
         }
     }
-    // What broadcast from fewer axes goes on doing so.
+    // A value broadcast from fewer axes stays so.
     let leading = if ty.rank() < shape.len() { new.iter().take_while(|d| d.is(1)).count() } else { 0 };
     Some(new.split_off(leading))
 }

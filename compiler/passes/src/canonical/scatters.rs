@@ -1,5 +1,5 @@
-//! Scatters in fewer and longer pieces: those to constant places that make up a box are the update between slices of what
-//! it is written into; those whose elements all take one row's index go row by row.
+//! Turns scatters into fewer and longer pieces. A scatter to constant indices that form a box becomes a concatenation
+//! of the update with slices of the data; one whose elements take the same index along a row becomes a scatter of rows.
 
 use mcc_targets::Config;
 
@@ -7,7 +7,8 @@ use crate::support::edit::{Edit, pad_rank, rewrite};
 use mcc_ir::Result;
 use mcc_ir::{DType, Dim, Graph, NodeId, Op, Range, ScatterReduction, Tensor, Value};
 
-/// Turns scatters of boxes into concatenations, whose parts need no copies, and scatters of elements into those of rows.
+/// Turns scatters of boxes into concatenations, whose parts need no copies, and scatters of elements into scatters of
+/// rows.
 pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     rewrite(graph, |edit, node| match edit.graph.op(node) {
         Op::ScatterNd { reduction: ScatterReduction::None } => scatter(edit, node),
@@ -16,7 +17,7 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     })
 }
 
-/// A scatter of elements along the first axis whose indices are the same for all elements of a row.
+/// A scatter of elements along the first axis whose indices are equal for all elements of a row.
 fn rows(edit: &mut Edit, node: NodeId, reduction: ScatterReduction) -> Result<Option<Value>> {
     let operands = edit.graph.operands(node);
     let &[data, indices, updates] = operands.as_slice() else { return Ok(None) };
@@ -35,7 +36,7 @@ fn rows(edit: &mut Edit, node: NodeId, reduction: ScatterReduction) -> Result<Op
     edit.add(Op::ScatterNd { reduction }, &[data, index, updates]).map(Some)
 }
 
-/// Each piece of the box that does not fill its axis cuts the rest of the data in up to two.
+/// Maximum axes of which the box covers only a part: each splits the rest of the data in two.
 const MAX_CUT_AXES: usize = 2;
 
 fn scatter(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
@@ -54,7 +55,7 @@ fn scatter(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
     insert(edit, data, update, &ranges).map(Some)
 }
 
-/// Start and length of the box whose elements the places are in order, along the axes that they tell.
+/// Start and length, along the indexed axes, of the box whose elements the indices list in order.
 fn covered(places: &Tensor, extents: &[i64]) -> Option<Vec<(i64, i64)>> {
     let (&axes, leading) = places.shape().split_last()?;
     let count: usize = leading.iter().product();
@@ -83,7 +84,7 @@ fn covered(places: &Tensor, extents: &[i64]) -> Option<Vec<(i64, i64)>> {
     in_order.then_some(ranges)
 }
 
-/// `data` with `update` in place of the box.
+/// `data` with the box replaced by `update`.
 fn insert(edit: &mut Edit, data: Value, update: Value, ranges: &[(i64, i64)]) -> Result<Value> {
     let shape = edit.shape(data);
     let cut = (0..shape.len()).find(|&a| !(ranges[a].0 == 0 && shape[a].is(ranges[a].1)));

@@ -1,4 +1,4 @@
-//! Slices and concatenations: compositions become one, and what cancels goes.
+//! Slices and concatenations: joins compositions and removes what cancels.
 
 use mcc_targets::Config;
 use mcc_targets::schedule::loops::{MAX_WINDOW_SLICES, MIN_WINDOW_LENGTH};
@@ -7,7 +7,7 @@ use crate::support::edit::{Edit, rewrite};
 use mcc_ir::Result;
 use mcc_ir::{Dim, Graph, NodeId, Op, PadMode, Range, Tensor, Value};
 
-/// Simplifies slices, concatenations, and gathers of constant places.
+/// Simplifies slices, concatenations, and gathers with constant indices.
 pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     rewrite(graph, |edit, node| match edit.graph.op(node).clone() {
         Op::Slice { ranges } => slice(edit, node, &ranges),
@@ -66,7 +66,7 @@ fn slice(edit: &mut Edit, node: NodeId, ranges: &[Range]) -> Result<Option<Value
     }
 }
 
-/// What `outer` takes of what `inner` takes.
+/// The range of `outer` applied to the result of `inner`.
 fn compose(inner: &Range, outer: &Range) -> Range {
     Range {
         start: &inner.start + &(&Dim::from(inner.step) * &outer.start),
@@ -75,7 +75,7 @@ fn compose(inner: &Range, outer: &Range) -> Range {
     }
 }
 
-/// Whether it is a constant that is not negative; symbolic differences are not decided.
+/// Whether a dimension is a constant of at least zero; symbolic differences are not decided.
 fn at_least_zero(d: &Dim) -> bool {
     d.as_const().is_some_and(|c| c >= 0)
 }
@@ -88,7 +88,7 @@ fn concat(edit: &mut Edit, node: NodeId, axis: usize) -> Result<Option<Value>> {
             continue;
         }
         match edit.graph.op(v.node) {
-            // One copy instead of two; kept when others need the inner one anyway.
+            // One copy instead of two; the inner one is kept if others need it.
             Op::Concat { axis: inner } if *inner == axis && edit.used_once(v) => {
                 parts.extend(edit.graph.operands(v.node));
             }
@@ -108,7 +108,7 @@ fn concat(edit: &mut Edit, node: NodeId, axis: usize) -> Result<Option<Value>> {
     edit.add(Op::Concat { axis }, &parts).map(Some)
 }
 
-/// Neighbours that are neighbouring slices of one value become one slice of it.
+/// Joins adjacent slices of one value in a concatenation into one slice.
 fn join_adjacent_slices(edit: &mut Edit, parts: &mut Vec<Value>, axis: usize) -> Result<()> {
     let mut joined: Vec<Value> = Vec::new();
     for &part in parts.iter() {
@@ -143,8 +143,8 @@ fn adjacent(graph: &Graph, a: Value, b: Value, axis: usize) -> Option<(Value, Ve
     Some((source, ranges))
 }
 
-/// A gather of a matrix of constant indices whose rows are runs is a concatenation of slices: the windows of an unfolded
-/// axis.
+/// Turns a gather with a constant matrix of indices whose rows are runs into a concatenation of slices; this is how
+/// models unfold an axis into windows.
 fn windows(edit: &mut Edit, node: NodeId, (x, axis): (Value, usize), indices: &Tensor) -> Result<Option<Value>> {
     let &[rows, length] = indices.shape() else { return Ok(None) };
     let Some(extent) = edit.shape(x)[axis].as_const() else { return Ok(None) };
@@ -168,7 +168,7 @@ fn windows(edit: &mut Edit, node: NodeId, (x, axis): (Value, usize), indices: &T
     edit.add(Op::Concat { axis }, &parts).map(Some)
 }
 
-/// A gather whose indices are a constant arithmetic progression is a slice.
+/// Turns a gather with a constant arithmetic progression of indices into a slice.
 fn gather(edit: &mut Edit, node: NodeId, axis: usize) -> Result<Option<Value>> {
     let operands = edit.graph.operands(node);
     let (x, Some(indices)) = (operands[0], edit.graph.as_constant(operands[1]).cloned()) else { return Ok(None) };
@@ -182,7 +182,7 @@ fn gather(edit: &mut Edit, node: NodeId, axis: usize) -> Result<Option<Value>> {
         index => Dim::from(index),
     };
     let start = at(0);
-    // A start whose being in range nobody can tell here is the gather's business.
+    // If it is not certain that the start is in range, the gather is kept.
     let in_range = match (start.as_const(), shape[axis].as_const()) {
         (Some(s), Some(d)) => (0..d).contains(&s),
         _ => false,

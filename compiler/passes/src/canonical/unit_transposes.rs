@@ -1,4 +1,4 @@
-//! Transposes that only move axes of extent 1 keep every element where it is: they become reshapes, which cost nothing.
+//! Turns transposes that only move axes of extent 1, and thus no data, into reshapes, which cost nothing.
 
 use mcc_targets::Config;
 

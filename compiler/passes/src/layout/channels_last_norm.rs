@@ -1,8 +1,8 @@
-//! Instance and group normalisation of channels-last pictures.
+//! Instance and group normalisation of channels-last images.
 //!
-//! They arrive as [`Op::Normalize`] over the trailing axes of a channels-first value. Where that value is a transposed
-//! channels-last one, as after a convolution, the statistics are taken from the channels-last value instead: a
-//! reduction over positions runs along channels in vectors and costs less than two transposes.
+//! The importer writes them as [`Op::Normalize`] over the trailing axes of a channels-first value. If that value is a
+//! transposed channels-last one, as after a convolution, the statistics are computed from the channels-last value
+//! instead: a reduction over positions is vectorized along channels and costs less than two transposes.
 
 use mcc_targets::Config;
 
@@ -16,7 +16,7 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
         let Op::Normalize { axis: 2, epsilon, center: true } = *edit.graph.op(node) else { return Ok(None) };
         let x = edit.graph.operands(node)[0];
         let shape = edit.shape(x);
-        // `[batch, groups, rest]`: of the rest the statistics are taken.
+        // `[batch, groups, rest]`; the statistics are over the rest.
         let [batch, groups, ..] = shape.as_slice() else { return Ok(None) };
         let under = match edit.graph.op(x.node) {
             Op::Reshape { .. } => edit.graph.operands(x.node)[0],
@@ -56,7 +56,7 @@ fn normalized(edit: &mut Edit, x: Value, epsilon: F64) -> Result<Value> {
     edit.add(Op::Binary(BinaryOp::Mul), &[deviation, scale])
 }
 
-/// Over positions first, which leaves little for the second step; `algebra` joins only neighbouring axes.
+/// Positions first, which leaves little for the second step; `algebra` joins only adjacent axes.
 fn mean(edit: &mut Edit, x: Value) -> Result<Value> {
     let reduce = |axis| Op::Reduce { kind: ReduceKind::Mean, axes: vec![axis], keep: true };
     let channels = edit.add(reduce(1), &[x])?;

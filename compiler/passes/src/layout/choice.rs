@@ -1,13 +1,12 @@
-//! Which operations stay channels-first.
+//! Chooses the operations that stay channels-first.
 //!
-//! Every operation with spatial axes costs something in either layout, and every value that is made in one layout and read
-//! in the other has to be turned once, however many read it so. Convolutions with all their weights have channels-last
-//! kernels only; those that go by non-zeros (`csr`) read and store either layout, each for itself, and channels-first
-//! for less; what works element by element goes along with its neighbours; inputs and outputs of the graph, and operations
-//! that know nothing of layouts, are channels-first. The labels of least cost in all are a minimum cut, see
-//! [`cut`](super::cut).
+//! Every operation with spatial axes has a cost in either layout, and every value that is made in one layout and read
+//! in the other must be transposed once, however many readers there are. Dense convolutions have channels-last kernels
+//! only; those with single non-zeros (`csr`) read and store either layout independently, channels-first at lower cost;
+//! element-wise operations take the layout of their neighbours; inputs and outputs of the graph, and operations without
+//! layout, are channels-first. The cheapest assignment is a minimum cut, see [`cut`](super::cut).
 //!
-//! Costs are predictions; nothing depends on them but time. In doubt an operation becomes channels-last.
+//! Costs are predictions; only time depends on them. If costs are equal, an operation becomes channels-last.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,17 +20,17 @@ use crate::sparse::{blocks, csr};
 use crate::support::size::estimate;
 use mcc_ir::{Decision, Dim, Graph, Layout, NodeId, Op, Subject, TensorType, Traits, Value};
 
-/// How an operation stands to layouts.
+/// The layouts that an operation supports.
 enum Role {
-    /// A convolution that may go by its non-zeros.
+    /// A convolution that may use its non-zeros only.
     Sparse(Costs),
-    /// Channels-last whatever it costs.
+    /// Channels-last at any cost.
     Last,
-    /// One layout for all its operands and results, at such costs, in nanoseconds.
+    /// One layout for all operands and results, at these costs in nanoseconds.
     Either { first: f64, last: f64 },
-    /// Channels-first, or nothing that has channels.
+    /// Channels-first, or without channels.
     First,
-    /// Whatever is turned around it meets what it does itself.
+    /// Any layout without cost; transposes move past it.
     Any,
 }
 
@@ -71,7 +70,7 @@ pub(super) fn channels_first(graph: &mut Graph, config: &Config) -> HashSet<Node
         let Some(l) = labels.get(&node).filter(|l| l.stored != outside && is_first(l.stored)) else { continue };
         first.insert(node);
         if let Some(saved) = l.saved {
-            let reason = format!("its planes are taken as they are: predicted {:.0} us less", saved / 1e3);
+            let reason = format!("its planes need no transpose: predicted {:.0} us less", saved / 1e3);
             let decision =
                 Decision::new(graph.label(node), Subject::Layout, graph.op(node).name(), "channels-first", reason);
             graph.decide(decision);
@@ -80,11 +79,11 @@ pub(super) fn channels_first(graph: &mut Graph, config: &Config) -> HashSet<Node
     first
 }
 
-/// The variables of an operation: the layout that it reads and the one that it stores.
+/// The variables of an operation: the layout of its operands and that of its results.
 struct Labels {
     read: Variable,
     stored: Variable,
-    /// What a convolution with channels-first operands and results does not have to turn, in nanoseconds.
+    /// Nanoseconds that a convolution saves with channels-first operands and results.
     saved: Option<f64>,
 }
 
@@ -155,7 +154,7 @@ fn role(graph: &Graph, node: NodeId, config: &Config) -> Role {
     }
 }
 
-/// Whether an operand of a rank has channels that the user's layout is about.
+/// Whether an operand of a rank has channels whose layout matters to the user.
 fn reads_channels(graph: &Graph, user: NodeId, operand: usize, rank: usize) -> bool {
     match graph.op(user) {
         Op::Conv(_) | Op::ConvTranspose { .. } | Op::Pool(_) | Op::Resize { .. } => operand == 0,
@@ -164,7 +163,7 @@ fn reads_channels(graph: &Graph, user: NodeId, operand: usize, rank: usize) -> b
     }
 }
 
-/// How many elements have to be turned between layouts: none where there is one channel, or one position.
+/// Number of elements to transpose between layouts; none with one channel or one position.
 fn turned(ty: &TensorType) -> u64 {
     let one = |dims: &[Dim]| dims.iter().all(|d| d.is(1));
     match ty.shape.as_slice() {
@@ -174,6 +173,6 @@ fn turned(ty: &TensorType) -> u64 {
 }
 
 fn picoseconds(nanoseconds: f64) -> u64 {
-    // Larger than any layer takes, and smaller than what is never paid.
+    // More than any layer takes, and less than the cost that is never paid.
     (nanoseconds * 1e3).clamp(0.0, (NEVER >> 12) as f64) as u64
 }

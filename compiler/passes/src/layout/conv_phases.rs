@@ -1,18 +1,18 @@
-//! Transposed convolutions with strides as convolutions with unit strides.
+//! Turns transposed convolutions with strides into convolutions with unit strides.
 //!
-//! Every `stride`-th element of the result on each axis is a phase: a convolution of the operand with every `stride`-th
-//! element of the kernel, backwards. The phases are computed one after another, with what stands behind the transposed
-//! convolution element by element, and lie beside one another in the result: as concatenations along new axes, which take
-//! no copies.
+//! Every `stride`-th element of the result along each axis is a phase: a convolution of the operand with every
+//! `stride`-th element of the kernel, reversed. The phases are computed one after another, including the element-wise
+//! operations that follow the transposed convolution, and are interleaved in the result as concatenations along new
+//! axes, which need no copies.
 
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, ConvSpec, Dim, Graph, Layout, NodeId, Op, Range, Value};
 
 /// A phase on one axis.
 struct Phase {
-    /// First kernel element, counted from the kernel's begin.
+    /// First kernel element, counted from the start of the kernel.
     first: i64,
-    /// How many kernel elements.
+    /// Number of kernel elements.
     taps: i64,
     /// Padding of the operand.
     pads: (i64, i64),
@@ -23,12 +23,12 @@ struct Axis {
     stride: i64,
     /// In the order of the result.
     phases: Vec<Phase>,
-    /// Extent of a phase; phases that the result has less of are computed beyond its end.
+    /// Extent of a phase; phases with fewer elements in the result are computed beyond its end.
     extent: Dim,
 }
 
 impl Axis {
-    /// `None` where phases have no kernel elements, or skip operand elements.
+    /// `None` if a phase has no kernel elements, or skips operand elements.
     fn new(kernel: i64, stride: i64, skip: i64, (operand, result): (&Dim, &Dim)) -> Option<Axis> {
         let extent = result.ceil_div(&Dim::from(stride));
         let longer = (&extent - operand).as_const()?;
@@ -43,7 +43,7 @@ impl Axis {
     }
 }
 
-/// The axes of a transposed convolution, if phases fit together.
+/// The axes of a transposed convolution, if their phases fit together.
 fn axes_of(graph: &Graph, node: NodeId, spec: &ConvSpec) -> Option<Vec<Axis>> {
     let (x, w) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
     let (x, w, y) = (&graph.ty(x).shape, &graph.ty(w).shape, &graph.types(node)[0].shape);
@@ -54,13 +54,14 @@ fn axes_of(graph: &Graph, node: NodeId, spec: &ConvSpec) -> Option<Vec<Axis>> {
     (0..spec.strides.len()).map(axis).collect()
 }
 
-/// Whether [`convolve`] finds phases of a channels-first transposed convolution.
+/// Whether [`convolve`] supports a channels-first transposed convolution.
 pub(crate) fn fits(graph: &Graph, node: NodeId, spec: &ConvSpec) -> bool {
     axes_of(graph, node, spec).is_some()
 }
 
-/// A channels-first transposed convolution, of `x` with channels last, and what follows it element by element: the last node that it stands for,
-/// and its result with channels last. `None` where phases do not fit together.
+/// Convolves for a channels-first transposed convolution, given `x` with channels last, and the element-wise operations
+/// that follow it. Returns the last node that is replaced, and its result with channels last; `None` if the phases do
+/// not fit together.
 ///
 /// # Errors
 /// When the graph contradicts itself.
@@ -119,7 +120,7 @@ pub(crate) fn convolve(graph: &mut Graph, node: NodeId, x: Value, spec: &ConvSpe
     Ok(Some((last, result)))
 }
 
-/// The phases of each axis in the order in which they lie in the result, the last axis fastest.
+/// The phases of each axis in their order in the result, the last axis fastest.
 fn phases_of(axes: &[Axis], mut number: usize) -> Vec<&Phase> {
     let mut phases: Vec<&Phase> = Vec::new();
     for axis in axes.iter().rev() {
@@ -130,8 +131,8 @@ fn phases_of(axes: &[Axis], mut number: usize) -> Vec<&Phase> {
     phases
 }
 
-/// The element-wise operations behind a node, each the only user of what is before it, with their other operand for channels
-/// last; and the last of them.
+/// The element-wise operations after a node, each the only user of the one before, with their other operand for
+/// channels last; and the last of them.
 fn followers(graph: &mut Graph, node: NodeId) -> Result<(NodeId, Vec<(Op, Option<Value>)>)> {
     let (mut last, mut found) = (node, Vec::new());
     loop {
@@ -147,7 +148,7 @@ fn followers(graph: &mut Graph, node: NodeId) -> Result<(NodeId, Vec<(Op, Option
             {
                 let other = graph.operands(user)[1];
                 let shape = graph.ty(other).shape.clone();
-                // A number, or one for each channel.
+                // A number, or one per channel.
                 let rank = graph.types(node)[0].rank();
                 let level =
                     shape.iter().rev().take(rank - 2).all(|d| d.is(1)) && (shape.len() < rank || shape[0].is(1));

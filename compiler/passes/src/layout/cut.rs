@@ -1,23 +1,23 @@
-//! Two labels for many variables at the least cost, as a minimum cut.
+//! The cheapest assignment of two labels to many variables, as a minimum cut.
 //!
-//! A cost of one variable's label, or of two variables' labels being apart, is an edge of a network between two terminals. The
-//! edges that a cut between the terminals takes away are the costs of the labels that it stands for: variables on the
-//! source's side have the first one. A minimum cut, which equals the maximum flow, is therefore the best of all labellings,
-//! not an approximation (V. Kolmogorov, R. Zabih: What Energy Functions Can Be Minimized via Graph Cuts?, IEEE TPAMI 26(2),
-//! 2004).
+//! The cost of a variable's label, or of two variables having different labels, is an edge of a network between two
+//! terminals. The edges that a cut between the terminals removes are the costs of a labelling, in which the variables
+//! on the source's side have the first label. A minimum cut, which equals the maximum flow, is therefore the best of
+//! all labellings, not an approximation (V. Kolmogorov, R. Zabih: What Energy Functions Can Be Minimized via Graph
+//! Cuts?, IEEE TPAMI 26(2), 2004).
 
 use petgraph::algo::dinics;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
 
-/// A cost that no labelling pays. Sums of all others stay below.
+/// A cost that no labelling pays; sums of all other costs stay below.
 pub(super) const NEVER: u64 = 1 << 52;
 
-/// What gets a label.
+/// A variable to label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Variable(NodeIndex);
 
-/// Variables and what their labels cost.
+/// Variables and the costs of their labels.
 pub(super) struct Network {
     net: DiGraph<(), u64>,
     source: NodeIndex,
@@ -35,37 +35,37 @@ impl Network {
         Variable(self.net.add_node(()))
     }
 
-    /// What a variable's labels cost.
+    /// Adds the costs of a variable's labels.
     pub(super) fn alone(&mut self, v: Variable, [first, second]: [u64; 2]) {
-        // What both have in common decides nothing.
+        // A common cost does not affect the choice.
         let common = first.min(second);
         self.edge(v.0, self.sink, first - common);
         self.edge(self.source, v.0, second - common);
     }
 
-    /// What it costs that `a` has the first label and `b` the second.
+    /// Adds a cost if `a` has the first label and `b` the second.
     pub(super) fn apart(&mut self, a: Variable, b: Variable, cost: u64) {
         self.edge(a.0, b.0, cost);
     }
 
-    /// What the labels of two variables cost, `costs[a][b]`, where to disagree is no bargain: the costs of the two ways to
-    /// disagree are at least those of the two ways to agree.
+    /// Adds the costs of two variables' labels, `costs[a][b]`. The costs of the two ways to disagree must be at least
+    /// those of the two ways to agree.
     pub(super) fn together(&mut self, a: Variable, b: Variable, costs: [[u64; 2]; 2]) {
         let [[same, apart], [other, last]] = costs;
-        // `a`'s label is paid for as if `b` had the first one, `b`'s as if `a` had the second.
+        // `a`'s label costs as if `b` had the first one, `b`'s as if `a` had the second.
         self.alone(a, [same, other]);
         self.alone(b, [other, last]);
         self.apart(a, b, (apart + other).saturating_sub(same + last));
     }
 
-    /// What it costs that `a` has the first label and any of the others the second.
+    /// Adds a cost if `a` has the first label and any of the others the second.
     pub(super) fn any_second(&mut self, a: Variable, others: &[Variable], cost: u64) {
         let any = self.variable();
         self.apart(a, any, cost);
         others.iter().for_each(|&other| self.apart(any, other, NEVER));
     }
 
-    /// What it costs that `a` has the second label and any of the others the first.
+    /// Adds a cost if `a` has the second label and any of the others the first.
     pub(super) fn any_first(&mut self, a: Variable, others: &[Variable], cost: u64) {
         let any = self.variable();
         self.apart(any, a, cost);
@@ -78,10 +78,10 @@ impl Network {
         }
     }
 
-    /// Whether each variable has the first label, in the best labelling in which the fewest have.
+    /// Whether each variable has the first label, in the best labelling with the fewest first labels.
     pub(super) fn solve(&self) -> impl Fn(Variable) -> bool {
         let (_, flows) = dinics(&self.net, self.source, self.sink);
-        // The source's side is what can be reached where the flow leaves room.
+        // The source's side is what can be reached through edges with residual capacity.
         let mut reached = vec![false; self.net.node_count()];
         reached[self.source.index()] = true;
         let mut pending = vec![self.source];
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use mcc_ir::Random;
 
-    /// What a labelling costs, term by term.
+    /// The costs of a labelling, term by term.
     struct Terms {
         alone: Vec<[u64; 2]>,
         together: Vec<(usize, usize, [[u64; 2]; 2])>,

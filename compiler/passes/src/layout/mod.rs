@@ -1,9 +1,9 @@
-//! The layout of everything with spatial axes: channels-last, so that channels are what vectors run along, but for layers
-//! whose kernels want planes, and for what is between them, where that costs less all in all ([`choice`]).
+//! Chooses the layout of all operations with spatial axes: channels-last, so that vectors run along channels, except
+//! for layers whose kernels prefer planes, and operations between them, where that is cheaper in total ([`choice`]).
 //!
-//! What becomes channels-last is put between a transpose of its operand and one of its result; `transposes` makes most of
-//! them meet and cancel. What stays channels-first is left as it is. A transposed convolution first becomes what has a fast
-//! kernel, see [`transposed`].
+//! An operation that becomes channels-last gets a transpose of its operand and one of its result; `transposes` cancels
+//! most of them. Channels-first operations are unchanged. Transposed convolutions are first replaced by operations with
+//! fast kernels, see [`transposed`].
 
 pub mod channels_last_norm;
 mod choice;
@@ -17,7 +17,7 @@ use crate::support::layouts::{to_first, to_last};
 use mcc_ir::Result;
 use mcc_ir::{ConvSpec, Graph, Layout, NodeId, Op, PoolSpec, Value};
 
-/// Gives every operation with spatial axes the layout that suits the whole graph.
+/// Gives every operation with spatial axes the layout that is best for the whole graph.
 ///
 /// # Errors
 /// When the graph contradicts itself.
@@ -72,7 +72,7 @@ fn one(graph: &mut Graph, node: NodeId) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether a resize already stands behind a transpose to channels last.
+/// Whether a resize already follows a transpose to channels last.
 fn is_last(graph: &Graph, x: Value) -> bool {
     matches!(graph.op(x.node), Op::Transpose { perm } if *perm == to_last(perm.len()))
 }

@@ -1,4 +1,4 @@
-//! Transposed convolutions become what has a fast kernel.
+//! Replaces transposed convolutions by operations with fast kernels.
 
 use super::conv_phases;
 use crate::support::layouts::{to_first, to_last};
@@ -27,11 +27,11 @@ pub(super) fn replace(graph: &mut Graph, node: NodeId, spec: &ConvSpec, output_p
     Ok(())
 }
 
-/// A transposed convolution as
-/// - a convolution with turned weights, where strides are 1;
-/// - a matrix product whose columns spread into space, where windows do not overlap;
-/// - convolutions to the phases of the result, see [`conv_phases`];
-/// - otherwise, where phases differ in extent, a matrix product whose columns are summed up by [`Op::Col2Im`].
+/// Replaces a transposed convolution by
+/// - a convolution with reversed weights, if strides are 1;
+/// - a matrix product whose columns are moved to their positions, if windows do not overlap;
+/// - convolutions for the phases of the result, see [`conv_phases`];
+/// - otherwise, if phases differ in extent, a matrix product whose columns [`Op::Col2Im`] sums.
 fn transposed(graph: &mut Graph, node: NodeId, spec: &ConvSpec, output_pads: &[i64]) -> Result<Value> {
     let operands = graph.operands(node);
     let (x, w) = (operands[0], operands[1]);
@@ -62,7 +62,7 @@ fn transposed(graph: &mut Graph, node: NodeId, spec: &ConvSpec, output_pads: &[i
             let shape = vec![x_shape[0].clone(), &group * &outs, positions];
             let columns = graph.add(Op::Reshape { shape }, &[columns.into()])?;
             let size = graph.types(node)[0].shape[2..].to_vec();
-            // Windows lie where the operand's elements do; what `output_pads` add lies beyond all of them.
+            // Windows are at the operand's elements; the elements that `output_pads` adds are beyond all of them.
             let pads = spec.pads.iter().zip(output_pads).map(|(&(b, a), &o)| (b, (a - o).max(0))).collect();
             let op = Op::Col2Im { spec: ConvSpec { pads, ..spec.clone() }, kernel, size };
             graph.add_labelled(op, &[columns], &label)?.into()
@@ -75,14 +75,14 @@ fn transposed(graph: &mut Graph, node: NodeId, spec: &ConvSpec, output_pads: &[i
     graph.add(Op::Binary(BinaryOp::Add), &[product, bias])
 }
 
-/// Whether windows of a transposed convolution with weights `w` lie side by side.
+/// Whether the windows of a transposed convolution with weights `w` do not overlap.
 fn is_spread(graph: &Graph, w: Value, spec: &ConvSpec, output_pads: &[i64]) -> bool {
     let kernel = graph.ty(w).shape[2..].iter().zip(&spec.strides).all(|(k, &s)| k.is(s));
     let plain = spec.pads.iter().all(|&p| p == (0, 0)) && output_pads.iter().all(|&p| p == 0);
     kernel && plain && spec.group == 1 && spec.dilations.iter().all(|&d| d == 1)
 }
 
-/// The convolution that a transposed one with unit strides is; `None` where it would need negative padding.
+/// The convolution that equals a transposed one with unit strides; `None` if it would need negative padding.
 fn turned(
     graph: &mut Graph,
     (x, w): (Value, Value),
@@ -116,7 +116,7 @@ fn turned(
     graph.add(Op::Transpose { perm: to_first(rank) }, &[y.into()]).map(Some)
 }
 
-/// `[batch, d..., in]` times `[in, k..., out]`, then every `d` next to its `k`.
+/// `[batch, d..., in]` times `[in, k..., out]`, with every `k` axis moved after its `d`.
 fn spread(graph: &mut Graph, (x, w): (Value, Value), kernel: &[i64], label: &str) -> Result<Value> {
     let axes = kernel.len();
     let w_shape = graph.ty(w).shape.clone();

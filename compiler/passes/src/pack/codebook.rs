@@ -1,16 +1,18 @@
-//! Weights of few distinct numbers: a table for all of them, or one that columns have in common but for a factor.
+//! Weights with few distinct values: entries of one table, or of one table times a factor per column.
 //!
-//! A factor a column is what folding a batch normalisation leaves of a table. It is found again by the column's largest
-//! entry, which has to be some entry of the table times the factor; then all others have to be, to the rounding of `f32`.
+//! Folding a batch normalisation into a table leaves a factor per column. It is recovered from the column's largest
+//! element, which must be an entry of the table times the factor; then all other elements must be too, up to the
+//! rounding of `f32`.
 
 use std::collections::{BTreeSet, HashMap};
 
 use mcc_ir::{Column, LowBit};
 
-/// How far a weight may be from a factor times an entry, relative to it: several roundings of `f32`.
+/// Maximum relative difference of a weight from a factor times an entry: several roundings of `f32`.
 const TOLERANCE: f64 = 1.0 / (1 << 21) as f64;
 
-/// Codes, columns and the table of weights `[depth, out]` whose column `c` is `column(c)`, if `most` entries are enough.
+/// Codes, columns and the table of weights `[depth, out]` whose column `c` is `column(c)`, if it has at most `most`
+/// entries.
 pub(crate) fn of(
     values: &[f32],
     out: usize,
@@ -32,7 +34,7 @@ pub(crate) fn of(
     Some((LowBit { bits, block }, columns, table))
 }
 
-/// The distinct numbers among some, if they are no more than `most`.
+/// The distinct values, if there are at most `most`.
 fn entries(values: &[f32], most: usize) -> Option<Vec<f32>> {
     let mut entries = BTreeSet::new();
     let mut last = None;
@@ -57,7 +59,7 @@ fn scaled(out: usize, column: &dyn Fn(usize) -> Vec<f32>, most: usize) -> Option
     Some((table, factors))
 }
 
-/// The factor that makes some numbers of some entries of a table.
+/// The factor by which entries of a table give some numbers.
 fn factor(table: &[f32], numbers: &[f32]) -> Option<f32> {
     let largest = numbers.iter().copied().fold(0.0f32, |m, v| if v.abs() > m.abs() { v } else { m });
     if largest == 0.0 {
@@ -72,7 +74,7 @@ fn factor(table: &[f32], numbers: &[f32]) -> Option<f32> {
     table.iter().filter(|&&t| t != 0.0).map(|t| largest / t).find(|&factor| fits(factor))
 }
 
-/// The place of the entry that, times a factor, is the nearest to a number; the very number's, if it is an entry.
+/// The index of the entry that, times a factor, is nearest to a number; if the number is an entry, its index.
 fn nearest(table: &[f32], factor: f32, v: f32) -> u8 {
     let same = table.iter().position(|t| t.to_bits() == v.to_bits()).filter(|_| factor == 1.0);
     if let Some(place) = same.and_then(|place| u8::try_from(place).ok()) {

@@ -1,9 +1,9 @@
-//! Weights in panels: matrix products with constant right operands and channels-last convolutions become the
-//! primitives whose kernels read weights in the order in which they need them.
+//! Packs weights into panels: matrix products with constant right operands and channels-last convolutions become
+//! primitives whose kernels read weights in storage order.
 //!
-//! Packing is done by ordinary operations (pad, reshape, transpose), which constant folding evaluates. Padding of
-//! convolutions becomes an operation of its own, so that no kernel asks whether it is inside. 16-bit floats are
-//! multiplied as `f32`, which is what their product accumulates in. What is faster by minimal filtering goes by that
+//! Packing consists of ordinary operations (pad, reshape, transpose), which constant folding evaluates. Padding of
+//! convolutions becomes a separate operation, so that no kernel checks whether a window is inside. 16-bit floats are
+//! multiplied as `f32`, the type of the sums. Convolutions that are faster with minimal filtering use that
 //! ([`winograd`]).
 
 use mcc_targets::schedule::filtering::FilterStorage;
@@ -40,7 +40,7 @@ pub fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     Ok(changed)
 }
 
-/// What a 16-bit float type is computed in; other types in themselves.
+/// The type that a 16-bit float type is computed in; other types are computed in themselves.
 fn widened(dtype: DType) -> DType {
     if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype }
 }
@@ -54,8 +54,8 @@ pub(crate) fn keeps(dtype: DType, target: &Target) -> bool {
     target.reads(if dtype == DType::F16 { WeightFloats::F16 } else { WeightFloats::Bf16 })
 }
 
-/// Weights as they are to be stored: 16-bit floats stay such where loads convert them, and numbers that are 16-bit floats
-/// become such; other types are what they are computed in.
+/// The stored form of weights: 16-bit floats are kept if loads convert them, and values that are representable as
+/// 16-bit floats become such; other types are stored as they are computed.
 fn stored(graph: &mut Graph, w: Value, target: &Target) -> Result<Value> {
     let dtype = graph.ty(w).dtype;
     if matches!(dtype, DType::F16 | DType::BF16) {
@@ -67,7 +67,7 @@ fn stored(graph: &mut Graph, w: Value, target: &Target) -> Result<Value> {
     }
 }
 
-/// The 16-bit type that constant weights are stored in, if there is one.
+/// The 16-bit type in which constant weights are stored, if there is one.
 fn short_type(w: &Tensor, target: &Target) -> Option<DType> {
     let holds = |to: DType| match w.dtype() {
         DType::F32 => w.data().chunks_exact(4).all(|b| is_short([b[0], b[1], b[2], b[3]], to)),
@@ -76,7 +76,7 @@ fn short_type(w: &Tensor, target: &Target) -> Option<DType> {
     [DType::F16, DType::BF16].into_iter().find(|&to| keeps(to, target) && holds(to))
 }
 
-/// Whether a number is a normal one of a 16-bit float type, or zero.
+/// Whether a number is zero or a normal number of a 16-bit float type.
 fn is_short(bytes: [u8; 4], to: DType) -> bool {
     let bits = u32::from_le_bytes(bytes);
     let exponent = bits >> 23 & 0xff;
@@ -87,7 +87,7 @@ fn is_short(bytes: [u8; 4], to: DType) -> bool {
 }
 
 fn panel(target: &Target, dtype: DType, columns: i64) -> i64 {
-    // The register elements are at least 32 bits wide.
+    // Elements in registers have at least 32 bits.
     let lanes = u64::from(target.vector_bytes) / dtype.size().max(4) as u64;
     schedule::products::panel_columns(target, lanes, u64::try_from(columns).ok()) as i64
 }
@@ -100,7 +100,7 @@ pub(crate) fn pad(graph: &mut Graph, x: Value, before: Vec<Dim>, after: Vec<Dim>
     graph.add(Op::Pad { before, after, mode: PadMode::Constant }, &[x, zero])
 }
 
-/// `[..., k, n]` as `[..., panels, k, tile]`.
+/// Reshapes `[..., k, n]` to `[..., panels, k, tile]`.
 fn in_panels(graph: &mut Graph, b: Value, n: i64, target: &Target) -> Result<Value> {
     let (dtype, shape) = (graph.ty(b).dtype, graph.ty(b).shape.clone());
     let tile = panel(target, dtype, n);
@@ -132,8 +132,8 @@ fn matmul(graph: &mut Graph, node: NodeId, target: &Target) -> Result<Option<Val
     cast(graph, product.into(), dtype).map(Some)
 }
 
-/// A convolution to one channel as one of one channel, whose last axis is the last two: a panel of weights would be
-/// empty but for a column.
+/// Turns a convolution with one output channel into one with one input channel, joining the last two axes: a panel of
+/// weights would otherwise have a single used column.
 fn one_output(graph: &mut Graph, (x, w): (Value, Value), spec: &ConvSpec, kernel: &[i64]) -> Result<Option<Value>> {
     let (shape, axes) = (graph.ty(x).shape.clone(), kernel.len());
     let weights: Vec<Option<i64>> = graph.ty(w).shape.iter().map(Dim::as_const).collect();
@@ -162,7 +162,7 @@ fn one_output(graph: &mut Graph, (x, w): (Value, Value), spec: &ConvSpec, kernel
     Ok(Some(graph.add(Packed { spec, kernel, out: 1, weights: WeightFormat::Depthwise }.into(), &[x, w])?))
 }
 
-/// Recurrence weights in panels.
+/// Packs recurrence weights into panels.
 fn recurrent(graph: &mut Graph, node: NodeId, target: &Target) -> Result<bool> {
     let Some(r) = graph.operand(node, 1) else { return Ok(false) };
     let fixed: Option<Vec<i64>> = graph.ty(r).shape.iter().map(Dim::as_const).collect();
@@ -172,7 +172,7 @@ fn recurrent(graph: &mut Graph, node: NodeId, target: &Target) -> Result<bool> {
     Ok(true)
 }
 
-/// Weights `[out, in, k...]` as they are stored: `[taps, in, out]`.
+/// Weights `[out, in, k...]` in their stored order: `[taps, in, out]`.
 fn by_taps(graph: &mut Graph, w: Value, target: &Target) -> Result<Value> {
     let w = stored(graph, w, target)?;
     let shape = graph.ty(w).shape.clone();
@@ -196,7 +196,7 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, config: &Config) -> Res
     x = cast(graph, x, widened(dtype))?;
     let narrow = w;
     w = cast(graph, w, widened(dtype))?;
-    // Transformed weights would be larger than what has been made small.
+    // Transformed weights would be larger than compressed ones.
     let given = graph.as_constant(narrow);
     let short = given.is_some_and(|w| short_type(w, &config.target).is_some());
     let form = if config.compact || short { FilterStorage::Plain } else { FilterStorage::Transformed };
@@ -262,7 +262,7 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, config: &Config) -> Res
     cast(graph, result, dtype).map(Some)
 }
 
-/// The padding that is enough for all convolutions of a value, where several that differ have some.
+/// The padding that suffices for all convolutions of a value, if several have different padding.
 fn shared_pads(graph: &Graph, x: Value, pads: &[(i64, i64)]) -> Option<Vec<(i64, i64)>> {
     let padded = |pads: &[(i64, i64)]| pads.iter().any(|&p| p != (0, 0));
     let mut most = pads.to_vec();
@@ -277,7 +277,8 @@ fn shared_pads(graph: &Graph, x: Value, pads: &[(i64, i64)]) -> Option<Vec<(i64,
     (padded(pads) && most != pads).then_some(most)
 }
 
-/// A value with padding as a part of the same with more: convolutions with different padding then share one padded value.
+/// A padded value as a slice of one with more padding, so that convolutions with different padding share one padded
+/// value.
 fn part_of_padded(graph: &mut Graph, x: Value, pads: &[(i64, i64)], larger: &[(i64, i64)]) -> Result<Value> {
     let shape = graph.ty(x).shape.clone();
     let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {

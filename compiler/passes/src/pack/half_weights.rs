@@ -1,8 +1,8 @@
-//! Weights in 16-bit floats where the user asks for them ([`Config::weights`]): half of the bytes, at the price of a rounding.
+//! Rounds weights to 16-bit floats on request ([`Config::weights`]), which halves their size.
 //!
-//! Numbers of products and convolutions are rounded here and stay `f32` in the graph: [`super::dense`] stores numbers that are
-//! 16-bit floats as such, also where minimal filtering transforms them at run time. What is kept as codes, bytes or non-zeros is
-//! none of these operations any more; the scales of codes are rounded to `f16` in [`super::lowbit`].
+//! Weights of products and convolutions are rounded here and stay `f32` in the graph: [`super::dense`] stores values
+//! that are 16-bit floats as such, also where minimal filtering transforms them at run time. Weights stored as codes,
+//! bytes or non-zeros belong to other operations by now; the scales of codes are rounded to `f16` in [`super::lowbit`].
 
 use mcc_targets::schedule::products::MIN_HALF_WEIGHTS;
 use mcc_targets::{Config, WeightFloats};
@@ -30,7 +30,7 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
         let weights = match edit.graph.op(node) {
             Op::Gather { axis: 0 } => 0,
             Op::MatMul => 1,
-            // A channel's own filter is stored as it is.
+            // Depthwise filters are stored unchanged.
             Op::Conv(spec) if spec.group == 1 || !edit.shape(operands[1])[1].is(1) => 1,
             _ => return Ok(None),
         };
@@ -40,22 +40,22 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     })
 }
 
-/// Weights that 16-bit floats are near to.
+/// Weights rounded to 16-bit floats.
 struct Rounded {
     short: Tensor,
-    /// The norm of all differences over that of the weights.
+    /// The norm of the differences divided by the norm of the weights.
     error: f64,
 }
 
 impl Rounded {
-    /// Nothing where the type is too coarse for some weights, so that it costs more than its own precision, or where nothing
-    /// is to be rounded.
+    /// `None` if the type is too imprecise for some weights, so that the error exceeds its own precision, or if nothing
+    /// needs rounding.
     fn of(w: &Tensor, to: DType) -> Result<Option<Rounded>> {
         if w.dtype() != DType::F32 || w.numel() < MIN_HALF_WEIGHTS {
             return Ok(None);
         }
         let given = w.to_f64s();
-        // Kernels take no subnormal numbers.
+        // Kernels do not support subnormal numbers.
         let (precision, least) =
             if to == DType::F16 { (11, 2f64.powi(-14)) } else { (8, f64::from(f32::MIN_POSITIVE)) };
         let normal = |v: f64| if v.abs() < least { least.copysign(v) * (v.abs() / least).round() } else { v };
@@ -65,20 +65,21 @@ impl Rounded {
             (off, all) = (off + (a - b) * (a - b), all + a * a);
         }
         let error = (off / all).sqrt();
-        // What is not finite, or all zero, gives no number.
+        // For weights that are not finite, or all zero, this is not a number.
         Ok((error > 0.0 && error < 2f64.powi(-precision)).then_some(Rounded { short, error }))
     }
 
     fn apply(self, edit: &mut Edit, node: NodeId, operand: usize) -> Result<Value> {
         let (op, mut operands) = (edit.graph.op(node).clone(), edit.graph.operands(node));
         let (count, form) = (self.short.numel(), self.short.dtype().to_string());
-        let reason = format!("{} bytes instead of {}; rounding moves them by {:.1e}", 2 * count, 4 * count, self.error);
+        let reason =
+            format!("{} bytes instead of {}; rounding changes them by {:.1e}", 2 * count, 4 * count, self.error);
         let label = edit.graph.label(node).to_string();
         edit.graph.decide(Decision::new(label, Subject::Weights, op.name(), form, reason));
         operands[operand] = edit.graph.constant(self.short);
         let widen = Op::Cast { to: DType::F32, saturate: true };
         if operand == 0 {
-            // Rows are widened when they are taken.
+            // Rows are widened when they are gathered.
             let rows = edit.add(op, &operands)?;
             return edit.add(widen, &[rows]);
         }
@@ -93,7 +94,7 @@ mod tests {
     use mcc_ir::eval::eval_graph;
     use mcc_ir::text;
 
-    /// What is decided for a product of `f32[2, 64]` with weights `[64, 48]`, and how far its results move.
+    /// The decision for a product of `f32[2, 64]` with weights `[64, 48]`, and the difference of its results.
     fn product(weights: WeightFloats, value: impl Fn(usize) -> f64) -> (Option<String>, f64) {
         let mut graph = text::parse(
             "%0 = input \"x\" : f32[2, 64]\n%1 = input \"w\" : f32[64, 48]\n\

@@ -1,5 +1,6 @@
-//! Convolutions of images whose windows are as long as the data along one axis: that axis becomes channels, and the
-//! convolution one along the other axis, where minimal filtering is faster by more than moving the data costs.
+//! Turns convolutions of images whose windows are as long as the data along one axis into convolutions along the other
+//! axis: the first axis is joined with the channels, where minimal filtering then gains more than moving the data
+//! costs.
 
 use mcc_targets::schedule::filtering::Windows;
 use mcc_targets::{Config, schedule};
@@ -23,7 +24,8 @@ pub fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     Ok(changed)
 }
 
-/// Whether windows are as long as spatial axis `axis` of the data, and the convolution is faster along the other one.
+/// Whether windows are as long as the data along spatial axis `axis`, and the convolution along the other one is
+/// faster.
 fn pays(graph: &Graph, node: NodeId, spec: &ConvSpec, axis: usize, config: &Config) -> bool {
     let operands = graph.operands(node);
     let (x, y, other) = (graph.ty(operands[0]), &graph.types(node)[0], 1 - axis);
@@ -45,7 +47,7 @@ fn pays(graph: &Graph, node: NodeId, spec: &ConvSpec, axis: usize, config: &Conf
         channels: (w.shape()[1] * whole) as u64,
         out: w.shape()[0] as u64,
     };
-    // Channels are what is next to one another: the last axis joins them where it is.
+    // Channels are adjacent in memory: the last axis joins them without moving.
     let moved = if axis == 0 { elements } else { 0 };
     taps > 1 && whole > 1 && schedule::filtering::gain(&windows) > moved * schedule::filtering::MOVE_MULTIPLY_ADDS
 }

@@ -1,15 +1,16 @@
-//! Constant weights that are codes stay codes.
+//! Keeps constant weights that are codes as codes.
 //!
-//! However a model spells them (dequantized per tensor, channel or block, cast and multiplied, packed in nibbles, looked up
-//! in a codebook), by this time weights are numbers; what makes them codes is read off these:
-//! - a column, or each block of it, is whole numbers of a small range times one scale, to the rounding of `f32`;
-//! - or the whole tensor has few distinct numbers, but for a factor a column, which then are a table.
+//! However a model expresses them (dequantized per tensor, channel or block, cast and multiplied, packed in nibbles,
+//! looked up in a codebook), at this point weights are numbers; their values show whether they are codes:
+//! - a column, or each block of it, consists of integers of a small range times one scale, up to the rounding of `f32`;
+//! - or the whole tensor has few distinct values, possibly times a factor per column, which then form a table.
 //!
-//! Products and convolutions with such weights become [`WeightFormat::LowBit`], rows of such tables are gathered as bytes and
-//! scaled afterwards. That is as exact as the model's own arithmetic; see [`LowBit`].
+//! Products and convolutions with such weights become [`WeightFormat::LowBit`]; rows of such tables are gathered as
+//! bytes and scaled afterwards. That is as exact as the model's own arithmetic; see [`LowBit`].
 //!
-//! Convolutions that are faster by minimal filtering become [`WeightFormat::Filtered`] with codes. It is left undone for weights so
-//! small that nothing is gained, and where results are quantized to 16 bits, which are finer than what rows of 16 bits give.
+//! Convolutions that are faster with minimal filtering become [`WeightFormat::Filtered`] with codes. Not converted are
+//! weights that are too small to gain anything, and products whose results are quantized to 16 bits, which is more
+//! precise than rows of 16 bits.
 
 use bytes::Bytes;
 use mcc_targets::schedule::filtering::FilterStorage;
@@ -29,16 +30,16 @@ use mcc_ir::{
     Tensor, Value, WeightFormat,
 };
 
-/// Elements that may share parameters, besides all of a column.
+/// Numbers of elements that may share parameters, besides a whole column.
 const BLOCKS: [usize; 5] = [256, 128, 64, 32, 16];
 
-/// How far a weight over its scale may be from a whole number, relative to it: several roundings of `f32`.
+/// Maximum relative difference of a weight divided by its scale from an integer: several roundings of `f32`.
 const TOLERANCE: f64 = 1.0 / (1 << 20) as f64;
 
-/// The largest difference of numbers that 8 bits hold.
+/// The largest difference of two 8-bit integers.
 const SPAN: i32 = 255;
 
-/// Finds weights that are codes.
+/// Converts weights that are codes.
 ///
 /// # Errors
 /// When the graph contradicts itself.
@@ -83,7 +84,7 @@ fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, config: &Config) -> Resu
         (column * channels + channel) * window + place
     };
     let Some(form) = Form::of(w, [window * channels, out], at, config)? else { return Ok(None) };
-    // A word of codes is one of neighbouring channels then.
+    // Requires that neighbouring channels share a word of codes.
     let plan = winograd::plan(edit.graph, node, w, config, FilterStorage::Plain)
         .filter(|_| channels.is_multiple_of(form.coded.in_word()));
     if plan.is_none() && too_coarse(edit, node, &config.target) {
@@ -110,9 +111,9 @@ fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, config: &Config) -> Resu
     }
 }
 
-/// Whether what a target does with codes is off by steps of what the result is quantized to.
+/// Whether the target's arithmetic on codes is off by steps of the quantized result.
 fn too_coarse(edit: &mut Edit, node: NodeId, target: &Target) -> bool {
-    /// Operations from a product to its 16 bits, and some more.
+    /// Maximum number of operations from a product to its quantization to 16 bits, with some margin.
     const STEPS: usize = 16;
     if !target.has_byte_dot() {
         return false;
@@ -130,21 +131,21 @@ fn too_coarse(edit: &mut Edit, node: NodeId, target: &Target) -> bool {
         });
     }
     if fine {
-        let reason = "results of 16 bits are finer than products of rows of 16 bits";
+        let reason = "quantized 16-bit results are more precise than products of 16-bit rows";
         let (label, name) = (edit.graph.label(node).to_string(), edit.graph.op(node).name());
         edit.graph.decide(Decision::new(label, Subject::Weights, name, "dense", reason));
     }
     fine
 }
 
-/// Whole numbers and what they are multiplied by.
+/// Integers and their scale.
 struct Fit {
     scale: f32,
     numbers: Vec<i32>,
 }
 
 impl Fit {
-    /// Numbers whose differences are at most [`SPAN`], times one scale, if the values are that.
+    /// Integers whose differences are at most [`SPAN`] and a scale that give the values, if they exist.
     fn of(values: &[f32]) -> Option<Fit> {
         let magnitudes = values.iter().map(|v| f64::from(v.abs())).filter(|&v| v != 0.0);
         let (least, most) = magnitudes.fold((f64::INFINITY, 0.0f64), |(l, m), v| (l.min(v), m.max(v)));
@@ -154,7 +155,7 @@ impl Fit {
         if most == 0.0 {
             return Some(Fit { scale: 1.0, numbers: vec![0; values.len()] });
         }
-        // The least one is some multiple of the scale.
+        // The least value is some multiple of the scale.
         let bound = (f64::from(SPAN) * (1.0 + TOLERANCE) * least / most) as i32;
         let multiple = (1..=bound).find(|&m| {
             let scale = least / f64::from(m);
@@ -173,7 +174,7 @@ impl Fit {
         (high - low <= SPAN).then(|| Fit { scale: exact_scale(values, &numbers), numbers })
     }
 
-    /// Bits that hold the differences of the numbers, which are bytes if these are fewer than 8.
+    /// Number of bits for the differences of the integers; they are bytes if fewer than 8 bits suffice.
     fn bits(&self) -> u32 {
         let (low, high) = range(&self.numbers);
         // Zero points are bytes then, too.
@@ -181,7 +182,7 @@ impl Fit {
         [2, 4].into_iter().find(|bits| small && high - low < 1 << bits).unwrap_or(8)
     }
 
-    /// What is to be subtracted from codes of some bits that stand for themselves less their middle.
+    /// The number to subtract from codes of `bits` bits, which are stored minus their middle.
     fn zero(&self, bits: u32) -> i32 {
         let ((low, high), middle) = (range(&self.numbers), 1 << (bits - 1));
         if low >= -middle && high < middle { 0 } else { -middle - low }
@@ -192,7 +193,7 @@ fn range(numbers: &[i32]) -> (i32, i32) {
     numbers.iter().fold((i32::MAX, i32::MIN), |(low, high), &n| (low.min(n), high.max(n)))
 }
 
-/// The scale whose products with the numbers are the most of the values, bit by bit.
+/// The scale whose products with the integers equal the most values exactly.
 fn exact_scale(values: &[f32], numbers: &[i32]) -> f32 {
     let pairs = || values.iter().zip(numbers).filter(|p| *p.1 != 0);
     let Some((&v, &n)) = pairs().max_by_key(|p| p.1.abs()) else { return 1.0 };
@@ -212,7 +213,7 @@ struct Form {
 }
 
 impl Form {
-    /// The weights `[depth, out]` as codes, if they are any; `at` tells where an element of a column is.
+    /// The weights `[depth, out]` as codes, if possible; `at` is the position of a column's element.
     fn of(
         w: &Tensor,
         [depth, out]: [usize; 2],
@@ -234,17 +235,17 @@ impl Form {
         Ok(found.map(form))
     }
 
-    /// What it is called.
+    /// Name of the form.
     fn name(&self) -> String {
         let bits = self.coded.bits;
         if let Some(table) = &self.table {
-            let scale = if self.columns.iter().any(|c| c.scales != [1.0]) { " times a scale a column" } else { "" };
+            let scale = if self.columns.iter().any(|c| c.scales != [1.0]) { " times a scale per column" } else { "" };
             return format!("codebook of {}{scale}, {bits} bits", table.len());
         }
         let zero = if self.columns.iter().any(|c| !c.zeros.is_empty()) { " with zero points" } else { "" };
         match self.coded.block < self.depth {
             true => format!("int{bits} in blocks of {}{zero}", self.coded.block),
-            false => format!("int{bits} a column{zero}"),
+            false => format!("int{bits} per column{zero}"),
         }
     }
 
@@ -260,7 +261,7 @@ impl Form {
         let mut packed = self.coded.pack(&self.columns, PANEL_COLUMNS as usize)?;
         let scales = packed[1].to_f64s();
         let halves = Tensor::from_f64s(DType::F16, packed[1].shape().to_vec(), &scales)?;
-        // Kernels take no subnormal numbers.
+        // Kernels do not support subnormal numbers.
         let normal = scales.iter().all(|v| *v == 0.0 || (2f64.powi(-14)..65504.0).contains(&v.abs()));
         let (exact, wanted) = (scales == halves.to_f64s(), config.weights == WeightFloats::F16);
         if config.target.has_halves() && normal && (exact || wanted) {
@@ -287,7 +288,7 @@ impl Form {
         edit.add(op, &operands)
     }
 
-    /// How many times faster the dense form a convolution or product with the codes is.
+    /// The speed-up of a convolution or product with the codes over its dense form.
     fn gain(&self, edit: &Edit, node: NodeId, (spec, kernel): (&ConvSpec, &[i64]), target: &Target) -> f64 {
         let rows = edit.graph.types(node)[0].shape.split_last().map(|(_, rows)| rows.iter().product::<Dim>());
         let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
@@ -301,7 +302,7 @@ impl Form {
 
 type Found = (LowBit, Vec<Column>, Option<Vec<f32>>);
 
-/// Columns whose blocks are whole numbers times a scale each.
+/// Columns whose blocks are integers times a scale each.
 fn affine(depth: usize, out: usize, column: &dyn Fn(usize) -> Vec<f32>) -> Option<Found> {
     let whole = depth.next_multiple_of(16);
     let first = column(0);
@@ -329,7 +330,7 @@ fn coded_column(fits: &[Fit], bits: u32) -> Column {
     }
 }
 
-/// Rows of a table of whole numbers times one scale, one a column or one a row.
+/// Gathers rows of a table of integers times one scale, one per column or one per row.
 fn gather(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
     let operands = edit.graph.operands(node);
     let (table, indices) = (edit.graph.as_constant(operands[0]), operands[1]);
@@ -368,7 +369,7 @@ fn gather(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
     };
     let label = edit.graph.label(node).to_string();
     let bytes = format!("{} bytes instead of {}", rows * columns * bits / 8, 4 * rows * columns);
-    let form = format!("int{bits} a {}", if by_row { "row" } else { "column" });
+    let form = format!("int{bits} per {}", if by_row { "row" } else { "column" });
     edit.graph.decide(Decision::new(label, Subject::Weights, "gather", form, bytes));
     let mut taken = if small {
         gathered_nibbles(edit, &codes, columns, indices)?
@@ -384,7 +385,8 @@ fn gather(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
     edit.add(Op::Binary(BinaryOp::Mul), &[taken, scales]).map(Some)
 }
 
-/// Rows of codes below 16, two in a byte: one of the first half of the columns, and one of the second half above it.
+/// Gathers rows of codes below 16, two per byte: one of the first half of the columns in the low bits, one of the
+/// second half in the high bits.
 fn gathered_nibbles(edit: &mut Edit, codes: &[u8], columns: usize, indices: Value) -> Result<Value> {
     let half = columns / 2;
     let packed: Vec<u8> =
@@ -399,7 +401,7 @@ fn gathered_nibbles(edit: &mut Edit, codes: &[u8], columns: usize, indices: Valu
     edit.add(Op::Concat { axis }, &[low, high])
 }
 
-/// Rows of a table of few distinct numbers.
+/// Gathers rows of a table with few distinct values.
 fn gather_entries(edit: &mut Edit, node: NodeId, values: &[f32]) -> Result<Option<Value>> {
     let operands = edit.graph.operands(node);
     let columns = edit.shape(operands[0])[1].as_const().and_then(|c| usize::try_from(c).ok()).unwrap_or(0);

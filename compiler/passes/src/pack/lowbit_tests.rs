@@ -1,4 +1,4 @@
-//! Which weights are found to be codes, in which form, and that what they compute stays.
+//! Tests of which weights are recognised as codes, in which form, and that their results are preserved.
 
 use mcc_targets::{Config, WeightFloats};
 
@@ -11,12 +11,12 @@ fn floats(shape: &[usize], values: impl Fn(usize) -> f32) -> Tensor {
     Tensor::from_f64s(DType::F32, shape.to_vec(), &values).unwrap()
 }
 
-/// Whole numbers from `low` on, without a pattern.
+/// Pseudo-random integers from `low` on.
 fn number(i: usize, low: i32, count: u32) -> f32 {
     Random::new(i as u64).within(low.into(), i64::from(low) + i64::from(count) - 1) as f32
 }
 
-/// A scale without a short binary form.
+/// A scale without a short binary representation.
 fn scale(i: usize) -> f32 {
     0.013 + (i % 23) as f32 * 0.0017
 }
@@ -31,7 +31,7 @@ fn graph(op: Op, x: &Tensor, w: Tensor) -> Graph {
     graph
 }
 
-/// Runs the pass and compares values; gives the form that was decided on, if any.
+/// Runs the pass and compares values; returns the form that was chosen, if any.
 fn form(mut graph: Graph, x: &Tensor, compact: bool) -> Option<String> {
     let before = eval_graph(&graph, std::slice::from_ref(x)).unwrap();
     let config = Config { compact, ..Config::new("x86_64-unknown-linux-gnu", None).unwrap() };
@@ -61,32 +61,32 @@ fn products() {
     let of = |f: &dyn Fn(usize, usize) -> f32| product(floats(&shape, |i| f(i / 40, i % 40)));
     let n = |row: usize, column: usize, low, count| number(row * 40 + column, low, count);
     let found = |f: &dyn Fn(usize, usize) -> f32, want: &str| assert_eq!(of(f).as_deref(), Some(want));
-    found(&|r, c| n(r, c, -128, 256) * scale(0), "int8 a column");
-    found(&|r, c| n(r, c, -127, 255) * scale(c), "int8 a column");
-    found(&|r, c| n(r, c, -8, 16) * scale(c), "int4 a column");
-    found(&|r, c| n(r, c, -2, 4) * -scale(c), "int2 a column");
-    found(&|r, c| (n(r, c, 0, 256) - 99.0) * scale(c), "int8 a column with zero points");
-    // Few numbers that are no bytes.
-    found(&|r, c| (n(r, c, 0, 16) + 200.0) * scale(c), "int8 a column with zero points");
+    found(&|r, c| n(r, c, -128, 256) * scale(0), "int8 per column");
+    found(&|r, c| n(r, c, -127, 255) * scale(c), "int8 per column");
+    found(&|r, c| n(r, c, -8, 16) * scale(c), "int4 per column");
+    found(&|r, c| n(r, c, -2, 4) * -scale(c), "int2 per column");
+    found(&|r, c| (n(r, c, 0, 256) - 99.0) * scale(c), "int8 per column with zero points");
+    // A small range of numbers that are not bytes.
+    found(&|r, c| (n(r, c, 0, 16) + 200.0) * scale(c), "int8 per column with zero points");
     found(&|r, c| n(r, c, -8, 16) * scale(r / 32 + 3 * c), "int4 in blocks of 32");
     found(
         &|r, c| (n(r, c, 0, 16) - ((r / 16 + c) % 16) as f32) * scale(r / 16 + 5 * c),
         "int4 in blocks of 16 with zero points",
     );
-    // Numbers that are no multiples of anything, but few.
+    // Numbers without a common scale, but few distinct ones.
     let table = |k: usize| (k as f32 * 0.7).sin() + 0.01 * (k * k) as f32;
     found(&|r, c| table(n(r, c, 0, 16) as usize), "codebook of 16, 4 bits");
     found(&|r, c| table(n(r, c, 0, 3) as usize), "codebook of 3, 2 bits");
-    found(&|r, c| table(n(r, c, 0, 16) as usize) * scale(c), "codebook of 16 times a scale a column, 4 bits");
-    // Some columns of zeros, of few entries, of negative factors.
+    found(&|r, c| table(n(r, c, 0, 16) as usize) * scale(c), "codebook of 16 times a scale per column, 4 bits");
+    // Columns of zeros, of few entries, and with negative factors.
     let factor = |c: usize| [0.0, 1.3, -0.7, 0.011][c % 4];
     found(
         &|r, c| table(n(r, c, 0, if c % 3 == 0 { 4 } else { 16 }) as usize) * factor(c),
-        "codebook of 16 times a scale a column, 4 bits",
+        "codebook of 16 times a scale per column, 4 bits",
     );
-    // One number that is off.
+    // One number that differs.
     assert_eq!(of(&|r, c| table(n(r, c, 0, 16) as usize) * scale(c) * if r + c == 100 { 1.0001 } else { 1.0 }), None);
-    // Seventeen are too many, and so are weights like any others.
+    // Seventeen values are too many, as are arbitrary weights.
     assert_eq!(of(&|r, c| table(n(r, c, 0, 17) as usize)), None);
     assert_eq!(of(&|r, c| ((r * 40 + c) as f32).sin()), None);
     assert_eq!(of(&|r, c| if r == 5 { f32::NAN } else { n(r, c, -8, 16) }), None);
@@ -114,14 +114,14 @@ fn convolutions() {
         let w = floats(&[32, 16, kernel, kernel], |i| number(i, -8, 16) * scale(i / (16 * kernel * kernel)));
         form(graph(Op::Conv(spec(kernel as i64 / 2)), &x, w), &x, compact)
     };
-    assert_eq!(of(2, 3, false).as_deref(), Some("int4 a column"));
-    // Minimal filtering computes it with a third of the products.
+    assert_eq!(of(2, 3, false).as_deref(), Some("int4 per column"));
+    // Minimal filtering needs a third of the products.
     for compact in [false, true] {
-        assert_eq!(of(16, 3, compact).as_deref(), Some("int4 a column by minimal filtering"));
+        assert_eq!(of(16, 3, compact).as_deref(), Some("int4 per column by minimal filtering"));
     }
 }
 
-/// Scales that are no 16-bit floats become such only where weights may be rounded, and then results move by that.
+/// Scales that are not 16-bit floats are rounded only if weights may be rounded, and then results change accordingly.
 #[test]
 fn scales_are_rounded_where_that_is_asked_for() {
     let x = floats(&[3, 64], |i| number(i, -50, 100) / 16.0);
@@ -152,17 +152,18 @@ fn tables_of_rows() {
         form(graph(Op::Gather { axis: 0 }, &x, floats(&[100, 32], |i| f(i / 32, i % 32))), &x, false)
     };
     let n = |r: usize, c: usize| number(r * 32 + c, -127, 255);
-    assert_eq!(of(&|r, c| n(r, c) * 0.01).as_deref(), Some("int8 a column"));
-    assert_eq!(of(&|r, c| n(r, c) * scale(c)).as_deref(), Some("int8 a column"));
-    assert_eq!(of(&|r, c| n(r, c) * scale(r)).as_deref(), Some("int8 a row"));
-    assert_eq!(of(&|r, c| number(r * 32 + c, -8, 16) * scale(r)).as_deref(), Some("int4 a row"));
+    assert_eq!(of(&|r, c| n(r, c) * 0.01).as_deref(), Some("int8 per column"));
+    assert_eq!(of(&|r, c| n(r, c) * scale(c)).as_deref(), Some("int8 per column"));
+    assert_eq!(of(&|r, c| n(r, c) * scale(r)).as_deref(), Some("int8 per row"));
+    assert_eq!(of(&|r, c| number(r * 32 + c, -8, 16) * scale(r)).as_deref(), Some("int4 per row"));
     let table = |k: usize| (k as f32 * 0.7).sin() + 0.01 * (k * k) as f32;
     let found = of(&|r, c| table(number(r * 32 + c, 0, 16) as usize));
     assert_eq!(found.as_deref(), Some("codebook of 16, 4 bits"));
     assert_eq!(of(&|r, c| ((r * 32 + c) as f32).sin()), None);
 }
 
-/// Products by digits are off by some 16-bit steps: what is quantized to these keeps its floats, where products are such.
+/// Products with split rows are off by some 16-bit steps, so products whose results are quantized to 16 bits stay
+/// floats.
 #[test]
 fn sixteen_bits_are_finer_than_digits() {
     let coded = |to: DType, cpu: &str| {

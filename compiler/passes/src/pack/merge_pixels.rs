@@ -1,8 +1,9 @@
-//! Convolutions with few output channels: neighbouring pixels of a row become channels of one wider pixel.
+//! Merges pixels in convolutions with few output channels: neighbouring pixels of a row become channels of one wider
+//! pixel.
 //!
-//! A kernel's vectors run over output channels, so that one channel fills one lane. `f` pixels of `out` channels at
+//! A kernel's vectors run over output channels, so a single channel fills one lane. `f` pixels of `out` channels at
 //! stride `s` are the `f * out` channels of one pixel at stride `s * f` whose filters have `s * (f - 1)` more columns,
-//! zeros but where the pixel's own filter lies. The result has the same bytes in the same order.
+//! which are zero except where the pixel's own filter is. The result has the same bytes in the same order.
 
 use mcc_targets::choices::Problem;
 use mcc_targets::{Config, schedule};
@@ -70,7 +71,7 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, config: &Config) -> Res
     Ok(Some(result))
 }
 
-/// The filters `[out, in, .., columns]` of so many neighbouring pixels, as filters of one.
+/// The filters `[out, in, .., columns]` of `merged` neighbouring pixels, as filters of one pixel.
 fn spread(w: &Tensor, merged: usize, stride: usize) -> Result<Tensor> {
     let (out, columns) = (w.shape()[0], w.shape()[w.shape().len() - 1]);
     let wide = columns + stride * (merged - 1);

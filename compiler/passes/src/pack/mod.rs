@@ -1,4 +1,4 @@
-//! Weights as the kernels read them: panels of columns, transformed filters, codes of few bits.
+//! Stores weights as kernels read them: panels of columns, transformed filters, low-bit codes.
 
 pub mod codebook;
 pub mod dense;

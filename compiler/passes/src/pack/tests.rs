@@ -1,4 +1,4 @@
-//! Layout and packing keep what a graph computes.
+//! Layout and packing preserve what a graph computes.
 
 use mcc_targets::Config;
 
@@ -14,7 +14,7 @@ fn numbers(dtype: DType, shape: &[usize], seed: usize) -> Tensor {
     Random::new(seed as u64).integers(dtype, shape, -8, 8).unwrap()
 }
 
-/// Runs both passes on `op(x, constants...)`, where `x` has a symbolic first axis, and compares values and types.
+/// Runs the passes on `op(x, constants...)`, where `x` has a symbolic first axis, and compares values and types.
 fn check(op: Op, x: &Tensor, constants: &[Tensor], want: &str) {
     let mut graph = Graph::new();
     let mut shape: Vec<Dim> = x.shape().iter().map(|&d| Dim::from(d)).collect();
@@ -30,7 +30,7 @@ fn check(op: Op, x: &Tensor, constants: &[Tensor], want: &str) {
         let value = graph.outputs[0].value;
         assert_eq!(*graph.ty(value), ty, "type of {op:?}");
         let after = eval_graph(&graph, std::slice::from_ref(x)).unwrap();
-        // The factors of minimal filtering are too fine for exact sums.
+        // The factors of minimal filtering have too many digits for exact sums.
         let near = |(a, b): (f64, f64)| want.contains("winograd") && (a - b).abs() <= 1e-6 * a.abs().max(1.0);
         let all_near = || before[0].to_f64s().into_iter().zip(after[0].to_f64s()).all(near);
         assert!(after == before || all_near(), "value of {op:?}");
@@ -98,7 +98,7 @@ fn convolutions() {
     check(Op::Pool(pool), &x, &[], "transpose pool transpose");
 }
 
-/// Weights that are small stay so: minimal filtering transforms them at run time.
+/// Compressed weights stay compressed: minimal filtering transforms them at run time.
 #[test]
 fn small_filters_are_transformed_late() {
     let x = numbers(DType::F32, &[1, 14, 14, 32], 4);
@@ -127,7 +127,7 @@ fn small_filters_are_transformed_late() {
         };
         graph.topological().into_iter().find_map(form)
     };
-    // Thirds are no 16-bit floats, quarters are.
+    // Thirds are not 16-bit floats, quarters are.
     assert_eq!(packed(DType::F32, 1.0 / 3.0, false), Some((Filters::Transformed, Some(DType::F32))));
     assert_eq!(packed(DType::F32, 1.0 / 3.0, true), Some((Filters::Plain, Some(DType::F32))));
     assert_eq!(packed(DType::F32, 0.25, false), Some((Filters::Plain, Some(DType::F16))));
@@ -143,11 +143,11 @@ fn transposed_convolutions() {
     check(op(spec(1, 2, 1, 2), [0, 0]), &x, &weights(&[4, 3, 2, 3], 2), "transpose pad packed_conv binary transpose");
     let apart = "transpose packed_matmul reshape transpose reshape binary transpose";
     check(op(spec(2, 1, 0, 1), [0, 0]), &x, &weights(&[4, 3, 2, 2], 1), apart);
-    // Two phases on each axis, which differ in padding.
+    // Two phases per axis, which differ in padding.
     let phases = "transpose pad slice packed_conv binary reshape packed_conv binary reshape concat \
                   pad packed_conv binary reshape pad slice packed_conv binary reshape concat concat reshape transpose";
     check(op(spec(2, 1, 1, 2), [1, 0]), &x, &weights(&[4, 3, 3, 3], 2), phases);
-    // The last phases have an element less on each axis.
+    // The last phases have one element less per axis.
     let longer = "transpose pad slice packed_conv binary reshape pad slice packed_conv binary reshape concat \
                   pad packed_conv binary reshape pad packed_conv binary reshape concat concat reshape slice transpose";
     check(op(spec(2, 1, 1, 1), [0, 0]), &x, &weights(&[4, 3, 3, 4], 1), longer);

@@ -1,5 +1,6 @@
-//! Convolutions by minimal filtering ([`WeightFormat::Filtered`]), where a cost model says that they are faster by it: windows of
-//! the same extent along both axes of an image, or of more than one element along a single axis, with unit strides.
+//! Plans minimal filtering of convolutions ([`WeightFormat::Filtered`]) where the cost model predicts that it is
+//! faster: windows with the same extent along both axes of an image, or with more than one element along a single axis,
+//! with unit strides.
 
 use mcc_targets::choices::Problem;
 use mcc_targets::schedule::filtering::{FilterStorage, Windows};
@@ -8,7 +9,7 @@ use mcc_targets::{Config, schedule};
 use mcc_ir::Result;
 use mcc_ir::{ConvSpec, Dim, Filtering, Filters, Graph, Layout, NodeId, Op, Packed, Tensor, WeightFormat, text};
 
-/// A convolution by minimal filtering.
+/// A convolution with minimal filtering.
 pub(crate) struct FilterPlan {
     /// Along all axes.
     size: Vec<i64>,
@@ -17,12 +18,12 @@ pub(crate) struct FilterPlan {
     dilations: Vec<i64>,
     filterings: [Filtering; 2],
     out: usize,
-    /// How many times faster it is than with transformed weights, by the cost model.
+    /// Its predicted speed-up over the same with transformed weights.
     pub gain: f64,
 }
 
-/// What the cost model is to know of a convolution with weights of shape `[out, in, k...]`, if it is one that minimal
-/// filtering can compute.
+/// The cost model's description of a convolution with weights of shape `[out, in, k...]`, if minimal filtering supports
+/// it.
 pub(crate) fn windows(graph: &Graph, node: NodeId, w: &[usize]) -> Option<Windows> {
     let Op::Conv(spec) = graph.op(node) else { return None };
     let plain = spec.group == 1 && spec.strides.iter().all(|&s| s == 1);
@@ -38,14 +39,14 @@ pub(crate) fn windows(graph: &Graph, node: NodeId, w: &[usize]) -> Option<Window
         _ => return None,
     };
     let kernel = kernel.map(|k| k as u64);
-    // An axis of single elements has nothing between them.
+    // A single element has no dilation.
     let dilations = [0, 1].map(|a| if kernel[a] == 1 { 1 } else { dilations[a] });
     let fits = kernel[0] == kernel[1] || kernel.contains(&1);
     let windows = Windows { size, kernel, dilations, channels: channels as u64, out: out as u64 };
     (fits && kernel != [1, 1] && !windows.size.contains(&0)).then_some(windows)
 }
 
-/// How a convolution with weights `[out, in, k...]` goes by minimal filtering, if that makes it faster.
+/// The plan for a convolution with weights `[out, in, k...]`, if minimal filtering is faster.
 pub(crate) fn plan(
     graph: &Graph,
     node: NodeId,
@@ -74,7 +75,7 @@ impl FilterPlan {
         let values = Filtering::transformed(self.filterings, [channels, out], &at);
         Tensor::from_f64s(w.dtype(), vec![values.len() / (channels * out), channels, out], &values)
     }
-    /// The padding of a convolution with what whole tiles read beyond it.
+    /// The padding of a convolution, including what whole tiles read beyond it.
     pub fn pads(&self, spec: &ConvSpec) -> Vec<(i64, i64)> {
         let whole = |(a, pad): (usize, &(i64, i64))| {
             let step = self.tile[a] * self.dilations[a];
@@ -83,7 +84,7 @@ impl FilterPlan {
         spec.pads.iter().enumerate().map(whole).collect()
     }
 
-    /// The operation that convolves what is padded with packed weights.
+    /// The operation on the padded operand and packed weights.
     pub fn op(&self, filters: Filters) -> Op {
         let axes = self.kernel.len();
         let size = self.size.iter().map(|&n| Dim::from(n)).collect();

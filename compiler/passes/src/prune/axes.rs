@@ -1,4 +1,4 @@
-//! Where a reshape takes the elements of an axis.
+//! Finds the axis to which a reshape moves an axis.
 
 use mcc_ir::Dim;
 
@@ -20,10 +20,10 @@ impl Moved {
     }
 }
 
-/// Multiples of a product of symbols that are tried.
+/// Maximum multiple of a product of symbols that is tried.
 const MULTIPLES: usize = 256;
 
-/// Where `axis` of `from` is in `to`; of several places that with most indices.
+/// The position of `axis` of `from` in `to`; of several candidates the one with the most indices.
 pub(super) fn moved(from: &[Dim], axis: usize, to: &[Dim]) -> Option<Moved> {
     let extent = usize::try_from(from[axis].as_const()?).ok().filter(|&e| e > 0)?;
     let before: Dim = from[..axis].iter().product();
@@ -33,9 +33,9 @@ pub(super) fn moved(from: &[Dim], axis: usize, to: &[Dim]) -> Option<Moved> {
         let ahead: Dim = to[..b].iter().product();
         let place = if size % extent == 0 {
             let ratio = size / extent;
-            // The result's axis may hold indices of axes before as well.
+            // The result's axis may also hold indices of earlier axes.
             let quotient = before.exact_div(&ahead).and_then(|q| q.as_const()).and_then(|q| usize::try_from(q).ok());
-            // Of sums of products there is no quotient, only a multiple that fits.
+            // Sums of products have no quotient; a multiple that fits is searched instead.
             let outer = (1..=ratio.min(MULTIPLES)).chain(quotient.filter(|q| (1..=ratio).contains(q)));
             let outer = outer.into_iter().find(|o| ratio.is_multiple_of(*o) && &ahead * &Dim::from(*o) == before);
             outer.map(|outer| Moved::Merged { axis: b, inner: ratio / outer })

@@ -1,7 +1,7 @@
-//! Follows channels through the graph, operands before users: which axis of a value holds channels, which of its
-//! channels are one number everywhere, and which channels of which values must stay together.
+//! Follows channels through the graph, operands before users: the axis of a value that holds channels, the channels
+//! that are constant, and the channels that must stay together.
 //!
-//! An operation that this file does not know reads its operands whole.
+//! All channels of the operands of any other operation are needed.
 
 use std::collections::HashMap;
 
@@ -17,11 +17,11 @@ use mcc_ir::{
 
 /// The channels of a value.
 pub(super) struct Track {
-    /// The axis that holds them.
+    /// Their axis.
     pub(super) axis: usize,
-    /// The slot of the first one.
+    /// The slot of the first channel.
     pub(super) first: usize,
-    /// The number that all elements of a channel are, where they are one whatever the inputs.
+    /// The value of a channel that is constant for all inputs.
     pub(super) known: Vec<Option<f64>>,
 }
 
@@ -31,7 +31,7 @@ impl Track {
     }
 }
 
-/// All that is known of a graph's channels.
+/// The channels of a graph.
 pub(super) struct Flow<'g> {
     pub(super) graph: &'g Graph,
     pub(super) order: Vec<NodeId>,
@@ -71,14 +71,14 @@ impl<'g> Flow<'g> {
         &self.graph.ty(value).shape
     }
 
-    /// Gives a node's result channels.
+    /// Assigns channels to a node's result.
     fn track(&mut self, node: NodeId, axis: usize, known: Vec<Option<f64>>) -> usize {
         let first = self.slots.add(known.len());
         self.tracks.insert(node.into(), Track { axis, first, known });
         first
     }
 
-    /// Looks at a node; returns the numbers of the operands whose channels its own account for.
+    /// Processes a node; returns the indices of the operands whose channels are represented by its own.
     fn follow(&mut self, node: NodeId) -> Result<Vec<usize>> {
         let graph = self.graph;
         let operands = graph.operands(node);
@@ -104,7 +104,7 @@ impl<'g> Flow<'g> {
         };
         let zeros = || -> Option<Vec<Option<f64>>> { Some(known.iter().map(|k| k.filter(|&c| c == 0.0)).collect()) };
         let in_x = self.shape(x);
-        // The axis and what is known of the result's channels, one for one those of `x`.
+        // The axis and the known values of the result's channels, which correspond to those of `x`.
         let (to, known) = match op {
             Op::Transpose { perm } => (perm.iter().position(|&p| p == axis), same(true)),
             Op::Broadcast { shape } => {
@@ -157,7 +157,7 @@ impl<'g> Flow<'g> {
         Ok(vec![0])
     }
 
-    /// Keeps the channels from `first` on together with those of a value.
+    /// Joins the channels from `first` on with those of a value.
     fn join(&mut self, first: usize, value: Value, count: usize) {
         let from = self.tracks[&value].first;
         (0..count).for_each(|i| self.slots.join(first + i, from + i));
@@ -174,7 +174,7 @@ impl<'g> Flow<'g> {
         let first = self.track(node, layer.out_axis, constants);
         let mut followed = vec![1, 2];
         if layer.groups > 1 && tracked {
-            // A group stays or goes as a whole.
+            // A group is kept or removed as a whole.
             let from = self.tracks[&x].first;
             let [ins, outs] = layer.per_group();
             for g in 0..layer.groups {
@@ -191,8 +191,8 @@ impl<'g> Flow<'g> {
         followed
     }
 
-    /// A product of two computed matrices: channels of batch axes are those of both, channels of rows and columns are
-    /// one operand's.
+    /// A product of two computed matrices: channels of batch axes belong to both operands, channels of rows and columns
+    /// to one.
     fn product(&mut self, node: NodeId, a: Value, b: Value) -> Vec<usize> {
         let rank = self.graph.ty(node.into()).rank();
         // The axis of the result, and whether it is a batch axis.
@@ -388,7 +388,7 @@ impl<'g> Flow<'g> {
     }
 }
 
-/// Whether a pool of equal elements gives that element everywhere.
+/// Whether a pool of equal elements returns that element everywhere.
 fn pool_keeps(spec: &PoolSpec) -> bool {
     let inside = (0..spec.kernel.len())
         .all(|a| spec.pads[a].0 < spec.kernel[a] && spec.pads[a].1 < spec.kernel[a] && spec.dilations[a] == 1);
@@ -400,7 +400,7 @@ fn pool_keeps(spec: &PoolSpec) -> bool {
     }
 }
 
-/// An element-wise operation on channels that are numbers; zero times anything is zero.
+/// An element-wise operation on constant channels; zero times anything is zero.
 fn evaluate(op: &Op, sides: &[Vec<Option<f64>>], dtypes: impl Iterator<Item = DType>) -> Result<Vec<Option<f64>>> {
     let n = sides[0].len();
     let all: Vec<usize> = (0..n).filter(|&i| sides.iter().all(|s| s[i].is_some())).collect();

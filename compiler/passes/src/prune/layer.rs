@@ -1,10 +1,10 @@
-//! Layers with constant weights: which result channels read which operand channels.
+//! Layers with constant weights: the operand channels that each result channel reads.
 
 use crate::support::weights::channel_axis;
 use mcc_ir::Result;
 use mcc_ir::{ConvSpec, DType, Graph, Layout, NodeId, Op, Tensor, eval};
 
-/// Elements of a map of what constant channels add to a result, over those of the weights.
+/// Maximum size of a map of the constant channels' contributions, as a multiple of the weights' size.
 const MAX_MAP: usize = 8;
 
 /// A convolution or matrix product with constant weights.
@@ -19,16 +19,16 @@ pub(super) struct Layer {
     pub(super) groups: usize,
     /// Whether result `o` reads the `i`-th operand channel of its group: at `o * (ins / groups) + i`.
     reads: Vec<bool>,
-    /// The bias, where it is a constant; zeros where there is none.
+    /// The bias, if constant; zeros if there is none.
     bias: Option<Vec<f64>>,
-    /// Whether zeros around the operand meet the weights.
+    /// Whether weights are multiplied with zero padding.
     padded: bool,
-    /// Spatial extents of operand and result, where they are constants.
+    /// Spatial extents of operand and result, if constant.
     extents: Option<[Vec<usize>; 2]>,
 }
 
 impl Layer {
-    /// The layer that a node is.
+    /// The layer that a node computes, if it does.
     pub(super) fn of(graph: &Graph, node: NodeId) -> Option<Layer> {
         let op = graph.op(node).clone();
         let operands = graph.operands(node);
@@ -74,7 +74,7 @@ impl Layer {
         Some(layer)
     }
 
-    /// Operand channels and result channels of a group.
+    /// Operand channels and result channels per group.
     pub(super) fn per_group(&self) -> [usize; 2] {
         [self.ins / self.groups, self.outs / self.groups]
     }
@@ -84,7 +84,7 @@ impl Layer {
         let size = self.w.dtype().size();
         let float = self.w.dtype().is_float();
         let zero = |bytes: &[u8]| {
-            // Minus zero is zero; its sign is in a float's last byte.
+            // Minus zero is zero; its sign is in the last byte of a float.
             bytes[..size - 1].iter().all(|&b| b == 0)
                 && (bytes[size - 1] == 0 || float && bytes[size - 1] == 0x80 && !self.unsigned_zero())
         };
@@ -105,7 +105,7 @@ impl Layer {
         reads
     }
 
-    /// Whether the code of a negative zero means something else.
+    /// Whether the code of a negative zero has another meaning.
     fn unsigned_zero(&self) -> bool {
         self.w.dtype().size() == 1
     }
@@ -123,7 +123,7 @@ impl Layer {
         values.iter().filter(|v| **v == 0.0).count() as f64 / values.len().max(1) as f64
     }
 
-    /// Whether result channel `o` depends on operand channel `i`, both counted in all of the layer.
+    /// Whether result channel `o` depends on operand channel `i`, both counted within the whole layer.
     pub(super) fn reads(&self, o: usize, i: usize) -> bool {
         let [ins, outs] = self.per_group();
         o / outs == i / ins && self.reads[o * ins + i % ins]
@@ -136,12 +136,13 @@ impl Layer {
         first..first + ins
     }
 
-    /// Whether an operand channel that is `c` everywhere adds the same number to all elements of a result channel.
+    /// Whether an operand channel with the constant value `c` contributes the same number to all elements of a result
+    /// channel.
     fn uniform(&self, c: f64) -> bool {
         c == 0.0 || !self.padded && !matches!(self.op, Op::ConvTranspose { .. })
     }
 
-    /// Whether the weights of an operand channel that is `c` everywhere can go, with what it adds put elsewhere.
+    /// Whether an operand channel with the constant value `c` can be removed, with its contribution added elsewhere.
     pub(super) fn folds(&self, c: f64) -> bool {
         let map = || {
             let size = |e: &[Vec<usize>; 2]| self.outs * e[1].iter().product::<usize>();
@@ -150,8 +151,7 @@ impl Layer {
         self.uniform(c) || map()
     }
 
-    /// What result channel `o` is everywhere, if it is one number for all values of the operand channels that are
-    /// not `known`.
+    /// The constant value of result channel `o`, if it does not depend on the operand channels that are not `known`.
     pub(super) fn constant(&self, o: usize, known: impl Fn(usize) -> Option<f64>) -> Option<f64> {
         let mut sum = self.bias.as_ref()?[o];
         for i in self.sources(o).filter(|&i| self.reads(o, i)) {
@@ -174,16 +174,16 @@ impl Layer {
         (first..first + taps).map(|k| self.w.f64_at(k))
     }
 
-    /// What operand channels `removed`, with the number each of them is, add to the result channels `kept`: one number
-    /// a channel, or one an element of `[kept, d...]` (`[d..., kept]`, as the layout is) where padding tells elements
-    /// apart. `None` if nothing.
+    /// The contribution of operand channels `removed`, with their values, to the result channels `kept`: one number per
+    /// channel, or one per element of `[kept, d...]` (`[d..., kept]`, depending on the layout) if padding makes
+    /// elements differ. `None` if it is zero.
     pub(super) fn folded(&self, kept: &[usize], removed: &[(usize, f64)]) -> Result<Option<Tensor>> {
         let removed: Vec<(usize, f64)> = removed.iter().copied().filter(|&(_, c)| c != 0.0).collect();
         let read = |o: usize| removed.iter().filter(move |&&(i, _)| self.reads(o, i));
         if !kept.iter().any(|&o| read(o).next().is_some()) {
             return Ok(None);
         }
-        // What the constant channels add at each tap.
+        // The contribution of the constant channels at each tap.
         let by_tap = |o: usize| {
             let mut sums = vec![0.0; self.taps()];
             for &(i, c) in read(o) {
@@ -226,8 +226,7 @@ impl Layer {
         }
     }
 
-    /// The operation and weights of the same layer with these channels only; both are whole groups where there are
-    /// several.
+    /// The operation and weights of the layer with these channels only; both are whole groups if there are several.
     pub(super) fn narrowed(&self, ins: &[usize], outs: &[usize]) -> Result<(Op, Tensor)> {
         let groups = if self.groups == 1 { 1 } else { outs.len() / self.per_group()[1] };
         let narrow = |spec: &ConvSpec| ConvSpec { group: groups, ..spec.clone() };
@@ -247,7 +246,7 @@ impl Layer {
         !matches!(self.op, Op::MatMul)
     }
 
-    /// Multiply-adds a result element of all channels together, when only so many channels are left.
+    /// Multiply-adds per position of the result, with this many channels left.
     pub(super) fn work(&self, ins: usize, outs: usize) -> f64 {
         if self.groups == 1 { (ins * outs) as f64 } else { (outs * self.per_group()[0]) as f64 }
     }
@@ -264,7 +263,7 @@ fn positions(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> + '_ {
     })
 }
 
-/// The elements of a constant with these indices along an axis.
+/// The elements of a constant at these indices along an axis.
 pub(super) fn pick(t: &Tensor, axis: usize, indices: &[usize]) -> Result<Tensor> {
     let inner: usize = t.shape()[axis + 1..].iter().product::<usize>() * t.dtype().size();
     let outer: usize = t.shape()[..axis].iter().product();
@@ -284,11 +283,11 @@ pub(super) fn pick(t: &Tensor, axis: usize, indices: &[usize]) -> Result<Tensor>
     Tensor::new(t.dtype(), shape, data.into())
 }
 
-/// What a constant that broadcasts against `rank` axes is at each of `extent` indices of an axis, where it is one finite
+/// The value of a constant that broadcasts with `rank` axes at each of `extent` indices of an axis, if it is one finite
 /// number there.
 pub(super) fn numbers(t: &Tensor, rank: usize, axis: usize, extent: usize) -> Vec<Option<f64>> {
     let finite = |v: f64| v.is_finite().then_some(v);
-    // Not every integer of 64 bits is a number of `f64`.
+    // `f64` cannot represent every 64-bit integer.
     let exact = !matches!(t.dtype(), DType::I64 | DType::U64);
     let own = (axis + t.shape().len()).checked_sub(rank).filter(|&a| t.shape()[a] == extent && extent > 1);
     let Some(own) = own.filter(|_| exact) else {

@@ -1,14 +1,15 @@
-//! Structured pruning: channels that are one number whatever the inputs, and channels that nothing reads, leave the graph.
+//! Structured pruning: removes channels that are constant for all inputs, and channels that nothing reads.
 //!
-//! A result channel of a layer whose weights are zero is its bias everywhere; through element-wise operations, pools,
-//! resizes, concatenations and so on it stays one number, and where a layer reads it, it is a part of that layer's bias
-//! (one number an element where zero padding meets it). A channel that meets only weights of zero is read by nothing.
-//! Channels that element-wise operations, grouped convolutions and the like tie together go together or stay.
+//! A result channel of a layer whose weights are zero equals its bias everywhere; it stays constant through
+//! element-wise operations, pools, resizes, concatenations and so on, and where a layer reads it, it becomes part of
+//! that layer's bias (one number per element with zero padding). A channel that is multiplied only by zero weights is
+//! not read. Channels that element-wise operations, grouped convolutions and the like couple are kept or removed
+//! together.
 //!
-//! Zero times anything is taken for zero: activations are finite. A model whose activations become infinite or NaN in a
-//! channel with weights of zero has NaN in its results by IEEE arithmetic, and none after this pass.
+//! Zero times anything counts as zero, since activations are assumed to be finite. If activations become infinite or
+//! NaN in a channel with zero weights, IEEE arithmetic gives NaN; after this pass the result has none.
 //!
-//! [`flow`] follows channels, [`needs`] finds out which of them matter, [`rewrite`] builds the narrower graph.
+//! [`flow`] follows channels, [`needs`] finds those that matter, [`rewrite`] builds the narrower graph.
 
 mod axes;
 mod flow;
@@ -22,7 +23,7 @@ use mcc_targets::Config;
 use mcc_ir::Graph;
 use mcc_ir::Result;
 
-/// Removes channels that say nothing.
+/// Removes constant and unread channels.
 pub(super) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     let snapshot = graph.clone();
     let mut flow = flow::Flow::of(&snapshot)?;

@@ -1,10 +1,10 @@
-//! Which channels matter: from what reads values whole, backwards through the weights that are not zero.
+//! Finds the needed channels: backwards from readers of whole values through the non-zero weights.
 
 use super::flow::Flow;
 use mcc_ir::NodeId;
 
-/// Marks every channel that the outputs depend on, and those that stay because odd numbers of channels cost more than
-/// a few idle ones.
+/// Marks every channel that the outputs depend on, and those that are kept because odd numbers of channels cost more
+/// than a few superfluous ones.
 pub(super) fn spread(flow: &mut Flow) {
     mark(flow);
     for node in flow.order.clone() {
@@ -14,8 +14,8 @@ pub(super) fn spread(flow: &mut Flow) {
     }
 }
 
-/// Keeps neighbouring channels together whose weights are mostly zero in all of them at once: such runs are blocks, for
-/// which there are kernels, as long as no channel among them is gone.
+/// Keeps neighbouring channels together if their weights are mostly zero in all of them at once: such runs are blocks,
+/// which have a kernel as long as no channel among them is removed.
 fn keep_blocks(flow: &mut Flow, node: NodeId) -> bool {
     let Some(layer) = flow.layers.get(&node).filter(|l| l.groups == 1) else { return false };
     let mut changed = false;
@@ -37,7 +37,7 @@ fn keep_blocks(flow: &mut Flow, node: NodeId) -> bool {
     changed
 }
 
-/// Keeps some more of a layer's channels, those that are numbers first: they need nothing themselves.
+/// Keeps some more channels of a layer, constant ones first, since these need nothing themselves.
 fn round_up(flow: &mut Flow, node: NodeId) -> bool {
     if !flow.layers.contains_key(&node) {
         return false;
@@ -60,7 +60,7 @@ fn round_up(flow: &mut Flow, node: NodeId) -> bool {
     changed
 }
 
-/// Lets layers need the operand channels that their needed results read, until nothing changes.
+/// Marks the operand channels that the needed results of layers read, until nothing changes.
 fn mark(flow: &mut Flow) {
     let layers: Vec<NodeId> = flow.order.iter().rev().copied().filter(|n| flow.layers.contains_key(n)).collect();
     loop {
@@ -78,7 +78,7 @@ fn mark_operands(flow: &mut Flow, node: NodeId) -> bool {
     let layer = &flow.layers[&node];
     let Some(x) = flow.graph.operand(node, 0) else { return false };
     let Some(source) = flow.tracks.get(&x).filter(|t| t.axis == layer.in_axis) else { return false };
-    // Channels of several groups stay together: what a group needs, `flow` has joined with its results.
+    // Channels of several groups stay together: `flow` has joined the operands of a group with its results.
     if layer.groups > 1 {
         return false;
     }

@@ -1,4 +1,4 @@
-//! Builds the graph again with the channels that are left.
+//! Rebuilds the graph with the remaining channels.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use super::layer::{Layer, pick};
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, Decision, Dim, Graph, NodeId, Op, Range, Subject, Tensor, Value};
 
-/// Rebuilds what loses channels, and what is a constant as a whole; whether anything does.
+/// Rebuilds nodes that lose channels or become constant; returns whether there are any.
 pub(super) fn narrow(graph: &mut Graph, flow: &mut Flow) -> Result<bool> {
     let mut narrower = Narrower { kept: kept(flow), graph, flow, new: HashMap::new(), changed: false };
     for node in narrower.flow.order.clone() {
@@ -16,7 +16,7 @@ pub(super) fn narrow(graph: &mut Graph, flow: &mut Flow) -> Result<bool> {
     Ok(narrower.changed)
 }
 
-/// The channels of each value that stay.
+/// The channels of each value that are kept.
 fn kept(flow: &mut Flow) -> HashMap<Value, Vec<usize>> {
     let Flow { tracks, slots, .. } = flow;
     let of = |track: &Track, slots: &mut super::slots::Slots| {
@@ -27,10 +27,10 @@ fn kept(flow: &mut Flow) -> HashMap<Value, Vec<usize>> {
 
 struct Narrower<'a, 'g> {
     graph: &'a mut Graph,
-    /// What is known of the graph as it was.
+    /// The channels of the original graph.
     flow: &'a Flow<'g>,
     kept: HashMap<Value, Vec<usize>>,
-    /// Narrower values, by the one that each takes the place of.
+    /// Narrower values, by the value that each replaces.
     new: HashMap<Value, Value>,
     changed: bool,
 }
@@ -55,7 +55,7 @@ impl Narrower<'_, '_> {
             let axis = track.axis;
             let value = self.constant(old, axis, kept, &numbers)?;
             self.put(old, value);
-            self.describe(node, kept, "a constant: nothing of it depends on the inputs");
+            self.describe(node, kept, "a constant: it does not depend on the inputs");
             return Ok(());
         }
         if !self.loses(old) && !operands.iter().any(|v| self.loses(*v)) {
@@ -76,7 +76,7 @@ impl Narrower<'_, '_> {
         Ok(())
     }
 
-    /// Lets a value take the place of another one, where all channels are left everywhere.
+    /// Replaces a value by another one, where all channels are kept.
     fn put(&mut self, old: Value, new: Value) {
         self.changed = true;
         self.new.insert(old, new);
@@ -85,12 +85,12 @@ impl Narrower<'_, '_> {
         }
     }
 
-    /// What stands for a value now.
+    /// The replacement of a value.
     fn current(&self, value: Value) -> Value {
         self.new.get(&value).copied().unwrap_or(value)
     }
 
-    /// The type's shape with the channels that are left, each of them a number.
+    /// A constant of the type's shape with the kept channels, each with its number.
     fn constant(&mut self, old: Value, axis: usize, kept: &[usize], numbers: &[f64]) -> Result<Value> {
         let ty = self.flow.graph.ty(old);
         let mut shape = ty.shape.clone();
@@ -101,7 +101,7 @@ impl Narrower<'_, '_> {
         self.graph.add(Op::Broadcast { shape }, &[values])
     }
 
-    /// An operand of an operation that is no layer; none for a part of a concatenation that is gone.
+    /// An operand of an operation that is not a layer; `None` for a removed part of a concatenation.
     fn operand(&mut self, node: NodeId, n: usize, old: Value, axis: usize, kept: &[usize]) -> Result<Option<Value>> {
         let (op, ty) = (self.flow.graph.op(node), self.flow.graph.ty(node.into()));
         let concat = match op {
@@ -131,7 +131,7 @@ impl Narrower<'_, '_> {
         Ok(Some(self.graph.constant(part)))
     }
 
-    /// Where the `n`-th operand of a concatenation lies in the result.
+    /// The position of the `n`-th operand of a concatenation in the result.
     fn segment(&self, node: NodeId, n: usize, axis: usize) -> (usize, usize) {
         let graph = self.flow.graph;
         let extents =
@@ -155,7 +155,7 @@ impl Narrower<'_, '_> {
         Ok(self.graph.constant(Tensor::from_i64s(old.dtype(), vec![places.len()], &places)?))
     }
 
-    /// The operation, with the extents that it has for these channels.
+    /// The operation, with the extents for these channels.
     fn operation(&self, node: NodeId, axis: usize, kept: &[usize]) -> Result<Op> {
         let graph = self.flow.graph;
         let mut op = graph.op(node).clone();
@@ -190,7 +190,7 @@ impl Narrower<'_, '_> {
             Some(_) => self.kept[&operands[0]].clone(),
             None => (0..layer.ins).collect(),
         };
-        // Channels of several groups leave with what reads them.
+        // Channels of several groups are removed with their readers.
         let folds = layer.groups == 1;
         let removed: Vec<(usize, f64)> = (0..layer.ins)
             .filter(|i| folds && ins.binary_search(i).is_err())
@@ -233,12 +233,12 @@ impl Narrower<'_, '_> {
             None => value,
         };
         self.put(old, value);
-        let why = "the others are constants, or nothing reads them";
+        let why = "the others are constant or not read";
         self.describe_layer(node, layer, ins.len(), outs.len(), why);
         Ok(())
     }
 
-    /// A layer's result and one number a channel, or an element of all but the batch axis.
+    /// Adds a number per channel, or per element of all but the batch axis, to a layer's result.
     fn plus(&mut self, value: Value, t: Value, layer: &Layer) -> Result<Value> {
         let (rank, shape) = (self.graph.ty(value).rank(), self.graph.ty(t).shape.clone());
         let t = if shape.len() == 1 && layer.takes_bias() {
@@ -251,7 +251,7 @@ impl Narrower<'_, '_> {
         self.graph.add(Op::Binary(BinaryOp::Add), &[value, t])
     }
 
-    /// Records what became of a layer that is a constant.
+    /// Records the decision for a layer.
     fn describe(&mut self, node: NodeId, kept: &[usize], why: &str) {
         if let Some(layer) = self.flow.layers.get(&node) {
             self.describe_layer(node, layer, 0, kept.len(), why);

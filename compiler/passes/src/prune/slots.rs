@@ -1,15 +1,15 @@
-//! Channels as slots: which of them must be kept or removed together, and which of them are needed.
+//! Channels as slots: sets that must be kept or removed together, and whether they are needed.
 
 /// Disjoint sets of slots; a set is needed or not.
 #[derive(Default)]
 pub(super) struct Slots {
     parent: Vec<usize>,
-    /// Of the set whose root this is.
+    /// Indexed by the root of the set.
     needed: Vec<bool>,
 }
 
 impl Slots {
-    /// So many new slots, each a set of its own; the first one's number.
+    /// Adds `count` slots, each a set of its own; returns the first one's number.
     pub(super) fn add(&mut self, count: usize) -> usize {
         let first = self.parent.len();
         self.parent.extend(first..first + count);
@@ -25,7 +25,7 @@ impl Slots {
         slot
     }
 
-    /// Makes two sets one.
+    /// Joins two sets.
     pub(super) fn join(&mut self, a: usize, b: usize) {
         let (a, b) = (self.root(a), self.root(b));
         let (first, second) = (a.min(b), a.max(b));
@@ -33,7 +33,7 @@ impl Slots {
         self.needed[first] |= self.needed[second];
     }
 
-    /// Marks a slot's set as needed; whether that is news.
+    /// Marks a slot's set as needed; returns whether it was not needed before.
     pub(super) fn need(&mut self, slot: usize) -> bool {
         let root = self.root(slot);
         !std::mem::replace(&mut self.needed[root], true)

@@ -1,14 +1,15 @@
-//! Contractions of 8-bit integers minus zero points become contractions of the bytes themselves ([`WeightFormat::Int8`]).
+//! Turns contractions of 8-bit integers minus zero points into contractions of the bytes themselves
+//! ([`WeightFormat::Int8`]).
 //!
-//! With a zero point `z` of the data and weights `w` that are their own bytes `b` plus an offset `o` a column,
+//! With a zero point `z` of the data, and weights `w` that are bytes `b` plus an offset `o` per column,
 //!
 //! ```text
 //! sum((x - z) * w) = sum(x * b) - z * sum(w) + o * sum(x)
 //! ```
 //!
-//! The sums of weights are constants, and the offsets are zero but for weights whose zero point is off the middle. All
-//! of it is exact: in `i32`, which wraps, for integers; where integers are multiplied as floats, the result is rounded
-//! once instead of at every step.
+//! The sums of weights are constants, and the offsets are zero unless the weights' zero point is not in the middle. The
+//! arithmetic is exact: in `i32`, which wraps, for integers; where integers are multiplied as floats, the result is
+//! rounded once instead of at every step.
 
 use bytes::Bytes;
 use mcc_targets::choices::Problem;
@@ -22,7 +23,7 @@ use mcc_ir::{
     WeightFormat, planes, text,
 };
 
-/// Finds products of bytes.
+/// Converts products of bytes.
 ///
 /// # Errors
 /// When the graph contradicts itself.
@@ -52,7 +53,7 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
         let columns = (contraction.out / contraction.spec.group) as u64;
         let tile = panel(config, Problem { text: &text, layer: &layer }, columns);
         let Some(weights) = Weights::new(&contraction, tile) else {
-            decide(edit, contraction.to.to_string(), "the weights are no bytes, or too few to fill a step of four");
+            decide(edit, contraction.to.to_string(), "the weights are not bytes, or too few to fill a step of four");
             return Ok(None);
         };
         let result = rewritten(edit, &contraction, &data, &weights, config)?;
@@ -63,7 +64,7 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
             None => decide(
                 edit,
                 contraction.to.to_string(),
-                "zero points a row, or of padding that bytes do not hold, do not leave the sum",
+                "zero points per row, or of padding outside the byte range, cannot be moved out of the sum",
             ),
         }
         Ok(result)
@@ -71,7 +72,7 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     Ok(changed || rewritten)
 }
 
-/// The bytes that a target's products with signed ones take, if they are of one type.
+/// The data type of the target's byte products, if it supports only one.
 pub(crate) fn taken(target: &Target) -> Option<DType> {
     match target.arch {
         Arch::Aarch64 if target.has(Feature::I8mm) => None,
@@ -79,7 +80,7 @@ pub(crate) fn taken(target: &Target) -> Option<DType> {
     }
 }
 
-/// Whether a product is of bytes, and belongs to this pass.
+/// Whether a product is of bytes and handled by this pass.
 pub(crate) fn takes(graph: &Graph, node: NodeId, target: &Target) -> bool {
     schedule::int8::multiplies_int8(target) && graph.operand(node, 0).is_some_and(|x| data(graph, x).is_some())
 }
@@ -112,7 +113,7 @@ struct Contraction {
     bias: Option<Value>,
     spec: ConvSpec,
     kernel: Vec<i64>,
-    /// Contracted channels of a group, and result channels in all.
+    /// Contracted channels of a group, and result channels in total.
     channels: usize,
     out: usize,
     /// Type of the result.
@@ -146,16 +147,16 @@ fn contraction(graph: &Graph, node: NodeId) -> Option<Contraction> {
     }
 }
 
-/// Whether a convolution has one filter a channel, of a size that [`WeightFormat::Int8Depthwise`] is for.
+/// Whether a convolution has one filter per channel, of a size that [`WeightFormat::Int8Depthwise`] supports.
 pub(crate) fn is_depthwise(spec: &ConvSpec, channels: usize, out: usize, kernel: &[i64]) -> bool {
-    /// Columns and rows of a window whose products are unrolled, and rows of a single column.
+    /// Maximum columns and rows of a window, whose products are unrolled; the rows apply to a single column.
     const LARGEST: (i64, i64) = (9, 33);
     let [_, rows, columns] = planes(kernel);
     let fits = columns <= LARGEST.0 && rows <= if columns == 1 { LARGEST.1 } else { LARGEST.0 };
     channels == 1 && out == spec.group && out >= MIN_EXTENT && rows > 1 && fits
 }
 
-/// Bytes, what is to be subtracted from each, and how the difference is laid out.
+/// Bytes, the number subtracted from each, and the moves of the difference.
 struct Data {
     bytes: Value,
     zero: Option<Value>,
@@ -174,7 +175,7 @@ fn data(graph: &Graph, v: Value) -> Option<Data> {
         }
         op @ (Op::Transpose { .. } | Op::Reshape { .. }) => {
             let mut inner = data(graph, *operands.first()?)?;
-            // One number stays one wherever the elements go.
+            // A single zero point is independent of moves.
             let moves = inner.zero.is_none_or(|z| graph.ty(z).numel().is(1));
             inner.moves.insert(0, op.clone());
             moves.then_some(inner)
@@ -187,7 +188,7 @@ fn data(graph: &Graph, v: Value) -> Option<Data> {
                 None => *op == BinaryOp::Sub && (!graph.ty(zero).dtype.is_float() || is_byte(graph, zero)),
             };
             let same = graph.ty(operands[0]) == graph.ty(v);
-            // One a row at most.
+            // At most one per row.
             let shape = &graph.ty(zero).shape;
             let rows = shape.last().is_none_or(|d| d.is(1));
             (inner.zero.is_none() && inner.moves.is_empty() && same && whole && rows)
@@ -203,14 +204,14 @@ fn is_byte(graph: &Graph, v: Value) -> bool {
     matches!(graph.op(v.node), Op::Cast { .. }) && graph.operand(v.node, 0).is_some_and(is)
 }
 
-/// Weights as bytes: `[group, column, tap, element of the run]` and per column what was taken off.
+/// Weights as bytes: `[group, column, tap, element of the run]`, and the offset subtracted per column.
 struct Weights {
     bytes: Vec<i8>,
     offsets: Vec<i32>,
     sums: Vec<i32>,
     taps: usize,
     run: usize,
-    /// Columns of a panel.
+    /// Columns per panel.
     tile: usize,
 }
 
@@ -263,14 +264,14 @@ impl Weights {
         pack(&self.bytes, [group, self.offsets.len() / group, self.taps, self.run], self.tile)
     }
 
-    /// Weights of one column a group that sums what it meets.
+    /// Weights of one column per group that sums the data.
     fn ones(&self, config: &Config, groups: usize) -> Result<Tensor> {
         let shape = [groups, 1, self.taps, self.run];
         pack(&vec![1; shape.iter().product()], shape, panel(config, Problem::default(), 1))
     }
 }
 
-/// Columns of a panel of weights with `columns` columns in all.
+/// Columns per panel of weights with `columns` columns in total.
 fn panel(config: &Config, problem: Problem<'_>, columns: u64) -> usize {
     schedule::int8::panel_columns(config, problem, columns) as usize
 }
@@ -288,7 +289,7 @@ fn pack(bytes: &[i8], [group, columns, taps, run]: [usize; 4], tile: usize) -> R
     Tensor::new(DType::I8, vec![group, panels, taps, steps, tile, 4], Bytes::from(packed))
 }
 
-/// One filter a channel, `[channel, window]`, as [`WeightFormat::Int8Depthwise`] wants them.
+/// One filter per channel, `[channel, window]`, in the order of [`WeightFormat::Int8Depthwise`].
 fn pack_filters(bytes: &[i8], channels: usize, kernel: &[i64]) -> Result<Tensor> {
     let [lines, rows, columns] = planes(kernel).map(|extent| extent as usize);
     let lanes = channels.next_multiple_of(DEPTHWISE_LANES);
@@ -311,7 +312,7 @@ fn rewritten(
 ) -> Result<Option<Value>> {
     let offsets = weights.offsets.iter().any(|&o| o != 0);
     let padded = c.spec.pads.iter().any(|&p| p != (0, 0));
-    // Sums of what rows meet are one number a row; padding is one number in all.
+    // Sums of the data are one number per row; padding contributes one number in total.
     let rows = data.zero.filter(|&z| !edit.graph.ty(z).numel().is(1));
     let depthwise = is_depthwise(&c.spec, c.channels, c.out, &c.kernel);
     if rows.is_some() && !c.kernel.is_empty() {
@@ -388,7 +389,7 @@ fn rewritten(
         let mut offsets = vector(edit, &weights.offsets)?;
         let apart = groups > 1 && !depthwise;
         if apart {
-            // The columns of a group meet the same.
+            // The columns of a group read the same data.
             let each = [edit.shape(met), vec![Dim::ONE]].concat();
             met = edit.reshape(met, each)?;
             offsets = edit.reshape(offsets, vec![Dim::from(groups), Dim::from(c.out / groups)])?;
@@ -408,7 +409,7 @@ fn rewritten(
     }
 }
 
-/// What is subtracted, as `i32`: constants may have become what is added.
+/// The subtracted number as `i32`; constants may have been turned into an addition.
 fn zero_point(edit: &mut Edit, mut x: Value, zero: Value) -> Result<Value> {
     let negative = loop {
         match edit.graph.op(x.node) {
@@ -426,7 +427,7 @@ fn zero_point(edit: &mut Edit, mut x: Value, zero: Value) -> Result<Value> {
     if negative { edit.add(Op::Unary(mcc_ir::UnaryOp::Neg), &[zero]) } else { Ok(zero) }
 }
 
-/// Whether a zero point, as `i32`, is known to be a number of the byte type.
+/// Whether a zero point, as `i32`, is known to be in the byte type's range.
 fn in_range(graph: &Graph, mut zero: Value, dtype: DType) -> bool {
     if let Some(t) = graph.as_constant(zero) {
         let (low, high) = if dtype == DType::U8 { (0, 255) } else { (-128, 127) };

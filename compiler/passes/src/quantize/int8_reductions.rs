@@ -1,10 +1,10 @@
-//! Sums and means of dequantized bytes are sums of the bytes, scaled and shifted afterwards.
+//! Computes sums and means of dequantized bytes from the bytes, scaled and shifted afterwards.
 //!
 //! ```text
 //! sum((x + z) * s) = (sum(x) + n * z) * s
 //! ```
 //!
-//! The sum is exact. What is summed then need not exist as floats, so that other users of it too read bytes. The results
+//! The sum is exact. The operand then need not exist as floats, so that its other users can read bytes too. The results
 //! differ by rounding only.
 
 use mcc_targets::Config;
@@ -14,7 +14,7 @@ use crate::support::edit::rewrite;
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, DType, Dim, Graph, Op, ReduceKind};
 
-/// More elements than this could make a sum that a 32-bit float does not hold.
+/// Maximum number of elements: the sum of more might not be representable as a 32-bit float.
 const MOST: i64 = 1 << 16;
 
 /// Sums bytes.

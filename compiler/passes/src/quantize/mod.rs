@@ -1,4 +1,4 @@
-//! Quantized models: from dequantize, compute, quantize as the importer writes them to products of bytes.
+//! Quantized models: turns dequantize-compute-quantize, as the importer writes it, into products of bytes.
 
 pub mod int8_contractions;
 pub mod int8_reductions;
@@ -7,5 +7,5 @@ pub mod qdq_propagation;
 pub mod requantize_affine;
 pub mod signedness;
 
-/// Why a layer of bytes computes in floats on a plain CPU: the reason of its [decision](mcc_ir::Decision).
-pub const WITHOUT_BYTE_PRODUCTS: &str = "the target has no products of bytes: floats are as fast";
+/// The reason of a [decision](mcc_ir::Decision) for floats in a quantized layer, on targets without byte products.
+pub const WITHOUT_BYTE_PRODUCTS: &str = "the target has no byte products: floats are as fast";

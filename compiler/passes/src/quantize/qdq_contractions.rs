@@ -1,10 +1,10 @@
-//! Products of dequantized operands become products of their integers, scaled afterwards.
+//! Turns products of dequantized operands into products of their integers, scaled afterwards.
 //!
-//! What quantizing tools write is `(x - zx) * sx` and `(w - zw) * sw` in `f32` before each product or convolution. With
-//! one scale for the data, and one, or one a column, for the weights, the scales come out of the sum:
-//! `sx * sw * sum((x - zx) * (w - zw))`, where the sum is one of integers and exact. The result differs from that of
-//! `f32` arithmetic by rounding only. Data of 16 bits is two bytes, `256 * h + l`, and the product two products, where
-//! minimal filtering has nothing better to offer.
+//! Quantization tools write `(x - zx) * sx` and `(w - zw) * sw` in `f32` before each product or convolution. With one
+//! scale for the data, and one, or one per column, for the weights, the scales can be moved out of the sum: `sx * sw *
+//! sum((x - zx) * (w - zw))`, where the sum is one of integers and exact. The result differs from that of `f32`
+//! arithmetic by rounding only. 16-bit data is split into two bytes, `256 * h + l`, and takes two products, unless
+//! minimal filtering is faster.
 
 use mcc_targets::choices::Problem;
 use mcc_targets::schedule::filtering::{FilterStorage, Windows};
@@ -17,7 +17,7 @@ use crate::support::edit::{Edit, rewrite};
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, DType, Decision, Dim, Graph, NodeId, Op, Subject, Tensor, Value};
 
-/// Takes scales out of sums, where the target has products of bytes.
+/// Moves scales out of sums, if the target has byte products.
 ///
 /// # Errors
 /// When the graph contradicts itself.
@@ -35,7 +35,7 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     rewrite(graph, |edit, node| {
         let op = edit.graph.op(node).clone();
         let operands = edit.graph.operands(node);
-        // Where the columns are in the weights, unless they are a matrix's.
+        // The axis of the weights' columns, unless they are a matrix.
         let axis = match &op {
             Op::MatMul => None,
             Op::Conv(_) => Some(0),
@@ -60,15 +60,15 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
         let one = |v: Value| edit.graph.ty(v).numel().is(1);
         let columns = axis.unwrap_or(edit.graph.ty(operands[1]).rank().saturating_sub(1));
         let refusal = if !one(x.scale) || !x.zero.is_none_or(one) {
-            Some("the data has several scales or zero points, which do not leave the sum")
+            Some("the data has several scales or zero points, which cannot be moved out of the sum")
         } else if edit.graph.as_constant(w.codes).is_none() || edit.graph.ty(operands[1]).rank() < 2 {
-            Some("the weights are no constant matrix")
+            Some("the weights are not a constant matrix")
         } else if !along(&edit.shape(w.scale), w.rank, columns, &w.moves) {
-            Some("the weights' scales run along what is summed, and do not leave the sum")
+            Some("the weights' scales run along a summed axis, and cannot be moved out of the sum")
         } else if is_word(edit.dtype(x.codes)) && !config.target.has_byte_dot() {
-            Some("data of 16 bits would be two products of bytes: without an instruction for them, floats are faster")
+            Some("16-bit data would need two byte products: without an instruction for them, floats are faster")
         } else if is_word(edit.dtype(x.codes)) && x.zero.is_some_and(|z| edit.graph.as_constant(z).is_none()) {
-            Some("data of 16 bits has a zero point that is no constant")
+            Some("16-bit data has a zero point that is not constant")
         } else {
             unfit(edit.graph, node, config, is_word(edit.dtype(x.codes)))
         };
@@ -106,7 +106,7 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     })
 }
 
-/// Why a layer is better off with floats, whatever its scales are; its data may be two bytes.
+/// The reason why floats are better for a layer, whatever its scales; its data may be two bytes.
 fn unfit(graph: &Graph, node: NodeId, config: &Config, words: bool) -> Option<&'static str> {
     let shape = &graph.ty(graph.operand(node, 1)?).shape;
     let narrow = |extent: &Dim| extent.as_const().is_none_or(|c| c < schedule::int8::MIN_EXTENT as i64);
@@ -114,7 +114,7 @@ fn unfit(graph: &Graph, node: NodeId, config: &Config, words: bool) -> Option<&'
         Op::Conv(spec) => {
             let extents: Option<Vec<i64>> = shape.iter().map(Dim::as_const).collect();
             let depthwise = match extents.as_deref() {
-                // Elsewhere what brings four rows' bytes together costs what the products save.
+                // Elsewhere interleaving the bytes of four rows costs what the products save.
                 Some([out, channels, kernel @ ..])
                     if config.target.arch == Arch::X86_64 && config.target.has_byte_dot() =>
                 {
@@ -134,7 +134,7 @@ fn unfit(graph: &Graph, node: NodeId, config: &Config, words: bool) -> Option<&'
                 false => schedule::filtering::beats_int8(&config.target, w),
             };
             let filtered = !config.compact && windows.is_some_and(|w| rather(&w));
-            filtered.then_some("minimal filtering of floats is faster than products of bytes")
+            filtered.then_some("minimal filtering of floats is faster than byte products")
         }
         Op::ConvTranspose { spec, .. } => {
             let channels = shape[0].floor_div(&Dim::from(spec.group));
@@ -142,38 +142,38 @@ fn unfit(graph: &Graph, node: NodeId, config: &Config, words: bool) -> Option<&'
                 return Some("few channels leave most of a step of four bytes empty");
             }
             if !config.target.has_byte_dot() {
-                return Some("without an instruction for products of bytes, phases of floats are faster");
+                return Some("without an instruction for byte products, phases of floats are faster");
             }
             (!conv_phases::fits(graph, node, spec))
-                .then_some("windows of this dilation or padding make no convolutions")
+                .then_some("windows of this dilation or padding cannot be turned into convolutions")
         }
         _ => None,
     }
 }
 
-/// Records that a layer of quantized operands computes in floats.
+/// Records that a layer with quantized operands computes in floats.
 fn stays_float(graph: &mut Graph, node: NodeId, why: &str) {
     let (layer, operator) = (graph.label(node).to_string(), graph.op(node).name());
     let form = graph.ty(node.into()).dtype.to_string();
     graph.decide(Decision::new(layer, Subject::Precision, operator, form, why));
 }
 
-/// Whether codes are two bytes each.
+/// Whether codes have two bytes.
 fn is_word(dtype: DType) -> bool {
     matches!(dtype, DType::U16 | DType::I16)
 }
 
-/// Codes of at most 16 bits, what is subtracted from them and what the difference is multiplied by.
+/// Codes of at most 16 bits, with the number subtracted from them and the scale.
 struct Dequantized {
     codes: Value,
     zero: Option<Value>,
     scale: Value,
     rank: usize,
-    /// Transposes and reshapes behind the multiplication, the last one first.
+    /// Transposes and reshapes after the multiplication, the last one first.
     moves: Vec<Move>,
 }
 
-/// Elements in another order or under another shape.
+/// A transpose or reshape.
 struct Move {
     op: Op,
     /// The operand's shape.
@@ -181,7 +181,7 @@ struct Move {
 }
 
 impl Move {
-    /// The operand's axis that an axis of the result is.
+    /// The operand's axis that becomes an axis of the result.
     fn source(&self, axis: usize) -> Option<usize> {
         match &self.op {
             Op::Transpose { perm } => perm.get(axis).copied(),
@@ -204,7 +204,7 @@ impl Dequantized {
                 inner.moves.insert(0, Move { op: op.clone(), from: graph.ty(operands[0]).shape.clone() });
                 Some(inner)
             }
-            // Layers in 16-bit floats: sums of integers need not be rounded to them before.
+            // Layers in 16-bit floats: sums of integers need not be rounded to them first.
             Op::Cast { to: DType::F16 | DType::BF16, .. } => Self::of(graph, operands[0]),
             Op::Binary(BinaryOp::Mul) if graph.ty(v).dtype == DType::F32 => {
                 let (difference, scale) = (operands[0], operands[1]);
@@ -235,7 +235,7 @@ impl Dequantized {
         self.moved(edit, v)
     }
 
-    /// The same of codes of two bytes as two values: the high bytes minus that of the zero point, and the low ones.
+    /// The same for codes of two bytes as two values: the high bytes minus that of the zero point, and the low bytes.
     fn centred_bytes(&self, edit: &mut Edit) -> Result<[Value; 2]> {
         let wide = |edit: &mut Edit, v: Value| edit.add(Op::Cast { to: DType::I32, saturate: true }, &[v]);
         let number = |edit: &mut Edit, c: i64| edit.graph.constant(Tensor::scalar_i64(DType::I32, c));
@@ -269,7 +269,7 @@ impl Dequantized {
     }
 }
 
-/// What a value is a cast of, when that is a byte or two, or a constant of fewer bits.
+/// The operand of a cast, if it is one or two bytes, or a constant with fewer bits.
 fn cast_from_code(graph: &Graph, v: Value) -> Option<Value> {
     let inner = graph.operand(v.node, 0)?;
     let dtype = graph.ty(inner).dtype;
@@ -278,17 +278,17 @@ fn cast_from_code(graph: &Graph, v: Value) -> Option<Value> {
     (matches!(graph.op(v.node), Op::Cast { .. }) && code).then_some(inner)
 }
 
-/// Whether a scale of this shape is one number, or one an element of an axis, where that axis of the product's operand
-/// comes from, by moves, an axis of the scaled tensor of `rank` axes.
+/// Whether a scale of this shape is one number, or one per element of an axis that moves take to axis `columns` of the
+/// product's operand; the scaled tensor has `rank` axes.
 fn along(scale: &[Dim], rank: usize, columns: usize, moves: &[Move]) -> bool {
     let from = moves.iter().try_fold(columns, |axis, step| step.source(axis));
-    // Missing axes are in front.
+    // Missing axes are leading ones.
     let missing = rank - scale.len().min(rank);
     scale.iter().enumerate().all(|(axis, extent)| extent.is(1) || Some(axis + missing) == from)
 }
 
-/// Numbers a column, or one, for a result of `rank` axes: behind the first axis of a convolution's, else last. Those of one
-/// of the `groups` hold for each.
+/// One number, or one per column, shaped for a result of `rank` axes: after the first axis for a convolution, else
+/// last. Numbers of one group are repeated for all `groups`.
 fn per_column(edit: &mut Edit, mut v: Value, rank: usize, conv: bool, groups: usize) -> Result<Value> {
     let mut count = edit.graph.ty(v).numel();
     if count.is(1) {
@@ -308,7 +308,7 @@ mod tests {
     use super::*;
     use mcc_ir::text;
 
-    /// Products whose operands have these scales.
+    /// The decisions for products whose operands have these scales.
     fn decided(x_scale: &str, w_scale: &str, cpu: &str) -> Vec<(String, String)> {
         let text = format!(
             "%0 = input \"x\" : u8[2, 4]\n%1 = cast(%0) {{to=f32, saturate=true}} : f32[2, 4]\n{x_scale}\n%3 = mul(%1, %2) : f32[2, 4]\n\
@@ -328,8 +328,8 @@ mod tests {
         assert_eq!(decided(one, columns, dot), []);
         for (x, w, cpu, why) in [
             (many, columns, dot, "several scales"),
-            (one, rows, dot, "run along what is summed"),
-            (one, columns, "generic", "no products of bytes"),
+            (one, rows, dot, "run along a summed axis"),
+            (one, columns, "generic", "no byte products"),
         ] {
             let said = decided(x, w, cpu);
             assert!(said.len() == 1 && said[0].0 == "f32" && said[0].1.contains(why), "{said:?}");

@@ -1,7 +1,7 @@
-//! Data movement between dequantizing and quantizing moves the bytes themselves.
+//! Data movement between dequantizing and quantizing moves the bytes.
 //!
-//! Where scale and zero point are the same on both sides, a pair of dequantizing and quantizing is nothing; around
-//! concatenations and reshapes, where they may differ, quantizing moves up to each operand. The results are the same.
+//! A pair of dequantizing and quantizing with the same scale and zero point is removed. Around concatenations and
+//! reshapes, whose operands may have different ones, quantizing moves up to each operand. The results are the same.
 
 use mcc_targets::Config;
 
@@ -12,10 +12,10 @@ use mcc_ir::{
     Value,
 };
 
-/// Data movers that a quantization passes at most.
+/// Maximum number of data movements that a quantization moves past.
 const DEPTH: usize = 8;
 
-/// Lets quantizations climb to where codes come from.
+/// Moves quantizations up to the source of the codes.
 ///
 /// # Errors
 /// When the graph contradicts itself.
@@ -23,7 +23,7 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     rewrite(graph, |edit, node| {
         let Some(quantization) = Quantization::of(edit.graph, node) else { return Ok(None) };
         let x = quantization.x;
-        // Right behind dequantizing, only the same numbers make it nothing.
+        // Directly after dequantizing, the pair is removed only if scale and zero point are equal.
         let exact = Dequantized::of(edit.graph, x).is_some();
         if !climbs(edit, x, &quantization, exact, DEPTH) {
             return Ok(None);
@@ -32,7 +32,7 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     })
 }
 
-/// One scale and one zero point of bytes.
+/// A single scale and zero point for bytes.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) struct Parameters {
     pub(crate) scale: f64,
@@ -43,25 +43,25 @@ pub(crate) struct Parameters {
 /// `cast(min(max(round(x / scale) + zero, low), high))`.
 pub(crate) struct Quantization {
     pub(crate) x: Value,
-    /// The operations behind `x`, in order, with their other operands.
+    /// The operations after `x`, in order, with their other operands.
     chain: Vec<(Op, Option<Value>)>,
     parameters: Parameters,
 }
 
-/// `(cast(codes) - zero) * scale`; a zero point of 0 and a scale of 1 need not be there.
+/// `(cast(codes) - zero) * scale`; a zero point of 0 and a scale of 1 may be omitted.
 pub(crate) struct Dequantized {
     pub(crate) codes: Value,
     pub(crate) parameters: Parameters,
 }
 
-/// The operands of an operation of two.
+/// The operands of an operation with two operands.
 fn operands_of(graph: &Graph, v: Value, op: BinaryOp) -> Option<(Value, Value)> {
     let found = matches!(graph.op(v.node), Op::Binary(b) if *b == op);
     let operands = graph.operands(v.node);
     found.then(|| (operands[0], operands[1]))
 }
 
-/// The one number of a constant, also behind casts and reshapes.
+/// The value of a constant with one element, possibly after casts and reshapes.
 pub(crate) fn number(graph: &Graph, mut v: Value) -> Option<f64> {
     while let Op::Cast { .. } | Op::Reshape { .. } = graph.op(v.node) {
         v = graph.operand(v.node, 0)?;
@@ -102,7 +102,7 @@ impl Quantization {
         (graph.ty(x).dtype == DType::F32).then_some(Quantization { x, chain, parameters })
     }
 
-    /// The same value's codes in another type, `shift` more than they are.
+    /// The same codes in another type, with `shift` added.
     pub(crate) fn again_as(&self, edit: &mut Edit, dtype: DType, shift: f64) -> Result<Value> {
         let zero = self.parameters.zero + shift;
         let (low, high) = if dtype == DType::U8 { (0.0, 255.0) } else { (-128.0, 127.0) };
@@ -121,7 +121,7 @@ impl Quantization {
         edit.add(Op::Cast { to: dtype, saturate: true }, &[x])
     }
 
-    /// Another value quantized alike.
+    /// Another value, quantized the same way.
     fn again(&self, edit: &mut Edit, mut x: Value) -> Result<Value> {
         for (op, other) in &self.chain {
             let operands: Vec<Value> = std::iter::once(x).chain(*other).collect();
@@ -152,7 +152,7 @@ impl Dequantized {
     }
 }
 
-/// Whether all that `v` is made of by moving data are codes; `exact`: codes of the same scale and zero point.
+/// Whether `v` is made from codes by data movement only; `exact`: codes with the same scale and zero point.
 fn climbs(edit: &Edit, v: Value, q: &Quantization, exact: bool, depth: usize) -> bool {
     if let Some(code) = Dequantized::of(edit.graph, v) {
         return !exact || code.parameters == q.parameters;
@@ -166,7 +166,7 @@ fn climbs(edit: &Edit, v: Value, q: &Quantization, exact: bool, depth: usize) ->
         Op::Reshape { .. } | Op::Transpose { .. } => all(&operands, exact),
         Op::Concat { .. } => all(&operands, exact),
         Op::Select => all(&operands[1..], exact) && operands[1..].iter().all(|&o| edit.shape(o) == edit.shape(v)),
-        // Others move fewer elements than there are, or more; or their largest.
+        // Others move fewer or more elements than there are, or the largest.
         Op::Slice { .. } | Op::Gather { .. } | Op::Broadcast { .. } => all(&operands[..1], true),
         Op::Pad { mode: PadMode::Constant, .. } => {
             operands.get(1).and_then(|&c| number(edit.graph, c)) == Some(0.0) && all(&operands[..1], exact)
@@ -182,7 +182,7 @@ fn nearest(rule: &ResizeRule) -> bool {
     rule.mode == SampleMode::Nearest && rule.coordinates != CoordinateMode::TfCropAndResize
 }
 
-/// The codes of `v`, which [`climbs`] allows.
+/// The codes of `v`, for which [`climbs`] must hold.
 fn moved(edit: &mut Edit, v: Value, q: &Quantization) -> Result<Value> {
     if let Some(code) = Dequantized::of(edit.graph, v) {
         return if code.parameters == q.parameters { Ok(code.codes) } else { q.again(edit, v) };

@@ -1,6 +1,6 @@
-//! What is rounded to integers becomes a sum of products with constants: `x * a + y * b + c`.
+//! Turns values that are rounded to integers into sums of products with constants: `x * a + y * b + c`.
 //!
-//! Dequantizing, adding and quantizing again are shifts and scales in turn. Multiplied out, each term has one factor, and
+//! Dequantizing, adding and quantizing again alternate shifts and scales. Multiplied out, each term has one factor, and
 //! all shifts are one; a rectifier in between moves to the end. Results differ by rounding only.
 
 use mcc_targets::Config;
@@ -9,10 +9,10 @@ use crate::support::edit::{Edit, rewrite};
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, DType, Graph, NodeId, Op, UnaryOp, Value};
 
-/// Operations that the search passes through at most.
+/// Maximum number of operations that the search passes through.
 const DEPTH: usize = 12;
 
-/// Multiplies out what is rounded.
+/// Multiplies out values that are rounded.
 ///
 /// # Errors
 /// When the graph contradicts itself.
@@ -30,7 +30,7 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
             return Ok(None);
         }
         let mut whole = sum.built(edit)?;
-        // What is not negative afterwards need not be so before.
+        // A value that is clamped to zero afterwards need not be clamped before.
         let again = |user: NodeId| match edit.graph.op(user) {
             Op::Binary(BinaryOp::Max) => edit.splat(edit.graph.operands(user)[1]) == Some(0.0),
             _ => false,
@@ -61,16 +61,16 @@ fn rectified(edit: &Edit, v: Value) -> Option<(Value, Option<Value>)> {
     (zero && once && same(operands[0])).then_some((operands[0], factor))
 }
 
-/// Values with their factors, and what is added.
+/// Values with their factors, and a constant term.
 struct Sum {
     terms: Vec<(Value, Option<Value>)>,
     shift: Option<Value>,
-    /// Operations that compute it now.
+    /// The number of operations that compute it now.
     operations: usize,
 }
 
 impl Sum {
-    /// Takes `factor * value` apart.
+    /// Decomposes `factor * value`.
     fn collect(&mut self, edit: &mut Edit, value: Value, factor: Option<Value>, depth: usize) -> Result<()> {
         let operands = edit.graph.operands(value.node);
         let op = edit.graph.op(value.node).clone();
@@ -110,7 +110,7 @@ impl Sum {
         }
     }
 
-    /// Operations that it takes.
+    /// The number of operations that it needs.
     fn least(&self) -> usize {
         let factors = self.terms.iter().filter(|t| t.1.is_some()).count();
         factors + self.terms.len() - 1 + usize::from(self.shift.is_some())

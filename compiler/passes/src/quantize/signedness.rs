@@ -1,8 +1,8 @@
-//! Codes of activations take the sign that the target's products of bytes take.
+//! Makes codes of activations signed or unsigned, as the target's byte products need them.
 //!
-//! VNNI multiplies unsigned bytes by signed ones; without it x86-64 wants signed ones, as Arm does without `i8mm`. A quantization
-//! to the other kind, `q(x) = round(x / s) + z`, is one to this kind with another zero point, `z + 128` or `z - 128`, so
-//! nothing has to be shifted between it and the products. The results are the same.
+//! VNNI multiplies unsigned bytes by signed ones; x86-64 without it needs signed ones, as does Arm without `i8mm`. A
+//! quantization to the other type, `q(x) = round(x / s) + z`, becomes one to this type with the zero point `z + 128` or
+//! `z - 128`, so no shift is needed between it and the products. The results are the same.
 
 use mcc_targets::{Config, schedule};
 
@@ -41,7 +41,7 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
 struct Signs {
     from: DType,
     wanted: DType,
-    /// What codes of the wanted type are more.
+    /// The number added to codes to get the wanted type.
     shift: f64,
 }
 
@@ -56,7 +56,7 @@ impl Signs {
         self.back(edit, codes).map(Some)
     }
 
-    /// Codes as they were: what is not shifted in turn keeps this.
+    /// Codes in their original type, for users that are not converted in turn.
     fn back(&self, edit: &mut Edit, codes: Value) -> Result<Value> {
         let less = self.number(edit, codes, DType::I32, self.shift)?;
         edit.graph.add(Op::Cast { to: self.from, saturate: true }, &[less])
@@ -70,7 +70,7 @@ impl Signs {
         (*to == self.from && zero == self.shift && graph.ty(wide).dtype == DType::I32).then_some(codes)
     }
 
-    /// Wide codes of the wanted type and what is subtracted from them, a code as well.
+    /// Widened codes of the wanted type and the code subtracted from them.
     fn difference(&self, graph: &Graph, v: Value) -> Option<(Value, f64)> {
         let Op::Binary(BinaryOp::Sub) = graph.op(v.node) else { return None };
         let (wide, zero) = (graph.operand(v.node, 0)?, graph.operand(v.node, 1)?);
@@ -79,7 +79,7 @@ impl Signs {
         codes.iter().all(|&c| graph.ty(c).dtype == self.wanted).then_some((wide, number(graph, zero)?))
     }
 
-    /// Codes minus a zero point, as dequantizing spells it.
+    /// Codes minus a zero point, in the form of dequantizing.
     fn number(&self, edit: &mut Edit, codes: Value, to: DType, zero: f64) -> Result<Value> {
         let wide = |edit: &mut Edit, v: Value| edit.graph.add(Op::Cast { to, saturate: true }, &[v]);
         let codes = wide(edit, codes)?;
@@ -93,7 +93,7 @@ impl Signs {
         edit.graph.add(Op::Binary(BinaryOp::Sub), &[wide, zero])
     }
 
-    /// A zero point of codes that were shifted by one already.
+    /// A zero point of codes that were already shifted by one.
     fn zero_point(&self, edit: &mut Edit, operands: &[Value]) -> Result<Option<Value>> {
         let Some((wide, first)) = self.difference(edit.graph, operands[0]) else { return Ok(None) };
         let Some(zero) = number(edit.graph, operands[1]).map(|second| first + second) else { return Ok(None) };

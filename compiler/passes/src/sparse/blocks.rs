@@ -1,8 +1,8 @@
-//! Matrix products and convolutions whose weights are zero in whole runs of output channels keep only the other runs
-//! ([`WeightFormat::Blocks`]), where a cost model says that this is faster than the zeros are.
+//! Stores only the non-zero blocks of matrix products and convolutions whose weights are zero in whole runs of output
+//! channels ([`WeightFormat::Blocks`]), where a cost model predicts that this is faster.
 //!
-//! Zeros are found in the constants, whatever the model says of them, and take no part in sums: infinities that they
-//! would meet do not become NaN.
+//! Zeros are detected in the constants and take no part in sums: an infinite activation times a zero weight does not
+//! become NaN.
 
 use mcc_targets::schedule::blocks::{Blocks, Costs};
 use mcc_targets::{Config, Sparsity, Target, schedule};
@@ -13,10 +13,10 @@ use mcc_ir::{
     BinaryOp, ConvSpec, DType, Decision, Dim, Graph, Layout, NodeId, Op, Packed, Subject, Tensor, Value, WeightFormat,
 };
 
-/// Bytes of an image that offsets and a tile's distances can span.
+/// Maximum bytes of an image that offsets and a tile's distances can span.
 pub(crate) const LARGEST: i64 = 1 << 30;
 
-/// Turns products with weights of few blocks into products of blocks.
+/// Turns products with few non-zero blocks into products of blocks.
 ///
 /// # Errors
 /// When the graph contradicts itself.
@@ -44,12 +44,12 @@ fn is_channels_first(op: &Op) -> bool {
     matches!(op, Op::Conv(spec) if spec.layout == Layout::ChannelsFirst)
 }
 
-/// Whether a product goes by blocks if it is channels-last.
+/// Whether a product would use blocks if it is channels-last.
 pub(crate) fn takes(graph: &Graph, node: NodeId, config: &Config) -> bool {
     config.sparsity != Sparsity::Off && Filters::of(graph, node).is_some_and(|f| best(&config.target, &f).is_some())
 }
 
-/// The width of blocks that gives the fastest product, if any pays.
+/// The width of blocks with the fastest product, if any pays.
 fn best(target: &Target, filters: &Filters) -> Option<(usize, Costs)> {
     let values = filters.values.iter().filter(|v| **v != 0.0).count() as u64;
     let of = |width: usize| {
@@ -64,20 +64,20 @@ fn best(target: &Target, filters: &Filters) -> Option<(usize, Costs)> {
 
 /// Constant weights as a matrix.
 struct Filters {
-    /// Attributes of a convolution in channels-last layout, with its window's extents; of a matrix product without any.
+    /// Attributes of a convolution in channels-last layout, with its window's extents; empty for a matrix product.
     spec: ConvSpec,
     kernel: Vec<i64>,
-    /// What is contracted, in the order of lists: an element of the window and a channel each.
+    /// The contracted elements, in the order of lists: an element of the window and a channel each.
     places: Vec<(usize, usize)>,
     columns: usize,
     /// Row-major `[places, columns]`.
     values: Vec<f32>,
-    /// Multiply-adds a row of the result by minimal filtering, if that is a way.
+    /// Multiply-adds per row of the result with minimal filtering, if it applies.
     filtered: Option<f64>,
 }
 
 impl Filters {
-    /// The weights of a node that is a product with a matrix, or a convolution in one group.
+    /// The weights of a product with a matrix, or of a convolution in one group.
     fn of(graph: &Graph, node: NodeId) -> Option<Filters> {
         let operands = graph.operands(node);
         let (x, w) = (graph.ty(*operands.first()?), graph.as_constant(*operands.get(1)?)?);
@@ -132,12 +132,12 @@ impl Filters {
         self.places.len()
     }
 
-    /// Elements of the window.
+    /// Number of elements of the window.
     fn taps(&self) -> i64 {
         self.kernel.iter().product()
     }
 
-    /// The rows of a panel that are not zero.
+    /// The non-zero rows of a panel.
     fn rows(&self, panel: usize, width: usize) -> impl Iterator<Item = (usize, &[f32])> {
         let columns = panel * width..((panel + 1) * width).min(self.columns);
         let rows = self.values.chunks_exact(self.columns).enumerate();
@@ -152,7 +152,7 @@ impl Filters {
         self.blocks(width) as f64 / (self.depth() * self.columns.div_ceil(width)) as f64
     }
 
-    /// Elements from the begin of a window to each of the places, in images of some extents.
+    /// Elements from the start of a window to each place, in images of these extents.
     fn offsets(&self, image: &[i64], channels: i64) -> Vec<i64> {
         let axes = self.kernel.len();
         let offset = |&(tap, channel): &(usize, usize)| {
@@ -174,7 +174,7 @@ fn rewritten(graph: &mut Graph, node: NodeId, filters: &Filters, width: usize, t
         let spatial = filters.spec.pads.iter().map(pick);
         std::iter::once(0).chain(spatial).chain([channels]).map(Dim::from).collect()
     };
-    // Windows that are padded anyway are moved apart where few sets of the cache would have to hold them.
+    // Windows that are padded anyway are moved apart if they would map to few sets of the cache.
     let apart = filters.spec.strides.last().map_or(0, |s| s * 4 * filters.places.len() as i64 / filters.taps());
     let padded = filters.spec.pads.iter().any(|&p| p != (0, 0));
     let more = if padded && schedule::blocks::collide(target, apart, filters.taps()) {

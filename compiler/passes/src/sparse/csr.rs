@@ -1,8 +1,8 @@
-//! Weights of which enough are zero are kept as their non-zeros ([`WeightFormat::NonZeros`]), where a cost model says that this is
-//! faster than to multiply by the zeros.
+//! Stores only the non-zeros of weights with enough zeros ([`WeightFormat::NonZeros`]), where a cost model predicts
+//! that this is faster than dense products.
 //!
-//! Zeros are found in the constants, whatever the model says of them. A weight that is zero does not take part at all:
-//! infinities that it would meet do not become NaN.
+//! Zeros are detected in the constants. A zero weight takes no part in sums: an infinite activation times a zero weight
+//! does not become NaN.
 
 use mcc_targets::choices::Problem;
 use mcc_targets::schedule::sparse::{Costs, Image, Layer, Reads};
@@ -32,7 +32,7 @@ pub fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
         let costs = schedule::sparse::costs(&config.target, &candidate.plan.layer).with(first);
         let chosen = candidate.chosen(graph.label(node), config);
         let (layer, zeros) = (graph.label(node).to_string(), candidate.zeros);
-        // Only what goes by its non-zeros has been left channels-first.
+        // Only layers with non-zeros have been left channels-first.
         let pays =
             config.sparsity == Sparsity::Force || first[1] || chosen.is_some_and(|chosen| chosen.with(first).pays());
         let (form, reason) =
@@ -48,7 +48,8 @@ pub fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     Ok(changed)
 }
 
-/// What a convolution costs either way, with channels-last operands and results; `None` where non-zeros are no way.
+/// The sparse and dense costs of a convolution with channels-last operands and results; `None` if the sparse form does
+/// not apply.
 pub(crate) fn costs(graph: &Graph, node: NodeId, config: &Config) -> Option<Costs> {
     if config.sparsity == Sparsity::Off {
         return None;
@@ -58,43 +59,43 @@ pub(crate) fn costs(graph: &Graph, node: NodeId, config: &Config) -> Option<Cost
 
 pub(crate) fn told(costs: &Costs, shared: usize) -> String {
     let blocks = if shared > 1 { format!("in blocks of {shared}x1, ") } else { String::new() };
-    format!("{blocks}predicted {:.0} us by non-zeros, {:.0} us dense", costs.sparse / 1e3, costs.dense / 1e3)
+    format!("{blocks}predicted {:.0} us sparse, {:.0} us dense", costs.sparse / 1e3, costs.dense / 1e3)
 }
 
-/// A layer whose weights may be kept as their non-zeros.
+/// A layer whose weights may be stored as non-zeros.
 pub(crate) struct Candidate {
-    /// What is read, in the layout of `spec`.
+    /// The operand, in the layout of `spec`.
     pub x: Value,
     pub spec: ConvSpec,
     pub stored: Layout,
-    /// Extents of the window; none for a matrix.
+    /// Extents of the window; empty for a matrix.
     pub kernel: Vec<i64>,
     pub plan: SparsePlan,
     pub zeros: f64,
-    /// Bits of the weights as `[out, in, taps]`: of floats, or of words of bytes.
+    /// Bits of the weights as `[out, in, taps]`: floats, or words of bytes.
     pub weights: Vec<u32>,
 }
 
-/// How a layer is laid out.
+/// The schedule of a layer.
 pub(crate) struct SparsePlan {
     pub staging: Staging,
-    /// What the cost model knows of it.
+    /// The cost model's view of it.
     pub layer: Layer,
-    /// What its schedule depends on.
+    /// The text that identifies its problem.
     text: String,
     /// The order of output channels.
     pub shared: Shared,
 }
 
 impl Candidate {
-    /// What either way costs, with channels-last operands and results, as a table of choices wants it.
+    /// The costs of both forms, with channels-last operands and results; a table of choices may decide.
     pub fn chosen(&self, layer: &str, config: &Config) -> Option<Costs> {
         schedule::sparse::costs(&config.target, &self.plan.layer)
             .chosen(config, Problem { text: &self.plan.text, layer })
     }
 }
 
-/// The layer that a node is, if its weights are constant and have enough zeros.
+/// A node's layer, if its weights are constant and have enough zeros.
 fn candidate(graph: &Graph, node: NodeId, config: &Config) -> Option<Candidate> {
     let operands = graph.operands(node);
     let (value, w) = (*operands.first()?, graph.as_constant(*operands.get(1)?)?);
@@ -143,30 +144,30 @@ fn candidate(graph: &Graph, node: NodeId, config: &Config) -> Option<Candidate> 
     Some(Candidate { x: value, spec, stored, kernel, plan, zeros, weights })
 }
 
-/// What a layer is but for its weights.
+/// A layer without its weights.
 pub(crate) struct Geometry<'a> {
     pub spec: &'a ConvSpec,
     pub stored: Layout,
-    /// Extents of the window; none for a matrix.
+    /// Extents of the window; empty for a matrix.
     pub kernel: &'a [i64],
     /// Shapes of operand and result, channels last.
     pub x: &'a [Dim],
     pub y: &'a [Dim],
-    /// Input channels, or words of them where bytes are multiplied.
+    /// Input channels, or words of them for byte products.
     pub channels: usize,
     pub words: bool,
-    /// Multiply-adds by minimal filtering of an image, if that is a way.
+    /// Multiply-adds with minimal filtering of an image, if it applies.
     pub filtered: Option<u64>,
 }
 
 impl Geometry<'_> {
-    /// How a layer with such weights is laid out.
+    /// The schedule of a layer with these weights.
     pub fn plan(&self, config: &Config, label: &str, weights: &[u32]) -> Option<SparsePlan> {
         let &Geometry { spec, stored, kernel, x, y, channels, words, filtered } = self;
         let (is_matrix, layout) = (kernel.is_empty(), spec.layout);
         let extent = |d: &Dim| d.as_const().and_then(|c| u64::try_from(c).ok());
         let pixels = y[..y.len() - 1].iter().product::<Dim>();
-        // Planes are of an image each; channels-last images follow one another.
+        // Each image has its own planes; channels-last images follow one another.
         let apart = is_matrix && [layout, stored].contains(&Layout::ChannelsFirst);
         let (images, together) =
             if apart { (&y[0], y[1..y.len() - 1].iter().product()) } else { (&Dim::ONE, pixels.clone()) };
@@ -239,7 +240,7 @@ impl Geometry<'_> {
                 let reach: Vec<u64> = any.reach(spec, kernel).into_iter().map(|r| r as u64).collect();
                 let phases: Vec<u64> = any.phases(spec, kernel).into_iter().map(|p| p as u64).collect();
                 let (reach, phases) = (two(&reach, 0), two(&phases, 1));
-                // With a stride, every element of the window but the first of each phase is one more.
+                // With a stride, every element of the window but the first of each phase adds one.
                 let more = if phases[0] > 1 { kernel[0] as u64 - phases[0] } else { reach[0] };
                 Image { size, reach, phases, more, aligned }
             });
@@ -261,7 +262,7 @@ impl Geometry<'_> {
     }
 }
 
-/// Where to read an operand, and in which layout: as it was before it was turned for the convolution.
+/// The operand and its layout, from before a transpose for the convolution.
 fn read(graph: &Graph, x: Value, layout: Layout) -> (Value, Layout) {
     let Op::Transpose { perm } = graph.op(x.node) else { return (x, layout) };
     let (turned, other) = match layout {
@@ -274,7 +275,7 @@ fn read(graph: &Graph, x: Value, layout: Layout) -> (Value, Layout) {
     }
 }
 
-/// The layer by its non-zeros.
+/// The layer with non-zeros only.
 ///
 /// # Errors
 /// When the graph contradicts itself.
@@ -285,15 +286,15 @@ pub(crate) fn rewritten(graph: &mut Graph, node: NodeId, candidate: Candidate) -
     let unit = staging.unit(&spec, &kernel) as i64;
     let out = layer.out as usize;
     let per_filter = weights.len() / out;
-    // What a padding slot meets: the plane behind the last channel.
+    // Padding slots use the plane after the last channel, which holds zeros.
     let nothing = (per_filter / taps.len() * plane) as i64;
     let (mut heads, mut slots, mut offsets, mut values) = (vec![0i64], Vec::new(), Vec::new(), Vec::new());
     let slice = (staging.depth * plane) as i64;
     for (mut order, filters) in shared.order.into_iter().zip(weights.chunks(staging.block * per_filter)) {
-        // Those that are missing have no weights.
+        // Missing output channels have no weights.
         order.extend(order.len()..order.len().next_multiple_of(staging.abreast));
         let weight = |slot: usize, n: usize| filters.get(slot * per_filter + n).copied().unwrap_or(0);
-        // The output channels that share places, with all of these.
+        // The output channels that share places, with all of these places.
         let sharing: Vec<(&[usize], Vec<(i64, usize)>)> = order
             .chunks(shared.shared)
             .map(|some| {
@@ -340,7 +341,7 @@ pub(crate) fn rewritten(graph: &mut Graph, node: NodeId, candidate: Candidate) -
     let op = Packed { spec, kernel, out, weights: WeightFormat::NonZeros { staging, stored } };
     let result = graph.add_labelled(op.into(), &[x, heads, slots, offsets, values], &label)?;
     let Some(&bias) = operands.get(2) else { return Ok(result.into()) };
-    // A bias meets the axis of the channels.
+    // A bias broadcasts along the channel axis.
     let rank = graph.types(result)[0].rank();
     let mut shape = vec![Dim::ONE; rank - stored.channels(rank)];
     shape[0] = Dim::from(out);

@@ -1,15 +1,15 @@
-//! Weights of byte products of which enough are zero are stored as a mask of bits and their non-zero bytes
-//! ([`mask_bytes`]), which the kernel writes out a panel at a time.
+//! Stores weights of byte products with enough zeros as a bitmask and their non-zero bytes ([`mask_bytes`]), which the
+//! kernel expands one panel at a time.
 //!
-//! That is left undone where it takes time, unless small objects are asked for: with too few rows to hide it, or where the
-//! target goes byte by byte.
+//! Unless small objects are requested, this is done only where it costs no time: not with too few rows to hide the
+//! expansion, or if the target expands byte by byte.
 
 use mcc_targets::{Config, schedule};
 
 use mcc_ir::Result;
 use mcc_ir::{Decision, Dim, Graph, Packed, Subject, WeightFormat, mask_bytes};
 
-/// Finds bytes of which most are zero.
+/// Converts bytes of which most are zero.
 ///
 /// # Errors
 /// When the graph contradicts itself.
@@ -35,23 +35,23 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
             graph.decide(Decision::new(&layer, Subject::Weights, "dot_conv", form, reason).zeros(zeros));
         };
         let Some([masks, values, heads]) = (if spec.group == 1 { mask_bytes(&packed)? } else { None }) else {
-            decide(graph, "dense bytes", "too few columns to fill words of bits, or groups".to_string());
+            decide(graph, "dense bytes", "too few columns to fill words of bits, or a grouped convolution".to_string());
             continue;
         };
         let rows: Dim = graph.types(node)[0].shape.split_last().map_or(Dim::ONE, |(_, rows)| rows.iter().product());
         let bytes = masks.data().len() + values.data().len() + heads.data().len();
         let told = format!("{bytes} bytes instead of {dense}");
         if bytes >= dense {
-            decide(graph, "dense bytes", format!("{told}: bits take more than zeros save"));
+            decide(graph, "dense bytes", format!("{told}: the bitmask takes more than the zeros save"));
             continue;
         }
         if !config.compact && !schedule::int8::bitmask_is_free(&config.target, rows.as_const()) {
             let why = if config.target.spreads_bytes() {
-                "rows would wait for them"
+                "the rows are too few to hide the expansion"
             } else {
-                "the config.target spreads no bytes"
+                "the target expands byte by byte"
             };
-            decide(graph, "dense bytes", format!("{told} could be had, but {why}"));
+            decide(graph, "dense bytes", format!("{told} would be possible, but {why}"));
             continue;
         }
         decide(graph, "bits and non-zero bytes", told);

@@ -1,5 +1,5 @@
-//! Byte products of whose weights whole blocks are zero, of four contracted bytes by the columns of a panel, keep only the
-//! other blocks ([`WeightFormat::Blocks`]), where a cost model says that this is faster.
+//! Stores only the non-zero blocks of byte products whose weights are zero in whole blocks, of four contracted bytes by
+//! the columns of a panel ([`WeightFormat::Blocks`]), where a cost model predicts that this is faster.
 
 use mcc_targets::schedule::blocks::Blocks;
 use mcc_targets::{Config, Sparsity, schedule};
@@ -11,7 +11,7 @@ use mcc_ir::{ConvSpec, DType, Decision, Dim, Graph, Packed, Subject, Tensor, Wei
 /// Contracted bytes of a block.
 const STEP: usize = 4;
 
-/// Finds blocks of bytes that are zero.
+/// Converts products with zero blocks.
 ///
 /// # Errors
 /// When the graph contradicts itself.
@@ -73,8 +73,8 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     Ok(changed)
 }
 
-/// Bytes from the begin of a window in an operand of some extents to what each step meets, if steps are whole and this is
-/// the same for all windows.
+/// Bytes from the start of a window, in an operand of these extents, to each step's data, if steps are whole and the
+/// distances are the same for all windows.
 fn offsets(x: &[Dim], spec: &ConvSpec, kernel: &[i64]) -> Option<Vec<i64>> {
     let known: Option<Vec<i64>> =
         x[if kernel.is_empty() { x.len() - 1 } else { 1 }..].iter().map(Dim::as_const).collect();

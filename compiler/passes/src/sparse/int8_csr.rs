@@ -1,5 +1,5 @@
-//! Weights of byte products of which enough words, four input channels of an output channel, are zero are kept as their other
-//! words ([`WeightFormat::NonZeros`]), where a cost model says that this is faster than to multiply by the zeros.
+//! Stores only the non-zero words, of four input channels for an output channel, of byte products with enough zero
+//! words ([`WeightFormat::NonZeros`]), where a cost model predicts that this is faster.
 
 use mcc_targets::{Config, Sparsity, schedule};
 
@@ -12,7 +12,7 @@ use mcc_ir::{ConvSpec, Decision, Graph, Layout, NodeId, Packed, Staging, Subject
 /// # Errors
 /// When the graph contradicts itself.
 pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
-    // Bits and non-zero bytes are smaller.
+    // A bitmask is smaller.
     if config.sparsity == Sparsity::Off || config.compact {
         return Ok(false);
     }
@@ -40,7 +40,7 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     Ok(changed)
 }
 
-/// The layer that a product of bytes is, if enough of its words are zero.
+/// The layer of a byte product, if enough of its words are zero.
 fn candidate(graph: &Graph, node: NodeId, config: &Config) -> Option<Candidate> {
     let Some(Packed { spec, kernel, out, weights: WeightFormat::Int8 { bitmask: false } }) = graph.op(node).packed()
     else {
@@ -54,7 +54,7 @@ fn candidate(graph: &Graph, node: NodeId, config: &Config) -> Option<Candidate> 
         return None;
     }
     let words = channels / four;
-    // Steps go through the channels, then along the last axis of the window where that is part of a run.
+    // Steps go through the channels, then along the last axis of the window if that is part of a run.
     let joined = steps / words.max(1);
     let mut weights = vec![0u32; out * steps * taps];
     for (n, word) in packed.data().chunks_exact(four).enumerate() {
@@ -87,7 +87,8 @@ mod tests {
     use mcc_ir::eval::eval_graph;
     use mcc_ir::{DType, Dim, Output, Tensor};
 
-    /// Runs the pass on a product with packed weights of which one word in four is left, and compares with what was before.
+    /// Runs the pass on a product with packed weights of which one word in four is left, and compares with the
+    /// original.
     fn check(spec: ConvSpec, kernel: &[i64], shape: &[usize], out: usize) {
         let mut config = Config::new("x86_64-unknown-linux-gnu", Some("icelake-server")).unwrap();
         config.sparsity = Sparsity::Force;

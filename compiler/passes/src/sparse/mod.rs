@@ -1,4 +1,4 @@
-//! Weights with zeros: which layers gain by skipping them, and in which format their weights are stored.
+//! Weights with zeros: chooses the layers that gain by skipping zeros, and the format of their weights.
 
 pub mod blocks;
 pub mod csr;

@@ -1,22 +1,22 @@
-//! Output channels whose non-zeros stand in the same places, as pruning in blocks of 4x1 or 2x1 weights, or of whole windows,
-//! leaves them: found by value, in any order within a block of output channels.
+//! Finds output channels with non-zeros at the same places, as pruning in blocks of 4x1 or 2x1 weights, or of whole
+//! windows, leaves them: by value, in any order within a block of output channels.
 
 /// An order of output channels in which neighbours share the places of their non-zeros.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
-    /// How many share them.
+    /// The number of channels that share places.
     pub shared: usize,
-    /// For each block of output channels, those of it.
+    /// For each block of output channels, its channels in order.
     pub order: Vec<Vec<usize>>,
-    /// Non-zeros, with the zeros that stand where only others have them.
+    /// Number of non-zeros, including zeros where only other channels have one.
     pub values: usize,
 }
 
-/// Which weights of an output channel are not zero, a bit each.
+/// The non-zero weights of an output channel, one bit each.
 type Support = Vec<u64>;
 
-/// An order for so many of each block to share places; natural where that is as good. `filters` are the bits of the
-/// weights of an output channel each.
+/// An order in which `shared` channels of each block share places; the original order if that is as good. `filters` are
+/// the bits of the weights per output channel.
 pub(crate) fn order<'a>(filters: impl Iterator<Item = &'a [u32]>, block: usize, shared: usize) -> Shared {
     let support = |filter: &[u32]| -> Support {
         let word = |some: &[u32]| some.iter().rev().fold(0, |bits, &w| bits << 1 | u64::from(w != 0));
@@ -28,7 +28,7 @@ pub(crate) fn order<'a>(filters: impl Iterator<Item = &'a [u32]>, block: usize, 
         let natural: Vec<usize> = (0..block.len()).collect();
         let best = match (shared, size(block, &natural, shared), size(block, &natural, 1)) {
             (1, all, _) => (all, natural),
-            // At most a fortieth is filled up.
+            // At most a fortieth is padding.
             (_, all, single) if all <= single + single / 40 => (all, natural),
             (_, all, _) => {
                 let alike = alike(block, shared);
@@ -42,7 +42,7 @@ pub(crate) fn order<'a>(filters: impl Iterator<Item = &'a [u32]>, block: usize, 
     Shared { shared, order, values }
 }
 
-/// Values of all blocks of `shared` neighbours.
+/// Number of values of all blocks of `shared` neighbours.
 fn size(supports: &[Support], order: &[usize], shared: usize) -> usize {
     let union = |some: &[usize]| {
         let words = supports.first().map_or(0, Vec::len);
@@ -51,7 +51,7 @@ fn size(supports: &[Support], order: &[usize], shared: usize) -> usize {
     order.chunks(shared).map(|some| shared * union(some)).sum()
 }
 
-/// An order in which each channel that is left is followed by those that differ from it, and one another, the least.
+/// An order in which each channel is followed by the remaining ones that differ the least from it and one another.
 fn alike(supports: &[Support], shared: usize) -> Vec<usize> {
     let mut left: Vec<usize> = (0..supports.len()).rev().collect();
     let mut order = Vec::with_capacity(supports.len());
@@ -60,7 +60,7 @@ fn alike(supports: &[Support], shared: usize) -> Vec<usize> {
         order.push(first);
         for _ in 1..shared {
             let differs = |&c: &usize| supports[c].iter().zip(&union).map(|(a, b)| (a ^ b).count_ones()).sum::<u32>();
-            // Of those that differ as little, the next one.
+            // Of those that differ equally, the next one.
             let Some((at, _)) = left.iter().enumerate().rev().min_by_key(|(_, c)| differs(c)) else { break };
             let next = left.remove(at);
             union.iter_mut().zip(&supports[next]).for_each(|(a, b)| *a |= b);
@@ -74,7 +74,7 @@ fn alike(supports: &[Support], shared: usize) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    /// Filters of 70 weights, of which every third from a remainder on is not zero.
+    /// Filters of 70 weights, of which every third, starting at a remainder, is not zero.
     fn found(remainders: &[usize], block: usize, shared: usize) -> Shared {
         let weights: Vec<u32> = remainders.iter().flat_map(|r| (0..70).map(move |n| u32::from(n % 3 == *r))).collect();
         order(weights.chunks(70), block, shared)
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(blocks.order, [vec![0, 1, 2, 3], vec![0, 1]]);
         assert_eq!(blocks.values, 2 * (24 + 23 + 23 + 24 + 23));
         assert_eq!(found(&[0, 1], 8, 1).values, 47);
-        // What is missing of a block is filled up.
+        // A partial block is padded.
         assert_eq!(found(&[0, 0, 0, 0, 0], 8, 4).values, 4 * 48);
     }
 }

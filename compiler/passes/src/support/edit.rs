@@ -1,5 +1,5 @@
-//! What rewriting passes share: a walk that applies a rule to every node, and an editor that knows which nodes the
-//! rewrites have made dead and that folds constants as it adds operations.
+//! Shared by rewriting passes: a walk that applies a rule to every node, and an editor that tracks nodes made dead by
+//! rewrites and folds constants as it adds operations.
 
 use std::collections::HashSet;
 
@@ -10,19 +10,20 @@ use mcc_ir::{DType, Dim, Graph, NodeId, Op, Range, Tensor, Value};
 /// A graph being rewritten.
 pub(crate) struct Edit<'g> {
     pub(crate) graph: &'g mut Graph,
-    /// Replaced nodes and what only they used: still in the graph until the pass ends, but nobody's users.
+    /// Replaced nodes and nodes that only they used: they stay in the graph until the pass ends, but do not count as
+    /// users.
     dead: HashSet<NodeId>,
-    /// New operations get the label of the node that a rule looks at.
+    /// New operations get the label of the node that the rule is applied to.
     label: String,
 }
 
-/// Applies `rule` to every node, operands before users, and again to what it returned until it has nothing more to
-/// say. The rule returns a value to take the place of the node's first result; returns whether anything changed.
+/// Applies `rule` to every node, operands before users, and again to its result until it returns `None`. The rule
+/// returns a replacement for the node's first result. Returns whether anything changed.
 pub(crate) fn rewrite(
     graph: &mut Graph,
     mut rule: impl FnMut(&mut Edit, NodeId) -> Result<Option<Value>>,
 ) -> Result<bool> {
-    /// Rules shrink what they match; the bound only keeps a mistake from looping for ever.
+    /// Maximum repetitions for one node. Rules shrink what they match; the bound only stops a faulty rule.
     const REPEATS: usize = 16;
     let order = graph.topological();
     let mut edit = Edit { graph, dead: HashSet::new(), label: String::new() };
@@ -44,7 +45,7 @@ pub(crate) fn rewrite(
 }
 
 impl Edit<'_> {
-    /// Adds an operation, or the constant that it is.
+    /// Adds an operation, or its result if that is constant.
     pub(crate) fn add(&mut self, op: Op, operands: &[Value]) -> Result<Value> {
         if let Some(mut folded) = fold(self.graph, &op, operands)?
             && folded.len() == 1
@@ -54,7 +55,7 @@ impl Edit<'_> {
         Ok(self.graph.add_labelled(op, operands, &self.label)?.into())
     }
 
-    /// Lets `new` take the place of `old`.
+    /// Replaces `old` by `new`.
     pub(crate) fn replace(&mut self, old: Value, new: Value) {
         self.graph.replace(old, new);
         self.bury(old.node);
@@ -81,7 +82,7 @@ impl Edit<'_> {
         users
     }
 
-    /// Whether a value has exactly one live use, and is no output.
+    /// Whether a value has exactly one live use and is not an output.
     pub(crate) fn used_once(&self, value: Value) -> bool {
         self.users(value).len() == 1 && !self.graph.is_output(value)
     }
@@ -96,7 +97,7 @@ impl Edit<'_> {
         self.graph.ty(value).dtype
     }
 
-    /// Under another shape; itself if it has that shape. Reshapes of reshapes are one.
+    /// Reshapes; returns the value itself if it has that shape. Reshapes of reshapes become one.
     pub(crate) fn reshape(&mut self, mut value: Value, shape: Vec<Dim>) -> Result<Value> {
         while let Op::Reshape { .. } = self.graph.op(value.node) {
             value = self.graph.operands(value.node)[0];
@@ -107,12 +108,12 @@ impl Edit<'_> {
         self.add(Op::Reshape { shape }, &[value])
     }
 
-    /// In another element type; itself if it has that type.
+    /// Casts; returns the value itself if it has that type.
     pub(crate) fn cast(&mut self, value: Value, to: DType) -> Result<Value> {
         if self.dtype(value) == to { Ok(value) } else { self.add(Op::Cast { to, saturate: true }, &[value]) }
     }
 
-    /// Transposed; itself if nothing moves.
+    /// Transposes; returns the value itself if nothing moves.
     pub(crate) fn transpose(&mut self, value: Value, perm: Vec<usize>) -> Result<Value> {
         if perm.iter().enumerate().all(|(i, &p)| i == p) {
             return Ok(value);
@@ -120,7 +121,7 @@ impl Edit<'_> {
         self.add(Op::Transpose { perm }, &[value])
     }
 
-    /// Broadcast to a shape; itself if it has that shape.
+    /// Broadcasts; returns the value itself if it has that shape.
     pub(crate) fn broadcast(&mut self, value: Value, shape: Vec<Dim>) -> Result<Value> {
         if self.graph.ty(value).shape == shape {
             return Ok(value);
@@ -128,24 +129,24 @@ impl Edit<'_> {
         self.add(Op::Broadcast { shape }, &[value])
     }
 
-    /// A part of a value; itself if it is all of it.
+    /// Slices; returns the value itself if all of it is taken.
     pub(crate) fn slice(&mut self, value: Value, ranges: Vec<Range>) -> Result<Value> {
         let full = self.graph.ty(value).shape.iter().zip(&ranges).all(|(d, r)| *r == Range::full(d));
         if full { Ok(value) } else { self.add(Op::Slice { ranges }, &[value]) }
     }
 
-    /// A rank-0 constant of a type.
+    /// A rank-0 constant.
     pub(crate) fn scalar(&mut self, dtype: DType, value: f64) -> Value {
         self.graph.constant(Tensor::scalar_f64(dtype, value))
     }
 
-    /// The number that all elements of a value are, if it is a constant and they are the same one.
+    /// The number that all elements of a constant are equal to, if they are.
     pub(crate) fn splat(&self, value: Value) -> Option<f64> {
         splat(self.graph, value).map(|t| t.f64_at(0))
     }
 }
 
-/// The one element that a constant consists of, also behind broadcasts and reshapes.
+/// The element that all elements of a constant are equal to, possibly after broadcasts and reshapes.
 pub(crate) fn splat(graph: &Graph, mut value: Value) -> Option<Tensor> {
     loop {
         match graph.op(value.node) {
@@ -156,7 +157,7 @@ pub(crate) fn splat(graph: &Graph, mut value: Value) -> Option<Tensor> {
     }
 }
 
-/// A shape with axes of extent 1 in front until it has `rank` axes.
+/// A shape with leading axes of extent 1 added up to `rank` axes.
 pub(crate) fn pad_rank(shape: &[Dim], rank: usize) -> Vec<Dim> {
     let mut padded = vec![Dim::ONE; rank.saturating_sub(shape.len())];
     padded.extend_from_slice(shape);

@@ -1,26 +1,26 @@
-//! Evaluates operations on constants, by the reference evaluator.
+//! Evaluates operations on constants with the reference evaluator.
 //!
-//! Not everything that could be folded is: data that a few instructions make from nothing or from little stays
-//! computed when it would swell the object ([`MAX_GROWTH`]), and the evaluator, which is slow and obvious, is not
-//! asked for more than [`MAX_WORK`] multiplications.
+//! Not everything is folded: data that a few instructions can compute from little or nothing is computed at run time if
+//! folding would enlarge the object ([`MAX_GROWTH`]), and the evaluator, which is slow, does at most [`MAX_WORK`]
+//! multiplications.
 
 use super::size::estimate;
 use mcc_ir::Result;
 use mcc_ir::{Graph, Op, Tensor, TensorType, Value, eval, infer};
 
-/// Bytes that a result which is larger than its operands may have.
+/// Maximum bytes of a result that is larger than its operands.
 const MAX_GROWTH: i64 = 16 << 10;
-/// Bytes that any result may have, whatever it is made of.
+/// Maximum bytes of any result.
 const MAX_RESULT: i64 = 512 << 20;
-/// Multiplications that folding a matrix product or convolution may cost.
+/// Maximum multiplications for folding a matrix product or convolution.
 const MAX_WORK: i64 = 1 << 24;
 
-/// The results of an operation whose operands are all constants, if it is worth having them in the object.
+/// The results of an operation whose operands are all constant, if folding pays.
 pub(crate) fn fold(graph: &Graph, op: &Op, operands: &[Value]) -> Result<Option<Vec<Tensor>>> {
     evaluate(graph, op, operands, false)
 }
 
-/// The same, also where it is not worth it when `forced`.
+/// The same; with `forced` even if it does not pay.
 pub(crate) fn evaluate(graph: &Graph, op: &Op, operands: &[Value], forced: bool) -> Result<Option<Vec<Tensor>>> {
     let Some(tensors) = operands.iter().map(|&v| graph.as_constant(v).cloned()).collect::<Option<Vec<_>>>() else {
         return Ok(None);
@@ -46,7 +46,7 @@ fn worth(op: &Op, operands: &[TensorType], results: &[TensorType]) -> bool {
         Op::Input(..) | Op::Constant(_) | Op::If(_) => false,
         Op::Dims(dims) => dims.iter().all(|d| d.as_const().is_some()),
         Op::Iota { .. } | Op::Broadcast { .. } => small,
-        // A random-access pattern that weights do not come in, or a count that folding would make static.
+        // Weights are not computed with random access, or from a count that folding would fix.
         Op::NonZero { .. } | Op::NonMaxSuppression | Op::TreeEnsemble(_) | Op::Recurrent(_) | Op::GridSample { .. } => {
             false
         }

@@ -1,4 +1,4 @@
-//! What passes of all kinds are written with.
+//! Helpers shared by all passes.
 
 pub mod edit;
 pub mod fold;

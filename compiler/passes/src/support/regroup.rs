@@ -1,4 +1,4 @@
-//! How a reshape regroups axes.
+//! Finds how a reshape regroups axes.
 
 use std::ops;
 
@@ -10,7 +10,7 @@ pub(crate) struct Block {
     pub(crate) to: ops::Range<usize>,
 }
 
-/// Cuts a reshape into its finest independent blocks; `None` where symbols keep that from being seen.
+/// Splits a reshape into its finest independent blocks; `None` if symbols prevent that.
 pub(crate) fn blocks(from: &[Dim], to: &[Dim]) -> Option<Vec<Block>> {
     if from.iter().chain(to).any(|d| d.is(0)) {
         return None;

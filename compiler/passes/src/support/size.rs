@@ -2,8 +2,8 @@
 
 use mcc_ir::TensorType;
 
-/// Elements of a type when its shape is fixed; symbols count as a large number, so that heuristics take a value
-/// of unknown size for a large one.
+/// Number of elements of a type; symbols count as a large number, so that heuristics treat a value of unknown size as a
+/// large one.
 pub(crate) fn estimate(ty: &TensorType) -> i64 {
     const SYMBOL: i64 = 128;
     let mut elements = 1i64;

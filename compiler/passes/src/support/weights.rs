@@ -6,17 +6,17 @@ use super::edit::Edit;
 use mcc_ir::Result;
 use mcc_ir::{DType, Layout, Op, Tensor, Value};
 
-/// An operation with constant weights, seen without regard to which one it is.
+/// An operation with constant weights, whichever it is.
 pub(crate) struct Weighted {
     op: Op,
     pub(crate) x: Value,
     pub(crate) weights: Value,
     pub(crate) bias: Option<Value>,
-    /// Rank and channel axis of the result, and its channels.
+    /// Rank, channel axis and channels of the result.
     pub(crate) rank: usize,
     pub(crate) out_axis: usize,
     pub(crate) out: usize,
-    /// Rank and channel axis of `x`, and its channels.
+    /// Rank, channel axis and channels of `x`.
     pub(crate) in_rank: usize,
     pub(crate) in_axis: usize,
     pub(crate) inner: usize,
@@ -24,7 +24,7 @@ pub(crate) struct Weighted {
 }
 
 impl Weighted {
-    /// The operation that makes a value, if its weights (and its bias) are constants and its own.
+    /// The operation that makes a value, if its weights (and bias) are constants used by nothing else.
     pub(crate) fn of(edit: &Edit, value: Value) -> Option<Weighted> {
         let op = edit.graph.op(value.node).clone();
         let operands = edit.graph.operands(value.node);
@@ -62,7 +62,7 @@ impl Weighted {
         edit.add(self.op.clone(), &operands)
     }
 
-    /// Whether a bias can be an operand.
+    /// Whether the bias can be an operand.
     pub(crate) fn takes_bias(&self) -> bool {
         !matches!(self.op, Op::MatMul)
     }
@@ -72,7 +72,7 @@ impl Weighted {
         matches!(&self.op, Op::Conv(spec) if spec.pads.iter().all(|&p| p == (0, 0)))
     }
 
-    /// The weights, with the part that makes result channel `c` multiplied by `s[c]`.
+    /// The weights, with those of result channel `c` multiplied by `s[c]`.
     pub(crate) fn scale_outputs(&self, w: &Tensor, s: &Tensor) -> Option<Tensor> {
         match &self.op {
             Op::Conv(_) => scale_axis(w, 0, 1, s),
@@ -82,7 +82,7 @@ impl Weighted {
         }
     }
 
-    /// The weights, with the part that meets operand channel `c` multiplied by `s[c]`.
+    /// The weights, with those of operand channel `c` multiplied by `s[c]`.
     pub(crate) fn scale_inputs(&self, w: &Tensor, s: &Tensor) -> Option<Tensor> {
         match &self.op {
             Op::Conv(spec) => scale_axis(w, 1, spec.group, s),
@@ -92,7 +92,7 @@ impl Weighted {
     }
 }
 
-/// The axis of a rank that holds the channels.
+/// The channel axis for a layout and a rank.
 pub(crate) fn channel_axis(layout: Layout, rank: usize) -> usize {
     match layout {
         Layout::ChannelsFirst => 1,
@@ -100,7 +100,7 @@ pub(crate) fn channel_axis(layout: Layout, rank: usize) -> usize {
     }
 }
 
-/// A constant that broadcasts against a value of `rank` along `axis` (of extent `channels`) only, as a vector.
+/// A constant that broadcasts with a value of `rank` along `axis` (of extent `channels`) only, as a vector.
 pub(crate) fn per_channel(c: &Tensor, rank: usize, axis: usize, channels: usize) -> Option<Tensor> {
     let missing = rank.checked_sub(c.shape().len())?;
     let own = axis.checked_sub(missing).map_or(1, |a| c.shape()[a]);
@@ -114,8 +114,8 @@ pub(crate) fn per_channel(c: &Tensor, rank: usize, axis: usize, channels: usize)
     }
 }
 
-/// `w` with index `i` of `axis` multiplied by `s[i]`. With several groups, axis 0 is cut into as many runs and the
-/// factor is `s[run * extent + i]`. `None` when a product is not finite, or `s` is none of floats.
+/// `w` with index `i` of `axis` multiplied by `s[i]`. With several groups, axis 0 is split into that many runs and the
+/// factor is `s[run * extent + i]`. `None` if a product is not finite, or `s` is not of floats.
 pub(crate) fn scale_axis(w: &Tensor, axis: usize, groups: usize, s: &Tensor) -> Option<Tensor> {
     let extent = w.shape()[axis];
     let inner: usize = w.shape()[axis + 1..].iter().product();
@@ -133,7 +133,7 @@ pub(crate) fn scale_axis(w: &Tensor, axis: usize, groups: usize, s: &Tensor) -> 
         let t = Tensor::from_f64s(w.dtype(), w.shape().to_vec(), &scaled).ok()?;
         return (0..t.numel()).all(|i| t.f64_at(i).is_finite()).then_some(t);
     }
-    // Weights are mostly `f32` and many: a run of equal factors at a time.
+    // Weights are mostly `f32` and many: process a run of equal factors at a time.
     let mut data = Vec::with_capacity(w.data().len());
     let mut finite = true;
     for (run, chunk) in w.data().chunks_exact(4 * inner.max(1)).enumerate() {
@@ -147,7 +147,7 @@ pub(crate) fn scale_axis(w: &Tensor, axis: usize, groups: usize, s: &Tensor) -> 
     finite.then(|| Tensor::new(DType::F32, w.shape().to_vec(), data.into()).ok()).flatten()
 }
 
-/// What adding `t[c]` to every operand channel `c` of a convolution adds to each result channel.
+/// The sum added to each result channel when `t[c]` is added to every operand channel `c` of a convolution.
 pub(crate) fn shift_through(w: &Tensor, t: &Tensor, groups: usize) -> Option<Tensor> {
     let (out, per_group) = (w.shape()[0], w.shape()[1]);
     let window: usize = w.shape()[2..].iter().product();

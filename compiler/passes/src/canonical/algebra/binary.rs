@@ -6,7 +6,7 @@ use crate::support::fold;
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, DType, DTypeClass, NodeId, Op, ReduceKind, Tensor, UnaryOp, Value};
 
-/// Additions of constants in a chain are joined when neither is larger: beyond lie tricks that round by adding.
+/// Chained additions of constants are joined if neither constant is larger; larger ones may be used to round by adding.
 const REASSOCIATE_BELOW: f64 = 1e6;
 
 pub(crate) fn simplify(edit: &mut Edit, node: NodeId, op: BinaryOp) -> Result<Option<Value>> {
@@ -36,7 +36,7 @@ pub(crate) fn simplify(edit: &mut Edit, node: NodeId, op: BinaryOp) -> Result<Op
     implicit_broadcast(edit, node)
 }
 
-/// The operation with its operands exchanged, if there is one.
+/// The operation with its operands swapped, if there is one.
 fn mirrored(op: BinaryOp) -> Option<BinaryOp> {
     use BinaryOp::*;
     match op {
@@ -49,12 +49,12 @@ fn mirrored(op: BinaryOp) -> Option<BinaryOp> {
     }
 }
 
-/// Whether a value is a constant, also behind a broadcast or reshape that folding leaves alone.
+/// Whether a value is a constant, possibly after a broadcast or reshape that folding does not evaluate.
 fn is_constant(edit: &Edit, value: Value) -> bool {
     edit.graph.as_constant(value).is_some() || splat(edit.graph, value).is_some()
 }
 
-/// Rules for `x op c` and `c op x` where all elements of `c` are one number, or `c` is a constant.
+/// Rules for `x op c` and `c op x` where `c` is a constant, or all its elements are equal.
 fn with_constant(edit: &mut Edit, node: NodeId, op: BinaryOp, a: Value, b: Value) -> Result<Option<Value>> {
     use BinaryOp::*;
     let shape = edit.shape(node.into());
@@ -96,7 +96,7 @@ fn with_constant(edit: &mut Edit, node: NodeId, op: BinaryOp, a: Value, b: Value
 
 fn power(edit: &mut Edit, x: Value, exponent: Value, value: f64) -> Result<Option<Value>> {
     use UnaryOp::{Reciprocal, Sqrt};
-    // A result of the base's own shape is all that the forms below give.
+    // The forms below only give results of the base's shape.
     let scalar = edit.shape(exponent).iter().all(|d| d.is(1)) && edit.shape(exponent).len() <= edit.shape(x).len();
     if !scalar {
         return Ok(None);
@@ -145,7 +145,7 @@ fn same_operands(edit: &mut Edit, op: BinaryOp, a: Value, b: Value) -> Result<Op
     }
 }
 
-/// Negations and reciprocals of an operand go into the operation.
+/// Merges negations and reciprocals of an operand into the operation.
 fn with_negation(edit: &mut Edit, op: BinaryOp, a: Value, b: Value) -> Result<Option<Value>> {
     use BinaryOp::{Add, Div, Mul, Sub};
     let inner = |edit: &Edit, v: Value, wanted: UnaryOp| match edit.graph.op(v.node) {
@@ -166,7 +166,7 @@ fn with_negation(edit: &mut Edit, op: BinaryOp, a: Value, b: Value) -> Result<Op
     }
 }
 
-/// `(x op c1) op c2` becomes `x op (c1 op c2)`, and `(x + c1) * c2` becomes `x * c2 + c1 * c2` where `x` is itself a
+/// Turns `(x op c1) op c2` into `x op (c1 op c2)`, and `(x + c1) * c2` into `x * c2 + c1 * c2` where `x` is itself a
 /// product with a constant, so that affine chains become one multiplication and one addition.
 fn chain(edit: &mut Edit, op: BinaryOp, a: Value, b: Value) -> Result<Option<Value>> {
     use BinaryOp::{Add, And, Max, Min, Mul, Or, Xor};
@@ -212,9 +212,9 @@ fn chain(edit: &mut Edit, op: BinaryOp, a: Value, b: Value) -> Result<Option<Val
     edit.add(Op::Binary(Add), &[product, shift]).map(Some)
 }
 
-/// `a * (b * c)` becomes `(a * b) * c` for one number `c`: further on it may meet weights that take it.
+/// Turns `a * (b * c)` into `(a * b) * c` for a number `c`, which may then be folded into weights further on.
 fn outwards(edit: &mut Edit, node: NodeId, op: BinaryOp, a: Value, b: Value) -> Result<Option<Value>> {
-    /// Beyond lie products that overflow only one way round.
+    /// For factors outside of this range, products may overflow in one order only.
     const MODERATE: std::ops::RangeInclusive<f64> = 1e-3..=1e3;
     if op != BinaryOp::Mul || !edit.dtype(a).is_float() || edit.graph.as_constant(b).is_some() {
         return Ok(None);
@@ -235,7 +235,7 @@ fn outwards(edit: &mut Edit, node: NodeId, op: BinaryOp, a: Value, b: Value) -> 
     Ok(None)
 }
 
-/// Whether `c` makes a mean of the sum that a value is.
+/// Whether multiplying a sum by `c` makes it a mean.
 fn mean_of_sum(edit: &Edit, value: Value, c: f64) -> bool {
     let Op::Reduce { kind: ReduceKind::Sum, axes, .. } = edit.graph.op(value.node) else { return false };
     let Some(x) = edit.graph.operand(value.node, 0).filter(|_| edit.used_once(value)) else { return false };

@@ -1,18 +1,18 @@
-//! What is known of the range of a value's elements, from the operation that makes it.
+//! Bounds on the range of a value's elements, from the operation that makes it.
 
 use mcc_ir::{BinaryOp, DType, Graph, Op, UnaryOp, Value};
 
 use crate::support::edit::splat;
 
-/// Bounds look through this many operations.
+/// Maximum number of operations that bounds are followed through.
 const DEPTH: usize = 4;
 
-/// A number that no element of a value is below (NaN apart).
+/// A lower bound on the elements of a value, NaN apart.
 pub(crate) fn at_least(graph: &Graph, value: Value) -> Option<f64> {
     bound(graph, value, false, DEPTH)
 }
 
-/// A number that no element of a value is above (NaN apart).
+/// An upper bound on the elements of a value, NaN apart.
 pub(crate) fn at_most(graph: &Graph, value: Value) -> Option<f64> {
     bound(graph, value, true, DEPTH)
 }
@@ -24,7 +24,7 @@ fn bound(graph: &Graph, value: Value, upper: bool, depth: usize) -> Option<f64> 
     let depth = depth.checked_sub(1)?;
     let operands = graph.operands(value.node);
     let of = |n: usize| bound(graph, *operands.get(n)?, upper, depth);
-    // Min is at most the lesser of the upper bounds known, and at least the lesser of both lower ones; Max likewise.
+    // Min is at most the lesser of the known upper bounds, and at least the lesser of both lower bounds; Max likewise.
     let either = |known: fn(f64, f64) -> f64| match (of(0), of(1)) {
         (Some(a), Some(b)) => Some(known(a, b)),
         (a, b) => a.or(b),
@@ -38,7 +38,7 @@ fn bound(graph: &Graph, value: Value, upper: bool, depth: usize) -> Option<f64> 
         Op::Unary(UnaryOp::Sigmoid) => Some(if upper { 1.0 } else { 0.0 }),
         Op::Softmax { log: false, .. } => Some(if upper { 1.0 } else { 0.0 }),
         Op::Unary(UnaryOp::Tanh | UnaryOp::Erf | UnaryOp::Sin | UnaryOp::Cos) => Some(if upper { 1.0 } else { -1.0 }),
-        // The most negative integer is its own magnitude.
+        // The magnitude of the most negative integer is itself.
         Op::Unary(UnaryOp::Abs) if !upper && graph.ty(value).dtype.is_float() => Some(0.0),
         Op::Unary(UnaryOp::Exp | UnaryOp::Softplus | UnaryOp::Sqrt) if !upper => Some(0.0),
         Op::Cast { .. } => match graph.ty(*operands.first()?).dtype {

@@ -1,12 +1,13 @@
-//! Identities: every spelling of one thing is brought to its cheapest form.
+//! Algebraic identities: brings equivalent expressions to their cheapest form.
 //!
-//! Canonical form, on which later passes rely: a constant is the right operand of what commutes; subtracting a
-//! constant is adding one; dividing by one is multiplying, where `quotient.rs` lets it; an operand is not broadcast explicitly where the operation does
-//! it; element-wise constants in chains are one constant; pooling over everything is a reduction.
+//! Canonical form, on which later passes rely: a constant is the right operand of a commutative operation; subtracting
+//! a constant is adding one; dividing by one is multiplying, where `quotient.rs` permits it; operands are not broadcast
+//! explicitly if the operation broadcasts them; chained element-wise constants are one constant; pooling over
+//! everything is a reduction.
 //!
-//! Rounding: `x / c` becomes `x * (1/c)` where the last place of `x` is not defined itself, chains of constants are evaluated
-//! first (`(x * a) * b`, the same), `x ^ 0.5` is `sqrt(x)`. Signs of zero are not kept. NaN and infinities are,
-//! so `x * 0` stays for floats.
+//! Rounding: `x / c` becomes `x * (1/c)` where the last place of `x` is not defined itself, chained constants are
+//! evaluated first (`(x * a) * b` likewise), `x ^ 0.5` is `sqrt(x)`. Signs of zero are not preserved. NaN and
+//! infinities are, so `x * 0` is kept for floats.
 
 mod binary;
 mod bounds;
@@ -34,7 +35,7 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
         Op::Reduce { kind, axes, keep } => shape::reduce(edit, node, kind, &axes, keep),
         Op::Resize { sizes, rule } => shape::resize(edit, node, &sizes, &rule),
         Op::Pool(spec) => shape::pool(edit, node, &spec),
-        // Nothing to say without looking at several nodes, which is other passes' business.
+        // No identity for a single node; patterns of several nodes are left to other passes.
         Op::Input(..)
         | Op::Constant(_)
         | Op::Dims(_)
@@ -90,7 +91,7 @@ fn select(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
     implicit_broadcast(edit, node)
 }
 
-/// `x * a` when the operands are those of a leaky rectifier: `x < 0`, `x * a` and `x`, with `a` from 0 to 1.
+/// `x * a` if the operands are those of a leaky rectifier: `x < 0`, `x * a` and `x`, with `a` from 0 to 1.
 fn leaky(edit: &Edit, condition: Value, slope: Value, x: Value) -> Option<Value> {
     let operands = |v: Value, op: BinaryOp| match edit.graph.op(v.node) {
         Op::Binary(b) if *b == op => Some((edit.graph.operand(v.node, 0)?, edit.graph.operand(v.node, 1)?)),
@@ -99,12 +100,12 @@ fn leaky(edit: &Edit, condition: Value, slope: Value, x: Value) -> Option<Value>
     let (compared, zero) = operands(condition, BinaryOp::Less)?;
     let (scaled, a) = operands(slope, BinaryOp::Mul)?;
     let same = compared == x && scaled == x && edit.graph.ty(slope) == edit.graph.ty(x);
-    // A slope of 0 would make infinity not a number.
+    // With a slope of 0, infinity would give NaN.
     let factor = edit.splat(a).is_some_and(|a| a > 0.0 && a <= 1.0);
     (same && factor && edit.splat(zero) == Some(0.0) && edit.dtype(x).is_float()).then_some(slope)
 }
 
-/// Drops explicit broadcasts of operands when the result's shape does not need them.
+/// Drops explicit broadcasts of operands that the result's shape does not need.
 fn implicit_broadcast(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
     let operands = edit.graph.operands(node);
     for (i, &v) in operands.iter().enumerate() {

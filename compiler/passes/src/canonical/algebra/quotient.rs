@@ -1,18 +1,19 @@
-//! Division of floats by a constant as a product with the reciprocal.
+//! Turns division of floats by a constant into multiplication by the reciprocal.
 //!
-//! The product is the same number where the reciprocal is exact. Elsewhere it may be off by one unit in the last place, which
-//! another rounding makes a whole step of a code. So a quotient stays one unless what is divided has no defined last place
-//! itself: sums of products, whose order no standard tells, and functions that everyone approximates. Requantizing counts as
-//! such a sum too (`passes/quantize/requantize_affine.rs`). What is rounded next stays a quotient even then, if someone else sees what is divided.
+//! The product equals the quotient if the reciprocal is exact. Otherwise it may be off by one unit in the last place,
+//! which a following rounding can turn into a whole step of a code. So the quotient is kept unless the last place of
+//! the dividend is not defined: sums of products, whose order no standard defines, and functions that are approximated.
+//! Requantizing counts as such a sum (`passes/quantize/requantize_affine.rs`). A quotient that is rounded next is kept
+//! even then, if others use the dividend.
 
 use crate::support::edit::Edit;
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, DType, NodeId, Op, PoolKind, ReduceKind, Tensor, Traits, UnaryOp, Value};
 
-/// Values that the search for a sum looks at.
+/// Maximum number of values that the search for a sum visits.
 const LOOK: usize = 32;
 
-/// `a * (1 / b)` for the quotient `a / b` of a node, where that is as good and `b` a constant.
+/// `a * (1 / b)` for the quotient `a / b` of a node, if that is as exact and `b` is constant.
 pub(crate) fn as_product(edit: &mut Edit, node: NodeId, a: Value, b: Value) -> Result<Option<Value>> {
     let Some(divisor) = edit.graph.as_constant(b) else { return Ok(None) };
     let Some(reciprocal) = reciprocal(divisor) else { return Ok(None) };
@@ -24,7 +25,7 @@ pub(crate) fn as_product(edit: &mut Edit, node: NodeId, a: Value, b: Value) -> R
     edit.add(Op::Binary(BinaryOp::Mul), &[a, reciprocal]).map(Some)
 }
 
-/// The reciprocals of a constant, unless one overflows or loses bits to being subnormal.
+/// The reciprocals of a constant, unless one overflows or loses bits as a subnormal.
 fn reciprocal(t: &Tensor) -> Option<Tensor> {
     let (least, most) = match t.dtype() {
         DType::F32 | DType::BF16 => (1e-37, 1e37),
@@ -40,12 +41,12 @@ fn reciprocal(t: &Tensor) -> Option<Tensor> {
     Tensor::from_f64s(t.dtype(), t.shape().to_vec(), &inverse).ok()
 }
 
-/// Whether a normal number has no bits but the first.
+/// Whether a normal number is a power of two.
 fn is_power_of_two(v: f64) -> bool {
     v.to_bits() & ((1 << 52) - 1) == 0
 }
 
-/// Whether a quotient becomes a code: an integer, or a float of eight bits or fewer.
+/// Whether a quotient becomes a code: an integer, or a float of at most eight bits.
 fn is_rounded(edit: &Edit, node: NodeId) -> bool {
     edit.users(node.into()).iter().any(|&(user, _)| match edit.graph.op(user) {
         Op::Unary(UnaryOp::Round) => true,
@@ -54,7 +55,8 @@ fn is_rounded(edit: &Edit, node: NodeId) -> bool {
     })
 }
 
-/// Whether the last place of what a node divides is not defined; `alone`: by what only ways to the quotient lead to.
+/// Whether the last place of a node's dividend is undefined; `alone`: only values that lead nowhere else but to the
+/// quotient count.
 fn is_open(edit: &Edit, quotient: NodeId, dividend: Value, alone: bool) -> bool {
     let (mut edge, mut cone) = (vec![dividend], vec![quotient]);
     let hidden = |v: Value, cone: &[NodeId]| {
@@ -71,7 +73,7 @@ fn is_open(edit: &Edit, quotient: NodeId, dividend: Value, alone: bool) -> bool 
         cone.push(v.node);
         match edit.graph.op(v.node) {
             Op::Input(..) | Op::Constant(_) | Op::Dims(_) | Op::Iota { .. } => {}
-            // The data's range, by which it is quantized: a scale that others compute too.
+            // The range by which data is quantized: a scale that others compute too.
             Op::Reduce { kind: ReduceKind::Min | ReduceKind::Max, .. } => {}
             Op::Cast { .. } if edit.graph.operand(v.node, 0).is_some_and(|x| is_code(edit.dtype(x))) => return true,
             op if is_exact(op) => edge.extend(edit.graph.operands(v.node)),
@@ -85,7 +87,7 @@ fn is_code(dtype: DType) -> bool {
     dtype.is_int() && dtype.bits() <= 16
 }
 
-/// Whether the elements of an operation's result are what its operands are, or rounded once.
+/// Whether the result's elements are those of the operands, or rounded only once.
 fn is_exact(op: &Op) -> bool {
     match op {
         Op::Unary(f) => {

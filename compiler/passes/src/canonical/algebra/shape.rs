@@ -16,7 +16,7 @@ pub(crate) fn reshape(edit: &mut Edit, node: NodeId, shape: &[Dim]) -> Result<Op
             let source = edit.graph.operands(x.node)[0];
             edit.reshape(source, shape.to_vec()).map(Some)
         }
-        // Reduced axes that come back as axes of extent 1 were kept.
+        // Reduced axes that a reshape restores with extent 1 could have been kept.
         Op::Reduce { kind, axes, keep: false } => {
             let (kind, axes) = (*kind, axes.clone());
             let source = edit.graph.operands(x.node)[0];
@@ -81,13 +81,13 @@ pub(crate) fn reduce(
     let x = edit.graph.operands(node)[0];
     let shape = edit.shape(x);
     let result = edit.shape(node.into());
-    // Every reduction of one element is that element, in the type of the result.
+    // A reduction of a single element is that element, in the result's type.
     if axes.iter().all(|&a| shape[a].is(1)) {
         let one = edit.reshape(x, result)?;
         let dtype = edit.dtype(node.into());
         return edit.cast(one, dtype).map(Some);
     }
-    // A reduction of everything does not care how it is arranged.
+    // A reduction of everything is independent of the arrangement.
     if axes.len() == shape.len()
         && let Op::Reshape { .. } | Op::Transpose { .. } = edit.graph.op(x.node)
     {
@@ -104,13 +104,13 @@ pub(crate) fn reduce(
     }
     let source = edit.graph.operands(x.node)[0];
     let rank = edit.shape(source).len();
-    // Axes of the source that the outer reduction's axes stand for.
+    // The source's axes that correspond to the outer reduction's axes.
     let left: Vec<usize> =
         if inner_keep { (0..rank).collect() } else { (0..rank).filter(|a| !inner_axes.contains(a)).collect() };
     let mut all: Vec<usize> = inner_axes.iter().copied().chain(axes.iter().map(|&a| left[a])).collect();
     all.sort_unstable();
     all.dedup();
-    // Axes that lie apart are better reduced one after the other, the outer ones first.
+    // Axes that are not adjacent are better reduced in two steps, the outer ones first.
     if all.windows(2).any(|w| w[1] != w[0] + 1) {
         return Ok(None);
     }

@@ -22,7 +22,7 @@ pub(crate) fn simplify(edit: &mut Edit, node: NodeId, op: UnaryOp) -> Result<Opt
         (Neg, Op::Binary(BinaryOp::Sub)) if edit.used_once(x) => {
             edit.add(Op::Binary(BinaryOp::Sub), &[inner_operands[1], inner_operands[0]]).map(Some)
         }
-        // The sign goes into the constant.
+        // The sign is folded into the constant.
         (Neg, Op::Binary(BinaryOp::Mul))
             if edit.used_once(x) && edit.graph.as_constant(inner_operands[1]).is_some() =>
         {
@@ -36,7 +36,7 @@ pub(crate) fn simplify(edit: &mut Edit, node: NodeId, op: UnaryOp) -> Result<Opt
     }
 }
 
-/// Whether a float is a byte, or one and a small whole number.
+/// Whether a float holds a byte, or a byte plus a small integer.
 fn is_whole(graph: &Graph, v: Value) -> bool {
     let of = |n: usize| graph.operand(v.node, n);
     match graph.op(v.node) {
@@ -74,7 +74,7 @@ pub(crate) fn bitcast(edit: &mut Edit, node: NodeId, to: DType) -> Result<Option
     if edit.dtype(source) == to { Ok(Some(source)) } else { edit.add(Op::Bitcast { to }, &[source]).map(Some) }
 }
 
-/// Whether every value of `from` is a value of `to`.
+/// Whether `to` represents every value of `from`.
 fn lossless(from: DType, to: DType) -> bool {
     use DTypeClass::{Bool, Float, Signed, Unsigned};
     let mantissa = |t: DType| match t {

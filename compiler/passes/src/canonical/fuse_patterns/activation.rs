@@ -1,5 +1,5 @@
-//! `1 / (1 + exp(-x))` and `log(1 + exp(x))`: as primitives they neither overflow nor need a division. `x (1 + erf(x / √2))`:
-//! as a primitive it takes half the instructions.
+//! `1 / (1 + exp(-x))` and `log(1 + exp(x))`: as primitives they neither overflow nor need a division. `x (1 + erf(x /
+//! √2))`: as a primitive it takes half as many instructions.
 
 use super::{binary, scaled, unary};
 use crate::support::edit::Edit;
@@ -33,13 +33,13 @@ pub(crate) fn match_at(edit: &mut Edit, value: Value) -> Result<Option<Value>> {
     edit.add(Op::Binary(BinaryOp::Mul), &[n, sigmoid]).map(Some)
 }
 
-/// `x` and a factor when a value is that many `gelu(x)`: a product of `x`, perhaps scaled, and `1 + erf(x / √2)`.
+/// `x` and a factor if a value is `factor * gelu(x)`: a product of `x`, possibly scaled, and `1 + erf(x / √2)`.
 fn gelu(edit: &Edit, value: Value) -> Option<(Value, f64)> {
     let (a, b) = binary(edit, value, BinaryOp::Mul)?;
     [(a, b), (b, a)].into_iter().find_map(|(y, gate)| {
         let (e, one) = binary(edit, gate, BinaryOp::Add)?;
         let (x, c) = scaled(edit, unary(edit, e, UnaryOp::Erf)?)?;
-        // As exact as the type has it.
+        // As exact as the type permits.
         let rounding = if edit.dtype(value).size() < 4 { 4e-3 } else { 1e-6 };
         let near = |c: f64| (c - std::f64::consts::FRAC_1_SQRT_2).abs() < rounding;
         let same_type = edit.graph.ty(x) == edit.graph.ty(value);
@@ -54,7 +54,7 @@ fn gelu(edit: &Edit, value: Value) -> Option<(Value, f64)> {
     })
 }
 
-/// `x` when a value is `exp(x) + 1`.
+/// `x` if a value is `exp(x) + 1`.
 fn one_plus_exp(edit: &Edit, value: Value) -> Option<Value> {
     let (e, one) = binary(edit, value, BinaryOp::Add)?;
     let same = edit.splat(one) == Some(1.0) && edit.graph.ty(e) == edit.graph.ty(value);

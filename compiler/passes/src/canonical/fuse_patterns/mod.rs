@@ -1,7 +1,7 @@
-//! Recognises operations that exporters had taken apart: normalisations, softmax, sigmoid, softplus.
+//! Fuses operations that exporters decomposed: normalisations, softmax, sigmoid, softplus.
 //!
-//! Patterns are matched in the canonical form of `algebra` (constants on the right, `x * x` for
-//! squares) and after `cse` (equal spellings are one value). What else uses an inner value keeps it.
+//! Patterns are matched in the canonical form of `algebra` (constants on the right, `x * x` for squares) and after
+//! `cse` (equal expressions are one value). If an inner value has other uses, it is kept for them.
 
 mod activation;
 mod normalize;
@@ -13,7 +13,7 @@ use crate::support::edit::{Edit, rewrite};
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, Graph, Op, ReduceKind, UnaryOp, Value};
 
-/// Puts operations together again.
+/// Fuses patterns.
 pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     type Pattern = fn(&mut Edit, Value) -> Result<Option<Value>>;
     const PATTERNS: &[Pattern] = &[normalize::match_at, softmax::match_at, activation::match_at];
@@ -27,7 +27,7 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     })
 }
 
-/// `x` when a value is `op(x)`.
+/// `x` if a value is `op(x)`.
 fn unary(edit: &Edit, value: Value, op: UnaryOp) -> Option<Value> {
     match edit.graph.op(value.node) {
         Op::Unary(u) if *u == op => edit.graph.operand(value.node, 0),
@@ -35,7 +35,7 @@ fn unary(edit: &Edit, value: Value, op: UnaryOp) -> Option<Value> {
     }
 }
 
-/// `(a, b)` when a value is `op(a, b)`.
+/// `(a, b)` if a value is `op(a, b)`.
 fn binary(edit: &Edit, value: Value, op: BinaryOp) -> Option<(Value, Value)> {
     match edit.graph.op(value.node) {
         Op::Binary(b) if *b == op => Some((edit.graph.operand(value.node, 0)?, edit.graph.operand(value.node, 1)?)),
@@ -43,7 +43,7 @@ fn binary(edit: &Edit, value: Value, op: BinaryOp) -> Option<(Value, Value)> {
     }
 }
 
-/// `(n, d)` when a value is `n / d`, in either spelling.
+/// `(n, d)` if a value is `n / d`, in either form.
 fn quotient(edit: &Edit, value: Value) -> Option<(Value, Value)> {
     if let Some(found) = binary(edit, value, BinaryOp::Div) {
         return Some(found);
@@ -56,7 +56,7 @@ fn quotient(edit: &Edit, value: Value) -> Option<(Value, Value)> {
     }
 }
 
-/// `(x, c)` when a value is `x * c` for one number `c`, or `x / (1 / c)`.
+/// `(x, c)` if a value is `x * c` for a number `c`, or `x / (1 / c)`.
 fn scaled(edit: &Edit, value: Value) -> Option<(Value, f64)> {
     if let Some((x, divisor)) = binary(edit, value, BinaryOp::Div) {
         return Some((x, 1.0 / edit.splat(divisor)?));
@@ -65,7 +65,7 @@ fn scaled(edit: &Edit, value: Value) -> Option<(Value, f64)> {
     Some((x, edit.splat(c)?))
 }
 
-/// `(x, axes)` when a value is a reduction of `x` that keeps its axes.
+/// `(x, axes)` if a value is a reduction of `x` that keeps its axes.
 fn reduction(edit: &Edit, value: Value, wanted: ReduceKind) -> Option<(Value, Vec<usize>)> {
     match edit.graph.op(value.node) {
         Op::Reduce { kind, axes, keep: true } if *kind == wanted => {

@@ -16,7 +16,7 @@ pub(crate) fn match_at(edit: &mut Edit, value: Value) -> Result<Option<Value>> {
     scaled_and_shifted(edit, value)
 }
 
-/// `x * m + (beta - mean(x) * m)` with `m = gamma / sqrt(variance(x) + e)`: the same, multiplied out.
+/// `x * m + (beta - mean(x) * m)` with `m = gamma / sqrt(variance(x) + e)`, which is the same multiplied out.
 fn scaled_and_shifted(edit: &mut Edit, value: Value) -> Result<Option<Value>> {
     let Some((norm, gamma, beta)) = multiplied_out(edit, value) else { return Ok(None) };
     let Some(mut y) = norm.build(edit)? else { return Ok(None) };
@@ -55,17 +55,17 @@ fn multiplied_out(edit: &Edit, value: Value) -> Option<(Norm, Option<Value>, Val
     (centered == x && of_mean == mean && norm.centered == Some(x)).then_some((norm, gamma, beta))
 }
 
-/// What a root normalises.
+/// A normalisation whose root was found.
 struct Norm {
     /// The value whose mean square is under the root.
     of: Value,
-    /// What `of` is the deviation of from its mean, if it is one.
+    /// If `of` is the deviation of a value from its mean, that value.
     centered: Option<Value>,
     axes: Vec<usize>,
     epsilon: f64,
 }
 
-/// Reads `sqrt(mean(of²) + epsilon)`.
+/// Matches `sqrt(mean(of²) + epsilon)`.
 fn norm(edit: &Edit, root: Value) -> Option<Norm> {
     let sum = unary(edit, root, UnaryOp::Sqrt)?;
     let (variance, epsilon) = match binary(edit, sum, BinaryOp::Add) {
@@ -94,7 +94,7 @@ impl Norm {
         if self.axes.iter().copied().eq(first..rank) {
             return edit.add(normalize(first), &[x]).map(Some);
         }
-        // Over the channels of a picture, between convolutions: these work channels-last, and the transposes vanish.
+        // Over the channels of an image between convolutions: those become channels-last, and the transposes cancel.
         if self.axes == [1] && rank == 4 {
             let last = edit.transpose(x, vec![0, 2, 3, 1])?;
             let y = edit.add(normalize(3), &[last])?;

@@ -1,4 +1,4 @@
-//! `exp(x) / sum(exp(x))` and `x - log(sum(exp(x)))`, with or without the maximum taken off first.
+//! `exp(x) / sum(exp(x))` and `x - log(sum(exp(x)))`, with or without subtracting the maximum first.
 
 use super::{binary, quotient, reduction, unary};
 use crate::support::edit::Edit;
@@ -7,7 +7,7 @@ use mcc_ir::{BinaryOp, Op, ReduceKind, UnaryOp, Value};
 
 pub(crate) fn match_at(edit: &mut Edit, value: Value) -> Result<Option<Value>> {
     let Some((taken, axis, log)) = find(edit, value) else { return Ok(None) };
-    // Softmax is the same for x and x less its maximum, and takes the maximum off itself.
+    // Softmax subtracts the maximum itself, so an explicit subtraction is dropped.
     let x = match binary(edit, taken, BinaryOp::Sub) {
         Some((source, most)) if reduction(edit, most, ReduceKind::Max) == Some((source, vec![axis])) => source,
         _ => taken,

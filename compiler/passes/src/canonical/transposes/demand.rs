@@ -1,10 +1,10 @@
-//! Which transpose awaits a value further on.
+//! Finds transposes that follow a value further on.
 
 use std::collections::HashMap;
 
 use mcc_ir::{Graph, NodeId, Op, Traits, Value};
 
-/// For nodes whose first result is transposed further on, behind operations that a transpose can pass: how.
+/// The permutation of a later transpose of a node's first result, after operations that a transpose can move past.
 pub(crate) struct Demands(HashMap<NodeId, Vec<usize>>);
 
 impl Demands {
@@ -24,7 +24,7 @@ impl Demands {
         Demands(demands)
     }
 
-    /// Whether a value is to be transposed by `perm` further on.
+    /// Whether a later transpose applies `perm` to a value.
     pub(crate) fn wants(&self, value: Value, perm: &[usize]) -> bool {
         value.result == 0 && self.0.get(&value.node).is_some_and(|p| p == perm)
     }

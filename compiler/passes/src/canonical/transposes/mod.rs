@@ -1,11 +1,11 @@
-//! Transposes move towards the outputs, where they meet their inverses and vanish.
+//! Moves transposes towards the outputs, where they meet their inverses and cancel.
 //!
-//! A transpose of an operand becomes a transpose of the result wherever that costs no more than before: element-wise
-//! operations stay next to the kernel that makes their operand (and become its epilogue), constants are permuted at
-//! compile time, and what only moves axes of extent 1 is free. Costs are elements moved; where a later transpose is
-//! known to undo this one ([`demand`]) the result's costs nothing.
+//! A transpose of an operand becomes a transpose of the result wherever that costs no more: element-wise operations
+//! stay next to the kernel that makes their operand (and become its epilogue), constants are permuted at compile time,
+//! and moving only axes of extent 1 is free. Costs are elements moved; if a later transpose is known to undo this one
+//! ([`demand`]), the result's costs nothing.
 //!
-//! Convolutions are not sunk through: the layout pass writes transposes around them, and those meet here.
+//! Transposes do not move past convolutions: the layout pass adds transposes around them, which meet here.
 
 mod demand;
 mod reshape;
@@ -42,7 +42,7 @@ fn transpose(edit: &mut Edit, node: NodeId, perm: &[usize]) -> Result<Option<Val
             let source = edit.graph.operands(x.node)[0];
             edit.transpose(source, compose(&inner, perm)).map(Some)
         }
-        // The smaller value is transposed.
+        // Transposes the smaller value.
         Op::Broadcast { shape } => {
             let source = edit.graph.operands(x.node)[0];
             let padded = pad_rank(&edit.shape(source), shape.len());
@@ -72,12 +72,12 @@ pub(crate) fn is_identity(perm: &[usize]) -> bool {
     perm.iter().enumerate().all(|(i, &p)| i == p)
 }
 
-/// What transposing by `perm` makes of one item an axis.
+/// Items per axis, permuted like the axes.
 fn permuted<T: Clone>(items: &[T], perm: &[usize]) -> Vec<T> {
     perm.iter().map(|&p| items[p].clone()).collect()
 }
 
-/// Whether transposing an operand of this shape leaves every element where it is: only axes of extent 1 pass others.
+/// Whether transposing an operand of this shape moves no data: only axes of extent 1 change their order.
 pub(crate) fn moves_nothing(perm: &[usize], shape: &[Dim]) -> bool {
     let long: Vec<usize> = perm.iter().copied().filter(|&p| !shape[p].is(1)).collect();
     long.is_sorted()

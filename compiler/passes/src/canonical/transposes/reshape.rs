@@ -1,4 +1,4 @@
-//! Transposes past reshapes: where a reshape splits or merges axes that stay neighbours, the two can change places.
+//! Moves transposes past reshapes: where a reshape splits or merges axes that stay adjacent, the two can be swapped.
 
 use super::demand::Demands;
 use super::{inverse, is_identity};
@@ -7,13 +7,13 @@ use crate::support::regroup::blocks;
 use mcc_ir::Result;
 use mcc_ir::{Dim, NodeId, Op, Value};
 
-/// How `reshape(transpose(x))` is done the other way round.
+/// The replacement of `reshape(transpose(x))` by a reshape followed by a transpose.
 struct Swapped {
-    /// Transpose of `x` within the blocks.
+    /// The transpose of `x` within blocks, before the reshape.
     local: Vec<usize>,
-    /// Shape of the reshape then.
+    /// The shape of the reshape.
     shape: Vec<Dim>,
-    /// Transpose of whole blocks after it.
+    /// The transpose of whole blocks after the reshape.
     after: Vec<usize>,
 }
 
@@ -22,7 +22,7 @@ pub(crate) fn sink(edit: &mut Edit, node: NodeId, shape: &[Dim], demands: &Deman
     let Op::Transpose { perm } = edit.graph.op(x.node).clone() else { return Ok(None) };
     let source = edit.graph.operands(x.node)[0];
     let Some(swapped) = swap(&edit.shape(source), &perm, shape) else { return Ok(None) };
-    // Two transposes for one, unless one of them goes: a channel shuffle between convolutions.
+    // Two transposes for one pay only if one of them cancels, as in a channel shuffle between convolutions.
     let splits = !is_identity(&swapped.local);
     if splits && (is_identity(&swapped.after) || !demands.wants(node.into(), &inverse(&swapped.after))) {
         return Ok(None);
@@ -35,7 +35,7 @@ pub(crate) fn sink(edit: &mut Edit, node: NodeId, shape: &[Dim], demands: &Deman
 fn swap(source: &[Dim], perm: &[usize], shape: &[Dim]) -> Option<Swapped> {
     let operand: Vec<Dim> = perm.iter().map(|&p| source[p].clone()).collect();
     let blocks = blocks(&operand, shape)?;
-    // Axes of extent 1 are wherever a reshape wants them; only the others have a place.
+    // Axes of extent 1 may be anywhere; only the order of the others matters.
     let long: Vec<usize> = (0..source.len()).filter(|&a| !source[a].is(1)).collect();
     let place = |axis: usize| long.partition_point(|&a| a < axis);
     let mut order: Vec<(usize, usize)> = Vec::new();
@@ -72,7 +72,7 @@ fn swap(source: &[Dim], perm: &[usize], shape: &[Dim]) -> Option<Swapped> {
     Some(Swapped { local, shape: new_shape, after })
 }
 
-/// `matmul(reshape(transpose(x)), w)`, the flattening before a classifier: the rows of `w` are permuted instead.
+/// `matmul(reshape(transpose(x)), w)`, such as the flattening before a classifier: permutes the rows of `w` instead.
 pub(crate) fn flatten_into_weights(edit: &mut Edit, node: NodeId) -> Result<Option<Value>> {
     let operands = edit.graph.operands(node);
     let (flat, Some(w)) = (operands[0], edit.graph.as_constant(operands[1])) else { return Ok(None) };
@@ -88,7 +88,7 @@ pub(crate) fn flatten_into_weights(edit: &mut Edit, node: NodeId) -> Result<Opti
     let operand = edit.shape(x);
     let Some(blocks) = blocks(&operand, &shape) else { return Ok(None) };
     let Some(last) = blocks.iter().rev().find(|b| !b.to.is_empty()) else { return Ok(None) };
-    // Only the flattened axes may be permuted, and they must be flattened into the last axis alone.
+    // Only the flattened axes may be permuted, and only if they form the last axis.
     let tail = last.from.clone();
     if !is_identity(&perm[..tail.start]) || tail.end != perm.len() || last.to.len() != 1 || last.to.end != shape.len() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! A transpose of operands becomes a transpose of the result.
+//! Turns a transpose of operands into a transpose of the result.
 
 use super::demand::Demands;
 use super::{inverse, is_identity, moves_nothing, permuted};
@@ -7,14 +7,14 @@ use crate::support::size::estimate;
 use mcc_ir::Result;
 use mcc_ir::{Layout, NodeId, Op, PoolSpec, ResizeRule, Value};
 
-/// How an operation looks when its operands are not transposed by `perm`, and what its result needs then.
+/// An operation whose operands are not transposed by `perm`, and the transpose of its result.
 struct Sunk {
     op: Op,
     /// The transpose of the new result that gives the old one.
     after: Vec<usize>,
-    /// How many leading operands are transposed; the others stay as they are.
+    /// The number of leading operands that are transposed; the others stay as they are.
     operands: usize,
-    /// Whether it is done even where the result is larger than the operand.
+    /// Whether to do it even if the result is larger than the operand.
     always: bool,
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn sink(edit: &mut Edit, node: NodeId, demands: &Demands) -> Result<O
     Ok(None)
 }
 
-/// Whether no more elements are moved afterwards than before.
+/// Whether no more elements are moved than before.
 fn pays(edit: &Edit, node: NodeId, operands: &[Value], perm: &[usize], sunk: &Sunk, demands: &Demands) -> bool {
     let back = inverse(perm);
     let result = edit.graph.ty(node.into());
@@ -81,7 +81,7 @@ fn is_transpose(edit: &Edit, node: NodeId, perm: &[usize]) -> bool {
     matches!(edit.graph.op(node), Op::Transpose { perm: p } if p == perm)
 }
 
-/// Whether a value is transposed at compile time, or is a broadcast of something smaller that is.
+/// Whether a value can be transposed at compile time, or is a broadcast of a smaller value that can.
 fn movable_constant(edit: &Edit, value: Value) -> bool {
     match edit.graph.op(value.node) {
         Op::Constant(_) => true,
@@ -116,13 +116,13 @@ fn sunk(edit: &Edit, node: NodeId, perm: &[usize]) -> Option<Sunk> {
     let last = perm.len() - 1;
     let plain = |op: Op, operands: usize| Some(Sunk { op, after: perm.to_vec(), operands, always: false });
     match op {
-        // Every operand is transposed, of a rank up to the result's.
+        // All operands are transposed; their rank is at most the result's.
         Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast { .. } | Op::Bitcast { .. } if rank == perm.len() => {
             plain(op.clone(), operands.len())
         }
         Op::Concat { axis } => plain(Op::Concat { axis: perm[*axis] }, operands.len()),
         Op::MatMul => matmul(edit, &operands, perm, rank),
-        // From here on the transposed operand is the first one.
+        // Below, the transposed operand is the first one.
         _ if !first => None,
         Op::Slice { ranges } => plain(Op::Slice { ranges: permuted(ranges, &inverse(perm)) }, 1),
         Op::Pad { before, after, mode } => {
@@ -137,7 +137,7 @@ fn sunk(edit: &Edit, node: NodeId, perm: &[usize]) -> Option<Sunk> {
             op: resize(sizes, rule, &inverse(perm)),
             after: perm.to_vec(),
             operands: 1,
-            // Interpolation is vectorised over channels only where they are last.
+            // Interpolation is vectorized over channels only if they are last.
             always: true,
         }),
         Op::Pool(spec) if spec.layout == Layout::ChannelsFirst && is_to_channels_first(perm) => {
@@ -159,7 +159,7 @@ fn sunk(edit: &Edit, node: NodeId, perm: &[usize]) -> Option<Sunk> {
             let op = Op::Cumulative { kind: *kind, axis: perm[*axis], exclusive: *exclusive, reverse: *reverse };
             plain(op, 1)
         }
-        // Kernels run along the last axis: a last axis must stay one.
+        // Kernels run along the last axis, so a last axis must stay last.
         Op::Softmax { axis, log } if perm[*axis] == last || *axis != last => {
             plain(Op::Softmax { axis: perm[*axis], log: *log }, 1)
         }
@@ -208,16 +208,16 @@ fn sunk(edit: &Edit, node: NodeId, perm: &[usize]) -> Option<Sunk> {
     }
 }
 
-/// `perm` between what is left of operand and result when the result's axes `gone` go.
+/// The remaining permutation between operand and result when the result's axes `gone` are removed.
 fn without(perm: &[usize], gone: &[usize]) -> Vec<usize> {
     let sources: Vec<usize> = (0..perm.len()).filter(|i| !gone.contains(i)).map(|i| perm[i]).collect();
     let mut sorted = sources.clone();
     sorted.sort_unstable();
-    // Every source is in the sorted list of the sources.
+    // Every source is in the sorted list of sources.
     sources.iter().map(|s| sorted.partition_point(|x| x < s)).collect()
 }
 
-/// A gather puts the indices' axes where the gathered axis was.
+/// A gather puts the indices' axes at the position of the gathered axis.
 fn gather(perm: &[usize], axis: usize, indices: usize) -> Vec<usize> {
     let source = perm[axis];
     let mut after = Vec::new();
@@ -231,7 +231,7 @@ fn gather(perm: &[usize], axis: usize, indices: usize) -> Vec<usize> {
     after
 }
 
-/// A product with one matrix for all rows does not care how the rows are arranged.
+/// A product with one matrix for all rows is independent of the rows' order.
 fn matmul(edit: &Edit, operands: &[Value], perm: &[usize], rank: usize) -> Option<Sunk> {
     let n = perm.len();
     let is = |v: Value| matches!(edit.graph.op(v.node), Op::Transpose { perm: p } if p == perm);
