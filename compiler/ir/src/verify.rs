@@ -101,14 +101,14 @@ fn faults(graph: &Graph, wrong: &mut Vec<String>) {
     }
     for (i, output) in graph.outputs.iter().enumerate() {
         if !graph.contains(output.value) {
-            wrong.push(format!("output `{}` is a value that is not there", output.name));
+            wrong.push(format!("output `{}` is a value that does not exist", output.name));
         }
         if graph.outputs[..i].iter().any(|o| o.name == output.name) {
             wrong.push(format!("two outputs are named `{}`", output.name));
         }
     }
     if graph.kept.iter().any(|&kept| !graph.contains(kept)) {
-        wrong.push("a value that is kept is not there".to_string());
+        wrong.push("a kept value does not exist".to_string());
     }
     for node in graph.nodes() {
         for region in graph.regions(node) {

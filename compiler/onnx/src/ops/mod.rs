@@ -17,6 +17,7 @@ mod qoperator;
 mod quantize;
 mod recurrent;
 mod reduce;
+mod reshape;
 mod resize;
 mod sequence;
 mod signal;

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use super::Importer::{Plain, Walking};
 use super::{
     Importer, attention, blocks, branch, control, conv, elementwise, indexing, loss, microsoft, ml, movement, norm,
-    qoperator, quantize, recurrent, reduce, resize, sequence, signal,
+    qoperator, quantize, recurrent, reduce, reshape, resize, sequence, signal,
 };
 
 type Row = (&'static str, &'static str, RangeInclusive<i64>, Importer);
@@ -74,7 +74,7 @@ pub const TABLE: &[Row] = &[
     (ONNX, "Exp", ALL, Plain(elementwise::exp)),
     (ONNX, "Expand", ALL, Plain(movement::expand)),
     (ONNX, "EyeLike", ALL, Plain(movement::eye_like)),
-    (ONNX, "Flatten", ALL, Plain(movement::flatten)),
+    (ONNX, "Flatten", ALL, Plain(reshape::flatten)),
     (ONNX, "Floor", ALL, Plain(elementwise::floor)),
     (ONNX, "GRU", ALL, Plain(recurrent::gru)),
     (ONNX, "Gather", ALL, Plain(indexing::gather)),
@@ -154,7 +154,7 @@ pub const TABLE: &[Row] = &[
     (ONNX, "ReduceSum", ALL, Plain(reduce::reduce_sum)),
     (ONNX, "ReduceSumSquare", ALL, Plain(reduce::reduce_sum_square)),
     (ONNX, "Relu", ALL, Plain(elementwise::relu)),
-    (ONNX, "Reshape", ALL, Plain(movement::reshape)),
+    (ONNX, "Reshape", ALL, Plain(reshape::reshape)),
     (ONNX, "Resize", ALL, Plain(resize::resize)),
     (ONNX, "ReverseSequence", ALL, Plain(movement::reverse_sequence)),
     (ONNX, "RoiAlign", ALL, Plain(resize::roi_align)),
@@ -190,7 +190,7 @@ pub const TABLE: &[Row] = &[
     (ONNX, "Split", ALL, Plain(movement::split)),
     (ONNX, "SplitToSequence", ALL, Plain(sequence::split)),
     (ONNX, "Sqrt", ALL, Plain(elementwise::sqrt)),
-    (ONNX, "Squeeze", ALL, Plain(movement::squeeze)),
+    (ONNX, "Squeeze", ALL, Plain(reshape::squeeze)),
     (ONNX, "Sub", ALL, Plain(elementwise::sub)),
     (ONNX, "Sum", ALL, Plain(elementwise::sum)),
     (ONNX, "SwiGLU", ALL, Plain(elementwise::swiglu)),
@@ -203,7 +203,7 @@ pub const TABLE: &[Row] = &[
     (ONNX, "TopK", ALL, Plain(indexing::top_k)),
     (ONNX, "Transpose", ALL, Plain(movement::transpose)),
     (ONNX, "Trilu", ALL, Plain(movement::trilu)),
-    (ONNX, "Unsqueeze", ALL, Plain(movement::unsqueeze)),
+    (ONNX, "Unsqueeze", ALL, Plain(reshape::unsqueeze)),
     (ONNX, "Upsample", ALL, Plain(resize::upsample)),
     (ONNX, "Where", ALL, Plain(elementwise::where_)),
     (ONNX, "Xor", ALL, Plain(elementwise::xor)),

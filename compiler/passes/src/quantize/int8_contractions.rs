@@ -325,37 +325,7 @@ fn rewritten(
     if padded && zero.is_some_and(|z| !in_range(edit.graph, z, edit.graph.ty(data.bytes).dtype)) {
         return Ok(None);
     }
-    let from = edit.dtype(data.bytes);
-    let wanted = taken(&config.target).unwrap_or(from);
-    let mut x = data.bytes;
-    if wanted != from {
-        let shift = edit.graph.constant(Tensor::scalar_i64(DType::I32, if wanted == DType::U8 { 128 } else { -128 }));
-        let wide = edit.add(Op::Cast { to: DType::I32, saturate: true }, &[x])?;
-        let moved = edit.add(Op::Binary(BinaryOp::Add), &[wide, shift])?;
-        x = edit.add(Op::Cast { to: wanted, saturate: true }, &[moved])?;
-        zero = Some(match zero {
-            Some(zero) => edit.add(Op::Binary(BinaryOp::Add), &[zero, shift])?,
-            None => shift,
-        });
-    }
-    for op in data.moves.iter().rev() {
-        x = edit.add(op.clone(), &[x])?;
-    }
-    if padded {
-        let value = match zero {
-            Some(zero) => {
-                let zero = edit.reshape(zero, Vec::new())?;
-                edit.add(Op::Cast { to: wanted, saturate: true }, &[zero])?
-            }
-            None => edit.graph.constant(Tensor::scalar_i64(wanted, 0)),
-        };
-        let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {
-            let spatial = c.spec.pads.iter().map(|p| Dim::from(pick(p)));
-            std::iter::once(Dim::ZERO).chain(spatial).chain([Dim::ZERO]).collect()
-        };
-        let pad = Op::Pad { before: side(|p| p.0), after: side(|p| p.1), mode: PadMode::Constant };
-        x = edit.add(pad, &[x, value])?;
-    }
+    let x = operand(edit, c, data, &mut zero, config)?;
     let spec = ConvSpec { pads: vec![(0, 0); c.kernel.len()], ..c.spec.clone() };
     let dot = |edit: &mut Edit, packed: Tensor, spec: &ConvSpec, out: usize| {
         let packed = edit.graph.constant(packed);
@@ -407,6 +377,43 @@ fn rewritten(
         Some(bias) => edit.add(Op::Binary(BinaryOp::Add), &[sum, bias]).map(Some),
         None => Ok(Some(sum)),
     }
+}
+
+/// The data as the product reads it: of the sign that the machine multiplies, moved, and padded with the zero point, which changes
+/// with the sign.
+fn operand(edit: &mut Edit, c: &Contraction, data: &Data, zero: &mut Option<Value>, config: &Config) -> Result<Value> {
+    let from = edit.dtype(data.bytes);
+    let wanted = taken(&config.target).unwrap_or(from);
+    let mut x = data.bytes;
+    if wanted != from {
+        let shift = edit.graph.constant(Tensor::scalar_i64(DType::I32, if wanted == DType::U8 { 128 } else { -128 }));
+        let wide = edit.add(Op::Cast { to: DType::I32, saturate: true }, &[x])?;
+        let moved = edit.add(Op::Binary(BinaryOp::Add), &[wide, shift])?;
+        x = edit.add(Op::Cast { to: wanted, saturate: true }, &[moved])?;
+        *zero = Some(match *zero {
+            Some(zero) => edit.add(Op::Binary(BinaryOp::Add), &[zero, shift])?,
+            None => shift,
+        });
+    }
+    for op in data.moves.iter().rev() {
+        x = edit.add(op.clone(), &[x])?;
+    }
+    if c.spec.pads.iter().any(|&p| p != (0, 0)) {
+        let value = match *zero {
+            Some(zero) => {
+                let zero = edit.reshape(zero, Vec::new())?;
+                edit.add(Op::Cast { to: wanted, saturate: true }, &[zero])?
+            }
+            None => edit.graph.constant(Tensor::scalar_i64(wanted, 0)),
+        };
+        let side = |pick: fn(&(i64, i64)) -> i64| -> Vec<Dim> {
+            let spatial = c.spec.pads.iter().map(|p| Dim::from(pick(p)));
+            std::iter::once(Dim::ZERO).chain(spatial).chain([Dim::ZERO]).collect()
+        };
+        let pad = Op::Pad { before: side(|p| p.0), after: side(|p| p.1), mode: PadMode::Constant };
+        x = edit.add(pad, &[x, value])?;
+    }
+    Ok(x)
 }
 
 /// The subtracted number as `i32`; constants may have been turned into an addition.
