@@ -1,13 +1,16 @@
 //! The target and the options for the code.
 
 use crate::choices::Choices;
+use crate::machine::Machine;
 use crate::{Target, UnknownTarget};
 
 /// A target, the caller's options, and measured choices.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The target.
     pub target: Target,
+    /// The machine whose figures decide the form of the weights: the same for all CPUs of an object, which share them.
+    pub weights_machine: &'static Machine,
     /// The largest number of threads that a run may use; with 1, code has no support for threads.
     pub threads: u32,
     /// Which weights are stored as non-zeros only.
@@ -45,6 +48,7 @@ impl From<Target> for Config {
     /// The default options: one thread, sparse forms where they are faster, weights as the model has them.
     fn from(target: Target) -> Config {
         Config {
+            weights_machine: target.machine,
             target,
             threads: 1,
             sparsity: Sparsity::Auto,

@@ -7,6 +7,7 @@ pub mod choices;
 mod config;
 mod cpus;
 mod features;
+pub mod figures;
 mod host;
 pub mod machine;
 pub mod schedule;
@@ -24,7 +25,7 @@ pub use self::features::{CpuWord, FEATURES, Feature, FeatureRow, FeatureSet};
 pub use self::host::{TEST_CPU, here, missing_here};
 
 /// A machine to compile for. What is wanted of its code is a [`Config`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Target {
     /// Architecture, system and object format.
     pub triple: Triple,

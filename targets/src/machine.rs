@@ -4,8 +4,10 @@
 //! for all x86-64 levels, and one assumed machine, [`ARM`], for all 64-bit Arm levels. To give a CPU its own figures,
 //! add a constant here and name it in the level's row. `docs/cost-model.md` describes how the figures are measured.
 
+use crate::figures::Figures;
+
 /// A machine as the cost formulas see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Machine {
     /// The core that the figures describe.
     pub name: &'static str,
@@ -29,6 +31,8 @@ pub struct Machine {
     pub memory_bytes_per_ns: u32,
     /// Bytes per nanosecond that element-wise code reads and writes if they are in the caches.
     pub streamed_bytes_per_ns: u32,
+    /// Figures fitted to measured times.
+    pub figures: Figures,
 }
 
 /// AMD Zen 5 (EPYC 9005), one core, on which all figures were measured. Cache sizes are those that the CPU reports
@@ -44,6 +48,7 @@ pub const ZEN5: Machine = Machine {
     l2_bytes_per_ns: 64,
     memory_bytes_per_ns: 36,
     streamed_bytes_per_ns: 24,
+    figures: Figures::ZEN5,
 };
 
 /// 64-bit Arm. No core was measured: whatever does not follow from the instruction set is copied from [`ZEN5`].

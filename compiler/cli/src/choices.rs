@@ -25,6 +25,9 @@ pub struct File {
     entries: BTreeMap<(String, String, Knob), Entry>,
 }
 
+/// Microseconds of each candidate of a choice.
+pub type Times = BTreeMap<i64, f64>;
+
 /// A choice and its measurement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
@@ -33,12 +36,12 @@ pub struct Entry {
     /// The cost model's choice.
     default: Option<i64>,
     /// Microseconds of each candidate.
-    times: BTreeMap<i64, f64>,
+    times: Times,
 }
 
 impl Entry {
     /// A measured choice.
-    pub fn new(choice: i64, default: i64, times: BTreeMap<i64, f64>) -> Entry {
+    pub fn new(choice: i64, default: i64, times: Times) -> Entry {
         Entry { choice, default: Some(default), times }
     }
 }
@@ -108,6 +111,12 @@ impl File {
     pub fn table(&self, cpu: &str) -> Table {
         let own = self.entries.iter().filter(|(key, _)| key.0 == cpu);
         own.map(|((_, problem, knob), entry)| ((problem.clone(), *knob), entry.choice)).collect()
+    }
+
+    /// What was measured on a CPU, by problem and knob.
+    pub fn times(&self, cpu: &str) -> BTreeMap<(String, Knob), Times> {
+        let own = self.entries.iter().filter(|(key, entry)| key.0 == cpu && !entry.times.is_empty());
+        own.map(|((_, problem, knob), entry)| ((problem.clone(), *knob), entry.times.clone())).collect()
     }
 
     /// Gives configurations their choices.

@@ -8,6 +8,7 @@ mod choices;
 mod compare;
 mod compile;
 mod cpus;
+mod fit;
 #[cfg(unix)]
 mod hostile;
 mod inspect;
@@ -36,7 +37,7 @@ use mcc::{Error, Result};
 /// Exit status: 0 done, 1 the model or its data is at fault, 2 usage, 3 internal error.
 #[derive(Parser)]
 #[command(name = "mcc", version, args_conflicts_with_subcommands = true)]
-#[command(override_usage = "mcc MODEL -o OUT.o [OPTIONS]\n       mcc run|verify|bench|inspect|cpus ...")]
+#[command(override_usage = "mcc MODEL -o OUT.o [OPTIONS]\n       mcc run|verify|bench|inspect|fit|cpus ...")]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -54,6 +55,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Show a model's contents and how it is compiled
     Inspect(inspect::InspectArgs),
+    /// Fit the cost model to times that `bench --tune` measured, for a CPU that it was not fitted to
+    Fit(fit::FitArgs),
     /// List the CPU levels that --cpu takes, and whether this machine runs them
     Cpus,
     /// Print a completion script for a shell
@@ -97,6 +100,7 @@ fn dispatch(cli: Cli) -> Result<bool> {
         Some(Command::Verify(args)) => verify::verify(&args),
         Some(Command::Bench(args)) => bench::bench(&args).map(|()| true),
         Some(Command::Inspect(args)) => inspect::inspect(&args).map(|()| true),
+        Some(Command::Fit(args)) => fit::fit(&args).map(|()| true),
         Some(Command::Cpus) => cpus::cpus().map(|()| true),
         Some(Command::Completions(args)) => {
             let mut script = Vec::new();

@@ -25,7 +25,7 @@ use super::profile::MIN_RUNS;
 const HOT: f64 = 0.005;
 
 /// A candidate must take at most this share of the default's time; smaller gains are noise.
-const GAIN: f64 = 0.97;
+pub const GAIN: f64 = 0.97;
 
 /// Seconds per layer, by its label.
 type Times = BTreeMap<String, f64>;

@@ -266,6 +266,45 @@ fn checked_objects_are_the_same() {
     assert_eq!(objects[0], objects[1]);
 }
 
+/// Times that say that the cost model errs make it change, towards the fast candidates; others do not.
+#[test]
+fn figures_are_fitted_to_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("choices.json").to_str().unwrap().to_string();
+    let fit = |rounds: &str| {
+        let options = ["--cpu", "native", "--measured", &file, "--rounds", rounds, "--json"];
+        let (out, _) = expect(0, &[&["fit", &digits()], &options[..]].concat());
+        serde_json::from_str::<serde_json::Value>(&out).unwrap()
+    };
+    std::fs::write(&file, r#"{"choices": []}"#).unwrap();
+    let (_, told) = expect(2, &["fit", &digits(), "--cpu", "native", "--measured", &file]);
+    assert!(told.contains("is of these models"), "{told}");
+    expect(0, &["bench", &digits(), "--cpu", "native", "--seconds", "0", "--tune", &file]);
+    // Every candidate is as fast as the others, then one is ten times as fast.
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut write = |us: &dyn Fn(i64, i64) -> f64| {
+        for choice in json["choices"].as_array_mut().unwrap() {
+            let default = choice["default"].as_i64().unwrap();
+            for (candidate, time) in choice["us"].as_object_mut().unwrap() {
+                *time = us(candidate.parse().unwrap(), default).into();
+            }
+        }
+        std::fs::write(&file, json.to_string()).unwrap();
+    };
+    write(&|_, _| 10.0);
+    let report = fit("1");
+    assert!(report["figures"].as_array().unwrap().is_empty(), "{report}");
+    write(&|candidate, default| if candidate == default { 10.0 } else { 1.0 });
+    let lost = |report: &serde_json::Value, when: &str| {
+        report[when].as_array().unwrap().iter().map(|row| row["lost_us"].as_f64().unwrap()).sum::<f64>()
+    };
+    let (first, report) = (fit("0"), fit("2"));
+    assert_eq!(lost(&first, "before"), lost(&first, "after"));
+    assert!(lost(&report, "after") < lost(&report, "before"), "{report}");
+    assert!(!report["figures"].as_array().unwrap().is_empty(), "{report}");
+}
+
 #[test]
 fn tuning_writes_choices_that_compiling_takes() {
     let dir = tempfile::tempdir().unwrap();

@@ -80,6 +80,7 @@ impl Options {
         symbol::check(name)?;
         let mut plainer: Vec<Config> = targets.into_iter().map(Config::from).collect();
         let config = plainer.pop().ok_or_else(|| Error::usage("no target"))?;
+        plainer.iter_mut().for_each(|plain| plain.weights_machine = config.weights_machine);
         Ok(Options {
             config,
             plainer,

@@ -5,22 +5,12 @@
 //! choices of the knobs `filtering`, `filtering_block` and `filter_columns` (`docs/cost-model.md`).
 
 use crate::choices::{Knob, Problem};
+use crate::figures::Filtering;
 use crate::machine::Machine;
 use crate::{Config, Target};
 
-/// Cost of fetching a weight from memory, in multiply-adds.
-const WEIGHT_FETCH_MULTIPLY_ADDS: u64 = 36;
-
-/// Cost of transforming an element in either direction, in multiply-adds, with 16 lanes.
-const TRANSFORM_MULTIPLY_ADDS: u64 = 4;
-/// The same for the largest tile of an image, whose transform has more terms and does not fit the registers.
-const LARGEST_TRANSFORM_MULTIPLY_ADDS: u64 = 18;
 /// Number of elements in transformed space from which a tile counts as the largest.
 const LARGEST_TILE_PLANES: u64 = 37;
-
-/// Cost of an element of weights transformed at run time, and of decoding a weight, in multiply-adds.
-const FILTER_MULTIPLY_ADDS: u64 = 4;
-const DECODE_MULTIPLY_ADDS: u64 = 3;
 
 /// Multiplications of a tile along an axis; larger tiles need more.
 const TILE_MULTIPLICATIONS: [u64; 3] = [4, 6, 8];
@@ -56,6 +46,11 @@ pub struct Windows {
     pub out: u64,
 }
 
+/// A number of things, each at a cost.
+fn times(n: u64, each: f64) -> u64 {
+    (n as f64 * each) as u64
+}
+
 impl Windows {
     /// Elements of a window.
     fn taps(&self) -> u64 {
@@ -82,7 +77,7 @@ impl Windows {
     }
 
     /// The cost with minimal filtering and tiles of this size.
-    fn filtering_cost(&self, tile: [u64; 2], stored: FilterStorage) -> u64 {
+    fn filtering_cost(&self, f: &Filtering, tile: [u64; 2], stored: FilterStorage) -> u64 {
         let along = |a: usize| {
             let step = tile[a] * self.dilations[a];
             (self.size[a].div_ceil(step) * self.dilations[a], tile[a] + self.kernel[a] - 1)
@@ -90,21 +85,23 @@ impl Windows {
         let ((down, lines), (across, columns)) = (along(0), along(1));
         let (tiles, planes) = (down * across, lines * columns);
         let transform_cost =
-            if planes >= LARGEST_TILE_PLANES { LARGEST_TRANSFORM_MULTIPLY_ADDS } else { TRANSFORM_MULTIPLY_ADDS };
-        let transform = tiles * planes * (self.channels + self.out) * transform_cost * 16 / self.lanes();
+            if planes >= LARGEST_TILE_PLANES { f.largest_transform_multiply_adds } else { f.transform_multiply_adds };
+        let transform = times(tiles * planes * (self.channels + self.out), transform_cost) * 16 / self.lanes();
         let weights = planes * self.channels * self.out;
         match stored {
-            FilterStorage::Transformed => (tiles * weights + transform).max(weights * WEIGHT_FETCH_MULTIPLY_ADDS),
-            FilterStorage::Plain => (tiles + FILTER_MULTIPLY_ADDS) * weights + transform,
+            FilterStorage::Transformed => {
+                (tiles * weights + transform).max(times(weights, f.weight_fetch_multiply_adds))
+            }
+            FilterStorage::Plain => tiles * weights + times(weights, f.filter_multiply_adds) + transform,
         }
     }
 
     /// The cost of direct convolution.
-    fn direct_cost(&self, stored: FilterStorage) -> u64 {
+    fn direct_cost(&self, f: &Filtering, stored: FilterStorage) -> u64 {
         let (weights, rows) = (self.taps() * self.channels * self.out, self.size[0] * self.size[1]);
         match stored {
-            FilterStorage::Transformed => weights * rows.max(WEIGHT_FETCH_MULTIPLY_ADDS),
-            FilterStorage::Plain => weights * (rows + DECODE_MULTIPLY_ADDS),
+            FilterStorage::Transformed => (weights * rows).max(times(weights, f.weight_fetch_multiply_adds)),
+            FilterStorage::Plain => weights * rows + times(weights, f.decode_multiply_adds),
         }
     }
 }
@@ -115,45 +112,52 @@ pub fn tile(config: &Config, problem: Problem<'_>, windows: &Windows, stored: Fi
     if !windows.is_filterable() {
         return None;
     }
+    let f = &config.weights_machine.figures.filtering;
     // Rounding errors grow with the tile: the largest one has to be clearly faster.
-    let cost = |n: u64, tile| windows.filtering_cost(tile, stored) * if n == 8 { 10 } else { 9 } / 9;
+    let cost = |n: u64, tile| windows.filtering_cost(f, tile, stored) * if n == 8 { 10 } else { 9 } / 9;
     let tiles = TILE_MULTIPLICATIONS.map(|n| windows.tile(n).map(|tile| (cost(n, tile), tile[0].max(tile[1]))));
-    let best = tiles.into_iter().flatten().min().filter(|best| best.0 < windows.direct_cost(stored));
+    let best = tiles.into_iter().flatten().min().filter(|best| best.0 < windows.direct_cost(f, stored));
     let candidates: Vec<i64> = tiles.into_iter().flatten().map(|t| t.1 as i64).chain([0]).collect();
     let chosen = config.choose(Knob::Filtering, problem, best.map_or(0, |best| best.1 as i64), &candidates);
     (chosen > 0).then(|| windows.kernel.map(|k| if k > 1 { chosen as u64 } else { 1 }))
 }
 
-/// Cost of moving an element, in multiply-adds.
-pub const MOVE_MULTIPLY_ADDS: u64 = 16;
+/// Whether minimal filtering gains more than it costs to move some elements.
+pub fn gains_more_than_moves(config: &Config, windows: &Windows, moved: u64) -> bool {
+    gain(config, windows) > times(moved, config.weights_machine.figures.filtering.move_multiply_adds)
+}
 
 /// Gain of minimal filtering over direct convolution, in multiply-adds.
-pub fn gain(windows: &Windows) -> u64 {
+pub fn gain(config: &Config, windows: &Windows) -> u64 {
     let stored = FilterStorage::Transformed;
-    windows.direct_cost(stored).saturating_sub(cost(windows, stored))
+    let f = &config.weights_machine.figures.filtering;
+    windows.direct_cost(f, stored).saturating_sub(cost(config, windows, stored))
 }
 
 /// The cost of a convolution in the fastest way, in multiply-adds.
-pub fn cost(windows: &Windows, stored: FilterStorage) -> u64 {
+pub fn cost(config: &Config, windows: &Windows, stored: FilterStorage) -> u64 {
+    let f = &config.weights_machine.figures.filtering;
     let tiles = TILE_MULTIPLICATIONS.iter().filter_map(|&n| windows.tile(n)).filter(|_| windows.is_filterable());
-    tiles.map(|tile| windows.filtering_cost(tile, stored)).chain([windows.direct_cost(stored)]).min().unwrap_or(0)
+    tiles.map(|tile| windows.filtering_cost(f, tile, stored)).chain([windows.direct_cost(f, stored)]).min().unwrap_or(0)
 }
 
 /// Maximum time of filtering in quarters of the int8 convolution's, since the data must be converted to floats.
 const MAX_QUARTERS_OF_INT8: u64 = 3;
 
 /// Ratio of the fetch times of a 32-bit and an 8-bit element.
-const INT8_FETCH_SPEEDUP: u64 = 4;
+const INT8_FETCH_SPEEDUP: f64 = 4.0;
 
 /// Whether a convolution of 8-bit integers is clearly faster with minimal filtering of floats, whose weights stay
 /// codes. This is possible only without an instruction for byte products; without it they take two thirds of the time
 /// of floats.
-pub fn beats_int8(target: &Target, windows: &Windows) -> bool {
+pub fn beats_int8(config: &Config, windows: &Windows) -> bool {
+    let f = &config.weights_machine.figures.filtering;
     let tiles = TILE_MULTIPLICATIONS.iter().filter_map(|&n| windows.tile(n)).filter(|_| windows.is_filterable());
-    let filtered = tiles.map(|tile| windows.filtering_cost(tile, FilterStorage::Plain)).min();
-    let rows = (windows.size[0] * windows.size[1]).max(WEIGHT_FETCH_MULTIPLY_ADDS / INT8_FETCH_SPEEDUP);
-    let int8 = windows.taps() * windows.channels * windows.out * rows * 2 / 3;
-    !target.has_byte_dot() && filtered.is_some_and(|cost| cost * 4 < int8 * MAX_QUARTERS_OF_INT8)
+    let filtered = tiles.map(|tile| windows.filtering_cost(f, tile, FilterStorage::Plain)).min();
+    let weights = windows.taps() * windows.channels * windows.out;
+    let fetch = times(weights, f.weight_fetch_multiply_adds / INT8_FETCH_SPEEDUP);
+    let int8 = (weights * windows.size[0] * windows.size[1]).max(fetch) * 2 / 3;
+    !config.target.has_byte_dot() && filtered.is_some_and(|cost| cost * 4 < int8 * MAX_QUARTERS_OF_INT8)
 }
 
 /// Maximum bytes of transformed input in a block of a convolution with minimal filtering; with the sums they should
@@ -223,7 +227,7 @@ mod tests {
         let rather = |cpu, size, kernel, channels| {
             let config = Config::new("x86_64-unknown-linux-gnu", Some(cpu)).unwrap();
             let (size, kernel) = ([size; 2], [kernel; 2]);
-            beats_int8(&config.target, &Windows { size, kernel, dilations: [1; 2], channels, out: channels })
+            beats_int8(&config, &Windows { size, kernel, dilations: [1; 2], channels, out: channels })
         };
         assert!(rather("x86-64-v3", 52, 3, 96) && rather("x86-64-v3", 14, 3, 256));
         // Few results compared with the weights, nothing to filter, too few channels, VNNI.

@@ -4,7 +4,6 @@
 //! transposes. To measure again: `mcc bench MODEL --profile`, which prints each step's time and size
 //! (`docs/cost-model.md`).
 
-use super::sparse::TRANSPOSE_NS;
 use crate::Target;
 
 /// A pool or an interpolation.
@@ -32,7 +31,7 @@ const MOVE_NS: f64 = 0.15;
 
 /// Predicted nanoseconds of transposing `elements` from one layout to the other in a separate pass.
 pub fn transpose(target: &Target, elements: u64) -> f64 {
-    elements as f64 * (MOVE_NS + TRANSPOSE_NS * 16.0 / lanes(target))
+    elements as f64 * (MOVE_NS + target.machine.figures.sparse.transpose_ns * 16.0 / lanes(target))
 }
 
 fn lanes(target: &Target) -> f64 {

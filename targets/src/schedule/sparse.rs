@@ -9,53 +9,15 @@
 
 use super::int8::by_signs;
 use crate::choices::{Knob, Problem};
-use crate::machine::{Machine, ZEN5};
+use crate::figures::Sparse;
+use crate::machine::Machine;
 use crate::{Arch, Config, Target};
-
-/// The machine whose caches determine how weights are cut: the same for all targets, since they share the weights.
-const SHARED_MACHINE: Machine = ZEN5;
 
 /// Lanes of the longest vectors, which tiles fill.
 const LANES: u64 = 16;
 
 /// Maximum vectors, of the longest kind, of a tile that are computed at once: a group's sums fill the registers.
 const MAX_TILE_VECTORS: u64 = 7;
-
-/// Bytes of weights that stay in the second-level cache from tile to tile: half of it.
-const CACHED_WEIGHTS_BYTES: u64 = SHARED_MACHINE.l2_sixteenths(8);
-
-/// Bytes of the planes that stay in the first-level cache while a block of output channels is computed from a slice: 35
-/// of 48 KiB.
-const CACHED_PLANES_BYTES: f64 = (SHARED_MACHINE.l1d_bytes * 35 / 48) as f64;
-
-/// Extra cost of loading a vector of another plane from the second-level cache.
-const L2_LOAD_MULTIPLY_ADDS: f64 = 0.8;
-
-/// Fixed cost of an output channel per slice.
-const CHANNEL_MULTIPLY_ADDS: f64 = 8.0;
-
-/// Cost of storing a vector of sums with one slice, and of storing and loading it with several.
-const SUMS_STORED_MULTIPLY_ADDS: f64 = 2.0;
-const SUMS_KEPT_MULTIPLY_ADDS: f64 = 3.6;
-
-/// Fixed cost of staging a channel of a matrix tile, and cost per vector.
-const STAGED_CHANNEL_MULTIPLY_ADDS: u64 = 8;
-const STAGED_VECTOR_MULTIPLY_ADDS: u64 = 4;
-
-/// Cost of fetching a cache line from the second-level cache, and from memory.
-const L2_LINE_MULTIPLY_ADDS: f64 = 2.0;
-const MEMORY_LINE_MULTIPLY_ADDS: f64 = 5.0;
-
-/// Cost of broadcasting a non-zero to a vector.
-const SPREAD_MULTIPLY_ADDS: f64 = 0.6;
-
-/// Share of the non-zeros that is not prefetched in time.
-const LATE_FETCHES: f64 = 0.5;
-
-/// Loads per vector of the operand: if lines are shorter than vectors, and if lines are packed, so that most vectors
-/// cross cache lines.
-const SHORT_LINE_LOADS: f64 = 1.25;
-const PACKED_LINE_LOADS: f64 = 1.7;
 
 /// A larger tile, or one with more lines, is preferred if it costs at most one part in this many more.
 const NEARLY_EQUAL: u64 = 16;
@@ -79,9 +41,10 @@ pub fn span(config: &Config, problem: Problem<'_>, rows: Option<u64>, layer: &La
     }
     let vectors = rows.div_ceil(LANES);
     // Every tile stages a piece of every channel.
+    let (m, f) = (config.weights_machine, &config.weights_machine.figures.sparse);
     let tile = |n: u64| {
-        tile_cost(layer, n, layer.channels * n * LANES, &Reads::rows(n * LANES))
-            + (layer.channels * (STAGED_CHANNEL_MULTIPLY_ADDS + STAGED_VECTOR_MULTIPLY_ADDS * n)) as f64
+        tile_cost(m, layer, n, layer.channels * n * LANES, &Reads::rows(n * LANES))
+            + layer.channels as f64 * (f.staged_channel_multiply_adds + f.staged_vector_multiply_adds * n as f64)
     };
     let cost = |n: &u64| (vectors.div_ceil(*n) as f64 * tile(*n)) as u64;
     let ways = || (1..=MAX_TILE_VECTORS.min(vectors)).rev();
@@ -93,7 +56,20 @@ pub fn span(config: &Config, problem: Problem<'_>, rows: Option<u64>, layer: &La
 }
 
 /// Nanoseconds per multiply-add of the longest vectors at the nominal peak.
-const MULTIPLY_ADD_NS: f64 = 1.0 / SHARED_MACHINE.vector_multiply_adds_per_ns() as f64;
+fn multiply_add_ns(m: &Machine) -> f64 {
+    1.0 / f64::from(m.vector_multiply_adds_per_ns())
+}
+
+/// Bytes of weights that stay in the second-level cache from tile to tile: half of it.
+fn cached_weights_bytes(m: &Machine) -> u64 {
+    m.l2_sixteenths(8)
+}
+
+/// Bytes of the planes that stay in the first-level cache while a block of output channels is computed from a slice: 35
+/// of 48 KiB.
+fn cached_planes_bytes(m: &Machine) -> f64 {
+    (m.l1d_bytes * 35 / 48) as f64
+}
 
 /// How the weights of a layer are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,18 +94,19 @@ pub fn block(config: &Config, out: u64) -> u64 {
 
 /// The number of output channels that should share offsets, given the number of values, with zeros that fill blocks,
 /// for each.
-pub fn shared(ways: [(u64, u64); 3]) -> u64 {
-    let cost = |&(shared, values): &(u64, u64)| (values as f64 * multiply_add_cost(shared) * 100.0) as u64;
+pub fn shared(config: &Config, ways: [(u64, u64); 3]) -> u64 {
+    let f = &config.weights_machine.figures.sparse;
+    let cost = |&(shared, values): &(u64, u64)| (values as f64 * multiply_add_cost(f, shared) * 100.0) as u64;
     ways.iter().min_by_key(|way| cost(way)).map_or(1, |way| way.0)
 }
 
 /// Cost of a multiply-add of a non-zero if this many output channels share what it reads; if only one does, it waits
 /// for a load.
-fn multiply_add_cost(shared: u64) -> f64 {
+fn multiply_add_cost(f: &Sparse, shared: u64) -> f64 {
     match shared {
         1 => 1.0,
-        2 => 0.85,
-        _ => 0.8,
+        2 => f.pair_multiply_adds,
+        _ => f.quad_multiply_adds,
     }
 }
 
@@ -137,7 +114,7 @@ fn multiply_add_cost(shared: u64) -> f64 {
 pub fn cut(config: &Config, problem: Problem<'_>, layer: &Layer) -> Cut {
     let abreast = if layer.span <= LANES { 8 } else { 4 };
     let block = layer.out.next_multiple_of(abreast).min(block(config, layer.out));
-    let (best, _) = slices(layer, at_once(layer.span.div_ceil(LANES)), &layer.reads);
+    let (best, _) = slices(config.weights_machine, layer, at_once(layer.span.div_ceil(LANES)), &layer.reads);
     let others = [best / 2, best * 3 / 4, best * 3 / 2, best * 2].map(|n| n.clamp(1, layer.channels.max(1)) as i64);
     let slices = config.choose(Knob::SparseSlices, problem, best as i64, &others) as u64;
     Cut { abreast, block, depth: layer.channels.div_ceil(slices).max(1) }
@@ -145,34 +122,36 @@ pub fn cut(config: &Config, problem: Problem<'_>, layer: &Layer) -> Cut {
 
 /// The number of slices of equal size of the channels, and the cost of a layer's non-zeros over `once` vectors of the
 /// longest kind, in multiply-adds of such vectors; measured on a core that loads two of them per cycle.
-fn slices(layer: &Layer, once: u64, reads: &Reads) -> (u64, f64) {
+fn slices(m: &Machine, layer: &Layer, once: u64, reads: &Reads) -> (u64, f64) {
+    let f = &m.figures.sparse;
     let bytes = (layer.channels * reads.elements * 4) as f64;
     let of = |slices: u64| {
         // Sums are stored, and between slices also loaded.
-        let sums = (if slices > 1 { SUMS_KEPT_MULTIPLY_ADDS } else { SUMS_STORED_MULTIPLY_ADDS }) * once as f64
-            + CHANNEL_MULTIPLY_ADDS;
-        let far = (1.0 - CACHED_PLANES_BYTES * slices as f64 / bytes).max(0.0) * L2_LOAD_MULTIPLY_ADDS;
+        let sums = (if slices > 1 { f.sums_kept_multiply_adds } else { f.sums_stored_multiply_adds }) * once as f64
+            + f.channel_multiply_adds;
+        let far = (1.0 - cached_planes_bytes(m) * slices as f64 / bytes).max(0.0) * f.l2_load_multiply_adds;
         // Two output channels that share offsets load each vector once, four twice.
         let each = if layer.shared > 1 { (reads.loads + far) / 2.0 } else { reads.loads + far };
-        let each = each.max(multiply_add_cost(layer.shared));
-        let loads = layer.values as f64 * (once as f64 * each + SPREAD_MULTIPLY_ADDS / layer.shared as f64);
+        let each = each.max(multiply_add_cost(f, layer.shared));
+        let loads = layer.values as f64 * (once as f64 * each + f.spread_multiply_adds / layer.shared as f64);
         (slices, loads + (layer.out * slices) as f64 * sums)
     };
-    let most = ((bytes / CACHED_PLANES_BYTES).ceil() as u64).clamp(1, layer.channels.max(1));
+    let most = ((bytes / cached_planes_bytes(m)).ceil() as u64).clamp(1, layer.channels.max(1));
     (2..=most).map(of).fold(of(1), |best, next| if next.1 < best.1 { next } else { best })
 }
 
 /// The same for a tile of `vectors` vectors, of which some are computed at once, with `staged` elements.
-fn tile_cost(layer: &Layer, vectors: u64, staged: u64, reads: &Reads) -> f64 {
+fn tile_cost(m: &Machine, layer: &Layer, vectors: u64, staged: u64, reads: &Reads) -> f64 {
+    let f = &m.figures.sparse;
     let once = at_once(vectors);
     // Every block of output channels fetches the lines that it reads.
-    let lines = (layer.channels * reads.elements * layer.out.div_ceil(MAX_BLOCK_CHANNELS)) as f64
-        / SHARED_MACHINE.line_floats() as f64;
-    let far = staged * 4 > CACHED_WEIGHTS_BYTES;
-    let fetched = lines * if far { MEMORY_LINE_MULTIPLY_ADDS } else { L2_LINE_MULTIPLY_ADDS };
+    let lines =
+        (layer.channels * reads.elements * layer.out.div_ceil(MAX_BLOCK_CHANNELS)) as f64 / m.line_floats() as f64;
+    let far = staged * 4 > cached_weights_bytes(m);
+    let fetched = lines * if far { f.memory_line_multiply_adds } else { f.l2_line_multiply_adds };
     // Every tile fetches all non-zeros, half of them too late.
-    let entries = self::fetched(layer.bytes()) / MULTIPLY_ADD_NS * LATE_FETCHES;
-    (slices(layer, once, reads).1 + fetched) * (vectors / once) as f64 + entries
+    let entries = self::fetched(m, layer.bytes()) / multiply_add_ns(m) * f.late_fetches_share;
+    (slices(m, layer, once, reads).1 + fetched) * (vectors / once) as f64 + entries
 }
 
 /// The staged planes of an image, in one of two ways: with lines at their own length, or with lines padded to whole or
@@ -209,14 +188,14 @@ impl Reads {
 
 impl Image {
     /// For a tile of `span` results, with lines `pitch` apart.
-    fn reads(&self, span: u64, pitch: u64) -> Reads {
+    fn reads(&self, f: &Sparse, span: u64, pitch: u64) -> Reads {
         let results = at_once(span / LANES) * LANES;
         let elements = self.phases[0] * (results + self.reach[1]) + self.more * pitch;
         // Either all vectors cross cache lines, or those of every other line of the window.
         let loads = match self.aligned {
-            true if pitch < LANES && self.reach[0] > 0 => SHORT_LINE_LOADS,
+            true if pitch < LANES && self.reach[0] > 0 => f.short_line_loads,
             // Without a reach, every line starts a plane.
-            false if self.reach != [0, 0] => PACKED_LINE_LOADS,
+            false if self.reach != [0, 0] => f.packed_line_loads,
             _ => 1.0,
         };
         Reads { elements: self.phases[1] * elements, loads }
@@ -240,7 +219,8 @@ pub struct Tiles {
 
 impl Image {
     /// Tiles with a number of lines.
-    fn tiles(&self, layer: &Layer, lines: u64) -> Tiles {
+    fn tiles(&self, m: &Machine, layer: &Layer, lines: u64) -> Tiles {
+        let f = &m.figures.sparse;
         let width = self.size[1] + self.reach[1];
         let pitch = match self.aligned {
             true if width <= LANES / 2 => LANES / 2,
@@ -251,8 +231,9 @@ impl Image {
         let at_once = vectors.min(2)..=vectors.min(MAX_TILE_VECTORS);
         let span = at_once.map(|n| vectors.div_ceil(n) * n).min().unwrap_or(vectors) * LANES;
         let plane = (span + self.reach[0] * pitch + self.reach[1]) * self.phases.iter().product::<u64>();
-        let (staged, reads) = (layer.channels * plane, self.reads(span, pitch));
-        let cost = tile_cost(layer, span / LANES, staged, &reads) + staged as f64 * TRANSPOSE_NS / MULTIPLY_ADD_NS;
+        let (staged, reads) = (layer.channels * plane, self.reads(f, span, pitch));
+        let cost =
+            tile_cost(m, layer, span / LANES, staged, &reads) + staged as f64 * f.transpose_ns / multiply_add_ns(m);
         Tiles { lines, pitch, span, reads, cost: (self.size[0].div_ceil(lines) as f64 * cost) as u64 }
     }
 }
@@ -263,7 +244,9 @@ const MAX_TUNED_WAYS: usize = 8;
 /// The best tiles of an image that a layer reads, which may be staged in either way.
 pub fn tiles(config: &Config, problem: Problem<'_>, images: &[Image; 2], layer: &Layer) -> (Tiles, Image) {
     let lines = 1..=images[0].size[0].max(1);
-    let ways = images.iter().flat_map(|image| lines.clone().map(|lines| (image.tiles(layer, lines), *image)));
+    let ways = images
+        .iter()
+        .flat_map(|image| lines.clone().map(|lines| (image.tiles(config.weights_machine, layer, lines), *image)));
     let mut ways: Vec<(Tiles, Image)> = ways.collect();
     ways.sort_by_key(|way| way.0.cost);
     // Larger tiles leave fewer to share among threads.
@@ -386,50 +369,37 @@ impl Layer {
 }
 
 /// Nanoseconds to fetch `bytes`.
-fn fetched(bytes: f64) -> f64 {
-    let cached = bytes <= CACHED_WEIGHTS_BYTES as f64;
-    bytes / f64::from(if cached { SHARED_MACHINE.l2_bytes_per_ns } else { SHARED_MACHINE.memory_bytes_per_ns })
+fn fetched(m: &Machine, bytes: f64) -> f64 {
+    let cached = bytes <= cached_weights_bytes(m) as f64;
+    bytes / f64::from(if cached { m.l2_bytes_per_ns } else { m.memory_bytes_per_ns })
 }
 
-/// Shares of the nominal peak, which assumes a slower clock than the measured machine's: of dense kernels of floats and
-/// of 8-bit integers, of minimal filtering, and of sparse kernels, in addition to the costs in [`tile_cost`].
-const DENSE_PEAK_SHARE: f64 = 1.2;
-const INT8_PEAK_SHARE: f64 = 1.1;
-const FILTERING_PEAK_SHARE: f64 = 0.9;
-const SPARSE_PEAK_SHARE: f64 = 0.95;
-
-/// Nanoseconds per non-zero that is multiplied by a single element.
-const SCALAR_NS: f64 = 0.35;
-
-/// Nanoseconds per element that is transposed with vectors of 16 lanes, and what copying it instead saves.
-pub(crate) const TRANSPOSE_NS: f64 = 0.15;
-const COPY_SAVES_NS: f64 = 0.04;
-
 /// Predicts the sparse and the dense time of a layer.
-pub fn costs(target: &Target, layer: &Layer) -> Costs {
+pub fn costs(config: &Config, layer: &Layer) -> Costs {
+    let (target, m, f) = (&config.target, config.weights_machine, &config.weights_machine.figures.sparse);
     let rate = super::threads::multiply_adds_per_ns(target) as f64;
     let lanes = f64::from(target.lanes());
     let [rows, depth, out, values] = [layer.rows, layer.depth, layer.out, layer.values].map(|n| n as f64);
     let filled = (out / lanes).ceil() * lanes / out;
     let share = match layer {
-        Layer { words: true, .. } => INT8_PEAK_SHARE,
-        Layer { filtered: true, .. } => FILTERING_PEAK_SHARE,
-        _ => DENSE_PEAK_SHARE,
+        Layer { words: true, .. } => f.int8_peak_share,
+        Layer { filtered: true, .. } => f.filtering_peak_share,
+        _ => f.dense_peak_share,
     };
-    let dense = (layer.products as f64 * filled / (rate * share)).max(fetched(depth * out * 4.0));
-    let entries = fetched(layer.bytes());
+    let dense = (layer.products as f64 * filled / (rate * share)).max(fetched(m, depth * out * 4.0));
+    let entries = fetched(m, layer.bytes());
     if layer.span == 1 {
-        return Costs { sparse: rows * (values * SCALAR_NS).max(entries), dense, saved: [0.0; 2] };
+        return Costs { sparse: rows * (values * f.scalar_ns).max(entries), dense, saved: [0.0; 2] };
     }
     let multiplied =
-        tile_cost(layer, layer.span.div_ceil(LANES), layer.staged, &layer.reads) * layer.tiles as f64 * LANES as f64
-            / (rate * SPARSE_PEAK_SHARE);
+        tile_cost(m, layer, layer.span.div_ceil(LANES), layer.staged, &layer.reads) * layer.tiles as f64 * LANES as f64
+            / (rate * f.sparse_peak_share);
     let transposed = [(layer.tiles * layer.staged) as f64, rows * out];
     let moved = |each: f64| transposed.map(|elements| elements * each * LANES as f64 / lanes);
     Costs {
-        sparse: multiplied.max(entries) + moved(TRANSPOSE_NS).iter().sum::<f64>(),
+        sparse: multiplied.max(entries) + moved(f.transpose_ns).iter().sum::<f64>(),
         dense,
-        saved: moved(COPY_SAVES_NS),
+        saved: moved(f.copy_saves_ns),
     }
 }
 
@@ -509,7 +479,7 @@ mod tests {
                 Layer { rows, products: rows * depth * out, ..layer(depth, out, depth * out * (100 - percent) / 100) };
             layer.span = span(&config, ANY, Some(rows), &layer);
             (layer.tiles, layer.staged) = (rows.div_ceil(layer.span), depth * layer.span);
-            costs(&config.target, &layer).pays()
+            costs(&config, &layer).pays()
         };
         assert_eq!([0, 50, 65, 80, 95].map(pays), [false, false, true, true, true]);
     }

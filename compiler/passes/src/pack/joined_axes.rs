@@ -49,7 +49,7 @@ fn pays(graph: &Graph, node: NodeId, spec: &ConvSpec, axis: usize, config: &Conf
     };
     // Channels are adjacent in memory: the last axis joins them without moving.
     let moved = if axis == 0 { elements } else { 0 };
-    taps > 1 && whole > 1 && schedule::filtering::gain(&windows) > moved * schedule::filtering::MOVE_MULTIPLY_ADDS
+    taps > 1 && whole > 1 && schedule::filtering::gains_more_than_moves(config, &windows, moved)
 }
 
 /// The convolution along the other axis.

@@ -62,7 +62,7 @@ pub(crate) fn plan(
     let [size, tile, kernel, dilations] = [windows.size, tile, windows.kernel, windows.dilations].map(along);
     let filterings = Filtering::of_axes(&tile, &kernel)?;
     let [dense, own] =
-        [FilterStorage::Transformed, stored].map(|stored| schedule::filtering::cost(&windows, stored) as f64);
+        [FilterStorage::Transformed, stored].map(|stored| schedule::filtering::cost(config, &windows, stored) as f64);
     Some(FilterPlan { size, tile, kernel, dilations, filterings, out: windows.out as usize, gain: dense / own })
 }
 

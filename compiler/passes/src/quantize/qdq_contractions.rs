@@ -131,7 +131,7 @@ fn unfit(graph: &Graph, node: NodeId, config: &Config, words: bool) -> Option<&'
             let windows = w.and_then(|w| winograd::windows(graph, node, &w));
             let rather = |w: &Windows| match words {
                 true => schedule::filtering::tile(config, Problem::default(), w, FilterStorage::Transformed).is_some(),
-                false => schedule::filtering::beats_int8(&config.target, w),
+                false => schedule::filtering::beats_int8(config, w),
             };
             let filtered = !config.compact && windows.is_some_and(|w| rather(&w));
             filtered.then_some("minimal filtering of floats is faster than byte products")

@@ -26,7 +26,9 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     }
     let mut changed = false;
     for node in graph.topological() {
-        let Some(filters) = Filters::of(graph, node).filter(|_| !is_channels_first(graph.op(node))) else { continue };
+        let Some(filters) = Filters::of(graph, node, config).filter(|_| !is_channels_first(graph.op(node))) else {
+            continue;
+        };
         let Some((width, costs)) = best(&config.target, &filters) else { continue };
         let result = rewritten(graph, node, &filters, width, &config.target)?;
         let zeros = 1.0 - filters.values.iter().filter(|v| **v != 0.0).count() as f64 / filters.values.len() as f64;
@@ -46,7 +48,8 @@ fn is_channels_first(op: &Op) -> bool {
 
 /// Whether a product would use blocks if it is channels-last.
 pub(crate) fn takes(graph: &Graph, node: NodeId, config: &Config) -> bool {
-    config.sparsity != Sparsity::Off && Filters::of(graph, node).is_some_and(|f| best(&config.target, &f).is_some())
+    config.sparsity != Sparsity::Off
+        && Filters::of(graph, node, config).is_some_and(|f| best(&config.target, &f).is_some())
 }
 
 /// The width of blocks with the fastest product, if any pays.
@@ -78,7 +81,7 @@ struct Filters {
 
 impl Filters {
     /// The weights of a product with a matrix, or of a convolution in one group.
-    fn of(graph: &Graph, node: NodeId) -> Option<Filters> {
+    fn of(graph: &Graph, node: NodeId, config: &Config) -> Option<Filters> {
         let operands = graph.operands(node);
         let (x, w) = (graph.ty(*operands.first()?), graph.as_constant(*operands.get(1)?)?);
         if w.numel() == 0 || x.rank() < 2 {
@@ -120,9 +123,9 @@ impl Filters {
                 places.iter().flat_map(of).collect()
             }
         };
-        let filtered = winograd::windows(graph, node, w.shape()).filter(|w| schedule::filtering::gain(w) > 0);
+        let filtered = winograd::windows(graph, node, w.shape()).filter(|w| schedule::filtering::gain(config, w) > 0);
         let filtered = filtered.map(|w| {
-            schedule::filtering::cost(&w, schedule::filtering::FilterStorage::Transformed) as f64
+            schedule::filtering::cost(config, &w, schedule::filtering::FilterStorage::Transformed) as f64
                 / w.size.iter().product::<u64>() as f64
         });
         Some(Filters { spec, kernel, places, columns, values, filtered })

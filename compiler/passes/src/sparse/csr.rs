@@ -29,7 +29,7 @@ pub fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     for node in graph.topological() {
         let Some(candidate) = candidate(graph, node, config) else { continue };
         let first = [candidate.spec.layout, candidate.stored].map(|layout| layout == Layout::ChannelsFirst);
-        let costs = schedule::sparse::costs(&config.target, &candidate.plan.layer).with(first);
+        let costs = schedule::sparse::costs(config, &candidate.plan.layer).with(first);
         let chosen = candidate.chosen(graph.label(node), config);
         let (layer, zeros) = (graph.label(node).to_string(), candidate.zeros);
         // Only layers with non-zeros have been left channels-first.
@@ -90,8 +90,7 @@ pub(crate) struct SparsePlan {
 impl Candidate {
     /// The costs of both forms, with channels-last operands and results; a table of choices may decide.
     pub fn chosen(&self, layer: &str, config: &Config) -> Option<Costs> {
-        schedule::sparse::costs(&config.target, &self.plan.layer)
-            .chosen(config, Problem { text: &self.plan.text, layer })
+        schedule::sparse::costs(config, &self.plan.layer).chosen(config, Problem { text: &self.plan.text, layer })
     }
 }
 
@@ -128,8 +127,8 @@ fn candidate(graph: &Graph, node: NodeId, config: &Config) -> Option<Candidate> 
     let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
     let is_matrix = kernel.is_empty() || point && spec.pads.iter().all(|&p| p == (0, 0));
     let filtered = winograd::windows(graph, node, w.shape()).filter(|_| !is_matrix);
-    let filtered =
-        filtered.map(|windows| schedule::filtering::cost(&windows, schedule::filtering::FilterStorage::Transformed));
+    let filtered = filtered
+        .map(|windows| schedule::filtering::cost(config, &windows, schedule::filtering::FilterStorage::Transformed));
     let (stored, (value, layout)) = (spec.layout, read(graph, value, spec.layout));
     let (spec, kernel) = if is_matrix { (ConvSpec::matrix(), Vec::new()) } else { (spec, kernel) };
     let spec = ConvSpec { layout, ..spec };
@@ -175,7 +174,8 @@ impl Geometry<'_> {
         let block = schedule::sparse::block(config, out) as usize;
         let ways =
             [1, 2, 4].map(|n| shared_places::order(weights.chunks_exact(weights.len() / out as usize), block, n));
-        let shared = schedule::sparse::shared(ways.each_ref().map(|way| (way.shared as u64, way.values as u64)));
+        let shared =
+            schedule::sparse::shared(config, ways.each_ref().map(|way| (way.shared as u64, way.values as u64)));
         let shared = ways.into_iter().find(|way| way.shared as u64 == shared)?;
         let mut layer = Layer {
             rows: extent(&pixels).unwrap_or(schedule::sparse::ASSUMED_ROWS),

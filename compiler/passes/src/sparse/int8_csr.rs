@@ -20,7 +20,7 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
     for node in graph.topological() {
         let Some(candidate) = candidate(graph, node, config) else { continue };
         let label = graph.label(node).to_string();
-        let costs = schedule::sparse::costs(&config.target, &candidate.plan.layer);
+        let costs = schedule::sparse::costs(config, &candidate.plan.layer);
         let pays = candidate.chosen(&label, config).is_some_and(|chosen| chosen.pays());
         if config.sparsity != Sparsity::Force && !pays {
             continue;
