@@ -100,9 +100,9 @@ impl Expr {
         lanes: u32,
         anchor: Option<Val>,
         tables: &[Val],
-        leaf: &mut dyn FnMut(&mut Builder, usize) -> Val,
+        mut leaf: impl FnMut(&mut Builder, usize) -> Val,
     ) -> Option<Val> {
-        self.first(self.nodes.len(), k, lanes, anchor, tables, leaf)?.last().copied()
+        self.first(self.nodes.len(), k, lanes, anchor, tables, &mut leaf)?.last().copied()
     }
 
     /// Whether it makes bytes of floats.
@@ -142,11 +142,11 @@ impl Expr {
         lanes: u32,
         anchor: Option<Val>,
         tables: &[Val],
-        leaf: &mut dyn FnMut(&mut Builder, usize) -> Val,
+        mut leaf: impl FnMut(&mut Builder, usize) -> Val,
     ) -> Option<(Val, Val)> {
         let (node, _) = self.quantization_of_result()?;
         let ExprKind::Quantize(x, zero, _) = self.nodes[node].kind else { return None };
-        let values = self.first(node, k, lanes, anchor, tables, leaf)?;
+        let values = self.first(node, k, lanes, anchor, tables, &mut leaf)?;
         Some((values[x], values[zero]))
     }
 

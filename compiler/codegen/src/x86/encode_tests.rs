@@ -5,7 +5,7 @@ use regalloc2::VReg;
 use super::*;
 
 /// The operands of an encoding, registers from `next`; nothing for those that instruction selection has no words for.
-fn operands(kinds: &[Kind], next: &mut dyn FnMut(RegClass) -> VReg) -> Option<Vec<Op>> {
+fn operands(kinds: &[Kind], mut next: impl FnMut(RegClass) -> VReg) -> Option<Vec<Op>> {
     use Kind::*;
     let mut made = Vec::new();
     for (n, &kind) in kinds.iter().enumerate() {
@@ -41,7 +41,7 @@ fn among_many(mnemonic: Mnemonic, kinds: &[Kind]) -> Option<VirtualCode> {
     let mut insts: Vec<Inst> =
         vectors.iter().enumerate().map(|(n, &v)| Inst::new(Mnemonic::Vmovups, [Op::Def(v, View::Y), at(n)])).collect();
     let (mut used, mut general) = (0, Vec::new());
-    let ops = operands(kinds, &mut |class| {
+    let ops = operands(kinds, |class| {
         if class == RegClass::Float {
             used += 1;
             vectors[LIVE - used]

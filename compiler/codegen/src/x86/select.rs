@@ -510,7 +510,7 @@ impl Selector<'_> {
 
     /// A loop of machine code: `body` gets the index, from `start` on by `step` while `index + step <= end`. Gives the
     /// index after it.
-    pub fn machine_loop(&mut self, end: VReg, step: i64, body: &mut dyn FnMut(&mut Self, VReg)) -> VReg {
+    pub fn machine_loop(&mut self, end: VReg, step: i64, mut body: impl FnMut(&mut Self, VReg)) -> VReg {
         let (head, after) = (self.code.block(), self.code.block());
         let zero = self.int_constant(0);
         let last = self.int();
@@ -535,7 +535,7 @@ impl Selector<'_> {
     }
 
     /// Does something if the flags say so.
-    pub fn machine_if(&mut self, cc: Cc, body: &mut dyn FnMut(&mut Self)) {
+    pub fn machine_if(&mut self, cc: Cc, mut body: impl FnMut(&mut Self)) {
         let after = self.code.block();
         let (yes, no) = self.branch(cc);
         self.switch(yes);

@@ -31,7 +31,7 @@ pub(crate) fn col2im(
     let sums = Plane { e, ty, pointer: sums, lanes: request.target.vector_bytes / ty.elem.bytes(), extents: plane };
     let planes = &request.results[0].shape[0] * &request.results[0].shape[1];
     let (zero, end) = (k.int(0), k.dim(&planes));
-    k.for_each(zero, end, 1, &mut |k, n| {
+    k.for_each(zero, end, 1, |k, n| {
         let bytes = k.dim(&bytes);
         k.fill_zero(sums.pointer, bytes);
         sums.add_taps(k, (spec, kernel, &windows), 0, n, zero);
@@ -70,7 +70,7 @@ impl Plane<'_, '_> {
             return self.add_windows(k, (spec, windows), 0, row, (at, zero));
         };
         let end = k.int(taps);
-        k.for_each(zero, end, 1, &mut |k, i| {
+        k.for_each(zero, end, 1, |k, i| {
             let row = self.inner(k, row, &Dim::from(taps), i);
             let offset = k.mul_int(i, spec.dilations[axis]);
             let at = self.inner(k, at, &self.extents[axis], offset);
@@ -92,7 +92,7 @@ impl Plane<'_, '_> {
         let first = self.inner(k, position, &windows[axis], zero);
         let shift = self.inner(k, shift, &self.extents[axis], zero);
         if !last {
-            return k.for_each(zero, end, 1, &mut |k, i| {
+            return k.for_each(zero, end, 1, |k, i| {
                 let offset = k.mul_int(i, spec.strides[axis]);
                 let next = (k.add(first, i), k.add(shift, offset));
                 self.add_windows(k, (spec, windows), axis + 1, next.0, (at, next.1));
@@ -100,7 +100,7 @@ impl Plane<'_, '_> {
         }
         let base = k.add(at, shift);
         let line = |k: &mut Builder, start: Val, end: Val, lanes: u32| {
-            k.for_each(start, end, i64::from(lanes), &mut |k, i| {
+            k.for_each(start, end, i64::from(lanes), |k, i| {
                 let offset = k.mul_int(i, spec.strides[axis]);
                 let (from, to) = (k.add(first, i), k.add(base, offset));
                 let to = k.at_index(self.pointer, to, self.ty.bytes());
@@ -126,7 +126,7 @@ impl Plane<'_, '_> {
         let at = self.inner(k, at, &self.extents[axis], before);
         if axis + 1 < size.len() {
             let first = self.inner(k, row, &size[axis], zero);
-            return k.for_each(zero, end, 1, &mut |k, i| {
+            return k.for_each(zero, end, 1, |k, i| {
                 let (row, at) = (k.add(first, i), k.add(at, i));
                 self.store(k, (spec, size), axis + 1, row, at);
             });
@@ -134,7 +134,7 @@ impl Plane<'_, '_> {
         let lanes = Dim::from(i64::from(self.lanes));
         let middle = k.dim(&(&size[axis].floor_div(&lanes) * &lanes));
         for (start, end, lanes) in [(zero, middle, self.lanes), (middle, end, 1)] {
-            k.for_each(start, end, i64::from(lanes), &mut |k, i| {
+            k.for_each(start, end, i64::from(lanes), |k, i| {
                 let from = k.bin(Bin::Add, at, i);
                 let from = k.at_index(self.pointer, from, self.ty.bytes());
                 let sum = k.load(Ty::new(self.ty.elem, lanes), from);

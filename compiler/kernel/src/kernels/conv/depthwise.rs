@@ -41,7 +41,7 @@ pub(crate) fn pixels(
     let end = k.add_int(last, -1);
     let end = k.bin(Bin::UDiv, end, width);
     let (end, zero) = (k.add_int(end, 1), k.int(0));
-    k.for_each(line, end, 1, &mut |k, line| {
+    k.for_each(line, end, 1, |k, line| {
         let row = k.mul(line, width);
         let (from, to) = (k.sub(first, row), k.sub(last, row));
         let (from, to) = (k.bin(Bin::Max, from, zero), k.bin(Bin::Min, to, width));
@@ -113,7 +113,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         let (zero, end) = (k.int(0), k.dim(&shape[axis]));
         let row = k.mul(row, end);
         if axis + 1 < self.kernel.len() {
-            return self.along(k, axis, (x, row), (zero, end, 1), &mut |k, x, row| self.rows(k, axis + 1, x, row));
+            return self.along(k, axis, (x, row), (zero, end, 1), |k, x, row| self.rows(k, axis + 1, x, row));
         }
         let whole = &shape[axis].floor_div(&Dim::from(self.lines)) * &Dim::from(self.lines);
         let middle = k.dim(&whole);
@@ -121,7 +121,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
             if from == to {
                 continue;
             }
-            self.along(k, axis, (x, row), (from, to, lines), &mut |k, x, row| {
+            self.along(k, axis, (x, row), (from, to, lines), |k, x, row| {
                 let all = k.dim(&shape[axis + 1]);
                 let row = k.mul(row, all);
                 self.columns(k, (x, row), lines);
@@ -136,21 +136,23 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         axis: usize,
         (x, row): (Val, Val),
         (from, to, step): (Val, Val, i64),
-        body: &mut dyn FnMut(&mut Builder, Val, Val),
+        body: impl FnOnce(&mut Builder, Val, Val),
     ) {
         let stride = if axis == 0 { 1 } else { self.spec.strides[axis - 1] };
         let bytes = &self.steps[axis] * &Dim::from(stride);
-        let round = &mut |k: &mut Builder, i: Val| {
+        let round = |k: &mut Builder, i: Val| {
             let bytes = k.dim(&bytes);
             let offset = k.mul(i, bytes);
             let (x, row) = (k.add(x, offset), k.add(row, i));
             body(k, x, row);
         };
-        if shared_axis(&self.request.results[0].shape[..self.kernel.len()]) == Some(axis) {
-            k.parallel(from, to, step, round);
-        } else {
-            k.for_each(from, to, step, round);
-        }
+        k.parallel_if(
+            shared_axis(&self.request.results[0].shape[..self.kernel.len()]) == Some(axis),
+            from,
+            to,
+            step,
+            round,
+        );
     }
 
     /// Where the windows of a line of the result begin; lines count over the batch and all axes but the last.
@@ -178,12 +180,12 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         let full = &all.floor_div(&tile) * &tile;
         let rest = all - &full;
         let (zero, full, end) = (k.int(0), k.dim(&full), k.dim(all));
-        k.parallel(zero, full, self.columns, &mut |k, column| {
+        k.parallel(zero, full, self.columns, |k, column| {
             self.tile(k, (x, row), column, [lines, self.columns]);
         });
         let step = rest.as_const().unwrap_or(1);
         if step > 0 {
-            k.parallel(full, end, step, &mut |k, column| self.tile(k, (x, row), column, [lines, step]));
+            k.parallel(full, end, step, |k, column| self.tile(k, (x, row), column, [lines, step]));
         }
     }
 
@@ -191,20 +193,20 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
     /// than a tile go by smaller ones.
     fn some_columns(&self, k: &mut Builder, at: (Val, Val), (from, to): (Val, Val), [lines, size]: [i64; 2]) {
         if size <= 1 {
-            return k.parallel(from, to, 1, &mut |k, column| self.tile(k, at, column, [lines, 1]));
+            return k.parallel(from, to, 1, |k, column| self.tile(k, at, column, [lines, 1]));
         }
         let last = k.add_int(to, -size);
         let enough = k.cmp(Cmp::Ge, last, from);
         k.choose(
             enough,
-            &mut |k| {
-                k.parallel(from, to, size, &mut |k, column| {
+            |k| {
+                k.parallel(from, to, size, |k, column| {
                     let column = k.bin(Bin::Min, column, last);
                     self.tile(k, at, column, [lines, size]);
                 });
                 Vec::new()
             },
-            &mut |k| {
+            |k| {
                 self.some_columns(k, at, (from, to), [lines, size / 4]);
                 Vec::new()
             },
@@ -228,7 +230,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         }
         let channels = k.int(self.channels);
         let all = k.dim(&self.request.results[0].shape[axes]);
-        cover(k, channels, lanes as u32, &mut |k, channel, lanes| {
+        cover(k, channels, lanes as u32, |k, channel, lanes| {
             let ty = Ty::new(numbers::compute_elem(self.request.operands[0].dtype), lanes);
             let sums = vec![k.zero(ty); (lines * count) as usize];
             let w = self.e.operand(1);
@@ -248,24 +250,23 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         let ty = Ty::new(numbers::compute_elem(self.request.operands[0].dtype), self.lanes as u32);
         let sums = vec![k.zero(ty); count as usize];
         let whole = self.kernel[self.kernel.len() - 1] / self.lanes * self.lanes;
-        let sums = self.dot_lines(k, 0, (x, self.e.operand(1)), &sums, &mut |k, at, sums| {
+        let sums = self.dot_lines(k, 0, (x, self.e.operand(1)), &sums, |k, at, sums| {
             let (zero, end) = (k.int(0), k.int(whole));
-            let sums = k.fold_loop(zero, end, self.lanes, sums, &mut |k, i, sums| {
-                self.dot_step(k, at, i, self.lanes as u32, sums)
-            });
+            let sums =
+                k.fold_loop(zero, end, self.lanes, sums, |k, i, sums| self.dot_step(k, at, i, self.lanes as u32, sums));
             let (mut sums, length) = (sums, k.int(self.kernel[self.kernel.len() - 1]));
             if k.has_masks() {
-                rest(k, end, length, self.lanes as u32, &mut |k| {
+                rest(k, end, length, self.lanes as u32, |k| {
                     sums = self.dot_step(k, at, end, self.lanes as u32, &sums);
                 });
             }
             sums
         });
-        let mut totals: Vec<Val> = sums.iter().map(|&sum| k.reduce_lanes(sum, &mut |k, a, b| k.add(a, b))).collect();
+        let mut totals: Vec<Val> = sums.iter().map(|&sum| k.reduce_lanes(sum, |k, a, b| k.add(a, b))).collect();
         if !k.has_masks() && whole < self.kernel[self.kernel.len() - 1] {
-            totals = self.dot_lines(k, 0, (x, self.e.operand(1)), &totals, &mut |k, at, sums| {
+            totals = self.dot_lines(k, 0, (x, self.e.operand(1)), &totals, |k, at, sums| {
                 let (start, end) = (k.int(whole), k.int(self.kernel[self.kernel.len() - 1]));
-                k.fold_loop(start, end, 1, sums, &mut |k, i, sums| self.dot_step(k, at, i, 1, sums))
+                k.fold_loop(start, end, 1, sums, |k, i, sums| self.dot_step(k, at, i, 1, sums))
             });
         }
         let zero = k.int(0);
@@ -282,7 +283,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         axis: usize,
         (x, w): (Val, Val),
         sums: &[Val],
-        line: &mut dyn FnMut(&mut Builder, (Val, Val), &[Val]) -> Vec<Val>,
+        line: impl FnOnce(&mut Builder, (Val, Val), &[Val]) -> Vec<Val>,
     ) -> Vec<Val> {
         if axis + 1 == self.kernel.len() {
             return line(k, (x, w), sums);
@@ -290,7 +291,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         let x_bytes = &self.steps[axis + 1] * &Dim::from(self.spec.dilations[axis]);
         let w_bytes = self.kernel[axis + 1..].iter().product::<i64>() * self.request.operands[1].dtype.size() as i64;
         let (zero, end) = (k.int(0), k.int(self.kernel[axis]));
-        k.fold_loop(zero, end, 1, sums, &mut |k, i, sums| {
+        k.fold_loop(zero, end, 1, sums, |k, i, sums| {
             let bytes = k.dim(&x_bytes);
             let (x_offset, w_offset) = (k.mul(i, bytes), k.mul_int(i, w_bytes));
             let at = (k.add(x, x_offset), k.add(w, w_offset));
@@ -344,7 +345,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
                 });
             }
             let (start, end) = (k.int(from), k.int(to));
-            k.fold_loop(start, end, 1, sums, &mut |k, i, sums| body(k, i, sums))
+            k.fold_loop(start, end, 1, sums, |k, i, sums| body(k, i, sums))
         };
         if lines == 1 || axis + 2 < axes {
             return each(k, 0, sums, &|k, i, sums| {
@@ -372,7 +373,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         let size = |operand: usize| self.request.operands[operand].dtype.size() as i64;
         if length > schedule::products::MAX_UNROLLED_WINDOW {
             let (zero, end) = (k.int(0), k.int(length));
-            return k.fold_loop(zero, end, 1, sums, &mut |k, i, sums| {
+            return k.fold_loop(zero, end, 1, sums, |k, i, sums| {
                 let w_offset = k.mul_int(i, self.channels * size(1));
                 let x_offset = k.mul_int(i, dilation * self.step * size(0));
                 let x = k.add(x, x_offset);

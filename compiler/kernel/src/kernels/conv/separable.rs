@@ -39,7 +39,7 @@ pub(crate) fn separable_conv(
     contraction.run = depth.clone();
     let memory = fed.scratch(k, &contraction.block_rows() * &row_bytes);
     let (mut result, right, zero) = (Ok(()), fed.operand(1), k.int(0));
-    let block = &mut |k: &mut Builder, from, to| {
+    let block = |k: &mut Builder, from, to| {
         // Where row 0 would be.
         let bytes = k.dim(&row_bytes);
         let skipped = k.mul(from, bytes);
@@ -60,7 +60,7 @@ pub(crate) fn separable_conv(
     if contraction.blocked() {
         contraction.blocks(k, block);
     } else {
-        k.once(&mut |k| contraction.blocks(k, block));
+        k.once(|k| contraction.blocks(k, block));
     }
     result
 }

@@ -130,7 +130,7 @@ impl Axis {
     }
 
     /// Does something for the `nth` result of a tile, at `at`, where it exists: extents may end in the middle of a tile.
-    fn inside(&self, k: &mut Builder, nth: i64, at: Val, then: &mut dyn FnMut(&mut Builder)) {
+    fn inside(&self, k: &mut Builder, nth: i64, at: Val, then: impl FnOnce(&mut Builder)) {
         let turns = self.tiles / self.dilation;
         if ((turns - 1) * self.m + nth + 1) * self.dilation <= self.size {
             return then(k);
@@ -212,7 +212,7 @@ impl WinogradLoops<'_, '_> {
         let inputs = k.add(inputs, offset);
         let (left_plane, out_plane) = (self.bytes(self.plane(self.channels)), self.bytes(self.plane(columns)));
         let (zero, planes) = (k.int(0), k.int(self.planes));
-        k.for_each(zero, planes, 1, &mut |k, plane| {
+        k.for_each(zero, planes, 1, |k, plane| {
             let mut at = |base: Val, bytes: i64| {
                 let offset = k.mul_int(plane, bytes);
                 k.add(base, offset)
@@ -228,11 +228,11 @@ impl WinogradLoops<'_, '_> {
 
     /// Runs `body` for blocks of each image: with its number, the block's first row of tiles, and the image's first element.
     /// Threads share the blocks, or what is in the only one.
-    fn blocks(&self, k: &mut Builder, inside: bool, body: &mut dyn FnMut(&mut Builder, (Val, Val), Val)) {
+    fn blocks(&self, k: &mut Builder, inside: bool, body: impl FnOnce(&mut Builder, (Val, Val), Val)) {
         let image_bytes = &self.e.strides(0)[0] * &Dim::from(self.bytes(1));
         let down = self.axes[0].tiles;
-        around(k, &self.request.operands[0].shape[0], &mut |k, image| {
-            let mut block = |k: &mut Builder, first: Val| {
+        around(k, &self.request.operands[0].shape[0], |k, image| {
+            let block = |k: &mut Builder, first: Val| {
                 let last = k.int(down - self.block);
                 let first = k.bin(Bin::Min, first, last);
                 let image_bytes = k.dim(&image_bytes);
@@ -244,7 +244,7 @@ impl WinogradLoops<'_, '_> {
                 let zero = k.int(0);
                 return block(k, zero);
             }
-            shared_rounds(k, down, self.block, &mut block);
+            shared_rounds(k, down, self.block, block);
         });
     }
 
@@ -253,7 +253,7 @@ impl WinogradLoops<'_, '_> {
         let inputs = self.scratch(k, self.channels);
         let sums = self.scratch(k, self.out);
         let contraction = self.contraction(panel, [self.out, self.channels]);
-        self.blocks(k, false, &mut |k, (image, first), x| {
+        self.blocks(k, false, |k, (image, first), x| {
             self.transform(k, x, first, inputs);
             let zero = k.int(0);
             self.multiply(k, &contraction, (inputs, zero), weights, (sums, self.out, false));
@@ -277,19 +277,19 @@ impl WinogradLoops<'_, '_> {
                 clear(k, sums, self.bytes(self.planes * self.plane(width)), self.lanes as u32);
             }
             let (zero, end) = (k.int(0), k.int(self.channels));
-            k.for_each(zero, end, slice, &mut |k, channel| {
+            k.for_each(zero, end, slice, |k, channel| {
                 filters.transform(k, Part { panel, panels, channel, channels: slice }, weights);
                 let weights = (weights, filters.plane_bytes(panels, slice));
                 self.multiply(k, &contraction, (inputs, channel), weights, (sums, columns, several));
             });
             self.restore(k, (image, first), sums, (column, columns));
         };
-        self.blocks(k, true, &mut |k, place, x| {
+        self.blocks(k, true, |k, place, x| {
             self.transform(k, x, place.1, inputs);
-            shared_rounds(k, full, 1, &mut |k, number| group(k, width, place, number));
+            shared_rounds(k, full, 1, |k, number| group(k, width, place, number));
             if rest > 0 {
                 let number = k.int(full);
-                k.once(&mut |k| group(k, rest, place, number));
+                k.once(|k| group(k, rest, place, number));
             }
         });
     }
@@ -300,13 +300,13 @@ impl WinogradLoops<'_, '_> {
     }
 
     /// The tiles of the block from row `first` on: where each begins along both axes, and its number in the block.
-    fn tiles(&self, k: &mut Builder, first: Val, body: &mut dyn FnMut(&mut Builder, [Val; 2], Val)) {
+    fn tiles(&self, k: &mut Builder, first: Val, body: impl FnOnce(&mut Builder, [Val; 2], Val)) {
         let across = self.axes[1].tiles;
         let (zero, down, end) = (k.int(0), k.int(self.block), k.int(across));
-        k.for_each(zero, down, 1, &mut |k, ty| {
+        k.for_each(zero, down, 1, |k, ty| {
             let row = k.add(first, ty);
             let (top, before) = (self.axes[0].start(k, row), k.mul_int(ty, across));
-            k.for_each(zero, end, 1, &mut |k, tx| {
+            k.for_each(zero, end, 1, |k, tx| {
                 let (left, number) = (self.axes[1].start(k, tx), k.add(before, tx));
                 body(k, [top, left], number);
             });
@@ -319,14 +319,14 @@ impl WinogradLoops<'_, '_> {
         let plane = self.bytes(self.plane(self.channels));
         let [lines, columns] = self.axes;
         let apart = self.axes.map(|a| self.bytes(a.dilation * a.stride));
-        self.tiles(k, first, &mut |k, [top, left], number| {
+        self.tiles(k, first, |k, [top, left], number| {
             let (down, right) = (k.mul_int(top, self.bytes(lines.stride)), k.mul_int(left, self.bytes(columns.stride)));
             let from = k.add(x, down);
             let from = k.add(from, right);
             let offset = k.mul_int(number, self.bytes(self.channels));
             let to = k.add(to, offset);
             let (zero, end) = (k.int(0), k.int(self.bytes(self.channels)));
-            k.for_each(zero, end, self.bytes(self.lanes), &mut |k, c| {
+            k.for_each(zero, end, self.bytes(self.lanes), |k, c| {
                 let (from, to) = (k.add(from, c), k.add(to, c));
                 let spread_columns: Vec<Vec<Val>> = (0..columns.n)
                     .map(|column| {
@@ -356,12 +356,12 @@ impl WinogradLoops<'_, '_> {
         let vector = Ty::new(self.ty.elem, self.lanes as u32);
         let plane = self.bytes(self.plane(count));
         let [lines, columns] = self.axes;
-        self.tiles(k, first, &mut |k, [top, left], number| {
+        self.tiles(k, first, |k, [top, left], number| {
             let offset = k.mul_int(number, self.bytes(count));
             let from = k.add(from, offset);
             let (zero, end) = (k.int(0), k.int(count));
             let above = k.mul_int(image, lines.size);
-            k.for_each(zero, end, self.lanes, &mut |k, o| {
+            k.for_each(zero, end, self.lanes, |k, o| {
                 let (bytes, column_of) = (k.mul_int(o, self.bytes(1)), k.add(column, o));
                 let base = k.add(from, bytes);
                 let gathered: Vec<Vec<Val>> = (0..columns.n)
@@ -379,10 +379,10 @@ impl WinogradLoops<'_, '_> {
                     let sums: Vec<Val> = gathered.iter().map(|c| c[line as usize]).collect();
                     let values = gather(k, &sums, columns.m);
                     let y = k.add_int(top, line * lines.dilation);
-                    lines.inside(k, line, y, &mut |k| {
+                    lines.inside(k, line, y, |k| {
                         for (column, &v) in values.iter().enumerate() {
                             let z = k.add_int(left, column as i64 * columns.dilation);
-                            columns.inside(k, column as i64, z, &mut |k| {
+                            columns.inside(k, column as i64, z, |k| {
                                 let row = k.add(above, y);
                                 let row = k.mul_int(row, columns.size);
                                 let row = k.add(row, z);
@@ -403,12 +403,12 @@ impl WinogradLoops<'_, '_> {
 }
 
 /// A loop from 0 on whose rounds threads share, but not what is in a round, whose steps need one another.
-fn shared_rounds(k: &mut Builder, end: i64, step: i64, body: &mut dyn FnMut(&mut Builder, Val)) {
+fn shared_rounds(k: &mut Builder, end: i64, step: i64, body: impl FnOnce(&mut Builder, Val)) {
     let (zero, last) = (k.int(0), k.int(end));
     if end > step {
         return k.parallel(zero, last, step, body);
     }
-    k.once(&mut |k| k.for_each(zero, last, step, body));
+    k.once(|k| k.for_each(zero, last, step, body));
 }
 
 /// The elements of a tile along an axis in transformed space: the maps of [`Filtering::input`].

@@ -92,7 +92,7 @@ impl<'a, 'b> Filters<'a, 'b> {
     pub(crate) fn transform(&self, k: &mut Builder, part: Part, to: Val) {
         let row = 4 * self.to_panel;
         let (zero, end) = (k.int(0), k.int(part.panels));
-        k.for_each(zero, end, 1, &mut |k, number| {
+        k.for_each(zero, end, 1, |k, number| {
             let panel = k.add(part.panel, number);
             let offset = k.mul_int(number, 4 * self.panel * part.channels);
             let to = k.add(to, offset);
@@ -124,9 +124,9 @@ impl<'a, 'b> Filters<'a, 'b> {
         let all = (w.blocks == 1).then(|| w.decoder(k, columns.parameters, vector));
         let (unit, row) = (self.unit(), 4 * self.lanes);
         let (zero, end, taps) = (k.int(0), k.int(part.channels), k.int(self.taps()));
-        k.for_each(zero, end, unit, &mut |k, channel| {
+        k.for_each(zero, end, unit, |k, channel| {
             let first = k.add(part.channel, channel);
-            k.for_each(zero, taps, 1, &mut |k, tap| {
+            k.for_each(zero, taps, 1, |k, tap| {
                 let before = k.mul_int(tap, self.channels);
                 let element = k.add(before, first);
                 let offset = k.mul_int(tap, unit * row);
@@ -184,7 +184,7 @@ impl<'a, 'b> Filters<'a, 'b> {
         let plane = self.plane_bytes(part.panels, part.channels);
         let [down, across] = &self.filterings;
         let (zero, end) = (k.int(0), k.int(count));
-        k.for_each(zero, end, 1, &mut |k, n| {
+        k.for_each(zero, end, 1, |k, n| {
             let (offset, result) = (k.mul_int(n, row), k.mul_int(n, 4 * self.to_panel));
             let (from, to) = (k.add(from, offset), k.add(to, result));
             let columns: Vec<Vec<Val>> = (0..across.taps)
@@ -214,7 +214,7 @@ impl<'a, 'b> Filters<'a, 'b> {
 /// Sets `bytes` bytes to zero, a multiple of those of a vector of `lanes` `f32`.
 pub(crate) fn clear(k: &mut Builder, at: Val, bytes: i64, lanes: u32) {
     let (zero, end, nothing) = (k.int(0), k.int(bytes), k.zero(Ty::new(Elem::F32, lanes)));
-    k.for_each(zero, end, 4 * i64::from(lanes), &mut |k, offset| {
+    k.for_each(zero, end, 4 * i64::from(lanes), |k, offset| {
         let to = k.at_index(at, offset, 1);
         k.store(to, nothing);
     });

@@ -104,7 +104,7 @@ pub(crate) fn spread(
     let (outer, run) =
         if runs { (extents.len() - 1, extents[extents.len() - 1].clone()) } else { (extents.len(), Dim::ONE) };
     let bytes = k.dim(&(&run * &Dim::from(size)));
-    nest(k, &extents[..outer], &mut |k, coords| {
+    nest(k, &extents[..outer], |k, coords| {
         let (source, place) = (dot(k, &strides[..outer], coords), flat(k, &extents[..outer], coords));
         let run = k.dim(&run);
         let place = k.mul(place, run);

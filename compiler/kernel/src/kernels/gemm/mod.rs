@@ -245,26 +245,22 @@ impl<'a, 'b> Contraction<'a, 'b> {
 
     /// Emits the loops of one contraction.
     pub(super) fn emit(&self, k: &mut Builder, job: &Job) {
-        self.blocks(k, &mut |k, first, last| self.columns(k, job, first, last));
+        self.blocks(k, |k, first, last| self.columns(k, job, first, last));
     }
 
     /// Runs `body` for the blocks of rows: from which to before which.
-    pub(super) fn blocks(&self, k: &mut Builder, body: &mut dyn FnMut(&mut Builder, Val, Val)) {
+    pub(super) fn blocks(&self, k: &mut Builder, body: impl FnOnce(&mut Builder, Val, Val)) {
         let zero = k.int(0);
         let count = k.dim(&self.count);
         if !self.blocked() {
             return body(k, zero, count);
         }
-        let round = &mut |k: &mut Builder, first: Val| {
+        let round = |k: &mut Builder, first: Val| {
             let last = k.add_int(first, self.block);
             let last = k.bin(Bin::Min, last, count);
             body(k, first, last);
         };
-        if self.by_rows {
-            k.parallel(zero, count, self.block, round);
-        } else {
-            k.for_each(zero, count, self.block, round);
-        }
+        k.parallel_if(self.by_rows, zero, count, self.block, round);
     }
 
     /// Bytes between panels of the right operand.
@@ -279,7 +275,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         let full = job.columns.floor_div(&width);
         let shape = Shape { rows: self.tile.rows, vectors: self.tile.vectors, lanes: self.lanes, last: None };
         let (zero, count) = (k.int(0), k.dim(&full));
-        k.parallel(zero, count, 1, &mut |k, i| {
+        k.parallel(zero, count, 1, |k, i| {
             let column = k.mul_int(i, i64::from(self.width()));
             let bytes = match self.panels {
                 Panels::Rows => k.mul_int(column, self.right.size() as i64),
@@ -300,7 +296,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
                 let part = (last_lanes < self.lanes).then(|| k.int(last_lanes.into()));
                 let bytes = self.column_bytes(k, start);
                 let shape = self.shape(vectors, self.lanes, part);
-                k.once(&mut |k| self.panel(k, job, (first, last), (start, bytes), shape));
+                k.once(|k| self.panel(k, job, (first, last), (start, bytes), shape));
             }
             rest => self.single_vectors(k, job, (first, last), start, rest.is_none()),
         }
@@ -321,14 +317,14 @@ impl<'a, 'b> Contraction<'a, 'b> {
             let bytes = self.column_bytes(k, column);
             self.panel(k, job, rows, (column, bytes), shape);
         };
-        k.parallel(start, whole, lanes, &mut |k, c| panel(k, c, self.shape(1, self.lanes, None)));
+        k.parallel(start, whole, lanes, |k, c| panel(k, c, self.shape(1, self.lanes, None)));
         if !self.reads_ahead(k) {
-            return k.parallel(whole, all, 1, &mut |k, c| panel(k, c, self.shape(1, 1, None)));
+            return k.parallel(whole, all, 1, |k, c| panel(k, c, self.shape(1, 1, None)));
         }
         assert!(unknown, "known remainders are one tile");
         let rest = k.sub(all, whole);
         let some = k.cmp(Cmp::Lt, whole, all);
-        k.once(&mut |k| k.when(some, &mut |k| panel(k, whole, self.shape(1, self.lanes, Some(rest)))));
+        k.once(|k| k.when(some, |k| panel(k, whole, self.shape(1, self.lanes, Some(rest)))));
     }
 
     /// Bytes from the right operand's begin to a column, which begins a vector.
@@ -370,7 +366,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         let tiles = |k: &mut Builder, (from, to): (Val, Val), rows: i64| {
             let shape = Shape { rows: rows as u32, ..shape };
             let fetch = self.fetch(shape);
-            k.for_each(from, to, rows, &mut |k, row| {
+            k.for_each(from, to, rows, |k, row| {
                 let next = fetch.map(|f| {
                     let done = k.sub(row, first);
                     (f.start(k, right, done), f.a_round)
@@ -437,7 +433,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
             }
             None => {
                 let lanes = k.ty(sum).lanes;
-                k.partly(count, lanes, &mut |k| self.store(k, job, row, col, sum));
+                k.partly(count, lanes, |k| self.store(k, job, row, col, sum));
             }
         }
     }

@@ -95,7 +95,7 @@ impl Matrices<'_, '_, '_> {
                 Job { rows, count: self.count.clone(), columns, right: b, out: (row, zero), sink: None, adds: false };
             return self.contraction.emit(k, &job);
         };
-        around(k, extent, &mut |k, i| {
+        around(k, extent, |k, i| {
             let mut along = |base: Val, stride: &Dim| {
                 let stride = k.dim(stride);
                 let offset = k.mul(i, stride);
@@ -159,7 +159,7 @@ pub(crate) fn packed_conv(
     let table = if even.is_some() { None } else { Some(windows(e, k, spec, &steps, &y.shape[..=axes])) };
     let even = even.map_or(Dim::ZERO, |(stride, _)| &stride * &size);
     let group_bytes = packed.dtype.size() * panels * kernel.iter().product::<usize>() * channels * tile;
-    around(k, &Dim::from(spec.group), &mut |k, group| {
+    around(k, &Dim::from(spec.group), |k, group| {
         let (x_offset, w_offset) =
             (k.mul_int(group, (channels * x.dtype.size()) as i64), k.mul_int(group, group_bytes as i64));
         let (base, right) = (k.add(e.operand(0), x_offset), k.add(e.operand(1), w_offset));
@@ -200,7 +200,7 @@ pub(crate) fn windows(e: &Emit<'_>, k: &mut Builder, spec: &ConvSpec, steps: &[D
         let stride = if axis == 0 { 1 } else { spec.strides[axis - 1] };
         let bytes = &steps[axis] * &Dim::from(stride);
         let (start, end) = (k.int(0), k.dim(&pixels[axis]));
-        k.for_each(start, end, 1, &mut |k, i| {
+        k.for_each(start, end, 1, |k, i| {
             let bytes = k.dim(&bytes);
             let bytes = k.mul(i, bytes);
             let extent = k.dim(&pixels[axis]);

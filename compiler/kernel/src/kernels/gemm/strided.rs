@@ -61,7 +61,7 @@ impl Products {
                         let from = k.at(pointers[0], (element * right.1) as i32 + (v * ty.bytes()) as i32);
                         let mut loaded = None;
                         match part {
-                            Some(count) => k.partly(count, lanes, &mut |k| loaded = Some(k.load(ty, from))),
+                            Some(count) => k.partly(count, lanes, |k| loaded = Some(k.load(ty, from))),
                             None => loaded = Some(k.load(ty, from)),
                         }
                         loaded.unwrap_or(state[0])
@@ -112,18 +112,18 @@ impl Products {
             Left::Across(pointer, _) => *pointer,
         };
         state.extend([right.0, other]);
-        let state = k.fold_loop(zero, whole, unroll, &state, &mut |k, at, state| round(k, at, unroll, state));
-        let state = k.fold_loop(whole, depth, 1, &state, &mut |k, at, state| round(k, at, 1, state));
+        let state = k.fold_loop(zero, whole, unroll, &state, |k, at, state| round(k, at, unroll, state));
+        let state = k.fold_loop(whole, depth, 1, &state, |k, at, state| round(k, at, 1, state));
         state[..size].to_vec()
     }
 }
 
 /// Visits `0..count` in tiles of `most`, and what remains in one tile, or one by one where it is not known how many remain.
-pub(crate) fn tiles(k: &mut Builder, count: Val, most: u32, body: &mut dyn FnMut(&mut Builder, Val, u32)) {
+pub(crate) fn tiles(k: &mut Builder, count: Val, most: u32, mut body: impl FnMut(&mut Builder, Val, u32)) {
     let (zero, step) = (k.int(0), i64::from(most));
     if let Some(n) = k.as_int(count) {
         let whole = k.int(n / step * step);
-        k.for_each(zero, whole, step, &mut |k, i| body(k, i, most));
+        k.for_each(zero, whole, step, |k, i| body(k, i, most));
         if n % step != 0 {
             body(k, whole, (n % step) as u32);
         }
@@ -132,8 +132,8 @@ pub(crate) fn tiles(k: &mut Builder, count: Val, most: u32, body: &mut dyn FnMut
     let step_val = k.int(step);
     let whole = k.bin(Bin::UDiv, count, step_val);
     let whole = k.mul_int(whole, step);
-    k.for_each(zero, whole, step, &mut |k, i| body(k, i, most));
-    k.for_each(whole, count, 1, &mut |k, i| body(k, i, 1));
+    k.for_each(zero, whole, step, |k, i| body(k, i, most));
+    k.for_each(whole, count, 1, |k, i| body(k, i, 1));
 }
 
 /// Turns rows into columns: pointers and bytes between rows, then how many rows and columns.
@@ -151,19 +151,19 @@ pub(crate) fn turn(k: &mut Builder, from: (Val, Val), to: (Val, Val), (rows, col
         k.store(to, v);
     };
     let (whole_rows, whole_columns) = (round_down(k, rows, 4), round_down(k, columns, 4));
-    k.for_each(zero, whole_rows, 4, &mut |k, row| {
-        k.for_each(zero, whole_columns, 4, &mut |k, column| {
+    k.for_each(zero, whole_rows, 4, |k, row| {
+        k.for_each(zero, whole_columns, 4, |k, column| {
             let (source, target) = (at(k, from, row, column), at(k, to, column, row));
             turn_block(k, source, from.1, target, to.1);
         });
-        k.for_each(whole_columns, columns, 1, &mut |k, column| {
+        k.for_each(whole_columns, columns, 1, |k, column| {
             for r in 0..4 {
                 let row = k.add_int(row, r);
                 single(k, row, column);
             }
         });
     });
-    k.for_each(whole_rows, rows, 1, &mut |k, row| {
-        k.for_each(zero, columns, 1, &mut |k, column| single(k, row, column));
+    k.for_each(whole_rows, rows, 1, |k, row| {
+        k.for_each(zero, columns, 1, |k, column| single(k, row, column));
     });
 }

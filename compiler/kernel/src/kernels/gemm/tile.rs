@@ -69,7 +69,7 @@ impl Contraction<'_, '_> {
             return self.run(k, offset, step, state);
         };
         let (start, end) = (k.int(0), k.dim(&tap.count));
-        k.fold_loop(start, end, 1, state, &mut |k, i, state| {
+        k.fold_loop(start, end, 1, state, |k, i, state| {
             let bytes = k.dim(&tap.bytes);
             let bytes = k.mul(i, bytes);
             let offset = k.add(offset, bytes);
@@ -87,13 +87,12 @@ impl Contraction<'_, '_> {
         let rest = &self.run - &whole;
         let (whole, all) = (k.dim(&(&whole * &bytes)), k.dim(&(&self.run * &bytes)));
         let (middle, end) = (k.add(offset, whole), k.add(offset, all));
-        let state = k.fold_loop(offset, middle, unroll * size, state, &mut |k, at, state| {
-            self.round(k, at, step, unroll, state)
-        });
+        let state =
+            k.fold_loop(offset, middle, unroll * size, state, |k, at, state| self.round(k, at, step, unroll, state));
         match rest.as_const() {
             Some(0) => state,
             Some(rest) => self.round(k, middle, step, rest, &state),
-            None => k.fold_loop(middle, end, size, &state, &mut |k, at, state| self.round(k, at, step, 1, state)),
+            None => k.fold_loop(middle, end, size, &state, |k, at, state| self.round(k, at, step, 1, state)),
         }
     }
 
@@ -135,7 +134,7 @@ impl Contraction<'_, '_> {
                     let part = last.filter(|_| self.panels == Panels::Rows && v + 1 == vectors);
                     let Some(count) = part else { return numbers::load(k, self.right, from, lanes) };
                     let mut loaded = None;
-                    k.partly(count, lanes, &mut |k| loaded = Some(numbers::load(k, self.right, from, lanes)));
+                    k.partly(count, lanes, |k| loaded = Some(numbers::load(k, self.right, from, lanes)));
                     loaded.unwrap_or(right)
                 })
                 .collect();

@@ -108,7 +108,7 @@ impl Int8DepthwiseLoops<'_, '_> {
         let bytes = &self.steps[axis] * &Dim::from(stride);
         let shared = shared_axis(&self.shape()[..=rows]) == Some(axis);
         let part = |k: &mut Builder, (from, to): (Val, Val), size: i64| {
-            let round = &mut |k: &mut Builder, i: Val| {
+            let round = |k: &mut Builder, i: Val| {
                 let bytes = k.dim(&bytes);
                 let offset = k.mul(i, bytes);
                 let (x, pixel) = (k.add(x, offset), k.add(pixel, i));
@@ -117,7 +117,7 @@ impl Int8DepthwiseLoops<'_, '_> {
                     false => self.outer(k, axis + 1, x, pixel),
                 }
             };
-            if shared { k.parallel(from, to, size, round) } else { k.for_each(from, to, size, round) }
+            k.parallel_if(shared, from, to, size, round);
         };
         let whole = k.dim(&(&extent.floor_div(&Dim::from(size)) * &Dim::from(size)));
         part(k, (zero, whole), size);
@@ -137,7 +137,7 @@ impl Int8DepthwiseLoops<'_, '_> {
         let rest = (all - &full).as_const().unwrap_or(1);
         let (zero, full) = (k.int(0), k.dim(&full));
         let tiles = |k: &mut Builder, (from, to): (Val, Val), columns: i64| {
-            k.parallel(from, to, columns, &mut |k, column| {
+            k.parallel(from, to, columns, |k, column| {
                 let offset = k.mul_int(column, bytes);
                 let (x, pixel) = (k.add(x, offset), k.add(first, column));
                 self.tile(k, Spot { x, pixel, rows, columns });
@@ -157,7 +157,7 @@ impl Int8DepthwiseLoops<'_, '_> {
         }
         let channels = k.int(channels);
         let width = k.dim(&self.shape()[self.axes()]);
-        cover(k, channels, lanes as u32, &mut |k, channel, lanes| {
+        cover(k, channels, lanes as u32, |k, channel, lanes| {
             let zero = k.zero(Ty::new(Elem::I32, lanes));
             let sums = vec![zero; (spot.rows * spot.columns) as usize];
             let four = k.mul_int(channel, 4);
@@ -183,7 +183,7 @@ impl Int8DepthwiseLoops<'_, '_> {
         let w_bytes = inner * self.quads * self.quad_bytes();
         let x_bytes = &self.steps[axis + 1] * &Dim::from(self.spec.dilations[axis]);
         let (zero, end) = (k.int(0), k.int(self.kernel[axis]));
-        k.fold_loop(zero, end, 1, sums, &mut |k, i, sums| {
+        k.fold_loop(zero, end, 1, sums, |k, i, sums| {
             let bytes = k.dim(&x_bytes);
             let (x_offset, w_offset) = (k.mul(i, bytes), k.mul_int(i, w_bytes));
             let at = (k.add(x, x_offset), k.add(w, w_offset));

@@ -87,7 +87,7 @@ pub(crate) fn dot_conv(
         expanding: None,
         sink: None,
     };
-    around(k, &Dim::from(spec.group), &mut |k, group| {
+    around(k, &Dim::from(spec.group), |k, group| {
         let x_offset = k.mul_int(group, channels);
         let w_offset = k.mul_int(group, panels as i64 * panel_bytes);
         let (left, right) = (k.add(e.operand(0), x_offset), k.add(e.operand(1), w_offset));
@@ -214,16 +214,12 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         if self.count.as_const().is_some_and(|c| c <= self.block + self.block / 2) {
             return self.panels(k, (zero, count), left, right, col);
         }
-        let round = &mut |k: &mut Builder, first: Val| {
+        let round = |k: &mut Builder, first: Val| {
             let last = k.add_int(first, self.block);
             let last = k.bin(Bin::Min, last, count);
             self.panels(k, (first, last), left, right, col);
         };
-        if self.by_rows {
-            k.parallel(zero, count, self.block, round);
-        } else {
-            k.for_each(zero, count, self.block, round);
-        }
+        k.parallel_if(self.by_rows, zero, count, self.block, round);
     }
 
     fn panels(&self, k: &mut Builder, rows: (Val, Val), left: Val, right: Val, col: Val) {
@@ -238,9 +234,9 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
             let next = [None; 2];
             self.rows(k, rows, &Spot { rows: 0, left, row: zero, panel, within, right, next, col, columns, vectors });
         };
-        k.parallel(zero, full, 1, &mut |k, number| tile(k, number, self.width()));
+        k.parallel(zero, full, 1, |k, number| tile(k, number, self.width()));
         if rest > 0 {
-            k.once(&mut |k| tile(k, full, rest as u32));
+            k.once(|k| tile(k, full, rest as u32));
         }
     }
 
@@ -269,12 +265,12 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         };
         let next = if self.is_one_tile() { fetch(k, first, self.tile.rows) } else { [None; 2] };
         let (start, spot) = self.written_out(k, (first, last), &Spot { next, ..*spot });
-        let tile = &mut |k: &mut Builder, row: Val, rows: i64| {
+        let tile = |k: &mut Builder, row: Val, rows: i64| {
             let rows = rows as u32;
             let next = fetch(k, row, rows);
             self.tile(k, &Spot { rows, row, next, ..spot });
         };
-        k.for_each(start, bound, size, &mut |k, row| tile(k, row, size));
+        k.for_each(start, bound, size, |k, row| tile(k, row, size));
         let mut done = &self.count.floor_div(&Dim::from(size)) * &Dim::from(size);
         let rest = (&self.count - &done).as_const();
         let mut step = rest.unwrap_or(size / 2);
@@ -282,7 +278,7 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
             let until = &done + &(&(&self.count - &done).floor_div(&Dim::from(step)) * &Dim::from(step));
             let (start, end) = (k.dim(&done), k.dim(&until));
             let end = k.bin(Bin::Min, end, last);
-            k.for_each(start, end, step, &mut |k, row| tile(k, row, step));
+            k.for_each(start, end, step, |k, row| tile(k, row, step));
             done = until;
             step = if rest.is_some() { 0 } else { step / 2 };
         }
@@ -347,11 +343,11 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         }
         let start = k.choose(
             whole,
-            &mut |k| {
+            |k| {
                 tile(k);
                 vec![after]
             },
-            &mut |k| {
+            |k| {
                 write(k);
                 vec![first]
             },
@@ -410,7 +406,7 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
                 store(k, col, sum);
             } else if some > 1 && k.has_masks() {
                 let count = k.int(i64::from(some));
-                k.partly(count, self.lanes, &mut |k| store(k, col, sum));
+                k.partly(count, self.lanes, |k| store(k, col, sum));
             } else {
                 for lane in 0..some {
                     let (one, col) = (k.lane(sum, lane as u8), k.add_int(col, i64::from(lane)));
@@ -431,7 +427,7 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
     ) -> Vec<Val> {
         let Some((tap, inner)) = taps.split_first() else { return self.run(k, offset, (rows, spot), state) };
         let (start, end) = (k.int(0), k.dim(&tap.count));
-        k.fold_loop(start, end, 1, state, &mut |k, i, state| {
+        k.fold_loop(start, end, 1, state, |k, i, state| {
             let bytes = k.dim(&tap.bytes);
             let bytes = k.mul(i, bytes);
             let offset = k.add(offset, bytes);
@@ -445,7 +441,7 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         let whole = self.run / round * round;
         let middle = k.add_int(offset, whole);
         let (vectors, fetched) = (spot.vectors as usize, spot.next.iter().flatten().collect::<Vec<_>>());
-        let mut state = k.fold_loop(offset, middle, round, state, &mut |k, at, state| {
+        let mut state = k.fold_loop(offset, middle, round, state, |k, at, state| {
             let held: Option<Vec<Val>> = self.by_lane.then(|| {
                 let held = rows.iter().map(|&row| {
                     let from = k.at_index(row, at, 1);
@@ -458,7 +454,7 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
             let machine = self.e.request.target.machine;
             let next = next.iter().zip(&fetched).map(|(&next, f)| fetch_lines(k, next, f.1, machine));
             let next: Vec<Val> = next.collect();
-            let mut state = self.steps(k, state, (vectors, self.tile.unroll), &mut |k, row, step| match &held {
+            let mut state = self.steps(k, state, (vectors, self.tile.unroll), |k, row, step| match &held {
                 Some(held) => self.spread(k, held[row], step),
                 None => {
                     let from = k.at_index(rows[row], at, 1);
@@ -483,14 +479,14 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         state: &[Val],
     ) -> Vec<Val> {
         let left = self.run - whole;
-        let state = self.steps(k, state, (vectors, (left / 4) as u32), &mut |k, row, step| {
+        let state = self.steps(k, state, (vectors, (left / 4) as u32), |k, row, step| {
             let from = k.at_index(rows[row], middle, 1);
             self.everywhere(k, Addr { offset: from.offset + 4 * step as i32, ..from })
         });
         if left % 4 == 0 {
             return state;
         }
-        self.steps(k, &state, (vectors, 1), &mut |k, row, _| {
+        self.steps(k, &state, (vectors, 1), |k, row, _| {
             let from = k.at_index(rows[row], middle, 1);
             let from = Addr { offset: from.offset + (left / 4 * 4) as i32, ..from };
             let bytes = Ty::new(Elem::I8, 4 * self.lanes);
@@ -514,7 +510,7 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         k: &mut Builder,
         state: &[Val],
         (vectors, count): (usize, u32),
-        left: &mut dyn FnMut(&mut Builder, usize, u32) -> Val,
+        mut left: impl FnMut(&mut Builder, usize, u32) -> Val,
     ) -> Vec<Val> {
         let mut state = state.to_vec();
         let mut expanding = None;

@@ -40,8 +40,8 @@ pub(crate) fn product(request: &KernelRequest<'_>, w: &Weights<'_, '_>, k: &mut 
     let point = p.kernel.iter().all(|&k| k == 1) && p.spec.strides.iter().all(|&s| s == 1);
     let table = (!point).then(|| windows(w.e, k, &p.spec, &steps, &request.results[0].shape[..=axes]));
     let scratch = w.e.scratch(k, Dim::from(4 * w.depth * i64::from(width)));
-    contraction.blocks(k, &mut |k, first, last| {
-        w.each_group(k, width / w.lanes, &mut |k, columns| {
+    contraction.blocks(k, |k, first, last| {
+        w.each_group(k, width / w.lanes, |k, columns| {
             decode(w, k, &columns, scratch, panel);
             let rows_at = match table {
                 Some(table) => Rows::Table { base: w.e.operand(0), table },
@@ -65,7 +65,7 @@ pub(crate) fn product(request: &KernelRequest<'_>, w: &Weights<'_, '_>, k: &mut 
 /// Writes the weights of some columns into memory, in panels of `panel` columns.
 fn decode(w: &Weights<'_, '_>, k: &mut Builder, columns: &super::Columns, to: Val, panel: u32) {
     let row = 4 * i64::from(panel);
-    w.each_element(k, columns, row, &[], &mut |k, (at, n), weights, _| {
+    w.each_element(k, columns, row, &[], |k, (at, n), weights, _| {
         for (v, &weights) in (0u32..).zip(weights) {
             let column = v * w.lanes;
             let offset = i64::from(column / panel) * w.depth * row + i64::from(column % panel) * 4 + n * row;

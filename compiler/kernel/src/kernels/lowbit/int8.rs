@@ -75,11 +75,11 @@ pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     let wide = (w.coded.block as i64).min(w.depth) > narrow;
     let d = Product { w, rows: unit, wide, signed, unsigned_codes, digits, written };
     let (zero, count) = (k.int(0), k.dim(rows));
-    let mut round = |k: &mut Builder, first: Val| {
+    let round = |k: &mut Builder, first: Val| {
         let last = k.add_int(first, block);
         let last = k.bin(Bin::Min, last, count);
-        k.for_each(first, last, 1, &mut |k, row| d.digits.cut(k, first, row));
-        w.each_group(k, tile.vectors, &mut |k, columns| {
+        k.for_each(first, last, 1, |k, row| d.digits.cut(k, first, row));
+        w.each_group(k, tile.vectors, |k, columns| {
             if let Some(written) = &d.written {
                 d.write_out(k, written, &columns);
             }
@@ -88,8 +88,7 @@ pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     };
     match rows.as_const() {
         Some(r) if r <= block => round(k, zero),
-        _ if shared.is_some() => k.parallel(zero, count, block, &mut round),
-        _ => k.for_each(zero, count, block, &mut round),
+        _ => k.parallel_if(shared.is_some(), zero, count, block, round),
     }
 }
 
@@ -127,8 +126,7 @@ impl Product<'_, '_, '_> {
         let full = if w.blocks > 1 { w.depth / block } else { 0 };
         let (zero, end) = (k.int(0), k.int(full));
         let state = [columns.codes, columns.parameters, to.bytes, to.starts.unwrap_or(to.bytes)];
-        let state =
-            k.fold_loop(zero, end, 1, &state, &mut |k, _, state| self.write_block(k, block, state, columns.vectors));
+        let state = k.fold_loop(zero, end, 1, &state, |k, _, state| self.write_block(k, block, state, columns.vectors));
         if full * block < w.depth {
             self.write_block(k, w.depth - full * block, &state, columns.vectors);
         }
@@ -145,7 +143,7 @@ impl Product<'_, '_, '_> {
         let mut carried = vec![nothing; vectors as usize];
         carried.extend([codes, bytes]);
         let (zero, end) = (k.int(0), k.int((elements + in_word - 1) / in_word));
-        let carried = k.fold_loop(zero, end, 1, &carried, &mut |k, _, carried| {
+        let carried = k.fold_loop(zero, end, 1, &carried, |k, _, carried| {
             let (mut sums, codes, to) =
                 (carried[..vectors as usize].to_vec(), carried[vectors as usize], carried[vectors as usize + 1]);
             let steps = 8 / w.coded.bits;
@@ -239,7 +237,7 @@ impl Product<'_, '_, '_> {
         let size = self.rows;
         let bound = k.add_int(last, 1 - size);
         let ahead = self.ahead(rows, columns.vectors);
-        k.for_each(first, bound, size, &mut |k, row| {
+        k.for_each(first, bound, size, |k, row| {
             let done = k.sub(row, first);
             for &(start, group, bytes) in &ahead {
                 let from = [columns.codes, columns.parameters][start];
@@ -260,7 +258,7 @@ impl Product<'_, '_, '_> {
             let until = &done + &(&(rows - &done).floor_div(&Dim::from(step)) * &Dim::from(step));
             let (start, end) = (k.dim(&done), k.dim(&until));
             let (start, end) = (k.bin(Bin::Max, start, first), k.bin(Bin::Min, end, last));
-            k.for_each(start, end, step, &mut |k, row| self.tile(k, first, row, step, columns));
+            k.for_each(start, end, step, |k, row| self.tile(k, first, row, step, columns));
             done = until;
             step = if rest.is_some() { 0 } else { step / 2 };
         }
@@ -302,16 +300,16 @@ impl Product<'_, '_, '_> {
         let odd = k.cmp(Cmp::Ne, all, all);
         k.choose(
             odd,
-            &mut |k| {
+            |k| {
                 let end = k.add_int(row, rows);
-                k.for_each(row, end, 1, &mut |k, row| {
+                k.for_each(row, end, 1, |k, row| {
                     let from = self.w.row(k, row);
                     let sums = self.w.sums(k, columns, from);
                     self.w.store(k, columns, row, &sums);
                 });
                 Vec::new()
             },
-            &mut |k| {
+            |k| {
                 let sums = self.product(k, local, rows, columns);
                 for (r, sums) in (0i64..).zip(sums.chunks(columns.vectors as usize)) {
                     let scale = k.splat(scales[r as usize], self.w.lanes);
@@ -352,7 +350,7 @@ impl Product<'_, '_, '_> {
             ]);
             next
         };
-        state = k.fold_loop(zero, end, block, &state, &mut |k, at, state| one(k, at, block, state, false));
+        state = k.fold_loop(zero, end, block, &state, |k, at, state| one(k, at, block, state, false));
         if full * block < w.depth {
             state = one(k, end, w.depth - full * block, &state, full == 0);
         }
@@ -398,7 +396,7 @@ impl Product<'_, '_, '_> {
             }
         } else {
             let end = k.add_int(at, rounds * ROUND_ELEMENTS);
-            state = k.fold_loop(at, end, ROUND_ELEMENTS, &state, &mut |k, at, state| {
+            state = k.fold_loop(at, end, ROUND_ELEMENTS, &state, |k, at, state| {
                 self.steps(k, (digits, at, ROUND_ELEMENTS / 4), &less, (rows, vectors), state)
             });
             at = end;

@@ -113,7 +113,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         let block = if self.sums.is_some() { w.coded.block as i64 } else { w.depth };
         let full = if w.blocks > 1 { w.depth / block } else { 0 };
         let (zero, end) = (k.int(0), k.int(full * block));
-        let sums = k.fold_loop(zero, end, block, &[sums], &mut |k, at, sums| {
+        let sums = k.fold_loop(zero, end, block, &[sums], |k, at, sums| {
             self.cut_block(k, (from, at, block), inverse, high, sums[0]);
             vec![k.add_int(sums[0], self.sum_bytes)]
         });
@@ -135,7 +135,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         let whole = k.bin(Bin::And, whole, telling);
         let both = k.choose(
             whole,
-            &mut |k| {
+            |k| {
                 let fractions = self.fractions(k, from);
                 let bits = k.ty(fractions);
                 let nothing = k.zero(bits);
@@ -152,14 +152,14 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
                 let reciprocal = k.select(fits, reciprocal, odd);
                 vec![k.select(whole, power, inverse), k.select(whole, reciprocal, scale)]
             },
-            &mut |_| vec![inverse, scale],
+            |_| vec![inverse, scale],
         );
         (both[0], both[1])
     }
 
     /// Zero if all elements of a row are whole numbers.
     fn fractions(&self, k: &mut Builder, from: Val) -> Val {
-        self.over_row(k, from, Bin::Or, &mut |k, x| {
+        self.over_row(k, from, Bin::Or, |k, x| {
             let (ty, whole) = (k.ty(x).with(Elem::I32), k.un(Un::Nearest, x));
             let (bits, whole) = (k.bitcast(x, ty), k.bitcast(whole, ty));
             k.bin(Bin::Xor, bits, whole)
@@ -168,7 +168,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
 
     /// The bits of the largest magnitude of a row: more than infinity's if there is a NaN.
     fn largest(&self, k: &mut Builder, from: Val) -> Val {
-        self.over_row(k, from, Bin::Max, &mut |k, x| {
+        self.over_row(k, from, Bin::Max, |k, x| {
             let ty = k.ty(x).with(Elem::I32);
             let (bits, magnitude) = (k.bitcast(x, ty), k.int_of(0x7fff_ffff, ty));
             k.bin(Bin::And, bits, magnitude)
@@ -176,25 +176,24 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
     }
 
     /// What is made of each element of a row, 32 bits each, combined to one; elements beyond its end are zero.
-    fn over_row(&self, k: &mut Builder, from: Val, op: Bin, make: &mut dyn FnMut(&mut Builder, Val) -> Val) -> Val {
+    fn over_row(&self, k: &mut Builder, from: Val, op: Bin, mut make: impl FnMut(&mut Builder, Val) -> Val) -> Val {
         let ty = Ty::new(Elem::I32, self.w.lanes);
         let (zero, nothing) = (k.int(0), k.zero(ty));
         // Several at once, which need not wait for one another.
         let lanes = i64::from(self.w.lanes);
         let whole = self.w.depth / (lanes * SPLIT_VECTORS) * (lanes * SPLIT_VECTORS);
         let end = k.int(whole);
-        let sums =
-            k.fold_loop(zero, end, lanes * SPLIT_VECTORS, &[nothing; SPLIT_VECTORS as usize], &mut |k, at, sums| {
-                (0i64..)
-                    .zip(sums)
-                    .map(|(n, &sum)| {
-                        let at = k.add_int(at, n * lanes);
-                        let x = self.elements(k, from, at, lanes);
-                        let made = make(k, x);
-                        k.bin(op, made, sum)
-                    })
-                    .collect()
-            });
+        let sums = k.fold_loop(zero, end, lanes * SPLIT_VECTORS, &[nothing; SPLIT_VECTORS as usize], |k, at, sums| {
+            (0i64..)
+                .zip(sums)
+                .map(|(n, &sum)| {
+                    let at = k.add_int(at, n * lanes);
+                    let x = self.elements(k, from, at, lanes);
+                    let made = make(k, x);
+                    k.bin(op, made, sum)
+                })
+                .collect()
+        });
         let mut sum = sums.into_iter().reduce(|a, b| k.bin(op, a, b)).unwrap_or(nothing);
         let mut done = whole;
         while done < self.w.depth {
@@ -204,7 +203,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
             sum = k.bin(op, made, sum);
             done += lanes;
         }
-        k.reduce_lanes(sum, &mut |k, a, b| k.bin(op, a, b))
+        k.reduce_lanes(sum, |k, a, b| k.bin(op, a, b))
     }
 
     /// A vector of a row's elements, of which there are so many; the others are zero.
@@ -239,7 +238,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         let step = if count >= 4 * lanes { 4 } else { 1 };
         let whole = count / (step * lanes) * step * lanes;
         let end = k.add_int(at, whole);
-        let mut state = k.fold_loop(at, end, step * lanes, &nothing, &mut |k, at, state| {
+        let mut state = k.fold_loop(at, end, step * lanes, &nothing, |k, at, state| {
             (0..step).fold(state.to_vec(), |state, n| {
                 let at = k.add_int(at, n * lanes);
                 let bits = self.cut_vector(k, (from, at, lanes), inverse, high);
@@ -255,7 +254,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
             vectors += 1;
         }
         if let Some(&all) = state.first() {
-            let all = k.reduce_lanes(all, &mut |k, a, b| k.add(a, b));
+            let all = k.reduce_lanes(all, |k, a, b| k.add(a, b));
             let offset = self.magic().wrapping_mul(vectors * lanes) as i32;
             let offset = k.int_of(offset.into(), ty.with_lanes(1));
             let all = k.sub(all, offset);

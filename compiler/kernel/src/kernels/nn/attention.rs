@@ -76,7 +76,7 @@ pub(crate) fn attention(
     let (blocks, done) = (k.dim(&whole), k.dim(&(&whole * &Dim::from(unit))));
     let rest = queries - &(&whole * &Dim::from(unit));
     if !whole.is(0) {
-        k.parallel_pairs(all, blocks, &mut |k, head, i| {
+        k.parallel_pairs(all, blocks, |k, head, i| {
             let (first, rows) = (k.mul_int(i, unit), k.int(unit));
             a.block(k, head, first, rows, ATTENTION_QUERY_VECTORS);
         });
@@ -85,9 +85,9 @@ pub(crate) fn attention(
         return Ok(());
     }
     let (zero, rest_val) = (k.int(0), k.dim(&rest));
-    k.parallel(zero, all, 1, &mut |k, head| match rest.as_const() {
+    k.parallel(zero, all, 1, |k, head| match rest.as_const() {
         Some(rest) => a.block(k, head, done, rest_val, (rest as u32).div_ceil(lanes)),
-        None => k.for_each(zero, rest_val, lanes.into(), &mut |k, i| {
+        None => k.for_each(zero, rest_val, lanes.into(), |k, i| {
             let (first, left, most) = (k.add(done, i), k.sub(rest_val, i), k.int(lanes.into()));
             let rows = k.bin(Bin::Min, left, most);
             a.block(k, head, first, rows, 1);
@@ -166,7 +166,7 @@ impl Attention<'_, '_> {
         turn(k, (q, steps), (self.turned, to_step), (rows, depth));
         if self.scale != 1.0 {
             let factor = k.float(self.scale, self.ty());
-            k.for_each(zero, depth, 1, &mut |k, t| {
+            k.for_each(zero, depth, 1, |k, t| {
                 for v in 0..vectors {
                     let at = self.lane_at(k, self.turned, t, row, v);
                     let x = k.load(self.ty(), at);
@@ -176,7 +176,7 @@ impl Attention<'_, '_> {
             });
         }
         self.clear(k, rows, vectors);
-        k.for_each(zero, count, self.block, &mut |k, start| {
+        k.for_each(zero, count, self.block, |k, start| {
             let (left, most) = (k.sub(count, start), k.int(self.block));
             let held = k.bin(Bin::Min, left, most);
             let (key_step, value_step) = (groups * self.depth, groups * self.width);
@@ -234,7 +234,7 @@ impl Attention<'_, '_> {
             }
         }
         let (zero, bytes) = (k.int(0), k.mul_int(rows, self.padded));
-        k.for_each(zero, bytes, self.ty().bytes().into(), &mut |k, at| {
+        k.for_each(zero, bytes, self.ty().bytes().into(), |k, at| {
             let to = k.at_index(self.sums, at, 1);
             k.store(to, none);
         });
@@ -248,7 +248,7 @@ impl Attention<'_, '_> {
         for first in (0..vectors).step_by(width as usize) {
             let offset = i64::from(first * self.ty().bytes());
             let right = k.add_int(self.turned, offset);
-            tiles(k, held, (self.rows_of)(width), &mut |k, j, rows| {
+            tiles(k, held, (self.rows_of)(width), |k, j, rows| {
                 let skip = k.mul_int(j, step);
                 let first_key = k.add(keys, skip);
                 let pointers = (0..rows).map(|r| k.add_int(first_key, i64::from(r) * step)).collect();
@@ -280,7 +280,7 @@ impl Attention<'_, '_> {
                 .collect()
         };
         let before = all(k, 0);
-        let most = k.fold_loop(zero, held, 1, &before, &mut |k, j, most| {
+        let most = k.fold_loop(zero, held, 1, &before, |k, j, most| {
             let level = mask.filter(|_| self.masks.is_none()).map(|mask| {
                 let from = k.at_index(mask, j, SIZE as u32);
                 let one = k.load(Ty::new(Elem::F32, 1), from);
@@ -313,7 +313,7 @@ impl Attention<'_, '_> {
                 k.store(to, value);
             }
         }
-        let sums = k.fold_loop(zero, held, 1, &sums, &mut |k, j, sums| {
+        let sums = k.fold_loop(zero, held, 1, &sums, |k, j, sums| {
             let next = sums.iter().enumerate().map(|(v, &sum)| {
                 let at = self.lane_at(k, self.scores, j, row, v as u32);
                 let score = k.load(ty, at);
@@ -336,7 +336,7 @@ impl Attention<'_, '_> {
         let whole = self.width / lanes;
         let most = (1..=4).rev().find(|&w| whole % w == 0 && (self.rows_of)(w as u32) > 1).unwrap_or(1);
         let (zero, end) = (k.int(0), k.int(whole * lanes));
-        k.for_each(zero, end, most * lanes, &mut |k, column| {
+        k.for_each(zero, end, most * lanes, |k, column| {
             self.weigh_columns(k, (values, step), held, (rows, row), column, (most as u32, self.lanes, None));
         });
         let rest = self.width - whole * lanes;
@@ -348,7 +348,7 @@ impl Attention<'_, '_> {
             return self.weigh_columns(k, (values, step), held, (rows, row), end, (1, self.lanes, Some(count)));
         }
         let all = k.int(self.width);
-        k.for_each(end, all, 1, &mut |k, column| {
+        k.for_each(end, all, 1, |k, column| {
             self.weigh_columns(k, (values, step), held, (rows, row), column, (1, 1, None));
         });
     }
@@ -369,7 +369,7 @@ impl Attention<'_, '_> {
         // Several of four rows, where a vector holds four.
         let most = (self.rows_of)(vectors);
         let most = if self.products.by_lane && most > 4 { most / 4 * 4 } else { most };
-        tiles(k, rows, most, &mut |k, first, count| {
+        tiles(k, rows, most, |k, first, count| {
             let places: Vec<_> = (0..count)
                 .flat_map(|r| (0..vectors).map(move |v| (r, v)))
                 .map(|(r, v)| {
@@ -400,7 +400,7 @@ impl Attention<'_, '_> {
     fn finish(&self, k: &mut Builder, (token, head): (Val, Val), rows: Val) {
         let (zero, width) = (k.int(0), k.int(self.width));
         let sums = k.add_int(self.stats, i64::from(ATTENTION_QUERY_VECTORS * self.ty().bytes()));
-        k.for_each(zero, rows, 1, &mut |k, i| {
+        k.for_each(zero, rows, 1, |k, i| {
             let from = k.at_index(sums, i, SIZE as u32);
             let one = Ty::new(Elem::F32, 1);
             let (sum, unit) = (k.load(one, from), k.float(1.0, one));
@@ -410,7 +410,7 @@ impl Attention<'_, '_> {
             let row = k.add(row, head);
             let offset = k.mul_int(i, self.padded);
             let from = k.add(self.sums, offset);
-            columns(k, zero, width, self.lanes, &mut |k, column, lanes| {
+            columns(k, zero, width, self.lanes, |k, column, lanes| {
                 let at = k.at_index(from, column, SIZE as u32);
                 let v = k.load(Ty::new(Elem::F32, lanes), at);
                 let factor = k.splat(factor, lanes);

@@ -88,7 +88,7 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
         let sums = e.scratch(k, Dim::from(4 * columns));
         // What zero points meet: the columns' sums, which a row of ones gives. It may stand where states come later.
         let (zero, end, one) = (k.int(0), k.int(depth), k.int_of(1, Ty::new(Elem::I8, 1)));
-        k.for_each(zero, end, 1, &mut |k, i| {
+        k.for_each(zero, end, 1, |k, i| {
             let to = k.at_index(used, i, 1);
             k.store(to, one);
         });
@@ -121,11 +121,11 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
         layer.copy_in(k, c0, c, all);
     }
     let last = k.add_int(time, -1);
-    k.for_each(zero, time, 1, &mut |k, t| {
+    k.for_each(zero, time, 1, |k, t| {
         let t = if spec.reverse { k.sub(last, t) } else { t };
         let first = k.mul(t, batch_val);
         if let (Some(used), Some(_)) = (layer.used, scales) {
-            k.for_each(zero, batch_val, 1, &mut |k, b| layer.quantize(k, b, used));
+            k.for_each(zero, batch_val, 1, |k, b| layer.quantize(k, b, used));
             match &of_states {
                 Some(nest) => nest.emit(k, used, e.operand(1), zero),
                 None => multiply(k, used, &early, 0, layer.gates.at),
@@ -134,20 +134,20 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
             multiply(k, layer.h, &early, 0, layer.gates.at);
         }
         if let (Some(used), Some(late), Some(product)) = (layer.used, &late, &layer.late) {
-            k.for_each(zero, batch_val, 1, &mut |k, b| {
+            k.for_each(zero, batch_val, 1, |k, b| {
                 let row = k.add(first, b);
                 layer.reset(k, row, b, used);
             });
             multiply(k, used, late, late_panel, product.at);
         }
-        k.for_each(zero, batch_val, 1, &mut |k, b| {
+        k.for_each(zero, batch_val, 1, |k, b| {
             let row = k.add(first, b);
             let Some(lengths) = lengths else { return layer.units(k, row, b) };
             let length = e.load_index(k, lengths, b);
             let (live, over) = (k.cmp(Cmp::Lt, t, length), k.cmp(Cmp::Ge, t, length));
-            k.when(live, &mut |k| layer.units(k, row, b));
-            k.when(over, &mut |k| {
-                cover(k, layer.n, layer.lanes, &mut |k, j, lanes| {
+            k.when(live, |k| layer.units(k, row, b));
+            k.when(over, |k| {
+                cover(k, layer.n, layer.lanes, |k, j, lanes| {
                     let v = k.zero(Ty::new(elem.elem, lanes));
                     e.store(k, row, j, v);
                 });
@@ -156,7 +156,7 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
     });
     for (result, state) in [(1, Some(layer.h)), (2, layer.c)] {
         let Some(state) = state else { continue };
-        cover(k, all, layer.lanes, &mut |k, i, lanes| {
+        cover(k, all, layer.lanes, |k, i, lanes| {
             let v = layer.get(k, state, i, lanes);
             e.store_result(k, result, i, v);
         });
@@ -244,7 +244,7 @@ impl Layer<'_> {
     fn units(&self, k: &mut Builder, row: Val, b: Val) {
         let (zero, state) = (k.int(0), k.mul(b, self.n));
         let at = At { row, b, state };
-        columns(k, zero, self.n, self.lanes, &mut |k, j, lanes| match self.spec.cell {
+        columns(k, zero, self.n, self.lanes, |k, j, lanes| match self.spec.cell {
             Cell::Rnn => {
                 let v = self.gate(k, 0, at, j, lanes);
                 let v = self.activate(k, 0, v);
@@ -258,7 +258,7 @@ impl Layer<'_> {
     /// The state of sequence `b` times its reset gate.
     fn reset(&self, k: &mut Builder, row: Val, b: Val, used: Val) {
         let at = At { row, b, state: k.mul(b, self.n) };
-        cover(k, self.n, self.lanes, &mut |k, j, lanes| {
+        cover(k, self.n, self.lanes, |k, j, lanes| {
             let r = self.gate(k, 1, at, j, lanes);
             let r = self.activate(k, 0, r);
             let i = k.add(at.state, j);
@@ -272,14 +272,14 @@ impl Layer<'_> {
     fn quantize(&self, k: &mut Builder, b: Val, used: Val) {
         let state = k.mul(b, self.n);
         let ends = [Bin::Min, Bin::Max].map(|f| {
-            let fold = &mut Fold {
-                init: &mut |k, lanes| k.zero(Ty::new(self.elem.elem, lanes)),
-                step: &mut |k, acc, j| {
+            let fold = Fold {
+                init: &|k, lanes| k.zero(Ty::new(self.elem.elem, lanes)),
+                step: &|k, acc, j| {
                     let at = k.add(state, j);
                     let v = self.get(k, self.h, at, k.ty(acc).lanes);
                     k.bin(f, acc, v)
                 },
-                merge: &mut |k, a, b| k.bin(f, a, b),
+                merge: &|k, a, b| k.bin(f, a, b),
             };
             fold_run(k, self.n, self.lanes, fold)
         });
@@ -293,7 +293,7 @@ impl Layer<'_> {
         let lift = k.bin(Bin::Div, low, scale);
         let lift = k.sub(none, lift);
         let lift = scalar::unary(k, UnaryOp::Round, self.math, lift);
-        cover(k, self.n, self.lanes, &mut |k, j, lanes| {
+        cover(k, self.n, self.lanes, |k, j, lanes| {
             let at = k.add(state, j);
             let v = self.get(k, self.h, at, lanes);
             let (scale, lift) = (k.splat(scale, lanes), k.splat(lift, lanes));
@@ -442,7 +442,7 @@ impl Layer<'_> {
 
     /// Copies a whole operand to scratch memory.
     fn copy_in(&self, k: &mut Builder, operand: usize, to: Val, count: Val) {
-        cover(k, count, self.lanes, &mut |k, i, lanes| {
+        cover(k, count, self.lanes, |k, i, lanes| {
             let v = self.e.load(k, operand, i, lanes);
             self.put(k, to, i, v);
         });

@@ -182,13 +182,13 @@ impl Sparse<'_, '_> {
             let (batches, pixels): (Dim, Dim) = (batches.iter().product(), pixels.iter().product());
             let tiles = pixels.ceil_div(&Dim::from(self.span));
             let (count, by) = (k.dim(&pixels), k.dim(&tiles));
-            self.tiles(k, &room, &(&batches * &tiles), &mut |k, n, blocks| {
+            self.tiles(k, &room, &(&batches * &tiles), |k, n, blocks| {
                 let batch = if batches.is(1) { k.int(0) } else { k.bin(Bin::Div, n, by) };
                 let skip = k.mul(batch, by);
                 let tile = k.sub(n, skip);
                 let (start, before) = (k.mul(batch, count), k.mul_int(tile, self.span));
                 let (first, end) = (k.add(start, before), k.add(start, count));
-                self.staged(k, &room, (n, blocks), &mut |k| match self.layouts.read {
+                self.staged(k, &room, (n, blocks), |k| match self.layouts.read {
                     Layout::ChannelsLast => {
                         self.point_at_rows(k, &room, first, end);
                         self.stage(k, &room);
@@ -206,7 +206,7 @@ impl Sparse<'_, '_> {
         let per_image = image.results[0] * image.results[1];
         let lines = self.staging.lines as i64;
         let tiles = (image.results[0] + lines - 1) / lines;
-        self.tiles(k, &room, &(&self.pixels[0] * &Dim::from(tiles)), &mut |k, n, blocks| {
+        self.tiles(k, &room, &(&self.pixels[0] * &Dim::from(tiles)), |k, n, blocks| {
             let by = k.int(tiles);
             let batch = k.bin(Bin::Div, n, by);
             let (skip, bytes) = (k.mul(batch, by), k.dim(&(batch_step * &Dim::from(4usize))));
@@ -214,7 +214,7 @@ impl Sparse<'_, '_> {
             let line = k.mul_int(tile, lines);
             let offset = k.mul(batch, bytes);
             let x = k.add(self.e.operand(0), offset);
-            self.staged(k, &room, (n, blocks), &mut |k| match self.layouts.read {
+            self.staged(k, &room, (n, blocks), |k| match self.layouts.read {
                 Layout::ChannelsLast => {
                     self.point_at_lines(k, image, &room, x, line);
                     self.stage(k, &room);
@@ -230,14 +230,14 @@ impl Sparse<'_, '_> {
 
     /// All tiles, with the blocks of each: shared by threads as they are where there are enough of them, else cut into their
     /// blocks.
-    fn tiles(&self, k: &mut Builder, room: &Room, tiles: &Dim, body: &mut dyn FnMut(&mut Builder, Val, Option<Val>)) {
+    fn tiles(&self, k: &mut Builder, room: &Room, tiles: &Dim, body: impl FnOnce(&mut Builder, Val, Option<Val>)) {
         if !k.shares() || tiles.as_const().is_some_and(|n| n >= schedule::threads::MIN_SHARED_ROUNDS) {
-            return loops::around(k, tiles, &mut |k, tile| body(k, tile, None));
+            return loops::around(k, tiles, |k, tile| body(k, tile, None));
         }
         let (tiles, blocks, none) = (k.dim(tiles), k.int(self.blocks()), k.int(-1));
         let to = k.at(room.current, 0);
         k.store(to, none);
-        k.parallel_pairs(tiles, blocks, &mut |k, tile, block| body(k, tile, Some(block)));
+        k.parallel_pairs(tiles, blocks, |k, tile, block| body(k, tile, Some(block)));
     }
 
     /// Stages a tile. Of its blocks in one call, where they come one by one, only the first one does.
@@ -246,7 +246,7 @@ impl Sparse<'_, '_> {
         k: &mut Builder,
         room: &Room,
         (tile, block): (Val, Option<Val>),
-        stage: &mut dyn FnMut(&mut Builder),
+        stage: impl FnOnce(&mut Builder),
     ) {
         if block.is_none() {
             return stage(k);
@@ -254,7 +254,7 @@ impl Sparse<'_, '_> {
         let at = k.at(room.current, 0);
         let current = k.load(Ty::I64, at);
         let other = k.cmp(Cmp::Ne, current, tile);
-        k.when(other, &mut |k| {
+        k.when(other, |k| {
             stage(k);
             k.store(at, tile);
         });
@@ -307,7 +307,7 @@ impl Sparse<'_, '_> {
     /// Rows from `first` on; those beyond the last one are as the last.
     fn point_at_rows(&self, k: &mut Builder, room: &Room, first: Val, count: Val) {
         let (zero, end, last) = (k.int(0), k.int(self.span), k.add_int(count, -1));
-        k.for_each(zero, end, 1, &mut |k, i| {
+        k.for_each(zero, end, 1, |k, i| {
             let row = k.add(first, i);
             let row = k.bin(Bin::Min, row, last);
             let offset = k.mul_int(row, self.channels * 4);
@@ -328,7 +328,7 @@ impl Sparse<'_, '_> {
             let start = phase * phase_size;
             let lines = lines.min(phase_size / pitch);
             let (line_end, column_end) = (k.int(lines), k.int(pitch));
-            k.for_each(zero, line_end, 1, &mut |k, l| {
+            k.for_each(zero, line_end, 1, |k, l| {
                 let y = k.add(line, l);
                 let y = k.mul_int(y, image.strides[0]);
                 let y = k.add_int(y, dy);
@@ -338,7 +338,7 @@ impl Sparse<'_, '_> {
                 let source = k.add(x, skip);
                 let first = k.mul_int(l, pitch);
                 let first = k.add_int(first, start);
-                k.for_each(zero, column_end, 1, &mut |k, c| {
+                k.for_each(zero, column_end, 1, |k, c| {
                     let column = k.mul_int(c, image.strides[1]);
                     let column = k.add_int(column, dx);
                     let width = k.int(image.data[1]);
@@ -354,7 +354,7 @@ impl Sparse<'_, '_> {
             });
             // What is read but never stored.
             let (rest, end) = (k.int(start + lines * pitch), k.int(start + phase_size));
-            k.for_each(rest, end, 1, &mut |k, at| {
+            k.for_each(rest, end, 1, |k, at| {
                 let to = k.at_index(room.pointers, at, 8);
                 k.store(to, zeros);
             });
@@ -365,7 +365,7 @@ impl Sparse<'_, '_> {
     fn find_places(&self, k: &mut Builder, image: &Image, room: &Room) {
         let Some(places) = room.places else { return };
         let (zero, end, pitch, none) = (k.int(0), k.int(self.span), k.int(self.staging.pitch as i64), k.int(-1));
-        k.for_each(zero, end, 1, &mut |k, at| {
+        k.for_each(zero, end, 1, |k, at| {
             let line = k.bin(Bin::Div, at, pitch);
             let before = k.mul(line, pitch);
             let column = k.sub(at, before);
@@ -397,22 +397,22 @@ impl Sparse<'_, '_> {
             None => (zero, all),
         };
         let whole = k.bin(Bin::Min, last, end);
-        k.for_each(zero, span, part, &mut |k, start| {
+        k.for_each(zero, span, part, |k, start| {
             let some = |k: &mut Builder, first: Val, count: i64| {
                 let straight = self.straight(k, (tile, start), first, count);
                 self.slices(k, room, start, (first, count), straight);
                 match straight {
                     None => self.store(k, room, (tile, start), first, count),
-                    Some(to) => k.when(to.partly, &mut |k| self.store(k, room, (tile, start), first, count)),
+                    Some(to) => k.when(to.partly, |k| self.store(k, room, (tile, start), first, count)),
                 }
             };
-            k.for_each(first, whole, block, &mut |k, first| some(k, first, block));
+            k.for_each(first, whole, block, |k, first| some(k, first, block));
             match only {
                 _ if rest == 0 => {}
                 None => some(k, end, rest),
                 Some(_) => {
                     let is_last = k.cmp(Cmp::Gt, last, end);
-                    k.when(is_last, &mut |k| some(k, end, rest));
+                    k.when(is_last, |k| some(k, end, rest));
                 }
             }
         });
@@ -424,7 +424,7 @@ impl Sparse<'_, '_> {
         let (zero, end) = (k.int(0), k.int(self.plane));
         let (whole, rest) = (self.channels / self.lanes * self.lanes, self.channels % self.lanes);
         let plane_bytes = self.plane * 4;
-        k.for_each(zero, end, self.lanes, &mut |k, at| {
+        k.for_each(zero, end, self.lanes, |k, at| {
             let pixel = |k: &mut Builder, i: u32| {
                 let from = k.at_index(room.pointers, at, 8);
                 k.load(Ty::I64, Addr { offset: from.offset + 8 * i as i32, ..from })
@@ -449,12 +449,12 @@ impl Sparse<'_, '_> {
                     to = k.add_int(to, plane_bytes);
                 }
             };
-            k.for_each(zero, whole_end, self.lanes, &mut |k, channel| some(k, channel, self.lanes));
+            k.for_each(zero, whole_end, self.lanes, |k, channel| some(k, channel, self.lanes));
             if rest > 0 && (k.has_masks() || self.lanes == 1) {
                 return some(k, whole_end, rest);
             }
             let all = k.int(self.channels);
-            k.for_each(whole_end, all, 1, &mut |k, channel| {
+            k.for_each(whole_end, all, 1, |k, channel| {
                 let skip = k.mul_int(channel, plane_bytes);
                 let to = k.add(to, skip);
                 for i in 0..lanes {
@@ -477,8 +477,8 @@ impl Sparse<'_, '_> {
         let ty = Ty::new(Elem::F32, lanes);
         let part = self.vectors * self.lanes;
         let (zero, end, channels, width) = (k.int(0), k.int(part), k.int(count), k.int(self.lanes));
-        k.for_each(zero, end, self.lanes, &mut |k, at| {
-            k.for_each(zero, channels, self.lanes, &mut |k, channel| {
+        k.for_each(zero, end, self.lanes, |k, at| {
+            k.for_each(zero, channels, self.lanes, |k, channel| {
                 let skip = k.mul_int(channel, part * 4);
                 let from = k.add(room.sums, skip);
                 let rows: Vec<Val> = (0..lanes)
@@ -493,7 +493,7 @@ impl Sparse<'_, '_> {
                 }
             });
             let at = k.add(start, at);
-            k.for_each(zero, width, 1, &mut |k, i| {
+            k.for_each(zero, width, 1, |k, i| {
                 let place = k.add(at, i);
                 let place = match room.places {
                     None => place,
@@ -511,14 +511,14 @@ impl Sparse<'_, '_> {
                         k.bin(Bin::And, within, inside)
                     }
                 };
-                k.when(pixel, &mut |k| {
+                k.when(pixel, |k| {
                     let skip = k.mul_int(i, self.turned() * 4);
                     let from = k.add(room.turned, skip);
                     if self.dot.is_some() {
                         return self.store_words(k, from, (row, first), count);
                     }
                     let lanes = self.e.lanes(DType::F32);
-                    loops::columns(k, zero, channels, lanes, &mut |k, c, lanes| {
+                    loops::columns(k, zero, channels, lanes, |k, c, lanes| {
                         let at = k.at_index(from, c, 4);
                         let v = k.load(self.sum(lanes), at);
                         let col = k.add(first, c);
@@ -547,7 +547,7 @@ impl Sparse<'_, '_> {
             self.e.store_columns(k, row, col, &vectors, count as u32);
         };
         let (zero, whole) = (k.int(0), k.int(count / piece * piece));
-        k.for_each(zero, whole, piece, &mut |k, at| some(k, at, piece));
+        k.for_each(zero, whole, piece, |k, at| some(k, at, piece));
         if count % piece > 0 {
             some(k, whole, count % piece);
         }

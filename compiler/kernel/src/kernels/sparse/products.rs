@@ -30,7 +30,7 @@ impl Sparse<'_, '_> {
         let (zero, one, last) = (k.int(0), k.int(1), k.int(slices - 1));
         if slices > 1 {
             slice(k, zero, true, None);
-            k.for_each(one, last, 1, &mut |k, n| slice(k, n, false, None));
+            k.for_each(one, last, 1, |k, n| slice(k, n, false, None));
         }
         let ending = |k: &mut Builder, straight| {
             slice(k, last, slices == 1, straight);
@@ -38,7 +38,7 @@ impl Sparse<'_, '_> {
         };
         match straight {
             None => ending(k, None),
-            Some(to) => k.choose(to.partly, &mut |k| ending(k, None), &mut |k| ending(k, straight)),
+            Some(to) => k.choose(to.partly, |k| ending(k, None), |k| ending(k, straight)),
         };
     }
 
@@ -55,7 +55,7 @@ impl Sparse<'_, '_> {
         let (lanes, vectors, abreast) = (self.lanes as u32, self.vectors as usize, self.staging.abreast);
         let ty = self.sum(lanes);
         let (zero, end) = (k.int(0), k.int(count));
-        k.for_each(zero, end, 1, &mut |k, group| {
+        k.for_each(zero, end, 1, |k, group| {
             let group = k.add(listed, group);
             let place = |k: &mut Builder, turn: usize| {
                 let from = k.at_index(self.e.operand(2), group, abreast as u32);
@@ -118,7 +118,7 @@ impl Sparse<'_, '_> {
         let (offsets, values) = (from_first(3, Some(each)), from_first(4, None));
         let (zero, count) = (k.int(0), k.sub(end, first));
         let count = k.bin(Bin::Shr, count, each);
-        k.fold_loop(zero, count, (self.staging.abreast / shared) as i64, &init, &mut |k, at, sums| {
+        k.fold_loop(zero, count, (self.staging.abreast / shared) as i64, &init, |k, at, sums| {
             let mut sums = sums.to_vec();
             if shared > 1 {
                 for (n, sums) in sums.chunks_exact_mut(shared * vectors).enumerate() {
