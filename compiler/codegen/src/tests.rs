@@ -2,6 +2,7 @@
 
 mod dot;
 mod emit;
+mod emitters;
 mod frames;
 mod math;
 mod numbers;
@@ -9,7 +10,7 @@ mod part;
 mod quantize;
 
 use bytes::Bytes;
-use mcc_targets::Target;
+use mcc_targets::{Arch, Target};
 
 use mcc_testing::{port, program, sh};
 

@@ -24,22 +24,40 @@ mod memory;
 mod quantize;
 mod select;
 
-pub use listing::listing;
-use mcc_targets::Target;
+use mcc_targets::{Arch, Target};
 
+use super::emitter::{Convention, Emitter, EmitterInfo, MachineCode, Symbols, Vectors};
 use mcc_ir::Result;
 use mcc_kernel::kir::Kernel;
 
-/// Whether kernels for a target come from here.
-pub fn handles(target: &Target) -> bool {
-    target.vector_bytes > 16
+/// The emitter.
+pub const X86: EmitterInfo = EmitterInfo {
+    name: "the emitter for AVX2 and AVX-512",
+    vectors: &[Vectors { arch: Arch::X86_64, bytes: 32 }, Vectors { arch: Arch::X86_64, bytes: 64 }],
+    convention: Convention::SystemV,
+    imports: &[],
+    new: |target| Ok(Box::new(X86Emitter { target })),
+};
+
+struct X86Emitter<'a> {
+    target: &'a Target,
 }
 
-/// The machine code of a kernel.
-///
-/// # Errors
-/// When instruction selection makes what cannot be encoded: a mistake.
-pub fn function(kernel: &Kernel, target: &Target) -> Result<Vec<u8>> {
+impl Emitter for X86Emitter<'_> {
+    fn compile(&self, kernel: &Kernel, _: &Symbols<'_>) -> Result<MachineCode> {
+        Ok(MachineCode { bytes: function(kernel, self.target)?, relocations: Vec::new() })
+    }
+
+    fn assembly(&self, kernel: &Kernel) -> Result<String> {
+        Ok(listing::listing(&function(kernel, self.target)?))
+    }
+
+    fn clif(&self, _: &Kernel) -> Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+fn function(kernel: &Kernel, target: &Target) -> Result<Vec<u8>> {
     let (code, level) = select::select(kernel, target)?;
     encode::assemble(&code, level).map_err(|e| e.within(format!("kernel {}", kernel.name)))
 }
