@@ -1,8 +1,10 @@
 //! Every instruction on vectors that has an older encoding, in functions with more values than that can name registers for.
 
+use iced_x86::{EncodingKind, OpCodeOperandKind as Kind};
 use regalloc2::VReg;
 
 use super::*;
+use crate::x86::encodings::OPCODES;
 
 /// The operands of an encoding, registers from `next`; nothing for those that instruction selection has no words for.
 fn operands(kinds: &[Kind], mut next: impl FnMut(RegClass) -> VReg) -> Option<Vec<Op>> {

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`select`] and its files an operation family | [`machine`] instructions on virtual registers, in basic blocks |
 //! | `regalloc2` | a register or a spill slot for each |
-//! | [`encode`] | bytes: encodings, frame, constant pool |
+//! | [`encode`], [`encodings`] | bytes: frame, jumps, constant pool; the encoding of each instruction |
 //!
 //! A kernel is a function of the System V convention on every system, calls nothing and has no relocations. Its values
 //! are as [`super::cranelift`] holds them: a value of more lanes than a register has is several registers, one of fewer bytes
@@ -16,6 +16,7 @@
 mod check;
 mod convert;
 mod encode;
+mod encodings;
 mod lanes;
 mod listing;
 mod machine;

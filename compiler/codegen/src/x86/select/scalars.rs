@@ -3,7 +3,8 @@
 use iced_x86::Mnemonic as M;
 use regalloc2::VReg;
 
-use super::{Selector, condition_code};
+use super::Selector;
+use super::control::condition_code;
 use crate::x86::encode::{RAX, RDX};
 use crate::x86::machine::{Cc, Inst, Op, View};
 use mcc_kernel::kir::{Bin, Cmp, Elem, Un, Val};
