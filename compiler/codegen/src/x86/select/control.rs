@@ -5,7 +5,7 @@ use regalloc2::{Block, RegClass, VReg};
 
 use super::{Parts, Selector, scalars};
 use crate::x86::machine::{Base, Cc, End, Mem, Op, View};
-use mcc_kernel::kir::{self, Carried, Cmp, Stmt, Val};
+use mcc_kernel::kir::{self, Carried, Stmt, Val};
 
 impl Selector<'_> {
     /// Ends the block with a conditional jump; gives the blocks for yes and no.
@@ -102,7 +102,7 @@ impl Selector<'_> {
             kir::Inst::Cmp(op, a, b) if !self.ty(a).elem.is_float() && self.ty(a).lanes == 1 => {
                 let view = scalars::view(self.ty(a).elem);
                 self.compare_ints(a, b, view);
-                condition_code(op)
+                scalars::condition_code(op)
             }
             _ => {
                 let c = self.reg(condition);
@@ -162,21 +162,5 @@ impl Selector<'_> {
         self.switch(no);
         self.end(End::Jump(after, vec![]));
         self.switch(after);
-    }
-}
-
-/// The flags after a comparison of integers.
-pub fn condition_code(op: Cmp) -> Cc {
-    match op {
-        Cmp::Eq => Cc::E,
-        Cmp::Ne => Cc::Ne,
-        Cmp::Lt => Cc::L,
-        Cmp::Le => Cc::Le,
-        Cmp::Gt => Cc::G,
-        Cmp::Ge => Cc::Ge,
-        Cmp::ULt => Cc::B,
-        Cmp::ULe => Cc::Be,
-        Cmp::UGt => Cc::A,
-        Cmp::UGe => Cc::Ae,
     }
 }
