@@ -231,7 +231,7 @@ impl<'a> Lowering<'a> {
         self.add_tables(&mut args, &group.expr, self.graph.label(group.root));
         let over = self.in_place_leaf(n, group, &ty);
         let (result, place) = self.result(group.root.into(), over)?;
-        let (kernel, scratch) = kernels::elementwise::build(&group.expr, &leaves, (&ty, place.as_ref()), self.target)?;
+        let (kernel, scratch) = kernels::elementwise::build(&group.expr, &leaves, &ty, place.as_ref(), self.target)?;
         args.push(result);
         let operands: Vec<TensorType> = group.leaves.iter().map(|l| self.graph.ty(l.value).clone()).collect();
         let work = work::of(self.graph.op(group.root), &operands, &[ty]);
@@ -479,7 +479,7 @@ impl<'a> Lowering<'a> {
             let mut expr = Expr::default();
             expr.push(expr::ExprKind::Leaf(0), ty.dtype);
             let leaf = (ty.dtype, View::contiguous(&ty.shape));
-            let (kernel, _) = kernels::elementwise::build(&expr, &[leaf], (ty, None), self.target)?;
+            let (kernel, _) = kernels::elementwise::build(&expr, &[leaf], ty, None, self.target)?;
             self.call(kernel, vec![from.into(), Buffer::Output(n).into()], &output.name, Work::default());
         }
         Ok(())

@@ -35,7 +35,7 @@ pub(crate) fn col2im(
         let bytes = k.dim(&bytes);
         k.fill_zero(sums.pointer, bytes);
         sums.add_taps(k, (spec, kernel, &windows), 0, n, zero);
-        sums.store(k, (spec, size), 0, n, zero);
+        sums.store(k, spec, size, 0, n, zero);
     });
     Ok(())
 }
@@ -120,7 +120,7 @@ impl Plane<'_, '_> {
     }
 
     /// Stores the plane without its padding: `row` counts rows of the result, `at` elements of the plane.
-    fn store(&self, k: &mut Builder, (spec, size): (&ConvSpec, &[Dim]), axis: usize, row: Val, at: Val) {
+    fn store(&self, k: &mut Builder, spec: &ConvSpec, size: &[Dim], axis: usize, row: Val, at: Val) {
         let (zero, end) = (k.int(0), k.dim(&size[axis]));
         let before = k.int(spec.pads[axis].0);
         let at = self.inner(k, at, &self.extents[axis], before);
@@ -128,7 +128,7 @@ impl Plane<'_, '_> {
             let first = self.inner(k, row, &size[axis], zero);
             return k.for_each(zero, end, 1, |k, i| {
                 let (row, at) = (k.add(first, i), k.add(at, i));
-                self.store(k, (spec, size), axis + 1, row, at);
+                self.store(k, spec, size, axis + 1, row, at);
             });
         }
         let lanes = Dim::from(i64::from(self.lanes));

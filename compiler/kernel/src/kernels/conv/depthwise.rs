@@ -33,7 +33,8 @@ pub(crate) fn pixels(
     e: &Emit<'_>,
     k: &mut Builder,
     spec: &ConvSpec,
-    (first, last): (Val, Val),
+    first: Val,
+    last: Val,
 ) -> Result<()> {
     let nest = DepthwiseLoops::new(request, e, spec)?;
     let width = k.dim(&request.results[0].shape[nest.kernel.len()]);

@@ -67,7 +67,7 @@ impl DirectLoops<'_, '_> {
             let batch = k.dim(&self.steps[0]);
             let batch = k.mul(at[0], batch);
             let base = k.add(channel, batch);
-            vec![self.taps(k, at, 0, (base, row), sum[0])]
+            vec![self.taps(k, at, 0, base, row, sum[0])]
         });
         let mut row = zero;
         for (axis, &i) in at[..at.len() - 1].iter().enumerate() {
@@ -79,7 +79,7 @@ impl DirectLoops<'_, '_> {
     }
 
     /// Kernel axes from `axis` on; `x` and `w` are flat indices so far.
-    fn taps(&self, k: &mut Builder, at: &[Val], axis: usize, (x, w): (Val, Val), sum: Val) -> Val {
+    fn taps(&self, k: &mut Builder, at: &[Val], axis: usize, x: Val, w: Val, sum: Val) -> Val {
         let spec = self.spec;
         if axis == spec.strides.len() {
             let (x, w) = (self.e.load(k, 0, x, 1), self.e.load(k, 1, w, 1));
@@ -104,7 +104,7 @@ impl DirectLoops<'_, '_> {
                     let end = k.dim(kernel);
                     let row = k.mul(w, end);
                     let at_tap = (k.add(x, along), k.add(row, i));
-                    vec![self.taps(k, at, axis + 1, at_tap, sum)]
+                    vec![self.taps(k, at, axis + 1, at_tap.0, at_tap.1, sum)]
                 },
                 |_| vec![sum],
             )

@@ -44,7 +44,7 @@ pub(crate) fn separable_conv(
         let bytes = k.dim(&row_bytes);
         let skipped = k.mul(from, bytes);
         let base = k.sub(memory, skipped);
-        result = pixels(first, &feeding.storing_at(base), k, spec, (from, to));
+        result = pixels(first, &feeding.storing_at(base), k, spec, from, to);
         let rows_at = Rows::Affine { base, bytes: row_bytes.clone() };
         let job = Job {
             rows: rows_at,

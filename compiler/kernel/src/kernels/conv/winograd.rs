@@ -73,7 +73,7 @@ pub(crate) fn winograd_conv(
         }
         _ => None,
     };
-    let filters = source.map(|source| Filters::new((request, e, k), source, filterings, (channels, columns)));
+    let filters = source.map(|source| Filters::new(request, e, k, source, filterings, channels, columns));
     let mut nest =
         WinogradLoops { request, e, axes, ty, lanes, channels, out, block: 0, planes: axes[0].n * axes[1].n };
     let Some(filters) = filters else {
@@ -257,7 +257,7 @@ impl WinogradLoops<'_, '_> {
             self.transform(k, x, first, inputs);
             let zero = k.int(0);
             self.multiply(k, &contraction, (inputs, zero), weights, (sums, self.out, false));
-            self.restore(k, (image, first), sums, (zero, self.out));
+            self.restore(k, image, first, sums, zero, self.out);
         });
     }
 
@@ -282,7 +282,7 @@ impl WinogradLoops<'_, '_> {
                 let weights = (weights, filters.plane_bytes(panels, slice));
                 self.multiply(k, &contraction, (inputs, channel), weights, (sums, columns, several));
             });
-            self.restore(k, (image, first), sums, (column, columns));
+            self.restore(k, image, first, sums, column, columns);
         };
         self.blocks(k, true, |k, place, x| {
             self.transform(k, x, place.1, inputs);
@@ -352,7 +352,7 @@ impl WinogradLoops<'_, '_> {
     }
 
     /// Takes a block's sums `[planes, tiles, count]` back and stores them in columns from `column` on.
-    fn restore(&self, k: &mut Builder, (image, first): (Val, Val), from: Val, (column, count): (Val, i64)) {
+    fn restore(&self, k: &mut Builder, image: Val, first: Val, from: Val, column: Val, count: i64) {
         let vector = Ty::new(self.ty.elem, self.lanes as u32);
         let plane = self.bytes(self.plane(count));
         let [lines, columns] = self.axes;

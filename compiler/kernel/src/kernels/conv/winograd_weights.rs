@@ -52,10 +52,13 @@ pub(crate) struct Part {
 
 impl<'a, 'b> Filters<'a, 'b> {
     pub(crate) fn new(
-        (request, e, k): (&KernelRequest<'_>, &'b Emit<'a>, &mut Builder),
+        request: &KernelRequest<'_>,
+        e: &'b Emit<'a>,
+        k: &mut Builder,
         source: Source<'a, 'b>,
         filterings: [Filtering; 2],
-        (channels, panel): (i64, i64),
+        channels: i64,
+        panel: i64,
     ) -> Filters<'a, 'b> {
         let lanes = i64::from(request.target.vector_bytes / 4).min(1 << panel.trailing_zeros());
         let taps = filterings.iter().map(|f| f.taps as i64).product::<i64>();

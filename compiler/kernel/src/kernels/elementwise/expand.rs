@@ -92,7 +92,8 @@ fn row(extents: &[Dim], strides: &[Dim]) -> Row {
 /// Lays a leaf's elements out in order.
 pub(crate) fn spread(
     k: &mut Builder,
-    (dtype, vector_bytes): (DType, u32),
+    dtype: DType,
+    vector_bytes: u32,
     extents: &[Dim],
     strides: &[Dim],
     from: Val,

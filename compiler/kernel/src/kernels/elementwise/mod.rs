@@ -26,7 +26,8 @@ use mcc_targets::Target;
 pub fn build(
     expr: &Expr,
     leaves: &[(DType, View)],
-    (result, place): (&TensorType, Option<&View>),
+    result: &TensorType,
+    place: Option<&View>,
     target: &Target,
 ) -> Result<(Kernel, Vec<Dim>)> {
     let name = if is_copy(expr) { "copy" } else { "elementwise" };
@@ -156,14 +157,7 @@ impl ElementwiseLoops<'_> {
                 for (n, table) in tables.iter().enumerate() {
                     let Some(table) = *table else { continue };
                     let strides = &self.views[n].strides[plan.axis..];
-                    expand::spread(
-                        k,
-                        (self.leaves[n].0, bytes),
-                        &self.extents[plan.axis..],
-                        strides,
-                        cursors[n],
-                        table,
-                    );
+                    expand::spread(k, self.leaves[n].0, bytes, &self.extents[plan.axis..], strides, cursors[n], table);
                     cursors[n] = table;
                 }
                 return self.each(k, axis, &cursors, out, expanded);
@@ -411,7 +405,7 @@ impl ElementwiseLoops<'_> {
             }
             let whole = round_down(k, rows, lanes);
             k.parallel(zero, whole, lanes.into(), |k, r| move_planes(k, r));
-            return self.turned_rows(k, (whole, rows), cursor, out);
+            return self.turned_rows(k, whole, rows, cursor, out);
         }
         k.parallel(zero, whole_rows, 4, |k, r| {
             let from_rows = advance(k, cursor, r, 4);
@@ -433,11 +427,11 @@ impl ElementwiseLoops<'_> {
                 }
             });
         });
-        self.turned_rows(k, (whole_rows, rows), cursor, out);
+        self.turned_rows(k, whole_rows, rows, cursor, out);
     }
 
     /// Rows of a transposing copy, element by element.
-    fn turned_rows(&self, k: &mut Builder, (first, end): (Val, Val), cursor: Val, out: Val) {
+    fn turned_rows(&self, k: &mut Builder, first: Val, end: Val, cursor: Val, out: Val) {
         let Some(turned) = self.block_axis() else { return };
         let last = self.extents.len() - 1;
         let (zero, cols, out_stride) = (k.int(0), k.dim(&self.extents[last]), self.out_stride(turned));

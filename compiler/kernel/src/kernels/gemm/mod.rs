@@ -408,7 +408,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
     ) {
         let pointers = job.rows.pointers(k, row, shape.rows);
         let out_row = k.add(job.out.0, row);
-        let sums = self.sums(k, &pointers, (right, next), &self.right_bytes(&job.columns), shape);
+        let sums = self.sums(k, &pointers, right, next, &self.right_bytes(&job.columns), shape);
         for i in 0..shape.rows {
             let r = k.add_int(out_row, i64::from(i));
             for v in 0..shape.vectors {
@@ -416,14 +416,14 @@ impl<'a, 'b> Contraction<'a, 'b> {
                 let c = k.add_int(col, i64::from(v * shape.lanes));
                 match shape.last.filter(|_| v + 1 == shape.vectors) {
                     None => self.store(k, job, r, c, sum),
-                    Some(count) => self.store_first(k, job, (r, c), sum, count),
+                    Some(count) => self.store_first(k, job, r, c, sum, count),
                 }
             }
         }
     }
 
     /// Stores the first lanes of a sum.
-    fn store_first(&self, k: &mut Builder, job: &Job, (row, col): (Val, Val), sum: Val, count: Val) {
+    fn store_first(&self, k: &mut Builder, job: &Job, row: Val, col: Val, sum: Val, count: Val) {
         match k.as_int(count).filter(|_| !k.has_masks()) {
             Some(count) => {
                 for lane in 0..count {

@@ -68,7 +68,7 @@ fn product(
     };
     let zero = k.int(0);
     let axis = if shared { batch.len() } else { 0 };
-    matrices.emit(k, axis, (e.operand(0), e.operand(1), zero));
+    matrices.emit(k, axis, e.operand(0), e.operand(1), zero);
     Ok(())
 }
 
@@ -86,7 +86,7 @@ struct Matrices<'a, 'b, 'c> {
 }
 
 impl Matrices<'_, '_, '_> {
-    fn emit(&self, k: &mut Builder, axis: usize, (a, b, row): (Val, Val, Val)) {
+    fn emit(&self, k: &mut Builder, axis: usize, a: Val, b: Val, row: Val) {
         let Some(extent) = self.batch.get(axis) else {
             let rows = Rows::Affine { base: a, bytes: self.row_bytes.clone() };
             let columns = self.columns.clone();
@@ -102,7 +102,7 @@ impl Matrices<'_, '_, '_> {
                 k.add(base, offset)
             };
             let at = (along(a, &self.a[axis]), along(b, &self.b[axis]), along(row, &self.rows[axis]));
-            self.emit(k, axis + 1, at);
+            self.emit(k, axis + 1, at.0, at.1, at.2);
         });
     }
 }

@@ -40,7 +40,8 @@ impl Contraction<'_, '_> {
         &self,
         k: &mut Builder,
         rows: &[Val],
-        (right, next): (Val, Option<(Val, i64)>),
+        right: Val,
+        next: Option<(Val, i64)>,
         right_bytes: &Dim,
         shape: Shape,
     ) -> Vec<Val> {

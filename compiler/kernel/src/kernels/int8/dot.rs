@@ -181,8 +181,10 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
     pub(crate) fn product(
         e: &'b Emit<'a>,
         kind: DotKind,
-        (count, depth): (&Dim, i64),
-        (columns, panel): (i64, u32),
+        count: &Dim,
+        depth: i64,
+        columns: i64,
+        panel: u32,
         sink: Val,
     ) -> Int8Loops<'a, 'b> {
         let target = e.request.target;

@@ -68,7 +68,7 @@ pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     let unsigned_codes = one_tile && !signed;
     let signed = signed || unsigned_codes;
     let summed = unsigned_codes || w.has_zeros() && w.coded.bits == 8;
-    let digits = Digits::new(w, k, kept, (signed, summed));
+    let digits = Digits::new(w, k, kept, signed, summed);
     let written = (!one_tile).then(|| Written {
         bytes: w.e.scratch(k, Dim::from(w.elements() * group)),
         starts: (!signed).then(|| w.e.scratch(k, Dim::from(w.blocks * group * 4))),
@@ -85,7 +85,7 @@ pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
             if let Some(written) = &d.written {
                 d.write_out(k, written, &columns);
             }
-            d.tiles(k, rows, (first, last), &columns);
+            d.tiles(k, rows, first, last, &columns);
         });
     };
     match rows.as_const() {
@@ -124,7 +124,7 @@ impl Product<'_, '_, '_> {
     }
 
     /// The rows of a block in register tiles: full ones, then smaller ones. Only the last block has a rest.
-    fn tiles(&self, k: &mut Builder, rows: &Dim, (first, last): (Val, Val), columns: &Columns) {
+    fn tiles(&self, k: &mut Builder, rows: &Dim, first: Val, last: Val, columns: &Columns) {
         let size = self.rows;
         let bound = k.add_int(last, 1 - size);
         let ahead = self.ahead(rows, columns.vectors);

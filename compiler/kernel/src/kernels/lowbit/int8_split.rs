@@ -63,7 +63,8 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         w: &'c Weights<'a, 'b>,
         k: &mut Builder,
         rows: i64,
-        (signed, summed): (bool, bool),
+        signed: bool,
+        summed: bool,
     ) -> Digits<'a, 'b, 'c> {
         let padded = (w.depth + ALIGNED - 1) / ALIGNED * ALIGNED;
         let scratch = |k: &mut Builder, bytes: i64| w.e.scratch(k, Dim::from(rows * bytes));
@@ -241,7 +242,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         let mut state = k.fold_loop(at, end, step * lanes, &nothing, |k, at, state| {
             (0..step).fold(state.to_vec(), |state, n| {
                 let at = k.add_int(at, n * lanes);
-                let bits = self.cut_vector(k, (from, at, lanes), inverse, high);
+                let bits = self.cut_vector(k, from, at, lanes, inverse, high);
                 add(k, &state, bits)
             })
         });
@@ -249,7 +250,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         // What fills the last step up is zero.
         while vectors * lanes < (count + ALIGNED - 1) / ALIGNED * ALIGNED {
             let at = k.add_int(at, vectors * lanes);
-            let bits = self.cut_vector(k, (from, at, (count - vectors * lanes).max(0)), inverse, high);
+            let bits = self.cut_vector(k, from, at, (count - vectors * lanes).max(0), inverse, high);
             state = add(k, &state, bits);
             vectors += 1;
         }
@@ -271,7 +272,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
     }
 
     /// Stores the digits of a vector of elements, of which there are so many; gives the bits that they are cut from.
-    fn cut_vector(&self, k: &mut Builder, (from, at, count): (Val, Val, i64), inverse: Val, high: Val) -> Val {
+    fn cut_vector(&self, k: &mut Builder, from: Val, at: Val, count: i64, inverse: Val, high: Val) -> Val {
         let x = if count > 0 { self.elements(k, from, at, count) } else { k.zero_like(inverse) };
         let magic = k.float(f64::from(f32::from_bits(self.magic() as u32)), k.ty(x));
         let rounded = k.fma(x, inverse, magic);

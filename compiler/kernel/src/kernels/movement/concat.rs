@@ -14,7 +14,7 @@ pub fn concat(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
         let mut start = Dim::ZERO;
         for n in 0..e.request.operands.len() {
             if !e.is_inside(n) {
-                by_rows(e, k, n, (axis, &start));
+                by_rows(e, k, n, axis, &start);
             }
             start = &start + &e.shape(n)[axis];
         }
@@ -39,7 +39,7 @@ pub fn concat(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
 }
 
 /// Moves one operand, row by row, to where its part of `axis` starts.
-fn by_rows(e: &Emit<'_>, k: &mut Builder, operand: usize, (axis, start): (usize, &Dim)) {
+fn by_rows(e: &Emit<'_>, k: &mut Builder, operand: usize, axis: usize, start: &Dim) {
     let (shape, strides) = (e.shape(operand), e.strides(operand));
     let Some((last, rows)) = shape.split_last() else { return };
     let out = &e.out_shape()[..rows.len()];

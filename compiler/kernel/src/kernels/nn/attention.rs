@@ -27,7 +27,8 @@ pub(crate) fn attention(
     request: &KernelRequest<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
-    (scale, guarded): (f64, bool),
+    scale: f64,
+    guarded: bool,
 ) -> Result<()> {
     let malformed = || Error::internal(format!("attention of {:?}", request.operands));
     let fixed = |ty: &TensorType, axis: usize| ty.shape.get(axis).and_then(Dim::as_const).ok_or_else(malformed);
@@ -186,16 +187,16 @@ impl Attention<'_, '_> {
             };
             let (keys, values) = (part(keys, key_step), part(values, value_step));
             let mask = mask.map(|(pointer, step)| (part(pointer, 1), step));
-            self.score(k, (keys, key_step * SIZE), held, vectors);
+            self.score(k, keys, key_step * SIZE, held, vectors);
             if let (Some((pointer, step)), Some(masks)) = (mask, self.masks) {
                 turn(k, (pointer, step), (masks, to_step), (rows, held));
             }
             self.exponentials(k, mask.map(|m| m.0), held, vectors);
-            self.weigh(k, (values, value_step * SIZE), held, rows, row);
+            self.weigh(k, values, value_step * SIZE, held, rows, row);
         });
         let row_of = k.mul(batch, queries);
         let row_of = k.add(row_of, first);
-        self.finish(k, (row_of, head), rows);
+        self.finish(k, row_of, head, rows);
     }
 
     /// Pointer to the mask of a block's first query, and bytes between its queries.
@@ -241,7 +242,7 @@ impl Attention<'_, '_> {
     }
 
     /// Products of the keys with the turned queries.
-    fn score(&self, k: &mut Builder, (keys, step): (Val, i64), held: Val, vectors: u32) {
+    fn score(&self, k: &mut Builder, keys: Val, step: i64, held: Val, vectors: u32) {
         let row = i64::from(vectors * self.lanes) * SIZE;
         let width = (1..=vectors).rev().find(|w| vectors.is_multiple_of(*w) && (self.rows_of)(*w) > 1).unwrap_or(1);
         let depth = k.int(self.depth);
@@ -331,7 +332,7 @@ impl Attention<'_, '_> {
     }
 
     /// Adds products of the exponentials with values to the sums, which are scaled down first.
-    fn weigh(&self, k: &mut Builder, (values, step): (Val, i64), held: Val, rows: Val, row: i64) {
+    fn weigh(&self, k: &mut Builder, values: Val, step: i64, held: Val, rows: Val, row: i64) {
         let lanes = i64::from(self.lanes);
         let whole = self.width / lanes;
         let most = (1..=4).rev().find(|&w| whole % w == 0 && (self.rows_of)(w as u32) > 1).unwrap_or(1);
@@ -397,7 +398,7 @@ impl Attention<'_, '_> {
     }
 
     /// Divides by the sums of exponentials and stores.
-    fn finish(&self, k: &mut Builder, (token, head): (Val, Val), rows: Val) {
+    fn finish(&self, k: &mut Builder, token: Val, head: Val, rows: Val) {
         let (zero, width) = (k.int(0), k.int(self.width));
         let sums = k.add_int(self.stats, i64::from(ATTENTION_QUERY_VECTORS * self.ty().bytes()));
         k.for_each(zero, rows, 1, |k, i| {

@@ -43,7 +43,7 @@ pub fn non_max_suppression(e: &Emit<'_>, k: &mut Builder) -> Result<()> {
                             k.load(float, from)
                         })
                         .collect();
-                    let hit = overlap(k, (&mine, area), &other, threshold, none);
+                    let hit = overlap(k, &mine, area, &other, threshold, none);
                     let hit = k.select(hit, one, zero);
                     vec![k.add(hits[0], hit)]
                 })[0];
@@ -71,7 +71,7 @@ fn area(k: &mut Builder, corners: &[Val]) -> Val {
 }
 
 /// Whether the intersection is more than `threshold` of the union, and not empty.
-fn overlap(k: &mut Builder, (a, area_a): (&[Val], Val), b: &[Val], threshold: Val, none: Val) -> Val {
+fn overlap(k: &mut Builder, a: &[Val], area_a: Val, b: &[Val], threshold: Val, none: Val) -> Val {
     let corners = [
         k.bin(Bin::Max, a[0], b[0]),
         k.bin(Bin::Max, a[1], b[1]),

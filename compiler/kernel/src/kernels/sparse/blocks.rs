@@ -20,7 +20,8 @@ pub(crate) fn block_conv(
     request: &KernelRequest<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
-    (spec, kernel): (&ConvSpec, &[i64]),
+    spec: &ConvSpec,
+    kernel: &[i64],
     out: usize,
 ) -> Result<()> {
     let (x, values) = (&request.operands[0], &request.operands[3]);

@@ -188,12 +188,12 @@ impl Sparse<'_, '_> {
                 let tile = k.sub(n, skip);
                 let (start, before) = (k.mul(batch, count), k.mul_int(tile, self.span));
                 let (first, end) = (k.add(start, before), k.add(start, count));
-                self.staged(k, &room, (n, blocks), |k| match self.layouts.read {
+                self.staged(k, &room, n, blocks, |k| match self.layouts.read {
                     Layout::ChannelsLast => {
                         self.point_at_rows(k, &room, first, end);
                         self.stage(k, &room);
                     }
-                    Layout::ChannelsFirst => self.copy_rows(k, &room, batch, (before, count)),
+                    Layout::ChannelsFirst => self.copy_rows(k, &room, batch, before, count),
                 });
                 self.tile(k, &room, Tile { batch, start, first, end }, blocks);
             });
@@ -214,7 +214,7 @@ impl Sparse<'_, '_> {
             let line = k.mul_int(tile, lines);
             let offset = k.mul(batch, bytes);
             let x = k.add(self.e.operand(0), offset);
-            self.staged(k, &room, (n, blocks), |k| match self.layouts.read {
+            self.staged(k, &room, n, blocks, |k| match self.layouts.read {
                 Layout::ChannelsLast => {
                     self.point_at_lines(k, image, &room, x, line);
                     self.stage(k, &room);
@@ -241,13 +241,7 @@ impl Sparse<'_, '_> {
     }
 
     /// Stages a tile. Of its blocks in one call, where they come one by one, only the first one does.
-    fn staged(
-        &self,
-        k: &mut Builder,
-        room: &Room,
-        (tile, block): (Val, Option<Val>),
-        stage: impl FnOnce(&mut Builder),
-    ) {
+    fn staged(&self, k: &mut Builder, room: &Room, tile: Val, block: Option<Val>, stage: impl FnOnce(&mut Builder)) {
         if block.is_none() {
             return stage(k);
         }
@@ -318,11 +312,11 @@ impl Sparse<'_, '_> {
         let whole = k.bin(Bin::Min, last, end);
         k.for_each(zero, span, part, |k, start| {
             let some = |k: &mut Builder, first: Val, count: i64| {
-                let straight = self.straight(k, (tile, start), first, count);
-                self.slices(k, room, start, (first, count), straight);
+                let straight = self.straight(k, tile, start, first, count);
+                self.slices(k, room, start, first, count, straight);
                 match straight {
-                    None => self.store(k, room, (tile, start), first, count),
-                    Some(to) => k.when(to.partly, |k| self.store(k, room, (tile, start), first, count)),
+                    None => self.store(k, room, tile, start, first, count),
+                    Some(to) => k.when(to.partly, |k| self.store(k, room, tile, start, first, count)),
                 }
             };
             k.for_each(first, whole, block, |k, first| some(k, first, block));

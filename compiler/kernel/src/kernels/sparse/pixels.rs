@@ -137,9 +137,9 @@ impl Sparse<'_, '_> {
     }
 
     /// Turns the sums of a block and stores those that are pixels.
-    pub(super) fn store(&self, k: &mut Builder, room: &Room, (tile, start): (Tile, Val), first: Val, count: i64) {
+    pub(super) fn store(&self, k: &mut Builder, room: &Room, tile: Tile, start: Val, first: Val, count: i64) {
         if self.layouts.stored == Layout::ChannelsFirst {
-            return self.store_planes(k, room, (tile, start), first, count);
+            return self.store_planes(k, room, tile, start, first, count);
         }
         let lanes = self.lanes as u32;
         let ty = Ty::new(Elem::F32, lanes);
@@ -183,7 +183,7 @@ impl Sparse<'_, '_> {
                     let skip = k.mul_int(i, self.turned() * 4);
                     let from = k.add(room.turned, skip);
                     if self.dot.is_some() {
-                        return self.store_words(k, from, (row, first), count);
+                        return self.store_words(k, from, row, first, count);
                     }
                     let lanes = self.e.lanes(DType::F32);
                     loops::columns(k, zero, channels, lanes, |k, c, lanes| {
@@ -199,7 +199,7 @@ impl Sparse<'_, '_> {
 
     /// Stores `count` sums of bytes from a pointer on, as columns from `first` on: several vectors together, of which the
     /// epilogue may make bytes.
-    fn store_words(&self, k: &mut Builder, from: Val, (row, first): (Val, Val), count: i64) {
+    fn store_words(&self, k: &mut Builder, from: Val, row: Val, first: Val, count: i64) {
         let piece = schedule::loops::STORED_VECTORS * self.lanes;
         let some = |k: &mut Builder, at: Val, count: i64| {
             let from = k.at_index(from, at, 4);

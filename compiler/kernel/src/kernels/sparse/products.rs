@@ -13,7 +13,8 @@ impl Sparse<'_, '_> {
         k: &mut Builder,
         room: &Room,
         start: Val,
-        (first, count): (Val, i64),
+        first: Val,
+        count: i64,
         straight: Option<Straight>,
     ) {
         // Blocks are whole groups, each listed once a slice.
@@ -78,7 +79,7 @@ impl Sparse<'_, '_> {
                     }
                 }
             }
-            for (turn, sums) in self.sums(k, (room.staged, start), group, init).chunks_exact(vectors).enumerate() {
+            for (turn, sums) in self.sums(k, room.staged, start, group, init).chunks_exact(vectors).enumerate() {
                 if let Some(straight) = straight {
                     let place = place(k, turn);
                     straight.store(k, self, place, sums);
@@ -94,7 +95,7 @@ impl Sparse<'_, '_> {
     }
 
     /// The sums of a group's output channels, one after the other, over the vectors from element `start` of the planes on.
-    fn sums(&self, k: &mut Builder, (staged, start): (Val, Val), group: Val, init: Vec<Val>) -> Vec<Val> {
+    fn sums(&self, k: &mut Builder, staged: Val, start: Val, group: Val, init: Vec<Val>) -> Vec<Val> {
         let vectors = self.vectors as usize;
         let head = |k: &mut Builder, n: i64| {
             let from = k.at_index(self.e.operand(1), group, 4);
@@ -132,7 +133,7 @@ impl Sparse<'_, '_> {
                 let values = self.values(k, values, at, first);
                 for ((sums, offset), value) in sums.chunks_exact_mut(vectors).zip(offsets).zip(values) {
                     for (v, sum) in sums.iter_mut().enumerate() {
-                        let x = self.staged_vector(k, (staged, offset), v);
+                        let x = self.staged_vector(k, staged, offset, v);
                         *sum = self.multiplied(k, value, x, *sum);
                     }
                 }
@@ -142,7 +143,7 @@ impl Sparse<'_, '_> {
     }
 
     /// What a non-zero with an offset in bytes meets.
-    fn staged_vector(&self, k: &mut Builder, (staged, offset): (Val, Val), v: usize) -> Val {
+    fn staged_vector(&self, k: &mut Builder, staged: Val, offset: Val, v: usize) -> Val {
         let lanes = self.lanes as u32;
         let from = k.at_index(staged, offset, 1);
         let ty = if self.dot.is_some() { Ty::new(Elem::I8, 4 * lanes) } else { Ty::new(Elem::F32, lanes) };
@@ -189,7 +190,7 @@ impl Sparse<'_, '_> {
         let together = if shared as usize == Staging::STEP { shared - 1 } else { shared };
         let spread: Vec<Val> = (0..together).map(|i| value(k, i)).collect();
         for v in 0..vectors {
-            let x = self.staged_vector(k, (staged, offset), v);
+            let x = self.staged_vector(k, staged, offset, v);
             for (i, &value) in spread.iter().enumerate() {
                 let sum = &mut sums[i * vectors + v];
                 *sum = self.multiplied(k, value, x, *sum);
@@ -198,7 +199,7 @@ impl Sparse<'_, '_> {
         for i in together..shared {
             let value = value(k, i);
             for v in 0..vectors {
-                let x = self.staged_vector(k, (staged, offset), v);
+                let x = self.staged_vector(k, staged, offset, v);
                 let sum = &mut sums[i as usize * vectors + v];
                 *sum = self.multiplied(k, value, x, *sum);
             }

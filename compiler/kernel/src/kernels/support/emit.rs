@@ -236,7 +236,7 @@ impl<'a> Emit<'a> {
                 self.store(k, row, col, one);
             });
         }
-        self.store_with(k, row, col, v, |k, n| self.leaf(k, n, (row, col), lanes));
+        self.store_with(k, row, col, v, |k, n| self.leaf(k, n, row, col, lanes));
     }
 
     /// The same with other loads of leaves.
@@ -307,7 +307,7 @@ impl<'a> Emit<'a> {
         let mut level: HashMap<(usize, usize), Val> = HashMap::new();
         let mut leaf = |k: &mut Builder, n: usize, row: Val, v: usize| {
             let place = (n, if self.level[n] { 0 } else { v });
-            let x = level.get(&place).copied().unwrap_or_else(|| self.leaf(k, n, (row, cols[v]), lanes));
+            let x = level.get(&place).copied().unwrap_or_else(|| self.leaf(k, n, row, cols[v], lanes));
             if matches!(&self.rows[n], RowStarts::Every(stride) if stride.is(0)) {
                 level.insert(place, x);
             }
@@ -356,7 +356,7 @@ impl<'a> Emit<'a> {
             let begin = i as u32 * lanes;
             let col = k.add_int(col, i64::from(begin));
             let mut one = |k: &mut Builder| {
-                let leaf = |k: &mut Builder, n: usize| self.leaf(k, n, (row, col), lanes);
+                let leaf = |k: &mut Builder, n: usize| self.leaf(k, n, row, col, lanes);
                 if let Some((x, z)) = self.epilogue.expr.emit_unquantized(k, lanes, Some(v), &self.tables, leaf) {
                     parts.push(x);
                     zero = zero.or(Some(z));
@@ -379,7 +379,7 @@ impl<'a> Emit<'a> {
     }
 
     /// Lanes of leaf `n` of the epilogue, from column `col` of row `row` on.
-    fn leaf(&self, k: &mut Builder, n: usize, (row, col): (Val, Val), lanes: u32) -> Val {
+    fn leaf(&self, k: &mut Builder, n: usize, row: Val, col: Val, lanes: u32) -> Val {
         let leaf = &self.epilogue.leaves[n];
         let mut index = self.row_start(k, n, row);
         if !self.level[n] {

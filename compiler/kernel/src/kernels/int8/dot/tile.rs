@@ -18,7 +18,7 @@ impl Int8Loops<'_, '_> {
         state.extend(self.expanding.iter().flat_map(|(values, masks, _)| values.iter().chain([masks])));
         state.extend(spot.next.iter().flatten().map(|n| n.0));
         let start = k.int(0);
-        let sums = self.taps(k, &self.taps, start, (&pointers, spot), &state);
+        let sums = self.taps(k, &self.taps, start, &pointers, spot, &state);
         if self.sink.is_none() && self.shares_leaves(spot) {
             let rows: Vec<Val> = (0..spot.rows).map(|i| k.add_int(spot.row, i64::from(i))).collect();
             let sums = &sums[..(spot.rows * spot.vectors) as usize];
@@ -68,26 +68,19 @@ impl Int8Loops<'_, '_> {
     }
 
     /// The state is the sums and pointers: of weights, of values and masks, of weights to fetch ahead.
-    fn taps(
-        &self,
-        k: &mut Builder,
-        taps: &[Tap],
-        offset: Val,
-        (rows, spot): (&[Val], &Spot),
-        state: &[Val],
-    ) -> Vec<Val> {
-        let Some((tap, inner)) = taps.split_first() else { return self.run(k, offset, (rows, spot), state) };
+    fn taps(&self, k: &mut Builder, taps: &[Tap], offset: Val, rows: &[Val], spot: &Spot, state: &[Val]) -> Vec<Val> {
+        let Some((tap, inner)) = taps.split_first() else { return self.run(k, offset, rows, spot, state) };
         let (start, end) = (k.int(0), k.dim(&tap.count));
         k.fold_loop(start, end, 1, state, |k, i, state| {
             let bytes = k.dim(&tap.bytes);
             let bytes = k.mul(i, bytes);
             let offset = k.add(offset, bytes);
-            self.taps(k, inner, offset, (rows, spot), state)
+            self.taps(k, inner, offset, rows, spot, state)
         })
     }
 
     /// Rounds of several steps, single steps, then the bytes that are left.
-    fn run(&self, k: &mut Builder, offset: Val, (rows, spot): (&[Val], &Spot), state: &[Val]) -> Vec<Val> {
+    fn run(&self, k: &mut Builder, offset: Val, rows: &[Val], spot: &Spot, state: &[Val]) -> Vec<Val> {
         let round = 4 * i64::from(self.tile.unroll);
         let whole = self.run / round * round;
         let middle = k.add_int(offset, whole);
@@ -105,7 +98,7 @@ impl Int8Loops<'_, '_> {
             let machine = self.e.request.target.machine;
             let next = next.iter().zip(&fetched).map(|(&next, f)| fetch_lines(k, next, f.1, machine));
             let next: Vec<Val> = next.collect();
-            let mut state = self.steps(k, state, (vectors, self.tile.unroll), |k, row, step| match &held {
+            let mut state = self.steps(k, state, vectors, self.tile.unroll, |k, row, step| match &held {
                 Some(held) => self.spread(k, held[row], step),
                 None => {
                     let from = k.at_index(rows[row], at, 1);
@@ -116,28 +109,22 @@ impl Int8Loops<'_, '_> {
             state
         });
         let next = state.split_off(state.len() - fetched.len());
-        state = self.rest(k, (middle, whole), (rows, vectors), &state);
+        state = self.rest(k, middle, whole, rows, vectors, &state);
         state.extend(next);
         state
     }
 
     /// What is left of a run from `middle` on, behind so many bytes.
-    fn rest(
-        &self,
-        k: &mut Builder,
-        (middle, whole): (Val, i64),
-        (rows, vectors): (&[Val], usize),
-        state: &[Val],
-    ) -> Vec<Val> {
+    fn rest(&self, k: &mut Builder, middle: Val, whole: i64, rows: &[Val], vectors: usize, state: &[Val]) -> Vec<Val> {
         let left = self.run - whole;
-        let state = self.steps(k, state, (vectors, (left / 4) as u32), |k, row, step| {
+        let state = self.steps(k, state, vectors, (left / 4) as u32, |k, row, step| {
             let from = k.at_index(rows[row], middle, 1);
             self.everywhere(k, Addr { offset: from.offset + 4 * step as i32, ..from })
         });
         if left % 4 == 0 {
             return state;
         }
-        self.steps(k, &state, (vectors, 1), |k, row, _| {
+        self.steps(k, &state, vectors, 1, |k, row, _| {
             let from = k.at_index(rows[row], middle, 1);
             let from = Addr { offset: from.offset + (left / 4 * 4) as i32, ..from };
             let bytes = Ty::new(Elem::I8, 4 * self.lanes);
@@ -160,7 +147,8 @@ impl Int8Loops<'_, '_> {
         &self,
         k: &mut Builder,
         state: &[Val],
-        (vectors, count): (usize, u32),
+        vectors: usize,
+        count: u32,
         mut left: impl FnMut(&mut Builder, usize, u32) -> Val,
     ) -> Vec<Val> {
         let mut state = state.to_vec();

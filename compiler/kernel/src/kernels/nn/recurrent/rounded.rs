@@ -49,8 +49,8 @@ impl ByteProduct {
             let to = k.at_index(used, i, 1);
             k.store(to, one);
         });
-        Int8Loops::product(e, kind, (&Dim::ONE, depth), (columns, panel), sums).emit(k, used, e.operand(1), zero);
-        let product = Int8Loops::product(e, kind, (batch, depth), (columns, panel), gates);
+        Int8Loops::product(e, kind, &Dim::ONE, depth, columns, panel, sums).emit(k, used, e.operand(1), zero);
+        let product = Int8Loops::product(e, kind, batch, depth, columns, panel, gates);
         (ByteProduct { signed, lifts, sums }, product)
     }
 
