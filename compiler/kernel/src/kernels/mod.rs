@@ -153,12 +153,10 @@ fn packed(request: &KernelRequest<'_>, p: &Packed, e: &Emit<'_>, k: &mut Builder
         WeightFormat::Int8 { .. } => int8::dot::dot_conv(request, e, k, spec, kernel, *out),
         WeightFormat::Int8Depthwise => int8::depthwise::dot_depthwise(request, e, k, spec, kernel),
         WeightFormat::Blocks => sparse::blocks::block_conv(request, e, k, spec, kernel, *out),
-        WeightFormat::NonZeros { staging, stored } => {
-            sparse::sparse_conv(request, e, k, (spec, kernel), staging, (*out, *stored))
-        }
+        WeightFormat::NonZeros { staging, stored } => sparse::sparse_conv(request, e, k, p, staging, *stored),
         WeightFormat::LowBit(coded) => lowbit::coded_conv(request, e, k, p, *coded),
         WeightFormat::Filtered { tile, size, filters } => {
-            conv::winograd::winograd_conv(request, e, k, size, [tile, kernel, &spec.dilations], (*out, *filters))
+            conv::winograd::winograd_conv(request, e, k, p, tile, size, *filters)
         }
     }
 }

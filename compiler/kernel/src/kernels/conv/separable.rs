@@ -3,7 +3,7 @@
 //! of the products find it. Blocks are what threads share; windows of one pixel need no pixel twice.
 
 use super::depthwise::pixels;
-use crate::kernels::gemm::{Contraction, Job, Panels, Rows};
+use crate::kernels::gemm::{Contraction, Extents, Job, Panels, Rows};
 use crate::kernels::support::emit::Emit;
 use crate::kernels::support::request::KernelRequest;
 use crate::kir::Builder;
@@ -33,7 +33,7 @@ pub(crate) fn separable_conv(
     let (rows, columns): (Dim, Dim) = (pixels_of.iter().product(), y.shape.last().cloned().unwrap_or(Dim::ONE));
     let row_bytes = depth * &Dim::from(x.dtype.size());
     let counted = &row_bytes * &Dim::from(schedule::products::CHAINED_ROW_FACTOR);
-    let extents = (&rows, &columns, depth);
+    let extents = Extents { rows: &rows, columns: &columns, depth };
     let mut contraction = Contraction::new(second, fed, Panels::Packed(tile as u32), extents, &counted);
     contraction.by_rows = true;
     contraction.run = depth.clone();

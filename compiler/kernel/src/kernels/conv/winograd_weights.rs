@@ -111,8 +111,9 @@ impl<'a, 'b> Filters<'a, 'b> {
                         let from = k.add(*at, offset);
                         let from = k.add(from, first);
                         let from = k.add_int(from, column * dtype.size() as i64);
-                        let (rows, tap) = ((part.channels, row), panels * self.channels * row);
-                        self.each(k, rows, (from, *dtype, tap), to, part);
+                        let tap = panels * self.channels * row;
+                        let stored = Stored { from, dtype: *dtype, count: part.channels, row, tap };
+                        self.each(k, stored, to, part);
                     }
                     Source::Codes(w) => self.decoded(k, w, panel, vector as u32, to, part),
                 }
@@ -125,6 +126,7 @@ impl<'a, 'b> Filters<'a, 'b> {
         let Some(buffer) = self.decoded else { return };
         let columns = w.group(k, panel, self.panel as u32 / w.lanes, self.panel as u32);
         let all = (w.blocks == 1).then(|| w.decoder(k, columns.parameters, vector));
+        let coded = CodedVector { w, columns: &columns, vector, decoder: all.as_ref() };
         let (unit, row) = (self.unit(), 4 * self.lanes);
         let (zero, end, taps) = (k.int(0), k.int(part.channels), k.int(self.taps()));
         k.for_each(zero, end, unit, |k, channel| {
@@ -134,23 +136,18 @@ impl<'a, 'b> Filters<'a, 'b> {
                 let element = k.add(before, first);
                 let offset = k.mul_int(tap, unit * row);
                 let to = k.add(buffer, offset);
-                self.decode_word(k, w, (&columns, vector, all.as_ref()), element, to);
+                self.decode_word(k, &coded, element, to);
             });
             let offset = k.mul_int(channel, 4 * self.to_panel);
             let to = k.add(to, offset);
-            self.each(k, (unit, row), (buffer, DType::F32, unit * row), to, part);
+            let decoded = Stored { from: buffer, dtype: DType::F32, count: unit, row, tap: unit * row };
+            self.each(k, decoded, to, part);
         });
     }
 
     /// Decodes a word of channels from element `element` of some columns on.
-    fn decode_word(
-        &self,
-        k: &mut Builder,
-        w: &Weights<'_, '_>,
-        (columns, vector, decoder): (&Columns, u32, Option<&Decoder>),
-        element: Val,
-        to: Val,
-    ) {
+    fn decode_word(&self, k: &mut Builder, coded: &CodedVector<'_, '_, '_>, element: Val, to: Val) {
+        let &CodedVector { w, columns, vector, decoder } = coded;
         let fresh;
         let decoder = match decoder {
             Some(decoder) => decoder,
@@ -175,15 +172,9 @@ impl<'a, 'b> Filters<'a, 'b> {
         }
     }
 
-    /// Transforms vectors of weights of `count` channels, which lie `row` bytes apart.
-    fn each(
-        &self,
-        k: &mut Builder,
-        (count, row): (i64, i64),
-        (from, dtype, tap): (Val, DType, i64),
-        to: Val,
-        part: Part,
-    ) {
+    /// Transforms vectors of weights of some channels.
+    fn each(&self, k: &mut Builder, stored: Stored, to: Val, part: Part) {
+        let Stored { from, dtype, count, row, tap } = stored;
         let plane = self.plane_bytes(part.panels, part.channels);
         let [down, across] = &self.filterings;
         let (zero, end) = (k.int(0), k.int(count));
@@ -212,6 +203,25 @@ impl<'a, 'b> Filters<'a, 'b> {
             }
         });
     }
+}
+
+/// Weights in memory: `count` channels, `row` bytes apart, whose taps are `tap` bytes apart.
+#[derive(Clone, Copy)]
+struct Stored {
+    from: Val,
+    dtype: DType,
+    count: i64,
+    row: i64,
+    tap: i64,
+}
+
+/// A vector of columns of codes.
+struct CodedVector<'a, 'b, 'c> {
+    w: &'c Weights<'a, 'b>,
+    columns: &'c Columns,
+    vector: u32,
+    /// Where all channels share it.
+    decoder: Option<&'c Decoder>,
 }
 
 /// Sets `bytes` bytes to zero, a multiple of those of a vector of `lanes` `f32`.

@@ -7,7 +7,7 @@
 //! | convolution, dilation 1 on the last axis, one group | windows of `x` | all kernel axes but the last | last kernel axis × channels |
 //! | other convolutions | windows of `x` | all kernel axes | channels of a group |
 
-use super::{Contraction, Job, Panels, Rows, Tap};
+use super::{Contraction, Extents, Job, Panels, Rows, Tap};
 use crate::kernels::support::emit::Emit;
 use crate::kernels::support::loops::around;
 use crate::kernels::support::request::KernelRequest;
@@ -50,7 +50,8 @@ fn product(
     // One product over all batches when they all meet the same matrix.
     let shared = b_batch.iter().all(|d| d.is(1)) && batch.iter().product::<Dim>() == a_batch.iter().product();
     let count = if shared { &batch.iter().product::<Dim>() * m } else { m.clone() };
-    let mut contraction = Contraction::new(request, e, panels, (&count, n, depth), &row_bytes);
+    let extents = Extents { rows: &count, columns: n, depth };
+    let mut contraction = Contraction::new(request, e, panels, extents, &row_bytes);
     contraction.run = depth.clone();
     let matrices = Matrices {
         contraction,
@@ -101,8 +102,9 @@ impl Matrices<'_, '_, '_> {
                 let offset = k.mul(i, stride);
                 k.add(base, offset)
             };
-            let at = (along(a, &self.a[axis]), along(b, &self.b[axis]), along(row, &self.rows[axis]));
-            self.emit(k, axis + 1, at.0, at.1, at.2);
+            let (a, b) = (along(a, &self.a[axis]), along(b, &self.b[axis]));
+            let row = along(row, &self.rows[axis]);
+            self.emit(k, axis + 1, a, b, row);
         });
     }
 }
@@ -146,7 +148,8 @@ pub(crate) fn packed_conv(
     let group_out = out / spec.group;
     let panels_of = Panels::Packed(tile as u32);
     let (columns, depth) = (Dim::from(group_out), Dim::from(kernel.iter().product::<usize>() * channels));
-    let mut contraction = Contraction::new(request, e, panels_of, (&rows, &columns, &depth), &row_bytes);
+    let extents = Extents { rows: &rows, columns: &columns, depth: &depth };
+    let mut contraction = Contraction::new(request, e, panels_of, extents, &row_bytes);
     let adjoin = steps[axes] == &x.shape[axes + 1] * &size;
     let joined = spec.group == 1 && spec.dilations[axes - 1] == 1 && adjoin;
     contraction.taps = (0..axes - usize::from(joined))
@@ -181,18 +184,17 @@ pub(crate) fn packed_conv(
 pub(crate) fn windows(e: &Emit<'_>, k: &mut Builder, spec: &ConvSpec, steps: &[Dim], pixels: &[Dim]) -> Val {
     let table = e.scratch(k, &pixels.iter().product::<Dim>() * &Dim::from(8i64));
     let zero = k.int(0);
-    fill(k, spec, steps, pixels, 0, (zero, zero), table);
+    fill(k, spec, &Windows { steps, pixels, table }, 0, zero, zero);
     return table;
 
-    fn fill(
-        k: &mut Builder,
-        spec: &ConvSpec,
-        steps: &[Dim],
-        pixels: &[Dim],
-        axis: usize,
-        (pixel, offset): (Val, Val),
+    struct Windows<'a> {
+        steps: &'a [Dim],
+        pixels: &'a [Dim],
         table: Val,
-    ) {
+    }
+
+    fn fill(k: &mut Builder, spec: &ConvSpec, windows: &Windows<'_>, axis: usize, pixel: Val, offset: Val) {
+        let &Windows { steps, pixels, table } = windows;
         if axis == pixels.len() {
             let to = k.at_index(table, pixel, 8);
             return k.store(to, offset);
@@ -205,8 +207,8 @@ pub(crate) fn windows(e: &Emit<'_>, k: &mut Builder, spec: &ConvSpec, steps: &[D
             let bytes = k.mul(i, bytes);
             let extent = k.dim(&pixels[axis]);
             let pixel = k.mul(pixel, extent);
-            let at = (k.add(pixel, i), k.add(offset, bytes));
-            fill(k, spec, steps, pixels, axis + 1, at, table);
+            let (pixel, offset) = (k.add(pixel, i), k.add(offset, bytes));
+            fill(k, spec, windows, axis + 1, pixel, offset);
         });
     }
 }

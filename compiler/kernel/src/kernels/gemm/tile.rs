@@ -1,6 +1,7 @@
 //! The sums of one register tile: taps, the run, and rounds of it that are unrolled.
 
-use super::{Contraction, Panels, Shape, Tap, fetch_lines};
+use super::ahead::fetch_lines;
+use super::{Contraction, Panels, Shape, Tap, Weights};
 use crate::kir::{Addr, Builder, Elem, Ty, Val};
 use crate::numbers;
 use mcc_ir::Dim;
@@ -40,8 +41,7 @@ impl Contraction<'_, '_> {
         &self,
         k: &mut Builder,
         rows: &[Val],
-        right: Val,
-        next: Option<(Val, i64)>,
+        weights: Weights,
         right_bytes: &Dim,
         shape: Shape,
     ) -> Vec<Val> {
@@ -51,10 +51,10 @@ impl Contraction<'_, '_> {
         let sets = if ty.elem.is_float() { 8usize.div_ceil(size).min(self.tile.unroll as usize) } else { 1 };
         let zero = k.zero(ty);
         let mut state = vec![zero; size * sets];
-        state.push(right);
-        state.extend(next.map(|n| n.0));
+        state.push(weights.right);
+        state.extend(weights.next.map(|n| n.from));
         let start = k.int(0);
-        let step = TileStep { rows, right_bytes, shape, sets, fetched: next.map_or(0, |n| n.1) };
+        let step = TileStep { rows, right_bytes, shape, sets, fetched: weights.next.map_or(0, |n| n.lines) };
         let state = self.taps(k, &self.taps, start, &step, &state);
         let mut sums = state[..size].to_vec();
         for set in 1..sets {

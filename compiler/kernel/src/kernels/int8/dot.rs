@@ -12,10 +12,11 @@ use mcc_targets::{Arch, Target};
 mod tile;
 
 use super::bitmask::{self, Masked};
+use crate::kernels::gemm::Tap;
+use crate::kernels::gemm::ahead::{Ahead, Fetch};
 use crate::kernels::gemm::packed::windows;
-use crate::kernels::gemm::{Fetch, Tap};
 use crate::kernels::support::emit::Emit;
-use crate::kernels::support::loops::around;
+use crate::kernels::support::loops::{IndexRange, around};
 use crate::kernels::support::request::KernelRequest;
 use crate::kir::{Bin, Builder, Cmp, DotKind, Val};
 use mcc_ir::{ConvSpec, DType, Dim, Error, Result, Tensor};
@@ -163,7 +164,7 @@ struct Spot {
     within: Val,
     right: Val,
     /// Where weights are fetched ahead, and how many lines of them in a round of the inner loop.
-    next: [Option<(Val, i64)>; 2],
+    next: [Option<Ahead>; 2],
     col: Val,
     /// How many columns of it there are.
     columns: u32,
@@ -216,17 +217,17 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
     pub(crate) fn emit(&self, k: &mut Builder, left: Val, right: Val, col: Val) {
         let (zero, count) = (k.int(0), k.dim(&self.count));
         if self.count.as_const().is_some_and(|c| c <= self.block + self.block / 2) {
-            return self.panels(k, (zero, count), left, right, col);
+            return self.panels(k, IndexRange { first: zero, end: count }, left, right, col);
         }
         let round = |k: &mut Builder, first: Val| {
             let last = k.add_int(first, self.block);
             let last = k.bin(Bin::Min, last, count);
-            self.panels(k, (first, last), left, right, col);
+            self.panels(k, IndexRange { first, end: last }, left, right, col);
         };
         k.parallel_if(self.by_rows, zero, count, self.block, round);
     }
 
-    fn panels(&self, k: &mut Builder, rows: (Val, Val), left: Val, right: Val, col: Val) {
+    fn panels(&self, k: &mut Builder, rows: IndexRange, left: Val, right: Val, col: Val) {
         let width = i64::from(self.width());
         let (zero, full, rest) = (k.int(0), k.int(self.columns / width), self.columns % width);
         let tile = |k: &mut Builder, number: Val, columns: u32| {
@@ -256,7 +257,8 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
     }
 
     /// Full tiles, then smaller ones: only the last block of rows has a rest.
-    fn rows(&self, k: &mut Builder, (first, last): (Val, Val), spot: &Spot) {
+    fn rows(&self, k: &mut Builder, all: IndexRange, spot: &Spot) {
+        let IndexRange { first, end: last } = all;
         let size = i64::from(self.tile.rows);
         let bound = k.add_int(last, 1 - size);
         let ahead = self.ahead(k, spot);
@@ -264,11 +266,11 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
             ahead.map(|a| {
                 let (from, fetch) = (a?.0, self.fetch(a?.1, rows)?);
                 let done = k.sub(row, first);
-                Some((fetch.start(k, from, done), fetch.a_round))
+                Some(Ahead { from: fetch.start(k, from, done), lines: fetch.a_round })
             })
         };
         let next = if self.is_one_tile() { fetch(k, first, self.tile.rows) } else { [None; 2] };
-        let (start, spot) = self.written_out(k, (first, last), &Spot { next, ..*spot });
+        let (start, spot) = self.written_out(k, all, &Spot { next, ..*spot });
         let tile = |k: &mut Builder, row: Val, rows: i64| {
             let rows = rows as u32;
             let next = fetch(k, row, rows);
@@ -320,7 +322,8 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
 
     /// Writes out panels that are stored as masks and values: as the first full tile of rows reads them, if there is one.
     /// Gives the first row that is left, and where the panels then are.
-    fn written_out(&self, k: &mut Builder, (first, last): (Val, Val), spot: &Spot) -> (Val, Spot) {
+    fn written_out(&self, k: &mut Builder, rows: IndexRange, spot: &Spot) -> (Val, Spot) {
+        let IndexRange { first, end: last } = rows;
         let Some(masked) = &self.masked else { return (first, *spot) };
         let size = i64::from(self.tile.rows);
         let panels = spot.columns.div_ceil(self.panel);

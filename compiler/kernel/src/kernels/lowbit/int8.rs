@@ -19,7 +19,7 @@ mod bytes;
 use mcc_targets::schedule::lowbit::{MAX_UNROLLED_ROUNDS, MIN_FETCHING_TILES, ROUND_ELEMENTS};
 use mcc_targets::{Arch, schedule};
 
-use super::int8_split::{ALIGNED, Digits};
+use super::int8_split::{ALIGNED, Digits, Elements};
 use super::{Columns, Weights};
 use crate::kir::{Addr, Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
 use mcc_ir::Dim;
@@ -108,6 +108,23 @@ struct Product<'a, 'b, 'c> {
     digits: Digits<'a, 'b, 'c>,
     /// Where weights are written out; without, they are decoded where they are multiplied.
     written: Option<Written>,
+}
+
+/// A register tile.
+#[derive(Clone, Copy)]
+struct Tile {
+    rows: i64,
+    vectors: u32,
+}
+
+/// Where what belongs to a block begins.
+struct BlockPointers {
+    weights: Val,
+    parameters: Val,
+    /// What the sums of high digits begin at.
+    starts: Val,
+    /// Sums of the rows' numbers.
+    sums: Val,
 }
 
 /// Weights that are written out.
@@ -216,6 +233,7 @@ impl Product<'_, '_, '_> {
     /// Sums of a tile, row by row, in units of the rows' numbers.
     fn product(&self, k: &mut Builder, local: Val, rows: i64, columns: &Columns) -> Vec<Val> {
         let (w, vectors) = (self.w, columns.vectors);
+        let tile = Tile { rows, vectors };
         let size = rows as usize * vectors as usize;
         let digits = self.digits.row(k, local);
         let sums = self.digits.row_sums(k, local);
@@ -230,9 +248,9 @@ impl Product<'_, '_, '_> {
         let one = |k: &mut Builder, at: Val, count: i64, state: &[Val], fresh: bool| {
             let (totals, rest) = state.split_at(size);
             let &[parameters, weights, starts, sums] = rest else { return state.to_vec() };
-            let places = (weights, parameters, starts);
-            let (products, weights) = self.block(k, (digits, at, count), places, rows, vectors);
-            let mut next = self.scaled(k, &products, (parameters, sums), rows, vectors, (!fresh).then_some(totals));
+            let pointers = BlockPointers { weights, parameters, starts, sums };
+            let (products, weights) = self.block(k, Elements { row: digits, at, count }, &pointers, tile);
+            let mut next = self.scaled(k, &products, &pointers, tile, (!fresh).then_some(totals));
             next.extend([
                 k.add_int(parameters, w.block_bytes()),
                 weights,
@@ -250,14 +268,10 @@ impl Product<'_, '_, '_> {
     }
 
     /// Sums of high and of low digits of a block: for each row, first those of the one, then of the other.
-    fn block(
-        &self,
-        k: &mut Builder,
-        (digits, at, count): (Val, Val, i64),
-        (weights, parameters, starts): (Val, Val, Val),
-        rows: i64,
-        vectors: u32,
-    ) -> (Vec<Val>, Val) {
+    fn block(&self, k: &mut Builder, elements: Elements, pointers: &BlockPointers, tile: Tile) -> (Vec<Val>, Val) {
+        let Elements { row: digits, at, count } = elements;
+        let &BlockPointers { weights, parameters, starts, .. } = pointers;
+        let Tile { rows, vectors } = tile;
         let words = Ty::new(Elem::I32, self.w.lanes);
         let zero = k.zero(words);
         let start = |v: u32| match self.written.as_ref().and_then(|written| written.starts) {
@@ -279,22 +293,23 @@ impl Product<'_, '_, '_> {
         let in_word = self.w.coded.in_word() as i64;
         let elements = (count + in_word - 1) / in_word * in_word;
         let rounds = elements / ROUND_ELEMENTS;
+        let round = |at: Val| Elements { row: digits, at, count: ROUND_ELEMENTS };
         let mut at = at;
         if rounds <= MAX_UNROLLED_ROUNDS {
             for _ in 0..rounds {
-                state = self.steps(k, (digits, at, ROUND_ELEMENTS / 4), &less, (rows, vectors), &state);
+                state = self.steps(k, round(at), &less, tile, &state);
                 at = k.add_int(at, ROUND_ELEMENTS);
             }
         } else {
             let end = k.add_int(at, rounds * ROUND_ELEMENTS);
             state = k.fold_loop(at, end, ROUND_ELEMENTS, &state, |k, at, state| {
-                self.steps(k, (digits, at, ROUND_ELEMENTS / 4), &less, (rows, vectors), state)
+                self.steps(k, round(at), &less, tile, state)
             });
             at = end;
         }
         let left = elements - rounds * ROUND_ELEMENTS;
         if left > 0 {
-            state = self.steps(k, (digits, at, left / 4), &less, (rows, vectors), &state);
+            state = self.steps(k, Elements { row: digits, at, count: left }, &less, tile, &state);
         }
         let weights = state.pop().unwrap_or(weights);
         let sums = state.split_off(state.len() - sums);
@@ -308,19 +323,14 @@ impl Product<'_, '_, '_> {
         (state, weights)
     }
 
-    /// `count` steps of four elements with the digits from `at` on: a round, or less.
-    fn steps(
-        &self,
-        k: &mut Builder,
-        (digits, at, count): (Val, Val, i64),
-        less: &[Val],
-        (rows, vectors): (i64, u32),
-        state: &[Val],
-    ) -> Vec<Val> {
+    /// Steps of four elements: a round, or less.
+    fn steps(&self, k: &mut Builder, elements: Elements, less: &[Val], tile: Tile, state: &[Val]) -> Vec<Val> {
+        let Tile { rows, vectors } = tile;
+        let count = elements.count / 4;
         let w = self.w;
         let mut state = state.to_vec();
         let Some(pointer) = state.pop() else { return state };
-        let from = k.at_index(digits, at, 1);
+        let from = k.at_index(elements.row, elements.at, 1);
         let four = Ty::new(Elem::I8, 4 * w.lanes);
         // Rows are the high digits, then the low ones.
         let place = |n: usize| from.offset + (n as i64 * self.digits.padded) as i32;
@@ -384,12 +394,12 @@ impl Product<'_, '_, '_> {
         &self,
         k: &mut Builder,
         products: &[Val],
-        (parameters, sums): (Val, Val),
-        rows: i64,
-        vectors: u32,
+        pointers: &BlockPointers,
+        tile: Tile,
         totals: Option<&[Val]>,
     ) -> Vec<Val> {
-        let (w, vectors) = (self.w, vectors as usize);
+        let &BlockPointers { parameters, sums, .. } = pointers;
+        let (w, rows, vectors) = (self.w, tile.rows, tile.vectors as usize);
         let parameters: Vec<(Val, Option<Val>)> = (0..vectors as u32)
             .map(|v| {
                 let scale = w.scale(k, parameters, v);

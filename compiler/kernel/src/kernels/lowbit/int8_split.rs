@@ -57,6 +57,15 @@ pub(crate) struct Digits<'a, 'b, 'c> {
     pub(crate) scales: Val,
 }
 
+/// Contracted elements of a row: `count` from `at` on.
+#[derive(Clone, Copy)]
+pub(super) struct Elements {
+    /// Pointer of the row.
+    pub(super) row: Val,
+    pub(super) at: Val,
+    pub(super) count: i64,
+}
+
 impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
     /// Room for `rows` rows that meet the weights, with or without the sums of their numbers.
     pub(crate) fn new(
@@ -115,11 +124,12 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         let full = if w.blocks > 1 { w.depth / block } else { 0 };
         let (zero, end) = (k.int(0), k.int(full * block));
         let sums = k.fold_loop(zero, end, block, &[sums], |k, at, sums| {
-            self.cut_block(k, (from, at, block), inverse, high, sums[0]);
+            self.cut_block(k, Elements { row: from, at, count: block }, inverse, high, sums[0]);
             vec![k.add_int(sums[0], self.sum_bytes)]
         });
         if full * block < w.depth {
-            self.cut_block(k, (from, end, w.depth - full * block), inverse, high, sums[0]);
+            let rest = Elements { row: from, at: end, count: w.depth - full * block };
+            self.cut_block(k, rest, inverse, high, sums[0]);
         }
     }
 
@@ -227,8 +237,9 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         v
     }
 
-    /// Digits of `count` elements from `at` on, and their sum.
-    fn cut_block(&self, k: &mut Builder, (from, at, count): (Val, Val, i64), inverse: Val, high: Val, sum: Val) {
+    /// Digits of some elements, and their sum.
+    fn cut_block(&self, k: &mut Builder, elements: Elements, inverse: Val, high: Val, sum: Val) {
+        let Elements { row: from, at, count } = elements;
         let lanes = i64::from(self.w.lanes);
         let ty = Ty::new(Elem::I32, self.w.lanes);
         let nothing = if self.sums.is_some() { vec![k.zero(ty)] } else { Vec::new() };

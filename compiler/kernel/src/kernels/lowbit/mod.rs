@@ -76,6 +76,14 @@ pub(crate) struct Columns {
     pub(crate) count: u32,
 }
 
+/// `count` contracted elements from index `at` on, which counts in steps of `step`.
+#[derive(Clone, Copy)]
+struct Elements {
+    at: Val,
+    count: i64,
+    step: i64,
+}
+
 impl<'a, 'b> Weights<'a, 'b> {
     /// The weights of `taps` elements of a window, and `out` columns.
     pub(crate) fn new(
@@ -289,31 +297,35 @@ impl<'a, 'b> Weights<'a, 'b> {
         columns: &Columns,
         step: i64,
         state: &[Val],
-        mut body: impl FnMut(&mut Builder, (Val, i64), &[Val], &[Val]) -> Vec<Val>,
+        mut body: impl FnMut(&mut Builder, Val, i64, &[Val], &[Val]) -> Vec<Val>,
     ) -> Vec<Val> {
         let block = self.coded.block as i64;
         let full = if self.blocks > 1 { self.depth / block } else { 0 };
         let (zero, end) = (k.int(0), k.int(full * block * step));
         let carried = [state, &[columns.codes, columns.parameters]].concat();
         let state = k.fold_loop(zero, end, block * step, &carried, |k, at, state| {
-            self.block_elements(k, columns, (at, block, step), state, &mut body)
+            self.block_elements(k, columns, Elements { at, count: block, step }, state, &mut body)
         });
         let rest = self.depth - full * block;
-        let mut state =
-            if rest > 0 { self.block_elements(k, columns, (end, rest, step), &state, &mut body) } else { state };
+        let mut state = if rest > 0 {
+            self.block_elements(k, columns, Elements { at: end, count: rest, step }, &state, &mut body)
+        } else {
+            state
+        };
         state.truncate(carried.len() - 2);
         state
     }
 
-    /// `count` elements from `at` on that share parameters; the state ends with the pointers of codes and parameters.
+    /// Elements that share parameters; the state ends with the pointers of codes and parameters.
     fn block_elements(
         &self,
         k: &mut Builder,
         columns: &Columns,
-        (at, count, step): (Val, i64, i64),
+        elements: Elements,
         state: &[Val],
-        mut body: impl FnMut(&mut Builder, (Val, i64), &[Val], &[Val]) -> Vec<Val>,
+        mut body: impl FnMut(&mut Builder, Val, i64, &[Val], &[Val]) -> Vec<Val>,
     ) -> Vec<Val> {
+        let Elements { at, count, step } = elements;
         let (parameters, state) = (state[state.len() - 1], &state[..state.len() - 1]);
         let decoders: Vec<Decoder> = (0..columns.vectors).map(|v| self.decoder(k, parameters, v)).collect();
         let in_word = self.coded.in_word() as i64;
@@ -323,7 +335,7 @@ impl<'a, 'b> Weights<'a, 'b> {
             for element in 0..elements {
                 let weights: Vec<Val> =
                     decoders.iter().zip(&words).map(|(d, &words)| self.weight(k, d, words, element as usize)).collect();
-                state = body(k, (at, element), &weights, &state);
+                state = body(k, at, element, &weights, &state);
             }
             state.push(k.add_int(codes, self.word_bytes()));
             state
@@ -342,7 +354,7 @@ impl<'a, 'b> Weights<'a, 'b> {
     pub(crate) fn sums(&self, k: &mut Builder, columns: &Columns, row: Val) -> Vec<Val> {
         // Two sums a column take turns, so that they wait less for one another.
         let (zero, vectors) = (k.zero(Ty::new(Elem::F32, self.lanes)), columns.vectors as usize);
-        let sums = self.each_element(k, columns, 4, &vec![zero; 2 * vectors], |k, (at, n), weights, state| {
+        let sums = self.each_element(k, columns, 4, &vec![zero; 2 * vectors], |k, at, n, weights, state| {
             let from = k.at_index(row, at, 1);
             let x = k.load(Ty::new(Elem::F32, 1), Addr { offset: from.offset + 4 * n as i32, ..from });
             let x = k.splat(x, self.lanes);

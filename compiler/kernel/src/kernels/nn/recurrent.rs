@@ -6,7 +6,7 @@
 mod cell;
 mod rounded;
 
-use crate::kernels::gemm::{Contraction, Job, Panels, Rows};
+use crate::kernels::gemm::{Contraction, Extents, Job, Panels, Rows};
 use crate::kernels::reduce::run::arithmetic;
 use crate::kernels::support::emit::Emit;
 use crate::kernels::support::loops::{cover, product};
@@ -137,7 +137,8 @@ impl<'a, 'b> Products<'a, 'b> {
         };
         let panels = if r.len() == 2 { Panels::Rows } else { Panels::Packed(panel) };
         let row_bytes = hidden * &Dim::from(i64::from(register(e).bytes()));
-        let mut contraction = Contraction::new(e.request, e, panels, (batch, width, hidden), &row_bytes);
+        let extents = Extents { rows: batch, columns: width, depth: hidden };
+        let mut contraction = Contraction::new(e.request, e, panels, extents, &row_bytes);
         contraction.left = arithmetic(e.dtype(0));
         contraction.right = if e.dtype(1) == DType::I8 { contraction.left } else { contraction.right };
         contraction.run = hidden.clone();

@@ -21,7 +21,7 @@ use super::support::loops;
 use crate::kernels::support::emit::Emit;
 use crate::kernels::support::request::KernelRequest;
 use crate::kir::{Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
-use mcc_ir::{ConvSpec, DType, Dim, Error, Layout, Result, Staging};
+use mcc_ir::{DType, Dim, Error, Layout, Packed, Result, Staging};
 use mcc_targets::schedule;
 
 /// [`WeightFormat::NonZeros`](mcc_ir::WeightFormat::NonZeros): `(x, heads, slots, offsets, values)`.
@@ -29,10 +29,11 @@ pub(super) fn sparse_conv(
     request: &KernelRequest<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
-    (spec, kernel): (&ConvSpec, &[i64]),
+    p: &Packed,
     staging: &Staging,
-    (out, stored): (usize, Layout),
+    stored: Layout,
 ) -> Result<()> {
+    let Packed { spec, kernel, out, .. } = p;
     let (x, y) = (&request.operands[0], &request.results[0]);
     let malformed = || Error::internal(format!("sparse_conv of {x} as {staging:?}"));
     let channels = x.shape.get(spec.layout.channels(x.rank())).and_then(Dim::as_const).ok_or_else(malformed)?;
@@ -85,7 +86,7 @@ pub(super) fn sparse_conv(
         layouts,
         pixels,
         channels,
-        out: out as i64,
+        out: *out as i64,
         plane,
         unit,
         span,

@@ -5,6 +5,21 @@ use super::{Room, Sparse};
 use crate::kir::{Addr, Bin, Builder, Elem, Ty, Val};
 use mcc_ir::{DType, Staging};
 
+/// Some groups of output channels: as they are listed from one on.
+#[derive(Clone, Copy)]
+struct Groups {
+    listed: Val,
+    count: i64,
+}
+
+/// Where the planes, offsets and values of a group's non-zeros begin.
+#[derive(Clone, Copy)]
+struct Pointers {
+    staged: Val,
+    offsets: Val,
+    values: Val,
+}
+
 impl Sparse<'_, '_> {
     /// Sums of `count` output channels from `first` on, over the part of the planes from element `start` on. They wait in
     /// memory, unless they go straight to where they belong.
@@ -26,7 +41,7 @@ impl Sparse<'_, '_> {
         let slice = |k: &mut Builder, n: Val, is_first: bool, straight: Option<Straight>| {
             let before = k.mul_int(n, per_slice);
             let listed = k.add(listed, before);
-            self.slice(k, room, start, (listed, per_slice), is_first, straight);
+            self.slice(k, room, start, Groups { listed, count: per_slice }, is_first, straight);
         };
         let (zero, one, last) = (k.int(0), k.int(1), k.int(slices - 1));
         if slices > 1 {
@@ -49,15 +64,15 @@ impl Sparse<'_, '_> {
         k: &mut Builder,
         room: &Room,
         start: Val,
-        (listed, count): (Val, i64),
+        groups: Groups,
         is_first: bool,
         straight: Option<Straight>,
     ) {
         let (lanes, vectors, abreast) = (self.lanes as u32, self.vectors as usize, self.staging.abreast);
         let ty = self.sum(lanes);
-        let (zero, end) = (k.int(0), k.int(count));
+        let (zero, end) = (k.int(0), k.int(groups.count));
         k.for_each(zero, end, 1, |k, group| {
-            let group = k.add(listed, group);
+            let group = k.add(groups.listed, group);
             let place = |k: &mut Builder, turn: usize| {
                 let from = k.at_index(self.e.operand(2), group, abreast as u32);
                 let place = k.load(Ty::new(Elem::I8, 1), Addr { offset: from.offset + turn as i32, ..from });
@@ -117,13 +132,14 @@ impl Sparse<'_, '_> {
             k.add(self.e.operand(operand), bytes)
         };
         let (offsets, values) = (from_first(3, Some(each)), from_first(4, None));
+        let pointers = Pointers { staged, offsets, values };
         let (zero, count) = (k.int(0), k.sub(end, first));
         let count = k.bin(Bin::Shr, count, each);
         k.fold_loop(zero, count, (self.staging.abreast / shared) as i64, &init, |k, at, sums| {
             let mut sums = sums.to_vec();
             if shared > 1 {
                 for (n, sums) in sums.chunks_exact_mut(shared * vectors).enumerate() {
-                    self.block_of_non_zeros(k, (staged, offsets, values), at, n as i32, sums);
+                    self.block_of_non_zeros(k, pointers, at, n as i32, sums);
                 }
                 return sums;
             }
@@ -166,14 +182,8 @@ impl Sparse<'_, '_> {
     }
 
     /// Adds what the non-zeros of some output channels meet that share offset `n` behind `at`.
-    fn block_of_non_zeros(
-        &self,
-        k: &mut Builder,
-        (staged, offsets, values): (Val, Val, Val),
-        at: Val,
-        n: i32,
-        sums: &mut [Val],
-    ) {
+    fn block_of_non_zeros(&self, k: &mut Builder, pointers: Pointers, at: Val, n: i32, sums: &mut [Val]) {
+        let Pointers { staged, offsets, values } = pointers;
         let (vectors, shared, unit) = (self.vectors as usize, self.staging.shared as i32, self.unit * 4);
         let (elem, bytes) = if self.e.dtype(3) == DType::U16 { (Elem::I16, 2) } else { (Elem::I32, 4) };
         let from = k.at_index(offsets, at, bytes as u32);

@@ -5,6 +5,15 @@ use mcc_targets::schedule::{loops::MAX_INLINE_COPY_BYTES, threads::MIN_SHARED_RO
 use crate::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
 use mcc_ir::{DType, Dim};
 
+/// Indices from `first` to before `end`.
+#[derive(Clone, Copy)]
+pub struct IndexRange {
+    /// The first one.
+    pub first: Val,
+    /// That behind the last one.
+    pub end: Val,
+}
+
 /// What is done at each coordinate.
 type NestBody<'a> = Box<dyn FnOnce(&mut Builder, &[Val]) + 'a>;
 /// What is done from an index on, for a number of lanes.

@@ -1,7 +1,8 @@
 //! A register tile: rows times columns, over all contracted bytes.
 
 use super::{Int8Loops, Spot};
-use crate::kernels::gemm::{Rows, Tap, fetch_lines};
+use crate::kernels::gemm::ahead::fetch_lines;
+use crate::kernels::gemm::{Rows, Tap};
 use crate::kernels::int8::bitmask;
 use crate::kir::{Addr, Bin, Builder, Elem, Ty, Val};
 
@@ -16,7 +17,7 @@ impl Int8Loops<'_, '_> {
         let mut state = vec![zero; (spot.rows * spot.vectors) as usize];
         state.push(spot.right);
         state.extend(self.expanding.iter().flat_map(|(values, masks, _)| values.iter().chain([masks])));
-        state.extend(spot.next.iter().flatten().map(|n| n.0));
+        state.extend(spot.next.iter().flatten().map(|n| n.from));
         let start = k.int(0);
         let sums = self.taps(k, &self.taps, start, &pointers, spot, &state);
         if self.sink.is_none() && self.shares_leaves(spot) {
@@ -96,7 +97,7 @@ impl Int8Loops<'_, '_> {
             // Weights that come next are fetched while the rows meet these.
             let (state, next) = state.split_at(state.len() - fetched.len());
             let machine = self.e.request.target.machine;
-            let next = next.iter().zip(&fetched).map(|(&next, f)| fetch_lines(k, next, f.1, machine));
+            let next = next.iter().zip(&fetched).map(|(&next, f)| fetch_lines(k, next, f.lines, machine));
             let next: Vec<Val> = next.collect();
             let mut state = self.steps(k, state, vectors, self.tile.unroll, |k, row, step| match &held {
                 Some(held) => self.spread(k, held[row], step),
