@@ -1,7 +1,8 @@
 //! Code generation: a [`Program`] becomes an object file and a C header. It decides nothing: every choice is in the
 //! program already. Only this module sees Cranelift.
 //!
-//! - [`cranelift`][] for kernels on 128-bit vectors, [`x86`] for those on wider ones.
+//! - [`EMITTERS`] make machine code of kernels: [`cranelift`][] for 128-bit vectors, [`x86`] for wider ones; what they
+//!   have in common is [`emitter`].
 //! - [`entry`], [`dims`]: the functions around them; [`share`](entry::share): how several threads get to kernels.
 //! - [`abi`], [`descriptor`], [`refusals`], [`mod@header`]: the interface to callers.
 //! - [`object`]: the object file; [`cpu`]: what it asks the CPU.
@@ -14,6 +15,7 @@ mod cpu_tests;
 pub mod cranelift;
 mod descriptor;
 mod dims;
+pub mod emitter;
 mod entry;
 mod header;
 mod isa;
@@ -30,7 +32,9 @@ use std::sync::OnceLock;
 use mcc_targets::Target;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use emitter::EmitterInfo;
 use mcc_ir::{Error, Result};
+use mcc_kernel::kir::Kernel;
 use mcc_kernel::program::Program;
 
 pub use archive::archive;
@@ -81,22 +85,34 @@ fn pool() -> Result<&'static ThreadPool> {
     POOL.get_or_init(build).as_ref().map_err(Error::clone)
 }
 
+/// All emitters. The first one that takes a target makes its kernels: an emitter made for an architecture stands before
+/// Cranelift.
+pub const EMITTERS: &[&EmitterInfo] = &[&x86::X86, &cranelift::CRANELIFT];
+
+/// The emitter that makes a target's kernels.
+///
+/// # Errors
+/// When there is none.
+pub fn emitter_of(target: &Target) -> Result<&'static EmitterInfo> {
+    EMITTERS.iter().copied().find(|emitter| emitter.takes(target)).ok_or_else(|| {
+        let bits = 8 * target.vector_bytes;
+        Error::internal(format!("target {}: no emitter makes vectors of {bits} bits", target.triple))
+    })
+}
+
 /// The program's kernels as CLIF text.
 ///
 /// # Errors
 /// As [`compile`]; and where kernels are not compiled by Cranelift.
 pub fn clif_text(program: &Program, target: &Target) -> Result<String> {
-    if x86::handles(target) {
-        return Err(Error::unsupported("kernels for AVX2 and AVX-512 are not made of CLIF")
-            .help("--emit asm shows their instructions; --cpu x86-64-v2 makes CLIF"));
-    }
-    let isa = isa::isa(target, program.checked)?;
-    let imports = cranelift::Imports { memcpy: 0, memset: 1 };
-    let texts = program.kernels.iter().map(|k| {
-        let function = cranelift::function(k, target, &*isa, imports);
-        format!("; {}\n{}\n", k.name, function.display())
-    });
-    Ok(texts.collect())
+    let info = emitter_of(target)?;
+    let emitter = (info.new)(target, program.checked)?;
+    listing(program, |kernel| {
+        emitter.clif(kernel)?.ok_or_else(|| {
+            Error::unsupported(format!("{} makes no CLIF", info.name))
+                .help("--emit asm shows the instructions; --cpu x86-64-v2 makes CLIF")
+        })
+    })
 }
 
 /// The program's kernels as assembly text.
@@ -104,18 +120,11 @@ pub fn clif_text(program: &Program, target: &Target) -> Result<String> {
 /// # Errors
 /// As [`compile`].
 pub fn asm_text(program: &Program, target: &Target) -> Result<String> {
-    let isa = isa::isa(target, program.checked)?;
-    let imports = cranelift::Imports { memcpy: 0, memset: 1 };
-    let mut text = String::new();
-    for kernel in &program.kernels {
-        if x86::handles(target) {
-            text += &format!("; {}\n{}\n", kernel.name, x86::listing(&x86::function(kernel, target, program.checked)?));
-            continue;
-        }
-        let mut context = cranelift_codegen::Context::for_function(cranelift::function(kernel, target, &*isa, imports));
-        context.set_disasm(true);
-        let code = object::compile_function(&*isa, &mut context, &kernel.name)?;
-        text += &format!("; {}\n{}\n", kernel.name, code.vcode.as_deref().unwrap_or_default());
-    }
-    Ok(text)
+    let emitter = (emitter_of(target)?.new)(target, program.checked)?;
+    listing(program, |kernel| emitter.assembly(kernel))
+}
+
+/// Kernels as text, each below its name.
+fn listing(program: &Program, text: impl Fn(&Kernel) -> Result<String>) -> Result<String> {
+    program.kernels.iter().map(|kernel| Ok(format!("; {}\n{}\n", kernel.name, text(kernel)?))).collect()
 }

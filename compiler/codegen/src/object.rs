@@ -1,22 +1,18 @@
 //! The object file: functions, constants, descriptor.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use cranelift_codegen::Context;
-use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::{AbiParam, Function, InstBuilder, Signature, types};
-use cranelift_codegen::isa::TargetIsa;
-use cranelift_codegen::{CompiledCode, FinalizedMachReloc};
-use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, ModuleReloc, default_libcall_names};
+use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, default_libcall_names};
 use cranelift_object::{ObjectBuilder, ObjectModule};
 use mcc_targets::{Arch, FeatureSet, Target};
 use rayon::prelude::*;
 
+use super::emitter::{MachineCode, Symbols};
 use super::entry::share;
 use super::refusals::Refusals;
-use super::{abi, cpu, cranelift, descriptor, entry, isa, x86};
+use super::{abi, cpu, cranelift, descriptor, emitter_of, entry, isa};
 use mcc_ir::{Error, Result};
 use mcc_kernel::program::{ALIGN, Program};
 
@@ -88,13 +84,6 @@ struct Names {
     locals: String,
     entry: String,
     linkage: Linkage,
-}
-
-/// Machine code that is not in the object yet.
-struct MachineCode {
-    bytes: Vec<u8>,
-    relocations: Vec<FinalizedMachReloc>,
-    function: Function,
 }
 
 impl Object<'_> {
@@ -183,26 +172,18 @@ impl Object<'_> {
     /// Defines all of one variant.
     fn variant(&mut self, variant: Variant<'_>, names: &Names) -> Result<Functions> {
         let Variant { program, target } = variant;
-        let imports = cranelift::Imports { memcpy: self.import("memcpy")?, memset: self.import("memset")? };
+        let info = emitter_of(target)?;
+        let imports = info.imports.iter().map(|name| self.import(name)).collect::<Result<Vec<FuncId>>>()?;
         let mut kernels = Vec::with_capacity(program.kernels.len());
         for (i, kernel) in program.kernels.iter().enumerate() {
-            let signature = cranelift::signature(kernel, target, self.module.isa());
+            let signature = info.convention.signature(kernel, self.module.isa());
             let symbol = format!("{}_{i}_{}", names.locals, identifier(&kernel.name));
             kernels.push(self.declare(&symbol, Linkage::Local, &signature)?);
         }
         let constants = self.constants(program)?;
-        let module_isa = isa::isa(target, program.checked)?;
-        let compiled: Vec<Result<MachineCode>> = program
-            .kernels
-            .par_iter()
-            .map(|k| match x86::handles(target) {
-                true => Ok(MachineCode {
-                    bytes: x86::function(k, target, program.checked)?,
-                    relocations: Vec::new(),
-                    function: Function::new(),
-                }),
-                false => compile(&*module_isa, cranelift::function(k, target, &*module_isa, imports), &k.name),
-            })
+        let emitter = (info.new)(target, program.checked)?;
+        let compiled: Vec<Result<MachineCode>> = (program.kernels.par_iter().zip(&kernels))
+            .map(|(kernel, &own)| emitter.compile(kernel, &Symbols { own, imports: &imports }))
             .collect();
         for (&id, code) in kernels.iter().zip(compiled) {
             self.define(id, &code?)?;
@@ -222,7 +203,7 @@ impl Object<'_> {
         for arguments in share::arguments(program) {
             let suffix = format!("task_{}_{}", arguments.0, arguments.1);
             let id = local(self, &suffix, 2, false)?;
-            let function = share::task(&self.module, arguments, cranelift::convention(target, self.module.isa()));
+            let function = share::task(&self.module, arguments, info.convention.for_cranelift(self.module.isa()));
             self.define_entry(id, function)?;
             tasks.insert(arguments, id);
         }
@@ -268,14 +249,14 @@ impl Object<'_> {
 
     /// Defines a function around kernels.
     fn define_entry(&mut self, id: FuncId, function: Function) -> Result<()> {
-        let code = compile(self.module.isa(), function, self.name)?;
+        let code = cranelift::machine_code(self.module.isa(), function, id, self.name)?;
         self.define(id, &code)
     }
 
-    fn import(&mut self, name: &str) -> Result<u32> {
+    fn import(&mut self, name: &str) -> Result<FuncId> {
         // Calls carry their own signatures.
         let signature = Signature::new(self.module.isa().default_call_conv());
-        Ok(self.declare(name, Linkage::Import, &signature)?.as_u32())
+        self.declare(name, Linkage::Import, &signature)
     }
 
     fn declare(&mut self, name: &str, linkage: Linkage, signature: &Signature) -> Result<FuncId> {
@@ -305,35 +286,8 @@ impl Object<'_> {
 
     fn define(&mut self, id: FuncId, code: &MachineCode) -> Result<()> {
         self.text_bytes += code.bytes.len();
-        let relocations: Vec<ModuleReloc> =
-            code.relocations.iter().map(|r| ModuleReloc::from_mach_reloc(r, &code.function, id)).collect();
-        self.module.define_function_bytes(id, FUNCTION_ALIGN, &code.bytes, &relocations).map_err(module_error)
+        self.module.define_function_bytes(id, FUNCTION_ALIGN, &code.bytes, &code.relocations).map_err(module_error)
     }
-}
-
-fn compile(isa: &dyn TargetIsa, function: Function, name: &str) -> Result<MachineCode> {
-    let mut context = Context::for_function(function);
-    let compiled = compile_function(isa, &mut context, name)?;
-    let (bytes, relocations) = (compiled.code_buffer().to_vec(), compiled.buffer.relocs().to_vec());
-    Ok(MachineCode { bytes, relocations, function: context.func })
-}
-
-/// Compiles the function of a context.
-///
-/// # Errors
-/// When Cranelift refuses it; with its CLIF where the compiler checks its own work.
-pub fn compile_function<'a>(isa: &dyn TargetIsa, context: &'a mut Context, name: &str) -> Result<&'a CompiledCode> {
-    let compiled = catch_unwind(AssertUnwindSafe(|| {
-        context.compile(isa, &mut ControlPlane::default()).map(|_| ()).map_err(|e| {
-            let listing = if isa.flags().enable_verifier() { format!("\n{}", e.func.display()) } else { String::new() };
-            let what = cranelift_codegen::print_errors::pretty_error(e.func, e.inner);
-            Error::internal(format!("kernel {name}: {what}{listing}"))
-        })
-    }));
-    // Cranelift panics where its check of an allocation fails.
-    let gave_up = || Error::internal(format!("kernel {name}: Cranelift gave up"));
-    compiled.map_err(|_| gave_up())??;
-    context.compiled_code().ok_or_else(gave_up)
 }
 
 fn module_error(e: cranelift_module::ModuleError) -> Error {

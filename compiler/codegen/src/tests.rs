@@ -3,6 +3,7 @@
 mod branches;
 mod dot;
 mod emit;
+mod emitters;
 mod frames;
 mod math;
 mod numbers;
@@ -10,7 +11,7 @@ mod part;
 mod quantize;
 
 use bytes::Bytes;
-use mcc_targets::Target;
+use mcc_targets::{Arch, Target};
 
 use mcc_testing::{port, program, sh};
 
@@ -71,7 +72,7 @@ fn loops_carry_and_may_not_run() {
         let count = k.load(Ty::I64, count);
         let zero = k.int(0);
         let first = k.int(100);
-        let sum = k.fold_loop(zero, count, 1, &[first], &mut |k, i, sum| {
+        let sum = k.fold_loop(zero, count, 1, &[first], |k, i, sum| {
             let at = k.at_index(from, i, 8);
             let x = k.load(Ty::I64, at);
             vec![k.add(sum[0], x)]
@@ -91,12 +92,12 @@ fn choices_give_values() {
     let (from, to) = (k.pointer(0), k.pointer(1));
     let zero = k.int(0);
     let end = k.int(4);
-    k.for_each(zero, end, 1, &mut |k, i| {
+    k.for_each(zero, end, 1, |k, i| {
         let at = k.at_index(from, i, 4);
         let x = k.load(Ty::new(Elem::F32, 1), at);
         let nought = k.zero(Ty::new(Elem::F32, 1));
         let negative = k.cmp(Cmp::Lt, x, nought);
-        let y = k.choose(negative, &mut |k| vec![k.mul(x, x)], &mut |_| vec![x]);
+        let y = k.choose(negative, |k| vec![k.mul(x, x)], |_| vec![x]);
         let at = k.at_index(to, i, 4);
         k.store(at, y[0]);
     });
@@ -127,7 +128,7 @@ fn comparisons_read_from_anywhere() {
 }
 
 /// A kernel that maps lanes of one type to lanes of another.
-fn map(from: Ty, to: Ty, f: &mut dyn FnMut(&mut Builder, Val) -> Val) -> Kernel {
+fn map(from: Ty, to: Ty, mut f: impl FnMut(&mut Builder, Val) -> Val) -> Kernel {
     let mut k = Builder::new("map", 2);
     let (source, target) = (k.pointer(0), k.pointer(1));
     let at = k.at(source, 0);
@@ -283,7 +284,7 @@ fn extrema_keep_nan() {
 #[test]
 fn masks_select_and_count() {
     let ty = Ty::new(Elem::F32, 4);
-    let kernel = map(ty, ty, &mut |k, x| {
+    let kernel = map(ty, ty, |k, x| {
         let zero = k.zero(ty);
         let two = k.float(2.0, ty);
         let positive = k.cmp(Cmp::Gt, x, zero);
@@ -304,7 +305,7 @@ fn masks_select_and_count() {
 #[test]
 fn narrow_masks_ignore_what_lies_above() {
     let ty = Ty::new(Elem::F32, 2);
-    let kernel = map(ty, Ty::new(Elem::I32, 1), &mut |k, x| {
+    let kernel = map(ty, Ty::new(Elem::I32, 1), |k, x| {
         let doubled = k.shuffle(x, x, &[0, 1]);
         let zero = k.zero(ty);
         // What the upper lanes hold: x / 0 there would be NaN, and NaN != 0.
@@ -343,7 +344,7 @@ fn symbolic() -> Program {
     let at = k.at(w, 0);
     let w = k.load(ty, at);
     let (zero, end) = (k.int(0), k.dim(&n));
-    k.for_each(zero, end, 1, &mut |k, i| {
+    k.for_each(zero, end, 1, |k, i| {
         let at = k.at_index(x, i, 4);
         let v = k.load(ty, at);
         let sum = k.add(v, w);
@@ -496,7 +497,7 @@ fn aarch64_callers() {
 #[test]
 fn arm_multiplies_by_element() {
     let ty = Ty::new(Elem::F32, 4);
-    let kernel = map(ty, ty, &mut |k, x| k.fma_lane(x, x, 2, x));
+    let kernel = map(ty, ty, |k, x| k.fma_lane(x, x, 2, x));
     let target = Target::new("aarch64-unknown-linux-gnu", None).expect("a known triple");
     let text = super::asm_text(&program(kernel, &[16], 16), &target).expect("compiles");
     assert!(text.contains(".s[2]") && text.contains("fmla") && !text.contains("dup"), "{text}");

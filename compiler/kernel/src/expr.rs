@@ -76,6 +76,14 @@ impl ExprKind {
     }
 }
 
+/// What nodes are emitted with: see [`Expr::emit`].
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    lanes: u32,
+    anchor: Option<Val>,
+    tables: &'a [Val],
+}
+
 impl Expr {
     /// Adds a node and gives its index.
     pub fn push(&mut self, kind: ExprKind, dtype: DType) -> usize {
@@ -100,9 +108,9 @@ impl Expr {
         lanes: u32,
         anchor: Option<Val>,
         tables: &[Val],
-        leaf: &mut dyn FnMut(&mut Builder, usize) -> Val,
+        mut leaf: impl FnMut(&mut Builder, usize) -> Val,
     ) -> Option<Val> {
-        self.first(self.nodes.len(), k, lanes, anchor, tables, leaf)?.last().copied()
+        self.first(self.nodes.len(), k, Context { lanes, anchor, tables }, &mut leaf)?.last().copied()
     }
 
     /// Whether it makes bytes of floats.
@@ -142,11 +150,11 @@ impl Expr {
         lanes: u32,
         anchor: Option<Val>,
         tables: &[Val],
-        leaf: &mut dyn FnMut(&mut Builder, usize) -> Val,
+        mut leaf: impl FnMut(&mut Builder, usize) -> Val,
     ) -> Option<(Val, Val)> {
         let (node, _) = self.quantization_of_result()?;
         let ExprKind::Quantize(x, zero, _) = self.nodes[node].kind else { return None };
-        let values = self.first(node, k, lanes, anchor, tables, leaf)?;
+        let values = self.first(node, k, Context { lanes, anchor, tables }, &mut leaf)?;
         Some((values[x], values[zero]))
     }
 
@@ -155,14 +163,12 @@ impl Expr {
         &self,
         count: usize,
         k: &mut Builder,
-        lanes: u32,
-        anchor: Option<Val>,
-        tables: &[Val],
+        context: Context<'_>,
         leaf: &mut dyn FnMut(&mut Builder, usize) -> Val,
     ) -> Option<Vec<Val>> {
         let mut values: Vec<Val> = Vec::with_capacity(count);
         for n in 0..count {
-            let v = self.node(k, n, lanes, anchor, (&values, tables), leaf)?;
+            let v = self.node(k, n, context, &values, leaf)?;
             values.push(v);
         }
         Some(values)
@@ -172,11 +178,11 @@ impl Expr {
         &self,
         k: &mut Builder,
         n: usize,
-        lanes: u32,
-        anchor: Option<Val>,
-        (values, tables): (&[Val], &[Val]),
+        context: Context<'_>,
+        values: &[Val],
         leaf: &mut dyn FnMut(&mut Builder, usize) -> Val,
     ) -> Option<Val> {
+        let Context { lanes, anchor, tables } = context;
         let node = &self.nodes[n];
         let dtype_of = |n: usize| self.nodes[n].dtype;
         Some(match &node.kind {

@@ -25,7 +25,7 @@ use super::view::View;
 use mcc_ir::{DType, Error, Graph, NodeId, Op, Result, Tensor, Traits, Value, WeightFormat};
 
 /// Whether a view is a part of a buffer that an operand of a convolution may be.
-fn shows_part(graph: &Graph, view: NodeId, (user, operand): (NodeId, usize)) -> bool {
+fn shows_part(graph: &Graph, view: NodeId, user: NodeId, operand: usize) -> bool {
     let (Op::Slice { ranges }, Some(x)) = (graph.op(view), graph.operand(view, 0)) else { return false };
     let user = graph.op(user);
     use WeightFormat::{Dense, Depthwise, Int8Depthwise};
@@ -115,7 +115,7 @@ impl Fusion<'_> {
             let read_in_place = |&(user, n): &(NodeId, usize)| {
                 graph.op(user).is(Traits::ELEMENTWISE)
                     || graph.op(user).is(Traits::VIEW)
-                    || shows_part(graph, node, (user, n))
+                    || shows_part(graph, node, user, n)
             };
             if graph.is_output(node.into()) || !users.iter().all(read_in_place) {
                 self.stored.insert(node);

@@ -256,7 +256,7 @@ impl<'a> Lowering<'a> {
         self.add_tables(&mut args, &group.expr, self.graph.label(group.root));
         let over = self.in_place_leaf(n, group, &ty);
         let (result, place) = self.result(group.root.into(), over)?;
-        let (kernel, scratch) = kernels::elementwise::build(&group.expr, &leaves, (&ty, place.as_ref()), self.config)?;
+        let (kernel, scratch) = kernels::elementwise::build(&group.expr, &leaves, &ty, place.as_ref(), self.config)?;
         args.push(result);
         let operands: Vec<TensorType> = group.leaves.iter().map(|l| self.graph.ty(l.value).clone()).collect();
         let work = work::of(self.graph.op(group.root), &operands, &[ty]);
@@ -434,7 +434,7 @@ impl<'a> Lowering<'a> {
             let mut expr = Expr::default();
             expr.push(expr::ExprKind::Leaf(0), ty.dtype);
             let leaf = (ty.dtype, View::contiguous(&ty.shape));
-            let (kernel, _) = kernels::elementwise::build(&expr, &[leaf], (ty, None), self.config)?;
+            let (kernel, _) = kernels::elementwise::build(&expr, &[leaf], ty, None, self.config)?;
             let label = if graph.is_region() { label } else { &output.name };
             self.call(kernel, vec![from.into(), to.into()], label, Work::default());
         }

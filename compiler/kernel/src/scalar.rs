@@ -266,7 +266,7 @@ fn divide(k: &mut Builder, dtype: DType, a: Val, b: Val) -> Val {
     }
     let unsigned = dtype.class() == DTypeClass::Unsigned;
     let constant = k.as_int(b);
-    by_lanes(k, ty, &mut |k, lane| {
+    by_lanes(k, ty, |k, lane| {
         let x = k.lane(a, lane as u8);
         let y = lane_of(k, b, constant, lane);
         let (safe, by_zero, by_minus) = guard(k, y, constant, unsigned);
@@ -288,7 +288,7 @@ fn remainder(k: &mut Builder, dtype: DType, a: Val, b: Val) -> Val {
     let ty = k.ty(a);
     let unsigned = dtype.class() == DTypeClass::Unsigned;
     let constant = k.as_int(b);
-    by_lanes(k, ty, &mut |k, lane| {
+    by_lanes(k, ty, |k, lane| {
         let x = k.lane(a, lane as u8);
         let y = lane_of(k, b, constant, lane);
         // By one in place of zero or minus one, the remainder is the zero it should be.
@@ -330,7 +330,7 @@ fn power(k: &mut Builder, dtype: DType, a: Val, b: Val) -> Val {
     let (zero, one) = (k.int_of(0, ty), k.int_of(1, ty));
     let count = k.int(1);
     let (start, rounds) = (k.int(0), k.int(i64::from(dtype.bits())));
-    let product = k.fold_loop(start, rounds, 1, &[one, a, b], &mut |k, _, state| {
+    let product = k.fold_loop(start, rounds, 1, &[one, a, b], |k, _, state| {
         let &[result, base, rest] = state else { return state.to_vec() };
         let bit = k.bin(Bin::And, rest, one);
         let odd = k.cmp(Cmp::Ne, bit, zero);
@@ -368,7 +368,7 @@ fn shift(k: &mut Builder, op: Bin, dtype: DType, a: Val, b: Val) -> Val {
             k.bin(op, a, count)
         }
         Some(_) => k.zero(ty),
-        None => by_lanes(k, ty, &mut |k, lane| {
+        None => by_lanes(k, ty, |k, lane| {
             let (x, count) = (k.lane(a, lane as u8), k.lane(b, lane as u8));
             let one = ty.with_lanes(1);
             let (zero, limit) = (k.int_of(0, one), k.int_of(bits, one));

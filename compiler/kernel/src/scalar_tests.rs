@@ -6,12 +6,12 @@ use crate::numbers::{load, store};
 use mcc_ir::Tensor;
 
 /// Applies `f` to whole tensors, in vectors.
-fn run(result: DType, operands: &[&Tensor], lanes: u32, f: &dyn Fn(&mut Builder, &[Val]) -> Val) -> Tensor {
+fn run(result: DType, operands: &[&Tensor], lanes: u32, f: impl Fn(&mut Builder, &[Val]) -> Val) -> Tensor {
     let count = operands[0].numel();
     let mut k = Builder::new("test", operands.len() as u32 + 1);
     let (start, end) = (k.int(0), k.int(count as i64));
     let pointers: Vec<Val> = (0..=operands.len() as u32).map(|n| k.pointer(n)).collect();
-    k.for_each(start, end, i64::from(lanes), &mut |k, i| {
+    k.for_each(start, end, i64::from(lanes), |k, i| {
         let values: Vec<Val> = operands
             .iter()
             .zip(&pointers)
@@ -137,7 +137,7 @@ fn integers_as_in_wide_arithmetic() {
         for op in BINARY {
             let result = if op.is_comparison() { DType::Bool } else { dtype };
             for lanes in [1, 4] {
-                let got = run(result, &[&a, &b], lanes, &|k, v| binary(k, op, dtype, v[0], v[1]));
+                let got = run(result, &[&a, &b], lanes, |k, v| binary(k, op, dtype, v[0], v[1]));
                 for i in 0..got.numel() {
                     let exact = reference(op, dtype, wide(&a, i), wide(&b, i));
                     let want = Tensor::from_i64s(result, vec![1], &[exact as i64]).unwrap();
@@ -154,7 +154,7 @@ fn masks_and_selections() {
     let a = Tensor::from_f64s(DType::F64, vec![4], &[1.0, f64::NAN, -0.0, 3.0]).unwrap();
     let b = Tensor::from_f64s(DType::F64, vec![4], &[2.0, 1.0, 0.0, -3.0]).unwrap();
     for lanes in [1, 2, 4] {
-        let got = run(DType::F64, &[&a, &b], lanes, &|k, v| {
+        let got = run(DType::F64, &[&a, &b], lanes, |k, v| {
             let less = binary(k, BinaryOp::Less, DType::F64, v[0], v[1]);
             let nan = unary(k, UnaryOp::IsNan, DType::F64, v[0]);
             let either = binary(k, BinaryOp::Or, DType::Bool, less, nan);
@@ -163,7 +163,7 @@ fn masks_and_selections() {
         });
         assert_eq!(got.to_f64s(), [2.0, 1.0, -0.0, 3.0]);
         let condition = Tensor::from_i64s(DType::Bool, vec![4], &[1, 0, 1, 0]).unwrap();
-        let got = run(DType::F64, &[&condition, &a, &b], lanes, &|k, v| select(k, v[0], v[1], v[2]));
+        let got = run(DType::F64, &[&condition, &a, &b], lanes, |k, v| select(k, v[0], v[1], v[2]));
         assert_eq!(got.to_f64s(), [1.0, 1.0, -0.0, -3.0]);
     }
 }
@@ -171,13 +171,13 @@ fn masks_and_selections() {
 #[test]
 fn signs_and_bits() {
     let x = Tensor::from_i64s(DType::I8, vec![4], &[-128, -1, 0, 127]).unwrap();
-    let of = |op| run(DType::I8, &[&x], 4, &|k, v| unary(k, op, DType::I8, v[0])).to_i64s();
+    let of = |op| run(DType::I8, &[&x], 4, |k, v| unary(k, op, DType::I8, v[0])).to_i64s();
     assert_eq!(of(UnaryOp::Neg), [-128, 1, 0, -127]);
     assert_eq!(of(UnaryOp::Abs), [-128, 1, 0, 127]);
     assert_eq!(of(UnaryOp::Sign), [-1, -1, 0, 1]);
     assert_eq!(of(UnaryOp::BitNot), [127, 0, -1, -128]);
     let x = Tensor::from_f64s(DType::F32, vec![4], &[-2.5, f64::NAN, -0.0, f64::INFINITY]).unwrap();
-    let of = |op| run(DType::F32, &[&x], 4, &|k, v| unary(k, op, DType::F32, v[0])).to_f64s();
+    let of = |op| run(DType::F32, &[&x], 4, |k, v| unary(k, op, DType::F32, v[0])).to_f64s();
     assert_eq!(format!("{:?}", of(UnaryOp::Sign)), "[-1.0, NaN, -0.0, 1.0]");
     assert_eq!(format!("{:?}", of(UnaryOp::Round)), "[-2.0, NaN, -0.0, inf]");
 }

@@ -110,7 +110,7 @@ const NUMBERS: &[(&str, &[&str])] = &[
         &["LARGEST", "ALL_WHOLE", "ALIGNED", "MAGIC", "LEAST_BITS", "MOST_BITS"],
     ),
     ("kernel/src/kernels/lowbit/int8.rs", &["NARROW", "UNSIGNED_NARROW", "LONGEST"]),
-    ("kernel/src/kernels/conv/winograd.rs", &["PAIRS"]),
+    ("kernel/src/kernels/conv/winograd_maps.rs", &["PAIRS"]),
     ("passes/src/canonical/algebra/binary.rs", &["REASSOCIATE_BELOW"]),
     ("passes/src/pack/codebook.rs", &["TOLERANCE"]),
     ("passes/src/pack/lowbit.rs", &["TOLERANCE", "SPAN"]),

@@ -49,7 +49,7 @@ impl Translator<'_> {
 
     /// Between 16-bit floats, as words, and `f32`: scalars only, so a target has no use for kernels with them.
     pub(super) fn convert_halves(&mut self, parts: &[Value], from: Ty, to: Ty) -> Parts {
-        self.lane_by_lane(to, &mut |t, lane| {
+        self.lane_by_lane(to, |t, lane| {
             let v = if from.lanes == 1 { parts[0] } else { t.lane(parts, from, lane) };
             if to.elem == Elem::F32 {
                 let half = t.cast_bits(v, types::F16);
@@ -107,7 +107,7 @@ impl Translator<'_> {
     }
 
     fn convert_lanes(&mut self, parts: &[Value], from: Ty, to: Ty, signed: bool) -> Parts {
-        self.lane_by_lane(to, &mut |f, i| {
+        self.lane_by_lane(to, |f, i| {
             let lane = f.lane(parts, from, i);
             f.convert_scalar(lane, from.elem, to.elem, signed)
         })

@@ -160,7 +160,7 @@ impl Translator<'_> {
             && !ty.elem.is_float()
             && (matches!(op, Bin::Div | Bin::UDiv | Bin::Rem | Bin::URem) || (op == Bin::Mul && ty.elem == Elem::I8));
         if by_lane {
-            return self.lane_by_lane(ty, &mut |f, i| {
+            return self.lane_by_lane(ty, |f, i| {
                 let (x, y) = (f.lane(&a, ty, i), f.lane(&b, ty, i));
                 f.bin_part(op, x, y, ty.with(ty.elem))
             });

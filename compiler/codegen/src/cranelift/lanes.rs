@@ -62,7 +62,7 @@ impl Translator<'_> {
     }
 
     /// A vector computed one lane after another.
-    pub(super) fn lane_by_lane(&mut self, ty: Ty, of_lane: &mut dyn FnMut(&mut Self, u32) -> Value) -> Parts {
+    pub(super) fn lane_by_lane(&mut self, ty: Ty, mut of_lane: impl FnMut(&mut Self, u32) -> Value) -> Parts {
         let scalars: Vec<Value> = (0..ty.lanes).map(|i| of_lane(self, i)).collect();
         self.gather_lanes(ty, &scalars)
     }
@@ -83,7 +83,7 @@ impl Translator<'_> {
             if i < from.lanes { (a, i) } else { (b, i - from.lanes) }
         };
         if from.lanes == 1 || ty.lanes == 1 {
-            return self.lane_by_lane(ty, &mut |f, i| {
+            return self.lane_by_lane(ty, |f, i| {
                 let (parts, lane) = source(pattern[i as usize]);
                 f.lane(parts, from, lane)
             });
@@ -121,7 +121,7 @@ impl Translator<'_> {
     /// See [`Inst::Permute`](mcc_kernel::kir::Inst::Permute): bytes of one register by places of bytes, or lane by lane.
     pub(super) fn permute(&mut self, parts: &[Value], places: &[Value], ty: Ty) -> Parts {
         if parts.len() > 1 || ty.lanes < 4 {
-            return self.lane_by_lane(ty, &mut |t, lane| {
+            return self.lane_by_lane(ty, |t, lane| {
                 let place = t.lane(places, ty.with(Elem::I32), lane);
                 let place = t.b.ins().band_imm_u(place, i64::from(ty.lanes - 1));
                 let first = t.lane(parts, ty, 0);

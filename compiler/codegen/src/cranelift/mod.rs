@@ -1,4 +1,4 @@
-//! Kernel IR to CLIF, 128-bit vectors: every target but AVX2 and AVX-512, whose kernels are of [`x86`].
+//! Kernel IR to CLIF, 128-bit vectors; see [`CRANELIFT`].
 //!
 //! - A kernel value becomes one CLIF value, or several when its lanes need more than one register ([`Parts`]).
 //!   Vectors of less than 16 bytes sit in the low lanes of a register; the lanes above are undefined.
@@ -8,6 +8,7 @@
 //!   address folding. Constants are made where they are used: held over a loop they would cost the registers that
 //!   accumulators need. Only innermost loops on aarch64 hold theirs, if there are registers for them; see [`pool`].
 
+mod compile;
 mod convert;
 mod dot;
 mod insts;
@@ -27,35 +28,14 @@ use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use mcc_targets::{Arch, Target};
 
-use super::x86;
+use compile::Imports;
+pub use compile::{CRANELIFT, machine_code};
 use mcc_kernel::kir::{Addr, Carried, Elem, Inst, Kernel, Stmt, Ty, Val};
 
-/// What kernels may call: function indices of the module.
-#[derive(Debug, Clone, Copy)]
-pub struct Imports {
-    /// `memcpy`.
-    pub memcpy: u32,
-    /// `memset`.
-    pub memset: u32,
-}
-
-/// Signature of a kernel.
-pub fn signature(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa) -> Signature {
-    let mut signature = Signature::new(convention(target, isa));
-    let arguments = kernel.pointers as usize + kernel.symbols.len();
-    signature.params = vec![AbiParam::new(types::I64); arguments];
-    signature
-}
-
-/// Calling convention of kernels: the wide emitter's code is the same on every system.
-pub fn convention(target: &Target, isa: &dyn TargetIsa) -> CallConv {
-    if x86::handles(target) { CallConv::SystemV } else { isa.default_call_conv() }
-}
-
 /// Translates a kernel.
-pub fn function(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa, imports: Imports) -> Function {
+fn function(kernel: &Kernel, target: &Target, isa: &dyn TargetIsa, imports: Imports) -> Function {
     let kernel = &mcc_kernel::kir::tidy::tidy(kernel, target.arch);
-    let mut func = Function::with_name_signature(UserFuncName::default(), signature(kernel, target, isa));
+    let mut func = Function::with_name_signature(UserFuncName::default(), CRANELIFT.convention.signature(kernel, isa));
     let mut context = FunctionBuilderContext::new();
     let mut b = FunctionBuilder::new(&mut func, &mut context);
     let entry = b.create_block();

@@ -14,7 +14,7 @@ impl Translator<'_> {
         self.address(from);
         let done = self.b.create_block();
         let result: Parts = (0..part_count(ty)).map(|_| self.b.append_block_param(done, part_type(ty))).collect();
-        self.whole_or(count, ty, &mut |f| {
+        self.whole_or(count, ty, |f| {
             let parts = f.load(from, ty);
             f.b.ins().jump(done, &arguments(&parts));
         });
@@ -45,7 +45,7 @@ impl Translator<'_> {
         self.address(to);
         let parts = self.parts(v);
         let done = self.b.create_block();
-        self.whole_or(count, ty, &mut |f| {
+        self.whole_or(count, ty, |f| {
             f.store(to, v);
             f.b.ins().jump(done, &[]);
         });
@@ -65,7 +65,7 @@ impl Translator<'_> {
     /// See [`Inst::LoadExpanded`](mcc_kernel::kir::Inst::LoadExpanded): a byte at a time.
     pub(super) fn load_expanded(&mut self, from: Addr, mask: Val, ty: Ty) -> Parts {
         let ((mut at, offset), mask) = (self.address(from), self.scalar(mask));
-        self.lane_by_lane(ty, &mut |f, lane| {
+        self.lane_by_lane(ty, |f, lane| {
             let (lane, one) = (f.b.ins().iconst(types::I64, i64::from(lane)), f.b.ins().iconst(types::I64, 1));
             let bit = f.b.ins().ushr(mask, lane);
             let bit = f.b.ins().band(bit, one);
@@ -77,7 +77,7 @@ impl Translator<'_> {
     }
 
     /// Does something, which ends its block, when all lanes count, and goes on where they do not.
-    fn whole_or(&mut self, count: Value, ty: Ty, whole: &mut dyn FnMut(&mut Self)) {
+    fn whole_or(&mut self, count: Value, ty: Ty, mut whole: impl FnMut(&mut Self)) {
         let (all, some) = (self.b.create_block(), self.b.create_block());
         let counts = self.counts(count, ty.lanes - 1);
         self.b.ins().brif(counts, all, &[], some, &[]);

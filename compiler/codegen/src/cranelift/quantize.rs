@@ -48,7 +48,7 @@ impl Translator<'_> {
         if ty.lanes == 1 {
             return vec![find(self, parts[0])];
         }
-        self.lane_by_lane(ty, &mut |f, i| {
+        self.lane_by_lane(ty, |f, i| {
             let byte = f.lane(&parts, ty, i);
             find(f, byte)
         })

@@ -40,7 +40,7 @@ fn kernel(ty: Ty, count: usize) -> Kernel {
     let (from, to) = (k.pointer(0), k.pointer(1));
     let (start, end) = (k.int(0), k.int(count as i64));
     for (n, (_, f)) in FUNCTIONS.iter().enumerate() {
-        k.for_each(start, end, i64::from(ty.lanes), &mut |k, i| {
+        k.for_each(start, end, i64::from(ty.lanes), |k, i| {
             let at = k.at_index(from, i, ty.elem.bytes());
             let x = k.load(ty, at);
             let y = f(k, x);

@@ -28,7 +28,7 @@ fn all_casts() {
             let (start, end) = (k.int(0), k.int(count as i64));
             let mut output = 0;
             for to in DType::all() {
-                k.for_each(start, end, i64::from(lanes), &mut |k, i| {
+                k.for_each(start, end, i64::from(lanes), |k, i| {
                     let at = k.at_index(source, i, from.size() as u32);
                     let v = load(k, from, at, lanes);
                     let v = cast(k, v, from, to, true);
@@ -69,7 +69,7 @@ fn halves() {
         let mut k = Builder::new("halves", 2).with_halves(true);
         let (source, target) = (k.pointer(0), k.pointer(1));
         let (start, end) = (k.int(0), k.int(1 << 16));
-        k.for_each(start, end, lanes, &mut |k, i| {
+        k.for_each(start, end, lanes, |k, i| {
             let at = k.at_index(source, i, 2);
             let v = load(k, DType::F16, at, lanes as u32);
             let at = k.at_index(target, i, 4);

@@ -15,7 +15,7 @@ fn parts_touch_what_counts() {
         let mut k = Builder::new("parts", 3);
         let (source, table, target) = (k.pointer(0), k.pointer(1), k.pointer(2));
         let (zero, end) = (k.int(0), k.int(rounds as i64));
-        k.for_each(zero, end, 1, &mut |k, i| {
+        k.for_each(zero, end, 1, |k, i| {
             let at = k.at_index(table, i, 8);
             let count = k.load(Ty::I64, at);
             let (none, all) = (k.int(0), k.int(lanes.into()));
@@ -68,7 +68,7 @@ fn bytes_go_where_bits_are_set() {
         let mut k = Builder::new("expanded", 3);
         let (source, table, target) = (k.pointer(0), k.pointer(1), k.pointer(2));
         let (zero, end) = (k.int(0), k.int(masks.len() as i64));
-        k.for_each(zero, end, 1, &mut |k, i| {
+        k.for_each(zero, end, 1, |k, i| {
             let at = k.at_index(table, i, 8);
             let (mask, from) = (k.load(Ty::I64, at), k.at(source, 0));
             let v = k.load_expanded(lanes, from, mask);

@@ -19,7 +19,7 @@ fn kernel(lanes: u32, parts: usize, zero: Option<f64>, rounding: Rounding, count
     let (source, shift, target) = (k.pointer(0), k.pointer(1), k.pointer(2));
     let ty = Ty::new(Elem::F32, lanes);
     let (start, end) = (k.int(0), k.int(count as i64));
-    k.for_each(start, end, i64::from(lanes) * parts as i64, &mut |k, i| {
+    k.for_each(start, end, i64::from(lanes) * parts as i64, |k, i| {
         let zero = match zero {
             Some(zero) => k.float(zero, ty),
             None => {
@@ -94,7 +94,7 @@ fn bytes_of_tables() {
         let mut k = Builder::new("lookup", 3);
         let (source, found, target) = (k.pointer(0), k.pointer(1), k.pointer(2));
         let (start, end) = (k.int(0), k.int(256));
-        k.for_each(start, end, i64::from(lanes), &mut |k, i| {
+        k.for_each(start, end, i64::from(lanes), |k, i| {
             let at = k.at_index(source, i, 1);
             let v = k.load(Ty::new(Elem::I8, lanes), at);
             let v = k.lookup(v, found);

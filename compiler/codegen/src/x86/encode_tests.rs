@@ -1,11 +1,13 @@
 //! Every instruction on vectors that has an older encoding, in functions with more values than that can name registers for.
 
+use iced_x86::{EncodingKind, OpCodeOperandKind as Kind};
 use regalloc2::VReg;
 
 use super::*;
+use crate::x86::encodings::OPCODES;
 
 /// The operands of an encoding, registers from `next`; nothing for those that instruction selection has no words for.
-fn operands(kinds: &[Kind], next: &mut dyn FnMut(RegClass) -> VReg) -> Option<Vec<Op>> {
+fn operands(kinds: &[Kind], mut next: impl FnMut(RegClass) -> VReg) -> Option<Vec<Op>> {
     use Kind::*;
     let mut made = Vec::new();
     for (n, &kind) in kinds.iter().enumerate() {
@@ -41,7 +43,7 @@ fn among_many(mnemonic: Mnemonic, kinds: &[Kind]) -> Option<VirtualCode> {
     let mut insts: Vec<Inst> =
         vectors.iter().enumerate().map(|(n, &v)| Inst::new(Mnemonic::Vmovups, [Op::Def(v, View::Y), at(n)])).collect();
     let (mut used, mut general) = (0, Vec::new());
-    let ops = operands(kinds, &mut |class| {
+    let ops = operands(kinds, |class| {
         if class == RegClass::Float {
             used += 1;
             vectors[LIVE - used]

@@ -295,8 +295,9 @@ impl Selector<'_> {
                 None => self.r3(mnemonic, view, x, y),
             });
         }
-        let as_constant = |s: &mut Self, of: &mut dyn FnMut(u8) -> u32| {
-            s.code.constant(&indices.iter().flat_map(|&i| of(i).to_le_bytes()).collect::<Vec<u8>>())
+        let as_constant = |s: &mut Self, lanes: u8| {
+            let indices = indices.iter().flat_map(|&i| u32::from(i % lanes).to_le_bytes());
+            s.code.constant(&indices.collect::<Vec<u8>>())
         };
         if !second && view == View::X {
             let x = self.reg(a);
@@ -304,7 +305,7 @@ impl Selector<'_> {
             return Some(self.v2i(M::Vpermilps, View::X, x, imm));
         }
         if self.avx512 && second {
-            let m = as_constant(self, &mut u32::from);
+            let m = as_constant(self, 2 * capacity);
             let (x, y) = (self.reg(a), self.reg(b));
             let (index, v) = (self.vector(), self.vector());
             self.emit(M::Vmovups, &[Op::Def(index, view), Op::Mem(m)]);
@@ -314,7 +315,7 @@ impl Selector<'_> {
         if view == View::X {
             return None;
         }
-        let m = as_constant(self, &mut |i| u32::from(i % capacity));
+        let m = as_constant(self, capacity);
         let index = self.vector();
         self.emit(M::Vmovups, &[Op::Def(index, view), Op::Mem(m)]);
         let x = self.reg(a);

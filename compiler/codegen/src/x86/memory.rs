@@ -270,7 +270,7 @@ impl Selector<'_> {
             let zero = from.is_none().then(|| self.zero_vector());
             for size in [self.max, 32, 16, 8, 4, 2, 1] {
                 while n - i64::from(at) >= i64::from(size) && size <= self.max {
-                    self.copy_piece((to, from, zero), at as i32, None, size);
+                    self.copy_piece(to, from, zero, at as i32, None, size);
                     at += size;
                 }
             }
@@ -279,11 +279,11 @@ impl Selector<'_> {
         let bytes = self.reg(bytes);
         let size = self.max;
         let zero = from.is_none().then(|| self.zero_vector());
-        let done = self.machine_loop(bytes, size.into(), &mut |s, i| s.copy_piece((to, from, zero), 0, Some(i), size));
+        let done = self.machine_loop(bytes, size.into(), |s, i| s.copy_piece(to, from, zero, 0, Some(i), size));
         let rest = self.int();
         self.emit(M::Sub, &[Op::Mod(rest, bytes, View::Q), Op::Use(done, View::Q)]);
         self.emit(M::Test, &[Op::Use(rest, View::Q), Op::Use(rest, View::Q)]);
-        self.machine_if(Cc::G, &mut |s| {
+        self.machine_if(Cc::G, |s| {
             let at = |base: VReg| Mem { base: Base::Reg(base), index: Some((done, 1)), disp: 0 };
             if !s.avx512 {
                 let (to, from) = (s.lea(at(to)), from.map(|f| s.lea(at(f))));
@@ -306,7 +306,9 @@ impl Selector<'_> {
 
     fn copy_piece(
         &mut self,
-        (to, from, zero): (VReg, Option<VReg>, Option<VReg>),
+        to: VReg,
+        from: Option<VReg>,
+        zero: Option<VReg>,
         disp: i32,
         index: Option<VReg>,
         size: u32,

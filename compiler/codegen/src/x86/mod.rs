@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`select`] and its files an operation family | [`machine`] instructions on virtual registers, in basic blocks |
 //! | `regalloc2` | a register or a spill slot for each |
-//! | [`encode`] | bytes: encodings, frame, constant pool |
+//! | [`encode`], [`encodings`] | bytes: frame, jumps, constant pool; the encoding of each instruction |
 //!
 //! A kernel is a function of the System V convention on every system, calls nothing and has no relocations. Its values
 //! are as [`super::cranelift`] holds them: a value of more lanes than a register has is several registers, one of fewer bytes
@@ -16,6 +16,7 @@
 mod check;
 mod convert;
 mod encode;
+mod encodings;
 mod lanes;
 mod listing;
 mod machine;
@@ -24,22 +25,41 @@ mod memory;
 mod quantize;
 mod select;
 
-pub use listing::listing;
-use mcc_targets::Target;
+use mcc_targets::{Arch, Target};
 
+use super::emitter::{Convention, Emitter, EmitterInfo, MachineCode, Symbols, Vectors};
 use mcc_ir::Result;
 use mcc_kernel::kir::Kernel;
 
-/// Whether kernels for a target come from here.
-pub fn handles(target: &Target) -> bool {
-    target.vector_bytes > 16
+/// The emitter.
+pub const X86: EmitterInfo = EmitterInfo {
+    name: "the emitter for AVX2 and AVX-512",
+    vectors: &[Vectors { arch: Arch::X86_64, bytes: 32 }, Vectors { arch: Arch::X86_64, bytes: 64 }],
+    convention: Convention::SystemV,
+    imports: &[],
+    new: |target, checked| Ok(Box::new(X86Emitter { target, checked })),
+};
+
+struct X86Emitter<'a> {
+    target: &'a Target,
+    checked: bool,
 }
 
-/// The machine code of a kernel.
-///
-/// # Errors
-/// When instruction selection makes what cannot be encoded: a mistake.
-pub fn function(kernel: &Kernel, target: &Target, checked: bool) -> Result<Vec<u8>> {
+impl Emitter for X86Emitter<'_> {
+    fn compile(&self, kernel: &Kernel, _: &Symbols<'_>) -> Result<MachineCode> {
+        Ok(MachineCode { bytes: function(kernel, self.target, self.checked)?, relocations: Vec::new() })
+    }
+
+    fn assembly(&self, kernel: &Kernel) -> Result<String> {
+        Ok(listing::listing(&function(kernel, self.target, self.checked)?))
+    }
+
+    fn clif(&self, _: &Kernel) -> Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+fn function(kernel: &Kernel, target: &Target, checked: bool) -> Result<Vec<u8>> {
     let (code, level) = select::select(kernel, target)?;
     let level = encode::Level { checked, ..level };
     encode::assemble(&code, level).map_err(|e| e.within(format!("kernel {}", kernel.name)))

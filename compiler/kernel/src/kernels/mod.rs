@@ -118,7 +118,7 @@ fn dispatch(request: &KernelRequest<'_>, e: &Emit<'_>, k: &mut Builder) -> Resul
         Op::Cumulative { kind, axis, exclusive, reverse } => {
             reduce::cumulative::cumulative(e, k, *kind, *axis, *exclusive, *reverse)
         }
-        Op::Attention { scale, guarded } => nn::attention::attention(request, e, k, (scale.get(), *guarded)),
+        Op::Attention { scale, guarded } => nn::attention::attention(request, e, k, scale.get(), *guarded),
         Op::Softmax { axis, log } => nn::softmax::softmax(e, k, *axis, *log),
         Op::Normalize { axis, epsilon, center } => nn::normalize::normalize(e, k, *axis, epsilon.get(), *center),
         Op::TopK { k: count, axis, largest } => reduce::top_k::top_k(e, k, count, *axis, *largest),
@@ -153,13 +153,11 @@ fn packed(request: &KernelRequest<'_>, p: &Packed, e: &Emit<'_>, k: &mut Builder
         WeightFormat::Depthwise => conv::depthwise::depthwise_conv(request, e, k, spec),
         WeightFormat::Int8 { .. } => int8::dot::dot_conv(request, e, k, spec, kernel, *out),
         WeightFormat::Int8Depthwise => int8::depthwise::dot_depthwise(request, e, k, spec, kernel),
-        WeightFormat::Blocks => sparse::blocks::block_conv(request, e, k, (spec, kernel), *out),
-        WeightFormat::NonZeros { staging, stored } => {
-            sparse::sparse_conv(request, e, k, (spec, kernel), staging, (*out, *stored))
-        }
+        WeightFormat::Blocks => sparse::blocks::block_conv(request, e, k, spec, kernel, *out),
+        WeightFormat::NonZeros { staging, stored } => sparse::sparse_conv(request, e, k, p, staging, *stored),
         WeightFormat::LowBit(coded) => lowbit::coded_conv(request, e, k, p, *coded),
         WeightFormat::Filtered { tile, size, filters } => {
-            conv::winograd::winograd_conv(request, e, k, size, [tile, kernel, &spec.dilations], (*out, *filters))
+            conv::winograd::winograd_conv(request, e, k, p, tile, size, *filters)
         }
     }
 }

@@ -332,7 +332,7 @@ impl Builder {
     }
 
     /// Combines all lanes of a vector into a scalar, by halves.
-    pub fn reduce_lanes(&mut self, v: Val, combine: &mut dyn FnMut(&mut Builder, Val, Val) -> Val) -> Val {
+    pub fn reduce_lanes(&mut self, v: Val, mut combine: impl FnMut(&mut Builder, Val, Val) -> Val) -> Val {
         let lanes = self.ty(v).lanes;
         let mut v = v;
         let mut half = lanes / 2;
@@ -440,7 +440,7 @@ mod tests {
         let d = &Dim::sym("s") * &Dim::from(4i64);
         let (zero, p) = (k.int(0), k.pointer(0));
         let end = k.dim(&d);
-        k.for_each(zero, end, 1, &mut |k, i| {
+        k.for_each(zero, end, 1, |k, i| {
             let again = k.dim(&d);
             let to = k.at_index(p, i, 8);
             k.store(to, again);

@@ -232,9 +232,7 @@ impl Checker<'_> {
         if !ty.lanes.is_power_of_two() {
             self.fail(format!("{v} has {} lanes", ty.lanes));
         }
-        let (elem, scalar) = (ty.elem, ty.lanes == 1);
-        // Operands that are not visible are told once; the rest of their rules cannot be checked.
-        let mut operands = |vals: &[Val]| -> Option<Vec<Ty>> { vals.iter().map(|&o| self.used(o, by)).collect() };
+        let elem = ty.elem;
         let fits = match inst {
             Inst::Pointer(n) => ty == Ty::I64 && *n < self.kernel.pointers,
             Inst::Symbol(n) => ty == Ty::I64 && (*n as usize) < self.kernel.symbols.len(),
@@ -254,90 +252,87 @@ impl Checker<'_> {
                 self.integer(*count, by);
                 !elem.is_mask()
             }
-            Inst::Bin(Bin::Shl | Bin::Shr | Bin::Sar, a, b) => operands(&[*a, *b]).is_none_or(|t| {
-                elem.is_int() && t[0] == ty && t[1].lanes == 1 && matches!(t[1].elem, Elem::I32 | Elem::I64)
-            }),
-            Inst::Bin(op, a, b) => {
-                operands(&[*a, *b]).is_none_or(|t| t[0] == ty && t[1] == ty && takes(*op, elem, scalar))
+            _ => {
+                // Operands that are not visible are told once; the rest of their rules cannot be checked.
+                let operands: Option<Vec<Ty>> = inst.operands().into_iter().map(|o| self.used(o, by)).collect();
+                operands.is_none_or(|operands| takes_operands(inst, ty, &operands))
             }
-            Inst::Un(op, a) => operands(&[*a]).is_none_or(|t| {
-                let allowed = match op {
-                    Un::Neg | Un::Abs => !elem.is_mask(),
-                    Un::Not => !elem.is_float(),
-                    Un::Sqrt | Un::Floor | Un::Ceil | Un::Trunc | Un::Nearest => elem.is_float(),
-                    Un::CountOnes => elem.is_int() && scalar,
-                };
-                allowed && t[0] == ty
-            }),
-            Inst::Fma(a, b, c) => operands(&[*a, *b, *c]).is_none_or(|t| elem.is_float() && t.iter().all(|t| *t == ty)),
-            Inst::FmaLane(a, b, lane, c) => operands(&[*a, *b, *c]).is_none_or(|t| {
-                elem.is_float() && t[0] == ty && t[2] == ty && t[1].elem == elem && u32::from(*lane) < t[1].lanes
-            }),
-            Inst::Dot(_, a, b, acc) => operands(&[*a, *b, *acc]).is_none_or(|t| {
-                let bytes = Ty::new(Elem::I8, 4 * ty.lanes);
-                elem == Elem::I32 && t[0] == bytes && t[1] == bytes && t[2] == ty
-            }),
-            Inst::Cmp(op, a, b) => operands(&[*a, *b]).is_none_or(|t| {
-                let unsigned = matches!(op, Cmp::ULt | Cmp::ULe | Cmp::UGt | Cmp::UGe);
-                let compared = t[0].elem;
-                t[0] == t[1]
-                    && !compared.is_mask()
-                    && (!unsigned || compared.is_int())
-                    && ty == t[0].with(compared.mask())
-            }),
-            Inst::Select(mask, a, b) => operands(&[*mask, *a, *b]).is_none_or(|t| {
-                let width = scalar || t[0].elem.bytes() == elem.bytes();
-                t[0].elem.is_mask() && t[0].lanes == ty.lanes && width && t[1] == ty && t[2] == ty
-            }),
-            Inst::MaskToInt(mask) => {
-                operands(&[*mask]).is_none_or(|t| t[0].elem.is_mask() && ty == t[0].with(t[0].elem.int()))
-            }
-            Inst::AnyTrue(mask) => {
-                operands(&[*mask]).is_none_or(|t| t[0].elem.is_mask() && ty == Ty::new(Elem::Mask8, 1))
-            }
-            Inst::Splat(a) => operands(&[*a]).is_none_or(|t| t[0] == ty.with_lanes(1)),
-            Inst::Lane(a, lane) => {
-                operands(&[*a]).is_none_or(|t| scalar && t[0].elem == elem && u32::from(*lane) < t[0].lanes)
-            }
-            Inst::WithLane(a, one, lane) => operands(&[*a, *one])
-                .is_none_or(|t| t[0] == ty && t[1] == ty.with_lanes(1) && u32::from(*lane) < ty.lanes),
-            Inst::Shuffle(a, b, pattern) => operands(&[*a, *b]).is_none_or(|t| {
-                let inside = pattern.iter().all(|&i| u32::from(i) < 2 * t[0].lanes);
-                t[0] == t[1] && t[0].elem == elem && pattern.len() == ty.lanes as usize && inside
-            }),
-            Inst::Bitcast(a) => {
-                operands(&[*a]).is_none_or(|t| t[0].bytes() == ty.bytes() && !t[0].elem.is_mask() && !elem.is_mask())
-            }
-            Inst::Convert(a) => {
-                operands(&[*a]).is_none_or(|t| t[0].lanes == ty.lanes && !t[0].elem.is_mask() && !elem.is_mask())
-            }
-            Inst::UConvert(a) => operands(&[*a]).is_none_or(|t| {
-                let from = t[0].elem;
-                let widens = from.is_int() && elem.is_int() && elem.bytes() > from.bytes();
-                t[0].lanes == ty.lanes
-                    && (widens || from.is_int() && elem.is_float() || from.is_float() && elem.is_int())
-            }),
-            Inst::Quantize(parts, zero, _) => operands(&[parts.as_slice(), &[*zero]].concat()).is_none_or(|t| {
-                let lanes = t[0].lanes * parts.len() as u32;
-                let whole = parts.len() == 1 || t[0].lanes.is_multiple_of(4);
-                let same = t.iter().all(|&of| of == t[0]);
-                t[0].elem == Elem::F32 && same && whole && ty == Ty::new(Elem::I8, lanes)
-            }),
-            Inst::Lookup(a, table) => {
-                operands(&[*a, *table]).is_none_or(|t| elem == Elem::I8 && t[0] == ty && t[1] == Ty::I64)
-            }
-            Inst::Grid(a, zero, _) => {
-                operands(&[*a, *zero]).is_none_or(|t| elem == Elem::F32 && t[0] == ty && t[1] == ty)
-            }
-            Inst::FromHalf(a) => operands(&[*a]).is_none_or(|t| t[0] == ty.with(Elem::I16) && elem == Elem::F32),
-            Inst::ToHalf(a) => operands(&[*a]).is_none_or(|t| t[0] == ty.with(Elem::F32) && elem == Elem::I16),
-            Inst::Permute(a, places) => operands(&[*a, *places])
-                .is_none_or(|t| t[0] == ty && t[1] == ty.with(Elem::I32) && elem.bytes() == 4 && ty.lanes > 1),
-            Inst::Defined => true,
         };
         if !fits {
             self.fail(format!("{v}: {ty} does not fit its operands or operation: {inst:?}"));
         }
+    }
+}
+
+/// Whether an instruction that reads no memory makes a value of type `ty` of operands of types `t`.
+fn takes_operands(inst: &Inst, ty: Ty, t: &[Ty]) -> bool {
+    let (elem, scalar) = (ty.elem, ty.lanes == 1);
+    match inst {
+        Inst::Bin(Bin::Shl | Bin::Shr | Bin::Sar, ..) => {
+            elem.is_int() && t[0] == ty && t[1].lanes == 1 && matches!(t[1].elem, Elem::I32 | Elem::I64)
+        }
+        Inst::Bin(op, ..) => t[0] == ty && t[1] == ty && takes(*op, elem, scalar),
+        Inst::Un(op, _) => {
+            let allowed = match op {
+                Un::Neg | Un::Abs => !elem.is_mask(),
+                Un::Not => !elem.is_float(),
+                Un::Sqrt | Un::Floor | Un::Ceil | Un::Trunc | Un::Nearest => elem.is_float(),
+                Un::CountOnes => elem.is_int() && scalar,
+            };
+            allowed && t[0] == ty
+        }
+        Inst::Fma(..) => elem.is_float() && t.iter().all(|t| *t == ty),
+        Inst::FmaLane(_, _, lane, _) => {
+            elem.is_float() && t[0] == ty && t[2] == ty && t[1].elem == elem && u32::from(*lane) < t[1].lanes
+        }
+        Inst::Dot(..) => {
+            let bytes = Ty::new(Elem::I8, 4 * ty.lanes);
+            elem == Elem::I32 && t[0] == bytes && t[1] == bytes && t[2] == ty
+        }
+        Inst::Cmp(op, ..) => {
+            let unsigned = matches!(op, Cmp::ULt | Cmp::ULe | Cmp::UGt | Cmp::UGe);
+            let compared = t[0].elem;
+            t[0] == t[1] && !compared.is_mask() && (!unsigned || compared.is_int()) && ty == t[0].with(compared.mask())
+        }
+        Inst::Select(..) => {
+            let width = scalar || t[0].elem.bytes() == elem.bytes();
+            t[0].elem.is_mask() && t[0].lanes == ty.lanes && width && t[1] == ty && t[2] == ty
+        }
+        Inst::MaskToInt(_) => t[0].elem.is_mask() && ty == t[0].with(t[0].elem.int()),
+        Inst::AnyTrue(_) => t[0].elem.is_mask() && ty == Ty::new(Elem::Mask8, 1),
+        Inst::Splat(_) => t[0] == ty.with_lanes(1),
+        Inst::Lane(_, lane) => scalar && t[0].elem == elem && u32::from(*lane) < t[0].lanes,
+        Inst::WithLane(_, _, lane) => t[0] == ty && t[1] == ty.with_lanes(1) && u32::from(*lane) < ty.lanes,
+        Inst::Shuffle(_, _, pattern) => {
+            let inside = pattern.iter().all(|&i| u32::from(i) < 2 * t[0].lanes);
+            t[0] == t[1] && t[0].elem == elem && pattern.len() == ty.lanes as usize && inside
+        }
+        Inst::Bitcast(_) => t[0].bytes() == ty.bytes() && !t[0].elem.is_mask() && !elem.is_mask(),
+        Inst::Convert(_) => t[0].lanes == ty.lanes && !t[0].elem.is_mask() && !elem.is_mask(),
+        Inst::UConvert(_) => {
+            let from = t[0].elem;
+            let widens = from.is_int() && elem.is_int() && elem.bytes() > from.bytes();
+            t[0].lanes == ty.lanes && (widens || from.is_int() && elem.is_float() || from.is_float() && elem.is_int())
+        }
+        Inst::Quantize(parts, ..) => {
+            let lanes = t[0].lanes * parts.len() as u32;
+            let whole = parts.len() == 1 || t[0].lanes.is_multiple_of(4);
+            let same = t.iter().all(|&of| of == t[0]);
+            t[0].elem == Elem::F32 && same && whole && ty == Ty::new(Elem::I8, lanes)
+        }
+        Inst::Lookup(..) => elem == Elem::I8 && t[0] == ty && t[1] == Ty::I64,
+        Inst::Grid(..) => elem == Elem::F32 && t[0] == ty && t[1] == ty,
+        Inst::FromHalf(_) => t[0] == ty.with(Elem::I16) && elem == Elem::F32,
+        Inst::ToHalf(_) => t[0] == ty.with(Elem::F32) && elem == Elem::I16,
+        Inst::Permute(..) => t[0] == ty && t[1] == ty.with(Elem::I32) && elem.bytes() == 4 && ty.lanes > 1,
+        Inst::Pointer(_)
+        | Inst::Symbol(_)
+        | Inst::Int(_)
+        | Inst::Float(_)
+        | Inst::Load(_)
+        | Inst::LoadPart(..)
+        | Inst::LoadExpanded(..)
+        | Inst::Defined => true,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::numbers::by_lanes;
 /// `x - trunc(x / y) y`, exact, with the sign of `x`; NaN for `y = 0` and infinite `x`.
 pub fn rem(k: &mut Builder, x: Val, y: Val) -> Val {
     let ty = k.ty(x);
-    by_lanes(k, ty, &mut |k, lane| {
+    by_lanes(k, ty, |k, lane| {
         let (a, b) = (k.lane(x, lane as u8), k.lane(y, lane as u8));
         let (a, b) = (k.convert(a, Elem::F64), k.convert(b, Elem::F64));
         let r = remainder(k, a, b, ty.elem == Elem::F64);
@@ -28,7 +28,7 @@ fn remainder(k: &mut Builder, x: Val, y: Val, is_double: bool) -> Val {
     let start = k.int(0);
     let (down, up) = (k.float(2f64.powi(-600), ty), k.float(2f64.powi(600), ty));
     let bound = k.float(2f64.powi(300), ty);
-    let done = k.fold_loop(start, rounds, 1, &[a], &mut |k, _, state| {
+    let done = k.fold_loop(start, rounds, 1, &[a], |k, _, state| {
         let r = state[0];
         // A quotient past the range is taken of a larger divisor: a multiple all the same.
         let mut divisor = b;

@@ -7,12 +7,12 @@ type Function = fn(&mut Builder, Val) -> Val;
 type Function2 = fn(&mut Builder, Val, Val) -> Val;
 
 /// Runs a function over elements given as bits, in vectors.
-fn run(elem: Elem, lanes: u32, fused: bool, operands: &[Vec<u8>], f: &dyn Fn(&mut Builder, &[Val]) -> Val) -> Vec<u8> {
+fn run(elem: Elem, lanes: u32, fused: bool, operands: &[Vec<u8>], f: impl Fn(&mut Builder, &[Val]) -> Val) -> Vec<u8> {
     let bytes = operands[0].len();
     let mut k = Builder::new("test", operands.len() as u32 + 1);
     let pointers: Vec<Val> = (0..=operands.len() as u32).map(|n| k.pointer(n)).collect();
     let (start, end) = (k.int(0), k.int((bytes / elem.bytes() as usize) as i64));
-    k.for_each(start, end, i64::from(lanes), &mut |k, i| {
+    k.for_each(start, end, i64::from(lanes), |k, i| {
         let values: Vec<Val> = (0..operands.len())
             .map(|n| {
                 let from = k.at_index(pointers[n], i, elem.bytes());
@@ -30,14 +30,14 @@ fn run(elem: Elem, lanes: u32, fused: bool, operands: &[Vec<u8>], f: &dyn Fn(&mu
     memory.pop().unwrap()
 }
 
-fn run_f32(fused: bool, xs: &[f32], f: &dyn Fn(&mut Builder, &[Val]) -> Val, ys: Option<&[f32]>) -> Vec<f32> {
+fn run_f32(fused: bool, xs: &[f32], f: impl Fn(&mut Builder, &[Val]) -> Val, ys: Option<&[f32]>) -> Vec<f32> {
     let bytes = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     let operands: Vec<Vec<u8>> = std::iter::once(xs).chain(ys).map(bytes).collect();
     let out = run(Elem::F32, 4, fused, &operands, f);
     out.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
-fn run_f64(fused: bool, xs: &[f64], f: &dyn Fn(&mut Builder, &[Val]) -> Val, ys: Option<&[f64]>) -> Vec<f64> {
+fn run_f64(fused: bool, xs: &[f64], f: impl Fn(&mut Builder, &[Val]) -> Val, ys: Option<&[f64]>) -> Vec<f64> {
     let bytes = |v: &[f64]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     let operands: Vec<Vec<u8>> = std::iter::once(xs).chain(ys).map(bytes).collect();
     let out = run(Elem::F64, 2, fused, &operands, f);
@@ -207,14 +207,14 @@ fn functions_stay_within_their_bounds() {
     let mut failures = Vec::new();
     for &(name, f, reference, bound32, bound64) in TABLE {
         for fused in [true, false] {
-            let got = run_f32(fused, &singles, &|k, v| f(k, v[0]), None);
+            let got = run_f32(fused, &singles, |k, v| f(k, v[0]), None);
             let errors = singles.iter().zip(&got).map(|(&x, &y)| {
                 let x = f64::from(x);
                 (x, f64::from(y), ulps_f32(y, reference(x)))
             });
             let (x, y, error) = worst(errors);
             report += &format!("{name} fused: {fused}, f32: {error:.3} ulp at {x:e} ({y:e})\n");
-            let got = run_f64(fused, &doubles, &|k, v| f(k, v[0]), None);
+            let got = run_f64(fused, &doubles, |k, v| f(k, v[0]), None);
             let errors = doubles.iter().zip(&got).map(|(&x, &y)| (x, y, ulps_f64(y, reference(x))));
             let (x, y, error64) = worst(errors);
             report += &format!("{name} fused: {fused}, f64: {error64} ulp at {x:e} ({y:e})\n");
@@ -239,7 +239,7 @@ fn gelu_stays_within_its_bounds() {
         |x: f64| if x < -9.0 { -0.0 } else { 0.5 * x * (1.0 + erf_reference(x * std::f64::consts::FRAC_1_SQRT_2)) };
     let (singles, doubles) = (sample_f32(80_000), sample_f64(10_000));
     for fused in [true, false] {
-        let got = run_f32(fused, &singles, &|k, v| gelu(k, v[0]), None);
+        let got = run_f32(fused, &singles, |k, v| gelu(k, v[0]), None);
         let errors = singles.iter().zip(&got).map(|(&x, &y)| {
             let x = f64::from(x);
             let want = reference(x);
@@ -255,7 +255,7 @@ fn gelu_stays_within_its_bounds() {
         let (x, y, error) = worst(errors);
         println!("gelu fused: {fused}, f32: {error:.3} ulp at {x:e} ({y:e})");
         assert!(error < 2.0, "gelu({x:e}) = {y:e} is off by {error} ulp, fused: {fused}");
-        let got = run_f64(fused, &doubles, &|k, v| gelu(k, v[0]), None);
+        let got = run_f64(fused, &doubles, |k, v| gelu(k, v[0]), None);
         for (&x, &y) in doubles.iter().zip(&got) {
             let want = reference(x);
             let same =
@@ -295,7 +295,7 @@ fn powers_stay_within_their_bounds() {
     let (xs32, ys32): (Vec<f32>, Vec<f32>) =
         (xs.iter().map(|&x| x as f32).collect(), ys.iter().map(|&y| y as f32).collect());
     for fused in [true, false] {
-        let got = run_f32(fused, &xs32, &|k, v| f(k, v[0], v[1]), Some(&ys32));
+        let got = run_f32(fused, &xs32, |k, v| f(k, v[0], v[1]), Some(&ys32));
         let errors = xs32.iter().zip(&ys32).zip(&got).map(|((&x, &y), &got)| {
             let (x, y) = (f64::from(x), f64::from(y));
             (x, y, ulps_f32(got, x.powf(y)))
@@ -303,7 +303,7 @@ fn powers_stay_within_their_bounds() {
         let (x, y, error) = worst(errors);
         println!("pow fused: {fused}, f32: {error:.3} ulp at {x:e}, {y:e}");
         assert!(error < 1.5, "pow({x:e}, {y:e}) is off by {error} ulp");
-        let got = run_f64(fused, &xs, &|k, v| f(k, v[0], v[1]), Some(&ys));
+        let got = run_f64(fused, &xs, |k, v| f(k, v[0], v[1]), Some(&ys));
         let errors = xs.iter().zip(&ys).zip(&got).map(|((&x, &y), &got)| (x, y, ulps_f64(got, x.powf(y))));
         let (x, y, error) = worst(errors);
         println!("pow fused: {fused}, f64: {error} ulp at {x:e}, {y:e}");
@@ -316,7 +316,7 @@ fn remainders_are_exact() {
     let xs = sample_f64(4_000);
     let mut ys = xs.clone();
     ys.rotate_left(37);
-    let got = run_f64(false, &xs, &|k, v| rem(k, v[0], v[1]), Some(&ys));
+    let got = run_f64(false, &xs, |k, v| rem(k, v[0], v[1]), Some(&ys));
     for i in 0..xs.len() {
         assert_eq!(
             ulps_f64(got[i], xs[i] % ys[i]),
@@ -331,7 +331,7 @@ fn remainders_are_exact() {
     let xs = sample_f32(4_000);
     let mut ys = xs.clone();
     ys.rotate_left(37);
-    let got = run_f32(false, &xs, &|k, v| rem(k, v[0], v[1]), Some(&ys));
+    let got = run_f32(false, &xs, |k, v| rem(k, v[0], v[1]), Some(&ys));
     for i in 0..xs.len() {
         assert_eq!(ulps_f32(got[i], f64::from(xs[i] % ys[i])), 0.0, "{:e} % {:e}", xs[i], ys[i]);
     }

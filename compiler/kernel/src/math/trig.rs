@@ -137,7 +137,7 @@ fn reduce(m: &mut Math<'_>, x: Val) -> (Val, Val) {
     let huge = m.is(Cmp::Ge, a, limit);
     let any = m.k.any_true(huge);
     let (int, ty) = (m.int, m.ty);
-    let chosen = m.k.choose(any, &mut |k| huge_angles(k, a, quadrant, r, int, ty, limit), &mut |_| vec![quadrant, r]);
+    let chosen = m.k.choose(any, |k| huge_angles(k, a, quadrant, r, int, ty, limit), |_| vec![quadrant, r]);
     (chosen[0], chosen[1])
 }
 
@@ -145,7 +145,7 @@ fn reduce(m: &mut Math<'_>, x: Val) -> (Val, Val) {
 fn huge_angles(k: &mut Builder, a: Val, quadrant: Val, r: Val, int: Ty, ty: Ty, limit: f64) -> Vec<Val> {
     let turn: Vec<u8> = (0..ty.lanes).map(|i| ((i + 1) % ty.lanes) as u8).collect();
     let (start, end) = (k.int(0), k.int(i64::from(ty.lanes)));
-    let done = k.fold_loop(start, end, 1, &[a, quadrant, r], &mut |k, _, state| {
+    let done = k.fold_loop(start, end, 1, &[a, quadrant, r], |k, _, state| {
         let &[a, quadrant, r] = state else { return state.to_vec() };
         let angle = k.lane(a, 0);
         let (q, rest) = payne_hanek(k, angle);

@@ -49,7 +49,7 @@ pub fn load(k: &mut Builder, dtype: DType, from: Addr, lanes: u32) -> Val {
     } else if lanes.is_multiple_of(4) {
         load_widening(k, narrow, from, signed)
     } else {
-        by_lanes(k, Ty::new(Elem::I32, lanes), &mut |k, lane| {
+        by_lanes(k, Ty::new(Elem::I32, lanes), |k, lane| {
             let at = Addr { offset: from.offset + lane as i32 * dtype.size() as i32, ..from };
             let v = k.load(narrow.with_lanes(1), at);
             if signed { k.convert(v, Elem::I32) } else { k.uconvert(v, Elem::I32) }
@@ -253,7 +253,7 @@ pub fn bitcast(k: &mut Builder, v: Val, from: DType, to: DType) -> Val {
 }
 
 /// A vector computed lane by lane.
-pub fn by_lanes(k: &mut Builder, ty: Ty, each: &mut dyn FnMut(&mut Builder, u32) -> Val) -> Val {
+pub fn by_lanes(k: &mut Builder, ty: Ty, mut each: impl FnMut(&mut Builder, u32) -> Val) -> Val {
     let mut v = k.zero(ty);
     for lane in 0..ty.lanes {
         let one = each(k, lane);

@@ -5,12 +5,12 @@ use crate::kir::interp;
 use mcc_ir::Tensor;
 
 /// Loads elements as `from` and stores them as `to`, after `f`, in vectors.
-fn run(from: DType, to: DType, lanes: u32, data: &[u8], f: &dyn Fn(&mut Builder, Val) -> Val) -> Vec<u8> {
+fn run(from: DType, to: DType, lanes: u32, data: &[u8], f: impl Fn(&mut Builder, Val) -> Val) -> Vec<u8> {
     let count = data.len() / from.size();
     let mut k = Builder::new("test", 2);
     let (source, target) = (k.pointer(0), k.pointer(1));
     let (start, end) = (k.int(0), k.int(count as i64));
-    k.for_each(start, end, i64::from(lanes), &mut |k, i| {
+    k.for_each(start, end, i64::from(lanes), |k, i| {
         let at = k.at_index(source, i, from.size() as u32);
         let v = load(k, from, at, lanes);
         let v = f(k, v);
@@ -51,7 +51,7 @@ fn loads_give_the_numbers_of_all_codes() {
         let count = data.len() / dtype.size();
         let want = Tensor::new(dtype, vec![count], data.clone().into()).unwrap();
         for lanes in [1, 2, 4, 8] {
-            let got = run(dtype, to, lanes, &data, &|_, v| v);
+            let got = run(dtype, to, lanes, &data, |_, v| v);
             let got = Tensor::new(to, vec![count], got.into()).unwrap();
             for i in 0..count {
                 let (a, b) = (got.f64_at(i), want.f64_at(i));
@@ -68,7 +68,7 @@ fn stores_give_the_codes_back() {
         let data = codes(dtype);
         let values = Tensor::new(dtype, vec![data.len() / dtype.size()], data.clone().into()).unwrap();
         for lanes in [1, 2, 4, 8] {
-            let got = run(dtype, dtype, lanes, &data, &|_, v| v);
+            let got = run(dtype, dtype, lanes, &data, |_, v| v);
             for (i, (a, b)) in got.chunks(dtype.size()).zip(data.chunks(dtype.size())).enumerate() {
                 assert!(a == b || values.f64_at(i).is_nan(), "{dtype} in {lanes} lanes: {b:?} became {a:?}");
             }
@@ -103,7 +103,7 @@ fn floats_round_half_to_even() {
     for dtype in
         [DType::F16, DType::BF16, DType::F8E4M3FN, DType::F8E4M3FNUZ, DType::F8E5M2, DType::F8E5M2FNUZ, DType::F4E2M1]
     {
-        let got = run(DType::F32, dtype, 4, &bytes, &|k, v| cast(k, v, DType::F32, dtype, true));
+        let got = run(DType::F32, dtype, 4, &bytes, |k, v| cast(k, v, DType::F32, dtype, true));
         let got = Tensor::new(dtype, vec![values.len()], got.into()).unwrap();
         let finite: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
         let want = Tensor::from_f64s(dtype, vec![values.len()], &finite).unwrap();
@@ -119,7 +119,7 @@ fn floats_round_half_to_even() {
 fn doubles_round_once() {
     let above_tie = 1.0 + 2f64.powi(-11) + 2f64.powi(-40);
     let bytes: Vec<u8> = [above_tie, -above_tie].iter().flat_map(|v| v.to_le_bytes()).collect();
-    let got = run(DType::F64, DType::F16, 2, &bytes, &|k, v| cast(k, v, DType::F64, DType::F16, true));
+    let got = run(DType::F64, DType::F16, 2, &bytes, |k, v| cast(k, v, DType::F64, DType::F16, true));
     assert_eq!(got, [0x01, 0x3c, 0x01, 0xbc]);
 }
 
@@ -164,7 +164,7 @@ fn casts() {
             _ => Tensor::scalar_f64(from, value).data().to_vec(),
         };
         for lanes in [1, 4] {
-            let got = run(from, to, lanes, &data.repeat(4), &|k, v| cast(k, v, from, to, false));
+            let got = run(from, to, lanes, &data.repeat(4), |k, v| cast(k, v, from, to, false));
             let got = Tensor::new(to, vec![4], got.into()).unwrap().f64_at(3);
             assert!(got == want || got.is_nan() && want.is_nan(), "{from} {value} as {to}: {got}, not {want}");
         }
@@ -173,7 +173,7 @@ fn casts() {
 
 #[test]
 fn bitcasts() {
-    let one = |from: DType, data: &[u8], to: DType| run(from, to, 4, &data.repeat(4), &|k, v| bitcast(k, v, from, to));
+    let one = |from: DType, data: &[u8], to: DType| run(from, to, 4, &data.repeat(4), |k, v| bitcast(k, v, from, to));
     assert_eq!(one(DType::F32, &1.5f32.to_le_bytes(), DType::U32), 1.5f32.to_le_bytes().repeat(4));
     assert_eq!(one(DType::F16, &[0x00, 0xbc], DType::U16), [0x00, 0xbc].repeat(4));
     assert_eq!(one(DType::I16, &[0x00, 0xbc], DType::BF16), [0x00, 0xbc].repeat(4));

@@ -364,7 +364,7 @@ impl Maker<'_> {
         let seed = self.random.next();
         let pool = self.pool.clone();
         let halves = self.halves;
-        let results = self.k.fold_loop(start, end, step, &[first, second], &mut |k, i, carried| {
+        let results = self.k.fold_loop(start, end, step, &[first, second], |k, i, carried| {
             nested(
                 k,
                 seed,
@@ -383,9 +383,11 @@ impl Maker<'_> {
         let condition = self.k.any_true(mask);
         let (ty, pool, halves) = (self.k.ty(a), self.pool.clone(), self.halves);
         let [yes, no] = [self.random.next(), self.random.next()];
-        let results = self.k.choose(condition, &mut |k| nested(k, yes, halves, pool.clone(), &[ty]), &mut |k| {
-            nested(k, no, halves, pool.clone(), &[ty])
-        });
+        let results = self.k.choose(
+            condition,
+            |k| nested(k, yes, halves, pool.clone(), &[ty]),
+            |k| nested(k, no, halves, pool.clone(), &[ty]),
+        );
         self.pool.extend(results);
     }
 }

@@ -3,7 +3,7 @@
 use iced_x86::Mnemonic as M;
 use regalloc2::VReg;
 
-use super::{Selector, condition_code};
+use super::Selector;
 use crate::x86::encode::{RAX, RDX};
 use crate::x86::machine::{Cc, Inst, Op, View};
 use mcc_kernel::kir::{Bin, Cmp, Elem, Un, Val};
@@ -247,5 +247,21 @@ fn move_if(cc: Cc) -> M {
         Cc::Be => M::Cmovbe,
         Cc::A => M::Cmova,
         Cc::Ae => M::Cmovae,
+    }
+}
+
+/// The flags after a comparison of integers.
+pub fn condition_code(op: Cmp) -> Cc {
+    match op {
+        Cmp::Eq => Cc::E,
+        Cmp::Ne => Cc::Ne,
+        Cmp::Lt => Cc::L,
+        Cmp::Le => Cc::Le,
+        Cmp::Gt => Cc::G,
+        Cmp::Ge => Cc::Ge,
+        Cmp::ULt => Cc::B,
+        Cmp::ULe => Cc::Be,
+        Cmp::UGt => Cc::A,
+        Cmp::UGe => Cc::Ae,
     }
 }

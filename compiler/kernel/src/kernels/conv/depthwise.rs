@@ -9,7 +9,7 @@ use mcc_targets::schedule;
 
 use crate::kernels::gemm::multiply_add;
 use crate::kernels::support::emit::Emit;
-use crate::kernels::support::loops::{cover, rest, shared_axis};
+use crate::kernels::support::loops::{IndexRange, cover, rest, shared_axis};
 use crate::kernels::support::request::KernelRequest;
 use crate::kir::{Bin, Builder, Cmp, Ty, Val};
 use crate::numbers;
@@ -33,7 +33,8 @@ pub(crate) fn pixels(
     e: &Emit<'_>,
     k: &mut Builder,
     spec: &ConvSpec,
-    (first, last): (Val, Val),
+    first: Val,
+    last: Val,
 ) -> Result<()> {
     let nest = DepthwiseLoops::new(request, e, spec)?;
     let width = k.dim(&request.results[0].shape[nest.kernel.len()]);
@@ -41,12 +42,12 @@ pub(crate) fn pixels(
     let end = k.add_int(last, -1);
     let end = k.bin(Bin::UDiv, end, width);
     let (end, zero) = (k.add_int(end, 1), k.int(0));
-    k.for_each(line, end, 1, &mut |k, line| {
+    k.for_each(line, end, 1, |k, line| {
         let row = k.mul(line, width);
         let (from, to) = (k.sub(first, row), k.sub(last, row));
-        let (from, to) = (k.bin(Bin::Max, from, zero), k.bin(Bin::Min, to, width));
+        let columns = IndexRange { first: k.bin(Bin::Max, from, zero), end: k.bin(Bin::Min, to, width) };
         let x = nest.line_at(k, line);
-        nest.some_columns(k, (x, row), (from, to), [1, nest.columns]);
+        nest.some_columns(k, Place { x, row }, columns, [1, nest.columns]);
     });
     Ok(())
 }
@@ -113,7 +114,8 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         let (zero, end) = (k.int(0), k.dim(&shape[axis]));
         let row = k.mul(row, end);
         if axis + 1 < self.kernel.len() {
-            return self.along(k, axis, (x, row), (zero, end, 1), &mut |k, x, row| self.rows(k, axis + 1, x, row));
+            let steps = Steps { from: zero, to: end, step: 1 };
+            return self.along(k, axis, Place { x, row }, steps, |k, at| self.rows(k, axis + 1, at.x, at.row));
         }
         let whole = &shape[axis].floor_div(&Dim::from(self.lines)) * &Dim::from(self.lines);
         let middle = k.dim(&whole);
@@ -121,36 +123,31 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
             if from == to {
                 continue;
             }
-            self.along(k, axis, (x, row), (from, to, lines), &mut |k, x, row| {
+            self.along(k, axis, Place { x, row }, Steps { from, to, step: lines }, |k, at| {
                 let all = k.dim(&shape[axis + 1]);
-                let row = k.mul(row, all);
-                self.columns(k, (x, row), lines);
+                let row = k.mul(at.row, all);
+                self.columns(k, Place { row, ..at }, lines);
             });
         }
     }
 
-    /// A loop along an output axis that is not the last one: from which place to before which, by which step.
-    fn along(
-        &self,
-        k: &mut Builder,
-        axis: usize,
-        (x, row): (Val, Val),
-        (from, to, step): (Val, Val, i64),
-        body: &mut dyn FnMut(&mut Builder, Val, Val),
-    ) {
+    /// A loop along an output axis that is not the last one.
+    fn along(&self, k: &mut Builder, axis: usize, at: Place, steps: Steps, body: impl FnOnce(&mut Builder, Place)) {
         let stride = if axis == 0 { 1 } else { self.spec.strides[axis - 1] };
         let bytes = &self.steps[axis] * &Dim::from(stride);
-        let round = &mut |k: &mut Builder, i: Val| {
+        let round = |k: &mut Builder, i: Val| {
             let bytes = k.dim(&bytes);
             let offset = k.mul(i, bytes);
-            let (x, row) = (k.add(x, offset), k.add(row, i));
-            body(k, x, row);
+            let at = Place { x: k.add(at.x, offset), row: k.add(at.row, i) };
+            body(k, at);
         };
-        if shared_axis(&self.request.results[0].shape[..self.kernel.len()]) == Some(axis) {
-            k.parallel(from, to, step, round);
-        } else {
-            k.for_each(from, to, step, round);
-        }
+        k.parallel_if(
+            shared_axis(&self.request.results[0].shape[..self.kernel.len()]) == Some(axis),
+            steps.from,
+            steps.to,
+            steps.step,
+            round,
+        );
     }
 
     /// Where the windows of a line of the result begin; lines count over the batch and all axes but the last.
@@ -168,58 +165,59 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
     }
 
     /// Some output lines: tiles, then the columns left over.
-    fn columns(&self, k: &mut Builder, (x, row): (Val, Val), lines: i64) {
+    fn columns(&self, k: &mut Builder, at: Place, lines: i64) {
         let all = &self.request.results[0].shape[self.kernel.len()];
         if all.as_const().is_none() {
             let (zero, all) = (k.int(0), k.dim(all));
-            return self.some_columns(k, (x, row), (zero, all), [lines, self.columns]);
+            return self.some_columns(k, at, IndexRange { first: zero, end: all }, [lines, self.columns]);
         }
         let tile = Dim::from(self.columns);
         let full = &all.floor_div(&tile) * &tile;
         let rest = all - &full;
         let (zero, full, end) = (k.int(0), k.dim(&full), k.dim(all));
-        k.parallel(zero, full, self.columns, &mut |k, column| {
-            self.tile(k, (x, row), column, [lines, self.columns]);
+        k.parallel(zero, full, self.columns, |k, column| {
+            self.tile(k, at, column, [lines, self.columns]);
         });
         let step = rest.as_const().unwrap_or(1);
         if step > 0 {
-            k.parallel(full, end, step, &mut |k, column| self.tile(k, (x, row), column, [lines, step]));
+            k.parallel(full, end, step, |k, column| self.tile(k, at, column, [lines, step]));
         }
     }
 
     /// Columns whose number is known at run time: tiles, the last one moved up over columns that are done already; fewer
     /// than a tile go by smaller ones.
-    fn some_columns(&self, k: &mut Builder, at: (Val, Val), (from, to): (Val, Val), [lines, size]: [i64; 2]) {
+    fn some_columns(&self, k: &mut Builder, at: Place, all: IndexRange, [lines, size]: [i64; 2]) {
+        let IndexRange { first, end } = all;
         if size <= 1 {
-            return k.parallel(from, to, 1, &mut |k, column| self.tile(k, at, column, [lines, 1]));
+            return k.parallel(first, end, 1, |k, column| self.tile(k, at, column, [lines, 1]));
         }
-        let last = k.add_int(to, -size);
-        let enough = k.cmp(Cmp::Ge, last, from);
+        let last = k.add_int(end, -size);
+        let enough = k.cmp(Cmp::Ge, last, first);
         k.choose(
             enough,
-            &mut |k| {
-                k.parallel(from, to, size, &mut |k, column| {
+            |k| {
+                k.parallel(first, end, size, |k, column| {
                     let column = k.bin(Bin::Min, column, last);
                     self.tile(k, at, column, [lines, size]);
                 });
                 Vec::new()
             },
-            &mut |k| {
-                self.some_columns(k, at, (from, to), [lines, size / 4]);
+            |k| {
+                self.some_columns(k, at, all, [lines, size / 4]);
                 Vec::new()
             },
         );
     }
 
     /// So many lines and columns of the result, from `column` of row `row` on.
-    fn tile(&self, k: &mut Builder, (x, row): (Val, Val), column: Val, [lines, count]: [i64; 2]) {
+    fn tile(&self, k: &mut Builder, at: Place, column: Val, [lines, count]: [i64; 2]) {
         let axes = self.kernel.len();
         let bytes = k.dim(&(&self.steps[axes] * &Dim::from(self.spec.strides[axes - 1])));
         let offset = k.mul(column, bytes);
-        let (x, row) = (k.add(x, offset), k.add(row, column));
+        let Place { x, row } = Place { x: k.add(at.x, offset), row: k.add(at.row, column) };
         let last = axes - 1;
         if self.channels == 1 && self.spec.dilations[last] == 1 && self.kernel[last] >= self.lanes && self.lanes > 1 {
-            return self.dots(k, (x, row), count);
+            return self.dots(k, Place { x, row }, count);
         }
         // Fewer channels than a vector has lanes go by a shorter one; the last vector overlaps the one before.
         let mut lanes = self.lanes;
@@ -228,12 +226,12 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         }
         let channels = k.int(self.channels);
         let all = k.dim(&self.request.results[0].shape[axes]);
-        cover(k, channels, lanes as u32, &mut |k, channel, lanes| {
+        cover(k, channels, lanes as u32, |k, channel, lanes| {
             let ty = Ty::new(numbers::compute_elem(self.request.operands[0].dtype), lanes);
             let sums = vec![k.zero(ty); (lines * count) as usize];
             let w = self.e.operand(1);
-            let (x, w) = (self.plus(k, x, channel, 0), self.plus(k, w, channel, 1));
-            let sums = self.taps(k, 0, (x, w), lines, &sums);
+            let window = Window { x: self.plus(k, x, channel, 0), w: self.plus(k, w, channel, 1) };
+            let sums = self.taps(k, 0, window, lines, &sums);
             let (mut first, mut pixels) = (row, Vec::with_capacity(sums.len()));
             for _ in 0..lines {
                 pixels.extend((0..count).map(|i| k.add_int(first, i)));
@@ -244,33 +242,33 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
     }
 
     /// The columns of a tile of the only channel: products of windows and weights in vectors along the last axis.
-    fn dots(&self, k: &mut Builder, (x, row): (Val, Val), count: i64) {
+    fn dots(&self, k: &mut Builder, at: Place, count: i64) {
+        let window = Window { x: at.x, w: self.e.operand(1) };
         let ty = Ty::new(numbers::compute_elem(self.request.operands[0].dtype), self.lanes as u32);
         let sums = vec![k.zero(ty); count as usize];
         let whole = self.kernel[self.kernel.len() - 1] / self.lanes * self.lanes;
-        let sums = self.dot_lines(k, 0, (x, self.e.operand(1)), &sums, &mut |k, at, sums| {
+        let sums = self.dot_lines(k, 0, window, &sums, |k, at, sums| {
             let (zero, end) = (k.int(0), k.int(whole));
-            let sums = k.fold_loop(zero, end, self.lanes, sums, &mut |k, i, sums| {
-                self.dot_step(k, at, i, self.lanes as u32, sums)
-            });
+            let sums =
+                k.fold_loop(zero, end, self.lanes, sums, |k, i, sums| self.dot_step(k, at, i, self.lanes as u32, sums));
             let (mut sums, length) = (sums, k.int(self.kernel[self.kernel.len() - 1]));
             if k.has_masks() {
-                rest(k, end, length, self.lanes as u32, &mut |k| {
+                rest(k, end, length, self.lanes as u32, |k| {
                     sums = self.dot_step(k, at, end, self.lanes as u32, &sums);
                 });
             }
             sums
         });
-        let mut totals: Vec<Val> = sums.iter().map(|&sum| k.reduce_lanes(sum, &mut |k, a, b| k.add(a, b))).collect();
+        let mut totals: Vec<Val> = sums.iter().map(|&sum| k.reduce_lanes(sum, |k, a, b| k.add(a, b))).collect();
         if !k.has_masks() && whole < self.kernel[self.kernel.len() - 1] {
-            totals = self.dot_lines(k, 0, (x, self.e.operand(1)), &totals, &mut |k, at, sums| {
+            totals = self.dot_lines(k, 0, window, &totals, |k, at, sums| {
                 let (start, end) = (k.int(whole), k.int(self.kernel[self.kernel.len() - 1]));
-                k.fold_loop(start, end, 1, sums, &mut |k, i, sums| self.dot_step(k, at, i, 1, sums))
+                k.fold_loop(start, end, 1, sums, |k, i, sums| self.dot_step(k, at, i, 1, sums))
             });
         }
         let zero = k.int(0);
         for (i, total) in totals.into_iter().enumerate() {
-            let row = k.add_int(row, i as i64);
+            let row = k.add_int(at.row, i as i64);
             self.e.store(k, row, zero, total);
         }
     }
@@ -280,33 +278,33 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         &self,
         k: &mut Builder,
         axis: usize,
-        (x, w): (Val, Val),
+        window: Window,
         sums: &[Val],
-        line: &mut dyn FnMut(&mut Builder, (Val, Val), &[Val]) -> Vec<Val>,
+        line: impl FnOnce(&mut Builder, Window, &[Val]) -> Vec<Val>,
     ) -> Vec<Val> {
         if axis + 1 == self.kernel.len() {
-            return line(k, (x, w), sums);
+            return line(k, window, sums);
         }
         let x_bytes = &self.steps[axis + 1] * &Dim::from(self.spec.dilations[axis]);
         let w_bytes = self.kernel[axis + 1..].iter().product::<i64>() * self.request.operands[1].dtype.size() as i64;
         let (zero, end) = (k.int(0), k.int(self.kernel[axis]));
-        k.fold_loop(zero, end, 1, sums, &mut |k, i, sums| {
+        k.fold_loop(zero, end, 1, sums, |k, i, sums| {
             let bytes = k.dim(&x_bytes);
             let (x_offset, w_offset) = (k.mul(i, bytes), k.mul_int(i, w_bytes));
-            let at = (k.add(x, x_offset), k.add(w, w_offset));
-            self.dot_lines(k, axis + 1, at, sums, line)
+            let window = Window { x: k.add(window.x, x_offset), w: k.add(window.w, w_offset) };
+            self.dot_lines(k, axis + 1, window, sums, line)
         })
     }
 
     /// `lanes` elements of a line, from `i` on, for every column.
-    fn dot_step(&self, k: &mut Builder, (x, w): (Val, Val), i: Val, lanes: u32, sums: &[Val]) -> Vec<Val> {
+    fn dot_step(&self, k: &mut Builder, window: Window, i: Val, lanes: u32, sums: &[Val]) -> Vec<Val> {
         let operands = self.request.operands;
         let stride = self.spec.strides[self.kernel.len() - 1] * self.step * operands[0].dtype.size() as i64;
-        let from = k.at_index(w, i, operands[1].dtype.size() as u32);
+        let from = k.at_index(window.w, i, operands[1].dtype.size() as u32);
         let weights = numbers::load(k, operands[1].dtype, from, lanes);
         let mut next = Vec::with_capacity(sums.len());
         for (column, &sum) in sums.iter().enumerate() {
-            let x = k.add_int(x, column as i64 * stride);
+            let x = k.add_int(window.x, column as i64 * stride);
             let from = k.at_index(x, i, operands[0].dtype.size() as u32);
             let input = numbers::load(k, operands[0].dtype, from, lanes);
             next.push(multiply_add(k, weights, input, sum));
@@ -320,7 +318,8 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
     }
 
     /// Kernel axes from `axis` on; all but the last are loops, or unrolled where the window is small.
-    fn taps(&self, k: &mut Builder, axis: usize, (x, w): (Val, Val), lines: i64, sums: &[Val]) -> Vec<Val> {
+    fn taps(&self, k: &mut Builder, axis: usize, window: Window, lines: i64, sums: &[Val]) -> Vec<Val> {
+        let Window { x, w } = window;
         let axes = self.kernel.len();
         if axis + 1 == axes {
             return self.line(k, x, &[Some(w)], sums);
@@ -332,7 +331,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         let at = |k: &mut Builder, i: Val| {
             let bytes = k.dim(&x_bytes);
             let (x_offset, w_offset) = (k.mul(i, bytes), k.mul_int(i, w_bytes));
-            (k.add(x, x_offset), k.add(w, w_offset))
+            Window { x: k.add(x, x_offset), w: k.add(w, w_offset) }
         };
         let small = self.kernel.iter().product::<i64>() <= schedule::products::MAX_UNROLLED_WINDOW;
         let each = |k: &mut Builder, from: i64, sums: &[Val], body: &Step<'_>| {
@@ -344,7 +343,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
                 });
             }
             let (start, end) = (k.int(from), k.int(to));
-            k.fold_loop(start, end, 1, sums, &mut |k, i, sums| body(k, i, sums))
+            k.fold_loop(start, end, 1, sums, |k, i, sums| body(k, i, sums))
         };
         if lines == 1 || axis + 2 < axes {
             return each(k, 0, sums, &|k, i, sums| {
@@ -355,12 +354,12 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         // Of the two lines of results the second one meets each input line a line of weights later.
         let sums = self.line(k, x, &[Some(w), None], sums);
         let sums = each(k, 1, &sums, &|k, i, sums| {
-            let (x, w) = at(k, i);
+            let Window { x, w } = at(k, i);
             let before = k.add_int(w, -w_bytes);
             self.line(k, x, &[Some(w), Some(before)], sums)
         });
         let end = k.int(self.kernel[axis]);
-        let (x, w) = at(k, end);
+        let Window { x, w } = at(k, end);
         let last = k.add_int(w, -w_bytes);
         self.line(k, x, &[None, Some(last)], &sums)
     }
@@ -372,7 +371,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         let size = |operand: usize| self.request.operands[operand].dtype.size() as i64;
         if length > schedule::products::MAX_UNROLLED_WINDOW {
             let (zero, end) = (k.int(0), k.int(length));
-            return k.fold_loop(zero, end, 1, sums, &mut |k, i, sums| {
+            return k.fold_loop(zero, end, 1, sums, |k, i, sums| {
                 let w_offset = k.mul_int(i, self.channels * size(1));
                 let x_offset = k.mul_int(i, dilation * self.step * size(0));
                 let x = k.add(x, x_offset);
@@ -427,6 +426,28 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         }
         sums
     }
+}
+
+/// Where windows begin in the data, and the row of the result.
+#[derive(Clone, Copy)]
+struct Place {
+    x: Val,
+    row: Val,
+}
+
+/// Pointers into the data and the weights.
+#[derive(Clone, Copy)]
+struct Window {
+    x: Val,
+    w: Val,
+}
+
+/// Indices from `from` to before `to`, by `step`.
+#[derive(Clone, Copy)]
+struct Steps {
+    from: Val,
+    to: Val,
+    step: i64,
 }
 
 /// What a step along a kernel axis makes of the sums.

@@ -40,7 +40,7 @@ impl DirectLoops<'_, '_> {
             return self.element(k, at);
         }
         let (zero, end) = (k.int(0), k.dim(&shape[at.len()]));
-        k.parallel(zero, end, 1, &mut |k, i| {
+        k.parallel(zero, end, 1, |k, i| {
             at.push(i);
             self.outputs(k, at);
             at.pop();
@@ -60,14 +60,14 @@ impl DirectLoops<'_, '_> {
         };
         let first_w = k.mul(out, channels);
         let first_x = k.mul(group, channels);
-        let sum = k.fold_loop(zero, channels, 1, &[start], &mut |k, c, sum| {
+        let sum = k.fold_loop(zero, channels, 1, &[start], |k, c, sum| {
             let (channel, row) = (k.add(first_x, c), k.add(first_w, c));
             let step = k.dim(&self.steps[self.channels_axis]);
             let channel = k.mul(channel, step);
             let batch = k.dim(&self.steps[0]);
             let batch = k.mul(at[0], batch);
             let base = k.add(channel, batch);
-            vec![self.taps(k, at, 0, (base, row), sum[0])]
+            vec![self.taps(k, at, 0, base, row, sum[0])]
         });
         let mut row = zero;
         for (axis, &i) in at[..at.len() - 1].iter().enumerate() {
@@ -79,7 +79,7 @@ impl DirectLoops<'_, '_> {
     }
 
     /// Kernel axes from `axis` on; `x` and `w` are flat indices so far.
-    fn taps(&self, k: &mut Builder, at: &[Val], axis: usize, (x, w): (Val, Val), sum: Val) -> Val {
+    fn taps(&self, k: &mut Builder, at: &[Val], axis: usize, x: Val, w: Val, sum: Val) -> Val {
         let spec = self.spec;
         if axis == spec.strides.len() {
             let (x, w) = (self.e.load(k, 0, x, 1), self.e.load(k, 1, w, 1));
@@ -91,22 +91,22 @@ impl DirectLoops<'_, '_> {
         let origin = k.mul_int(at[spatial], spec.strides[axis]);
         let origin = k.add_int(origin, -spec.pads[axis].0);
         let (zero, end) = (k.int(0), k.dim(kernel));
-        let results = k.fold_loop(zero, end, 1, &[sum], &mut |k, i, sum| {
+        let results = k.fold_loop(zero, end, 1, &[sum], |k, i, sum| {
             let offset = k.mul_int(i, spec.dilations[axis]);
             let position = k.add(origin, offset);
             let inside = k.cmp(Cmp::ULt, position, extent);
             let sum = sum[0];
             k.choose(
                 inside,
-                &mut |k| {
+                |k| {
                     let step = k.dim(&self.steps[spatial]);
                     let along = k.mul(position, step);
                     let end = k.dim(kernel);
                     let row = k.mul(w, end);
                     let at_tap = (k.add(x, along), k.add(row, i));
-                    vec![self.taps(k, at, axis + 1, at_tap, sum)]
+                    vec![self.taps(k, at, axis + 1, at_tap.0, at_tap.1, sum)]
                 },
-                &mut |_| vec![sum],
+                |_| vec![sum],
             )
         });
         results[0]

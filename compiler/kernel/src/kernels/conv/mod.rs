@@ -5,7 +5,7 @@
 //! | [`direct`] | channels first, few channels or odd shapes: one output row at a time |
 //! | [`depthwise`] | a filter per channel, channels last |
 //! | [`separable`] | a depthwise convolution and the 1x1 convolution behind it, in one kernel |
-//! | [`winograd`], [`winograd_weights`] | minimal filtering, and its transformed weights |
+//! | [`winograd`], [`winograd_maps`], [`winograd_weights`] | minimal filtering, its maps, and its transformed weights |
 //! | [`col2im`] | the sums of a transposed convolution |
 //! | [`pool`] | maxima, means and norms of windows |
 //!
@@ -17,4 +17,5 @@ pub mod direct;
 pub mod pool;
 pub mod separable;
 pub mod winograd;
+mod winograd_maps;
 pub mod winograd_weights;

@@ -29,7 +29,7 @@ fn channels_last(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
     let (zero, extent) = (k.int(0), k.dim(channels));
     let bytes = bytes_of(e, k, spec, channels);
     let (lanes, strides) = (bytes.map_or(e.lanes(e.dtype(0)), |b| b.lanes), e.strides(0));
-    parallel_nest(k, positions, &mut |k, coords| {
+    parallel_nest(k, positions, |k, coords| {
         let row = flat(k, positions, coords);
         let window = Window::new(k, spec, data, &out[1..], &coords[1..]);
         let some = |k: &mut Builder, c: Val, vectors: u32, lanes: u32| {
@@ -43,7 +43,7 @@ fn channels_last(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
                 _ => start(e, k, spec.kind, lanes),
             };
             let init: Vec<Val> = (0..vectors).map(|_| begin(k)).collect();
-            let accs = window.fold_at(k, &init, &mut |k, inside, accs| {
+            let accs = window.fold_at(k, &init, |k, inside, accs| {
                 let mut next = Vec::new();
                 let first = at(k, inside, c);
                 for (n, &acc) in accs.iter().enumerate() {
@@ -71,10 +71,10 @@ fn channels_last(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
         let blocks = round_down(k, extent, POOL_VECTORS * lanes);
         if bytes.is_some() && e.request.target.vector_bytes < WIDEST {
             // Some of a vector's bytes are slow without mask registers, twice the same ones are not.
-            return cover(k, extent, lanes, &mut |k, c, lanes| some(k, c, 1, lanes));
+            return cover(k, extent, lanes, |k, c, lanes| some(k, c, 1, lanes));
         }
-        k.for_each(zero, blocks, i64::from(POOL_VECTORS * lanes), &mut |k, c| some(k, c, POOL_VECTORS, lanes));
-        crate::kernels::support::loops::columns(k, blocks, extent, lanes, &mut |k, c, lanes| some(k, c, 1, lanes));
+        k.for_each(zero, blocks, i64::from(POOL_VECTORS * lanes), |k, c| some(k, c, POOL_VECTORS, lanes));
+        crate::kernels::support::loops::columns(k, blocks, extent, lanes, |k, c, lanes| some(k, c, 1, lanes));
     });
 }
 
@@ -105,14 +105,14 @@ fn bytes_of(e: &Emit<'_>, k: &Builder, spec: &PoolSpec, channels: &Dim) -> Optio
 
 fn channels_first(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
     let (x, out) = (e.shape(0), e.out_shape());
-    parallel_nest(k, out, &mut |k, coords| {
+    parallel_nest(k, out, |k, coords| {
         let (row, col) = spot(k, out, coords);
         let window = Window::new(k, spec, &x[2..], &out[2..], &coords[2..]);
         let plane = flat(k, &x[..2], &coords[..2]);
         let size = k.dim(&product(&x[2..]));
         let plane_start = k.mul(plane, size);
         let init = start(e, k, spec.kind, 1);
-        let acc = window.fold(k, &[init], &mut |k, inside, accs| {
+        let acc = window.fold(k, &[init], |k, inside, accs| {
             let index = k.add(plane_start, inside);
             let v = e.load(k, 0, index, 1);
             vec![step(e, k, spec.kind, accs[0], v)]
@@ -126,14 +126,14 @@ fn channels_first(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
 pub fn max_pool_with_indices(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec, column_major: bool) -> Result<()> {
     let (x, out) = (e.shape(0), e.out_shape());
     let dtype = e.dtype(0);
-    parallel_nest(k, out, &mut |k, coords| {
+    parallel_nest(k, out, |k, coords| {
         let (row, col) = spot(k, out, coords);
         let window = Window::new(k, spec, &x[2..], &out[2..], &coords[2..]);
         let plane = flat(k, &x[..2], &coords[..2]);
         let size = k.dim(&product(&x[2..]));
         let plane_start = k.mul(plane, size);
         let (first, none) = (lowest(k, dtype, 1), k.int(-1));
-        let best = window.fold_at(k, &[first, none], &mut |k, at, accs| {
+        let best = window.fold_at(k, &[first, none], |k, at, accs| {
             let inside = flat(k, &x[2..], at);
             let index = k.add(plane_start, inside);
             let v = e.load(k, 0, index, 1);
@@ -217,9 +217,9 @@ impl<'a> Window<'a> {
         &self,
         k: &mut Builder,
         init: &[Val],
-        body: &mut dyn FnMut(&mut Builder, Val, &[Val]) -> Vec<Val>,
+        mut body: impl FnMut(&mut Builder, Val, &[Val]) -> Vec<Val>,
     ) -> Vec<Val> {
-        self.fold_at(k, init, &mut |k, at, accs| {
+        self.fold_at(k, init, |k, at, accs| {
             let inside = flat(k, self.data, at);
             body(k, inside, accs)
         })
@@ -230,11 +230,11 @@ impl<'a> Window<'a> {
         &self,
         k: &mut Builder,
         init: &[Val],
-        body: &mut dyn FnMut(&mut Builder, &[Val], &[Val]) -> Vec<Val>,
+        mut body: impl FnMut(&mut Builder, &[Val], &[Val]) -> Vec<Val>,
     ) -> Vec<Val> {
         let mut at = Vec::new();
         let unroll = self.spec.kernel.iter().product::<i64>() <= MAX_UNROLLED_POOL;
-        self.level(k, &mut at, init, unroll, body)
+        self.level(k, &mut at, init, unroll, &mut body)
     }
 
     fn level(
@@ -243,7 +243,7 @@ impl<'a> Window<'a> {
         at: &mut Vec<Val>,
         accs: &[Val],
         unroll: bool,
-        body: &mut dyn FnMut(&mut Builder, &[Val], &[Val]) -> Vec<Val>,
+        body: &mut impl FnMut(&mut Builder, &[Val], &[Val]) -> Vec<Val>,
     ) -> Vec<Val> {
         let axis = at.len();
         if axis == self.data.len() {
@@ -263,7 +263,7 @@ impl<'a> Window<'a> {
                 let j = k.int(j);
                 one(k, j, &accs)
             }),
-            _ => k.fold_loop(low, high, 1, accs, &mut |k, j, accs| one(k, j, accs)),
+            _ => k.fold_loop(low, high, 1, accs, |k, j, accs| one(k, j, accs)),
         }
     }
 

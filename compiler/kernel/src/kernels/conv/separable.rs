@@ -3,7 +3,7 @@
 //! of the products find it. Blocks are what threads share; windows of one pixel need no pixel twice.
 
 use super::depthwise::pixels;
-use crate::kernels::gemm::{Contraction, Job, Panels, Rows};
+use crate::kernels::gemm::{Contraction, Extents, Job, Panels, Rows};
 use crate::kernels::support::emit::Emit;
 use crate::kernels::support::request::KernelRequest;
 use crate::kir::Builder;
@@ -33,18 +33,18 @@ pub(crate) fn separable_conv(
     let (rows, columns): (Dim, Dim) = (pixels_of.iter().product(), y.shape.last().cloned().unwrap_or(Dim::ONE));
     let row_bytes = depth * &Dim::from(x.dtype.size());
     let counted = &row_bytes * &Dim::from(schedule::products::CHAINED_ROW_FACTOR);
-    let extents = (&rows, &columns, depth);
+    let extents = Extents { rows: &rows, columns: &columns, depth };
     let mut contraction = Contraction::new(second, fed, Panels::Packed(tile as u32), extents, &counted);
     contraction.by_rows = true;
     contraction.run = depth.clone();
     let memory = fed.scratch(k, &contraction.block_rows() * &row_bytes);
     let (mut result, right, zero) = (Ok(()), fed.operand(1), k.int(0));
-    let block = &mut |k: &mut Builder, from, to| {
+    let block = |k: &mut Builder, from, to| {
         // Where row 0 would be.
         let bytes = k.dim(&row_bytes);
         let skipped = k.mul(from, bytes);
         let base = k.sub(memory, skipped);
-        result = pixels(first, &feeding.storing_at(base), k, spec, (from, to));
+        result = pixels(first, &feeding.storing_at(base), k, spec, from, to);
         let rows_at = Rows::Affine { base, bytes: row_bytes.clone() };
         let job = Job {
             rows: rows_at,
@@ -60,7 +60,7 @@ pub(crate) fn separable_conv(
     if contraction.blocked() {
         contraction.blocks(k, block);
     } else {
-        k.once(&mut |k| contraction.blocks(k, block));
+        k.once(|k| contraction.blocks(k, block));
     }
     result
 }

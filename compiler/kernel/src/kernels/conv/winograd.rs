@@ -11,25 +11,28 @@
 use mcc_targets::choices::Problem;
 use mcc_targets::schedule;
 
-use super::winograd_weights::{Filters, Part, Source, clear, weighted};
-use crate::kernels::gemm::{Contraction, Job, Panels, Rows};
+use super::winograd_maps::{gather, spread};
+use super::winograd_weights::{Filters, Part, Source, clear};
+use crate::kernels::gemm::{Contraction, Extents, Job, Panels, Rows};
 use crate::kernels::lowbit::Weights;
 use crate::kernels::support::emit::Emit;
 use crate::kernels::support::loops::around;
 use crate::kernels::support::request::KernelRequest;
 use crate::kir::{Bin, Builder, Cmp, Ty, Val};
 use crate::numbers;
-use mcc_ir::{Dim, Error, Filtering, Filters as FilterForm, Result};
+use mcc_ir::{Dim, Error, Filtering, Filters as FilterForm, Packed, Result};
 
 /// [`WeightFormat::Filtered`](mcc_ir::WeightFormat::Filtered): `(x: [batch, spatial..., in], weights...)`.
 pub(crate) fn winograd_conv(
     request: &KernelRequest<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
+    p: &Packed,
+    tile: &[i64],
     size: &[Dim],
-    [tile, kernel, dilations]: [&[i64]; 3],
-    (out, form): (usize, FilterForm),
+    form: FilterForm,
 ) -> Result<()> {
+    let (kernel, dilations, out) = (&p.kernel, &p.spec.dilations, p.out);
     let (x, weights) = (&request.operands[0], &request.operands[1]);
     let ty = Ty::new(numbers::compute_elem(x.dtype), 1);
     let lanes = i64::from(request.target.vector_bytes / ty.elem.bytes());
@@ -73,13 +76,13 @@ pub(crate) fn winograd_conv(
         }
         _ => None,
     };
-    let filters = source.map(|source| Filters::new((request, e, k), source, filterings, (channels, columns)));
+    let filters = source.map(|source| Filters::new(request, e, k, source, filterings, channels, columns));
     let mut nest =
         WinogradLoops { request, e, axes, ty, lanes, channels, out, block: 0, planes: axes[0].n * axes[1].n };
     let Some(filters) = filters else {
         nest.block = nest.rows_of_tiles();
         let plane_bytes = nest.bytes((out + columns - 1) / columns * channels * columns);
-        nest.by_blocks(k, columns, (e.operand(1), plane_bytes));
+        nest.by_blocks(k, columns, Planes { at: e.operand(1), bytes: plane_bytes });
         return Ok(());
     };
     let text = request.problem();
@@ -96,9 +99,32 @@ pub(crate) fn winograd_conv(
         let all = e.scratch(k, Dim::from(nest.planes * plane_bytes));
         let zero = k.int(0);
         filters.transform(k, Part { panel: zero, panels, channel: zero, channels }, all);
-        nest.by_blocks(k, filters.to_panel, (all, plane_bytes));
+        nest.by_blocks(k, filters.to_panel, Planes { at: all, bytes: plane_bytes });
     }
     Ok(())
+}
+
+/// Rows of tiles of an image, from `first` on.
+#[derive(Clone, Copy)]
+struct Block {
+    image: Val,
+    first: Val,
+}
+
+/// Transformed weights: a plane for each element of a tile.
+#[derive(Clone, Copy)]
+struct Planes {
+    at: Val,
+    /// Bytes of a plane.
+    bytes: i64,
+}
+
+/// Sums of a block, and whether they are added to what is there.
+#[derive(Clone, Copy)]
+struct Sums {
+    at: Val,
+    columns: i64,
+    adds: bool,
 }
 
 /// How tiles lie along an axis.
@@ -130,7 +156,7 @@ impl Axis {
     }
 
     /// Does something for the `nth` result of a tile, at `at`, where it exists: extents may end in the middle of a tile.
-    fn inside(&self, k: &mut Builder, nth: i64, at: Val, then: &mut dyn FnMut(&mut Builder)) {
+    fn inside(&self, k: &mut Builder, nth: i64, at: Val, then: impl FnOnce(&mut Builder)) {
         let turns = self.tiles / self.dilation;
         if ((turns - 1) * self.m + nth + 1) * self.dilation <= self.size {
             return then(k);
@@ -188,7 +214,7 @@ impl WinogradLoops<'_, '_> {
             self.request,
             self.e,
             Panels::Packed(panel as u32),
-            (&Dim::from(self.block_tiles()), &Dim::from(columns), &Dim::from(depth)),
+            Extents { rows: &Dim::from(self.block_tiles()), columns: &Dim::from(columns), depth: &Dim::from(depth) },
             &Dim::from(self.bytes(depth)),
         );
         contraction.run = Dim::from(depth);
@@ -204,20 +230,22 @@ impl WinogradLoops<'_, '_> {
         &self,
         k: &mut Builder,
         contraction: &Contraction<'_, '_>,
-        (inputs, channel): (Val, Val),
-        (weights, plane_bytes): (Val, i64),
-        (sums, columns, adds): (Val, i64, bool),
+        inputs: Val,
+        channel: Val,
+        weights: Planes,
+        sums: Sums,
     ) {
+        let Sums { at: sums, columns, adds } = sums;
         let offset = k.mul_int(channel, self.bytes(1));
         let inputs = k.add(inputs, offset);
         let (left_plane, out_plane) = (self.bytes(self.plane(self.channels)), self.bytes(self.plane(columns)));
         let (zero, planes) = (k.int(0), k.int(self.planes));
-        k.for_each(zero, planes, 1, &mut |k, plane| {
+        k.for_each(zero, planes, 1, |k, plane| {
             let mut at = |base: Val, bytes: i64| {
                 let offset = k.mul_int(plane, bytes);
                 k.add(base, offset)
             };
-            let (left, right) = (at(inputs, left_plane), at(weights, plane_bytes));
+            let (left, right) = (at(inputs, left_plane), at(weights.at, weights.bytes));
             let sink = Some(at(sums, out_plane));
             let rows = Rows::Affine { base: left, bytes: Dim::from(self.bytes(self.channels)) };
             let zero = k.int(0);
@@ -228,36 +256,37 @@ impl WinogradLoops<'_, '_> {
 
     /// Runs `body` for blocks of each image: with its number, the block's first row of tiles, and the image's first element.
     /// Threads share the blocks, or what is in the only one.
-    fn blocks(&self, k: &mut Builder, inside: bool, body: &mut dyn FnMut(&mut Builder, (Val, Val), Val)) {
+    fn blocks(&self, k: &mut Builder, inside: bool, body: impl FnOnce(&mut Builder, Block, Val)) {
         let image_bytes = &self.e.strides(0)[0] * &Dim::from(self.bytes(1));
         let down = self.axes[0].tiles;
-        around(k, &self.request.operands[0].shape[0], &mut |k, image| {
-            let mut block = |k: &mut Builder, first: Val| {
+        around(k, &self.request.operands[0].shape[0], |k, image| {
+            let block = |k: &mut Builder, first: Val| {
                 let last = k.int(down - self.block);
                 let first = k.bin(Bin::Min, first, last);
                 let image_bytes = k.dim(&image_bytes);
                 let offset = k.mul(image, image_bytes);
                 let x = k.add(self.e.operand(0), offset);
-                body(k, (image, first), x);
+                body(k, Block { image, first }, x);
             };
             if inside && self.block == down {
                 let zero = k.int(0);
                 return block(k, zero);
             }
-            shared_rounds(k, down, self.block, &mut block);
+            shared_rounds(k, down, self.block, block);
         });
     }
 
     /// Block by block, with all weights `[planes, panels, channels, panel]` in memory.
-    fn by_blocks(&self, k: &mut Builder, panel: i64, weights: (Val, i64)) {
+    fn by_blocks(&self, k: &mut Builder, panel: i64, weights: Planes) {
         let inputs = self.scratch(k, self.channels);
         let sums = self.scratch(k, self.out);
         let contraction = self.contraction(panel, [self.out, self.channels]);
-        self.blocks(k, false, &mut |k, (image, first), x| {
-            self.transform(k, x, first, inputs);
+        self.blocks(k, false, |k, block, x| {
+            self.transform(k, x, block.first, inputs);
             let zero = k.int(0);
-            self.multiply(k, &contraction, (inputs, zero), weights, (sums, self.out, false));
-            self.restore(k, (image, first), sums, (zero, self.out));
+            let products = Sums { at: sums, columns: self.out, adds: false };
+            self.multiply(k, &contraction, inputs, zero, weights, products);
+            self.restore(k, block, sums, zero, self.out);
         });
     }
 
@@ -268,7 +297,7 @@ impl WinogradLoops<'_, '_> {
         let weights = self.e.scratch(k, Dim::from(self.planes * filters.plane_bytes(width / filters.panel, slice)));
         let several = slice < self.channels;
         let (full, rest) = (self.out / width, self.out % width);
-        let group = |k: &mut Builder, columns: i64, (image, first): (Val, Val), number: Val| {
+        let group = |k: &mut Builder, columns: i64, block: Block, number: Val| {
             let panels = (columns + filters.panel - 1) / filters.panel;
             let contraction = self.contraction(filters.to_panel, [columns, slice]);
             let column = k.mul_int(number, width);
@@ -277,19 +306,20 @@ impl WinogradLoops<'_, '_> {
                 clear(k, sums, self.bytes(self.planes * self.plane(width)), self.lanes as u32);
             }
             let (zero, end) = (k.int(0), k.int(self.channels));
-            k.for_each(zero, end, slice, &mut |k, channel| {
+            k.for_each(zero, end, slice, |k, channel| {
                 filters.transform(k, Part { panel, panels, channel, channels: slice }, weights);
-                let weights = (weights, filters.plane_bytes(panels, slice));
-                self.multiply(k, &contraction, (inputs, channel), weights, (sums, columns, several));
+                let weights = Planes { at: weights, bytes: filters.plane_bytes(panels, slice) };
+                let products = Sums { at: sums, columns, adds: several };
+                self.multiply(k, &contraction, inputs, channel, weights, products);
             });
-            self.restore(k, (image, first), sums, (column, columns));
+            self.restore(k, block, sums, column, columns);
         };
-        self.blocks(k, true, &mut |k, place, x| {
-            self.transform(k, x, place.1, inputs);
-            shared_rounds(k, full, 1, &mut |k, number| group(k, width, place, number));
+        self.blocks(k, true, |k, block, x| {
+            self.transform(k, x, block.first, inputs);
+            shared_rounds(k, full, 1, |k, number| group(k, width, block, number));
             if rest > 0 {
                 let number = k.int(full);
-                k.once(&mut |k| group(k, rest, place, number));
+                k.once(|k| group(k, rest, block, number));
             }
         });
     }
@@ -300,13 +330,13 @@ impl WinogradLoops<'_, '_> {
     }
 
     /// The tiles of the block from row `first` on: where each begins along both axes, and its number in the block.
-    fn tiles(&self, k: &mut Builder, first: Val, body: &mut dyn FnMut(&mut Builder, [Val; 2], Val)) {
+    fn tiles(&self, k: &mut Builder, first: Val, body: impl FnOnce(&mut Builder, [Val; 2], Val)) {
         let across = self.axes[1].tiles;
         let (zero, down, end) = (k.int(0), k.int(self.block), k.int(across));
-        k.for_each(zero, down, 1, &mut |k, ty| {
+        k.for_each(zero, down, 1, |k, ty| {
             let row = k.add(first, ty);
             let (top, before) = (self.axes[0].start(k, row), k.mul_int(ty, across));
-            k.for_each(zero, end, 1, &mut |k, tx| {
+            k.for_each(zero, end, 1, |k, tx| {
                 let (left, number) = (self.axes[1].start(k, tx), k.add(before, tx));
                 body(k, [top, left], number);
             });
@@ -319,14 +349,14 @@ impl WinogradLoops<'_, '_> {
         let plane = self.bytes(self.plane(self.channels));
         let [lines, columns] = self.axes;
         let apart = self.axes.map(|a| self.bytes(a.dilation * a.stride));
-        self.tiles(k, first, &mut |k, [top, left], number| {
+        self.tiles(k, first, |k, [top, left], number| {
             let (down, right) = (k.mul_int(top, self.bytes(lines.stride)), k.mul_int(left, self.bytes(columns.stride)));
             let from = k.add(x, down);
             let from = k.add(from, right);
             let offset = k.mul_int(number, self.bytes(self.channels));
             let to = k.add(to, offset);
             let (zero, end) = (k.int(0), k.int(self.bytes(self.channels)));
-            k.for_each(zero, end, self.bytes(self.lanes), &mut |k, c| {
+            k.for_each(zero, end, self.bytes(self.lanes), |k, c| {
                 let (from, to) = (k.add(from, c), k.add(to, c));
                 let spread_columns: Vec<Vec<Val>> = (0..columns.n)
                     .map(|column| {
@@ -352,16 +382,16 @@ impl WinogradLoops<'_, '_> {
     }
 
     /// Takes a block's sums `[planes, tiles, count]` back and stores them in columns from `column` on.
-    fn restore(&self, k: &mut Builder, (image, first): (Val, Val), from: Val, (column, count): (Val, i64)) {
+    fn restore(&self, k: &mut Builder, block: Block, from: Val, column: Val, count: i64) {
         let vector = Ty::new(self.ty.elem, self.lanes as u32);
         let plane = self.bytes(self.plane(count));
         let [lines, columns] = self.axes;
-        self.tiles(k, first, &mut |k, [top, left], number| {
+        self.tiles(k, block.first, |k, [top, left], number| {
             let offset = k.mul_int(number, self.bytes(count));
             let from = k.add(from, offset);
             let (zero, end) = (k.int(0), k.int(count));
-            let above = k.mul_int(image, lines.size);
-            k.for_each(zero, end, self.lanes, &mut |k, o| {
+            let above = k.mul_int(block.image, lines.size);
+            k.for_each(zero, end, self.lanes, |k, o| {
                 let (bytes, column_of) = (k.mul_int(o, self.bytes(1)), k.add(column, o));
                 let base = k.add(from, bytes);
                 let gathered: Vec<Vec<Val>> = (0..columns.n)
@@ -379,10 +409,10 @@ impl WinogradLoops<'_, '_> {
                     let sums: Vec<Val> = gathered.iter().map(|c| c[line as usize]).collect();
                     let values = gather(k, &sums, columns.m);
                     let y = k.add_int(top, line * lines.dilation);
-                    lines.inside(k, line, y, &mut |k| {
+                    lines.inside(k, line, y, |k| {
                         for (column, &v) in values.iter().enumerate() {
                             let z = k.add_int(left, column as i64 * columns.dilation);
-                            columns.inside(k, column as i64, z, &mut |k| {
+                            columns.inside(k, column as i64, z, |k| {
                                 let row = k.add(above, y);
                                 let row = k.mul_int(row, columns.size);
                                 let row = k.add(row, z);
@@ -403,77 +433,10 @@ impl WinogradLoops<'_, '_> {
 }
 
 /// A loop from 0 on whose rounds threads share, but not what is in a round, whose steps need one another.
-fn shared_rounds(k: &mut Builder, end: i64, step: i64, body: &mut dyn FnMut(&mut Builder, Val)) {
+fn shared_rounds(k: &mut Builder, end: i64, step: i64, body: impl FnOnce(&mut Builder, Val)) {
     let (zero, last) = (k.int(0), k.int(end));
     if end > step {
         return k.parallel(zero, last, step, body);
     }
-    k.once(&mut |k| k.for_each(zero, last, step, body));
+    k.once(|k| k.for_each(zero, last, step, body));
 }
-
-/// The elements of a tile along an axis in transformed space: the maps of [`Filtering::input`].
-fn spread(k: &mut Builder, d: &[Val]) -> Vec<Val> {
-    match *d {
-        [a] => vec![a],
-        [a, b, c, d] => vec![k.sub(a, c), k.add(b, c), k.sub(c, b), k.sub(d, b)],
-        [a, b, c, d, e, f] => {
-            let ty = k.ty(a);
-            let [two, four, minus_four, minus_five] = [2.0, 4.0, -4.0, -5.0].map(|x| k.float(x, ty));
-            let [first, last] = [(a, c, e), (b, d, f)].map(|(x, y, z)| {
-                let sum = k.fma(x, four, z);
-                k.fma(y, minus_five, sum)
-            });
-            let (even, odd) = (k.fma(c, minus_four, e), k.fma(b, minus_four, d));
-            let (near, far) = (k.sub(e, c), k.sub(d, b));
-            let far = k.mul(far, two);
-            vec![first, k.add(even, odd), k.sub(even, odd), k.add(near, far), k.sub(near, far), last]
-        }
-        [a, b, c, d, e, f, g, h] => {
-            let ty = k.ty(a);
-            let ends = [(a, c, e, g), (h, f, d, b)].map(|(x, y, z, w)| {
-                let (outer, inner, factor) = (k.sub(x, w), k.sub(z, y), k.float(5.25, ty));
-                k.fma(inner, factor, outer)
-            });
-            // Even and odd parts at three pairs of points: the factors of c, e and of b, d, f; that of g is 1.
-            let parts =
-                [([1.0, -4.25], [1.0, -4.25, 1.0]), ([0.25, -1.25], [0.5, -2.5, 2.0]), ([4.0, -5.0], [2.0, -2.5, 0.5])];
-            let mut all = vec![ends[0]];
-            for (even, odd) in parts {
-                let even = weighted(k, g, &[(c, even[0]), (e, even[1])]);
-                let first = k.float(odd[0], ty);
-                let first = k.mul(b, first);
-                let odd = weighted(k, first, &[(d, odd[1]), (f, odd[2])]);
-                all.extend([k.add(even, odd), k.sub(even, odd)]);
-            }
-            all.push(ends[1]);
-            all
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// The `m` results of a tile along an axis from sums in transformed space: the maps of [`Filtering::output`].
-fn gather(k: &mut Builder, sums: &[Val], m: i64) -> Vec<Val> {
-    let (&[first, .., last], pairs) = (sums, sums.get(1..sums.len().saturating_sub(1)).unwrap_or_default()) else {
-        return sums.to_vec();
-    };
-    // At opposite points even powers are the same, and odd ones opposite.
-    let even: Vec<Val> = pairs.chunks_exact(2).map(|p| k.add(p[0], p[1])).collect();
-    let odd: Vec<Val> = pairs.chunks_exact(2).map(|p| k.sub(p[0], p[1])).collect();
-    let result = |nth: i64| {
-        let pairs = if nth % 2 == 0 { &even } else { &odd };
-        let mut sum = pairs[0];
-        if nth == 0 {
-            sum = k.add(first, sum);
-        }
-        if nth + 1 == m {
-            sum = k.add(sum, last);
-        }
-        let others: Vec<(Val, f64)> = pairs[1..].iter().zip(PAIRS).map(|(&v, p)| (v, p.powi(nth as i32))).collect();
-        weighted(k, sum, &others)
-    };
-    (0..m).map(result).collect()
-}
-
-/// The points of the pairs behind 1 and -1.
-const PAIRS: [f64; 2] = [2.0, 0.5];

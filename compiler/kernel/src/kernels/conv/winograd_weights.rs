@@ -52,10 +52,13 @@ pub(crate) struct Part {
 
 impl<'a, 'b> Filters<'a, 'b> {
     pub(crate) fn new(
-        (request, e, k): (&KernelRequest<'_>, &'b Emit<'a>, &mut Builder),
+        request: &KernelRequest<'_>,
+        e: &'b Emit<'a>,
+        k: &mut Builder,
         source: Source<'a, 'b>,
         filterings: [Filtering; 2],
-        (channels, panel): (i64, i64),
+        channels: i64,
+        panel: i64,
     ) -> Filters<'a, 'b> {
         let lanes = i64::from(request.target.vector_bytes / 4).min(1 << panel.trailing_zeros());
         let taps = filterings.iter().map(|f| f.taps as i64).product::<i64>();
@@ -92,7 +95,7 @@ impl<'a, 'b> Filters<'a, 'b> {
     pub(crate) fn transform(&self, k: &mut Builder, part: Part, to: Val) {
         let row = 4 * self.to_panel;
         let (zero, end) = (k.int(0), k.int(part.panels));
-        k.for_each(zero, end, 1, &mut |k, number| {
+        k.for_each(zero, end, 1, |k, number| {
             let panel = k.add(part.panel, number);
             let offset = k.mul_int(number, 4 * self.panel * part.channels);
             let to = k.add(to, offset);
@@ -108,8 +111,9 @@ impl<'a, 'b> Filters<'a, 'b> {
                         let from = k.add(*at, offset);
                         let from = k.add(from, first);
                         let from = k.add_int(from, column * dtype.size() as i64);
-                        let (rows, tap) = ((part.channels, row), panels * self.channels * row);
-                        self.each(k, rows, (from, *dtype, tap), to, part);
+                        let tap = panels * self.channels * row;
+                        let stored = Stored { from, dtype: *dtype, count: part.channels, row, tap };
+                        self.each(k, stored, to, part);
                     }
                     Source::Codes(w) => self.decoded(k, w, panel, vector as u32, to, part),
                 }
@@ -122,32 +126,28 @@ impl<'a, 'b> Filters<'a, 'b> {
         let Some(buffer) = self.decoded else { return };
         let columns = w.group(k, panel, self.panel as u32 / w.lanes, self.panel as u32);
         let all = (w.blocks == 1).then(|| w.decoder(k, columns.parameters, vector));
+        let coded = CodedVector { w, columns: &columns, vector, decoder: all.as_ref() };
         let (unit, row) = (self.unit(), 4 * self.lanes);
         let (zero, end, taps) = (k.int(0), k.int(part.channels), k.int(self.taps()));
-        k.for_each(zero, end, unit, &mut |k, channel| {
+        k.for_each(zero, end, unit, |k, channel| {
             let first = k.add(part.channel, channel);
-            k.for_each(zero, taps, 1, &mut |k, tap| {
+            k.for_each(zero, taps, 1, |k, tap| {
                 let before = k.mul_int(tap, self.channels);
                 let element = k.add(before, first);
                 let offset = k.mul_int(tap, unit * row);
                 let to = k.add(buffer, offset);
-                self.decode_word(k, w, (&columns, vector, all.as_ref()), element, to);
+                self.decode_word(k, &coded, element, to);
             });
             let offset = k.mul_int(channel, 4 * self.to_panel);
             let to = k.add(to, offset);
-            self.each(k, (unit, row), (buffer, DType::F32, unit * row), to, part);
+            let decoded = Stored { from: buffer, dtype: DType::F32, count: unit, row, tap: unit * row };
+            self.each(k, decoded, to, part);
         });
     }
 
     /// Decodes a word of channels from element `element` of some columns on.
-    fn decode_word(
-        &self,
-        k: &mut Builder,
-        w: &Weights<'_, '_>,
-        (columns, vector, decoder): (&Columns, u32, Option<&Decoder>),
-        element: Val,
-        to: Val,
-    ) {
+    fn decode_word(&self, k: &mut Builder, coded: &CodedVector<'_, '_, '_>, element: Val, to: Val) {
+        let &CodedVector { w, columns, vector, decoder } = coded;
         let fresh;
         let decoder = match decoder {
             Some(decoder) => decoder,
@@ -172,19 +172,13 @@ impl<'a, 'b> Filters<'a, 'b> {
         }
     }
 
-    /// Transforms vectors of weights of `count` channels, which lie `row` bytes apart.
-    fn each(
-        &self,
-        k: &mut Builder,
-        (count, row): (i64, i64),
-        (from, dtype, tap): (Val, DType, i64),
-        to: Val,
-        part: Part,
-    ) {
+    /// Transforms vectors of weights of some channels.
+    fn each(&self, k: &mut Builder, stored: Stored, to: Val, part: Part) {
+        let Stored { from, dtype, count, row, tap } = stored;
         let plane = self.plane_bytes(part.panels, part.channels);
         let [down, across] = &self.filterings;
         let (zero, end) = (k.int(0), k.int(count));
-        k.for_each(zero, end, 1, &mut |k, n| {
+        k.for_each(zero, end, 1, |k, n| {
             let (offset, result) = (k.mul_int(n, row), k.mul_int(n, 4 * self.to_panel));
             let (from, to) = (k.add(from, offset), k.add(to, result));
             let columns: Vec<Vec<Val>> = (0..across.taps)
@@ -211,10 +205,29 @@ impl<'a, 'b> Filters<'a, 'b> {
     }
 }
 
+/// Weights in memory: `count` channels, `row` bytes apart, whose taps are `tap` bytes apart.
+#[derive(Clone, Copy)]
+struct Stored {
+    from: Val,
+    dtype: DType,
+    count: i64,
+    row: i64,
+    tap: i64,
+}
+
+/// A vector of columns of codes.
+struct CodedVector<'a, 'b, 'c> {
+    w: &'c Weights<'a, 'b>,
+    columns: &'c Columns,
+    vector: u32,
+    /// Where all channels share it.
+    decoder: Option<&'c Decoder>,
+}
+
 /// Sets `bytes` bytes to zero, a multiple of those of a vector of `lanes` `f32`.
 pub(crate) fn clear(k: &mut Builder, at: Val, bytes: i64, lanes: u32) {
     let (zero, end, nothing) = (k.int(0), k.int(bytes), k.zero(Ty::new(Elem::F32, lanes)));
-    k.for_each(zero, end, 4 * i64::from(lanes), &mut |k, offset| {
+    k.for_each(zero, end, 4 * i64::from(lanes), |k, offset| {
         let to = k.at_index(at, offset, 1);
         k.store(to, nothing);
     });

@@ -92,7 +92,8 @@ fn row(extents: &[Dim], strides: &[Dim]) -> Row {
 /// Lays a leaf's elements out in order.
 pub(crate) fn spread(
     k: &mut Builder,
-    (dtype, vector_bytes): (DType, u32),
+    dtype: DType,
+    vector_bytes: u32,
     extents: &[Dim],
     strides: &[Dim],
     from: Val,
@@ -104,7 +105,7 @@ pub(crate) fn spread(
     let (outer, run) =
         if runs { (extents.len() - 1, extents[extents.len() - 1].clone()) } else { (extents.len(), Dim::ONE) };
     let bytes = k.dim(&(&run * &Dim::from(size)));
-    nest(k, &extents[..outer], &mut |k, coords| {
+    nest(k, &extents[..outer], |k, coords| {
         let (source, place) = (dot(k, &strides[..outer], coords), flat(k, &extents[..outer], coords));
         let run = k.dim(&run);
         let place = k.mul(place, run);

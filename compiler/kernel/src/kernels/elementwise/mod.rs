@@ -26,7 +26,8 @@ use mcc_targets::{Config, Target};
 pub fn build(
     expr: &Expr,
     leaves: &[(DType, View)],
-    (result, place): (&TensorType, Option<&View>),
+    result: &TensorType,
+    place: Option<&View>,
     config: &Config,
 ) -> Result<(Kernel, Vec<Dim>)> {
     let name = if is_copy(expr) { "copy" } else { "elementwise" };
@@ -156,14 +157,7 @@ impl ElementwiseLoops<'_> {
                 for (n, table) in tables.iter().enumerate() {
                     let Some(table) = *table else { continue };
                     let strides = &self.views[n].strides[plan.axis..];
-                    expand::spread(
-                        k,
-                        (self.leaves[n].0, bytes),
-                        &self.extents[plan.axis..],
-                        strides,
-                        cursors[n],
-                        table,
-                    );
+                    expand::spread(k, self.leaves[n].0, bytes, &self.extents[plan.axis..], strides, cursors[n], table);
                     cursors[n] = table;
                 }
                 return self.each(k, axis, &cursors, out, expanded);
@@ -186,16 +180,12 @@ impl ElementwiseLoops<'_> {
         let (start, end) = (k.int(0), k.dim(&self.extents[axis]));
         let out_stride = self.out_stride(axis);
         let mut done = Ok(());
-        let round = &mut |k: &mut Builder, i: Val| {
+        let round = |k: &mut Builder, i: Val| {
             let inner: Vec<Val> = (0..cursors.len()).map(|n| self.step(k, n, axis, cursors[n], i)).collect();
             let inner_out = self.step_out(k, &out_stride, out, i);
             done = self.outer(k, axis + 1, &inner, inner_out, expanded);
         };
-        if self.shared_axis() == Some(axis) {
-            k.parallel(start, end, 1, round);
-        } else {
-            k.for_each(start, end, 1, round);
-        }
+        k.parallel_if(self.shared_axis() == Some(axis), start, end, 1, round);
         done
     }
 
@@ -264,21 +254,21 @@ impl ElementwiseLoops<'_> {
                 // Four vectors become one of bytes.
                 let four = 4 * self.lanes;
                 from = round_down(k, end, four);
-                k.parallel(zero, from, four.into(), &mut |k, i| self.quantized(k, i, cursors, &splats, out));
+                k.parallel(zero, from, four.into(), |k, i| self.quantized(k, i, cursors, &splats, out));
             }
-            k.parallel(from, whole, i64::from(self.lanes), &mut |k, i| {
+            k.parallel(from, whole, i64::from(self.lanes), |k, i| {
                 self.elements(k, i, self.lanes, cursors, &splats, out);
             });
             from = whole;
             if k.has_masks() && !(0..cursors.len()).any(alternate) {
-                k.once(&mut |k| {
-                    rest(k, from, end, self.lanes, &mut |k| self.elements(k, whole, self.lanes, cursors, &splats, out));
+                k.once(|k| {
+                    rest(k, from, end, self.lanes, |k| self.elements(k, whole, self.lanes, cursors, &splats, out));
                 });
                 from = end;
             }
         }
         if from != end {
-            k.parallel(from, end, 1, &mut |k, i| self.elements(k, i, 1, cursors, &scalars, out));
+            k.parallel(from, end, 1, |k, i| self.elements(k, i, 1, cursors, &scalars, out));
         }
         if self.expr.nodes.is_empty() { Err(Error::internal("an empty expression")) } else { Ok(()) }
     }
@@ -288,7 +278,7 @@ impl ElementwiseLoops<'_> {
         let (mut parts, mut zero) = (Vec::with_capacity(4), None);
         for n in 0..4 {
             let i = k.add_int(i, n * i64::from(self.lanes));
-            let leaf = &mut |k: &mut Builder, n: usize| self.leaf(k, n, i, self.lanes, cursors, fixed);
+            let leaf = |k: &mut Builder, n: usize| self.leaf(k, n, i, self.lanes, cursors, fixed);
             if let Some((x, z)) = self.expr.emit_unquantized(k, self.lanes, None, self.tables, leaf) {
                 parts.push(x);
                 zero = zero.or(Some(z));
@@ -325,7 +315,7 @@ impl ElementwiseLoops<'_> {
 
     /// `lanes` elements from index `i` of the row on.
     fn elements(&self, k: &mut Builder, i: Val, lanes: u32, cursors: &[Val], fixed: &[Option<Val>], out: Val) {
-        let leaf = &mut |k: &mut Builder, n: usize| self.leaf(k, n, i, lanes, cursors, fixed);
+        let leaf = |k: &mut Builder, n: usize| self.leaf(k, n, i, lanes, cursors, fixed);
         let value = self.expr.emit(k, lanes, None, self.tables, leaf);
         if let Some(value) = value {
             let index = match self.own.strides.last() {
@@ -375,7 +365,7 @@ impl ElementwiseLoops<'_> {
                 return self.transposing(k, axis + 1, turned, cursor, out);
             }
             let out_stride = self.out_stride(axis);
-            around(k, &self.extents[axis], &mut |k, i| {
+            around(k, &self.extents[axis], |k, i| {
                 let inner = self.step(k, 0, axis, cursor, i);
                 let inner_out = self.step_out(k, &out_stride, out, i);
                 self.transposing(k, axis + 1, turned, inner, inner_out);
@@ -407,26 +397,26 @@ impl ElementwiseLoops<'_> {
             if self.extents[turned].as_const().is_some() {
                 // The last elements may be moved twice.
                 let end = k.add_int(rows, -i64::from(lanes));
-                k.parallel(zero, rows, lanes.into(), &mut |k, r| {
+                k.parallel(zero, rows, lanes.into(), |k, r| {
                     let r = k.bin(Bin::Min, r, end);
                     move_planes(k, r);
                 });
                 return;
             }
             let whole = round_down(k, rows, lanes);
-            k.parallel(zero, whole, lanes.into(), &mut |k, r| move_planes(k, r));
-            return self.turned_rows(k, (whole, rows), cursor, out);
+            k.parallel(zero, whole, lanes.into(), |k, r| move_planes(k, r));
+            return self.turned_rows(k, whole, rows, cursor, out);
         }
-        k.parallel(zero, whole_rows, 4, &mut |k, r| {
+        k.parallel(zero, whole_rows, 4, |k, r| {
             let from_rows = advance(k, cursor, r, 4);
             let to_rows = self.step_out(k, &out_stride, out, r);
-            k.for_each(zero, whole_cols, 4, &mut |k, c| {
+            k.for_each(zero, whole_cols, 4, |k, c| {
                 let offset = k.mul(c, source_step);
                 let from = k.add(from_rows, offset);
                 let to = advance(k, to_rows, c, 4);
                 turn_block(k, from, source_step, to, out_step);
             });
-            k.for_each(whole_cols, cols, 1, &mut |k, c| {
+            k.for_each(whole_cols, cols, 1, |k, c| {
                 let offset = k.mul(c, source_step);
                 let mut from = k.add(from_rows, offset);
                 let mut to = advance(k, to_rows, c, 4);
@@ -437,20 +427,20 @@ impl ElementwiseLoops<'_> {
                 }
             });
         });
-        self.turned_rows(k, (whole_rows, rows), cursor, out);
+        self.turned_rows(k, whole_rows, rows, cursor, out);
     }
 
     /// Rows of a transposing copy, element by element.
-    fn turned_rows(&self, k: &mut Builder, (first, end): (Val, Val), cursor: Val, out: Val) {
+    fn turned_rows(&self, k: &mut Builder, first: Val, end: Val, cursor: Val, out: Val) {
         let Some(turned) = self.block_axis() else { return };
         let last = self.extents.len() - 1;
         let (zero, cols, out_stride) = (k.int(0), k.dim(&self.extents[last]), self.out_stride(turned));
         let (source_step, size) = (k.dim(&self.views[0].strides[last]), self.out.size());
         let source_step = k.mul_int(source_step, size as i64);
-        k.parallel(first, end, 1, &mut |k, r| {
+        k.parallel(first, end, 1, |k, r| {
             let from_row = advance(k, cursor, r, size);
             let to_row = self.step_out(k, &out_stride, out, r);
-            k.for_each(zero, cols, 1, &mut |k, c| {
+            k.for_each(zero, cols, 1, |k, c| {
                 let offset = k.mul(c, source_step);
                 let from = k.add(from_row, offset);
                 let to = advance(k, to_row, c, size);

@@ -8,20 +8,22 @@
 //! are made in the order in which the emitter should keep them: the vectors of a step, then row by row its scalar and
 //! its multiply-adds, which keeps the fewest values alive. [`tile`] has the loops of one register tile.
 
+pub mod ahead;
 pub mod packed;
 pub mod strided;
 mod tile;
 
 use mcc_targets::choices::Problem;
-use mcc_targets::machine::Machine;
 use mcc_targets::schedule::{Tile, products, threads};
 
 use crate::kernels::support::emit::Emit;
+use crate::kernels::support::loops::IndexRange;
 use crate::kernels::support::request::KernelRequest;
 use crate::kir::{Addr, Bin, Builder, Cmp, Ty, Val};
 use crate::numbers;
 use mcc_ir::{DType, Dim};
 
+use ahead::{Ahead, Fetch};
 pub(super) use tile::multiply_add;
 
 /// An outer loop of the contraction.
@@ -142,16 +144,25 @@ pub(super) struct Shape {
     pub(super) last: Option<Val>,
 }
 
+/// Extents of a contraction.
+#[derive(Clone, Copy)]
+pub(super) struct Extents<'a> {
+    pub(super) rows: &'a Dim,
+    pub(super) columns: &'a Dim,
+    /// Contracted elements.
+    pub(super) depth: &'a Dim,
+}
+
 impl<'a, 'b> Contraction<'a, 'b> {
-    /// Chooses the schedule of a kernel of `request` whose contractions have `count` rows, some columns and so many contracted
-    /// elements, and whose rows take `row_bytes` of the left operand each.
+    /// Chooses the schedule of a kernel of `request` whose contractions have these extents, and whose rows take `row_bytes` of the left operand each.
     pub(super) fn new(
         request: &KernelRequest<'_>,
         emit: &'b Emit<'a>,
         panels: Panels,
-        (count, columns, depth): (&Dim, &Dim, &Dim),
+        extents: Extents<'_>,
         row_bytes: &Dim,
     ) -> Contraction<'a, 'b> {
+        let Extents { rows: count, columns, depth } = extents;
         let (left, right) = (request.operands[0].dtype, request.operands[1].dtype);
         let text = request.problem();
         let problem = Problem { text: &text, layer: request.layer };
@@ -245,26 +256,22 @@ impl<'a, 'b> Contraction<'a, 'b> {
 
     /// Emits the loops of one contraction.
     pub(super) fn emit(&self, k: &mut Builder, job: &Job) {
-        self.blocks(k, &mut |k, first, last| self.columns(k, job, first, last));
+        self.blocks(k, |k, first, last| self.columns(k, job, first, last));
     }
 
     /// Runs `body` for the blocks of rows: from which to before which.
-    pub(super) fn blocks(&self, k: &mut Builder, body: &mut dyn FnMut(&mut Builder, Val, Val)) {
+    pub(super) fn blocks(&self, k: &mut Builder, body: impl FnOnce(&mut Builder, Val, Val)) {
         let zero = k.int(0);
         let count = k.dim(&self.count);
         if !self.blocked() {
             return body(k, zero, count);
         }
-        let round = &mut |k: &mut Builder, first: Val| {
+        let round = |k: &mut Builder, first: Val| {
             let last = k.add_int(first, self.block);
             let last = k.bin(Bin::Min, last, count);
             body(k, first, last);
         };
-        if self.by_rows {
-            k.parallel(zero, count, self.block, round);
-        } else {
-            k.for_each(zero, count, self.block, round);
-        }
+        k.parallel_if(self.by_rows, zero, count, self.block, round);
     }
 
     /// Bytes between panels of the right operand.
@@ -279,7 +286,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         let full = job.columns.floor_div(&width);
         let shape = Shape { rows: self.tile.rows, vectors: self.tile.vectors, lanes: self.lanes, last: None };
         let (zero, count) = (k.int(0), k.dim(&full));
-        k.parallel(zero, count, 1, &mut |k, i| {
+        k.parallel(zero, count, 1, |k, i| {
             let column = k.mul_int(i, i64::from(self.width()));
             let bytes = match self.panels {
                 Panels::Rows => k.mul_int(column, self.right.size() as i64),
@@ -288,7 +295,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
                     k.mul(i, bytes)
                 }
             };
-            self.panel(k, job, (first, last), (column, bytes), shape);
+            self.panel(k, job, IndexRange { first, end: last }, column, bytes, shape);
         });
         let rest = &job.columns - &(&full * &width);
         let start = k.dim(&(&full * &width));
@@ -300,9 +307,9 @@ impl<'a, 'b> Contraction<'a, 'b> {
                 let part = (last_lanes < self.lanes).then(|| k.int(last_lanes.into()));
                 let bytes = self.column_bytes(k, start);
                 let shape = self.shape(vectors, self.lanes, part);
-                k.once(&mut |k| self.panel(k, job, (first, last), (start, bytes), shape));
+                k.once(|k| self.panel(k, job, IndexRange { first, end: last }, start, bytes, shape));
             }
-            rest => self.single_vectors(k, job, (first, last), start, rest.is_none()),
+            rest => self.single_vectors(k, job, IndexRange { first, end: last }, start, rest.is_none()),
         }
     }
 
@@ -313,22 +320,22 @@ impl<'a, 'b> Contraction<'a, 'b> {
 
     /// The columns from `start` on a vector at a time. The last ones are part of a vector where that can be, otherwise
     /// they go one by one.
-    fn single_vectors(&self, k: &mut Builder, job: &Job, rows: (Val, Val), start: Val, unknown: bool) {
+    fn single_vectors(&self, k: &mut Builder, job: &Job, rows: IndexRange, start: Val, unknown: bool) {
         let lanes = i64::from(self.lanes);
         let whole = &job.columns.floor_div(&Dim::from(lanes)) * &Dim::from(lanes);
         let (whole, all) = (k.dim(&whole), k.dim(&job.columns));
         let panel = |k: &mut Builder, column: Val, shape: Shape| {
             let bytes = self.column_bytes(k, column);
-            self.panel(k, job, rows, (column, bytes), shape);
+            self.panel(k, job, rows, column, bytes, shape);
         };
-        k.parallel(start, whole, lanes, &mut |k, c| panel(k, c, self.shape(1, self.lanes, None)));
+        k.parallel(start, whole, lanes, |k, c| panel(k, c, self.shape(1, self.lanes, None)));
         if !self.reads_ahead(k) {
-            return k.parallel(whole, all, 1, &mut |k, c| panel(k, c, self.shape(1, 1, None)));
+            return k.parallel(whole, all, 1, |k, c| panel(k, c, self.shape(1, 1, None)));
         }
         assert!(unknown, "known remainders are one tile");
         let rest = k.sub(all, whole);
         let some = k.cmp(Cmp::Lt, whole, all);
-        k.once(&mut |k| k.when(some, &mut |k| panel(k, whole, self.shape(1, self.lanes, Some(rest)))));
+        k.once(|k| k.when(some, |k| panel(k, whole, self.shape(1, self.lanes, Some(rest)))));
     }
 
     /// Bytes from the right operand's begin to a column, which begins a vector.
@@ -357,7 +364,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
     }
 
     /// The rows from `first` to `last` of the columns of one tile.
-    fn panel(&self, k: &mut Builder, job: &Job, rows: (Val, Val), (column, bytes): (Val, Val), shape: Shape) {
+    fn panel(&self, k: &mut Builder, job: &Job, rows: IndexRange, column: Val, bytes: Val, shape: Shape) {
         let right = k.add(job.right, bytes);
         let col = k.add(job.out.1, column);
         self.rows(k, job, rows, right, col, shape);
@@ -365,28 +372,29 @@ impl<'a, 'b> Contraction<'a, 'b> {
 
     /// Full tiles, then smaller ones. Only the last block has a rest; where there is one block of known length, the rest may
     /// be spread over its tiles.
-    fn rows(&self, k: &mut Builder, job: &Job, (first, last): (Val, Val), right: Val, col: Val, shape: Shape) {
+    fn rows(&self, k: &mut Builder, job: &Job, all: IndexRange, right: Val, col: Val, shape: Shape) {
+        let IndexRange { first, end: last } = all;
         let size = i64::from(shape.rows);
-        let tiles = |k: &mut Builder, (from, to): (Val, Val), rows: i64| {
+        let tiles = |k: &mut Builder, from: Val, to: Val, rows: i64| {
             let shape = Shape { rows: rows as u32, ..shape };
             let fetch = self.fetch(shape);
-            k.for_each(from, to, rows, &mut |k, row| {
+            k.for_each(from, to, rows, |k, row| {
                 let next = fetch.map(|f| {
                     let done = k.sub(row, first);
-                    (f.start(k, right, done), f.a_round)
+                    Ahead { from: f.start(k, right, done), lines: f.a_round }
                 });
-                self.tile(k, job, row, (right, next), col, shape);
+                self.tile(k, job, row, Weights { right, next }, col, shape);
             });
         };
         if let Some(count) = job.count.as_const().filter(|&c| !self.blocked() && products::spreads_rest(c, size)) {
             let number = (count + size - 1) / size;
             let smaller = count / number;
             let middle = k.int(count % number * (smaller + 1));
-            tiles(k, (first, middle), smaller + 1);
-            return tiles(k, (middle, last), smaller);
+            tiles(k, first, middle, smaller + 1);
+            return tiles(k, middle, last, smaller);
         }
         let bound = k.add_int(last, 1 - size);
-        tiles(k, (first, bound), size);
+        tiles(k, first, bound, size);
         let mut done = &job.count.floor_div(&Dim::from(size)) * &Dim::from(size);
         let rest = (&job.count - &done).as_const();
         let mut step = rest.unwrap_or(size / 2);
@@ -394,25 +402,17 @@ impl<'a, 'b> Contraction<'a, 'b> {
             let until = &done + &(&(&job.count - &done).floor_div(&Dim::from(step)) * &Dim::from(step));
             let (start, end) = (k.dim(&done), k.dim(&until));
             let end = k.bin(Bin::Min, end, last);
-            tiles(k, (start, end), step);
+            tiles(k, start, end, step);
             done = until;
             step = if rest.is_some() { 0 } else { step / 2 };
         }
     }
 
     /// Computes and stores one register tile.
-    fn tile(
-        &self,
-        k: &mut Builder,
-        job: &Job,
-        row: Val,
-        (right, next): (Val, Option<(Val, i64)>),
-        col: Val,
-        shape: Shape,
-    ) {
+    fn tile(&self, k: &mut Builder, job: &Job, row: Val, weights: Weights, col: Val, shape: Shape) {
         let pointers = job.rows.pointers(k, row, shape.rows);
         let out_row = k.add(job.out.0, row);
-        let sums = self.sums(k, &pointers, (right, next), &self.right_bytes(&job.columns), shape);
+        let sums = self.sums(k, &pointers, weights, &self.right_bytes(&job.columns), shape);
         for i in 0..shape.rows {
             let r = k.add_int(out_row, i64::from(i));
             for v in 0..shape.vectors {
@@ -420,14 +420,14 @@ impl<'a, 'b> Contraction<'a, 'b> {
                 let c = k.add_int(col, i64::from(v * shape.lanes));
                 match shape.last.filter(|_| v + 1 == shape.vectors) {
                     None => self.store(k, job, r, c, sum),
-                    Some(count) => self.store_first(k, job, (r, c), sum, count),
+                    Some(count) => self.store_first(k, job, r, c, sum, count),
                 }
             }
         }
     }
 
     /// Stores the first lanes of a sum.
-    fn store_first(&self, k: &mut Builder, job: &Job, (row, col): (Val, Val), sum: Val, count: Val) {
+    fn store_first(&self, k: &mut Builder, job: &Job, row: Val, col: Val, sum: Val, count: Val) {
         match k.as_int(count).filter(|_| !k.has_masks()) {
             Some(count) => {
                 for lane in 0..count {
@@ -437,7 +437,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
             }
             None => {
                 let lanes = k.ty(sum).lanes;
-                k.partly(count, lanes, &mut |k| self.store(k, job, row, col, sum));
+                k.partly(count, lanes, |k| self.store(k, job, row, col, sum));
             }
         }
     }
@@ -462,39 +462,11 @@ fn is_blocked(count: &Dim, block: i64) -> bool {
     count.as_const().is_none_or(|c| c > block + block / 2)
 }
 
-/// Weights that a tile of rows fetches ahead.
+/// What a register tile reads of the right operand.
 #[derive(Clone, Copy)]
-pub(super) struct Fetch {
-    /// Bytes from the weights in use to those that the first row fetches.
-    pub(super) first: i64,
-    /// Bytes from those of a row to those of the next.
-    pub(super) a_row: i64,
-    /// Lines in a round of the inner loop.
-    pub(super) a_round: i64,
-}
-
-impl Fetch {
-    /// An equal part of the next `bytes` for each tile, of `tile` of the `rows`, in so many rounds of the inner loop.
-    pub(super) fn new(machine: &Machine, bytes: i64, rows: i64, tile: u32, rounds: i64) -> Option<Fetch> {
-        (rounds > 0 && rows > 0).then(|| {
-            let a_round = bytes * i64::from(tile) / (rows * rounds * machine.line_bytes()) + 1;
-            Fetch { first: bytes, a_row: bytes / rows, a_round }
-        })
-    }
-
-    /// Where the tile that begins `done` rows behind the first begins to fetch, from the weights in use.
-    pub(super) fn start(self, k: &mut Builder, right: Val, done: Val) -> Val {
-        let part = k.mul_int(done, self.a_row);
-        let part = k.add_int(part, self.first);
-        k.add(right, part)
-    }
-}
-
-/// Fetches so many lines of the cache from an address on, and gives what follows them.
-pub(super) fn fetch_lines(k: &mut Builder, next: Val, lines: i64, machine: &Machine) -> Val {
-    for line in 0..lines {
-        let at = k.at(next, (line * machine.line_bytes()) as i32);
-        k.prefetch(at);
-    }
-    k.add_int(next, lines * machine.line_bytes())
+pub(super) struct Weights {
+    /// Pointer of its first element.
+    right: Val,
+    /// What it fetches for later.
+    next: Option<Ahead>,
 }

@@ -7,7 +7,7 @@
 //! | convolution, dilation 1 on the last axis, one group | windows of `x` | all kernel axes but the last | last kernel axis × channels |
 //! | other convolutions | windows of `x` | all kernel axes | channels of a group |
 
-use super::{Contraction, Job, Panels, Rows, Tap};
+use super::{Contraction, Extents, Job, Panels, Rows, Tap};
 use crate::kernels::support::emit::Emit;
 use crate::kernels::support::loops::around;
 use crate::kernels::support::request::KernelRequest;
@@ -50,7 +50,8 @@ fn product(
     // One product over all batches when they all meet the same matrix.
     let shared = b_batch.iter().all(|d| d.is(1)) && batch.iter().product::<Dim>() == a_batch.iter().product();
     let count = if shared { &batch.iter().product::<Dim>() * m } else { m.clone() };
-    let mut contraction = Contraction::new(request, e, panels, (&count, n, depth), &row_bytes);
+    let extents = Extents { rows: &count, columns: n, depth };
+    let mut contraction = Contraction::new(request, e, panels, extents, &row_bytes);
     contraction.run = depth.clone();
     let matrices = Matrices {
         contraction,
@@ -68,7 +69,7 @@ fn product(
     };
     let zero = k.int(0);
     let axis = if shared { batch.len() } else { 0 };
-    matrices.emit(k, axis, (e.operand(0), e.operand(1), zero));
+    matrices.emit(k, axis, e.operand(0), e.operand(1), zero);
     Ok(())
 }
 
@@ -86,7 +87,7 @@ struct Matrices<'a, 'b, 'c> {
 }
 
 impl Matrices<'_, '_, '_> {
-    fn emit(&self, k: &mut Builder, axis: usize, (a, b, row): (Val, Val, Val)) {
+    fn emit(&self, k: &mut Builder, axis: usize, a: Val, b: Val, row: Val) {
         let Some(extent) = self.batch.get(axis) else {
             let rows = Rows::Affine { base: a, bytes: self.row_bytes.clone() };
             let columns = self.columns.clone();
@@ -95,14 +96,15 @@ impl Matrices<'_, '_, '_> {
                 Job { rows, count: self.count.clone(), columns, right: b, out: (row, zero), sink: None, adds: false };
             return self.contraction.emit(k, &job);
         };
-        around(k, extent, &mut |k, i| {
+        around(k, extent, |k, i| {
             let mut along = |base: Val, stride: &Dim| {
                 let stride = k.dim(stride);
                 let offset = k.mul(i, stride);
                 k.add(base, offset)
             };
-            let at = (along(a, &self.a[axis]), along(b, &self.b[axis]), along(row, &self.rows[axis]));
-            self.emit(k, axis + 1, at);
+            let (a, b) = (along(a, &self.a[axis]), along(b, &self.b[axis]));
+            let row = along(row, &self.rows[axis]);
+            self.emit(k, axis + 1, a, b, row);
         });
     }
 }
@@ -146,7 +148,8 @@ pub(crate) fn packed_conv(
     let group_out = out / spec.group;
     let panels_of = Panels::Packed(tile as u32);
     let (columns, depth) = (Dim::from(group_out), Dim::from(kernel.iter().product::<usize>() * channels));
-    let mut contraction = Contraction::new(request, e, panels_of, (&rows, &columns, &depth), &row_bytes);
+    let extents = Extents { rows: &rows, columns: &columns, depth: &depth };
+    let mut contraction = Contraction::new(request, e, panels_of, extents, &row_bytes);
     let adjoin = steps[axes] == &x.shape[axes + 1] * &size;
     let joined = spec.group == 1 && spec.dilations[axes - 1] == 1 && adjoin;
     contraction.taps = (0..axes - usize::from(joined))
@@ -159,7 +162,7 @@ pub(crate) fn packed_conv(
     let table = if even.is_some() { None } else { Some(windows(e, k, spec, &steps, &y.shape[..=axes])) };
     let even = even.map_or(Dim::ZERO, |(stride, _)| &stride * &size);
     let group_bytes = packed.dtype.size() * panels * kernel.iter().product::<usize>() * channels * tile;
-    around(k, &Dim::from(spec.group), &mut |k, group| {
+    around(k, &Dim::from(spec.group), |k, group| {
         let (x_offset, w_offset) =
             (k.mul_int(group, (channels * x.dtype.size()) as i64), k.mul_int(group, group_bytes as i64));
         let (base, right) = (k.add(e.operand(0), x_offset), k.add(e.operand(1), w_offset));
@@ -181,18 +184,17 @@ pub(crate) fn packed_conv(
 pub(crate) fn windows(e: &Emit<'_>, k: &mut Builder, spec: &ConvSpec, steps: &[Dim], pixels: &[Dim]) -> Val {
     let table = e.scratch(k, &pixels.iter().product::<Dim>() * &Dim::from(8i64));
     let zero = k.int(0);
-    fill(k, spec, steps, pixels, 0, (zero, zero), table);
+    fill(k, spec, &Windows { steps, pixels, table }, 0, zero, zero);
     return table;
 
-    fn fill(
-        k: &mut Builder,
-        spec: &ConvSpec,
-        steps: &[Dim],
-        pixels: &[Dim],
-        axis: usize,
-        (pixel, offset): (Val, Val),
+    struct Windows<'a> {
+        steps: &'a [Dim],
+        pixels: &'a [Dim],
         table: Val,
-    ) {
+    }
+
+    fn fill(k: &mut Builder, spec: &ConvSpec, windows: &Windows<'_>, axis: usize, pixel: Val, offset: Val) {
+        let &Windows { steps, pixels, table } = windows;
         if axis == pixels.len() {
             let to = k.at_index(table, pixel, 8);
             return k.store(to, offset);
@@ -200,13 +202,13 @@ pub(crate) fn windows(e: &Emit<'_>, k: &mut Builder, spec: &ConvSpec, steps: &[D
         let stride = if axis == 0 { 1 } else { spec.strides[axis - 1] };
         let bytes = &steps[axis] * &Dim::from(stride);
         let (start, end) = (k.int(0), k.dim(&pixels[axis]));
-        k.for_each(start, end, 1, &mut |k, i| {
+        k.for_each(start, end, 1, |k, i| {
             let bytes = k.dim(&bytes);
             let bytes = k.mul(i, bytes);
             let extent = k.dim(&pixels[axis]);
             let pixel = k.mul(pixel, extent);
-            let at = (k.add(pixel, i), k.add(offset, bytes));
-            fill(k, spec, steps, pixels, axis + 1, at, table);
+            let (pixel, offset) = (k.add(pixel, i), k.add(offset, bytes));
+            fill(k, spec, windows, axis + 1, pixel, offset);
         });
     }
 }

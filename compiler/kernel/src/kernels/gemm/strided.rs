@@ -24,20 +24,46 @@ pub(crate) enum Left {
     Across(Val, i64),
 }
 
+/// Right vectors of a product.
+#[derive(Clone, Copy)]
+pub(crate) struct Right {
+    pub(crate) pointer: Val,
+    /// Bytes between contracted elements.
+    pub(crate) step: i64,
+}
+
+/// A register tile: rows, and vectors of columns.
+#[derive(Clone, Copy)]
+pub(crate) struct StridedTile {
+    pub(crate) rows: u32,
+    pub(crate) vectors: u32,
+    /// Lanes of a vector.
+    pub(crate) lanes: u32,
+    /// How many of them there is memory for, unless for all.
+    pub(crate) part: Option<Val>,
+}
+
+/// Rows at any distance.
+#[derive(Clone, Copy)]
+pub(crate) struct StridedRows {
+    /// Pointer of the first one.
+    pub(crate) base: Val,
+    /// Bytes between rows.
+    pub(crate) step: Val,
+}
+
 impl Products {
-    /// `init` and the products of left rows with right vectors over `depth` contracted elements. `right` is a pointer and the
-    /// bytes between contracted elements; the last part is the lanes of a vector and of how many there is memory, unless
-    /// all.
+    /// `init` and the products of left rows with right vectors over `depth` contracted elements.
     pub(crate) fn product(
         &self,
         k: &mut Builder,
         left: &Left,
-        right: (Val, i64),
+        right: Right,
         depth: Val,
-        (rows, vectors, narrow): (u32, u32, Option<(u32, Option<Val>)>),
+        tile: StridedTile,
         init: Vec<Val>,
     ) -> Vec<Val> {
-        let (lanes, part) = narrow.unwrap_or((self.lanes, None));
+        let StridedTile { rows, vectors, lanes, part } = tile;
         let (ty, one) = (Ty::new(Elem::F32, lanes), Ty::new(Elem::F32, 1));
         // Rounds of a vector's length let each row be one vector of contracted elements.
         let unroll = i64::from(if self.by_lane { self.lanes } else { 4 });
@@ -58,10 +84,10 @@ impl Products {
             for element in 0..count {
                 let columns: Vec<Val> = (0..vectors)
                     .map(|v| {
-                        let from = k.at(pointers[0], (element * right.1) as i32 + (v * ty.bytes()) as i32);
+                        let from = k.at(pointers[0], (element * right.step) as i32 + (v * ty.bytes()) as i32);
                         let mut loaded = None;
                         match part {
-                            Some(count) => k.partly(count, lanes, &mut |k| loaded = Some(k.load(ty, from))),
+                            Some(count) => k.partly(count, lanes, |k| loaded = Some(k.load(ty, from))),
                             None => loaded = Some(k.load(ty, from)),
                         }
                         loaded.unwrap_or(state[0])
@@ -96,7 +122,7 @@ impl Products {
                     sums.iter_mut().zip(&columns).for_each(|(sum, &c)| *sum = k.fma(c, all, *sum));
                 }
             }
-            let next = k.add_int(pointers[0], count * right.1);
+            let next = k.add_int(pointers[0], count * right.step);
             let other = match left {
                 Left::Along(_) => pointers[1],
                 &Left::Across(_, step) => k.add_int(pointers[1], count * step),
@@ -108,22 +134,22 @@ impl Products {
         let mut state = init;
         let size = state.len();
         let other = match left {
-            Left::Along(_) => right.0,
+            Left::Along(_) => right.pointer,
             Left::Across(pointer, _) => *pointer,
         };
-        state.extend([right.0, other]);
-        let state = k.fold_loop(zero, whole, unroll, &state, &mut |k, at, state| round(k, at, unroll, state));
-        let state = k.fold_loop(whole, depth, 1, &state, &mut |k, at, state| round(k, at, 1, state));
+        state.extend([right.pointer, other]);
+        let state = k.fold_loop(zero, whole, unroll, &state, |k, at, state| round(k, at, unroll, state));
+        let state = k.fold_loop(whole, depth, 1, &state, |k, at, state| round(k, at, 1, state));
         state[..size].to_vec()
     }
 }
 
 /// Visits `0..count` in tiles of `most`, and what remains in one tile, or one by one where it is not known how many remain.
-pub(crate) fn tiles(k: &mut Builder, count: Val, most: u32, body: &mut dyn FnMut(&mut Builder, Val, u32)) {
+pub(crate) fn tiles(k: &mut Builder, count: Val, most: u32, mut body: impl FnMut(&mut Builder, Val, u32)) {
     let (zero, step) = (k.int(0), i64::from(most));
     if let Some(n) = k.as_int(count) {
         let whole = k.int(n / step * step);
-        k.for_each(zero, whole, step, &mut |k, i| body(k, i, most));
+        k.for_each(zero, whole, step, |k, i| body(k, i, most));
         if n % step != 0 {
             body(k, whole, (n % step) as u32);
         }
@@ -132,16 +158,16 @@ pub(crate) fn tiles(k: &mut Builder, count: Val, most: u32, body: &mut dyn FnMut
     let step_val = k.int(step);
     let whole = k.bin(Bin::UDiv, count, step_val);
     let whole = k.mul_int(whole, step);
-    k.for_each(zero, whole, step, &mut |k, i| body(k, i, most));
-    k.for_each(whole, count, 1, &mut |k, i| body(k, i, 1));
+    k.for_each(zero, whole, step, |k, i| body(k, i, most));
+    k.for_each(whole, count, 1, |k, i| body(k, i, 1));
 }
 
-/// Turns rows into columns: pointers and bytes between rows, then how many rows and columns.
-pub(crate) fn turn(k: &mut Builder, from: (Val, Val), to: (Val, Val), (rows, columns): (Val, Val)) {
+/// Turns `rows` rows of `columns` elements into columns.
+pub(crate) fn turn(k: &mut Builder, from: StridedRows, to: StridedRows, rows: Val, columns: Val) {
     let (zero, ty) = (k.int(0), Ty::new(Elem::F32, 1));
-    let at = |k: &mut Builder, (base, step): (Val, Val), row: Val, column: Val| {
-        let offset = k.mul(row, step);
-        let base = k.add(base, offset);
+    let at = |k: &mut Builder, of: StridedRows, row: Val, column: Val| {
+        let offset = k.mul(row, of.step);
+        let base = k.add(of.base, offset);
         pointer_at(k, base, column, SIZE as usize)
     };
     let single = |k: &mut Builder, row: Val, column: Val| {
@@ -151,19 +177,19 @@ pub(crate) fn turn(k: &mut Builder, from: (Val, Val), to: (Val, Val), (rows, col
         k.store(to, v);
     };
     let (whole_rows, whole_columns) = (round_down(k, rows, 4), round_down(k, columns, 4));
-    k.for_each(zero, whole_rows, 4, &mut |k, row| {
-        k.for_each(zero, whole_columns, 4, &mut |k, column| {
+    k.for_each(zero, whole_rows, 4, |k, row| {
+        k.for_each(zero, whole_columns, 4, |k, column| {
             let (source, target) = (at(k, from, row, column), at(k, to, column, row));
-            turn_block(k, source, from.1, target, to.1);
+            turn_block(k, source, from.step, target, to.step);
         });
-        k.for_each(whole_columns, columns, 1, &mut |k, column| {
+        k.for_each(whole_columns, columns, 1, |k, column| {
             for r in 0..4 {
                 let row = k.add_int(row, r);
                 single(k, row, column);
             }
         });
     });
-    k.for_each(whole_rows, rows, 1, &mut |k, row| {
-        k.for_each(zero, columns, 1, &mut |k, column| single(k, row, column));
+    k.for_each(whole_rows, rows, 1, |k, row| {
+        k.for_each(zero, columns, 1, |k, column| single(k, row, column));
     });
 }

@@ -1,6 +1,7 @@
 //! The sums of one register tile: taps, the run, and rounds of it that are unrolled.
 
-use super::{Contraction, Panels, Shape, Tap, fetch_lines};
+use super::ahead::fetch_lines;
+use super::{Contraction, Panels, Shape, Tap, Weights};
 use crate::kir::{Addr, Builder, Elem, Ty, Val};
 use crate::numbers;
 use mcc_ir::Dim;
@@ -40,7 +41,7 @@ impl Contraction<'_, '_> {
         &self,
         k: &mut Builder,
         rows: &[Val],
-        (right, next): (Val, Option<(Val, i64)>),
+        weights: Weights,
         right_bytes: &Dim,
         shape: Shape,
     ) -> Vec<Val> {
@@ -50,10 +51,10 @@ impl Contraction<'_, '_> {
         let sets = if ty.elem.is_float() { 8usize.div_ceil(size).min(self.tile.unroll as usize) } else { 1 };
         let zero = k.zero(ty);
         let mut state = vec![zero; size * sets];
-        state.push(right);
-        state.extend(next.map(|n| n.0));
+        state.push(weights.right);
+        state.extend(weights.next.map(|n| n.from));
         let start = k.int(0);
-        let step = TileStep { rows, right_bytes, shape, sets, fetched: next.map_or(0, |n| n.1) };
+        let step = TileStep { rows, right_bytes, shape, sets, fetched: weights.next.map_or(0, |n| n.lines) };
         let state = self.taps(k, &self.taps, start, &step, &state);
         let mut sums = state[..size].to_vec();
         for set in 1..sets {
@@ -69,7 +70,7 @@ impl Contraction<'_, '_> {
             return self.run(k, offset, step, state);
         };
         let (start, end) = (k.int(0), k.dim(&tap.count));
-        k.fold_loop(start, end, 1, state, &mut |k, i, state| {
+        k.fold_loop(start, end, 1, state, |k, i, state| {
             let bytes = k.dim(&tap.bytes);
             let bytes = k.mul(i, bytes);
             let offset = k.add(offset, bytes);
@@ -87,13 +88,12 @@ impl Contraction<'_, '_> {
         let rest = &self.run - &whole;
         let (whole, all) = (k.dim(&(&whole * &bytes)), k.dim(&(&self.run * &bytes)));
         let (middle, end) = (k.add(offset, whole), k.add(offset, all));
-        let state = k.fold_loop(offset, middle, unroll * size, state, &mut |k, at, state| {
-            self.round(k, at, step, unroll, state)
-        });
+        let state =
+            k.fold_loop(offset, middle, unroll * size, state, |k, at, state| self.round(k, at, step, unroll, state));
         match rest.as_const() {
             Some(0) => state,
             Some(rest) => self.round(k, middle, step, rest, &state),
-            None => k.fold_loop(middle, end, size, &state, &mut |k, at, state| self.round(k, at, step, 1, state)),
+            None => k.fold_loop(middle, end, size, &state, |k, at, state| self.round(k, at, step, 1, state)),
         }
     }
 
@@ -135,7 +135,7 @@ impl Contraction<'_, '_> {
                     let part = last.filter(|_| self.panels == Panels::Rows && v + 1 == vectors);
                     let Some(count) = part else { return numbers::load(k, self.right, from, lanes) };
                     let mut loaded = None;
-                    k.partly(count, lanes, &mut |k| loaded = Some(numbers::load(k, self.right, from, lanes)));
+                    k.partly(count, lanes, |k| loaded = Some(numbers::load(k, self.right, from, lanes)));
                     loaded.unwrap_or(right)
                 })
                 .collect();

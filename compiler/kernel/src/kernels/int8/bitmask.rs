@@ -77,9 +77,8 @@ impl Masked {
             values
         };
         let (zero, end) = (k.int(0), k.int(8 * whole));
-        values = k.fold_loop(zero, end, 8 * round, &[values], &mut |k, at, state| {
-            vec![words(k, at, self.unrolled, state[0])]
-        })[0];
+        values =
+            k.fold_loop(zero, end, 8 * round, &[values], |k, at, state| vec![words(k, at, self.unrolled, state[0])])[0];
         words(k, end, (self.words - whole) as u32, values);
     }
 }

@@ -108,7 +108,7 @@ impl Int8DepthwiseLoops<'_, '_> {
         let bytes = &self.steps[axis] * &Dim::from(stride);
         let shared = shared_axis(&self.shape()[..=rows]) == Some(axis);
         let part = |k: &mut Builder, (from, to): (Val, Val), size: i64| {
-            let round = &mut |k: &mut Builder, i: Val| {
+            let round = |k: &mut Builder, i: Val| {
                 let bytes = k.dim(&bytes);
                 let offset = k.mul(i, bytes);
                 let (x, pixel) = (k.add(x, offset), k.add(pixel, i));
@@ -117,7 +117,7 @@ impl Int8DepthwiseLoops<'_, '_> {
                     false => self.outer(k, axis + 1, x, pixel),
                 }
             };
-            if shared { k.parallel(from, to, size, round) } else { k.for_each(from, to, size, round) }
+            k.parallel_if(shared, from, to, size, round);
         };
         let whole = k.dim(&(&extent.floor_div(&Dim::from(size)) * &Dim::from(size)));
         part(k, (zero, whole), size);
@@ -137,7 +137,7 @@ impl Int8DepthwiseLoops<'_, '_> {
         let rest = (all - &full).as_const().unwrap_or(1);
         let (zero, full) = (k.int(0), k.dim(&full));
         let tiles = |k: &mut Builder, (from, to): (Val, Val), columns: i64| {
-            k.parallel(from, to, columns, &mut |k, column| {
+            k.parallel(from, to, columns, |k, column| {
                 let offset = k.mul_int(column, bytes);
                 let (x, pixel) = (k.add(x, offset), k.add(first, column));
                 self.tile(k, Spot { x, pixel, rows, columns });
@@ -157,12 +157,12 @@ impl Int8DepthwiseLoops<'_, '_> {
         }
         let channels = k.int(channels);
         let width = k.dim(&self.shape()[self.axes()]);
-        cover(k, channels, lanes as u32, &mut |k, channel, lanes| {
+        cover(k, channels, lanes as u32, |k, channel, lanes| {
             let zero = k.zero(Ty::new(Elem::I32, lanes));
             let sums = vec![zero; (spot.rows * spot.columns) as usize];
             let four = k.mul_int(channel, 4);
             let (x, w) = (k.add(spot.x, channel), k.add(self.e.operand(1), four));
-            let sums = self.lines(k, 0, (x, w), spot, &sums);
+            let sums = self.lines(k, 0, x, w, spot, &sums);
             let mut pixels = Vec::with_capacity(sums.len());
             for row in 0..spot.rows {
                 let down = k.mul_int(width, row);
@@ -174,20 +174,20 @@ impl Int8DepthwiseLoops<'_, '_> {
     }
 
     /// Kernel axes before the last two.
-    fn lines(&self, k: &mut Builder, axis: usize, (x, w): (Val, Val), spot: Spot, sums: &[Val]) -> Vec<Val> {
+    fn lines(&self, k: &mut Builder, axis: usize, x: Val, w: Val, spot: Spot, sums: &[Val]) -> Vec<Val> {
         let rows = self.axes() - 2;
         if axis == rows {
-            return self.quads(k, (x, w), spot, sums);
+            return self.quads(k, x, w, spot, sums);
         }
         let inner: i64 = self.kernel[axis + 1..rows].iter().product();
         let w_bytes = inner * self.quads * self.quad_bytes();
         let x_bytes = &self.steps[axis + 1] * &Dim::from(self.spec.dilations[axis]);
         let (zero, end) = (k.int(0), k.int(self.kernel[axis]));
-        k.fold_loop(zero, end, 1, sums, &mut |k, i, sums| {
+        k.fold_loop(zero, end, 1, sums, |k, i, sums| {
             let bytes = k.dim(&x_bytes);
             let (x_offset, w_offset) = (k.mul(i, bytes), k.mul_int(i, w_bytes));
             let at = (k.add(x, x_offset), k.add(w, w_offset));
-            self.lines(k, axis + 1, at, spot, sums)
+            self.lines(k, axis + 1, at.0, at.1, spot, sums)
         })
     }
 
@@ -197,7 +197,7 @@ impl Int8DepthwiseLoops<'_, '_> {
     }
 
     /// The rows that a tile's windows cover, in fours.
-    fn quads(&self, k: &mut Builder, (x, w): (Val, Val), spot: Spot, sums: &[Val]) -> Vec<Val> {
+    fn quads(&self, k: &mut Builder, x: Val, w: Val, spot: Spot, sums: &[Val]) -> Vec<Val> {
         let axis = self.axes() - 2;
         let (stride, dilation) = (self.spec.strides[axis], self.spec.dilations[axis]);
         let needed = (spot.rows - 1) * stride + self.kernel[axis];
@@ -211,13 +211,13 @@ impl Int8DepthwiseLoops<'_, '_> {
                 let offset = k.mul_int(bytes, row);
                 rows.push(k.add(x, offset));
             }
-            self.columns_of(k, &rows, (w, quad), spot, &mut sums);
+            self.columns_of(k, &rows, w, quad, spot, &mut sums);
         }
         sums
     }
 
     /// Four rows: each input column meets the output columns that it belongs to.
-    fn columns_of(&self, k: &mut Builder, rows: &[Val], (w, quad): (Val, i64), spot: Spot, sums: &mut [Val]) {
+    fn columns_of(&self, k: &mut Builder, rows: &[Val], w: Val, quad: i64, spot: Spot, sums: &mut [Val]) {
         let last = self.axes() - 1;
         let (length, stride, dilation) = (self.kernel[last], self.spec.strides[last], self.spec.dilations[last]);
         let lanes = sums.first().map_or(1, |&s| k.ty(s).lanes);

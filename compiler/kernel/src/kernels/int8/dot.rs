@@ -9,13 +9,16 @@ use mcc_targets::choices::Problem;
 use mcc_targets::schedule::{Tile, int8, products, threads};
 use mcc_targets::{Arch, Config};
 
+mod tile;
+
 use super::bitmask::{self, Masked};
+use crate::kernels::gemm::Tap;
+use crate::kernels::gemm::ahead::{Ahead, Fetch};
 use crate::kernels::gemm::packed::windows;
-use crate::kernels::gemm::{Fetch, Rows, Tap, fetch_lines};
 use crate::kernels::support::emit::Emit;
-use crate::kernels::support::loops::around;
+use crate::kernels::support::loops::{IndexRange, around};
 use crate::kernels::support::request::KernelRequest;
-use crate::kir::{Addr, Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
+use crate::kir::{Bin, Builder, Cmp, DotKind, Val};
 use mcc_ir::{ConvSpec, DType, Dim, Error, Result, Tensor};
 
 /// `(x: channels last, packed: [group, panels, taps, steps, panel, 4])`, or masks, values and heads instead.
@@ -87,7 +90,7 @@ pub(crate) fn dot_conv(
         expanding: None,
         sink: None,
     };
-    around(k, &Dim::from(spec.group), &mut |k, group| {
+    around(k, &Dim::from(spec.group), |k, group| {
         let x_offset = k.mul_int(group, channels);
         let w_offset = k.mul_int(group, panels as i64 * panel_bytes);
         let (left, right) = (k.add(e.operand(0), x_offset), k.add(e.operand(1), w_offset));
@@ -161,7 +164,7 @@ struct Spot {
     within: Val,
     right: Val,
     /// Where weights are fetched ahead, and how many lines of them in a round of the inner loop.
-    next: [Option<(Val, i64)>; 2],
+    next: [Option<Ahead>; 2],
     col: Val,
     /// How many columns of it there are.
     columns: u32,
@@ -179,8 +182,10 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
     pub(crate) fn product(
         e: &'b Emit<'a>,
         kind: DotKind,
-        (count, depth): (&Dim, i64),
-        (columns, panel): (i64, u32),
+        count: &Dim,
+        depth: i64,
+        columns: i64,
+        panel: u32,
         sink: Val,
     ) -> Int8Loops<'a, 'b> {
         let target = e.request.target;
@@ -212,21 +217,17 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
     pub(crate) fn emit(&self, k: &mut Builder, left: Val, right: Val, col: Val) {
         let (zero, count) = (k.int(0), k.dim(&self.count));
         if self.count.as_const().is_some_and(|c| c <= self.block + self.block / 2) {
-            return self.panels(k, (zero, count), left, right, col);
+            return self.panels(k, IndexRange { first: zero, end: count }, left, right, col);
         }
-        let round = &mut |k: &mut Builder, first: Val| {
+        let round = |k: &mut Builder, first: Val| {
             let last = k.add_int(first, self.block);
             let last = k.bin(Bin::Min, last, count);
-            self.panels(k, (first, last), left, right, col);
+            self.panels(k, IndexRange { first, end: last }, left, right, col);
         };
-        if self.by_rows {
-            k.parallel(zero, count, self.block, round);
-        } else {
-            k.for_each(zero, count, self.block, round);
-        }
+        k.parallel_if(self.by_rows, zero, count, self.block, round);
     }
 
-    fn panels(&self, k: &mut Builder, rows: (Val, Val), left: Val, right: Val, col: Val) {
+    fn panels(&self, k: &mut Builder, rows: IndexRange, left: Val, right: Val, col: Val) {
         let width = i64::from(self.width());
         let (zero, full, rest) = (k.int(0), k.int(self.columns / width), self.columns % width);
         let tile = |k: &mut Builder, number: Val, columns: u32| {
@@ -238,9 +239,9 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
             let next = [None; 2];
             self.rows(k, rows, &Spot { rows: 0, left, row: zero, panel, within, right, next, col, columns, vectors });
         };
-        k.parallel(zero, full, 1, &mut |k, number| tile(k, number, self.width()));
+        k.parallel(zero, full, 1, |k, number| tile(k, number, self.width()));
         if rest > 0 {
-            k.once(&mut |k| tile(k, full, rest as u32));
+            k.once(|k| tile(k, full, rest as u32));
         }
     }
 
@@ -256,7 +257,8 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
     }
 
     /// Full tiles, then smaller ones: only the last block of rows has a rest.
-    fn rows(&self, k: &mut Builder, (first, last): (Val, Val), spot: &Spot) {
+    fn rows(&self, k: &mut Builder, all: IndexRange, spot: &Spot) {
+        let IndexRange { first, end: last } = all;
         let size = i64::from(self.tile.rows);
         let bound = k.add_int(last, 1 - size);
         let ahead = self.ahead(k, spot);
@@ -264,17 +266,17 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
             ahead.map(|a| {
                 let (from, fetch) = (a?.0, self.fetch(a?.1, rows)?);
                 let done = k.sub(row, first);
-                Some((fetch.start(k, from, done), fetch.a_round))
+                Some(Ahead { from: fetch.start(k, from, done), lines: fetch.a_round })
             })
         };
         let next = if self.is_one_tile() { fetch(k, first, self.tile.rows) } else { [None; 2] };
-        let (start, spot) = self.written_out(k, (first, last), &Spot { next, ..*spot });
-        let tile = &mut |k: &mut Builder, row: Val, rows: i64| {
+        let (start, spot) = self.written_out(k, all, &Spot { next, ..*spot });
+        let tile = |k: &mut Builder, row: Val, rows: i64| {
             let rows = rows as u32;
             let next = fetch(k, row, rows);
             self.tile(k, &Spot { rows, row, next, ..spot });
         };
-        k.for_each(start, bound, size, &mut |k, row| tile(k, row, size));
+        k.for_each(start, bound, size, |k, row| tile(k, row, size));
         let mut done = &self.count.floor_div(&Dim::from(size)) * &Dim::from(size);
         let rest = (&self.count - &done).as_const();
         let mut step = rest.unwrap_or(size / 2);
@@ -282,7 +284,7 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
             let until = &done + &(&(&self.count - &done).floor_div(&Dim::from(step)) * &Dim::from(step));
             let (start, end) = (k.dim(&done), k.dim(&until));
             let end = k.bin(Bin::Min, end, last);
-            k.for_each(start, end, step, &mut |k, row| tile(k, row, step));
+            k.for_each(start, end, step, |k, row| tile(k, row, step));
             done = until;
             step = if rest.is_some() { 0 } else { step / 2 };
         }
@@ -320,7 +322,8 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
 
     /// Writes out panels that are stored as masks and values: as the first full tile of rows reads them, if there is one.
     /// Gives the first row that is left, and where the panels then are.
-    fn written_out(&self, k: &mut Builder, (first, last): (Val, Val), spot: &Spot) -> (Val, Spot) {
+    fn written_out(&self, k: &mut Builder, rows: IndexRange, spot: &Spot) -> (Val, Spot) {
+        let IndexRange { first, end: last } = rows;
         let Some(masked) = &self.masked else { return (first, *spot) };
         let size = i64::from(self.tile.rows);
         let panels = spot.columns.div_ceil(self.panel);
@@ -347,250 +350,15 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         }
         let start = k.choose(
             whole,
-            &mut |k| {
+            |k| {
                 tile(k);
                 vec![after]
             },
-            &mut |k| {
+            |k| {
                 write(k);
                 vec![first]
             },
         );
         (start[0], spot)
     }
-
-    fn tile(&self, k: &mut Builder, spot: &Spot) {
-        let rows = match self.table {
-            Some(table) => Rows::Table { base: spot.left, table },
-            None => Rows::Affine { base: spot.left, bytes: self.row_bytes.clone() },
-        };
-        let pointers = rows.pointers(k, spot.row, spot.rows);
-        let zero = k.zero(Ty::new(Elem::I32, self.lanes));
-        let mut state = vec![zero; (spot.rows * spot.vectors) as usize];
-        state.push(spot.right);
-        state.extend(self.expanding.iter().flat_map(|(values, masks, _)| values.iter().chain([masks])));
-        state.extend(spot.next.iter().flatten().map(|n| n.0));
-        let start = k.int(0);
-        let sums = self.taps(k, &self.taps, start, (&pointers, spot), &state);
-        if self.sink.is_none() && self.shares_leaves(spot) {
-            let rows: Vec<Val> = (0..spot.rows).map(|i| k.add_int(spot.row, i64::from(i))).collect();
-            let sums = &sums[..(spot.rows * spot.vectors) as usize];
-            return self.e.store_pixels(k, &rows, spot.col, sums);
-        }
-        for i in 0..spot.rows {
-            let row = k.add_int(spot.row, i64::from(i));
-            let sums = &sums[(i * spot.vectors) as usize..][..spot.vectors as usize];
-            match self.sink {
-                None => self.e.store_columns(k, row, spot.col, sums, spot.columns.min(self.width())),
-                Some(sink) => self.sink_columns(k, sink, row, spot, sums),
-            }
-        }
-    }
-
-    /// Whether what rows of a tile share is loaded once for all: where no loads are operands for all lanes, and rows are not
-    /// full vectors of bytes.
-    fn shares_leaves(&self, spot: &Spot) -> bool {
-        let whole = spot.columns.min(self.width()) == spot.vectors * self.lanes;
-        whole && self.e.request.target.vector_bytes == 32 && self.lanes == 8 && spot.vectors <= 2
-    }
-
-    /// Stores sums as they are.
-    fn sink_columns(&self, k: &mut Builder, sink: Val, row: Val, spot: &Spot, sums: &[Val]) {
-        for (v, &sum) in sums.iter().enumerate() {
-            let begin = v as u32 * self.lanes;
-            let some = spot.columns.saturating_sub(begin).min(self.lanes);
-            let col = k.add_int(spot.col, i64::from(begin));
-            let store = |k: &mut Builder, col: Val, v: Val| {
-                let start = k.mul_int(row, self.columns);
-                let index = k.add(start, col);
-                let to = k.at_index(sink, index, 4);
-                k.store(to, v);
-            };
-            if some == self.lanes {
-                store(k, col, sum);
-            } else if some > 1 && k.has_masks() {
-                let count = k.int(i64::from(some));
-                k.partly(count, self.lanes, &mut |k| store(k, col, sum));
-            } else {
-                for lane in 0..some {
-                    let (one, col) = (k.lane(sum, lane as u8), k.add_int(col, i64::from(lane)));
-                    store(k, col, one);
-                }
-            }
-        }
-    }
-
-    /// The state is the sums and pointers: of weights, of values and masks, of weights to fetch ahead.
-    fn taps(
-        &self,
-        k: &mut Builder,
-        taps: &[Tap],
-        offset: Val,
-        (rows, spot): (&[Val], &Spot),
-        state: &[Val],
-    ) -> Vec<Val> {
-        let Some((tap, inner)) = taps.split_first() else { return self.run(k, offset, (rows, spot), state) };
-        let (start, end) = (k.int(0), k.dim(&tap.count));
-        k.fold_loop(start, end, 1, state, &mut |k, i, state| {
-            let bytes = k.dim(&tap.bytes);
-            let bytes = k.mul(i, bytes);
-            let offset = k.add(offset, bytes);
-            self.taps(k, inner, offset, (rows, spot), state)
-        })
-    }
-
-    /// Rounds of several steps, single steps, then the bytes that are left.
-    fn run(&self, k: &mut Builder, offset: Val, (rows, spot): (&[Val], &Spot), state: &[Val]) -> Vec<Val> {
-        let round = 4 * i64::from(self.tile.unroll);
-        let whole = self.run / round * round;
-        let middle = k.add_int(offset, whole);
-        let (vectors, fetched) = (spot.vectors as usize, spot.next.iter().flatten().collect::<Vec<_>>());
-        let mut state = k.fold_loop(offset, middle, round, state, &mut |k, at, state| {
-            let held: Option<Vec<Val>> = self.by_lane.then(|| {
-                let held = rows.iter().map(|&row| {
-                    let from = k.at_index(row, at, 1);
-                    k.load(Ty::new(Elem::I8, round as u32), from)
-                });
-                held.collect()
-            });
-            // Weights that come next are fetched while the rows meet these.
-            let (state, next) = state.split_at(state.len() - fetched.len());
-            let machine = self.e.request.target.machine;
-            let next = next.iter().zip(&fetched).map(|(&next, f)| fetch_lines(k, next, f.1, machine));
-            let next: Vec<Val> = next.collect();
-            let mut state = self.steps(k, state, (vectors, self.tile.unroll), &mut |k, row, step| match &held {
-                Some(held) => self.spread(k, held[row], step),
-                None => {
-                    let from = k.at_index(rows[row], at, 1);
-                    self.everywhere(k, Addr { offset: from.offset + 4 * step as i32, ..from })
-                }
-            });
-            state.extend(next);
-            state
-        });
-        let next = state.split_off(state.len() - fetched.len());
-        state = self.rest(k, (middle, whole), (rows, vectors), &state);
-        state.extend(next);
-        state
-    }
-
-    /// What is left of a run from `middle` on, behind so many bytes.
-    fn rest(
-        &self,
-        k: &mut Builder,
-        (middle, whole): (Val, i64),
-        (rows, vectors): (&[Val], usize),
-        state: &[Val],
-    ) -> Vec<Val> {
-        let left = self.run - whole;
-        let state = self.steps(k, state, (vectors, (left / 4) as u32), &mut |k, row, step| {
-            let from = k.at_index(rows[row], middle, 1);
-            self.everywhere(k, Addr { offset: from.offset + 4 * step as i32, ..from })
-        });
-        if left % 4 == 0 {
-            return state;
-        }
-        self.steps(k, &state, (vectors, 1), &mut |k, row, _| {
-            let from = k.at_index(rows[row], middle, 1);
-            let from = Addr { offset: from.offset + (left / 4 * 4) as i32, ..from };
-            let bytes = Ty::new(Elem::I8, 4 * self.lanes);
-            if self.run >= 4 {
-                // The run's last four bytes without those that a step had before.
-                let had = 4 - left % 4;
-                let four = self.everywhere(k, Addr { offset: from.offset - had as i32, ..from });
-                let (words, bits) = (k.bitcast(four, Ty::new(Elem::I32, self.lanes)), k.int(8 * had));
-                let words = k.bin(Bin::Shr, words, bits);
-                return k.bitcast(words, bytes);
-            }
-            let few = some_bytes(k, from, left % 4);
-            let all = k.splat(few, self.lanes);
-            k.bitcast(all, bytes)
-        })
-    }
-
-    /// Steps of four contracted elements each; `left` gives a row's bytes of a step in every lane.
-    fn steps(
-        &self,
-        k: &mut Builder,
-        state: &[Val],
-        (vectors, count): (usize, u32),
-        left: &mut dyn FnMut(&mut Builder, usize, u32) -> Val,
-    ) -> Vec<Val> {
-        let mut state = state.to_vec();
-        let mut expanding = None;
-        if let Some((values, _, kept)) = &self.expanding {
-            let masks = state.pop();
-            let values = state.split_off(state.len() - values.len());
-            expanding = masks.map(|masks| (values, masks, *kept));
-        }
-        let Some(right) = state.pop() else { return state };
-        let bytes = Ty::new(Elem::I8, 4 * self.lanes);
-        for step in 0..count {
-            let columns: Vec<Val> = (0..vectors as u32)
-                .map(|v| {
-                    let column = v * self.lanes;
-                    let (panel, within) = (column / self.panel, i64::from(step * self.panel + column % self.panel) * 4);
-                    let place = far(k, right, i64::from(panel) * self.panel_bytes + within);
-                    match &mut expanding {
-                        Some((values, masks, kept)) => {
-                            // A bit a byte.
-                            let mask = far(k, *masks, i64::from(panel) * self.panel_bytes / 8 + i64::from(8 * step));
-                            bitmask::word(k, mask, &mut values[v as usize], kept.then_some(place))
-                        }
-                        None => k.load(bytes, place),
-                    }
-                })
-                .collect();
-            for (row, sums) in state.chunks_mut(columns.len()).enumerate() {
-                let all = left(k, row, step);
-                for (sum, &c) in sums.iter_mut().zip(&columns) {
-                    *sum = k.dot(self.kind, all, c, *sum);
-                }
-            }
-        }
-        state.push(k.add_int(right, i64::from(4 * count * self.panel)));
-        if let Some((values, masks, _)) = expanding {
-            state.extend(values);
-            state.push(k.add_int(masks, i64::from(8 * count)));
-        }
-        state
-    }
-
-    /// Four bytes in every lane. As a float, which emitters load into all lanes at once.
-    fn everywhere(&self, k: &mut Builder, from: Addr) -> Val {
-        let four = k.load(Ty::new(Elem::F32, 1), from);
-        let all = k.splat(four, self.lanes);
-        k.bitcast(all, Ty::new(Elem::I8, 4 * self.lanes))
-    }
-
-    /// Four bytes of a vector in every lane.
-    fn spread(&self, k: &mut Builder, held: Val, step: u32) -> Val {
-        let pattern: Vec<u8> = (0..4 * self.lanes).map(|i| (4 * step + i % 4) as u8).collect();
-        k.shuffle(held, held, &pattern)
-    }
-}
-
-/// The address of so many bytes from a pointer on, however many.
-fn far(k: &mut Builder, base: Val, bytes: i64) -> Addr {
-    match i32::try_from(bytes) {
-        Ok(near) => k.at(base, near),
-        Err(_) => {
-            let base = k.add_int(base, bytes);
-            k.at(base, 0)
-        }
-    }
-}
-
-/// One to three bytes in the low end of an `i32`.
-fn some_bytes(k: &mut Builder, from: Addr, count: i64) -> Val {
-    let low = k.load(Ty::new(if count == 1 { Elem::I8 } else { Elem::I16 }, 1), from);
-    let low = k.uconvert(low, Elem::I32);
-    if count < 3 {
-        return low;
-    }
-    let high = k.load(Ty::new(Elem::I8, 1), Addr { offset: from.offset + 2, ..from });
-    let high = k.uconvert(high, Elem::I32);
-    let sixteen = k.int(16);
-    let high = k.bin(Bin::Shl, high, sixteen);
-    k.bin(Bin::Or, low, high)
 }

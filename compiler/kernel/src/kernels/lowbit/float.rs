@@ -5,7 +5,7 @@ use mcc_targets::{Config, schedule};
 
 use super::Weights;
 use crate::kernels::gemm::packed::windows;
-use crate::kernels::gemm::{Contraction, Job, Panels, Rows, Tap};
+use crate::kernels::gemm::{Contraction, Extents, Job, Panels, Rows, Tap};
 use crate::kernels::support::request::KernelRequest;
 use crate::kir::{Bin, Builder, Val};
 use mcc_ir::{DType, Dim, Packed};
@@ -23,7 +23,7 @@ pub(crate) fn product(request: &KernelRequest<'_>, w: &Weights<'_, '_>, k: &mut 
     let panel = if spread { w.panel.min(2 * w.lanes) } else { w.panel };
     let width = if spread { w.panel } else { w.panel.max(schedule::lowbit::MIN_GROUP_COLUMNS) };
     let row_bytes = Dim::from(4 * w.depth);
-    let extents = (rows, &Dim::from(i64::from(width)), &Dim::from(w.depth));
+    let extents = Extents { rows, columns: &Dim::from(i64::from(width)), depth: &Dim::from(w.depth) };
     let counted = Dim::from((4 * w.depth).min(schedule::lowbit::MAX_COUNTED_ROW_BYTES));
     // Threads that share rows decode all weights each: they share groups of columns, where rows are not more than these.
     let by_rows = schedule::threads::shared_rows(1, rows.as_const(), Some(w.columns), width).is_some();
@@ -40,8 +40,8 @@ pub(crate) fn product(request: &KernelRequest<'_>, w: &Weights<'_, '_>, k: &mut 
     let point = p.kernel.iter().all(|&k| k == 1) && p.spec.strides.iter().all(|&s| s == 1);
     let table = (!point).then(|| windows(w.e, k, &p.spec, &steps, &request.results[0].shape[..=axes]));
     let scratch = w.e.scratch(k, Dim::from(4 * w.depth * i64::from(width)));
-    contraction.blocks(k, &mut |k, first, last| {
-        w.each_group(k, width / w.lanes, &mut |k, columns| {
+    contraction.blocks(k, |k, first, last| {
+        w.each_group(k, width / w.lanes, |k, columns| {
             decode(w, k, &columns, scratch, panel);
             let rows_at = match table {
                 Some(table) => Rows::Table { base: w.e.operand(0), table },
@@ -65,7 +65,7 @@ pub(crate) fn product(request: &KernelRequest<'_>, w: &Weights<'_, '_>, k: &mut 
 /// Writes the weights of some columns into memory, in panels of `panel` columns.
 fn decode(w: &Weights<'_, '_>, k: &mut Builder, columns: &super::Columns, to: Val, panel: u32) {
     let row = 4 * i64::from(panel);
-    w.each_element(k, columns, row, &[], &mut |k, (at, n), weights, _| {
+    w.each_element(k, columns, row, &[], |k, at, n, weights, _| {
         for (v, &weights) in (0u32..).zip(weights) {
             let column = v * w.lanes;
             let offset = i64::from(column / panel) * w.depth * row + i64::from(column % panel) * 4 + n * row;

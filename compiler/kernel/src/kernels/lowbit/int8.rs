@@ -14,10 +14,12 @@
 //!
 //! A row that digits cannot hold is computed in `f32` instead, with all rows of its register tile.
 
+mod bytes;
+
 use mcc_targets::schedule::lowbit::{MAX_UNROLLED_ROUNDS, MIN_FETCHING_TILES, ROUND_ELEMENTS};
 use mcc_targets::{Arch, schedule};
 
-use super::int8_split::{ALIGNED, Digits};
+use super::int8_split::{ALIGNED, Digits, Elements};
 use super::{Columns, Weights};
 use crate::kir::{Addr, Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
 use mcc_ir::Dim;
@@ -66,7 +68,7 @@ pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     let unsigned_codes = one_tile && !signed;
     let signed = signed || unsigned_codes;
     let summed = unsigned_codes || w.has_zeros() && w.coded.bits == 8;
-    let digits = Digits::new(w, k, kept, (signed, summed));
+    let digits = Digits::new(w, k, kept, signed, summed);
     let written = (!one_tile).then(|| Written {
         bytes: w.e.scratch(k, Dim::from(w.elements() * group)),
         starts: (!signed).then(|| w.e.scratch(k, Dim::from(w.blocks * group * 4))),
@@ -75,21 +77,20 @@ pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     let wide = (w.coded.block as i64).min(w.depth) > narrow;
     let d = Product { w, rows: unit, wide, signed, unsigned_codes, digits, written };
     let (zero, count) = (k.int(0), k.dim(rows));
-    let mut round = |k: &mut Builder, first: Val| {
+    let round = |k: &mut Builder, first: Val| {
         let last = k.add_int(first, block);
         let last = k.bin(Bin::Min, last, count);
-        k.for_each(first, last, 1, &mut |k, row| d.digits.cut(k, first, row));
-        w.each_group(k, tile.vectors, &mut |k, columns| {
+        k.for_each(first, last, 1, |k, row| d.digits.cut(k, first, row));
+        w.each_group(k, tile.vectors, |k, columns| {
             if let Some(written) = &d.written {
                 d.write_out(k, written, &columns);
             }
-            d.tiles(k, rows, (first, last), &columns);
+            d.tiles(k, rows, first, last, &columns);
         });
     };
     match rows.as_const() {
         Some(r) if r <= block => round(k, zero),
-        _ if shared.is_some() => k.parallel(zero, count, block, &mut round),
-        _ => k.for_each(zero, count, block, &mut round),
+        _ => k.parallel_if(shared.is_some(), zero, count, block, round),
     }
 }
 
@@ -109,6 +110,23 @@ struct Product<'a, 'b, 'c> {
     written: Option<Written>,
 }
 
+/// A register tile.
+#[derive(Clone, Copy)]
+struct Tile {
+    rows: i64,
+    vectors: u32,
+}
+
+/// Where what belongs to a block begins.
+struct BlockPointers {
+    weights: Val,
+    parameters: Val,
+    /// What the sums of high digits begin at.
+    starts: Val,
+    /// Sums of the rows' numbers.
+    sums: Val,
+}
+
 /// Weights that are written out.
 struct Written {
     /// Those of a group of columns: four elements of each in steps.
@@ -118,128 +136,16 @@ struct Written {
 }
 
 impl Product<'_, '_, '_> {
-    // ---- weights to bytes ----
-
-    /// Writes out the weights of some columns.
-    fn write_out(&self, k: &mut Builder, to: &Written, columns: &Columns) {
-        let w = self.w;
-        let block = w.coded.block as i64;
-        let full = if w.blocks > 1 { w.depth / block } else { 0 };
-        let (zero, end) = (k.int(0), k.int(full));
-        let state = [columns.codes, columns.parameters, to.bytes, to.starts.unwrap_or(to.bytes)];
-        let state =
-            k.fold_loop(zero, end, 1, &state, &mut |k, _, state| self.write_block(k, block, state, columns.vectors));
-        if full * block < w.depth {
-            self.write_block(k, w.depth - full * block, &state, columns.vectors);
-        }
-    }
-
-    /// Writes out a block of so many elements; the state is pointers to its codes, parameters, bytes and start.
-    fn write_block(&self, k: &mut Builder, elements: i64, state: &[Val], vectors: u32) -> Vec<Val> {
-        let w = self.w;
-        let &[codes, parameters, bytes, starts] = state else { return state.to_vec() };
-        let words = Ty::new(Elem::I32, w.lanes);
-        let in_word = w.coded.in_word() as i64;
-        let less = self.less(k, parameters, vectors);
-        let nothing = k.zero(words);
-        let mut carried = vec![nothing; vectors as usize];
-        carried.extend([codes, bytes]);
-        let (zero, end) = (k.int(0), k.int((elements + in_word - 1) / in_word));
-        let carried = k.fold_loop(zero, end, 1, &carried, &mut |k, _, carried| {
-            let (mut sums, codes, to) =
-                (carried[..vectors as usize].to_vec(), carried[vectors as usize], carried[vectors as usize + 1]);
-            let steps = 8 / w.coded.bits;
-            for v in 0..vectors {
-                let word = w.words(k, codes, v, 0);
-                for step in 0..steps {
-                    let numbers = self.four_elements(k, word, step, Some(less[v as usize]));
-                    let to = k.at(to, ((step * vectors + v) * words.bytes()) as i32);
-                    k.store(to, numbers);
-                    if !self.signed {
-                        sums[v as usize] = self.summed(k, numbers, sums[v as usize]);
-                    }
-                }
-            }
-            let step = i64::from(steps * vectors * words.bytes());
-            sums.extend([k.add_int(codes, w.word_bytes()), k.add_int(to, step)]);
-            sums
-        });
-        let (sums, pointers) = carried.split_at(vectors as usize);
-        let mut starts = starts;
-        if !self.signed {
-            for (v, &sum) in (0u32..).zip(sums) {
-                let seven = k.int(7);
-                let sum = k.bin(Bin::Shl, sum, seven);
-                let start = k.sub(nothing, sum);
-                let to = k.at(starts, (v * words.bytes()) as i32);
-                k.store(to, start);
-            }
-            starts = k.add_int(starts, i64::from(vectors * words.bytes()));
-        }
-        vec![pointers[0], k.add_int(parameters, w.block_bytes()), pointers[1], starts]
-    }
-
-    /// Adds up numbers, four a lane.
-    fn summed(&self, k: &mut Builder, numbers: Val, sum: Val) -> Val {
-        let ones = k.int_of(0x0101_0101, k.ty(sum));
-        let ones = k.bitcast(ones, k.ty(numbers));
-        k.dot(DotKind::U8S8, ones, numbers, sum)
-    }
-
-    /// What is to be subtracted from the codes of a block, for each vector of columns.
-    fn less(&self, k: &mut Builder, parameters: Val, vectors: u32) -> Vec<Val> {
-        let of = |v| {
-            let zero = if self.w.coded.bits < 8 { self.w.zero(k, parameters, v) } else { None };
-            self.in_bytes(k, zero)
-        };
-        (0..vectors).map(of).collect()
-    }
-
-    /// What is to be subtracted from codes, in each byte of a vector of words.
-    fn in_bytes(&self, k: &mut Builder, zero: Option<Val>) -> Val {
-        let ty = Ty::new(Elem::I32, self.w.lanes);
-        let middle = i64::from(self.w.coded.middle());
-        let bytes = Ty::new(Elem::I8, 4 * self.w.lanes);
-        let Some(zero) = zero else {
-            let all = k.int_of(i64::from((middle as u32 * 0x0101_0101) as i32), ty);
-            return k.bitcast(all, bytes);
-        };
-        let (middle, low, each) = (k.int_of(middle, ty), k.int_of(0xff, ty), k.int_of(0x0101_0101, ty));
-        let less = k.add(zero, middle);
-        let less = k.bin(Bin::And, less, low);
-        let less = k.mul(less, each);
-        k.bitcast(less, bytes)
-    }
-
-    /// Four neighbouring elements of a vector of words as bytes: codes, or weights where something is subtracted.
-    fn four_elements(&self, k: &mut Builder, words: Val, step: u32, less: Option<Val>) -> Val {
-        let (bits, ty) = (self.w.coded.bits, k.ty(words));
-        let mut v = words;
-        let lowest = 8 - bits * (step + 1);
-        if lowest > 0 {
-            let count = k.int(lowest.into());
-            v = k.bin(Bin::Shr, v, count);
-        }
-        if bits < 8 {
-            let mask = k.int_of(((1 << bits) - 1) * 0x0101_0101, ty);
-            v = k.bin(Bin::And, v, mask);
-        }
-        let codes = k.bitcast(v, Ty::new(Elem::I8, 4 * ty.lanes));
-        less.map_or(codes, |less| k.sub(codes, less))
-    }
-
     fn line_bytes(&self) -> i64 {
         self.w.e.request.target.machine.line_bytes()
     }
 
-    // ---- products ----
-
     /// The rows of a block in register tiles: full ones, then smaller ones. Only the last block has a rest.
-    fn tiles(&self, k: &mut Builder, rows: &Dim, (first, last): (Val, Val), columns: &Columns) {
+    fn tiles(&self, k: &mut Builder, rows: &Dim, first: Val, last: Val, columns: &Columns) {
         let size = self.rows;
         let bound = k.add_int(last, 1 - size);
         let ahead = self.ahead(rows, columns.vectors);
-        k.for_each(first, bound, size, &mut |k, row| {
+        k.for_each(first, bound, size, |k, row| {
             let done = k.sub(row, first);
             for &(start, group, bytes) in &ahead {
                 let from = [columns.codes, columns.parameters][start];
@@ -260,7 +166,7 @@ impl Product<'_, '_, '_> {
             let until = &done + &(&(rows - &done).floor_div(&Dim::from(step)) * &Dim::from(step));
             let (start, end) = (k.dim(&done), k.dim(&until));
             let (start, end) = (k.bin(Bin::Max, start, first), k.bin(Bin::Min, end, last));
-            k.for_each(start, end, step, &mut |k, row| self.tile(k, first, row, step, columns));
+            k.for_each(start, end, step, |k, row| self.tile(k, first, row, step, columns));
             done = until;
             step = if rest.is_some() { 0 } else { step / 2 };
         }
@@ -302,16 +208,16 @@ impl Product<'_, '_, '_> {
         let odd = k.cmp(Cmp::Ne, all, all);
         k.choose(
             odd,
-            &mut |k| {
+            |k| {
                 let end = k.add_int(row, rows);
-                k.for_each(row, end, 1, &mut |k, row| {
+                k.for_each(row, end, 1, |k, row| {
                     let from = self.w.row(k, row);
                     let sums = self.w.sums(k, columns, from);
                     self.w.store(k, columns, row, &sums);
                 });
                 Vec::new()
             },
-            &mut |k| {
+            |k| {
                 let sums = self.product(k, local, rows, columns);
                 for (r, sums) in (0i64..).zip(sums.chunks(columns.vectors as usize)) {
                     let scale = k.splat(scales[r as usize], self.w.lanes);
@@ -327,6 +233,7 @@ impl Product<'_, '_, '_> {
     /// Sums of a tile, row by row, in units of the rows' numbers.
     fn product(&self, k: &mut Builder, local: Val, rows: i64, columns: &Columns) -> Vec<Val> {
         let (w, vectors) = (self.w, columns.vectors);
+        let tile = Tile { rows, vectors };
         let size = rows as usize * vectors as usize;
         let digits = self.digits.row(k, local);
         let sums = self.digits.row_sums(k, local);
@@ -341,9 +248,9 @@ impl Product<'_, '_, '_> {
         let one = |k: &mut Builder, at: Val, count: i64, state: &[Val], fresh: bool| {
             let (totals, rest) = state.split_at(size);
             let &[parameters, weights, starts, sums] = rest else { return state.to_vec() };
-            let places = (weights, parameters, starts);
-            let (products, weights) = self.block(k, (digits, at, count), places, rows, vectors);
-            let mut next = self.scaled(k, &products, (parameters, sums), rows, vectors, (!fresh).then_some(totals));
+            let pointers = BlockPointers { weights, parameters, starts, sums };
+            let (products, weights) = self.block(k, Elements { row: digits, at, count }, &pointers, tile);
+            let mut next = self.scaled(k, &products, &pointers, tile, (!fresh).then_some(totals));
             next.extend([
                 k.add_int(parameters, w.block_bytes()),
                 weights,
@@ -352,7 +259,7 @@ impl Product<'_, '_, '_> {
             ]);
             next
         };
-        state = k.fold_loop(zero, end, block, &state, &mut |k, at, state| one(k, at, block, state, false));
+        state = k.fold_loop(zero, end, block, &state, |k, at, state| one(k, at, block, state, false));
         if full * block < w.depth {
             state = one(k, end, w.depth - full * block, &state, full == 0);
         }
@@ -361,14 +268,10 @@ impl Product<'_, '_, '_> {
     }
 
     /// Sums of high and of low digits of a block: for each row, first those of the one, then of the other.
-    fn block(
-        &self,
-        k: &mut Builder,
-        (digits, at, count): (Val, Val, i64),
-        (weights, parameters, starts): (Val, Val, Val),
-        rows: i64,
-        vectors: u32,
-    ) -> (Vec<Val>, Val) {
+    fn block(&self, k: &mut Builder, elements: Elements, pointers: &BlockPointers, tile: Tile) -> (Vec<Val>, Val) {
+        let Elements { row: digits, at, count } = elements;
+        let &BlockPointers { weights, parameters, starts, .. } = pointers;
+        let Tile { rows, vectors } = tile;
         let words = Ty::new(Elem::I32, self.w.lanes);
         let zero = k.zero(words);
         let start = |v: u32| match self.written.as_ref().and_then(|written| written.starts) {
@@ -390,22 +293,23 @@ impl Product<'_, '_, '_> {
         let in_word = self.w.coded.in_word() as i64;
         let elements = (count + in_word - 1) / in_word * in_word;
         let rounds = elements / ROUND_ELEMENTS;
+        let round = |at: Val| Elements { row: digits, at, count: ROUND_ELEMENTS };
         let mut at = at;
         if rounds <= MAX_UNROLLED_ROUNDS {
             for _ in 0..rounds {
-                state = self.steps(k, (digits, at, ROUND_ELEMENTS / 4), &less, (rows, vectors), &state);
+                state = self.steps(k, round(at), &less, tile, &state);
                 at = k.add_int(at, ROUND_ELEMENTS);
             }
         } else {
             let end = k.add_int(at, rounds * ROUND_ELEMENTS);
-            state = k.fold_loop(at, end, ROUND_ELEMENTS, &state, &mut |k, at, state| {
-                self.steps(k, (digits, at, ROUND_ELEMENTS / 4), &less, (rows, vectors), state)
+            state = k.fold_loop(at, end, ROUND_ELEMENTS, &state, |k, at, state| {
+                self.steps(k, round(at), &less, tile, state)
             });
             at = end;
         }
         let left = elements - rounds * ROUND_ELEMENTS;
         if left > 0 {
-            state = self.steps(k, (digits, at, left / 4), &less, (rows, vectors), &state);
+            state = self.steps(k, Elements { row: digits, at, count: left }, &less, tile, &state);
         }
         let weights = state.pop().unwrap_or(weights);
         let sums = state.split_off(state.len() - sums);
@@ -419,19 +323,14 @@ impl Product<'_, '_, '_> {
         (state, weights)
     }
 
-    /// `count` steps of four elements with the digits from `at` on: a round, or less.
-    fn steps(
-        &self,
-        k: &mut Builder,
-        (digits, at, count): (Val, Val, i64),
-        less: &[Val],
-        (rows, vectors): (i64, u32),
-        state: &[Val],
-    ) -> Vec<Val> {
+    /// Steps of four elements: a round, or less.
+    fn steps(&self, k: &mut Builder, elements: Elements, less: &[Val], tile: Tile, state: &[Val]) -> Vec<Val> {
+        let Tile { rows, vectors } = tile;
+        let count = elements.count / 4;
         let w = self.w;
         let mut state = state.to_vec();
         let Some(pointer) = state.pop() else { return state };
-        let from = k.at_index(digits, at, 1);
+        let from = k.at_index(elements.row, elements.at, 1);
         let four = Ty::new(Elem::I8, 4 * w.lanes);
         // Rows are the high digits, then the low ones.
         let place = |n: usize| from.offset + (n as i64 * self.digits.padded) as i32;
@@ -495,12 +394,12 @@ impl Product<'_, '_, '_> {
         &self,
         k: &mut Builder,
         products: &[Val],
-        (parameters, sums): (Val, Val),
-        rows: i64,
-        vectors: u32,
+        pointers: &BlockPointers,
+        tile: Tile,
         totals: Option<&[Val]>,
     ) -> Vec<Val> {
-        let (w, vectors) = (self.w, vectors as usize);
+        let &BlockPointers { parameters, sums, .. } = pointers;
+        let (w, rows, vectors) = (self.w, tile.rows, tile.vectors as usize);
         let parameters: Vec<(Val, Option<Val>)> = (0..vectors as u32)
             .map(|v| {
                 let scale = w.scale(k, parameters, v);

@@ -57,13 +57,23 @@ pub(crate) struct Digits<'a, 'b, 'c> {
     pub(crate) scales: Val,
 }
 
+/// Contracted elements of a row: `count` from `at` on.
+#[derive(Clone, Copy)]
+pub(super) struct Elements {
+    /// Pointer of the row.
+    pub(super) row: Val,
+    pub(super) at: Val,
+    pub(super) count: i64,
+}
+
 impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
     /// Room for `rows` rows that meet the weights, with or without the sums of their numbers.
     pub(crate) fn new(
         w: &'c Weights<'a, 'b>,
         k: &mut Builder,
         rows: i64,
-        (signed, summed): (bool, bool),
+        signed: bool,
+        summed: bool,
     ) -> Digits<'a, 'b, 'c> {
         let padded = (w.depth + ALIGNED - 1) / ALIGNED * ALIGNED;
         let scratch = |k: &mut Builder, bytes: i64| w.e.scratch(k, Dim::from(rows * bytes));
@@ -113,12 +123,13 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         let block = if self.sums.is_some() { w.coded.block as i64 } else { w.depth };
         let full = if w.blocks > 1 { w.depth / block } else { 0 };
         let (zero, end) = (k.int(0), k.int(full * block));
-        let sums = k.fold_loop(zero, end, block, &[sums], &mut |k, at, sums| {
-            self.cut_block(k, (from, at, block), inverse, high, sums[0]);
+        let sums = k.fold_loop(zero, end, block, &[sums], |k, at, sums| {
+            self.cut_block(k, Elements { row: from, at, count: block }, inverse, high, sums[0]);
             vec![k.add_int(sums[0], self.sum_bytes)]
         });
         if full * block < w.depth {
-            self.cut_block(k, (from, end, w.depth - full * block), inverse, high, sums[0]);
+            let rest = Elements { row: from, at: end, count: w.depth - full * block };
+            self.cut_block(k, rest, inverse, high, sums[0]);
         }
     }
 
@@ -135,7 +146,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         let whole = k.bin(Bin::And, whole, telling);
         let both = k.choose(
             whole,
-            &mut |k| {
+            |k| {
                 let fractions = self.fractions(k, from);
                 let bits = k.ty(fractions);
                 let nothing = k.zero(bits);
@@ -152,14 +163,14 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
                 let reciprocal = k.select(fits, reciprocal, odd);
                 vec![k.select(whole, power, inverse), k.select(whole, reciprocal, scale)]
             },
-            &mut |_| vec![inverse, scale],
+            |_| vec![inverse, scale],
         );
         (both[0], both[1])
     }
 
     /// Zero if all elements of a row are whole numbers.
     fn fractions(&self, k: &mut Builder, from: Val) -> Val {
-        self.over_row(k, from, Bin::Or, &mut |k, x| {
+        self.over_row(k, from, Bin::Or, |k, x| {
             let (ty, whole) = (k.ty(x).with(Elem::I32), k.un(Un::Nearest, x));
             let (bits, whole) = (k.bitcast(x, ty), k.bitcast(whole, ty));
             k.bin(Bin::Xor, bits, whole)
@@ -168,7 +179,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
 
     /// The bits of the largest magnitude of a row: more than infinity's if there is a NaN.
     fn largest(&self, k: &mut Builder, from: Val) -> Val {
-        self.over_row(k, from, Bin::Max, &mut |k, x| {
+        self.over_row(k, from, Bin::Max, |k, x| {
             let ty = k.ty(x).with(Elem::I32);
             let (bits, magnitude) = (k.bitcast(x, ty), k.int_of(0x7fff_ffff, ty));
             k.bin(Bin::And, bits, magnitude)
@@ -176,25 +187,24 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
     }
 
     /// What is made of each element of a row, 32 bits each, combined to one; elements beyond its end are zero.
-    fn over_row(&self, k: &mut Builder, from: Val, op: Bin, make: &mut dyn FnMut(&mut Builder, Val) -> Val) -> Val {
+    fn over_row(&self, k: &mut Builder, from: Val, op: Bin, mut make: impl FnMut(&mut Builder, Val) -> Val) -> Val {
         let ty = Ty::new(Elem::I32, self.w.lanes);
         let (zero, nothing) = (k.int(0), k.zero(ty));
         // Several at once, which need not wait for one another.
         let lanes = i64::from(self.w.lanes);
         let whole = self.w.depth / (lanes * SPLIT_VECTORS) * (lanes * SPLIT_VECTORS);
         let end = k.int(whole);
-        let sums =
-            k.fold_loop(zero, end, lanes * SPLIT_VECTORS, &[nothing; SPLIT_VECTORS as usize], &mut |k, at, sums| {
-                (0i64..)
-                    .zip(sums)
-                    .map(|(n, &sum)| {
-                        let at = k.add_int(at, n * lanes);
-                        let x = self.elements(k, from, at, lanes);
-                        let made = make(k, x);
-                        k.bin(op, made, sum)
-                    })
-                    .collect()
-            });
+        let sums = k.fold_loop(zero, end, lanes * SPLIT_VECTORS, &[nothing; SPLIT_VECTORS as usize], |k, at, sums| {
+            (0i64..)
+                .zip(sums)
+                .map(|(n, &sum)| {
+                    let at = k.add_int(at, n * lanes);
+                    let x = self.elements(k, from, at, lanes);
+                    let made = make(k, x);
+                    k.bin(op, made, sum)
+                })
+                .collect()
+        });
         let mut sum = sums.into_iter().reduce(|a, b| k.bin(op, a, b)).unwrap_or(nothing);
         let mut done = whole;
         while done < self.w.depth {
@@ -204,7 +214,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
             sum = k.bin(op, made, sum);
             done += lanes;
         }
-        k.reduce_lanes(sum, &mut |k, a, b| k.bin(op, a, b))
+        k.reduce_lanes(sum, |k, a, b| k.bin(op, a, b))
     }
 
     /// A vector of a row's elements, of which there are so many; the others are zero.
@@ -227,8 +237,9 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         v
     }
 
-    /// Digits of `count` elements from `at` on, and their sum.
-    fn cut_block(&self, k: &mut Builder, (from, at, count): (Val, Val, i64), inverse: Val, high: Val, sum: Val) {
+    /// Digits of some elements, and their sum.
+    fn cut_block(&self, k: &mut Builder, elements: Elements, inverse: Val, high: Val, sum: Val) {
+        let Elements { row: from, at, count } = elements;
         let lanes = i64::from(self.w.lanes);
         let ty = Ty::new(Elem::I32, self.w.lanes);
         let nothing = if self.sums.is_some() { vec![k.zero(ty)] } else { Vec::new() };
@@ -239,10 +250,10 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         let step = if count >= 4 * lanes { 4 } else { 1 };
         let whole = count / (step * lanes) * step * lanes;
         let end = k.add_int(at, whole);
-        let mut state = k.fold_loop(at, end, step * lanes, &nothing, &mut |k, at, state| {
+        let mut state = k.fold_loop(at, end, step * lanes, &nothing, |k, at, state| {
             (0..step).fold(state.to_vec(), |state, n| {
                 let at = k.add_int(at, n * lanes);
-                let bits = self.cut_vector(k, (from, at, lanes), inverse, high);
+                let bits = self.cut_vector(k, from, at, lanes, inverse, high);
                 add(k, &state, bits)
             })
         });
@@ -250,12 +261,12 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         // What fills the last step up is zero.
         while vectors * lanes < (count + ALIGNED - 1) / ALIGNED * ALIGNED {
             let at = k.add_int(at, vectors * lanes);
-            let bits = self.cut_vector(k, (from, at, (count - vectors * lanes).max(0)), inverse, high);
+            let bits = self.cut_vector(k, from, at, (count - vectors * lanes).max(0), inverse, high);
             state = add(k, &state, bits);
             vectors += 1;
         }
         if let Some(&all) = state.first() {
-            let all = k.reduce_lanes(all, &mut |k, a, b| k.add(a, b));
+            let all = k.reduce_lanes(all, |k, a, b| k.add(a, b));
             let offset = self.magic().wrapping_mul(vectors * lanes) as i32;
             let offset = k.int_of(offset.into(), ty.with_lanes(1));
             let all = k.sub(all, offset);
@@ -272,7 +283,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
     }
 
     /// Stores the digits of a vector of elements, of which there are so many; gives the bits that they are cut from.
-    fn cut_vector(&self, k: &mut Builder, (from, at, count): (Val, Val, i64), inverse: Val, high: Val) -> Val {
+    fn cut_vector(&self, k: &mut Builder, from: Val, at: Val, count: i64, inverse: Val, high: Val) -> Val {
         let x = if count > 0 { self.elements(k, from, at, count) } else { k.zero_like(inverse) };
         let magic = k.float(f64::from(f32::from_bits(self.magic() as u32)), k.ty(x));
         let rounded = k.fma(x, inverse, magic);

@@ -76,6 +76,14 @@ pub(crate) struct Columns {
     pub(crate) count: u32,
 }
 
+/// `count` contracted elements from index `at` on, which counts in steps of `step`.
+#[derive(Clone, Copy)]
+struct Elements {
+    at: Val,
+    count: i64,
+    step: i64,
+}
+
 impl<'a, 'b> Weights<'a, 'b> {
     /// The weights of `taps` elements of a window, and `out` columns.
     pub(crate) fn new(
@@ -130,16 +138,16 @@ impl<'a, 'b> Weights<'a, 'b> {
 
     /// Runs `body` for groups of `vectors` vectors of columns, the last one maybe smaller. Groups are whole panels, or
     /// panels are whole groups.
-    pub(crate) fn each_group(&self, k: &mut Builder, vectors: u32, body: &mut dyn FnMut(&mut Builder, Columns)) {
+    pub(crate) fn each_group(&self, k: &mut Builder, vectors: u32, mut body: impl FnMut(&mut Builder, Columns)) {
         let width = vectors * self.lanes;
         let (full, rest) = (self.columns / i64::from(width), (self.columns % i64::from(width)) as u32);
         let (zero, count) = (k.int(0), k.int(full));
-        k.parallel(zero, count, 1, &mut |k, group| {
+        k.parallel(zero, count, 1, |k, group| {
             let columns = self.group(k, group, vectors, width);
             body(k, columns);
         });
         if rest > 0 {
-            k.once(&mut |k| {
+            k.once(|k| {
                 let group = k.int(full);
                 let columns = self.group(k, group, vectors, width);
                 body(k, Columns { vectors: rest.div_ceil(self.lanes), count: rest, ..columns });
@@ -265,7 +273,7 @@ impl<'a, 'b> Weights<'a, 'b> {
             self.entry(k, &d.table, code)
         } else if self.table {
             let table = self.e.operand(3);
-            numbers::by_lanes(k, Ty::new(Elem::F32, self.lanes), &mut |k, lane| {
+            numbers::by_lanes(k, Ty::new(Elem::F32, self.lanes), |k, lane| {
                 let one = if self.lanes > 1 { k.lane(code, lane as u8) } else { code };
                 let one = k.uconvert(one, Elem::I64);
                 let from = k.at_index(table, one, 4);
@@ -289,30 +297,35 @@ impl<'a, 'b> Weights<'a, 'b> {
         columns: &Columns,
         step: i64,
         state: &[Val],
-        body: &mut dyn FnMut(&mut Builder, (Val, i64), &[Val], &[Val]) -> Vec<Val>,
+        mut body: impl FnMut(&mut Builder, Val, i64, &[Val], &[Val]) -> Vec<Val>,
     ) -> Vec<Val> {
         let block = self.coded.block as i64;
         let full = if self.blocks > 1 { self.depth / block } else { 0 };
         let (zero, end) = (k.int(0), k.int(full * block * step));
         let carried = [state, &[columns.codes, columns.parameters]].concat();
-        let state = k.fold_loop(zero, end, block * step, &carried, &mut |k, at, state| {
-            self.block_elements(k, columns, (at, block, step), state, body)
+        let state = k.fold_loop(zero, end, block * step, &carried, |k, at, state| {
+            self.block_elements(k, columns, Elements { at, count: block, step }, state, &mut body)
         });
         let rest = self.depth - full * block;
-        let mut state = if rest > 0 { self.block_elements(k, columns, (end, rest, step), &state, body) } else { state };
+        let mut state = if rest > 0 {
+            self.block_elements(k, columns, Elements { at: end, count: rest, step }, &state, &mut body)
+        } else {
+            state
+        };
         state.truncate(carried.len() - 2);
         state
     }
 
-    /// `count` elements from `at` on that share parameters; the state ends with the pointers of codes and parameters.
+    /// Elements that share parameters; the state ends with the pointers of codes and parameters.
     fn block_elements(
         &self,
         k: &mut Builder,
         columns: &Columns,
-        (at, count, step): (Val, i64, i64),
+        elements: Elements,
         state: &[Val],
-        body: &mut dyn FnMut(&mut Builder, (Val, i64), &[Val], &[Val]) -> Vec<Val>,
+        mut body: impl FnMut(&mut Builder, Val, i64, &[Val], &[Val]) -> Vec<Val>,
     ) -> Vec<Val> {
+        let Elements { at, count, step } = elements;
         let (parameters, state) = (state[state.len() - 1], &state[..state.len() - 1]);
         let decoders: Vec<Decoder> = (0..columns.vectors).map(|v| self.decoder(k, parameters, v)).collect();
         let in_word = self.coded.in_word() as i64;
@@ -322,14 +335,14 @@ impl<'a, 'b> Weights<'a, 'b> {
             for element in 0..elements {
                 let weights: Vec<Val> =
                     decoders.iter().zip(&words).map(|(d, &words)| self.weight(k, d, words, element as usize)).collect();
-                state = body(k, (at, element), &weights, &state);
+                state = body(k, at, element, &weights, &state);
             }
             state.push(k.add_int(codes, self.word_bytes()));
             state
         };
         let whole = count / in_word * in_word;
         let end = k.add_int(at, whole * step);
-        let mut state = k.fold_loop(at, end, in_word * step, state, &mut |k, at, state| round(k, at, in_word, state));
+        let mut state = k.fold_loop(at, end, in_word * step, state, |k, at, state| round(k, at, in_word, state));
         if count > whole {
             state = round(k, end, count - whole, &state);
         }
@@ -341,7 +354,7 @@ impl<'a, 'b> Weights<'a, 'b> {
     pub(crate) fn sums(&self, k: &mut Builder, columns: &Columns, row: Val) -> Vec<Val> {
         // Two sums a column take turns, so that they wait less for one another.
         let (zero, vectors) = (k.zero(Ty::new(Elem::F32, self.lanes)), columns.vectors as usize);
-        let sums = self.each_element(k, columns, 4, &vec![zero; 2 * vectors], &mut |k, (at, n), weights, state| {
+        let sums = self.each_element(k, columns, 4, &vec![zero; 2 * vectors], |k, at, n, weights, state| {
             let from = k.at_index(row, at, 1);
             let x = k.load(Ty::new(Elem::F32, 1), Addr { offset: from.offset + 4 * n as i32, ..from });
             let x = k.splat(x, self.lanes);
@@ -364,7 +377,7 @@ impl<'a, 'b> Weights<'a, 'b> {
                 self.e.store(k, row, col, sum);
             } else if some > 1 && k.has_masks() {
                 let count = k.int(some.into());
-                k.partly(count, self.lanes, &mut |k| self.e.store(k, row, col, sum));
+                k.partly(count, self.lanes, |k| self.e.store(k, row, col, sum));
             } else {
                 for lane in 0..some {
                     let (one, col) = (k.lane(sum, lane as u8), k.add_int(col, lane.into()));
@@ -391,9 +404,9 @@ pub(crate) struct Decoder {
 /// Each row by itself.
 fn few_rows(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     let vectors = (w.panel / w.lanes).max(2);
-    w.each_group(k, vectors, &mut |k, columns| {
+    w.each_group(k, vectors, |k, columns| {
         let (zero, count) = (k.int(0), k.dim(rows));
-        k.for_each(zero, count, 1, &mut |k, row| {
+        k.for_each(zero, count, 1, |k, row| {
             let from = w.row(k, row);
             let sums = w.sums(k, &columns, from);
             w.store(k, &columns, row, &sums);

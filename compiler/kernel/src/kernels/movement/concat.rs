@@ -14,7 +14,7 @@ pub fn concat(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
         let mut start = Dim::ZERO;
         for n in 0..e.request.operands.len() {
             if !e.is_inside(n) {
-                by_rows(e, k, n, (axis, &start));
+                by_rows(e, k, n, axis, &start);
             }
             start = &start + &e.shape(n)[axis];
         }
@@ -24,7 +24,7 @@ pub fn concat(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
     let (zero, outer) = (k.int(0), k.dim(&product(&out[..axis])));
     let tail = &out[axis + 1..];
     let extent = k.dim(&out[axis]);
-    k.parallel(zero, outer, 1, &mut |k, o| {
+    k.parallel(zero, outer, 1, |k, o| {
         let mut lead = k.mul(o, extent);
         for n in 0..e.request.operands.len() {
             let own = k.dim(&e.shape(n)[axis]);
@@ -39,11 +39,11 @@ pub fn concat(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
 }
 
 /// Moves one operand, row by row, to where its part of `axis` starts.
-fn by_rows(e: &Emit<'_>, k: &mut Builder, operand: usize, (axis, start): (usize, &Dim)) {
+fn by_rows(e: &Emit<'_>, k: &mut Builder, operand: usize, axis: usize, start: &Dim) {
     let (shape, strides) = (e.shape(operand), e.strides(operand));
     let Some((last, rows)) = shape.split_last() else { return };
     let out = &e.out_shape()[..rows.len()];
-    nest(k, rows, &mut |k, coords| {
+    nest(k, rows, |k, coords| {
         let from = dot(k, &strides, coords);
         let start = k.dim(start);
         let mut to = coords.to_vec();

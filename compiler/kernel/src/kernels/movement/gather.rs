@@ -12,7 +12,7 @@ pub fn gather(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
     let extent = k.dim(&x[axis]);
     let tail = &x[axis + 1..];
     if tail.is_empty() && !e.is_plain() {
-        parallel_nest(k, out, &mut |k, coords| {
+        parallel_nest(k, out, |k, coords| {
             let (outer, inner) = coords.split_at(axis);
             let at = flat(k, indices, inner);
             let picked = e.load_bounded_index(k, 1, at, extent);
@@ -24,9 +24,9 @@ pub fn gather(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
     }
     let (zero, count) = (k.int(0), k.dim(&product(indices)));
     let inner = k.dim(&product(tail));
-    around(k, &product(&x[..axis]), &mut |k, o| {
+    around(k, &product(&x[..axis]), |k, o| {
         let (first_in, first_out) = (k.mul(o, extent), k.mul(o, count));
-        k.parallel(zero, count, 1, &mut |k, j| {
+        k.parallel(zero, count, 1, |k, j| {
             let picked = e.load_bounded_index(k, 1, j, extent);
             let source = k.add(first_in, picked);
             let from = k.mul(source, inner);
@@ -41,7 +41,7 @@ pub fn gather(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
 pub fn gather_elements(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
     let (x, out) = (e.shape(0), e.out_shape());
     let extent = k.dim(&x[axis]);
-    parallel_nest(k, out, &mut |k, coords| {
+    parallel_nest(k, out, |k, coords| {
         let at = flat(k, out, coords);
         let mut source = coords.to_vec();
         source[axis] = e.load_bounded_index(k, 1, at, extent);
@@ -61,7 +61,7 @@ pub fn gather_nd(e: &Emit<'_>, k: &mut Builder, batch_dims: usize) -> Result<()>
     let Some((tuple, lead_shape)) = indices.split_last() else { return missing(e.request) };
     let Some(tuple) = tuple.as_const().and_then(|t| usize::try_from(t).ok()) else { return missing(e.request) };
     let (picked_axes, tail) = x.split_at(batch_dims + tuple);
-    parallel_nest(k, lead_shape, &mut |k, coords| {
+    parallel_nest(k, lead_shape, |k, coords| {
         let lead = flat(k, lead_shape, coords);
         let mut source = coords[..batch_dims].to_vec();
         source.extend(load_tuple(e, k, lead, tuple, &picked_axes[batch_dims..]));

@@ -27,7 +27,7 @@ pub fn grid_sample(e: &Emit<'_>, k: &mut Builder, rule: Rule) -> Result<()> {
     let data = &x[2..];
     let rank = data.len();
     let (zero, channels, extent) = (k.int(0), k.dim(&x[1]), k.dim(&product(data)));
-    parallel_nest(k, &grid[..=rank], &mut |k, point| {
+    parallel_nest(k, &grid[..=rank], |k, point| {
         let first = crate::kernels::support::loops::flat(k, &grid[..=rank], point);
         let first = k.mul_int(first, rank as i64);
         let mut taps: Vec<(Val, Val)> = Vec::new();
@@ -52,7 +52,7 @@ pub fn grid_sample(e: &Emit<'_>, k: &mut Builder, rule: Rule) -> Result<()> {
             taps = both;
         }
         let image = k.mul(point[0], channels);
-        k.for_each(zero, channels, 1, &mut |k, c| {
+        k.for_each(zero, channels, 1, |k, c| {
             let plane = k.add(image, c);
             let start = k.mul(plane, extent);
             let mut sum = k.zero(F64);

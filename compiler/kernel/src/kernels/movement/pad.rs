@@ -64,7 +64,7 @@ impl Walk<'_> {
             let from = pointer_at(k, self.e.operand(0), from, self.size);
             let to = pointer_at(k, self.e.result(0), to, self.size);
             let bytes = k.mul_int(run, self.size as i64);
-            k.once(&mut |k| copy_bytes(k, self.e.request.target.vector_bytes, to, from, bytes));
+            k.once(|k| copy_bytes(k, self.e.request.target.vector_bytes, to, from, bytes));
             return;
         }
         let inner = product(&out[axis + 1..]);
@@ -72,25 +72,21 @@ impl Walk<'_> {
         let (before, inner_val) = (k.dim(&self.before[axis]), k.dim(&inner));
         let first = k.mul(to, out_extent);
         let to_elem = k.mul(first, inner_val);
-        k.once(&mut |k| self.fill(k, to_elem, &(&self.before[axis] * &inner)));
+        k.once(|k| self.fill(k, to_elem, &(&self.before[axis] * &inner)));
         let middle = k.add(first, before);
         let stride = k.dim(&self.strides[axis]);
         // Of an operand that lies inside the result only the surroundings are written.
         let empty = self.e.is_inside(0) && axis + 1 == self.whole;
         let (zero, visited) = (k.int(0), if empty { k.int(0) } else { extent });
-        let round = &mut |k: &mut Builder, i: Val| {
+        let round = |k: &mut Builder, i: Val| {
             let skip = k.mul(i, stride);
             let (from, to) = (k.add(from, skip), k.add(middle, i));
             self.axis(k, axis + 1, from, to);
         };
-        if self.shared == Some(axis) {
-            k.parallel(zero, visited, 1, round)
-        } else {
-            k.for_each(zero, visited, 1, round)
-        }
+        k.parallel_if(self.shared == Some(axis), zero, visited, 1, round);
         let end = k.add(middle, extent);
         let end_elem = k.mul(end, inner_val);
-        k.once(&mut |k| self.fill(k, end_elem, &(&self.after[axis] * &inner)));
+        k.once(|k| self.fill(k, end_elem, &(&self.after[axis] * &inner)));
     }
 
     fn fill(&self, k: &mut Builder, index: Val, count: &Dim) {
@@ -105,7 +101,7 @@ impl Walk<'_> {
             return;
         };
         let raw = raw_dtype(self.size);
-        columns(k, zero, count, self.e.lanes(raw), &mut |k, i, lanes| {
+        columns(k, zero, count, self.e.lanes(raw), |k, i, lanes| {
             let to = k.at_index(to, i, self.size as u32);
             let v = k.splat(value, lanes);
             numbers::store(k, raw, to, v);
@@ -126,7 +122,7 @@ fn by_rows(e: &Emit<'_>, k: &mut Builder, before: &[Dim], mode: PadMode) {
     let (cols, extent) = (k.dim(last), k.dim(&x[inner]));
     let start = k.dim(&before[inner]);
     let end = k.add(start, extent);
-    parallel_nest(k, rows, &mut |k, coords| {
+    parallel_nest(k, rows, |k, coords| {
         let row = flat(k, rows, coords);
         let mut inside = k.cmp(Cmp::Eq, zero, zero);
         let mut source = Vec::with_capacity(inner);
@@ -148,7 +144,7 @@ fn by_rows(e: &Emit<'_>, k: &mut Builder, before: &[Dim], mode: PadMode) {
             if e.is_inside(0) {
                 return;
             }
-            columns(k, zero, extent, lanes, &mut |k, i, lanes| {
+            columns(k, zero, extent, lanes, |k, i, lanes| {
                 let (from, col) = (k.add(source_start, i), k.add(start, i));
                 e.relay(k, 0, from, row, col, lanes);
             });
@@ -156,7 +152,7 @@ fn by_rows(e: &Emit<'_>, k: &mut Builder, before: &[Dim], mode: PadMode) {
         match value {
             Some(value) => {
                 let fill = |k: &mut Builder, from: Val, to: Val| {
-                    columns(k, from, to, lanes, &mut |k, col, lanes| {
+                    columns(k, from, to, lanes, |k, col, lanes| {
                         let v = k.splat(value, lanes);
                         e.store(k, row, col, v);
                     });
@@ -164,11 +160,11 @@ fn by_rows(e: &Emit<'_>, k: &mut Builder, before: &[Dim], mode: PadMode) {
                 fill(k, zero, start);
                 k.choose(
                     inside,
-                    &mut |k| {
+                    |k| {
                         copy_middle(k);
                         Vec::new()
                     },
-                    &mut |k| {
+                    |k| {
                         fill(k, start, end);
                         Vec::new()
                     },
@@ -176,15 +172,15 @@ fn by_rows(e: &Emit<'_>, k: &mut Builder, before: &[Dim], mode: PadMode) {
                 fill(k, end, cols);
             }
             None => {
-                let mut border = |k: &mut Builder, col: Val| {
+                let border = |k: &mut Builder, col: Val| {
                     let c = k.sub(col, start);
                     let c = map(k, mode, c, extent);
                     let from = k.add(source_start, c);
                     e.relay(k, 0, from, row, col, 1);
                 };
-                k.for_each(zero, start, 1, &mut border);
+                k.for_each(zero, start, 1, border);
                 copy_middle(k);
-                k.for_each(end, cols, 1, &mut border);
+                k.for_each(end, cols, 1, border);
             }
         }
     });

@@ -97,11 +97,11 @@ impl Resize<'_> {
             let (rows, inner) = (&out[..depth - 1], k.dim(&x[depth - 1]));
             let cols = k.dim(&out[depth - 1]);
             let Some(table) = self.tables.last() else { return };
-            parallel_nest(k, rows, &mut |k, coords| {
+            parallel_nest(k, rows, |k, coords| {
                 let row = flat(k, rows, coords);
                 let line = source(k, coords);
                 let start = k.mul(line, inner);
-                k.for_each(zero, cols, 1, &mut |k, col| {
+                k.for_each(zero, cols, 1, |k, col| {
                     let i = table.index(k, col, zero);
                     let from = k.add(start, i);
                     self.e.relay(k, 0, from, row, col, 1);
@@ -111,7 +111,7 @@ impl Resize<'_> {
         }
         let (lead_shape, tail) = out.split_at(depth);
         let run = k.dim(&product(tail));
-        parallel_nest(k, lead_shape, &mut |k, coords| {
+        parallel_nest(k, lead_shape, |k, coords| {
             let block = source(k, coords);
             let from = k.mul(block, run);
             let lead = flat(k, lead_shape, coords);
@@ -127,14 +127,14 @@ impl Resize<'_> {
         let Some((last, rows)) = tail.split_last() else { return };
         let (zero, last, rows) = (k.int(0), k.dim(last), k.dim(&product(rows)));
         let lanes = self.lanes();
-        parallel_nest(k, lead_shape, &mut |k, coords| {
+        parallel_nest(k, lead_shape, |k, coords| {
             let blocks = self.blocks(k, &x[..depth], coords);
             let lead = flat(k, lead_shape, coords);
             let first = k.mul(lead, rows);
-            k.for_each(zero, rows, 1, &mut |k, r| {
+            k.for_each(zero, rows, 1, |k, r| {
                 let row = k.add(first, r);
-                cover(k, last, lanes, &mut |k, col, lanes| {
-                    let v = self.sum(k, &blocks, lanes, &mut |k, block| {
+                cover(k, last, lanes, |k, col, lanes| {
+                    let v = self.sum(k, &blocks, lanes, |k, block| {
                         let line = k.mul(block, rows);
                         let line = k.add(line, r);
                         let start = k.mul(line, last);
@@ -158,27 +158,26 @@ impl Resize<'_> {
         let elem = Ty::new(numbers::compute_elem(self.real), 1);
         let line = self.e.scratch(k, last * &Dim::from(i64::from(elem.bytes())));
         let (zero, n, cols) = (k.int(0), k.dim(last), k.dim(last_out));
-        parallel_nest(k, rows, &mut |k, coords| {
+        parallel_nest(k, rows, |k, coords| {
             let row = flat(k, rows, coords);
             let blocks = self.blocks(k, outer, coords);
-            cover(k, n, self.lanes(), &mut |k, i, lanes| {
-                let v = self.sum(k, &blocks, lanes, &mut |k, block| {
+            cover(k, n, self.lanes(), |k, i, lanes| {
+                let v = self.sum(k, &blocks, lanes, |k, block| {
                     let start = k.mul(block, n);
                     k.add(start, i)
                 });
                 let to = k.at_index(line, i, elem.bytes());
                 k.store(to, v);
             });
-            k.for_each(zero, cols, 1, &mut |k, col| {
+            k.for_each(zero, cols, 1, |k, col| {
                 let init = k.zero(elem);
-                let mut step = |k: &mut Builder, tap: Val, sum: Val| {
+                let v = each_tap(k, &table.taps, init, |k, tap, sum| {
                     let index = table.index(k, col, tap);
                     let weight = table.weight(k, col, tap);
                     let from = k.at_index(line, index, elem.bytes());
                     let v = k.load(elem, from);
                     k.fma(v, weight, sum)
-                };
-                let v = each_tap(k, &table.taps, init, &mut step);
+                });
                 let v = self.finish(k, v);
                 self.e.store(k, row, col, v);
             });
@@ -188,10 +187,10 @@ impl Resize<'_> {
     /// Crops: any mode, slowly; elements outside take the extrapolation value.
     fn element_by_element(&self, k: &mut Builder) {
         let (x, out) = (self.e.shape(0), self.e.out_shape());
-        parallel_nest(k, out, &mut |k, coords| {
+        parallel_nest(k, out, |k, coords| {
             let zero = k.int(0);
             let blocks = self.blocks(k, x, coords);
-            let v = self.sum(k, &blocks, 1, &mut |_, block| block);
+            let v = self.sum(k, &blocks, 1, |_, block| block);
             let mut outside = zero;
             for table in self.tables {
                 let from = k.at_index(table.outside, coords[table.axis], 8);
@@ -248,7 +247,7 @@ impl Resize<'_> {
         k: &mut Builder,
         blocks: &Blocks<'_>,
         lanes: u32,
-        at: &mut dyn FnMut(&mut Builder, Val) -> Val,
+        mut at: impl FnMut(&mut Builder, Val) -> Val,
     ) -> Val {
         let ty = Ty::new(numbers::compute_elem(self.real), lanes);
         let mut add = |k: &mut Builder, sum: Val, block: Val, weight: Option<Val>| {
@@ -283,7 +282,7 @@ impl Resize<'_> {
             let block = k.add(start, c);
             return self.walk(k, Tap { axis: at.axis + 1, block, ..at }, sum, add);
         };
-        each_tap(k, &table.taps, sum, &mut |k, tap, sum| {
+        each_tap(k, &table.taps, sum, |k, tap, sum| {
             let index = table.index(k, c, tap);
             let own = table.weight(k, c, tap);
             let block = k.add(start, index);
@@ -342,7 +341,7 @@ struct Tap<'a> {
 }
 
 /// Carries a sum through all taps, unrolled when they are few.
-fn each_tap(k: &mut Builder, taps: &Dim, init: Val, step: &mut dyn FnMut(&mut Builder, Val, Val) -> Val) -> Val {
+fn each_tap(k: &mut Builder, taps: &Dim, init: Val, mut step: impl FnMut(&mut Builder, Val, Val) -> Val) -> Val {
     let (zero, count) = (k.int(0), k.dim(taps));
     if is_short(taps) {
         return (0..taps.as_const().unwrap_or(0)).fold(init, |sum, tap| {
@@ -350,7 +349,7 @@ fn each_tap(k: &mut Builder, taps: &Dim, init: Val, step: &mut dyn FnMut(&mut Bu
             step(k, tap, sum)
         });
     }
-    k.fold_loop(zero, count, 1, &[init], &mut |k, tap, sum| vec![step(k, tap, sum[0])])[0]
+    k.fold_loop(zero, count, 1, &[init], |k, tap, sum| vec![step(k, tap, sum[0])])[0]
 }
 
 fn is_short(taps: &Dim) -> bool {

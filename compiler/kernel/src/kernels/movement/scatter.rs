@@ -14,7 +14,7 @@ pub fn scatter_elements(e: &Emit<'_>, k: &mut Builder, axis: usize, reduction: S
     copy_operand(e, k);
     let (x, indices) = (e.shape(0), e.shape(1));
     let extent = k.dim(&x[axis]);
-    nest(k, indices, &mut |k, coords| {
+    nest(k, indices, |k, coords| {
         let at = flat(k, indices, coords);
         let mut target = coords.to_vec();
         target[axis] = e.load_bounded_index(k, 1, at, extent);
@@ -35,7 +35,7 @@ pub fn scatter_nd(e: &Emit<'_>, k: &mut Builder, reduction: ScatterReduction) ->
     copy_operand(e, k);
     let (picked_axes, tail) = x.split_at(tuple);
     let (zero, count, run) = (k.int(0), k.dim(&product(lead_shape)), k.dim(&product(tail)));
-    k.for_each(zero, count, 1, &mut |k, n| {
+    k.for_each(zero, count, 1, |k, n| {
         let target = load_tuple(e, k, n, tuple, picked_axes);
         let block = flat(k, picked_axes, &target);
         let (to, from) = (k.mul(block, run), k.mul(n, run));
@@ -47,7 +47,7 @@ pub fn scatter_nd(e: &Emit<'_>, k: &mut Builder, reduction: ScatterReduction) ->
             copy_bytes(k, e.request.target.vector_bytes, to, from, bytes);
             return;
         }
-        columns(k, zero, run, e.lanes(e.dtype(0)), &mut |k, i, lanes| {
+        columns(k, zero, run, e.lanes(e.dtype(0)), |k, i, lanes| {
             let (to, from) = (k.add(to, i), k.add(from, i));
             update(e, k, reduction, to, from, lanes);
         });

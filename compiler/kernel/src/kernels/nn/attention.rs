@@ -11,7 +11,7 @@
 use mcc_targets::schedule::loops::{ATTENTION_QUERY_VECTORS, MAX_ATTENTION_KEYS};
 use mcc_targets::{Arch, schedule};
 
-use crate::kernels::gemm::strided::{Left, Products, tiles, turn};
+use crate::kernels::gemm::strided::{Left, Products, Right, StridedRows, StridedTile, tiles, turn};
 use crate::kernels::support::emit::Emit;
 use crate::kernels::support::loops::{columns, pointer_at};
 use crate::kernels::support::request::KernelRequest;
@@ -27,7 +27,8 @@ pub(crate) fn attention(
     request: &KernelRequest<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
-    (scale, guarded): (f64, bool),
+    scale: f64,
+    guarded: bool,
 ) -> Result<()> {
     let malformed = || Error::internal(format!("attention of {:?}", request.operands));
     let fixed = |ty: &TensorType, axis: usize| ty.shape.get(axis).and_then(Dim::as_const).ok_or_else(malformed);
@@ -76,7 +77,7 @@ pub(crate) fn attention(
     let (blocks, done) = (k.dim(&whole), k.dim(&(&whole * &Dim::from(unit))));
     let rest = queries - &(&whole * &Dim::from(unit));
     if !whole.is(0) {
-        k.parallel_pairs(all, blocks, &mut |k, head, i| {
+        k.parallel_pairs(all, blocks, |k, head, i| {
             let (first, rows) = (k.mul_int(i, unit), k.int(unit));
             a.block(k, head, first, rows, ATTENTION_QUERY_VECTORS);
         });
@@ -85,15 +86,23 @@ pub(crate) fn attention(
         return Ok(());
     }
     let (zero, rest_val) = (k.int(0), k.dim(&rest));
-    k.parallel(zero, all, 1, &mut |k, head| match rest.as_const() {
+    k.parallel(zero, all, 1, |k, head| match rest.as_const() {
         Some(rest) => a.block(k, head, done, rest_val, (rest as u32).div_ceil(lanes)),
-        None => k.for_each(zero, rest_val, lanes.into(), &mut |k, i| {
+        None => k.for_each(zero, rest_val, lanes.into(), |k, i| {
             let (first, left, most) = (k.add(done, i), k.sub(rest_val, i), k.int(lanes.into()));
             let rows = k.bin(Bin::Min, left, most);
             a.block(k, head, first, rows, 1);
         }),
     });
     Ok(())
+}
+
+/// Rows of scores, a query each.
+#[derive(Clone, Copy)]
+struct ScoreRows {
+    count: Val,
+    /// Bytes of the row of a key.
+    bytes: i64,
 }
 
 struct Attention<'a, 'b> {
@@ -146,7 +155,7 @@ impl Attention<'_, '_> {
         let shared = k.bin(Bin::UDiv, head, group);
         let (groups, queries, count) = (self.heads / self.group, k.dim(&self.queries), k.dim(&self.count));
         // Where a token's part of a head begins.
-        let at = |k: &mut Builder, operand: usize, (tokens, token): (Val, Val), heads: i64, head: Val, size: i64| {
+        let at = |k: &mut Builder, operand: usize, tokens: Val, token: Val, heads: i64, head: Val, size: i64| {
             let token = {
                 let start = k.mul(batch, tokens);
                 k.add(start, token)
@@ -157,16 +166,17 @@ impl Attention<'_, '_> {
             pointer_at(k, self.e.operand(operand), place, SIZE as usize)
         };
         let zero = k.int(0);
-        let q = at(k, 0, (queries, first), self.heads, head, self.depth);
-        let keys = at(k, 1, (count, zero), groups, shared, self.depth);
-        let values = at(k, 2, (count, zero), groups, shared, self.width);
-        let mask = self.mask.map(|mask| self.mask_at(k, mask, (batch, head, first)));
+        let q = at(k, 0, queries, first, self.heads, head, self.depth);
+        let keys = at(k, 1, count, zero, groups, shared, self.depth);
+        let values = at(k, 2, count, zero, groups, shared, self.width);
+        let mask = self.mask.map(|mask| self.mask_at(k, mask, [batch, head, first]));
         let (row, steps) = (i64::from(vectors * self.lanes) * SIZE, k.int(self.heads * self.depth * SIZE));
         let (to_step, depth) = (k.int(row), k.int(self.depth));
-        turn(k, (q, steps), (self.turned, to_step), (rows, depth));
+        let turned = StridedRows { base: self.turned, step: to_step };
+        turn(k, StridedRows { base: q, step: steps }, turned, rows, depth);
         if self.scale != 1.0 {
             let factor = k.float(self.scale, self.ty());
-            k.for_each(zero, depth, 1, &mut |k, t| {
+            k.for_each(zero, depth, 1, |k, t| {
                 for v in 0..vectors {
                     let at = self.lane_at(k, self.turned, t, row, v);
                     let x = k.load(self.ty(), at);
@@ -176,7 +186,7 @@ impl Attention<'_, '_> {
             });
         }
         self.clear(k, rows, vectors);
-        k.for_each(zero, count, self.block, &mut |k, start| {
+        k.for_each(zero, count, self.block, |k, start| {
             let (left, most) = (k.sub(count, start), k.int(self.block));
             let held = k.bin(Bin::Min, left, most);
             let (key_step, value_step) = (groups * self.depth, groups * self.width);
@@ -185,23 +195,24 @@ impl Attention<'_, '_> {
                 k.add(base, offset)
             };
             let (keys, values) = (part(keys, key_step), part(values, value_step));
-            let mask = mask.map(|(pointer, step)| (part(pointer, 1), step));
-            self.score(k, (keys, key_step * SIZE), held, vectors);
-            if let (Some((pointer, step)), Some(masks)) = (mask, self.masks) {
-                turn(k, (pointer, step), (masks, to_step), (rows, held));
+            let mask = mask.map(|mask| StridedRows { base: part(mask.base, 1), ..mask });
+            self.score(k, keys, key_step * SIZE, held, vectors);
+            if let (Some(mask), Some(masks)) = (mask, self.masks) {
+                turn(k, mask, StridedRows { base: masks, step: to_step }, rows, held);
             }
-            self.exponentials(k, mask.map(|m| m.0), held, vectors);
-            self.weigh(k, (values, value_step * SIZE), held, rows, row);
+            self.exponentials(k, mask.map(|mask| mask.base), held, vectors);
+            let values = Right { pointer: values, step: value_step * SIZE };
+            self.weigh(k, values, held, ScoreRows { count: rows, bytes: row });
         });
         let row_of = k.mul(batch, queries);
         let row_of = k.add(row_of, first);
-        self.finish(k, (row_of, head), rows);
+        self.finish(k, row_of, head, rows);
     }
 
-    /// Pointer to the mask of a block's first query, and bytes between its queries.
-    fn mask_at(&self, k: &mut Builder, mask: &TensorType, place: (Val, Val, Val)) -> (Val, Val) {
+    /// The mask of a block: a row for each query, the first of which is at `place`.
+    fn mask_at(&self, k: &mut Builder, mask: &TensorType, place: [Val; 3]) -> StridedRows {
         let mut index = k.int(0);
-        for (extent, i) in mask.shape.iter().zip([place.0, place.1, place.2]) {
+        for (extent, i) in mask.shape.iter().zip(place) {
             let extent_val = k.dim(extent);
             index = k.mul(index, extent_val);
             if !extent.is(1) {
@@ -210,7 +221,7 @@ impl Attention<'_, '_> {
         }
         let keys = k.dim(&mask.shape[3]);
         let index = k.mul(index, keys);
-        (pointer_at(k, self.e.operand(3), index, SIZE as usize), k.mul_int(keys, SIZE))
+        StridedRows { base: pointer_at(k, self.e.operand(3), index, SIZE as usize), step: k.mul_int(keys, SIZE) }
     }
 
     /// Vector `v` of row `i` of scratch memory.
@@ -234,28 +245,29 @@ impl Attention<'_, '_> {
             }
         }
         let (zero, bytes) = (k.int(0), k.mul_int(rows, self.padded));
-        k.for_each(zero, bytes, self.ty().bytes().into(), &mut |k, at| {
+        k.for_each(zero, bytes, self.ty().bytes().into(), |k, at| {
             let to = k.at_index(self.sums, at, 1);
             k.store(to, none);
         });
     }
 
     /// Products of the keys with the turned queries.
-    fn score(&self, k: &mut Builder, (keys, step): (Val, i64), held: Val, vectors: u32) {
+    fn score(&self, k: &mut Builder, keys: Val, step: i64, held: Val, vectors: u32) {
         let row = i64::from(vectors * self.lanes) * SIZE;
         let width = (1..=vectors).rev().find(|w| vectors.is_multiple_of(*w) && (self.rows_of)(*w) > 1).unwrap_or(1);
         let depth = k.int(self.depth);
         for first in (0..vectors).step_by(width as usize) {
             let offset = i64::from(first * self.ty().bytes());
             let right = k.add_int(self.turned, offset);
-            tiles(k, held, (self.rows_of)(width), &mut |k, j, rows| {
+            tiles(k, held, (self.rows_of)(width), |k, j, rows| {
                 let skip = k.mul_int(j, step);
                 let first_key = k.add(keys, skip);
                 let pointers = (0..rows).map(|r| k.add_int(first_key, i64::from(r) * step)).collect();
                 let none = k.zero(self.ty());
                 let init = vec![none; (rows * width) as usize];
-                let sums =
-                    self.products.product(k, &Left::Along(pointers), (right, row), depth, (rows, width, None), init);
+                let right = Right { pointer: right, step: row };
+                let tile = StridedTile { rows, vectors: width, lanes: self.lanes, part: None };
+                let sums = self.products.product(k, &Left::Along(pointers), right, depth, tile, init);
                 for r in 0..rows {
                     let j = k.add_int(j, r.into());
                     for v in 0..width {
@@ -280,7 +292,7 @@ impl Attention<'_, '_> {
                 .collect()
         };
         let before = all(k, 0);
-        let most = k.fold_loop(zero, held, 1, &before, &mut |k, j, most| {
+        let most = k.fold_loop(zero, held, 1, &before, |k, j, most| {
             let level = mask.filter(|_| self.masks.is_none()).map(|mask| {
                 let from = k.at_index(mask, j, SIZE as u32);
                 let one = k.load(Ty::new(Elem::F32, 1), from);
@@ -313,7 +325,7 @@ impl Attention<'_, '_> {
                 k.store(to, value);
             }
         }
-        let sums = k.fold_loop(zero, held, 1, &sums, &mut |k, j, sums| {
+        let sums = k.fold_loop(zero, held, 1, &sums, |k, j, sums| {
             let next = sums.iter().enumerate().map(|(v, &sum)| {
                 let at = self.lane_at(k, self.scores, j, row, v as u32);
                 let score = k.load(ty, at);
@@ -331,13 +343,14 @@ impl Attention<'_, '_> {
     }
 
     /// Adds products of the exponentials with values to the sums, which are scaled down first.
-    fn weigh(&self, k: &mut Builder, (values, step): (Val, i64), held: Val, rows: Val, row: i64) {
+    fn weigh(&self, k: &mut Builder, values: Right, held: Val, rows: ScoreRows) {
         let lanes = i64::from(self.lanes);
         let whole = self.width / lanes;
         let most = (1..=4).rev().find(|&w| whole % w == 0 && (self.rows_of)(w as u32) > 1).unwrap_or(1);
         let (zero, end) = (k.int(0), k.int(whole * lanes));
-        k.for_each(zero, end, most * lanes, &mut |k, column| {
-            self.weigh_columns(k, (values, step), held, (rows, row), column, (most as u32, self.lanes, None));
+        k.for_each(zero, end, most * lanes, |k, column| {
+            let tile = StridedTile { rows: 0, vectors: most as u32, lanes: self.lanes, part: None };
+            self.weigh_columns(k, values, held, rows, column, tile);
         });
         let rest = self.width - whole * lanes;
         if rest == 0 {
@@ -345,31 +358,35 @@ impl Attention<'_, '_> {
         }
         if k.has_masks() {
             let count = k.int(rest);
-            return self.weigh_columns(k, (values, step), held, (rows, row), end, (1, self.lanes, Some(count)));
+            let tile = StridedTile { rows: 0, vectors: 1, lanes: self.lanes, part: Some(count) };
+            return self.weigh_columns(k, values, held, rows, end, tile);
         }
         let all = k.int(self.width);
-        k.for_each(end, all, 1, &mut |k, column| {
-            self.weigh_columns(k, (values, step), held, (rows, row), column, (1, 1, None));
+        k.for_each(end, all, 1, |k, column| {
+            let tile = StridedTile { rows: 0, vectors: 1, lanes: 1, part: None };
+            self.weigh_columns(k, values, held, rows, column, tile);
         });
     }
 
+    /// The same for columns from `column` on; how many rows a tile has is decided here.
     fn weigh_columns(
         &self,
         k: &mut Builder,
-        (values, step): (Val, i64),
+        values: Right,
         held: Val,
-        (rows, row): (Val, i64),
+        rows: ScoreRows,
         column: Val,
-        (vectors, lanes, part): (u32, u32, Option<Val>),
+        tile: StridedTile,
     ) {
+        let StridedTile { vectors, lanes, .. } = tile;
         let ty = Ty::new(Elem::F32, lanes);
-        let right = pointer_at(k, values, column, SIZE as usize);
+        let right = pointer_at(k, values.pointer, column, SIZE as usize);
         let sums = pointer_at(k, self.sums, column, SIZE as usize);
         let scales = k.add_int(self.stats, i64::from(2 * ATTENTION_QUERY_VECTORS * self.ty().bytes()));
         // Several of four rows, where a vector holds four.
         let most = (self.rows_of)(vectors);
         let most = if self.products.by_lane && most > 4 { most / 4 * 4 } else { most };
-        tiles(k, rows, most, &mut |k, first, count| {
+        tiles(k, rows.count, most, |k, first, count| {
             let places: Vec<_> = (0..count)
                 .flat_map(|r| (0..vectors).map(move |v| (r, v)))
                 .map(|(r, v)| {
@@ -387,9 +404,9 @@ impl Attention<'_, '_> {
                 k.mul(sum, scale)
             });
             let init = init.collect();
-            let left = Left::Across(pointer_at(k, self.scores, first, SIZE as usize), row);
-            let done =
-                self.products.product(k, &left, (right, step), held, (count, vectors, Some((lanes, part))), init);
+            let left = Left::Across(pointer_at(k, self.scores, first, SIZE as usize), rows.bytes);
+            let right = Right { pointer: right, ..values };
+            let done = self.products.product(k, &left, right, held, StridedTile { rows: count, ..tile }, init);
             for (&place, &sum) in places.iter().zip(&done) {
                 k.store(place, sum);
             }
@@ -397,10 +414,10 @@ impl Attention<'_, '_> {
     }
 
     /// Divides by the sums of exponentials and stores.
-    fn finish(&self, k: &mut Builder, (token, head): (Val, Val), rows: Val) {
+    fn finish(&self, k: &mut Builder, token: Val, head: Val, rows: Val) {
         let (zero, width) = (k.int(0), k.int(self.width));
         let sums = k.add_int(self.stats, i64::from(ATTENTION_QUERY_VECTORS * self.ty().bytes()));
-        k.for_each(zero, rows, 1, &mut |k, i| {
+        k.for_each(zero, rows, 1, |k, i| {
             let from = k.at_index(sums, i, SIZE as u32);
             let one = Ty::new(Elem::F32, 1);
             let (sum, unit) = (k.load(one, from), k.float(1.0, one));
@@ -410,7 +427,7 @@ impl Attention<'_, '_> {
             let row = k.add(row, head);
             let offset = k.mul_int(i, self.padded);
             let from = k.add(self.sums, offset);
-            columns(k, zero, width, self.lanes, &mut |k, column, lanes| {
+            columns(k, zero, width, self.lanes, |k, column, lanes| {
                 let at = k.at_index(from, column, SIZE as u32);
                 let v = k.load(Ty::new(Elem::F32, lanes), at);
                 let factor = k.splat(factor, lanes);

@@ -17,30 +17,30 @@ pub fn normalize(e: &Emit<'_>, k: &mut Builder, axis: usize, epsilon: f64, cente
     let (zero, outer, inner_rows) = (k.int(0), k.dim(&product(outer)), k.dim(&product(inner_rows)));
     let (n, cols) = (k.dim(&product(tail)), k.dim(last));
     let count = k.convert(n, one.elem);
-    k.parallel(zero, outer, 1, &mut |k, o| {
+    k.parallel(zero, outer, 1, |k, o| {
         let base = k.mul(o, n);
         let load = |k: &mut Builder, i: Val, lanes: u32| {
             let at = k.add(base, i);
             e.load(k, 0, at, lanes)
         };
-        let sum = |k: &mut Builder, step: &mut dyn FnMut(&mut Builder, Val, Val) -> Val| {
+        let sum = |k: &mut Builder, step: &dyn Fn(&mut Builder, Val, Val) -> Val| {
             let sum = fold_run(
                 k,
                 n,
                 lanes,
-                &mut Fold {
-                    init: &mut |k, lanes| k.zero(Ty::new(one.elem, lanes)),
-                    step: &mut |k, acc, i| {
+                Fold {
+                    init: &|k, lanes| k.zero(Ty::new(one.elem, lanes)),
+                    step: &|k, acc, i| {
                         let v = load(k, i, k.ty(acc).lanes);
                         step(k, acc, v)
                     },
-                    merge: &mut |k, a, b| k.add(a, b),
+                    merge: &|k, a, b| k.add(a, b),
                 },
             );
             k.bin(Bin::Div, sum, count)
         };
-        let mean = center.then(|| sum(k, &mut |k, acc, v| k.add(acc, v)));
-        let variance = sum(k, &mut |k, acc, v| {
+        let mean = center.then(|| sum(k, &|k, acc, v| k.add(acc, v)));
+        let variance = sum(k, &|k, acc, v| {
             let d = away(k, v, mean);
             k.fma(d, d, acc)
         });
@@ -50,10 +50,10 @@ pub fn normalize(e: &Emit<'_>, k: &mut Builder, axis: usize, epsilon: f64, cente
         let unit = k.float(1.0, one);
         let scale = k.bin(Bin::Div, unit, root);
         let first = k.mul(o, inner_rows);
-        k.for_each(zero, inner_rows, 1, &mut |k, r| {
+        k.for_each(zero, inner_rows, 1, |k, r| {
             let row = k.add(first, r);
             let start = k.mul(r, cols);
-            cover(k, cols, lanes, &mut |k, col, lanes| {
+            cover(k, cols, lanes, |k, col, lanes| {
                 let i = k.add(start, col);
                 let v = load(k, i, lanes);
                 let v = away(k, v, mean);

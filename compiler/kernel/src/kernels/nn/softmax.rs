@@ -26,7 +26,7 @@ fn last_axis(e: &Emit<'_>, k: &mut Builder, log: bool) {
     let row_bytes = extent * &Dim::from(i64::from(elem.bytes()));
     let scratch = e.scratch(k, row_bytes);
     let (zero, n, rows) = (k.int(0), k.dim(extent), k.dim(&product(rows)));
-    k.parallel(zero, rows, 1, &mut |k, row| {
+    k.parallel(zero, rows, 1, |k, row| {
         let base = k.mul(row, n);
         let load = |k: &mut Builder, i: Val, lanes: u32| {
             let at = k.add(base, i);
@@ -36,16 +36,16 @@ fn last_axis(e: &Emit<'_>, k: &mut Builder, log: bool) {
             k,
             n,
             lanes,
-            &mut Fold {
-                init: &mut |k, lanes| lowest(k, dtype, lanes),
-                step: &mut |k, acc, i| {
+            Fold {
+                init: &|k, lanes| lowest(k, dtype, lanes),
+                step: &|k, acc, i| {
                     let v = load(k, i, k.ty(acc).lanes);
                     k.bin(Bin::Max, acc, v)
                 },
-                merge: &mut |k, a, b| k.bin(Bin::Max, a, b),
+                merge: &|k, a, b| k.bin(Bin::Max, a, b),
             },
         );
-        cover(k, n, lanes, &mut |k, i, lanes| {
+        cover(k, n, lanes, |k, i, lanes| {
             let v = load(k, i, lanes);
             let max = k.splat(max, lanes);
             let v = k.sub(v, max);
@@ -57,19 +57,19 @@ fn last_axis(e: &Emit<'_>, k: &mut Builder, log: bool) {
             k,
             n,
             lanes,
-            &mut Fold {
-                init: &mut |k, lanes| k.zero(Ty::new(elem, lanes)),
-                step: &mut |k, acc, i| {
+            Fold {
+                init: &|k, lanes| k.zero(Ty::new(elem, lanes)),
+                step: &|k, acc, i| {
                     let from = k.at_index(scratch, i, elem.bytes());
                     let v = k.load(k.ty(acc), from);
                     k.add(acc, v)
                 },
-                merge: &mut |k, a, b| k.add(a, b),
+                merge: &|k, a, b| k.add(a, b),
             },
         );
         if log {
             let log_sum = scalar::unary(k, UnaryOp::Log, float, sum);
-            cover(k, n, lanes, &mut |k, i, lanes| {
+            cover(k, n, lanes, |k, i, lanes| {
                 let v = load(k, i, lanes);
                 let (max, log_sum) = (k.splat(max, lanes), k.splat(log_sum, lanes));
                 let v = k.sub(v, max);
@@ -79,7 +79,7 @@ fn last_axis(e: &Emit<'_>, k: &mut Builder, log: bool) {
         } else {
             let one = k.float(1.0, Ty::new(elem, 1));
             let scale = k.bin(Bin::Div, one, sum);
-            cover(k, n, lanes, &mut |k, i, lanes| {
+            cover(k, n, lanes, |k, i, lanes| {
                 let from = k.at_index(scratch, i, elem.bytes());
                 let v = k.load(Ty::new(elem, lanes), from);
                 let scale = k.splat(scale, lanes);
@@ -101,9 +101,9 @@ fn inner_axis(e: &Emit<'_>, k: &mut Builder, axis: usize, log: bool) {
     let (zero, n, cols) = (k.int(0), k.dim(&x[axis]), k.dim(last));
     let (outer, middle) = (product(&x[..axis]), product(&before[axis + 1..]));
     let middle_val = k.dim(&middle);
-    parallel_nest(k, &[outer, middle], &mut |k, coords| {
+    parallel_nest(k, &[outer, middle], |k, coords| {
         let block = k.mul(coords[0], n);
-        columns(k, zero, cols, lanes, &mut |k, col, lanes| {
+        columns(k, zero, cols, lanes, |k, col, lanes| {
             let ty = Ty::new(elem, lanes);
             let row_of = |k: &mut Builder, j: Val| {
                 let j = k.add(block, j);
@@ -121,12 +121,12 @@ fn inner_axis(e: &Emit<'_>, k: &mut Builder, axis: usize, log: bool) {
                 k.at_index(scratch, bytes, 1)
             };
             let init = lowest(k, dtype, lanes);
-            let max = k.fold_loop(zero, n, 1, &[init], &mut |k, j, accs| {
+            let max = k.fold_loop(zero, n, 1, &[init], |k, j, accs| {
                 let v = load(k, j);
                 vec![k.bin(Bin::Max, accs[0], v)]
             })[0];
             let init = k.zero(ty);
-            let sum = k.fold_loop(zero, n, 1, &[init], &mut |k, j, accs| {
+            let sum = k.fold_loop(zero, n, 1, &[init], |k, j, accs| {
                 let v = load(k, j);
                 let v = k.sub(v, max);
                 let v = math::exp_nonpositive(k, v);
@@ -135,7 +135,7 @@ fn inner_axis(e: &Emit<'_>, k: &mut Builder, axis: usize, log: bool) {
                 vec![k.add(accs[0], v)]
             })[0];
             let log_sum = if log { Some(scalar::unary(k, UnaryOp::Log, float, sum)) } else { None };
-            k.for_each(zero, n, 1, &mut |k, j| {
+            k.for_each(zero, n, 1, |k, j| {
                 let v = match log_sum {
                     Some(log_sum) => {
                         let v = load(k, j);

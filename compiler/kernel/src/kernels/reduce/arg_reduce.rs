@@ -23,18 +23,18 @@ pub fn arg_reduce(e: &Emit<'_>, k: &mut Builder, largest: bool, axis: usize, las
     let middle = k.dim(&row_shape[1]);
     // Positions have the elements' width, so that one mask selects both.
     let lanes = if numbers::compute_elem(dtype).bytes() == 4 { e.lanes(dtype) } else { 1 };
-    parallel_nest(k, &row_shape[..2], &mut |k, at| {
+    parallel_nest(k, &row_shape[..2], |k, at| {
         let row = k.mul(at[0], middle);
         let row = k.add(row, at[1]);
         let within = k.mul(at[1], width);
         let first = k.mul(at[0], n);
         let first = k.mul(first, stride);
         let first = k.add(first, within);
-        columns(k, zero, width, lanes, &mut |k, col, lanes| {
+        columns(k, zero, width, lanes, |k, col, lanes| {
             let first = k.add(first, col);
             let init = e.load(k, 0, first, lanes);
             let start = if lanes == 1 { zero } else { k.int_of(0, Ty::new(Elem::I32, lanes)) };
-            let best = k.fold_loop(one, n, 1, &[init, start], &mut |k, j, best| {
+            let best = k.fold_loop(one, n, 1, &[init, start], |k, j, best| {
                 let skip = k.mul(j, stride);
                 let index = k.add(first, skip);
                 let v = e.load(k, 0, index, lanes);
@@ -43,7 +43,7 @@ pub fn arg_reduce(e: &Emit<'_>, k: &mut Builder, largest: bool, axis: usize, las
                 let place = k.splat(place, lanes);
                 vec![k.select(better, v, best[0]), k.select(better, place, best[1])]
             });
-            each_lane(k, lanes, &mut |k, lane| {
+            each_lane(k, lanes, |k, lane| {
                 let place = k.lane(best[1], lane);
                 let place = k.convert(place, Elem::I64);
                 let col = k.add_int(col, i64::from(lane));

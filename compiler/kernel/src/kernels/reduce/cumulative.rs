@@ -21,14 +21,14 @@ pub fn cumulative(
     let (zero, n) = (k.int(0), k.dim(&x[axis]));
     let (outer, inner) = (k.dim(&product(&x[..axis])), k.dim(&product(&x[axis + 1..])));
     let last = k.add_int(n, -1);
-    k.for_each(zero, outer, 1, &mut |k, o| {
+    k.for_each(zero, outer, 1, |k, o| {
         let block = k.mul(o, n);
-        columns(k, zero, inner, e.lanes(dtype), &mut |k, i, lanes| {
+        columns(k, zero, inner, e.lanes(dtype), |k, i, lanes| {
             let (op, init) = match kind {
                 CumulativeKind::Sum => (BinaryOp::Add, k.zero(Ty::new(numbers::compute_elem(dtype), lanes))),
                 CumulativeKind::Prod => (BinaryOp::Mul, one(k, dtype, lanes)),
             };
-            k.fold_loop(zero, n, 1, &[init], &mut |k, j, acc| {
+            k.fold_loop(zero, n, 1, &[init], |k, j, acc| {
                 let j = if reverse { k.sub(last, j) } else { j };
                 let row = k.add(block, j);
                 let start = k.mul(row, inner);

@@ -79,7 +79,7 @@ impl Reducer<'_> {
         let reduced: Vec<&Block> = outer.iter().filter(|b| b.reduced).collect();
         let kept_shape: Vec<Dim> = kept.iter().map(|b| b.extent.clone()).collect();
         let lanes = self.e.lanes(self.dtype);
-        parallel_nest(k, &kept_shape, &mut |k, coords| {
+        parallel_nest(k, &kept_shape, |k, coords| {
             let mut base = k.int(0);
             for (block, &c) in kept.iter().zip(coords) {
                 base = advance(k, base, block, c);
@@ -117,7 +117,7 @@ impl Reducer<'_> {
         let some = |k: &mut Builder, i: Val, vectors: usize, lanes: u32| {
             let at = k.add(base, i);
             let init: Vec<Val> = (0..vectors).map(|_| self.init(k, lanes)).collect();
-            let sums = self.over(k, at, reduced, &Dim::ONE, &init, &mut |k, at, accs| {
+            let sums = self.over(k, at, reduced, &Dim::ONE, &init, |k, at, accs| {
                 let mut next = Vec::new();
                 for (n, &acc) in accs.iter().enumerate() {
                     let at = k.add_int(at, n as i64 * i64::from(lanes));
@@ -141,27 +141,27 @@ impl Reducer<'_> {
         if lanes > 1 {
             let step = REDUCED_VECTORS as i64 * i64::from(lanes);
             from = super::support::loops::round_down(k, extent, step as u32);
-            k.parallel(zero, from, step, &mut |k, i| some(k, i, REDUCED_VECTORS, lanes));
+            k.parallel(zero, from, step, |k, i| some(k, i, REDUCED_VECTORS, lanes));
         }
-        k.once(&mut |k| columns(k, from, extent, lanes, &mut |k, i, lanes| some(k, i, 1, lanes)));
+        k.once(|k| columns(k, from, extent, lanes, |k, i, lanes| some(k, i, 1, lanes)));
     }
 
     /// A reduced innermost block of `n` elements.
     fn run(&self, k: &mut Builder, base: Val, reduced: &[&Block], extent: &Dim, lanes: u32) -> Val {
         let (mut at_run, n) = (base, k.dim(extent));
-        let init = &mut |k: &mut Builder, lanes: u32| self.init(k, lanes);
-        let merge = &mut |k: &mut Builder, a: Val, b: Val| combine(k, self.op(), self.dtype, a, b);
-        let state = run::start(k, n, lanes, &mut Fold { init, step: &mut |_, acc, _| acc, merge });
-        let state = self.over(k, at_run, reduced, extent, &state, &mut |k, at, accs| {
+        let init = &|k: &mut Builder, lanes: u32| self.init(k, lanes);
+        let merge = &|k: &mut Builder, a: Val, b: Val| combine(k, self.op(), self.dtype, a, b);
+        let state = run::start(k, n, lanes, Fold { init, step: &|_, acc, _| acc, merge });
+        let state = self.over(k, at_run, reduced, extent, &state, |k, at, accs| {
             at_run = at;
-            let step = &mut |k: &mut Builder, acc: Val, i: Val| {
+            let step = &|k: &mut Builder, acc: Val, i: Val| {
                 let at = k.add(at_run, i);
                 let v = self.e.load(k, 0, at, k.ty(acc).lanes);
                 combine(k, self.op(), self.dtype, acc, v)
             };
-            run::walk(k, n, lanes, accs, &mut Fold { init, step, merge })
+            run::walk(k, n, lanes, accs, Fold { init, step, merge })
         });
-        run::finish(k, lanes, &state, &mut Fold { init, step: &mut |_, acc, _| acc, merge })
+        run::finish(k, lanes, &state, Fold { init, step: &|_, acc, _| acc, merge })
     }
 
     /// Loops over the outer reduced blocks around `body`, which loops over `innermost`: none of them where that is empty.
@@ -172,12 +172,12 @@ impl Reducer<'_> {
         reduced: &[&Block],
         innermost: &Dim,
         accs: &[Val],
-        body: &mut dyn FnMut(&mut Builder, Val, &[Val]) -> Vec<Val>,
+        body: impl FnOnce(&mut Builder, Val, &[Val]) -> Vec<Val>,
     ) -> Vec<Val> {
         let Some((block, inner)) = reduced.split_first() else { return body(k, base, accs) };
         let within: Vec<Dim> = inner.iter().map(|b| &b.extent).chain([innermost]).cloned().collect();
         let (zero, extent) = (k.int(0), k.dim(&super::support::loops::visited(&block.extent, &within)));
-        k.fold_loop(zero, extent, 1, accs, &mut |k, i, accs| {
+        k.fold_loop(zero, extent, 1, accs, |k, i, accs| {
             let base = advance(k, base, block, i);
             self.over(k, base, inner, innermost, accs, body)
         })

@@ -16,15 +16,15 @@ pub fn non_max_suppression(e: &Emit<'_>, k: &mut Builder) -> Result<()> {
     let place = k.at(counter, 0);
     let threshold = e.load(k, 2, zero, 1);
     let none = k.zero(float);
-    k.for_each(zero, groups, 1, &mut |k, g| {
+    k.for_each(zero, groups, 1, |k, g| {
         k.store(place, zero);
         let base = k.mul(g, n);
-        k.for_each(zero, n, 1, &mut |k, i| {
+        k.for_each(zero, n, 1, |k, i| {
             let at = k.add(base, i);
             e.store_flat(k, at, zero);
             let live = e.load(k, 1, at, 1);
             let live = as_mask(k, live);
-            k.when(live, &mut |k| {
+            k.when(live, |k| {
                 let first = k.mul_int(at, 4);
                 let mine: Vec<Val> = (0..4)
                     .map(|c| {
@@ -34,7 +34,7 @@ pub fn non_max_suppression(e: &Emit<'_>, k: &mut Builder) -> Result<()> {
                     .collect();
                 let area = area(k, &mine);
                 let count = k.load(Ty::I64, place);
-                let hits = k.fold_loop(zero, count, 1, &[zero], &mut |k, j, hits| {
+                let hits = k.fold_loop(zero, count, 1, &[zero], |k, j, hits| {
                     let first = k.mul_int(j, 4);
                     let other: Vec<Val> = (0..4)
                         .map(|c| {
@@ -43,12 +43,12 @@ pub fn non_max_suppression(e: &Emit<'_>, k: &mut Builder) -> Result<()> {
                             k.load(float, from)
                         })
                         .collect();
-                    let hit = overlap(k, (&mine, area), &other, threshold, none);
+                    let hit = overlap(k, &mine, area, &other, threshold, none);
                     let hit = k.select(hit, one, zero);
                     vec![k.add(hits[0], hit)]
                 })[0];
                 let free = k.cmp(Cmp::Eq, hits, zero);
-                k.when(free, &mut |k| {
+                k.when(free, |k| {
                     let first = k.mul_int(count, 4);
                     for (c, &v) in mine.iter().enumerate() {
                         let at = k.add_int(first, c as i64);
@@ -71,7 +71,7 @@ fn area(k: &mut Builder, corners: &[Val]) -> Val {
 }
 
 /// Whether the intersection is more than `threshold` of the union, and not empty.
-fn overlap(k: &mut Builder, (a, area_a): (&[Val], Val), b: &[Val], threshold: Val, none: Val) -> Val {
+fn overlap(k: &mut Builder, a: &[Val], area_a: Val, b: &[Val], threshold: Val, none: Val) -> Val {
     let corners = [
         k.bin(Bin::Max, a[0], b[0]),
         k.bin(Bin::Max, a[1], b[1]),

@@ -11,7 +11,7 @@ pub fn non_zero(e: &Emit<'_>, k: &mut Builder) -> Result<()> {
     let x = e.shape(0);
     let slot = e.scratch(k, 8i64.into());
     let (zero, one, n) = (k.int(0), k.int(1), k.dim(&product(x)));
-    let count = k.fold_loop(zero, n, 1, &[zero], &mut |k, i, count| {
+    let count = k.fold_loop(zero, n, 1, &[zero], |k, i, count| {
         let v = e.load(k, 0, i, 1);
         let some = as_mask(k, v);
         let step = k.select(some, one, zero);
@@ -20,11 +20,11 @@ pub fn non_zero(e: &Emit<'_>, k: &mut Builder) -> Result<()> {
     // The slot is the next position while the result is written; in the end it holds the count.
     let place = k.at(slot, 0);
     k.store(place, zero);
-    nest(k, x, &mut |k, coords| {
+    nest(k, x, |k, coords| {
         let index = flat(k, x, coords);
         let v = e.load(k, 0, index, 1);
         let some = as_mask(k, v);
-        k.when(some, &mut |k| {
+        k.when(some, |k| {
             let position = k.load(Ty::I64, place);
             for (axis, &c) in coords.iter().enumerate() {
                 let row = k.mul_int(count, axis as i64);

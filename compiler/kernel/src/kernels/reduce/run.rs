@@ -63,18 +63,19 @@ pub fn as_mask(k: &mut Builder, v: Val) -> Val {
 }
 
 /// What a run is reduced with.
+#[derive(Clone, Copy)]
 pub struct Fold<'a> {
     /// The accumulators' first value, in the given number of lanes.
-    pub init: &'a mut dyn FnMut(&mut Builder, u32) -> Val,
+    pub init: &'a dyn Fn(&mut Builder, u32) -> Val,
     /// An accumulator after the elements from an index on, as many as it has lanes.
-    pub step: &'a mut dyn FnMut(&mut Builder, Val, Val) -> Val,
+    pub step: &'a dyn Fn(&mut Builder, Val, Val) -> Val,
     /// Two accumulators in one.
-    pub merge: &'a mut dyn FnMut(&mut Builder, Val, Val) -> Val,
+    pub merge: &'a dyn Fn(&mut Builder, Val, Val) -> Val,
 }
 
 /// Reduces the elements `0..n` of a run to a scalar: several vectors at a time, then one, then a part of one, or single
 /// elements where the target lacks masks.
-pub fn fold_run(k: &mut Builder, n: Val, lanes: u32, fold: &mut Fold<'_>) -> Val {
+pub fn fold_run(k: &mut Builder, n: Val, lanes: u32, fold: Fold<'_>) -> Val {
     let state = start(k, n, lanes, fold);
     let state = walk(k, n, lanes, &state, fold);
     finish(k, lanes, &state, fold)
@@ -82,7 +83,7 @@ pub fn fold_run(k: &mut Builder, n: Val, lanes: u32, fold: &mut Fold<'_>) -> Val
 
 /// The accumulators of a run of `n` elements: vectors (none, when the run is too short and the target lacks masks), then
 /// a scalar.
-pub fn start(k: &mut Builder, n: Val, lanes: u32, fold: &mut Fold<'_>) -> Vec<Val> {
+pub fn start(k: &mut Builder, n: Val, lanes: u32, fold: Fold<'_>) -> Vec<Val> {
     let vectors = match k.as_int(n) {
         _ if lanes == 1 => 0,
         Some(c) => (c / i64::from(lanes)).min(ACCUMULATORS).max(k.has_masks().into()),
@@ -94,7 +95,7 @@ pub fn start(k: &mut Builder, n: Val, lanes: u32, fold: &mut Fold<'_>) -> Vec<Va
 }
 
 /// Takes the elements `0..n` into the accumulators.
-pub fn walk(k: &mut Builder, n: Val, lanes: u32, state: &[Val], fold: &mut Fold<'_>) -> Vec<Val> {
+pub fn walk(k: &mut Builder, n: Val, lanes: u32, state: &[Val], fold: Fold<'_>) -> Vec<Val> {
     let zero = k.int(0);
     let Some((&scalar, vectors)) = state.split_last() else { return Vec::new() };
     let mut vectors = vectors.to_vec();
@@ -106,7 +107,7 @@ pub fn walk(k: &mut Builder, n: Val, lanes: u32, state: &[Val], fold: &mut Fold<
             Some(c) => k.int(c / step * step),
             None => round_down(k, n, step as u32),
         };
-        vectors = k.fold_loop(zero, blocks, step, &vectors, &mut |k, i, accs| {
+        vectors = k.fold_loop(zero, blocks, step, &vectors, |k, i, accs| {
             let mut next = Vec::with_capacity(accs.len());
             for (c, &acc) in accs.iter().enumerate() {
                 let at = k.add_int(i, c as i64 * i64::from(lanes));
@@ -115,9 +116,8 @@ pub fn walk(k: &mut Builder, n: Val, lanes: u32, state: &[Val], fold: &mut Fold<
             next
         });
         let whole = round_down(k, n, lanes);
-        let last = k.fold_loop(blocks, whole, i64::from(lanes), &vectors[..1], &mut |k, i, accs| {
-            vec![(fold.step)(k, accs[0], i)]
-        });
+        let last =
+            k.fold_loop(blocks, whole, i64::from(lanes), &vectors[..1], |k, i, accs| vec![(fold.step)(k, accs[0], i)]);
         vectors[0] = last[0];
         from = whole;
         if k.has_masks() {
@@ -125,18 +125,18 @@ pub fn walk(k: &mut Builder, n: Val, lanes: u32, state: &[Val], fold: &mut Fold<
             from = n;
         }
     }
-    let scalar = k.fold_loop(from, n, 1, &[scalar], &mut |k, i, accs| vec![(fold.step)(k, accs[0], i)]);
+    let scalar = k.fold_loop(from, n, 1, &[scalar], |k, i, accs| vec![(fold.step)(k, accs[0], i)]);
     vectors.push(scalar[0]);
     vectors
 }
 
 /// An accumulator after the elements from `whole` to `n`, fewer than it has lanes.
-fn part(k: &mut Builder, whole: Val, n: Val, acc: Val, fold: &mut Fold<'_>) -> Val {
+fn part(k: &mut Builder, whole: Val, n: Val, acc: Val, fold: Fold<'_>) -> Val {
     let ty = k.ty(acc);
-    let mut taken = |k: &mut Builder| {
+    let taken = |k: &mut Builder| {
         let count = k.sub(n, whole);
         let mut sum = acc;
-        k.partly(count, ty.lanes, &mut |k| sum = (fold.step)(k, acc, whole));
+        k.partly(count, ty.lanes, |k| sum = (fold.step)(k, acc, whole));
         let counts = k.lanes_below(count, ty);
         k.select(counts, sum, acc)
     };
@@ -144,15 +144,15 @@ fn part(k: &mut Builder, whole: Val, n: Val, acc: Val, fold: &mut Fold<'_>) -> V
         return if whole == n { acc } else { taken(k) };
     }
     let any = k.cmp(Cmp::Gt, n, whole);
-    k.choose(any, &mut |k| vec![taken(k)], &mut |_| vec![acc])[0]
+    k.choose(any, |k| vec![taken(k)], |_| vec![acc])[0]
 }
 
 /// All accumulators in one scalar.
-pub fn finish(k: &mut Builder, lanes: u32, state: &[Val], fold: &mut Fold<'_>) -> Val {
+pub fn finish(k: &mut Builder, lanes: u32, state: &[Val], fold: Fold<'_>) -> Val {
     let Some((&scalar, vectors)) = state.split_last() else { return k.int(0) };
     let Some((&first, others)) = vectors.split_first() else { return scalar };
     let sum = others.iter().fold(first, |sum, &v| (fold.merge)(k, sum, v));
     assert_eq!(k.ty(sum).lanes, lanes);
-    let sum = k.reduce_lanes(sum, &mut |k, a, b| (fold.merge)(k, a, b));
+    let sum = k.reduce_lanes(sum, |k, a, b| (fold.merge)(k, a, b));
     (fold.merge)(k, sum, scalar)
 }

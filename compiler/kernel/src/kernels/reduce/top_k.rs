@@ -25,8 +25,8 @@ pub fn top_k(e: &Emit<'_>, k: &mut Builder, count: &Dim, axis: usize, largest: b
     }
     let (zero, outer, inner) = (k.int(0), k.dim(&product(&x[..axis])), k.dim(&product(&x[axis + 1..])));
     let (n, count) = (k.dim(&x[axis]), k.dim(count));
-    k.for_each(zero, outer, 1, &mut |k, o| {
-        k.for_each(zero, inner, 1, &mut |k, i| {
+    k.for_each(zero, outer, 1, |k, o| {
+        k.for_each(zero, inner, 1, |k, i| {
             let load = |k: &mut Builder, j: Val| {
                 let block = k.mul(o, n);
                 let row = k.add(block, j);
@@ -36,16 +36,16 @@ pub fn top_k(e: &Emit<'_>, k: &mut Builder, count: &Dim, axis: usize, largest: b
             };
             let before = |k: &mut Builder, a: Val, b: Val| ahead(k, dtype, a, b, largest, false);
             let found = if listed {
-                keep_best(k, &lists[0], n, count, &load, &before);
+                keep_best(k, &lists[0], n, count, load, before);
                 lists[0]
             } else {
-                k.for_each(zero, n, 1, &mut |k, j| {
+                k.for_each(zero, n, 1, |k, j| {
                     let v = load(k, j);
                     lists[0].set(k, j, v, j);
                 });
-                sort(k, lists[0], lists[1], n, &before)
+                sort(k, lists[0], lists[1], n, before)
             };
-            k.for_each(zero, count, 1, &mut |k, j| {
+            k.for_each(zero, count, 1, |k, j| {
                 let block = k.mul(o, count);
                 let row = k.add(block, j);
                 let start = k.mul(row, inner);
@@ -87,13 +87,13 @@ fn keep_best(
     list: &List,
     n: Val,
     count: Val,
-    load: &dyn Fn(&mut Builder, Val) -> Val,
-    before: &dyn Fn(&mut Builder, Val, Val) -> Val,
+    load: impl Fn(&mut Builder, Val) -> Val,
+    before: impl Fn(&mut Builder, Val, Val) -> Val,
 ) {
     let (zero, one, last) = (k.int(0), k.int(1), k.add_int(count, -1));
     let sink = |k: &mut Builder, v: Val, j: Val, filled: Val| {
         // Once an element has found its place, all behind it move on by one.
-        let carried = k.fold_loop(zero, filled, 1, &[v, j, zero], &mut |k, at, carried| {
+        let carried = k.fold_loop(zero, filled, 1, &[v, j, zero], |k, at, carried| {
             let (value, index) = list.get(k, at);
             let first = before(k, carried[0], value);
             let moving = k.select(first, one, carried[2]);
@@ -104,7 +104,7 @@ fn keep_best(
         });
         (carried[0], carried[1])
     };
-    k.for_each(zero, count, 1, &mut |k, j| {
+    k.for_each(zero, count, 1, |k, j| {
         let v = load(k, j);
         let (v, index) = sink(k, v, j, j);
         list.set(k, j, v, index);
@@ -112,18 +112,18 @@ fn keep_best(
     // With nothing to find there is no last element to compare with.
     let some = k.cmp(Cmp::Gt, count, zero);
     let end = k.select(some, n, zero);
-    k.for_each(count, end, 1, &mut |k, j| {
+    k.for_each(count, end, 1, |k, j| {
         let v = load(k, j);
         let (worst, _) = list.get(k, last);
         let better = before(k, v, worst);
-        k.when(better, &mut |k| {
+        k.when(better, |k| {
             sink(k, v, j, count);
         });
     });
 }
 
 /// Sorts `n` elements of `a`, with `b` of the same length as a second buffer; gives the one that holds the result.
-fn sort(k: &mut Builder, a: List, b: List, n: Val, before: &dyn Fn(&mut Builder, Val, Val) -> Val) -> List {
+fn sort(k: &mut Builder, a: List, b: List, n: Val, before: impl Fn(&mut Builder, Val, Val) -> Val) -> List {
     let elem = a.elem;
     // Runs double in length from round to round, until one is as long as all.
     let rounds = match k.as_int(n) {
@@ -132,17 +132,17 @@ fn sort(k: &mut Builder, a: List, b: List, n: Val, before: &dyn Fn(&mut Builder,
     };
     let (zero, one, rounds) = (k.int(0), k.int(1), k.int(rounds));
     let init = [a.values, a.indices, b.values, b.indices];
-    let lists = k.fold_loop(zero, rounds, 1, &init, &mut |k, round, p| {
+    let lists = k.fold_loop(zero, rounds, 1, &init, |k, round, p| {
         let width = k.bin(Bin::Shl, one, round);
         let unsorted = k.cmp(Cmp::Lt, width, n);
         let (from, to) = (List { values: p[0], indices: p[1], elem }, List { values: p[2], indices: p[3], elem });
         k.choose(
             unsorted,
-            &mut |k| {
+            |k| {
                 merge_round(k, from, to, n, width, before);
                 vec![p[2], p[3], p[0], p[1]]
             },
-            &mut |_| p.to_vec(),
+            |_| p.to_vec(),
         )
     });
     List { values: lists[0], indices: lists[1], elem }
@@ -155,20 +155,20 @@ fn merge_round(
     to: List,
     n: Val,
     width: Val,
-    before: &dyn Fn(&mut Builder, Val, Val) -> Val,
+    before: impl Fn(&mut Builder, Val, Val) -> Val,
 ) {
     let zero = k.int(0);
     let double = k.add(width, width);
     let last = k.add_int(n, -1);
     let lifted = k.add(last, double);
     let pairs = k.bin(Bin::Div, lifted, double);
-    k.for_each(zero, pairs, 1, &mut |k, pair| {
+    k.for_each(zero, pairs, 1, |k, pair| {
         let start = k.mul(pair, double);
         let middle = k.add(start, width);
         let middle = k.bin(Bin::Min, middle, n);
         let end = k.add(start, double);
         let end = k.bin(Bin::Min, end, n);
-        k.fold_loop(start, end, 1, &[start, middle], &mut |k, at, heads| {
+        k.fold_loop(start, end, 1, &[start, middle], |k, at, heads| {
             let (left, right) = (heads[0], heads[1]);
             let (safe_left, safe_right) = (k.bin(Bin::Min, left, last), k.bin(Bin::Min, right, last));
             let ((v, i), (w, j)) = (from.get(k, safe_left), from.get(k, safe_right));

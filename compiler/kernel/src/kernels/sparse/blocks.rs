@@ -20,7 +20,8 @@ pub(crate) fn block_conv(
     request: &KernelRequest<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
-    (spec, kernel): (&ConvSpec, &[i64]),
+    spec: &ConvSpec,
+    kernel: &[i64],
     out: usize,
 ) -> Result<()> {
     let (x, values) = (&request.operands[0], &request.operands[3]);
@@ -165,14 +166,14 @@ impl Product<'_, '_> {
     /// All windows of all images.
     fn images(&self, k: &mut Builder, axes: &[Axis], first: Place) {
         if let Some((axis, inner)) = axes.split_first() {
-            return around(k, &axis.extent, &mut |k, i| {
+            return around(k, &axis.extent, |k, i| {
                 let first = first.along(k, axis, i);
                 self.images(k, inner, first);
             });
         }
-        self.covered(k, &self.lines.extent, self.most[0], &mut |k, line, lines| {
+        self.covered(k, &self.lines.extent, self.most[0], |k, line, lines| {
             let first = first.along(k, &self.lines, line);
-            self.covered(k, &self.columns.extent, self.most[1], &mut |k, column, columns| {
+            self.covered(k, &self.columns.extent, self.most[1], |k, column, columns| {
                 let first = first.along(k, &self.columns, column);
                 let tile = self.tile(k, first, [lines, columns]);
                 self.panels(k, &tile);
@@ -181,17 +182,13 @@ impl Product<'_, '_> {
     }
 
     /// An extent in pieces of `most`, and what is left in smaller ones.
-    fn covered(&self, k: &mut Builder, extent: &Dim, most: u32, body: &mut dyn FnMut(&mut Builder, Val, u32)) {
+    fn covered(&self, k: &mut Builder, extent: &Dim, most: u32, mut body: impl FnMut(&mut Builder, Val, u32)) {
         let (mut done, mut size) = (Dim::ZERO, most);
         while size > 0 {
             let step = Dim::from(i64::from(size));
             let until = &done + &(&(extent - &done).floor_div(&step) * &step);
             let (start, end) = (k.dim(&done), k.dim(&until));
-            let round = &mut |k: &mut Builder, i: Val| body(k, i, size);
-            match self.by_tiles {
-                true => k.parallel(start, end, size.into(), round),
-                false => k.for_each(start, end, size.into(), round),
-            }
+            k.parallel_if(self.by_tiles, start, end, size.into(), |k, i| body(k, i, size));
             let rest = (extent - &until).as_const().and_then(|r| u32::try_from(r).ok());
             size = rest.unwrap_or(size / 2);
             done = until;
@@ -217,13 +214,10 @@ impl Product<'_, '_> {
         let tile = &self.fetched(k, tile);
         let width = i64::from(self.width());
         let (zero, end) = (k.int(0), k.int(self.out / width));
-        let each = &mut |k: &mut Builder, panel: Val| self.panel(k, tile, panel, self.width());
-        match self.by_tiles {
-            true => k.for_each(zero, end, 1, each),
-            false => k.parallel(zero, end, 1, each),
-        }
+        let each = |k: &mut Builder, panel: Val| self.panel(k, tile, panel, self.width());
+        k.parallel_if(!self.by_tiles, zero, end, 1, each);
         let rest = (self.out % width) as u32;
-        let last = &mut |k: &mut Builder| self.panel(k, tile, end, rest);
+        let last = |k: &mut Builder| self.panel(k, tile, end, rest);
         match rest {
             0 => {}
             _ if self.by_tiles => last(k),
@@ -239,7 +233,7 @@ impl Product<'_, '_> {
         let Some(bytes) = self.row_bytes else { return Tile { base: tile.base, windows } };
         let (zero, end) = (k.int(0), k.int(bytes));
         let Some(room) = self.room else {
-            k.for_each(zero, end, line, &mut |k, byte| {
+            k.for_each(zero, end, line, |k, byte| {
                 for &(_, offset) in &windows {
                     let at = k.at_index(tile.base, byte, 1);
                     k.prefetch(Addr { offset: at.offset + offset, ..at });
@@ -249,7 +243,7 @@ impl Product<'_, '_> {
         };
         let apart = (bytes + line) as i32;
         let piece = Ty::new(Elem::I32, self.e.request.target.vector_bytes / WORD);
-        k.for_each(zero, end, line, &mut |k, byte| {
+        k.for_each(zero, end, line, |k, byte| {
             let (from, to) = (k.at_index(tile.base, byte, 1), k.at_index(room, byte, 1));
             for (i, &(_, offset)) in windows.iter().enumerate() {
                 for more in (0..line as i32).step_by(piece.bytes() as usize) {
@@ -286,7 +280,7 @@ impl Product<'_, '_> {
         let middle = k.sub(last, over);
         let step = |count: u32| BlockStep { tile, count, sets: sets.min(count) as usize };
         let rounds = |k: &mut Builder, from: Val, to: Val, count: u32, state: &[Val]| {
-            k.fold_loop(from, to, count.into(), state, &mut |k, i, state| self.step(k, &step(count), i, state))
+            k.fold_loop(from, to, count.into(), state, |k, i, state| self.step(k, &step(count), i, state))
         };
         state = rounds(k, first, middle, round, &state);
         state = rounds(k, middle, last, 1, &state);

@@ -12,16 +12,16 @@
 //! of channels below is told of such words.
 
 pub mod blocks;
+mod pixels;
 mod planes;
 mod products;
 
 use super::int8::dot;
 use super::support::loops;
-use super::support::transpose_block::turn;
 use crate::kernels::support::emit::Emit;
 use crate::kernels::support::request::KernelRequest;
-use crate::kir::{Addr, Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
-use mcc_ir::{ConvSpec, DType, Dim, Error, Layout, Result, Staging};
+use crate::kir::{Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
+use mcc_ir::{DType, Dim, Error, Layout, Packed, Result, Staging};
 use mcc_targets::schedule;
 
 /// [`WeightFormat::NonZeros`](mcc_ir::WeightFormat::NonZeros): `(x, heads, slots, offsets, values)`.
@@ -29,10 +29,11 @@ pub(super) fn sparse_conv(
     request: &KernelRequest<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
-    (spec, kernel): (&ConvSpec, &[i64]),
+    p: &Packed,
     staging: &Staging,
-    (out, stored): (usize, Layout),
+    stored: Layout,
 ) -> Result<()> {
+    let Packed { spec, kernel, out, .. } = p;
     let (x, y) = (&request.operands[0], &request.results[0]);
     let malformed = || Error::internal(format!("sparse_conv of {x} as {staging:?}"));
     let channels = x.shape.get(spec.layout.channels(x.rank())).and_then(Dim::as_const).ok_or_else(malformed)?;
@@ -85,7 +86,7 @@ pub(super) fn sparse_conv(
         layouts,
         pixels,
         channels,
-        out: out as i64,
+        out: *out as i64,
         plane,
         unit,
         span,
@@ -182,18 +183,18 @@ impl Sparse<'_, '_> {
             let (batches, pixels): (Dim, Dim) = (batches.iter().product(), pixels.iter().product());
             let tiles = pixels.ceil_div(&Dim::from(self.span));
             let (count, by) = (k.dim(&pixels), k.dim(&tiles));
-            self.tiles(k, &room, &(&batches * &tiles), &mut |k, n, blocks| {
+            self.tiles(k, &room, &(&batches * &tiles), |k, n, blocks| {
                 let batch = if batches.is(1) { k.int(0) } else { k.bin(Bin::Div, n, by) };
                 let skip = k.mul(batch, by);
                 let tile = k.sub(n, skip);
                 let (start, before) = (k.mul(batch, count), k.mul_int(tile, self.span));
                 let (first, end) = (k.add(start, before), k.add(start, count));
-                self.staged(k, &room, (n, blocks), &mut |k| match self.layouts.read {
+                self.staged(k, &room, n, blocks, |k| match self.layouts.read {
                     Layout::ChannelsLast => {
                         self.point_at_rows(k, &room, first, end);
                         self.stage(k, &room);
                     }
-                    Layout::ChannelsFirst => self.copy_rows(k, &room, batch, (before, count)),
+                    Layout::ChannelsFirst => self.copy_rows(k, &room, batch, before, count),
                 });
                 self.tile(k, &room, Tile { batch, start, first, end }, blocks);
             });
@@ -206,7 +207,7 @@ impl Sparse<'_, '_> {
         let per_image = image.results[0] * image.results[1];
         let lines = self.staging.lines as i64;
         let tiles = (image.results[0] + lines - 1) / lines;
-        self.tiles(k, &room, &(&self.pixels[0] * &Dim::from(tiles)), &mut |k, n, blocks| {
+        self.tiles(k, &room, &(&self.pixels[0] * &Dim::from(tiles)), |k, n, blocks| {
             let by = k.int(tiles);
             let batch = k.bin(Bin::Div, n, by);
             let (skip, bytes) = (k.mul(batch, by), k.dim(&(batch_step * &Dim::from(4usize))));
@@ -214,7 +215,7 @@ impl Sparse<'_, '_> {
             let line = k.mul_int(tile, lines);
             let offset = k.mul(batch, bytes);
             let x = k.add(self.e.operand(0), offset);
-            self.staged(k, &room, (n, blocks), &mut |k| match self.layouts.read {
+            self.staged(k, &room, n, blocks, |k| match self.layouts.read {
                 Layout::ChannelsLast => {
                     self.point_at_lines(k, image, &room, x, line);
                     self.stage(k, &room);
@@ -230,31 +231,25 @@ impl Sparse<'_, '_> {
 
     /// All tiles, with the blocks of each: shared by threads as they are where there are enough of them, else cut into their
     /// blocks.
-    fn tiles(&self, k: &mut Builder, room: &Room, tiles: &Dim, body: &mut dyn FnMut(&mut Builder, Val, Option<Val>)) {
+    fn tiles(&self, k: &mut Builder, room: &Room, tiles: &Dim, body: impl FnOnce(&mut Builder, Val, Option<Val>)) {
         if !k.shares() || tiles.as_const().is_some_and(|n| n >= schedule::threads::MIN_SHARED_ROUNDS) {
-            return loops::around(k, tiles, &mut |k, tile| body(k, tile, None));
+            return loops::around(k, tiles, |k, tile| body(k, tile, None));
         }
         let (tiles, blocks, none) = (k.dim(tiles), k.int(self.blocks()), k.int(-1));
         let to = k.at(room.current, 0);
         k.store(to, none);
-        k.parallel_pairs(tiles, blocks, &mut |k, tile, block| body(k, tile, Some(block)));
+        k.parallel_pairs(tiles, blocks, |k, tile, block| body(k, tile, Some(block)));
     }
 
     /// Stages a tile. Of its blocks in one call, where they come one by one, only the first one does.
-    fn staged(
-        &self,
-        k: &mut Builder,
-        room: &Room,
-        (tile, block): (Val, Option<Val>),
-        stage: &mut dyn FnMut(&mut Builder),
-    ) {
+    fn staged(&self, k: &mut Builder, room: &Room, tile: Val, block: Option<Val>, stage: impl FnOnce(&mut Builder)) {
         if block.is_none() {
             return stage(k);
         }
         let at = k.at(room.current, 0);
         let current = k.load(Ty::I64, at);
         let other = k.cmp(Cmp::Ne, current, tile);
-        k.when(other, &mut |k| {
+        k.when(other, |k| {
             stage(k);
             k.store(at, tile);
         });
@@ -302,87 +297,6 @@ impl Sparse<'_, '_> {
         Room { pointers, staged, current, sums, turned, zeros, places }
     }
 
-    // ---- where pixels are ----
-
-    /// Rows from `first` on; those beyond the last one are as the last.
-    fn point_at_rows(&self, k: &mut Builder, room: &Room, first: Val, count: Val) {
-        let (zero, end, last) = (k.int(0), k.int(self.span), k.add_int(count, -1));
-        k.for_each(zero, end, 1, &mut |k, i| {
-            let row = k.add(first, i);
-            let row = k.bin(Bin::Min, row, last);
-            let offset = k.mul_int(row, self.channels * 4);
-            let (pointer, to) = (k.add(self.e.operand(0), offset), k.at_index(room.pointers, i, 8));
-            k.store(to, pointer);
-        });
-    }
-
-    /// Lines of every phase, for results from `line` on of the image at `x`; padding is zeros.
-    fn point_at_lines(&self, k: &mut Builder, image: &Image, room: &Room, x: Val, line: Val) {
-        let zeros = room.zeros.unwrap_or(x);
-        let lines = self.staging.lines as i64 + image.reach[0];
-        let (pitch, phase_size) = (self.staging.pitch as i64, self.staging.phase as i64);
-        let zero = k.int(0);
-        for phase in 0..image.phases[0] * image.phases[1] {
-            let (row, column) = (phase / image.phases[1], phase % image.phases[1]);
-            let (dy, dx) = (row - image.before[0], column * image.columns - image.before[1]);
-            let start = phase * phase_size;
-            let lines = lines.min(phase_size / pitch);
-            let (line_end, column_end) = (k.int(lines), k.int(pitch));
-            k.for_each(zero, line_end, 1, &mut |k, l| {
-                let y = k.add(line, l);
-                let y = k.mul_int(y, image.strides[0]);
-                let y = k.add_int(y, dy);
-                let height = k.int(image.data[0]);
-                let inside = k.cmp(Cmp::ULt, y, height);
-                let skip = k.mul_int(y, image.steps[0] * 4);
-                let source = k.add(x, skip);
-                let first = k.mul_int(l, pitch);
-                let first = k.add_int(first, start);
-                k.for_each(zero, column_end, 1, &mut |k, c| {
-                    let column = k.mul_int(c, image.strides[1]);
-                    let column = k.add_int(column, dx);
-                    let width = k.int(image.data[1]);
-                    let within = k.cmp(Cmp::ULt, column, width);
-                    let skip = k.mul_int(column, image.steps[1] * 4);
-                    let pointer = k.add(source, skip);
-                    let pointer = k.select(within, pointer, zeros);
-                    let pointer = k.select(inside, pointer, zeros);
-                    let at = k.add(first, c);
-                    let to = k.at_index(room.pointers, at, 8);
-                    k.store(to, pointer);
-                });
-            });
-            // What is read but never stored.
-            let (rest, end) = (k.int(start + lines * pitch), k.int(start + phase_size));
-            k.for_each(rest, end, 1, &mut |k, at| {
-                let to = k.at_index(room.pointers, at, 8);
-                k.store(to, zeros);
-            });
-        }
-    }
-
-    /// Which pixel each element of a span is, counted from the tile's first.
-    fn find_places(&self, k: &mut Builder, image: &Image, room: &Room) {
-        let Some(places) = room.places else { return };
-        let (zero, end, pitch, none) = (k.int(0), k.int(self.span), k.int(self.staging.pitch as i64), k.int(-1));
-        k.for_each(zero, end, 1, &mut |k, at| {
-            let line = k.bin(Bin::Div, at, pitch);
-            let before = k.mul(line, pitch);
-            let column = k.sub(at, before);
-            let start = k.mul_int(line, image.results[1]);
-            let pixel = k.add(start, column);
-            let (width, lines) = (k.int(image.results[1]), k.int(self.staging.lines as i64));
-            let within = k.cmp(Cmp::Lt, column, width);
-            let pixel = k.select(within, pixel, none);
-            let inside = k.cmp(Cmp::Lt, line, lines);
-            let pixel = k.select(inside, pixel, none);
-            let to = k.at_index(places, at, 8);
-            k.store(to, pixel);
-        });
-    }
-
-    // ---- a tile ----
-
     /// The results of one block of a staged tile, or of all.
     fn tile(&self, k: &mut Builder, room: &Room, tile: Tile, only: Option<Val>) {
         let part = self.vectors * self.lanes;
@@ -397,159 +311,24 @@ impl Sparse<'_, '_> {
             None => (zero, all),
         };
         let whole = k.bin(Bin::Min, last, end);
-        k.for_each(zero, span, part, &mut |k, start| {
+        k.for_each(zero, span, part, |k, start| {
             let some = |k: &mut Builder, first: Val, count: i64| {
-                let straight = self.straight(k, (tile, start), first, count);
-                self.slices(k, room, start, (first, count), straight);
+                let straight = self.straight(k, tile, start, first, count);
+                self.slices(k, room, start, first, count, straight);
                 match straight {
-                    None => self.store(k, room, (tile, start), first, count),
-                    Some(to) => k.when(to.partly, &mut |k| self.store(k, room, (tile, start), first, count)),
+                    None => self.store(k, room, tile, start, first, count),
+                    Some(to) => k.when(to.partly, |k| self.store(k, room, tile, start, first, count)),
                 }
             };
-            k.for_each(first, whole, block, &mut |k, first| some(k, first, block));
+            k.for_each(first, whole, block, |k, first| some(k, first, block));
             match only {
                 _ if rest == 0 => {}
                 None => some(k, end, rest),
                 Some(_) => {
                     let is_last = k.cmp(Cmp::Gt, last, end);
-                    k.when(is_last, &mut |k| some(k, end, rest));
+                    k.when(is_last, |k| some(k, end, rest));
                 }
             }
         });
-    }
-
-    /// Turns pixels' channels into channels' pixels.
-    fn stage(&self, k: &mut Builder, room: &Room) {
-        let lanes = self.lanes as u32;
-        let (zero, end) = (k.int(0), k.int(self.plane));
-        let (whole, rest) = (self.channels / self.lanes * self.lanes, self.channels % self.lanes);
-        let plane_bytes = self.plane * 4;
-        k.for_each(zero, end, self.lanes, &mut |k, at| {
-            let pixel = |k: &mut Builder, i: u32| {
-                let from = k.at_index(room.pointers, at, 8);
-                k.load(Ty::I64, Addr { offset: from.offset + 8 * i as i32, ..from })
-            };
-            let bytes = k.mul_int(at, 4);
-            let to = k.add(room.staged, bytes);
-            let ty = Ty::new(Elem::F32, lanes);
-            let (whole_end, rest_count) = (k.int(whole), k.int(rest));
-            let some = |k: &mut Builder, channel: Val, count: i64| {
-                let rows: Vec<Val> = (0..lanes)
-                    .map(|i| {
-                        let pointer = pixel(k, i);
-                        let from = k.at_index(pointer, channel, 4);
-                        if count == self.lanes { k.load(ty, from) } else { k.load_part(ty, from, rest_count) }
-                    })
-                    .collect();
-                let skip = k.mul_int(channel, plane_bytes);
-                let mut to = k.add(to, skip);
-                for v in turn(k, rows).into_iter().take(count as usize) {
-                    let here = k.at(to, 0);
-                    k.store(here, v);
-                    to = k.add_int(to, plane_bytes);
-                }
-            };
-            k.for_each(zero, whole_end, self.lanes, &mut |k, channel| some(k, channel, self.lanes));
-            if rest > 0 && (k.has_masks() || self.lanes == 1) {
-                return some(k, whole_end, rest);
-            }
-            let all = k.int(self.channels);
-            k.for_each(whole_end, all, 1, &mut |k, channel| {
-                let skip = k.mul_int(channel, plane_bytes);
-                let to = k.add(to, skip);
-                for i in 0..lanes {
-                    let pointer = pixel(k, i);
-                    let from = k.at_index(pointer, channel, 4);
-                    let v = k.load(Ty::new(Elem::F32, 1), from);
-                    let to = k.at(to, 4 * i as i32);
-                    k.store(to, v);
-                }
-            });
-        });
-    }
-
-    /// Turns the sums of a block and stores those that are pixels.
-    fn store(&self, k: &mut Builder, room: &Room, (tile, start): (Tile, Val), first: Val, count: i64) {
-        if self.layouts.stored == Layout::ChannelsFirst {
-            return self.store_planes(k, room, (tile, start), first, count);
-        }
-        let lanes = self.lanes as u32;
-        let ty = Ty::new(Elem::F32, lanes);
-        let part = self.vectors * self.lanes;
-        let (zero, end, channels, width) = (k.int(0), k.int(part), k.int(count), k.int(self.lanes));
-        k.for_each(zero, end, self.lanes, &mut |k, at| {
-            k.for_each(zero, channels, self.lanes, &mut |k, channel| {
-                let skip = k.mul_int(channel, part * 4);
-                let from = k.add(room.sums, skip);
-                let rows: Vec<Val> = (0..lanes)
-                    .map(|i| {
-                        let from = k.at_index(from, at, 4);
-                        k.load(ty, Addr { offset: from.offset + (i64::from(i) * part * 4) as i32, ..from })
-                    })
-                    .collect();
-                for (i, v) in turn(k, rows).into_iter().enumerate() {
-                    let to = k.at_index(room.turned, channel, 4);
-                    k.store(Addr { offset: to.offset + (i as i64 * self.turned() * 4) as i32, ..to }, v);
-                }
-            });
-            let at = k.add(start, at);
-            k.for_each(zero, width, 1, &mut |k, i| {
-                let place = k.add(at, i);
-                let place = match room.places {
-                    None => place,
-                    Some(places) => {
-                        let from = k.at_index(places, place, 8);
-                        k.load(Ty::I64, from)
-                    }
-                };
-                let row = k.add(tile.first, place);
-                let within = k.cmp(Cmp::Lt, row, tile.end);
-                let pixel = match room.places {
-                    None => within,
-                    Some(_) => {
-                        let inside = k.cmp(Cmp::Ge, place, zero);
-                        k.bin(Bin::And, within, inside)
-                    }
-                };
-                k.when(pixel, &mut |k| {
-                    let skip = k.mul_int(i, self.turned() * 4);
-                    let from = k.add(room.turned, skip);
-                    if self.dot.is_some() {
-                        return self.store_words(k, from, (row, first), count);
-                    }
-                    let lanes = self.e.lanes(DType::F32);
-                    loops::columns(k, zero, channels, lanes, &mut |k, c, lanes| {
-                        let at = k.at_index(from, c, 4);
-                        let v = k.load(self.sum(lanes), at);
-                        let col = k.add(first, c);
-                        self.e.store(k, row, col, v);
-                    });
-                });
-            });
-        });
-    }
-
-    /// Stores `count` sums of bytes from a pointer on, as columns from `first` on: several vectors together, of which the
-    /// epilogue may make bytes.
-    fn store_words(&self, k: &mut Builder, from: Val, (row, first): (Val, Val), count: i64) {
-        let piece = schedule::loops::STORED_VECTORS * self.lanes;
-        let some = |k: &mut Builder, at: Val, count: i64| {
-            let from = k.at_index(from, at, 4);
-            let vectors: Vec<Val> = (0..(count + self.lanes - 1) / self.lanes)
-                .map(|v| {
-                    k.load(
-                        self.sum(self.lanes as u32),
-                        Addr { offset: from.offset + (v * self.lanes * 4) as i32, ..from },
-                    )
-                })
-                .collect();
-            let col = k.add(first, at);
-            self.e.store_columns(k, row, col, &vectors, count as u32);
-        };
-        let (zero, whole) = (k.int(0), k.int(count / piece * piece));
-        k.for_each(zero, whole, piece, &mut |k, at| some(k, at, piece));
-        if count % piece > 0 {
-            some(k, whole, count % piece);
-        }
     }
 }

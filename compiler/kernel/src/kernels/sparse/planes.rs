@@ -32,7 +32,7 @@ impl Straight {
 
 impl Sparse<'_, '_> {
     /// Stages a matrix: of every channel of an image the pixels from `first` on.
-    pub(super) fn copy_rows(&self, k: &mut Builder, room: &Room, batch: Val, (first, count): (Val, Val)) {
+    pub(super) fn copy_rows(&self, k: &mut Builder, room: &Room, batch: Val, first: Val, count: Val) {
         let (span, plane_bytes) = (k.int(self.span), k.mul_int(count, 4));
         let left = k.sub(count, first);
         let valid = k.bin(Bin::Min, left, span);
@@ -40,15 +40,15 @@ impl Sparse<'_, '_> {
         let (zero, channels) = (k.int(0), k.int(self.channels));
         let lanes = self.lanes as u32;
         let x = loops::pointer_at(k, self.e.operand(0), first, 4);
-        k.for_each(zero, channels, 1, &mut |k, channel| {
+        k.for_each(zero, channels, 1, |k, channel| {
             let n = k.add(before, channel);
             let skip = k.mul(n, plane_bytes);
             let from = k.add(x, skip);
             let skip = k.mul_int(channel, self.plane * 4);
             let to = k.add(room.staged, skip);
             let whole = loops::round_down(k, valid, lanes);
-            fill(k, to, (whole, span), lanes);
-            loops::columns(k, zero, valid, lanes, &mut |k, at, lanes| copy(k, (to, at), (from, at), lanes));
+            fill(k, to, whole, span, lanes);
+            loops::columns(k, zero, valid, lanes, |k, at, lanes| copy(k, to, at, from, at, lanes));
         });
     }
 
@@ -92,26 +92,26 @@ impl Sparse<'_, '_> {
             let (above, below, all) = (k.mul_int(first, pitch), k.mul_int(last, pitch), k.int(lines * pitch));
             let (begins, ends) = (k.cmp(Cmp::Gt, first, zero), k.cmp(Cmp::Lt, last, end));
             let any = k.bin(Bin::Or, begins, ends);
-            k.when(any, &mut |k| {
-                k.for_each(zero, channels, 1, &mut |k, channel| {
+            k.when(any, |k| {
+                k.for_each(zero, channels, 1, |k, channel| {
                     let jump = k.mul_int(channel, self.plane * 4);
                     let to = k.add(room.staged, jump);
                     for column in 0..image.phases[1] {
                         let to = to_phase(k, to, row, column);
-                        fill(k, to, (zero, above), self.lanes as u32);
-                        fill(k, to, (below, all), self.lanes as u32);
+                        fill(k, to, zero, above, self.lanes as u32);
+                        fill(k, to, below, all, self.lanes as u32);
                     }
                 });
             });
         }
         let channel_bytes = image.data[0] * image.data[1] * 4;
-        k.for_each(zero, channels, 1, &mut |k, channel| {
+        k.for_each(zero, channels, 1, |k, channel| {
             let (skip, jump) = (k.mul_int(channel, channel_bytes), k.mul_int(channel, self.plane * 4));
             let to = k.add(room.staged, jump);
             for (row, &(first, last, x)) in rows.iter().enumerate() {
                 let x = k.add(x, skip);
                 let to = to_phase(k, to, row, 0);
-                k.for_each(first, last, 1, &mut |k, l| {
+                k.for_each(first, last, 1, |k, l| {
                     let skip = k.mul_int(l, image.strides[0] * image.steps[0] * 4);
                     let from = k.add(x, skip);
                     let skip = k.mul_int(l, pitch * 4);
@@ -134,7 +134,7 @@ impl Sparse<'_, '_> {
         let (to, from) = (k.add_int(to, first * 4), k.add_int(from, (first * stride + dx) * 4));
         let count = k.int(last - first);
         if stride == 1 {
-            return loops::cover(k, count, lanes, &mut |k, at, lanes| copy(k, (to, at), (from, at), lanes));
+            return loops::cover(k, count, lanes, |k, at, lanes| copy(k, to, at, from, at, lanes));
         }
         // Every other element of two vectors, where loads may end with the last one that counts.
         let pairs = stride == 2 && lanes >= 4;
@@ -153,13 +153,13 @@ impl Sparse<'_, '_> {
             k.store_part(place, v, left);
         };
         let done = k.int(whole);
-        k.for_each(zero, done, self.lanes, &mut |k, at| pair(k, at, self.lanes + 1));
+        k.for_each(zero, done, self.lanes, |k, at| pair(k, at, self.lanes + 1));
         if pairs && k.has_masks() && last > first {
             return pair(k, done, last - first - whole);
         }
-        k.for_each(done, count, 1, &mut |k, at| {
+        k.for_each(done, count, 1, |k, at| {
             let index = k.mul_int(at, stride);
-            copy(k, (to, at), (from, index), 1);
+            copy(k, to, at, from, index, 1);
         });
     }
 
@@ -183,13 +183,7 @@ impl Sparse<'_, '_> {
 
     /// Where sums may be stored right from registers, if they can be at all: those of whole groups into planes, in which the
     /// elements of a part follow one another.
-    pub(super) fn straight(
-        &self,
-        k: &mut Builder,
-        (tile, start): (Tile, Val),
-        first: Val,
-        count: i64,
-    ) -> Option<Straight> {
+    pub(super) fn straight(&self, k: &mut Builder, tile: Tile, start: Val, first: Val, count: i64) -> Option<Straight> {
         let between = self.image.as_ref().is_some_and(|image| image.results[1] != self.staging.pitch as i64);
         let lanes = self.e.lanes(DType::F32) == self.lanes as u32;
         let whole = count % self.staging.abreast as i64 == 0;
@@ -203,14 +197,7 @@ impl Sparse<'_, '_> {
     }
 
     /// Stores the sums of a block that are pixels: a row a channel.
-    pub(super) fn store_planes(
-        &self,
-        k: &mut Builder,
-        room: &Room,
-        (tile, start): (Tile, Val),
-        first: Val,
-        count: i64,
-    ) {
+    pub(super) fn store_planes(&self, k: &mut Builder, room: &Room, tile: Tile, start: Val, first: Val, count: i64) {
         let part = self.vectors * self.lanes;
         let lanes = self.e.lanes(DType::F32).min(self.lanes as u32);
         let (zero, channels) = (k.int(0), k.int(count));
@@ -218,12 +205,12 @@ impl Sparse<'_, '_> {
         let row = k.add(row, first);
         let before = k.sub(tile.first, tile.start);
         // What elements `from..to` of the part are, from column `col` on.
-        let run = &mut |k: &mut Builder, (from, to): (Val, Val), col: Val| {
-            k.for_each(zero, channels, 1, &mut |k, channel| {
+        let run = |k: &mut Builder, (from, to): (Val, Val), col: Val| {
+            k.for_each(zero, channels, 1, |k, channel| {
                 let row = k.add(row, channel);
                 let skip = k.mul_int(channel, part * 4);
                 let sums = k.add(room.sums, skip);
-                loops::columns(k, from, to, lanes, &mut |k, at, lanes| {
+                loops::columns(k, from, to, lanes, |k, at, lanes| {
                     let place = k.at_index(sums, at, 4);
                     let v = k.load(Ty::new(Elem::F32, lanes), place);
                     let skip = k.sub(at, from);
@@ -255,8 +242,8 @@ impl Sparse<'_, '_> {
             let col = k.mul_int(from, width);
             let col = k.add(col, before);
             let all = k.cmp(Cmp::Le, to, most);
-            k.when(all, &mut |k| {
-                k.for_each(zero, channels, 1, &mut |k, channel| {
+            k.when(all, |k| {
+                k.for_each(zero, channels, 1, |k, channel| {
                     let row = k.add(row, channel);
                     let skip = k.mul_int(channel, part * 4);
                     let sums = k.add(room.sums, skip);
@@ -271,7 +258,7 @@ impl Sparse<'_, '_> {
             from = k.select(all, to, from);
         }
         let to = k.bin(Bin::Min, to, most);
-        k.for_each(from, to, 1, &mut |k, l| {
+        k.for_each(from, to, 1, |k, l| {
             let begin = k.mul(l, pitch);
             let end = k.add_int(begin, width);
             let (from, to) = (k.bin(Bin::Max, begin, start), k.bin(Bin::Min, end, done));
@@ -309,7 +296,7 @@ fn ceil_div(n: i64, by: i64) -> i64 {
     -(-n).div_euclid(by)
 }
 
-fn copy(k: &mut Builder, (to, at): (Val, Val), (from, index): (Val, Val), lanes: u32) {
+fn copy(k: &mut Builder, to: Val, at: Val, from: Val, index: Val, lanes: u32) {
     let source = k.at_index(from, index, 4);
     let v = k.load(Ty::new(Elem::F32, lanes), source);
     let place = k.at_index(to, at, 4);
@@ -317,8 +304,8 @@ fn copy(k: &mut Builder, (to, at): (Val, Val), (from, index): (Val, Val), lanes:
 }
 
 /// Writes zeros to elements `from..to`.
-fn fill(k: &mut Builder, at: Val, (from, to): (Val, Val), lanes: u32) {
-    loops::columns(k, from, to, lanes, &mut |k, i, lanes| {
+fn fill(k: &mut Builder, at: Val, from: Val, to: Val, lanes: u32) {
+    loops::columns(k, from, to, lanes, |k, i, lanes| {
         let (place, zero) = (k.at_index(at, i, 4), k.zero(Ty::new(Elem::F32, lanes)));
         k.store(place, zero);
     });

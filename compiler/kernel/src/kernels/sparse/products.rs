@@ -5,6 +5,21 @@ use super::{Room, Sparse};
 use crate::kir::{Addr, Bin, Builder, Elem, Ty, Val};
 use mcc_ir::{DType, Staging};
 
+/// Some groups of output channels: as they are listed from one on.
+#[derive(Clone, Copy)]
+struct Groups {
+    listed: Val,
+    count: i64,
+}
+
+/// Where the planes, offsets and values of a group's non-zeros begin.
+#[derive(Clone, Copy)]
+struct Pointers {
+    staged: Val,
+    offsets: Val,
+    values: Val,
+}
+
 impl Sparse<'_, '_> {
     /// Sums of `count` output channels from `first` on, over the part of the planes from element `start` on. They wait in
     /// memory, unless they go straight to where they belong.
@@ -13,7 +28,8 @@ impl Sparse<'_, '_> {
         k: &mut Builder,
         room: &Room,
         start: Val,
-        (first, count): (Val, i64),
+        first: Val,
+        count: i64,
         straight: Option<Straight>,
     ) {
         // Blocks are whole groups, each listed once a slice.
@@ -25,12 +41,12 @@ impl Sparse<'_, '_> {
         let slice = |k: &mut Builder, n: Val, is_first: bool, straight: Option<Straight>| {
             let before = k.mul_int(n, per_slice);
             let listed = k.add(listed, before);
-            self.slice(k, room, start, (listed, per_slice), is_first, straight);
+            self.slice(k, room, start, Groups { listed, count: per_slice }, is_first, straight);
         };
         let (zero, one, last) = (k.int(0), k.int(1), k.int(slices - 1));
         if slices > 1 {
             slice(k, zero, true, None);
-            k.for_each(one, last, 1, &mut |k, n| slice(k, n, false, None));
+            k.for_each(one, last, 1, |k, n| slice(k, n, false, None));
         }
         let ending = |k: &mut Builder, straight| {
             slice(k, last, slices == 1, straight);
@@ -38,7 +54,7 @@ impl Sparse<'_, '_> {
         };
         match straight {
             None => ending(k, None),
-            Some(to) => k.choose(to.partly, &mut |k| ending(k, None), &mut |k| ending(k, straight)),
+            Some(to) => k.choose(to.partly, |k| ending(k, None), |k| ending(k, straight)),
         };
     }
 
@@ -48,15 +64,15 @@ impl Sparse<'_, '_> {
         k: &mut Builder,
         room: &Room,
         start: Val,
-        (listed, count): (Val, i64),
+        groups: Groups,
         is_first: bool,
         straight: Option<Straight>,
     ) {
         let (lanes, vectors, abreast) = (self.lanes as u32, self.vectors as usize, self.staging.abreast);
         let ty = self.sum(lanes);
-        let (zero, end) = (k.int(0), k.int(count));
-        k.for_each(zero, end, 1, &mut |k, group| {
-            let group = k.add(listed, group);
+        let (zero, end) = (k.int(0), k.int(groups.count));
+        k.for_each(zero, end, 1, |k, group| {
+            let group = k.add(groups.listed, group);
             let place = |k: &mut Builder, turn: usize| {
                 let from = k.at_index(self.e.operand(2), group, abreast as u32);
                 let place = k.load(Ty::new(Elem::I8, 1), Addr { offset: from.offset + turn as i32, ..from });
@@ -78,7 +94,7 @@ impl Sparse<'_, '_> {
                     }
                 }
             }
-            for (turn, sums) in self.sums(k, (room.staged, start), group, init).chunks_exact(vectors).enumerate() {
+            for (turn, sums) in self.sums(k, room.staged, start, group, init).chunks_exact(vectors).enumerate() {
                 if let Some(straight) = straight {
                     let place = place(k, turn);
                     straight.store(k, self, place, sums);
@@ -94,7 +110,7 @@ impl Sparse<'_, '_> {
     }
 
     /// The sums of a group's output channels, one after the other, over the vectors from element `start` of the planes on.
-    fn sums(&self, k: &mut Builder, (staged, start): (Val, Val), group: Val, init: Vec<Val>) -> Vec<Val> {
+    fn sums(&self, k: &mut Builder, staged: Val, start: Val, group: Val, init: Vec<Val>) -> Vec<Val> {
         let vectors = self.vectors as usize;
         let head = |k: &mut Builder, n: i64| {
             let from = k.at_index(self.e.operand(1), group, 4);
@@ -116,13 +132,14 @@ impl Sparse<'_, '_> {
             k.add(self.e.operand(operand), bytes)
         };
         let (offsets, values) = (from_first(3, Some(each)), from_first(4, None));
+        let pointers = Pointers { staged, offsets, values };
         let (zero, count) = (k.int(0), k.sub(end, first));
         let count = k.bin(Bin::Shr, count, each);
-        k.fold_loop(zero, count, (self.staging.abreast / shared) as i64, &init, &mut |k, at, sums| {
+        k.fold_loop(zero, count, (self.staging.abreast / shared) as i64, &init, |k, at, sums| {
             let mut sums = sums.to_vec();
             if shared > 1 {
                 for (n, sums) in sums.chunks_exact_mut(shared * vectors).enumerate() {
-                    self.block_of_non_zeros(k, (staged, offsets, values), at, n as i32, sums);
+                    self.block_of_non_zeros(k, pointers, at, n as i32, sums);
                 }
                 return sums;
             }
@@ -132,7 +149,7 @@ impl Sparse<'_, '_> {
                 let values = self.values(k, values, at, first);
                 for ((sums, offset), value) in sums.chunks_exact_mut(vectors).zip(offsets).zip(values) {
                     for (v, sum) in sums.iter_mut().enumerate() {
-                        let x = self.staged_vector(k, (staged, offset), v);
+                        let x = self.staged_vector(k, staged, offset, v);
                         *sum = self.multiplied(k, value, x, *sum);
                     }
                 }
@@ -142,7 +159,7 @@ impl Sparse<'_, '_> {
     }
 
     /// What a non-zero with an offset in bytes meets.
-    fn staged_vector(&self, k: &mut Builder, (staged, offset): (Val, Val), v: usize) -> Val {
+    fn staged_vector(&self, k: &mut Builder, staged: Val, offset: Val, v: usize) -> Val {
         let lanes = self.lanes as u32;
         let from = k.at_index(staged, offset, 1);
         let ty = if self.dot.is_some() { Ty::new(Elem::I8, 4 * lanes) } else { Ty::new(Elem::F32, lanes) };
@@ -165,14 +182,8 @@ impl Sparse<'_, '_> {
     }
 
     /// Adds what the non-zeros of some output channels meet that share offset `n` behind `at`.
-    fn block_of_non_zeros(
-        &self,
-        k: &mut Builder,
-        (staged, offsets, values): (Val, Val, Val),
-        at: Val,
-        n: i32,
-        sums: &mut [Val],
-    ) {
+    fn block_of_non_zeros(&self, k: &mut Builder, pointers: Pointers, at: Val, n: i32, sums: &mut [Val]) {
+        let Pointers { staged, offsets, values } = pointers;
         let (vectors, shared, unit) = (self.vectors as usize, self.staging.shared as i32, self.unit * 4);
         let (elem, bytes) = if self.e.dtype(3) == DType::U16 { (Elem::I16, 2) } else { (Elem::I32, 4) };
         let from = k.at_index(offsets, at, bytes as u32);
@@ -189,7 +200,7 @@ impl Sparse<'_, '_> {
         let together = if shared as usize == Staging::STEP { shared - 1 } else { shared };
         let spread: Vec<Val> = (0..together).map(|i| value(k, i)).collect();
         for v in 0..vectors {
-            let x = self.staged_vector(k, (staged, offset), v);
+            let x = self.staged_vector(k, staged, offset, v);
             for (i, &value) in spread.iter().enumerate() {
                 let sum = &mut sums[i * vectors + v];
                 *sum = self.multiplied(k, value, x, *sum);
@@ -198,7 +209,7 @@ impl Sparse<'_, '_> {
         for i in together..shared {
             let value = value(k, i);
             for v in 0..vectors {
-                let x = self.staged_vector(k, (staged, offset), v);
+                let x = self.staged_vector(k, staged, offset, v);
                 let sum = &mut sums[i as usize * vectors + v];
                 *sum = self.multiplied(k, value, x, *sum);
             }

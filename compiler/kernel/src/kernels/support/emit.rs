@@ -192,7 +192,7 @@ impl<'a> Emit<'a> {
                 let known = listed.iter().find(|l| l.0 == strides).map(|l| l.1);
                 let table = known.unwrap_or_else(|| {
                     let table = self.scratch(k, &loops::product(&shape[..rows]) * &Dim::from(8i64));
-                    loops::nest(k, &shape[..rows], &mut |k, coords| {
+                    loops::nest(k, &shape[..rows], |k, coords| {
                         let (row, start) = (loops::flat(k, &shape[..rows], coords), loops::dot(k, strides, coords));
                         let to = k.at_index(table, row, 8);
                         k.store(to, start);
@@ -231,23 +231,16 @@ impl<'a> Emit<'a> {
     pub fn store(&self, k: &mut Builder, row: Val, col: Val, v: Val) {
         let lanes = k.ty(v).lanes;
         if lanes > 1 && self.has_other_widths(k, v) {
-            return loops::each_lane(k, lanes, &mut |k, lane| {
+            return loops::each_lane(k, lanes, |k, lane| {
                 let (one, col) = (k.lane(v, lane), k.add_int(col, lane.into()));
                 self.store(k, row, col, one);
             });
         }
-        self.store_with(k, row, col, v, &mut |k, n| self.leaf(k, n, (row, col), lanes));
+        self.store_with(k, row, col, v, |k, n| self.leaf(k, n, row, col, lanes));
     }
 
     /// The same with other loads of leaves.
-    fn store_with(
-        &self,
-        k: &mut Builder,
-        row: Val,
-        col: Val,
-        v: Val,
-        leaf: &mut dyn FnMut(&mut Builder, usize) -> Val,
-    ) {
+    fn store_with(&self, k: &mut Builder, row: Val, col: Val, v: Val, leaf: impl FnMut(&mut Builder, usize) -> Val) {
         let out = self.epilogue.expr.emit(k, k.ty(v).lanes, Some(v), &self.tables, leaf);
         let dtype = self.epilogue.expr.dtype().unwrap_or(self.request.results[0].dtype);
         let index = self.index_of(k, row, col);
@@ -289,7 +282,7 @@ impl<'a> Emit<'a> {
                 now if now == lanes => self.store(k, row, col, left[0]),
                 now if k.has_masks() && now > 1 => {
                     let count = k.int(i64::from(now));
-                    k.partly(count, lanes, &mut |k| self.store(k, row, col, left[0]));
+                    k.partly(count, lanes, |k| self.store(k, row, col, left[0]));
                 }
                 now => {
                     for lane in 0..now {
@@ -314,7 +307,7 @@ impl<'a> Emit<'a> {
         let mut level: HashMap<(usize, usize), Val> = HashMap::new();
         let mut leaf = |k: &mut Builder, n: usize, row: Val, v: usize| {
             let place = (n, if self.level[n] { 0 } else { v });
-            let x = level.get(&place).copied().unwrap_or_else(|| self.leaf(k, n, (row, cols[v]), lanes));
+            let x = level.get(&place).copied().unwrap_or_else(|| self.leaf(k, n, row, cols[v], lanes));
             if matches!(&self.rows[n], RowStarts::Every(stride) if stride.is(0)) {
                 level.insert(place, x);
             }
@@ -325,7 +318,7 @@ impl<'a> Emit<'a> {
             for (vectors, &row) in vectors.chunks(each).zip(rows) {
                 for (i, &v) in vectors.iter().enumerate() {
                     match shares {
-                        true => self.store_with(k, row, cols[i], v, &mut |k, n| leaf(k, n, row, i)),
+                        true => self.store_with(k, row, cols[i], v, |k, n| leaf(k, n, row, i)),
                         false => self.store(k, row, cols[i], v),
                     }
                 }
@@ -336,7 +329,7 @@ impl<'a> Emit<'a> {
         for (rows, vectors) in rows.chunks(at_once).zip(vectors.chunks(at_once * each)) {
             let (mut parts, mut zero) = (Vec::with_capacity(4), None);
             for (i, &v) in vectors.iter().enumerate() {
-                let leaf = &mut |k: &mut Builder, n: usize| leaf(k, n, rows[i / each], i % each);
+                let leaf = |k: &mut Builder, n: usize| leaf(k, n, rows[i / each], i % each);
                 if let Some((x, z)) = self.epilogue.expr.emit_unquantized(k, lanes, Some(v), &self.tables, leaf) {
                     parts.push(x);
                     zero = zero.or(Some(z));
@@ -363,7 +356,7 @@ impl<'a> Emit<'a> {
             let begin = i as u32 * lanes;
             let col = k.add_int(col, i64::from(begin));
             let mut one = |k: &mut Builder| {
-                let leaf = &mut |k: &mut Builder, n: usize| self.leaf(k, n, (row, col), lanes);
+                let leaf = |k: &mut Builder, n: usize| self.leaf(k, n, row, col, lanes);
                 if let Some((x, z)) = self.epilogue.expr.emit_unquantized(k, lanes, Some(v), &self.tables, leaf) {
                     parts.push(x);
                     zero = zero.or(Some(z));
@@ -371,7 +364,7 @@ impl<'a> Emit<'a> {
             };
             if columns - begin < lanes {
                 let count = k.int(i64::from(columns - begin));
-                k.partly(count, lanes, &mut one);
+                k.partly(count, lanes, one);
             } else {
                 one(k);
             }
@@ -386,7 +379,7 @@ impl<'a> Emit<'a> {
     }
 
     /// Lanes of leaf `n` of the epilogue, from column `col` of row `row` on.
-    fn leaf(&self, k: &mut Builder, n: usize, (row, col): (Val, Val), lanes: u32) -> Val {
+    fn leaf(&self, k: &mut Builder, n: usize, row: Val, col: Val, lanes: u32) -> Val {
         let leaf = &self.epilogue.leaves[n];
         let mut index = self.row_start(k, n, row);
         if !self.level[n] {

@@ -27,7 +27,7 @@ pub(crate) fn interleave_bytes(k: &mut Builder, planes: &[Val], to: Val, lanes: 
             .chunks(4)
             .map(|four| {
                 let all = side_by_side(k, four);
-                let bytes = by_pixel(k, all, (4, lanes), (0, 4));
+                let bytes = by_pixel(k, all, 4, lanes, 0, 4);
                 k.bitcast(bytes, Ty::new(Elem::F32, lanes))
             })
             .collect();
@@ -38,7 +38,7 @@ pub(crate) fn interleave_bytes(k: &mut Builder, planes: &[Val], to: Val, lanes: 
     let mut first = 0;
     while first < count {
         let some = 1 << (count - first).ilog2();
-        let v = by_pixel(k, all, (count, lanes), (first, some));
+        let v = by_pixel(k, all, count, lanes, first, some);
         let to = k.at(to, (first * lanes) as i32);
         k.store(to, v);
         first += some;
@@ -46,7 +46,7 @@ pub(crate) fn interleave_bytes(k: &mut Builder, planes: &[Val], to: Val, lanes: 
 }
 
 /// Of planes side by side, bytes pixel by pixel: so many of the vectors that they make, from the first one wanted on.
-fn by_pixel(k: &mut Builder, all: Val, (count, lanes): (u32, u32), (first, some): (u32, u32)) -> Val {
+fn by_pixel(k: &mut Builder, all: Val, count: u32, lanes: u32, first: u32, some: u32) -> Val {
     let own = |i: u32| (first * lanes + i) % count * lanes + (first * lanes + i) / count;
     let pattern: Vec<u8> = (0..some * lanes).map(|i| own(i) as u8).collect();
     k.shuffle(all, all, &pattern)

@@ -5,20 +5,34 @@ use mcc_targets::schedule::{loops::MAX_INLINE_COPY_BYTES, threads::MIN_SHARED_RO
 use crate::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
 use mcc_ir::{DType, Dim};
 
+/// Indices from `first` to before `end`.
+#[derive(Clone, Copy)]
+pub struct IndexRange {
+    /// The first one.
+    pub first: Val,
+    /// That behind the last one.
+    pub end: Val,
+}
+
+/// What is done at each coordinate.
+type NestBody<'a> = Box<dyn FnOnce(&mut Builder, &[Val]) + 'a>;
+/// What is done from an index on, for a number of lanes.
+type ColumnsBody<'a> = &'a mut dyn FnMut(&mut Builder, Val, u32);
+
 /// Visits every coordinate of `shape`, the last axis fastest.
-pub fn nest(k: &mut Builder, shape: &[Dim], body: &mut dyn FnMut(&mut Builder, &[Val])) {
+pub fn nest(k: &mut Builder, shape: &[Dim], body: impl FnOnce(&mut Builder, &[Val])) {
     let mut coords = Vec::with_capacity(shape.len());
-    level(k, shape, None, &mut coords, body);
+    level(k, shape, None, &mut coords, Box::new(body));
 }
 
 /// The same where several threads may share the visits, which do not read what others write.
-pub fn parallel_nest(k: &mut Builder, shape: &[Dim], body: &mut dyn FnMut(&mut Builder, &[Val])) {
+pub fn parallel_nest(k: &mut Builder, shape: &[Dim], body: impl FnOnce(&mut Builder, &[Val])) {
     let mut coords = Vec::with_capacity(shape.len());
     match shared_axis(shape) {
-        Some(axis) => level(k, shape, Some(axis), &mut coords, body),
+        Some(axis) => level(k, shape, Some(axis), &mut coords, Box::new(body)),
         None => {
             let (zero, one) = (k.int(0), k.int(1));
-            k.parallel(zero, one, 1, &mut |k, _| level(k, shape, None, &mut coords, body));
+            k.parallel(zero, one, 1, |k, _| level(k, shape, None, &mut coords, Box::new(body)));
         }
     }
 }
@@ -33,34 +47,24 @@ pub fn shared_axis(shape: &[Dim]) -> Option<usize> {
 }
 
 /// A loop around others: shared where it is known to have enough rounds, else left for those inside to be.
-pub fn around(k: &mut Builder, extent: &Dim, body: &mut dyn FnMut(&mut Builder, Val)) {
+pub fn around(k: &mut Builder, extent: &Dim, body: impl FnOnce(&mut Builder, Val)) {
     let (zero, end) = (k.int(0), k.dim(extent));
-    if extent.as_const().is_some_and(|c| c >= MIN_SHARED_ROUNDS) {
-        k.parallel(zero, end, 1, body);
-    } else {
-        k.for_each(zero, end, 1, body);
-    }
+    k.parallel_if(extent.as_const().is_some_and(|c| c >= MIN_SHARED_ROUNDS), zero, end, 1, body);
 }
 
-fn level(
-    k: &mut Builder,
-    shape: &[Dim],
-    shared: Option<usize>,
-    coords: &mut Vec<Val>,
-    body: &mut dyn FnMut(&mut Builder, &[Val]),
-) {
+fn level(k: &mut Builder, shape: &[Dim], shared: Option<usize>, coords: &mut Vec<Val>, body: NestBody<'_>) {
     let axis = coords.len();
     let Some(extent) = shape.get(coords.len()) else {
         body(k, coords);
         return;
     };
     let (start, end) = (k.int(0), k.dim(&visited(extent, &shape[axis + 1..])));
-    let round = &mut |k: &mut Builder, i: Val| {
+    let round = |k: &mut Builder, i: Val| {
         coords.push(i);
         level(k, shape, shared, coords, body);
         coords.pop();
     };
-    if shared == Some(axis) { k.parallel(start, end, 1, round) } else { k.for_each(start, end, 1, round) }
+    k.parallel_if(shared == Some(axis), start, end, 1, round);
 }
 
 /// How many rounds a loop around those over `inner` needs: none where one of these has none.
@@ -123,20 +127,20 @@ pub fn round_down(k: &mut Builder, n: Val, unit: u32) -> Val {
 
 /// Visits what remains of whole vectors as a part of one, from `start` on: only where the target
 /// [`has_masks`](mcc_targets::Target::has_masks).
-pub fn rest(k: &mut Builder, start: Val, end: Val, lanes: u32, body: &mut dyn FnMut(&mut Builder)) {
+pub fn rest(k: &mut Builder, start: Val, end: Val, lanes: u32, body: impl FnOnce(&mut Builder)) {
     let count = k.sub(end, start);
     match k.as_int(count) {
         Some(n) if n <= 0 => {}
         Some(_) => k.partly(count, lanes, body),
         None => {
             let any = k.cmp(Cmp::Gt, end, start);
-            k.when(any, &mut |k| k.partly(count, lanes, body));
+            k.when(any, |k| k.partly(count, lanes, body));
         }
     }
 }
 
 /// Visits the lanes of a vector that count, one by one.
-pub fn each_lane(k: &mut Builder, lanes: u32, body: &mut dyn FnMut(&mut Builder, u8)) {
+pub fn each_lane(k: &mut Builder, lanes: u32, mut body: impl FnMut(&mut Builder, u8)) {
     let count = k.part(lanes);
     for lane in 0..lanes as u8 {
         let Some(count) = count else {
@@ -145,63 +149,68 @@ pub fn each_lane(k: &mut Builder, lanes: u32, body: &mut dyn FnMut(&mut Builder,
         };
         let at = k.int(lane.into());
         let counts = k.cmp(Cmp::Lt, at, count);
-        k.when(counts, &mut |k| body(k, lane));
+        k.when(counts, |k| body(k, lane));
     }
 }
 
 /// Visits `start..end` in whole vectors of `lanes`, a power of two, and what remains as part of a vector, or one by one
 /// where the target lacks masks; the body gets the first index and the number of lanes.
-pub fn columns(k: &mut Builder, start: Val, end: Val, lanes: u32, body: &mut dyn FnMut(&mut Builder, Val, u32)) {
+pub fn columns(k: &mut Builder, start: Val, end: Val, lanes: u32, mut body: impl FnMut(&mut Builder, Val, u32)) {
+    visit_columns(k, start, end, lanes, &mut body);
+}
+
+fn visit_columns(k: &mut Builder, start: Val, end: Val, lanes: u32, body: ColumnsBody<'_>) {
     let mut from = start;
     if lanes > 1 {
         let count = k.sub(end, start);
         let whole = round_down(k, count, lanes);
         from = k.add(start, whole);
-        k.for_each(start, from, i64::from(lanes), &mut |k, i| body(k, i, lanes));
+        k.for_each(start, from, i64::from(lanes), |k, i| body(k, i, lanes));
         if k.has_masks() {
-            return rest(k, from, end, lanes, &mut |k| body(k, from, lanes));
+            return rest(k, from, end, lanes, |k| body(k, from, lanes));
         }
     }
-    k.for_each(from, end, 1, &mut |k, i| body(k, i, 1));
+    k.for_each(from, end, 1, |k, i| body(k, i, 1));
 }
 
 /// Visits `0..n` like [`columns`], except that the last vector may overlap the one before: for bodies that may as well
 /// run twice. Also where there are masks, when `n` is known to reach a vector's length: masked stores are slow on some.
-pub fn cover(k: &mut Builder, n: Val, lanes: u32, body: &mut dyn FnMut(&mut Builder, Val, u32)) {
+pub fn cover(k: &mut Builder, n: Val, lanes: u32, mut body: impl FnMut(&mut Builder, Val, u32)) {
+    visit_cover(k, n, lanes, &mut body);
+}
+
+fn visit_cover(k: &mut Builder, n: Val, lanes: u32, body: ColumnsBody<'_>) {
     let zero = k.int(0);
     let constant = k.as_int(n);
     let masks = k.has_masks() && lanes > 1;
     if masks && constant.is_some_and(|n| n < i64::from(lanes)) {
-        return rest(k, zero, n, lanes, &mut |k| body(k, zero, lanes));
+        return rest(k, zero, n, lanes, |k| body(k, zero, lanes));
     }
     if lanes == 1 || constant.is_some_and(|n| n < i64::from(lanes)) {
-        k.for_each(zero, n, 1, &mut |k, i| body(k, i, 1));
+        k.for_each(zero, n, 1, |k, i| body(k, i, 1));
         return;
     }
     let whole = round_down(k, n, lanes);
     let last = k.add_int(n, -i64::from(lanes));
-    let vectors = |k: &mut Builder, body: &mut dyn FnMut(&mut Builder, Val, u32)| {
-        k.for_each(zero, whole, i64::from(lanes), &mut |k, i| body(k, i, lanes));
-    };
     if constant.is_some() {
-        vectors(k, body);
+        k.for_each(zero, whole, i64::from(lanes), |k, i| body(k, i, lanes));
         if whole != n {
             body(k, last, lanes);
         }
         return;
     }
     if masks {
-        vectors(k, body);
-        return rest(k, whole, n, lanes, &mut |k| body(k, whole, lanes));
+        k.for_each(zero, whole, i64::from(lanes), |k, i| body(k, i, lanes));
+        return rest(k, whole, n, lanes, |k| body(k, whole, lanes));
     }
     let (width, left) = (k.int(i64::from(lanes)), k.sub(n, whole));
     let long = k.cmp(Cmp::Ge, n, width);
     let short = k.cmp(Cmp::Lt, n, width);
     let uneven = k.cmp(Cmp::Ne, left, zero);
     let overlap = k.bin(Bin::And, uneven, long);
-    vectors(k, body);
-    k.when(overlap, &mut |k| body(k, last, lanes));
-    k.when(short, &mut |k| k.for_each(zero, n, 1, &mut |k, i| body(k, i, 1)));
+    k.for_each(zero, whole, i64::from(lanes), |k, i| body(k, i, lanes));
+    k.when(overlap, |k| body(k, last, lanes));
+    k.when(short, |k| k.for_each(zero, n, 1, |k, i| body(k, i, 1)));
 }
 
 /// `base + index * size` as a pointer.

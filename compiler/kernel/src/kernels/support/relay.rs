@@ -46,7 +46,7 @@ impl Emit<'_> {
             return;
         }
         let zero = k.int(0);
-        columns(k, zero, count, self.lanes(dtype), &mut |k, i, lanes| {
+        columns(k, zero, count, self.lanes(dtype), |k, i, lanes| {
             let (from, col) = (k.add(from, i), k.add(col, i));
             self.relay(k, operand, from, row, col, lanes);
         });
@@ -60,7 +60,7 @@ impl Emit<'_> {
             Some((last, rows)) if !self.is_plain() => {
                 let (last, rows) = (k.dim(last), k.dim(&product(rows)));
                 let first = k.mul(lead, rows);
-                k.for_each(zero, rows, 1, &mut |k, r| {
+                k.for_each(zero, rows, 1, |k, r| {
                     let row = k.add(first, r);
                     let skip = k.mul(r, last);
                     let from = k.add(from, skip);

@@ -32,7 +32,7 @@ pub fn tree_ensemble(e: &Emit<'_>, k: &mut Builder, trees: &TreeEnsemble) -> Res
     let walk = Walk::new(e, k, trees, forest);
     let shape = e.shape(0);
     let (zero, rows) = (k.int(0), k.dim(&shape[0]));
-    k.for_each(zero, rows, TREE_BLOCK_ROWS, &mut |k, first| {
+    k.for_each(zero, rows, TREE_BLOCK_ROWS, |k, first| {
         let block = k.int(TREE_BLOCK_ROWS);
         let left = k.sub(rows, first);
         let count = k.bin(Bin::Min, left, block);
@@ -123,12 +123,12 @@ impl<'a, 'b> Walk<'a, 'b> {
         let (zero, width) = (k.int(0), k.dim(&self.e.shape(0)[1]));
         let (used, size) = (k.int(self.forest.features.into()), self.elem.bytes());
         let lanes = self.e.request.target.vector_bytes / size;
-        k.for_each(zero, count, 1, &mut |k, r| {
+        k.for_each(zero, count, 1, |k, r| {
             let row = k.add(first, r);
             let from = k.mul(row, width);
             let to = k.mul_int(r, self.row_bytes());
             let to = k.add(self.elements, to);
-            columns(k, zero, used, lanes, &mut |k, c, lanes| {
+            columns(k, zero, used, lanes, |k, c, lanes| {
                 let index = k.add(from, c);
                 let x = self.e.load(k, 0, index, lanes);
                 let place = k.at_index(to, c, size);
@@ -148,7 +148,7 @@ impl<'a, 'b> Walk<'a, 'b> {
         };
         let cells = k.mul_int(count, self.trees.targets as i64);
         let no = k.zero(self.elem);
-        k.for_each(zero, cells, 1, &mut |k, i| {
+        k.for_each(zero, cells, 1, |k, i| {
             let to = k.at_index(self.sums, i, size);
             k.store(to, start);
             if let Some(seen) = self.seen {
@@ -161,14 +161,14 @@ impl<'a, 'b> Walk<'a, 'b> {
     /// Takes `count` rows down every tree.
     fn descend(&self, k: &mut Builder, count: Val) {
         let (zero, trees) = (k.int(0), k.int(self.forest.roots.len() as i64));
-        k.for_each(zero, trees, 1, &mut |k, tree| {
+        k.for_each(zero, trees, 1, |k, tree| {
             let (root, depth) = (self.entry(k, self.roots, tree), self.entry(k, self.depths, tree));
             let mut done = zero;
             for rows in TREE_ROWS {
                 let left = k.sub(count, done);
                 let whole = super::support::loops::round_down(k, left, rows as u32);
                 let end = k.add(done, whole);
-                k.for_each(done, end, rows, &mut |k, row| {
+                k.for_each(done, end, rows, |k, row| {
                     let leaves = self.side_by_side(k, row, rows, root, depth);
                     for (r, leaf) in leaves.into_iter().enumerate() {
                         let row = k.add_int(row, r as i64);
@@ -186,7 +186,7 @@ impl<'a, 'b> Walk<'a, 'b> {
         let first = k.mul_int(row, self.row_bytes());
         let first = k.add(self.elements, first);
         let tests = self.forest.tests();
-        k.fold_loop(zero, depth, 1, &vec![root; rows as usize], &mut |k, _, at| {
+        k.fold_loop(zero, depth, 1, &vec![root; rows as usize], |k, _, at| {
             let step = |(r, &at): (usize, &Val)| {
                 let value = k.at_index(self.records, at, 1);
                 let field = |n: u32| Addr { offset: value.offset + (size + 4 * n) as i32, ..value };
@@ -246,7 +246,7 @@ impl<'a, 'b> Walk<'a, 'b> {
         }
         let next = k.add_int(index, 1);
         let end = self.entry(k, self.starts, next);
-        k.for_each(first, end, 1, &mut |k, vote| {
+        k.for_each(first, end, 1, |k, vote| {
             let target = self.entry(k, self.targets, vote);
             let cell = k.add(cells, target);
             self.add(k, cell, vote);
@@ -278,9 +278,9 @@ impl<'a, 'b> Walk<'a, 'b> {
     fn scores(&self, k: &mut Builder, first: Val, count: Val) {
         let (zero, targets) = (k.int(0), k.int(self.trees.targets as i64));
         let (no, size) = (k.zero(self.elem), self.elem.bytes());
-        k.for_each(zero, count, 1, &mut |k, r| {
+        k.for_each(zero, count, 1, |k, r| {
             let (row, cells) = (k.add(first, r), k.mul(r, targets));
-            k.for_each(zero, targets, 1, &mut |k, target| {
+            k.for_each(zero, targets, 1, |k, target| {
                 let cell = k.add(cells, target);
                 let from = k.at_index(self.sums, cell, size);
                 let mut v = k.load(self.elem, from);

@@ -3,13 +3,24 @@
 use super::Builder;
 use crate::kir::{Carried, Inst, Stmt, Ty, Val};
 
+/// What makes the statements of a loop's body: called once, whatever number of rounds the loop has.
+pub(super) type Body<'a> = Box<dyn FnOnce(&mut Builder, Val) + 'a>;
+/// The same with the values that a loop carries; gives those that the next round begins with.
+type FoldBody<'a> = Box<dyn FnOnce(&mut Builder, Val, &[Val]) -> Vec<Val> + 'a>;
+
+/// Functions that take bodies of any type only box them: what they do is compiled once.
 impl Builder {
     /// A loop without carried values.
-    pub fn for_each(&mut self, start: Val, end: Val, step: i64, body: &mut dyn FnMut(&mut Builder, Val)) {
-        self.fold_loop(start, end, step, &[], &mut |k, i, _| {
+    pub fn for_each(&mut self, start: Val, end: Val, step: i64, body: impl FnOnce(&mut Builder, Val)) {
+        self.boxed_for_each(start, end, step, Box::new(body));
+    }
+
+    pub(super) fn boxed_for_each(&mut self, start: Val, end: Val, step: i64, body: Body<'_>) {
+        let body = |k: &mut Builder, i: Val, _: &[Val]| {
             body(k, i);
             Vec::new()
-        });
+        };
+        self.boxed_fold_loop(start, end, step, &[], Box::new(body));
     }
 
     /// A loop that carries values from round to round; gives their last values.
@@ -19,8 +30,12 @@ impl Builder {
         end: Val,
         step: i64,
         init: &[Val],
-        body: &mut dyn FnMut(&mut Builder, Val, &[Val]) -> Vec<Val>,
+        body: impl FnOnce(&mut Builder, Val, &[Val]) -> Vec<Val>,
     ) -> Vec<Val> {
+        self.boxed_fold_loop(start, end, step, init, Box::new(body))
+    }
+
+    fn boxed_fold_loop(&mut self, start: Val, end: Val, step: i64, init: &[Val], body: FoldBody<'_>) -> Vec<Val> {
         assert!(!self.hoisting && step > 0);
         if let (Some(s), Some(e)) = (self.as_int(start), self.as_int(end)) {
             if e <= s {
@@ -32,26 +47,30 @@ impl Builder {
         }
         let index = self.new_val(Inst::Defined, Ty::I64);
         let inner: Vec<Val> = init.iter().map(|&v| self.new_val(Inst::Defined, self.ty(v))).collect();
-        self.blocks.push(Vec::new());
-        let next = body(self, index, &inner);
-        let block = self.blocks.pop().unwrap_or_default();
+        let (body, next) = self.block(|k| body(k, index, &inner));
+        let carried = self.carried(init, &inner, &next);
+        let results = carried.iter().map(|c| c.result).collect();
+        self.push(Stmt::For { index, start, end, step, carried, body });
+        results
+    }
+
+    /// What a loop carries, given the values at its start, those that its body sees, and those that its body makes.
+    fn carried(&mut self, init: &[Val], inner: &[Val], next: &[Val]) -> Vec<Carried> {
         assert_eq!(next.len(), init.len(), "carried values");
-        let mut carried = Vec::new();
-        for ((&init, &inner), &next) in init.iter().zip(&inner).zip(&next) {
+        let mut carried = Vec::with_capacity(next.len());
+        for ((&init, &inner), &next) in init.iter().zip(inner).zip(next) {
             assert_eq!(self.ty(init), self.ty(next), "type of a carried value");
             let result = self.new_val(Inst::Defined, self.ty(init));
             carried.push(Carried { inner, init, next, result });
         }
-        let results = carried.iter().map(|c| c.result).collect();
-        self.push(Stmt::For { index, start, end, step, carried, body: block });
-        results
+        carried
     }
 
-    /// The statements that something makes, which are not in the kernel yet.
-    pub(in crate::kir) fn block(&mut self, body: &mut dyn FnMut(&mut Builder)) -> Vec<Stmt> {
+    /// The statements that something makes, which are not in the kernel yet, and what it gives.
+    pub(in crate::kir) fn block<R>(&mut self, body: impl FnOnce(&mut Builder) -> R) -> (Vec<Stmt>, R) {
         self.blocks.push(Vec::new());
-        body(self);
-        self.blocks.pop().unwrap_or_default()
+        let result = body(self);
+        (self.blocks.pop().unwrap_or_default(), result)
     }
 
     /// Adds statements here.
@@ -60,31 +79,26 @@ impl Builder {
     }
 
     /// Does something when a scalar mask is true.
-    pub fn when(&mut self, condition: Val, then: &mut dyn FnMut(&mut Builder)) {
-        self.choose(
-            condition,
-            &mut |k| {
-                then(k);
-                Vec::new()
-            },
-            &mut |_| Vec::new(),
-        );
+    pub fn when(&mut self, condition: Val, then: impl FnOnce(&mut Builder)) {
+        assert!(!self.hoisting);
+        let (then, ()) = self.block(then);
+        self.push(Stmt::If { condition, then, otherwise: Vec::new(), results: Vec::new() });
     }
 
     /// One of two ways to compute values.
     pub fn choose(
         &mut self,
         condition: Val,
-        then: &mut dyn FnMut(&mut Builder) -> Vec<Val>,
-        otherwise: &mut dyn FnMut(&mut Builder) -> Vec<Val>,
+        then: impl FnOnce(&mut Builder) -> Vec<Val>,
+        otherwise: impl FnOnce(&mut Builder) -> Vec<Val>,
     ) -> Vec<Val> {
         assert!(!self.hoisting);
-        self.blocks.push(Vec::new());
-        let a = then(self);
-        let then = self.blocks.pop().unwrap_or_default();
-        self.blocks.push(Vec::new());
-        let b = otherwise(self);
-        let otherwise = self.blocks.pop().unwrap_or_default();
+        let (then, a) = self.block(then);
+        let (otherwise, b) = self.block(otherwise);
+        self.push_choice(condition, [then, otherwise], [a, b])
+    }
+
+    fn push_choice(&mut self, condition: Val, [then, otherwise]: [Vec<Stmt>; 2], [a, b]: [Vec<Val>; 2]) -> Vec<Val> {
         assert_eq!(a.len(), b.len(), "results of both branches");
         let results: Vec<_> =
             a.iter().zip(&b).map(|(&a, &b)| (self.new_val(Inst::Defined, self.ty(a)), a, b)).collect();

@@ -16,7 +16,7 @@ impl Builder {
 
     /// Makes every load and store of `lanes` lanes in `body` one of the lanes below `count`. What the body computes in
     /// the other lanes must not matter.
-    pub fn partly(&mut self, count: Val, lanes: u32, body: &mut dyn FnMut(&mut Builder)) {
+    pub fn partly(&mut self, count: Val, lanes: u32, body: impl FnOnce(&mut Builder)) {
         assert!(self.part.is_none() && lanes > 1, "a part of a part");
         self.part = Some((count, lanes));
         body(self);

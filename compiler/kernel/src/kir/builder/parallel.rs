@@ -1,6 +1,7 @@
 //! Loops that threads share, see [`share`](crate::kir::share).
 
 use super::Builder;
+use super::control::Body;
 use crate::kir::share::{PART, PARTS};
 use crate::kir::{Bin, Cmp, Val};
 use mcc_ir::Dim;
@@ -19,19 +20,22 @@ impl Builder {
 
     /// A loop whose rounds several threads may share. Inside another parallel loop it is like any other; where there is
     /// but one round, the parallel loops inside it are shared instead.
-    pub fn parallel(&mut self, start: Val, end: Val, step: i64, body: &mut dyn FnMut(&mut Builder, Val)) {
+    pub fn parallel(&mut self, start: Val, end: Val, step: i64, body: impl FnOnce(&mut Builder, Val)) {
+        self.boxed_parallel(start, end, step, Box::new(body));
+    }
+
+    fn boxed_parallel(&mut self, start: Val, end: Val, step: i64, body: Body<'_>) {
         let rounds = self.as_int(start).zip(self.as_int(end)).map(|(s, e)| (e - s + step - 1).div_euclid(step));
         if !self.shares() {
-            return self.for_each(start, end, step, body);
+            return self.boxed_for_each(start, end, step, body);
         }
         if rounds.is_some_and(|n| n <= 1) {
             let loops = self.share.loops;
-            let statements = self.block(&mut |k| k.for_each(start, end, step, body));
+            let (statements, ()) = self.block(|k| k.boxed_for_each(start, end, step, body));
             if self.share.loops > loops {
                 return self.extend(statements);
             }
-            let mut statements = Some(statements);
-            return self.once(&mut |k| k.extend(statements.take().unwrap_or_default()));
+            return self.once(|k| k.extend(statements));
         }
         self.share.loops += 1;
         let (part, parts) = (self.own_part(), self.all_parts());
@@ -48,21 +52,31 @@ impl Builder {
         };
         let (from, to) = (bound(part), bound(next));
         let to = self.bin(Bin::Min, to, end);
-        self.inside(&mut |k| k.for_each(from, to, step, body));
+        self.inside(|k| k.boxed_for_each(from, to, step, body));
+    }
+
+    /// A loop that is parallel where asked for.
+    pub fn parallel_if(&mut self, shared: bool, start: Val, end: Val, step: i64, body: impl FnOnce(&mut Builder, Val)) {
+        let body = Box::new(body);
+        if shared { self.boxed_parallel(start, end, step, body) } else { self.boxed_for_each(start, end, step, body) }
     }
 
     /// Two nested loops from 0 on, whose pairs of rounds several threads may share.
-    pub fn parallel_pairs(&mut self, outer: Val, inner: Val, body: &mut dyn FnMut(&mut Builder, Val, Val)) {
+    pub fn parallel_pairs(&mut self, outer: Val, inner: Val, body: impl FnOnce(&mut Builder, Val, Val)) {
+        self.boxed_parallel_pairs(outer, inner, Box::new(body));
+    }
+
+    fn boxed_parallel_pairs(&mut self, outer: Val, inner: Val, body: Box<dyn FnOnce(&mut Builder, Val, Val) + '_>) {
         let zero = self.int(0);
         let single = |v: Option<i64>| v.is_some_and(|n| n <= 1);
         if !self.shares() || single(self.as_int(inner)) {
-            return self.parallel(zero, outer, 1, &mut |k, o| k.for_each(zero, inner, 1, &mut |k, i| body(k, o, i)));
+            return self.parallel(zero, outer, 1, |k, o| k.for_each(zero, inner, 1, |k, i| body(k, o, i)));
         }
         if single(self.as_int(outer)) {
-            return self.parallel(zero, outer, 1, &mut |k, o| k.parallel(zero, inner, 1, &mut |k, i| body(k, o, i)));
+            return self.parallel(zero, outer, 1, |k, o| k.parallel(zero, inner, 1, |k, i| body(k, o, i)));
         }
         let pairs = self.mul(outer, inner);
-        self.parallel(zero, pairs, 1, &mut |k, pair| {
+        self.parallel(zero, pairs, 1, |k, pair| {
             let o = k.bin(Bin::Div, pair, inner);
             let first = k.mul(o, inner);
             let i = k.sub(pair, first);
@@ -71,17 +85,21 @@ impl Builder {
     }
 
     /// Statements outside of parallel loops that run in one call only.
-    pub fn once(&mut self, body: &mut dyn FnMut(&mut Builder)) {
+    pub fn once(&mut self, body: impl FnOnce(&mut Builder)) {
+        self.boxed_once(Box::new(body));
+    }
+
+    fn boxed_once(&mut self, body: Box<dyn FnOnce(&mut Builder) + '_>) {
         if !self.shares() {
             return body(self);
         }
         let (part, parts) = (self.own_part(), self.all_parts());
         let next = self.add_int(part, 1);
         let last = self.cmp(Cmp::Eq, next, parts);
-        self.when(last, &mut |k| k.inside(body));
+        self.when(last, |k| k.inside(body));
     }
 
-    fn inside(&mut self, body: &mut dyn FnMut(&mut Builder)) {
+    fn inside(&mut self, body: impl FnOnce(&mut Builder)) {
         self.share.inside = true;
         body(self);
         self.share.inside = false;
@@ -116,16 +134,16 @@ mod tests {
             let v = k.add(v, one);
             k.store(at, v);
         };
-        k.once(&mut |k| add_one(k, zero));
+        k.once(|k| add_one(k, zero));
         // Two in a round, the last round may be shorter.
         let end = k.add_int(n, 1);
         let one = k.int(1);
-        k.parallel(one, end, 2, &mut |k, i| {
+        k.parallel(one, end, 2, |k, i| {
             let last = k.add_int(i, 2);
             let last = k.bin(Bin::Min, last, end);
-            k.parallel(i, last, 1, &mut |k, i| add_one(k, i));
+            k.parallel(i, last, 1, |k, i| add_one(k, i));
         });
-        k.parallel_pairs(n, six, &mut |k, o, i| {
+        k.parallel_pairs(n, six, |k, o, i| {
             let at = k.mul_int(o, 6);
             let at = k.add(at, i);
             let at = k.add(at, end);
@@ -161,8 +179,8 @@ mod tests {
     fn one_thread_shares_nothing() {
         let mut k = Builder::new("t", 0).with_threads(1);
         let (zero, ten) = (k.int(0), k.int(10));
-        k.parallel(zero, ten, 1, &mut |_, _| {});
-        k.once(&mut |_| {});
+        k.parallel(zero, ten, 1, |_, _| {});
+        k.once(|_| {});
         assert!(!k.finish().is_shared());
     }
 }

@@ -109,11 +109,11 @@ mod tests {
     const BYTE: Ty = Ty { elem: Elem::I8, lanes: 1 };
 
     /// Eight shared rounds over three buffers of eight bytes, the last one each thread's own.
-    fn shared(round: &mut dyn FnMut(&mut Builder, [Val; 3], Val)) -> Kernel {
+    fn shared(round: impl FnOnce(&mut Builder, [Val; 3], Val)) -> Kernel {
         let mut k = Builder::new("rounds", 3).with_threads(2);
         let buffers = [k.pointer(0), k.pointer(1), k.pointer(2)];
         let (zero, eight) = (k.int(0), k.int(8));
-        k.parallel(zero, eight, 1, &mut |k, i| round(k, buffers, i));
+        k.parallel(zero, eight, 1, |k, i| round(k, buffers, i));
         k.finish()
     }
 
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn parts_that_keep_apart() {
-        let kernel = shared(&mut |k, [from, to, own], i| {
+        let kernel = shared(|k, [from, to, own], i| {
             let zero = k.int(0);
             copy(k, (from, i), (own, zero));
             copy(k, (own, zero), (to, i));
@@ -152,16 +152,16 @@ mod tests {
             k.bin(Bin::Min, next, last)
         };
         // Rounds count in one byte, read what the next one has written, and write what it has read.
-        let all_write = shared(&mut |k, [from, to, _], i| {
+        let all_write = shared(|k, [from, to, _], i| {
             let zero = k.int(0);
             copy(k, (from, i), (to, zero));
         });
-        let reads_written = shared(&mut |k, [_, to, own], i| {
+        let reads_written = shared(|k, [_, to, own], i| {
             let (zero, next) = (k.int(0), next(k, i));
             copy(k, (to, next), (own, zero));
             copy(k, (own, zero), (to, i));
         });
-        let writes_read = shared(&mut |k, [_, to, own], i| {
+        let writes_read = shared(|k, [_, to, own], i| {
             let (zero, next) = (k.int(0), next(k, i));
             copy(k, (to, i), (own, zero));
             copy(k, (own, zero), (to, next));
@@ -170,8 +170,8 @@ mod tests {
         let mut k = Builder::new("loops", 3).with_threads(2);
         let (from, to) = (k.pointer(0), k.pointer(1));
         let (zero, eight, four) = (k.int(0), k.int(8), k.int(4));
-        k.parallel(zero, eight, 1, &mut |k, i| copy(k, (from, i), (to, i)));
-        k.parallel(zero, four, 1, &mut |k, i| copy(k, (to, i), (from, i)));
+        k.parallel(zero, eight, 1, |k, i| copy(k, (from, i), (to, i)));
+        k.parallel(zero, four, 1, |k, i| copy(k, (to, i), (from, i)));
         let loops = k.finish();
         for (kernel, told) in [
             (all_write, "part 0 writes byte 0 of buffer 1, which part 1 writes too"),

@@ -11,7 +11,7 @@ fn again(kernel: &Kernel) -> Kernel {
 fn reads_like_the_example() {
     let mut k = Builder::new("scale", 2);
     let (p, q, zero, n) = (k.pointer(0), k.pointer(1), k.int(0), k.dim(&Dim::sym("n")));
-    k.for_each(zero, n, 4, &mut |k, i| {
+    k.for_each(zero, n, 4, |k, i| {
         let from = k.at_index(p, i, 4);
         let v = k.load(Ty::new(Elem::F32, 4), from);
         let half = k.float(0.5, k.ty(v));
@@ -94,8 +94,8 @@ fn unusual_kernels() {
     let mut k = Builder::new("", 1);
     let (p, zero, half) = (k.pointer(0), k.int(0), k.float(0.5, Ty::new(Elem::F32, 1)));
     let less = k.cmp(Cmp::Lt, half, half);
-    let [sum] = k.fold_loop(zero, p, 1, &[half], &mut |k, _, sum| vec![k.add(sum[0], half)])[..] else { panic!() };
-    k.choose(less, &mut |_| vec![sum], &mut |_| vec![half]);
+    let [sum] = k.fold_loop(zero, p, 1, &[half], |k, _, sum| vec![k.add(sum[0], half)])[..] else { panic!() };
+    k.choose(less, |_| vec![sum], |_| vec![half]);
     let mut kernel = k.finish();
     assert_eq!(again(&kernel), kernel);
     let n = kernel.insts.len() as u32;

@@ -52,7 +52,7 @@ impl Table {
         let two = k.int(2);
         let half = k.bin(Bin::Div, taps, two);
         let first = k.sub(one, half);
-        k.for_each(zero, size, 1, &mut |k, i| {
+        k.for_each(zero, size, 1, |k, i| {
             let x = coordinate(k, rule, self.axis, scale, n, size, i);
             let (before, after) = (k.cmp(Cmp::Lt, x, none), k.cmp(Cmp::Gt, x, bound));
             let outside = k.bin(Bin::Or, before, after);
@@ -64,7 +64,7 @@ impl Table {
             let left = k.sub(ceil, unit);
             let ratio = k.sub(x, left);
             let start = k.mul(i, taps);
-            let sum = k.fold_loop(zero, taps, 1, &[none], &mut |k, tap, sum| {
+            let sum = k.fold_loop(zero, taps, 1, &[none], |k, tap, sum| {
                 let (place, mut weight) = if rule.mode == SampleMode::Nearest {
                     (nearest(k, rule.nearest, ratio, scale), unit)
                 } else {
@@ -88,7 +88,7 @@ impl Table {
                 vec![k.add(sum[0], weight)]
             })[0];
             if rule.mode != SampleMode::Nearest && (rule.antialias || rule.exclude_outside) {
-                k.for_each(zero, taps, 1, &mut |k, tap| {
+                k.for_each(zero, taps, 1, |k, tap| {
                     let weight = self.weight(k, i, tap);
                     let weight = k.convert(weight, Elem::F64);
                     let weight = k.bin(Bin::Div, weight, sum);

@@ -1,0 +1,110 @@
+//! What an emitter is: it makes machine code of kernels. The table of all of them is [`EMITTERS`](crate::EMITTERS).
+//!
+//! An emitter is a module with an [`EmitterInfo`], which says what it can do and what its code needs, and an [`Emitter`]
+//! for a target. It takes every kernel that lowering makes for its targets: whether a kernel uses masks, byte products or
+//! lookups is asked of the [`Target`].
+
+use cranelift_codegen::ir::{AbiParam, Signature, types};
+use cranelift_codegen::isa::{CallConv, TargetIsa};
+use cranelift_module::{FuncId, ModuleReloc};
+use mcc_targets::{Arch, Target};
+
+use mcc_ir::Result;
+use mcc_kernel::kir::Kernel;
+
+/// What an emitter can do and what its code needs.
+#[derive(Debug)]
+pub struct EmitterInfo {
+    /// Its name in messages.
+    pub name: &'static str,
+    /// The registers that it makes code for.
+    pub vectors: &'static [Vectors],
+    /// How its kernels are called.
+    pub convention: Convention,
+    /// Functions of the C library that its kernels may call.
+    pub imports: &'static [&'static str],
+    /// The emitter for a target that it [`takes`](EmitterInfo::takes), and whether it checks its own work.
+    pub new: for<'a> fn(&'a Target, bool) -> Result<Box<dyn Emitter + 'a>>,
+}
+
+/// Vector registers of an architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vectors {
+    /// The architecture.
+    pub arch: Arch,
+    /// Bytes of a register.
+    pub bytes: u32,
+}
+
+/// A calling convention of kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Convention {
+    /// That of the target's system.
+    System,
+    /// System V, whatever the system: one prologue and one set of saved registers.
+    SystemV,
+}
+
+/// Functions of the object that a kernel's code refers to.
+#[derive(Debug, Clone, Copy)]
+pub struct Symbols<'a> {
+    /// The kernel's own.
+    pub own: FuncId,
+    /// Those of [`EmitterInfo::imports`], in their order.
+    pub imports: &'a [FuncId],
+}
+
+/// Machine code that is not in the object yet.
+pub struct MachineCode {
+    /// Instructions, and constants that they reach without relocations.
+    pub bytes: Vec<u8>,
+    /// References to other functions.
+    pub relocations: Vec<ModuleReloc>,
+}
+
+/// Makes machine code of kernels, for one target.
+pub trait Emitter: Send + Sync {
+    /// The machine code of a kernel. Code reserves its stack page by page where the system wants it, and has no unwind
+    /// information: nothing is thrown through kernels.
+    ///
+    /// # Errors
+    /// When the kernel cannot be compiled: a mistake of the compiler.
+    fn compile(&self, kernel: &Kernel, symbols: &Symbols<'_>) -> Result<MachineCode>;
+
+    /// The same as assembly text, for people and snapshots.
+    ///
+    /// # Errors
+    /// As [`compile`](Emitter::compile).
+    fn assembly(&self, kernel: &Kernel) -> Result<String>;
+
+    /// The kernel as CLIF text, where Cranelift compiles it.
+    ///
+    /// # Errors
+    /// As [`compile`](Emitter::compile).
+    fn clif(&self, kernel: &Kernel) -> Result<Option<String>>;
+}
+
+impl EmitterInfo {
+    /// Whether the emitter makes code for a target.
+    pub fn takes(&self, target: &Target) -> bool {
+        self.vectors.contains(&Vectors { arch: target.arch, bytes: target.vector_bytes })
+    }
+}
+
+impl Convention {
+    /// The same for Cranelift.
+    pub fn for_cranelift(self, isa: &dyn TargetIsa) -> CallConv {
+        match self {
+            Convention::System => isa.default_call_conv(),
+            Convention::SystemV => CallConv::SystemV,
+        }
+    }
+
+    /// Signature of a kernel: pointers, then symbols.
+    pub fn signature(self, kernel: &Kernel, isa: &dyn TargetIsa) -> Signature {
+        let mut signature = Signature::new(self.for_cranelift(isa));
+        let arguments = kernel.pointers as usize + kernel.symbols.len();
+        signature.params = vec![AbiParam::new(types::I64); arguments];
+        signature
+    }
+}
