@@ -48,7 +48,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     if let Some(path) = &args.tune {
         output::check(&[("the model", &args.model)], &[("the file of choices", path)])?;
         let inputs = |compiled: &driver::Compiled| read_or_make(args, compiled);
-        tune::tune(&args.model, &mut options, &inputs, (pool.as_ref(), args.seconds.clamp(0.0, 3600.0)), path)?;
+        tune::tune(&args.model, &mut options, &inputs, pool.as_ref(), args.seconds.clamp(0.0, 3600.0), path)?;
     }
     let start = Instant::now();
     let compiled = driver::compile(&args.model, &options)?;

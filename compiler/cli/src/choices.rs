@@ -103,7 +103,7 @@ impl File {
     }
 
     /// Adds a choice, or replaces an earlier one.
-    pub fn insert(&mut self, cpu: &str, (problem, knob): (String, Knob), entry: Entry) {
+    pub fn insert(&mut self, cpu: &str, problem: String, knob: Knob, entry: Entry) {
         self.entries.insert((cpu.to_string(), problem, knob), entry);
     }
 
@@ -163,8 +163,8 @@ mod tests {
     fn files_come_back() {
         let mut file = File::default();
         let times = BTreeMap::from([(4, 1.5), (12, 1.25), (-1, 2.0)]);
-        file.insert("x86-64-v3", ("a \"b\"".to_string(), Knob::TileRows), Entry::new(12, 4, times));
-        file.insert("x86-64-v4", ("a".to_string(), Knob::FetchAhead), Entry::new(0, 1, BTreeMap::new()));
+        file.insert("x86-64-v3", "a \"b\"".to_string(), Knob::TileRows, Entry::new(12, 4, times));
+        file.insert("x86-64-v4", "a".to_string(), Knob::FetchAhead, Entry::new(0, 1, BTreeMap::new()));
         let text = file.text();
         let again = File::parse(&text).unwrap();
         assert_eq!((again.text(), again.entries), (text, file.entries.clone()));

@@ -125,7 +125,7 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
     if let Some(path) = &args.tune {
         let noise = |compiled: &driver::Compiled| ports(compiled.inputs()).iter().map(stand_in).collect();
         let pool = ThreadOptions { threads: args.threads }.pool();
-        tune::tune(model, &mut options, &noise, (pool.as_ref(), TUNE_SECONDS), path)?;
+        tune::tune(model, &mut options, &noise, pool.as_ref(), TUNE_SECONDS, path)?;
     }
     if let Some(pass) = &args.dump_ir {
         dump(model, pass, &options)?;

@@ -1,7 +1,7 @@
 //! Writes files atomically, several together: each under a temporary name first, then renamed. No output replaces an
 //! input.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -36,20 +36,21 @@ pub fn check(inputs: &[Named], outputs: &[Named]) -> Result<()> {
 fn is_same(a: &Path, b: &Path) -> bool {
     let real = |path: &Path| Some(folder_of(path).canonicalize().ok()?.join(path.file_name()?));
     match (std::fs::metadata(a), std::fs::metadata(b)) {
-        (Ok(x), Ok(y)) => x.is_file() && y.is_file() && one_file((a, &x), (b, &y)),
+        (Ok(x), Ok(y)) => x.is_file() && y.is_file() && one_file(a, b),
         (Err(_), Err(_)) => a == b || real(a).is_some_and(|a| Some(a) == real(b)),
         _ => false,
     }
 }
 
 #[cfg(unix)]
-fn one_file((_, a): (&Path, &Metadata), (_, b): (&Path, &Metadata)) -> bool {
+fn one_file(a: &Path, b: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    (a.dev(), a.ino()) == (b.dev(), b.ino())
+    let file = |path: &Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino()));
+    file(a).is_ok_and(|a| file(b).is_ok_and(|b| a == b))
 }
 
 #[cfg(not(unix))]
-fn one_file((a, _): (&Path, &Metadata), (b, _): (&Path, &Metadata)) -> bool {
+fn one_file(a: &Path, b: &Path) -> bool {
     a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
 }
 

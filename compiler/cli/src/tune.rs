@@ -35,7 +35,8 @@ pub fn tune(
     model: &Path,
     options: &mut Options,
     inputs: &dyn Fn(&Compiled) -> Result<Vec<Tensor>>,
-    (pool, seconds): (Option<&Pool>, f64),
+    pool: Option<&Pool>,
+    seconds: f64,
     path: &Path,
 ) -> Result<()> {
     let mut file = if path.exists() { File::read(path)? } else { File::default() };
@@ -85,10 +86,10 @@ impl Bench<'_> {
             if variants.len() > 1 {
                 let compiled: Result<Vec<Compiled>> = variants.iter().map(|t| Ok(self.compile(t)?.0)).collect();
                 let times = self.measure(&compiled?, &inputs)?;
-                for (key, asked) in asked {
+                for ((problem, knob), asked) in asked {
                     let entry = fastest(&asked, &times);
-                    table.insert(key.clone(), entry.choice);
-                    file.insert(&cpu, key, entry);
+                    table.insert((problem.clone(), knob), entry.choice);
+                    file.insert(&cpu, problem, knob, entry);
                 }
             }
             bar.inc(1);

@@ -20,7 +20,7 @@ use mcc_targets::Config;
 use super::chain;
 use super::expr::{Expr, ExprKind};
 use super::kernels;
-use super::plan::{Group, Grouping, Leaf, Placements, Views, by_rows};
+use super::plan::{Group, Grouping, Leaf, Placements, Shown, Views, by_rows};
 use super::view::View;
 use mcc_ir::{DType, Error, Graph, NodeId, Op, Result, Tensor, Traits, Value, WeightFormat};
 
@@ -295,11 +295,11 @@ impl Building<'_> {
     fn leaf_of(&mut self, value: Value, force: bool) -> Result<usize> {
         let graph = self.fusion.graph;
         let Fusion { stored, alias, .. } = self.fusion;
-        let (base, view) =
-            Views { graph, stored, alias, placements: &Placements::new() }.leaf((value, force), self.root)?;
+        let shown = Shown { value, force };
+        let (base, view) = Views { graph, stored, alias, placements: &Placements::new() }.leaf(shown, self.root)?;
         let same = |l: &Leaf| l.value == base && l.view == view;
         let n = self.leaves.iter().position(same).unwrap_or_else(|| {
-            self.leaves.push(Leaf { shown: (value, force), value: base, view });
+            self.leaves.push(Leaf { shown, value: base, view });
             self.leaves.len() - 1
         });
         Ok(n)

@@ -28,11 +28,19 @@ pub struct Group {
     pub feeding: Option<Box<Group>>,
 }
 
+/// A value that a leaf shows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shown {
+    pub value: Value,
+    /// Whether to look through it even where it is stored.
+    pub force: bool,
+}
+
 /// A tensor that an element-wise expression reads.
 #[derive(Debug, Clone)]
 pub struct Leaf {
-    /// The value that it shows, and whether to look through it even where it is stored.
-    pub(super) shown: (Value, bool),
+    /// What it shows.
+    pub(super) shown: Shown,
     /// The value whose buffer is read.
     pub value: Value,
     /// How, in the shape of the group's root.
@@ -191,7 +199,8 @@ impl Views<'_> {
     }
 
     /// A leaf in the shape of its group's root.
-    pub(super) fn leaf(&self, (value, force): (Value, bool), root: NodeId) -> Result<(Value, View)> {
+    pub(super) fn leaf(&self, shown: Shown, root: NodeId) -> Result<(Value, View)> {
+        let Shown { value, force } = shown;
         let (base, view) = self.view(value, force)?;
         Ok((base, view.broadcast(&self.graph.ty(value).shape, &self.graph.ty(root.into()).shape)))
     }

@@ -69,7 +69,7 @@ impl<'o> Symbols<'o> {
                 Some(DimensionValue::DimValue(v)) if *v >= 0 => Some(Dim::from(*v)),
                 Some(DimensionValue::DimParam(name)) if is_name(name) => {
                     // A pinned dimension does not count as a use of the name.
-                    Some(self.named(name, (&info.name, axis), given.is_none()))
+                    Some(self.named(name, &info.name, axis, given.is_none()))
                 }
                 // Some writers use negative sizes, "?" or "-1" for unknown; such dimensions are not the same one.
                 _ => None,
@@ -80,7 +80,7 @@ impl<'o> Symbols<'o> {
                 }
                 (Some(g), _) => Dim::from(g),
                 (None, Some(d)) => d,
-                (None, None) => self.named(&format!("{}.dim{axis}", info.name), (&info.name, axis), false),
+                (None, None) => self.named(&format!("{}.dim{axis}", info.name), &info.name, axis, false),
             });
         }
         let ty = TensorType::new(dtype, dims);
@@ -93,7 +93,7 @@ impl<'o> Symbols<'o> {
     }
 
     /// The symbol of a declared name at a position, or its pinned value.
-    fn named(&mut self, name: &str, (input, axis): (&str, usize), open: bool) -> Dim {
+    fn named(&mut self, name: &str, input: &str, axis: usize, open: bool) -> Dim {
         let place = (input.to_string(), axis);
         let number = self.naming.get(&place).copied().unwrap_or(0);
         let key = (name.to_string(), number);

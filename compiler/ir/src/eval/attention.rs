@@ -4,7 +4,7 @@ use crate::Result;
 use crate::Tensor;
 
 /// `(q: [batch, m, heads, d], k: [batch, n, groups, d], v: [batch, n, groups, e], [mask])`.
-pub(super) fn attention(x: &[Tensor], (scale, guarded): (f64, bool), result: &[usize]) -> Result<Tensor> {
+pub(super) fn attention(x: &[Tensor], scale: f64, guarded: bool, result: &[usize]) -> Result<Tensor> {
     let (q, k, v) = (x[0].to_f64s(), x[1].to_f64s(), x[2].to_f64s());
     let (shape, keys) = (x[0].shape(), x[1].shape());
     let (queries, heads, depth) = (shape[1], shape[2], shape[3]);

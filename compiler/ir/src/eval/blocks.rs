@@ -6,7 +6,8 @@ use crate::{Error, Result};
 /// The sums of each window over the blocks of every panel.
 pub(super) fn block_conv(
     x: &[Tensor],
-    (spec, kernel): (&ConvSpec, &[i64]),
+    spec: &ConvSpec,
+    kernel: &[i64],
     out: usize,
     result: &[usize],
 ) -> Result<Tensor> {

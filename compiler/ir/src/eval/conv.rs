@@ -152,7 +152,7 @@ fn correlate<T: Number>(
             });
             let size = out * per_group * window;
             let w = &weights[g * size..(g + 1) * size];
-            matmul::product(w, &columns, (out, per_group * window, positions), &mut y);
+            matmul::product(w, &columns, out, per_group * window, positions, &mut y);
         }
     }
     add_bias(&mut y, bias, positions);
@@ -183,7 +183,7 @@ fn spread<T: Number>(
             let channel = (n * spec.group + g) * per_group * positions;
             let mut columns = Vec::new();
             let operand = &values[channel..channel + per_group * positions];
-            matmul::product(&transposed, operand, (rows, per_group, positions), &mut columns);
+            matmul::product(&transposed, operand, rows, per_group, positions, &mut columns);
             let image = &mut y[(n * spec.group + g) * out * extent..][..out * extent];
             sum_windows(&columns, spec, kernel, counts, &result[2..], image);
         }

@@ -47,13 +47,13 @@ fn batched<T: Number>(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let mut out = Vec::with_capacity(batch.iter().product::<usize>() * m * n);
     index::each(&batch, |i| {
         let (p, q) = (matrix(i, &a_batch, m * k), matrix(i, &b_batch, k * n));
-        product(&x[p..p + m * k], &y[q..q + k * n], (m, k, n), &mut out);
+        product(&x[p..p + m * k], &y[q..q + k * n], m, k, n, &mut out);
     });
     T::tensor(a.dtype(), [batch, vec![m, n]].concat(), &out)
 }
 
 /// Appends the product of two row-major matrices.
-pub(super) fn product<T: Number>(a: &[T], b: &[T], (m, k, n): (usize, usize, usize), out: &mut Vec<T>) {
+pub(super) fn product<T: Number>(a: &[T], b: &[T], m: usize, k: usize, n: usize, out: &mut Vec<T>) {
     for i in 0..m {
         let start = out.len();
         out.resize(start + n, T::ZERO);

@@ -120,7 +120,7 @@ fn eval(op: &Op, x: &[Tensor], types: &[TensorType]) -> Result<Vec<Tensor>> {
         Op::Cumulative { kind, axis, exclusive, reverse } => {
             one(scan::cumulative(&x[0], *kind, *axis, *exclusive, *reverse))
         }
-        Op::Attention { scale, guarded } => one(attention::attention(x, (scale.get(), *guarded), &shape(&types[0])?)),
+        Op::Attention { scale, guarded } => one(attention::attention(x, scale.get(), *guarded, &shape(&types[0])?)),
         Op::Softmax { axis, log } => one(reduce::softmax(&x[0], *axis, *log)),
         Op::Normalize { axis, epsilon, center } => one(reduce::normalize(&x[0], *axis, epsilon.get(), *center)),
         Op::TopK { axis, largest, .. } => sort::top_k(&x[0], &shape(&types[0])?, *axis, *largest),

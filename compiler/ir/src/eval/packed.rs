@@ -14,8 +14,8 @@ pub(super) fn packed(p: &Packed, x: &[Tensor], result: &[usize]) -> Result<Tenso
             dot::dot_conv(&x[0], &unmask_bytes(&x[1], &x[2], &x[3])?, spec, kernel, *out, result)
         }
         WeightFormat::Int8Depthwise => dot::dot_depthwise(&x[0], &x[1], spec, kernel, result),
-        WeightFormat::Blocks => blocks::block_conv(x, (spec, kernel), *out, result),
-        WeightFormat::NonZeros { staging, stored } => sparse::sparse_conv(x, (spec, kernel), staging, result, *stored),
+        WeightFormat::Blocks => blocks::block_conv(x, spec, kernel, *out, result),
+        WeightFormat::NonZeros { staging, stored } => sparse::sparse_conv(x, spec, kernel, staging, result, *stored),
         WeightFormat::LowBit(format) => coded::coded_conv(p, *format, x, result),
         WeightFormat::Filtered { tile, filters, .. } => {
             winograd::winograd_conv(x, *filters, [tile, kernel, &spec.dilations], result)

@@ -6,7 +6,8 @@ use crate::{Error, Result};
 /// `(x, heads, slots, offsets, values)`.
 pub(super) fn sparse_conv(
     operands: &[Tensor],
-    (spec, kernel): (&ConvSpec, &[i64]),
+    spec: &ConvSpec,
+    kernel: &[i64],
     staging: &Staging,
     result: &[usize],
     stored: Layout,

@@ -3,7 +3,7 @@
 use super::super::builder::{self, Builder};
 use super::super::node::{Node, Results};
 use super::indexing::within;
-use super::parameters;
+use super::parameters::{self, named};
 use super::quantize::per_block;
 use super::reduce::product;
 use mcc_ir::{DType, Dim, Error, Result, Tensor, Value};
@@ -107,7 +107,7 @@ pub fn matmul_nbits(b: &mut Builder, n: &Node) -> Result<Results> {
     let Packed { k, columns, block, blocks, .. } = packed;
     let codes = unpacked(b, n.input(1)?, bits, "input B")?;
     packed.counted(codes.len(), &[columns, blocks, block], "B")?;
-    parameters::factor(b, n, (2, "scales"))?;
+    parameters::factor(b, n, named(2, "scales"))?;
     packed.one_a_block(b, n.input(2)?, "scales")?;
     let x = n.input(0)?;
     if let Some(inner) = b.shape(x).last().and_then(Dim::as_const).filter(|&inner| inner != k as i64) {
@@ -182,17 +182,17 @@ pub fn gather_block_quantized(b: &mut Builder, n: &Node) -> Result<Results> {
         );
     }
     if bytes && along + 1 == rank {
-        data = spread(b, data, (dtype, bits), None, "input data")?;
+        data = spread(b, data, dtype, bits, None, "input data")?;
         let blocks = b.shape(scales).last().and_then(Dim::as_const);
-        zero = zero.map(|z| spread(b, z, (dtype, bits), blocks, "input zero_points")).transpose()?;
+        zero = zero.map(|z| spread(b, z, dtype, bits, blocks, "input zero_points")).transpose()?;
     } else if bytes && bits < 8 {
         return Err(Error::unsupported(format!("attribute quantize_axis is {along} for {}", b.ty(data)))
             .help("packed elements need blocks along the last axis"));
     }
-    parameters::factor(b, n, (2, "scales"))?;
-    parameters::blocks(b, data, (scales, "scales"), along as i64, block)?;
+    parameters::factor(b, n, named(2, "scales"))?;
+    parameters::blocks(b, data, scales, "scales", along as i64, block)?;
     if let Some(zero) = zero {
-        parameters::blocks(b, data, (zero, "zero_points"), along as i64, block)?;
+        parameters::blocks(b, data, zero, "zero_points", along as i64, block)?;
         if b.dtype(zero) != b.dtype(data) {
             return Err(Error::invalid(format!("input zero_points is {} for {}", b.ty(zero), b.ty(data)))
                 .help("a zero point must have the type of the quantized tensor"));
@@ -224,7 +224,7 @@ pub fn gather_block_quantized(b: &mut Builder, n: &Node) -> Result<Results> {
 }
 
 /// The fields in the bytes along the last axis, `kept` of them.
-fn spread(b: &mut Builder, v: Value, (dtype, bits): (DType, usize), kept: Option<i64>, what: &str) -> Result<Value> {
+fn spread(b: &mut Builder, v: Value, dtype: DType, bits: usize, kept: Option<i64>, what: &str) -> Result<Value> {
     if bits == 8 || b.dtype(v) != DType::U8 {
         return Ok(v);
     }

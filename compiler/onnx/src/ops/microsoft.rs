@@ -5,7 +5,7 @@ use super::super::node::{Item, Node, Results};
 use super::attention::split_heads;
 use super::conv::conv_of;
 use super::elementwise;
-use super::parameters::Spread;
+use super::parameters::{Spread, named};
 use super::quantize::factors;
 use mcc_ir::{BinaryOp, DType, Dim, Error, Op, Result, UnaryOp, Value};
 
@@ -151,8 +151,8 @@ pub fn quantized_attention(b: &mut Builder, n: &Node) -> Result<Results> {
         return Err(Error::unsupported("quantized attention with past states, rotary embedding or a causal mask"));
     }
     let (operands, scales) = ([n.input(0)?, n.input(1)?], [n.input(3)?, n.input(4)?]);
-    factors(b, n, 0, [(3, "input_scale"), (6, "input_zero_point")], Spread::Whole)?;
-    factors(b, n, 1, [(4, "weight_scale"), (7, "weight_zero_point")], Spread::Columns(operands[1]))?;
+    factors(b, n, 0, [named(3, "input_scale"), named(6, "input_zero_point")], Spread::Whole)?;
+    factors(b, n, 1, [named(4, "weight_scale"), named(7, "weight_zero_point")], Spread::Columns(operands[1]))?;
     let zeros = [n.optional(6), n.optional(7)];
     let qkv = super::quantize::integer_product(b, operands, scales, zeros, Some(n.input(2)?))?;
     attention_of(b, n, qkv, n.optional(5), None)

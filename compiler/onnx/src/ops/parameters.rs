@@ -4,8 +4,19 @@ use super::super::builder::{self, Builder};
 use super::super::node::Node;
 use mcc_ir::{DType, DTypeClass, Dim, Error, Result, Value};
 
-/// An input's index and its name in the operator's definition.
-pub type Named = (usize, &'static str);
+/// An input of an operator.
+#[derive(Debug, Clone, Copy)]
+pub struct Named {
+    /// Its index.
+    pub input: usize,
+    /// Its name in the operator's definition.
+    pub name: &'static str,
+}
+
+/// The input at an index, which has a name.
+pub const fn named(input: usize, name: &'static str) -> Named {
+    Named { input, name }
+}
 
 /// The valid numbers of scales and zero points.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +47,7 @@ pub fn factor(b: &mut Builder, n: &Node, scale: Named) -> Result<()> {
     values(b, n, scale, f64::is_finite, "finite")
 }
 
-fn values(b: &mut Builder, n: &Node, (input, name): Named, good: fn(f64) -> bool, must: &str) -> Result<()> {
+fn values(b: &mut Builder, n: &Node, Named { input, name }: Named, good: fn(f64) -> bool, must: &str) -> Result<()> {
     let scale = n.input(input)?;
     let dtype = b.dtype(scale);
     if !dtype.is_float() {
@@ -55,26 +66,26 @@ fn values(b: &mut Builder, n: &Node, (input, name): Named, good: fn(f64) -> bool
 /// # Errors
 /// When either differs.
 pub fn zero_point(b: &mut Builder, n: &Node, scale: Named, zero: Named, codes: Option<DType>) -> Result<()> {
-    let Some(zero_point) = n.optional(zero.0) else { return Ok(()) };
+    let Some(zero_point) = n.optional(zero.input) else { return Ok(()) };
     let dtype = b.dtype(zero_point);
     zero_type(b, n, zero, codes)?;
     if matches!(dtype, DType::I32 | DType::U32) || dtype.class() == DTypeClass::Float {
         let known = b.known_floats(zero_point).unwrap_or_default();
         if let Some(other) = known.iter().find(|&&z| z != 0.0) {
-            return Err(Error::invalid(format!("input {} is {other}", zero.1))
+            return Err(Error::invalid(format!("input {} is {other}", zero.name))
                 .help(format!("the zero point of a tensor of {dtype} is zero, or left out")));
         }
     }
-    let (scale_shape, shape) = (b.shape(n.input(scale.0)?), b.shape(zero_point));
+    let (scale_shape, shape) = (b.shape(n.input(scale.input)?), b.shape(zero_point));
     let count = |shape: &[Dim]| shape.iter().product::<Dim>().as_const();
     match (count(&scale_shape), count(&shape)) {
         (Some(scales), Some(zeros)) if scales != zeros => {
-            Err(Error::invalid(format!("input {} has {zeros} elements, but {} has {scales}", zero.1, scale.1))
+            Err(Error::invalid(format!("input {} has {zeros} elements, but {} has {scales}", zero.name, scale.name))
                 .help("there must be one zero point per scale"))
         }
         (Some(_), Some(_)) if scale_shape.len() > 1 && shape.len() > 1 && scale_shape != shape => {
-            let shapes = (b.ty(zero_point), b.ty(n.input(scale.0)?));
-            Err(Error::invalid(format!("input {} is {} for scales {}", zero.1, shapes.0, shapes.1))
+            let shapes = (b.ty(zero_point), b.ty(n.input(scale.input)?));
+            Err(Error::invalid(format!("input {} is {} for scales {}", zero.name, shapes.0, shapes.1))
                 .help("zero points must have the shape of their scales"))
         }
         _ => Ok(()),
@@ -85,7 +96,7 @@ pub fn zero_point(b: &mut Builder, n: &Node, scale: Named, zero: Named, codes: O
 ///
 /// # Errors
 /// When it has another type.
-pub fn zero_type(b: &Builder, n: &Node, (input, name): Named, codes: Option<DType>) -> Result<()> {
+pub fn zero_type(b: &Builder, n: &Node, Named { input, name }: Named, codes: Option<DType>) -> Result<()> {
     let Some(zero_point) = n.optional(input) else { return Ok(()) };
     let dtype = b.dtype(zero_point);
     match codes {
@@ -117,7 +128,7 @@ pub fn not_codes(what: &str) -> Error {
 ///
 /// # Errors
 /// When it has another type or length.
-pub fn bias(b: &Builder, n: &Node, (input, name): Named, columns: &Dim) -> Result<()> {
+pub fn bias(b: &Builder, n: &Node, Named { input, name }: Named, columns: &Dim) -> Result<()> {
     let Some(bias) = n.optional(input) else { return Ok(()) };
     if b.dtype(bias) != DType::I32 {
         return Err(Error::invalid(format!("input {name} is {}", b.ty(bias)))
@@ -136,7 +147,7 @@ pub fn bias(b: &Builder, n: &Node, (input, name): Named, columns: &Dim) -> Resul
 ///
 /// # Errors
 /// When it has another number.
-pub fn spread(b: &mut Builder, n: &Node, (input, name): Named, spread: Spread) -> Result<()> {
+pub fn spread(b: &mut Builder, n: &Node, Named { input, name }: Named, spread: Spread) -> Result<()> {
     let Some(p) = n.optional(input) else { return Ok(()) };
     let Some(count) = b.ty(p).numel().as_const() else { return Ok(()) };
     if count == 1 {
@@ -144,7 +155,7 @@ pub fn spread(b: &mut Builder, n: &Node, (input, name): Named, spread: Spread) -
     }
     let (x, axis) = match spread {
         Spread::Axis(x, axis) => (x, axis),
-        Spread::Rows(x) | Spread::Columns(x) => return of_matrix(b, (p, name), x, matches!(spread, Spread::Rows(_))),
+        Spread::Rows(x) | Spread::Columns(x) => return of_matrix(b, p, name, x, matches!(spread, Spread::Rows(_))),
         Spread::Whole => {
             return Err(Error::invalid(format!("input {name} has {count} elements"))
                 .help("this operator takes one scale and zero point per tensor"));
@@ -160,7 +171,7 @@ pub fn spread(b: &mut Builder, n: &Node, (input, name): Named, spread: Spread) -
     }
 }
 
-fn of_matrix(b: &Builder, (p, name): (Value, &str), x: Value, rows: bool) -> Result<()> {
+fn of_matrix(b: &Builder, p: Value, name: &str, x: Value, rows: bool) -> Result<()> {
     let (shape, parts) = (b.shape(x), b.shape(p));
     let rank = shape.len();
     // The axes that are not summed, if it is a matrix.
@@ -187,7 +198,7 @@ fn of_matrix(b: &Builder, (p, name): (Value, &str), x: Value, rows: bool) -> Res
 ///
 /// # Errors
 /// When it does not match.
-pub fn blocks(b: &mut Builder, x: Value, (p, name): (Value, &str), axis: i64, block: i64) -> Result<()> {
+pub fn blocks(b: &mut Builder, x: Value, p: Value, name: &str, axis: i64, block: i64) -> Result<()> {
     if block < 1 {
         return Err(Error::invalid(format!("attribute block_size is {block}"))
             .help("it must be 0, or the number of elements of a block"));

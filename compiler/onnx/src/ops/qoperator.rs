@@ -3,14 +3,14 @@
 use super::super::builder::{self, Builder};
 use super::super::node::{Node, Results};
 use super::conv;
-use super::parameters::{self, Spread};
+use super::parameters::{self, Spread, named};
 use super::quantize::{centred, dequantized, quantized};
 use mcc_ir::{BinaryOp, DType, Dim, Error, Op, ReduceKind, Result, UnaryOp, Value};
 
 /// Operand `n`, followed by its scale and zero point, dequantized.
 fn operand(b: &mut Builder, n: &Node, first: usize) -> Result<Value> {
     let codes = b.dtype(n.input(first)?);
-    let (scale, zero) = ((first + 1, "scale"), (first + 2, "zero_point"));
+    let (scale, zero) = (named(first + 1, "scale"), named(first + 2, "zero_point"));
     parameters::factor(b, n, scale)?;
     parameters::spread(b, n, scale, Spread::Whole)?;
     parameters::zero_point(b, n, scale, zero, Some(codes))?;
@@ -21,7 +21,7 @@ fn operand(b: &mut Builder, n: &Node, first: usize) -> Result<Value> {
 
 /// Quantizes to the scale and zero point at `first`; without a zero point, to the type of `like`.
 fn result(b: &mut Builder, n: &Node, y: Value, first: usize, like: usize) -> Result<Results> {
-    let (scale, zero) = ((first, "scale of the result"), (first + 1, "zero_point of the result"));
+    let (scale, zero) = (named(first, "scale of the result"), named(first + 1, "zero_point of the result"));
     parameters::divisor(b, n, scale)?;
     parameters::spread(b, n, scale, Spread::Whole)?;
     parameters::zero_point(b, n, scale, zero, None)?;
@@ -153,14 +153,14 @@ pub fn gemm(b: &mut Builder, n: &Node) -> Result<Results> {
     let transposed = n.flag("transB", false)?;
     let (weights, columns) = (n.input(3)?, usize::from(!transposed));
     let (data, codes) = (b.dtype(n.input(0)?), b.dtype(weights));
-    parameters::factor(b, n, (1, "a_scale"))?;
-    parameters::spread(b, n, (1, "a_scale"), Spread::Whole)?;
-    parameters::zero_point(b, n, (1, "a_scale"), (2, "a_zero_point"), Some(data))?;
-    parameters::factor(b, n, (4, "b_scale"))?;
-    parameters::spread(b, n, (4, "b_scale"), Spread::Axis(weights, columns as i64))?;
-    parameters::zero_point(b, n, (4, "b_scale"), (5, "b_zero_point"), Some(codes))?;
+    parameters::factor(b, n, named(1, "a_scale"))?;
+    parameters::spread(b, n, named(1, "a_scale"), Spread::Whole)?;
+    parameters::zero_point(b, n, named(1, "a_scale"), named(2, "a_zero_point"), Some(data))?;
+    parameters::factor(b, n, named(4, "b_scale"))?;
+    parameters::spread(b, n, named(4, "b_scale"), Spread::Axis(weights, columns as i64))?;
+    parameters::zero_point(b, n, named(4, "b_scale"), named(5, "b_zero_point"), Some(codes))?;
     let out = b.shape(weights).get(columns).cloned().unwrap_or(Dim::ONE);
-    parameters::bias(b, n, (6, "C"), &out)?;
+    parameters::bias(b, n, named(6, "C"), &out)?;
     // Parameters with several elements have one per column of the product.
     let one = |b: &mut Builder, p: Value| if b.ty(p).numel().is(1) { b.reshape(p, Vec::new()) } else { Ok(p) };
     let x_zero = n.optional(2).map(|z| one(b, z)).transpose()?;

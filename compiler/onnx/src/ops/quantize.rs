@@ -4,7 +4,7 @@ use super::super::builder::{self, Builder};
 use super::super::node::{Node, Results};
 use super::super::tensor;
 use super::conv::conv_of;
-use super::parameters::{self, Named, Spread};
+use super::parameters::{self, Named, Spread, named};
 use super::reduce::product;
 use mcc_ir::{BinaryOp, DType, DTypeClass, Dim, Error, ReduceKind, Result, UnaryOp, Value};
 
@@ -95,10 +95,10 @@ pub fn dequantized(b: &mut Builder, x: Value, scale: Value, zero: Option<Value>)
 /// Checks the scales and zero points of [`quantize_linear`] and [`dequantize_linear`].
 fn given(b: &mut Builder, n: &Node, x: Value, names: [&'static str; 2], axis: i64, codes: DType) -> Result<()> {
     let [scale, zero] = names;
-    parameters::zero_point(b, n, (1, scale), (2, zero), Some(codes))?;
+    parameters::zero_point(b, n, named(1, scale), named(2, zero), Some(codes))?;
     let block = n.int("block_size", 0)?;
     if block != 0 {
-        return parameters::blocks(b, x, (n.input(1)?, scale), axis, block);
+        return parameters::blocks(b, x, n.input(1)?, scale, axis, block);
     }
     let given = b.ty(n.input(1)?);
     // With a single scale, the axis does not matter.
@@ -106,7 +106,7 @@ fn given(b: &mut Builder, n: &Node, x: Value, names: [&'static str; 2], axis: i6
         return Err(Error::invalid(format!("input {scale} is {given} without a block_size"))
             .help("scales per axis must have rank 1; scales with more axes are blocks and need attribute block_size"));
     }
-    parameters::spread(b, n, (1, scale), Spread::Axis(x, axis))
+    parameters::spread(b, n, named(1, scale), Spread::Axis(x, axis))
 }
 
 pub fn quantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
@@ -136,7 +136,7 @@ pub fn quantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
         );
     }
     let axis = n.int("axis", 1)?;
-    parameters::divisor(b, n, (1, "y_scale"))?;
+    parameters::divisor(b, n, named(1, "y_scale"))?;
     given(b, n, x, ["y_scale", "y_zero_point"], axis, to)?;
     // Division uses attribute precision's type, else the wider one of both, at least 32 bits.
     let wide = match n.int("precision", 0)? {
@@ -164,7 +164,7 @@ pub fn dequantize_linear(b: &mut Builder, n: &Node) -> Result<Results> {
     if !parameters::is_code(codes) && codes != DType::I32 {
         return Err(parameters::not_codes(&format!("input x is {}", b.ty(x))));
     }
-    parameters::factor(b, n, (1, "x_scale"))?;
+    parameters::factor(b, n, named(1, "x_scale"))?;
     given(b, n, x, ["x_scale", "x_zero_point"], axis, codes)?;
     let to = match n.int("output_dtype", 0)? {
         0 => b.dtype(scale),
@@ -230,7 +230,7 @@ fn column_parameter(b: &mut Builder, p: Value) -> Result<Value> {
 
 pub fn matmul_integer(b: &mut Builder, n: &Node) -> Result<Results> {
     for (operand, name) in [(0, "a_zero_point"), (1, "b_zero_point")] {
-        let (x, zero) = (n.input(operand)?, (operand + 2, name));
+        let (x, zero) = (n.input(operand)?, named(operand + 2, name));
         let codes = b.dtype(x);
         parameters::zero_type(b, n, zero, Some(codes))?;
         parameters::spread(b, n, zero, if operand == 0 { Spread::Rows(x) } else { Spread::Columns(x) })?;
@@ -244,7 +244,7 @@ pub fn matmul_integer(b: &mut Builder, n: &Node) -> Result<Results> {
 
 /// com.microsoft: quantizes the left operand, multiplies integers, and scales the result.
 pub fn dynamic_quantize_matmul(b: &mut Builder, n: &Node) -> Result<Results> {
-    factors(b, n, 1, [(2, "b_scale"), (3, "b_zero_point")], Spread::Columns(n.input(1)?))?;
+    factors(b, n, 1, [named(2, "b_scale"), named(3, "b_zero_point")], Spread::Columns(n.input(1)?))?;
     let [x, x_scale, x_zero] = dynamically_quantized(b, n.input(0)?)?;
     let (scales, zeros) = ([x_scale, n.input(2)?], [Some(x_zero), n.optional(3)]);
     Ok(integer_product(b, [x, n.input(1)?], scales, zeros, n.optional(4))?.into())
@@ -253,8 +253,8 @@ pub fn dynamic_quantize_matmul(b: &mut Builder, n: &Node) -> Result<Results> {
 /// com.microsoft: a product of integers with a float result.
 pub fn matmul_integer_to_float(b: &mut Builder, n: &Node) -> Result<Results> {
     let (operands, scales) = ([n.input(0)?, n.input(1)?], [n.input(2)?, n.input(3)?]);
-    factors(b, n, 0, [(2, "a_scale"), (4, "a_zero_point")], Spread::Rows(operands[0]))?;
-    factors(b, n, 1, [(3, "b_scale"), (5, "b_zero_point")], Spread::Columns(operands[1]))?;
+    factors(b, n, 0, [named(2, "a_scale"), named(4, "a_zero_point")], Spread::Rows(operands[0]))?;
+    factors(b, n, 1, [named(3, "b_scale"), named(5, "b_zero_point")], Spread::Columns(operands[1]))?;
     Ok(integer_product(b, operands, scales, [n.optional(4), n.optional(5)], n.optional(6))?.into())
 }
 
@@ -292,7 +292,8 @@ pub fn integer_product(
 
 pub fn conv_integer(b: &mut Builder, n: &Node) -> Result<Results> {
     let (x, w) = (n.input(0)?, n.input(1)?);
-    for (codes, zero, spread) in [(x, (2, "x_zero_point"), Spread::Whole), (w, (3, "w_zero_point"), Spread::Axis(w, 0))]
+    for (codes, zero, spread) in
+        [(x, named(2, "x_zero_point"), Spread::Whole), (w, named(3, "w_zero_point"), Spread::Axis(w, 0))]
     {
         let codes = b.dtype(codes);
         parameters::zero_type(b, n, zero, Some(codes))?;
@@ -318,7 +319,7 @@ pub fn qlinear_conv(b: &mut Builder, n: &Node) -> Result<Results> {
     let (x, w) = (n.input(0)?, n.input(3)?);
     linear(b, n, ["x", "w", "y"], [Spread::Whole, Spread::Axis(w, 0), Spread::Whole])?;
     let columns = b.shape(w).first().cloned().unwrap_or(Dim::ONE);
-    parameters::bias(b, n, (8, "B"), &columns)?;
+    parameters::bias(b, n, named(8, "B"), &columns)?;
     let x_zero = b.reshape(n.input(2)?, Vec::new())?;
     let w_zero = per_filter(b, n.input(5)?, w)?;
     let rank = b.rank(w);
@@ -345,12 +346,12 @@ fn linear(b: &mut Builder, n: &Node, names: [&'static str; 3], spreads: [Spread;
     for (operand, name) in names[..2].iter().enumerate() {
         let (scale, zero) = labels(name);
         let first = 3 * operand;
-        factors(b, n, first, [(first + 1, scale), (first + 2, zero)], spreads[operand])?;
+        factors(b, n, first, [named(first + 1, scale), named(first + 2, zero)], spreads[operand])?;
     }
     let (scale, zero) = labels(names[2]);
-    parameters::divisor(b, n, (6, scale))?;
-    parameters::spread(b, n, (6, scale), spreads[2])?;
-    parameters::zero_point(b, n, (6, scale), (7, zero), None)
+    parameters::divisor(b, n, named(6, scale))?;
+    parameters::spread(b, n, named(6, scale), spreads[2])?;
+    parameters::zero_point(b, n, named(6, scale), named(7, zero), None)
 }
 
 /// Converts an `i32` accumulator with a scale to the result's scale and type.

@@ -2,7 +2,7 @@
 
 use super::super::builder::Builder;
 use super::super::node::{Node, Results};
-use super::parameters;
+use super::parameters::{self, named};
 use mcc_ir::{Activation, Cell, CellSpec, DType, Dim, Error, F64, Op, Result, Value};
 
 pub fn lstm(b: &mut Builder, n: &Node) -> Result<Results> {
@@ -24,15 +24,16 @@ pub fn rnn(b: &mut Builder, n: &Node) -> Result<Results> {
 /// com.microsoft: weights are transposed and quantized, with scales and zero points per direction or per column. They
 /// are represented as integers in floats, so that sums are exact; input and hidden state are quantized at run time.
 pub fn dynamic_quantize_lstm(b: &mut Builder, n: &Node) -> Result<Results> {
-    for (weights, scale, zero) in [(1, (8, "W_scale"), (9, "W_zero_point")), (2, (10, "R_scale"), (11, "R_zero_point"))]
+    for (weights, scale, zero) in
+        [(1, named(8, "W_scale"), named(9, "W_zero_point")), (2, named(10, "R_scale"), named(11, "R_zero_point"))]
     {
         let codes = b.dtype(n.input(weights)?);
         parameters::factor(b, n, scale)?;
         parameters::zero_point(b, n, scale, zero, Some(codes))?;
-        let (shape, w) = (b.shape(n.input(scale.0)?), b.shape(n.input(weights)?));
+        let (shape, w) = (b.shape(n.input(scale.input)?), b.shape(n.input(weights)?));
         if w.len() != 3 || shape != w[..1] && shape != [w[0].clone(), w[2].clone()] {
-            let (scales, w) = (b.ty(n.input(scale.0)?), b.ty(n.input(weights)?));
-            return Err(Error::invalid(format!("input {} is {scales} for weights {w}", scale.1))
+            let (scales, w) = (b.ty(n.input(scale.input)?), b.ty(n.input(weights)?));
+            return Err(Error::invalid(format!("input {} is {scales} for weights {w}", scale.name))
                 .help("there must be one scale per direction, or one per direction and column"));
         }
     }

@@ -265,13 +265,13 @@ pub fn einsum(b: &mut Builder, n: &Node) -> Result<Results> {
     };
     let mut rest = operands.into_iter();
     let mut acc = rest.next().ok_or_else(|| Error::invalid("no operand"))?;
-    let mut rest: Vec<(Value, Vec<char>)> = rest.collect();
+    let mut rest: Vec<Labelled> = rest.collect();
     while !rest.is_empty() {
         let next = rest.remove(0);
-        let needed = |c: &char| output.contains(c) || rest.iter().any(|(_, l)| l.contains(c));
+        let needed = |c: &char| output.contains(c) || rest.iter().any(|x| x.labels.contains(c));
         acc = contract(b, acc, next, &needed)?;
     }
-    let (x, labels) = sum_out(b, acc, &|c| output.contains(c))?;
+    let Labelled { value: x, labels } = sum_out(b, acc, &|c| output.contains(c))?;
     let perm: Option<Vec<usize>> = output.iter().map(|c| labels.iter().position(|l| l == c)).collect();
     let perm =
         perm.ok_or_else(|| Error::invalid(format!("equation \"{equation}\": an output label is in no input")))?;
@@ -294,8 +294,14 @@ fn labels(term: &str, rank: usize) -> Result<Vec<char>> {
     Ok(before.chars().chain(dots).chain(after.chars()).collect())
 }
 
+/// An operand, and the label of each of its axes.
+struct Labelled {
+    value: Value,
+    labels: Vec<char>,
+}
+
 /// Takes the diagonal for a label that repeats within a term.
-fn diagonal(b: &mut Builder, mut x: Value, mut labels: Vec<char>) -> Result<(Value, Vec<char>)> {
+fn diagonal(b: &mut Builder, mut x: Value, mut labels: Vec<char>) -> Result<Labelled> {
     while let Some((i, j)) =
         (0..labels.len()).find_map(|i| (i + 1..labels.len()).find(|&j| labels[j] == labels[i]).map(|j| (i, j)))
     {
@@ -314,28 +320,20 @@ fn diagonal(b: &mut Builder, mut x: Value, mut labels: Vec<char>) -> Result<(Val
         x = b.reduce(ReduceKind::Sum, x, &[j], false)?;
         labels.remove(j);
     }
-    Ok((x, labels))
+    Ok(Labelled { value: x, labels })
 }
 
-fn sum_out(
-    b: &mut Builder,
-    (x, labels): (Value, Vec<char>),
-    keep: &dyn Fn(&char) -> bool,
-) -> Result<(Value, Vec<char>)> {
+fn sum_out(b: &mut Builder, x: Labelled, keep: &dyn Fn(&char) -> bool) -> Result<Labelled> {
+    let Labelled { value, labels } = x;
     let axes: Vec<usize> = (0..labels.len()).filter(|&i| !keep(&labels[i])).collect();
-    let x = b.reduce(ReduceKind::Sum, x, &axes, false)?;
-    Ok((x, labels.into_iter().filter(|c| keep(c)).collect()))
+    let value = b.reduce(ReduceKind::Sum, value, &axes, false)?;
+    Ok(Labelled { value, labels: labels.into_iter().filter(|c| keep(c)).collect() })
 }
 
 /// The product of two operands, summed over the labels that are not needed afterwards.
-fn contract(
-    b: &mut Builder,
-    x: (Value, Vec<char>),
-    y: (Value, Vec<char>),
-    needed: &dyn Fn(&char) -> bool,
-) -> Result<(Value, Vec<char>)> {
-    let (x, xl) = sum_out(b, x, &|c| needed(c) || y.1.contains(c))?;
-    let (y, yl) = sum_out(b, y, &|c| needed(c) || xl.contains(c))?;
+fn contract(b: &mut Builder, x: Labelled, y: Labelled, needed: &dyn Fn(&char) -> bool) -> Result<Labelled> {
+    let Labelled { value: x, labels: xl } = sum_out(b, x, &|c| needed(c) || y.labels.contains(c))?;
+    let Labelled { value: y, labels: yl } = sum_out(b, y, &|c| needed(c) || xl.contains(c))?;
     let batch: Vec<char> = xl.iter().copied().filter(|c| yl.contains(c) && needed(c)).collect();
     let inner: Vec<char> = xl.iter().copied().filter(|c| yl.contains(c) && !needed(c)).collect();
     let rows: Vec<char> = xl.iter().copied().filter(|c| !yl.contains(c)).collect();
@@ -371,7 +369,7 @@ fn contract(
         let mut right = b.shape(y);
         right.splice(batch.len()..batch.len(), ones(rows.len()));
         let (x, y) = (b.reshape(x, left)?, b.reshape(y, right)?);
-        return Ok((b.times(x, y)?, result));
+        return Ok(Labelled { value: b.times(x, y)?, labels: result });
     }
     let x = b.broadcast(x, full([&batch, &rows, &inner]))?;
     let y = b.broadcast(y, full([&batch, &inner, &columns]))?;
@@ -380,5 +378,5 @@ fn contract(
     let y = b.reshape(y, [outer, vec![product(&inner), product(&columns)]].concat())?;
     let z = b.matmul(x, y)?;
     let z = b.reshape(z, result.iter().map(extent).collect())?;
-    Ok((z, result))
+    Ok(Labelled { value: z, labels: result })
 }

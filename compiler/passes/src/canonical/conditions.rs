@@ -158,7 +158,7 @@ fn simplify(graph: &mut Graph, node: NodeId, branches: &If) -> Result<bool> {
         return Ok(changed);
     }
     for region in [&mut made.then, &mut made.otherwise] {
-        *region = rebuilt(graph, region, (&operands[1..], &given), &wanted.results)?;
+        *region = rebuilt(graph, region, &operands[1..], &given, &wanted.results)?;
         region.requires.retain(|r| !graph.requires.contains(&r.condition));
     }
     let taken: Vec<bool> = given.iter().map(stays).collect();
@@ -238,7 +238,7 @@ fn wanted_results(graph: &Graph, node: NodeId, branches: &If) -> Wanted {
 }
 
 /// A region with other inputs and fewer outputs.
-fn rebuilt(graph: &Graph, region: &Graph, (operands, given): (&[Value], &[Given]), wanted: &[bool]) -> Result<Graph> {
+fn rebuilt(graph: &Graph, region: &Graph, operands: &[Value], given: &[Given], wanted: &[bool]) -> Result<Graph> {
     let mut made = Graph::region();
     let mut inputs = Vec::new();
     for ((&input, &operand), given) in region.inputs().iter().zip(operands).zip(given) {

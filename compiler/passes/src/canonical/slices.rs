@@ -145,7 +145,7 @@ fn adjacent(graph: &Graph, a: Value, b: Value, axis: usize) -> Option<(Value, Ve
 
 /// Turns a gather with a constant matrix of indices whose rows are runs into a concatenation of slices; this is how
 /// models unfold an axis into windows.
-fn windows(edit: &mut Edit, node: NodeId, (x, axis): (Value, usize), indices: &Tensor) -> Result<Option<Value>> {
+fn windows(edit: &mut Edit, node: NodeId, x: Value, axis: usize, indices: &Tensor) -> Result<Option<Value>> {
     let &[rows, length] = indices.shape() else { return Ok(None) };
     let Some(extent) = edit.shape(x)[axis].as_const() else { return Ok(None) };
     if !(2..=MAX_WINDOW_SLICES).contains(&rows) || length < MIN_WINDOW_LENGTH {
@@ -191,7 +191,7 @@ fn gather(edit: &mut Edit, node: NodeId, axis: usize) -> Result<Option<Value>> {
     let Some(step) = step.filter(|&s| s != 0 && in_range) else { return Ok(None) };
     let progression = (1..n).all(|i| at(i) == &start + &Dim::from(step * i as i64));
     if !progression {
-        return windows(edit, node, (x, axis), &indices);
+        return windows(edit, node, x, axis, &indices);
     }
     let last = at(n - 1).as_const();
     if last.is_none_or(|l| l < 0 || shape[axis].as_const().is_some_and(|d| l >= d)) {

@@ -42,7 +42,7 @@ pub(super) fn channels_first(graph: &mut Graph, config: &Config) -> HashSet<Node
     network.alone(outside, [0, NEVER]);
     let mut labels: HashMap<NodeId, Labels> = HashMap::new();
     for &node in &order {
-        if let Some(l) = Labels::of(graph, node, config, (&mut network, outside)) {
+        if let Some(l) = Labels::of(graph, node, config, &mut network, outside) {
             labels.insert(node, l);
         }
     }
@@ -88,12 +88,7 @@ struct Labels {
 }
 
 impl Labels {
-    fn of(
-        graph: &Graph,
-        node: NodeId,
-        config: &Config,
-        (network, outside): (&mut Network, Variable),
-    ) -> Option<Labels> {
+    fn of(graph: &Graph, node: NodeId, config: &Config, network: &mut Network, outside: Variable) -> Option<Labels> {
         let one = |read: Variable| Some(Labels { read, stored: read, saved: None });
         match role(graph, node, config) {
             Role::Any => None,

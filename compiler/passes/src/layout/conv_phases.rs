@@ -29,7 +29,7 @@ struct Axis {
 
 impl Axis {
     /// `None` if a phase has no kernel elements, or skips operand elements.
-    fn new(kernel: i64, stride: i64, skip: i64, (operand, result): (&Dim, &Dim)) -> Option<Axis> {
+    fn new(kernel: i64, stride: i64, skip: i64, operand: &Dim, result: &Dim) -> Option<Axis> {
         let extent = result.ceil_div(&Dim::from(stride));
         let longer = (&extent - operand).as_const()?;
         let phase = |r: i64| {
@@ -49,7 +49,7 @@ fn axes_of(graph: &Graph, node: NodeId, spec: &ConvSpec) -> Option<Vec<Axis>> {
     let (x, w, y) = (&graph.ty(x).shape, &graph.ty(w).shape, &graph.types(node)[0].shape);
     let axis = |a: usize| {
         let kernel = w[2 + a].as_const().filter(|_| spec.dilations[a] == 1)?;
-        Axis::new(kernel, spec.strides[a], spec.pads[a].0, (&x[2 + a], &y[2 + a]))
+        Axis::new(kernel, spec.strides[a], spec.pads[a].0, &x[2 + a], &y[2 + a])
     };
     (0..spec.strides.len()).map(axis).collect()
 }

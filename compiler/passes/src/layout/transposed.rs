@@ -42,10 +42,10 @@ fn transposed(graph: &mut Graph, node: NodeId, spec: &ConvSpec, output_pads: &[i
     let kernel = kernel.ok_or_else(|| mcc_ir::Error::unsupported(format!("{label}: weights of unknown extent")))?;
     let mut result = None;
     if spec.strides.iter().all(|&s| s == 1) {
-        result = turned(graph, (x, w), spec, output_pads, &kernel, &label)?;
+        result = turned(graph, x, w, spec, output_pads, &kernel, &label)?;
     }
     if result.is_none() && is_spread(graph, w, spec, output_pads) {
-        result = Some(spread(graph, (x, w), &kernel, &label)?);
+        result = Some(spread(graph, x, w, &kernel, &label)?);
     }
     let product = match result {
         Some(v) => v,
@@ -85,7 +85,8 @@ fn is_spread(graph: &Graph, w: Value, spec: &ConvSpec, output_pads: &[i64]) -> b
 /// The convolution that equals a transposed one with unit strides; `None` if it would need negative padding.
 fn turned(
     graph: &mut Graph,
-    (x, w): (Value, Value),
+    x: Value,
+    w: Value,
     spec: &ConvSpec,
     output_pads: &[i64],
     kernel: &[i64],
@@ -117,7 +118,7 @@ fn turned(
 }
 
 /// `[batch, d..., in]` times `[in, k..., out]`, with every `k` axis moved after its `d`.
-fn spread(graph: &mut Graph, (x, w): (Value, Value), kernel: &[i64], label: &str) -> Result<Value> {
+fn spread(graph: &mut Graph, x: Value, w: Value, kernel: &[i64], label: &str) -> Result<Value> {
     let axes = kernel.len();
     let w_shape = graph.ty(w).shape.clone();
     let out = w_shape[1].clone();

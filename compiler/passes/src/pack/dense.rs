@@ -134,7 +134,7 @@ fn matmul(graph: &mut Graph, node: NodeId, target: &Target) -> Result<Option<Val
 
 /// Turns a convolution with one output channel into one with one input channel, joining the last two axes: a panel of
 /// weights would otherwise have a single used column.
-fn one_output(graph: &mut Graph, (x, w): (Value, Value), spec: &ConvSpec, kernel: &[i64]) -> Result<Option<Value>> {
+fn one_output(graph: &mut Graph, x: Value, w: Value, spec: &ConvSpec, kernel: &[i64]) -> Result<Option<Value>> {
     let (shape, axes) = (graph.ty(x).shape.clone(), kernel.len());
     let weights: Vec<Option<i64>> = graph.ty(w).shape.iter().map(Dim::as_const).collect();
     let (Some(&[Some(1), Some(channels)]), Some(width)) = (weights.first_chunk(), shape[axes].as_const()) else {
@@ -216,7 +216,7 @@ fn conv(graph: &mut Graph, node: NodeId, spec: ConvSpec, config: &Config) -> Res
     };
     let axes = kernel.len();
     let spec = ConvSpec { pads: vec![(0, 0); axes], ..spec };
-    if let Some(joined) = one_output(graph, (x, w), &spec, kernel)? {
+    if let Some(joined) = one_output(graph, x, w, &spec, kernel)? {
         let (result, shape) = (joined, graph.types(node)[0].shape.clone());
         let mut result = graph.add(Op::Reshape { shape }, &[result])?;
         if let Some(&bias) = operands.get(2) {

@@ -66,9 +66,9 @@ fn product(edit: &mut Edit, node: NodeId, config: &Config) -> Result<Option<Valu
         return Ok(None);
     }
     let spec = ConvSpec::matrix();
-    let gain = form.gain(edit, node, (&spec, &[]), &config.target);
+    let gain = form.gain(edit, node, &spec, &[], &config.target);
     let op = Packed { spec, kernel: Vec::new(), out, weights: WeightFormat::LowBit(form.coded) }.into();
-    form.apply(edit, node, operands[0], (op, out, gain), config).map(Some)
+    form.apply(edit, node, operands[0], op, out, gain, config).map(Some)
 }
 
 fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, config: &Config) -> Result<Option<Value>> {
@@ -99,12 +99,12 @@ fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, config: &Config) -> Resu
     let (op, gain) = match plan {
         Some(plan) => (plan.op(Filters::LowBit(form.coded)), plan.gain),
         None => {
-            let gain = form.gain(edit, node, (spec, &kernel), &config.target);
+            let gain = form.gain(edit, node, spec, &kernel, &config.target);
             let spec = ConvSpec { pads: vec![(0, 0); kernel.len()], ..spec.clone() };
             (Packed { spec, kernel, out, weights: WeightFormat::LowBit(form.coded) }.into(), gain)
         }
     };
-    let result = form.apply(edit, node, x, (op, out, gain), config)?;
+    let result = form.apply(edit, node, x, op, out, gain, config)?;
     match operands.get(2) {
         Some(&bias) => edit.add(Op::Binary(BinaryOp::Add), &[result, bias]).map(Some),
         None => Ok(Some(result)),
@@ -255,7 +255,9 @@ impl Form {
         edit: &mut Edit,
         node: NodeId,
         x: Value,
-        (op, out, gain): (Op, usize, f64),
+        op: Op,
+        out: usize,
+        gain: f64,
         config: &Config,
     ) -> Result<Value> {
         let mut packed = self.coded.pack(&self.columns, PANEL_COLUMNS as usize)?;
@@ -289,7 +291,7 @@ impl Form {
     }
 
     /// The speed-up of a convolution or product with the codes over its dense form.
-    fn gain(&self, edit: &Edit, node: NodeId, (spec, kernel): (&ConvSpec, &[i64]), target: &Target) -> f64 {
+    fn gain(&self, edit: &Edit, node: NodeId, spec: &ConvSpec, kernel: &[i64], target: &Target) -> f64 {
         let rows = edit.graph.types(node)[0].shape.split_last().map(|(_, rows)| rows.iter().product::<Dim>());
         let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
         if point && target.has_byte_dot() && self.table.is_none() {
