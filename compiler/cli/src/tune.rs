@@ -119,7 +119,7 @@ impl Bench<'_> {
         let sessions: Result<Vec<_>> = models.iter().zip(inputs?).map(|(m, own)| m.session(&own, self.pool)).collect();
         let mut sessions = sessions?;
         let mut least = vec![trace::Times::new(); sessions.len()];
-        // The first run brings weights and code into memory.
+        // The first run pages in weights and code.
         sessions.iter_mut().try_for_each(|session| session.run())?;
         let (end, mut rounds) = (Instant::now() + Duration::from_secs_f64(self.seconds), 0);
         while rounds < MIN_RUNS || Instant::now() < end {

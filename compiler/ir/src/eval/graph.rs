@@ -104,10 +104,10 @@ pub fn eval_graph(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
     eval_graph_with(graph, inputs, &mut |_, _, _| {})
 }
 
-/// Sees, and may change, the results of a node of a graph.
+/// Sees, and may change, the results of a node.
 pub type Observer<'o> = dyn FnMut(&Graph, NodeId, &mut [Tensor]) + 'o;
 
-/// The same; `observer` sees every node's results, in regions too, before others take them.
+/// The same; `observer` sees every node's results, in regions too, before they are used.
 ///
 /// # Errors
 /// As [`eval_graph`].
