@@ -153,7 +153,7 @@ impl Graph {
         Graph { is_region: true, ..Graph::default() }
     }
 
-    /// Whether it is a region of an operation: its inputs are none of the model's.
+    /// Whether it is a region of an operation; its inputs are not the model's.
     pub fn is_region(&self) -> bool {
         self.is_region
     }
@@ -275,7 +275,7 @@ impl Graph {
         if let Op::If(branches) = self.op(node) { branches.branches().to_vec() } else { Vec::new() }
     }
 
-    /// Rewrites all regions; tells whether `f` changed any.
+    /// Rewrites all regions; returns whether `f` changed any.
     ///
     /// # Errors
     /// Those of `f`.
@@ -475,7 +475,7 @@ impl Graph {
         self.nodes().flat_map(|n| self.op(n).binds().into_iter().map(move |s| (s.clone(), n))).collect()
     }
 
-    /// The symbols in a node's dimensions: of its results, of what its operation holds, and of its regions.
+    /// The symbols in the dimensions of a node: of its results, its operation and its regions.
     pub fn symbols(&self, node: NodeId) -> BTreeSet<Sym> {
         let mut symbols: BTreeSet<Sym> =
             self.types(node).iter().flat_map(|ty| &ty.shape).flat_map(Dim::symbols).collect();

@@ -7,7 +7,7 @@ use crate::{Dim, Graph, If, NodeId, Op, Sym, Tensor, TensorType, Value};
 use crate::{Error, Result};
 
 /// Maximum number of elements of an input that symbols are bound to.
-const MAX_ELEMENTS: usize = 64;
+const MAX_BOUND_ELEMENTS: usize = 64;
 
 /// An element as the value of a symbol; for a float, its bits.
 fn element(tensor: &Tensor, i: usize) -> i64 {
@@ -45,7 +45,7 @@ impl Bindings {
                     bindings.bind(symbol, extent as i64)?;
                 }
             }
-            for i in 0..tensor.numel().min(MAX_ELEMENTS) {
+            for i in 0..tensor.numel().min(MAX_BOUND_ELEMENTS) {
                 bindings.bind(&Sym(format!("{name}[{i}]").into()), element(tensor, i))?;
             }
         }

@@ -25,7 +25,7 @@
 //! ```
 //!
 //! The text after `//` on a node's line is its label; lines that start with `//` are comments. Symbols that are not
-//! plain names are in single quotes. Constants are values (up to [`SMALL`] elements), `splat` and a value, or
+//! plain names are in single quotes. Constants are values (up to [`MAX_LISTED_ELEMENTS`] elements), `splat` and a value, or
 //! hexadecimal bytes in memory order. For large constants in tests there are generators, which the printer does not
 //! use: `noise(seed=2)` and `sparse(seed=1, density=0.1)`, or in blocks `sparse(seed=1, density=0.1, block=[4, 16])`;
 //! see [`NonZeros`](super::random::NonZeros).
@@ -49,7 +49,7 @@ const REGIONS: [&str; 2] = ["then", "else"];
 const END: &str = "end";
 
 /// Constants with more elements are written as bytes.
-pub const SMALL: usize = 64;
+pub const MAX_LISTED_ELEMENTS: usize = 64;
 
 #[cfg(test)]
 mod tests;
