@@ -1,5 +1,5 @@
-//! Minimal filtering: Winograd's algorithms F(m, r), which compute `m` results of a filter with `r` weights with `m + r
-//! - 1` multiplications, as described for images by Lavin and Gray ("Fast Algorithms for Convolutional Neural
+//! Minimal filtering: Winograd's algorithms F(m, r), which compute `m` results of a filter with `r` weights with
+//! `m + r - 1` multiplications, as described for images by Lavin and Gray ("Fast Algorithms for Convolutional Neural
 //! Networks", 2015), one axis at a time.
 //!
 //! Linear maps transform elements and weights, and products back to results. They come from interpolation: elements and
