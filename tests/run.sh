@@ -2,9 +2,9 @@
 # The whole test suite, from a fresh clone: installs what it needs, builds, checks, and ends with "N passed, N failed".
 # usage: tests/run.sh [STEP...]
 # Steps, in order (default: all): lint unit cases conformance fuzz zoo targets examples. Tools, Python and the build always come first.
-# What is tested is built with the profile "checked": the compiler checks its own work. Figures and examples are of a release.
-# MCC_TEST_CPU=x86-64-v2|x86-64-v3|x86-64-v4 makes this machine pass for such a one, in all steps.
-# Everything it makes is under target/ and .venv/. Debian packages are installed when run as root, else named.
+# Tests use the profile "checked", in which the compiler checks its own work; figures and examples use a release build.
+# MCC_TEST_CPU=x86-64-v2|x86-64-v3|x86-64-v4 makes all steps treat this machine as that CPU level.
+# It writes only below target/ and .venv/. As root it installs missing Debian packages, otherwise it names them.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 steps="${*:-lint unit cases conformance fuzz zoo targets examples}"
@@ -24,13 +24,13 @@ check() {
   if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); printf 'FAILED: %s\n' "$name"; return 1; fi
 }
 
-# tally LOG PATTERN_PASSED PATTERN_FAILED: adds a test runner's own count, taken from what it printed.
+# tally LOG PATTERN_PASSED PATTERN_FAILED: adds a test runner's own count, taken from its output.
 tally() {
   passed=$((passed + $(grep -oE "[0-9]+ $2" "$1" | awk '{n += $1} END {print n + 0}')))
   failed=$((failed + $(grep -oE "[0-9]+ $3" "$1" | awk '{n += $1} END {print n + 0}')))
 }
 
-# A file that each Debian package brings, and the package.
+# A file that each Debian package installs, and the package.
 tools="
   /usr/bin/gcc                             gcc
   /usr/bin/g++                             g++
@@ -39,7 +39,7 @@ tools="
   /usr/bin/llvm-objdump-19                 llvm-19
   /usr/bin/x86_64-w64-mingw32-gcc          gcc-mingw-w64-x86-64
 "
-# Those for the other family are cross compilers; for this machine's own gcc brings the same names.
+# Cross compilers for the other architecture; for this machine's own, gcc installs the same names.
 case $(uname -m) in
   x86_64) tools+="
   /usr/bin/aarch64-linux-gnu-gcc           gcc-aarch64-linux-gnu
@@ -55,7 +55,7 @@ install_tools() {
   while read -r file package; do
     [ -z "$package" ] || [ -e "$file" ] || missing+=("$package")
   done <<<"$tools"
-  # These may come from elsewhere than Debian's packages.
+  # These may be installed other than by Debian packages.
   command -v npm >/dev/null || missing+=(npm)
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   [ ${#missing[@]} -gt 0 ] || return 0
@@ -77,7 +77,7 @@ install_python() {
 lint() {
   check "formatting" cargo fmt --all --check
   check "clippy" cargo clippy --profile checked --workspace --all-targets --quiet -- -D warnings
-  # The pages are for whoever works on the code: private items are in them, and may be linked to.
+  # The pages are for contributors: they contain private items, which may be linked to.
   RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
     check "rustdoc" cargo doc --profile checked --workspace --no-deps --document-private-items --quiet
 }
@@ -96,15 +96,15 @@ unit() {
     grep -E '^test result: ' "$log" >"$log.summary"
     tally "$log.summary" passed failed
   fi
-  # A run that neither failed a test nor ran one has not passed.
+  # A run that executed no test has not passed.
   if [ "$status" != 0 ] && ! grep -qE '[1-9][0-9]* failed' "$log.summary" || [ $((passed + failed)) = "$before" ]; then
     failed=$((failed + 1)); echo "FAILED: the test runner (exit $status)"
   fi
-  # nextest leaves documentation's examples out.
+  # nextest does not run documentation examples.
   check "documentation examples" cargo test --profile checked --workspace --doc --quiet
 }
 
-# Models of our own with ONNX Runtime's answers, with all passes and with only those that code generation needs.
+# The project's models with ONNX Runtime's results, with all passes and with only those that code generation needs.
 cases() {
   local level
   for level in 3 0; do
@@ -130,8 +130,8 @@ conformance() {
   done
 }
 
-# A share of what tests/fuzz/long.sh searches, always the same one. FUZZ_SECONDS and FUZZ_SEED are those of the mutants: models with
-# mistakes in them, which the compiler compiles or refuses.
+# A fixed part of what tests/fuzz/long.sh searches. FUZZ_SECONDS and FUZZ_SEED apply to the mutants: models with random
+# mistakes, which the compiler compiles or refuses.
 fuzz() {
   check "random graphs" env MCC_FUZZ=0..250 cargo test --profile checked --package mcc-compiler --test fuzz --quiet graphs
   check "random kernels" env MCC_FUZZ=0..2000 cargo test --profile checked --package mcc-compiler --test fuzz --quiet kernels
@@ -142,7 +142,7 @@ fuzz() {
     check "hostile dimensions and values, $options" $mcc verify --hostile $options "$work/hostile"
     printf '\n== ONNX backend suite between guard pages, %s\n' "$options"
     $mcc verify --guard $options --json "$work/guard.json" "$work/conformance" >"$work/guard.log" 2>&1
-    check "... passes as without them" $python tests/tools/check_cases.py "$work/guard.json" tests/conformance/failing.txt
+    check "... passes as without guard pages" $python tests/tools/check_cases.py "$work/guard.json" tests/conformance/failing.txt
   done
   local log=$work/mutants.log
   $python tests/fuzz/mutate.py $mcc "$work/conformance" tests/models --seed "${FUZZ_SEED:-1}" --seconds "${FUZZ_SECONDS:-60}" \

@@ -1,5 +1,5 @@
-/* Runs a model on several threads: those of mcc's runtime, then a pool of the program's own, which here makes the calls one
- * after the other. The results are the same, bit by bit.
+/* Runs a model on several threads: on those of mcc's runtime, then on the program's own pool, which here makes the calls
+ * sequentially. The results are bit-identical.
  *
  *   mcc tests/models/digits.onnx -o digits.o --threads
  *   cargo rustc --release --package mcc-runtime --features threads --crate-type staticlib

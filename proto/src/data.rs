@@ -1,9 +1,9 @@
-//! Values that are no tensors, as test data holds them.
+//! Values other than tensors, as in test data.
 
 use crate::{SparseTensorProto, TensorProto};
 use bytes::Bytes;
 
-/// What a [`SequenceProto`] or an [`OptionalProto`] is made of.
+/// The kind of elements of a [`SequenceProto`] or an [`OptionalProto`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
 pub enum ValueKind {
@@ -21,7 +21,7 @@ pub enum ValueKind {
     Optional = 5,
 }
 
-/// A list of values; `elem_type` says which of the repeated fields counts.
+/// A list of values; `elem_type` says which repeated field is used.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct SequenceProto {
     /// The value's name.
@@ -47,7 +47,7 @@ pub struct SequenceProto {
     pub optional_values: Vec<OptionalProto>,
 }
 
-/// A map; `values` runs parallel to the keys.
+/// A map; `values` has one value per key, in the same order.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct MapProto {
     /// The value's name.
@@ -62,12 +62,12 @@ pub struct MapProto {
     /// STRING keys.
     #[prost(bytes = "bytes", repeated, tag = "4")]
     pub string_keys: Vec<Bytes>,
-    /// One value a key.
+    /// One value per key.
     #[prost(message, optional, tag = "5")]
     pub values: Option<SequenceProto>,
 }
 
-/// A value or nothing; no value field is set where it is nothing.
+/// A value or none; without one, no value field is set.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct OptionalProto {
     /// The value's name.

@@ -1,4 +1,4 @@
-//! Placement on several devices; mcc reads past it.
+//! Placement on several devices, which mcc ignores.
 
 /// A set of devices that nodes refer to by name.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
@@ -6,15 +6,15 @@ pub struct DeviceConfigurationProto {
     /// The configuration's name.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// How many devices it has.
+    /// The number of its devices.
     #[prost(int32, tag = "2")]
     pub num_devices: i32,
-    /// Their names, where they have any.
+    /// Their names, if they have any.
     #[prost(string, repeated, tag = "3")]
     pub device: Vec<String>,
 }
 
-/// How one node runs under one configuration.
+/// How one node runs with one configuration.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct NodeDeviceConfigurationProto {
     /// The configuration's name.
@@ -37,7 +37,7 @@ pub struct ShardingSpecProto {
     /// The devices or device groups.
     #[prost(int64, repeated, packed = "false", tag = "2")]
     pub device: Vec<i64>,
-    /// What each group is made of.
+    /// The devices of each group.
     #[prost(message, repeated, tag = "3")]
     pub index_to_device_group_map: Vec<IntIntListEntryProto>,
     /// The split axes.
@@ -62,7 +62,7 @@ pub struct ShardedDimProto {
     /// The axis.
     #[prost(int64, tag = "1")]
     pub axis: i64,
-    /// Its parts, where it stands for several dimensions.
+    /// Its parts, if it stands for several dimensions.
     #[prost(message, repeated, tag = "2")]
     pub simple_sharding: Vec<SimpleShardedDimProto>,
 }
@@ -78,7 +78,7 @@ pub struct SimpleShardedDimProto {
     pub num_shards: i64,
 }
 
-/// What [`SimpleShardedDimProto`] nests.
+/// Types nested in [`SimpleShardedDimProto`].
 pub mod simple_sharded_dim_proto {
     /// A dimension's size or name.
     #[derive(Clone, PartialEq, Eq, Hash, prost::Oneof)]

@@ -1,18 +1,18 @@
 //! The ONNX file format as [`prost`] messages.
 //!
-//! The types are written by hand after `onnx.proto`, which lies beside this crate's manifest, so
-//! that no `protoc` is needed to build; a test holds the two in step, and another checks both
-//! against messages that the `onnx` package wrote with every field set.
+//! The types are written by hand after `onnx.proto`, which is beside this crate's manifest, so that building needs no
+//! `protoc`. A test compares the two, and another checks both with messages that the `onnx` package wrote with every
+//! field set.
 //!
 //! Conventions:
-//! - Messages that the format nests live in a module of the outer one's name, as in
+//! - Messages that are nested in the format are in a module with the outer one's name, such as
 //!   [`tensor_proto::DataType`]; everything else is at the root.
-//! - A scalar that is absent reads as its default (0, `""`), since ONNX gives absence no meaning of
-//!   its own; only [`AttributeProto`] keeps the presence of `f`, `i` and `s`.
-//! - Fields that hold an enumerator are `i32`; the getter of the same name answers the enum, and
-//!   its default (`Undefined`) for a number that it does not know.
-//! - `bytes` fields are [`bytes::Bytes`]: decoded from a `Bytes`, for instance one that owns a
-//!   memory map, they are slices of it and copy nothing. So weights in `raw_data` cost no memory.
+//! - An absent scalar reads as its default (0, `""`), since absence has no meaning in ONNX; only [`AttributeProto`]
+//!   preserves the presence of `f`, `i` and `s`.
+//! - Fields that hold an enumerator are `i32`; the getter with the same name returns the enum, or its default
+//!   (`Undefined`) for an unknown number.
+//! - `bytes` fields are [`bytes::Bytes`]: when decoded from a `Bytes`, for instance one that owns a memory map, they
+//!   are slices of it and copy nothing. So weights in `raw_data` take no memory.
 //!
 //! ```
 //! use mcc_proto::{Message, ModelProto};

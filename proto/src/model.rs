@@ -3,7 +3,7 @@
 use crate::{DeviceConfigurationProto, NodeDeviceConfigurationProto, SparseTensorProto, TensorProto, TypeProto};
 use bytes::Bytes;
 
-/// A file: one graph, the operator sets it is written against, and the functions it defines.
+/// A file: a graph, the operator sets that it uses, and the functions that it defines.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ModelProto {
     /// The version of the file format, not of the operators.
@@ -24,16 +24,16 @@ pub struct ModelProto {
     /// Human-readable text.
     #[prost(string, tag = "6")]
     pub doc_string: String,
-    /// The graph to compute; absent in no valid file.
+    /// The graph; present in every valid file.
     #[prost(message, optional, tag = "7")]
     pub graph: Option<GraphProto>,
-    /// One entry a domain: an operator means what its domain's version says.
+    /// One entry per domain, which determines the versions of its operators.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
     /// Free-form metadata.
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
-    /// How to train; of no use to inference.
+    /// How to train; not used for inference.
     #[prost(message, repeated, tag = "20")]
     pub training_info: Vec<TrainingInfoProto>,
     /// Operators that the model defines by a list of nodes.
@@ -75,10 +75,10 @@ pub struct TrainingInfoProto {
     /// Computes one step.
     #[prost(message, optional, tag = "2")]
     pub algorithm: Option<GraphProto>,
-    /// Which initializer takes which output of `initialization`.
+    /// Which initializer is assigned which output of `initialization`.
     #[prost(message, repeated, tag = "3")]
     pub initialization_binding: Vec<StringStringEntryProto>,
-    /// Which initializer takes which output of `algorithm`.
+    /// Which initializer is assigned which output of `algorithm`.
     #[prost(message, repeated, tag = "4")]
     pub update_binding: Vec<StringStringEntryProto>,
 }
@@ -118,7 +118,7 @@ pub struct FunctionProto {
     /// Types of values in the body.
     #[prost(message, repeated, tag = "12")]
     pub value_info: Vec<ValueInfoProto>,
-    /// Tells apart functions of one domain and name; nodes name it in their `overload`.
+    /// Distinguishes functions with the same domain and name; nodes give it in their `overload`.
     #[prost(string, tag = "13")]
     pub overload: String,
     /// Free-form metadata.
@@ -126,7 +126,7 @@ pub struct FunctionProto {
     pub metadata_props: Vec<StringStringEntryProto>,
 }
 
-/// Nodes in topological order over values that are known by name.
+/// Nodes in topological order, which refer to values by name.
 ///
 /// A graph that is an attribute (the body of If, Loop, Scan) also sees the names around it.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -163,7 +163,7 @@ pub struct GraphProto {
     pub metadata_props: Vec<StringStringEntryProto>,
 }
 
-/// One application of an operator. An empty name stands for an optional value left out.
+/// One application of an operator. An empty name is an omitted optional value.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct NodeProto {
     /// Names of the values read.
@@ -187,18 +187,18 @@ pub struct NodeProto {
     /// The operator's name space.
     #[prost(string, tag = "7")]
     pub domain: String,
-    /// Which of several functions of one name is meant.
+    /// Selects one of several functions with the same name.
     #[prost(string, tag = "8")]
     pub overload: String,
     /// Free-form metadata.
     #[prost(message, repeated, tag = "9")]
     pub metadata_props: Vec<StringStringEntryProto>,
-    /// Where the node is to run.
+    /// The devices on which the node runs.
     #[prost(message, repeated, tag = "10")]
     pub device_configurations: Vec<NodeDeviceConfigurationProto>,
 }
 
-/// A named attribute; `type` says which of the value fields counts.
+/// A named attribute; `type` says which value field is used.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct AttributeProto {
     /// The attribute's name.

@@ -2,7 +2,7 @@
 
     pip install onnx && python every_field.py
 
-One line a message: its name, and its encoding in hex. A message with alternatives (a oneof) gets a
+One line per message: its name, and its encoding in hex. A message with alternatives (a oneof) gets a
 line for each. The file is committed; run this again when the format gains a field.
 """
 

@@ -18,13 +18,13 @@ use std::vec::Vec;
 use crate::{RawPool, Task};
 
 /// How long a thread without work spins before it sleeps.
-const SPIN: Duration = Duration::from_micros(200);
+const SPIN_TIME: Duration = Duration::from_micros(200);
 
 /// Attempts of a spinning thread to find work between two looks at the clock.
-const TURNS: u32 = 64;
+const SPINS_PER_CLOCK_READ: u32 = 64;
 
 /// Spins of a caller that waits for the last calls before it yields to other threads.
-const PATIENCE: u32 = 4096;
+const SPINS_BEFORE_YIELD: u32 = 4096;
 
 /// A pool of threads; the caller's thread is one of them.
 #[repr(C)]
@@ -132,7 +132,7 @@ unsafe extern "C" fn parallel_for(context: *mut c_void, task: Task, argument: *m
     let mut turns = 0u32;
     while shared.unfinished.0.load(Ordering::Acquire) > 0 {
         turns = turns.saturating_add(1);
-        if turns < PATIENCE { hint::spin_loop() } else { thread::yield_now() }
+        if turns < SPINS_BEFORE_YIELD { hint::spin_loop() } else { thread::yield_now() }
     }
     shared.busy.store(false, Ordering::Release);
 }
@@ -220,13 +220,13 @@ impl Shared {
                 idle = None;
                 continue;
             }
-            if (0..TURNS).any(|_| {
+            if (0..SPINS_PER_CLOCK_READ).any(|_| {
                 hint::spin_loop();
                 self.has_call()
             }) {
                 continue;
             }
-            if idle.get_or_insert_with(Instant::now).elapsed() < SPIN {
+            if idle.get_or_insert_with(Instant::now).elapsed() < SPIN_TIME {
                 continue;
             }
             // Set before the last look for work, so that either this thread sees a new job or the caller sees that it

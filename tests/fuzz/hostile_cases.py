@@ -39,7 +39,7 @@ def ints(*values):
 
 
 def cases():
-    """Name, nodes, inputs (name, shape, type), names of outputs, constants, and inputs' values, several times."""
+    """Name, nodes, inputs (name, shape, type), names of outputs, constants, and several sets of inputs' values."""
     total = lambda x, y="y": N("ReduceSum", [x], [y], keepdims=0)
     pairs = list(itertools.product([0, 1, -1, 5, 2**31, 2**62, -2**63], repeat=2))
     yield ("constant_of_shape", [N("ConstantOfShape", ["n"], ["c"]), total("c")], [("n", [1], I)], "y", [],
@@ -119,7 +119,7 @@ def cases():
     for op in ("ArgMax", "ReduceMax", "ReduceMean", "Hardmax", "Softmax", "LogSoftmax"):
         keys = {} if op in ("ReduceMax", "ReduceMean") else {"axis": 1}
         yield (op.lower(), [N(op, ["x"], ["y"], **keys)], [("x", ["N", "M"], F)], "y", [], [[ones(*s)] for s in ((3, 4), (3, 0), (0, 4), (0, 0))])
-    # Many rounds around none.
+    # Many iterations of an outer loop around an empty one.
     yield ("reduce_around", [N("ReduceMean", ["x", "axes"], ["y"])], [("x", ["N", 3, "H", "W"], F)], "y",
            [constant("axes", [0, 2, 3], np.int64)], [[ones(*s)] for s in ((2, 3, 2, 4), (2, 3, 2, 0), (0, 3, 1, 1))])
     yield ("non_zero", [N("NonZero", ["x"], ["i"]), N("Transpose", ["i"], ["j"]), N("GatherND", ["x", "j"], ["y"])], [("x", ["N", "M"], F)], "y", [],

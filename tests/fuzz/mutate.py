@@ -35,14 +35,14 @@ FLOATS = [0.0, -0.0, -1.0, 1.0, 0.5, 1e-45, 3e38, -3e38, 1e9, 2.0 ** 31, float("
 TEXTS = ["", "x", "\0", "a" * 5000, "é\n", "..", "NOTSET", "SAME_UPPER", "linear", "reflect", "%s", "../../etc/passwd"]
 TYPES = list(range(0, 28)) + [99, -1]
 MEMORY, WITH_FILE = 2 << 30, 4
-# How a mutant is compiled; the plain way twice as often as each other one.
+# Options for compiling a mutant; none twice as often as each of the others.
 WAYS = [[], [], ["-O0"], ["--cpu", "x86-64-v2"], ["--cpu", "x86-64-v3"], ["--target", "aarch64-linux-gnu"],
         ["--cpu", "x86-64-v3", "--threads=4"], ["--opt-size"], ["--sparse", "force"], ["--weights", "separate"],
         ["--round-weights", "f16"]]
 
 
 class Seeds:
-    """The models that mutants are made of, and what their parts are called."""
+    """The models that mutants are made from, and the names of their parts."""
 
     def __init__(self, paths):
         files = []
@@ -70,7 +70,7 @@ class Seeds:
         return path, self.load(path)
 
     def data(self, path, n):
-        """What the test case of a model feeds to input `n`."""
+        """The data of input `n` in the model's test case."""
         file = os.path.join(os.path.dirname(path), "test_data_set_0", "input_%d.pb" % n)
         if not os.path.exists(file):
             return None
@@ -120,7 +120,7 @@ def tensors(model):
     return found + [a.t for n in nodes(model) for a in n.attribute if a.type == AttributeProto.TENSOR]
 
 
-# Mutations: each changes a model in place, or leaves it when it has nothing to change.
+# Mutations: each changes a model in place, or leaves it unchanged if it does not apply.
 
 
 def attribute_value(r, model, seeds):
@@ -168,7 +168,7 @@ def attribute_set(r, model, seeds):
     elif kind == 1 and n.attribute:
         n.attribute.append(r.choice(n.attribute))
     else:
-        # What the operator may have: its schema knows.
+        # Attributes of the operator's schema.
         try:
             schema = onnx.defs.get_schema(n.op_type, domain=n.domain)
         except Exception:
@@ -268,7 +268,7 @@ def tensor(r, model, seeds):
 def tensor_data(r, t):
     kind = r.randrange(10)
     if kind < 4:
-        # Other values under the same shape.
+        # Other values with the same shape.
         try:
             array = numpy_helper.to_array(t).copy()
         except Exception:
@@ -305,7 +305,7 @@ def tensor_data(r, t):
 
 
 def freeze(r, model, seeds, path=None):
-    """An input becomes a constant: what decides shapes then does so when compiling."""
+    """Turns an input into a constant: if it decides shapes, it does so at compile time then."""
     g = model.graph
     given = {t.name for t in g.initializer}
     for n, v in enumerate(g.input):
@@ -331,7 +331,7 @@ def freeze(r, model, seeds, path=None):
 
 
 def thaw(r, model, seeds):
-    """A constant becomes an input."""
+    """Turns a constant into an input."""
     g = model.graph
     if g.initializer:
         i = r.randrange(len(g.initializer))
@@ -349,7 +349,7 @@ def rename(r, model, seeds):
     elif kind == 1 and infos(model):
         r.choice(infos(model)).name = r.choice(names + TEXTS)
     elif names:
-        # An edge takes another's name where it is made: duplicates and cycles.
+        # Renames an edge to another one where it is produced: duplicates and cycles.
         old, new = r.choice(names), r.choice(names + TEXTS)
         for n in nodes(model):
             for field in (n.output,) if kind == 2 else (n.output, n.input):
@@ -404,7 +404,7 @@ def structure(r, model, seeds):
 
 
 def graft(r, model, seeds):
-    """Nodes of another model, fed by edges of this one; perhaps within a subgraph or a function."""
+    """Adds nodes of another model, fed by edges of this one, possibly within a subgraph or a function."""
     other = seeds.pick(r)[1]
     g = model.graph
     names = edges(model)
@@ -449,7 +449,7 @@ def graft(r, model, seeds):
         if r.random() < 0.3:
             f.node.append(helper.make_node("F" + tag, list(f.input), [tag + "again"], domain="f"))
         if r.random() < 0.3:
-            # Functions that call the one before twice.
+            # Functions that each call the previous one twice.
             for level in range(r.choice([3, 12, 40])):
                 last, f = f, model.functions.add(name="F%s%d" % (tag, level), domain="f")
                 f.input.extend(last.input)
@@ -470,7 +470,7 @@ def graft(r, model, seeds):
 
 
 def chain(r, model, seeds):
-    """An edge goes through operators that multiply dimensions or elements."""
+    """Inserts operators that multiply dimensions or elements into an edge."""
     names = edges(model)
     if not names:
         return
@@ -513,12 +513,12 @@ MUTATIONS = [(attribute_value, 6), (attribute_set, 3), (operands, 5), (extents, 
 
 
 def flip(r, data):
-    """Bytes changed, put in, taken out, cut off."""
+    """Changes, inserts, removes or truncates bytes."""
     data = bytearray(data)
     for _ in range(r.choice([1, 1, 2, 8])):
         if not data:
             break
-        # Most of a large file is weights; what matters is at the end as often as at the beginning.
+        # Most of a large file is weights; structure is at the end as often as at the beginning.
         at = min(r.randrange(len(data)), r.choice([len(data), 400])) if r.random() < 0.5 else -1 - r.randrange(min(len(data), 2000))
         kind = r.randrange(4)
         if kind == 0:
@@ -535,7 +535,7 @@ def flip(r, data):
 
 
 def make(seeds, seed, index):
-    """Mutant `index`: its bytes, the options it is compiled with, and how it came to be."""
+    """Mutant `index`: its bytes, its options, and the mutations that made it."""
     r = random.Random("%d/%d" % (seed, index))
     path, model = seeds.pick(r)
     story = ["/".join(path.split(os.sep)[-2:])]
@@ -560,7 +560,7 @@ def run(command, cpu_seconds, memory):
     """A child's exit code, stderr, processor seconds and largest memory; the code is negative for a signal."""
 
     def limit():
-        # Reserved address space is more than what is used: what counts is measured afterwards.
+        # More address space is reserved than used; the memory used is measured afterwards.
         resource.setrlimit(resource.RLIMIT_AS, (memory + (2 << 30),) * 2)
         resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds) + 1,) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -578,7 +578,7 @@ def run(command, cpu_seconds, memory):
 
 
 def verdict(code, text, seconds, memory, options, size):
-    """What is wrong, in a line that is the same for the same fault; None when nothing is."""
+    """The fault, as a line that is the same for the same fault, or None."""
     if seconds > options.cpu_seconds or code == -9 and "memory allocation" not in text:
         return "more than %d s: %s" % (options.cpu_seconds, "killed" if code < 0 else "exit %d" % code)
     if code not in (0, 1):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a model costs on 64-bit Arm, without such a machine: executed instructions and cycles of the hot loops.
+"""Estimates the cost of a model on 64-bit Arm without such a machine: executed instructions and cycles of the hot loops.
 
 usage: aarch64_cost.py [--mcc MCC] [--cpu generic] [--models DIR]... [--top 6] [--onnxruntime] [--show] [--json FILE] NAME...
 
@@ -38,7 +38,7 @@ PREFIX = "m__"
 
 
 def plugin(work):
-    """The plugin, built for the qemu that is here."""
+    """The plugin, built for this machine's qemu."""
     version = re.search(r"version (\d+)", run("qemu-aarch64", "--version"))
     api = 1 if version and int(version[1]) < 9 else 4
     path = os.path.join(work, "blocks%d.so" % api)
@@ -58,14 +58,14 @@ def count(command, work, cpu, library, prefix=()):
             address, *rest = line.split()
             size, times, *classes = map(int, rest)
             old = blocks.get(int(address, 16), (size, 0, classes))
-            # The same address translated anew, as often happens, may end elsewhere: the longer one describes it.
+            # A block is often translated again and may then end elsewhere: the longer one is used.
             longest = max(old, (size, 0, classes), key=lambda b: b[0])
             blocks[int(address, 16)] = (longest[0], old[1] + times, longest[2])
     return blocks
 
 
 def an_inference(one, two):
-    """The second run's blocks without the first one's."""
+    """The blocks that the second run executed in addition to the first."""
     left = {a: (size, times - one.get(a, (0, 0))[1], classes) for a, (size, times, classes) in two.items()}
     return {a: b for a, b in left.items() if b[1] > 0}
 
@@ -94,7 +94,7 @@ def by_symbol(blocks, executable):
 
 
 def hottest_loop(blocks, code):
-    """The innermost loop around the block that executes most instructions, and how often it goes round."""
+    """The innermost loop around the block that executes most instructions, and its number of iterations."""
     weight = lambda item: item[1][0] // 4 * item[1][1]  # noqa: E731
     address = max(blocks.items(), key=weight)[0]
     loop = aarch64_loops.innermost(code, address)
@@ -186,9 +186,9 @@ def main():
     ap.add_argument("--cpu", default="generic", help="for mcc (default: generic)")
     ap.add_argument("--qemu-cpu", default="neoverse-n1", help="the machine (default: neoverse-n1)")
     ap.add_argument("--mca", default="neoverse-n1,cortex-a55,neoverse-v1", help="cores for llvm-mca")
-    ap.add_argument("--top", type=int, default=6, help="kernels to tell of (default: 6)")
+    ap.add_argument("--top", type=int, default=6, help="kernels to report (default: 6)")
     ap.add_argument("--models", action="append", default=[], metavar="DIR", help="look here for NAME.onnx")
-    ap.add_argument("--work", default=os.path.join(ROOT, "target", "aarch64"), help="for everything it makes")
+    ap.add_argument("--work", default=os.path.join(ROOT, "target", "aarch64"), help="folder for all output")
     ap.add_argument("--onnxruntime", action="store_true", help="count ONNX Runtime too")
     ap.add_argument("--show", action="store_true", help="print the loops")
     ap.add_argument("--json", metavar="FILE")

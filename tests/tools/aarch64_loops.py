@@ -1,4 +1,4 @@
-"""Inner loops of an aarch64 executable, and what llvm-mca says of them (needs llvm-objdump and llvm-mca, LLVM 19)."""
+"""Inner loops of an aarch64 executable, and llvm-mca's estimates of them (needs llvm-objdump and llvm-mca, LLVM 19)."""
 import re
 import subprocess
 
@@ -9,7 +9,7 @@ DOTS = {"sdot": 4, "udot": 4, "usdot": 4, "sudot": 4, "smmla": 8, "ummla": 8, "u
 LONG = {"smlal", "smlal2", "umlal", "umlal2"}
 VECTOR = {"fmla", "fmls", "mla", "mls"}
 SCALAR = {"fmadd", "fmsub", "fnmadd", "fnmsub", "madd", "msub"}
-# A loop of independent ones of a kind shows what a core can do: destination is v0, v1, ...
+# A loop of independent instructions of one kind shows a core's peak: destination is v0, v1, ...
 SAMPLES = {
     "fmla": "fmla v%d.4s, v30.4s, v31.4s",
     "sdot": "sdot v%d.4s, v30.16b, v31.16b",
@@ -51,7 +51,7 @@ def loops(code):
 
 
 def innermost(code, address):
-    """The smallest loop around an address: its instructions, the last one the branch back; none: empty."""
+    """The instructions of the smallest loop around an address, the last one the branch back; empty if there is none."""
     around = [(end - start, start, end) for start, end in loops(code) if start <= address <= end]
     if not around:
         return []
@@ -60,7 +60,7 @@ def innermost(code, address):
 
 
 def kind(instruction):
-    """What multiplies in it: a key of SAMPLES, and how many multiply-adds it is; None for other instructions."""
+    """The kind of an instruction that multiplies (a key of SAMPLES) and its number of multiply-adds; None for others."""
     mnemonic, _, operands = instruction.partition(" ")
     arrangement = re.match(r"v\d+\.(\w+)", operands)
     lanes = LANES.get(arrangement[1]) if arrangement else None
@@ -74,7 +74,7 @@ def kind(instruction):
 
 
 def mca(lines, cpu, iterations=200):
-    """Cycles of an iteration, or None when llvm-mca refuses."""
+    """Cycles of an iteration, or None if llvm-mca fails."""
     done = subprocess.run([MCA, "-mtriple=aarch64-linux-gnu", "-mcpu=" + cpu, "-mattr=+dotprod,+i8mm,+fullfp16,+lse",
                            "-iterations=%d" % iterations, "-"], input="\n".join(lines) + "\n", stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True)
@@ -86,7 +86,7 @@ LIMITS = {}
 
 
 def limit(sample, cpu):
-    """Multiply-adds a cycle of registers-only code."""
+    """Multiply-adds per cycle of code that uses registers only."""
     if (sample, cpu) not in LIMITS:
         lines = [SAMPLES[sample] % (n % 24) for n in range(48)]
         cycles = mca(lines, cpu)
@@ -95,7 +95,7 @@ def limit(sample, cpu):
 
 
 def report(loop, cpus):
-    """What a loop costs: {"instructions", "multiply_adds", "kind", cpu: {"cycles", "per_cycle", "of_limit"}}."""
+    """The cost of a loop: {"instructions", "multiply_adds", "kind", cpu: {"cycles", "per_cycle", "of_limit"}}."""
     lines = [".Ltop:"] + [i for _, i in loop[:-1]] + [branch(loop[-1][1])[1]]
     counted = [k for k in (kind(i) for _, i in loop) if k]
     work = sum(n for _, n in counted)

@@ -5,7 +5,7 @@
 set -eu
 mkdir -p "$1" && cd "$1"
 if [ ! -e root/done ]; then
-  # An apt of its own, so that the machine's has no foreign architecture.
+  # A separate apt configuration, so that the machine's own gets no foreign architecture.
   mkdir -p apt/state/lists/partial apt/cache/archives/partial debs root
   : >apt/status
   own=(-o "Dir::State=$PWD/apt/state" -o "Dir::State::status=$PWD/apt/status" -o "Dir::Cache=$PWD/apt/cache" -o APT::Architecture=arm64

@@ -34,13 +34,13 @@ def write_table(path, failing, total):
 
 
 def reason(case):
-    """Kind of the failure, and the first line of what mcc says, without the figures that follow a semicolon."""
+    """Kind of the failure, and the first line of mcc's message, without the figures after a semicolon."""
     lines = case.get("reason", "").splitlines() or [""]
     return "%s: %s" % (case.get("kind", "fail"), lines[0].split(";")[0].strip()[:160])
 
 
 def case_name(folder):
-    """node/test_add for .../node/test_add."""
+    """Shortens .../node/test_add to node/test_add."""
     return "/".join(os.path.normpath(folder).split(os.sep)[-2:])
 
 
@@ -69,7 +69,7 @@ def main():
         print(line)
     print("%d of %d cases pass, %d are known to fail" % (len(cases) - len(failing), len(cases), len(table)))
     if wrong:
-        print("After a change that is meant: python tests/tools/check_cases.py %s %s --write" % (args.result, args.table))
+        print("After an intended change: python tests/tools/check_cases.py %s %s --write" % (args.result, args.table))
     print("%d passed, %d failed" % (len(cases.keys() | table.keys()) - len(wrong), len(wrong)))
     return 1 if wrong else 0
 

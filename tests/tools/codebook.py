@@ -1,4 +1,4 @@
-"""Weights as 4-bit-like indices into a small table: non-uniform quantization, as ONNX can say it.
+"""Stores weights as indices into a small table: non-uniform quantization, as expressed in ONNX.
 
 A weight becomes Gather(table, Cast(indices)): `entries` numbers that Lloyd's algorithm finds from the weight's own
 quantiles, and a byte an element. Needs numpy and onnx.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What pruning and quantization gain: compressed models against their own dense fp32 form, all compiled by mcc.
+"""Measures the gain of pruning and quantization: compressed models and their dense fp32 forms, all compiled by mcc.
 
 usage: compare_forms.py [--mcc MCC] [--cpu native] [--seconds 3] [--work DIR] [--models DIR]... [--out PREFIX]
                         [--deepsparse] [--python311 PYTHON] [NAME ...]
@@ -36,7 +36,7 @@ def dense_of(derived):
 
 
 class DeepSparse:
-    """The engine in a process of its own: a line in asks for a turn, a line out is its least time."""
+    """Runs an engine in a separate process: a line of input requests a turn, a line of output is its minimum time."""
 
     def __init__(self, python, model, specs):
         job = json.dumps({"model": model, "inputs": specs})
@@ -76,7 +76,7 @@ def deepsparse_child():
 
 
 def deepsparse_python(args):
-    """The Python that has DeepSparse."""
+    """A Python with DeepSparse installed."""
     folder = os.path.join(args.work, "deepsparse")
     python, stamp = os.path.join(folder, "bin", "python"), os.path.join(folder, "installed")
     if not os.path.exists(stamp):
@@ -140,11 +140,11 @@ def arguments():
     ap.add_argument("names", metavar="NAME", nargs="*")
     ap.add_argument("--mcc", default=os.path.join(peers.ROOT, "target", "release", "mcc"))
     ap.add_argument("--cpu", default="native", help="for mcc (default: native)")
-    ap.add_argument("--seconds", type=float, default=3, help="time an engine gets a model (default: 3; at least 3 turns)")
+    ap.add_argument("--seconds", type=float, default=3, help="time per engine and model (default: 3; at least 3 turns)")
     ap.add_argument("--work", default=os.path.join(peers.ROOT, "target", "peers"), help="for models, objects, the environments")
     ap.add_argument("--models", action="append", default=[], metavar="DIR", help="look here for NAME.onnx first")
     ap.add_argument("--deepsparse", action="store_true", help="also time DeepSparse 1.8.0 on sparse fp32 models")
-    ap.add_argument("--python311", default="python3.11", help="what makes DeepSparse's environment (default: python3.11)")
+    ap.add_argument("--python311", default="python3.11", help="creates DeepSparse's environment (default: python3.11)")
     ap.add_argument("--out", metavar="PREFIX", help="write PREFIX.md and PREFIX.json (default: WORK/forms)")
     return ap.parse_args()
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Time mcc, ONNX Runtime and OpenVINO on the development zoo, in turn within one process a model, and check their outputs.
+"""Time mcc, ONNX Runtime and OpenVINO on the development zoo, in turn within one process per model, and check their outputs.
 
 usage: compare_peers.py [--mcc MCC] [--cpu native] [--threads 1[,2]] [--rounds N] [--seconds 4] [--out PREFIX]
                         [--work DIR] [--models DIR]... [--engines mcc,onnxruntime,openvino] [--precision fp32] [NAME ...]
@@ -31,13 +31,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 REQUIREMENTS = os.path.join(HERE, "requirements-peers.txt")
 ENGINES = ("mcc", "onnxruntime", "openvino")
-# Models whose time goes into 3x3 convolutions.
+# Models that spend most of their time in 3x3 convolutions.
 HEAVY_3X3 = {"ddddocr_det_yolox", "mlsd_tiny_512", "densenet121_rand", "terrain_unet"}
-# A turn of one engine: long enough to bring its own data into the caches again.
+# Length of a turn: long enough for an engine to bring its data into the caches again.
 TURN_SECONDS = 0.03
-# Relative L2 difference from ONNX Runtime's outputs: float, and where 8-bit rounding may fall the other way.
+# Relative L2 difference from ONNX Runtime's outputs: for floats, and where 8-bit rounding may differ.
 LIMIT = {"fp32": 1e-3, "int8": 5e-2}
-# Forms of weights that say exactly which numbers they are: their models compute in fp32.
+# Weight formats that represent exact numbers: their models compute in fp32.
 EXACT = ("fp32", "sparse", "channels", "codebook")
 
 
@@ -70,7 +70,7 @@ class Mcc:
     """A model compiled by mcc, in this process."""
 
     def __init__(self, library, symbol, feeds, runtime, threads):
-        # What a C program spends before it runs the model: finding it, its shapes, its memory. It has the tensors' structs already.
+        # The time of a C program before it runs the model: loading it, its shapes, its memory; without making the tensors' structs.
         self.load = 0.0
         self.library = self.loading(ctypes.CDLL, library)
         model = Model.in_dll(self.library, symbol + "_model")
@@ -169,7 +169,7 @@ class OpenVino:
 
 
 def difference(got, want):
-    """The largest relative L2 difference of the outputs that both have; elements of other types count when unequal."""
+    """The largest relative L2 difference of common outputs; for other element types, the share of unequal elements."""
     worst = 0.0
     for name, w in want.items():
         g = got.get(name)
@@ -188,7 +188,7 @@ def difference(got, want):
 
 
 def least_turn(engine, seconds, count):
-    """Runs a turn: `count` inferences, or as many as TURN_SECONDS take; the least time in ms, and the times."""
+    """Runs a turn: `count` inferences, or as many as TURN_SECONDS take; the minimum time in ms, and all times."""
     times, end = [], time.perf_counter() + seconds
     while not times or len(times) < count and time.perf_counter() < end:
         start = time.perf_counter()
@@ -198,7 +198,7 @@ def least_turn(engine, seconds, count):
 
 
 def time_in_turns(job):
-    """What the process of one model does: the row of the table."""
+    """The measurements of one model, in a separate process: its row of the table."""
     feeds = make_inputs(job["inputs"])
     row, engines = {}, {}
     makers = {
@@ -240,7 +240,7 @@ def time_in_turns(job):
 
 
 def told(command, specs):
-    """What a command of mcc says with the inputs' shapes pinned."""
+    """The output of a command of mcc, with the inputs' shapes pinned."""
     pins = [part for k, s in specs.items() for part in ("--shape", "%s=%s" % (k, "x".join(map(str, s["shape"])))) if s["shape"]]
     done = subprocess.run(command + pins, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=900)
     if done.returncode:
@@ -249,7 +249,7 @@ def told(command, specs):
 
 
 def compile_model(mcc, cpu, threads, model, symbol, specs, folder):
-    """The shared library, and what `mcc inspect` says of the model."""
+    """The shared library, and the output of `mcc inspect` for the model."""
     library = os.path.join(folder, symbol + ".so")
     told([mcc, model, "--emit", "shared", "-o", library, "--name", symbol, "--cpu", cpu, "--threads=%d" % threads], specs)
     return library, json.loads(told([mcc, "inspect", model, "--json", "--cpu", cpu], specs))
@@ -314,7 +314,7 @@ def groups(rows):
 
 
 def sooner(rows):
-    """How many times sooner mcc has loaded than ONNX Runtime, and has its first result: geometric means."""
+    """Speed-up of mcc over ONNX Runtime in loading and in time to the first result: geometric means."""
     both = [(r["mcc"], r["onnxruntime"]) for r in rows if all("min_ms" in r.get(e, {}) for e in ("mcc", "onnxruntime"))]
     return {key: geometric([theirs[key] / mine[key] for mine, theirs in both]) for key in ("load_ms", "first_ms")}
 
@@ -366,7 +366,7 @@ def versions():
 
 
 def runtime_library(work):
-    """mcc's threads as a shared library."""
+    """mcc's thread pool as a shared library."""
     target = os.path.join(work, "runtime")
     subprocess.run(["cargo", "rustc", "--quiet", "--release", "-p", "mcc-runtime", "--features", "threads", "--crate-type", "cdylib",
                     "--target-dir", target], cwd=ROOT, check=True)
@@ -385,7 +385,7 @@ def peaks(args):
 
 
 def own_environment(work, script=__file__):
-    """Goes on with a script in a virtual environment that has the peers, if this one has not."""
+    """Restarts the script in a virtual environment with the peers, unless they are installed here."""
     try:
         import numpy, onnx, onnxruntime, openvino, onnx_ir  # noqa: F401, E401
         return
@@ -406,7 +406,7 @@ def own_environment(work, script=__file__):
 
 
 def find(names, args, zoo, derived):
-    """{name: path}: what is there already, what can be fetched, what can be derived."""
+    """{name: path}: models that exist already, can be fetched, or can be derived."""
     found = {}
     folders = args.models + [os.path.join(args.work, "zoo"), os.path.join(args.work, "derived")]
     for name in names:
@@ -442,8 +442,8 @@ def arguments():
     ap.add_argument("--mcc", default=os.path.join(ROOT, "target", "release", "mcc"))
     ap.add_argument("--cpu", default="native", help="for mcc (default: native)")
     ap.add_argument("--threads", default="1", help="comma-separated (default: 1)")
-    ap.add_argument("--rounds", type=int, default=1000, help="turns of each engine at most (default: 1000)")
-    ap.add_argument("--seconds", type=float, default=4, help="time an engine gets a model (default: 4; at least 3 turns)")
+    ap.add_argument("--rounds", type=int, default=1000, help="maximum turns per engine (default: 1000)")
+    ap.add_argument("--seconds", type=float, default=4, help="time per engine and model (default: 4; at least 3 turns)")
     ap.add_argument("--engines", default=",".join(ENGINES), help="comma-separated (default: all)")
     ap.add_argument("--precision", help="only models of this precision: fp32, int8, fp16, ...")
     ap.add_argument("--work", default=os.path.join(ROOT, "target", "peers"), help="for models, objects, the environment")
@@ -487,7 +487,7 @@ def main():
     rows, failed, limits = [], False, peaks(args)
     for name in names:
         if paths[name] is None:
-            print("%s: could not be had" % name, file=sys.stderr)
+            print("%s: not available" % name, file=sys.stderr)
             continue
         specs = zoo[derived.get(name, name)]["inputs"]
         for threads in args.threads:

@@ -33,7 +33,7 @@ from onnx import numpy_helper, version_converter
 from codebook import with_codebooks
 
 
-# Output by input channels that are zero together, where that is more than one weight.
+# Output by input channels that become zero together, if that is more than one weight.
 BLOCKS = {"r": (16, 1), "t": (16, 4), "f": (4, 1)}
 
 
@@ -64,7 +64,7 @@ def magnitudes(w, block):
 
 
 def randomise(model, sparsity=0.0, channels=None, block=(1, 1)):
-    """Weights arrive as ConstantOfShape nodes; they leave as seeded initializers."""
+    """Replaces weights that are ConstantOfShape nodes by seeded initializers."""
     g = model.graph
     rng = np.random.default_rng(1)
     init = {i.name: numpy_helper.to_array(i) for i in g.initializer}

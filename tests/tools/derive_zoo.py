@@ -44,7 +44,7 @@ def qdq(activations):
 
         model = onnx.load(src)
         if next(o.version for o in model.opset_import if not o.domain) < 13:
-            # DequantizeLinear has had its axis since 13.
+            # DequantizeLinear has an axis since version 13.
             model = version_converter.convert_version(model, 13)
         tmp = dst + ".pre.onnx"
         onnx.save(model, tmp)
@@ -69,7 +69,7 @@ def fp16(src, dst, _specs):
 
 
 def pruned(share, block):
-    """Zeroes the weights of matrix products whose runs of `block` along the last axis are the smallest."""
+    """Zeroes the weights of matrix products in the smallest runs of `block` along the last axis."""
     def make(src, dst, _specs):
         model = onnx.load(src)
         nodes = model.graph.node

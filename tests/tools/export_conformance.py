@@ -59,7 +59,7 @@ def main():
     if os.path.exists(stamp):
         shutil.rmtree(out)
     elif os.path.isdir(out) and os.listdir(out):
-        print("export_conformance: %s is not empty and no earlier export" % out, file=sys.stderr)
+        print("export_conformance: %s is neither empty nor an earlier export" % out, file=sys.stderr)
         return 2
     warnings.filterwarnings("ignore")      # some cases overflow on purpose
     for case in collect_testcases(None):

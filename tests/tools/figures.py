@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures what docs/performance.md and docs/testing.md claim of memory, compile time and reproducibility.
+"""Measures the figures on memory, compile time and reproducibility in docs/performance.md and docs/testing.md.
 
 usage: figures.py MCC MODELS_DIR [BIG_MODEL.onnx]
 
@@ -52,7 +52,7 @@ def same_twice(mcc, model, folder):
 
 
 def seconds_of(mcc, model, folder):
-    """Processor seconds of a compilation; the least of three, as others may be at work."""
+    """Processor seconds of a compilation; the minimum of three, since the machine may be busy."""
     best = float("inf")
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -64,7 +64,7 @@ def seconds_of(mcc, model, folder):
 
 
 def scales(mcc, folder):
-    """How many generated models take more than about twice the time for twice the nodes."""
+    """The number of generated models that take more than about twice the time for twice the nodes."""
     failed = 0
     for name, graph, n in scaling.MODELS:
         times = []
@@ -99,7 +99,7 @@ def main():
                 continue
             ratio = total / live if live else 1.0
             same = same_twice(mcc, model, folder)
-            # Every buffer starts on a boundary of 64 bytes, which outweighs tensors of a few elements.
+            # Every buffer is aligned to 64 bytes, which dominates the size of tensors with a few elements.
             wrong = ratio > ARENA_LIMIT and total - live > 4096 or not same
             failed += wrong
             print("%-28s arena %9d bytes, %.2f of the live tensors%s%s" %

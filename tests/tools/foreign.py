@@ -25,7 +25,7 @@ from onnx import numpy_helper
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 X86 = ["--target", "x86_64-unknown-linux-gnu", "--cpu"]
-# What it is to mcc, what links, what runs on which cores.
+# Options for mcc, the linker command, and the emulators with their cores.
 MACHINES = {
     "aarch64": (["--target", "aarch64-linux-android"], "aarch64-linux-gnu-gcc", "qemu-aarch64", ["max", "cortex-a53"]),
     "x86-64-v2": (X86 + ["x86-64-v2"], "x86_64-linux-gnu-gcc", "qemu-x86_64", ["Nehalem"]),
@@ -138,7 +138,7 @@ def emulated(mcc, case, folder, machine, atol):
 
 
 def executed(log, wanted):
-    """Addresses of the instructions of some kind that qemu translated, which it does with what it is about to run."""
+    """Addresses of instructions of some kind that qemu translated, which it does right before executing them."""
     with open(log, encoding="utf-8", errors="replace") as f:
         for line in f:
             words = re.match(r"0x([0-9a-f]+):\s+([0-9a-f]{8})\b", line)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Hashes of the objects that mcc makes: what a change of structure must leave as it was.
+"""Hashes of the objects that mcc makes, which refactoring must leave unchanged.
 
 usage: objects.py MCC MODEL_OR_DIR... [--jobs 2] [--against FILE]
 
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 
-#: How each model is compiled. `native` is left to whoever compares on one machine: the levels below are named.
+#: How each model is compiled. `native` is not among them, so that results can be compared between machines.
 WAYS = [[], ["--cpu", "native"], ["--cpu", "x86-64-v2"], ["--cpu", "x86-64-v3", "--threads", "2"],
         ["--cpu", "sapphirerapids", "-O0"], ["--target", "aarch64-linux-gnu", "--cpu", "generic"],
         ["--target", "aarch64-linux-gnu", "--cpu", "generic,+dotprod"]]
@@ -33,7 +33,7 @@ def models(paths):
 def line(mcc, model, way):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "m.o")
-        # Messages may tell of line numbers and paths; that a model is refused is what counts.
+        # Messages may contain line numbers and paths; only that a model is refused counts.
         done = subprocess.run([mcc, model, "-o", path, "--name", "m", *way], stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL)
         digest = "-"

@@ -18,7 +18,7 @@ CASES = {}
 
 
 class Model:
-    """A model being written, with the data of its inputs."""
+    """A model under construction, with the data of its inputs."""
 
     def __init__(self, opset=21):
         self.random = np.random.default_rng(7)
@@ -112,7 +112,7 @@ CODES = {"u8": U8, "s8": S8, "u16": U16, "s16": S16}
 
 
 def case(name, within=1e-5, opset=21, steps=1):
-    """Registers a case: a function that writes a model, and returns its result and what kind of numbers that holds."""
+    """Registers a case: a function that writes a model and returns its result and the kind of its numbers."""
     def register(write):
         CASES[name] = (write, within, opset, steps)
         return write
@@ -186,7 +186,7 @@ def qdq_cases():
           lambda m, d: conv_transpose(m, d, strides=(2,), kernel=(4,), pads=[1] * 2))
     layer("qdq conv_transpose, u8 weights", "u8", "u8", lambda m, d: conv_transpose(m, d, kind="u8", pads=[1] * 4))
 
-    # Batch norm between a convolution and its quantization, and weights quantized in the model: PyTorch QAT exports.
+    # PyTorch QAT exports: batch norm between a convolution and its quantization, and weights quantized in the model.
     def trained(m, data, norm=True):
         x = m.qdq(m.input((1, 8, 9, 11)), CODES[data])
         codes = (np.linspace(0.01, 0.02, 24), np.zeros(24, int), "s8")
@@ -207,7 +207,7 @@ def qdq_cases():
         w = [m.weights((16, 16, 1, 1)) for _ in range(2)]
         a, c = [m.qdq(m.op("Conv", [x, w]), CODES[data]) for w in w]
         return m.op("Relu", [m.op("Add", [a, c])])
-    # Each operand may be off by one.
+    # Each operand may be off by one step.
     layer("qdq residual sum", "u8", "u8", residual, steps=2)
 
     def einsum(m, data):
@@ -215,7 +215,7 @@ def qdq_cases():
         return m.op("MatMul", [x, m.weights((48, 40), "s8", 1)])
     layer("qdq matmul of rank 3", "u8", "u8", einsum)
 
-    # Larger than what is left as floats for being small.
+    # Larger than layers that stay floats because they are small.
     def large(m, data, kind="s8", per="channel", k=384):
         return m.op("MatMul", [m.qdq(m.input((32, k)), CODES[data]), m.weights((k, 160), kind, 1, per)])
     for data in ("u8", "u16", "s16"):
@@ -237,7 +237,7 @@ def qdq_cases():
 
 
 def exporter_cases():
-    """What exporters write around layers."""
+    """Patterns that exporters write around layers."""
     image, filters = (1, 16, 9, 11), (24, 16, 1, 1)
 
     def clipped(m, x, code, low, high):
@@ -245,7 +245,7 @@ def exporter_cases():
         q = m.op("Clip", [m.q(x, code), m.constant(low, kind), m.constant(high, kind)])
         return m.dq(q, code)
 
-    # PyTorch, whose quantizers have ranges of their own, and Brevitas.
+    # PyTorch, whose quantizers have special ranges, and Brevitas.
     def narrow(m, data):
         x = clipped(m, m.input(image), (0.05, 64, "u8"), 0, 127)
         w = m.constant(m.random.standard_normal(filters) * 0.5, "f32")
@@ -261,7 +261,7 @@ def exporter_cases():
         return m.op("Conv", [x, m.weights(filters), b])
     layer("bias of codes, one scale a channel", "u8", "u8", biased)
 
-    # ONNX Runtime's operators of its own domain, and 16 bits in them.
+    # Operators of ONNX Runtime's domain, also with 16 bits.
     def own(m, data):
         scale, zero, kind = CODES[data]
         p = [m.scale(scale), m.constant(zero, kind)]
@@ -270,7 +270,7 @@ def exporter_cases():
     for data in ("u8", "u16"):
         layer("com.microsoft QDQ " + data, data, data, own)
 
-    # Weights that move on their way: HWIO of TensorFlow, transposed and reshaped.
+    # Weights that are moved after dequantizing: HWIO of TensorFlow, transposed and reshaped.
     def moved(m, data, how):
         x = m.qdq(m.input(image), CODES[data])
         if how == "transpose":
@@ -287,7 +287,7 @@ def exporter_cases():
         return m.op("MatMul", [x, w])
     layer("weights and data that move", "s8", "s8", unsqueezed)
 
-    # Layers in 16-bit floats, with scales of theirs.
+    # Layers in 16-bit floats, with 16-bit scales.
     def half(m, data, kind):
         def pair(x, scale, zero, k, **a):
             p = [m.constant(scale, kind), m.constant(zero, k)]
@@ -298,13 +298,13 @@ def exporter_cases():
         return m.op("QuantizeLinear", [y, m.constant(0.03125, kind), m.constant(0, "s8")])
     case("QDQ in f16")(lambda m: (half(m, "s8", "f16"), "s8"))
 
-    # Requantized: two scales, one after the other.
+    # Requantized: two scales in sequence.
     def twice(m, data):
         x = m.qdq(m.qdq(m.input(image), CODES[data]), (0.0413, 100, "u8"))
         return m.op("Conv", [x, m.weights(filters)])
     layer("requantized data", "u8", "u8", twice)
 
-    # One quantization for several layers, and one layer for several quantizations.
+    # One quantization read by several layers, and one layer read by several quantizations.
     def shared(m, data):
         x = m.qdq(m.input(image), CODES[data])
         a, b = [m.op("Relu", [m.op("Conv", [x, m.weights(filters)])]) for _ in range(2)]
@@ -449,7 +449,7 @@ def qoperator_cases():
 
 
 def dynamic_cases():
-    # quantize_dynamic's spelling: one scale of the data, one or one a column of the weights.
+    # quantize_dynamic's spelling: one scale for the data, one in total or per column for the weights.
     for kind, per, zeros in (("s8", "channel", 0), ("s8", "tensor", 0), ("u8", "tensor", 3), ("u8", "channel", 1)):
         n = () if per == "tensor" else 40
         middle = (128 if kind == "u8" else 0) + zeros

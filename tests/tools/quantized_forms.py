@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every way to write a quantized layer, as a small model each: what becomes of it, and whether its results are right.
+"""Checks every way to write a quantized layer, as a small model each: its form, and whether its results are right.
 
     quantized_forms.py MCC [--cpu NAME] [-O LEVEL] [--only TEXT]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How far each layer of a quantized model is from ONNX Runtime's unoptimised run, given the same codes.
+"""Compares each layer of a quantized model with ONNX Runtime's unoptimised run, given the same codes.
 
 Each QuantizeLinear of an activation, with what is between it and the ones before, becomes a model of its own, which gets the
 codes that ONNX Runtime found in the whole model. Layers that round once differ by one step at most, where what is rounded
@@ -59,7 +59,7 @@ class Layers:
         return model
 
     def alone(self, codes, values):
-        """The model of what makes `codes`, and the names of its inputs."""
+        """The part of the model that computes `codes`, and the names of its inputs."""
         inputs, seen, nodes = set(), set(), {id(self.producer[codes])}
         stack = [self.producer[codes].input[0]]
         while stack:
@@ -117,7 +117,7 @@ def main():
         steps = np.abs(got.astype(int) - values[codes].astype(int))
         elements, differ, worst = elements + steps.size, differ + (steps > 0).sum(), max(worst, steps.max())
         if steps.max() > 1:
-            print("%s: %d elements by up to %d steps" % (codes, (steps > 1).sum(), steps.max()))
+            print("%s: %d elements differ by up to %d steps" % (codes, (steps > 1).sum(), steps.max()))
     print("%d layers, %d of %d codes differ, by %d at most" % (len(layers.codes), differ, elements, worst))
     sys.exit(int(worst > 1))
 

@@ -1,4 +1,4 @@
-"""Models of any size, for measuring how compile time grows: each function gives a graph of about `n` nodes."""
+"""Models of any size, to measure how compile time grows: each function returns a graph with about `n` nodes."""
 import numpy
 from onnx import TensorProto, helper, numpy_helper
 
@@ -8,32 +8,32 @@ def _info(name, shape):
 
 
 def _chain(n, shape, node, initializers=()):
-    """`n` nodes one behind the other; `node(i, x, y)` makes one."""
+    """A chain of `n` nodes; `node(i, x, y)` makes one."""
     name = lambda i: "x" if i == 0 else "y" if i == n else "t%d" % i
     nodes = [node(i, name(i), name(i + 1)) for i in range(n)]
     return helper.make_graph(nodes, "chain", [_info("x", shape)], [_info("y", shape)], list(initializers))
 
 
 def elementwise(n):
-    """Element-wise nodes, which share loops."""
+    """Element-wise nodes, which are fused."""
     operators = ["Sigmoid", "Sin", "Tanh", "Relu"]
     return _chain(n, [4], lambda i, x, y: helper.make_node(operators[i % 4], [x], [y]))
 
 
 def kernels(n):
-    """Nodes with a kernel each, all the same."""
+    """Equal nodes with a kernel each."""
     return _chain(n, [4, 8], lambda i, x, y: helper.make_node("Softmax", [x], [y]))
 
 
 def products(n):
-    """Layers with weights of their own."""
+    """Layers with different weights."""
     r = numpy.random.default_rng(1)
     weights = [numpy_helper.from_array(r.standard_normal((8, 8)).astype(numpy.float32), "w%d" % i) for i in range(n)]
     return _chain(n, [4, 8], lambda i, x, y: helper.make_node("MatMul", [x, "w%d" % i], [y]), weights)
 
 
 def residual(n):
-    """Blocks of four nodes around which their operand goes."""
+    """Residual blocks of four nodes."""
     nodes, last = [], "x"
     for i in range(n // 4):
         a, b, c, d = ("%s%d" % (letter, i) for letter in "abcd")
@@ -44,7 +44,7 @@ def residual(n):
 
 
 def split(n):
-    """One Split with as many outputs, which are the model's."""
+    """One Split with `n` outputs, which are the model's outputs."""
     names = ["y%d" % i for i in range(n)]
     node = helper.make_node("Split", ["x"], names, axis=0, num_outputs=n)
     return helper.make_graph([node], "split", [_info("x", [n])], [_info(y, [1]) for y in names])
@@ -89,7 +89,7 @@ def forest(n):
     return helper.make_graph(nodes, "forest", [_info("x", ["rows", 8])], [_info(last, ["rows", 1])], constants)
 
 
-#: Name, what makes the graph, nodes of the smaller of the two that are compared.
+#: Name, function, and number of nodes of the smaller of two graphs that are compared.
 MODELS = [("elementwise", elementwise, 20000), ("kernels", kernels, 4000), ("products", products, 2000),
           ("residual", residual, 4000), ("split", split, 10000), ("scan", scan, 2000), ("forest", forest, 8000)]
 

@@ -25,7 +25,7 @@ def const(_rng, shape, spec):
 
 
 def blocks(rng, shape, spec):
-    """A picture of random squares of cell x cell pixels."""
+    """An image of random squares of cell x cell pixels."""
     cell, nchw = spec["cell"], spec["layout"] == "NCHW"
     n, h, w, c = (shape[0], shape[2], shape[3], shape[1]) if nchw else shape
     a = rng.random((n, -(-h // cell), -(-w // cell), c)).repeat(cell, 1).repeat(cell, 2)[:, :h, :w]
@@ -34,7 +34,7 @@ def blocks(rng, shape, spec):
 
 
 def textlike(rng, shape, spec):
-    """NCHW: lines of words made of random strokes, ink = lo on paper = hi; text detectors fire on it."""
+    """NCHW: lines of words made of random strokes, ink = lo on paper = hi; text detectors respond to it."""
     cell = spec["cell"]
     n, channels, h, w = shape
     rows, cols = -(-h // cell), -(-w // cell)

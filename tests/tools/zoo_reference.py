@@ -87,7 +87,7 @@ def main():
     ap.add_argument("out", metavar="OUT_DIR")
     ap.add_argument("names", metavar="NAME", nargs="*", help="only these models (default: all of MODELS_DIR)")
     ap.add_argument("--zoo", default=ZOO)
-    ap.add_argument("--force", action="store_true", help="make them anew even if nothing changed")
+    ap.add_argument("--force", action="store_true", help="make them again even if nothing changed")
     args = ap.parse_args()
     ort.set_default_logger_severity(4)
     specs, tolerances = read_zoo(args.zoo)
@@ -109,7 +109,7 @@ def main():
         if not args.force and os.path.exists(os.path.join(folder, "model.onnx")) and os.path.exists(stamp):
             with open(stamp, encoding="utf-8") as f:
                 if json.load(f)["key"] == key:
-                    print("%s: there already" % name)
+                    print("%s: exists already" % name)
                     continue
         try:
             reference(model, specs[name], of_range, folder)

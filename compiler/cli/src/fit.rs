@@ -19,7 +19,7 @@ use serde_json::json;
 use super::choices::{File, Times};
 use super::options::ModelOptions;
 use super::say;
-use super::tune::GAIN;
+use super::tune::MAX_TIME_RATIO;
 
 /// Factors by which a figure is changed, the coarse ones first.
 const FACTORS: [f64; 4] = [0.75, 1.0 / 0.75, 0.9, 1.0 / 0.9];
@@ -150,7 +150,7 @@ fn loss(times: &Times, choice: i64) -> Option<Loss> {
     let best_us = times.values().copied().min_by(f64::total_cmp)?;
     // A candidate that was not measured is not known to be good.
     let chosen = times.get(&choice).copied().or_else(|| times.values().copied().max_by(f64::total_cmp))?;
-    let lost_us = if best_us < GAIN * chosen { chosen - best_us } else { 0.0 };
+    let lost_us = if best_us < MAX_TIME_RATIO * chosen { chosen - best_us } else { 0.0 };
     Some(Loss { problems: 1, best_us, lost_us })
 }
 

@@ -50,17 +50,17 @@ const INTEGERS: &[i64] = &[
 /// Floats to try as elements of small inputs.
 const FLOATS: &[f64] = &[0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e30, -1e30, 1e-30];
 /// Number of elements of an input that are replaced by hostile ones, at most.
-const SMALL: usize = 64;
+const MAX_REPLACED_ELEMENTS: usize = 64;
 /// Bytes of synthetic inputs, and of outputs and arena that a run may take.
-const MOST: usize = 4 << 20;
+const MAX_BYTES: usize = 4 << 20;
 /// Elements of inputs and outputs up to which the evaluator runs.
-const EVALUATED: usize = 4_000;
+const MAX_EVALUATED_ELEMENTS: usize = 4_000;
 /// Extents that are not refused for their size but take long.
-const LONG: Range<i64> = 1 << 22..1 << 44;
+const SLOW_EXTENTS: Range<i64> = 1 << 22..1 << 44;
 /// Seconds that a call may take.
-const SECONDS: u32 = 10;
+const CALL_SECONDS: u32 = 10;
 /// Findings reported per case.
-const ENOUGH: usize = 4;
+const MAX_FINDINGS: usize = 4;
 
 /// An input as passed: dimensions and data, which may contradict each other.
 #[derive(Clone)]
@@ -181,7 +181,7 @@ impl Hostile<'_> {
         }
         let Some(first) = first else { return Err(Error::invalid("no data set has all inputs")) };
         for variant in self.dimensions(&first).into_iter().chain(elements(&first)) {
-            if found.wrong.len() >= ENOUGH {
+            if found.wrong.len() >= MAX_FINDINGS {
                 break;
             }
             self.one(&variant, found);
@@ -252,9 +252,9 @@ impl Hostile<'_> {
     fn one(&self, inputs: &[Given], found: &mut Found) {
         let feeds: Vec<Feed<'_>> = inputs.iter().map(|g| Feed { dims: &g.dims, data: &g.data }).collect();
         let note = inputs.iter().map(Given::show).collect::<Vec<_>>().join(", ");
-        let most = if self.decides(inputs, |v| LONG.contains(&v)) { 0 } else { MOST };
+        let most = if self.decides(inputs, |v| SLOW_EXTENTS.contains(&v)) { 0 } else { MAX_BYTES };
         for place in Place::ALL {
-            let how = Guarded { place, most, seconds: SECONDS, note: &note };
+            let how = Guarded { place, most, seconds: CALL_SECONDS, note: &note };
             let ended = match guard::run(self.model, &feeds, how, self.pool) {
                 Err(e) => Err(e.to_string()),
                 Ok(Outcome::Refused(_)) => Ok("refused"),
@@ -277,9 +277,9 @@ impl Hostile<'_> {
     /// Compares with the evaluator.
     fn compare(&self, inputs: &[Given], got: &[Tensor]) -> std::result::Result<&'static str, String> {
         let elements = inputs.iter().map(|g| g.data.len() / g.dtype.size()).chain(got.iter().map(Tensor::numel));
-        let long = inputs.iter().flat_map(|g| &g.dims).any(|&d| d > EVALUATED as i64)
-            || self.decides(inputs, |v| v > EVALUATED as i64);
-        if long || elements.sum::<usize>() > EVALUATED {
+        let long = inputs.iter().flat_map(|g| &g.dims).any(|&d| d > MAX_EVALUATED_ELEMENTS as i64)
+            || self.decides(inputs, |v| v > MAX_EVALUATED_ELEMENTS as i64);
+        if long || elements.sum::<usize>() > MAX_EVALUATED_ELEMENTS {
             return Ok("not evaluated");
         }
         let tensors: Vec<Tensor> = inputs.iter().filter_map(Given::tensor).collect();
@@ -312,7 +312,7 @@ fn elements(base: &[Given]) -> Vec<Vec<Given>> {
     let mut variants = Vec::new();
     for (i, given) in base.iter().enumerate() {
         let count = given.data.len() / given.dtype.size();
-        let Some(tensor) = given.tensor().filter(|_| (1..=SMALL).contains(&count)) else { continue };
+        let Some(tensor) = given.tensor().filter(|_| (1..=MAX_REPLACED_ELEMENTS).contains(&count)) else { continue };
         let shape = tensor.shape().to_vec();
         let mut push = |tensor: Result<Tensor>| {
             let mut variant = base.to_vec();
@@ -349,7 +349,7 @@ impl Given {
     fn fill(&mut self, from: &[u8]) {
         let element = if self.dims.contains(&0) { 0 } else { self.dtype.size() };
         let bytes = self.dims.iter().try_fold(element, |n, &d| n.checked_mul(usize::try_from(d).ok()?));
-        let bytes = bytes.filter(|&n| n <= MOST).unwrap_or(0);
+        let bytes = bytes.filter(|&n| n <= MAX_BYTES).unwrap_or(0);
         let zeros = vec![0; self.dtype.size()];
         let from = if from.is_empty() { &zeros } else { from };
         self.data = from.repeat(bytes.div_ceil(from.len()));

@@ -75,7 +75,7 @@ fn layer(decision: &Decision) -> Value {
     })
 }
 
-/// How often each primitive stands in a graph and its regions.
+/// The count of each primitive in a graph and its regions.
 fn operations(graph: &Graph) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for node in graph.topological() {

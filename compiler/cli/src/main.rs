@@ -84,7 +84,7 @@ fn command() -> ExitCode {
         Ok(false) => ExitCode::from(1),
         Err(e) => {
             let kind = if matches!(e, Error::Internal(_)) { "internal error" } else { "error" };
-            if e.report().message != GONE {
+            if e.report().message != STDOUT_CLOSED {
                 tell(&format!("mcc: {kind}: {}\n", render(e.report())));
             }
             ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(3))
@@ -111,13 +111,13 @@ fn dispatch(cli: Cli) -> Result<bool> {
 }
 
 /// The error when the reader of stdout is gone (`mcc inspect | head`): only the exit status reports it.
-const GONE: &str = "stdout is closed";
+const STDOUT_CLOSED: &str = "stdout is closed";
 
 /// Prints to stdout; a failure to write is an error.
 fn say(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|e| match e.kind() {
-        ErrorKind::BrokenPipe => Error::Io(GONE.to_string().into()),
+        ErrorKind::BrokenPipe => Error::Io(STDOUT_CLOSED.to_string().into()),
         _ => Error::io("stdout", &e),
     })
 }

@@ -22,10 +22,10 @@ use super::choices::{Entry, File};
 use super::profile::MIN_RUNS;
 
 /// Share of a model's time from which a layer is tuned.
-const HOT: f64 = 0.005;
+const MIN_TIME_SHARE: f64 = 0.005;
 
 /// A candidate must take at most this share of the default's time; smaller gains are noise.
-pub const GAIN: f64 = 0.97;
+pub const MAX_TIME_RATIO: f64 = 0.97;
 
 /// Seconds per layer, by its label.
 type Times = BTreeMap<String, f64>;
@@ -109,7 +109,7 @@ impl Bench<'_> {
     fn hot(&self, compiled: Compiled, inputs: &[Tensor]) -> Result<BTreeSet<String>> {
         let times = self.measure(&[compiled], inputs)?.swap_remove(0);
         let total: f64 = times.values().sum();
-        Ok(times.into_iter().filter(|(_, t)| *t >= HOT * total).map(|(label, _)| label).collect())
+        Ok(times.into_iter().filter(|(_, t)| *t >= MIN_TIME_SHARE * total).map(|(label, _)| label).collect())
     }
 
     /// The time of every layer in each variant; the variants run in turns.
@@ -120,7 +120,7 @@ impl Bench<'_> {
         let sessions: Result<Vec<_>> = models.iter().zip(inputs?).map(|(m, own)| m.session(&own, self.pool)).collect();
         let mut sessions = sessions?;
         let mut least = vec![trace::Times::new(); sessions.len()];
-        // The first run brings weights and code into memory.
+        // The first run pages in weights and code.
         sessions.iter_mut().try_for_each(|session| session.run())?;
         let (end, mut rounds) = (Instant::now() + Duration::from_secs_f64(self.seconds), 0);
         while rounds < MIN_RUNS || Instant::now() < end {
@@ -167,7 +167,7 @@ fn fastest(asked: &Asked, variants: &[Times]) -> Entry {
         *least = least.min(time * 1e6);
     }
     let default = times.get(&asked.default).copied().unwrap_or(f64::INFINITY);
-    let best = times.iter().min_by(|a, b| a.1.total_cmp(b.1)).filter(|best| *best.1 < GAIN * default);
+    let best = times.iter().min_by(|a, b| a.1.total_cmp(b.1)).filter(|best| *best.1 < MAX_TIME_RATIO * default);
     Entry::new(best.map_or(asked.default, |best| *best.0), asked.default, times)
 }
 

@@ -21,7 +21,7 @@ fn mcc(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_mcc")).args(arguments).output().unwrap()
 }
 
-/// Runs, expects an exit status, and answers stdout and stderr.
+/// Runs mcc, checks the exit status, and returns stdout and stderr.
 fn expect(status: i32, arguments: &[&str]) -> (String, String) {
     let out = mcc(arguments);
     let (stdout, stderr) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
@@ -29,7 +29,7 @@ fn expect(status: i32, arguments: &[&str]) -> (String, String) {
     (stdout, stderr)
 }
 
-/// The numbers of an f32 `.npy` file: they follow the header, whose length is in its bytes 8 and 9.
+/// The numbers of an f32 `.npy` file, after the header, whose length is in bytes 8 and 9.
 fn floats(npy: &Path) -> Vec<f32> {
     let bytes = std::fs::read(npy).unwrap();
     let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
@@ -225,7 +225,7 @@ fn several_cpus_and_threads() {
     assert!(message.contains("apple-m1"), "{message}");
 }
 
-/// Whatever machine this is, it can pass for the plainest of its family.
+/// Any machine can imitate the plainest of its family.
 #[test]
 fn a_machine_passes_for_a_lesser_one() {
     let on = |level: &str, arguments: &[&str]| {
@@ -244,7 +244,7 @@ fn a_machine_passes_for_a_lesser_one() {
     let (code, listed) = on(level, &["cpus"]);
     assert_eq!(code, Some(0), "{listed}");
     assert!(listed.contains("native") && listed.contains("runs here") && listed.contains("lacks "), "{listed}");
-    // With nothing said, by what it has; not by what it lacks; of several by what it runs.
+    // By default for what it has; not for what it lacks; of several levels, those that it runs.
     assert_eq!(on(level, &run[..4]).0, Some(0));
     assert_eq!(on(level, &[&run[..], &["native"]].concat()).0, Some(0));
     assert_eq!(on(level, &[&run[..], &[&format!("{level},{above}")]].concat()).0, Some(0));
@@ -254,7 +254,7 @@ fn a_machine_passes_for_a_lesser_one() {
     assert!(code == Some(2) && told.contains("MCC_TEST_CPU=i386"), "{told}");
 }
 
-/// Checks change nothing but what is told.
+/// Checks change only messages.
 #[test]
 fn checked_objects_are_the_same() {
     let dir = tempfile::tempdir().unwrap();
@@ -315,13 +315,13 @@ fn tuning_writes_choices_that_compiling_takes() {
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let choices = json["choices"].as_array().unwrap();
     assert!(choices.iter().any(|c| c["us"].as_object().unwrap().len() > 1), "{text}");
-    // The same choices, the same bytes; nothing to warn of.
+    // The same choices give the same bytes, and no warnings.
     for n in [1, 2] {
         let (_, told) = expect(0, &[&digits(), "--cpu", "native", "-o", &object(n), "--choices", &file, "--name", "d"]);
         assert_eq!(told, "");
     }
     assert_eq!(std::fs::read(object(1)).unwrap(), std::fs::read(object(2)).unwrap());
-    // Choices that cannot be taken are not.
+    // Choices that are not candidates are ignored with a warning.
     let first = choices[0]["choice"].to_string();
     let foreign = text.replacen(&format!("\"choice\": {first}"), "\"choice\": 77", 1);
     std::fs::write(&file, foreign.replacen("\"problem\": \"", "\"problem\": \"no ", 2).replacen("no ", "", 1)).unwrap();

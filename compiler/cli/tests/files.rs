@@ -1,4 +1,5 @@
-//! What the command line does to files: nothing is overwritten that is read, and what belongs together comes together.
+//! How the command line treats files: inputs are never overwritten, and outputs that belong together are written
+//! together.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ fn mcc(dir: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_mcc")).args(arguments).current_dir(dir).output().unwrap()
 }
 
-/// Runs in a folder, expects an exit status, and answers stderr.
+/// Runs mcc in a folder, checks the exit status, and returns stderr.
 fn expect(status: i32, dir: &Path, arguments: &[&str]) -> String {
     let out = mcc(dir, arguments);
     let stderr = String::from_utf8(out.stderr).unwrap();
@@ -68,7 +69,7 @@ fn files_come_together_or_not_at_all() {
     let model = model.to_str().unwrap();
     expect(0, dir, &[model, "-o", "m.o", "--weights", "separate"]);
     assert_eq!(names(dir), ["m.h", "m.o", "m.weights"]);
-    // Compiled again, all are new; an error leaves all as they were.
+    // Compiling again replaces all files; an error leaves all as they were.
     let before = std::fs::read(dir.join("m.o")).unwrap();
     std::fs::write(dir.join("bad.onnx"), b"no model").unwrap();
     expect(1, dir, &["bad.onnx", "-o", "m.o"]);
@@ -92,7 +93,7 @@ fn what_cannot_be_written_is_an_error() {
         let out = command().args(arguments).stdout(full()).output().unwrap();
         let told = String::from_utf8(out.stderr).unwrap();
         assert!(out.status.code() == Some(1) && told.contains("stdout: No space left"), "{arguments:?}: {told}");
-        // A reader that goes is not told of, but what it did not read is no success.
+        // A closed stdout gives no message, but is not a success either.
         let mut child = command().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let mut told = String::new();
@@ -101,7 +102,7 @@ fn what_cannot_be_written_is_an_error() {
     }
     expect(1, dir, &[model, "-o", "/dev/full", "--header", "m.h"]);
     assert_eq!(names(dir), [] as [&str; 0]);
-    // Nor does a full stderr end in a panic.
+    // A full stderr does not cause a panic either.
     let status = command().args(["no.onnx", "-o", "m.o"]).stderr(full()).status().unwrap();
     assert_eq!(status.code(), Some(1));
 }

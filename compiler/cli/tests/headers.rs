@@ -1,4 +1,4 @@
-//! Headers compile whatever a model calls itself, its ports and its dimensions.
+//! Headers compile whatever the names of a model, its ports and its dimensions.
 
 #![cfg(unix)]
 
@@ -11,7 +11,8 @@ use mcc_proto::{
     GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto,
 };
 
-/// Keywords, macros and types of C and C++, names of generated code, and what is no identifier, ends a comment or hides.
+/// Keywords, macros and types of C and C++, names of generated code, and names that are not identifiers, end a comment
+/// or are invisible.
 const HOSTILE: &[&str] = &[
     "size_t",
     "int64_t",
@@ -78,7 +79,7 @@ const HOSTILE: &[&str] = &[
     "é",
 ];
 
-/// `y = Abs(x)` for every name, each with a dimension of the same name in front of one of two.
+/// `y = Abs(x)` for every name, each with a dimension of the same name as the first of two.
 fn model(names: &[&str]) -> Vec<u8> {
     let info = |name: &str, dimension: &str| {
         let named = DimensionValue::DimParam(dimension.to_string());
@@ -87,7 +88,7 @@ fn model(names: &[&str]) -> Vec<u8> {
         let ty = TypeProto { value: Some(Value::TensorType(tensor)), ..Default::default() };
         ValueInfoProto { name: name.to_string(), r#type: Some(ty), ..Default::default() }
     };
-    // An empty name is an operand left out, so that an input cannot have it.
+    // An empty name is an omitted operand, which an input cannot have.
     let names: Vec<&str> = names.iter().copied().filter(|n| !n.is_empty()).collect();
     let node = |name: &str| NodeProto {
         op_type: "Abs".to_string(),
@@ -111,7 +112,7 @@ fn compile(dir: &Path, arguments: &[&str]) {
     assert!(out.status.success(), "mcc {arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
-/// Compiles a source by every standard of C and C++ that the interface is of.
+/// Compiles a source with every standard of C and C++ that the interface supports.
 fn accepted(dir: &Path, source: &str) {
     for (compiler, standard, file) in [
         ("gcc", "-std=c11", "t.c"),
@@ -129,7 +130,7 @@ fn accepted(dir: &Path, source: &str) {
     }
 }
 
-/// Whether the compiler knows of characters that change the direction of writing.
+/// Whether the compiler knows characters that change the text direction.
 fn newer(compiler: &str) -> bool {
     let out = Command::new(compiler).arg("-dumpversion").output().unwrap();
     let major = String::from_utf8_lossy(&out.stdout).split('.').next().and_then(|v| v.trim().parse::<u32>().ok());
@@ -159,7 +160,7 @@ fn any_models_side_by_side() {
     for name in ["foo", "Foo", "FOO", "unix", "int", "NULL", "mcc_pool", "MCC", "_", "foo_model", "mcc.onnx"] {
         let (arguments, file) = match name {
             "mcc.onnx" => (vec!["mcc.onnx", "-o", "mcc.o", "--shape", "x=3x2"], "mcc".to_string()),
-            // Names that differ in case only are one file on some systems.
+            // Names that differ only in case are one file on some systems.
             _ => (vec!["mcc.onnx", "-o", "", "--shape", "x=3x2", "--name", name], format!("{name}_{}", source.len())),
         };
         let object = format!("{file}.o");

@@ -148,12 +148,12 @@ impl Graph {
         Graph::default()
     }
 
-    /// An empty [region](region).
+    /// An empty [`region`].
     pub fn region() -> Graph {
         Graph { is_region: true, ..Graph::default() }
     }
 
-    /// Whether it is a region of an operation: its inputs are none of the model's.
+    /// Whether it is a region of an operation; its inputs are not the model's.
     pub fn is_region(&self) -> bool {
         self.is_region
     }
@@ -209,7 +209,7 @@ impl Graph {
     /// inferred again.
     ///
     /// # Errors
-    /// Those of `f`, and when operations contradict their operands then.
+    /// When `f` fails, or operations then contradict their operands.
     pub fn map_ops(&self, f: &dyn Fn(&Op) -> Result<Op>) -> Result<Graph> {
         let (warnings, files, decisions) = (self.warnings.clone(), self.files.clone(), self.decisions.clone());
         let mut made = Graph { warnings, files, decisions, is_region: self.is_region, ..Graph::default() };
@@ -249,7 +249,7 @@ impl Graph {
         self.decisions.record(decision);
     }
 
-    /// What passes decided so far, by layer, within regions too.
+    /// The decisions so far, by layer, including those of regions.
     pub fn decisions(&self) -> Vec<&Decision> {
         let within = self.nodes().flat_map(|n| self.regions(n)).flat_map(Graph::decisions);
         self.decisions.iter().chain(within).collect()
@@ -275,7 +275,7 @@ impl Graph {
         if let Op::If(branches) = self.op(node) { branches.branches().to_vec() } else { Vec::new() }
     }
 
-    /// Rewrites all regions; tells whether `f` changed any.
+    /// Rewrites all regions; returns whether `f` changed any.
     ///
     /// # Errors
     /// Those of `f`.
@@ -386,12 +386,13 @@ impl Graph {
         self.net.add_edge(new.node.0, node.0, Use { operand, result: new.result });
     }
 
-    /// Removes a node that nothing uses. What binds symbols would else stay as long as they are seen.
+    /// Removes a node that nothing uses. A node that binds symbols would otherwise stay as long as these are used.
     pub fn remove(&mut self, node: NodeId) {
         self.net.remove_node(node.0);
     }
 
-    /// Removes every node that no output or kept value depends on; model inputs stay. Returns how many went.
+    /// Removes every node that no output or kept value depends on, except model inputs. Returns the number of removed
+    /// nodes.
     pub fn remove_dead(&mut self) -> usize {
         let live: std::collections::HashSet<NodeId> = self.topological().into_iter().collect();
         let before = self.net.node_count();
@@ -437,9 +438,9 @@ impl Graph {
         self.len() == 0
     }
 
-    /// Every node that an output or a kept value depends on, operands before users: the depth-first order from these, which
-    /// keeps a value's producer near its first user. It depends on the graph alone, not on its editing history's ids. What binds
-    /// a symbol counts as an operand of whatever has that symbol in a dimension.
+    /// Every node that an output or a kept value depends on, operands before users: the depth-first order from these,
+    /// which keeps a value's producer near its first user. It depends only on the graph, not on ids and the editing
+    /// history. The node that binds a symbol counts as an operand of every node with that symbol in a dimension.
     pub fn topological(&self) -> Vec<NodeId> {
         let binders = self.binders();
         let mut order = Vec::with_capacity(self.net.node_count());
@@ -474,7 +475,7 @@ impl Graph {
         self.nodes().flat_map(|n| self.op(n).binds().into_iter().map(move |s| (s.clone(), n))).collect()
     }
 
-    /// The symbols in a node's dimensions: of its results, of what its operation holds, and of its regions.
+    /// The symbols in the dimensions of a node: of its results, its operation and its regions.
     pub fn symbols(&self, node: NodeId) -> BTreeSet<Sym> {
         let mut symbols: BTreeSet<Sym> =
             self.types(node).iter().flat_map(|ty| &ty.shape).flat_map(Dim::symbols).collect();

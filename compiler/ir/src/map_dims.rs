@@ -7,10 +7,10 @@ use super::{Dim, Graph, If, Op, Range, Requirement, Sym, TensorType, WeightForma
 use crate::Result;
 
 impl Op {
-    /// The operation with every dimension in it, and in its regions, replaced by `f`'s result.
+    /// The operation with `f` applied to every dimension in it and in its regions.
     ///
     /// # Errors
-    /// When operations in a region contradict one another then.
+    /// When operations in a region then contradict one another.
     pub fn map_dims(&self, f: &dyn Fn(&Dim) -> Dim) -> Result<Op> {
         if let Op::If(branches) = self {
             let results = branches.results.iter().map(|ty| TensorType::new(ty.dtype, ty.shape.iter().map(f).collect()));
@@ -21,7 +21,7 @@ impl Op {
         Ok(self.map_own_dims(f))
     }
 
-    /// The symbols in the operation's own dimensions; not in those of its regions.
+    /// The symbols in the operation's own dimensions, without those of its regions.
     pub(super) fn symbols(&self) -> BTreeSet<Sym> {
         let symbols = RefCell::new(BTreeSet::new());
         if let Op::If(_) = self {

@@ -183,7 +183,7 @@ impl Op {
         }
     }
 
-    /// The symbols that it binds when it runs.
+    /// The symbols that it binds at run time.
     pub fn binds(&self) -> Vec<&Sym> {
         if let Op::NonZero { count } = self {
             return count.as_sym().into_iter().collect();

@@ -134,18 +134,18 @@ impl Requirements {
         }
     }
 
-    /// Whether a condition is among them.
+    /// Whether a condition is required.
     pub fn contains(&self, condition: &Condition) -> bool {
         self.seen.contains(&key(condition))
     }
 
-    /// Keeps those that `wanted` says, in their order.
+    /// Keeps the requirements for which `wanted` is true, in their order.
     pub fn retain(&mut self, wanted: impl Fn(&Requirement) -> bool) {
         self.list.retain(wanted);
         self.seen = self.list.iter().map(|requirement| key(&requirement.condition)).collect();
     }
 
-    /// How many there are.
+    /// The number of requirements.
     pub fn len(&self) -> usize {
         self.list.len()
     }

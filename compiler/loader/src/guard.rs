@@ -69,11 +69,11 @@ pub enum Outcome {
 }
 
 /// Initial contents of arena and outputs in the two runs: as floats NaN, and large numbers.
-const JUNK: [u8; 2] = [0xff, 0x7b];
+const INITIAL_BYTES: [u8; 2] = [0xff, 0x7b];
 /// Pattern around buffers.
-const SLACK: u8 = 0xa5;
+const SLACK_BYTE: u8 = 0xa5;
 /// Inaccessible bytes on either side.
-const MARGIN: usize = 1 << 20;
+const MARGIN_BYTES: usize = 1 << 20;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -174,7 +174,7 @@ pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Po
     let arena = buffers.of(arena_bytes, ARENA_ALIGN, "the arena", 0)?;
 
     let mut first: Option<Vec<Tensor>> = None;
-    for junk in JUNK {
+    for junk in INITIAL_BYTES {
         buffers.list[arena].bytes_mut().fill(junk);
         for (&(data, dims, _), upper) in outs.iter().zip(&upper) {
             buffers.list[data].bytes_mut().fill(junk);
@@ -267,9 +267,9 @@ impl Buffer {
     fn new(size: usize, align: usize, place: Place, what: &'static str, index: usize) -> Result<Buffer> {
         let failed = || Error::invalid(format!("no memory for {size} bytes: {}", std::io::Error::last_os_error()));
         // SAFETY: only queries a number.
-        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(super::PAGE);
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(super::MAX_PAGE_BYTES);
         let body = size.checked_next_multiple_of(page).ok_or_else(failed)?;
-        let mapped = body.checked_add(2 * MARGIN).ok_or_else(failed)?;
+        let mapped = body.checked_add(2 * MARGIN_BYTES).ok_or_else(failed)?;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_NORESERVE;
         // SAFETY: new memory, at any address.
         let map = unsafe { libc::mmap(ptr::null_mut(), mapped, libc::PROT_NONE, flags, -1, 0) };
@@ -279,13 +279,13 @@ impl Buffer {
         let map = map.cast::<u8>();
         let shift = if place == Place::End { (body - size) / align * align } else { 0 };
         // SAFETY: inside of what was just mapped.
-        let (begin, data) = unsafe { (map.add(MARGIN), map.add(MARGIN + shift)) };
+        let (begin, data) = unsafe { (map.add(MARGIN_BYTES), map.add(MARGIN_BYTES + shift)) };
         let buffer = Buffer { map, mapped, data, size, what, index };
-        // SAFETY: as above; `mprotect` takes whole pages, and `MARGIN` is some.
+        // SAFETY: as above; `mprotect` takes whole pages, and `MARGIN_BYTES` is some.
         if body > 0 && unsafe { libc::mprotect(begin.cast(), body, libc::PROT_READ | libc::PROT_WRITE) } != 0 {
             return Err(failed());
         }
-        buffer.body_mut().fill(SLACK);
+        buffer.body_mut().fill(SLACK_BYTE);
         Ok(buffer)
     }
 
@@ -302,11 +302,11 @@ impl Buffer {
     #[allow(clippy::mut_from_ref)]
     fn body_mut(&self) -> &mut [u8] {
         // SAFETY: mapped, between the margins.
-        unsafe { std::slice::from_raw_parts_mut(self.map.add(MARGIN), self.mapped - 2 * MARGIN) }
+        unsafe { std::slice::from_raw_parts_mut(self.map.add(MARGIN_BYTES), self.mapped - 2 * MARGIN_BYTES) }
     }
 
     fn shift(&self) -> usize {
-        self.data as usize - self.map as usize - MARGIN
+        self.data as usize - self.map as usize - MARGIN_BYTES
     }
 
     fn bytes(&self) -> &[u8] {
@@ -366,7 +366,7 @@ impl Buffers {
         for buffer in &self.list {
             let (shift, body) = (buffer.shift(), buffer.body_mut());
             let mut slack = (0..shift).chain(shift + buffer.size..body.len());
-            if let Some(at) = slack.find(|&at| body[at] != SLACK) {
+            if let Some(at) = slack.find(|&at| body[at] != SLACK_BYTE) {
                 let offset = at as i64 - shift as i64;
                 let _ = write!(wrong, "; offset {offset} of {}, which has {} bytes", buffer.name(), buffer.size);
             }

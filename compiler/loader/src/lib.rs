@@ -105,7 +105,7 @@ struct CModel {
 }
 
 /// At least the page size of every system.
-const PAGE: usize = 1 << 16;
+const MAX_PAGE_BYTES: usize = 1 << 16;
 
 impl Model {
     /// Loads an ELF object that was compiled for this machine.
@@ -333,7 +333,7 @@ impl Image {
         let mut size = 0;
         let mut sections = HashMap::new();
         let mut place = |size: usize, section: &object::Section<'_, '_>| {
-            let at = size.next_multiple_of((section.align() as usize).clamp(1, PAGE));
+            let at = size.next_multiple_of((section.align() as usize).clamp(1, MAX_PAGE_BYTES));
             sections.insert(section.index(), at);
             at + section.size() as usize
         };
@@ -346,7 +346,7 @@ impl Image {
             stubs.insert(symbol.index(), size);
             size += 16;
         }
-        size = size.next_multiple_of(PAGE);
+        size = size.next_multiple_of(MAX_PAGE_BYTES);
         let first_writable = size;
         for section in file.sections().filter(|s| loaded(s) && writable(s)) {
             size = place(size, &section);

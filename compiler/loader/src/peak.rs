@@ -8,9 +8,9 @@ use mcc_targets::Target;
 /// Independent accumulators: more than latency times units of any core.
 const CHAINS: usize = 12;
 /// Iterations per measurement, a fraction of a millisecond.
-const ROUNDS: u32 = 20_000;
+const ITERATIONS: u32 = 20_000;
 /// Number of measurements; the best counts.
-const TRIES: usize = 50;
+const MEASUREMENTS: usize = 50;
 
 /// The peak for `f32` in GFLOP/s, a multiply-add being two operations, with the target's widest vectors. `None` on
 /// machines for which there is no such loop.
@@ -27,13 +27,13 @@ pub fn int8_gops(target: &Target) -> Option<f64> {
 type Loop = (usize, fn(u32));
 
 fn best((multiply_adds, run): Loop) -> Option<f64> {
-    let seconds = (0..TRIES).map(|_| {
+    let seconds = (0..MEASUREMENTS).map(|_| {
         let start = Instant::now();
-        run(ROUNDS);
+        run(ITERATIONS);
         start.elapsed().as_secs_f64()
     });
     let least = seconds.fold(f64::INFINITY, f64::min);
-    (least > 0.0).then(|| 2.0 * (multiply_adds * CHAINS) as f64 * f64::from(ROUNDS) / least / 1e9)
+    (least > 0.0).then(|| 2.0 * (multiply_adds * CHAINS) as f64 * f64::from(ITERATIONS) / least / 1e9)
 }
 
 /// Defines a function that updates accumulators by an expression; the caller checks the CPU features that it needs.

@@ -1,10 +1,10 @@
-//! When the calls of a traced object start (`mcc_kernel::program::Program::traced`).
+//! Start times of the calls of a traced object (`mcc_kernel::program::Program::traced`).
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 thread_local! {
-    /// Starts of the calls of the run that this thread is in, each with its number, and the run's end.
+    /// Start times of the calls of this thread's current run, each with its number, and the run's end.
     static STAMPS: RefCell<Vec<(i32, Instant)>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -13,10 +13,10 @@ pub extern "C" fn step(number: i32) {
     STAMPS.with_borrow_mut(|stamps| stamps.push((number, Instant::now())));
 }
 
-/// Times by the number of a call; none for one that did not happen.
+/// Times by the number of a call; `None` for calls that were not executed.
 pub type Times = Vec<Option<Duration>>;
 
-/// The time that each call took in `run` on this thread.
+/// Runs a function and returns the time of each call on this thread.
 pub fn during<T>(run: impl FnOnce() -> T) -> (T, Times) {
     STAMPS.with_borrow_mut(Vec::clear);
     let result = run();
@@ -32,7 +32,7 @@ pub fn during<T>(run: impl FnOnce() -> T) -> (T, Times) {
     (result, times)
 }
 
-/// Keeps the lesser time of each call.
+/// Keeps the shorter time of each call.
 pub fn keep_least(least: &mut Times, times: Times) {
     least.resize(least.len().max(times.len()), None);
     for (least, time) in least.iter_mut().zip(times) {
@@ -40,7 +40,7 @@ pub fn keep_least(least: &mut Times, times: Times) {
     }
 }
 
-/// What a stamp itself costs: it is part of every time.
+/// The cost of a stamp, which is part of every time.
 pub fn overhead() -> Duration {
     let (_, times) = during(|| (0..1000).for_each(|n| step(n)));
     times.into_iter().flatten().min().unwrap_or_default()

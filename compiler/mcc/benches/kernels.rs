@@ -1,7 +1,8 @@
-//! Kernels, each as a model of one operation: through the passes, the object and the loader, with what this machine has.
+//! Benchmarks of kernels, each as a model of one operation: through the passes, the object and the loader, for this
+//! machine.
 //!
-//! `cargo bench --bench kernels [FILTER]`. Where an operation multiplies and adds, "Gelem/s" is thousand million
-//! operations a second, a multiply-add being two; elsewhere the throughput is of the bytes read and written.
+//! `cargo bench --bench kernels [FILTER]`. For operations that multiply and add, "Gelem/s" is GFLOP/s; for others the
+//! throughput is in bytes read and written.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -15,12 +16,12 @@ use mcc::passes::{self, Effort};
 use mcc::{codegen, kernel};
 use mcc_targets::Config;
 
-/// Numbers of both signs, the same in every run.
+/// Seeded numbers of both signs.
 fn numbers(shape: &[usize]) -> Tensor {
     Random::new(1).floats(shape, 1.0).expect("as many values as elements")
 }
 
-/// A graph of one input, which `body` goes on from.
+/// A graph of one input, completed by `body`.
 fn graph(shape: &[usize], body: impl FnOnce(&mut Graph, Value) -> Value) -> (Graph, Tensor) {
     let (mut graph, input) = (Graph::new(), numbers(shape));
     let x = graph.add_input("x", input.ty());

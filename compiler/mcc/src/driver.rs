@@ -19,7 +19,7 @@ use crate::{codegen, kernel, loader, onnx, passes, symbol};
 /// Bytes of weights that an object can hold: x86-64 instructions address 2 GB, code included.
 pub const EMBEDDED_LIMIT: usize = (1 << 31) - (1 << 27);
 
-/// Where a model is.
+/// A model to compile.
 #[derive(Debug, Clone)]
 pub enum Source {
     /// An ONNX file; it names its external data relative to its folder.
@@ -43,7 +43,7 @@ impl From<Bytes> for Source {
 /// How to compile a model.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The machine to compile for, and what is wanted of its code.
+    /// The machine to compile for, and the options for its code.
     pub config: Config,
     /// Further CPUs of the machine, with fewer features, that the object also has code for; the plainest first.
     pub plainer: Vec<Config>,
@@ -98,7 +98,7 @@ impl Options {
         })
     }
 
-    /// What is wanted of the code for each CPU, the plainest first.
+    /// The configuration for each CPU, the plainest first.
     pub fn configs_mut(&mut self) -> impl Iterator<Item = &mut Config> {
         self.plainer.iter_mut().chain([&mut self.config])
     }
@@ -128,7 +128,7 @@ impl Compiled {
         &all[..all.len() - usize::from(self.weights.is_some())]
     }
 
-    /// The object file: ELF, Mach-O or COFF, as the target has it.
+    /// The object file: ELF, Mach-O or COFF, depending on the target.
     pub fn object(&self) -> &[u8] {
         &self.code.object
     }
@@ -141,7 +141,7 @@ impl Compiled {
     /// Loads the object into this process.
     ///
     /// # Errors
-    /// When it is not for this machine, or needs what its CPU lacks.
+    /// When it is not for this machine, or needs CPU features that this machine lacks.
     pub fn load(&self) -> Result<loader::Model> {
         loader::Model::load(&self.code.object)
     }

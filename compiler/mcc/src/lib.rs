@@ -1,5 +1,5 @@
-//! mcc: an ahead-of-time compiler from ONNX models to native object code, as a library. The command `mcc` is made of it; build
-//! scripts have [`mcc-build`](https://docs.rs/mcc-build).
+//! mcc: an ahead-of-time compiler from ONNX models to native object code, as a library. The command `mcc` uses it;
+//! build scripts can use [`mcc-build`](https://docs.rs/mcc-build).
 //!
 //! ```
 //! use mcc::{Options, Target};
@@ -23,7 +23,7 @@
 //! # }
 //! ```
 //!
-//! What a model's layers became can be looked at: the optimised graph and the program print as text.
+//! The results of all stages can be inspected: the optimised graph and the program print as text.
 //!
 //! ```
 //! # use mcc::{Options, Target};
@@ -38,7 +38,8 @@
 //! # }
 //! ```
 //!
-//! Errors are values: [`Error`] says whose fault it is, where it is and what can be done, all that a stage found at once.
+//! Errors are values: [`Error`] says whose fault it is, where, and what to do; it lists all blockers that a stage
+//! found.
 //!
 //! ```
 //! use bytes::Bytes;

@@ -1,14 +1,14 @@
-//! A stack for the compiler's recursion over nested graphs and expressions, whose depth is bounded but larger than what
-//! threads usually have.
+//! A stack for the compiler's recursion over nested graphs and expressions, whose depth is bounded but may exceed what
+//! the usual stack of a thread holds.
 
 use std::thread;
 
 use mcc_ir::{Error, Result};
 
-/// Bytes of stack. Only what is touched takes memory.
+/// Bytes of stack. Only touched pages take memory.
 const STACK_BYTES: usize = 256 << 20;
 
-/// Runs `work` on a large stack. A panic in it, which is a fault of the compiler, becomes an internal error.
+/// Runs `work` on a large stack. A panic in it, which is a bug in the compiler, becomes an internal error.
 pub fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("mcc".to_string()).stack_size(STACK_BYTES);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Width of the page.
-const WIDTH: usize = 116;
+const PAGE_COLUMNS: usize = 116;
 
 fn document() -> String {
     let mut domains: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -18,11 +18,11 @@ fn document() -> String {
     for (domain, names) in domains {
         let title = if domain.is_empty() { "ai.onnx" } else { domain };
         text += &format!("\n## {title} ({})\n", names.len());
-        let mut column = WIDTH;
+        let mut column = PAGE_COLUMNS;
         for (n, name) in names.iter().enumerate() {
             let last = n + 1 == names.len();
             let word = if last { (*name).to_string() } else { format!("{name},") };
-            if column + 1 + word.len() > WIDTH {
+            if column + 1 + word.len() > PAGE_COLUMNS {
                 text += "\n";
                 column = 0;
             } else {

@@ -12,7 +12,7 @@ use mcc_targets::{Config, Target};
 const CPUS: [&str; 4] = ["native", "native-avx512vbmi", "x86-64-v3+avxvnni", "x86-64-v3"];
 
 /// Distance from a tie, in steps, within which results may differ.
-const NEAR: f64 = 2e-3;
+const MAX_TIE_DISTANCE: f64 = 2e-3;
 
 /// A graph under construction, its inputs, and the values that are rounded to its outputs.
 struct Model {
@@ -151,7 +151,7 @@ impl Model {
             assert_eq!(got.ty(), want.ty());
             let mut differ = 0;
             for (i, (g, w)) in got.to_f64s().into_iter().zip(want.to_f64s()).enumerate() {
-                let near = (scaled[i] - scaled[i].floor() - 0.5).abs() < NEAR;
+                let near = (scaled[i] - scaled[i].floor() - 0.5).abs() < MAX_TIE_DISTANCE;
                 let allowed = g == w || (g - w).abs() <= 1.0 && (near || several);
                 assert!(allowed, "{cpu}: element {i}: {g}, not {w}, of {}", scaled[i]);
                 differ += usize::from(g != w);

@@ -30,9 +30,9 @@ pub struct Builder {
     /// The remaining budget for operations and constants.
     pub budget: Budget,
     contents: HashMap<Value, Content>,
-    /// The graphs around the region that is built, the model's first.
+    /// The graphs around the region under construction, the model's first.
     around: Vec<Around>,
-    /// Symbols that operations bind while the model runs.
+    /// Symbols that operations bind at run time.
     counted: Vec<Sym>,
 }
 

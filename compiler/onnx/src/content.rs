@@ -10,7 +10,7 @@ use mcc_ir::eval::eval_op;
 use mcc_ir::{BinaryOp, DType, Dim, Op, ReduceKind, Tensor, TensorType, UnaryOp};
 
 /// Elements of larger tensors are not tracked.
-pub const LIMIT: usize = 4096;
+pub const MAX_KNOWN_ELEMENTS: usize = 4096;
 
 /// A known element, whatever the tensor's type.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,7 +75,7 @@ pub fn compare(a: &Dim, b: &Dim) -> Option<std::cmp::Ordering> {
 
 /// The elements of a constant, if it is small enough.
 pub fn of_tensor(t: &Tensor) -> Option<Content> {
-    if t.numel() > LIMIT {
+    if t.numel() > MAX_KNOWN_ELEMENTS {
         return None;
     }
     Some(if t.dtype().is_float() {
@@ -165,7 +165,7 @@ fn moved(op: &Op, places: &[Tensor], shape: &[usize]) -> Option<Vec<usize>> {
 /// The elements of the first result of `op`, if the operands' elements determine them.
 pub fn evaluate(op: &Op, operands: &[(Content, &TensorType)], result: &TensorType) -> Option<Content> {
     let shape = result.fixed_shape()?;
-    let numel = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= LIMIT)?;
+    let numel = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_KNOWN_ELEMENTS)?;
     let dtype = result.dtype;
     let x = Operands { all: operands, shape };
     let elements: Option<Vec<Known>> = match op {

@@ -55,12 +55,13 @@ const SAFETENSORS: Kind = (
     "weights without a model (safetensors)",
     "export the model that they belong to, such as with optimum-cli export onnx",
 );
-const PAGE: Kind = ("a web page", "the download is a page about the model, or an error page: fetch the file itself");
+const WEB_PAGE: Kind =
+    ("a web page", "the download is a page about the model, or an error page: fetch the file itself");
 const OPENVINO: Kind = ("an OpenVINO model", "give the .onnx file that it was made from");
 const TEXT: Kind = ("text", "mcc reads ONNX's binary format");
 
 /// Bytes that are searched if the first ones are not conclusive.
-const LOOK: usize = 4096;
+const SEARCHED_BYTES: usize = 4096;
 
 /// Refuses files of other known kinds.
 ///
@@ -97,7 +98,9 @@ fn kind(bytes: &[u8]) -> Option<Kind> {
     let start = text(bytes)?.trim_start_matches('\u{feff}').trim_start().to_ascii_lowercase();
     match () {
         () if start.starts_with("<?xml") && start.contains("<net ") => Some(OPENVINO),
-        () if start.starts_with("<!doctype html") || start.starts_with("<html") || start.starts_with('<') => Some(PAGE),
+        () if start.starts_with("<!doctype html") || start.starts_with("<html") || start.starts_with('<') => {
+            Some(WEB_PAGE)
+        }
         () => Some(TEXT),
     }
 }
@@ -105,7 +108,7 @@ fn kind(bytes: &[u8]) -> Option<Kind> {
 /// Zip archives are distinguished by the names in them.
 fn archive(bytes: &[u8]) -> Kind {
     // A name is at the beginning of its file, and all names are together at the end.
-    let ends = [&bytes[..bytes.len().min(LOOK)], &bytes[bytes.len().saturating_sub(16 * LOOK)..]];
+    let ends = [&bytes[..bytes.len().min(SEARCHED_BYTES)], &bytes[bytes.len().saturating_sub(16 * SEARCHED_BYTES)..]];
     let has = |name: &[u8]| ends.iter().any(|part| part.windows(name.len()).any(|w| w == name));
     match () {
         () if has(b"data.pkl") || has(b"constants.pkl") => TORCH,
@@ -117,11 +120,11 @@ fn archive(bytes: &[u8]) -> Kind {
 
 /// The first bytes as text, if they are text.
 fn text(bytes: &[u8]) -> Option<&str> {
-    let start = &bytes[..bytes.len().min(LOOK)];
+    let start = &bytes[..bytes.len().min(SEARCHED_BYTES)];
     let text = match std::str::from_utf8(start) {
         Ok(text) => text,
         // The last character may be cut.
-        Err(e) if e.error_len().is_none() && bytes.len() > LOOK => {
+        Err(e) if e.error_len().is_none() && bytes.len() > SEARCHED_BYTES => {
             std::str::from_utf8(&start[..e.valid_up_to()]).ok()?
         }
         Err(_) => return None,

@@ -12,7 +12,7 @@ use super::{content, tensor};
 use mcc_ir::{Dim, Value};
 
 /// Contradictions that are reported individually.
-const MAX_TOLD: usize = 5;
+const MAX_REPORTED: usize = 5;
 
 /// The contradictions found.
 #[derive(Default)]
@@ -47,8 +47,8 @@ impl Hints {
 
     /// The warnings: the first contradictions, and the number of the others.
     pub fn warnings(mut self) -> Vec<String> {
-        let more = self.contradictions.len().saturating_sub(MAX_TOLD);
-        self.contradictions.truncate(MAX_TOLD);
+        let more = self.contradictions.len().saturating_sub(MAX_REPORTED);
+        self.contradictions.truncate(MAX_REPORTED);
         if more > 0 {
             self.contradictions.push(format!("{more} more results differ from their declared types"));
         }

@@ -31,18 +31,18 @@ const MAX_DEPTH: usize = 64;
 type Versions = HashMap<String, i64>;
 type Functions = HashMap<(String, String, String), Rc<FunctionProto>>;
 
-/// Names of one graph.
+/// The names of one graph.
 struct Scope {
     names: HashMap<String, Item>,
-    /// How many regions deep its values are.
+    /// The nesting depth of the region that its values are in.
     depth: usize,
 }
 
-/// The walk's state.
+/// The state of the walk.
 pub struct Walk {
     /// The graph under construction.
     pub b: Builder,
-    /// What names stand for, the innermost graph's last.
+    /// The names of each enclosing graph and their values, the innermost last.
     scopes: Vec<Scope>,
     versions: Rc<Versions>,
     functions: Rc<Functions>,

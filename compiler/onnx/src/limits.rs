@@ -6,7 +6,7 @@ use mcc_ir::{Error, Result};
 /// The limits that `--limit NAME=N` sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Operations that functions, loops and operators expand to, in addition to [`PER_NODE`] per node of the file.
+    /// Operations that functions, loops and operators expand to, in addition to [`FREE_PER_NODE`] per node of the file.
     pub nodes: u64,
     /// Steps of an unrolled loop.
     pub steps: u64,
@@ -17,7 +17,7 @@ pub struct Limits {
 }
 
 /// Operations per node of the file that do not count against [`Limits::nodes`].
-const PER_NODE: u64 = 64;
+const FREE_PER_NODE: u64 = 64;
 
 impl Default for Limits {
     fn default() -> Limits {
@@ -66,7 +66,7 @@ impl Budget {
     /// Unused limits, for a file with `nodes` nodes and `bytes` bytes.
     pub fn new(limits: &Limits, nodes: usize, bytes: usize) -> Budget {
         let mut limits = limits.clone();
-        limits.nodes = limits.nodes.saturating_add(PER_NODE.saturating_mul(nodes as u64));
+        limits.nodes = limits.nodes.saturating_add(FREE_PER_NODE.saturating_mul(nodes as u64));
         limits.constants = limits.constants.saturating_add(2 * bytes as u64);
         Budget { limits, nodes: 0, bytes: 0 }
     }
@@ -134,7 +134,7 @@ mod tests {
         limits.set("constants", 0).expect("a limit");
         assert!(limits.set("node", 10).is_err());
         let mut budget = Budget::new(&limits, 1, 100);
-        assert!(budget.nodes(10 + PER_NODE).is_ok());
+        assert!(budget.nodes(10 + FREE_PER_NODE).is_ok());
         let error = budget.nodes(1).expect_err("one too many").report().to_string();
         assert!(error.contains("the limit of 74") && error.contains("--limit nodes=N"), "{error}");
         budget.spend(200);

@@ -12,7 +12,7 @@ use super::node::place;
 use mcc_ir::{Error, Result};
 
 /// Maximum nodes of a cycle that an error names.
-const MAX_NAMED: usize = 8;
+const MAX_NAMED_NODES: usize = 8;
 
 /// The nodes that a graph's outputs need.
 pub struct NodeOrder<'a> {
@@ -134,9 +134,9 @@ fn cycle(nodes: &[NodeProto], stuck: &HashSet<usize>, givers: &HashMap<&str, usi
         path.extend(uses(&nodes[at]).iter().filter_map(|u| givers.get(u).copied()).find(|n| stuck.contains(n)));
     }
     let mut names: Vec<String> = path.iter().map(|&n| place(&nodes[n])).collect();
-    if names.len() > MAX_NAMED {
-        let others = names.len() - MAX_NAMED;
-        names.splice(MAX_NAMED - 1..names.len() - 1, [format!("{others} more")]);
+    if names.len() > MAX_NAMED_NODES {
+        let others = names.len() - MAX_NAMED_NODES;
+        names.splice(MAX_NAMED_NODES - 1..names.len() - 1, [format!("{others} more")]);
     }
     Error::invalid(format!("nodes form a cycle, each uses what the next one gives: {}", names.join(", ")))
 }

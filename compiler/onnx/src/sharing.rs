@@ -33,7 +33,7 @@ pub fn apart(uses: &[Use]) -> Option<Naming> {
 pub fn required(graph: &Graph, uses: &[Use]) -> Option<Naming> {
     let mut parents: HashMap<String, String> = HashMap::new();
     for requirement in required_within(graph) {
-        // That a product of extents can be addressed says nothing of either.
+        // That a product of extents can be addressed says nothing about the extents.
         if matches!(requirement.condition, Condition::Fits(_)) {
             continue;
         }
@@ -50,7 +50,7 @@ pub fn required(graph: &Graph, uses: &[Use]) -> Option<Naming> {
     naming.values().any(|&n| n > 0).then_some(naming)
 }
 
-/// Everything that a graph, its nodes and its regions require.
+/// The requirements of a graph, its nodes and its regions.
 fn required_within(graph: &Graph) -> Vec<&Requirement> {
     let nodes = graph.topological();
     let own = nodes.iter().flat_map(|&node| graph.required_by(node));
@@ -58,7 +58,7 @@ fn required_within(graph: &Graph) -> Vec<&Requirement> {
     graph.requires.iter().chain(own).chain(within).collect()
 }
 
-/// What a user should know of names that stand for several dimensions.
+/// Warnings about names that stand for several dimensions.
 pub fn warnings(uses: &[Use]) -> Vec<String> {
     let mut by_name: BTreeMap<&str, BTreeMap<&str, Vec<String>>> = BTreeMap::new();
     for u in uses {

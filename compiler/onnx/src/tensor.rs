@@ -77,7 +77,7 @@ pub fn shape(dims: &[i64]) -> Result<Vec<usize>> {
 }
 
 /// Maximum bytes of the dense form of a sparse tensor; no weights are larger.
-const MAX_DENSE: usize = 1 << 36;
+const MAX_DENSE_BYTES: usize = 1 << 36;
 
 /// The dense form of a sparse tensor.
 ///
@@ -91,7 +91,7 @@ pub fn sparse(proto: &SparseTensorProto, external: &mut ExternalData) -> Result<
     let (values, indices) = (tensor(values, external)?, tensor(indices, external)?);
     let shape = shape(&proto.dims)?;
     let size = values.dtype().size();
-    let bytes = shape.iter().try_fold(size, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_DENSE);
+    let bytes = shape.iter().try_fold(size, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_DENSE_BYTES);
     let bytes = bytes.ok_or_else(|| Error::invalid(format!("a sparse tensor of shape {shape:?} is too large")))?;
     let &[count] = values.shape() else {
         return Err(Error::invalid(format!("a sparse tensor's values have shape {:?}, not one axis", values.shape())));
@@ -163,8 +163,8 @@ fn packed_bits(dtype: DType) -> Option<usize> {
 /// Small data as a copy: a few bytes of a memory-mapped file would keep all of it in memory after the weights that
 /// they came with are packed. Large data stays a window of the file.
 fn small_copy(data: &Bytes) -> Bytes {
-    const SMALL: usize = 64 << 10;
-    if data.len() <= SMALL { Bytes::copy_from_slice(data) } else { data.clone() }
+    const MAX_COPIED_BYTES: usize = 64 << 10;
+    if data.len() <= MAX_COPIED_BYTES { Bytes::copy_from_slice(data) } else { data.clone() }
 }
 
 fn from_raw(dtype: DType, numel: usize, raw: Bytes) -> Result<Bytes> {

@@ -1,11 +1,11 @@
 //! Passes: graph rewrites that do not depend on how kernels are written.
 //!
-//! [Regions](mcc_ir::If) are rewritten at the same stage, by the same passes, each as a graph of its own: no pass but `conditions`
-//! looks into one from outside.
+//! The same passes rewrite [regions](mcc_ir::If), at the same stage, each as a graph of its own: only `conditions` looks into
+//! a region from outside.
 //!
-//! A pass takes a valid graph and leaves a valid graph that computes the same (up to rounding where a pass says so),
-//! tells whether it changed anything, and changes nothing when it runs again on its own result. Passes are near
-//! linear in nodes and bytes of constants. [`PIPELINE`] is the one place that knows their order.
+//! A pass takes a valid graph and leaves a valid graph that computes the same values (up to rounding where the pass
+//! says so), returns whether it changed anything, and changes nothing when run again on its own result. Its time is
+//! about linear in nodes and bytes of constants. [`PIPELINE`] is the only place that defines the order.
 
 mod canonical;
 mod layout;
@@ -90,24 +90,12 @@ pub const PIPELINE: &[Phase] = &[
             pass(
                 "conditions",
                 canonical::conditions::run,
-                "after constants: a known condition's branch, and weights that a region was given, are seen by all others",
+                "after constants: all other passes then see a known condition's branch, and weights passed to a region",
             ),
-            pass(
-                "algebra",
-                canonical::algebra::run,
-                "brings spellings of one thing to one form before patterns look for it",
-            ),
-            pass(
-                "scatters",
-                canonical::scatters::run,
-                "before slices: concatenations of slices are what becomes of them",
-            ),
-            pass(
-                "slices",
-                canonical::slices::run,
-                "turns constant gathers into slices, which the other passes see through",
-            ),
-            pass("cse", canonical::cse::run, "before patterns: two equal spellings of a mean are then one value"),
+            pass("algebra", canonical::algebra::run, "brings expressions to the form that later patterns match"),
+            pass("scatters", canonical::scatters::run, "before slices, since scatters become concatenations of slices"),
+            pass("slices", canonical::slices::run, "turns constant gathers into slices, which the other passes handle"),
+            pass("cse", canonical::cse::run, "before patterns: two equal means are then one value"),
             pass(
                 "fuse_patterns",
                 canonical::fuse_patterns::run,
@@ -291,13 +279,13 @@ fn run_one(pass: &Pass, graph: &mut Graph, config: &Config, stage: Stage) -> Res
 fn run_within(pass: &Pass, graph: &mut Graph, config: &Config) -> Result<bool> {
     let changed = (pass.run)(graph, config)?;
     if changed {
-        // Rewrites leave what they replaced behind; without this it would count as a user of its operands.
+        // Rewrites leave replaced nodes behind, which would count as users of their operands.
         graph.remove_dead();
     }
     Ok(graph.edit_regions(&mut |region| run_within(pass, region, config))? || changed)
 }
 
-/// The pass of a name.
+/// The pass with a name.
 pub fn find(name: &str) -> Option<&'static Pass> {
     PIPELINE.iter().flat_map(|phase| phase.passes).find(|pass| pass.name == name)
 }

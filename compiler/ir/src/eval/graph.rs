@@ -7,7 +7,7 @@ use crate::{Dim, Graph, If, NodeId, Op, Sym, Tensor, TensorType, Value};
 use crate::{Error, Result};
 
 /// Maximum number of elements of an input that symbols are bound to.
-const MAX_ELEMENTS: usize = 64;
+const MAX_BOUND_ELEMENTS: usize = 64;
 
 /// An element as the value of a symbol; for a float, its bits.
 fn element(tensor: &Tensor, i: usize) -> i64 {
@@ -45,7 +45,7 @@ impl Bindings {
                     bindings.bind(symbol, extent as i64)?;
                 }
             }
-            for i in 0..tensor.numel().min(MAX_ELEMENTS) {
+            for i in 0..tensor.numel().min(MAX_BOUND_ELEMENTS) {
                 bindings.bind(&Sym(format!("{name}[{i}]").into()), element(tensor, i))?;
             }
         }
@@ -104,10 +104,10 @@ pub fn eval_graph(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
     eval_graph_with(graph, inputs, &mut |_, _, _| {})
 }
 
-/// Sees, and may change, the results of a node of a graph.
+/// Sees, and may change, the results of a node.
 pub type Observer<'o> = dyn FnMut(&Graph, NodeId, &mut [Tensor]) + 'o;
 
-/// The same; `observer` sees every node's results, in regions too, before others take them.
+/// The same; `observer` sees every node's results, in regions too, before they are used.
 ///
 /// # Errors
 /// As [`eval_graph`].

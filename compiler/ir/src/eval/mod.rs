@@ -61,7 +61,7 @@ fn empty(types: &[TensorType]) -> Option<Vec<Tensor>> {
 }
 
 fn eval(op: &Op, x: &[Tensor], types: &[TensorType]) -> Result<Vec<Tensor>> {
-    // Nothing is computed at once, however long its other axes are.
+    // Returns at once if there are no elements, however long the other axes are.
     if let Some(nothing) = empty(types).filter(|_| !matches!(op, Op::If(_))) {
         return Ok(nothing);
     }

@@ -1,9 +1,10 @@
-//! Graphs within a graph: what an operation that decides at run time may run.
+//! Regions: graphs within a graph, one of which an operation runs at run time.
 //!
-//! A region is a graph like any other, so that inference, verifier, text form, evaluator and passes work on it as on a model. It
-//! is isolated: its inputs are the operands that the operation hands it, in order (their names are these numbers), and its
-//! outputs are the operation's results. Values of the graph around it are not seen; symbols are, and symbols that the region's
-//! own operations bind are known within it alone. What the region requires is asked where it runs, and only there.
+//! A region is an ordinary graph, so inference, verifier, text form, evaluator and passes work on it as on a model. It
+//! is isolated: its inputs are the operands that the operation passes to it, in order (their names are these numbers),
+//! and its outputs are the operation's results. Values of the surrounding graph are not visible; its symbols are, and
+//! symbols that the region's own operations bind are known within it only. The region's requirements are checked where
+//! it runs, and only there.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -12,36 +13,36 @@ use super::{Graph, Value};
 use crate::{Dim, Sym, TensorType};
 use crate::{Error, Result};
 
-/// Two regions of which a condition takes one.
+/// Two regions, of which a condition runs one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct If {
-    /// Runs when the condition is true.
+    /// Runs if the condition is true.
     pub then: Graph,
-    /// Runs when it is not.
+    /// Runs if it is false.
     pub otherwise: Graph,
-    /// Types of the results. Where the branches' extents differ stands one of `binds`.
+    /// Types of the results. Extents that differ between the branches are symbols of `binds`.
     pub results: Vec<TensorType>,
-    /// Symbols that stand for extents of the branch that was taken.
+    /// Symbols for extents of the branch that is taken.
     pub binds: Vec<Sym>,
 }
 
 impl If {
-    /// Both regions, that for true first.
+    /// Both regions, the one for true first.
     pub fn branches(&self) -> [&Graph; 2] {
         [&self.then, &self.otherwise]
     }
 
-    /// The types of what each branch takes.
+    /// The types of each branch's inputs.
     pub fn inputs(&self) -> [Vec<&TensorType>; 2] {
         self.branches().map(|region| region.inputs().iter().map(|&input| region.ty(input.into())).collect())
     }
 
-    /// The types of what each branch gives.
+    /// The types of each branch's outputs.
     pub fn outputs(&self) -> [Vec<&TensorType>; 2] {
         self.branches().map(|region| region.outputs.iter().map(|output| region.ty(output.value)).collect())
     }
 
-    /// The extent that each branch gives one of [`If::binds`].
+    /// The extent in each branch of a symbol of [`If::binds`].
     pub fn extents(&self, symbol: &Sym) -> Option<[Dim; 2]> {
         let places = self.results.iter().enumerate().flat_map(|(result, ty)| (0..ty.rank()).map(move |a| (result, a)));
         let mut bound = places.filter(|&(result, axis)| self.results[result].shape[axis].as_sym() == Some(symbol));
@@ -51,8 +52,7 @@ impl If {
     }
 }
 
-/// What tells graphs apart: inputs, operations in order, what they take, what comes out and is required. Labels and what is said
-/// of a graph to people are left out.
+/// Compares inputs, operations in order, their operands, outputs and requirements. Labels and reports are ignored.
 impl PartialEq for Graph {
     fn eq(&self, other: &Graph) -> bool {
         let (own, others) = (self.listed(), other.listed());
@@ -79,7 +79,7 @@ impl PartialEq for Graph {
 
 impl Eq for Graph {}
 
-/// Little is enough: equality decides, and constants are large.
+/// Hashes only a little, since equality is checked anyway and constants are large.
 impl Hash for Graph {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let order = self.listed();
@@ -89,11 +89,11 @@ impl Hash for Graph {
 }
 
 impl Graph {
-    /// Adds what another graph computes, requires and keeps, where its inputs are these values: those that nothing uses may be
-    /// left out. Gives what the other one's values are here.
+    /// Adds the nodes and requirements of another graph, with its inputs replaced by these values; unused inputs may be
+    /// `None`. Returns the new values by the other graph's values.
     ///
     /// # Errors
-    /// When operations contradict what they are given.
+    /// When operations contradict their new operands.
     pub fn inline(&mut self, other: &Graph, inputs: &[Option<Value>]) -> Result<HashMap<Value, Value>> {
         let given = other.inputs().iter().zip(inputs).filter_map(|(&input, &value)| Some((input.into(), value?)));
         let mut values: HashMap<Value, Value> = given.collect();
@@ -104,7 +104,7 @@ impl Graph {
                 None => {
                     let operands =
                         other.operands(node).iter().map(|v| values.get(v).copied()).collect::<Option<Vec<_>>>();
-                    let operands = operands.ok_or_else(|| Error::internal("a region uses what it is not given"))?;
+                    let operands = operands.ok_or_else(|| Error::internal("a region uses an input without a value"))?;
                     self.add_labelled(other.op(node).clone(), &operands, label).map_err(|e| e.within(label))?.into()
                 }
             };
@@ -119,7 +119,7 @@ impl Graph {
         Ok(values)
     }
 
-    /// Inputs, then all nodes that are needed, in order.
+    /// The inputs, then all needed nodes, in order.
     fn listed(&self) -> Vec<super::NodeId> {
         let inputs = self.inputs().iter().copied();
         inputs.chain(self.topological().into_iter().filter(|n| !self.inputs().contains(n))).collect()

@@ -1,10 +1,10 @@
-//! Operations with regions: what a region takes and gives is what the operation is given and declares.
+//! Operations with regions: their regions' inputs and outputs must match their operands and declared results.
 
 use super::check::Checker;
 use crate::{DType, If, TensorType};
 use crate::{Error, Result};
 
-/// One of two regions: the declared results, which both must be able to give.
+/// Two regions with declared results, which both must match.
 pub(super) fn branches(c: &mut Checker, branches: &If) -> Result<Vec<TensorType>> {
     c.dtype(0, &[DType::Bool])?;
     c.shape(0, &[], "the condition")?;
@@ -15,7 +15,7 @@ pub(super) fn branches(c: &mut Checker, branches: &If) -> Result<Vec<TensorType>
     for symbol in &branches.binds {
         let [a, b] = branches
             .extents(symbol)
-            .ok_or_else(|| Error::invalid(format!("it binds {symbol}, which is no extent of its results")))?;
+            .ok_or_else(|| Error::invalid(format!("it binds {symbol}, which is not an extent of its results")))?;
         let known = |s| c.operands.iter().any(|ty| ty.shape.iter().any(|d| d.symbols().contains(s)));
         if known(symbol) || [a, b].iter().any(|d| d.symbols().contains(symbol)) {
             return Err(Error::invalid(format!("it binds {symbol}, which is known already")));
@@ -24,7 +24,7 @@ pub(super) fn branches(c: &mut Checker, branches: &If) -> Result<Vec<TensorType>
     Ok(branches.results.clone())
 }
 
-/// Checks a region's inputs against the operands from number `first` on. Extents may be written in another way.
+/// Checks a region's inputs against the operands from index `first` on. Extents may be written differently.
 fn takes(c: &mut Checker, inputs: &[&TensorType], first: usize) -> Result<()> {
     let (want, have) = (inputs.len(), c.operands.len() - first);
     if want != have {
@@ -40,8 +40,8 @@ fn takes(c: &mut Checker, inputs: &[&TensorType], first: usize) -> Result<()> {
     Ok(())
 }
 
-/// Checks a region's outputs against declared types. Extents that are not constant may be written in another way, or equal for
-/// a reason that the region requires: the evaluator holds them against what comes out.
+/// Checks a region's outputs against declared types. Extents that are not constant may be written differently, or be
+/// equal because of the region's requirements; the evaluator checks them against the results.
 fn gives(outputs: &[&TensorType], results: &[TensorType]) -> Result<()> {
     if outputs.len() != results.len() {
         return Err(Error::invalid(format!("it gives {} results instead of {}", outputs.len(), results.len())));

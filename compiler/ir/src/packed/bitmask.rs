@@ -12,7 +12,7 @@ use crate::{DType, Tensor};
 use crate::{Error, Result};
 
 /// Bytes per word of the mask.
-const WORD: usize = 64;
+const WORD_BYTES: usize = 64;
 
 /// Masks, values and heads of packed bytes; `None` if words would not fill a tile.
 ///
@@ -22,22 +22,22 @@ pub fn mask_bytes(packed: &Tensor) -> Result<Option<[Tensor; 3]>> {
     let &[group, panels, taps, steps, tile, four] = packed.shape() else {
         return Err(Error::internal(format!("masks of bytes {:?}", packed.shape())));
     };
-    if group != 1 || !(tile * four).is_multiple_of(WORD) {
+    if group != 1 || !(tile * four).is_multiple_of(WORD_BYTES) {
         return Ok(None);
     }
     let panel = taps * steps * tile * four;
     let (mut masks, mut values, mut heads) = (Vec::new(), Vec::new(), Vec::new());
-    for (n, bytes) in packed.data().chunks_exact(WORD).enumerate() {
-        if (n * WORD).is_multiple_of(panel) {
+    for (n, bytes) in packed.data().chunks_exact(WORD_BYTES).enumerate() {
+        if (n * WORD_BYTES).is_multiple_of(panel) {
             heads.push(values.len() as i64);
         }
         masks.push(bytes.iter().enumerate().fold(0u64, |mask, (i, &b)| mask | u64::from(b != 0) << i));
         values.extend(bytes.iter().filter(|b| **b != 0));
     }
-    values.resize(values.len() + WORD, 0);
+    values.resize(values.len() + WORD_BYTES, 0);
     let masks: Vec<u8> = masks.into_iter().flat_map(u64::to_le_bytes).collect();
     Ok(Some([
-        Tensor::new(DType::I64, vec![1, panels, taps, steps, tile * four / WORD], Bytes::from(masks))?,
+        Tensor::new(DType::I64, vec![1, panels, taps, steps, tile * four / WORD_BYTES], Bytes::from(masks))?,
         Tensor::new(DType::I8, vec![values.len()], Bytes::from(values))?,
         Tensor::from_i64s(DType::I32, vec![panels], &heads)?,
     ]))
@@ -51,17 +51,17 @@ pub fn unmask_bytes(masks: &Tensor, values: &Tensor, heads: &Tensor) -> Result<T
     let &[1, panels, taps, steps, words] = masks.shape() else {
         return Err(Error::internal(format!("masks {:?}", masks.shape())));
     };
-    let mut bytes = Vec::with_capacity(masks.numel() * WORD);
+    let mut bytes = Vec::with_capacity(masks.numel() * WORD_BYTES);
     for (panel, head) in heads.to_i64s().into_iter().enumerate() {
         let mut rest = values.data().iter().skip(head as usize);
         let words = taps * steps * words;
         for word in panel * words..(panel + 1) * words {
             let mask = masks.i64_at(word);
             let byte = |bit: usize| if mask >> bit & 1 == 1 { rest.next().copied() } else { None };
-            bytes.extend((0..WORD).map(byte).map(Option::unwrap_or_default));
+            bytes.extend((0..WORD_BYTES).map(byte).map(Option::unwrap_or_default));
         }
     }
-    Tensor::new(DType::I8, vec![1, panels, taps, steps, words * WORD / 4, 4], Bytes::from(bytes))
+    Tensor::new(DType::I8, vec![1, panels, taps, steps, words * WORD_BYTES / 4, 4], Bytes::from(bytes))
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub struct Staging {
     pub abreast: usize,
     /// Output channels that share offsets: a power of two, at most [`Staging::STEP`].
     pub shared: usize,
-    /// Output channels of a block: whole groups, at most [`Staging::MOST`].
+    /// Output channels of a block: whole groups, at most [`Staging::MAX_BLOCK_CHANNELS`].
     pub block: usize,
     /// Input channels of a slice.
     pub depth: usize,
@@ -55,7 +55,7 @@ fn phases(kernel: i64, stride: i64) -> i64 {
 
 impl Staging {
     /// Maximum output channels of a block, since a slot is a byte.
-    pub const MOST: usize = 256;
+    pub const MAX_BLOCK_CHANNELS: usize = 256;
 
     /// Non-zeros loaded at once.
     pub const STEP: usize = 4;
@@ -106,8 +106,9 @@ impl Staging {
         let lines = self.lines.saturating_sub(1).saturating_mul(self.pitch) < self.span;
         let groups = self.abreast.is_power_of_two() && self.abreast >= Self::STEP;
         let groups = groups && self.shared.is_power_of_two() && self.shared <= Self::STEP;
-        let blocks =
-            self.block.is_multiple_of(self.abreast) && (1..=Self::MOST).contains(&self.block) && self.depth > 0;
+        let blocks = self.block.is_multiple_of(self.abreast)
+            && (1..=Self::MAX_BLOCK_CHANNELS).contains(&self.block)
+            && self.depth > 0;
         groups
             && blocks
             && self.lines > 0

@@ -8,7 +8,7 @@ use crate::{Dim, Sym};
 use crate::{Error, Result};
 
 /// Maximum nesting of parentheses and functions.
-const DEEPEST: usize = 100;
+const MAX_NESTING: usize = 100;
 
 impl Sym {
     /// Whether the name needs no quotes in the text form: letters, digits, `_` and `.`, optionally followed by
@@ -81,7 +81,7 @@ impl<'a> Cursor<'a> {
 
     fn factor(&mut self) -> Result<Dim> {
         self.depth += 1;
-        if self.depth > DEEPEST {
+        if self.depth > MAX_NESTING {
             return Err(self.error());
         }
         let factor = if self.eat('(') {

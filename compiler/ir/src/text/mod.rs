@@ -9,7 +9,8 @@
 //! requires batch == n
 //! ```
 //!
-//! The regions of a condition follow its line, each a graph with values of its own; spaces before a line mean nothing:
+//! The regions of a condition follow its line, each a graph with its own values; spaces at the beginning of a line are
+//! ignored:
 //!
 //! ```text
 //! %2 = if(%0, %1) {binds=[taken]} : f32[taken, 3]
@@ -23,11 +24,11 @@
 //!   end
 //! ```
 //!
-//! What stands behind `//` on a node's line is its label; lines that start with `//` are comments. Symbols that are
-//! not plain names stand in single quotes. Constants are values (up to [`SMALL`] elements), `splat` and a value, or
-//! hexadecimal bytes in memory order. For large ones of tests there are generators, which the printer does not
-//! write: `noise(seed=2)` and `sparse(seed=1, density=0.1)`, or in blocks `sparse(seed=1, density=0.1, block=[4, 16])`; see
-//! [`NonZeros`](super::random::NonZeros).
+//! The text after `//` on a node's line is its label; lines that start with `//` are comments. Symbols that are not
+//! plain names are in single quotes. Constants are values (up to [`MAX_LISTED_ELEMENTS`] elements), `splat` and a value, or
+//! hexadecimal bytes in memory order. For large constants in tests there are generators, which the printer does not
+//! use: `noise(seed=2)` and `sparse(seed=1, density=0.1)`, or in blocks `sparse(seed=1, density=0.1, block=[4, 16])`;
+//! see [`NonZeros`](super::random::NonZeros).
 
 mod attr;
 mod dim;
@@ -43,12 +44,12 @@ pub(super) use ops::operation;
 pub use parse::parse;
 pub use print::{Constants, node_signature, print, print_with, signature};
 
-/// What stands before each region of a condition, and behind the last one.
+/// The lines before each region of a condition, and after the last one.
 const REGIONS: [&str; 2] = ["then", "else"];
 const END: &str = "end";
 
-/// Constants of more elements are written as bytes.
-pub const SMALL: usize = 64;
+/// Constants with more elements are written as bytes.
+pub const MAX_LISTED_ELEMENTS: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -206,11 +206,11 @@ pub(super) fn attributes(op: &Op) -> Attrs {
 pub(super) fn binds(text: &str) -> Result<Vec<Sym>> {
     let r = Reader::new(text)?;
     let binds: Vec<Dim> = r.get("binds")?;
-    let symbol = |d: &Dim| d.as_sym().cloned().ok_or_else(|| Error::invalid(format!("{d} is no symbol")));
+    let symbol = |d: &Dim| d.as_sym().cloned().ok_or_else(|| Error::invalid(format!("{d} is not a symbol")));
     binds.iter().map(symbol).collect()
 }
 
-/// The operation of a name and its attributes in braces (or nothing).
+/// The operation with a name and attributes in braces (or without attributes).
 pub(crate) fn operation(name: &str, text: &str) -> Result<Op> {
     let r = Reader::new(text)?;
     let op = if let Some(op) = read_operation(name, &r)? {

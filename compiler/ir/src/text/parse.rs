@@ -73,8 +73,12 @@ fn condition(text: &str) -> Result<Condition> {
 }
 
 fn shorten(line: &str) -> String {
-    const MOST: usize = 160;
-    if line.chars().count() <= MOST { line.to_string() } else { line.chars().take(MOST).chain("...".chars()).collect() }
+    const MAX_LINE: usize = 160;
+    if line.chars().count() <= MAX_LINE {
+        line.to_string()
+    } else {
+        line.chars().take(MAX_LINE).chain("...".chars()).collect()
+    }
 }
 
 struct Parser<'a> {

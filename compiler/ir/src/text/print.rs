@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use super::attr::{Attr, escape};
-use super::{END, REGIONS, SMALL, ops};
+use super::{END, MAX_LISTED_ELEMENTS, REGIONS, ops};
 use crate::{DType, DTypeClass, Graph, NodeId, Op, Requirement, Tensor, TensorType, Value};
 
-/// How constants of more than [`SMALL`] elements are written.
+/// How constants of more than [`MAX_LISTED_ELEMENTS`] elements are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Constants {
     /// As bytes: the text can be parsed.
@@ -106,7 +106,7 @@ fn data(tensor: &Tensor, constants: Constants) -> String {
     if let Some(value) = tensor.splat_value().filter(|v| tensor.numel() > 1 && is_canonical(v)) {
         return format!("splat {}", element(&value, 0));
     }
-    if tensor.numel() <= SMALL && is_canonical(tensor) {
+    if tensor.numel() <= MAX_LISTED_ELEMENTS && is_canonical(tensor) {
         return format!("[{}]", (0..tensor.numel()).map(|i| element(tensor, i)).collect::<Vec<_>>().join(", "));
     }
     match constants {

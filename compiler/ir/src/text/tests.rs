@@ -61,8 +61,8 @@ fn constants_keep_their_bits() {
         Tensor::scalar_f64(DType::BF16, 0.1),
     ];
     for dtype in DType::all().filter(|d| d.size() == 1 && d.is_float()) {
-        for part in all_bytes.chunks(SMALL) {
-            tensors.push(Tensor::new(dtype, vec![SMALL], part.to_vec().into()).unwrap());
+        for part in all_bytes.chunks(MAX_LISTED_ELEMENTS) {
+            tensors.push(Tensor::new(dtype, vec![MAX_LISTED_ELEMENTS], part.to_vec().into()).unwrap());
         }
     }
     for half in [0..32u16, 31740..31760, 1000..1064] {

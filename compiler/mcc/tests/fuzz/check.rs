@@ -1,9 +1,10 @@
-//! One random graph, computed in every way there is.
+//! Computes one random graph in every way.
 //!
-//! The evaluator's results are right. Others may differ from them by no more than rounding does: where a result is not
-//! close, the graph is evaluated again and again, with noise of the size of rounding errors on whatever is computed in
-//! floats, and the result has to lie within what comes out. So integers that depend on no rounding are exact. Rounding
-//! errors of products with weights in codes are larger: there, floats may be numbers of 16 bits (`kernel::kernels::lowbit::int8_split`).
+//! The evaluator's results are the reference. Other results may differ by rounding only: if one is not close, the graph
+//! is evaluated repeatedly, with noise of the size of rounding errors added to everything that is computed in floats,
+//! and the result must be within the range of these evaluations. So integers that do not depend on rounding must be
+//! exact. Rounding errors of products with low-bit weights are larger: there, floats may be 16-bit numbers
+//! (`kernel::kernels::lowbit::int8_split`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -19,12 +20,13 @@ use mcc_kernel::program::Program;
 use mcc_loader::{Model, guard};
 use mcc_passes::Effort;
 
-/// Evaluations with noise before a result that differs is wrong. Several roundings that have to come together take many.
-const DRAWS: u64 = 300;
-/// What is larger is not compared: numbers have run away.
-const MOST: f64 = 1e6;
+/// Evaluations with noise before a differing result counts as wrong. If several roundings must coincide, many are
+/// needed.
+const MAX_EVALUATIONS: u64 = 300;
+/// Larger results are not compared, since the numbers have diverged.
+const MAX_COMPARED: f64 = 1e6;
 
-/// A way to compile.
+/// Options for compiling and running.
 struct Way {
     config: Config,
     effort: Effort,
@@ -42,7 +44,7 @@ pub fn graph(seed: u64) -> Result<&'static str, String> {
     let case = case(seed);
     let mut sets = Vec::new();
     for inputs in &case.inputs {
-        // Else numbers have run away, or dimensions do not fit.
+        // Otherwise numbers have diverged, or dimensions do not fit.
         if let Ok((want, true)) = caught(|| evaluate(&case.graph, inputs, None)) {
             sets.push((inputs.clone(), want));
         }
@@ -67,7 +69,7 @@ pub fn graph(seed: u64) -> Result<&'static str, String> {
     Ok("right")
 }
 
-/// The levels that every graph is compiled for, and some of the others.
+/// The levels that every graph is compiled for, and some others.
 fn ways(case: &Case, random: &mut Random) -> Vec<Way> {
     let levels = Target::host_levels();
     let mut ways = Vec::new();
@@ -80,7 +82,7 @@ fn ways(case: &Case, random: &mut Random) -> Vec<Way> {
         });
     };
     for (n, target) in levels.iter().enumerate() {
-        // The first three levels are those that are common; of the others one is tried.
+        // The first three levels are common; one of the others is tried.
         let threads = if random.chance(35) { 3 } else { 1 };
         if n < 3 || n == levels.len() - 1 {
             add(target, Effort::Full, threads);
@@ -93,19 +95,19 @@ fn ways(case: &Case, random: &mut Random) -> Vec<Way> {
     ways
 }
 
-/// Errors of the size of rounding's.
+/// Noise of the size of rounding errors.
 struct Noise {
     random: Random,
     /// Whether some weights are codes.
     coded: bool,
 }
 
-/// The results of a graph, and whether all numbers on the way stayed small; with noise if that is given.
+/// The results of a graph, with noise if given, and whether all intermediate numbers stayed small.
 fn evaluate(graph: &Graph, inputs: &[Tensor], mut noise: Option<Noise>) -> mcc_ir::Result<(Vec<Tensor>, bool)> {
     let mut small = true;
     let outputs = eval::eval_graph_with(graph, inputs, &mut |graph, node, results| {
         for tensor in results.iter_mut().filter(|t| t.dtype().is_float()) {
-            small &= tensor.to_f64s().iter().all(|v| v.abs() < MOST);
+            small &= tensor.to_f64s().iter().all(|v| v.abs() < MAX_COMPARED);
             if let Some(noise) = noise.as_mut().filter(|_| rounds(graph, node)) {
                 *tensor = noise.on(tensor, graph.op(node));
             }
@@ -114,7 +116,7 @@ fn evaluate(graph: &Graph, inputs: &[Tensor], mut noise: Option<Noise>) -> mcc_i
     Ok((outputs, small))
 }
 
-/// Whether an operation computes floats that may be rounded in another way.
+/// Whether an operation computes floats whose rounding may differ.
 fn rounds(graph: &Graph, node: NodeId) -> bool {
     !matches!(
         graph.op(node),
@@ -135,7 +137,8 @@ fn rounds(graph: &Graph, node: NodeId) -> bool {
 }
 
 impl Noise {
-    /// Adds what rounding may: relative to a number for what is computed from few, to the largest for what is a sum.
+    /// Adds noise like rounding errors: relative to each number if it is computed from few, to the largest one for
+    /// sums.
     fn on(&mut self, tensor: &Tensor, op: &Op) -> Tensor {
         let values = tensor.to_f64s();
         let few = matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Cast { .. });
@@ -156,7 +159,7 @@ impl Noise {
     }
 }
 
-/// Whether all are whole numbers and some are so small that this is not the type's doing: nothing was rounded.
+/// Whether all are integers, and some are too small for the type to be the reason: nothing was rounded.
 fn whole(dtype: DType, values: &[f64]) -> bool {
     let fractions_below = match dtype {
         DType::F64 => 2f64.powi(52),
@@ -167,7 +170,7 @@ fn whole(dtype: DType, values: &[f64]) -> bool {
     values.iter().all(|v| v.fract() == 0.0) && values.iter().any(|v| v.abs() < fractions_below / 2.0)
 }
 
-/// Compiles and runs in one way; `false` where mcc says that it cannot.
+/// Compiles and runs with given options; returns `false` if mcc reports that it cannot.
 fn try_way(graph: &Graph, way: &Way, sets: &[(Vec<Tensor>, Vec<Tensor>)], seed: u64) -> Result<bool, String> {
     let (program, coded) = match caught(|| lowered(graph, way)) {
         Ok(lowered) => lowered,
@@ -202,7 +205,7 @@ fn lowered(graph: &Graph, way: &Way) -> mcc_ir::Result<(Program, bool)> {
     Ok((mcc_kernel::lower(&graph, &way.config, "m")?, has_codes(&graph)))
 }
 
-/// Whether some weights are codes, in regions too.
+/// Whether some weights are codes, including those in regions.
 fn has_codes(graph: &Graph) -> bool {
     graph.topological().into_iter().any(|node| {
         let coded = matches!(graph.op(node).weights(), Some(WeightFormat::LowBit(_)));
@@ -210,7 +213,7 @@ fn has_codes(graph: &Graph) -> bool {
     })
 }
 
-/// What a function says, errors and panics alike as text.
+/// The result of a function, or its error or panic as text.
 fn caught<T>(f: impl FnOnce() -> mcc_ir::Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(Ok(value)) => Ok(value),
@@ -236,7 +239,7 @@ fn compare(graph: &Graph, inputs: &[Tensor], coded: bool, got: &[Tensor], want: 
         return Ok(());
     }
     let mut ends: Vec<(f64, f64)> = far.iter().map(|&(n, i)| (want[n].f64_at(i), want[n].f64_at(i))).collect();
-    for draw in 0..DRAWS {
+    for draw in 0..MAX_EVALUATIONS {
         let noise = Noise { random: Random::new(draw), coded };
         let Ok((drawn, _)) = evaluate(graph, inputs, Some(noise)) else { continue };
         for (&(n, i), ends) in far.iter().zip(&mut ends) {
@@ -245,13 +248,13 @@ fn compare(graph: &Graph, inputs: &[Tensor], coded: bool, got: &[Tensor], want: 
                 *ends = (ends.0.min(v), ends.1.max(v));
             }
         }
-        // Draws do not meet the ends of sums; what no noise changes has to be exact.
+        // Random samples do not reach the ends of the range; elements that no noise changes must be exact.
         let outside = |&(&(n, i), &(low, high)): &(&(usize, usize), &(f64, f64))| {
             let slack = (high - low) * 0.5;
             !(low - slack..=high + slack).contains(&got[n].f64_at(i))
         };
         let Some((&(n, i), (low, high))) = far.iter().zip(&ends).find(outside) else { return Ok(()) };
-        if draw + 1 == DRAWS {
+        if draw + 1 == MAX_EVALUATIONS {
             let (what, g, w) = (want[n].ty(), got[n].f64_at(i), want[n].f64_at(i));
             let range = format!("rounding gives {low} to {high}; {} are far", far.len());
             return Err(format!("output {n}, element {i} of {what} is {g}, not {w} ({range})"));
@@ -271,7 +274,7 @@ fn close(dtype: DType, got: f64, want: f64) -> bool {
     got == want || got.is_nan() && want.is_nan() || (got - want).abs() <= tolerance * want.abs().max(1.0)
 }
 
-/// The smallest part of a graph, from its inputs to one value, that is wrong in the same way; and what is wrong.
+/// The smallest part of a graph, from its inputs to one value, that is wrong in the same way; and the fault.
 fn shrink(graph: &Graph, way: &Way, inputs: &[Vec<Tensor>], seed: u64) -> Option<(Graph, String)> {
     for node in graph.topological() {
         if matches!(graph.op(node), Op::Input(..) | Op::Constant(_)) {

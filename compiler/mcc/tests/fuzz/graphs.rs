@@ -16,16 +16,16 @@ use mcc_ir::{BinaryOp, DType, Dim, Graph, Op, Output, Tensor, TensorType, Value}
 /// A graph, inputs for it, and how to compile it.
 pub struct Case {
     pub graph: Graph,
-    /// Data for all inputs, several times, with other dimensions each.
+    /// Data for all inputs, several sets with different dimensions.
     pub inputs: Vec<Vec<Tensor>>,
     pub sparsity: Sparsity,
-    /// Whether small code counts for more than fast code.
+    /// Whether a small object is more important than speed.
     pub compact: bool,
-    /// Which of the schedules' candidates are chosen, if not the defaults.
+    /// The seed for pseudo-random choices of the schedules' candidates, if not the defaults.
     pub choices: Option<u64>,
 }
 
-/// The case of a seed.
+/// The case with a seed.
 pub fn case(seed: u64) -> Case {
     let mut maker = Maker::new(seed);
     maker.begin();
@@ -36,23 +36,23 @@ pub fn case(seed: u64) -> Case {
     maker.finish()
 }
 
-/// A graph being made.
+/// A graph under construction.
 struct Maker {
     random: Random,
     graph: Graph,
-    /// What further operations may take.
+    /// Values that further operations may use.
     pool: Vec<Value>,
     /// Type of most floats.
     float: DType,
-    /// Symbols, with the values that they have in turn.
+    /// Symbols, with their value in each set.
     symbols: BTreeMap<String, Vec<i64>>,
-    /// How many regions deep, and how many symbols conditions bind.
+    /// The nesting depth of regions, and the number of symbols that conditions bind.
     depth: usize,
     bound: usize,
 }
 
-/// How often inputs are made.
-const SETS: usize = 3;
+/// Number of sets of inputs.
+const INPUT_SETS: usize = 3;
 
 impl Maker {
     fn new(seed: u64) -> Maker {
@@ -62,7 +62,7 @@ impl Maker {
         Maker { random, graph: Graph::new(), pool: Vec::new(), float, symbols: BTreeMap::new(), depth: 0, bound: 0 }
     }
 
-    /// Adds an operation, where inference takes it.
+    /// Adds an operation, if inference accepts it.
     fn add(&mut self, op: Op, operands: &[Value]) -> Option<Value> {
         self.graph.add(op, operands).ok()
     }
@@ -75,7 +75,7 @@ impl Maker {
         if self.ty(x).dtype == to { Some(x) } else { self.add(Op::Cast { to, saturate: true }, &[x]) }
     }
 
-    /// A number of a value's type.
+    /// A number with a value's type.
     fn number_like(&mut self, x: Value, number: f64) -> Value {
         let dtype = self.ty(x).dtype;
         self.graph.constant(Tensor::scalar_f64(dtype, number))
@@ -89,13 +89,13 @@ impl Maker {
         self.graph.ty(x).shape.clone()
     }
 
-    /// A constant extent, or a symbol, whose values are at least `least`, now and then zero if that is allowed.
+    /// A constant extent, or a symbol whose values are at least `least`, or sometimes zero if that is allowed.
     fn extent(&mut self, name: &str, constants: &[i64], least: i64) -> Dim {
         if self.random.chance(45) {
             return Dim::from(self.random.pick(constants));
         }
         let small = [1, 2, 3, 5, 7, 9, 13, 16, 17];
-        let values = (0..SETS).map(|set| match set {
+        let values = (0..INPUT_SETS).map(|set| match set {
             0 => self.random.pick(&small).max(least),
             1 if self.random.chance(25) => least,
             _ => self.random.pick(&small).max(least),
@@ -152,7 +152,7 @@ impl Maker {
         if self.random.chance(75) { self.pool[last] } else { self.pool[self.random.below(last + 1)] }
     }
 
-    /// One more operation, or a few that belong together.
+    /// Adds one more operation, or a few that belong together.
     fn step(&mut self) {
         for _ in 0..12 {
             let x = self.recent();
@@ -173,7 +173,7 @@ impl Maker {
         }
     }
 
-    /// What nothing reads is an output, and now and then something that is read.
+    /// Values that nothing reads become outputs, and sometimes others too.
     fn finish(mut self) -> Case {
         let mut outputs: Vec<Value> = Vec::new();
         for value in self.pool.clone() {
@@ -189,7 +189,7 @@ impl Maker {
         let named = outputs.into_iter().enumerate();
         self.graph.outputs = named.map(|(n, value)| Output { name: format!("y{n}"), value }).collect();
         self.graph.remove_dead();
-        let inputs = (0..SETS).map(|set| self.data(set)).collect();
+        let inputs = (0..INPUT_SETS).map(|set| self.data(set)).collect();
         let sparsity = self.random.pick(&[Sparsity::Auto, Sparsity::Auto, Sparsity::Force, Sparsity::Off]);
         let compact = self.random.chance(15);
         let choices = self.random.chance(15).then(|| self.random.next());

@@ -1,4 +1,4 @@
-//! A lowered program, run by the interpreter of kernels.
+//! Runs a lowered program with the interpreter of kernels.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use mcc_ir::{Dim, Error, Result, Sym, Tensor};
 use mcc_kernel::kir::{PART, PARTS, interp};
 use mcc_kernel::program::{Place, Port, Program, Step, SymbolSource};
 
-/// The outputs for some inputs; shared steps run in so many parts, the last one first.
+/// The outputs for some inputs; shared steps run in `parts` parts, the last one first.
 pub fn run(program: &Program, inputs: &[Tensor], parts: i64) -> Result<Vec<Tensor>> {
     let mut values: HashMap<Sym, i64> = HashMap::new();
     for symbol in &program.symbols {
@@ -43,14 +43,14 @@ struct Run<'a> {
     program: &'a Program,
     parts: i64,
     first_output: usize,
-    /// What symbols were before any step, and what they are.
+    /// The symbols' values before any step, and now.
     bounds: HashMap<Sym, i64>,
     values: HashMap<Sym, i64>,
     memory: Vec<Vec<u8>>,
 }
 
 impl Run<'_> {
-    /// The buffer of a place, and where in it, for a part of a shared step.
+    /// The buffer of a place and the offset in it, for a part of a shared step.
     fn at(&self, place: &Place, part: i64) -> Result<(usize, i64)> {
         let (first_constant, arena) = (self.first_output + self.program.outputs.len(), self.memory.len() - 1);
         let value = |d: &Dim| value(d, &self.bounds);

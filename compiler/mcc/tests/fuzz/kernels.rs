@@ -1,7 +1,7 @@
 //! Random kernels through both emitters and the interpreter.
 //!
-//! A kernel reads floats, doubles and bytes, computes with whatever types fit, in loops and branches too, and stores its last
-//! values. Every level of this machine has to give the interpreter's bytes; which NaN it is does not matter.
+//! A kernel reads floats, doubles and bytes, computes with all types that fit, also in loops and branches, and stores
+//! its last values. Every level of this machine must give the interpreter's bytes; NaNs may have different bits.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -14,14 +14,14 @@ use mcc_loader::{Model, guard};
 use mcc_testing::program;
 
 /// Bytes of every input, and of the output.
-const BYTES: usize = 1024;
+const BUFFER_BYTES: usize = 1024;
 /// Inputs: `f32` numbers, `f64` numbers, bytes.
-const INPUTS: u32 = 3;
+const INPUT_COUNT: u32 = 3;
 
-/// Checks the kernel of a seed.
+/// Checks the kernel with a seed.
 pub fn kernel(seed: u64) -> Result<&'static str, String> {
     let mut random = Random::new(seed);
-    // Only some targets convert 16-bit floats by instructions of their own.
+    // Only some targets have instructions to convert 16-bit floats.
     let halves = random.chance(15);
     let kernel = Maker::new(&mut random, halves).kernel();
     match kernel.to_string().parse::<Kernel>() {
@@ -32,16 +32,16 @@ pub fn kernel(seed: u64) -> Result<&'static str, String> {
     let inputs = data(&mut random);
     let tensors: Vec<Tensor> = inputs
         .iter()
-        .map(|bytes| Tensor::new(DType::U8, vec![BYTES], bytes.clone().into()).unwrap_or_else(|e| panic!("{e}")))
+        .map(|bytes| Tensor::new(DType::U8, vec![BUFFER_BYTES], bytes.clone().into()).unwrap_or_else(|e| panic!("{e}")))
         .collect();
     for target in Target::host_levels().into_iter().filter(|t| !halves || t.has(Feature::F16c)) {
         let told = |what: String| format!("{}: {what}\n{kernel}", target.cpu_name());
-        let mut memory: Vec<Vec<u8>> = inputs.iter().cloned().chain([vec![0xff; BYTES]]).collect();
+        let mut memory: Vec<Vec<u8>> = inputs.iter().cloned().chain([vec![0xff; BUFFER_BYTES]]).collect();
         let interpret = if target.has(Feature::Fma) { interp::run } else { interp::run_unfused };
         interpret(&kernel, &mut memory, &[]).map_err(|e| told(format!("the interpreter: {e}")))?;
-        let want = &memory[INPUTS as usize];
+        let want = &memory[INPUT_COUNT as usize];
         let compiled = catch_unwind(AssertUnwindSafe(|| {
-            let program = program(kernel.clone(), &[BYTES; INPUTS as usize], BYTES);
+            let program = program(kernel.clone(), &[BUFFER_BYTES; INPUT_COUNT as usize], BUFFER_BYTES);
             mcc_codegen::compile(&program, &target)
         }));
         let object = match compiled {
@@ -53,14 +53,14 @@ pub fn kernel(seed: u64) -> Result<&'static str, String> {
         let note = format!("kernel {seed} at {}", target.cpu_name());
         let got = guard::invoke(&model, &tensors, None, &note).map_err(|e| told(e.to_string()))?;
         let got = got[0].data();
-        if let Some(at) = (0..BYTES).step_by(8).find(|&at| !same(&got[at..at + 8], &want[at..at + 8])) {
+        if let Some(at) = (0..BUFFER_BYTES).step_by(8).find(|&at| !same(&got[at..at + 8], &want[at..at + 8])) {
             return Err(told(format!("bytes from {at} on are {:x?}, not {:x?}", &got[at..at + 8], &want[at..at + 8])));
         }
     }
     Ok("same")
 }
 
-/// Equal bytes, or NaN both, as one `f64` or two `f32`.
+/// Whether bytes are equal, or both NaN, as one `f64` or two `f32`.
 fn same(a: &[u8], b: &[u8]) -> bool {
     let double = |x: &[u8]| x.try_into().map_or(0.0, f64::from_le_bytes);
     let nan = |x: &[u8]| x.try_into().map_or(0.0, f32::from_le_bytes).is_nan();
@@ -71,29 +71,29 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 fn data(random: &mut Random) -> Vec<Vec<u8>> {
     let odd = [0.0, -0.0, 0.5, 1.5, 2.5, -0.5, 1e9, -3e9, 255.5, 1e-20];
     let number = |random: &mut Random| if random.chance(15) { random.pick(&odd) } else { random.real() * 200.0 };
-    let floats = (0..BYTES / 4).flat_map(|_| (number(random) as f32).to_le_bytes()).collect();
-    let doubles = (0..BYTES / 8).flat_map(|_| number(random).to_le_bytes()).collect();
-    let bytes =
-        (0..BYTES).map(|_| if random.chance(20) { random.pick(&[0, 255, 128, 127]) } else { random.next() as u8 });
+    let floats = (0..BUFFER_BYTES / 4).flat_map(|_| (number(random) as f32).to_le_bytes()).collect();
+    let doubles = (0..BUFFER_BYTES / 8).flat_map(|_| number(random).to_le_bytes()).collect();
+    let bytes = (0..BUFFER_BYTES)
+        .map(|_| if random.chance(20) { random.pick(&[0, 255, 128, 127]) } else { random.next() as u8 });
     vec![floats, doubles, bytes.collect()]
 }
 
-/// A kernel being made.
+/// A kernel under construction.
 struct Maker<'r> {
     random: &'r mut Random,
     k: Builder,
-    /// What there is to compute with.
+    /// The values to compute with.
     pool: Vec<Val>,
     halves: bool,
 }
 
 impl Maker<'_> {
     fn new(random: &mut Random, halves: bool) -> Maker<'_> {
-        Maker { random, k: Builder::new("random", INPUTS + 1).with_halves(halves), pool: Vec::new(), halves }
+        Maker { random, k: Builder::new("random", INPUT_COUNT + 1).with_halves(halves), pool: Vec::new(), halves }
     }
 
     fn kernel(mut self) -> Kernel {
-        let (out, zero) = (self.k.pointer(INPUTS), self.k.int(BYTES as i64));
+        let (out, zero) = (self.k.pointer(INPUT_COUNT), self.k.int(BUFFER_BYTES as i64));
         self.k.fill_zero(out, zero);
         for _ in 0..5 {
             let v = self.loaded();
@@ -110,12 +110,12 @@ impl Maker<'_> {
         self.k.finish()
     }
 
-    /// The last values, one behind the other, whole or in part.
+    /// Stores the last values one after another, whole or in part.
     fn stores(&mut self, out: Val) {
         let mut at = 0;
         for v in self.pool.clone().into_iter().rev() {
             let ty = self.k.ty(v);
-            if ty.elem.is_mask() || at + 64 > BYTES as i32 {
+            if ty.elem.is_mask() || at + 64 > BUFFER_BYTES as i32 {
                 continue;
             }
             let to = self.k.at(out, at);
@@ -148,10 +148,10 @@ impl Maker<'_> {
             _ => 2,
         };
         let pointer = self.k.pointer(from);
-        let last = (BYTES as i64 - i64::from(ty.bytes())) / i64::from(ty.elem.bytes());
+        let last = (BUFFER_BYTES as i64 - i64::from(ty.bytes())) / i64::from(ty.elem.bytes());
         let element = self.random.within(0, last) * i64::from(ty.elem.bytes());
         if ty.lanes > 1 && self.random.chance(20) {
-            // In part, and then to the buffer's very end.
+            // A partial load, and then one up to the end of the buffer.
             let from = self.k.at(pointer, element as i32);
             let count = self.count();
             return self.k.load_part(ty, from, count);
@@ -160,9 +160,9 @@ impl Maker<'_> {
         self.k.load(ty, from)
     }
 
-    /// A number of lanes that only run time knows; anything.
+    /// A number of lanes that is known at run time only; any value.
     fn count(&mut self) -> Val {
-        let at = self.random.within(0, BYTES as i64 / 8 - 1) * 8;
+        let at = self.random.within(0, BUFFER_BYTES as i64 / 8 - 1) * 8;
         let pointer = self.k.pointer(2);
         let from = self.k.at(pointer, at as i32);
         let v = self.k.load(Ty::I64, from);
@@ -173,13 +173,13 @@ impl Maker<'_> {
         self.k.bin(Bin::And, v, mask)
     }
 
-    /// A value of the pool, of a kind.
+    /// A value of the pool for which `fits` is true.
     fn of(&mut self, fits: impl Fn(Ty) -> bool) -> Option<Val> {
         let all: Vec<Val> = self.pool.iter().copied().filter(|&v| fits(self.k.ty(v))).collect();
         if all.is_empty() { None } else { Some(self.random.pick(&all)) }
     }
 
-    /// Another value of a type, loaded if need be.
+    /// Another value of a type, loaded if necessary.
     fn another(&mut self, ty: Ty) -> Val {
         match self.of(|t| t == ty) {
             Some(v) if self.random.chance(70) => v,
@@ -205,7 +205,7 @@ impl Maker<'_> {
                 let op = self.random.pick(&[Bin::Add, Bin::Sub, Bin::Mul, Bin::Min, Bin::Max]);
                 let b = self.another(ty);
                 let v = self.k.bin(op, a, b);
-                // Of two zeros either may be the lesser.
+                // Either of two zeros may be the lesser.
                 let nothing = self.k.zero(ty);
                 if elem.is_float() { self.k.add(v, nothing) } else { v }
             }
@@ -229,7 +229,7 @@ impl Maker<'_> {
                 self.k.un(op, a)
             }
             6 if scalar => {
-                // Division of integers, of what it is defined for.
+                // Division of integers, for operands for which it is defined.
                 let b = self.another(ty);
                 let (low, one) = (self.k.int_of(63, ty), self.k.int_of(1, ty));
                 let b = self.k.bin(Bin::And, b, low);
@@ -392,7 +392,7 @@ impl Maker<'_> {
     }
 }
 
-/// A few steps in a block; values of some types come out.
+/// A few steps in a block; returns values of some types.
 fn nested(k: &mut Builder, seed: u64, halves: bool, pool: Vec<Val>, wanted: &[Ty]) -> Vec<Val> {
     let mut random = Random::new(seed);
     let own = std::mem::replace(k, Builder::new("", 0));

@@ -1,7 +1,7 @@
-//! Random graphs and kernels, checked against the oracles: what is found becomes a test of its own.
+//! Random graphs and kernels, compared with the oracles. Each fault found becomes a test.
 //!
-//! `MCC_FUZZ=FIRST..LAST` gives the seeds, of which each is one graph or kernel; without it a few are tried. All is
-//! deterministic: a seed's failure comes back with `MCC_FUZZ=SEED`. `tests/README.md` has the commands.
+//! `MCC_FUZZ=FIRST..LAST` gives the seeds, each for one graph or kernel; without it a few are tried. Everything is
+//! deterministic: `MCC_FUZZ=SEED` repeats a failure. `tests/README.md` has the commands.
 
 mod check;
 mod graphs;
@@ -10,7 +10,7 @@ mod kernels;
 
 use std::ops::Range;
 
-/// The seeds to try: the environment's, or so many.
+/// The seeds to try: the environment's, or `count` of them.
 fn seeds(count: u64) -> Range<u64> {
     let Ok(text) = std::env::var("MCC_FUZZ") else { return 0..count };
     let number = |s: &str| s.trim().parse::<u64>().unwrap_or_else(|e| panic!("MCC_FUZZ={text}: {e}"));
@@ -20,10 +20,10 @@ fn seeds(count: u64) -> Range<u64> {
     }
 }
 
-/// Failures that are told before the search ends.
-const ENOUGH: usize = 20;
+/// Failures to report before the search ends.
+const MAX_FAILURES: usize = 20;
 
-/// Tries every seed; `one` tells what is wrong, or a word for the statistics.
+/// Tries every seed; `one` returns the fault, or a word for the statistics.
 fn search(count: u64, mut one: impl FnMut(u64) -> Result<&'static str, String>) {
     let mut counts: std::collections::BTreeMap<&'static str, u64> = std::collections::BTreeMap::new();
     let mut wrong = Vec::new();
@@ -35,7 +35,7 @@ fn search(count: u64, mut one: impl FnMut(u64) -> Result<&'static str, String>) 
                 wrong.push(seed);
             }
         }
-        if wrong.len() >= ENOUGH {
+        if wrong.len() >= MAX_FAILURES {
             break;
         }
     }
@@ -44,7 +44,7 @@ fn search(count: u64, mut one: impl FnMut(u64) -> Result<&'static str, String>) 
     assert!(counts.values().sum::<u64>() > 0, "no seed was tried");
 }
 
-/// The evaluator of a graph as made, the interpreter of the lowered program, and objects of every level and of several
+/// The evaluator on the original graph, the interpreter of the lowered program, and objects for every level and several
 /// numbers of threads, between guard pages, agree.
 #[test]
 fn graphs() {

@@ -1,4 +1,4 @@
-//! Attention: blocks of queries and of keys with and without rests, masks, groups of heads.
+//! Attention: whole and partial blocks of queries and keys, masks, groups of heads.
 
 use super::{check, noise};
 use mcc_ir::{DType, Op, Tensor};
@@ -29,7 +29,7 @@ fn sizes() {
     check(&op(0.5), &operands(1, (70, 1), (2, 1), (6, 17)));
 }
 
-/// One block of keys is not enough.
+/// More than one block of keys.
 #[test]
 fn long_sequences() {
     check(&op(0.125), &operands(1, (5, 700), (1, 1), (8, 8)));
@@ -51,7 +51,7 @@ fn masks() {
     }
 }
 
-/// Rows of negative infinity are NaN, whichever block of keys they lie in; some of it leaves the others.
+/// Rows of negative infinity give NaN, in whichever block of keys they are; partial ones do not affect the others.
 #[test]
 fn infinite_masks() {
     let n = 400;
@@ -74,7 +74,7 @@ fn infinite_masks() {
     check(&op(1.0), &x);
 }
 
-/// What is not a number stays in its own rows.
+/// NaN stays in its own rows.
 #[test]
 fn not_numbers() {
     let mut x = operands(1, (20, 12), (1, 1), (4, 6));

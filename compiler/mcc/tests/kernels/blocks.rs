@@ -1,11 +1,11 @@
-//! Weights in blocks against the evaluator: ragged panels, rows and lines, empty panels, odd numbers of blocks, floats and
-//! bytes, windows of one to three axes.
+//! Weights in blocks, compared with the evaluator: ragged panels, rows and lines, empty panels, odd numbers of blocks,
+//! floats and bytes, windows of one to three axes.
 
 use super::int8::{bytes, narrow};
 use super::{check, check_objects, noise};
 use mcc_ir::{ConvSpec, DType, Layout, Op, Packed, Tensor, WeightFormat};
 
-/// Blocks of panels `tile` columns wide, of which panel `p` has `counts[p]`, that meet what lies at some of the offsets.
+/// Blocks of panels `tile` columns wide, `counts[p]` of them for panel `p`, at some of the offsets.
 fn blocks(dtype: DType, counts: &[usize], tile: usize, offsets: &[usize]) -> [Tensor; 3] {
     let (mut heads, mut met) = (vec![0i64], Vec::new());
     for (p, &count) in counts.iter().enumerate() {
@@ -54,7 +54,7 @@ fn products() {
     }
 }
 
-/// Rows that few sets of the cache would have to hold are copied.
+/// Rows that would map to few sets of the cache are copied.
 #[test]
 fn rows_that_collide() {
     for (dtype, depth) in [(DType::F32, 512), (DType::U8, 2048)] {

@@ -1,4 +1,4 @@
-//! Products and convolutions against naive loops, over tails of rows, columns and contracted elements.
+//! Products and convolutions, compared with naive loops, with tails of rows, columns and contracted elements.
 
 use mcc_targets::Config;
 
@@ -76,7 +76,7 @@ fn types_of(operands: &[Tensor]) -> Vec<TensorType> {
     operands.iter().map(Tensor::ty).collect()
 }
 
-/// `[..., k, n]` cut into panels `[..., panels, k, tile]`.
+/// Cuts `[..., k, n]` into panels `[..., panels, k, tile]`.
 fn packed(b: &Tensor, tile: usize) -> Tensor {
     let (batch, [k, n]) = b.shape().split_last_chunk::<2>().unwrap();
     let panels = n.div_ceil(tile);
@@ -263,7 +263,7 @@ fn depthwise_convolutions() {
 
 #[test]
 fn windows_add_up() {
-    // The columns of a transposed convolution: each window's elements land where the window lies.
+    // The columns of a transposed convolution: each window's elements go to the window's position.
     let (kernel, size) = ([3i64, 2], [5i64, 6]);
     for (strides, pads) in [([1i64, 1], [(0, 0), (0, 0)]), ([2, 2], [(1, 0), (0, 1)]), ([1, 1], [(1, 1), (1, 0)])] {
         let spec = ConvSpec {
@@ -312,7 +312,7 @@ fn minimal_filtering() {
     square(3).for_each(|f| check_filtering(f, [3, 2], shapes[4]));
 }
 
-/// Images with one column and nothing to filter along them are lines.
+/// Images with one column, along which nothing is filtered, are lines.
 fn check_filtering(f: [Filtering; 2], dilations: [usize; 2], [batch, oh, ow, channels, out]: [usize; 5]) {
     let axes = if ow == 1 && f[1].taps == 1 { 1 } else { 2 };
     let spatial = |size: [usize; 2]| size[..axes].to_vec();
@@ -337,12 +337,12 @@ fn check_filtering(f: [Filtering; 2], dilations: [usize; 2], [batch, oh, ow, cha
     let op = Packed { spec, kernel: both(f.map(|f| f.taps)), out, weights }.into();
     let result = infer(&op, &types.iter().collect::<Vec<_>>()).unwrap().types;
     let want = mcc_ir::eval::eval_op(&op, &operands, &result).unwrap()[0].to_f64s();
-    // The factors of most products are too fine for exact sums.
+    // The factors of most products have too many digits for exact sums.
     let tolerance = if f.iter().any(|f| f.elements() == 8) { 1e-6 } else { 0.0 };
     check_near(&op, &types, &operands, &|_| 0, &want, tolerance);
 }
 
-/// Wide tiles of every number of rows, as machine code where this machine has the instructions.
+/// Wide tiles with every number of rows, as machine code if this machine has the instructions.
 #[test]
 fn wide_tiles() {
     for m in [1, 2, 3, 4, 5, 6, 13] {

@@ -1,4 +1,5 @@
-//! Contractions of bytes against the evaluator: windows, groups, strides, runs of every remainder, ragged panels.
+//! Contractions of bytes, compared with the evaluator: windows, groups, strides, runs with every remainder, ragged
+//! panels.
 
 use super::{check, check_objects, noise};
 use mcc_ir::{ConvSpec, DType, Dim, Layout, Op, Packed, Tensor, WeightFormat, mask_bytes};
@@ -15,7 +16,7 @@ fn dot(spec: ConvSpec, kernel: Vec<i64>, out: usize) -> Op {
     Packed { spec, kernel, out, weights: WeightFormat::Int8 { bitmask: false } }.into()
 }
 
-/// The same with zeros left out.
+/// The same with a bitmask.
 fn masked(op: &Op) -> Op {
     op.packed().expect("packed weights").with(WeightFormat::Int8 { bitmask: true }).into()
 }
@@ -29,7 +30,7 @@ fn product(dtype: DType, rows: usize, depth: usize, out: usize, tile: usize) -> 
     (dot(spec, Vec::new(), out), vec![bytes(dtype, &[2, rows, depth], 3), packed])
 }
 
-/// The same bytes without the least.
+/// The same bytes without the least one.
 pub(crate) fn narrow(t: &Tensor) -> Tensor {
     let bytes: Vec<u8> = t.data().iter().map(|&b| if b == 0x80 { 0x81 } else { b }).collect();
     Tensor::new(t.dtype(), t.shape().to_vec(), bytes.into()).unwrap()
@@ -66,7 +67,7 @@ fn products() {
     }
 }
 
-/// Deep rows go in blocks of few, which tiles of ten rows have to divide.
+/// Deep rows are in blocks of few rows, which tiles of ten rows must divide.
 #[test]
 fn blocks_of_rows() {
     let (op, operands) = product(DType::U8, 25, 8192, 8, 8);
@@ -91,7 +92,7 @@ fn convolutions() {
     }
 }
 
-/// Bytes of which most are zero, in the form that stores only the others.
+/// Bytes with many zeros, as masks and values.
 fn sparse(packed: &Tensor, share: usize) -> [Tensor; 3] {
     let kept = packed.data().iter().enumerate().map(|(i, &b)| if i * 7 % share == 0 { b } else { 0 });
     let packed = Tensor::new(DType::I8, packed.shape().to_vec(), kept.collect::<Vec<u8>>().into()).unwrap();

@@ -1,5 +1,5 @@
-//! Depthwise convolutions of bytes against the evaluator: windows of every number of rows in fours, strides, dilations,
-//! few channels and ragged ones, results with rows and columns over.
+//! Depthwise convolutions of bytes, compared with the evaluator: windows with every number of rows modulo four,
+//! strides, dilations, few channels and ragged ones, results with remaining rows and columns.
 
 use super::check;
 use super::int8::{bytes, narrow};
@@ -41,7 +41,7 @@ fn depthwise(spec: ConvSpec, kernel: Vec<i64>) -> Op {
     Packed { spec, kernel, out, weights: WeightFormat::Int8Depthwise }.into()
 }
 
-/// Windows of three axes go line by line.
+/// Windows of three axes are computed one line at a time.
 #[test]
 fn volumes() {
     let spec = ConvSpec {
@@ -76,7 +76,7 @@ fn lines() {
     }
 }
 
-/// Weights with zeros for the rows that the last four have too many.
+/// Weights with zeros for the superfluous rows of the last four.
 fn without_padding(packed: mcc_ir::Tensor, rows: usize) -> mcc_ir::Tensor {
     let shape = packed.shape().to_vec();
     let quads = shape[1];

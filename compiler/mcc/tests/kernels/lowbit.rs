@@ -1,4 +1,5 @@
-//! Contractions with coded weights against the evaluator: all codes, block tails, ragged panels, rows that are no numbers.
+//! Contractions with low-bit weights, compared with the evaluator: all codes, block tails, ragged panels, rows with
+//! NaN.
 
 use mcc_targets::Config;
 
@@ -9,7 +10,7 @@ use mcc_kernel::kernels::{Epilogue, KernelRequest, Places, build};
 use mcc_kernel::kir::interp;
 use mcc_kernel::kir::verify::verify;
 
-/// Every way of computing them.
+/// The targets that compute them differently.
 const TARGETS: &[(&str, &str)] = &[
     ("x86_64-unknown-linux-gnu", "x86-64-v2"),
     ("x86_64-unknown-linux-gnu", "x86-64-v3"),
@@ -31,7 +32,7 @@ fn spec(axes: usize, strides: &[i64], dilations: &[i64]) -> ConvSpec {
     }
 }
 
-/// Codes without a pattern, and their parameters.
+/// Pseudo-random codes, and their parameters.
 pub(crate) fn weights(bits: u32, block: usize, [depth, out]: [usize; 2], zeros: bool) -> Vec<Tensor> {
     let blocks = depth.div_ceil(block);
     let codes = noise(DType::F32, &[out, depth], 3).to_f64s();
@@ -51,7 +52,7 @@ fn matrix(bits: u32, block: usize, out: usize) -> Op {
     Packed { spec: spec(0, &[], &[]), kernel: Vec::new(), out, weights }.into()
 }
 
-/// Runs the kernel of every target, interpreted; results in the targets' order.
+/// Runs every target's kernel with the interpreter; returns results in the targets' order.
 fn interpreted(op: &Op, inputs: &[Tensor], want: &Tensor) -> Vec<Vec<f64>> {
     let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
     let results = infer(op, &types.iter().collect::<Vec<_>>()).unwrap().types;
@@ -84,12 +85,12 @@ fn interpreted(op: &Op, inputs: &[Tensor], want: &Tensor) -> Vec<Vec<f64>> {
         .collect()
 }
 
-/// Compares results with the evaluator's: off by no more than the bound that rows of 16 bits have, at most.
+/// Compares results with the evaluator's, within the error bound of 16-bit rows.
 fn check_rows(op: &Op, inputs: &[Tensor], depth: usize) {
     let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
     let results = infer(op, &types.iter().collect::<Vec<_>>()).unwrap().types;
     let want = &eval_op(op, inputs, &results).unwrap()[0];
-    // Weights are at most 2 here, and so are elements.
+    // Weights and elements are at most 2 here.
     let bound = 2.0 / 65278.0 * 2.0 * depth as f64;
     for (got, (_, cpu)) in interpreted(op, inputs, want).iter().zip(TARGETS) {
         for (i, (g, w)) in got.iter().zip(want.to_f64s()).enumerate() {
@@ -111,7 +112,7 @@ fn products() {
     }
 }
 
-/// Blocks of more elements than 32 bits hold the sums of keep their digits apart.
+/// In blocks whose sums exceed 32 bits, the two bytes are summed separately.
 #[test]
 fn long_blocks() {
     for (bits, block, zeros) in [(8, 2048, false), (8, 2048, true), (4, 1024, true)] {
@@ -166,7 +167,7 @@ fn tables() {
     }
 }
 
-/// What is not finite, and what is tiny, comes out as with `f32` weights.
+/// Infinities, NaN and tiny numbers give the same results as `f32` weights.
 #[test]
 fn rows_that_digits_cannot_hold() {
     let depth = 50;
@@ -202,7 +203,7 @@ fn symbols_and_threads() {
     check_with(&matrix(4, 16, 100), &operands, 2e-3);
 }
 
-/// Scales of 16 bits, where the target has conversions for them.
+/// 16-bit scales, where the target can convert them.
 #[test]
 fn short_scales() {
     for (m, bits, block, zeros) in [(3, 4, 16, true), (9, 8, 1024, false), (2, 2, 32, true)] {
@@ -214,8 +215,8 @@ fn short_scales() {
     }
 }
 
-/// Quantized data that reach a product as floats: the results are the whole numbers that they should be, since they may be
-/// quantized again. A row that is whole but for one element is off by what digits are off, no more.
+/// For quantized data that reach a product as floats, the results are exact integers, since they may be quantized
+/// again. A row with a single element that is not an integer has only the error of split rows.
 #[test]
 fn whole_numbers_are_exact() {
     for (m, depth, out, bits, block, zeros) in [
@@ -224,7 +225,7 @@ fn whole_numbers_are_exact() {
         (5, 600, 17, 8, 1024, false),
         (7, 48, 33, 4, 16, true),
     ] {
-        // The largest magnitudes of rows; the last ones are more than digits hold.
+        // The largest magnitudes of rows; the last ones exceed two bytes.
         let spans = match bits {
             4 => [255.0, 1.0, 32639.0, 32640.0, 65535.0, 40001.0, 63.0, 2.0, 0.0],
             _ => [255.0, 254.0, 128.0, 127.0, 1.0, 64.0, 63.0, 2.0, 0.0],

@@ -1,7 +1,8 @@
-//! The kernel tests' one check: a kernel, interpreted, against the reference evaluator.
+//! The common check of kernel tests: compares a kernel, run by the interpreter, with the reference evaluator.
 //!
-//! Every operation is built with constant and with symbolic dimensions, for vectors of 128, 256 and 512 bits, and, where
-//! it fuses, with an epilogue too. Kernels that threads share run in several numbers of parts, which all give the same bits.
+//! Every operation is built with constant and with symbolic dimensions, for vectors of 128, 256 and 512 bits, and, if
+//! it takes one, with an epilogue. Parallel kernels run with several numbers of parts, which must all give the same
+//! bits.
 
 mod attention;
 mod blocks;
@@ -38,7 +39,7 @@ pub fn check(op: &Op, inputs: &[Tensor]) {
     check_with(op, inputs, 1e-5);
 }
 
-/// The same with a tolerance relative to the larger of 1 and the wanted value.
+/// The same with a tolerance relative to the larger of 1 and the expected value.
 pub fn check_with(op: &Op, inputs: &[Tensor], tolerance: f64) {
     let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
     let results = infer(op, &types.iter().collect::<Vec<_>>()).unwrap_or_else(|e| panic!("{op:?}: {e}")).types;
@@ -70,7 +71,7 @@ pub fn check_with(op: &Op, inputs: &[Tensor], tolerance: f64) {
     }
 }
 
-/// Compares objects with the evaluator, on all machines.
+/// Compares objects with the evaluator, on all targets.
 pub fn check_objects(op: &Op, inputs: &[Tensor]) {
     let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
     let results = infer(op, &types.iter().collect::<Vec<_>>()).unwrap_or_else(|e| panic!("{op:?}: {e}")).types;
@@ -78,7 +79,7 @@ pub fn check_objects(op: &Op, inputs: &[Tensor]) {
     Case { op, inputs, want: &want, tolerance: 1e-5 }.as_objects(&types);
 }
 
-/// Types of the operands with a symbol for every extent but those of packed weights, where inference accepts that.
+/// Types of the operands with a symbol for every extent, except those of packed weights, where inference accepts that.
 fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorType>, HashMap<String, i64>)> {
     let mut symbols = HashMap::new();
     let mut types = Vec::new();
@@ -91,9 +92,9 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
             let last = shape.len() - 1..shape.len();
             let data = match format {
                 WeightFormat::Dense | WeightFormat::Depthwise => 0..0,
-                // Weights of bytes and codes hold what is contracted in groups of four.
+                // Weights of bytes and codes have contracted elements in groups of four.
                 WeightFormat::Int8 { .. } | WeightFormat::Int8Depthwise | WeightFormat::LowBit(_) => last,
-                // Offsets depend on the distances between what a window meets.
+                // Offsets depend on the distances between elements of a window.
                 WeightFormat::Blocks => {
                     if kernel.is_empty() {
                         last
@@ -101,12 +102,12 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
                         1..shape.len()
                     }
                 }
-                // Spatial extents decide what is staged.
+                // Spatial extents determine the staging.
                 WeightFormat::NonZeros { .. } => {
                     let channels = spec.layout.channels(shape.len());
                     if kernel.is_empty() { channels..channels + 1 } else { 1..shape.len() }
                 }
-                // So are spatial extents decided by the results'.
+                // Spatial extents are determined by the results'.
                 WeightFormat::Filtered { .. } => 1..shape.len(),
             };
             weights().chain(shape[data].iter().copied()).collect()
@@ -121,7 +122,7 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
         fixed.extend(inputs[1].shape());
     }
     for input in inputs {
-        // One symbol an extent, so that axes which must agree do.
+        // One symbol per extent, so that axes that must agree do.
         let dims = input.shape().iter().map(|&extent| {
             if fixed.contains(&extent) {
                 return Dim::from(extent);
@@ -169,7 +170,7 @@ impl Case<'_> {
         verify(&kernel).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
         let again: Kernel = kernel.to_string().parse().unwrap_or_else(|e| panic!("{e}"));
         assert!(again == kernel, "printed and parsed:\n{again}\nnot\n{kernel}");
-        // A data-dependent extent is never more than the number of elements it counts.
+        // A data-dependent extent is at most the number of elements that it counts.
         let bound = self.inputs.first().map_or(0, Tensor::numel) as i64;
         let value = |name: &str| symbols.get(name).copied().unwrap_or(bound);
         let bytes = |d: &Dim| d.eval(&|s| Some(value(&s.0))).unwrap() as usize;
@@ -221,7 +222,7 @@ impl Case<'_> {
         }
     }
 
-    /// Places with gaps for whatever the operation's kernel can find or leave there.
+    /// Places with gaps for all operands and results for which the kernel supports them.
     fn apart(&self, types: &[TensorType], results: &[TensorType], gaps: Gaps) -> Places {
         let operands = types.iter().enumerate().map(|(n, ty)| {
             let view = gaps.view(&ty.shape);
@@ -262,7 +263,7 @@ impl Case<'_> {
         }
     }
 
-    /// The operands that are constants: weights of bytes, which kernels look at.
+    /// Operands that must be constant: weights of bytes, which kernels inspect.
     fn constants(&self) -> Vec<Option<Tensor>> {
         use WeightFormat::{Blocks, Int8, Int8Depthwise};
         let bytes = matches!(self.op.weights(), Some(Int8 { .. } | Int8Depthwise | Blocks));
@@ -314,9 +315,9 @@ impl Case<'_> {
 /// Where a tensor has gaps in memory.
 #[derive(Clone, Copy)]
 enum Gaps {
-    /// Behind each row, as in a concatenation of channels.
+    /// After each row, as in a concatenation of channels.
     Columns,
-    /// Behind every axis, as in padding.
+    /// After every axis, as in padding.
     All,
 }
 
@@ -332,7 +333,7 @@ impl Gaps {
     }
 }
 
-/// The place of each element.
+/// The position of each element.
 fn indices(shape: &[usize], view: &View) -> Vec<usize> {
     let fixed = |d: &Dim| d.as_const().unwrap() as usize;
     let mut places = vec![fixed(&view.offset)];
@@ -342,7 +343,7 @@ fn indices(shape: &[usize], view: &View) -> Vec<usize> {
     places
 }
 
-/// A tensor's memory when it lies at a view.
+/// A tensor's memory with the strides of a view.
 fn spread(t: &Tensor, view: &View) -> Vec<u8> {
     let (size, places) = (t.dtype().size(), indices(t.shape(), view));
     let mut memory = vec![0xcc; places.iter().max().map_or(0, |&last| (last + 1) * size)];
@@ -352,7 +353,7 @@ fn spread(t: &Tensor, view: &View) -> Vec<u8> {
     memory
 }
 
-/// Numbers without a pattern, of both signs where the type has them, the same in every run.
+/// Seeded numbers, of both signs if the type has them.
 pub fn noise(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
     let mut random = Random::new(seed);
     let tensor = match dtype {

@@ -81,7 +81,7 @@ fn tree_ensemble() {
     }
 }
 
-/// Every test, with missing values either way, on numbers at and beside what they are compared with.
+/// Every comparison, with missing values on either branch, on numbers equal and next to the compared value.
 #[test]
 fn tree_tests() {
     use BinaryOp::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
@@ -114,7 +114,7 @@ fn tree_tests() {
     }
 }
 
-/// A node that two others lead to, and more rows than a block.
+/// A node with two predecessors, and more rows than a block.
 #[test]
 fn shared_nodes() {
     let node = |value: f64, no, yes| TreeNode {
@@ -167,7 +167,7 @@ fn resize() {
     for (x, scales) in &cases {
         for coordinates in [HalfPixel, HalfPixelSymmetric, PytorchHalfPixel, TfHalfPixel, AlignCorners, Asymmetric] {
             for mode in [SampleMode::Nearest, SampleMode::Linear, SampleMode::Cubic] {
-                // Sums that are whole numbers but for a rounding are truncated to either side.
+                // Sums that are integers up to rounding may be truncated to either side.
                 let whole = coordinates == TfHalfPixel && mode != SampleMode::Nearest && x.dtype() == DType::U8;
                 if !whole {
                     resize_to(x, ResizeRule { mode, coordinates, ..rule(scales) });
@@ -207,7 +207,7 @@ fn grid_sample() {
 
 #[test]
 fn suppression() {
-    // Corners on a coarse grid: plenty of overlaps, exact arithmetic.
+    // Corners on a coarse grid, for many overlaps and exact arithmetic.
     let (groups, n) = (2, 40);
     let mut corners = Vec::new();
     for i in 0..groups * n {

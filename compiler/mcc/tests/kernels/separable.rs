@@ -1,5 +1,5 @@
-//! Separable convolutions in one kernel against the evaluator: at every CPU level of this machine, by several threads, and on
-//! 64-bit Arm under qemu.
+//! Separable convolutions in one kernel, compared with the evaluator: at every CPU level of this machine, with several
+//! threads, and on 64-bit Arm under qemu.
 
 use mcc_runtime::Pool;
 use mcc_targets::Config;
@@ -81,7 +81,7 @@ impl Case {
     }
 }
 
-/// Lowers a graph with all chains that there can be.
+/// Lowers a graph with all possible chains.
 fn lower_chained(graph: &Graph, config: &mut Config) -> Program {
     mcc_kernel::lower(graph, config, "m").unwrap();
     let chains = config.choices.record().into_keys().filter(|key| key.1 == Knob::Chain);
@@ -122,7 +122,7 @@ fn chains_compute_what_their_links_do() {
     }
 }
 
-/// A result that others read too, or that leaves the model, has to exist.
+/// A result that others read too, or that is an output, must be stored.
 #[test]
 fn what_others_read_is_stored() {
     let (case, config) = (&CASES[0], Config::host(None).unwrap());

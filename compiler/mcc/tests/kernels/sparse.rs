@@ -1,18 +1,18 @@
-//! Sparse products against the evaluator: spans, groups, blocks and slices of all kinds, both kinds of offsets, empty channels, padding,
-//! strides and dilations.
+//! Sparse products, compared with the evaluator: spans, groups, blocks and slices of all kinds, both kinds of offsets,
+//! empty channels, padding, strides and dilations.
 
 use super::int8::bytes;
 use super::{check, noise};
 use mcc_ir::{ConvSpec, DType, Layout, Op, Packed, Staging, Tensor, WeightFormat};
 
-/// Weights of which some are left: heads, slots, offsets, values.
+/// Weights with some non-zeros: heads, slots, offsets, values.
 fn weights(staging: &Staging, out: usize, channels: usize, places: &Places, kind: DType) -> Vec<Tensor> {
     let taps = places.taps.len();
     let noise = noise(DType::F32, &[out, channels, taps], 5).to_f64s();
     let filter = |o: usize, slice: usize| -> Vec<(i64, f64)> {
         let of_slice = slice * staging.depth..channels.min((slice + 1) * staging.depth);
         let all = of_slice.flat_map(|c| (0..taps).map(move |t| (c, t)));
-        // Some channels have none, some have many; those that share offsets have them in the same places.
+        // Some channels have none, some have many; those that share offsets have them at the same places.
         let like = o / staging.shared;
         let kept = all.filter(|(c, t)| o < out && like % 5 != 3 && (like * 7 + c * 13 + t * 5) % 10 < 2 + like % 3);
         let offset = |c: usize, t: usize| ((c * places.plane + places.taps[t]) / places.unit) as i64;
@@ -23,7 +23,7 @@ fn weights(staging: &Staging, out: usize, channels: usize, places: &Places, kind
     for block in (0..out).step_by(staging.block) {
         let groups = (out - block).min(staging.block).div_ceil(staging.abreast);
         for (slice, group) in (0..staging.slices(channels)).flat_map(|s| (0..groups).map(move |g| (s, g))) {
-            // The last one first, as an example of an order.
+            // The last one first, as one possible order.
             let first = block + group * staging.abreast;
             let blocks = (first..first + staging.abreast).step_by(staging.shared).rev();
             let members: Vec<usize> = blocks.flat_map(|o| o..o + staging.shared).collect();
@@ -47,7 +47,7 @@ fn weights(staging: &Staging, out: usize, channels: usize, places: &Places, kind
     ]
 }
 
-/// Where taps are in planes.
+/// Positions of taps in planes.
 struct Places {
     plane: usize,
     unit: usize,

@@ -1,11 +1,11 @@
-//! Minimal filtering with weights that are transformed at run time, against the evaluator: codes with blocks, zero points and
-//! tables, plain and short floats, ragged panels, slices of channels.
+//! Minimal filtering with weights that are transformed at run time, compared with the evaluator: codes with blocks,
+//! zero points and tables, plain and 16-bit floats, ragged panels, slices of channels.
 
 use super::lowbit::weights;
 use super::{check_objects, check_with, noise};
 use mcc_ir::{ConvSpec, DType, Dim, Filtering, Filters, Layout, LowBit, Op, Packed, Tensor, WeightFormat};
 
-/// What there is to convolve: `[batch, height, width, channels, out]`, the tile, the window and the dilations.
+/// A convolution: `[batch, height, width, channels, out]`, the tile, the window and the dilations.
 struct Case {
     shape: [usize; 5],
     tile: [i64; 2],
@@ -41,7 +41,7 @@ impl Case {
         Packed { spec, kernel: self.kernel.to_vec(), out, weights }.into()
     }
 
-    /// What roundings may differ: the largest tiles have the largest factors.
+    /// The tolerance for rounding: the largest tiles have the largest factors.
     fn tolerance(&self) -> f64 {
         if self.tile.contains(&6) { 1e-3 } else { 1e-4 }
     }

@@ -1,8 +1,8 @@
-//! Building regions: graphs within the graph, which take what they use of it as operands.
+//! Builds regions: graphs within the graph, which receive the values that they use as operands.
 //!
-//! While a region is built it is the builder's graph; those around it wait, each with what is known of its values. A value of one
-//! of them becomes an input of every region between there and here when it is first asked for. Constants and dimensions need no
-//! operand: a region has its own.
+//! While a region is built, it is the builder's graph; the surrounding graphs wait, each with the known elements of its
+//! values. A value of a surrounding graph becomes an input of every region in between when it is first used. Constants
+//! and dimensions need no operand: a region gets copies.
 
 use std::collections::HashMap;
 
@@ -10,32 +10,32 @@ use super::{Builder, Content};
 use mcc_ir::Result;
 use mcc_ir::{Graph, Op, Value};
 
-/// A graph that waits until a region of it is built.
+/// A graph that waits until its region is built.
 pub(super) struct Around {
     graph: Graph,
     contents: HashMap<Value, Content>,
-    /// What the region takes as operands.
+    /// The region's operands.
     captured: Vec<Value>,
-    /// What values of this graph are in the region.
+    /// The values of this graph that are inputs of the region.
     inside: HashMap<Value, Value>,
 }
 
-/// A region that has been built.
+/// A finished region.
 pub struct Region {
     /// Its operations.
     pub graph: Graph,
-    /// What its inputs are in the graph around it.
+    /// The values of the surrounding graph for its inputs.
     pub captured: Vec<Value>,
     contents: HashMap<Value, Content>,
 }
 
 impl Region {
-    /// What is known of the elements of one of its values.
+    /// The known elements of one of its values.
     pub fn content(&self, value: Value) -> Option<&Content> {
         self.contents.get(&value)
     }
 
-    /// The value around the region that one of its values is.
+    /// The value of the surrounding graph that is passed to the region as one of its values.
     pub fn passes_through(&self, value: Value) -> Option<Value> {
         let input = self.graph.inputs().iter().position(|&input| value == input.into())?;
         self.captured.get(input).copied()
@@ -43,12 +43,12 @@ impl Region {
 }
 
 impl Builder {
-    /// How many regions deep the graph under construction is.
+    /// The nesting depth of the graph under construction.
     pub fn depth(&self) -> usize {
         self.around.len()
     }
 
-    /// Begins a region that takes some operands already.
+    /// Begins a region with some operands.
     pub fn begin_region(&mut self, operands: &[Value]) -> Result<()> {
         let graph = std::mem::replace(&mut self.graph, Graph::region());
         let contents = std::mem::take(&mut self.contents);
@@ -56,7 +56,7 @@ impl Builder {
         operands.iter().try_for_each(|&v| self.enter(v, self.depth() - 1).map(|_| ()))
     }
 
-    /// Ends the region, which there must be.
+    /// Ends the current region.
     pub fn end_region(&mut self) -> Option<Region> {
         let around = self.around.pop()?;
         let graph = std::mem::replace(&mut self.graph, around.graph);
@@ -64,12 +64,12 @@ impl Builder {
         Some(Region { graph, captured: around.captured, contents })
     }
 
-    /// A value of the graph so many regions deep, in the graph under construction.
+    /// A value of the graph at a nesting depth, made available in the graph under construction.
     pub fn captured(&mut self, value: Value, depth: usize) -> Result<Value> {
         (depth..self.depth()).try_fold(value, |value, depth| self.enter(value, depth))
     }
 
-    /// A value of a graph in the region that is built of it.
+    /// Makes a value of a surrounding graph available in the region that is built in it.
     fn enter(&mut self, value: Value, depth: usize) -> Result<Value> {
         let (outer, inner) = self.around.split_at_mut(depth + 1);
         let Around { graph, contents, captured, inside } = &mut outer[depth];

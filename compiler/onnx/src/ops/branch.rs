@@ -1,15 +1,15 @@
-//! If: a condition that is known picks its branch; one that run time decides runs one of two regions.
+//! If: a constant condition selects its branch; otherwise one of two regions runs.
 
 use super::super::builder::Region;
 use super::super::node::{Item, Node, Results};
 use super::Bodies;
 use mcc_ir::{BinaryOp, Dim, Error, If, Op, Output, Result, TensorType, UnaryOp, Value};
 
-/// A branch as a region, and what it gives.
+/// A branch as a region, and its results.
 type Branch = (Region, Vec<Item>);
 
-/// A condition that is known picks its branch; so does a test of a shape that decides the results' ranks. What else run time
-/// decides runs one of two regions.
+/// A constant condition selects its branch, and so does a test of a shape that decides the results' ranks. Otherwise
+/// one of two regions runs.
 pub fn if_(w: &mut dyn Bodies, n: &Node) -> Result<Results> {
     let condition = n.input(0)?;
     let (then, otherwise) = (n.graph("then_branch")?, n.graph("else_branch")?);
@@ -23,8 +23,8 @@ pub fn if_(w: &mut dyn Bodies, n: &Node) -> Result<Results> {
     if let Some((a, z, holds)) = shape_test(w, condition)
         && ranks_differ(&yes, &no)
     {
-        // A test of a shape that makes results differ in rank, such as the one that `squeeze` exports to. Equality is
-        // what the model is made for; the compiled model checks it.
+        // A test of a shape with results of different rank, such as the export of `squeeze`. The model is compiled for
+        // equality, which is checked at run time.
         let what = format!("node \"{}\": its condition", w.b().label);
         w.b().graph.requires.equal(a, z, &what);
         return Ok(Results(w.body(if holds { &then } else { &otherwise }, Vec::new())?));
@@ -37,20 +37,22 @@ fn branches(w: &mut dyn Bodies, condition: Value, yes: Branch, no: Branch) -> Re
     let ((mut then, yes), (mut otherwise, no)) = (yes, no);
     if yes.len() != no.len() {
         let (yes, no) = (yes.len(), no.len());
-        return Err(Error::invalid(format!("then_branch gives {yes} results, else_branch {no}")));
+        return Err(Error::invalid(format!("then_branch has {yes} results, else_branch {no}")));
     }
     for &value in &otherwise.captured[then.captured.len()..] {
         let ty = w.b().ty(value);
         then.graph.add_input(&then.captured.len().to_string(), ty);
         then.captured.push(value);
     }
-    // What both pass through is no result of theirs.
+    // Values that both branches pass through are not results.
     let (mut items, mut results, mut contents) = (Vec::new(), Vec::new(), Vec::new());
     let mut extents = Extents::new();
     for (i, pair) in yes.into_iter().zip(no).enumerate() {
         let (Item::Tensor(a), Item::Tensor(z)) = pair else {
-            return Err(Error::unsupported("a condition that run time decides, with branches that are not tensors")
-                .help(remedy(w, condition)));
+            return Err(Error::unsupported(
+                "a condition known at run time only, with branches whose results are not tensors",
+            )
+            .help(remedy(w, condition)));
         };
         if let Some(outer) = then.passes_through(a).filter(|&outer| otherwise.passes_through(z) == Some(outer)) {
             items.push(Some(outer));
@@ -59,7 +61,7 @@ fn branches(w: &mut dyn Bodies, condition: Value, yes: Branch, no: Branch) -> Re
         let (ours, theirs) = (then.graph.ty(a).clone(), otherwise.graph.ty(z).clone());
         if ours.dtype != theirs.dtype || ours.rank() != theirs.rank() {
             return Err(Error::unsupported(format!(
-                "a condition that run time decides, with branches whose result {i} differs in element type or rank: {ours} \
+                "a condition known at run time only, with branches whose result {i} differs in element type or rank: {ours} \
                  from then_branch, {theirs} from else_branch"
             ))
             .help(remedy(w, condition)));
@@ -75,7 +77,7 @@ fn branches(w: &mut dyn Bodies, condition: Value, yes: Branch, no: Branch) -> Re
     }
     let mut given = Vec::new();
     if !results.is_empty() {
-        // What a branch checks it checks even if nothing needs its results.
+        // A branch's checks are kept even if nothing needs its results.
         let checks = !then.graph.kept.is_empty() || !otherwise.graph.kept.is_empty();
         let operands = [vec![w.b().reshape(condition, Vec::new())?], then.captured].concat();
         let binds = extents.iter().filter_map(|(_, extent)| extent.as_sym().cloned()).collect();
@@ -90,7 +92,7 @@ fn branches(w: &mut dyn Bodies, condition: Value, yes: Branch, no: Branch) -> Re
     Ok(Results(items.into_iter().filter_map(|outer| outer.or_else(|| given.next())).map(Item::Tensor).collect()))
 }
 
-/// What stands for an extent in which the branches differ, by what it is in either.
+/// Replacements of extents in which the branches differ, by the extent in each branch.
 type Extents = Vec<([Dim; 2], Dim)>;
 
 fn extent(w: &mut dyn Bodies, extents: &mut Extents, pair: [Dim; 2]) -> Dim {
@@ -102,7 +104,7 @@ fn extent(w: &mut dyn Bodies, extents: &mut Extents, pair: [Dim; 2]) -> Dim {
     extent
 }
 
-/// How to have a condition decided at compile time.
+/// The remedy that makes a condition constant.
 fn remedy(w: &mut dyn Bodies, condition: Value) -> String {
     let (mut stack, mut seen) = (vec![condition], Vec::new());
     let (mut inputs, mut symbols) = (Vec::new(), Vec::new());
@@ -126,12 +128,12 @@ fn remedy(w: &mut dyn Bodies, condition: Value) -> String {
     let symbols = symbols.into_iter().map(|s| format!("--dim {s}=N"));
     let known: Vec<String> = inputs.into_iter().chain(symbols).collect();
     match known.as_slice() {
-        [] => "let both branches give the same shape".into(),
-        known => format!("pin the condition with {}: only the branch taken then matters", known.join(" and ")),
+        [] => "make both branches give the same shape".into(),
+        known => format!("pin the condition with {}, so that only the branch taken matters", known.join(" and ")),
     }
 }
 
-/// The dimensions that a condition compares for equality, and whether it holds when they are equal.
+/// The dimensions that a condition compares, and whether it holds if they are equal.
 fn shape_test(w: &mut dyn Bodies, condition: Value) -> Option<(Dim, Dim, bool)> {
     let (mut at, mut holds) = (condition, true);
     loop {
@@ -152,7 +154,7 @@ fn shape_test(w: &mut dyn Bodies, condition: Value) -> Option<(Dim, Dim, bool)> 
     }
 }
 
-/// Whether the branches' results are tensors of different ranks. What cannot be imported counts as such.
+/// Whether the branches' results are tensors of different ranks. Branches that cannot be imported count as different.
 fn ranks_differ(yes: &Result<Branch>, no: &Result<Branch>) -> bool {
     let (Ok((then, yes)), Ok((otherwise, no))) = (yes, no) else { return true };
     yes.iter().zip(no).any(|pair| match pair {

@@ -1,4 +1,4 @@
-//! Loop and Scan, which are unrolled while importing, and what is done for every element of a sequence.
+//! Loop and Scan, which are unrolled at import, and SequenceMap.
 
 use super::super::builder;
 use super::super::node::{Item, Node, Results};

@@ -33,7 +33,7 @@ impl Window {
 }
 
 /// Maximum of strides, dilations, pads and windows: no axis is as long, and sums and products of two do not overflow.
-const MOST: i64 = i32::MAX as i64;
+const MAX_WINDOW_NUMBER: i64 = i32::MAX as i64;
 
 /// Checks that an attribute's numbers are within bounds.
 fn bounded(list: &[i64], low: i64, high: i64, name: &str) -> Result<()> {
@@ -51,7 +51,7 @@ fn spatial(n: &Node, name: &str, rank: usize) -> Result<Vec<i64>> {
     if list.len() != rank {
         return Err(Error::invalid(format!("attribute {name} is {list:?} for {rank} spatial axes")));
     }
-    bounded(&list, 1, MOST, name)?;
+    bounded(&list, 1, MAX_WINDOW_NUMBER, name)?;
     Ok(list)
 }
 
@@ -61,7 +61,7 @@ pub fn window(n: &Node, kernel: Vec<i64>, size: &[Dim]) -> Result<Window> {
     if kernel.len() != rank {
         return Err(Error::invalid(format!("kernel {kernel:?} for {rank} spatial axes")));
     }
-    bounded(&kernel, 1, MOST, "kernel_shape")?;
+    bounded(&kernel, 1, MAX_WINDOW_NUMBER, "kernel_shape")?;
     let (strides, dilations) = (spatial(n, "strides", rank)?, spatial(n, "dilations", rank)?);
     let mut w = Window { kernel, strides, dilations, before: vec![Dim::ZERO; rank], after: vec![Dim::ZERO; rank] };
     match n.text("auto_pad", "NOTSET")?.as_str() {
@@ -70,7 +70,7 @@ pub fn window(n: &Node, kernel: Vec<i64>, size: &[Dim]) -> Result<Window> {
             if pads.len() != 2 * rank {
                 return Err(Error::invalid(format!("attribute pads is {pads:?} for {rank} spatial axes")));
             }
-            bounded(&pads, -MOST, MOST, "pads")?;
+            bounded(&pads, -MAX_WINDOW_NUMBER, MAX_WINDOW_NUMBER, "pads")?;
             w.before = pads[..rank].iter().map(|&p| Dim::from(p)).collect();
             w.after = pads[rank..].iter().map(|&p| Dim::from(p)).collect();
         }
@@ -151,10 +151,10 @@ pub fn conv_transpose(b: &mut Builder, n: &Node) -> Result<Results> {
     if extra.len() != rank || given.len() != 2 * rank || target.as_ref().is_some_and(|t| t.len() < rank) {
         return Err(Error::invalid("attribute pads, output_padding or output_shape has the wrong length"));
     }
-    bounded(&given, -MOST, MOST, "pads")?;
-    bounded(&extra, -MOST, MOST, "output_padding")?;
-    bounded(target.as_deref().unwrap_or_default(), 0, MOST, "output_shape")?;
-    bounded(&kernel, 1, MOST, "kernel_shape")?;
+    bounded(&given, -MAX_WINDOW_NUMBER, MAX_WINDOW_NUMBER, "pads")?;
+    bounded(&extra, -MAX_WINDOW_NUMBER, MAX_WINDOW_NUMBER, "output_padding")?;
+    bounded(target.as_deref().unwrap_or_default(), 0, MAX_WINDOW_NUMBER, "output_shape")?;
+    bounded(&kernel, 1, MAX_WINDOW_NUMBER, "kernel_shape")?;
     let mut pads = Vec::new();
     for i in 0..rank {
         // The result's extent without padding, and how much of it padding removes.

@@ -22,8 +22,9 @@ pub fn reshaped(from: &[Dim], target: &[Dim], allow_zero: bool) -> Result<Vec<Di
     for (i, d) in target.iter().enumerate() {
         let copied = || from.get(i).cloned();
         shape.push(match lower_bound(d) {
-            _ if d.is(0) && !allow_zero => copied()
-                .ok_or_else(|| Error::invalid(format!("the shape {target:?} copies an axis that is not there")))?,
+            _ if d.is(0) && !allow_zero => copied().ok_or_else(|| {
+                Error::invalid(format!("the shape {target:?} copies axis {i} of an input of rank {}", from.len()))
+            })?,
             // Extents computed from shapes are used as they are; only an input's elements can be 0 or -1.
             Some(low) if low >= 0 => d.clone(),
             _ if d.as_const().is_some() || allow_zero => d.clone(),

@@ -19,12 +19,12 @@ fn list<'a>(n: &'a Node, input: usize) -> Result<&'a [Item]> {
 /// A copy of a sequence to change; copies count against the budget, which bounds the changes of long sequences.
 fn copied(b: &mut Builder, n: &Node) -> Result<Vec<Item>> {
     let list = list(n, 0)?;
-    b.budget.nodes(list.len() as u64 / COPIES_A_NODE)?;
+    b.budget.nodes(list.len() as u64 / COPIES_PER_NODE)?;
     Ok(list.to_vec())
 }
 
 /// Elements whose copying takes as long as a node.
-const COPIES_A_NODE: u64 = 64;
+const COPIES_PER_NODE: u64 = 64;
 
 fn not_a_sequence(input: usize) -> Error {
     Error::invalid(format!("input {input} is not a sequence"))

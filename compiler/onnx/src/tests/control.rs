@@ -49,7 +49,7 @@ fn of(model: &ModelProto) -> Graph {
     imported(model, &Options::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// How many conditions run time decides, in regions too.
+/// The number of conditions that are decided at run time, including those in regions.
 fn conditions(g: &Graph) -> usize {
     let of = |n| usize::from(matches!(g.op(n), Op::If(_))) + g.regions(n).into_iter().map(conditions).sum::<usize>();
     g.topological().into_iter().map(of).sum()

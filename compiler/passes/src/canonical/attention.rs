@@ -12,10 +12,10 @@ use mcc_ir::Result;
 use mcc_ir::{BinaryOp, DType, Dim, Graph, NodeId, Op, UnaryOp, Value};
 
 /// Swaps tokens and heads.
-const HEADS: [usize; 4] = [0, 2, 1, 3];
+const SWAP_HEADS: [usize; 4] = [0, 2, 1, 3];
 
 /// From keys as the right operand of a product to tokens before heads.
-const KEYS: [usize; 4] = [0, 3, 1, 2];
+const KEYS_TO_TOKENS: [usize; 4] = [0, 3, 1, 2];
 
 /// Fuses attention.
 pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
@@ -36,7 +36,7 @@ fn merged(edit: &Edit, node: NodeId) -> Option<Value> {
     let (Op::Transpose { perm }, Some(inner)) = (edit.graph.op(node), edit.graph.operand(node, 0)) else { return None };
     let result = edit.graph.operand(inner.node, 0)?;
     let both: Vec<usize> = match edit.graph.op(inner.node) {
-        Op::Transpose { perm: inner } if *inner == HEADS => perm.iter().map(|&p| HEADS[p]).collect(),
+        Op::Transpose { perm: inner } if *inner == SWAP_HEADS => perm.iter().map(|&p| SWAP_HEADS[p]).collect(),
         _ => return None,
     };
     let attention = matches!(edit.graph.op(result.node), Op::Attention { .. });
@@ -133,8 +133,8 @@ impl Found {
         let shape = edit.shape(v);
         let keys = v == self.keys;
         let wanted: &[usize] = match (shape.len(), keys) {
-            (4, true) => &KEYS,
-            (4, false) => &HEADS,
+            (4, true) => &KEYS_TO_TOKENS,
+            (4, false) => &SWAP_HEADS,
             (3, true) => &[0, 2, 1],
             (2, true) => &[1, 0],
             _ => return true,
@@ -158,7 +158,7 @@ impl Found {
             if shape.len() == 4 {
                 return turned(edit, v, perm.to_vec());
             }
-            let v = if perm == HEADS {
+            let v = if perm == SWAP_HEADS {
                 v
             } else {
                 let last = shape.len() - 1;
@@ -170,13 +170,13 @@ impl Found {
             edit.reshape(v, vec![batch, m, Dim::ONE, d])
         };
         let rank = edit.shape(self.q).len();
-        let q = tokens(edit, self.q, HEADS)?;
+        let q = tokens(edit, self.q, SWAP_HEADS)?;
         let (mut keys, mut values) = (self.keys, self.values);
         if let Some([once, same]) = &self.shared {
             (keys, values) = (once.build(edit)?, same.build(edit)?);
         }
-        let keys = tokens(edit, keys, KEYS)?;
-        let values = tokens(edit, values, HEADS)?;
+        let keys = tokens(edit, keys, KEYS_TO_TOKENS)?;
+        let values = tokens(edit, values, SWAP_HEADS)?;
         let mut operands = vec![q, keys, values];
         if let Some(mask) = self.mask {
             let narrower = narrow(edit, mask)?;
@@ -192,7 +192,7 @@ impl Found {
         }
         let result = edit.add(Op::Attention { scale: self.scale.into(), guarded: self.guarded }, &operands)?;
         if rank == 4 {
-            return edit.transpose(result, HEADS.to_vec());
+            return edit.transpose(result, SWAP_HEADS.to_vec());
         }
         let shape = edit.shape(result);
         let tokens = [shape[0].clone(), shape[1].clone(), shape[3].clone()];

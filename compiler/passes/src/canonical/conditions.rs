@@ -1,6 +1,6 @@
-//! Conditions and what they decide, from outside: a condition that is constant takes its branch; regions are given only what
-//! they use, constants as their own, and give only what is used; what both branches give alike is no result of theirs; and where
-//! computing both is less than a pass over the data, the results are selected.
+//! Simplifies conditions: a constant condition is replaced by its branch; regions get only the operands that they use,
+//! and copies of constants; unused results are removed, and results that are the same in both branches are replaced; if
+//! computing both branches is cheaper than a pass over the data, the results are selected.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
             match take(graph, node, &branches)? {
                 Taken::No => changed |= select(graph, node, &branches)? || simplify(graph, node, &branches)?,
                 Taken::Yes => changed = true,
-                // Its nodes have other names.
+                // Its nodes have new ids.
                 Taken::WithExtents => {
                     changed = true;
                     continue 'again;
@@ -29,17 +29,17 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     }
 }
 
-/// What became of a condition.
+/// The outcome of replacing a condition.
 enum Taken {
     /// It is not constant.
     No,
-    /// Its branch took its place.
+    /// It was replaced by its branch.
     Yes,
-    /// The same, and the graph was made anew.
+    /// The same, and the graph was rebuilt.
     WithExtents,
 }
 
-/// Puts the branch of a constant condition in the operation's place.
+/// Replaces a constant condition by its branch.
 fn take(graph: &mut Graph, node: NodeId, branches: &If) -> Result<Taken> {
     let operands = graph.operands(node);
     let Some(condition) = graph.as_constant(operands[0]) else { return Ok(Taken::No) };
@@ -61,7 +61,7 @@ fn take(graph: &mut Graph, node: NodeId, branches: &If) -> Result<Taken> {
     Ok(Taken::WithExtents)
 }
 
-/// What a region gives for some operands, in the graph around it.
+/// The results of a region for some operands, computed in the surrounding graph.
 fn inlined(graph: &mut Graph, region: &Graph, operands: &[Value]) -> Result<Vec<Value>> {
     let operands: Vec<Option<Value>> = operands.iter().copied().map(Some).collect();
     let values = graph.inline(region, &operands)?;
@@ -69,7 +69,7 @@ fn inlined(graph: &mut Graph, region: &Graph, operands: &[Value]) -> Result<Vec<
     region.outputs.iter().map(result).collect()
 }
 
-/// Computes both branches and selects, where they are a few steps on the very elements.
+/// Computes both branches and selects, if they are a few steps on the same elements.
 fn select(graph: &mut Graph, node: NodeId, branches: &If) -> Result<bool> {
     let operands = graph.operands(node);
     let tensors = operands[1..].iter().filter(|&&v| !graph.ty(v).numel().is(1)).count();
@@ -78,8 +78,8 @@ fn select(graph: &mut Graph, node: NodeId, branches: &If) -> Result<bool> {
         let types = region.outputs.iter().map(|o| region.ty(o.value));
         types.eq(&branches.results)
     };
-    let cheap = work.is_some_and(|steps| steps <= schedule::branches::MOST_SELECTED_STEPS);
-    if !cheap || tensors > schedule::branches::MOST_SELECTED_TENSORS || !branches.branches().into_iter().all(alike) {
+    let cheap = work.is_some_and(|steps| steps <= schedule::branches::MAX_SELECTED_STEPS);
+    if !cheap || tensors > schedule::branches::MAX_SELECTED_TENSORS || !branches.branches().into_iter().all(alike) {
         return Ok(false);
     }
     let then = inlined(graph, &branches.then, &operands[1..])?;
@@ -93,7 +93,7 @@ fn select(graph: &mut Graph, node: NodeId, branches: &If) -> Result<bool> {
     Ok(true)
 }
 
-/// How many steps an element takes; none where something else happens.
+/// Number of steps per element; `None` if the region does anything else.
 fn steps(region: &Graph) -> Option<usize> {
     if !region.kept.is_empty() || !region.requires.is_empty() {
         return None;
@@ -109,7 +109,7 @@ fn steps(region: &Graph) -> Option<usize> {
     Some(steps)
 }
 
-/// Whether an operation is about one instruction for a vector of elements.
+/// Whether an operation takes about one instruction per vector of elements.
 fn is_step(op: &Op) -> bool {
     use BinaryOp::{Add, And, Equal, Greater, GreaterOrEqual, Less, LessOrEqual, Max, Min, Mul, Or, Sub, Xor};
     match op {
@@ -120,18 +120,18 @@ fn is_step(op: &Op) -> bool {
     }
 }
 
-/// What a region's input becomes.
+/// The replacement of a region's input.
 #[derive(Clone, Copy)]
 enum Given {
-    /// It stays.
+    /// Stays an operand.
     Operand,
-    /// A constant of the region's own.
+    /// Becomes a constant of the region.
     Constant,
-    /// Nothing needs it.
+    /// Is unused.
     Nothing,
 }
 
-/// Lets an operation take and give less.
+/// Removes operands and results of an operation.
 fn simplify(graph: &mut Graph, node: NodeId, branches: &If) -> Result<bool> {
     let operands = graph.operands(node);
     let changed = pass_through(graph, node, branches);
@@ -173,12 +173,12 @@ fn simplify(graph: &mut Graph, node: NodeId, branches: &If) -> Result<bool> {
     Ok(true)
 }
 
-/// Those of a list that are wanted.
+/// The wanted elements of a list.
 fn kept<T: Clone>(list: &[T], wanted: &[bool]) -> Vec<T> {
     list.iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(item, _)| item.clone()).collect()
 }
 
-/// Replaces results that both branches pass through from one operand.
+/// Replaces results that both branches pass through from the same operand.
 fn pass_through(graph: &mut Graph, node: NodeId, branches: &If) -> bool {
     let operands = graph.operands(node);
     let mut changed = false;
@@ -198,13 +198,13 @@ fn pass_through(graph: &mut Graph, node: NodeId, branches: &If) -> bool {
     changed
 }
 
-/// What is used of an operation.
+/// The used parts of an operation.
 struct Wanted {
     results: Vec<bool>,
     binds: Vec<Sym>,
 }
 
-/// The results that something uses, or by whose extents something is known.
+/// The results that are used, or whose extents define a symbol.
 fn wanted_results(graph: &Graph, node: NodeId, branches: &If) -> Wanted {
     let used = |result: usize| {
         let value = Value { node, result };
@@ -227,10 +227,10 @@ fn wanted_results(graph: &Graph, node: NodeId, branches: &If) -> Wanted {
         }
         given
     });
-    // A result that stays for one symbol may have another one.
+    // A result that is kept for one symbol may contain another one.
     let still = |s: &&Sym| !binds.contains(s) && (0..results.len()).any(|result| results[result] && has(result, s));
     binds.extend(branches.binds.iter().filter(still).cloned().collect::<Vec<_>>());
-    // Without any result there is no operation: nothing uses it, and it goes as a whole.
+    // Without results the operation is unused and removed as a whole.
     if !results.contains(&true) {
         return Wanted { results: vec![true; results.len()], binds: branches.binds.clone() };
     }

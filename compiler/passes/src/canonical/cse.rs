@@ -47,12 +47,12 @@ fn key_operands(graph: &Graph, node: NodeId) -> Vec<Value> {
 
 /// Hashes large constants by a sample of their bytes: equality is checked anyway, and weights can have gigabytes.
 fn hash(op: &Op, operands: &[Value]) -> u64 {
-    const SAMPLES: usize = 64;
+    const HASHED_SAMPLES: usize = 64;
     let mut hasher = DefaultHasher::new();
     match op {
-        Op::Constant(t) if t.data().len() > 4 * SAMPLES => {
+        Op::Constant(t) if t.data().len() > 4 * HASHED_SAMPLES => {
             (t.dtype(), t.shape()).hash(&mut hasher);
-            let step = t.data().len() / SAMPLES;
+            let step = t.data().len() / HASHED_SAMPLES;
             t.data().iter().step_by(step).for_each(|b| b.hash(&mut hasher));
         }
         _ => op.hash(&mut hasher),

@@ -9,7 +9,7 @@ use mcc_ir::Result;
 use mcc_ir::{BinaryOp, Graph, Op, Tensor, UnaryOp, Value};
 
 /// Maximum number of operations that a scale moves through.
-const CLIMB: usize = 8;
+const MAX_CLIMB: usize = 8;
 
 /// Moves scales into constants.
 pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
@@ -18,7 +18,7 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
         match edit.graph.op(node) {
             Op::Binary(BinaryOp::Mul) => {}
             Op::Unary(UnaryOp::Neg) if edit.dtype(operands[0]).is_float() => {
-                return absorb(edit, operands[0], -1.0, CLIMB);
+                return absorb(edit, operands[0], -1.0, MAX_CLIMB);
             }
             _ => return Ok(None),
         }
@@ -28,7 +28,7 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
         if !same || !edit.dtype(operands[0]).is_float() {
             return Ok(None);
         }
-        absorb(edit, operands[0], factor.f64_at(0), CLIMB)
+        absorb(edit, operands[0], factor.f64_at(0), MAX_CLIMB)
     })
 }
 

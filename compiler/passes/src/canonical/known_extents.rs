@@ -67,7 +67,7 @@ impl Known {
     fn of(graph: &Graph) -> Option<Known> {
         let mut known = Known { rules: Vec::new(), extents: BTreeSet::new() };
         let counted: BTreeSet<Sym> = graph.nodes().flat_map(|n| graph.op(n).binds().into_iter().cloned()).collect();
-        // What a step counts is not known before it.
+        // A step's count is not known before the step.
         let early = |d: &Dim| d.symbols().is_disjoint(&counted);
         let met = |r: &'_ Requirement| match &r.condition {
             Condition::Equal(a, b) if a.as_const().or(b.as_const()).is_some() => Some((a.clone(), b.clone())),

@@ -14,7 +14,7 @@ use mcc_targets::schedule::layout::Window;
 use mcc_targets::schedule::sparse::Costs;
 use mcc_targets::{Config, Sparsity, schedule};
 
-use super::cut::{NEVER, Network, Variable};
+use super::cut::{FORBIDDEN, Network, Variable};
 use crate::quantize::int8_contractions;
 use crate::sparse::{blocks, csr};
 use crate::support::size::estimate;
@@ -39,7 +39,7 @@ pub(super) fn channels_first(graph: &mut Graph, config: &Config) -> HashSet<Node
     let order = graph.topological();
     let mut network = Network::new();
     let outside = network.variable();
-    network.alone(outside, [0, NEVER]);
+    network.alone(outside, [0, FORBIDDEN]);
     let mut labels: HashMap<NodeId, Labels> = HashMap::new();
     for &node in &order {
         if let Some(l) = Labels::of(graph, node, config, &mut network, outside) {
@@ -95,7 +95,7 @@ impl Labels {
             Role::First => one(outside),
             Role::Last => {
                 let v = network.variable();
-                network.alone(v, [NEVER, 0]);
+                network.alone(v, [FORBIDDEN, 0]);
                 one(v)
             }
             Role::Either { first, last } => {
@@ -169,5 +169,5 @@ fn turned(ty: &TensorType) -> u64 {
 
 fn picoseconds(nanoseconds: f64) -> u64 {
     // More than any layer takes, and less than the cost that is never paid.
-    (nanoseconds * 1e3).clamp(0.0, (NEVER >> 12) as f64) as u64
+    (nanoseconds * 1e3).clamp(0.0, (FORBIDDEN >> 12) as f64) as u64
 }

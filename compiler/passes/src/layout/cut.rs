@@ -11,7 +11,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
 
 /// A cost that no labelling pays; sums of all other costs stay below.
-pub(super) const NEVER: u64 = 1 << 52;
+pub(super) const FORBIDDEN: u64 = 1 << 52;
 
 /// A variable to label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,14 +62,14 @@ impl Network {
     pub(super) fn any_second(&mut self, a: Variable, others: &[Variable], cost: u64) {
         let any = self.variable();
         self.apart(a, any, cost);
-        others.iter().for_each(|&other| self.apart(any, other, NEVER));
+        others.iter().for_each(|&other| self.apart(any, other, FORBIDDEN));
     }
 
     /// Adds a cost if `a` has the second label and any of the others the first.
     pub(super) fn any_first(&mut self, a: Variable, others: &[Variable], cost: u64) {
         let any = self.variable();
         self.apart(any, a, cost);
-        others.iter().for_each(|&other| self.apart(other, any, NEVER));
+        others.iter().for_each(|&other| self.apart(other, any, FORBIDDEN));
     }
 
     fn edge(&mut self, from: NodeIndex, to: NodeIndex, cost: u64) {
@@ -166,7 +166,7 @@ mod tests {
     fn ties_go_to_the_second_label() {
         let mut network = Network::new();
         let [a, b, c] = [0; 3].map(|_| network.variable());
-        network.alone(a, [0, NEVER]);
+        network.alone(a, [0, FORBIDDEN]);
         network.apart(a, b, 3);
         network.alone(b, [3, 0]);
         network.alone(c, [5, 5]);

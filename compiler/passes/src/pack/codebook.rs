@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use mcc_ir::{Column, LowBit};
 
 /// Maximum relative difference of a weight from a factor times an entry: several roundings of `f32`.
-const TOLERANCE: f64 = 1.0 / (1 << 21) as f64;
+const MAX_RELATIVE_ERROR: f64 = 1.0 / (1 << 21) as f64;
 
 /// Codes, columns and the table of weights `[depth, out]` whose column `c` is `column(c)`, if it has at most `most`
 /// entries.
@@ -68,7 +68,7 @@ fn factor(table: &[f32], numbers: &[f32]) -> Option<f32> {
     let fits = |factor: f32| {
         numbers.iter().all(|&v| {
             let entry = f64::from(table[usize::from(nearest(table, factor, v))]) * f64::from(factor);
-            (entry - f64::from(v)).abs() <= TOLERANCE * f64::from(v).abs()
+            (entry - f64::from(v)).abs() <= MAX_RELATIVE_ERROR * f64::from(v).abs()
         })
     };
     table.iter().filter(|&&t| t != 0.0).map(|t| largest / t).find(|&factor| fits(factor))

@@ -31,13 +31,13 @@ use mcc_ir::{
 };
 
 /// Numbers of elements that may share parameters, besides a whole column.
-const BLOCKS: [usize; 5] = [256, 128, 64, 32, 16];
+const BLOCK_SIZES: [usize; 5] = [256, 128, 64, 32, 16];
 
 /// Maximum relative difference of a weight divided by its scale from an integer: several roundings of `f32`.
-const TOLERANCE: f64 = 1.0 / (1 << 20) as f64;
+const MAX_RELATIVE_ERROR: f64 = 1.0 / (1 << 20) as f64;
 
 /// The largest difference of two 8-bit integers.
-const SPAN: i32 = 255;
+const MAX_SPAN: i32 = 255;
 
 /// Converts weights that are codes.
 ///
@@ -114,13 +114,13 @@ fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, config: &Config) -> Resu
 /// Whether the target's arithmetic on codes is off by steps of the quantized result.
 fn too_coarse(edit: &mut Edit, node: NodeId, target: &Target) -> bool {
     /// Maximum number of operations from a product to its quantization to 16 bits, with some margin.
-    const STEPS: usize = 16;
+    const MAX_SEARCHED_OPERATIONS: usize = 16;
     if !target.has_byte_dot() {
         return false;
     }
     let (graph, mut next) = (&*edit.graph, vec![node]);
     let mut fine = false;
-    for _ in 0..STEPS {
+    for _ in 0..MAX_SEARCHED_OPERATIONS {
         let users: Vec<NodeId> = next.iter().flat_map(|&n| graph.users(n.into())).map(|(user, _)| user).collect();
         fine |= users.iter().any(|&n| matches!(graph.op(n), Op::Cast { to: DType::I16 | DType::U16, .. }));
         next = users;
@@ -145,7 +145,7 @@ struct Fit {
 }
 
 impl Fit {
-    /// Integers whose differences are at most [`SPAN`] and a scale that give the values, if they exist.
+    /// Integers whose differences are at most [`MAX_SPAN`] and a scale that give the values, if they exist.
     fn of(values: &[f32]) -> Option<Fit> {
         let magnitudes = values.iter().map(|v| f64::from(v.abs())).filter(|&v| v != 0.0);
         let (least, most) = magnitudes.fold((f64::INFINITY, 0.0f64), |(l, m), v| (l.min(v), m.max(v)));
@@ -156,12 +156,12 @@ impl Fit {
             return Some(Fit { scale: 1.0, numbers: vec![0; values.len()] });
         }
         // The least value is some multiple of the scale.
-        let bound = (f64::from(SPAN) * (1.0 + TOLERANCE) * least / most) as i32;
+        let bound = (f64::from(MAX_SPAN) * (1.0 + MAX_RELATIVE_ERROR) * least / most) as i32;
         let multiple = (1..=bound).find(|&m| {
             let scale = least / f64::from(m);
             values.iter().all(|&v| {
                 let ratio = f64::from(v) / scale;
-                (ratio - ratio.round()).abs() <= TOLERANCE * ratio.abs()
+                (ratio - ratio.round()).abs() <= MAX_RELATIVE_ERROR * ratio.abs()
             })
         })?;
         let mut scale = least / f64::from(multiple);
@@ -171,7 +171,7 @@ impl Fit {
         }
         let numbers: Vec<i32> = values.iter().map(|&v| (f64::from(v) / scale).round() as i32).collect();
         let (low, high) = range(&numbers);
-        (high - low <= SPAN).then(|| Fit { scale: exact_scale(values, &numbers), numbers })
+        (high - low <= MAX_SPAN).then(|| Fit { scale: exact_scale(values, &numbers), numbers })
     }
 
     /// Number of bits for the differences of the integers; they are bytes if fewer than 8 bits suffice.
@@ -308,7 +308,7 @@ type Found = (LowBit, Vec<Column>, Option<Vec<f32>>);
 fn affine(depth: usize, out: usize, column: &dyn Fn(usize) -> Vec<f32>) -> Option<Found> {
     let whole = depth.next_multiple_of(16);
     let first = column(0);
-    let blocks = std::iter::once(whole).chain(BLOCKS.into_iter().filter(|&b| b < depth));
+    let blocks = std::iter::once(whole).chain(BLOCK_SIZES.into_iter().filter(|&b| b < depth));
     blocks.into_iter().find_map(|block| {
         let fits = |values: &[f32]| values.chunks(block).map(Fit::of).collect::<Option<Vec<Fit>>>();
         fits(&first)?;

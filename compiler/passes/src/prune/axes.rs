@@ -21,7 +21,7 @@ impl Moved {
 }
 
 /// Maximum multiple of a product of symbols that is tried.
-const MULTIPLES: usize = 256;
+const MAX_MULTIPLE: usize = 256;
 
 /// The position of `axis` of `from` in `to`; of several candidates the one with the most indices.
 pub(super) fn moved(from: &[Dim], axis: usize, to: &[Dim]) -> Option<Moved> {
@@ -36,7 +36,7 @@ pub(super) fn moved(from: &[Dim], axis: usize, to: &[Dim]) -> Option<Moved> {
             // The result's axis may also hold indices of earlier axes.
             let quotient = before.exact_div(&ahead).and_then(|q| q.as_const()).and_then(|q| usize::try_from(q).ok());
             // Sums of products have no quotient; a multiple that fits is searched instead.
-            let outer = (1..=ratio.min(MULTIPLES)).chain(quotient.filter(|q| (1..=ratio).contains(q)));
+            let outer = (1..=ratio.min(MAX_MULTIPLE)).chain(quotient.filter(|q| (1..=ratio).contains(q)));
             let outer = outer.into_iter().find(|o| ratio.is_multiple_of(*o) && &ahead * &Dim::from(*o) == before);
             outer.map(|outer| Moved::Merged { axis: b, inner: ratio / outer })
         } else if extent % size == 0 && ahead == before {

@@ -5,7 +5,7 @@ use mcc_ir::Result;
 use mcc_ir::{ConvSpec, DType, Graph, Layout, NodeId, Op, Tensor, eval};
 
 /// Maximum size of a map of the constant channels' contributions, as a multiple of the weights' size.
-const MAX_MAP: usize = 8;
+const MAX_MAP_GROWTH: usize = 8;
 
 /// A convolution or matrix product with constant weights.
 pub(super) struct Layer {
@@ -146,7 +146,8 @@ impl Layer {
     pub(super) fn folds(&self, c: f64) -> bool {
         let map = || {
             let size = |e: &[Vec<usize>; 2]| self.outs * e[1].iter().product::<usize>();
-            matches!(self.op, Op::Conv(_)) && self.extents.as_ref().is_some_and(|e| size(e) <= MAX_MAP * self.w.numel())
+            matches!(self.op, Op::Conv(_))
+                && self.extents.as_ref().is_some_and(|e| size(e) <= MAX_MAP_GROWTH * self.w.numel())
         };
         self.uniform(c) || map()
     }

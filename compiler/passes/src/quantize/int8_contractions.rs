@@ -150,9 +150,9 @@ fn contraction(graph: &Graph, node: NodeId) -> Option<Contraction> {
 /// Whether a convolution has one filter per channel, of a size that [`WeightFormat::Int8Depthwise`] supports.
 pub(crate) fn is_depthwise(spec: &ConvSpec, channels: usize, out: usize, kernel: &[i64]) -> bool {
     /// Maximum columns and rows of a window, whose products are unrolled; the rows apply to a single column.
-    const LARGEST: (i64, i64) = (9, 33);
+    const MAX_WINDOW: (i64, i64) = (9, 33);
     let [_, rows, columns] = planes(kernel);
-    let fits = columns <= LARGEST.0 && rows <= if columns == 1 { LARGEST.1 } else { LARGEST.0 };
+    let fits = columns <= MAX_WINDOW.0 && rows <= if columns == 1 { MAX_WINDOW.1 } else { MAX_WINDOW.0 };
     channels == 1 && out == spec.group && out >= MIN_EXTENT && rows > 1 && fits
 }
 

@@ -15,7 +15,7 @@ use mcc_ir::Result;
 use mcc_ir::{BinaryOp, DType, Dim, Graph, Op, ReduceKind};
 
 /// Maximum number of elements: the sum of more might not be representable as a 32-bit float.
-const MOST: i64 = 1 << 16;
+const MAX_SUMMED_ELEMENTS: i64 = 1 << 16;
 
 /// Sums bytes.
 ///
@@ -33,7 +33,7 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
             return Ok(None);
         };
         let count: Dim = axes.iter().map(|&a| edit.shape(x)[a].clone()).product();
-        let Some(count) = count.as_const().filter(|c| (1..=MOST).contains(c)) else { return Ok(None) };
+        let Some(count) = count.as_const().filter(|c| (1..=MAX_SUMMED_ELEMENTS).contains(c)) else { return Ok(None) };
         let sum = edit.add(Op::Reduce { kind: ReduceKind::Sum, axes, keep }, &[codes])?;
         let mut result = edit.add(Op::Cast { to: DType::F32, saturate: true }, &[sum])?;
         let (scale, shift) = match kind {

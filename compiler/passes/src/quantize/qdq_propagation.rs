@@ -13,7 +13,7 @@ use mcc_ir::{
 };
 
 /// Maximum number of data movements that a quantization moves past.
-const DEPTH: usize = 8;
+const MAX_MOVES: usize = 8;
 
 /// Moves quantizations up to the source of the codes.
 ///
@@ -25,7 +25,7 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
         let x = quantization.x;
         // Directly after dequantizing, the pair is removed only if scale and zero point are equal.
         let exact = Dequantized::of(edit.graph, x).is_some();
-        if !climbs(edit, x, &quantization, exact, DEPTH) {
+        if !climbs(edit, x, &quantization, exact, MAX_MOVES) {
             return Ok(None);
         }
         moved(edit, x, &quantization).map(Some)

@@ -10,7 +10,7 @@ use mcc_ir::Result;
 use mcc_ir::{BinaryOp, DType, Graph, NodeId, Op, UnaryOp, Value};
 
 /// Maximum number of operations that the search passes through.
-const DEPTH: usize = 12;
+const MAX_SEARCH_DEPTH: usize = 12;
 
 /// Multiplies out values that are rounded.
 ///
@@ -25,7 +25,7 @@ pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
         let rectified = rectified(edit, operand);
         let (inner, factor) = rectified.unwrap_or((operand, None));
         let mut sum = Sum { terms: Vec::new(), shift: None, operations: usize::from(factor.is_some()) };
-        sum.collect(edit, inner, factor, DEPTH)?;
+        sum.collect(edit, inner, factor, MAX_SEARCH_DEPTH)?;
         if sum.operations <= sum.least() {
             return Ok(None);
         }

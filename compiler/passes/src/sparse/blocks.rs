@@ -14,7 +14,7 @@ use mcc_ir::{
 };
 
 /// Maximum bytes of an image that offsets and a tile's distances can span.
-pub(crate) const LARGEST: i64 = 1 << 30;
+pub(crate) const MAX_IMAGE_BYTES: i64 = 1 << 30;
 
 /// Turns products with few non-zero blocks into products of blocks.
 ///
@@ -98,7 +98,7 @@ impl Filters {
                     image.remove(spec.layout.channels(x.rank()) - 1);
                     let padded = image.iter().zip(&spec.pads).map(|(d, p)| d + &Dim::from(p.0 + p.1));
                     let bytes = (&padded.product::<Dim>() * &Dim::from(4 * channels)).as_const();
-                    if bytes.is_none_or(|b| b > LARGEST) {
+                    if bytes.is_none_or(|b| b > MAX_IMAGE_BYTES) {
                         return None;
                     }
                     let spec = ConvSpec { layout: Layout::ChannelsLast, ..spec.clone() };

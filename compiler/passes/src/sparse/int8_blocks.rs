@@ -4,12 +4,12 @@
 use mcc_targets::schedule::blocks::Blocks;
 use mcc_targets::{Config, Sparsity, schedule};
 
-use super::blocks::LARGEST;
+use super::blocks::MAX_IMAGE_BYTES;
 use mcc_ir::Result;
 use mcc_ir::{ConvSpec, DType, Decision, Dim, Graph, Packed, Subject, Tensor, WeightFormat};
 
 /// Contracted bytes of a block.
-const STEP: usize = 4;
+const BLOCK_BYTES: usize = 4;
 
 /// Converts products with zero blocks.
 ///
@@ -35,8 +35,9 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
             continue;
         };
         let (mut heads, mut met, mut values) = (vec![0i64], Vec::new(), Vec::new());
-        for panel in packed.data().chunks_exact(taps * steps * tile * STEP) {
-            let blocks = panel.chunks_exact(tile * STEP).zip(&offsets).filter(|(b, _)| b.iter().any(|b| *b != 0));
+        for panel in packed.data().chunks_exact(taps * steps * tile * BLOCK_BYTES) {
+            let blocks =
+                panel.chunks_exact(tile * BLOCK_BYTES).zip(&offsets).filter(|(b, _)| b.iter().any(|b| *b != 0));
             for (block, &offset) in blocks {
                 met.push(offset);
                 values.extend_from_slice(block);
@@ -58,12 +59,12 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
         let zeros = packed.data().iter().filter(|b| **b == 0).count() as f64 / packed.data().len() as f64;
         let share = met.len() as f64 / (taps * steps * panels) as f64;
         let reason = format!("{:.1} % of the blocks are not zero", 100.0 * share);
-        let form = format!("{STEP}x{tile} blocks of bytes");
+        let form = format!("{BLOCK_BYTES}x{tile} blocks of bytes");
         let label = graph.label(node).to_string();
         let decision = Decision::new(&label, Subject::Weights, "dot_conv", form, reason);
         graph.decide(decision.zeros(zeros).gain(costs.dense / costs.blocks));
         let heads = graph.constant(Tensor::from_i64s(DType::I32, vec![heads.len()], &heads)?);
-        let values = graph.constant(Tensor::new(DType::I8, vec![met.len(), tile, STEP], values.into())?);
+        let values = graph.constant(Tensor::new(DType::I8, vec![met.len(), tile, BLOCK_BYTES], values.into())?);
         let met = graph.constant(Tensor::from_i64s(DType::I32, vec![met.len()], &met)?);
         let blocks = product.with(WeightFormat::Blocks);
         let result = graph.add_labelled(blocks.into(), &[x, heads, met, values], &label)?;
@@ -78,14 +79,14 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
 fn offsets(x: &[Dim], spec: &ConvSpec, kernel: &[i64]) -> Option<Vec<i64>> {
     let known: Option<Vec<i64>> =
         x[if kernel.is_empty() { x.len() - 1 } else { 1 }..].iter().map(Dim::as_const).collect();
-    let known = known.filter(|k| spec.group == 1 && k.iter().product::<i64>() <= LARGEST)?;
+    let known = known.filter(|k| spec.group == 1 && k.iter().product::<i64>() <= MAX_IMAGE_BYTES)?;
     let (&channels, extents) = known.split_last()?;
-    let run = spec.runs(kernel, &Dim::from(channels)).1.as_const().filter(|run| run % STEP as i64 == 0)?;
+    let run = spec.runs(kernel, &Dim::from(channels)).1.as_const().filter(|run| run % BLOCK_BYTES as i64 == 0)?;
     let outer = kernel.len() - usize::from(!kernel.is_empty() && spec.joins_last());
     let mut taps = vec![0];
     for axis in 0..outer {
         let apart = spec.dilations[axis] * channels * extents[axis + 1..].iter().product::<i64>();
         taps = taps.iter().flat_map(|tap| (0..kernel[axis]).map(move |i| tap + i * apart)).collect();
     }
-    Some(taps.iter().flat_map(|tap| (0..run).step_by(STEP).map(move |step| tap + step)).collect())
+    Some(taps.iter().flat_map(|tap| (0..run).step_by(BLOCK_BYTES).map(move |step| tap + step)).collect())
 }

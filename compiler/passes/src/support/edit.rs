@@ -24,12 +24,12 @@ pub(crate) fn rewrite(
     mut rule: impl FnMut(&mut Edit, NodeId) -> Result<Option<Value>>,
 ) -> Result<bool> {
     /// Maximum repetitions for one node. Rules shrink what they match; the bound only stops a faulty rule.
-    const REPEATS: usize = 16;
+    const MAX_REWRITES: usize = 16;
     let order = graph.topological();
     let mut edit = Edit { graph, dead: HashSet::new(), label: String::new() };
     let mut changed = false;
     for mut node in order {
-        for _ in 0..REPEATS {
+        for _ in 0..MAX_REWRITES {
             if edit.dead.contains(&node) {
                 break;
             }

@@ -1,7 +1,7 @@
 //! Evaluates operations on constants with the reference evaluator.
 //!
 //! Not everything is folded: data that a few instructions can compute from little or nothing is computed at run time if
-//! folding would enlarge the object ([`MAX_GROWTH`]), and the evaluator, which is slow, does at most [`MAX_WORK`]
+//! folding would enlarge the object ([`MAX_GROWN_BYTES`]), and the evaluator, which is slow, does at most [`MAX_MULTIPLICATIONS`]
 //! multiplications.
 
 use super::size::estimate;
@@ -9,11 +9,11 @@ use mcc_ir::Result;
 use mcc_ir::{Graph, Op, Tensor, TensorType, Value, eval, infer};
 
 /// Maximum bytes of a result that is larger than its operands.
-const MAX_GROWTH: i64 = 16 << 10;
+const MAX_GROWN_BYTES: i64 = 16 << 10;
 /// Maximum bytes of any result.
-const MAX_RESULT: i64 = 512 << 20;
+const MAX_RESULT_BYTES: i64 = 512 << 20;
 /// Maximum multiplications for folding a matrix product or convolution.
-const MAX_WORK: i64 = 1 << 24;
+const MAX_MULTIPLICATIONS: i64 = 1 << 24;
 
 /// The results of an operation whose operands are all constant, if folding pays.
 pub(crate) fn fold(graph: &Graph, op: &Op, operands: &[Value]) -> Result<Option<Vec<Tensor>>> {
@@ -29,7 +29,7 @@ pub(crate) fn evaluate(graph: &Graph, op: &Op, operands: &[Value], forced: bool)
     let results = infer(op, &types.iter().collect::<Vec<_>>())?;
     let fixed = results.types.iter().all(|t| t.fixed_shape().is_some());
     let bytes = results.types.iter().map(|t| estimate(t).saturating_mul(t.dtype.size() as i64));
-    let large = bytes.fold(0i64, i64::saturating_add) > MAX_RESULT;
+    let large = bytes.fold(0i64, i64::saturating_add) > MAX_RESULT_BYTES;
     if !fixed || large || !results.requires.is_empty() || !(forced || worth(op, &types, &results.types)) {
         return Ok(None);
     }
@@ -39,8 +39,8 @@ pub(crate) fn evaluate(graph: &Graph, op: &Op, operands: &[Value], forced: bool)
 fn worth(op: &Op, operands: &[TensorType], results: &[TensorType]) -> bool {
     let bytes = |types: &[TensorType]| types.iter().map(|t| estimate(t).saturating_mul(t.dtype.size() as i64)).sum();
     let (from, to): (i64, i64) = (bytes(operands), bytes(results));
-    let small = to <= MAX_GROWTH;
-    let work = |per_element: i64| estimate(&results[0]).saturating_mul(per_element) <= MAX_WORK;
+    let small = to <= MAX_GROWN_BYTES;
+    let work = |per_element: i64| estimate(&results[0]).saturating_mul(per_element) <= MAX_MULTIPLICATIONS;
     match op {
         // Of a branch that is known, the operations themselves are folded.
         Op::Input(..) | Op::Constant(_) | Op::If(_) => false,

@@ -95,7 +95,7 @@ impl Maker {
         }
         let y = self.add(Op::Conv(spec), &operands)?;
         if kind == 1 && self.random.chance(60) {
-            // What reads a depthwise convolution is often pointwise.
+            // A depthwise convolution is often followed by a pointwise one.
             let y = self.activated(y)?;
             let w = self.weights(ty.dtype, &[&[16, out], &vec![1; axes][..]].concat(), 0)?;
             let spec = ConvSpec {
@@ -114,7 +114,7 @@ impl Maker {
             return self.binary(BinaryOp::Add, y, shift);
         }
         if self.random.chance(12) && ty.dtype == DType::F32 {
-            // Its channels' means scale it.
+            // Scales channels by their means.
             let mean =
                 self.add(Op::Reduce { kind: ReduceKind::Mean, axes: (2..2 + axes).collect(), keep: true }, &[y])?;
             let gate = self.add(Op::Unary(UnaryOp::Sigmoid), &[mean])?;
@@ -172,7 +172,7 @@ impl Maker {
             return None;
         }
         if self.random.chance(15) && rank >= 3 {
-            // Of two activations.
+            // A product of two activations.
             let mut perm: Vec<usize> = (0..rank).collect();
             perm.swap(rank - 1, rank - 2);
             let turned = self.add(Op::Transpose { perm }, &[x])?;
@@ -191,7 +191,7 @@ impl Maker {
         Some(y)
     }
 
-    /// Integers times integers.
+    /// Products of integers.
     fn integer_product(&mut self, x: Value) -> Option<Value> {
         let ty = self.ty(x);
         let k = ty.shape.last()?.as_const().filter(|k| (1..=64).contains(k))? as usize;
@@ -206,7 +206,7 @@ impl Maker {
         self.add(Op::MatMul, &[wide, w])
     }
 
-    /// Heads of queries, keys and values, as models write it.
+    /// Attention with heads of queries, keys and values, as models express it.
     fn attention(&mut self, x: Value) -> Option<Value> {
         let ty = self.ty(x);
         let d = ty.shape[2].as_const().filter(|d| (1..=64).contains(d))? as usize;
@@ -288,7 +288,7 @@ impl Maker {
             roots.push(nodes.len() as u32);
             let depth = self.random.within(1, 3) as u32;
             let first = nodes.len() as u32;
-            // A whole binary tree, row by row.
+            // A complete binary tree, row by row.
             for n in 0..(1u32 << depth) - 1 {
                 let mut edge = |child: u32| {
                     if child < (1 << depth) - 1 {

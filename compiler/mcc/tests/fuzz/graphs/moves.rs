@@ -1,4 +1,4 @@
-//! What moves elements: shapes, parts, joined parts, borders, indices.
+//! Operations that move elements: reshapes, slices, concatenations, paddings, indices.
 
 use super::Maker;
 use mcc_ir::{BinaryOp, CumulativeKind, DType, Dim, Op, PadMode, Range, ReduceKind, ScatterReduction, Tensor, Value};
@@ -20,7 +20,7 @@ impl Maker {
                 self.add(Op::Transpose { perm }, &[x])
             }
             2 if rank >= 2 => {
-                // Two neighbours become one axis.
+                // Joins two neighbouring axes.
                 let at = self.random.below(rank - 1);
                 let mut to = shape.clone();
                 let joined = &to[at] * &to[at + 1];
@@ -28,7 +28,7 @@ impl Maker {
                 self.add(Op::Reshape { shape: to }, &[x])
             }
             3 if rank <= 4 => {
-                // One axis becomes two, or there is one more.
+                // Splits an axis, or adds one.
                 let mut to = shape.clone();
                 let by = shape[axis].as_const().and_then(|d| [2, 3, 4, 8].into_iter().find(|f| d > 0 && d % f == 0));
                 let by = by.unwrap_or(1);
@@ -52,7 +52,7 @@ impl Maker {
                 self.add(Op::Broadcast { shape: to }, &[x])
             }
             _ => {
-                // Channels dealt to groups.
+                // Shuffles channels of groups.
                 let (&first, channels) = (&rank, shape.get(1)?.as_const()?);
                 let groups = [2, 3, 4].into_iter().find(|g| channels > *g && channels % g == 0)?;
                 let mut split = shape.clone();
@@ -76,7 +76,7 @@ impl Maker {
                 Range { start: Dim::from(start), step, len: Dim::from(self.random.within(1, most)) }
             }
             None if self.random.chance(40) => match self.random.below(3) {
-                // Every other one, all from behind, the first half.
+                // Every other element, all in reverse, the first half.
                 0 => Range { start: Dim::ZERO, step: 2, len: (d + &Dim::ONE).floor_div(&Dim::from(2i64)) },
                 1 => Range { start: d - &Dim::ONE, step: -1, len: d.clone() },
                 _ => Range { start: Dim::ZERO, step: 1, len: (d + &Dim::ONE).floor_div(&Dim::from(2i64)) },
@@ -122,7 +122,7 @@ impl Maker {
         parts.reverse();
         parts.truncate(self.random.pick(&[2, 2, 3]));
         if self.random.chance(20) || parts.len() < 2 {
-            // Something of its own beside it.
+            // Concatenates another value.
             let y = self.element_wise(x).filter(|&y| fits(self, y))?;
             parts.push(y);
         }
@@ -144,7 +144,7 @@ impl Maker {
             return None;
         }
         let axis = self.random.below(rank);
-        // Means and maxima of nothing are nobody's business.
+        // Means and maxima of no elements are undefined.
         let filled = |d: &Dim| d.as_const().is_some_and(|d| d > 0);
         match self.random.below(10) {
             0..=3 => {
@@ -216,7 +216,7 @@ impl Maker {
                 self.add(Op::GatherElements { axis }, &[x, of])
             }
             2 => {
-                // Distinct places, so that their order does not matter.
+                // Distinct indices, so that their order does not matter.
                 let mut shape = Maker::constant_dims(&ty.shape)?;
                 shape[axis] = 1;
                 let of = indices(self, shape.clone())?;
@@ -230,7 +230,7 @@ impl Maker {
                 self.add(Op::ScatterElements { axis, reduction }, &[x, of, updates])
             }
             _ => {
-                // Indices that are computed: what is largest, looked up in a table.
+                // Computed indices: the position of the largest element, looked up in a table.
                 if ty.dtype == DType::Bool {
                     return None;
                 }

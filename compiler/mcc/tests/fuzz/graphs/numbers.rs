@@ -1,4 +1,4 @@
-//! Element by element.
+//! Element-wise operations.
 
 use super::Maker;
 use mcc_ir::{BinaryOp, DType, Op, UnaryOp, Value};
@@ -36,7 +36,7 @@ impl Maker {
         Some(y)
     }
 
-    /// Something of the same type that broadcasts with a value.
+    /// A value of the same type that broadcasts with a value.
     fn other(&mut self, x: Value) -> Option<Value> {
         let ty = self.ty(x);
         let rank = ty.rank();
@@ -51,7 +51,7 @@ impl Maker {
                 self.per_channel(x, axis, 1.0)
             }
             3 if rank > 0 => {
-                // Itself, of one place along an axis.
+                // The value itself, at one index of an axis.
                 let axis = self.random.below(rank);
                 if ty.shape[axis].as_const().is_none_or(|d| d == 0) {
                     return None;
@@ -68,7 +68,7 @@ impl Maker {
         }
     }
 
-    /// A function of floats, of what it is defined for.
+    /// A function of floats, with arguments for which it is defined.
     fn function(&mut self, x: Value) -> Option<Value> {
         use UnaryOp::*;
         let op = self.random.pick(&[
@@ -135,11 +135,11 @@ impl Maker {
         }
     }
 
-    /// Another type.
+    /// A conversion to another type.
     pub fn converted(&mut self, x: Value) -> Option<Value> {
         let dtype = self.ty(x).dtype;
         if dtype.is_float() && self.random.chance(50) {
-            // Numbers that become integers.
+            // Numbers to convert to integers.
             return match self.random.below(2) {
                 0 => Some(self.quantized(x)?.0),
                 _ => {

@@ -1,15 +1,15 @@
-//! What run time decides: one of two regions, made like graphs.
+//! Conditions with two regions, which are made like graphs.
 
 use super::Maker;
 use mcc_ir::{BinaryOp, DType, Dim, Graph, If, Op, Output, ReduceKind, Tensor, TensorType, Value};
 
-/// Conditions within conditions.
-const DEEPEST: usize = 2;
+/// Maximum nesting of conditions.
+const MAX_NESTING: usize = 2;
 
 impl Maker {
-    /// One of two functions of a value and another one.
+    /// One of two functions of a value and another one, chosen at run time.
     pub fn decided(&mut self, x: Value) -> Option<Value> {
-        if self.depth == DEEPEST {
+        if self.depth == MAX_NESTING {
             return None;
         }
         let condition = self.condition(x)?;
@@ -21,7 +21,7 @@ impl Maker {
         let (mut results, mut binds) = (Vec::new(), Vec::new());
         for _ in 0..self.random.within(1, 2) {
             let kind = |g: &Graph, v: Value| (g.ty(v).dtype, g.ty(v).rank());
-            // The latest pair that there is, or any.
+            // The latest pair of values with matching types, or any.
             let mut pairs = ours.iter().rev().flat_map(|&a| theirs.iter().rev().map(move |&z| (a, z)));
             let (a, z) = pairs.find(|&(a, z)| kind(&then, a) == kind(&otherwise, z) && self.random.chance(80))?;
             let dims = then.ty(a).shape.iter().zip(&otherwise.ty(z).shape).map(|(a, z)| match a == z {
@@ -50,7 +50,7 @@ impl Maker {
         Some(first)
     }
 
-    /// A truth value: an input, or the sign of a sum.
+    /// A boolean: an input, or the sign of a sum.
     fn condition(&mut self, x: Value) -> Option<Value> {
         if self.depth == 0 && self.random.chance(60) {
             return Some(self.input(DType::Bool, Vec::new()));
@@ -66,7 +66,7 @@ impl Maker {
         self.binary(BinaryOp::Less, sum, zero)
     }
 
-    /// A region of some operands, and its values.
+    /// A region with some operands, and its values.
     fn region(&mut self, operands: &[Value]) -> (Graph, Vec<Value>) {
         let graph = std::mem::replace(&mut self.graph, Graph::region());
         let inputs =

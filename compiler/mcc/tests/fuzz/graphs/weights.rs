@@ -1,10 +1,11 @@
-//! Weights in all the forms that are stored in a way of their own.
+//! Weights in all forms that have a storage format of their own.
 
 use super::Maker;
 use mcc_ir::{BinaryOp, DType, Dim, Op, Tensor, Value};
 
 impl Maker {
-    /// Weights of a type whose axis `out` has the output channels, scaled so that what comes out is as large as what goes in.
+    /// Weights of a type whose axis `out` has the output channels, scaled such that results are as large as the
+    /// operands.
     pub fn weights(&mut self, dtype: DType, shape: &[usize], out: usize) -> Option<Value> {
         let fan = shape.iter().product::<usize>() / shape[out].max(1);
         let bound = 1.7 / (fan.max(1) as f64).sqrt();
@@ -81,7 +82,7 @@ impl Maker {
         self.binary(BinaryOp::Mul, centred, scales)
     }
 
-    /// Rounded to codes and back, as QuantizeLinear and DequantizeLinear are imported.
+    /// Quantizes and dequantizes, as QuantizeLinear and DequantizeLinear are imported.
     pub fn through_codes(&mut self, x: Value) -> Option<Value> {
         let codes = self.quantized(x)?;
         let (codes, scale, zero) = codes;
@@ -108,7 +109,7 @@ impl Maker {
         Some((self.add(Op::Cast { to: dtype, saturate: true }, &[v])?, scale, zero))
     }
 
-    /// A constant for the channels along an axis, to be added or multiplied.
+    /// A constant per channel along an axis, to be added or multiplied.
     pub fn per_channel(&mut self, x: Value, axis: usize, bound: f64) -> Option<Value> {
         let ty = self.ty(x);
         let extent = ty.shape[axis].as_const()? as usize;

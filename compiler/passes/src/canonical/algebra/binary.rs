@@ -7,7 +7,7 @@ use mcc_ir::Result;
 use mcc_ir::{BinaryOp, DType, DTypeClass, NodeId, Op, ReduceKind, Tensor, UnaryOp, Value};
 
 /// Chained additions of constants are joined if neither constant is larger; larger ones may be used to round by adding.
-const REASSOCIATE_BELOW: f64 = 1e6;
+const MAX_REASSOCIATED_ADDEND: f64 = 1e6;
 
 pub(crate) fn simplify(edit: &mut Edit, node: NodeId, op: BinaryOp) -> Result<Option<Value>> {
     let operands = edit.graph.operands(node);
@@ -179,7 +179,7 @@ fn chain(edit: &mut Edit, op: BinaryOp, a: Value, b: Value) -> Result<Option<Val
     if !edit.used_once(a) || edit.graph.as_constant(x).is_some() {
         return Ok(None);
     }
-    let small = |t: &Tensor| t.to_f64s().iter().all(|v| v.abs() < REASSOCIATE_BELOW);
+    let small = |t: &Tensor| t.to_f64s().iter().all(|v| v.abs() < MAX_REASSOCIATED_ADDEND);
     let float = edit.dtype(a).is_float();
     let joins = match (inner, op) {
         (Mul, Mul) | (Min, Min) | (Max, Max) | (And, And) | (Or, Or) | (Xor, Xor) => true,
@@ -215,7 +215,7 @@ fn chain(edit: &mut Edit, op: BinaryOp, a: Value, b: Value) -> Result<Option<Val
 /// Turns `a * (b * c)` into `(a * b) * c` for a number `c`, which may then be folded into weights further on.
 fn outwards(edit: &mut Edit, node: NodeId, op: BinaryOp, a: Value, b: Value) -> Result<Option<Value>> {
     /// For factors outside of this range, products may overflow in one order only.
-    const MODERATE: std::ops::RangeInclusive<f64> = 1e-3..=1e3;
+    const REORDERED_FACTORS: std::ops::RangeInclusive<f64> = 1e-3..=1e3;
     if op != BinaryOp::Mul || !edit.dtype(a).is_float() || edit.graph.as_constant(b).is_some() {
         return Ok(None);
     }
@@ -223,7 +223,7 @@ fn outwards(edit: &mut Edit, node: NodeId, op: BinaryOp, a: Value, b: Value) -> 
         let Op::Binary(BinaryOp::Mul) = edit.graph.op(product.node) else { continue };
         let factors = edit.graph.operands(product.node);
         let number = edit.graph.as_constant(factors[1]).and_then(Tensor::splat_value);
-        let moderate = number.is_some_and(|n| MODERATE.contains(&n.f64_at(0).abs()));
+        let moderate = number.is_some_and(|n| REORDERED_FACTORS.contains(&n.f64_at(0).abs()));
         let same = edit.graph.ty(product) == edit.graph.ty(node.into())
             && edit.graph.ty(other) == edit.graph.ty(node.into())
             && edit.graph.ty(factors[0]) == edit.graph.ty(product);

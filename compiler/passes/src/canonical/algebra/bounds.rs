@@ -5,16 +5,16 @@ use mcc_ir::{BinaryOp, DType, Graph, Op, UnaryOp, Value};
 use crate::support::edit::splat;
 
 /// Maximum number of operations that bounds are followed through.
-const DEPTH: usize = 4;
+const MAX_SEARCH_DEPTH: usize = 4;
 
 /// A lower bound on the elements of a value, NaN apart.
 pub(crate) fn at_least(graph: &Graph, value: Value) -> Option<f64> {
-    bound(graph, value, false, DEPTH)
+    bound(graph, value, false, MAX_SEARCH_DEPTH)
 }
 
 /// An upper bound on the elements of a value, NaN apart.
 pub(crate) fn at_most(graph: &Graph, value: Value) -> Option<f64> {
-    bound(graph, value, true, DEPTH)
+    bound(graph, value, true, MAX_SEARCH_DEPTH)
 }
 
 fn bound(graph: &Graph, value: Value, upper: bool, depth: usize) -> Option<f64> {

@@ -11,7 +11,7 @@ use mcc_ir::Result;
 use mcc_ir::{BinaryOp, DType, NodeId, Op, PoolKind, ReduceKind, Tensor, Traits, UnaryOp, Value};
 
 /// Maximum number of values that the search for a sum visits.
-const LOOK: usize = 32;
+const MAX_SEARCHED_VALUES: usize = 32;
 
 /// `a * (1 / b)` for the quotient `a / b` of a node, if that is as exact and `b` is constant.
 pub(crate) fn as_product(edit: &mut Edit, node: NodeId, a: Value, b: Value) -> Result<Option<Value>> {
@@ -67,7 +67,7 @@ fn is_open(edit: &Edit, quotient: NodeId, dividend: Value, alone: bool) -> bool 
         if cone.contains(&v.node) {
             continue;
         }
-        if cone.len() > LOOK {
+        if cone.len() > MAX_SEARCHED_VALUES {
             return false;
         }
         cone.push(v.node);
