@@ -68,7 +68,7 @@ fn product(edit: &mut Edit, node: NodeId, config: &Config) -> Result<Option<Valu
     let spec = ConvSpec::matrix();
     let gain = form.gain(edit, node, &spec, &[], &config.target);
     let op = Packed { spec, kernel: Vec::new(), out, weights: WeightFormat::LowBit(form.coded) }.into();
-    form.apply(edit, node, operands[0], op, out, gain, config).map(Some)
+    form.apply(edit, node, operands[0], op, gain, config).map(Some)
 }
 
 fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, config: &Config) -> Result<Option<Value>> {
@@ -104,7 +104,7 @@ fn conv(edit: &mut Edit, node: NodeId, spec: &ConvSpec, config: &Config) -> Resu
             (Packed { spec, kernel, out, weights: WeightFormat::LowBit(form.coded) }.into(), gain)
         }
     };
-    let result = form.apply(edit, node, x, op, out, gain, config)?;
+    let result = form.apply(edit, node, x, op, gain, config)?;
     match operands.get(2) {
         Some(&bias) => edit.add(Op::Binary(BinaryOp::Add), &[result, bias]).map(Some),
         None => Ok(Some(result)),
@@ -250,16 +250,7 @@ impl Form {
     }
 
     /// The operation on the codes.
-    fn apply(
-        &self,
-        edit: &mut Edit,
-        node: NodeId,
-        x: Value,
-        op: Op,
-        out: usize,
-        gain: f64,
-        config: &Config,
-    ) -> Result<Value> {
+    fn apply(&self, edit: &mut Edit, node: NodeId, x: Value, op: Op, gain: f64, config: &Config) -> Result<Value> {
         let mut packed = self.coded.pack(&self.columns, PANEL_COLUMNS as usize)?;
         let scales = packed[1].to_f64s();
         let halves = Tensor::from_f64s(DType::F16, packed[1].shape().to_vec(), &scales)?;
@@ -280,7 +271,7 @@ impl Form {
             let table = Tensor::new(DType::F32, vec![size], Bytes::from(data))?;
             operands.push(edit.graph.constant(table));
         }
-        let dense = 4 * self.depth * out;
+        let dense = 4 * self.depth * self.columns.len();
         let reason = format!("{bytes} bytes instead of {dense}{rounded}");
         let (label, name) = (edit.graph.label(node).to_string(), edit.graph.op(node).name());
         let filtered =
