@@ -1,8 +1,8 @@
 //! `mcc fit`: fits the cost model's figures ([`mcc_targets::figures`]) to times that `--tune` measured on a CPU.
 //!
 //! For each problem of the measured file, the cost model's choice loses the difference between its time and the fastest
-//! candidate's. Figures are changed one at a time, by a factor; a change that makes the sum of all losses smaller is kept, until
-//! none does (coordinate descent). Nothing is timed here: models are compiled up to their programs, which asks for the choices.
+//! candidate's. Figures are changed one at a time, by a factor; a change that makes the sum of all losses smaller, and asks for
+//! nothing that was not measured, is kept, until none does (coordinate descent). Nothing is timed here: models are compiled up to their programs, which asks for the choices.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -77,6 +77,11 @@ struct Loss {
 
 type Losses = BTreeMap<Knob, Loss>;
 
+/// Whether as many problems are measured as before: with other figures a layer may ask something that nobody has measured.
+fn is_covered(changed: &Losses, before: &Losses) -> bool {
+    before.iter().all(|(knob, loss)| changed.get(knob).is_some_and(|changed| changed.problems >= loss.problems))
+}
+
 fn total(losses: &Losses) -> f64 {
     losses.values().map(|loss| loss.lost_us).sum()
 }
@@ -129,7 +134,7 @@ impl Fit<'_> {
                     *all[n].1 *= factor;
                     bar.set_message(all[n].0.clone());
                     let changed = self.losses(&trial)?;
-                    if total(&changed) < total(&losses) {
+                    if is_covered(&changed, &losses) && total(&changed) < total(&losses) {
                         (figures, losses) = (trial, changed);
                         break;
                     }
@@ -208,6 +213,12 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn problems_must_be_measured() {
+        let of = |problems| Losses::from([(Knob::Sparse, Loss { problems, best_us: 1.0, lost_us: 0.0 })]);
+        assert!(is_covered(&of(3), &of(3)) && !is_covered(&of(2), &of(3)) && !is_covered(&Losses::new(), &of(3)));
+    }
 
     #[test]
     fn choices_lose_what_they_take_longer() {
