@@ -150,9 +150,9 @@ mod tests {
         {
             assert_eq!(pass(name).unwrap(), of(cpu));
         }
-        for (name, told) in [("v9", "v9"), ("native", "one level"), ("x86-64-v2,x86-64-v3", "one level")] {
+        for (name, expected) in [("v9", "v9"), ("native", "one level"), ("x86-64-v2,x86-64-v3", "one level")] {
             let error = pass(name).unwrap_err().0;
-            assert!(error.starts_with("MCC_TEST_CPU=") && error.contains(told), "{error}");
+            assert!(error.starts_with("MCC_TEST_CPU=") && error.contains(expected), "{error}");
         }
         let error = lesser(Arch::X86_64, "v4", of("x86-64-v3")).unwrap_err().0;
         assert!(error.contains("lacks avx512bw"), "{error}");

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn mistakes_are_reported() {
         let of = |items: &str| File::parse(&format!("{{\"choices\": [{items}]}}")).map(|f| f.entries.len());
         let item = |knob: &str, choice: &str| {
             format!("{{\"cpu\": \"c\", \"problem\": \"p\", \"knob\": \"{knob}\", \"choice\": {choice}}}")

@@ -20,7 +20,7 @@ pub struct RunArgs {
     /// Data of an input; files without a name go to the inputs in order
     #[arg(short, long = "input", value_name = "NAME=FILE.npy")]
     input: Vec<String>,
-    /// Write the outputs here, as DIR/NAME.npy (DIR/output_N.npy where NAME is no file name) [default: print a summary]
+    /// Write the outputs here, as DIR/NAME.npy (DIR/output_N.npy where NAME is not a valid file name) [default: print a summary]
     #[arg(short, long = "output", value_name = "DIR")]
     output: Option<PathBuf>,
     #[command(flatten)]

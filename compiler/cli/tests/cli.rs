@@ -248,10 +248,10 @@ fn a_machine_passes_for_a_lesser_one() {
     assert_eq!(on(level, &run[..4]).0, Some(0));
     assert_eq!(on(level, &[&run[..], &["native"]].concat()).0, Some(0));
     assert_eq!(on(level, &[&run[..], &[&format!("{level},{above}")]].concat()).0, Some(0));
-    let (code, told) = on(level, &[&run[..], &[above]].concat());
-    assert!(code == Some(2) && told.contains("this processor lacks"), "{told}");
-    let (code, told) = on("i386", &[&run[..], &["native"]].concat());
-    assert!(code == Some(2) && told.contains("MCC_TEST_CPU=i386"), "{told}");
+    let (code, stderr) = on(level, &[&run[..], &[above]].concat());
+    assert!(code == Some(2) && stderr.contains("this processor lacks"), "{stderr}");
+    let (code, stderr) = on("i386", &[&run[..], &["native"]].concat());
+    assert!(code == Some(2) && stderr.contains("MCC_TEST_CPU=i386"), "{stderr}");
 }
 
 /// Checks change only messages.
@@ -317,21 +317,22 @@ fn tuning_writes_choices_that_compiling_takes() {
     assert!(choices.iter().any(|c| c["us"].as_object().unwrap().len() > 1), "{text}");
     // The same choices give the same bytes, and no warnings.
     for n in [1, 2] {
-        let (_, told) = expect(0, &[&digits(), "--cpu", "native", "-o", &object(n), "--choices", &file, "--name", "d"]);
-        assert_eq!(told, "");
+        let (_, stderr) =
+            expect(0, &[&digits(), "--cpu", "native", "-o", &object(n), "--choices", &file, "--name", "d"]);
+        assert_eq!(stderr, "");
     }
     assert_eq!(std::fs::read(object(1)).unwrap(), std::fs::read(object(2)).unwrap());
     // Choices that are not candidates are ignored with a warning.
     let first = choices[0]["choice"].to_string();
     let foreign = text.replacen(&format!("\"choice\": {first}"), "\"choice\": 77", 1);
     std::fs::write(&file, foreign.replacen("\"problem\": \"", "\"problem\": \"no ", 2).replacen("no ", "", 1)).unwrap();
-    let (_, told) =
+    let (_, stderr) =
         expect(0, &["run", &digits(), "--cpu", "native", "--choices", &file, "-i", sample(3).to_str().unwrap()]);
     assert!(
-        told.contains("77 is not among the candidates") && told.contains("that this model does not have"),
-        "{told}"
+        stderr.contains("77 is not among the candidates") && stderr.contains("that this model does not have"),
+        "{stderr}"
     );
     std::fs::write(&file, "{").unwrap();
-    let (_, told) = expect(2, &["run", &digits(), "--choices", &file]);
-    assert!(told.contains("choices.json"), "{told}");
+    let (_, stderr) = expect(2, &["run", &digits(), "--choices", &file]);
+    assert!(stderr.contains("choices.json"), "{stderr}");
 }

@@ -53,8 +53,8 @@ fn what_is_read_is_not_overwritten() {
         &["-o", "m.onnx", "--emit", "graph"],
         &["-o", "m.o", "--tune", "m.onnx"],
     ] {
-        let told = expect(2, dir, &[&["m.onnx"], arguments].concat());
-        assert!(told.contains("would overwrite") || told.contains("would be one file"), "{arguments:?}: {told}");
+        let stderr = expect(2, dir, &[&["m.onnx"], arguments].concat());
+        assert!(stderr.contains("would overwrite") || stderr.contains("would be one file"), "{arguments:?}: {stderr}");
         assert_eq!(names(dir), before);
         assert_eq!(std::fs::read(dir.join("m.onnx")).unwrap(), model);
     }
@@ -91,14 +91,14 @@ fn what_cannot_be_written_is_an_error() {
     };
     for arguments in [&["inspect", model][..], &["completions", "bash"], &[model, "-o", "-", "--emit", "program"]] {
         let out = command().args(arguments).stdout(full()).output().unwrap();
-        let told = String::from_utf8(out.stderr).unwrap();
-        assert!(out.status.code() == Some(1) && told.contains("stdout: No space left"), "{arguments:?}: {told}");
+        let stderr = String::from_utf8(out.stderr).unwrap();
+        assert!(out.status.code() == Some(1) && stderr.contains("stdout: No space left"), "{arguments:?}: {stderr}");
         // A closed stdout gives no message, but is not a success either.
         let mut child = command().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
-        let mut told = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-        assert_eq!((child.wait().unwrap().code(), told.as_str()), (Some(1), ""), "{arguments:?}");
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert_eq!((child.wait().unwrap().code(), stderr.as_str()), (Some(1), ""), "{arguments:?}");
     }
     expect(1, dir, &[model, "-o", "/dev/full", "--header", "m.h"]);
     assert_eq!(names(dir), [] as [&str; 0]);

@@ -100,7 +100,7 @@ impl NonZeros {
     pub const ALL: NonZeros = NonZeros { density: 1.0, block: Vec::new(), period: Vec::new() };
 
     /// Whether each element of a shape is non-zero.
-    fn of(&self, shape: &[usize], random: &mut Random) -> Vec<bool> {
+    fn mask(&self, shape: &[usize], random: &mut Random) -> Vec<bool> {
         let skipped = shape.len().saturating_sub(self.block.len());
         let axis = |n: usize| {
             let block = n.checked_sub(skipped).map_or(1, |n| self.block[n].max(1));
@@ -137,7 +137,7 @@ pub fn noise(dtype: DType, shape: &[usize], seed: u64) -> Result<Tensor> {
 /// As [`noise`].
 pub fn sparse(dtype: DType, shape: &[usize], seed: u64, places: &NonZeros) -> Result<Tensor> {
     let mut random = Random::new(seed);
-    let places = places.of(shape, &mut random);
+    let places = places.mask(shape, &mut random);
     let values: Vec<f64> = places.into_iter().map(|kept| random.value(dtype) * f64::from(u8::from(kept))).collect();
     Tensor::from_f64s(dtype, shape.to_vec(), &values)
 }

@@ -140,14 +140,14 @@ fn check_node(graph: &Graph, node: NodeId, wrong: &mut Vec<String>) {
     let types: Vec<&TensorType> = operands.iter().map(|&v: &Value| graph.ty(v)).collect();
     match infer(graph.op(node), &types) {
         Err(e) => wrong.push(format!("{}: {}", name(), e.report())),
-        Ok(inferred) if !same(graph, &inferred.types, graph.types(node)) => {
+        Ok(inferred) if !types_agree(graph, &inferred.types, graph.types(node)) => {
             wrong.push(format!("{} gives {:?}, but has {:?}", name(), inferred.types, graph.types(node)));
         }
         Ok(_) => {}
     }
 }
 
-fn same(graph: &Graph, inferred: &[TensorType], stored: &[TensorType]) -> bool {
+fn types_agree(graph: &Graph, inferred: &[TensorType], stored: &[TensorType]) -> bool {
     let equated = |a: &Dim, b: &Dim| graph.requires.equate(a, b);
     let dims = |a: &TensorType, b: &TensorType| a.shape.iter().zip(&b.shape).all(|(a, b)| a == b || equated(a, b));
     let one = |(a, b): (&TensorType, &TensorType)| a.dtype == b.dtype && a.rank() == b.rank() && dims(a, b);

@@ -95,7 +95,7 @@ pub fn invoke(model: &Model, inputs: &[Tensor], pool: Option<&Pool>, note: &str)
         };
         match &first {
             None => first = Some(got),
-            Some(first) => same(model, first, &got)?,
+            Some(first) => check_equal(model, first, &got)?,
         }
     }
     Ok(first.unwrap_or_default())
@@ -114,8 +114,8 @@ pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Po
     let mut buffers = Buffers { list: Vec::new(), place: how.place };
     let mut ins = Vec::new();
     for (i, (feed, port)) in feeds.iter().zip(&model.inputs).enumerate() {
-        let data = buffers.of(feed.data.len(), port.dtype.size(), "input", i)?;
-        let dims = buffers.of(size_of_val(feed.dims), align_of::<i64>(), "the dimensions of input", i)?;
+        let data = buffers.add(feed.data.len(), port.dtype.size(), "input", i)?;
+        let dims = buffers.add(size_of_val(feed.dims), align_of::<i64>(), "the dimensions of input", i)?;
         buffers.list[data].bytes_mut().copy_from_slice(feed.data);
         buffers.list[dims].set_dims(feed.dims);
         buffers.list[data].make_read_only()?;
@@ -124,14 +124,14 @@ pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Po
     }
     let mut outs = Vec::new();
     for (i, port) in model.outputs.iter().enumerate() {
-        let nothing = buffers.of(0, port.dtype.size(), "output", i)?;
-        let dims = buffers.of(port.dims.len() * size_of::<i64>(), align_of::<i64>(), "the dimensions of output", i)?;
+        let nothing = buffers.add(0, port.dtype.size(), "output", i)?;
+        let dims = buffers.add(port.dims.len() * size_of::<i64>(), align_of::<i64>(), "the dimensions of output", i)?;
         outs.push((nothing, dims, port.dtype));
     }
-    let no_arena = buffers.of(0, ARENA_ALIGN, "the arena", 0)?;
+    let no_arena = buffers.add(0, ARENA_ALIGN, "the arena", 0)?;
 
     let mut arena_bytes = -1;
-    let faults = Faults::told(&buffers, how);
+    let faults = Faults::report(&buffers, how);
     let (c_ins, mut c_outs) = (buffers.tensors(&ins), buffers.tensors(&outs));
     // SAFETY: both arrays have the model's counts, and dims arrays of the ports' ranks.
     let code = unsafe { (model.shapes)(c_ins.as_ptr(), c_outs.as_mut_ptr(), &raw mut arena_bytes) };
@@ -169,9 +169,9 @@ pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Po
         return Ok(Outcome::TooLarge);
     }
     for (i, (out, bytes)) in outs.iter_mut().zip(&sizes).enumerate() {
-        out.0 = buffers.of(bytes.unwrap_or(0), out.2.size(), "output", i)?;
+        out.0 = buffers.add(bytes.unwrap_or(0), out.2.size(), "output", i)?;
     }
-    let arena = buffers.of(arena_bytes, ARENA_ALIGN, "the arena", 0)?;
+    let arena = buffers.add(arena_bytes, ARENA_ALIGN, "the arena", 0)?;
 
     let mut first: Option<Vec<Tensor>> = None;
     for junk in INITIAL_BYTES {
@@ -180,7 +180,7 @@ pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Po
             buffers.list[data].bytes_mut().fill(junk);
             buffers.list[dims].set_dims(upper);
         }
-        let faults = Faults::told(&buffers, how);
+        let faults = Faults::report(&buffers, how);
         let (c_ins, mut c_outs) = (buffers.tensors(&ins), buffers.tensors(&outs));
         let (arena, pool) = (buffers.list[arena].data, pool.map_or(ptr::null(), Pool::raw));
         // SAFETY: inputs, outputs and arena have the types and sizes that the model returned for these inputs.
@@ -198,7 +198,7 @@ pub fn run(model: &Model, feeds: &[Feed<'_>], how: Guarded<'_>, pool: Option<&Po
         let got = outputs(model, &buffers, &outs)?;
         match &first {
             None => first = Some(got),
-            Some(first) => same(model, first, &got)?,
+            Some(first) => check_equal(model, first, &got)?,
         }
     }
     Ok(Outcome::Done(first.unwrap_or_default()))
@@ -237,7 +237,7 @@ fn outputs(model: &Model, buffers: &Buffers, outs: &[(usize, usize, DType)]) -> 
     outs.iter().zip(dims).zip(sizes).map(tensor).collect()
 }
 
-fn same(model: &Model, first: &[Tensor], second: &[Tensor]) -> Result<()> {
+fn check_equal(model: &Model, first: &[Tensor], second: &[Tensor]) -> Result<()> {
     for ((a, b), port) in first.iter().zip(second).zip(&model.outputs) {
         if a.shape() != b.shape() || a.data() != b.data() {
             let at = a.data().iter().zip(b.data()).position(|(a, b)| a != b);
@@ -346,7 +346,7 @@ struct Buffers {
 }
 
 impl Buffers {
-    fn of(&mut self, size: usize, align: usize, what: &'static str, index: usize) -> Result<usize> {
+    fn add(&mut self, size: usize, align: usize, what: &'static str, index: usize) -> Result<usize> {
         self.list.push(Buffer::new(size, align, self.place, what, index)?);
         Ok(self.list.len() - 1)
     }
@@ -371,8 +371,8 @@ impl Buffers {
                 let _ = write!(wrong, "; offset {offset} of {}, which has {} bytes", buffer.name(), buffer.size);
             }
         }
-        let told = || Error::internal(format!("bytes outside of buffers were written to{wrong}"));
-        if wrong.is_empty() { Ok(()) } else { Err(told()) }
+        let error = || Error::internal(format!("bytes outside of buffers were written to{wrong}"));
+        if wrong.is_empty() { Ok(()) } else { Err(error()) }
     }
 }
 
@@ -388,7 +388,7 @@ struct Faults;
 const SIGNALS: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGALRM];
 
 impl Faults {
-    fn told(buffers: &Buffers, how: Guarded<'_>) -> Faults {
+    fn report(buffers: &Buffers, how: Guarded<'_>) -> Faults {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(|| {
             for signal in SIGNALS {
@@ -533,8 +533,8 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_told() {
-        let told = |begin: i32, from: i32, to: i32| {
+    fn faults_are_reported() {
+        let stderr_of = |begin: i32, from: i32, to: i32| {
             let mut command = Command::new(std::env::current_exe().unwrap());
             command.args(["--exact", "guard::tests::faults", "--ignored", "--nocapture"]);
             command.envs([("FROM_BEGIN", begin), ("FROM", from), ("TO", to)].map(|(k, v)| (k, v.to_string())));
@@ -547,7 +547,7 @@ mod tests {
             (1, -1, 0, "signal 11 at offset -1 of input 0, which has 5 bytes; a test"),
             (0, 0, 7, "signal 11 at offset 7 of output 0, which has 5 bytes; a test"),
         ] {
-            let stderr = told(begin, from, to);
+            let stderr = stderr_of(begin, from, to);
             assert!(stderr.contains(want), "{stderr}");
         }
     }

@@ -248,9 +248,9 @@ fn files_do_not_depend_in_circles() {
     }
     assert!(graph.edge_count() > 500, "{} dependencies were found", graph.edge_count());
     let circles = tarjan_scc(&graph).into_iter().filter(|circle| circle.len() > 1);
-    let told = circles.map(|circle| circle.iter().map(|&n| graph[n]).collect::<Vec<_>>().join(", "));
-    let told: Vec<String> = told.collect();
-    assert!(told.is_empty(), "files that depend on one another:\n{}", told.join("\n"));
+    let cycles = circles.map(|circle| circle.iter().map(|&n| graph[n]).collect::<Vec<_>>().join(", "));
+    let cycles: Vec<String> = cycles.collect();
+    assert!(cycles.is_empty(), "files that depend on one another:\n{}", cycles.join("\n"));
 }
 
 /// Counts matches on operations that have an arm for all others.

@@ -40,7 +40,7 @@ impl Limits {
         match known.into_iter().find(|(n, _)| *n == name) {
             Some((_, slot)) => *slot = value,
             None => {
-                return Err(Error::usage(format!("--limit {name}: there is no such limit"))
+                return Err(Error::usage(format!("--limit {name}: no such limit"))
                     .help("the limits are nodes, steps, constant and constants"));
             }
         }

@@ -66,7 +66,7 @@ pub fn warnings(uses: &[Use]) -> Vec<String> {
         places.push(format!("axis {} of input \"{}\"", u.place.1, u.place.0));
     }
     let several = by_name.into_iter().filter(|(_, symbols)| symbols.len() > 1);
-    let told = several.map(|(name, symbols)| {
+    let warnings = several.map(|(name, symbols)| {
         let list = symbols.into_iter().map(|(symbol, places)| format!("{} is {symbol}", places.join(" and ")));
         let list: Vec<String> = list.collect();
         format!(
@@ -74,7 +74,7 @@ pub fn warnings(uses: &[Use]) -> Vec<String> {
             list.join(", ")
         )
     });
-    told.collect()
+    warnings.collect()
 }
 
 /// Numbers the uses of each name by a key, in the order in which the keys occur.

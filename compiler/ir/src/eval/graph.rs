@@ -115,7 +115,7 @@ pub fn eval_graph_with(graph: &Graph, inputs: &[Tensor], observer: &mut Observer
     run(graph, inputs, Bindings::of_inputs(graph, inputs)?, observer)
 }
 
-/// The results of the region that a condition takes, where no symbol is known.
+/// The results of the region that a condition selects, where no symbol is known.
 pub(super) fn branch(branches: &If, operands: &[Tensor]) -> Result<Vec<Tensor>> {
     taken(branches, operands, &Bindings::default(), &mut |_, _, _| {})
 }

@@ -380,7 +380,7 @@ fn tree_ensemble(c: &mut Checker, trees: &TreeEnsemble) -> Result<TensorType> {
             return Err(Error::invalid(format!("decision {i} leads to a node or leaf that does not exist")));
         }
         if !node.test.is_comparison() {
-            return Err(Error::invalid(format!("decision {i} is no comparison")));
+            return Err(Error::invalid(format!("decision {i} is not a comparison")));
         }
         if features.as_const().is_some_and(|f| i64::from(node.feature) >= f) {
             return Err(Error::invalid(format!("decision {i} looks at feature {} of {features}", node.feature)));

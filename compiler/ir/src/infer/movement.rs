@@ -8,7 +8,7 @@ pub(super) fn transpose(x: &TensorType, perm: &[usize]) -> Result<TensorType> {
     let mut sorted = perm.to_vec();
     sorted.sort_unstable();
     if !sorted.iter().copied().eq(0..x.rank()) {
-        return Err(Error::invalid(format!("{perm:?} is no permutation of {} axes", x.rank())));
+        return Err(Error::invalid(format!("{perm:?} is not a permutation of {} axes", x.rank())));
     }
     Ok(TensorType::new(x.dtype, perm.iter().map(|&p| x.shape[p].clone()).collect()))
 }

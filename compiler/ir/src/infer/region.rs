@@ -10,7 +10,9 @@ pub(super) fn branches(c: &mut Checker, branches: &If) -> Result<Vec<TensorType>
     c.shape(0, &[], "the condition")?;
     let types = branches.inputs().into_iter().zip(branches.outputs());
     for ((inputs, outputs), name) in types.zip(["then", "else"]) {
-        takes(c, &inputs, 1).and_then(|()| gives(&outputs, &branches.results)).map_err(|e| e.within(name))?;
+        check_inputs(c, &inputs, 1)
+            .and_then(|()| check_outputs(&outputs, &branches.results))
+            .map_err(|e| e.within(name))?;
     }
     for symbol in &branches.binds {
         let [a, b] = branches
@@ -25,7 +27,7 @@ pub(super) fn branches(c: &mut Checker, branches: &If) -> Result<Vec<TensorType>
 }
 
 /// Checks a region's inputs against the operands from index `first` on. Extents may be written differently.
-fn takes(c: &mut Checker, inputs: &[&TensorType], first: usize) -> Result<()> {
+fn check_inputs(c: &mut Checker, inputs: &[&TensorType], first: usize) -> Result<()> {
     let (want, have) = (inputs.len(), c.operands.len() - first);
     if want != have {
         return Err(Error::invalid(format!("it takes {want} operands instead of {have}")));
@@ -42,7 +44,7 @@ fn takes(c: &mut Checker, inputs: &[&TensorType], first: usize) -> Result<()> {
 
 /// Checks a region's outputs against declared types. Extents that are not constant may be written differently, or be
 /// equal because of the region's requirements; the evaluator checks them against the results.
-fn gives(outputs: &[&TensorType], results: &[TensorType]) -> Result<()> {
+fn check_outputs(outputs: &[&TensorType], results: &[TensorType]) -> Result<()> {
     if outputs.len() != results.len() {
         return Err(Error::invalid(format!("it gives {} results instead of {}", outputs.len(), results.len())));
     }

@@ -202,9 +202,9 @@ fn regions_are_graphs_of_their_own() {
         (text.replace("  then\n", ""), "`then` is missing"),
         (text.replace("  end\n", ""), "`%2` is not defined above"),
         (text.replace("  end\noutput \"y\" = %2\n", ""), "`end` is missing"),
-        (text.replace("binds=[taken]", "binds=[2]"), "2 is no symbol"),
+        (text.replace("binds=[taken]", "binds=[2]"), "2 is not a symbol"),
         (text.replace(" {binds=[taken]}", ""), "attribute `binds` is missing"),
-        (text.replace("binds=[taken]", "binds=[other]"), "it binds other, which is no extent of its results"),
+        (text.replace("binds=[taken]", "binds=[other]"), "it binds other, which is not an extent of its results"),
         (text.replace("taken", "n"), "it binds n, which is known already"),
         (text.replace("if(%0, %1)", "if(%0)"), "it takes 1 operands instead of 0"),
         (
@@ -226,10 +226,10 @@ fn regions_are_graphs_of_their_own() {
 fn the_verifier_looks_into_regions() {
     let packed = "    %1 = constant splat 1.0 : f32[1, 3, 4]\n    %2 = packed_matmul(%0, %1) {n=3} : f32[n, 3]\n    output \"0\" = %2\n";
     let mut graph = parse(&condition(packed, "    output \"0\" = %0\n")).unwrap();
-    let told = |graph: &Graph, stage| verify_at(graph, stage).map_err(|e| e.report().message.clone());
+    let verified = |graph: &Graph, stage| verify_at(graph, stage).map_err(|e| e.report().message.clone());
     assert_eq!(Stage::of(&graph), Stage::Packed);
-    told(&graph, Stage::Packed).unwrap();
-    let message = told(&graph, Stage::LaidOut).unwrap_err();
+    verified(&graph, Stage::Packed).unwrap();
+    let message = verified(&graph, Stage::LaidOut).unwrap_err();
     assert!(message.contains("(`if`, label ``): node") && message.contains("is packed too early"), "{message}");
     graph
         .edit_regions(&mut |region| {
@@ -238,6 +238,6 @@ fn the_verifier_looks_into_regions() {
             Ok(true)
         })
         .unwrap();
-    let message = told(&graph, Stage::Packed).unwrap_err();
+    let message = verified(&graph, Stage::Packed).unwrap_err();
     assert!(message.contains("(`if`, label ``): the operands of node"), "{message}");
 }

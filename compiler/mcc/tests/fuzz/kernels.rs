@@ -35,10 +35,10 @@ pub fn kernel(seed: u64) -> Result<&'static str, String> {
         .map(|bytes| Tensor::new(DType::U8, vec![BUFFER_BYTES], bytes.clone().into()).unwrap_or_else(|e| panic!("{e}")))
         .collect();
     for target in Target::host_levels().into_iter().filter(|t| !halves || t.has(Feature::F16c)) {
-        let told = |what: String| format!("{}: {what}\n{kernel}", target.cpu_name());
+        let failure = |what: String| format!("{}: {what}\n{kernel}", target.cpu_name());
         let mut memory: Vec<Vec<u8>> = inputs.iter().cloned().chain([vec![0xff; BUFFER_BYTES]]).collect();
         let interpret = if target.has(Feature::Fma) { interp::run } else { interp::run_unfused };
-        interpret(&kernel, &mut memory, &[]).map_err(|e| told(format!("the interpreter: {e}")))?;
+        interpret(&kernel, &mut memory, &[]).map_err(|e| failure(format!("the interpreter: {e}")))?;
         let want = &memory[INPUT_COUNT as usize];
         let compiled = catch_unwind(AssertUnwindSafe(|| {
             let program = program(kernel.clone(), &[BUFFER_BYTES; INPUT_COUNT as usize], BUFFER_BYTES);
@@ -46,22 +46,26 @@ pub fn kernel(seed: u64) -> Result<&'static str, String> {
         }));
         let object = match compiled {
             Ok(Ok(compiled)) => compiled.object,
-            Ok(Err(e)) => return Err(told(e.to_string())),
-            Err(_) => return Err(told("panic".to_string())),
+            Ok(Err(e)) => return Err(failure(e.to_string())),
+            Err(_) => return Err(failure("panic".to_string())),
         };
-        let model = Model::load(&object).map_err(|e| told(e.to_string()))?;
+        let model = Model::load(&object).map_err(|e| failure(e.to_string()))?;
         let note = format!("kernel {seed} at {}", target.cpu_name());
-        let got = guard::invoke(&model, &tensors, None, &note).map_err(|e| told(e.to_string()))?;
+        let got = guard::invoke(&model, &tensors, None, &note).map_err(|e| failure(e.to_string()))?;
         let got = got[0].data();
-        if let Some(at) = (0..BUFFER_BYTES).step_by(8).find(|&at| !same(&got[at..at + 8], &want[at..at + 8])) {
-            return Err(told(format!("bytes from {at} on are {:x?}, not {:x?}", &got[at..at + 8], &want[at..at + 8])));
+        if let Some(at) = (0..BUFFER_BYTES).step_by(8).find(|&at| !equal_or_nan(&got[at..at + 8], &want[at..at + 8])) {
+            return Err(failure(format!(
+                "bytes from {at} on are {:x?}, not {:x?}",
+                &got[at..at + 8],
+                &want[at..at + 8]
+            )));
         }
     }
     Ok("same")
 }
 
 /// Whether bytes are equal, or both NaN, as one `f64` or two `f32`.
-fn same(a: &[u8], b: &[u8]) -> bool {
+fn equal_or_nan(a: &[u8], b: &[u8]) -> bool {
     let double = |x: &[u8]| x.try_into().map_or(0.0, f64::from_le_bytes);
     let nan = |x: &[u8]| x.try_into().map_or(0.0, f32::from_le_bytes).is_nan();
     let halves = a.chunks(4).zip(b.chunks(4)).all(|(x, y)| x == y || nan(x) && nan(y));
@@ -174,14 +178,14 @@ impl Maker<'_> {
     }
 
     /// A value of the pool for which `fits` is true.
-    fn of(&mut self, fits: impl Fn(Ty) -> bool) -> Option<Val> {
+    fn pick(&mut self, fits: impl Fn(Ty) -> bool) -> Option<Val> {
         let all: Vec<Val> = self.pool.iter().copied().filter(|&v| fits(self.k.ty(v))).collect();
         if all.is_empty() { None } else { Some(self.random.pick(&all)) }
     }
 
     /// Another value of a type, loaded if necessary.
     fn another(&mut self, ty: Ty) -> Val {
-        match self.of(|t| t == ty) {
+        match self.pick(|t| t == ty) {
             Some(v) if self.random.chance(70) => v,
             _ => self.load(ty),
         }
@@ -197,7 +201,7 @@ impl Maker<'_> {
     }
 
     fn made(&mut self) -> Option<Val> {
-        let a = self.of(|t| !t.elem.is_mask())?;
+        let a = self.pick(|t| !t.elem.is_mask())?;
         let ty = self.k.ty(a);
         let (elem, scalar) = (ty.elem, ty.lanes == 1);
         Some(match self.random.below(22) {
@@ -269,9 +273,9 @@ impl Maker<'_> {
                 }
             }
             12 => {
-                let mask = self.of(|t| t.elem == elem.mask() && t.lanes == ty.lanes)?;
+                let mask = self.pick(|t| t.elem == elem.mask() && t.lanes == ty.lanes)?;
                 let mask = if self.random.chance(50) {
-                    let other = self.of(|t| t.elem == elem.mask() && t.lanes == ty.lanes)?;
+                    let other = self.pick(|t| t.elem == elem.mask() && t.lanes == ty.lanes)?;
                     self.k.bin(self.random.pick(&[Bin::And, Bin::Or, Bin::Xor]), mask, other)
                 } else {
                     self.k.un(Un::Not, mask)
@@ -356,8 +360,8 @@ impl Maker<'_> {
 
     /// A loop that carries one value or two.
     fn looped(&mut self) {
-        let Some(first) = self.of(|t| !t.elem.is_mask()) else { return };
-        let second = self.of(|t| !t.elem.is_mask()).unwrap_or(first);
+        let Some(first) = self.pick(|t| !t.elem.is_mask()) else { return };
+        let second = self.pick(|t| !t.elem.is_mask()).unwrap_or(first);
         let (count, limit, start) = (self.count(), self.k.int(7), self.k.int(0));
         let end = self.k.bin(Bin::And, count, limit);
         let step = self.random.within(1, 2);
@@ -378,8 +382,8 @@ impl Maker<'_> {
 
     /// A branch on a condition, with a result.
     fn branched(&mut self) {
-        let Some(mask) = self.of(|t| t.elem.is_mask()) else { return };
-        let Some(a) = self.of(|t| !t.elem.is_mask()) else { return };
+        let Some(mask) = self.pick(|t| t.elem.is_mask()) else { return };
+        let Some(a) = self.pick(|t| !t.elem.is_mask()) else { return };
         let condition = self.k.any_true(mask);
         let (ty, pool, halves) = (self.k.ty(a), self.pool.clone(), self.halves);
         let [yes, no] = [self.random.next(), self.random.next()];

@@ -65,7 +65,7 @@ fn reduce_between(
     Ok(after(b, y)?.into())
 }
 
-fn same(_: &mut Builder, x: Value) -> Result<Value> {
+fn unchanged(_: &mut Builder, x: Value) -> Result<Value> {
     Ok(x)
 }
 
@@ -87,7 +87,7 @@ fn logarithm(b: &mut Builder, x: Value) -> Result<Value> {
 }
 
 pub fn reduce_l1(b: &mut Builder, n: &Node) -> Result<Results> {
-    reduce_between(b, n, |b, x| b.unary(UnaryOp::Abs, x), same)
+    reduce_between(b, n, |b, x| b.unary(UnaryOp::Abs, x), unchanged)
 }
 
 pub fn reduce_l2(b: &mut Builder, n: &Node) -> Result<Results> {
@@ -95,11 +95,11 @@ pub fn reduce_l2(b: &mut Builder, n: &Node) -> Result<Results> {
 }
 
 pub fn reduce_sum_square(b: &mut Builder, n: &Node) -> Result<Results> {
-    reduce_between(b, n, square, same)
+    reduce_between(b, n, square, unchanged)
 }
 
 pub fn reduce_log_sum(b: &mut Builder, n: &Node) -> Result<Results> {
-    reduce_between(b, n, same, logarithm)
+    reduce_between(b, n, unchanged, logarithm)
 }
 
 pub fn reduce_log_sum_exp(b: &mut Builder, n: &Node) -> Result<Results> {

@@ -45,7 +45,7 @@ fn with(inputs: &[&str], nodes: Vec<NodeProto>, outputs: &[&str]) -> ModelProto 
     model(g)
 }
 
-fn of(model: &ModelProto) -> Graph {
+fn graph_of(model: &ModelProto) -> Graph {
     imported(model, &Options::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
@@ -71,7 +71,7 @@ fn run(g: &Graph, inputs: &[Tensor]) -> Vec<(Vec<usize>, Vec<f64>)> {
 
 #[test]
 fn run_time_decides_a_branch() {
-    let g = of(&choice("r = Relu(x)", "r = Neg(x)"));
+    let g = graph_of(&choice("r = Relu(x)", "r = Neg(x)"));
     assert_eq!((g.ty(g.outputs[0].value).to_string().as_str(), conditions(&g)), ("f32[n, 3]", 1));
     let x = floats(&[1, 3], &[1.0, -2.0, 3.0]);
     assert_eq!(run(&g, &[x.clone(), truth(true)])[0].1, [1.0, 0.0, 3.0]);
@@ -81,7 +81,7 @@ fn run_time_decides_a_branch() {
 #[test]
 fn extents_are_those_of_the_branch_that_is_taken() {
     let model = choice("r = Slice(x, zero, one)", "r = Relu(x)");
-    let g = of(&model);
+    let g = graph_of(&model);
     assert_eq!(g.ty(g.outputs[0].value).to_string(), "f32[taken.1, 3]");
     let x = || floats(&[4, 3], &[1.0; 12]);
     assert_eq!(run(&g, &[x(), truth(true)])[0].0, [1, 3]);
@@ -122,7 +122,7 @@ fn a_branch_takes_what_it_uses() {
         .attribute
         .extend([branch("then_branch", then, &["r2"]), branch("else_branch", vec![node("q = Neg(x)")], &["q"])]);
     let inputs = ["x: f32[2]", "z: f32[2]", "c: bool[]", "d: bool[1]"];
-    let g = of(&with(&inputs, vec![node("q = Mul(x, x)"), outer], &["y"]));
+    let g = graph_of(&with(&inputs, vec![node("q = Mul(x, x)"), outer], &["y"]));
     assert_eq!(conditions(&g), 2);
     let (x, z) = (floats(&[2], &[2.0, 3.0]), floats(&[2], &[1.0, 1.0]));
     let y = |c, d| {
@@ -143,14 +143,14 @@ fn a_branch_may_give_what_is_around_it() {
     let cast = choose.attribute[1].g.as_mut().expect("a branch");
     cast.node[1].attribute.push(int("axis", 0));
     cast.node[2].attribute.push(int("to", 1));
-    let g = of(&with(&["x: f32[2]", "c: bool[]"], vec![node("a = Abs(x)"), choose], &["p", "q", "r"]));
+    let g = graph_of(&with(&["x: f32[2]", "c: bool[]"], vec![node("a = Abs(x)"), choose], &["p", "q", "r"]));
     let x = || floats(&[2], &[0.0, -2.0]);
     let [p, q, r] = &run(&g, &[x(), truth(true)])[..] else { panic!("three outputs") };
     assert_eq!((&p.1, &q.1, &r.1), (&vec![0.0, 2.0], &vec![5.0, 6.0, 7.0], &vec![0.0, 2.0]));
     let [p, q, r] = &run(&g, &[x(), truth(false)])[..] else { panic!("three outputs") };
     assert_eq!((p, &q.1), (r, &vec![2.0, 1.0, 1.0]));
     // What both give alike is decided by nobody.
-    let g = of(&with(&["x: f32[2]", "c: bool[]"], vec![if_("y = If(c)", (&[], &["x"]), (&[], &["x"]))], &["y"]));
+    let g = graph_of(&with(&["x: f32[2]", "c: bool[]"], vec![if_("y = If(c)", (&[], &["x"]), (&[], &["x"]))], &["y"]));
     assert_eq!(conditions(&g), 0);
 }
 
@@ -171,14 +171,14 @@ fn a_function_may_decide() {
         .attribute
         .extend([branch("then_branch", vec![inner], &["r"]), branch("else_branch", vec![node("r = Exp(x)")], &["r"])]);
     let m = with(&["x: f32[1]", "c: bool[]", "d: bool[]"], vec![outer], &["y"]);
-    let g = of(&ModelProto { functions: vec![function], ..m });
+    let g = graph_of(&ModelProto { functions: vec![function], ..m });
     let y = |c, d| run(&g, &[floats(&[1], &[3.0]), truth(c), truth(d)])[0].1[0];
     assert_eq!((y(true, true), y(true, false), y(false, true)), (6.0, -3.0, 3f64.exp() as f32 as f64));
 }
 
 #[test]
 fn what_a_branch_requires_is_asked_where_it_is_taken() {
-    let g = of(&choice("r = Reshape(x, pair)", "r = Relu(x)"));
+    let g = graph_of(&choice("r = Reshape(x, pair)", "r = Relu(x)"));
     assert!(g.requires.is_empty(), "{:?}", g.requires);
     let four = || floats(&[4, 3], &[1.0; 12]);
     assert_eq!(run(&g, &[four(), truth(false)])[0].0, [4, 3]);
@@ -204,7 +204,7 @@ fn shapes_that_both_branches_compute_alike_are_known() {
         if_("s = If(c)", (&["r = Shape(x)"], &["r"]), (&["e = Exp(x)", "r = Shape(e)"], &["r"])),
         node("y = ConstantOfShape(s)"),
     ];
-    let g = of(&with(&["x: f32[n, 3]", "c: bool[]"], nodes, &["y"]));
+    let g = graph_of(&with(&["x: f32[n, 3]", "c: bool[]"], nodes, &["y"]));
     assert_eq!(g.ty(g.outputs[0].value).to_string(), "f32[n, 3]");
     let nodes = vec![
         if_("s = If(c)", (&["r = Shape(x)"], &["r"]), (&["r = Identity(pair)"], &["r"])),
@@ -220,14 +220,14 @@ fn sequences_in_branches_are_refused() {
     let nodes = vec![if_("s = If(c)", branches, branches), node("y = SequenceAt(s, zero)")];
     let error = imported(&with(&["x: f32[2]", "c: bool[]"], nodes, &["y"]), &Options::default());
     let error = error.expect_err("a sequence").to_string();
-    assert!(error.contains("branches that are not tensors") && error.contains("--value c=FILE.npy"), "{error}");
+    assert!(error.contains("results are not tensors") && error.contains("--value c=FILE.npy"), "{error}");
 }
 
 #[test]
-fn what_is_wrong_in_a_branch_is_told() {
+fn errors_in_a_branch_name_the_node() {
     let uneven = if_("y = If(c)", (&["r = Relu(x)"], &["r", "r"]), (&["r = Neg(x)"], &["r"]));
     let error = imported(&with(&["x: f32[2]", "c: bool[]"], vec![uneven], &["y"]), &Options::default());
-    assert!(error.expect_err("uneven").to_string().contains("then_branch gives 2 results, else_branch 1"));
+    assert!(error.expect_err("uneven").to_string().contains("then_branch has 2 results, else_branch 1"));
     for (bad, part) in [("r = Relu(nothing)", "gives \"nothing\""), ("r = MatMul(x, x)", "\"r\" (MatMul)")] {
         let model = choice(bad, "r = Relu(x)");
         let dims = vec![("n".to_string(), 4)];

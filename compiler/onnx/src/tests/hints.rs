@@ -19,25 +19,25 @@ fn inference_is_believed() {
         assert_eq!(of(agrees), quiet, "{agrees}");
     }
     for contradicts in ["f32[1, 3]", "f32[n, 4]", "f32[n]", "i64[n, 3]"] {
-        let (ty, told) = of(&format!("y: {contradicts}"));
+        let (ty, reported) = of(&format!("y: {contradicts}"));
         assert_eq!(ty, quiet.0);
-        assert_eq!(told, [format!("\"y\" is declared as {contradicts}, but its nodes give f32[n, 3]")]);
+        assert_eq!(reported, [format!("\"y\" is declared as {contradicts}, but its nodes give f32[n, 3]")]);
     }
 }
 
 #[test]
-fn few_of_many_are_told() {
+fn warnings_beyond_the_first_are_counted() {
     let nodes: Vec<String> = (0..9).map(|n| format!("v{} = Relu(v{n})", n + 1)).collect();
     let declared: Vec<String> = (1..9).map(|n| format!("v{n}: f32[7]")).collect();
     let [nodes, declared] = [&nodes, &declared].map(|list| list.iter().map(String::as_str).collect::<Vec<_>>());
-    let (_, told) = warnings(&["v0: f32[2]"], &nodes, "v9: f32[2]", &declared);
-    assert!(told.len() == 6 && told[0].contains("\"v1\"") && told[5].starts_with("3 more"), "{told:?}");
+    let (_, reported) = warnings(&["v0: f32[2]"], &nodes, "v9: f32[2]", &declared);
+    assert!(reported.len() == 6 && reported[0].contains("\"v1\"") && reported[5].starts_with("3 more"), "{reported:?}");
 }
 
 #[test]
 fn what_a_run_finds_is_not_contradicted() {
-    let (_, told) = warnings(&["x: f32[4]"], &["i = NonZero(x)", "y = Transpose(i)"], "y: i64[2, 1]", &[]);
-    assert_eq!(told, [] as [&str; 0]);
+    let (_, reported) = warnings(&["x: f32[4]"], &["i = NonZero(x)", "y = Transpose(i)"], "y: i64[2, 1]", &[]);
+    assert_eq!(reported, [] as [&str; 0]);
 }
 
 /// The model's inputs, what it requires, and its warnings.
@@ -61,15 +61,15 @@ fn dimensions_of_one_name_are_one_where_a_node_needs_it() {
         (&["a: f32[n, 4]", "b: f32[n, 4]", "c: f32[n, 4]"], &["d = Add(a, b)", "y = Mul(d, c)"]),
         (&["a: f32[n, 4]"], &["y = Relu(a)"]),
     ] {
-        let (types, conditions, told) = shared(inputs, nodes);
+        let (types, conditions, reported) = shared(inputs, nodes);
         assert!(types.iter().all(|t| !t.contains('.')), "{types:?}");
-        assert!(conditions.is_empty() && told.is_empty(), "{conditions:?} {told:?}");
+        assert!(conditions.is_empty() && reported.is_empty(), "{conditions:?} {reported:?}");
     }
-    let (types, conditions, told) = shared(&["a: f32[batch, k]", "b: f32[k, batch]"], &["y = MatMul(a, b)"]);
+    let (types, conditions, reported) = shared(&["a: f32[batch, k]", "b: f32[k, batch]"], &["y = MatMul(a, b)"]);
     assert_eq!(types, ["f32[batch, k]", "f32[k, batch.2]"]);
     assert!(conditions.is_empty(), "{conditions:?}");
     let want = "dimension \"batch\" is treated as several, since no node requires them to be equal: axis 0 of input \"a\" is batch, axis 1 of input \"b\" is batch.2";
-    assert_eq!(told, [want]);
+    assert_eq!(reported, [want]);
 }
 
 #[test]

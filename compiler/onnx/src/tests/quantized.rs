@@ -1,4 +1,4 @@
-//! Scales, zero points and block sizes that contradict are told, each with its node, its input and a remedy.
+//! Scales, zero points and block sizes that contradict are errors that name the node, the input and a remedy.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn bytes(name: &str, dtype: DType, shape: &[i64], values: &[i32]) -> TensorProto
 }
 
 /// What importing one node says: its result's type, or the error with its help.
-fn told(
+fn import_node(
     inputs: &[&str],
     call: &str,
     domain: &str,
@@ -52,7 +52,8 @@ fn holds(text: &str, parts: &[&str]) {
 
 #[test]
 fn scales_are_numbers() {
-    let of = |call: &str, input: &str, scale: f32| told(&[input], call, "", &[], vec![floats("s", &[], &[scale])]);
+    let of =
+        |call: &str, input: &str, scale: f32| import_node(&[input], call, "", &[], vec![floats("s", &[], &[scale])]);
     let quantize = |scale| of("y = QuantizeLinear(x, s)", "x: f32[2, 3]", scale);
     assert_eq!(quantize(0.5), "u8[2, 3]");
     for bad in [0.0, -1.0, f32::NAN, f32::INFINITY] {
@@ -69,7 +70,7 @@ fn scales_are_numbers() {
 #[test]
 fn zero_points_have_the_type_of_the_codes() {
     let of = |zero: TensorProto, input: &str| {
-        told(&[input], "y = DequantizeLinear(x, s, z)", "", &[], vec![floats("s", &[], &[1.0]), zero])
+        import_node(&[input], "y = DequantizeLinear(x, s, z)", "", &[], vec![floats("s", &[], &[1.0]), zero])
     };
     assert_eq!(of(bytes("z", DType::U8, &[], &[255]), "x: u8[4]"), "f32[4]");
     holds(
@@ -87,7 +88,7 @@ fn zero_points_have_the_type_of_the_codes() {
 fn scales_of_an_axis_are_as_many() {
     let of = |axis: i64, count: usize| {
         let scales = floats("s", &[count as i64], &vec![1.0; count]);
-        told(&["x: i8[3, 4]"], "y = DequantizeLinear(x, s)", "", &[int("axis", axis)], vec![scales])
+        import_node(&["x: i8[3, 4]"], "y = DequantizeLinear(x, s)", "", &[int("axis", axis)], vec![scales])
     };
     assert_eq!(of(1, 4), "f32[3, 4]");
     assert_eq!(of(0, 3), "f32[3, 4]");
@@ -100,7 +101,7 @@ fn blocks_divide_their_axis() {
     let of = |block: i64, shape: [i64; 2]| {
         let scales = floats("s", &shape, &vec![1.0; (shape[0] * shape[1]) as usize]);
         let attributes = [int("axis", 1), int("block_size", block)];
-        told(&["x: i8[3, 8]"], "y = DequantizeLinear(x, s)", "", &attributes, vec![scales])
+        import_node(&["x: i8[3, 8]"], "y = DequantizeLinear(x, s)", "", &attributes, vec![scales])
     };
     assert_eq!(of(4, [3, 2]), "f32[3, 8]");
     // The last block may be smaller.
@@ -124,7 +125,7 @@ fn operators_on_codes_check_theirs() {
             one("sy", result),
             zero("zy"),
         ];
-        told(&["x: u8[1, 3, 5, 5]"], "y = QLinearConv(x, sx, zx, w, sw, zw, sy, zy)", "", &[], given)
+        import_node(&["x: u8[1, 3, 5, 5]"], "y = QLinearConv(x, sx, zx, w, sw, zw, sy, zy)", "", &[], given)
     };
     assert_eq!(conv(DType::I8, 2, 0.5), "u8[1, 2, 5, 5]");
     holds(&conv(DType::U8, 2, 0.5), &["the node", "QLinearConv", "w_zero_point", "u8", "i8"]);
@@ -133,7 +134,7 @@ fn operators_on_codes_check_theirs() {
     let add = |result: f32| {
         let given = vec![one("sx", 0.5), zero("zx"), one("sy", result), zero("zy")];
         let call = "y = QLinearAdd(x, sx, zx, x, sx, zx, sy, zy)";
-        told(&["x: u8[4]"], call, "com.microsoft", &[], given)
+        import_node(&["x: u8[4]"], call, "com.microsoft", &[], given)
     };
     assert_eq!(add(1.0), "u8[4]");
     holds(&add(f32::NAN), &["the node", "QLinearAdd", "scale of the result", "positive"]);
@@ -143,7 +144,7 @@ fn operators_on_codes_check_theirs() {
             floats("s", &[scales], &vec![1.0; scales as usize]),
         ];
         let attributes = [int("K", 32), int("N", 2), int("bits", 4), int("block_size", 16)];
-        told(&["x: f32[3, 32]"], "y = MatMulNBits(x, b, s)", "com.microsoft", &attributes, given)
+        import_node(&["x: f32[3, 32]"], "y = MatMulNBits(x, b, s)", "com.microsoft", &attributes, given)
     };
     assert_eq!(bits(32, 4), "f32[3, 2]");
     holds(&bits(16, 4), &["the node", "MatMulNBits", "input B", "block_size 16"]);
@@ -152,7 +153,7 @@ fn operators_on_codes_check_theirs() {
 
 /// The result of an operator whose inputs after `x` are these, named as they are in `call`.
 fn with(input: &str, call: &str, domain: &str, given: Vec<TensorProto>) -> String {
-    told(&[input], call, domain, &[], given)
+    import_node(&[input], call, domain, &[], given)
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn codes_are_integers_of_few_bits() {
     }
     let quantize = |input: &str, zero: DType, attributes: &[AttributeProto]| {
         let given = [scale(), vec![bytes("z", zero, &[], &[0])]].concat();
-        told(&[input], "y = QuantizeLinear(x, s, z)", "", attributes, given)
+        import_node(&[input], "y = QuantizeLinear(x, s, z)", "", attributes, given)
     };
     assert_eq!(quantize("x: i32[4]", DType::I16, &[]), "i16[4]");
     // What exporters write of biases.
@@ -238,7 +239,7 @@ fn biases_of_codes_are_integers() {
 }
 
 #[test]
-fn packed_weights_are_as_long_as_told() {
+fn packed_weights_have_the_declared_length() {
     let of = |attributes: [i64; 4], zeros: TensorProto, order: &[i32]| {
         let given = vec![
             bytes("b", DType::U8, &[2, 2, 8], &[17; 32]),
@@ -249,7 +250,7 @@ fn packed_weights_are_as_long_as_told() {
         let names = ["K", "N", "bits", "block_size"];
         let attributes: Vec<AttributeProto> = names.iter().zip(attributes).map(|(name, v)| int(name, v)).collect();
         let call = if order.is_empty() { "y = MatMulNBits(x, b, s, z)" } else { "y = MatMulNBits(x, b, s, z, g)" };
-        told(&["x: f32[3, 32]"], call, "com.microsoft", &attributes, given)
+        import_node(&["x: f32[3, 32]"], call, "com.microsoft", &attributes, given)
     };
     let usual = [32, 2, 4, 16];
     let packed = |count: usize| bytes("z", DType::U8, &[count as i64], &vec![0x88; count]);
@@ -280,7 +281,7 @@ fn tables_of_blocks_are_gathered_within() {
             ints("i", &[0, index]),
         ];
         let attributes = [int("block_size", block)];
-        told(&["x: f32[1]"], "y = GatherBlockQuantized(d, i, s)", "com.microsoft", &attributes, given)
+        import_node(&["x: f32[1]"], "y = GatherBlockQuantized(d, i, s)", "com.microsoft", &attributes, given)
     };
     assert_eq!(of(2, 2, 4), "f32[2, 8]");
     assert_eq!(of(2, -1, 5), "f32[2, 8]");

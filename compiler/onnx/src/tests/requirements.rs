@@ -43,7 +43,7 @@ fn extents_that_values_decide() {
     assert_eq!(of(3, 4).map(|y| y.to_f64s()), Ok(vec![0.0]));
     assert_eq!(of(i64::MAX, 0).map(|y| y.to_f64s()), Ok(vec![0.0]));
     let negative = "element 0 of input \"n\" must not be negative, for node \"c\": the extent of axis 0 of its result";
-    // The product of two negative extents is no number of elements.
+    // The product of two negative extents is not a number of elements.
     assert_eq!(of(-1, -1), refused(negative));
     assert_eq!(of(i64::MIN, 2), refused(negative));
     for (a, b) in [(1 << 31, 1 << 31), (1 << 62, 4), (i64::MAX, i64::MAX)] {

@@ -129,7 +129,7 @@ fn role(graph: &Graph, node: NodeId, config: &Config) -> Role {
     let either = |[first, last]: [f64; 2]| Role::Either { first, last };
     match graph.op(node) {
         Op::Conv(spec) if spec.layout == Layout::ChannelsFirst => {
-            let taken = int8_contractions::takes(graph, node, &config.target) || blocks::takes(graph, node, config);
+            let taken = int8_contractions::applies(graph, node, &config.target) || blocks::applies(graph, node, config);
             match csr::costs(graph, node, config).filter(|_| !taken) {
                 Some(costs) => Role::Sparse(costs),
                 None => Role::Last,

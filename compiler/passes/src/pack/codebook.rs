@@ -13,7 +13,7 @@ const MAX_RELATIVE_ERROR: f64 = 1.0 / (1 << 21) as f64;
 
 /// Codes, columns and the table of weights `[depth, out]` whose column `c` is `column(c)`, if it has at most `most`
 /// entries.
-pub(crate) fn of(
+pub(crate) fn encode(
     values: &[f32],
     out: usize,
     column: &dyn Fn(usize) -> Vec<f32>,

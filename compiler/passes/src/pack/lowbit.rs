@@ -230,7 +230,7 @@ impl Form {
         let found = affine(depth, out, &column).or_else(|| {
             // Longer tables are looked up in memory, which takes longer than reading weights.
             let most = if config.compact { 256 } else { LowBit::SHORT_TABLE };
-            codebook::of(&values, out, &column, most).map(|(coded, columns, table)| (coded, columns, Some(table)))
+            codebook::encode(&values, out, &column, most).map(|(coded, columns, table)| (coded, columns, Some(table)))
         });
         Ok(found.map(form))
     }
@@ -402,7 +402,7 @@ fn gather_entries(edit: &mut Edit, node: NodeId, values: &[f32]) -> Result<Optio
         return Ok(None);
     }
     let column = |c: usize| -> Vec<f32> { values.iter().skip(c).step_by(columns).copied().collect() };
-    let found = codebook::of(values, columns, &column, LowBit::SHORT_TABLE);
+    let found = codebook::encode(values, columns, &column, LowBit::SHORT_TABLE);
     let Some((_, coded, table)) = found.filter(|(_, coded, _)| coded.iter().all(|c| c.scales == [1.0])) else {
         return Ok(None);
     };

@@ -81,7 +81,7 @@ pub(crate) fn taken(target: &Target) -> Option<DType> {
 }
 
 /// Whether a product is of bytes and handled by this pass.
-pub(crate) fn takes(graph: &Graph, node: NodeId, target: &Target) -> bool {
+pub(crate) fn applies(graph: &Graph, node: NodeId, target: &Target) -> bool {
     schedule::int8::multiplies_int8(target) && graph.operand(node, 0).is_some_and(|x| data(graph, x).is_some())
 }
 

@@ -47,7 +47,7 @@ fn is_channels_first(op: &Op) -> bool {
 }
 
 /// Whether a product would use blocks if it is channels-last.
-pub(crate) fn takes(graph: &Graph, node: NodeId, config: &Config) -> bool {
+pub(crate) fn applies(graph: &Graph, node: NodeId, config: &Config) -> bool {
     config.sparsity != Sparsity::Off
         && Filters::of(graph, node, config).is_some_and(|f| best(&config.target, &f).is_some())
 }

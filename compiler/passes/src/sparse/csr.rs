@@ -35,8 +35,11 @@ pub fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
         // Only layers with non-zeros have been left channels-first.
         let pays =
             config.sparsity == Sparsity::Force || first[1] || chosen.is_some_and(|chosen| chosen.with(first).pays());
-        let (form, reason) =
-            if pays { ("sparse", told(&costs, candidate.plan.shared.shared)) } else { ("dense", told(&costs, 1)) };
+        let (form, reason) = if pays {
+            ("sparse", predicted_times(&costs, candidate.plan.shared.shared))
+        } else {
+            ("dense", predicted_times(&costs, 1))
+        };
         let decision = Decision::new(&layer, Subject::Weights, graph.op(node).name(), form, reason).zeros(zeros);
         graph.decide(if pays { decision.gain(costs.dense / costs.sparse) } else { decision });
         if pays {
@@ -57,7 +60,7 @@ pub(crate) fn costs(graph: &Graph, node: NodeId, config: &Config) -> Option<Cost
     candidate(graph, node, config)?.chosen(graph.label(node), config)
 }
 
-pub(crate) fn told(costs: &Costs, shared: usize) -> String {
+pub(crate) fn predicted_times(costs: &Costs, shared: usize) -> String {
     let blocks = if shared > 1 { format!("in blocks of {shared}x1, ") } else { String::new() };
     format!("{blocks}predicted {:.0} us sparse, {:.0} us dense", costs.sparse / 1e3, costs.dense / 1e3)
 }

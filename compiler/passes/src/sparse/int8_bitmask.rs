@@ -40,9 +40,9 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
         };
         let rows: Dim = graph.types(node)[0].shape.split_last().map_or(Dim::ONE, |(_, rows)| rows.iter().product());
         let bytes = masks.data().len() + values.data().len() + heads.data().len();
-        let told = format!("{bytes} bytes instead of {dense}");
+        let sizes = format!("{bytes} bytes instead of {dense}");
         if bytes >= dense {
-            decide(graph, "dense bytes", format!("{told}: the bitmask takes more than the zeros save"));
+            decide(graph, "dense bytes", format!("{sizes}: the bitmask takes more than the zeros save"));
             continue;
         }
         if !config.compact && !schedule::int8::bitmask_is_free(&config.target, rows.as_const()) {
@@ -51,10 +51,10 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
             } else {
                 "the target expands byte by byte"
             };
-            decide(graph, "dense bytes", format!("{told} would be possible, but {why}"));
+            decide(graph, "dense bytes", format!("{sizes} would be possible, but {why}"));
             continue;
         }
-        decide(graph, "bits and non-zero bytes", told);
+        decide(graph, "bits and non-zero bytes", sizes);
         let weights = [masks, values, heads].map(|t| graph.constant(t));
         let operands = [&[x], &weights[..]].concat();
         let masked = product.with(WeightFormat::Int8 { bitmask: true });

@@ -3,7 +3,7 @@
 
 use mcc_targets::{Config, Sparsity, schedule};
 
-use super::csr::{Candidate, Geometry, rewritten, told};
+use super::csr::{Candidate, Geometry, predicted_times, rewritten};
 use mcc_ir::Result;
 use mcc_ir::{ConvSpec, Decision, Graph, Layout, NodeId, Packed, Staging, Subject, WeightFormat};
 
@@ -30,7 +30,7 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
             Subject::Weights,
             "dot_conv",
             "words that are not zero",
-            told(&costs, candidate.plan.shared.shared),
+            predicted_times(&costs, candidate.plan.shared.shared),
         );
         graph.decide(decision.zeros(candidate.zeros).gain(costs.dense / costs.sparse));
         let result = rewritten(graph, node, candidate)?;
