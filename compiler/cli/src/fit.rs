@@ -1,8 +1,9 @@
 //! `mcc fit`: fits the cost model's figures ([`mcc_targets::figures`]) to times that `--tune` measured on a CPU.
 //!
-//! For each problem of the measured file, the cost model's choice loses the difference between its time and the fastest
-//! candidate's. Figures are changed one at a time, by a factor; a change that makes the sum of all losses smaller, and asks for
-//! nothing that was not measured, is kept, until none does (coordinate descent). Nothing is timed here: models are compiled up to their programs, which asks for the choices.
+//! For each problem of the measured file, the loss is the time of the cost model's choice minus that of the fastest
+//! candidate. Coordinate descent changes one figure at a time by a factor, and keeps a change that reduces the sum of all
+//! losses and leads to no problem that was not measured. Nothing is timed here: models are compiled up to their programs,
+//! which makes all choices.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,13 +27,13 @@ const FACTORS: [f64; 4] = [0.75, 1.0 / 0.75, 0.9, 1.0 / 0.9];
 
 #[derive(Args)]
 pub struct FitArgs {
-    /// The models that were measured, .onnx files
+    /// The measured models, .onnx files
     #[arg(value_name = "MODEL", required = true)]
     models: Vec<PathBuf>,
     /// The file that `mcc bench MODEL --tune FILE` wrote for these models on the CPU
     #[arg(long, value_name = "FILE")]
     measured: PathBuf,
-    /// Times that each figure is changed, at most; 0 reports the losses of the present figures only
+    /// Maximum passes over all figures; 0 only reports the losses of the present figures
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: usize,
     /// Print one JSON object
@@ -42,7 +43,7 @@ pub struct FitArgs {
     options: ModelOptions,
 }
 
-/// Fits the figures, and prints what they lose before and after.
+/// Fits the figures, and prints their losses before and after.
 pub fn fit(args: &FitArgs) -> Result<()> {
     let measured = File::read(&args.measured)?;
     let mut models = Vec::new();
@@ -56,7 +57,7 @@ pub fn fit(args: &FitArgs) -> Result<()> {
     let fit = Fit { models: &models, times: measured.times(&cpu), machine };
     let first = fit.losses(&machine.figures)?;
     if first.values().all(|loss| loss.problems == 0) {
-        return Err(Error::usage(format!("{}: no choice for {cpu} is of these models", args.measured.display()))
+        return Err(Error::usage(format!("{}: no choice for {cpu} belongs to these models", args.measured.display()))
             .help("mcc bench MODEL --tune FILE measures them; give the same --cpu"));
     }
     let (figures, last) = fit.descend(first.clone(), args.rounds)?;
@@ -64,7 +65,7 @@ pub fn fit(args: &FitArgs) -> Result<()> {
     say(&if args.json { report.json() } else { report.text() })
 }
 
-/// What the choices of one knob lose.
+/// The loss of one knob's choices.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Loss {
     /// Problems that were measured.
@@ -77,7 +78,7 @@ struct Loss {
 
 type Losses = BTreeMap<Knob, Loss>;
 
-/// Whether as many problems are measured as before: with other figures a layer may ask something that nobody has measured.
+/// Whether at least as many problems are measured as before: other figures may lead to problems that were not measured.
 fn is_covered(changed: &Losses, before: &Losses) -> bool {
     before.iter().all(|(knob, loss)| changed.get(knob).is_some_and(|changed| changed.problems >= loss.problems))
 }
@@ -93,7 +94,7 @@ struct Fit<'a> {
 }
 
 impl Fit<'_> {
-    /// What the cost model's choices lose with some figures.
+    /// The losses of the cost model's choices with some figures.
     fn losses(&self, figures: &Figures) -> Result<Losses> {
         // Targets refer to machines that live as long as the process; one per trial is a few hundred bytes.
         let machine: &'static Machine = Box::leak(Box::new(Machine { figures: *figures, ..self.machine }));
@@ -118,7 +119,7 @@ impl Fit<'_> {
         Ok(losses)
     }
 
-    /// The figures after some rounds, and what they lose.
+    /// The figures after some rounds, and their losses.
     fn descend(&self, first: Losses, rounds: usize) -> Result<(Figures, Losses)> {
         let (mut figures, mut losses) = (self.machine.figures, first);
         let count = figures.all_mut().len();
@@ -150,7 +151,7 @@ impl Fit<'_> {
     }
 }
 
-/// What a choice loses against the fastest candidate. Differences that may be noise count as none.
+/// The loss of a choice against the fastest candidate. Differences that may be noise count as 0.
 fn loss(times: &Times, choice: i64) -> Option<Loss> {
     let best_us = times.values().copied().min_by(f64::total_cmp)?;
     // A candidate that was not measured is not known to be good.

@@ -55,7 +55,7 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Show a model's contents and how it is compiled
     Inspect(inspect::InspectArgs),
-    /// Fit the cost model to times that `bench --tune` measured, for a CPU that it was not fitted to
+    /// Fit the cost model's figures to times measured by `bench --tune`, for another CPU
     Fit(fit::FitArgs),
     /// List the CPU levels that --cpu takes, and whether this machine runs them
     Cpus,

@@ -3,7 +3,7 @@
 //! Vectors run along the pixels (or rows of a matrix): a non-zero is loaded once and multiplied by several vectors of
 //! staged elements. Tiles do not depend on the target, so that code for several CPU levels shares the weights.
 //!
-//! Costs are in multiply-adds of the longest vectors, or in nanoseconds where a name ends in `_NS`. They were fitted on
+//! Costs are in multiply-adds of the longest vectors, or in nanoseconds where a name ends in `_ns`. They were fitted on
 //! [`ZEN5`] with AVX-512 to the times of single layers of resnet50 with 50 to 95 % zeros. To measure again: `mcc bench
 //! MODEL --profile` with choices of the knobs `sparse`, `sparse_tile` and `sparse_slices` (`docs/cost-model.md`).
 
