@@ -278,7 +278,7 @@ fn figures_are_fitted_to_times() {
     };
     std::fs::write(&file, r#"{"choices": []}"#).unwrap();
     let (_, told) = expect(2, &["fit", &digits(), "--cpu", "native", "--measured", &file]);
-    assert!(told.contains("is of these models"), "{told}");
+    assert!(told.contains("belongs to these models"), "{told}");
     expect(0, &["bench", &digits(), "--cpu", "native", "--seconds", "0", "--tune", &file]);
     // Every candidate is as fast as the others, then one is ten times as fast.
     let text = std::fs::read_to_string(&file).unwrap();

@@ -4,8 +4,8 @@
 //! staged elements. Tiles do not depend on the target, so that code for several CPU levels shares the weights.
 //!
 //! Costs are in multiply-adds of the longest vectors, or in nanoseconds where a name ends in `_ns`. They were fitted on
-//! [`ZEN5`](crate::machine::ZEN5) with AVX-512 to the times of single layers of resnet50 with 50 to 95 % zeros. To measure again: `mcc bench
-//! MODEL --profile` with choices of the knobs `sparse`, `sparse_tile` and `sparse_slices` (`docs/cost-model.md`).
+//! [`ZEN5`](crate::machine::ZEN5) with AVX-512 to the times of single layers of resnet50 with 50 to 95 % zeros. To
+//! measure again: `mcc bench MODEL --profile` with choices of the knobs `sparse`, `sparse_tile` and `sparse_slices` (`docs/cost-model.md`).
 
 use super::int8::by_signs;
 use crate::choices::{Knob, Problem};
