@@ -3,7 +3,7 @@
 //!
 //! A value has a placement when it is an operand of a concatenation or of a padding, when the kernel that computes it can
 //! store into a part of a buffer, and when everything that reads it can read from there. Placements nest: a dense block's
-//! concatenations all lie in the last one.
+//! concatenations are all in the last one.
 
 use std::collections::{HashMap, HashSet};
 

@@ -2,7 +2,7 @@
 
 use mcc_ir::{Dim, Range};
 
-/// Element `(i0, i1, ...)` of the viewed shape lies at `offset + i0 * strides[0] + i1 * strides[1] + ...` of a
+/// Element `(i0, i1, ...)` of the viewed shape is at `offset + i0 * strides[0] + i1 * strides[1] + ...` of a
 /// buffer, counted in elements.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct View {

@@ -22,7 +22,7 @@ pub fn of(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Work {
     Work { multiply_adds, integers, bytes, elements, shapes: format!("{ins} -> {outs}") }
 }
 
-/// Takes back the bytes of operands that lie in the result already: of padding only the border is written, of
+/// Takes back the bytes of operands that are in the result already: of padding only the border is written, of
 /// concatenations what comes from elsewhere.
 pub fn leave_out(work: &mut Work, op: &Op, operands: &[TensorType], inside: &[bool]) {
     if !matches!(op, Op::Concat { .. } | Op::Pad { .. }) {

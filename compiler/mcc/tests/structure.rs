@@ -104,12 +104,15 @@ const NUMBERS: &[(&str, &[&str])] = &[
     // Properties of the instruction set.
     ("kernel/src/kernels/conv/pool.rs", &["WIDEST"]),
     // Bounds and bit patterns that correctness depends on.
-    ("kernel/src/kernels/int8/dot.rs", &["LEAST"]),
+    ("kernel/src/kernels/int8/dot.rs", &["MINUS_128"]),
     (
         "kernel/src/kernels/lowbit/int8_split.rs",
-        &["LARGEST", "ALL_WHOLE", "ALIGNED", "MAGIC", "LEAST_BITS", "MOST_BITS"],
+        &["LARGEST_NUMBER", "ALL_WHOLE", "PADDED_ELEMENTS", "MAGIC", "MIN_MAGNITUDE_BITS", "MAX_MAGNITUDE_BITS"],
     ),
-    ("kernel/src/kernels/lowbit/int8.rs", &["NARROW", "UNSIGNED_NARROW", "LONGEST"]),
+    (
+        "kernel/src/kernels/lowbit/int8.rs",
+        &["MAX_NARROW_ELEMENTS", "MAX_UNSIGNED_NARROW_ELEMENTS", "MAX_BLOCK_ELEMENTS"],
+    ),
     ("kernel/src/kernels/conv/winograd_maps.rs", &["PAIRS"]),
     ("passes/src/canonical/algebra/binary.rs", &["MAX_REASSOCIATED_ADDEND"]),
     ("passes/src/pack/codebook.rs", &["MAX_RELATIVE_ERROR"]),

@@ -1,4 +1,4 @@
-//! Kernels whose results are rounded to bytes before they meet.
+//! Kernels whose results are rounded to bytes before they are combined.
 
 use std::collections::HashMap;
 

@@ -41,7 +41,7 @@ pub struct Built {
 /// # Errors
 /// When there is no kernel for this operation on these types; the message says what is missing.
 pub fn build(request: &KernelRequest<'_>, epilogue: &Epilogue) -> Result<Built> {
-    // What lies in the result already leaves little to do.
+    // Where operands are in the result already, little is left to do.
     let little = request.places.inside.contains(&true);
     let threads = if request.op.is(Traits::PARALLEL) && !little { request.config.threads } else { 1 };
     let mut k = builder(request.op.name(), request.target, threads);
@@ -155,7 +155,7 @@ fn packed(request: &KernelRequest<'_>, p: &Packed, e: &Emit<'_>, k: &mut Builder
         WeightFormat::Int8Depthwise => int8::depthwise::dot_depthwise(request, e, k, spec, kernel),
         WeightFormat::Blocks => sparse::blocks::block_conv(request, e, k, spec, kernel, *out),
         WeightFormat::NonZeros { staging, stored } => sparse::sparse_conv(request, e, k, p, staging, *stored),
-        WeightFormat::LowBit(coded) => lowbit::coded_conv(request, e, k, p, *coded),
+        WeightFormat::LowBit(coded) => lowbit::lowbit_conv(request, e, k, p, *coded),
         WeightFormat::Filtered { tile, size, filters } => {
             conv::winograd::winograd_conv(request, e, k, p, tile, size, *filters)
         }

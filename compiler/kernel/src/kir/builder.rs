@@ -338,8 +338,8 @@ impl Builder {
         let mut half = lanes / 2;
         while half > 0 {
             let pattern: Vec<u8> = (0..lanes).map(|i| ((i + half) % lanes) as u8).collect();
-            let turned = self.shuffle(v, v, &pattern);
-            v = combine(self, v, turned);
+            let rotated = self.shuffle(v, v, &pattern);
+            v = combine(self, v, rotated);
             half /= 2;
         }
         self.lane(v, 0)

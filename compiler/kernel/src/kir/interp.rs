@@ -5,14 +5,14 @@
 //! interp::run(&kernel, &mut memory, &[batch])?;
 //! ```
 //!
-//! - Pointer argument `n` is the start of `memory[n]`; a kernel has one buffer a pointer, in the order of its pointers
+//! - Pointer argument `n` is the start of `memory[n]`; a kernel has one buffer per pointer, in the order of its pointers
 //!   (for kernels of [`kernels::build`](crate::kernels::build): operands, epilogue leaves, results, scratch).
 //! - `symbols[n]` is the value of `kernel.symbols[n]`.
 //! - An address belongs to the buffer it was derived from; an access outside that buffer is an error, and so is all that
 //!   the kernel IR leaves undefined (division by zero, shifts by the width or more, overlapping copies, what
 //!   [`DotKind::S8Narrow`] promises not to be there).
 //! - A fused multiply-add rounds once; [`run_unfused`] rounds twice, as targets without the instruction do.
-//! - [`run_parts`] runs a shared kernel part by part, and finds parts that meet in memory.
+//! - [`run_parts`] runs a shared kernel part by part, and finds parts that write where others read or write.
 
 mod compute;
 mod numbers;
@@ -88,7 +88,7 @@ fn execute_at(
     machine.block(&kernel.body).map_err(|what| Error::internal(format!("{}: {what}", kernel.name)))
 }
 
-/// Where the buffers lie in the address space; far enough apart that no sound arithmetic leads into another one.
+/// Where the buffers are in the address space; far enough apart that no sound arithmetic leads into another one.
 const BUFFER_BITS: u32 = 40;
 
 /// A failure's text.

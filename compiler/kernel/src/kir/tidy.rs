@@ -184,7 +184,7 @@ impl Tidy {
             Arch::X86_64 => offset.abs() < 1 << 28,
             Arch::Aarch64 => {
                 let size = (ty.elem.bytes() * ty.lanes).min(16) as i32;
-                // The last register of a wide value lies further on.
+                // The last register of a wide value is further on.
                 let last = offset.saturating_add((ty.bytes() as i32 - size).max(0));
                 (-256..256).contains(&last) || (last >= 0 && last % size == 0 && last / size < 4096)
             }

@@ -16,7 +16,7 @@
 //! | sharing | [`PART`] and [`PARTS`] are the last symbols, in this order |
 //!
 //! What depends on values is [`interp`](super::interp)'s: addresses inside their buffers, divisors that are not zero, shifts
-//! by less than the width, copies that do not overlap, parts that do not meet.
+//! by less than the width, copies and parts that do not overlap.
 
 use std::fmt::Write;
 
@@ -148,7 +148,7 @@ impl Checker<'_> {
             }
             Stmt::If { condition, then, otherwise, results } => {
                 if self.used(*condition, "a condition").is_some_and(|ty| !ty.elem.is_mask() || ty.lanes != 1) {
-                    self.fail(format!("{condition} is a condition but no scalar mask"));
+                    self.fail(format!("{condition} is a condition but not a scalar mask"));
                 }
                 let mut branch = |body: &[Stmt], values: Vec<Val>| {
                     let mut block = Vec::new();
@@ -163,7 +163,7 @@ impl Checker<'_> {
                 let b = branch(otherwise, results.iter().map(|r| r.2).collect());
                 for ((result, ..), (a, b)) in results.iter().zip(a.into_iter().zip(b)) {
                     if a != b {
-                        self.fail(format!("{result} has a type a branch"));
+                        self.fail(format!("{result} has another type in each branch"));
                     }
                     self.structured(*result, a, own);
                 }
@@ -213,7 +213,7 @@ impl Checker<'_> {
 
     fn integer(&mut self, v: Val, by: &str) {
         if self.used(v, by).is_some_and(|ty| ty != Ty::I64) {
-            self.fail(format!("{by} uses {v}, which is no i64"));
+            self.fail(format!("{by} uses {v}, which is not an i64"));
         }
     }
 

@@ -154,7 +154,7 @@ impl Math<'_> {
         let magic = self.c(magic);
         let t = self.fmac(x, std::f64::consts::LOG2_E, magic);
         let n = self.sub(t, magic);
-        // The first part of ln(2) has so many zeros at its end that its product with n is exact.
+        // The first part of ln(2) ends in enough zeros that its product with n is exact.
         let (high, low) = self.pick(
             (0.693359375, -2.121_944_400_546_905_8e-4),
             (6.931_471_803_691_238_165e-1, 1.908_214_929_270_587_7e-10),

@@ -85,7 +85,7 @@ impl Math<'_> {
         let tail = self.add(s.1, cubic.1);
         let low = self.add(low, tail);
         let (high, low) = (self.add(high, high), self.add(low, low));
-        // n ln(2): the first part has so many zeros at its end that its product is exact.
+        // n ln(2): the first part ends in enough zeros that its product is exact.
         let ln2 = self.pick(
             (0.693_115_234_375, 3.194_618_494_530_941_5e-5),
             (0.693_147_180_559_890_3, 5.497_923_018_708_371e-14),

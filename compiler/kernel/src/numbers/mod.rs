@@ -58,7 +58,7 @@ pub fn load(k: &mut Builder, dtype: DType, from: Addr, lanes: u32) -> Val {
     if dtype.is_float() { small_float::decode(k, dtype, code) } else { code }
 }
 
-/// Whether so many narrow elements are loaded and stored as they are.
+/// Whether `lanes` narrow elements are loaded and stored as they are.
 fn has_own_register(lanes: u32) -> bool {
     lanes == 1 || lanes > 4
 }

@@ -83,7 +83,7 @@ impl Selector<'_> {
             .collect()
     }
 
-    /// Bytes, negative where the sign is. What meets zeros does not matter.
+    /// Bytes, negated where the sign is. Those that are multiplied by zeros do not matter.
     fn signed_as(&mut self, x: VReg, sign: VReg, view: View) -> VReg {
         if !self.avx512 {
             return self.r3(M::Vpsignb, view, x, sign);

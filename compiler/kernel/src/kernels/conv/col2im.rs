@@ -65,7 +65,7 @@ impl Plane<'_, '_> {
         k.add(index, i)
     }
 
-    /// Loops over the kernel's elements: `row` counts rows of `x`, `at` is where the first window's element lies.
+    /// Loops over the kernel's elements: `row` counts rows of `x`, `at` is the position of the first window's element.
     fn add_taps(&self, k: &mut Builder, windows: &Windows<'_>, axis: usize, row: Val, at: Val) {
         let zero = k.int(0);
         let Some(&taps) = windows.kernel.get(axis) else {

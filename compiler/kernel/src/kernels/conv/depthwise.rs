@@ -1,6 +1,6 @@
 //! Depthwise convolution over channels-last data: vectors run along the channels, several output columns at once.
 //!
-//! Within a row of windows each input vector is loaded once and meets every output column that it belongs to, of two output
+//! Within a row of windows each input vector is loaded once and used for every output column that it belongs to, of two output
 //! lines where there are registers for them. With one channel, vectors run along the window instead, and each column's lanes
 //! are summed up at the end.
 
@@ -209,7 +209,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         );
     }
 
-    /// So many lines and columns of the result, from `column` of row `row` on.
+    /// A tile of `lines` lines and `count` columns of the result, from a column on.
     fn tile(&self, k: &mut Builder, at: Place, column: Val, [lines, count]: [i64; 2]) {
         let axes = self.kernel.len();
         let bytes = k.dim(&(&self.steps[axes] * &Dim::from(self.spec.strides[axes - 1])));
@@ -351,7 +351,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
                 self.taps(k, axis + 1, at, lines, sums)
             });
         }
-        // Of the two lines of results the second one meets each input line a line of weights later.
+        // The second line of results uses each input line with the next line of weights.
         let sums = self.line(k, x, &[Some(w), None], sums);
         let sums = each(k, 1, &sums, &|k, i, sums| {
             let Window { x, w } = at(k, i);
@@ -364,7 +364,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         self.line(k, x, &[None, Some(last)], &sums)
     }
 
-    /// One line of input for every column of the tile: it meets a line of weights in each line of results, if any.
+    /// Adds one line of input to every column of the tile, with a line of weights for each line of results, if any.
     fn line(&self, k: &mut Builder, x: Val, ws: &[Option<Val>], sums: &[Val]) -> Vec<Val> {
         let last = self.kernel.len() - 1;
         let (length, stride, dilation) = (self.kernel[last], self.spec.strides[last], self.spec.dilations[last]);

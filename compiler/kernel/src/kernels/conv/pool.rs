@@ -4,7 +4,7 @@ use mcc_targets::schedule::loops::{MAX_UNROLLED_POOL, POOL_VECTORS};
 
 use crate::kernels::reduce::run::{arithmetic, as_mask, combine, lowest};
 use crate::kernels::support::emit::Emit;
-use crate::kernels::support::loops::{cover, dot, flat, parallel_nest, product, round_down, spot};
+use crate::kernels::support::loops::{cover, dot, flat, parallel_coordinates, product, round_down, spot};
 use crate::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::{numbers, scalar};
 use mcc_ir::Result;
@@ -29,7 +29,7 @@ fn channels_last(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
     let (zero, extent) = (k.int(0), k.dim(channels));
     let bytes = bytes_of(e, k, spec, channels);
     let (lanes, strides) = (bytes.map_or(e.lanes(e.dtype(0)), |b| b.lanes), e.strides(0));
-    parallel_nest(k, positions, |k, coords| {
+    parallel_coordinates(k, positions, |k, coords| {
         let row = flat(k, positions, coords);
         let window = Window::new(k, spec, data, &out[1..], &coords[1..]);
         let some = |k: &mut Builder, c: Val, vectors: u32, lanes: u32| {
@@ -105,7 +105,7 @@ fn bytes_of(e: &Emit<'_>, k: &Builder, spec: &PoolSpec, channels: &Dim) -> Optio
 
 fn channels_first(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
     let (x, out) = (e.shape(0), e.out_shape());
-    parallel_nest(k, out, |k, coords| {
+    parallel_coordinates(k, out, |k, coords| {
         let (row, col) = spot(k, out, coords);
         let window = Window::new(k, spec, &x[2..], &out[2..], &coords[2..]);
         let plane = flat(k, &x[..2], &coords[..2]);
@@ -126,7 +126,7 @@ fn channels_first(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
 pub fn max_pool_with_indices(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec, column_major: bool) -> Result<()> {
     let (x, out) = (e.shape(0), e.out_shape());
     let dtype = e.dtype(0);
-    parallel_nest(k, out, |k, coords| {
+    parallel_coordinates(k, out, |k, coords| {
         let (row, col) = spot(k, out, coords);
         let window = Window::new(k, spec, &x[2..], &out[2..], &coords[2..]);
         let plane = flat(k, &x[..2], &coords[..2]);
@@ -161,7 +161,7 @@ pub fn max_pool_with_indices(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec, col
     Ok(())
 }
 
-/// One window of the data: per axis the first element, and which of the kernel's elements lie inside.
+/// One window of the data: per axis the first element, and which of the kernel's elements are inside.
 struct Window<'a> {
     spec: &'a PoolSpec,
     data: &'a [Dim],

@@ -127,7 +127,7 @@ struct Sums {
     adds: bool,
 }
 
-/// How tiles lie along an axis.
+/// The tiles along an axis.
 #[derive(Clone, Copy)]
 struct Axis {
     /// Results of a tile, and its elements in `x` and in transformed space.
@@ -194,7 +194,7 @@ impl WinogradLoops<'_, '_> {
         self.even_blocks(bytes, if config.threads > 1 { i64::from(config.threads.min(4)) } else { 1 })
     }
 
-    /// The rows of tiles of even blocks of at most so many bytes of transformed data, a multiple of `unit` blocks.
+    /// Rows of tiles per block, for even blocks of at most `bytes` bytes of transformed data; a multiple of `unit` blocks.
     fn even_blocks(&self, bytes: i64, unit: i64) -> i64 {
         let [down, across] = self.axes.map(|a| a.tiles);
         let most = (bytes / self.bytes(self.planes * across * self.channels)).clamp(1, down);
@@ -290,7 +290,7 @@ impl WinogradLoops<'_, '_> {
         });
     }
 
-    /// So many columns after the other, whose weights are transformed a slice of channels at a time, while a block of data waits.
+    /// `width` columns at a time: their weights are transformed slice by slice of the channels, while a block of data waits.
     fn by_columns(&self, k: &mut Builder, filters: &Filters<'_, '_>, [width, slice]: [i64; 2]) {
         let inputs = self.scratch(k, self.channels);
         let sums = self.scratch(k, width);
@@ -324,7 +324,7 @@ impl WinogradLoops<'_, '_> {
         });
     }
 
-    /// Room for a block's planes of so many channels.
+    /// Scratch memory for a block's planes of `channels` channels.
     fn scratch(&self, k: &mut Builder, channels: i64) -> Val {
         self.e.scratch(k, Dim::from(self.bytes(self.planes * self.plane(channels))))
     }
@@ -425,7 +425,7 @@ impl WinogradLoops<'_, '_> {
         });
     }
 
-    /// Elements between planes of so many channels: no multiple of a page, whose addresses would share cache sets.
+    /// Elements between planes of `channels` channels: not a multiple of a page, since such addresses share cache sets.
     fn plane(&self, channels: i64) -> i64 {
         let elements = self.block * self.axes[1].tiles * channels;
         schedule::filtering::plane_bytes(self.request.target.machine, self.bytes(elements)) / self.bytes(1)

@@ -85,7 +85,8 @@ impl<'a, 'b> Filters<'a, 'b> {
         self.filterings.iter().map(|f| f.taps as i64).product()
     }
 
-    /// Bytes between planes of so many panels and channels: no multiple of a page, whose addresses would share cache sets.
+    /// Bytes between planes of `panels` panels and `channels` channels: not a multiple of a page, since such addresses share cache
+    /// sets.
     pub(crate) fn plane_bytes(&self, panels: i64, channels: i64) -> i64 {
         let bytes = 4 * panels * self.panel * channels;
         schedule::filtering::plane_bytes(self.machine, bytes)

@@ -3,7 +3,7 @@
 
 use mcc_targets::schedule::loops::{MAX_EXPANDED_ELEMENTS, MAX_SPLIT_ROW_ELEMENTS, MIN_EXPANDED_ROUNDS};
 
-use crate::kernels::support::loops::{copy_bytes, dot, flat, nest, pointer_at};
+use crate::kernels::support::loops::{copy_bytes, dot, each_coordinate, flat, pointer_at};
 use crate::kir::{Builder, Val};
 use crate::view::View;
 use mcc_ir::{DType, Dim};
@@ -105,7 +105,7 @@ pub(crate) fn spread(
     let (outer, run) =
         if runs { (extents.len() - 1, extents[extents.len() - 1].clone()) } else { (extents.len(), Dim::ONE) };
     let bytes = k.dim(&(&run * &Dim::from(size)));
-    nest(k, &extents[..outer], |k, coords| {
+    each_coordinate(k, &extents[..outer], |k, coords| {
         let (source, place) = (dot(k, &strides[..outer], coords), flat(k, &extents[..outer], coords));
         let run = k.dim(&run);
         let place = k.mul(place, run);

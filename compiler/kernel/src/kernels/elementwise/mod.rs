@@ -405,7 +405,7 @@ impl ElementwiseLoops<'_> {
             }
             let whole = round_down(k, rows, lanes);
             k.parallel(zero, whole, lanes.into(), |k, r| move_planes(k, r));
-            return self.turned_rows(k, whole, rows, cursor, out);
+            return self.transposed_rows(k, whole, rows, cursor, out);
         }
         k.parallel(zero, whole_rows, 4, |k, r| {
             let from_rows = advance(k, cursor, r, 4);
@@ -414,7 +414,7 @@ impl ElementwiseLoops<'_> {
                 let offset = k.mul(c, source_step);
                 let from = k.add(from_rows, offset);
                 let to = advance(k, to_rows, c, 4);
-                turn_block(k, from, source_step, to, out_step);
+                transpose_block(k, from, source_step, to, out_step);
             });
             k.for_each(whole_cols, cols, 1, |k, c| {
                 let offset = k.mul(c, source_step);
@@ -427,11 +427,11 @@ impl ElementwiseLoops<'_> {
                 }
             });
         });
-        self.turned_rows(k, whole_rows, rows, cursor, out);
+        self.transposed_rows(k, whole_rows, rows, cursor, out);
     }
 
     /// Rows of a transposing copy, element by element.
-    fn turned_rows(&self, k: &mut Builder, first: Val, end: Val, cursor: Val, out: Val) {
+    fn transposed_rows(&self, k: &mut Builder, first: Val, end: Val, cursor: Val, out: Val) {
         let Some(turned) = self.block_axis() else { return };
         let last = self.extents.len() - 1;
         let (zero, cols, out_stride) = (k.int(0), k.dim(&self.extents[last]), self.out_stride(turned));
@@ -457,7 +457,7 @@ impl ElementwiseLoops<'_> {
 }
 
 /// Moves a 4 x 4 block of 4-byte elements, turning rows into columns.
-pub(super) fn turn_block(k: &mut Builder, from: Val, from_step: Val, to: Val, to_step: Val) {
+pub(super) fn transpose_block(k: &mut Builder, from: Val, from_step: Val, to: Val, to_step: Val) {
     let ty = crate::kir::Ty::new(Elem::F32, 4);
     let mut rows = Vec::new();
     let mut cursor = from;

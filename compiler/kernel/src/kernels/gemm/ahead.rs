@@ -1,5 +1,5 @@
-//! Weights that come next are fetched while the rows of a tile meet those in use: each tile asks for an equal part, so that
-//! memory is busy all the time.
+//! Prefetching of weights: while a tile of rows uses some columns, it fetches an equal part of the next ones, so that memory is
+//! busy all the time.
 
 use mcc_targets::machine::Machine;
 
@@ -26,7 +26,7 @@ pub(in crate::kernels) struct Fetch {
 }
 
 impl Fetch {
-    /// An equal part of the next `bytes` for each tile, of `tile` of the `rows`, in so many rounds of the inner loop.
+    /// Divides the next `bytes` evenly among the tiles of `tile` rows each, and the rounds of their inner loops.
     pub(in crate::kernels) fn new(machine: &Machine, bytes: i64, rows: i64, tile: u32, rounds: i64) -> Option<Fetch> {
         (rounds > 0 && rows > 0).then(|| {
             let a_round = bytes * i64::from(tile) / (rows * rounds * machine.line_bytes()) + 1;
@@ -42,7 +42,7 @@ impl Fetch {
     }
 }
 
-/// Fetches so many lines of the cache from an address on, and gives what follows them.
+/// Prefetches `lines` cache lines from an address on; gives the address behind them.
 pub(in crate::kernels) fn fetch_lines(k: &mut Builder, next: Val, lines: i64, machine: &Machine) -> Val {
     for line in 0..lines {
         let at = k.at(next, (line * machine.line_bytes()) as i32);

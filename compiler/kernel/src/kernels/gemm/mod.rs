@@ -1,7 +1,7 @@
 //! The contraction loop nest that matrix products and convolutions share.
 //!
-//! Rows of the left operand meet panels of columns of the right one in a register tile. A left row is a base pointer
-//! from which the contracted elements lie in runs: contiguous elements, repeated over outer loops ([`Tap`]s) at fixed
+//! A register tile multiplies some rows of the left operand by a panel of columns of the right one. A left row is a base pointer
+//! from which the contracted elements are in runs: contiguous elements, repeated over outer loops ([`Tap`]s) at fixed
 //! distances. The right operand is read in the same order, one vector (or several side by side) a contracted element.
 //!
 //! Loops, outside in: blocks of rows that stay in the second-level cache, panels, row tiles, taps, the run. Statements
@@ -82,10 +82,10 @@ impl Rows {
     }
 }
 
-/// How the right operand lies in memory.
+/// The layout of the right operand.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Panels {
-    /// Panel by panel of so many columns, the last one filled up with zeros. A tile may span several.
+    /// Panel by panel, each of this many columns, the last one padded with zeros. A tile may span several.
     Packed(u32),
     /// Row-major, as many columns as there are.
     Rows,
@@ -457,7 +457,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
     }
 }
 
-/// Whether so many rows may be several blocks. A small rest joins the block before.
+/// Whether `count` rows may need several blocks. A small rest joins the block before.
 fn is_blocked(count: &Dim, block: i64) -> bool {
     count.as_const().is_none_or(|c| c > block + block / 2)
 }

@@ -47,7 +47,7 @@ fn product(
     let (a_batch, b_batch) = (&a.shape[..a.rank() - 2], &b.shape[..b.rank() - matrix]);
     let batch = &request.results[0].shape[..request.results[0].rank().saturating_sub(2)];
     let row_bytes = depth * &Dim::from(a.dtype.size());
-    // One product over all batches when they all meet the same matrix.
+    // One product over all batches if they all have the same right matrix.
     let shared = b_batch.iter().all(|d| d.is(1)) && batch.iter().product::<Dim>() == a_batch.iter().product();
     let count = if shared { &batch.iter().product::<Dim>() * m } else { m.clone() };
     let extents = Extents { rows: &count, columns: n, depth };

@@ -1,7 +1,7 @@
-//! Register tiles of products of `f32` whose operands lie at any distance in memory, and what makes them: loops over tiles,
-//! rows turned into columns.
+//! Register tiles of products of `f32` whose operands have any stride, and what drives them: loops over tiles,
+//! rows transposed into columns.
 
-use crate::kernels::elementwise::turn_block;
+use crate::kernels::elementwise::transpose_block;
 use crate::kernels::support::loops::{pointer_at, round_down};
 use crate::kir::{Addr, Bin, Builder, Elem, Ty, Val};
 
@@ -163,7 +163,7 @@ pub(crate) fn tiles(k: &mut Builder, count: Val, most: u32, mut body: impl FnMut
 }
 
 /// Turns `rows` rows of `columns` elements into columns.
-pub(crate) fn turn(k: &mut Builder, from: StridedRows, to: StridedRows, rows: Val, columns: Val) {
+pub(crate) fn transpose(k: &mut Builder, from: StridedRows, to: StridedRows, rows: Val, columns: Val) {
     let (zero, ty) = (k.int(0), Ty::new(Elem::F32, 1));
     let at = |k: &mut Builder, of: StridedRows, row: Val, column: Val| {
         let offset = k.mul(row, of.step);
@@ -180,7 +180,7 @@ pub(crate) fn turn(k: &mut Builder, from: StridedRows, to: StridedRows, rows: Va
     k.for_each(zero, whole_rows, 4, |k, row| {
         k.for_each(zero, whole_columns, 4, |k, column| {
             let (source, target) = (at(k, from, row, column), at(k, to, column, row));
-            turn_block(k, source, from.step, target, to.step);
+            transpose_block(k, source, from.step, target, to.step);
         });
         k.for_each(whole_columns, columns, 1, |k, column| {
             for r in 0..4 {

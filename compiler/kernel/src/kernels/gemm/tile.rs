@@ -20,7 +20,7 @@ struct TileStep<'a> {
 }
 
 impl Contraction<'_, '_> {
-    /// Where the vector at a column of a tile lies, for the contracted element at `right`.
+    /// Where the vector at a column of a tile is, for the contracted element at `right`.
     fn vector_at(&self, k: &mut Builder, right: Val, column: u32) -> Addr {
         let size = self.right.size() as i32;
         let Panels::Packed(panel) = self.panels else { return k.at(right, column as i32 * size) };
@@ -110,7 +110,7 @@ impl Contraction<'_, '_> {
         let sums = rows as usize * vectors as usize * step.sets;
         let mut right = state[sums];
         let mut state = state.to_vec();
-        // The next columns' weights come while the rows still meet these.
+        // The weights of the next columns are fetched while these are in use.
         if let Some(next) = state.get_mut(sums + 1).filter(|_| count == i64::from(self.tile.unroll)) {
             *next = fetch_lines(k, *next, step.fetched, self.emit.request.target.machine);
         }

@@ -1,5 +1,5 @@
 //! Packed bytes of which only the non-zero ones are stored, written out panel by panel where byte products read them;
-//! see [`mask_bytes`](mcc_ir::mask_bytes) for how they lie.
+//! see [`mask_bytes`](mcc_ir::mask_bytes) for their layout.
 
 use crate::kernels::support::emit::Emit;
 use crate::kir::{Addr, Builder, Elem, Ty, Un, Val};
@@ -28,7 +28,7 @@ pub(crate) struct Masked {
 }
 
 impl Masked {
-    /// Operands 1 to 3 of a kernel, for tiles of some panels of so many bytes, about `few` of which are not zero.
+    /// Operands 1 to 3 of a kernel, for tiles of `panels` panels of `panel_bytes` bytes, about `few` of which are not zero.
     pub(crate) fn new(e: &Emit<'_>, k: &mut Builder, [few, panel_bytes]: [i64; 2], panels: u32) -> Masked {
         Masked {
             masks: e.operand(1),

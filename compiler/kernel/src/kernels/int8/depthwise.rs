@@ -2,7 +2,7 @@
 //!
 //! Vectors run along the channels. Of four rows of the input the bytes of a column are brought side by side, channel by
 //! channel, so that one instruction multiplies them by four rows of a filter and adds them up: every output column that
-//! the input column belongs to, and where the filter leaves room several output rows, meet the same four. The sums are
+//! the input column belongs to, and where the filter leaves room several output rows, use the same four. The sums are
 //! exact, so their order does not matter.
 
 use mcc_targets::schedule;
@@ -206,7 +206,7 @@ impl Int8DepthwiseLoops<'_, '_> {
         for quad in 0..(needed + 3) / 4 {
             let mut rows = Vec::with_capacity(4);
             for i in 0..4 {
-                // Rows beyond the windows meet zeros.
+                // Rows beyond the windows have zeros as weights.
                 let row = (4 * quad + i).min(needed - 1);
                 let offset = k.mul_int(bytes, row);
                 rows.push(k.add(x, offset));
@@ -216,7 +216,7 @@ impl Int8DepthwiseLoops<'_, '_> {
         sums
     }
 
-    /// Four rows: each input column meets the output columns that it belongs to.
+    /// Four rows: each input column is added to the output columns that it belongs to.
     fn columns_of(&self, k: &mut Builder, rows: &[Val], w: Val, quad: i64, spot: Spot, sums: &mut [Val]) {
         let last = self.axes() - 1;
         let (length, stride, dilation) = (self.kernel[last], self.spec.strides[last], self.spec.dilations[last]);
@@ -252,7 +252,7 @@ impl Int8DepthwiseLoops<'_, '_> {
         dot::kind(self.request.operands[0].dtype, &self.request.constants[1])
     }
 
-    /// The weights of a column of the window that the four rows from `4 * quad` on meet for an output row, if there are any:
+    /// The weights of a column of the window for the four rows from `4 * quad` on and an output row, if there are any:
     /// below the first row windows begin further down, by as many bytes.
     fn weights(&self, k: &mut Builder, w: Val, quad: i64, row: i64, column: i64, lanes: u32) -> Option<Val> {
         let down = row * self.spec.strides[self.axes() - 2];

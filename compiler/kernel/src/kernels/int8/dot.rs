@@ -1,7 +1,7 @@
 //! Contractions of bytes: [`WeightFormat::Int8`](mcc_ir::WeightFormat::Int8).
 //!
 //! The loop nest is that of [`crate::kernels::gemm`], but a step takes four contracted bytes: those of a left row go into
-//! every lane, those of the right operand lie side by side. A run's last step may have fewer; the bytes behind it are
+//! every lane, those of the right operand are side by side. A run's last step may have fewer; the bytes behind it are
 //! not read. The sums are exact, so how the loops cut them does not matter. A register tile spans whole panels of the right
 //! operand, or a part of one.
 
@@ -100,7 +100,7 @@ pub(crate) fn dot_conv(
     Ok(())
 }
 
-/// The register tile over panels of so many columns, and the lanes of its vectors.
+/// The register tile over panels of `panel` columns, and the lanes of its vectors.
 fn tile_of(config: &Config, problem: Problem<'_>, panel: u32, columns: i64, rows: &Dim) -> (Tile, u32) {
     let lanes = (config.target.vector_bytes / 4).min(1 << panel.trailing_zeros());
     let vectors = int8::tile_vectors(config, problem, lanes, panel, columns.unsigned_abs());
@@ -110,9 +110,9 @@ fn tile_of(config: &Config, problem: Problem<'_>, panel: u32, columns: i64, rows
 /// How the bytes of data and of weights are read, which are signed.
 pub(crate) fn kind(data: DType, weights: &Option<Tensor>) -> DotKind {
     /// -128, which the other sign has no room for.
-    const LEAST: u8 = 0x80;
+    const MINUS_128: u8 = 0x80;
     match (data, weights) {
-        (DType::I8, Some(weights)) if !weights.data().contains(&LEAST) => DotKind::S8Narrow,
+        (DType::I8, Some(weights)) if !weights.data().contains(&MINUS_128) => DotKind::S8Narrow,
         (DType::I8, _) => DotKind::S8S8,
         _ => DotKind::U8S8,
     }
@@ -312,7 +312,7 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         self.count.as_const().is_some_and(|count| count <= i64::from(self.tile.rows))
     }
 
-    /// What of so many bytes each tile of rows fetches.
+    /// The part of the next `bytes` bytes that each tile of rows fetches.
     fn fetch(&self, bytes: i64, rows: u32) -> Option<Fetch> {
         let (taps, all) = (self.taps.iter().map(|t| &t.count).product::<Dim>().as_const()?, self.count.as_const()?);
         let rounds = taps * (self.run / (4 * i64::from(self.tile.unroll)));

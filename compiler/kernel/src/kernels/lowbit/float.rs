@@ -1,5 +1,5 @@
 //! Contractions with coded weights in `f32`: the weights of a group of columns are decoded into scratch memory, where all
-//! rows of a block meet them in the [usual loops](crate::kernels::gemm).
+//! rows of a block are multiplied by them in the [usual loops](crate::kernels::gemm).
 
 use mcc_targets::{Config, schedule};
 

@@ -1,15 +1,15 @@
-//! Contractions with coded weights by instructions that multiply bytes.
+//! Contractions with low-bit weights by instructions that multiply bytes.
 //!
-//! Rows become numbers of 16 bits in two digits ([`super::int8_split`]), `q = 256 h + l`, each of which meets the weights, as whole
-//! numbers that are signed bytes, in an exact byte product. That takes half of the instructions that multiply-adds of `f32`
+//! Rows become numbers of 16 bits in two digits ([`super::int8_split`]), `q = 256 h + l`, each of which is multiplied
+//! by the weights, which are signed bytes, in an exact byte product. That takes half of the instructions that multiply-adds of `f32`
 //! would take on vectors as wide. The only errors are those of `q` and of the additions of blocks' sums in `f32`.
 //!
 //! The weights of a group of columns are written out as bytes, zero points subtracted, for all rows of a block. Where products
 //! take unsigned bytes first, `h + 128` stands for `h`, and sums begin at -128 times the sum of the block's weights, which is
-//! taken as these are decoded. Zero points of 8-bit codes, which bytes do not hold, meet the sums of the row's numbers instead.
-//! What a single tile of rows meets is decoded where it is multiplied; there the codes themselves are the unsigned bytes, and
-//! all that is to be subtracted from them meets the sums of the row's numbers.
-//! A block of up to [`NARROW`] elements has sums `256 H + L` that fit 32 bits; longer ones keep both apart, up to [`LONGEST`]
+//! taken as these are decoded. Weights of 8-bit codes less their zero points do not fit bytes: the zero points are multiplied by the sums of the row's numbers instead.
+//! Where there is a single tile of rows, weights are decoded where they are multiplied: the codes themselves are the unsigned
+//! bytes, and what is to be subtracted from them is multiplied by the sums of the row's numbers.
+//! A block of up to [`MAX_NARROW_ELEMENTS`] elements has sums `256 H + L` that fit 32 bits; longer ones keep both apart, up to [`MAX_BLOCK_ELEMENTS`]
 //! elements.
 //!
 //! A row that digits cannot hold is computed in `f32` instead, with all rows of its register tile.
@@ -19,25 +19,25 @@ mod bytes;
 use mcc_targets::schedule::lowbit::{MAX_UNROLLED_ROUNDS, MIN_FETCHING_TILES, ROUND_ELEMENTS};
 use mcc_targets::{Arch, schedule};
 
-use super::int8_split::{ALIGNED, Digits, Elements};
+use super::int8_split::{Digits, Elements, PADDED_ELEMENTS};
 use super::{Columns, Weights};
 use crate::kir::{Addr, Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
 use mcc_ir::Dim;
 
 /// Contracted elements whose sums fit 32 bits, of signed bytes and of unsigned ones.
-const NARROW: i64 = 512;
-const UNSIGNED_NARROW: i64 = 256;
+const MAX_NARROW_ELEMENTS: i64 = 512;
+const MAX_UNSIGNED_NARROW_ELEMENTS: i64 = 256;
 
 /// Contracted elements whose sums of one digit fit 32 bits.
-const LONGEST: i64 = 1 << 16;
+const MAX_BLOCK_ELEMENTS: i64 = 1 << 16;
 
 /// Whether the weights are of a kind that this computes.
 pub(crate) fn fits(w: &Weights<'_, '_>) -> bool {
     !w.table
         && w.lanes > 1
-        && (w.coded.block as i64).min(w.depth) <= LONGEST
+        && (w.coded.block as i64).min(w.depth) <= MAX_BLOCK_ELEMENTS
         && w.depth > 0
-        && ALIGNED % i64::from(w.lanes) == 0
+        && PADDED_ELEMENTS % i64::from(w.lanes) == 0
 }
 
 /// `rows` rows, which follow one another.
@@ -53,7 +53,7 @@ pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
         tile.vectors = 1 << (31 - tile.vectors.leading_zeros());
     }
     let unit = i64::from(tile.rows);
-    let padded = (w.depth + ALIGNED - 1) / ALIGNED * ALIGNED;
+    let padded = (w.depth + PADDED_ELEMENTS - 1) / PADDED_ELEMENTS * PADDED_ELEMENTS;
     let mut block = (schedule::lowbit::cached_rows_bytes(target) / (2 * padded) / unit).max(1) * unit;
     let shared = schedule::threads::shared_rows(unit as u64, rows.as_const(), Some(w.columns), tile.vectors * w.lanes);
     let shared = shared.filter(|_| w.e.request.config.threads > 1);
@@ -63,7 +63,7 @@ pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     let kept = rows.as_const().map_or(block, |r| r.min(block));
     let signed = target.arch == Arch::Aarch64;
     let group = i64::from(tile.vectors * w.lanes);
-    // What one tile of rows meets needs no place.
+    // For one tile of rows nothing is written out.
     let one_tile = rows.as_const().is_some_and(|r| r <= unit);
     let unsigned_codes = one_tile && !signed;
     let signed = signed || unsigned_codes;
@@ -73,7 +73,7 @@ pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
         bytes: w.e.scratch(k, Dim::from(w.elements() * group)),
         starts: (!signed).then(|| w.e.scratch(k, Dim::from(w.blocks * group * 4))),
     });
-    let narrow = if unsigned_codes { UNSIGNED_NARROW } else { NARROW };
+    let narrow = if unsigned_codes { MAX_UNSIGNED_NARROW_ELEMENTS } else { MAX_NARROW_ELEMENTS };
     let wide = (w.coded.block as i64).min(w.depth) > narrow;
     let d = Product { w, rows: unit, wide, signed, unsigned_codes, digits, written };
     let (zero, count) = (k.int(0), k.dim(rows));
@@ -94,7 +94,7 @@ pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     }
 }
 
-/// Rows as digits, and how they meet the weights.
+/// Rows as digits, and how they are multiplied by the weights.
 struct Product<'a, 'b, 'c> {
     w: &'c Weights<'a, 'b>,
     /// Rows of a register tile.

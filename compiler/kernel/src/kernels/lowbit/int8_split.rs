@@ -1,7 +1,7 @@
 //! Rows of floats as numbers of 16 bits in two digits, for products of bytes.
 //!
-//! With `m` a row's largest magnitude, an element `x` is `q = round(x * LARGEST / m)`, at most half a unit,
-//! `m / (2 * LARGEST) = 1.5e-5 m`, off; `q = 256 h + l`. Where products take signed bytes, `-128 <= h, l <= 127`; otherwise
+//! With `m` a row's largest magnitude, an element `x` is `q = round(x * LARGEST_NUMBER / m)`, at most half a unit,
+//! `m / (2 * LARGEST_NUMBER) = 1.5e-5 m`, off; `q = 256 h + l`. Where products take signed bytes, `-128 <= h, l <= 127`; otherwise
 //! both are unsigned, and what is stored for `h` is `h + 128`. So the only error of a product with a column `w` is
 //!
 //! ```text
@@ -11,7 +11,7 @@
 //! and about the square root of the contracted elements smaller as a rule, since the rounding errors of the elements have
 //! nothing to do with each other.
 //!
-//! A row of whole numbers up to `LARGEST` loses nothing: there `q = x * 2^n`, with the largest `n` that `m` allows. Such are
+//! A row of whole numbers up to `LARGEST_NUMBER` loses nothing: there `q = x * 2^n`, with the largest `n` that `m` allows. Such are
 //! quantized data that reach a product as floats, whose results may be quantized again, compared or cast to integers.
 //!
 //! A row with an infinity or a NaN, of larger whole numbers that `f32` tells from others, or whose largest element's reciprocal is out of range, has NaN
@@ -25,20 +25,20 @@ use crate::numbers;
 use mcc_ir::{DType, Dim};
 
 /// The largest number of two signed digits.
-const LARGEST: f64 = 32639.0;
+const LARGEST_NUMBER: f64 = 32639.0;
 
 /// From here on `f32` has no fractions.
 const ALL_WHOLE: f64 = 8388608.0;
 
 /// Rows are cut into digits in multiples of this.
-pub(crate) const ALIGNED: i64 = 16;
+pub(crate) const PADDED_ELEMENTS: i64 = 16;
 
 /// Added to a float of up to 22 bits, leaves it rounded in the low bits.
 const MAGIC: i64 = 0x4b40_0000;
 
 /// Magnitudes whose reciprocals, and those times what codes stand for, are in range, as bits.
-const LEAST_BITS: i64 = 0x0da2_4260;
-const MOST_BITS: i64 = 0x7e96_7699;
+const MIN_MAGNITUDE_BITS: i64 = 0x0da2_4260;
+const MAX_MAGNITUDE_BITS: i64 = 0x7e96_7699;
 
 /// The digits of a block of rows.
 pub(crate) struct Digits<'a, 'b, 'c> {
@@ -67,7 +67,7 @@ pub(super) struct Elements {
 }
 
 impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
-    /// Room for `rows` rows that meet the weights, with or without the sums of their numbers.
+    /// Scratch memory for `rows` rows, with or without the sums of their numbers.
     pub(crate) fn new(
         w: &'c Weights<'a, 'b>,
         k: &mut Builder,
@@ -75,7 +75,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         signed: bool,
         summed: bool,
     ) -> Digits<'a, 'b, 'c> {
-        let padded = (w.depth + ALIGNED - 1) / ALIGNED * ALIGNED;
+        let padded = (w.depth + PADDED_ELEMENTS - 1) / PADDED_ELEMENTS * PADDED_ELEMENTS;
         let scratch = |k: &mut Builder, bytes: i64| w.e.scratch(k, Dim::from(rows * bytes));
         let digits = scratch(k, 2 * padded);
         let scales = scratch(k, 4);
@@ -107,7 +107,8 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         let (nothing, one) = (k.int_of(0, bits_ty), k.int_of(0x3f80_0000, bits_ty));
         let empty = k.cmp(Cmp::Eq, bits, nothing);
         let bits = k.select(empty, one, bits);
-        let (least, span) = (k.int_of(LEAST_BITS, bits_ty), k.int_of(MOST_BITS - LEAST_BITS, bits_ty));
+        let (least, span) =
+            (k.int_of(MIN_MAGNITUDE_BITS, bits_ty), k.int_of(MAX_MAGNITUDE_BITS - MIN_MAGNITUDE_BITS, bits_ty));
         let above = k.sub(bits, least);
         let ordinary = k.cmp(Cmp::ULe, above, span);
         let float = Ty::new(Elem::F32, 1);
@@ -137,7 +138,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
     /// give the row.
     fn unit(&self, k: &mut Builder, from: Val, m: Val) -> (Val, Val) {
         let float = k.ty(m);
-        let (largest, unit) = (k.float(LARGEST, float), k.float(1.0 / LARGEST, float));
+        let (largest, unit) = (k.float(LARGEST_NUMBER, float), k.float(1.0 / LARGEST_NUMBER, float));
         let (inverse, scale) = (k.bin(Bin::Div, largest, m), k.mul(m, unit));
         // Few rows of other numbers have a largest one that is whole: only what might be whole is looked at again. From
         // `ALL_WHOLE` on every number is whole, which tells nothing.
@@ -217,7 +218,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         k.reduce_lanes(sum, |k, a, b| k.bin(op, a, b))
     }
 
-    /// A vector of a row's elements, of which there are so many; the others are zero.
+    /// A vector of a row's elements, of which `count` exist; the other lanes are zero.
     fn elements(&self, k: &mut Builder, from: Val, at: Val, count: i64) -> Val {
         let lanes = self.w.lanes;
         let ty = Ty::new(Elem::F32, lanes);
@@ -259,7 +260,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         });
         let mut vectors = whole / lanes;
         // What fills the last step up is zero.
-        while vectors * lanes < (count + ALIGNED - 1) / ALIGNED * ALIGNED {
+        while vectors * lanes < (count + PADDED_ELEMENTS - 1) / PADDED_ELEMENTS * PADDED_ELEMENTS {
             let at = k.add_int(at, vectors * lanes);
             let bits = self.cut_vector(k, from, at, (count - vectors * lanes).max(0), inverse, high);
             state = add(k, &state, bits);
@@ -282,7 +283,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         if self.signed { MAGIC } else { MAGIC + 0x8000 }
     }
 
-    /// Stores the digits of a vector of elements, of which there are so many; gives the bits that they are cut from.
+    /// Stores the digits of a vector of elements, of which `count` exist; gives the bits that they are cut from.
     fn cut_vector(&self, k: &mut Builder, from: Val, at: Val, count: i64, inverse: Val, high: Val) -> Val {
         let x = if count > 0 { self.elements(k, from, at, count) } else { k.zero_like(inverse) };
         let magic = k.float(f64::from(f32::from_bits(self.magic() as u32)), k.ty(x));

@@ -23,7 +23,7 @@ use mcc_targets::schedule;
 const ENTRIES: u32 = LowBit::SHORT_TABLE as u32;
 
 /// `(x: channels last, codes, parameters, [table])`.
-pub(crate) fn coded_conv(
+pub(crate) fn lowbit_conv(
     request: &KernelRequest<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
@@ -43,7 +43,7 @@ pub(crate) fn coded_conv(
     Ok(())
 }
 
-/// The right operand: its codes and parameters, and how they lie.
+/// The right operand: its codes and parameters, and their layout.
 pub(crate) struct Weights<'a, 'b> {
     pub(crate) e: &'b Emit<'a>,
     pub(crate) coded: LowBit,

@@ -1,7 +1,7 @@
-//! Tensors side by side: runs of contiguous elements, copied, but for operands that lie in the result already.
+//! Tensors side by side: runs of contiguous elements, copied, except for operands that are in the result already.
 
 use crate::kernels::support::emit::Emit;
-use crate::kernels::support::loops::{dot, flat, nest, product};
+use crate::kernels::support::loops::{dot, each_coordinate, flat, product};
 use crate::kir::Builder;
 use crate::view::View;
 use mcc_ir::Dim;
@@ -43,7 +43,7 @@ fn by_rows(e: &Emit<'_>, k: &mut Builder, operand: usize, axis: usize, start: &D
     let (shape, strides) = (e.shape(operand), e.strides(operand));
     let Some((last, rows)) = shape.split_last() else { return };
     let out = &e.out_shape()[..rows.len()];
-    nest(k, rows, |k, coords| {
+    each_coordinate(k, rows, |k, coords| {
         let from = dot(k, &strides, coords);
         let start = k.dim(start);
         let mut to = coords.to_vec();

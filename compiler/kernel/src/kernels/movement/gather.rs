@@ -1,7 +1,7 @@
 //! Elements and rows picked by index. Indices out of range are drawn to the nearest valid one.
 
 use crate::kernels::support::emit::Emit;
-use crate::kernels::support::loops::{around, flat, parallel_nest, product, spot};
+use crate::kernels::support::loops::{around, flat, parallel_coordinates, product, spot};
 use crate::kernels::support::request::missing;
 use crate::kir::{Builder, Val};
 use mcc_ir::Result;
@@ -12,7 +12,7 @@ pub fn gather(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
     let extent = k.dim(&x[axis]);
     let tail = &x[axis + 1..];
     if tail.is_empty() && !e.is_plain() {
-        parallel_nest(k, out, |k, coords| {
+        parallel_coordinates(k, out, |k, coords| {
             let (outer, inner) = coords.split_at(axis);
             let at = flat(k, indices, inner);
             let picked = e.load_bounded_index(k, 1, at, extent);
@@ -41,7 +41,7 @@ pub fn gather(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
 pub fn gather_elements(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
     let (x, out) = (e.shape(0), e.out_shape());
     let extent = k.dim(&x[axis]);
-    parallel_nest(k, out, |k, coords| {
+    parallel_coordinates(k, out, |k, coords| {
         let at = flat(k, out, coords);
         let mut source = coords.to_vec();
         source[axis] = e.load_bounded_index(k, 1, at, extent);
@@ -61,7 +61,7 @@ pub fn gather_nd(e: &Emit<'_>, k: &mut Builder, batch_dims: usize) -> Result<()>
     let Some((tuple, lead_shape)) = indices.split_last() else { return missing(e.request) };
     let Some(tuple) = tuple.as_const().and_then(|t| usize::try_from(t).ok()) else { return missing(e.request) };
     let (picked_axes, tail) = x.split_at(batch_dims + tuple);
-    parallel_nest(k, lead_shape, |k, coords| {
+    parallel_coordinates(k, lead_shape, |k, coords| {
         let lead = flat(k, lead_shape, coords);
         let mut source = coords[..batch_dims].to_vec();
         source.extend(load_tuple(e, k, lead, tuple, &picked_axes[batch_dims..]));

@@ -2,7 +2,7 @@
 
 use super::resize::cubic;
 use crate::kernels::support::emit::Emit;
-use crate::kernels::support::loops::{parallel_nest, product, spot};
+use crate::kernels::support::loops::{parallel_coordinates, product, spot};
 use crate::kir::{Bin, Builder, Cmp, Elem, Ty, Un, Val};
 use crate::numbers;
 use mcc_ir::Result;
@@ -15,7 +15,7 @@ const F64: Ty = Ty::new(Elem::F64, 1);
 pub struct Rule {
     /// Interpolation.
     pub mode: SampleMode,
-    /// What lies outside.
+    /// Elements outside.
     pub padding: SamplePadding,
     /// Whether -1 and 1 are the centres of the border elements, not their outer edges.
     pub align_corners: bool,
@@ -27,7 +27,7 @@ pub fn grid_sample(e: &Emit<'_>, k: &mut Builder, rule: Rule) -> Result<()> {
     let data = &x[2..];
     let rank = data.len();
     let (zero, channels, extent) = (k.int(0), k.dim(&x[1]), k.dim(&product(data)));
-    parallel_nest(k, &grid[..=rank], |k, point| {
+    parallel_coordinates(k, &grid[..=rank], |k, point| {
         let first = crate::kernels::support::loops::flat(k, &grid[..=rank], point);
         let first = k.mul_int(first, rank as i64);
         let mut taps: Vec<(Val, Val)> = Vec::new();
@@ -145,7 +145,7 @@ fn clamp(k: &mut Builder, v: Val, last: Val) -> Val {
     k.bin(Bin::Max, v, zero)
 }
 
-/// Mirrors a coordinate at both bounds until it lies between them.
+/// Mirrors a coordinate at both bounds until it is between them.
 fn reflect(k: &mut Builder, x: Val, low: Val, high: Val) -> Val {
     let zero = k.float(0.0, F64);
     let range = k.sub(high, low);

@@ -1,8 +1,8 @@
-//! Padding. Constants around rows that are copied in bulk, or that lie there already; the other modes map coordinates.
+//! Padding. Constants around rows that are copied in bulk, or that are there already; the other modes map coordinates.
 
 use crate::kernels::support::emit::Emit;
 use crate::kernels::support::loops::{
-    columns, copy_bytes, dot, flat, parallel_nest, pointer_at, product, raw_dtype, shared_axis, zero_bytes,
+    columns, copy_bytes, dot, flat, parallel_coordinates, pointer_at, product, raw_dtype, shared_axis, zero_bytes,
 };
 use crate::kir::{Bin, Builder, Cmp, Ty, Val};
 use crate::numbers;
@@ -40,7 +40,7 @@ struct Walk<'a> {
     e: &'a Emit<'a>,
     before: &'a [Dim],
     after: &'a [Dim],
-    /// From this axis on nothing is padded, and the operand lies in order.
+    /// From this axis on nothing is padded, and the operand is contiguous.
     whole: usize,
     /// The axis before that one whose loop threads share.
     shared: Option<usize>,
@@ -75,7 +75,7 @@ impl Walk<'_> {
         k.once(|k| self.fill(k, to_elem, &(&self.before[axis] * &inner)));
         let middle = k.add(first, before);
         let stride = k.dim(&self.strides[axis]);
-        // Of an operand that lies inside the result only the surroundings are written.
+        // Of an operand that is inside the result already, only the border is written.
         let empty = self.e.is_inside(0) && axis + 1 == self.whole;
         let (zero, visited) = (k.int(0), if empty { k.int(0) } else { extent });
         let round = |k: &mut Builder, i: Val| {
@@ -122,7 +122,7 @@ fn by_rows(e: &Emit<'_>, k: &mut Builder, before: &[Dim], mode: PadMode) {
     let (cols, extent) = (k.dim(last), k.dim(&x[inner]));
     let start = k.dim(&before[inner]);
     let end = k.add(start, extent);
-    parallel_nest(k, rows, |k, coords| {
+    parallel_coordinates(k, rows, |k, coords| {
         let row = flat(k, rows, coords);
         let mut inside = k.cmp(Cmp::Eq, zero, zero);
         let mut source = Vec::with_capacity(inner);
@@ -140,7 +140,7 @@ fn by_rows(e: &Emit<'_>, k: &mut Builder, before: &[Dim], mode: PadMode) {
         }
         let source_start = dot(k, &strides[..inner], &source);
         let copy_middle = |k: &mut Builder| {
-            // What lies there already needs no copy, except through an epilogue, which no such result has.
+            // What is there already needs no copy, except through an epilogue, which no such result has.
             if e.is_inside(0) {
                 return;
             }

@@ -7,7 +7,7 @@ mod table;
 use mcc_targets::schedule::loops::MAX_UNROLLED_TAPS;
 
 use crate::kernels::support::emit::Emit;
-use crate::kernels::support::loops::{cover, flat, parallel_nest, product, spot};
+use crate::kernels::support::loops::{cover, flat, parallel_coordinates, product, spot};
 use crate::kernels::support::request::missing;
 use crate::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
 use crate::numbers;
@@ -78,7 +78,7 @@ impl Resize<'_> {
         self.tables.iter().find(|t| t.axis == axis)
     }
 
-    /// Copies what lies behind the last resized axis, or single elements along it.
+    /// Copies what is behind the last resized axis, or single elements along it.
     fn nearest(&self, k: &mut Builder) {
         let (x, out) = (self.e.shape(0), self.e.out_shape());
         let zero = k.int(0);
@@ -97,7 +97,7 @@ impl Resize<'_> {
             let (rows, inner) = (&out[..depth - 1], k.dim(&x[depth - 1]));
             let cols = k.dim(&out[depth - 1]);
             let Some(table) = self.tables.last() else { return };
-            parallel_nest(k, rows, |k, coords| {
+            parallel_coordinates(k, rows, |k, coords| {
                 let row = flat(k, rows, coords);
                 let line = source(k, coords);
                 let start = k.mul(line, inner);
@@ -111,7 +111,7 @@ impl Resize<'_> {
         }
         let (lead_shape, tail) = out.split_at(depth);
         let run = k.dim(&product(tail));
-        parallel_nest(k, lead_shape, |k, coords| {
+        parallel_coordinates(k, lead_shape, |k, coords| {
             let block = source(k, coords);
             let from = k.mul(block, run);
             let lead = flat(k, lead_shape, coords);
@@ -127,7 +127,7 @@ impl Resize<'_> {
         let Some((last, rows)) = tail.split_last() else { return };
         let (zero, last, rows) = (k.int(0), k.dim(last), k.dim(&product(rows)));
         let lanes = self.lanes();
-        parallel_nest(k, lead_shape, |k, coords| {
+        parallel_coordinates(k, lead_shape, |k, coords| {
             let blocks = self.blocks(k, &x[..depth], coords);
             let lead = flat(k, lead_shape, coords);
             let first = k.mul(lead, rows);
@@ -158,7 +158,7 @@ impl Resize<'_> {
         let elem = Ty::new(numbers::compute_elem(self.real), 1);
         let line = self.e.scratch(k, last * &Dim::from(i64::from(elem.bytes())));
         let (zero, n, cols) = (k.int(0), k.dim(last), k.dim(last_out));
-        parallel_nest(k, rows, |k, coords| {
+        parallel_coordinates(k, rows, |k, coords| {
             let row = flat(k, rows, coords);
             let blocks = self.blocks(k, outer, coords);
             cover(k, n, self.lanes(), |k, i, lanes| {
@@ -187,7 +187,7 @@ impl Resize<'_> {
     /// Crops: any mode, slowly; elements outside take the extrapolation value.
     fn element_by_element(&self, k: &mut Builder) {
         let (x, out) = (self.e.shape(0), self.e.out_shape());
-        parallel_nest(k, out, |k, coords| {
+        parallel_coordinates(k, out, |k, coords| {
             let zero = k.int(0);
             let blocks = self.blocks(k, x, coords);
             let v = self.sum(k, &blocks, 1, |_, block| block);

@@ -1,7 +1,7 @@
 //! Sequences of different lengths, each reversed up to its own length.
 
 use crate::kernels::support::emit::Emit;
-use crate::kernels::support::loops::{flat, nest, product, spot};
+use crate::kernels::support::loops::{each_coordinate, flat, product, spot};
 use crate::kir::{Bin, Builder, Cmp};
 use mcc_ir::Result;
 
@@ -10,7 +10,7 @@ pub fn reverse_sequence(e: &Emit<'_>, k: &mut Builder, batch_axis: usize, time_a
     let x = e.shape(0);
     let depth = batch_axis.max(time_axis) + 1;
     let (lead_shape, tail) = x.split_at(depth);
-    nest(k, lead_shape, |k, coords| {
+    each_coordinate(k, lead_shape, |k, coords| {
         // A length beyond the axis is drawn to its end.
         let extent = k.dim(&x[time_axis]);
         let length = e.load_index(k, 1, coords[batch_axis]);

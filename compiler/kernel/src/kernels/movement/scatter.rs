@@ -2,7 +2,7 @@
 
 use super::gather::load_tuple;
 use crate::kernels::support::emit::Emit;
-use crate::kernels::support::loops::{columns, copy_bytes, flat, nest, pointer_at, product, raw_dtype};
+use crate::kernels::support::loops::{columns, copy_bytes, each_coordinate, flat, pointer_at, product, raw_dtype};
 use crate::kernels::support::request::missing;
 use crate::kir::{Builder, Val};
 use crate::{numbers, scalar};
@@ -14,7 +14,7 @@ pub fn scatter_elements(e: &Emit<'_>, k: &mut Builder, axis: usize, reduction: S
     copy_operand(e, k);
     let (x, indices) = (e.shape(0), e.shape(1));
     let extent = k.dim(&x[axis]);
-    nest(k, indices, |k, coords| {
+    each_coordinate(k, indices, |k, coords| {
         let at = flat(k, indices, coords);
         let mut target = coords.to_vec();
         target[axis] = e.load_bounded_index(k, 1, at, extent);

@@ -1,7 +1,7 @@
 //! Attention without the matrix of scores: a block of queries at a time goes over blocks of keys.
 //!
 //! Scores of a block are kept with a row for each key and a lane for each query: the softmax then needs nothing across
-//! lanes, keys and values are read where they are, and only the queries are turned. The softmax streams: when a block of
+//! lanes, keys and values are read where they are, and only the queries are transposed. The softmax streams: when a block of
 //! keys has a larger maximum, what was summed before is scaled down, so that scratch memory does not grow with the number
 //! of keys. Rounds of the parallel loops are blocks of queries of one head.
 //!
@@ -11,7 +11,7 @@
 use mcc_targets::schedule::loops::{ATTENTION_QUERY_VECTORS, MAX_ATTENTION_KEYS};
 use mcc_targets::{Arch, schedule};
 
-use crate::kernels::gemm::strided::{Left, Products, Right, StridedRows, StridedTile, tiles, turn};
+use crate::kernels::gemm::strided::{Left, Products, Right, StridedRows, StridedTile, tiles, transpose};
 use crate::kernels::support::emit::Emit;
 use crate::kernels::support::loops::{columns, pointer_at};
 use crate::kernels::support::request::KernelRequest;
@@ -65,7 +65,7 @@ pub(crate) fn attention(
         products: Products { lanes, by_lane: request.target.arch == Arch::Aarch64 },
         rows_of: &|vectors| schedule::products::tile(request.target, vectors).rows,
         padded,
-        turned: scratch(depth * row),
+        transposed: scratch(depth * row),
         scores: scratch(block * row),
         masks: if full_mask { Some(scratch(block * row)) } else { None },
         sums: scratch(row / SIZE * padded),
@@ -130,7 +130,7 @@ struct Attention<'a, 'b> {
     /// Bytes of a row of `sums`.
     padded: i64,
     /// Scratch memory: the block's queries, a row for each of their elements.
-    turned: Val,
+    transposed: Val,
     /// A row for each key of a block.
     scores: Val,
     /// The mask of a block, if it has a row for each query: a row for each key.
@@ -146,7 +146,7 @@ impl Attention<'_, '_> {
         Ty::new(Elem::F32, self.lanes)
     }
 
-    /// A block of `rows` queries from `first` on, in so many vectors.
+    /// A block of `rows` queries from `first` on, in `vectors` vectors.
     fn block(&self, k: &mut Builder, head: Val, first: Val, rows: Val, vectors: u32) {
         let (heads, group) = (k.int(self.heads), k.int(self.group));
         let batch = k.bin(Bin::UDiv, head, heads);
@@ -172,13 +172,13 @@ impl Attention<'_, '_> {
         let mask = self.mask.map(|mask| self.mask_at(k, mask, [batch, head, first]));
         let (row, steps) = (i64::from(vectors * self.lanes) * SIZE, k.int(self.heads * self.depth * SIZE));
         let (to_step, depth) = (k.int(row), k.int(self.depth));
-        let turned = StridedRows { base: self.turned, step: to_step };
-        turn(k, StridedRows { base: q, step: steps }, turned, rows, depth);
+        let transposed = StridedRows { base: self.transposed, step: to_step };
+        transpose(k, StridedRows { base: q, step: steps }, transposed, rows, depth);
         if self.scale != 1.0 {
             let factor = k.float(self.scale, self.ty());
             k.for_each(zero, depth, 1, |k, t| {
                 for v in 0..vectors {
-                    let at = self.lane_at(k, self.turned, t, row, v);
+                    let at = self.lane_at(k, self.transposed, t, row, v);
                     let x = k.load(self.ty(), at);
                     let x = k.mul(x, factor);
                     k.store(at, x);
@@ -198,7 +198,7 @@ impl Attention<'_, '_> {
             let mask = mask.map(|mask| StridedRows { base: part(mask.base, 1), ..mask });
             self.score(k, keys, key_step * SIZE, held, vectors);
             if let (Some(mask), Some(masks)) = (mask, self.masks) {
-                turn(k, mask, StridedRows { base: masks, step: to_step }, rows, held);
+                transpose(k, mask, StridedRows { base: masks, step: to_step }, rows, held);
             }
             self.exponentials(k, mask.map(|mask| mask.base), held, vectors);
             let values = Right { pointer: values, step: value_step * SIZE };
@@ -251,14 +251,14 @@ impl Attention<'_, '_> {
         });
     }
 
-    /// Products of the keys with the turned queries.
+    /// Products of the keys with the transposed queries.
     fn score(&self, k: &mut Builder, keys: Val, step: i64, held: Val, vectors: u32) {
         let row = i64::from(vectors * self.lanes) * SIZE;
         let width = (1..=vectors).rev().find(|w| vectors.is_multiple_of(*w) && (self.rows_of)(*w) > 1).unwrap_or(1);
         let depth = k.int(self.depth);
         for first in (0..vectors).step_by(width as usize) {
             let offset = i64::from(first * self.ty().bytes());
-            let right = k.add_int(self.turned, offset);
+            let right = k.add_int(self.transposed, offset);
             tiles(k, held, (self.rows_of)(width), |k, j, rows| {
                 let skip = k.mul_int(j, step);
                 let first_key = k.add(keys, skip);
@@ -279,7 +279,7 @@ impl Attention<'_, '_> {
         }
     }
 
-    /// Scores become exponentials; `mask` has one row for all queries unless it lies turned in scratch memory.
+    /// Scores become exponentials; `mask` has one row for all queries unless it is transposed in scratch memory.
     fn exponentials(&self, k: &mut Builder, mask: Option<Val>, held: Val, vectors: u32) {
         let (ty, zero) = (self.ty(), k.int(0));
         let row = i64::from(vectors * self.lanes) * SIZE;

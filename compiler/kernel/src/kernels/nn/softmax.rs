@@ -2,7 +2,7 @@
 
 use crate::kernels::reduce::run::{Fold, arithmetic, fold_run, lowest};
 use crate::kernels::support::emit::Emit;
-use crate::kernels::support::loops::{columns, cover, parallel_nest, product};
+use crate::kernels::support::loops::{columns, cover, parallel_coordinates, product};
 use crate::kir::{Bin, Builder, Ty, Val};
 use crate::{math, numbers, scalar};
 use mcc_ir::Result;
@@ -101,7 +101,7 @@ fn inner_axis(e: &Emit<'_>, k: &mut Builder, axis: usize, log: bool) {
     let (zero, n, cols) = (k.int(0), k.dim(&x[axis]), k.dim(last));
     let (outer, middle) = (product(&x[..axis]), product(&before[axis + 1..]));
     let middle_val = k.dim(&middle);
-    parallel_nest(k, &[outer, middle], |k, coords| {
+    parallel_coordinates(k, &[outer, middle], |k, coords| {
         let block = k.mul(coords[0], n);
         columns(k, zero, cols, lanes, |k, col, lanes| {
             let ty = Ty::new(elem, lanes);

@@ -1,7 +1,7 @@
 //! Positions of the largest or smallest elements along an axis. NaN counts as the largest.
 
 use crate::kernels::support::emit::Emit;
-use crate::kernels::support::loops::{columns, each_lane, parallel_nest, product};
+use crate::kernels::support::loops::{columns, each_lane, parallel_coordinates, product};
 use crate::kir::{Bin, Builder, Cmp, Elem, Ty, Un, Val};
 use crate::numbers;
 use mcc_ir::Result;
@@ -23,7 +23,7 @@ pub fn arg_reduce(e: &Emit<'_>, k: &mut Builder, largest: bool, axis: usize, las
     let middle = k.dim(&row_shape[1]);
     // Positions have the elements' width, so that one mask selects both.
     let lanes = if numbers::compute_elem(dtype).bytes() == 4 { e.lanes(dtype) } else { 1 };
-    parallel_nest(k, &row_shape[..2], |k, at| {
+    parallel_coordinates(k, &row_shape[..2], |k, at| {
         let row = k.mul(at[0], middle);
         let row = k.add(row, at[1]);
         let within = k.mul(at[1], width);

@@ -10,7 +10,7 @@ pub mod top_k;
 
 use mcc_targets::schedule::loops::REDUCED_VECTORS;
 
-use super::support::loops::{columns, parallel_nest, product};
+use super::support::loops::{columns, parallel_coordinates, product};
 use crate::kernels::support::emit::Emit;
 use crate::kir::{Builder, Elem, Val};
 use crate::numbers;
@@ -65,7 +65,7 @@ struct Reducer<'a> {
     e: &'a Emit<'a>,
     kind: ReduceKind,
     dtype: DType,
-    /// Elements that meet in one of the result.
+    /// Elements that are reduced to one of the result.
     count: Dim,
 }
 
@@ -79,7 +79,7 @@ impl Reducer<'_> {
         let reduced: Vec<&Block> = outer.iter().filter(|b| b.reduced).collect();
         let kept_shape: Vec<Dim> = kept.iter().map(|b| b.extent.clone()).collect();
         let lanes = self.e.lanes(self.dtype);
-        parallel_nest(k, &kept_shape, |k, coords| {
+        parallel_coordinates(k, &kept_shape, |k, coords| {
             let mut base = k.int(0);
             for (block, &c) in kept.iter().zip(coords) {
                 base = advance(k, base, block, c);

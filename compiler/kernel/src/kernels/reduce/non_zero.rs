@@ -2,7 +2,7 @@
 
 use super::run::as_mask;
 use crate::kernels::support::emit::Emit;
-use crate::kernels::support::loops::{flat, nest, product};
+use crate::kernels::support::loops::{each_coordinate, flat, product};
 use crate::kir::{Builder, Ty};
 use mcc_ir::Result;
 
@@ -20,7 +20,7 @@ pub fn non_zero(e: &Emit<'_>, k: &mut Builder) -> Result<()> {
     // The slot is the next position while the result is written; in the end it holds the count.
     let place = k.at(slot, 0);
     k.store(place, zero);
-    nest(k, x, |k, coords| {
+    each_coordinate(k, x, |k, coords| {
         let index = flat(k, x, coords);
         let v = e.load(k, 0, index, 1);
         let some = as_mask(k, v);

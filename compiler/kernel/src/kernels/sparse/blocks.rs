@@ -1,8 +1,8 @@
-//! Correlation with weights in blocks: the dense micro-kernel with a list of what it meets, of floats or of four bytes.
+//! Correlation with weights in blocks: the dense micro-kernel with a list of the elements that it reads, floats or four bytes.
 //!
 //! A tile of windows stays in the first two levels of caches while all panels pass. Of a panel only its blocks are read:
-//! their values in order, and for each the offset from a window's begin to the elements that meet it. A tile's windows
-//! lie at constant distances, along one axis of the result or two, so that one pointer serves all of them.
+//! their values in order, and for each the offset from the start of a window to the elements that it is multiplied by. A tile's windows
+//! are at constant distances, along one axis of the result or two, so that one pointer serves all of them.
 
 use crate::kernels::gemm::multiply_add;
 use crate::kernels::int8::dot;
@@ -256,7 +256,7 @@ impl Product<'_, '_> {
         Tile { base: room, windows: windows.collect() }
     }
 
-    /// One panel of so many columns: sums over its blocks, stored.
+    /// Computes and stores the sums of one panel of `columns` columns.
     fn panel(&self, k: &mut Builder, tile: &Tile, panel: Val, columns: u32) {
         let head = |k: &mut Builder, next: i32| {
             let at = k.at_index(self.e.operand(1), panel, 4);

@@ -1,9 +1,9 @@
-//! Products with sparse weights: matrices and convolutions, of channels-last operands or such that are planes already.
+//! Products with sparse weights: matrices and convolutions, of operands that are channels last or channels first.
 //!
-//! Vectors run along the pixels of a tile, so that a non-zero is one scalar that meets some vectors of its channel. Loops,
+//! Vectors run along the pixels of a tile, so that a non-zero is one scalar that is multiplied by some vectors of its channel. Loops,
 //! outside in: tiles, whose pixels are staged in planes a channel ([`Staging`]); parts of the tile that fit the
 //! registers; blocks of output channels; slices of input channels, whose planes stay in the first-level cache; groups of
-//! output channels; non-zeros. Between slices the sums of a block wait in memory; then they are turned back, pixel by pixel,
+//! output channels; non-zeros. Between slices the sums of a block wait in memory; then they are transposed back, pixel by pixel,
 //! and stored, or as they are where the result is planes ([`planes`]).
 //!
 //! Loads are what is scarce: several non-zeros come by one load of values and one of offsets.
@@ -154,8 +154,8 @@ struct Room {
     current: Val,
     /// Sums of a block: `[block, part of the span]`.
     sums: Val,
-    /// The same of some pixels, turned: `[lanes, block]`.
-    turned: Val,
+    /// The same of some pixels, transposed: `[lanes, block]`.
+    transposed: Val,
     /// Channels of padding.
     zeros: Option<Val>,
     /// Pixel of the image, relative to the tile's first one, or -1, for every element of a span.
@@ -271,7 +271,7 @@ impl Sparse<'_, '_> {
     }
 
     /// The same, in whole vectors.
-    fn turned(&self) -> i64 {
+    fn transposed(&self) -> i64 {
         (self.block() + self.lanes - 1) / self.lanes * self.lanes
     }
 
@@ -281,9 +281,9 @@ impl Sparse<'_, '_> {
         let pointers = bytes(if turns { self.plane * 8 } else { 0 });
         let staged = bytes((self.channels * self.plane + self.span) * 4);
         let current = bytes(8);
-        let sums = bytes(self.turned() * self.vectors * self.lanes * 4);
-        let turned =
-            bytes(if self.layouts.stored == Layout::ChannelsLast { self.turned() * self.lanes * 4 } else { 0 });
+        let sums = bytes(self.transposed() * self.vectors * self.lanes * 4);
+        let transposed =
+            bytes(if self.layouts.stored == Layout::ChannelsLast { self.transposed() * self.lanes * 4 } else { 0 });
         let zeros = (turns && self.image.is_some()).then(|| bytes(self.channels * 4));
         let by_pixel = self.image.is_some() && self.layouts.stored == Layout::ChannelsLast;
         let places = by_pixel.then(|| bytes(self.span * 8));
@@ -294,7 +294,7 @@ impl Sparse<'_, '_> {
             let bytes = k.int(self.channels * 4);
             k.fill_zero(zeros, bytes);
         }
-        Room { pointers, staged, current, sums, turned, zeros, places }
+        Room { pointers, staged, current, sums, transposed, zeros, places }
     }
 
     /// The results of one block of a staged tile, or of all.

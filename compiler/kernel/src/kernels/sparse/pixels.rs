@@ -1,9 +1,9 @@
-//! Operands and results that are channels last: pixels are found by pointers, their channels turned into planes, and sums
-//! turned back into pixels.
+//! Operands and results that are channels last: pixels are found by pointers, their channels transposed into planes, and sums
+//! transposed back into pixels.
 
 use super::{Image, Room, Sparse, Tile};
 use crate::kernels::support::loops;
-use crate::kernels::support::transpose_block::turn;
+use crate::kernels::support::transpose_block::transpose;
 use crate::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 use mcc_ir::{DType, Layout};
 use mcc_targets::schedule;
@@ -111,7 +111,7 @@ impl Sparse<'_, '_> {
                     .collect();
                 let skip = k.mul_int(channel, plane_bytes);
                 let mut to = k.add(to, skip);
-                for v in turn(k, rows).into_iter().take(count as usize) {
+                for v in transpose(k, rows).into_iter().take(count as usize) {
                     let here = k.at(to, 0);
                     k.store(here, v);
                     to = k.add_int(to, plane_bytes);
@@ -155,9 +155,9 @@ impl Sparse<'_, '_> {
                         k.load(ty, Addr { offset: from.offset + (i64::from(i) * part * 4) as i32, ..from })
                     })
                     .collect();
-                for (i, v) in turn(k, rows).into_iter().enumerate() {
-                    let to = k.at_index(room.turned, channel, 4);
-                    k.store(Addr { offset: to.offset + (i as i64 * self.turned() * 4) as i32, ..to }, v);
+                for (i, v) in transpose(k, rows).into_iter().enumerate() {
+                    let to = k.at_index(room.transposed, channel, 4);
+                    k.store(Addr { offset: to.offset + (i as i64 * self.transposed() * 4) as i32, ..to }, v);
                 }
             });
             let at = k.add(start, at);
@@ -180,8 +180,8 @@ impl Sparse<'_, '_> {
                     }
                 };
                 k.when(pixel, |k| {
-                    let skip = k.mul_int(i, self.turned() * 4);
-                    let from = k.add(room.turned, skip);
+                    let skip = k.mul_int(i, self.transposed() * 4);
+                    let from = k.add(room.transposed, skip);
                     if self.dot.is_some() {
                         return self.store_words(k, from, row, first, count);
                     }

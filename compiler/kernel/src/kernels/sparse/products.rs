@@ -58,7 +58,7 @@ impl Sparse<'_, '_> {
         };
     }
 
-    /// Adds what groups of output channels, as they are listed from one on, meet in a slice of the input channels.
+    /// Adds the products of groups of output channels with a slice of the input channels.
     fn slice(
         &self,
         k: &mut Builder,
@@ -158,7 +158,7 @@ impl Sparse<'_, '_> {
         })
     }
 
-    /// What a non-zero with an offset in bytes meets.
+    /// The vector of the planes that a non-zero is multiplied by, at an offset in bytes.
     fn staged_vector(&self, k: &mut Builder, staged: Val, offset: Val, v: usize) -> Val {
         let lanes = self.lanes as u32;
         let from = k.at_index(staged, offset, 1);
@@ -173,7 +173,7 @@ impl Sparse<'_, '_> {
         if self.dot.is_some() { k.bitcast(all, Ty::new(Elem::I8, 4 * lanes)) } else { all }
     }
 
-    /// A sum with the products of a value and what it meets.
+    /// A sum plus the product of a non-zero and a vector of the planes.
     fn multiplied(&self, k: &mut Builder, value: Val, x: Val, sum: Val) -> Val {
         match self.dot {
             Some(kind) => k.dot(kind, x, value, sum),
@@ -181,7 +181,7 @@ impl Sparse<'_, '_> {
         }
     }
 
-    /// Adds what the non-zeros of some output channels meet that share offset `n` behind `at`.
+    /// Adds the products of the non-zeros of several output channels that share offset `at + n`.
     fn block_of_non_zeros(&self, k: &mut Builder, pointers: Pointers, at: Val, n: i32, sums: &mut [Val]) {
         let Pointers { staged, offsets, values } = pointers;
         let (vectors, shared, unit) = (self.vectors as usize, self.staging.shared as i32, self.unit * 4);
@@ -196,7 +196,7 @@ impl Sparse<'_, '_> {
             let value = k.load(Ty::new(Elem::F32, 1), at);
             self.everywhere(k, value)
         };
-        // The last of four loads by itself what it meets: otherwise there are not enough registers.
+        // The last of four loads its vectors again: otherwise there are not enough registers.
         let together = if shared as usize == Staging::STEP { shared - 1 } else { shared };
         let spread: Vec<Val> = (0..together).map(|i| value(k, i)).collect();
         for v in 0..vectors {

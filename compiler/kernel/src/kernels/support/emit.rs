@@ -28,7 +28,7 @@ pub struct Epilogue {
 pub struct RowLeaf {
     /// Its type.
     pub dtype: mcc_ir::DType,
-    /// How it lies in memory, in the shape of result 0; the last stride is 0 or 1.
+    /// Its layout, in the shape of result 0; the last stride is 0 or 1.
     pub view: View,
 }
 
@@ -43,7 +43,7 @@ pub struct Link<'a> {
 /// Where rows begin.
 #[derive(Clone)]
 enum RowStarts {
-    /// Every so many elements.
+    /// Per this many elements.
     Every(Dim),
     /// Where a table of `i64` says, which the kernel fills before anything else.
     Listed(Val),
@@ -71,7 +71,7 @@ impl<'a> Emit<'a> {
     /// Takes the kernel's first pointers.
     ///
     /// # Errors
-    /// When leaves or the result do not lie in such rows as the operation's kernel has.
+    /// When leaves or the result are not laid out in rows as the operation's kernel expects.
     pub(crate) fn new(request: &'a KernelRequest<'a>, epilogue: &'a Epilogue, k: &mut Builder) -> Result<Emit<'a>> {
         Emit::with_arguments(request, epilogue, k, request.operands.len(), request.results.len()).with_rows(k)
     }
@@ -166,7 +166,7 @@ impl<'a> Emit<'a> {
         }
     }
 
-    /// Whether an operand of Concat or Pad lies in the result already.
+    /// Whether an operand of Concat or Pad is in the result already.
     pub fn is_inside(&self, operand: usize) -> bool {
         self.request.places.inside.get(operand).copied().unwrap_or(false)
     }
@@ -192,7 +192,7 @@ impl<'a> Emit<'a> {
                 let known = listed.iter().find(|l| l.0 == strides).map(|l| l.1);
                 let table = known.unwrap_or_else(|| {
                     let table = self.scratch(k, &loops::product(&shape[..rows]) * &Dim::from(8i64));
-                    loops::nest(k, &shape[..rows], |k, coords| {
+                    loops::each_coordinate(k, &shape[..rows], |k, coords| {
                         let (row, start) = (loops::flat(k, &shape[..rows], coords), loops::dot(k, strides, coords));
                         let to = k.at_index(table, row, 8);
                         k.store(to, start);

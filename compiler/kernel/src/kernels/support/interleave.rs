@@ -3,7 +3,7 @@
 use crate::kir::{Builder, Elem, Ty, Val};
 use mcc_targets::Target;
 
-/// How many planes there can be, of elements of so many bytes.
+/// The number of planes that are supported, of elements of `bytes` bytes.
 pub(crate) fn planes(bytes: usize) -> &'static [i64] {
     if bytes == 1 { &[2, 3, 4, 8, 12] } else { &[2, 3] }
 }
@@ -45,7 +45,7 @@ pub(crate) fn interleave_bytes(k: &mut Builder, planes: &[Val], to: Val, lanes: 
     }
 }
 
-/// Of planes side by side, bytes pixel by pixel: so many of the vectors that they make, from the first one wanted on.
+/// Interleaves the bytes of planes side by side, pixel by pixel: `some` of the resulting vectors, from vector `first` on.
 fn by_pixel(k: &mut Builder, all: Val, count: u32, lanes: u32, first: u32, some: u32) -> Val {
     let own = |i: u32| (first * lanes + i) % count * lanes + (first * lanes + i) / count;
     let pattern: Vec<u8> = (0..some * lanes).map(|i| own(i) as u8).collect();

@@ -20,13 +20,13 @@ type NestBody<'a> = Box<dyn FnOnce(&mut Builder, &[Val]) + 'a>;
 type ColumnsBody<'a> = &'a mut dyn FnMut(&mut Builder, Val, u32);
 
 /// Visits every coordinate of `shape`, the last axis fastest.
-pub fn nest(k: &mut Builder, shape: &[Dim], body: impl FnOnce(&mut Builder, &[Val])) {
+pub fn each_coordinate(k: &mut Builder, shape: &[Dim], body: impl FnOnce(&mut Builder, &[Val])) {
     let mut coords = Vec::with_capacity(shape.len());
     level(k, shape, None, &mut coords, Box::new(body));
 }
 
 /// The same where several threads may share the visits, which do not read what others write.
-pub fn parallel_nest(k: &mut Builder, shape: &[Dim], body: impl FnOnce(&mut Builder, &[Val])) {
+pub fn parallel_coordinates(k: &mut Builder, shape: &[Dim], body: impl FnOnce(&mut Builder, &[Val])) {
     let mut coords = Vec::with_capacity(shape.len());
     match shared_axis(shape) {
         Some(axis) => level(k, shape, Some(axis), &mut coords, Box::new(body)),
@@ -67,7 +67,7 @@ fn level(k: &mut Builder, shape: &[Dim], shared: Option<usize>, coords: &mut Vec
     k.parallel_if(shared == Some(axis), start, end, 1, round);
 }
 
-/// How many rounds a loop around those over `inner` needs: none where one of these has none.
+/// The number of rounds of a loop around those over `inner`: zero if one of these has none.
 pub fn visited(extent: &Dim, inner: &[Dim]) -> Dim {
     let inner = product(inner);
     match (extent.as_const(), inner.as_const()) {

@@ -1,4 +1,4 @@
-//! What a kernel is asked for: an operation, its types and constants, where operands and results lie, the machine.
+//! What a kernel is asked for: an operation, its types and constants, where operands and results are in memory, the machine.
 
 use mcc_targets::{Config, Target};
 
@@ -15,7 +15,7 @@ pub struct KernelRequest<'a> {
     pub constants: &'a [Option<Tensor>],
     /// Types of its own results, before the epilogue.
     pub results: &'a [TensorType],
-    /// Where they lie in larger buffers.
+    /// Where they are in larger buffers.
     pub places: &'a Places,
     /// The machine.
     pub target: &'a Target,
@@ -33,14 +33,14 @@ impl KernelRequest<'_> {
 }
 
 /// Operands and a result that are parts of larger buffers, which makes concatenations, slices and padding free. Only
-/// what [`reads_spaced`] and [`Traits::EPILOGUE`](mcc_ir::Traits::EPILOGUE) allow; by default everything lies in order from its pointer on.
+/// what [`reads_spaced`] and [`Traits::EPILOGUE`](mcc_ir::Traits::EPILOGUE) allow; by default everything is contiguous from its pointer on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Places {
-    /// Operands that do not lie in order.
+    /// Operands that are not contiguous.
     pub operands: Vec<Option<View>>,
-    /// Result 0 if it does not lie in order. Its columns are adjacent.
+    /// Result 0 if it is not contiguous. Its columns are adjacent.
     pub result: Option<View>,
-    /// Concat, Pad: the operands that lie in the result already.
+    /// Concat, Pad: the operands that are in the result already.
     pub inside: Vec<bool>,
 }
 

@@ -3,7 +3,7 @@
 use crate::kir::{Builder, Val};
 
 /// Lane `i` of vector `j` becomes lane `j` of vector `i`: as many vectors as each has lanes, a power of two up to 16.
-pub(crate) fn turn(k: &mut Builder, vectors: Vec<Val>) -> Vec<Val> {
+pub(crate) fn transpose(k: &mut Builder, vectors: Vec<Val>) -> Vec<Val> {
     let lanes = vectors.len();
     if lanes < 4 {
         return turn_pairs(k, vectors);

@@ -44,7 +44,7 @@ pub(crate) struct Forest {
     pub(crate) votes: Vec<(u32, f64)>,
     /// First vote of each record, and the end of the last one's.
     pub(crate) starts: Vec<u32>,
-    /// Features that tests look at lie below this one.
+    /// Tests look at features below this one.
     pub(crate) features: u32,
 }
 

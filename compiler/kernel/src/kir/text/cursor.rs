@@ -221,13 +221,13 @@ impl<'a, 'p> Cursor<'a, 'p> {
         let negative = self.eat("-");
         let word = self.word()?;
         let text = if negative { format!("-{word}") } else { word.to_string() };
-        text.parse().map_err(|_| Error::invalid(format!("`{text}` is no such number")))
+        text.parse().map_err(|_| Error::invalid(format!("`{text}` is not a number that fits here")))
     }
 
     /// `v3`, and perhaps its type.
     pub(super) fn typed(&mut self) -> Result<(Val, Option<Ty>)> {
         let word = self.word()?;
-        let n = numbered("v", word).ok_or_else(|| Error::invalid(format!("`{word}` is no value: `v0` is one")))?;
+        let n = numbered("v", word).ok_or_else(|| Error::invalid(format!("`{word}` is not a value, such as `v0`")))?;
         let ty = if self.eat(":") { Some(self.ty()?) } else { None };
         Ok((Val(n), ty))
     }
@@ -236,7 +236,7 @@ impl<'a, 'p> Cursor<'a, 'p> {
         let word = self.word()?;
         let (elem, lanes) = word.split_once('x').unwrap_or((word, "1"));
         let ty = Elem::of(elem).zip(lanes.parse().ok()).map(|(elem, lanes)| Ty::new(elem, lanes));
-        ty.ok_or_else(|| Error::invalid(format!("`{word}` is no type: `f32` and `i8x16` are some")))
+        ty.ok_or_else(|| Error::invalid(format!("`{word}` is not a type: such as `f32` and `i8x16`")))
     }
 
     /// `v2 = 0`.
@@ -278,7 +278,7 @@ impl<'a, 'p> Cursor<'a, 'p> {
         }
         let (text, rest) = self.rest.split_at(len);
         self.rest = rest;
-        let bad = || Error::invalid(format!("`{text}` is no number"));
+        let bad = || Error::invalid(format!("`{text}` is not a number"));
         if let Some(digits) = text.strip_prefix("0x") {
             return u64::from_str_radix(digits, 16).map(Inst::Float).map_err(|_| bad());
         }

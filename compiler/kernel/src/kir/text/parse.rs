@@ -8,9 +8,9 @@ use crate::kir::{Carried, Inst, Kernel, Stmt, Ty};
 use mcc_ir::{Error, Result, Sym};
 
 /// How deep blocks may nest.
-const DEEPEST: usize = 100;
+const MAX_DEPTH: usize = 100;
 /// Most values of a kernel.
-const MOST: u32 = 1 << 24;
+const MAX_VALUES: u32 = 1 << 24;
 
 impl FromStr for Kernel {
     type Err = Error;
@@ -100,7 +100,7 @@ impl<'a> Parser<'a> {
                 }
             }
         }
-        if values > MOST {
+        if values > MAX_VALUES {
             return Err(Error::invalid(format!("values are numbered up to v{}", values - 1)));
         }
         self.values.kernel.insts = vec![(Inst::Defined, Ty::I64); values as usize];
@@ -121,8 +121,8 @@ impl<'a> Parser<'a> {
 
     /// The statements that are further in than `outer`.
     fn block(&mut self, outer: usize, depth: usize) -> Result<Vec<Stmt>> {
-        if depth > DEEPEST {
-            return Err(Error::invalid(format!("more than {DEEPEST} blocks stand in each other")));
+        if depth > MAX_DEPTH {
+            return Err(Error::invalid(format!("more than {MAX_DEPTH} blocks stand in each other")));
         }
         let mut body = Vec::new();
         let Some(indent) = self.lines.get(self.at).map(|l| l.indent).filter(|&i| i > outer) else { return Ok(body) };

@@ -94,7 +94,7 @@ impl Int8Loops<'_, '_> {
                 });
                 held.collect()
             });
-            // Weights that come next are fetched while the rows meet these.
+            // The weights of the next columns are fetched while these are in use.
             let (state, next) = state.split_at(state.len() - fetched.len());
             let machine = self.e.request.target.machine;
             let next = next.iter().zip(&fetched).map(|(&next, f)| fetch_lines(k, next, f.lines, machine));
@@ -115,7 +115,7 @@ impl Int8Loops<'_, '_> {
         state
     }
 
-    /// What is left of a run from `middle` on, behind so many bytes.
+    /// What is left of a run from `middle` on; `whole` bytes are done.
     fn rest(&self, k: &mut Builder, middle: Val, whole: i64, rows: &[Val], vectors: usize, state: &[Val]) -> Vec<Val> {
         let left = self.run - whole;
         let state = self.steps(k, state, vectors, (left / 4) as u32, |k, row, step| {
@@ -206,7 +206,7 @@ impl Int8Loops<'_, '_> {
     }
 }
 
-/// The address of so many bytes from a pointer on, however many.
+/// The address `bytes` bytes behind a pointer; the offset may exceed 32 bits.
 fn far(k: &mut Builder, base: Val, bytes: i64) -> Addr {
     match i32::try_from(bytes) {
         Ok(near) => k.at(base, near),

@@ -18,7 +18,7 @@ impl Product<'_, '_, '_> {
         }
     }
 
-    /// Writes out a block of so many elements; the state is pointers to its codes, parameters, bytes and start.
+    /// Writes out a block of `elements` elements; the state is pointers to its codes, parameters, bytes and start.
     pub(super) fn write_block(&self, k: &mut Builder, elements: i64, state: &[Val], vectors: u32) -> Vec<Val> {
         let w = self.w;
         let &[codes, parameters, bytes, starts] = state else { return state.to_vec() };

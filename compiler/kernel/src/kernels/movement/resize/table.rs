@@ -160,7 +160,7 @@ fn nearest(k: &mut Builder, mode: NearestMode, ratio: Val, scale: Val) -> Val {
     k.select(upper, right, left)
 }
 
-/// Where result element `i` lies in the operand, as an `f64`. Which neighbour is nearest hangs on the rounding, so that these
+/// The position of result element `i` in the operand, as an `f64`. Which neighbour is nearest depends on the rounding, so that these
 /// coordinates are computed in `f32`, as elsewhere.
 fn coordinate(k: &mut Builder, rule: &ResizeRule, axis: usize, scale: Val, n: Val, size: Val, i: Val) -> Val {
     let elem = if rule.mode == SampleMode::Nearest { Elem::F32 } else { Elem::F64 };
