@@ -38,7 +38,7 @@ impl Settings {
 /// A pass on a graph: what comes out, and whether the pass says that it changed something. That has to be so.
 fn run(pass: &passes::Pass, before: &Graph, target: &Target) -> (Graph, bool) {
     let mut after = before.clone();
-    let changed = (pass.run)(&mut after, target).unwrap_or_else(|e| panic!("{e}"));
+    let changed = pass.apply(&mut after, target).unwrap_or_else(|e| panic!("{e}"));
     assert!(
         changed || text::print(before) == text::print(&after),
         "{} says that it changed nothing, but did:\n{}",

@@ -34,6 +34,21 @@ pub struct Pass {
     pub required: bool,
 }
 
+impl Pass {
+    /// Runs the pass on a graph, then on its regions; tells whether anything changed.
+    ///
+    /// # Errors
+    /// When the pass finds the model at fault.
+    pub fn apply(&self, graph: &mut Graph, target: &Target) -> Result<bool> {
+        let changed = (self.run)(graph, target)?;
+        if changed {
+            // Rewrites leave what they replaced behind; without this it would count as a user of its operands.
+            graph.remove_dead();
+        }
+        Ok(graph.edit_regions(&mut |region| self.apply(region, target))? || changed)
+    }
+}
+
 /// Passes that run in turn, again and again while any of them changes something, `rounds` times at most.
 pub struct Phase {
     /// What the phase is for.
@@ -272,21 +287,11 @@ pub fn run(graph: &mut Graph, target: &Target, effort: Effort, observer: &mut dy
 
 fn run_one(pass: &Pass, graph: &mut Graph, target: &Target, stage: Stage) -> Result<bool> {
     let place = || format!("pass {}", pass.name);
-    let changed = run_within(pass, graph, target).map_err(|e| e.within(place()))?;
+    let changed = pass.apply(graph, target).map_err(|e| e.within(place()))?;
     if target.checked {
         verify_at(graph, stage).map_err(|e| e.within(place()))?;
     }
     Ok(changed)
-}
-
-/// Runs a pass on a graph, then on its regions.
-fn run_within(pass: &Pass, graph: &mut Graph, target: &Target) -> Result<bool> {
-    let changed = (pass.run)(graph, target)?;
-    if changed {
-        // Rewrites leave what they replaced behind; without this it would count as a user of its operands.
-        graph.remove_dead();
-    }
-    Ok(graph.edit_regions(&mut |region| run_within(pass, region, target))? || changed)
 }
 
 /// The pass of a name.
