@@ -54,7 +54,8 @@ use crate::{Error, Result};
 /// # Errors
 /// When an operation has no kernel for its types, a symbol has no source, or sizes overflow: all of them at once.
 pub fn lower(graph: &Graph, target: &Target, name: &str) -> Result<Program> {
-    let inputs = graph.inputs().iter().map(|&id| graph.label(id).to_string()).collect();
+    let name_of = |&id: &NodeId| if let Op::Input(name, _) = graph.op(id) { name.clone() } else { String::new() };
+    let inputs = graph.inputs().iter().map(name_of).collect();
     let made = Made { symbols: symbols::bindings(graph)?, inputs, ..Made::default() };
     let ports = Ports {
         inputs: (0..graph.inputs().len()).map(Buffer::Input).collect(),

@@ -4,11 +4,14 @@
 //! of them becomes an input of every region between there and here when it is first asked for. Constants and dimensions need no
 //! operand: a region has its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Builder, Content};
 use crate::Result;
-use crate::ir::{Graph, Op, Value};
+use crate::ir::{Dim, Graph, Op, Value};
+
+/// Of what depends on more values it is not told on which inputs.
+const MOST_SOURCES: usize = 1000;
 
 /// A graph that waits until a region of it is built.
 pub(super) struct Around {
@@ -67,6 +70,37 @@ impl Builder {
     /// A value of the graph so many regions deep, in the graph under construction.
     pub fn captured(&mut self, value: Value, depth: usize) -> Result<Value> {
         (depth..self.depth()).try_fold(value, |value, depth| self.enter(value, depth))
+    }
+
+    /// What a value is computed from: names of the model's inputs, and dimensions.
+    pub fn sources(&self, value: Value) -> (Vec<String>, Vec<Dim>) {
+        let (mut inputs, mut dims) = (Vec::new(), Vec::new());
+        let (mut stack, mut seen) = (vec![(self.depth(), value)], HashSet::new());
+        while let Some((depth, value)) = stack.pop() {
+            // Enough is known of what depends on so much.
+            if seen.len() > MOST_SOURCES || !seen.insert((depth, value)) {
+                continue;
+            }
+            let graph = self.around.get(depth).map_or(&self.graph, |around| &around.graph);
+            let place = graph.inputs().iter().position(|&input| value == input.into());
+            let outer = place.filter(|_| depth > 0).and_then(|place| self.around[depth - 1].captured.get(place));
+            if let Some(&outer) = outer {
+                stack.push((depth - 1, outer));
+            } else if place.is_some() {
+                inputs.push(graph.label(value.node).to_string());
+            } else if let Op::Dims(all) = graph.op(value.node) {
+                dims.extend(all.iter().cloned());
+            } else {
+                stack.extend(graph.operands(value.node).into_iter().map(|v| (depth, v)));
+            }
+        }
+        (inputs, dims)
+    }
+
+    /// The dimensions of the model's inputs.
+    pub fn input_dims(&self) -> Vec<Dim> {
+        let model = self.around.first().map_or(&self.graph, |around| &around.graph);
+        model.inputs().iter().flat_map(|&input| model.ty(input.into()).shape.clone()).collect()
     }
 
     /// A value of a graph in the region that is built of it.

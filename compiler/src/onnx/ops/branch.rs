@@ -1,5 +1,7 @@
 //! If: a condition that is known picks its branch; one that run time decides runs one of two regions.
 
+use std::collections::BTreeSet;
+
 use super::super::builder::Region;
 use super::super::node::{Item, Node, Results};
 use super::Bodies;
@@ -105,29 +107,14 @@ fn extent(w: &mut dyn Bodies, extents: &mut Extents, pair: [Dim; 2]) -> Dim {
 
 /// How to have a condition decided at compile time.
 fn remedy(w: &mut dyn Bodies, condition: Value) -> String {
-    let (mut stack, mut seen) = (vec![condition], Vec::new());
-    let (mut inputs, mut symbols) = (Vec::new(), Vec::new());
-    let graph = &w.b().graph;
-    let given = graph.inputs().iter().flat_map(|&i| graph.ty(i.into()).shape.clone());
-    let declared: std::collections::BTreeSet<_> = given.flat_map(|d| d.symbols()).collect();
-    while let Some(v) = stack.pop() {
-        if seen.contains(&v) || seen.len() > 1000 {
-            continue;
-        }
-        seen.push(v);
-        match w.b().graph.op(v.node) {
-            Op::Input(name, _) => inputs.push(format!("--value {name}=FILE.npy")),
-            Op::Dims(dims) => symbols.extend(dims.iter().flat_map(Dim::symbols)),
-            _ => stack.extend(w.b().graph.operands(v.node)),
-        }
-    }
-    symbols.retain(|s| declared.contains(s));
-    symbols.sort_unstable();
-    symbols.dedup();
+    let declared: BTreeSet<_> = w.b().input_dims().iter().flat_map(Dim::symbols).collect();
+    let (inputs, dims) = w.b().sources(condition);
+    let inputs = inputs.into_iter().map(|name| format!("--value {name}=FILE.npy"));
+    let symbols: BTreeSet<_> = dims.iter().flat_map(Dim::symbols).filter(|s| declared.contains(s)).collect();
     let symbols = symbols.into_iter().map(|s| format!("--dim {s}=N"));
-    let known: Vec<String> = inputs.into_iter().chain(symbols).collect();
+    let known: Vec<String> = inputs.chain(symbols).collect();
     match known.as_slice() {
-        [] => "let both branches give the same shape".into(),
+        [] => "let both branches give the same element type and rank".into(),
         known => format!("pin the condition with {}: only the branch taken then matters", known.join(" and ")),
     }
 }
