@@ -147,7 +147,7 @@ impl Graph {
         Graph::default()
     }
 
-    /// An empty [region](region).
+    /// An empty [`region`].
     pub fn region() -> Graph {
         Graph { is_region: true, ..Graph::default() }
     }
