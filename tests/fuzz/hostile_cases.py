@@ -124,6 +124,15 @@ def cases():
            [constant("axes", [0, 2, 3], np.int64)], [[ones(*s)] for s in ((2, 3, 2, 4), (2, 3, 2, 0), (0, 3, 1, 1))])
     yield ("non_zero", [N("NonZero", ["x"], ["i"]), N("Transpose", ["i"], ["j"]), N("GatherND", ["x", "j"], ["y"])], [("x", ["N", "M"], F)], "y", [],
            [[ones(*s)] for s in ((3, 4), (3, 0), (0, 4), (1, 1))])
+    # A branch that asks for an extent, one that needs data, and what comes of either.
+    branch = lambda name, result, *nodes: helper.make_graph(list(nodes), name, [], [helper.make_tensor_value_info(result, F, None)])
+    yield ("branches", [N("If", ["c"], ["b"],
+                          then_branch=branch("then", "t", N("MatMul", ["x", "w"], ["t"])),
+                          else_branch=branch("else", "s", N("Slice", ["x", "from", "to"], ["r"]), N("Softmax", ["r"], ["s"]))),
+                        N("Sin", ["b"], ["y"])],
+           [("x", ["N", "K"], F), ("from", [1], I), ("to", [1], I), ("c", [], T.BOOL)], "y", [noise("w", 4, 3)],
+           [[ones(n, k), ints(a), ints(b), np.bool_(c)] for n, k in ((3, 4), (3, 5), (0, 4), (2, 0)) for a, b in ((0, 2), (-1, 2**62), (5, 1))
+            for c in (True, False)])
     yield ("grid_sample", [N("GridSample", ["x", "g"], ["y"])], [("x", ["N", 2, "H", "W"], F), ("g", ["N", "A", "B", 2], F)], "y", [],
            [[ones(1, 2, h, w), np.full((1, 3, 2, 2), q, np.float32)] for h, w in ((3, 4), (0, 4), (1, 1)) for q in (.5, np.nan, 1e30)])
 

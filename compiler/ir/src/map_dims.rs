@@ -109,12 +109,14 @@ impl Graph {
     /// When operations contradict one another then.
     pub fn map_dims(&self, f: &dyn Fn(&Dim) -> Dim) -> Result<Graph> {
         let mut made = self.map_ops(&|op| op.map_dims(f))?;
+        let derived = std::mem::take(&mut made.requires);
         for Requirement { condition, reason } in self.requires.iter() {
             let condition = condition.map(f);
             if condition.holds() != Some(true) {
                 made.requires.push(Requirement { condition, reason: reason.clone() });
             }
         }
+        derived.iter().for_each(|requirement| made.requires.push(requirement.clone()));
         Ok(made)
     }
 }

@@ -38,7 +38,7 @@ impl Settings {
 /// Runs a pass on a graph; returns the result, and whether the pass reports a change, which must be true.
 fn run(pass: &passes::Pass, before: &Graph, config: &Config) -> (Graph, bool) {
     let mut after = before.clone();
-    let changed = (pass.run)(&mut after, config).unwrap_or_else(|e| panic!("{e}"));
+    let changed = pass.apply(&mut after, config).unwrap_or_else(|e| panic!("{e}"));
     assert!(
         changed || text::print(before) == text::print(&after),
         "{} says that it changed nothing, but did:\n{}",

@@ -34,6 +34,21 @@ pub struct Pass {
     pub required: bool,
 }
 
+impl Pass {
+    /// Runs the pass on a graph, then on its regions; returns whether anything changed.
+    ///
+    /// # Errors
+    /// When the pass finds the model invalid.
+    pub fn apply(&self, graph: &mut Graph, config: &Config) -> Result<bool> {
+        let changed = (self.run)(graph, config)?;
+        if changed {
+            // Rewrites leave replaced nodes behind, which would count as users of their operands.
+            graph.remove_dead();
+        }
+        Ok(graph.edit_regions(&mut |region| self.apply(region, config))? || changed)
+    }
+}
+
 /// Passes that run in turn, repeatedly while any of them changes something, at most `rounds` times.
 pub struct Phase {
     /// Name of the phase.
@@ -268,21 +283,11 @@ pub fn run(graph: &mut Graph, config: &Config, effort: Effort, observer: &mut dy
 
 fn run_one(pass: &Pass, graph: &mut Graph, config: &Config, stage: Stage) -> Result<bool> {
     let place = || format!("pass {}", pass.name);
-    let changed = run_within(pass, graph, config).map_err(|e| e.within(place()))?;
+    let changed = pass.apply(graph, config).map_err(|e| e.within(place()))?;
     if config.checked {
         verify_at(graph, stage).map_err(|e| e.within(place()))?;
     }
     Ok(changed)
-}
-
-/// Runs a pass on a graph, then on its regions.
-fn run_within(pass: &Pass, graph: &mut Graph, config: &Config) -> Result<bool> {
-    let changed = (pass.run)(graph, config)?;
-    if changed {
-        // Rewrites leave replaced nodes behind, which would count as users of their operands.
-        graph.remove_dead();
-    }
-    Ok(graph.edit_regions(&mut |region| run_within(pass, region, config))? || changed)
 }
 
 /// The pass with a name.

@@ -10,7 +10,7 @@
 //! - `symbols[n]` is the value of `kernel.symbols[n]`.
 //! - An address belongs to the buffer it was derived from; an access outside that buffer is an error, and so is all that
 //!   the kernel IR leaves undefined (division by zero, shifts by the width or more, overlapping copies, what
-//!   [`DotKind::S8Narrow`] promises not to be there).
+//!   [`DotKind::S8Narrow`](super::DotKind::S8Narrow) promises not to be there).
 //! - A fused multiply-add rounds once; [`run_unfused`] rounds twice, as targets without the instruction do.
 //! - [`run_parts`] runs a shared kernel part by part, and finds parts that write where others read or write.
 

@@ -4,11 +4,13 @@
 //! values. A value of a surrounding graph becomes an input of every region in between when it is first used. Constants
 //! and dimensions need no operand: a region gets copies.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Builder, Content};
-use mcc_ir::Result;
-use mcc_ir::{Graph, Op, Value};
+use mcc_ir::{Dim, Graph, Op, Result, Value};
+
+/// Values that are followed to find what a value is computed from.
+const MAX_FOLLOWED_VALUES: usize = 1000;
 
 /// A graph that waits until its region is built.
 pub(super) struct Around {
@@ -67,6 +69,36 @@ impl Builder {
     /// A value of the graph at a nesting depth, made available in the graph under construction.
     pub fn captured(&mut self, value: Value, depth: usize) -> Result<Value> {
         (depth..self.depth()).try_fold(value, |value, depth| self.enter(value, depth))
+    }
+
+    /// What a value is computed from: names of the model's inputs, and dimensions.
+    pub fn sources(&self, value: Value) -> (Vec<String>, Vec<Dim>) {
+        let (mut inputs, mut dims) = (Vec::new(), Vec::new());
+        let (mut stack, mut seen) = (vec![(self.depth(), value)], HashSet::new());
+        while let Some((depth, value)) = stack.pop() {
+            if seen.len() > MAX_FOLLOWED_VALUES || !seen.insert((depth, value)) {
+                continue;
+            }
+            let graph = self.around.get(depth).map_or(&self.graph, |around| &around.graph);
+            let place = graph.inputs().iter().position(|&input| value == input.into());
+            let outer = place.filter(|_| depth > 0).and_then(|place| self.around[depth - 1].captured.get(place));
+            if let Some(&outer) = outer {
+                stack.push((depth - 1, outer));
+            } else if place.is_some() {
+                inputs.push(graph.label(value.node).to_string());
+            } else if let Op::Dims(all) = graph.op(value.node) {
+                dims.extend(all.iter().cloned());
+            } else {
+                stack.extend(graph.operands(value.node).into_iter().map(|v| (depth, v)));
+            }
+        }
+        (inputs, dims)
+    }
+
+    /// The dimensions of the model's inputs.
+    pub fn input_dims(&self) -> Vec<Dim> {
+        let model = self.around.first().map_or(&self.graph, |around| &around.graph);
+        model.inputs().iter().flat_map(|&input| model.ty(input.into()).shape.clone()).collect()
     }
 
     /// Makes a value of a surrounding graph available in the region that is built in it.

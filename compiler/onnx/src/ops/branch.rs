@@ -1,5 +1,7 @@
 //! If: a constant condition selects its branch; otherwise one of two regions runs.
 
+use std::collections::BTreeSet;
+
 use super::super::builder::Region;
 use super::super::node::{Item, Node, Results};
 use super::Bodies;
@@ -106,29 +108,14 @@ fn extent(w: &mut dyn Bodies, extents: &mut Extents, pair: [Dim; 2]) -> Dim {
 
 /// The remedy that makes a condition constant.
 fn remedy(w: &mut dyn Bodies, condition: Value) -> String {
-    let (mut stack, mut seen) = (vec![condition], Vec::new());
-    let (mut inputs, mut symbols) = (Vec::new(), Vec::new());
-    let graph = &w.b().graph;
-    let given = graph.inputs().iter().flat_map(|&i| graph.ty(i.into()).shape.clone());
-    let declared: std::collections::BTreeSet<_> = given.flat_map(|d| d.symbols()).collect();
-    while let Some(v) = stack.pop() {
-        if seen.contains(&v) || seen.len() > 1000 {
-            continue;
-        }
-        seen.push(v);
-        match w.b().graph.op(v.node) {
-            Op::Input(name, _) => inputs.push(format!("--value {name}=FILE.npy")),
-            Op::Dims(dims) => symbols.extend(dims.iter().flat_map(Dim::symbols)),
-            _ => stack.extend(w.b().graph.operands(v.node)),
-        }
-    }
-    symbols.retain(|s| declared.contains(s));
-    symbols.sort_unstable();
-    symbols.dedup();
+    let declared: BTreeSet<_> = w.b().input_dims().iter().flat_map(Dim::symbols).collect();
+    let (inputs, dims) = w.b().sources(condition);
+    let inputs = inputs.into_iter().map(|name| format!("--value {name}=FILE.npy"));
+    let symbols: BTreeSet<_> = dims.iter().flat_map(Dim::symbols).filter(|s| declared.contains(s)).collect();
     let symbols = symbols.into_iter().map(|s| format!("--dim {s}=N"));
-    let known: Vec<String> = inputs.into_iter().chain(symbols).collect();
+    let known: Vec<String> = inputs.chain(symbols).collect();
     match known.as_slice() {
-        [] => "make both branches give the same shape".into(),
+        [] => "make both branches give the same element type and rank".into(),
         known => format!("pin the condition with {}, so that only the branch taken matters", known.join(" and ")),
     }
 }

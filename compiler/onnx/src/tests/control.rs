@@ -113,6 +113,19 @@ fn branches_of_other_ranks_or_types_are_refused_unless_the_condition_is_pinned()
 }
 
 #[test]
+fn what_decides_a_branch_within_a_branch_is_told_by_the_models_names() {
+    let inner = if_("r = If(way)", (&["r = Reshape(x, flat)"], &["r"]), (&["r = Relu(x)"], &["r"]));
+    let mut outer = node("y = If(c)");
+    let then = vec![node("way = Not(d)"), inner];
+    outer
+        .attribute
+        .extend([branch("then_branch", then, &["r"]), branch("else_branch", vec![node("r = Neg(x)")], &["r"])]);
+    let model = with(&["x: f32[n, 3]", "c: bool[]", "d: bool[]"], vec![outer], &["y"]);
+    let error = imported(&model, &Options::default()).expect_err("other ranks").to_string();
+    assert!(error.contains("--value d=FILE.npy") && !error.contains("--value 0"), "{error}");
+}
+
+#[test]
 fn a_branch_takes_what_it_uses() {
     // Names within a branch hide those around it; the inner condition reaches through two graphs.
     let inner = if_("r = If(d)", (&["a = Add(q, x)", "r = Neg(a)"], &["r"]), (&["r = Sub(q, z)"], &["r"]));

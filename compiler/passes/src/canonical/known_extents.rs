@@ -22,6 +22,7 @@ use mcc_ir::{Condition, Dim, Graph, NodeId, Op, Requirement, Rule, Sym, Value};
 pub(crate) fn run(graph: &mut Graph, _config: &Config) -> Result<bool> {
     let mut changed = false;
     while let Some(known) = Known::of(graph) {
+        known.shape_inputs(graph)?;
         known.say(graph)?;
         changed = true;
     }
@@ -60,12 +61,14 @@ struct Known {
     rules: Vec<Rule>,
     /// Extents of inputs.
     extents: BTreeSet<Sym>,
+    /// Whether the inputs are a region's: what a region takes has the extents that it has outside.
+    is_region: bool,
 }
 
 impl Known {
     /// The equalities that the graph does not reflect yet, if there are any.
     fn of(graph: &Graph) -> Option<Known> {
-        let mut known = Known { rules: Vec::new(), extents: BTreeSet::new() };
+        let mut known = Known { rules: Vec::new(), extents: BTreeSet::new(), is_region: graph.is_region() };
         let counted: BTreeSet<Sym> = graph.nodes().flat_map(|n| graph.op(n).binds().into_iter().cloned()).collect();
         // A step's count is not known before the step.
         let early = |d: &Dim| d.symbols().is_disjoint(&counted);
@@ -82,14 +85,42 @@ impl Known {
         while let Some(rule) = next(&known) {
             known.rules.push(rule);
         }
-        // What a region takes has the extents that it has outside.
-        let types = graph.inputs().iter().filter(|_| !graph.is_region()).map(|&n| graph.ty(n.into()));
+        if known.rules.is_empty() {
+            return None;
+        }
+        let types = graph.inputs().iter().map(|&n| graph.ty(n.into()));
         known.extents = types.flat_map(|ty| ty.shape.iter().filter_map(|d| d.as_sym().cloned())).collect();
         let news = graph.nodes().any(|n| match graph.op(n) {
             Op::Constant(_) => false,
             op => !known.op(op).is_ok_and(|known| known == *op),
         });
-        news.then_some(known)
+        (news || !known.other_shapes(graph).is_empty()).then_some(known)
+    }
+
+    /// A region's inputs that are used in other shapes than those that are known of them.
+    fn other_shapes(&self, graph: &Graph) -> Vec<(Value, Vec<Dim>)> {
+        let inputs = graph.inputs().iter().filter(|_| self.is_region).map(|&input| {
+            let shape: Vec<Dim> = graph.ty(input.into()).shape.iter().map(|d| self.pinned(d)).collect();
+            (Value::from(input), shape)
+        });
+        let other = |(input, shape): &(Value, Vec<Dim>)| {
+            let known = |&(user, _): &(NodeId, usize)| matches!(graph.op(user), Op::Reshape { shape: s } if s == shape);
+            let used = graph.is_output(*input) || !graph.users(*input).iter().all(known);
+            used && graph.ty(*input).shape != *shape
+        };
+        inputs.filter(other).collect()
+    }
+
+    /// Lets a region use what it takes in the shapes that are known of it.
+    fn shape_inputs(&self, graph: &mut Graph) -> Result<()> {
+        // As many elements as before follows from what is known.
+        let required = graph.requires.clone();
+        for (input, shape) in self.other_shapes(graph) {
+            let shaped = graph.add(Op::Reshape { shape }, &[input])?;
+            graph.replace(input, shaped);
+        }
+        graph.requires = required;
+        Ok(())
     }
 
     fn apply(&self, d: &Dim) -> Dim {
@@ -104,6 +135,7 @@ impl Known {
 
     fn op(&self, op: &Op) -> Result<Op> {
         match op {
+            Op::Input(..) if self.is_region => Ok(op.clone()),
             Op::Input(..) => op.map_dims(&|d| self.pinned(d)),
             _ => op.map_dims(&|d| self.apply(d)),
         }
@@ -114,7 +146,8 @@ impl Known {
         let mut made = graph.map_ops(&|op| self.op(op))?;
         let derived = std::mem::take(&mut made.requires);
         for requirement in graph.requires.iter() {
-            let condition = requirement.condition.map(&|d| self.pinned(d));
+            // A model's inputs are held to their extents anyway.
+            let condition = requirement.condition.map(&|d| if self.is_region { d.clone() } else { self.pinned(d) });
             if condition.holds() != Some(true) {
                 made.requires.push(Requirement { condition, reason: requirement.reason.clone() });
             }

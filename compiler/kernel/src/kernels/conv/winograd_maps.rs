@@ -3,7 +3,7 @@
 use super::winograd_weights::weighted;
 use crate::kir::{Builder, Val};
 
-/// The elements of a tile along an axis in transformed space: the maps of [`Filtering::input`].
+/// The elements of a tile along an axis in transformed space: the maps of [`Filtering::input`](mcc_ir::Filtering::input).
 pub(super) fn spread(k: &mut Builder, d: &[Val]) -> Vec<Val> {
     match *d {
         [a] => vec![a],
@@ -44,7 +44,7 @@ pub(super) fn spread(k: &mut Builder, d: &[Val]) -> Vec<Val> {
     }
 }
 
-/// The `m` results of a tile along an axis from sums in transformed space: the maps of [`Filtering::output`].
+/// The `m` results of a tile along an axis from sums in transformed space: the maps of [`Filtering::output`](mcc_ir::Filtering::output).
 pub(super) fn gather(k: &mut Builder, sums: &[Val], m: i64) -> Vec<Val> {
     let (&[first, .., last], pairs) = (sums, sums.get(1..sums.len().saturating_sub(1)).unwrap_or_default()) else {
         return sums.to_vec();

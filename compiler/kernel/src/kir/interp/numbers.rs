@@ -2,7 +2,7 @@
 
 use crate::kir::{Bin, Cmp, Elem, Un};
 
-/// A float as a byte, see [`Inst::Quantize`].
+/// A float as a byte, see [`Inst::Quantize`](crate::kir::Inst::Quantize).
 pub(super) fn quantized(x: u64, zero: u64, signed: bool) -> i64 {
     let (x, zero) = (float(x, Elem::F32), float(zero, Elem::F32));
     let (low, high) = if signed { (-128.0, 127.0) } else { (0.0, 255.0) };
