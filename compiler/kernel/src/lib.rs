@@ -121,7 +121,6 @@ impl Ingredients<'_> {
             constants: &self.constants,
             results: self.graph.types(self.anchor),
             places: &self.places,
-            target: &config.target,
             config,
             layer: self.graph.label(self.anchor),
         }

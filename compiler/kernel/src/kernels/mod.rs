@@ -44,7 +44,7 @@ pub fn build(request: &KernelRequest<'_>, epilogue: &Epilogue) -> Result<Built> 
     // Where operands are in the result already, little is left to do.
     let little = request.places.inside.contains(&true);
     let threads = if request.op.is(Traits::PARALLEL) && !little { request.config.threads } else { 1 };
-    let mut k = builder(request.op.name(), request.target, threads);
+    let mut k = builder(request.op.name(), &request.config.target, threads);
     let emit = Emit::new(request, epilogue, &mut k)?;
     dispatch(request, &emit, &mut k)?;
     let (scratch, constants) = emit.wants();
@@ -64,8 +64,8 @@ pub fn chains(first: &Op, second: &Op, operands: &[TensorType]) -> bool {
 pub fn build_chain(links: &[Link<'_>; 2]) -> Result<Built> {
     let [first, second] = links;
     let Some(spec) = depthwise(first.request.op) else { return missing(first.request) };
-    let KernelRequest { target, config, .. } = second.request;
-    let mut k = builder("separable_conv", target, config.threads);
+    let config = second.request.config;
+    let mut k = builder("separable_conv", &config.target, config.threads);
     let [feeding, fed] = Emit::chain([first, second], &mut k)?;
     conv::separable::separable_conv(first.request, spec, second.request, [&feeding, &fed], &mut k)?;
     let (mut scratch, _) = feeding.wants();

@@ -30,7 +30,6 @@ fn run(op: &Op, types: &[TensorType], operands: &[Tensor], symbols: &dyn Fn(&str
                 constants: &constants,
                 results: &results,
                 places: &Places::default(),
-                target: &config.target,
                 config: &config,
                 layer: "",
             };

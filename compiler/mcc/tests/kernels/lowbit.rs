@@ -68,7 +68,6 @@ fn interpreted(op: &Op, inputs: &[Tensor], want: &Tensor) -> Vec<Vec<f64>> {
                 constants: &constants,
                 results: &results,
                 places: &places,
-                target: &config.target,
                 config,
                 layer: "",
             };

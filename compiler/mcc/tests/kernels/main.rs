@@ -155,16 +155,8 @@ impl Case<'_> {
         let epilogue = if fused { self.epilogue(results) } else { Some(Epilogue::default()) };
         let Some(epilogue) = epilogue else { return };
         let constants = self.constants();
-        let request = KernelRequest {
-            op: self.op,
-            operands: types,
-            constants: &constants,
-            results,
-            places,
-            target: &config.target,
-            config,
-            layer: "",
-        };
+        let request =
+            KernelRequest { op: self.op, operands: types, constants: &constants, results, places, config, layer: "" };
         let built = build(&request, &epilogue).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));
         let Built { kernel, scratch, constants } = built;
         verify(&kernel).unwrap_or_else(|e| panic!("{:?} of {types:?}: {e}", self.op));

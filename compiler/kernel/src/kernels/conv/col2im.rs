@@ -29,7 +29,8 @@ pub(crate) fn col2im(
     let windows = Windows { spec, kernel, counts };
     let bytes = &plane.iter().product::<Dim>() * &Dim::from(i64::from(ty.bytes()));
     let sums = e.scratch(k, bytes.clone());
-    let sums = Plane { e, ty, pointer: sums, lanes: request.target.vector_bytes / ty.elem.bytes(), extents: plane };
+    let sums =
+        Plane { e, ty, pointer: sums, lanes: request.config.target.vector_bytes / ty.elem.bytes(), extents: plane };
     let planes = &request.results[0].shape[0] * &request.results[0].shape[1];
     let (zero, end) = (k.int(0), k.dim(&planes));
     k.for_each(zero, end, 1, |k, n| {

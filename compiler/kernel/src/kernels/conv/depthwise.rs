@@ -92,15 +92,18 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
             && kernel[axes - 2] > 1
             && spec.strides[axes - 2] == 1
             && spec.dilations[axes - 2] == 1;
-        let lines =
-            if overlap { schedule::products::depthwise_lines(request.target, columns, kernel[axes - 1]) } else { 1 };
+        let lines = if overlap {
+            schedule::products::depthwise_lines(&request.config.target, columns, kernel[axes - 1])
+        } else {
+            1
+        };
         Ok(DepthwiseLoops {
             request,
             e,
             spec,
             channels,
             kernel,
-            lanes: i64::from(request.target.vector_bytes / elem.bytes()),
+            lanes: i64::from(request.config.target.vector_bytes / elem.bytes()),
             columns,
             lines,
             steps,

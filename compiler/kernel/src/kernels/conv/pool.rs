@@ -69,7 +69,7 @@ fn channels_last(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
             }
         };
         let blocks = round_down(k, extent, POOL_VECTORS * lanes);
-        if bytes.is_some() && e.request.target.vector_bytes < WIDEST {
+        if bytes.is_some() && e.request.config.target.vector_bytes < WIDEST {
             // Some of a vector's bytes are slow without mask registers, twice the same ones are not.
             return cover(k, extent, lanes, |k, c, lanes| some(k, c, 1, lanes));
         }
@@ -93,7 +93,7 @@ fn bytes_of(e: &Emit<'_>, k: &Builder, spec: &PoolSpec, channels: &Dim) -> Optio
         DType::I8 => (Bin::Max, -128),
         _ => return None,
     };
-    let widest = e.request.target.vector_bytes;
+    let widest = e.request.config.target.vector_bytes;
     let lanes = match channels.as_const().and_then(|c| u32::try_from(c).ok()) {
         Some(few) if few < widest && k.has_masks() && widest == WIDEST => few.next_power_of_two(),
         Some(few) if few < widest => 1 << few.ilog2(),

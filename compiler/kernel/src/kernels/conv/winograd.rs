@@ -35,7 +35,7 @@ pub(crate) fn winograd_conv(
     let (kernel, dilations, out) = (&p.kernel, &p.spec.dilations, p.out);
     let (x, weights) = (&request.operands[0], &request.operands[1]);
     let ty = Ty::new(numbers::compute_elem(x.dtype), 1);
-    let lanes = i64::from(request.target.vector_bytes / ty.elem.bytes());
+    let lanes = i64::from(request.config.target.vector_bytes / ty.elem.bytes());
     let malformed = |what: &str| Error::internal(format!("winograd_conv of {x} and {weights}: {what}"));
     let fixed = |dims: &[Dim]| -> Result<Vec<i64>> {
         let dims: Option<Vec<i64>> = dims.iter().map(Dim::as_const).collect();
@@ -90,7 +90,7 @@ pub(crate) fn winograd_conv(
     let units = [filters.unit(), filters.panel];
     let part = schedule::filtering::filter_part(request.config, problem, nest.planes, [channels, out], units);
     if let Some(columns) = part.columns {
-        nest.block = nest.even_blocks(schedule::filtering::waiting_block_bytes(request.target), 1);
+        nest.block = nest.even_blocks(schedule::filtering::waiting_block_bytes(&request.config.target), 1);
         nest.by_columns(k, &filters, [columns, part.channels]);
     } else {
         nest.block = nest.rows_of_tiles();
@@ -428,7 +428,7 @@ impl WinogradLoops<'_, '_> {
     /// Elements between planes of `channels` channels: not a multiple of a page, since such addresses share cache sets.
     fn plane(&self, channels: i64) -> i64 {
         let elements = self.block * self.axes[1].tiles * channels;
-        schedule::filtering::plane_bytes(self.request.target.machine, self.bytes(elements)) / self.bytes(1)
+        schedule::filtering::plane_bytes(self.request.config.target.machine, self.bytes(elements)) / self.bytes(1)
     }
 }
 

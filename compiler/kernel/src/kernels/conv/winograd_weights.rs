@@ -60,17 +60,26 @@ impl<'a, 'b> Filters<'a, 'b> {
         channels: i64,
         panel: i64,
     ) -> Filters<'a, 'b> {
-        let lanes = i64::from(request.target.vector_bytes / 4).min(1 << panel.trailing_zeros());
+        let lanes = i64::from(request.config.target.vector_bytes / 4).min(1 << panel.trailing_zeros());
         let taps = filterings.iter().map(|f| f.taps as i64).product::<i64>();
         let (decoded, to_panel) = match &source {
             Source::Memory { .. } => (None, panel),
             Source::Codes(w) => {
                 let decoded = e.scratch(k, Dim::from(4 * taps * w.coded.in_word() as i64 * lanes));
                 // 128-bit tiles are two vectors wide at most.
-                (Some(decoded), if request.target.vector_bytes == 16 { panel.min(2 * lanes) } else { panel })
+                (Some(decoded), if request.config.target.vector_bytes == 16 { panel.min(2 * lanes) } else { panel })
             }
         };
-        Filters { source, filterings, channels, panel, to_panel, lanes, machine: request.target.machine, decoded }
+        Filters {
+            source,
+            filterings,
+            channels,
+            panel,
+            to_panel,
+            lanes,
+            machine: request.config.target.machine,
+            decoded,
+        }
     }
 
     /// Channels are taken in multiples of this.

@@ -166,7 +166,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         let (left, right) = (request.operands[0].dtype, request.operands[1].dtype);
         let text = request.problem();
         let problem = Problem { text: &text, layer: request.layer };
-        let most = request.target.vector_bytes / numbers::compute_elem(left).bytes();
+        let most = request.config.target.vector_bytes / numbers::compute_elem(left).bytes();
         let columns = columns.as_const().and_then(|c| u64::try_from(c).ok());
         let (lanes, vectors) = match panels {
             Panels::Packed(panel) => {
@@ -176,13 +176,13 @@ impl<'a, 'b> Contraction<'a, 'b> {
             }
             Panels::Rows => (most, products::row_vectors(request.config, problem, most, columns)),
         };
-        let mut shape = products::tile(request.target, vectors);
+        let mut shape = products::tile(&request.config.target, vectors);
         let row_bytes = row_bytes.as_const().and_then(|b| u64::try_from(b).ok()).unwrap_or(products::ASSUMED_ROW_BYTES);
         let [rows, depth] = [count, depth].map(|d| d.as_const().and_then(|c| u64::try_from(c).ok()));
         let block = products::row_block(request.config, problem, shape, row_bytes, rows);
         let block = i64::try_from(block).unwrap_or(i64::MAX);
         let threads_rows = threads::shared_rows(
-            products::row_unit(request.target, shape),
+            products::row_unit(&request.config.target, shape),
             count.as_const(),
             columns.and_then(|c| i64::try_from(c).ok()),
             vectors * lanes,
@@ -190,9 +190,9 @@ impl<'a, 'b> Contraction<'a, 'b> {
         .filter(|_| request.config.threads > 1);
         let (by_rows, block) = (threads_rows.is_some(), threads_rows.map_or(block, |rows| rows.min(block)));
         shape.rows = products::tile_rows(request.config, problem, shape, depth, !is_blocked(count, block));
-        let by_lane = request.target.arch == mcc_targets::Arch::Aarch64 && left == DType::F32;
+        let by_lane = request.config.target.arch == mcc_targets::Arch::Aarch64 && left == DType::F32;
         let (taps, run) = (Vec::new(), Dim::ZERO);
-        let (count, one_size) = (count.clone(), request.target.vector_bytes == 16);
+        let (count, one_size) = (count.clone(), request.config.target.vector_bytes == 16);
         let mut c = Contraction {
             emit,
             left,
@@ -236,7 +236,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         let depth: Dim = self.taps.iter().map(|t| &t.count).product();
         let rounds = depth.as_const()? * (self.run.as_const()? / i64::from(self.tile.unroll));
         let rows = if self.blocked() { self.block } else { self.count.as_const()? };
-        Fetch::new(self.emit.request.target.machine, bytes, rows, shape.rows, rounds)
+        Fetch::new(self.emit.request.config.target.machine, bytes, rows, shape.rows, rounds)
     }
 
     /// Most rows of a block.
@@ -356,7 +356,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
     /// Rows of the tile for some vectors of columns: where all rows are one block, tiles of about equal size.
     fn rows_of(&self, vectors: u32) -> u32 {
         let full = self.one_size || vectors == self.tile.vectors;
-        let rows = if full { self.tile.rows } else { products::tile(self.emit.request.target, vectors).rows };
+        let rows = if full { self.tile.rows } else { products::tile(&self.emit.request.config.target, vectors).rows };
         match self.count.as_const().and_then(|c| u32::try_from(c).ok()) {
             Some(count) if count > 0 && !self.blocked() => count.div_ceil(count.div_ceil(rows)),
             _ => rows,

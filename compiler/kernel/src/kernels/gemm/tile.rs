@@ -112,7 +112,7 @@ impl Contraction<'_, '_> {
         let mut state = state.to_vec();
         // The weights of the next columns are fetched while these are in use.
         if let Some(next) = state.get_mut(sums + 1).filter(|_| count == i64::from(self.tile.unroll)) {
-            *next = fetch_lines(k, *next, step.fetched, self.emit.request.target.machine);
+            *next = fetch_lines(k, *next, step.fetched, self.emit.request.config.target.machine);
         }
         let left_at = |k: &mut Builder, row: usize, element: i64| {
             let from = k.at_index(step.rows[row], at, 1);

@@ -37,7 +37,7 @@ impl Masked {
             room: e.scratch(k, Dim::from(panel_bytes * i64::from(panels))),
             words: panel_bytes / i64::from(LANES),
             few,
-            unrolled: if e.request.target.expands_bytes() { schedule::int8::BITMASK_UNROLL } else { 1 },
+            unrolled: if e.request.config.target.expands_bytes() { schedule::int8::BITMASK_UNROLL } else { 1 },
         }
     }
 

@@ -51,7 +51,7 @@ pub(crate) fn dot_depthwise(
         padded: weights[3] as i64,
         steps,
         step,
-        tile: schedule::int8::depthwise_tile(request.target, window, strides[0], dense, width),
+        tile: schedule::int8::depthwise_tile(&request.config.target, window, strides[0], dense, width),
     };
     let zero = k.int(0);
     nest.outer(k, 0, e.operand(0), zero);
@@ -151,7 +151,7 @@ impl Int8DepthwiseLoops<'_, '_> {
 
     fn tile(&self, k: &mut Builder, spot: Spot) {
         let channels = self.spec.group as i64;
-        let mut lanes = i64::from(self.request.target.vector_bytes / 4);
+        let mut lanes = i64::from(self.request.config.target.vector_bytes / 4);
         while !k.has_masks() && lanes > channels {
             lanes /= 2;
         }

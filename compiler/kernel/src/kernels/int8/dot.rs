@@ -59,15 +59,15 @@ pub(crate) fn dot_conv(
     let panel_bytes = (taps * steps) as i64 * i64::from(panel) * 4;
     let block = match (masked, x.bytes().as_const(), count.as_const()) {
         // Weights are written out anew for each block.
-        (true, Some(bytes), Some(count)) if bytes <= int8::written_out_block_bytes(request.target) => count,
-        _ => int8::row_block(request.target, tile, run * taps as i64),
+        (true, Some(bytes), Some(count)) if bytes <= int8::written_out_block_bytes(&request.config.target) => count,
+        _ => int8::row_block(&request.config.target, tile, run * taps as i64),
     };
     let shared = threads::shared_rows(u64::from(tile.rows), count.as_const(), Some(columns), tile.vectors * lanes);
     let shared = shared.filter(|_| request.config.threads > 1);
     let nest = Int8Loops {
         e,
         kind: kind(x.dtype, &request.constants[if masked { 2 } else { 1 }]),
-        by_lane: request.target.arch == Arch::Aarch64,
+        by_lane: request.config.target.arch == Arch::Aarch64,
         tile,
         lanes,
         taps: taps_of
@@ -188,7 +188,7 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         panel: u32,
         sink: Val,
     ) -> Int8Loops<'a, 'b> {
-        let target = e.request.target;
+        let target = &e.request.config.target;
         let (tile, lanes) = tile_of(e.request.config, Problem::default(), panel, columns, count);
         Int8Loops {
             e,
@@ -316,7 +316,7 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
     fn fetch(&self, bytes: i64, rows: u32) -> Option<Fetch> {
         let (taps, all) = (self.taps.iter().map(|t| &t.count).product::<Dim>().as_const()?, self.count.as_const()?);
         let rounds = taps * (self.run / (4 * i64::from(self.tile.unroll)));
-        let machine = self.e.request.target.machine;
+        let machine = self.e.request.config.target.machine;
         if bytes <= self.ahead_bytes { Fetch::new(machine, bytes, all.min(self.block), rows, rounds) } else { None }
     }
 
@@ -332,7 +332,10 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         let ends = (k.as_int(first), k.as_int(last));
         let short = matches!(ends, (Some(first), Some(last)) if last - first < size);
         // A tile reads words of masks as vectors of columns.
-        if !self.e.request.target.expands_bytes() || self.lanes != bitmask::COLUMNS || self.panel != self.lanes || short
+        if !self.e.request.config.target.expands_bytes()
+            || self.lanes != bitmask::COLUMNS
+            || self.panel != self.lanes
+            || short
         {
             write(k);
             return (first, spot);

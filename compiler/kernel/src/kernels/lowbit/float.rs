@@ -18,7 +18,7 @@ pub(crate) fn product(request: &KernelRequest<'_>, w: &Weights<'_, '_>, k: &mut 
     for axis in (0..x.rank() - 1).rev() {
         steps[axis] = &steps[axis + 1] * &x.shape[axis + 1];
     }
-    let spread = request.target.vector_bytes == 16;
+    let spread = request.config.target.vector_bytes == 16;
     // 128-bit tiles are two vectors wide at most.
     let panel = if spread { w.panel.min(2 * w.lanes) } else { w.panel };
     let width = if spread { w.panel } else { w.panel.max(schedule::lowbit::MIN_GROUP_COLUMNS) };

@@ -42,7 +42,7 @@ pub(crate) fn fits(w: &Weights<'_, '_>) -> bool {
 
 /// `rows` rows, which follow one another.
 pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
-    let target = w.e.request.target;
+    let target = &w.e.request.config.target;
     let several = w.blocks > 1;
     let panel_vectors = w.panel / w.lanes;
     let mut tile = schedule::lowbit::row_tile(target, several, rows.as_const());
@@ -137,7 +137,7 @@ struct Written {
 
 impl Product<'_, '_, '_> {
     fn line_bytes(&self) -> i64 {
-        self.w.e.request.target.machine.line_bytes()
+        self.w.e.request.config.target.machine.line_bytes()
     }
 
     /// The rows of a block in register tiles: full ones, then smaller ones. Only the last block has a rest.
@@ -181,7 +181,7 @@ impl Product<'_, '_, '_> {
         if self.written.is_none()
             || tiles < MIN_FETCHING_TILES
             || !width.is_multiple_of(w.panel)
-            || w.e.request.target.vector_bytes == 16
+            || w.e.request.config.target.vector_bytes == 16
         {
             return Vec::new();
         }
@@ -335,7 +335,7 @@ impl Product<'_, '_, '_> {
         // Rows are the high digits, then the low ones.
         let place = |n: usize| from.offset + (n as i64 * self.digits.padded) as i32;
         // Where lanes are spread by instructions of their own, a round's digits are loaded once.
-        let by_lane = w.e.request.target.arch == Arch::Aarch64 && count * 4 == ROUND_ELEMENTS;
+        let by_lane = w.e.request.config.target.arch == Arch::Aarch64 && count * 4 == ROUND_ELEMENTS;
         let held: Vec<Val> = (0..if by_lane { 2 * rows as usize } else { 0 })
             .map(|n| k.load(Ty::new(Elem::I8, ROUND_ELEMENTS as u32), Addr { offset: place(n), ..from }))
             .collect();

@@ -33,7 +33,7 @@ pub(crate) fn lowbit_conv(
     let weights = Weights::new(request, e, coded, [p.taps(), p.out as i64])?;
     let point = p.kernel.iter().all(|&k| k == 1) && p.spec.strides.iter().all(|&s| s == 1);
     let rows: Dim = request.results[0].shape.split_last().map_or(Dim::ONE, |(_, rows)| rows.iter().product());
-    if point && request.target.has_byte_dot() && int8::fits(&weights) {
+    if point && request.config.target.has_byte_dot() && int8::fits(&weights) {
         int8::product(&weights, k, &rows);
     } else if point && rows.as_const().is_some_and(|r| r <= schedule::lowbit::MAX_ROWS_IN_REGISTERS) {
         few_rows(&weights, k, &rows);
@@ -112,7 +112,7 @@ impl<'a, 'b> Weights<'a, 'b> {
             scale: scales.dtype,
             zero: rest.filter(|&dtype| dtype != DType::F32),
             table: rest == Some(DType::F32),
-            lanes: (request.target.vector_bytes / 4).min(1 << panel.trailing_zeros()),
+            lanes: (request.config.target.vector_bytes / 4).min(1 << panel.trailing_zeros()),
         })
     }
 

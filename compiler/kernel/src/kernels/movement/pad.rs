@@ -64,7 +64,7 @@ impl Walk<'_> {
             let from = pointer_at(k, self.e.operand(0), from, self.size);
             let to = pointer_at(k, self.e.result(0), to, self.size);
             let bytes = k.mul_int(run, self.size as i64);
-            k.once(|k| copy_bytes(k, self.e.request.target.vector_bytes, to, from, bytes));
+            k.once(|k| copy_bytes(k, self.e.request.config.target.vector_bytes, to, from, bytes));
             return;
         }
         let inner = product(&out[axis + 1..]);
@@ -97,7 +97,7 @@ impl Walk<'_> {
         let to = pointer_at(k, self.e.result(0), index, self.size);
         let Some(value) = self.value else {
             let bytes = k.mul_int(count, self.size as i64);
-            zero_bytes(k, self.e.request.target.vector_bytes, to, bytes);
+            zero_bytes(k, self.e.request.config.target.vector_bytes, to, bytes);
             return;
         };
         let raw = raw_dtype(self.size);

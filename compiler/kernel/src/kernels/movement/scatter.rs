@@ -44,7 +44,7 @@ pub fn scatter_nd(e: &Emit<'_>, k: &mut Builder, reduction: ScatterReduction) ->
             let to = pointer_at(k, e.result(0), to, size);
             let from = pointer_at(k, e.operand(2), from, size);
             let bytes = k.mul_int(run, size as i64);
-            copy_bytes(k, e.request.target.vector_bytes, to, from, bytes);
+            copy_bytes(k, e.request.config.target.vector_bytes, to, from, bytes);
             return;
         }
         columns(k, zero, run, e.lanes(e.dtype(0)), |k, i, lanes| {

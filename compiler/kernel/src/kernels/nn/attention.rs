@@ -35,7 +35,7 @@ pub(crate) fn attention(
     let [q, keys, values, mask @ ..] = request.operands else { return Err(malformed()) };
     let [batch, queries, ..] = q.shape.as_slice() else { return Err(malformed()) };
     let (heads, groups) = (fixed(q, 2)?, fixed(keys, 2)?);
-    let lanes = request.target.vector_bytes / SIZE as u32;
+    let lanes = request.config.target.vector_bytes / SIZE as u32;
     let count = keys.shape[1].clone();
     let block = match count.as_const() {
         Some(n) if n > 0 => {
@@ -62,8 +62,8 @@ pub(crate) fn attention(
         queries: queries.clone(),
         mask: mask.first(),
         lanes,
-        products: Products { lanes, by_lane: request.target.arch == Arch::Aarch64 },
-        rows_of: &|vectors| schedule::products::tile(request.target, vectors).rows,
+        products: Products { lanes, by_lane: request.config.target.arch == Arch::Aarch64 },
+        rows_of: &|vectors| schedule::products::tile(&request.config.target, vectors).rows,
         padded,
         transposed: scratch(depth * row),
         scores: scratch(block * row),

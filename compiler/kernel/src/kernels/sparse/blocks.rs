@@ -28,7 +28,7 @@ pub(crate) fn block_conv(
     let malformed = || Error::internal(format!("block_conv of {x} and {values}"));
     let tile = values.shape.get(1).and_then(Dim::as_const).and_then(|t| u32::try_from(t).ok());
     let tile = tile.filter(|&t| t > 0).ok_or_else(malformed)?;
-    let lanes = (request.target.vector_bytes / WORD).min(1 << tile.trailing_zeros());
+    let lanes = (request.config.target.vector_bytes / WORD).min(1 << tile.trailing_zeros());
     let pixels = request.results[0].shape.split_last().ok_or_else(malformed)?.1;
     let strides = View::contiguous(&x.shape).strides;
     let axis = |axis: usize| {
@@ -53,11 +53,16 @@ pub(crate) fn block_conv(
     let channels = x.shape.last().and_then(Dim::as_const).ok_or_else(malformed)?;
     let row_bytes = kernel.iter().all(|&n| n == 1).then_some(channels * x.dtype.size() as i64);
     let known = row_bytes.and_then(|b| u64::try_from(b).ok());
-    let most =
-        schedule::blocks::tile(request.target, x.dtype != DType::F32, tile / lanes, [together, count(&columns)], known);
-    let line = request.target.machine.line_bytes();
-    let copied =
-        row_bytes.filter(|b| b % line == 0 && schedule::blocks::collide(request.target, column_bytes.into(), 1));
+    let most = schedule::blocks::tile(
+        &request.config.target,
+        x.dtype != DType::F32,
+        tile / lanes,
+        [together, count(&columns)],
+        known,
+    );
+    let line = request.config.target.machine.line_bytes();
+    let copied = row_bytes
+        .filter(|b| b % line == 0 && schedule::blocks::collide(&request.config.target, column_bytes.into(), 1));
     let room = copied.map(|bytes| e.scratch(k, Dim::from(i64::from(most[0] * most[1]) * (bytes + line))));
     let tiles = |axis: &Axis, most: u32| count(axis).map_or(i64::MAX >> 32, |n| n.div_ceil(most).into());
     let product = Product {
@@ -229,7 +234,7 @@ impl Product<'_, '_> {
     /// of the cache would have to hold.
     fn fetched(&self, k: &mut Builder, tile: &Tile) -> Tile {
         let windows = tile.windows.clone();
-        let line = self.e.request.target.machine.line_bytes();
+        let line = self.e.request.config.target.machine.line_bytes();
         let Some(bytes) = self.row_bytes else { return Tile { base: tile.base, windows } };
         let (zero, end) = (k.int(0), k.int(bytes));
         let Some(room) = self.room else {
@@ -242,7 +247,7 @@ impl Product<'_, '_> {
             return Tile { base: tile.base, windows };
         };
         let apart = (bytes + line) as i32;
-        let piece = Ty::new(Elem::I32, self.e.request.target.vector_bytes / WORD);
+        let piece = Ty::new(Elem::I32, self.e.request.config.target.vector_bytes / WORD);
         k.for_each(zero, end, line, |k, byte| {
             let (from, to) = (k.at_index(tile.base, byte, 1), k.at_index(room, byte, 1));
             for (i, &(_, offset)) in windows.iter().enumerate() {

@@ -44,9 +44,9 @@ pub(super) fn sparse_conv(
     let in_words = |elements: &Dim| elements.floor_div(&Dim::from(Staging::elements(x.dtype)));
     let channels = channels / Staging::elements(x.dtype) as i64;
     let span = i64::try_from(staging.span).map_err(|_| malformed())?;
-    let lanes = i64::from(request.target.vector_bytes / 4).min(span);
+    let lanes = i64::from(request.config.target.vector_bytes / 4).min(span);
     let vectors = i64::from(schedule::sparse::vectors(
-        request.target,
+        &request.config.target,
         kind.is_some(),
         (span / lanes) as u32,
         staging.abreast as u32,

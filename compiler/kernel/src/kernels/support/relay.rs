@@ -12,7 +12,7 @@ impl Emit<'_> {
     pub fn lanes(&self, dtype: DType) -> u32 {
         match numbers::compute_elem(dtype) {
             Elem::I64 => 1,
-            elem => (self.request.target.vector_bytes / elem.bytes()).max(1),
+            elem => (self.request.config.target.vector_bytes / elem.bytes()).max(1),
         }
     }
 
@@ -42,7 +42,7 @@ impl Emit<'_> {
             let index = self.index_of(k, row, col);
             let to = pointer_at(k, self.result(0), index, size);
             let bytes = k.mul_int(count, size as i64);
-            copy_bytes(k, self.request.target.vector_bytes, to, from, bytes);
+            copy_bytes(k, self.request.config.target.vector_bytes, to, from, bytes);
             return;
         }
         let zero = k.int(0);

@@ -1,6 +1,6 @@
 //! What a kernel is asked for: an operation, its types and constants, where operands and results are in memory, the machine.
 
-use mcc_targets::{Config, Target};
+use mcc_targets::Config;
 
 use crate::view::View;
 use mcc_ir::{Dim, Error, Layout, Op, Packed, Result, Tensor, TensorType, WeightFormat, text};
@@ -17,9 +17,7 @@ pub struct KernelRequest<'a> {
     pub results: &'a [TensorType],
     /// Where they are in larger buffers.
     pub places: &'a Places,
-    /// The machine.
-    pub target: &'a Target,
-    /// What is wanted of the code, for schedules.
+    /// The machine, and what is wanted of the code.
     pub config: &'a Config,
     /// Label of the operation.
     pub layer: &'a str,

@@ -122,7 +122,7 @@ impl<'a, 'b> Walk<'a, 'b> {
     fn gather(&self, k: &mut Builder, first: Val, count: Val) {
         let (zero, width) = (k.int(0), k.dim(&self.e.shape(0)[1]));
         let (used, size) = (k.int(self.forest.features.into()), self.elem.bytes());
-        let lanes = self.e.request.target.vector_bytes / size;
+        let lanes = self.e.request.config.target.vector_bytes / size;
         k.for_each(zero, count, 1, |k, r| {
             let row = k.add(first, r);
             let from = k.mul(row, width);

@@ -39,7 +39,7 @@ impl Int8Loops<'_, '_> {
     /// full vectors of bytes.
     fn shares_leaves(&self, spot: &Spot) -> bool {
         let whole = spot.columns.min(self.width()) == spot.vectors * self.lanes;
-        whole && self.e.request.target.vector_bytes == 32 && self.lanes == 8 && spot.vectors <= 2
+        whole && self.e.request.config.target.vector_bytes == 32 && self.lanes == 8 && spot.vectors <= 2
     }
 
     /// Stores sums as they are.
@@ -96,7 +96,7 @@ impl Int8Loops<'_, '_> {
             });
             // The weights of the next columns are fetched while these are in use.
             let (state, next) = state.split_at(state.len() - fetched.len());
-            let machine = self.e.request.target.machine;
+            let machine = self.e.request.config.target.machine;
             let next = next.iter().zip(&fetched).map(|(&next, f)| fetch_lines(k, next, f.lines, machine));
             let next: Vec<Val> = next.collect();
             let mut state = self.steps(k, state, vectors, self.tile.unroll, |k, row, step| match &held {

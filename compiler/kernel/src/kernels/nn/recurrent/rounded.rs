@@ -40,7 +40,7 @@ impl ByteProduct {
         gates: Val,
     ) -> (ByteProduct, Int8Loops<'a, 'b>) {
         let ByteShape { batch, depth, columns, panel } = shape;
-        let signed = schedule::int8::takes_signed(e.request.target);
+        let signed = schedule::int8::takes_signed(&e.request.config.target);
         let kind = dot::kind(if signed { DType::I8 } else { DType::U8 }, &e.request.constants[1]);
         let lifts = e.scratch(k, batch * &Dim::from(4i64));
         let sums = e.scratch(k, Dim::from(4 * columns));
