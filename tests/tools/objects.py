@@ -16,7 +16,7 @@ import sys
 import tempfile
 
 #: How each model is compiled. `native` is not among them, so that results can be compared between machines.
-WAYS = [[], ["--cpu", "native"], ["--cpu", "x86-64-v2"], ["--cpu", "x86-64-v3", "--threads", "2"],
+WAYS = [[], ["--cpu", "native"], ["--cpu", "x86-64-v2"], ["--cpu", "x86-64-v3", "--threads=2"],
         ["--cpu", "sapphirerapids", "-O0"], ["--target", "aarch64-linux-gnu", "--cpu", "generic"],
         ["--target", "aarch64-linux-gnu", "--cpu", "generic,+dotprod"]]
 
