@@ -103,17 +103,17 @@ const TABLE: &[Sample] = table! {
         ("f32[1, 4, 5, 5]", "f32[6, 2, 2, 2]", "f32[6]") -> "f32[1, 6, 3, 4]";
     "packed_conv {strides=[1], dilations=[1], pads=[(0, 0)], group=2, layout=channels_last, kernel=[3], out=6}"
         ("f32[1, 5, 4]", "f32[2, 1, 3, 2, 4]") -> "f32[1, 3, 6]";
-    "dot_conv {strides=[1], dilations=[2], pads=[(0, 0)], group=2, layout=channels_last, kernel=[2], out=6, \
+    "int8_conv {strides=[1], dilations=[2], pads=[(0, 0)], group=2, layout=channels_last, kernel=[2], out=6, \
      bitmask=false}"
         ("u8[1, 5, 10]", "i8[2, 1, 2, 2, 4, 4]") -> "i32[1, 3, 6]";
-    "dot_conv {strides=[2, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, kernel=[2, \
+    "int8_conv {strides=[2, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, kernel=[2, \
      3], out=5, bitmask=false}" ("i8[1, 5, 6, 3]", "i8[1, 2, 2, 3, 4, 4]") -> "i32[1, 2, 4, 5]";
-    "dot_depthwise {strides=[2, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=3, layout=channels_last, \
+    "int8_depthwise {strides=[2, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=3, layout=channels_last, \
      kernel=[4, 2], out=3}"
         ("u8[1, 9, 4, 3]", "i8[1, 1, 2, 8, 4]") -> "i32[1, 3, 3, 3]";
-    "dot_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5, bitmask=false}"
+    "int8_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5, bitmask=false}"
         ("u8[2, 3, 22]", "i8[1, 1, 1, 6, 8, 4]") -> "i32[2, 3, 5]";
-    "dot_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5, bitmask=true}"
+    "int8_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5, bitmask=true}"
         ("u8[2, 3, 22]", "i64[1, 1, 1, 6, 1]", "i8[80]", "i32[1]") -> "i32[2, 3, 5]";
     "sparse_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=2, lines=1, \
      pitch=1, span=1, phase=1, aligned=false, abreast=4, shared=1, block=4, depth=5, stored=channels_last}"
@@ -124,11 +124,11 @@ const TABLE: &[Sample] = table! {
     "sparse_conv {strides=[1, 1], dilations=[1, 1], pads=[(1, 1), (0, 1)], group=1, layout=channels_last, \
      kernel=[3, 2], out=2, lines=4, pitch=6, span=32, phase=48, aligned=false, abreast=4, shared=2, block=4, depth=8, stored=channels_first}"
         ("f32[1, 4, 5, 2]", "i32[2]", "u8[4]", "i32[2]", "f32[4]") -> "f32[1, 2, 4, 5]";
-    "coded_conv {strides=[2, 1], dilations=[1, 2], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, kernel=[2, \
+    "lowbit_conv {strides=[2, 1], dilations=[1, 2], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, kernel=[2, \
      3], out=5, bits=8, block=16}" ("f32[1, 5, 7, 3]", "i32[2, 5, 4]", "f32[2, 2, 4]") -> "f32[1, 2, 3, 5]";
-    "coded_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5, bits=4, block=16}"
+    "lowbit_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5, bits=4, block=16}"
         ("f32[2, 3, 22]", "i32[1, 3, 8]", "f32[1, 2, 8]", "f32[16]") -> "f32[2, 3, 5]";
-    "coded_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5, bits=4, block=16}"
+    "lowbit_conv {strides=[], dilations=[], pads=[], group=1, layout=channels_last, kernel=[], out=5, bits=4, block=16}"
         ("f32[2, 3, 22]", "i32[1, 3, 8]", "f16[1, 2, 8]", "i8[1, 2, 8]") -> "f32[2, 3, 5]";
     "winograd_conv {strides=[1, 1], dilations=[1, 1], pads=[(0, 0), (0, 0)], group=1, layout=channels_last, \
      kernel=[3, 3], out=8, tile=[2, 2], size=[3, 2], filters=transformed}"

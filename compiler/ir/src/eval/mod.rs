@@ -6,13 +6,13 @@
 
 mod attention;
 mod blocks;
-mod coded;
 mod conv;
-mod dot;
 mod elementwise;
 mod gather;
 mod graph;
 mod index;
+mod int8;
+mod lowbit;
 mod math;
 mod matmul;
 mod movement;

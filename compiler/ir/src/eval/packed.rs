@@ -1,6 +1,6 @@
 //! Products and convolutions with packed weights.
 
-use super::{blocks, coded, conv, dot, sparse, winograd};
+use super::{blocks, conv, int8, lowbit, sparse, winograd};
 use crate::Result;
 use crate::{Packed, Tensor, WeightFormat, unmask_bytes};
 
@@ -9,14 +9,14 @@ pub(super) fn packed(p: &Packed, x: &[Tensor], result: &[usize]) -> Result<Tenso
     match weights {
         WeightFormat::Dense => conv::packed_conv(&x[0], &x[1], spec, *out, result),
         WeightFormat::Depthwise => conv::depthwise_conv(&x[0], &x[1], spec, result),
-        WeightFormat::Int8 { bitmask: false } => dot::dot_conv(&x[0], &x[1], spec, kernel, *out, result),
+        WeightFormat::Int8 { bitmask: false } => int8::int8_conv(&x[0], &x[1], spec, kernel, *out, result),
         WeightFormat::Int8 { bitmask: true } => {
-            dot::dot_conv(&x[0], &unmask_bytes(&x[1], &x[2], &x[3])?, spec, kernel, *out, result)
+            int8::int8_conv(&x[0], &unmask_bytes(&x[1], &x[2], &x[3])?, spec, kernel, *out, result)
         }
-        WeightFormat::Int8Depthwise => dot::dot_depthwise(&x[0], &x[1], spec, kernel, result),
+        WeightFormat::Int8Depthwise => int8::int8_depthwise(&x[0], &x[1], spec, kernel, result),
         WeightFormat::Blocks => blocks::block_conv(x, spec, kernel, *out, result),
         WeightFormat::NonZeros { staging, stored } => sparse::sparse_conv(x, spec, kernel, staging, result, *stored),
-        WeightFormat::LowBit(format) => coded::coded_conv(p, *format, x, result),
+        WeightFormat::LowBit(format) => lowbit::lowbit_conv(p, *format, x, result),
         WeightFormat::Filtered { tile, filters, .. } => {
             winograd::winograd_conv(x, *filters, [tile, kernel, &spec.dilations], result)
         }

@@ -107,11 +107,11 @@ impl WeightFormat {
         match self {
             WeightFormat::Dense => "packed_conv",
             WeightFormat::Depthwise => "depthwise_conv",
-            WeightFormat::Int8 { .. } => "dot_conv",
-            WeightFormat::Int8Depthwise => "dot_depthwise",
+            WeightFormat::Int8 { .. } => "int8_conv",
+            WeightFormat::Int8Depthwise => "int8_depthwise",
             WeightFormat::Blocks => "block_conv",
             WeightFormat::NonZeros { .. } => "sparse_conv",
-            WeightFormat::LowBit(_) => "coded_conv",
+            WeightFormat::LowBit(_) => "lowbit_conv",
             WeightFormat::Filtered { .. } => "winograd_conv",
         }
     }

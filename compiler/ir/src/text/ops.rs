@@ -187,11 +187,11 @@ variants! {
     {
         "packed_conv" Dense;
         "depthwise_conv" Depthwise;
-        "dot_conv" Int8 { bitmask };
-        "dot_depthwise" Int8Depthwise;
+        "int8_conv" Int8 { bitmask };
+        "int8_depthwise" Int8Depthwise;
         "block_conv" Blocks;
         "sparse_conv" NonZeros { @staging, stored };
-        "coded_conv" LowBit(@format);
+        "lowbit_conv" LowBit(@format);
         "winograd_conv" Filtered { tile, size, filters };
     }
     {}

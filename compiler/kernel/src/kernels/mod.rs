@@ -151,8 +151,8 @@ fn packed(request: &KernelRequest<'_>, p: &Packed, e: &Emit<'_>, k: &mut Builder
     match weights {
         WeightFormat::Dense => gemm::packed::packed_conv(request, e, k, spec, *out),
         WeightFormat::Depthwise => conv::depthwise::depthwise_conv(request, e, k, spec),
-        WeightFormat::Int8 { .. } => int8::dot::dot_conv(request, e, k, spec, kernel, *out),
-        WeightFormat::Int8Depthwise => int8::depthwise::dot_depthwise(request, e, k, spec, kernel),
+        WeightFormat::Int8 { .. } => int8::dot::int8_conv(request, e, k, spec, kernel, *out),
+        WeightFormat::Int8Depthwise => int8::depthwise::int8_depthwise(request, e, k, spec, kernel),
         WeightFormat::Blocks => sparse::blocks::block_conv(request, e, k, spec, kernel, *out),
         WeightFormat::NonZeros { staging, stored } => sparse::sparse_conv(request, e, k, p, staging, *stored),
         WeightFormat::LowBit(coded) => lowbit::lowbit_conv(request, e, k, p, *coded),

@@ -32,7 +32,7 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
         }
         let (layer, dense) = (graph.label(node).to_string(), packed.data().len());
         let decide = |graph: &mut Graph, form: &str, reason: String| {
-            graph.decide(Decision::new(&layer, Subject::Weights, "dot_conv", form, reason).zeros(zeros));
+            graph.decide(Decision::new(&layer, Subject::Weights, "int8_conv", form, reason).zeros(zeros));
         };
         let Some([masks, values, heads]) = (if spec.group == 1 { mask_bytes(&packed)? } else { None }) else {
             decide(graph, "dense bytes", "too few columns to fill words of bits, or a grouped convolution".to_string());

@@ -61,7 +61,7 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
         let reason = format!("{:.1} % of the blocks are not zero", 100.0 * share);
         let form = format!("{BLOCK_BYTES}x{tile} blocks of bytes");
         let label = graph.label(node).to_string();
-        let decision = Decision::new(&label, Subject::Weights, "dot_conv", form, reason);
+        let decision = Decision::new(&label, Subject::Weights, "int8_conv", form, reason);
         graph.decide(decision.zeros(zeros).gain(costs.dense / costs.blocks));
         let heads = graph.constant(Tensor::from_i64s(DType::I32, vec![heads.len()], &heads)?);
         let values = graph.constant(Tensor::new(DType::I8, vec![met.len(), tile, BLOCK_BYTES], values.into())?);

@@ -28,7 +28,7 @@ pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
         let decision = Decision::new(
             &label,
             Subject::Weights,
-            "dot_conv",
+            "int8_conv",
             "words that are not zero",
             predicted_times(&costs, candidate.plan.shared.shared),
         );

@@ -17,7 +17,7 @@ use crate::kir::{Bin, Builder, DotKind, Elem, Ty, Val};
 use mcc_ir::{ConvSpec, Dim, Error, Result};
 
 /// `(x: channels last, packed: [lines, quads, columns, lanes, 4])`.
-pub(crate) fn dot_depthwise(
+pub(crate) fn int8_depthwise(
     request: &KernelRequest<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
@@ -25,7 +25,7 @@ pub(crate) fn dot_depthwise(
     kernel: &[i64],
 ) -> Result<()> {
     let (x, packed, y) = (&request.operands[0], &request.operands[1], &request.results[0]);
-    let malformed = || Error::internal(format!("dot_depthwise of {x} and {packed}"));
+    let malformed = || Error::internal(format!("int8_depthwise of {x} and {packed}"));
     let weights = packed.fixed_shape().filter(|w| w.len() == 5 && !kernel.is_empty()).ok_or_else(malformed)?;
     let (mut spec, mut kernel, mut shape, mut steps) = (spec.clone(), kernel.to_vec(), y.shape.clone(), e.strides(0));
     if kernel.len() == 1 {

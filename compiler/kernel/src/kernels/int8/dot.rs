@@ -22,7 +22,7 @@ use crate::kir::{Bin, Builder, Cmp, DotKind, Val};
 use mcc_ir::{ConvSpec, DType, Dim, Error, Result, Tensor};
 
 /// `(x: channels last, packed: [group, panels, taps, steps, panel, 4])`, or masks, values and heads instead.
-pub(crate) fn dot_conv(
+pub(crate) fn int8_conv(
     request: &KernelRequest<'_>,
     e: &Emit<'_>,
     k: &mut Builder,
@@ -33,7 +33,7 @@ pub(crate) fn dot_conv(
     let (x, packed, y) = (&request.operands[0], &request.operands[1], &request.results[0]);
     let masked = request.operands.len() > 2;
     let axes = kernel.len();
-    let malformed = || Error::internal(format!("dot_conv of {x} and {packed}"));
+    let malformed = || Error::internal(format!("int8_conv of {x} and {packed}"));
     let channels = x.shape.last().and_then(Dim::as_const).ok_or_else(malformed)? / spec.group as i64;
     let weights = packed.fixed_shape().ok_or_else(malformed)?;
     let (panels, taps, steps, panel) = match *weights.as_slice() {

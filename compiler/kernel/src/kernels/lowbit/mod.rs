@@ -93,7 +93,7 @@ impl<'a, 'b> Weights<'a, 'b> {
         [taps, out]: [i64; 2],
     ) -> Result<Weights<'a, 'b>> {
         let (x, codes, scales) = (&request.operands[0], &request.operands[1], &request.operands[2]);
-        let malformed = || Error::internal(format!("coded_conv of {x} and {codes} with {scales}"));
+        let malformed = || Error::internal(format!("lowbit_conv of {x} and {codes} with {scales}"));
         let channels = x.shape.last().and_then(Dim::as_const).ok_or_else(malformed)?;
         let (codes, blocks) = (codes.fixed_shape().ok_or_else(malformed)?, scales.fixed_shape().ok_or_else(malformed)?);
         let (&[_, words, panel], &[_, blocks, _]) = (codes.as_slice(), blocks.as_slice()) else {

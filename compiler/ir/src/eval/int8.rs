@@ -4,7 +4,7 @@ use super::{conv, elementwise};
 use crate::Result;
 use crate::{ConvSpec, DType, Dim, Tensor, planes};
 
-pub(super) fn dot_conv(
+pub(super) fn int8_conv(
     x: &Tensor,
     packed: &Tensor,
     spec: &ConvSpec,
@@ -64,7 +64,7 @@ pub(super) fn dot_conv(
     Tensor::from_i64s(DType::I32, result.to_vec(), &values)
 }
 
-pub(super) fn dot_depthwise(
+pub(super) fn int8_depthwise(
     x: &Tensor,
     packed: &Tensor,
     spec: &ConvSpec,

@@ -4,7 +4,7 @@ use super::{conv, matmul, movement};
 use crate::{Error, Result};
 use crate::{LowBit, Packed, Tensor};
 
-pub(super) fn coded_conv(p: &Packed, coded: LowBit, operands: &[Tensor], result: &[usize]) -> Result<Tensor> {
+pub(super) fn lowbit_conv(p: &Packed, coded: LowBit, operands: &[Tensor], result: &[usize]) -> Result<Tensor> {
     let (Packed { spec, kernel, out, .. }, [x, codes, scales, rest @ ..]) = (p, operands) else {
         return Err(Error::internal("a coded convolution has three operands"));
     };
