@@ -2,41 +2,42 @@
 //!
 //! Buffers of constant size are placed greedily, each at the lowest offset where it overlaps no buffer that lives at the
 //! same time (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020, who take the
-//! largest first). No order is best for every graph, so that several are tried. Buffers of symbolic size follow in slots: a slot is handed on when its owner dies.
+//! largest first). No order is best for every graph, so several are tried. Buffers of symbolic size follow in slots:
+//! when the owner of a slot dies, another buffer takes the slot.
 //!
-//! Steps are a tree, and lifetimes are intervals of its steps in the order of the listing. For branches that is exact: of
-//! two branches one runs, so that what lives in the one alone may lie where the other one's buffers do, and what lives across
-//! both covers both. A loop will have to stretch lives before it hands them over: what is made before the loop and read in
-//! it lives to the loop's end, and what one round leaves to the next lives through all of it.
+//! Steps form a tree; lifetimes are intervals of its steps in listing order. For branches that is exact: only one of
+//! two branches runs, so buffers live in one branch alone may share memory with the other's, and buffers live across
+//! both cover both. A loop will have to extend lifetimes: a value made before the loop and read in it lives to the
+//! loop's end, and a value passed from one round to the next lives through the whole loop.
 
 use std::collections::BTreeMap;
 
 use super::program::ALIGN;
 use mcc_ir::{Dim, bounds};
 
-/// A buffer's need: bytes, and the first and last step (inclusive) of its life.
+/// The requirements of a buffer: bytes, and the first and last step (inclusive) of its lifetime.
 #[derive(Debug, Clone)]
 pub struct Lifetime {
     /// Size.
     pub bytes: Dim,
-    /// Step that writes it first.
+    /// The step that first writes it.
     pub first: usize,
-    /// Last step that touches it.
+    /// The last step that accesses it.
     pub last: usize,
 }
 
-/// Where everything lies.
+/// The layout of the arena.
 #[derive(Debug, Clone)]
 pub struct ArenaPlan {
     /// Byte offset of each buffer, a multiple of [`ALIGN`].
     pub offsets: Vec<Dim>,
     /// Size of the arena.
     pub bytes: Dim,
-    /// Largest sum of constant-size buffers that live at once.
+    /// Largest sum of constant-size buffers that are live at once.
     pub live: Dim,
 }
 
-/// Places buffers.
+/// Assigns an offset to each buffer.
 pub fn plan(buffers: &[Lifetime]) -> ArenaPlan {
     let mut offsets = vec![Dim::ZERO; buffers.len()];
     let mut fixed: Vec<(usize, i64)> = Vec::new();
@@ -56,7 +57,7 @@ pub fn plan(buffers: &[Lifetime]) -> ArenaPlan {
     ArenaPlan { offsets, bytes, live: Dim::from(live) }
 }
 
-/// What buffers may be sorted by before they are placed, given their size; the smallest comes first.
+/// Sort keys for buffers of a given size; buffers are placed in ascending order.
 const ORDERS: &[fn(&Lifetime, i64) -> (i64, i64)] = &[
     |b, bytes| (-bytes, b.first as i64),
     |b, bytes| (-bytes.saturating_mul((b.last - b.first + 1) as i64), b.first as i64),
@@ -65,16 +66,16 @@ const ORDERS: &[fn(&Lifetime, i64) -> (i64, i64)] = &[
     |b, bytes| (-(b.last as i64), -bytes),
 ];
 
-/// How often a buffer that sticks out may be put first.
+/// How many times a buffer that extends too far may be moved to the front of the order.
 const ATTEMPTS: u64 = 32;
 
-/// Pairs of buffers that live at the same time, looked at in all: large graphs get fewer attempts.
+/// Limit on visited pairs of buffers that live at the same time: large graphs get fewer attempts.
 const WORK: u64 = 200_000_000;
 
-/// Memory that buffers take, and the offset of each, in the order of the buffers of constant size.
+/// The memory used, and the offset of each buffer of constant size, in order.
 type Placement = (i64, Vec<i64>);
 
-/// Places the buffers of constant size: by the best of the orders that there is time for.
+/// Places the buffers of constant size, using the best of the orders that the budget allows.
 fn place_fixed(buffers: &[Lifetime], fixed: &[(usize, i64)], live: i64) -> Placement {
     let Some(neighbours) = Neighbours::of(buffers, fixed) else { return in_time(buffers, fixed) };
     let attempts = WORK / neighbours.work().max(1);
@@ -84,14 +85,14 @@ fn place_fixed(buffers: &[Lifetime], fixed: &[(usize, i64)], live: i64) -> Place
     placements.min_by_key(|p| p.0).unwrap_or_default()
 }
 
-/// For each buffer of constant size those that live at the same time, all in one list.
+/// For each buffer of constant size, those that are live at the same time, in one list.
 struct Neighbours {
     starts: Vec<usize>,
     list: Vec<u32>,
 }
 
 impl Neighbours {
-    /// `None` when they are too many to list.
+    /// `None` if there are too many to list.
     fn of(buffers: &[Lifetime], fixed: &[(usize, i64)]) -> Option<Neighbours> {
         const MOST: usize = 16 << 20;
         let mut by_start: Vec<usize> = (0..fixed.len()).collect();
@@ -128,29 +129,29 @@ impl Neighbours {
         &self.list[self.starts[i]..self.starts[i + 1]]
     }
 
-    /// What placing all buffers once costs.
+    /// The cost of placing all buffers once.
     fn work(&self) -> u64 {
         (self.starts.len() + self.list.len()) as u64
     }
 }
 
-/// Places buffers in the order in which their lives start, each into the lowest gap of what is free then.
+/// Places buffers in order of their first step, each into the lowest gap that is free then.
 fn in_time(buffers: &[Lifetime], fixed: &[(usize, i64)]) -> Placement {
     let mut events: Vec<(usize, bool, usize)> = Vec::with_capacity(2 * fixed.len());
     for (i, &(n, _)) in fixed.iter().enumerate() {
         events.push((buffers[n].first, true, i));
-        // What is free behind a step comes before what starts at the next one.
+        // Buffers are freed after their last step, before those of the next step are placed.
         events.push((buffers[n].last + 1, false, i));
     }
     events.sort_unstable();
     let (mut offsets, mut top) = (vec![0; fixed.len()], 0);
-    // Gaps by offset; what lies behind the last one is free to the end.
+    // Gaps by offset; the memory after the last buffer is one gap without an end.
     let mut free: BTreeMap<i64, i64> = BTreeMap::from([(0, 1 << 62)]);
     for (_, starts, i) in events {
         let bytes = fixed[i].1;
         if starts {
             let gap = free.iter().find(|(_, size)| **size >= bytes).map(|(&at, &size)| (at, size));
-            // There is no such memory: the arena's size says so.
+            // No gap is large enough: the returned arena size reports that.
             let Some((at, size)) = gap else { return (i64::MAX, offsets) };
             free.remove(&at);
             if size > bytes {
@@ -173,8 +174,8 @@ fn in_time(buffers: &[Lifetime], fixed: &[(usize, i64)]) -> Placement {
     (top, offsets)
 }
 
-/// Places buffers of constant size in an order, then again with the buffer that reached furthest put first, as long
-/// as more memory is taken than lives at once. Gives the best placement.
+/// Places buffers of constant size in an order, then again with the buffer that reached furthest moved to the front, as
+/// long as the arena is larger than the live bytes. Returns the best placement.
 fn search(
     buffers: &[Lifetime],
     fixed: &[(usize, i64)],
@@ -200,7 +201,7 @@ fn search(
     best
 }
 
-/// Places buffers in the order given.
+/// Places buffers in the given order.
 fn place(fixed: &[(usize, i64)], order: &[usize], neighbours: &Neighbours) -> Placement {
     const NOWHERE: i64 = -1;
     let (mut offsets, mut top, mut taken) = (vec![NOWHERE; fixed.len()], 0, Vec::new());
@@ -225,7 +226,7 @@ fn overlap(a: &Lifetime, b: &Lifetime) -> bool {
     a.first <= b.last && b.first <= a.last
 }
 
-/// The lowest offset for so many bytes, beside those that are taken: offsets, sorted, and bytes.
+/// The lowest offset for `bytes` bytes that avoids the taken ranges (offset and bytes, sorted).
 fn lowest_gap(taken: &[(i64, i64)], bytes: i64) -> i64 {
     let mut offset = 0i64;
     for &(start, size) in taken {

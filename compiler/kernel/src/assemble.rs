@@ -1,4 +1,4 @@
-//! The last step of lowering: places in the arena, and the program.
+//! The last step of lowering: assigns places in the arena and builds the program.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -7,7 +7,7 @@ use super::{Arg, Buffer, Lowering, Planned, arena, kir, names, requirements};
 use mcc_ir::{Dim, Error, Result, Sym};
 
 impl Lowering<'_> {
-    /// Gives every buffer its place.
+    /// Assigns every buffer its place.
     pub(super) fn finish(self, name: &str) -> Result<Program> {
         let owner = |mut id: usize| {
             while let Some(&over) = self.made.shared.get(&id) {
@@ -79,7 +79,7 @@ impl Lowering<'_> {
 }
 
 impl Lowering<'_> {
-    /// Steps with their buffers' places.
+    /// Steps with the places of their buffers.
     fn placed(&self, steps: &[Planned], place: &dyn Fn(&Buffer) -> Place) -> Vec<Step> {
         let place_of = |arg: &Arg| match place(&arg.buffer) {
             Place::Arena(offset) => Place::Arena(&offset + &arg.offset),

@@ -1,5 +1,5 @@
-//! Regions become steps within a step. What a region takes and gives lies in the buffers of the graph around it, so that nothing
-//! is copied but what it passes through.
+//! Regions become steps within a step. A region's inputs and outputs use the buffers of the outer graph, so only values
+//! that it passes through are copied.
 
 use super::{Buffer, Lowering, Planned, Ports};
 use mcc_ir::{Error, Graph, If, NodeId, Result, Sym, Value};
@@ -42,7 +42,7 @@ impl<'a> Lowering<'a> {
         done.map(|()| inner.steps)
     }
 
-    /// The buffer that holds a value, all of it and in order.
+    /// The buffer that holds a value and nothing else, contiguously.
     fn whole(&mut self, value: Value) -> Result<Buffer> {
         let (base, view) = self.grouping.operand(self.graph, value, &self.placements)?;
         if !view.is_contiguous(&self.graph.ty(value).shape) {
@@ -51,13 +51,13 @@ impl<'a> Lowering<'a> {
         self.buffer(base)
     }
 
-    /// The number of a symbol.
+    /// The index of a symbol.
     pub(super) fn symbol(&self, name: &Sym) -> Result<usize> {
         let symbol = self.made.symbols.iter().position(|s| s.name == *name);
         symbol.ok_or_else(|| Error::internal(format!("dimension {name} has no symbol")))
     }
 
-    /// What is required of a symbol that was bound just now.
+    /// Adds the checks on a symbol that was just bound.
     pub(super) fn require_after(&mut self, symbol: usize) {
         if let Some(checks) = self.required.remove(&symbol) {
             self.steps.push(Planned::Require(checks));

@@ -1,4 +1,4 @@
-//! Buffers of a graph being lowered: which one a value has, and how long it lives.
+//! Buffers of a graph being lowered: the buffer of each value, and its lifetime.
 
 use super::arena::Lifetime;
 use super::plan::Placement;
@@ -26,7 +26,7 @@ impl Lowering<'_> {
         Ok(Buffer::Constant(id))
     }
 
-    /// Where the next step's result 0 goes, and how it lies there unless in order.
+    /// The destination of the next step's result 0, and its view unless it is contiguous.
     pub(super) fn result(&mut self, value: Value, over: Option<usize>) -> Result<(Arg, Option<View>)> {
         let graph = self.graph;
         let Some(Placement { root, view, .. }) = self.placements.get(&value).cloned() else {
@@ -39,14 +39,14 @@ impl Lowering<'_> {
         Ok((arg, place))
     }
 
-    /// A pointer to where a value's elements begin in the buffer that holds it, and the rest of its view.
+    /// A pointer to the first element of a value in its buffer, and the rest of its view.
     pub(super) fn arg_of(&mut self, value: Value, view: View, size: usize) -> Result<(Arg, View)> {
         let buffer = self.buffer(value)?;
         Ok(self.arg(buffer, view, size))
     }
 
-    /// A pointer to where a view's elements of `size` bytes begin, as far as a pointer can tell, and the rest of the view.
-    /// Pointers keep to what symbols are before any step: what a step binds is the kernels' business.
+    /// A pointer to a view's first element (of `size` bytes), as far as it is known, and the rest of the view. Pointers
+    /// only use symbols known before any step; kernels add the offsets that depend on symbols bound by steps.
     fn arg(&self, buffer: Buffer, mut view: View, size: usize) -> (Arg, View) {
         let mut arg = Arg::from(buffer);
         let late = view.offset.symbols().iter().any(|s| program::binds_late(s, &self.made.symbols));
@@ -73,7 +73,7 @@ impl Lowering<'_> {
         Ok(Buffer::Arena(id))
     }
 
-    /// Memory for the next step's own use, for each of the threads that may share it.
+    /// Scratch memory of the next step, one buffer per thread that may share it.
     pub(super) fn add_scratch(&mut self, args: &mut Vec<Arg>, sizes: &[Dim], threads: u32) {
         let unit = Dim::from(program::ALIGN);
         for bytes in sizes {
@@ -90,7 +90,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// The next step uses a buffer.
+    /// Extends a buffer's lifetime to the next step.
     pub(super) fn touch(&mut self, buffer: Buffer) {
         if let Buffer::Arena(n) = buffer {
             self.made.lifetimes[n].last = self.made.now;
@@ -103,7 +103,8 @@ impl Lowering<'_> {
         self.made.lifetimes.len() - 1
     }
 
-    /// A size with data-dependent symbols at their upper bounds. What a region requires need not hold where it does not run.
+    /// A size with data-dependent symbols at their upper bounds. A region's requirements need not hold when it does not
+    /// run.
     pub(super) fn bound(&self, d: &Dim) -> Dim {
         let most = program::upper_bound(d, &self.made.symbols);
         if self.graph.is_region() { bounds::max(&most, &Dim::ZERO) } else { most }

@@ -1,5 +1,5 @@
-//! Chains: groups that are computed in the kernel of their only reader, a block at a time, in memory that caches hold. What is
-//! between the two never exists as a whole.
+//! Chains: groups that are computed a block at a time in their only reader's kernel, in memory that caches hold. The
+//! value between the two is never stored as a whole.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::kernels;
 use super::plan::Group;
 use mcc_ir::{Decision, Dim, Graph, NodeId, Subject, TensorType, Value, text};
 
-/// Makes groups parts of those that can compute them a block at a time, where that pays.
+/// Merges groups into readers that can compute them a block at a time, where that pays.
 pub fn chain(graph: &Graph, config: &Config, groups: Vec<Group>) -> (Vec<Group>, Vec<Decision>) {
     let (mut done, mut decisions): (Vec<Option<Group>>, Vec<Decision>) = (Vec::with_capacity(groups.len()), Vec::new());
     let place_of: HashMap<Value, usize> = groups.iter().enumerate().map(|(n, g)| (g.root.into(), n)).collect();
@@ -27,7 +27,7 @@ pub fn chain(graph: &Graph, config: &Config, groups: Vec<Group>) -> (Vec<Group>,
     (done.into_iter().flatten().collect(), decisions)
 }
 
-/// The group whose result one other alone reads, which can compute it a block at a time; and both anchors.
+/// The group whose result has only one reader, which can compute it a block at a time; and both anchors.
 fn feeding(
     graph: &Graph,
     groups: &[Option<Group>],
@@ -45,13 +45,13 @@ fn feeding(
     kernels::chains(graph.op(first), graph.op(second), &types).then_some((n, first, second))
 }
 
-/// How many bytes the result of the first of two operations has, and whether the kernel of the second had better compute it.
+/// The bytes of the first operation's result, and whether computing it in the second's kernel pays.
 fn pays(graph: &Graph, config: &Config, anchors: [NodeId; 2], between: Value) -> (Dim, bool) {
     let problem = anchors.map(|node| text::node_signature(graph, node)).join("; ");
     let known = |d: &Dim| d.as_const().and_then(|c| u64::try_from(c).ok());
     let bytes = graph.ty(between).bytes();
     let columns = graph.types(anchors[1]).first().and_then(|ty| ty.shape.last());
-    // The time of both layers depends on it.
+    // It affects the time of both layers.
     let [_, pays] = anchors.map(|anchor| {
         let problem = Problem { text: &problem, layer: graph.label(anchor) };
         schedule::products::chains(config, problem, known(&bytes), columns.and_then(known))

@@ -11,20 +11,20 @@ use mcc_ir::{BinaryOp, DType, Tensor, UnaryOp};
 pub struct Expr {
     /// Operations.
     pub nodes: Vec<ExprNode>,
-    /// Tables of 256 bytes, which kernels take by pointers.
+    /// Tables of 256 bytes, which are pointer arguments of kernels.
     pub tables: Vec<Bytes>,
 }
 
 /// One operation and its result's type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ExprNode {
-    /// What it does.
+    /// The operation.
     pub kind: ExprKind,
     /// Type of the result.
     pub dtype: DType,
 }
 
-/// What an expression's node does; operands are indices of earlier nodes.
+/// The operation of a node; operands are indices of earlier nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ExprKind {
     /// The element that the kernel itself computed.
@@ -43,10 +43,10 @@ pub enum ExprKind {
     Cast(usize, bool),
     /// [`Op::Bitcast`](mcc_ir::Op::Bitcast) between types that share a compute type's width.
     Bitcast(usize),
-    /// A byte: the nearest integer of the first, plus the second, saturated; see [`Inst::Quantize`](super::kir::Inst).
-    /// The last tells whether the first is known to be [bounded](Rounding::bounded).
+    /// A byte: the first rounded to the nearest integer, plus the second, saturated; see
+    /// [`Inst::Quantize`](super::kir::Inst). The last is whether the first is known to be [bounded](Rounding::bounded).
     Quantize(usize, usize, bool),
-    /// A byte: what table `n` has for another, read as unsigned.
+    /// A byte: the entry of table `n` for another byte, read as unsigned.
     Lookup(usize, usize),
 }
 
@@ -61,7 +61,7 @@ impl ExprKind {
         }
     }
 
-    /// The same of other nodes.
+    /// The same operation with renumbered operands.
     pub(super) fn renamed(&self, now: impl Fn(usize) -> usize) -> ExprKind {
         match *self {
             ExprKind::Anchor | ExprKind::Leaf(_) | ExprKind::Constant(_) => self.clone(),
@@ -76,7 +76,7 @@ impl ExprKind {
     }
 }
 
-/// What nodes are emitted with: see [`Expr::emit`].
+/// The context of emission: see [`Expr::emit`].
 #[derive(Clone, Copy)]
 struct Context<'a> {
     lanes: u32,
@@ -113,17 +113,17 @@ impl Expr {
         self.first(self.nodes.len(), k, Context { lanes, anchor, tables }, &mut leaf)?.last().copied()
     }
 
-    /// Whether it makes bytes of floats.
+    /// Whether it quantizes floats to bytes.
     pub fn quantizes(&self) -> bool {
         self.nodes.iter().any(|n| matches!(n.kind, ExprKind::Quantize(..)))
     }
 
-    /// Whether the result is bytes of [`ExprKind::Quantize`], or looked up by such.
+    /// Whether the result is a byte from [`ExprKind::Quantize`], or looked up by one.
     pub fn is_quantized(&self) -> bool {
         self.quantization_of_result().is_some()
     }
 
-    /// The node that makes bytes of floats, and the table to look up by them.
+    /// The node that quantizes to the result's bytes, and the table that they index, if any.
     fn quantization_of_result(&self) -> Option<(usize, Option<usize>)> {
         let last = self.nodes.len().checked_sub(1)?;
         let (node, table) = match self.nodes[last].kind {
@@ -133,7 +133,7 @@ impl Expr {
         matches!(self.nodes[node].kind, ExprKind::Quantize(..)).then_some((node, table))
     }
 
-    /// The result of vectors that [`emit_unquantized`](Expr::emit_unquantized) gave, as bytes.
+    /// Converts vectors from [`emit_unquantized`](Expr::emit_unquantized) to result bytes.
     pub fn emit_bytes(&self, k: &mut Builder, parts: &[Val], zero: Val, tables: &[Val]) -> Option<Val> {
         let (node, table) = self.quantization_of_result()?;
         let bytes = k.quantize(parts, zero, self.rounding(node));
@@ -143,7 +143,7 @@ impl Expr {
         })
     }
 
-    /// Emits what is to become bytes, and its zero point, where [`is_quantized`](Expr::is_quantized).
+    /// Emits the value to quantize, and its zero point, if the result [`is_quantized`](Expr::is_quantized).
     pub fn emit_unquantized(
         &self,
         k: &mut Builder,
@@ -196,14 +196,14 @@ impl Expr {
             },
             ExprKind::Select(c, a, b) => scalar::select(k, values[*c], values[*a], values[*b]),
             ExprKind::Cast(x, saturate) => match self.nodes[*x].kind {
-                // The float is what there was before the byte.
+                // The float before quantization.
                 ExprKind::Quantize(before, zero, _) if node.dtype == DType::F32 => {
                     k.grid(values[before], values[zero], self.rounding(*x))
                 }
                 _ => numbers::cast(k, values[*x], dtype_of(*x), node.dtype, *saturate),
             },
             ExprKind::Bitcast(x) => numbers::bitcast(k, values[*x], dtype_of(*x), node.dtype),
-            // Only casts to floats read it, which need no byte.
+            // Only casts to floats read it; they need no byte.
             ExprKind::Quantize(x, ..) if n + 1 < self.nodes.len() && self.only_as_float(n) => values[*x],
             ExprKind::Quantize(x, zero, _) => {
                 let bytes = k.quantize(&[values[*x]], values[*zero], self.rounding(n));
@@ -221,7 +221,7 @@ impl Expr {
         })
     }
 
-    /// The operands of `x * y + z` where node `n` is that, in expressions that quantize: there, a bias comes with every scale.
+    /// The operands if node `n` is `x * y + z` in an expression that quantizes, where a bias follows every scale.
     fn multiply_add(&self, n: usize) -> Option<(usize, usize, usize)> {
         let node = &self.nodes[n];
         let ExprKind::Binary(BinaryOp::Add, a, b) = node.kind else { return None };
@@ -239,7 +239,7 @@ impl Expr {
         Rounding { signed: self.nodes[n].dtype == DType::I8, bounded }
     }
 
-    /// Whether all that read a node are casts to `f32`.
+    /// Whether all readers of a node are casts to `f32`.
     fn only_as_float(&self, n: usize) -> bool {
         let reads = |node: &&ExprNode| node.kind.operands().contains(&n);
         self.nodes.iter().filter(reads).all(|node| matches!(node.kind, ExprKind::Cast(..)) && node.dtype == DType::F32)

@@ -1,15 +1,15 @@
 //! Fusion: which operations share a kernel.
 //!
-//! A group is an optional anchor (an operation with a kernel of its own) and a tree of element-wise operations of
-//! one shape behind it. The rules:
-//! - an element-wise node joins the group of its users when all of them are in one group and have its shape; so a
-//!   group has one value that leaves it, its root;
-//! - a group has [`MOST_OPERATIONS`] at most, and the node that would be one more is a group's root itself;
+//! A group is an optional anchor (an operation with a kernel of its own) followed by a tree of element-wise operations
+//! of one shape. The rules:
+//! - an element-wise node joins its users' group when they are all in one group and have its shape; so only one value
+//!   leaves a group, its root;
+//! - a group has at most [`MOST_OPERATIONS`] nodes; a node beyond that is the root of a new group;
 //! - an anchor takes the group that holds all users of its result as epilogue, when its kernel can apply one and every
-//!   other tensor of the group can be read along the anchor's rows; of several candidates the last computed one;
-//! - a group whose only reader can compute it a block at a time may be [part of that reader's](super::chain);
-//! - transposes, slices and broadcasts that only element-wise operations read are views of what they show, and so are
-//!   slices that convolutions read; reshapes are other names of a buffer.
+//!   other tensor of the group can be read along the anchor's rows; of several candidates, the last computed one;
+//! - a group whose only reader can compute it a block at a time may become [part of that reader](super::chain);
+//! - transposes, slices and broadcasts that only element-wise operations read become views of their operand, and so do
+//!   slices that convolutions read; reshapes alias a buffer.
 
 mod bytes;
 
@@ -24,7 +24,7 @@ use super::plan::{Group, Grouping, Leaf, Placements, Shown, Views, by_rows};
 use super::view::View;
 use mcc_ir::{DType, Error, Graph, NodeId, Op, Result, Tensor, Traits, Value, WeightFormat};
 
-/// Whether a view is a part of a buffer that an operand of a convolution may be.
+/// Whether a view is a part of a buffer that a convolution can read as an operand.
 fn shows_part(graph: &Graph, view: NodeId, user: NodeId, operand: usize) -> bool {
     let (Op::Slice { ranges }, Some(x)) = (graph.op(view), graph.operand(view, 0)) else { return false };
     let user = graph.op(user);
@@ -49,7 +49,7 @@ pub fn fuse(graph: &Graph, config: &Config) -> Result<Grouping> {
         fusion.place(node);
     }
     fusion.separate_bytes(&order);
-    // A reshape names its operand's buffer; operands come first, so that chains resolve to the buffer itself.
+    // A reshape aliases its operand's buffer; operands come first, so chains resolve to the buffer itself.
     for &node in &order {
         if let Op::Reshape { .. } = graph.op(node)
             && let Some(x) = graph.operand(node, 0)
@@ -82,18 +82,18 @@ pub fn fuse(graph: &Graph, config: &Config) -> Result<Grouping> {
 
 struct Fusion<'a> {
     graph: &'a Graph,
-    /// Whether the target looks up a vector of bytes at a time.
+    /// Whether the target looks up a whole vector of bytes at a time.
     fast_lookups: bool,
     /// Root of the group of each element-wise node.
     group_of: HashMap<NodeId, NodeId>,
-    /// Nodes of each group, by its root.
+    /// Number of nodes of each group, by its root.
     sizes: HashMap<NodeId, usize>,
-    /// Views that need a buffer.
+    /// Views that are stored to a buffer.
     stored: HashSet<NodeId>,
     alias: HashMap<Value, Value>,
 }
 
-/// Element-wise operations that one kernel computes at most: it then keeps to its registers, and compiling to its time.
+/// The most element-wise operations in one kernel: limits spills and compile time.
 const MOST_OPERATIONS: usize = 256;
 
 struct Epilogues {
@@ -102,7 +102,7 @@ struct Epilogues {
 }
 
 impl Fusion<'_> {
-    /// Decides for one node; its users are decided already.
+    /// Assigns a node; its users are assigned already.
     fn place(&mut self, node: NodeId) {
         let graph = self.graph;
         let op = graph.op(node);
@@ -141,7 +141,7 @@ impl Fusion<'_> {
         root.filter(|r| self.sizes.get(r).is_none_or(|&n| n < MOST_OPERATIONS))
     }
 
-    /// Whether a node's result gets a buffer from a kernel.
+    /// Whether a kernel stores a node's result to a buffer.
     fn starts_group(&self, node: NodeId) -> bool {
         match self.graph.op(node) {
             Op::Input(..) | Op::Constant(_) | Op::Reshape { .. } => false,
@@ -154,7 +154,8 @@ impl Fusion<'_> {
     /// Finds anchors that can take a group as epilogue.
     fn epilogues(&self, order: &[NodeId]) -> Result<Epilogues> {
         let mut found = Epilogues { by_root: HashMap::new(), taken: HashSet::new() };
-        // What only moves data comes last: with an epilogue it is a pass over the data that a placement could have spared.
+        // Operations that only move data come last: with an epilogue they copy data that a placement could have avoided
+        // copying.
         let (movers, others): (Vec<&NodeId>, Vec<&NodeId>) =
             order.iter().rev().partition(|&&node| self.graph.op(node).is(Traits::JOINS));
         for &node in others.into_iter().chain(movers) {
@@ -168,7 +169,7 @@ impl Fusion<'_> {
         Ok(found)
     }
 
-    /// The group behind an anchor when it can be its epilogue.
+    /// The group that can be an anchor's epilogue.
     fn epilogue_of(&self, anchor: NodeId) -> Result<Option<Group>> {
         let graph = self.graph;
         let value = Value::from(anchor);
@@ -190,7 +191,7 @@ impl Fusion<'_> {
         Ok(readable.then_some(Group { anchor: Some(anchor), root, expr, leaves, feeding: None }))
     }
 
-    /// The expression of a group; `anchor` is read from the kernel's registers.
+    /// The expression of a group; `anchor` is in the kernel's registers.
     fn expression(&self, root: NodeId, anchor: Option<Value>) -> Result<(Expr, Vec<Leaf>)> {
         let mut building = Building {
             fusion: self,
@@ -219,7 +220,7 @@ impl Fusion<'_> {
         Ok((building.expr, building.leaves))
     }
 
-    /// How far from zero the elements of a constant are at most.
+    /// The largest magnitude of a constant's elements.
     fn magnitude(&self, v: Value) -> Option<f64> {
         let constant = self.graph.as_constant(v)?;
         let magnitudes = constant.to_f64s().into_iter().map(f64::abs);
@@ -234,7 +235,7 @@ struct Building<'a> {
     expr: Expr,
     leaves: Vec<Leaf>,
     done: HashMap<Value, usize>,
-    /// Where the scalars among the constants come from.
+    /// The values of the scalar constants.
     scalars: Vec<(Tensor, Value)>,
 }
 
@@ -274,7 +275,7 @@ impl Building<'_> {
         self.leaf(value, false)
     }
 
-    /// Makes leaves of scales and zero points, so that layers which differ in nothing else share their kernel.
+    /// Turns scales and zero points into leaves, so that layers which differ only in these share their kernel.
     fn share(&mut self) -> Result<()> {
         for n in 0..self.expr.nodes.len() {
             let ExprKind::Constant(t) = &self.expr.nodes[n].kind else { continue };
@@ -291,7 +292,7 @@ impl Building<'_> {
         Ok(self.expr.push(ExprKind::Leaf(n), self.fusion.graph.ty(value).dtype))
     }
 
-    /// The leaf that shows a value.
+    /// The leaf that reads a value.
     fn leaf_of(&mut self, value: Value, force: bool) -> Result<usize> {
         let graph = self.fusion.graph;
         let Fusion { stored, alias, .. } = self.fusion;

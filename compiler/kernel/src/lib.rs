@@ -1,12 +1,12 @@
-//! Lowering: every decision. A [`Graph`] becomes a [`Program`]: plain data.
+//! Lowering makes all decisions: it turns a [`Graph`] into a [`Program`], which is plain data.
 //!
-//! - [`plan`], made by [`fusion`], [`chain`] and [`placement`]: which operations share a kernel, which of them a block at a
-//!   time, where results are parts of larger buffers. [`view`]: how kernels read buffers without copies.
-//! - [`kernels`]: one file an operator family: how an operation becomes loops, in the kernel IR [`kir`].
+//! - [`plan`], made by [`fusion`], [`chain`] and [`placement`]: which operations share a kernel, which run a block at a
+//!   time, which results are parts of larger buffers. [`view`]: how kernels read buffers without copies.
+//! - [`kernels`]: how an operation becomes loops in the kernel IR, [`kir`]; one file per operator family.
 //! - [`expr`]: element-wise expressions, alone or as the epilogue of another kernel.
-//! - [`numbers`], [`scalar`]: how element types live in registers, and element-wise functions on them.
-//! - [`arena`]: where every buffer lies.
-//! - [`program`]: what comes out.
+//! - [`numbers`], [`scalar`]: how element types are held in registers, and element-wise functions on them.
+//! - [`arena`]: the offset of every buffer.
+//! - [`program`]: the result.
 
 pub mod arena;
 mod assemble;
@@ -51,7 +51,7 @@ use mcc_ir::{DType, Decision, Dim, Error, Graph, NodeId, Op, Result, Tensor, Ten
 /// Lowers a graph for a target; `name` prefixes every symbol of the object.
 ///
 /// # Errors
-/// When an operation has no kernel for its types, a symbol has no source, or sizes overflow: all of them at once.
+/// When an operation has no kernel for its types, a symbol has no source, or sizes overflow: all errors at once.
 pub fn lower(graph: &Graph, config: &Config, name: &str) -> Result<Program> {
     let input_name = |id: &NodeId| if let Op::Input(name, _) = graph.op(*id) { name.clone() } else { String::new() };
     let inputs = graph.inputs().iter().map(input_name).collect();
@@ -66,7 +66,7 @@ pub fn lower(graph: &Graph, config: &Config, name: &str) -> Result<Program> {
     lowering.finish(name)
 }
 
-/// A buffer before it has a place.
+/// A buffer that has no place yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Buffer {
     Input(usize),
@@ -76,7 +76,7 @@ enum Buffer {
     Arena(usize),
 }
 
-/// A pointer into a buffer: its start, or so many bytes behind it in the arena.
+/// A pointer into a buffer: to its start or, in the arena, to a byte offset.
 #[derive(Debug, Clone)]
 struct Arg {
     buffer: Buffer,
@@ -97,13 +97,13 @@ enum Planned {
     If { condition: Buffer, branches: [Vec<Planned>; 2], binds: Vec<usize>, label: String },
 }
 
-/// Where a graph's inputs lie, and where its outputs are to be.
+/// The buffers of a graph's inputs and outputs.
 struct Ports {
     inputs: Vec<Buffer>,
     outputs: Vec<Buffer>,
 }
 
-/// What a kernel is made of.
+/// The inputs for building a kernel.
 struct Ingredients<'a> {
     graph: &'a Graph,
     anchor: NodeId,
@@ -134,7 +134,7 @@ impl Ingredients<'_> {
     }
 }
 
-/// What has been made so far, of all graphs: a model and its regions.
+/// Everything made so far, for a model and its regions.
 #[derive(Default)]
 struct Made {
     symbols: Vec<Symbol>,
@@ -142,31 +142,31 @@ struct Made {
     inputs: Vec<String>,
     constants: Vec<Constant>,
     lifetimes: Vec<Lifetime>,
-    /// Arena buffers that lie where another one does: `(written in place, over)`.
+    /// Arena buffers that share the memory of another one: `(written in place, over)`.
     shared: HashMap<usize, usize>,
     kernels: Vec<Kernel>,
     kernel_of: HashMap<Kernel, usize>,
-    /// Scratch buffers that every thread has one of: bytes of one.
+    /// Scratch buffers that exist once per thread: bytes per thread.
     slots: HashMap<usize, Dim>,
     decisions: Vec<Decision>,
-    /// The number of the next step, which lifetimes are made of: those of a branch are counted where it stands.
+    /// The number of the next step, the unit of lifetimes; a branch's steps are counted where the branch is.
     now: usize,
 }
 
-/// One graph, a model or a region of one, being lowered.
+/// Lowering of one graph: a model or a region.
 struct Lowering<'a> {
     graph: &'a Graph,
     config: &'a Config,
     grouping: Grouping,
     placements: Placements,
     buffers: HashMap<Value, Buffer>,
-    /// Where the graph's outputs are to be.
+    /// The buffers of the graph's outputs.
     outputs: Vec<Buffer>,
     constant_of: HashMap<Value, usize>,
     steps: Vec<Planned>,
     /// Last group that reads each buffer's value.
     last_use: HashMap<Value, usize>,
-    /// What is required once a symbol is bound.
+    /// Checks to make once a symbol is bound.
     required: HashMap<usize, Vec<Check>>,
     made: Made,
 }
@@ -189,7 +189,7 @@ impl<'a> Lowering<'a> {
             required: HashMap::new(),
             made: Made::default(),
         };
-        // A computed value that is an output is computed right there; a second output of the same value is a copy.
+        // A computed output is written to its output buffer directly; a second output of the same value is a copy.
         for (output, &place) in graph.outputs.iter().zip(&lowering.outputs) {
             let value = lowering.grouping.buffer_of(output.value);
             let computed = !matches!(graph.op(value.node), Op::Input(..) | Op::Constant(_));
@@ -205,12 +205,12 @@ impl<'a> Lowering<'a> {
         Ok(lowering)
     }
 
-    /// All steps of the graph, which stems from the node of a label.
+    /// All steps of the graph; `label` names the node that the graph belongs to.
     fn all_steps(&mut self, label: &str) -> Result<()> {
         let known = requirements::Known { symbols: &self.made.symbols, inputs: &self.made.inputs };
         let Checks { before, after } = requirements::checks(self.graph, &known, Vec::new());
         self.required = after;
-        // A model's are checked before all steps.
+        // A model's checks run before all steps.
         if self.graph.is_region() && !before.is_empty() {
             self.steps.push(Planned::Require(before));
         }
@@ -228,7 +228,7 @@ impl<'a> Lowering<'a> {
                 errors.push(e.within(format!("node '{}' ({})", self.graph.label(node), self.graph.op(node).name())));
             }
         }
-        // What a failed group did not compute is missing in those behind it; that is no news.
+        // Groups that read a failed group's result fail as well; those errors are not reported.
         if errors.iter().any(|e| !matches!(e, Error::Internal(_))) {
             errors.retain(|e| !matches!(e, Error::Internal(_)));
         }
@@ -265,13 +265,13 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// The arena buffer that an element-wise kernel may overwrite with its result: read by nothing else, in the very
-    /// order it is written, and dead afterwards.
+    /// The arena buffer that an element-wise kernel may overwrite with its result: nothing else reads it, it is read in
+    /// the order in which it is written, and it is dead afterwards.
     fn in_place_leaf(&self, n: usize, group: &Group, ty: &TensorType) -> Option<usize> {
         let holds_others = |value: Value| self.placements.values().any(|placement| placement.root == value);
         group.leaves.iter().find_map(|Leaf { value, view, .. }| {
             let Some(&Buffer::Arena(id)) = self.buffers.get(value) else { return None };
-            // What a region takes and gives is not its own.
+            // A region's inputs and outputs belong to the outer graph.
             if matches!(self.graph.op(value.node), Op::Input(..)) || self.outputs.contains(&Buffer::Arena(id)) {
                 return None;
             }
@@ -333,8 +333,8 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// What the kernel of a group with an anchor is made of. Adds the arguments that it reads, of the anchor's operands those
-    /// from number `first` on.
+    /// The inputs for building the kernel of a group with an anchor. Adds the arguments that it reads; of the anchor's
+    /// operands, those from number `first` on.
     fn ingredients(&mut self, args: &mut Vec<Arg>, group: &Group, first: usize) -> Result<Ingredients<'a>> {
         let graph = self.graph;
         let anchor = group.anchor.ok_or_else(|| Error::internal("a group without an anchor"))?;
@@ -383,7 +383,7 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// Whether a value lies in the result of a group that does nothing but move it there.
+    /// Whether the group only moves values into its result, and `value` is already stored there.
     fn is_inside(&self, value: Value, group: &Group) -> bool {
         let root = Value::from(group.root);
         let whole = self.placements.get(&root).map_or(root, |placement| placement.root);
@@ -397,7 +397,7 @@ impl<'a> Lowering<'a> {
         self.graph.ty(value).dtype
     }
 
-    /// Most threads that may share a call of a kernel: each is to have enough to do.
+    /// The most threads that may share a call of a kernel, so that each has enough work.
     fn threads(&self, kernel: &Kernel, work: &Work) -> u32 {
         if !kernel.is_shared() {
             return 1;
@@ -420,7 +420,7 @@ impl<'a> Lowering<'a> {
         self.made.now += 1;
     }
 
-    /// Outputs that are inputs, constants, or a second name of another output. What stems from a node has its label.
+    /// Copies outputs that are inputs, constants, or aliases of another output. Values made by a node have its label.
     fn outputs_that_need_copies(&mut self, label: &str) -> Result<()> {
         let graph = self.graph;
         for (output, to) in graph.outputs.iter().zip(self.outputs.clone()) {

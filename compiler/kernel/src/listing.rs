@@ -41,7 +41,7 @@ fn require(f: &mut fmt::Formatter<'_>, Check { condition, text }: &Check) -> fmt
     writeln!(f, "require {condition} // {text}")
 }
 
-/// A step, with those within it, so deep in the tree.
+/// A step at a depth of the tree, with the steps within it.
 fn step(f: &mut fmt::Formatter<'_>, program: &Program, step: &Step, depth: usize) -> fmt::Result {
     let indent = "  ".repeat(depth);
     let list = |f: &mut fmt::Formatter<'_>, steps: &[Step]| {

@@ -1,8 +1,8 @@
-//! C names for names that are arbitrary strings.
+//! C names for arbitrary strings.
 //!
-//! A name in C is its kind and what of the name an identifier may hold: `input_image`. No keyword and no macro of C's or C++'s
-//! headers, and no name of the interface, begins so; whatever a model calls its ports and dimensions, no table of such words is
-//! needed, and no later standard adds to it.
+//! A C name is its kind followed by the characters of the name that an identifier may have: `input_image`. No keyword
+//! or header macro of C or C++, and no name of the interface, begins so. Whatever names a model uses, this needs no
+//! table of reserved words, and no later standard can add conflicts.
 
 use std::collections::HashSet;
 
@@ -13,14 +13,14 @@ pub struct Names {
 }
 
 impl Names {
-    /// An identifier of a kind (a word in lower case) like `name`, distinct from all given before.
+    /// An identifier of a kind (a lower-case word) similar to `name`, distinct from all earlier ones.
     pub fn c_name(&mut self, kind: &str, name: &str) -> String {
         let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         let base = format!("{kind}_{}", plain.trim_matches('_'));
         self.distinct(base.trim_end_matches('_'))
     }
 
-    /// A name that is not taken yet: this one, or with a number behind it.
+    /// A name that is not used yet: this one, or this one with a numeric suffix.
     pub fn distinct(&mut self, name: &str) -> String {
         let mut candidate = name.to_string();
         let mut n = 2;

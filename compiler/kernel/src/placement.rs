@@ -1,9 +1,9 @@
-//! Placements: values that are computed right where they are needed, as parts of another value's buffer, so that
-//! concatenations and padding copy nothing.
+//! Placements: values that are computed directly within another value's buffer, so that concatenations and padding copy
+//! nothing.
 //!
-//! A value has a placement when it is an operand of a concatenation or of a padding, when the kernel that computes it can
-//! store into a part of a buffer, and when everything that reads it can read from there. Placements nest: a dense block's
-//! concatenations are all in the last one.
+//! A value has a placement when it is an operand of a concatenation or padding, its kernel can store into a part of a
+//! buffer, and all its readers can read from there. Placements nest: all concatenations of a dense block are stored in
+//! the last one.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use super::plan::{Group, Grouping, Placement, Placements};
 use super::view::View;
 use mcc_ir::{Dim, Graph, Op, PadMode, Traits, Value};
 
-/// Finds placements, later ones first: what they hold may hold others.
+/// Finds placements, later values first, because their buffers may hold the earlier ones.
 pub fn find(graph: &Graph, grouping: &Grouping) -> Placements {
     let mut readers: HashMap<Value, Vec<usize>> = HashMap::new();
     let mut group_of: HashMap<Value, usize> = HashMap::new();
@@ -49,7 +49,7 @@ pub fn find(graph: &Graph, grouping: &Grouping) -> Placements {
     placements
 }
 
-/// The operands of a concatenation or a padding, and where in a buffer each one belongs.
+/// The operands of a concatenation or padding, and the place of each one in a buffer.
 fn parts(graph: &Graph, group: &Group, placements: &Placements) -> Vec<(usize, Placement)> {
     let Some(anchor) = group.anchor else { return Vec::new() };
     let value = Value::from(anchor);

@@ -1,8 +1,8 @@
-//! The plan of a program: which operations share a kernel, and where their results lie.
+//! The plan of a program: which operations share a kernel, and where their results are stored.
 //!
-//! It is made in steps, each of which only adds: [`fusion`](super::fusion) finds the groups, [`chain`](super::chain) joins
-//! some of them, [`placement`](super::placement) finds placements for results in larger buffers, and [`Grouping::settle`] lets
-//! the groups see these. Lowering then only reads it.
+//! It is built in stages that only add to it: [`fusion`](super::fusion) finds the groups, [`chain`](super::chain) joins
+//! some of them, [`placement`](super::placement) places results in larger buffers, and [`Grouping::settle`] makes the
+//! groups use these places. Lowering then only reads the plan.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,34 +16,34 @@ use mcc_ir::{Decision, Dim, Error, Graph, NodeId, Op, Result, Traits, Value};
 /// Operations that one kernel computes.
 #[derive(Debug, Clone)]
 pub struct Group {
-    /// The node whose kernel it is, if it is not purely element-wise.
+    /// The node that the kernel is built for, unless all operations are element-wise.
     pub anchor: Option<NodeId>,
     /// The node whose first result the kernel stores as its result 0.
     pub root: NodeId,
     /// Element-wise operations; empty when there are none.
     pub expr: Expr,
-    /// What the expression reads besides the anchor.
+    /// The tensors that the expression reads besides the anchor.
     pub leaves: Vec<Leaf>,
-    /// The group whose result is the anchor's operand 0 and exists in the kernel alone.
+    /// The group that computes the anchor's operand 0 within the same kernel.
     pub feeding: Option<Box<Group>>,
 }
 
-/// A value that a leaf shows.
+/// The value that a leaf reads.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shown {
     pub value: Value,
-    /// Whether to look through it even where it is stored.
+    /// Whether to look through the value's view even if it is stored.
     pub force: bool,
 }
 
 /// A tensor that an element-wise expression reads.
 #[derive(Debug, Clone)]
 pub struct Leaf {
-    /// What it shows.
+    /// The value that it reads.
     pub(super) shown: Shown,
     /// The value whose buffer is read.
     pub value: Value,
-    /// How, in the shape of the group's root.
+    /// The view of that buffer, in the shape of the group's root.
     pub view: View,
 }
 
@@ -51,11 +51,11 @@ pub struct Leaf {
 pub struct Grouping {
     /// Groups in execution order.
     pub groups: Vec<Group>,
-    /// What was decided about layers that could be in one kernel.
+    /// Decisions about layers that could share a kernel.
     pub decisions: Vec<Decision>,
-    /// Views that need a buffer.
+    /// Views that are stored to a buffer.
     pub(super) stored: HashSet<NodeId>,
-    /// Reshapes: values that are another name of a buffer's value.
+    /// Reshapes: values that alias another value's buffer.
     pub(super) alias: HashMap<Value, Value>,
 }
 
@@ -85,20 +85,20 @@ impl Grouping {
         operands.chain(group.leaves.iter().map(|l| l.value)).chain(fed).collect()
     }
 
-    /// The buffer that an operand of an anchor lies in, and how.
+    /// The buffer that holds an anchor's operand, and the view of it.
     ///
     /// # Errors
-    /// When no view shows it.
+    /// When no view can express it.
     pub fn operand(&self, graph: &Graph, value: Value, placements: &Placements) -> Result<(Value, View)> {
         Views { graph, stored: &self.stored, alias: &self.alias, placements }.view(value, false)
     }
 
-    /// Whether a group can read `value` where `placements` say it lies.
+    /// Whether a group can read `value` at its place in `placements`.
     pub fn reads_from(&self, graph: &Graph, group: &Group, value: Value, placements: &Placements) -> bool {
         let operand = |(n, &v): (usize, &Value), op: &Op| {
             self.base_of(graph, v) != value || {
                 let shape = &graph.ty(v).shape;
-                // Regions are given whole buffers.
+                // Regions take whole buffers.
                 let whole = matches!(op, Op::If(_));
                 let near = |view: &View| if whole { view.is_contiguous(shape) } else { view.is_in_order(shape) };
                 let apart = |view: &View| kernels::reads_spaced(op, n, &view.strides) && view.has_columns(shape);
@@ -120,10 +120,10 @@ impl Grouping {
         anchor_reads && group.leaves.iter().all(leaf) && fed
     }
 
-    /// Takes account of where values lie.
+    /// Updates the groups' leaves for the given placements.
     ///
     /// # Errors
-    /// When no view shows a leaf.
+    /// When no view can express a leaf.
     pub fn settle(&mut self, graph: &Graph, placements: &Placements) -> Result<()> {
         let views = Views { graph, stored: &self.stored, alias: &self.alias, placements };
         let settle = |Group { root, leaves, .. }: &mut Group| -> Result<()> {
@@ -140,21 +140,21 @@ impl Grouping {
     }
 }
 
-/// Where a value lies: in the buffer of another one, at a view in its own shape.
+/// The place of a value: a view, in its own shape, of another value's buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
     /// The value whose buffer it is.
     pub root: Value,
-    /// The concatenation or padding that it is a part of, which lies in that buffer too.
+    /// The concatenation or padding that it is a part of, stored in the same buffer.
     pub within: Value,
-    /// How it lies there.
+    /// The view of the value in that buffer.
     pub view: View,
 }
 
 /// The values that have a placement.
 pub type Placements = HashMap<Value, Placement>;
 
-/// Sees values as views of buffers.
+/// Resolves values to views of buffers.
 #[derive(Clone, Copy)]
 pub(super) struct Views<'a> {
     pub(super) graph: &'a Graph,
@@ -164,7 +164,7 @@ pub(super) struct Views<'a> {
 }
 
 impl Views<'_> {
-    /// How a buffer lies in memory.
+    /// The view of a stored value in its buffer.
     fn placement(&self, value: Value) -> View {
         match self.placements.get(&value) {
             Some(placement) => placement.view.clone(),
@@ -172,14 +172,14 @@ impl Views<'_> {
         }
     }
 
-    /// The buffer that shows `value`, and how; `force` looks through `value` itself even when it is stored.
+    /// The buffer that holds `value`, and the view; `force` looks through `value` itself even if it is stored.
     fn view(&self, value: Value, force: bool) -> Result<(Value, View)> {
         let graph = self.graph;
         let ty = graph.ty(value);
         let op = graph.op(value.node);
         if let Some(&base) = self.alias.get(&value) {
             let view = self.placement(base).reshape(&graph.ty(base).shape, &ty.shape);
-            // Without a placement the order in memory is all that counts.
+            // Without a placement, the memory is contiguous.
             let view = view.or_else(|| (!self.placements.contains_key(&base)).then(|| View::contiguous(&ty.shape)));
             return view.map(|view| (base, view)).ok_or_else(|| Error::internal("a reshape that is no view"));
         }
@@ -206,7 +206,7 @@ impl Views<'_> {
     }
 }
 
-/// Whether an epilogue can read a leaf along the rows of a result.
+/// Whether an epilogue can read a leaf row by row along the result.
 pub(super) fn by_rows(op: &Op, view: &View, shape: &[Dim]) -> bool {
     let columns = kernels::column_axes(op, shape.len());
     let (rows, last) = shape.split_at(shape.len() - columns);

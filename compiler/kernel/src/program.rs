@@ -1,15 +1,16 @@
-//! What lowering hands to code generation: kernels, the order of their calls, where every buffer lies.
+//! The result of lowering, and the input of code generation: kernels, the order of their calls, the place of every
+//! buffer.
 //!
 //! Contract for emitters:
 //! - A kernel is one function. Its arguments are, in order, one pointer per entry of [`Step::Call`]'s `args`
 //!   (`Kernel::pointers` of them), then one `i64` per symbol in [`Kernel::symbols`](super::kir::Kernel::symbols).
-//!   Of kernels that [threads share](super::kir::share) the last two say which part to do; where a step is not shared, it
-//!   is part 0 of 1.
+//!   The last two arguments of kernels that [threads share](super::kir::share) select the part to compute; for a step
+//!   that is not shared, it is part 0 of 1.
 //! - Before any step, the entry binds the symbols whose source is an input's dimension or element, checks every port's
-//!   dimensions and [`Program::requires`] with overflow detection, and checks the arena's size. Only then memory is written.
-//!   What depends on a symbol that a step binds, and what a branch requires, is a [`Step::Require`].
-//! - Steps are a tree: those of a branch run only where it is taken, and symbols that they bind are not known after it, except
-//!   [`Step::If`]'s own.
+//!   dimensions and [`Program::requires`] with overflow detection, and checks the arena's size, all before it writes
+//!   memory. Checks that depend on a symbol bound by a step, and a branch's checks, are [`Step::Require`].
+//! - Steps form a tree: those of a branch run only when it is taken, and the symbols that they bind are unknown after
+//!   it, except [`Step::If`]'s own.
 //! - Dimension expressions may use symbols bound so far.
 
 use bytes::Bytes;
@@ -29,44 +30,44 @@ pub struct Program {
     pub outputs: Vec<Port>,
     /// Symbols in binding order.
     pub symbols: Vec<Symbol>,
-    /// What must hold before any step, in the order in which it is checked.
+    /// Checks to make before any step, in order.
     pub requires: Vec<Check>,
     /// Read-only data.
     pub constants: Vec<Constant>,
     /// Distinct kernels.
     pub kernels: Vec<Kernel>,
-    /// What happens, in order.
+    /// Steps, in order.
     pub steps: Vec<Step>,
-    /// Bytes of arena, which must be aligned to [`ALIGN`].
+    /// Bytes of the arena, which must be aligned to [`ALIGN`].
     pub arena_bytes: Dim,
     /// Largest sum of tensors that are live at once, for reports.
     pub live_bytes: Dim,
-    /// Whether the object calls `void mcc_step(int32_t)` with the number of a call before every call of a kernel, and with -1
-    /// after the last one, for profiles.
+    /// Whether the object calls `void mcc_step(int32_t)` for profiles: with the call's number before every call of a
+    /// kernel, and with -1 after the last one.
     pub traced: bool,
     /// Whether emitters check their own work.
     pub checked: bool,
     /// Most threads that a run may use.
     pub threads: u32,
-    /// Where the weights are the last input: what its first eight bytes say, little-endian.
+    /// When the weights are the last input: the value of its first eight bytes, little-endian.
     pub weights_id: Option<i64>,
-    /// What was decided about layers, for reports.
+    /// Decisions about layers, for reports.
     pub decisions: Vec<Decision>,
 }
 
 impl Program {
-    /// What the caller must make room for where a dimension is this one: its upper bound before any step has run.
+    /// The upper bound of a dimension before any step has run, for which the caller must provide memory.
     pub fn most(&self, d: &Dim) -> Dim {
         let most = upper_bound(d, &self.symbols);
         if most == *d { most } else { most.greater(&Dim::ZERO) }
     }
 
-    /// Whether a program of the same model does the same, by the same kernels.
+    /// Whether another program of the same model is equivalent, with equal kernels.
     pub fn runs_as(&self, other: &Program) -> bool {
         self.kernels == other.kernels && self.steps == other.steps && self.constants == other.constants
     }
 
-    /// The input that holds the weights, where they are not in the object.
+    /// The input that holds the weights, when they are not in the object.
     pub fn weights_input(&self) -> Option<usize> {
         self.all_steps().flat_map(Step::places).find_map(|place| match place {
             Place::InputAt { input, .. } => Some(*input),
@@ -74,12 +75,12 @@ impl Program {
         })
     }
 
-    /// Every step, those within a step right behind it.
+    /// Every step; the steps within a step follow it directly.
     pub fn all_steps(&self) -> Steps<'_> {
         Steps { open: vec![self.steps.iter()] }
     }
 
-    /// Every call of a kernel, in the same order. Its number is what the program tells when it is [traced](Program::traced).
+    /// Every call of a kernel, in that order. A [traced](Program::traced) program reports a call by its index here.
     pub fn calls(&self) -> impl Iterator<Item = Call<'_>> {
         self.all_steps().filter_map(|step| match step {
             Step::Call { kernel, label, work, .. } => Some(Call { kernel: &self.kernels[*kernel], label, work }),
@@ -87,7 +88,7 @@ impl Program {
         })
     }
 
-    /// Multiply-adds of a run, as operations are defined; of branches those of the one that has more.
+    /// Multiply-adds of a run, as operations are defined; of branches, the larger count.
     pub fn multiply_adds(&self) -> Dim {
         multiply_adds(&self.steps)
     }
@@ -102,18 +103,18 @@ fn multiply_adds(steps: &[Step]) -> Dim {
     steps.iter().fold(Dim::ZERO, |sum, step| &sum + &of(step))
 }
 
-/// A call of a kernel, as reports see it.
+/// A call of a kernel, for reports.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
-    /// What is called.
+    /// The kernel called.
     pub kernel: &'a Kernel,
     /// The graph node that it computes.
     pub label: &'a str,
-    /// How much that is.
+    /// The amount of work.
     pub work: &'a Work,
 }
 
-/// A walk through all steps.
+/// An iterator over all steps.
 #[derive(Debug)]
 pub struct Steps<'a> {
     open: Vec<std::slice::Iter<'a, Step>>,
@@ -149,16 +150,16 @@ pub struct Port {
     pub ty: TensorType,
 }
 
-/// Something that must hold for the program to run.
+/// A condition that must hold for the program to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What must hold; it does not where computing it overflows.
+    /// The condition; it does not hold where computing it overflows.
     pub condition: Condition,
-    /// What is wrong when it does not hold, in the caller's terms.
+    /// The error when it does not hold, in the caller's terms.
     pub text: String,
 }
 
-/// A dimension that is known at run time.
+/// A dimension whose value is known at run time.
 #[derive(Debug, Clone)]
 pub struct Symbol {
     /// Its name.
@@ -177,14 +178,14 @@ pub enum SymbolSource {
         /// Which axis.
         axis: usize,
     },
-    /// An element of an input; of a float, its bits.
+    /// An element of an input; for a float, its bits.
     InputElement {
         /// Which input.
         input: usize,
         /// Which element, in row-major order.
         index: usize,
     },
-    /// A [`Step::Bind`] or a [`Step::Let`]; never more than `max`, which sizes buffers.
+    /// A [`Step::Bind`] or a [`Step::Let`]; the value never exceeds `max`, which sizes buffers.
     Step {
         /// Upper bound, over symbols bound before.
         max: Dim,
@@ -194,18 +195,18 @@ pub enum SymbolSource {
 /// Read-only data of the object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Constant {
-    /// What it is, for listings.
+    /// Its name in listings.
     pub label: String,
     /// Its bytes.
     pub data: Bytes,
 }
 
-/// Where a buffer lies.
+/// The place of a buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// The caller's input.
     Input(usize),
-    /// Within the caller's input, from a byte offset on.
+    /// Within the caller's input, at a byte offset.
     InputAt {
         /// Which input.
         input: usize,
@@ -216,34 +217,34 @@ pub enum Place {
     Output(usize),
     /// In the arena, at a byte offset that is a multiple of [`ALIGN`].
     Arena(Dim),
-    /// In the arena, once for each thread that shares the step.
+    /// In the arena, once per thread that shares the step.
     Slot {
-        /// Where that of the first thread begins.
+        /// Offset of the first thread's copy.
         offset: Dim,
-        /// Bytes between those of two threads, a multiple of [`ALIGN`].
+        /// Bytes between the copies of two threads, a multiple of [`ALIGN`].
         bytes: Dim,
     },
     /// In read-only data.
     Constant(usize),
 }
 
-/// How much a step has to do.
+/// The amount of work of a step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Multiplications that are added to something, as the operation is defined.
+    /// Multiplications whose products are added, as the operation is defined.
     pub multiply_adds: Dim,
-    /// Whether they are of 8-bit integers.
+    /// Whether they are on 8-bit integers.
     pub integers: bool,
-    /// Bytes of the tensors that it reads and writes.
+    /// Bytes of the tensors that the step reads and writes.
     pub bytes: Dim,
-    /// Elements of its results: where they depend on symbols and turn out none, the step is left out.
+    /// Elements of its results; a step is skipped when this depends on symbols and turns out to be zero.
     pub elements: Dim,
-    /// Shapes of the operands and of the first result, for people.
+    /// Shapes of the operands and of the first result, for listings.
     pub shapes: String,
 }
 
 impl Work {
-    /// What it takes one thread, roughly.
+    /// A rough estimate of one thread's time.
     pub fn nanoseconds(&self, target: &Target) -> Dim {
         let rate = schedule::threads::multiply_adds_per_ns(target)
             * if self.integers { schedule::threads::INT8_SPEEDUP } else { 1 };
@@ -252,7 +253,7 @@ impl Work {
     }
 }
 
-/// One thing to do.
+/// One step of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Calls a kernel.
@@ -263,47 +264,47 @@ pub enum Step {
         args: Vec<Place>,
         /// The graph node it computes, for profiles and debugging.
         label: String,
-        /// How much that is, for profiles.
+        /// The amount of work, for profiles.
         work: Work,
-        /// What it takes one thread, in nanoseconds and roughly, where several threads may share it.
+        /// If threads may share the step: a rough estimate of one thread's time, in nanoseconds.
         shared: Option<Dim>,
     },
-    /// Gives a symbol the `i64` at a place.
+    /// Binds a symbol to the `i64` at a place.
     Bind {
         /// Index into [`Program::symbols`].
         symbol: usize,
-        /// Where the value lies.
+        /// The place of the value.
         place: Place,
     },
-    /// Gives a symbol the value of an expression.
+    /// Binds a symbol to the value of an expression.
     Let {
         /// Index into [`Program::symbols`].
         symbol: usize,
-        /// Over symbols bound so far.
+        /// An expression over symbols bound so far.
         value: Dim,
     },
-    /// Refuses to go on unless all of it holds.
+    /// Fails the run unless all checks hold.
     Require {
-        /// In this order.
+        /// The checks, in order.
         checks: Vec<Check>,
     },
-    /// Does one of two things.
+    /// Runs one of two lists of steps.
     If {
-        /// A `Bool`.
+        /// The place of a `Bool`.
         condition: Place,
-        /// Where it is true.
+        /// Steps if it is true.
         then: Vec<Step>,
-        /// Where it is not.
+        /// Steps if it is false.
         otherwise: Vec<Step>,
-        /// Indices into [`Program::symbols`] of what both bind and is known afterwards.
+        /// Indices into [`Program::symbols`] of those that both branches bind and later steps may use.
         binds: Vec<usize>,
-        /// The graph node that it stems from.
+        /// The graph node that it comes from.
         label: String,
     },
 }
 
 impl Step {
-    /// The places that it names itself; not those of steps within it.
+    /// The places that the step itself uses, without those of steps within it.
     pub fn places(&self) -> &[Place] {
         match self {
             Step::Call { args, .. } => args,
@@ -312,7 +313,7 @@ impl Step {
         }
     }
 
-    /// The steps within it, in the order of the listing.
+    /// The steps within it, in listing order.
     pub fn within(&self) -> Vec<&[Step]> {
         match self {
             Step::If { then, otherwise, .. } => vec![then, otherwise],
@@ -320,7 +321,7 @@ impl Step {
         }
     }
 
-    /// Changes every place that it and the steps within it name.
+    /// Updates every place that the step and the steps within it use.
     pub fn change_places(&mut self, f: &mut dyn FnMut(&mut Place)) {
         match self {
             Step::Call { args, .. } => args.iter_mut().for_each(f),
@@ -339,10 +340,10 @@ pub fn binds_late(symbol: &Sym, symbols: &[Symbol]) -> bool {
     symbols.iter().any(|s| s.name == *symbol && matches!(s.source, SymbolSource::Step { .. }))
 }
 
-/// What `d` is at most, without the symbols that steps bind.
+/// An upper bound of `d` without the symbols that steps bind.
 pub fn upper_bound(d: &Dim, symbols: &[Symbol]) -> Dim {
     let mut bound = d.clone();
-    // A bound may itself depend on symbols bound by earlier steps, so the latest goes first.
+    // A bound may depend on symbols bound by earlier steps, so the latest symbol goes first.
     for symbol in symbols.iter().rev() {
         if let SymbolSource::Step { max } = &symbol.source {
             bound = bounds::upper(&bound, &|s| (*s == symbol.name).then(|| (Dim::ZERO, max.clone())));

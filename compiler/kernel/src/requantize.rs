@@ -1,5 +1,5 @@
-//! Quantization in element-wise expressions: chains of rounding, shifting and clamping become one node, and what is a
-//! function of one byte becomes a table.
+//! Quantization in element-wise expressions: chains of rounding, shifting and clamping become one node; functions of
+//! one byte become tables.
 
 use bytes::Bytes;
 
@@ -8,20 +8,20 @@ use super::kir::Rounding;
 use mcc_ir::eval::eval_op;
 use mcc_ir::{BinaryOp, DType, Op, Tensor, TensorType, UnaryOp};
 
-/// How far from zero integers of a type are at most.
+/// The largest magnitude of an integer type.
 fn magnitude_of(dtype: DType) -> f64 {
     f64::from(dtype.bits()).exp2()
 }
 
 impl Expr {
-    /// The expression with chains of rounding, shifting and clamping as [`ExprKind::Quantize`].
+    /// Replaces chains of rounding, shifting and clamping by [`ExprKind::Quantize`].
     pub fn with_quantize(mut self) -> Expr {
         for n in 0..self.nodes.len() {
             if let Some((x, zero)) = self.quantization(n) {
                 let zero = match zero {
                     Some(zero) => zero,
                     None => {
-                        // In front, where all can read it.
+                        // At the front, where all nodes can read it.
                         let nothing = Tensor::scalar_f64(DType::F32, 0.0);
                         return self.with_first(ExprKind::Constant(nothing), DType::F32).with_quantize();
                     }
@@ -32,7 +32,7 @@ impl Expr {
         self.without_unused()
     }
 
-    /// The expression with what is known of the numbers that become bytes, for leaves of at most these magnitudes.
+    /// Records which values to quantize are known to be bounded, given the largest magnitudes of the leaves.
     pub fn with_bounds(mut self, leaves: &[Option<f64>]) -> Expr {
         let magnitudes = self.magnitudes(leaves);
         for node in &mut self.nodes {
@@ -43,9 +43,9 @@ impl Expr {
         self
     }
 
-    /// How far from zero each node's numbers are at most, where that is known: then none is NaN or infinite.
+    /// The largest magnitude of each node, if known; such a node is never NaN or infinite.
     fn magnitudes(&self, leaves: &[Option<f64>]) -> Vec<Option<f64>> {
-        /// Beyond all roundings, and far from infinity.
+        /// Exceeds all rounding errors.
         const SLACK: f64 = 1.0 + 1e-6;
         let mut known: Vec<Option<f64>> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
@@ -66,7 +66,7 @@ impl Expr {
             };
             let finite = match node.dtype {
                 DType::F32 | DType::F64 | DType::BF16 => 1e30,
-                // Larger numbers become infinite.
+                // Larger values become infinite.
                 DType::F16 => 6e4,
                 dtype if dtype.is_float() => 0.0,
                 _ => f64::INFINITY,
@@ -100,7 +100,7 @@ impl Expr {
             return Some((x, found));
         }
         let ExprKind::Binary(BinaryOp::Add, rounded, zero) = self.nodes[shifted].kind else { return None };
-        // A zero point that is a byte.
+        // The zero point fits a byte.
         let fits = match &self.nodes[zero].kind {
             ExprKind::Constant(t) => (low..=high).contains(&t.f64_at(0)) && t.f64_at(0).fract() == 0.0,
             ExprKind::Cast(from, _) => self.nodes[*from].dtype == self.nodes[n].dtype,
@@ -109,7 +109,7 @@ impl Expr {
         of(rounded).filter(|_| fits).map(|x| (x, Some(zero)))
     }
 
-    /// What a node bounds by a constant.
+    /// The operand that a node bounds by a constant.
     fn bounded(&self, n: usize, by: BinaryOp, bound: f64) -> Option<usize> {
         let ExprKind::Binary(op, x, c) = self.nodes[n].kind else { return None };
         let ExprKind::Constant(t) = &self.nodes[c].kind else { return None };
@@ -140,8 +140,8 @@ impl Expr {
         kept
     }
 
-    /// The expression with functions of one byte that give a byte as tables. Where looking up is `fast`, for a vector of
-    /// bytes at a time, that goes for everything longer than scaling; elsewhere for functions that take long.
+    /// Replaces byte functions of one byte by tables. If lookups are `fast` (a vector of bytes at a time), replaces
+    /// everything longer than a scaling; otherwise only slow functions.
     pub fn with_lookups(mut self, fast: bool) -> Expr {
         for root in (0..self.nodes.len()).rev() {
             if !matches!(self.nodes[root].kind, ExprKind::Quantize(..)) {
@@ -155,7 +155,7 @@ impl Expr {
         self.without_unused()
     }
 
-    /// Whether a node is a function of the bytes of another node alone, and long enough.
+    /// Whether a node depends on another node's bytes alone, and is long enough for a table.
     fn worth_a_table(&self, source: usize, root: usize, fast: bool) -> bool {
         let bytes = matches!(self.nodes[source].dtype, DType::U8 | DType::I8);
         let Some(cone) = bytes.then(|| self.cone(source, root)).flatten() else { return false };
@@ -168,13 +168,13 @@ impl Expr {
             _ => false,
         };
         let computes = |n: &&usize| !matches!(self.nodes[**n].kind, ExprKind::Constant(_));
-        // A product, its sum and the byte that it becomes are as fast.
+        // A product, a sum and the quantization are as fast.
         let long = 4;
         let packed = matches!(self.nodes[source].kind, ExprKind::Quantize(..));
         cone.iter().any(slow) || fast && packed && cone.iter().filter(computes).count() > long
     }
 
-    /// The nodes from behind `source` to `root`, if they read nothing else but constants.
+    /// The nodes after `source` up to `root`, if they read only each other and constants.
     fn cone(&self, source: usize, root: usize) -> Option<Vec<usize>> {
         let (mut found, mut open, mut reached) = (Vec::new(), vec![root], false);
         while let Some(n) = open.pop() {
@@ -192,7 +192,7 @@ impl Expr {
         reached.then_some(found)
     }
 
-    /// What `root` is for each of the 256 bytes of `source`, read as unsigned.
+    /// The value of `root` for each of the 256 bytes of `source`, read as unsigned.
     fn table(&self, source: usize, root: usize) -> Option<Bytes> {
         let mut values: Vec<Option<Tensor>> = vec![None; root + 1];
         let all: Vec<u8> = (0..=255).collect();
@@ -235,12 +235,12 @@ impl Expr {
 mod tests {
     use super::*;
 
-    /// Whether `anchor * scale + leaf`, as a byte, is known to be bounded.
+    /// Whether `anchor * scale + leaf`, quantized to a byte, is known to be bounded.
     fn bounded(anchor: DType, scale: f64, leaf: Option<f64>) -> bool {
         bounded_in(DType::F32, anchor, scale, leaf)
     }
 
-    /// The same in other floats.
+    /// The same for another float type.
     fn bounded_in(float: DType, anchor: DType, scale: f64, leaf: Option<f64>) -> bool {
         let mut expr = Expr::default();
         let mut x = expr.push(ExprKind::Anchor, anchor);
@@ -261,14 +261,14 @@ mod tests {
     fn integers_times_constants_are_bounded() {
         assert!(bounded(DType::I32, 1e-3, Some(5.0)));
         assert!(bounded(DType::I32, -1e-3, Some(1e8)));
-        // Sums beyond the bound, what is not known, what may be NaN.
+        // Sums beyond the bound, unknown magnitudes, possible NaN.
         assert!(!bounded(DType::I32, 1.0, Some(5.0)));
         assert!(!bounded(DType::I32, 1e-3, Some(1e10)));
         assert!(!bounded(DType::I32, 1e-3, None));
         assert!(!bounded(DType::I32, f64::NAN, Some(5.0)));
         assert!(!bounded(DType::I32, f64::INFINITY, Some(5.0)));
         assert!(!bounded(DType::F32, 1e-3, Some(5.0)));
-        // A cast of 32 bits overflows, one of 8 bits does not.
+        // A cast of 32-bit integers overflows, one of 8-bit integers does not.
         assert!(!bounded_in(DType::F16, DType::I32, 1e-3, Some(5.0)));
         assert!(bounded_in(DType::F16, DType::U8, 1e-3, Some(5.0)));
     }

@@ -1,8 +1,8 @@
-//! What a program checks before it works: the graph's requirements that its input types do not prove already, with texts
-//! that name the caller's dimensions, and that every tensor can be addressed.
+//! The checks of a program before it runs: the graph's requirements that its input types do not already prove, with
+//! messages in the caller's dimensions, and that every tensor is addressable.
 //!
-//! What depends on one extent alone becomes a bound on that extent ("at least 7"), of which the strictest stays. Bounds are
-//! checked first, and what follows from them is not checked again.
+//! Requirements on a single extent become bounds on it ("at least 7"); the strictest one is kept. Bounds are checked
+//! first, and conditions that they imply are not checked again.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -11,16 +11,16 @@ use super::program::{Check, Program, Symbol, SymbolSource};
 use mcc_ir::bounds::{self, Interval};
 use mcc_ir::{Condition, Dim, Graph, NodeId, Requirement, Sym, Tensor};
 
-/// Of more sizes than these it is not asked whether one implies another.
+/// With more sizes than this, implications between them are not searched.
 const COMPARED: usize = 64;
-/// Bounds on extents are looked for up to here.
+/// Largest extent considered in the search for bounds.
 const LARGEST_BOUND: i64 = 1 << 40;
 
-/// What a graph asks of its dimensions.
+/// The checks on a graph's dimensions.
 pub struct Checks {
-    /// What is checked before any of its steps, in order.
+    /// Checks to make before any step, in order.
     pub before: Vec<Check>,
-    /// What is checked once a symbol is bound that a step of the graph binds, by its index.
+    /// Checks to make once a step of the graph binds a symbol, by the symbol's index.
     pub after: HashMap<usize, Vec<Check>>,
 }
 
@@ -32,8 +32,8 @@ pub struct Known<'a> {
     pub inputs: &'a [String],
 }
 
-/// The checks of a graph, a model or a region of one; `sizes` are the bytes of what it needs besides the graph's values, each
-/// with what it is.
+/// The checks of a model or a region; `sizes` are the bytes of memory needed besides the graph's values, each with its
+/// name.
 pub fn checks(graph: &Graph, known: &Known<'_>, sizes: Vec<(Dim, String)>) -> Checks {
     let own = graph.topological().into_iter().flat_map(|node| graph.required_by(node));
     let mut seen = HashSet::new();
@@ -51,7 +51,7 @@ pub fn checks(graph: &Graph, known: &Known<'_>, sizes: Vec<(Dim, String)>) -> Ch
 }
 
 impl Program {
-    /// The numbers of the first check before all steps that does not hold for some inputs, such as "h is 5".
+    /// The symbol values for which the first failing check before all steps fails, such as "h is 5".
     pub fn unmet(&self, inputs: &[Tensor]) -> Option<String> {
         let value = |s: &Sym| match &self.symbols.iter().find(|x| x.name == *s)?.source {
             SymbolSource::InputDim { input, axis } => Some(*inputs.get(*input)?.shape().get(*axis)? as i64),
@@ -70,7 +70,7 @@ impl Program {
     }
 }
 
-/// What requirements make of an extent: each bound with the reason for it.
+/// The bounds that requirements set on an extent, each with its reason.
 #[derive(Default)]
 struct Bound<'a> {
     least: Option<(i64, &'a str)>,
@@ -102,7 +102,7 @@ impl<'a> Maker<'a> {
         })
     }
 
-    /// Whether a requirement is a bound on a single extent of an input; then that bound is known from here on.
+    /// Whether a requirement bounds a single extent of an input; if so, records the bound.
     fn bounds_extent(&mut self, requirement: &'a Requirement) -> bool {
         let Condition::AtLeast(a, b) = &requirement.condition else { return false };
         let d = a - b;
@@ -113,7 +113,7 @@ impl<'a> Maker<'a> {
             return false;
         }
         let holds = |v: i64| d.eval(&|_| Some(v)).is_some_and(|d| d >= 0);
-        // The first extent of which it holds, or does not.
+        // The first extent for which it holds, or does not.
         let first = |holding: bool| {
             let (mut before, mut at) = (-1, LARGEST_BOUND);
             while at - before > 1 {
@@ -169,11 +169,11 @@ impl<'a> Maker<'a> {
         checks.push(Check { condition: condition.clone(), text });
     }
 
-    /// That every value, and whatever else takes memory, can be addressed, and that no extent of a value overflows: another one
-    /// of 0 would hide that in the number of bytes.
+    /// Checks that all values and other memory are addressable, and that no value's extent overflows: a zero extent
+    /// would hide such an overflow in the number of bytes.
     fn sizes(&mut self, others: Vec<(Dim, String)>) {
         let mut seen = HashSet::new();
-        // What a region is given was looked at outside.
+        // A region's inputs are checked by the outer graph.
         let given = |node: &NodeId| self.graph.is_region() && self.graph.inputs().contains(node);
         let nodes = self.graph.topological().into_iter().filter(|node| !given(node));
         let values = nodes.flat_map(|node| {
@@ -215,7 +215,7 @@ impl<'a> Maker<'a> {
         if reason.is_empty() { says } else { format!("{says}, for {reason}") }
     }
 
-    /// What a dimension is to the caller.
+    /// A dimension in the caller's terms.
     fn subject(&self, d: &Dim) -> String {
         let source = d.as_sym().and_then(|s| self.symbols.iter().find(|x| x.name == *s)).map(|s| &s.source);
         let name = |input: usize| self.inputs.get(input).map_or("", String::as_str);
@@ -243,7 +243,7 @@ mod tests {
 
     fn program(graph: &str) -> Program {
         let mut graph = text::parse(graph).expect("a graph");
-        // What nodes require is the graph's own once it is a model's.
+        // In a model, the nodes' requirements are the graph's own.
         for node in graph.topological() {
             graph.required_by(node).to_vec().into_iter().for_each(|r| graph.requires.push(r));
         }
@@ -264,7 +264,7 @@ mod tests {
              %2 = pool(%1) {pool} : f32[1, 3, floordiv(floordiv(height-1,2)-1,2)]  // two\n\
              output \"y\" = %2\n"
         );
-        // What the second window needs implies the first, and that no extent is negative.
+        // The second window's requirement implies the first, and that no extent is negative.
         let want =
             "dimension 2 (height) of input \"x\" must be at least 7, for node \"two\": its window along spatial axis 0";
         assert_eq!(texts(&graph), [want]);

@@ -1,7 +1,7 @@
-//! Element-wise functions on registers: each primitive for each element type, in as many lanes as the operands have.
+//! Element-wise functions on registers: each primitive for each element type, with the operands' number of lanes.
 //!
-//! Results are in the range of the type again (narrow integers wrap); `Bool` results are `I32` 0 or 1. A truth value
-//! that comes straight from a comparison is used as the mask it was made of.
+//! Results are in the range of the type again (narrow integers wrap); `Bool` results are `I32` 0 or 1. A `Bool` made by
+//! a comparison is used as the comparison's mask.
 
 use super::kir::{Bin, Builder, Cmp, Elem, Inst, Ty, Un, Val};
 use super::math;
@@ -27,7 +27,7 @@ fn float_unary(k: &mut Builder, op: UnaryOp, x: Val) -> Val {
             k.bin(Bin::Div, one, x)
         }
         UnaryOp::Sign => {
-            // Zeros and NaN stay what they are.
+            // Zeros and NaN are unchanged.
             let (zero, one, minus) = (k.float(0.0, ty), k.float(1.0, ty), k.float(-1.0, ty));
             let negative = k.cmp(Cmp::Lt, x, zero);
             let sign = k.select(negative, minus, x);
@@ -106,7 +106,7 @@ fn int_unary(k: &mut Builder, op: UnaryOp, dtype: DType, x: Val) -> Val {
             let one = k.int_of(1, ty);
             divide(k, dtype, one, x)
         }
-        // No operator of ONNX takes these on integers; they are computed in floating point and truncated.
+        // No ONNX operator uses these on integers; they are computed in floating point and truncated.
         UnaryOp::Sqrt
         | UnaryOp::Exp
         | UnaryOp::Log
@@ -184,7 +184,7 @@ fn float_binary(k: &mut Builder, op: BinaryOp, a: Val, b: Val) -> Val {
             let moved = k.add(r, b);
             k.select(differ, moved, r)
         }
-        // Bit operations have no meaning on floats: the importer never makes them.
+        // Bit operations are undefined on floats; the importer never makes them.
         BinaryOp::And | BinaryOp::Or | BinaryOp::Xor | BinaryOp::ShiftLeft | BinaryOp::ShiftRight => a,
         BinaryOp::Equal | BinaryOp::Less | BinaryOp::LessOrEqual | BinaryOp::Greater | BinaryOp::GreaterOrEqual => {
             let mask = comparison(k, op, DType::F32, a, b);
@@ -193,7 +193,7 @@ fn float_binary(k: &mut Builder, op: BinaryOp, a: Val, b: Val) -> Val {
     }
 }
 
-/// On 0 and 1, sums and products are `or` and `and` as in numpy.
+/// On 0 and 1, sums and products are `or` and `and`, as in NumPy.
 fn bool_binary(k: &mut Builder, op: BinaryOp, a: Val, b: Val) -> Val {
     let bin = match op {
         BinaryOp::And | BinaryOp::Mul | BinaryOp::Min => Bin::And,
@@ -251,7 +251,7 @@ fn int_binary(k: &mut Builder, op: BinaryOp, dtype: DType, a: Val, b: Val) -> Va
     }
 }
 
-/// Truncating division; zero for a zero divisor.
+/// Truncating division; zero if the divisor is zero.
 fn divide(k: &mut Builder, dtype: DType, a: Val, b: Val) -> Val {
     let ty = k.ty(a);
     if dtype.bits() <= 16 && k.as_int(b) != Some(0) {
@@ -283,7 +283,7 @@ fn divide(k: &mut Builder, dtype: DType, a: Val, b: Val) -> Val {
     })
 }
 
-/// The remainder with the dividend's sign; zero for a zero divisor.
+/// The remainder with the dividend's sign; zero if the divisor is zero.
 fn remainder(k: &mut Builder, dtype: DType, a: Val, b: Val) -> Val {
     let ty = k.ty(a);
     let unsigned = dtype.class() == DTypeClass::Unsigned;
@@ -291,7 +291,7 @@ fn remainder(k: &mut Builder, dtype: DType, a: Val, b: Val) -> Val {
     by_lanes(k, ty, |k, lane| {
         let x = k.lane(a, lane as u8);
         let y = lane_of(k, b, constant, lane);
-        // By one in place of zero or minus one, the remainder is the zero it should be.
+        // With a divisor of one instead of zero or minus one, the remainder is zero as required.
         let (safe, ..) = guard(k, y, constant, unsigned);
         k.bin(if unsigned { Bin::URem } else { Bin::Rem }, x, safe)
     })
@@ -305,7 +305,7 @@ fn lane_of(k: &mut Builder, v: Val, constant: Option<i64>, lane: u32) -> Val {
     }
 }
 
-/// A divisor that is neither 0 nor (signed) -1, and the masks of where it was.
+/// The divisor with 0 and (signed) -1 replaced, and masks of the replaced lanes.
 fn guard(k: &mut Builder, y: Val, constant: Option<i64>, unsigned: bool) -> (Val, Option<Val>, Option<Val>) {
     if constant.is_some_and(|c| c != 0 && c != -1) {
         return (y, None, None);
@@ -344,7 +344,7 @@ fn power(k: &mut Builder, dtype: DType, a: Val, b: Val) -> Val {
     if dtype.class() == DTypeClass::Unsigned {
         return result;
     }
-    // Of the negative exponents' results only those of 1 and -1 are not 0; there the loop is right.
+    // For negative exponents, only the powers of 1 and -1 are not 0; the loop computes those correctly.
     let negative = k.cmp(Cmp::Lt, b, zero);
     let magnitude = k.un(Un::Abs, a);
     let unit = k.cmp(Cmp::Eq, magnitude, one);
@@ -352,7 +352,7 @@ fn power(k: &mut Builder, dtype: DType, a: Val, b: Val) -> Val {
     k.select(negative, other, result)
 }
 
-/// Shifts by an amount a lane; zero past the width.
+/// Shifts by a per-lane amount; zero if the amount exceeds the width.
 fn shift(k: &mut Builder, op: Bin, dtype: DType, a: Val, b: Val) -> Val {
     let ty = k.ty(a);
     let bits = i64::from(dtype.bits());
@@ -381,13 +381,13 @@ fn shift(k: &mut Builder, op: Bin, dtype: DType, a: Val, b: Val) -> Val {
     wrap(k, v, dtype)
 }
 
-/// `condition ? a : b`, the condition a `Bool` in registers.
+/// `condition ? a : b`, with a `Bool` in registers as condition.
 pub fn select(k: &mut Builder, condition: Val, a: Val, b: Val) -> Val {
     let mask = mask_for(k, condition, k.ty(a));
     k.select(mask, a, b)
 }
 
-/// The mask of a `Bool` in registers, for values of a type.
+/// The mask of a `Bool` in registers, for values of a given type.
 fn mask_for(k: &mut Builder, condition: Val, ty: Ty) -> Val {
     if let Some(mask) = as_mask(k, condition)
         && (ty.lanes == 1 || k.ty(mask).elem.bytes() == ty.elem.bytes())
@@ -405,7 +405,7 @@ fn truth(k: &mut Builder, mask: Val) -> Val {
     k.convert(int, Elem::I32)
 }
 
-/// The mask that a `Bool` was made of, when it was.
+/// The mask that a `Bool` was made from, if any.
 fn as_mask(k: &Builder, v: Val) -> Option<Val> {
     match *k.inst_of(v) {
         Inst::MaskToInt(mask) => Some(mask),

@@ -46,7 +46,7 @@ fn pairs(dtype: DType) -> (Tensor, Tensor) {
     (tensor(&a), tensor(&b))
 }
 
-/// What an operation gives, in `i128` before it wraps.
+/// The result of an operation in `i128`, before it wraps.
 fn reference(op: BinaryOp, dtype: DType, a: i128, b: i128) -> i128 {
     let bits = i128::from(dtype.bits());
     match op {

@@ -1,4 +1,4 @@
-//! Where the run-time value of every symbolic dimension comes from.
+//! The source of every symbolic dimension's run-time value.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use mcc_ir::Result;
 use mcc_ir::{Dim, Graph, Op, Sym, bounds};
 
 /// All symbols of a graph that have a source, in binding order: extents of inputs, elements of integer inputs, then
-/// what steps compute.
+/// symbols bound by steps.
 pub fn bindings(graph: &Graph) -> Result<Vec<Symbol>> {
     let mut symbols: Vec<Symbol> = Vec::new();
     let mut bind = |name: &Sym, source: SymbolSource| {
@@ -37,13 +37,13 @@ pub fn bindings(graph: &Graph) -> Result<Vec<Symbol>> {
     Ok(symbols)
 }
 
-/// What steps bind, in the order in which they do; those within a region before those of the operation that has it.
+/// The symbols bound by steps, in binding order; those within a region before those of its operation.
 fn of_steps(graph: &Graph, bind: &mut dyn FnMut(&Sym, SymbolSource)) {
     for node in graph.topological() {
         graph.regions(node).into_iter().for_each(|region| of_steps(region, bind));
         for symbol in graph.op(node).binds() {
             let max = match graph.op(node) {
-                // A branch that is not taken may ask for anything.
+                // A branch that is not taken may have any requirements.
                 Op::If(branches) => {
                     branches.extents(symbol).map(|[a, b]| bounds::max(&bounds::max(&a, &b), &Dim::ZERO))
                 }

@@ -8,7 +8,7 @@ use mcc_ir::{Dim, Range};
 pub struct View {
     /// Index of the first element.
     pub offset: Dim,
-    /// Distance between neighbours along each axis.
+    /// Elements between neighbours along each axis.
     pub strides: Vec<Dim>,
 }
 
@@ -22,18 +22,18 @@ impl View {
         View { offset: Dim::ZERO, strides }
     }
 
-    /// Whether it reads a buffer of this shape from its start in order.
+    /// Whether it reads a whole buffer of this shape in order.
     pub fn is_contiguous(&self, shape: &[Dim]) -> bool {
         self.offset.is(0) && self.is_in_order(shape)
     }
 
-    /// Whether it reads as many elements in order from somewhere on.
+    /// Whether it reads contiguous elements, from any offset.
     pub fn is_in_order(&self, shape: &[Dim]) -> bool {
         let plain = View::contiguous(shape);
         (0..shape.len()).all(|i| shape[i].is(1) || self.strides[i] == plain.strides[i])
     }
 
-    /// Axis `i` of the result is axis `perm[i]`.
+    /// A view whose axis `i` is axis `perm[i]` of this one.
     pub fn transpose(&self, perm: &[usize]) -> View {
         View { offset: self.offset.clone(), strides: perm.iter().map(|&p| self.strides[p].clone()).collect() }
     }
@@ -59,8 +59,8 @@ impl View {
         View { offset: self.offset.clone(), strides: (0..to.len()).map(stride).collect() }
     }
 
-    /// The same elements in the same order under another shape; `None` where that takes more than strides, or symbols
-    /// hide that it does not.
+    /// The same elements in the same order in another shape; `None` if strides cannot express it, or symbols hide that
+    /// they can.
     pub fn reshape(&self, from: &[Dim], to: &[Dim]) -> Option<View> {
         let mut strides = vec![Dim::ZERO; to.len()];
         let mut old = (0..from.len()).filter(|&a| !from[a].is(1)).peekable();
@@ -94,13 +94,13 @@ impl View {
         done.then(|| View { offset: self.offset.clone(), strides })
     }
 
-    /// Whether elements along the last axis are adjacent.
+    /// Whether the last axis is contiguous.
     pub fn has_columns(&self, shape: &[Dim]) -> bool {
         shape.last().is_none_or(|d| d.is(1)) || self.strides.last().is_some_and(|s| s.is(1))
     }
 
-    /// The view as rows of the last axis, from its offset on: distance between rows and between columns; `None` when
-    /// the leading axes have no common stride, or columns are neither adjacent nor equal.
+    /// The view as rows of the last axis, from its offset on: the row and column strides; `None` if the leading axes
+    /// have no common stride, or the column stride is neither 1 nor 0.
     pub fn as_rows(&self, shape: &[Dim]) -> Option<(Dim, i64)> {
         let Some((cols, leading)) = shape.split_last() else { return Some((Dim::ZERO, 0)) };
         let col = match self.strides.last()?.as_const() {
@@ -111,7 +111,7 @@ impl View {
         Some((common_stride(leading, &self.strides)?, col))
     }
 
-    /// The view with the last `count` axes as one; `None` where they have no common stride.
+    /// The view with its last `count` axes merged; `None` if they have no common stride.
     pub fn merged(&self, shape: &[Dim], count: usize) -> Option<View> {
         let kept = shape.len() - count;
         let stride = common_stride(&shape[kept..], &self.strides[kept..])?;
@@ -119,7 +119,7 @@ impl View {
     }
 }
 
-/// The distance at which axes are passed through as if they were one; `None` where there is none.
+/// The stride at which axes can be traversed as one; `None` if there is none.
 fn common_stride(extents: &[Dim], strides: &[Dim]) -> Option<Dim> {
     let mut all: Option<(Dim, Dim)> = None;
     for (extent, stride) in extents.iter().zip(strides).rev().filter(|(extent, _)| !extent.is(1)) {
@@ -132,8 +132,8 @@ fn common_stride(extents: &[Dim], strides: &[Dim]) -> Option<Dim> {
     Some(all.map_or(Dim::ZERO, |a| a.0))
 }
 
-/// Merges the axes of a loop nest that all views pass through as if they were one, and drops axes of extent 1.
-/// Views keep their order; the loop nest's own order is row-major.
+/// Merges axes of a loop nest that all views traverse as one, and drops axes of extent 1. Views keep their order; the
+/// loop nest's own order is row-major.
 pub fn collapse(shape: &[Dim], views: &[View]) -> (Vec<Dim>, Vec<View>) {
     let mut extents: Vec<Dim> = Vec::new();
     let mut strides: Vec<Vec<Dim>> = vec![Vec::new(); views.len()];

@@ -1,7 +1,7 @@
-//! Weights outside the object: constants become one more input of the model, which the caller maps from a file.
+//! Weights outside the object: constants become an additional model input, which the caller maps from a file.
 //!
-//! The file begins with [`ALIGN`] bytes of which the first eight say whose weights these are; the program knows them too, so
-//! that another model's file of the same size is refused. Kernels read constants at any address.
+//! The file begins with [`ALIGN`] bytes, the first eight of which identify the weights; the program knows this number,
+//! so it refuses a file of the same size from another model. Kernels read constants at any address.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -12,7 +12,7 @@ use super::names::Names;
 use super::program::{ALIGN, Constant, Place, Port, Program};
 use mcc_ir::{DType, Error, Result, TensorType};
 
-/// The places of a model's constants in one run of bytes, each constant once and on a boundary of [`ALIGN`].
+/// The offsets of a model's constants in one buffer, each constant once and aligned to [`ALIGN`].
 #[derive(Default)]
 struct Places {
     known: HashMap<Bytes, usize>,
@@ -29,10 +29,10 @@ impl Places {
     }
 }
 
-/// Whether the constants of a model's programs, each counted once, are more than so many bytes.
+/// Whether the distinct constants of a model's programs exceed `limit` bytes.
 pub fn exceed(programs: &[Program], limit: usize) -> bool {
     let constants = || programs.iter().flat_map(|p| &p.constants);
-    // Which ones are equal is only asked where that matters.
+    // Constants are compared only if that matters.
     if constants().map(|constant| constant.data.len().next_multiple_of(ALIGN)).sum::<usize>() <= limit {
         return false;
     }
@@ -43,15 +43,16 @@ pub fn exceed(programs: &[Program], limit: usize) -> bool {
     places.bytes > limit
 }
 
-/// Takes the constants out of a model's programs; gives their bytes. Every program then has a last input of just these.
+/// Removes the constants from a model's programs and returns their bytes. Every program then has them as its last
+/// input.
 ///
 /// # Errors
-/// When the system has no memory for them.
+/// When memory allocation fails.
 pub fn separate(programs: &mut [Program]) -> Result<Bytes> {
     let mut places = Places { bytes: ALIGN, ..Places::default() };
     let offsets: Vec<Vec<usize>> =
         programs.iter_mut().map(|p| p.constants.drain(..).map(|constant| places.of(&constant)).collect()).collect();
-    // A model without weights takes none.
+    // A model without weights has an empty input.
     let bytes = if places.known.is_empty() { 0 } else { places.bytes };
     for (program, offsets) in programs.iter_mut().zip(offsets) {
         take_from_input(program, &offsets, bytes);
@@ -59,7 +60,7 @@ pub fn separate(programs: &mut [Program]) -> Result<Bytes> {
     if bytes == 0 {
         return Ok(Bytes::new());
     }
-    // Pages of their own, which begin where programs find a mapped file.
+    // Page-aligned, as a mapped file is.
     let mut all = memmap2::MmapMut::map_anon(bytes).map_err(|e| Error::io("the weights", &e))?;
     for (data, at) in places.known {
         all[at..at + data.len()].copy_from_slice(&data);
@@ -70,14 +71,14 @@ pub fn separate(programs: &mut [Program]) -> Result<Bytes> {
     Ok(Bytes::from_owner(all))
 }
 
-/// A number that other weights hardly have, and no empty file.
+/// A number that identifies the weights; never 0, the number of an empty file.
 fn identity(bytes: &[u8]) -> i64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(bytes);
     hasher.finish().max(1).cast_signed()
 }
 
-/// Replaces constants by parts of one more input of some bytes.
+/// Replaces constants by offsets in an additional input of `bytes` bytes.
 fn take_from_input(program: &mut Program, offsets: &[usize], bytes: usize) {
     let input = program.inputs.len();
     let (mut names, mut c_names) = (Names::default(), Names::default());

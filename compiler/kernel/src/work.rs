@@ -1,10 +1,10 @@
-//! How much a step has to do, for profiles: what its operation asks for, not what a kernel makes of it.
+//! The amount of work of a step, for profiles: as its operation defines it, not as a kernel computes it.
 
 use super::program::Work;
 use mcc_ir::{DType, Dim, Op, TensorType, WeightFormat};
 
-/// The work of an operation. Convolutions that a kernel computes by minimal filtering count in full, so that times of
-/// different methods compare.
+/// The work of an operation. Convolutions by minimal filtering count in full, so that the times of different methods
+/// compare.
 pub fn of(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Work {
     let bytes = operands.iter().chain(results).fold(Dim::ZERO, |sum, ty| &sum + &ty.bytes());
     let integers = operands.first().is_some_and(|x| matches!(x.dtype, DType::I8 | DType::U8));
@@ -13,7 +13,7 @@ pub fn of(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Work {
         shapes.join(" ")
     });
     let elements = match op {
-        // It gives its count whatever it finds.
+        // It always stores its count.
         Op::NonZero { .. } => Dim::ZERO,
         _ => results.iter().map(TensorType::numel).sum(),
     };
@@ -22,8 +22,8 @@ pub fn of(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Work {
     Work { multiply_adds, integers, bytes, elements, shapes: format!("{ins} -> {outs}") }
 }
 
-/// Takes back the bytes of operands that are in the result already: of padding only the border is written, of
-/// concatenations what comes from elsewhere.
+/// Subtracts the bytes of operands that are already stored in the result: padding writes only its border,
+/// concatenation only the other operands.
 pub fn leave_out(work: &mut Work, op: &Op, operands: &[TensorType], inside: &[bool]) {
     if !matches!(op, Op::Concat { .. } | Op::Pad { .. }) {
         return;
@@ -33,7 +33,7 @@ pub fn leave_out(work: &mut Work, op: &Op, operands: &[TensorType], inside: &[bo
     }
 }
 
-/// Adds the work of an operation whose result, `between`, only this one reads, within the same kernel.
+/// Adds the work of an operation in the same kernel, whose result, `between`, only this one reads.
 pub fn chain(work: &mut Work, feeding: Work, between: &TensorType) {
     let kept = &between.bytes() * &Dim::from(2i64);
     work.multiply_adds = &work.multiply_adds + &feeding.multiply_adds;
@@ -49,7 +49,7 @@ fn shape(ty: &TensorType) -> String {
 fn multiply_adds(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Dim {
     let ([x, rest @ ..], Some(result)) = (operands, results.first()) else { return Dim::ZERO };
     let product = |dims: &[Dim]| dims.iter().fold(Dim::ONE, |n, d| &n * d);
-    // Extents of the second operand from one axis on.
+    // Product of the second operand's extents from one axis on.
     let weights = |from: usize| {
         let shape = rest.first().map_or(&[][..], |w| &w.shape);
         product(shape.get(from..).unwrap_or_default())
@@ -70,7 +70,7 @@ fn multiply_adds(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Di
             | WeightFormat::Filtered { .. } => {
                 &(&result.numel() * &Dim::from(p.taps())) * &channels.floor_div(&Dim::from(p.spec.group))
             }
-            // Zeros have nothing to do.
+            // Zero blocks take no work.
             WeightFormat::Blocks => {
                 let values = rest.get(2).map_or(Dim::ZERO, TensorType::numel);
                 &product(&result.shape[..result.rank().saturating_sub(1)]) * &values

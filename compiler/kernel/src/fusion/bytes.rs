@@ -6,8 +6,8 @@ use super::Fusion;
 use mcc_ir::{NodeId, Traits, Value};
 
 impl Fusion<'_> {
-    /// Of several kernels that store bytes which one group reads, only the last can have that group as epilogue: what makes
-    /// the others' bytes becomes groups of their own, so that they need not store what is wider.
+    /// If one group reads the bytes of several kernels, only the last kernel can have that group as epilogue: the
+    /// operations that make the others' bytes become groups of their own, so that no wider values are stored.
     pub(super) fn separate_bytes(&mut self, order: &[NodeId]) {
         let graph = self.graph;
         let mut last: HashMap<NodeId, NodeId> = HashMap::new();
@@ -29,7 +29,7 @@ impl Fusion<'_> {
             };
             let wide = graph.ty(anchor.into());
             let mut chain = Vec::new();
-            // Operations of one operand that is computed, up to a byte.
+            // Follow operations with one computed operand, up to a byte.
             while node != root {
                 let computed = |v: &Value| self.group_of.get(&v.node) == Some(&root);
                 let operands = graph.operands(node);
