@@ -1,8 +1,8 @@
-//! Kernels: how each operation becomes loops. One file an operator family, one arm in [`build`] an operation.
+//! Kernels: how each operation becomes loops. One file per operator family, one arm in [`build`] per operation.
 //!
 //! A kernel author reads operands with [`Emit::load`] and writes result 0 with [`Emit::store`], which applies the
-//! epilogue (the element-wise operations that lowering fused behind the operation). Bounds may be constants or
-//! run-time values: take them from [`Builder::dim`] and never ask which.
+//! epilogue (the element-wise operations that lowering fused after the operation). Bounds may be constants or run-time
+//! values: get them from [`Builder::dim`], which hides the difference.
 
 pub mod conv;
 pub mod elementwise;
@@ -26,11 +26,11 @@ pub use support::emit::{Emit, Epilogue, Link, RowLeaf};
 use support::request::missing;
 pub use support::request::{KernelRequest, Places, column_axes, reads_spaced};
 
-/// A kernel and what it wants as its last pointers: scratch buffers, then constants.
+/// A kernel and its requirements for its last pointers: scratch buffers, then constants.
 pub struct Built {
     /// The kernel.
     pub kernel: Kernel,
-    /// Bytes of each scratch buffer. The last one of [`Op::NonZero`] receives the value of `count` as an `i64`.
+    /// Bytes of each scratch buffer. The last one of [`Op::NonZero`] receives the `i64` value of `count`.
     pub scratch: Vec<Dim>,
     /// Read-only tables.
     pub constants: Vec<Bytes>,
@@ -39,9 +39,9 @@ pub struct Built {
 /// Builds the kernel of an operation with an epilogue.
 ///
 /// # Errors
-/// When there is no kernel for this operation on these types; the message says what is missing.
+/// When no kernel supports this operation on these types; the message says what is missing.
 pub fn build(request: &KernelRequest<'_>, epilogue: &Epilogue) -> Result<Built> {
-    // Where operands are in the result already, little is left to do.
+    // When some operands are already in the result, little is left to do.
     let little = request.places.inside.contains(&true);
     let threads = if request.op.is(Traits::PARALLEL) && !little { request.config.threads } else { 1 };
     let mut k = builder(request.op.name(), &request.config.target, threads);
@@ -51,13 +51,13 @@ pub fn build(request: &KernelRequest<'_>, epilogue: &Epilogue) -> Result<Built> 
     Ok(Built { kernel: k.finish(), scratch, constants })
 }
 
-/// Whether the result of one operation can be operand 0 of another one within [one kernel](build_chain).
+/// Whether the result of one operation can be operand 0 of another within [one kernel](build_chain).
 pub fn chains(first: &Op, second: &Op, operands: &[TensorType]) -> bool {
     depthwise(first).is_some() && conv::separable::is_pointwise(second, operands)
 }
 
-/// Builds the kernel of two operations that [chain](chains). Its arguments are the first one's operands and what its
-/// epilogue reads, then the second one's operands but the first, what its epilogue reads, and its result.
+/// Builds the kernel of two operations that [chain](chains). Its arguments are the first one's operands and epilogue
+/// leaves, then the second one's operands except the first, its epilogue leaves, and its result.
 ///
 /// # Errors
 /// As [`build`].
@@ -126,7 +126,7 @@ fn dispatch(request: &KernelRequest<'_>, e: &Emit<'_>, k: &mut Builder) -> Resul
         Op::NonZero { .. } => reduce::non_zero::non_zero(e, k),
         Op::NonMaxSuppression => reduce::non_max_suppression::non_max_suppression(e, k),
         Op::TreeEnsemble(trees) => trees::tree_ensemble(e, k, trees),
-        // Lowering turns these into buffers, views, element-wise kernels and branches; none reaches this point.
+        // Lowering turns these into buffers, views, element-wise kernels and branches before this point.
         Op::Input(..)
         | Op::Constant(_)
         | Op::Dims(_)

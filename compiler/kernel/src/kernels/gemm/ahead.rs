@@ -1,32 +1,32 @@
-//! Prefetching of weights: while a tile of rows uses some columns, it fetches an equal part of the next ones, so that memory is
-//! busy all the time.
+//! Prefetching of weights: while a tile of rows uses some columns, it fetches an equal share of the next ones, which
+//! keeps memory busy all the time.
 
 use mcc_targets::machine::Machine;
 
 use crate::kir::{Builder, Val};
 
-/// Lines of the cache that are fetched ahead.
+/// Cache lines to prefetch.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Ahead {
-    /// The first one.
+    /// Address of the first one.
     pub(in crate::kernels) from: Val,
-    /// How many, in a round of the inner loop.
+    /// Lines per round of the inner loop.
     pub(in crate::kernels) lines: i64,
 }
 
-/// Weights that a tile of rows fetches ahead.
+/// The weights that a tile of rows prefetches.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Fetch {
-    /// Bytes from the weights in use to those that the first row fetches.
+    /// Bytes from the current weights to those that the first row fetches.
     pub(in crate::kernels) first: i64,
-    /// Bytes from those of a row to those of the next.
+    /// Bytes to fetch per row.
     pub(in crate::kernels) a_row: i64,
-    /// Lines in a round of the inner loop.
+    /// Lines per round of the inner loop.
     pub(in crate::kernels) a_round: i64,
 }
 
 impl Fetch {
-    /// Divides the next `bytes` evenly among the tiles of `tile` rows each, and the rounds of their inner loops.
+    /// Divides the next `bytes` evenly among tiles of `tile` rows and the rounds of their inner loops.
     pub(in crate::kernels) fn new(machine: &Machine, bytes: i64, rows: i64, tile: u32, rounds: i64) -> Option<Fetch> {
         (rounds > 0 && rows > 0).then(|| {
             let a_round = bytes * i64::from(tile) / (rows * rounds * machine.line_bytes()) + 1;
@@ -34,7 +34,7 @@ impl Fetch {
         })
     }
 
-    /// Where the tile that begins `done` rows behind the first begins to fetch, from the weights in use.
+    /// The address at which a tile `done` rows after the first one starts to fetch; `right` are the current weights.
     pub(in crate::kernels) fn start(self, k: &mut Builder, right: Val, done: Val) -> Val {
         let part = k.mul_int(done, self.a_row);
         let part = k.add_int(part, self.first);
@@ -42,7 +42,7 @@ impl Fetch {
     }
 }
 
-/// Prefetches `lines` cache lines from an address on; gives the address behind them.
+/// Prefetches `lines` cache lines; returns the address after them.
 pub(in crate::kernels) fn fetch_lines(k: &mut Builder, next: Val, lines: i64, machine: &Machine) -> Val {
     for line in 0..lines {
         let at = k.at(next, (line * machine.line_bytes()) as i32);

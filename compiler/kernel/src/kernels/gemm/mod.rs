@@ -1,12 +1,12 @@
 //! The contraction loop nest that matrix products and convolutions share.
 //!
-//! A register tile multiplies some rows of the left operand by a panel of columns of the right one. A left row is a base pointer
-//! from which the contracted elements are in runs: contiguous elements, repeated over outer loops ([`Tap`]s) at fixed
-//! distances. The right operand is read in the same order, one vector (or several side by side) a contracted element.
+//! A register tile multiplies rows of the left operand by a panel of columns of the right one. A left row is a base
+//! pointer to runs: contiguous contracted elements, repeated over outer loops ([`Tap`]s) at constant strides. The right
+//! operand is read in the same order, one vector (or several side by side) per contracted element.
 //!
-//! Loops, outside in: blocks of rows that stay in the second-level cache, panels, row tiles, taps, the run. Statements
-//! are made in the order in which the emitter should keep them: the vectors of a step, then row by row its scalar and
-//! its multiply-adds, which keeps the fewest values alive. [`tile`] has the loops of one register tile.
+//! Loops, outermost first: blocks of rows that stay in the L2 cache, panels, row tiles, taps, the run. Statements are
+//! created in the order in which the emitter should keep them: the vectors of a step, then per row its scalar and its
+//! multiply-adds, which keeps the fewest values live. [`tile`] has the loops of one register tile.
 
 pub mod ahead;
 pub mod packed;
@@ -29,13 +29,13 @@ pub(super) use tile::multiply_add;
 /// An outer loop of the contraction.
 #[derive(Clone)]
 pub(super) struct Tap {
-    /// How often.
+    /// Number of rounds.
     pub(super) count: Dim,
-    /// Bytes between its steps in the left operand.
+    /// Bytes between rounds in the left operand.
     pub(super) bytes: Dim,
 }
 
-/// Where left rows begin.
+/// The addresses of left rows.
 pub(super) enum Rows {
     /// At `base + row * bytes`.
     Affine {
@@ -46,15 +46,15 @@ pub(super) enum Rows {
     },
     /// At `base + table[row]`, an `i64` of bytes.
     Table {
-        /// Pointer that offsets count from.
+        /// Pointer that the offsets are relative to.
         base: Val,
-        /// Pointer of the offsets.
+        /// Pointer to the offsets.
         table: Val,
     },
 }
 
 impl Rows {
-    /// Pointers of `count` rows from `row` on.
+    /// Pointers to `count` rows, starting at `row`.
     pub(super) fn pointers(&self, k: &mut Builder, row: Val, count: u32) -> Vec<Val> {
         match self {
             Rows::Affine { base, bytes } => {
@@ -85,13 +85,13 @@ impl Rows {
 /// The layout of the right operand.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Panels {
-    /// Panel by panel, each of this many columns, the last one padded with zeros. A tile may span several.
+    /// Panels of this many columns, the last one padded with zeros. A tile may span several.
     Packed(u32),
-    /// Row-major, as many columns as there are.
+    /// Row-major, without padding.
     Rows,
 }
 
-/// What does not change between the contractions of one kernel.
+/// What all contractions of a kernel share.
 pub(super) struct Contraction<'a, 'b> {
     pub(super) emit: &'b Emit<'a>,
     pub(super) left: DType,
@@ -99,48 +99,48 @@ pub(super) struct Contraction<'a, 'b> {
     pub(super) tile: Tile,
     /// Lanes of a vector of accumulators.
     pub(super) lanes: u32,
-    /// Whether the target multiplies by an element of a vector.
+    /// Whether the target can multiply by one element of a vector.
     pub(super) by_lane: bool,
     pub(super) panels: Panels,
     pub(super) taps: Vec<Tap>,
     /// Contiguous elements of a left row.
     pub(super) run: Dim,
-    /// Rows of all contractions alike.
+    /// Number of rows of all contractions.
     count: Dim,
     /// Rows in a block.
     block: i64,
-    /// Most bytes of weights to fetch ahead.
+    /// The most bytes of weights to prefetch.
     ahead_bytes: i64,
-    /// Whether narrower tiles have as many rows.
+    /// Whether narrower tiles keep the number of rows.
     one_size: bool,
-    /// Whether threads share the blocks of rows, not the tiles of columns.
+    /// Whether threads share the blocks of rows instead of the tiles of columns.
     pub(super) by_rows: bool,
 }
 
 /// One contraction: its operands, extents and place in the result.
 pub(super) struct Job {
     pub(super) rows: Rows,
-    /// How many rows.
+    /// Number of rows.
     pub(super) count: Dim,
-    /// How many columns.
+    /// Number of columns.
     pub(super) columns: Dim,
-    /// Pointer of the right operand.
+    /// Pointer to the right operand.
     pub(super) right: Val,
     /// Row and column of the result's first element.
     pub(super) out: (Val, Val),
-    /// Where to store sums instead of in the result: rows of `columns` elements of the compute type.
+    /// Where to store sums, if not in the result: rows of `columns` elements of the compute type.
     pub(super) sink: Option<Val>,
-    /// Whether they are added to what is there.
+    /// Whether to add the sums to the stored values.
     pub(super) adds: bool,
 }
 
-/// A register tile of some loop: fewer rows or columns at the ends.
+/// A register tile of a loop, with fewer rows or columns at the ends.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
     pub(super) rows: u32,
     pub(super) vectors: u32,
     pub(super) lanes: u32,
-    /// How many lanes of the last vector exist; none: all.
+    /// Number of valid lanes in the last vector; `None` for all.
     pub(super) last: Option<Val>,
 }
 
@@ -154,7 +154,7 @@ pub(super) struct Extents<'a> {
 }
 
 impl<'a, 'b> Contraction<'a, 'b> {
-    /// Chooses the schedule of a kernel of `request` whose contractions have these extents, and whose rows take `row_bytes` of the left operand each.
+    /// Chooses the schedule of a kernel for contractions of these extents; a left row has `row_bytes` bytes.
     pub(super) fn new(
         request: &KernelRequest<'_>,
         emit: &'b Emit<'a>,
@@ -170,7 +170,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         let columns = columns.as_const().and_then(|c| u64::try_from(c).ok());
         let (lanes, vectors) = match panels {
             Panels::Packed(panel) => {
-                // Panels may have been packed for narrower vectors.
+                // Panels may be packed for narrower vectors.
                 let lanes = most.min(1 << panel.trailing_zeros());
                 (lanes, products::packed_vectors(request.config, problem, lanes, panel, columns))
             }
@@ -213,7 +213,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         c
     }
 
-    /// Bytes between contracted elements in the right operand of `columns` columns.
+    /// Bytes between contracted elements in a right operand of `columns` columns.
     pub(super) fn right_bytes(&self, columns: &Dim) -> Dim {
         match self.panels {
             Panels::Packed(panel) => Dim::from(i64::from(panel) * self.right.size() as i64),
@@ -221,7 +221,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         }
     }
 
-    /// Bytes from packed weights to those of the next columns, where several tiles of rows give the time to fetch them.
+    /// Bytes from the packed weights to the next columns' weights, if there are enough tiles of rows to prefetch them.
     fn ahead(&self) -> Option<i64> {
         let Panels::Packed(panel) = self.panels else { return None };
         let one_tile = self.count.as_const().is_some_and(|c| c <= i64::from(self.tile.rows));
@@ -229,8 +229,8 @@ impl<'a, 'b> Contraction<'a, 'b> {
         Some(bytes).filter(|_| !one_tile && !self.one_size && bytes <= self.ahead_bytes)
     }
 
-    /// Which of the next columns' weights each tile of rows fetches: all tiles an equal part, so that memory is busy all the
-    /// time and each line is asked for about once.
+    /// The share of the next columns' weights that each tile of rows prefetches: equal for all tiles, which keeps
+    /// memory busy and requests each line about once.
     fn fetch(&self, shape: Shape) -> Option<Fetch> {
         let bytes = self.ahead()?;
         let depth: Dim = self.taps.iter().map(|t| &t.count).product();
@@ -239,7 +239,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         Fetch::new(self.emit.request.config.target.machine, bytes, rows, shape.rows, rounds)
     }
 
-    /// Most rows of a block.
+    /// The most rows in a block.
     pub(super) fn block_rows(&self) -> Dim {
         if self.blocked() { Dim::from(self.block) } else { self.count.clone() }
     }
@@ -259,7 +259,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         self.blocks(k, |k, first, last| self.columns(k, job, first, last));
     }
 
-    /// Runs `body` for the blocks of rows: from which to before which.
+    /// Runs `body` for each block of rows, with its bounds.
     pub(super) fn blocks(&self, k: &mut Builder, body: impl FnOnce(&mut Builder, Val, Val)) {
         let zero = k.int(0);
         let count = k.dim(&self.count);
@@ -280,7 +280,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         &(&depth * &self.run) * &Dim::from(i64::from(panel) * self.right.size() as i64)
     }
 
-    /// All columns of the rows from `first` to `last`: tiles as wide as can be, then what remains.
+    /// All columns of the rows from `first` to `last`: full-width tiles, then the tail.
     pub(super) fn columns(&self, k: &mut Builder, job: &Job, first: Val, last: Val) {
         let width = Dim::from(i64::from(self.width()));
         let full = job.columns.floor_div(&width);
@@ -313,13 +313,13 @@ impl<'a, 'b> Contraction<'a, 'b> {
         }
     }
 
-    /// Whether a vector may be read whose last columns do not exist.
+    /// Whether a vector may be loaded that extends beyond the last column.
     fn reads_ahead(&self, k: &Builder) -> bool {
         self.panels != Panels::Rows || k.has_masks()
     }
 
-    /// The columns from `start` on a vector at a time. The last ones are part of a vector where that can be, otherwise
-    /// they go one by one.
+    /// The columns from `start` on, one vector at a time. The tail is a partial vector if possible, otherwise single
+    /// columns.
     fn single_vectors(&self, k: &mut Builder, job: &Job, rows: IndexRange, start: Val, unknown: bool) {
         let lanes = i64::from(self.lanes);
         let whole = &job.columns.floor_div(&Dim::from(lanes)) * &Dim::from(lanes);
@@ -338,7 +338,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         k.once(|k| k.when(some, |k| panel(k, whole, self.shape(1, self.lanes, Some(rest)))));
     }
 
-    /// Bytes from the right operand's begin to a column, which begins a vector.
+    /// Byte offset in the right operand of a column that starts a vector.
     fn column_bytes(&self, k: &mut Builder, column: Val) -> Val {
         let Panels::Packed(panel) = self.panels else { return k.mul_int(column, self.right.size() as i64) };
         let (panel_bytes, panel) = (k.dim(&self.panel_bytes(panel)), k.int(panel.into()));
@@ -348,12 +348,12 @@ impl<'a, 'b> Contraction<'a, 'b> {
         k.add(bytes, within)
     }
 
-    /// The tile for some vectors of columns.
+    /// The tile for a number of vectors of columns.
     fn shape(&self, vectors: u32, lanes: u32, last: Option<Val>) -> Shape {
         Shape { rows: self.rows_of(vectors), vectors, lanes, last }
     }
 
-    /// Rows of the tile for some vectors of columns: where all rows are one block, tiles of about equal size.
+    /// Rows of the tile for a number of vectors: if all rows are one block, tiles are of about equal size.
     fn rows_of(&self, vectors: u32) -> u32 {
         let full = self.one_size || vectors == self.tile.vectors;
         let rows = if full { self.tile.rows } else { products::tile(&self.emit.request.config.target, vectors).rows };
@@ -363,15 +363,15 @@ impl<'a, 'b> Contraction<'a, 'b> {
         }
     }
 
-    /// The rows from `first` to `last` of the columns of one tile.
+    /// The rows from `first` to `last` of one tile's columns.
     fn panel(&self, k: &mut Builder, job: &Job, rows: IndexRange, column: Val, bytes: Val, shape: Shape) {
         let right = k.add(job.right, bytes);
         let col = k.add(job.out.1, column);
         self.rows(k, job, rows, right, col, shape);
     }
 
-    /// Full tiles, then smaller ones. Only the last block has a rest; where there is one block of known length, the rest may
-    /// be spread over its tiles.
+    /// Full tiles, then smaller ones. Only the last block has a tail; if there is one block of known length, the tail
+    /// may be spread over its tiles.
     fn rows(&self, k: &mut Builder, job: &Job, all: IndexRange, right: Val, col: Val, shape: Shape) {
         let IndexRange { first, end: last } = all;
         let size = i64::from(shape.rows);
@@ -426,7 +426,7 @@ impl<'a, 'b> Contraction<'a, 'b> {
         }
     }
 
-    /// Stores the first lanes of a sum.
+    /// Stores the first `count` lanes of a sum.
     fn store_first(&self, k: &mut Builder, job: &Job, row: Val, col: Val, sum: Val, count: Val) {
         match k.as_int(count).filter(|_| !k.has_masks()) {
             Some(count) => {
@@ -457,16 +457,16 @@ impl<'a, 'b> Contraction<'a, 'b> {
     }
 }
 
-/// Whether `count` rows may need several blocks. A small rest joins the block before.
+/// Whether `count` rows may need several blocks. A small tail joins the previous block.
 fn is_blocked(count: &Dim, block: i64) -> bool {
     count.as_const().is_none_or(|c| c > block + block / 2)
 }
 
-/// What a register tile reads of the right operand.
+/// The weights that a register tile reads.
 #[derive(Clone, Copy)]
 pub(super) struct Weights {
-    /// Pointer of its first element.
+    /// Pointer to the first element.
     right: Val,
-    /// What it fetches for later.
+    /// The weights to prefetch.
     next: Option<Ahead>,
 }

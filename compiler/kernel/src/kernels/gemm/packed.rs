@@ -1,5 +1,5 @@
-//! Matrix products and channels-last convolutions: rows of the left operand (a convolution's are its output pixels)
-//! against panels of packed weights, or against a plain matrix.
+//! Matrix products and channels-last convolutions: rows of the left operand (for a convolution, one per output pixel)
+//! times panels of packed weights, or a plain matrix.
 //!
 //! | operation | left rows | taps | run |
 //! |---|---|---|---|
@@ -25,13 +25,13 @@ pub(crate) fn packed_matmul(request: &KernelRequest<'_>, e: &Emit<'_>, k: &mut B
     product(request, e, k, n, Panels::Packed(tile), 3)
 }
 
-/// [`Op::MatMul`](mcc_ir::Op::MatMul) as it is: the right operand is read row by row.
+/// [`Op::MatMul`](mcc_ir::Op::MatMul) without packing: the right operand is read row by row.
 pub(crate) fn matmul(request: &KernelRequest<'_>, e: &Emit<'_>, k: &mut Builder) -> Result<()> {
     let n = request.operands[1].shape.last().unwrap_or(&Dim::ONE);
     product(request, e, k, n, Panels::Rows, 2)
 }
 
-/// A product with a right operand whose last `matrix` axes are one matrix.
+/// A product with a right operand whose last `matrix` axes form one matrix.
 fn product(
     request: &KernelRequest<'_>,
     e: &Emit<'_>,
@@ -47,7 +47,7 @@ fn product(
     let (a_batch, b_batch) = (&a.shape[..a.rank() - 2], &b.shape[..b.rank() - matrix]);
     let batch = &request.results[0].shape[..request.results[0].rank().saturating_sub(2)];
     let row_bytes = depth * &Dim::from(a.dtype.size());
-    // One product over all batches if they all have the same right matrix.
+    // One product over all batches if they all share the right matrix.
     let shared = b_batch.iter().all(|d| d.is(1)) && batch.iter().product::<Dim>() == a_batch.iter().product();
     let count = if shared { &batch.iter().product::<Dim>() * m } else { m.clone() };
     let extents = Extents { rows: &count, columns: n, depth };
@@ -80,7 +80,7 @@ struct Matrices<'a, 'b, 'c> {
     columns: Dim,
     row_bytes: Dim,
     batch: &'c [Dim],
-    /// Bytes between matrices of the left operand, of the right one, and rows between those of the result, an axis.
+    /// Per batch axis: bytes between left matrices, bytes between right ones, and rows between result matrices.
     a: Vec<Dim>,
     b: Vec<Dim>,
     rows: Vec<Dim>,
@@ -109,7 +109,7 @@ impl Matrices<'_, '_, '_> {
     }
 }
 
-/// Strides of an operand's batch axes, aligned with the result's: 0 where it is broadcast.
+/// Strides of an operand's batch axes, aligned with the result's: 0 where broadcast.
 fn batch_strides(own: &[Dim], batch: &[Dim], matrix: &Dim) -> Vec<Dim> {
     let mut stride = matrix.clone();
     let mut strides = vec![Dim::ZERO; batch.len()];
@@ -180,7 +180,7 @@ pub(crate) fn packed_conv(
     Ok(())
 }
 
-/// Fills a table with the byte offset of every output pixel's window, which spares the loops a division a row.
+/// Fills a table with the byte offset of every output pixel's window, which saves a division per row.
 pub(crate) fn windows(e: &Emit<'_>, k: &mut Builder, spec: &ConvSpec, steps: &[Dim], pixels: &[Dim]) -> Val {
     let table = e.scratch(k, &pixels.iter().product::<Dim>() * &Dim::from(8i64));
     let zero = k.int(0);

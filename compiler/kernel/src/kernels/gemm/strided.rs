@@ -1,5 +1,5 @@
-//! Register tiles of products of `f32` whose operands have any stride, and what drives them: loops over tiles,
-//! rows transposed into columns.
+//! Register tiles of `f32` products whose operands have any stride, and their users: loops over tiles, and the
+//! transpose of rows into columns.
 
 use crate::kernels::elementwise::transpose_block;
 use crate::kernels::support::loops::{pointer_at, round_down};
@@ -8,19 +8,19 @@ use crate::kir::{Addr, Bin, Builder, Elem, Ty, Val};
 /// Bytes of an element.
 const SIZE: i64 = 4;
 
-/// How a target multiplies.
+/// How the target multiplies.
 pub(crate) struct Products {
     /// Lanes of its vectors.
     pub(crate) lanes: u32,
-    /// Whether it multiplies by an element of a vector.
+    /// Whether it can multiply by one element of a vector.
     pub(crate) by_lane: bool,
 }
 
 /// Left rows of a product.
 pub(crate) enum Left {
-    /// Pointers of rows whose contracted elements are adjacent.
+    /// Pointers to rows whose contracted elements are contiguous.
     Along(Vec<Val>),
-    /// A pointer to as many adjacent rows, and bytes between their contracted elements.
+    /// A pointer to adjacent rows, and the bytes between contracted elements.
     Across(Val, i64),
 }
 
@@ -39,21 +39,21 @@ pub(crate) struct StridedTile {
     pub(crate) vectors: u32,
     /// Lanes of a vector.
     pub(crate) lanes: u32,
-    /// How many of them there is memory for, unless for all.
+    /// Number of lanes that are in memory, if not all.
     pub(crate) part: Option<Val>,
 }
 
-/// Rows at any distance.
+/// Rows at any stride.
 #[derive(Clone, Copy)]
 pub(crate) struct StridedRows {
-    /// Pointer of the first one.
+    /// Pointer to the first one.
     pub(crate) base: Val,
     /// Bytes between rows.
     pub(crate) step: Val,
 }
 
 impl Products {
-    /// `init` and the products of left rows with right vectors over `depth` contracted elements.
+    /// Adds the products of left rows and right vectors over `depth` contracted elements to `init`.
     pub(crate) fn product(
         &self,
         k: &mut Builder,
@@ -65,7 +65,7 @@ impl Products {
     ) -> Vec<Val> {
         let StridedTile { rows, vectors, lanes, part } = tile;
         let (ty, one) = (Ty::new(Elem::F32, lanes), Ty::new(Elem::F32, 1));
-        // Rounds of a vector's length let each row be one vector of contracted elements.
+        // With rounds of a vector's length, each row is loaded as one vector of contracted elements.
         let unroll = i64::from(if self.by_lane { self.lanes } else { 4 });
         let round = |k: &mut Builder, at: Val, count: i64, state: &[Val]| -> Vec<Val> {
             let size = state.len() - 2;
@@ -144,7 +144,7 @@ impl Products {
     }
 }
 
-/// Visits `0..count` in tiles of `most`, and what remains in one tile, or one by one where it is not known how many remain.
+/// Visits `0..count` in tiles of `most`; the tail is one tile, or single steps if its length is unknown.
 pub(crate) fn tiles(k: &mut Builder, count: Val, most: u32, mut body: impl FnMut(&mut Builder, Val, u32)) {
     let (zero, step) = (k.int(0), i64::from(most));
     if let Some(n) = k.as_int(count) {
@@ -162,7 +162,7 @@ pub(crate) fn tiles(k: &mut Builder, count: Val, most: u32, mut body: impl FnMut
     k.for_each(whole, count, 1, |k, i| body(k, i, 1));
 }
 
-/// Turns `rows` rows of `columns` elements into columns.
+/// Transposes `rows` rows of `columns` elements into columns.
 pub(crate) fn transpose(k: &mut Builder, from: StridedRows, to: StridedRows, rows: Val, columns: Val) {
     let (zero, ty) = (k.int(0), Ty::new(Elem::F32, 1));
     let at = |k: &mut Builder, of: StridedRows, row: Val, column: Val| {

@@ -1,4 +1,4 @@
-//! The sums of one register tile: taps, the run, and rounds of it that are unrolled.
+//! The sums of one register tile: taps, the run, and its unrolled rounds.
 
 use super::ahead::fetch_lines;
 use super::{Contraction, Panels, Shape, Tap, Weights};
@@ -6,21 +6,21 @@ use crate::kir::{Addr, Builder, Elem, Ty, Val};
 use crate::numbers;
 use mcc_ir::Dim;
 
-/// What a step of the contraction needs.
+/// The inputs of a step of the contraction.
 struct TileStep<'a> {
-    /// Pointer of each left row.
+    /// Pointer to each left row.
     rows: &'a [Val],
     /// Bytes between contracted elements of the right operand.
     right_bytes: &'a Dim,
     shape: Shape,
-    /// Sets of sums that take turns.
+    /// Sets of accumulators that are used in turn.
     sets: usize,
-    /// Lines of weights to fetch ahead in a round.
+    /// Cache lines of weights to prefetch per round.
     fetched: i64,
 }
 
 impl Contraction<'_, '_> {
-    /// Where the vector at a column of a tile is, for the contracted element at `right`.
+    /// The address of the vector at a column of a tile, for the contracted element at `right`.
     fn vector_at(&self, k: &mut Builder, right: Val, column: u32) -> Addr {
         let size = self.right.size() as i32;
         let Panels::Packed(panel) = self.panels else { return k.at(right, column as i32 * size) };
@@ -47,7 +47,7 @@ impl Contraction<'_, '_> {
     ) -> Vec<Val> {
         let ty = Ty::new(numbers::compute_elem(self.left), shape.lanes);
         let size = (shape.rows * shape.vectors) as usize;
-        // A multiply-add takes about four cycles and two start a cycle: eight independent sums keep it busy.
+        // A multiply-add has a latency of about four cycles, and two start per cycle: eight independent sums hide it.
         let sets = if ty.elem.is_float() { 8usize.div_ceil(size).min(self.tile.unroll as usize) } else { 1 };
         let zero = k.zero(ty);
         let mut state = vec![zero; size * sets];
@@ -78,8 +78,8 @@ impl Contraction<'_, '_> {
         })
     }
 
-    /// The contiguous run: rounds of several steps, then what is left. The state is the sums, the right pointer, and that of
-    /// weights to fetch ahead if some are.
+    /// The contiguous run: rounds of several steps, then the tail. The state is the sums, the right pointer, and the
+    /// prefetch pointer, if any.
     fn run(&self, k: &mut Builder, offset: Val, step: &TileStep<'_>, state: &[Val]) -> Vec<Val> {
         let size = self.left.size() as i64;
         let unroll = i64::from(self.tile.unroll);
@@ -97,10 +97,10 @@ impl Contraction<'_, '_> {
         }
     }
 
-    /// `count` contracted elements from byte `at` of the left rows on.
+    /// `count` contracted elements, from byte `at` of the left rows.
     fn round(&self, k: &mut Builder, at: Val, step: &TileStep<'_>, count: i64, state: &[Val]) -> Vec<Val> {
         let Shape { rows, vectors, lanes, last } = step.shape;
-        // Rows are held a vector at a time.
+        // Rows are loaded one vector at a time.
         if self.by_lane && lanes > 1 && count > i64::from(lanes) {
             let state = self.round(k, at, step, lanes.into(), state);
             let at = k.add_int(at, i64::from(lanes) * self.left.size() as i64);
@@ -110,7 +110,7 @@ impl Contraction<'_, '_> {
         let sums = rows as usize * vectors as usize * step.sets;
         let mut right = state[sums];
         let mut state = state.to_vec();
-        // The weights of the next columns are fetched while these are in use.
+        // Prefetch the weights of the next columns.
         if let Some(next) = state.get_mut(sums + 1).filter(|_| count == i64::from(self.tile.unroll)) {
             *next = fetch_lines(k, *next, step.fetched, self.emit.request.config.target.machine);
         }

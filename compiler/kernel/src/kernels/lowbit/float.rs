@@ -1,5 +1,5 @@
-//! Contractions with coded weights in `f32`: the weights of a group of columns are decoded into scratch memory, where all
-//! rows of a block are multiplied by them in the [usual loops](crate::kernels::gemm).
+//! Contractions with coded weights in `f32`: the weights of a group of columns are decoded to scratch memory, and the
+//! [usual loops](crate::kernels::gemm) multiply all rows of a block by them.
 
 use mcc_targets::{Config, schedule};
 
@@ -19,13 +19,13 @@ pub(crate) fn product(request: &KernelRequest<'_>, w: &Weights<'_, '_>, k: &mut 
         steps[axis] = &steps[axis + 1] * &x.shape[axis + 1];
     }
     let spread = request.config.target.vector_bytes == 16;
-    // 128-bit tiles are two vectors wide at most.
+    // 128-bit tiles are at most two vectors wide.
     let panel = if spread { w.panel.min(2 * w.lanes) } else { w.panel };
     let width = if spread { w.panel } else { w.panel.max(schedule::lowbit::MIN_GROUP_COLUMNS) };
     let row_bytes = Dim::from(4 * w.depth);
     let extents = Extents { rows, columns: &Dim::from(i64::from(width)), depth: &Dim::from(w.depth) };
     let counted = Dim::from((4 * w.depth).min(schedule::lowbit::MAX_COUNTED_ROW_BYTES));
-    // Threads that share rows decode all weights each: they share groups of columns, where rows are not more than these.
+    // Threads that share rows each decode all weights: if the rows are few, they share groups of columns instead.
     let by_rows = schedule::threads::shared_rows(1, rows.as_const(), Some(w.columns), width).is_some();
     let alone = Config { threads: 1, ..request.config.clone() };
     let request = &KernelRequest { config: if by_rows { request.config } else { &alone }, ..*request };
@@ -62,7 +62,7 @@ pub(crate) fn product(request: &KernelRequest<'_>, w: &Weights<'_, '_>, k: &mut 
     });
 }
 
-/// Writes the weights of some columns into memory, in panels of `panel` columns.
+/// Decodes the weights of some columns to memory, in panels of `panel` columns.
 fn decode(w: &Weights<'_, '_>, k: &mut Builder, columns: &super::Columns, to: Val, panel: u32) {
     let row = 4 * i64::from(panel);
     w.each_element(k, columns, row, &[], |k, at, n, weights, _| {

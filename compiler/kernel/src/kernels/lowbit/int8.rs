@@ -1,18 +1,19 @@
-//! Contractions with low-bit weights by instructions that multiply bytes.
+//! Contractions with low-bit weights by byte products.
 //!
-//! Rows become numbers of 16 bits in two digits ([`super::int8_split`]), `q = 256 h + l`, each of which is multiplied
-//! by the weights, which are signed bytes, in an exact byte product. That takes half of the instructions that multiply-adds of `f32`
-//! would take on vectors as wide. The only errors are those of `q` and of the additions of blocks' sums in `f32`.
+//! Rows become 16-bit numbers of two digits ([`super::int8_split`]), `q = 256 h + l`. Each digit is multiplied by the
+//! weights, which are signed bytes, in an exact byte product. That takes half the instructions of `f32` multiply-adds
+//! on vectors of the same width. Errors come only from `q` and from adding blocks' sums in `f32`.
 //!
-//! The weights of a group of columns are written out as bytes, zero points subtracted, for all rows of a block. Where products
-//! take unsigned bytes first, `h + 128` stands for `h`, and sums begin at -128 times the sum of the block's weights, which is
-//! taken as these are decoded. Weights of 8-bit codes less their zero points do not fit bytes: the zero points are multiplied by the sums of the row's numbers instead.
-//! Where there is a single tile of rows, weights are decoded where they are multiplied: the codes themselves are the unsigned
-//! bytes, and what is to be subtracted from them is multiplied by the sums of the row's numbers.
-//! A block of up to [`MAX_NARROW_ELEMENTS`] elements has sums `256 H + L` that fit 32 bits; longer ones keep both apart, up to [`MAX_BLOCK_ELEMENTS`]
-//! elements.
+//! The weights of a group of columns are decoded to bytes, zero points subtracted, for all rows of a block. If products
+//! take unsigned bytes first, `h + 128` replaces `h`, and sums start at -128 times the sum of the block's weights,
+//! which is computed while decoding. Weights of 8-bit codes minus their zero points do not fit bytes: the zero points
+//! are multiplied by the sums of the row's numbers instead.
+//! With a single tile of rows, weights are decoded where they are used: the codes themselves are the unsigned bytes,
+//! and the values to subtract from them are multiplied by the sums of the row's numbers.
+//! Blocks of up to [`MAX_NARROW_ELEMENTS`] elements have sums `256 H + L` that fit 32 bits; longer ones keep both
+//! separate, up to [`MAX_BLOCK_ELEMENTS`] elements.
 //!
-//! A row that digits cannot hold is computed in `f32` instead, with all rows of its register tile.
+//! A row that digits cannot represent is computed in `f32` instead, with all rows of its register tile.
 
 mod bytes;
 
@@ -24,14 +25,14 @@ use super::{Columns, Weights};
 use crate::kir::{Addr, Bin, Builder, Cmp, DotKind, Elem, Ty, Val};
 use mcc_ir::Dim;
 
-/// Contracted elements whose sums fit 32 bits, of signed bytes and of unsigned ones.
+/// The most contracted elements whose sums fit 32 bits, for signed bytes and for unsigned ones.
 const MAX_NARROW_ELEMENTS: i64 = 512;
 const MAX_UNSIGNED_NARROW_ELEMENTS: i64 = 256;
 
-/// Contracted elements whose sums of one digit fit 32 bits.
+/// The most contracted elements whose sums of one digit fit 32 bits.
 const MAX_BLOCK_ELEMENTS: i64 = 1 << 16;
 
-/// Whether the weights are of a kind that this computes.
+/// Whether this file supports the weights.
 pub(crate) fn fits(w: &Weights<'_, '_>) -> bool {
     !w.table
         && w.lanes > 1
@@ -40,7 +41,7 @@ pub(crate) fn fits(w: &Weights<'_, '_>) -> bool {
         && PADDED_ELEMENTS % i64::from(w.lanes) == 0
 }
 
-/// `rows` rows, which follow one another.
+/// `rows` contiguous rows.
 pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     let target = &w.e.request.config.target;
     let several = w.blocks > 1;
@@ -63,7 +64,7 @@ pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     let kept = rows.as_const().map_or(block, |r| r.min(block));
     let signed = target.arch == Arch::Aarch64;
     let group = i64::from(tile.vectors * w.lanes);
-    // For one tile of rows nothing is written out.
+    // One tile of rows decodes nothing to memory.
     let one_tile = rows.as_const().is_some_and(|r| r <= unit);
     let unsigned_codes = one_tile && !signed;
     let signed = signed || unsigned_codes;
@@ -94,19 +95,19 @@ pub(crate) fn product(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     }
 }
 
-/// Rows as digits, and how they are multiplied by the weights.
+/// Rows as digits, and how to multiply them by the weights.
 struct Product<'a, 'b, 'c> {
     w: &'c Weights<'a, 'b>,
     /// Rows of a register tile.
     rows: i64,
-    /// Whether the sums of both digits are kept apart.
+    /// Whether the sums of both digits are separate.
     wide: bool,
     /// Whether digits are signed.
     signed: bool,
-    /// Whether codes are multiplied as they are.
+    /// Whether codes are multiplied undecoded.
     unsigned_codes: bool,
     digits: Digits<'a, 'b, 'c>,
-    /// Where weights are written out; without, they are decoded where they are multiplied.
+    /// Where weights are decoded to; `None` if they are decoded where they are used.
     written: Option<Written>,
 }
 
@@ -117,21 +118,21 @@ struct Tile {
     vectors: u32,
 }
 
-/// Where what belongs to a block begins.
+/// Pointers to the data of a block.
 struct BlockPointers {
     weights: Val,
     parameters: Val,
-    /// What the sums of high digits begin at.
+    /// Initial sums of high digits.
     starts: Val,
     /// Sums of the rows' numbers.
     sums: Val,
 }
 
-/// Weights that are written out.
+/// Weights decoded to memory.
 struct Written {
-    /// Those of a group of columns: four elements of each in steps.
+    /// The bytes of a group of columns: four elements of each column per step.
     bytes: Val,
-    /// What the sums of high digits of each block begin at, where that is not zero.
+    /// Initial sums of high digits of each block, if not zero.
     starts: Option<Val>,
 }
 
@@ -140,7 +141,7 @@ impl Product<'_, '_, '_> {
         self.w.e.request.config.target.machine.line_bytes()
     }
 
-    /// The rows of a block in register tiles: full ones, then smaller ones. Only the last block has a rest.
+    /// The rows of a block in register tiles: full ones, then smaller ones. Only the last block has a tail.
     fn tiles(&self, k: &mut Builder, rows: &Dim, first: Val, last: Val, columns: &Columns) {
         let size = self.rows;
         let bound = k.add_int(last, 1 - size);
@@ -172,8 +173,8 @@ impl Product<'_, '_, '_> {
         }
     }
 
-    /// What each tile of rows fetches of the next columns' codes and scales, so that they are there when they are written out:
-    /// which of both, the bytes from these columns' to those, and how many bytes.
+    /// The next columns' codes and scales that each tile of rows prefetches before they are decoded: which of the two,
+    /// the byte offset from the current ones, and the number of bytes.
     fn ahead(&self, rows: &Dim, vectors: u32) -> Vec<(usize, i64, i64)> {
         let w = self.w;
         let tiles = rows.as_const().map_or(0, |rows| rows / self.rows);
@@ -200,7 +201,7 @@ impl Product<'_, '_, '_> {
                 k.load(Ty::new(Elem::F32, 1), Addr { offset: at.offset + 4 * r as i32, ..at })
             })
             .collect();
-        // NaN if one is.
+        // NaN if one of them is.
         let mut all = scales[0];
         for &scale in &scales[1..] {
             all = k.add(all, scale);
@@ -267,7 +268,7 @@ impl Product<'_, '_, '_> {
         state
     }
 
-    /// Sums of high and of low digits of a block: for each row, first those of the one, then of the other.
+    /// Sums of high and low digits of a block: for each row, first the high ones, then the low ones.
     fn block(&self, k: &mut Builder, elements: Elements, pointers: &BlockPointers, tile: Tile) -> (Vec<Val>, Val) {
         let Elements { row: digits, at, count } = elements;
         let &BlockPointers { weights, parameters, starts, .. } = pointers;
@@ -285,7 +286,7 @@ impl Product<'_, '_, '_> {
         let low = vec![zero; vectors as usize];
         let subtracts = self.written.is_none() && !self.unsigned_codes;
         let less = if subtracts { self.less(k, parameters, vectors) } else { Vec::new() };
-        // Sums of weights that are not written out are taken here.
+        // Sums of weights that are not decoded to memory are computed here.
         let sums = if self.written.is_none() && !self.signed { vectors as usize } else { 0 };
         let mut state: Vec<Val> = (0..rows).flat_map(|_| [&high[..], &low]).flatten().copied().collect();
         state.extend(vec![zero; sums]);
@@ -323,7 +324,7 @@ impl Product<'_, '_, '_> {
         (state, weights)
     }
 
-    /// Steps of four elements: a round, or less.
+    /// Steps of four elements: one round, or less.
     fn steps(&self, k: &mut Builder, elements: Elements, less: &[Val], tile: Tile, state: &[Val]) -> Vec<Val> {
         let Tile { rows, vectors } = tile;
         let count = elements.count / 4;
@@ -332,9 +333,9 @@ impl Product<'_, '_, '_> {
         let Some(pointer) = state.pop() else { return state };
         let from = k.at_index(elements.row, elements.at, 1);
         let four = Ty::new(Elem::I8, 4 * w.lanes);
-        // Rows are the high digits, then the low ones.
+        // High digits of the rows, then low ones.
         let place = |n: usize| from.offset + (n as i64 * self.digits.padded) as i32;
-        // Where lanes are spread by instructions of their own, a round's digits are loaded once.
+        // If spreading lanes takes separate instructions, a round's digits are loaded once.
         let by_lane = w.e.request.config.target.arch == Arch::Aarch64 && count * 4 == ROUND_ELEMENTS;
         let held: Vec<Val> = (0..if by_lane { 2 * rows as usize } else { 0 })
             .map(|n| k.load(Ty::new(Elem::I8, ROUND_ELEMENTS as u32), Addr { offset: place(n), ..from }))
@@ -389,7 +390,7 @@ impl Product<'_, '_, '_> {
         state
     }
 
-    /// The sums of a block, scaled, added to `totals` if there are any.
+    /// The sums of a block, scaled and added to `totals`, if any.
     fn scaled(
         &self,
         k: &mut Builder,

@@ -1,21 +1,22 @@
-//! Rows of floats as numbers of 16 bits in two digits, for products of bytes.
+//! Rows of floats as 16-bit numbers of two digits, for byte products.
 //!
-//! With `m` a row's largest magnitude, an element `x` is `q = round(x * LARGEST_NUMBER / m)`, at most half a unit,
-//! `m / (2 * LARGEST_NUMBER) = 1.5e-5 m`, off; `q = 256 h + l`. Where products take signed bytes, `-128 <= h, l <= 127`; otherwise
-//! both are unsigned, and what is stored for `h` is `h + 128`. So the only error of a product with a column `w` is
+//! With `m` a row's largest magnitude, an element `x` becomes `q = round(x * LARGEST_NUMBER / m)`, with an error of at
+//! most half a unit, `m / (2 * LARGEST_NUMBER) = 1.5e-5 m`; `q = 256 h + l`. If products take signed bytes,
+//! `-128 <= h, l <= 127`; otherwise both are unsigned, and `h + 128` is stored for `h`. So the only error of a product
+//! with a column `w` is
 //!
 //! ```text
 //! |error| <= 1.5e-5 * m * sum(|w|)
 //! ```
 //!
-//! and about the square root of the contracted elements smaller as a rule, since the rounding errors of the elements have
-//! nothing to do with each other.
+//! and usually smaller by about the square root of the number of contracted elements, since the rounding errors of the
+//! elements are independent.
 //!
-//! A row of whole numbers up to `LARGEST_NUMBER` loses nothing: there `q = x * 2^n`, with the largest `n` that `m` allows. Such are
-//! quantized data that reach a product as floats, whose results may be quantized again, compared or cast to integers.
+//! A row of integers up to `LARGEST_NUMBER` is exact: `q = x * 2^n`, with the largest `n` that `m` allows. Such rows
+//! are quantized data that reach a product as floats; the results may be quantized again, compared or cast to integers.
 //!
-//! A row with an infinity or a NaN, of larger whole numbers that `f32` tells from others, or whose largest element's reciprocal is out of range, has NaN
-//! for a scale.
+//! A row has scale NaN if it has an infinity or NaN, or larger integers that `f32` represents exactly, or if the
+//! reciprocal of its largest element is out of range.
 
 use mcc_targets::schedule::lowbit::SPLIT_VECTORS;
 
@@ -24,50 +25,50 @@ use crate::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Un, Val};
 use crate::numbers;
 use mcc_ir::{DType, Dim};
 
-/// The largest number of two signed digits.
+/// The largest number with two signed digits.
 const LARGEST_NUMBER: f64 = 32639.0;
 
-/// From here on `f32` has no fractions.
+/// `f32` has no fractions from here on.
 const ALL_WHOLE: f64 = 8388608.0;
 
-/// Rows are cut into digits in multiples of this.
+/// Rows of digits are padded to a multiple of this.
 pub(crate) const PADDED_ELEMENTS: i64 = 16;
 
-/// Added to a float of up to 22 bits, leaves it rounded in the low bits.
+/// Adding this rounds a float of up to 22 bits into the low bits.
 const MAGIC: i64 = 0x4b40_0000;
 
-/// Magnitudes whose reciprocals, and those times what codes stand for, are in range, as bits.
+/// Magnitudes whose reciprocals, also scaled by what codes represent, are in range, as bits.
 const MIN_MAGNITUDE_BITS: i64 = 0x0da2_4260;
 const MAX_MAGNITUDE_BITS: i64 = 0x7e96_7699;
 
 /// The digits of a block of rows.
 pub(crate) struct Digits<'a, 'b, 'c> {
     w: &'c Weights<'a, 'b>,
-    /// Bytes of a row's digits of one kind.
+    /// Bytes of a row's high (or low) digits.
     pub(crate) padded: i64,
     /// Whether digits are signed.
     signed: bool,
-    /// Bytes of the sum of the numbers of a row and block: 0 if nobody needs it.
+    /// Bytes of the sum of the numbers of a row and block; 0 if unused.
     pub(crate) sum_bytes: i64,
     /// A row's high digits, then its low ones.
     digits: Val,
-    /// The sum of the numbers of each row and block, as floats.
+    /// The sum of the numbers per row and block, as floats.
     sums: Option<Val>,
-    /// What a row's sums are multiplied by; NaN for rows that digits cannot hold.
+    /// Scale of a row's sums; NaN for rows that digits cannot represent.
     pub(crate) scales: Val,
 }
 
-/// Contracted elements of a row: `count` from `at` on.
+/// Contracted elements of a row: `count` elements, starting at `at`.
 #[derive(Clone, Copy)]
 pub(super) struct Elements {
-    /// Pointer of the row.
+    /// Pointer to the row.
     pub(super) row: Val,
     pub(super) at: Val,
     pub(super) count: i64,
 }
 
 impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
-    /// Scratch memory for `rows` rows, with or without the sums of their numbers.
+    /// Allocates scratch memory for `rows` rows, with or without the sums of their numbers.
     pub(crate) fn new(
         w: &'c Weights<'a, 'b>,
         k: &mut Builder,
@@ -84,26 +85,26 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         Digits { w, padded, signed, sum_bytes, digits, sums, scales }
     }
 
-    /// Where the digits of a row of the block begin.
+    /// Pointer to the digits of a row of the block.
     pub(crate) fn row(&self, k: &mut Builder, local: Val) -> Val {
         let start = k.mul_int(local, 2 * self.padded);
         k.add(self.digits, start)
     }
 
-    /// Where the sums of a row of the block begin.
+    /// Pointer to the sums of a row of the block.
     pub(crate) fn row_sums(&self, k: &mut Builder, local: Val) -> Val {
         let Some(sums) = self.sums else { return self.digits };
         let start = k.mul_int(local, self.w.blocks * self.sum_bytes);
         k.add(sums, start)
     }
 
-    /// Cuts a row into digits; `first` is the first row of the block.
+    /// Splits a row into digits; `first` is the first row of the block.
     pub(crate) fn cut(&self, k: &mut Builder, first: Val, row: Val) {
         let (w, lanes) = (self.w, self.w.lanes);
         let (from, local) = (w.row(k, row), k.sub(row, first));
         let bits = self.largest(k, from);
         let bits_ty = k.ty(bits);
-        // All zeros are as good as any other number, times zero.
+        // For a row of zeros, any scale will do.
         let (nothing, one) = (k.int_of(0, bits_ty), k.int_of(0x3f80_0000, bits_ty));
         let empty = k.cmp(Cmp::Eq, bits, nothing);
         let bits = k.select(empty, one, bits);
@@ -120,7 +121,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         k.store(to, scale);
         let inverse = k.splat(inverse, lanes);
         let (high, sums) = (self.row(k, local), self.row_sums(k, local));
-        // Without sums, blocks do not matter.
+        // Without sums, block boundaries do not matter.
         let block = if self.sums.is_some() { w.coded.block as i64 } else { w.depth };
         let full = if w.blocks > 1 { w.depth / block } else { 0 };
         let (zero, end) = (k.int(0), k.int(full * block));
@@ -134,14 +135,13 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         }
     }
 
-    /// What a row with the largest magnitude `m` is multiplied by to give its numbers, and what these are multiplied by to
-    /// give the row.
+    /// The factor from a row with largest magnitude `m` to its numbers, and the factor back.
     fn unit(&self, k: &mut Builder, from: Val, m: Val) -> (Val, Val) {
         let float = k.ty(m);
         let (largest, unit) = (k.float(LARGEST_NUMBER, float), k.float(1.0 / LARGEST_NUMBER, float));
         let (inverse, scale) = (k.bin(Bin::Div, largest, m), k.mul(m, unit));
-        // Few rows of other numbers have a largest one that is whole: only what might be whole is looked at again. From
-        // `ALL_WHOLE` on every number is whole, which tells nothing.
+        // If the largest element is not an integer, the row is not one of integers: only other rows are checked in
+        // full. From `ALL_WHOLE` on, every float is an integer, which proves nothing.
         let (rounded, all_whole) = (k.un(Un::Nearest, m), k.float(ALL_WHOLE, float));
         let (whole, telling) = (k.cmp(Cmp::Eq, m, rounded), k.cmp(Cmp::Lt, m, all_whole));
         let whole = k.bin(Bin::And, whole, telling);
@@ -152,7 +152,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
                 let bits = k.ty(fractions);
                 let nothing = k.zero(bits);
                 let whole = k.cmp(Cmp::Eq, fractions, nothing);
-                // Powers of two without what the quotient has besides its exponent, and one over them.
+                // The power of two in the quotient's exponent, and its reciprocal.
                 let power = k.bitcast(inverse, bits);
                 let exponent = k.int_of(0x7f80_0000, bits);
                 let power = k.bin(Bin::And, power, exponent);
@@ -169,7 +169,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         (both[0], both[1])
     }
 
-    /// Zero if all elements of a row are whole numbers.
+    /// Zero if all elements of a row are integers.
     fn fractions(&self, k: &mut Builder, from: Val) -> Val {
         self.over_row(k, from, Bin::Or, |k, x| {
             let (ty, whole) = (k.ty(x).with(Elem::I32), k.un(Un::Nearest, x));
@@ -178,7 +178,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         })
     }
 
-    /// The bits of the largest magnitude of a row: more than infinity's if there is a NaN.
+    /// The bits of a row's largest magnitude: greater than infinity's if there is a NaN.
     fn largest(&self, k: &mut Builder, from: Val) -> Val {
         self.over_row(k, from, Bin::Max, |k, x| {
             let ty = k.ty(x).with(Elem::I32);
@@ -187,11 +187,11 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         })
     }
 
-    /// What is made of each element of a row, 32 bits each, combined to one; elements beyond its end are zero.
+    /// Maps each element of a row to 32 bits and combines these; elements past the end are zero.
     fn over_row(&self, k: &mut Builder, from: Val, op: Bin, mut make: impl FnMut(&mut Builder, Val) -> Val) -> Val {
         let ty = Ty::new(Elem::I32, self.w.lanes);
         let (zero, nothing) = (k.int(0), k.zero(ty));
-        // Several at once, which need not wait for one another.
+        // Several independent accumulators hide latency.
         let lanes = i64::from(self.w.lanes);
         let whole = self.w.depth / (lanes * SPLIT_VECTORS) * (lanes * SPLIT_VECTORS);
         let end = k.int(whole);
@@ -218,7 +218,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         k.reduce_lanes(sum, |k, a, b| k.bin(op, a, b))
     }
 
-    /// A vector of a row's elements, of which `count` exist; the other lanes are zero.
+    /// A vector of a row's elements, `count` of them valid; the other lanes are zero.
     fn elements(&self, k: &mut Builder, from: Val, at: Val, count: i64) -> Val {
         let lanes = self.w.lanes;
         let ty = Ty::new(Elem::F32, lanes);
@@ -238,7 +238,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         v
     }
 
-    /// Digits of some elements, and their sum.
+    /// Digits of some elements, and the sum of their numbers.
     fn cut_block(&self, k: &mut Builder, elements: Elements, inverse: Val, high: Val, sum: Val) {
         let Elements { row: from, at, count } = elements;
         let lanes = i64::from(self.w.lanes);
@@ -247,7 +247,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         let add = |k: &mut Builder, state: &[Val], bits: Val| -> Vec<Val> {
             state.iter().map(|&sum| k.add(sum, bits)).collect()
         };
-        // Several at once, so that the loop costs little.
+        // Several vectors per round reduce the loop's overhead.
         let step = if count >= 4 * lanes { 4 } else { 1 };
         let whole = count / (step * lanes) * step * lanes;
         let end = k.add_int(at, whole);
@@ -259,7 +259,7 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
             })
         });
         let mut vectors = whole / lanes;
-        // What fills the last step up is zero.
+        // Padding of the last step is zero.
         while vectors * lanes < (count + PADDED_ELEMENTS - 1) / PADDED_ELEMENTS * PADDED_ELEMENTS {
             let at = k.add_int(at, vectors * lanes);
             let bits = self.cut_vector(k, from, at, (count - vectors * lanes).max(0), inverse, high);
@@ -278,12 +278,12 @@ impl<'a, 'b, 'c> Digits<'a, 'b, 'c> {
         }
     }
 
-    /// The bits of a float that, added, leave numbers in the low bits as they are to be cut into digits.
+    /// The bits of a float whose addition leaves the number in the low bits, ready to be split into digits.
     fn magic(&self) -> i64 {
         if self.signed { MAGIC } else { MAGIC + 0x8000 }
     }
 
-    /// Stores the digits of a vector of elements, of which `count` exist; gives the bits that they are cut from.
+    /// Stores the digits of a vector of elements, `count` of them valid; returns the bits they are split from.
     fn cut_vector(&self, k: &mut Builder, from: Val, at: Val, count: i64, inverse: Val, high: Val) -> Val {
         let x = if count > 0 { self.elements(k, from, at, count) } else { k.zero_like(inverse) };
         let magic = k.float(f64::from(f32::from_bits(self.magic() as u32)), k.ty(x));

@@ -2,11 +2,11 @@
 //!
 //! | target and operation | how |
 //! |---|---|
-//! | byte products, every element its own row, codes without a table | rows as two bytes an element: [`int8`] |
+//! | byte products, one row per element, codes without a table | rows as two bytes per element: [`int8`] |
 //! | few rows | decoded in registers: [`Weights::sums`] |
-//! | other | groups of columns decoded into memory, for all rows of a block: [`float`] |
+//! | other | groups of columns decoded to memory, for all rows of a block: [`float`] |
 //!
-//! All but the first compute in `f32` with the very weights that the codes stand for.
+//! All but the first compute in `f32` with exactly the weights that the codes represent.
 
 pub mod float;
 pub mod int8;
@@ -19,7 +19,7 @@ use crate::numbers;
 use mcc_ir::{DType, Dim, Error, LowBit, Packed, Result};
 use mcc_targets::schedule;
 
-/// Entries of a table for codes of up to 4 bits.
+/// Entries of a table of codes of up to 4 bits.
 const ENTRIES: u32 = LowBit::SHORT_TABLE as u32;
 
 /// `(x: channels last, codes, parameters, [table])`.
@@ -43,7 +43,7 @@ pub(crate) fn lowbit_conv(
     Ok(())
 }
 
-/// The right operand: its codes and parameters, and their layout.
+/// The right operand: codes, parameters, and their layout.
 pub(crate) struct Weights<'a, 'b> {
     pub(crate) e: &'b Emit<'a>,
     pub(crate) coded: LowBit,
@@ -56,27 +56,27 @@ pub(crate) struct Weights<'a, 'b> {
     pub(crate) blocks: i64,
     /// Type of the scales.
     scale: DType,
-    /// Type of the blocks' zero points, if they have any.
+    /// Type of the blocks' zero points, if any.
     zero: Option<DType>,
     pub(crate) table: bool,
     /// Lanes of a vector of columns.
     pub(crate) lanes: u32,
 }
 
-/// Neighbouring columns: where their codes and parameters begin.
+/// Adjacent columns: pointers to their codes and parameters.
 #[derive(Clone, Copy)]
 pub(crate) struct Columns {
     pub(crate) codes: Val,
     pub(crate) parameters: Val,
-    /// The first one's number.
+    /// Index of the first one.
     pub(crate) first: Val,
-    /// How many vectors hold them.
+    /// Number of vectors that hold them.
     pub(crate) vectors: u32,
-    /// How many there are.
+    /// Number of columns.
     pub(crate) count: u32,
 }
 
-/// `count` contracted elements from index `at` on, which counts in steps of `step`.
+/// `count` contracted elements, starting at index `at`, which counts in steps of `step`.
 #[derive(Clone, Copy)]
 struct Elements {
     at: Val,
@@ -85,7 +85,7 @@ struct Elements {
 }
 
 impl<'a, 'b> Weights<'a, 'b> {
-    /// The weights of `taps` elements of a window, and `out` columns.
+    /// The weights of `taps` elements of a window and `out` columns.
     pub(crate) fn new(
         request: &KernelRequest<'_>,
         e: &'b Emit<'a>,
@@ -116,7 +116,7 @@ impl<'a, 'b> Weights<'a, 'b> {
         })
     }
 
-    /// Bytes of a block's scales, by which places of parameters are told.
+    /// Bytes of a block's scales, the unit of parameter offsets.
     pub(crate) fn block_bytes(&self) -> i64 {
         i64::from(self.panel) * self.scale.size() as i64
     }
@@ -126,7 +126,7 @@ impl<'a, 'b> Weights<'a, 'b> {
         i64::from(self.panel) * 4
     }
 
-    /// Contracted elements that the words of a column hold.
+    /// Contracted elements in the words of a column.
     pub(crate) fn elements(&self) -> i64 {
         self.words * self.coded.in_word() as i64
     }
@@ -136,8 +136,8 @@ impl<'a, 'b> Weights<'a, 'b> {
         self.words * self.word_bytes()
     }
 
-    /// Runs `body` for groups of `vectors` vectors of columns, the last one maybe smaller. Groups are whole panels, or
-    /// panels are whole groups.
+    /// Runs `body` for groups of `vectors` vectors of columns; the last group may be smaller. Groups are whole panels,
+    /// or panels are whole groups.
     pub(crate) fn each_group(&self, k: &mut Builder, vectors: u32, mut body: impl FnMut(&mut Builder, Columns)) {
         let width = vectors * self.lanes;
         let (full, rest) = (self.columns / i64::from(width), (self.columns % i64::from(width)) as u32);
@@ -155,7 +155,7 @@ impl<'a, 'b> Weights<'a, 'b> {
         }
     }
 
-    /// Columns number `group`, where each group is so wide.
+    /// The columns of group number `group`, for groups of this width.
     pub(crate) fn group(&self, k: &mut Builder, group: Val, vectors: u32, width: u32) -> Columns {
         let (panel, within) = if width >= self.panel {
             (k.mul_int(group, i64::from(width / self.panel)), k.int(0))
@@ -174,7 +174,7 @@ impl<'a, 'b> Weights<'a, 'b> {
         Columns { codes, parameters, first: k.mul_int(group, width.into()), vectors, count: width }
     }
 
-    /// Loads a vector of columns' words.
+    /// Loads the words of a vector of columns.
     pub(crate) fn words(&self, k: &mut Builder, codes: Val, vector: u32, word: i64) -> Val {
         let at = vector * self.lanes;
         let offset = i64::from(at / self.panel) * self.panel_bytes() + i64::from(at % self.panel) * 4;
@@ -182,16 +182,16 @@ impl<'a, 'b> Weights<'a, 'b> {
         k.load(Ty::new(Elem::I32, self.lanes), from)
     }
 
-    /// Loads a vector of columns' scales of the block whose scales are at `parameters`.
+    /// Loads the scales of a vector of columns, for the block whose scales are at `parameters`.
     pub(crate) fn scale(&self, k: &mut Builder, parameters: Val, vector: u32) -> Val {
         let from = k.at(parameters, (self.parameter(vector) * self.scale.size() as i64) as i32);
         numbers::load(k, self.scale, from, self.lanes)
     }
 
-    /// The same of zero points, as integers, if there are any.
+    /// The same for zero points, as integers, if there are any.
     pub(crate) fn zero(&self, k: &mut Builder, parameters: Val, vector: u32) -> Option<Val> {
         let (dtype, halvings) = (self.zero?, self.scale.size().trailing_zeros());
-        // As far from the first one as the scales are from theirs.
+        // They have the same offset from their start as the scales.
         let distance = k.sub(parameters, self.e.operand(2));
         let halvings = k.int(halvings.into());
         let number = k.bin(Bin::Shr, distance, halvings);
@@ -201,7 +201,7 @@ impl<'a, 'b> Weights<'a, 'b> {
         Some(numbers::load(k, dtype, from, self.lanes))
     }
 
-    /// How many parameters are between those of a group's first column and those of a vector's, in a block.
+    /// Number of parameters in a block from a group's first column to a vector's.
     fn parameter(&self, vector: u32) -> i64 {
         let at = vector * self.lanes;
         i64::from(at / self.panel) * self.blocks * i64::from(self.panel) + i64::from(at % self.panel)
@@ -212,7 +212,7 @@ impl<'a, 'b> Weights<'a, 'b> {
         self.zero.is_some()
     }
 
-    /// What a vector of columns' codes have in common in a block.
+    /// The decoding parameters of a vector of columns in a block.
     pub(crate) fn decoder(&self, k: &mut Builder, parameters: Val, vector: u32) -> Decoder {
         let (scale, zero) = (self.scale(k, parameters, vector), self.zero(k, parameters, vector));
         let zero = zero.map(|zero| k.convert(zero, Elem::F32));
@@ -220,7 +220,7 @@ impl<'a, 'b> Weights<'a, 'b> {
         let ty = k.ty(scale);
         let middle = if self.table { 0.0 } else { f64::from(self.coded.middle()) };
         let middle = (middle != 0.0).then(|| k.float(middle, ty));
-        // The sum is exact: zero points are whole numbers.
+        // The sum is exact: zero points are integers.
         let less = match (middle, zero) {
             (Some(middle), Some(zero)) => Some(k.add(middle, zero)),
             (middle, zero) => middle.or(zero),
@@ -228,7 +228,7 @@ impl<'a, 'b> Weights<'a, 'b> {
         Decoder { scale, less, table }
     }
 
-    /// The table in registers, where that is possible.
+    /// The table in registers, if that is possible.
     fn table(&self, k: &mut Builder) -> Vec<Val> {
         if !self.table || self.coded.bits > 4 || self.lanes < 4 {
             return Vec::new();
@@ -242,7 +242,7 @@ impl<'a, 'b> Weights<'a, 'b> {
             .collect()
     }
 
-    /// The entries of codes: each register's by the low bits of the code, then a choice by each higher bit.
+    /// The entries of codes: looked up in each register by the code's low bits, then selected by each higher bit.
     fn entry(&self, k: &mut Builder, table: &[Val], code: Val) -> Val {
         let mut found: Vec<Val> = table.iter().map(|&part| k.permute(part, code)).collect();
         let mut bit = i64::from(self.lanes);
@@ -257,7 +257,7 @@ impl<'a, 'b> Weights<'a, 'b> {
         found[0]
     }
 
-    /// The weights of one element of a vector of columns' words.
+    /// The weights of one element from the words of a vector of columns.
     pub(crate) fn weight(&self, k: &mut Builder, d: &Decoder, words: Val, element: usize) -> Val {
         let (bits, (_, bit)) = (self.coded.bits, self.coded.place(element));
         let mut code = words;
@@ -288,9 +288,9 @@ impl<'a, 'b> Weights<'a, 'b> {
         k.mul(value, d.scale)
     }
 
-    /// Runs `body` for every contracted element in order, with the element's weights in all vectors of the columns. What
-    /// it returns is carried from one to the next; the index counts elements in steps of `step`, and the number is the
-    /// element's behind the index.
+    /// Runs `body` for every contracted element in order, with the element's weights in all vectors of the columns. Its
+    /// return value is carried to the next call; the index counts elements in steps of `step`, and the number is the
+    /// element's offset from that index.
     pub(crate) fn each_element(
         &self,
         k: &mut Builder,
@@ -316,7 +316,7 @@ impl<'a, 'b> Weights<'a, 'b> {
         state
     }
 
-    /// Elements that share parameters; the state ends with the pointers of codes and parameters.
+    /// Elements that share parameters; the state ends with the pointers to codes and parameters.
     fn block_elements(
         &self,
         k: &mut Builder,
@@ -350,9 +350,9 @@ impl<'a, 'b> Weights<'a, 'b> {
         state
     }
 
-    /// The sums of one row, whose elements begin at `row`, with some columns, in `f32`.
+    /// The sums of one row, whose elements start at `row`, with some columns, in `f32`.
     pub(crate) fn sums(&self, k: &mut Builder, columns: &Columns, row: Val) -> Vec<Val> {
-        // Two sums a column take turns, so that they wait less for one another.
+        // Two alternating sums per column hide latency.
         let (zero, vectors) = (k.zero(Ty::new(Elem::F32, self.lanes)), columns.vectors as usize);
         let sums = self.each_element(k, columns, 4, &vec![zero; 2 * vectors], |k, at, n, weights, state| {
             let from = k.at_index(row, at, 1);
@@ -368,7 +368,7 @@ impl<'a, 'b> Weights<'a, 'b> {
         (0..vectors).map(|v| k.add(sums[v], sums[vectors + v])).collect()
     }
 
-    /// Stores a row's results of some columns.
+    /// Stores a row's results in some columns.
     pub(crate) fn store(&self, k: &mut Builder, columns: &Columns, row: Val, sums: &[Val]) {
         for (v, &sum) in (0u32..).zip(sums) {
             let some = (columns.count - v * self.lanes).min(self.lanes);
@@ -387,21 +387,21 @@ impl<'a, 'b> Weights<'a, 'b> {
         }
     }
 
-    /// Pointer of a row of the left operand, where rows follow one another.
+    /// Pointer to a row of the left operand, if rows are contiguous.
     pub(crate) fn row(&self, k: &mut Builder, row: Val) -> Val {
         let offset = k.mul_int(row, 4 * self.depth);
         k.add(self.e.operand(0), offset)
     }
 }
 
-/// What codes of a block are decoded with: weights are values less `less`, times `scale`.
+/// Decoding parameters of a block: a weight is its value minus `less`, times `scale`.
 pub(crate) struct Decoder {
     scale: Val,
     less: Option<Val>,
     table: Vec<Val>,
 }
 
-/// Each row by itself.
+/// Each row separately.
 fn few_rows(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
     let vectors = (w.panel / w.lanes).max(2);
     w.each_group(k, vectors, |k, columns| {

@@ -1,4 +1,4 @@
-//! What kernel authors read operands from and write results to.
+//! How kernel authors read operands and write results.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,13 +13,13 @@ use crate::numbers;
 use crate::view::View;
 use mcc_ir::{Dim, Error, Result};
 
-/// Element-wise operations applied to result 0 before it is stored. Result 0 is seen as rows of its last axis, or of
-/// [`column_axes`] together.
+/// Element-wise operations applied to result 0 before it is stored. Result 0 is treated as rows of its last axis, or of
+/// its last [`column_axes`], merged.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Epilogue {
-    /// The expression over the kernel's element and the leaves; empty: store the element.
+    /// The expression over the kernel's element and the leaves; if empty, the element is stored as it is.
     pub expr: Expr,
-    /// Further tensors it reads.
+    /// Other tensors that it reads.
     pub leaves: Vec<RowLeaf>,
 }
 
@@ -28,28 +28,28 @@ pub struct Epilogue {
 pub struct RowLeaf {
     /// Its type.
     pub dtype: mcc_ir::DType,
-    /// Its layout, in the shape of result 0; the last stride is 0 or 1.
+    /// Its view in the shape of result 0; the last stride is 0 or 1.
     pub view: View,
 }
 
 /// An operation and its epilogue.
 pub struct Link<'a> {
-    /// What the operation is to be built for.
+    /// The operation's request.
     pub request: &'a KernelRequest<'a>,
-    /// What is applied to its result.
+    /// The epilogue of its result.
     pub epilogue: &'a Epilogue,
 }
 
-/// Where rows begin.
+/// Where rows start.
 #[derive(Clone)]
 enum RowStarts {
-    /// Per this many elements.
+    /// At multiples of this number of elements.
     Every(Dim),
-    /// Where a table of `i64` says, which the kernel fills before anything else.
+    /// At the offsets in a table of `i64`s, which the kernel fills first.
     Listed(Val),
 }
 
-/// Gives kernel authors their operands, results and scratch memory. Pointer arguments are, in order: operands,
+/// Gives kernel authors access to operands, results and scratch memory. Pointer arguments are, in order: operands,
 /// epilogue leaves, tables, results, scratch, constants.
 #[derive(Clone)]
 pub struct Emit<'a> {
@@ -59,26 +59,26 @@ pub struct Emit<'a> {
     leaves: Vec<Val>,
     tables: Vec<Val>,
     results: Vec<Val>,
-    /// Rows of the leaves, then of result 0.
+    /// Row starts of the leaves, then of result 0.
     rows: Vec<RowStarts>,
-    /// For each leaf, whether its columns are one element.
+    /// For each leaf, whether it is constant along a row.
     level: Vec<bool>,
     scratch: RefCell<Vec<Dim>>,
     constants: RefCell<Vec<Bytes>>,
 }
 
 impl<'a> Emit<'a> {
-    /// Takes the kernel's first pointers.
+    /// Declares the kernel's first pointers.
     ///
     /// # Errors
-    /// When leaves or the result are not laid out in rows as the operation's kernel expects.
+    /// When leaves or the result do not have the row layout that the operation's kernel expects.
     pub(crate) fn new(request: &'a KernelRequest<'a>, epilogue: &'a Epilogue, k: &mut Builder) -> Result<Emit<'a>> {
         Emit::with_arguments(request, epilogue, k, request.operands.len(), request.results.len()).with_rows(k)
     }
 
-    /// The same for two operations in one kernel, the first one's only result being operand 0 of the second, which has no
-    /// pointer: who builds the kernel finds memory for what it needs of it at a time. The kernel's arguments are those of the
-    /// first operation but its result, then those of the second but that operand.
+    /// The same for two operations in one kernel. The first one's only result is operand 0 of the second and has no
+    /// pointer: the caller provides memory for it. The kernel's arguments are those of the first operation except its
+    /// result, then those of the second except that operand.
     ///
     /// # Errors
     /// As [`Emit::new`].
@@ -90,7 +90,7 @@ impl<'a> Emit<'a> {
         Ok([feeding.with_rows(k)?, fed.with_rows(k)?])
     }
 
-    /// Takes pointers for the last `operands` operands and the first `results` results, and for what the epilogue reads.
+    /// Declares pointers for the last `operands` operands, the first `results` results, and the epilogue's inputs.
     fn with_arguments(
         request: &'a KernelRequest<'a>,
         epilogue: &'a Epilogue,
@@ -125,7 +125,7 @@ impl<'a> Emit<'a> {
         Emit { request, epilogue, operands, leaves, tables, results, rows, level, scratch, constants }
     }
 
-    /// Finds out where the rows of leaves and of result 0 begin.
+    /// Determines where the rows of the leaves and of result 0 start.
     fn with_rows(mut self, k: &mut Builder) -> Result<Emit<'a>> {
         let (request, epilogue) = (self.request, self.epilogue);
         let Some(result) = request.results.first() else { return Ok(self) };
@@ -143,17 +143,17 @@ impl<'a> Emit<'a> {
         Ok(self)
     }
 
-    /// The same with result 0 at another pointer; who uses it asks for no memory.
+    /// The same, with result 0 at another pointer; the copy must not request memory.
     pub(crate) fn storing_at(&self, pointer: Val) -> Emit<'a> {
         Emit { results: vec![pointer], ..self.clone() }
     }
 
-    /// Bytes of the scratch buffers, and the tables, that were asked for.
+    /// Bytes of the requested scratch buffers, and the requested tables.
     pub(crate) fn wants(self) -> (Vec<Dim>, Vec<Bytes>) {
         (self.scratch.into_inner(), self.constants.into_inner())
     }
 
-    /// Pointer of an operand.
+    /// Pointer to an operand.
     pub fn operand(&self, n: usize) -> Val {
         self.operands[n]
     }
@@ -166,12 +166,12 @@ impl<'a> Emit<'a> {
         }
     }
 
-    /// Whether an operand of Concat or Pad is in the result already.
+    /// Whether an operand of Concat or Pad is already stored in the result.
     pub fn is_inside(&self, operand: usize) -> bool {
         self.request.places.inside.get(operand).copied().unwrap_or(false)
     }
 
-    /// Elements between rows of result 0, if sums can be stored as they are, at equal distances.
+    /// Row stride of result 0 in elements, if sums can be stored without an epilogue, at a constant stride.
     pub fn plain_rows(&self) -> Option<Dim> {
         match self.rows.last() {
             Some(RowStarts::Every(stride)) if self.epilogue.expr.nodes.is_empty() => Some(stride.clone()),
@@ -205,7 +205,7 @@ impl<'a> Emit<'a> {
             .collect()
     }
 
-    /// Where a row of leaf `n` begins; of result 0 for the number behind the last leaf.
+    /// Where a row of leaf `n` starts; the number after the last leaf is result 0.
     pub(crate) fn row_start(&self, k: &mut Builder, n: usize, row: Val) -> Val {
         match &self.rows[n] {
             RowStarts::Every(stride) => {
@@ -219,15 +219,15 @@ impl<'a> Emit<'a> {
         }
     }
 
-    /// Loads `lanes` consecutive elements of an operand, from flat element index `index`, in its compute type.
+    /// Loads `lanes` consecutive elements of an operand, starting at flat index `index`, in its compute type.
     pub fn load(&self, k: &mut Builder, operand: usize, index: Val, lanes: u32) -> Val {
         let dtype = self.request.operands[operand].dtype;
         let from = k.at_index(self.operands[operand], index, dtype.size() as u32);
         numbers::load(k, dtype, from, lanes)
     }
 
-    /// Stores lanes of result 0, from column `col` of row `row` on, after the epilogue. `v` is in the compute type of
-    /// the operation's own result.
+    /// Applies the epilogue and stores lanes of result 0, starting at column `col` of row `row`. `v` is in the compute
+    /// type of the operation's own result.
     pub fn store(&self, k: &mut Builder, row: Val, col: Val, v: Val) {
         let lanes = k.ty(v).lanes;
         if lanes > 1 && self.has_other_widths(k, v) {
@@ -239,7 +239,7 @@ impl<'a> Emit<'a> {
         self.store_with(k, row, col, v, |k, n| self.leaf(k, n, row, col, lanes));
     }
 
-    /// The same with other loads of leaves.
+    /// The same with a custom load of leaves.
     fn store_with(&self, k: &mut Builder, row: Val, col: Val, v: Val, leaf: impl FnMut(&mut Builder, usize) -> Val) {
         let out = self.epilogue.expr.emit(k, k.ty(v).lanes, Some(v), &self.tables, leaf);
         let dtype = self.epilogue.expr.dtype().unwrap_or(self.request.results[0].dtype);
@@ -248,20 +248,20 @@ impl<'a> Emit<'a> {
         numbers::store(k, dtype, to, out.unwrap_or(v));
     }
 
-    /// Whether the epilogue computes in another width: as many lanes of a wider type do not fit a register, and of a
-    /// narrower one do not fill it.
+    /// Whether the epilogue computes in another width: lanes of a wider type do not fit a register, those of a narrower
+    /// one do not fill it.
     fn has_other_widths(&self, k: &Builder, v: Val) -> bool {
         let width = k.ty(v).elem.bytes();
         self.epilogue.expr.nodes.iter().any(|n: &ExprNode| numbers::compute_elem(n.dtype).bytes() != width)
     }
 
-    /// Stores `columns` columns of result 0, which vectors side by side hold, from column `col` of row `row` on, after the
-    /// epilogue: up to four vectors together where it makes bytes of them.
+    /// Applies the epilogue and stores `columns` columns of result 0 from adjacent vectors, starting at column `col` of
+    /// row `row`: up to four vectors together if it quantizes them to bytes.
     pub fn store_columns(&self, k: &mut Builder, row: Val, col: Val, vectors: &[Val], columns: u32) {
         let Some(&first) = vectors.first() else { return };
         let lanes = k.ty(first).lanes;
         let bytes = self.epilogue.expr.is_quantized() && lanes >= 4 && !self.has_other_widths(k, first);
-        // Partial stores of bytes are cheap where those of vectors of them are single instructions.
+        // Partial stores of bytes are cheap where partial stores of vectors are single instructions.
         let rest = columns % lanes;
         let partly = bytes && rest > 0 && lanes == 16 && k.has_masks();
         let mut done = 0;
@@ -295,15 +295,15 @@ impl<'a> Emit<'a> {
         }
     }
 
-    /// Stores as many vectors of columns from `col` on of each of several rows of result 0, at most four, after the epilogue:
-    /// up to four vectors together where it makes bytes of them.
+    /// Applies the epilogue and stores the same number of vectors, starting at column `col`, in each of up to four rows
+    /// of result 0: up to four vectors together if it quantizes them to bytes.
     pub fn store_pixels(&self, k: &mut Builder, rows: &[Val], col: Val, vectors: &[Val]) {
         let Some(lanes) = vectors.first().map(|&v| k.ty(v).lanes) else { return };
         let each = vectors.len() / rows.len().max(1);
         let cols: Vec<Val> = (0..each as u32).map(|v| k.add_int(col, i64::from(v * lanes))).collect();
         let other = self.has_other_widths(k, vectors[0]);
         let bytes = self.epilogue.expr.is_quantized() && lanes >= 4 && !other;
-        // What is the same in all rows is loaded once.
+        // Leaves that are equal in all rows are loaded once.
         let mut level: HashMap<(usize, usize), Val> = HashMap::new();
         let mut leaf = |k: &mut Builder, n: usize, row: Val, v: usize| {
             let place = (n, if self.level[n] { 0 } else { v });
@@ -378,7 +378,7 @@ impl<'a> Emit<'a> {
         k.store_part(to, bytes, count);
     }
 
-    /// Lanes of leaf `n` of the epilogue, from column `col` of row `row` on.
+    /// Lanes of leaf `n` of the epilogue, starting at column `col` of row `row`.
     fn leaf(&self, k: &mut Builder, n: usize, row: Val, col: Val, lanes: u32) -> Val {
         let leaf = &self.epilogue.leaves[n];
         let mut index = self.row_start(k, n, row);
@@ -398,7 +398,7 @@ impl<'a> Emit<'a> {
         numbers::store(k, dtype, to, v);
     }
 
-    /// Pointer of a result, for kernels that write it in bulk: only where [`Emit::is_plain`].
+    /// Pointer to a result, for kernels that write it in bulk: only if [`Emit::is_plain`].
     pub fn result(&self, n: usize) -> Val {
         self.results[n]
     }
@@ -408,12 +408,12 @@ impl<'a> Emit<'a> {
         self.request.results[0].shape.last().cloned().unwrap_or(Dim::ONE)
     }
 
-    /// Whether result 0 is stored as computed, without an epilogue, and in order.
+    /// Whether result 0 is contiguous and stored without an epilogue.
     pub fn is_plain(&self) -> bool {
         self.epilogue.expr.nodes.is_empty() && self.request.places.result.is_none()
     }
 
-    /// Memory for the kernel's own use, 64-byte aligned, its content undefined. Asked for before any constant.
+    /// Scratch memory, 64-byte aligned and uninitialized. Must be requested before any constant.
     pub fn scratch(&self, k: &mut Builder, bytes: Dim) -> Val {
         assert!(self.constants.borrow().is_empty(), "constants are the last pointers");
         self.scratch.borrow_mut().push(bytes);

@@ -1,28 +1,28 @@
-//! A few planes side by side, pixel by pixel: images on their way to channels last, channels dealt to groups.
+//! Interleaving a few planes pixel by pixel: images converted to channels last, channels distributed to groups.
 
 use crate::kir::{Builder, Elem, Ty, Val};
 use mcc_targets::Target;
 
-/// The number of planes that are supported, of elements of `bytes` bytes.
+/// The supported numbers of planes, for elements of `bytes` bytes.
 pub(crate) fn planes(bytes: usize) -> &'static [i64] {
     if bytes == 1 { &[2, 3, 4, 8, 12] } else { &[2, 3] }
 }
 
-/// Elements of each plane that are moved at once.
+/// Elements moved at once per plane.
 pub(crate) fn length(target: &Target, bytes: usize, planes: i64) -> u32 {
     match bytes {
-        // Where bytes go anywhere in a register, as many as fit; else each 16 bytes of the result need four words.
+        // If any byte permutation is cheap, a full register; otherwise each 16 bytes of the result need four words.
         1 if target.has_fast_lookups() => 16,
         1 if planes == 3 => 4,
         _ => target.vector_bytes / 4,
     }
 }
 
-/// Moves a vector of each plane of bytes, whose pointers these are, to `to`.
+/// Interleaves a vector of bytes from each plane pointer into `to`.
 pub(crate) fn interleave_bytes(k: &mut Builder, planes: &[Val], to: Val, lanes: u32) {
     let vectors = loaded(k, planes, Ty::new(Elem::I8, lanes));
     if planes.len() > 4 {
-        // Fours of planes are planes of words.
+        // Each four planes become one plane of words.
         let words: Vec<Val> = vectors
             .chunks(4)
             .map(|four| {
@@ -34,7 +34,7 @@ pub(crate) fn interleave_bytes(k: &mut Builder, planes: &[Val], to: Val, lanes: 
         return store_interleaved(k, &words, to);
     }
     let (all, count) = (side_by_side(k, &vectors), planes.len() as u32);
-    // Of three planes the result is two vectors and one.
+    // Three planes yield two vectors and one.
     let mut first = 0;
     while first < count {
         let some = 1 << (count - first).ilog2();
@@ -45,7 +45,7 @@ pub(crate) fn interleave_bytes(k: &mut Builder, planes: &[Val], to: Val, lanes: 
     }
 }
 
-/// Interleaves the bytes of planes side by side, pixel by pixel: `some` of the resulting vectors, from vector `first` on.
+/// Interleaves bytes of adjacent planes pixel by pixel: `some` result vectors, starting with vector `first`.
 fn by_pixel(k: &mut Builder, all: Val, count: u32, lanes: u32, first: u32, some: u32) -> Val {
     let own = |i: u32| (first * lanes + i) % count * lanes + (first * lanes + i) / count;
     let pattern: Vec<u8> = (0..some * lanes).map(|i| own(i) as u8).collect();
@@ -60,7 +60,7 @@ fn loaded(k: &mut Builder, planes: &[Val], ty: Ty) -> Vec<Val> {
     planes.iter().map(one).collect()
 }
 
-/// Up to four vectors as one, the last ones repeated to make two or four.
+/// Concatenates up to four vectors, repeating the last ones to get two or four.
 pub(crate) fn side_by_side(k: &mut Builder, vectors: &[Val]) -> Val {
     let joined = |k: &mut Builder, a: Val, b: Val| {
         let all: Vec<u8> = (0..2 * k.ty(a).lanes).map(|i| i as u8).collect();
@@ -70,7 +70,7 @@ pub(crate) fn side_by_side(k: &mut Builder, vectors: &[Val]) -> Val {
     if let [near, far] = *pairs { joined(k, near, far) } else { pairs[0] }
 }
 
-/// Moves a vector of each plane of 4-byte elements, whose pointers these are, to `to`.
+/// Interleaves a vector of 4-byte elements from each plane pointer into `to`.
 pub(crate) fn interleave(k: &mut Builder, planes: &[Val], to: Val, lanes: u32) {
     let vectors = loaded(k, planes, Ty::new(Elem::F32, lanes));
     store_interleaved(k, &vectors, to);
@@ -85,7 +85,7 @@ fn store_interleaved(k: &mut Builder, vectors: &[Val], to: Val) {
         let pair: Vec<u8> = (0..lanes)
             .map(|lane| match place(lane) {
                 (1, pixel) => (lanes + pixel) as u8,
-                // The third plane's lanes follow.
+                // The third plane's lanes come last.
                 (_, pixel) => pixel as u8,
             })
             .collect();

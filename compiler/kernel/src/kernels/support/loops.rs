@@ -1,22 +1,22 @@
-//! Loop nests and runs of elements: what all kernels that move or visit elements have in common.
+//! Loop nests and runs of elements, shared by all kernels that move or visit elements.
 
 use mcc_targets::schedule::{loops::MAX_INLINE_COPY_BYTES, threads::MIN_SHARED_ROUNDS};
 
 use crate::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
 use mcc_ir::{DType, Dim};
 
-/// Indices from `first` to before `end`.
+/// Indices from `first` (inclusive) to `end` (exclusive).
 #[derive(Clone, Copy)]
 pub struct IndexRange {
     /// The first one.
     pub first: Val,
-    /// That behind the last one.
+    /// One past the last.
     pub end: Val,
 }
 
-/// What is done at each coordinate.
+/// The body at each coordinate.
 type NestBody<'a> = Box<dyn FnOnce(&mut Builder, &[Val]) + 'a>;
-/// What is done from an index on, for a number of lanes.
+/// The body at an index, for a number of lanes.
 type ColumnsBody<'a> = &'a mut dyn FnMut(&mut Builder, Val, u32);
 
 /// Visits every coordinate of `shape`, the last axis fastest.
@@ -25,7 +25,7 @@ pub fn each_coordinate(k: &mut Builder, shape: &[Dim], body: impl FnOnce(&mut Bu
     level(k, shape, None, &mut coords, Box::new(body));
 }
 
-/// The same where several threads may share the visits, which do not read what others write.
+/// The same, where threads may share the visits; a visit must not read what others write.
 pub fn parallel_coordinates(k: &mut Builder, shape: &[Dim], body: impl FnOnce(&mut Builder, &[Val])) {
     let mut coords = Vec::with_capacity(shape.len());
     match shared_axis(shape) {
@@ -37,8 +37,8 @@ pub fn parallel_coordinates(k: &mut Builder, shape: &[Dim], body: impl FnOnce(&m
     }
 }
 
-/// The axis whose loop threads share best: the first one with enough rounds, else the first that may have them, else the
-/// longest one.
+/// The best axis for threads to share: the first one known to have enough rounds, else the first one of unknown extent,
+/// else the longest.
 pub fn shared_axis(shape: &[Dim]) -> Option<usize> {
     let enough = shape.iter().position(|d| d.as_const().is_some_and(|c| c >= MIN_SHARED_ROUNDS));
     let unknown = || shape.iter().position(|d| d.as_const().is_none());
@@ -46,7 +46,7 @@ pub fn shared_axis(shape: &[Dim]) -> Option<usize> {
     enough.or_else(unknown).or_else(longest)
 }
 
-/// A loop around others: shared where it is known to have enough rounds, else left for those inside to be.
+/// An outer loop: shared if it is known to have enough rounds; otherwise inner loops may be.
 pub fn around(k: &mut Builder, extent: &Dim, body: impl FnOnce(&mut Builder, Val)) {
     let (zero, end) = (k.int(0), k.dim(extent));
     k.parallel_if(extent.as_const().is_some_and(|c| c >= MIN_SHARED_ROUNDS), zero, end, 1, body);
@@ -67,7 +67,7 @@ fn level(k: &mut Builder, shape: &[Dim], shared: Option<usize>, coords: &mut Vec
     k.parallel_if(shared == Some(axis), start, end, 1, round);
 }
 
-/// The number of rounds of a loop around those over `inner`: zero if one of these has none.
+/// The number of rounds of a loop around those over `inner`: zero if one of these has no rounds.
 pub fn visited(extent: &Dim, inner: &[Dim]) -> Dim {
     let inner = product(inner);
     match (extent.as_const(), inner.as_const()) {
@@ -88,7 +88,7 @@ pub fn flat(k: &mut Builder, shape: &[Dim], coords: &[Val]) -> Val {
     index
 }
 
-/// The index of coordinates in memory with these distances between neighbours.
+/// The index of coordinates in memory with the given strides.
 pub fn dot(k: &mut Builder, strides: &[Dim], coords: &[Val]) -> Val {
     let mut index = k.int(0);
     for (stride, &c) in strides.iter().zip(coords) {
@@ -99,7 +99,7 @@ pub fn dot(k: &mut Builder, strides: &[Dim], coords: &[Val]) -> Val {
     index
 }
 
-/// The row and the column of coordinates in result 0, as [`Emit::store`](super::emit::Emit::store) wants them.
+/// The row and column of coordinates in result 0, as [`Emit::store`](super::emit::Emit::store) takes them.
 pub fn spot(k: &mut Builder, shape: &[Dim], coords: &[Val]) -> (Val, Val) {
     match (shape.split_last(), coords.split_last()) {
         (Some((_, rows)), Some((&col, outer))) => (flat(k, rows, outer), col),
@@ -125,7 +125,7 @@ pub fn round_down(k: &mut Builder, n: Val, unit: u32) -> Val {
     }
 }
 
-/// Visits what remains of whole vectors as a part of one, from `start` on: only where the target
+/// Visits the tail after whole vectors as a partial vector, starting at `start`: only if the target
 /// [`has_masks`](mcc_targets::Target::has_masks).
 pub fn rest(k: &mut Builder, start: Val, end: Val, lanes: u32, body: impl FnOnce(&mut Builder)) {
     let count = k.sub(end, start);
@@ -139,7 +139,7 @@ pub fn rest(k: &mut Builder, start: Val, end: Val, lanes: u32, body: impl FnOnce
     }
 }
 
-/// Visits the lanes of a vector that count, one by one.
+/// Visits the valid lanes of a vector one by one.
 pub fn each_lane(k: &mut Builder, lanes: u32, mut body: impl FnMut(&mut Builder, u8)) {
     let count = k.part(lanes);
     for lane in 0..lanes as u8 {
@@ -153,8 +153,8 @@ pub fn each_lane(k: &mut Builder, lanes: u32, mut body: impl FnMut(&mut Builder,
     }
 }
 
-/// Visits `start..end` in whole vectors of `lanes`, a power of two, and what remains as part of a vector, or one by one
-/// where the target lacks masks; the body gets the first index and the number of lanes.
+/// Visits `start..end` in whole vectors of `lanes`, a power of two; the tail is a partial vector, or single elements if
+/// the target has no masks. The body gets the first index and the number of lanes.
 pub fn columns(k: &mut Builder, start: Val, end: Val, lanes: u32, mut body: impl FnMut(&mut Builder, Val, u32)) {
     visit_columns(k, start, end, lanes, &mut body);
 }
@@ -173,8 +173,8 @@ fn visit_columns(k: &mut Builder, start: Val, end: Val, lanes: u32, body: Column
     k.for_each(from, end, 1, |k, i| body(k, i, 1));
 }
 
-/// Visits `0..n` like [`columns`], except that the last vector may overlap the one before: for bodies that may as well
-/// run twice. Also where there are masks, when `n` is known to reach a vector's length: masked stores are slow on some.
+/// Visits `0..n` like [`columns`], but the last vector may overlap the previous one: for idempotent bodies. Also on
+/// targets with masks, if `n` is known to be at least a vector's length: masked stores are slow on some.
 pub fn cover(k: &mut Builder, n: Val, lanes: u32, mut body: impl FnMut(&mut Builder, Val, u32)) {
     visit_cover(k, n, lanes, &mut body);
 }
@@ -219,7 +219,7 @@ pub fn pointer_at(k: &mut Builder, base: Val, index: Val, size: usize) -> Val {
     k.add(base, bytes)
 }
 
-/// The type under which elements of `size` bytes move without a change of their bits.
+/// The type that moves elements of `size` bytes without changing their bits.
 pub fn raw_dtype(size: usize) -> DType {
     match size {
         1 => DType::I8,
@@ -254,7 +254,7 @@ pub fn zero_bytes(k: &mut Builder, vector_bytes: u32, to: Val, bytes: Val) {
     }
 }
 
-/// Types and offsets that cover a short run of constant length. The last piece may overlap the one before.
+/// Types and offsets that cover a short run of constant length. The last piece may overlap the previous one.
 fn pieces(k: &Builder, vector_bytes: u32, bytes: Val) -> Option<Vec<(Ty, i32)>> {
     let n = k.as_int(bytes).and_then(|n| i32::try_from(n).ok()).filter(|&n| n <= MAX_INLINE_COPY_BYTES)?;
     let types = [Ty::new(Elem::I32, vector_bytes / 4), Ty::I64, Ty::new(Elem::I32, 1), Ty::new(Elem::I16, 1)];

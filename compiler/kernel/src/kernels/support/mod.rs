@@ -1,4 +1,4 @@
-//! What kernels of all kinds are written with.
+//! Building blocks of all kernels.
 
 pub mod emit;
 pub mod interleave;

@@ -1,4 +1,4 @@
-//! More of what kernel authors get from [`Emit`]: shapes, indices, and moving elements as they are.
+//! More of the interface of [`Emit`]: shapes, indices, and moves of unchanged elements.
 
 use super::emit::Emit;
 use super::loops::{columns, copy_bytes, pointer_at, product, raw_dtype};
@@ -7,7 +7,7 @@ use crate::numbers;
 use mcc_ir::{DType, Dim};
 
 impl Emit<'_> {
-    /// Lanes in which elements of a type are computed. 64-bit integers go one by one: few targets have vector
+    /// Number of lanes in which elements of a type are computed. 64-bit integers are scalar: few targets have vector
     /// operations on them.
     pub fn lanes(&self, dtype: DType) -> u32 {
         match numbers::compute_elem(dtype) {
@@ -16,7 +16,7 @@ impl Emit<'_> {
         }
     }
 
-    /// Moves `lanes` elements of an operand, unchanged, to columns `col..` of a row of result 0.
+    /// Copies `lanes` unchanged elements of an operand to columns `col..` of a row of result 0.
     pub fn relay(&self, k: &mut Builder, operand: usize, from: Val, row: Val, col: Val, lanes: u32) {
         if !self.is_plain() {
             let v = self.load(k, operand, from, lanes);
@@ -32,8 +32,8 @@ impl Emit<'_> {
         numbers::store(k, raw, to, v);
     }
 
-    /// Moves `count` elements of an operand, unchanged, to columns `col..` of a row of result 0. Without an epilogue the
-    /// run may go on into the following rows.
+    /// Copies `count` unchanged elements of an operand to columns `col..` of a row of result 0. Without an epilogue the
+    /// run may continue into the following rows.
     pub fn relay_run(&self, k: &mut Builder, operand: usize, from: Val, row: Val, col: Val, count: Val) {
         let dtype = self.request.operands[operand].dtype;
         if self.is_plain() {
@@ -52,8 +52,8 @@ impl Emit<'_> {
         });
     }
 
-    /// Moves the elements of all axes `tail` from flat index `from` of an operand to where the axes before them have
-    /// flat index `lead` in result 0. An empty tail, which is one element, is only for results without an epilogue.
+    /// Copies the elements of all axes `tail`, starting at flat index `from` of an operand, to flat index `lead` of the
+    /// axes before them in result 0. An empty tail (one element) is allowed only without an epilogue.
     pub fn relay_block(&self, k: &mut Builder, operand: usize, from: Val, lead: Val, tail: &[Dim]) {
         let zero = k.int(0);
         match tail.split_last() {
@@ -75,7 +75,7 @@ impl Emit<'_> {
         }
     }
 
-    /// Stores lanes at a flat index of result 0: only where [`Emit::is_plain`].
+    /// Stores lanes at a flat index of result 0: only if [`Emit::is_plain`].
     pub fn store_flat(&self, k: &mut Builder, index: Val, v: Val) {
         assert!(self.is_plain());
         let zero = k.int(0);
@@ -103,14 +103,14 @@ impl Emit<'_> {
         &self.request.results[0].shape
     }
 
-    /// An element of an integer operand as `i64`.
+    /// Loads an element of an integer operand as `i64`.
     pub fn load_index(&self, k: &mut Builder, operand: usize, index: Val) -> Val {
         let v = self.load(k, operand, index, 1);
         numbers::cast(k, v, self.dtype(operand), DType::I64, false)
     }
 
-    /// An element of an index operand, counted from the end when negative and kept within `0..extent`, so that a bad
-    /// index cannot reach other memory.
+    /// Loads an element of an index operand, counted from the end if negative and clamped to `0..extent`, so that a bad
+    /// index cannot access other memory.
     pub fn load_bounded_index(&self, k: &mut Builder, operand: usize, index: Val, extent: Val) -> Val {
         let i = self.load_index(k, operand, index);
         let (zero, last) = (k.int(0), k.add_int(extent, -1));

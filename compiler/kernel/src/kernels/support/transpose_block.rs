@@ -1,14 +1,15 @@
-//! Square blocks of lanes, transposed in registers.
+//! Transposes of square blocks of lanes in registers.
 
 use crate::kir::{Builder, Val};
 
-/// Lane `i` of vector `j` becomes lane `j` of vector `i`: as many vectors as each has lanes, a power of two up to 16.
+/// Lane `i` of vector `j` becomes lane `j` of vector `i`; the number of vectors equals their lanes, a power of two up
+/// to 16.
 pub(crate) fn transpose(k: &mut Builder, vectors: Vec<Val>) -> Vec<Val> {
     let lanes = vectors.len();
     if lanes < 4 {
         return turn_pairs(k, vectors);
     }
-    // Blocks of 4x4 within pieces of 128 bits: vector `4 * g + c` then holds, in piece `p`, column `4 * p + c` of the rows
+    // 4x4 blocks within pieces of 128 bits: vector `4 * g + c` then holds, in piece `p`, column `4 * p + c` of the rows
     // from `4 * g` on.
     let mut blocks = Vec::with_capacity(lanes);
     for rows in vectors.chunks_exact(4) {
@@ -20,7 +21,7 @@ pub(crate) fn transpose(k: &mut Builder, vectors: Vec<Val>) -> Vec<Val> {
         let far: Vec<u8> = near.iter().map(|l| l + 2).collect();
         blocks.extend([(a, c, &near), (a, c, &far), (b, d, &near), (b, d, &far)].map(|(x, y, p)| k.shuffle(x, y, p)));
     }
-    // The pieces are a matrix to be transposed for each column: even and odd ones apart, until they are alone.
+    // For each column, the pieces are a matrix to transpose: split into even and odd ones, recursively.
     let groups = lanes / 4;
     let mut result = blocks.clone();
     for c in 0..4 {
@@ -37,7 +38,7 @@ fn turn_pieces(k: &mut Builder, vectors: Vec<Val>) -> Vec<Val> {
     let count = vectors.len();
     let lanes = 4 * count;
     let take = |k: &mut Builder, a: Val, b: Val, odd: usize| {
-        // Every other piece of the one, then of the other.
+        // Alternate pieces of the first and of the second.
         let half = count / 2;
         let from = |p: usize| if p < half { 2 * p + odd } else { count + 2 * (p - half) + odd };
         let pattern: Vec<u8> = (0..lanes).map(|l| (4 * from(l / 4) + l % 4) as u8).collect();
@@ -58,7 +59,7 @@ fn turn_pieces(k: &mut Builder, vectors: Vec<Val>) -> Vec<Val> {
     }
 }
 
-/// The lane for every word of every piece of four.
+/// The lane index for every word of every piece of four.
 fn pieces(lanes: usize, of: impl Fn(usize, usize) -> usize) -> Vec<u8> {
     (0..lanes).map(|l| of(l / 4 * 4, l % 4) as u8).collect()
 }

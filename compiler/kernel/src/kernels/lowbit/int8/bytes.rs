@@ -1,11 +1,11 @@
-//! Weights as bytes: codes less what is subtracted from them, four contracted elements of a column side by side.
+//! Weights as bytes: codes minus a value, four contracted elements of a column side by side.
 
 use super::{Product, Written};
 use crate::kernels::lowbit::Columns;
 use crate::kir::{Bin, Builder, DotKind, Elem, Ty, Val};
 
 impl Product<'_, '_, '_> {
-    /// Writes out the weights of some columns.
+    /// Decodes the weights of some columns to memory.
     pub(super) fn write_out(&self, k: &mut Builder, to: &Written, columns: &Columns) {
         let w = self.w;
         let block = w.coded.block as i64;
@@ -18,7 +18,7 @@ impl Product<'_, '_, '_> {
         }
     }
 
-    /// Writes out a block of `elements` elements; the state is pointers to its codes, parameters, bytes and start.
+    /// Decodes a block of `elements` elements; the state is pointers to its codes, parameters, bytes and initial sums.
     pub(super) fn write_block(&self, k: &mut Builder, elements: i64, state: &[Val], vectors: u32) -> Vec<Val> {
         let w = self.w;
         let &[codes, parameters, bytes, starts] = state else { return state.to_vec() };
@@ -63,14 +63,14 @@ impl Product<'_, '_, '_> {
         vec![pointers[0], k.add_int(parameters, w.block_bytes()), pointers[1], starts]
     }
 
-    /// Adds up numbers, four a lane.
+    /// Adds up bytes, four per lane.
     pub(super) fn summed(&self, k: &mut Builder, numbers: Val, sum: Val) -> Val {
         let ones = k.int_of(0x0101_0101, k.ty(sum));
         let ones = k.bitcast(ones, k.ty(numbers));
         k.dot(DotKind::U8S8, ones, numbers, sum)
     }
 
-    /// What is to be subtracted from the codes of a block, for each vector of columns.
+    /// The values to subtract from the codes of a block, for each vector of columns.
     pub(super) fn less(&self, k: &mut Builder, parameters: Val, vectors: u32) -> Vec<Val> {
         let of = |v| {
             let zero = if self.w.coded.bits < 8 { self.w.zero(k, parameters, v) } else { None };
@@ -79,7 +79,7 @@ impl Product<'_, '_, '_> {
         (0..vectors).map(of).collect()
     }
 
-    /// What is to be subtracted from codes, in each byte of a vector of words.
+    /// The value to subtract from codes, in each byte of a vector of words.
     pub(super) fn in_bytes(&self, k: &mut Builder, zero: Option<Val>) -> Val {
         let ty = Ty::new(Elem::I32, self.w.lanes);
         let middle = i64::from(self.w.coded.middle());
@@ -95,7 +95,7 @@ impl Product<'_, '_, '_> {
         k.bitcast(less, bytes)
     }
 
-    /// Four neighbouring elements of a vector of words as bytes: codes, or weights where something is subtracted.
+    /// Four adjacent elements of a vector of words as bytes: codes, or weights if something is subtracted.
     pub(super) fn four_elements(&self, k: &mut Builder, words: Val, step: u32, less: Option<Val>) -> Val {
         let (bits, ty) = (self.w.coded.bits, k.ty(words));
         let mut v = words;
