@@ -1,4 +1,4 @@
-//! Col2Im: overlapping windows add up into a plane that still has its padding, whose inside is then the result.
+//! Col2Im: overlapping windows are summed in a padded plane, whose inside is the result.
 
 use crate::kernels::support::emit::Emit;
 use crate::kernels::support::request::KernelRequest;
@@ -46,7 +46,7 @@ pub(crate) fn col2im(
 struct Windows<'a> {
     spec: &'a ConvSpec,
     kernel: &'a [i64],
-    /// How many there are along each axis.
+    /// Number of windows along each axis.
     counts: Vec<Dim>,
 }
 
@@ -66,7 +66,7 @@ impl Plane<'_, '_> {
         k.add(index, i)
     }
 
-    /// Loops over the kernel's elements: `row` counts rows of `x`, `at` is the position of the first window's element.
+    /// Loops over the kernel's elements: `row` is a row of `x`, `at` the position of the first window's element.
     fn add_taps(&self, k: &mut Builder, windows: &Windows<'_>, axis: usize, row: Val, at: Val) {
         let zero = k.int(0);
         let Some(&taps) = windows.kernel.get(axis) else {
@@ -81,7 +81,7 @@ impl Plane<'_, '_> {
         });
     }
 
-    /// Adds one element of every window: `position` counts elements of `x`, `shift` elements of the plane.
+    /// Adds one element of every window: `position` is an element of `x`, `shift` an element of the plane.
     fn add_windows(&self, k: &mut Builder, windows: &Windows<'_>, axis: usize, position: Val, at: Val, shift: Val) {
         let Windows { spec, counts, .. } = windows;
         let (zero, end) = (k.int(0), k.dim(&counts[axis]));
@@ -116,7 +116,7 @@ impl Plane<'_, '_> {
         line(k, middle, end, 1);
     }
 
-    /// Stores the plane without its padding: `row` counts rows of the result, `at` elements of the plane.
+    /// Stores the plane without its padding: `row` is a row of the result, `at` an element of the plane.
     fn store(&self, k: &mut Builder, spec: &ConvSpec, size: &[Dim], axis: usize, row: Val, at: Val) {
         let (zero, end) = (k.int(0), k.dim(&size[axis]));
         let before = k.int(spec.pads[axis].0);

@@ -1,8 +1,8 @@
 //! Depthwise convolution over channels-last data: vectors run along the channels, several output columns at once.
 //!
-//! Within a row of windows each input vector is loaded once and used for every output column that it belongs to, of two output
-//! lines where there are registers for them. With one channel, vectors run along the window instead, and each column's lanes
-//! are summed up at the end.
+//! Within a row of windows, each input vector is loaded once and used for all output columns that need it, of two
+//! output lines if there are enough registers. With one channel, vectors run along the window instead, and each
+//! column's lanes are summed at the end.
 
 use mcc_targets::choices::Problem;
 use mcc_targets::schedule;
@@ -27,7 +27,7 @@ pub(crate) fn depthwise_conv(
     Ok(())
 }
 
-/// The pixels from `first` to before `last` of its result.
+/// The pixels `first..last` of its result.
 pub(crate) fn pixels(
     request: &KernelRequest<'_>,
     e: &Emit<'_>,
@@ -86,7 +86,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         let problem = Problem { text: &text, layer: request.layer };
         let (channels, kernel) = (weights[axes], weights[..axes].to_vec());
         let columns = schedule::products::depthwise_columns(request.config, problem, width) as i64;
-        // Lines share their input where windows move by as much as their lines are apart.
+        // Lines share input if the stride and the dilation between them are 1.
         let overlap = channels > 1
             && axes > 1
             && kernel[axes - 2] > 1
@@ -111,7 +111,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         })
     }
 
-    /// Loops over the batch and all output axes but the last; `row` counts rows of the result, which are pixels.
+    /// Loops over the batch and all output axes but the last; `row` is a row of the result, that is, a pixel.
     fn rows(&self, k: &mut Builder, axis: usize, x: Val, row: Val) {
         let shape = &self.request.results[0].shape;
         let (zero, end) = (k.int(0), k.dim(&shape[axis]));
@@ -153,7 +153,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         );
     }
 
-    /// Where the windows of a line of the result begin; lines count over the batch and all axes but the last.
+    /// Pointer to the windows of a line of the result; lines are numbered over the batch and all axes but the last.
     fn line_at(&self, k: &mut Builder, line: Val) -> Val {
         let shape = &self.request.results[0].shape;
         let (mut x, mut line) = (self.e.operand(0), line);
@@ -167,7 +167,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         x
     }
 
-    /// Some output lines: tiles, then the columns left over.
+    /// Some output lines: tiles, then the remaining columns.
     fn columns(&self, k: &mut Builder, at: Place, lines: i64) {
         let all = &self.request.results[0].shape[self.kernel.len()];
         if all.as_const().is_none() {
@@ -187,8 +187,8 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         }
     }
 
-    /// Columns whose number is known at run time: tiles, the last one moved up over columns that are done already; fewer
-    /// than a tile go by smaller ones.
+    /// A number of columns known at run time: tiles, the last one of which overlaps the previous one; fewer columns
+    /// than a tile use smaller tiles.
     fn some_columns(&self, k: &mut Builder, at: Place, all: IndexRange, [lines, size]: [i64; 2]) {
         let IndexRange { first, end } = all;
         if size <= 1 {
@@ -212,7 +212,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         );
     }
 
-    /// A tile of `lines` lines and `count` columns of the result, from a column on.
+    /// A tile of `lines` lines and `count` columns of the result, starting at a column.
     fn tile(&self, k: &mut Builder, at: Place, column: Val, [lines, count]: [i64; 2]) {
         let axes = self.kernel.len();
         let bytes = k.dim(&(&self.steps[axes] * &Dim::from(self.spec.strides[axes - 1])));
@@ -222,7 +222,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         if self.channels == 1 && self.spec.dilations[last] == 1 && self.kernel[last] >= self.lanes && self.lanes > 1 {
             return self.dots(k, Place { x, row }, count);
         }
-        // Fewer channels than a vector has lanes go by a shorter one; the last vector overlaps the one before.
+        // With fewer channels than lanes, vectors are shorter; the last vector overlaps the previous one.
         let mut lanes = self.lanes;
         while !k.has_masks() && lanes > self.channels {
             lanes /= 2;
@@ -299,7 +299,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         })
     }
 
-    /// `lanes` elements of a line, from `i` on, for every column.
+    /// `lanes` elements of a line, starting at `i`, for every column.
     fn dot_step(&self, k: &mut Builder, window: Window, i: Val, lanes: u32, sums: &[Val]) -> Vec<Val> {
         let operands = self.request.operands;
         let stride = self.spec.strides[self.kernel.len() - 1] * self.step * operands[0].dtype.size() as i64;
@@ -320,7 +320,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         k.add(pointer, bytes)
     }
 
-    /// Kernel axes from `axis` on; all but the last are loops, or unrolled where the window is small.
+    /// Kernel axes from `axis` on; all but the last are loops, or unrolled if the window is small.
     fn taps(&self, k: &mut Builder, axis: usize, window: Window, lines: i64, sums: &[Val]) -> Vec<Val> {
         let Window { x, w } = window;
         let axes = self.kernel.len();
@@ -354,7 +354,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
                 self.taps(k, axis + 1, at, lines, sums)
             });
         }
-        // The second line of results uses each input line with the next line of weights.
+        // The second line of results multiplies each input line by the next line of weights.
         let sums = self.line(k, x, &[Some(w), None], sums);
         let sums = each(k, 1, &sums, &|k, i, sums| {
             let Window { x, w } = at(k, i);
@@ -367,7 +367,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         self.line(k, x, &[None, Some(last)], &sums)
     }
 
-    /// Adds one line of input to every column of the tile, with a line of weights for each line of results, if any.
+    /// Adds one line of input to every column of the tile, times a line of weights for each line of results, if any.
     fn line(&self, k: &mut Builder, x: Val, ws: &[Option<Val>], sums: &[Val]) -> Vec<Val> {
         let last = self.kernel.len() - 1;
         let (length, stride, dilation) = (self.kernel[last], self.spec.strides[last], self.spec.dilations[last]);
@@ -406,7 +406,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
         let columns = sums.len() / ws.len();
         let reach = (columns as i64 - 1) * stride + (length - 1) * dilation;
         for column in 0..=reach {
-            // Which output columns this input column belongs to, by which weight.
+            // The output columns that use this input column, and the weight of each.
             let uses: Vec<(usize, usize)> = (0..length)
                 .filter_map(|i| {
                     let first = column - i * dilation;
@@ -431,7 +431,7 @@ impl<'a, 'b> DepthwiseLoops<'a, 'b> {
     }
 }
 
-/// Where windows begin in the data, and the row of the result.
+/// Pointer to the windows in the data, and the row of the result.
 #[derive(Clone, Copy)]
 struct Place {
     x: Val,
@@ -445,7 +445,7 @@ struct Window {
     w: Val,
 }
 
-/// Indices from `from` to before `to`, by `step`.
+/// Indices from `from` (inclusive) to `to` (exclusive), by `step`.
 #[derive(Clone, Copy)]
 struct Steps {
     from: Val,
@@ -453,5 +453,5 @@ struct Steps {
     step: i64,
 }
 
-/// What a step along a kernel axis makes of the sums.
+/// Updates the sums in a step along a kernel axis.
 type Step<'a> = dyn Fn(&mut Builder, Val, &[Val]) -> Vec<Val> + 'a;

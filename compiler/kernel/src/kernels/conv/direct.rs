@@ -1,5 +1,5 @@
-//! Convolution of any layout, rank, group and type, an element at a time: for what the packed kernels do not take,
-//! such as weights whose extents are known at run time only.
+//! Convolution of any layout, rank, group and type, one element at a time: for cases that the packed kernels do not
+//! support, such as weights whose extents are known at run time only.
 
 use crate::kernels::gemm::multiply_add;
 use crate::kernels::support::emit::Emit;
@@ -78,7 +78,7 @@ impl DirectLoops<'_, '_> {
         self.e.store(k, row, at[at.len() - 1], sum[0]);
     }
 
-    /// Kernel axes from `axis` on; `x` and `w` are flat indices so far.
+    /// Kernel axes from `axis` on; `x` and `w` are partial flat indices.
     fn taps(&self, k: &mut Builder, at: &[Val], axis: usize, x: Val, w: Val, sum: Val) -> Val {
         let spec = self.spec;
         if axis == spec.strides.len() {

@@ -1,10 +1,10 @@
-//! Convolutions and pooling: windows that slide over an operand.
+//! Convolutions and pooling: sliding windows over an operand.
 //!
 //! | file | what |
 //! |---|---|
 //! | [`direct`] | channels first, few channels or odd shapes: one output row at a time |
 //! | [`depthwise`] | a filter per channel, channels last |
-//! | [`separable`] | a depthwise convolution and the 1x1 convolution behind it, in one kernel |
+//! | [`separable`] | a depthwise convolution followed by a 1x1 convolution, in one kernel |
 //! | [`winograd`], [`winograd_maps`], [`winograd_weights`] | minimal filtering, its maps, and its transformed weights |
 //! | [`col2im`] | the sums of a transposed convolution |
 //! | [`pool`] | maxima, means and norms of windows |

@@ -1,4 +1,4 @@
-//! Pooling. Channels last runs in vectors of channels; each window is clipped to the data beforehand.
+//! Pooling. Channels-last data is processed in vectors of channels; each window is clipped to the data first.
 
 use mcc_targets::schedule::loops::{MAX_UNROLLED_POOL, POOL_VECTORS};
 
@@ -10,7 +10,7 @@ use crate::{numbers, scalar};
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, DType, Dim, Layout, PoolKind, PoolSpec, UnaryOp};
 
-/// Bytes of the vectors whose masks are registers.
+/// Bytes of vectors whose masks are registers.
 const WIDEST: u32 = 64;
 
 /// ONNX MaxPool, AveragePool, LpPool.
@@ -70,7 +70,7 @@ fn channels_last(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
         };
         let blocks = round_down(k, extent, POOL_VECTORS * lanes);
         if bytes.is_some() && e.request.config.target.vector_bytes < WIDEST {
-            // Some of a vector's bytes are slow without mask registers, twice the same ones are not.
+            // Without mask registers, partial vectors of bytes are slower than overlapping ones.
             return cover(k, extent, lanes, |k, c, lanes| some(k, c, 1, lanes));
         }
         k.for_each(zero, blocks, i64::from(POOL_VECTORS * lanes), |k, c| some(k, c, POOL_VECTORS, lanes));
@@ -78,7 +78,7 @@ fn channels_last(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec) {
     });
 }
 
-/// How vectors of bytes are pooled as they are.
+/// How to pool vectors of bytes without widening.
 #[derive(Clone, Copy)]
 struct Bytes {
     lanes: u32,
@@ -86,7 +86,7 @@ struct Bytes {
     least: i64,
 }
 
-/// The largest bytes need no wider registers, if they are stored as found.
+/// The maximum of bytes needs no wider registers, if it is stored unchanged.
 fn bytes_of(e: &Emit<'_>, k: &Builder, spec: &PoolSpec, channels: &Dim) -> Option<Bytes> {
     let (larger, least) = match e.dtype(0) {
         DType::U8 => (Bin::UMax, 0),
@@ -161,14 +161,14 @@ pub fn max_pool_with_indices(e: &Emit<'_>, k: &mut Builder, spec: &PoolSpec, col
     Ok(())
 }
 
-/// One window of the data: per axis the first element, and which of the kernel's elements are inside.
+/// One window of the data: per axis the first element, and the range of kernel elements inside the data.
 struct Window<'a> {
     spec: &'a PoolSpec,
     data: &'a [Dim],
     first: Vec<Val>,
     low: Vec<Val>,
     high: Vec<Val>,
-    /// Kernel elements before the end of the far padding.
+    /// Kernel elements before the end of the trailing padding.
     padded: Vec<Val>,
 }
 
@@ -212,7 +212,7 @@ impl<'a> Window<'a> {
         window
     }
 
-    /// Visits the elements inside; the body gets each one's flat index in the data.
+    /// Visits the elements inside; the body gets each element's flat index in the data.
     fn fold(
         &self,
         k: &mut Builder,
@@ -225,7 +225,7 @@ impl<'a> Window<'a> {
         })
     }
 
-    /// Visits the elements inside; the body gets each one's coordinates.
+    /// Visits the elements inside; the body gets each element's coordinates.
     fn fold_at(
         &self,
         k: &mut Builder,
@@ -267,7 +267,7 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// How many elements an average counts.
+    /// The number of elements that an average counts.
     fn count(&self, k: &mut Builder, include_pad: bool) -> Val {
         let mut count = k.int(1);
         for axis in 0..self.data.len() {
@@ -278,7 +278,7 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Division of what is not negative by a positive constant, rounded up; negative dividends give at most 0.
+/// Division of a non-negative number by a positive constant, rounded up; negative dividends yield at most 0.
 fn ceil_div(k: &mut Builder, v: Val, by: i64) -> Val {
     if by == 1 {
         return v;
@@ -302,7 +302,7 @@ fn step(e: &Emit<'_>, k: &mut Builder, kind: PoolKind, acc: Val, v: Val) -> Val 
         PoolKind::Average { .. } => combine(k, BinaryOp::Add, dtype, acc, v),
         PoolKind::Lp { p } => {
             let size = scalar::unary(k, UnaryOp::Abs, dtype, v);
-            // A product of squares, for each bit of the exponent; a power function would cost far more.
+            // A product of squares, one per bit of the exponent; a power function would be far slower.
             let (mut power, mut square, mut left) = (None, size, p);
             while left > 1 {
                 if left & 1 == 1 {

@@ -1,6 +1,6 @@
-//! Separable convolutions: a depthwise convolution and the pointwise one that reads it, in one kernel. What is between them
-//! is computed a block of rows at a time, in scratch memory that the caches hold, where the [usual loops](crate::kernels::gemm)
-//! of the products find it. Blocks are what threads share; windows of one pixel need no pixel twice.
+//! Separable convolutions: a depthwise convolution and the pointwise one that reads it, in one kernel. The intermediate
+//! result is computed a block of rows at a time, in scratch memory that the caches hold, where the
+//! [usual loops](crate::kernels::gemm) read it. Threads share the blocks; windows of one pixel need no pixel twice.
 
 use super::depthwise::pixels;
 use crate::kernels::gemm::{Contraction, Extents, Job, Panels, Rows};
@@ -10,14 +10,14 @@ use crate::kir::Builder;
 use mcc_ir::{ConvSpec, DType, Dim, Error, Op, Packed, Result, TensorType, WeightFormat};
 use mcc_targets::schedule;
 
-/// Whether an operation can take its operand 0 a block of rows at a time from a depthwise convolution.
+/// Whether an operation can read its operand 0 a block of rows at a time from a depthwise convolution.
 pub(crate) fn is_pointwise(op: &Op, operands: &[TensorType]) -> bool {
     let Some(Packed { spec, kernel, weights: WeightFormat::Dense, .. }) = op.packed() else { return false };
     let unmoved = spec.strides.iter().all(|&s| s == 1) && spec.pads.iter().all(|&p| p == (0, 0)) && spec.group == 1;
     unmoved && operands.iter().all(|ty| ty.dtype == DType::F32) && kernel.iter().all(|&k| k == 1)
 }
 
-/// Builds both: the first one's result is operand 0 of the second.
+/// Builds both; the first one's result is operand 0 of the second.
 pub(crate) fn separable_conv(
     first: &KernelRequest<'_>,
     spec: &ConvSpec,
@@ -40,7 +40,7 @@ pub(crate) fn separable_conv(
     let memory = fed.scratch(k, &contraction.block_rows() * &row_bytes);
     let (mut result, right, zero) = (Ok(()), fed.operand(1), k.int(0));
     let block = |k: &mut Builder, from, to| {
-        // Where row 0 would be.
+        // The address that row 0 would have.
         let bytes = k.dim(&row_bytes);
         let skipped = k.mul(from, bytes);
         let base = k.sub(memory, skipped);

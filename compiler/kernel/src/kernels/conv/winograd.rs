@@ -1,12 +1,12 @@
-//! Convolution by minimal filtering: of 3x3 filters, F(2x2, 3x3) takes 16 multiplications for 4 results where the definition
-//! has 36, F(4x4, 3x3) takes 36 for 16 where it has 144, F(6x6, 3x3) 64 for 36 where it has 324; along one axis,
-//! F(4, 5) takes 8 for 4 where it has 20.
+//! Convolution by minimal filtering. For 3x3 filters, F(2x2, 3x3) takes 16 multiplications for 4 results instead of 36,
+//! F(4x4, 3x3) takes 36 for 16 instead of 144, F(6x6, 3x3) takes 64 for 36 instead of 324; along one axis, F(4, 5)
+//! takes 8 for 4 instead of 20.
 //!
-//! A block of tiles is taken to transformed space, multiplied there by a matrix a plane, and taken back. Weights that are
-//! not in transformed space are taken there, too ([`super::winograd_weights`]): all before anything else if they are small, otherwise
-//! those of some columns at a time, while the block waits in transformed space.
-//! Blocks are whole rows of tiles, as many as keep the transformed data in the second-level cache; the last block is
-//! moved up over rows that are done already rather than cut.
+//! A block of tiles is transformed, multiplied by one matrix per plane, and transformed back. Untransformed weights are
+//! transformed as well ([`super::winograd_weights`]): all of them first if they are small, otherwise a few columns at a
+//! time while the transformed block stays in memory.
+//! Blocks are as many whole rows of tiles as keep the transformed data in the L2 cache; the last block is not cut but
+//! overlaps the previous one.
 
 use mcc_targets::choices::Problem;
 use mcc_targets::schedule;
@@ -48,7 +48,7 @@ pub(crate) fn winograd_conv(
     }
     let filterings = Filtering::of_axes(tile, kernel).ok_or_else(|| malformed("no such filtering"))?;
     let (size, strides) = (fixed(size)?, fixed(&e.strides(0)[1..x.rank() - 1])?);
-    // A single axis is one of images with one column.
+    // A single axis is an axis of images with one column.
     let axis = |a: usize| {
         let of = |v: &[i64], one: i64| v.get(a).copied().unwrap_or(one);
         let (f, size, dilation) = (filterings[a], of(&size, 1), of(dilations, 1));
@@ -62,7 +62,7 @@ pub(crate) fn winograd_conv(
         }
     };
     let axes = [axis(0), axis(1)];
-    // As wide as channels fill.
+    // The widest vectors that the channels fill.
     let lanes = lanes.min(1 << (channels | out).trailing_zeros().min(6));
     let shape = fixed(&weights.shape)?;
     let columns = *shape.last().ok_or_else(|| malformed("the weights are not packed"))?;
@@ -104,7 +104,7 @@ pub(crate) fn winograd_conv(
     Ok(())
 }
 
-/// Rows of tiles of an image, from `first` on.
+/// Rows of tiles of an image, starting at `first`.
 #[derive(Clone, Copy)]
 struct Block {
     image: Val,
@@ -119,7 +119,7 @@ struct Planes {
     bytes: i64,
 }
 
-/// Sums of a block, and whether they are added to what is there.
+/// Sums of a block, and whether products are added to the stored values.
 #[derive(Clone, Copy)]
 struct Sums {
     at: Val,
@@ -130,10 +130,10 @@ struct Sums {
 /// The tiles along an axis.
 #[derive(Clone, Copy)]
 struct Axis {
-    /// Results of a tile, and its elements in `x` and in transformed space.
+    /// Results of a tile; its elements in `x` and in transformed space.
     m: i64,
     n: i64,
-    /// Results in all.
+    /// Total number of results.
     size: i64,
     /// Results between neighbours in a tile.
     dilation: i64,
@@ -150,12 +150,12 @@ impl Axis {
         }
         let by = k.int(self.dilation);
         let turn = k.bin(Bin::Div, tile, by);
-        // Each turn before has left out the results of its tiles but for the first ones.
+        // Previous rounds skipped all but the first result of each of their tiles.
         let skipped = k.mul_int(turn, (self.m - 1) * self.dilation);
         k.add(tile, skipped)
     }
 
-    /// Does something for the `nth` result of a tile, at `at`, where it exists: extents may end in the middle of a tile.
+    /// Runs `then` for the `nth` result of a tile, at `at`, if it exists: the extent may end within a tile.
     fn inside(&self, k: &mut Builder, nth: i64, at: Val, then: impl FnOnce(&mut Builder)) {
         let turns = self.tiles / self.dilation;
         if ((turns - 1) * self.m + nth + 1) * self.dilation <= self.size {
@@ -186,15 +186,16 @@ impl WinogradLoops<'_, '_> {
         elements * i64::from(self.ty.elem.bytes())
     }
 
-    /// The rows of tiles of blocks whose transformed data stays in the second-level cache.
+    /// Rows of tiles per block, such that the transformed data stays in the L2 cache.
     fn rows_of_tiles(&self) -> i64 {
         let (text, config) = (self.request.problem(), self.request.config);
         let bytes = schedule::filtering::block_bytes(config, Problem { text: &text, layer: self.request.layer });
-        // As many for each thread, where there are some for each.
+        // The same number of blocks for each thread, if there are several.
         self.even_blocks(bytes, if config.threads > 1 { i64::from(config.threads.min(4)) } else { 1 })
     }
 
-    /// Rows of tiles per block, for even blocks of at most `bytes` bytes of transformed data; a multiple of `unit` blocks.
+    /// Rows of tiles per block, for even blocks of at most `bytes` bytes of transformed data; a multiple of `unit`
+    /// blocks.
     fn even_blocks(&self, bytes: i64, unit: i64) -> i64 {
         let [down, across] = self.axes.map(|a| a.tiles);
         let most = (bytes / self.bytes(self.planes * across * self.channels)).clamp(1, down);
@@ -208,7 +209,7 @@ impl WinogradLoops<'_, '_> {
         self.block * self.axes[1].tiles
     }
 
-    /// The products of a block with `columns` columns, whose panels have `panel` each, over `depth` channels.
+    /// The products of a block with `columns` columns, in panels of `panel` columns, over `depth` channels.
     fn contraction(&self, panel: i64, [columns, depth]: [i64; 2]) -> Contraction<'_, '_> {
         let mut contraction = Contraction::new(
             self.request,
@@ -225,7 +226,7 @@ impl WinogradLoops<'_, '_> {
         contraction
     }
 
-    /// Multiplies the data of a block from some channel on by weights, plane by plane.
+    /// Multiplies a block's data, starting at some channel, by weights, plane by plane.
     fn multiply(
         &self,
         k: &mut Builder,
@@ -254,8 +255,8 @@ impl WinogradLoops<'_, '_> {
         });
     }
 
-    /// Runs `body` for blocks of each image: with its number, the block's first row of tiles, and the image's first element.
-    /// Threads share the blocks, or what is in the only one.
+    /// Runs `body` for the blocks of each image, with its number, the block's first row of tiles, and a pointer to the
+    /// image. Threads share the blocks, or the work within the only one.
     fn blocks(&self, k: &mut Builder, inside: bool, body: impl FnOnce(&mut Builder, Block, Val)) {
         let image_bytes = &self.e.strides(0)[0] * &Dim::from(self.bytes(1));
         let down = self.axes[0].tiles;
@@ -290,7 +291,8 @@ impl WinogradLoops<'_, '_> {
         });
     }
 
-    /// `width` columns at a time: their weights are transformed slice by slice of the channels, while a block of data waits.
+    /// `width` columns at a time: their weights are transformed by slices of the channels, for one transformed block of
+    /// data.
     fn by_columns(&self, k: &mut Builder, filters: &Filters<'_, '_>, [width, slice]: [i64; 2]) {
         let inputs = self.scratch(k, self.channels);
         let sums = self.scratch(k, width);
@@ -329,7 +331,8 @@ impl WinogradLoops<'_, '_> {
         self.e.scratch(k, Dim::from(self.bytes(self.planes * self.plane(channels))))
     }
 
-    /// The tiles of the block from row `first` on: where each begins along both axes, and its number in the block.
+    /// The tiles of the block that starts at row `first`: the start of each along both axes, and its number in the
+    /// block.
     fn tiles(&self, k: &mut Builder, first: Val, body: impl FnOnce(&mut Builder, [Val; 2], Val)) {
         let across = self.axes[1].tiles;
         let (zero, down, end) = (k.int(0), k.int(self.block), k.int(across));
@@ -343,7 +346,7 @@ impl WinogradLoops<'_, '_> {
         });
     }
 
-    /// Takes a block to transformed space: `[planes, tiles, channels]`.
+    /// Transforms a block to `[planes, tiles, channels]`.
     fn transform(&self, k: &mut Builder, x: Val, first: Val, to: Val) {
         let vector = Ty::new(self.ty.elem, self.lanes as u32);
         let plane = self.bytes(self.plane(self.channels));
@@ -381,7 +384,7 @@ impl WinogradLoops<'_, '_> {
         });
     }
 
-    /// Takes a block's sums `[planes, tiles, count]` back and stores them in columns from `column` on.
+    /// Transforms a block's sums `[planes, tiles, count]` back and stores them in the columns from `column` on.
     fn restore(&self, k: &mut Builder, block: Block, from: Val, column: Val, count: i64) {
         let vector = Ty::new(self.ty.elem, self.lanes as u32);
         let plane = self.bytes(self.plane(count));
@@ -425,14 +428,15 @@ impl WinogradLoops<'_, '_> {
         });
     }
 
-    /// Elements between planes of `channels` channels: not a multiple of a page, since such addresses share cache sets.
+    /// Elements between planes of `channels` channels: not a multiple of a page, because such addresses share cache
+    /// sets.
     fn plane(&self, channels: i64) -> i64 {
         let elements = self.block * self.axes[1].tiles * channels;
         schedule::filtering::plane_bytes(self.request.config.target.machine, self.bytes(elements)) / self.bytes(1)
     }
 }
 
-/// A loop from 0 on whose rounds threads share, but not what is in a round, whose steps need one another.
+/// A loop from 0 whose rounds threads share; the steps of a round depend on each other and are not shared.
 fn shared_rounds(k: &mut Builder, end: i64, step: i64, body: impl FnOnce(&mut Builder, Val)) {
     let (zero, last) = (k.int(0), k.int(end));
     if end > step {

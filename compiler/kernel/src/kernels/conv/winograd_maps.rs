@@ -1,9 +1,9 @@
-//! Tiles along an axis, to transformed space and back.
+//! Transforms of tiles along an axis, in both directions.
 
 use super::winograd_weights::weighted;
 use crate::kir::{Builder, Val};
 
-/// The elements of a tile along an axis in transformed space: the maps of [`Filtering::input`](mcc_ir::Filtering::input).
+/// Transforms a tile along an axis, by the maps of [`Filtering::input`](mcc_ir::Filtering::input).
 pub(super) fn spread(k: &mut Builder, d: &[Val]) -> Vec<Val> {
     match *d {
         [a] => vec![a],
@@ -44,12 +44,13 @@ pub(super) fn spread(k: &mut Builder, d: &[Val]) -> Vec<Val> {
     }
 }
 
-/// The `m` results of a tile along an axis from sums in transformed space: the maps of [`Filtering::output`](mcc_ir::Filtering::output).
+/// The `m` results of a tile along an axis from transformed sums, by the maps of
+/// [`Filtering::output`](mcc_ir::Filtering::output).
 pub(super) fn gather(k: &mut Builder, sums: &[Val], m: i64) -> Vec<Val> {
     let (&[first, .., last], pairs) = (sums, sums.get(1..sums.len().saturating_sub(1)).unwrap_or_default()) else {
         return sums.to_vec();
     };
-    // At opposite points even powers are the same, and odd ones opposite.
+    // At opposite points, even powers are equal and odd ones opposite.
     let even: Vec<Val> = pairs.chunks_exact(2).map(|p| k.add(p[0], p[1])).collect();
     let odd: Vec<Val> = pairs.chunks_exact(2).map(|p| k.sub(p[0], p[1])).collect();
     let result = |nth: i64| {
@@ -67,5 +68,5 @@ pub(super) fn gather(k: &mut Builder, sums: &[Val], m: i64) -> Vec<Val> {
     (0..m).map(result).collect()
 }
 
-/// The points of the pairs behind 1 and -1.
+/// The points of the pairs after 1 and -1.
 const PAIRS: [f64; 2] = [2.0, 0.5];

@@ -1,6 +1,6 @@
-//! Weights of minimal filtering that are transformed at run time, panel by panel: codes of few bits
-//! ([`WeightFormat::LowBit`](mcc_ir::WeightFormat::LowBit)), which are decoded a word of input channels at a time, or
-//! numbers in memory.
+//! Weights of minimal filtering that are transformed at run time, panel by panel: low-bit codes
+//! ([`WeightFormat::LowBit`](mcc_ir::WeightFormat::LowBit)), decoded a word of input channels at a time, or numbers in
+//! memory.
 
 use mcc_targets::machine::Machine;
 use mcc_targets::schedule;
@@ -12,7 +12,7 @@ use crate::kir::{Bin, Builder, Elem, Ty, Val};
 use crate::numbers;
 use mcc_ir::{DType, Dim, Filtering};
 
-/// Where weights come from.
+/// The source of the weights.
 pub(crate) enum Source<'a, 'b> {
     /// `[taps, panels, channels, columns]`.
     Memory {
@@ -23,29 +23,29 @@ pub(crate) enum Source<'a, 'b> {
     Codes(Weights<'a, 'b>),
 }
 
-/// Weights that become `[planes, panels, channels, columns]`.
+/// Weights to transform into `[planes, panels, channels, columns]`.
 pub(crate) struct Filters<'a, 'b> {
     pub(crate) source: Source<'a, 'b>,
     filterings: [Filtering; 2],
-    /// Input channels of all weights.
+    /// Number of input channels.
     channels: i64,
-    /// Columns of a panel, as they are stored and as they become.
+    /// Columns of a panel, as stored and after the transform.
     pub(crate) panel: i64,
     pub(crate) to_panel: i64,
     /// Lanes of a vector of columns.
     lanes: i64,
     machine: &'static Machine,
-    /// Where the weights of some channels wait, decoded: `[taps, channels, lanes]`.
+    /// Buffer of the decoded weights of some channels: `[taps, channels, lanes]`.
     decoded: Option<Val>,
 }
 
-/// What is transformed at once.
+/// The weights that are transformed at once.
 #[derive(Clone, Copy)]
 pub(crate) struct Part {
-    /// The first panel, and how many.
+    /// The first panel, and the number of panels.
     pub(crate) panel: Val,
     pub(crate) panels: i64,
-    /// The first input channel, and how many.
+    /// The first input channel, and the number of channels.
     pub(crate) channel: Val,
     pub(crate) channels: i64,
 }
@@ -66,7 +66,7 @@ impl<'a, 'b> Filters<'a, 'b> {
             Source::Memory { .. } => (None, panel),
             Source::Codes(w) => {
                 let decoded = e.scratch(k, Dim::from(4 * taps * w.coded.in_word() as i64 * lanes));
-                // 128-bit tiles are two vectors wide at most.
+                // 128-bit tiles are at most two vectors wide.
                 (Some(decoded), if request.config.target.vector_bytes == 16 { panel.min(2 * lanes) } else { panel })
             }
         };
@@ -82,7 +82,7 @@ impl<'a, 'b> Filters<'a, 'b> {
         }
     }
 
-    /// Channels are taken in multiples of this.
+    /// Channels are processed in multiples of this.
     pub(crate) fn unit(&self) -> i64 {
         match &self.source {
             Source::Memory { .. } => 1,
@@ -94,8 +94,8 @@ impl<'a, 'b> Filters<'a, 'b> {
         self.filterings.iter().map(|f| f.taps as i64).product()
     }
 
-    /// Bytes between planes of `panels` panels and `channels` channels: not a multiple of a page, since such addresses share cache
-    /// sets.
+    /// Bytes between planes of `panels` panels and `channels` channels: not a multiple of a page, because such
+    /// addresses share cache sets.
     pub(crate) fn plane_bytes(&self, panels: i64, channels: i64) -> i64 {
         let bytes = 4 * panels * self.panel * channels;
         schedule::filtering::plane_bytes(self.machine, bytes)
@@ -155,7 +155,7 @@ impl<'a, 'b> Filters<'a, 'b> {
         });
     }
 
-    /// Decodes a word of channels from element `element` of some columns on.
+    /// Decodes a word of channels of some columns, starting at element `element`.
     fn decode_word(&self, k: &mut Builder, coded: &CodedVector<'_, '_, '_>, element: Val, to: Val) {
         let &CodedVector { w, columns, vector, decoder } = coded;
         let fresh;
@@ -215,7 +215,7 @@ impl<'a, 'b> Filters<'a, 'b> {
     }
 }
 
-/// Weights in memory: `count` channels, `row` bytes apart, whose taps are `tap` bytes apart.
+/// Weights in memory: `count` channels with stride `row`, whose taps have stride `tap`, both in bytes.
 #[derive(Clone, Copy)]
 struct Stored {
     from: Val,
@@ -230,11 +230,11 @@ struct CodedVector<'a, 'b, 'c> {
     w: &'c Weights<'a, 'b>,
     columns: &'c Columns,
     vector: u32,
-    /// Where all channels share it.
+    /// The decoder, if all channels share it.
     decoder: Option<&'c Decoder>,
 }
 
-/// Sets `bytes` bytes to zero, a multiple of those of a vector of `lanes` `f32`.
+/// Clears `bytes` bytes, a multiple of the size of a vector of `lanes` `f32`.
 pub(crate) fn clear(k: &mut Builder, at: Val, bytes: i64, lanes: u32) {
     let (zero, end, nothing) = (k.int(0), k.int(bytes), k.zero(Ty::new(Elem::F32, lanes)));
     k.for_each(zero, end, 4 * i64::from(lanes), |k, offset| {
@@ -243,7 +243,7 @@ pub(crate) fn clear(k: &mut Builder, at: Val, bytes: i64, lanes: u32) {
     });
 }
 
-/// The weights of a filter along an axis in transformed space: the maps of [`Filtering::filter`].
+/// A filter's transformed weights along an axis, by the maps of [`Filtering::filter`].
 fn evaluated(k: &mut Builder, f: &Filtering, weights: &[Val]) -> Vec<Val> {
     let (n, ty) = (f.elements(), k.ty(weights[0]));
     let sum = |k: &mut Builder, product: usize, of: &mut dyn Iterator<Item = usize>| {
@@ -257,7 +257,7 @@ fn evaluated(k: &mut Builder, f: &Filtering, weights: &[Val]) -> Vec<Val> {
         };
         Some(weighted(k, start, &terms.collect::<Vec<_>>()))
     };
-    // A point, pairs of opposite ones, at which even powers are the same and odd ones opposite, and infinity.
+    // A point, pairs of opposite points, at which even powers are equal and odd ones opposite, and infinity.
     let mut all = vec![sum(k, 0, &mut (0..f.taps)).unwrap_or(weights[0])];
     for pair in (1..n.saturating_sub(1)).step_by(2) {
         let even = sum(k, pair, &mut (0..f.taps).step_by(2)).unwrap_or(weights[0]);
@@ -270,7 +270,7 @@ fn evaluated(k: &mut Builder, f: &Filtering, weights: &[Val]) -> Vec<Val> {
     all
 }
 
-/// A sum of terms with factors, added to a value.
+/// The sum of a value and terms with factors.
 pub(crate) fn weighted(k: &mut Builder, start: Val, terms: &[(Val, f64)]) -> Val {
     terms.iter().fold(start, |sum, &(v, factor)| {
         if factor == 1.0 {

@@ -1,5 +1,6 @@
-//! Element-wise kernels whose last axes are short: tensors that are constant or turned along them are laid out once in
-//! scratch memory, in the result's order, so that the axes become one long row (a group norm's groups of two channels).
+//! Element-wise kernels whose last axes are short: tensors that are broadcast or transposed along them are first copied
+//! to scratch memory in the result's order, so that the axes become one long row (a group norm's groups of two
+//! channels).
 
 use mcc_targets::schedule::loops::{MAX_EXPANDED_ELEMENTS, MAX_SPLIT_ROW_ELEMENTS, MIN_EXPANDED_ROUNDS};
 
@@ -8,29 +9,29 @@ use crate::kir::{Builder, Val};
 use crate::view::View;
 use mcc_ir::{DType, Dim};
 
-/// How the last axes become one.
+/// How the last axes are merged.
 pub(crate) struct Expansion {
     /// The first of them.
     pub(crate) axis: usize,
-    /// Elements in all of them.
+    /// Number of elements in all of them.
     pub(crate) count: i64,
-    /// What becomes of each leaf.
+    /// How each leaf is read.
     pub(crate) leaves: Vec<Row>,
 }
 
-/// A leaf along the joined axes.
+/// A leaf along the merged axes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Row {
-    /// In order.
+    /// Contiguous.
     Adjacent,
-    /// One element for all.
+    /// Constant.
     Level,
-    /// To be laid out.
+    /// To be copied.
     Spread,
 }
 
-/// Whether it pays: the last axis is shorter than `short`, the result, whose view is the last one, lies in order, and every
-/// leaf that is to be laid out is the same for all rounds of the axis outside.
+/// Whether it pays: the last axis is shorter than `short`, the result (the last view) is contiguous, and every leaf to
+/// copy is equal in all rounds of the next outer axis.
 pub(crate) fn plan(extents: &[Dim], views: &[View], short: i64) -> Option<Expansion> {
     let (own, views) = views.split_last()?;
     let last = extents.last()?.as_const()?;
@@ -53,8 +54,8 @@ pub(crate) fn plan(extents: &[Dim], views: &[View], short: i64) -> Option<Expans
     found.filter(|f| f.leaves.contains(&Row::Spread))
 }
 
-/// The same with the axis before a short last one cut in two, so that the latter and a part of the former can become one
-/// row, where that fills `lanes` better.
+/// Splits the axis before a short last one, so that the last one and a part of it can be merged into one row, if that
+/// fills `lanes` better.
 pub(crate) fn split(extents: &[Dim], views: &[View], lanes: i64) -> Option<(Vec<Dim>, Vec<View>)> {
     let (rows, last) = match extents {
         [.., rows, last] => (rows.as_const()?, last.as_const()?),
@@ -89,7 +90,7 @@ fn row(extents: &[Dim], strides: &[Dim]) -> Row {
     if View::contiguous(extents).strides == strides { Row::Adjacent } else { Row::Spread }
 }
 
-/// Lays a leaf's elements out in order.
+/// Copies a leaf's elements to contiguous memory.
 pub(crate) fn spread(
     k: &mut Builder,
     dtype: DType,
@@ -100,7 +101,7 @@ pub(crate) fn spread(
     to: Val,
 ) {
     let size = dtype.size();
-    // Runs of neighbours in whole.
+    // Contiguous runs are copied as a whole.
     let runs = strides.last().is_some_and(|s| s.is(1));
     let (outer, run) =
         if runs { (extents.len() - 1, extents[extents.len() - 1].clone()) } else { (extents.len(), Dim::ONE) };

@@ -1,7 +1,7 @@
 //! Element-wise kernels over strided leaves; also plain copies of views (transpose, slice, broadcast).
 //!
-//! The loop nest follows the result in memory order, axes merged where all leaves allow it. The innermost axis runs
-//! in vectors when every type on the way has 4-byte registers and every leaf is contiguous or constant along it.
+//! The loop nest follows the result in memory order, with axes merged where all leaves allow it. The innermost axis is
+//! vectorized if all types involved have 4-byte registers and every leaf is contiguous or constant along it.
 //! A copy whose source is contiguous along another axis moves 4 x 4 blocks through registers.
 
 pub mod expand;
@@ -18,8 +18,8 @@ use mcc_ir::{DType, Dim, Error, Result, TensorType};
 use mcc_targets::{Config, Target};
 
 /// Builds the kernel of `expr` over `leaves` (type and view in the result's shape) with result type `result`, which may
-/// lie in a larger buffer.
-/// Pointers: the leaves' buffers, the expression's tables, the result, then scratch memory, whose sizes come with the kernel.
+/// be a part of a larger buffer.
+/// Pointers: the leaves' buffers, the expression's tables, the result, then scratch memory, whose sizes are returned.
 ///
 /// # Errors
 /// When an invariant is broken.
@@ -107,7 +107,7 @@ fn is_copy(expr: &Expr) -> bool {
     matches!(expr.nodes.as_slice(), [node] if node.kind == ExprKind::Leaf(0))
 }
 
-/// Lanes that all registers of an expression can have.
+/// The most lanes that all registers of an expression support.
 fn lanes(expr: &Expr, target: &Target) -> u32 {
     let narrow = expr.nodes.iter().all(|n| matches!(numbers::compute_elem(n.dtype), Elem::F32 | Elem::I32));
     if narrow { target.vector_bytes / 4 } else { 1 }
@@ -123,7 +123,7 @@ struct ElementwiseLoops<'a> {
     expr: &'a Expr,
     leaves: &'a [(DType, View)],
     views: &'a [View],
-    /// How the result lies in memory.
+    /// The view of the result in memory.
     own: &'a View,
     extents: &'a [Dim],
     out: DType,
@@ -132,14 +132,14 @@ struct ElementwiseLoops<'a> {
     target: &'a Target,
 }
 
-/// Last axes that are one, and where leaves are laid out for that.
+/// Last axes that are merged, and the buffers of copied leaves.
 struct Expanded<'a> {
     plan: &'a Expansion,
     tables: Vec<Option<Val>>,
 }
 
 impl ElementwiseLoops<'_> {
-    /// The loops over all axes but the last, or those that an expansion joins, then the row.
+    /// The loops over all axes but the last, or the merged ones, then the row.
     fn outer(
         &self,
         k: &mut Builder,
@@ -189,7 +189,7 @@ impl ElementwiseLoops<'_> {
         done
     }
 
-    /// A row of all axes that an expansion joins.
+    /// A row of all merged axes.
     fn joined_row(&self, k: &mut Builder, plan: &Expansion, cursors: &[Val], out: Val) -> Result<()> {
         let stride = |row: &expand::Row| if *row == expand::Row::Level { Dim::ZERO } else { Dim::ONE };
         let line = |stride: Dim| View { offset: Dim::ZERO, strides: vec![stride] };
@@ -198,12 +198,12 @@ impl ElementwiseLoops<'_> {
         ElementwiseLoops { views: &views, own: &own, extents: &extents, ..*self }.row(k, cursors, out)
     }
 
-    /// Whether neighbours along the last axis are neighbours in the result's memory.
+    /// Whether the last axis is contiguous in the result's memory.
     fn columns_adjoin(&self) -> bool {
         self.own.strides.last().is_none_or(|s| s.is(1))
     }
 
-    /// The axis whose loop threads share: not the row where there is another one long enough.
+    /// The axis whose loop threads share: not the row if another axis is long enough.
     fn shared_axis(&self) -> Option<usize> {
         let row = self.extents.len().checked_sub(1)?;
         let vectors = self.extents[row].floor_div(&Dim::from(i64::from(self.lanes)));
@@ -236,7 +236,7 @@ impl ElementwiseLoops<'_> {
         let unit =
             (0..cursors.len()).all(|n| inner(n).is(0) || inner(n).is(1) || alternate(n)) && self.columns_adjoin();
         let (zero, end) = (k.int(0), k.dim(extent));
-        // What is constant along the row is loaded once.
+        // Leaves that are constant along the row are loaded once.
         let scalars: Vec<Option<Val>> = (0..cursors.len())
             .map(|n| {
                 inner(n).is(0).then(|| {
@@ -251,7 +251,7 @@ impl ElementwiseLoops<'_> {
             let whole = round_down(k, end, self.lanes);
             let splats: Vec<Option<Val>> = scalars.iter().map(|s| s.map(|s| k.splat(s, self.lanes))).collect();
             if self.expr.is_quantized() && self.lanes >= 4 {
-                // Four vectors become one of bytes.
+                // Four vectors are quantized to one vector of bytes.
                 let four = 4 * self.lanes;
                 from = round_down(k, end, four);
                 k.parallel(zero, from, four.into(), |k, i| self.quantized(k, i, cursors, &splats, out));
@@ -273,7 +273,7 @@ impl ElementwiseLoops<'_> {
         if self.expr.nodes.is_empty() { Err(Error::internal("an empty expression")) } else { Ok(()) }
     }
 
-    /// Four vectors of bytes, of adjacent elements from index `i` of the row on.
+    /// Four vectors of bytes, for adjacent elements starting at index `i` of the row.
     fn quantized(&self, k: &mut Builder, i: Val, cursors: &[Val], fixed: &[Option<Val>], out: Val) {
         let (mut parts, mut zero) = (Vec::with_capacity(4), None);
         for n in 0..4 {
@@ -289,7 +289,7 @@ impl ElementwiseLoops<'_> {
         k.store(to, bytes);
     }
 
-    /// `lanes` elements of a leaf from index `i` of the row on.
+    /// `lanes` elements of a leaf, starting at index `i` of the row.
     fn leaf(&self, k: &mut Builder, n: usize, i: Val, lanes: u32, cursors: &[Val], fixed: &[Option<Val>]) -> Val {
         if let Some(v) = fixed[n] {
             return v;
@@ -301,19 +301,20 @@ impl ElementwiseLoops<'_> {
         if lanes == 1 || !self.alternates(n) {
             return numbers::load(k, dtype, from, lanes);
         }
-        // Two vectors, of which the second begins with the last element of the first: nothing is read behind the last one.
+        // Two vectors; the second starts with the last element of the first, so that nothing past the last element is
+        // read.
         let further = Addr { offset: from.offset + 4 * (lanes as i32 - 1), ..from };
         let [low, high] = [from, further].map(|from| numbers::load(k, dtype, from, lanes));
         let places: Vec<u8> = (0..lanes).map(|l| (2 * l + u32::from(2 * l >= lanes)) as u8).collect();
         k.shuffle(low, high, &places)
     }
 
-    /// Whether neighbours along the last axis are every other element of a leaf, of 4 bytes.
+    /// Whether a leaf of 4-byte elements has stride 2 along the last axis.
     fn alternates(&self, n: usize) -> bool {
         self.leaves[n].0.size() == 4 && self.views[n].strides.last().is_some_and(|s| s.is(2))
     }
 
-    /// `lanes` elements from index `i` of the row on.
+    /// `lanes` elements, starting at index `i` of the row.
     fn elements(&self, k: &mut Builder, i: Val, lanes: u32, cursors: &[Val], fixed: &[Option<Val>], out: Val) {
         let leaf = |k: &mut Builder, n: usize| self.leaf(k, n, i, lanes, cursors, fixed);
         let value = self.expr.emit(k, lanes, None, self.tables, leaf);
@@ -330,8 +331,8 @@ impl ElementwiseLoops<'_> {
         }
     }
 
-    /// The axis along which the source of a copy of 4-byte elements, or of a few planes of bytes, is contiguous, when it is
-    /// not the last one.
+    /// The axis, other than the last, along which the source of a copy of 4-byte elements, or of a few planes of bytes,
+    /// is contiguous.
     fn block_axis(&self) -> Option<usize> {
         let (rank, size) = (self.extents.len(), self.out.size());
         if !is_copy(self.expr) || !self.columns_adjoin() || self.lanes < 4 || !matches!(size, 1 | 4) || rank < 2 {
@@ -345,7 +346,7 @@ impl ElementwiseLoops<'_> {
         found.filter(|&axis| size == 4 || self.planes(axis).is_some())
     }
 
-    /// The extent of the last axis, where it is that of planes to be interleaved along an axis.
+    /// The extent of the last axis, if it is a supported number of planes to interleave.
     fn planes(&self, turned: usize) -> Option<i64> {
         let planes = self.extents[self.extents.len() - 1].as_const()?;
         let few = interleave::planes(self.out.size()).contains(&planes) && self.own.strides[turned].is(planes);
@@ -357,7 +358,8 @@ impl ElementwiseLoops<'_> {
         interleave::length(self.target, self.out.size(), planes)
     }
 
-    /// The loops of a copy that transposes `axis` with the last axis: both run in steps of a block, the others outside.
+    /// The loops of a copy that transposes `axis` with the last axis: both are stepped by blocks, the others are
+    /// outside.
     fn transposing(&self, k: &mut Builder, axis: usize, turned: usize, cursor: Val, out: Val) {
         let last = self.extents.len() - 1;
         if axis < last {
@@ -395,7 +397,7 @@ impl ElementwiseLoops<'_> {
                 }
             };
             if self.extents[turned].as_const().is_some() {
-                // The last elements may be moved twice.
+                // The last block may overlap the previous one.
                 let end = k.add_int(rows, -i64::from(lanes));
                 k.parallel(zero, rows, lanes.into(), |k, r| {
                     let r = k.bin(Bin::Min, r, end);
@@ -456,7 +458,7 @@ impl ElementwiseLoops<'_> {
     }
 }
 
-/// Moves a 4 x 4 block of 4-byte elements, turning rows into columns.
+/// Transposes a 4 x 4 block of 4-byte elements.
 pub(super) fn transpose_block(k: &mut Builder, from: Val, from_step: Val, to: Val, to_step: Val) {
     let ty = crate::kir::Ty::new(Elem::F32, 4);
     let mut rows = Vec::new();

@@ -1,34 +1,34 @@
-//! Packed bytes of which only the non-zero ones are stored, written out panel by panel where byte products read them;
-//! see [`mask_bytes`](mcc_ir::mask_bytes) for their layout.
+//! Packed bytes of which only the non-zero ones are stored. Each panel is expanded in memory before byte products read
+//! it; see [`mask_bytes`](mcc_ir::mask_bytes) for their layout.
 
 use crate::kernels::support::emit::Emit;
 use crate::kir::{Addr, Builder, Elem, Ty, Un, Val};
 use mcc_ir::Dim;
 use mcc_targets::schedule;
 
-/// Bytes that a word of a mask has a bit of each of.
+/// Bytes per word of a mask, one per bit.
 const LANES: u32 = 64;
 
-/// Columns of which a word has the bytes of a step.
+/// Columns whose bytes of a step fill a word.
 pub(crate) const COLUMNS: u32 = LANES / 4;
 
-/// The weights, and room for the panels of a tile.
+/// The weights, and a buffer for the panels of a tile.
 #[derive(Clone)]
 pub(crate) struct Masked {
     masks: Val,
     values: Val,
     heads: Val,
-    /// Where panels are written out.
+    /// Buffer of expanded panels.
     pub(crate) room: Val,
-    /// Words a panel.
+    /// Words per panel.
     words: i64,
-    /// Values a panel, about.
+    /// Approximate number of values per panel.
     few: i64,
     unrolled: u32,
 }
 
 impl Masked {
-    /// Operands 1 to 3 of a kernel, for tiles of `panels` panels of `panel_bytes` bytes, about `few` of which are not zero.
+    /// Operands 1 to 3 of a kernel, for tiles of `panels` panels of `panel_bytes` bytes, about `few` of them non-zero.
     pub(crate) fn new(e: &Emit<'_>, k: &mut Builder, [few, panel_bytes]: [i64; 2], panels: u32) -> Masked {
         Masked {
             masks: e.operand(1),
@@ -41,12 +41,12 @@ impl Masked {
         }
     }
 
-    /// Bytes of a panel's values, about, and of its masks.
+    /// Bytes of a panel's values (approximately) and of its masks.
     pub(crate) fn panel_bytes(&self) -> [i64; 2] {
         [self.few, 8 * self.words]
     }
 
-    /// Where the values of the `n`th panel from one on begin.
+    /// Pointer to the values of the `n`th panel after `panel`.
     pub(crate) fn values(&self, k: &mut Builder, panel: Val, n: u32) -> Val {
         let head = k.at_index(self.heads, panel, 4);
         let head = k.load(Ty::new(Elem::I32, 1), Addr { offset: head.offset + 4 * n as i32, ..head });
@@ -54,13 +54,13 @@ impl Masked {
         k.add(self.values, head)
     }
 
-    /// Where a panel's masks begin.
+    /// Pointer to a panel's masks.
     pub(crate) fn masks(&self, k: &mut Builder, panel: Val) -> Val {
         let masks = k.mul_int(panel, 8 * self.words);
         k.add(self.masks, masks)
     }
 
-    /// Writes out the `n`th panel from one on in its place.
+    /// Expands the `n`th panel after `panel` into its place.
     pub(crate) fn write(&self, k: &mut Builder, panel: Val, n: u32) {
         let (mut values, masks) = (self.values(k, panel, n), self.masks(k, panel));
         let before = i64::from(n) * self.words;
@@ -68,7 +68,7 @@ impl Masked {
         let round = i64::from(self.unrolled);
         let whole = self.words / round * round;
         let words = |k: &mut Builder, at: Val, count: u32, mut values: Val| {
-            // The index counts bytes of masks, each of which stands for eight of weights.
+            // The index counts bytes of masks, each for eight bytes of weights.
             let (masks, to) = (k.add(masks, at), k.at_index(room, at, 8));
             for n in 0..count {
                 let mask = k.at(masks, 8 * n as i32);
@@ -83,8 +83,7 @@ impl Masked {
     }
 }
 
-/// The bytes of the word of a mask, written out if there is a place for them; moves `values` on to what the next word
-/// begins with.
+/// The expanded bytes of a mask's word, stored to `to` if given; advances `values` to the values of the next word.
 pub(crate) fn word(k: &mut Builder, mask: Addr, values: &mut Val, to: Option<Addr>) -> Val {
     let mask = k.load(Ty::I64, mask);
     let from = k.at(*values, 0);

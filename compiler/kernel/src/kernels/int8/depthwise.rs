@@ -1,9 +1,9 @@
 //! Depthwise convolution of bytes: [`WeightFormat::Int8Depthwise`](mcc_ir::WeightFormat::Int8Depthwise).
 //!
-//! Vectors run along the channels. Of four rows of the input the bytes of a column are brought side by side, channel by
-//! channel, so that one instruction multiplies them by four rows of a filter and adds them up: every output column that
-//! the input column belongs to, and where the filter leaves room several output rows, use the same four. The sums are
-//! exact, so their order does not matter.
+//! Vectors run along the channels. A column's bytes in four input rows are interleaved channel by channel, so that one
+//! instruction multiplies them by four rows of a filter and adds the products. All output columns that use the input
+//! column, and several output rows if the filter is small enough, use the same four. The sums are exact, so their order
+//! does not matter.
 
 use mcc_targets::schedule;
 use mcc_targets::schedule::int8::DepthwiseTile;
@@ -63,20 +63,20 @@ struct Int8DepthwiseLoops<'a, 'b> {
     e: &'b Emit<'b>,
     spec: ConvSpec,
     kernel: Vec<i64>,
-    /// The result's.
+    /// The shape of the result.
     shape: Vec<Dim>,
-    /// Fours of rows of the window.
+    /// Groups of four rows of the window.
     quads: i64,
     /// Lanes of the weights.
     padded: i64,
     /// Bytes between neighbours along each axis of `x`.
     steps: Vec<Dim>,
-    /// Bytes between its columns.
+    /// Bytes between columns of `x`.
     step: i64,
     tile: DepthwiseTile,
 }
 
-/// Output rows and columns computed at once, and where they are.
+/// Output rows and columns computed at once, and their position.
 #[derive(Clone, Copy)]
 struct Spot {
     x: Val,
@@ -95,14 +95,14 @@ impl Int8DepthwiseLoops<'_, '_> {
         &self.shape
     }
 
-    /// Loops over the batch and all output axes but the last two; `pixel` counts pixels of the result.
+    /// Loops over the batch and all output axes but the last two; `pixel` is a pixel of the result.
     fn outer(&self, k: &mut Builder, axis: usize, x: Val, pixel: Val) {
         let extent = &self.shape()[axis];
         let rows = self.axes() - 1;
         let zero = k.int(0);
         let all = k.dim(extent);
         let pixel = k.mul(pixel, all);
-        // Rows that the last tile of them leaves are done one by one.
+        // Rows that remain after the last tile are computed one by one.
         let size = if axis == rows { self.tile.rows } else { 1 };
         let stride = if axis == 0 { 1 } else { self.spec.strides[axis - 1] };
         let bytes = &self.steps[axis] * &Dim::from(stride);
@@ -126,7 +126,7 @@ impl Int8DepthwiseLoops<'_, '_> {
         }
     }
 
-    /// A few rows: tiles, then the columns left over.
+    /// A few rows: tiles, then the remaining columns.
     fn columns(&self, k: &mut Builder, x: Val, row: Val, rows: i64) {
         let all = &self.shape()[self.axes()];
         let extent = k.dim(all);
@@ -196,7 +196,7 @@ impl Int8DepthwiseLoops<'_, '_> {
         self.kernel[self.axes() - 1] * self.padded * 4
     }
 
-    /// The rows that a tile's windows cover, in fours.
+    /// The rows that a tile's windows cover, in groups of four.
     fn quads(&self, k: &mut Builder, x: Val, w: Val, spot: Spot, sums: &[Val]) -> Vec<Val> {
         let axis = self.axes() - 2;
         let (stride, dilation) = (self.spec.strides[axis], self.spec.dilations[axis]);
@@ -206,7 +206,7 @@ impl Int8DepthwiseLoops<'_, '_> {
         for quad in 0..(needed + 3) / 4 {
             let mut rows = Vec::with_capacity(4);
             for i in 0..4 {
-                // Rows beyond the windows have zeros as weights.
+                // Rows beyond the windows have zero weights.
                 let row = (4 * quad + i).min(needed - 1);
                 let offset = k.mul_int(bytes, row);
                 rows.push(k.add(x, offset));
@@ -216,7 +216,7 @@ impl Int8DepthwiseLoops<'_, '_> {
         sums
     }
 
-    /// Four rows: each input column is added to the output columns that it belongs to.
+    /// Four rows: each input column is added to the output columns that use it.
     fn columns_of(&self, k: &mut Builder, rows: &[Val], w: Val, quad: i64, spot: Spot, sums: &mut [Val]) {
         let last = self.axes() - 1;
         let (length, stride, dilation) = (self.kernel[last], self.spec.strides[last], self.spec.dilations[last]);
@@ -226,7 +226,7 @@ impl Int8DepthwiseLoops<'_, '_> {
             .collect();
         let reach = (spot.columns - 1) * stride + (length - 1) * dilation;
         for column in 0..=reach {
-            // Which output columns this input column belongs to, by which weights.
+            // The output columns that use this input column, and the weights of each.
             let uses: Vec<(usize, usize)> = (0..length)
                 .filter_map(|i| {
                     let first = column - i * dilation;
@@ -252,8 +252,8 @@ impl Int8DepthwiseLoops<'_, '_> {
         dot::kind(self.request.operands[0].dtype, &self.request.constants[1])
     }
 
-    /// The weights of a column of the window for the four rows from `4 * quad` on and an output row, if there are any:
-    /// below the first row windows begin further down, by as many bytes.
+    /// The weights of a window's column for the four rows from `4 * quad` on and an output row, if any: for each output
+    /// row after the first, they are shifted by some bytes.
     fn weights(&self, k: &mut Builder, w: Val, quad: i64, row: i64, column: i64, lanes: u32) -> Option<Val> {
         let down = row * self.spec.strides[self.axes() - 2];
         let (first, shift) = (quad - down / 4, 8 * (down % 4));
@@ -279,7 +279,7 @@ impl Int8DepthwiseLoops<'_, '_> {
         }
     }
 
-    /// The bytes of a column in four rows: those of a channel side by side.
+    /// The bytes of a column in four rows, interleaved by channel.
     fn four(&self, k: &mut Builder, rows: &[Val], column: i64, lanes: u32) -> Val {
         let offset = (column * self.step) as i32;
         let mut loaded = Vec::with_capacity(4);

@@ -1,9 +1,9 @@
 //! Contractions of bytes: [`WeightFormat::Int8`](mcc_ir::WeightFormat::Int8).
 //!
-//! The loop nest is that of [`crate::kernels::gemm`], but a step takes four contracted bytes: those of a left row go into
-//! every lane, those of the right operand are side by side. A run's last step may have fewer; the bytes behind it are
-//! not read. The sums are exact, so how the loops cut them does not matter. A register tile spans whole panels of the right
-//! operand, or a part of one.
+//! The loop nest is that of [`crate::kernels::gemm`], but a step takes four contracted bytes: those of a left row are
+//! loaded into every lane, those of the right operand are adjacent. A run's last step may have fewer; the bytes after
+//! it are not read. The sums are exact, so the order of the loops does not matter. A register tile spans whole panels
+//! of the right operand, or a part of one.
 
 use mcc_targets::choices::Problem;
 use mcc_targets::schedule::{Tile, int8, products, threads};
@@ -21,7 +21,7 @@ use crate::kernels::support::request::KernelRequest;
 use crate::kir::{Bin, Builder, Cmp, DotKind, Val};
 use mcc_ir::{ConvSpec, DType, Dim, Error, Result, Tensor};
 
-/// `(x: channels last, packed: [group, panels, taps, steps, panel, 4])`, or masks, values and heads instead.
+/// `(x: channels last, packed: [group, panels, taps, steps, panel, 4])`, or with masks, values and heads as weights.
 pub(crate) fn int8_conv(
     request: &KernelRequest<'_>,
     e: &Emit<'_>,
@@ -58,7 +58,7 @@ pub(crate) fn int8_conv(
     let point = kernel.iter().all(|&k| k == 1) && spec.strides.iter().all(|&s| s == 1);
     let panel_bytes = (taps * steps) as i64 * i64::from(panel) * 4;
     let block = match (masked, x.bytes().as_const(), count.as_const()) {
-        // Weights are written out anew for each block.
+        // Weights are expanded again for each block.
         (true, Some(bytes), Some(count)) if bytes <= int8::written_out_block_bytes(&request.config.target) => count,
         _ => int8::row_block(&request.config.target, tile, run * taps as i64),
     };
@@ -107,9 +107,9 @@ fn tile_of(config: &Config, problem: Problem<'_>, panel: u32, columns: i64, rows
     (int8::row_tile(config, problem, vectors, rows.as_const()), lanes)
 }
 
-/// How the bytes of data and of weights are read, which are signed.
+/// How the bytes of data and weights are read: which are signed.
 pub(crate) fn kind(data: DType, weights: &Option<Tensor>) -> DotKind {
-    /// -128, which the other sign has no room for.
+    /// -128, which cannot be negated.
     const MINUS_128: u8 = 0x80;
     match (data, weights) {
         (DType::I8, Some(weights)) if !weights.data().contains(&MINUS_128) => DotKind::S8Narrow,
@@ -130,7 +130,7 @@ pub(crate) struct Int8Loops<'a, 'b> {
     taps: Vec<Tap>,
     /// Contiguous bytes of a left row.
     run: i64,
-    /// Offsets of the rows, where they do not follow one another.
+    /// Offsets of the rows, if they are not contiguous.
     table: Option<Val>,
     row_bytes: Dim,
     count: Dim,
@@ -138,37 +138,37 @@ pub(crate) struct Int8Loops<'a, 'b> {
     /// Columns of a panel, and its bytes.
     panel: u32,
     panel_bytes: i64,
-    /// Rows that pass over all panels before the next ones come.
+    /// Rows that use all panels before the next rows do.
     block: i64,
-    /// Whether threads share the blocks of rows, not the panels.
+    /// Whether threads share the blocks of rows instead of the panels.
     by_rows: bool,
-    /// Most bytes of weights to fetch ahead.
+    /// The most bytes of weights to prefetch.
     ahead_bytes: i64,
-    /// Weights that are written out before they are read, the panels of a tile at a time.
+    /// Weights that are expanded before they are read, the panels of a tile at a time.
     masked: Option<Masked>,
-    /// In the nest of a tile that reads such weights as they are stored: where each panel's values and the first one's
-    /// masks are, and whether it writes them out for the next tiles.
+    /// For a tile that reads such weights unexpanded: pointers to each panel's values and to the first one's masks, and
+    /// whether it stores the expanded weights for later tiles.
     expanding: Option<(Vec<Val>, Val, bool)>,
-    /// Where to store sums instead of in the result: rows of `columns` `i32`s.
+    /// Where to store sums, if not in the result: rows of `columns` `i32`s.
     sink: Option<Val>,
 }
 
-/// A register tile: where its operands and its result begin.
+/// A register tile: pointers to its operands, and the position of its result.
 #[derive(Clone, Copy)]
 struct Spot {
     rows: u32,
     left: Val,
     row: Val,
-    /// Number of the first panel, and the bytes of it before the tile.
+    /// Number of the first panel, and its bytes before the tile.
     panel: Val,
     within: Val,
     right: Val,
-    /// Where weights are fetched ahead, and how many lines of them in a round of the inner loop.
+    /// Where to prefetch weights, and how many cache lines per round of the inner loop.
     next: [Option<Ahead>; 2],
     col: Val,
-    /// How many columns of it there are.
+    /// Number of columns.
     columns: u32,
-    /// Vectors that hold them: of the last panel maybe not all.
+    /// Vectors that hold them; of the last panel perhaps not all.
     vectors: u32,
 }
 
@@ -177,8 +177,8 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         self.tile.vectors * self.lanes
     }
 
-    /// Sums of `count` rows of `depth` bytes, which follow one another, with `columns` columns in panels of `panel`, into
-    /// memory of their own.
+    /// Sums of `count` contiguous rows of `depth` bytes with `columns` columns in panels of `panel`, stored to memory
+    /// of their own.
     pub(crate) fn product(
         e: &'b Emit<'a>,
         kind: DotKind,
@@ -213,7 +213,7 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         }
     }
 
-    /// The loops over rows from `left` on and panels from `right` on; `col` is the first column's in the result.
+    /// The loops over rows from `left` on and panels from `right` on; `col` is the result column of the first one.
     pub(crate) fn emit(&self, k: &mut Builder, left: Val, right: Val, col: Val) {
         let (zero, count) = (k.int(0), k.dim(&self.count));
         if self.count.as_const().is_some_and(|c| c <= self.block + self.block / 2) {
@@ -245,7 +245,7 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         }
     }
 
-    /// The panel where a tile of a number begins, and the bytes of it before the tile.
+    /// The panel in which tile `number` starts, and that panel's bytes before it.
     fn place(&self, k: &mut Builder, number: Val) -> (Val, Val) {
         let (width, panel) = (self.width(), self.panel);
         if width >= panel {
@@ -256,7 +256,7 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         (panel, k.mul_int(part, i64::from(4 * width)))
     }
 
-    /// Full tiles, then smaller ones: only the last block of rows has a rest.
+    /// Full tiles, then smaller ones: only the last block of rows has a tail.
     fn rows(&self, k: &mut Builder, all: IndexRange, spot: &Spot) {
         let IndexRange { first, end: last } = all;
         let size = i64::from(self.tile.rows);
@@ -290,8 +290,8 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         }
     }
 
-    /// What the panels of a tile are read from, and the bytes from there to what the next ones are: values and masks, where
-    /// weights are stored as such. Dense weights only where several tiles of rows give the time to fetch them.
+    /// Pointers to a tile's panels, and the bytes from there to the next ones: values and masks, if weights are stored
+    /// as such. Dense weights only if there are enough tiles of rows to prefetch them.
     fn ahead(&self, k: &mut Builder, spot: &Spot) -> [Option<(Val, i64)>; 2] {
         let (panels, width) = (self.width() / self.panel, i64::from(self.width()));
         let waits = self.masked.is_none() && self.is_one_tile();
@@ -312,7 +312,7 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         self.count.as_const().is_some_and(|count| count <= i64::from(self.tile.rows))
     }
 
-    /// The part of the next `bytes` bytes that each tile of rows fetches.
+    /// The share of the next `bytes` bytes that each tile of rows prefetches.
     fn fetch(&self, bytes: i64, rows: u32) -> Option<Fetch> {
         let (taps, all) = (self.taps.iter().map(|t| &t.count).product::<Dim>().as_const()?, self.count.as_const()?);
         let rounds = taps * (self.run / (4 * i64::from(self.tile.unroll)));
@@ -320,8 +320,8 @@ impl<'a, 'b> Int8Loops<'a, 'b> {
         if bytes <= self.ahead_bytes { Fetch::new(machine, bytes, all.min(self.block), rows, rounds) } else { None }
     }
 
-    /// Writes out panels that are stored as masks and values: as the first full tile of rows reads them, if there is one.
-    /// Gives the first row that is left, and where the panels then are.
+    /// Expands panels that are stored as masks and values: while the first full tile of rows reads them, if there is
+    /// one. Returns the first remaining row, and the spot with the expanded panels.
     fn written_out(&self, k: &mut Builder, rows: IndexRange, spot: &Spot) -> (Val, Spot) {
         let IndexRange { first, end: last } = rows;
         let Some(masked) = &self.masked else { return (first, *spot) };

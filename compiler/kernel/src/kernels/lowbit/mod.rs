@@ -2,7 +2,7 @@
 //!
 //! | target and operation | how |
 //! |---|---|
-//! | byte products, one row per element, codes without a table | rows as two bytes per element: [`int8`] |
+//! | byte products, 1x1 windows without strides, codes without a table | rows as two bytes per element: [`int8`] |
 //! | few rows | decoded in registers: [`Weights::sums`] |
 //! | other | groups of columns decoded to memory, for all rows of a block: [`float`] |
 //!

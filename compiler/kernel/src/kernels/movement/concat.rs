@@ -1,4 +1,4 @@
-//! Tensors side by side: runs of contiguous elements, copied, except for operands that are in the result already.
+//! Concatenation: runs of contiguous elements, copied, except for operands that are already stored in the result.
 
 use crate::kernels::support::emit::Emit;
 use crate::kernels::support::loops::{dot, each_coordinate, flat, product};
@@ -38,7 +38,7 @@ pub fn concat(e: &Emit<'_>, k: &mut Builder, axis: usize) -> Result<()> {
     Ok(())
 }
 
-/// Moves one operand, row by row, to where its part of `axis` starts.
+/// Copies one operand, row by row, to the start of its part of `axis`.
 fn by_rows(e: &Emit<'_>, k: &mut Builder, operand: usize, axis: usize, start: &Dim) {
     let (shape, strides) = (e.shape(operand), e.strides(operand));
     let Some((last, rows)) = shape.split_last() else { return };

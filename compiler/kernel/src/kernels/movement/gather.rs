@@ -1,4 +1,4 @@
-//! Elements and rows picked by index. Indices out of range are drawn to the nearest valid one.
+//! Elements and rows selected by index. Indices out of range are clamped.
 
 use crate::kernels::support::emit::Emit;
 use crate::kernels::support::loops::{around, flat, parallel_coordinates, product, spot};
@@ -78,7 +78,7 @@ pub fn gather_nd(e: &Emit<'_>, k: &mut Builder, batch_dims: usize) -> Result<()>
     Ok(())
 }
 
-/// The `n`-th index tuple of operand 1, each index bounded by its axis.
+/// The `n`-th index tuple of operand 1, each index clamped to its axis.
 pub fn load_tuple(e: &Emit<'_>, k: &mut Builder, n: Val, tuple: usize, axes: &[mcc_ir::Dim]) -> Vec<Val> {
     let first = k.mul_int(n, tuple as i64);
     let mut indices = Vec::with_capacity(tuple);

@@ -10,14 +10,14 @@ use mcc_ir::{DType, SampleMode, SamplePadding};
 
 const F64: Ty = Ty::new(Elem::F64, 1);
 
-/// How grid coordinates become elements.
+/// How grid coordinates map to elements.
 #[derive(Clone, Copy)]
 pub struct Rule {
     /// Interpolation.
     pub mode: SampleMode,
-    /// Elements outside.
+    /// Values of elements outside.
     pub padding: SamplePadding,
-    /// Whether -1 and 1 are the centres of the border elements, not their outer edges.
+    /// Whether -1 and 1 are the centres of the border elements, rather than their outer edges.
     pub align_corners: bool,
 }
 
@@ -32,7 +32,7 @@ pub fn grid_sample(e: &Emit<'_>, k: &mut Builder, rule: Rule) -> Result<()> {
         let first = k.mul_int(first, rank as i64);
         let mut taps: Vec<(Val, Val)> = Vec::new();
         for (axis, size) in data.iter().enumerate() {
-            // The grid has the innermost axis' coordinate first.
+            // The grid stores the innermost axis' coordinate first.
             let at = k.add_int(first, (rank - 1 - axis) as i64);
             let v = e.load(k, 1, at, 1);
             let v = numbers::cast(k, v, e.dtype(1), DType::F64, false);
@@ -71,7 +71,7 @@ pub fn grid_sample(e: &Emit<'_>, k: &mut Builder, rule: Rule) -> Result<()> {
     Ok(())
 }
 
-/// Elements of one axis of extent `n`, and their weights; an element that does not count has weight 0.
+/// Elements of one axis of extent `n`, and their weights; an unused element has weight 0.
 fn axis_taps(k: &mut Builder, rule: Rule, coordinate: Val, n: Val) -> Vec<(Val, Val)> {
     let size = k.convert(n, Elem::F64);
     let (zero, one, half) = (k.float(0.0, F64), k.float(1.0, F64), k.float(0.5, F64));
@@ -93,7 +93,7 @@ fn axis_taps(k: &mut Builder, rule: Rule, coordinate: Val, n: Val) -> Vec<(Val, 
     at = match rule.padding {
         SamplePadding::Zeros => at,
         SamplePadding::Border => {
-            // Of a cubic function's elements each is clamped on its own.
+            // For cubic interpolation, each element is clamped separately.
             let margin = if rule.mode == SampleMode::Cubic { 2.0 } else { 0.0 };
             let margin = k.float(margin, F64);
             let (from, to) = (k.sub(zero, margin), k.add(last, margin));
@@ -138,7 +138,7 @@ fn axis_taps(k: &mut Builder, rule: Rule, coordinate: Val, n: Val) -> Vec<(Val, 
         .collect()
 }
 
-/// Within `0..=last`.
+/// Clamps to `0..=last`.
 fn clamp(k: &mut Builder, v: Val, last: Val) -> Val {
     let zero = k.float(0.0, F64);
     let v = k.bin(Bin::Min, v, last);

@@ -1,4 +1,4 @@
-//! Operations that move elements: where each result comes from depends on its place, on indices, or on an interpolation.
+//! Operations that move elements: a result's source depends on its position, on indices, or on an interpolation.
 
 pub mod concat;
 pub mod gather;

@@ -1,4 +1,4 @@
-//! Padding. Constants around rows that are copied in bulk, or that are there already; the other modes map coordinates.
+//! Padding. Constants around rows that are copied in bulk, or already in place; the other modes map coordinates.
 
 use crate::kernels::support::emit::Emit;
 use crate::kernels::support::loops::{
@@ -35,24 +35,24 @@ pub fn pad(e: &Emit<'_>, k: &mut Builder, before: &[Dim], after: &[Dim], mode: P
     Ok(())
 }
 
-/// Constant padding without an epilogue: fills and copies whole runs of memory.
+/// Constant padding without an epilogue: fills and copies contiguous runs.
 struct Walk<'a> {
     e: &'a Emit<'a>,
     before: &'a [Dim],
     after: &'a [Dim],
-    /// From this axis on nothing is padded, and the operand is contiguous.
+    /// The first axis from which on nothing is padded and the operand is contiguous.
     whole: usize,
-    /// The axis before that one whose loop threads share.
+    /// The outer axis whose loop threads share.
     shared: Option<usize>,
     /// Elements between neighbours along the operand's axes.
     strides: Vec<Dim>,
-    /// The element to fill with, as raw bits; `None` when all its bits are zero.
+    /// The fill element's raw bits; `None` if they are all zero.
     value: Option<Val>,
     size: usize,
 }
 
 impl Walk<'_> {
-    /// `from` is an element of the operand, `to` a flat index over the axes before `axis` in the result.
+    /// `from` is an element of the operand, `to` a flat index over the result's axes before `axis`.
     fn axis(&self, k: &mut Builder, axis: usize, from: Val, to: Val) {
         let (x, out) = (self.e.shape(0), self.e.out_shape());
         if axis == self.whole {
@@ -75,7 +75,7 @@ impl Walk<'_> {
         k.once(|k| self.fill(k, to_elem, &(&self.before[axis] * &inner)));
         let middle = k.add(first, before);
         let stride = k.dim(&self.strides[axis]);
-        // Of an operand that is inside the result already, only the border is written.
+        // If the operand is already in the result, only the border is written.
         let empty = self.e.is_inside(0) && axis + 1 == self.whole;
         let (zero, visited) = (k.int(0), if empty { k.int(0) } else { extent });
         let round = |k: &mut Builder, i: Val| {
@@ -109,7 +109,7 @@ impl Walk<'_> {
     }
 }
 
-/// Any mode, with any epilogue: one row after the other.
+/// Any mode, with any epilogue: row by row.
 fn by_rows(e: &Emit<'_>, k: &mut Builder, before: &[Dim], mode: PadMode) {
     let (x, out, dtype, strides) = (e.shape(0), e.out_shape(), e.dtype(0), e.strides(0));
     let zero = k.int(0);
@@ -140,7 +140,7 @@ fn by_rows(e: &Emit<'_>, k: &mut Builder, before: &[Dim], mode: PadMode) {
         }
         let source_start = dot(k, &strides[..inner], &source);
         let copy_middle = |k: &mut Builder| {
-            // What is there already needs no copy, except through an epilogue, which no such result has.
+            // An operand in place needs no copy, except for an epilogue, which such a result never has.
             if e.is_inside(0) {
                 return;
             }
@@ -186,7 +186,7 @@ fn by_rows(e: &Emit<'_>, k: &mut Builder, before: &[Dim], mode: PadMode) {
     });
 }
 
-/// The operand's coordinate for a coordinate relative to the operand's first; the same one where that is inside.
+/// Maps a coordinate relative to the operand's first to a coordinate of the operand; unchanged if it is inside.
 fn map(k: &mut Builder, mode: PadMode, c: Val, extent: Val) -> Val {
     let zero = k.int(0);
     let last = k.add_int(extent, -1);
@@ -205,7 +205,7 @@ fn map(k: &mut Builder, mode: PadMode, c: Val, extent: Val) -> Val {
     }
 }
 
-/// The remainder that is not negative; 0 for periods below 1.
+/// The non-negative remainder; 0 for periods below 1.
 fn modulo(k: &mut Builder, c: Val, period: Val) -> Val {
     assert_eq!(k.ty(c), Ty::I64);
     let (zero, one) = (k.int(0), k.int(1));

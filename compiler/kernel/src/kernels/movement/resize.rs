@@ -1,5 +1,5 @@
-//! Resize. Each resized axis gets a table in scratch memory, made at the start: the operand elements and the weights of
-//! every result coordinate. Nearest copies runs behind the last resized axis; interpolation sums whole rows, and
+//! Resize. Each resized axis first gets a table in scratch memory: the operand elements and weights of every result
+//! coordinate. Nearest copies runs along the axes after the last resized one; interpolation sums whole rows, and
 //! interpolates along the last axis within such a sum.
 
 mod table;
@@ -22,7 +22,7 @@ const F64: Ty = Ty::new(Elem::F64, 1);
 /// ONNX Resize.
 ///
 /// # Errors
-/// When a filter of a shrinking antialiased axis is impossibly wide.
+/// When the filter of a shrinking antialiased axis is too wide.
 pub fn resize(e: &Emit<'_>, k: &mut Builder, rule: &ResizeRule) -> Result<()> {
     let (x, out) = (e.shape(0), e.out_shape());
     let crops = rule.coordinates == CoordinateMode::TfCropAndResize;
@@ -78,7 +78,7 @@ impl Resize<'_> {
         self.tables.iter().find(|t| t.axis == axis)
     }
 
-    /// Copies what is behind the last resized axis, or single elements along it.
+    /// Copies the axes after the last resized one, or single elements along it.
     fn nearest(&self, k: &mut Builder) {
         let (x, out) = (self.e.shape(0), self.e.out_shape());
         let zero = k.int(0);
@@ -119,7 +119,7 @@ impl Resize<'_> {
         });
     }
 
-    /// Sums of rows: the axes behind the last resized one stay whole.
+    /// Sums of rows: the axes after the last resized one stay whole.
     fn whole_rows(&self, k: &mut Builder) {
         let (x, out) = (self.e.shape(0), self.e.out_shape());
         let depth = self.tables.last().map_or(0, |t| t.axis + 1);
@@ -147,7 +147,7 @@ impl Resize<'_> {
         });
     }
 
-    /// Sums of rows in scratch memory, then along each of them.
+    /// Sums of rows in scratch memory, then interpolation along each row.
     fn along_rows(&self, k: &mut Builder) {
         let (x, out) = (self.e.shape(0), self.e.out_shape());
         let (Some((last_out, rows)), Some((last, outer)), Some((table, _))) =
@@ -184,7 +184,7 @@ impl Resize<'_> {
         });
     }
 
-    /// Crops: any mode, slowly; elements outside take the extrapolation value.
+    /// Crops: any mode, slowly; elements outside get the extrapolation value.
     fn element_by_element(&self, k: &mut Builder) {
         let (x, out) = (self.e.shape(0), self.e.out_shape());
         parallel_coordinates(k, out, |k, coords| {
@@ -206,7 +206,7 @@ impl Resize<'_> {
         });
     }
 
-    /// What a result block at `coords` is made of, `shape` being the operand's leading axes.
+    /// The operand blocks of the result block at `coords`; `shape` are the operand's leading axes.
     fn blocks<'a>(&'a self, k: &mut Builder, shape: &'a [Dim], coords: &[Val]) -> Blocks<'a> {
         let short = |t: &Table| t.axis >= coords.len() || is_short(&t.taps);
         if !self.tables.iter().all(short) {
@@ -273,7 +273,7 @@ impl Resize<'_> {
         }
     }
 
-    /// Carries a sum through all blocks that a tap leads to.
+    /// Accumulates all blocks of a tap into a sum.
     fn walk(&self, k: &mut Builder, at: Tap<'_>, sum: Val, add: &mut AddBlock<'_>) -> Val {
         let Some(&c) = at.coords.get(at.axis) else { return add(k, sum, at.block, at.weight) };
         let extent = k.dim(&at.shape[at.axis]);
@@ -294,7 +294,7 @@ impl Resize<'_> {
         })
     }
 
-    /// Lanes in which the operand and the interpolation both fit a register.
+    /// Lanes that fit a register both for the operand and for the interpolation.
     fn lanes(&self) -> u32 {
         self.e.lanes(self.e.dtype(0)).min(self.e.lanes(self.real)).min(
             if numbers::compute_elem(self.e.dtype(0)).bytes() == numbers::compute_elem(self.real).bytes() {
@@ -310,37 +310,37 @@ impl Resize<'_> {
         if dtype.is_float() { v } else { numbers::cast(k, v, dtype, self.real, false) }
     }
 
-    /// The result's register type again.
+    /// Converts back to the result's register type.
     fn finish(&self, k: &mut Builder, v: Val) -> Val {
         let dtype = self.e.dtype(0);
         if dtype.is_float() { v } else { numbers::cast(k, v, self.real, dtype, false) }
     }
 }
 
-/// Blocks of the operand that a block of the result is a weighted sum of.
+/// The blocks of the operand whose weighted sum is a block of the result.
 enum Blocks<'a> {
-    /// Index and weight of each; no weight means 1.
+    /// Index and weight of each; `None` means weight 1.
     List(Vec<(Val, Option<Val>)>),
-    /// Too many: found by loops.
+    /// Too many to list: visited by loops.
     Walk { shape: &'a [Dim], coords: Vec<Val> },
 }
 
-/// Adds a block with a weight to a sum; no weight means 1.
+/// Adds a block with a weight to a sum; `None` means weight 1.
 type AddBlock<'a> = dyn FnMut(&mut Builder, Val, Val, Option<Val>) -> Val + 'a;
 
-/// Where a walk through the blocks of the operand is: the axes before `axis` are decided.
+/// The state of a walk through the operand's blocks: the axes before `axis` are fixed.
 #[derive(Clone, Copy)]
 struct Tap<'a> {
     shape: &'a [Dim],
     /// Coordinates in the result.
     coords: &'a [Val],
     axis: usize,
-    /// Number of the block, along the decided axes.
+    /// Number of the block, along the fixed axes.
     block: Val,
     weight: Option<Val>,
 }
 
-/// Carries a sum through all taps, unrolled when they are few.
+/// Accumulates a sum over all taps, unrolled if they are few.
 fn each_tap(k: &mut Builder, taps: &Dim, init: Val, mut step: impl FnMut(&mut Builder, Val, Val) -> Val) -> Val {
     let (zero, count) = (k.int(0), k.dim(taps));
     if is_short(taps) {

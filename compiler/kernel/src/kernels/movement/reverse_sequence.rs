@@ -11,7 +11,7 @@ pub fn reverse_sequence(e: &Emit<'_>, k: &mut Builder, batch_axis: usize, time_a
     let depth = batch_axis.max(time_axis) + 1;
     let (lead_shape, tail) = x.split_at(depth);
     each_coordinate(k, lead_shape, |k, coords| {
-        // A length beyond the axis is drawn to its end.
+        // A length beyond the axis is clamped.
         let extent = k.dim(&x[time_axis]);
         let length = e.load_index(k, 1, coords[batch_axis]);
         let length = k.bin(Bin::Min, length, extent);

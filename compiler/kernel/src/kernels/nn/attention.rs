@@ -1,12 +1,12 @@
-//! Attention without the matrix of scores: a block of queries at a time goes over blocks of keys.
+//! Attention without the matrix of scores: a block of queries at a time visits blocks of keys.
 //!
-//! Scores of a block are kept with a row for each key and a lane for each query: the softmax then needs nothing across
-//! lanes, keys and values are read where they are, and only the queries are transposed. The softmax streams: when a block of
-//! keys has a larger maximum, what was summed before is scaled down, so that scratch memory does not grow with the number
-//! of keys. Rounds of the parallel loops are blocks of queries of one head.
+//! The scores of a block have one row per key and one lane per query: the softmax needs no operations across lanes,
+//! keys and values are read in place, and only the queries are transposed. The softmax is online: when a block of keys
+//! has a larger maximum, the previous sums are scaled down, so scratch memory does not grow with the number of keys.
+//! Rounds of the parallel loops are blocks of queries of one head.
 //!
-//! A maximum is at least the least finite number, so that a block of scores that are all negative infinity leaves zeros and
-//! not NaN; where all blocks are such, the sum is zero and the result NaN, as without blocks.
+//! A maximum is at least the lowest finite number, so that a block of scores that are all negative infinity gives zeros
+//! instead of NaN; if all blocks are such, the sum is zero and the result NaN, as without blocks.
 
 use mcc_targets::schedule::loops::{ATTENTION_QUERY_VECTORS, MAX_ATTENTION_KEYS};
 use mcc_targets::{Arch, schedule};
@@ -97,18 +97,18 @@ pub(crate) fn attention(
     Ok(())
 }
 
-/// Rows of scores, a query each.
+/// Rows of scores, one lane per query.
 #[derive(Clone, Copy)]
 struct ScoreRows {
     count: Val,
-    /// Bytes of the row of a key.
+    /// Bytes of a key's row.
     bytes: i64,
 }
 
 struct Attention<'a, 'b> {
     e: &'b Emit<'a>,
     scale: f64,
-    /// Whether queries without any key give zeros.
+    /// Whether the results of queries without any key are zeros.
     guarded: bool,
     heads: i64,
     /// Heads that share keys and values.
@@ -117,27 +117,27 @@ struct Attention<'a, 'b> {
     depth: i64,
     /// Elements of a value.
     width: i64,
-    /// Keys.
+    /// Number of keys.
     count: Dim,
-    /// Keys in a block.
+    /// Keys per block.
     block: i64,
     queries: Dim,
     mask: Option<&'b TensorType>,
     lanes: u32,
     products: Products,
-    /// Rows of the register tile for some vectors of columns.
+    /// Rows of the register tile for a number of vectors of columns.
     rows_of: &'b dyn Fn(u32) -> u32,
     /// Bytes of a row of `sums`.
     padded: i64,
-    /// Scratch memory: the block's queries, a row for each of their elements.
+    /// Scratch memory: the block's queries, one row per element of a query.
     transposed: Val,
-    /// A row for each key of a block.
+    /// One row per key of a block.
     scores: Val,
-    /// The mask of a block, if it has a row for each query: a row for each key.
+    /// The mask of a block, one row per key, if the mask has a row for each query.
     masks: Option<Val>,
-    /// A row for each query of the block: the result before its division.
+    /// One row per query of the block: the undivided result.
     sums: Val,
-    /// For each query of the block: the maximum so far, the sum of exponentials, and what scales earlier sums.
+    /// For each query of the block: the maximum so far, the sum of exponentials, and the scale of earlier sums.
     stats: Val,
 }
 
@@ -146,7 +146,7 @@ impl Attention<'_, '_> {
         Ty::new(Elem::F32, self.lanes)
     }
 
-    /// A block of `rows` queries from `first` on, in `vectors` vectors.
+    /// A block of `rows` queries, starting at `first`, in `vectors` vectors.
     fn block(&self, k: &mut Builder, head: Val, first: Val, rows: Val, vectors: u32) {
         let (heads, group) = (k.int(self.heads), k.int(self.group));
         let batch = k.bin(Bin::UDiv, head, heads);
@@ -154,7 +154,7 @@ impl Attention<'_, '_> {
         let head = k.sub(head, skip);
         let shared = k.bin(Bin::UDiv, head, group);
         let (groups, queries, count) = (self.heads / self.group, k.dim(&self.queries), k.dim(&self.count));
-        // Where a token's part of a head begins.
+        // Pointer to a token's part of a head.
         let at = |k: &mut Builder, operand: usize, tokens: Val, token: Val, heads: i64, head: Val, size: i64| {
             let token = {
                 let start = k.mul(batch, tokens);
@@ -209,7 +209,7 @@ impl Attention<'_, '_> {
         self.finish(k, row_of, head, rows);
     }
 
-    /// The mask of a block: a row for each query, the first of which is at `place`.
+    /// The mask of a block: one row per query, the first of which is at `place`.
     fn mask_at(&self, k: &mut Builder, mask: &TensorType, place: [Val; 3]) -> StridedRows {
         let mut index = k.int(0);
         for (extent, i) in mask.shape.iter().zip(place) {
@@ -279,7 +279,7 @@ impl Attention<'_, '_> {
         }
     }
 
-    /// Scores become exponentials; `mask` has one row for all queries unless it is transposed in scratch memory.
+    /// Replaces scores by exponentials; `mask` has one row for all queries unless it is transposed in scratch memory.
     fn exponentials(&self, k: &mut Builder, mask: Option<Val>, held: Val, vectors: u32) {
         let (ty, zero) = (self.ty(), k.int(0));
         let row = i64::from(vectors * self.lanes) * SIZE;
@@ -309,7 +309,7 @@ impl Attention<'_, '_> {
                     score = k.add(score, added);
                     k.store(at, score);
                 }
-                // A NaN need not be the maximum: it stays among the exponentials.
+                // A NaN need not be the maximum: it remains among the exponentials.
                 let larger = k.cmp(Cmp::Gt, score, most);
                 k.select(larger, score, most)
             });
@@ -342,7 +342,7 @@ impl Attention<'_, '_> {
         }
     }
 
-    /// Adds products of the exponentials with values to the sums, which are scaled down first.
+    /// Scales the sums, then adds the products of the exponentials with the values.
     fn weigh(&self, k: &mut Builder, values: Right, held: Val, rows: ScoreRows) {
         let lanes = i64::from(self.lanes);
         let whole = self.width / lanes;
@@ -368,7 +368,7 @@ impl Attention<'_, '_> {
         });
     }
 
-    /// The same for columns from `column` on; how many rows a tile has is decided here.
+    /// The same for the columns from `column` on; chooses the number of rows of a tile.
     fn weigh_columns(
         &self,
         k: &mut Builder,
@@ -383,7 +383,7 @@ impl Attention<'_, '_> {
         let right = pointer_at(k, values.pointer, column, SIZE as usize);
         let sums = pointer_at(k, self.sums, column, SIZE as usize);
         let scales = k.add_int(self.stats, i64::from(2 * ATTENTION_QUERY_VECTORS * self.ty().bytes()));
-        // Several of four rows, where a vector holds four.
+        // A multiple of four rows, if multiplications take an element of a vector.
         let most = (self.rows_of)(vectors);
         let most = if self.products.by_lane && most > 4 { most / 4 * 4 } else { most };
         tiles(k, rows.count, most, |k, first, count| {
@@ -433,7 +433,7 @@ impl Attention<'_, '_> {
                 let factor = k.splat(factor, lanes);
                 let mut v = k.mul(v, factor);
                 if self.guarded {
-                    // All weights of a row are NaN or none is: their sum is then NaN, or zero.
+                    // Either all weights of a row are NaN or none is: their sum is then NaN, or zero.
                     let (sum, zero) = (k.splat(sum, lanes), k.zero_like(v));
                     let some = k.cmp(Cmp::Gt, sum, zero);
                     v = k.select(some, v, zero);

@@ -1,4 +1,4 @@
-//! Layers of their own kind: attention, softmax, normalisation, recurrences.
+//! Other layers: attention, softmax, normalisation, recurrences.
 
 pub mod attention;
 pub mod normalize;

@@ -8,7 +8,8 @@ use crate::kir::{Bin, Builder, Ty, Un, Val};
 use crate::numbers;
 use mcc_ir::Result;
 
-/// Over the axes from `axis` on: `(x - mean) / sqrt(variance + epsilon)`, without `center` `x / sqrt(mean(x²) + epsilon)`.
+/// Over the axes from `axis` on: `(x - mean) / sqrt(variance + epsilon)`, without `center` `x / sqrt(mean(x²) +
+/// epsilon)`.
 pub fn normalize(e: &Emit<'_>, k: &mut Builder, axis: usize, epsilon: f64, center: bool) -> Result<()> {
     let (x, lanes) = (e.shape(0), e.lanes(e.dtype(0)));
     let one = Ty::new(numbers::compute_elem(e.dtype(0)), 1);
@@ -66,7 +67,7 @@ pub fn normalize(e: &Emit<'_>, k: &mut Builder, axis: usize, epsilon: f64, cente
     Ok(())
 }
 
-/// The distance from the mean, if there is one.
+/// The difference from the mean, if there is one.
 fn away(k: &mut Builder, v: Val, mean: Option<Val>) -> Val {
     let Some(mean) = mean else { return v };
     let mean = k.splat(mean, k.ty(v).lanes);

@@ -1,7 +1,8 @@
-//! Recurrent layers, one direction: per step, the product of all sequences' states and `r`, then the gates.
+//! Recurrent layers, one direction: per step, the product of all sequences' states with `r`, then the gates.
 //!
-//! The product is a contraction like any other ([`crate::kernels::gemm`]), over `r` in panels or as it is; where states are
-//! rounded to 8 bits and `r` is bytes, one of bytes ([`crate::kernels::int8::dot`]). States live in scratch memory in the register type.
+//! The product is a contraction like any other ([`crate::kernels::gemm`]), over `r` in panels or as a plain matrix; if
+//! states are rounded to 8 bits and `r` is bytes, a byte product ([`crate::kernels::int8::dot`]). States are stored in
+//! scratch memory in the register type.
 
 mod cell;
 mod rounded;
@@ -85,10 +86,10 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
     Ok(())
 }
 
-/// Numbers of the optional operands, in their order.
+/// Indices of the optional operands, in order.
 #[derive(Clone, Copy)]
 struct Operands {
-    /// The first cell state.
+    /// The initial cell state.
     c0: Option<usize>,
     rbh: Option<usize>,
     peephole: Option<usize>,
@@ -113,7 +114,7 @@ impl Operands {
     }
 }
 
-/// The products of states and `r`: of the states as they are, and where a gate resets states, of those after it.
+/// The products of states and `r`: of the states themselves and, if a gate resets states, of the reset ones.
 struct Products<'a, 'b> {
     e: &'b Emit<'a>,
     contraction: Contraction<'a, 'b>,
@@ -145,7 +146,7 @@ impl<'a, 'b> Products<'a, 'b> {
         let resets = spec.cell == Cell::Gru { linear_before_reset: false };
         let (early_columns, late_columns, late_panel) = match (resets, r.len()) {
             (false, _) => (width.clone(), None, 0),
-            // Without panels all columns have the same row, so that all are computed twice.
+            // Without panels all columns share a row, so all are computed twice.
             (true, 2) => (width.clone(), Some(width.clone()), 0),
             (true, _) => {
                 let two = (hidden * &Dim::from(2i64)).as_const()?;
@@ -166,7 +167,7 @@ impl<'a, 'b> Products<'a, 'b> {
         }
     }
 
-    /// Rows of states from `left` on times columns of `r` from a panel on.
+    /// Multiplies rows of states, starting at `left`, by columns of `r`, starting at a panel.
     fn multiply(&self, k: &mut Builder, left: Val, columns: &Dim, panel: i64, sink: Val) {
         let zero = k.int(0);
         let depth = k.dim(self.hidden);
@@ -186,7 +187,7 @@ impl<'a, 'b> Products<'a, 'b> {
     }
 }
 
-/// States times `r`: a row a sequence.
+/// States times `r`: one row per sequence.
 struct Product {
     columns: Val,
     at: Val,
@@ -209,12 +210,12 @@ struct Layer<'a, 'b> {
     late: Option<Product>,
     late_first: i64,
     h: Val,
-    /// What the product takes in place of the state.
+    /// The buffer that the product reads instead of the state.
     used: Option<Val>,
     /// Scales of the rounded states.
     factors: Option<Val>,
     c: Option<Val>,
-    /// Where the rounded states are bytes.
+    /// Set if the rounded states are bytes.
     bytes: Option<ByteProduct>,
 }
 
@@ -260,7 +261,7 @@ impl<'a, 'b> Layer<'a, 'b> {
             late: products.late_columns.as_ref().map(|columns| product(k, columns)),
             late_first: products.late_panel * i64::from(products.panel),
             h: e.scratch(k, of_states.clone()),
-            // A reset state, or one rounded to 8 bits, is what the product takes in place of the state.
+            // For a reset state, or one rounded to 8 bits, the product reads this instead of the state.
             used: (rounds || products.late_columns.is_some()).then(|| e.scratch(k, of_states.clone())),
             factors: rounds.then(|| e.scratch(k, rows(products.batch))),
             c: operands.c0.map(|_| e.scratch(k, of_states)),

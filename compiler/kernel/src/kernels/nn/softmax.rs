@@ -1,4 +1,4 @@
-//! Softmax: the row's maximum, exponentials into scratch memory, their sum, the quotients.
+//! Softmax: the row's maximum, exponentials in scratch memory, their sum, the quotients.
 
 use crate::kernels::reduce::run::{Fold, arithmetic, fold_run, lowest};
 use crate::kernels::support::emit::Emit;
@@ -90,7 +90,7 @@ fn last_axis(e: &Emit<'_>, k: &mut Builder, log: bool) {
     });
 }
 
-/// Along an axis that is not the last: as many rows side by side as there are lanes.
+/// Along an axis other than the last: as many adjacent rows as there are lanes.
 fn inner_axis(e: &Emit<'_>, k: &mut Builder, axis: usize, log: bool) {
     let dtype = e.dtype(0);
     let (float, lanes) = (arithmetic(dtype), e.lanes(dtype));

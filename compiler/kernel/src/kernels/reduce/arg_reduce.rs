@@ -14,7 +14,7 @@ pub fn arg_reduce(e: &Emit<'_>, k: &mut Builder, largest: bool, axis: usize, las
     let (outer, inner) = (product(&x[..axis]), product(tail));
     let (zero, one, n, stride) = (k.int(0), k.int(1), k.dim(&x[axis]), k.dim(&inner));
     let cols = k.dim(e.out_shape().last().unwrap_or(&Dim::ONE));
-    // The result is visited row by row: with an inner part, the last axis is a part of it.
+    // The result is visited row by row: with inner axes, the last axis is one of them.
     let (row_shape, by_columns) = match (e.is_plain(), tail.split_last()) {
         (false, Some((last, rows))) => (vec![outer, product(rows), last.clone()], true),
         _ => (vec![outer, Dim::ONE, inner], false),
@@ -52,7 +52,7 @@ pub fn arg_reduce(e: &Emit<'_>, k: &mut Builder, largest: bool, axis: usize, las
                 }
                 let index = k.mul(row, width);
                 let index = k.add(index, col);
-                // Rows of the result may be of its kept, single-element axis, or of outer ones.
+                // Rows of the result may be of its kept axis of extent 1, or of outer ones.
                 let (row, col) = if e.is_plain() {
                     (zero, index)
                 } else {
@@ -66,7 +66,7 @@ pub fn arg_reduce(e: &Emit<'_>, k: &mut Builder, largest: bool, axis: usize, las
     Ok(())
 }
 
-/// Whether `a` comes before `b` when the largest (smallest) element is first, or at least with it when `or_equal`.
+/// Whether `a` precedes `b` when the largest (smallest) element is first; with `or_equal`, also if they are equal.
 pub fn ahead(k: &mut Builder, dtype: DType, a: Val, b: Val, largest: bool, or_equal: bool) -> Val {
     let unsigned = matches!(dtype, DType::U32 | DType::U64);
     let (high, low) = if largest { (a, b) } else { (b, a) };
@@ -77,7 +77,7 @@ pub fn ahead(k: &mut Builder, dtype: DType, a: Val, b: Val, largest: bool, or_eq
         (true, true) => Cmp::UGe,
     };
     if dtype.is_float() && !or_equal {
-        // Also true when `high` alone is NaN.
+        // Also true if only `high` is NaN.
         let at_most = k.cmp(Cmp::Le, high, low);
         let above = k.un(Un::Not, at_most);
         let number = k.cmp(Cmp::Eq, low, low);

@@ -8,7 +8,7 @@ use crate::numbers;
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, CumulativeKind};
 
-/// ONNX CumSum and CumProd: lanes are neighbours behind `axis`.
+/// ONNX CumSum and CumProd: lanes are neighbours along the axes after `axis`.
 pub fn cumulative(
     e: &Emit<'_>,
     k: &mut Builder,

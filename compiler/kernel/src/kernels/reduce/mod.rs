@@ -1,5 +1,5 @@
-//! Reductions. Axes are merged into blocks that are kept or reduced; the innermost block runs in vectors: side by side
-//! when it is kept, into several accumulators when it is reduced.
+//! Reductions. Axes are merged into blocks that are kept or reduced; the innermost block is vectorized: adjacent
+//! results if it is kept, several accumulators if it is reduced.
 
 pub mod arg_reduce;
 pub mod cumulative;
@@ -22,7 +22,7 @@ use run::{Fold, arithmetic, combine};
 struct Block {
     reduced: bool,
     extent: Dim,
-    /// Elements between neighbours, in the operand.
+    /// Elements between neighbours in the operand.
     stride: Dim,
 }
 
@@ -30,14 +30,14 @@ struct Block {
 pub fn reduce(e: &Emit<'_>, k: &mut Builder, kind: ReduceKind, axes: &[usize], keep: bool) -> Result<()> {
     let x = e.shape(0);
     let last_kept = (0..x.len()).rev().find(|a| !axes.contains(a));
-    // The axis that makes the result's columns; an epilogue wants it apart.
+    // The axis of the result's columns; an epilogue needs it separate.
     let columns_axis = last_kept.filter(|&a| !(e.is_plain() || keep && a + 1 < x.len()));
     let mut blocks = blocks(x, axes, columns_axis);
     if columns_axis.is_none() && !e.is_plain() && blocks.last().is_some_and(|last| !last.reduced) {
-        // Reduced axes of one element are behind the last kept one: each of its elements is a row of one column.
+        // Only reduced axes of extent 1 follow the last kept one: each of its elements is a row of one column.
         blocks.push(Block { reduced: true, extent: Dim::ONE, stride: Dim::ONE });
     }
-    // Sums of bytes are wider, as loaded bytes are.
+    // Sums of bytes are wider, like loaded bytes.
     let dtype = if kind == ReduceKind::Sum { e.request.results[0].dtype } else { e.dtype(0) };
     let reducer = Reducer { e, kind, dtype, count: axes.iter().map(|&a| &x[a]).product() };
     reducer.build(k, &blocks, columns_axis.is_some());
@@ -65,7 +65,7 @@ struct Reducer<'a> {
     e: &'a Emit<'a>,
     kind: ReduceKind,
     dtype: DType,
-    /// Elements that are reduced to one of the result.
+    /// Number of elements reduced to one result.
     count: Dim,
 }
 
@@ -109,7 +109,7 @@ impl Reducer<'_> {
         if self.e.is_plain() { (zero, index) } else { (index, zero) }
     }
 
-    /// A kept innermost block: vectors side by side.
+    /// A kept innermost block: adjacent vectors.
     fn abreast(&self, k: &mut Builder, base: Val, reduced: &[&Block], last: &Block, row: Val, columns_apart: bool) {
         let (zero, extent) = (k.int(0), k.dim(&last.extent));
         let lanes = self.e.lanes(self.dtype);
@@ -164,7 +164,7 @@ impl Reducer<'_> {
         run::finish(k, lanes, &state, Fold { init, step: &|_, acc, _| acc, merge })
     }
 
-    /// Loops over the outer reduced blocks around `body`, which loops over `innermost`: none of them where that is empty.
+    /// Loops over the outer reduced blocks around `body`, which loops over `innermost`; no rounds if that is empty.
     fn over(
         &self,
         k: &mut Builder,

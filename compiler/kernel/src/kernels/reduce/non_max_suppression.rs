@@ -1,5 +1,5 @@
-//! Greedy suppression of overlapping boxes. The boxes kept so far lie side by side in scratch memory, so that a box is
-//! compared with those alone.
+//! Greedy suppression of overlapping boxes. The boxes kept so far are contiguous in scratch memory, so that a box is
+//! compared only with those.
 
 use super::run::as_mask;
 use crate::kernels::support::emit::Emit;
@@ -70,7 +70,7 @@ fn area(k: &mut Builder, corners: &[Val]) -> Val {
     k.mul(height, width)
 }
 
-/// Whether the intersection is more than `threshold` of the union, and not empty.
+/// Whether the intersection exceeds `threshold` times the union, and is not empty.
 fn overlap(k: &mut Builder, a: &[Val], area_a: Val, b: &[Val], threshold: Val, none: Val) -> Val {
     let corners = [
         k.bin(Bin::Max, a[0], b[0]),
@@ -85,6 +85,6 @@ fn overlap(k: &mut Builder, a: &[Val], area_a: Val, b: &[Val], threshold: Val, n
     let both = k.add(area_a, area_b);
     let union = k.sub(both, shared);
     let ratio = k.bin(Bin::Div, shared, union);
-    // Empty boxes make 0 / 0, which is more than nothing.
+    // Empty boxes give 0 / 0, which is never greater.
     k.cmp(Cmp::Gt, ratio, threshold)
 }

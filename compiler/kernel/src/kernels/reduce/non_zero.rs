@@ -6,7 +6,7 @@ use crate::kernels::support::loops::{each_coordinate, flat, product};
 use crate::kir::{Builder, Ty};
 use mcc_ir::Result;
 
-/// ONNX NonZero: counts first, because the result's rows are as long as the count.
+/// ONNX NonZero: counts first, because the result's rows have the length of the count.
 pub fn non_zero(e: &Emit<'_>, k: &mut Builder) -> Result<()> {
     let x = e.shape(0);
     let slot = e.scratch(k, 8i64.into());
@@ -17,7 +17,7 @@ pub fn non_zero(e: &Emit<'_>, k: &mut Builder) -> Result<()> {
         let step = k.select(some, one, zero);
         vec![k.add(count[0], step)]
     })[0];
-    // The slot is the next position while the result is written; in the end it holds the count.
+    // The slot is the next position while the result is written; finally it holds the count.
     let place = k.at(slot, 0);
     k.store(place, zero);
     each_coordinate(k, x, |k, coords| {

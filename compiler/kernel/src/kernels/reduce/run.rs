@@ -1,4 +1,4 @@
-//! Reductions of contiguous runs in registers, and the values they start from.
+//! Reductions of contiguous runs in registers, and their initial values.
 
 use mcc_targets::schedule::loops::ACCUMULATORS;
 
@@ -7,7 +7,7 @@ use crate::kir::{Builder, Cmp, Elem, Ty, Val};
 use crate::{numbers, scalar};
 use mcc_ir::{BinaryOp, DType, DTypeClass};
 
-/// The type whose arithmetic registers of `dtype` have: narrow floats are computed in `F32`.
+/// The type in which registers of `dtype` are computed: narrow floats use `F32`.
 pub fn arithmetic(dtype: DType) -> DType {
     match numbers::compute_elem(dtype) {
         Elem::F32 => DType::F32,
@@ -56,32 +56,32 @@ pub fn combine(k: &mut Builder, op: BinaryOp, dtype: DType, a: Val, b: Val) -> V
     scalar::binary(k, op, arithmetic(dtype), a, b)
 }
 
-/// The truth of a `Bool` in registers as a mask.
+/// A `Bool` in registers as a mask.
 pub fn as_mask(k: &mut Builder, v: Val) -> Val {
     let zero = k.zero(k.ty(v));
     k.cmp(Cmp::Ne, v, zero)
 }
 
-/// What a run is reduced with.
+/// The functions of a reduction.
 #[derive(Clone, Copy)]
 pub struct Fold<'a> {
-    /// The accumulators' first value, in the given number of lanes.
+    /// The initial value of an accumulator with this number of lanes.
     pub init: &'a dyn Fn(&mut Builder, u32) -> Val,
-    /// An accumulator after the elements from an index on, as many as it has lanes.
+    /// Adds the elements at an index to an accumulator, one per lane.
     pub step: &'a dyn Fn(&mut Builder, Val, Val) -> Val,
-    /// Two accumulators in one.
+    /// Merges two accumulators.
     pub merge: &'a dyn Fn(&mut Builder, Val, Val) -> Val,
 }
 
-/// Reduces the elements `0..n` of a run to a scalar: several vectors at a time, then one, then a part of one, or single
-/// elements where the target lacks masks.
+/// Reduces the elements `0..n` of a run to a scalar: several vectors at a time, then one, then a partial one, or single
+/// elements if the target has no masks.
 pub fn fold_run(k: &mut Builder, n: Val, lanes: u32, fold: Fold<'_>) -> Val {
     let state = start(k, n, lanes, fold);
     let state = walk(k, n, lanes, &state, fold);
     finish(k, lanes, &state, fold)
 }
 
-/// The accumulators of a run of `n` elements: vectors (none, when the run is too short and the target lacks masks), then
+/// The accumulators of a run of `n` elements: vectors (none if the run is too short and the target has no masks), then
 /// a scalar.
 pub fn start(k: &mut Builder, n: Val, lanes: u32, fold: Fold<'_>) -> Vec<Val> {
     let vectors = match k.as_int(n) {
@@ -94,7 +94,7 @@ pub fn start(k: &mut Builder, n: Val, lanes: u32, fold: Fold<'_>) -> Vec<Val> {
     state
 }
 
-/// Takes the elements `0..n` into the accumulators.
+/// Adds the elements `0..n` to the accumulators.
 pub fn walk(k: &mut Builder, n: Val, lanes: u32, state: &[Val], fold: Fold<'_>) -> Vec<Val> {
     let zero = k.int(0);
     let Some((&scalar, vectors)) = state.split_last() else { return Vec::new() };
@@ -130,7 +130,7 @@ pub fn walk(k: &mut Builder, n: Val, lanes: u32, state: &[Val], fold: Fold<'_>) 
     vectors
 }
 
-/// An accumulator after the elements from `whole` to `n`, fewer than it has lanes.
+/// Adds the elements from `whole` to `n`, fewer than the lanes, to an accumulator.
 fn part(k: &mut Builder, whole: Val, n: Val, acc: Val, fold: Fold<'_>) -> Val {
     let ty = k.ty(acc);
     let taken = |k: &mut Builder| {
@@ -147,7 +147,7 @@ fn part(k: &mut Builder, whole: Val, n: Val, acc: Val, fold: Fold<'_>) -> Val {
     k.choose(any, |k| vec![taken(k)], |_| vec![acc])[0]
 }
 
-/// All accumulators in one scalar.
+/// Merges all accumulators into one scalar.
 pub fn finish(k: &mut Builder, lanes: u32, state: &[Val], fold: Fold<'_>) -> Val {
     let Some((&scalar, vectors)) = state.split_last() else { return k.int(0) };
     let Some((&first, others)) = vectors.split_first() else { return scalar };

@@ -1,5 +1,5 @@
-//! The first elements of a sorted axis. Few are kept in a sorted list while the axis is read once; for many, the whole
-//! axis is merge-sorted. Both keep the order of equal elements.
+//! The first elements of a sorted axis. A few are kept in a sorted list while the axis is read once; for many, the
+//! whole axis is merge-sorted. Both keep the order of equal elements.
 
 use mcc_targets::schedule::loops::MAX_TOP_K_LIST;
 
@@ -81,7 +81,7 @@ impl List {
     }
 }
 
-/// Reads elements once; each one that beats the list's last sinks to its place.
+/// Reads elements once; inserts each one that precedes the list's last into the list.
 fn keep_best(
     k: &mut Builder,
     list: &List,
@@ -92,7 +92,7 @@ fn keep_best(
 ) {
     let (zero, one, last) = (k.int(0), k.int(1), k.add_int(count, -1));
     let sink = |k: &mut Builder, v: Val, j: Val, filled: Val| {
-        // Once an element has found its place, all behind it move on by one.
+        // After an element is inserted, all later ones move by one.
         let carried = k.fold_loop(zero, filled, 1, &[v, j, zero], |k, at, carried| {
             let (value, index) = list.get(k, at);
             let first = before(k, carried[0], value);
@@ -109,7 +109,7 @@ fn keep_best(
         let (v, index) = sink(k, v, j, j);
         list.set(k, j, v, index);
     });
-    // With nothing to find there is no last element to compare with.
+    // With an empty list there is no last element to compare with.
     let some = k.cmp(Cmp::Gt, count, zero);
     let end = k.select(some, n, zero);
     k.for_each(count, end, 1, |k, j| {
@@ -122,10 +122,10 @@ fn keep_best(
     });
 }
 
-/// Sorts `n` elements of `a`, with `b` of the same length as a second buffer; gives the one that holds the result.
+/// Sorts `n` elements of `a`, with `b` of the same length as a second buffer; returns the one that holds the result.
 fn sort(k: &mut Builder, a: List, b: List, n: Val, before: impl Fn(&mut Builder, Val, Val) -> Val) -> List {
     let elem = a.elem;
-    // Runs double in length from round to round, until one is as long as all.
+    // The length of runs doubles in each round, until one run spans all.
     let rounds = match k.as_int(n) {
         Some(n) => i64::from(64 - (n.max(1) - 1).leading_zeros()),
         None => 62,
@@ -148,7 +148,7 @@ fn sort(k: &mut Builder, a: List, b: List, n: Val, before: impl Fn(&mut Builder,
     List { values: lists[0], indices: lists[1], elem }
 }
 
-/// Merges every two neighbouring runs of `width` elements.
+/// Merges pairs of adjacent runs of `width` elements.
 fn merge_round(
     k: &mut Builder,
     from: List,
@@ -174,7 +174,7 @@ fn merge_round(
             let ((v, i), (w, j)) = (from.get(k, safe_left), from.get(k, safe_right));
             let no_left = k.cmp(Cmp::Ge, left, middle);
             let some_right = k.cmp(Cmp::Lt, right, end);
-            // Both comparisons become masks of one width.
+            // Both comparisons yield masks of one width.
             let first = before(k, w, v);
             let (yes, no) = (k.int(1), k.int(0));
             let first = k.select(first, yes, no);

@@ -1,8 +1,9 @@
-//! Correlation with weights in blocks: the dense micro-kernel with a list of the elements that it reads, floats or four bytes.
+//! Products with weights in blocks: the dense micro-kernel with a list of the elements to read, floats or four bytes
+//! each.
 //!
-//! A tile of windows stays in the first two levels of caches while all panels pass. Of a panel only its blocks are read:
-//! their values in order, and for each the offset from the start of a window to the elements that it is multiplied by. A tile's windows
-//! are at constant distances, along one axis of the result or two, so that one pointer serves all of them.
+//! A tile of windows stays in the L1 and L2 caches while all panels use it. Of a panel only its blocks are read: their
+//! values in order, and for each the offset from the start of a window to the elements that it multiplies. A tile's
+//! windows have constant strides, along one or two axes of the result, so that one pointer serves all of them.
 
 use crate::kernels::gemm::multiply_add;
 use crate::kernels::int8::dot;
@@ -37,7 +38,7 @@ pub(crate) fn block_conv(
         Axis { extent: pixels[axis].clone(), bytes }
     };
     let mut axes: Vec<Axis> = match kernel.is_empty() {
-        // Rows of a matrix follow one another, whatever axes they have.
+        // Rows of a matrix are contiguous, whatever its axes.
         true => {
             let bytes = strides.iter().rev().nth(1).ok_or_else(malformed)? * &Dim::from(x.dtype.size());
             vec![Axis { extent: Dim::ONE, bytes: Dim::ZERO }, Axis { extent: pixels.iter().product(), bytes }]
@@ -47,7 +48,7 @@ pub(crate) fn block_conv(
     let images = axes.split_off(axes.len().checked_sub(2).ok_or_else(malformed)?);
     let (images, [lines, columns]) = (axes, <[Axis; 2]>::try_from(images).map_err(|_| malformed())?);
     let column_bytes = columns.constant().ok_or_else(malformed)?;
-    // Lines that are too far from one another do not share a pointer.
+    // Lines that are too far apart do not share a pointer.
     let count = |axis: &Axis| axis.extent.as_const().and_then(|c| u32::try_from(c).ok());
     let together = lines.constant().map_or(Some(1), |_| count(&lines));
     let channels = x.shape.last().and_then(Dim::as_const).ok_or_else(malformed)?;
@@ -88,7 +89,7 @@ pub(crate) fn block_conv(
     Ok(())
 }
 
-/// Bytes of what a window has for a block, and of the block's part of a column.
+/// Bytes that a block takes of a window, and of a column of weights.
 const WORD: u32 = 4;
 
 /// An axis of windows.
@@ -99,14 +100,14 @@ struct Axis {
 }
 
 impl Axis {
-    /// Bytes between neighbours that share a pointer.
+    /// Bytes between neighbours, if they can share a pointer.
     fn constant(&self) -> Option<i32> {
         let bytes = self.bytes.as_const().and_then(|b| i32::try_from(b).ok());
         bytes.filter(|b| *b < schedule::blocks::FARTHEST)
     }
 }
 
-/// A window: where it begins, and the row of the result that it makes.
+/// A window: its pointer, and its row of the result.
 #[derive(Clone, Copy)]
 struct Place {
     base: Val,
@@ -114,7 +115,7 @@ struct Place {
 }
 
 impl Place {
-    /// The `i`th place along an axis that begins here.
+    /// The `i`th place along an axis that starts here.
     fn along(self, k: &mut Builder, axis: &Axis, i: Val) -> Place {
         let (extent, bytes) = (k.dim(&axis.extent), k.dim(&axis.bytes));
         let (row, offset) = (k.mul(self.row, extent), k.mul(i, bytes));
@@ -124,30 +125,30 @@ impl Place {
 
 struct Product<'a, 'b> {
     e: &'b Emit<'a>,
-    /// How bytes are multiplied; none: floats.
+    /// How bytes are multiplied; `None` for floats.
     kind: Option<DotKind>,
     /// Bytes of an element of the operand.
     size: u32,
     lanes: u32,
-    /// Vectors of a panel.
+    /// Vectors per panel.
     vectors: u32,
     lines: Axis,
     columns: Axis,
     /// Bytes between the lines and the columns of a tile.
     apart: [i32; 2],
-    /// Bytes of a window of one element of the image.
+    /// Bytes of a window, if windows have one element of the image.
     row_bytes: Option<i64>,
-    /// Where such windows are copied to, a line of the cache apart.
+    /// Buffer for copies of such windows, a cache line apart.
     room: Option<Val>,
     /// Columns of the result.
     out: i64,
-    /// Most lines and columns of a tile.
+    /// The most lines and columns of a tile.
     most: [u32; 2],
-    /// Whether threads share the tiles, not the panels.
+    /// Whether threads share the tiles instead of the panels.
     by_tiles: bool,
 }
 
-/// A register tile: the begin of its first window, and for each window its row and how many bytes it is from there.
+/// A register tile: a pointer to its first window, and for each window its row and its byte offset from there.
 struct Tile {
     base: Val,
     windows: Vec<(Val, i32)>,
@@ -156,9 +157,9 @@ struct Tile {
 /// A round of a panel's loop.
 struct BlockStep<'a> {
     tile: &'a Tile,
-    /// Blocks in it.
+    /// Number of blocks.
     count: u32,
-    /// Sets of sums that take turns.
+    /// Sets of accumulators that are used in turn.
     sets: usize,
 }
 
@@ -186,7 +187,7 @@ impl Product<'_, '_> {
         });
     }
 
-    /// An extent in pieces of `most`, and what is left in smaller ones.
+    /// An extent in pieces of `most`, and the tail in smaller ones.
     fn covered(&self, k: &mut Builder, extent: &Dim, most: u32, mut body: impl FnMut(&mut Builder, Val, u32)) {
         let (mut done, mut size) = (Dim::ZERO, most);
         while size > 0 {
@@ -230,8 +231,8 @@ impl Product<'_, '_> {
         }
     }
 
-    /// Fetches windows of one element in order, since blocks ask for channels here and there, and copies those that few sets
-    /// of the cache would have to hold.
+    /// Prefetches windows of one element in order, since blocks access channels at random, and copies windows that
+    /// would map to few cache sets.
     fn fetched(&self, k: &mut Builder, tile: &Tile) -> Tile {
         let windows = tile.windows.clone();
         let line = self.e.request.config.target.machine.line_bytes();
@@ -269,7 +270,7 @@ impl Product<'_, '_> {
             k.convert(head, Elem::I64)
         };
         let (first, last) = (head(k, 0), head(k, 1));
-        // Heads that go backwards make a panel without blocks.
+        // Decreasing heads denote a panel without blocks.
         let last = k.bin(Bin::Max, first, last);
         let rows = tile.windows.len() as u32;
         let sets = schedule::blocks::sets(rows, self.vectors);
@@ -305,7 +306,7 @@ impl Product<'_, '_> {
         }
     }
 
-    /// The blocks from block `i` on. The state is the sums and the values' pointer.
+    /// The blocks from block `i` on. The state is the sums and the pointer to the values.
     fn step(
         &self,
         k: &mut Builder,

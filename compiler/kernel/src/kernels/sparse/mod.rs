@@ -1,15 +1,15 @@
-//! Products with sparse weights: matrices and convolutions, of operands that are channels last or channels first.
+//! Products with sparse weights: matrices and convolutions, with operands that are channels last or channels first.
 //!
-//! Vectors run along the pixels of a tile, so that a non-zero is one scalar that is multiplied by some vectors of its channel. Loops,
-//! outside in: tiles, whose pixels are staged in planes a channel ([`Staging`]); parts of the tile that fit the
-//! registers; blocks of output channels; slices of input channels, whose planes stay in the first-level cache; groups of
-//! output channels; non-zeros. Between slices the sums of a block wait in memory; then they are transposed back, pixel by pixel,
-//! and stored, or as they are where the result is planes ([`planes`]).
+//! Vectors run along the pixels of a tile, so that a non-zero is one scalar times some vectors of its channel. Loops,
+//! outermost first: tiles, whose pixels are staged in one plane per channel ([`Staging`]); parts of the tile that fit
+//! the registers; blocks of output channels; slices of input channels, whose planes stay in the L1 cache; groups of
+//! output channels; non-zeros. Between slices the sums of a block are in memory; then they are transposed to pixels and
+//! stored, or stored without a transpose if the result is planes ([`planes`]).
 //!
-//! Loads are what is scarce: several non-zeros come by one load of values and one of offsets.
+//! Loads are the bottleneck: several non-zeros share one load of values and one of offsets.
 //!
-//! Bytes go by words: four channels of a pixel are an element of a plane, four bytes of weights a non-zero, and what is told
-//! of channels below is told of such words.
+//! Bytes are processed in words: an element of a plane is four channels of a pixel, a non-zero is four bytes of
+//! weights, and "channels" below means such words.
 
 pub mod blocks;
 mod pixels;
@@ -55,7 +55,7 @@ pub(super) fn sparse_conv(
     let image = if kernel.is_empty() {
         None
     } else {
-        // One axis is an image of one line.
+        // A single axis is an image of one line.
         let two = |v: &[i64], one: i64| if v.len() == 1 { [one, v[0]] } else { [v[0], v[1]] };
         let extents = |shape: &[Dim]| -> Option<Vec<i64>> { shape.iter().map(Dim::as_const).collect() };
         let fixed = |shape: &[Dim], layout: Layout| {
@@ -70,7 +70,7 @@ pub(super) fn sparse_conv(
             strides: two(&spec.strides, 1),
             phases: two(&staging.phases(spec, kernel), 1),
             reach: two(&staging.reach(spec, kernel), 0),
-            // Without strides there is but one phase, unless columns have their own.
+            // Without strides there is only one phase, unless columns have their own.
             columns: if staging.aligned { spec.dilations[kernel.len() - 1] } else { 1 },
             steps: two(&steps, 0),
         })
@@ -96,14 +96,14 @@ pub(super) fn sparse_conv(
     sparse.emit(k, &strides[0])
 }
 
-/// What is said of each axis but the channels.
+/// The axes without the channels.
 fn without_channels(axes: &[Dim], layout: Layout) -> Vec<Dim> {
     let mut axes = axes.to_vec();
     axes.remove(layout.channels(axes.len()));
     axes
 }
 
-/// Where the operand and the result have their channels.
+/// The layouts of the operand and the result.
 #[derive(Clone, Copy)]
 struct Layouts {
     read: Layout,
@@ -126,18 +126,18 @@ struct Image {
 
 struct Sparse<'a, 'b> {
     e: &'b Emit<'a>,
-    /// How words of bytes are multiplied; none: floats.
+    /// How words of bytes are multiplied; `None` for floats.
     dot: Option<DotKind>,
     staging: &'b Staging,
     image: Option<Image>,
     layouts: Layouts,
-    /// Axes of the result but its channels.
+    /// Axes of the result except its channels.
     pixels: Vec<Dim>,
     channels: i64,
     out: i64,
     /// Elements of a channel's plane.
     plane: i64,
-    /// Elements that an offset counts.
+    /// Elements per unit of an offset.
     unit: i64,
     span: i64,
     lanes: i64,
@@ -147,28 +147,28 @@ struct Sparse<'a, 'b> {
 
 /// Scratch memory.
 struct Room {
-    /// Pointer of each staged pixel's channels.
+    /// Pointer to each staged pixel's channels.
     pointers: Val,
-    /// The planes, and which tile is in them.
+    /// The planes, and the number of the staged tile.
     staged: Val,
     current: Val,
     /// Sums of a block: `[block, part of the span]`.
     sums: Val,
-    /// The same of some pixels, transposed: `[lanes, block]`.
+    /// Sums of some pixels, transposed: `[lanes, block]`.
     transposed: Val,
     /// Channels of padding.
     zeros: Option<Val>,
-    /// Pixel of the image, relative to the tile's first one, or -1, for every element of a span.
+    /// For every element of a span, the pixel of the image relative to the tile's first one, or -1.
     places: Option<Val>,
 }
 
 /// A tile of results.
 #[derive(Clone, Copy)]
 struct Tile {
-    /// Which of the images it is of, and that image's first pixel.
+    /// The number of its image, and that image's first pixel.
     batch: Val,
     start: Val,
-    /// Its first pixel, and that behind the last one which it may store.
+    /// Its first pixel, and the end of the pixels that it may store.
     first: Val,
     end: Val,
 }
@@ -177,7 +177,7 @@ impl Sparse<'_, '_> {
     fn emit(&self, k: &mut Builder, batch_step: &Dim) -> Result<()> {
         let room = self.room(k);
         let Some(image) = &self.image else {
-            // Planes are of an image each; channels-last images follow one another.
+            // Planes belong to one image each; channels-last images are contiguous.
             let apart = [self.layouts.read, self.layouts.stored].contains(&Layout::ChannelsFirst);
             let (batches, pixels) = self.pixels.split_at(usize::from(apart));
             let (batches, pixels): (Dim, Dim) = (batches.iter().product(), pixels.iter().product());
@@ -229,8 +229,7 @@ impl Sparse<'_, '_> {
         Ok(())
     }
 
-    /// All tiles, with the blocks of each: shared by threads as they are where there are enough of them, else cut into their
-    /// blocks.
+    /// All tiles with their blocks: threads share the tiles if there are enough, otherwise the pairs of tile and block.
     fn tiles(&self, k: &mut Builder, room: &Room, tiles: &Dim, body: impl FnOnce(&mut Builder, Val, Option<Val>)) {
         if !k.shares() || tiles.as_const().is_some_and(|n| n >= schedule::threads::MIN_SHARED_ROUNDS) {
             return loops::around(k, tiles, |k, tile| body(k, tile, None));
@@ -241,7 +240,7 @@ impl Sparse<'_, '_> {
         k.parallel_pairs(tiles, blocks, |k, tile, block| body(k, tile, Some(block)));
     }
 
-    /// Stages a tile. Of its blocks in one call, where they come one by one, only the first one does.
+    /// Stages a tile. If a call computes its blocks one by one, only the first one stages it.
     fn staged(&self, k: &mut Builder, room: &Room, tile: Val, block: Option<Val>, stage: impl FnOnce(&mut Builder)) {
         if block.is_none() {
             return stage(k);
@@ -255,17 +254,17 @@ impl Sparse<'_, '_> {
         });
     }
 
-    /// What sums are.
+    /// The type of sums.
     fn sum(&self, lanes: u32) -> Ty {
         Ty::new(if self.dot.is_some() { Elem::I32 } else { Elem::F32 }, lanes)
     }
 
-    /// Blocks of output channels.
+    /// Number of blocks of output channels.
     fn blocks(&self) -> i64 {
         (self.out + self.block() - 1) / self.block()
     }
 
-    /// Output channels of a block.
+    /// Output channels per block.
     fn block(&self) -> i64 {
         self.staging.block as i64
     }

@@ -1,5 +1,5 @@
-//! Operands and results that are channels last: pixels are found by pointers, their channels transposed into planes, and sums
-//! transposed back into pixels.
+//! Channels-last operands and results: pixels are addressed by pointers, their channels are transposed into planes, and
+//! sums are transposed back into pixels.
 
 use super::{Image, Room, Sparse, Tile};
 use crate::kernels::support::loops;
@@ -9,7 +9,7 @@ use mcc_ir::{DType, Layout};
 use mcc_targets::schedule;
 
 impl Sparse<'_, '_> {
-    /// Rows from `first` on; those beyond the last one are as the last.
+    /// Rows from `first` on; rows beyond the last one repeat it.
     pub(super) fn point_at_rows(&self, k: &mut Builder, room: &Room, first: Val, count: Val) {
         let (zero, end, last) = (k.int(0), k.int(self.span), k.add_int(count, -1));
         k.for_each(zero, end, 1, |k, i| {
@@ -21,7 +21,7 @@ impl Sparse<'_, '_> {
         });
     }
 
-    /// Lines of every phase, for results from `line` on of the image at `x`; padding is zeros.
+    /// Lines of every phase, for results from `line` on of the image at `x`; padding points to zeros.
     pub(super) fn point_at_lines(&self, k: &mut Builder, image: &Image, room: &Room, x: Val, line: Val) {
         let zeros = room.zeros.unwrap_or(x);
         let lines = self.staging.lines as i64 + image.reach[0];
@@ -57,7 +57,7 @@ impl Sparse<'_, '_> {
                     k.store(to, pointer);
                 });
             });
-            // What is read but never stored.
+            // Elements that are read but never stored.
             let (rest, end) = (k.int(start + lines * pitch), k.int(start + phase_size));
             k.for_each(rest, end, 1, |k, at| {
                 let to = k.at_index(room.pointers, at, 8);
@@ -66,7 +66,7 @@ impl Sparse<'_, '_> {
         }
     }
 
-    /// Which pixel each element of a span is, counted from the tile's first.
+    /// The pixel of each element of a span, counted from the tile's first.
     pub(super) fn find_places(&self, k: &mut Builder, image: &Image, room: &Room) {
         let Some(places) = room.places else { return };
         let (zero, end, pitch, none) = (k.int(0), k.int(self.span), k.int(self.staging.pitch as i64), k.int(-1));
@@ -86,7 +86,7 @@ impl Sparse<'_, '_> {
         });
     }
 
-    /// Turns pixels' channels into channels' pixels.
+    /// Transposes pixels' channels into channels' pixels.
     pub(super) fn stage(&self, k: &mut Builder, room: &Room) {
         let lanes = self.lanes as u32;
         let (zero, end) = (k.int(0), k.int(self.plane));
@@ -136,7 +136,7 @@ impl Sparse<'_, '_> {
         });
     }
 
-    /// Turns the sums of a block and stores those that are pixels.
+    /// Transposes the sums of a block and stores those that are pixels.
     pub(super) fn store(&self, k: &mut Builder, room: &Room, tile: Tile, start: Val, first: Val, count: i64) {
         if self.layouts.stored == Layout::ChannelsFirst {
             return self.store_planes(k, room, tile, start, first, count);
@@ -197,8 +197,8 @@ impl Sparse<'_, '_> {
         });
     }
 
-    /// Stores `count` sums of bytes from a pointer on, as columns from `first` on: several vectors together, of which the
-    /// epilogue may make bytes.
+    /// Stores `count` sums of bytes from a pointer to the columns from `first` on: several vectors at a time, which the
+    /// epilogue may quantize to bytes.
     fn store_words(&self, k: &mut Builder, from: Val, row: Val, first: Val, count: i64) {
         let piece = schedule::loops::STORED_VECTORS * self.lanes;
         let some = |k: &mut Builder, at: Val, count: i64| {

@@ -1,18 +1,18 @@
-//! Channels-first operands and results of sparse products: planes are copied to where they are staged, and sums are stored
-//! as they are.
+//! Channels-first operands and results of sparse products: planes are copied to the staging buffer, and sums are stored
+//! without a transpose.
 //!
-//! Padding beside lines, and what is read but never stored, is zeros from the beginning; lines of padding become zeros where a
-//! tile has them.
+//! Padding beside lines, and elements that are read but never stored, are cleared once; lines of padding are cleared
+//! for tiles that have them.
 
 use super::{Image, Room, Sparse, Tile};
 use crate::kernels::support::loops;
 use crate::kir::{Addr, Bin, Builder, Cmp, Elem, Ty, Val};
 use mcc_ir::{DType, Layout};
 
-/// Where the sums of a block go from registers.
+/// Where to store the sums of a block directly from registers.
 #[derive(Clone, Copy)]
 pub(super) struct Straight {
-    /// Whether some have no place there: then all have to wait.
+    /// Whether some have no place there: then all are kept in memory.
     pub(super) partly: Val,
     /// The row of the block's first channel, and the column of the part's first element.
     row: Val,
@@ -31,7 +31,7 @@ impl Straight {
 }
 
 impl Sparse<'_, '_> {
-    /// Stages a matrix: of every channel of an image the pixels from `first` on.
+    /// Stages a matrix: the pixels from `first` on, of every channel of an image.
     pub(super) fn copy_rows(&self, k: &mut Builder, room: &Room, batch: Val, first: Val, count: Val) {
         let (span, plane_bytes) = (k.int(self.span), k.mul_int(count, 4));
         let left = k.sub(count, first);
@@ -52,7 +52,7 @@ impl Sparse<'_, '_> {
         });
     }
 
-    /// Writes the zeros that stay between the lines of images, and around them.
+    /// Clears the constant padding between and around the lines of images.
     pub(super) fn clear(&self, k: &mut Builder, room: &Room) {
         let bytes = k.int(self.channels * self.plane * 4);
         k.fill_zero(room.staged, bytes);
@@ -64,7 +64,7 @@ impl Sparse<'_, '_> {
         let lines = (self.staging.lines as i64 + image.reach[0]).min(phase_size / pitch);
         let (zero, channels, end) = (k.int(0), k.int(self.channels), k.int(lines));
         let stride = image.strides[0];
-        // The lines of each remainder that lie inside the image, and where its first line is there.
+        // For each remainder, the range of lines inside the image, and the address of the first line.
         let rows: Vec<_> = (0..image.phases[0])
             .map(|row| {
                 let before = row - image.before[0];
@@ -87,7 +87,7 @@ impl Sparse<'_, '_> {
         let to_phase = |k: &mut Builder, to: Val, row: usize, column: i64| {
             k.add_int(to, (row as i64 * image.phases[1] + column) * phase_size * 4)
         };
-        // Lines of an earlier tile where this one has padding.
+        // Clear lines of an earlier tile where this one has padding.
         for (row, &(first, last, _)) in rows.iter().enumerate() {
             let (above, below, all) = (k.mul_int(first, pitch), k.mul_int(last, pitch), k.int(lines * pitch));
             let (begins, ends) = (k.cmp(Cmp::Gt, first, zero), k.cmp(Cmp::Lt, last, end));
@@ -125,7 +125,7 @@ impl Sparse<'_, '_> {
         });
     }
 
-    /// One line of a phase, whose first column is column `dx` of the image.
+    /// One line of a phase; its first column is column `dx` of the image.
     fn copy_line(&self, k: &mut Builder, image: &Image, to: Val, from: Val, dx: i64) {
         let (pitch, stride, lanes) = (self.staging.pitch as i64, image.strides[1], self.lanes as u32);
         let first = ceil_div((-dx).max(0), stride).min(pitch);
@@ -136,7 +136,7 @@ impl Sparse<'_, '_> {
         if stride == 1 {
             return loops::cover(k, count, lanes, |k, at, lanes| copy(k, to, at, from, at, lanes));
         }
-        // Every other element of two vectors, where loads may end with the last one that counts.
+        // Alternate elements of two vectors, if loads may end with the last element needed.
         let pairs = stride == 2 && lanes >= 4;
         let whole = if pairs { (last - first - 1).max(0) / self.lanes * self.lanes } else { 0 };
         let ty = Ty::new(Elem::F32, lanes);
@@ -163,8 +163,8 @@ impl Sparse<'_, '_> {
         });
     }
 
-    /// The pixel of the image that the part of a tile from element `start` on begins with, and how many pixels follow one
-    /// another from there on, where there is nothing between lines.
+    /// The first pixel of the part of a tile that starts at element `start`, and the number of contiguous pixels from
+    /// there, if there are no gaps between lines.
     fn run(&self, k: &mut Builder, tile: Tile, start: Val) -> (Val, Val) {
         let (before, pixels) = (k.sub(tile.first, tile.start), k.sub(tile.end, tile.start));
         let first = k.add(before, start);
@@ -181,8 +181,8 @@ impl Sparse<'_, '_> {
         (first, k.bin(Bin::Min, left, whole))
     }
 
-    /// Where sums may be stored right from registers, if they can be at all: those of whole groups into planes, in which the
-    /// elements of a part follow one another.
+    /// Where sums may be stored directly from registers, if at all: sums of whole groups, into planes in which the
+    /// elements of a part are contiguous.
     pub(super) fn straight(&self, k: &mut Builder, tile: Tile, start: Val, first: Val, count: i64) -> Option<Straight> {
         let between = self.image.as_ref().is_some_and(|image| image.results[1] != self.staging.pitch as i64);
         let lanes = self.e.lanes(DType::F32) == self.lanes as u32;
@@ -196,7 +196,7 @@ impl Sparse<'_, '_> {
         Some(Straight { partly: k.cmp(Cmp::Ne, valid, part), row: k.add(row, first), col })
     }
 
-    /// Stores the sums of a block that are pixels: a row a channel.
+    /// Stores the sums of a block that are pixels: one row per channel.
     pub(super) fn store_planes(&self, k: &mut Builder, room: &Room, tile: Tile, start: Val, first: Val, count: i64) {
         let part = self.vectors * self.lanes;
         let lanes = self.e.lanes(DType::F32).min(self.lanes as u32);
@@ -204,7 +204,7 @@ impl Sparse<'_, '_> {
         let row = k.mul_int(tile.batch, self.out);
         let row = k.add(row, first);
         let before = k.sub(tile.first, tile.start);
-        // What elements `from..to` of the part are, from column `col` on.
+        // Stores elements `from..to` of the part, starting at column `col`.
         let run = |k: &mut Builder, (from, to): (Val, Val), col: Val| {
             k.for_each(zero, channels, 1, |k, channel| {
                 let row = k.add(row, channel);
@@ -226,7 +226,7 @@ impl Sparse<'_, '_> {
                 return run(k, (zero, valid), first);
             }
         };
-        // Pieces of lines, between which are elements that are none.
+        // Pieces of lines; the elements in between are not pixels.
         let (pitch, width) = (k.int(self.staging.pitch as i64), image.results[1]);
         let (by, done) = (k.int(width), k.add_int(start, part));
         let line = k.bin(Bin::Div, before, by);
@@ -238,7 +238,7 @@ impl Sparse<'_, '_> {
         let to = k.add_int(done, self.staging.pitch as i64 - 1);
         let to = k.bin(Bin::Div, to, pitch);
         if let Some(vectors) = self.vectors_of_lines(image) {
-            // Whole lines, of which only the image's end may leave out some.
+            // Whole lines, some of which may be beyond the image's end.
             let col = k.mul_int(from, width);
             let col = k.add(col, before);
             let all = k.cmp(Cmp::Le, to, most);
@@ -262,7 +262,7 @@ impl Sparse<'_, '_> {
             let begin = k.mul(l, pitch);
             let end = k.add_int(begin, width);
             let (from, to) = (k.bin(Bin::Max, begin, start), k.bin(Bin::Min, end, done));
-            // A part may begin behind a line.
+            // A part may start after the end of a line.
             let to = k.bin(Bin::Max, from, to);
             let skip = k.sub(from, begin);
             let col = k.mul_int(l, width);
@@ -275,8 +275,8 @@ impl Sparse<'_, '_> {
 }
 
 impl Sparse<'_, '_> {
-    /// Of a part that consists of whole lines of whole vectors: the vectors that have pixels, each as its bytes in the part,
-    /// the pixel that it begins with, and how many there are.
+    /// For a part of whole lines of whole vectors: the vectors that have pixels, each with its byte offset in the part,
+    /// its first pixel, and its number of pixels.
     fn vectors_of_lines(&self, image: &Image) -> Option<Vec<(i32, i64, u32)>> {
         let (pitch, width, part) = (self.staging.pitch as i64, image.results[1], self.vectors * self.lanes);
         if self.lanes != i64::from(self.e.lanes(DType::F32)) || part % pitch != 0 || pitch % self.lanes != 0 {
@@ -291,7 +291,7 @@ impl Sparse<'_, '_> {
     }
 }
 
-/// Division by what is positive, rounded up.
+/// Division by a positive number, rounded up.
 fn ceil_div(n: i64, by: i64) -> i64 {
     -(-n).div_euclid(by)
 }
@@ -303,7 +303,7 @@ fn copy(k: &mut Builder, to: Val, at: Val, from: Val, index: Val, lanes: u32) {
     k.store(place, v);
 }
 
-/// Writes zeros to elements `from..to`.
+/// Clears elements `from..to`.
 fn fill(k: &mut Builder, at: Val, from: Val, to: Val, lanes: u32) {
     loops::columns(k, from, to, lanes, |k, i, lanes| {
         let (place, zero) = (k.at_index(at, i, 4), k.zero(Ty::new(Elem::F32, lanes)));

@@ -1,18 +1,18 @@
-//! What non-zeros add: slices of input channels, groups of output channels, steps of non-zeros.
+//! Products of non-zeros: slices of input channels, groups of output channels, steps of non-zeros.
 
 use super::planes::Straight;
 use super::{Room, Sparse};
 use crate::kir::{Addr, Bin, Builder, Elem, Ty, Val};
 use mcc_ir::{DType, Staging};
 
-/// Some groups of output channels: as they are listed from one on.
+/// Consecutive groups of output channels, starting at `listed`.
 #[derive(Clone, Copy)]
 struct Groups {
     listed: Val,
     count: i64,
 }
 
-/// Where the planes, offsets and values of a group's non-zeros begin.
+/// Pointers to the planes, offsets and values of a group's non-zeros.
 #[derive(Clone, Copy)]
 struct Pointers {
     staged: Val,
@@ -21,8 +21,8 @@ struct Pointers {
 }
 
 impl Sparse<'_, '_> {
-    /// Sums of `count` output channels from `first` on, over the part of the planes from element `start` on. They wait in
-    /// memory, unless they go straight to where they belong.
+    /// Sums of `count` output channels, starting at `first`, over the part of the planes that starts at element
+    /// `start`. They are kept in memory, unless they can be stored directly.
     pub(super) fn slices(
         &self,
         k: &mut Builder,
@@ -32,7 +32,7 @@ impl Sparse<'_, '_> {
         count: i64,
         straight: Option<Straight>,
     ) {
-        // Blocks are whole groups, each listed once a slice.
+        // Blocks are whole groups, each listed once per slice.
         let (slices, abreast) = (self.staging.slices(self.channels as usize) as i64, self.staging.abreast as i64);
         let per_slice = (count + abreast - 1) / abreast;
         let by = k.int(abreast);
@@ -109,7 +109,8 @@ impl Sparse<'_, '_> {
         });
     }
 
-    /// The sums of a group's output channels, one after the other, over the vectors from element `start` of the planes on.
+    /// The sums of a group's output channels, one after another, over the vectors from element `start` of the planes
+    /// on.
     fn sums(&self, k: &mut Builder, staged: Val, start: Val, group: Val, init: Vec<Val>) -> Vec<Val> {
         let vectors = self.vectors as usize;
         let head = |k: &mut Builder, n: i64| {
@@ -117,7 +118,7 @@ impl Sparse<'_, '_> {
             let head = k.load(Ty::new(Elem::I32, 1), Addr { offset: from.offset + 4 * n as i32, ..from });
             k.convert(head, Elem::I64)
         };
-        // The loop has pointers of its own, so that they are in registers whatever is needed around it.
+        // The loop has its own pointers, so that they are in registers whatever the surrounding code needs.
         let bytes = k.mul_int(start, 4);
         let staged = k.add(staged, bytes);
         let (first, end) = (head(k, 0), head(k, 1));
@@ -158,7 +159,7 @@ impl Sparse<'_, '_> {
         })
     }
 
-    /// The vector of the planes that a non-zero is multiplied by, at an offset in bytes.
+    /// The vector of the planes that a non-zero multiplies, at an offset in bytes.
     fn staged_vector(&self, k: &mut Builder, staged: Val, offset: Val, v: usize) -> Val {
         let lanes = self.lanes as u32;
         let from = k.at_index(staged, offset, 1);
@@ -166,7 +167,7 @@ impl Sparse<'_, '_> {
         k.load(ty, Addr { offset: from.offset + (v as u32 * lanes * 4) as i32, ..from })
     }
 
-    /// A value in all lanes: of words, bytes.
+    /// A value in all lanes; a word's bytes for words.
     fn everywhere(&self, k: &mut Builder, value: Val) -> Val {
         let lanes = self.lanes as u32;
         let all = if lanes == 1 { value } else { k.splat(value, lanes) };
@@ -196,7 +197,7 @@ impl Sparse<'_, '_> {
             let value = k.load(Ty::new(Elem::F32, 1), at);
             self.everywhere(k, value)
         };
-        // The last of four loads its vectors again: otherwise there are not enough registers.
+        // The last of four reloads its vectors: otherwise registers spill.
         let together = if shared as usize == Staging::STEP { shared - 1 } else { shared };
         let spread: Vec<Val> = (0..together).map(|i| value(k, i)).collect();
         for v in 0..vectors {
@@ -216,7 +217,7 @@ impl Sparse<'_, '_> {
         }
     }
 
-    /// The offsets in bytes of the [`Staging::STEP`] non-zeros behind `at + first`.
+    /// The offsets in bytes of the [`Staging::STEP`] non-zeros from `at + first` on.
     fn offsets(&self, k: &mut Builder, offsets: Val, at: Val, first: i32) -> Vec<Val> {
         let unit = self.unit * 4;
         if self.e.dtype(3) != DType::U16 {
@@ -229,7 +230,7 @@ impl Sparse<'_, '_> {
                 })
                 .collect();
         }
-        // All in one word, of which each is cut out in its place as a count of bytes; units are powers of two.
+        // All are in one word; each is extracted as a count of bytes. Units are powers of two.
         let from = k.at_index(offsets, at, 2);
         let word = k.load(Ty::I64, Addr { offset: from.offset + 2 * first, ..from });
         let (shift, mask) = (i64::from(unit.trailing_zeros()), k.int(0xffff * unit));
@@ -243,7 +244,7 @@ impl Sparse<'_, '_> {
             .collect()
     }
 
-    /// The [`Staging::STEP`] non-zeros behind `at + first`, each in all lanes.
+    /// The [`Staging::STEP`] non-zeros from `at + first` on, each in all lanes.
     fn values(&self, k: &mut Builder, values: Val, at: Val, first: i32) -> Vec<Val> {
         let from = k.at_index(values, at, 4);
         let at = |n: i32| Addr { offset: from.offset + 4 * (first + n), ..from };

@@ -1,7 +1,7 @@
-//! Decision trees: several rows go down a tree side by side, since a single one would wait for memory at every node.
+//! Decision trees: several rows descend a tree side by side, since a single one would wait for memory at every node.
 //!
-//! Rows go in blocks through all trees, so that a tree is in the cache for all rows of a block. A tree is walked to the
-//! depth of its deepest leaf, leaves leading to themselves (see [`Forest`]).
+//! Each block of rows visits all trees, so that a tree is in the cache for all rows of a block. A tree is walked to the
+//! depth of its deepest leaf; leaves are their own children (see [`Forest`]).
 
 pub mod records;
 
@@ -43,18 +43,18 @@ pub fn tree_ensemble(e: &Emit<'_>, k: &mut Builder, trees: &TreeEnsemble) -> Res
     Ok(())
 }
 
-/// What all steps of a kernel share.
+/// The data that all steps of a kernel share.
 struct Walk<'a, 'b> {
     e: &'b Emit<'a>,
     trees: &'b TreeEnsemble,
     forest: Forest,
     dtype: DType,
     elem: Ty,
-    /// `[TREE_BLOCK_ROWS, sides, features]`: the rows' elements, and behind them the negated ones where tests look at them.
+    /// `[TREE_BLOCK_ROWS, sides, features]`: the rows' elements, followed by the negated ones if tests compare those.
     elements: Val,
-    /// `[TREE_BLOCK_ROWS, targets]`: what the votes have come to.
+    /// `[TREE_BLOCK_ROWS, targets]`: the aggregated votes.
     sums: Val,
-    /// `[TREE_BLOCK_ROWS, targets]`: whether there was a vote, where that matters.
+    /// `[TREE_BLOCK_ROWS, targets]`: whether there was a vote, if that matters.
     seen: Option<Val>,
     records: Val,
     roots: Val,
@@ -73,7 +73,7 @@ impl<'a, 'b> Walk<'a, 'b> {
             |k: &mut Builder, cells: i64| e.scratch(k, Dim::from(TREE_BLOCK_ROWS * cells * i64::from(elem.bytes())));
         let elements = scratch(k, row);
         let sums = scratch(k, trees.targets as i64);
-        // Nothing adds up to nothing.
+        // A sum without votes is zero.
         let sum = matches!(trees.aggregate, ReduceKind::Sum | ReduceKind::Mean);
         let seen = if sum { None } else { Some(scratch(k, trees.targets as i64)) };
         let ints = |values: &mut dyn Iterator<Item = u32>| values.flat_map(u32::to_le_bytes).collect::<Vec<u8>>();
@@ -88,7 +88,7 @@ impl<'a, 'b> Walk<'a, 'b> {
             records.extend(float(record.value));
             let column = record.feature + if record.negated { forest.features } else { 0 };
             let test = tests.iter().position(|t| *t == record.test).unwrap_or(0) as u32;
-            // The number of the test is in the low bits, which the bytes of an element leave free.
+            // The number of the test is in the low bits, which are zero in byte offsets of elements.
             records.extend((column * elem.bytes() + test).to_le_bytes());
             records.extend((record.children * RECORD as u32).to_le_bytes());
             records.resize(begin + RECORD as usize, 0);
@@ -118,7 +118,7 @@ impl<'a, 'b> Walk<'a, 'b> {
         i64::from(self.forest.features) * self.forest.sides() * i64::from(self.elem.bytes())
     }
 
-    /// Brings the elements of `count` rows, and begins their sums.
+    /// Loads the elements of `count` rows, and initializes their sums.
     fn gather(&self, k: &mut Builder, first: Val, count: Val) {
         let (zero, width) = (k.int(0), k.dim(&self.e.shape(0)[1]));
         let (used, size) = (k.int(self.forest.features.into()), self.elem.bytes());
@@ -158,7 +158,7 @@ impl<'a, 'b> Walk<'a, 'b> {
         });
     }
 
-    /// Takes `count` rows down every tree.
+    /// Descends every tree with `count` rows.
     fn descend(&self, k: &mut Builder, count: Val) {
         let (zero, trees) = (k.int(0), k.int(self.forest.roots.len() as i64));
         k.for_each(zero, trees, 1, |k, tree| {
@@ -180,7 +180,7 @@ impl<'a, 'b> Walk<'a, 'b> {
         });
     }
 
-    /// The leaves' records that `rows` rows come to from a root.
+    /// The leaf records that `rows` rows reach from a root.
     fn side_by_side(&self, k: &mut Builder, row: Val, rows: i64, root: Val, depth: Val) -> Vec<Val> {
         let (zero, size) = (k.int(0), self.elem.bytes());
         let first = k.mul_int(row, self.row_bytes());
@@ -212,7 +212,7 @@ impl<'a, 'b> Walk<'a, 'b> {
         k.bin(Bin::And, column, mask)
     }
 
-    /// 1 when a test holds, else 0.
+    /// 1 if a test holds, else 0.
     fn truth(&self, k: &mut Builder, tests: &[Test], test: Option<Val>, x: Val, value: Val) -> Val {
         let one_test = |k: &mut Builder, of: Test| {
             let cmp = if of == Test::LessOrEqual { Cmp::Le } else { Cmp::Eq };
@@ -274,7 +274,7 @@ impl<'a, 'b> Walk<'a, 'b> {
         }
     }
 
-    /// Stores the scores of `count` rows; of a target without a vote 0.
+    /// Stores the scores of `count` rows; 0 for a target without a vote.
     fn scores(&self, k: &mut Builder, first: Val, count: Val) {
         let (zero, targets) = (k.int(0), k.int(self.trees.targets as i64));
         let (no, size) = (k.zero(self.elem), self.elem.bytes());
@@ -299,7 +299,7 @@ impl<'a, 'b> Walk<'a, 'b> {
         });
     }
 
-    /// An entry of a table of `u32`s, which are below 2^31.
+    /// An entry of a table of `u32`s below 2^31.
     fn entry(&self, k: &mut Builder, table: Val, index: Val) -> Val {
         let from = k.at_index(table, index, 4);
         self.unsigned(k, from)

@@ -1,11 +1,11 @@
 //! Decision trees as records that a kernel walks without branches.
 //!
-//! The children of a node are neighbouring records, the one for "false" first: a step is a load, a comparison and an
-//! addition, `record = children + truth`. A leaf leads to itself. A node that several edges lead to has a record behind
-//! each of them.
+//! The children of a node are adjacent records, the one for "false" first: a step is a load, a comparison and an
+//! addition, `record = children + truth`. A leaf is its own child. A node with several incoming edges has one record
+//! per edge.
 //!
-//! Tests become `x <= value`, which is false for NaN: strict ones by the next smaller value, greater ones by looking at
-//! `-x`, and those that send missing values the "true" way by exchanging the children of the opposite test.
+//! Tests become `x <= value`, which is false for NaN: strict ones use the next smaller value, greater ones compare
+//! `-x`, and those that treat missing values as "true" swap the children of the opposite test.
 
 use crate::kir::Elem;
 use crate::numbers;
@@ -20,11 +20,11 @@ pub(crate) enum Test {
     Equal(bool),
 }
 
-/// A node, or a leaf, behind one edge.
+/// A node or leaf, at the end of one edge.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record {
     pub(crate) test: Test,
-    /// What is compared with, in the operand's type.
+    /// The value to compare with, in the operand's type.
     pub(crate) value: f64,
     pub(crate) feature: u32,
     /// Whether `-x` is compared instead of `x`.
@@ -38,13 +38,13 @@ pub(crate) struct Forest {
     pub(crate) records: Vec<Record>,
     /// Records of the roots.
     pub(crate) roots: Vec<u32>,
-    /// Decisions on the longest way down, a tree.
+    /// Number of decisions on the longest path of each tree.
     pub(crate) depths: Vec<u32>,
     /// Target and weight of each vote, in the order of the records that are leaves.
     pub(crate) votes: Vec<(u32, f64)>,
     /// First vote of each record, and the end of the last one's.
     pub(crate) starts: Vec<u32>,
-    /// Tests look at features below this one.
+    /// Tests use features below this one.
     pub(crate) features: u32,
 }
 
@@ -83,7 +83,7 @@ impl Forest {
         Some(Forest { records, roots, depths, votes, starts, features })
     }
 
-    /// 2 where tests look at negated elements too, else 1.
+    /// 2 if tests also use negated elements, else 1.
     pub(crate) fn sides(&self) -> i64 {
         if self.records.iter().any(|r| r.negated) { 2 } else { 1 }
     }
@@ -94,7 +94,7 @@ impl Forest {
         self.records.iter().enumerate().all(leaf) && self.votes.iter().all(|v| v.0 == 0)
     }
 
-    /// The tests that there are, in order of appearance.
+    /// The distinct tests, in order of appearance.
     pub(crate) fn tests(&self) -> Vec<Test> {
         let mut tests = vec![Test::LessOrEqual];
         for record in &self.records {
@@ -106,7 +106,7 @@ impl Forest {
     }
 }
 
-/// A node's record, and whether its children change places.
+/// A node's record, and whether to swap its children.
 fn canonical(node: &TreeNode, dtype: DType) -> (Record, bool) {
     use BinaryOp::*;
     let exchanged = node.missing_is_true && node.test != Equal;
@@ -134,7 +134,7 @@ fn canonical(node: &TreeNode, dtype: DType) -> (Record, bool) {
     (Record { test, value, feature: node.feature, negated, children: 0 }, exchanged)
 }
 
-/// Decisions on the longest way from a root to a leaf; `None` when there is a cycle.
+/// Number of decisions on the longest path from a root to a leaf; `None` if there is a cycle.
 fn depth(trees: &TreeEnsemble, root: u32) -> Option<u32> {
     let mut level = vec![root];
     let mut depth = 0;

@@ -35,14 +35,14 @@ impl Int8Loops<'_, '_> {
         }
     }
 
-    /// Whether what rows of a tile share is loaded once for all: where no loads are operands for all lanes, and rows are not
-    /// full vectors of bytes.
+    /// Whether leaves that rows of a tile share are loaded once: if no load can be an operand for all lanes, and rows
+    /// are not full vectors of bytes.
     fn shares_leaves(&self, spot: &Spot) -> bool {
         let whole = spot.columns.min(self.width()) == spot.vectors * self.lanes;
         whole && self.e.request.config.target.vector_bytes == 32 && self.lanes == 8 && spot.vectors <= 2
     }
 
-    /// Stores sums as they are.
+    /// Stores sums without an epilogue.
     fn sink_columns(&self, k: &mut Builder, sink: Val, row: Val, spot: &Spot, sums: &[Val]) {
         for (v, &sum) in sums.iter().enumerate() {
             let begin = v as u32 * self.lanes;
@@ -68,7 +68,7 @@ impl Int8Loops<'_, '_> {
         }
     }
 
-    /// The state is the sums and pointers: of weights, of values and masks, of weights to fetch ahead.
+    /// The state is the sums and pointers: to weights, to values and masks, to weights to prefetch.
     fn taps(&self, k: &mut Builder, taps: &[Tap], offset: Val, rows: &[Val], spot: &Spot, state: &[Val]) -> Vec<Val> {
         let Some((tap, inner)) = taps.split_first() else { return self.run(k, offset, rows, spot, state) };
         let (start, end) = (k.int(0), k.dim(&tap.count));
@@ -80,7 +80,7 @@ impl Int8Loops<'_, '_> {
         })
     }
 
-    /// Rounds of several steps, single steps, then the bytes that are left.
+    /// Rounds of several steps, single steps, then the remaining bytes.
     fn run(&self, k: &mut Builder, offset: Val, rows: &[Val], spot: &Spot, state: &[Val]) -> Vec<Val> {
         let round = 4 * i64::from(self.tile.unroll);
         let whole = self.run / round * round;
@@ -94,7 +94,7 @@ impl Int8Loops<'_, '_> {
                 });
                 held.collect()
             });
-            // The weights of the next columns are fetched while these are in use.
+            // Prefetch the weights of the next columns.
             let (state, next) = state.split_at(state.len() - fetched.len());
             let machine = self.e.request.config.target.machine;
             let next = next.iter().zip(&fetched).map(|(&next, f)| fetch_lines(k, next, f.lines, machine));
@@ -115,7 +115,7 @@ impl Int8Loops<'_, '_> {
         state
     }
 
-    /// What is left of a run from `middle` on; `whole` bytes are done.
+    /// The rest of a run, starting at `middle`; `whole` bytes are done.
     fn rest(&self, k: &mut Builder, middle: Val, whole: i64, rows: &[Val], vectors: usize, state: &[Val]) -> Vec<Val> {
         let left = self.run - whole;
         let state = self.steps(k, state, vectors, (left / 4) as u32, |k, row, step| {
@@ -130,7 +130,7 @@ impl Int8Loops<'_, '_> {
             let from = Addr { offset: from.offset + (left / 4 * 4) as i32, ..from };
             let bytes = Ty::new(Elem::I8, 4 * self.lanes);
             if self.run >= 4 {
-                // The run's last four bytes without those that a step had before.
+                // The run's last four bytes, without those of the previous step.
                 let had = 4 - left % 4;
                 let four = self.everywhere(k, Addr { offset: from.offset - had as i32, ..from });
                 let (words, bits) = (k.bitcast(four, Ty::new(Elem::I32, self.lanes)), k.int(8 * had));
@@ -143,7 +143,7 @@ impl Int8Loops<'_, '_> {
         })
     }
 
-    /// Steps of four contracted elements each; `left` gives a row's bytes of a step in every lane.
+    /// Steps of four contracted elements each; `left` loads a row's bytes of a step into every lane.
     fn steps(
         &self,
         k: &mut Builder,
@@ -169,7 +169,7 @@ impl Int8Loops<'_, '_> {
                     let place = far(k, right, i64::from(panel) * self.panel_bytes + within);
                     match &mut expanding {
                         Some((values, masks, kept)) => {
-                            // A bit a byte.
+                            // One bit per byte.
                             let mask = far(k, *masks, i64::from(panel) * self.panel_bytes / 8 + i64::from(8 * step));
                             bitmask::word(k, mask, &mut values[v as usize], kept.then_some(place))
                         }
@@ -192,7 +192,7 @@ impl Int8Loops<'_, '_> {
         state
     }
 
-    /// Four bytes in every lane. As a float, which emitters load into all lanes at once.
+    /// Four bytes in every lane. Loaded as a float, which emitters load into all lanes at once.
     fn everywhere(&self, k: &mut Builder, from: Addr) -> Val {
         let four = k.load(Ty::new(Elem::F32, 1), from);
         let all = k.splat(four, self.lanes);
@@ -206,7 +206,7 @@ impl Int8Loops<'_, '_> {
     }
 }
 
-/// The address `bytes` bytes behind a pointer; the offset may exceed 32 bits.
+/// The address `bytes` bytes after a pointer; the offset may exceed 32 bits.
 fn far(k: &mut Builder, base: Val, bytes: i64) -> Addr {
     match i32::try_from(bytes) {
         Ok(near) => k.at(base, near),

@@ -1,10 +1,10 @@
-//! What the coordinates along an axis are made of: tables that a kernel fills first, so that its loops only read them.
+//! Sources of the coordinates along an axis: tables that a kernel fills first, so that its loops only read them.
 
 use super::F64;
 use crate::kir::{Bin, Builder, Cmp, Elem, Ty, Un, Val};
 use mcc_ir::{CoordinateMode, Dim, NearestMode, ResizeRule, SampleMode};
 
-/// How many operand elements one coordinate of the result takes in: as many left of it as right.
+/// The number of operand elements per coordinate of the result: as many left of it as right.
 pub(super) fn taps(rule: &ResizeRule, axis: usize, n: &Dim, size: &Dim) -> Dim {
     let radius = match rule.mode {
         SampleMode::Nearest => return Dim::ONE,
@@ -23,13 +23,13 @@ pub(super) fn taps(rule: &ResizeRule, axis: usize, n: &Dim, size: &Dim) -> Dim {
     &two * &Dim::from(-(-(radius as f64) / scale.min(1.0)).floor() as i64)
 }
 
-/// What the coordinates of one result axis are made of.
+/// The sources of the coordinates of one result axis.
 pub(super) struct Table {
     pub(super) axis: usize,
     pub(super) taps: Dim,
-    /// `i64`s, `taps` a coordinate.
+    /// `i64`s, `taps` per coordinate.
     pub(super) indices: Val,
-    /// Of type `real`, `taps` a coordinate.
+    /// Of type `real`, `taps` per coordinate.
     pub(super) weights: Val,
     pub(super) real: Ty,
     /// `i64`s, 1 for coordinates that take the extrapolation value.
@@ -59,7 +59,7 @@ impl Table {
             let outside = k.select(outside, one, zero);
             let to = k.at_index(self.outside, i, 8);
             k.store(to, outside);
-            // The ratio is in (0, 1]: of two neighbours at the same distance the left one counts as near.
+            // The ratio is in (0, 1]: of two neighbours at the same distance, the left one is the nearest.
             let ceil = k.un(Un::Ceil, x);
             let left = k.sub(ceil, unit);
             let ratio = k.sub(x, left);
@@ -105,7 +105,7 @@ impl Table {
         k.store(to, weight);
     }
 
-    /// The operand element of a coordinate's tap.
+    /// The index of the operand element for a coordinate's tap.
     pub(super) fn index(&self, k: &mut Builder, coordinate: Val, tap: Val) -> Val {
         let slot = self.slot(k, coordinate, tap);
         let from = k.at_index(self.indices, slot, 8);
@@ -126,7 +126,7 @@ impl Table {
     }
 }
 
-/// The weight of the element at `place`, counted from the left neighbour of a coordinate `ratio` away from it.
+/// The weight of the element at `place`, counted from the left neighbour of a coordinate at distance `ratio`.
 fn filter(k: &mut Builder, rule: &ResizeRule, place: Val, ratio: Val, scale: Val) -> Val {
     let (none, unit) = (k.float(0.0, F64), k.float(1.0, F64));
     let mut distance = k.sub(place, ratio);
@@ -160,14 +160,14 @@ fn nearest(k: &mut Builder, mode: NearestMode, ratio: Val, scale: Val) -> Val {
     k.select(upper, right, left)
 }
 
-/// The position of result element `i` in the operand, as an `f64`. Which neighbour is nearest depends on the rounding, so that these
-/// coordinates are computed in `f32`, as elsewhere.
+/// The position of result element `i` in the operand, as an `f64`. Rounding decides which neighbour is nearest, so
+/// these coordinates are computed in `f32`, as in other implementations.
 fn coordinate(k: &mut Builder, rule: &ResizeRule, axis: usize, scale: Val, n: Val, size: Val, i: Val) -> Val {
     let elem = if rule.mode == SampleMode::Nearest { Elem::F32 } else { Elem::F64 };
     let f = |k: &mut Builder, v: f64| k.float(v, Ty::new(elem, 1));
     let [x, n, size, scale] = [i, n, size, scale].map(|v| k.convert(v, elem));
     let (half, one, two) = (f(k, 0.5), f(k, 1.0), f(k, 2.0));
-    // The exact width, which the result's is the floor of.
+    // The exact width; the result's is its floor.
     let width = k.mul(scale, n);
     let single = k.cmp(Cmp::Eq, width, one);
     let (last, wide) = (k.sub(n, one), k.sub(width, one));
@@ -189,7 +189,7 @@ fn coordinate(k: &mut Builder, rule: &ResizeRule, axis: usize, scale: Val, n: Va
             k.select(only, first, half_pixel)
         }
         CoordinateMode::TfHalfPixel => {
-            // What is not resized stays where it is.
+            // An axis that is not resized is unchanged.
             let whole = k.cmp(Cmp::Eq, scale, one);
             k.select(whole, x, centre)
         }

@@ -1,4 +1,4 @@
-//! What a step makes of the gates: the units of each kind of cell.
+//! The computation of a step from the gates, for each kind of cell.
 
 use super::{At, Layer};
 use crate::kernels::support::loops::columns;
@@ -7,7 +7,7 @@ use crate::scalar;
 use mcc_ir::{Activation, BinaryOp, Cell, DType, UnaryOp};
 
 impl Layer<'_, '_> {
-    /// The gates of sequence `b`, whose row of the projection and the result is `row`.
+    /// The units of sequence `b`, whose row of the projection and the result is `row`.
     pub(super) fn units(&self, k: &mut Builder, row: Val, b: Val) {
         let (zero, state) = (k.int(0), k.mul(b, self.n));
         let at = At { row, b, state };
@@ -126,7 +126,7 @@ impl Layer<'_, '_> {
         k.mul(sum, factor)
     }
 
-    /// A unit's new hidden state.
+    /// Stores a unit's new hidden state.
     fn put_state(&self, k: &mut Builder, at: At, j: Val, v: Val) {
         let i = k.add(at.state, j);
         self.put(k, self.h, i, v);

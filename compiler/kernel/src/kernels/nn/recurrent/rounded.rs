@@ -10,13 +10,13 @@ use crate::{numbers, scalar};
 use mcc_ir::{DType, Dim, UnaryOp};
 use mcc_targets::schedule;
 
-/// What a product of bytes needs besides.
+/// The additional data of a byte product.
 pub(super) struct ByteProduct {
-    /// Whether it takes states as signed bytes, 128 less than their unsigned ones.
+    /// Whether it takes states as signed bytes, the unsigned ones minus 128.
     pub(super) signed: bool,
-    /// A zero point a sequence, `i32`.
+    /// One zero point per sequence, `i32`.
     pub(super) lifts: Val,
-    /// The columns' sums, `i32`.
+    /// The column sums, `i32`.
     pub(super) sums: Val,
 }
 
@@ -30,8 +30,8 @@ pub(super) struct ByteShape<'b> {
 }
 
 impl ByteProduct {
-    /// The sums of the columns of `r`, which zero points are multiplied by, and the loops of the product itself, into
-    /// memory from `gates` on. The sums are a product of a row of ones, which may stand in `used`, where states come later.
+    /// The sums of the columns of `r`, which correct for zero points, and the loops of the product itself, which stores
+    /// to `gates`. The sums are the product with a row of ones, which is stored in `used`, before the states.
     pub(super) fn new<'a, 'b>(
         e: &'b Emit<'a>,
         k: &mut Builder,
@@ -54,13 +54,13 @@ impl ByteProduct {
         (ByteProduct { signed, lifts, sums }, product)
     }
 
-    /// A byte, or a zero point, as the product takes it.
+    /// A byte or zero point in the form that the product takes.
     fn moved(&self, k: &mut Builder, v: Val) -> Val {
         let half = k.int_of(128, k.ty(v));
         if self.signed { k.sub(v, half) } else { v }
     }
 
-    /// Sums of sequence `b` from column `column` on, less what its zero point adds to them, as floats.
+    /// Sums of sequence `b`, starting at column `column`, minus its zero point's contribution, as floats.
     pub(super) fn centred(&self, k: &mut Builder, sum: Val, b: Val, column: Val) -> Val {
         let ty = k.ty(sum);
         let of_ones = k.at_index(self.sums, column, 4);
@@ -75,7 +75,7 @@ impl ByteProduct {
 }
 
 impl Layer<'_, '_> {
-    /// The state of sequence `b` as integers of 8 bits over the range that it and 0 span, relative to their zero point.
+    /// Quantizes the state of sequence `b` to 8 bits over the range that it and 0 span, relative to its zero point.
     pub(super) fn quantize(&self, k: &mut Builder, b: Val, used: Val) {
         let state = k.mul(b, self.n);
         let ends = [Bin::Min, Bin::Max].map(|f| {
@@ -94,7 +94,7 @@ impl Layer<'_, '_> {
         let (none, steps) = (k.float(0.0, self.elem), k.float(255.0, self.elem));
         let range = k.sub(high, low);
         let scale = k.bin(Bin::Div, range, steps);
-        // An all-zero state has no scale; any does.
+        // An all-zero state has no scale; any will do.
         let (flat, one) = (k.cmp(Cmp::Eq, scale, none), k.float(1.0, self.elem));
         let scale = k.select(flat, one, scale);
         let lift = k.bin(Bin::Div, low, scale);
