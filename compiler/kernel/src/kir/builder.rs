@@ -1,6 +1,6 @@
-//! Makes kernels.
+//! Builds kernels.
 //!
-//! [`masks`]: parts of vectors; [`dims`]: dimensions; [`control`]: loops and branches.
+//! [`masks`]: partial vectors; [`dims`]: dimensions; [`control`]: loops and branches.
 
 mod parallel;
 
@@ -14,7 +14,7 @@ use super::share::Share;
 use super::{Addr, Bin, Cmp, DotKind, Elem, Inst, Kernel, Rounding, Stmt, Ty, Un, Val};
 use mcc_ir::{DType, Dim};
 
-/// Makes kernels.
+/// Builds a kernel.
 pub struct Builder {
     kernel: Kernel,
     /// Open blocks, the innermost last; the first is the function's body.
@@ -23,15 +23,15 @@ pub struct Builder {
     entry: Vec<Stmt>,
     constants: HashMap<(Inst, Ty), Val>,
     dims: HashMap<Dim, Val>,
-    /// Floor quotients of dimensions that are computed already: they are factors of many others.
+    /// Floor quotients of dimensions computed so far: they are factors of many others.
     quotients: HashMap<(Val, Val), Val>,
-    /// Values that were decoded from the narrow type's code.
+    /// Values that were decoded from a narrow type's code.
     codes: HashMap<Val, (DType, Val)>,
     /// Whether new statements go to `entry`.
     hoisting: bool,
     masks: bool,
     halves: bool,
-    /// Lanes of the vectors of which only those below a count are loaded and stored now.
+    /// The count and the lanes of partial vectors: only lanes below the count are loaded and stored.
     part: Option<(Val, u32)>,
     pub(super) share: Share,
 }
@@ -57,29 +57,29 @@ impl Builder {
         }
     }
 
-    /// The same, for a target that converts 16-bit floats by instructions of its own or does not.
+    /// Sets whether the target has instructions that convert 16-bit floats.
     pub fn with_halves(self, halves: bool) -> Builder {
         Builder { halves, ..self }
     }
 
-    /// Whether 16-bit floats are converted by instructions of their own.
+    /// Whether there are instructions that convert 16-bit floats.
     pub fn has_halves(&self) -> bool {
         self.halves
     }
 
-    /// Lane `i` of the result is lane `places[i]` of `v`, counted modulo the lanes.
+    /// Lane `i` of the result is lane `places[i]` of `v`, modulo the number of lanes.
     pub fn permute(&mut self, v: Val, places: Val) -> Val {
         let ty = self.ty(v);
         self.inst(Inst::Permute(v, places), ty)
     }
 
-    /// 16-bit floats, as `I16`, as `F32`.
+    /// Converts 16-bit floats (as `I16`) to `F32`.
     pub fn half_to_float(&mut self, v: Val) -> Val {
         let ty = self.ty(v).with(Elem::F32);
         self.inst(Inst::FromHalf(v), ty)
     }
 
-    /// `F32` rounded to 16-bit floats, as `I16`.
+    /// Rounds `F32` to 16-bit floats (as `I16`).
     pub fn float_to_half(&mut self, v: Val) -> Val {
         let ty = self.ty(v).with(Elem::I16);
         self.inst(Inst::ToHalf(v), ty)
@@ -112,23 +112,23 @@ impl Builder {
         self.entry_value(Inst::Pointer(n), Ty::I64)
     }
 
-    /// One more pointer argument, after those there are.
+    /// One more pointer argument, after the existing ones.
     pub fn new_pointer(&mut self) -> Val {
         self.kernel.pointers += 1;
         self.pointer(self.kernel.pointers - 1)
     }
 
-    /// Notes that a value is the number that `code` stands for in a narrow type, so that storing it need not encode it.
+    /// Records the code of a value in a narrow type, so that storing it need not encode it.
     pub fn note_code(&mut self, v: Val, dtype: DType, code: Val) {
         self.codes.insert(v, (dtype, code));
     }
 
-    /// The code that a value was decoded from, if it was one of this type.
+    /// The code that a value was decoded from, if it has this type.
     pub fn code_of(&self, v: Val, dtype: DType) -> Option<Val> {
         self.codes.get(&v).filter(|(of, _)| *of == dtype).map(|(_, code)| *code)
     }
 
-    /// What computes a value.
+    /// The instruction that defines a value.
     pub fn inst_of(&self, v: Val) -> &Inst {
         &self.kernel.insts[v.0 as usize].0
     }
@@ -185,7 +185,7 @@ impl Builder {
         self.mul(a, c)
     }
 
-    /// Two operands of one type.
+    /// An operation on two operands of one type.
     pub fn bin(&mut self, op: Bin, a: Val, b: Val) -> Val {
         let ty = self.ty(a);
         if !matches!(op, Bin::Shl | Bin::Shr | Bin::Sar) {
@@ -216,7 +216,7 @@ impl Builder {
         }
     }
 
-    /// One operand.
+    /// An operation on one operand.
     pub fn un(&mut self, op: Un, a: Val) -> Val {
         let ty = self.ty(a);
         self.inst(Inst::Un(op, a), ty)
@@ -234,7 +234,7 @@ impl Builder {
         self.inst(Inst::FmaLane(a, b, lane, c), ty)
     }
 
-    /// Sums of four products of bytes a lane, added to `acc`.
+    /// Adds the sums of four byte products per lane to `acc`.
     pub fn dot(&mut self, kind: DotKind, a: Val, b: Val, acc: Val) -> Val {
         let ty = self.ty(acc);
         self.inst(Inst::Dot(kind, a, b, acc), ty)
@@ -268,7 +268,7 @@ impl Builder {
         self.inst(Inst::AnyTrue(mask), Ty::new(Elem::Mask8, 1))
     }
 
-    /// A scalar in `lanes` lanes.
+    /// A scalar, broadcast to `lanes` lanes.
     pub fn splat(&mut self, v: Val, lanes: u32) -> Val {
         let ty = self.ty(v);
         match (lanes, self.kernel.insts[v.0 as usize].0.clone()) {
@@ -296,42 +296,42 @@ impl Builder {
         self.inst(Inst::Shuffle(a, b, pattern.to_vec()), Ty::new(ty.elem, pattern.len() as u32))
     }
 
-    /// The same bits as another type of the same size.
+    /// Reinterprets the bits as another type of the same size.
     pub fn bitcast(&mut self, v: Val, to: Ty) -> Val {
         if self.ty(v) == to { v } else { self.inst(Inst::Bitcast(v), to) }
     }
 
-    /// Signed conversion.
+    /// Converts signed numbers.
     pub fn convert(&mut self, v: Val, to: Elem) -> Val {
         let ty = self.ty(v);
         if ty.elem == to { v } else { self.inst(Inst::Convert(v), ty.with(to)) }
     }
 
-    /// Unsigned conversion.
+    /// Converts unsigned numbers.
     pub fn uconvert(&mut self, v: Val, to: Elem) -> Val {
         let ty = self.ty(v);
         if ty.elem == to { v } else { self.inst(Inst::UConvert(v), ty.with(to)) }
     }
 
-    /// Bytes of `F32` vectors, see [`Inst::Quantize`].
+    /// Quantizes `F32` vectors to bytes, see [`Inst::Quantize`].
     pub fn quantize(&mut self, parts: &[Val], zero: Val, rounding: Rounding) -> Val {
         let lanes = self.ty(zero).lanes * parts.len() as u32;
         self.inst(Inst::Quantize(parts.to_vec(), zero, rounding), Ty::new(Elem::I8, lanes))
     }
 
-    /// What a table of 256 bytes has for each byte.
+    /// The entry of a table of 256 bytes for each byte.
     pub fn lookup(&mut self, bytes: Val, table: Val) -> Val {
         let ty = self.ty(bytes);
         self.inst(Inst::Lookup(bytes, table), ty)
     }
 
-    /// The byte of each lane as a float, see [`Inst::Grid`].
+    /// Each lane quantized to a byte, as a float, see [`Inst::Grid`].
     pub fn grid(&mut self, v: Val, zero: Val, rounding: Rounding) -> Val {
         let ty = self.ty(v);
         self.inst(Inst::Grid(v, zero, rounding), ty)
     }
 
-    /// Combines all lanes of a vector into a scalar, by halves.
+    /// Combines all lanes of a vector into a scalar, in log2 steps.
     pub fn reduce_lanes(&mut self, v: Val, mut combine: impl FnMut(&mut Builder, Val, Val) -> Val) -> Val {
         let lanes = self.ty(v).lanes;
         let mut v = v;
@@ -363,7 +363,7 @@ impl Builder {
         Addr { base: pointer, index: Some(bytes), scale: 1, offset: 0 }
     }
 
-    /// Loads.
+    /// A load.
     pub fn load(&mut self, ty: Ty, from: Addr) -> Val {
         match self.part(ty.lanes) {
             Some(count) => self.load_part(ty, from, count),
@@ -376,7 +376,7 @@ impl Builder {
         self.inst(Inst::LoadExpanded(from, mask), Ty::new(Elem::I8, lanes))
     }
 
-    /// Stores.
+    /// A store.
     pub fn store(&mut self, to: Addr, v: Val) {
         match self.part(self.ty(v).lanes) {
             Some(count) => self.store_part(to, v, count),
@@ -384,17 +384,17 @@ impl Builder {
         }
     }
 
-    /// Copies bytes.
+    /// Copies `bytes` bytes.
     pub fn copy(&mut self, to: Val, from: Val, bytes: Val) {
         self.push(Stmt::Copy { to, from, bytes });
     }
 
-    /// Tells that an address will be read soon.
+    /// Prefetches an address.
     pub fn prefetch(&mut self, at: Addr) {
         self.push(Stmt::Prefetch(at));
     }
 
-    /// Fills with zeros.
+    /// Fills memory with zeros.
     pub fn fill_zero(&mut self, to: Val, bytes: Val) {
         self.push(Stmt::Zero { to, bytes });
     }
@@ -405,7 +405,7 @@ impl Builder {
         v
     }
 
-    /// A value that depends on nothing computed in the body: made once, at entry.
+    /// A value that depends on nothing computed in the body: defined once, at entry.
     fn entry_value(&mut self, inst: Inst, ty: Ty) -> Val {
         if let Some(&v) = self.constants.get(&(inst.clone(), ty)) {
             return v;

@@ -1,4 +1,4 @@
-//! An interpreter of kernels over byte memory: the oracle for emitters and the ground of kernel tests.
+//! An interpreter of kernels over byte memory: the oracle for emitters and for kernel tests.
 //!
 //! ```ignore
 //! let mut memory = vec![input_bytes, vec![0; output_bytes]];
@@ -8,11 +8,11 @@
 //! - Pointer argument `n` is the start of `memory[n]`; a kernel has one buffer per pointer, in the order of its pointers
 //!   (for kernels of [`kernels::build`](crate::kernels::build): operands, epilogue leaves, results, scratch).
 //! - `symbols[n]` is the value of `kernel.symbols[n]`.
-//! - An address belongs to the buffer it was derived from; an access outside that buffer is an error, and so is all that
-//!   the kernel IR leaves undefined (division by zero, shifts by the width or more, overlapping copies, what
-//!   [`DotKind::S8Narrow`](super::DotKind::S8Narrow) promises not to be there).
+//! - An address belongs to the buffer that it is derived from; an access outside that buffer is an error, and so is all
+//!   undefined behaviour of the kernel IR (division by zero, shifts by the width or more, overlapping copies,
+//!   violations of [`DotKind::S8Narrow`](super::DotKind::S8Narrow)).
 //! - A fused multiply-add rounds once; [`run_unfused`] rounds twice, as targets without the instruction do.
-//! - [`run_parts`] runs a shared kernel part by part, and finds parts that write where others read or write.
+//! - [`run_parts`] runs a shared kernel part by part, and detects parts that write to memory that others access.
 
 mod compute;
 mod numbers;
@@ -27,12 +27,12 @@ use mcc_ir::{Error, Result};
 /// Runs a kernel.
 ///
 /// # Errors
-/// Internal errors when the kernel is unsound or does something undefined, or when buffers or symbols are missing.
+/// Internal errors when the kernel is invalid or its behaviour undefined, or when buffers or symbols are missing.
 pub fn run(kernel: &Kernel, memory: &mut [Vec<u8>], symbols: &[i64]) -> Result<()> {
     execute(kernel, memory, symbols, true, None)
 }
 
-/// Runs a kernel as a target without fused multiply-add does.
+/// Runs a kernel like a target without fused multiply-add.
 ///
 /// # Errors
 /// As [`run`].
@@ -40,7 +40,7 @@ pub fn run_unfused(kernel: &Kernel, memory: &mut [Vec<u8>], symbols: &[i64]) -> 
     execute(kernel, memory, symbols, false, None)
 }
 
-/// Runs a kernel whose pointers lead into buffers that they may share: each is a buffer's number and bytes from its start on.
+/// Runs a kernel whose pointers may share buffers: each is a buffer's number and a byte offset.
 ///
 /// # Errors
 /// As [`run`].
@@ -88,24 +88,24 @@ fn execute_at(
     machine.block(&kernel.body).map_err(|what| Error::internal(format!("{}: {what}", kernel.name)))
 }
 
-/// Where the buffers are in the address space; far enough apart that no sound arithmetic leads into another one.
+/// Address bits per buffer: buffers are so far apart that no valid arithmetic reaches another one.
 const BUFFER_BITS: u32 = 40;
 
-/// A failure's text.
+/// The text of a failure.
 type Step = std::result::Result<(), String>;
 
 struct Machine<'a> {
     kernel: &'a Kernel,
     memory: &'a mut [Vec<u8>],
-    /// Where each pointer argument leads: a buffer, and bytes from its start on.
+    /// The target of each pointer argument: a buffer and a byte offset.
     pointers: &'a [(usize, i64)],
     symbols: &'a [i64],
     fused: bool,
-    /// What parts of a shared kernel have done to memory.
+    /// The memory accesses of a shared kernel's parts.
     parts: Option<&'a mut Parts>,
-    /// First lane of each value.
+    /// Index of each value's first lane.
     offsets: Vec<usize>,
-    /// All values' lanes: raw bits, zero-extended; masks are 0 or 1.
+    /// The lanes of all values: raw bits, zero-extended; masks are 0 or 1.
     lanes: Vec<u64>,
 }
 
@@ -208,7 +208,7 @@ impl Machine<'_> {
         if n == 0 {
             return Ok(&mut []);
         }
-        // Half a span's bias keeps small negative offsets with their own buffer.
+        // A bias of half a span keeps small negative offsets in their own buffer.
         let biased = at.wrapping_add(1 << (BUFFER_BITS - 1));
         let buffer = (biased >> BUFFER_BITS) - 1;
         let offset = at - ((buffer + 1) << BUFFER_BITS);
@@ -224,7 +224,7 @@ impl Machine<'_> {
         Ok(&mut memory[start..start + n])
     }
 
-    /// How many lanes of a type are below a count.
+    /// The number of lanes of a type that are below a count.
     fn lanes_below(&self, count: Val, ty: Ty) -> usize {
         self.int(count).clamp(0, i64::from(ty.lanes)) as usize
     }

@@ -1,20 +1,20 @@
 //! The kernel IR: structured counted loops around typed SSA values. Emitters turn it into machine code.
 //!
-//! - A [`Kernel`] is a function of pointers and of symbols (run-time dimensions), all `i64`.
+//! - A [`Kernel`] is a function of pointers and symbols (run-time dimensions), all `i64`.
 //! - A [`Val`] is defined once and may be used in its block and the blocks inside it. Pointers are `i64` integers.
-//! - A [`Ty`] is an element type and a lane count; lanes are a power of two, at most what the target's registers
-//!   hold. Nothing here assumes a width.
-//! - Comparisons give masks ([`Elem::Mask32`] and the like, as wide as what was compared); only `Select`, `And`,
-//!   `Or`, `Not` and `MaskToInt` take them.
-//! - Memory operations need no alignment. Addresses are `base + index * scale + offset`, so that emitters can use
-//!   the target's addressing modes.
-//! - Loops run `end - start` over `step` times (never, when `end <= start`) and carry values round; `step` is a positive
-//!   constant; `end - start` need not divide by it: the body runs while `index < end`.
+//! - A [`Ty`] is an element type and a number of lanes, a power of two that fits the target's registers. Nothing here
+//!   assumes a width.
+//! - Comparisons give masks ([`Elem::Mask32`] and the like, as wide as the compared values); only `Select`, `And`,
+//!   `Or`, `Not` and `MaskToInt` use them.
+//! - Memory operations need no alignment. Addresses are `base + index * scale + offset`, which maps to the target's
+//!   addressing modes.
+//! - A loop runs its body while `index < end`, starting at `start`, and carries values between rounds; `step` is a
+//!   positive constant that need not divide `end - start`.
 //!
-//! Where models may use several threads, kernels are shared: see [`share`].
+//! If models may use several threads, kernels are shared: see [`share`].
 //!
-//! [`Builder`] is the one way to make kernels: it folds integer constants and computes dimensions once, at entry.
-//! [`verify`] checks a kernel, [`interp`] runs it, `Display` prints it and `FromStr` reads that ([`text`]).
+//! Kernels are made by [`Builder`]: it folds integer constants and computes dimensions once, at entry.
+//! [`verify`] checks a kernel, [`interp`] runs it, `Display` prints it and `FromStr` parses that text ([`text`]).
 
 mod builder;
 pub mod interp;
@@ -28,7 +28,7 @@ use mcc_ir::Sym;
 pub use builder::Builder;
 pub use share::{PART, PARTS, is_part};
 
-/// Element of a register.
+/// Element type of a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Elem {
@@ -38,18 +38,18 @@ pub enum Elem {
     I64,
     F32,
     F64,
-    /// Truth of an 8-bit comparison.
+    /// Result of an 8-bit comparison.
     Mask8,
-    /// Truth of a 16-bit comparison.
+    /// Result of a 16-bit comparison.
     Mask16,
-    /// Truth of a 32-bit comparison.
+    /// Result of a 32-bit comparison.
     Mask32,
-    /// Truth of a 64-bit comparison.
+    /// Result of a 64-bit comparison.
     Mask64,
 }
 
 impl Elem {
-    /// Width in bytes (of a mask: of what was compared).
+    /// Width in bytes (for a mask: of the compared values).
     pub fn bytes(self) -> u32 {
         match self {
             Elem::I8 | Elem::Mask8 => 1,
@@ -59,7 +59,7 @@ impl Elem {
         }
     }
 
-    /// Whether it is the truth of a comparison.
+    /// Whether it is a mask.
     pub fn is_mask(self) -> bool {
         matches!(self, Elem::Mask8 | Elem::Mask16 | Elem::Mask32 | Elem::Mask64)
     }
@@ -74,7 +74,7 @@ impl Elem {
         matches!(self, Elem::F32 | Elem::F64)
     }
 
-    /// The mask of a comparison of this type.
+    /// The mask type for comparisons of this type.
     pub fn mask(self) -> Elem {
         match self.bytes() {
             1 => Elem::Mask8,
@@ -84,7 +84,7 @@ impl Elem {
         }
     }
 
-    /// The integer of the same width.
+    /// The integer type of the same width.
     pub fn int(self) -> Elem {
         match self.bytes() {
             1 => Elem::I8,
@@ -100,15 +100,15 @@ impl Elem {
 pub struct Ty {
     /// Element type.
     pub elem: Elem,
-    /// How many; 1 is a scalar.
+    /// Number of lanes; 1 is a scalar.
     pub lanes: u32,
 }
 
 impl Ty {
-    /// An address or count.
+    /// The type of addresses and counts.
     pub const I64: Ty = Ty { elem: Elem::I64, lanes: 1 };
 
-    /// A vector, or a scalar for one lane.
+    /// A vector type, or a scalar type for one lane.
     pub const fn new(elem: Elem, lanes: u32) -> Ty {
         Ty { elem, lanes }
     }
@@ -118,12 +118,12 @@ impl Ty {
         self.elem.bytes() * self.lanes
     }
 
-    /// The same lanes of another element.
+    /// The same number of lanes of another element type.
     pub fn with(self, elem: Elem) -> Ty {
         Ty { elem, ..self }
     }
 
-    /// The same element in another number of lanes.
+    /// The same element type with another number of lanes.
     pub fn with_lanes(self, lanes: u32) -> Ty {
         Ty { lanes, ..self }
     }
@@ -140,20 +140,20 @@ pub struct Addr {
     pub base: Val,
     /// A count, if any.
     pub index: Option<Val>,
-    /// Bytes a count stands for.
+    /// Bytes per index.
     pub scale: u8,
-    /// Constant bytes.
+    /// Constant offset in bytes.
     pub offset: i32,
 }
 
-/// Operations of two values of one type. Float operations are IEEE; integer ones wrap.
+/// Operations on two values of one type. Float operations are IEEE; integer ones wrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Bin {
     Add,
     Sub,
     Mul,
-    /// Floats; scalar integers, truncating, undefined for a zero divisor or overflow: guard it.
+    /// Floats; scalar integers, truncating. Undefined for a zero divisor or overflow: guard it.
     Div,
     /// Scalar integers, unsigned.
     UDiv,
@@ -161,7 +161,7 @@ pub enum Bin {
     Rem,
     /// Scalar integers, unsigned.
     URem,
-    /// Floats: NaN if either is, and either of two zeros; integers: signed.
+    /// Floats: NaN if either is NaN, and either one of two zeros; integers: signed.
     Min,
     Max,
     /// Integers, unsigned.
@@ -179,7 +179,7 @@ pub enum Bin {
     Sar,
 }
 
-/// Operations of one value.
+/// Operations on one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Un {
@@ -193,13 +193,13 @@ pub enum Un {
     Floor,
     Ceil,
     Trunc,
-    /// To nearest, ties to even.
+    /// Round to nearest, ties to even.
     Nearest,
-    /// How many bits are set: scalar integers.
+    /// Number of set bits: scalar integers.
     CountOnes,
 }
 
-/// Comparisons; on floats all but `Ne` are false for NaN.
+/// Comparisons; on floats, all except `Ne` are false for NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Cmp {
@@ -220,10 +220,10 @@ pub enum Cmp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum DotKind {
-    /// The first operand's as unsigned, the second's as signed.
+    /// The first operand's bytes as unsigned, the second's as signed.
     U8S8,
     S8S8,
-    /// As [`DotKind::S8S8`], where the second's are never -128: magnitudes fit bytes, and two products 16 bits.
+    /// As [`DotKind::S8S8`], but the second's bytes are never -128: magnitudes fit bytes, and two products 16 bits.
     S8Narrow,
     U8U8,
 }
@@ -239,21 +239,21 @@ impl DotKind {
     }
 }
 
-/// What [`Inst::Quantize`] and [`Inst::Grid`] make of what.
+/// The variant of [`Inst::Quantize`] and [`Inst::Grid`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rounding {
     /// Whether the bytes are signed.
     pub signed: bool,
-    /// Whether no float is NaN, or beyond [`Rounding::BOUND`].
+    /// Whether no float is NaN or exceeds [`Rounding::BOUND`].
     pub bounded: bool,
 }
 
 impl Rounding {
-    /// Far from the ends of 32-bit integers.
+    /// Far from the limits of 32-bit integers.
     pub const BOUND: f64 = 1_073_741_824.0;
 }
 
-/// What computes a value.
+/// The instruction that defines a value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Inst {
     /// A pointer argument.
@@ -264,31 +264,31 @@ pub enum Inst {
     Int(i64),
     /// A float, in every lane, as the bits of an `f64` (rounded to `F32` where the type says so).
     Float(u64),
-    /// Loads the whole type.
+    /// Loads a value of the type.
     Load(Addr),
-    /// Loads the lanes below an `i64` count, which may be anything; the others are zero and their memory is not touched.
+    /// Loads the lanes below any `i64` count; the others are zero and their memory is not accessed.
     LoadPart(Addr, Val),
-    /// Loads bytes in order into the lanes whose bits are set in an `I64`; the others are zero. May read as many bytes as
-    /// there are lanes, at most 64.
+    /// Loads consecutive bytes into the lanes whose bits are set in an `I64`; the others are zero. May read as many
+    /// bytes as there are lanes, at most 64.
     LoadExpanded(Addr, Val),
-    /// Two operands.
+    /// An operation on two operands.
     Bin(Bin, Val, Val),
-    /// One operand.
+    /// An operation on one operand.
     Un(Un, Val),
-    /// `a * b + c`, rounded once; floats. On a target without the instruction, rounded twice.
+    /// `a * b + c` on floats, rounded once. On a target without the instruction, rounded twice.
     Fma(Val, Val, Val),
-    /// `a * b[lane] + c`: by-element multiply-add where the target has it.
+    /// `a * b[lane] + c`: a by-element multiply-add if the target has it.
     FmaLane(Val, Val, u8, Val),
-    /// `acc[i] + a[4i] * b[4i] + .. + a[4i+3] * b[4i+3]`, exact in 32 bits that wrap: `a` and `b` are `I8` of four times
-    /// the lanes of `acc`, which is `I32`.
+    /// `acc[i] + a[4i] * b[4i] + .. + a[4i+3] * b[4i+3]`, exact modulo 2^32: `a` and `b` are `I8` with four times the
+    /// lanes of `acc`, which is `I32`.
     Dot(DotKind, Val, Val, Val),
-    /// Comparison; the type is the operands' mask.
+    /// Comparison; the type is the operands' mask type.
     Cmp(Cmp, Val, Val),
     /// `mask ? a : b`, lane by lane.
     Select(Val, Val, Val),
     /// A mask as integers 0 and 1 of the same width.
     MaskToInt(Val),
-    /// Any lane of a mask true, as a scalar `Mask8`.
+    /// Whether any lane of a mask is true, as a scalar `Mask8`.
     AnyTrue(Val),
     /// A scalar in every lane.
     Splat(Val),
@@ -305,19 +305,19 @@ pub enum Inst {
     Convert(Val),
     /// Integer to wider, zero-extending; unsigned integer to float; float to unsigned integer (saturating).
     UConvert(Val),
-    /// `F32` vectors of one type as bytes, one vector behind the other: the nearest integers (ties to even) plus a zero
-    /// point, which is one of the bytes in every lane, saturated; NaN is 0.
+    /// `F32` vectors of one type quantized to bytes, one vector after another: the nearest integers (ties to even) plus
+    /// a zero point (a byte value in every lane), saturated; NaN gives 0.
     Quantize(Vec<Val>, Val, Rounding),
-    /// The byte that stands in a table of 256 at each byte, read as unsigned; the second operand points to the table.
+    /// The entry of a table of 256 bytes for each byte, read as unsigned; the second operand points to the table.
     Lookup(Val, Val),
-    /// The byte that [`Inst::Quantize`] makes of each lane, as an `F32` again; a zero may be negative.
+    /// Each lane quantized to a byte as by [`Inst::Quantize`], as an `F32`; a zero may be negative.
     Grid(Val, Val, Rounding),
-    /// 16-bit floats, as `I16`, to `F32`. Only where [`Builder::has_halves`] says so.
+    /// 16-bit floats, as `I16`, to `F32`. Only if [`Builder::has_halves`].
     FromHalf(Val),
-    /// `F32` rounded half to even to 16-bit floats, as `I16`. Only where [`Builder::has_halves`] says so.
+    /// `F32` rounded half to even to 16-bit floats, as `I16`. Only if [`Builder::has_halves`].
     ToHalf(Val),
-    /// Lane `i` of the result is lane `b[i]` of `a`, counted modulo the lanes: 32-bit lanes, several, and as many `I32`
-    /// numbers.
+    /// Lane `i` of the result is lane `b[i]` of `a`, modulo the number of lanes: several 32-bit lanes, and the same
+    /// number of `I32` indices.
     Permute(Val, Val),
     /// A value that a structured statement defines (loop index, carried value, result).
     Defined,
@@ -359,9 +359,9 @@ pub enum Stmt {
     Let(Val),
     /// Stores a value.
     Store(Addr, Val),
-    /// Stores the lanes of a value that are below an `i64` count, which may be anything, and touches no other memory.
+    /// Stores the lanes of a value below any `i64` count, and accesses no other memory.
     StorePart(Addr, Val, Val),
-    /// Tells that an address will be read soon. It need not be valid.
+    /// Prefetches an address, which need not be valid.
     Prefetch(Addr),
     /// A counted loop.
     For {
@@ -371,14 +371,14 @@ pub enum Stmt {
         start: Val,
         /// Bound.
         end: Val,
-        /// Distance, positive.
+        /// Positive.
         step: i64,
-        /// Carried values: what each is inside, its first value, its value for the next round, what it is after.
+        /// Carried values: the value in the body, the initial one, the one for the next round, the one after the loop.
         carried: Vec<Carried>,
-        /// What is repeated.
+        /// The body.
         body: Vec<Stmt>,
     },
-    /// A choice.
+    /// A branch.
     If {
         /// A scalar mask.
         condition: Val,
@@ -386,7 +386,7 @@ pub enum Stmt {
         then: Vec<Stmt>,
         /// When false.
         otherwise: Vec<Stmt>,
-        /// What each result is after, in the one branch, in the other.
+        /// The value of each result after the branch, in the first block, in the second.
         results: Vec<(Val, Val, Val)>,
     },
     /// Copies `bytes` from `from` to `to`; they do not overlap. May become a call of `memcpy`.
@@ -395,20 +395,20 @@ pub enum Stmt {
         to: Val,
         /// Source pointer.
         from: Val,
-        /// How many.
+        /// Number of bytes.
         bytes: Val,
     },
     /// Fills `bytes` with zeros. May become a call of `memset`.
     Zero {
         /// Destination pointer.
         to: Val,
-        /// How many.
+        /// Number of bytes.
         bytes: Val,
     },
 }
 
 impl Stmt {
-    /// The values it reads itself, not those that the statements within read.
+    /// The values that the statement itself reads, without those that the statements within it read.
     pub fn operands(&self) -> Vec<Val> {
         let address = |a: &Addr| [Some(a.base), a.index].into_iter().flatten().collect::<Vec<_>>();
         match self {
@@ -427,7 +427,7 @@ impl Stmt {
         }
     }
 
-    /// The statements within.
+    /// The statements within it.
     pub fn blocks(&self) -> Vec<&[Stmt]> {
         match self {
             Stmt::For { body, .. } => vec![body],
@@ -442,7 +442,7 @@ impl Stmt {
     }
 }
 
-/// A value that a loop carries round.
+/// A value that a loop carries between rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Carried {
     /// Inside the body.
@@ -458,7 +458,7 @@ pub struct Carried {
 /// One function.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Kernel {
-    /// What it is, such as `conv_6x8`; not unique.
+    /// A descriptive name, such as `conv_6x8`; not unique.
     pub name: String,
     /// Pointer arguments.
     pub pointers: u32,

@@ -1,41 +1,41 @@
 //! Kernels that several threads share.
 //!
-//! A shared kernel is called once for each of some parts of its work, in any order and on any threads, with the symbols
-//! [`PART`] and [`PARTS`], its last ones. In each call its [parallel](super::Builder::parallel) loops run that part of their rounds; every
-//! statement outside of them runs in every call. So that results do not depend on the number of parts:
-//! - rounds of parallel loops do not read what other rounds write, of the same loop or another one;
-//! - statements outside write the same in every call, to scratch memory only (each thread has its own), or stand in
-//!   [`Builder::once`](super::Builder::once).
+//! A shared kernel is called once per part of its work, in any order and on any threads, with the symbols [`PART`] and
+//! [`PARTS`], its last ones. In each call, its [parallel](super::Builder::parallel) loops run that part of their
+//! rounds; all statements outside them run in every call. To make results independent of the number of parts:
+//! - rounds of parallel loops do not read what other rounds write, in the same loop or another one;
+//! - statements outside write the same values in every call, to scratch memory only (each thread has its own), or are
+//!   in [`Builder::once`](super::Builder::once).
 //!
-//! The rounds of a loop do not change with the number of parts, and neither does the order of additions in them: results
-//! are the same bit by bit.
+//! Neither a loop's rounds nor the order of additions in them depend on the number of parts: results are bitwise
+//! identical.
 
 use super::{Inst, Kernel};
 use mcc_ir::Sym;
 
-/// Name of the symbol that tells a shared kernel which part to do, from 0 on.
+/// Name of the symbol for the part that a call of a shared kernel computes, from 0 on.
 pub const PART: &str = "#part";
-/// Name of the symbol that tells a shared kernel how many parts there are.
+/// Name of the symbol for the number of parts of a shared kernel.
 pub const PARTS: &str = "#parts";
 
-/// What a builder knows of sharing.
+/// The builder's state of sharing.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Share {
     /// Whether kernels are shared at all.
     pub(super) allowed: bool,
-    /// Whether the builder is inside a parallel loop, or in what runs once.
+    /// Whether the builder is inside a parallel loop, or in statements that run once.
     pub(super) inside: bool,
-    /// Loops that are shared so far.
+    /// Number of shared loops so far.
     pub(super) loops: u32,
 }
 
-/// Whether a symbol is one that sharing gives its value.
+/// Whether a symbol's value comes from sharing.
 pub fn is_part(symbol: &Sym) -> bool {
     matches!(&*symbol.0, PART | PARTS)
 }
 
 impl Kernel {
-    /// Whether the kernel takes a part of its work.
+    /// Whether a call of the kernel computes a part of its work.
     pub fn is_shared(&self) -> bool {
         self.symbols.iter().any(is_part)
     }

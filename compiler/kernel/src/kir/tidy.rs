@@ -1,7 +1,7 @@
-//! Cleans a kernel before emission: equal computations once, loop invariants out of their loops, additions of
-//! constants into the addresses that use them.
+//! Optimizes a kernel before emission: common subexpressions, loop-invariant code, additions of constants folded into
+//! addresses.
 //!
-//! Loads stay where they are, and so do integer divisions, which trap when what guards them does not stand before.
+//! Loads are not moved, nor are integer divisions, which trap if they precede their guards.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use mcc_targets::Arch;
 
 use super::{Addr, Bin, Carried, Inst, Kernel, Stmt, Ty, Val};
 
-/// The tidied kernel: the same values, fewer or elsewhere.
+/// The optimized kernel: the same values, fewer or moved.
 pub fn tidy(kernel: &Kernel, arch: Arch) -> Kernel {
     let mut t = Tidy {
         arch,
@@ -26,7 +26,7 @@ pub fn tidy(kernel: &Kernel, arch: Arch) -> Kernel {
 struct Tidy {
     arch: Arch,
     insts: Vec<(Inst, Ty)>,
-    /// What stands for each value now.
+    /// The replacement of each value.
     same: Vec<Val>,
     /// Index into `open` of the block where each value is computed.
     level: Vec<usize>,
@@ -140,7 +140,7 @@ impl Tidy {
         self.open[at].known.insert(key, v);
     }
 
-    /// The outermost block to compute an instruction in: out of every loop that does not change it.
+    /// The outermost block that may compute an instruction: outside every loop that does not change it.
     fn placement(&self, inst: &Inst) -> usize {
         let innermost = self.open.len() - 1;
         let traps = matches!(inst, Inst::Bin(Bin::Div | Bin::UDiv | Bin::Rem | Bin::URem, a, _)
@@ -152,7 +152,7 @@ impl Tidy {
         (needs + 1..=innermost).find(|&l| self.open[l].is_loop).map_or(innermost, |l| l - 1)
     }
 
-    /// An address for an access of type `ty`, with constants in its offset as far as the offset reaches.
+    /// An address for an access of type `ty`, with constants folded into its offset as far as its range allows.
     fn address(&self, a: Addr, ty: Ty) -> Addr {
         let mut a = Addr { base: self.now(a.base), index: a.index.map(|i| self.now(i)), ..a };
         while let Some(folded) = self.fold(a).filter(|f| self.reaches(f.offset, ty)) {
@@ -161,7 +161,7 @@ impl Tidy {
         a
     }
 
-    /// The same address with one constant more in its offset.
+    /// The same address with one more constant folded into its offset.
     fn fold(&self, a: Addr) -> Option<Addr> {
         let moved = |c: i64, scale: u8| -> Option<i32> {
             i32::try_from(i64::from(a.offset).checked_add(c.checked_mul(scale.into())?)?).ok()
@@ -178,20 +178,20 @@ impl Tidy {
         Some(Addr { base, offset: moved(c, 1)?, ..a })
     }
 
-    /// Whether an access takes this offset without an instruction of its own.
+    /// Whether an access supports this offset without an additional instruction.
     fn reaches(&self, offset: i32, ty: Ty) -> bool {
         match self.arch {
             Arch::X86_64 => offset.abs() < 1 << 28,
             Arch::Aarch64 => {
                 let size = (ty.elem.bytes() * ty.lanes).min(16) as i32;
-                // The last register of a wide value is further on.
+                // The last register of a wide value is at a larger offset.
                 let last = offset.saturating_add((ty.bytes() as i32 - size).max(0));
                 (-256..256).contains(&last) || (last >= 0 && last % size == 0 && last / size < 4096)
             }
         }
     }
 
-    /// `v` as another value plus a constant.
+    /// `v` as the sum of another value and a constant.
     fn offset_of(&self, v: Val) -> Option<(Val, i64)> {
         let constant = |v: Val| match self.insts[v.0 as usize].0 {
             Inst::Int(c) => Some(c),

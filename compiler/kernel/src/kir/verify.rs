@@ -1,21 +1,21 @@
-//! The kernel verifier: checks what [`super`] promises of kernels, and tells all violations at once.
+//! The kernel verifier: checks the rules of [`super`] and reports all violations at once.
 //!
-//! | of | rule |
+//! | subject | rule |
 //! |---|---|
-//! | values | defined once, by an instruction or by the loop or choice around; used in their block or in blocks inside it, behind the definition |
-//! | types | lanes are a power of two; operands and result have the types that each instruction's description asks for |
-//! | masks | come from comparisons, have the width of what was compared, and go to `Select`, `And`, `Or`, `Xor`, `Not`, `MaskToInt`, `AnyTrue`; memory holds none |
+//! | values | defined once, by an instruction or by the enclosing loop or branch; used after the definition, in the same block or blocks inside it |
+//! | types | lanes are a power of two; operands and result have the types that each instruction's description requires |
+//! | masks | come from comparisons, have the width of the compared values, and go to `Select`, `And`, `Or`, `Xor`, `Not`, `MaskToInt`, `AnyTrue`; memory holds none |
 //! | division | of integers, and remainders: scalars only |
 //! | shifts | by a scalar `I32` or `I64` |
-//! | lanes | that are named exist: `Lane`, `WithLane`, `FmaLane`, `Shuffle` |
-//! | arguments | pointers and symbols are those that the kernel has |
+//! | lanes | that `Lane`, `WithLane`, `FmaLane`, `Shuffle` name exist |
+//! | arguments | pointers and symbols are in the kernel's lists |
 //! | addresses | base and index are `i64`, the scale is 1, 2, 4 or 8 |
-//! | counts | of partial loads and stores, of bytes to copy or to clear, and masks of expanding loads, are `i64` |
+//! | counts | of partial loads and stores, of bytes to copy or clear, and masks of expanding loads, are `i64` |
 //! | loops | bounds are `i64`, the step is positive; a carried value keeps its type |
-//! | choices | the condition is a scalar mask; a result has one type in both branches |
+//! | branches | the condition is a scalar mask; a result has one type in both blocks |
 //! | sharing | [`PART`] and [`PARTS`] are the last symbols, in this order |
 //!
-//! What depends on values is [`interp`](super::interp)'s: addresses inside their buffers, divisors that are not zero, shifts
+//! Rules on values are checked by [`interp`](super::interp): addresses inside their buffers, non-zero divisors, shifts
 //! by less than the width, copies and parts that do not overlap.
 
 use std::fmt::Write;
@@ -23,11 +23,11 @@ use std::fmt::Write;
 use super::{Addr, Bin, Cmp, Elem, Inst, Kernel, PART, PARTS, Stmt, Ty, Un, Val, is_part};
 use mcc_ir::{Error, Result};
 
-/// Checks that every value is defined once and before its uses, in their block or around it, and that operands have
-/// the types that instructions ask for.
+/// Checks that every value is defined once and before its uses, in their block or an enclosing one, and that operands
+/// have the types that instructions require.
 ///
 /// # Errors
-/// An internal error that lists all violations, beside the kernel's text.
+/// An internal error that lists all violations, with the kernel's text.
 pub fn verify(kernel: &Kernel) -> Result<()> {
     let violations = violations(kernel);
     if violations.is_empty() {
@@ -41,7 +41,7 @@ pub fn verify(kernel: &Kernel) -> Result<()> {
     Err(Error::internal(message))
 }
 
-/// What is wrong with a kernel, in the order of its text.
+/// The violations of a kernel, in the order of its text.
 pub fn violations(kernel: &Kernel) -> Vec<String> {
     let mut checker = Checker { kernel, defined: vec![State::Never; kernel.insts.len()], wrong: Vec::new() };
     checker.sharing();
@@ -52,7 +52,7 @@ pub fn violations(kernel: &Kernel) -> Vec<String> {
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     Never,
-    /// Defined here or around.
+    /// Defined in this block or an enclosing one.
     Visible,
     /// Defined in a block that has ended.
     Left,
@@ -78,7 +78,7 @@ impl Checker<'_> {
         }
     }
 
-    /// The values that a block defines are gone after it.
+    /// The values that a block defines are not visible after it.
     fn block(&mut self, body: &[Stmt]) {
         let mut own = Vec::new();
         for stmt in body {
@@ -253,7 +253,7 @@ impl Checker<'_> {
                 !elem.is_mask()
             }
             _ => {
-                // Operands that are not visible are told once; the rest of their rules cannot be checked.
+                // Operands that are not visible are reported once; their other rules cannot be checked.
                 let operands: Option<Vec<Ty>> = inst.operands().into_iter().map(|o| self.used(o, by)).collect();
                 operands.is_none_or(|operands| takes_operands(inst, ty, &operands))
             }
@@ -264,7 +264,7 @@ impl Checker<'_> {
     }
 }
 
-/// Whether an instruction that reads no memory makes a value of type `ty` of operands of types `t`.
+/// Whether an instruction that reads no memory computes a value of type `ty` from operands of types `t`.
 fn takes_operands(inst: &Inst, ty: Ty, t: &[Ty]) -> bool {
     let (elem, scalar) = (ty.elem, ty.lanes == 1);
     match inst {
@@ -336,7 +336,7 @@ fn takes_operands(inst: &Inst, ty: Ty, t: &[Ty]) -> bool {
     }
 }
 
-/// Whether an operation of two operands of one type takes a type.
+/// Whether an operation on two operands of one type supports a type.
 fn takes(op: Bin, elem: Elem, scalar: bool) -> bool {
     match op {
         Bin::Add | Bin::Sub | Bin::Mul | Bin::Min | Bin::Max => !elem.is_mask(),

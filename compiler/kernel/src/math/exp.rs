@@ -1,4 +1,4 @@
-//! Functions made of the exponential: `exp`, `tanh`, `sigmoid`, `erf`.
+//! Functions based on the exponential: `exp`, `tanh`, `sigmoid`, `erf`.
 
 use super::Math;
 use crate::kir::{Builder, Cmp, Val};
@@ -49,7 +49,7 @@ pub fn sigmoid(k: &mut Builder, x: Val) -> Val {
 pub fn tanh(k: &mut Builder, x: Val) -> Val {
     let m = &mut Math::new(k, x);
     let abs = m.abs(x);
-    // The result is 1 from 9.02 (19.1) on.
+    // The result is 1 from 9.02 (`F64`: 19.1) on.
     let abs = m.at_most(abs, m.pick(10.0, 20.0));
     let twice = m.add(abs, abs);
     let e = m.exp_minus_one(twice);
@@ -125,7 +125,7 @@ pub fn erf(k: &mut Builder, x: Val) -> Val {
     let small = m.fma(p, x, x);
 
     let abs = m.abs(x);
-    // The result is 1 from 3.92 (5.93) on.
+    // The result is 1 from 3.92 (`F64`: 5.93) on.
     let t = m.at_most(abs, m.pick(4.0, 6.0));
     let g = if m.is_double() {
         let t = m.addc(t, -1.0);
@@ -148,33 +148,33 @@ pub fn erf(k: &mut Builder, x: Val) -> Val {
 }
 
 impl Math<'_> {
-    /// `x = n ln(2) + r` with the nearest integer `n`, which is given in the place of the exponent.
+    /// `x = n ln(2) + r` with the nearest integer `n`, in the exponent's position.
     pub(super) fn split(&mut self, x: Val) -> (Val, Val) {
         let magic = self.magic();
         let magic = self.c(magic);
         let t = self.fmac(x, std::f64::consts::LOG2_E, magic);
         let n = self.sub(t, magic);
-        // The first part of ln(2) ends in enough zeros that its product with n is exact.
+        // The first part of ln(2) has enough trailing zeros that its product with n is exact.
         let (high, low) = self.pick(
             (0.693359375, -2.121_944_400_546_905_8e-4),
             (6.931_471_803_691_238_165e-1, 1.908_214_929_270_587_7e-10),
         );
         let r = self.fmac(n, -high, x);
         let r = self.fmac(n, -low, r);
-        // Shifting drops all of the magic number's own bits.
+        // The shift drops all bits of the magic number.
         let bits = self.bits(t);
         let n = self.shl(bits, self.mantissa());
         (n, r)
     }
 
-    /// `e^r - 1` for a rest of [`Math::split`].
+    /// `e^r - 1` for a remainder of [`Math::split`].
     pub(super) fn exp_minus_one_of_rest(&mut self, r: Val) -> Val {
         let q = self.poly_of(r, &EXP_F32, &EXP_F64);
         let square = self.mul(r, r);
         self.fma(square, q, r)
     }
 
-    /// `e^r` for a rest of [`Math::split`].
+    /// `e^r` for a remainder of [`Math::split`].
     pub(super) fn exp_of_rest(&mut self, r: Val) -> Val {
         let e = self.exp_minus_one_of_rest(r);
         self.addc(e, 1.0)
@@ -182,7 +182,7 @@ impl Math<'_> {
 
     /// `e^(x + low)` for a small `low`.
     pub(super) fn exp_of_sum(&mut self, x: Val, low: Option<Val>) -> Val {
-        // Past the bounds the result is 0 or infinity whatever the argument.
+        // Beyond the bounds the result is 0 or infinity.
         let (least, most) = self.pick((-104.0, 89.0), (-745.5, 710.0));
         let x = self.at_least(x, least);
         let x = self.at_most(x, most);
@@ -192,7 +192,7 @@ impl Math<'_> {
             None => r,
         };
         let p = self.exp_of_rest(r);
-        // 2^n may be out of range where p * 2^n is not: the power comes in two factors.
+        // 2^n may be out of range even if p * 2^n is not: the power is split into two factors.
         let negative = self.is(Cmp::Lt, x, 0.0);
         let (mantissa, bias) = (self.mantissa(), self.bias());
         let (up, down) = (self.i((bias + mantissa + 1) << mantissa), self.i((bias - 1) << mantissa));
@@ -231,7 +231,7 @@ impl Math<'_> {
         let x = self.at_most(x, self.pick(89.5, 710.6));
         let (n, r) = self.split(x);
         let p = self.exp_of_rest(r);
-        // The last powers in range have a factor that is not: 2 of it go to the other one.
+        // The last powers in range have a factor that is not: a factor of 2 moves to the other one.
         let twice = self.add(p, p);
         let power = self.iadd(n, (self.bias() - 2) << self.mantissa());
         let power = self.float(power);

@@ -3,8 +3,8 @@
 use super::{Math, erf};
 use crate::kir::{Bin, Builder, Val};
 
-/// `log2(Φ(-u))` for `u >= 0`: error 2^-26 after weighting with `Φ(-u)`, up to 5.6, where it begins to be lost beside 1;
-/// from there to 9 it goes on falling. The last coefficient makes `Φ(0)` exact.
+/// `log2(Φ(-u))` for `u >= 0`: error 2^-26 after weighting with `Φ(-u)`, up to 5.6, where it starts to be lost beside
+/// 1; from there to 9 it keeps falling. The last coefficient makes `Φ(0)` exact.
 const LOG2_TAIL: [f64; 9] = [
     -2.8349128140095688e-06,
     3.937769198360634e-05,
@@ -28,12 +28,12 @@ const MINUS_EXP2: [f64; 7] = [
     -1.0,
 ];
 
-/// `x Φ(x)` as `max(x, 0) - |x| Φ(-|x|)`: no sum cancels, and there is one exponential and no division. Towards negative
-/// infinity it tends to 0.
+/// `x Φ(x)` as `max(x, 0) - |x| Φ(-|x|)`: no cancellation, one exponential and no division. Towards negative infinity
+/// it tends to 0.
 pub fn gelu(k: &mut Builder, x: Val) -> Val {
     let m = &mut Math::new(k, x);
     if m.is_double() {
-        // Far below, `x` is lost beside what remains of `1 + erf`.
+        // Far below, `x` is negligible beside the remainder of `1 + erf`.
         let x = m.at_least(x, -40.0);
         let half = m.mulc(x, 0.5);
         let argument = m.mulc(x, std::f64::consts::FRAC_1_SQRT_2);
@@ -49,7 +49,7 @@ pub fn gelu(k: &mut Builder, x: Val) -> Val {
     let n = m.sub(shifted, magic);
     let r = m.sub(t, n);
     let p = m.poly(r, &MINUS_EXP2);
-    // The power is added to the exponent, which is far from both ends.
+    // The power is added to the exponent, which is far from both limits.
     let n = m.bits(shifted);
     let n = m.shl(n, m.mantissa());
     let p = m.bits(p);

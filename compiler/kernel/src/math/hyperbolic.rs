@@ -7,7 +7,7 @@ use crate::kir::{Builder, Cmp, Val};
 pub fn sinh(k: &mut Builder, x: Val) -> Val {
     let m = &mut Math::new(k, x);
     let abs = m.abs(x);
-    // From here on e^-x is lost beside e^x.
+    // From here on e^-x is negligible beside e^x.
     let limit = m.pick(10.0, 20.0);
     let bounded = m.at_most(abs, limit);
     let e = m.exp_minus_one(bounded);
@@ -44,7 +44,7 @@ pub fn softplus(k: &mut Builder, x: Val) -> Val {
     m.add(linear, tail)
 }
 
-/// Inverse hyperbolic sine: `ln(1 + a + a² / (1 + √(1 + a²)))` of `a = |x|`.
+/// Inverse hyperbolic sine: `ln(1 + a + a² / (1 + √(1 + a²)))` with `a = |x|`.
 pub fn asinh(k: &mut Builder, x: Val) -> Val {
     let m = &mut Math::new(k, x);
     let a = m.abs(x);
@@ -58,7 +58,7 @@ pub fn asinh(k: &mut Builder, x: Val) -> Val {
     m.with_sign_of(y, x)
 }
 
-/// Inverse hyperbolic cosine: `ln(1 + t + √(2t + t²))` of `t = x - 1`; NaN below 1.
+/// Inverse hyperbolic cosine: `ln(1 + t + √(2t + t²))` with `t = x - 1`; NaN below 1.
 pub fn acosh(k: &mut Builder, x: Val) -> Val {
     let m = &mut Math::new(k, x);
     let t = m.addc(x, -1.0);
@@ -71,7 +71,7 @@ pub fn acosh(k: &mut Builder, x: Val) -> Val {
     m.set(outside, f64::NAN, y)
 }
 
-/// `ln(1 + u)`, or where `a` is so large that `1 + u` is `2a` (or overflows), `ln(a) + ln(2)`.
+/// `ln(1 + u)`, or if `a` is so large that `1 + u` is `2a` (or overflows), `ln(a) + ln(2)`.
 fn log_of_sum(m: &mut Math<'_>, a: Val, u: Val) -> Val {
     let limit = m.pick(2f64.powi(14), 2f64.powi(28));
     let large = m.is(Cmp::Gt, a, limit);
@@ -87,7 +87,7 @@ fn log_of_sum(m: &mut Math<'_>, a: Val, u: Val) -> Val {
     m.select(finite, y, a)
 }
 
-/// Inverse hyperbolic tangent: `½ ln(1 + 2a + 2a² / (1 - a))` of `a = |x|`; NaN above 1.
+/// Inverse hyperbolic tangent: `½ ln(1 + 2a + 2a² / (1 - a))` with `a = |x|`; NaN above 1.
 pub fn atanh(k: &mut Builder, x: Val) -> Val {
     let m = &mut Math::new(k, x);
     let a = m.abs(x);

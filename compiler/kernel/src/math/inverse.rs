@@ -39,13 +39,13 @@ const ASIN_F64: [f64; 13] = [
     0.16666666666666763,
 ];
 
-/// π/2, π/4, π: rounded, and what is missing.
+/// π/2, π/4, π: rounded, and the remainder.
 const HALF_PI: [(f64, f64); 2] =
     [(1.5707963705062866, -4.3711390001862426e-08), (std::f64::consts::FRAC_PI_2, 6.123233995736766e-17)];
 const QUARTER_PI: [(f64, f64); 2] =
     [(0.7853981852531433, -2.1855695000931213e-08), (std::f64::consts::FRAC_PI_4, 3.061616997868383e-17)];
 
-/// Arc tangent: of `t`, of `(t - 1) / (t + 1)` around 1, of `-1 / t` above.
+/// Arc tangent: of `t`; of `(t - 1) / (t + 1)` around 1; of `-1 / t` above.
 pub fn atan(k: &mut Builder, x: Val) -> Val {
     let m = &mut Math::new(k, x);
     let a = m.abs(x);
@@ -72,7 +72,7 @@ pub fn atan(k: &mut Builder, x: Val) -> Val {
     m.with_sign_of(y, x)
 }
 
-/// What arc sine and cosine share: `asin(t) = t + t p`, where above ½ `t = √((1 - |x|) / 2)`.
+/// Shared by arc sine and cosine: `asin(t) = t + t p`, where above ½ `t = √((1 - |x|) / 2)`.
 struct Arc {
     is_large: Val,
     t: Val,
@@ -99,7 +99,7 @@ fn arc(m: &mut Math<'_>, x: Val) -> Arc {
     let rest = m.sub(left, exact);
     let sum = m.add(root, high);
     let low = m.div(rest, sum);
-    // At 1 the quotient is 0 by 0.
+    // At 1 the quotient is 0 / 0.
     let positive = m.is(Cmp::Gt, sum, 0.0);
     let zero = m.c(0.0);
     let low = m.select(positive, low, zero);

@@ -39,7 +39,7 @@ impl Math<'_> {
         let scaled = self.mulc(x, 2f64.powi(mantissa as i32));
         let x = self.select(subnormal, scaled, x);
         let bits = self.bits(x);
-        // `√½` rounded up to what leaves the low bits of the offset 0.
+        // `√½`, rounded up so that the low bits of the offset are 0.
         let root = self.pick(0x3f35_04f3, 0x3fe6_a09e_0000_0000);
         let moved = self.iadd(bits, (bias << mantissa) - root);
         let exponent = self.shr(moved, mantissa);
@@ -47,7 +47,7 @@ impl Math<'_> {
         let fraction = self.iadd(fraction, root);
         let fraction = self.float(fraction);
         let f = self.addc(fraction, -1.0);
-        // An integer in the low bits of a large float: the conversion that every target has for every width.
+        // An integer in the low bits of a large float: a conversion that every target has for every width.
         let magic = self.magic();
         let placed = self.iadd(exponent, self.bits_of(magic));
         let placed = self.float(placed);
@@ -81,11 +81,11 @@ impl Math<'_> {
         self.fmac(n, high_ln2, minus)
     }
 
-    /// `ln(1 + u)` for `u >= 0` (for NaN, NaN; infinity is the caller's).
+    /// `ln(1 + u)` for `u >= 0` (NaN for NaN; the caller handles infinity).
     pub(super) fn log_one_plus(&mut self, u: Val) -> Val {
         let one = self.c(1.0);
         let w = self.add(u, one);
-        // What the sum lost, told from its larger term.
+        // The rounding error of the sum, derived from its larger term.
         let large = self.cmp(Cmp::Gt, u, one);
         let (a, b) = (self.select(large, u, one), self.select(large, one, u));
         let got = self.sub(w, a);

@@ -1,9 +1,9 @@
-//! Elementary functions on registers, `F32` and `F64`, in any number of lanes, without branches (but for the range
+//! Elementary functions on registers, `F32` and `F64`, in any number of lanes, without branches (except for the range
 //! reduction of huge angles) and without a library.
 //!
 //! The polynomials are minimax fits on the stated intervals (Remez exchange in 50 digits), highest power first, for
 //! `F32` and for `F64`. Errors stay within about 2 units in the last place; the tests assert each function's bound.
-//! Zeros keep their sign where the function is odd; infinities, NaN and subnormals give what IEEE 754 asks for.
+//! Zeros keep their sign if the function is odd; infinities, NaN and subnormals follow IEEE 754.
 //! A target without fused multiply-add rounds twice in [`Math::fma`]: nothing here needs the single rounding.
 
 mod exp;
@@ -32,7 +32,7 @@ use super::kir::{Bin, Builder, Cmp, Elem, Ty, Un, Val};
 struct Math<'a> {
     k: &'a mut Builder,
     ty: Ty,
-    /// The integers of the same width.
+    /// The integer type of the same width.
     int: Ty,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Math<'a> {
         self.ty.elem == Elem::F64
     }
 
-    /// One of two constants or tables, by the type.
+    /// One of two constants or tables, depending on the type.
     fn pick<T>(&self, single: T, double: T) -> T {
         if self.is_double() { double } else { single }
     }
@@ -61,7 +61,7 @@ impl<'a> Math<'a> {
         self.pick(127, 1023)
     }
 
-    /// A float's bits as the type has them.
+    /// The bits of a float in the type's format.
     fn bits_of(&self, v: f64) -> i64 {
         self.pick(i64::from((v as f32).to_bits()), v.to_bits() as i64)
     }
@@ -208,13 +208,13 @@ impl<'a> Math<'a> {
         self.flip(y, sign)
     }
 
-    /// The smaller of `x` and `c`; NaN stays.
+    /// The smaller of `x` and `c`; NaN stays NaN.
     fn at_most(&mut self, x: Val, c: f64) -> Val {
         let c = self.c(c);
         self.k.bin(Bin::Min, x, c)
     }
 
-    /// The larger of `x` and `c`; NaN stays.
+    /// The larger of `x` and `c`; NaN stays NaN.
     fn at_least(&mut self, x: Val, c: f64) -> Val {
         let c = self.c(c);
         self.k.bin(Bin::Max, x, c)
@@ -237,7 +237,7 @@ impl<'a> Math<'a> {
         self.poly(x, table)
     }
 
-    /// A number that rounds what is added to it to an integer, held in the sum's low bits.
+    /// A number that rounds its addend to an integer, held in the sum's low bits.
     fn magic(&self) -> f64 {
         self.pick(12_582_912.0, 6_755_399_441_055_744.0)
     }

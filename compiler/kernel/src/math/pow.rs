@@ -1,4 +1,4 @@
-//! `x^y` as `e^(y ln x)`, the logarithm and the product in two parts each, so that large exponents lose nothing.
+//! `x^y` as `e^(y ln x)`, the logarithm and the product in two parts each, so that large exponents lose no precision.
 
 use super::Math;
 use crate::kir::{Bin, Builder, Cmp, Inst, Un, Val};
@@ -15,7 +15,7 @@ const ATANH_F64: [f64; 7] = [
     0.2000000000000116,
 ];
 
-/// A sum that is not rounded: the second part is below the first one's last place.
+/// An unrounded sum: the second part is below the first one's last place.
 #[derive(Clone, Copy)]
 struct Pair(Val, Val);
 
@@ -28,7 +28,7 @@ impl Math<'_> {
         Pair(s, low)
     }
 
-    /// The exact product of two numbers (Dekker), without relying on a fused multiply-add.
+    /// The exact product of two numbers (Dekker), without fused multiply-add.
     fn product(&mut self, a: Val, b: Val) -> Pair {
         let p = self.mul(a, b);
         let (a1, b1) = (self.high_half(a), self.high_half(b));
@@ -85,7 +85,7 @@ impl Math<'_> {
         let tail = self.add(s.1, cubic.1);
         let low = self.add(low, tail);
         let (high, low) = (self.add(high, high), self.add(low, low));
-        // n ln(2): the first part ends in enough zeros that its product is exact.
+        // n ln(2): the first part has enough trailing zeros that its product is exact.
         let ln2 = self.pick(
             (0.693_115_234_375, 3.194_618_494_530_941_5e-5),
             (0.693_147_180_559_890_3, 5.497_923_018_708_371e-14),
@@ -94,7 +94,7 @@ impl Math<'_> {
         let Pair(top, carried) = self.sum(whole, high);
         let low = self.add(low, carried);
         let low = self.fmac(n, ln2.1, low);
-        // Without the exponent the logarithm is `high` itself.
+        // If the exponent is zero, the logarithm is `high` itself.
         self.sum(top, low)
     }
 }
@@ -107,7 +107,7 @@ pub fn pow(k: &mut Builder, x: Val, y: Val) -> Val {
     let m = &mut Math::new(k, x);
     let a = m.abs(x);
     let log = m.log_pair(a);
-    // Zero, infinity and NaN go through the product as their logarithms.
+    // Zero, infinity and NaN are handled by the product with their logarithms.
     let infinity = m.infinity();
     let finite = m.cmp(Cmp::Lt, a, infinity);
     let high = m.select(finite, log.0, a);
@@ -139,7 +139,7 @@ pub fn pow(k: &mut Builder, x: Val, y: Val) -> Val {
     let undefined = m.both(undefined, finite);
     let result = m.set(undefined, f64::NAN, signed);
 
-    // 1 whatever the other operand: 1^y, x^0, and (-1)^±inf.
+    // 1 for any other operand: 1^y, x^0, and (-1)^±inf.
     let (is_one, no_power) = (m.is(Cmp::Eq, x, 1.0), m.is(Cmp::Eq, y, 0.0));
     let unit = m.either(is_one, no_power);
     let is_unit = m.is(Cmp::Eq, a, 1.0);
@@ -150,7 +150,7 @@ pub fn pow(k: &mut Builder, x: Val, y: Val) -> Val {
     m.set(unit, 1.0, result)
 }
 
-/// Exponents that a multiplication or two do as well.
+/// Exponents for which one or two multiplications suffice.
 fn by_constant(k: &mut Builder, x: Val, y: Val) -> Option<Val> {
     let &Inst::Float(bits) = k.inst_of(y) else { return None };
     match f64::from_bits(bits) {

@@ -14,13 +14,13 @@ pub fn rem(k: &mut Builder, x: Val, y: Val) -> Val {
     })
 }
 
-/// Long division: a round takes quotient digits of 26 bits, whose products with halves of the divisor are exact.
+/// Long division: a round computes 26 bits of the quotient, whose products with halves of the divisor are exact.
 fn remainder(k: &mut Builder, x: Val, y: Val, is_double: bool) -> Val {
     let ty = Ty::new(Elem::F64, 1);
     let (a, b) = (k.un(Un::Abs, x), k.un(Un::Abs, y));
     let (zero, infinity, small) = (k.float(0.0, ty), k.float(f64::INFINITY, ty), k.float(2f64.powi(26), ty));
     let quotient = k.bin(Bin::Div, a, b);
-    // Quotients span 2^277 for `f32`, 2^2098 for `f64`: as many rounds when the first one does not do.
+    // Quotients span 2^277 for `f32`, 2^2098 for `f64`: that many rounds if the first one does not suffice.
     let (one, many) = (k.int(1), k.int(if is_double { 84 } else { 12 }));
     let near = k.cmp(Cmp::Lt, quotient, small);
     let rounds = k.select(near, one, many);
@@ -30,7 +30,7 @@ fn remainder(k: &mut Builder, x: Val, y: Val, is_double: bool) -> Val {
     let bound = k.float(2f64.powi(300), ty);
     let done = k.fold_loop(start, rounds, 1, &[a], |k, _, state| {
         let r = state[0];
-        // A quotient past the range is taken of a larger divisor: a multiple all the same.
+        // If the quotient is out of range, a multiple of the divisor is used instead.
         let mut divisor = b;
         let mut reduced = r;
         for _ in 0..2 {
@@ -55,7 +55,7 @@ fn remainder(k: &mut Builder, x: Val, y: Val, is_double: bool) -> Val {
         vec![k.select(below, fixed, left)]
     });
     let r = done[0];
-    // An infinite divisor leaves the dividend; 0 / 0 and inf / y gave NaN.
+    // With an infinite divisor the result is the dividend; 0 / 0 and inf / y gave NaN.
     let infinite = k.cmp(Cmp::Eq, b, infinity);
     let finite = k.cmp(Cmp::Lt, a, infinity);
     let keep = k.bin(Bin::And, infinite, finite);

@@ -1,4 +1,4 @@
-//! Each function against the standard library's `f64` one: dense samples of every `F32` binade, and special values.
+//! Each function against the standard library's `f64` version: dense samples of every `F32` binade, and special values.
 
 use super::*;
 use crate::kir::interp;
@@ -44,7 +44,7 @@ fn run_f64(fused: bool, xs: &[f64], f: impl Fn(&mut Builder, &[Val]) -> Val, ys:
     out.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
-/// Distance in units of the last place that `want` has as an `f32`; 0 for what is equal, infinite for a wrong special.
+/// Distance in units of the last place of `want` as an `f32`; 0 if equal, infinite for a wrong special value.
 fn ulps_f32(got: f32, want: f64) -> f64 {
     let rounded = want as f32;
     if rounded.is_nan() || got.is_nan() {
@@ -73,7 +73,7 @@ fn ulps_f64(got: f64, want: f64) -> f64 {
     ((got.to_bits() as i64) - (want.to_bits() as i64)).abs() as f64
 }
 
-/// Special values, then a pseudorandom sample of all bit patterns, then one of [-20, 20]. A multiple of 4 elements.
+/// Special values, a pseudorandom sample of all bit patterns, and one of [-20, 20]. A multiple of 4 elements.
 fn sample_f32(count: usize) -> Vec<f32> {
     let mut v: Vec<f32> =
         vec![0.0, 1.0, 0.5, 2.0, f32::INFINITY, f32::NAN, f32::MAX, f32::MIN_POSITIVE, 1e-45, 88.72283];
@@ -157,7 +157,7 @@ fn softplus_reference(x: f64) -> f64 {
     if x.is_nan() { x } else { x.max(0.0) + (-x.abs()).exp().ln_1p() }
 }
 
-/// The standard library's inverses of hyperbolic functions lose digits or overflow.
+/// The standard library's inverse hyperbolic functions lose digits or overflow.
 fn asinh_reference(x: f64) -> f64 {
     let a = x.abs();
     let y = if a > 1e8 { a.ln() + std::f64::consts::LN_2 } else { (a + a * a / (1.0 + a.hypot(1.0))).ln_1p() };
@@ -231,8 +231,8 @@ fn worst(results: impl Iterator<Item = (f64, f64, f64)>) -> (f64, f64, f64) {
     results.fold((0.0, 0.0, 0.0), |a, b| if b.2 > a.2 { b } else { a })
 }
 
-/// `gelu` has no sign to cancel: its error is told in units of the last place where it is positive, and beside those of its
-/// argument, which is what sums of 1 and `erf` leave, where it is negative.
+/// `gelu` has no sign to cancel: its error is in units of its last place where it is positive, and where it is negative
+/// in those of its argument, the error that sums of 1 and `erf` have.
 #[test]
 fn gelu_stays_within_its_bounds() {
     let reference =
@@ -245,7 +245,7 @@ fn gelu_stays_within_its_bounds() {
             let want = reference(x);
             let error = (f64::from(y) - want).abs();
             let ulps = if x > 0.0 || !x.is_finite() || error == 0.0 || x.abs() < 1e-30 {
-                // At negative infinity what remains is far less than any unit.
+                // At negative infinity the remainder is far below any unit.
                 if x == f64::NEG_INFINITY && error < 1e-20 { 0.0 } else { ulps_f32(y, want) }
             } else {
                 error / (x.abs() * 2f64.powi(-24))

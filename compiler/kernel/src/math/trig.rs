@@ -1,5 +1,5 @@
-//! Sine, cosine, tangent: Cody-Waite reduction by π/2 in four parts; for huge angles Payne-Hanek reduction, a lane at
-//! a time, taken only when some lane needs it.
+//! Sine, cosine, tangent: Cody-Waite reduction by π/2 in four parts; for huge angles Payne-Hanek reduction, one lane at
+//! a time, only if some lane needs it.
 
 use super::Math;
 use crate::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
@@ -31,7 +31,7 @@ const PARTS_F32: [f64; 4] = [1.5703125, 0.0004837512969970703, 7.549533620476723
 const PARTS_F64: [f64; 4] =
     [1.570_796_326_734_125_6, 6.077_100_506_303_966e-11, 2.022_266_248_711_166_5e-21, 8.478_427_660_368_9e-32];
 
-/// The bits of 2/π after the point, led by a word of zeros.
+/// The bits of 2/π after the point, preceded by a word of zeros.
 const TWO_OVER_PI: [u64; 20] = [
     0,
     0xa2f9836e4e441529,
@@ -102,7 +102,7 @@ fn is_odd(m: &mut Math<'_>, quadrant: Val) -> Val {
     m.cmp(Cmp::Ne, bit, zero)
 }
 
-/// Of an angle of at most π/4.
+/// For an angle of at most π/4.
 fn sin_and_cos(m: &mut Math<'_>, r: Val) -> (Val, Val) {
     let z = m.mul(r, r);
     let p = m.poly_of(z, &SIN_F32, &SIN_F64);
@@ -111,7 +111,7 @@ fn sin_and_cos(m: &mut Math<'_>, r: Val) -> (Val, Val) {
     let p = m.poly_of(z, &COS_F32, &COS_F64);
     let one = m.c(1.0);
     let half = m.fmac(z, -0.5, one);
-    // What the difference lost.
+    // The rounding error of the difference.
     let back = m.sub(one, half);
     let half_z = m.mulc(z, 0.5);
     let lost = m.sub(back, half_z);
@@ -141,7 +141,8 @@ fn reduce(m: &mut Math<'_>, x: Val) -> (Val, Val) {
     (chosen[0], chosen[1])
 }
 
-/// Redoes the lanes of at least `limit`: one round a lane, which takes lane 0 and then turns the vectors by one.
+/// Recomputes the lanes of at least `limit`: one round per lane, which processes lane 0 and then rotates the vectors by
+/// one.
 fn huge_angles(k: &mut Builder, a: Val, quadrant: Val, r: Val, int: Ty, ty: Ty, limit: f64) -> Vec<Val> {
     let turn: Vec<u8> = (0..ty.lanes).map(|i| ((i + 1) % ty.lanes) as u8).collect();
     let (start, end) = (k.int(0), k.int(i64::from(ty.lanes)));
@@ -163,7 +164,7 @@ fn huge_angles(k: &mut Builder, a: Val, quadrant: Val, r: Val, int: Ty, ty: Ty, 
     vec![done[1], done[2]]
 }
 
-/// Quadrant (`I64`) and rest of a scalar: the mantissa times the bits of 2/π that matter, 128 bits of the product.
+/// Quadrant (`I64`) and remainder of a scalar: the mantissa times the relevant bits of 2/π, 128 bits of the product.
 fn payne_hanek(k: &mut Builder, angle: Val) -> (Val, Val) {
     let elem = k.ty(angle).elem;
     // Words that the exponent can select, for finite arguments.
@@ -176,7 +177,7 @@ fn payne_hanek(k: &mut Builder, angle: Val) -> (Val, Val) {
     let fraction = k.bin(Bin::And, bits, fraction);
     let one = k.int(1 << 52);
     let mantissa = k.bin(Bin::Or, fraction, one);
-    // angle = mantissa * 2^(exponent - 1075): bits of 2/π in front of number `exponent - 1077` give multiples of 4.
+    // angle = mantissa * 2^(exponent - 1075): bits of 2/π before number `exponent - 1077` give multiples of 4.
     let first = k.add_int(exponent, 64 - 1077);
     let c6 = k.int(6);
     let word = k.bin(Bin::Shr, first, c6);
@@ -215,7 +216,7 @@ fn payne_hanek(k: &mut Builder, angle: Val) -> (Val, Val) {
     let carry = k.mask_to_int(carry);
     let high = k.add(top, middle_high);
     let high = k.add(high, carry);
-    // The top two bits count quarter turns; the rest, taken as signed, is the angle left.
+    // The top two bits count quarter turns; the rest, as a signed number, is the remaining angle.
     let half = k.int(1 << 61);
     let rounded = k.add(high, half);
     let quadrant = k.bin(Bin::Shr, rounded, c62);

@@ -1,4 +1,4 @@
-//! How element types live in registers: the compute type of each, loads, stores and conversions.
+//! How element types are held in registers: the compute type of each, loads, stores and conversions.
 //!
 //! | in memory | in registers |
 //! |---|---|
@@ -9,7 +9,7 @@
 //! | `bool` | `I32`, 0 or 1 |
 //!
 //! Arithmetic on narrow floats keeps `F32` precision; rounding happens at stores and casts. Out-of-range conversions
-//! from float to integer give some value of the type and never trap.
+//! from float to integer give an unspecified value of the type and never trap.
 
 mod small_float;
 #[cfg(test)]
@@ -42,7 +42,7 @@ pub fn load(k: &mut Builder, dtype: DType, from: Addr, lanes: u32) -> Val {
         k.note_code(v, dtype, code);
         return v;
     }
-    // Registers of more than 16 bytes have widening and narrowing moves, but no fast shuffles of bytes.
+    // Registers wider than 16 bytes have widening and narrowing moves, but no fast byte shuffles.
     let code = if has_own_register(lanes) {
         let v = k.load(narrow, from);
         if signed { k.convert(v, Elem::I32) } else { k.uconvert(v, Elem::I32) }
@@ -58,13 +58,13 @@ pub fn load(k: &mut Builder, dtype: DType, from: Addr, lanes: u32) -> Val {
     if dtype.is_float() { small_float::decode(k, dtype, code) } else { code }
 }
 
-/// Whether `lanes` narrow elements are loaded and stored as they are.
+/// Whether `lanes` narrow elements are loaded and stored in a register of their own.
 fn has_own_register(lanes: u32) -> bool {
     lanes == 1 || lanes > 4
 }
 
-/// Loads a full register's worth of narrow integers: all bytes at once, each then moved to the top of its lane and
-/// shifted down, which extends it.
+/// Loads a full register of narrow integers: all bytes at once; each is then moved to the top of its lane and shifted
+/// down, which extends it.
 fn load_widening(k: &mut Builder, narrow: Ty, from: Addr, signed: bool) -> Val {
     let wide = Ty::new(Elem::I32, narrow.lanes);
     let packed = match narrow.bytes() {
@@ -107,7 +107,7 @@ pub fn store(k: &mut Builder, dtype: DType, to: Addr, v: Val) {
         };
         return k.store(to, code);
     }
-    // What a cast saturated is in range already; what it let overflow stays so.
+    // A saturated cast is in range already; one that overflowed stays so.
     let code = if dtype.is_float() { small_float::encode(k, dtype, v, false) } else { v };
     let narrow = if dtype.size() == 1 { Elem::I8 } else { Elem::I16 };
     if has_own_register(ty.lanes) {
@@ -132,7 +132,7 @@ pub fn store(k: &mut Builder, dtype: DType, to: Addr, v: Val) {
         k.store(to, packed);
         return;
     }
-    // The low lanes hold the packed elements; the rest only fill the register.
+    // The low lanes hold the packed elements; the rest is padding.
     let pattern: Vec<u8> = (0..ty.lanes * step).map(|i| (i % ty.lanes * step) as u8).collect();
     let packed = k.shuffle(parts, parts, &pattern);
     let whole = if bytes == 4 { Elem::I32 } else { Elem::I64 };
@@ -141,7 +141,7 @@ pub fn store(k: &mut Builder, dtype: DType, to: Addr, v: Val) {
     k.store(to, low);
 }
 
-/// ONNX Cast between compute types. `saturate` matters for results of 8-bit floats only.
+/// ONNX Cast between compute types. `saturate` affects only results of 8-bit floats.
 pub fn cast(k: &mut Builder, v: Val, from: DType, to: DType, saturate: bool) -> Val {
     if from == to {
         return v;
@@ -174,7 +174,7 @@ pub fn cast(k: &mut Builder, v: Val, from: DType, to: DType, saturate: bool) -> 
     }
 }
 
-/// Whether every value of integer type `from` is one of `to` (both of the same register element).
+/// Whether integer type `to` holds every value of `from` (both have the same register element).
 fn holds(to: DType, from: DType) -> bool {
     let spare = to.bits().saturating_sub(from.bits());
     match (from.class(), to.class()) {
@@ -185,7 +185,7 @@ fn holds(to: DType, from: DType) -> bool {
     }
 }
 
-/// Brings a register integer into the range of a type, keeping its low bits.
+/// Wraps a register integer to the range of a type, keeping its low bits.
 pub fn wrap(k: &mut Builder, v: Val, dtype: DType) -> Val {
     let bits = dtype.bits();
     if bits >= 32 {
@@ -205,7 +205,8 @@ fn float_to_float(k: &mut Builder, v: Val, from: DType, to: DType, saturate: boo
     match (compute_elem(from), compute_elem(to)) {
         (Elem::F64, Elem::F32) if to == DType::F32 => k.convert(v, Elem::F32),
         (Elem::F64, Elem::F32) => {
-            // The bits that `F32` cannot hold leave a trace in its last one: rounding again is then as good as once.
+            // The bits that `F32` cannot hold are merged into its last bit, so that rounding twice equals rounding
+            // once.
             let ty = k.ty(v).with(Elem::I64);
             let bits = k.bitcast(v, ty);
             let (lost, last) = (k.int_of((1 << 29) - 1, ty), k.int_of(1 << 29, ty));
@@ -233,7 +234,7 @@ fn round_to(k: &mut Builder, v: Val, to: DType, saturate: bool) -> Val {
     small_float::decode(k, to, code)
 }
 
-/// The same bits as another type of the same size, between compute types.
+/// Reinterprets the bits as another type of the same size, between compute types.
 pub fn bitcast(k: &mut Builder, v: Val, from: DType, to: DType) -> Val {
     let ty = k.ty(v);
     let code = match from {

@@ -1,4 +1,4 @@
-//! Floats narrower than 32 bits: from their codes in `I32` lanes to `F32` and back, by integer operations.
+//! Floats narrower than 32 bits: conversions between codes in `I32` lanes and `F32`, by integer operations.
 
 use crate::kir::{Bin, Builder, Cmp, Elem, Val};
 use mcc_ir::DType;
@@ -11,14 +11,14 @@ struct Format {
     specials: Specials,
 }
 
-/// Codes that are not numbers.
+/// Codes that are not finite numbers.
 #[derive(Clone, Copy, PartialEq)]
 enum Specials {
-    /// The top exponent holds infinities and NaN.
+    /// The top exponent is for infinities and NaN.
     Ieee,
     /// All ones is NaN; no infinities (`fn`).
     AllOnes,
-    /// The code of the negative zero is NaN; no infinities, no negative zero (`fnuz`).
+    /// The code of negative zero is NaN; no infinities, no negative zero (`fnuz`).
     NegativeZero,
     /// None.
     Finite,
@@ -51,7 +51,7 @@ impl Format {
         }
     }
 
-    /// What would be the code of infinity in an IEEE format.
+    /// The code that infinity would have in an IEEE format.
     fn infinity(&self) -> i64 {
         ((1 << self.exponent_bits) - 1) << self.mantissa_bits
     }
@@ -64,7 +64,7 @@ impl Format {
         }
     }
 
-    /// Code for infinity and for numbers too large, by the tables of ONNX Cast; `f16` never saturates.
+    /// Code for infinity and numbers out of range, by the tables of ONNX Cast; `f16` never saturates.
     fn overflow(&self, saturate: bool) -> i64 {
         let may_saturate = self.exponent_bits + self.mantissa_bits < 8;
         match self.specials {
@@ -81,7 +81,7 @@ const INFINITY: i64 = 0x7f80_0000;
 const QUIET_NAN: i64 = 0x7fc0_0000;
 const MAGNITUDE: i64 = 0x7fff_ffff;
 
-/// The numbers of codes (zero-extended in `I32` lanes).
+/// The values of codes (zero-extended in `I32` lanes).
 pub(super) fn decode(k: &mut Builder, dtype: DType, code: Val) -> Val {
     if dtype == DType::F16 && k.has_halves() {
         let code = k.convert(code, Elem::I16);
@@ -100,7 +100,7 @@ fn numbers_of(k: &mut Builder, dtype: DType, code: Val) -> Val {
     match (dtype, format(dtype)) {
         (DType::F8E8M0, _) => {
             let bits = shift(k, Bin::Shl, code, 23);
-            // Code 0 is 2^-127, which `F32` has as a subnormal; 255 is NaN.
+            // Code 0 is 2^-127, an `F32` subnormal; 255 is NaN.
             let bits = replace(k, Cmp::Eq, code, 0, 0x0040_0000, bits);
             let bits = replace(k, Cmp::Eq, code, 255, QUIET_NAN, bits);
             k.bitcast(bits, float)
@@ -110,7 +110,7 @@ fn numbers_of(k: &mut Builder, dtype: DType, code: Val) -> Val {
             let magnitude = and(k, code, f.sign() - 1);
             let sign = k.bin(Bin::Xor, code, magnitude);
             let sign = shift(k, Bin::Shl, sign, 31 - width);
-            // Read as an `F32`, the magnitude is off by a power of two; the product is exact, subnormals included.
+            // Read as an `F32`, the magnitude is off by a power of two; the product is exact, including subnormals.
             let placed = shift(k, Bin::Shl, magnitude, 23 - f.mantissa_bits);
             let scaled = k.bitcast(placed, float);
             let scale = k.float(2f64.powi(127 - f.bias as i32), float);
@@ -139,7 +139,7 @@ fn numbers_of(k: &mut Builder, dtype: DType, code: Val) -> Val {
 
 /// The codes (zero-extended in `I32` lanes) of numbers rounded half to even; `f8e8m0` rounds up.
 pub(super) fn encode(k: &mut Builder, dtype: DType, v: Val, saturate: bool) -> Val {
-    // What was loaded or rounded before is not encoded again.
+    // A value that was loaded or rounded before is not encoded again.
     if let Some(code) = k.code_of(v, dtype) {
         return k.uconvert(code, Elem::I32);
     }
@@ -156,7 +156,7 @@ pub(super) fn encode(k: &mut Builder, dtype: DType, v: Val, saturate: bool) -> V
             let rest = k.int_of(0x7f_ffff, ty);
             let up = k.bin(Bin::Add, abs, rest);
             let code = shift(k, Bin::Shr, up, 23);
-            // Up to half of 2^-126 is 2^-127.
+            // Up to half of 2^-126 rounds to 2^-127.
             let code = replace(k, Cmp::Le, abs, 0x0040_0000, 0, code);
             let code = replace(k, Cmp::Gt, code, 254, if saturate { 254 } else { 255 }, code);
             replace(k, Cmp::Gt, abs, INFINITY, 255, code)
@@ -169,7 +169,7 @@ pub(super) fn encode(k: &mut Builder, dtype: DType, v: Val, saturate: bool) -> V
             let sum = k.bin(Bin::Add, abs, rebias);
             let sum = k.bin(Bin::Add, sum, odd);
             let normal = shift(k, Bin::Sar, sum, drop);
-            // Adding a number whose last place is the format's smallest subnormal makes the adder round.
+            // Adding a number whose last place is the format's smallest subnormal rounds in the adder.
             let magic_exponent = 24 - f.bias - i64::from(f.mantissa_bits);
             let magic = k.float(2f64.powi(magic_exponent as i32), float);
             let tiny = k.bitcast(abs, float);

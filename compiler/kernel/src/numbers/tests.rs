@@ -4,7 +4,7 @@ use super::*;
 use crate::kir::interp;
 use mcc_ir::Tensor;
 
-/// Loads elements as `from` and stores them as `to`, after `f`, in vectors.
+/// Loads elements as `from`, applies `f`, and stores them as `to`, in vectors.
 fn run(from: DType, to: DType, lanes: u32, data: &[u8], f: impl Fn(&mut Builder, Val) -> Val) -> Vec<u8> {
     let count = data.len() / from.size();
     let mut k = Builder::new("test", 2);
@@ -76,7 +76,7 @@ fn stores_give_the_codes_back() {
     }
 }
 
-/// Numbers of all binades, neighbours of midpoints, specials.
+/// Numbers of all binades, neighbours of midpoints, special values.
 fn floats() -> Vec<f32> {
     let mut v =
         vec![0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, 1e-45, 464.0, 465.0, 65519.9, 65520.0];

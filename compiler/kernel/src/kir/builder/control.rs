@@ -3,12 +3,12 @@
 use super::Builder;
 use crate::kir::{Carried, Inst, Stmt, Ty, Val};
 
-/// What makes the statements of a loop's body: called once, whatever number of rounds the loop has.
+/// Emits the statements of a loop's body: called once, whatever the number of rounds.
 pub(super) type Body<'a> = Box<dyn FnOnce(&mut Builder, Val) + 'a>;
-/// The same with the values that a loop carries; gives those that the next round begins with.
+/// The same with the loop's carried values; returns those for the next round.
 type FoldBody<'a> = Box<dyn FnOnce(&mut Builder, Val, &[Val]) -> Vec<Val> + 'a>;
 
-/// Functions that take bodies of any type only box them: what they do is compiled once.
+/// Generic functions here only box their bodies: the rest is compiled once.
 impl Builder {
     /// A loop without carried values.
     pub fn for_each(&mut self, start: Val, end: Val, step: i64, body: impl FnOnce(&mut Builder, Val)) {
@@ -23,7 +23,7 @@ impl Builder {
         self.boxed_fold_loop(start, end, step, &[], Box::new(body));
     }
 
-    /// A loop that carries values from round to round; gives their last values.
+    /// A loop that carries values between rounds; returns their final values.
     pub fn fold_loop(
         &mut self,
         start: Val,
@@ -54,7 +54,7 @@ impl Builder {
         results
     }
 
-    /// What a loop carries, given the values at its start, those that its body sees, and those that its body makes.
+    /// The carried values of a loop, from the initial ones, those that its body sees, and those that its body computes.
     fn carried(&mut self, init: &[Val], inner: &[Val], next: &[Val]) -> Vec<Carried> {
         assert_eq!(next.len(), init.len(), "carried values");
         let mut carried = Vec::with_capacity(next.len());
@@ -66,26 +66,26 @@ impl Builder {
         carried
     }
 
-    /// The statements that something makes, which are not in the kernel yet, and what it gives.
+    /// The statements that `body` emits, which are not in the kernel yet, and its result.
     pub(in crate::kir) fn block<R>(&mut self, body: impl FnOnce(&mut Builder) -> R) -> (Vec<Stmt>, R) {
         self.blocks.push(Vec::new());
         let result = body(self);
         (self.blocks.pop().unwrap_or_default(), result)
     }
 
-    /// Adds statements here.
+    /// Adds statements at the current position.
     pub(in crate::kir) fn extend(&mut self, statements: Vec<Stmt>) {
         statements.into_iter().for_each(|s| self.push(s));
     }
 
-    /// Does something when a scalar mask is true.
+    /// Runs `then` if a scalar mask is true.
     pub fn when(&mut self, condition: Val, then: impl FnOnce(&mut Builder)) {
         assert!(!self.hoisting);
         let (then, ()) = self.block(then);
         self.push(Stmt::If { condition, then, otherwise: Vec::new(), results: Vec::new() });
     }
 
-    /// One of two ways to compute values.
+    /// Computes values in one of two ways.
     pub fn choose(
         &mut self,
         condition: Val,

@@ -68,7 +68,7 @@ impl Builder {
         }
     }
 
-    /// Floor division of `i64`s; a zero divisor gives zero, and the least number by -1 itself.
+    /// Floor division of `i64`s; a zero divisor gives zero, and the smallest number divided by -1 gives itself.
     pub fn floor_div(&mut self, a: Val, b: Val) -> Val {
         if let (Some(x), Some(y)) = (self.as_int(a), self.as_int(b)) {
             let d = Dim::from(x).floor_div(&Dim::from(y)).as_const().unwrap_or(0);

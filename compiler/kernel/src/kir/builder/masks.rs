@@ -1,10 +1,10 @@
-//! Parts of vectors: loads and stores of some lanes only.
+//! Partial vectors: loads and stores of some lanes only.
 
 use super::Builder;
 use crate::kir::{Addr, Bin, Cmp, Elem, Inst, Stmt, Ty, Val};
 
 impl Builder {
-    /// The same, for a target where partial loads and stores are cheap or are not.
+    /// Sets whether partial loads and stores are cheap on the target.
     pub fn with_masks(self, masks: bool) -> Builder {
         Builder { masks, ..self }
     }
@@ -14,8 +14,8 @@ impl Builder {
         self.masks
     }
 
-    /// Makes every load and store of `lanes` lanes in `body` one of the lanes below `count`. What the body computes in
-    /// the other lanes must not matter.
+    /// Restricts every load and store of `lanes` lanes in `body` to the lanes below `count`. The values that the body
+    /// computes in the other lanes must not matter.
     pub fn partly(&mut self, count: Val, lanes: u32, body: impl FnOnce(&mut Builder)) {
         assert!(self.part.is_none() && lanes > 1, "a part of a part");
         self.part = Some((count, lanes));
@@ -23,12 +23,12 @@ impl Builder {
         self.part = None;
     }
 
-    /// How many of `lanes` lanes are loaded and stored, where that is not all.
+    /// The number of lanes that are loaded and stored, of `lanes`, if not all.
     pub fn part(&self, lanes: u32) -> Option<Val> {
         self.part.filter(|p| p.1 == lanes).map(|p| p.0)
     }
 
-    /// The lanes below an `i64` count, as a mask for values of a type.
+    /// The mask of the lanes below an `i64` count, for values of a type.
     pub fn lanes_below(&mut self, count: Val, ty: Ty) -> Val {
         let bytes = self.lane_numbers(ty.lanes);
         let (int, width) = (ty.elem.int(), self.int(i64::from(ty.lanes)));
@@ -39,7 +39,7 @@ impl Builder {
         self.cmp(Cmp::Lt, numbers, count)
     }
 
-    /// The bytes 0, 1, 2 and so on, in as many lanes.
+    /// The bytes 0, 1, 2 and so on, one per lane.
     fn lane_numbers(&mut self, lanes: u32) -> Val {
         assert!(lanes <= 16);
         let (low, high) = (self.int(0x0706_0504_0302_0100), self.int(0x0f0e_0d0c_0b0a_0908));

@@ -7,7 +7,7 @@ use crate::kir::{Bin, Cmp, Val};
 use mcc_ir::Dim;
 
 impl Builder {
-    /// Lets kernels be shared by this many threads; one thread shares nothing.
+    /// Allows kernels to be shared by this many threads; with one thread, nothing is shared.
     pub fn with_threads(mut self, threads: u32) -> Builder {
         self.share.allowed = threads > 1;
         self
@@ -18,8 +18,8 @@ impl Builder {
         self.share.allowed && !self.share.inside
     }
 
-    /// A loop whose rounds several threads may share. Inside another parallel loop it is like any other; where there is
-    /// but one round, the parallel loops inside it are shared instead.
+    /// A loop whose rounds several threads may share. Inside another parallel loop it is an ordinary loop; if it has
+    /// only one round, the parallel loops inside it are shared instead.
     pub fn parallel(&mut self, start: Val, end: Val, step: i64, body: impl FnOnce(&mut Builder, Val)) {
         self.boxed_parallel(start, end, step, Box::new(body));
     }
@@ -55,13 +55,13 @@ impl Builder {
         self.inside(|k| k.boxed_for_each(from, to, step, body));
     }
 
-    /// A loop that is parallel where asked for.
+    /// A loop that is parallel if `shared`.
     pub fn parallel_if(&mut self, shared: bool, start: Val, end: Val, step: i64, body: impl FnOnce(&mut Builder, Val)) {
         let body = Box::new(body);
         if shared { self.boxed_parallel(start, end, step, body) } else { self.boxed_for_each(start, end, step, body) }
     }
 
-    /// Two nested loops from 0 on, whose pairs of rounds several threads may share.
+    /// Two nested loops from 0, whose pairs of rounds several threads may share.
     pub fn parallel_pairs(&mut self, outer: Val, inner: Val, body: impl FnOnce(&mut Builder, Val, Val)) {
         self.boxed_parallel_pairs(outer, inner, Box::new(body));
     }
@@ -84,7 +84,7 @@ impl Builder {
         });
     }
 
-    /// Statements outside of parallel loops that run in one call only.
+    /// Statements outside parallel loops that run in one call only.
     pub fn once(&mut self, body: impl FnOnce(&mut Builder)) {
         self.boxed_once(Box::new(body));
     }
@@ -120,7 +120,7 @@ mod tests {
     use crate::kir::{Kernel, interp, verify::verify};
     use mcc_ir::Sym;
 
-    /// Adds 1 to bytes: `once` to byte 0, a parallel loop to each of the next `n`, a loop of pairs to the `6 n` behind.
+    /// Adds 1 to bytes: `once` to byte 0, a parallel loop to each of the next `n`, a loop of pairs to the next `6 n`.
     fn counting(n: Option<i64>) -> Kernel {
         let mut k = Builder::new("count", 1).with_threads(2);
         let to = k.pointer(0);
@@ -135,7 +135,7 @@ mod tests {
             k.store(at, v);
         };
         k.once(|k| add_one(k, zero));
-        // Two in a round, the last round may be shorter.
+        // Two per round; the last round may be shorter.
         let end = k.add_int(n, 1);
         let one = k.int(1);
         k.parallel(one, end, 2, |k, i| {

@@ -1,4 +1,4 @@
-//! What instructions give, lane by lane.
+//! The results of instructions, lane by lane.
 
 use super::numbers::{binary, compare, convert, from_float, quantized, signed, truncate, unary};
 use super::parts::Access;
@@ -147,7 +147,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Instructions that choose and move lanes.
+    /// Instructions that select and move lanes.
     fn rearrange(&mut self, v: Val, inst: &Inst, ty: Ty) -> Step {
         match inst {
             Inst::Select(mask, a, b) => {

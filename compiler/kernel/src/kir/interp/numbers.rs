@@ -1,8 +1,8 @@
-//! Arithmetic on raw bits of lanes: zero-extended, masks 0 or 1.
+//! Arithmetic on raw bits of lanes: zero-extended; masks are 0 or 1.
 
 use crate::kir::{Bin, Cmp, Elem, Un};
 
-/// A float as a byte, see [`Inst::Quantize`](crate::kir::Inst::Quantize).
+/// A float quantized to a byte, see [`Inst::Quantize`](crate::kir::Inst::Quantize).
 pub(super) fn quantized(x: u64, zero: u64, signed: bool) -> i64 {
     let (x, zero) = (float(x, Elem::F32), float(zero, Elem::F32));
     let (low, high) = if signed { (-128.0, 127.0) } else { (0.0, 255.0) };
@@ -31,7 +31,7 @@ pub(super) fn from_float(v: f64, elem: Elem) -> u64 {
 
 pub(super) fn binary(op: Bin, elem: Elem, x: u64, y: u64) -> std::result::Result<u64, String> {
     if elem.is_float() {
-        // The operations on `F32` are exact enough in `f64` that rounding again gives the same.
+        // In `f64` these `F32` operations are precise enough that rounding again gives the same result.
         let (a, b) = (float(x, elem), float(y, elem));
         let nan = a.is_nan() || b.is_nan();
         let result = match op {

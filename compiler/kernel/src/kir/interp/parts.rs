@@ -1,5 +1,5 @@
-//! Shared kernels, interpreted: all parts, one after another, and whether one touches what another one writes. On threads
-//! that would be a race, whatever order the interpreter's results come from.
+//! Interprets shared kernels: runs all parts in turn, and checks whether one accesses memory that another one writes.
+//! On threads that would be a race, whatever the interpreter's results.
 
 use std::ops::Range;
 
@@ -7,22 +7,22 @@ use super::super::{Kernel, PART, PARTS};
 use super::execute;
 use mcc_ir::Result;
 
-/// How a kernel touches memory.
+/// Kind of memory access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     Read,
     Write,
 }
 
-/// Which parts have read and written each byte of memory that all threads see.
+/// The parts that have read and written each byte of memory that threads share.
 pub(super) struct Parts {
-    /// The part that runs, from 1 on.
+    /// The current part, from 1 on.
     part: u32,
-    /// A buffer of each pointer; none for each thread's own memory.
+    /// One buffer per pointer; empty for memory that each thread has its own copy of.
     buffers: Vec<Vec<Touched>>,
 }
 
-/// Who touched a byte.
+/// The parts that accessed a byte.
 #[derive(Debug, Clone, Copy, Default)]
 struct Touched {
     /// The part that wrote it, or 0.
@@ -34,7 +34,7 @@ struct Touched {
 }
 
 impl Parts {
-    /// Enters an access of the part that runs.
+    /// Records an access by the current part.
     pub(super) fn note(&mut self, buffer: usize, bytes: Range<usize>, access: Access) -> Result<(), String> {
         let (part, first) = (self.part, bytes.start);
         let Some(touched) = self.buffers[buffer].get_mut(bytes) else { return Ok(()) };
@@ -63,12 +63,12 @@ impl Parts {
     }
 }
 
-/// Runs a kernel part by part, the last one first; kernels that are not shared once. `symbols` are those of
-/// [`run`](super::run), of which [`PART`] and [`PARTS`] are replaced. Buffers in `own` are each thread's own: their content
-/// is lost between parts.
+/// Runs a kernel part by part, the last one first; a kernel that is not shared runs once. `symbols` are those of
+/// [`run`](super::run), with [`PART`] and [`PARTS`] replaced. Each thread has its own copy of the buffers in `own`:
+/// their content is lost between parts.
 ///
 /// # Errors
-/// As [`run`](super::run), and when a part reads or writes what another part writes.
+/// As [`run`](super::run), and when a part accesses memory that another part writes.
 pub fn run_parts(
     kernel: &Kernel,
     memory: &mut [Vec<u8>],
@@ -108,7 +108,7 @@ mod tests {
 
     const BYTE: Ty = Ty { elem: Elem::I8, lanes: 1 };
 
-    /// Eight shared rounds over three buffers of eight bytes, the last one each thread's own.
+    /// Eight shared rounds over three buffers of eight bytes; each thread has its own copy of the last one.
     fn shared(round: impl FnOnce(&mut Builder, [Val; 3], Val)) -> Kernel {
         let mut k = Builder::new("rounds", 3).with_threads(2);
         let buffers = [k.pointer(0), k.pointer(1), k.pointer(2)];
@@ -137,7 +137,7 @@ mod tests {
             let zero = k.int(0);
             copy(k, (from, i), (own, zero));
             copy(k, (own, zero), (to, i));
-            // What a round wrote is its own to read.
+            // A round may read its own writes.
             copy(k, (to, i), (to, i));
         });
         for parts in [1, 2, 3, 64] {
@@ -151,7 +151,7 @@ mod tests {
             let (next, last) = (k.add_int(i, 1), k.int(7));
             k.bin(Bin::Min, next, last)
         };
-        // Rounds count in one byte, read what the next one has written, and write what it has read.
+        // Rounds write the same byte, read what the next one writes, or write what the next one reads.
         let all_write = shared(|k, [from, to, _], i| {
             let zero = k.int(0);
             copy(k, (from, i), (to, zero));
@@ -166,7 +166,7 @@ mod tests {
             copy(k, (to, i), (own, zero));
             copy(k, (own, zero), (to, next));
         });
-        // A second loop reads what the first one wrote, elsewhere.
+        // A second loop reads other bytes that the first one wrote.
         let mut k = Builder::new("loops", 3).with_threads(2);
         let (from, to) = (k.pointer(0), k.pointer(1));
         let (zero, eight, four) = (k.int(0), k.int(8), k.int(4));

@@ -1,4 +1,4 @@
-//! What stands on a line of a kernel's text: names, literals, operands, statements.
+//! The parts of a line of a kernel's text: names, literals, operands, statements.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -8,10 +8,10 @@ use crate::kir::{Addr, Elem, Inst, Kernel, Stmt, Ty, Val};
 use mcc_ir::text::unescape;
 use mcc_ir::{Error, Result};
 
-/// What is read of a kernel so far.
+/// The part of a kernel that has been read.
 pub(super) struct Values {
     pub kernel: Kernel,
-    /// The value that each literal stands for.
+    /// The value of each literal.
     pub literals: HashMap<(Inst, Ty), Val>,
     /// Definitions of the literals that no statement defines.
     pub entry: Vec<Stmt>,
@@ -30,7 +30,7 @@ impl Values {
         self.kernel.insts.get(v.0 as usize).map_or(Ty::I64, |(_, ty)| *ty)
     }
 
-    /// Notes the type of a value that a statement defines.
+    /// Records the type of a value that a statement defines.
     pub(super) fn defined(&mut self, v: Val, ty: Ty) -> Result<()> {
         let slot = self.slot(v)?;
         if slot.0 == Inst::Defined {
@@ -39,7 +39,7 @@ impl Values {
         Ok(())
     }
 
-    /// Notes what computes a value.
+    /// Records the instruction that defines a value.
     pub(super) fn computed(&mut self, v: Val, inst: Inst, ty: Ty) -> Result<()> {
         let slot = self.slot(v)?;
         if slot.0 != Inst::Defined && *slot != (inst.clone(), ty) {
@@ -66,7 +66,7 @@ impl Values {
     }
 }
 
-/// `prefix` and a number, nothing else.
+/// The number in `prefix` followed by a number and nothing else.
 pub(super) fn numbered(prefix: &str, name: &str) -> Option<u32> {
     let digits = name.strip_prefix(prefix)?;
     digits.bytes().all(|c| c.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
@@ -76,7 +76,7 @@ fn in_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '#')
 }
 
-/// The names of a line and where they stand; none of its comment, or in quotes.
+/// The names on a line and their positions, without its comment and quoted names.
 pub(super) fn names_in(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -96,7 +96,7 @@ pub(super) fn names_in(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// Bytes of the quoted name that a text begins with.
+/// Length in bytes of the quoted name at the start of a text.
 fn quoted(text: &str) -> Option<usize> {
     let mut escaped = false;
     for (i, c) in text.char_indices().skip(1) {
@@ -110,15 +110,15 @@ fn quoted(text: &str) -> Option<usize> {
     None
 }
 
-/// What is left of a line.
+/// The rest of a line.
 pub(super) struct Cursor<'a, 'p> {
     pub values: &'p mut Values,
     rest: &'a str,
-    /// How many operands of the instruction are read.
+    /// Number of the instruction's operands read so far.
     operands: usize,
 }
 
-/// What an instruction or statement is made of.
+/// Parts of an instruction or statement.
 pub(super) trait Read: Sized {
     fn read(cursor: &mut Cursor<'_, '_>) -> Result<Self>;
 }
@@ -128,7 +128,7 @@ impl<'a, 'p> Cursor<'a, 'p> {
         Cursor { values, rest: text, operands: 0 }
     }
 
-    /// The first operand comes next.
+    /// Starts the operands.
     pub(super) fn begin(&mut self) {
         (self.rest, self.operands) = (self.rest.trim_start(), 0);
     }
@@ -141,7 +141,7 @@ impl<'a, 'p> Cursor<'a, 'p> {
         self.rest = rest;
     }
 
-    /// The next operand, behind a comma from the second on.
+    /// The next operand, after a comma from the second on.
     pub(super) fn operand<T: Read>(&mut self) -> Result<T> {
         if self.operands > 0 {
             self.expect(",")?;
@@ -178,7 +178,7 @@ impl<'a, 'p> Cursor<'a, 'p> {
         }
     }
 
-    /// Nothing is left but a comment.
+    /// Checks that only a comment is left.
     pub(super) fn end(&mut self) -> Result<()> {
         match self.rest.trim_start() {
             rest if rest.is_empty() || rest.starts_with("//") => Ok(()),
@@ -186,7 +186,7 @@ impl<'a, 'p> Cursor<'a, 'p> {
         }
     }
 
-    /// A plain or a quoted name.
+    /// A plain or quoted name.
     pub(super) fn name(&mut self) -> Result<String> {
         if self.peek("'") {
             let len = quoted(self.rest).ok_or_else(|| self.missing("a closing quote"))?;
@@ -195,7 +195,7 @@ impl<'a, 'p> Cursor<'a, 'p> {
             return unescape(&name[1..len - 1]);
         }
         let word = self.word()?;
-        // An element that is a symbol: `x[3]`.
+        // A symbol that is an element: `x[3]`.
         let index = self.rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
         match index.filter(|(index, _)| !index.is_empty() && index.bytes().all(|c| c.is_ascii_digit())) {
             Some((index, rest)) => {
@@ -224,7 +224,7 @@ impl<'a, 'p> Cursor<'a, 'p> {
         text.parse().map_err(|_| Error::invalid(format!("`{text}` is not a number that fits here")))
     }
 
-    /// `v3`, and perhaps its type.
+    /// `v3`, optionally with its type.
     pub(super) fn typed(&mut self) -> Result<(Val, Option<Ty>)> {
         let word = self.word()?;
         let n = numbered("v", word).ok_or_else(|| Error::invalid(format!("`{word}` is not a value, such as `v0`")))?;

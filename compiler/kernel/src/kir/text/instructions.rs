@@ -6,8 +6,8 @@ use super::words::Word;
 use crate::kir::Inst;
 use mcc_ir::{Error, Result};
 
-/// Makes printer and parser of the instructions that have operands: a row is the variant and its fields, the first part of
-/// the name, the field that the rest of the name tells if there is one, and the operands as they are written.
+/// Generates the printer and parser of instructions with operands: a row is the variant and its fields, the first part
+/// of the name, the field that selects the rest of the name, if any, and the operands as they are written.
 macro_rules! instructions {
     (@pattern) => { () };
     (@pattern $kind:ident) => { $kind };
@@ -16,7 +16,7 @@ macro_rules! instructions {
     (@name $name:literal) => { $name.to_string() };
     (@name $name:literal $kind:ident) => { format!("{}{}", $name, $kind.word()) };
     ($($variant:ident($($field:ident),*) $name:literal $([$kind:ident])? $($operand:ident),*;)*) => {
-        /// An instruction's text; none of literals.
+        /// An instruction's text; `None` for literals.
         pub(super) fn show(inst: &Inst, operands: &Operands<'_>) -> Option<String> {
             match inst {
                 Inst::Pointer(_) | Inst::Symbol(_) | Inst::Int(_) | Inst::Float(_) => None,
@@ -28,7 +28,7 @@ macro_rules! instructions {
             }
         }
 
-        /// The instruction of a name; its operands are what comes next.
+        /// The instruction with a name; its operands follow.
         pub(super) fn read(word: &str, cursor: &mut Cursor<'_, '_>) -> Result<Inst> {
             if word == DEFINED {
                 return Ok(Inst::Defined);
@@ -42,7 +42,7 @@ macro_rules! instructions {
     };
 }
 
-/// Of a value that a loop or a choice is to define.
+/// The name for values defined by a loop or branch.
 const DEFINED: &str = "defined";
 
 instructions! {

@@ -11,12 +11,14 @@
 //!
 //! - The first line names pointers and symbols, in order. Blocks are indented; `;` separates statements on a line;
 //!   `//` begins a comment.
-//! - Pointers (`p0`), symbols (`n`, `'any text'`) and numbers (`0`, `0:i32x4`, `0.5:f32`; of `i64`, where no type follows) are
-//!   literals. A use is the value that the first `v2 = 0` defines; where none does, one is defined at entry.
-//! - `v7: f32x4 = mul v5, v6` computes; [`instructions`] has their names and operands, in one table for both directions.
-//! - `for v4 = 0 to n step 4, v8 = v2` carries a value, `next v9 giving v10` behind the body says what it becomes.
-//! - `giving v9 = v5 or v7` behind the blocks of `if v3` and `else` is what the one or the other results in.
-//! - Values that statements define have the type of what they begin as, unless one is named: `v8: f32 = v2`.
+//! - Pointers (`p0`), symbols (`n`, `'any text'`) and numbers (`0`, `0:i32x4`, `0.5:f32`; of type `i64` if none
+//!   follows) are literals. A use is the value that the first `v2 = 0` defines; without one, the literal is defined at
+//!   entry.
+//! - `v7: f32x4 = mul v5, v6` computes; [`instructions`] has names and operands, in one table for both directions.
+//! - `for v4 = 0 to n step 4, v8 = v2` carries a value; `next v9 giving v10` after the body defines its next and final
+//!   value.
+//! - `giving v9 = v5 or v7` after the blocks of `if v3` and `else` defines a result of both.
+//! - Values that statements define have the type of their initial value, unless a type is given: `v8: f32 = v2`.
 
 mod cursor;
 mod instructions;

@@ -1,4 +1,4 @@
-//! Text to kernels: recursive descent. Lines and blocks; what stands on a line is [`Cursor`]'s.
+//! Text to kernels: recursive descent. This file parses lines and blocks, [`Cursor`] the contents of a line.
 
 use std::str::FromStr;
 
@@ -7,15 +7,15 @@ use super::instructions;
 use crate::kir::{Carried, Inst, Kernel, Stmt, Ty};
 use mcc_ir::{Error, Result, Sym};
 
-/// How deep blocks may nest.
+/// The deepest nesting of blocks.
 const MAX_DEPTH: usize = 100;
-/// Most values of a kernel.
+/// The most values of a kernel.
 const MAX_VALUES: u32 = 1 << 24;
 
 impl FromStr for Kernel {
     type Err = Error;
 
-    /// The kernel that a text describes. It need not be sound: that is [`verify`](crate::kir::verify::verify)'s.
+    /// The kernel of a text. It need not be valid: [`verify`](crate::kir::verify::verify) checks that.
     fn from_str(text: &str) -> Result<Kernel> {
         let lines = text.lines().enumerate().map(|(n, text)| {
             let code = text.trim_start();
@@ -39,7 +39,7 @@ struct Line<'a> {
 
 struct Parser<'a> {
     lines: &'a [Line<'a>],
-    /// The line that is read.
+    /// The current line.
     at: usize,
     values: Values,
 }
@@ -87,7 +87,7 @@ impl<'a> Parser<'a> {
         Cursor::new(&mut self.values, text)
     }
 
-    /// Finds which values are defined, and the first definition of each literal.
+    /// Finds the defined values, and the first definition of each literal.
     fn definitions(&mut self) -> Result<()> {
         let mut values = 0;
         for line in &self.lines[1..] {
@@ -119,7 +119,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// The statements that are further in than `outer`.
+    /// The statements indented more than `outer`.
     fn block(&mut self, outer: usize, depth: usize) -> Result<Vec<Stmt>> {
         if depth > MAX_DEPTH {
             return Err(Error::invalid(format!("more than {MAX_DEPTH} blocks stand in each other")));
@@ -150,7 +150,7 @@ impl<'a> Parser<'a> {
         Ok(body)
     }
 
-    /// A loop, behind its first word.
+    /// A loop, after its first word.
     fn repeated(&mut self, text: &'a str, indent: usize, depth: usize) -> Result<Stmt> {
         let mut cursor = self.cursor(text);
         let (index, ty) = cursor.typed()?;
@@ -199,7 +199,7 @@ impl<'a> Parser<'a> {
         Ok(Stmt::For { index, start, end, step, carried, body })
     }
 
-    /// A choice, behind its first word.
+    /// A branch, after its first word.
     fn choice(&mut self, text: &'a str, indent: usize, depth: usize) -> Result<Stmt> {
         let mut cursor = self.cursor(text);
         let condition = cursor.value()?;
@@ -232,7 +232,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// A statement that has no block.
+/// A statement without a block.
 fn statement(cursor: &mut Cursor<'_, '_>) -> Result<Stmt> {
     cursor.begin();
     let before = cursor.rest();

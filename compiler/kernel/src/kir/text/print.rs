@@ -19,10 +19,10 @@ impl Display for Kernel {
     }
 }
 
-/// Most characters of a line of literals.
+/// The most characters on a line of literals.
 const WIDTH: usize = 110;
 
-/// A value that a statement defines, with its type where that is not the usual one.
+/// A value that a statement defines, with its type if that is not the usual one.
 fn defined(operands: &Operands<'_>, v: Val, usual: Option<Ty>) -> String {
     match operands.ty(v) {
         Some(ty) if usual != Some(ty) => format!("{v}: {ty}"),

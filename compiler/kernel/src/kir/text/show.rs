@@ -21,14 +21,14 @@ impl Display for Val {
     }
 }
 
-/// How a kernel's values are named.
+/// The names of a kernel's values.
 pub(super) struct Operands<'a> {
     kernel: &'a Kernel,
-    /// The value that each literal stands for.
+    /// The value of each literal.
     literals: HashMap<(&'a Inst, Ty), Val>,
 }
 
-/// What an instruction or statement is made of.
+/// Parts of an instruction or statement.
 pub(super) trait Show {
     fn text(&self, operands: &Operands<'_>) -> String;
 }
@@ -66,7 +66,7 @@ impl<'a> Operands<'a> {
             },
             Inst::Int(c) => c.to_string(),
             Inst::Float(bits) => match f64::from_bits(*bits) {
-                // Of NaNs only one has a name.
+                // Only one NaN has a name.
                 v if v.is_nan() && *bits != f64::NAN.to_bits() => format!("{bits:#x}"),
                 v => format!("{v:?}"),
             },
@@ -91,12 +91,12 @@ impl<'a> Operands<'a> {
     }
 }
 
-/// Whether an instruction is written where it is used.
+/// Whether an instruction is written at its uses.
 fn is_literal(inst: &Inst) -> bool {
     matches!(inst, Inst::Pointer(_) | Inst::Symbol(_) | Inst::Int(_) | Inst::Float(_))
 }
 
-/// A symbol's name, in quotes where it could be taken for something else.
+/// A symbol's name, quoted if it is ambiguous.
 pub(super) fn symbol(s: &Sym) -> String {
     let numbered = |prefix: &str| {
         let number = s.0.strip_prefix(prefix);
@@ -106,7 +106,7 @@ pub(super) fn symbol(s: &Sym) -> String {
     if is_part(s) || s.is_plain() && !taken { s.0.to_string() } else { format!("'{}'", escape(&s.0, '\'')) }
 }
 
-/// A value's name, or the literal that it is.
+/// A value's name, or its literal.
 impl Show for Val {
     fn text(&self, operands: &Operands<'_>) -> String {
         let literal = operands.value(*self).and_then(|(inst, ty)| {

@@ -1,7 +1,7 @@
 use crate::kir::{Builder, Cmp, Elem, Inst, Kernel, Stmt, Ty, Val};
 use mcc_ir::Dim;
 
-/// The kernel that a kernel's text gives.
+/// Prints and parses a kernel.
 fn again(kernel: &Kernel) -> Kernel {
     let text = kernel.to_string();
     text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"))
@@ -79,7 +79,7 @@ kernel 'all of them'(p0, p1; n, 'p1', x[2], #part, 'a // \\'b\\'')
 ";
     let kernel: Kernel = text.parse().unwrap();
     assert_eq!(kernel.to_string(), text);
-    // Literals that nothing defines are defined at entry, and values go by the name of a literal too.
+    // Literals without a definition are defined at entry, and values may have the name of a literal.
     let freer = text
         .replace("v53 = 0; v54 = p1; v55 = 100; ", "")
         .replace("v44 = n", "v44 = v8")
@@ -88,7 +88,7 @@ kernel 'all of them'(p0, p1; n, 'p1', x[2], #part, 'a // \\'b\\'')
     assert_eq!(again(&kernel), kernel);
 }
 
-/// Two values of one literal keep their names; so do values that nothing computes, and those of unusual types.
+/// Two values of one literal keep their names; so do values without an instruction, and those of unusual types.
 #[test]
 fn unusual_kernels() {
     let mut k = Builder::new("", 1);

@@ -1,14 +1,14 @@
-//! The names of element types and of kinds of instructions: one table each, read by the printer and by the parser.
+//! The names of element types and kinds of instructions: one table each, used by the printer and the parser.
 
 use crate::kir::{Bin, Cmp, DotKind, Elem, Rounding, Un};
 
-/// A type whose values are words.
+/// A type whose values have names.
 pub(super) trait Word: Sized {
     fn word(&self) -> &'static str;
     fn of(word: &str) -> Option<Self>;
 }
 
-/// Implements [`Word`]: a word a value.
+/// Implements [`Word`]: one word per value.
 macro_rules! words {
     ($($ty:ident { $($value:pat => $made:expr, $word:literal;)* })*) => {
         $(impl Word for $ty {
