@@ -1,4 +1,4 @@
-//! The binary interface between generated code and its callers, by the table of [`mcc_runtime::abi`].
+//! The binary interface between generated code and its callers, as in the table of [`mcc_runtime::abi`].
 
 use mcc_runtime::abi::element_type;
 
@@ -7,34 +7,34 @@ use mcc_kernel::program::{Port, Program, SymbolSource};
 
 pub use mcc_runtime::abi::{KIND_BITS, Status, VERSION, model, pool, port, tensor};
 
-/// Code of an element type, ONNX's, and the C type of an element.
+/// The code of an element type (ONNX's), and the C type of an element.
 pub fn dtype_code(dtype: DType) -> (i32, &'static str) {
-    // `every_element_type_has_a_row` checks that there is one.
+    // `every_element_type_has_a_row` checks that a row exists.
     (dtype.code(), element_type(dtype.code()).map_or("void", |row| row.c_type))
 }
 
-/// Arguments of `NAME_run`: symbols, inputs, outputs, arena, its size, and the pool where there is one.
+/// Number of arguments of `NAME_run`: symbols, inputs, outputs, arena, its size, and the pool if there is one.
 pub fn run_args(program: &Program) -> usize {
     program.symbols.len() + program.inputs.len() + program.outputs.len() + 2 + usize::from(program.threads > 1)
 }
 
-/// Parameters that compilers of C++ should take at least (its standard's annex on implementation quantities).
+/// The number of parameters that C++ compilers should support (the standard's annex on implementation quantities).
 const MOST_PARAMETERS: usize = 256;
 
 /// Whether the model has the typed function `NAME_run`: every symbol is the extent of an input's axis, and compilers
-/// take as many parameters.
+/// support that many parameters.
 pub fn has_typed_run(program: &Program) -> bool {
     run_args(program) <= MOST_PARAMETERS
         && program.symbols.iter().all(|s| matches!(s.source, SymbolSource::InputDim { .. }))
 }
 
-/// Bytes of arena for any of a model's variants, when no dimension decides them.
+/// Bytes of arena that suffice for all of a model's variants, if they do not depend on dimensions.
 pub fn fixed_arena(programs: &[&Program]) -> Option<i64> {
     let sizes: Option<Vec<i64>> = programs.iter().map(|p| p.arena_bytes.as_const()).collect();
     sizes?.into_iter().max()
 }
 
-/// Whether callers see no difference between two programs but the arena's size.
+/// Whether two programs differ for callers at most in the arena's size.
 pub fn same_interface(a: &Program, b: &Program) -> bool {
     let ports =
         |p: &Program| p.inputs.iter().chain(&p.outputs).map(|p| (p.name.clone(), p.ty.clone())).collect::<Vec<_>>();

@@ -7,10 +7,10 @@ use target_lexicon::{BinaryFormat, Triple};
 
 use mcc_ir::{Error, Result};
 
-/// An `ar` archive of an object, with a symbol table, as the linkers of a platform want it.
+/// An `ar` archive of an object, with a symbol table, in the format of a platform's linkers.
 ///
 /// # Errors
-/// When the archive cannot be made, which would be a mistake here.
+/// When the archive cannot be built, which would be a bug here.
 pub fn archive(object: &[u8], triple: &Triple, name: &str) -> Result<Vec<u8>> {
     let kind = match triple.binary_format {
         BinaryFormat::Macho => ArchiveKind::Darwin,

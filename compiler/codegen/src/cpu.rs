@@ -1,14 +1,14 @@
-//! What the CPU has, asked by the model itself: objects refuse to run where an extension is missing, and take the best
-//! of their variants where they have several.
+//! CPU detection by the model itself: objects refuse to run if a CPU extension is missing, and select the best of their
+//! variants if they have several.
 //!
-//! `_level` gives the number of the variant to run, from 1 on, or [`NONE`]. It keeps the answer in one word of the
-//! object, because `cpuid` traps in virtual machines and costs thousands of cycles there, more than a small model's
-//! whole run. That word is the one thing that an object with extensions writes to: every thread writes the same value,
-//! in one store, so that concurrent first calls need no lock.
+//! `_level` returns the number of the variant to run, from 1 on, or [`NONE`]. It caches the result in one word of the
+//! object, because `cpuid` traps in virtual machines and costs thousands of cycles there, more than a whole run of a
+//! small model. Objects with extensions write to nothing but that word: every thread stores the same value with one
+//! store, so concurrent first calls need no lock.
 //!
-//! On x86-64 the object asks by itself: `cpuid`, and `xgetbv` for what the operating system saves. On 64-bit Arm only the
-//! system can be asked: `getauxval` of Linux and Android is imported then. Apple's systems have one level a target,
-//! which the caller vouches for: nothing is asked there.
+//! On x86-64 the object detects features itself: `cpuid`, and `xgetbv` for the registers that the operating system
+//! saves. On 64-bit Arm only the system knows: objects import `getauxval` of Linux and Android. Apple's systems have
+//! one level per target, which the caller guarantees: nothing is detected there.
 
 use std::collections::BTreeMap;
 
@@ -23,15 +23,15 @@ use target_lexicon::BinaryFormat;
 
 use mcc_ir::{Error, Result};
 
-/// What `_level` gives when no variant can run.
+/// The result of `_level` when no variant can run.
 pub const NONE: i64 = -1;
 
 const FLAGS: MemFlagsData = MemFlagsData::trusted();
 
-/// Whether objects of these variants ask the CPU.
+/// Whether objects of these variants detect the CPU.
 ///
 /// # Errors
-/// When there are several variants and the system has no way to ask.
+/// When there are several variants and the system offers no detection.
 pub fn asks(variants: &[&Target]) -> Result<bool> {
     let needs = variants.len() > 1 || variants.iter().any(|t| !t.features.is_empty());
     let can = variants.iter().all(|t| t.arch == Arch::X86_64 || t.triple.binary_format == BinaryFormat::Elf);
@@ -44,7 +44,7 @@ pub fn asks(variants: &[&Target]) -> Result<bool> {
     Ok(needs && can)
 }
 
-/// Words and the bits of each that a target's features stand for; on x86-64 the last word is `XCR0`.
+/// The words, and the bits in each, that a target's features require; on x86-64 the last word is `XCR0`.
 fn masks(target: &Target) -> (BTreeMap<CpuWord, u32>, u32) {
     let mut words = BTreeMap::new();
     let mut xcr0 = 0;
@@ -56,10 +56,10 @@ fn masks(target: &Target) -> (BTreeMap<CpuWord, u32>, u32) {
     (words, xcr0)
 }
 
-/// The word that keeps the answer: 0 until it is known.
+/// The word that caches the result: 0 until it is known.
 ///
 /// # Errors
-/// When the module refuses.
+/// When the module returns an error.
 pub fn word<M: Module>(module: &mut M, name: &str) -> ModuleResult<DataId> {
     let id = module.declare_data(&format!("{name}__cpu"), Linkage::Local, true, false)?;
     let mut data = DataDescription::new();
@@ -69,14 +69,14 @@ pub fn word<M: Module>(module: &mut M, name: &str) -> ModuleResult<DataId> {
     Ok(id)
 }
 
-/// Signature of `_level` and of what asks.
+/// Signature of `_level` and of the detection function.
 pub fn signature<M: Module>(module: &M) -> Signature {
     let mut s = Signature::new(module.isa().default_call_conv());
     s.returns = vec![AbiParam::new(types::I64)];
     s
 }
 
-/// `_level()`: what the word says; where it says nothing yet, what `ask` says.
+/// `_level()`: the cached result, or that of `ask` if there is none yet.
 pub fn level<M: Module>(
     module: &mut M,
     word: DataId,
@@ -103,7 +103,7 @@ pub fn level<M: Module>(
     Ok(func)
 }
 
-/// On Linux for 64-bit Arm: the last variant whose features `getauxval` tells.
+/// On Linux for 64-bit Arm: the last variant whose features `getauxval` reports.
 pub fn ask_linux<M: Module>(
     variants: &[&Target],
     getauxval: FuncId,
@@ -144,15 +144,15 @@ pub fn getauxval_signature<M: Module>(module: &M) -> Signature {
     s
 }
 
-/// On x86-64: a function without arguments that gives the last variant that the CPU and the system can run.
+/// On x86-64: a function without arguments that returns the last variant that the CPU and the system can run.
 ///
 /// # Errors
-/// When the assembler refuses, which would be a mistake here.
+/// When the assembler returns an error, which would be a bug here.
 pub fn ask_x86(variants: &[&Target]) -> Result<Vec<u8>> {
     assemble(variants).map_err(|e| Error::internal(format!("CPU detection: {e}")))
 }
 
-/// Where each word lies on the stack.
+/// The stack offset of each word.
 const SLOTS: [(CpuWord, i32); 5] = [
     (CpuWord::Leaf1Ecx, 0),
     (CpuWord::Leaf7Ebx, 4),

@@ -1,4 +1,4 @@
-//! Objects on CPUs that lack what they were compiled for: emulated by qemu, through C.
+//! Objects on CPUs that lack features they were compiled for: emulated by qemu, through C.
 
 use mcc_targets::Target;
 
@@ -6,7 +6,7 @@ use super::{Variant, compile, compile_variants};
 use mcc_kernel::kir::{Builder, Ty};
 use mcc_testing::{program, sh};
 
-/// Prints the code that the model gives, and what it computed.
+/// Prints the code that the model returns, and its result.
 const CALLER: &str = r#"
 #include "t.h"
 #include <stdio.h>
@@ -24,7 +24,7 @@ int main(void)
 }
 "#;
 
-/// What a CPU of qemu prints for an object of these CPUs: each variant computes its number, from 1 on.
+/// The output on qemu CPUs of an object for these levels: each variant computes its number, from 1 on.
 fn printed(triple: &str, levels: &[&str], link: &str, cpus: &[&str]) -> Vec<String> {
     let targets: Vec<Target> = levels.iter().map(|l| Target::new(triple, Some(l)).expect("a known level")).collect();
     let programs: Vec<_> = (1..=levels.len())
@@ -55,7 +55,7 @@ fn objects_ask_the_cpu() {
     let x86 = |levels: &[&str], cpus: &[&str]| printed("x86_64-unknown-linux-gnu", levels, "cc", cpus);
     assert_eq!(x86(&["x86-64-v3"], &["Nehalem", "SandyBridge", "max"]), ["8 0", "8 0", "0 1"]);
     assert_eq!(x86(&["x86-64-v2", "x86-64-v3", "x86-64-v4"], &["Nehalem", "max"]), ["0 1", "0 2"]);
-    // What the system does not save the registers of is missing too.
+    // A feature is also missing if the system does not save its registers.
     assert_eq!(x86(&["x86-64-v3"], &["max,-xsave"]), ["8 0"]);
     let arm =
         |levels: &[&str], cpus: &[&str]| printed("aarch64-unknown-linux-gnu", levels, "aarch64-linux-gnu-gcc", cpus);

@@ -1,5 +1,5 @@
-//! `NAME_model`: what a program needs to drive a model that it knows nothing of. The layout is `mcc_model` in
-//! `runtime/mcc.h`; ports, dimensions and strings lie in the same data object.
+//! `NAME_model`: the data with which a program can run a model that it does not know. The layout is `mcc_model` in
+//! `runtime/mcc.h`; ports, dimensions and strings are in the same data object.
 
 use cranelift_module::{DataDescription, FuncId, Linkage, Module, ModuleResult};
 use mcc_targets::Target;
@@ -7,8 +7,8 @@ use mcc_targets::Target;
 use super::abi::{self, model, port};
 use mcc_kernel::program::{Port, Program};
 
-/// Defines the descriptor of a model's variants, the plainest of which is for `target`; `refusals` are the texts that their
-/// codes point to.
+/// Defines the descriptor of a model's variants, the most basic of which is for `target`; `refusals` are the texts that
+/// return codes refer to.
 pub fn define<M: Module>(
     programs: &[&Program],
     target: &Target,

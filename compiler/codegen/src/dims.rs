@@ -8,8 +8,8 @@ use cranelift_frontend::FunctionBuilder;
 
 use mcc_ir::{Dim, DimNode, Sym};
 
-/// Values of symbols, and of the expressions computed from them so far. What it holds must dominate every later use:
-/// it is for straight-line code.
+/// Values of symbols, and of the expressions computed from them so far. These values must dominate every later use: it
+/// is for straight-line code.
 #[derive(Debug, Clone, Default)]
 pub struct Dims {
     symbols: HashMap<Sym, Value>,
@@ -20,9 +20,9 @@ pub struct Dims {
 /// An `i64`.
 #[derive(Debug, Clone, Copy)]
 pub struct Number {
-    /// Its value, wrapped where it overflows.
+    /// Its value, wrapped on overflow.
     pub value: Value,
-    /// Whether it overflowed, an `i8` that is 0 or 1; `None` where it cannot, or nobody asked.
+    /// Whether it overflowed, an `i8` that is 0 or 1; `None` if it cannot, or overflow is not detected.
     pub overflow: Option<Value>,
 }
 
@@ -33,19 +33,19 @@ impl From<Value> for Number {
 }
 
 impl Dims {
-    /// Knows no symbol, and finds out which numbers overflow.
+    /// Without symbols; detects which numbers overflow.
     pub fn detecting_overflow() -> Dims {
         Dims { detects_overflow: true, ..Dims::default() }
     }
 
-    /// Gives a symbol a value, from here on.
+    /// Binds a symbol to a value, from here on.
     pub fn bind(&mut self, symbol: &Sym, value: Value) {
         if self.symbols.insert(symbol.clone(), value).is_some() {
             self.computed.retain(|d, _| !d.symbols().contains(symbol));
         }
     }
 
-    /// A symbol's value; zero for one that is not bound.
+    /// A symbol's value; zero if it is not bound.
     pub fn symbol(&self, b: &mut FunctionBuilder<'_>, symbol: &Sym) -> Value {
         self.symbols.get(symbol).copied().unwrap_or_else(|| b.ins().iconst(types::I64, 0))
     }
@@ -55,7 +55,7 @@ impl Dims {
         self.number(b, dim).value
     }
 
-    /// An expression's value, and whether it overflows: where it chooses, in what it chooses.
+    /// An expression's value, and whether it overflows; for a choice, whether the selected operand does.
     pub fn number(&mut self, b: &mut FunctionBuilder<'_>, dim: &Dim) -> Number {
         if let Some(c) = dim.as_const() {
             return b.ins().iconst(types::I64, c).into();
@@ -112,7 +112,7 @@ impl Dims {
                 let (c, x, y) = (self.number(b, c), self.number(b, x), self.number(b, y));
                 let negative = b.ins().icmp_imm_s(IntCC::SignedLessThan, c.value, 0);
                 let value = b.ins().select(negative, x.value, y.value);
-                // What is not taken may overflow.
+                // The operand that is not selected may overflow.
                 let taken = match (x.overflow, y.overflow) {
                     (None, None) => None,
                     (x, y) => {
@@ -143,7 +143,7 @@ impl Dims {
         Number { value, overflow: any(b, operands, Some(overflow)) }
     }
 
-    /// By zero it is zero; by -1, for which there is no machine division of the least number, the negative.
+    /// Division by zero is zero; by -1 it is the negative, since machines cannot divide the smallest number by it.
     fn any_floor_div(&self, b: &mut FunctionBuilder<'_>, x: Number, y: Number) -> Number {
         let zero = b.ins().iconst(types::I64, 0);
         let one = b.ins().iconst(types::I64, 1);
@@ -178,7 +178,7 @@ fn floor_div(b: &mut FunctionBuilder<'_>, x: Value, y: Value) -> Value {
     b.ins().select(down, lower, quotient)
 }
 
-/// Whether any of two things that may have happened did.
+/// The disjunction of two optional conditions.
 pub fn any(b: &mut FunctionBuilder<'_>, x: Option<Value>, y: Option<Value>) -> Option<Value> {
     match (x, y) {
         (Some(x), Some(y)) => Some(b.ins().bor(x, y)),

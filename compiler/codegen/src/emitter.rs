@@ -1,8 +1,8 @@
-//! What an emitter is: it makes machine code of kernels. The table of all of them is [`EMITTERS`](crate::EMITTERS).
+//! The interface of emitters, which compile kernels to machine code. [`EMITTERS`](crate::EMITTERS) lists all of them.
 //!
-//! An emitter is a module with an [`EmitterInfo`], which says what it can do and what its code needs, and an [`Emitter`]
-//! for a target. It takes every kernel that lowering makes for its targets: whether a kernel uses masks, byte products or
-//! lookups is asked of the [`Target`].
+//! An emitter is a module with an [`EmitterInfo`], which states its capabilities and the requirements of its code, and
+//! an [`Emitter`] for a target. It supports every kernel that lowering makes for its targets: the [`Target`] determines
+//! whether kernels use masks, byte products or lookups.
 
 use cranelift_codegen::ir::{AbiParam, Signature, types};
 use cranelift_codegen::isa::{CallConv, TargetIsa};
@@ -12,14 +12,14 @@ use mcc_targets::{Arch, Target};
 use mcc_ir::Result;
 use mcc_kernel::kir::Kernel;
 
-/// What an emitter can do and what its code needs.
+/// Capabilities of an emitter, and requirements of its code.
 #[derive(Debug)]
 pub struct EmitterInfo {
     /// Its name in messages.
     pub name: &'static str,
-    /// The registers that it makes code for.
+    /// The registers that it supports.
     pub vectors: &'static [Vectors],
-    /// How its kernels are called.
+    /// The calling convention of its kernels.
     pub convention: Convention,
     /// Functions of the C library that its kernels may call.
     pub imports: &'static [&'static str],
@@ -48,13 +48,13 @@ pub enum Convention {
 /// Functions of the object that a kernel's code refers to.
 #[derive(Debug, Clone, Copy)]
 pub struct Symbols<'a> {
-    /// The kernel's own.
+    /// The kernel itself.
     pub own: FuncId,
-    /// Those of [`EmitterInfo::imports`], in their order.
+    /// The functions of [`EmitterInfo::imports`], in that order.
     pub imports: &'a [FuncId],
 }
 
-/// Machine code that is not in the object yet.
+/// Machine code that is not yet in the object.
 pub struct MachineCode {
     /// Instructions, and constants that they reach without relocations.
     pub bytes: Vec<u8>,
@@ -62,22 +62,22 @@ pub struct MachineCode {
     pub relocations: Vec<ModuleReloc>,
 }
 
-/// Makes machine code of kernels, for one target.
+/// Compiles kernels to machine code for one target.
 pub trait Emitter: Send + Sync {
-    /// The machine code of a kernel. Code reserves its stack page by page where the system wants it, and has no unwind
-    /// information: nothing is thrown through kernels.
+    /// The machine code of a kernel. It probes its stack page by page if the system requires that, and has no unwind
+    /// information: no exception passes through kernels.
     ///
     /// # Errors
-    /// When the kernel cannot be compiled: a mistake of the compiler.
+    /// When the kernel cannot be compiled: a bug of the compiler.
     fn compile(&self, kernel: &Kernel, symbols: &Symbols<'_>) -> Result<MachineCode>;
 
-    /// The same as assembly text, for people and snapshots.
+    /// The same as assembly text, for listings and snapshots.
     ///
     /// # Errors
     /// As [`compile`](Emitter::compile).
     fn assembly(&self, kernel: &Kernel) -> Result<String>;
 
-    /// The kernel as CLIF text, where Cranelift compiles it.
+    /// The kernel as CLIF text, if Cranelift compiles it.
     ///
     /// # Errors
     /// As [`compile`](Emitter::compile).
@@ -85,7 +85,7 @@ pub trait Emitter: Send + Sync {
 }
 
 impl EmitterInfo {
-    /// Whether the emitter makes code for a target.
+    /// Whether the emitter supports a target.
     pub fn takes(&self, target: &Target) -> bool {
         self.vectors.contains(&Vectors { arch: target.arch, bytes: target.vector_bytes })
     }

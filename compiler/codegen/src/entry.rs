@@ -1,8 +1,8 @@
 //! The functions that a model's caller sees, and what they share: checks, binding of symbols, the steps.
 //!
-//! `NAME_invoke` and `NAME_shapes` take tensors, `NAME_run` takes typed pointers. All check everything they are given
-//! before anything is written. Symbols live in an array on the caller's stack, in [`Program::symbols`]' order; those
-//! that a step binds hold their upper bound until then.
+//! `NAME_invoke` and `NAME_shapes` take tensors, `NAME_run` takes typed pointers. All of them check all arguments
+//! before they write anything. Symbols are in an array on the stack, in the order of [`Program::symbols`]; symbols
+//! bound by a step hold their upper bound until then.
 
 mod checks;
 pub mod dispatch;
@@ -30,7 +30,7 @@ use mcc_ir::Result;
 use mcc_kernel::program::{Port, Program, Step, SymbolSource};
 use share::Arguments;
 
-/// What entry functions refer to.
+/// The inputs and references of entry functions.
 pub struct Parts<'a, M: Module> {
     /// The model.
     pub program: &'a Program,
@@ -42,19 +42,19 @@ pub struct Parts<'a, M: Module> {
     pub constants: &'a [DataId],
     /// Checks inputs and binds symbols.
     pub bind: FuncId,
-    /// Checks what symbols must fulfil before any step, where there is something.
+    /// Checks the requirements on symbols before any step, if there are any.
     pub check: Option<FuncId>,
     /// Runs the steps.
     pub steps: FuncId,
-    /// `mcc_step`, of a program that is traced.
+    /// `mcc_step`, for a traced program.
     pub trace: Option<FuncId>,
-    /// What threads run, of shared steps.
+    /// The task functions that threads run, for shared steps.
     pub tasks: &'a HashMap<Arguments, FuncId>,
-    /// Texts for refusals so far.
+    /// Texts of errors so far.
     pub refusals: &'a mut Refusals,
 }
 
-/// Signature of functions that take `n` pointers and sizes and give a code.
+/// Signature of a function that takes `n` pointers and sizes and may return a code.
 pub fn signature(isa: &dyn TargetIsa, n: usize, gives_code: bool) -> Signature {
     let mut s = Signature::new(isa.default_call_conv());
     s.params = vec![AbiParam::new(types::I64); n];
@@ -73,12 +73,12 @@ pub const SHAPES_ARGS: usize = 3;
 /// Inputs, outputs, arena, its size, pool.
 pub const INVOKE_ARGS: usize = 5;
 
-/// Arguments of the steps: pointers, arena, symbols, and the pool where there is one.
+/// Number of arguments of the steps: pointers, arena, symbols, and the pool if there is one.
 pub fn steps_args(program: &Program) -> usize {
     3 + usize::from(program.threads > 1)
 }
 
-/// Whether the steps may refuse, and give a code.
+/// Whether the steps may fail, and so return a code.
 pub fn steps_refuse(program: &Program) -> bool {
     program.all_steps().any(|step| matches!(step, Step::Require { .. }))
 }
@@ -112,7 +112,8 @@ fn build<M: Module>(
     Ok(func)
 }
 
-/// `bind(inputs, symbols)`: checks the inputs' types, binds the symbols they decide, checks what is required of them.
+/// `bind(inputs, symbols)`: checks the inputs' types, binds the symbols they determine, and checks the requirements on
+/// them.
 pub fn bind<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
     let signature = signature(parts.module.isa(), BIND_ARGS, true);
     build(parts, signature, |e| {
@@ -164,7 +165,7 @@ pub fn bind<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
     })
 }
 
-/// Says that an input's dimension must be one that another input has.
+/// The message that an input's dimension must equal that of another input.
 fn other_dim(program: &Program, port: &Port, axis: usize, want: &Dim) -> String {
     let source = want.as_sym().and_then(|s| program.symbols.iter().find(|x| x.name == *s)).map(|s| &s.source);
     let must = format!("input \"{}\": dimension {axis} must be {want}", port.name);
@@ -176,7 +177,7 @@ fn other_dim(program: &Program, port: &Port, axis: usize, want: &Dim) -> String 
     }
 }
 
-/// `check(symbols)`: what is required before any step.
+/// `check(symbols)`: checks the requirements before any step.
 pub fn check<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
     let signature = signature(parts.module.isa(), CHECK_ARGS, true);
     build(parts, signature, |e| {
@@ -275,7 +276,7 @@ pub fn run<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
             e.dims.bind(&symbol.name, value);
             e.b.ins().store(FLAGS, value, symbols, 8 * k as i32);
         }
-        // In memory from here on: many arguments would be kept in registers across all checks.
+        // Kept in memory from here on: otherwise many arguments would stay in registers across all checks.
         let array = e.slot(pointers.len());
         for (i, &data) in pointers.iter().enumerate() {
             e.b.ins().store(FLAGS, data, array, 8 * i as i32);
@@ -299,7 +300,7 @@ impl<M: Module> Entry<'_, '_, M> {
         self.dims.value(&mut self.b, dim)
     }
 
-    /// Goes on in a new block.
+    /// Continues in a new block.
     fn next(&mut self) -> Block {
         self.b.create_block()
     }
@@ -309,7 +310,7 @@ impl<M: Module> Entry<'_, '_, M> {
         self.b.ins().return_(&[code]);
     }
 
-    /// What it emits runs when the pointer, or number, is not zero. Expressions it computes are not known after it.
+    /// Emits code that runs if the pointer or number is not zero. Expressions computed in it are unknown after it.
     fn unless_null<R>(&mut self, pointer: Value, body: impl FnOnce(&mut Self) -> R) -> R {
         let (inside, after) = (self.next(), self.next());
         self.b.ins().brif(pointer, inside, &[], after, &[]);
@@ -328,7 +329,7 @@ impl<M: Module> Entry<'_, '_, M> {
         self.b.ins().stack_addr(types::I64, slot, 0)
     }
 
-    /// Calls `bind`; gives the array of symbols.
+    /// Calls `bind`; returns the array of symbols.
     fn bind_symbols(&mut self, inputs: Value) -> Value {
         let symbols = self.slot(self.parts.program.symbols.len());
         let bind = self.parts.module.declare_func_in_func(self.parts.bind, self.b.func);
@@ -356,7 +357,7 @@ impl<M: Module> Entry<'_, '_, M> {
         }
     }
 
-    /// Stores a port's dimensions, as `of` gives them.
+    /// Stores a port's dimensions, mapped by `of`.
     fn store_dims(&mut self, dims: Value, port: &Port, of: impl Fn(&Dim) -> Dim) {
         for (axis, dim) in port.ty.shape.iter().enumerate() {
             let v = self.value(&of(dim));
@@ -364,7 +365,7 @@ impl<M: Module> Entry<'_, '_, M> {
         }
     }
 
-    /// Gives outputs whose dimensions a step decided their dimensions.
+    /// Stores the dimensions of outputs that depend on symbols bound by steps.
     fn true_dims(&mut self, outputs: Value, symbols: Value) {
         let program = self.parts.program;
         let late: Vec<_> =

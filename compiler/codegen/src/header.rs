@@ -67,7 +67,7 @@ pub fn header(programs: &[&Program]) -> String {
     h
 }
 
-/// The macro that tells how large the arena is: in upper case, unless that would be another model's too.
+/// The macro for the arena's size: in upper case, unless another model's could have the same name.
 fn arena_macro(name: &str) -> String {
     match name.contains(|c: char| c.is_ascii_uppercase()) {
         true => format!("{name}_arena_size"),
@@ -75,12 +75,13 @@ fn arena_macro(name: &str) -> String {
     }
 }
 
-/// Name, type and dimensions; without what would end a comment.
+/// Name, type and dimensions; without characters that would end a comment.
 fn describe(port: &Port) -> String {
     comment(&format!("{} {}", port.name, port.ty))
 }
 
-/// A text without what ends a comment, what compilers warn of in one, and what shows as something else than it is.
+/// A text without comment terminators, character sequences that compilers warn about in comments, and misleading
+/// characters.
 fn comment(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars() {
@@ -92,7 +93,7 @@ fn comment(text: &str) -> String {
             _ => shown.push(c),
         }
     }
-    // Behind it comes the end of a line.
+    // A line break follows.
     if shown.ends_with('\\') { shown + " ." } else { shown }
 }
 

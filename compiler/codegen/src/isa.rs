@@ -9,15 +9,15 @@ use target_lexicon::BinaryFormat;
 
 use mcc_ir::{Error, Result};
 
-/// Cranelift's own checks: of its IR, and of what the register allocator made of it.
+/// Cranelift's own checks: of its IR, and of the register allocation.
 const CHECKS: &[&str] = &["enable_verifier", "regalloc_checker"];
 
-/// Settings of every compilation. Why they are what they are:
-/// - `opt_level=none`: the mid-end moves computations to where the block ends ask for them, which makes unrolled
-///   inner loops spill; the emitter tidies kernels itself (measured: 79 % of the peak with it, 98 % without).
-/// - `is_pic=false`: with it, aarch64 reaches even local data through the GOT. What is addressed is local or marked
-///   as near, so that the code is position-independent anyway.
-/// - `probestack_strategy=inline`: Windows gives stack page by page, and objects import no function that touches it.
+/// Settings of every compilation, and the reasons:
+/// - `opt_level=none`: the mid-end moves computations to where a block's end needs them, which makes unrolled inner
+///   loops spill; the emitter tidies kernels itself (measured: 79 % of the peak with it, 98 % without).
+/// - `is_pic=false`: with it, aarch64 addresses even local data through the GOT. All addressed symbols are local or
+///   marked as colocated, so the code is position-independent anyway.
+/// - `probestack_strategy=inline`: Windows commits stack page by page, and objects import no function that touches it.
 const SETTINGS: &[(&str, &str)] = &[
     ("opt_level", "none"),
     ("regalloc_algorithm", "backtracking"),
@@ -31,7 +31,7 @@ const SETTINGS: &[(&str, &str)] = &[
 /// Cranelift's code generator for a target.
 ///
 /// # Errors
-/// When Cranelift does not know the target or one of its features.
+/// When Cranelift does not support the target or one of its features.
 pub fn isa(target: &Target, checked: bool) -> Result<Arc<dyn TargetIsa>> {
     let fail = |e: &dyn std::fmt::Display| Error::internal(format!("cranelift, target {}: {e}", target.triple));
     if target.arch == Arch::Aarch64 && target.triple.binary_format == BinaryFormat::Coff {

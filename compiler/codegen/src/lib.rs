@@ -1,11 +1,11 @@
-//! Code generation: a [`Program`] becomes an object file and a C header. It decides nothing: every choice is in the
-//! program already. Only this module sees Cranelift.
+//! Code generation: a [`Program`] becomes an object file and a C header. It decides nothing: every choice is already in
+//! the program. Only this module uses Cranelift.
 //!
-//! - [`EMITTERS`] make machine code of kernels: [`cranelift`][] for 128-bit vectors, [`x86`] for wider ones; what they
-//!   have in common is [`emitter`].
-//! - [`entry`], [`dims`]: the functions around them; [`share`](entry::share): how several threads get to kernels.
+//! - [`EMITTERS`] compile kernels: [`cranelift`][] for 128-bit vectors, [`x86`] for wider ones; their common interface
+//!   is [`emitter`].
+//! - [`entry`], [`dims`]: the functions around kernels; [`share`](entry::share): how several threads share kernels.
 //! - [`abi`], [`descriptor`], [`refusals`], [`mod@header`]: the interface to callers.
-//! - [`object`]: the object file; [`cpu`]: what it asks the CPU.
+//! - [`object`]: the object file; [`cpu`]: how it detects the CPU.
 
 pub mod abi;
 mod archive;
@@ -45,7 +45,7 @@ pub use object::Variant;
 pub struct Compiled {
     /// The object file.
     pub object: Vec<u8>,
-    /// The C header that declares what it defines.
+    /// The C header that declares the object's functions.
     pub header: String,
     /// Bytes of machine code.
     pub text_bytes: usize,
@@ -56,13 +56,13 @@ pub struct Compiled {
 /// Compiles a program.
 ///
 /// # Errors
-/// When the target cannot be generated for, or the program breaks its contract.
+/// When the target is not supported, or the program breaks its contract.
 pub fn compile(program: &Program, target: &Target) -> Result<Compiled> {
     compile_variants(&[Variant { program, target }])
 }
 
-/// Compiles programs of one model for several CPUs, the plainest first: the object runs the last one that the CPU at hand
-/// can run.
+/// Compiles programs of one model for several CPUs, the most basic first: the object runs the last one that the actual
+/// CPU supports.
 ///
 /// # Errors
 /// As [`compile`], and when the programs are not of one model.
@@ -72,10 +72,10 @@ pub fn compile_variants(variants: &[Variant<'_>]) -> Result<Compiled> {
     Ok(Compiled { object: bytes, header: header::header(&programs), text_bytes, weights_bytes })
 }
 
-/// Bytes of stack of a thread that compiles kernels: emitters recurse over nested loops and dimensions.
+/// Stack bytes of a thread that compiles kernels: emitters recurse over nested loops and dimensions.
 const STACK_BYTES: usize = 64 << 20;
 
-/// The threads that compile kernels, the same for all calls of this process.
+/// The threads that compile kernels, shared by all calls in this process.
 fn pool() -> Result<&'static ThreadPool> {
     static POOL: OnceLock<Result<ThreadPool>> = OnceLock::new();
     let build = || {
@@ -85,11 +85,11 @@ fn pool() -> Result<&'static ThreadPool> {
     POOL.get_or_init(build).as_ref().map_err(Error::clone)
 }
 
-/// All emitters. The first one that takes a target makes its kernels: an emitter made for an architecture stands before
+/// All emitters. The first one that supports a target compiles its kernels: emitters for one architecture precede
 /// Cranelift.
 pub const EMITTERS: &[&EmitterInfo] = &[&x86::X86, &cranelift::CRANELIFT];
 
-/// The emitter that makes a target's kernels.
+/// The emitter that compiles a target's kernels.
 ///
 /// # Errors
 /// When there is none.
@@ -103,7 +103,7 @@ pub fn emitter_of(target: &Target) -> Result<&'static EmitterInfo> {
 /// The program's kernels as CLIF text.
 ///
 /// # Errors
-/// As [`compile`]; and where kernels are not compiled by Cranelift.
+/// As [`compile`]; also when Cranelift does not compile the kernels.
 pub fn clif_text(program: &Program, target: &Target) -> Result<String> {
     let info = emitter_of(target)?;
     let emitter = (info.new)(target, program.checked)?;
@@ -124,7 +124,7 @@ pub fn asm_text(program: &Program, target: &Target) -> Result<String> {
     listing(program, |kernel| emitter.assembly(kernel))
 }
 
-/// Kernels as text, each below its name.
+/// Kernels as text, each preceded by its name.
 fn listing(program: &Program, text: impl Fn(&Kernel) -> Result<String>) -> Result<String> {
     program.kernels.iter().map(|kernel| Ok(format!("; {}\n{}\n", kernel.name, text(kernel)?))).collect()
 }

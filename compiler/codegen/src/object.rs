@@ -16,10 +16,10 @@ use super::{abi, cpu, cranelift, descriptor, emitter_of, entry, isa};
 use mcc_ir::{Error, Result};
 use mcc_kernel::program::{ALIGN, Program};
 
-/// Functions start on a boundary that keeps their first loops within few cache lines.
+/// Alignment of functions, such that their first loops span few cache lines.
 const FUNCTION_ALIGN: u64 = 64;
 
-/// One of an object's programs and the CPU that it is for.
+/// One of an object's programs, and its target.
 #[derive(Clone, Copy)]
 pub struct Variant<'a> {
     /// The model, lowered for `target`.
@@ -38,13 +38,13 @@ pub struct File {
     pub weights_bytes: usize,
 }
 
-/// The object file of a model's variants, the plainest first.
+/// The object file of a model's variants, the most basic first.
 ///
 /// # Errors
-/// When Cranelift refuses the target or a function, or the variants are not of one model.
+/// When Cranelift rejects the target or a function, or the variants are not of one model.
 pub fn object(variants: &[Variant<'_>]) -> Result<File> {
     let Some(first) = variants.first() else { return Err(Error::internal("an object without a program")) };
-    // What runs before the CPU has been asked uses nothing that it may lack.
+    // Code that runs before the CPU is detected uses none of its extensions.
     let plain = Target { features: FeatureSet::EMPTY, ..first.target.clone() };
     let builder = ObjectBuilder::new(
         isa::isa(&plain, first.program.checked)?,
@@ -66,7 +66,7 @@ struct Object<'a> {
     module: ObjectModule,
     name: &'a str,
     text_bytes: usize,
-    /// Constants by their bytes: variants share those that are equal.
+    /// Constants by their bytes: variants share equal ones.
     constants: HashMap<Bytes, DataId>,
     refusals: Refusals,
 }
@@ -79,7 +79,7 @@ struct Functions {
     run: Option<FuncId>,
 }
 
-/// How symbols begin: those of kernels and helpers, those of the functions that callers see.
+/// Prefixes of symbols: those of kernels and helpers, and those of the functions that callers see.
 struct Names {
     locals: String,
     entry: String,
@@ -112,7 +112,7 @@ impl Object<'_> {
         descriptor::define(&programs, target, &mut self.module, functions, texts).map_err(module_error)
     }
 
-    /// The function that tells which variant runs on the CPU at hand.
+    /// The function that determines which variant runs on the actual CPU.
     fn level(&mut self, targets: &[&Target]) -> Result<FuncId> {
         let word = cpu::word(&mut self.module, self.name).map_err(module_error)?;
         let signature = cpu::signature(&self.module);
@@ -136,7 +136,7 @@ impl Object<'_> {
         Ok(id)
     }
 
-    /// The functions that callers see, where each goes on in the variant that runs.
+    /// The functions that callers see, each of which calls the selected variant.
     fn dispatch(&mut self, program: &Program, names: &Names, level: FuncId, inner: &[Functions]) -> Result<Functions> {
         let functions = self.functions(program, names)?;
         let all = |of: fn(&Functions) -> Option<FuncId>| inner.iter().filter_map(of).collect::<Vec<FuncId>>();
@@ -169,7 +169,7 @@ impl Object<'_> {
         Ok(Functions { shapes, invoke, run })
     }
 
-    /// Defines all of one variant.
+    /// Defines all functions and data of a variant.
     fn variant(&mut self, variant: Variant<'_>, names: &Names) -> Result<Functions> {
         let Variant { program, target } = variant;
         let info = emitter_of(target)?;
@@ -254,7 +254,7 @@ impl Object<'_> {
     }
 
     fn import(&mut self, name: &str) -> Result<FuncId> {
-        // Calls carry their own signatures.
+        // Calls have their own signatures.
         let signature = Signature::new(self.module.isa().default_call_conv());
         self.declare(name, Linkage::Import, &signature)
     }
@@ -273,7 +273,7 @@ impl Object<'_> {
             let symbol = format!("{}__c{}", self.name, self.constants.len());
             let id = self.module.declare_data(&symbol, Linkage::Local, false, false).map_err(module_error)?;
             let mut data = DataDescription::new();
-            // Cranelift has no empty data objects.
+            // Cranelift does not support empty data objects.
             let bytes = if constant.data.is_empty() { vec![0] } else { constant.data.to_vec() };
             data.define(bytes.into_boxed_slice());
             data.set_align(ALIGN as u64);

@@ -1,12 +1,13 @@
-//! Why a model refuses its arguments: the table of texts in its descriptor that codes point into.
+//! The reasons why a model rejects its arguments: the table of texts in its descriptor that return codes refer to.
 //!
-//! A code's low [`KIND_BITS`] bits are one of [`Status`], the others the number of a text, counted from 1; 0 is no text.
+//! The low [`KIND_BITS`] bits of a code are a [`Status`], the others the number of a text, counted from 1; 0 means no
+//! text.
 
 use std::collections::HashMap;
 
 use super::abi::{KIND_BITS, Status};
 
-/// Texts in the order in which they were asked for, each once.
+/// Texts in the order of their first use, each once.
 #[derive(Debug, Default)]
 pub struct Refusals {
     texts: Vec<String>,
@@ -14,14 +15,14 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// The code of a kind with a text.
+    /// The code for a kind and a text.
     pub fn code(&mut self, kind: Status, text: &str) -> i32 {
         let next = self.texts.len() + 1;
         let number = *self.numbers.entry(text.to_string()).or_insert(next);
         if number == next {
             self.texts.push(text.to_string());
         }
-        // A model with more than eight million requirements tells their kind only.
+        // In a model with more than eight million requirements, later ones report only their kind.
         i32::try_from((number as i64) << KIND_BITS).unwrap_or(0) | kind as i32
     }
 

@@ -1,5 +1,5 @@
-//! A node of every primitive, lowered, compiled and run: at every CPU level of this machine, and on those that qemu stands
-//! in for, against the reference evaluator.
+//! A node of every primitive, lowered, compiled and run: at every CPU level of this machine, and on those that qemu
+//! emulates, compared with the reference evaluator.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ use mcc_loader::Model;
 use mcc_passes::Effort;
 use mcc_testing::sh;
 
-/// All samples: graph, inputs, wanted outputs.
+/// All samples: graph, inputs, expected outputs.
 fn cases() -> Vec<(Graph, Vec<Tensor>, Vec<Tensor>)> {
     let all = samples::samples().iter().map(|s| {
         let graph = s.graph();
@@ -23,7 +23,7 @@ fn cases() -> Vec<(Graph, Vec<Tensor>, Vec<Tensor>)> {
     all.collect()
 }
 
-/// The program of a graph, after the passes that lowering relies on.
+/// The program of a graph, after the passes that lowering requires.
 fn lowered(graph: &Graph, target: &Target, name: &str) -> Program {
     let config = Config::from(target.clone());
     let mut graph = graph.clone();
@@ -39,7 +39,7 @@ fn compare(graph: &Graph, target: &str, got: &[Tensor], want: &[Tensor]) {
         assert_eq!((g.dtype(), g.shape()), (w.dtype(), w.shape()), "{target}\n{text}");
         for (i, (a, b)) in g.to_f64s().iter().zip(w.to_f64s()).enumerate() {
             let close = (a - b).abs() <= 2e-5 * b.abs().max(1.0) || (a.is_nan() && b.is_nan()) || *a == b;
-            // A narrow float may round the other way.
+            // A narrow float may be rounded the other way.
             let narrow = w.dtype().is_float() && w.dtype().size() < 4 && (a - b).abs() <= 0.01 * b.abs().max(1.0);
             assert!(close || narrow, "{target}: element {i} is {a}, not {b}\n{text}");
         }
@@ -58,7 +58,7 @@ fn samples_run_here() {
     }
 }
 
-/// The kernels of wider vectors, tails included, where schedules know of no further extension.
+/// The kernels of wider vectors, including tails, for schedules without further extensions.
 #[test]
 fn samples_run_in_wide_vectors() {
     for level in Target::host_levels().into_iter().filter(|t| t.vector_bytes > 16) {

@@ -25,7 +25,7 @@ fn tensor(data: &[u8]) -> Tensor {
     Tensor::new(DType::U8, vec![data.len()], Bytes::copy_from_slice(data)).expect("bytes")
 }
 
-/// Runs a kernel at every level; all give the same bytes, which it returns.
+/// Runs a kernel at every level; checks that the output bytes are equal, and returns them.
 fn run(kernel: &Kernel, inputs: &[&[u8]], output: usize) -> Vec<u8> {
     let sizes: Vec<usize> = inputs.iter().map(|i| i.len()).collect();
     let tensors: Vec<Tensor> = inputs.iter().map(|i| tensor(i)).collect();
@@ -43,7 +43,7 @@ fn run(kernel: &Kernel, inputs: &[&[u8]], output: usize) -> Vec<u8> {
     first
 }
 
-/// Equal bytes, or both NaN where they are read as floats: which NaN is nobody's business.
+/// Equal bytes, or both NaN when read as floats: the bits of a NaN may differ.
 fn same_but_nan(a: &[u8], b: &[u8]) -> bool {
     let words =
         |x: &[u8]| x.chunks(4).map(|c| c.try_into().map(f32::from_le_bytes).unwrap_or(0.0)).collect::<Vec<f32>>();
@@ -67,7 +67,7 @@ fn loops_carry_and_may_not_run() {
     for n in [0, 1, 7] {
         let mut k = Builder::new("sum", 2);
         let (from, to) = (k.pointer(0), k.pointer(1));
-        // A bound that the builder cannot see.
+        // A bound that the builder does not know.
         let count = k.at(from, 0);
         let count = k.load(Ty::I64, count);
         let zero = k.int(0);
@@ -107,7 +107,7 @@ fn choices_give_values() {
     assert!(got[2].is_nan());
 }
 
-/// Memory needs no alignment, whichever instruction reads it.
+/// Memory needs no alignment, whichever instruction accesses it.
 #[test]
 fn comparisons_read_from_anywhere() {
     for (elem, lanes) in [(Elem::F32, 4), (Elem::F32, 8), (Elem::F64, 2)] {
@@ -195,7 +195,7 @@ fn conversions_of_every_pair_and_width() {
     let (source, target) = (k.pointer(0), k.pointer(1));
     let (mut input, mut want, mut what) = (Vec::new(), Vec::new(), Vec::new());
     for (from, to) in elems.iter().flat_map(|&f| elems.iter().map(move |&t| (f, t))).filter(|(f, t)| f != t) {
-        // Between floats there is no sign to mind, nor in integers that become narrower.
+        // The sign is irrelevant between floats, and for integers that are narrowed.
         let unsigned = from.is_float() != to.is_float() || from.is_int() && to.is_int() && to.bytes() > from.bytes();
         let signs: &[bool] = if unsigned { &[true, false] } else { &[true] };
         for (lanes, &signed) in [1, 2, 4, 8].into_iter().flat_map(|l| signs.iter().map(move |s| (l, s))) {
@@ -308,7 +308,7 @@ fn narrow_masks_ignore_what_lies_above() {
     let kernel = map(ty, Ty::new(Elem::I32, 1), |k, x| {
         let doubled = k.shuffle(x, x, &[0, 1]);
         let zero = k.zero(ty);
-        // What the upper lanes hold: x / 0 there would be NaN, and NaN != 0.
+        // The upper lanes: x / 0 there would be NaN, and NaN != 0.
         let quotient = k.bin(Bin::Div, doubled, doubled);
         let differs = k.cmp(Cmp::Ne, quotient, zero);
         let same = k.un(Un::Not, differs);
@@ -462,7 +462,7 @@ int main(void)
 }
 "#;
 
-/// What the caller prints.
+/// The expected output of the caller.
 const SAID: &str = "sym z n the arena is too small\n\
                     input \"z\": dimension 0 must be n, which is dimension 0 of input \"x\"\n";
 

@@ -1,4 +1,4 @@
-//! Cranelift as an emitter, and for the functions around kernels.
+//! Cranelift as an emitter, and as the compiler of the functions around kernels.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub(super) struct Imports {
 }
 
 impl Imports {
-    /// Numbers for text, where nothing is linked.
+    /// Numbers in listings, where nothing is linked.
     const IN_TEXT: Imports = Imports { memcpy: 0, memset: 1 };
 
     /// In the order of [`CRANELIFT`]'s imports.
@@ -73,10 +73,10 @@ impl Emitter for Cranelift<'_> {
     }
 }
 
-/// The machine code of a function with the number `id`; `name` is for messages.
+/// The machine code of the function with number `id`; `name` is for messages.
 ///
 /// # Errors
-/// When Cranelift refuses it; with its CLIF where the compiler checks its own work.
+/// When Cranelift rejects it; with its CLIF if the compiler checks its own work.
 pub fn machine_code(isa: &dyn TargetIsa, function: Function, id: FuncId, name: &str) -> Result<MachineCode> {
     let mut context = Context::for_function(function);
     let compiled = compile(isa, &mut context, name)?;
@@ -93,7 +93,7 @@ fn compile<'a>(isa: &dyn TargetIsa, context: &'a mut Context, name: &str) -> Res
             Error::internal(format!("kernel {name}: {what}{listing}"))
         })
     }));
-    // Cranelift panics where its check of an allocation fails.
+    // Cranelift panics when its check of an allocation fails.
     let gave_up = || Error::internal(format!("kernel {name}: Cranelift gave up"));
     compiled.map_err(|_| gave_up())??;
     context.compiled_code().ok_or_else(gave_up)

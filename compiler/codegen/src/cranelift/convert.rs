@@ -19,7 +19,7 @@ impl Translator<'_> {
             (false, false) => self.narrow(parts, from, to),
             (false, true) if from.elem == Elem::I64 => self.convert_lanes(&parts, from, to, signed),
             (false, true) => {
-                // Bytes and words as 32-bit integers are signed ones of the same value.
+                // Bytes and words become signed 32-bit integers of the same value.
                 let words = from.with(Elem::I32);
                 let short = from.elem != Elem::I32;
                 let parts = if short { self.widen(parts, from, words, signed) } else { parts };
@@ -47,7 +47,7 @@ impl Translator<'_> {
         }
     }
 
-    /// Between 16-bit floats, as words, and `f32`: scalars only, so a target has no use for kernels with them.
+    /// Between 16-bit floats, as words, and `f32`: scalars only, so targets do not use kernels with these.
     pub(super) fn convert_halves(&mut self, parts: &[Value], from: Ty, to: Ty) -> Parts {
         self.lane_by_lane(to, |t, lane| {
             let v = if from.lanes == 1 { parts[0] } else { t.lane(parts, from, lane) };
@@ -113,7 +113,7 @@ impl Translator<'_> {
         })
     }
 
-    /// Integers to wider ones, doubling the width until it fits.
+    /// Extends integers, doubling the width until it fits.
     fn widen(&mut self, parts: Parts, from: Ty, to: Ty, signed: bool) -> Parts {
         let (mut parts, mut ty) = (parts, from);
         while ty.elem.bytes() < to.elem.bytes() {
@@ -130,7 +130,7 @@ impl Translator<'_> {
         parts
     }
 
-    /// Integers to narrower ones: the low bits of each.
+    /// Narrows integers to their low bits.
     fn narrow(&mut self, parts: Parts, from: Ty, to: Ty) -> Parts {
         let (wide, width) = (from.elem.bytes(), to.elem.bytes());
         let ratio = (wide / width) as u8;
@@ -219,7 +219,7 @@ impl Translator<'_> {
         self.narrow(ints, words, to)
     }
 
-    /// Registers whose low half counts, two of them in one.
+    /// Joins two registers of which only the low halves are valid.
     fn join_halves(&mut self, parts: &[Value], elem: Elem) -> Parts {
         let half = capacity(elem) as u8 / 2;
         let pattern: Vec<u8> = (0..half).chain(2 * half..3 * half).collect();
@@ -233,7 +233,7 @@ impl Translator<'_> {
     }
 }
 
-/// Each part with the number of lanes in it that count.
+/// Each part with its number of valid lanes.
 fn lanes_of(ty: Ty, parts: &[Value]) -> Vec<(Value, u32)> {
     let capacity = capacity(ty.elem);
     parts.iter().enumerate().map(|(i, &p)| (p, (ty.lanes - i as u32 * capacity).min(capacity))).collect()
@@ -255,7 +255,7 @@ fn half(elem: Elem) -> Elem {
     }
 }
 
-/// Least and greatest value of an 8- or 16-bit integer.
+/// The smallest and largest value of an 8- or 16-bit integer.
 fn range(elem: Elem, signed: bool) -> (i64, i64) {
     let bits = elem.bytes() * 8;
     if signed { (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) } else { (0, (1 << bits) - 1) }

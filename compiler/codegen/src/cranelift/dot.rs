@@ -1,14 +1,14 @@
-//! Sums of four byte products a lane. Cranelift has no instruction for them: it recognises trees, down to the order of
-//! the operands, and makes one instruction of each:
+//! Sums of four byte products per lane. Cranelift has no instruction for them: it recognises trees, including the order
+//! of the operands, and selects one instruction for each:
 //!
 //! | tree | with | gives |
 //! |---|---|---|
 //! | 16-bit products of two signed operands, added in pairs | aarch64 `dotprod` | `sdot` |
-//! | the same of an unsigned and a signed one | aarch64 `i8mm` | `usdot` |
+//! | the same with an unsigned and a signed one | aarch64 `i8mm` | `usdot` |
 //! | 32-bit products of 16-bit numbers, added in pairs | x86-64 | `pmaddwd` |
 //!
-//! All are exact: 16 bits hold the product of two bytes when at most one is unsigned, and of two unsigned bytes as an
-//! unsigned number. The snapshots of `codegen/tests/dot.rs` show what each target gets.
+//! All are exact: the product of two bytes fits 16 bits if at most one is unsigned, that of two unsigned bytes as an
+//! unsigned number. The snapshots of `codegen/tests/dot.rs` show the code for each target.
 
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use mcc_targets::{Arch, Feature, Target};
@@ -16,7 +16,7 @@ use mcc_targets::{Arch, Feature, Target};
 use super::{Parts, Translator};
 use mcc_kernel::kir::{DotKind, Elem, Ty, Val};
 
-/// What the target has.
+/// The target's instructions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Support {
     /// `pmaddwd`.
@@ -54,7 +54,7 @@ impl Translator<'_> {
             return self.word_pairs(kind, a, b, acc);
         }
         if kind == DotKind::U8S8 && self.dot.signed && !self.dot.mixed {
-            // a is 128 more than the signed number of its bits with the highest one turned.
+            // a is 128 more than the signed number with the same bits except for an inverted sign bit.
             let flip = self.vector_constant(&[0x80], types::I8X16);
             let zero = self.vector_constant(&[0], types::I32X4);
             let turned = self.b.ins().bxor(a, flip);
@@ -65,7 +65,7 @@ impl Translator<'_> {
         self.byte_products(kind, a, b, acc)
     }
 
-    /// By 16-bit products.
+    /// Uses 16-bit products.
     fn byte_products(&mut self, kind: DotKind, a: Value, b: Value, acc: Value) -> Value {
         let (a_signed, b_signed) = kind.signed();
         let (a_low, a_high) = (self.low(a, a_signed), self.high(a, a_signed));
@@ -80,7 +80,7 @@ impl Translator<'_> {
         self.b.ins().iadd(sums, acc)
     }
 
-    /// By 16-bit numbers, added in pairs.
+    /// Uses 16-bit numbers, added in pairs.
     fn word_pairs(&mut self, kind: DotKind, a: Value, b: Value, acc: Value) -> Value {
         let (a_signed, b_signed) = kind.signed();
         let (a_low, a_high) = (self.low(a, a_signed), self.high(a, a_signed));
@@ -96,12 +96,12 @@ impl Translator<'_> {
         self.b.ins().iadd(sums, acc)
     }
 
-    /// The low half of the lanes, twice as wide.
+    /// The low half of the lanes, widened to twice the size.
     fn low(&mut self, v: Value, signed: bool) -> Value {
         if signed { self.b.ins().swiden_low(v) } else { self.b.ins().uwiden_low(v) }
     }
 
-    /// The high half of the lanes, twice as wide.
+    /// The high half of the lanes, widened to twice the size.
     fn high(&mut self, v: Value, signed: bool) -> Value {
         if signed { self.b.ins().swiden_high(v) } else { self.b.ins().uwiden_high(v) }
     }

@@ -1,5 +1,5 @@
-//! Instructions: one arm a kernel instruction. Operations work part by part; what the hardware lacks in vectors goes
-//! lane by lane.
+//! Instructions: one arm per kernel instruction. Operations are emitted part by part; those that the hardware lacks for
+//! vectors, lane by lane.
 
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
@@ -8,7 +8,7 @@ use super::{FLAGS, Parts, Translator, capacity, part_count, part_type, vector_ty
 use mcc_kernel::kir::{Addr, Bin, Cmp, Elem, Inst, Ty, Un, Val};
 
 impl Translator<'_> {
-    /// Emits what computes `v`. Constants give nothing: they are made at their uses.
+    /// Emits the instruction that defines `v`. Constants emit nothing: they are materialized at their uses.
     pub(super) fn inst(&mut self, v: Val) -> Parts {
         let kernel = self.kernel;
         let (inst, ty) = &kernel.insts[v.0 as usize];
@@ -214,8 +214,8 @@ impl Translator<'_> {
         }
     }
 
-    /// x86's minimum and maximum give their second operand when either is NaN, so a NaN there is kept; one in the
-    /// first operand needs a blend, unless that is a constant. `fmin` would also order zeros, at twice the price.
+    /// x86's minimum and maximum return their second operand if either is NaN, so a NaN there is kept; one in the first
+    /// operand needs a blend, unless that is a constant. `fmin` would also order zeros, at twice the cost.
     fn x86_extremum(&mut self, op: Bin, a: Val, b: Val, ty: Ty) -> Parts {
         let (first, second) = if self.is_number(b) { (b, a) } else { (a, b) };
         let checked = !self.is_number(first);
@@ -325,7 +325,7 @@ impl Translator<'_> {
             all = self.b.ins().bor(all, part);
         }
         if ty.lanes < capacity(ty.elem) {
-            // The lanes above are undefined: repeat the ones that count.
+            // The upper lanes are undefined: repeat the valid ones.
             let pattern: Vec<u8> = (0..capacity(ty.elem)).map(|i| (i % ty.lanes) as u8).collect();
             all = self.shuffle_registers(all, all, &pattern, ty.elem);
         }
@@ -338,7 +338,7 @@ pub(super) fn is_mask(elem: Elem) -> bool {
     matches!(elem, Elem::Mask8 | Elem::Mask16 | Elem::Mask32 | Elem::Mask64)
 }
 
-/// Part and lane within it.
+/// The part, and the lane within it.
 pub(super) fn place(ty: Ty, lane: u32) -> (usize, u8) {
     let capacity = capacity(ty.elem);
     ((lane / capacity) as usize, (lane % capacity) as u8)

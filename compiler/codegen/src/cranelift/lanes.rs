@@ -1,4 +1,4 @@
-//! Lanes: extraction, shuffles, casts of bits, and the way out for what exists for scalars only.
+//! Lanes: extraction, shuffles, bitcasts, and the fallback for scalar-only operations.
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{ConstantData, Endianness, InstBuilder, MemFlagsData, Type, Value, types};
@@ -7,17 +7,17 @@ use super::insts::{is_mask, place};
 use super::{Parts, Translator, capacity, part_count, part_type, vector_type};
 use mcc_kernel::kir::{Elem, Ty};
 
-/// Lane 0 is the lowest in memory and in registers, whatever the target.
+/// Lane 0 is the lowest in memory and in registers on every target.
 const CAST: MemFlagsData = MemFlagsData::new().with_endianness(Endianness::Little);
 
 impl Translator<'_> {
-    /// The same bits of a register as another type.
+    /// Reinterprets the bits of a register as another type.
     pub(super) fn cast_bits(&mut self, v: Value, to: Type) -> Value {
         if self.b.func.dfg.value_type(v) == to { v } else { self.b.ins().bitcast(to, CAST, v) }
     }
 
-    /// The same vector, not to be read from memory by the instruction that takes it: Cranelift makes loads operands of `cmpps`
-    /// and `cmppd` wherever they lie, which without AVX must be aligned.
+    /// The same vector, which the instruction that uses it does not load from memory: Cranelift folds loads into
+    /// `cmpps` and `cmppd` at any address, which without AVX must be aligned.
     pub(super) fn in_register(&mut self, v: Value) -> Value {
         let ty = self.b.func.dfg.value_type(v);
         let bits = self.b.ins().bitcast(types::I8X16, CAST, v);
@@ -38,7 +38,7 @@ impl Translator<'_> {
         scalar
     }
 
-    /// A value of the scalars in its lanes.
+    /// Builds a value from the scalars of its lanes.
     pub(super) fn gather_lanes(&mut self, ty: Ty, scalars: &[Value]) -> Parts {
         if ty.lanes == 1 {
             return vec![scalars[0]];
@@ -61,13 +61,13 @@ impl Translator<'_> {
         if to.lane_bits() < 32 { self.b.ins().splat(to, scalar) } else { self.b.ins().scalar_to_vector(to, scalar) }
     }
 
-    /// A vector computed one lane after another.
+    /// A vector computed lane by lane.
     pub(super) fn lane_by_lane(&mut self, ty: Ty, mut of_lane: impl FnMut(&mut Self, u32) -> Value) -> Parts {
         let scalars: Vec<Value> = (0..ty.lanes).map(|i| of_lane(self, i)).collect();
         self.gather_lanes(ty, &scalars)
     }
 
-    /// One lane in every lane of a register. On aarch64 this becomes part of a multiplication by element.
+    /// One lane, broadcast to every lane of a register. On aarch64 this becomes part of a by-element multiplication.
     pub(super) fn spread_lane(&mut self, parts: &[Value], ty: Ty, lane: u32) -> Value {
         if ty.lanes == 1 {
             return self.b.ins().splat(vector_type(ty.elem), parts[0]);
@@ -118,7 +118,7 @@ impl Translator<'_> {
     }
 
     /// Lanes of two registers; a short pattern is repeated.
-    /// See [`Inst::Permute`](mcc_kernel::kir::Inst::Permute): bytes of one register by places of bytes, or lane by lane.
+    /// See [`Inst::Permute`](mcc_kernel::kir::Inst::Permute): bytes of one register by byte indices, or lane by lane.
     pub(super) fn permute(&mut self, parts: &[Value], places: &[Value], ty: Ty) -> Parts {
         if parts.len() > 1 || ty.lanes < 4 {
             return self.lane_by_lane(ty, |t, lane| {
@@ -152,13 +152,13 @@ impl Translator<'_> {
             .collect();
         let mask = self.b.func.dfg.immediates.push(ConstantData::from(&bytes[..]));
         let low = self.cast_bits(x, types::I8X16);
-        // Patterns of one register want the very same value twice.
+        // Cranelift's patterns for one register require the same value twice.
         let high = if x == y { low } else { self.cast_bits(y, types::I8X16) };
         let turned = self.b.ins().shuffle(low, high, mask);
         self.cast_bits(turned, vector_type(elem))
     }
 
-    /// The same bits as another type of the same size.
+    /// Reinterprets the bits as another type of the same size.
     pub(super) fn bitcast_parts(&mut self, parts: &[Value], from: Ty, to: Ty) -> Parts {
         match (from.lanes, to.lanes) {
             (1, 1) => vec![self.cast_bits(parts[0], part_type(to))],

@@ -1,12 +1,13 @@
 //! Kernel IR to CLIF, 128-bit vectors; see [`CRANELIFT`].
 //!
 //! - A kernel value becomes one CLIF value, or several when its lanes need more than one register ([`Parts`]).
-//!   Vectors of less than 16 bytes sit in the low lanes of a register; the lanes above are undefined.
-//! - Masks are all-ones integers in vectors, and an `i8` of 0 or 1 as scalars.
+//!   Vectors of less than 16 bytes are in the low lanes of a register; the upper lanes are undefined.
+//! - Masks are all-ones integers in vectors, and an `i8` of 0 or 1 for scalars.
 //! - Cranelift runs without its mid-end (see [`isa`](super::isa)), so the order of a kernel's statements is the order
-//!   of its instructions; [`tidy`](mcc_kernel::kir::tidy) does beforehand what pays: common subexpressions, loop invariants,
-//!   address folding. Constants are made where they are used: held over a loop they would cost the registers that
-//!   accumulators need. Only innermost loops on aarch64 hold theirs, if there are registers for them; see [`pool`].
+//!   of its instructions; [`tidy`](mcc_kernel::kir::tidy) has already done the optimizations that pay: common
+//!   subexpressions, loop invariants, address folding. Constants are materialized at their uses: kept over a loop, they
+//!   would take registers from accumulators. Only innermost loops on aarch64 keep theirs, if there are registers for
+//!   them; see [`pool`].
 
 mod compile;
 mod convert;
@@ -78,7 +79,7 @@ struct Translator<'a> {
     /// Constants of the current basic block, by bits and type.
     constants: HashMap<(u64, Type), Value>,
     pool: pool::Pool,
-    /// `base + index * scale`, by open structured block.
+    /// Values of `base + index * scale`, per open structured block.
     addresses: Vec<HashMap<(Val, Val, u8), Value>>,
     imports: Imports,
     functions: HashMap<u32, FuncRef>,
@@ -88,7 +89,7 @@ struct Translator<'a> {
 /// Kernel addresses have no known alignment.
 const FLAGS: MemFlagsData = MemFlagsData::new().with_notrap();
 
-/// Longest constant copy or fill that is written out.
+/// The longest constant copy or fill that is expanded inline.
 const INLINE_COPY: i64 = 128;
 
 /// CLIF type of a scalar.
@@ -103,7 +104,7 @@ fn scalar_type(elem: Elem) -> Type {
     }
 }
 
-/// CLIF type of a register full of an element.
+/// CLIF type of a full register of an element.
 fn vector_type(elem: Elem) -> Type {
     match elem {
         Elem::I8 | Elem::Mask8 => types::I8X16,
@@ -120,12 +121,12 @@ fn part_type(ty: Ty) -> Type {
     if ty.lanes == 1 { scalar_type(ty.elem) } else { vector_type(ty.elem) }
 }
 
-/// How many parts a value has.
+/// Number of parts of a value.
 fn part_count(ty: Ty) -> usize {
     if ty.lanes == 1 { 1 } else { ty.bytes().div_ceil(16) as usize }
 }
 
-/// Lanes of an element in a register.
+/// Number of lanes of an element in a register.
 fn capacity(elem: Elem) -> u32 {
     16 / elem.bytes()
 }
@@ -135,7 +136,7 @@ impl Translator<'_> {
         self.kernel.insts[v.0 as usize].1
     }
 
-    /// The registers of a value; constants are made here.
+    /// The registers of a value; constants are materialized here.
     fn parts(&mut self, v: Val) -> Parts {
         let (inst, ty) = &self.kernel.insts[v.0 as usize];
         match *inst {
@@ -154,7 +155,7 @@ impl Translator<'_> {
         self.parts(v)[0]
     }
 
-    /// A scalar as a 64-bit integer constant, when it is one.
+    /// A scalar as a 64-bit integer constant, if it is one.
     fn constant(&self, v: Val) -> Option<i64> {
         match self.kernel.insts[v.0 as usize].0 {
             Inst::Int(c) => Some(c),
@@ -209,7 +210,7 @@ impl Translator<'_> {
         self.b.ins().vconst(clif, handle)
     }
 
-    /// `base + index * scale`, with the offset left to the instruction.
+    /// `base + index * scale`; the offset is left to the instruction.
     fn address(&mut self, a: Addr) -> (Value, i32) {
         let base = self.scalar(a.base);
         let Some(index) = a.index else { return (base, a.offset) };
@@ -238,7 +239,7 @@ impl Translator<'_> {
         self.pool.leave_block();
     }
 
-    /// Statements in a scope of their own.
+    /// Emits statements in a scope of their own.
     fn scope(&mut self, statements: &[Stmt]) {
         self.addresses.push(HashMap::new());
         self.block(statements);
@@ -261,14 +262,14 @@ impl Translator<'_> {
                     self.choice(*condition, then, otherwise, results);
                 }
                 Stmt::Copy { to, from, bytes } => self.copy(*to, *from, *bytes),
-                // Cranelift has no instruction for it.
+                // Cranelift has no prefetch instruction.
                 Stmt::Prefetch(_) => {}
                 Stmt::Zero { to, bytes } => self.zero(*to, *bytes),
             }
         }
     }
 
-    /// Gives `v` the parameters of `block` as registers.
+    /// Defines `v` as the parameters of `block`.
     fn define_as_params(&mut self, block: ir::Block, v: Val) {
         let ty = self.ty(v);
         self.values[v.0 as usize] =
@@ -279,7 +280,7 @@ impl Translator<'_> {
         values.flat_map(|v| self.parts(v)).map(BlockArg::from).collect()
     }
 
-    /// The test stands at the bottom; one in front guards loops that may not run at all.
+    /// The test is at the bottom; another one before the loop guards loops that may have no rounds.
     fn counted_loop(&mut self, index: Val, start: Val, end: Val, step: i64, carried: &[Carried], body: &[Stmt]) {
         let (inside, after) = (self.b.create_block(), self.b.create_block());
         let (first, bound) = (self.scalar(start), self.scalar(end));
@@ -371,8 +372,8 @@ impl Translator<'_> {
         }
     }
 
-    /// A function of the module that returns a pointer, by its index there. It is marked as near: calls then are
-    /// direct, and the linker makes stubs where they are needed.
+    /// A function of the module that returns a pointer, by its index there. It is marked as colocated: calls are
+    /// direct, and the linker adds stubs where needed.
     fn import(&mut self, index: u32, params: &[Type]) -> FuncRef {
         if let Some(&f) = self.functions.get(&index) {
             return f;

@@ -1,4 +1,5 @@
-//! Loads and stores of some lanes: whole when all of them count, else one after the other up to the last that does.
+//! Loads and stores of some lanes: whole if all lanes are valid, otherwise one lane after another up to the last valid
+//! one.
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{BlockArg, InstBuilder, Value, types};
@@ -10,7 +11,7 @@ use mcc_kernel::kir::{Addr, Ty, Val};
 impl Translator<'_> {
     pub(super) fn load_part(&mut self, from: Addr, count: Val, ty: Ty) -> Parts {
         let count = self.scalar(count);
-        // Made here, so that what it computes is there in all the blocks below.
+        // Computed here, so that it dominates all the blocks below.
         self.address(from);
         let done = self.b.create_block();
         let result: Parts = (0..part_count(ty)).map(|_| self.b.append_block_param(done, part_type(ty))).collect();
@@ -76,7 +77,7 @@ impl Translator<'_> {
         })
     }
 
-    /// Does something, which ends its block, when all lanes count, and goes on where they do not.
+    /// Runs `whole`, which ends its block, if all lanes are valid; continues in the other case.
     fn whole_or(&mut self, count: Value, ty: Ty, mut whole: impl FnMut(&mut Self)) {
         let (all, some) = (self.b.create_block(), self.b.create_block());
         let counts = self.counts(count, ty.lanes - 1);

@@ -1,8 +1,8 @@
-//! Vector constants on aarch64, where one of four equal lanes takes up to three instructions.
+//! Vector constants on aarch64, where a constant of four equal lanes takes up to three instructions.
 //!
-//! Four different constants share a register that is one load from memory. A use of one of them is a copy of its lane, which
-//! a sum needs anyhow since multiply-adds overwrite it, and which a multiplication by element contains. Innermost loops hold
-//! their constants, if there are registers for them, else those that share.
+//! Four different constants share a register, which is one load from memory. A use of one of them copies its lane,
+//! which a sum needs anyway since multiply-adds overwrite it, and which is free in a by-element multiplication.
+//! Innermost loops keep their constants if there are registers for them, otherwise the shared ones.
 
 use std::collections::HashMap;
 
@@ -12,24 +12,24 @@ use mcc_targets::Arch;
 use super::{Translator, part_count, vector_type};
 use mcc_kernel::kir::{Carried, Inst, Kernel, Stmt, Ty, Val};
 
-/// Most registers that a loop's carried values and constants may take: the others are for what it computes.
+/// The most registers for a loop's carried values and constants: the others are for its computations.
 const HELD_REGISTERS: usize = 18;
 
 /// Lanes of a shared register.
 const LANES: usize = 4;
 
-/// Where the constants of a kernel are.
+/// The shared registers of a kernel's constants.
 #[derive(Default)]
 pub(super) struct Pool {
-    /// By bits of a lane: which shared register, and which lane.
+    /// For the bits of a lane: the shared register, and the lane.
     places: HashMap<u32, (usize, u8)>,
     /// Lanes of each shared register.
     shared: Vec<[u32; LANES]>,
-    /// The shared registers that the current basic block has.
+    /// The shared registers that the current basic block has loaded.
     pub(super) open: HashMap<usize, Value>,
 }
 
-/// Constants that are made in front of a loop: single ones, and registers that are shared.
+/// Constants materialized before a loop: single ones, and shared registers.
 pub(super) type Held = (HashMap<(u64, Type), Value>, HashMap<usize, Value>);
 
 impl Pool {
@@ -46,7 +46,7 @@ impl Pool {
             return pool;
         }
         for (group, chunk) in lanes.chunks(LANES).enumerate() {
-            // A register of one constant in all lanes would not be a load.
+            // A register with equal lanes would not be a load.
             let mut all = [chunk[0], !chunk[0], 0, 1];
             all[..chunk.len()].copy_from_slice(chunk);
             pool.shared.push(all);
@@ -55,13 +55,13 @@ impl Pool {
         pool
     }
 
-    /// What a basic block made, others cannot use.
+    /// Forgets a basic block's registers: others cannot use them.
     pub(super) fn leave_block(&mut self) {
         self.open.clear();
     }
 }
 
-/// The bits of a constant's lanes, if they are vectors of 32 bits.
+/// The bits of a constant's lane, if it is a vector of 32-bit lanes.
 fn lane_of(inst: &Inst, ty: Ty) -> Option<u32> {
     match *inst {
         _ if ty.lanes == 1 || ty.elem.is_mask() || ty.elem.bytes() != 4 => None,
@@ -72,7 +72,7 @@ fn lane_of(inst: &Inst, ty: Ty) -> Option<u32> {
     }
 }
 
-/// Whether one instruction makes the lanes: one byte that is not zero (or not all ones), or a float of few digits.
+/// Whether one instruction can make the lanes: a single byte that is not zero (or not all ones), or a short float.
 fn is_immediate(bits: u32) -> bool {
     let one_byte = |v: u32| (0..4).any(|byte| v & !(0xff << (8 * byte)) == 0);
     let short_float = bits & 0x7_ffff == 0 && matches!(bits >> 25 & 0x3f, 0x20 | 0x1f);
@@ -80,7 +80,7 @@ fn is_immediate(bits: u32) -> bool {
 }
 
 impl Translator<'_> {
-    /// A constant that shares a register: a copy of its lane.
+    /// A constant in a shared register: a copy of its lane.
     pub(super) fn pooled(&mut self, bits: u32, ty: Ty) -> Option<Value> {
         if ty.lanes == 1 || ty.elem.bytes() != 4 {
             return None;
@@ -102,7 +102,7 @@ impl Translator<'_> {
         v
     }
 
-    /// The constants of an innermost loop, made in front of it where its other values leave them registers.
+    /// The constants of an innermost loop, materialized before it if its other values leave enough registers.
     pub(super) fn held_constants(&mut self, carried: &[Carried], body: &[Stmt]) -> Held {
         if self.x86 || body.iter().any(|s| !s.blocks().is_empty()) {
             return Held::default();
@@ -137,7 +137,7 @@ impl Translator<'_> {
         (HashMap::new(), groups.into_iter().map(|group| (group, self.shared_register(group))).collect())
     }
 
-    /// A constant's register under the key by which uses find it.
+    /// A constant's register, with the key for lookups.
     fn made(&mut self, v: Val) -> ((u64, Type), Value) {
         let (inst, ty) = &self.kernel.insts[v.0 as usize];
         let (bits, ty) = match *inst {

@@ -1,4 +1,4 @@
-//! What the functions around kernels check of their arguments, each check with the code that it returns.
+//! Checks of the arguments of functions around kernels, each with the code that it returns.
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
@@ -11,7 +11,7 @@ use mcc_ir::{Condition, Dim, Error, MAX_BYTES, Result, TensorType};
 use mcc_kernel::program::{Check, Port};
 
 impl<M: Module> Entry<'_, '_, M> {
-    /// Returns a code of a kind, with a text, when `bad`.
+    /// Returns a code of this kind, with a text, if `bad`.
     pub(super) fn refuse(&mut self, bad: Value, kind: Status, text: &str) {
         let code = self.parts.refusals.code(kind, text);
         let (fail, good) = (self.next(), self.next());
@@ -33,7 +33,7 @@ impl<M: Module> Entry<'_, '_, M> {
         self.refuse(bad, Status::WrongDimension, text);
     }
 
-    /// A tensor's extent, which must be one that is known by now.
+    /// Checks a tensor's extent against one whose symbols are bound.
     pub(super) fn check_dim(&mut self, given: Value, want: &Dim, which: &str) {
         let value = self.value(want);
         let bad = self.b.ins().icmp(IntCC::NotEqual, value, given);
@@ -50,7 +50,7 @@ impl<M: Module> Entry<'_, '_, M> {
         }
     }
 
-    /// Returns a code unless it is the one for success.
+    /// Returns a code unless it means success.
     pub(super) fn pass_on(&mut self, code: Value) {
         let (fail, good) = (self.next(), self.next());
         self.b.ins().brif(code, fail, &[], good, &[]);
@@ -59,7 +59,7 @@ impl<M: Module> Entry<'_, '_, M> {
         self.b.switch_to_block(good);
     }
 
-    /// Makes checks: those before any step are about what the caller gave.
+    /// Emits checks: those before any step are about the caller's arguments.
     pub(super) fn require_all(&mut self, symbols: Value, checks: &[Check], before: bool) {
         if checks.is_empty() {
             return;
@@ -70,14 +70,14 @@ impl<M: Module> Entry<'_, '_, M> {
         self.dims = outer;
     }
 
-    /// Refuses unless a check's condition holds and nothing overflows in it. Expressions must be detecting that.
+    /// Fails unless a check's condition holds without overflow. Expressions must detect overflow.
     fn require(&mut self, check: &Check, before: bool) {
         let mut number = |d: &Dim| self.dims.number(&mut self.b, d);
         let (cc, a, b) = match &check.condition {
             Condition::Equal(a, b) => (IntCC::NotEqual, number(a), number(b)),
             Condition::AtLeast(a, b) => (IntCC::SignedLessThan, number(a), number(b)),
             Condition::Differ(a, b) => (IntCC::Equal, number(a), number(b)),
-            // As a number without sign, a negative one is larger than all.
+            // As an unsigned number, a negative one exceeds all others.
             Condition::Fits(d) => (IntCC::UnsignedGreaterThan, number(d), number(&Dim::from(MAX_BYTES))),
         };
         let wrong = self.b.ins().icmp(cc, a.value, b.value);
@@ -92,7 +92,7 @@ impl<M: Module> Entry<'_, '_, M> {
         self.refuse(bad, kind, &check.text);
     }
 
-    /// Refuses another model's weights, where they are the last input; `pointers` is the array of the ports' data.
+    /// Rejects another model's weights, if weights are the last input; `pointers` is the array of the ports' data.
     pub(super) fn check_weights(&mut self, pointers: Value) {
         let program = self.parts.program;
         let (Some(id), Some(last)) = (program.weights_id, program.inputs.len().checked_sub(1)) else { return };
@@ -107,7 +107,7 @@ impl<M: Module> Entry<'_, '_, M> {
         self.refuse(bad, Status::WrongWeights, &text);
     }
 
-    /// A port's data may be null only when there is none.
+    /// A port's data may be null only if it is empty.
     pub(super) fn data_not_null(&mut self, data: Value, port: &Port, side: &str) {
         let text = format!("{side} \"{}\": its data is null", port.name);
         let numel: Dim = port.ty.shape.iter().map(|d| self.parts.program.most(d)).product();
@@ -125,7 +125,7 @@ impl<M: Module> Entry<'_, '_, M> {
         }
     }
 
-    /// Rank and element type of a tensor, and that it has dimensions.
+    /// Checks the rank and element type of a tensor, and that it has dimensions.
     pub(super) fn check_type(&mut self, tensors: Value, i: usize, port: &Port, side: &str) {
         let at = i as i32 * abi::tensor::BYTES as i32;
         let which = format!("{side} \"{}\"", port.name);

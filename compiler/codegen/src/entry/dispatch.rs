@@ -8,7 +8,7 @@ use cranelift_module::{FuncId, Module};
 use super::signature;
 use crate::abi::Status;
 
-/// A public function that goes on in the variant that `level` names, with the very arguments.
+/// A public function that calls the variant that `level` selects, with the same arguments.
 pub fn dispatch<M: Module>(module: &mut M, args: usize, level: FuncId, variants: &[FuncId]) -> Function {
     let config = module.isa().frontend_config();
     let mut func = Function::with_name_signature(UserFuncName::default(), signature(module.isa(), args, true));

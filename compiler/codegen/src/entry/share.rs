@@ -1,10 +1,10 @@
-//! Steps that several threads share: how the calls of a kernel get from `steps` to the threads of the caller's pool.
+//! Steps that several threads share: how `steps` passes calls of a kernel to the threads of the caller's pool.
 //!
-//! Where the pool has threads and the step enough work, `steps` writes a block on its stack (the kernel, how many parts, the
-//! arguments, a counter a thread) and has the pool run a *task* once a thread. A task takes the parts of its own range by
-//! its counter, then those left in the others' ranges: a thread works on about the same places in every step, which its cache
-//! has, and one that is held up does not hold up the others. A task is one function for all kernels of the same number of
-//! arguments. Nothing is allocated or locked, and nothing outlives the step.
+//! If the pool has threads and the step has enough work, `steps` writes a block on its stack (the kernel, the number of
+//! parts, the arguments, one counter per thread) and has the pool run a *task* once per thread. A task takes the parts
+//! of its own range, using its counter, then those left in other ranges: a thread accesses about the same memory in
+//! every step, which its cache holds, and a delayed thread does not delay the others. All kernels with the same number
+//! of arguments share a task function. Nothing is allocated or locked, and nothing outlives the step.
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
@@ -21,17 +21,17 @@ use mcc_ir::{Dim, Error, Result};
 use mcc_kernel::program::{Program, Step};
 use mcc_targets::schedule;
 
-/// Numbers of pointers and of symbols that a kernel takes; not counted are the symbols that say which part.
+/// Numbers of pointers and symbols that a kernel takes, without the symbols that select the part.
 pub type Arguments = (usize, usize);
 
-/// The block: the kernel, the number of threads, of parts a thread; then pointers, each with the bytes between those of two
-/// threads; then symbols; then how many parts of each thread's range are taken.
+/// The block: the kernel, the number of threads, parts per thread; then pointers, each with the bytes between the
+/// buffers of two threads; then symbols; then the number of parts taken of each thread's range.
 const KERNEL: i32 = 0;
 const THREADS: i32 = 8;
 const PARTS: i32 = 16;
 const ARGUMENTS: i32 = 24;
 
-/// Where the counters are.
+/// Offset of the counters.
 fn counters((pointers, symbols): Arguments) -> i32 {
     ARGUMENTS + 8 * (2 * pointers + symbols) as i32
 }
@@ -42,7 +42,7 @@ const FLAGS: MemFlagsData = MemFlagsData::trusted();
 pub(crate) struct KernelCall {
     pub(crate) kernel: FuncId,
     pub(crate) pointers: Vec<Value>,
-    /// Bytes between the memory of two threads, of pointers to memory that each thread has its own of.
+    /// For each pointer, if every thread has its own copy: the bytes between the copies of two threads.
     pub(crate) slots: Vec<Option<Value>>,
     pub(crate) symbols: Vec<Value>,
 }
@@ -50,13 +50,13 @@ pub(crate) struct KernelCall {
 /// The caller's threads.
 pub(crate) struct Team {
     pool: Value,
-    /// How many, at least 1.
+    /// Number of threads, at least 1.
     threads: Value,
-    /// Where the block is.
+    /// Address of the block.
     block: Value,
 }
 
-/// The shapes of the calls that a program's steps share.
+/// The shapes of calls of shared steps in a program.
 pub(crate) fn arguments(program: &Program) -> Vec<Arguments> {
     let mut all: Vec<Arguments> = program
         .all_steps()
@@ -72,7 +72,7 @@ pub(crate) fn arguments(program: &Program) -> Vec<Arguments> {
 }
 
 impl Team {
-    /// The threads of a pool, which may be null: then there is one. None when no step is shared.
+    /// The threads of a pool; one if it is null. `None` if no step is shared.
     pub(crate) fn new(b: &mut FunctionBuilder<'_>, program: &Program, pool: Value) -> Option<Team> {
         let size = arguments(program).into_iter().map(counters).max()? as u32 + 8 * program.threads;
         let slot = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, size, 3));
@@ -94,7 +94,7 @@ impl Team {
 }
 
 impl<M: Module> Entry<'_, '_, M> {
-    /// Calls a kernel here, for all its work.
+    /// Calls a kernel on this thread, for all its work.
     pub(crate) fn call_kernel(&mut self, call: &KernelCall, is_shared: bool) {
         let mut values = [call.pointers.as_slice(), &call.symbols].concat();
         if is_shared {
@@ -104,11 +104,11 @@ impl<M: Module> Entry<'_, '_, M> {
         self.b.ins().call(function, &values);
     }
 
-    /// Calls a kernel that takes one thread `work` nanoseconds on as many threads as pay.
+    /// Calls a kernel that takes one thread `work` nanoseconds on as many threads as pay off.
     pub(crate) fn share(&mut self, team: &Team, call: &KernelCall, work: &Dim, bounds: &mut Dims) -> Result<()> {
         let arguments = (call.pointers.len(), call.symbols.len());
         let task = self.parts.tasks.get(&arguments).ok_or_else(|| Error::internal("a shared step without its task"))?;
-        // Constants are divided here, not by the code.
+        // Constants are divided at compile time.
         let mut over = |nanoseconds: i64| bounds.value(&mut self.b, &work.floor_div(&Dim::from(nanoseconds)));
         let (most, most_parts) = (over(schedule::threads::MIN_THREAD_NS), over(schedule::threads::MIN_PART_NS));
         let b = &mut self.b;
@@ -151,7 +151,8 @@ impl<M: Module> Entry<'_, '_, M> {
     }
 }
 
-/// `task(block, thread)`: does parts of the work of a kernel of some calling convention until none is left.
+/// `task(block, thread)`: computes parts of a kernel's work until none is left; the kernel has a given calling
+/// convention.
 pub(crate) fn task<M: Module>(module: &M, (pointers, symbols): Arguments, kernels: CallConv) -> Function {
     let isa = module.isa();
     let mut func = Function::with_name_signature(UserFuncName::default(), signature(isa, 2, false));
@@ -173,7 +174,7 @@ pub(crate) fn task<M: Module>(module: &M, (pointers, symbols): Arguments, kernel
     for n in 0..symbols as i32 {
         values.push(load(&mut b, ARGUMENTS + 16 * pointers as i32 + 8 * n));
     }
-    // The ranges from its own on; after the last one comes the first.
+    // Visits the ranges from its own on, cyclically.
     let (range, next, some, leave, done) =
         (b.create_block(), b.create_block(), b.create_block(), b.create_block(), b.create_block());
     let (visited, owner) = (b.append_block_param(range, types::I64), b.append_block_param(range, types::I64));

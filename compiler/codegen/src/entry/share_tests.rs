@@ -1,4 +1,4 @@
-//! Models on several threads: the same bits for any number of them, in this process and from C.
+//! Models on several threads: bitwise identical results for any number of them, in this process and from C.
 
 use mcc_runtime::Pool;
 use mcc_targets::Config;
@@ -10,8 +10,8 @@ use mcc_loader::Model;
 use mcc_passes::Effort;
 use mcc_testing::sh;
 
-/// A convolution by minimal filtering and one with a window table, a pool, a product, a softmax and element-wise operations,
-/// each with enough work to be shared.
+/// A convolution by minimal filtering and one with a window table, a pool, a product, a softmax and element-wise
+/// operations, each with enough work to be shared.
 const MODEL: &str = r#"
 %0 = input "x" : f32[N, 32, 40, 40]
 %1 = input "w1" : f32[64, 32, 3, 3]
@@ -55,7 +55,7 @@ fn any_number_of_threads_gives_the_same_bits() {
                 assert!(got == want, "{threads} threads differ");
             }
         }
-        // Many runs on one pool at once.
+        // Many simultaneous runs on one pool.
         let pool = Pool::new(3);
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -82,7 +82,8 @@ fn without_threads_nothing_is_shared() {
     assert!(matches!(&program.steps[..], [Step::Call { shared: None, .. }]), "{program}");
 }
 
-/// Runs the model without a pool and on pools of the program's own: threads, and calls one after the other, backwards.
+/// Runs the model without a pool and on the program's own pools: with threads, and with sequential calls in reverse
+/// order.
 const CALLER: &str = r#"
 #include "m.h"
 #include <pthread.h>

@@ -1,7 +1,7 @@
-//! The steps: calls of kernels, branches, and the checks of what is bound on the way.
+//! The steps: calls of kernels, branches, and checks of symbols bound by steps.
 //!
-//! What an expression's value is computed from must dominate its uses: values that a branch computes are forgotten behind it, and
-//! symbols that it binds are read again from their array.
+//! The inputs of an expression's value must dominate its uses: values computed in a branch are forgotten after it, and
+//! symbols bound in it are reloaded from their array.
 
 use cranelift_codegen::ir::{Function, InstBuilder, Value, types};
 use cranelift_module::Module;
@@ -13,21 +13,21 @@ use mcc_ir::{Error, Result};
 use mcc_kernel::kir::is_part;
 use mcc_kernel::program::{Place, Step};
 
-/// What steps run with.
+/// The inputs of steps.
 struct Context {
     /// The arrays of the ports' data and of symbols, and the arena.
     pointers: Value,
     arena: Value,
     symbols: Value,
-    /// Threads, where a step is shared.
+    /// The threads, if a step is shared.
     team: Option<Team>,
-    /// Offsets keep to the bounds that the arena was sized with: to what symbols were before any step.
+    /// Offsets use the bounds that the arena was sized with: the symbols' values before any step.
     bounds: Dims,
-    /// Calls of kernels so far.
+    /// Number of kernel calls so far.
     calls: i64,
 }
 
-/// `steps(pointers, arena, symbols)`, with several threads also `pool`; gives a code if one of them may refuse.
+/// `steps(pointers, arena, symbols)`, with several threads also `pool`; returns a code if a step may fail.
 pub fn steps<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
     let signature = signature(parts.module.isa(), steps_args(parts.program), steps_refuse(parts.program));
     build(parts, signature, |e| {
@@ -138,7 +138,7 @@ impl<M: Module> Entry<'_, '_, M> {
         }
     }
 
-    /// Tells whoever traces the calls that one starts, or that the last one is over.
+    /// Reports to the tracer that a call starts, or that the last one has ended.
     fn trace(&mut self, number: i64) {
         if let Some(function) = self.parts.trace {
             let function = self.parts.module.declare_func_in_func(function, self.b.func);

@@ -1,4 +1,4 @@
-//! Branches as machine code, on every machine: the one that is taken runs, alone, and its extents are the result's.
+//! Branches as machine code, on every machine: only the taken one runs, and the result has its extents.
 
 use mcc_runtime::Pool;
 use mcc_targets::{Config, Target};
@@ -9,8 +9,8 @@ use mcc_kernel::program::{Place, Program, Step};
 use mcc_loader::{Model, trace};
 use mcc_passes::Effort;
 
-/// A condition within a condition, both with results of other extents; what one binds the other is given. One branch counts
-/// what run time finds, one passes on what it is given, one refuses a dimension.
+/// A condition within a condition, both with results of different extents; the outer one uses a symbol that the inner
+/// one binds. One branch has a data-dependent extent, one passes on its input, one rejects a dimension.
 const NESTED: &str = r#"%0 = input "x" : f32[n, 8]
 %1 = input "c" : bool[]
 %2 = input "d" : bool[]
@@ -78,7 +78,7 @@ fn assert_close(got: &[Tensor], want: &[Tensor], what: &str) {
     assert_eq!(got.len(), want.len(), "{what}");
     for (g, w) in got.iter().zip(want) {
         assert_eq!(g.shape(), w.shape(), "{what}");
-        // Of sums, what is rounded is as large as the largest.
+        // Rounding errors of sums are relative to the largest element.
         let largest = w.to_f64s().into_iter().fold(1.0, |most: f64, v| most.max(v.abs()));
         let far = g.to_f64s().into_iter().zip(w.to_f64s()).map(|(g, w)| (g - w).abs()).fold(0.0, f64::max);
         assert!(far <= 2e-5 * largest, "{far} of {largest}: {what}");
@@ -164,7 +164,7 @@ fn only_the_branch_that_is_taken_runs_and_refuses() {
             assert!(calls.contains(&there) && !calls.contains(&not), "{calls:?}");
         }
         assert!(then.contains(&"concat") && !happened(true, true).contains(&"concat"));
-        // What the innermost branch requires is asked there alone.
+        // The innermost branch's requirement is checked only there.
         let one = |c, d| model.invoke(&inputs(1, c, d));
         let error = one(true, true).expect_err("one row").to_string();
         assert!(error.contains("must be at least 2, for rows of which one is left out"), "{error}");
@@ -188,11 +188,11 @@ fn branches_share_memory_and_write_results_in_place() {
     );
     let target = Target::host(Some("x86-64-v2")).expect("a level");
     let program = program(&text::parse(&text).expect("a graph"), &target.into(), Effort::Full);
-    // One branch's buffers: what lies between its two calls, and what the first one needs itself. Nothing is copied.
+    // One branch's buffers: the value between its two calls, and the first one's scratch memory. Nothing is copied.
     assert_eq!((program.arena_bytes.as_const(), program.calls().count()), (Some(2 * 4096), 4), "{program}");
 }
 
-/// What a step binds is an extent wherever it stands: of what has no operand of that step, and of what lies behind it.
+/// A symbol bound by a step is a valid extent anywhere: also of values that do not depend on that step, and after it.
 #[test]
 fn extents_that_steps_bind_are_known_everywhere() {
     let graphs = [
@@ -269,7 +269,7 @@ output "y" = %3
     .unwrap_or_else(|e| panic!("{e}"));
     let config = Config::host(None).expect("the host is a target");
     let mut programs = [program(&graph, &config, Effort::Full)];
-    // Of whatever format: not as it was.
+    // In whatever format, it must have changed.
     let packed = programs[0].calls().filter(|call| call.kernel.name.ends_with("_conv"));
     assert_eq!(packed.count(), 2, "{}", programs[0]);
     let weights = mcc_kernel::weights::separate(&mut programs).expect("memory");

@@ -13,7 +13,7 @@ fn bytes(count: usize, seed: u32) -> Vec<u8> {
 
 const KINDS: [DotKind; 4] = [DotKind::U8S8, DotKind::S8S8, DotKind::U8U8, DotKind::S8Narrow];
 
-/// Operands of `4 * lanes` bytes and `lanes` sums; every kind's results one after another.
+/// Operands of `4 * lanes` bytes and `lanes` sums; the results of all kinds, one after another.
 fn kernel(lanes: u32, kinds: &[DotKind]) -> Kernel {
     let mut k = Builder::new("dot", 4);
     let [a, b, acc] =
@@ -76,7 +76,7 @@ fn dots_are_exact() {
     }
 }
 
-/// Products at the ends of what 16 bits hold in pairs, in tiles whose rows share columns and the other way round.
+/// Products at the limits of 16-bit pair sums, in tiles whose rows share columns, and vice versa.
 #[test]
 fn tiles_of_extremes() {
     for (kind, ends) in [(DotKind::S8Narrow, [0x80, 0x7f, 0x81, 0x7f]), (DotKind::U8S8, [0xff, 0xfe, 0x80, 0x7f])] {

@@ -1,4 +1,5 @@
-//! What the emitters make of inner loops: `tests/cases/kernels/emit/*.kir`, each for the machines that its first lines name.
+//! The emitters' code for inner loops: `tests/cases/kernels/emit/*.kir`, each for the machines named in its first
+//! lines.
 
 use std::cell::RefCell;
 
@@ -7,12 +8,12 @@ use crate::emitter::Vectors;
 use crate::emitter_of;
 use mcc_testing::kernel_cases as cases;
 
-/// The innermost loop of a listing, else all of it: from where the shortest jump back leads to that jump.
+/// The innermost loop of a listing, or all of it: from the target of the shortest backward jump to that jump.
 fn inner_loop(listing: &str) -> String {
     let lines: Vec<&str> = listing.lines().collect();
     let loops = lines.iter().enumerate().filter_map(|(end, line)| {
         let words = line.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty());
-        // Cranelift calls the block of a jump to `label1` `block1`.
+        // Cranelift writes `label1` for a jump to the block `block1`.
         let labels = words.map(|w| w.strip_prefix("label").map_or(format!("{w}:"), |n| format!("block{n}:")));
         let starts = labels.filter_map(|label| lines[..end].iter().rposition(|l| *l == label));
         starts.max().map(|start| start..end + 1)
@@ -20,7 +21,7 @@ fn inner_loop(listing: &str) -> String {
     loops.min_by_key(|range| range.len()).map_or(listing.to_string(), |range| lines[range].join("\n") + "\n")
 }
 
-/// An emitter for registers of its own needs cases of its own.
+/// An emitter with registers of its own needs cases of its own.
 #[test]
 fn inner_loops() {
     let covered = RefCell::new(Vec::new());

@@ -1,4 +1,5 @@
-//! The table of emitters: each level has one, each row is used, and kernels call what their emitter says.
+//! The table of emitters: each level has one, each row is used, and kernels call only the functions that their emitter
+//! names.
 
 use cranelift_module::{FuncId, ModuleRelocTarget};
 use mcc_targets::CPU_LEVELS;
@@ -7,7 +8,7 @@ use super::*;
 use crate::emitter::{Symbols, Vectors};
 use crate::{EMITTERS, emitter_of};
 
-/// A target a level.
+/// One target per level.
 fn targets() -> impl Iterator<Item = Target> {
     CPU_LEVELS.iter().map(|level| {
         let triple = format!("{}-unknown-linux-gnu", if level.arch == Arch::X86_64 { "x86_64" } else { "aarch64" });
@@ -15,7 +16,7 @@ fn targets() -> impl Iterator<Item = Target> {
     })
 }
 
-/// Every emitter with every kind of registers for which some level chooses it.
+/// Every emitter with every kind of registers that some level selects it for.
 pub(super) fn chosen() -> Vec<(&'static str, Vectors)> {
     let row = |t: Target| (emitter_of(&t).expect("an emitter").name, Vectors { arch: t.arch, bytes: t.vector_bytes });
     let mut rows: Vec<_> = targets().map(row).collect();

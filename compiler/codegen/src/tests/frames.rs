@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// More vectors alive than there are registers: what does not fit lies in the frame, each page of which is touched.
+/// More live vectors than registers: the others are spilled to the frame, each page of which is touched.
 #[test]
 fn large_frames_touch_every_page() {
     let ty = Ty::new(Elem::F32, 16);

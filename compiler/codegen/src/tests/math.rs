@@ -1,5 +1,5 @@
-//! The elementary functions as machine code: what the interpreter computes, to the bit with fused multiply-add and
-//! nearly without it.
+//! The elementary functions as machine code: bitwise equal to the interpreter with fused multiply-add, and nearly equal
+//! without it.
 
 use super::*;
 use mcc_kernel::math;
@@ -34,7 +34,7 @@ const FUNCTIONS: &[(&str, Function)] = &[
     }),
 ];
 
-/// All functions one after the other, each over the whole input.
+/// All functions in sequence, each over the whole input.
 fn kernel(ty: Ty, count: usize) -> Kernel {
     let mut k = Builder::new("functions", 2);
     let (from, to) = (k.pointer(0), k.pointer(1));
@@ -52,7 +52,7 @@ fn kernel(ty: Ty, count: usize) -> Kernel {
     k.finish()
 }
 
-/// Numbers of every binade of a type of this many bits, and specials; a multiple of 4 of them.
+/// Numbers of every binade of a type of this many bits, and special values; a multiple of 4.
 fn samples() -> Vec<f64> {
     let mut v = vec![0.0, 1.0, 0.5, f64::INFINITY, f64::NAN, 1e-45, 1e38, 6400.0, 1e10, 88.8, 103.0, 20.0];
     v.extend((-148..128).map(|e| 1.37 * 2f64.powi(e)));

@@ -1,10 +1,10 @@
-//! Loads, stores and casts of every pair of element types as machine code: to the bit what the interpreter computes.
+//! Loads, stores and casts of every pair of element types as machine code: bitwise equal to the interpreter.
 
 use super::*;
 use mcc_kernel::kir::Addr;
 use mcc_kernel::numbers::{cast, load, store};
 
-/// Elements of a type: codes of all kinds, none of which is out of range for the types of fewer bits than a byte.
+/// Elements of a type: codes of all kinds, all in range for types of fewer bits than a byte.
 fn elements(dtype: DType, count: usize) -> Vec<u8> {
     let mut random = Random::new(1);
     let mut values = vec![0.0, 1.0, -1.0, 0.5, -2.5, 3.0, 100.0, 127.0, 128.0, -129.0, 255.0, 65504.0, 1e9, 4e9, -3e9];
@@ -12,7 +12,7 @@ fn elements(dtype: DType, count: usize) -> Vec<u8> {
         let state = random.next() as u32;
         f64::from(state as i32) * 2f64.powi(-(state as i32 >> 3 & 31))
     });
-    // Negative numbers are no numbers of these; elsewhere they wrap.
+    // These types have no negative numbers; elsewhere they wrap.
     let values: Vec<f64> = if dtype == DType::U64 { values.iter().map(|v| v.abs()).collect() } else { values };
     Tensor::from_f64s(dtype, vec![count], &values).expect("as many values").data().to_vec()
 }
@@ -61,7 +61,7 @@ fn all_casts() {
     }
 }
 
-/// Every 16-bit float as `f32` and back, by the instructions for them, and `f32` numbers that lie between them.
+/// Every 16-bit float converted to `f32` and back by the dedicated instructions, and `f32` numbers in between.
 #[test]
 fn halves() {
     let codes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
@@ -74,7 +74,7 @@ fn halves() {
             let v = load(k, DType::F16, at, lanes as u32);
             let at = k.at_index(target, i, 4);
             store(k, DType::F32, at, v);
-            // A little more or less, in the middle, and beyond what there is.
+            // A little more or less, the midpoint, and out of range.
             for (n, factor) in (1i32..).zip([1.0, 1.0 + 2f64.powi(-11), 1.0 - 2f64.powi(-12), 3.0]) {
                 let ty = k.ty(v);
                 let factor = k.float(factor, ty);

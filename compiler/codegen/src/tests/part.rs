@@ -11,7 +11,7 @@ fn parts_touch_what_counts() {
         let size = ty.bytes() as usize;
         let counts: Vec<i64> = [-1, i64::MIN, i64::MAX].into_iter().chain(0..=i64::from(lanes) + 1).collect();
         let rounds = counts.len();
-        // Every round loads from the end of what there is, so that a lane too many reads outside.
+        // Every round loads up to the end of the buffer, so that a surplus lane reads outside.
         let mut k = Builder::new("parts", 3);
         let (source, table, target) = (k.pointer(0), k.pointer(1), k.pointer(2));
         let (zero, end) = (k.int(0), k.int(rounds as i64));

@@ -1,9 +1,9 @@
-//! Floats to bytes as machine code: to the bit what the interpreter computes, NaN, infinities and halves included.
+//! Floats to bytes as machine code: bitwise equal to the interpreter, including NaN, infinities and halves.
 
 use super::*;
 use mcc_kernel::kir::Rounding;
 
-/// Lanes and vectors of a conversion.
+/// Numbers of lanes and vectors of a conversion.
 const SHAPES: &[(u32, usize)] = &[(1, 1), (4, 1), (4, 2), (4, 4), (8, 1), (8, 2), (8, 4), (16, 1), (16, 2), (16, 4)];
 
 fn numbers() -> Vec<f32> {
@@ -13,7 +13,7 @@ fn numbers() -> Vec<f32> {
     values
 }
 
-/// A kernel that stores the bytes and their numbers; the zero point is a constant, or the last input.
+/// A kernel that stores the bytes and their values; the zero point is a constant, or the last input.
 fn kernel(lanes: u32, parts: usize, zero: Option<f64>, rounding: Rounding, count: usize) -> Kernel {
     let mut k = Builder::new("quantize", 3);
     let (source, shift, target) = (k.pointer(0), k.pointer(1), k.pointer(2));
@@ -34,7 +34,7 @@ fn kernel(lanes: u32, parts: usize, zero: Option<f64>, rounding: Rounding, count
             at.offset += part * 4 * lanes as i32;
             let v = k.load(ty, at);
             let grid = k.grid(v, zero, rounding);
-            // The sign of a zero is nobody's business.
+            // The sign of a zero is unspecified.
             let nothing = k.zero(ty);
             let grid = k.add(grid, nothing);
             let mut at = k.at_index(target, i, 4);
@@ -85,7 +85,7 @@ fn bytes_of_floats_on_arm() {
     }
 }
 
-/// Bytes at tables of both kinds of targets.
+/// Bytes looked up in tables, on both kinds of targets.
 #[test]
 fn bytes_of_tables() {
     let data: Vec<u8> = (0..=255u8).map(|i| i.wrapping_mul(77).wrapping_add(5)).collect();

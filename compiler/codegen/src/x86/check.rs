@@ -1,7 +1,7 @@
-//! Checks an allocation of registers: that every operand finds its value where the allocator says.
+//! Checks a register allocation: every operand must find its value where the allocator claims.
 //!
-//! regalloc2's checker takes blocks in the order of their numbers, and loses what it knows at a block that stands before
-//! all those that lead to it. So it sees the function, and the allocation, in reverse postorder.
+//! regalloc2's checker visits blocks in numeric order, and loses its state at a block that precedes all its
+//! predecessors. So it gets the function, and the allocation, in reverse postorder.
 
 use regalloc2::checker::Checker;
 use regalloc2::{Block, Function, Inst, InstRange, MachineEnv, Operand, Output, PRegSet, ProgPoint, RegClass, VReg};
@@ -12,7 +12,7 @@ use mcc_ir::{Error, Result};
 /// Checks an allocation.
 ///
 /// # Errors
-/// When an operand does not find its value: a mistake of the allocator, or of what it was told.
+/// When an operand does not find its value: a bug of the allocator, or of its input.
 pub fn check(flat: &Flat<'_>, environment: &MachineEnv, allocated: &Output) -> Result<()> {
     let ordered = Ordered::new(flat);
     let mut checker = Checker::new(&ordered, environment);
@@ -20,10 +20,10 @@ pub fn check(flat: &Flat<'_>, environment: &MachineEnv, allocated: &Output) -> R
     checker.run().map_err(|e| Error::internal(format!("the allocation of registers is unsound: {e:?}")))
 }
 
-/// The blocks that run, in reverse postorder.
+/// The reachable blocks, in reverse postorder.
 struct Ordered<'a> {
     flat: &'a Flat<'a>,
-    /// What each block and each instruction is in the function.
+    /// The number in the function of each block and each instruction.
     blocks: Vec<Block>,
     insts: Vec<Inst>,
     ranges: Vec<InstRange>,
@@ -50,7 +50,7 @@ impl<'a> Ordered<'a> {
         Ordered { flat, blocks, insts, ranges, succs, preds }
     }
 
-    /// The allocation of the function, for its blocks in this order.
+    /// The function's allocation for the blocks in this order.
     fn renumbered(&self, of: &Output) -> Output {
         let mut own = Output { num_spillslots: of.num_spillslots, ..Output::default() };
         for (n, &old) in self.insts.iter().enumerate() {

@@ -32,7 +32,7 @@ impl Selector<'_> {
             (false, false) if from.elem.bytes() < to.elem.bytes() => self.widen(parts, from, to, signed),
             (false, false) => self.narrow(parts, from, to),
             (false, true) => {
-                // Bytes and words as 32-bit integers are signed ones of the same value.
+                // Bytes and words become signed 32-bit integers of the same value.
                 let short = from.elem.bytes() < 4;
                 let words = from.with(Elem::I32);
                 let (parts, from) = if short { (self.widen(parts, from, words, signed), words) } else { (parts, from) };
@@ -56,7 +56,7 @@ impl Selector<'_> {
     }
 
     fn int_to_float(&mut self, x: VReg, from: Elem, to: Elem, signed: bool) -> VReg {
-        // Unsigned 32-bit integers and all narrower ones are signed 64-bit ones of the same value.
+        // Unsigned 32-bit integers and all narrower ones become signed 64-bit ones of the same value.
         let long = from == Elem::I64;
         let x = if long { x } else { self.extended(x, from, Elem::I64, signed) };
         let single = to == Elem::F32;
@@ -67,7 +67,7 @@ impl Selector<'_> {
         if self.avx512 {
             return self.scalar_from_int(pick(single, M::Vcvtusi2ss, M::Vcvtusi2sd), x, view);
         }
-        // Half of it, rounded to odd, converts alike; then doubled.
+        // Convert half of it, rounded to odd, then double the result: the same rounding.
         let plain = self.scalar_from_int(pick(single, M::Vcvtsi2ss, M::Vcvtsi2sd), x, view);
         let (half, odd, joined) = (self.int(), self.int(), self.int());
         self.emit(M::Shr, &[Op::Mod(half, x, View::Q), Op::Imm(1)]);
@@ -76,7 +76,7 @@ impl Selector<'_> {
         let halved = self.scalar_from_int(pick(single, M::Vcvtsi2ss, M::Vcvtsi2sd), joined, view);
         let doubled = self.r3(pick(single, M::Vaddss, M::Vaddsd), View::X, halved, halved);
         let sign = self.in_vector(x, Elem::I64);
-        // The blend looks at the sign of each lane: of 64 bits, and of the upper 32 as lane 0 of 32.
+        // The blend uses the sign bit of each lane: of 64 bits, or of the upper 32 moved to lane 0.
         let sign = if single { self.v2i(M::Vpsrlq, View::X, sign, 32) } else { sign };
         let v = self.vector();
         let mnemonic = pick(single, M::Vblendvps, M::Vblendvpd);
@@ -95,7 +95,7 @@ impl Selector<'_> {
         let single = from == Elem::F32;
         let ty = Ty::new(from, 1);
         if to != Elem::I64 {
-            // 64 bits hold what saturates at fewer.
+            // 64 bits hold the values before they saturate to fewer.
             let x = self.number_or_zero(x, ty);
             let bits = to.bytes() * 8;
             let (low, high) = if signed {
@@ -103,7 +103,7 @@ impl Selector<'_> {
             } else {
                 (0.0, ((1u64 << bits) - 1) as f64)
             };
-            // In `f64`, which has all the bounds.
+            // In `f64`, which represents all the bounds.
             let x = if single { self.r3(M::Vcvtss2sd, View::X, x, x) } else { x };
             let bound = |s: &mut Self, c: f64| s.vector_constant(&c.to_le_bytes(), Ty::new(Elem::F64, 1));
             let (low, high) = (bound(self, low), bound(self, high));
@@ -146,13 +146,13 @@ impl Selector<'_> {
         v
     }
 
-    /// Zero for NaN.
+    /// Replaces NaN by zero.
     fn number_or_zero(&mut self, x: VReg, ty: Ty) -> VReg {
         let single = ty.elem == Elem::F32;
         let view = self.part_view(ty);
         // The predicate "neither is NaN".
         const ORDERED: i64 = 7;
-        // Vectors of 128 bits serve scalars too: the lanes above do not matter.
+        // 128-bit vectors also work for scalars: the upper lanes do not matter.
         let compare = pick(single, M::Vcmpps, M::Vcmppd);
         if !self.avx512 {
             let number = self.v3i(compare, view, x, x, ORDERED);
@@ -167,7 +167,7 @@ impl Selector<'_> {
 
     // ---- 16-bit floats ----
 
-    /// 16-bit floats as `f32`.
+    /// Converts 16-bit floats to `f32`.
     pub fn half_to_float(&mut self, a: Val, to: Ty) -> Parts {
         if to.lanes > 1 {
             let (parts, from) = (self.parts(a), self.ty(a));
@@ -179,7 +179,7 @@ impl Selector<'_> {
         vec![v]
     }
 
-    /// `f32` rounded to nearest, ties to even.
+    /// Rounds `f32` to nearest, ties to even.
     pub fn float_to_half(&mut self, a: Val, to: Ty) -> Parts {
         let (parts, from) = (self.parts(a), self.ty(a));
         let view = if to.lanes > 1 { self.part_view(from) } else { View::X };
@@ -197,7 +197,7 @@ impl Selector<'_> {
 
     // ---- integers ----
 
-    /// The part of a value's lanes that fill one register of another type: the `n`-th such.
+    /// The `n`-th group of a value's lanes that fills one register of another type.
     fn lanes_for(&mut self, parts: &[VReg], from: Ty, lanes: u32, n: usize) -> VReg {
         let byte = n as u32 * lanes * from.elem.bytes();
         let part = parts[(byte / self.max) as usize];
@@ -208,7 +208,7 @@ impl Selector<'_> {
         self.resize(parts, from, to, widening(from, to, signed))
     }
 
-    /// Lane by lane into registers of another element size, by one instruction.
+    /// Converts lane by lane to registers of another element size, with one instruction.
     fn resize(&mut self, parts: Parts, from: Ty, to: Ty, mnemonic: M) -> Parts {
         if from.elem.bytes() > to.elem.bytes() {
             let halves = parts.iter().map(|&x| self.shrunk(mnemonic, x, self.part_view(from), 2)).collect();
@@ -220,7 +220,7 @@ impl Selector<'_> {
                 let x = self.lanes_for(&parts, from, lanes, n);
                 let v = self.vector();
                 let source = view_of(lanes * from.elem.bytes());
-                // The narrowest source of some instructions is smaller than a register.
+                // The smallest source of some instructions is smaller than a register.
                 self.emit(mnemonic, &[Op::Def(v, view), Op::Use(x, source.min(view))]);
                 v
             })
@@ -234,7 +234,7 @@ impl Selector<'_> {
         v
     }
 
-    /// Registers of as many lanes as `from`'s have, but elements of `to`, put together to `to`'s registers.
+    /// Joins registers with the lanes of `from` but elements of `to` into registers of `to`.
     fn join(&mut self, pieces: Parts, from: Ty, to: Ty) -> Parts {
         if pieces.len() == 1 {
             return pieces;
@@ -275,7 +275,7 @@ impl Selector<'_> {
             let pieces = parts.iter().map(|&x| self.shrunk(mnemonic, x, view, ratio)).collect();
             return self.join(pieces, from, to);
         }
-        // Half the width at a time.
+        // Halve the width in each step.
         let (mut parts, mut ty) = (parts, from);
         while ty.elem.bytes() > to.elem.bytes() {
             let half = match ty.elem {
@@ -290,7 +290,7 @@ impl Selector<'_> {
         parts
     }
 
-    /// The low halves of the lanes of one or two registers, in one. Without AVX-512.
+    /// The low halves of the lanes of one or two registers, in one register. Without AVX-512.
     fn narrow_pair(&mut self, pair: &[VReg], elem: Elem, view: View) -> VReg {
         let full = Ty::new(elem, view_bytes(view) / elem.bytes());
         let low: Vec<VReg> = match elem {
@@ -301,7 +301,7 @@ impl Selector<'_> {
                 pair.iter().map(|&x| self.r3(M::Vpand, view, x, mask)).collect()
             }
         };
-        // A lone register's upper half is the second operand.
+        // The upper half of a single register is the second operand.
         let (x, y, at) = match (low.as_slice(), view) {
             ([x, y], _) => (*x, *y, view),
             ([x, ..], View::Y) => (*x, self.extract(*x, View::Y, 16), View::X),
@@ -313,7 +313,7 @@ impl Selector<'_> {
             Elem::I32 => self.r3(M::Vpackusdw, at, x, y),
             _ => self.r3(M::Vpackuswb, at, x, y),
         };
-        // Packing works within 128 bits: the quarters come out of order.
+        // Packing works within 128 bits: the quarters are out of order.
         if at == View::Y { self.v2i(M::Vpermq, View::Y, packed, 0xd8) } else { packed }
     }
 
@@ -340,7 +340,7 @@ impl Selector<'_> {
             return parts.iter().map(|&x| self.v2(mnemonic, view, Source::Register(x))).collect();
         }
         if from.elem == Elem::I32 && single {
-            // The upper and the lower halves convert exactly; their sum is rounded once.
+            // The upper and lower halves convert exactly; their sum is rounded once.
             let view = self.part_view(to);
             let scale = self.vector_constant(&65536f32.to_le_bytes(), to);
             let words = self.vector_constant(&[0xff, 0xff, 0, 0], from);
@@ -358,7 +358,7 @@ impl Selector<'_> {
         self.lanes_apart(&parts, from, to, signed)
     }
 
-    /// One lane after another, through memory.
+    /// Lane by lane, through memory.
     fn lanes_apart(&mut self, parts: &[VReg], from: Ty, to: Ty, signed: bool) -> Parts {
         let bytes = |ty: Ty| ty.bytes().max(64) as i32;
         let (source, result) = (self.code.room(bytes(from)), self.code.room(bytes(to)));
@@ -391,7 +391,7 @@ impl Selector<'_> {
             let ints = parts.iter().map(|&x| self.unsigned_words(x, from)).collect();
             return ints;
         }
-        // Bytes and words saturate while they are floats: all their bounds are.
+        // Bytes and words saturate as floats, which represent all their bounds.
         let bits = to.elem.bytes() * 8;
         let ints: Parts = parts
             .iter()
@@ -432,10 +432,10 @@ impl Selector<'_> {
     fn unsigned_words(&mut self, x: VReg, ty: Ty) -> VReg {
         let view = self.part_view(ty);
         let zero = self.zero_vector();
-        // The second operand, zero, is what a NaN gives.
+        // For NaN the result is the second operand, zero.
         let x = self.r3(M::Vmaxps, view, x, zero);
         if self.avx512 {
-            // All ones where it does not fit: the greatest integer.
+            // Out of range, the result is all ones: the largest integer.
             return self.v2(M::Vcvttps2udq, view, Source::Register(x));
         }
         let words = ty.with(Elem::I32);
@@ -452,7 +452,7 @@ impl Selector<'_> {
     }
 }
 
-/// The instruction that extends integers, by zeros or by their signs.
+/// The instruction that zero- or sign-extends integers.
 fn widening(from: Ty, to: Ty, signed: bool) -> M {
     match (from.elem, to.elem, signed) {
         (Elem::I8, Elem::I16, true) => M::Vpmovsxbw,
@@ -470,7 +470,7 @@ fn widening(from: Ty, to: Ty, signed: bool) -> M {
     }
 }
 
-/// The view of some bytes.
+/// The view with this number of bytes.
 fn view_of(bytes: u32) -> View {
     match bytes {
         0..=16 => View::X,

@@ -1,7 +1,7 @@
-//! Register allocation and encoding: machine instructions on virtual registers become bytes.
+//! Register allocation and encoding: from machine instructions on virtual registers to bytes.
 //!
-//! Registers: `rsp` holds the frame, `rbp` the caller's arguments; all others are the allocator's. The frame is the
-//! function's own memory, then the spilled registers. The constant pool follows the code, on a boundary of 64 bytes.
+//! Registers: `rsp` points to the frame, `rbp` to the caller's arguments; the allocator uses all others. The frame has
+//! the function's own memory, then the spilled registers. The constant pool follows the code, aligned to 64 bytes.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use super::encodings::{Place, choose, only_low, vector_number};
 use super::machine::{Base, Cc, End, Flat, Inst, Mem, Op, View, VirtualCode};
 use mcc_ir::{Error, Result};
 
-/// A general register for the allocator, by its number in encodings.
+/// A general register for the allocator, by its encoding number.
 pub const fn gpr(n: usize) -> PReg {
     PReg::new(n, RegClass::Int)
 }
@@ -28,14 +28,14 @@ pub const RDX: PReg = gpr(2);
 pub const RSI: PReg = gpr(6);
 pub const RDI: PReg = gpr(7);
 
-/// Where the System V convention passes the first arguments.
+/// The registers of the first arguments in the System V convention.
 pub const ARGUMENTS: [PReg; 6] = [RDI, RSI, RDX, RCX, gpr(8), gpr(9)];
 
-/// Registers to be given back as they were.
+/// Callee-saved registers.
 const SAVED: [usize; 5] = [3, 12, 13, 14, 15];
 const NOT_SAVED: [usize; 9] = [0, 1, 2, 6, 7, 8, 9, 10, 11];
 
-/// What the encoder needs to know of the target.
+/// The properties of the target that the encoder depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Level {
     /// AVX-512: 32 vector registers, masks.
@@ -49,7 +49,7 @@ pub struct Level {
 /// The code of a function, position-independent and without relocations.
 ///
 /// # Errors
-/// When the allocator or the encoder refuses, or a check of the allocation fails: a mistake of instruction selection.
+/// When the allocator or encoder fails, or a check of the allocation does: a bug of instruction selection.
 pub fn assemble(code: &VirtualCode, level: Level) -> Result<Vec<u8>> {
     let vector_bytes = match level.widest {
         View::Z => 64,
@@ -105,7 +105,7 @@ fn environment(level: Level) -> MachineEnv {
         preferred_regs_by_class: [
             set(RegClass::Int, &mut NOT_SAVED.into_iter()),
             set(RegClass::Float, &mut (0..vectors)),
-            // k0 as an operand's mask means no mask.
+            // k0 as a mask operand means no mask.
             set(RegClass::Vector, &mut (1..8)),
         ],
         non_preferred_regs_by_class: [set(RegClass::Int, &mut SAVED.into_iter()), PRegSet::empty(), PRegSet::empty()],
@@ -117,17 +117,17 @@ fn environment(level: Level) -> MachineEnv {
 struct Encoder<'a> {
     code: &'a VirtualCode,
     level: Level,
-    /// Where spilled registers begin in the frame.
+    /// Offset of spilled registers in the frame.
     spills: i32,
     frame: i32,
     saved: Vec<usize>,
     out: Vec<Instruction>,
 }
 
-/// Addresses that stand for blocks, and for the constant pool, until the layout is known.
+/// Addresses that represent blocks and the constant pool until the layout is known.
 const BLOCKS: u64 = 1 << 40;
 const POOL: u64 = 1 << 41;
-/// Windows gives stack page by page, to who touches the next one; elsewhere this finds the guard page.
+/// Windows commits stack page by page, when the next page is touched; elsewhere this hits the guard page.
 const PAGE: i32 = 4096;
 
 /// Bytes that one entry of the pool declares.
@@ -152,7 +152,7 @@ impl Encoder<'_> {
         }
     }
 
-    /// A move that the allocator asks for.
+    /// A move that the allocator requests.
     fn transfer(&mut self, from: Allocation, to: Allocation) -> Result<()> {
         if from == to {
             return Ok(());
@@ -221,7 +221,7 @@ impl Encoder<'_> {
         }
         match (inst.mnemonic, places.as_slice()) {
             (Mnemonic::Movsb | Mnemonic::Stosb | Mnemonic::Nop, _) => return Ok(()),
-            // A register made zero by itself, whatever it was.
+            // A register that is zeroed by itself, whatever it held.
             (Mnemonic::Vpxor, &[Place::Register(r, _)]) => {
                 let made = if vector_number(r) < 16 {
                     Instruction::with3(Opcode::VEX_Vpxor_xmm_xmm_xmmm128, r, r, r)
@@ -235,7 +235,7 @@ impl Encoder<'_> {
         }
         let made = choose(inst, &places, mask, self.level.avx512)?;
         let copies = [Mnemonic::Mov, Mnemonic::Vmovaps, Mnemonic::Kmovq].contains(&inst.mnemonic);
-        // A 32-bit move clears the upper half: it is no copy.
+        // A 32-bit move clears the upper half: it is not a copy.
         let wide = !matches!(places.first(), Some(Place::Register(_, View::D)));
         if !(copies && wide && inst.mask.is_none() && places.len() == 2 && places[0] == places[1]) {
             self.out.push(made);
@@ -261,10 +261,10 @@ impl Encoder<'_> {
         }
     }
 
-    /// Joins the blocks: jumps to what does nothing but jump go to its end, jumps to the next block vanish.
+    /// Joins the blocks: jumps to blocks that only jump are redirected, jumps to the next block are removed.
     fn layout(mut self, bodies: Vec<Vec<Instruction>>) -> Result<Vec<u8>> {
         let through = |mut b: Block| {
-            // As many steps as there are blocks: an empty loop would have no end.
+            // At most as many steps as there are blocks: an empty loop would not terminate.
             for _ in 0..self.code.blocks.len() {
                 match &self.code.blocks[b.index()].end {
                     End::Jump(to, _) if bodies[b.index()].is_empty() => b = *to,
@@ -334,7 +334,7 @@ impl Encoder<'_> {
         for (i, unit) in self.code.pool.chunks(POOL_UNIT).enumerate() {
             all.push(declare(unit, POOL + (i * POOL_UNIT) as u64)?);
         }
-        // How long the code is decides how much fills the gap to the pool.
+        // The length of the code determines the padding before the pool.
         let length = encode(&all)?.len() - self.code.pool.len();
         let gap = vec![0xcc; length.next_multiple_of(64) - length];
         for (i, bytes) in gap.chunks(16).enumerate() {
@@ -366,7 +366,7 @@ impl Encoder<'_> {
     fn epilogue(&self) -> std::result::Result<Vec<Instruction>, IcedError> {
         let mut all = Vec::new();
         if self.level.widest >= View::Y {
-            // The caller's code may use encodings that are slow while upper halves are in use.
+            // The caller's code may use encodings that are slow while upper halves are dirty.
             all.push(Instruction::with(Opcode::VEX_Vzeroupper));
         }
         if self.frame > 0 {

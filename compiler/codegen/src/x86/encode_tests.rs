@@ -1,4 +1,4 @@
-//! Every instruction on vectors that has an older encoding, in functions with more values than that can name registers for.
+//! Every vector instruction with a legacy encoding, in functions with more values than it can name registers for.
 
 use iced_x86::{EncodingKind, OpCodeOperandKind as Kind};
 use regalloc2::VReg;
@@ -6,7 +6,7 @@ use regalloc2::VReg;
 use super::*;
 use crate::x86::encodings::OPCODES;
 
-/// The operands of an encoding, registers from `next`; nothing for those that instruction selection has no words for.
+/// The operands of an encoding, with registers from `next`; `None` if instruction selection cannot express them.
 fn operands(kinds: &[Kind], mut next: impl FnMut(RegClass) -> VReg) -> Option<Vec<Op>> {
     use Kind::*;
     let mut made = Vec::new();
@@ -32,7 +32,8 @@ fn operands(kinds: &[Kind], mut next: impl FnMut(RegClass) -> VReg) -> Option<Ve
     Some(made)
 }
 
-/// A function that loads more vectors than older encodings can name, does the instruction with the last ones, and stores all.
+/// A function that loads more vectors than legacy encodings can name, applies the instruction to the last, and stores
+/// all.
 fn among_many(mnemonic: Mnemonic, kinds: &[Kind]) -> Option<VirtualCode> {
     const LIVE: usize = 28;
     let mut code = VirtualCode::default();
@@ -55,7 +56,7 @@ fn among_many(mnemonic: Mnemonic, kinds: &[Kind]) -> Option<VirtualCode> {
     if used == 0 {
         return None;
     }
-    // What is written is a value of its own.
+    // A written register is a separate value.
     let mut ops = ops;
     let mut wrote = None;
     if let Some(Op::Def(v, _)) = ops.first_mut() {

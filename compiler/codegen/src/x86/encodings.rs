@@ -1,4 +1,4 @@
-//! Which encoding an instruction has: the first one of its mnemonic, by family, that takes its operands.
+//! Selects the encoding of an instruction: the first one of its mnemonic, by family, that accepts its operands.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -48,7 +48,7 @@ pub(super) static OPCODES: LazyLock<Known> = LazyLock::new(|| {
     let mut known = Known::new();
     for opcode in Opcode::values() {
         let info = opcode.op_code();
-        // Xeon Phi has encodings of its own for some mnemonics.
+        // Xeon Phi has separate encodings for some mnemonics.
         if info.is_instruction() && info.mode64() && info.decoder_option() != DecoderOptions::KNC {
             let kinds = info.op_kinds().to_vec();
             known.entry((opcode.mnemonic(), info.encoding() as u8)).or_default().push((opcode, kinds));
@@ -57,7 +57,7 @@ pub(super) static OPCODES: LazyLock<Known> = LazyLock::new(|| {
     known
 });
 
-/// The first encoding of a mnemonic in a family that takes operands of such views.
+/// The first encoding of a mnemonic in a family that accepts operands of these views.
 fn encoding(mnemonic: Mnemonic, family: EncodingKind, places: &[Place]) -> Option<&'static (Opcode, Vec<Kind>)> {
     let known = OPCODES.get(&(mnemonic, family as u8)).map_or(&[][..], Vec::as_slice);
     known.iter().find(|(_, kinds)| {
@@ -65,16 +65,16 @@ fn encoding(mnemonic: Mnemonic, family: EncodingKind, places: &[Place]) -> Optio
     })
 }
 
-/// Whether an instruction on vectors has no encoding with 32 registers, so that these must be among the first sixteen.
+/// Whether a vector instruction has no encoding with 32 registers, so that it must use the first sixteen.
 pub(super) fn only_low(inst: &Inst) -> bool {
     let places: Vec<Place> = inst.ops.iter().map(|op| Place::any(op, inst.memory_view)).collect();
     let vectors = places.iter().any(|p| matches!(p, Place::Register(_, View::X | View::Y)));
-    // A register made zero by itself is written as either of two instructions.
+    // A register zeroed by itself is encoded as one of two instructions.
     let zero = inst.mnemonic == Mnemonic::Vpxor && places.len() == 1;
     vectors && !zero && encoding(inst.mnemonic, EncodingKind::EVEX, &places).is_none()
 }
 
-/// Whether an encoding's operand can be an operand.
+/// Whether an encoding accepts an operand.
 fn fits(kind: Kind, place: &Place) -> bool {
     use Kind::*;
     match *place {
@@ -152,7 +152,7 @@ fn displacement_size(m: MemoryOperand) -> u32 {
     u32::from(m.displacement != 0)
 }
 
-/// The instruction with the first encoding of its mnemonic that takes the operands: the shortest family first.
+/// The instruction with the first encoding of its mnemonic that accepts the operands: the shortest family first.
 pub(super) fn choose(inst: &Inst, places: &[Place], mask: Register, avx512: bool) -> Result<Instruction> {
     let high = |p: &Place| matches!(p, Place::Register(r, v) if *v >= View::Z || vector_number(*r) > 15);
     let zmm = places.iter().any(|p| high(p) && !matches!(p, Place::Register(_, View::K)));

@@ -1,6 +1,6 @@
-//! Lanes: spreading, extraction, insertion, shuffles, casts of bits.
+//! Lanes: broadcasts, extraction, insertion, shuffles, bitcasts.
 //!
-//! Shuffles that no short sequence covers go through memory, a lane at a time.
+//! Shuffles without a short sequence go through memory, one lane at a time.
 
 use iced_x86::Mnemonic as M;
 use regalloc2::VReg;
@@ -33,7 +33,7 @@ impl Selector<'_> {
 
     // ---- spreading ----
 
-    /// Nothing where the result waits as a memory operand.
+    /// `None` if the result is deferred as a memory operand.
     pub fn splat(&mut self, v: Val, a: Val, ty: Ty) -> Option<Parts> {
         if ty.lanes == 1 {
             return Some(self.parts(a));
@@ -58,7 +58,7 @@ impl Selector<'_> {
         Some(vec![part; self.part_count(ty)])
     }
 
-    /// A scalar in every lane of a register.
+    /// A scalar, broadcast to every lane of a register.
     fn spread(&mut self, x: VReg, ty: Ty) -> VReg {
         let view = self.part_view(ty);
         let x = if ty.elem.is_float() { x } else { self.in_vector(x, ty.elem) };
@@ -74,7 +74,7 @@ impl Selector<'_> {
         v
     }
 
-    /// One lane of a vector of floats in every lane of a register of `ty`.
+    /// One lane of a vector of floats, broadcast to every lane of a register of `ty`.
     pub fn spread_lane(&mut self, a: Val, lane: u8, ty: Ty) -> VReg {
         let scalar = self.lane(a, lane);
         self.spread(scalar, ty)
@@ -114,8 +114,8 @@ impl Selector<'_> {
         one
     }
 
-    /// What begins some bytes into a register, moved to its low lanes; what lies further than 16 bytes only where it
-    /// begins at a multiple of them.
+    /// The data at a byte offset in a register, moved to its low lanes; data beyond 16 bytes only if the offset is a
+    /// multiple of 16.
     pub fn extract(&mut self, x: VReg, view: View, byte: u32) -> VReg {
         let (block, rest) = (byte / 16, byte % 16);
         let mut x = x;
@@ -144,7 +144,7 @@ impl Selector<'_> {
         let scalar = self.reg(scalar);
         let (part, at) = (u32::from(lane) / self.part_lanes(ty), u32::from(lane) % self.part_lanes(ty));
         let view = self.part_view(ty);
-        // Selected from the scalar in all lanes.
+        // Selected from the broadcast scalar.
         let spread = self.spread(scalar, ty.with_lanes(view_bytes(view) / ty.elem.bytes()));
         let size = ty.elem.bytes();
         let old = parts[part as usize];
@@ -216,7 +216,7 @@ impl Selector<'_> {
         self.shuffle_in_memory(a, b, pattern, ty)
     }
 
-    /// Two values as one of twice the lanes.
+    /// Concatenates two values.
     fn side_by_side(&mut self, a: Val, b: Val, from: Ty, ty: Ty) -> Option<VReg> {
         let view = self.part_view(ty);
         let (mnemonic, half) = match from.bytes() {
@@ -241,7 +241,7 @@ impl Selector<'_> {
         Some(v)
     }
 
-    /// The bytes of a register in another order: by one instruction, or words first if each 16 bytes come from four of them.
+    /// Permutes the bytes of a register: by one instruction, or words first if each 16 bytes come from four of them.
     fn permute_bytes(&mut self, a: Val, pattern: &[u8], view: View) -> Option<VReg> {
         let mut bytes = pattern.to_vec();
         bytes.resize(view_bytes(view) as usize, 0);
@@ -274,12 +274,12 @@ impl Selector<'_> {
         Some(self.v3(M::Vpshufb, view, moved, Source::Memory(within)))
     }
 
-    /// A shuffle of 32-bit lanes, `from` one register each.
+    /// A shuffle of 32-bit lanes; `from` is one register each.
     fn shuffle_words(&mut self, a: Val, b: Val, pattern: &[u8], from: Ty, ty: Ty) -> Option<VReg> {
         let words = (from.bytes() / 4) as u8;
         let view = self.part_view(from).max(self.part_view(ty));
         let second = pattern.iter().any(|&i| i >= words);
-        // Lanes of the second source follow all those of the first's register.
+        // Lanes of the second source are numbered after all lanes of the first register.
         let capacity = (view_bytes(view) / 4) as u8;
         let place = |i: u8| if i < words { i } else { i - words + capacity };
         let mut indices: Vec<u8> = pattern.iter().map(|&i| place(i)).collect();
@@ -329,14 +329,14 @@ impl Selector<'_> {
         Some(self.v3i(M::Vblendps, view, low, high, imm))
     }
 
-    /// See [`kir::Inst::Permute`](mcc_kernel::kir::Inst::Permute), of one register.
+    /// See [`kir::Inst::Permute`](mcc_kernel::kir::Inst::Permute), for one register.
     pub fn permute(&mut self, a: Val, places: Val, ty: Ty) -> Parts {
         if self.part_count(ty) != 1 {
             self.refuse(format!("a permutation of {} lanes", ty.lanes));
             return self.parts(a);
         }
         let (x, places) = (self.reg(a), self.reg(places));
-        // Both take the low bits of the places.
+        // Both use the low bits of the indices.
         vec![match self.part_view(ty) {
             View::X => self.r3(M::Vpermilps, View::X, x, places),
             view => self.r3(M::Vpermps, view, places, x),
@@ -361,7 +361,7 @@ impl Selector<'_> {
         self.reload(ty, result)
     }
 
-    /// Stores a whole value.
+    /// Stores all registers of a value.
     pub fn spill(&mut self, v: Val, to: Mem) {
         let ty = self.ty(v);
         let parts = self.parts(v);
@@ -373,7 +373,7 @@ impl Selector<'_> {
         }
     }
 
-    /// Loads a whole value.
+    /// Loads all registers of a value.
     pub fn reload(&mut self, ty: Ty, from: Mem) -> Parts {
         if self.is_int(ty) {
             return vec![self.load_int(ty.elem, from)];
@@ -393,13 +393,13 @@ impl Selector<'_> {
         }
     }
 
-    /// Whether a value is a load that only a spread uses.
+    /// Whether a value is a load that only a broadcast uses.
     pub fn only_spread(&self, v: Val) -> bool {
         self.uses[v.0 as usize] == 1 && self.spreads[v.0 as usize] == 1
     }
 }
 
-/// A pattern of lanes of some bytes as one of 32-bit lanes, if they are as wide at least.
+/// Converts a pattern of lanes to one of 32-bit lanes, if the lanes are at least that wide.
 fn pattern_of_words(pattern: &[u8], bytes: u32) -> Option<Vec<u8>> {
     match bytes {
         4 => Some(pattern.to_vec()),
@@ -408,8 +408,8 @@ fn pattern_of_words(pattern: &[u8], bytes: u32) -> Option<Vec<u8>> {
     }
 }
 
-/// The instruction that moves words of two registers as `indices` say (those of the second follow the first's) and
-/// needs no table of them: within pieces of four words, or whole pieces.
+/// The instruction that moves words of two registers by `indices` (the second register's follow the first's) without an
+/// index table: within pieces of four words, or whole pieces.
 fn without_table(indices: &[u8]) -> Option<(M, Option<i64>)> {
     let words = indices.len() as u8;
     let every_piece =

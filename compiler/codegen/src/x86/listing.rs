@@ -2,7 +2,7 @@
 
 use iced_x86::{Decoder, DecoderOptions, FastFormatter, Instruction, Mnemonic};
 
-/// The instructions of a function, one a line, with labels where jumps go. The constants after the code are left out.
+/// The instructions of a function, one per line, with labels at jump targets. The constants after the code are omitted.
 pub fn listing(code: &[u8]) -> String {
     let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
     let instructions: Vec<Instruction> =

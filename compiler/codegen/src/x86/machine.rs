@@ -1,17 +1,17 @@
-//! Machine instructions on virtual registers, in basic blocks: what instruction selection makes and the register
-//! allocator reads.
+//! Machine instructions on virtual registers, in basic blocks: the output of instruction selection and the input of the
+//! register allocator.
 //!
-//! - An instruction is a mnemonic and its operands in the order of Intel's manuals; which of its encodings to use is left
-//!   to [`super::encode`], when the registers are known.
-//! - Virtual registers are in SSA form. Values pass between blocks as block parameters, which only [`End::Jump`] gives;
-//!   the targets of an [`End::Branch`] have no other predecessor.
+//! - An instruction is a mnemonic and its operands in the order of Intel's manuals; [`super::encode`] selects the
+//!   encoding when the registers are known.
+//! - Virtual registers are in SSA form. Values pass between blocks as block parameters, which only [`End::Jump`]
+//!   passes; the targets of an [`End::Branch`] have no other predecessor.
 
 use std::collections::HashMap;
 
 use iced_x86::Mnemonic;
 use regalloc2::{Block, InstRange, Operand, OperandConstraint, OperandKind, OperandPos, PReg, PRegSet, RegClass, VReg};
 
-/// How an operand sees a register: the operand's width decides the encoding.
+/// The width at which an operand accesses a register, which determines the encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum View {
     /// 8 bits.
@@ -32,7 +32,7 @@ pub enum View {
     K,
 }
 
-/// Where a memory operand begins.
+/// The base of a memory operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Base {
     /// At a register's address.
@@ -41,7 +41,7 @@ pub enum Base {
     Pool,
     /// In the function's own memory on the stack.
     Frame,
-    /// At the arguments that the caller left on the stack.
+    /// In the caller's stack arguments.
     Incoming,
 }
 
@@ -49,7 +49,7 @@ pub enum Base {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mem {
     pub base: Base,
-    /// A register and what it is multiplied with.
+    /// A register and its scale.
     pub index: Option<(VReg, u8)>,
     pub disp: i32,
 }
@@ -61,7 +61,7 @@ pub enum Op {
     Def(VReg, View),
     /// Read.
     Use(VReg, View),
-    /// The first is written over the second.
+    /// The first is written in place of the second.
     Mod(VReg, VReg, View),
     Mem(Mem),
     Imm(i64),
@@ -72,17 +72,17 @@ pub enum Op {
 pub struct Inst {
     pub mnemonic: Mnemonic,
     pub ops: Vec<Op>,
-    /// Registers that the instruction reads and writes without naming them.
+    /// Registers that the instruction reads and writes implicitly.
     pub fixed_uses: Vec<(VReg, PReg)>,
     pub fixed_defs: Vec<(VReg, PReg)>,
-    /// Lanes to compute; without [`zeroing`](Inst::zeroing) the others stay as they are in the first operand.
+    /// Lanes to compute; without [`zeroing`](Inst::zeroing) the others keep the first operand's values.
     pub mask: Option<VReg>,
     pub zeroing: bool,
-    /// The memory operand is one element for all lanes.
+    /// Whether the memory operand is one element for all lanes.
     pub broadcast: bool,
-    /// Only the AVX-512 encoding will do.
+    /// Whether only the AVX-512 encoding is valid.
     pub evex: bool,
-    /// What a memory operand would be as a register, where no other operand tells its width.
+    /// The view that a memory operand would have as a register, if no other operand determines its width.
     pub memory_view: Option<View>,
 }
 
@@ -110,18 +110,18 @@ impl Inst {
     }
 }
 
-/// How a block ends.
+/// The end of a block.
 #[derive(Debug, Clone)]
 pub enum End {
-    /// Goes on at a block, giving its parameters.
+    /// Jumps to a block, passing its parameters.
     Jump(Block, Vec<VReg>),
-    /// Goes to the first block if the flags say so, by a conditional jump, otherwise to the second.
+    /// Jumps to the first block if the condition holds, otherwise to the second.
     Branch(Cc, Block, Block),
     /// Returns.
     Return,
 }
 
-/// Conditions of the flags.
+/// Condition codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cc {
     E,
@@ -169,7 +169,7 @@ pub struct VirtualCode {
     /// Constants, addressed by [`Base::Pool`] and an offset.
     pub pool: Vec<u8>,
     pooled: HashMap<Vec<u8>, i32>,
-    /// Bytes of the function's own memory.
+    /// Bytes of the function's own stack memory.
     pub frame: i32,
 }
 
@@ -184,7 +184,7 @@ impl VirtualCode {
         Block::new(self.blocks.len() - 1)
     }
 
-    /// A constant in memory, at a multiple of its length.
+    /// A constant in memory, aligned to its length.
     pub fn constant(&mut self, bytes: &[u8]) -> Mem {
         let pool = &mut self.pool;
         let at = *self.pooled.entry(bytes.to_vec()).or_insert_with(|| {
@@ -195,7 +195,7 @@ impl VirtualCode {
         Mem { base: Base::Pool, index: None, disp: at }
     }
 
-    /// Room on the stack, at a multiple of 64 bytes.
+    /// Stack memory, aligned to 64 bytes.
     pub fn room(&mut self, bytes: i32) -> Mem {
         let disp = self.frame;
         self.frame += (bytes + 63) & !63;
@@ -206,7 +206,7 @@ impl VirtualCode {
 /// A function as the allocator sees it.
 pub struct Flat<'a> {
     pub code: &'a VirtualCode,
-    /// Bytes of a vector register that must be kept.
+    /// Bytes of a vector register that must be preserved.
     pub vector_bytes: usize,
     /// First instruction of each block; the block's end is its last one.
     ranges: Vec<InstRange>,
@@ -218,7 +218,7 @@ pub struct Flat<'a> {
 }
 
 impl<'a> Flat<'a> {
-    /// `low` tells which instructions take no vector register but the first sixteen.
+    /// `low` selects the instructions that can use only the first sixteen vector registers.
     pub fn new(code: &'a VirtualCode, vector_bytes: usize, low: impl Fn(&Inst) -> bool) -> Flat<'a> {
         let count = code.blocks.len();
         let (mut ranges, mut operands, mut ends) = (Vec::with_capacity(count), Vec::new(), Vec::new());
@@ -250,11 +250,11 @@ impl<'a> Flat<'a> {
     }
 }
 
-/// Vector registers that encodings older than AVX-512's can name.
+/// Number of vector registers that legacy encodings can name.
 const LOW: usize = 16;
 
-/// The registers of an instruction, in the order in which [`Allocated`](super::encode) takes them: operands, bases and
-/// indices, mask, fixed ones. A [`Op::Mod`] gives two, what is read first. `low`: vectors are in the first registers.
+/// The registers of an instruction, in the order of [`Allocated`](super::encode): operands, bases and indices, mask,
+/// fixed ones. A [`Op::Mod`] has two, the one read first. `low`: vectors must be in the first registers.
 fn operands_of(inst: &Inst, low: bool) -> Vec<Operand> {
     let mut operands = Vec::with_capacity(6);
     let operand = |v: VReg, kind, position| {

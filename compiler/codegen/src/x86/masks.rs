@@ -9,7 +9,7 @@ use super::select::vectors::{pick, view_bytes};
 use super::select::{Parts, Selector, Source};
 use mcc_kernel::kir::{Addr, Bin, Cmp, Elem, Ty, Val};
 
-/// Predicates of `vcmpps`: ordered and quiet, but `Ne`, which is true for NaN.
+/// Predicates of `vcmpps`: ordered and quiet, except `Ne`, which is true for NaN.
 fn float_predicate(op: Cmp) -> i64 {
     match op {
         Cmp::Eq => 0x00,
@@ -41,7 +41,7 @@ fn unsigned(op: Cmp) -> bool {
 }
 
 impl Selector<'_> {
-    /// Nothing for comparisons that branches make themselves.
+    /// `None` for comparisons that are emitted by their branches.
     pub fn compare(&mut self, v: Val, op: Cmp, a: Val, b: Val) -> Option<Parts> {
         let ty = self.ty(a);
         if self.is_int(ty) {
@@ -102,7 +102,7 @@ impl Selector<'_> {
         }
     }
 
-    /// With the sign bit flipped, so that signed comparison orders unsigned numbers.
+    /// Flips the sign bit, so that signed comparison orders unsigned numbers.
     fn biased(&mut self, x: VReg, ty: Ty) -> VReg {
         let size = ty.elem.bytes() as usize;
         let sign = (1u64 << (8 * size - 1)).to_le_bytes();
@@ -116,7 +116,7 @@ impl Selector<'_> {
         self.r3(M::Vpxor, view, x, ones)
     }
 
-    /// A mask (a vector of masks without AVX-512) of a comparison of floats.
+    /// The mask (a vector without AVX-512) of a float comparison.
     fn compare_floats(&mut self, predicate: i64, x: VReg, y: VReg, ty: Ty) -> VReg {
         let (single, scalar) = (ty.elem == Elem::F32, ty.lanes == 1);
         let mnemonic = match (single, scalar) {
@@ -143,20 +143,20 @@ impl Selector<'_> {
         one
     }
 
-    /// `x` where it is NaN, otherwise `y`.
+    /// `x` if it is NaN, otherwise `y`.
     pub fn or_nan(&mut self, x: VReg, y: VReg, ty: Ty) -> VReg {
         let nan = self.compare_floats(UNORDERED, x, x, ty);
         self.blend_part(nan, x, y, ty)
     }
 
-    /// `mask ? a : b`, the mask a vector, by the sign of each byte.
+    /// `mask ? a : b` with a vector mask, by the sign of each byte.
     pub fn blend(&mut self, view: View, mask: VReg, a: VReg, b: VReg) -> VReg {
         let v = self.vector();
         self.emit(M::Vblendvpd, &[Op::Def(v, view), Op::Use(b, view), Op::Use(a, view), Op::Use(mask, view)]);
         v
     }
 
-    /// `mask ? a : b` for a mask as comparisons of `ty` give it.
+    /// `mask ? a : b` for a mask from a comparison of `ty`.
     pub fn blend_part(&mut self, mask: VReg, a: VReg, b: VReg, ty: Ty) -> VReg {
         let view = self.part_view(ty);
         let v = self.vector();
@@ -208,7 +208,7 @@ impl Selector<'_> {
         vec![self.blend_part(mask, a, b, ty)]
     }
 
-    /// A truth of 0 or 1 as a mask of at least lane 0.
+    /// A boolean 0 or 1 as a mask of at least lane 0.
     fn lane_mask(&mut self, truth: VReg, elem: Elem) -> VReg {
         if self.avx512 {
             let k = self.mask();
@@ -220,7 +220,7 @@ impl Selector<'_> {
         self.in_vector(all, if elem.bytes() == 8 { Elem::I64 } else { Elem::I32 })
     }
 
-    /// A truth of 0 or 1 in every lane.
+    /// A boolean 0 or 1 in every lane.
     pub fn splat_truth(&mut self, truth: VReg, ty: Ty) -> Parts {
         let all = self.int();
         self.emit(M::Neg, &[Op::Mod(all, truth, View::Q)]);
@@ -323,7 +323,7 @@ impl Selector<'_> {
             all = self.mask_op(Bin::Or, all, part, ty);
         }
         let bits = self.int();
-        // Bits of the lanes that count: the others are undefined.
+        // The bits of the valid lanes: the others are undefined.
         let count = if self.avx512 {
             self.emit(M::Kmovq, &[Op::Def(bits, View::Q), Op::Use(all, View::K)]);
             self.part_lanes(ty)
@@ -343,7 +343,7 @@ impl Selector<'_> {
     }
 
     /// See [`Inst::LoadExpanded`](mcc_kernel::kir::Inst::LoadExpanded): one instruction with AVX512-VBMI2, otherwise
-    /// whole registers by a permutation, or a byte at a time where there are few.
+    /// whole registers by a permutation, or, for a few bytes, one at a time.
     pub fn load_expanded(&mut self, from: Addr, mask: Val, ty: Ty) -> Parts {
         let (from, bits) = (self.address(from), self.reg(mask));
         if ty.bytes() < 16 {
@@ -354,7 +354,7 @@ impl Selector<'_> {
         }
         let (view, k, v) = (self.part_view(ty), self.mask(), self.vector());
         self.emit(M::Kmovq, &[Op::Def(k, View::K), Op::Use(bits, View::Q)]);
-        // Written over its operand: processors wait for the result's register although none of it is kept.
+        // In place of its operand: processors wait for the destination register although its value is unused.
         let x = self.load_vector(ty, from);
         self.push(Inst::new(M::Vpexpandb, [Op::Mod(v, x, view), Op::Use(x, view)]).masked(k, true));
         vec![v]
@@ -376,8 +376,8 @@ impl Selector<'_> {
         vec![self.load_vector(ty, room)]
     }
 
-    /// Sixteen bytes at a time, two or four of these in a register: where a bit is set, the byte whose number is that of
-    /// the set bits before it.
+    /// Sixteen bytes at a time, with two or four of these per register: each set bit selects the byte whose number is
+    /// the count of set bits before it.
     fn expanded_by_places(&mut self, from: Mem, bits: VReg, ty: Ty) -> Parts {
         let (view, from) = (self.part_view(ty), self.lea(from));
         let sixteens = self.part_bytes(ty) / 16;
@@ -406,7 +406,7 @@ impl Selector<'_> {
                 self.emit(M::Shr, &[Op::Mod(own, bits, View::Q), Op::Imm((part * self.max).into())]);
             }
             let set = self.bits_to_bytes(own, view);
-            // All ones are -1: sums of them, inverted, are numbers from 0 on.
+            // All ones are -1: their sums, inverted, number the set bits from 0.
             let mut places = set;
             for step in [1, 2, 4, 8] {
                 let moved = self.v2i(M::Vpslldq, view, places, step);
@@ -419,7 +419,7 @@ impl Selector<'_> {
         parts
     }
 
-    /// How many bits below one are set.
+    /// The number of set bits below a bit.
     fn bits_below(&mut self, bits: VReg, first: u32) -> Option<VReg> {
         (first > 0).then(|| {
             let [high, count] = [(); 2].map(|()| self.int());
@@ -429,7 +429,7 @@ impl Selector<'_> {
         })
     }
 
-    /// All ones in the bytes whose bits are set.
+    /// Expands bits to bytes of all ones.
     fn bits_to_bytes(&mut self, bits: VReg, view: View) -> VReg {
         if self.avx512 {
             let (k, v) = (self.mask(), self.vector());
@@ -450,7 +450,7 @@ impl Selector<'_> {
 
     // ---- counts ----
 
-    /// A mask register with the low bits set, as many as `count` (at most 64).
+    /// A mask register with the low `count` bits set (at most 64).
     pub fn low_bits(&mut self, count: VReg) -> VReg {
         let (ones, bits, k) = (self.int(), self.int(), self.mask());
         self.emit(M::Mov, &[Op::Def(ones, View::Q), Op::Imm(-1)]);
@@ -459,7 +459,7 @@ impl Selector<'_> {
         k
     }
 
-    /// The mask of the lanes below `count` in a register of a value: made once a block.
+    /// The mask of the lanes below `count` in a register of a value: computed once per block.
     pub fn first_lanes(&mut self, count: Val, ty: Ty, part: usize) -> VReg {
         let per_part = self.part_lanes(ty);
         let key = (count, ty.lanes, ty.elem.bytes() << 8 | part as u32);
@@ -478,7 +478,7 @@ impl Selector<'_> {
                 rest
             }
         } else {
-            // The lanes' numbers are compared with the count.
+            // Compare the lane numbers with the count.
             let elem = ty.elem.int();
             let size = elem.bytes() as usize;
             let view = self.part_view(ty);

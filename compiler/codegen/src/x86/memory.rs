@@ -9,10 +9,10 @@ use super::select::scalars;
 use super::select::{Parts, Selector, Source};
 use mcc_kernel::kir::{self, Addr, Elem, Ty, Val};
 
-/// Longest constant copy or fill that is written out.
+/// The longest constant copy or fill that is expanded inline.
 const INLINE_COPY: i64 = 512;
 
-/// `m` some bytes further on.
+/// `m` plus some bytes.
 pub fn further(m: Mem, bytes: u32) -> Mem {
     Mem { disp: m.disp + bytes as i32, ..m }
 }
@@ -20,7 +20,7 @@ pub fn further(m: Mem, bytes: u32) -> Mem {
 impl Selector<'_> {
     // ---- loads and stores ----
 
-    /// Emits a load, or lets it wait for its use.
+    /// Emits a load, or defers it to its use.
     pub fn load(&mut self, v: Val, from: Addr) {
         let ty = self.ty(v);
         let vector = ty.elem.is_float() || ty.lanes > 1 || self.only_spread(v);
@@ -46,7 +46,7 @@ impl Selector<'_> {
         (0..self.part_count(ty)).map(|i| self.load_vector(ty, further(m, i as u32 * self.max))).collect()
     }
 
-    /// A waiting load as memory operands.
+    /// A deferred load as memory operands.
     pub fn load_sources(&mut self, v: Val, from: Addr) -> Vec<Source> {
         let ty = self.ty(v);
         let m = self.address(from);
@@ -66,7 +66,7 @@ impl Selector<'_> {
         v
     }
 
-    /// `movzx` from memory, whose width no register tells.
+    /// `movzx` from memory, whose width no register determines.
     fn push_sized(&mut self, mnemonic: M, v: VReg, m: Mem, view: View) {
         self.push(Inst { memory_view: Some(view), ..Inst::new(mnemonic, [Op::Def(v, View::D), Op::Mem(m)]) });
     }
@@ -88,7 +88,7 @@ impl Selector<'_> {
         v
     }
 
-    /// Loads an element into all lanes of a register.
+    /// Broadcasts an element from memory to all lanes of a register.
     fn load_splat(&mut self, ty: Ty, from: Addr) -> VReg {
         let m = self.address(from);
         let (mnemonic, view) = (broadcast(ty.elem, self.part_view(ty)), self.part_view(ty));
@@ -202,7 +202,7 @@ impl Selector<'_> {
         self.copy_first(count, ty, to, from);
     }
 
-    /// Copies the elements below a count, of at most as many as `ty` has.
+    /// Copies the elements below a count; there are at most as many as `ty` has lanes.
     fn copy_first(&mut self, count: Val, ty: Ty, to: VReg, from: VReg) {
         if let Some(count) = self.constant(count) {
             let at = |base: VReg, disp: i32| Mem { base: Base::Reg(base), index: None, disp };
@@ -223,7 +223,7 @@ impl Selector<'_> {
         self.string(M::Movsb, bytes, to, Some(from));
     }
 
-    /// A count within `0..=most`.
+    /// A count clamped to `0..=most`.
     pub fn clamped(&mut self, count: Val, most: u32) -> VReg {
         if let Some(c) = self.constant(count) {
             return self.int_constant(c.clamp(0, most.into()));
@@ -244,7 +244,7 @@ impl Selector<'_> {
         v
     }
 
-    /// `rep movsb`, or `rep stosb` of zeros where there is no source.
+    /// `rep movsb`, or `rep stosb` of zeros without a source.
     fn string(&mut self, mnemonic: M, bytes: VReg, to: VReg, from: Option<VReg>) {
         let (rest, to_end, from_end) = (self.int(), self.int(), self.int());
         let mut uses = vec![(bytes, RCX), (to, RDI)];
@@ -262,7 +262,7 @@ impl Selector<'_> {
         self.push(Inst::new(mnemonic, []).fixed(&uses, &defs));
     }
 
-    /// Copies bytes, or fills them with zeros where there is no source: vectors, then what is left.
+    /// Copies bytes, or clears them without a source: vectors, then the tail.
     pub fn copy(&mut self, to: Val, from: Option<Val>, bytes: Val) {
         let (to, from) = (self.reg(to), from.map(|f| self.reg(f)));
         if let Some(n) = self.constant(bytes).filter(|&n| n <= INLINE_COPY) {
@@ -327,7 +327,7 @@ impl Selector<'_> {
 
     pub fn zero_vector(&mut self) -> VReg {
         let v = self.vector();
-        // Without inputs for the allocator: the register's old value does not matter.
+        // Without inputs for the allocator: the register's old value is unused.
         self.emit(M::Vpxor, &[Op::Def(v, View::X)]);
         v
     }
@@ -381,7 +381,7 @@ impl Selector<'_> {
         v
     }
 
-    /// A constant's lanes in memory, as many as a register has.
+    /// A constant's lanes in memory, as many as fill a register.
     pub fn spread_constant(&mut self, lane: &[u8], ty: Ty) -> Mem {
         let count = if ty.lanes == 1 { 1 } else { self.part_bytes(ty) as usize / lane.len() };
         self.code.constant(&lane.repeat(count))
@@ -393,7 +393,7 @@ impl Selector<'_> {
         vector && self.lane_bytes(v, ty).is_some_and(|lane| lane.iter().any(|&b| b != 0))
     }
 
-    /// A constant as memory operands, where that is worth it.
+    /// A constant as memory operands, if that pays.
     pub fn constant_sources(&mut self, v: Val, ty: Ty) -> Option<Vec<Source>> {
         if !self.constant_folds(v) {
             return None;
@@ -408,19 +408,19 @@ impl Selector<'_> {
     }
 }
 
-/// The instruction that loads an element into all lanes.
+/// The instruction that broadcasts an element from memory.
 pub fn broadcast(elem: Elem, view: View) -> M {
     match (elem.bytes(), view) {
         (1, _) => M::Vpbroadcastb,
         (2, _) => M::Vpbroadcastw,
         (4, _) => M::Vbroadcastss,
-        // There is no `vbroadcastsd` of 128 bits.
+        // There is no 128-bit `vbroadcastsd`.
         (_, View::X) => M::Vmovddup,
         _ => M::Vbroadcastsd,
     }
 }
 
-/// The move that a mask register governs.
+/// The move with a mask register.
 pub fn masked_move(elem: Elem) -> M {
     match elem.bytes() {
         1 => M::Vmovdqu8,
@@ -430,7 +430,7 @@ pub fn masked_move(elem: Elem) -> M {
     }
 }
 
-/// The move that a vector of masks governs.
+/// The move with a vector mask.
 fn mask_move(elem: Elem) -> M {
     if elem.bytes() == 4 { M::Vmaskmovps } else { M::Vmaskmovpd }
 }

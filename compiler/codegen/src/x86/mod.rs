@@ -1,17 +1,17 @@
-//! Kernel IR to x86-64 machine code with vectors of 256 (AVX2, FMA) or 512 bits (AVX-512 F, BW, DQ, VL), which Cranelift
-//! does not have.
+//! Kernel IR to x86-64 machine code with vectors of 256 (AVX2, FMA) or 512 bits (AVX-512 F, BW, DQ, VL), which
+//! Cranelift does not support.
 //!
-//! | stage | makes |
+//! | stage | output |
 //! |---|---|
-//! | [`select`] and its files an operation family | [`machine`] instructions on virtual registers, in basic blocks |
+//! | [`select`] and one file per operation family | [`machine`] instructions on virtual registers, in basic blocks |
 //! | `regalloc2` | a register or a spill slot for each |
 //! | [`encode`], [`encodings`] | bytes: frame, jumps, constant pool; the encoding of each instruction |
 //!
-//! A kernel is a function of the System V convention on every system, calls nothing and has no relocations. Its values
-//! are as [`super::cranelift`] holds them: a value of more lanes than a register has is several registers, one of fewer bytes
-//! than 16 sits in the low lanes, and the lanes above are undefined. Masks are mask registers with AVX-512 and all-ones
-//! lanes without; scalar masks are 0 or 1 in general registers. Integers in general registers have undefined bits above
-//! their width.
+//! A kernel is a System V function on every system, calls nothing and has no relocations. Its values are represented as
+//! in [`super::cranelift`]: a value with more lanes than a register has is several registers, one of less than 16 bytes
+//! is in the low lanes, and the upper lanes are undefined. Masks are mask registers with AVX-512 and all-ones lanes
+//! without; scalar masks are 0 or 1 in general registers. Integers in general registers have undefined bits above their
+//! width.
 
 mod check;
 mod convert;

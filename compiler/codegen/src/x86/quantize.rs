@@ -1,7 +1,7 @@
 //! Floats to bytes: nearest integers plus a zero point, saturated.
 //!
-//! `vcvtps2dq` rounds to nearest, ties to even, and gives the least integer for NaN and for what does not fit; the packing
-//! instructions saturate. So only numbers too large for an integer need a bound of their own.
+//! `vcvtps2dq` rounds to nearest, ties to even, and returns the smallest integer for NaN and out-of-range values; the
+//! packing instructions saturate. So only numbers that exceed the integer range need an explicit bound.
 
 use iced_x86::Mnemonic as M;
 use regalloc2::VReg;
@@ -10,7 +10,7 @@ use super::machine::{Base, Inst, Mem, Op, View};
 use super::select::{Parts, Selector, Source};
 use mcc_kernel::kir::{self, Elem, Rounding, Ty, Val};
 
-/// Beyond all bytes, and far from the ends of 32-bit integers.
+/// Larger than all bytes, and far from the limits of 32-bit integers.
 const FAR: f32 = Rounding::BOUND as f32;
 
 /// The predicate "neither is NaN".
@@ -52,7 +52,7 @@ impl Selector<'_> {
             let rounding = if self.avx512 { M::Vrndscaleps } else { M::Vroundps };
             let mut v = self.v2i(rounding, view, x, 8);
             match zeros.get(i) {
-                // In scalars, a memory operand would be too wide.
+                // For scalars, a memory operand would be too wide.
                 Some(Source::Memory(m)) if ty.lanes == 1 => {
                     let zero = self.load_vector(ty, *m);
                     v = self.r3(M::Vaddps, view, v, zero);
@@ -60,7 +60,7 @@ impl Selector<'_> {
                 Some(&zero) => v = self.v3(M::Vaddps, view, v, zero),
                 None => {}
             }
-            // The second operand stands for NaN.
+            // For NaN the result is the second operand.
             let v = self.r3(M::Vmaxps, view, v, low);
             grid.push(if signed && !bounded {
                 self.bounded_number(v, high, x, full)
@@ -71,7 +71,8 @@ impl Selector<'_> {
         grid
     }
 
-    /// See [`kir::Inst::Lookup`]: two permutations of 128 bytes each and a choice by the highest bit, or a byte at a time.
+    /// See [`kir::Inst::Lookup`]: two permutations of 128 bytes each and a selection by the highest bit, or a byte at a
+    /// time.
     pub fn lookup(&mut self, x: Val, table: Val, ty: Ty) -> Parts {
         let table = self.reg(table);
         let at = |disp: i32, index: Option<VReg>| Mem { base: Base::Reg(table), index: index.map(|i| (i, 1)), disp };
@@ -118,7 +119,7 @@ impl Selector<'_> {
         found
     }
 
-    /// Registers of 128 bits in one.
+    /// Joins 128-bit registers into one.
     fn joined(&mut self, quarters: &[VReg], view: View) -> VReg {
         let mut whole = quarters[0];
         for (i, &quarter) in quarters.iter().enumerate().skip(1) {
@@ -146,7 +147,7 @@ impl Selector<'_> {
         result
     }
 
-    /// The mask of what is a number. AVX-512.
+    /// The mask of lanes that are not NaN. AVX-512.
     fn number(&mut self, x: VReg, view: View) -> VReg {
         let number = self.mask();
         self.emit(M::Vcmpps, &[Op::Def(number, View::K), Op::Use(x, view), Op::Use(x, view), Op::Imm(ORDERED)]);
@@ -172,13 +173,13 @@ impl Selector<'_> {
         Some(Source::Register(self.v2(M::Vcvtps2dq, view, Source::Register(zero))))
     }
 
-    /// One register of integers that saturate to the bytes.
+    /// One register of integers, which saturate to bytes later.
     fn word(&mut self, x: VReg, shift: Option<Source>, rounding: Rounding, view: View, ty: Ty) -> VReg {
         let Rounding { signed, bounded } = rounding;
         let mut v = x;
         if !bounded {
             let bound = self.vector_constant(&FAR.to_le_bytes(), ty);
-            // The second operand stands for NaN, which becomes the least integer.
+            // For NaN the result is the second operand, which converts to the smallest integer.
             v = self.r3(M::Vminps, view, bound, v);
             if signed && shift.is_some() {
                 let bound = self.vector_constant(&(-FAR).to_le_bytes(), ty);

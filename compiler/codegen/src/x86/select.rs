@@ -1,7 +1,7 @@
-//! Bookkeeping of instruction selection: statements become blocks, values registers.
+//! State of instruction selection: statements become blocks, values become registers.
 //!
-//! A load with one use waits until it is used, so that the instruction using it can take it as its memory operand;
-//! whatever writes memory or branches makes waiting loads happen first.
+//! A load with one use is deferred to that use, which may fold it as a memory operand; memory writes and branches emit
+//! all deferred loads first.
 
 pub(super) mod control;
 mod dot;
@@ -24,7 +24,7 @@ use mcc_kernel::kir::{self, Addr, Kernel, Stmt, Ty, Val};
 /// The registers of a value, the low lanes first.
 pub type Parts = Vec<VReg>;
 
-/// An instruction's last operand, which may lie in memory.
+/// An instruction's last operand, which may be in memory.
 #[derive(Debug, Clone, Copy)]
 pub enum Source {
     Register(VReg),
@@ -50,24 +50,24 @@ pub struct Selector<'a> {
     values: Vec<Parts>,
     /// The kernel's arguments.
     pub arguments: Parts,
-    /// How often each value is used: in all, as what a splat spreads, and as the condition of a branch.
+    /// Number of uses of each value: in total, as the source of a splat, and as the condition of a branch.
     pub uses: Vec<u32>,
     pub spreads: Vec<u32>,
     pub branches: Vec<u32>,
-    /// Loads that have not happened: the value, and whether it is spread over all lanes of its type.
+    /// Deferred loads: the value and the address.
     waiting: Vec<(Val, Addr)>,
     /// Masks of counts in open blocks: count, lanes, element bytes.
     pub counted: Vec<HashMap<(Val, u32, u32), VReg>>,
-    /// What byte products made of their operands in open blocks.
+    /// Operands prepared for byte products in open blocks.
     pub splits: Vec<HashMap<(Val, Split), Parts>>,
-    /// What cannot be selected; the first is reported.
+    /// Statements that cannot be selected; the first is reported.
     pub refused: Vec<String>,
 }
 
-/// Machine instructions of a kernel, and what their encoding depends on.
+/// Machine instructions of a kernel, and the properties that their encoding depends on.
 ///
 /// # Errors
-/// When the kernel has what no instruction sequence here covers.
+/// When the kernel has a statement without an instruction sequence here.
 pub fn select(kernel: &Kernel, target: &Target) -> Result<(VirtualCode, Level)> {
     let kernel = &tidy::tidy(kernel, target.arch);
     let mut code = VirtualCode::default();
@@ -103,7 +103,7 @@ pub fn select(kernel: &Kernel, target: &Target) -> Result<(VirtualCode, Level)> 
     }
 }
 
-/// How often each value is used, is spread, decides a branch; what happens in a loop counts once.
+/// Number of uses, of splats, and of branch conditions of each value; uses in a loop count once.
 fn count_uses(kernel: &Kernel) -> [Vec<u32>; 3] {
     fn walk(kernel: &Kernel, body: &[Stmt], counts: &mut [Vec<u32>; 3]) {
         for stmt in body {
@@ -193,7 +193,7 @@ impl Selector<'_> {
         result
     }
 
-    /// An instruction whose last operand may lie in memory.
+    /// An instruction whose last operand may be in memory.
     pub fn with_source(&mut self, mnemonic: M, ops: &[Op], view: View, last: Source) {
         let mut ops = ops.to_vec();
         ops.push(match last {
@@ -226,7 +226,7 @@ impl Selector<'_> {
         }
     }
 
-    /// Bytes of each register of a value in vector registers.
+    /// Bytes per register of a value in vector registers.
     pub fn part_bytes(&self, ty: Ty) -> u32 {
         ty.bytes().clamp(16, self.max)
     }
@@ -239,7 +239,7 @@ impl Selector<'_> {
         }
     }
 
-    /// Lanes in each register of a value.
+    /// Lanes per register of a value.
     pub fn part_lanes(&self, ty: Ty) -> u32 {
         (self.part_bytes(ty) / ty.elem.bytes()).min(ty.lanes)
     }
@@ -264,7 +264,7 @@ impl Selector<'_> {
         (0..self.part_count(ty)).map(|_| self.code.vreg(class)).collect()
     }
 
-    /// The registers of a value; constants and waiting loads are made here.
+    /// The registers of a value; constants and deferred loads are emitted here.
     pub fn parts(&mut self, v: Val) -> Parts {
         if let Some(i) = self.waiting.iter().position(|w| w.0 == v) {
             let (v, from) = self.waiting.remove(i);
@@ -284,12 +284,12 @@ impl Selector<'_> {
         }
     }
 
-    /// The register of a value that has one.
+    /// The register of a value that has only one.
     pub fn reg(&mut self, v: Val) -> VReg {
         self.parts(v)[0]
     }
 
-    /// The registers of a value as operands that may lie in memory.
+    /// The registers of a value as operands that may be in memory.
     pub fn sources(&mut self, v: Val) -> Vec<Source> {
         let ty = self.ty(v);
         if let Some(folded) = self.constant_sources(v, ty) {
@@ -302,7 +302,7 @@ impl Selector<'_> {
         self.parts(v).into_iter().map(Source::Register).collect()
     }
 
-    /// Whether [`sources`](Selector::sources) would give memory operands.
+    /// Whether [`sources`](Selector::sources) would return memory operands.
     pub fn foldable(&self, v: Val) -> bool {
         self.waiting.iter().any(|w| w.0 == v) || self.constant_folds(v)
     }
@@ -311,18 +311,18 @@ impl Selector<'_> {
         self.values[v.0 as usize] = parts;
     }
 
-    /// Lets a load wait for its use.
+    /// Defers a load to its use.
     pub fn wait(&mut self, v: Val, from: Addr) {
         self.waiting.push((v, from));
     }
 
-    /// The address of a waiting load, which waits no longer.
+    /// The address of a deferred load, which is no longer deferred.
     pub fn take_waiting(&mut self, v: Val) -> Option<Addr> {
         let i = self.waiting.iter().position(|w| w.0 == v)?;
         Some(self.waiting.remove(i).1)
     }
 
-    /// Makes waiting loads happen.
+    /// Emits deferred loads.
     pub fn flush(&mut self) {
         for (v, from) in std::mem::take(&mut self.waiting) {
             let parts = self.load_now(v, from);
@@ -352,7 +352,7 @@ impl Selector<'_> {
         let count = self.kernel.pointers as usize + self.kernel.symbols.len();
         let all: Parts = (0..count).map(|_| self.int()).collect();
         let defs: Vec<_> = all.iter().copied().zip(ARGUMENTS).collect();
-        // An instruction of no bytes, for the allocator.
+        // An instruction without bytes, for the allocator.
         self.push(Inst::new(M::Nop, []).fixed(&[], &defs));
         for (i, &v) in all.iter().enumerate().skip(ARGUMENTS.len()) {
             let disp = 8 * (i - ARGUMENTS.len()) as i32;
@@ -374,11 +374,11 @@ impl Selector<'_> {
     fn block(&mut self, statements: &[Stmt]) {
         for statement in statements {
             if !matches!(statement, Stmt::Let(_) | Stmt::Prefetch(_)) {
-                // The value of a store may wait no longer than the store itself.
+                // A store's value cannot be deferred past the store itself.
                 self.flush();
             }
             match statement {
-                // Nothing that computes a value does anything else.
+                // Instructions that define a value have no side effects.
                 Stmt::Let(v) if self.uses[v.0 as usize] == 0 => {}
                 Stmt::Let(v) => self.compute(*v),
                 Stmt::Store(to, v) => self.store(*to, *v),

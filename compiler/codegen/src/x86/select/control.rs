@@ -1,4 +1,4 @@
-//! Loops and branches: those of the kernel, and those that single instructions need.
+//! Loops and branches: those of the kernel, and those within single instructions.
 
 use iced_x86::Mnemonic as M;
 use regalloc2::{Block, RegClass, VReg};
@@ -8,7 +8,7 @@ use crate::x86::machine::{Base, Cc, End, Mem, Op, View};
 use mcc_kernel::kir::{self, Carried, Stmt, Val};
 
 impl Selector<'_> {
-    /// Ends the block with a conditional jump; gives the blocks for yes and no.
+    /// Ends the block with a conditional jump; returns the blocks for true and false.
     fn branch(&mut self, cc: Cc) -> (Block, Block) {
         let (yes, no) = (self.code.block(), self.code.block());
         self.end(End::Branch(cc, yes, no));
@@ -32,7 +32,8 @@ impl Selector<'_> {
         values.flat_map(|v| self.parts(v)).collect()
     }
 
-    /// The test stands at the bottom; one in front guards loops that may not run at all. A loop of one round is its body.
+    /// The test is at the bottom; another one before the loop guards loops that may have no rounds. A loop of one round
+    /// is its body.
     pub(super) fn counted_loop(
         &mut self,
         index: Val,
@@ -126,7 +127,7 @@ impl Selector<'_> {
         self.switch(after);
     }
 
-    /// A loop of machine code: `body` gets the index, from `start` on by `step` while `index + step <= end`. Gives the
+    /// A machine-code loop: `body` gets the index, starting at zero, by `step` while `index + step <= end`. Returns the
     /// index after it.
     pub fn machine_loop(&mut self, end: VReg, step: i64, body: impl FnOnce(&mut Self, VReg)) -> VReg {
         let (head, after) = (self.code.block(), self.code.block());
@@ -152,7 +153,7 @@ impl Selector<'_> {
         index
     }
 
-    /// Does something if the flags say so.
+    /// Emits `body` for when the condition holds.
     pub fn machine_if(&mut self, cc: Cc, body: impl FnOnce(&mut Self)) {
         let after = self.code.block();
         let (yes, no) = self.branch(cc);

@@ -1,13 +1,13 @@
-//! Sums of four byte products a lane, all of them exact:
+//! Sums of four byte products per lane, all of them exact:
 //!
 //! | operands | with | by |
 //! |---|---|---|
 //! | unsigned and signed | VNNI | `vpdpbusd` |
-//! | signed and narrow | VNNI | the same of `abs(a)` and `b` with the sign of `a` |
+//! | signed and narrow | VNNI | the same with `abs(a)` and `b` with the sign of `a` |
 //! | signed and narrow | AVX2 | `vpmaddubsw` of those: two products of at most 128 * 127 fit 16 bits; `vpmaddwd` with ones |
 //! | any others | AVX2 | the even and the odd bytes as words, and `vpmaddwd` |
 //!
-//! What is made of one operand is kept for the products that share it: a tile's rows share weights, its columns data.
+//! Prepared operands are reused by products that share them: a tile's rows share weights, its columns data.
 
 use iced_x86::Mnemonic as M;
 use regalloc2::VReg;
@@ -17,7 +17,7 @@ use super::{Parts, Selector, Source};
 use crate::x86::machine::{Inst, Op, View};
 use mcc_kernel::kir::{DotKind, Elem, Ty, Val};
 
-/// What a product needs of an operand.
+/// A prepared form of an operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Split {
     /// Magnitudes of signed bytes.
@@ -63,7 +63,7 @@ impl Selector<'_> {
         result
     }
 
-    /// Magnitudes times numbers with the other's sign, which `b`, being narrow, has room for.
+    /// Magnitudes times numbers with the other's sign, which `b`, being narrow, can represent.
     fn dot_by_signs(&mut self, a: Val, b: Val, acc: &[VReg], view: View) -> Parts {
         let magnitudes = self.split(a, Split::Magnitudes, view);
         let signs = if self.avx512 { self.split(a, Split::Negative, view) } else { self.parts(a) };
@@ -83,7 +83,7 @@ impl Selector<'_> {
             .collect()
     }
 
-    /// Bytes, negated where the sign is. Those that are multiplied by zeros do not matter.
+    /// Bytes, negated where the sign is negative. Bytes that are multiplied by zero do not matter.
     fn signed_as(&mut self, x: VReg, sign: VReg, view: View) -> VReg {
         if !self.avx512 {
             return self.r3(M::Vpsignb, view, x, sign);
@@ -94,7 +94,7 @@ impl Selector<'_> {
         result
     }
 
-    /// The even and the odd bytes as words, whose products `vpmaddwd` adds exactly: every sum of two fits 32 bits.
+    /// The even and odd bytes as words, whose products `vpmaddwd` adds exactly: every sum of two fits 32 bits.
     fn dot_by_words(&mut self, kind: DotKind, a: Val, b: Val, acc: &[VReg], view: View) -> Parts {
         let (signed_a, signed_b) = kind.signed();
         let mut sums = acc.to_vec();

@@ -8,7 +8,7 @@ use crate::x86::encode::{RAX, RDX};
 use crate::x86::machine::{Cc, Inst, Op, View};
 use mcc_kernel::kir::{Bin, Cmp, Elem, Un, Val};
 
-/// How instructions see an integer.
+/// The view of an integer.
 pub fn view(elem: Elem) -> View {
     match elem {
         Elem::I8 => View::B,
@@ -27,13 +27,13 @@ impl Selector<'_> {
     /// A constant in a register.
     pub fn int_constant(&mut self, c: i64) -> VReg {
         let v = self.int();
-        // The 32-bit move is shorter and clears the upper half; it leaves the flags, unlike `xor`.
+        // The 32-bit move is shorter and clears the upper half; unlike `xor` it preserves the flags.
         let view = if u32::try_from(c).is_ok() { View::D } else { View::Q };
         self.emit(M::Mov, &[Op::Def(v, view), Op::Imm(c)]);
         v
     }
 
-    /// A value as an immediate where it fits one, otherwise in a register.
+    /// A value as an immediate if it fits, otherwise in a register.
     pub fn int_operand(&mut self, v: Val) -> Op {
         match self.constant(v).filter(|&c| i32::try_from(c).is_ok()) {
             Some(c) => Op::Imm(c),
@@ -56,14 +56,14 @@ impl Selector<'_> {
         self.emit(M::Cmp, &[Op::Use(a, view), b]);
     }
 
-    /// The truth of a comparison, 0 or 1.
+    /// The result of a comparison, 0 or 1.
     pub fn int_compare(&mut self, op: Cmp, a: Val, b: Val) -> VReg {
         let elem = self.ty(a).elem;
         self.compare_ints(a, b, view(elem));
         self.flag(condition_code(op))
     }
 
-    /// The flags as 0 or 1.
+    /// A condition of the flags as 0 or 1.
     pub fn flag(&mut self, cc: Cc) -> VReg {
         let (byte, truth) = (self.int(), self.int());
         self.emit(set_if(cc), &[Op::Def(byte, View::B)]);
@@ -86,7 +86,7 @@ impl Selector<'_> {
         let result = self.int();
         let (mnemonic, to) = match (from, signed) {
             (Elem::I32, true) => (M::Movsxd, View::Q),
-            // Writing 32 bits clears the others.
+            // Writing 32 bits clears the upper ones.
             (Elem::I32, false) => (M::Mov, View::D),
             (_, true) => (M::Movsx, wide(to)),
             (_, false) => (M::Movzx, View::D),
@@ -250,7 +250,7 @@ fn move_if(cc: Cc) -> M {
     }
 }
 
-/// The flags after a comparison of integers.
+/// The condition code of an integer comparison.
 pub fn condition_code(op: Cmp) -> Cc {
     match op {
         Cmp::Eq => Cc::E,

@@ -1,4 +1,4 @@
-//! Arithmetic on vector registers, floats among them: one arm a kernel instruction.
+//! Arithmetic on vector registers, including floats: one arm per kernel instruction.
 
 use iced_x86::Mnemonic as M;
 use regalloc2::VReg;
@@ -14,7 +14,7 @@ const UP: i64 = 10;
 const TOWARDS_ZERO: i64 = 11;
 
 impl Selector<'_> {
-    /// Emits what computes `v`. Constants give nothing: they are made at their uses.
+    /// Emits the instruction that defines `v`. Constants emit nothing: they are materialized at their uses.
     pub fn compute(&mut self, v: Val) {
         let kernel = self.kernel;
         let (inst, ty) = &kernel.insts[v.0 as usize];
@@ -65,12 +65,12 @@ impl Selector<'_> {
         self.set(v, parts);
     }
 
-    /// Whether a type sits in general registers.
+    /// Whether a type is held in general registers.
     pub fn is_int(&self, ty: Ty) -> bool {
         ty.lanes == 1 && !ty.elem.is_float()
     }
 
-    /// `mnemonic result, b, last`, where the result is written over `tied`.
+    /// `mnemonic result, b, last`, where the result replaces `tied`.
     pub fn tied(&mut self, mnemonic: M, view: View, tied: VReg, b: VReg, last: Source) -> VReg {
         let result = self.vector();
         self.with_source(mnemonic, &[Op::Mod(result, tied, view), Op::Use(b, view)], view, last);
@@ -104,7 +104,7 @@ impl Selector<'_> {
             Bin::Add | Bin::Mul | Bin::And | Bin::Or | Bin::Xor | Bin::Min | Bin::Max | Bin::UMin | Bin::UMax
         );
         let (a, b) = if commutes && self.foldable(a) && !self.foldable(b) { (b, a) } else { (a, b) };
-        // Instructions on bytes and words take no broadcast.
+        // Instructions on bytes and words have no broadcast operand.
         let y = if ty.elem.bytes() < 4 && self.constant_folds(b) {
             self.parts(b).into_iter().map(Source::Register).collect()
         } else {
@@ -114,7 +114,7 @@ impl Selector<'_> {
         self.each(x, y, mnemonic, view)
     }
 
-    /// The one instruction for an operation, if there is one.
+    /// The single instruction for an operation, if there is one.
     fn bin_mnemonic(&self, op: Bin, ty: Ty) -> Option<M> {
         let (scalar, wide) = (ty.lanes == 1, self.avx512);
         Some(match (op, ty.elem) {
@@ -160,7 +160,7 @@ impl Selector<'_> {
         })
     }
 
-    /// The name of a bitwise instruction on an element: with AVX-512 it tells the broadcast's width.
+    /// The mnemonic of a bitwise instruction on an element: with AVX-512 it determines the broadcast's width.
     pub fn logic(&self, plain: M, elem: Elem) -> M {
         let long = elem.bytes() == 8;
         match plain {
@@ -176,7 +176,7 @@ impl Selector<'_> {
     fn bin_sequence(&mut self, op: Bin, x: VReg, y: VReg, ty: Ty) -> VReg {
         let view = self.part_view(ty);
         match (op, ty.elem) {
-            // Products of the even and of the odd bytes.
+            // Products of the even and odd bytes.
             (Bin::Mul, Elem::I8) => {
                 let even = self.r3(M::Vpmullw, view, x, y);
                 let (a, b) = (self.v2i(M::Vpsrlw, view, x, 8), self.v2i(M::Vpsrlw, view, y, 8));
@@ -254,7 +254,7 @@ impl Selector<'_> {
             (Bin::Sar, Elem::I32) => M::Vpsrad,
             (Bin::Sar, Elem::I64) if self.avx512 => M::Vpsraq,
             (Bin::Sar, _) => {
-                // The sign bit, shifted like the others, is what an unsigned shift lacks: (s ^ m) - m.
+                // The shifted sign bit is what an unsigned shift lacks: (s ^ m) - m.
                 let shifted = self.shift_part(Bin::Shr, x, constant, count, elem, view);
                 let bytes = elem.bytes();
                 let lanes = view_bytes(view) / bytes;
@@ -264,7 +264,7 @@ impl Selector<'_> {
                 let flipped = self.r3(self.logic(M::Vpxor, elem), view, shifted, sign);
                 return self.r3(if bytes == 1 { M::Vpsubb } else { M::Vpsubq }, view, flipped, sign);
             }
-            // Bytes: as words, without the bits that come from the neighbour.
+            // Bytes: shifted as words, without the bits from the neighbour.
             _ => {
                 let shifted = self.shift_part(op, x, constant, count, Elem::I16, view);
                 let lanes = view_bytes(view);
@@ -298,7 +298,7 @@ impl Selector<'_> {
         }
     }
 
-    /// The hardware's minimum and maximum give their second operand when either is NaN, so a NaN there is kept; one in
+    /// The hardware's minimum and maximum return their second operand if either is NaN, so a NaN there is kept; one in
     /// the first operand needs a blend, unless that is a constant.
     fn extremum(&mut self, op: Bin, a: Val, b: Val, ty: Ty) -> Parts {
         let view = self.part_view(ty);
@@ -420,11 +420,11 @@ impl Selector<'_> {
         self.r3(mnemonic, view, zero, x)
     }
 
-    /// `a * b + c`: which operand is overwritten depends on which is not needed any more, and which lies in memory.
+    /// `a * b + c`: the overwritten operand depends on which one is dead, and which one is in memory.
     fn fma(&mut self, a: Val, b: Val, c: Val, ty: Ty) -> Parts {
         let view = self.part_view(ty);
         let last_use = |s: &Self, v: Val| s.uses[v.0 as usize] == 1 && !s.constant_folds(v);
-        // A factor in memory comes second.
+        // A factor in memory must be second.
         let (a, b) = if self.foldable(a) && !self.foldable(b) { (b, a) } else { (a, b) };
         if self.foldable(c) && !self.foldable(b) && (last_use(self, a) || last_use(self, b)) {
             // a = a * b + memory
@@ -461,7 +461,7 @@ pub fn pick(first: bool, yes: M, no: M) -> M {
     if first { yes } else { no }
 }
 
-/// A multiply-add by the form it has for packed `f32`.
+/// A multiply-add's mnemonic, from its form for packed `f32`.
 fn fma_mnemonic(form: M, ty: Ty) -> M {
     match (form, ty.elem, ty.lanes) {
         (M::Vfmadd213ps, Elem::F32, 1) => M::Vfmadd213ss,
