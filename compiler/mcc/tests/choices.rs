@@ -11,7 +11,7 @@ fn tensor(shape: &[usize], seed: u64) -> Tensor {
     Random::new(seed).floats(shape, 0.5).unwrap()
 }
 
-/// A convolution with as many outputs as inputs per group, over an image of odd extents.
+/// A convolution with equal numbers of outputs and of inputs per group, over an image of odd extents.
 fn conv(x: &[usize], w: &[usize], group: usize) -> (Graph, Tensor) {
     strided(x, tensor(w, 2), group, 1)
 }
@@ -60,8 +60,8 @@ fn levels() -> Vec<Target> {
     levels
 }
 
-/// Compiles a model with all kinds of choices for every level, and runs it where this machine can. Returns what was
-/// asked.
+/// Compiles a model with all kinds of choices for every level, and runs it where this machine can. Returns the choices
+/// that were requested.
 fn check(graph: &Graph, x: Tensor) -> Record {
     let want = eval::eval_graph(graph, std::slice::from_ref(&x)).unwrap()[0].to_f64s();
     let mut asked = Record::new();
@@ -117,7 +117,7 @@ fn products() {
     }
 }
 
-/// With one weight in eight left.
+/// With one eighth of the weights non-zero.
 #[test]
 fn non_zeros() {
     for (shape, stride) in [([72, 48, 3, 3], 1), ([40, 24, 3, 3], 2), ([64, 96, 1, 1], 1)] {

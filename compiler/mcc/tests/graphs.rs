@@ -132,7 +132,7 @@ fn long_chains_reuse_memory() {
     let mut c = Case::new();
     let mut x = c.input("x", &[32, 32]);
     for n in 0..8 {
-        // Two users each keep a step out of the next one's kernel.
+        // Two users each keep an operation out of the next one's kernel.
         let t = c.op(Op::Transpose { perm: vec![1, 0] }, &[x]);
         let e = c.op(Op::Unary(if n % 2 == 0 { UnaryOp::Tanh } else { UnaryOp::Sin }), &[x]);
         x = c.op(Op::Binary(BinaryOp::Sub), &[e, t]);
@@ -185,7 +185,7 @@ fn weights_may_stay_outside() {
     for (a, b) in got[0].to_f64s().iter().zip(want[0].to_f64s()) {
         assert!((a - b).abs() < 1e-5);
     }
-    // Other weights are refused, whatever their size.
+    // Other weights are rejected, whatever their size.
     let error = model.invoke(&[c.inputs[0].clone(), others]).unwrap_err().to_string();
     assert!(error.contains("\"weights_2\" must be the file of weights"), "{error}");
     assert!(model.invoke(&[c.inputs[0].clone(), Tensor::zeros(DType::U8, vec![8])]).is_err());

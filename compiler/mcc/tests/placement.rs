@@ -148,7 +148,7 @@ fn borders_are_filled_around_what_lies_there() {
         let a = c.point(x, 12);
         let padded = c.pad(a, kernel as i64 / 2);
         let b = c.depthwise(padded, kernel);
-        // The padded value is a residual too, and something else pads it by more.
+        // The padded value is also a residual, and another padding of it is larger.
         let sum = c.op(Op::Binary(BinaryOp::Add), &[b, a]);
         let more = c.pad(a, 3);
         let small = c.conv(more, 4, 3, 2);

@@ -8,7 +8,7 @@ use mcc::ir::{
 use mcc::{codegen, kernel, loader, passes};
 use mcc_targets::{Config, Target};
 
-/// Those that this machine runs are checked; `mcc cpus` lists them.
+/// The levels to check, if this machine runs them; `mcc cpus` lists them.
 const CPUS: [&str; 4] = ["native", "native-avx512vbmi", "x86-64-v3+avxvnni", "x86-64-v3"];
 
 /// Distance from a tie, in steps, within which results may differ.
@@ -186,7 +186,7 @@ fn convolutions() {
     }
 }
 
-/// Windows that overlap or not, and results that the last phase extends beyond.
+/// Windows with and without overlap, and results that extend beyond the last phase.
 #[test]
 fn transposed_convolutions() {
     for (code, weights, at) in [

@@ -36,8 +36,8 @@ const LONG_FILES: &[(&str, usize)] = &[];
 /// Longer functions.
 const LONG_FUNCTIONS: &[(&str, &str)] = &[];
 
-/// Functions that take a tuple: how many parameters there are in which file. Those left are bounds, the padding before and after
-/// an axis, and pairs of a type that has a name.
+/// Functions that take a tuple: the number of such parameters per file. Those left are bounds, the padding before and
+/// after an axis, and pairs of a named type.
 const TUPLE_PARAMETERS: &[(&str, usize)] = &[
     ("codegen/src/entry/share.rs", 2),
     ("ir/src/bounds.rs", 2),
@@ -376,7 +376,7 @@ impl<'ast> Visit<'ast> for TupleParameters {
     }
 }
 
-/// What belongs together is a struct whose fields have names; the rest are parameters.
+/// Values that belong together form a struct with named fields; the rest are parameters.
 #[test]
 fn functions_take_no_tuples() {
     let tuples = sources().into_values().map(|source| {

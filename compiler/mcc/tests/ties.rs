@@ -97,7 +97,7 @@ fn codes_are_of_a_division() {
     }
 }
 
-/// Where its value is used directly, a function that targets compute differently in the last bit is still divided.
+/// A function that targets compute differently in the last bit is still divided, if its value is also used directly.
 #[test]
 fn codes_of_what_is_an_output_too() {
     let mut g = Graph::new();

@@ -119,12 +119,12 @@ pub fn port(name: &str, ty: TensorType) -> Port {
     Port { name: name.to_string(), c_name: name.to_string(), ty }
 }
 
-/// A port of some bytes.
+/// A port of a number of bytes.
 pub fn bytes_port(name: &str, bytes: usize) -> Port {
     port(name, TensorType::fixed(DType::U8, &[bytes]))
 }
 
-/// A program of one kernel with one output of some bytes.
+/// A program of one kernel with one output of a number of bytes.
 pub fn program(kernel: Kernel, inputs: &[usize], output: usize) -> Program {
     let mut args: Vec<Place> = (0..inputs.len()).map(Place::Input).collect();
     args.push(Place::Output(0));

@@ -54,7 +54,7 @@ fn products() {
     }
 }
 
-/// Rows that would map to few sets of the cache are copied.
+/// Rows that would map to few cache sets are copied.
 #[test]
 fn rows_that_collide() {
     for (dtype, depth) in [(DType::F32, 512), (DType::U8, 2048)] {

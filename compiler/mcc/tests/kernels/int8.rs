@@ -30,7 +30,7 @@ fn product(dtype: DType, rows: usize, depth: usize, out: usize, tile: usize) -> 
     (dot(spec, Vec::new(), out), vec![bytes(dtype, &[2, rows, depth], 3), packed])
 }
 
-/// The same bytes without the least one.
+/// The same bytes without the smallest one.
 pub(crate) fn narrow(t: &Tensor) -> Tensor {
     let bytes: Vec<u8> = t.data().iter().map(|&b| if b == 0x80 { 0x81 } else { b }).collect();
     Tensor::new(t.dtype(), t.shape().to_vec(), bytes.into()).unwrap()
@@ -101,7 +101,7 @@ fn sparse(packed: &Tensor, share: usize) -> [Tensor; 3] {
 
 #[test]
 fn masked_products() {
-    // One tile, full tiles with and without a rest, several blocks of rows, ragged panels, no zeros and only zeros.
+    // One tile, full tiles with and without a tail, several blocks of rows, ragged panels, no zeros and only zeros.
     for (rows, depth, out, tile, share) in
         [(1, 7, 40, 16, 5), (3, 64, 64, 64, 5), (20, 18, 130, 64, 3), (6, 32, 33, 48, 1), (5, 9, 16, 16, 1 << 30)]
     {

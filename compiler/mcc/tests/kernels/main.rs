@@ -214,7 +214,7 @@ impl Case<'_> {
         }
     }
 
-    /// Places with gaps for all operands and results for which the kernel supports them.
+    /// Places with gaps, for all operands and results for which the kernel supports them.
     fn apart(&self, types: &[TensorType], results: &[TensorType], gaps: Gaps) -> Places {
         let operands = types.iter().enumerate().map(|(n, ty)| {
             let view = gaps.view(&ty.shape);

@@ -13,7 +13,7 @@ fn reduce() {
                 let op = Op::Reduce { kind, axes: axes.to_vec(), keep };
                 check_with(&op, &[noise(DType::F32, &[2, 3, 37], 1)], 1e-4);
                 check_with(&op, &[noise(DType::F32, &[5, 9, 3], 2)], 1e-4);
-                // Axes of one element need no loop, but rows and columns are still where they are.
+                // Axes of extent 1 need no loop, but rows and columns must not change.
                 for shape in [[2, 40, 1], [40, 1, 1], [1, 5, 7], [3, 1, 20], [1, 1, 1]] {
                     check_with(&op, &[noise(DType::F32, &shape, 3)], 1e-4);
                 }

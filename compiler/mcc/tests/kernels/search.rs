@@ -81,7 +81,7 @@ fn tree_ensemble() {
     }
 }
 
-/// Every comparison, with missing values on either branch, on numbers equal and next to the compared value.
+/// Every comparison, with missing values in either branch, on numbers equal and adjacent to the compared value.
 #[test]
 fn tree_tests() {
     use BinaryOp::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
@@ -167,7 +167,7 @@ fn resize() {
     for (x, scales) in &cases {
         for coordinates in [HalfPixel, HalfPixelSymmetric, PytorchHalfPixel, TfHalfPixel, AlignCorners, Asymmetric] {
             for mode in [SampleMode::Nearest, SampleMode::Linear, SampleMode::Cubic] {
-                // Sums that are integers up to rounding may be truncated to either side.
+                // Sums that are integers except for rounding may be truncated either way.
                 let whole = coordinates == TfHalfPixel && mode != SampleMode::Nearest && x.dtype() == DType::U8;
                 if !whole {
                     resize_to(x, ResizeRule { mode, coordinates, ..rule(scales) });
