@@ -222,6 +222,17 @@ mod tests {
         assert_eq!(taken, BTreeSet::from([0, 2, 4]));
     }
 
+    /// The compiler does not ask for a row.
+    #[test]
+    fn every_knob_has_a_row_in_order() {
+        let (_, body) = include_str!("choices.rs").split_once("pub enum Knob {").unwrap();
+        let lines = body.lines().take_while(|line| *line != "}").map(str::trim);
+        let variants: Vec<&str> =
+            lines.filter_map(|line| line.strip_suffix(',')).filter(|l| !l.contains(' ')).collect();
+        let rows: Vec<String> = KNOBS.iter().map(|(knob, _)| format!("{knob:?}")).collect();
+        assert_eq!(variants, rows, "the variants of Knob, and the rows of KNOBS");
+    }
+
     #[test]
     fn names_are_unique() {
         for (knob, name) in KNOBS {

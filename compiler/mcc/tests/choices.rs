@@ -4,7 +4,7 @@
 use mcc::ir::{BinaryOp, ConvSpec, DType, Dim, Graph, Layout, Op, Output, Random, Tensor, TensorType, eval};
 use mcc::passes::{self, Effort};
 use mcc::{codegen, kernel, loader};
-use mcc_targets::choices::{Choices, Knob, Record, Table};
+use mcc_targets::choices::{Choices, KNOBS, Knob, Record, Table};
 use mcc_targets::{CPU_LEVELS, Config, Target};
 
 fn tensor(shape: &[usize], seed: u64) -> Tensor {
@@ -60,14 +60,22 @@ fn levels() -> Vec<Target> {
     levels
 }
 
+/// Number of seeds of random answers per model and level.
+const SEEDS: u64 = 8;
+
+/// Random answers to all knobs; two seeds are for small objects, whose filters are transformed at run time.
+fn any(level: Target, seed: u64) -> Config {
+    Config { choices: Choices::any(seed), compact: seed + 2 >= SEEDS, ..Config::from(level) }
+}
+
 /// Compiles a model with all kinds of choices for every level, and runs it where this machine can. Returns the choices
 /// that were requested.
 fn check(graph: &Graph, x: Tensor) -> Record {
     let want = eval::eval_graph(graph, std::slice::from_ref(&x)).unwrap()[0].to_f64s();
     let mut asked = Record::new();
     for level in levels() {
-        for seed in 0..6 {
-            let config = Config { choices: Choices::any(seed), ..Config::from(level.clone()) };
+        for seed in 0..SEEDS {
+            let config = any(level.clone(), seed);
             let object = object(graph, &config);
             asked.extend(config.choices.record());
             if !level.runs_here() {
@@ -109,6 +117,28 @@ fn depthwise() {
     assert_eq!(knobs(&check(&graph, x)), [Knob::DepthwiseColumns]);
 }
 
+/// A depthwise convolution and a pointwise one that reads it.
+fn separable() -> (Graph, Tensor) {
+    let (mut graph, x) = conv(&[1, 40, 13, 29], &[40, 1, 3, 3], 40);
+    let weights = graph.constant(tensor(&[24, 40, 1, 1], 3));
+    let spec = ConvSpec {
+        strides: vec![1; 2],
+        dilations: vec![1; 2],
+        pads: vec![(0, 0); 2],
+        group: 1,
+        layout: Layout::ChannelsFirst,
+    };
+    let value = graph.add(Op::Conv(spec), &[graph.outputs[0].value, weights]).unwrap();
+    graph.outputs = [Output { name: "y".to_string(), value }].into_iter().collect();
+    (graph, x)
+}
+
+#[test]
+fn chains() {
+    let (graph, x) = separable();
+    assert!(knobs(&check(&graph, x)).contains(&Knob::Chain));
+}
+
 #[test]
 fn products() {
     for (rows, depth, columns) in [(61, 70, 100), (49, 33, 128), (200, 700, 130), (1, 64, 64)] {
@@ -117,18 +147,45 @@ fn products() {
     }
 }
 
-/// With one eighth of the weights non-zero.
+/// A convolution with one weight in eight left.
+fn sparse(shape: [usize; 4], stride: i64) -> (Graph, Tensor) {
+    let values = tensor(&shape, 2).to_f64s();
+    let few = values.into_iter().enumerate().map(|(n, v)| if n * 5 % 8 == 0 { v } else { 0.0 });
+    let weights = Tensor::from_f64s(DType::F32, shape.to_vec(), &few.collect::<Vec<_>>()).unwrap();
+    strided(&[1, shape[1], 15, 29], weights, 1, stride)
+}
+
 #[test]
 fn non_zeros() {
     for (shape, stride) in [([72, 48, 3, 3], 1), ([40, 24, 3, 3], 2), ([64, 96, 1, 1], 1)] {
-        let values = tensor(&shape, 2).to_f64s();
-        let few = values.into_iter().enumerate().map(|(n, v)| if n * 5 % 8 == 0 { v } else { 0.0 });
-        let weights = Tensor::from_f64s(DType::F32, shape.to_vec(), &few.collect::<Vec<_>>()).unwrap();
-        let (graph, x) = strided(&[1, shape[1], 15, 29], weights, 1, stride);
+        let (graph, x) = sparse(shape, stride);
         let knobs = knobs(&check(&graph, x));
         let sparse = [Knob::Sparse, Knob::SparseTile, Knob::SparseSlices];
         assert!(sparse.iter().all(|knob| knobs.contains(knob)), "{knobs:?}");
     }
+}
+
+/// One that asks for each knob, so that random answers to all of them are tried.
+#[test]
+fn every_knob_is_asked() {
+    let graphs = [
+        conv(&[1, 32, 19, 23], &[48, 32, 3, 3], 1),
+        conv(&[1, 9, 11, 40], &[1, 9, 3, 3], 1),
+        conv(&[1, 20, 13, 29], &[20, 1, 5, 5], 20),
+        separable(),
+        product(200, 700, 130),
+        sparse([72, 48, 3, 3], 1),
+    ];
+    let mut asked = Record::new();
+    let level = Target::new("x86_64-unknown-linux-gnu", Some("x86-64-v4")).unwrap();
+    for (graph, seed) in graphs.iter().flat_map(|(graph, _)| (0..SEEDS).map(move |seed| (graph, seed))) {
+        let config = any(level.clone(), seed);
+        object(graph, &config);
+        asked.extend(config.choices.record());
+    }
+    let asked = knobs(&asked);
+    let never: Vec<&str> = KNOBS.iter().filter(|(knob, _)| !asked.contains(knob)).map(|(_, name)| *name).collect();
+    assert!(never.is_empty(), "no graph here asks for {never:?}");
 }
 
 #[test]

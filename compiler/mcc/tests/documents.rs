@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mcc_targets::CPU_LEVELS;
+use mcc_targets::choices::KNOBS;
+
 /// The largest number of lines of README.md.
 const README_LINES: usize = 120;
 
@@ -103,6 +106,21 @@ fn documents_name_what_exists() {
     }
     assert!(paths > 100 && functions > 20, "{paths} paths and {functions} functions were found");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// `docs/cost-model.md` says which machine each CPU level and which figures each knob stands for.
+#[test]
+fn the_cost_model_names_every_level_and_knob() {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/cost-model.md");
+    let text = fs::read_to_string(document).expect("docs/cost-model.md");
+    let words: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+    // `cortex-*` stands for several.
+    let named = |name: &str| {
+        words.iter().any(|word| word.strip_suffix('*').map_or(*word == name, |start| name.starts_with(start)))
+    };
+    let levels = CPU_LEVELS.iter().map(|level| level.name);
+    let missing: Vec<&str> = levels.chain(KNOBS.iter().map(|knob| knob.1)).filter(|name| !named(name)).collect();
+    assert!(missing.is_empty(), "docs/cost-model.md does not name {missing:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `docs/operators.md` matches the importers' table.
+//! `docs/operators.md` and README.md match the importers' table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -35,6 +35,16 @@ fn document() -> String {
         text += "\n";
     }
     text
+}
+
+/// The row of README.md that counts them.
+#[test]
+fn the_readme_counts_operators() {
+    let count = |domain: &str| mcc::onnx::operators().filter(|(of, _)| *of == domain).count();
+    let (onnx, ml, microsoft) = (count(""), count("ai.onnx.ml"), count("com.microsoft"));
+    let row = format!("| operators | {onnx} of ONNX, {ml} of ONNX-ML, {microsoft} of ONNX Runtime: ");
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    assert!(std::fs::read_to_string(readme).expect("README.md").contains(&row), "README.md lacks `{row}`");
 }
 
 #[test]

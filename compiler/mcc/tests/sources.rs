@@ -301,6 +301,38 @@ fn matches_on_operations_name_all() {
     assert!(open == known, "matches on operations with an arm `_`: {open:#?}");
 }
 
+/// Cargo neither compiles nor mentions a file without a `mod` line.
+#[test]
+fn every_file_is_a_module() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut paths = Vec::new();
+    ["compiler", "proto", "runtime", "targets"].iter().for_each(|folder| files(&root.join(folder), &mut paths));
+    assert!(paths.len() > 400, "the sources were not found");
+    let mut orphans = Vec::new();
+    for path in &paths {
+        let mut module = path.with_extension("");
+        if module.ends_with("mod") {
+            module.pop();
+        }
+        let (Some(folder), Some(name)) = (module.parent(), module.file_stem().and_then(|n| n.to_str())) else {
+            continue;
+        };
+        // Crates of their own: libraries, programs, build scripts, files of tests and benchmarks.
+        let own = ["lib", "main", "build"].contains(&name)
+            || folder.parent().is_some_and(|above| above.join("Cargo.toml").exists()) && !folder.ends_with("src");
+        let read = |parent: PathBuf| fs::read_to_string(parent).unwrap_or_default();
+        let parents = ["mod.rs", "lib.rs", "main.rs"].map(|parent| folder.join(parent));
+        let parents: String = parents.into_iter().chain([folder.with_extension("rs")]).map(read).collect();
+        // Unit tests beside a file: `#[path = "encode_tests.rs"]` in `encode.rs`.
+        let tested = name.strip_suffix("_tests").map(|file| read(folder.join(file).with_extension("rs")));
+        let beside = tested.is_some_and(|text| text.contains(&format!("#[path = \"{name}.rs\"]")));
+        if !own && !beside && !parents.contains(&format!("mod {name};")) {
+            orphans.push(path.strip_prefix(&root).expect("below the root").display().to_string());
+        }
+    }
+    assert!(orphans.is_empty(), "no `mod` line names {}", orphans.join(", "));
+}
+
 #[test]
 fn files_and_functions_are_short() {
     let sources = sources();

@@ -25,10 +25,11 @@
 //! ```
 //!
 //! The text after `//` on a node's line is its label; lines that start with `//` are comments. Symbols that are not
-//! plain names are in single quotes. Constants are values (up to [`MAX_LISTED_ELEMENTS`] elements), `splat` and a value, or
-//! hexadecimal bytes in memory order. For large constants in tests there are generators, which the printer does not
-//! use: `noise(seed=2)` and `sparse(seed=1, density=0.1)`, or in blocks `sparse(seed=1, density=0.1, block=[4, 16])`;
-//! see [`NonZeros`](super::random::NonZeros).
+//! plain names are in single quotes. Constants are values in brackets, also if there is only one, as in `constant [0.5]
+//! : f32[]` (up to [`MAX_LISTED_ELEMENTS`] elements), `splat` and a value, or hexadecimal bytes in memory order. For
+//! large constants in tests there are generators, which the printer does not use: `noise(seed=2)` and `sparse(seed=1,
+//! density=0.1)`, or in blocks `sparse(seed=1, density=0.1, block=[4, 16])`; see
+//! [`NonZeros`](super::random::NonZeros).
 
 mod attr;
 mod dim;

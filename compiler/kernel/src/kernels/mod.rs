@@ -1,4 +1,4 @@
-//! Kernels: how each operation becomes loops. One file per operator family, one arm in [`build`] per operation.
+//! Kernels: how each operation becomes loops. One file per operator family, one arm in `dispatch` per operation.
 //!
 //! A kernel author reads operands with [`Emit::load`] and writes result 0 with [`Emit::store`], which applies the
 //! epilogue (the element-wise operations that lowering fused after the operation). Bounds may be constants or run-time
