@@ -7,7 +7,7 @@
 //!   {"cpu": "x86-64-v3", "problem": "matmul(...) : ...", "knob": "tile_rows", "choice": 6, "default": 4, "us": {"4": 9.0, "6": 8.1}}]}
 //! ```
 //!
-//! mcc reads `cpu`, `problem`, `knob` and `choice`; the rest records the measurement.
+//! Compiling reads `cpu`, `problem`, `knob` and `choice`, `mcc fit` also the times in `us`; the rest records the measurement.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -66,8 +66,17 @@ impl File {
                 malformed(&format!("there is no knob {name:?}")).help(format!("knobs are {}", names.join(", ")))
             })?;
             let choice = item["choice"].as_i64().ok_or_else(|| malformed("\"choice\" is not an integer"))?;
-            let times = item["us"].as_object().into_iter().flatten();
-            let times = times.filter_map(|(k, v)| Some((k.parse().ok()?, v.as_f64()?))).collect();
+            let none = serde_json::Map::new();
+            let times = match &item["us"] {
+                Value::Null => &none,
+                us => us.as_object().ok_or_else(|| malformed("\"us\" is not an object"))?,
+            };
+            let time = |(candidate, us): (&String, &Value)| {
+                let us = us.as_f64().filter(|us| (0.0..1e12).contains(us));
+                let pair = candidate.parse().ok().zip(us);
+                pair.ok_or_else(|| malformed("\"us\" is not a list of candidates with their microseconds"))
+            };
+            let times = times.iter().map(time).collect::<Result<Times>>()?;
             let entry = Entry { choice, default: item["default"].as_i64(), times };
             let key = (text("cpu")?.to_string(), text("problem")?.to_string(), knob);
             if file.entries.insert(key, entry).is_some_and(|other| other.choice != choice) {
@@ -184,6 +193,10 @@ mod tests {
             (item("ahead", "\"x\""), "\"choice\" is not an integer"),
             (format!("{one}, {other}"), "contradicts"),
             ("{}".to_string(), "is not a string"),
+            (item("ahead", "0, \"us\": [1]"), "is not an object"),
+            (item("ahead", "0, \"us\": {\"0\": -1}"), "microseconds"),
+            (item("ahead", "0, \"us\": {\"0\": 1e308}"), "microseconds"),
+            (item("ahead", "0, \"us\": {\"x\": 1}"), "microseconds"),
         ];
         for (items, message) in wrong {
             let error = of(&items).unwrap_err().to_string();

@@ -98,6 +98,16 @@ impl Options {
         })
     }
 
+    /// Checks the name, and that all CPUs belong to one machine; fields may have changed since [`Options::new`].
+    fn check(&self) -> Result<()> {
+        symbol::check(&self.name)?;
+        let machine = &self.config.target.triple;
+        match self.plainer.iter().map(|plain| &plain.target.triple).find(|other| *other != machine) {
+            None => Ok(()),
+            Some(other) => Err(Error::usage(format!("an object is for one machine, not for {other} and {machine}"))),
+        }
+    }
+
     /// The configuration for each CPU, the plainest first.
     pub fn configs_mut(&mut self) -> impl Iterator<Item = &mut Config> {
         self.plainer.iter_mut().chain([&mut self.config])
@@ -215,6 +225,7 @@ fn read(model: &Source, options: &Options) -> Result<Graph> {
 }
 
 fn generate(imported: Graph, options: &Options) -> Result<Compiled> {
+    options.check()?;
     // Every CPU has its own layouts and kernels; commands show those of the CPU with the most features.
     let (mut graphs, mut programs, mut targets) = (Vec::new(), Vec::new(), Vec::new());
     for config in options.plainer.iter().chain([&options.config]) {
@@ -245,4 +256,20 @@ fn lower_for(config: &Config, mut graph: Graph, options: &Options) -> Result<(Gr
     let mut program = kernel::lower(&graph, config, &options.name)?;
     program.traced = options.traced;
     Ok((graph, program))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_checked() {
+        let target = |triple| Target::new(triple, None).unwrap();
+        let (x86, arm) = (target("x86_64-unknown-linux-gnu"), target("aarch64-unknown-linux-gnu"));
+        let message = |options: &Options| compile_graph(Graph::default(), options).unwrap_err().to_string();
+        let mixed = Options::new(vec![arm, x86.clone()], "m").unwrap();
+        assert!(message(&mixed).contains("one machine"));
+        let named = Options { name: "a b".to_string(), ..Options::new(vec![x86], "m").unwrap() };
+        assert!(message(&named).contains("not a C identifier"));
+    }
 }

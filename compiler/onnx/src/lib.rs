@@ -61,6 +61,9 @@ pub fn operators() -> impl Iterator<Item = (&'static str, &'static str)> {
     ops::operators()
 }
 
+/// How the decoder's message ends if messages are nested more deeply than it reads.
+const TOO_DEEP: &str = "recursion limit reached";
+
 /// Imports the model in a file. Its weights stay in the file: the graph's constants are slices of its map.
 ///
 /// # Errors
@@ -81,7 +84,11 @@ pub fn import_file(path: &Path, options: &Options) -> Result<Graph> {
 pub fn import(bytes: Bytes, directory: Option<&Path>, options: &Options) -> Result<Graph> {
     let size = bytes.len();
     foreign::refuse(&bytes)?;
-    let broken = |e| Error::invalid(format!("not an ONNX model: {e}")).help("is the file complete?");
+    let broken = |e: mcc_proto::DecodeError| match e.to_string() {
+        text if text.ends_with(TOO_DEEP) => Error::unsupported("graphs or types are nested too deeply")
+            .help("protobuf messages may be nested 100 deep, which is about 30 graphs within graphs"),
+        text => Error::invalid(format!("not an ONNX model: {text}")).help("is the file complete?"),
+    };
     let model = ModelProto::decode(bytes).map_err(broken)?;
     import::model(&model, size, directory, options)
 }

@@ -122,3 +122,25 @@ fn functions_that_call_functions() {
     let error = imported(&model, &Options { limits, ..Options::default() }).expect_err("too many").to_string();
     assert!(error.contains("the limit of 1064") && error.contains("node \"y\" (own.F9)"), "{error}");
 }
+
+/// Graphs within graphs, of a condition that the file leaves open.
+#[test]
+fn nesting_is_bounded() {
+    use mcc_proto::Message;
+    let nested = |depth: usize| {
+        let mut g = graph(&["x: f32[2]"], &["y = Identity(x)"], &["y"]);
+        for _ in 0..depth {
+            let branch = AttributeProto {
+                name: "then_branch".to_string(),
+                g: Some(g),
+                r#type: mcc_proto::attribute_proto::AttributeType::Graph as i32,
+                ..Default::default()
+            };
+            g = with(graph(&["x: f32[2]"], &["y = If(c)"], &["y"]), vec![branch], Vec::new());
+        }
+        let error = crate::import(model(g).encode_to_vec().into(), None, &crate::Options::default()).unwrap_err();
+        error.to_string()
+    };
+    assert!(nested(60).contains("nested too deeply"), "{}", nested(60));
+    assert!(!nested(5).contains("nested too deeply"), "{}", nested(5));
+}
