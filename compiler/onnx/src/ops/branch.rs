@@ -79,7 +79,7 @@ fn branches(w: &mut dyn Bodies, condition: Value, yes: Branch, no: Branch) -> Re
     }
     let mut given = Vec::new();
     if !results.is_empty() {
-        // A branch's checks are kept even if nothing needs its results.
+        // A value that a branch keeps, such as a check of indices, keeps the operation even if nothing needs its results.
         let checks = !then.graph.kept.is_empty() || !otherwise.graph.kept.is_empty();
         let operands = [vec![w.b().reshape(condition, Vec::new())?], then.captured].concat();
         let binds = extents.iter().filter_map(|(_, extent)| extent.as_sym().cloned()).collect();
