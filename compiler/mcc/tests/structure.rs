@@ -12,6 +12,10 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("kernel", &["ir", "runtime", "targets"]),
     ("codegen", &["ir", "kernel", "runtime", "targets"]),
     ("loader", &["ir", "runtime", "targets"]),
+    // Around the compiler: what a model is worth, and what it costs to make it smaller.
+    ("data", &["ir", "onnx", "proto"]),
+    ("eval", &["data", "ir"]),
+    ("compress", &["data", "eval", "ir", "onnx", "proto"]),
 ];
 
 /// External crates, and the only crates or files below `compiler` that may use them. The command line reads the ONNX
@@ -19,10 +23,10 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
 const PRIVATE: &[(&str, &[&str])] = &[
     ("petgraph", &["ir/src/graph.rs", "passes/src/layout/cut.rs"]),
     ("cranelift", &["codegen/"]),
-    ("mcc_proto", &["onnx/", "cli/"]),
+    ("mcc_proto", &["onnx/", "data/", "compress/", "cli/"]),
     ("clap", &["cli/"]),
     ("indicatif", &["cli/"]),
-    ("npyz", &["cli/"]),
+    ("npyz", &["data/", "cli/"]),
     ("serde_json", &["cli/"]),
 ];
 
