@@ -21,9 +21,9 @@ mod hints;
 mod import;
 mod inputs;
 pub mod limits;
-mod node;
+pub mod node;
 mod ops;
-mod order;
+pub mod order;
 mod sharing;
 pub mod tensor;
 #[cfg(test)]

@@ -66,6 +66,26 @@ fn decode(proto: &TensorProto, external: &mut ExternalData) -> Result<Tensor> {
     Tensor::new(dtype, shape, data)
 }
 
+/// The message of a tensor, with its elements inside; types of less than a byte are packed.
+pub fn proto(name: &str, tensor: &Tensor) -> TensorProto {
+    let dtype = tensor.dtype();
+    let raw_data = match packed_bits(dtype) {
+        None => tensor.data().clone(),
+        Some(bits) => {
+            let mask = (1u8 << bits) - 1;
+            let pack = |c: &[u8]| c.iter().rev().fold(0u8, |byte, &e| byte << bits | (e & mask));
+            tensor.data().chunks(8 / bits).map(pack).collect::<Vec<u8>>().into()
+        }
+    };
+    TensorProto {
+        name: name.to_string(),
+        dims: tensor.shape().iter().map(|&d| d as i64).collect(),
+        data_type: data_type(dtype) as i32,
+        raw_data,
+        ..Default::default()
+    }
+}
+
 /// A shape of constant extents.
 ///
 /// # Errors
@@ -249,6 +269,15 @@ mod tests {
         let uint2 = tensor_of(&proto(DataType::Uint2, &[0b11_10_01_00], 4)).expect("valid");
         assert_eq!(uint2.to_i64s(), [0, 1, 2, 3]);
         assert!(tensor_of(&proto(DataType::Float, &[0, 0], 1)).is_err());
+    }
+
+    #[test]
+    fn tensors_are_written_as_they_are_read() {
+        for dtype in DType::all() {
+            let values: &[f64] = &[1.0, 0.0, 1.0, 1.0, 0.0];
+            let tensor = Tensor::from_f64s(dtype, vec![5, 1], values).expect("valid");
+            assert_eq!(tensor_of(&proto("t", &tensor)).expect("valid"), tensor, "{dtype}");
+        }
     }
 
     #[test]

@@ -1,0 +1,90 @@
+//! Second moments of the data of layers: what every layer-wise method needs to know of the calibration data.
+//!
+//! A change `D` of a layer's weights changes its output by `D X`, whose squared sum is `trace(D H D^T)` with the Gram
+//! matrix `H = X X^T` of the unfolded data (Hassibi and Stork 1993; Frantar and Alistarh 2022).
+
+use faer::linalg::matmul::triangular::{BlockStructure, matmul};
+use faer::{Accum, MatRef, Par};
+use mcc_ir::{Result, Tensor};
+
+use crate::layers::Layer;
+use crate::observe::{Setting, observe};
+use crate::model::Model;
+use crate::unfold::{Unfolded, unfold};
+
+/// Positions of the output that each sample contributes at most; more add little but time.
+const POSITIONS: usize = 2048;
+
+/// Moments of the data of one group of a layer's channels.
+#[derive(Debug, Clone)]
+pub struct Moments {
+    /// Inputs of each sum.
+    pub columns: usize,
+    /// The number of positions.
+    pub count: usize,
+    /// The mean of each column.
+    pub means: Vec<f64>,
+    /// The Gram matrix `X X^T`, columns by columns.
+    pub gram: Vec<f64>,
+}
+
+impl Moments {
+    fn new(columns: usize) -> Moments {
+        Moments { columns, count: 0, means: vec![0.0; columns], gram: vec![0.0; columns * columns] }
+    }
+
+    /// Adds positions; the upper half of the Gram matrix is left out until [`Moments::finish`].
+    fn add(&mut self, data: &Unfolded) {
+        let n = self.columns;
+        let x = MatRef::from_row_major_slice(&data.data, data.rows, n);
+        let mut product = faer::Mat::<f32>::zeros(n, n);
+        let (lower, whole) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
+        matmul(product.as_mut(), lower, Accum::Replace, x.transpose(), whole, x, whole, 1.0, Par::rayon(0));
+        for column in 0..n {
+            for row in column..n {
+                self.gram[row * n + column] += f64::from(product[(row, column)]);
+            }
+        }
+        for row in data.data.chunks_exact(n) {
+            self.means.iter_mut().zip(row).for_each(|(mean, &v)| *mean += f64::from(v));
+        }
+        self.count += data.rows;
+    }
+
+    fn finish(&mut self) {
+        let n = self.columns;
+        for row in 0..n {
+            for column in 0..row {
+                self.gram[column * n + row] = self.gram[row * n + column];
+            }
+        }
+        let count = self.count.max(1) as f64;
+        self.means.iter_mut().for_each(|mean| *mean /= count);
+    }
+
+    /// The mean square of each column.
+    pub fn energies(&self) -> Vec<f64> {
+        let count = self.count.max(1) as f64;
+        (0..self.columns).map(|c| self.gram[c * self.columns + c] / count).collect()
+    }
+}
+
+/// The moments of layers' data, a list of groups per layer.
+///
+/// # Errors
+/// When the model does not compile or run on a sample.
+pub fn moments(model: &Model, layers: &[&Layer], setting: &Setting) -> Result<Vec<Vec<Moments>>> {
+    let names: Vec<&str> = layers.iter().map(|l| l.input.as_str()).collect();
+    let fresh = |l: &&Layer| vec![Moments::new(l.columns()); l.kind.groups()];
+    let mut all: Vec<Vec<Moments>> = layers.iter().map(fresh).collect();
+    observe(model, &names, setting, &mut |sample, values: &[Tensor]| {
+        for ((layer, groups), value) in layers.iter().zip(&mut all).zip(values) {
+            for (group, moments) in groups.iter_mut().enumerate() {
+                moments.add(&unfold(layer, value, group, POSITIONS, sample)?);
+            }
+        }
+        Ok(())
+    })?;
+    all.iter_mut().flatten().for_each(Moments::finish);
+    Ok(all)
+}

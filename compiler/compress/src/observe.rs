@@ -1,0 +1,72 @@
+//! Runs the compiled model on samples and shows the values of names to a function.
+//!
+//! Contract: samples run on all cores, and are shown in their order, so that what is summed up does not depend on the
+//! number of cores. Only as many samples as cores are in memory.
+
+use mcc::Options;
+use mcc_data::Samples;
+use mcc_ir::{Error, Result, Tensor};
+use rayon::prelude::*;
+
+use crate::model::Model;
+
+/// Hears what is done, and how far it is.
+pub trait Progress: Sync {
+    /// Work of so many steps begins.
+    fn begin(&self, what: &str, steps: usize);
+    /// A step is done.
+    fn advance(&self);
+}
+
+/// Tells nobody.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn begin(&self, _: &str, _: usize) {}
+    fn advance(&self) {}
+}
+
+/// What every step of a compression works with.
+pub struct Setting<'a> {
+    /// The calibration data.
+    pub samples: &'a Samples,
+    /// How the model is compiled for this machine, on one thread.
+    pub options: &'a Options,
+    /// Hears what is done.
+    pub progress: &'a dyn Progress,
+}
+
+/// Shows the values of `names` for each sample, with the sample's number.
+///
+/// # Errors
+/// When the model does not compile or run on a sample; those of `each`.
+pub fn observe(
+    model: &Model,
+    names: &[&str],
+    setting: &Setting,
+    each: &mut dyn FnMut(usize, &[Tensor]) -> Result<()>,
+) -> Result<()> {
+    let compiled = mcc::compile(model.tapped(names)?, setting.options)?;
+    let loaded = compiled.load()?;
+    // A part of the model may not read all inputs.
+    let inputs = &model.graph().input;
+    let place = |name: &str| inputs.iter().position(|i| i.name == name);
+    let places: Option<Vec<usize>> = compiled.inputs().iter().map(|p| place(&p.name)).collect();
+    let places = places.ok_or_else(|| Error::internal("an input that the model does not have"))?;
+    let run = |n: usize| -> Result<Vec<Tensor>> {
+        let sample = setting.samples.read(n)?;
+        let inputs = places.iter().map(|&p| sample[p].clone()).collect();
+        let outputs = compiled.with_weights(inputs).and_then(|inputs| loaded.invoke(&inputs));
+        outputs.map_err(|e| e.within(format!("sample {}", setting.samples.name(n))))
+    };
+    let at_once = rayon::current_num_threads().max(1);
+    let all: Vec<usize> = (0..setting.samples.len()).collect();
+    for chunk in all.chunks(at_once) {
+        let outputs: Vec<Result<Vec<Tensor>>> = chunk.par_iter().map(|&n| run(n)).collect();
+        for (&n, outputs) in chunk.iter().zip(outputs) {
+            each(n, &outputs?)?;
+            setting.progress.advance();
+        }
+    }
+    Ok(())
+}

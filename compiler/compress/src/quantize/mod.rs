@@ -1,0 +1,9 @@
+//! Quantization: weights as codes, activations as bytes.
+//!
+//! Contract: [`weights`] decides the codes of layers, which the session keeps beside weights that are exactly what the codes
+//! mean; [`crate::session::Session::written`] puts both into ONNX's form at the end.
+
+pub mod activation;
+pub mod grid;
+pub mod places;
+pub mod weights;
