@@ -7,11 +7,12 @@ use clap::Args;
 use mcc::ir::Tensor;
 use mcc::loader::Model;
 use mcc::{Result, driver};
+use mcc_data::{Port, npy};
 use serde_json::json;
 
 use super::options::{ModelOptions, ThreadOptions, warn};
 use super::run::ports;
-use super::{npy, output, profile, say, tensors, tune};
+use super::{output, profile, say, tensors, tune};
 
 #[derive(Args)]
 pub struct BenchArgs {
@@ -99,7 +100,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
 fn read_or_make(args: &BenchArgs, compiled: &driver::Compiled) -> Result<Vec<Tensor>> {
     let ports = ports(compiled.inputs());
     let files = tensors::assign(&args.input, &ports)?;
-    let read = |(port, file): (&tensors::Port, Option<PathBuf>)| match file {
+    let read = |(port, file): (&Port, Option<PathBuf>)| match file {
         Some(file) => npy::read(&file, port.ty.dtype),
         None => tensors::stand_in(port),
     };

@@ -1,14 +1,14 @@
 //! Test cases in ONNX's layout, as its backend suite has them.
 //!
-//! A case is a folder with `model.onnx` and data sets `test_data_set_N`, each with `input_M.pb` and `output_M.pb`: serialized
-//! tensors, matched to the model's inputs and outputs by name where they carry a known one, else by number.
+//! A case is a folder with `model.onnx` and [data sets](mcc_data::pb).
 //! A file `tolerance` beside the model holds `RTOL ATOL`, one line per output; the last line applies to all further
 //! outputs.
 
 use std::path::{Path, PathBuf};
 
-use mcc::ir::Tensor;
 use mcc::{Error, Result};
+use mcc_data::files::entries;
+use mcc_data::pb;
 use mcc_proto::Message;
 
 use super::compare::Tolerance;
@@ -37,9 +37,7 @@ pub fn find(folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
 
 /// Reads the layout of a case, but not its data.
 pub fn open(folder: &Path) -> Result<Case> {
-    let mut data_sets: Vec<PathBuf> = entries(folder)?.into_iter().filter(|p| p.is_dir()).collect();
-    data_sets.retain(|p| numbered(p, "test_data_set_").is_some());
-    data_sets.sort_by_key(|p| numbered(p, "test_data_set_"));
+    let data_sets = pb::data_sets(folder)?;
     if data_sets.is_empty() {
         return Err(Error::invalid(format!("{}: no test_data_set_0", folder.display())));
     }
@@ -60,41 +58,12 @@ impl Case {
     }
 }
 
-/// The tensors `SIDE_0.pb`, `SIDE_1.pb`, ... of a data set, in the order of `names`; `None` where a file is missing.
-pub fn read_tensors(data_set: &Path, side: &str, names: &[&str]) -> Result<Vec<Option<Tensor>>> {
-    let mut tensors: Vec<Option<Tensor>> = vec![None; names.len()];
-    let mut files: Vec<(usize, PathBuf)> = entries(data_set)?
-        .into_iter()
-        .filter(|p| p.extension().is_some_and(|e| e == "pb"))
-        .filter_map(|p| Some((numbered(&p, &format!("{side}_"))?, p)))
-        .collect();
-    files.sort();
-    for (number, file) in files {
-        let (name, tensor) = read_tensor(&file).map_err(|e| e.within(file.display().to_string()))?;
-        let slot = names.iter().position(|n| *n == name).unwrap_or(number);
-        match tensors.get_mut(slot) {
-            Some(slot) => *slot = Some(tensor),
-            None => {
-                let text = format!("{}: the model has only {} {side}s", file.display(), names.len());
-                return Err(Error::invalid(text));
-            }
-        }
-    }
-    Ok(tensors)
-}
-
 /// The names of a model's inputs, without initializers that are listed among them.
 pub fn input_names(model: &Path) -> Result<Vec<String>> {
     let graph =
         mcc_proto::ModelProto::decode(mcc::onnx::file::map(model)?).ok().and_then(|m| m.graph).unwrap_or_default();
     let initialised = |name: &str| graph.initializer.iter().any(|t| t.name == name);
     Ok(graph.input.iter().map(|i| i.name.clone()).filter(|name| !initialised(name)).collect())
-}
-
-fn read_tensor(file: &Path) -> Result<(String, Tensor)> {
-    let proto = mcc_proto::TensorProto::decode(mcc::onnx::file::map(file)?)
-        .map_err(|e| Error::invalid(format!("not a serialized tensor: {e}")))?;
-    Ok((proto.name.clone(), mcc::onnx::tensor::tensor_of(&proto)?))
 }
 
 fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
@@ -105,16 +74,6 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     let mut below: Vec<PathBuf> = entries(folder)?.into_iter().filter(|p| p.is_dir()).collect();
     below.sort();
     below.iter().try_for_each(|f| collect(f, found))
-}
-
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |e: std::io::Error| Error::io(folder.display(), &e);
-    std::fs::read_dir(folder).map_err(failed)?.map(|e| e.map(|e| e.path()).map_err(failed)).collect()
-}
-
-/// The number in a file's name after a prefix, up to its extension.
-fn numbered(path: &Path, prefix: &str) -> Option<usize> {
-    path.file_stem()?.to_str()?.strip_prefix(prefix)?.parse().ok()
 }
 
 fn parse_tolerances(text: &str) -> Option<Vec<Tolerance>> {

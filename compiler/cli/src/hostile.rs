@@ -17,6 +17,7 @@ use mcc::kernel::program::{Symbol, SymbolSource};
 use mcc::loader::Model;
 use mcc::loader::guard::{self, Feed, Guarded, Outcome, Place};
 use mcc::{Error, Result, onnx};
+use mcc_data::pb;
 use mcc_proto::tensor_shape_proto::DimensionValue;
 use mcc_proto::type_proto::Value as Kind;
 use mcc_proto::{Message, ModelProto};
@@ -170,7 +171,7 @@ impl Hostile<'_> {
         let names: Vec<&str> = self.model.inputs.iter().map(|p| p.name.as_str()).collect();
         let mut first = None;
         for data_set in &case.data_sets {
-            let tensors = cases::read_tensors(data_set, "input", &names)?;
+            let tensors = pb::read_tensors(data_set, "input", &names)?;
             let Some(tensors) = tensors.into_iter().collect::<Option<Vec<_>>>() else { continue };
             let given: Vec<Given> = tensors.iter().map(given).collect();
             if given.iter().zip(&self.model.inputs).any(|(g, p)| g.dtype != p.dtype || g.dims.len() != p.dims.len()) {

@@ -14,7 +14,6 @@ mod hostile;
 mod inspect;
 mod last_resort;
 mod link;
-mod npy;
 mod options;
 mod output;
 mod profile;

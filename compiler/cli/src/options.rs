@@ -8,10 +8,11 @@ use mcc::driver::{Compiled, Options};
 use mcc::ir::{Graph, Tensor};
 use mcc::passes::{Effort, WITHOUT_BYTE_PRODUCTS};
 use mcc::{Error, Result, symbol};
+use mcc_data::npy;
 use mcc_runtime::Pool;
 use mcc_targets::{Arch, Sparsity, Target, WeightFloats};
 
-use super::{choices, npy, tell};
+use super::{choices, tell};
 
 /// Options for compiling.
 #[derive(Args, Clone)]

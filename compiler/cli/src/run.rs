@@ -7,10 +7,11 @@ use mcc::Result;
 use mcc::driver;
 use mcc::kernel::program::Port as ProgramPort;
 use mcc::loader::Model;
+use mcc_data::Port;
 
 use super::options::{ModelOptions, ThreadOptions, warn};
 use super::say;
-use super::tensors::{self, Port};
+use super::tensors;
 
 #[derive(Args)]
 pub struct RunArgs {
@@ -48,7 +49,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     }
 }
 
-/// Converts the program's ports to those of `tensors`.
-pub fn ports(of: &[ProgramPort]) -> Vec<Port<'_>> {
-    of.iter().map(|p| Port { name: &p.name, ty: &p.ty }).collect()
+/// Converts the program's ports to inputs of samples.
+pub fn ports(of: &[ProgramPort]) -> Vec<Port> {
+    of.iter().map(|p| Port { name: p.name.clone(), ty: p.ty.clone() }).collect()
 }

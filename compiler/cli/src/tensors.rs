@@ -1,19 +1,14 @@
 //! Reads a model's inputs from files, writes its outputs to files.
 
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use mcc::ir::{DType, Tensor, TensorType};
+use mcc::ir::{DType, Tensor};
 use mcc::{Error, Result};
+use mcc_data::files::is_file_name;
+use mcc_data::{Port, npy};
 
-use super::npy;
-
-/// An input or output of a model.
-pub struct Port<'a> {
-    /// Name in the model.
-    pub name: &'a str,
-    /// Its type.
-    pub ty: &'a TensorType,
-}
+use super::output;
 
 /// Finds the file of each input: `NAME=FILE`, or unnamed files in the inputs' order. `None` if none is given.
 pub fn assign(given: &[String], inputs: &[Port]) -> Result<Vec<Option<PathBuf>>> {
@@ -23,7 +18,7 @@ pub fn assign(given: &[String], inputs: &[Port]) -> Result<Vec<Option<PathBuf>>>
         let named = inputs
             .iter()
             .enumerate()
-            .filter(|(_, p)| text.strip_prefix(p.name).is_some_and(|rest| rest.starts_with('=')))
+            .filter(|(_, p)| text.strip_prefix(p.name.as_str()).is_some_and(|rest| rest.starts_with('=')))
             .max_by_key(|(_, p)| p.name.len());
         let (slot, file) = match named {
             Some((slot, p)) => (slot, &text[p.name.len() + 1..]),
@@ -95,7 +90,8 @@ pub fn write_all<'a>(dir: &Path, outputs: impl Iterator<Item = (&'a str, &'a Ten
         while taken.contains(&stem) {
             stem.push('_');
         }
-        npy::write(&dir.join(format!("{stem}.npy")), tensor)?;
+        let path = dir.join(format!("{stem}.npy"));
+        output::write_with(&path, |file| npy::write_to(BufWriter::new(file), tensor))?;
         taken.push(stem);
     }
     Ok(())
@@ -114,15 +110,6 @@ pub fn summary(tensor: &Tensor) -> String {
     format!("{} [{}{more}]", tensor.ty(), first.join(", "))
 }
 
-/// Whether a name is a valid file name on every system.
-fn is_file_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 100
-        && !name.starts_with('.')
-        && !name.ends_with(['.', ' '])
-        && name.chars().all(|c| !c.is_control() && !r#"/\:*?"<>|"#.contains(c))
-}
-
 fn known(inputs: &[Port]) -> String {
     let names: Vec<String> = inputs.iter().map(|p| format!("{:?}", p.name)).collect();
     format!("its inputs are {}", if names.is_empty() { "none".to_string() } else { names.join(", ") })
@@ -130,12 +117,14 @@ fn known(inputs: &[Port]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use mcc::ir::TensorType;
+
     use super::*;
 
     #[test]
     fn files_find_their_inputs() {
-        let ty = TensorType::fixed(DType::F32, &[1]);
-        let ports = [Port { name: "a", ty: &ty }, Port { name: "a=b", ty: &ty }, Port { name: "c:0", ty: &ty }];
+        let port = |name: &str| Port { name: name.to_string(), ty: TensorType::fixed(DType::F32, &[1]) };
+        let ports = [port("a"), port("a=b"), port("c:0")];
         let found = |given: &[&str]| assign(&given.iter().map(|g| g.to_string()).collect::<Vec<_>>(), &ports);
         let path = |p: &str| Some(PathBuf::from(p));
         assert_eq!(found(&["a=b=x.npy", "c:0=y=z.npy"]).unwrap(), [None, path("x.npy"), path("y=z.npy")]);

@@ -12,6 +12,7 @@ use mcc::ir::Tensor;
 use mcc::kernel::program::Port;
 use mcc::loader::Model;
 use mcc::{Error, Result};
+use mcc_data::pb;
 use mcc_runtime::Pool;
 use serde_json::{Value, json};
 
@@ -221,7 +222,7 @@ fn check(folder: &Path, args: &VerifyArgs) -> Result<Finding> {
     let inputs = cases::input_names(&case.model)?;
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     if args.pin_shapes {
-        pin_shapes(&mut options, &cases::read_tensors(&case.data_sets[0], "input", &inputs)?, &inputs);
+        pin_shapes(&mut options, &pb::read_tensors(&case.data_sets[0], "input", &inputs)?, &inputs);
     }
     let mut finding = Finding::default();
     let mut current: Option<(Compiled, Model)> = None;
@@ -236,7 +237,7 @@ fn check(folder: &Path, args: &VerifyArgs) -> Result<Finding> {
                 current.insert((compiled, model))
             }
         };
-        let given = cases::read_tensors(data_set, "input", &inputs)?;
+        let given = pb::read_tensors(data_set, "input", &inputs)?;
         let missing =
             |side: &str, name: &str| Error::invalid(format!("{}: no data for {side} {name:?}", data_set.display()));
         let of_input = |port: &Port| {
@@ -251,7 +252,7 @@ fn check(folder: &Path, args: &VerifyArgs) -> Result<Finding> {
             model.invoke_on(&given, pool.as_ref())?
         };
         let outputs: Vec<&str> = compiled.program.outputs.iter().map(|p| p.name.as_str()).collect();
-        let expected = cases::read_tensors(data_set, "output", &outputs)?;
+        let expected = pb::read_tensors(data_set, "output", &outputs)?;
         for (n, (got, want)) in got.iter().zip(expected).enumerate() {
             let want = want.ok_or_else(|| missing("output", outputs[n]))?;
             if let Some(reason) = difference(got, &want, tolerance(args, case.tolerance(n))) {
@@ -282,7 +283,7 @@ fn compile_for(model: &Path, options: &Options, data_set: &Path, inputs: &[&str]
         Err(e @ Error::Unsupported(_)) => e,
         Err(e) => return Err(e),
     };
-    let Ok(given) = cases::read_tensors(data_set, "input", inputs) else { return Err(refusal) };
+    let Ok(given) = pb::read_tensors(data_set, "input", inputs) else { return Err(refusal) };
     let small: Vec<(String, Tensor)> = inputs
         .iter()
         .zip(given)

@@ -73,9 +73,9 @@ impl Moments {
 ///
 /// # Errors
 /// When the model does not compile or run on a sample.
-pub fn moments(model: &Model, layers: &[&Layer], setting: &Setting) -> Result<Vec<Vec<Moments>>> {
+pub fn moments(model: &Model, layers: &[Layer], setting: &Setting) -> Result<Vec<Vec<Moments>>> {
     let names: Vec<&str> = layers.iter().map(|l| l.input.as_str()).collect();
-    let fresh = |l: &&Layer| vec![Moments::new(l.columns()); l.kind.groups()];
+    let fresh = |l: &Layer| vec![Moments::new(l.columns()); l.kind.groups()];
     let mut all: Vec<Vec<Moments>> = layers.iter().map(fresh).collect();
     observe(model, &names, setting, &mut |sample, values: &[Tensor]| {
         for ((layer, groups), value) in layers.iter().zip(&mut all).zip(values) {

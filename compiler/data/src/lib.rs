@@ -3,3 +3,26 @@
 //! Contract: everything that can be checked without running the model is checked when the samples are opened: names,
 //! shapes, element types, values that are not numbers. A sample is one run of the model: a tensor per input, in the
 //! order of the inputs.
+
+mod array;
+pub mod files;
+mod find;
+mod fit;
+pub mod npy;
+pub mod pb;
+mod preprocess;
+mod samples;
+
+use mcc_ir::TensorType;
+
+pub use preprocess::Preprocess;
+pub use samples::Samples;
+
+/// An input of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Name in the model.
+    pub name: String,
+    /// Its type; dimensions may be symbolic.
+    pub ty: TensorType,
+}

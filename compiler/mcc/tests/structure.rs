@@ -26,7 +26,8 @@ const PRIVATE: &[(&str, &[&str])] = &[
     ("mcc_proto", &["onnx/", "data/", "compress/", "cli/"]),
     ("clap", &["cli/"]),
     ("indicatif", &["cli/"]),
-    ("npyz", &["data/", "cli/"]),
+    ("npyz", &["data/"]),
+    ("zip", &["data/"]),
     ("serde_json", &["cli/"]),
 ];
 
