@@ -7,6 +7,7 @@ mod cases;
 mod choices;
 mod compare;
 mod compile;
+mod compress;
 mod cpus;
 mod fit;
 #[cfg(unix)]
@@ -36,7 +37,7 @@ use mcc::{Error, Result};
 /// Exit status: 0 done, 1 the model or its data is at fault, 2 usage, 3 internal error.
 #[derive(Parser)]
 #[command(name = "mcc", version, args_conflicts_with_subcommands = true)]
-#[command(override_usage = "mcc MODEL -o OUT.o [OPTIONS]\n       mcc run|verify|bench|inspect|fit|cpus ...")]
+#[command(override_usage = "mcc MODEL -o OUT.o [OPTIONS]\n       mcc run|verify|bench|inspect|compress|fit|cpus ...")]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -54,6 +55,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Show a model's contents and how it is compiled
     Inspect(inspect::InspectArgs),
+    /// Prune and quantize a trained model, with sample inputs but without labels or training code
+    Compress(Box<compress::CompressArgs>),
     /// Fit the cost model's figures to times measured by `bench --tune`, for another CPU
     Fit(fit::FitArgs),
     /// List the CPU levels that --cpu takes, and whether this machine runs them
@@ -99,6 +102,7 @@ fn dispatch(cli: Cli) -> Result<bool> {
         Some(Command::Verify(args)) => verify::verify(&args),
         Some(Command::Bench(args)) => bench::bench(&args).map(|()| true),
         Some(Command::Inspect(args)) => inspect::inspect(&args).map(|()| true),
+        Some(Command::Compress(args)) => compress::compress(&args).map(|()| true),
         Some(Command::Fit(args)) => fit::fit(&args).map(|()| true),
         Some(Command::Cpus) => cpus::cpus().map(|()| true),
         Some(Command::Completions(args)) => {

@@ -136,6 +136,12 @@ impl ModelOptions {
         targets.map_err(|e| Error::usage(e.to_string()))
     }
 
+    /// This machine's own CPU, or the one that is given.
+    pub fn host_native(&self) -> Result<Vec<Target>> {
+        let cpu = self.cpu.as_deref().unwrap_or("native");
+        Target::all_host(Some(cpu)).map_err(|e| Error::usage(e.to_string()))
+    }
+
     /// The driver's options, for a machine's CPUs, the plainest first.
     pub fn for_targets(&self, targets: Vec<Target>, name: &str, threads: u32) -> Result<Options> {
         let (sparsity, compact) = (self.sparse.rule(), self.opt_size);

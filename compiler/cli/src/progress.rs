@@ -1,11 +1,12 @@
-//! Shows a spinner for work that takes more than a second; nothing if stderr is not a terminal.
+//! Shows work that takes more than a second: a spinner, or a bar with the time left; nothing if stderr is not a terminal.
 
 use std::io::IsTerminal;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
+use mcc_compress::observe::Progress;
 
 /// Runs `work`, and shows `what` with a spinner after one second.
 pub fn show<T>(what: &str, work: impl FnOnce() -> T) -> T {
@@ -28,4 +29,34 @@ pub fn show<T>(what: &str, work: impl FnOnce() -> T) -> T {
         drop(done);
         result
     })
+}
+
+/// A bar with the time left, for work of known length.
+pub struct Bar(ProgressBar);
+
+impl Default for Bar {
+    fn default() -> Bar {
+        // Without a terminal the bar draws nothing.
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}, {eta} left");
+        Bar(ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+    }
+}
+
+impl Bar {
+    /// Removes it from the screen.
+    pub fn clear(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl Progress for Bar {
+    fn begin(&self, what: &str, steps: usize) {
+        self.0.reset();
+        self.0.set_length(steps as u64);
+        self.0.set_message(what.to_string());
+    }
+
+    fn advance(&self) {
+        self.0.inc(1);
+    }
 }

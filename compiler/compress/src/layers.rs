@@ -102,9 +102,17 @@ pub fn find(model: &Model) -> Vec<Layer> {
 /// # Errors
 /// When there is none, which means that an edit removed it.
 pub fn again(model: &Model, output: &str) -> Result<(usize, Layer)> {
-    let node = model.giver(output);
-    let found = node.and_then(|n| Some((n, layer(model, n)?)));
-    found.ok_or_else(|| Error::internal(format!("layer of \"{output}\" is gone")))
+    let node = node_of(model, output)?;
+    let found = layer(model, node).map(|layer| (node, layer));
+    found.ok_or_else(|| Error::internal(format!("the node of \"{output}\" is no layer any more")))
+}
+
+/// The node of a layer, which may have other weights by now.
+///
+/// # Errors
+/// When there is none, which means that an edit removed it.
+pub fn node_of(model: &Model, output: &str) -> Result<usize> {
+    model.giver(output).ok_or_else(|| Error::internal(format!("layer of \"{output}\" is gone")))
 }
 
 fn layer(model: &Model, n: usize) -> Option<Layer> {
@@ -291,7 +299,7 @@ impl Layer {
     pub fn set_matrix(&self, model: &mut Model, matrix: &Matrix) -> Result<()> {
         let values: Vec<f64> = matrix.data.iter().map(|&v| f64::from(v)).collect();
         let name = model.add_constant(&self.weights.clone(), self.tensor(DType::F32, &values)?);
-        let (node, _) = again(model, &self.output)?;
+        let node = node_of(model, &self.output)?;
         model.set_input(node, self.weights_slot, &name);
         Ok(())
     }
@@ -313,7 +321,7 @@ impl Layer {
         let values: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
         let stem = bias.name.clone().unwrap_or_else(|| format!("{}_bias", self.output));
         let name = model.add_constant(&stem, Tensor::from_f64s(DType::F32, vec![values.len()], &values)?);
-        let (node, _) = again(model, &self.output)?;
+        let node = node_of(model, &self.output)?;
         model.set_input(node, bias.slot, &name);
         Ok(())
     }

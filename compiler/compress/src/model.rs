@@ -9,7 +9,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use bytes::Bytes;
-use mcc_ir::{DType, Dim, Error, Result, Tensor, TensorType, eval};
+use mcc_data::Port;
+use mcc_ir::{DType, Dim, Error, Op, Result, Tensor, TensorType, eval};
 use mcc_onnx::file::{self, ExternalData};
 use mcc_onnx::node::domain;
 use mcc_onnx::order::{NodeOrder, initialized, uses};
@@ -349,6 +350,19 @@ impl Model {
         Ok(graph.outputs.iter().map(|o| graph.ty(o.value).clone()).collect())
     }
 
+    /// The inputs, in the file's order.
+    ///
+    /// # Errors
+    /// When the model is not valid, or needs something that is not supported.
+    pub fn ports(&self, options: &mcc::Options) -> Result<Vec<Port>> {
+        let graph = mcc::driver::import(self.encode()?, options)?;
+        let ports = graph.inputs().iter().filter_map(|&node| match graph.op(node) {
+            Op::Input(name, _) => Some(Port { name: name.to_string(), ty: graph.ty(node.into()).clone() }),
+            _ => None,
+        });
+        Ok(ports.collect())
+    }
+
     /// The integers of an attribute, or of an input that took its place.
     pub fn integers(&self, node: usize, attribute: &str, input: Option<usize>) -> Option<Vec<i64>> {
         let node = &self.nodes()[node];
@@ -386,9 +400,8 @@ pub fn is_fixed(ty: &TensorType) -> bool {
 }
 
 fn decode(bytes: Bytes) -> Result<ModelProto> {
-    ModelProto::decode(bytes).map_err(|e| {
-        Error::invalid(format!("not an ONNX model: {e}")).help("give an .onnx file; is it complete?")
-    })
+    ModelProto::decode(bytes)
+        .map_err(|e| Error::invalid(format!("not an ONNX model: {e}")).help("give an .onnx file; is it complete?"))
 }
 
 /// Replaces references to files by their bytes, in inner graphs too.

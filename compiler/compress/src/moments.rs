@@ -8,8 +8,8 @@ use faer::{Accum, MatRef, Par};
 use mcc_ir::{Result, Tensor};
 
 use crate::layers::Layer;
-use crate::observe::{Setting, observe};
 use crate::model::Model;
+use crate::observe::{Setting, observe};
 use crate::unfold::{Unfolded, unfold};
 
 /// Positions of the output that each sample contributes at most; more add little but time.

@@ -24,7 +24,7 @@ pub fn fold(model: &mut Model) -> Result<()> {
             layer.set_bias(model, &bias)?;
             // The layer takes the place of the normalisation, under its name.
             let result = model.nodes()[node].output[0].clone();
-            let (layer_node, _) = layers::again(model, &output)?;
+            let layer_node = layers::node_of(model, &output)?;
             model.edit_node(node, |n| n.output.clear());
             model.edit_node(layer_node, |n| n.output[0] = result);
         }

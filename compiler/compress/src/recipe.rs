@@ -274,8 +274,9 @@ impl FromStr for Weights {
             ("bf16", ..) => Ok(Weights::Bf16),
             (_, Some(bits), _) if (2..=8).contains(&bits) => Ok(Weights::Int(bits)),
             (_, _, Some(bits)) if (1..=8).contains(&bits) => Ok(Weights::Codebook(bits)),
-            _ => Err(Error::usage(format!("\"{text}\" is no type of weights"))
-                .help("give int8, int4, int3, int2, codebook4 (a table of 16 values; codebook1 to codebook8), f16 or bf16")),
+            _ => Err(Error::usage(format!("\"{text}\" is no type of weights")).help(
+                "give int8, int4, int3, int2, codebook4 (a table of 16 values; codebook1 to codebook8), f16 or bf16",
+            )),
         }
     }
 }
@@ -435,7 +436,8 @@ mod tests {
     #[test]
     fn recipes_are_read_as_they_are_written() {
         let prune = Prune { pattern: Pattern::OutOf { keep: 2, of: 4 }, ..Prune::default() };
-        let quantize = Quantize { weights: Weights::Codebook(4), activations: Activations::Float, ..Default::default() };
+        let quantize =
+            Quantize { weights: Weights::Codebook(4), activations: Activations::Float, ..Default::default() };
         let recipe = Recipe { seed: 7, samples: 9, steps: vec![Step::Prune(prune), Step::Quantize(quantize)] };
         assert_eq!(Recipe::parse(&recipe.text().unwrap()).unwrap(), recipe);
         assert_eq!(Recipe::parse("").unwrap(), Recipe::default());
@@ -462,9 +464,14 @@ mod tests {
 
     #[test]
     fn stars_stand_for_any_text() {
-        for (pattern, text, fits) in
-            [("a", "a", true), ("a", "ab", false), ("a*", "ab", true), ("*b*", "abc", true), ("*", "", true), ("a*c*", "abd", false)]
-        {
+        for (pattern, text, fits) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("a*", "ab", true),
+            ("*b*", "abc", true),
+            ("*", "", true),
+            ("a*c*", "abd", false),
+        ] {
             assert_eq!(matches(pattern, text), fits, "{pattern} {text}");
         }
     }

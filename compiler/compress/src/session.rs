@@ -211,15 +211,16 @@ fn write_codes(model: &mut Model, layer: &Layer, codes: &Codes, data: Option<Byt
     let stem = layer.weights.clone();
     let axis = layer.kind.row_axis() as i64;
     let weights = dequantized(model, &stem, layer.tensor(DType::I8, &elements)?, &scales, axis)?;
-    let (node, _) = layers::again(model, &layer.output)?;
+    let node = layers::node_of(model, &layer.output)?;
     model.set_input(node, layer.weights_slot, &weights);
     if let (Some(slot), Some(bias), Some(data)) = (layer.bias.as_ref().map(|b| b.slot), bias, data) {
         let steps: Vec<f64> = scales.iter().map(|s| f64::from(*s as f32 * data.scale as f32)).collect();
-        let codes: Vec<i64> = bias.iter().zip(&steps).map(|(&b, s)| (f64::from(b) / s).round_ties_even() as i64).collect();
+        let codes: Vec<i64> =
+            bias.iter().zip(&steps).map(|(&b, s)| (f64::from(b) / s).round_ties_even() as i64).collect();
         let stem = format!("{}_bias", layer.output);
         let tensor = Tensor::from_i64s(DType::I32, vec![codes.len()], &codes)?;
         let name = dequantized(model, &stem, tensor, &steps, 0)?;
-        let (node, _) = layers::again(model, &layer.output)?;
+        let node = layers::node_of(model, &layer.output)?;
         model.set_input(node, slot, &name);
     }
     Ok(())

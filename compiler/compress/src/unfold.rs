@@ -118,7 +118,8 @@ impl<'w> Spatial<'w> {
     fn source(&self, at: &[usize], tap: &[usize]) -> Option<usize> {
         let mut place = 0;
         for axis in 0..at.len() {
-            let (stride, reach) = (self.window.strides[axis] as i64, tap[axis] as i64 * self.window.dilations[axis] as i64);
+            let (stride, reach) =
+                (self.window.strides[axis] as i64, tap[axis] as i64 * self.window.dilations[axis] as i64);
             let x = match self.transposed {
                 false => at[axis] as i64 * stride + reach - self.before[axis],
                 true => {

@@ -9,7 +9,16 @@ use crate::model::{Model, Use};
 
 /// Operators that move or choose elements of their first input: bytes pass through them unchanged.
 const MOVES: &[&str] = &[
-    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "Dropout", "Slice", "DepthToSpace",
+    "Identity",
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "MaxPool",
+    "Dropout",
+    "Slice",
+    "DepthToSpace",
     "SpaceToDepth",
 ];
 

@@ -1,0 +1,158 @@
+//! `mcc compress`: makes a trained model smaller and faster.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use mcc::{Error, Result, driver};
+use mcc_compress::model::Model;
+use mcc_compress::observe::Setting;
+use mcc_compress::ranges::Calibration;
+use mcc_compress::recipe::{Activations, Pattern, Prune, Quantize, Recipe, Rounding, Step, Weights};
+use mcc_compress::session::{self, Change};
+use mcc_data::{Preprocess, Samples};
+
+use super::options::{ModelOptions, warn_of};
+use super::progress::Bar;
+use super::{output, say, tell};
+
+#[derive(Args)]
+pub struct CompressArgs {
+    /// The trained model, an .onnx file with 32-bit float weights
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// The compressed model, an ONNX file that other engines run too; the recipe is written beside it, as OUT.toml
+    #[arg(short, long, value_name = "OUT.onnx")]
+    output: PathBuf,
+    /// Calibration data, as the model sees in use; some 100 samples, without labels. Files and folders of .npy, .npz or
+    /// .pb tensors; images, sound and text with --preprocess
+    #[arg(long, value_name = "DATA", num_args = 1.., required = true)]
+    calib: Vec<PathBuf>,
+    /// How images, sound or text become the model's inputs
+    #[arg(long, value_name = "FILE.toml")]
+    preprocess: Option<PathBuf>,
+    /// What to do, step by step, from a file as this command writes it; instead of the options below
+    #[arg(long, value_name = "FILE.toml", conflicts_with_all = ["quantize", "prune", "pattern"])]
+    recipe: Option<PathBuf>,
+    /// Set this share of the weights to zero, such as 0.7
+    #[arg(long, value_name = "SHARE")]
+    prune: Option<f64>,
+    /// Which weights become zero together: elements, channels, N:M (N of M stay), ROWSxCOLUMNS (blocks) [default: elements]
+    #[arg(long, value_name = "PATTERN")]
+    pattern: Option<Pattern>,
+    /// Store weights as int8, int4, int3, codebook4 (a table of 16 values), f16, ...
+    #[arg(long, value_name = "TYPE")]
+    quantize: Option<Weights>,
+    /// Compute with activations as uint8 (ranges from calibration), dynamic (ranges found at run time) or float
+    /// [default: uint8 with int8 weights, else float]
+    #[arg(long, value_name = "TYPE", requires = "quantize", value_parser = choice(&[("uint8", Activations::Uint8), ("dynamic", Activations::Dynamic), ("float", Activations::Float)]))]
+    activations: Option<Activations>,
+    /// How the ranges of activations are chosen
+    #[arg(long, value_name = "METHOD", requires = "quantize", value_parser = choice(&[("mse", Calibration::Mse), ("min-max", Calibration::MinMax), ("percentile", Calibration::Percentile), ("entropy", Calibration::Entropy)]))]
+    calibration: Option<Calibration>,
+    /// How weights are rounded to codes
+    #[arg(long, value_name = "METHOD", requires = "quantize", value_parser = choice(&[("gptq", Rounding::Gptq), ("nearest", Rounding::Nearest), ("adaround", Rounding::Adaround)]))]
+    rounding: Option<Rounding>,
+    /// Weights that share a scale, for int4 and shorter [default: all of an output channel]
+    #[arg(long, value_name = "N", requires = "quantize")]
+    block: Option<usize>,
+    /// Only these layers: names with * for any text, or operators such as MatMul
+    #[arg(long, value_name = "LAYER")]
+    only: Vec<String>,
+    /// Not these layers
+    #[arg(long, value_name = "LAYER")]
+    except: Vec<String>,
+    /// Calibration samples to use at most [default: 128]
+    #[arg(long, value_name = "N")]
+    samples: Option<usize>,
+    /// Where random choices start: the same seed gives the same file [default: 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    #[command(flatten)]
+    options: ModelOptions,
+}
+
+/// A parser for the names of a type's values.
+fn choice<T: Copy + Send + Sync + 'static>(names: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(names.iter().map(|n| n.0))
+        .map(|name| names.iter().find(|n| n.0 == name).map_or(names[0].1, |n| n.1))
+}
+
+/// Compresses the model and writes it with its recipe.
+pub fn compress(args: &CompressArgs) -> Result<()> {
+    let recipe = args.recipe()?;
+    let recipe_file = args.output.with_extension("toml");
+    let mut inputs = vec![("the model", args.model.as_path())];
+    inputs.extend(args.recipe.iter().map(|r| ("the recipe", r.as_path())).filter(|r| r.1 != recipe_file));
+    output::check(&inputs, &[("the compressed model", &args.output), ("its recipe", &recipe_file)])?;
+    let mut options = args.options.for_targets(args.options.host_native()?, "model", 1)?;
+    options.where_it_differs = false;
+    let model = Model::read(&args.model)?;
+    warn_of(&driver::import(&args.model, &options)?);
+    let ports = model.ports(&options)?;
+    let preprocess = args.preprocess.as_deref().map(Preprocess::open).transpose()?;
+    let samples = Samples::open(&args.calib, &ports, preprocess.as_ref())?.take(recipe.samples, recipe.seed);
+    let bar = Bar::default();
+    let setting = Setting { samples: &samples, options: &options, progress: &bar };
+    let done = session::compress(model, &recipe, &setting)?;
+    let written = done.written()?;
+    bar.clear();
+    let bytes = written.encode()?;
+    output::write_all(&[(&args.output, &bytes), (&recipe_file, recipe.text()?.as_bytes())])?;
+    let before = std::fs::metadata(&args.model).map_or(0, |m| m.len());
+    say(&table(&done.changes))?;
+    tell(&format!("{}: {before} -> {} bytes\n", args.output.display(), bytes.len()));
+    Ok(())
+}
+
+impl CompressArgs {
+    /// The recipe of the file, or of the options.
+    fn recipe(&self) -> Result<Recipe> {
+        let mut recipe = match &self.recipe {
+            Some(path) => {
+                Recipe::parse(&mcc::onnx::file::read_text(path)?).map_err(|e| e.within(path.display().to_string()))?
+            }
+            None => Recipe::default(),
+        };
+        let (only, except) = (self.only.clone(), self.except.clone());
+        if self.prune.is_some() || self.pattern.is_some() {
+            let pattern = self.pattern.unwrap_or(Pattern::Elements);
+            let step =
+                Prune { pattern, share: self.prune, only: only.clone(), except: except.clone(), ..Prune::default() };
+            recipe.steps.push(Step::Prune(step));
+        }
+        if let Some(weights) = self.quantize {
+            let usual = if weights == Weights::Int(8) { Activations::Uint8 } else { Activations::Float };
+            recipe.steps.push(Step::Quantize(Quantize {
+                weights,
+                activations: self.activations.unwrap_or(usual),
+                calibration: self.calibration.unwrap_or_default(),
+                rounding: self.rounding.unwrap_or_default(),
+                block: self.block,
+                only,
+                except,
+                ..Quantize::default()
+            }));
+        }
+        recipe.samples = self.samples.unwrap_or(recipe.samples);
+        recipe.seed = self.seed.unwrap_or(recipe.seed);
+        if recipe.steps.is_empty() {
+            return Err(Error::usage("nothing to do")
+                .help("give --quantize int8, --prune 0.7, --pattern 2:4 or --recipe FILE.toml"));
+        }
+        recipe.check()?;
+        Ok(recipe)
+    }
+}
+
+/// A row a layer.
+fn table(changes: &[Change]) -> String {
+    let width = changes.iter().map(|c| c.layer.chars().count().min(40)).max().unwrap_or(0).max(5);
+    let mut text = format!("{:width$}  {:13} {:>6} {:>5} {:>5}  why\n", "layer", "operator", "zeros", "bits", "data");
+    for c in changes {
+        let name: String = c.layer.chars().take(40).collect();
+        let (zeros, bits) = (c.zeros * 100.0, c.weight_bits);
+        text += &format!("{name:width$}  {:13} {zeros:>5.1}% {bits:>5} {:>5}  {}\n", c.operator, c.data_bits, c.reason);
+    }
+    text
+}
