@@ -6,14 +6,18 @@
 use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::{Accum, MatRef, Par};
 use mcc_ir::{Result, Tensor};
+use rayon::prelude::*;
 
 use crate::layers::Layer;
 use crate::model::Model;
 use crate::observe::{Setting, observe};
-use crate::unfold::{Unfolded, unfold};
+use crate::unfold::{Data, Unfolded};
 
 /// Positions of the output that each sample contributes at most; more add little but time.
 const POSITIONS: usize = 2048;
+
+/// Columns from which several threads work on one matrix.
+const SHARED: usize = 768;
 
 /// Moments of the data of one group of a layer's channels.
 #[derive(Debug, Clone)]
@@ -34,12 +38,12 @@ impl Moments {
     }
 
     /// Adds positions; the upper half of the Gram matrix is left out until [`Moments::finish`].
-    fn add(&mut self, data: &Unfolded) {
+    fn add(&mut self, data: &Unfolded, threads: Par) {
         let n = self.columns;
         let x = MatRef::from_row_major_slice(&data.data, data.rows, n);
         let mut product = faer::Mat::<f32>::zeros(n, n);
         let (lower, whole) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
-        matmul(product.as_mut(), lower, Accum::Replace, x.transpose(), whole, x, whole, 1.0, Par::rayon(0));
+        matmul(product.as_mut(), lower, Accum::Replace, x.transpose(), whole, x, whole, 1.0, threads);
         for column in 0..n {
             for row in column..n {
                 self.gram[row * n + column] += f64::from(product[(row, column)]);
@@ -78,12 +82,19 @@ pub fn moments(model: &Model, layers: &[Layer], setting: &Setting) -> Result<Vec
     let fresh = |l: &Layer| vec![Moments::new(l.columns()); l.kind.groups()];
     let mut all: Vec<Vec<Moments>> = layers.iter().map(fresh).collect();
     observe(model, &names, setting, &mut |sample, values: &[Tensor]| {
+        // Small matrices are worked on side by side, large ones one after the other by all threads.
+        let (mut small, mut large) = (Vec::new(), Vec::new());
         for ((layer, groups), value) in layers.iter().zip(&mut all).zip(values) {
-            for (group, moments) in groups.iter_mut().enumerate() {
-                moments.add(&unfold(layer, value, group, POSITIONS, sample)?);
-            }
+            let list = if layer.columns() < SHARED { &mut small } else { &mut large };
+            list.push((layer, groups, value));
         }
-        Ok(())
+        let add = |(layer, groups, value): (&Layer, &mut Vec<Moments>, &Tensor), threads: Par| -> Result<()> {
+            let data = Data::of(layer, value, POSITIONS, sample)?;
+            groups.par_iter_mut().enumerate().for_each(|(group, m)| m.add(&data.unfold(group), threads));
+            Ok(())
+        };
+        small.into_par_iter().try_for_each(|item| add(item, Par::Seq))?;
+        large.into_iter().try_for_each(|item| add(item, Par::rayon(0)))
     })?;
     all.iter_mut().flatten().for_each(Moments::finish);
     Ok(all)

@@ -3,6 +3,8 @@
 //! Contract: samples run on all cores, and are shown in their order, so that what is summed up does not depend on the
 //! number of cores. Only as many samples as cores are in memory.
 
+use std::collections::BTreeSet;
+
 use mcc::Options;
 use mcc_data::Samples;
 use mcc_ir::{Error, Result, Tensor};
@@ -46,7 +48,10 @@ pub fn observe(
     setting: &Setting,
     each: &mut dyn FnMut(usize, &[Tensor]) -> Result<()>,
 ) -> Result<()> {
-    let compiled = mcc::compile(model.tapped(names)?, setting.options)?;
+    // A name may be asked for twice, but an output has a name of its own.
+    let unique: Vec<&str> = names.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    let order: Vec<usize> = names.iter().filter_map(|name| unique.binary_search(name).ok()).collect();
+    let compiled = mcc::compile(model.tapped(&unique)?, setting.options)?;
     let loaded = compiled.load()?;
     // A part of the model may not read all inputs.
     let inputs = &model.graph().input;
@@ -57,7 +62,8 @@ pub fn observe(
         let sample = setting.samples.read(n)?;
         let inputs = places.iter().map(|&p| sample[p].clone()).collect();
         let outputs = compiled.with_weights(inputs).and_then(|inputs| loaded.invoke(&inputs));
-        outputs.map_err(|e| e.within(format!("sample {}", setting.samples.name(n))))
+        let outputs = outputs.map_err(|e| e.within(format!("sample {}", setting.samples.name(n))))?;
+        Ok(order.iter().map(|&i| outputs[i].clone()).collect())
     };
     let at_once = rayon::current_num_threads().max(1);
     let all: Vec<usize> = (0..setting.samples.len()).collect();

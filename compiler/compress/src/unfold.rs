@@ -16,20 +16,88 @@ pub struct Unfolded {
     pub data: Vec<f32>,
 }
 
-/// The data of a group for at most `limit` positions, evenly spread; `shift` moves which ones.
-///
-/// # Errors
-/// When the data does not fit the layer, which compiling reports before.
-pub fn unfold(layer: &Layer, input: &Tensor, group: usize, limit: usize, shift: usize) -> Result<Unfolded> {
-    let data = input.to_f32s().ok_or_else(|| Error::internal(format!("data of \"{}\" is not f32", layer.name)))?;
-    match &layer.kind {
-        Kind::Product { .. } => Ok(product(&data, layer.columns(), limit, shift)),
-        Kind::Conv(w) | Kind::ConvTranspose(w) => {
-            let transposed = matches!(layer.kind, Kind::ConvTranspose(_));
-            let spatial = Spatial::of(w, input.shape(), transposed)
-                .ok_or_else(|| Error::internal(format!("data of \"{}\" does not fit its window", layer.name)))?;
-            Ok(spatial.unfold(&data, group, limit, shift))
+/// A layer's data on one sample, ready to be unfolded.
+pub struct Data {
+    elements: Vec<f32>,
+    columns: usize,
+    taken: Vec<usize>,
+    form: Form,
+}
+
+/// Where the elements of a position are.
+enum Form {
+    /// One after the other.
+    Rows,
+    /// In planes of channels.
+    Planes {
+        channels: usize,
+        per_group: usize,
+        plane: usize,
+        outputs: usize,
+        taps: usize,
+        /// For each taken position and tap, where in a plane the element is; [`PADDING`] if nowhere.
+        sources: Vec<u32>,
+    },
+}
+
+/// The source of an element outside the data, which is zero.
+const PADDING: u32 = u32::MAX;
+
+impl Data {
+    /// The data for at most `limit` positions, evenly spread; `shift` moves which ones.
+    ///
+    /// # Errors
+    /// When it does not fit the layer, which compiling reports before.
+    pub fn of(layer: &Layer, tensor: &Tensor, limit: usize, shift: usize) -> Result<Data> {
+        let elements = tensor.to_f32s().ok_or_else(|| Error::internal(format!("a layer's data is {}", tensor.ty())))?;
+        let columns = layer.columns();
+        match &layer.kind {
+            Kind::Product { .. } => {
+                let taken = positions(elements.len() / columns, limit, shift);
+                Ok(Data { elements, columns, taken, form: Form::Rows })
+            }
+            Kind::Conv(w) | Kind::ConvTranspose(w) => {
+                let transposed = matches!(layer.kind, Kind::ConvTranspose(_));
+                let spatial = Spatial::of(w, tensor.shape(), transposed)
+                    .ok_or_else(|| Error::internal(format!("data of \"{}\" does not fit its window", layer.name)))?;
+                let outputs = spatial.to.iter().product();
+                let taken = positions(spatial.batch * outputs, limit, shift);
+                let form = Form::Planes {
+                    channels: spatial.channels,
+                    per_group: spatial.channels / w.groups,
+                    plane: spatial.from.iter().product(),
+                    outputs,
+                    taps: w.kernel.iter().product(),
+                    sources: spatial.sources(&taken),
+                };
+                Ok(Data { elements, columns, taken, form })
+            }
         }
+    }
+
+    /// The data of one group of channels.
+    pub fn unfold(&self, group: usize) -> Unfolded {
+        let (rows, columns) = (self.taken.len(), self.columns);
+        let mut data = vec![0.0; rows * columns];
+        let into = data.chunks_exact_mut(columns);
+        match &self.form {
+            Form::Rows => {
+                let row = |&p: &usize| &self.elements[p * columns..(p + 1) * columns];
+                into.zip(self.taken.iter().map(row)).for_each(|(to, from)| to.copy_from_slice(from));
+            }
+            Form::Planes { channels, per_group, plane, outputs, taps, sources } => {
+                for ((row, position), sources) in into.zip(&self.taken).zip(sources.chunks_exact(*taps)) {
+                    let first = (position / outputs * channels + group * per_group) * plane;
+                    for (channel, row) in row.chunks_exact_mut(*taps).enumerate() {
+                        let from = &self.elements[first + channel * plane..][..*plane];
+                        for (to, &source) in row.iter_mut().zip(sources).filter(|(_, s)| **s != PADDING) {
+                            *to = from[source as usize];
+                        }
+                    }
+                }
+            }
+        }
+        Unfolded { rows, columns, data }
     }
 }
 
@@ -39,12 +107,6 @@ fn positions(total: usize, limit: usize, shift: usize) -> Vec<usize> {
         return (0..total).collect();
     }
     (0..limit).map(|n| (n * total / limit + shift) % total).collect()
-}
-
-fn product(data: &[f32], columns: usize, limit: usize, shift: usize) -> Unfolded {
-    let taken = positions(data.len() / columns, limit, shift);
-    let rows = taken.iter().flat_map(|&p| &data[p * columns..(p + 1) * columns]).copied().collect();
-    Unfolded { rows: taken.len(), columns, data: rows }
 }
 
 /// A window over data of given extents.
@@ -94,24 +156,17 @@ impl<'w> Spatial<'w> {
         Some(Spatial { window, transposed, batch: *batch, channels: *channels, from: from.to_vec(), to, before })
     }
 
-    fn unfold(&self, data: &[f32], group: usize, limit: usize, shift: usize) -> Unfolded {
+    /// Where in a plane the elements of positions' windows are.
+    fn sources(&self, taken: &[usize]) -> Vec<u32> {
+        let outputs: usize = self.to.iter().product();
         let taps: usize = self.window.kernel.iter().product();
-        let per_group = self.channels / self.window.groups;
-        let columns = per_group * taps;
-        let (plane, outputs): (usize, usize) = (self.from.iter().product(), self.to.iter().product());
-        let taken = positions(self.batch * outputs, limit, shift);
-        let mut unfolded = vec![0.0; taken.len() * columns];
-        for (row, &position) in taken.iter().enumerate() {
-            let (image, at) = (position / outputs, coordinates(position % outputs, &self.to));
-            let channels = (image * self.channels + group * per_group) * plane;
-            for tap in 0..taps {
-                let Some(source) = self.source(&at, &coordinates(tap, &self.window.kernel)) else { continue };
-                for channel in 0..per_group {
-                    unfolded[row * columns + channel * taps + tap] = data[channels + channel * plane + source];
-                }
-            }
+        let taps: Vec<Vec<usize>> = (0..taps).map(|tap| coordinates(tap, &self.window.kernel)).collect();
+        let mut sources = Vec::with_capacity(taken.len() * taps.len());
+        for &position in taken {
+            let at = coordinates(position % outputs, &self.to);
+            sources.extend(taps.iter().map(|tap| self.source(&at, tap).map_or(PADDING, |s| s as u32)));
         }
-        Unfolded { rows: taken.len(), columns, data: unfolded }
+        sources
     }
 
     /// Where in a plane of the data the tap of an output's window lies; `None` in the padding.
