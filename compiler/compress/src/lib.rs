@@ -3,3 +3,5 @@
 //! Contract: edits an ONNX model and gives a standard ONNX model, whose nodes, names and shapes are otherwise those of
 //! the given one. The given model is the teacher: no training code and no labels are needed. The same model, samples and
 //! recipe give the same bytes.
+
+pub mod opset;
