@@ -11,6 +11,7 @@ pub mod model;
 pub mod moments;
 pub mod norms;
 pub mod observe;
+pub mod opset;
 pub mod quantize;
 pub mod ranges;
 pub mod recipe;

@@ -11,6 +11,7 @@ use crate::model::Model;
 use crate::moments::{Moments, moments};
 use crate::norms;
 use crate::observe::Setting;
+use crate::opset;
 use crate::quantize::activation::{self, Bytes};
 use crate::quantize::places::{Places, places};
 use crate::quantize::weights::{self, Codes};
@@ -69,6 +70,10 @@ pub struct Change {
 pub fn compress(model: Model, recipe: &Recipe, setting: &Setting) -> Result<Session> {
     recipe.check()?;
     let mut teacher = model;
+    let quantizes = recipe.steps.iter().any(|step| matches!(step, Step::Quantize(_)));
+    if quantizes && teacher.opset() < PER_CHANNEL {
+        teacher.edit(|proto| opset::upgrade(proto, PER_CHANNEL))?;
+    }
     norms::fold(&mut teacher)?;
     let mut session = Session {
         model: teacher.clone(),
@@ -162,9 +167,6 @@ impl Session {
     /// When its version of the standard operators has no such form.
     pub fn written(&self) -> Result<Model> {
         let mut model = self.model.clone();
-        if !self.codes.is_empty() && model.opset() < PER_CHANNEL {
-            return Err(Error::unsupported(format!("a scale per channel with opset {}", model.opset())));
-        }
         for (output, codes) in &self.codes {
             let (node, layer) = layers::again(&model, output)?;
             let bytes = self.data_of(node, layer.input_slot).copied();
