@@ -33,3 +33,14 @@ impl Matrix {
         zeros as f64 / self.data.len().max(1) as f64
     }
 }
+
+impl Matrix {
+    /// The relative distance of another matrix: the root of the squared differences over that of the squares.
+    pub fn distance(&self, other: &Matrix) -> f64 {
+        let square = |v: f64| v * v;
+        let pairs = self.data.iter().zip(&other.data);
+        let off: f64 = pairs.map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
+        let all: f64 = self.data.iter().map(|v| square(f64::from(*v))).sum();
+        if all > 0.0 { (off / all).sqrt() } else { 0.0 }
+    }
+}

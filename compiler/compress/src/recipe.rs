@@ -408,7 +408,12 @@ impl Quantize {
 impl Selection<'_> {
     /// Whether a step is for a layer.
     pub fn takes(&self, layer: &Layer) -> bool {
-        let fits = |pattern: &String| matches(pattern, &layer.name) || *pattern == layer.operator;
+        self.takes_named(&layer.name, &layer.operator)
+    }
+
+    /// Whether a step is for a node with weights.
+    pub fn takes_named(&self, name: &str, operator: &str) -> bool {
+        let fits = |pattern: &String| matches(pattern, name) || pattern == operator;
         (self.only.is_empty() || self.only.iter().any(fits)) && !self.except.iter().any(fits)
     }
 

@@ -14,8 +14,9 @@ use crate::observe::Setting;
 use crate::opset;
 use crate::quantize::activation::{self, Bytes};
 use crate::quantize::places::{Places, places};
+use crate::quantize::tables;
 use crate::quantize::weights::{self, Codes};
-use crate::recipe::{Activations, Quantize, Recipe, Step};
+use crate::recipe::{Activations, Quantize, Recipe, Step, Weights};
 
 /// Bytes of Gram matrices that are held at once.
 const GRAM_BYTES: usize = 1 << 30;
@@ -139,6 +140,26 @@ impl Session {
             for (layer, moments) in chunk.iter().zip(&moments) {
                 self.encode(layer, moments, step)?;
             }
+        }
+        self.quantize_tables(step)
+    }
+
+    fn quantize_tables(&mut self, step: &Quantize) -> Result<()> {
+        if !matches!(step.weights, Weights::Int(_)) {
+            return Ok(());
+        }
+        for table in tables::find(&self.model).into_iter().filter(|t| step.selection().takes_named(&t.name, "Gather")) {
+            let error = tables::encode(&mut self.model, &table)?;
+            self.changes.push(Change {
+                layer: table.name,
+                operator: "Gather".to_string(),
+                output: table.output,
+                zeros: 0.0,
+                weight_bits: 8.0,
+                data_bits: 32,
+                error,
+                reason: "a scale per row".to_string(),
+            });
         }
         Ok(())
     }

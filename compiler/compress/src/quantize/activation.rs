@@ -7,7 +7,7 @@ use mcc_proto::NodeProto;
 
 use super::grid::single;
 use super::places::Places;
-use crate::model::{Model, Use};
+use crate::model::Model;
 use crate::observe::{Setting, observe};
 use crate::ranges::{Calibration, Histogram, Range};
 
@@ -77,7 +77,7 @@ fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
 /// # Errors
 /// When the model contradicts itself.
 pub fn write(model: &mut Model, places: &Places, codes: &BTreeMap<String, Bytes>) -> Result<()> {
-    for (name, uses) in places {
+    for (name, readers) in places {
         let Some(bytes) = codes.get(name) else { continue };
         let scale = model.add_constant(&format!("{name}_scale"), Tensor::scalar_f64(DType::F32, bytes.scale));
         let zero = model.add_constant(&format!("{name}_zero_point"), Tensor::scalar_i64(DType::U8, bytes.zero.into()));
@@ -90,9 +90,10 @@ pub fn write(model: &mut Model, places: &Places, codes: &BTreeMap<String, Bytes>
             output: vec![to.to_string()],
             ..Default::default()
         };
-        for place in uses.iter().filter(|place| place.input.is_some()) {
-            let Use { node, input: Some(input) } = *place else { continue };
-            model.set_input(node, input, &back);
+        for reader in readers {
+            if let Some(node) = model.giver(&reader.output) {
+                model.set_input(node, reader.input, &back);
+            }
         }
         model.add_nodes([node("QuantizeLinear", name, &quantized), node("DequantizeLinear", &quantized, &back)]);
     }

@@ -6,4 +6,5 @@
 pub mod activation;
 pub mod grid;
 pub mod places;
+pub mod tables;
 pub mod weights;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mcc_ir::{Result, TensorType};
 
 use crate::layers::Layer;
-use crate::model::{Model, Use};
+use crate::model::Model;
 
 /// Operators that move or choose elements of their first input: bytes pass through them unchanged.
 const MOVES: &[&str] = &[
@@ -23,7 +23,16 @@ const MOVES: &[&str] = &[
 ];
 
 /// Activations that become bytes, and who reads the bytes.
-pub type Places = BTreeMap<String, Vec<Use>>;
+pub type Places = BTreeMap<String, BTreeSet<Reader>>;
+
+/// An input of a node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reader {
+    /// The node's first result, by which it is found again after edits.
+    pub output: String,
+    /// The input's number.
+    pub input: usize,
+}
 
 /// The places for some layers' data.
 ///
@@ -41,12 +50,13 @@ pub fn places(model: &Model, layers: &[Layer], options: &mcc::Options) -> Result
     let mut places = Places::new();
     for (name, ty) in names.into_iter().zip(&types) {
         // All readers of a feature map read bytes, also the sums of residual networks; a sequence's sums stay floats.
-        let uses = if is_feature_map(ty) {
-            model.users(name).to_vec()
+        let uses: BTreeSet<(usize, usize)> = if is_feature_map(ty) {
+            model.users(name).iter().filter_map(|u| Some((u.node, u.input?))).collect()
         } else {
-            readers[name].iter().map(|&(node, input)| Use { node, input: Some(input) }).collect()
+            readers[name].clone()
         };
-        places.insert(name.to_string(), uses);
+        let reader = |(node, input): (usize, usize)| Reader { output: model.nodes()[node].output[0].clone(), input };
+        places.insert(name.to_string(), uses.into_iter().map(reader).collect());
     }
     Ok(places)
 }
