@@ -48,7 +48,7 @@ pub struct CompressArgs {
     #[arg(long, value_name = "TYPE", requires = "quantize", value_parser = choice(&[("uint8", Activations::Uint8), ("dynamic", Activations::Dynamic), ("float", Activations::Float)]))]
     activations: Option<Activations>,
     /// How the ranges of activations are chosen
-    #[arg(long, value_name = "METHOD", requires = "quantize", value_parser = choice(&[("mse", Calibration::Mse), ("min-max", Calibration::MinMax), ("percentile", Calibration::Percentile), ("entropy", Calibration::Entropy)]))]
+    #[arg(long, value_name = "METHOD", requires = "quantize", value_parser = choice(&[("auto", Calibration::Auto), ("mse", Calibration::Mse), ("min-max", Calibration::MinMax), ("percentile", Calibration::Percentile), ("entropy", Calibration::Entropy)]))]
     calibration: Option<Calibration>,
     /// How weights are rounded to codes
     #[arg(long, value_name = "METHOD", requires = "quantize", value_parser = choice(&[("gptq", Rounding::Gptq), ("nearest", Rounding::Nearest), ("adaround", Rounding::Adaround)]))]
@@ -150,7 +150,8 @@ fn table(changes: &[Change]) -> String {
     let width = changes.iter().map(|c| c.layer.chars().count().min(40)).max().unwrap_or(0).max(5);
     let mut text = format!("{:width$}  {:13} {:>6} {:>5} {:>5}  why\n", "layer", "operator", "zeros", "bits", "data");
     for c in changes {
-        let name: String = c.layer.chars().take(40).collect();
+        // The end of a name tells layers apart.
+        let name: String = c.layer.chars().skip(c.layer.chars().count().saturating_sub(40)).collect();
         let (zeros, bits) = (c.zeros * 100.0, c.weight_bits);
         text += &format!("{name:width$}  {:13} {zeros:>5.1}% {bits:>5} {:>5}  {}\n", c.operator, c.data_bits, c.reason);
     }

@@ -6,6 +6,7 @@
 
 pub mod attribute;
 pub mod layers;
+pub mod loss;
 pub mod matrix;
 pub mod model;
 pub mod moments;

@@ -9,15 +9,28 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum Calibration {
+    /// Whichever of the others changes the model's outputs least.
+    #[default]
+    Auto,
     /// All that was seen.
     MinMax,
     /// All but the outermost 0.01 % at either end.
     Percentile,
     /// The least squared error of rounding and saturation.
-    #[default]
     Mse,
     /// The least Kullback-Leibler divergence of the rounded from the seen distribution (Migacz, GTC 2017).
     Entropy,
+}
+
+impl Calibration {
+    /// The methods that [`Calibration::Auto`] chooses from.
+    pub const ALL: [Calibration; 4] =
+        [Calibration::Mse, Calibration::Percentile, Calibration::MinMax, Calibration::Entropy];
+
+    /// The methods to try.
+    pub fn candidates(self) -> Vec<Calibration> {
+        if self == Calibration::Auto { Calibration::ALL.to_vec() } else { vec![self] }
+    }
 }
 
 /// A closed interval that contains zero.
@@ -91,7 +104,7 @@ impl Histogram {
             return self.seen;
         }
         match method {
-            Calibration::MinMax => self.seen,
+            Calibration::MinMax | Calibration::Auto => self.seen,
             Calibration::Percentile => self.percentile(),
             Calibration::Mse => self.least(|range| self.squared_error(range, levels)),
             Calibration::Entropy => self.least(|range| self.divergence(range, levels)),
@@ -148,30 +161,46 @@ impl Histogram {
         self.counts.iter().enumerate().map(error).sum()
     }
 
+    /// The divergence of what codes can tell apart from what was seen. What saturates counts for the outermost bin
+    /// on its side, but not for the codes, so that cutting it off has its price.
     fn divergence(&self, range: Range, levels: usize) -> f64 {
         let step = (range.high - range.low) / (levels - 1) as f64;
-        if step <= 0.0 {
+        if ((range.high - range.low) / self.width()) < levels as f64 {
+            // As many codes as bins tell everything apart, which says nothing about steps.
             return f64::INFINITY;
         }
-        let code = |bin: usize| (((self.centre(bin) - range.low) / step).round().max(0.0) as usize).min(levels - 1);
+        let is_inside = |bin: &usize| self.centre(*bin) >= range.low && self.centre(*bin) <= range.high;
+        let (Some(first), Some(last)) = ((0..BINS).find(is_inside), (0..BINS).rfind(is_inside)) else {
+            return f64::INFINITY;
+        };
+        // Zero is a code of every range, so that how often it is seen has no say.
+        let mut counts = self.counts.clone();
+        if let Some(zero) = counts.get_mut((-self.seen.low / self.width()) as usize) {
+            *zero = 0.0;
+        }
+        let mut seen = counts[first..=last].to_vec();
+        seen[0] += counts[..first].iter().sum::<f64>();
+        seen[last - first] += counts[last + 1..].iter().sum::<f64>();
+        let code = |bin: usize| (((self.centre(bin) - range.low) / step).round() as usize).min(levels - 1);
         // A code stands for the bins that it rounds to, evenly for those that are not empty.
         let (mut mass, mut bins) = (vec![0.0f64; levels], vec![0.0f64; levels]);
-        for (bin, &count) in self.counts.iter().enumerate().filter(|(_, c)| **c > 0.0) {
-            let inside = self.centre(bin) >= range.low && self.centre(bin) <= range.high;
-            mass[code(bin)] += count;
-            bins[code(bin)] += if inside { 1.0 } else { 0.0 };
+        for bin in (first..=last).filter(|&bin| counts[bin] > 0.0) {
+            mass[code(bin)] += counts[bin];
+            bins[code(bin)] += 1.0;
         }
-        let total: f64 = self.counts.iter().sum();
-        let term = |(bin, &count): (usize, &f64)| {
-            let inside = self.centre(bin) >= range.low && self.centre(bin) <= range.high;
+        let (total, kept) = (seen.iter().sum::<f64>(), mass.iter().sum::<f64>());
+        let term = |(n, &count): (usize, &f64)| {
+            let bin = first + n;
+            let spread = if counts[bin] > 0.0 { mass[code(bin)] / bins[code(bin)] / kept } else { 0.0 };
             let p = count / total;
-            let spread = mass[code(bin)] / bins[code(bin)].max(1.0) / total;
-            let q = if inside { spread } else { f64::MIN_POSITIVE.max(spread * 1e-6) };
-            if p > 0.0 { p * (p / q).ln() } else { 0.0 }
+            if p > 0.0 { p * (p / spread.max(SMALLEST_SHARE)).ln() } else { 0.0 }
         };
-        self.counts.iter().enumerate().map(term).sum()
+        seen.iter().enumerate().map(term).sum()
     }
 }
+
+/// The share of a bin that no code stands for.
+const SMALLEST_SHARE: f64 = 1e-6;
 
 #[cfg(test)]
 mod tests {
@@ -196,8 +225,9 @@ mod tests {
         values.push(50.0);
         let h = histogram(&values);
         assert_eq!(h.range(Calibration::MinMax, 256).high, 50.0);
-        for method in [Calibration::Percentile, Calibration::Mse, Calibration::Entropy] {
-            let range = h.range(method, 256);
+        // One value of many is worth more than the steps of 256 codes, but not than those of 16.
+        for (method, levels) in [(Calibration::Percentile, 256), (Calibration::Mse, 16), (Calibration::Entropy, 256)] {
+            let range = h.range(method, levels);
             assert!(range.high > 2.0 && range.high < 20.0, "{method:?}: {range:?}");
             assert!(range.low < -2.0, "{method:?}: {range:?}");
         }

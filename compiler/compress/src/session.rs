@@ -7,15 +7,17 @@ use mcc_proto::NodeProto;
 
 use crate::attribute;
 use crate::layers::{self, Layer};
+use crate::loss;
 use crate::model::Model;
 use crate::moments::{Moments, moments};
 use crate::norms;
 use crate::observe::Setting;
 use crate::opset;
-use crate::quantize::activation::{self, Bytes};
+use crate::quantize::activation::{self, Bytes, Seen};
 use crate::quantize::places::{Places, places};
 use crate::quantize::tables;
 use crate::quantize::weights::{self, Codes};
+use crate::ranges::Calibration;
 use crate::recipe::{Activations, Quantize, Recipe, Step, Weights};
 
 /// Bytes of Gram matrices that are held at once.
@@ -130,9 +132,10 @@ impl Session {
 
     fn quantize(&mut self, step: &Quantize, setting: &Setting) -> Result<()> {
         let selected = self.selected(|l| step.selection().takes(l))?;
+        let mut seen = None;
         if step.activations == Activations::Uint8 {
             self.places = places(&self.model, &selected, setting.options)?;
-            self.bytes = activation::calibrate(&self.model, &self.places, step.calibration, setting)?;
+            seen = Some(activation::look(&self.model, &self.places, setting)?);
         }
         for chunk in by_gram_bytes(&selected) {
             setting.progress.begin("weights", setting.samples.len());
@@ -141,7 +144,31 @@ impl Session {
                 self.encode(layer, moments, step)?;
             }
         }
-        self.quantize_tables(step)
+        self.quantize_tables(step)?;
+        match seen {
+            Some(seen) => self.calibrate(&seen, step.calibration, setting),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the ranges of activations with which the outputs are nearest to the given model's.
+    fn calibrate(&mut self, seen: &Seen, method: Calibration, setting: &Setting) -> Result<()> {
+        let candidates = method.candidates();
+        let mut best = (f64::INFINITY, BTreeMap::new());
+        for &method in &candidates {
+            self.bytes = seen.codes(method);
+            if candidates.len() > 1 {
+                setting.progress.begin("outputs", 2 * setting.samples.len());
+                let loss = loss::distance(&self.teacher, &self.written()?, setting)?;
+                if loss < best.0 {
+                    best = (loss, self.bytes.clone());
+                }
+            }
+        }
+        if best.0.is_finite() {
+            self.bytes = best.1;
+        }
+        Ok(())
     }
 
     fn quantize_tables(&mut self, step: &Quantize) -> Result<()> {

@@ -32,21 +32,20 @@ impl Bytes {
     }
 }
 
-/// The codes of each place, from what the model computes on the samples.
+/// What activations were seen to be.
+pub struct Seen {
+    names: Vec<String>,
+    histograms: Vec<Histogram>,
+}
+
+/// Looks at the values of each place.
 ///
 /// # Errors
 /// When the model does not compile or run, or gives a value that is not a number.
-pub fn calibrate(
-    model: &Model,
-    places: &Places,
-    method: Calibration,
-    setting: &Setting,
-) -> Result<BTreeMap<String, Bytes>> {
+pub fn look(model: &Model, places: &Places, setting: &Setting) -> Result<Seen> {
     let names: Vec<&str> = places.keys().map(String::as_str).collect();
     let mut ranges = vec![Range::NOTHING; names.len()];
-    let what = "ranges of activations";
-    let passes = if method == Calibration::MinMax { 1 } else { 2 };
-    setting.progress.begin(what, passes * setting.samples.len());
+    setting.progress.begin("ranges of activations", 2 * setting.samples.len());
     observe(model, &names, setting, &mut |sample, values| {
         for ((range, value), name) in ranges.iter_mut().zip(values).zip(&names) {
             let numbers = floats(value)?;
@@ -58,14 +57,19 @@ pub fn calibrate(
         }
         Ok(())
     })?;
-    if method != Calibration::MinMax {
-        let mut histograms: Vec<Histogram> = ranges.iter().map(|&seen| Histogram::new(seen)).collect();
-        observe(model, &names, setting, &mut |_, values| {
-            histograms.iter_mut().zip(values).try_for_each(|(h, value)| floats(value).map(|v| h.add(&v)))
-        })?;
-        ranges = histograms.iter().map(|h| h.range(method, LEVELS)).collect();
+    let mut histograms: Vec<Histogram> = ranges.iter().map(|&seen| Histogram::new(seen)).collect();
+    observe(model, &names, setting, &mut |_, values| {
+        histograms.iter_mut().zip(values).try_for_each(|(h, value)| floats(value).map(|v| h.add(&v)))
+    })?;
+    Ok(Seen { names: names.into_iter().map(str::to_string).collect(), histograms })
+}
+
+impl Seen {
+    /// The codes of each place by a method.
+    pub fn codes(&self, method: Calibration) -> BTreeMap<String, Bytes> {
+        let bytes = self.histograms.iter().map(|h| Bytes::of(h.range(method, LEVELS)));
+        self.names.iter().cloned().zip(bytes).collect()
     }
-    Ok(names.iter().map(|n| (*n).to_string()).zip(ranges.into_iter().map(Bytes::of)).collect())
 }
 
 fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
