@@ -20,7 +20,6 @@ use std::str::FromStr;
 use mcc_ir::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::layers::Layer;
 use crate::ranges::Calibration;
 
 /// What is done to a model.
@@ -405,23 +404,22 @@ impl Quantize {
     }
 }
 
-impl Selection<'_> {
-    /// Whether a step is for a layer.
-    pub fn takes(&self, layer: &Layer) -> bool {
-        self.takes_named(&layer.name, &layer.operator)
-    }
-
-    /// Whether a step is for a node with weights.
-    pub fn takes_named(&self, name: &str, operator: &str) -> bool {
-        let fits = |pattern: &String| matches(pattern, name) || pattern == operator;
+impl<'a> Selection<'a> {
+    /// Whether a step is for a layer of this name and operator.
+    pub fn takes(&self, name: &str, operator: &str) -> bool {
+        let fits = |pattern: &String| fits(pattern, name, operator);
         (self.only.is_empty() || self.only.iter().any(fits)) && !self.except.iter().any(fits)
     }
 
     /// Patterns that fit no layer: probably misspelt.
-    pub fn useless<'s>(&'s self, layers: &'s [Layer]) -> impl Iterator<Item = &'s String> {
-        let fits = |pattern: &String, layer: &Layer| matches(pattern, &layer.name) || *pattern == layer.operator;
-        self.only.iter().chain(self.except).filter(move |p| !layers.iter().any(|l| fits(p, l)))
+    pub fn useless(&self, fits_one: impl Fn(&str) -> bool) -> Vec<&'a str> {
+        self.only.iter().chain(self.except).map(String::as_str).filter(|p| !fits_one(p)).collect()
     }
+}
+
+/// Whether a pattern is a layer's operator, or fits its name.
+pub fn fits(pattern: &str, name: &str, operator: &str) -> bool {
+    pattern == operator || matches(pattern, name)
 }
 
 /// Whether a text fits a pattern in which `*` stands for any text.

@@ -1,6 +1,6 @@
 //! A compression under way: the model given, the model as it is now, and what is decided about its layers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mcc_ir::{DType, Error, Result, Tensor};
 use mcc_proto::NodeProto;
@@ -14,11 +14,15 @@ use crate::norms;
 use crate::observe::Setting;
 use crate::opset;
 use crate::quantize::activation::{self, Bytes, Seen};
+use crate::quantize::dynamic;
 use crate::quantize::places::{Places, places};
 use crate::quantize::tables;
 use crate::quantize::weights::{self, Codes};
 use crate::ranges::Calibration;
-use crate::recipe::{Activations, Quantize, Recipe, Step, Weights};
+use crate::recipe::{Activations, Quantize, Recipe, Selection, Step, Weights, fits};
+
+/// Layers that an error names.
+const LISTED: usize = 20;
 
 /// Bytes of Gram matrices that are held at once.
 const GRAM_BYTES: usize = 1 << 30;
@@ -37,6 +41,8 @@ pub struct Session {
     pub model: Model,
     /// The codes of weights, by the layer's result.
     pub codes: BTreeMap<String, Codes>,
+    /// The layers whose data become bytes at run time, by their results.
+    pub dynamic: BTreeSet<String>,
     /// Which activations are bytes, and who reads them.
     pub places: Places,
     /// The bytes' scales.
@@ -82,6 +88,7 @@ pub fn compress(model: Model, recipe: &Recipe, setting: &Setting) -> Result<Sess
         model: teacher.clone(),
         teacher,
         codes: BTreeMap::new(),
+        dynamic: BTreeSet::new(),
         places: Places::new(),
         bytes: BTreeMap::new(),
         changes: Vec::new(),
@@ -112,6 +119,18 @@ impl Session {
                 reason: String::new(),
             })
             .collect();
+        for table in tables::find(&self.model) {
+            self.changes.push(Change {
+                layer: table.name,
+                operator: "Gather".to_string(),
+                output: table.output,
+                zeros: 0.0,
+                weight_bits: 32.0,
+                data_bits: 32,
+                error: 0.0,
+                reason: String::new(),
+            });
+        }
     }
 
     fn change(&mut self, output: &str, edit: impl FnOnce(&mut Change)) {
@@ -120,8 +139,18 @@ impl Session {
         }
     }
 
-    /// The layers that a step is for.
-    fn selected(&self, takes: impl Fn(&Layer) -> bool) -> Result<Vec<Layer>> {
+    /// The layers that a step is for, of those that `can` be.
+    fn selected(&self, selection: &Selection, can: impl Fn(&Layer) -> bool) -> Result<Vec<Layer>> {
+        let useless = selection.useless(|pattern| self.changes.iter().any(|c| fits(pattern, &c.layer, &c.operator)));
+        if !useless.is_empty() {
+            let names: Vec<&str> = self.changes.iter().map(|c| c.layer.as_str()).take(LISTED).collect();
+            return Err(Error::usage(format!("no layer fits {}", useless.join(", "))).help(format!(
+                "the layers are {}{}",
+                names.join(", "),
+                if self.changes.len() > LISTED { ", ..." } else { "" }
+            )));
+        }
+        let takes = |l: &Layer| selection.takes(&l.name, &l.operator) && can(l);
         let found: Vec<Layer> = layers::find(&self.model).into_iter().filter(takes).collect();
         match found.is_empty() {
             false => Ok(found),
@@ -131,7 +160,11 @@ impl Session {
     }
 
     fn quantize(&mut self, step: &Quantize, setting: &Setting) -> Result<()> {
-        let selected = self.selected(|l| step.selection().takes(l))?;
+        let is_dynamic = step.activations == Activations::Dynamic;
+        let selected = self.selected(&step.selection(), |l| !is_dynamic || dynamic::fits(l))?;
+        if is_dynamic {
+            self.dynamic.extend(selected.iter().map(|l| l.output.clone()));
+        }
         let mut seen = None;
         if step.activations == Activations::Uint8 {
             self.places = places(&self.model, &selected, setting.options)?;
@@ -175,18 +208,10 @@ impl Session {
         if !matches!(step.weights, Weights::Int(_)) {
             return Ok(());
         }
-        for table in tables::find(&self.model).into_iter().filter(|t| step.selection().takes_named(&t.name, "Gather")) {
+        for table in tables::find(&self.model).into_iter().filter(|t| step.selection().takes(&t.name, "Gather")) {
             let error = tables::encode(&mut self.model, &table)?;
-            self.changes.push(Change {
-                layer: table.name,
-                operator: "Gather".to_string(),
-                output: table.output,
-                zeros: 0.0,
-                weight_bits: 8.0,
-                data_bits: 32,
-                error,
-                reason: "a scale per row".to_string(),
-            });
+            let reason = || "a scale per row".to_string();
+            self.change(&table.output, |c| (c.weight_bits, c.error, c.reason) = (8.0, error, reason()));
         }
         Ok(())
     }
@@ -217,6 +242,10 @@ impl Session {
         let mut model = self.model.clone();
         for (output, codes) in &self.codes {
             let (node, layer) = layers::again(&model, output)?;
+            if self.dynamic.contains(output) {
+                dynamic::write(&mut model, &layer, codes)?;
+                continue;
+            }
             let bytes = self.data_of(node, layer.input_slot).copied();
             write_codes(&mut model, &layer, codes, bytes)?;
         }

@@ -4,6 +4,7 @@
 //! mean; [`crate::session::Session::written`] puts both into ONNX's form at the end.
 
 pub mod activation;
+pub mod dynamic;
 pub mod grid;
 pub mod places;
 pub mod tables;

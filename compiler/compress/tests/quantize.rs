@@ -1,0 +1,153 @@
+//! Quantization of whole models.
+
+mod common;
+
+use common::{Builder, network, options, samples, setting};
+use mcc_compress::attribute;
+use mcc_compress::loss::distance;
+use mcc_compress::model::Model;
+use mcc_compress::recipe::{Activations, Quantize, Recipe, Step, Weights};
+use mcc_compress::session::compress;
+use mcc_data::Samples;
+use mcc_ir::{DType, Tensor};
+
+fn recipe(quantize: Quantize) -> Recipe {
+    Recipe { steps: vec![Step::Quantize(quantize)], ..Recipe::default() }
+}
+
+/// The loss, the operators of the result, and its bytes.
+fn done(model: &Model, recipe: &Recipe, samples: &Samples) -> (f64, Vec<String>, Vec<u8>) {
+    let options = options();
+    let setting = setting(samples, &options);
+    let session = compress(model.clone(), recipe, &setting).unwrap();
+    let written = session.written().unwrap();
+    // The result is a file that is read again.
+    let bytes = written.encode().unwrap();
+    let again = Model::new(mcc_proto::Message::decode(bytes.clone()).unwrap(), None).unwrap();
+    let operators = again.nodes().iter().map(|n| n.op_type.clone()).collect();
+    (distance(model, &again, &setting).unwrap(), operators, bytes.to_vec())
+}
+
+fn count(operators: &[String], operator: &str) -> usize {
+    operators.iter().filter(|o| *o == operator).count()
+}
+
+#[test]
+fn static_int8_is_close_and_folds_norms() {
+    let (loss, operators, _) = done(&network().model(13), &recipe(Quantize::default()), &samples(&[2, 3, 8, 8], 8));
+    assert!(loss > 0.0 && loss < 0.03, "{loss}");
+    // x, r1, r2 and the pooled features are bytes; each once, whoever reads it.
+    assert_eq!((count(&operators, "BatchNormalization"), count(&operators, "QuantizeLinear")), (0, 4), "{operators:?}");
+    // Those, four layers' weights, and as many biases: c1's is made by the norm, c3's corrects its mean.
+    assert_eq!(count(&operators, "DequantizeLinear"), 4 + 4 + 4, "{operators:?}");
+}
+
+#[test]
+fn older_operator_sets_are_raised() {
+    let (loss, ..) = done(&network().model(11), &recipe(Quantize::default()), &samples(&[2, 3, 8, 8], 8));
+    assert!(loss < 0.03, "{loss}");
+}
+
+#[test]
+fn ranges_at_run_time() {
+    let step = Quantize { activations: Activations::Dynamic, ..Quantize::default() };
+    let (loss, operators, _) = done(&network().model(13), &recipe(step), &samples(&[2, 3, 8, 8], 8));
+    assert!(loss > 0.0 && loss < 0.03, "{loss}");
+    assert_eq!((count(&operators, "ConvInteger"), count(&operators, "MatMulInteger")), (3, 1), "{operators:?}");
+}
+
+#[test]
+fn weights_only() {
+    let step = Quantize { activations: Activations::Float, ..Quantize::default() };
+    let (loss, operators, _) = done(&network().model(13), &recipe(step), &samples(&[2, 3, 8, 8], 8));
+    assert!(loss > 0.0 && loss < 0.01, "{loss}");
+    assert_eq!(count(&operators, "QuantizeLinear"), 0);
+}
+
+#[test]
+fn only_and_except_are_obeyed() {
+    let step = Quantize { except: vec!["Gemm".to_string(), "c2".to_string()], ..Quantize::default() };
+    let (loss, operators, _) = done(&network().model(13), &recipe(step), &samples(&[2, 3, 8, 8], 8));
+    assert!(loss < 0.03, "{loss}");
+    assert_eq!(count(&operators, "QuantizeLinear"), 2, "{operators:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let run = || done(&network().model(13), &recipe(Quantize::default()), &samples(&[2, 3, 8, 8], 9)).2;
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let (one, three) = (pool(1).install(run), pool(3).install(run));
+    assert_eq!(one, three);
+}
+
+#[test]
+fn embeddings_and_sequences() {
+    let indices = |values: &[i64]| vec![Tensor::from_i64s(DType::I64, vec![1, 4], values).unwrap()];
+    let samples = Samples::from_tensors(vec![indices(&[0, 5, 19, 3]), indices(&[7, 7, 1, 12])]);
+    let mut builder = Builder::new(3)
+        .input("ids", &[1, 4])
+        .weights("table", &[20, 16])
+        .weights("w", &[16, 16])
+        .node("Gather", &["table", "ids"], "rows", |_| {})
+        .node("MatMul", &["rows", "w"], "product", |_| {})
+        .node("Add", &["product", "rows"], "y", |_| {})
+        .output("y");
+    if let Some(mcc_proto::type_proto::Value::TensorType(t)) =
+        &mut builder.graph.input[0].r#type.as_mut().unwrap().value
+    {
+        t.elem_type = 7;
+    }
+    let (loss, operators, _) = done(&builder.model(17), &recipe(Quantize::default()), &samples);
+    assert!(loss > 0.0 && loss < 0.02, "{loss}");
+    assert_eq!((count(&operators, "Gather"), count(&operators, "QuantizeLinear")), (2, 1), "{operators:?}");
+}
+
+#[test]
+fn names_and_order_do_not_matter() {
+    // Names that edits would choose are taken, nodes stand in reverse, weights are computed and shared.
+    let shape = Tensor::from_i64s(DType::I64, vec![4], &[8, 3, 1, 1]).unwrap();
+    let builder = Builder::new(5)
+        .input("x", &[1, 3, 4, 4])
+        .weights("flat", &[24])
+        .constant("shape", &shape)
+        .node("Add", &["x_scale", "x_quantized"], "x_dequantized", |_| {})
+        .node("Conv", &["x", "w"], "x_quantized", |_| {})
+        .node("Conv", &["x", "w"], "x_scale", |_| {})
+        .node("Reshape", &["flat", "shape"], "w", |_| {})
+        .output("x_dequantized");
+    let (loss, operators, _) = done(&builder.model(13), &recipe(Quantize::default()), &samples(&[1, 3, 4, 4], 4));
+    assert!(loss > 0.0 && loss < 0.03, "{loss}");
+    assert_eq!((count(&operators, "Conv"), count(&operators, "Reshape")), (2, 0), "{operators:?}");
+}
+
+#[test]
+fn transposed_convolutions_and_groups() {
+    let builder = Builder::new(9)
+        .input("x", &[1, 4, 5, 5])
+        .weights("w", &[4, 6, 3, 3])
+        .weights("v", &[6, 2, 3, 3])
+        .node("ConvTranspose", &["x", "w"], "up", |n| attribute::set_ints(n, "strides", vec![2, 2]))
+        .node("Relu", &["up"], "r", |_| {})
+        .node("Conv", &["r", "v"], "y", |n| attribute::set_int(n, "group", 3))
+        .output("y");
+    let (loss, ..) = done(&builder.model(13), &recipe(Quantize::default()), &samples(&[1, 4, 5, 5], 4));
+    assert!(loss > 0.0 && loss < 0.03, "{loss}");
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let options = options();
+    let message = |model: Model, step: Quantize, samples: &Samples| {
+        compress(model, &recipe(step), &setting(samples, &options)).err().map(|e| e.report().to_string())
+    };
+    let good = samples(&[1, 3, 8, 8], 2);
+    let nothing = Builder::new(1).input("x", &[1, 3, 8, 8]).node("Relu", &["x"], "y", |_| {}).output("y").model(13);
+    assert!(message(nothing, Quantize::default(), &good).unwrap().contains("no layers"));
+    let nan = Tensor::from_f64s(DType::F32, vec![1, 3, 8, 8], &[f64::NAN; 192]).unwrap();
+    let text = message(network().model(13), Quantize::default(), &Samples::from_tensors(vec![vec![nan]])).unwrap();
+    assert!(text.contains("not a finite number on sample 0") || text.contains("sample 0"), "{text}");
+    let misspelt = Quantize { only: vec!["c9".to_string()], ..Quantize::default() };
+    assert!(message(network().model(13), misspelt, &good).unwrap().contains("c9"));
+    let short = Quantize { weights: Weights::Int(4), ..Quantize::default() };
+    assert!(message(network().model(13), short, &good).unwrap().contains("activations float"));
+}
