@@ -148,12 +148,21 @@ impl CompressArgs {
 /// A row a layer.
 fn table(changes: &[Change]) -> String {
     let width = changes.iter().map(|c| c.layer.chars().count().min(40)).max().unwrap_or(0).max(5);
-    let mut text = format!("{:width$}  {:13} {:>6} {:>5} {:>5}  why\n", "layer", "operator", "zeros", "bits", "data");
+    let mut text = format!(
+        "{:width$}  {:13} {:>6} {:>5} {:>5} {:>8}  why\n",
+        "layer", "operator", "zeros", "bits", "data", "error"
+    );
     for c in changes {
         // The end of a name tells layers apart.
         let name: String = c.layer.chars().skip(c.layer.chars().count().saturating_sub(40)).collect();
         let (zeros, bits) = (c.zeros * 100.0, c.weight_bits);
-        text += &format!("{name:width$}  {:13} {zeros:>5.1}% {bits:>5} {:>5}  {}\n", c.operator, c.data_bits, c.reason);
+        text += &format!(
+            "{name:width$}  {:13} {zeros:>5.1}% {bits:>5} {:>5} {:>7.2}%  {}\n",
+            c.operator,
+            c.data_bits,
+            c.error * 100.0,
+            c.reason
+        );
     }
     text
 }

@@ -9,6 +9,7 @@ use mcc_ir::{Result, Tensor};
 use rayon::prelude::*;
 
 use crate::layers::Layer;
+use crate::matrix::Matrix;
 use crate::model::Model;
 use crate::observe::{Setting, observe};
 use crate::unfold::{Data, Unfolded};
@@ -66,11 +67,39 @@ impl Moments {
         self.means.iter_mut().for_each(|mean| *mean /= count);
     }
 
+    /// The squared sum of the results that rows of weights give: the trace of `W H W^T`.
+    pub fn energy(&self, weights: &[f64]) -> f64 {
+        let n = self.columns;
+        let w = MatRef::from_row_major_slice(weights, weights.len() / n, n);
+        let gram = MatRef::from_row_major_slice(&self.gram, n, n);
+        let mut product = faer::Mat::<f64>::zeros(w.nrows(), n);
+        let threads = if n < SHARED { Par::Seq } else { Par::rayon(0) };
+        faer::linalg::matmul::matmul(product.as_mut(), Accum::Replace, w, gram, 1.0, threads);
+        (0..w.nrows()).map(|row| (0..n).map(|c| product[(row, c)] * w[(row, c)]).sum::<f64>()).sum::<f64>().max(0.0)
+    }
+
     /// The mean square of each column.
     pub fn energies(&self) -> Vec<f64> {
         let count = self.count.max(1) as f64;
         (0..self.columns).map(|c| self.gram[c * self.columns + c] / count).collect()
     }
+}
+
+/// The relative error of a layer's result when its weights `old` become `new`: the root of the squared differences over
+/// that of the squares.
+pub fn relative_error(old: &Matrix, new: &Matrix, moments: &[Moments]) -> f64 {
+    let rows = old.rows / moments.len().max(1);
+    let (mut off, mut all) = (0.0, 0.0);
+    for (group, moments) in moments.iter().enumerate() {
+        let part = |m: &Matrix| -> Vec<f64> {
+            m.data[group * rows * m.columns..][..rows * m.columns].iter().map(|&v| f64::from(v)).collect()
+        };
+        let (old, new) = (part(old), part(new));
+        let lost: Vec<f64> = old.iter().zip(&new).map(|(a, b)| a - b).collect();
+        off += moments.energy(&lost);
+        all += moments.energy(&old);
+    }
+    if off > 0.0 { (off / all.max(f64::MIN_POSITIVE)).sqrt() } else { 0.0 }
 }
 
 /// The moments of layers' data, a list of groups per layer.

@@ -9,7 +9,7 @@ use crate::attribute;
 use crate::layers::{self, Layer};
 use crate::loss;
 use crate::model::Model;
-use crate::moments::{Moments, moments};
+use crate::moments::{Moments, moments, relative_error};
 use crate::norms;
 use crate::observe::Setting;
 use crate::opset;
@@ -228,9 +228,11 @@ impl Session {
         }
         let bits = f64::from(codes.grid.bits);
         let data_bits = if step.activations == Activations::Float { 32 } else { 8 };
-        let zeros = rounded.zero_share();
+        let (zeros, error) = (rounded.zero_share(), relative_error(&matrix, &rounded, moments));
         self.codes.insert(layer.output.clone(), codes);
-        self.change(&layer.output, |c| (c.weight_bits, c.data_bits, c.zeros) = (bits, data_bits, zeros));
+        self.change(&layer.output, |c| {
+            (c.weight_bits, c.data_bits, c.zeros, c.error) = (bits, data_bits, zeros, error)
+        });
         Ok(())
     }
 
