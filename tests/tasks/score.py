@@ -1,8 +1,8 @@
-"""Runs a model on a task's test samples in ONNX Runtime and scores its outputs.
+"""Runs a model on a task's test samples in ONNX Runtime and scores its output.
 
-A metric is a function that turns outputs into one number per item (a word, an image, a frame) or, for metrics of all
-items at once (area under the ROC curve), into what `Metric.total` needs: `Loaded.score(outputs)` is the score in percent,
-`Loaded.interval(a, b)` the difference of two models' scores with its paired 95 % interval.
+A metric turns the stacked output into rows, one a sample (a word, an image, a page, a pair), and rows into a score in
+percent, more is better: `Loaded.score(output)`; `Loaded.interval(before, after)` is what was lost between the rows of two
+models, with the paired 95 % interval of resampled rows.
 """
 import json
 import os
@@ -12,26 +12,75 @@ from typing import Callable
 import numpy as np
 import onnxruntime as ort
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 
 
-def top1(outputs, labels, _decode):
+def top1(output, labels, _decode):
     """1 for a right answer, 0 for a wrong one."""
-    return (outputs[0].reshape(len(labels), -1).argmax(1) == labels).astype(np.float64)
+    return (output.reshape(len(labels), -1).argmax(1) == labels).astype(np.float64)
 
 
-def mean(values):
-    return 100 * values.mean(axis=0)
+def distance(a, b):
+    """Levenshtein's: the fewest insertions, deletions and replacements of a character that turn `a` into `b`."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        last, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
+    return row[-1]
+
+
+def read(indices, decode):
+    """Greedy CTC: repetitions count once, blanks not at all."""
+    kept = [k for n, k in enumerate(indices) if k != decode["blank"] and (n == 0 or k != indices[n - 1])]
+    text = "".join(decode["vocabulary"][k] for k in kept)
+    return text.lower() if decode.get("case") == "any" else text
+
+
+def edits(output, labels, decode):
+    """Wrong characters and characters of each text. Output: indices, or scores of every character."""
+    indices = output if output.dtype.kind in "iu" else output.argmax(-1)
+    texts = [read(row.reshape(-1).tolist(), decode) for row in indices]
+    return np.array([(distance(text, label), len(label)) for text, label in zip(texts, labels)], np.float64)
+
+
+def scored(output, labels, decode):
+    """The score and the label of each sample: vectors of pairs by their cosine; other outputs are scores."""
+    if decode.get("pairs"):
+        v = output.reshape(len(output), -1).astype(np.float64)
+        v /= np.linalg.norm(v, axis=1, keepdims=True)
+        output = (v[0::2] * v[1::2]).sum(1)
+    return np.stack([output.reshape(labels.shape), labels], -1).reshape(len(labels), -1, 2).astype(np.float64)
+
+
+def mean(rows):
+    return 100 * rows.mean()
+
+
+def right_characters(rows):
+    return 100 * (1 - rows[:, 0].sum() / rows[:, 1].sum())
+
+
+def area(rows):
+    """Area under the ROC curve: the share of pairs of a positive and a negative whose scores are in order."""
+    scores, labels = rows.reshape(-1, 2).T
+    _, where, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(counts) - (counts - 1) / 2)[where]        # ties share the middle rank
+    positives = labels.sum()
+    return 100 * (rank[labels == 1].sum() - positives * (positives + 1) / 2) / (positives * (len(labels) - positives))
 
 
 @dataclass
 class Metric:
-    each: Callable       # (outputs, labels, decode) -> array, one row per sample
+    each: Callable       # (output, labels, decode) -> array, one row per sample
     total: Callable      # rows -> percent
+    says: str            # what the percentage is of
 
 
 METRICS = {
-    "top1": Metric(top1, mean),
+    "top1": Metric(top1, mean, "right"),
+    "cer": Metric(edits, right_characters, "of characters right (100 % - character error rate)"),
+    "auc": Metric(scored, area, "area under the ROC curve"),
 }
 
 
@@ -55,20 +104,20 @@ class Loaded:
                 self.labels = [line.rstrip("\n") for line in f][:limit]
 
     def run(self, model, threads=2):
-        """Outputs of all test samples, one sample a run: a list, one stacked array per output of the model."""
+        """The output that the metric decodes, of all test samples, one sample a run, stacked."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         ranks = {i.name: len(i.shape) for i in session.get_inputs()}
-        outputs = [session.run(None, feed) for feed in feeds(self.test, ranks)]
-        return [np.stack(o) for o in zip(*outputs)]
+        name = self.about["decode"].get("output", session.get_outputs()[0].name)
+        return np.stack([session.run([name], feed)[0] for feed in feeds(self.test, ranks)])
 
-    def rows(self, outputs):
-        return self.metric.each(outputs, self.labels, self.about["decode"])
+    def rows(self, output):
+        return self.metric.each(output, self.labels, self.about["decode"])
 
-    def score(self, outputs):
-        return "%.2f %%" % self.metric.total(self.rows(outputs))
+    def score(self, output):
+        return "%.2f %% %s" % (self.metric.total(self.rows(output)), self.metric.says)
 
     def interval(self, before, after):
         """Points lost from `before` to `after` (rows of both), and the 95 % interval of that, by resampling samples."""
