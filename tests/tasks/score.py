@@ -103,7 +103,7 @@ class Loaded:
             with open(os.path.join(folder, "labels.txt"), encoding="utf-8") as f:
                 self.labels = [line.rstrip("\n") for line in f][:limit]
 
-    def run(self, model, threads=2):
+    def run(self, model, threads=1):
         """The output that the metric decodes, of all test samples, one sample a run, stacked."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads

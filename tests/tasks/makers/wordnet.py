@@ -1,19 +1,11 @@
-"""WordNet's text, from the Debian package wordnet-base: words, and example sentences with the words that they are for."""
+"""WordNet's text, from the Debian package wordnet-base: words of its definitions, and what they define."""
 import re
-from dataclasses import dataclass
 
 from task import debian
 
 FOLDER, PACKAGE = "/usr/share/wordnet", "wordnet-base"
 MADE_OF = "Debian package wordnet-base (WordNet 3.0)"
 PARTS = ("noun", "verb", "adj")
-
-
-@dataclass
-class Example:
-    part: str           # of speech
-    words: list         # synonyms, the words of one meaning
-    sentence: str
 
 
 def glosses():
@@ -30,13 +22,6 @@ def glosses():
                 yield part, words, gloss.strip()
 
 
-def common(times):
-    """Words that WordNet's authors met at least so often in one meaning, in the texts that they annotated."""
-    debian({FOLDER: PACKAGE})
-    with open(FOLDER + "/cntlist.rev", encoding="ascii") as f:
-        return {line.split("%")[0] for line in f if int(line.split()[-1]) >= times}
-
-
 def words():
     """Words of the definitions, as they stand there, each once, in the order of their first use."""
     seen = {}
@@ -44,9 +29,3 @@ def words():
         for word in re.findall(r"[A-Za-z]+", gloss):
             seen.setdefault(word)
     return list(seen)
-
-
-def examples():
-    for part, synonyms, gloss in glosses():
-        for sentence in re.findall(r'"([^"]+)"', gloss):
-            yield Example(part, synonyms, sentence)
