@@ -17,7 +17,7 @@ import time
 import environment
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TASKS = ("mnist", "ocr_rec", "captcha", "sentences")
+TASKS = ("mnist", "ocr_rec", "captcha", "magika", "sentences", "vad")
 
 
 def arguments():

