@@ -1,0 +1,25 @@
+"""Virtual environments for scripts whose packages the caller's Python may lack (standard library only)."""
+import os
+import subprocess
+import sys
+
+
+def enter(script, requirements, folder):
+    """Restarts `script`, with this process's arguments, in the virtual environment `folder`, made from the file
+    `requirements` unless that is what it was made from; returns where the process runs in it already."""
+    python, stamp = os.path.join(folder, "bin", "python"), os.path.join(folder, "installed")
+    with open(requirements, encoding="utf-8") as f:
+        want = f.read()
+    have = None
+    if os.path.exists(stamp):
+        with open(stamp, encoding="utf-8") as f:
+            have = f.read()
+    if have == want and os.path.realpath(sys.prefix) == os.path.realpath(folder):
+        return
+    if have != want:
+        print("installing %s into %s" % (os.path.basename(requirements), folder), file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", requirements], check=True)
+        with open(stamp, "w", encoding="utf-8") as f:
+            f.write(want)
+    os.execv(python, [python, os.path.abspath(script)] + sys.argv[1:])
