@@ -161,6 +161,18 @@ impl Array {
         self.read_elements(dtype, row).map_err(|e| e.within(&self.what))
     }
 
+    /// Reads all elements as the type that they have.
+    ///
+    /// # Errors
+    /// When mcc has no such type, or the file cannot be read.
+    pub fn read_own(&self) -> Result<Tensor> {
+        let own = match &self.elements {
+            Elements::Npy(header) => header.own_dtype().map_err(|e| e.within(&self.what))?,
+            Elements::Tensor { dtype, .. } => *dtype,
+        };
+        self.read(own, None)
+    }
+
     fn read_elements(&self, dtype: DType, row: Option<usize>) -> Result<Tensor> {
         let header = match &self.elements {
             Elements::Npy(header) => header,

@@ -26,8 +26,8 @@ const EXTENSIONS: &[(Kind, &[&str])] = &[
     (Kind::Npy, &["npy"]),
     (Kind::Npz, &["npz"]),
     (Kind::Pb, &["pb"]),
-    (Kind::Image, &["png", "jpg", "jpeg", "bmp", "pgm", "ppm", "pbm", "pam", "pnm", "gif", "webp", "tif", "tiff"]),
-    (Kind::Sound, &["wav", "flac", "ogg", "oga"]),
+    (Kind::Image, &["png", "jpg", "jpeg", "bmp", "pgm", "ppm", "pbm", "pam", "pnm", "gif", "webp"]),
+    (Kind::Sound, &["wav", "flac", "ogg", "oga", "mp3"]),
 ];
 
 impl Kind {
@@ -36,6 +36,13 @@ impl Kind {
         let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
         let found = EXTENSIONS.iter().find(|(_, names)| names.contains(&extension.as_str()));
         found.map_or(Kind::Other, |(kind, _)| *kind)
+    }
+}
+
+impl Kind {
+    /// The extensions of the kind.
+    pub fn extensions(self) -> impl Iterator<Item = &'static str> {
+        EXTENSIONS.iter().filter(move |(kind, _)| *kind == self).flat_map(|(_, names)| names.iter().copied())
     }
 }
 

@@ -7,6 +7,7 @@ use mcc_ir::{Error, Result, Tensor};
 use crate::array::Array;
 use crate::files::{Kind, Listing, below, is_file_name, list, relative};
 use crate::fit::{self, Prefer};
+use crate::media::Raw;
 use crate::{Port, pb};
 
 pub use crate::fit::Part;
@@ -27,6 +28,8 @@ pub enum Source {
     Parts(Vec<Part>),
     /// Tensors that a caller gave.
     Tensors(Vec<Tensor>),
+    /// A file, or a part of it, from which the inputs are made.
+    Raw(Raw),
 }
 
 impl Item {
@@ -34,7 +37,7 @@ impl Item {
     pub fn bytes(&self) -> usize {
         match &self.source {
             Source::Parts(parts) => parts.iter().map(Part::bytes).sum(),
-            Source::Tensors(_) => 0,
+            Source::Tensors(_) | Source::Raw(_) => 0,
         }
     }
 }
@@ -49,7 +52,8 @@ pub struct Found {
 }
 
 impl Found {
-    fn keep(&mut self, items: Result<Vec<Item>>) {
+    /// Adds samples, or the fault that there is instead.
+    pub fn keep(&mut self, items: Result<Vec<Item>>) {
         match items {
             Ok(items) => self.items.extend(items),
             Err(e) => self.faults.push(e),

@@ -5,16 +5,21 @@
 //! order of the inputs.
 
 mod array;
+mod distance;
 pub mod files;
 mod find;
 mod fit;
+mod labels;
+mod media;
 pub mod npy;
 pub mod pb;
-mod preprocess;
+pub mod preprocess;
 mod samples;
 
 use mcc_ir::TensorType;
 
+pub use distance::edit_distance;
+pub use labels::{Label, Labels};
 pub use preprocess::Preprocess;
 pub use samples::Samples;
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use mcc_ir::{DType, Error, Random, Result, Tensor};
 
 use crate::find::{self, Item, Source};
+use crate::media;
+use crate::preprocess::value::Value;
 use crate::{Port, Preprocess};
 
 /// Samples of a model's inputs, read when they are asked for. Cloning costs little.
@@ -27,6 +29,7 @@ use crate::{Port, Preprocess};
 #[derive(Debug, Clone)]
 pub struct Samples {
     inputs: Arc<[Port]>,
+    preprocess: Option<Preprocess>,
     items: Arc<[Item]>,
     /// The items that are samples, in order.
     chosen: Arc<[usize]>,
@@ -44,16 +47,26 @@ impl Samples {
     ///
     /// # Errors
     /// When there are no samples, or some do not fit the inputs; the error lists every fault.
-    pub fn open(data: &[PathBuf], inputs: &[Port], _preprocess: Option<&Preprocess>) -> Result<Samples> {
-        let found = find::tensors(data, inputs);
+    pub fn open(data: &[PathBuf], inputs: &[Port], preprocess: Option<&Preprocess>) -> Result<Samples> {
+        let makes = preprocess.filter(|p| p.source().is_some());
+        let found = match makes.and_then(Preprocess::source).zip(makes) {
+            Some((kind, preprocess)) => {
+                preprocess.check_inputs(inputs)?;
+                media::samples(data, kind)
+            }
+            None => find::tensors(data, inputs),
+        };
         if let Some(error) = all(found.faults) {
             return Err(error);
         }
         if found.items.is_empty() {
             let data: Vec<String> = data.iter().map(|path| path.display().to_string()).collect();
-            return Err(Error::invalid(format!("{}: no samples: the first axis has no elements", data.join(", "))));
+            return Err(Error::invalid(format!(
+                "{}: no samples: an axis, or a file, has no elements",
+                data.join(", ")
+            )));
         }
-        let samples = Samples::of(inputs.into(), found.items);
+        let samples = Samples { preprocess: makes.cloned(), ..Samples::of(inputs.into(), found.items) };
         samples.check_small()?;
         Ok(samples)
     }
@@ -67,7 +80,7 @@ impl Samples {
     }
 
     fn of(inputs: Arc<[Port]>, items: Vec<Item>) -> Samples {
-        Samples { inputs, chosen: (0..items.len()).collect(), items: items.into() }
+        Samples { inputs, preprocess: None, chosen: (0..items.len()).collect(), items: items.into() }
     }
 
     /// Number of samples.
@@ -94,6 +107,7 @@ impl Samples {
         let tensors = match &item.source {
             Source::Parts(parts) => parts.iter().map(find::Part::read).collect::<Result<Vec<_>>>(),
             Source::Tensors(tensors) => Ok(tensors.clone()),
+            Source::Raw(raw) => raw.read().and_then(|value| self.make(&value)),
         };
         let named = |e: Error| e.within(format!("sample {}", item.name));
         let tensors = tensors.map_err(named)?;
@@ -105,6 +119,34 @@ impl Samples {
             }
         }
         Ok(tensors)
+    }
+
+    /// The names of all samples of the data, also those that [`Samples::take`] left out.
+    pub fn all_names(&self) -> Vec<&str> {
+        self.items.iter().map(|item| item.name.as_str()).collect()
+    }
+
+    /// The place of sample `n` among all samples of the data.
+    pub fn place(&self, n: usize) -> usize {
+        self.chosen[n]
+    }
+
+    fn make(&self, sample: &Value) -> Result<Vec<Tensor>> {
+        match &self.preprocess {
+            Some(preprocess) => preprocess.make(sample, &self.inputs),
+            None => Err(Error::internal("a sample that nothing makes a tensor of")),
+        }
+    }
+
+    /// Sample `n` as it was before it became tensors: a picture, sound or text; `None` if it is tensors.
+    ///
+    /// # Errors
+    /// When its file cannot be read any more.
+    pub fn raw(&self, n: usize) -> Result<Option<Value>> {
+        match &self.items[self.chosen[n]].source {
+            Source::Raw(raw) => raw.read().map(Some),
+            Source::Parts(_) | Source::Tensors(_) => Ok(None),
+        }
     }
 
     /// At most `count` of the samples, drawn by a seed, in their order; all of them if there are no more.
@@ -122,8 +164,11 @@ impl Samples {
         Samples { chosen: order.into(), ..self.clone() }
     }
 
-    /// Reads all samples if they are small.
+    /// Reads all samples if they are small, and the first in any case.
     fn check_small(&self) -> Result<()> {
+        if self.preprocess.is_some() {
+            return self.read(0).map(drop);
+        }
         let bytes: usize = self.items.iter().map(Item::bytes).fold(0, usize::saturating_add);
         if bytes > READ_AT_ONCE {
             return Ok(());

@@ -14,7 +14,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("loader", &["ir", "runtime", "targets"]),
     // Around the compiler: what a model is worth, and what it costs to make it smaller.
     ("data", &["ir", "onnx", "proto"]),
-    ("eval", &["data", "ir"]),
+    ("eval", &["data", "ir", "runtime"]),
     ("compress", &["data", "eval", "ir", "onnx", "proto"]),
 ];
 
@@ -28,6 +28,9 @@ const PRIVATE: &[(&str, &[&str])] = &[
     ("indicatif", &["cli/"]),
     ("npyz", &["data/"]),
     ("zip", &["data/"]),
+    ("image", &["data/"]),
+    ("symphonia", &["data/"]),
+    ("plotters", &["eval/"]),
     ("serde_json", &["cli/"]),
 ];
 
