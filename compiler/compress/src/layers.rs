@@ -33,6 +33,8 @@ pub struct Layer {
     pub shape: Vec<usize>,
     /// The bias and the node's input for it, if it is constant or absent.
     pub bias: Option<Bias>,
+    /// Whether the weights are codes already, which the model turns into numbers.
+    pub is_coded: bool,
     /// What it computes.
     pub kind: Kind,
 }
@@ -151,11 +153,25 @@ fn layer(model: &Model, n: usize) -> Option<Layer> {
         input_slot,
         weights,
         weights_slot,
+        is_coded: is_coded(model, node.input.get(weights_slot)?),
         shape,
         bias,
         kind,
     })
 }
+
+/// Whether a constant is computed from integers that are not just a shape.
+fn is_coded(model: &Model, name: &str) -> bool {
+    let Some(node) = model.giver(name) else { return false };
+    let from = model.nodes()[node].input.iter().filter(|i| !i.is_empty());
+    from.into_iter().any(|input| {
+        let integers = |t: &Tensor| t.dtype().is_int() && t.numel() > MAX_SHAPE;
+        model.constant(input).is_some_and(integers) || is_coded(model, input)
+    })
+}
+
+/// Integers of a shape, at most.
+const MAX_SHAPE: usize = 8;
 
 fn kind(node: &NodeProto, shape: &[usize]) -> Option<Kind> {
     match (node.op_type.as_str(), shape) {
@@ -241,6 +257,11 @@ impl Layer {
         self.shape.iter().product::<usize>() / self.rows()
     }
 
+    /// Bytes of its data's Gram matrices.
+    pub fn gram_bytes(&self) -> usize {
+        self.kind.groups() * self.columns() * self.columns() * size_of::<f64>()
+    }
+
     /// Whether every channel has its own data: little work, and sensitive.
     pub fn is_depthwise(&self) -> bool {
         let per_group = self.rows() / self.kind.groups();
@@ -301,6 +322,21 @@ impl Layer {
         let name = model.add_constant(&self.weights.clone(), self.tensor(DType::F32, &values)?);
         let node = node_of(model, &self.output)?;
         model.set_input(node, self.weights_slot, &name);
+        Ok(())
+    }
+
+    /// Puts other weights into the model for several layers that share them.
+    ///
+    /// # Errors
+    /// As [`Layer::set_matrix`].
+    pub fn share_matrix(&self, model: &mut Model, matrix: &Matrix, layers: &[Layer]) -> Result<()> {
+        self.set_matrix(model, matrix)?;
+        let node = node_of(model, &self.output)?;
+        let name = model.nodes()[node].input[self.weights_slot].clone();
+        for layer in layers {
+            let node = node_of(model, &layer.output)?;
+            model.set_input(node, layer.weights_slot, &name);
+        }
         Ok(())
     }
 

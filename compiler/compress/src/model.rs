@@ -285,10 +285,11 @@ impl Model {
                 known.extend(outputs);
             }
         }
-        // Only what other nodes use.
+        // Only what other nodes use, and what a node states.
         let used = |name: &&str| {
+            let states = |n: usize| self.nodes()[n].op_type == "Constant";
             let reads = |place: &Use| self.nodes()[place.node].output.iter().any(|o| !known.contains(o.as_str()));
-            self.users(name).iter().any(reads)
+            self.users(name).iter().any(reads) || self.giver(name).is_some_and(states)
         };
         let wanted: Vec<String> = computed.into_iter().filter(used).map(str::to_string).collect();
         if !wanted.is_empty() {

@@ -78,6 +78,18 @@ impl Moments {
         (0..w.nrows()).map(|row| (0..n).map(|c| product[(row, c)] * w[(row, c)]).sum::<f64>()).sum::<f64>().max(0.0)
     }
 
+    /// The moments of the data of two layers together, a list of groups each.
+    pub fn join(mut some: Vec<Moments>, others: Vec<Moments>) -> Vec<Moments> {
+        for (m, other) in some.iter_mut().zip(others) {
+            let (a, b) = (m.count as f64, other.count as f64);
+            let total = (a + b).max(1.0);
+            m.means.iter_mut().zip(&other.means).for_each(|(x, y)| *x = (*x * a + y * b) / total);
+            m.gram.iter_mut().zip(&other.gram).for_each(|(x, y)| *x += y);
+            m.count += other.count;
+        }
+        some
+    }
+
     /// The mean square of each column.
     pub fn energies(&self) -> Vec<f64> {
         let count = self.count.max(1) as f64;

@@ -2,36 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mcc_ir::{DType, Error, Result, Tensor};
-use mcc_proto::NodeProto;
+use mcc_ir::{Error, Result};
 
-use crate::attribute;
 use crate::layers::{self, Layer};
-use crate::loss;
 use crate::model::Model;
-use crate::moments::{Moments, moments, relative_error};
 use crate::norms;
 use crate::observe::Setting;
 use crate::opset;
-use crate::quantize::activation::{self, Bytes, Seen};
-use crate::quantize::dynamic;
-use crate::quantize::places::{Places, places};
-use crate::quantize::tables;
-use crate::quantize::weights::{self, Codes};
-use crate::ranges::Calibration;
-use crate::recipe::{Activations, Quantize, Recipe, Selection, Step, Weights, fits};
+use crate::quantize::activation::{self, Bytes};
+use crate::quantize::places::Places;
+use crate::quantize::weights::Codes;
+use crate::quantize::{self, tables, write};
+use crate::recipe::{Recipe, Selection, Step, fits};
+
+/// Why a layer stays as it is.
+const CODED: &str = "its weights are quantized already";
 
 /// Layers that an error names.
 const LISTED: usize = 20;
 
-/// Bytes of Gram matrices that are held at once.
-const GRAM_BYTES: usize = 1 << 30;
-
 /// The least version of the standard operators that has a scale per channel.
 const PER_CHANNEL: i64 = 13;
-
-/// The largest magnitude of a bias in steps, so that sums with it do not overflow.
-const BIAS_LIMIT: f64 = (1u32 << 30) as f64;
 
 /// A compression under way.
 pub struct Session {
@@ -96,7 +87,7 @@ pub fn compress(model: Model, recipe: &Recipe, setting: &Setting) -> Result<Sess
     session.record_all();
     for (n, step) in recipe.steps.iter().enumerate() {
         let done = match step {
-            Step::Quantize(quantize) => session.quantize(quantize, setting),
+            Step::Quantize(quantize) => quantize::step::run(&mut session, quantize, setting),
             Step::Prune(_) => Err(Error::unsupported("pruning")),
         };
         done.map_err(|e| e.within(format!("step {} of the recipe", n + 1)))?;
@@ -133,14 +124,18 @@ impl Session {
         }
     }
 
-    fn change(&mut self, output: &str, edit: impl FnOnce(&mut Change)) {
+    /// Changes what is recorded of a layer.
+    pub fn change(&mut self, output: &str, edit: impl FnOnce(&mut Change)) {
         if let Some(change) = self.changes.iter_mut().find(|c| c.output == output) {
             edit(change);
         }
     }
 
     /// The layers that a step is for, of those that `can` be.
-    fn selected(&self, selection: &Selection, can: impl Fn(&Layer) -> bool) -> Result<Vec<Layer>> {
+    ///
+    /// # Errors
+    /// When there are none, or a pattern of the selection fits no layer.
+    pub fn selected(&mut self, selection: &Selection, can: impl Fn(&Layer) -> bool) -> Result<Vec<Layer>> {
         let useless = selection.useless(|pattern| self.changes.iter().any(|c| fits(pattern, &c.layer, &c.operator)));
         if !useless.is_empty() {
             let names: Vec<&str> = self.changes.iter().map(|c| c.layer.as_str()).take(LISTED).collect();
@@ -152,88 +147,15 @@ impl Session {
         }
         let takes = |l: &Layer| selection.takes(&l.name, &l.operator) && can(l);
         let found: Vec<Layer> = layers::find(&self.model).into_iter().filter(takes).collect();
-        match found.is_empty() {
-            false => Ok(found),
-            true => Err(Error::unsupported("the model has no layers that the step is for")
+        let (coded, found): (Vec<Layer>, Vec<Layer>) = found.into_iter().partition(|l| l.is_coded);
+        coded.iter().for_each(|l| self.change(&l.output, |c| c.reason = CODED.to_string()));
+        match (found.is_empty(), coded.is_empty()) {
+            (false, _) => Ok(found),
+            (true, false) => Err(Error::unsupported("all weights that the step is for are quantized already")
+                .help("compress the model from which this one was made")),
+            (true, true) => Err(Error::unsupported("the model has no layers that the step is for")
                 .help("layers are Conv, ConvTranspose, Gemm and MatMul by constant 32-bit float weights")),
         }
-    }
-
-    fn quantize(&mut self, step: &Quantize, setting: &Setting) -> Result<()> {
-        let is_dynamic = step.activations == Activations::Dynamic;
-        let selected = self.selected(&step.selection(), |l| !is_dynamic || dynamic::fits(l))?;
-        if is_dynamic {
-            self.dynamic.extend(selected.iter().map(|l| l.output.clone()));
-        }
-        let mut seen = None;
-        if step.activations == Activations::Uint8 {
-            self.places = places(&self.model, &selected, setting.options)?;
-            seen = Some(activation::look(&self.model, &self.places, setting)?);
-        }
-        for chunk in by_gram_bytes(&selected) {
-            setting.progress.begin("weights", setting.samples.len());
-            let moments = moments(&self.model, chunk, setting)?;
-            for (layer, moments) in chunk.iter().zip(&moments) {
-                self.encode(layer, moments, step)?;
-            }
-        }
-        self.quantize_tables(step)?;
-        match seen {
-            Some(seen) => self.calibrate(&seen, step.calibration, setting),
-            None => Ok(()),
-        }
-    }
-
-    /// Takes the ranges of activations with which the outputs are nearest to the given model's.
-    fn calibrate(&mut self, seen: &Seen, method: Calibration, setting: &Setting) -> Result<()> {
-        let candidates = method.candidates();
-        let mut best = (f64::INFINITY, BTreeMap::new());
-        for &method in &candidates {
-            self.bytes = seen.codes(method);
-            if candidates.len() > 1 {
-                setting.progress.begin("outputs", 2 * setting.samples.len());
-                let loss = loss::distance(&self.teacher, &self.written()?, setting)?;
-                if loss < best.0 {
-                    best = (loss, self.bytes.clone());
-                }
-            }
-        }
-        if best.0.is_finite() {
-            self.bytes = best.1;
-        }
-        Ok(())
-    }
-
-    fn quantize_tables(&mut self, step: &Quantize) -> Result<()> {
-        if !matches!(step.weights, Weights::Int(_)) {
-            return Ok(());
-        }
-        for table in tables::find(&self.model).into_iter().filter(|t| step.selection().takes(&t.name, "Gather")) {
-            let error = tables::encode(&mut self.model, &table)?;
-            let reason = || "a scale per row".to_string();
-            self.change(&table.output, |c| (c.weight_bits, c.error, c.reason) = (8.0, error, reason()));
-        }
-        Ok(())
-    }
-
-    fn encode(&mut self, layer: &Layer, moments: &[Moments], step: &Quantize) -> Result<()> {
-        let matrix = layer.matrix(&self.model)?;
-        let Some(codes) = weights::encode(layer, &matrix, moments, step)? else { return Ok(()) };
-        let rounded = codes.grid.weights(&codes.codes, matrix.rows, matrix.columns);
-        layer.set_matrix(&mut self.model, &rounded)?;
-        if let Some(mut bias) = layer.bias(&self.model).filter(|_| step.bias_correction) {
-            let shift = weights::bias_shift(&matrix, &rounded, moments);
-            bias.iter_mut().zip(shift).for_each(|(b, s)| *b += s);
-            layer.set_bias(&mut self.model, &bias)?;
-        }
-        let bits = f64::from(codes.grid.bits);
-        let data_bits = if step.activations == Activations::Float { 32 } else { 8 };
-        let (zeros, error) = (rounded.zero_share(), relative_error(&matrix, &rounded, moments));
-        self.codes.insert(layer.output.clone(), codes);
-        self.change(&layer.output, |c| {
-            (c.weight_bits, c.data_bits, c.zeros, c.error) = (bits, data_bits, zeros, error)
-        });
-        Ok(())
     }
 
     /// The model in ONNX's form.
@@ -242,83 +164,9 @@ impl Session {
     /// When its version of the standard operators has no such form.
     pub fn written(&self) -> Result<Model> {
         let mut model = self.model.clone();
-        for (output, codes) in &self.codes {
-            let (node, layer) = layers::again(&model, output)?;
-            if self.dynamic.contains(output) {
-                dynamic::write(&mut model, &layer, codes)?;
-                continue;
-            }
-            let bytes = self.data_of(node, layer.input_slot).copied();
-            write_codes(&mut model, &layer, codes, bytes)?;
-        }
+        write::codes(self, &mut model)?;
         activation::write(&mut model, &self.places, &self.bytes)?;
         model.tidy()?;
         Ok(model)
     }
-
-    /// The bytes that an input of a node reads, also through moves.
-    fn data_of(&self, node: usize, slot: usize) -> Option<&Bytes> {
-        let name = crate::quantize::places::origin(&self.model, &self.model.nodes()[node].input[slot], (node, slot)).0;
-        self.bytes.get(&name)
-    }
-}
-
-/// Layers in chunks whose Gram matrices fit in memory together.
-fn by_gram_bytes(layers: &[Layer]) -> Vec<&[Layer]> {
-    let bytes = |l: &Layer| l.kind.groups() * l.columns() * l.columns() * size_of::<f64>();
-    let (mut chunks, mut from, mut held) = (Vec::new(), 0, 0);
-    for (n, layer) in layers.iter().enumerate() {
-        if n > from && held + bytes(layer) > GRAM_BYTES {
-            chunks.push(&layers[from..n]);
-            (from, held) = (n, 0);
-        }
-        held += bytes(layer);
-    }
-    chunks.push(&layers[from..]);
-    chunks
-}
-
-/// Writes a layer's weights as codes of a row's scale, and its bias as codes of both scales where the data is bytes.
-fn write_codes(model: &mut Model, layer: &Layer, codes: &Codes, data: Option<Bytes>) -> Result<()> {
-    let Codes { grid, codes } = codes;
-    let mut scales = grid.scales.clone();
-    let bias = layer.bias.as_ref().filter(|b| b.name.is_some()).and_then(|_| layer.bias(model));
-    if let (Some(bias), Some(data)) = (&bias, data) {
-        // The bias's steps must not be so small that its codes overflow; that only happens to rows of zeros.
-        let least = |b: f32| f64::from(b.abs()) / (data.scale * BIAS_LIMIT);
-        scales.iter_mut().zip(bias).for_each(|(s, &b)| *s = s.max(least(b)));
-    }
-    let elements: Vec<f64> = codes.iter().map(|&c| f64::from(c)).collect();
-    let stem = layer.weights.clone();
-    let axis = layer.kind.row_axis() as i64;
-    let weights = dequantized(model, &stem, layer.tensor(DType::I8, &elements)?, &scales, axis)?;
-    let node = layers::node_of(model, &layer.output)?;
-    model.set_input(node, layer.weights_slot, &weights);
-    if let (Some(slot), Some(bias), Some(data)) = (layer.bias.as_ref().map(|b| b.slot), bias, data) {
-        let steps: Vec<f64> = scales.iter().map(|s| f64::from(*s as f32 * data.scale as f32)).collect();
-        let codes: Vec<i64> =
-            bias.iter().zip(&steps).map(|(&b, s)| (f64::from(b) / s).round_ties_even() as i64).collect();
-        let stem = format!("{}_bias", layer.output);
-        let tensor = Tensor::from_i64s(DType::I32, vec![codes.len()], &codes)?;
-        let name = dequantized(model, &stem, tensor, &steps, 0)?;
-        let node = layers::node_of(model, &layer.output)?;
-        model.set_input(node, slot, &name);
-    }
-    Ok(())
-}
-
-/// Adds codes with a scale per element of an axis, and gives the name of what they mean.
-fn dequantized(model: &mut Model, stem: &str, codes: Tensor, scales: &[f64], axis: i64) -> Result<String> {
-    let zeros = Tensor::zeros(codes.dtype(), vec![scales.len()]);
-    let input = vec![
-        model.add_constant(&format!("{stem}_codes"), codes),
-        model.add_constant(&format!("{stem}_scale"), Tensor::from_f64s(DType::F32, vec![scales.len()], scales)?),
-        model.add_constant(&format!("{stem}_zero_point"), zeros),
-    ];
-    let name = model.fresh(&format!("{stem}_dequantized"));
-    let op_type = "DequantizeLinear".to_string();
-    let mut node = NodeProto { op_type, name: name.clone(), input, output: vec![name.clone()], ..Default::default() };
-    attribute::set_int(&mut node, "axis", axis);
-    model.add_nodes([node]);
-    Ok(name)
 }

@@ -118,6 +118,8 @@ fn names_and_order_do_not_matter() {
     let (loss, operators, _) = done(&builder.model(13), &recipe(Quantize::default()), &samples(&[1, 3, 4, 4], 4));
     assert!(loss > 0.0 && loss < 0.03, "{loss}");
     assert_eq!((count(&operators, "Conv"), count(&operators, "Reshape")), (2, 0), "{operators:?}");
+    // The data, the shared weights, and two biases.
+    assert_eq!(count(&operators, "DequantizeLinear"), 4, "{operators:?}");
 }
 
 #[test]
@@ -128,7 +130,9 @@ fn transposed_convolutions_and_groups() {
         .weights("v", &[6, 2, 3, 3])
         .node("ConvTranspose", &["x", "w"], "up", |n| attribute::set_ints(n, "strides", vec![2, 2]))
         .node("Relu", &["up"], "r", |_| {})
-        .node("Conv", &["r", "v"], "y", |n| attribute::set_int(n, "group", 3))
+        .node("Conv", &["r", "v"], "c", |n| attribute::set_int(n, "group", 3))
+        .weights("u", &[6, 2, 2, 2])
+        .node("ConvTranspose", &["c", "u"], "y", |n| attribute::set_int(n, "group", 3))
         .output("y");
     let (loss, ..) = done(&builder.model(13), &recipe(Quantize::default()), &samples(&[1, 4, 5, 5], 4));
     assert!(loss > 0.0 && loss < 0.03, "{loss}");
@@ -148,6 +152,11 @@ fn what_cannot_be_done_is_said() {
     assert!(text.contains("not a finite number on sample 0") || text.contains("sample 0"), "{text}");
     let misspelt = Quantize { only: vec!["c9".to_string()], ..Quantize::default() };
     assert!(message(network().model(13), misspelt, &good).unwrap().contains("c9"));
+    let session = compress(network().model(13), &recipe(Quantize::default()), &setting(&good, &options)).unwrap();
+    let bytes = session.written().unwrap().encode().unwrap();
+    let written = Model::new(mcc_proto::Message::decode(bytes).unwrap(), None).unwrap();
+    let again = message(written, Quantize::default(), &good).unwrap();
+    assert!(again.contains("quantized already") && again.contains("from which this one was made"), "{again}");
     let short = Quantize { weights: Weights::Int(4), ..Quantize::default() };
     assert!(message(network().model(13), short, &good).unwrap().contains("activations float"));
 }

@@ -7,5 +7,7 @@ pub mod activation;
 pub mod dynamic;
 pub mod grid;
 pub mod places;
+pub mod step;
 pub mod tables;
 pub mod weights;
+pub mod write;

@@ -1,0 +1,136 @@
+//! The step of a recipe that quantizes.
+
+use std::collections::BTreeMap;
+
+use mcc_ir::Result;
+
+use super::activation::{self, Seen};
+use super::places::places;
+use super::{dynamic, tables, weights};
+use crate::layers::Layer;
+use crate::loss;
+use crate::moments::{Moments, moments, relative_error};
+use crate::observe::Setting;
+use crate::ranges::Calibration;
+use crate::recipe::{Activations, Quantize, Weights};
+use crate::session::Session;
+
+/// Bytes of Gram matrices that are held at once.
+const GRAM_BYTES: usize = 1 << 30;
+
+/// Quantizes the layers that the step is for.
+///
+/// # Errors
+/// When there are none, or the model does not compile or run on a sample.
+pub fn run(session: &mut Session, step: &Quantize, setting: &Setting) -> Result<()> {
+    let is_dynamic = step.activations == Activations::Dynamic;
+    let selected = session.selected(&step.selection(), |l| !is_dynamic || dynamic::fits(l))?;
+    if is_dynamic {
+        session.dynamic.extend(selected.iter().map(|l| l.output.clone()));
+    }
+    let mut seen = None;
+    if step.activations == Activations::Uint8 {
+        session.places = places(&session.model, &selected, setting.options)?;
+        seen = Some(activation::look(&session.model, &session.places, setting)?);
+    }
+    for chunk in by_gram_bytes(by_weights(selected)) {
+        setting.progress.begin("weights", setting.samples.len());
+        let mut moments = moments(&session.model, &chunk.concat(), setting)?.into_iter();
+        for layers in &chunk {
+            let together = moments.by_ref().take(layers.len()).reduce(Moments::join).unwrap_or_default();
+            encode(session, layers, &together, step)?;
+        }
+    }
+    encode_tables(session, step)?;
+    seen.map_or(Ok(()), |seen| calibrate(session, &seen, step.calibration, setting))
+}
+
+/// Layers that share weights, and so will share codes, together.
+fn by_weights(layers: Vec<Layer>) -> Vec<Vec<Layer>> {
+    let mut groups: Vec<Vec<Layer>> = Vec::new();
+    for layer in layers {
+        let shares = |other: &Layer| {
+            let form = |l: &Layer| (l.weights.clone(), l.kind.groups(), l.kind.row_axis(), l.columns());
+            form(other) == form(&layer)
+        };
+        match groups.iter_mut().find(|group| shares(&group[0])) {
+            Some(group) => group.push(layer),
+            None => groups.push(vec![layer]),
+        }
+    }
+    groups
+}
+
+/// Chunks whose Gram matrices fit in memory together.
+fn by_gram_bytes(groups: Vec<Vec<Layer>>) -> Vec<Vec<Vec<Layer>>> {
+    let (mut chunks, mut held) = (vec![Vec::new()], 0);
+    for group in groups {
+        let bytes: usize = group.iter().map(Layer::gram_bytes).sum();
+        if held > 0 && held + bytes > GRAM_BYTES {
+            chunks.push(Vec::new());
+            held = 0;
+        }
+        held += bytes;
+        if let Some(last) = chunks.last_mut() {
+            last.push(group);
+        }
+    }
+    chunks
+}
+
+/// Decides the codes of layers that share weights.
+fn encode(session: &mut Session, layers: &[Layer], moments: &[Moments], step: &Quantize) -> Result<()> {
+    let matrix = layers[0].matrix(&session.model)?;
+    let Some(codes) = weights::encode(&layers[0], &matrix, moments, step)? else { return Ok(()) };
+    let rounded = codes.grid.weights(&codes.codes, matrix.rows, matrix.columns);
+    layers[0].share_matrix(&mut session.model, &rounded, layers)?;
+    let (zeros, error) = (rounded.zero_share(), relative_error(&matrix, &rounded, moments));
+    let data_bits = if step.activations == Activations::Float { 32 } else { 8 };
+    for layer in layers {
+        if let Some(mut bias) = layer.bias(&session.model).filter(|_| step.bias_correction) {
+            let shift = weights::bias_shift(&matrix, &rounded, moments);
+            bias.iter_mut().zip(shift).for_each(|(b, s)| *b += s);
+            layer.set_bias(&mut session.model, &bias)?;
+        }
+        let bits = f64::from(codes.grid.bits);
+        session.change(&layer.output, |c| {
+            (c.weight_bits, c.data_bits, c.zeros, c.error) = (bits, data_bits, zeros, error);
+        });
+        session.codes.insert(layer.output.clone(), codes.clone());
+    }
+    Ok(())
+}
+
+fn encode_tables(session: &mut Session, step: &Quantize) -> Result<()> {
+    if !matches!(step.weights, Weights::Int(_)) {
+        return Ok(());
+    }
+    for table in tables::find(&session.model) {
+        if step.selection().takes(&table.name, "Gather") {
+            let error = tables::encode(&mut session.model, &table)?;
+            let reason = || "a scale per row".to_string();
+            session.change(&table.output, |c| (c.weight_bits, c.error, c.reason) = (8.0, error, reason()));
+        }
+    }
+    Ok(())
+}
+
+/// Takes the ranges of activations with which the outputs are nearest to the given model's.
+fn calibrate(session: &mut Session, seen: &Seen, method: Calibration, setting: &Setting) -> Result<()> {
+    let candidates = method.candidates();
+    let mut best = (f64::INFINITY, BTreeMap::new());
+    for &method in &candidates {
+        session.bytes = seen.codes(method);
+        if candidates.len() > 1 {
+            setting.progress.begin("outputs", 2 * setting.samples.len());
+            let loss = loss::distance(&session.teacher, &session.written()?, setting)?;
+            if loss < best.0 {
+                best = (loss, session.bytes.clone());
+            }
+        }
+    }
+    if best.0.is_finite() {
+        session.bytes = best.1;
+    }
+    Ok(())
+}
