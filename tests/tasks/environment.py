@@ -4,9 +4,8 @@ import subprocess
 import sys
 
 
-def enter(script, requirements, folder):
-    """Restarts `script`, with this process's arguments, in the virtual environment `folder`, made from the file
-    `requirements` unless that is what it was made from; returns where the process runs in it already."""
+def made(requirements, folder):
+    """The Python of the virtual environment `folder`, made from the file `requirements` unless that is what it was made from."""
     python, stamp = os.path.join(folder, "bin", "python"), os.path.join(folder, "installed")
     with open(requirements, encoding="utf-8") as f:
         want = f.read()
@@ -14,12 +13,18 @@ def enter(script, requirements, folder):
     if os.path.exists(stamp):
         with open(stamp, encoding="utf-8") as f:
             have = f.read()
-    if have == want and os.path.realpath(sys.prefix) == os.path.realpath(folder):
-        return
     if have != want:
         print("installing %s into %s" % (os.path.basename(requirements), folder), file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", requirements], check=True)
         with open(stamp, "w", encoding="utf-8") as f:
             f.write(want)
-    os.execv(python, [python, os.path.abspath(script)] + sys.argv[1:])
+    return python
+
+
+def enter(script, requirements, folder):
+    """Restarts `script`, with this process's arguments, in the virtual environment `folder`, made where it must be; returns
+    where the process runs in it already."""
+    python = made(requirements, folder)
+    if os.path.realpath(sys.prefix) != os.path.realpath(folder):
+        os.execv(python, [python, os.path.abspath(script)] + sys.argv[1:])

@@ -116,8 +116,11 @@ class Loaded:
     def rows(self, output):
         return self.metric.each(output, self.labels, self.about["decode"])
 
+    def score_of(self, output):
+        return "%.2f %%" % self.metric.total(self.rows(output))
+
     def score(self, output):
-        return "%.2f %% %s" % (self.metric.total(self.rows(output)), self.metric.says)
+        return "%s %s" % (self.score_of(output), self.metric.says)
 
     def interval(self, before, after):
         """Points lost from `before` to `after` (rows of both), and the 95 % interval of that, by resampling samples."""
