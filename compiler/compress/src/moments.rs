@@ -15,7 +15,7 @@ use crate::observe::{Setting, observe};
 use crate::unfold::{Data, Unfolded};
 
 /// Positions of the output that each sample contributes at most; more add little but time.
-const POSITIONS: usize = 2048;
+pub(crate) const POSITIONS: usize = 2048;
 
 /// Columns from which several threads work on one matrix.
 const SHARED: usize = 768;

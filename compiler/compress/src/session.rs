@@ -13,6 +13,7 @@ use crate::moments::{Moments, moments, relative_error};
 use crate::norms;
 use crate::observe::Setting;
 use crate::opset;
+use crate::prune;
 use crate::quantize::activation::{self, Bytes, Seen};
 use crate::quantize::dynamic;
 use crate::quantize::places::{Places, places};
@@ -25,7 +26,7 @@ use crate::recipe::{Activations, Quantize, Recipe, Selection, Step, Weights, fit
 const LISTED: usize = 20;
 
 /// Bytes of Gram matrices that are held at once.
-const GRAM_BYTES: usize = 1 << 30;
+pub(crate) const GRAM_BYTES: usize = 1 << 30;
 
 /// The least version of the standard operators that has a scale per channel.
 const PER_CHANNEL: i64 = 13;
@@ -97,7 +98,7 @@ pub fn compress(model: Model, recipe: &Recipe, setting: &Setting) -> Result<Sess
     for (n, step) in recipe.steps.iter().enumerate() {
         let done = match step {
             Step::Quantize(quantize) => session.quantize(quantize, setting),
-            Step::Prune(_) => Err(Error::unsupported("pruning")),
+            Step::Prune(prune) => prune::run(&mut session, prune, recipe.seed, setting),
         };
         done.map_err(|e| e.within(format!("step {} of the recipe", n + 1)))?;
     }
@@ -133,14 +134,14 @@ impl Session {
         }
     }
 
-    fn change(&mut self, output: &str, edit: impl FnOnce(&mut Change)) {
+    pub(crate) fn change(&mut self, output: &str, edit: impl FnOnce(&mut Change)) {
         if let Some(change) = self.changes.iter_mut().find(|c| c.output == output) {
             edit(change);
         }
     }
 
     /// The layers that a step is for, of those that `can` be.
-    fn selected(&self, selection: &Selection, can: impl Fn(&Layer) -> bool) -> Result<Vec<Layer>> {
+    pub(crate) fn selected(&self, selection: &Selection, can: impl Fn(&Layer) -> bool) -> Result<Vec<Layer>> {
         let useless = selection.useless(|pattern| self.changes.iter().any(|c| fits(pattern, &c.layer, &c.operator)));
         if !useless.is_empty() {
             let names: Vec<&str> = self.changes.iter().map(|c| c.layer.as_str()).take(LISTED).collect();
@@ -263,16 +264,20 @@ impl Session {
     }
 }
 
+/// Bytes of a layer's Gram matrices.
+pub(crate) fn gram_bytes(layer: &Layer) -> usize {
+    layer.kind.groups() * layer.columns() * layer.columns() * size_of::<f64>()
+}
+
 /// Layers in chunks whose Gram matrices fit in memory together.
-fn by_gram_bytes(layers: &[Layer]) -> Vec<&[Layer]> {
-    let bytes = |l: &Layer| l.kind.groups() * l.columns() * l.columns() * size_of::<f64>();
+pub(crate) fn by_gram_bytes(layers: &[Layer]) -> Vec<&[Layer]> {
     let (mut chunks, mut from, mut held) = (Vec::new(), 0, 0);
     for (n, layer) in layers.iter().enumerate() {
-        if n > from && held + bytes(layer) > GRAM_BYTES {
+        if n > from && held + gram_bytes(layer) > GRAM_BYTES {
             chunks.push(&layers[from..n]);
             (from, held) = (n, 0);
         }
-        held += bytes(layer);
+        held += gram_bytes(layer);
     }
     chunks.push(&layers[from..]);
     chunks
