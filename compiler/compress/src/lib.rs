@@ -13,6 +13,7 @@ pub mod moments;
 pub mod norms;
 pub mod observe;
 pub mod opset;
+pub mod prune;
 pub mod quantize;
 pub mod ranges;
 pub mod recipe;

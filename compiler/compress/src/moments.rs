@@ -15,7 +15,10 @@ use crate::observe::{Setting, observe};
 use crate::unfold::{Data, Unfolded};
 
 /// Positions of the output that each sample contributes at most; more add little but time.
-const POSITIONS: usize = 2048;
+pub(crate) const POSITIONS: usize = 2048;
+
+/// Bytes of Gram matrices that are held at once.
+pub const GRAM_BYTES: usize = 1 << 30;
 
 /// Columns from which several threads work on one matrix.
 const SHARED: usize = 768;
@@ -95,6 +98,20 @@ impl Moments {
         let count = self.count.max(1) as f64;
         (0..self.columns).map(|c| self.gram[c * self.columns + c] / count).collect()
     }
+}
+
+/// Chunks of items whose Gram matrices fit in memory together; an item that alone does not is a chunk of its own.
+pub fn by_gram_bytes<T>(items: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
+    let (mut chunks, mut from, mut held) = (Vec::new(), 0, 0);
+    for (n, item) in items.iter().enumerate() {
+        if n > from && held + bytes(item) > GRAM_BYTES {
+            chunks.push(&items[from..n]);
+            (from, held) = (n, 0);
+        }
+        held += bytes(item);
+    }
+    chunks.push(&items[from..]);
+    chunks
 }
 
 /// The relative error of a layer's result when its weights `old` become `new`: the root of the squared differences over

@@ -38,6 +38,68 @@ pub struct Setting<'a> {
     pub progress: &'a dyn Progress,
 }
 
+/// A model compiled up to some names.
+pub struct Tap {
+    compiled: mcc::Compiled,
+    loaded: mcc::loader::Model,
+    /// The places of its inputs among those of the whole model.
+    places: Vec<usize>,
+    /// The output of each name: a name may be asked for twice, but an output has a name of its own.
+    order: Vec<usize>,
+}
+
+impl Tap {
+    /// Compiles the part of a model that computes `names`.
+    ///
+    /// # Errors
+    /// When it does not compile.
+    pub fn new(model: &Model, names: &[&str], setting: &Setting) -> Result<Tap> {
+        let unique: Vec<&str> = names.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let order: Vec<usize> = names.iter().filter_map(|name| unique.binary_search(name).ok()).collect();
+        let compiled = mcc::compile(model.tapped(&unique)?, setting.options)?;
+        let loaded = compiled.load()?;
+        // A part of the model may not read all inputs.
+        let inputs = &model.graph().input;
+        let place = |name: &str| inputs.iter().position(|i| i.name == name);
+        let places: Option<Vec<usize>> = compiled.inputs().iter().map(|p| place(&p.name)).collect();
+        let places = places.ok_or_else(|| Error::internal("an input that the model does not have"))?;
+        Ok(Tap { compiled, loaded, places, order })
+    }
+
+    /// The values of the names for a sample.
+    fn run(&self, sample: &[Tensor]) -> Result<Vec<Tensor>> {
+        let inputs = self.places.iter().map(|&p| sample[p].clone()).collect();
+        let outputs = self.compiled.with_weights(inputs).and_then(|inputs| self.loaded.invoke(&inputs))?;
+        Ok(self.order.iter().map(|&i| outputs[i].clone()).collect())
+    }
+
+    /// Shows the values of all taps for each sample, one tap's after the other's, with the sample's number.
+    ///
+    /// # Errors
+    /// When a sample cannot be read or run; those of `each`.
+    pub fn run_all(
+        taps: &[&Tap],
+        setting: &Setting,
+        each: &mut dyn FnMut(usize, &[Tensor]) -> Result<()>,
+    ) -> Result<()> {
+        let run = |n: usize| -> Result<Vec<Tensor>> {
+            let sample = setting.samples.read(n)?;
+            let values: Result<Vec<Vec<Tensor>>> = taps.iter().map(|tap| tap.run(&sample)).collect();
+            values.map(|v| v.concat()).map_err(|e| e.within(format!("sample {}", setting.samples.name(n))))
+        };
+        let at_once = rayon::current_num_threads().max(1);
+        let all: Vec<usize> = (0..setting.samples.len()).collect();
+        for chunk in all.chunks(at_once) {
+            let outputs: Vec<Result<Vec<Tensor>>> = chunk.par_iter().map(|&n| run(n)).collect();
+            for (&n, outputs) in chunk.iter().zip(outputs) {
+                each(n, &outputs?)?;
+                setting.progress.advance();
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Shows the values of `names` for each sample, with the sample's number.
 ///
 /// # Errors
@@ -48,31 +110,5 @@ pub fn observe(
     setting: &Setting,
     each: &mut dyn FnMut(usize, &[Tensor]) -> Result<()>,
 ) -> Result<()> {
-    // A name may be asked for twice, but an output has a name of its own.
-    let unique: Vec<&str> = names.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
-    let order: Vec<usize> = names.iter().filter_map(|name| unique.binary_search(name).ok()).collect();
-    let compiled = mcc::compile(model.tapped(&unique)?, setting.options)?;
-    let loaded = compiled.load()?;
-    // A part of the model may not read all inputs.
-    let inputs = &model.graph().input;
-    let place = |name: &str| inputs.iter().position(|i| i.name == name);
-    let places: Option<Vec<usize>> = compiled.inputs().iter().map(|p| place(&p.name)).collect();
-    let places = places.ok_or_else(|| Error::internal("an input that the model does not have"))?;
-    let run = |n: usize| -> Result<Vec<Tensor>> {
-        let sample = setting.samples.read(n)?;
-        let inputs = places.iter().map(|&p| sample[p].clone()).collect();
-        let outputs = compiled.with_weights(inputs).and_then(|inputs| loaded.invoke(&inputs));
-        let outputs = outputs.map_err(|e| e.within(format!("sample {}", setting.samples.name(n))))?;
-        Ok(order.iter().map(|&i| outputs[i].clone()).collect())
-    };
-    let at_once = rayon::current_num_threads().max(1);
-    let all: Vec<usize> = (0..setting.samples.len()).collect();
-    for chunk in all.chunks(at_once) {
-        let outputs: Vec<Result<Vec<Tensor>>> = chunk.par_iter().map(|&n| run(n)).collect();
-        for (&n, outputs) in chunk.iter().zip(outputs) {
-            each(n, &outputs?)?;
-            setting.progress.advance();
-        }
-    }
-    Ok(())
+    Tap::run_all(&[&Tap::new(model, names, setting)?], setting, each)
 }

@@ -74,6 +74,8 @@ pub struct Prune {
     pub scope: Scope,
     /// Whether the remaining weights of a layer make up for those that go.
     pub reconstruct: bool,
+    /// Whether layers are pruned also where zeros do not make the target faster.
+    pub everywhere: bool,
     /// Layers that the step is for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<String>,
@@ -90,6 +92,7 @@ impl Default for Prune {
             criterion: Criterion::default(),
             scope: Scope::default(),
             reconstruct: true,
+            everywhere: false,
             only: Vec::new(),
             except: Vec::new(),
         }

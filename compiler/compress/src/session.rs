@@ -9,6 +9,7 @@ use crate::model::Model;
 use crate::norms;
 use crate::observe::Setting;
 use crate::opset;
+use crate::prune;
 use crate::quantize::activation::{self, Bytes};
 use crate::quantize::places::Places;
 use crate::quantize::weights::Codes;
@@ -88,7 +89,7 @@ pub fn compress(model: Model, recipe: &Recipe, setting: &Setting) -> Result<Sess
     for (n, step) in recipe.steps.iter().enumerate() {
         let done = match step {
             Step::Quantize(quantize) => quantize::step::run(&mut session, quantize, setting),
-            Step::Prune(_) => Err(Error::unsupported("pruning")),
+            Step::Prune(prune) => prune::run(&mut session, prune, recipe.seed, setting),
         };
         done.map_err(|e| e.within(format!("step {} of the recipe", n + 1)))?;
     }

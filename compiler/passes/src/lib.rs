@@ -10,7 +10,7 @@
 mod canonical;
 mod layout;
 mod pack;
-mod prune;
+pub mod prune;
 mod quantize;
 mod sparse;
 mod support;

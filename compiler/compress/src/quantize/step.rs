@@ -9,14 +9,11 @@ use super::places::places;
 use super::{dynamic, tables, weights};
 use crate::layers::Layer;
 use crate::loss;
-use crate::moments::{Moments, moments, relative_error};
+use crate::moments::{Moments, by_gram_bytes, moments, relative_error};
 use crate::observe::Setting;
 use crate::ranges::Calibration;
 use crate::recipe::{Activations, Quantize, Weights};
 use crate::session::Session;
-
-/// Bytes of Gram matrices that are held at once.
-const GRAM_BYTES: usize = 1 << 30;
 
 /// Quantizes the layers that the step is for.
 ///
@@ -33,10 +30,11 @@ pub fn run(session: &mut Session, step: &Quantize, setting: &Setting) -> Result<
         session.places = places(&session.model, &selected, setting.options)?;
         seen = Some(activation::look(&session.model, &session.places, setting)?);
     }
-    for chunk in by_gram_bytes(by_weights(selected)) {
+    let groups = by_weights(selected);
+    for chunk in by_gram_bytes(&groups, |group| group.iter().map(Layer::gram_bytes).sum()) {
         setting.progress.begin("weights", setting.samples.len());
         let mut moments = moments(&session.model, &chunk.concat(), setting)?.into_iter();
-        for layers in &chunk {
+        for layers in chunk {
             let together = moments.by_ref().take(layers.len()).reduce(Moments::join).unwrap_or_default();
             encode(session, layers, &together, step)?;
         }
@@ -59,23 +57,6 @@ fn by_weights(layers: Vec<Layer>) -> Vec<Vec<Layer>> {
         }
     }
     groups
-}
-
-/// Chunks whose Gram matrices fit in memory together.
-fn by_gram_bytes(groups: Vec<Vec<Layer>>) -> Vec<Vec<Vec<Layer>>> {
-    let (mut chunks, mut held) = (vec![Vec::new()], 0);
-    for group in groups {
-        let bytes: usize = group.iter().map(Layer::gram_bytes).sum();
-        if held > 0 && held + bytes > GRAM_BYTES {
-            chunks.push(Vec::new());
-            held = 0;
-        }
-        held += bytes;
-        if let Some(last) = chunks.last_mut() {
-            last.push(group);
-        }
-    }
-    chunks
 }
 
 /// Decides the codes of layers that share weights.

@@ -1,19 +1,29 @@
-//! Finds the axis to which a reshape moves an axis.
+//! Axes: where a reshape moves one, and some of the indices along one.
 
-use mcc_ir::Dim;
+use mcc_ir::{Dim, Result, Tensor};
 
 /// The axis of a reshape's result that holds an axis of its operand.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Moved {
+pub enum Moved {
     /// Index `i` of the operand is every index `(o * extent + i) * inner + n` of the result.
-    Merged { axis: usize, inner: usize },
+    Merged {
+        /// The axis of the result.
+        axis: usize,
+        /// `n` is less than this.
+        inner: usize,
+    },
     /// Index `i` of the result is the operand's `i * inner + n` for `n < inner`.
-    Split { axis: usize, inner: usize },
+    Split {
+        /// The axis of the result.
+        axis: usize,
+        /// `n` is less than this.
+        inner: usize,
+    },
 }
 
 impl Moved {
     /// The axis of the result.
-    pub(super) fn axis(&self) -> usize {
+    pub fn axis(&self) -> usize {
         match *self {
             Moved::Merged { axis, .. } | Moved::Split { axis, .. } => axis,
         }
@@ -24,7 +34,7 @@ impl Moved {
 const MAX_MULTIPLE: usize = 256;
 
 /// The position of `axis` of `from` in `to`; of several candidates the one with the most indices.
-pub(super) fn moved(from: &[Dim], axis: usize, to: &[Dim]) -> Option<Moved> {
+pub fn moved(from: &[Dim], axis: usize, to: &[Dim]) -> Option<Moved> {
     let extent = usize::try_from(from[axis].as_const()?).ok().filter(|&e| e > 0)?;
     let before: Dim = from[..axis].iter().product();
     let mut best: Option<(usize, Moved)> = None;
@@ -67,6 +77,29 @@ fn splits(shape: &[Dim], inner: usize) -> bool {
         product *= d;
     }
     product == inner
+}
+
+/// The elements of a constant at these indices along an axis.
+///
+/// # Errors
+/// When the result has too many elements.
+pub fn pick(t: &Tensor, axis: usize, indices: &[usize]) -> Result<Tensor> {
+    let inner: usize = t.shape()[axis + 1..].iter().product::<usize>() * t.dtype().size();
+    let outer: usize = t.shape()[..axis].iter().product();
+    let extent = t.shape()[axis];
+    if indices.len() == extent {
+        return Ok(t.clone());
+    }
+    let mut data = Vec::with_capacity(outer * indices.len() * inner);
+    for o in 0..outer {
+        for &i in indices {
+            let first = (o * extent + i) * inner;
+            data.extend_from_slice(&t.data()[first..first + inner]);
+        }
+    }
+    let mut shape = t.shape().to_vec();
+    shape[axis] = indices.len();
+    Tensor::new(t.dtype(), shape, data.into())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Layers with constant weights: the operand channels that each result channel reads.
 
+use super::axes::pick;
 use crate::support::weights::channel_axis;
 use mcc_ir::Result;
 use mcc_ir::{ConvSpec, DType, Graph, Layout, NodeId, Op, Tensor, eval};
@@ -262,26 +263,6 @@ fn positions(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> + '_ {
         }
         index
     })
-}
-
-/// The elements of a constant at these indices along an axis.
-pub(super) fn pick(t: &Tensor, axis: usize, indices: &[usize]) -> Result<Tensor> {
-    let inner: usize = t.shape()[axis + 1..].iter().product::<usize>() * t.dtype().size();
-    let outer: usize = t.shape()[..axis].iter().product();
-    let extent = t.shape()[axis];
-    if indices.len() == extent {
-        return Ok(t.clone());
-    }
-    let mut data = Vec::with_capacity(outer * indices.len() * inner);
-    for o in 0..outer {
-        for &i in indices {
-            let first = (o * extent + i) * inner;
-            data.extend_from_slice(&t.data()[first..first + inner]);
-        }
-    }
-    let mut shape = t.shape().to_vec();
-    shape[axis] = indices.len();
-    Tensor::new(t.dtype(), shape, data.into())
 }
 
 /// The value of a constant that broadcasts with `rank` axes at each of `extent` indices of an axis, if it is one finite

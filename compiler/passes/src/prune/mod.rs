@@ -11,7 +11,7 @@
 //!
 //! [`flow`] follows channels, [`needs`] finds those that matter, [`rewrite`] builds the narrower graph.
 
-mod axes;
+pub mod axes;
 mod flow;
 mod layer;
 mod needs;

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::axes::pick;
 use super::flow::{Flow, Track};
-use super::layer::{Layer, pick};
+use super::layer::Layer;
 use mcc_ir::Result;
 use mcc_ir::{BinaryOp, Decision, Dim, Graph, NodeId, Op, Range, Subject, Tensor, Value};
 

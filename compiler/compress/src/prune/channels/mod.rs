@@ -1,0 +1,296 @@
+//! Channels that disappear from a model.
+//!
+//! [`trace`] finds which channels can go, and which go together; [`order`] says in which order those of a family go;
+//! [`narrow`] removes them, and all layers are fitted again to the results of the model as it was.
+
+mod families;
+mod lists;
+mod narrow;
+mod ops;
+mod order;
+mod sets;
+mod trace;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mcc_ir::random::Random;
+use mcc_ir::{Error, Result};
+
+use self::families::{Family, families};
+use self::narrow::Narrow;
+use self::order::Reader;
+use self::trace::{Trace, Traced};
+use super::evidence::{Evidence, Kept, evidence};
+use super::masks::{Work, rows_of};
+use super::rank::Ranking;
+use super::{chunks, reference};
+use crate::layers::{self, Layer};
+use crate::model::Model;
+use crate::moments::GRAM_BYTES;
+use crate::observe::Setting;
+use crate::recipe::{Criterion, Prune, Scope};
+use crate::session::Session;
+
+/// The share of what may stay at the given share that stays of every family.
+const LEAST_LEFT: f64 = 0.25;
+
+/// Removes channels, and fits what is left.
+///
+/// # Errors
+/// When no channel can go; when the model does not compile or run.
+pub fn run(session: &mut Session, step: &Prune, seed: u64, setting: &Setting) -> Result<()> {
+    let model = session.model.clone();
+    let mut trace = Trace::of(&model, setting.options)?;
+    let chosen: Vec<bool> =
+        trace.layers.iter().map(|l| step.selection().takes(&l.layer.name, &l.layer.operator)).collect();
+    let (families, stay) = families(&mut trace, |n| chosen[n]);
+    let lanes = setting.options.config.target.lanes() as usize;
+    let plans: Vec<Plan> = families.into_iter().map(|family| Plan::new(family, step, lanes)).collect();
+    if plans.iter().all(|plan| plan.granules() == 0) {
+        let why = |(n, reason): (&usize, &String)| format!("\"{}\": {reason}", trace.layers[*n].layer.name);
+        let reasons: Vec<String> = stay.iter().map(why).collect();
+        return Err(Error::unsupported(format!("no channels can go: {}", reasons.join("; ")))
+            .help("channels go where layers follow one another; leave fewer layers out"));
+    }
+    let orders = Orders { trace: &trace, model: &model, ranking: Ranking { step, seed } }.all(&plans, setting)?;
+    let gone = chosen_units(&plans, &orders, step);
+    let narrow = Narrow { gone: &gone.iter().flat_map(|&(p, u)| plans[p].family.units[u].clone()).collect() };
+    // Every member of a set goes, also those of values that no layer makes.
+    let all = with_sets(&mut trace, narrow.gone);
+    let narrow = Narrow { gone: &all };
+    let before = reference(session, &trace.layers.iter().map(|l| l.layer.clone()).collect::<Vec<_>>());
+    let kept: Kept = trace.layers.iter().map(|l| (l.layer.output.clone(), narrow.kept(&l.makes))).collect();
+    let edits = std::mem::take(&mut trace.edits);
+    narrow.apply(&mut session.model, &edits)?;
+    for (n, traced) in trace.layers.iter().enumerate() {
+        let (old, new) = (traced.makes.len(), kept[&traced.layer.output].len());
+        let reason = match stay.get(&n) {
+            Some(reason) if old == new => format!("its channels stay: {reason}"),
+            _ => format!("{new} of {old} channels"),
+        };
+        session.change(&traced.layer.output, |c| c.reason = reason);
+    }
+    fit(session, &before, &kept, Ranking { step, seed }, setting)
+}
+
+/// All channels whose sets have a channel that goes.
+fn with_sets(trace: &mut Trace, gone: &BTreeSet<usize>) -> BTreeSet<usize> {
+    let roots: BTreeSet<usize> = gone.iter().map(|&c| trace.sets.find(c)).collect();
+    (0..trace.sets.len()).filter(|&c| roots.contains(&trace.sets.find(c))).collect()
+}
+
+/// Fits all layers of a narrower model to the results of the reference.
+fn fit(session: &mut Session, before: &Model, kept: &Kept, ranking: Ranking, setting: &Setting) -> Result<()> {
+    let found: Vec<Layer> = layers::find(&session.model).into_iter().filter(|l| kept.contains_key(&l.output)).collect();
+    if !ranking.step.reconstruct {
+        return Ok(());
+    }
+    for chunk in chunks(&found) {
+        setting.progress.begin("fit of what is left", setting.samples.len());
+        let evidence = evidence(before, &session.model, kept, chunk, setting)?;
+        for (layer, groups) in chunk.iter().zip(&evidence) {
+            let work = Work { ranking: &ranking, reference: before, kept, layer, groups };
+            let error = work.apply(&mut session.model, None)?;
+            let zeros = layers::again(&session.model, &layer.output)?.1.matrix(&session.model)?.zero_share();
+            session.change(&layer.output, |c| (c.zeros, c.error) = (zeros, error));
+        }
+        session.model.tidy()?;
+    }
+    Ok(())
+}
+
+/// How many units of a family may go.
+struct Plan {
+    family: Family,
+    /// Units that go at once, so that counts fill vectors.
+    granule: usize,
+    /// Units that go if all families lose the same share.
+    removed: usize,
+    /// Units that go at most.
+    most: usize,
+}
+
+impl Plan {
+    fn new(family: Family, step: &Prune, lanes: usize) -> Plan {
+        let units = family.units.len();
+        // A vector's lanes, or fewer for layers with few channels.
+        let mut granule = lanes.div_ceil(family.per_layer).max(1);
+        while granule > 1 && granule * 2 > units {
+            granule /= 2;
+        }
+        let rounded = |kept: f64| ((kept / granule as f64).round() as usize).max(1) * granule;
+        let kept = |share: f64| rounded(units as f64 * (1.0 - share)).min(units);
+        let removed = units - kept(step.share());
+        let most = match step.scope {
+            Scope::Layer => removed,
+            Scope::Global => units - kept(1.0 - (1.0 - step.share()) * LEAST_LEFT),
+        };
+        Plan { family, granule, removed, most }
+    }
+
+    fn granules(&self) -> usize {
+        self.most.div_ceil(self.granule)
+    }
+
+    /// Channels that all layers lose with a unit.
+    fn width(&self) -> usize {
+        self.family.units.iter().map(Vec::len).sum::<usize>() / self.family.units.len()
+    }
+}
+
+/// Which units go: a plan's number and a unit's.
+fn chosen_units(plans: &[Plan], orders: &[Vec<(usize, f64)>], step: &Prune) -> Vec<(usize, usize)> {
+    let mut counts: Vec<usize> = plans.iter().map(|plan| plan.removed).collect();
+    if step.scope == Scope::Global {
+        let total: usize = plans.iter().map(|plan| plan.width() * plan.family.units.len()).sum();
+        let wanted = (step.share() * total as f64) as usize;
+        let mut gone = 0;
+        counts = vec![0; plans.len()];
+        while gone < wanted {
+            // The next units of each family: with a first step that makes counts fill vectors.
+            let next = |p: usize| -> usize {
+                let units = plans[p].family.units.len();
+                let odd = (units - counts[p]) % plans[p].granule;
+                if odd > 0 { odd } else { plans[p].granule }
+            };
+            let price = |p: usize| -> Option<f64> {
+                let upto = counts[p] + next(p);
+                let some = orders[p].get(counts[p]..upto).filter(|_| upto <= plans[p].most)?;
+                Some(some.iter().map(|o| o.1).sum::<f64>() / (next(p) * plans[p].width()) as f64)
+            };
+            let prices = (0..plans.len()).filter_map(|p| Some((p, price(p)?)));
+            let Some((best, _)) = prices.min_by(|a, b| a.1.total_cmp(&b.1)) else { break };
+            gone += next(best) * plans[best].width();
+            counts[best] += next(best);
+        }
+    }
+    let of = |(p, order): (usize, &Vec<(usize, f64)>)| -> Vec<(usize, usize)> {
+        order.iter().take(counts[p]).map(|&(unit, _)| (p, unit)).collect()
+    };
+    orders.iter().enumerate().flat_map(of).collect()
+}
+
+/// Finds the order in which channels go.
+struct Orders<'a, 'm> {
+    trace: &'a Trace<'m>,
+    model: &'a Model,
+    ranking: Ranking<'a>,
+}
+
+impl Orders<'_, '_> {
+    /// The order of each family, as far as units may go.
+    fn all(&self, plans: &[Plan], setting: &Setting) -> Result<Vec<Vec<(usize, f64)>>> {
+        let bytes = |plan: &Plan| -> usize {
+            let one = |&n: &usize| self.trace.layers[n].layer.gram_bytes();
+            plan.family.readers.iter().map(one).sum()
+        };
+        let (mut orders, mut from, mut held) = (Vec::new(), 0, 0);
+        for (n, plan) in plans.iter().enumerate() {
+            if n > from && held + bytes(plan) > GRAM_BYTES {
+                orders.extend(self.some(&plans[from..n], setting)?);
+                (from, held) = (n, 0);
+            }
+            held += bytes(plan);
+        }
+        orders.extend(self.some(&plans[from..], setting)?);
+        Ok(orders)
+    }
+
+    fn some(&self, plans: &[Plan], setting: &Setting) -> Result<Vec<Vec<(usize, f64)>>> {
+        let mut known = BTreeMap::new();
+        if self.ranking.needs_data() {
+            let readers: BTreeSet<usize> = plans.iter().flat_map(|p| p.family.readers.clone()).collect();
+            let some: Vec<Layer> = readers.iter().map(|&n| self.trace.layers[n].layer.clone()).collect();
+            setting.progress.begin("ranking of channels", setting.samples.len());
+            known = readers.into_iter().zip(evidence(self.model, self.model, &Kept::new(), &some, setting)?).collect();
+        }
+        plans.iter().enumerate().map(|(n, plan)| self.order(n, plan, &known)).collect()
+    }
+
+    fn order(&self, n: usize, plan: &Plan, known: &BTreeMap<usize, Vec<Evidence>>) -> Result<Vec<(usize, f64)>> {
+        let criterion = self.ranking.step.criterion;
+        if criterion == Criterion::Error && !plan.family.readers.is_empty() {
+            let mut readers = Vec::new();
+            for &reader in &plan.family.readers {
+                readers.extend(self.readers(plan, &self.trace.layers[reader], &known[&reader])?);
+            }
+            return order::by_error(readers, plan.family.units.len(), plan.most);
+        }
+        let mut scores = vec![0.0; plan.family.units.len()];
+        let mut random = Random::new(self.ranking.seed ^ n as u64);
+        match criterion {
+            Criterion::Random => scores.iter_mut().for_each(|s| *s = random.real() + 1.0),
+            Criterion::Activation => {
+                for &reader in &plan.family.readers {
+                    self.add_activations(plan, &self.trace.layers[reader], &known[&reader], &mut scores)?;
+                }
+            }
+            _ => self.add_norms(plan, &mut scores)?,
+        }
+        Ok(order::by_score(&scores, plan.most))
+    }
+
+    /// The columns of each unit in a group of a layer that reads them.
+    fn columns(&self, plan: &Plan, reader: &Traced, group: usize) -> Vec<Vec<usize>> {
+        let reads = reader.reads.as_deref().unwrap_or_default();
+        let per_group = reads.len() / reader.layer.kind.groups();
+        let taps = reader.layer.columns() / per_group.max(1);
+        let own = &reads[group * per_group..][..per_group];
+        let unit_of: BTreeMap<usize, usize> =
+            plan.family.units.iter().enumerate().map(|(n, unit)| (self.trace.sets.root(unit[0]), n)).collect();
+        let mut columns = vec![Vec::new(); plan.family.units.len()];
+        for (i, &channel) in own.iter().enumerate() {
+            if let Some(&unit) = unit_of.get(&self.trace.sets.root(channel)) {
+                columns[unit].extend(i * taps..(i + 1) * taps);
+            }
+        }
+        columns
+    }
+
+    fn readers(&self, plan: &Plan, reader: &Traced, known: &[Evidence]) -> Result<Vec<Reader>> {
+        let matrix = reader.layer.matrix(self.model)?;
+        let of = |(group, evidence): (usize, &Evidence)| {
+            let rows = rows_of(&matrix, group, known.len());
+            let problem = evidence.problem(&rows, &rows, reader.layer.bias.is_some());
+            Reader::new(&problem, rows, self.columns(plan, reader, group))
+        };
+        known.iter().enumerate().map(of).collect()
+    }
+
+    /// Adds the magnitude of what each unit adds to a reader's result, relative to all.
+    fn add_activations(&self, plan: &Plan, reader: &Traced, known: &[Evidence], scores: &mut [f64]) -> Result<()> {
+        let matrix = reader.layer.matrix(self.model)?;
+        for (group, evidence) in known.iter().enumerate() {
+            let rows = rows_of(&matrix, group, known.len());
+            let squares =
+                |j: usize| (0..rows.ncols()).map(|r| rows[(j, r)].powi(2)).sum::<f64>() * evidence.gram[(j, j)];
+            let all: f64 = (0..rows.nrows()).map(squares).sum::<f64>().max(f64::MIN_POSITIVE);
+            for (score, columns) in scores.iter_mut().zip(self.columns(plan, reader, group)) {
+                *score += columns.into_iter().map(squares).sum::<f64>() / all;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the norms of the weights that make each unit, relative to the layer's.
+    fn add_norms(&self, plan: &Plan, scores: &mut [f64]) -> Result<()> {
+        for &maker in &plan.family.makers {
+            let traced = &self.trace.layers[maker];
+            let matrix = traced.layer.matrix(self.model)?;
+            let norm = |row: &[f32]| -> f64 {
+                row.iter()
+                    .map(|&w| {
+                        if self.ranking.step.criterion == Criterion::L1 { w.abs().into() } else { f64::from(w).powi(2) }
+                    })
+                    .sum()
+            };
+            let norms: Vec<f64> = (0..matrix.rows).map(|r| norm(matrix.row(r))).collect();
+            let all = norms.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+            let row_of: BTreeMap<usize, usize> = traced.makes.iter().enumerate().map(|(r, &c)| (c, r)).collect();
+            for (score, unit) in scores.iter_mut().zip(&plan.family.units) {
+                *score += unit.iter().filter_map(|c| row_of.get(c)).map(|&r| norms[r]).sum::<f64>() / all;
+            }
+        }
+        Ok(())
+    }
+}

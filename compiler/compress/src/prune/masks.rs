@@ -1,0 +1,251 @@
+//! Zeros among the weights of layers whose shapes stay.
+
+use std::collections::BTreeMap;
+
+use faer::Mat;
+use mcc_ir::Result;
+
+use super::evidence::{Error, Evidence, Kept, Rows, evidence};
+use super::fit::{Mask, Problem, masked};
+use super::gain::gains;
+use super::rank::Ranking;
+use super::search::Search;
+use super::zones::Zones;
+use super::{chunks, reference};
+use crate::layers::{self, Layer};
+use crate::matrix::Matrix;
+use crate::model::Model;
+use crate::observe::Setting;
+use crate::recipe::{Criterion, Prune, Scope};
+use crate::session::Session;
+
+/// The share of what may stay at the given share that stays in every layer, however little its weights matter.
+const LEAST_LEFT: f64 = 0.25;
+
+/// Zeros are set in these layers.
+struct Plan<'a> {
+    ranking: Ranking<'a>,
+    /// The layers, in the order in which they run.
+    layers: Vec<Layer>,
+    /// What the compiler said about each.
+    reasons: BTreeMap<String, String>,
+}
+
+/// Sets weights to zero and fits the others.
+///
+/// # Errors
+/// When no layer can be pruned; when the model does not compile or run.
+pub fn run(session: &mut Session, step: &Prune, seed: u64, setting: &Setting) -> Result<()> {
+    let plan = plan(session, Ranking { step, seed }, setting)?;
+    let shares = plan.shares(&session.model, setting)?;
+    let (reference, kept) = (reference(session, &plan.layers), Kept::new());
+    for chunk in chunks(&plan.layers) {
+        setting.progress.begin("zeros", setting.samples.len());
+        let evidence = evidence(&reference, &session.model, &kept, chunk, setting)?;
+        for (layer, groups) in chunk.iter().zip(&evidence) {
+            let work = Work { ranking: &plan.ranking, reference: &reference, kept: &kept, layer, groups };
+            let share = shares.get(&layer.output).copied().unwrap_or(step.share());
+            let error = work.apply(&mut session.model, Some(share))?;
+            let zeros = layers::again(&session.model, &layer.output)?.1.matrix(&session.model)?.zero_share();
+            let reason = plan.reasons.get(&layer.output).cloned().unwrap_or_default();
+            session.change(&layer.output, |c| (c.zeros, c.error, c.reason) = (zeros, error, reason));
+        }
+        session.model.tidy()?;
+    }
+    Ok(())
+}
+
+/// Chooses the layers, and says about the others why they stay.
+fn plan<'a>(session: &mut Session, ranking: Ranking<'a>, setting: &Setting) -> Result<Plan<'a>> {
+    let step = ranking.step;
+    let selected = session.selected(&step.selection(), |_| true)?;
+    let (mut fit, mut stay) = (Vec::new(), Vec::new());
+    for layer in selected {
+        match obstacle(&session.model, &layer, step)? {
+            None => fit.push(layer),
+            Some(reason) => stay.push((layer, reason)),
+        }
+    }
+    if fit.is_empty() {
+        let reason = |(layer, reason): &(Layer, String)| {
+            mcc_ir::Error::unsupported(format!("\"{}\" stays: {reason}", layer.name))
+        };
+        let error = mcc_ir::Error::all(stay.iter().map(reason).collect());
+        return Err(error
+            .unwrap_or_else(|| mcc_ir::Error::internal("no layer"))
+            .help("give a greater share, or another pattern"));
+    }
+    let mut reasons = BTreeMap::new();
+    if !step.everywhere {
+        let gains = gains(&session.model, &fit, step, setting)?;
+        let pays = |l: &Layer| gains.get(&l.name).is_some_and(|g| g.factor > 1.0);
+        let any = fit.iter().any(pays);
+        let (chosen, slow): (Vec<Layer>, Vec<Layer>) = fit.into_iter().partition(|l| !any || pays(l));
+        for layer in &chosen {
+            let gain = &gains[&layer.name];
+            let text = if any { format!("{:.1} times as fast", gain.factor) } else { "no faster".to_string() };
+            reasons.insert(layer.output.clone(), format!("{text}: {}", gain.reason));
+        }
+        let why = |l: Layer| {
+            let reason = format!("zeros gain nothing: {}", gains[&l.name].reason);
+            (l, reason)
+        };
+        stay.extend(slow.into_iter().map(why));
+        fit = chosen;
+    }
+    for (layer, reason) in stay {
+        session.change(&layer.output, |c| c.reason = reason);
+    }
+    Ok(Plan { ranking, layers: fit, reasons })
+}
+
+/// Why a layer cannot be pruned.
+fn obstacle(model: &Model, layer: &Layer, step: &Prune) -> Result<Option<String>> {
+    if layer.is_depthwise() {
+        return Ok(Some("every channel has weights of its own, too few to skip".to_string()));
+    }
+    let matrix = layer.matrix(model)?;
+    let zones = Zones::new(layer, matrix.rows / layer.kind.groups(), step.pattern);
+    if zones.is_dense() {
+        return Ok(Some(format!("its sums have too few channels for {}", step.pattern)));
+    }
+    let zeros = matrix.zero_share();
+    // Half a weight is nothing that could be rounded to.
+    let none = zeros + 0.5 / matrix.data.len() as f64 >= step.share();
+    Ok(none.then(|| format!("{:.1} % of its weights are zero already", 100.0 * zeros)))
+}
+
+impl Plan<'_> {
+    /// The share of zeros of each layer that has one of its own.
+    fn shares(&self, model: &Model, setting: &Setting) -> Result<BTreeMap<String, f64>> {
+        let step = self.ranking.step;
+        if step.scope == Scope::Layer {
+            return Ok(BTreeMap::new());
+        }
+        let mut units: Vec<(f64, u32, usize)> = Vec::new();
+        let mut totals = vec![0usize; self.layers.len()];
+        let mut first = 0;
+        for chunk in chunks(&self.layers) {
+            let evidence = if self.ranking.needs_data() {
+                setting.progress.begin("ranking", setting.samples.len());
+                evidence(model, model, &Kept::new(), chunk, setting)?
+            } else {
+                Vec::new()
+            };
+            for (n, layer) in chunk.iter().enumerate() {
+                let matrix = layer.matrix(model)?;
+                let groups = layer.kind.groups();
+                for group in 0..groups {
+                    let rows = rows_of(&matrix, group, groups);
+                    let problem = evidence.get(n).map(|e| e[group].problem(&rows, &rows, layer.bias.is_some()));
+                    let zones = Zones::new(layer, rows.ncols(), step.pattern);
+                    let scores = self.ranking.scores(&rows, problem.as_ref(), &zones)?;
+                    let scale = self.ranking.scale(&rows, problem.as_ref());
+                    let scored = zones.units(&scores, &present(&rows));
+                    units.extend(scored.into_iter().map(|u| (u.score / scale, u.size, first + n)));
+                }
+                totals[first + n] = matrix.data.len();
+            }
+            first += chunk.len();
+        }
+        let zeros = apportion(units, &totals, step.share());
+        let share = |n: usize| (self.layers[n].output.clone(), zeros[n] as f64 / totals[n] as f64);
+        Ok((0..self.layers.len()).map(share).collect())
+    }
+}
+
+/// How many weights of each layer become zero: units with the least scores of all go, each with its number of weights
+/// and its layer, but no layer loses nearly all.
+fn apportion(mut units: Vec<(f64, u32, usize)>, totals: &[usize], share: f64) -> Vec<usize> {
+    units.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let most = 1.0 - (1.0 - share) * LEAST_LEFT;
+    let wanted = (share * totals.iter().sum::<usize>() as f64).round() as usize;
+    let (mut gone, mut sum) = (vec![0usize; totals.len()], 0usize);
+    for (_, size, layer) in units {
+        if sum >= wanted {
+            break;
+        }
+        if (gone[layer] + size as usize) as f64 <= most * totals[layer] as f64 {
+            gone[layer] += size as usize;
+            sum += size as usize;
+        }
+    }
+    gone
+}
+
+/// One layer and what is known about it.
+pub(super) struct Work<'a> {
+    pub ranking: &'a Ranking<'a>,
+    pub reference: &'a Model,
+    pub kept: &'a Kept,
+    pub layer: &'a Layer,
+    pub groups: &'a [Evidence],
+}
+
+impl Work<'_> {
+    /// Fits the weights, of which a share becomes zero if one is given; gives the relative error of the result.
+    pub fn apply(&self, model: &mut Model, share: Option<f64>) -> Result<f64> {
+        let (layer, groups) = (self.layer, self.groups.len());
+        let before = layers::again(self.reference, &layer.output)?.1;
+        let (original, mut matrix) = (before.matrix(self.reference)?, layer.matrix(model)?);
+        let (old_bias, mut bias) = (before.bias(self.reference), layer.bias(model));
+        let free = bias.is_some() && old_bias.is_some();
+        let kept = |row: usize| self.kept.get(&layer.output).map_or(row, |rows| rows[row]);
+        let mut error = Error::default();
+        for (group, evidence) in self.groups.iter().enumerate() {
+            let rows = rows_of(&matrix, group, groups);
+            let first = group * rows.ncols();
+            let old = |j: usize, r: usize| f64::from(original.row(kept(first + r))[j]);
+            let reference = Mat::from_fn(original.columns, rows.ncols(), old);
+            let problem = evidence.problem(&reference, &rows, free);
+            let fitted = match share {
+                Some(share) => self.fitted(&problem, &rows, share)?,
+                None => problem.solve(&present(&rows))?,
+            };
+            error += evidence.error(&reference, &fitted, free);
+            for r in 0..rows.ncols() {
+                let values = matrix.row_mut(first + r).iter_mut().zip(fitted.col_as_slice(r));
+                values.for_each(|(w, &v)| *w = v as f32);
+                if let (Some(bias), Some(old)) = (&mut bias, &old_bias) {
+                    let shift = evidence.shift(reference.col_as_slice(r), fitted.col_as_slice(r));
+                    bias[first + r] = (f64::from(old[kept(first + r)]) + shift) as f32;
+                }
+            }
+        }
+        layer.set_matrix(model, &matrix)?;
+        if let Some(bias) = bias {
+            layer.set_bias(model, &bias)?;
+        }
+        Ok(error.relative())
+    }
+
+    /// The rows with zeros.
+    fn fitted(&self, problem: &Problem, rows: &Rows, share: f64) -> Result<Rows> {
+        let step = self.ranking.step;
+        let zones = Zones::new(self.layer, rows.ncols(), step.pattern);
+        let present = present(rows);
+        let zeros = (share * present.len() as f64).round() as usize;
+        let scores = self.ranking.scores(rows, Some(problem), &zones)?;
+        let mask = zones.mask(&scores, &present, zeros);
+        if !step.reconstruct {
+            return Ok(masked(rows, &mask));
+        }
+        let fitted = problem.solve(&mask)?;
+        if step.criterion != Criterion::Error {
+            return Ok(fitted);
+        }
+        let found = Search { problem, zones: &zones, present: &present, zeros }.run(rows)?;
+        let other = problem.solve(&found)?;
+        Ok(if problem.error(&other) < problem.error(&fitted) { other } else { fitted })
+    }
+}
+
+/// The rows of a group.
+pub(super) fn rows_of(matrix: &Matrix, group: usize, groups: usize) -> Rows {
+    let rows = matrix.rows / groups.max(1);
+    Mat::from_fn(matrix.columns, rows, |j, r| f64::from(matrix.row(group * rows + r)[j]))
+}
+
+fn present(rows: &Rows) -> Mask {
+    (0..rows.ncols()).flat_map(|r| rows.col_as_slice(r)).map(|w| *w != 0.0).collect()
+}

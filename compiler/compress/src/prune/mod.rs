@@ -1,0 +1,55 @@
+//! Pruning: zeros in layers whose shapes stay ([`masks`]), or whole channels ([`channels`]).
+//!
+//! Invariants: a weight that is zero before stays zero. The layers are worked on in the order in which they run, with data
+//! of the model as it is by then, and every layer is fitted to the results that it has in the reference.
+
+mod channels;
+mod evidence;
+mod fit;
+mod gain;
+mod masks;
+mod rank;
+mod search;
+mod zones;
+
+use mcc_ir::{Error, Result};
+
+use crate::layers::{self, Layer};
+use crate::model::Model;
+use crate::moments::by_gram_bytes;
+use crate::observe::Setting;
+use crate::recipe::{Pattern, Prune};
+use crate::session::Session;
+
+/// How often the calibration data runs at most; layers that share a run see data of the model as it is before them.
+const PASSES: usize = 24;
+
+/// Prunes the layers that a step is for.
+///
+/// # Errors
+/// When layers are quantized already or nothing can be pruned; when the model does not compile or run.
+pub fn run(session: &mut Session, step: &Prune, seed: u64, setting: &Setting) -> Result<()> {
+    let selected = session.selected(&step.selection(), |_| true)?;
+    let quantized = |l: &Layer| session.codes.contains_key(&l.output);
+    if let Some(layer) = selected.iter().find(|l| quantized(l)) {
+        return Err(Error::usage(format!("\"{}\" is quantized by an earlier step", layer.name))
+            .help("prune first, then quantize: zeros stay zero"));
+    }
+    match step.pattern {
+        Pattern::Channels => channels::run(session, step, seed, setting),
+        _ => masks::run(session, step, seed, setting),
+    }
+}
+
+/// What layers are fitted to: the model given, as long as its layers have the same shapes; else the model as it is.
+fn reference(session: &Session, some: &[Layer]) -> Model {
+    let same =
+        |layer: &Layer| layers::again(&session.teacher, &layer.output).is_ok_and(|(_, old)| old.shape == layer.shape);
+    if some.iter().all(same) { session.teacher.clone() } else { session.model.clone() }
+}
+
+/// Layers that share a run of the calibration data.
+fn chunks(layers: &[Layer]) -> Vec<&[Layer]> {
+    let together = layers.len().div_ceil(PASSES).max(1);
+    by_gram_bytes(layers, Layer::gram_bytes).into_iter().flat_map(|some| some.chunks(together)).collect()
+}
