@@ -16,5 +16,6 @@ pub mod opset;
 pub mod quantize;
 pub mod ranges;
 pub mod recipe;
+pub mod search;
 pub mod session;
 pub mod unfold;

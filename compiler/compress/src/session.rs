@@ -233,7 +233,7 @@ impl Session {
 }
 
 /// Layers in chunks whose Gram matrices fit in memory together.
-fn by_gram_bytes(layers: &[Layer]) -> Vec<&[Layer]> {
+pub(crate) fn by_gram_bytes(layers: &[Layer]) -> Vec<&[Layer]> {
     let bytes = |l: &Layer| l.kind.groups() * l.columns() * l.columns() * size_of::<f64>();
     let (mut chunks, mut from, mut held) = (Vec::new(), 0, 0);
     for (n, layer) in layers.iter().enumerate() {
