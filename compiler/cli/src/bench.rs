@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use mcc::ir::Tensor;
-use mcc::loader::Model;
+use mcc::loader::{Model, timing};
 use mcc::{Result, driver};
 use mcc_data::{Port, npy};
 use serde_json::json;
@@ -65,19 +65,12 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     let start = Instant::now();
     let model = Model::load(&compiled.code.object)?;
     let load_ms = ms(start.elapsed());
-    let mut session = model.session(&inputs, pool.as_ref())?;
-    // The first run pages in weights and code.
-    session.run()?;
+    let mut session = [model.session(&inputs, pool.as_ref())?];
     let mut times = Vec::new();
-    let end = Instant::now() + seconds;
-    while times.len() < profile::MIN_RUNS || Instant::now() < end {
-        let start = Instant::now();
-        session.run()?;
-        times.push(ms(start.elapsed()));
-    }
+    timing::in_turns(&mut session, seconds, &mut |run| times.push(ms(run.whole)))?;
     times.sort_by(f64::total_cmp);
     let (min, median) = (times[0], times[times.len() / 2]);
-    let (arena, text, weights) = (session.arena_bytes, compiled.code.text_bytes, compiled.code.weights_bytes);
+    let (arena, text, weights) = (session[0].arena_bytes, compiled.code.text_bytes, compiled.code.weights_bytes);
     say(&if args.json {
         let row = json!({
             "min_ms": min, "median_ms": median, "runs": times.len(), "arena_bytes": arena, "text_bytes": text, "threads": args.threads.threads,

@@ -1,6 +1,6 @@
 //! `mcc compress`: makes a trained model smaller and faster.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -11,9 +11,11 @@ use mcc_compress::ranges::Calibration;
 use mcc_compress::recipe::{Activations, Pattern, Prune, Quantize, Recipe, Rounding, Step, Weights};
 use mcc_compress::session::{self, Change};
 use mcc_data::{Preprocess, Samples};
+use serde_json::json;
 
 use super::options::{ModelOptions, warn_of};
 use super::progress::Bar;
+use super::search::SearchArgs;
 use super::{output, say, tell};
 
 #[derive(Args)]
@@ -69,6 +71,8 @@ pub struct CompressArgs {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     #[command(flatten)]
+    search: SearchArgs,
+    #[command(flatten)]
     options: ModelOptions,
 }
 
@@ -80,25 +84,45 @@ fn choice<T: Copy + Send + Sync + 'static>(names: &'static [(&'static str, T)]) 
 
 /// Compresses the model and writes it with its recipe.
 pub fn compress(args: &CompressArgs) -> Result<()> {
-    let recipe = args.recipe()?;
+    let mut recipe = args.recipe()?;
     let recipe_file = args.output.with_extension("toml");
     let mut inputs = vec![("the model", args.model.as_path())];
     inputs.extend(args.recipe.iter().map(|r| ("the recipe", r.as_path())).filter(|r| r.1 != recipe_file));
-    output::check(&inputs, &[("the compressed model", &args.output), ("its recipe", &recipe_file)])?;
-    let mut options = args.options.for_targets(args.options.host_native()?, "model", 1)?;
+    let mut outputs = vec![("the compressed model", args.output.as_path()), ("its recipe", &recipe_file)];
+    outputs.extend(args.search.sweep.iter().map(|s| ("the sweep", s.as_path())));
+    output::check(&inputs, &outputs)?;
+    let here = args.search.here(&args.options);
+    let mut options = here.for_targets(here.host_native()?, "model", 1)?;
     options.where_it_differs = false;
     let model = Model::read(&args.model)?;
     warn_of(&driver::import(&args.model, &options)?);
     let ports = model.ports(&options)?;
     let preprocess = args.preprocess.as_deref().map(Preprocess::open).transpose()?;
-    let samples = Samples::open(&args.calib, &ports, preprocess.as_ref())?.take(recipe.samples, recipe.seed);
+    let samples = Samples::open(&args.calib, &ports, preprocess.as_ref())?;
     let bar = Bar::default();
+    let mut found = None;
+    if args.search.wanted() {
+        let setting = Setting { samples: &samples, options: &options, progress: &bar };
+        let result = args.search.find(&model, &args.options, &setting, &recipe)?;
+        recipe = result.recipe.clone();
+        found = Some(result);
+    }
+    let samples = samples.take(recipe.samples, recipe.seed);
     let setting = Setting { samples: &samples, options: &options, progress: &bar };
-    let done = session::compress(model, &recipe, &setting)?;
+    let mut done = session::compress(model, &recipe, &setting)?;
     let written = done.written()?;
     bar.clear();
     let bytes = written.encode()?;
-    output::write_all(&[(&args.output, &bytes), (&recipe_file, recipe.text()?.as_bytes())])?;
+    let (text, sweep) = (recipe.text()?, found.as_ref().and_then(|f| f.front.as_ref()).map(|f| json!(f).to_string()));
+    let mut files: Vec<(&Path, &[u8])> = vec![(&args.output, &bytes), (&recipe_file, text.as_bytes())];
+    files.extend(args.search.sweep.as_deref().zip(sweep.as_deref().map(str::as_bytes)));
+    output::write_all(&files)?;
+    if let Some(found) = &found {
+        for change in &mut done.changes {
+            change.reason = found.reasons.get(&change.output).cloned().unwrap_or_default();
+        }
+        tell(&args.search.report(found));
+    }
     let before = std::fs::metadata(&args.model).map_or(0, |m| m.len());
     say(&table(&done.changes))?;
     tell(&format!("{}: {before} -> {} bytes\n", args.output.display(), bytes.len()));
@@ -136,9 +160,9 @@ impl CompressArgs {
         }
         recipe.samples = self.samples.unwrap_or(recipe.samples);
         recipe.seed = self.seed.unwrap_or(recipe.seed);
-        if recipe.steps.is_empty() {
+        if recipe.steps.is_empty() && !self.search.wanted() {
             return Err(Error::usage("nothing to do")
-                .help("give --quantize int8, --prune 0.7, --pattern 2:4 or --recipe FILE.toml"));
+                .help("give --quantize int8, --prune 0.7, --pattern 2:4, --recipe FILE.toml or --search"));
         }
         recipe.check()?;
         Ok(recipe)

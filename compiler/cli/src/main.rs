@@ -20,6 +20,7 @@ mod output;
 mod profile;
 mod progress;
 mod run;
+mod search;
 mod tensors;
 mod tune;
 mod verify;

@@ -2,19 +2,16 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mcc::Result;
 use mcc::driver::Compiled;
-use mcc::ir::{Dim, Sym, Tensor};
-use mcc::kernel::program::{Call, Program, SymbolSource, Work};
-use mcc::loader::{Model, peak, trace};
+use mcc::ir::{Dim, Tensor};
+use mcc::kernel::program::{Call, Work};
+use mcc::loader::{Model, peak, timing, trace};
 use mcc_runtime::Pool;
 use mcc_targets::Target;
 use serde_json::{Value, json};
-
-/// Minimum number of runs, even if they take longer than the time given.
-pub const MIN_RUNS: usize = 5;
 
 /// The measurement.
 pub struct Profile {
@@ -50,23 +47,18 @@ pub fn measure(
     time: Duration,
 ) -> Result<Profile> {
     let model = Model::load(&compiled.code.object)?;
-    let mut session = model.session(inputs, pool)?;
-    // The first run pages in weights and code.
-    session.run()?;
-    let mut least = trace::Times::new();
-    let (end, mut runs) = (Instant::now() + time, 0);
-    while runs < MIN_RUNS || Instant::now() < end {
-        let (result, times) = trace::during(|| session.run());
-        result?;
-        trace::keep_least(&mut least, times);
+    let mut session = [model.session(inputs, pool)?];
+    let (mut least, mut runs) = (trace::Times::new(), 0);
+    timing::in_turns(&mut session, time, &mut |run| {
+        trace::keep_least(&mut least, run.calls);
         runs += 1;
-    }
+    })?;
     let program = &compiled.program;
     let overhead = trace::overhead();
     // Those of a branch that was not taken have no time.
     let happened = program.calls().zip(&least).filter_map(|(call, time)| Some((call, (*time)?)));
     let steps = happened.map(|(Call { kernel, label, work }, time)| {
-        let value = |dim: &Dim| dim.eval(&|s| extent(program, inputs, s)).unwrap_or(0) as f64;
+        let value = |dim: &Dim| program.value(dim, inputs).unwrap_or(0) as f64;
         let Work { multiply_adds, integers, bytes, shapes, elements: _ } = work;
         let mut row = Row { node: label.to_string(), kernel: kernel.name.clone(), calls: 1, ..Row::default() };
         row.shapes.clone_from(shapes);
@@ -84,18 +76,6 @@ pub fn measure(
         runs,
         text_bytes: compiled.code.text_bytes,
     })
-}
-
-/// The value of a symbol, if the inputs determine it.
-fn extent(program: &Program, inputs: &[Tensor], symbol: &Sym) -> Option<i64> {
-    match program.symbols.iter().find(|s| s.name == *symbol)?.source {
-        SymbolSource::InputDim { input, axis } => inputs.get(input)?.shape().get(axis).map(|&d| d as i64),
-        SymbolSource::InputElement { input, index } => {
-            let tensor = inputs.get(input)?;
-            (!tensor.dtype().is_float() && index < tensor.numel()).then(|| tensor.i64_at(index))
-        }
-        SymbolSource::Step { .. } => None,
-    }
 }
 
 fn by_kernel(steps: &[Row]) -> Vec<Row> {

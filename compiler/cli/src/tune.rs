@@ -7,19 +7,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use mcc::driver::{self, Compiled, Options};
 use mcc::ir::{Graph, Tensor};
-use mcc::loader::{Model, trace};
+use mcc::loader::{Model, timing, trace};
 use mcc::{Error, Result};
 use mcc_runtime::Pool;
 use mcc_targets::Config;
 use mcc_targets::choices::{Asked, Choices, KNOBS, Record, Table};
 
 use super::choices::{Entry, File};
-use super::profile::MIN_RUNS;
 
 /// Share of a model's time from which a layer is tuned.
 const MIN_TIME_SHARE: f64 = 0.005;
@@ -119,18 +118,7 @@ impl Bench<'_> {
         let inputs: Result<Vec<_>> = variants.iter().map(|v| v.with_weights(inputs.to_vec())).collect();
         let sessions: Result<Vec<_>> = models.iter().zip(inputs?).map(|(m, own)| m.session(&own, self.pool)).collect();
         let mut sessions = sessions?;
-        let mut least = vec![trace::Times::new(); sessions.len()];
-        // The first run pages in weights and code.
-        sessions.iter_mut().try_for_each(|session| session.run())?;
-        let (end, mut rounds) = (Instant::now() + Duration::from_secs_f64(self.seconds), 0);
-        while rounds < MIN_RUNS || Instant::now() < end {
-            for (session, least) in sessions.iter_mut().zip(&mut least) {
-                let (result, times) = trace::during(|| session.run());
-                result?;
-                trace::keep_least(least, times);
-            }
-            rounds += 1;
-        }
+        let least = timing::least_calls(&mut sessions, Duration::from_secs_f64(self.seconds))?;
         let by_label = |(variant, least): (&Compiled, trace::Times)| {
             let happened = variant.program.calls().zip(least).filter_map(|(call, time)| Some((call.label, time?)));
             let mut times = Times::new();

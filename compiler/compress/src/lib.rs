@@ -17,5 +17,6 @@ pub mod prune;
 pub mod quantize;
 pub mod ranges;
 pub mod recipe;
+pub mod search;
 pub mod session;
 pub mod unfold;

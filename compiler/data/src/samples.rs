@@ -151,17 +151,25 @@ impl Samples {
 
     /// At most `count` of the samples, drawn by a seed, in their order; all of them if there are no more.
     pub fn take(&self, count: usize, seed: u64) -> Samples {
+        self.split(count, seed).0
+    }
+
+    /// [At most `count`](Samples::take) of the samples, and the others, both in their order.
+    pub fn split(&self, count: usize, seed: u64) -> (Samples, Samples) {
         let mut order: Vec<usize> = self.chosen.to_vec();
+        let mut others = Vec::new();
         if count < order.len() {
             let mut random = Random::new(seed);
             for n in 0..count {
                 let other = n + random.below(order.len() - n);
                 order.swap(n, other);
             }
-            order.truncate(count);
+            others = order.split_off(count);
             order.sort_unstable();
+            others.sort_unstable();
         }
-        Samples { chosen: order.into(), ..self.clone() }
+        let of = |chosen: Vec<usize>| Samples { chosen: chosen.into(), ..self.clone() };
+        (of(order), of(others))
     }
 
     /// Reads all samples if they are small, and the first in any case.

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use mcc_targets::{Target, schedule};
 
 use super::kir::Kernel;
-use mcc_ir::{Condition, Decision, Dim, Sym, TensorType, bounds};
+use mcc_ir::{Condition, Decision, Dim, Sym, Tensor, TensorType, bounds};
 
 /// A lowered model.
 #[derive(Debug, Clone)]
@@ -86,6 +86,19 @@ impl Program {
             Step::Call { kernel, label, work, .. } => Some(Call { kernel: &self.kernels[*kernel], label, work }),
             Step::Bind { .. } | Step::Let { .. } | Step::Require { .. } | Step::If { .. } => None,
         })
+    }
+
+    /// The value of a dimension for given inputs, if they determine it.
+    pub fn value(&self, dim: &Dim, inputs: &[Tensor]) -> Option<i64> {
+        let extent = |symbol: &Sym| match self.symbols.iter().find(|s| s.name == *symbol)?.source {
+            SymbolSource::InputDim { input, axis } => inputs.get(input)?.shape().get(axis).map(|&d| d as i64),
+            SymbolSource::InputElement { input, index } => {
+                let tensor = inputs.get(input)?;
+                (!tensor.dtype().is_float() && index < tensor.numel()).then(|| tensor.i64_at(index))
+            }
+            SymbolSource::Step { .. } => None,
+        };
+        dim.eval(&extent)
     }
 
     /// Multiply-adds of a run, as operations are defined; of branches, the larger count.

@@ -6,6 +6,7 @@
 #[cfg(unix)]
 pub mod guard;
 pub mod peak;
+pub mod timing;
 pub mod trace;
 
 use std::collections::HashMap;
