@@ -20,6 +20,7 @@ use std::str::FromStr;
 use mcc_ir::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::layers::Layer;
 use crate::ranges::Calibration;
 
 /// What is done to a model.
@@ -408,8 +409,13 @@ impl Quantize {
 }
 
 impl<'a> Selection<'a> {
+    /// Whether a step is for a layer.
+    pub fn takes(&self, layer: &Layer) -> bool {
+        self.takes_named(&layer.name, &layer.operator)
+    }
+
     /// Whether a step is for a layer of this name and operator.
-    pub fn takes(&self, name: &str, operator: &str) -> bool {
+    pub fn takes_named(&self, name: &str, operator: &str) -> bool {
         let fits = |pattern: &String| fits(pattern, name, operator);
         (self.only.is_empty() || self.only.iter().any(fits)) && !self.except.iter().any(fits)
     }

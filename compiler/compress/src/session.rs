@@ -146,7 +146,7 @@ impl Session {
                 if self.changes.len() > LISTED { ", ..." } else { "" }
             )));
         }
-        let takes = |l: &Layer| selection.takes(&l.name, &l.operator) && can(l);
+        let takes = |l: &Layer| selection.takes(l) && can(l);
         let found: Vec<Layer> = layers::find(&self.model).into_iter().filter(takes).collect();
         let (coded, found): (Vec<Layer>, Vec<Layer>) = found.into_iter().partition(|l| l.is_coded);
         coded.iter().for_each(|l| self.change(&l.output, |c| c.reason = CODED.to_string()));

@@ -87,7 +87,7 @@ fn encode_tables(session: &mut Session, step: &Quantize) -> Result<()> {
         return Ok(());
     }
     for table in tables::find(&session.model) {
-        if step.selection().takes(&table.name, "Gather") {
+        if step.selection().takes_named(&table.name, "Gather") {
             let error = tables::encode(&mut session.model, &table)?;
             let reason = || "a scale per row".to_string();
             session.change(&table.output, |c| (c.weight_bits, c.error, c.reason) = (8.0, error, reason()));

@@ -133,8 +133,7 @@ fn sites(layers: &[Layer]) -> Vec<Site> {
     for (n, layer) in layers.iter().enumerate() {
         let only = [layer.name.clone()];
         let taken = Selection { only: &only, except: &[] };
-        let together: Vec<usize> =
-            (0..layers.len()).filter(|&m| m == n || taken.takes(&layers[m].name, &layers[m].operator)).collect();
+        let together: Vec<usize> = (0..layers.len()).filter(|&m| m == n || taken.takes(&layers[m])).collect();
         let first = together.iter().map(|&m| site[m]).min().unwrap_or(n);
         let merged: BTreeSet<usize> = together.iter().map(|&m| site[m]).collect();
         site.iter_mut().filter(|s| merged.contains(s)).for_each(|s| *s = first);
@@ -171,6 +170,7 @@ pub(super) mod tests {
 
     fn layer(name: &str, input: &str, output: &str) -> Layer {
         Layer {
+            is_coded: false,
             name: name.into(),
             operator: "MatMul".into(),
             output: output.into(),
