@@ -41,8 +41,7 @@ const LEAST_LEFT: f64 = 0.25;
 pub fn run(session: &mut Session, step: &Prune, seed: u64, setting: &Setting) -> Result<()> {
     let model = session.model.clone();
     let mut trace = Trace::of(&model, setting.options)?;
-    let chosen: Vec<bool> =
-        trace.layers.iter().map(|l| step.selection().takes(&l.layer.name, &l.layer.operator)).collect();
+    let chosen: Vec<bool> = trace.layers.iter().map(|l| step.selection().takes(&l.layer)).collect();
     let (families, stay) = families(&mut trace, |n| chosen[n]);
     let lanes = setting.options.config.target.lanes() as usize;
     let plans: Vec<Plan> = families.into_iter().map(|family| Plan::new(family, step, lanes)).collect();
