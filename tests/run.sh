@@ -38,6 +38,7 @@ tools="
   /usr/bin/ld.lld-19                       lld-19
   /usr/bin/llvm-objdump-19                 llvm-19
   /usr/bin/x86_64-w64-mingw32-gcc          gcc-mingw-w64-x86-64
+  /usr/bin/chromium                        chromium
 "
 # Cross compilers for the other architecture; for this machine's own, gcc installs the same names.
 case $(uname -m) in

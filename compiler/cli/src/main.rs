@@ -9,6 +9,7 @@ mod compare;
 mod compile;
 mod compress;
 mod cpus;
+mod eval;
 mod fit;
 #[cfg(unix)]
 mod hostile;
@@ -38,7 +39,9 @@ use mcc::{Error, Result};
 /// Exit status: 0 done, 1 the model or its data is at fault, 2 usage, 3 internal error.
 #[derive(Parser)]
 #[command(name = "mcc", version, args_conflicts_with_subcommands = true)]
-#[command(override_usage = "mcc MODEL -o OUT.o [OPTIONS]\n       mcc run|verify|bench|inspect|compress|fit|cpus ...")]
+#[command(
+    override_usage = "mcc MODEL -o OUT.o [OPTIONS]\n       mcc run|verify|bench|eval|inspect|compress|fit|cpus ..."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -54,6 +57,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Time a model here
     Bench(bench::BenchArgs),
+    /// Say what models are worth on data: accuracy or distance, time, size
+    Eval(Box<eval::EvalArgs>),
     /// Show a model's contents and how it is compiled
     Inspect(inspect::InspectArgs),
     /// Prune and quantize a trained model, with sample inputs but without labels or training code
@@ -102,6 +107,7 @@ fn dispatch(cli: Cli) -> Result<bool> {
         Some(Command::Run(args)) => run::run(&args).map(|()| true),
         Some(Command::Verify(args)) => verify::verify(&args),
         Some(Command::Bench(args)) => bench::bench(&args).map(|()| true),
+        Some(Command::Eval(args)) => eval::eval(&args).map(|()| true),
         Some(Command::Inspect(args)) => inspect::inspect(&args).map(|()| true),
         Some(Command::Compress(args)) => compress::compress(&args).map(|()| true),
         Some(Command::Fit(args)) => fit::fit(&args).map(|()| true),

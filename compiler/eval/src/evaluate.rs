@@ -138,36 +138,32 @@ pub fn default_metrics(labels: Option<&[Label]>, ctc: Option<&Ctc>) -> Vec<&'sta
     names.iter().filter_map(|name| metrics::find(name).ok()).collect()
 }
 
-/// The inputs that all models take, those of the first one.
+/// The inputs that all models take, those of the first one. Each model comes with its name and its inputs.
 ///
 /// # Errors
 /// When a model has other inputs; the error lists every difference.
-pub fn inputs(models: &[Subject<'_>]) -> Result<Vec<Port>> {
-    let ports = |model: &Subject<'_>| -> Vec<Port> {
-        model.compiled.inputs().iter().map(|p| Port { name: p.name.clone(), ty: p.ty.clone() }).collect()
-    };
-    let (first, others) = models.split_first().ok_or_else(|| Error::usage("no model"))?;
-    let wanted = ports(first);
+pub fn common_inputs(models: &[(String, Vec<Port>)]) -> Result<Vec<Port>> {
+    let ((first, wanted), others) = models.split_first().ok_or_else(|| Error::usage("no model"))?;
     let mut faults = Vec::new();
-    for model in others {
-        let found = ports(model);
-        let fits = |a: &Port, b: &Port| {
-            let same = |(x, y): (&Dim, &Dim)| x.as_const().zip(y.as_const()).is_none_or(|(x, y)| x == y);
-            a.name == b.name
-                && a.ty.dtype == b.ty.dtype
-                && a.ty.rank() == b.ty.rank()
-                && a.ty.shape.iter().zip(&b.ty.shape).all(same)
-        };
-        if found.len() != wanted.len() || !wanted.iter().zip(&found).all(|(a, b)| fits(a, b)) {
+    for (name, found) in others {
+        if found.len() != wanted.len() || !wanted.iter().zip(found).all(|(a, b)| alike(a, b)) {
             let show =
                 |ports: &[Port]| ports.iter().map(|p| format!("{}: {}", p.name, p.ty)).collect::<Vec<_>>().join("; ");
-            let text = format!("{} takes {}, but {} takes {}", model.name, show(&found), first.name, show(&wanted));
-            faults.push(
-                Error::invalid(text).help("models are compared on the same samples: give those with the same inputs"),
-            );
+            let text = format!("{name} takes {}, but {first} takes {}", show(found), show(wanted));
+            let help = "models are compared on the same samples: give those with the same inputs";
+            faults.push(Error::invalid(text).help(help));
         }
     }
-    Error::all(faults).map_or(Ok(wanted), Err)
+    Error::all(faults).map_or(Ok(wanted.clone()), Err)
+}
+
+/// Whether inputs have one name and may take the same tensors.
+fn alike(a: &Port, b: &Port) -> bool {
+    let same = |(x, y): (&Dim, &Dim)| x.as_const().zip(y.as_const()).is_none_or(|(x, y)| x == y);
+    a.name == b.name
+        && a.ty.dtype == b.ty.dtype
+        && a.ty.rank() == b.ty.rank()
+        && a.ty.shape.iter().zip(&b.ty.shape).all(same)
 }
 
 /// Runs the models on the samples and computes the metrics.

@@ -10,7 +10,7 @@ mod run;
 mod table;
 
 pub use evaluate::{
-    Evaluation, Interval, Measure, Options, Outcome, Subject, Worst, Worth, default_metrics, evaluate, inputs,
+    Evaluation, Interval, Measure, Options, Outcome, Subject, Worst, Worth, common_inputs, default_metrics, evaluate,
 };
 pub use metrics::{METRICS, Metric, decode};
 pub use report::{LayerRow, Point, Report, Sweep};
