@@ -37,8 +37,7 @@ FORMS = {
         "ort-percentile": ("onnxruntime_peer.py", "percentile"),
         "nncf": ("nncf_peer.py", "ptq"),
         "nncf-accurate": ("nncf_peer.py", "accurate"),
-        "inc-minmax": ("inc_peer.py", "minmax"),
-        "inc-kl": ("inc_peer.py", "kl"),
+        "inc": ("inc_peer.py", "minmax"),
     },
     "int4": {
         "mcc": ["--quantize", "int4", "--block", "32"],
@@ -106,18 +105,21 @@ def command(way, model, calib, out, args):
 def compress(way, model, calib, out, args):
     """Makes a model: seconds, or an error."""
     folder = os.path.dirname(out)
+    tool = command(way, model, calib, out, args)
     start = time.time()
     try:
-        done = subprocess.run(command(way, model, calib, out, args), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        done = subprocess.run(tool, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               text=True, errors="replace", timeout=3600)
     except subprocess.TimeoutExpired:
         return None, "no result within an hour"
     with open(out + ".log", "w", encoding="utf-8") as f:
         f.write(done.stdout)
     if done.returncode or not os.path.exists(out):
-        lines = [line for line in done.stdout.strip().splitlines() if line.strip()]
-        said = [line for line in lines if "rror" in line] or lines or ["exit status %d" % done.returncode]
-        return None, said[0 if isinstance(way, list) else -1].strip()[:160]
+        lines = [line.strip() for line in done.stdout.splitlines() if line.strip()] or ["exit status %d" % done.returncode]
+        first = [k for k, line in enumerate(lines) if "rror" in line]
+        # mcc's message starts with its first line; a traceback ends with it.
+        said = lines[first[0] if first else 0:] if isinstance(way, list) else lines[first[-1] if first else -1:][:1]
+        return None, " ".join(said)[:200]
     return time.time() - start, None
 
 
@@ -141,13 +143,16 @@ def weighed(path):
     import numpy as np
     import onnx
     from onnx import numpy_helper
+    model = onnx.load(path)
     total = zeros = elements = 0
-    for t in tensors(onnx.load(path)):
+    for t in tensors(model):
         a = numpy_helper.to_array(t)
         packed = t.data_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
         total += -(-a.size // 2) if packed else a.nbytes
         if a.size >= 1024 and a.ndim > 1 and a.dtype.kind == "f":
             zeros, elements = zeros + int((a == 0).sum()), elements + a.size
+    # References keep floats in the file, and say what their form takes.
+    total = next((int(p.value) for p in model.metadata_props if p.key == "effective_bytes"), total)
     return total, zeros / elements if elements else None
 
 

@@ -1,4 +1,4 @@
-"""Intel Neural Compressor on ONNX models. Variants: minmax, kl, percentile (static, QDQ)."""
+"""Intel Neural Compressor on ONNX models: static, QDQ, min-max (asking for kl or percentile gives the same model). One variant."""
 from neural_compressor import PostTrainingQuantConfig, quantization
 from onnx import version_converter
 
@@ -20,8 +20,7 @@ def main():
     model = task.model
     if next(o.version for o in model.opset_import if not o.domain) < 13:
         model = version_converter.convert_version(model, 13)
-    config = PostTrainingQuantConfig(approach="static", quant_format="QDQ", calibration_sampling_size=[len(task.feeds)],
-                                     op_type_dict={".*": {"activation": {"algorithm": [task.variant]}}})
+    config = PostTrainingQuantConfig(approach="static", quant_format="QDQ", calibration_sampling_size=[len(task.feeds)])
     done = quantization.fit(model, config, calib_dataloader=Loader(task.feeds))
     if done is None:
         raise SystemExit("Neural Compressor returns no model")
