@@ -4,13 +4,19 @@
 //! the given one. The given model is the teacher: no training code and no labels are needed. The same model, samples and
 //! recipe give the same bytes.
 
+pub mod adaround;
 pub mod attribute;
+pub mod codebook;
+pub mod curvature;
+pub mod gptq;
 pub mod layers;
+pub mod levels;
 pub mod loss;
 pub mod matrix;
 pub mod model;
 pub mod moments;
 pub mod norms;
+pub mod obs;
 pub mod observe;
 pub mod opset;
 pub mod prune;
@@ -19,4 +25,6 @@ pub mod ranges;
 pub mod recipe;
 pub mod search;
 pub mod session;
+pub mod sweep;
 pub mod unfold;
+pub mod write;
