@@ -285,13 +285,17 @@ impl Layer {
         Ok(matrix)
     }
 
+    /// Elements of the matrix in the order of the file's tensor.
+    pub fn in_file_order<T: Copy>(&self, elements: &[T]) -> Vec<T> {
+        (0..elements.len()).map(|at| elements[self.place(at)]).collect()
+    }
+
     /// Elements in the matrix's order as a tensor in the node's layout.
     ///
     /// # Errors
     /// When there are not as many as weights.
     pub fn tensor(&self, dtype: DType, elements: &[f64]) -> Result<Tensor> {
-        let values: Vec<f64> = (0..elements.len()).map(|at| elements[self.place(at)]).collect();
-        Tensor::from_f64s(dtype, self.shape.clone(), &values)
+        Tensor::from_f64s(dtype, self.shape.clone(), &self.in_file_order(elements))
     }
 
     /// The place in the matrix of an element of the file's tensor.

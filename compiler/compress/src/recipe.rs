@@ -398,8 +398,8 @@ impl Quantize {
         if !floats && self.weights != Weights::Int(8) {
             faults.push(format!("8-bit activations take int8 weights, not {}; give activations float", self.weights));
         }
-        if self.block.is_some_and(|b| b < 2) {
-            faults.push("a block holds at least 2 weights".to_string());
+        if let Some(block) = self.block.filter(|b| *b < 16 || !b.is_power_of_two()) {
+            faults.push(format!("a block of {block} weights: it holds 16, 32, 64, ..."));
         }
         if self.block.is_some() && !matches!(self.weights, Weights::Int(2..8)) {
             faults.push(format!("blocks are for int4 and shorter weights, not {}", self.weights));

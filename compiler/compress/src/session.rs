@@ -14,7 +14,8 @@ use crate::quantize::activation::{self, Bytes};
 use crate::quantize::places::Places;
 use crate::quantize::weights::Codes;
 use crate::quantize::{self, tables, write};
-use crate::recipe::{Recipe, Selection, Step, fits};
+use crate::recipe::{Quantize, Recipe, Selection, Step, Weights, fits};
+use crate::write::FOUR_BITS_SINCE;
 
 /// Why a layer stays as it is.
 const CODED: &str = "its weights are quantized already";
@@ -71,9 +72,9 @@ pub struct Change {
 pub fn compress(model: Model, recipe: &Recipe, setting: &Setting) -> Result<Session> {
     recipe.check()?;
     let mut teacher = model;
-    let quantizes = recipe.steps.iter().any(|step| matches!(step, Step::Quantize(_)));
-    if quantizes && teacher.opset() < PER_CHANNEL {
-        teacher.edit(|proto| opset::upgrade(proto, PER_CHANNEL))?;
+    let opset = recipe.steps.iter().filter_map(opset_of).max().unwrap_or(0);
+    if teacher.opset() < opset {
+        teacher.edit(|proto| opset::upgrade(proto, opset))?;
     }
     norms::fold(&mut teacher)?;
     let mut session = Session {
@@ -94,6 +95,15 @@ pub fn compress(model: Model, recipe: &Recipe, setting: &Setting) -> Result<Sess
         done.map_err(|e| e.within(format!("step {} of the recipe", n + 1)))?;
     }
     Ok(session)
+}
+
+/// The least version of the standard operators that has what a step writes.
+fn opset_of(step: &Step) -> Option<i64> {
+    match step {
+        Step::Quantize(Quantize { weights: Weights::Int(..=4) | Weights::Codebook(..=4), .. }) => Some(FOUR_BITS_SINCE),
+        Step::Quantize(_) => Some(PER_CHANNEL),
+        Step::Prune(_) => None,
+    }
 }
 
 impl Session {

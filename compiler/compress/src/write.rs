@@ -325,6 +325,16 @@ pub enum Half {
     Bf16,
 }
 
+impl Half {
+    /// The nearest number of the type.
+    pub fn round(self, v: f32) -> f32 {
+        match self {
+            Half::F16 => half::f16::from_f32(v).to_f32(),
+            Half::Bf16 => half::bf16::from_f32(v).to_f32(),
+        }
+    }
+}
+
 /// A weight rounded to 16-bit floats. Numbers that these cannot reach become infinite, which is an error.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use common::{Builder, network, options, samples, setting};
 use mcc_compress::attribute;
 use mcc_compress::loss::distance;
 use mcc_compress::model::Model;
-use mcc_compress::recipe::{Activations, Quantize, Recipe, Step, Weights};
+use mcc_compress::recipe::{Activations, Quantize, Recipe, Rounding, Step, Weights};
 use mcc_compress::session::compress;
 use mcc_data::Samples;
 use mcc_ir::{DType, Tensor};
@@ -62,6 +62,58 @@ fn weights_only() {
     let (loss, operators, _) = done(&network().model(13), &recipe(step), &samples(&[2, 3, 8, 8], 8));
     assert!(loss > 0.0 && loss < 0.01, "{loss}");
     assert_eq!(count(&operators, "QuantizeLinear"), 0);
+}
+
+#[test]
+fn every_type_of_weights_and_every_rounding() {
+    let samples = samples(&[2, 3, 8, 8], 8);
+    let loss = |weights: &str, rounding: Rounding| {
+        let (weights, activations) = (weights.parse().unwrap(), Activations::Float);
+        done(
+            &network().model(13),
+            &recipe(Quantize { weights, rounding, activations, ..Quantize::default() }),
+            &samples,
+        )
+        .0
+    };
+    for (weights, most) in [
+        ("int8", 0.01),
+        ("int6", 0.03),
+        ("int4", 0.15),
+        ("int3", 0.3),
+        ("int2", 0.8),
+        ("codebook4", 0.12),
+        ("codebook2", 0.5),
+        ("f16", 0.001),
+        ("bf16", 0.01),
+    ] {
+        let nearest = loss(weights, Rounding::Nearest);
+        assert!(nearest > 0.0 && nearest < most, "{weights}: {nearest}");
+        if weights.ends_with(['2', '3', '4']) {
+            let (gptq, adaround) = (loss(weights, Rounding::Gptq), loss(weights, Rounding::Adaround));
+            // Less error of each layer is nearly always less of the model.
+            assert!(gptq.max(adaround) < nearest * 1.1, "{weights}: {nearest} {gptq} {adaround}");
+        }
+    }
+}
+
+#[test]
+fn products_have_blocks_of_codes() {
+    let model = Builder::new(3)
+        .input("x", &[2, 64])
+        .weights("w", &[64, 48])
+        .weights("v", &[24, 48])
+        .weights("b", &[24])
+        .node("MatMul", &["x", "w"], "h", |_| {})
+        .node("Gemm", &["h", "v", "b"], "y", |n| attribute::set_int(n, "transB", 1))
+        .output("y")
+        .model(13);
+    let step =
+        |block| Quantize { weights: Weights::Int(4), activations: Activations::Float, block, ..Default::default() };
+    let run = |block| done(&model, &recipe(step(block)), &samples(&[2, 64], 20));
+    let ((usual, operators, _), (small, ..), (whole, ..)) = (run(None), run(Some(16)), run(Some(64)));
+    assert_eq!(count(&operators, "MatMulNBits"), 2, "{operators:?}");
+    assert!(small < usual && usual < whole && whole < 0.2, "{small} {usual} {whole}");
 }
 
 #[test]

@@ -5,11 +5,11 @@
 //! result = Cast(MatMulInteger(bytes, codes, zero)) * (scale * scales) + bias
 //! ```
 
-use mcc_ir::{DType, Result, Tensor};
+use mcc_ir::{DType, Error, Result, Tensor};
 use mcc_proto::NodeProto;
 use mcc_proto::tensor_proto::DataType;
 
-use super::weights::Codes;
+use super::weights::{Codes, Form};
 use crate::attribute;
 use crate::layers::{self, Kind, Layer};
 use crate::model::Model;
@@ -24,6 +24,9 @@ pub fn fits(layer: &Layer) -> bool {
 /// # Errors
 /// When the layer is gone.
 pub fn write(model: &mut Model, layer: &Layer, codes: &Codes) -> Result<()> {
+    let Form::Steps(grid) = &codes.form else {
+        return Err(Error::internal(format!("\"{}\" has no steps", layer.name)));
+    };
     let node = layers::node_of(model, &layer.output)?;
     let stem = layer.output.as_str();
     let names = ["bytes", "scale", "zero_point", "sums", "numbers", "factor", "product"];
@@ -43,7 +46,7 @@ pub fn write(model: &mut Model, layer: &Layer, codes: &Codes) -> Result<()> {
         }
     };
     let weights = model.add_constant(&format!("{}_codes", layer.weights), weights);
-    let scales = Tensor::from_f64s(DType::F32, broadcast.clone(), &codes.grid.scales)?;
+    let scales = Tensor::from_f64s(DType::F32, broadcast.clone(), &grid.scales)?;
     let scales = model.add_constant(&format!("{}_scale", layer.weights), scales);
     let bias = layer.bias.as_ref().filter(|b| b.name.is_some()).and_then(|_| layer.bias(model));
     let of = |op: &str, inputs: &[&str], outputs: &[&str]| NodeProto {

@@ -8,6 +8,7 @@ pub mod dynamic;
 pub mod grid;
 pub mod places;
 pub mod step;
+pub mod table;
 pub mod tables;
 pub mod weights;
 pub mod write;

@@ -21,7 +21,8 @@ use crate::session::Session;
 /// When there are none, or the model does not compile or run on a sample.
 pub fn run(session: &mut Session, step: &Quantize, setting: &Setting) -> Result<()> {
     let is_dynamic = step.activations == Activations::Dynamic;
-    let selected = session.selected(&step.selection(), |l| !is_dynamic || dynamic::fits(l))?;
+    let can = |l: &Layer| (!is_dynamic || dynamic::fits(l)) && weights::fits(l, step.weights);
+    let selected = session.selected(&step.selection(), can)?;
     if is_dynamic {
         session.dynamic.extend(selected.iter().map(|l| l.output.clone()));
     }
@@ -62,8 +63,9 @@ fn by_weights(layers: Vec<Layer>) -> Vec<Vec<Layer>> {
 /// Decides the codes of layers that share weights.
 fn encode(session: &mut Session, layers: &[Layer], moments: &[Moments], step: &Quantize) -> Result<()> {
     let matrix = layers[0].matrix(&session.model)?;
-    let Some(codes) = weights::encode(&layers[0], &matrix, moments, step)? else { return Ok(()) };
-    let rounded = codes.grid.weights(&codes.codes, matrix.rows, matrix.columns);
+    let codes = weights::encode(&layers[0], &matrix, moments, step)
+        .map_err(|e| e.within(format!("layer \"{}\"", layers[0].name)))?;
+    let rounded = codes.weights(&matrix);
     layers[0].share_matrix(&mut session.model, &rounded, layers)?;
     let (zeros, error) = (rounded.zero_share(), relative_error(&matrix, &rounded, moments));
     let data_bits = if step.activations == Activations::Float { 32 } else { 8 };
@@ -73,7 +75,7 @@ fn encode(session: &mut Session, layers: &[Layer], moments: &[Moments], step: &Q
             bias.iter_mut().zip(shift).for_each(|(b, s)| *b += s);
             layer.set_bias(&mut session.model, &bias)?;
         }
-        let bits = f64::from(codes.grid.bits);
+        let bits = codes.bits(matrix.columns);
         session.change(&layer.output, |c| {
             (c.weight_bits, c.data_bits, c.zeros, c.error) = (bits, data_bits, zeros, error);
         });

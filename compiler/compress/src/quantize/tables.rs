@@ -60,8 +60,7 @@ pub fn encode(model: &mut Model, table: &Table) -> Result<f64> {
     };
     let (rows, columns) = (tensor.shape()[0], tensor.shape()[1]);
     let matrix = Matrix { rows, columns, data: tensor.to_f32s().unwrap_or_default() };
-    let grid = Grid::fit(&matrix, 8, None, &vec![1.0; columns]);
-    let codes = grid.nearest(&matrix);
+    let (grid, codes) = Grid::by_row(&matrix, 8);
     let error = matrix.distance(&grid.weights(&codes, rows, columns));
     let integers: Vec<i64> = codes.into_iter().map(i64::from).collect();
     let stem = table.weights.as_str();

@@ -2,27 +2,33 @@
 
 use std::collections::HashMap;
 
-use mcc_ir::{DType, Result, Tensor};
+use mcc_ir::{DType, Error, Result, Tensor};
 use mcc_proto::NodeProto;
 
 use super::activation::Bytes;
 use super::dynamic;
+use super::grid::Grid;
 use super::places::origin;
-use super::weights::Codes;
+use super::table::Table;
+use super::weights::{Codes, Form};
 use crate::attribute;
-use crate::layers::{self, Layer};
+use crate::layers::{self, Kind, Layer};
 use crate::model::Model;
 use crate::session::Session;
+use crate::write::{self, Integer, Sharing, Steps, WeightNodes};
 
 /// The largest magnitude of a bias in steps, so that sums with it do not overflow.
 const BIAS_LIMIT: f64 = (1u32 << 30) as f64;
+
+/// The domain of products with blocks of codes.
+const MICROSOFT: &str = "com.microsoft";
 
 /// Puts the codes of all layers into a model.
 ///
 /// # Errors
 /// When the model and the session contradict each other.
 pub fn codes(session: &Session, model: &mut Model) -> Result<()> {
-    // Layers that share weights read the same dequantized ones.
+    // Layers that share weights read the same ones.
     let mut done: HashMap<String, (Vec<f64>, String)> = HashMap::new();
     for (output, codes) in &session.codes {
         let (node, layer) = layers::again(model, output)?;
@@ -33,6 +39,13 @@ pub fn codes(session: &Session, model: &mut Model) -> Result<()> {
         let data = data_of(session, node, layer.input_slot);
         let bias = layer.bias.as_ref().filter(|b| b.name.is_some()).and_then(|_| layer.bias(model));
         let scales = scales(codes, bias.as_deref(), data);
+        match &codes.form {
+            Form::Steps(grid) if grid.block < layer.columns() => {
+                write_product(model, &layer, codes, grid, bias)?;
+                continue;
+            }
+            _ => {}
+        }
         let shared = done.get(&layer.weights).filter(|(of, _)| *of == scales).map(|(_, name)| name.clone());
         let weights = match shared {
             Some(name) => name,
@@ -54,9 +67,10 @@ fn data_of(session: &Session, node: usize, slot: usize) -> Option<Bytes> {
     session.bytes.get(&origin(&session.model, name, (node, slot)).0).copied()
 }
 
-/// A scale per row and block.
+/// A scale per row and block; none for codes without.
 fn scales(codes: &Codes, bias: Option<&[f32]>, data: Option<Bytes>) -> Vec<f64> {
-    let mut scales = codes.grid.scales.clone();
+    let Form::Steps(grid) = &codes.form else { return Vec::new() };
+    let mut scales = grid.scales.clone();
     if let (Some(bias), Some(data)) = (bias, data) {
         // The bias's steps must not be so small that its codes overflow; that only happens to rows of zeros.
         let least = |b: f32| f64::from(b.abs()) / (data.scale * BIAS_LIMIT);
@@ -65,10 +79,78 @@ fn scales(codes: &Codes, bias: Option<&[f32]>, data: Option<Bytes>) -> Vec<f64> 
     scales
 }
 
+/// Writes the weights of a layer, and gives their name.
 fn write_weights(model: &mut Model, layer: &Layer, codes: &Codes, scales: &[f64]) -> Result<String> {
-    let elements: Vec<f64> = codes.codes.iter().map(|&c| f64::from(c)).collect();
-    let of_axis = layer.shape[layer.kind.row_axis()];
-    dequantized(model, &layer.weights, layer.tensor(DType::I8, &elements)?, &scales[..of_axis], layer.kind.row_axis())
+    let output = model.fresh(&format!("{}_dequantized", layer.weights));
+    let axis = layer.kind.row_axis();
+    let in_order = layer.in_file_order(&codes.codes);
+    let nodes = match &codes.form {
+        Form::Steps(grid) => {
+            let scales: Vec<f32> = scales[..layer.shape[axis]].iter().map(|&s| s as f32).collect();
+            let integer = if grid.bits > 4 { Integer::I8 } else { Integer::I4 };
+            let sharing = Sharing::Axis(axis);
+            let steps = Steps { shape: &layer.shape, codes: &in_order, integer, sharing, scales: &scales, zeros: None };
+            write::steps(&steps, &output, &mut |stem| model.fresh(stem))?
+        }
+        Form::Table(Table { bits, entries, factors }) => {
+            let codes: Vec<u8> = in_order.iter().map(|&c| c as u8).collect();
+            let factors = write::Factors { axis, values: &factors[..layer.shape[axis]] };
+            let entries = write::Entries {
+                shape: &layer.shape,
+                codes: &codes,
+                tables: entries,
+                entries: 1 << bits,
+                sharing: None,
+                factors: Some(factors),
+                four_bits: model.opset() >= write::FOUR_BITS_SINCE,
+            };
+            write::codebook(&entries, &output, &mut |stem| model.fresh(stem))?
+        }
+        Form::Half(half) => {
+            let given = model.constant(&layer.weights).and_then(Tensor::to_f32s).unwrap_or_default();
+            write::half(&layer.shape, &given, *half, &output, &mut |stem| model.fresh(stem))?
+        }
+    };
+    add(model, nodes)?;
+    Ok(output)
+}
+
+fn add(model: &mut Model, made: WeightNodes) -> Result<()> {
+    made.initializers.into_iter().try_for_each(|proto| model.add_initializer(proto))?;
+    model.add_nodes(made.nodes);
+    Ok(())
+}
+
+/// Writes a product by codes with a scale per block in place of the layer's node.
+fn write_product(model: &mut Model, layer: &Layer, codes: &Codes, grid: &Grid, bias: Option<Vec<f32>>) -> Result<()> {
+    let Kind::Product { .. } = layer.kind else {
+        return Err(Error::internal(format!("blocks of codes for \"{}\"", layer.name)));
+    };
+    // Codes are stored unsigned, and a missing zero point is in the middle.
+    let bits = if grid.bits > 4 { 8 } else { 4 };
+    let unsigned: Vec<i32> = codes.codes.iter().map(|c| c + (1 << (bits - 1))).collect();
+    let scales: Vec<f32> = grid.scales.iter().map(|&s| s as f32).collect();
+    let (rows, columns, size) = (layer.rows(), layer.columns(), grid.block);
+    let blocks = write::Blocks { rows, columns, bits, size, codes: &unsigned, scales: &scales, zeros: None };
+    let result = if bias.is_some() { model.fresh(&format!("{}_product", layer.output)) } else { layer.output.clone() };
+    let made = write::matmul_nbits(&blocks, &layer.input, &result, &mut |stem| model.fresh(stem))?;
+    let node = layers::node_of(model, &layer.output)?;
+    model.edit_node(node, |node| node.output.clear());
+    add(model, made)?;
+    model.import_domain(MICROSOFT, 1);
+    if let Some(bias) = bias {
+        let bias: Vec<f64> = bias.into_iter().map(f64::from).collect();
+        let bias = Tensor::from_f64s(DType::F32, vec![rows], &bias)?;
+        let bias = model.add_constant(&format!("{}_bias", layer.output), bias);
+        model.add_nodes([NodeProto {
+            op_type: "Add".to_string(),
+            name: layer.name.clone(),
+            input: vec![result, bias],
+            output: vec![layer.output.clone()],
+            ..Default::default()
+        }]);
+    }
+    Ok(())
 }
 
 /// Writes a layer's bias as codes of the product of both scales, in which the sums of its products are.
