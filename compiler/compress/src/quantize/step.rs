@@ -85,7 +85,7 @@ fn encode(session: &mut Session, layers: &[Layer], moments: &[Moments], step: &Q
 }
 
 fn encode_tables(session: &mut Session, step: &Quantize) -> Result<()> {
-    if !matches!(step.weights, Weights::Int(_)) {
+    if !matches!(step.weights, Weights::Int(_) | Weights::Codebook(_)) {
         return Ok(());
     }
     for table in tables::find(&session.model) {
