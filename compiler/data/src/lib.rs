@@ -9,11 +9,13 @@ mod distance;
 pub mod files;
 mod find;
 mod fit;
+mod item;
 mod labels;
 mod media;
 pub mod npy;
 pub mod pb;
 pub mod preprocess;
+mod raw;
 mod samples;
 
 use mcc_ir::TensorType;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use mcc_ir::{DType, Error, Random, Result, Tensor};
 
-use crate::find::{self, Item, Source};
+use crate::find;
+use crate::fit::Part;
+use crate::item::{Item, Source};
 use crate::media;
 use crate::preprocess::value::Value;
 use crate::{Port, Preprocess};
@@ -105,7 +107,7 @@ impl Samples {
     pub fn read(&self, n: usize) -> Result<Vec<Tensor>> {
         let item = &self.items[self.chosen[n]];
         let tensors = match &item.source {
-            Source::Parts(parts) => parts.iter().map(find::Part::read).collect::<Result<Vec<_>>>(),
+            Source::Parts(parts) => parts.iter().map(Part::read).collect::<Result<Vec<_>>>(),
             Source::Tensors(tensors) => Ok(tensors.clone()),
             Source::Raw(raw) => raw.read().and_then(|value| self.make(&value)),
         };

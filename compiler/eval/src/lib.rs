@@ -3,15 +3,19 @@
 //! Contract: models are measured by running the very object that the compiler writes. The results are plain data, which
 //! print as a table, as JSON and as a page.
 
-pub mod evaluate;
+mod evaluate;
+mod evaluation;
 pub mod metrics;
 pub mod report;
+mod rows;
 mod run;
+mod score;
 mod table;
 
-pub use evaluate::{
-    Evaluation, Interval, Measure, Options, Outcome, Subject, Worst, Worth, common_inputs, default_metrics, evaluate,
-};
-pub use metrics::{METRICS, Metric, decode};
+pub use evaluate::{common_inputs, default_metrics, evaluate};
+pub use evaluation::{Evaluation, Interval, Measure, Outcome, Worst, Worth};
+pub use metrics::{METRICS, Metric};
 pub use report::{LayerRow, Point, Report, Sweep};
+pub use run::{Options, Subject};
+pub use score::decode;
 pub use table::table;

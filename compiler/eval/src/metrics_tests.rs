@@ -1,4 +1,9 @@
+use mcc_data::Label;
+use mcc_data::preprocess::Ctc;
+use mcc_ir::{DType, Tensor};
+
 use super::*;
+use crate::score::decode;
 
 fn scores(shape: &[usize], values: &[f64]) -> Vec<Tensor> {
     vec![Tensor::from_f64s(DType::F32, shape.to_vec(), values).unwrap()]

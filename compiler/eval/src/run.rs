@@ -1,15 +1,19 @@
 //! An evaluation at work: runs, times, confidence intervals, the worst samples.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use mcc::loader::Session;
+use mcc::Compiled;
+use mcc::loader::{Model, Session};
+use mcc_data::preprocess::Ctc;
 use mcc_data::{Label, Samples};
 use mcc_ir::{Error, Random, Result, Tensor};
 use rayon::prelude::*;
 
-use crate::evaluate::{Interval, Options, Subject, Worst, Worth};
-use crate::metrics::{self, Case, Rows};
+use crate::evaluation::{Interval, Worst, Worth};
+use crate::metrics::Metric;
+use crate::rows::Rows;
+use crate::score::{self, Case};
 
 /// Samples that are listed as the worst.
 const WORST: usize = 12;
@@ -19,6 +23,34 @@ const RESAMPLINGS: usize = 1000;
 
 /// Samples on which times are measured, evenly among all.
 const TIMED: usize = 8;
+
+/// A model to evaluate.
+pub struct Subject<'a> {
+    /// Its name in reports.
+    pub name: String,
+    /// The compiled model.
+    pub compiled: &'a Compiled,
+    /// The same, loaded.
+    pub loaded: &'a Model,
+    /// Bytes of the model's file.
+    pub file_bytes: u64,
+}
+
+/// How to evaluate.
+pub struct Options<'a> {
+    /// The metrics; the first one decides which samples are the worst.
+    pub metrics: Vec<&'static Metric>,
+    /// The characters of the models' first output.
+    pub ctc: Option<&'a Ctc>,
+    /// Seeds the resampling for confidence intervals.
+    pub seed: u64,
+    /// For how long to measure the time of each model; nothing is measured if it is 0.
+    pub timing: Duration,
+    /// Threads to measure on.
+    pub pool: Option<&'a mcc_runtime::Pool>,
+    /// Called with the number of samples done so far, from any thread.
+    pub progress: &'a (dyn Fn(usize) + Sync),
+}
 
 /// What is evaluated.
 pub struct Run<'a> {
@@ -187,7 +219,7 @@ impl Run<'_> {
     }
 
     fn worst_at(&self, n: usize, [value, first]: [f64; 2]) -> Result<Worst> {
-        let said = self.outputs(n)?.iter().map(|outputs| metrics::shown(outputs, self.options.ctc)).collect();
+        let said = self.outputs(n)?.iter().map(|outputs| score::shown(outputs, self.options.ctc)).collect();
         let label = self.labels.map(|labels| labels[n].shown());
         Ok(Worst { sample: n, name: self.samples.name(n).to_string(), value, first, label, said })
     }

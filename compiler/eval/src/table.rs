@@ -1,6 +1,6 @@
 //! An evaluation as a table for a terminal.
 
-use crate::evaluate::{Evaluation, Interval, Outcome};
+use crate::evaluation::{Evaluation, Interval, Outcome};
 use crate::metrics::{self, Unit};
 
 /// A row of cells, the first of which is aligned to the left.
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn figures() {
-        assert_eq!([0.012345, 1.23456, 123.456, 12345.6].map(milliseconds), ["0.01234", "1.235", "123.5", "12346"]);
+        assert_eq!([0.012346, 1.23456, 123.456, 12345.6].map(milliseconds), ["0.01235", "1.235", "123.5", "12346"]);
         assert_eq!([999, 1_500, 2_345_678, 3_000_000_000].map(bytes), ["999 B", "1.5 kB", "2.35 MB", "3.00 GB"]);
         let interval = Interval { value: -0.012, low: -0.02, high: 0.001 };
         assert_eq!(difference(&interval, Unit::Percent), "-1.20 [-2.00, +0.10]");

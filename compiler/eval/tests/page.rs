@@ -128,8 +128,9 @@ fn open(data: &Path, file: &Path, port: Port) -> Samples {
 fn sound(dir: &Path) -> Samples {
     let tone = |i: u32| ((f64::from(i) / 20.0).sin() * 20000.0 * (f64::from(i) / 1500.0).sin()) as i16;
     let bytes: Vec<u8> = (0..8000).flat_map(|i| tone(i).to_le_bytes()).collect();
-    let mut wav =
-        b"RIFF\x00\x00\x00\x00WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data".to_vec();
+    let mut wav = b"RIFF".to_vec();
+    wav.extend((36 + bytes.len() as u32).to_le_bytes());
+    wav.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data");
     wav.extend((bytes.len() as u32).to_le_bytes());
     wav.extend(bytes);
     fs::create_dir_all(dir.join("sound")).unwrap();

@@ -8,8 +8,8 @@ use std::path::Path;
 use mcc_ir::{Error, Result};
 use mcc_onnx::file::open_regular;
 
+use super::array::Array;
 use super::schema::{Color, Filter, Layout, Pad, Place, Resize};
-use super::value::Array;
 
 /// A picture of 8-bit values, or of any after they are scaled; row by row, channels last.
 #[derive(Debug, Clone, PartialEq)]

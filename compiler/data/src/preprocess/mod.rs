@@ -15,6 +15,7 @@
 //! Contract: steps run in the order in which they are written, in 32-bit floats. Steps that cannot follow one another
 //! are refused when the file is opened. [`schema`] has every key.
 
+pub mod array;
 pub mod image;
 pub mod schema;
 pub mod sound;

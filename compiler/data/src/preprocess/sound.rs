@@ -13,8 +13,8 @@ use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
 use symphonia::core::io::MediaSourceStream;
 use symphonia::core::meta::MetadataOptions;
 
+use super::array::Array;
 use super::schema::{Formula, Frames, Mel, Window};
-use super::value::Array;
 
 /// A signal of one or several channels, from -1 to 1 when it is read.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,6 +2,7 @@
 
 use mcc_ir::{DType, DTypeClass, Error, Result, Tensor};
 
+use super::array::Array;
 use super::image::Picture;
 use super::schema::{Layout, Length, Log, Normalise};
 use super::sound::Sound;
@@ -23,15 +24,6 @@ pub enum Value {
     Tokens(Tokens),
     /// Numbers with axes.
     Array(Array),
-}
-
-/// Numbers with axes, row-major.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Array {
-    /// Extents.
-    pub shape: Vec<usize>,
-    /// The numbers.
-    pub data: Vec<f32>,
 }
 
 impl Value {

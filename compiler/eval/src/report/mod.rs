@@ -3,6 +3,7 @@
 //! Contract: the page needs no other file and no network; it reads in light and dark, on a wide and a narrow screen, and
 //! on paper. It has no scripts.
 
+mod html;
 mod plots;
 mod preview;
 
@@ -10,9 +11,10 @@ use mcc_data::Samples;
 use mcc_ir::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::evaluate::{Evaluation, Measure, Outcome, Worst};
+use crate::evaluation::{Evaluation, Measure, Outcome, Worst};
 use crate::metrics::Unit;
 use crate::table::{bytes, difference, milliseconds, unit, value};
+use html::{Cell, escape, grid};
 use plots::{Bar, Mark};
 
 /// What a page shows.
@@ -135,48 +137,6 @@ fn subtitle(evaluation: &Evaluation) -> String {
     };
     let plural = if evaluation.samples == 1 { "" } else { "s" };
     format!("{} sample{plural}, {against}; times are medians, intervals 95 %", evaluation.samples)
-}
-
-/// Text as HTML.
-fn escape(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe += "&amp;",
-            '<' => safe += "&lt;",
-            '>' => safe += "&gt;",
-            '"' => safe += "&quot;",
-            c if c.is_control() && c != '\n' && c != '\t' => safe.push('\u{fffd}'),
-            c => safe.push(c),
-        }
-    }
-    safe
-}
-
-/// A cell of a table.
-enum Cell {
-    Text(String),
-    /// Aligned to the right.
-    Figure(String),
-    /// Text that may take several lines.
-    Long(String),
-}
-
-fn grid(head: &[Cell], rows: &[Vec<Cell>]) -> String {
-    let cell = |tag: &str, cell: &Cell| match cell {
-        Cell::Text(text) => format!("<{tag}>{}</{tag}>", escape(text)),
-        Cell::Figure(text) => format!("<{tag} class=\"figure\">{}</{tag}>", escape(text)),
-        Cell::Long(text) => format!("<{tag} class=\"long\">{}</{tag}>", escape(text)),
-    };
-    let line = |tag: &str, cells: &[Cell]| {
-        let cells: String = cells.iter().map(|c| cell(tag, c)).collect();
-        format!("<tr>{cells}</tr>\n")
-    };
-    let body: String = rows.iter().map(|row| line("td", row)).collect();
-    format!(
-        "<div class=\"scroll\" tabindex=\"0\"><table>\n<thead>{}</thead>\n<tbody>\n{body}</tbody>\n</table></div>\n",
-        line("th", head)
-    )
 }
 
 /// What the last model gains and loses against the first.
@@ -390,10 +350,5 @@ mod tests {
         assert_eq!(sweep.front(|p| p.bytes as f64), [5, 3, 0]);
         sweep.higher_is_better = false;
         assert_eq!(sweep.front(|p| p.bytes as f64), [5]);
-    }
-
-    #[test]
-    fn text_is_not_markup() {
-        assert_eq!(escape("<a href=\"x\">&\u{1}"), "&lt;a href=&quot;x&quot;&gt;&amp;\u{fffd}");
     }
 }

@@ -7,7 +7,8 @@ use mcc_data::preprocess::image::Picture;
 use mcc_data::preprocess::value::Value;
 use mcc_ir::{Result, Tensor};
 
-use super::{escape, plots};
+use super::html::escape;
+use super::plots;
 
 /// Pixels of a picture's longer side.
 const SIDE: usize = 240;
