@@ -153,7 +153,7 @@ impl Goal {
     }
 
     /// A limit or cost with its unit.
-    fn text(self, cost: f64) -> String {
+    pub fn text(self, cost: f64) -> String {
         match self {
             Goal::Ms(_) => format!("{cost:.4} ms"),
             Goal::Bytes(_) => format!("{cost:.0} bytes"),
@@ -315,6 +315,11 @@ impl<'a> Searcher<'a> {
             }
         }
         Ok(())
+    }
+
+    /// How sensitivities were found.
+    pub fn how(&self) -> sensitivity::How {
+        self.how
     }
 
     /// Proposes and measures until nothing improves, or so many candidates were measured.
