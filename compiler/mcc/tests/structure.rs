@@ -28,7 +28,7 @@ const PRIVATE: &[(&str, &[&str])] = &[
     ("indicatif", &["cli/"]),
     ("npyz", &["data/"]),
     ("zip", &["data/"]),
-    ("image", &["data/"]),
+    ("image", &["data/", "eval/src/report/preview.rs"]),
     ("symphonia", &["data/"]),
     ("plotters", &["eval/"]),
     ("serde_json", &["cli/"]),

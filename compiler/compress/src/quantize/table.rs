@@ -54,8 +54,10 @@ impl Table {
                     with += e * entry * f64::from(matrix.data[at]);
                     of += e * entry * entry;
                 }
-                if with > 0.0 && of > 0.0 {
-                    factors[row] = (with / of) as f32;
+                // A row of next to nothing keeps its factor: others may not be numbers after division.
+                let factor = (with / of) as f32;
+                if factor > factors[row] * MOST_NARROW {
+                    factors[row] = factor;
                 }
             }
             entries = fitted.centres;
@@ -75,8 +77,12 @@ impl Table {
     }
 }
 
-/// The root mean square of weights; 1 if all are zero.
+/// How much smaller a turn may make a row's factor.
+const MOST_NARROW: f32 = 1e-3;
+
+/// The root mean square of weights; 1 if all are zero or nearly.
 fn spread(weights: &[f32]) -> f32 {
     let sum: f32 = weights.iter().map(|w| w * w).sum();
-    if sum > 0.0 { (sum / weights.len() as f32).sqrt() } else { 1.0 }
+    let spread = (sum / weights.len().max(1) as f32).sqrt();
+    if spread > f32::MIN_POSITIVE.sqrt() { spread } else { 1.0 }
 }
