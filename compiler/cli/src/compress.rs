@@ -13,6 +13,7 @@ use mcc_compress::session::{self, Change};
 use mcc_data::{Preprocess, Samples};
 use serde_json::json;
 
+use super::gains::{self, Gains};
 use super::options::{ModelOptions, warn_of};
 use super::progress::Bar;
 use super::search::SearchArgs;
@@ -58,6 +59,10 @@ pub struct CompressArgs {
     /// Weights that share a scale, for int4 and shorter [default: all of an output channel]
     #[arg(long, value_name = "N", requires = "quantize")]
     block: Option<usize>,
+    /// Write a page that tells what was gained and lost, on the calibration data: layers with their times before and
+    /// after, plots, the worst samples. For accuracy on labelled data, see mcc eval
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// Only these layers: names with * for any text, or operators such as MatMul
     #[arg(long, value_name = "LAYER")]
     only: Vec<String>,
@@ -90,6 +95,7 @@ pub fn compress(args: &CompressArgs) -> Result<()> {
     inputs.extend(args.recipe.iter().map(|r| ("the recipe", r.as_path())).filter(|r| r.1 != recipe_file));
     let mut outputs = vec![("the compressed model", args.output.as_path()), ("its recipe", &recipe_file)];
     outputs.extend(args.search.sweep.iter().map(|s| ("the sweep", s.as_path())));
+    outputs.extend(args.report.iter().map(|r| ("the report", r.as_path())));
     output::check(&inputs, &outputs)?;
     let here = args.search.here(&args.options);
     let mut options = here.for_targets(here.host_native()?, "model", 1)?;
@@ -116,13 +122,26 @@ pub fn compress(args: &CompressArgs) -> Result<()> {
     let (text, sweep) = (recipe.text()?, found.as_ref().and_then(|f| f.front.as_ref()).map(|f| json!(f).to_string()));
     let mut files: Vec<(&Path, &[u8])> = vec![(&args.output, &bytes), (&recipe_file, text.as_bytes())];
     files.extend(args.search.sweep.as_deref().zip(sweep.as_deref().map(str::as_bytes)));
-    output::write_all(&files)?;
     if let Some(found) = &found {
         for change in &mut done.changes {
             change.reason = found.reasons.get(&change.output).cloned().unwrap_or_default();
         }
         tell(&args.search.report(found));
     }
+    let gains = Gains {
+        before: &done.teacher,
+        before_file: &args.model,
+        after: &written,
+        after_file: &args.output,
+        changes: &done.changes,
+        recipe: &text,
+        samples: &samples,
+        options: &options,
+    };
+    let page = args.report.as_ref().map(|_| gains::page(&gains, &bar)).transpose()?;
+    bar.clear();
+    files.extend(args.report.as_deref().zip(page.as_deref().map(str::as_bytes)));
+    output::write_all(&files)?;
     let before = std::fs::metadata(&args.model).map_or(0, |m| m.len());
     say(&table(&done.changes))?;
     tell(&format!("{}: {before} -> {} bytes\n", args.output.display(), bytes.len()));

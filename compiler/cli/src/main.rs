@@ -11,6 +11,7 @@ mod compress;
 mod cpus;
 mod eval;
 mod fit;
+mod gains;
 #[cfg(unix)]
 mod hostile;
 mod inspect;

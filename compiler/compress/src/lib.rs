@@ -26,5 +26,6 @@ pub mod recipe;
 pub mod search;
 pub mod session;
 pub mod sweep;
+pub mod times;
 pub mod unfold;
 pub mod write;
