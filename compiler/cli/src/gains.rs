@@ -78,6 +78,12 @@ fn rows(gains: &Gains) -> Result<Vec<LayerRow>> {
     let of = |model: &Model| times::of_layers(model, &outputs, &sample, gains.options, time);
     let (before, after) = (of(gains.before)?, of(gains.after)?);
     let ms = |times: &BTreeMap<String, f64>, change: &Change| times.get(&change.output).copied();
+    let why = |c: &Change| match (ms(&before, c), ms(&after, c)) {
+        (Some(before), Some(after)) if c.reason.is_empty() && after > 0.0 => {
+            format!("{:.2} times as fast", before / after)
+        }
+        _ => c.reason.clone(),
+    };
     let row = |c: &Change| LayerRow {
         name: c.layer.clone(),
         operator: c.operator.clone(),
@@ -87,7 +93,7 @@ fn rows(gains: &Gains) -> Result<Vec<LayerRow>> {
         error: Some(c.error),
         before_ms: ms(&before, c),
         after_ms: ms(&after, c),
-        why: c.reason.clone(),
+        why: why(c),
     };
     Ok(gains.changes.iter().map(row).collect())
 }
