@@ -16,7 +16,7 @@ use crate::layers::{self, Layer};
 use crate::matrix::Matrix;
 use crate::model::Model;
 use crate::observe::Setting;
-use crate::recipe::{Criterion, Prune, Scope};
+use crate::recipe::{Criterion, Pattern, Prune, Scope};
 use crate::session::Session;
 
 /// The share of what may stay at the given share that stays in every layer, however little its weights matter.
@@ -110,9 +110,15 @@ fn obstacle(model: &Model, layer: &Layer, step: &Prune) -> Result<Option<String>
         return Ok(Some(format!("its sums have too few channels for {}", step.pattern)));
     }
     let zeros = matrix.zero_share();
-    // Half a weight is nothing that could be rounded to.
-    let none = zeros + 0.5 / matrix.data.len() as f64 >= step.share();
-    Ok(none.then(|| format!("{:.1} % of its weights are zero already", 100.0 * zeros)))
+    let done = match step.pattern {
+        Pattern::OutOf { .. } => (0..layer.kind.groups()).all(|group| {
+            let present = present(&rows_of(&matrix, group, layer.kind.groups()));
+            zones.mask(&vec![1.0; present.len()], &present, 0) == present
+        }),
+        // Half a weight is nothing that could be rounded to.
+        _ => zeros + 0.5 / matrix.data.len() as f64 >= step.share(),
+    };
+    Ok(done.then(|| format!("{:.1} % of its weights are zero already", 100.0 * zeros)))
 }
 
 impl Plan<'_> {

@@ -93,16 +93,27 @@ impl Zones {
             return mask;
         }
         let mut units = self.units(scores, present);
-        units.sort_unstable_by(|a, b| a.score.total_cmp(&b.score).then(a.place.cmp(&b.place)));
-        let mut gone = 0;
-        for unit in units {
-            // Stops where more would be farther from what is asked for.
-            if gone + unit.size as usize / 2 >= zeros {
-                break;
+        let order = |a: &Unit, b: &Unit| a.score.total_cmp(&b.score).then(a.place.cmp(&b.place));
+        let size = units.first().map_or(1, |unit| unit.size);
+        if units.iter().all(|unit| unit.size == size) {
+            // Which ones go does not depend on their order.
+            let gone = (zeros + size as usize / 2) / size as usize;
+            if gone > 0 && gone < units.len() {
+                units.select_nth_unstable_by(gone, order);
             }
-            self.places(unit.place).for_each(|at| mask[at] = false);
-            gone += unit.size as usize;
+            units.truncate(gone);
+        } else {
+            units.sort_unstable_by(order);
+            let mut gone = 0;
+            // Stops where more would be farther from what is asked for.
+            let before = units.iter().take_while(|unit| {
+                gone += unit.size as usize;
+                gone - unit.size as usize / 2 <= zeros
+            });
+            let before = before.count();
+            units.truncate(before);
         }
+        units.iter().flat_map(|unit| self.places(unit.place)).for_each(|at| mask[at] = false);
         mask
     }
 
