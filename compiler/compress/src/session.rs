@@ -27,6 +27,7 @@ const LISTED: usize = 20;
 const PER_CHANNEL: i64 = 13;
 
 /// A compression under way.
+#[derive(Debug)]
 pub struct Session {
     /// The model given, with its normalisations folded.
     pub teacher: Model,
