@@ -169,7 +169,8 @@ impl Unit {
             Unit::Percent => format!("{:.2} %", value * 100.0),
             Unit::Decibel if value == f64::INFINITY => "exact".to_string(),
             Unit::Decibel => format!("{value:.1} dB"),
-            Unit::Number if value != 0.0 && value.abs() < 1e-3 => format!("{value:.2e}"),
+            Unit::Number if value == 0.0 => "0".to_string(),
+            Unit::Number if value.abs() < 1e-3 => format!("{value:.2e}"),
             Unit::Number => format!("{value:.5}"),
         }
     }

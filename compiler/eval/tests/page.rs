@@ -2,8 +2,11 @@
 //! Needs Chromium (Debian: `chromium`). `MCC_PAGES=DIR` keeps the pages, for a look at them.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use mcc_data::{Port, Preprocess, Samples};
 use mcc_eval::report::page;
@@ -189,10 +192,7 @@ for (const [name, html] of Object.entries(PAGES)) for (const width of WIDTHS) {
   if (figures.some(cell => frame.contentWindow.getComputedStyle(cell).textAlign !== 'right')) faults.push('figures are not at the right');
   found.push({name, width, faults, plots: plots.length, images: doc.images.length, figures: figures.length, scripts: doc.scripts.length});
 }
-const result = document.createElement('pre');
-result.id = 'result';
-result.textContent = JSON.stringify(found);
-document.body.append(result);
+await fetch('/result', {method: 'POST', body: JSON.stringify(found)});
 "#;
 
 #[test]
@@ -225,28 +225,68 @@ fn pages_show_everything_on_wide_and_narrow_screens() {
     assert_eq!((of("sound", "plots"), of("tensors", "images"), of("text", "images")), (4, 1, 0));
 }
 
-/// What Chromium finds of the pages.
+/// What Chromium finds of the pages. It loads the harness from this process and sends the result back.
 fn look(dir: &Path, pages: &[(&str, String)]) -> Vec<Value> {
     let pages: serde_json::Map<String, Value> =
         pages.iter().map(|(name, html)| (name.to_string(), Value::String(html.clone()))).collect();
     // Within a script `</` would end it.
     let pages = Value::Object(pages).to_string().replace("</", "<\\/");
-    let harness = dir.join("harness.html");
     let script = format!("const PAGES = {pages}; const WIDTHS = {WIDTHS:?};\n{HARNESS}");
-    fs::write(&harness, format!("<!doctype html><meta charset=utf-8><body><script type=module>{script}</script>"))
-        .unwrap();
-    let profile = format!("--user-data-dir={}", dir.join("profile").display());
-    let output = Command::new("chromium")
+    let icon = "<link rel=icon href='data:,'>";
+    let harness = format!("<!doctype html><meta charset=utf-8>{icon}<body><script type=module>{script}</script>");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let log = dir.join("log");
+    let mut browser = Command::new("chromium")
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr"])
-        .args(["--window-size=1400,1000", "--virtual-time-budget=60000", "--dump-dom", &profile])
-        .arg(format!("file://{}", harness.display()))
-        .output()
+        .args(["--window-size=1400,1000", &format!("--user-data-dir={}", dir.join("profile").display())])
+        .arg(format!("http://{}/", listener.local_addr().unwrap()))
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&log).unwrap())
+        .spawn()
         .expect("chromium is installed (Debian: apt-get install chromium)");
-    let (dom, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let result = serve(&listener, &harness);
+    browser.kill().unwrap();
+    browser.wait().unwrap();
+    let log = String::from_utf8_lossy(&fs::read(log).unwrap()).into_owned();
     let console: Vec<&str> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
     assert!(console.is_empty(), "{console:?}");
-    let result = dom.split_once("<pre id=\"result\">").and_then(|(_, rest)| rest.split_once("</pre>"));
-    let result = result.unwrap_or_else(|| panic!("no result: {dom}\n{log}")).0;
-    let result = result.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&");
-    serde_json::from_str(&result).unwrap()
+    serde_json::from_str(&result.unwrap_or_else(|| panic!("no result\n{log}"))).unwrap()
+}
+
+/// Answers with the harness until something is posted; `None` if nothing is in time.
+fn serve(listener: &TcpListener, harness: &str) -> Option<String> {
+    const SECONDS: u64 = 300;
+    listener.set_nonblocking(true).unwrap();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(SECONDS) {
+        let Ok((stream, _)) = listener.accept() else {
+            std::thread::sleep(Duration::from_millis(20));
+            continue;
+        };
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        if let Ok(Some(result)) = answer(stream, harness) {
+            return Some(result);
+        }
+    }
+    None
+}
+
+/// Answers a request; returns what it posts.
+fn answer(stream: TcpStream, harness: &str) -> std::io::Result<Option<String>> {
+    let mut reader = BufReader::new(stream);
+    let (mut first, mut line, mut length) = (String::new(), String::new(), 0);
+    reader.read_line(&mut first)?;
+    while reader.read_line(&mut line)? > 2 {
+        let header = line.to_ascii_lowercase();
+        length = header.strip_prefix("content-length:").map_or(length, |n| n.trim().parse().unwrap());
+        line.clear();
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let posted = first.starts_with("POST");
+    let text = if posted { "" } else { harness };
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close\r\nContent-Length:";
+    write!(reader.get_mut(), "{head} {}\r\n\r\n{text}", text.len())?;
+    Ok(posted.then(|| String::from_utf8_lossy(&body).into_owned()))
 }

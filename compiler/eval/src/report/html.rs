@@ -22,6 +22,8 @@ pub enum Cell {
     Text(String),
     /// Aligned to the right.
     Figure(String),
+    /// A figure with a smaller one below it.
+    Noted(String, String),
     /// Text that may take several lines.
     Long(String),
 }
@@ -31,6 +33,9 @@ pub fn grid(head: &[Cell], rows: &[Vec<Cell>]) -> String {
     let cell = |tag: &str, cell: &Cell| match cell {
         Cell::Text(text) => format!("<{tag}>{}</{tag}>", escape(text)),
         Cell::Figure(text) => format!("<{tag} class=\"figure\">{}</{tag}>", escape(text)),
+        Cell::Noted(text, note) => {
+            format!("<{tag} class=\"figure\">{}<small>{}</small></{tag}>", escape(text), escape(note))
+        }
         Cell::Long(text) => format!("<{tag} class=\"long\">{}</{tag}>", escape(text)),
     };
     let line = |tag: &str, cells: &[Cell]| {

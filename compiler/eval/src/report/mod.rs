@@ -15,7 +15,7 @@ use crate::evaluation::{Evaluation, Measure, Outcome, Worst};
 use crate::metrics::Unit;
 use crate::table::{bytes, difference, milliseconds, unit, value};
 use html::{Cell, escape, grid};
-use plots::{Bar, Mark};
+use plots::{Bar, Mark, Span};
 
 /// What a page shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,7 +105,7 @@ pub fn page(report: &Report, samples: &Samples) -> Result<String> {
     let mut body = format!("<header><h1>{}</h1><p>{}</p></header>\n", escape(&report.title), subtitle(evaluation));
     body += &cards(evaluation);
     body += &section("Models", &models(evaluation));
-    body += &section("Time, size, worth", &figures(evaluation)?);
+    body += &section("Time, size, quality", &figures(evaluation)?);
     if let Some(sweep) = &report.sweep {
         body += &section("Sweep", &swept(sweep)?);
     }
@@ -130,13 +130,20 @@ fn section(title: &str, content: &str) -> String {
     format!("<section><h2>{title}</h2>\n{content}</section>\n")
 }
 
+/// A count with its thousands apart.
+fn grouped(count: usize) -> String {
+    let digits = count.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group).into_owned());
+    groups.collect::<Vec<_>>().join(",")
+}
+
 fn subtitle(evaluation: &Evaluation) -> String {
     let against = match (evaluation.labelled, evaluation.models.first()) {
         (false, Some(first)) => format!("compared with {}", escape(&first.name)),
         _ => "compared with labels".to_string(),
     };
     let plural = if evaluation.samples == 1 { "" } else { "s" };
-    format!("{} sample{plural}, {against}; times are medians, intervals 95 %", evaluation.samples)
+    format!("{} sample{plural}, {against}; times are medians, intervals 95 %", grouped(evaluation.samples))
 }
 
 /// What the last model gains and loses against the first.
@@ -188,22 +195,18 @@ const SIZES: &[(&str, fn(&Outcome) -> u64)] =
 fn models(evaluation: &Evaluation) -> String {
     let figure = |text: &str| Cell::Figure(text.to_string());
     let mut head = vec![Cell::Text("model".to_string())];
-    let several = evaluation.models.len() > 1;
-    for measure in &evaluation.metrics {
-        head.push(figure(&format!("{} {}", measure.name, if measure.higher_is_better { "↑" } else { "↓" })));
-        if several {
-            head.push(figure("difference [95 %]"));
-        }
-    }
+    let arrow = |measure: &Measure| if measure.higher_is_better { "↑" } else { "↓" };
+    head.extend(evaluation.metrics.iter().map(|m| Cell::Figure(format!("{} {}", m.name, arrow(m)))));
     head.extend(["time", "file", "code", "weights", "arena"].map(figure));
     let row = |model: &Outcome| {
         let mut row = vec![Cell::Text(model.name.clone())];
         for (measure, worth) in evaluation.metrics.iter().zip(&model.values) {
             let unit = unit(&measure.name);
-            row.push(Cell::Figure(value(worth.value, unit, measure.name == "sqnr")));
-            if several {
-                row.push(Cell::Figure(worth.difference.map_or(String::new(), |d| difference(&d, unit))));
-            }
+            let shown = value(worth.value, unit, measure.name == "sqnr");
+            row.push(match worth.difference.filter(|_| measure.of_labels) {
+                Some(d) => Cell::Noted(shown, difference(&d, unit)),
+                None => Cell::Figure(shown),
+            });
         }
         row.push(Cell::Figure(model.median_ms.map_or("-".to_string(), |ms| format!("{} ms", milliseconds(ms)))));
         let sizes = [model.file_bytes, model.text_bytes, model.weights_bytes, model.arena_bytes];
@@ -216,29 +219,38 @@ fn models(evaluation: &Evaluation) -> String {
     format!("{}<dl class=\"terms\">{terms}</dl>\n", grid(&head, &rows))
 }
 
-/// Bars of all models for time, size and each metric.
+/// Time and size of all models; of each metric the differences to the first model, or the values.
 fn figures(evaluation: &Evaluation) -> Result<String> {
-    let mut plots = Vec::new();
-    let bars = |of: &dyn Fn(&Outcome) -> Option<[String; 1]>, number: &dyn Fn(&Outcome) -> f64| -> Vec<Bar> {
-        let bar = |model: &Outcome| {
-            let [shown] = of(model)?;
-            Some(Bar { name: model.name.clone(), value: number(model), shown })
+    let bars = |shown: &dyn Fn(&Outcome) -> Option<String>, number: &dyn Fn(&Outcome) -> f64| -> Vec<Bar> {
+        let models = evaluation.models.iter().enumerate();
+        let bar = |(n, model): (usize, &Outcome)| {
+            let first = n == 0 && evaluation.models.len() > 1;
+            Some(Bar { name: model.name.clone(), value: number(model), shown: shown(model)?, first })
         };
-        evaluation.models.iter().filter_map(bar).collect()
+        models.filter_map(bar).collect()
     };
-    let time = |model: &Outcome| model.median_ms.map(|ms| [format!("{} ms", milliseconds(ms))]);
-    plots.push(("Time of a run", bars(&time, &|model| model.median_ms.unwrap_or(0.0))));
+    let mut html = String::new();
+    let time = bars(&|m| m.median_ms.map(|ms| format!("{} ms", milliseconds(ms))), &|m| m.median_ms.unwrap_or(0.0));
+    if !time.is_empty() {
+        html += &figure("Time of a run", &plots::bars(&time)?);
+    }
     let size = |model: &Outcome| model.text_bytes + model.weights_bytes;
-    plots.push(("Code and weights", bars(&|model| Some([bytes(size(model))]), &|model| size(model) as f64)));
+    html += &figure("Code and weights", &plots::bars(&bars(&|m| Some(bytes(size(m))), &|m| size(m) as f64))?);
     for (n, measure) in evaluation.metrics.iter().enumerate() {
         let unit = unit(&measure.name);
+        let span = |model: &Outcome| {
+            let interval = model.values[n].difference?;
+            Some(Span { name: model.name.clone(), interval, shown: difference(&interval, unit) })
+        };
+        let spans: Vec<Span> = evaluation.models.iter().filter_map(span).collect();
         let worth = |model: &Outcome| model.values[n].value;
-        let shown = |model: &Outcome| worth(model).map(|v| [unit.show(v)]);
-        plots.push((&measure.name, bars(&shown, &|model| worth(model).unwrap_or(0.0))));
-    }
-    let mut html = String::new();
-    for (title, bars) in plots.iter().filter(|(_, bars)| !bars.is_empty()) {
-        html += &figure(title, &plots::bars(bars)?);
+        let bars = bars(&|m| worth(m).map(|v| unit.show(v)), &|m| worth(m).unwrap_or(0.0));
+        if measure.of_labels && !spans.is_empty() {
+            let first = &evaluation.models[0].name;
+            html += &figure(&format!("{}: difference to {first}", measure.name), &plots::spans(&spans)?);
+        } else if !bars.is_empty() {
+            html += &figure(&measure.name, &plots::bars(&bars)?);
+        }
     }
     Ok(format!("<div class=\"plots\">\n{html}</div>\n"))
 }
@@ -330,10 +342,9 @@ fn worst(evaluation: &Evaluation, samples: &Samples) -> Result<String> {
         let shown = preview::show(samples, *sample)?;
         html += &format!("<article><h3>{}</h3>\n{shown}<dl>{facts}</dl></article>\n", escape(name));
     }
-    let count = evaluation.worst.len();
-    let about = match evaluation.models.len() {
-        1 => format!("The {count} samples with the worst {}.", escape(&measure.name)),
-        _ => format!("The {count} samples on which the last model loses most by {}.", escape(&measure.name)),
+    let about = match evaluation.models.last().filter(|_| evaluation.models.len() > 1) {
+        Some(last) => format!("Where {} loses most by {}.", escape(&last.name), escape(&measure.name)),
+        None => format!("Where the model is worst by {}.", escape(&measure.name)),
     };
     Ok(format!("<p>{about}</p>\n<div class=\"samples\">\n{html}</div>\n"))
 }
@@ -341,6 +352,11 @@ fn worst(evaluation: &Evaluation, samples: &Samples) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thousands_are_apart() {
+        assert_eq!([0, 999, 1000, 1234567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
 
     #[test]
     fn the_front_is_of_points_that_none_excels() {

@@ -5,6 +5,8 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use crate::evaluation::Interval;
+
 /// A bar.
 pub struct Bar {
     /// Whose it is.
@@ -12,6 +14,18 @@ pub struct Bar {
     /// Its length.
     pub value: f64,
     /// The value for people.
+    pub shown: String,
+    /// Whether it is of the model that others are compared with, which has another color.
+    pub first: bool,
+}
+
+/// A difference with its confidence interval.
+pub struct Span {
+    /// Whose it is.
+    pub name: String,
+    /// The difference.
+    pub interval: Interval,
+    /// The same for people.
     pub shown: String,
 }
 
@@ -41,7 +55,10 @@ const VARIABLES: &[(&str, &str)] = &[
 ];
 
 const WIDTH: i32 = 400;
-const FONT: i32 = 15;
+/// Pixels of a line; the backend makes letters about four fifths as high.
+const FONT: i32 = 19;
+/// Pixels of a row of a name and what is drawn below it.
+const ROW: i32 = 54;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -60,33 +77,61 @@ fn text_style<'a>(color: RGBColor, at: HPos) -> TextStyle<'a> {
     ("sans-serif", FONT).into_font().color(&color).pos(Pos::new(at, VPos::Center))
 }
 
-/// Bars below one another, each with its name above it and its value behind it. The first one, which the others are
-/// compared with, is in another color.
+/// Bars below one another, each with its name above it and its value behind it.
 ///
 /// # Errors
 /// When it cannot be drawn, which does not depend on the bars.
 pub fn bars(bars: &[Bar]) -> Result<String> {
-    const ROW: i32 = 46;
-    const VALUE: i32 = 96;
+    const VALUE: i32 = 110;
     let most = bars.iter().map(|bar| bar.value.abs()).fold(0.0, f64::max);
-    svg(bars.len() as i32 * ROW + 4, |area| {
+    svg(bars.len() as i32 * ROW, |area| {
         for (n, bar) in bars.iter().enumerate() {
             let top = n as i32 * ROW;
             let share = if most > 0.0 { bar.value.abs() / most } else { 0.0 };
             let length = ((WIDTH - VALUE) as f64 * share).max(1.0) as i32;
-            let color = if n == 0 && bars.len() > 1 { FIRST } else { OTHER };
-            area.draw(&Text::new(shortened(&bar.name, 44), (0, top + 12), text_style(MUTED, HPos::Left)))?;
-            area.draw(&Rectangle::new([(0, top + 24), (length, top + 40)], color.filled()))?;
-            area.draw(&Text::new(bar.shown.clone(), (length + 8, top + 33), text_style(INK, HPos::Left)))?;
+            let color = if bar.first { FIRST } else { OTHER };
+            area.draw(&Text::new(shortened(&bar.name), (0, top + 12), text_style(MUTED, HPos::Left)))?;
+            area.draw(&Rectangle::new([(0, top + 26), (length, top + 44)], color.filled()))?;
+            area.draw(&Text::new(bar.shown.clone(), (length + 8, top + 36), text_style(INK, HPos::Left)))?;
         }
         Ok(())
     })
 }
 
-/// Text that has at most so many characters.
-fn shortened(text: &str, most: usize) -> String {
-    match text.chars().count() > most {
-        true => text.chars().take(most - 1).chain(['…']).collect(),
+/// Differences below one another, each with its name and its value above it: a dot, a line from end to end of the
+/// interval, and an upright line at no difference.
+///
+/// # Errors
+/// When it cannot be drawn.
+pub fn spans(spans: &[Span]) -> Result<String> {
+    const DOT: i32 = 5;
+    const ROW: i32 = 74;
+    let low = spans.iter().map(|s| s.interval.low.min(s.interval.value)).fold(0.0, f64::min);
+    let high = spans.iter().map(|s| s.interval.high.max(s.interval.value)).fold(0.0, f64::max);
+    let width = f64::from(WIDTH - 4 * DOT) / (high - low).max(f64::MIN_POSITIVE);
+    let place = |value: f64| 2 * DOT + ((value - low) * width) as i32;
+    svg(spans.len() as i32 * ROW, |area| {
+        for (n, Span { name, interval, shown }) in spans.iter().enumerate() {
+            let top = n as i32 * ROW;
+            let middle = top + 58;
+            area.draw(&Text::new(shortened(name), (0, top + 12), text_style(MUTED, HPos::Left)))?;
+            area.draw(&Text::new(shown.clone(), (0, top + 35), text_style(INK, HPos::Left)))?;
+            area.draw(&PathElement::new([(place(0.0), top + 48), (place(0.0), top + 68)], MUTED))?;
+            area.draw(&PathElement::new(
+                [(place(interval.low), middle), (place(interval.high), middle)],
+                OTHER.stroke_width(2),
+            ))?;
+            area.draw(&Circle::new((place(interval.value), middle), DOT, OTHER.filled()))?;
+        }
+        Ok(())
+    })
+}
+
+/// Text that fits a plot.
+fn shortened(text: &str) -> String {
+    const CHARACTERS: usize = 40;
+    match text.chars().count() > CHARACTERS {
+        true => text.chars().take(CHARACTERS - 1).chain(['…']).collect(),
         false => text.to_string(),
     }
 }
