@@ -6,12 +6,12 @@ use crate::metrics::{self, Unit};
 /// A row of cells, the first of which is aligned to the left.
 type Row = Vec<String>;
 
-/// The evaluation as text: a row for each model.
+/// The evaluation as text: a row for each model. Distances from the first model are differences already.
 pub fn table(evaluation: &Evaluation) -> String {
     let mut head: Row = vec!["model".to_string()];
     for measure in &evaluation.metrics {
         head.push(measure.name.clone());
-        if evaluation.models.len() > 1 {
+        if measure.of_labels && evaluation.models.len() > 1 {
             head.push("difference [95 %]".to_string());
         }
     }
@@ -40,7 +40,7 @@ fn row(evaluation: &Evaluation, model: &Outcome) -> Row {
     for (measure, worth) in evaluation.metrics.iter().zip(&model.values) {
         let unit = unit(&measure.name);
         row.push(value(worth.value, unit, measure.name == "sqnr"));
-        if evaluation.models.len() > 1 {
+        if measure.of_labels && evaluation.models.len() > 1 {
             row.push(worth.difference.map_or(String::new(), |d| difference(&d, unit)));
         }
     }
