@@ -158,10 +158,9 @@ def weighed(path):
 
 def measured(task, before, path):
     """What a model scores, loses and weighs, against the float model's output `before`."""
-    import numpy as np
+    from score import relative_l2
     after = task.run(path)
-    a, b = (x.astype(np.float64) for x in (after, before))
-    row = {"relative_l2": float(np.linalg.norm(a - b) / np.linalg.norm(b))}
+    row = {"relative_l2": relative_l2(after, before)}
     row["bytes"], row["zeros"] = weighed(path)
     if task.metric:
         rows = task.rows(after)

@@ -16,8 +16,10 @@ import time
 
 import environment
 
+os.environ["OPENBLAS_NUM_THREADS"] = "1"       # sums in one order, on every machine
 HERE = os.path.dirname(os.path.abspath(__file__))
-TASKS = ("mnist", "ocr_rec", "captcha", "magika", "sentences", "vad")
+TASKS = ("mnist", "digits", "ocr_rec", "ocr_det", "captcha", "vad", "magika", "sentences", "skl_mlp", "skl_trees", "ddddocr_det_yolox",
+         "resnet50_rand")
 
 
 def arguments():

@@ -11,6 +11,7 @@ from typing import Callable
 
 import numpy as np
 import onnxruntime as ort
+from scipy import ndimage
 
 RESAMPLES = 1000
 
@@ -44,6 +45,38 @@ def edits(output, labels, decode):
     return np.array([(distance(text, label), len(label)) for text, label in zip(texts, labels)], np.float64)
 
 
+def found(chances, decode):
+    """Boxes of a map of chances: connected parts above the threshold, grown as DB's training shrank them."""
+    parts, _ = ndimage.label(chances > decode["threshold"])
+    boxes = []
+    for k, (rows, columns) in enumerate(ndimage.find_objects(parts), 1):
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        if min(height, width) < 3 or chances[rows, columns][parts[rows, columns] == k].mean() < decode["least_score"]:
+            continue
+        grown = decode["unclip"] * height * width / (2 * (height + width))
+        boxes.append((columns.start - grown, rows.start - grown, columns.stop + grown, rows.stop + grown))
+    return np.array(boxes).reshape(-1, 4)
+
+
+def matches(output, labels, decode):
+    """Of each page: boxes found right, boxes found, boxes that are there. A box is right once, by intersection over union."""
+    result = []
+    for chances, want in zip(output, labels):
+        want = want[want[:, 0] >= 0].astype(np.float64)
+        got = found(chances.reshape(chances.shape[-2:]), decode)
+        size = np.minimum(got[:, None, 2:], want[None, :, 2:]) - np.maximum(got[:, None, :2], want[None, :, :2])
+        both = size.clip(0).prod(2)
+        area_of = lambda b: (b[:, 2:] - b[:, :2]).prod(1)  # noqa: E731
+        iou = both / (area_of(got)[:, None] + area_of(want)[None] - both)
+        right = 0
+        while iou.size and iou.max() >= decode["iou"]:
+            g, w = np.unravel_index(iou.argmax(), iou.shape)
+            iou[g], iou[:, w] = -1, -1
+            right += 1
+        result.append((right, len(got), len(want)))
+    return np.array(result, np.float64)
+
+
 def scored(output, labels, decode):
     """The score and the label of each sample: vectors of pairs by their cosine; other outputs are scores."""
     if decode.get("pairs"):
@@ -55,6 +88,11 @@ def scored(output, labels, decode):
 
 def mean(rows):
     return 100 * rows.mean()
+
+
+def f1(rows):
+    right, got, want = rows.sum(0)
+    return 100 * 2 * right / (got + want)
 
 
 def right_characters(rows):
@@ -80,6 +118,7 @@ class Metric:
 METRICS = {
     "top1": Metric(top1, mean, "right"),
     "cer": Metric(edits, right_characters, "of characters right (100 % - character error rate)"),
+    "boxes": Metric(matches, f1, "F1 of boxes at IoU 0.5"),
     "auc": Metric(scored, area, "area under the ROC curve"),
 }
 
@@ -91,17 +130,14 @@ class Loaded:
         self.folder = folder
         with open(os.path.join(folder, "task.json"), encoding="utf-8") as f:
             self.about = json.load(f)
-        self.metric = METRICS[self.about["metric"]]
+        self.metric = METRICS.get(self.about["metric"])       # none: only the distance counts
         with np.load(os.path.join(folder, "test.npz")) as z:
             self.test = {k: z[k][:limit] for k in z.files}
         with np.load(os.path.join(folder, "calib.npz")) as z:
             self.calib = {k: z[k] for k in z.files}
-        path = os.path.join(folder, "labels.npy")
-        if os.path.exists(path):
-            self.labels = np.load(path)[:limit]
-        else:
-            with open(os.path.join(folder, "labels.txt"), encoding="utf-8") as f:
-                self.labels = [line.rstrip("\n") for line in f][:limit]
+        self.labels = labels(folder) if self.metric else None
+        if limit and self.metric:       # of pairs, two samples have one label
+            self.labels = self.labels[:limit * len(self.labels) // self.about["test_samples"]]
 
     def run(self, model, threads=1):
         """The output that the metric decodes, of all test samples, one sample a run, stacked."""
@@ -120,6 +156,8 @@ class Loaded:
         return "%.2f %%" % self.metric.total(self.rows(output))
 
     def score(self, output):
+        if not self.metric:
+            return "no labels"
         return "%s %s" % (self.score_of(output), self.metric.says)
 
     def interval(self, before, after):
@@ -128,6 +166,20 @@ class Loaded:
         total = self.metric.total
         lost = [total(before[k]) - total(after[k]) for k in (rng.integers(0, len(before), len(before)) for _ in range(RESAMPLES))]
         return total(before) - total(after), np.percentile(lost, 2.5), np.percentile(lost, 97.5)
+
+
+def labels(folder):
+    path = os.path.join(folder, "labels.npy")
+    if os.path.exists(path):
+        return np.load(path)
+    with open(os.path.join(folder, "labels.txt"), encoding="utf-8") as f:
+        return [line.rstrip("\n") for line in f]
+
+
+def relative_l2(got, want):
+    """Of stacked outputs, a sample at a time: some are gigabytes."""
+    square = lambda a: float(np.square(a, dtype=np.float64).sum())  # noqa: E731
+    return (sum(square(g - w) for g, w in zip(got, want)) / sum(map(square, want))) ** 0.5
 
 
 def feeds(samples, ranks):

@@ -85,6 +85,14 @@ def rows(arrays):
             for k in range(len(arrays[names[0]]))]
 
 
+def save(path, arrays):
+    """Like numpy.savez_compressed, several times as fast."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as z:
+        for name, array in arrays.items():
+            with z.open(name + ".npy", "w", force_zip64=True) as f:
+                np.lib.format.write_array(f, np.ascontiguousarray(array), allow_pickle=False)
+
+
 def write(task, folder):
     """Writes the task's files into `folder`, whole or not at all."""
     common = set(rows(task.calib)) & set(rows(task.test))
@@ -95,12 +103,12 @@ def write(task, folder):
     os.makedirs(part)
     with open(os.path.join(part, "model.onnx"), "wb") as f:
         f.write(task.model)
-    np.savez_compressed(os.path.join(part, "calib.npz"), **task.calib)
-    np.savez_compressed(os.path.join(part, "test.npz"), **task.test)
+    save(os.path.join(part, "calib.npz"), task.calib)
+    save(os.path.join(part, "test.npz"), task.test)
     if isinstance(task.labels, list):
         with open(os.path.join(part, "labels.txt"), "w", encoding="utf-8") as f:
             f.writelines(label + "\n" for label in task.labels)
-    else:
+    elif task.labels is not None:
         np.save(os.path.join(part, "labels.npy"), task.labels)
     count = {k: len(next(iter(a.values()))) for k, a in (("calib", task.calib), ("test", task.test))}
     about = {"name": task.name, "metric": task.metric, "items": task.items, "calibration_samples": count["calib"],
