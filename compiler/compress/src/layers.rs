@@ -200,7 +200,8 @@ fn window(node: &NodeProto, kernel: &[usize], channels: usize) -> Option<Window>
     let sizes = |name: &str| -> Option<Vec<usize>> {
         list(name, 1, kernel.len())?.iter().map(|&v| usize::try_from(v).ok().filter(|&v| v > 0)).collect()
     };
-    let groups = usize::try_from(attribute::int(node, "group", 1)).ok().filter(|&g| g > 0 && channels % g == 0)?;
+    let groups =
+        usize::try_from(attribute::int(node, "group", 1)).ok().filter(|&g| g > 0 && channels.is_multiple_of(g))?;
     let auto_pad = match attribute::text(node, "auto_pad").as_deref() {
         None | Some("" | "NOTSET") => AutoPad::Explicit,
         Some("VALID") => AutoPad::Valid,

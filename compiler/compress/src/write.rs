@@ -272,7 +272,7 @@ pub fn codebook(entries: &Entries<'_>, output: &str, fresh: &mut dyn FnMut(&str)
     let stored = match entries.tables.len() {
         _ if narrow => integers(&name, entries.shape, &indices, Integer::U4)?,
         ..=256 => integers(&name, entries.shape, &indices, Integer::U8)?,
-        ..=0x10000 => {
+        257..=0x10000 => {
             let bytes = indices.iter().flat_map(|&i| (i as u16).to_le_bytes()).collect();
             raw(&name, entries.shape, DataType::Uint16, bytes)
         }

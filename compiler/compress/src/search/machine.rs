@@ -321,10 +321,10 @@ fn by_site(problem: &Problem, model: &Model, program: &Program, calls: &[f64]) -
         parts.ms[last] += calls.get(number).copied().unwrap_or(0.0);
         number += 1;
         for place in args {
-            if let Place::Constant(n) = place {
-                if !std::mem::replace(&mut counted[*n], true) {
-                    parts.bytes[last] += program.constants[*n].data.len() as f64;
-                }
+            if let Place::Constant(n) = place
+                && !std::mem::replace(&mut counted[*n], true)
+            {
+                parts.bytes[last] += program.constants[*n].data.len() as f64;
             }
         }
     }

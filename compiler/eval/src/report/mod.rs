@@ -315,7 +315,7 @@ fn layers(layers: &[LayerRow]) -> String {
             text(&layer.name),
             text(&layer.operator),
             figure(&format!("{:.1} %", layer.zeros * 100.0)),
-            figure(&format!("{:.3}", layer.weight_bits).trim_end_matches('0').trim_end_matches('.').to_string()),
+            figure(format!("{:.3}", layer.weight_bits).trim_end_matches('0').trim_end_matches('.')),
             figure(&layer.activation_bits.to_string()),
             figure(&layer.error.map_or("-".to_string(), |e| format!("{e:.2e}"))),
             figure(&ms(layer.before_ms)),
