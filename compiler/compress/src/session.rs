@@ -165,8 +165,13 @@ impl Session {
             (false, _) => Ok(found),
             (true, false) => Err(Error::unsupported("all weights that the step is for are quantized already")
                 .help("compress the model from which this one was made")),
-            (true, true) => Err(Error::unsupported("the model has no layers that the step is for")
-                .help("layers are Conv, ConvTranspose, Gemm and MatMul by constant 32-bit float weights")),
+            (true, true) => {
+                let inner = self.model.nodes().iter().flat_map(|n| &n.attribute).any(|a| a.g.is_some());
+                let inner = if inner { "; those in branches and loops are not reached" } else { "" };
+                Err(Error::unsupported("the model has no layers that the step is for").help(format!(
+                    "layers are Conv, ConvTranspose, Gemm and MatMul by constant 32-bit float weights{inner}"
+                )))
+            }
         }
     }
 

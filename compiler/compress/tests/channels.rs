@@ -16,7 +16,7 @@ use mcc_proto::NodeProto;
 fn half(seed: u64, shape: &[usize], axis: usize) -> Tensor {
     let mut random = Random::new(seed);
     let inner: usize = shape[axis + 1..].iter().product();
-    let value = |at: usize| if at / inner % shape[axis] % 2 == 0 { normal(&mut random) * 0.4 } else { 0.0 };
+    let value = |at: usize| if (at / inner % shape[axis]).is_multiple_of(2) { normal(&mut random) * 0.4 } else { 0.0 };
     let values: Vec<f64> = (0..shape.iter().product()).map(value).collect();
     Tensor::from_f64s(DType::F32, shape.to_vec(), &values).unwrap()
 }

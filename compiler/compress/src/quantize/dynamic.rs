@@ -5,6 +5,8 @@
 //! result = Cast(MatMulInteger(bytes, codes, zero)) * (scale * scales) + bias
 //! ```
 
+use std::collections::HashMap;
+
 use mcc_ir::{DType, Error, Result, Tensor};
 use mcc_proto::NodeProto;
 use mcc_proto::tensor_proto::DataType;
@@ -19,11 +21,14 @@ pub fn fits(layer: &Layer) -> bool {
     !matches!(layer.kind, Kind::ConvTranspose(_))
 }
 
+/// The names of codes and scales, by those of the weights: layers that share weights share them.
+pub type Shared = HashMap<String, (String, String)>;
+
 /// Replaces a layer's node by those that quantize its data at run time.
 ///
 /// # Errors
 /// When the layer is gone.
-pub fn write(model: &mut Model, layer: &Layer, codes: &Codes) -> Result<()> {
+pub fn write(model: &mut Model, layer: &Layer, codes: &Codes, shared: &mut Shared) -> Result<()> {
     let Form::Steps(grid) = &codes.form else {
         return Err(Error::internal(format!("\"{}\" has no steps", layer.name)));
     };
@@ -45,9 +50,15 @@ pub fn write(model: &mut Model, layer: &Layer, codes: &Codes) -> Result<()> {
             ("ConvInteger", layer.tensor(DType::I8, &elements)?, broadcast)
         }
     };
-    let weights = model.add_constant(&format!("{}_codes", layer.weights), weights);
-    let scales = Tensor::from_f64s(DType::F32, broadcast.clone(), &grid.scales)?;
-    let scales = model.add_constant(&format!("{}_scale", layer.weights), scales);
+    let (weights, scales) = match shared.get(&layer.weights) {
+        Some(names) => names.clone(),
+        None => {
+            let scales = Tensor::from_f64s(DType::F32, broadcast.clone(), &grid.scales)?;
+            let weights = model.add_constant(&format!("{}_codes", layer.weights), weights);
+            (weights, model.add_constant(&format!("{}_scale", layer.weights), scales))
+        }
+    };
+    shared.insert(layer.weights.clone(), (weights.clone(), scales.clone()));
     let bias = layer.bias.as_ref().filter(|b| b.name.is_some()).and_then(|_| layer.bias(model));
     let of = |op: &str, inputs: &[&str], outputs: &[&str]| NodeProto {
         op_type: op.to_string(),

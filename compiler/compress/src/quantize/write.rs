@@ -30,10 +30,11 @@ const MICROSOFT: &str = "com.microsoft";
 pub fn codes(session: &Session, model: &mut Model) -> Result<()> {
     // Layers that share weights read the same ones.
     let mut done: HashMap<String, (Vec<f64>, String)> = HashMap::new();
+    let mut shared = dynamic::Shared::new();
     for (output, codes) in &session.codes {
         let (node, layer) = layers::again(model, output)?;
         if session.dynamic.contains(output) {
-            dynamic::write(model, &layer, codes)?;
+            dynamic::write(model, &layer, codes, &mut shared)?;
             continue;
         }
         let data = data_of(session, node, layer.input_slot);
