@@ -8,7 +8,7 @@ use mcc::{Error, Result, driver};
 use mcc_compress::model::Model;
 use mcc_compress::observe::Setting;
 use mcc_compress::ranges::Calibration;
-use mcc_compress::recipe::{Activations, Pattern, Prune, Quantize, Recipe, Rounding, Step, Weights};
+use mcc_compress::recipe::{Activations, Criterion, Pattern, Prune, Quantize, Recipe, Rounding, Scope, Step, Weights};
 use mcc_compress::session::{self, Change};
 use mcc_data::{Preprocess, Samples};
 use serde_json::json;
@@ -43,6 +43,16 @@ pub struct CompressArgs {
     /// Which weights become zero together: elements, channels, N:M (N of M stay), ROWSxCOLUMNS (blocks) [default: elements]
     #[arg(long, value_name = "PATTERN")]
     pattern: Option<Pattern>,
+    /// How weights are ranked: by the error that removing them makes in a layer's result, by their magnitude times that of
+    /// what they multiply (activation), by l1 or l2 magnitude, or by chance
+    #[arg(long, value_name = "METHOD", value_parser = choice(&[("error", Criterion::Error), ("activation", Criterion::Activation), ("l1", Criterion::L1), ("l2", Criterion::L2), ("random", Criterion::Random)]))]
+    criterion: Option<Criterion>,
+    /// Rank the weights of all layers together, so that layers lose different shares
+    #[arg(long)]
+    global: bool,
+    /// Prune also layers that zeros do not make faster on the target
+    #[arg(long)]
+    everywhere: bool,
     /// Store weights as int8, int4, int3, codebook4 (a table of 16 values), f16, ...
     #[arg(long, value_name = "TYPE")]
     quantize: Option<Weights>,
@@ -160,9 +170,21 @@ impl CompressArgs {
         let (only, except) = (self.only.clone(), self.except.clone());
         if self.prune.is_some() || self.pattern.is_some() {
             let pattern = self.pattern.unwrap_or(Pattern::Elements);
-            let step =
-                Prune { pattern, share: self.prune, only: only.clone(), except: except.clone(), ..Prune::default() };
-            recipe.steps.push(Step::Prune(step));
+            recipe.steps.push(Step::Prune(Prune {
+                pattern,
+                share: self.prune,
+                criterion: self.criterion.unwrap_or_default(),
+                scope: if self.global { Scope::Global } else { Scope::Layer },
+                everywhere: self.everywhere,
+                only: only.clone(),
+                except: except.clone(),
+                ..Prune::default()
+            }));
+        }
+        let ranked = self.criterion.is_some() || self.global || self.everywhere;
+        if ranked && self.prune.is_none() && self.pattern.is_none() {
+            let text = "--criterion, --global and --everywhere have no effect without pruning";
+            return Err(Error::usage(text).help("give --prune 0.7 or --pattern 2:4 too"));
         }
         if let Some(weights) = self.quantize {
             let usual = if weights == Weights::Int(8) { Activations::Uint8 } else { Activations::Float };
