@@ -59,6 +59,8 @@ fn precision_recall_and_f1_are_those_of_scikit_learn() {
     let three: &[(&[f64], usize)] = &[(&[1., 0., 0.], 0), (&[0., 1., 0.], 1), (&[0., 0., 1.], 1), (&[0., 0., 1.], 2)];
     assert!((value("precision", three) - (1.0 + 1.0 + 0.5) / 3.0).abs() < 1e-12);
     assert!((value("recall", three) - (1.0 + 0.5 + 1.0) / 3.0).abs() < 1e-12);
+    // A class that is found but never wanted counts.
+    assert!((value("f1", &[(&[1., 0., 0.], 0), (&[0., 0., 1.], 0)]) - 1.0 / 3.0).abs() < 1e-12);
     assert!((value("f1", three) - (1.0 + 2.0 / 3.0 + 2.0 / 3.0) / 3.0).abs() < 1e-12);
 }
 
@@ -73,6 +75,16 @@ fn the_area_counts_ties_half() {
     let rows = metric.rows(samples.iter().map(|(s, label)| vec![s[0], *label as f64]).collect());
     assert_eq!(rows.value(&[1, 2, 1, 1]), 4.0 / 6.0);
     assert!(rows.value(&[1, 1, 0, 0]).is_nan());
+}
+
+#[test]
+fn a_score_for_each_of_several_decisions() {
+    let outputs = scores(&[1, 4], &[0.9, 0.4, 0.6, 0.1]);
+    let label = Label::Numbers(vec![1.0, 1.0, 0.0, 0.0]);
+    let row = |name: &str| find(name).unwrap().row(&case(&outputs, &outputs, Some(&label))).unwrap();
+    assert_eq!(row("accuracy"), [2.0, 4.0]);
+    assert_eq!(row("f1"), [1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
+    assert_eq!(find("auc").unwrap().rows(vec![row("auc")]).value(&[1]), 0.75);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! How rows of numbers, one a sample, become a metric's value.
 
+use std::collections::BTreeMap;
+
 /// How rows become a value.
 #[derive(Debug, Clone, Copy)]
 pub enum Value {
@@ -97,35 +99,32 @@ impl Rows {
     }
 }
 
-/// Per class: how often it was found and wanted, only found, only wanted.
+/// Per class: how often it was found rightly, found, and wanted. Numbers of classes may be any.
 #[derive(Debug, Default)]
-pub struct Counts {
-    right: Vec<f64>,
-    found: Vec<f64>,
-    wanted: Vec<f64>,
+pub struct Counts(BTreeMap<usize, Count>);
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Count {
+    right: f64,
+    found: f64,
+    wanted: f64,
 }
 
 impl Counts {
     fn add(&mut self, found: usize, wanted: usize, weight: f64) {
-        let count = self.right.len().max(found.max(wanted) + 1);
-        for counts in [&mut self.right, &mut self.found, &mut self.wanted] {
-            counts.resize(count, 0.0);
-        }
-        self.found[found] += weight;
-        self.wanted[wanted] += weight;
-        if found == wanted {
-            self.right[found] += weight;
-        }
+        self.0.entry(found).or_default().found += weight;
+        let count = self.0.entry(wanted).or_default();
+        count.wanted += weight;
+        count.right += if found == wanted { weight } else { 0.0 };
     }
 
-    /// Of two classes the value of the second, which is the positive one; of more the mean over those that are wanted.
-    fn mean(&self, value: impl Fn(usize) -> f64) -> f64 {
-        let classes: Vec<usize> = match self.right.len() {
-            0 => return f64::NAN,
-            1 | 2 => vec![self.right.len() - 1],
-            n => (0..n).filter(|&class| self.wanted[class] > 0.0).collect(),
-        };
-        classes.iter().map(|&class| value(class)).sum::<f64>() / classes.len() as f64
+    /// Of the classes 0 and 1 the value of 1, which is the positive one; of more the mean over
+    /// all that are found or wanted, as scikit-learn's macro average.
+    fn mean(&self, value: impl Fn(Count) -> f64) -> f64 {
+        if self.0.keys().all(|&class| class <= 1) {
+            return value(self.0.get(&1).copied().unwrap_or_default());
+        }
+        self.0.values().map(|&count| value(count)).sum::<f64>() / self.0.len() as f64
     }
 }
 
@@ -136,15 +135,15 @@ fn share(part: f64, whole: f64) -> f64 {
 
 /// See the table of metrics.
 pub fn precision(counts: &Counts) -> f64 {
-    counts.mean(|class| share(counts.right[class], counts.found[class]))
+    counts.mean(|class| share(class.right, class.found))
 }
 
 /// See the table of metrics.
 pub fn recall(counts: &Counts) -> f64 {
-    counts.mean(|class| share(counts.right[class], counts.wanted[class]))
+    counts.mean(|class| share(class.right, class.wanted))
 }
 
 /// See the table of metrics.
 pub fn f1(counts: &Counts) -> f64 {
-    counts.mean(|class| share(2.0 * counts.right[class], counts.found[class] + counts.wanted[class]))
+    counts.mean(|class| share(2.0 * class.right, class.found + class.wanted))
 }

@@ -37,6 +37,16 @@ impl Scores {
         Ok(Scores { values: first.to_f64s(), classes })
     }
 
+    /// The same for a label of as many classes as there are scores: then each score is that of a decision between two.
+    fn of_label(outputs: &[Tensor], label: Option<&Label>) -> Result<Scores> {
+        let mut scores = Scores::of(outputs)?;
+        let wanted = label.and_then(Label::numbers).map_or(1, |numbers| numbers.len());
+        if wanted > 1 && wanted == scores.values.len() {
+            scores.classes = 1;
+        }
+        Ok(scores)
+    }
+
     fn rows(&self) -> impl Iterator<Item = &[f64]> {
         self.values.chunks_exact(self.classes)
     }
@@ -52,13 +62,13 @@ fn is_choice(output: &Tensor) -> bool {
 }
 
 /// The classes that a model finds, one for each row of scores; the number of classes, if there are scores for each.
-fn classes(outputs: &[Tensor]) -> Result<(Vec<usize>, Option<usize>)> {
+fn classes(outputs: &[Tensor], label: Option<&Label>) -> Result<(Vec<usize>, Option<usize>)> {
     let first = first(outputs)?;
     if is_choice(first) {
         let found = first.to_i64s().into_iter().map(|class| usize::try_from(class).unwrap_or(usize::MAX >> 12));
         return Ok((found.collect(), None));
     }
-    let scores = Scores::of(outputs)?;
+    let scores = Scores::of_label(outputs, label)?;
     let found = match scores.classes {
         1 => scores.values.iter().map(|&v| usize::from(v > 0.5)).collect(),
         _ => scores.rows().map(largest).collect(),
@@ -119,7 +129,7 @@ pub fn top(case: &Case<'_>, count: usize) -> Result<Vec<f64>> {
 /// # Errors
 /// When outputs or label are of another kind.
 pub fn accuracy(case: &Case<'_>) -> Result<Vec<f64>> {
-    let (found, count) = classes(case.outputs)?;
+    let (found, count) = classes(case.outputs, case.label)?;
     let wanted = wanted(case, found.len(), count)?;
     let right = found.iter().zip(&wanted).filter(|(a, b)| a == b).count();
     Ok(vec![right as f64, wanted.len() as f64])
@@ -130,7 +140,7 @@ pub fn accuracy(case: &Case<'_>) -> Result<Vec<f64>> {
 /// # Errors
 /// When outputs or label are of another kind.
 pub fn pairs(case: &Case<'_>) -> Result<Vec<f64>> {
-    let (found, count) = classes(case.outputs)?;
+    let (found, count) = classes(case.outputs, case.label)?;
     let wanted = wanted(case, found.len(), count)?;
     Ok(found.iter().zip(&wanted).flat_map(|(&found, &wanted)| [found as f64, wanted as f64]).collect())
 }
@@ -140,7 +150,7 @@ pub fn pairs(case: &Case<'_>) -> Result<Vec<f64>> {
 /// # Errors
 /// When outputs or label are of another kind.
 pub fn scores(case: &Case<'_>) -> Result<Vec<f64>> {
-    let scores = Scores::of(case.outputs)?;
+    let scores = Scores::of_label(case.outputs, case.label)?;
     let score = |row: &[f64]| match row {
         [one] => Some(*one),
         [no, yes] => Some(yes - no),
@@ -250,8 +260,8 @@ pub fn powers(case: &Case<'_>) -> Result<Vec<f64>> {
 /// # Errors
 /// When outputs or label are of another kind.
 pub fn agreement(case: &Case<'_>) -> Result<Vec<f64>> {
-    let (found, _) = classes(case.outputs)?;
-    let (wanted, _) = classes(case.reference)?;
+    let (found, _) = classes(case.outputs, case.label)?;
+    let (wanted, _) = classes(case.reference, case.label)?;
     if found.len() != wanted.len() {
         return Err(Error::invalid(format!("{} classes, the first model has {}", found.len(), wanted.len())));
     }
