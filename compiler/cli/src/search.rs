@@ -97,7 +97,10 @@ impl SearchArgs {
             let (ms, loss) = (f.ms, 100.0 * f.loss.relative);
             format!("{name}: {ms:.4} ms {times}, {} bytes, loss {loss:.4} %{agreement}\n", f.bytes)
         };
-        row("as it is", &found.float)
+        let refused =
+            found.refused.iter().map(|(name, e)| format!("no layer becomes {name}: {}\n", e.report().message));
+        refused.collect::<String>()
+            + &row("as it is", &found.float)
             + &row("found", &found.best.figures)
             + &format!("{} candidates; sensitivities: {}\n", found.tried.len(), found.sensitivity)
     }

@@ -28,12 +28,12 @@ pub trait Bench {
     /// Measures the parts of a candidate.
     ///
     /// # Errors
-    /// When it cannot be made or measured.
+    /// When it cannot be made or measured; [`Unsupported`](mcc_ir::Error::Unsupported) if no site can take its options.
     fn parts(&mut self, candidate: &Assignment) -> Result<Parts>;
 
-    /// Measures or estimates what each option of each site loses by itself.
+    /// Measures or estimates what each possible option of each site loses by itself.
     ///
     /// # Errors
     /// When a candidate cannot be made or measured.
-    fn sensitivities(&mut self, problem: &Problem) -> Result<Sensitivities>;
+    fn sensitivities(&mut self, problem: &Problem, possible: &[Vec<usize>]) -> Result<Sensitivities>;
 }

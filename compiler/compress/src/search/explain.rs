@@ -15,7 +15,7 @@ pub fn reasons(problem: &Problem, known: &Known, goal: Goal, assignment: &[usize
     let mut reasons = BTreeMap::new();
     for (n, site) in problem.sites.iter().enumerate() {
         let reason = reason(problem, known, goal, (n, assignment[n]).into(), whole);
-        reasons.extend(site.layers.iter().map(|l| (l.output.clone(), reason.clone())));
+        reasons.extend(site.members.iter().map(|m| (m.output.clone(), reason.clone())));
     }
     reasons
 }

@@ -5,6 +5,7 @@
 //! of work, which know multiply-adds, bytes and sparse forms but not a target's stalls. Bytes are those of the target's
 //! object. Losses are always measured here.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use mcc::driver::Compiled;
@@ -16,12 +17,13 @@ use mcc_onnx::node::label;
 
 use super::Figures;
 use super::bench::{Bench, Parts};
-use super::loss::{Loss, Teacher};
 use super::problem::{Assignment, Problem, owners};
-use super::sensitivity::{How, Probe, Sensitivities, local_errors, probes, scaled};
+use super::sensitivity::{How, PROBES, Probe, Sensitivities, probes, scaled};
+use crate::loss::{Loss, Teacher};
 use crate::model::Model;
 use crate::observe::{Progress, Setting, Silent};
-use crate::recipe::Recipe;
+use crate::ranges::Calibration;
+use crate::recipe::{Recipe, Step};
 use crate::session::{self, Session};
 
 /// Samples of calibration, and held out, for the sensitivity of a layer.
@@ -92,6 +94,9 @@ pub struct Machine<'a> {
     slowest: Duration,
 }
 
+/// By site, then option; `None` where it is not possible.
+type Losses = Vec<Vec<Option<f64>>>;
+
 /// A model that is ready to run, with inputs.
 struct Ready {
     model: loader::Model,
@@ -134,9 +139,22 @@ impl<'a> Machine<'a> {
         })
     }
 
-    fn session(&self, assignment: &[usize], samples: &Samples) -> Result<Session> {
-        let setting = Setting { samples, options: self.options, progress: &Silent };
+    fn session(&self, assignment: &[usize]) -> Result<Session> {
+        let setting = Setting { samples: &self.calibration, options: self.options, progress: &Silent };
         session::compress(self.model.clone(), &self.problem.recipe(assignment, &self.plain), &setting)
+    }
+
+    /// The same with few samples, and one method for ranges instead of the best of all.
+    fn rough(&self, assignment: &[usize]) -> Result<Session> {
+        let samples = self.calibration.take(FEW, 0);
+        let setting = Setting { samples: &samples, options: self.options, progress: &Silent };
+        let mut recipe = self.problem.recipe(assignment, &self.plain);
+        for step in &mut recipe.steps {
+            if let Step::Quantize(quantize) = step {
+                quantize.calibration = Calibration::Mse;
+            }
+        }
+        session::compress(self.model.clone(), &recipe, &setting)
     }
 
     fn judge(&self, model: &Model) -> Result<Loss> {
@@ -155,7 +173,7 @@ impl<'a> Machine<'a> {
     /// The time of each model, in turns with the model as it is.
     fn times(&mut self, models: &[Ready]) -> Result<Vec<f64>> {
         if self.float.is_none() {
-            let float = self.session(&self.problem.uniform(0), &self.calibration)?.written()?;
+            let float = self.session(&self.problem.uniform(0))?.written()?;
             self.float = Some(self.ready(&float)?);
         }
         let all = self.float.iter().chain(models);
@@ -172,11 +190,10 @@ impl<'a> Machine<'a> {
         let start = Instant::now();
         let mut assignment = self.problem.uniform(0);
         assignment[site] = option;
-        let calibration = self.calibration.take(FEW, 0);
-        let model = match self.session(&assignment, &calibration).and_then(|s| s.written()) {
+        let model = match self.rough(&assignment).and_then(|s| s.written()) {
             Ok(model) => model,
             Err(Error::Unsupported(_)) => return Ok(None),
-            Err(error) => return Err(error.within(format!("layer \"{}\"", self.problem.sites[site].name))),
+            Err(error) => return Err(error.within(format!("layer \"{}\"", self.problem.sites[site].names[0]))),
         };
         let setting = Setting { samples: &self.few, options: self.options, progress: &Silent };
         let loss = self.few_teacher.loss(&model, &setting)?;
@@ -185,39 +202,49 @@ impl<'a> Machine<'a> {
         Ok(Some(loss.relative))
     }
 
-    fn all_measured(&mut self) -> Result<Vec<Vec<Option<f64>>>> {
-        let (sites, options) = (self.problem.sites.len(), self.problem.options.len());
-        self.progress.begin("sensitivity of layers", sites * (options - 1));
-        let mut losses = vec![vec![Some(0.0); options]; sites];
-        for (site, losses) in losses.iter_mut().enumerate() {
-            for option in 1..options {
-                losses[option] = self.measured(site, option)?;
+    fn all_measured(&mut self, possible: &[Vec<usize>]) -> Result<Losses> {
+        self.progress.begin("sensitivity of layers", possible.iter().map(|options| options.len() - 1).sum());
+        let mut losses = self.nothing_lost();
+        for (site, options) in possible.iter().enumerate() {
+            for &option in options.iter().filter(|&&option| option > 0) {
+                losses[site][option] = self.measured(site, option)?;
             }
         }
         Ok(losses)
     }
 
-    fn local(&mut self) -> Result<Vec<Vec<Option<f64>>>> {
-        let (sites, options) = (self.problem.sites.len(), self.problem.options.len());
-        let chosen = probes(sites);
-        self.progress.begin("sensitivity of layers", chosen.len() * (options - 1));
-        let mut losses = vec![vec![Some(0.0); options]; sites];
-        let calibration = self.calibration.take(FEW, 0);
-        for option in 1..options {
-            let session = self.session(&self.problem.uniform(option), &calibration)?;
-            let setting = Setting { samples: &calibration, options: self.options, progress: &Silent };
-            let layers: Vec<_> = self.problem.sites.iter().flat_map(|s| s.layers.clone()).collect();
-            let errors = local_errors(&session, &layers, &setting)?;
+    /// Local errors of all sites with an option at once, scaled by probes; tables are measured, as their results are not
+    /// those of sums.
+    fn local(&mut self, possible: &[Vec<usize>]) -> Result<Losses> {
+        let sites = self.problem.sites.len();
+        let options: BTreeSet<usize> = possible.iter().flatten().copied().filter(|&option| option > 0).collect();
+        self.progress.begin("sensitivity of layers", PROBES.min(sites) * options.len());
+        let mut losses = self.nothing_lost();
+        for option in options {
+            let session = self.rough(&self.problem.uniform(option))?;
             let mut local = vec![0.0; sites];
-            layers.iter().zip(errors).for_each(|(l, e)| local[self.problem.by_output[&l.output]] += e * e);
+            for change in &session.changes {
+                if let Some(&site) = self.problem.by_output.get(&change.output) {
+                    local[site] += change.error * change.error;
+                }
+            }
             local.iter_mut().for_each(|e| *e = e.sqrt());
+            let is_table = |site: &usize| self.problem.sites[*site].members.iter().any(|m| m.is_table);
+            let chosen: BTreeSet<usize> = probes(sites).into_iter().chain((0..sites).filter(is_table)).collect();
             let mut told = Vec::new();
-            for &site in &chosen {
+            for site in chosen {
                 told.extend(self.measured(site, option)?.map(|loss| Probe { site, loss }));
             }
             losses.iter_mut().zip(scaled(&local, &told)).for_each(|(l, loss)| l[option] = Some(loss));
         }
         Ok(losses)
+    }
+
+    /// Leaving a site as it is loses nothing.
+    fn nothing_lost(&self) -> Losses {
+        let mut site = vec![None; self.problem.options.len()];
+        site[0] = Some(0.0);
+        vec![site; self.problem.sites.len()]
     }
 }
 
@@ -226,7 +253,7 @@ impl Bench for Machine<'_> {
         self.progress.begin("measuring candidates", candidates.len());
         let (mut figures, mut models) = (Vec::new(), Vec::new());
         for assignment in candidates {
-            let written = self.session(assignment, &self.calibration)?.written()?;
+            let written = self.session(assignment)?.written()?;
             let loss = self.judge(&written)?;
             let compiled = mcc::compile(written.encode()?, self.target.unwrap_or(self.options))?;
             let bytes = (compiled.code.text_bytes + compiled.code.weights_bytes) as u64;
@@ -255,7 +282,7 @@ impl Bench for Machine<'_> {
 
     fn parts(&mut self, candidate: &Assignment) -> Result<Parts> {
         self.progress.begin("times of layers", 1);
-        let written = self.session(candidate, &self.calibration)?.written()?;
+        let written = self.session(candidate)?.written()?;
         let options = self.target.unwrap_or(self.options);
         let traced = mcc::Options { traced: self.target.is_none(), ..options.clone() };
         let compiled = mcc::compile(written.encode()?, &traced)?;
@@ -278,15 +305,16 @@ impl Bench for Machine<'_> {
         Ok(parts)
     }
 
-    fn sensitivities(&mut self, problem: &Problem) -> Result<Sensitivities> {
-        let count = problem.sites.len() * (problem.options.len() - 1);
+    fn sensitivities(&mut self, problem: &Problem, possible: &[Vec<usize>]) -> Result<Sensitivities> {
+        let count: usize = possible.iter().map(|options| options.len() - 1).sum();
         self.progress.begin("sensitivity of layers", 1);
         self.slowest = Duration::ZERO;
-        // The last layer's candidate computes the most.
-        self.measured(problem.sites.len() - 1, 1)?;
+        // The last site's candidate computes the most.
+        let last = possible.last().and_then(|options| options.last()).copied().unwrap_or(0);
+        self.measured(problem.sites.len() - 1, last)?;
         match self.slowest.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)) <= PATIENCE {
-            true => Ok(Sensitivities { how: How::Measured, losses: self.all_measured()? }),
-            false => Ok(Sensitivities { how: How::Local, losses: self.local()? }),
+            true => Ok(Sensitivities { how: How::Measured, losses: self.all_measured(possible)? }),
+            false => Ok(Sensitivities { how: How::Local, losses: self.local(possible)? }),
         }
     }
 }

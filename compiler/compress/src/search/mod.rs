@@ -15,7 +15,6 @@ pub mod estimate;
 pub mod explain;
 pub mod greedy;
 pub mod knapsack;
-pub mod loss;
 pub mod machine;
 pub mod option;
 pub mod problem;
@@ -28,16 +27,17 @@ use std::collections::BTreeMap;
 use mcc_ir::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::loss::Loss;
 use crate::recipe::Recipe;
 use bench::{Bench, Parts};
 use estimate::{Belief, Estimate, Trust};
-use loss::Loss;
 use problem::{Assignment, Problem};
 use propose::Known;
 use sweep::Front;
 
-/// Nanoseconds that an element takes at a border between bytes and floats, as first believed; measurements correct it.
-const BORDER_NS: f64 = 0.1;
+/// What all borders between bytes and floats cost together, relative to the model as it is, as first believed; each has a part
+/// in proportion to its elements, and an equal one. Measurements correct it.
+const BORDERS: f64 = 0.1;
 
 /// How far below the least predicted cost a budget may be before it is refused without a search.
 const HOPE: f64 = 0.9;
@@ -46,7 +46,7 @@ const HOPE: f64 = 0.9;
 const BATCH: usize = 4;
 
 /// Rounds without a better candidate after which the search ends.
-const PATIENCE: usize = 2;
+const PATIENCE: usize = 3;
 
 /// Limits that proposals are made for, relative to the budget: estimates err in both directions.
 const LIMITS: [f64; 4] = [1.0, 0.98, 1.02, 0.95];
@@ -113,6 +113,8 @@ pub struct Found {
     pub reasons: BTreeMap<String, String>,
     /// How sensitivities were found.
     pub sensitivity: sensitivity::How,
+    /// Options that no layer can take, and why.
+    pub refused: BTreeMap<&'static str, Error>,
     /// What none beats in loss, time and bytes together, if a sweep is wanted.
     pub front: Option<Front>,
 }
@@ -178,6 +180,8 @@ pub struct Searcher<'a> {
     problem: &'a Problem,
     bench: &'a mut dyn Bench,
     known: Known,
+    /// Options that no layer can take, and why.
+    refused: BTreeMap<usize, Error>,
     /// Everything that was measured, in order.
     pub tried: Vec<Tried>,
     how: sensitivity::How,
@@ -208,24 +212,50 @@ impl<'a> Searcher<'a> {
             return Err(Error::unsupported("the model has no layers that could be compressed")
                 .help("layers are Conv, ConvTranspose, Gemm and MatMul by constant 32-bit float weights"));
         }
-        let uniform: Vec<Assignment> = (0..problem.options.len()).map(|option| problem.uniform(option)).collect();
-        let parts: Vec<Parts> = uniform.iter().map(|a| bench.parts(a)).collect::<Result<_>>()?;
+        let (mut uniform, mut parts, mut refused) = (Vec::new(), Vec::<Parts>::new(), BTreeMap::new());
+        for option in 0..problem.options.len() {
+            match bench.parts(&problem.uniform(option)) {
+                Ok(told) => {
+                    uniform.push(problem.uniform(option));
+                    parts.push(told);
+                }
+                // The model has no layer for it; the others remain.
+                Err(error @ Error::Unsupported(_)) if option > 0 => {
+                    refused.insert(option, error);
+                    parts.push(parts[0].clone());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if uniform.len() == 1 {
+            return Err(
+                Error::all(refused.into_values().collect()).unwrap_or_else(|| Error::usage("nothing is allowed"))
+            );
+        }
         let figures = bench.figures(&uniform)?;
         let by_site = |of: &dyn Fn(&Parts) -> &[f64]| -> Vec<Vec<f64>> {
             (0..problem.sites.len()).map(|site| parts.iter().map(|p| of(p)[site]).collect()).collect()
         };
-        let borders = |each: f64| problem.borders.iter().map(|b| b.elements * each).collect::<Vec<f64>>();
-        let ms = Belief { rest: 0.0, sites: by_site(&|p| &p.ms), borders: borders(BORDER_NS * 1e-6) };
-        let bytes = Belief { rest: parts[0].rest_bytes, sites: by_site(&|p| &p.bytes), borders: borders(0.0) };
+        let (count, free) = (problem.borders.len() as f64, vec![0.0; problem.borders.len()]);
+        let elements: f64 = problem.borders.iter().map(|b| b.elements).sum();
+        let all = BORDERS * parts[0].ms.iter().sum::<f64>();
+        let border = |elements_of_it: f64| all * (elements_of_it / elements + 1.0 / count) / 2.0;
+        let borders = problem.borders.iter().map(|b| border(b.elements)).collect();
+        let ms = Belief { rest: 0.0, sites: by_site(&|p| &p.ms), borders };
+        let bytes = Belief { rest: parts[0].rest_bytes, sites: by_site(&|p| &p.bytes), borders: free.clone() };
         let nothing = vec![vec![0.0; problem.options.len()]; problem.sites.len()];
-        let squares = Belief { rest: 0.0, sites: nothing, borders: borders(0.0) };
+        let squares = Belief { rest: 0.0, sites: nothing, borders: free };
         let known = Known {
             ms: Estimate::new(ms, Trust::TIME),
             bytes: Estimate::new(bytes, Trust::BYTES),
             squares: Estimate::new(squares, Trust::LOSS),
-            possible: vec![(0..problem.options.len()).collect(); problem.sites.len()],
+            possible: vec![
+                (0..problem.options.len()).filter(|o| !refused.contains_key(o)).collect();
+                problem.sites.len()
+            ],
         };
-        let mut searcher = Searcher { problem, bench, known, tried: Vec::new(), how: sensitivity::How::Measured };
+        let mut searcher =
+            Searcher { problem, bench, known, refused, tried: Vec::new(), how: sensitivity::How::Measured };
         uniform.into_iter().zip(figures).for_each(|(a, f)| searcher.learn(a, f));
         Ok(searcher)
     }
@@ -300,7 +330,7 @@ impl<'a> Searcher<'a> {
     /// # Errors
     /// When a candidate cannot be made or measured.
     pub fn find_sensitivities(&mut self) -> Result<()> {
-        let told = self.bench.sensitivities(self.problem)?;
+        let told = self.bench.sensitivities(self.problem, &self.known.possible)?;
         self.how = told.how;
         let sites: Vec<Vec<f64>> =
             told.losses.iter().map(|site| site.iter().map(|l| l.map_or(0.0, |l| l * l)).collect()).collect();
@@ -383,7 +413,8 @@ impl<'a> Searcher<'a> {
         let recipe = self.problem.recipe(&best.assignment, &wanted.plain);
         let reasons = explain::reasons(self.problem, &self.known, wanted.goal, &best.assignment);
         let float = self.tried[0].figures;
-        Ok(Found { recipe, reasons, float, best, tried: self.tried, sensitivity: self.how, front: None })
+        let refused = self.refused.into_iter().map(|(option, e)| (self.problem.options[option].name, e)).collect();
+        Ok(Found { refused, recipe, reasons, float, best, tried: self.tried, sensitivity: self.how, front: None })
     }
 }
 

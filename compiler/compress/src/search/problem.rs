@@ -7,7 +7,11 @@ use mcc_ir::{Dim, Result};
 use super::option::Opt;
 use crate::layers::{self, Layer};
 use crate::model::Model;
-use crate::recipe::{Recipe, Selection, Step};
+use crate::quantize::tables::{self, Table};
+use crate::recipe::{Recipe, Step, fits};
+
+/// The operator of tables.
+const TABLE: &str = "Gather";
 
 /// The option of each site: 0 leaves it as it is.
 pub type Assignment = Vec<usize>;
@@ -28,12 +32,23 @@ pub struct Problem {
 /// Layers that take the same option: usually one; several if a recipe cannot tell them apart by name.
 #[derive(Debug, Clone, Default)]
 pub struct Site {
-    /// The first layer's name.
-    pub name: String,
-    /// Names as a recipe's `only` has them.
+    /// Names as a recipe's `only` has them; the first stands for all.
     pub names: Vec<String>,
-    /// The layers.
-    pub layers: Vec<Layer>,
+    /// Layers and tables.
+    pub members: Vec<Member>,
+}
+
+/// A layer, or a table that is looked up.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Its operator.
+    pub operator: String,
+    /// Its result.
+    pub output: String,
+    /// Whether it is a table.
+    pub is_table: bool,
 }
 
 /// Data that goes from one site to a later one, through whatever lies between.
@@ -53,13 +68,11 @@ impl Problem {
     /// # Errors
     /// When the model does not compile.
     pub fn new(model: &Model, options: Vec<&'static Opt>, compile: &mcc::Options) -> Result<Problem> {
-        let layers = layers::find(model);
-        let sites = sites(&layers);
-        let by_output: BTreeMap<String, usize> = sites
-            .iter()
-            .enumerate()
-            .flat_map(|(n, site)| site.layers.iter().map(move |l| (l.output.clone(), n)))
-            .collect();
+        let (layers, members) = members(model);
+        let sites = sites(members);
+        let outputs =
+            |(n, site): (usize, &Site)| site.members.iter().map(|m| (m.output.clone(), n)).collect::<Vec<_>>();
+        let by_output: BTreeMap<String, usize> = sites.iter().enumerate().flat_map(outputs).collect();
         let owners = owners(model, &by_output);
         let inputs: Vec<&str> = layers.iter().map(|l| l.input.as_str()).collect();
         let types = if inputs.is_empty() { Vec::new() } else { model.types(&unique(&inputs), compile)? };
@@ -127,29 +140,43 @@ fn unique<'a>(names: &[&'a str]) -> Vec<&'a str> {
     names.iter().copied().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Layers in sites: a name that a recipe's pattern takes together with others makes one site of all of them.
-fn sites(layers: &[Layer]) -> Vec<Site> {
-    let mut site: Vec<usize> = (0..layers.len()).collect();
-    for (n, layer) in layers.iter().enumerate() {
-        let only = [layer.name.clone()];
-        let taken = Selection { only: &only, except: &[] };
-        let together: Vec<usize> = (0..layers.len()).filter(|&m| m == n || taken.takes(&layers[m])).collect();
-        let first = together.iter().map(|&m| site[m]).min().unwrap_or(n);
-        let merged: BTreeSet<usize> = together.iter().map(|&m| site[m]).collect();
+/// The layers of a model that are not codes yet, and these with its tables.
+fn members(model: &Model) -> (Vec<Layer>, Vec<Member>) {
+    let layers: Vec<Layer> = layers::find(model).into_iter().filter(|l| !l.is_coded).collect();
+    let layer = |l: &Layer| Member {
+        name: l.name.clone(),
+        operator: l.operator.clone(),
+        output: l.output.clone(),
+        is_table: false,
+    };
+    let table = |t: Table| Member { name: t.name, operator: TABLE.to_string(), output: t.output, is_table: true };
+    let tables = tables::find(model).into_iter().map(table);
+    let members = tables.chain(layers.iter().map(layer)).collect();
+    (layers, members)
+}
+
+/// Members in sites: a name that a recipe's pattern takes together with others makes one site of all of them.
+fn sites(members: Vec<Member>) -> Vec<Site> {
+    let mut site: Vec<usize> = (0..members.len()).collect();
+    for (n, member) in members.iter().enumerate() {
+        let together = |m: &usize| *m == n || fits(&member.name, &members[*m].name, &members[*m].operator);
+        let merged: BTreeSet<usize> = (0..members.len()).filter(together).map(|m| site[m]).collect();
+        let first = merged.first().copied().unwrap_or(n);
         site.iter_mut().filter(|s| merged.contains(s)).for_each(|s| *s = first);
     }
     let mut sites: BTreeMap<usize, Site> = BTreeMap::new();
-    for (n, layer) in layers.iter().enumerate() {
-        let entry = sites.entry(site[n]).or_insert_with(|| Site { name: layer.name.clone(), ..Site::default() });
-        if !entry.names.contains(&layer.name) {
-            entry.names.push(layer.name.clone());
+    for (n, member) in members.into_iter().enumerate() {
+        let entry = sites.entry(site[n]).or_default();
+        if !entry.names.contains(&member.name) {
+            entry.names.push(member.name.clone());
         }
-        entry.layers.push(layer.clone());
+        entry.members.push(member);
     }
     sites.into_values().collect()
 }
 
-/// For each name of a model, the site on whose result it depends through the first inputs of nodes.
+/// For each name of a model, the site on whose result it depends through the first inputs of nodes; before the first
+/// sites, the one that it leads to.
 pub fn owners<'m>(model: &'m Model, by_output: &BTreeMap<String, usize>) -> BTreeMap<&'m str, usize> {
     let mut owners: BTreeMap<&str, usize> = BTreeMap::new();
     for node in model.nodes() {
@@ -159,40 +186,36 @@ pub fn owners<'m>(model: &'m Model, by_output: &BTreeMap<String, usize>) -> BTre
             owners.extend(node.output.iter().map(|o| (o.as_str(), owner)));
         }
     }
+    let mut readers: BTreeMap<&str, usize> = BTreeMap::new();
+    for node in model.nodes().iter().rev() {
+        let own = node.output.iter().find_map(|o| owners.get(o.as_str()).or(readers.get(o.as_str()))).copied();
+        if let Some(owner) = own {
+            readers.extend(node.input.iter().map(|i| (i.as_str(), owner)));
+            for output in &node.output {
+                owners.entry(output.as_str()).or_insert(owner);
+            }
+        }
+    }
     owners
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::layers::Kind;
     use crate::search::option::{self, find};
 
-    fn layer(name: &str, input: &str, output: &str) -> Layer {
-        Layer {
-            is_coded: false,
-            name: name.into(),
-            operator: "MatMul".into(),
-            output: output.into(),
-            input: input.into(),
-            input_slot: 0,
-            weights: String::new(),
-            weights_slot: 1,
-            shape: vec![2, 2],
-            bias: None,
-            kind: Kind::Product { transposed: false },
-        }
+    fn member(name: &str, output: &str) -> Member {
+        Member { name: name.into(), operator: "MatMul".into(), output: output.into(), is_table: false }
     }
 
     /// Layers one behind the other, which stay as they are or become int8.
     pub fn chain(count: usize) -> Problem {
-        let layers: Vec<Layer> =
-            (0..count).map(|n| layer(&format!("l{n}"), &format!("v{n}"), &format!("v{}", n + 1))).collect();
+        let output = |n: usize| format!("v{n}");
         Problem {
-            sites: sites(&layers),
+            sites: sites((0..count).map(|n| member(&format!("l{n}"), &output(n))).collect()),
             options: vec![&option::AS_IT_IS, find("int8").unwrap()],
             borders: (1..count).map(|to| Border { from: to - 1, to, elements: 100.0 }).collect(),
-            by_output: layers.iter().enumerate().map(|(n, l)| (l.output.clone(), n)).collect(),
+            by_output: (0..count).map(|n| (output(n), n)).collect(),
         }
     }
 
@@ -202,7 +225,7 @@ pub(super) mod tests {
         for assignment in [[0, 1, 1, 0, 1], [1; 5], [0, 0, 0, 1, 0]] {
             let recipe = problem.recipe(&assignment, &Recipe::default());
             let [Step::Quantize(step)] = &recipe.steps[..] else { panic!("{recipe:?}") };
-            let takes = |n: usize| usize::from(step.selection().takes(&problem.sites[n].layers[0]));
+            let takes = |n: usize| usize::from(step.selection().takes_named(&problem.sites[n].names[0], "MatMul"));
             assert_eq!((0..5).map(takes).collect::<Vec<_>>(), assignment);
             assert_eq!(Recipe::parse(&recipe.text().unwrap()).unwrap(), recipe);
         }
@@ -211,12 +234,11 @@ pub(super) mod tests {
 
     #[test]
     fn names_that_patterns_confuse_are_one_site() {
-        let names = ["a", "MatMul", "b*", "bc", "a"];
-        let layers: Vec<Layer> = names.iter().map(|n| layer(n, "", "")).collect();
+        let found = |names: &[&str]| -> Vec<Vec<String>> {
+            sites(names.iter().map(|n| member(n, "")).collect()).into_iter().map(|s| s.names).collect()
+        };
         // "MatMul" is every layer's operator.
-        assert_eq!(sites(&layers).len(), 1);
-        let layers: Vec<Layer> = ["a", "b*", "c", "bc", "a"].iter().map(|n| layer(n, "", "")).collect();
-        let found: Vec<Vec<String>> = sites(&layers).into_iter().map(|s| s.names).collect();
-        assert_eq!(found, [vec!["a"], vec!["b*", "bc"], vec!["c"]]);
+        assert_eq!(found(&["a", "MatMul", "b*", "bc", "a"]).len(), 1);
+        assert_eq!(found(&["a", "b*", "c", "bc", "a"]), [vec!["a"], vec!["b*", "bc"], vec!["c"]]);
     }
 }

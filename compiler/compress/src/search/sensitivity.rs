@@ -7,14 +7,6 @@
 
 use std::fmt;
 
-use mcc_ir::{Error, Result};
-
-use crate::layers::Layer;
-use crate::matrix::Matrix;
-use crate::moments::{Moments, by_gram_bytes, moments};
-use crate::observe::Setting;
-use crate::session::Session;
-
 /// Sites that are measured where local errors are used.
 pub const PROBES: usize = 8;
 
@@ -36,7 +28,7 @@ impl fmt::Display for How {
     }
 }
 
-/// What each option of each site loses by itself, `None` where it is not possible; relative, as [`Loss`](super::loss::Loss).
+/// What each option of each site loses by itself, `None` where it is not possible; relative, as [`Loss`](crate::loss::Loss).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sensitivities {
     /// How they were found.
@@ -83,45 +75,6 @@ pub fn scaled(local: &[f64], probes: &[Probe]) -> Vec<f64> {
     local.iter().enumerate().map(at).collect()
 }
 
-/// The relative error that the change of each layer's weights makes in the layer's own result.
-///
-/// # Errors
-/// When the model does not run on a sample.
-pub fn local_errors(session: &Session, layers: &[Layer], setting: &Setting) -> Result<Vec<f64>> {
-    let mut errors = Vec::with_capacity(layers.len());
-    for chunk in by_gram_bytes(layers, Layer::gram_bytes) {
-        let all = moments(&session.teacher, chunk, setting)?;
-        for (layer, moments) in chunk.iter().zip(&all) {
-            let (_, now) = crate::layers::again(&session.model, &layer.output)?;
-            let (before, after) = (layer.matrix(&session.teacher)?, now.matrix(&session.model)?);
-            errors.push(relative_error(&before, &after, moments)?);
-        }
-    }
-    Ok(errors)
-}
-
-fn relative_error(before: &Matrix, after: &Matrix, moments: &[Moments]) -> Result<f64> {
-    if (before.rows, before.columns) != (after.rows, after.columns) {
-        return Err(Error::unsupported("layers that lose channels have no local error"));
-    }
-    let rows = before.rows / moments.len().max(1);
-    let (mut error, mut whole) = (0.0, 0.0);
-    for row in 0..before.rows {
-        let gram = &moments[row / rows.max(1)];
-        let old: Vec<f64> = before.row(row).iter().map(|&v| f64::from(v)).collect();
-        let change: Vec<f64> = after.row(row).iter().zip(&old).map(|(&new, old)| f64::from(new) - old).collect();
-        error += energy(&change, gram);
-        whole += energy(&old, gram);
-    }
-    Ok(if whole > 0.0 { (error / whole).max(0.0).sqrt() } else { 0.0 })
-}
-
-/// `v H v^T`.
-fn energy(v: &[f64], moments: &Moments) -> f64 {
-    let rows = moments.gram.chunks_exact(moments.columns);
-    rows.zip(v).map(|(row, a)| a * row.iter().zip(v).map(|(h, b)| h * b).sum::<f64>()).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,16 +94,5 @@ mod tests {
         assert_eq!(probes(1), [0]);
         assert_eq!(probes(3), [0, 1, 2]);
         assert_eq!(probes(50), [0, 7, 14, 21, 28, 35, 42, 49]);
-    }
-
-    #[test]
-    fn the_local_error_is_that_of_the_layers_result() {
-        let moments = |gram: Vec<f64>| Moments { columns: 2, count: 1, means: vec![0.0; 2], gram };
-        let matrix = |data: Vec<f32>| Matrix { rows: 2, columns: 2, data };
-        let (before, after) = (matrix(vec![3.0, 4.0, 0.0, 5.0]), matrix(vec![3.0, 4.0, 0.0, 4.0]));
-        let error = |gram: Vec<f64>| relative_error(&before, &after, &[moments(gram)]).unwrap();
-        assert!((error(vec![1.0, 0.0, 0.0, 1.0]) - (1.0 / 50f64).sqrt()).abs() < 1e-12);
-        // What multiplies the changed weight is always zero.
-        assert_eq!(error(vec![1.0, 0.0, 0.0, 0.0]), 0.0);
     }
 }

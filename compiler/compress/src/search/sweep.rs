@@ -74,7 +74,7 @@ impl Searcher<'_> {
     fn counts(&self, tried: &Tried) -> Vec<Count> {
         let count = |option: usize| {
             let with = tried.assignment.iter().zip(&self.problem.sites).filter(|(a, _)| **a == option);
-            with.map(|(_, site)| site.layers.len()).sum()
+            with.map(|(_, site)| site.members.len()).sum()
         };
         let options = self.problem.options.iter().enumerate();
         let counts = options.map(|(n, o)| Count { option: o.name.to_string(), layers: count(n) });
