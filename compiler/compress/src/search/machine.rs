@@ -23,7 +23,7 @@ use crate::loss::{Loss, Teacher};
 use crate::model::Model;
 use crate::observe::{Progress, Setting, Silent};
 use crate::ranges::Calibration;
-use crate::recipe::{Recipe, Step};
+use crate::recipe::{self, Recipe};
 use crate::session::{self, Session};
 
 /// Samples of calibration, and held out, for the sensitivity of a layer.
@@ -150,7 +150,7 @@ impl<'a> Machine<'a> {
         let setting = Setting { samples: &samples, options: self.options, progress: &Silent };
         let mut recipe = self.problem.recipe(assignment, &self.plain);
         for step in &mut recipe.steps {
-            if let Step::Quantize(quantize) = step {
+            if let recipe::Step::Quantize(quantize) = step {
                 quantize.calibration = Calibration::Mse;
             }
         }
