@@ -1,6 +1,6 @@
 //! Every form: mcc computes the weights that are meant, and where its kernels take the form, keeps the codes.
 
-use mcc::ir::{Op, Packed, WeightFormat};
+use mcc::ir::{Op, WeightFormat};
 use mcc_ir::eval::eval_graph;
 use mcc_ir::{Error, Random, Tensor};
 use mcc_proto::type_proto::{self, Value};
@@ -77,8 +77,11 @@ fn computes(written: &WeightNodes, version: i64, weights: &[f32]) -> String {
     let compiled = mcc::compile(bytes::Bytes::from(bytes), &options).unwrap_or_else(|e| panic!("{e}"));
     let graph = &compiled.graph;
     let formats = graph.topological().into_iter().filter_map(|n| match graph.op(n) {
-        Op::Packed(Packed { weights: WeightFormat::LowBit(coded), .. }) => Some(format!("{} bits", coded.bits)),
-        Op::Packed(_) | Op::PackedMatMul { .. } | Op::MatMul => Some("floats".to_string()),
+        Op::Packed(packed) => match &packed.weights {
+            WeightFormat::LowBit(coded) => Some(format!("{} bits", coded.bits)),
+            _ => Some("floats".to_string()),
+        },
+        Op::PackedMatMul { .. } | Op::MatMul => Some("floats".to_string()),
         _ => None,
     });
     formats.collect::<Vec<_>>().join(", ")
