@@ -94,7 +94,7 @@ pub fn adaround(weights: &Matrix, gram: &[f64], rounded: Rounded, options: &Opti
     };
     let values = Matrix { rows: weights.rows, columns: n, data: codes.iter().enumerate().map(value).collect() };
     let errors = row_errors(weights, &values, gram)?;
-    let mut result = Rounded { codes, values, ..rounded.clone() };
+    let mut result = Rounded { codes, values, levels: rounded.levels.clone(), group: rounded.group };
     for row in (0..weights.rows).filter(|&row| errors[row] > given[row]) {
         let all = row * n..(row + 1) * n;
         result.codes[all.clone()].copy_from_slice(&rounded.codes[all.clone()]);

@@ -77,10 +77,10 @@ fn computes(written: &WeightNodes, version: i64, weights: &[f32]) -> String {
     let compiled = mcc::compile(bytes::Bytes::from(bytes), &options).unwrap_or_else(|e| panic!("{e}"));
     let graph = &compiled.graph;
     let formats = graph.topological().into_iter().filter_map(|n| match graph.op(n) {
-        Op::Packed(packed) => Some(match &packed.weights {
-            WeightFormat::LowBit(coded) => format!("{} bits", coded.bits),
-            _ => "floats".to_string(),
-        }),
+        Op::Packed(packed) => match &packed.weights {
+            WeightFormat::LowBit(coded) => Some(format!("{} bits", coded.bits)),
+            _ => Some("floats".to_string()),
+        },
         Op::PackedMatMul { .. } | Op::MatMul => Some("floats".to_string()),
         _ => None,
     });
