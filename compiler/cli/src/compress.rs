@@ -129,7 +129,8 @@ pub fn compress(args: &CompressArgs) -> Result<()> {
     let written = done.written()?;
     bar.clear();
     let bytes = written.encode()?;
-    let (text, sweep) = (recipe.text()?, found.as_ref().and_then(|f| f.front.as_ref()).map(|f| json!(f).to_string()));
+    let front = found.as_ref().and_then(|f| f.front.as_ref());
+    let (text, sweep) = (recipe.text()?, front.map(|f| json!(f).to_string()));
     let mut files: Vec<(&Path, &[u8])> = vec![(&args.output, &bytes), (&recipe_file, text.as_bytes())];
     files.extend(args.search.sweep.as_deref().zip(sweep.as_deref().map(str::as_bytes)));
     if let Some(found) = &found {
@@ -145,6 +146,7 @@ pub fn compress(args: &CompressArgs) -> Result<()> {
         after_file: &args.output,
         changes: &done.changes,
         recipe: &text,
+        front,
         samples: &samples,
         options: &options,
     };

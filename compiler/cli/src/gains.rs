@@ -9,6 +9,7 @@ use mcc::loader::Model as Loaded;
 use mcc::{Options, Result};
 use mcc_compress::model::Model;
 use mcc_compress::observe::Progress;
+use mcc_compress::search::sweep::Front;
 use mcc_compress::session::Change;
 use mcc_compress::times;
 use mcc_data::Samples;
@@ -33,6 +34,8 @@ pub struct Gains<'a> {
     pub changes: &'a [Change],
     /// The recipe's text.
     pub recipe: &'a str,
+    /// The candidates of a search for several budgets.
+    pub front: Option<&'a Front>,
     /// The data.
     pub samples: &'a Samples,
     /// How models are compiled for this machine.
@@ -67,7 +70,10 @@ pub fn page(gains: &Gains, bar: &Bar) -> Result<String> {
     let evaluation = mcc_eval::evaluate(&subjects, gains.samples, None, &options)?;
     let title = format!("{}, compressed", names[0]);
     let (layers, recipe) = (rows(gains)?, Some(gains.recipe.to_string()));
-    report::page(&Report { title, evaluation, layers, sweep: None, recipe }, gains.samples)
+    report::page(
+        &Report { title, evaluation, layers, sweep: gains.front.map(Front::for_report), recipe },
+        gains.samples,
+    )
 }
 
 /// A row a layer, with its times.

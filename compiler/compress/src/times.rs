@@ -29,15 +29,7 @@ pub fn of_layers(
     let overhead = trace::overhead();
     let calls = timing::least_calls(&mut session, time)?.into_iter().next().unwrap_or_default();
     let numbers: BTreeMap<String, usize> = outputs.iter().cloned().enumerate().map(|(n, o)| (o, n)).collect();
-    let owners = owners(model, &numbers);
-    // A call's label is the name of a node, or of its result.
-    let mut by_label: BTreeMap<&str, usize> = BTreeMap::new();
-    for node in model.nodes() {
-        if let Some(&owner) = node.output.iter().find_map(|o| owners.get(o.as_str())) {
-            by_label.extend(node.output.iter().map(|o| (o.as_str(), owner)));
-            by_label.insert(label(node), owner);
-        }
-    }
+    let by_label = by_label(model, &numbers);
     let mut times = vec![0.0; outputs.len()];
     let mut last = None;
     for (call, time) in compiled.program.calls().zip(calls) {
@@ -47,4 +39,18 @@ pub fn of_layers(
         }
     }
     Ok(outputs.iter().cloned().zip(times).collect())
+}
+
+/// For each label that a call may have (the name of a node, or of its result), the number of the layer that it belongs to,
+/// given those of the layers' results.
+pub fn by_label<'m>(model: &'m Model, numbers: &BTreeMap<String, usize>) -> BTreeMap<&'m str, usize> {
+    let owners = owners(model, numbers);
+    let mut by_label: BTreeMap<&str, usize> = BTreeMap::new();
+    for node in model.nodes() {
+        if let Some(&owner) = node.output.iter().find_map(|o| owners.get(o.as_str())) {
+            by_label.extend(node.output.iter().map(|o| (o.as_str(), owner)));
+            by_label.insert(label(node), owner);
+        }
+    }
+    by_label
 }

@@ -13,11 +13,10 @@ use mcc::kernel::program::{Place, Program, Step};
 use mcc::loader::{self, timing, trace};
 use mcc_data::Samples;
 use mcc_ir::{Error, Result, Tensor};
-use mcc_onnx::node::label;
 
 use super::Figures;
 use super::bench::{Bench, Parts};
-use super::problem::{Assignment, Problem, owners};
+use super::problem::{Assignment, Problem};
 use super::sensitivity::{How, PROBES, Probe, Sensitivities, probes, scaled};
 use crate::loss::{Loss, Teacher};
 use crate::model::Model;
@@ -25,6 +24,7 @@ use crate::observe::{Progress, Setting, Silent};
 use crate::ranges::Calibration;
 use crate::recipe::{self, Recipe};
 use crate::session::{self, Session};
+use crate::times::by_label;
 
 /// Samples of calibration, and held out, for the sensitivity of a layer.
 const FEW: usize = 16;
@@ -334,18 +334,14 @@ fn predicted(program: &Program, options: &mcc::Options, inputs: &[Tensor]) -> Ve
 
 /// The times and constants of calls, by the site whose result they compute or continue.
 fn by_site(problem: &Problem, model: &Model, program: &Program, calls: &[f64]) -> Parts {
-    let owners = owners(model, &problem.by_output);
-    let owner = |name: &str| {
-        let node = model.nodes().iter().find(|n| label(n) == name || n.output.iter().any(|o| o == name));
-        node.and_then(|n| n.output.iter().find_map(|o| owners.get(o.as_str()).copied()))
-    };
+    let labels = by_label(model, &problem.by_output);
     let sites = problem.sites.len();
     let mut parts = Parts { ms: vec![0.0; sites], bytes: vec![0.0; sites], rest_bytes: 0.0 };
     let mut counted = vec![false; program.constants.len()];
     let (mut number, mut last) = (0, 0);
     for step in program.all_steps() {
         let Step::Call { label, args, .. } = step else { continue };
-        last = owner(label).unwrap_or(last);
+        last = labels.get(label.as_str()).copied().unwrap_or(last);
         parts.ms[last] += calls.get(number).copied().unwrap_or(0.0);
         number += 1;
         for place in args {

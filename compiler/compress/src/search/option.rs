@@ -112,7 +112,8 @@ pub fn parse(names: &[String]) -> Result<Vec<&'static Opt>> {
 impl Opt {
     /// The steps of a recipe, for all layers.
     pub fn steps(&self) -> Vec<Step> {
-        let prune = |z: Zeros| Step::Prune(Prune { pattern: z.pattern, share: z.share, ..Prune::default() });
+        let prune =
+            |z: Zeros| Step::Prune(Prune { pattern: z.pattern, share: z.share, everywhere: true, ..Prune::default() });
         let quantize = |c: Codes| {
             let Codes { weights, activations, block } = c;
             Step::Quantize(Quantize { weights, activations, block, ..Quantize::default() })

@@ -38,6 +38,21 @@ pub struct Count {
     pub layers: usize,
 }
 
+impl Front {
+    /// The candidates as a report draws them.
+    pub fn for_report(&self) -> mcc_eval::Sweep {
+        let count = |c: &Count| format!("{} {}", c.layers, c.option);
+        let point = |p: &Point| mcc_eval::Point {
+            name: p.layers.iter().map(count).collect::<Vec<_>>().join(", "),
+            bytes: p.figures.bytes,
+            median_ms: p.figures.ms,
+            value: p.figures.loss.relative,
+        };
+        let metric = "relative L2 to the model given, held-out samples".to_string();
+        mcc_eval::Sweep { metric, higher_is_better: false, points: self.points.iter().map(point).collect() }
+    }
+}
+
 impl Searcher<'_> {
     /// Searches for several budgets of time, from the least that was measured to the model as it is.
     ///
