@@ -23,7 +23,7 @@ use crate::{Port, Preprocess};
 /// | folders with `NAME.npy` for each input | one each |
 /// | a `.npz` file whose arrays are named after the inputs, or a folder of them | one each, or several stacked |
 /// | `test_data_set_N` with `input_M.pb` (ONNX's layout), or folders that hold such | one each |
-/// | images, sound, text | one a file (or a line), with a [`Preprocess`](crate::Preprocess) |
+/// | images, sound, text | one a file (or a line), with a [`Preprocess`] |
 ///
 /// An input's first axis, if its extent is 1 or not fixed, may be missing, or hold several samples. Elements of type
 /// `f64` become `f32`, and `i32` `i64`, where the input takes those; anything else must be the input's type. A name that
