@@ -6,9 +6,9 @@ usage: compare.py [--work DIR] [--mcc MCC] [--forms int8,...] [--tools mcc,...] 
 
 For each task (make.py makes it first) and form, every tool that offers the form compresses the float model in a process and
 a virtual environment of its own; ONNX Runtime runs all results on the task's test samples, one sample a run. The table says
-what each lost: points of the task's metric with the paired 95 % interval (of resampled test samples), the relative L2 difference
-of the outputs from the float model's, the bytes of the file's tensors, the share of weights that are zero. Models and results stay in
-DIR/TASK/forms (results.json there: one entry a model); a tool that refuses a model is listed with its reason. With --must,
+what each lost: points of the task's metric with the paired 95 % interval (of resampled test samples), the relative L2
+difference of the outputs from the float model's, the bytes of the file's tensors, the share of weights that are zero (forms
+of another share do not compare). Models and results stay in DIR/TASK/forms (results.json there: one entry a model); a tool that refuses a model is listed with its reason. With --must,
 exit status 1 when mcc refuses a form or loses more points than MAY_LOSE says.
 """
 import argparse
@@ -105,7 +105,9 @@ def command(way, model, calib, out, args):
     if isinstance(way, list):
         return [args.mcc, "compress", model, "-o", out, "--calib", calib, "--samples", str(args.samples), *way]
     script, variant = way
-    python = environment.made(REQUIREMENTS[script], os.path.join(args.work, "venv" if REQUIREMENTS[script].startswith(os.path.join(HERE, "req")) else "venv-" + script.partition("_")[0]))
+    own = os.path.dirname(REQUIREMENTS[script]) == PEERS
+    folder = os.path.join(args.work, "venv-" + script.partition("_")[0] if own else "venv")
+    python = environment.made(REQUIREMENTS[script], folder)
     return [python, os.path.join(PEERS, script), model, calib, out, variant, str(args.samples)]
 
 
