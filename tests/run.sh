@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # The whole test suite, from a fresh clone: installs what it needs, builds, checks, and ends with "N passed, N failed".
 # usage: tests/run.sh [STEP...]
-# Steps, in order (default: all): lint unit cases conformance fuzz zoo targets examples. Tools, Python and the build always come first.
+# Steps, in order (default: all): lint unit cases conformance fuzz zoo targets tasks examples. Tools, Python and the build always come first.
 # Tests use the profile "checked", in which the compiler checks its own work; figures and examples use a release build.
 # MCC_TEST_CPU=x86-64-v2|x86-64-v3|x86-64-v4 makes all steps treat this machine as that CPU level.
 # It writes only below target/ and .venv/. As root it installs missing Debian packages, otherwise it names them.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
-steps="${*:-lint unit cases conformance fuzz zoo targets examples}"
+steps="${*:-lint unit cases conformance fuzz zoo targets tasks examples}"
 work=target/tests
 python=.venv/bin/python
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
@@ -167,6 +167,13 @@ zoo() {
 
 targets() {
   check "links for Android, iOS and Windows" $python tests/tools/foreign.py $release link tests/models/digits.onnx
+}
+
+# What compression loses on tasks that need no large download; the others: tests/tasks/.
+tasks() {
+  check "make tasks" python3 tests/tasks/make.py --work "$work/tasks" digits skl_mlp || return
+  check "accuracy of compressed models" python3 tests/tasks/compare.py --work "$work/tasks" --mcc "$release" --tools mcc --must \
+    --forms int8,int4,codebook4 digits skl_mlp
 }
 
 examples() {

@@ -4,11 +4,18 @@ import subprocess
 import sys
 
 
+def pins(requirements):
+    """The file's text, and that of the files which it includes."""
+    with open(requirements, encoding="utf-8") as f:
+        text = f.read()
+    included = [line[3:].strip() for line in text.splitlines() if line.startswith("-r ")]
+    return "".join([text] + [pins(os.path.join(os.path.dirname(requirements), name)) for name in included])
+
+
 def made(requirements, folder):
     """The Python of the virtual environment `folder`, made from the file `requirements` unless that is what it was made from."""
     python, stamp = os.path.join(folder, "bin", "python"), os.path.join(folder, "installed")
-    with open(requirements, encoding="utf-8") as f:
-        want = f.read()
+    want = pins(requirements)
     have = None
     if os.path.exists(stamp):
         with open(stamp, encoding="utf-8") as f:

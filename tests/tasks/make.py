@@ -5,8 +5,8 @@ usage: make.py [--work DIR] [--force] [TASK ...]              (default: all task
 
 Writes DIR/TASK/{model.onnx, calib.npz, test.npz, labels.npy or labels.txt, task.json} and prints the float model's score
 on the test samples, by ONNX Runtime. Everything is made of packages of the usual registries (pip, npm, Debian), with fixed
-seeds; calibration and test samples have nothing in common. The Python that it needs (requirements.txt) goes into a virtual
-environment of its own, DIR/venv. As root it installs missing Debian packages, otherwise it names them.
+seeds; calibration and test samples have nothing in common. The Python that it needs goes into virtual environments of its
+own, DIR/venv*. As root it installs missing Debian packages, otherwise it names them.
 """
 import argparse
 import importlib
@@ -20,6 +20,8 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"       # sums in one order, on every mac
 HERE = os.path.dirname(os.path.abspath(__file__))
 TASKS = ("mnist", "digits", "ocr_rec", "ocr_det", "captcha", "vad", "magika", "sentences", "skl_mlp", "skl_trees", "ddddocr_det_yolox",
          "resnet50_rand")
+
+TRAINED = {"mnist"}     # by frameworks that the others do without
 
 
 def arguments():
@@ -36,7 +38,8 @@ def arguments():
 
 def main():
     args = arguments()
-    environment.enter(__file__, os.path.join(HERE, "requirements.txt"), os.path.join(args.work, "venv"))
+    kind = "-training" if TRAINED & set(args.tasks or TASKS) else ""
+    environment.enter(__file__, os.path.join(HERE, "requirements%s.txt" % kind), os.path.join(args.work, "venv" + kind))
     import score
     import task as tasks
     sources = tasks.Sources(os.path.join(args.work, "sources"))
