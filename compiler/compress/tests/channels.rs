@@ -264,13 +264,14 @@ fn fits_and_errors_lose_less_than_norms() {
 #[test]
 fn channels_that_cannot_go_say_why() {
     let only_output = end(Builder::new(3).input("x", &[-1, 3, 8, 8]), "x", 3);
-    let error = pruned(only_output, step(0.5)).unwrap_err().report().to_string();
+    let refused = |model: Model| pruned(model, step(0.5)).err().unwrap().report().to_string();
+    let error = refused(only_output);
     assert!(error.contains("no channels can go") && error.contains("output \"y\""), "{error}");
     // A sum over the channels needs all of them.
     let summed = start()
         .node("ReduceSum", &["a"], "sum", |node| set_int(node, "keepdims", 1))
         .node("Add", &["sum", "a"], "y", |_| {})
         .output("y");
-    let error = pruned(summed.model(17), step(0.5)).unwrap_err().report().to_string();
+    let error = refused(summed.model(17));
     assert!(error.contains("ReduceSum"), "{error}");
 }

@@ -57,7 +57,9 @@ fn all_layers_together_have_a_global_share() {
         let [gone, all] = [count, |m: &Matrix| m.data.len()].map(|of| pruned.iter().map(|(_, m)| of(m)).sum::<usize>());
         assert!((gone as f64 - 0.6 * all as f64).abs() <= pruned.len() as f64, "{criterion:?}: {gone} of {all}");
         let shares: Vec<f64> = pruned.iter().map(|(_, m)| m.zero_share()).collect();
-        assert!(shares.iter().any(|s| (s - 0.6).abs() > 0.02), "{criterion:?}: all layers lose the same: {shares:?}");
+        let differ = shares.iter().any(|s| (s - 0.6).abs() > 0.02);
+        // Chance takes as much from all.
+        assert_eq!(differ, criterion != Criterion::Random, "{criterion:?}: {shares:?}");
         assert!(shares.iter().all(|&s| s <= 0.9 + 1e-9), "{criterion:?}: a layer loses nearly all: {shares:?}");
     }
 }
