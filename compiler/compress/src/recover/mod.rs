@@ -28,7 +28,7 @@ use crate::layers::{self, Layer};
 use crate::matrix::Matrix;
 use crate::model::Model;
 use crate::moments::{Moments, moments};
-use crate::obs::fit::fit;
+use crate::obs::fit;
 use crate::observe::{Setting, observe};
 use crate::quantize::activation::{self, Bytes};
 use crate::quantize::places::Places;

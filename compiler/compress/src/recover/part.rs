@@ -46,7 +46,7 @@ pub fn program(
         ..Default::default()
     };
     let proto = ModelProto { graph: Some(part), ..header(model.proto()) };
-    let graph = mcc::driver::import(proto.encode_to_vec(), options)?;
+    let graph = mcc::driver::import(bytes::Bytes::from(proto.encode_to_vec()), options)?;
     Program::new(&graph, trained)
 }
 

@@ -253,14 +253,14 @@ impl Trained {
 
     /// Multiplies the result's channels by factors, and adds to them, if there is a bias to do so.
     pub fn adjust(&mut self, ways: &[[f32; 2]]) {
-        let (Some(bias), columns) = (&mut self.bias, self.layer.columns()) else { return };
+        let is_fixed = matches!(&self.weights, Weights::Codes(codes) if codes.scales.rate == 0.0);
+        let (Some(bias), columns, false) = (&mut self.bias, self.layer.columns(), is_fixed) else { return };
         for (row, (bias, [factor, shift])) in bias.values.iter_mut().zip(ways).enumerate() {
             *bias = *bias * factor + shift;
             match &mut self.weights {
                 Weights::Floats(numbers) => {
                     numbers.values[row * columns..][..columns].iter_mut().for_each(|w| *w *= factor);
                 }
-                Weights::Codes(codes) if codes.scales.rate == 0.0 => {}
                 Weights::Codes(codes) => {
                     let blocks = codes.grid.blocks(columns);
                     codes.scales.values[row * blocks..][..blocks].iter_mut().for_each(|s| *s += factor.ln());
