@@ -10,10 +10,10 @@
 
 use std::collections::HashMap;
 
+use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
 use faer::linalg::matmul::matmul;
-use faer::diag::Diag;
 use faer::{Accum, Mat, MatRef, Par};
 use mcc_ir::{DType, Error, Result, Tensor};
 use mcc_proto::NodeProto;

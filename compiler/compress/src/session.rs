@@ -111,7 +111,7 @@ fn opset_of(step: &Step) -> Option<i64> {
     match step {
         Step::Quantize(Quantize { weights: Weights::Int(..=4) | Weights::Codebook(..=4), .. }) => Some(FOUR_BITS_SINCE),
         Step::Quantize(_) => Some(PER_CHANNEL),
-        Step::Prune(_) => None,
+        Step::Prune(_) | Step::LowRank(_) | Step::Recover(_) => None,
     }
 }
 

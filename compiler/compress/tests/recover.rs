@@ -85,7 +85,7 @@ fn roundings_of_codes_are_trained() {
         // The model's weights are what codes mean.
         let (_, layer) = layers::again(&after.model, output).unwrap();
         let matrix = layer.matrix(&after.model).unwrap();
-        assert_eq!(codes.grid.weights(&codes.codes, matrix.rows, matrix.columns), matrix);
+        assert_eq!(codes.weights(&matrix), matrix);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::layers::{Kind, Layer};
 use crate::matrix::Matrix;
 use crate::model::Model;
 use crate::quantize::grid::{Grid, single};
-use crate::quantize::weights::Codes;
+use crate::quantize::weights::{Codes, Form};
 
 /// How fast weights change: a part of their root mean square a step.
 const WEIGHT_RATE: f32 = 0.01;
@@ -97,6 +97,8 @@ pub struct Trained {
 enum Weights {
     /// Zeros stay zeros.
     Floats(Numbers),
+    /// Entries of tables and 16-bit floats stay.
+    Fixed(Vec<f32>),
     Codes(Box<Rounded>),
 }
 
@@ -116,11 +118,12 @@ struct Rounded {
 }
 
 impl Rounded {
-    fn new(codes: &Codes, given: &Matrix) -> Rounded {
-        let Codes { grid, codes } = codes;
+    fn new(grid: &Grid, codes: &[i32], given: &Matrix) -> Rounded {
         let columns = given.columns;
+        let blocks = columns.div_ceil(grid.block);
         let position = |(at, (&w, &c)): (usize, (&f32, &i32))| {
-            let position = f64::from(w) / grid.scale(at / columns, at % columns, columns);
+            let scale = grid.scales[at / columns * blocks + at % columns / grid.block];
+            let position = f64::from(w) / scale;
             position.clamp(f64::from(c) - MARGIN, f64::from(c) + MARGIN)
         };
         let positions: Vec<f64> = given.data.iter().zip(codes).enumerate().map(position).collect();
@@ -137,7 +140,7 @@ impl Rounded {
 
     /// The number of a weight's scale.
     fn block(&self, at: usize) -> usize {
-        at / self.columns * self.grid.blocks(self.columns) + at % self.columns / self.grid.block
+        at / self.columns * self.columns.div_ceil(self.grid.block) + at % self.columns / self.grid.block
     }
 
     /// The scales as they are.
@@ -160,14 +163,14 @@ impl Rounded {
         }
         let above = self.above.values[at];
         let up = soft.map_or(f32::from(u8::from(above > 0.5)), |soft| logistic(above, soft));
-        (self.below[at] + up).clamp(self.grid.lowest() as f32, self.grid.highest() as f32)
+        (self.below[at] + up).clamp(Grid::lowest(self.grid.bits) as f32, Grid::highest(self.grid.bits) as f32)
     }
 
     fn descend(&mut self, gradient: &[f32], moment: &Moment) {
         let soft = moment.softness();
         let mut by_above = vec![0.0; gradient.len()];
         let mut by_scale = vec![0.0f32; self.scales.values.len()];
-        let (lowest, highest) = (self.grid.lowest() as f32, self.grid.highest() as f32);
+        let (lowest, highest) = (Grid::lowest(self.grid.bits) as f32, Grid::highest(self.grid.bits) as f32);
         let scales = self.scales();
         for (at, &g) in gradient.iter().enumerate().filter(|(at, _)| !self.zero[*at]) {
             let block = self.block(at);
@@ -186,7 +189,7 @@ impl Rounded {
     fn decided(&self) -> Codes {
         let mut grid = self.grid.clone();
         grid.scales = self.scales();
-        Codes { grid, codes: (0..self.below.len()).map(|at| self.code(at, None) as i32).collect() }
+        Codes { form: Form::Steps(grid), codes: (0..self.below.len()).map(|at| self.code(at, None) as i32).collect() }
     }
 }
 
@@ -211,17 +214,18 @@ impl Trained {
         let places = layer.tensor(DType::F64, &numbers)?.to_f64s().into_iter().map(|p| p as usize).collect();
         let size = root_mean_square(&matrix.data);
         let bias_rate = BIAS_RATE * size * (layer.columns() as f32).sqrt();
-        let weights = match codes {
+        let fits = |given: &&Matrix| given.data.len() == matrix.data.len();
+        let weights = match codes.map(|codes| (&codes.form, &codes.codes)) {
             None => Weights::Floats(Numbers::new(matrix.data, WEIGHT_RATE * size)),
-            Some(codes) => {
-                let fits = |given: &&Matrix| given.data.len() == matrix.data.len();
-                let mut rounded = Rounded::new(codes, given.filter(fits).unwrap_or(&matrix));
+            Some((Form::Steps(grid), codes)) => {
+                let mut rounded = Rounded::new(grid, codes, given.filter(fits).unwrap_or(&matrix));
                 if matches!(layer.kind, Kind::ConvTranspose(_)) && layer.kind.groups() > 1 {
                     // Groups share scales.
                     rounded.scales.rate = 0.0;
                 }
                 Weights::Codes(Box::new(rounded))
             }
+            Some((Form::Table(_) | Form::Half(_), _)) => Weights::Fixed(matrix.data),
         };
         let bias = layer.bias(model).map(|bias| Numbers::new(bias, bias_rate));
         Ok(Trained { layer: layer.clone(), places, weights, bias })
@@ -237,6 +241,7 @@ impl Trained {
         let soft = moment.map(Moment::softness);
         let weights = match &self.weights {
             Weights::Floats(numbers) => self.places.iter().map(|&at| numbers.values[at]).collect(),
+            Weights::Fixed(values) => self.places.iter().map(|&at| values[at]).collect(),
             Weights::Codes(codes) => codes.weights(&self.places, soft),
         };
         let mut data = vec![(self.layer.weights.clone(), Data::Floats(Arc::new(weights)))];
@@ -253,16 +258,21 @@ impl Trained {
 
     /// Multiplies the result's channels by factors, and adds to them, if there is a bias to do so.
     pub fn adjust(&mut self, ways: &[[f32; 2]]) {
-        let is_fixed = matches!(&self.weights, Weights::Codes(codes) if codes.scales.rate == 0.0);
+        let is_fixed = match &self.weights {
+            Weights::Codes(codes) => codes.scales.rate == 0.0,
+            Weights::Fixed(_) => true,
+            Weights::Floats(_) => false,
+        };
         let (Some(bias), columns, false) = (&mut self.bias, self.layer.columns(), is_fixed) else { return };
         for (row, (bias, [factor, shift])) in bias.values.iter_mut().zip(ways).enumerate() {
             *bias = *bias * factor + shift;
             match &mut self.weights {
+                Weights::Fixed(_) => {}
                 Weights::Floats(numbers) => {
                     numbers.values[row * columns..][..columns].iter_mut().for_each(|w| *w *= factor);
                 }
                 Weights::Codes(codes) => {
-                    let blocks = codes.grid.blocks(columns);
+                    let blocks = columns.div_ceil(codes.grid.block);
                     codes.scales.values[row * blocks..][..blocks].iter_mut().for_each(|s| *s += factor.ln());
                 }
             }
@@ -275,6 +285,7 @@ impl Trained {
             let mut by_place = vec![0.0; gradient.len()];
             self.places.iter().zip(gradient).for_each(|(&place, &g)| by_place[place] = g);
             match &mut self.weights {
+                Weights::Fixed(_) => {}
                 Weights::Codes(codes) => codes.descend(&by_place, moment),
                 Weights::Floats(numbers) => {
                     by_place.iter_mut().zip(&numbers.values).filter(|(_, w)| **w == 0.0).for_each(|(g, _)| *g = 0.0);
@@ -301,9 +312,10 @@ impl Trained {
                 self.layer.set_matrix(model, &Matrix { rows, columns, data: numbers.values.clone() })?;
                 Ok(None)
             }
+            Weights::Fixed(_) => Ok(None),
             Weights::Codes(rounded) => {
                 let codes = rounded.decided();
-                self.layer.set_matrix(model, &codes.grid.weights(&codes.codes, rows, columns))?;
+                self.layer.set_matrix(model, &codes.weights(&Matrix::zeros(rows, columns)))?;
                 Ok(Some(codes))
             }
         }
