@@ -14,6 +14,8 @@
 //! activations = "uint8"
 //! ```
 
+mod steps;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -22,6 +24,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::layers::Layer;
 use crate::ranges::Calibration;
+
+pub use steps::{LowRank, Recover};
 
 /// What is done to a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,68 +57,6 @@ pub enum Step {
     Recover(Recover),
     /// Makes a layer two smaller ones.
     LowRank(LowRank),
-}
-
-/// Makes layers two smaller ones, whose product is of low rank.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct LowRank {
-    /// The share of the model's multiply-adds that is saved.
-    pub share: f64,
-    /// Layers that the step is for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub only: Vec<String>,
-    /// Layers that the step leaves alone.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub except: Vec<String>,
-}
-
-impl LowRank {
-    /// Which layers it is for.
-    pub fn selection(&self) -> Selection<'_> {
-        Selection { only: &self.only, except: &self.except }
-    }
-
-    fn faults(&self) -> Vec<String> {
-        match self.share > 0.0 && self.share < 1.0 {
-            true => Vec::new(),
-            false => vec![format!("the share {} of multiply-adds to save is not between 0 and 1", self.share)],
-        }
-    }
-}
-
-/// Trains the compressed model's blocks to give what the given model's do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Recover {
-    /// How much is computed, as a part of the usual.
-    pub effort: f64,
-    /// Whether all blocks are trained together at last.
-    pub together: bool,
-    /// Layers that the step is for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub only: Vec<String>,
-    /// Layers that the step leaves alone.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub except: Vec<String>,
-}
-
-impl Default for Recover {
-    fn default() -> Recover {
-        Recover { effort: 1.0, together: true, only: Vec::new(), except: Vec::new() }
-    }
-}
-
-impl Recover {
-    /// Which layers it is for.
-    pub fn selection(&self) -> Selection<'_> {
-        Selection { only: &self.only, except: &self.except }
-    }
-
-    fn faults(&self) -> Vec<String> {
-        let right = self.effort > 0.0 && self.effort.is_finite();
-        if right { Vec::new() } else { vec![format!("an effort of {} is not above 0", self.effort)] }
-    }
 }
 
 /// Which layers a step is for: names with `*` for any text, or operators.
@@ -409,19 +351,9 @@ impl Recipe {
         if self.samples == 0 {
             errors.push(Error::usage("samples: 0 samples show nothing"));
         }
-        let mut is_final = false;
+        errors.extend(steps::misplaced(&self.steps));
         for (n, step) in self.steps.iter().enumerate() {
-            if matches!(step, Step::LowRank(_)) && is_final {
-                let text = "low rank comes before pruning and quantization, which need the layers as they will be";
-                errors.push(Error::usage(text).within(format!("step {}", n + 1)));
-            }
-            is_final |= matches!(step, Step::Prune(_) | Step::Quantize(_));
-            let faults = match step {
-                Step::Prune(prune) => prune.faults(),
-                Step::Quantize(quantize) => quantize.faults(),
-                Step::Recover(recover) => recover.faults(),
-                Step::LowRank(low_rank) => low_rank.faults(),
-            };
+            let faults = step.faults();
             errors.extend(faults.into_iter().map(|e| Error::usage(e).within(format!("step {}", n + 1))));
         }
         Error::all(errors).map_or(Ok(()), Err)
@@ -543,9 +475,6 @@ mod tests {
             ("[[steps]]\nmethod = \"quantize\"\nweights = \"int9\"", "no type of weights"),
             ("[[steps]]\nmethod = \"quantize\"\nweights = \"int4\"", "give activations float"),
             ("[[steps]]\nmethod = \"quantize\"\nshare = 0.1", "unknown field `share`"),
-            ("[[steps]]\nmethod = \"recover\"\neffort = 0.0", "an effort of 0 is not above 0"),
-            ("[[steps]]\nmethod = \"low-rank\"\nshare = 1.0", "not between 0 and 1"),
-            ("[[steps]]\nmethod = \"quantize\"\n[[steps]]\nmethod = \"low-rank\"\nshare = 0.5", "before pruning"),
         ] {
             assert!(error(text).contains(part), "{text}: {}", error(text));
         }
