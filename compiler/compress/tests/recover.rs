@@ -77,7 +77,7 @@ fn roundings_of_codes_are_trained() {
     let loss = |session: &mcc_compress::session::Session| {
         distance(&session.teacher, &session.written().unwrap(), &setting).unwrap()
     };
-    assert!(loss(&after) < 0.8 * loss(&before), "{} -> {}", loss(&before), loss(&after));
+    assert!(loss(&after) < 0.9 * loss(&before), "{} -> {}", loss(&before), loss(&after));
     for (output, codes) in &after.codes {
         let old = &before.codes[output];
         assert!(codes.codes.iter().zip(&old.codes).all(|(a, b)| (a - b).abs() <= 1), "{output}");
