@@ -74,7 +74,7 @@ pub struct CompressArgs {
     /// Make large layers two smaller ones each, so that this share of all multiply-adds is saved, such as 0.3
     #[arg(long, value_name = "SHARE")]
     low_rank: Option<f64>,
-    /// Train what is left to give what the given model gives, without labels. EFFORT is a part of the usual computing
+    /// Train what is left to give what the given model gives, without labels. EFFORT is a part of the usual computing time
     #[arg(long, value_name = "EFFORT", num_args = 0..=1, default_missing_value = "1")]
     recover: Option<f64>,
     /// Write a page that tells what was gained and lost, on the calibration data: layers with their times before and
