@@ -8,7 +8,9 @@ use mcc::{Error, Result, driver};
 use mcc_compress::model::Model;
 use mcc_compress::observe::Setting;
 use mcc_compress::ranges::Calibration;
-use mcc_compress::recipe::{Activations, Criterion, Pattern, Prune, Quantize, Recipe, Rounding, Scope, Step, Weights};
+use mcc_compress::recipe::{
+    Activations, Criterion, LowRank, Pattern, Prune, Quantize, Recipe, Recover, Rounding, Scope, Step, Weights,
+};
 use mcc_compress::session::{self, Change};
 use mcc_data::{Preprocess, Samples};
 use serde_json::json;
@@ -35,7 +37,7 @@ pub struct CompressArgs {
     #[arg(long, value_name = "FILE.toml")]
     preprocess: Option<PathBuf>,
     /// What to do, step by step, from a file as this command writes it; instead of the options below
-    #[arg(long, value_name = "FILE.toml", conflicts_with_all = ["quantize", "prune", "pattern"])]
+    #[arg(long, value_name = "FILE.toml", conflicts_with_all = ["quantize", "prune", "pattern", "recover", "low_rank"])]
     recipe: Option<PathBuf>,
     /// Set this share of the weights to zero, such as 0.7
     #[arg(long, value_name = "SHARE")]
@@ -69,6 +71,12 @@ pub struct CompressArgs {
     /// Weights that share a scale, for int4 and shorter [default: all of an output channel]
     #[arg(long, value_name = "N", requires = "quantize")]
     block: Option<usize>,
+    /// Make large layers two smaller ones each, so that this share of all multiply-adds is saved, such as 0.3
+    #[arg(long, value_name = "SHARE")]
+    low_rank: Option<f64>,
+    /// Train what is left to give what the given model gives, without labels. EFFORT is a part of the usual computing time
+    #[arg(long, value_name = "EFFORT", num_args = 0..=1, default_missing_value = "1")]
+    recover: Option<f64>,
     /// Write a page that tells what was gained and lost, on the calibration data: layers with their times before and
     /// after, plots, the worst samples. For accuracy on labelled data, see mcc eval
     #[arg(long, value_name = "FILE.html")]
@@ -170,6 +178,9 @@ impl CompressArgs {
             None => Recipe::default(),
         };
         let (only, except) = (self.only.clone(), self.except.clone());
+        if let Some(share) = self.low_rank {
+            recipe.steps.push(Step::LowRank(LowRank { share, only: only.clone(), except: except.clone() }));
+        }
         if self.prune.is_some() || self.pattern.is_some() {
             let pattern = self.pattern.unwrap_or(Pattern::Elements);
             recipe.steps.push(Step::Prune(Prune {
@@ -196,10 +207,13 @@ impl CompressArgs {
                 calibration: self.calibration.unwrap_or_default(),
                 rounding: self.rounding.unwrap_or_default(),
                 block: self.block,
-                only,
-                except,
+                only: only.clone(),
+                except: except.clone(),
                 ..Quantize::default()
             }));
+        }
+        if let Some(effort) = self.recover {
+            recipe.steps.push(Step::Recover(Recover { effort, only, except, ..Recover::default() }));
         }
         recipe.samples = self.samples.unwrap_or(recipe.samples);
         recipe.seed = self.seed.unwrap_or(recipe.seed);

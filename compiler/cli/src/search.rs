@@ -23,7 +23,7 @@ pub struct SearchArgs {
     /// Find the recipe that loses least within --budget-ms or --budget-bytes, or is fastest within --max-loss. What each
     /// layer may become is measured on samples that are held out, whole candidates are compiled and measured, and the best
     /// one's recipe is written beside OUT
-    #[arg(long, conflicts_with_all = ["recipe", "quantize", "prune", "pattern", "only", "except"])]
+    #[arg(long, conflicts_with_all = ["recipe", "quantize", "prune", "pattern", "low_rank", "recover", "only", "except"])]
     search: bool,
     /// Machine to search for, such as aarch64-linux-android, with --cpu; times are then predicted, not measured
     /// [default: this one]

@@ -14,6 +14,8 @@
 //! activations = "uint8"
 //! ```
 
+mod steps;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -22,6 +24,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::layers::Layer;
 use crate::ranges::Calibration;
+
+pub use steps::{LowRank, Recover};
 
 /// What is done to a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +53,10 @@ pub enum Step {
     Prune(Prune),
     /// Stores weights, and computes with activations, in fewer bits.
     Quantize(Quantize),
+    /// Trains what is left to do what the given model does.
+    Recover(Recover),
+    /// Makes a layer two smaller ones.
+    LowRank(LowRank),
 }
 
 /// Which layers a step is for: names with `*` for any text, or operators.
@@ -343,11 +351,9 @@ impl Recipe {
         if self.samples == 0 {
             errors.push(Error::usage("samples: 0 samples show nothing"));
         }
+        errors.extend(steps::misplaced(&self.steps));
         for (n, step) in self.steps.iter().enumerate() {
-            let faults = match step {
-                Step::Prune(prune) => prune.faults(),
-                Step::Quantize(quantize) => quantize.faults(),
-            };
+            let faults = step.faults();
             errors.extend(faults.into_iter().map(|e| Error::usage(e).within(format!("step {}", n + 1))));
         }
         Error::all(errors).map_or(Ok(()), Err)

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use mcc_ir::{Error, Result};
 
 use crate::layers::{self, Layer};
+use crate::lowrank;
+use crate::matrix::Matrix;
 use crate::model::Model;
 use crate::norms;
 use crate::observe::Setting;
@@ -15,6 +17,7 @@ use crate::quantize::places::Places;
 use crate::quantize::weights::Codes;
 use crate::quantize::{self, tables, write};
 use crate::recipe::{Quantize, Recipe, Selection, Step, Weights, fits};
+use crate::recover;
 use crate::write::FOUR_BITS_SINCE;
 
 /// Why a layer stays as it is.
@@ -35,6 +38,8 @@ pub struct Session {
     pub model: Model,
     /// The codes of weights, by the layer's result.
     pub codes: BTreeMap<String, Codes>,
+    /// The weights that they were made from.
+    pub given: BTreeMap<String, Matrix>,
     /// The layers whose data become bytes at run time, by their results.
     pub dynamic: BTreeSet<String>,
     /// Which activations are bytes, and who reads them.
@@ -82,6 +87,7 @@ pub fn compress(model: Model, recipe: &Recipe, setting: &Setting) -> Result<Sess
         model: teacher.clone(),
         teacher,
         codes: BTreeMap::new(),
+        given: BTreeMap::new(),
         dynamic: BTreeSet::new(),
         places: Places::new(),
         bytes: BTreeMap::new(),
@@ -92,6 +98,8 @@ pub fn compress(model: Model, recipe: &Recipe, setting: &Setting) -> Result<Sess
         let done = match step {
             Step::Quantize(quantize) => quantize::step::run(&mut session, quantize, setting),
             Step::Prune(prune) => prune::run(&mut session, prune, recipe.seed, setting),
+            Step::LowRank(step) => lowrank::run(&mut session, step, setting),
+            Step::Recover(step) => recover::run(&mut session, step, recipe.seed, setting),
         };
         done.map_err(|e| e.within(format!("step {} of the recipe", n + 1)))?;
     }
@@ -103,7 +111,7 @@ fn opset_of(step: &Step) -> Option<i64> {
     match step {
         Step::Quantize(Quantize { weights: Weights::Int(..=4) | Weights::Codebook(..=4), .. }) => Some(FOUR_BITS_SINCE),
         Step::Quantize(_) => Some(PER_CHANNEL),
-        Step::Prune(_) => None,
+        Step::Prune(_) | Step::LowRank(_) | Step::Recover(_) => None,
     }
 }
 

@@ -80,6 +80,7 @@ fn encode(session: &mut Session, layers: &[Layer], moments: &[Moments], step: &Q
             (c.weight_bits, c.data_bits, c.zeros, c.error) = (bits, data_bits, zeros, error);
         });
         session.codes.insert(layer.output.clone(), codes.clone());
+        session.given.insert(layer.output.clone(), matrix.clone());
     }
     Ok(())
 }

@@ -124,6 +124,8 @@ impl Problem {
             let (only, except) = match &mut step {
                 Step::Quantize(s) => (&mut s.only, &mut s.except),
                 Step::Prune(s) => (&mut s.only, &mut s.except),
+                Step::LowRank(s) => (&mut s.only, &mut s.except),
+                Step::Recover(s) => (&mut s.only, &mut s.except),
             };
             if outside.len() < inside.len() {
                 *except = outside

@@ -1,0 +1,106 @@
+//! Steps that change what layers compute: low rank, and recovery.
+
+use mcc_ir::Error;
+use serde::{Deserialize, Serialize};
+
+use super::{Selection, Step};
+
+impl Step {
+    /// What its type does not check.
+    pub(super) fn faults(&self) -> Vec<String> {
+        match self {
+            Step::Prune(prune) => prune.faults(),
+            Step::Quantize(quantize) => quantize.faults(),
+            Step::Recover(recover) => recover.faults(),
+            Step::LowRank(low_rank) => low_rank.faults(),
+        }
+    }
+}
+
+/// Steps that cannot come after those before them.
+pub(super) fn misplaced(steps: &[Step]) -> Vec<Error> {
+    let is_final = |step: &Step| matches!(step, Step::Prune(_) | Step::Quantize(_));
+    let late = |n: usize| matches!(steps[n], Step::LowRank(_)) && steps[..n].iter().any(is_final);
+    let text = "low rank comes before pruning and quantization, which need the layers as they will be";
+    (0..steps.len()).filter(|&n| late(n)).map(|n| Error::usage(text).within(format!("step {}", n + 1))).collect()
+}
+
+/// Makes layers two smaller ones, whose product is of low rank.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct LowRank {
+    /// The share of the model's multiply-adds that is saved.
+    pub share: f64,
+    /// Layers that the step is for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
+    /// Layers that the step leaves alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<String>,
+}
+
+impl LowRank {
+    /// Which layers it is for.
+    pub fn selection(&self) -> Selection<'_> {
+        Selection { only: &self.only, except: &self.except }
+    }
+
+    pub(super) fn faults(&self) -> Vec<String> {
+        match self.share > 0.0 && self.share < 1.0 {
+            true => Vec::new(),
+            false => vec![format!("the share {} of multiply-adds to save is not between 0 and 1", self.share)],
+        }
+    }
+}
+
+/// Trains the compressed model's blocks to give what the given model's do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Recover {
+    /// How much is computed, as a part of the usual.
+    pub effort: f64,
+    /// Whether all blocks are trained together at last.
+    pub together: bool,
+    /// Layers that the step is for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
+    /// Layers that the step leaves alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<String>,
+}
+
+impl Default for Recover {
+    fn default() -> Recover {
+        Recover { effort: 1.0, together: true, only: Vec::new(), except: Vec::new() }
+    }
+}
+
+impl Recover {
+    /// Which layers it is for.
+    pub fn selection(&self) -> Selection<'_> {
+        Selection { only: &self.only, except: &self.except }
+    }
+
+    pub(super) fn faults(&self) -> Vec<String> {
+        let right = self.effort > 0.0 && self.effort.is_finite();
+        if right { Vec::new() } else { vec![format!("an effort of {} is not above 0", self.effort)] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::recipe::Recipe;
+
+    #[test]
+    fn nonsense_is_refused() {
+        let error = |text: &str| Recipe::parse(text).unwrap_err().to_string();
+        let low_rank = "[[steps]]\nmethod = \"low-rank\"\nshare =";
+        for (text, part) in [
+            ("[[steps]]\nmethod = \"recover\"\neffort = 0.0".to_string(), "an effort of 0 is not above 0"),
+            (format!("{low_rank} 1.0"), "not between 0 and 1"),
+            (format!("[[steps]]\nmethod = \"quantize\"\n{low_rank} 0.5"), "before pruning"),
+        ] {
+            assert!(error(&text).contains(part), "{text}: {}", error(&text));
+        }
+    }
+}

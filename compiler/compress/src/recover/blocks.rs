@@ -1,0 +1,181 @@
+//! Cuts a model into blocks that are recovered one after another.
+//!
+//! Contract: blocks follow one another in the order of the nodes, and every layer is in one. A block ends where few
+//! values are alive that depend on layers: between the blocks of a residual network only one is. All of them must be
+//! comparable: the teacher has them too, with the same shapes. Values that depend on no layer are not cut: each block
+//! computes those that it needs from the model's inputs.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use mcc_onnx::order::uses;
+
+use crate::layers::Layer;
+use crate::model::Model;
+
+/// Layers that a block has if it can be cut there as well as anywhere.
+const USUAL_LAYERS: usize = 4;
+
+/// Layers after which a block ends, wherever it is.
+const MOST_LAYERS: usize = 16;
+
+/// Operators whose result does not depend on their operand's elements.
+const SHAPES: &[&str] = &["Shape", "Size"];
+
+/// A part of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Block {
+    /// Values of earlier blocks that it reads.
+    pub inputs: Vec<String>,
+    /// The model's inputs that it reads.
+    pub sides: Vec<String>,
+    /// Its values that later blocks read, or that are the model's outputs.
+    pub outputs: Vec<String>,
+    /// Results of its layers.
+    pub layers: Vec<String>,
+}
+
+/// The blocks of a model with some layers.
+pub fn blocks(model: &Model, layers: &[Layer], comparable: &dyn Fn(&str) -> bool) -> Vec<Block> {
+    let flow = Flow::of(model, layers);
+    let mut blocks = Vec::new();
+    let mut start = 0;
+    while start < flow.nodes.len() {
+        let end = flow.end(start, comparable);
+        blocks.extend(flow.block(start, end));
+        start = end;
+    }
+    blocks
+}
+
+/// The whole model as one block.
+pub fn whole(model: &Model, layers: &[Layer]) -> Option<Block> {
+    let flow = Flow::of(model, layers);
+    flow.block(0, flow.nodes.len())
+}
+
+/// The nodes that depend on layers.
+struct Flow<'m> {
+    model: &'m Model,
+    /// Their numbers, in order.
+    nodes: Vec<usize>,
+    /// For each, the layer that it is.
+    layer: Vec<Option<String>>,
+    /// For each name that they give, who gives it, and the place after the last that reads it.
+    lives: HashMap<&'m str, Life>,
+}
+
+#[derive(Clone, Copy)]
+struct Life {
+    from: usize,
+    to: usize,
+}
+
+/// Where a block may end.
+struct End {
+    at: usize,
+    /// Values that are alive there.
+    alive: usize,
+    /// Layers before it.
+    layers: usize,
+}
+
+impl<'m> Flow<'m> {
+    fn of(model: &'m Model, layers: &[Layer]) -> Flow<'m> {
+        let results: HashSet<&str> = layers.iter().map(|l| l.output.as_str()).collect();
+        let mut flow = Flow { model, nodes: Vec::new(), layer: Vec::new(), lives: HashMap::new() };
+        for (n, node) in model.nodes().iter().enumerate() {
+            let is_layer = node.output.first().is_some_and(|o| results.contains(o.as_str()));
+            let by_shape = SHAPES.contains(&node.op_type.as_str());
+            if !is_layer && (by_shape || !uses(node).iter().any(|name| flow.lives.contains_key(name))) {
+                continue;
+            }
+            let at = flow.nodes.len();
+            for name in uses(node) {
+                if let Some(life) = flow.lives.get_mut(name) {
+                    life.to = at;
+                }
+            }
+            for name in node.output.iter().filter(|o| !o.is_empty()) {
+                let to = if model.is_output(name) { usize::MAX } else { at };
+                flow.lives.insert(name, Life { from: at, to });
+            }
+            flow.nodes.push(n);
+            flow.layer.push(is_layer.then(|| node.output[0].clone()));
+        }
+        // A later use is no earlier end.
+        for output in &model.graph().output {
+            flow.lives.entry(&output.name).and_modify(|life| life.to = usize::MAX);
+        }
+        flow
+    }
+
+    /// The values that are alive before the node at a place.
+    fn alive(&self, at: usize) -> impl Iterator<Item = &'m str> {
+        let alive = move |life: &Life| life.from < at && life.to >= at;
+        self.lives.iter().filter(move |(_, life)| alive(life)).map(|(name, _)| *name)
+    }
+
+    /// Where a block that begins at `start` ends best.
+    fn end(&self, start: usize, comparable: &dyn Fn(&str) -> bool) -> usize {
+        let last = self.nodes.len();
+        let mut best: Option<End> = None;
+        let mut layers = 0;
+        for at in start + 1..last {
+            layers += usize::from(self.layer[at - 1].is_some());
+            let most = match &best {
+                Some(best) if best.alive == 1 => best.layers.max(USUAL_LAYERS),
+                Some(_) => MOST_LAYERS,
+                None => usize::MAX,
+            };
+            if layers > most {
+                break;
+            }
+            let names: Vec<&str> = self.alive(at).collect();
+            if layers == 0 || !names.iter().all(|name| comparable(name)) {
+                continue;
+            }
+            // Few values first; then as many layers as are usual, and what follows them.
+            let better = best.as_ref().is_none_or(|best| {
+                let as_few = names.len() == best.alive && layers <= best.layers.max(USUAL_LAYERS);
+                names.len() < best.alive || as_few
+            });
+            if better {
+                best = Some(End { at, alive: names.len(), layers });
+            }
+        }
+        let rest = |at: usize| self.layer[at..].iter().all(Option::is_none);
+        best.map(|b| b.at).filter(|&at| !rest(at)).unwrap_or(last)
+    }
+
+    /// The block of the nodes from `start` to `end`.
+    fn block(&self, start: usize, end: usize) -> Option<Block> {
+        let layers: Vec<String> = self.layer[start..end].iter().flatten().cloned().collect();
+        let inside = |life: &Life| (start..end).contains(&life.from);
+        let mut outputs: Vec<(usize, &str)> = self
+            .lives
+            .iter()
+            .filter(|(_, life)| inside(life) && life.to >= end)
+            .map(|(&name, life)| (life.from, name))
+            .collect();
+        outputs.sort_unstable();
+        let (mut inputs, mut sides, mut seen) = (BTreeSet::new(), BTreeSet::new(), HashSet::new());
+        let mut waiting: Vec<&str> = outputs.iter().map(|o| o.1).collect();
+        while let Some(name) = waiting.pop() {
+            if !seen.insert(name) || self.model.constant(name).is_some() {
+                continue;
+            }
+            match (self.lives.get(name), self.model.giver(name)) {
+                (Some(life), _) if !inside(life) => drop(inputs.insert(name.to_string())),
+                (_, Some(node)) => waiting.extend(uses(&self.model.nodes()[node])),
+                (_, None) => drop(sides.insert(name.to_string())),
+            }
+        }
+        let given = |name: &String| self.model.graph().input.iter().any(|i| i.name == *name);
+        (!layers.is_empty() && !outputs.is_empty()).then(|| Block {
+            inputs: inputs.into_iter().collect(),
+            sides: sides.into_iter().filter(given).collect(),
+            outputs: outputs.into_iter().map(|o| o.1.to_string()).collect(),
+            layers,
+        })
+    }
+}

@@ -1,0 +1,407 @@
+//! Recovery: what pruning and quantization lost is trained back, block by block, without labels.
+//!
+//! The given model is the teacher. Each block of the compressed model reads what the blocks before it give, as they are
+//! by now, and is trained by gradient descent until its results are nearest to the teacher's (BRECQ; Li et al. 2021).
+//! Weights that are zero stay zero; codes move to the neighbouring ones at most.
+//!
+//! Invariant: a block is changed only if its error on samples held out falls.
+
+mod blocks;
+mod levels;
+pub mod operators;
+mod part;
+pub mod program;
+mod train;
+mod weights;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use mcc_ir::{Error, Result, Tensor, TensorType};
+
+use self::blocks::Block;
+use self::levels::{Level, Levels, levels, way};
+use self::program::{Data, Program};
+use self::train::{Errors, Example, Lesson, Plan, floats};
+use self::weights::Trained;
+use crate::layers::{self, Layer};
+use crate::matrix::Matrix;
+use crate::model::Model;
+use crate::moments::{Moments, moments};
+use crate::obs::fit;
+use crate::observe::{Setting, observe};
+use crate::quantize::activation::{self, Bytes};
+use crate::quantize::places::Places;
+use crate::quantize::weights::{Codes, bias_shift};
+use crate::recipe::Recover;
+use crate::session::Session;
+
+/// Bytes that are held of what a block reads, and of what it gives; of larger samples fewer are used.
+const HELD_BYTES: usize = 3 << 28;
+
+/// Multiplications and additions that all blocks' training takes at an effort of 1, with the gradients.
+const WORK: f64 = 2e13;
+
+/// Least and most steps for a block.
+const STEPS: [f64; 2] = [100.0, 1500.0];
+
+/// Steps of the fit of layers that cannot be trained.
+const FIT_STEPS: usize = 60;
+
+/// The part of the steps of training all blocks together.
+const TOGETHER: f64 = 0.5;
+
+/// The model that is trained, and what is known of it.
+pub struct Student<'a> {
+    /// The model given.
+    pub teacher: &'a Model,
+    /// The compressed one; weights that are codes are exactly what these mean.
+    pub model: &'a mut Model,
+    /// The codes of weights, by the layer's result.
+    pub codes: &'a mut BTreeMap<String, Codes>,
+    /// The weights that codes were made from.
+    pub given: &'a BTreeMap<String, Matrix>,
+    /// Which activations are bytes.
+    pub places: &'a Places,
+    /// The bytes' scales.
+    pub bytes: &'a BTreeMap<String, Bytes>,
+}
+
+/// What became of a layer.
+pub struct Outcome {
+    /// The layer's result.
+    pub output: String,
+    /// What was done, and how far the error fell.
+    pub reason: String,
+}
+
+/// Trains the layers that a step is for.
+///
+/// # Errors
+/// When there are none, or a model does not compile or run.
+pub fn run(session: &mut Session, step: &Recover, seed: u64, setting: &Setting) -> Result<()> {
+    session.selected(&step.selection(), |_| true)?;
+    let student = Student {
+        teacher: &session.teacher,
+        model: &mut session.model,
+        codes: &mut session.codes,
+        given: &session.given,
+        places: &session.places,
+        bytes: &session.bytes,
+    };
+    for outcome in recover(student, step, seed, setting)? {
+        let zeros = layers::again(&session.model, &outcome.output).and_then(|(_, l)| l.matrix(&session.model));
+        session.change(&outcome.output, |c| {
+            c.zeros = zeros.map_or(c.zeros, |m| m.zero_share());
+            c.reason = match c.reason.is_empty() {
+                true => outcome.reason,
+                false => format!("{}; {}", c.reason, outcome.reason),
+            };
+        });
+    }
+    Ok(())
+}
+
+/// Trains a compressed model.
+///
+/// # Errors
+/// When a model does not compile or run.
+pub fn recover(mut student: Student, step: &Recover, seed: u64, setting: &Setting) -> Result<Vec<Outcome>> {
+    let layers = layers::find(student.model);
+    let comparable = student.comparable(setting)?;
+    let blocks = blocks::blocks(student.model, &layers, &|name| comparable.contains(name));
+    let wanted: HashSet<&str> =
+        layers.iter().filter(|l| step.selection().takes(l)).map(|l| l.output.as_str()).collect();
+    let mut outcomes = Vec::new();
+    let share = WORK * step.effort / blocks.len().max(1) as f64;
+    setting.progress.begin("levels of channels", setting.samples.len());
+    let there: Vec<Layer> = layers.iter().filter(|l| comparable.contains(&l.output)).cloned().collect();
+    let wanted_levels = levels(student.teacher, &there, setting)?;
+    let mut all = true;
+    for (n, block) in blocks.iter().enumerate() {
+        let what = format!("recovery of block {} of {}", n + 1, blocks.len());
+        let trained: Vec<&str> = block.layers.iter().map(String::as_str).filter(|l| wanted.contains(l)).collect();
+        if trained.is_empty() {
+            continue;
+        }
+        let course = Course {
+            block,
+            trained: &trained,
+            work: share,
+            seed: seed.wrapping_add(n as u64),
+            what: &what,
+            levels: &wanted_levels,
+        };
+        let reason = match student.block(&course, setting)? {
+            Done::Trained(errors) => text(&errors),
+            Done::Left(reason) => {
+                all = false;
+                reason
+            }
+        };
+        outcomes.extend(trained.iter().map(|l| Outcome { output: (*l).to_string(), reason: reason.clone() }));
+    }
+    if let (true, true, Some(block)) = (all && step.together, blocks.len() > 1, blocks::whole(student.model, &layers)) {
+        let trained: Vec<&str> = block.layers.iter().map(String::as_str).filter(|l| wanted.contains(l)).collect();
+        let what = "recovery of all blocks together";
+        let work = TOGETHER * WORK * step.effort;
+        let course = Course { block: &block, trained: &trained, work, seed, what, levels: &Levels::new() };
+        student.block(&course, setting)?;
+    }
+    Ok(outcomes)
+}
+
+fn text(errors: &Errors) -> String {
+    let percent = |error: f64| 100.0 * error.sqrt();
+    match errors.after < errors.before {
+        true => format!("block error {:.2}% -> {:.2}%", percent(errors.before), percent(errors.after)),
+        false => format!("block error {:.2}%, training did not help", percent(errors.before)),
+    }
+}
+
+/// What is done to a block.
+struct Course<'a> {
+    block: &'a Block,
+    /// Results of the layers that change.
+    trained: &'a [&'a str],
+    /// Multiplications and additions.
+    work: f64,
+    seed: u64,
+    what: &'a str,
+    /// The teacher's levels of layers that are brought to them first.
+    levels: &'a Levels,
+}
+
+enum Done {
+    Trained(Errors),
+    /// Why it was not.
+    Left(String),
+}
+
+impl Student<'_> {
+    /// Values that the teacher has too, with the same type.
+    fn comparable(&self, setting: &Setting) -> Result<HashSet<String>> {
+        let names: Vec<&str> = self
+            .model
+            .nodes()
+            .iter()
+            .flat_map(|n| &n.output)
+            .map(String::as_str)
+            .filter(|o| !o.is_empty() && self.teacher.giver(o).is_some())
+            .collect();
+        let [own, other] = [&*self.model, self.teacher].map(|model| model.types(&names, setting.options));
+        let same = names.iter().zip(own?).zip(other?).filter(|((_, a), b)| a == b && a.dtype == mcc_ir::DType::F32);
+        Ok(same.map(|((name, _), _)| (*name).to_string()).collect())
+    }
+
+    /// The model with bytes where activations are bytes; weights are floats.
+    fn rounding(&self) -> Result<Model> {
+        let mut model = self.model.clone();
+        activation::write(&mut model, self.places, self.bytes)?;
+        model.tidy()?;
+        Ok(model)
+    }
+
+    /// Trains a block.
+    fn block(&mut self, course: &Course, setting: &Setting) -> Result<Done> {
+        let saved = self.model.clone();
+        let mut layers = self.trained(course.trained)?;
+        if layers.is_empty() {
+            return Ok(Done::Left("its weights are shared".to_string()));
+        }
+        let examples = match self.examples(course, &layers, setting) {
+            Ok(examples) => examples,
+            Err(error @ Error::Unsupported(_)) => {
+                *self.model = saved;
+                return self.refit(course, setting).map(|done| Done::Left(format!("{done}: {error}")));
+            }
+            Err(error) => return Err(error.within(course.what)),
+        };
+        let lesson = Lesson::new(examples);
+        let steps = (course.work / lesson.work().max(1) as f64).clamp(STEPS[0], STEPS[1]) as usize;
+        setting.progress.begin(course.what, steps);
+        let plan = Plan { steps, seed: course.seed, progress: setting.progress };
+        let before = lesson.judge(&layers)?;
+        let adjusted = self.adjusted(&layers, course, setting)?;
+        if lesson.judge(&adjusted)? < before {
+            layers = adjusted;
+        }
+        let errors = Errors { before, ..lesson.train(&mut layers, &plan)? };
+        if errors.after >= errors.before {
+            *self.model = saved;
+            return Ok(Done::Trained(errors));
+        }
+        for layer in &layers {
+            if let Some(codes) = layer.write(self.model)? {
+                self.codes.insert(layer.layer.output.clone(), codes);
+            }
+        }
+        Ok(Done::Trained(errors))
+    }
+
+    /// Layers whose channels have the teacher's means and deviations.
+    fn adjusted(&self, layers: &[Trained], course: &Course, setting: &Setting) -> Result<Vec<Trained>> {
+        let mut adjusted = layers.to_vec();
+        let known = |t: &Trained| course.levels.get(&t.layer.output).is_some_and(|l| l.len() == t.layer.rows());
+        let there: Vec<Layer> = layers.iter().filter(|t| known(t)).map(|t| t.layer.clone()).collect();
+        if there.is_empty() {
+            return Ok(adjusted);
+        }
+        let own = levels(&self.rounding()?, &there, setting)?;
+        for trained in &mut adjusted {
+            let output = &trained.layer.output;
+            let (Some(own), Some(wanted)) = (own.get(output), course.levels.get(output)) else { continue };
+            let ways: Vec<[f32; 2]> =
+                own.iter().zip(wanted).map(|(&own, &wanted): (&Level, &Level)| way(own, wanted)).collect();
+            trained.adjust(&ways);
+        }
+        Ok(adjusted)
+    }
+
+    /// Fits the layers of a block that cannot be trained, one by one.
+    fn refit(&mut self, course: &Course, setting: &Setting) -> Result<String> {
+        setting.progress.begin(course.what, setting.samples.len() * course.trained.len());
+        let mut fitted = 0;
+        for output in course.trained {
+            let (_, layer) = layers::again(self.model, output)?;
+            let teacher = match layers::again(self.teacher, output) {
+                Ok((_, given)) if given.shape == layer.shape && given.kind == layer.kind => given,
+                _ => continue,
+            };
+            let moments = moments(&self.rounding()?, std::slice::from_ref(&layer), setting)?.remove(0);
+            let (mut matrix, wanted) = (layer.matrix(self.model)?, teacher.matrix(self.teacher)?);
+            if !self.codes.contains_key(*output) {
+                matrix = refit(&wanted, &matrix, &moments)?;
+                layer.set_matrix(self.model, &matrix)?;
+                fitted += 1;
+            }
+            if let (Some(mut bias), true) = (teacher.bias(self.teacher), layer.bias.is_some()) {
+                let shift = bias_shift(&wanted, &matrix, &moments);
+                bias.iter_mut().zip(shift).for_each(|(b, s)| *b += s);
+                layer.set_bias(self.model, &bias)?;
+            }
+        }
+        Ok(if fitted == 0 { "biases fitted" } else { "weights fitted layer by layer" }.to_string())
+    }
+
+    /// The layers under training; each has a bias from now on, if it can.
+    fn trained(&mut self, outputs: &[&str]) -> Result<Vec<Trained>> {
+        let mut trained = Vec::new();
+        for output in outputs {
+            let (_, mut layer) = layers::again(self.model, output)?;
+            if self.model.users(&layer.weights).len() != 1 {
+                continue;
+            }
+            match layer.bias.clone().and_then(|b| b.name) {
+                Some(name) if self.model.users(&name).len() != 1 => layer.bias = None,
+                Some(_) => {}
+                None if layer.bias.is_some() => {
+                    layer.set_bias(self.model, &vec![0.0; layer.rows()])?;
+                    layer = layers::again(self.model, output)?.1;
+                }
+                None => {}
+            }
+            trained.push(Trained::new(self.model, &layer, self.codes.get(*output), self.given.get(*output))?);
+        }
+        Ok(trained)
+    }
+
+    /// What the block reads in the student and gives in the teacher, sample by sample.
+    fn examples(&self, course: &Course, layers: &[Trained], setting: &Setting) -> Result<Vec<Example>> {
+        let Block { inputs, sides, outputs, .. } = course.block;
+        let student = self.rounding()?;
+        let mut places: Vec<usize> = Vec::new();
+        for name in sides {
+            let place = student.graph().input.iter().position(|i| i.name == *name);
+            places.push(place.ok_or_else(|| Error::internal(format!("\"{name}\" is no input")))?);
+        }
+        let names: Vec<String> = sides.iter().chain(inputs).cloned().collect();
+        let mut fixed: BTreeMap<String, TensorType> = BTreeMap::new();
+        for layer in layers {
+            fixed.extend(layer.data(None).into_iter().map(|(name, _)| name).map(|name| {
+                let ty = student.constant(&name).map(Tensor::ty);
+                (name, ty.unwrap_or(TensorType::fixed(mcc_ir::DType::F32, &[])))
+            }));
+        }
+        let trained: BTreeSet<String> = fixed.keys().cloned().collect();
+        let all: Vec<usize> = (0..setting.samples.len()).collect();
+        setting.progress.begin("samples of a block", 2 * all.len());
+        let read = gather(&student, inputs, &all, setting, &|n| {
+            let sample = setting.samples.read(n)?;
+            Ok(places.iter().map(|&p| sample[p].clone()).collect())
+        })?;
+        let some: Vec<usize> = read.keys().copied().collect();
+        let mut wanted = gather(self.teacher, outputs, &some, setting, &|_| Ok(Vec::new()))?;
+        let mut programs: HashMap<Vec<TensorType>, Arc<Program>> = HashMap::new();
+        let mut examples = Vec::new();
+        for (n, read) in read {
+            let Some(wanted) = wanted.remove(&n) else { continue };
+            let types: Vec<TensorType> = read.iter().map(Tensor::ty).collect();
+            let program = match programs.get(&types) {
+                Some(program) => program.clone(),
+                None => {
+                    let named = names.iter().cloned().zip(types.iter().cloned()).chain(fixed.clone()).collect();
+                    let made = part::program(&student, &named, outputs, &trained, setting.options)?;
+                    programs.entry(types).or_insert(Arc::new(made)).clone()
+                }
+            };
+            let inputs = names.iter().zip(read).filter(|(name, _)| program.reads(name));
+            let data = |tensor: Tensor| match tensor.to_f32s() {
+                Some(floats) if tensor.dtype() == mcc_ir::DType::F32 => Data::Floats(Arc::new(floats)),
+                _ => Data::Tensor(tensor),
+            };
+            let inputs = inputs.map(|(name, tensor)| (name.clone(), data(tensor))).collect();
+            let targets = wanted.iter().zip(outputs).map(|(t, name)| floats(t, name)).collect::<Result<_>>()?;
+            examples.push(Example { inputs, targets, program });
+        }
+        Ok(examples)
+    }
+}
+
+/// Values of names on some samples, after others of each sample; of fewer samples, evenly spread, if they are large.
+fn gather(
+    model: &Model,
+    names: &[String],
+    among: &[usize],
+    setting: &Setting,
+    others: &dyn Fn(usize) -> Result<Vec<Tensor>>,
+) -> Result<BTreeMap<usize, Vec<Tensor>>> {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (mut kept, mut seen) = (among.len(), 0);
+    let mut gathered = BTreeMap::new();
+    let mut keep = |n: usize, values: &[Tensor]| -> Result<()> {
+        if among.binary_search(&n).is_err() {
+            return Ok(());
+        }
+        let mut sample = others(n)?;
+        sample.extend(values.iter().cloned());
+        if seen == 0 {
+            let bytes: usize = sample.iter().map(|t| t.data().len()).sum();
+            kept = kept.min((HELD_BYTES / bytes.max(1)).max(1));
+        }
+        if (seen + 1) * kept / among.len() > seen * kept / among.len() {
+            gathered.insert(n, sample);
+        }
+        seen += 1;
+        Ok(())
+    };
+    match names.is_empty() {
+        true => among.iter().try_for_each(|&n| keep(n, &[]))?,
+        false => observe(model, &names, setting, &mut keep)?,
+    }
+    Ok(gathered)
+}
+
+/// The weights that are not zero, fitted so that the layer gives what the teacher's weights give on the same data.
+fn refit(teacher: &Matrix, student: &Matrix, moments: &[Moments]) -> Result<Matrix> {
+    let (rows, columns) = (student.rows / moments.len().max(1), student.columns);
+    let mut data = Vec::new();
+    for (group, moments) in moments.iter().enumerate() {
+        let part = group * rows * columns..(group + 1) * rows * columns;
+        let of = |all: &Matrix| Matrix { rows, columns, data: all.data[part.clone()].to_vec() };
+        let own = of(student);
+        let kept: Vec<bool> = own.data.iter().map(|&w| w != 0.0).collect();
+        data.extend(fit(&of(teacher), own, &kept, &moments.gram, FIT_STEPS)?.data);
+    }
+    Ok(Matrix { data, ..student.clone() })
+}

@@ -1,0 +1,184 @@
+//! Recovery and low rank of whole models.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{Builder, network, options, samples, setting};
+use mcc_compress::attribute;
+use mcc_compress::layers;
+use mcc_compress::loss::distance;
+use mcc_compress::model::Model;
+use mcc_compress::recipe::{Activations, LowRank, Quantize, Recipe, Recover, Step, Weights};
+use mcc_compress::recover::{Student, recover};
+use mcc_compress::session::compress;
+use mcc_data::Samples;
+
+const SHAPE: [usize; 4] = [1, 3, 8, 8];
+
+/// Sets the smallest weights of each layer to zero.
+fn pruned(model: &Model, share: f64) -> Model {
+    let mut model = model.clone();
+    for layer in layers::find(&model) {
+        let mut matrix = layer.matrix(&model).unwrap();
+        let mut sizes: Vec<f32> = matrix.data.iter().map(|v| v.abs()).collect();
+        sizes.sort_by(f32::total_cmp);
+        let border = sizes[(share * sizes.len() as f64) as usize];
+        matrix.data.iter_mut().filter(|v| v.abs() < border).for_each(|v| *v = 0.0);
+        layer.set_matrix(&mut model, &matrix).unwrap();
+    }
+    model
+}
+
+/// The zeros of each layer.
+fn zeros(model: &Model) -> Vec<Vec<bool>> {
+    let layers = layers::find(model);
+    layers.iter().map(|l| l.matrix(model).unwrap().data.iter().map(|&w| w == 0.0).collect()).collect()
+}
+
+/// Trains a pruned model, and gives why for each layer.
+fn recovered(teacher: &Model, student: &mut Model, samples: &Samples) -> Vec<String> {
+    let options = options();
+    let (mut codes, given) = (BTreeMap::new(), BTreeMap::new());
+    let (places, bytes) = (BTreeMap::new(), BTreeMap::new());
+    let student = Student { teacher, model: student, codes: &mut codes, given: &given, places: &places, bytes: &bytes };
+    let step = Recover { effort: 2e-5, ..Recover::default() };
+    let outcomes = recover(student, &step, 0, &setting(samples, &options)).unwrap();
+    outcomes.into_iter().map(|o| o.reason).collect()
+}
+
+#[test]
+fn what_is_left_of_a_pruned_model_makes_up_for_the_rest() {
+    let (options, data, unseen) = (options(), samples(&SHAPE, 48), samples(&SHAPE, 96));
+    // Samples begin with the same numbers: those unseen are the later ones.
+    let unseen = Samples::from_tensors((48..96).map(|n| unseen.read(n).unwrap()).collect());
+    let none = Recipe::default();
+    let teacher = compress(network().model(13), &none, &setting(&data, &options)).unwrap().teacher;
+    let given = pruned(&teacher, 0.6);
+    let mut student = given.clone();
+    let reasons = recovered(&teacher, &mut student, &data);
+    assert_eq!(zeros(&student), zeros(&given));
+    let setting = setting(&unseen, &options);
+    let (before, after) =
+        (distance(&teacher, &given, &setting).unwrap(), distance(&teacher, &student, &setting).unwrap());
+    assert!(after < 0.7 * before, "{before} -> {after}: {reasons:?}");
+    assert!(reasons.iter().all(|r| r.starts_with("block error")), "{reasons:?}");
+}
+
+#[test]
+fn roundings_of_codes_are_trained() {
+    let (options, data) = (options(), samples(&SHAPE, 48));
+    let setting = setting(&data, &options);
+    let quantize = Quantize { weights: Weights::Int(3), activations: Activations::Float, ..Quantize::default() };
+    let mut recipe = Recipe { steps: vec![Step::Quantize(quantize)], ..Recipe::default() };
+    let before = compress(network().model(13), &recipe, &setting).unwrap();
+    recipe.steps.push(Step::Recover(Recover { effort: 2e-5, ..Recover::default() }));
+    let after = compress(network().model(13), &recipe, &setting).unwrap();
+    let loss = |session: &mcc_compress::session::Session| {
+        distance(&session.teacher, &session.written().unwrap(), &setting).unwrap()
+    };
+    assert!(loss(&after) < 0.9 * loss(&before), "{} -> {}", loss(&before), loss(&after));
+    for (output, codes) in &after.codes {
+        let old = &before.codes[output];
+        assert!(codes.codes.iter().zip(&old.codes).all(|(a, b)| (a - b).abs() <= 1), "{output}");
+        assert!(codes.codes.iter().all(|c| (-4..=3).contains(c)), "{output}");
+        // The model's weights are what codes mean.
+        let (_, layer) = layers::again(&after.model, output).unwrap();
+        let matrix = layer.matrix(&after.model).unwrap();
+        assert_eq!(codes.weights(&matrix), matrix);
+    }
+}
+
+#[test]
+fn bytes_between_layers_are_part_of_what_is_trained() {
+    let (options, data) = (options(), samples(&SHAPE, 32));
+    let setting = setting(&data, &options);
+    let steps =
+        vec![Step::Quantize(Quantize::default()), Step::Recover(Recover { effort: 1e-5, ..Recover::default() })];
+    let session = compress(network().model(13), &Recipe { steps, ..Recipe::default() }, &setting).unwrap();
+    let loss = distance(&session.teacher, &session.written().unwrap(), &setting).unwrap();
+    assert!(loss < 0.03, "{loss}");
+    assert!(session.changes.iter().all(|c| c.reason.starts_with("block error")), "{:?}", session.changes);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_weights_on_any_number_of_threads() {
+    let teacher = network().model(13);
+    let run = || {
+        let mut student = pruned(&teacher, 0.5);
+        recovered(&teacher, &mut student, &samples(&SHAPE, 16));
+        student.encode().unwrap()
+    };
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let (one, three) = (pool(1).install(run), pool(3).install(run));
+    assert!(one == three);
+}
+
+#[test]
+fn layers_without_gradients_are_fitted() {
+    let builder = Builder::new(5)
+        .input("x", &[1, 4, 16])
+        .weights("w", &[16, 16])
+        .weights("v", &[16, 16])
+        .node("MatMul", &["x", "w"], "a", |_| {})
+        .node("CumSum", &["a", "axis"], "b", |_| {})
+        .node("MatMul", &["b", "v"], "y", |_| {})
+        .constant("axis", &mcc_ir::Tensor::scalar_i64(mcc_ir::DType::I64, 1))
+        .output("y");
+    let teacher = builder.model(14);
+    let given = pruned(&teacher, 0.5);
+    let mut student = given.clone();
+    let data = samples(&[1, 4, 16], 12);
+    let reasons = recovered(&teacher, &mut student, &data);
+    assert!(reasons.iter().any(|r| r.contains("no gradients for cumulative")), "{reasons:?}");
+    assert_eq!(zeros(&student), zeros(&given));
+    let options = options();
+    let setting = setting(&data, &options);
+    let (before, after) =
+        (distance(&teacher, &given, &setting).unwrap(), distance(&teacher, &student, &setting).unwrap());
+    assert!(after < before, "{before} -> {after}");
+}
+
+#[test]
+fn large_layers_of_low_rank_become_two() {
+    let (options, data) = (options(), samples(&[1, 8, 6, 6], 24));
+    let setting = setting(&data, &options);
+    let stride = |node: &mut mcc_proto::NodeProto| {
+        attribute::set_ints(node, "strides", vec![2, 1]);
+        attribute::set_ints(node, "pads", vec![1, 0, 1, 1]);
+    };
+    // The data has few directions: what follows eight channels spans eight.
+    let model = Builder::new(9)
+        .input("x", &[1, 8, 6, 6])
+        .weights("w0", &[64, 8, 1, 1])
+        .weights("w1", &[96, 64, 3, 3])
+        .weights("b1", &[96])
+        .weights("w2", &[64, 96])
+        .weights("b2", &[64])
+        .node("Conv", &["x", "w0"], "a", |_| {})
+        .node("Conv", &["a", "w1", "b1"], "b", stride)
+        .node("GlobalAveragePool", &["b"], "c", |_| {})
+        .node("Flatten", &["c"], "d", |_| {})
+        .node("Gemm", &["d", "w2", "b2"], "y", |node| attribute::set_int(node, "transB", 1))
+        .output("y")
+        .model(13);
+    let run = |share: f64| {
+        let steps = vec![Step::LowRank(LowRank { share, ..LowRank::default() })];
+        compress(model.clone(), &Recipe { steps, ..Recipe::default() }, &setting)
+    };
+    let session = run(0.2).unwrap();
+    let written = session.written().unwrap();
+    let loss = distance(&model, &written, &setting).unwrap();
+    assert!(loss < 0.2, "{loss}");
+    let work = |model: &Model| -> usize {
+        let layers = layers::find(model);
+        let at = |l: &layers::Layer| if l.operator == "Conv" && l.output != "a" { 15 } else { 1 };
+        layers.iter().map(|l| at(l) * l.rows() * l.columns()).sum()
+    };
+    assert!(work(&written) as f64 <= 0.8 * work(&model) as f64, "{} {}", work(&written), work(&model));
+    let reasons: Vec<&str> = session.changes.iter().map(|c| c.reason.as_str()).filter(|r| !r.is_empty()).collect();
+    assert!(reasons.iter().any(|r| r.starts_with("rank ")), "{reasons:?}");
+    assert!(reasons.iter().any(|r| r.starts_with("first half of")), "{reasons:?}");
+    let Err(error) = run(0.99) else { panic!("too much was saved") };
+    assert!(error.to_string().contains("saves at most"), "{error}");
+}
