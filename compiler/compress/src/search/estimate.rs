@@ -79,6 +79,11 @@ impl Estimate {
         self.now.sites[site][option].max(0.0)
     }
 
+    /// A site with an option, as first believed: for losses, what was measured of it by itself.
+    pub fn first(&self, site: usize, option: usize) -> f64 {
+        self.belief.sites[site][option]
+    }
+
     /// A border, if its sides differ.
     pub fn border(&self, border: usize) -> f64 {
         self.now.borders.get(border).map_or(0.0, |b| b.max(0.0))

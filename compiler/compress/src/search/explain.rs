@@ -42,7 +42,7 @@ fn reason(problem: &Problem, known: &Known, goal: Goal, Cell { site, option }: C
     let spent = spent(known, goal);
     let (scale, unit) = if matches!(goal, Goal::Bytes(_)) { (1e-3, "kB") } else { (1.0, "ms") };
     let cost = |option: usize| spent.site(site, option) * scale;
-    let loss = |option: usize| 100.0 * known.squares.site(site, option).sqrt();
+    let loss = |option: usize| 100.0 * known.squares.first(site, option).sqrt();
     let name = |option: usize| problem.options[option].name;
     if option > 0 {
         return format!("{}: {:.4} -> {:.4} {unit}, loses {:.3} %", name(option), cost(0), cost(option), loss(option));
