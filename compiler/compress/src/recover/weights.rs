@@ -231,11 +231,6 @@ impl Trained {
         Ok(Trained { layer: layer.clone(), places, weights, bias })
     }
 
-    /// The number of weights.
-    pub fn count(&self) -> usize {
-        self.places.len()
-    }
-
     /// The names that are trained with their elements, as they are at a moment, or at last.
     pub fn data(&self, moment: Option<&Moment>) -> Vec<(String, Data)> {
         let soft = moment.map(Moment::softness);
