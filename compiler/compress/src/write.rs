@@ -11,7 +11,7 @@
 //! | [`steps`] | DequantizeLinear, per block | 21 |
 //! | [`matmul_nbits`] | `com.microsoft` MatMulNBits, which is the product as well | any |
 //! | [`codebook`] | Cast, Gather, and Mul if rows have factors | 13 (bytes), 21 (4 bits) |
-//! | [`half`] | Cast of a 16-bit float tensor | 13 |
+//! | [`half()`] | Cast of a 16-bit float tensor | 13 |
 
 mod pack;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Searches for the recipe that loses least within a budget of time or bytes, or is fastest within a loss.
 //!
-//! Contract: what is searched is an [`Assignment`](problem::Assignment) of an option to every site; what is found is an
+//! Contract: what is searched is an [`Assignment`] of an option to every site; what is found is an
 //! explicit recipe, which gives the same bytes when it is run again, although the search measured times. With the same
 //! measured numbers the search takes the same way: of equals, the first wins.
 //!

@@ -156,7 +156,8 @@ fn resize(call: &Call, rule: &ResizeRule) -> Result<Option<Box<dyn Operator>>> {
         for unit in 0..from {
             let mut values = vec![0.0; from];
             values[unit] = 1.0;
-            let column = eval_op(&op, &[Tensor::from_f64s(DType::F64, line(from), &values)?], &[ty.clone()])?;
+            let column =
+                eval_op(&op, &[Tensor::from_f64s(DType::F64, line(from), &values)?], std::slice::from_ref(&ty))?;
             column[0].to_f64s().into_iter().enumerate().for_each(|(row, w)| weights[row * from + unit] = w as f32);
         }
         axes.push(Axis { weights, from, to, inner: shape[axis + 1..].iter().product() });
