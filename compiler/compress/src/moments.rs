@@ -41,17 +41,18 @@ impl Moments {
         Moments { columns, count: 0, means: vec![0.0; columns], gram: vec![0.0; columns * columns] }
     }
 
-    /// Adds positions; the upper half of the Gram matrix is left out until [`Moments::finish`].
+    /// Adds positions; the lower half of the Gram matrix is left out until [`Moments::finish`].
     fn add(&mut self, data: &Unfolded, threads: Par) {
         let n = self.columns;
         let x = MatRef::from_row_major_slice(&data.data, data.rows, n);
         let mut product = faer::Mat::<f32>::zeros(n, n);
         let (lower, whole) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
         matmul(product.as_mut(), lower, Accum::Replace, x.transpose(), whole, x, whole, 1.0, threads);
+        // A column of the lower half is a row of the upper one, and both lie in one piece.
         for column in 0..n {
-            for row in column..n {
-                self.gram[row * n + column] += f64::from(product[(row, column)]);
-            }
+            let sums = &mut self.gram[column * n + column..(column + 1) * n];
+            let from = product.col(column).subrows(column, n - column);
+            sums.iter_mut().zip(from.iter()).for_each(|(sum, &v)| *sum += f64::from(v));
         }
         for row in data.data.chunks_exact(n) {
             self.means.iter_mut().zip(row).for_each(|(mean, &v)| *mean += f64::from(v));
@@ -63,7 +64,7 @@ impl Moments {
         let n = self.columns;
         for row in 0..n {
             for column in 0..row {
-                self.gram[column * n + row] = self.gram[row * n + column];
+                self.gram[row * n + column] = self.gram[column * n + row];
             }
         }
         let count = self.count.max(1) as f64;

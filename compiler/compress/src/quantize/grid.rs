@@ -17,8 +17,8 @@ pub struct Grid {
 /// Scales that are tried for each block, as parts of the one that reaches its largest weight.
 const CANDIDATES: usize = 48;
 
-/// The smallest of them.
-const LEAST: f64 = 0.4;
+/// The smallest of them, for short codes and for those of six bits and more, whose steps are worth little.
+const LEAST: [f64; 2] = [0.4, 0.8];
 
 /// The scale of a block of zeros; any would do.
 const SCALE_OF_ZEROS: f64 = 1.0 / 1024.0;
@@ -32,8 +32,9 @@ impl Grid {
         }
         let whole = largest / f64::from(Grid::highest(bits));
         let (mut best, mut least) = (single(whole), f64::INFINITY);
-        for n in 0..CANDIDATES {
-            let part = 1.0 - (1.0 - LEAST) * n as f64 / CANDIDATES as f64;
+        let (least_part, candidates) = if bits < 6 { (LEAST[0], CANDIDATES) } else { (LEAST[1], CANDIDATES / 4) };
+        for n in 0..candidates {
+            let part = 1.0 - (1.0 - least_part) * n as f64 / candidates as f64;
             let scale = single(whole * part);
             let off = |w: f32| f64::from(w) - f64::from(Grid::code(bits, f64::from(w), scale)) * scale;
             let error: f64 = weights.iter().zip(energies).map(|(&w, e)| off(w).powi(2) * (e + f64::MIN_POSITIVE)).sum();

@@ -8,12 +8,15 @@ use super::activation::{self, Seen};
 use super::places::places;
 use super::{dynamic, tables, weights};
 use crate::layers::Layer;
-use crate::loss;
+use crate::loss::Teacher;
 use crate::moments::{Moments, by_gram_bytes, moments, relative_error};
 use crate::observe::Setting;
 use crate::ranges::Calibration;
 use crate::recipe::{Activations, Quantize, Weights};
 use crate::session::Session;
+
+/// Samples that decide between methods.
+const JUDGING: usize = 48;
 
 /// Quantizes the layers that the step is for.
 ///
@@ -102,15 +105,20 @@ fn encode_tables(session: &mut Session, step: &Quantize) -> Result<()> {
 /// Takes the ranges of activations with which the outputs are nearest to the given model's.
 fn calibrate(session: &mut Session, seen: &Seen, method: Calibration, setting: &Setting) -> Result<()> {
     let candidates = method.candidates();
+    if let [only] = candidates[..] {
+        session.bytes = seen.codes(only);
+        return Ok(());
+    }
+    let samples = setting.samples.take(JUDGING, 0);
+    let setting = Setting { samples: &samples, ..*setting };
+    setting.progress.begin("outputs", (1 + candidates.len()) * samples.len());
+    let teacher = Teacher::new(&session.teacher, &setting)?;
     let mut best = (f64::INFINITY, BTreeMap::new());
     for &method in &candidates {
         session.bytes = seen.codes(method);
-        if candidates.len() > 1 {
-            setting.progress.begin("outputs", 2 * setting.samples.len());
-            let loss = loss::distance(&session.teacher, &session.written()?, setting)?;
-            if loss < best.0 {
-                best = (loss, session.bytes.clone());
-            }
+        let loss = teacher.loss(&session.written()?, &setting)?.relative;
+        if loss < best.0 {
+            best = (loss, session.bytes.clone());
         }
     }
     if best.0.is_finite() {
