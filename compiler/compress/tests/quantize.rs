@@ -43,6 +43,15 @@ fn static_int8_is_close_and_folds_norms() {
 }
 
 #[test]
+fn steps_for_different_layers_add_up() {
+    let only = |operator: &str| Step::Quantize(Quantize { only: vec![operator.to_string()], ..Quantize::default() });
+    let recipe = Recipe { steps: vec![only("Conv"), only("Gemm")], ..Recipe::default() };
+    let (loss, operators, _) = done(&network().model(13), &recipe, &samples(&[2, 3, 8, 8], 8));
+    assert!(loss > 0.0 && loss < 0.03, "{loss}");
+    assert_eq!((count(&operators, "QuantizeLinear"), count(&operators, "DequantizeLinear")), (4, 12), "{operators:?}");
+}
+
+#[test]
 fn older_operator_sets_are_raised() {
     let (loss, ..) = done(&network().model(11), &recipe(Quantize::default()), &samples(&[2, 3, 8, 8], 8));
     assert!(loss < 0.03, "{loss}");

@@ -31,8 +31,10 @@ pub fn run(session: &mut Session, step: &Quantize, setting: &Setting) -> Result<
     }
     let mut seen = None;
     if step.activations == Activations::Uint8 {
-        session.places = places(&session.model, &selected, setting.options)?;
-        seen = Some(activation::look(&session.model, &session.places, setting)?);
+        let found = places(&session.model, &selected, setting.options)?;
+        seen = Some(activation::look(&session.model, &found, setting)?);
+        // Those of earlier steps stay.
+        found.into_iter().for_each(|(name, readers)| session.places.entry(name).or_default().extend(readers));
     }
     let groups = by_weights(selected);
     for chunk in by_gram_bytes(&groups, |group| group.iter().map(Layer::gram_bytes).sum()) {
@@ -106,16 +108,18 @@ fn encode_tables(session: &mut Session, step: &Quantize) -> Result<()> {
 fn calibrate(session: &mut Session, seen: &Seen, method: Calibration, setting: &Setting) -> Result<()> {
     let candidates = method.candidates();
     if let [only] = candidates[..] {
-        session.bytes = seen.codes(only);
+        session.bytes.extend(seen.codes(only));
         return Ok(());
     }
     let samples = setting.samples.take(JUDGING, 0);
     let setting = Setting { samples: &samples, ..*setting };
     setting.progress.begin("outputs", (1 + candidates.len()) * samples.len());
     let teacher = Teacher::new(&session.teacher, &setting)?;
+    let earlier = session.bytes.clone();
     let mut best = (f64::INFINITY, BTreeMap::new());
     for &method in &candidates {
-        session.bytes = seen.codes(method);
+        session.bytes = earlier.clone();
+        session.bytes.extend(seen.codes(method));
         let loss = teacher.loss(&session.written()?, &setting)?.relative;
         if loss < best.0 {
             best = (loss, session.bytes.clone());
