@@ -19,6 +19,7 @@ mod steps;
 use std::fmt;
 use std::str::FromStr;
 
+use mcc::targets::schedule::blocks::WIDTHS;
 use mcc_ir::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +109,9 @@ impl Default for Prune {
     }
 }
 
+/// The blocks that products of bytes skip: output channels by inputs.
+const BYTES: [usize; 2] = [16, 4];
+
 /// Which weights become zero together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -120,14 +124,11 @@ pub enum Pattern {
         keep: usize,
         /// Of how many.
         of: usize,
+        /// Output channels in which the same ones stay; none: as the target's kernels gain.
+        rows: Option<usize>,
     },
-    /// Blocks of the weight matrix: output channels by inputs.
-    Blocks {
-        /// Output channels.
-        rows: usize,
-        /// Inputs.
-        columns: usize,
-    },
+    /// Blocks of the weight matrix: output channels by inputs; none: as the target's kernels gain.
+    Blocks(Option<[usize; 2]>),
     /// Whole channels, which disappear from the model.
     Channels,
 }
@@ -244,22 +245,30 @@ impl FromStr for Pattern {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Pattern> {
-        let pair = |separator: char| {
-            let (a, b) = text.split_once(separator)?;
-            Some((a.parse::<usize>().ok()?, b.parse::<usize>().ok()?))
-        };
         match text {
             "elements" => return Ok(Pattern::Elements),
             "channels" => return Ok(Pattern::Channels),
+            "blocks" => return Ok(Pattern::Blocks(None)),
             _ => {}
         }
-        match (pair(':'), pair('x')) {
-            (Some((keep, of)), _) if keep > 0 && keep < of && of <= 64 => Ok(Pattern::OutOf { keep, of }),
-            (_, Some((rows, columns))) if rows > 0 && columns > 0 && rows * columns <= 4096 => {
-                Ok(Pattern::Blocks { rows, columns })
+        let (rows, rest) = match text.split_once('x') {
+            Some((rows, rest)) => (rows.parse::<usize>().ok().filter(|&r| r > 0), rest),
+            None => (None, text),
+        };
+        let pair = rest.split_once(':').and_then(|(a, b)| Some((a.parse::<usize>().ok()?, b.parse::<usize>().ok()?)));
+        match (rows, pair, rest.parse::<usize>()) {
+            (_, Some((keep, of)), _)
+                if keep > 0 && keep < of && of <= 64 && rows.is_some() == text.contains('x') && rows <= Some(4096) =>
+            {
+                Ok(Pattern::OutOf { keep, of, rows })
             }
-            _ => Err(Error::usage(format!("\"{text}\" is no pattern of zeros"))
-                .help("give elements, channels, N:M such as 2:4 (N of M stay), or ROWSxCOLUMNS such as 1x16 or 4x4")),
+            (Some(rows), None, Ok(columns)) if columns > 0 && rows.saturating_mul(columns) <= 4096 => {
+                Ok(Pattern::Blocks(Some([rows, columns])))
+            }
+            _ => Err(Error::usage(format!("\"{text}\" is no pattern of zeros")).help(
+                "give elements, channels, blocks, N:M such as 2:4 (N of M stay), or a shape: ROWSxCOLUMNS such as 16x1 \
+                 for blocks, ROWSxN:M such as 16x2:4",
+            )),
         }
     }
 }
@@ -269,8 +278,29 @@ impl fmt::Display for Pattern {
         match self {
             Pattern::Elements => f.write_str("elements"),
             Pattern::Channels => f.write_str("channels"),
-            Pattern::OutOf { keep, of } => write!(f, "{keep}:{of}"),
-            Pattern::Blocks { rows, columns } => write!(f, "{rows}x{columns}"),
+            Pattern::OutOf { keep, of, rows: None } => write!(f, "{keep}:{of}"),
+            Pattern::OutOf { keep, of, rows: Some(rows) } => write!(f, "{rows}x{keep}:{of}"),
+            Pattern::Blocks(None) => f.write_str("blocks"),
+            Pattern::Blocks(Some([rows, columns])) => write!(f, "{rows}x{columns}"),
+        }
+    }
+}
+
+impl Pattern {
+    /// The shapes among which the target chooses, the one that loses least first; a pattern that names its shape has one.
+    /// `bytes` tells that the weights become bytes.
+    pub fn shapes(self, bytes: bool) -> Vec<Pattern> {
+        match (self, bytes) {
+            (Pattern::OutOf { keep, of, rows: None }, false) => {
+                let heights = std::iter::once(1).chain(WIDTHS.into_iter().rev());
+                heights.map(|rows| Pattern::OutOf { keep, of, rows: Some(rows) }).collect()
+            }
+            (Pattern::OutOf { keep, of, rows: None }, true) => vec![Pattern::OutOf { keep, of, rows: Some(1) }],
+            (Pattern::Blocks(None), false) => {
+                WIDTHS.into_iter().rev().map(|rows| Pattern::Blocks(Some([rows, 1]))).collect()
+            }
+            (Pattern::Blocks(None), true) => vec![Pattern::Blocks(Some(BYTES))],
+            (shape, _) => vec![shape],
         }
     }
 }
@@ -364,7 +394,7 @@ impl Prune {
     /// The share of weights that becomes zero.
     pub fn share(&self) -> f64 {
         match self.pattern {
-            Pattern::OutOf { keep, of } => 1.0 - keep as f64 / of as f64,
+            Pattern::OutOf { keep, of, .. } => 1.0 - keep as f64 / of as f64,
             _ => self.share.unwrap_or(0.0),
         }
     }
@@ -389,6 +419,13 @@ impl Prune {
             faults.push(format!("the pattern {} is for each layer, not global", self.pattern));
         }
         faults
+    }
+}
+
+impl Step {
+    /// Whether layers compute with bytes from then on.
+    pub(crate) fn is_bytes(&self) -> bool {
+        matches!(self, Step::Quantize(q) if q.activations != Activations::Float)
     }
 }
 
@@ -453,7 +490,7 @@ mod tests {
 
     #[test]
     fn recipes_are_read_as_they_are_written() {
-        let prune = Prune { pattern: Pattern::OutOf { keep: 2, of: 4 }, ..Prune::default() };
+        let prune = Prune { pattern: Pattern::OutOf { keep: 2, of: 4, rows: None }, ..Prune::default() };
         let quantize =
             Quantize { weights: Weights::Codebook(4), activations: Activations::Float, ..Default::default() };
         let recipe = Recipe { seed: 7, samples: 9, steps: vec![Step::Prune(prune), Step::Quantize(quantize)] };
@@ -471,12 +508,27 @@ mod tests {
             ("[[steps]]\nmethod = \"prune\"", "needs a share"),
             ("[[steps]]\nmethod = \"prune\"\nshare = 1.5", "not between 0 and 1"),
             ("[[steps]]\nmethod = \"prune\"\npattern = \"4:2\"", "no pattern"),
+            ("[[steps]]\nmethod = \"prune\"\npattern = \"0x2:4\"", "no pattern"),
+            ("[[steps]]\nmethod = \"prune\"\npattern = \"4x\"", "no pattern"),
             ("[[steps]]\nmethod = \"prune\"\npattern = \"2:4\"\nshare = 0.5", "gives the share"),
             ("[[steps]]\nmethod = \"quantize\"\nweights = \"int9\"", "no type of weights"),
             ("[[steps]]\nmethod = \"quantize\"\nweights = \"int4\"", "give activations float"),
             ("[[steps]]\nmethod = \"quantize\"\nshare = 0.1", "unknown field `share`"),
         ] {
             assert!(error(text).contains(part), "{text}: {}", error(text));
+        }
+    }
+
+    #[test]
+    fn patterns_are_read_as_they_are_written() {
+        for text in ["elements", "channels", "blocks", "2:4", "16x2:4", "16x1", "4x4"] {
+            let pattern: Pattern = text.parse().unwrap();
+            assert_eq!(pattern.to_string(), text);
+            for (bytes, shape) in
+                [false, true].into_iter().flat_map(|b| pattern.shapes(b).into_iter().map(move |s| (b, s)))
+            {
+                assert_eq!(shape.shapes(bytes), [shape], "{text}");
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use crate::model::Model;
 use crate::norms;
 use crate::observe::Setting;
 use crate::opset;
-use crate::prune;
+use crate::prune::{self, Task};
 use crate::quantize::activation::{self, Bytes};
 use crate::quantize::places::Places;
 use crate::quantize::weights::Codes;
@@ -97,7 +97,10 @@ pub fn compress(model: Model, recipe: &Recipe, setting: &Setting) -> Result<Sess
     for (n, step) in recipe.steps.iter().enumerate() {
         let done = match step {
             Step::Quantize(quantize) => quantize::step::run(&mut session, quantize, setting),
-            Step::Prune(prune) => prune::run(&mut session, prune, recipe.seed, setting),
+            Step::Prune(step) => {
+                let bytes = recipe.steps[n..].iter().any(Step::is_bytes);
+                prune::run(&mut session, &Task { step, seed: recipe.seed, bytes }, setting)
+            }
             Step::LowRank(step) => lowrank::run(&mut session, step, setting),
             Step::Recover(step) => recover::run(&mut session, step, recipe.seed, setting),
         };

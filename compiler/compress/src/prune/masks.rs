@@ -7,16 +7,16 @@ use mcc_ir::Result;
 
 use super::evidence::{Error, Evidence, Kept, Rows, evidence};
 use super::fit::{Mask, Problem, masked};
-use super::gain::gains;
+use super::gain::{Gain, gains};
 use super::rank::Ranking;
 use super::search::Search;
 use super::zones::Zones;
-use super::{chunks, reference};
+use super::{Task, chunks, reference};
 use crate::layers::{self, Layer};
 use crate::matrix::Matrix;
 use crate::model::Model;
 use crate::observe::Setting;
-use crate::recipe::{Criterion, Pattern, Prune, Scope};
+use crate::recipe::{Criterion, Pattern, Scope};
 use crate::session::Session;
 
 /// The share of what may stay at the given share that stays in every layer, however little its weights matter.
@@ -27,16 +27,17 @@ struct Plan<'a> {
     ranking: Ranking<'a>,
     /// The layers, in the order in which they run.
     layers: Vec<Layer>,
-    /// What the compiler said about each.
-    reasons: BTreeMap<String, String>,
+    /// What the compiler said about each, by its result.
+    gains: BTreeMap<String, Gain>,
 }
 
 /// Sets weights to zero and fits the others.
 ///
 /// # Errors
 /// When no layer can be pruned; when the model does not compile or run.
-pub fn run(session: &mut Session, step: &Prune, seed: u64, setting: &Setting) -> Result<()> {
-    let plan = plan(session, Ranking { step, seed }, setting)?;
+pub fn run(session: &mut Session, task: &Task, setting: &Setting) -> Result<()> {
+    let step = task.step;
+    let plan = plan(session, task, setting)?;
     let shares = plan.shares(&session.model, setting)?;
     let (reference, kept) = (reference(session, &plan.layers), Kept::new());
     for chunk in chunks(&plan.layers) {
@@ -45,9 +46,9 @@ pub fn run(session: &mut Session, step: &Prune, seed: u64, setting: &Setting) ->
         for (layer, groups) in chunk.iter().zip(&evidence) {
             let work = Work { ranking: &plan.ranking, reference: &reference, kept: &kept, layer, groups };
             let share = shares.get(&layer.output).copied().unwrap_or(step.share());
-            let error = work.apply(&mut session.model, Some(share))?;
+            let error = work.apply(&mut session.model, Some((plan.shape(layer), share)))?;
             let zeros = layers::again(&session.model, &layer.output)?.1.matrix(&session.model)?.zero_share();
-            let reason = plan.reasons.get(&layer.output).cloned().unwrap_or_default();
+            let reason = plan.reason(layer);
             session.change(&layer.output, |c| (c.zeros, c.error, c.reason) = (zeros, error, reason));
         }
         session.model.tidy()?;
@@ -56,12 +57,12 @@ pub fn run(session: &mut Session, step: &Prune, seed: u64, setting: &Setting) ->
 }
 
 /// Chooses the layers, and says about the others why they stay.
-fn plan<'a>(session: &mut Session, ranking: Ranking<'a>, setting: &Setting) -> Result<Plan<'a>> {
-    let step = ranking.step;
+fn plan<'a>(session: &mut Session, task: &Task<'a>, setting: &Setting) -> Result<Plan<'a>> {
+    let step = task.step;
     let selected = session.selected(&step.selection(), |_| true)?;
     let (mut fit, mut stay) = (Vec::new(), Vec::new());
     for layer in selected {
-        match obstacle(&session.model, &layer, step)? {
+        match obstacle(&session.model, &layer, task)? {
             None => fit.push(layer),
             Some(reason) => stay.push((layer, reason)),
         }
@@ -75,37 +76,32 @@ fn plan<'a>(session: &mut Session, ranking: Ranking<'a>, setting: &Setting) -> R
             .unwrap_or_else(|| mcc_ir::Error::internal("no layer"))
             .help("give a greater share, or another pattern"));
     }
-    let mut reasons = BTreeMap::new();
-    if !step.everywhere {
-        let gains = gains(&session.model, &fit, step, setting)?;
-        let pays = |l: &Layer| gains.get(&l.name).is_some_and(|g| g.factor > 1.0);
-        let any = fit.iter().any(pays);
-        let (chosen, slow): (Vec<Layer>, Vec<Layer>) = fit.into_iter().partition(|l| !any || pays(l));
-        for layer in &chosen {
-            let gain = &gains[&layer.name];
-            let text = if any { format!("{:.1} times as fast", gain.factor) } else { "no faster".to_string() };
-            reasons.insert(layer.output.clone(), format!("{text}: {}", gain.reason));
-        }
-        let why = |l: Layer| {
-            let reason = format!("zeros gain nothing: {}", gains[&l.name].reason);
-            (l, reason)
-        };
-        stay.extend(slow.into_iter().map(why));
-        fit = chosen;
-    }
+    // Nobody has to be asked where every layer is pruned, in the only shape.
+    let asked = !step.everywhere || step.pattern.shapes(task.bytes).len() > 1;
+    let gains = if asked { gains(&session.model, &fit, task, setting)? } else { BTreeMap::new() };
+    let gain = |l: &Layer| gains.get(&l.output).is_some_and(|g| g.factor > 1.0);
+    let pays = fit.iter().any(gain);
+    let (chosen, slow): (Vec<Layer>, Vec<Layer>) = fit.into_iter().partition(|l| step.everywhere || !pays || gain(l));
+    let why = |l: Layer| {
+        let reason = format!("zeros gain nothing: {}", gains[&l.output].reason);
+        (l, reason)
+    };
+    stay.extend(slow.into_iter().map(why));
     for (layer, reason) in stay {
         session.change(&layer.output, |c| c.reason = reason);
     }
-    Ok(Plan { ranking, layers: fit, reasons })
+    Ok(Plan { ranking: Ranking { step, seed: task.seed }, layers: chosen, gains })
 }
 
 /// Why a layer cannot be pruned.
-fn obstacle(model: &Model, layer: &Layer, step: &Prune) -> Result<Option<String>> {
+fn obstacle(model: &Model, layer: &Layer, task: &Task) -> Result<Option<String>> {
+    let step = task.step;
     if layer.is_depthwise() {
         return Ok(Some("every channel has weights of its own, too few to skip".to_string()));
     }
     let matrix = layer.matrix(model)?;
-    let zones = Zones::new(layer, matrix.rows / layer.kind.groups(), step.pattern);
+    let shape = step.pattern.shapes(task.bytes)[0];
+    let zones = Zones::new(layer, matrix.rows / layer.kind.groups(), shape);
     if zones.is_dense() {
         return Ok(Some(format!("its sums have too few channels for {}", step.pattern)));
     }
@@ -122,6 +118,20 @@ fn obstacle(model: &Model, layer: &Layer, step: &Prune) -> Result<Option<String>
 }
 
 impl Plan<'_> {
+    /// The shape of a layer's zeros.
+    fn shape(&self, layer: &Layer) -> Pattern {
+        self.gains.get(&layer.output).map_or(self.ranking.step.pattern, |gain| gain.shape)
+    }
+
+    /// What the compiler says about a layer.
+    fn reason(&self, layer: &Layer) -> String {
+        let Some(gain) = self.gains.get(&layer.output) else { return String::new() };
+        let shape = if gain.shape == self.ranking.step.pattern { String::new() } else { format!("{}, ", gain.shape) };
+        let speed =
+            if gain.factor > 1.0 { format!("{:.1} times as fast", gain.factor) } else { "no faster".to_string() };
+        format!("{shape}{speed}: {}", gain.reason)
+    }
+
     /// The share of zeros of each layer that has one of its own.
     fn shares(&self, model: &Model, setting: &Setting) -> Result<BTreeMap<String, f64>> {
         let step = self.ranking.step;
@@ -144,7 +154,7 @@ impl Plan<'_> {
                 for group in 0..groups {
                     let rows = rows_of(&matrix, group, groups);
                     let problem = evidence.get(n).map(|e| e[group].problem(&rows, &rows, layer.bias.is_some()));
-                    let zones = Zones::new(layer, rows.ncols(), step.pattern);
+                    let zones = Zones::new(layer, rows.ncols(), self.shape(layer));
                     let scores = self.ranking.scores(&rows, problem.as_ref(), &zones)?;
                     let scale = self.ranking.scale(&rows, problem.as_ref());
                     let scored = zones.units(&scores, &present(&rows));
@@ -189,8 +199,8 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Fits the weights, of which a share becomes zero if one is given; gives the relative error of the result.
-    pub fn apply(&self, model: &mut Model, share: Option<f64>) -> Result<f64> {
+    /// Fits the weights, of which a share becomes zero in a shape if one is given; gives the relative error of the result.
+    pub fn apply(&self, model: &mut Model, zeros: Option<(Pattern, f64)>) -> Result<f64> {
         let (layer, groups) = (self.layer, self.groups.len());
         let before = layers::again(self.reference, &layer.output)?.1;
         let (original, mut matrix) = (before.matrix(self.reference)?, layer.matrix(model)?);
@@ -204,8 +214,8 @@ impl Work<'_> {
             let old = |j: usize, r: usize| f64::from(original.row(kept(first + r))[j]);
             let reference = Mat::from_fn(original.columns, rows.ncols(), old);
             let problem = evidence.problem(&reference, &rows, free);
-            let fitted = match share {
-                Some(share) => self.fitted(&problem, &rows, share)?,
+            let fitted = match zeros {
+                Some(zeros) => self.fitted(&problem, &rows, zeros)?,
                 None => problem.solve(&present(&rows))?,
             };
             error += evidence.error(&reference, &fitted, free);
@@ -226,9 +236,9 @@ impl Work<'_> {
     }
 
     /// The rows with zeros.
-    fn fitted(&self, problem: &Problem, rows: &Rows, share: f64) -> Result<Rows> {
+    fn fitted(&self, problem: &Problem, rows: &Rows, (shape, share): (Pattern, f64)) -> Result<Rows> {
         let step = self.ranking.step;
-        let zones = Zones::new(self.layer, rows.ncols(), step.pattern);
+        let zones = Zones::new(self.layer, rows.ncols(), shape);
         let present = present(rows);
         let zeros = (share * present.len() as f64).round() as usize;
         let scores = self.ranking.scores(rows, Some(problem), &zones)?;

@@ -24,11 +24,23 @@ use crate::session::Session;
 /// How often the calibration data runs at most; layers that share a run see data of the model as it is before them.
 const PASSES: usize = 24;
 
+/// What is to be done.
+#[derive(Debug, Clone, Copy)]
+pub struct Task<'a> {
+    /// The step.
+    pub step: &'a Prune,
+    /// Where random choices start.
+    pub seed: u64,
+    /// Whether the weights become bytes later.
+    pub bytes: bool,
+}
+
 /// Prunes the layers that a step is for.
 ///
 /// # Errors
 /// When layers are quantized already or nothing can be pruned; when the model does not compile or run.
-pub fn run(session: &mut Session, step: &Prune, seed: u64, setting: &Setting) -> Result<()> {
+pub fn run(session: &mut Session, task: &Task, setting: &Setting) -> Result<()> {
+    let step = task.step;
     let selected = session.selected(&step.selection(), |_| true)?;
     let quantized = |l: &Layer| session.codes.contains_key(&l.output);
     if let Some(layer) = selected.iter().find(|l| quantized(l)) {
@@ -36,8 +48,8 @@ pub fn run(session: &mut Session, step: &Prune, seed: u64, setting: &Setting) ->
             .help("prune first, then quantize: zeros stay zero"));
     }
     match step.pattern {
-        Pattern::Channels => channels::run(session, step, seed, setting),
-        _ => masks::run(session, step, seed, setting),
+        Pattern::Channels => channels::run(session, step, task.seed, setting),
+        _ => masks::run(session, task, setting),
     }
 }
 

@@ -18,7 +18,7 @@ pub struct Zones {
     bundles: Vec<Vec<usize>>,
     /// Rows that go together.
     runs: Vec<Range<usize>>,
-    /// How many weights of each bundle stay, if the pattern says so.
+    /// How many inputs of each bundle stay, the same in all rows of a run, if the pattern says so.
     keep: Option<usize>,
 }
 
@@ -34,7 +34,7 @@ pub struct Unit {
 }
 
 impl Zones {
-    /// The weights of `rows` rows of a layer.
+    /// The weights of `rows` rows of a layer, in a pattern that names its shape.
     pub fn new(layer: &Layer, rows: usize, pattern: Pattern) -> Zones {
         let taps: usize = match &layer.kind {
             Kind::Conv(w) | Kind::ConvTranspose(w) => w.kernel.iter().product(),
@@ -42,9 +42,9 @@ impl Zones {
         };
         let columns = layer.columns();
         let (high, wide, keep) = match pattern {
-            Pattern::Elements | Pattern::Channels => (1, 1, None),
-            Pattern::OutOf { keep, of } => (1, of, Some(keep)),
-            Pattern::Blocks { rows, columns } => (rows, columns, None),
+            Pattern::Elements | Pattern::Channels | Pattern::Blocks(None) => (1, 1, None),
+            Pattern::OutOf { keep, of, rows } => (rows.unwrap_or(1), of, Some(keep)),
+            Pattern::Blocks(Some([rows, columns])) => (rows, columns, None),
         };
         let channels: Vec<usize> = (0..columns / taps).collect();
         let bundles = (0..taps)
@@ -118,12 +118,16 @@ impl Zones {
     }
 
     fn keep_some(&self, scores: &[f64], mask: &mut Mask, keep: usize) {
-        for row in self.runs.iter().flat_map(Clone::clone) {
+        for run in &self.runs {
             for bundle in &self.bundles {
-                let mut places: Vec<usize> =
-                    bundle.iter().map(|j| row * self.columns + j).filter(|&at| mask[at]).collect();
-                places.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-                places.iter().skip(keep).for_each(|&at| mask[at] = false);
+                let places = |j: usize| run.clone().map(move |row| row * self.columns + j);
+                let mut sums: Vec<(f64, usize)> = bundle
+                    .iter()
+                    .filter(|&&j| places(j).any(|at| mask[at]))
+                    .map(|&j| (places(j).map(|at| scores[at]).sum(), j))
+                    .collect();
+                sums.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+                sums.iter().skip(keep).flat_map(|s| places(s.1)).for_each(|at| mask[at] = false);
             }
         }
     }

@@ -33,8 +33,8 @@ struct Codes {
 }
 
 const INT8: Option<Codes> = Some(Codes { weights: Weights::Int(8), activations: Activations::Uint8, block: None });
-const TWO_OF_FOUR: Option<Zeros> = Some(Zeros { pattern: Pattern::OutOf { keep: 2, of: 4 }, share: None });
-const BLOCKS: Option<Zeros> = Some(Zeros { pattern: Pattern::Blocks { rows: 1, columns: 16 }, share: Some(0.8) });
+const TWO_OF_FOUR: Option<Zeros> = Some(Zeros { pattern: Pattern::OutOf { keep: 2, of: 4, rows: None }, share: None });
+const BLOCKS: Option<Zeros> = Some(Zeros { pattern: Pattern::Blocks(None), share: Some(0.8) });
 
 /// Weights as codes, data as floats.
 const fn weights_only(weights: Weights, block: Option<usize>) -> Option<Codes> {
@@ -76,7 +76,13 @@ pub const OPTIONS: &[Opt] = &[
         codes: weights_only(Weights::F16, None),
     },
     Opt { name: "2:4", about: "2 of 4 weights zero", bytes: false, zeros: TWO_OF_FOUR, codes: None },
-    Opt { name: "blocks", about: "80 % of blocks of 16 weights zero", bytes: false, zeros: BLOCKS, codes: None },
+    Opt {
+        name: "blocks",
+        about: "80 % of the weights zero, in blocks that the target skips",
+        bytes: false,
+        zeros: BLOCKS,
+        codes: None,
+    },
     Opt { name: "blocks+int8", about: "the same in 8 bits", bytes: true, zeros: BLOCKS, codes: INT8 },
 ];
 
