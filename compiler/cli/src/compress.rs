@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mcc::{Error, Result, driver};
+use mcc_compress::cache::{Cache, NONE};
 use mcc_compress::model::Model;
 use mcc_compress::observe::Setting;
 use mcc_compress::ranges::Calibration;
@@ -42,7 +43,8 @@ pub struct CompressArgs {
     /// Set this share of the weights to zero, such as 0.7
     #[arg(long, value_name = "SHARE")]
     prune: Option<f64>,
-    /// Which weights become zero together: elements, channels, N:M (N of M stay), ROWSxCOLUMNS (blocks) [default: elements]
+    /// Which weights become zero together: elements, channels, blocks or N:M (N of M stay) in the shape that the target's
+    /// kernels skip, or in a shape of your own, such as 16x1 or 16x2:4 [default: elements]
     #[arg(long, value_name = "PATTERN")]
     pattern: Option<Pattern>,
     /// How weights are ranked: by the error that removing them makes in a layer's result, by their magnitude times that of
@@ -93,6 +95,10 @@ pub struct CompressArgs {
     /// Where random choices start: the same seed gives the same file [default: 0]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Keep what was computed in this folder: a run that was interrupted goes on from there, and one with more steps does
+    /// not repeat those that it shares
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     #[command(flatten)]
     search: SearchArgs,
     #[command(flatten)]
@@ -123,16 +129,18 @@ pub fn compress(args: &CompressArgs) -> Result<()> {
     let ports = model.ports(&options)?;
     let preprocess = args.preprocess.as_deref().map(Preprocess::open).transpose()?;
     let samples = Samples::open(&args.calib, &ports, preprocess.as_ref())?;
+    let cache = args.cache.as_ref().map(|dir| opened(dir, &model, &options, &samples)).transpose()?;
+    let cache = cache.as_ref().unwrap_or(&NONE);
     let bar = Bar::default();
     let mut found = None;
     if args.search.wanted() {
-        let setting = Setting { samples: &samples, options: &options, progress: &bar };
+        let setting = Setting { samples: &samples, options: &options, progress: &bar, cache };
         let result = args.search.find(&model, &args.options, &setting, &recipe)?;
         recipe = result.recipe.clone();
         found = Some(result);
     }
     let samples = samples.take(recipe.samples, recipe.seed);
-    let setting = Setting { samples: &samples, options: &options, progress: &bar };
+    let setting = Setting { samples: &samples, options: &options, progress: &bar, cache };
     let mut done = session::compress(model, &recipe, &setting)?;
     let written = done.written()?;
     bar.clear();
@@ -166,6 +174,14 @@ pub fn compress(args: &CompressArgs) -> Result<()> {
     say(&table(&done.changes))?;
     tell(&format!("{}: {before} -> {} bytes\n", args.output.display(), bytes.len()));
     Ok(())
+}
+
+/// The cache of what depends on this program, a model, how it is compiled, and samples.
+fn opened(dir: &Path, model: &Model, options: &mcc::Options, samples: &Samples) -> Result<Cache> {
+    let program = std::env::current_exe().and_then(std::fs::read);
+    let program = program.map_err(|e| Error::internal(format!("this program cannot be read: {e}")))?;
+    let compiled = format!("{options:?}");
+    Cache::open(dir, &[&program, &model.encode()?, compiled.as_bytes()], samples)
 }
 
 impl CompressArgs {

@@ -7,6 +7,7 @@ use mcc::{Error, Result};
 use mcc_compress::model::Model;
 use mcc_compress::observe::Setting;
 use mcc_compress::recipe::Recipe;
+use mcc_compress::search::bench::Kept;
 use mcc_compress::search::machine::{Machine, Split};
 use mcc_compress::search::option::{self, USUAL};
 use mcc_compress::search::problem::Problem;
@@ -83,9 +84,13 @@ impl SearchArgs {
         let split = Split::new(setting.samples, plain)?;
         let session = session::compress(model.clone(), plain, setting)?;
         let problem = Problem::new(&session.model, options, setting.options)?;
-        let mut machine = Machine::new(&problem, model.clone(), &split, setting, target.as_ref())?;
+        let machine = Machine::new(&problem, model.clone(), &split, setting, target.as_ref())?;
+        let allowed = problem.options.iter().map(|o| o.name).collect::<Vec<_>>().join(",");
+        let machines = format!("{:?}", target.as_ref().map(|t| (&t.config, &t.plainer)));
+        let cache = setting.cache.within(&[allowed.as_bytes(), split.recipe.text()?.as_bytes(), machines.as_bytes()]);
+        let mut bench = Kept { bench: machine, cache: &cache };
         let sweep = if self.sweep.is_some() { SWEEP } else { 0 };
-        search(&problem, &mut machine, &Search { goal, candidates: self.candidates, sweep, plain: split.recipe })
+        search(&problem, &mut bench, &Search { goal, candidates: self.candidates, sweep, plain: split.recipe })
     }
 
     /// What was found, in a few lines.

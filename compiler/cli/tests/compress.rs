@@ -56,6 +56,36 @@ fn a_recipe_repeats_what_options_did() {
 }
 
 #[test]
+fn a_run_that_is_killed_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let options = ["-o", "a.onnx", "--prune", "0.5", "--everywhere", "--quantize", "int8", "--rounding", "adaround"];
+    compress(dir, 0, &options);
+    let read = |name: &str| std::fs::read(dir.join(name)).unwrap();
+    let whole = read("a.onnx");
+    std::fs::remove_file(dir.join("a.onnx")).unwrap();
+    let (model, samples) = (models().join("digits.onnx"), models().join("digits"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mcc"))
+        .args(["compress", model.to_str().unwrap(), "--calib", samples.to_str().unwrap(), "--cache", "kept"])
+        .args(options)
+        .current_dir(dir)
+        .spawn()
+        .unwrap();
+    // As soon as there is a result, if it is not finished by then.
+    let results = || std::fs::read_dir(dir.join("kept")).map_or(0, Iterator::count);
+    while results() == 0 && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(names(dir).iter().all(|n| ["a.onnx", "a.toml", "kept"].contains(&n.as_str())), "{:?}", names(dir));
+    compress(dir, 0, &[&options[..], &["--cache", "kept"]].concat());
+    assert!(read("a.onnx") == whole);
+    let told = compress(dir, 2, &["-o", "b.onnx", "--quantize", "int8", "--cache", "a.onnx"]);
+    assert!(told.contains("--cache takes a folder"), "{told}");
+}
+
+#[test]
 fn a_page_tells_what_was_gained() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();

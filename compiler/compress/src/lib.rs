@@ -6,6 +6,7 @@
 
 pub mod adaround;
 pub mod attribute;
+pub mod cache;
 pub mod codebook;
 pub mod curvature;
 pub mod gptq;

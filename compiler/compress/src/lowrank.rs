@@ -94,7 +94,7 @@ fn positions(model: &Model, layers: &[Layer], setting: &Setting) -> Result<HashM
     let names: Vec<&str> = layers.iter().map(|l| l.output.as_str()).collect();
     let mut positions = HashMap::new();
     let one = setting.samples.take(1, 0);
-    let setting = Setting { samples: &one, options: setting.options, progress: setting.progress };
+    let setting = Setting { samples: &one, ..*setting };
     observe(model, &names, &setting, &mut |_, values| {
         let each = layers.iter().zip(values).map(|(l, v)| (l.output.clone(), v.numel() / l.rows()));
         positions.extend(each);

@@ -10,6 +10,7 @@ use mcc_data::Samples;
 use mcc_ir::{Error, Result, Tensor};
 use rayon::prelude::*;
 
+use crate::cache::Cache;
 use crate::model::Model;
 
 /// Hears what is done, and how far it is.
@@ -36,6 +37,8 @@ pub struct Setting<'a> {
     pub options: &'a Options,
     /// Hears what is done.
     pub progress: &'a dyn Progress,
+    /// Keeps results.
+    pub cache: &'a Cache,
 }
 
 /// A model compiled up to some names.

@@ -34,7 +34,7 @@ impl Calibration {
 }
 
 /// A closed interval that contains zero.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Range {
     /// Its lower end, at most 0.
     pub low: f64,
@@ -65,7 +65,7 @@ impl Range {
 }
 
 /// How often values fell into each of equal parts of a range.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Histogram {
     /// All that was seen.
     pub seen: Range,

@@ -95,12 +95,13 @@ pub fn compress(model: Model, recipe: &Recipe, setting: &Setting) -> Result<Sess
     };
     session.record_all();
     for (n, step) in recipe.steps.iter().enumerate() {
+        let bytes = recipe.steps[n..].iter().any(Step::is_bytes);
+        let so_far = Recipe { steps: recipe.steps[..=n].to_vec(), ..recipe.clone() };
+        let cache = setting.cache.within(&[so_far.text()?.as_bytes(), format!("{opset} {bytes}").as_bytes()]);
+        let setting = &Setting { cache: &cache, ..*setting };
         let done = match step {
             Step::Quantize(quantize) => quantize::step::run(&mut session, quantize, setting),
-            Step::Prune(step) => {
-                let bytes = recipe.steps[n..].iter().any(Step::is_bytes);
-                prune::run(&mut session, &Task { step, seed: recipe.seed, bytes }, setting)
-            }
+            Step::Prune(step) => prune::run(&mut session, &Task { step, seed: recipe.seed, bytes }, setting),
             Step::LowRank(step) => lowrank::run(&mut session, step, setting),
             Step::Recover(step) => recover::run(&mut session, step, recipe.seed, setting),
         };

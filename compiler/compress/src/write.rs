@@ -21,6 +21,7 @@ use mcc_ir::{DType, Error, Result, Tensor};
 use mcc_proto::attribute_proto::AttributeType;
 use mcc_proto::tensor_proto::DataType;
 use mcc_proto::{AttributeProto, NodeProto, TensorProto};
+use serde::{Deserialize, Serialize};
 
 use pack::packed;
 
@@ -317,7 +318,7 @@ fn indices(entries: &Entries<'_>, tables: usize) -> Result<Vec<i32>> {
 }
 
 /// The 16-bit floats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Half {
     /// IEEE binary16.
     F16,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use mcc::{Options, Target};
+use mcc_compress::cache::NONE;
 use mcc_compress::model::Model;
 use mcc_compress::observe::{Setting, Silent};
 use mcc_compress::recipe::Recipe;
@@ -43,7 +44,7 @@ impl World {
     }
 
     fn setting(&self) -> Setting<'_> {
-        Setting { samples: &self.samples, options: &self.here, progress: &Silent }
+        Setting { samples: &self.samples, options: &self.here, progress: &Silent, cache: &NONE }
     }
 
     fn search(&self, goal: Goal, target: Option<&Options>) -> Result<Found> {

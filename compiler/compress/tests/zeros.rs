@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{network, options, samples, setting};
+use common::{Builder, network, options, samples, setting};
 use mcc_compress::layers::{self, Layer};
 use mcc_compress::matrix::Matrix;
 use mcc_compress::model::Model;
@@ -88,6 +88,50 @@ fn two_of_four_channels_stay_at_each_place_of_the_window() {
         }
         // 72 groups of the first layer have three channels.
         assert_eq!(full, 72 + 16 + 20);
+    }
+}
+
+#[test]
+fn rows_of_a_run_keep_the_same_inputs() {
+    let done = zeros(pattern("4x2:4"));
+    for (layer, matrix) in matrices(&done.model).iter().filter(|(layer, _)| !layer.is_depthwise()) {
+        let of = |row: usize| -> Vec<Vec<bool>> {
+            let places = in_order(layer, matrix.row(row));
+            places.iter().map(|channels| channels.iter().map(|w| *w != 0.0).collect()).collect()
+        };
+        for row in 0..matrix.rows {
+            assert_eq!(of(row), of(row / 4 * 4), "{}", layer.name);
+            assert!(of(row).iter().flat_map(|place| place.chunks(4)).all(|g| g.iter().filter(|w| **w).count() <= 2));
+        }
+    }
+}
+
+/// A product as wide as the target's panels, with a bias of its own, as exporters write it.
+fn wide() -> Model {
+    Builder::new(3)
+        .input("x", &[-1, 64])
+        .weights("w", &[64, 128])
+        .weights("b", &[128])
+        .node("MatMul", &["x", "w"], "m", |n| n.name = "first".to_string())
+        .node("Add", &["m", "b"], "y", |n| n.name = "second".to_string())
+        .output("y")
+        .model(17)
+}
+
+#[test]
+fn the_target_chooses_the_shape_also_of_layers_that_it_merges() {
+    for (text, share) in [("blocks", Some(0.75)), ("2:4", None)] {
+        let (samples, options) = (samples(&[32, 64], 24), options());
+        let step = Prune { share, everywhere: false, ..pattern(text) };
+        let recipe = Recipe { steps: vec![Step::Prune(step)], ..Recipe::default() };
+        let done = compress(wide(), &recipe, &setting(&samples, &options)).unwrap();
+        let reason = &done.changes[0].reason;
+        assert!(reason.contains("times as fast") && reason.contains("blocks"), "{text}: {reason}");
+        let matrix = layers::find(&done.model)[0].matrix(&done.model).unwrap();
+        for (run, column) in (0..matrix.rows / 8).flat_map(|run| (0..matrix.columns).map(move |c| (run, c))) {
+            let zero = |row: usize| matrix.row(run * 8 + row)[column] == 0.0;
+            assert!((1..8).all(|row| zero(row) == zero(0)), "{text}: the target skips zeros of whole vectors");
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use faer::Mat;
 use mcc_ir::Result;
+use serde::{Deserialize, Serialize};
 
 use super::evidence::{Error, Evidence, Kept, Rows, evidence};
 use super::fit::{Mask, Problem, masked};
@@ -38,15 +39,21 @@ struct Plan<'a> {
 pub fn run(session: &mut Session, task: &Task, setting: &Setting) -> Result<()> {
     let step = task.step;
     let plan = plan(session, task, setting)?;
-    let shares = plan.shares(&session.model, setting)?;
+    let shares = setting.cache.get("shares", 0, || plan.shares(&session.model, setting))?;
     let (reference, kept) = (reference(session, &plan.layers), Kept::new());
-    for chunk in chunks(&plan.layers) {
-        setting.progress.begin("zeros", setting.samples.len());
-        let evidence = evidence(&reference, &session.model, &kept, chunk, setting)?;
-        for (layer, groups) in chunk.iter().zip(&evidence) {
-            let work = Work { ranking: &plan.ranking, reference: &reference, kept: &kept, layer, groups };
-            let share = shares.get(&layer.output).copied().unwrap_or(step.share());
-            let error = work.apply(&mut session.model, Some((plan.shape(layer), share)))?;
+    for (n, chunk) in chunks(&plan.layers).into_iter().enumerate() {
+        let fitted = setting.cache.get("zeros", n, || {
+            setting.progress.begin("zeros", setting.samples.len());
+            let evidence = evidence(&reference, &session.model, &kept, chunk, setting)?;
+            let fitted = |(layer, groups): (&Layer, &Vec<Evidence>)| {
+                let work = Work { ranking: &plan.ranking, reference: &reference, kept: &kept, layer, groups };
+                let share = shares.get(&layer.output).copied().unwrap_or(step.share());
+                work.run(&session.model, Some((plan.shape(layer), share)))
+            };
+            chunk.iter().zip(&evidence).map(fitted).collect::<Result<Vec<Fitted>>>()
+        })?;
+        for (layer, fitted) in chunk.iter().zip(fitted) {
+            let error = fitted.apply(layer, &mut session.model)?;
             let zeros = layers::again(&session.model, &layer.output)?.1.matrix(&session.model)?.zero_share();
             let reason = plan.reason(layer);
             session.change(&layer.output, |c| (c.zeros, c.error, c.reason) = (zeros, error, reason));
@@ -189,6 +196,26 @@ fn apportion(mut units: Vec<(f64, u32, usize)>, totals: &[usize], share: f64) ->
     gone
 }
 
+/// New weights of a layer.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Fitted {
+    weights: Vec<f32>,
+    bias: Option<Vec<f32>>,
+    error: f64,
+}
+
+impl Fitted {
+    /// Gives them to the layer; returns the relative error of its result.
+    pub fn apply(self, layer: &Layer, model: &mut Model) -> Result<f64> {
+        let matrix = Matrix { data: self.weights, ..layer.matrix(model)? };
+        layer.set_matrix(model, &matrix)?;
+        if let Some(bias) = self.bias {
+            layer.set_bias(model, &bias)?;
+        }
+        Ok(self.error)
+    }
+}
+
 /// One layer and what is known about it.
 pub(super) struct Work<'a> {
     pub ranking: &'a Ranking<'a>,
@@ -199,8 +226,8 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Fits the weights, of which a share becomes zero in a shape if one is given; gives the relative error of the result.
-    pub fn apply(&self, model: &mut Model, zeros: Option<(Pattern, f64)>) -> Result<f64> {
+    /// Fits the weights, of which a share becomes zero in a shape if one is given.
+    pub fn run(&self, model: &Model, zeros: Option<(Pattern, f64)>) -> Result<Fitted> {
         let (layer, groups) = (self.layer, self.groups.len());
         let before = layers::again(self.reference, &layer.output)?.1;
         let (original, mut matrix) = (before.matrix(self.reference)?, layer.matrix(model)?);
@@ -228,11 +255,7 @@ impl Work<'_> {
                 }
             }
         }
-        layer.set_matrix(model, &matrix)?;
-        if let Some(bias) = bias {
-            layer.set_bias(model, &bias)?;
-        }
-        Ok(error.relative())
+        Ok(Fitted { weights: matrix.data, bias, error: error.relative() })
     }
 
     /// The rows with zeros.

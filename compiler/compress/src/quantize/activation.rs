@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use mcc_ir::{DType, Error, Result, Tensor};
 use mcc_proto::NodeProto;
+use serde::{Deserialize, Serialize};
 
 use super::grid::single;
 use super::places::Places;
@@ -33,6 +34,7 @@ impl Bytes {
 }
 
 /// What activations were seen to be.
+#[derive(Serialize, Deserialize)]
 pub struct Seen {
     names: Vec<String>,
     histograms: Vec<Histogram>,

@@ -2,9 +2,10 @@
 
 use crate::matrix::Matrix;
 use crate::moments::Moments;
+use serde::{Deserialize, Serialize};
 
 /// Scales of a matrix's codes. A weight is its code times the scale of its block.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Grid {
     /// Bits of a code.
     pub bits: u32,

@@ -1,14 +1,15 @@
 //! The step of a recipe that quantizes.
 
-use std::collections::BTreeMap;
-
 use mcc_ir::Result;
+use serde::{Deserialize, Serialize};
 
 use super::activation::{self, Seen};
 use super::places::places;
+use super::weights::Codes;
 use super::{dynamic, tables, weights};
 use crate::layers::Layer;
 use crate::loss::Teacher;
+use crate::model::Model;
 use crate::moments::{Moments, by_gram_bytes, moments, relative_error};
 use crate::observe::Setting;
 use crate::ranges::Calibration;
@@ -32,17 +33,27 @@ pub fn run(session: &mut Session, step: &Quantize, setting: &Setting) -> Result<
     let mut seen = None;
     if step.activations == Activations::Uint8 {
         let found = places(&session.model, &selected, setting.options)?;
-        seen = Some(activation::look(&session.model, &found, setting)?);
+        let look = || activation::look(&session.model, &found, setting);
+        seen = Some(setting.cache.get("activations", 0, look)?);
         // Those of earlier steps stay.
         found.into_iter().for_each(|(name, readers)| session.places.entry(name).or_default().extend(readers));
     }
     let groups = by_weights(selected);
+    let mut done = 0;
     for chunk in by_gram_bytes(&groups, |group| group.iter().map(Layer::gram_bytes).sum()) {
-        setting.progress.begin("weights", setting.samples.len());
-        let mut moments = moments(&session.model, &chunk.concat(), setting)?.into_iter();
-        for layers in chunk {
-            let together = moments.by_ref().take(layers.len()).reduce(Moments::join).unwrap_or_default();
-            encode(session, layers, &together, step)?;
+        let encoded = setting.cache.get("weights", done, || {
+            setting.progress.begin("weights", setting.samples.len());
+            let mut moments = moments(&session.model, &chunk.concat(), setting)?.into_iter();
+            let one = |layers: &Vec<Layer>| {
+                let together = moments.by_ref().take(layers.len()).reduce(Moments::join).unwrap_or_default();
+                encode(&session.model, &layers[0], &together, step)
+                    .map_err(|e| e.within(format!("layer \"{}\"", layers[0].name)))
+            };
+            chunk.iter().map(one).collect::<Result<Vec<Encoded>>>()
+        })?;
+        done += chunk.len();
+        for (layers, encoded) in chunk.iter().zip(encoded) {
+            apply(session, layers, encoded, step)?;
         }
     }
     encode_tables(session, step)?;
@@ -65,19 +76,36 @@ fn by_weights(layers: Vec<Layer>) -> Vec<Vec<Layer>> {
     groups
 }
 
-/// Decides the codes of layers that share weights.
-fn encode(session: &mut Session, layers: &[Layer], moments: &[Moments], step: &Quantize) -> Result<()> {
+/// Codes of layers that share weights.
+#[derive(Serialize, Deserialize)]
+struct Encoded {
+    codes: Codes,
+    /// The relative error of the layers' results.
+    error: f64,
+    /// What must be added to biases.
+    shift: Vec<f32>,
+}
+
+/// Decides the codes of a layer's weights.
+fn encode(model: &Model, layer: &Layer, moments: &[Moments], step: &Quantize) -> Result<Encoded> {
+    let matrix = layer.matrix(model)?;
+    let codes = weights::encode(layer, &matrix, moments, step)?;
+    let rounded = codes.weights(&matrix);
+    let (error, shift) = (relative_error(&matrix, &rounded, moments), weights::bias_shift(&matrix, &rounded, moments));
+    Ok(Encoded { codes, error, shift })
+}
+
+/// Gives layers that share weights their codes.
+fn apply(session: &mut Session, layers: &[Layer], encoded: Encoded, step: &Quantize) -> Result<()> {
+    let Encoded { codes, error, shift } = encoded;
     let matrix = layers[0].matrix(&session.model)?;
-    let codes = weights::encode(&layers[0], &matrix, moments, step)
-        .map_err(|e| e.within(format!("layer \"{}\"", layers[0].name)))?;
     let rounded = codes.weights(&matrix);
     layers[0].share_matrix(&mut session.model, &rounded, layers)?;
-    let (zeros, error) = (rounded.zero_share(), relative_error(&matrix, &rounded, moments));
+    let zeros = rounded.zero_share();
     let data_bits = if step.activations == Activations::Float { 32 } else { 8 };
     for layer in layers {
         if let Some(mut bias) = layer.bias(&session.model).filter(|_| step.bias_correction) {
-            let shift = weights::bias_shift(&matrix, &rounded, moments);
-            bias.iter_mut().zip(shift).for_each(|(b, s)| *b += s);
+            bias.iter_mut().zip(&shift).for_each(|(b, s)| *b += s);
             layer.set_bias(&mut session.model, &bias)?;
         }
         let bits = codes.bits(matrix.columns);
@@ -107,26 +135,30 @@ fn encode_tables(session: &mut Session, step: &Quantize) -> Result<()> {
 /// Takes the ranges of activations with which the outputs are nearest to the given model's.
 fn calibrate(session: &mut Session, seen: &Seen, method: Calibration, setting: &Setting) -> Result<()> {
     let candidates = method.candidates();
+    let teacher = session.teacher.clone();
     if let [only] = candidates[..] {
         session.bytes.extend(seen.codes(only));
         return Ok(());
     }
-    let samples = setting.samples.take(JUDGING, 0);
-    let setting = Setting { samples: &samples, ..*setting };
-    setting.progress.begin("outputs", (1 + candidates.len()) * samples.len());
-    let teacher = Teacher::new(&session.teacher, &setting)?;
     let earlier = session.bytes.clone();
-    let mut best = (f64::INFINITY, BTreeMap::new());
-    for &method in &candidates {
+    let mut with = |method: Calibration| {
         session.bytes = earlier.clone();
         session.bytes.extend(seen.codes(method));
-        let loss = teacher.loss(&session.written()?, &setting)?.relative;
-        if loss < best.0 {
-            best = (loss, session.bytes.clone());
+        session.written()
+    };
+    let best = setting.cache.get("calibration", 0, || {
+        let samples = setting.samples.take(JUDGING, 0);
+        let setting = Setting { samples: &samples, ..*setting };
+        setting.progress.begin("outputs", (1 + candidates.len()) * samples.len());
+        let teacher = Teacher::new(&teacher, &setting)?;
+        let mut best = (f64::INFINITY, candidates.len() - 1);
+        for (n, &method) in candidates.iter().enumerate() {
+            let loss = teacher.loss(&with(method)?, &setting)?.relative;
+            if loss < best.0 {
+                best = (loss, n);
+            }
         }
-    }
-    if best.0.is_finite() {
-        session.bytes = best.1;
-    }
-    Ok(())
+        Ok(best.1)
+    })?;
+    with(candidates[best]).map(drop)
 }

@@ -3,6 +3,7 @@
 //! This is the form that the compiler keeps in its objects: see `passes/src/pack/codebook.rs`.
 
 use mcc_ir::Result;
+use serde::{Deserialize, Serialize};
 
 use crate::codebook::{self, Codebooks, Fit};
 use crate::levels::Levels;
@@ -13,7 +14,7 @@ use crate::moments::Moments;
 const TURNS: usize = 4;
 
 /// A table and the rows' factors.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Table {
     /// Bits of a code.
     pub bits: u32,

@@ -2,6 +2,7 @@
 
 use mcc_ir::{Error, Result};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::grid::Grid;
 use super::table::Table;
@@ -22,7 +23,7 @@ const BLOCK: usize = 32;
 const PRUNED: f64 = 0.05;
 
 /// A layer's weights in fewer bits.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Codes {
     /// What a code means.
     pub form: Form,
@@ -31,7 +32,7 @@ pub struct Codes {
 }
 
 /// What codes mean.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Form {
     /// Equal steps.
     Steps(Grid),

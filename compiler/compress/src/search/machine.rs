@@ -18,6 +18,7 @@ use super::Figures;
 use super::bench::{Bench, Parts};
 use super::problem::{Assignment, Problem};
 use super::sensitivity::{How, PROBES, Probe, Sensitivities, probes, scaled};
+use crate::cache::NONE;
 use crate::loss::{Loss, Teacher};
 use crate::model::Model;
 use crate::observe::{Progress, Setting, Silent};
@@ -115,8 +116,9 @@ impl<'a> Machine<'a> {
         setting: &Setting<'a>,
         target: Option<&'a mcc::Options>,
     ) -> Result<Machine<'a>> {
-        let judge =
-            |samples: &Samples| Teacher::new(&model, &Setting { samples, options: setting.options, progress: &Silent });
+        let judge = |samples: &Samples| {
+            Teacher::new(&model, &Setting { samples, options: setting.options, progress: &Silent, cache: &NONE })
+        };
         let bytes = judge(&split.held.take(1, 0))?.bytes().max(1);
         let held = split.held.take((KEPT_BYTES / bytes).max(1), 0);
         let few = held.take(FEW, 0);
@@ -140,14 +142,14 @@ impl<'a> Machine<'a> {
     }
 
     fn session(&self, assignment: &[usize]) -> Result<Session> {
-        let setting = Setting { samples: &self.calibration, options: self.options, progress: &Silent };
+        let setting = Setting { samples: &self.calibration, options: self.options, progress: &Silent, cache: &NONE };
         session::compress(self.model.clone(), &self.problem.recipe(assignment, &self.plain), &setting)
     }
 
     /// The same with few samples, and one method for ranges instead of the best of all.
     fn rough(&self, assignment: &[usize]) -> Result<Session> {
         let samples = self.calibration.take(FEW, 0);
-        let setting = Setting { samples: &samples, options: self.options, progress: &Silent };
+        let setting = Setting { samples: &samples, options: self.options, progress: &Silent, cache: &NONE };
         let mut recipe = self.problem.recipe(assignment, &self.plain);
         for step in &mut recipe.steps {
             if let recipe::Step::Quantize(quantize) = step {
@@ -158,7 +160,8 @@ impl<'a> Machine<'a> {
     }
 
     fn judge(&self, model: &Model) -> Result<Loss> {
-        self.teacher.loss(model, &Setting { samples: &self.held, options: self.options, progress: &Silent })
+        self.teacher
+            .loss(model, &Setting { samples: &self.held, options: self.options, progress: &Silent, cache: &NONE })
     }
 
     fn ready(&self, model: &Model) -> Result<Ready> {
@@ -195,7 +198,7 @@ impl<'a> Machine<'a> {
             Err(Error::Unsupported(_)) => return Ok(None),
             Err(error) => return Err(error.within(format!("layer \"{}\"", self.problem.sites[site].names[0]))),
         };
-        let setting = Setting { samples: &self.few, options: self.options, progress: &Silent };
+        let setting = Setting { samples: &self.few, options: self.options, progress: &Silent, cache: &NONE };
         let loss = self.few_teacher.loss(&model, &setting)?;
         self.slowest = self.slowest.max(start.elapsed());
         self.progress.advance();

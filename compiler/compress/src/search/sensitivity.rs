@@ -7,11 +7,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Sites that are measured where local errors are used.
 pub const PROBES: usize = 8;
 
 /// How sensitivities were found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum How {
     /// Whole models, each with one site changed, were measured.
     Measured,
@@ -29,7 +31,7 @@ impl fmt::Display for How {
 }
 
 /// What each option of each site loses by itself, `None` where it is not possible; relative, as [`Loss`](crate::loss::Loss).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sensitivities {
     /// How they were found.
     pub how: How,

@@ -3,6 +3,7 @@
 
 use mcc::{Options, Target};
 use mcc_compress::attribute;
+use mcc_compress::cache::NONE;
 use mcc_compress::model::Model;
 use mcc_compress::observe::{Setting, Silent};
 use mcc_data::Samples;
@@ -137,7 +138,7 @@ pub fn options() -> Options {
 
 /// The setting for samples.
 pub fn setting<'a>(samples: &'a Samples, options: &'a Options) -> Setting<'a> {
-    Setting { samples, options, progress: &Silent }
+    Setting { samples, options, progress: &Silent, cache: &NONE }
 }
 
 /// A roughly normal number: the sum of twelve even ones.

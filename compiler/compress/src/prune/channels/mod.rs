@@ -89,7 +89,7 @@ fn fit(session: &mut Session, before: &Model, kept: &Kept, ranking: Ranking, set
         let evidence = evidence(before, &session.model, kept, chunk, setting)?;
         for (layer, groups) in chunk.iter().zip(&evidence) {
             let work = Work { ranking: &ranking, reference: before, kept, layer, groups };
-            let error = work.apply(&mut session.model, None)?;
+            let error = work.run(&session.model, None)?.apply(layer, &mut session.model)?;
             let zeros = layers::again(&session.model, &layer.output)?.1.matrix(&session.model)?.zero_share();
             session.change(&layer.output, |c| (c.zeros, c.error) = (zeros, error));
         }
