@@ -24,7 +24,7 @@ use crate::matrix::Matrix;
 use crate::model::Model;
 use crate::moments::{Moments, by_gram_bytes, moments};
 use crate::observe::{Setting, observe};
-use crate::recipe::LowRank;
+use crate::recipe::{LowRank, Scope};
 use crate::session::{Change, Session};
 
 /// Ranks are multiples of this: what kernels compute at once.
@@ -73,7 +73,10 @@ pub fn run(session: &mut Session, step: &LowRank, setting: &Setting) -> Result<(
         }
     }
     let work = |l: &Layer| positions.get(&l.output).map_or(0.0, |&p| (p * l.rows() * l.columns()) as f64);
-    let ranks = ranks(&spectra, step.share, layers.iter().map(work).sum())?;
+    let ranks = match step.scope {
+        Scope::Layer => ranks_of_each(&spectra, step.share)?,
+        Scope::Global => ranks(&spectra, step.share, layers.iter().map(work).sum())?,
+    };
     for (spectrum, rank) in spectra.iter().zip(ranks) {
         let Some(rank) = rank else { continue };
         let first = spectrum.split(&mut session.model, rank)?;
@@ -266,6 +269,20 @@ fn second_layer(layer: &Layer, rank: usize) -> Layer {
         }
     };
     Layer { kind, shape, ..layer.clone() }
+}
+
+/// The greatest rank with which each layer loses a share of its own multiply-adds.
+///
+/// # Errors
+/// When no layer can lose so much.
+fn ranks_of_each(spectra: &[Spectrum], share: f64) -> Result<Vec<Option<usize>>> {
+    let of = |s: &Spectrum| s.ranks().take_while(|&rank| s.work_at(rank) <= (1.0 - share) * s.work()).last();
+    let ranks: Vec<Option<usize>> = spectra.iter().map(of).collect();
+    match ranks.iter().any(Option::is_some) {
+        true => Ok(ranks),
+        false => Err(Error::unsupported(format!("no layer has a rank that saves {:.0} %", 100.0 * share))
+            .help(format!("ranks are multiples of {STEP}; give a smaller share"))),
+    }
 }
 
 /// The ranks with which the layers lose a share of all multiply-adds, at the least sum of relative errors.

@@ -150,14 +150,14 @@ pub enum Criterion {
     Error,
 }
 
-/// Among which weights the ranking is done.
+/// What a share is of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
     /// Each layer loses the same share.
     #[default]
     Layer,
-    /// The least important weights of all layers go.
+    /// All layers together; those that lose least give most.
     Global,
 }
 

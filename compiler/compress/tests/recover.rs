@@ -9,7 +9,7 @@ use mcc_compress::attribute;
 use mcc_compress::layers;
 use mcc_compress::loss::distance;
 use mcc_compress::model::Model;
-use mcc_compress::recipe::{Activations, LowRank, Quantize, Recipe, Recover, Step, Weights};
+use mcc_compress::recipe::{Activations, LowRank, Quantize, Recipe, Recover, Scope, Step, Weights};
 use mcc_compress::recover::{Student, recover};
 use mcc_compress::session::compress;
 use mcc_data::Samples;
@@ -162,10 +162,10 @@ fn large_layers_of_low_rank_become_two() {
         .node("Gemm", &["d", "w2", "b2"], "y", |node| attribute::set_int(node, "transB", 1))
         .output("y")
         .model(13);
-    let run = |share: f64| {
-        let steps = vec![Step::LowRank(LowRank { share, ..LowRank::default() })];
-        compress(model.clone(), &Recipe { steps, ..Recipe::default() }, &setting)
+    let low_rank = |step: LowRank| {
+        compress(model.clone(), &Recipe { steps: vec![Step::LowRank(step)], ..Recipe::default() }, &setting)
     };
+    let run = |share: f64| low_rank(LowRank { share, ..LowRank::default() });
     let session = run(0.2).unwrap();
     let written = session.written().unwrap();
     let loss = distance(&model, &written, &setting).unwrap();
@@ -179,6 +179,13 @@ fn large_layers_of_low_rank_become_two() {
     let reasons: Vec<&str> = session.changes.iter().map(|c| c.reason.as_str()).filter(|r| !r.is_empty()).collect();
     assert!(reasons.iter().any(|r| r.starts_with("rank ")), "{reasons:?}");
     assert!(reasons.iter().any(|r| r.starts_with("first half of")), "{reasons:?}");
+    let each = |share: f64| low_rank(LowRank { share, scope: Scope::Layer, ..LowRank::default() });
+    let halved = each(0.5).unwrap();
+    let ranks: Vec<&str> = halved.changes.iter().map(|c| c.reason.as_str()).filter(|r| r.starts_with("rank")).collect();
+    // Half of 96 x 576 multiply-adds is a rank of 41, of 64 x 96 one of 19; ranks are multiples of 16.
+    assert_eq!(ranks, ["rank 32 of 96", "rank 16 of 64"]);
+    let Err(error) = each(0.95) else { panic!("too much was saved") };
+    assert!(error.to_string().contains("no layer has a rank"), "{error}");
     let Err(error) = run(0.99) else { panic!("too much was saved") };
     assert!(error.to_string().contains("saves at most"), "{error}");
 }

@@ -1,5 +1,7 @@
 //! A search with real candidates. Times are those that are predicted for another machine, so every run takes the same way.
 
+mod common;
+
 use std::path::Path;
 
 use mcc::{Options, Target};
@@ -48,10 +50,14 @@ impl World {
     }
 
     fn search(&self, goal: Goal, target: Option<&Options>) -> Result<Found> {
+        self.search_among(&["int8"], goal, target)
+    }
+
+    fn search_among(&self, allowed: &[&str], goal: Goal, target: Option<&Options>) -> Result<Found> {
         let plain = Recipe::default();
         let split = Split::new(&self.samples, &plain)?;
         let session = session::compress(self.model.clone(), &plain, &self.setting())?;
-        let options = option::parse(&["int8".to_string()])?;
+        let options = option::parse(&allowed.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let problem = Problem::new(&session.model, options, &self.here)?;
         let mut machine = Machine::new(&problem, self.model.clone(), &split, &self.setting(), target)?;
         search(&problem, &mut machine, &Search { goal, candidates: 8, sweep: 0, plain: split.recipe })
@@ -93,6 +99,33 @@ fn bytes_are_those_of_the_object() {
     let compiled = mcc::compile(mcc_bytes(&world.file(&found.recipe)), &world.here).unwrap();
     assert_eq!((compiled.code.text_bytes + compiled.code.weights_bytes) as u64, found.best.figures.bytes);
     assert!(found.best.figures.bytes <= limit);
+}
+
+#[test]
+fn shapes_and_codes_are_searched_together() {
+    let model = common::Builder::new(4)
+        .input("x", &[8, 96])
+        .weights("w0", &[96, 192])
+        .weights("w1", &[192, 96])
+        .weights("w2", &[96, 16])
+        .node("MatMul", &["x", "w0"], "a", |_| {})
+        .node("Relu", &["a"], "b", |_| {})
+        .node("MatMul", &["b", "w1"], "c", |_| {})
+        .node("Relu", &["c"], "d", |_| {})
+        .node("MatMul", &["d", "w2"], "y", |_| {})
+        .output("y")
+        .model(17);
+    let world = World { model, samples: common::samples(&[8, 96], 24), ..World::new() };
+    let all = ["int8-weights", "int4", "low-rank", "2:4", "blocks"];
+    let search = |goal: Goal| world.search_among(&all, goal, Some(&world.phone)).unwrap();
+    let least = search(Goal::Loss(10.0));
+    let goal = Goal::Ms((least.float.ms + 3.0 * least.best.figures.ms) / 4.0);
+    let found = search(goal);
+    assert!(found.refused.is_empty(), "{:?}", found.refused);
+    assert!(found.best.figures.ms <= goal.limit() && found.best.figures.loss.relative > 0.0);
+    assert!(found.tried.iter().any(|t| t.assignment.contains(&3)), "low rank is tried");
+    let recipe = Recipe::parse(&found.recipe.text().unwrap()).unwrap();
+    assert_eq!(world.file(&recipe), world.file(&found.recipe));
 }
 
 fn mcc_bytes(file: &[u8]) -> bytes::Bytes {

@@ -3,7 +3,7 @@
 use mcc_ir::Error;
 use serde::{Deserialize, Serialize};
 
-use super::{Selection, Step};
+use super::{Scope, Selection, Step};
 
 impl Step {
     /// What its type does not check.
@@ -26,17 +26,25 @@ pub(super) fn misplaced(steps: &[Step]) -> Vec<Error> {
 }
 
 /// Makes layers two smaller ones, whose product is of low rank.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct LowRank {
-    /// The share of the model's multiply-adds that is saved.
+    /// The share of multiply-adds that is saved.
     pub share: f64,
+    /// Whether it is that of each layer, or of the model, where the layers that lose least save most.
+    pub scope: Scope,
     /// Layers that the step is for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<String>,
     /// Layers that the step leaves alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<String>,
+}
+
+impl Default for LowRank {
+    fn default() -> LowRank {
+        LowRank { share: 0.0, scope: Scope::Global, only: Vec::new(), except: Vec::new() }
+    }
 }
 
 impl LowRank {

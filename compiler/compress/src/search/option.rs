@@ -2,7 +2,7 @@
 
 use mcc_ir::{Error, Result};
 
-use crate::recipe::{Activations, Pattern, Prune, Quantize, Step, Weights};
+use crate::recipe::{Activations, LowRank, Pattern, Prune, Quantize, Scope, Step, Weights};
 
 /// Something that a layer may become.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub struct Opt {
     pub about: &'static str,
     /// Whether the layer's data is bytes, so that a border to float data costs.
     pub bytes: bool,
+    /// The share of its multiply-adds that becoming two layers saves.
+    low_rank: Option<f64>,
     zeros: Option<Zeros>,
     codes: Option<Codes>,
 }
@@ -42,48 +44,35 @@ const fn weights_only(weights: Weights, block: Option<usize>) -> Option<Codes> {
 }
 
 /// A layer stays as it is.
-pub const AS_IT_IS: Opt = Opt { name: "float", about: "as it is", bytes: false, zeros: None, codes: None };
+pub const AS_IT_IS: Opt =
+    Opt { name: "float", about: "as it is", bytes: false, low_rank: None, zeros: None, codes: None };
 
 /// All options but the first, to leave a layer as it is.
 pub const OPTIONS: &[Opt] = &[
-    Opt { name: "int8", about: "8-bit weights and data", bytes: true, zeros: None, codes: INT8 },
+    Opt { name: "int8", about: "8-bit weights and data", bytes: true, codes: INT8, ..AS_IT_IS },
     Opt {
         name: "int8-weights",
         about: "8-bit weights, float data",
-        bytes: false,
-        zeros: None,
         codes: weights_only(Weights::Int(8), None),
+        ..AS_IT_IS
     },
     Opt {
         name: "int4",
         about: "4-bit weights with a scale per 32, float data",
-        bytes: false,
-        zeros: None,
         codes: weights_only(Weights::Int(4), Some(32)),
+        ..AS_IT_IS
     },
     Opt {
         name: "codebook4",
         about: "weights from a table of 16 values",
-        bytes: false,
-        zeros: None,
         codes: weights_only(Weights::Codebook(4), None),
+        ..AS_IT_IS
     },
-    Opt {
-        name: "f16",
-        about: "16-bit float weights",
-        bytes: false,
-        zeros: None,
-        codes: weights_only(Weights::F16, None),
-    },
-    Opt { name: "2:4", about: "2 of 4 weights zero", bytes: false, zeros: TWO_OF_FOUR, codes: None },
-    Opt {
-        name: "blocks",
-        about: "80 % of the weights zero, in blocks that the target skips",
-        bytes: false,
-        zeros: BLOCKS,
-        codes: None,
-    },
-    Opt { name: "blocks+int8", about: "the same in 8 bits", bytes: true, zeros: BLOCKS, codes: INT8 },
+    Opt { name: "f16", about: "16-bit float weights", codes: weights_only(Weights::F16, None), ..AS_IT_IS },
+    Opt { name: "low-rank", about: "two layers of half the multiply-adds", low_rank: Some(0.5), ..AS_IT_IS },
+    Opt { name: "2:4", about: "2 of 4 weights zero", zeros: TWO_OF_FOUR, ..AS_IT_IS },
+    Opt { name: "blocks", about: "80 % of the weights zero, in blocks", zeros: BLOCKS, ..AS_IT_IS },
+    Opt { name: "blocks+int8", about: "the same in 8 bits", bytes: true, zeros: BLOCKS, codes: INT8, ..AS_IT_IS },
 ];
 
 /// What `--allow` stands for if it is not given.
@@ -124,7 +113,9 @@ impl Opt {
             let Codes { weights, activations, block } = c;
             Step::Quantize(Quantize { weights, activations, block, ..Quantize::default() })
         };
-        self.zeros.map(prune).into_iter().chain(self.codes.map(quantize)).collect()
+        let low_rank = |share| Step::LowRank(LowRank { share, scope: Scope::Layer, ..LowRank::default() });
+        let (low_rank, zeros) = (self.low_rank.map(low_rank), self.zeros.map(prune));
+        low_rank.into_iter().chain(zeros).chain(self.codes.map(quantize)).collect()
     }
 }
 

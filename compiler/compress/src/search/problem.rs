@@ -113,8 +113,13 @@ impl Problem {
                 }
             }
         }
-        // Zeros first: what is quantized stays as it is.
-        steps.sort_by_key(|(step, _)| matches!(step, Step::Quantize(_)));
+        // Shapes first, then zeros: what is quantized stays as it is.
+        steps.sort_by_key(|(step, _)| match step {
+            Step::LowRank(_) => 0,
+            Step::Prune(_) => 1,
+            Step::Quantize(_) => 2,
+            Step::Recover(_) => 3,
+        });
         let restrict = |(mut step, sites): (Step, BTreeSet<usize>)| {
             let names = |inside: bool| {
                 let chosen = (0..self.sites.len()).filter(|n| sites.contains(n) == inside);
