@@ -162,7 +162,7 @@ impl Plan<'_> {
                     let rows = rows_of(&matrix, group, groups);
                     let problem = evidence.get(n).map(|e| e[group].problem(&rows, &rows, layer.bias.is_some()));
                     let zones = Zones::new(layer, rows.ncols(), self.shape(layer));
-                    let scores = self.ranking.scores(&rows, problem.as_ref(), &zones)?;
+                    let scores = self.ranking.scores(layer, &rows, problem.as_ref(), &zones)?;
                     let scale = self.ranking.scale(&rows, problem.as_ref());
                     let scored = zones.units(&scores, &present(&rows));
                     units.extend(scored.into_iter().map(|u| (u.score / scale, u.size, first + n)));
@@ -264,7 +264,7 @@ impl Work<'_> {
         let zones = Zones::new(self.layer, rows.ncols(), shape);
         let present = present(rows);
         let zeros = (share * present.len() as f64).round() as usize;
-        let scores = self.ranking.scores(rows, Some(problem), &zones)?;
+        let scores = self.ranking.scores(self.layer, rows, Some(problem), &zones)?;
         let mask = zones.mask(&scores, &present, zeros);
         if !step.reconstruct {
             return Ok(masked(rows, &mask));

@@ -7,8 +7,12 @@ use mcc_ir::random::Random;
 use super::evidence::Rows;
 use super::fit::{Factor, Problem};
 use super::zones::Zones;
+use crate::layers::Layer;
 use crate::recipe::Criterion;
 use crate::recipe::Prune;
+
+/// The multiplier of the Fowler-Noll-Vo hash of 64 bits.
+const FNV_PRIME: u64 = 0x100_0000_01b3;
 
 /// Ranks weights as a step says.
 pub struct Ranking<'a> {
@@ -28,8 +32,11 @@ impl Ranking<'_> {
     ///
     /// # Errors
     /// When the data is not finite.
-    pub fn scores(&self, rows: &Rows, problem: Option<&Problem>, zones: &Zones) -> Result<Vec<f64>> {
-        let mut random = Random::new(self.seed);
+    pub fn scores(&self, layer: &Layer, rows: &Rows, problem: Option<&Problem>, zones: &Zones) -> Result<Vec<f64>> {
+        // Layers of one size lose different weights.
+        let mut random = Random::new(
+            layer.output.bytes().fold(self.seed, |seed, byte| (seed ^ u64::from(byte)).wrapping_mul(FNV_PRIME)),
+        );
         let each = |of: &mut dyn FnMut(usize, f64) -> f64| -> Vec<f64> {
             (0..rows.ncols()).flat_map(|r| rows.col_as_slice(r).iter().enumerate()).map(|(j, &w)| of(j, w)).collect()
         };

@@ -2,10 +2,11 @@
 
 use mcc_ir::Result;
 
-use super::bench::{Bench, Parts};
+use super::bench::{Bench, Kept, Parts};
 use super::problem::tests::chain;
 use super::sensitivity::{How, Sensitivities};
 use super::*;
+use crate::cache::Cache;
 
 /// Costs and losses that are not what their parts say: borders cost, and neighbours' losses add up.
 struct Fake {
@@ -141,6 +142,23 @@ fn limits_that_cannot_be_met_are_refused_before_the_search() {
     assert!(error(Goal::Ms(50.0)).contains("the model as it is takes"));
     assert!(error(Goal::Ms(0.0)).contains("give a number above 0"));
     assert!(error(Goal::Loss(f64::NAN)).contains("give a number above 0"));
+}
+
+#[test]
+fn a_search_that_is_repeated_measures_nothing_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let samples = mcc_data::Samples::from_tensors(Vec::new());
+    let cache = Cache::open(folder.path(), &[], &samples).unwrap();
+    let run = |sites: usize| {
+        let fake = Fake::new(sites);
+        let problem = fake.problem.clone();
+        let mut bench = Kept { bench: fake, cache: &cache };
+        let found = search(&problem, &mut bench, &wanted(Goal::Ms(2.0))).unwrap();
+        (found.tried, bench.bench.measured)
+    };
+    let (first, second) = (run(6), run(6));
+    assert!(first.0 == second.0 && first.1 > 0 && second.1 == 0, "{} {}", first.1, second.1);
+    assert!(run(7).1 > 0);
 }
 
 #[test]
