@@ -255,7 +255,7 @@ fn table(changes: &[Change]) -> String {
         let (zeros, bits) = (c.zeros * 100.0, c.weight_bits);
         text += &format!(
             "{name:width$}  {:13} {zeros:>5.1}% {bits:>5} {:>5} {:>7.2}%  {}\n",
-            c.operator,
+            c.of(),
             c.data_bits,
             c.error * 100.0,
             c.reason

@@ -92,7 +92,7 @@ fn rows(gains: &Gains) -> Result<Vec<LayerRow>> {
     };
     let row = |c: &Change| LayerRow {
         name: c.layer.clone(),
-        operator: c.operator.clone(),
+        operator: c.of(),
         zeros: c.zeros,
         weight_bits: c.weight_bits,
         activation_bits: c.data_bits,

@@ -11,6 +11,7 @@ use mcc_proto::NodeProto;
 use crate::attribute;
 use crate::matrix::Matrix;
 use crate::model::Model;
+use crate::recurrent::{BIAS, OPERATORS, Part, Recurrence};
 
 /// A layer.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +61,8 @@ pub enum Kind {
         /// Whether the weights are `[outputs, inputs]`.
         transposed: bool,
     },
+    /// One of both weights of `LSTM`, `GRU` or `RNN`: `[directions, gates * hidden, inputs]`.
+    Recurrent(Recurrence),
 }
 
 /// The window of a convolution.
@@ -96,7 +99,7 @@ pub enum AutoPad {
 ///
 /// Left out are those whose weights are not constant `f32`, or that multiply nothing (empty weights).
 pub fn find(model: &Model) -> Vec<Layer> {
-    (0..model.nodes().len()).filter_map(|n| layer(model, n)).collect()
+    (0..model.nodes().len()).flat_map(|n| of_node(model, n)).collect()
 }
 
 /// The layer with a given result.
@@ -105,7 +108,7 @@ pub fn find(model: &Model) -> Vec<Layer> {
 /// When there is none, which means that an edit removed it.
 pub fn again(model: &Model, output: &str) -> Result<(usize, Layer)> {
     let node = node_of(model, output)?;
-    let found = layer(model, node).map(|layer| (node, layer));
+    let found = of_node(model, node).into_iter().find(|layer| layer.output == output).map(|layer| (node, layer));
     found.ok_or_else(|| Error::internal(format!("the node of \"{output}\" is no layer any more")))
 }
 
@@ -117,11 +120,19 @@ pub fn node_of(model: &Model, output: &str) -> Result<usize> {
     model.giver(output).ok_or_else(|| Error::internal(format!("layer of \"{output}\" is gone")))
 }
 
-fn layer(model: &Model, n: usize) -> Option<Layer> {
+/// The layers of a node: two of a recurrent one, at most one of others.
+fn of_node(model: &Model, n: usize) -> Vec<Layer> {
     let node = &model.nodes()[n];
     if !matches!(node.domain.as_str(), "" | "ai.onnx") {
-        return None;
+        return Vec::new();
     }
+    if OPERATORS.contains(&node.op_type.as_str()) {
+        return [Part::Data, Part::States].into_iter().filter_map(|part| recurrent(model, node, part)).collect();
+    }
+    layer(model, node).into_iter().collect()
+}
+
+fn layer(model: &Model, node: &NodeProto) -> Option<Layer> {
     let (input_slot, weights_slot, bias_slot) = match node.op_type.as_str() {
         "Conv" | "ConvTranspose" => (0, 1, Some(2)),
         "Gemm" => (0, 1, Some(2)),
@@ -157,6 +168,43 @@ fn layer(model: &Model, n: usize) -> Option<Layer> {
         shape,
         bias,
         kind,
+    })
+}
+
+/// One of the weights of a recurrent node, if they are constant.
+fn recurrent(model: &Model, node: &NodeProto, part: Part) -> Option<Layer> {
+    let name_of = |list: &[String], slot: usize| list.get(slot).filter(|name| !name.is_empty()).cloned();
+    let (weights_slot, _) = part.slot();
+    let weights = name_of(&node.input, weights_slot)?;
+    let data = name_of(&node.input, 0).filter(|name| model.constant(name).is_none())?;
+    let tensor = model.constant(&weights).filter(|t| t.dtype() == DType::F32 && t.numel() > 0)?;
+    let &[directions, width, _] = tensor.shape() else { return None };
+    let batch_first = attribute::int(node, "layout", 0) != 0;
+    let recurrence = Recurrence { part, directions, width, batch_first };
+    let bias = match name_of(&node.input, BIAS) {
+        None => Some(Bias { slot: BIAS, name: None }),
+        Some(name) => {
+            let fits = |t: &&Tensor| t.dtype() == DType::F32 && t.shape() == [directions, 2 * width];
+            model.constant(&name).filter(fits).map(|_| Bias { slot: BIAS, name: Some(name) })
+        }
+    };
+    let results = [name_of(&node.output, 0)?, name_of(&node.output, 1)?];
+    let [output, input] = match part {
+        Part::Data => [results[0].clone(), data],
+        Part::States => [results[1].clone(), results[0].clone()],
+    };
+    Some(Layer {
+        name: label(node).to_string(),
+        operator: node.op_type.clone(),
+        output,
+        input,
+        input_slot: 0,
+        is_coded: is_coded(model, &weights),
+        weights,
+        weights_slot,
+        shape: tensor.shape().to_vec(),
+        bias,
+        kind: Kind::Recurrent(recurrence),
     })
 }
 
@@ -227,6 +275,7 @@ impl Kind {
             Kind::ConvTranspose(w) => shape[1] * w.groups,
             Kind::Product { transposed: true } => shape[0],
             Kind::Product { transposed: false } => shape[1],
+            Kind::Recurrent(_) => shape[0] * shape[1],
         }
     }
 
@@ -235,14 +284,16 @@ impl Kind {
         match self {
             Kind::Conv(w) | Kind::ConvTranspose(w) => w.groups,
             Kind::Product { .. } => 1,
+            Kind::Recurrent(r) => r.groups(),
         }
     }
 
-    /// The axis of the weights that counts output channels (within a group, for `ConvTranspose`).
+    /// The axis of the weights that counts output channels (within a group, for `ConvTranspose`, or a direction of a
+    /// recurrent layer).
     pub fn row_axis(&self) -> usize {
         match self {
             Kind::Conv(_) | Kind::Product { transposed: true } => 0,
-            Kind::ConvTranspose(_) | Kind::Product { transposed: false } => 1,
+            Kind::ConvTranspose(_) | Kind::Product { transposed: false } | Kind::Recurrent(_) => 1,
         }
     }
 }
@@ -261,6 +312,11 @@ impl Layer {
     /// Bytes of its data's Gram matrices.
     pub fn gram_bytes(&self) -> usize {
         self.kind.groups() * self.columns() * self.columns() * size_of::<f64>()
+    }
+
+    /// What it is of a recurrent layer.
+    pub fn recurrence(&self) -> Option<&Recurrence> {
+        if let Kind::Recurrent(recurrence) = &self.kind { Some(recurrence) } else { None }
     }
 
     /// Whether every channel has its own data: little work, and sensitive.
@@ -302,7 +358,7 @@ impl Layer {
     /// The place in the matrix of an element of the file's tensor.
     fn place(&self, at: usize) -> usize {
         match &self.kind {
-            Kind::Conv(_) | Kind::Product { transposed: true } => at,
+            Kind::Conv(_) | Kind::Product { transposed: true } | Kind::Recurrent(_) => at,
             Kind::Product { transposed: false } => {
                 let (columns, rows) = (self.shape[0], self.shape[1]);
                 at % rows * columns + at / rows
@@ -347,9 +403,10 @@ impl Layer {
 
     /// The bias; zeros if the node has none.
     pub fn bias(&self, model: &Model) -> Option<Vec<f32>> {
-        match &self.bias.as_ref()?.name {
-            Some(name) => model.constant(name)?.to_f32s(),
-            None => Some(vec![0.0; self.rows()]),
+        match (&self.bias.as_ref()?.name, self.recurrence()) {
+            (Some(name), None) => model.constant(name)?.to_f32s(),
+            (Some(name), Some(recurrence)) => Some(recurrence.bias(&model.constant(name)?.to_f32s()?)),
+            (None, _) => Some(vec![0.0; self.rows()]),
         }
     }
 
@@ -359,10 +416,20 @@ impl Layer {
     /// When the layer is gone, takes no bias, or the number of values is wrong.
     pub fn set_bias(&self, model: &mut Model, values: &[f32]) -> Result<()> {
         let Some(bias) = &self.bias else { return Err(Error::internal(format!("\"{}\" takes no bias", self.name))) };
-        let values: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
-        let stem = bias.name.clone().unwrap_or_else(|| format!("{}_bias", self.output));
-        let name = model.add_constant(&stem, Tensor::from_f64s(DType::F32, vec![values.len()], &values)?);
         let node = node_of(model, &self.output)?;
+        let tensor = match self.recurrence() {
+            Some(recurrence) => {
+                // The other weights of the node may have given it another by now.
+                let now = model.nodes()[node].input.get(bias.slot).and_then(|name| model.constant(name));
+                recurrence.with_bias(now.and_then(Tensor::to_f32s), values)?
+            }
+            None => {
+                let values: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
+                Tensor::from_f64s(DType::F32, vec![values.len()], &values)?
+            }
+        };
+        let stem = bias.name.clone().unwrap_or_else(|| format!("{}_bias", self.output));
+        let name = model.add_constant(&stem, tensor);
         model.set_input(node, bias.slot, &name);
         Ok(())
     }

@@ -26,6 +26,7 @@ pub mod quantize;
 pub mod ranges;
 pub mod recipe;
 pub mod recover;
+pub mod recurrent;
 pub mod search;
 pub mod session;
 pub mod sweep;

@@ -61,7 +61,7 @@ fn is_possible(layer: &Layer) -> bool {
 /// # Errors
 /// When so much cannot be saved, or the model does not compile or run.
 pub fn run(session: &mut Session, step: &LowRank, setting: &Setting) -> Result<()> {
-    let layers = layers::find(&session.model);
+    let layers: Vec<Layer> = layers::find(&session.model).into_iter().filter(|l| l.recurrence().is_none()).collect();
     let positions = positions(&session.model, &layers, setting)?;
     let selected = session.selected(&step.selection(), is_possible)?;
     let mut spectra = Vec::new();
@@ -87,7 +87,17 @@ pub fn run(session: &mut Session, step: &LowRank, setting: &Setting) -> Result<(
             session.model.giver(&first).map_or("", |n| session.model.nodes()[n].op_type.as_str()).to_string();
         let (layer, output) = (first.clone(), first);
         let (zeros, weight_bits, data_bits) = (0.0, 32.0, 32);
-        session.changes.push(Change { layer, operator, output, zeros, weight_bits, data_bits, error, reason });
+        session.changes.push(Change {
+            layer,
+            operator,
+            part: "",
+            output,
+            zeros,
+            weight_bits,
+            data_bits,
+            error,
+            reason,
+        });
     }
     Ok(())
 }
@@ -248,7 +258,7 @@ fn first_layer(layer: &Layer, rank: usize) -> Layer {
             first.kind = Kind::Product { transposed: false };
             first.shape = vec![layer.columns(), rank];
         }
-        Kind::Conv(_) | Kind::ConvTranspose(_) => first.shape[layer.kind.row_axis()] = rank,
+        Kind::Conv(_) | Kind::ConvTranspose(_) | Kind::Recurrent(_) => first.shape[layer.kind.row_axis()] = rank,
     }
     first
 }
@@ -267,6 +277,8 @@ fn second_layer(layer: &Layer, rank: usize) -> Layer {
             let window = Window { kernel, strides, dilations, pads, auto_pad: AutoPad::Explicit, groups: 1 };
             (Kind::Conv(window), [&[rows, rank][..], &ones].concat())
         }
+        // Those stay: see `is_possible`.
+        Kind::Recurrent(_) => (layer.kind.clone(), layer.shape.clone()),
     };
     Layer { kind, shape, ..layer.clone() }
 }

@@ -12,7 +12,8 @@ use crate::model::Model;
 /// # Errors
 /// When the model contradicts itself.
 pub fn fold(model: &mut Model) -> Result<()> {
-    let outputs: Vec<String> = layers::find(model).into_iter().map(|l| l.output).collect();
+    let outputs: Vec<String> =
+        layers::find(model).into_iter().filter(|l| l.recurrence().is_none()).map(|l| l.output).collect();
     for output in outputs {
         let (_, layer) = layers::again(model, &output)?;
         if let Some((node, scale, shift)) = normalisation(model, &layer) {

@@ -18,6 +18,7 @@ use crate::quantize::weights::Codes;
 use crate::quantize::{self, tables, write};
 use crate::recipe::{Quantize, Recipe, Selection, Step, Weights, fits};
 use crate::recover;
+use crate::recurrent;
 use crate::write::FOUR_BITS_SINCE;
 
 /// Why a layer stays as it is.
@@ -57,6 +58,8 @@ pub struct Change {
     pub layer: String,
     /// Its operator.
     pub operator: String,
+    /// Which weights of the operator, `W` or `R`, if it has two.
+    pub part: &'static str,
     /// Its result.
     pub output: String,
     /// The share of its weights that are zero.
@@ -83,6 +86,7 @@ pub fn compress(model: Model, recipe: &Recipe, setting: &Setting) -> Result<Sess
         teacher.edit(|proto| opset::upgrade(proto, opset))?;
     }
     norms::fold(&mut teacher)?;
+    recurrent::name_results(&mut teacher);
     let mut session = Session {
         model: teacher.clone(),
         teacher,
@@ -119,12 +123,20 @@ fn opset_of(step: &Step) -> Option<i64> {
     }
 }
 
+impl Change {
+    /// The operator, and which of its weights.
+    pub fn of(&self) -> String {
+        if self.part.is_empty() { self.operator.clone() } else { format!("{} {}", self.operator, self.part) }
+    }
+}
+
 impl Session {
     fn record_all(&mut self) {
         self.changes = layers::find(&self.model)
             .into_iter()
             .map(|layer| Change {
                 zeros: layer.matrix(&self.model).map_or(0.0, |m| m.zero_share()),
+                part: layer.recurrence().map_or("", |r| r.symbol()),
                 layer: layer.name,
                 operator: layer.operator,
                 output: layer.output,
@@ -138,6 +150,7 @@ impl Session {
             self.changes.push(Change {
                 layer: table.name,
                 operator: "Gather".to_string(),
+                part: "",
                 output: table.output,
                 zeros: 0.0,
                 weight_bits: 32.0,
@@ -181,7 +194,7 @@ impl Session {
                 let inner = self.model.nodes().iter().flat_map(|n| &n.attribute).any(|a| a.g.is_some());
                 let inner = if inner { "; those in branches and loops are not reached" } else { "" };
                 Err(Error::unsupported("the model has no layers that the step is for").help(format!(
-                    "layers are Conv, ConvTranspose, Gemm and MatMul by constant 32-bit float weights{inner}"
+                    "layers are Conv, ConvTranspose, Gemm, MatMul, LSTM, GRU and RNN with constant 32-bit float weights{inner}"
                 )))
             }
         }

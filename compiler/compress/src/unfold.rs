@@ -4,6 +4,7 @@
 use mcc_ir::{Error, Result, Tensor};
 
 use crate::layers::{AutoPad, Kind, Layer, Window};
+use crate::recurrent::Part;
 
 /// Data of one group of a layer's channels, for some positions of its output.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +29,12 @@ pub struct Data {
 enum Form {
     /// One after the other.
     Rows,
+    /// In runs of rows, those of each group in turn.
+    Runs {
+        groups: usize,
+        /// Rows of a run.
+        run: usize,
+    },
     /// In planes of channels.
     Planes {
         channels: usize,
@@ -56,6 +63,15 @@ impl Data {
                 let taken = positions(elements.len() / columns, limit, shift);
                 Ok(Data { elements, columns, taken, form: Form::Rows })
             }
+            Kind::Recurrent(recurrence) => {
+                let groups = recurrence.groups();
+                let taken = positions(elements.len() / columns / groups, limit, shift);
+                let form = match recurrence.part {
+                    Part::Data => Form::Rows,
+                    Part::States => Form::Runs { groups, run: recurrence.run_of_states(tensor.shape()).max(1) },
+                };
+                Ok(Data { elements, columns, taken, form })
+            }
             Kind::Conv(w) | Kind::ConvTranspose(w) => {
                 let transposed = matches!(layer.kind, Kind::ConvTranspose(_));
                 let spatial = Spatial::of(w, tensor.shape(), transposed)
@@ -83,6 +99,11 @@ impl Data {
         match &self.form {
             Form::Rows => {
                 let row = |&p: &usize| &self.elements[p * columns..(p + 1) * columns];
+                into.zip(self.taken.iter().map(row)).for_each(|(to, from)| to.copy_from_slice(from));
+            }
+            Form::Runs { groups, run } => {
+                let place = |p: usize| (p / run * groups + group) * run + p % run;
+                let row = |&p: &usize| &self.elements[place(p) * columns..(place(p) + 1) * columns];
                 into.zip(self.taken.iter().map(row)).for_each(|(to, from)| to.copy_from_slice(from));
             }
             Form::Planes { channels, per_group, plane, outputs, taps, sources } => {

@@ -28,6 +28,9 @@ use pack::packed;
 /// The first version of the standard operators with 4-bit integers and blocks.
 pub const FOUR_BITS_SINCE: i64 = 21;
 
+/// The domain of operators with codes that the standard does not have.
+pub const MICROSOFT: &str = "com.microsoft";
+
 /// Nodes and initializers that compute a weight or, for [`matmul_nbits`], a product.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WeightNodes {
@@ -215,7 +218,7 @@ pub fn matmul_nbits(
         inputs.push(name);
     }
     let attribute = vec![int("K", columns), int("N", rows), int("bits", bits as usize), int("block_size", size)];
-    let product = NodeProto { domain: "com.microsoft".into(), attribute, ..node("MatMulNBits", inputs, output) };
+    let product = NodeProto { domain: MICROSOFT.into(), attribute, ..node("MatMulNBits", inputs, output) };
     Ok(WeightNodes { nodes: vec![product], initializers, output: output.to_string() })
 }
 

@@ -38,7 +38,7 @@ impl Zones {
     pub fn new(layer: &Layer, rows: usize, pattern: Pattern) -> Zones {
         let taps: usize = match &layer.kind {
             Kind::Conv(w) | Kind::ConvTranspose(w) => w.kernel.iter().product(),
-            Kind::Product { .. } => 1,
+            Kind::Product { .. } | Kind::Recurrent(_) => 1,
         };
         let columns = layer.columns();
         let (high, wide, keep) = match pattern {

@@ -45,6 +45,7 @@ pub fn write(model: &mut Model, layer: &Layer, codes: &Codes, shared: &mut Share
                 (0..rows * columns).map(|at| elements[at % rows * columns + at / rows]).collect();
             ("MatMulInteger", Tensor::from_f64s(DType::I8, vec![columns, rows], &transposed)?, vec![rows])
         }
+        Kind::Recurrent(_) => return Err(Error::internal(format!("\"{}\" is no product", layer.name))),
         Kind::Conv(w) | Kind::ConvTranspose(w) => {
             let broadcast = [vec![rows], vec![1; w.kernel.len()]].concat();
             ("ConvInteger", layer.tensor(DType::I8, &elements)?, broadcast)

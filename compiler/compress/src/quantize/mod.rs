@@ -7,6 +7,7 @@ pub mod activation;
 pub mod dynamic;
 pub mod grid;
 pub mod places;
+pub mod recurrent;
 pub mod step;
 pub mod table;
 pub mod tables;

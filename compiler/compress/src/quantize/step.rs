@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::activation::{self, Seen};
 use super::places::places;
 use super::weights::Codes;
-use super::{dynamic, tables, weights};
+use super::{dynamic, recurrent, tables, weights};
 use crate::layers::Layer;
 use crate::loss::Teacher;
 use crate::model::Model;
@@ -27,12 +27,15 @@ pub fn run(session: &mut Session, step: &Quantize, setting: &Setting) -> Result<
     let is_dynamic = step.activations == Activations::Dynamic;
     let can = |l: &Layer| (!is_dynamic || dynamic::fits(l)) && weights::fits(l, step.weights);
     let selected = session.selected(&step.selection(), can)?;
+    let others: Vec<Layer> = selected.iter().filter(|l| l.recurrence().is_none()).cloned().collect();
     if is_dynamic {
-        session.dynamic.extend(selected.iter().map(|l| l.output.clone()));
+        session.dynamic.extend(others.iter().map(|l| l.output.clone()));
     }
+    let of_bytes = recurrent::of_bytes(session, &selected, step);
+    session.dynamic.extend(of_bytes);
     let mut seen = None;
-    if step.activations == Activations::Uint8 {
-        let found = places(&session.model, &selected, setting.options)?;
+    if step.activations == Activations::Uint8 && !others.is_empty() {
+        let found = places(&session.model, &others, setting.options)?;
         let look = || activation::look(&session.model, &found, setting);
         seen = Some(setting.cache.get("activations", 0, look)?);
         // Those of earlier steps stay.
@@ -65,7 +68,8 @@ fn by_weights(layers: Vec<Layer>) -> Vec<Vec<Layer>> {
     let mut groups: Vec<Vec<Layer>> = Vec::new();
     for layer in layers {
         let shares = |other: &Layer| {
-            let form = |l: &Layer| (l.weights.clone(), l.kind.groups(), l.kind.row_axis(), l.columns());
+            let recurrent = |l: &Layer| l.recurrence().is_some();
+            let form = |l: &Layer| (l.weights.clone(), l.kind.groups(), l.kind.row_axis(), l.columns(), recurrent(l));
             form(other) == form(&layer)
         };
         match groups.iter_mut().find(|group| shares(&group[0])) {
@@ -102,8 +106,10 @@ fn apply(session: &mut Session, layers: &[Layer], encoded: Encoded, step: &Quant
     let rounded = codes.weights(&matrix);
     layers[0].share_matrix(&mut session.model, &rounded, layers)?;
     let zeros = rounded.zero_share();
-    let data_bits = if step.activations == Activations::Float { 32 } else { 8 };
     for layer in layers {
+        let floats = step.activations == Activations::Float
+            || layer.recurrence().is_some() && !session.dynamic.contains(&layer.output);
+        let data_bits = if floats { 32 } else { 8 };
         if let Some(mut bias) = layer.bias(&session.model).filter(|_| step.bias_correction) {
             bias.iter_mut().zip(&shift).for_each(|(b, s)| *b += s);
             layer.set_bias(&mut session.model, &bias)?;

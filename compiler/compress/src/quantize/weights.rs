@@ -99,8 +99,9 @@ fn halves(matrix: &Matrix, half: Half) -> Result<Codes> {
 
 /// Codes of equal steps.
 fn steps(layer: &Layer, matrix: &Matrix, moments: &[Moments], step: &Quantize, bits: u32) -> Result<Codes> {
-    let usual = (bits < 8 && matches!(layer.kind, Kind::Product { .. })).then_some(BLOCK);
-    let block = step.block.or(usual).filter(|&b| b < matrix.columns && matches!(layer.kind, Kind::Product { .. }));
+    let product = matches!(layer.kind, Kind::Product { .. } | Kind::Recurrent(_));
+    let usual = (bits < 8 && product).then_some(BLOCK);
+    let block = step.block.or(usual).filter(|&b| b < matrix.columns && product);
     let shared = match layer.kind {
         // Its weights have an axis for the channels of a group only, so that groups share scales.
         Kind::ConvTranspose(_) if moments.len() > 1 => Some(Grid::shared(matrix, bits, moments)),

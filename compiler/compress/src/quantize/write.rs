@@ -9,19 +9,17 @@ use super::activation::Bytes;
 use super::dynamic;
 use super::grid::Grid;
 use super::places::origin;
+use super::recurrent;
 use super::table::Table;
 use super::weights::{Codes, Form};
 use crate::attribute;
 use crate::layers::{self, Kind, Layer};
 use crate::model::Model;
 use crate::session::Session;
-use crate::write::{self, Integer, Sharing, Steps, WeightNodes};
+use crate::write::{self, Integer, MICROSOFT, Sharing, Steps, WeightNodes};
 
 /// The largest magnitude of a bias in steps, so that sums with it do not overflow.
 const BIAS_LIMIT: f64 = (1u32 << 30) as f64;
-
-/// The domain of products with blocks of codes.
-const MICROSOFT: &str = "com.microsoft";
 
 /// Puts the codes of all layers into a model.
 ///
@@ -32,16 +30,20 @@ pub fn codes(session: &Session, model: &mut Model) -> Result<()> {
     let mut done: HashMap<String, (Vec<f64>, String)> = HashMap::new();
     let mut shared = dynamic::Shared::new();
     for (output, codes) in &session.codes {
+        if session.dynamic.contains(output) && is_recurrent(&session.model, output) {
+            recurrent::write(session, model, output)?;
+            continue;
+        }
         let (node, layer) = layers::again(model, output)?;
         if session.dynamic.contains(output) {
             dynamic::write(model, &layer, codes, &mut shared)?;
             continue;
         }
-        let data = data_of(session, node, layer.input_slot);
+        let data = layer.recurrence().is_none().then(|| data_of(session, node, layer.input_slot)).flatten();
         let bias = layer.bias.as_ref().filter(|b| b.name.is_some()).and_then(|_| layer.bias(model));
         let scales = scales(codes, bias.as_deref(), data);
         match &codes.form {
-            Form::Steps(grid) if grid.block < layer.columns() => {
+            Form::Steps(grid) if grid.block < layer.columns() && layer.recurrence().is_none() => {
                 write_product(model, &layer, codes, grid, bias)?;
                 continue;
             }
@@ -60,6 +62,10 @@ pub fn codes(session: &Session, model: &mut Model) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn is_recurrent(model: &Model, output: &str) -> bool {
+    layers::again(model, output).is_ok_and(|(_, layer)| layer.recurrence().is_some())
 }
 
 /// The bytes that an input of a node reads, also through moves.
@@ -83,21 +89,29 @@ fn scales(codes: &Codes, bias: Option<&[f32]>, data: Option<Bytes>) -> Vec<f64> 
 /// Writes the weights of a layer, and gives their name.
 fn write_weights(model: &mut Model, layer: &Layer, codes: &Codes, scales: &[f64]) -> Result<String> {
     let output = model.fresh(&format!("{}_dequantized", layer.weights));
-    let axis = layer.kind.row_axis();
+    // The rows of all directions have scales of their own: they are one axis until the weights are numbers.
+    let flat =
+        layer.recurrence().map(|_| (model.fresh(&format!("{output}_rows")), vec![layer.rows(), layer.columns()]));
+    let (axis, shape) = match &flat {
+        Some((_, shape)) => (0, shape.as_slice()),
+        None => (layer.kind.row_axis(), layer.shape.as_slice()),
+    };
+    let whole = flat.as_ref().map_or(&output, |(name, _)| name);
     let in_order = layer.in_file_order(&codes.codes);
     let nodes = match &codes.form {
         Form::Steps(grid) => {
-            let scales: Vec<f32> = scales[..layer.shape[axis]].iter().map(|&s| s as f32).collect();
+            let blocks = layer.columns().div_ceil(grid.block);
+            let scales: Vec<f32> = scales[..shape[axis] * blocks].iter().map(|&s| s as f32).collect();
             let integer = if grid.bits > 4 { Integer::I8 } else { Integer::I4 };
-            let sharing = Sharing::Axis(axis);
-            let steps = Steps { shape: &layer.shape, codes: &in_order, integer, sharing, scales: &scales, zeros: None };
-            write::steps(&steps, &output, &mut |stem| model.fresh(stem))?
+            let sharing = if blocks > 1 { Sharing::Blocks { axis: 1, size: grid.block } } else { Sharing::Axis(axis) };
+            let steps = Steps { shape, codes: &in_order, integer, sharing, scales: &scales, zeros: None };
+            write::steps(&steps, whole, &mut |stem| model.fresh(stem))?
         }
         Form::Table(Table { bits, entries, factors }) => {
             let codes: Vec<u8> = in_order.iter().map(|&c| c as u8).collect();
-            let factors = write::Factors { axis, values: &factors[..layer.shape[axis]] };
+            let factors = write::Factors { axis, values: &factors[..shape[axis]] };
             let entries = write::Entries {
-                shape: &layer.shape,
+                shape,
                 codes: &codes,
                 tables: entries,
                 entries: 1 << bits,
@@ -105,14 +119,26 @@ fn write_weights(model: &mut Model, layer: &Layer, codes: &Codes, scales: &[f64]
                 factors: Some(factors),
                 four_bits: model.opset() >= write::FOUR_BITS_SINCE,
             };
-            write::codebook(&entries, &output, &mut |stem| model.fresh(stem))?
+            write::codebook(&entries, whole, &mut |stem| model.fresh(stem))?
         }
         Form::Half(half) => {
             let given = model.constant(&layer.weights).and_then(Tensor::to_f32s).unwrap_or_default();
-            write::half(&layer.shape, &given, *half, &output, &mut |stem| model.fresh(stem))?
+            write::half(shape, &given, *half, whole, &mut |stem| model.fresh(stem))?
         }
     };
     add(model, nodes)?;
+    if let Some((rows, _)) = flat {
+        let extents: Vec<i64> = layer.shape.iter().map(|&extent| extent as i64).collect();
+        let extents = Tensor::from_i64s(DType::I64, vec![extents.len()], &extents)?;
+        let extents = model.add_constant(&format!("{output}_shape"), extents);
+        model.add_nodes([NodeProto {
+            op_type: "Reshape".to_string(),
+            name: output.clone(),
+            input: vec![rows, extents],
+            output: vec![output.clone()],
+            ..Default::default()
+        }]);
+    }
     Ok(output)
 }
 

@@ -36,7 +36,7 @@ pub fn levels(model: &Model, layers: &[Layer], setting: &Setting) -> Result<Leve
             let numbers =
                 numbers.ok_or_else(|| Error::internal(format!("\"{}\" is {}", layer.output, value.dtype())))?;
             let inner = match &layer.kind {
-                Kind::Product { .. } => 1,
+                Kind::Product { .. } | Kind::Recurrent(_) => 1,
                 Kind::Conv(_) | Kind::ConvTranspose(_) => value.shape()[2..].iter().product::<usize>(),
             };
             let channels = sums.len();

@@ -107,7 +107,8 @@ pub fn run(session: &mut Session, step: &Recover, seed: u64, setting: &Setting) 
 /// # Errors
 /// When a model does not compile or run.
 pub fn recover(mut student: Student, step: &Recover, seed: u64, setting: &Setting) -> Result<Vec<Outcome>> {
-    let layers = layers::find(student.model);
+    // Recurrent layers stay: what they do is not differentiated here.
+    let layers: Vec<Layer> = layers::find(student.model).into_iter().filter(|l| l.recurrence().is_none()).collect();
     let comparable = student.comparable(setting)?;
     let blocks = blocks::blocks(student.model, &layers, &|name| comparable.contains(name));
     let wanted: HashSet<&str> =

@@ -124,7 +124,9 @@ impl<'m> Trace<'m> {
         types.extend(model.ports(options)?.into_iter().map(|port| (port.name, port.ty)));
         let (tracks, lists, edits, layers) = (HashMap::new(), HashMap::new(), Vec::new(), Vec::new());
         let mut trace = Trace { model, types, tracks, lists, sets: Sets::default(), edits, layers };
-        let found: BTreeMap<String, Layer> = layers::find(model).into_iter().map(|l| (l.output.clone(), l)).collect();
+        // Recurrent layers are nodes like others: their channels stay.
+        let layers = layers::find(model).into_iter().filter(|l| l.recurrence().is_none());
+        let found: BTreeMap<String, Layer> = layers.map(|l| (l.output.clone(), l)).collect();
         for (n, node) in model.nodes().iter().enumerate() {
             let layer = node.output.first().and_then(|o| found.get(o));
             let followed = match layer {
