@@ -1,6 +1,6 @@
 //! Parameters of operations: functions, modes, and the attributes of the larger primitives.
 
-use super::Dim;
+use super::{Dim, LowBit};
 
 /// A floating-point attribute, compared and hashed by its bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -364,7 +364,8 @@ pub enum SamplePadding {
 ///
 /// Operands after `h0`: for LSTM `c0: [batch, hidden]`; for GRU with `linear_before_reset` `rbh: [hidden]` (the
 /// hidden gate's recurrence bias, which the projection then leaves out); then, when `peephole`, `p: [3*hidden]`
-/// (`i o f`); then, when `lengths`, `lengths: i64[batch]`; last, when `quantized`, `scales`.
+/// (`i o f`); then, when `lengths`, `lengths: i64[batch]`; then, when `quantized`, `scales`; last, when `coded`, the
+/// codes' scales and, if there are any, zero points or a table.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CellSpec {
     /// The recurrence.
@@ -386,6 +387,8 @@ pub struct CellSpec {
     /// columns are then multiplied by one more operand, `scales: [gates*hidden]`, which is separate so that `r` may
     /// hold integers, whose sums are exact.
     pub quantized: bool,
+    /// Whether `r` is codes in panels of columns, as those of [`WeightFormat::LowBit`](crate::WeightFormat::LowBit).
+    pub coded: Option<LowBit>,
 }
 
 /// Recurrences.

@@ -108,7 +108,8 @@ pub enum Op {
     /// in one direction after the input projection (bias included); results: every step's hidden state `[time, batch,
     /// hidden]`, the last one `[batch, hidden]`, and for LSTM the last cell state. `r` may be in panels `[panels,
     /// hidden, tile]` of its columns, the last one padded with any values, and for states rounded to 8 bits in panels
-    /// of bytes `i8[panels, steps, tile, 4]`, in steps of four as for [`WeightFormat::Int8`]. See [`CellSpec`].
+    /// of bytes `i8[panels, steps, tile, 4]`, in steps of four as for [`WeightFormat::Int8`]. It may be 16-bit floats if
+    /// the rest is `f32`, or codes as for [`WeightFormat::LowBit`]. See [`CellSpec`].
     Recurrent(CellSpec),
     /// `(x)`: coordinates of non-zero elements, `[rank, count]`, where `count` is a new symbol bound at run time.
     NonZero { count: Dim },

@@ -168,15 +168,18 @@ const TABLE: &[Sample] = table! {
     "normalize {axis=1, epsilon=1e-5, center=true}" ("f16[2, 3]") -> "f16[2, 3]";
     "top_k {k=2, axis=0, largest=false}" ("f32[3, 2]") -> "f32[2, 2]", "i64[2, 2]";
     "recurrent {cell=rnn, reverse=false, activations=[relu, tanh, softsign], clip=none, peephole=false, \
-     coupled=false, lengths=true, quantized=false}"
+     coupled=false, lengths=true, quantized=false, coded=none}"
         ("f32[3, 2, 4]", "f32[4, 4]", "f32[2, 4]", "i64[2]") -> "f32[3, 2, 4]", "f32[2, 4]";
     "recurrent {cell=gru_linear_before_reset, reverse=true, activations=[sigmoid, hard_sigmoid(0.2, 0.5), \
-     leaky_relu(0.01)], clip=3.0, peephole=false, coupled=false, lengths=false, quantized=false}"
+     leaky_relu(0.01)], clip=3.0, peephole=false, coupled=false, lengths=false, quantized=false, coded=none}"
         ("f32[3, 2, 12]", "f32[4, 12]", "f32[2, 4]", "f32[4]") -> "f32[3, 2, 4]", "f32[2, 4]";
     "recurrent {cell=lstm, reverse=false, activations=[scaled_tanh(1.5, 0.5), elu(1.0), affine(2.0, 0.0)], \
-     clip=none, peephole=true, coupled=true, lengths=false, quantized=false}"
+     clip=none, peephole=true, coupled=true, lengths=false, quantized=false, coded=none}"
         ("f32[3, 2, 4]", "f32[1, 4]", "f32[2, 1]", "f32[2, 1]", "f32[3]")
         -> "f32[3, 2, 1]", "f32[2, 1]", "f32[2, 1]";
+    "recurrent {cell=gru, reverse=false, activations=[sigmoid, tanh, tanh], clip=none, peephole=false, coupled=false, \
+     lengths=false, quantized=false, coded=coded(8, 16)}"
+        ("f32[3, 2, 15]", "i32[1, 2, 16]", "f32[2, 5]", "f32[1, 1, 16]") -> "f32[3, 2, 5]", "f32[2, 5]";
     "non_zero {count=count}" ("f32[2, 3]") -> "i64[2, count]";
     "non_max_suppression" ("f32[2, 3, 4]", "bool[2, 3]", "f32[]") -> "i64[2, 3]";
     "if {binds=[taken]}\n  then\n    %0 = input \"0\" : f32[2, 3]\n    %1 = neg(%0) : f32[2, 3]\n    output \"0\" = %1\n    \

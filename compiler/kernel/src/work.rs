@@ -81,7 +81,7 @@ fn multiply_adds(op: &Op, operands: &[TensorType], results: &[TensorType]) -> Di
             }
         },
         Op::ConvTranspose { .. } => &x.numel() * &weights(1),
-        Op::Recurrent(_) => &product(x.shape.get(..2).unwrap_or_default()) * &weights(0),
+        Op::Recurrent(_) => &result.numel() * &channels,
         _ => Dim::ZERO,
     }
 }

@@ -14,6 +14,7 @@ use crate::matrix::Matrix;
 use crate::model::Model;
 use crate::observe::Setting;
 use crate::recipe::Pattern;
+use crate::recurrent::Part;
 use crate::times::by_label;
 
 /// What the compiler says about zeros in a layer.
@@ -58,7 +59,10 @@ fn gains_of(model: &Model, layers: &[Layer], zeros: (Pattern, f64), setting: &Se
     let graph = driver::import(trial.encode()?, setting.options)?;
     let graph = driver::optimise(graph, setting.options, &mut |_, _| {})?;
     // The compiler names a layer by the last of the nodes that it makes one of.
-    let numbers: BTreeMap<String, usize> = layers.iter().enumerate().map(|(n, l)| (l.output.clone(), n)).collect();
+    // What it says about the products of a recurrent node is about what multiplies the data.
+    let of_data = |l: &Layer| l.recurrence().is_none_or(|r| r.part == Part::Data);
+    let numbers: BTreeMap<String, usize> =
+        layers.iter().enumerate().filter(|(_, l)| of_data(l)).map(|(n, l)| (l.output.clone(), n)).collect();
     let by_label = by_label(&trial, &numbers);
     let mut found: Vec<Option<Gain>> = vec![None; layers.len()];
     for decision in graph.decisions().iter().filter(|d| d.subject == Subject::Weights) {

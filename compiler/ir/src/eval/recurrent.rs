@@ -1,8 +1,8 @@
 //! Recurrent layers.
 
 use super::math::{sigmoid, softplus};
-use crate::Result;
 use crate::{Activation, Cell, CellSpec, Tensor};
+use crate::{Error, Result};
 
 /// One step's inputs for one sequence.
 struct CellStep<'a> {
@@ -24,6 +24,7 @@ pub(super) fn recurrent(operands: &[Tensor], spec: &CellSpec) -> Result<Vec<Tens
     let (time, batch, width) = (shape[0], shape[1], shape[2]);
     let (xw, mut r, mut h) = (operands[0].to_f64s(), operands[1].to_f64s(), operands[2].to_f64s());
     let hidden = match *operands[1].shape() {
+        _ if spec.coded.is_some() => operands[2].shape()[1],
         [_, hidden, tile] => {
             r = (0..hidden * width)
                 .map(|i| (i / width, i % width))
@@ -49,6 +50,12 @@ pub(super) fn recurrent(operands: &[Tensor], spec: &CellSpec) -> Result<Vec<Tens
     let peephole = next(spec.peephole).unwrap_or_default();
     let lengths = next(spec.lengths).unwrap_or_else(|| vec![time as f64; batch]);
     let scales = next(spec.quantized).unwrap_or_default();
+    if let Some(coded) = spec.coded {
+        let [of_codes, parameters @ ..] = rest.as_slice() else {
+            return Err(Error::internal("codes of recurrence weights without scales"));
+        };
+        r = coded.decode(&operands[1], of_codes, parameters.first(), [hidden, width])?.to_f64s();
+    }
     let mut y = vec![0.0; time * batch * hidden];
     for t in 0..time {
         let t = if spec.reverse { time - 1 - t } else { t };

@@ -382,17 +382,17 @@ fn recurrent_layers() {
             format!("recurrent {{{attributes}, activations=[affine(1.0, 0.0), affine(1.0, 0.0), affine(1.0, 0.0)]}}");
         node(&body, operands, &types, want);
     };
-    let plain = "clip=none, peephole=false, coupled=false, lengths=false, quantized=false";
+    let plain = "clip=none, peephole=false, coupled=false, lengths=false, quantized=false, coded=none";
     let (x, r, h) = ("[1.0, 2.0] : f32[2, 1, 1]", "[10.0] : f32[1, 1]", "[3.0] : f32[1, 1]");
     layer(&format!("cell=rnn, reverse=false, {plain}"), &[x, r, h], &[&[31.0, 312.0], &[312.0]]);
     layer(&format!("cell=rnn, reverse=true, {plain}"), &[x, r, h], &[&[321.0, 32.0], &[321.0]]);
     layer(
-        "cell=rnn, reverse=true, clip=none, peephole=false, coupled=false, lengths=true, quantized=false",
+        "cell=rnn, reverse=true, clip=none, peephole=false, coupled=false, lengths=true, quantized=false, coded=none",
         &[x, r, h, "[1] : i64[1]"],
         &[&[31.0, 0.0], &[31.0]],
     );
     layer(
-        "cell=rnn, reverse=false, clip=5.0, peephole=false, coupled=false, lengths=false, quantized=false",
+        "cell=rnn, reverse=false, clip=5.0, peephole=false, coupled=false, lengths=false, quantized=false, coded=none",
         &[x, r, h],
         &[&[5.0, 5.0], &[5.0]],
     );
@@ -409,12 +409,12 @@ fn recurrent_layers() {
     let (r, c) = ("splat 0.0 : f32[1, 4]", "[4.0] : f32[1, 1]");
     layer(&format!("cell=lstm, reverse=false, {plain}"), &[x, r, h, c], &[&[36.0, 48.0], &[48.0], &[16.0]]);
     layer(
-        "cell=lstm, reverse=false, clip=none, peephole=true, coupled=false, lengths=false, quantized=false",
+        "cell=lstm, reverse=false, clip=none, peephole=true, coupled=false, lengths=false, quantized=false, coded=none",
         &[x, r, h, c, "[0.0, 1.0, 0.0] : f32[3]"],
         &[&[180.0, 304.0], &[304.0], &[16.0]],
     );
     layer(
-        "cell=lstm, reverse=false, clip=none, peephole=false, coupled=true, lengths=false, quantized=false",
+        "cell=lstm, reverse=false, clip=none, peephole=false, coupled=true, lengths=false, quantized=false, coded=none",
         &[x, r, h, c],
         &[&[18.0, 12.0], &[12.0], &[4.0]],
     );

@@ -125,7 +125,7 @@ fn types(op: &Op, c: &mut Checker) -> Result<Vec<TensorType>> {
             one(c.ty(0).clone())
         }
         Op::TopK { k, axis, largest: _ } => top_k(c, k, *axis),
-        Op::Recurrent(spec) => recurrent(c, spec),
+        Op::Recurrent(spec) => recurrent(c, op, spec),
         Op::NonZero { count } => one(TensorType::new(DType::I64, vec![c.ty(0).rank().into(), count.clone()])),
         Op::NonMaxSuppression => {
             c.dtype(0, &[DType::F32])?;
@@ -168,7 +168,7 @@ fn arity(op: &Op) -> (usize, usize) {
                 Cell::Rnn | Cell::Gru { linear_before_reset: false } => 0,
             };
             let n = 3 + extra + usize::from(spec.peephole) + usize::from(spec.lengths) + usize::from(spec.quantized);
-            (n, n)
+            spec.coded.map_or((n, n), |_| (n + 1, n + 2))
         }
         Op::NonZero { .. } | Op::TreeEnsemble(_) => (1, 1),
         Op::NonMaxSuppression => (3, 3),
@@ -287,15 +287,18 @@ fn top_k(c: &mut Checker, k: &Dim, axis: usize) -> Result<Vec<TensorType>> {
     Ok(vec![TensorType::new(x.dtype, shape.clone()), TensorType::new(DType::I64, shape)])
 }
 
-fn recurrent(c: &mut Checker, spec: &CellSpec) -> Result<Vec<TensorType>> {
+fn recurrent(c: &mut Checker, op: &Op, spec: &CellSpec) -> Result<Vec<TensorType>> {
     let dtype = check::float(c.same_dtype(0, 2)?)?;
     let [time, batch, width] = c.axes(0)?;
     let packed = c.ty(1).rank() == 3;
     let of_bytes = c.ty(1).dtype == DType::I8;
-    if !of_bytes {
+    let narrow = dtype == DType::F32 && matches!(c.ty(1).dtype, DType::F16 | DType::BF16);
+    if !of_bytes && spec.coded.is_none() && !narrow {
         c.same_dtype(0, 1)?;
     }
-    let hidden = if of_bytes {
+    let hidden = if spec.coded.is_some() {
+        c.axes::<2>(2)?[1].clone()
+    } else if of_bytes {
         if !spec.quantized || dtype != DType::F32 {
             return Err(Error::invalid("recurrence weights of bytes are for quantized states of f32"));
         }
@@ -306,7 +309,12 @@ fn recurrent(c: &mut Checker, spec: &CellSpec) -> Result<Vec<TensorType>> {
         c.axes::<2>(1)?[0].clone()
     };
     let gates = &hidden * &Dim::from(spec.cell.gates());
-    if of_bytes {
+    if let Some(coded) = spec.coded {
+        if spec.quantized {
+            return Err(Error::invalid("quantized states are multiplied by bytes or floats"));
+        }
+        packed::codes(c, coded, [&hidden, &gates], [1, arity(op).0 - 1])?;
+    } else if of_bytes {
         let [panels, steps, tile, four] = c.axes(1)?;
         c.meet(&steps, &hidden.ceil_div(&Dim::from(4i64)), "the recurrence weights' steps and the hidden units")?;
         c.meet(&panels, &gates.ceil_div(&tile), "the recurrence weights' panels and gates * hidden")?;

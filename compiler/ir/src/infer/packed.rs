@@ -213,30 +213,32 @@ fn non_zeros(c: &mut Checker, p: &Packed, staging: &Staging, stored: Layout) -> 
 fn low_bit(c: &mut Checker, p: &Packed, coded: LowBit) -> Result<TensorType> {
     one_group(p)?;
     let (channels, outer) = channels_and_outer(c, p)?;
-    codes(c, coded, &(&channels * &Dim::from(p.taps())), p.out)?;
+    codes(c, coded, [&(&channels * &Dim::from(p.taps())), &Dim::from(p.out)], [1, 2])?;
     Ok(result(DType::F32, outer, p.out))
 }
 
-/// Checks the operands that hold low-bit weights `[depth, out]`.
-fn codes(c: &mut Checker, coded: LowBit, depth: &Dim, out: usize) -> Result<()> {
+/// Checks the operands that hold low-bit weights `[depth, out]`: the number of that of the codes, and of the first of the
+/// parameters, which are the last operands.
+pub(super) fn codes(c: &mut Checker, coded: LowBit, [depth, out]: [&Dim; 2], [at, first]: [usize; 2]) -> Result<()> {
     let LowBit { bits, block } = coded;
     if ![2, 4, 8].contains(&bits) || block == 0 || !block.is_multiple_of(16) {
         return Err(Error::invalid(format!("no codes of {bits} bits in blocks of {block}")));
     }
     c.dtype(0, &[DType::F32])?;
-    c.dtype(1, &[DType::I32])?;
-    c.dtype(2, &[DType::F32, DType::F16])?;
-    let [panels, words, tile] = c.axes(1)?;
+    c.dtype(at, &[DType::I32])?;
+    c.dtype(first, &[DType::F32, DType::F16])?;
+    let [panels, words, tile] = c.axes(at)?;
     let blocks = depth.ceil_div(&Dim::from(block));
     c.meet(&words, &depth.ceil_div(&Dim::from(coded.in_word())), "the codes and the window's elements")?;
-    c.meet(&panels, &Dim::from(out).ceil_div(&tile), "the panels and what the channels need")?;
+    c.meet(&panels, &out.ceil_div(&tile), "the panels and what the channels need")?;
     let parameters = [panels, blocks, tile];
-    c.shape(2, &parameters, "the scales")?;
-    if c.operands.len() > 3 && c.ty(3).dtype != DType::F32 {
-        c.dtype(3, &[coded.zero_type()])?;
-        c.shape(3, &parameters, "the zero points")
-    } else if c.operands.len() > 3 {
-        c.shape(3, &[Dim::from(coded.table_size())], "the table")
+    c.shape(first, &parameters, "the scales")?;
+    let rest = first + 1;
+    if c.operands.len() > rest && c.ty(rest).dtype != DType::F32 {
+        c.dtype(rest, &[coded.zero_type()])?;
+        c.shape(rest, &parameters, "the zero points")
+    } else if c.operands.len() > rest {
+        c.shape(rest, &[Dim::from(coded.table_size())], "the table")
     } else {
         Ok(())
     }
@@ -273,7 +275,7 @@ fn filtered(c: &mut Checker, p: &Packed, tile: &[i64], size: &[Dim], filters: Fi
             taps
         }
         Filters::LowBit(coded) => {
-            codes(c, coded, &(&channels * &Dim::from(taps)), p.out)?;
+            codes(c, coded, [&(&channels * &Dim::from(taps)), &Dim::from(p.out)], [1, 2])?;
             return Ok(join(dtype, Layout::ChannelsLast, &batch, Dim::from(p.out), size.to_vec()));
         }
     };

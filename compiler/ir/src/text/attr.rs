@@ -292,13 +292,28 @@ impl Attr for Range {
     }
 }
 
-/// A word, or for codes the bits and elements per block.
+/// The bits and elements per block.
+impl Attr for LowBit {
+    fn show(&self) -> String {
+        format!("coded({}, {})", self.bits, self.block)
+    }
+
+    fn read(text: &str) -> Result<LowBit> {
+        match call(text)? {
+            ("coded", args) if args.len() == 2 => {
+                Ok(LowBit { bits: u32::read(args[0])?, block: usize::read(args[1])? })
+            }
+            _ => Err(malformed(text, "codes")),
+        }
+    }
+}
+
 impl Attr for Filters {
     fn show(&self) -> String {
         match self {
             Filters::Transformed => "transformed".to_string(),
             Filters::Plain => "plain".to_string(),
-            Filters::LowBit(LowBit { bits, block }) => format!("coded({bits}, {block})"),
+            Filters::LowBit(coded) => coded.show(),
         }
     }
 
@@ -306,10 +321,7 @@ impl Attr for Filters {
         match call(text)? {
             ("transformed", args) if args.is_empty() => Ok(Filters::Transformed),
             ("plain", args) if args.is_empty() => Ok(Filters::Plain),
-            ("coded", args) => match args.as_slice() {
-                [bits, block] => Ok(Filters::LowBit(LowBit { bits: u32::read(bits)?, block: usize::read(block)? })),
-                _ => Err(malformed(text, "form of filters")),
-            },
+            ("coded", _) => LowBit::read(text).map(Filters::LowBit),
             _ => Err(malformed(text, "form of filters")),
         }
     }

@@ -74,7 +74,7 @@ fields! {
     ConvSpec { strides, dilations, pads, group, layout }
     PoolSpec { kind, kernel, strides, dilations, pads, ceil, layout }
     ResizeRule { mode, coordinates, nearest, scales, cubic_a, exclude_outside, antialias, extrapolation, roi }
-    CellSpec { cell, reverse, activations, clip, peephole, coupled, lengths, quantized }
+    CellSpec { cell, reverse, activations, clip, peephole, coupled, lengths, quantized, coded }
     Staging { lines, pitch, span, phase, aligned, abreast, shared, block, depth }
     LowBit { bits, block }
     TreeEnsemble { roots, nodes, votes, aggregate, targets }

@@ -117,9 +117,11 @@ fn symbolic(op: &Op, inputs: &[Tensor]) -> Option<(Vec<TensorType>, Vec<TensorTy
         Op::Recurrent(_) if inputs[1].shape().len() == 3 => inputs[1].shape().to_vec(),
         _ => Vec::new(),
     };
-    if matches!(op, Op::Recurrent(_)) && inputs[1].dtype() == DType::I8 {
+    if matches!(op, Op::Recurrent(_)) && matches!(inputs[1].dtype(), DType::I8 | DType::I32) {
         fixed.extend(inputs[..3].iter().flat_map(|t| t.shape().last()));
         fixed.extend(inputs[1].shape());
+        // Parameters of codes are constant, as these are.
+        fixed.extend(inputs[3..].iter().filter(|t| t.shape().len() != 2).flat_map(Tensor::shape));
     }
     for input in inputs {
         // One symbol per extent, so that axes that must agree do.

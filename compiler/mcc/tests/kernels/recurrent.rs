@@ -1,7 +1,7 @@
 //! Recurrent layers.
 
 use super::{check, ints, noise};
-use mcc_ir::{Activation, Cell, CellSpec, DType, Op, Tensor};
+use mcc_ir::{Activation, Cell, CellSpec, Column, DType, LowBit, Op, Tensor};
 
 fn spec(cell: Cell, reverse: bool, activations: [Activation; 3]) -> CellSpec {
     CellSpec {
@@ -13,6 +13,7 @@ fn spec(cell: Cell, reverse: bool, activations: [Activation; 3]) -> CellSpec {
         coupled: false,
         lengths: false,
         quantized: false,
+        coded: None,
     }
 }
 
@@ -90,6 +91,76 @@ fn rounded_states() {
         let scales: Vec<f64> = x[4].to_f64s().iter().map(|v| v / 64.0).collect();
         x[4] = Tensor::from_f64s(DType::F32, vec![4 * hidden], &scales).unwrap();
         check(&Op::Recurrent(spec), &x);
+    }
+}
+
+/// Codes of recurrence weights and their parameters: scales, and zero points or a table if `rest` says so.
+fn coded(format: LowBit, hidden: usize, width: usize, rest: Rest) -> Vec<Tensor> {
+    let blocks = hidden.div_ceil(format.block);
+    let column = |c: usize| Column {
+        codes: (0..hidden).map(|i| ((i * 37 + c * 11) % (1 << format.bits)) as u8).collect(),
+        scales: (0..blocks).map(|b| (0.5 + 0.1 * (b + c) as f32) / f32::from(format.middle()) / 9.0).collect(),
+        zeros: if rest == Rest::Zeros { (0..blocks).map(|b| (b + c) as i32 % 5 - 2).collect() } else { Vec::new() },
+    };
+    let columns: Vec<Column> = (0..width).map(column).collect();
+    let mut packed = format.pack(&columns, 16).unwrap();
+    if rest == Rest::Table {
+        let entries: Vec<f64> =
+            (0..format.table_size()).map(|n| (n as f64 * 0.7).sin() * f64::from(format.middle())).collect();
+        packed.push(Tensor::from_f64s(DType::F32, vec![entries.len()], &entries).unwrap());
+    }
+    packed
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Nothing,
+    Zeros,
+    Table,
+}
+
+#[test]
+fn coded_weights() {
+    use Activation::{Sigmoid, Tanh};
+    let cells =
+        [Cell::Rnn, Cell::Gru { linear_before_reset: false }, Cell::Gru { linear_before_reset: true }, Cell::Lstm];
+    let forms = [
+        (8, 48, Rest::Nothing),
+        (8, 16, Rest::Zeros),
+        (4, 16, Rest::Nothing),
+        (4, 48, Rest::Table),
+        (2, 48, Rest::Zeros),
+    ];
+    for (n, cell) in cells.into_iter().enumerate() {
+        // An odd number of panels, batches of whole and of incomplete groups of sequences, and none.
+        for (m, (batch, hidden)) in [(1, 19), (6, 8), (2, 33), (4, 5)].into_iter().enumerate() {
+            let (bits, block, rest) = forms[(n + m) % forms.len()];
+            let (format, width) = (LowBit { bits, block }, cell.gates() * hidden);
+            let mut x = operands(cell, batch, hidden, DType::F32);
+            let packed = coded(format, hidden, width, rest);
+            x[1] = packed[0].clone();
+            let first = if cell == Cell::Rnn { Tanh } else { Sigmoid };
+            let spec =
+                CellSpec { coded: Some(format), lengths: batch == 2, ..spec(cell, m % 2 == 1, [first, Tanh, Tanh]) };
+            if spec.lengths {
+                x.push(ints(&[batch], &[2, 3]));
+            }
+            x.extend_from_slice(&packed[1..]);
+            check(&Op::Recurrent(spec), &x);
+        }
+    }
+}
+
+#[test]
+fn half_weights() {
+    use Activation::{Sigmoid, Tanh};
+    for dtype in [DType::F16, DType::BF16] {
+        let mut x = operands(Cell::Lstm, 2, 19, DType::F32);
+        let rounded = Tensor::from_f64s(dtype, x[1].shape().to_vec(), &x[1].to_f64s()).unwrap();
+        for r in [panels(&rounded), rounded] {
+            x[1] = r;
+            check(&Op::Recurrent(spec(Cell::Lstm, false, [Sigmoid, Tanh, Tanh])), &x);
+        }
     }
 }
 

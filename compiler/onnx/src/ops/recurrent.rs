@@ -140,6 +140,7 @@ fn layer(b: &mut Builder, n: &Node, cell: Cell, mut o: Operands) -> Result<Resul
             coupled: cell == Cell::Lstm && n.flag("input_forget", false)?,
             lengths: lengths.is_some(),
             quantized: o.scales.is_some(),
+            coded: None,
         };
         let one = Direction { b, d, batch: &batch, hidden };
         let results = one.run(x, &o, lengths, spec)?;

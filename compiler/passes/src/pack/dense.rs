@@ -167,6 +167,8 @@ fn recurrent(graph: &mut Graph, node: NodeId, target: &Target) -> Result<bool> {
     let Some(r) = graph.operand(node, 1) else { return Ok(false) };
     let fixed: Option<Vec<i64>> = graph.ty(r).shape.iter().map(Dim::as_const).collect();
     let Some(&[_, columns]) = fixed.as_deref().filter(|shape| !shape.contains(&0)) else { return Ok(false) };
+    let bytes = matches!(graph.op(node), Op::Recurrent(spec) if spec.quantized);
+    let r = if graph.ty(r).dtype == DType::F32 && !bytes { stored(graph, r, target)? } else { r };
     let packed = in_panels(graph, r, columns, target)?;
     graph.set_operand(node, 1, packed);
     Ok(true)

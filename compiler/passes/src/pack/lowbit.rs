@@ -5,8 +5,8 @@
 //! - a column, or each block of it, consists of integers of a small range times one scale, up to the rounding of `f32`;
 //! - or the whole tensor has few distinct values, possibly times a factor per column, which then form a table.
 //!
-//! Products and convolutions with such weights become [`WeightFormat::LowBit`]; rows of such tables are gathered as
-//! bytes and scaled afterwards. That is as exact as the model's own arithmetic; see [`LowBit`].
+//! Products and convolutions with such weights become [`WeightFormat::LowBit`], and recurrent layers have codes of their
+//! `r`; rows of such tables are gathered as bytes and scaled afterwards. That is as exact as the model's own arithmetic; see [`LowBit`].
 //!
 //! Convolutions that are faster with minimal filtering become [`WeightFormat::Filtered`] with codes. Not converted are
 //! weights that are too small to gain anything, and products whose results are quantized to 16 bits, which is more
@@ -26,8 +26,8 @@ use super::winograd;
 use crate::support::edit::{Edit, rewrite};
 use mcc_ir::Result;
 use mcc_ir::{
-    BinaryOp, Column, ConvSpec, DType, Decision, Dim, Filters, Graph, Layout, LowBit, NodeId, Op, Packed, Subject,
-    Tensor, Value, WeightFormat,
+    BinaryOp, CellSpec, Column, ConvSpec, DType, Decision, Dim, Filters, Graph, Layout, LowBit, NodeId, Op, Packed,
+    Subject, Tensor, Value, WeightFormat,
 };
 
 /// Numbers of elements that may share parameters, besides a whole column.
@@ -44,12 +44,47 @@ const MAX_SPAN: i32 = 255;
 /// # Errors
 /// When the graph contradicts itself.
 pub(crate) fn run(graph: &mut Graph, config: &Config) -> Result<bool> {
-    rewrite(graph, |edit, node| match edit.graph.op(node).clone() {
+    let mut changed = false;
+    for node in graph.topological() {
+        changed |= recurrent(graph, node, config)?;
+    }
+    let rewritten = rewrite(graph, |edit, node| match edit.graph.op(node).clone() {
         Op::MatMul => product(edit, node, config),
         Op::Conv(spec) if spec.layout == Layout::ChannelsLast && spec.group == 1 => conv(edit, node, &spec, config),
         Op::Gather { axis: 0 } => gather(edit, node),
         _ => Ok(None),
-    })
+    })?;
+    Ok(changed || rewritten)
+}
+
+/// Lets a recurrent layer multiply its states by codes.
+fn recurrent(graph: &mut Graph, node: NodeId, config: &Config) -> Result<bool> {
+    let Op::Recurrent(spec) = graph.op(node).clone() else { return Ok(false) };
+    let mut operands = graph.operands(node);
+    let Some(r) = graph.as_constant(operands[1]).filter(|_| !spec.quantized && spec.coded.is_none()) else {
+        return Ok(false);
+    };
+    let &[depth, out] = r.shape() else { return Ok(false) };
+    if graph.ty(operands[0]).dtype != DType::F32 {
+        return Ok(false);
+    }
+    let Some(form) = Form::of(r, [depth, out], |element, column| element * out + column, config)? else {
+        return Ok(false);
+    };
+    let label = graph.label(node).to_string();
+    let Stored { operands: stored, reason } = form.stored(graph, config)?;
+    let sequences = graph.types(node)[0].shape[1].as_const();
+    // Its product with the data has the same label and a decision of its own.
+    let decision = Decision::new(format!("{label} (states)"), Subject::Weights, "recurrent", form.name(), reason);
+    graph.decide(decision.zeros(form.zeros).gain(schedule::lowbit::decoded_gain(sequences)));
+    operands[1] = stored[0];
+    operands.extend(&stored[1..]);
+    let op = Op::Recurrent(CellSpec { coded: Some(form.coded), ..spec });
+    let new = graph.add_labelled(op, &operands, &label)?;
+    for result in 0..graph.types(node).len() {
+        graph.replace(Value { node, result }, Value { node: new, result });
+    }
+    Ok(true)
 }
 
 fn product(edit: &mut Edit, node: NodeId, config: &Config) -> Result<Option<Value>> {
@@ -249,8 +284,8 @@ impl Form {
         }
     }
 
-    /// The operation on the codes.
-    fn apply(&self, edit: &mut Edit, node: NodeId, x: Value, op: Op, gain: f64, config: &Config) -> Result<Value> {
+    /// The constants that hold the codes.
+    fn stored(&self, graph: &mut Graph, config: &Config) -> Result<Stored> {
         let mut packed = self.coded.pack(&self.columns, PANEL_COLUMNS as usize)?;
         let scales = packed[1].to_f64s();
         let halves = Tensor::from_f64s(DType::F16, packed[1].shape().to_vec(), &scales)?;
@@ -262,17 +297,22 @@ impl Form {
         }
         let rounded = if exact || packed[1].dtype() != DType::F16 { "" } else { "; scales are rounded to f16" };
         let bytes: usize = packed.iter().map(|t| t.data().len()).sum();
-        let mut operands = vec![x];
-        operands.extend(packed.into_iter().map(|t| edit.graph.constant(t)));
+        let mut operands: Vec<Value> = packed.into_iter().map(|t| graph.constant(t)).collect();
         if let Some(table) = &self.table {
             let mut data: Vec<u8> = table.iter().flat_map(|v| v.to_le_bytes()).collect();
             let size = self.coded.table_size();
             data.resize(4 * size, 0);
             let table = Tensor::new(DType::F32, vec![size], Bytes::from(data))?;
-            operands.push(edit.graph.constant(table));
+            operands.push(graph.constant(table));
         }
         let dense = 4 * self.depth * self.columns.len();
-        let reason = format!("{bytes} bytes instead of {dense}{rounded}");
+        Ok(Stored { operands, reason: format!("{bytes} bytes instead of {dense}{rounded}") })
+    }
+
+    /// The operation on the codes.
+    fn apply(&self, edit: &mut Edit, node: NodeId, x: Value, op: Op, gain: f64, config: &Config) -> Result<Value> {
+        let Stored { operands, reason } = self.stored(edit.graph, config)?;
+        let operands = [&[x], operands.as_slice()].concat();
         let (label, name) = (edit.graph.label(node).to_string(), edit.graph.op(node).name());
         let filtered =
             if matches!(op.weights(), Some(WeightFormat::Filtered { .. })) { " by minimal filtering" } else { "" };
@@ -291,6 +331,12 @@ impl Form {
             schedule::lowbit::decoded_gain(rows.and_then(|r| r.as_const()))
         }
     }
+}
+
+/// Constants, and what they save.
+struct Stored {
+    operands: Vec<Value>,
+    reason: String,
 }
 
 type Found = (LowBit, Vec<Column>, Option<Vec<f32>>);

@@ -4,7 +4,10 @@ use mcc_targets::{Config, WeightFloats};
 
 use super::lowbit;
 use mcc_ir::eval::eval_graph;
-use mcc_ir::{ConvSpec, DType, Dim, Graph, Layout, Op, Output, Random, Tensor, TensorType, UnaryOp};
+use mcc_ir::{
+    Activation, Cell, CellSpec, ConvSpec, DType, Dim, Graph, Layout, Op, Output, Random, Tensor, TensorType, UnaryOp,
+    Value,
+};
 
 fn floats(shape: &[usize], values: impl Fn(usize) -> f32) -> Tensor {
     let values: Vec<f64> = (0..shape.iter().product()).map(|i| f64::from(values(i))).collect();
@@ -179,4 +182,47 @@ fn sixteen_bits_are_finer_than_digits() {
     let all = [DType::U8, DType::U16, DType::I16];
     assert_eq!(all.map(|to| coded(to, "icelake-server")), [true, false, false]);
     assert_eq!(all.map(|to| coded(to, "x86-64-v4")), [true, true, true]);
+}
+
+#[test]
+fn recurrent_layers() {
+    let layer = |r: Tensor, quantized: bool| {
+        let (hidden, width) = (r.shape()[0], r.shape()[1]);
+        let x = floats(&[3, 2, width], |i| number(i, -50, 100) / 40.0);
+        let mut graph = Graph::new();
+        let input =
+            graph.add_input("x", TensorType::new(DType::F32, x.shape().iter().map(|&d| Dim::from(d)).collect()));
+        let r = graph.constant(r);
+        let state = graph.constant(Tensor::zeros(DType::F32, vec![2, hidden]));
+        let spec = CellSpec {
+            cell: Cell::Lstm,
+            reverse: true,
+            activations: [Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
+            clip: None,
+            peephole: false,
+            coupled: false,
+            lengths: false,
+            quantized,
+            coded: None,
+        };
+        let mut operands = vec![input, r, state, state];
+        if quantized {
+            operands.push(graph.constant(Tensor::from_f64s(DType::F32, vec![width], &vec![0.01; width]).unwrap()));
+        }
+        let node = graph.add_labelled(Op::Recurrent(spec), &operands, "it").unwrap();
+        for result in 0..3 {
+            graph.outputs.push(Output { name: format!("y{result}"), value: Value { node, result } });
+        }
+        form(graph, &x, false)
+    };
+    let of = |f: &dyn Fn(usize, usize) -> f32| floats(&[32, 128], |i| f(i / 128, i % 128) / 20.0);
+    let n = |row: usize, column: usize, low, count| number(row * 128 + column, low, count);
+    let found = |f: &dyn Fn(usize, usize) -> f32, want: Option<&str>| assert_eq!(layer(of(f), false).as_deref(), want);
+    found(&|r, c| n(r, c, -127, 255) * scale(c), Some("int8 per column"));
+    found(&|r, c| n(r, c, -8, 16) * scale(r / 16 + 3 * c), Some("int4 in blocks of 16"));
+    let table = |k: usize| (k as f32 * 0.7).sin() + 0.01 * (k * k) as f32;
+    found(&|r, c| table(n(r, c, 0, 16) as usize) * scale(c), Some("codebook of 16 times a scale per column, 4 bits"));
+    found(&|r, c| n(r, c, -5000, 10000) * scale(r), None);
+    // Those of states that are rounded to bytes are another pass's.
+    assert_eq!(layer(of(&|r, c| n(r, c, -127, 255) * scale(c)), true), None);
 }

@@ -213,7 +213,7 @@ impl Product<'_, '_, '_> {
                 let end = k.add_int(row, rows);
                 k.for_each(row, end, 1, |k, row| {
                     let from = self.w.row(k, row);
-                    let sums = self.w.sums(k, columns, from);
+                    let sums = self.w.sums(k, columns, &[from]);
                     self.w.store(k, columns, row, &sums);
                 });
                 Vec::new()

@@ -46,6 +46,8 @@ pub(crate) fn lowbit_conv(
 /// The right operand: codes, parameters, and their layout.
 pub(crate) struct Weights<'a, 'b> {
     pub(crate) e: &'b Emit<'a>,
+    /// Numbers of the operands that are codes, scales, and zero points or table.
+    operands: [usize; 3],
     pub(crate) coded: LowBit,
     /// Contracted elements.
     pub(crate) depth: i64,
@@ -92,20 +94,34 @@ impl<'a, 'b> Weights<'a, 'b> {
         coded: LowBit,
         [taps, out]: [i64; 2],
     ) -> Result<Weights<'a, 'b>> {
-        let (x, codes, scales) = (&request.operands[0], &request.operands[1], &request.operands[2]);
-        let malformed = || Error::internal(format!("lowbit_conv of {x} and {codes} with {scales}"));
+        let x = &request.operands[0];
+        let malformed = || Error::internal(format!("lowbit_conv of {x}"));
         let channels = x.shape.last().and_then(Dim::as_const).ok_or_else(malformed)?;
+        Weights::of_operands(request, e, coded, [channels * taps, out], [1, 2, 3])
+    }
+
+    /// Weights `[depth, columns]`, whose codes, scales, and zero points or table are these operands.
+    pub(crate) fn of_operands(
+        request: &KernelRequest<'_>,
+        e: &'b Emit<'a>,
+        coded: LowBit,
+        [depth, columns]: [i64; 2],
+        operands: [usize; 3],
+    ) -> Result<Weights<'a, 'b>> {
+        let (codes, scales) = (&request.operands[operands[0]], &request.operands[operands[1]]);
+        let malformed = || Error::internal(format!("weights of {codes} with {scales}"));
         let (codes, blocks) = (codes.fixed_shape().ok_or_else(malformed)?, scales.fixed_shape().ok_or_else(malformed)?);
         let (&[_, words, panel], &[_, blocks, _]) = (codes.as_slice(), blocks.as_slice()) else {
             return Err(malformed());
         };
         let panel = u32::try_from(panel).map_err(|_| malformed())?;
-        let rest = request.operands.get(3).map(|ty| ty.dtype);
+        let rest = request.operands.get(operands[2]).map(|ty| ty.dtype);
         Ok(Weights {
             e,
+            operands,
             coded,
-            depth: channels * taps,
-            columns: out,
+            depth,
+            columns,
             panel,
             words: words as i64,
             blocks: blocks as i64,
@@ -169,8 +185,9 @@ impl<'a, 'b> Weights<'a, 'b> {
             let start = k.add(base, offset);
             k.add(start, within)
         };
-        let codes = at(k, self.e.operand(1), self.panel_bytes(), 4);
-        let parameters = at(k, self.e.operand(2), self.blocks * self.block_bytes(), self.scale.size() as i64);
+        let codes = at(k, self.e.operand(self.operands[0]), self.panel_bytes(), 4);
+        let parameters =
+            at(k, self.e.operand(self.operands[1]), self.blocks * self.block_bytes(), self.scale.size() as i64);
         Columns { codes, parameters, first: k.mul_int(group, width.into()), vectors, count: width }
     }
 
@@ -192,11 +209,11 @@ impl<'a, 'b> Weights<'a, 'b> {
     pub(crate) fn zero(&self, k: &mut Builder, parameters: Val, vector: u32) -> Option<Val> {
         let (dtype, halvings) = (self.zero?, self.scale.size().trailing_zeros());
         // They have the same offset from their start as the scales.
-        let distance = k.sub(parameters, self.e.operand(2));
+        let distance = k.sub(parameters, self.e.operand(self.operands[1]));
         let halvings = k.int(halvings.into());
         let number = k.bin(Bin::Shr, distance, halvings);
         let start = k.mul_int(number, dtype.size() as i64);
-        let start = k.add(self.e.operand(3), start);
+        let start = k.add(self.e.operand(self.operands[2]), start);
         let from = k.at(start, (self.parameter(vector) * dtype.size() as i64) as i32);
         Some(numbers::load(k, dtype, from, self.lanes))
     }
@@ -236,7 +253,7 @@ impl<'a, 'b> Weights<'a, 'b> {
         let ty = Ty::new(Elem::F32, self.lanes);
         (0..ENTRIES / self.lanes)
             .map(|n| {
-                let from = k.at(self.e.operand(3), (4 * n * self.lanes) as i32);
+                let from = k.at(self.e.operand(self.operands[2]), (4 * n * self.lanes) as i32);
                 k.load(ty, from)
             })
             .collect()
@@ -272,7 +289,7 @@ impl<'a, 'b> Weights<'a, 'b> {
         let mut value = if !d.table.is_empty() {
             self.entry(k, &d.table, code)
         } else if self.table {
-            let table = self.e.operand(3);
+            let table = self.e.operand(self.operands[2]);
             numbers::by_lanes(k, Ty::new(Elem::F32, self.lanes), |k, lane| {
                 let one = if self.lanes > 1 { k.lane(code, lane as u8) } else { code };
                 let one = k.uconvert(one, Elem::I64);
@@ -350,22 +367,25 @@ impl<'a, 'b> Weights<'a, 'b> {
         state
     }
 
-    /// The sums of one row, whose elements start at `row`, with some columns, in `f32`.
-    pub(crate) fn sums(&self, k: &mut Builder, columns: &Columns, row: Val) -> Vec<Val> {
-        // Two alternating sums per column hide latency.
+    /// The sums of some rows, whose elements start at `rows`, with some columns, in `f32`: row by row.
+    pub(crate) fn sums(&self, k: &mut Builder, columns: &Columns, rows: &[Val]) -> Vec<Val> {
         let (zero, vectors) = (k.zero(Ty::new(Elem::F32, self.lanes)), columns.vectors as usize);
-        let sums = self.each_element(k, columns, 4, &vec![zero; 2 * vectors], |k, at, n, weights, state| {
-            let from = k.at_index(row, at, 1);
-            let x = k.load(Ty::new(Elem::F32, 1), Addr { offset: from.offset + 4 * n as i32, ..from });
-            let x = k.splat(x, self.lanes);
+        // Two alternating sums per column hide latency if there is but one row.
+        let (size, sets) = (rows.len() * vectors, if rows.len() == 1 { 2 } else { 1 });
+        let sums = self.each_element(k, columns, 4, &vec![zero; sets * size], |k, at, n, weights, state| {
             let mut state = state.to_vec();
-            let set = n as usize % 2 * vectors;
-            for (sum, &w) in state[set..set + vectors].iter_mut().zip(weights) {
-                *sum = k.fma(w, x, *sum);
+            let set = n as usize % sets * size;
+            for (sums, &row) in state[set..set + size].chunks_mut(vectors).zip(rows) {
+                let from = k.at_index(row, at, 1);
+                let x = k.load(Ty::new(Elem::F32, 1), Addr { offset: from.offset + 4 * n as i32, ..from });
+                let x = k.splat(x, self.lanes);
+                for (sum, &w) in sums.iter_mut().zip(weights) {
+                    *sum = k.fma(w, x, *sum);
+                }
             }
             state
         });
-        (0..vectors).map(|v| k.add(sums[v], sums[vectors + v])).collect()
+        if sets == 1 { sums } else { (0..size).map(|n| k.add(sums[n], sums[size + n])).collect() }
     }
 
     /// Stores a row's results in some columns.
@@ -408,7 +428,7 @@ fn few_rows(w: &Weights<'_, '_>, k: &mut Builder, rows: &Dim) {
         let (zero, count) = (k.int(0), k.dim(rows));
         k.for_each(zero, count, 1, |k, row| {
             let from = w.row(k, row);
-            let sums = w.sums(k, &columns, from);
+            let sums = w.sums(k, &columns, &[from]);
             w.store(k, &columns, row, &sums);
         });
     });

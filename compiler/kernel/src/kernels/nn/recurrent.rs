@@ -1,13 +1,15 @@
 //! Recurrent layers, one direction: per step, the product of all sequences' states with `r`, then the gates.
 //!
 //! The product is a contraction like any other ([`crate::kernels::gemm`]), over `r` in panels or as a plain matrix; if
-//! states are rounded to 8 bits and `r` is bytes, a byte product ([`crate::kernels::int8::dot`]). States are stored in
-//! scratch memory in the register type.
+//! `r` is codes, they are decoded in registers ([`crate::kernels::lowbit`]); if states are rounded to 8 bits and `r` is
+//! bytes, a byte product ([`crate::kernels::int8::dot`]). States are stored in scratch memory in the register type.
 
 mod cell;
+mod coded;
 mod rounded;
 
 use crate::kernels::gemm::{Contraction, Extents, Job, Panels, Rows};
+use crate::kernels::lowbit::Weights;
 use crate::kernels::reduce::run::arithmetic;
 use crate::kernels::support::emit::Emit;
 use crate::kernels::support::loops::{cover, product};
@@ -23,7 +25,11 @@ pub fn recurrent(e: &Emit<'_>, k: &mut Builder, spec: &CellSpec) -> Result<()> {
     let [time, batch, width] = e.shape(0) else { return missing(e.request) };
     let [_, hidden] = e.shape(2) else { return missing(e.request) };
     let operands = Operands::of(spec);
-    let Some(products) = Products::new(e, spec, batch, width, hidden) else { return missing(e.request) };
+    let products = match spec.coded {
+        Some(coded) => Products::coded(e, spec, coded, [batch, width, hidden])?,
+        None => Products::new(e, spec, batch, width, hidden),
+    };
+    let Some(products) = products else { return missing(e.request) };
     let mut layer = Layer::new(e, k, spec, operands, &products);
     let mut of_states = None;
     if e.dtype(1) == DType::I8 {
@@ -95,6 +101,8 @@ struct Operands {
     peephole: Option<usize>,
     lengths: Option<usize>,
     scales: Option<usize>,
+    /// The first of the parameters of codes.
+    parameters: Option<usize>,
 }
 
 impl Operands {
@@ -110,18 +118,27 @@ impl Operands {
             peephole: next(spec.peephole),
             lengths: next(spec.lengths),
             scales: next(spec.quantized),
+            parameters: next(spec.coded.is_some()),
         }
     }
+}
+
+/// How states are multiplied by `r`.
+enum By<'a, 'b> {
+    /// By its numbers.
+    Numbers(Contraction<'a, 'b>),
+    /// By its codes.
+    Codes(Weights<'a, 'b>),
 }
 
 /// The products of states and `r`: of the states themselves and, if a gate resets states, of the reset ones.
 struct Products<'a, 'b> {
     e: &'b Emit<'a>,
-    contraction: Contraction<'a, 'b>,
+    by: By<'a, 'b>,
     batch: &'b Dim,
     hidden: &'b Dim,
     width: &'b Dim,
-    /// Columns of a panel of `r`.
+    /// Columns of a panel of `r`, or of as many as are decoded together.
     panel: u32,
     early_columns: Dim,
     late_columns: Option<Dim>,
@@ -154,7 +171,8 @@ impl<'a, 'b> Products<'a, 'b> {
                 (Dim::from(two), Some(width - &Dim::from(late_panel * i64::from(panel))), late_panel)
             }
         };
-        Some(Products { e, contraction, batch, hidden, width, panel, early_columns, late_columns, late_panel })
+        let by = By::Numbers(contraction);
+        Some(Products { e, by, batch, hidden, width, panel, early_columns, late_columns, late_panel })
     }
 
     fn early(&self, k: &mut Builder, states: Val, product: &Product) {
@@ -169,6 +187,10 @@ impl<'a, 'b> Products<'a, 'b> {
 
     /// Multiplies rows of states, starting at `left`, by columns of `r`, starting at a panel.
     fn multiply(&self, k: &mut Builder, left: Val, columns: &Dim, panel: i64, sink: Val) {
+        let contraction = match &self.by {
+            By::Numbers(contraction) => contraction,
+            By::Codes(weights) => return self.multiply_codes(k, weights, left, columns, panel, sink),
+        };
         let zero = k.int(0);
         let depth = k.dim(self.hidden);
         let skip = k.mul_int(depth, panel * i64::from(self.panel) * self.e.dtype(1).size() as i64);
@@ -183,7 +205,7 @@ impl<'a, 'b> Products<'a, 'b> {
             sink: Some(sink),
             adds: false,
         };
-        self.contraction.emit(k, &job);
+        contraction.emit(k, &job);
     }
 }
 

@@ -273,6 +273,7 @@ impl Maker {
             coupled: false,
             lengths: false,
             quantized: false,
+            coded: None,
         };
         self.add(Op::Recurrent(spec), &operands)
     }
