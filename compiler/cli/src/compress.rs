@@ -195,7 +195,12 @@ impl CompressArgs {
         };
         let (only, except) = (self.only.clone(), self.except.clone());
         if let Some(share) = self.low_rank {
-            recipe.steps.push(Step::LowRank(LowRank { share, only: only.clone(), except: except.clone() }));
+            recipe.steps.push(Step::LowRank(LowRank {
+                share,
+                only: only.clone(),
+                except: except.clone(),
+                ..LowRank::default()
+            }));
         }
         if self.prune.is_some() || self.pattern.is_some() {
             let pattern = self.pattern.unwrap_or(Pattern::Elements);
