@@ -511,6 +511,14 @@ def weight_cases():
             w = m.weights((96, 64, 3, 3), "s8", 1 if isinstance(per, int) else 0, per)
             return m.op("Conv", [m.input((1, 64, 9, 11)), w]), "f32"
         case("weight-only conv s8 %s" % per, 3e-4)(conv)
+    for op, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
+        for kind, per in (("s8", "channel"), ("u8", "tensor"), ("s4", "channel"), ("s4", 16)):
+            def recurrent(m, op=op, gates=gates, kind=kind, per=per):
+                axis = 2 if isinstance(per, int) else 1
+                w, r = [m.weights((1, gates * 48, k), kind, axis, per) for k in (40, 48)]
+                return m.op(op, [m.input((6, 1, 40)), w, r], results=1, hidden_size=48), "f32"
+            what = per if isinstance(per, str) else "blocks"
+            case("weight-only %s %s %s" % (op, kind, what), 3e-4, 21)(recurrent)
     for bits in (2, 4, 8):
         for zeros in ("none", "packed") + ("floats",) * (bits < 8):
             def nbits(m, bits=bits, zeros=zeros):
