@@ -1,6 +1,7 @@
 //! Parameters of operations: functions, modes, and the attributes of the larger primitives.
 
-use super::{Dim, LowBit};
+use super::Dim;
+use crate::packed::lowbit::LowBit;
 
 /// A floating-point attribute, compared and hashed by its bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

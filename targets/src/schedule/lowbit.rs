@@ -20,6 +20,10 @@ const DECODE_ROWS: f64 = 2.0;
 /// Rows up to which codes are decoded in registers for each row, if the target has no byte products.
 pub const MAX_ROWS_IN_REGISTERS: i64 = 2;
 
+/// Sequences of a recurrent layer that are multiplied at once by codes that are decoded in registers: as many as leave
+/// registers for the codes.
+pub const SEQUENCES_AT_ONCE: u32 = 4;
+
 /// Maximum bytes of a row that count when rows are cut into blocks: decoding takes as long as about a hundred rows, so
 /// blocks have at least that many even if they do not stay in the second-level cache.
 pub const MAX_COUNTED_ROW_BYTES: i64 = 2600;

@@ -9,7 +9,7 @@
 
 mod bitmask;
 mod filtering;
-mod lowbit;
+pub(crate) mod lowbit;
 mod staging;
 
 use super::{ConvSpec, Dim, Layout};

@@ -5,9 +5,7 @@ use crate::kernels::lowbit::Weights;
 use crate::kernels::support::emit::Emit;
 use crate::kir::{Bin, Builder, Val};
 use mcc_ir::{Cell, CellSpec, Dim, LowBit, Result};
-
-/// Sequences that are multiplied by the codes of some columns at once.
-const SEQUENCES: u32 = 4;
+use mcc_targets::schedule::lowbit::SEQUENCES_AT_ONCE;
 
 impl<'a, 'b> Products<'a, 'b> {
     /// The products with codes: their columns are rounded up to whole groups of columns. `None` where extents are not
@@ -51,9 +49,9 @@ impl<'a, 'b> Products<'a, 'b> {
         let wide = i64::from(self.panel);
         let groups = columns.as_const().unwrap_or(0) / wide;
         let (zero, count, batch) = (k.int(0), k.int(groups), k.dim(self.batch));
-        let most = k.int(i64::from(SEQUENCES));
+        let most = k.int(i64::from(SEQUENCES_AT_ONCE));
         let fours = k.bin(Bin::UDiv, batch, most);
-        let fours = k.mul_int(fours, i64::from(SEQUENCES));
+        let fours = k.mul_int(fours, i64::from(SEQUENCES_AT_ONCE));
         k.for_each(zero, count, 1, |k, group| {
             let at = k.add_int(group, first);
             let of_group = weights.group(k, at, self.panel / weights.lanes, self.panel);
@@ -75,7 +73,7 @@ impl<'a, 'b> Products<'a, 'b> {
                     }
                 }
             };
-            k.for_each(zero, fours, SEQUENCES.into(), |k, sequence| some(k, sequence, SEQUENCES));
+            k.for_each(zero, fours, SEQUENCES_AT_ONCE.into(), |k, sequence| some(k, sequence, SEQUENCES_AT_ONCE));
             k.for_each(fours, batch, 1, |k, sequence| some(k, sequence, 1));
         });
     }
