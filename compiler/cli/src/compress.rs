@@ -6,6 +6,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mcc::{Error, Result, driver};
 use mcc_compress::cache::{Cache, NONE};
+use mcc_compress::codebook::Fit;
 use mcc_compress::model::Model;
 use mcc_compress::observe::Setting;
 use mcc_compress::ranges::Calibration;
@@ -70,9 +71,17 @@ pub struct CompressArgs {
     /// How weights are rounded to codes
     #[arg(long, value_name = "METHOD", requires = "quantize", value_parser = choice(&[("gptq", Rounding::Gptq), ("nearest", Rounding::Nearest), ("adaround", Rounding::Adaround)]))]
     rounding: Option<Rounding>,
-    /// Weights that share a scale, for int4 and shorter [default: all of an output channel]
+    /// Before quantizing, move factors between layers so that the channels of each activation have similar ranges
+    /// (SmoothQuant, cross-layer equalization)
+    #[arg(long, requires = "quantize")]
+    equalize: bool,
+    /// Inputs that share a scale, for int7 and shorter and for codebooks: 16, 32, 64, ... [default: 32 with 4 bits and less
+    /// and in products also up to int7, else all of an output channel]
     #[arg(long, value_name = "N", requires = "quantize")]
     block: Option<usize>,
+    /// How the values of codebooks are found: with the least squared error, or each for as many weights as any other
+    #[arg(long, value_name = "METHOD", requires = "quantize", value_parser = choice(&[("k-means", Fit::KMeans), ("quantiles", Fit::Quantiles)]))]
+    table: Option<Fit>,
     /// Make large layers two smaller ones each, so that this share of all multiply-adds is saved, such as 0.3
     #[arg(long, value_name = "SHARE")]
     low_rank: Option<f64>,
@@ -228,6 +237,8 @@ impl CompressArgs {
                 calibration: self.calibration.unwrap_or_default(),
                 rounding: self.rounding.unwrap_or_default(),
                 block: self.block,
+                table: self.table.unwrap_or_default(),
+                equalize: self.equalize,
                 only: only.clone(),
                 except: except.clone(),
                 ..Quantize::default()

@@ -21,15 +21,19 @@ mod tests;
 
 use mcc_ir::{Error, Result};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use cluster::Points;
 
 /// How centres are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Fit {
     /// Means of equally many weights.
     Quantiles,
     /// Least squared error.
+    #[default]
+    #[serde(rename = "k-means")]
     KMeans,
 }
 

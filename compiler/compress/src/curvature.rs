@@ -130,6 +130,33 @@ fn inverse_factor(n: usize, entry: impl Fn(usize, usize) -> f64) -> Option<Vec<f
     (0..n).all(|i| factor[i * n + i] > 0.0).then_some(factor)
 }
 
+/// The solution of a positive definite system of equations, whose matrix is row-major; `None` if it is not definite.
+pub fn solved(matrix: &[f64], right: &[f64]) -> Option<Vec<f64>> {
+    let n = right.len();
+    let mut lower = Mat::from_fn(n, n, |i, j| matrix[i * n + j]);
+    let mut memory = MemBuffer::new(cholesky_in_place_scratch::<f64>(n, Par::Seq, Default::default()));
+    cholesky_in_place(lower.as_mut(), Default::default(), Par::Seq, MemStack::new(&mut memory), Default::default())
+        .ok()?;
+    let mut x = right.to_vec();
+    for i in 0..n {
+        let known: f64 = (0..i).map(|j| lower[(i, j)] * x[j]).sum();
+        x[i] = (x[i] - known) / lower[(i, i)];
+    }
+    for i in (0..n).rev() {
+        let known: f64 = (i + 1..n).map(|j| lower[(j, i)] * x[j]).sum();
+        x[i] = (x[i] - known) / lower[(i, i)];
+    }
+    x.iter().all(|v| v.is_finite()).then_some(x)
+}
+
+/// A Gram matrix whose diagonal is raised by a part of its mean: what few samples do not show counts a little, too.
+pub fn damped(gram: &[f64], columns: usize, part: f64) -> Vec<f64> {
+    let mean = (0..columns).map(|c| gram[c * columns + c]).sum::<f64>() / columns.max(1) as f64;
+    let mut gram = gram.to_vec();
+    (0..columns).for_each(|c| gram[c * columns + c] += part * mean);
+    gram
+}
+
 /// `rows` times the Gram matrix, row-major.
 pub fn times_gram(rows: &[f64], gram: &[f64], columns: usize) -> Vec<f64> {
     let mut product = vec![0.0; rows.len()];

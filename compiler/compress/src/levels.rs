@@ -1,5 +1,7 @@
 //! The values that a quantized weight may have.
 
+use std::sync::Arc;
+
 use crate::codebook;
 
 /// Values with a code each.
@@ -16,8 +18,13 @@ pub enum Levels {
         /// The largest code.
         highest: i32,
     },
-    /// A codebook: code `c` stands for entry `c`. The entries ascend, and there is at least one.
-    Table(Vec<f32>),
+    /// A codebook: code `c` stands for entry `c` times the factor.
+    Table {
+        /// The entries. They ascend, and there is at least one.
+        entries: Arc<[f32]>,
+        /// The factor; positive.
+        factor: f32,
+    },
 }
 
 impl Levels {
@@ -29,7 +36,7 @@ impl Levels {
                 let steps = (f64::from(value) / scale).round_ties_even().clamp(-1e9, 1e9) as i32;
                 (steps + zero).clamp(*lowest, *highest)
             }
-            Levels::Table(table) => codebook::nearest(table, value) as i32,
+            Levels::Table { entries, factor } => codebook::nearest(entries, value / factor) as i32,
         }
     }
 
@@ -37,7 +44,7 @@ impl Levels {
     pub fn value(&self, code: i32) -> f32 {
         match self {
             Levels::Steps { scale, zero, .. } => (f64::from(code - zero) * scale) as f32,
-            Levels::Table(table) => table.get(code as usize).copied().unwrap_or_default(),
+            Levels::Table { entries, factor } => entries.get(code as usize).copied().unwrap_or_default() * factor,
         }
     }
 
@@ -48,13 +55,28 @@ impl Levels {
                 let below = (f64::from(value) / scale).floor().clamp(-1e9, 1e9) as i32 + zero;
                 [below.clamp(*lowest, *highest), (below + 1).clamp(*lowest, *highest)]
             }
-            Levels::Table(table) => {
-                let last = table.len() - 1;
-                let above = table.partition_point(|&c| c <= value);
+            Levels::Table { entries, factor } => {
+                let last = entries.len() - 1;
+                let above = entries.partition_point(|&c| c * factor <= value);
                 [above.saturating_sub(1) as i32, above.min(last) as i32]
             }
         }
     }
+
+    /// Levels whose values are so many times as large, up to the rounding of 32-bit floats.
+    pub fn times(&self, by: f64) -> Levels {
+        let mut levels = self.clone();
+        match &mut levels {
+            Levels::Steps { scale, .. } => *scale = single(*scale * by),
+            Levels::Table { factor, .. } => *factor = single(f64::from(*factor) * by) as f32,
+        }
+        levels
+    }
+}
+
+/// The nearest 32-bit float that scales may be.
+pub fn single(v: f64) -> f64 {
+    f64::from((v as f32).max(f32::MIN_POSITIVE))
 }
 
 #[cfg(test)]
@@ -64,13 +86,13 @@ mod tests {
     #[test]
     fn codes_are_of_the_nearest_value_in_range() {
         let int4 = Levels::Steps { scale: 0.5, zero: 3, lowest: 0, highest: 15 };
-        let table = Levels::Table(vec![-1.0, 0.0, 0.25, 2.0]);
+        let table = Levels::Table { entries: [-2.0, 0.0, 0.5, 4.0].into(), factor: 0.5 };
         for levels in [int4, table] {
             let all: Vec<f32> = (0..16).map(|c| levels.value(c)).take_while(|v| !v.is_nan()).collect();
             for n in -80..80 {
                 let v = n as f32 * 0.1;
                 let got = levels.value(levels.code(v));
-                let highest = if matches!(levels, Levels::Table(_)) { 4 } else { 16 };
+                let highest = if matches!(levels, Levels::Table { .. }) { 4 } else { 16 };
                 let best = all[..highest].iter().map(|x| (x - v).abs()).fold(f32::MAX, f32::min);
                 assert!(((got - v).abs() - best).abs() < 1e-6, "{levels:?}: {v} became {got}");
                 let [below, above] = levels.around(v).map(|c| levels.value(c));

@@ -23,6 +23,7 @@ use mcc::targets::schedule::blocks::WIDTHS;
 use mcc_ir::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::codebook::Fit;
 use crate::layers::Layer;
 use crate::ranges::Calibration;
 
@@ -171,11 +172,15 @@ pub struct Quantize {
     pub activations: Activations,
     /// How ranges of activations are chosen.
     pub calibration: Calibration,
-    /// Inputs that share a scale; none: all of a row.
+    /// Inputs that share a scale; none: 32 with codes of 4 bits and less and in products also of up to 7, else all of a row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block: Option<usize>,
     /// How weights are rounded to codes.
     pub rounding: Rounding,
+    /// How the entries of tables are found.
+    pub table: Fit,
+    /// Whether factors move between layers first, so that the channels of each activation have similar ranges.
+    pub equalize: bool,
     /// Whether biases make up for what rounding weights adds to the mean.
     pub bias_correction: bool,
     /// Layers that the step is for.
@@ -194,6 +199,8 @@ impl Default for Quantize {
             calibration: Calibration::default(),
             block: None,
             rounding: Rounding::default(),
+            table: Fit::default(),
+            equalize: false,
             bias_correction: true,
             only: Vec::new(),
             except: Vec::new(),
@@ -441,11 +448,17 @@ impl Quantize {
         if !floats && self.weights != Weights::Int(8) {
             faults.push(format!("8-bit activations take int8 weights, not {}; give activations float", self.weights));
         }
+        if floats && self.equalize {
+            faults.push("equalizing is for 8-bit activations".to_string());
+        }
         if let Some(block) = self.block.filter(|b| *b < 16 || !b.is_power_of_two()) {
             faults.push(format!("a block of {block} weights: it holds 16, 32, 64, ..."));
         }
-        if self.block.is_some() && !matches!(self.weights, Weights::Int(2..8)) {
-            faults.push(format!("blocks are for int4 and shorter weights, not {}", self.weights));
+        if self.block.is_some() && !matches!(self.weights, Weights::Int(2..8) | Weights::Codebook(_)) {
+            faults.push(format!("blocks are for int4, codebook4 and the like, not {}", self.weights));
+        }
+        if self.table != Fit::default() && !matches!(self.weights, Weights::Codebook(_)) {
+            faults.push(format!("tables are for codebook4 and the like, not {}", self.weights));
         }
         faults
     }

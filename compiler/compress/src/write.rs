@@ -97,6 +97,29 @@ pub enum Sharing {
     },
 }
 
+impl Sharing {
+    /// The shape of one number for all elements that share one; along an axis, it either has that axis only or
+    /// broadcasts.
+    fn shape(self, of: &[usize], broadcasts: bool) -> Result<Vec<usize>> {
+        if let Sharing::Axis(axis) | Sharing::Blocks { axis, .. } = self
+            && axis >= of.len()
+        {
+            return Err(Error::internal(format!("scales along axis {axis} of shape {of:?}")));
+        }
+        let mut shape = if broadcasts { vec![1; of.len()] } else { Vec::new() };
+        match self {
+            Sharing::Tensor => shape.clear(),
+            Sharing::Axis(axis) if broadcasts => shape[axis] = of[axis],
+            Sharing::Axis(axis) => shape.push(of[axis]),
+            Sharing::Blocks { axis, size } => {
+                shape = of.to_vec();
+                shape[axis] = shape[axis].div_ceil(size.max(1));
+            }
+        }
+        Ok(shape)
+    }
+}
+
 /// Codes of equal steps: `(code - zero) * scale`.
 #[derive(Clone, Copy, Debug)]
 pub struct Steps<'s> {
@@ -120,22 +143,12 @@ pub struct Steps<'s> {
 /// When counts do not agree or a number does not fit.
 pub fn steps(steps: &Steps<'_>, output: &str, fresh: &mut dyn FnMut(&str) -> String) -> Result<WeightNodes> {
     counted(steps.codes.len(), steps.shape, "codes")?;
-    let axis = match steps.sharing {
-        Sharing::Tensor => None,
-        Sharing::Axis(axis) | Sharing::Blocks { axis, .. } => Some(axis),
+    let (axis, block) = match steps.sharing {
+        Sharing::Tensor => (None, 0),
+        Sharing::Axis(axis) => (Some(axis), 0),
+        Sharing::Blocks { axis, size } => (Some(axis), size),
     };
-    if let Some(axis) = axis.filter(|&axis| axis >= steps.shape.len()) {
-        return Err(Error::internal(format!("scales along axis {axis} of shape {:?}", steps.shape)));
-    }
-    let (of_scales, block) = match steps.sharing {
-        Sharing::Tensor => (Vec::new(), 0),
-        Sharing::Axis(axis) => (vec![steps.shape[axis]], 0),
-        Sharing::Blocks { axis, size } => {
-            let mut shape = steps.shape.to_vec();
-            shape[axis] = shape[axis].div_ceil(size.max(1));
-            (shape, size)
-        }
-    };
+    let of_scales = steps.sharing.shape(steps.shape, false)?;
     counted(steps.scales.len(), &of_scales, "scales")?;
     let codes = fresh(&format!("{output}_codes"));
     let scales = fresh(&format!("{output}_scales"));
@@ -235,7 +248,7 @@ pub struct Entries<'e> {
     pub entries: usize,
     /// The axis along which tables differ, and so many consecutive places that share one; none for a single table.
     pub sharing: Option<Places>,
-    /// The axis along which each place has a factor, and the factors.
+    /// Factors, and which elements share one.
     pub factors: Option<Factors<'e>>,
     /// Whether 4-bit integers may be written, where a single table has at most 16 entries.
     pub four_bits: bool,
@@ -250,17 +263,17 @@ pub struct Places {
     pub size: usize,
 }
 
-/// A factor per place of an axis.
+/// Factors of elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Factors<'f> {
-    /// The axis.
-    pub axis: usize,
-    /// The factors.
+    /// Which elements share one.
+    pub sharing: Sharing,
+    /// The factors: one, one per place of the axis, or as many as the shape has with blocks for elements, in its order.
     pub values: &'f [f32],
 }
 
 /// A weight as entries of tables, times factors if there are any. mcc keeps the codes of a single table of at most 16
-/// entries, with factors along the axis of output channels or without; it computes other forms when it compiles.
+/// entries, with factors per output channel, per block of its inputs or without; it computes other forms when it compiles.
 ///
 /// # Errors
 /// When counts do not agree or a code has no entry.
@@ -287,14 +300,22 @@ pub fn codebook(entries: &Entries<'_>, output: &str, fresh: &mut dyn FnMut(&str)
     let looked_up = if entries.factors.is_some() { fresh(&format!("{output}_entries")) } else { output.to_string() };
     let gather = NodeProto { attribute: vec![int("axis", 0)], ..node("Gather", vec![table, wide], &looked_up) };
     let mut nodes = vec![cast, gather];
-    if let Some(Factors { axis, values }) = entries.factors {
-        let mut shape = vec![1; entries.shape.len()];
-        let extent = entries.shape.get(axis).ok_or_else(|| Error::internal(format!("factors along axis {axis}")))?;
-        shape[axis] = *extent;
+    if let Some(Factors { sharing, values }) = entries.factors {
+        let mut factors = fresh(&format!("{output}_factors"));
+        let shape = sharing.shape(entries.shape, true)?;
         counted(values.len(), &shape, "factors")?;
-        let name = fresh(&format!("{output}_factors"));
-        initializers.push(floats(&name, &shape, values)?);
-        nodes.push(node("Mul", vec![looked_up, name], output));
+        initializers.push(floats(&factors, &shape, values)?);
+        if let Sharing::Blocks { axis, size } = sharing {
+            // Each place takes its block's.
+            let [blocks, spread] = ["blocks", "spread"].map(|what| fresh(&format!("{output}_{what}")));
+            let extent = entries.shape[axis];
+            let places = (0..extent).flat_map(|at| ((at / size.max(1)) as i32).to_le_bytes()).collect();
+            initializers.push(raw(&blocks, &[extent], DataType::Int32, places));
+            let input = vec![factors, blocks];
+            nodes.push(NodeProto { attribute: vec![int("axis", axis)], ..node("Gather", input, &spread) });
+            factors = spread;
+        }
+        nodes.push(node("Mul", vec![looked_up, factors], output));
     }
     Ok(WeightNodes { nodes, initializers, output: output.to_string() })
 }

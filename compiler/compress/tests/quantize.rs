@@ -4,6 +4,7 @@ mod common;
 
 use common::{Builder, network, options, samples, setting};
 use mcc_compress::attribute;
+use mcc_compress::codebook::Fit;
 use mcc_compress::loss::distance;
 use mcc_compress::model::Model;
 use mcc_compress::recipe::{Activations, Quantize, Recipe, Rounding, Step, Weights};
@@ -233,4 +234,59 @@ fn what_cannot_be_done_is_said() {
     assert!(again.contains("quantized already") && again.contains("from which this one was made"), "{again}");
     let short = Quantize { weights: Weights::Int(4), ..Quantize::default() };
     assert!(message(network().model(13), short, &good).unwrap().contains("activations float"));
+}
+
+/// A network with channels enough for blocks: a window, a point and a product.
+fn blocks() -> Model {
+    Builder::new(6)
+        .input("x", &[-1, 32, 6, 6])
+        .weights("w1", &[24, 32, 3, 3])
+        .weights("w2", &[48, 24, 1, 1])
+        .weights("w3", &[64, 32])
+        .weights("b3", &[32])
+        .weights("w4", &[48, 64, 1, 1])
+        .node("Conv", &["x", "w1"], "c1", |n| attribute::set_ints(n, "pads", vec![1; 4]))
+        .node("Relu", &["c1"], "r1", |_| {})
+        .node("Conv", &["r1", "w2"], "c2", |_| {})
+        .node("GlobalAveragePool", &["c2"], "p", |_| {})
+        .node("Conv", &["p", "w4t"], "c4", |_| {})
+        .node("Transpose", &["w4"], "w4t", |n| attribute::set_ints(n, "perm", vec![1, 0, 2, 3]))
+        .node("Flatten", &["c4"], "f", |_| {})
+        .node("Gemm", &["f", "w3", "b3"], "y", |_| {})
+        .output("y")
+        .model(13)
+}
+
+#[test]
+fn short_codes_have_scales_per_block() {
+    let samples = samples(&[2, 32, 6, 6], 12);
+    let of = |weights: &str, block| {
+        let weights: Weights = weights.parse().unwrap();
+        done(
+            &blocks(),
+            &recipe(Quantize { weights, activations: Activations::Float, block, ..Quantize::default() }),
+            &samples,
+        )
+    };
+    for (weights, usual_bound) in [("int4", 0.12), ("codebook4", 0.11), ("codebook3", 0.2), ("codebook6", 0.05)] {
+        let ((usual, operators, _), (small, ..), (whole, ..)) =
+            (of(weights, None), of(weights, Some(16)), of(weights, Some(4096)));
+        assert!(small < usual_bound && usual < usual_bound && small < whole, "{weights}: {small} {usual} {whole}");
+        let tables = weights.starts_with("codebook");
+        // Factors of blocks are spread by a Gather of their own: not for 24 channels, which are no whole blocks.
+        let spread = if tables { 4 + if weights == "codebook6" { 0 } else { 3 } } else { 0 };
+        assert_eq!(count(&operators, "Gather"), spread, "{weights}: {operators:?}");
+        assert_eq!(count(&operators, "MatMulNBits"), usize::from(!tables), "{weights}: {operators:?}");
+    }
+}
+
+#[test]
+fn tables_of_equal_populations() {
+    let samples = samples(&[2, 32, 6, 6], 12);
+    let of = |table| {
+        let (weights, activations) = (Weights::Codebook(4), Activations::Float);
+        done(&blocks(), &recipe(Quantize { weights, activations, table, ..Quantize::default() }), &samples)
+    };
+    let ((means, ..), (quantiles, ..)) = (of(Fit::KMeans), of(Fit::Quantiles));
+    assert!(means < quantiles && quantiles < 0.3, "{means} {quantiles}");
 }

@@ -72,7 +72,8 @@ fn tiny_layers_are_as_good_as_searched() {
 #[test]
 fn tables_and_masks_are_kept() {
     let (weights, gram) = layer(3, 33, 40);
-    let table = |_: Group<'_>| Levels::Table(vec![-0.9, -0.5, -0.2, -0.05, 0.05, 0.25, 0.45, 0.8]);
+    let table =
+        |_: Group<'_>| Levels::Table { entries: [-0.9, -0.5, -0.2, -0.05, 0.05, 0.25, 0.45, 0.8].into(), factor: 1.0 };
     let kept: Vec<bool> = (0..33 * 40).map(|i| i % 3 != 0).collect();
     let how = gptq::Options { kept: Some(&kept), ..Default::default() };
     let given = nearest(&weights, &how, &table);
@@ -85,7 +86,7 @@ fn tables_and_masks_are_kept() {
                 .values
                 .data
                 .iter()
-                .all(|v| *v == 0.0 || matches!(&given.levels[0], Levels::Table(t) if t.contains(v)))
+                .all(|v| *v == 0.0 || matches!(&given.levels[0], Levels::Table { entries, .. } if entries.contains(v)))
     );
     let [after, before]: [f64; 2] = [&learned, &given].map(|r| error(&weights, r, &gram).iter().sum());
     assert!(after < before);

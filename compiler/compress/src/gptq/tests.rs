@@ -38,7 +38,7 @@ fn steps(bits: u32) -> impl Fn(Group<'_>) -> Levels + Sync {
 }
 
 fn table(_: Group<'_>) -> Levels {
-    Levels::Table(vec![-0.9, -0.5, -0.2, -0.05, 0.05, 0.25, 0.45, 0.8])
+    Levels::Table { entries: [-0.9, -0.5, -0.2, -0.05, 0.05, 0.25, 0.45, 0.8].into(), factor: 1.0 }
 }
 
 fn total(weights: &Matrix, rounded: &Rounded, gram: &[f64]) -> f64 {

@@ -1,17 +1,19 @@
-//! Codes of equal steps: the scale of each row, or of each block of a row.
+//! Codes of equal steps: the scale of each row, or of each run of a row.
 
+use super::runs::Runs;
+pub use crate::levels::single;
 use crate::matrix::Matrix;
 use crate::moments::Moments;
 use serde::{Deserialize, Serialize};
 
-/// Scales of a matrix's codes. A weight is its code times the scale of its block.
+/// Scales of a matrix's codes. A weight is its code times the scale of its run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Grid {
     /// Bits of a code.
     pub bits: u32,
-    /// Inputs that share a scale; a row's last block may have fewer.
-    pub block: usize,
-    /// A scale per row and block, row-major; all are positive and exact in 32-bit floats.
+    /// Inputs that share a scale.
+    pub runs: Runs,
+    /// A scale per row and run, row-major; all are positive and exact in 32-bit floats.
     pub scales: Vec<f64>,
 }
 
@@ -73,8 +75,7 @@ impl Grid {
 
     /// The weights of codes.
     pub fn weights(&self, codes: &[i32], rows: usize, columns: usize) -> Matrix {
-        let blocks = columns.div_ceil(self.block.max(1));
-        let scale = |at: usize| self.scales[at / columns * blocks + at % columns / self.block];
+        let scale = |at: usize| self.scales[self.runs.place(at, columns)];
         let weight = |(at, &c): (usize, &i32)| (f64::from(c) * scale(at)) as f32;
         Matrix { rows, columns, data: codes.iter().enumerate().map(weight).collect() }
     }
@@ -85,13 +86,8 @@ impl Grid {
         let scales: Vec<f64> = (0..matrix.rows).map(|row| Grid::best(bits, matrix.row(row), &even)).collect();
         let code = |(at, &w): (usize, &f32)| Grid::code(bits, f64::from(w), scales[at / matrix.columns]);
         let codes = matrix.data.iter().enumerate().map(code).collect();
-        (Grid { bits, block: matrix.columns, scales }, codes)
+        (Grid { bits, runs: Runs::whole(matrix.columns), scales }, codes)
     }
-}
-
-/// The nearest 32-bit float.
-pub fn single(v: f64) -> f64 {
-    f64::from((v as f32).max(f32::MIN_POSITIVE))
 }
 
 #[cfg(test)]

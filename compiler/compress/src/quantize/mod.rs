@@ -8,6 +8,7 @@ pub mod dynamic;
 pub mod grid;
 pub mod places;
 pub mod recurrent;
+pub mod runs;
 pub mod step;
 pub mod table;
 pub mod tables;

@@ -7,6 +7,7 @@ use super::activation::{self, Seen};
 use super::places::places;
 use super::weights::Codes;
 use super::{dynamic, recurrent, tables, weights};
+use crate::equalize;
 use crate::layers::Layer;
 use crate::loss::Teacher;
 use crate::model::Model;
@@ -26,7 +27,12 @@ const JUDGING: usize = 48;
 pub fn run(session: &mut Session, step: &Quantize, setting: &Setting) -> Result<()> {
     let is_dynamic = step.activations == Activations::Dynamic;
     let can = |l: &Layer| (!is_dynamic || dynamic::fits(l)) && weights::fits(l, step.weights);
-    let selected = session.selected(&step.selection(), can)?;
+    let mut selected = session.selected(&step.selection(), can)?;
+    if step.equalize {
+        equalize::run(&mut session.model, setting)?;
+        // Weights have other names now.
+        selected = session.selected(&step.selection(), can)?;
+    }
     let others: Vec<Layer> = selected.iter().filter(|l| l.recurrence().is_none()).cloned().collect();
     if is_dynamic {
         session.dynamic.extend(others.iter().map(|l| l.output.clone()));

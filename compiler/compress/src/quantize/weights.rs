@@ -1,22 +1,27 @@
 //! Codes of weights.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use mcc_ir::{Error, Result};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::grid::Grid;
-use super::table::Table;
+use super::runs::Runs;
+use super::table::{self, Table};
 use crate::adaround::{self, adaround};
-use crate::curvature::Order;
+use crate::curvature::{Order, damped};
 use crate::gptq::{self, Group, Rounded, gptq};
 use crate::layers::{Kind, Layer};
 use crate::levels::Levels;
 use crate::matrix::Matrix;
 use crate::moments::Moments;
 use crate::recipe::{Quantize, Rounding, Weights};
+use crate::refit::refit;
 use crate::write::Half;
 
-/// Inputs of a product that share a scale, if codes are short and the recipe does not say.
+/// Inputs that share a scale, if codes are short and the recipe does not say.
 const BLOCK: usize = 32;
 
 /// The share of zeros from which a layer counts as pruned, so that its zeros stay.
@@ -55,10 +60,10 @@ impl Codes {
 
     /// Bits of a weight, its share of scales included.
     pub fn bits(&self, columns: usize) -> f64 {
+        let shared = |runs: Runs| if runs.count(columns) > 1 { 32.0 / runs.size as f64 } else { 0.0 };
         match &self.form {
-            Form::Steps(grid) if grid.block < columns => f64::from(grid.bits) + 32.0 / grid.block as f64,
-            Form::Steps(grid) => f64::from(grid.bits),
-            Form::Table(table) => f64::from(table.bits),
+            Form::Steps(grid) => f64::from(grid.bits) + shared(grid.runs),
+            Form::Table(table) => f64::from(table.bits) + shared(table.runs),
             Form::Half(_) => 16.0,
         }
     }
@@ -80,12 +85,7 @@ pub fn encode(layer: &Layer, matrix: &Matrix, moments: &[Moments], step: &Quanti
         Weights::F16 => halves(matrix, Half::F16),
         Weights::Bf16 => halves(matrix, Half::Bf16),
         Weights::Int(bits) => steps(layer, matrix, moments, step, bits),
-        Weights::Codebook(bits) => {
-            let table = Table::fit(matrix, bits, moments, matrix.zero_share() > PRUNED)?;
-            let levels = |row: usize, _: &[f32], _: &[f64]| table.levels(row);
-            let codes = round(matrix, moments, step, None, &levels)?.0;
-            Ok(Codes { form: Form::Table(table), codes })
-        }
+        Weights::Codebook(bits) => entries(layer, matrix, moments, step, bits),
     }
 }
 
@@ -99,9 +99,7 @@ fn halves(matrix: &Matrix, half: Half) -> Result<Codes> {
 
 /// Codes of equal steps.
 fn steps(layer: &Layer, matrix: &Matrix, moments: &[Moments], step: &Quantize, bits: u32) -> Result<Codes> {
-    let product = matches!(layer.kind, Kind::Product { .. } | Kind::Recurrent(_));
-    let usual = (bits < 8 && product).then_some(BLOCK);
-    let block = step.block.or(usual).filter(|&b| b < matrix.columns && product);
+    let runs = runs(layer, step, bits);
     let shared = match layer.kind {
         // Its weights have an axis for the channels of a group only, so that groups share scales.
         Kind::ConvTranspose(_) if moments.len() > 1 => Some(Grid::shared(matrix, bits, moments)),
@@ -114,52 +112,119 @@ fn steps(layer: &Layer, matrix: &Matrix, moments: &[Moments], step: &Quantize, b
         };
         Levels::Steps { scale, zero: 0, lowest: Grid::lowest(bits), highest: Grid::highest(bits) }
     };
-    let (codes, levels) = round(matrix, moments, step, block, &levels)?;
+    let how = How { runs, refit: shared.is_none() && bits < 8, rounding: step.rounding };
+    let (codes, levels) = round(matrix, moments, how, &levels)?;
     let scale = |l: &Levels| if let Levels::Steps { scale, .. } = l { *scale } else { 1.0 };
-    let grid = Grid { bits, block: block.unwrap_or(matrix.columns), scales: levels.iter().map(scale).collect() };
+    let grid = Grid { bits, runs, scales: levels.iter().map(scale).collect() };
     Ok(Codes { form: Form::Steps(grid), codes })
+}
+
+/// Entries of a table.
+fn entries(layer: &Layer, matrix: &Matrix, moments: &[Moments], step: &Quantize, bits: u32) -> Result<Codes> {
+    let runs = runs(layer, step, bits);
+    let options = table::Options { bits, runs, fit: step.table, keep_zeros: matrix.zero_share() > PRUNED };
+    let mut table = Table::fit(matrix, options, moments)?;
+    let shared: Arc<[f32]> = table.entries.clone().into();
+    let whole = runs.count(matrix.columns) == 1;
+    let levels = |row: usize, weights: &[f32], energies: &[f64]| match whole {
+        true => table.of_row(&shared, row),
+        false => Table::best(&shared, weights, energies),
+    };
+    let (codes, levels) = round(matrix, moments, How { runs, refit: true, rounding: step.rounding }, &levels)?;
+    let factor = |l: &Levels| if let Levels::Table { factor, .. } = l { *factor } else { 1.0 };
+    table.factors = levels.iter().map(factor).collect();
+    Ok(Codes { form: Form::Table(table), codes })
+}
+
+/// Which weights of a layer share a scale. Convolutions say it for blocks of 4-bit codes and of entries only.
+fn runs(layer: &Layer, step: &Quantize, bits: u32) -> Runs {
+    let product = matches!(layer.kind, Kind::Product { .. } | Kind::Recurrent(_));
+    let is_table = matches!(step.weights, Weights::Codebook(_));
+    let can = product || bits <= 4 || is_table;
+    let usual = (bits <= 4 || bits < 8 && product && !is_table).then_some(BLOCK);
+    Runs::of(layer, step.block.or(usual).filter(|_| can))
+}
+
+/// How weights are rounded.
+#[derive(Clone, Copy)]
+struct How {
+    runs: Runs,
+    /// Whether scales are fitted to the codes, and codes to the scales again.
+    refit: bool,
+    rounding: Rounding,
 }
 
 /// Rounds weights to levels that a function gives for a row, its weights and their inputs' mean squares.
 fn round(
     matrix: &Matrix,
     moments: &[Moments],
-    step: &Quantize,
-    block: Option<usize>,
+    how: How,
     levels: &(impl Fn(usize, &[f32], &[f64]) -> Levels + Sync),
 ) -> Result<(Vec<i32>, Vec<Levels>)> {
     let (rows, columns) = (matrix.rows / moments.len().max(1), matrix.columns);
-    let kept: Vec<bool> = matrix.data.iter().map(|&v| v != 0.0).collect();
+    let order = how.runs.order(columns);
     let pruned = matrix.zero_share() > PRUNED;
     let group = |(group, moments): (usize, &Moments)| -> Result<Rounded> {
-        let part = group * rows * columns..(group + 1) * rows * columns;
-        let weights = Matrix { rows, columns, data: matrix.data[part.clone()].to_vec() };
-        let kept = pruned.then(|| &kept[part]);
+        let first = group * rows;
+        let weights = (first..first + rows).flat_map(|row| order.iter().map(move |&c| matrix.row(row)[c])).collect();
+        let weights = Matrix { rows, columns, data: weights };
+        let kept: Option<Vec<bool>> = pruned.then(|| weights.data.iter().map(|&v| v != 0.0).collect());
         let energies = moments.energies();
-        let width = block.unwrap_or(columns);
+        let energies: Vec<f64> = order.iter().map(|&c| energies[c]).collect();
         let of = |g: Group| {
-            let first = g.group * width;
-            levels(group * rows + g.row, g.weights, &energies[first..first + g.weights.len()])
+            let start = g.group * how.runs.size;
+            levels(first + g.row, g.weights, &energies[start..start + g.weights.len()])
         };
-        // Short codes need that columns with large inputs come first; blocks are rounded from left to right.
-        let order = if block.is_none() { Order::Energy } else { Order::Given };
-        let options = gptq::Options { group: block, order, kept, ..gptq::Options::default() };
-        match step.rounding {
-            Rounding::Nearest => Ok(gptq::nearest(&weights, &options, &of)),
-            Rounding::Gptq => gptq(&weights, &moments.gram, &options, &of),
-            Rounding::Adaround => {
-                let rounded = gptq(&weights, &moments.gram, &options, &of)?;
-                adaround(&weights, &moments.gram, rounded, &adaround::Options { kept, ..Default::default() })
-            }
-        }
+        rounded(&weights, &in_order(&moments.gram, &order), how, kept.as_deref(), &of)
     };
     let parts: Vec<Rounded> = moments.par_iter().enumerate().map(group).collect::<Result<_>>()?;
-    let (mut codes, mut levels) = (Vec::new(), Vec::new());
-    for part in parts {
-        codes.extend(part.codes);
-        levels.extend(part.levels);
+    let (mut codes, mut levels) = (vec![0; matrix.data.len()], Vec::new());
+    let codes_of_rows = parts.iter().flat_map(|part| part.codes.chunks(columns.max(1)));
+    for (row, part) in codes_of_rows.enumerate() {
+        order.iter().zip(part).for_each(|(&c, &code)| codes[row * columns + c] = code);
     }
+    parts.into_iter().for_each(|part| levels.extend(part.levels));
     Ok((codes, levels))
+}
+
+/// A Gram matrix with its columns in another order.
+fn in_order<'g>(gram: &'g [f64], order: &[usize]) -> Cow<'g, [f64]> {
+    if order.is_sorted() {
+        return gram.into();
+    }
+    order.iter().flat_map(|&r| order.iter().map(move |&c| gram[r * order.len() + c])).collect()
+}
+
+/// Rounds the weights of a group of channels, whose runs follow each other.
+fn rounded(
+    weights: &Matrix,
+    gram: &[f64],
+    how: How,
+    kept: Option<&[bool]>,
+    levels: &(impl Fn(Group<'_>) -> Levels + Sync),
+) -> Result<Rounded> {
+    let runs = how.runs.count(weights.columns);
+    // Short codes need that columns with large inputs come first; runs are rounded from left to right.
+    let order = if runs == 1 { Order::Energy } else { Order::Given };
+    let options = gptq::Options { group: Some(how.runs.size), order, kept, ..gptq::Options::default() };
+    if how.rounding == Rounding::Nearest {
+        return Ok(gptq::nearest(weights, &options, levels));
+    }
+    let mut rounded = gptq(weights, gram, &options, levels)?;
+    let learned = adaround::Options { kept, ..Default::default() };
+    let single = adaround::Options { iterations: 0, ..learned };
+    let learns = if how.rounding == Rounding::Adaround { learned } else { single };
+    if !how.refit {
+        return if how.rounding == Rounding::Adaround {
+            adaround(weights, gram, rounded, &learns)
+        } else {
+            Ok(rounded)
+        };
+    }
+    let gram = damped(gram, weights.columns, options.damping);
+    rounded = refit(weights, &gram, rounded)?;
+    rounded = adaround(weights, &gram, rounded, &learns)?;
+    refit(weights, &gram, rounded)
 }
 
 /// What must be added to biases so that other weights leave the mean of each output as it was.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use mcc_ir::{DType, Error, Result, Tensor};
+use mcc_ir::{DType, Result, Tensor};
 use mcc_proto::NodeProto;
 
 use super::activation::Bytes;
@@ -43,7 +43,7 @@ pub fn codes(session: &Session, model: &mut Model) -> Result<()> {
         let bias = layer.bias.as_ref().filter(|b| b.name.is_some()).and_then(|_| layer.bias(model));
         let scales = scales(codes, bias.as_deref(), data);
         match &codes.form {
-            Form::Steps(grid) if grid.block < layer.columns() && layer.recurrence().is_none() => {
+            Form::Steps(grid) if is_product(&layer) && grid.runs.count(layer.columns()) > 1 => {
                 write_product(model, &layer, codes, grid, bias)?;
                 continue;
             }
@@ -100,16 +100,26 @@ fn write_weights(model: &mut Model, layer: &Layer, codes: &Codes, scales: &[f64]
     let in_order = layer.in_file_order(&codes.codes);
     let nodes = match &codes.form {
         Form::Steps(grid) => {
-            let blocks = layer.columns().div_ceil(grid.block);
-            let scales: Vec<f32> = scales[..shape[axis] * blocks].iter().map(|&s| s as f32).collect();
+            let runs = grid.runs.count(layer.columns());
+            let scales: Vec<f32> = scales[..shape[axis] * runs].iter().map(|&s| s as f32).collect();
             let integer = if grid.bits > 4 { Integer::I8 } else { Integer::I4 };
-            let sharing = if blocks > 1 { Sharing::Blocks { axis: 1, size: grid.block } } else { Sharing::Axis(axis) };
+            // Blocks are those of a convolution or of recurrent rows, whose matrix is in the file's order.
+            let sharing = match runs {
+                1 => Sharing::Axis(axis),
+                _ => Sharing::Blocks { axis: 1 - axis, size: grid.runs.size },
+            };
             let steps = Steps { shape, codes: &in_order, integer, sharing, scales: &scales, zeros: None };
             write::steps(&steps, whole, &mut |stem| model.fresh(stem))?
         }
-        Form::Table(Table { bits, entries, factors }) => {
+        Form::Table(Table { bits, entries, runs, factors }) => {
             let codes: Vec<u8> = in_order.iter().map(|&c| c as u8).collect();
-            let factors = write::Factors { axis, values: &factors[..shape[axis]] };
+            let count = runs.count(layer.columns());
+            let in_order = factors_in_order(factors, axis, [shape[axis], count]);
+            let sharing = match count {
+                1 => Sharing::Axis(axis),
+                _ => Sharing::Blocks { axis: 1 - axis, size: runs.size },
+            };
+            let factors = write::Factors { sharing, values: &in_order };
             let entries = write::Entries {
                 shape,
                 codes: &codes,
@@ -142,6 +152,18 @@ fn write_weights(model: &mut Model, layer: &Layer, codes: &Codes, scales: &[f64]
     Ok(output)
 }
 
+fn is_product(layer: &Layer) -> bool {
+    matches!(layer.kind, Kind::Product { .. })
+}
+
+/// Factors per row and run in the order of the file's axes.
+fn factors_in_order(factors: &[f32], axis: usize, [rows, runs]: [usize; 2]) -> Vec<f32> {
+    match axis {
+        1 if runs > 1 => (0..rows * runs).map(|at| factors[at % rows * runs + at / rows]).collect(),
+        _ => factors[..rows * runs].to_vec(),
+    }
+}
+
 fn add(model: &mut Model, made: WeightNodes) -> Result<()> {
     made.initializers.into_iter().try_for_each(|proto| model.add_initializer(proto))?;
     model.add_nodes(made.nodes);
@@ -150,14 +172,11 @@ fn add(model: &mut Model, made: WeightNodes) -> Result<()> {
 
 /// Writes a product by codes with a scale per block in place of the layer's node.
 fn write_product(model: &mut Model, layer: &Layer, codes: &Codes, grid: &Grid, bias: Option<Vec<f32>>) -> Result<()> {
-    let Kind::Product { .. } = layer.kind else {
-        return Err(Error::internal(format!("blocks of codes for \"{}\"", layer.name)));
-    };
     // Codes are stored unsigned, and a missing zero point is in the middle.
     let bits = if grid.bits > 4 { 8 } else { 4 };
     let unsigned: Vec<i32> = codes.codes.iter().map(|c| c + (1 << (bits - 1))).collect();
     let scales: Vec<f32> = grid.scales.iter().map(|&s| s as f32).collect();
-    let (rows, columns, size) = (layer.rows(), layer.columns(), grid.block);
+    let (rows, columns, size) = (layer.rows(), layer.columns(), grid.runs.size);
     let blocks = write::Blocks { rows, columns, bits, size, codes: &unsigned, scales: &scales, zeros: None };
     let result = if bias.is_some() { model.fresh(&format!("{}_product", layer.output)) } else { layer.output.clone() };
     let made = write::matmul_nbits(&blocks, &layer.input, &result, &mut |stem| model.fresh(stem))?;

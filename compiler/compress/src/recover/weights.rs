@@ -120,9 +120,8 @@ struct Rounded {
 impl Rounded {
     fn new(grid: &Grid, codes: &[i32], given: &Matrix) -> Rounded {
         let columns = given.columns;
-        let blocks = columns.div_ceil(grid.block);
         let position = |(at, (&w, &c)): (usize, (&f32, &i32))| {
-            let scale = grid.scales[at / columns * blocks + at % columns / grid.block];
+            let scale = grid.scales[grid.runs.place(at, columns)];
             let position = f64::from(w) / scale;
             position.clamp(f64::from(c) - MARGIN, f64::from(c) + MARGIN)
         };
@@ -140,7 +139,7 @@ impl Rounded {
 
     /// The number of a weight's scale.
     fn block(&self, at: usize) -> usize {
-        at / self.columns * self.columns.div_ceil(self.grid.block) + at % self.columns / self.grid.block
+        self.grid.runs.place(at, self.columns)
     }
 
     /// The scales as they are.
@@ -267,7 +266,7 @@ impl Trained {
                     numbers.values[row * columns..][..columns].iter_mut().for_each(|w| *w *= factor);
                 }
                 Weights::Codes(codes) => {
-                    let blocks = columns.div_ceil(codes.grid.block);
+                    let blocks = codes.grid.runs.count(columns);
                     codes.scales.values[row * blocks..][..blocks].iter_mut().for_each(|s| *s += factor.ln());
                 }
             }

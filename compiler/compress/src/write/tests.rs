@@ -152,7 +152,6 @@ fn products_of_blocks_are_kept_as_codes() {
 fn entries_of_a_table_are_kept_as_codes() {
     let table: Vec<f32> = (0..16).map(|i| (i as f32 - 7.3).powi(3) / 200.0).collect();
     let codes: Vec<u8> = codes(7, DEPTH * OUT, [0, 15]).into_iter().map(|c| c as u8).collect();
-    let factors = scales(8, OUT);
     let plain = Entries {
         shape: &[DEPTH, OUT],
         codes: &codes,
@@ -163,13 +162,17 @@ fn entries_of_a_table_are_kept_as_codes() {
         four_bits: false,
     };
     for (four_bits, version) in [(false, 13), (true, 21)] {
-        for factors in [None, Some(factors.as_slice())] {
-            let with = factors.map(|values| Factors { axis: 1, values });
-            let entries = Entries { factors: with, four_bits, ..plain };
+        let blocks = Sharing::Blocks { axis: 0, size: 32 };
+        for sharing in [None, Some(Sharing::Axis(1)), Some(blocks)] {
+            let count = if sharing == Some(blocks) { DEPTH / 32 * OUT } else { OUT };
+            let factors = scales(8, count);
+            let entries =
+                Entries { factors: sharing.map(|sharing| Factors { sharing, values: &factors }), four_bits, ..plain };
             let written = codebook(&entries, "w", &mut fresh()).expect("nodes");
-            let factor = |at: usize| factors.map_or(1.0, |f| f[at % OUT]);
+            let place = |at: usize| if sharing == Some(blocks) { at / OUT / 32 * OUT } else { 0 } + at % OUT;
+            let factor = |at: usize| if sharing.is_some() { factors[place(at)] } else { 1.0 };
             let weights: Vec<f32> = (0..DEPTH * OUT).map(|at| table[usize::from(codes[at])] * factor(at)).collect();
-            assert_eq!(computes(&written, version, &weights), "4 bits");
+            assert_eq!(computes(&written, version, &weights), "4 bits", "{sharing:?}");
             assert_eq!(written.initializers[0].raw_data.len(), DEPTH * OUT / if four_bits { 2 } else { 1 });
         }
     }

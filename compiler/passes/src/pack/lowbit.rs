@@ -31,7 +31,7 @@ use mcc_ir::{
 };
 
 /// Numbers of elements that may share parameters, besides a whole column.
-const BLOCK_SIZES: [usize; 5] = [256, 128, 64, 32, 16];
+pub(super) const BLOCK_SIZES: [usize; 5] = [256, 128, 64, 32, 16];
 
 /// Maximum relative difference of a weight divided by its scale from an integer: several roundings of `f32`.
 const MAX_RELATIVE_ERROR: f64 = 1.0 / (1 << 20) as f64;
@@ -274,7 +274,11 @@ impl Form {
     fn name(&self) -> String {
         let bits = self.coded.bits;
         if let Some(table) = &self.table {
-            let scale = if self.columns.iter().any(|c| c.scales != [1.0]) { " times a scale per column" } else { "" };
+            let scale = match self.coded.block < self.depth {
+                true => format!(" times a scale per block of {}", self.coded.block),
+                false if self.columns.iter().any(|c| c.scales != [1.0]) => " times a scale per column".to_string(),
+                false => String::new(),
+            };
             return format!("codebook of {}{scale}, {bits} bits", table.len());
         }
         let zero = if self.columns.iter().any(|c| !c.zeros.is_empty()) { " with zero points" } else { "" };

@@ -87,6 +87,15 @@ fn products() {
         &|r, c| table(n(r, c, 0, if c % 3 == 0 { 4 } else { 16 }) as usize) * factor(c),
         "codebook of 16 times a scale per column, 4 bits",
     );
+    found(
+        &|r, c| table(n(r, c, 0, 16) as usize) * scale(r / 32 + 3 * c),
+        "codebook of 16 times a scale per block of 32, 4 bits",
+    );
+    // No block of 16 has all entries, and some are zeros.
+    found(
+        &|r, c| table(n(r, c, 0, 16) as usize) * if (r / 16 + c) % 7 == 0 { 0.0 } else { scale(r / 16 + 5 * c) },
+        "codebook of 16 times a scale per block of 16, 4 bits",
+    );
     // One number that differs.
     assert_eq!(of(&|r, c| table(n(r, c, 0, 16) as usize) * scale(c) * if r + c == 100 { 1.0001 } else { 1.0 }), None);
     // Seventeen values are too many, as are arbitrary weights.
