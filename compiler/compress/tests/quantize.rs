@@ -288,5 +288,6 @@ fn tables_of_equal_populations() {
         done(&blocks(), &recipe(Quantize { weights, activations, table, ..Quantize::default() }), &samples)
     };
     let ((means, ..), (quantiles, ..)) = (of(Fit::KMeans), of(Fit::Quantiles));
-    assert!(means < quantiles && quantiles < 0.3, "{means} {quantiles}");
+    // Which is better is chance here: rounding makes up for much.
+    assert!(means != quantiles && means.max(quantiles) < 0.03, "{means} {quantiles}");
 }
