@@ -135,6 +135,7 @@ const NUMBERS: &[(&str, &[&str])] = &[
     ("passes/src/canonical/fold_scales.rs", &["MAX_CLIMB"]),
     ("passes/src/canonical/scatters.rs", &["MAX_CUT_AXES"]),
     ("passes/src/layout/cut.rs", &["FORBIDDEN"]),
+    ("passes/src/pack/codebook.rs", &["KNOWN", "FIRST"]),
     ("passes/src/pack/lowbit.rs", &["MAX_SEARCHED_OPERATIONS"]),
     ("passes/src/prune/axes.rs", &["MAX_MULTIPLE"]),
     ("passes/src/prune/layer.rs", &["MAX_MAP_GROWTH"]),
