@@ -1,6 +1,6 @@
 //! Judges the whole model on samples held out, with the compiler's own objects.
 
-use mcc_data::Labels;
+use mcc_data::{Label, Labels, Samples};
 use mcc_ir::{Error, Result};
 
 use super::target::{Target, Wanted};
@@ -15,7 +15,7 @@ pub struct Guard {
     pub names: Vec<String>,
     /// The class of each sample, if there are labels.
     pub classes: Option<Vec<usize>>,
-    samples: mcc_data::Samples,
+    samples: Samples,
     wanted: Vec<Wanted>,
     target: Target,
 }
@@ -32,8 +32,7 @@ impl Guard {
         if held.is_empty() {
             held = (0..count).collect();
         }
-        let tensors = held.iter().map(|&n| setting.samples.read(n)).collect::<Result<_>>()?;
-        let samples = mcc_data::Samples::from_tensors(tensors);
+        let samples = setting.samples.only(&held);
         let (mut wanted, mut shapes) = (Vec::new(), Vec::new());
         let texts: Vec<&str> = names.iter().map(String::as_str).collect();
         setting.progress.begin("the given model", samples.len());
@@ -69,7 +68,7 @@ impl Guard {
 fn classes(step: &Recover, setting: &Setting) -> Result<Option<Vec<usize>>> {
     let Some(file) = &step.labels else { return Ok(None) };
     let labels = Labels::open(file)?.of(setting.samples)?;
-    let class = |(n, label): (usize, &mcc_data::Label)| {
+    let class = |(n, label): (usize, &Label)| {
         let text = || format!("{}: {:?}, the label of {}", file.display(), label.shown(), setting.samples.name(n));
         label.class().ok_or_else(|| {
             let help = "labels to train with are the numbers of classes, from 0";

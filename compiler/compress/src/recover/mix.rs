@@ -11,7 +11,7 @@ use mcc_ir::{DType, Random, Result, Tensor, TensorType};
 const BYTES: usize = 1 << 28;
 
 /// Mixtures for each sample that is trained with.
-const EACH: usize = 3;
+const EACH: usize = 10;
 
 /// The samples, and behind them mixtures of some.
 ///

@@ -4,7 +4,8 @@
 //! by now, and is trained by gradient descent until its results are nearest to the teacher's (BRECQ; Li et al. 2021).
 //! Weights that are zero stay zero; codes move to the neighbouring ones at most.
 //!
-//! Invariant: a block is changed only if its error on samples held out falls.
+//! Invariant: a block is changed only if its error on samples held out falls, and the model only if its own does. The
+//! steps before recovery do not see those samples.
 
 mod blocks;
 mod examples;
@@ -20,6 +21,7 @@ mod weights;
 
 use std::collections::{BTreeMap, HashSet};
 
+use mcc_data::Samples;
 use mcc_ir::{Error, Result};
 
 use self::blocks::Block;
@@ -44,7 +46,7 @@ use crate::session::Session;
 const WORK: f64 = 2e13;
 
 /// Least and most steps for a block.
-const STEPS: [f64; 2] = [100.0, 1500.0];
+const STEPS: [f64; 2] = [60.0, 1500.0];
 
 /// Steps of the fit of layers that cannot be trained.
 const FIT_STEPS: usize = 60;
@@ -53,7 +55,7 @@ const FIT_STEPS: usize = 60;
 const TOGETHER: f64 = 0.6;
 
 /// The part of the usual rates then.
-const TOGETHER_RATE: f32 = 0.3;
+const TOGETHER_RATE: f32 = 0.5;
 
 /// The model that is trained, and what is known of it.
 pub struct Student<'a> {
@@ -106,14 +108,32 @@ pub fn run(session: &mut Session, step: &Recover, seed: u64, setting: &Setting) 
     Ok(())
 }
 
+/// The samples that the steps before may see, so that those held out judge fairly.
+pub fn not_held(samples: &Samples) -> Samples {
+    let numbers: Vec<usize> = (0..samples.len()).filter(|&n| !is_held(n)).collect();
+    samples.only(&numbers)
+}
+
+/// Checks before work begins that a step's labels, if it has any, fit the samples and the model.
+///
+/// # Errors
+/// When they do not, or the model does not run.
+pub fn check(model: &Model, step: &Recover, setting: &Setting) -> Result<()> {
+    if step.labels.is_none() {
+        return Ok(());
+    }
+    let floats = comparable(model, model, setting)?;
+    let ends = blocks::ends(model, &trainable(model), &|name| floats.contains(name));
+    Guard::new(model, ends, step, setting).map(drop)
+}
+
 /// Trains a compressed model.
 ///
 /// # Errors
 /// When a model does not compile or run, or labels do not fit.
 pub fn recover(mut student: Student, step: &Recover, seed: u64, setting: &Setting) -> Result<Vec<Outcome>> {
-    // Recurrent layers stay: what they do is not differentiated here.
-    let layers: Vec<Layer> = layers::find(student.model).into_iter().filter(|l| l.recurrence().is_none()).collect();
-    let comparable = student.comparable(setting)?;
+    let layers = trainable(student.model);
+    let comparable = comparable(student.model, student.teacher, setting)?;
     let is_comparable = |name: &str| comparable.contains(name);
     let blocks = blocks::blocks(student.model, &layers, &is_comparable);
     let wanted: HashSet<&str> =
@@ -178,6 +198,20 @@ fn text(errors: &Errors) -> String {
     }
 }
 
+/// All layers but recurrent ones: what those do is not differentiated here.
+fn trainable(model: &Model) -> Vec<Layer> {
+    layers::find(model).into_iter().filter(|l| l.recurrence().is_none()).collect()
+}
+
+/// Values of floats that two models have with the same type.
+fn comparable(model: &Model, teacher: &Model, setting: &Setting) -> Result<HashSet<String>> {
+    let all = model.nodes().iter().flat_map(|n| &n.output).map(String::as_str);
+    let names: Vec<&str> = all.filter(|o| !o.is_empty() && teacher.giver(o).is_some()).collect();
+    let [own, other] = [model, teacher].map(|model| model.types(&names, setting.options));
+    let same = names.iter().zip(own?).zip(other?).filter(|((_, a), b)| a == b && a.dtype == mcc_ir::DType::F32);
+    Ok(same.map(|((name, _), _)| (*name).to_string()).collect())
+}
+
 /// What is done to a block.
 struct Course<'a> {
     block: &'a Block,
@@ -219,21 +253,6 @@ enum Done {
 }
 
 impl Student<'_> {
-    /// Values that the teacher has too, with the same type.
-    fn comparable(&self, setting: &Setting) -> Result<HashSet<String>> {
-        let names: Vec<&str> = self
-            .model
-            .nodes()
-            .iter()
-            .flat_map(|n| &n.output)
-            .map(String::as_str)
-            .filter(|o| !o.is_empty() && self.teacher.giver(o).is_some())
-            .collect();
-        let [own, other] = [&*self.model, self.teacher].map(|model| model.types(&names, setting.options));
-        let same = names.iter().zip(own?).zip(other?).filter(|((_, a), b)| a == b && a.dtype == mcc_ir::DType::F32);
-        Ok(same.map(|((name, _), _)| (*name).to_string()).collect())
-    }
-
     /// The model with bytes where activations are bytes; weights are floats.
     fn rounding(&self) -> Result<Model> {
         let mut model = self.model.clone();

@@ -78,7 +78,8 @@ impl Target {
             let is_row = |shape: &Vec<usize>| shape.iter().product::<usize>() == shape.last().map_or(0, |&c| c.max(2));
             let rows: Vec<usize> = (0..shapes.len()).filter(|&o| is_row(&shapes[o])).collect();
             let [output] = rows[..] else {
-                let text = format!("labels are for models with one output of a score for each class, not {}", rows.len());
+                let text =
+                    format!("labels are for models with one output of a score for each class, not {}", rows.len());
                 return Err(Error::unsupported(text).help("train without labels: the given model is the teacher"));
             };
             let columns = shapes[output].last().copied().unwrap_or(1);

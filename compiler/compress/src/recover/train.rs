@@ -20,7 +20,7 @@ use crate::observe::Progress;
 const BATCH: usize = 8;
 
 /// One of so many samples is held out, to judge by.
-const HELD_OUT: usize = 6;
+const HELD_OUT: usize = 8;
 
 /// How often in the course of training the result is judged.
 const TRIALS: usize = 8;
@@ -37,9 +37,11 @@ pub struct Example {
     pub is_held: bool,
 }
 
-/// Whether a sample is held out, by its number.
+/// Whether a sample is held out, by its number: one of each group is, by chance, as classes may take turns. Of fewer
+/// samples than a group, none is.
 pub fn is_held(sample: usize) -> bool {
-    sample % HELD_OUT == HELD_OUT - 1
+    let (group, place) = (sample / HELD_OUT, sample % HELD_OUT);
+    place == if group == 0 { HELD_OUT - 1 } else { Random::new(group as u64).below(HELD_OUT) }
 }
 
 /// Examples, and how outputs are compared.
@@ -62,8 +64,7 @@ pub struct Errors {
 impl Lesson {
     /// Divides examples into those to train with and those to judge by.
     pub fn new(examples: Vec<Example>, target: Target) -> Lesson {
-        let (mut test, mut train): (Vec<usize>, Vec<usize>) =
-            (0..examples.len()).partition(|&n| examples[n].is_held);
+        let (mut test, mut train): (Vec<usize>, Vec<usize>) = (0..examples.len()).partition(|&n| examples[n].is_held);
         // So few samples that all must do for both.
         if test.is_empty() || train.is_empty() {
             (test, train) = ((0..examples.len()).collect(), (0..examples.len()).collect());

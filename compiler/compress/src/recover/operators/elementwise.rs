@@ -83,9 +83,9 @@ impl Broadcasting {
                 let (a, b) = (&pass.x[0][self.starts[0][run]..], &pass.x[1][self.starts[1][run]..]);
                 let given = room.iter_mut().zip(dy.iter().zip(y));
                 match (self.moves[0], self.moves[1]) {
-                    (true, true) => given
-                        .zip(a.iter().zip(b))
-                        .for_each(|((to, (dy, &y)), (&a, &b))| *to = dy * derivative(a, b, y)),
+                    (true, true) => {
+                        given.zip(a.iter().zip(b)).for_each(|((to, (dy, &y)), (&a, &b))| *to = dy * derivative(a, b, y))
+                    }
                     (true, false) => {
                         given.zip(a).for_each(|((to, (dy, &y)), &a)| *to = dy * derivative(a, b[0], y));
                     }
