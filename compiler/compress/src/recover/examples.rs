@@ -9,7 +9,7 @@ use super::blocks::Block;
 use super::part;
 use super::program::{Data, Program};
 use super::target::Wanted;
-use super::train::{Example, is_held};
+use super::train::Example;
 use super::weights::Trained;
 use super::{Course, Student};
 use crate::model::Model;
@@ -65,7 +65,7 @@ impl Student<'_> {
             };
             let inputs = inputs.map(|(name, tensor)| (name.clone(), data(tensor))).collect();
             let wanted = Wanted::new(&wanted, outputs, course.class(n))?;
-            let is_held = n < course.real && is_held(n);
+            let is_held = course.holds_out(n);
             examples.push(Example { inputs, wanted, program, is_held });
         }
         Ok(examples)

@@ -1,8 +1,9 @@
 //! Judges the whole model on samples held out, with the compiler's own objects.
 
 use mcc_data::{Label, Labels, Samples};
-use mcc_ir::{Error, Result};
+use mcc_ir::{Error, Result, Tensor};
 
+use super::mix;
 use super::target::{Target, Wanted};
 use super::train::is_held;
 use crate::model::Model;
@@ -32,12 +33,14 @@ impl Guard {
         if held.is_empty() {
             held = (0..count).collect();
         }
-        let samples = setting.samples.only(&held);
+        let mut tensors: Vec<Vec<Tensor>> = held.iter().map(|&n| setting.samples.read(n)).collect::<Result<_>>()?;
+        tensors.extend(mix::held_mixtures(setting.samples, &held)?);
+        let samples = Samples::from_tensors(tensors);
         let (mut wanted, mut shapes) = (Vec::new(), Vec::new());
         let texts: Vec<&str> = names.iter().map(String::as_str).collect();
         setting.progress.begin("the given model", samples.len());
         observe(teacher, &texts, &Setting { samples: &samples, ..*setting }, &mut |n, values| {
-            let class = classes.as_ref().map(|classes| classes[held[n]]);
+            let class = classes.as_ref().zip(held.get(n)).map(|(classes, &n)| classes[n]);
             wanted.push(Wanted::new(values, &names, class)?);
             shapes = values.iter().map(|v| v.shape().to_vec()).collect();
             Ok(())

@@ -7,21 +7,47 @@
 use mcc_data::Samples;
 use mcc_ir::{DType, Random, Result, Tensor, TensorType};
 
+use super::train::is_held;
+
 /// Bytes of all mixtures at most.
 const BYTES: usize = 1 << 28;
 
 /// Mixtures for each sample that is trained with.
 const EACH: usize = 10;
 
-/// The samples, and behind them mixtures of some.
+/// Mixtures for each sample that is held out: few samples judge badly.
+const EACH_HELD: usize = 4;
+
+/// Samples, those given first.
+pub struct Extended {
+    /// All of them.
+    pub samples: Samples,
+    /// How many were given.
+    pub real: usize,
+    /// The first mixture of samples held out; these are last.
+    pub held_from: usize,
+}
+
+/// The samples, and behind them mixtures of those to train with and of those held out.
 ///
 /// # Errors
 /// When a sample cannot be read.
-pub fn extended(samples: &Samples, mixes: &dyn Fn(usize) -> bool, seed: u64) -> Result<Samples> {
-    let among: Vec<usize> = (0..samples.len()).filter(|&n| mixes(n)).collect();
-    let mut all: Vec<Vec<Tensor>> = (0..samples.len()).map(|n| samples.read(n)).collect::<Result<_>>()?;
+pub fn extended(samples: &Samples, seed: u64) -> Result<Extended> {
+    let real = samples.len();
+    let (held, among): (Vec<usize>, Vec<usize>) = (0..real).partition(|&n| is_held(n));
+    let mut all: Vec<Vec<Tensor>> = (0..real).map(|n| samples.read(n)).collect::<Result<_>>()?;
     all.extend(mixtures(samples, &among, EACH * among.len(), seed)?);
-    Ok(Samples::from_tensors(all))
+    let held_from = all.len();
+    all.extend(held_mixtures(samples, &held)?);
+    Ok(Extended { samples: Samples::from_tensors(all), real, held_from })
+}
+
+/// Mixtures of samples held out: always the same.
+///
+/// # Errors
+/// When a sample cannot be read.
+pub fn held_mixtures(samples: &Samples, held: &[usize]) -> Result<Vec<Vec<Tensor>>> {
+    mixtures(samples, held, EACH_HELD * held.len(), 0)
 }
 
 /// Mixtures of the samples of some numbers, at most `count`; each is of two with the same types.

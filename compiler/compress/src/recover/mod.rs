@@ -27,6 +27,7 @@ use mcc_ir::{Error, Result};
 use self::blocks::Block;
 use self::guard::Guard;
 use self::levels::{Level, Levels, levels, way};
+use self::mix::Extended;
 use self::target::{Target, Wanted};
 use self::train::{Errors, Lesson, Plan, is_held};
 use self::weights::Trained;
@@ -43,7 +44,7 @@ use crate::recipe::Recover;
 use crate::session::Session;
 
 /// Multiplications and additions that all blocks' training takes at an effort of 1, with the gradients.
-const WORK: f64 = 2e13;
+const WORK: f64 = 3e13;
 
 /// Least and most steps for a block.
 const STEPS: [f64; 2] = [60.0, 1500.0];
@@ -114,17 +115,17 @@ pub fn not_held(samples: &Samples) -> Samples {
     samples.only(&numbers)
 }
 
-/// Checks before work begins that a step's labels, if it has any, fit the samples and the model.
+/// Checks before work begins that a step's labels, if it has any, fit the samples and the model; gives the classes.
 ///
 /// # Errors
 /// When they do not, or the model does not run.
-pub fn check(model: &Model, step: &Recover, setting: &Setting) -> Result<()> {
+pub fn check(model: &Model, step: &Recover, setting: &Setting) -> Result<Option<Vec<usize>>> {
     if step.labels.is_none() {
-        return Ok(());
+        return Ok(None);
     }
     let floats = comparable(model, model, setting)?;
     let ends = blocks::ends(model, &trainable(model), &|name| floats.contains(name));
-    Guard::new(model, ends, step, setting).map(drop)
+    Ok(Guard::new(model, ends, step, setting)?.classes)
 }
 
 /// Trains a compressed model.
@@ -160,6 +161,7 @@ pub fn recover(mut student: Student, step: &Recover, seed: u64, setting: &Settin
             levels: &wanted_levels,
             whole: false,
             classes: None,
+            held_from: usize::MAX,
             real: setting.samples.len(),
         };
         let reason = match student.block(&course, setting)? {
@@ -231,12 +233,19 @@ struct Course<'a> {
     classes: Option<&'a [usize]>,
     /// How many samples are those given, and not mixtures.
     real: usize,
+    /// The first mixture that is held out.
+    held_from: usize,
 }
 
 impl Course<'_> {
     /// The class of a sample.
     fn class(&self, sample: usize) -> Option<usize> {
         self.classes?.get(sample).copied()
+    }
+
+    /// Whether a sample is held out.
+    fn holds_out(&self, sample: usize) -> bool {
+        if sample < self.real { is_held(sample) } else { sample >= self.held_from }
     }
 }
 
@@ -283,8 +292,7 @@ impl Student<'_> {
     ) -> Result<()> {
         let Some(block) = blocks::whole(self.model, layers, &guard.names) else { return Ok(()) };
         let trained: Vec<&str> = block.layers.iter().map(String::as_str).filter(|l| wanted.contains(l)).collect();
-        let real = setting.samples.len();
-        let samples = mix::extended(setting.samples, &|n| !is_held(n), seed)?;
+        let Extended { samples, real, held_from } = mix::extended(setting.samples, seed)?;
         let course = Course {
             block: &block,
             trained: &trained,
@@ -295,6 +303,7 @@ impl Student<'_> {
             levels: &Levels::new(),
             whole: true,
             classes: guard.classes.as_deref(),
+            held_from,
             real,
         };
         self.block(&course, &Setting { samples: &samples, ..*setting }).map(drop)
