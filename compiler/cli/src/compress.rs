@@ -88,6 +88,9 @@ pub struct CompressArgs {
     /// Train what is left to give what the given model gives, without labels. EFFORT is a part of the usual computing time
     #[arg(long, value_name = "EFFORT", num_args = 0..=1, default_missing_value = "1")]
     recover: Option<f64>,
+    /// Classes of the calibration data, which --recover then learns besides, for classifiers: a file as mcc eval reads
+    #[arg(long, value_name = "FILE", requires = "recover")]
+    labels: Option<PathBuf>,
     /// Write a page that tells what was gained and lost, on the calibration data: layers with their times before and
     /// after, plots, the worst samples. For accuracy on labelled data, see mcc eval
     #[arg(long, value_name = "FILE.html")]
@@ -125,6 +128,7 @@ pub fn compress(args: &CompressArgs) -> Result<()> {
     let mut recipe = args.recipe()?;
     let recipe_file = args.output.with_extension("toml");
     let mut inputs = vec![("the model", args.model.as_path())];
+    inputs.extend(args.labels.iter().map(|l| ("the labels", l.as_path())));
     inputs.extend(args.recipe.iter().map(|r| ("the recipe", r.as_path())).filter(|r| r.1 != recipe_file));
     let mut outputs = vec![("the compressed model", args.output.as_path()), ("its recipe", &recipe_file)];
     outputs.extend(args.search.sweep.iter().map(|s| ("the sweep", s.as_path())));
@@ -245,7 +249,13 @@ impl CompressArgs {
             }));
         }
         if let Some(effort) = self.recover {
-            recipe.steps.push(Step::Recover(Recover { effort, only, except, ..Recover::default() }));
+            recipe.steps.push(Step::Recover(Recover {
+                effort,
+                labels: self.labels.clone(),
+                only,
+                except,
+                ..Recover::default()
+            }));
         }
         recipe.samples = self.samples.unwrap_or(recipe.samples);
         recipe.seed = self.seed.unwrap_or(recipe.seed);

@@ -127,6 +127,12 @@ fn best(row: &[f64]) -> usize {
     (0..row.len()).rev().max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0)
 }
 
+/// Whether numbers are probabilities that sum to one.
+pub fn is_distribution<T: Copy + Into<f64>>(row: &[T]) -> bool {
+    let values = || row.iter().map(|&v| v.into());
+    values().all(|v: f64| v >= 0.0) && (values().sum::<f64>() - 1.0).abs() < SUM_ERROR
+}
+
 /// Whether a tensor's rows are probabilities, or it is one row of numbers for each sample, as classifiers give.
 fn are_scores(tensor: &Tensor) -> bool {
     let [.., columns] = *tensor.shape() else { return false };
@@ -134,8 +140,7 @@ fn are_scores(tensor: &Tensor) -> bool {
         return false;
     }
     let values = tensor.to_f64s();
-    let sums_to_one = |row: &[f64]| row.iter().all(|v| *v >= 0.0) && (row.iter().sum::<f64>() - 1.0).abs() < SUM_ERROR;
-    tensor.numel() == columns || values.chunks(columns).all(sums_to_one)
+    tensor.numel() == columns || values.chunks(columns).all(is_distribution)
 }
 
 #[cfg(test)]

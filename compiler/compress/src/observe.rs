@@ -30,6 +30,7 @@ impl Progress for Silent {
 }
 
 /// What every step of a compression works with.
+#[derive(Clone, Copy)]
 pub struct Setting<'a> {
     /// The calibration data.
     pub samples: &'a Samples,

@@ -98,18 +98,29 @@ pub fn compress(model: Model, recipe: &Recipe, setting: &Setting) -> Result<Sess
         changes: Vec::new(),
     };
     session.record_all();
+    let within = |n: usize| move |e: Error| e.within(format!("step {} of the recipe", n + 1));
+    // Recovery judges by samples that no other step sees.
+    let (mut seen, mut labels) = (setting.samples.clone(), Vec::new());
+    for (n, step) in recipe.steps.iter().enumerate() {
+        if let Step::Recover(step) = step {
+            labels.push(recover::check(&session.teacher, step, setting).map_err(within(n))?);
+            seen = recover::not_held(setting.samples);
+        }
+    }
     for (n, step) in recipe.steps.iter().enumerate() {
         let bytes = recipe.steps[n..].iter().any(Step::is_bytes);
         let so_far = Recipe { steps: recipe.steps[..=n].to_vec(), ..recipe.clone() };
-        let cache = setting.cache.within(&[so_far.text()?.as_bytes(), format!("{opset} {bytes}").as_bytes()]);
+        let others = format!("{opset} {bytes} {} {labels:?}", seen.len());
+        let cache = setting.cache.within(&[so_far.text()?.as_bytes(), others.as_bytes()]);
         let setting = &Setting { cache: &cache, ..*setting };
+        let seen = &Setting { samples: &seen, ..*setting };
         let done = match step {
-            Step::Quantize(quantize) => quantize::step::run(&mut session, quantize, setting),
-            Step::Prune(step) => prune::run(&mut session, &Task { step, seed: recipe.seed, bytes }, setting),
-            Step::LowRank(step) => lowrank::run(&mut session, step, setting),
+            Step::Quantize(quantize) => quantize::step::run(&mut session, quantize, seen),
+            Step::Prune(step) => prune::run(&mut session, &Task { step, seed: recipe.seed, bytes }, seen),
+            Step::LowRank(step) => lowrank::run(&mut session, step, seen),
             Step::Recover(step) => recover::run(&mut session, step, recipe.seed, setting),
         };
-        done.map_err(|e| e.within(format!("step {} of the recipe", n + 1)))?;
+        done.map_err(within(n))?;
     }
     Ok(session)
 }

@@ -174,6 +174,11 @@ impl Samples {
         (of(order), of(others))
     }
 
+    /// Some of the samples, by their numbers.
+    pub fn only(&self, numbers: &[usize]) -> Samples {
+        Samples { chosen: numbers.iter().map(|&n| self.chosen[n]).collect(), ..self.clone() }
+    }
+
     /// Reads all samples if they are small, and the first in any case.
     fn check_small(&self) -> Result<()> {
         if self.preprocess.is_some() {

@@ -1,5 +1,7 @@
 //! Steps that change what layers compute: low rank, and recovery.
 
+use std::path::PathBuf;
+
 use mcc_ir::Error;
 use serde::{Deserialize, Serialize};
 
@@ -67,8 +69,11 @@ impl LowRank {
 pub struct Recover {
     /// How much is computed, as a part of the usual.
     pub effort: f64,
-    /// Whether all blocks are trained together at last.
+    /// Whether the whole model is trained at last.
     pub together: bool,
+    /// Classes of the samples, to learn besides: a file as `mcc eval --labels` reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
     /// Layers that the step is for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<String>,
@@ -79,7 +84,7 @@ pub struct Recover {
 
 impl Default for Recover {
     fn default() -> Recover {
-        Recover { effort: 1.0, together: true, only: Vec::new(), except: Vec::new() }
+        Recover { effort: 1.0, together: true, labels: None, only: Vec::new(), except: Vec::new() }
     }
 }
 
@@ -90,8 +95,14 @@ impl Recover {
     }
 
     pub(super) fn faults(&self) -> Vec<String> {
-        let right = self.effort > 0.0 && self.effort.is_finite();
-        if right { Vec::new() } else { vec![format!("an effort of {} is not above 0", self.effort)] }
+        let mut faults = Vec::new();
+        if !(self.effort > 0.0 && self.effort.is_finite()) {
+            faults.push(format!("an effort of {} is not above 0", self.effort));
+        }
+        if self.labels.is_some() && !self.together {
+            faults.push("labels are learnt by the whole model, so together = false contradicts them".to_string());
+        }
+        faults
     }
 }
 

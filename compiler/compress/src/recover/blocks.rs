@@ -47,10 +47,48 @@ pub fn blocks(model: &Model, layers: &[Layer], comparable: &dyn Fn(&str) -> bool
     blocks
 }
 
-/// The whole model as one block.
-pub fn whole(model: &Model, layers: &[Layer]) -> Option<Block> {
+/// The part of a model that computes some values, as one block.
+pub fn whole(model: &Model, layers: &[Layer], outputs: &[String]) -> Option<Block> {
+    let (mut sides, mut seen) = (BTreeSet::new(), HashSet::new());
+    let mut waiting: Vec<&str> = outputs.iter().map(String::as_str).collect();
+    while let Some(name) = waiting.pop() {
+        if !seen.insert(name) || model.constant(name).is_some() {
+            continue;
+        }
+        match model.giver(name) {
+            Some(node) => waiting.extend(uses(&model.nodes()[node])),
+            None => drop(sides.insert(name.to_string())),
+        }
+    }
+    let layers = layers.iter().filter(|l| seen.contains(l.output.as_str())).map(|l| l.output.clone()).collect();
+    block(model, Block { inputs: Vec::new(), sides: sides.into_iter().collect(), outputs: outputs.to_vec(), layers })
+}
+
+/// A block, if it has layers and outputs.
+fn block(model: &Model, block: Block) -> Option<Block> {
+    let given = |name: &String| model.graph().input.iter().any(|i| i.name == *name);
+    let sides = block.sides.into_iter().filter(given).collect();
+    (!block.layers.is_empty() && !block.outputs.is_empty()).then_some(Block { sides, ..block })
+}
+
+/// The last values before each of the model's outputs that depend on layers and are comparable: outputs themselves, or
+/// the scores from which the best is chosen.
+pub fn ends(model: &Model, layers: &[Layer], comparable: &dyn Fn(&str) -> bool) -> Vec<String> {
     let flow = Flow::of(model, layers);
-    flow.block(0, flow.nodes.len())
+    let (mut ends, mut seen) = (Vec::new(), HashSet::new());
+    let mut waiting: Vec<&str> = model.graph().output.iter().rev().map(|o| o.name.as_str()).collect();
+    while let Some(name) = waiting.pop() {
+        if !flow.lives.contains_key(name) || !seen.insert(name) {
+            continue;
+        }
+        match model.giver(name) {
+            _ if comparable(name) => ends.push(name.to_string()),
+            Some(node) if SHAPES.contains(&model.nodes()[node].op_type.as_str()) => {}
+            Some(node) => waiting.extend(uses(&model.nodes()[node])),
+            None => {}
+        }
+    }
+    ends
 }
 
 /// The nodes that depend on layers.
@@ -170,12 +208,8 @@ impl<'m> Flow<'m> {
                 (_, None) => drop(sides.insert(name.to_string())),
             }
         }
-        let given = |name: &String| self.model.graph().input.iter().any(|i| i.name == *name);
-        (!layers.is_empty() && !outputs.is_empty()).then(|| Block {
-            inputs: inputs.into_iter().collect(),
-            sides: sides.into_iter().filter(given).collect(),
-            outputs: outputs.into_iter().map(|o| o.1.to_string()).collect(),
-            layers,
-        })
+        let names = |names: BTreeSet<String>| names.into_iter().collect();
+        let outputs = outputs.into_iter().map(|o| o.1.to_string()).collect();
+        block(self.model, Block { inputs: names(inputs), sides: names(sides), outputs, layers })
     }
 }

@@ -4,52 +4,59 @@
 //! by now, and is trained by gradient descent until its results are nearest to the teacher's (BRECQ; Li et al. 2021).
 //! Weights that are zero stay zero; codes move to the neighbouring ones at most.
 //!
-//! Invariant: a block is changed only if its error on samples held out falls.
+//! Invariant: a block is changed only if its error on samples held out falls, and the model only if its own does. The
+//! steps before recovery do not see those samples.
 
 mod blocks;
+mod examples;
+mod guard;
 mod levels;
+mod mix;
 pub mod operators;
 mod part;
 pub mod program;
+mod target;
 mod train;
 mod weights;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
 
-use mcc_ir::{Error, Result, Tensor, TensorType};
+use mcc_data::Samples;
+use mcc_ir::{Error, Result};
 
 use self::blocks::Block;
+use self::guard::Guard;
 use self::levels::{Level, Levels, levels, way};
-use self::program::{Data, Program};
-use self::train::{Errors, Example, Lesson, Plan, floats};
+use self::mix::Extended;
+use self::target::{Target, Wanted};
+use self::train::{Errors, Lesson, Plan, is_held};
 use self::weights::Trained;
 use crate::layers::{self, Layer};
 use crate::matrix::Matrix;
 use crate::model::Model;
 use crate::moments::{Moments, moments};
 use crate::obs::fit;
-use crate::observe::{Setting, observe};
+use crate::observe::Setting;
 use crate::quantize::activation::{self, Bytes};
 use crate::quantize::places::Places;
 use crate::quantize::weights::{Codes, bias_shift};
 use crate::recipe::Recover;
 use crate::session::Session;
 
-/// Bytes that are held of what a block reads, and of what it gives; of larger samples fewer are used.
-const HELD_BYTES: usize = 3 << 28;
-
 /// Multiplications and additions that all blocks' training takes at an effort of 1, with the gradients.
-const WORK: f64 = 2e13;
+const WORK: f64 = 3e13;
 
 /// Least and most steps for a block.
-const STEPS: [f64; 2] = [100.0, 1500.0];
+const STEPS: [f64; 2] = [60.0, 1500.0];
 
 /// Steps of the fit of layers that cannot be trained.
 const FIT_STEPS: usize = 60;
 
-/// The part of the steps of training all blocks together.
-const TOGETHER: f64 = 0.5;
+/// The part of the work that is training the whole model.
+const TOGETHER: f64 = 0.6;
+
+/// The part of the usual rates then.
+const TOGETHER_RATE: f32 = 0.5;
 
 /// The model that is trained, and what is known of it.
 pub struct Student<'a> {
@@ -102,25 +109,44 @@ pub fn run(session: &mut Session, step: &Recover, seed: u64, setting: &Setting) 
     Ok(())
 }
 
+/// The samples that the steps before may see, so that those held out judge fairly.
+pub fn not_held(samples: &Samples) -> Samples {
+    let numbers: Vec<usize> = (0..samples.len()).filter(|&n| !is_held(n)).collect();
+    samples.only(&numbers)
+}
+
+/// Checks before work begins that a step's labels, if it has any, fit the samples and the model; gives the classes.
+///
+/// # Errors
+/// When they do not, or the model does not run.
+pub fn check(model: &Model, step: &Recover, setting: &Setting) -> Result<Option<Vec<usize>>> {
+    if step.labels.is_none() {
+        return Ok(None);
+    }
+    let floats = comparable(model, model, setting)?;
+    let ends = blocks::ends(model, &trainable(model), &|name| floats.contains(name));
+    Ok(Guard::new(model, ends, step, setting)?.classes)
+}
+
 /// Trains a compressed model.
 ///
 /// # Errors
-/// When a model does not compile or run.
+/// When a model does not compile or run, or labels do not fit.
 pub fn recover(mut student: Student, step: &Recover, seed: u64, setting: &Setting) -> Result<Vec<Outcome>> {
-    // Recurrent layers stay: what they do is not differentiated here.
-    let layers: Vec<Layer> = layers::find(student.model).into_iter().filter(|l| l.recurrence().is_none()).collect();
-    let comparable = student.comparable(setting)?;
-    let blocks = blocks::blocks(student.model, &layers, &|name| comparable.contains(name));
+    let layers = trainable(student.model);
+    let comparable = comparable(student.model, student.teacher, setting)?;
+    let is_comparable = |name: &str| comparable.contains(name);
+    let blocks = blocks::blocks(student.model, &layers, &is_comparable);
     let wanted: HashSet<&str> =
         layers.iter().filter(|l| step.selection().takes(l)).map(|l| l.output.as_str()).collect();
-    let mut outcomes = Vec::new();
-    let share = WORK * step.effort / blocks.len().max(1) as f64;
+    let ends = blocks::ends(student.model, &layers, &is_comparable);
+    let guard = Guard::new(student.teacher, ends, step, setting)?;
+    let (given, before) = (student.saved(), guard.judge(&student.rounding()?, setting)?);
     setting.progress.begin("levels of channels", setting.samples.len());
     let there: Vec<Layer> = layers.iter().filter(|l| comparable.contains(&l.output)).cloned().collect();
     let wanted_levels = levels(student.teacher, &there, setting)?;
-    let mut all = true;
+    let mut outcomes = Vec::new();
     for (n, block) in blocks.iter().enumerate() {
-        let what = format!("recovery of block {} of {}", n + 1, blocks.len());
         let trained: Vec<&str> = block.layers.iter().map(String::as_str).filter(|l| wanted.contains(l)).collect();
         if trained.is_empty() {
             continue;
@@ -128,27 +154,41 @@ pub fn recover(mut student: Student, step: &Recover, seed: u64, setting: &Settin
         let course = Course {
             block,
             trained: &trained,
-            work: share,
+            work: WORK * (1.0 - TOGETHER) * step.effort / blocks.len() as f64,
+            rate: 1.0,
             seed: seed.wrapping_add(n as u64),
-            what: &what,
+            what: &format!("recovery of block {} of {}", n + 1, blocks.len()),
             levels: &wanted_levels,
+            whole: false,
+            classes: None,
+            held_from: usize::MAX,
+            real: setting.samples.len(),
         };
         let reason = match student.block(&course, setting)? {
             Done::Trained(errors) => text(&errors),
-            Done::Left(reason) => {
-                all = false;
-                reason
-            }
+            Done::Left(reason) => reason,
         };
         outcomes.extend(trained.iter().map(|l| Outcome { output: (*l).to_string(), reason: reason.clone() }));
     }
-    if let (true, true, Some(block)) = (all && step.together, blocks.len() > 1, blocks::whole(student.model, &layers)) {
-        let trained: Vec<&str> = block.layers.iter().map(String::as_str).filter(|l| wanted.contains(l)).collect();
-        let what = "recovery of all blocks together";
-        let work = TOGETHER * WORK * step.effort;
-        let course = Course { block: &block, trained: &trained, work, seed, what, levels: &Levels::new() };
-        student.block(&course, setting)?;
+    let (apart, mut after) = (student.saved(), guard.judge(&student.rounding()?, setting)?);
+    let mut best = apart;
+    if !(after < before) {
+        (best, after) = (given, before);
+        student.restore(&best);
     }
+    if step.together {
+        student.together(&guard, &layers, &wanted, step, seed, setting)?;
+        let error = guard.judge(&student.rounding()?, setting)?;
+        match error < after {
+            true => after = error,
+            false => student.restore(&best),
+        }
+    }
+    let said = match after < before {
+        true => format!("; the model's error {before:.3e} -> {after:.3e}"),
+        false => "; given up: the model's error did not fall".to_string(),
+    };
+    outcomes.iter_mut().for_each(|o| o.reason += &said);
     Ok(outcomes)
 }
 
@@ -160,6 +200,20 @@ fn text(errors: &Errors) -> String {
     }
 }
 
+/// All layers but recurrent ones: what those do is not differentiated here.
+fn trainable(model: &Model) -> Vec<Layer> {
+    layers::find(model).into_iter().filter(|l| l.recurrence().is_none()).collect()
+}
+
+/// Values of floats that two models have with the same type.
+fn comparable(model: &Model, teacher: &Model, setting: &Setting) -> Result<HashSet<String>> {
+    let all = model.nodes().iter().flat_map(|n| &n.output).map(String::as_str);
+    let names: Vec<&str> = all.filter(|o| !o.is_empty() && teacher.giver(o).is_some()).collect();
+    let [own, other] = [model, teacher].map(|model| model.types(&names, setting.options));
+    let same = names.iter().zip(own?).zip(other?).filter(|((_, a), b)| a == b && a.dtype == mcc_ir::DType::F32);
+    Ok(same.map(|((name, _), _)| (*name).to_string()).collect())
+}
+
 /// What is done to a block.
 struct Course<'a> {
     block: &'a Block,
@@ -169,8 +223,36 @@ struct Course<'a> {
     work: f64,
     seed: u64,
     what: &'a str,
+    /// The part of the usual rates.
+    rate: f32,
     /// The teacher's levels of layers that are brought to them first.
     levels: &'a Levels,
+    /// Whether outputs are the model's, which may be chances.
+    whole: bool,
+    /// The classes of samples, if there are labels.
+    classes: Option<&'a [usize]>,
+    /// How many samples are those given, and not mixtures.
+    real: usize,
+    /// The first mixture that is held out.
+    held_from: usize,
+}
+
+impl Course<'_> {
+    /// The class of a sample.
+    fn class(&self, sample: usize) -> Option<usize> {
+        self.classes?.get(sample).copied()
+    }
+
+    /// Whether a sample is held out.
+    fn holds_out(&self, sample: usize) -> bool {
+        if sample < self.real { is_held(sample) } else { sample >= self.held_from }
+    }
+}
+
+/// Weights that may come back.
+struct Saved {
+    model: Model,
+    codes: BTreeMap<String, Codes>,
 }
 
 enum Done {
@@ -180,27 +262,51 @@ enum Done {
 }
 
 impl Student<'_> {
-    /// Values that the teacher has too, with the same type.
-    fn comparable(&self, setting: &Setting) -> Result<HashSet<String>> {
-        let names: Vec<&str> = self
-            .model
-            .nodes()
-            .iter()
-            .flat_map(|n| &n.output)
-            .map(String::as_str)
-            .filter(|o| !o.is_empty() && self.teacher.giver(o).is_some())
-            .collect();
-        let [own, other] = [&*self.model, self.teacher].map(|model| model.types(&names, setting.options));
-        let same = names.iter().zip(own?).zip(other?).filter(|((_, a), b)| a == b && a.dtype == mcc_ir::DType::F32);
-        Ok(same.map(|((name, _), _)| (*name).to_string()).collect())
-    }
-
     /// The model with bytes where activations are bytes; weights are floats.
     fn rounding(&self) -> Result<Model> {
         let mut model = self.model.clone();
         activation::write(&mut model, self.places, self.bytes)?;
         model.tidy()?;
         Ok(model)
+    }
+
+    /// The weights as they are.
+    fn saved(&self) -> Saved {
+        Saved { model: self.model.clone(), codes: self.codes.clone() }
+    }
+
+    fn restore(&mut self, saved: &Saved) {
+        *self.model = saved.model.clone();
+        *self.codes = saved.codes.clone();
+    }
+
+    /// Trains all layers to make the model's outputs those of the teacher, with mixtures of samples too.
+    fn together(
+        &mut self,
+        guard: &Guard,
+        layers: &[Layer],
+        wanted: &HashSet<&str>,
+        step: &Recover,
+        seed: u64,
+        setting: &Setting,
+    ) -> Result<()> {
+        let Some(block) = blocks::whole(self.model, layers, &guard.names) else { return Ok(()) };
+        let trained: Vec<&str> = block.layers.iter().map(String::as_str).filter(|l| wanted.contains(l)).collect();
+        let Extended { samples, real, held_from } = mix::extended(setting.samples, seed)?;
+        let course = Course {
+            block: &block,
+            trained: &trained,
+            work: TOGETHER * WORK * step.effort,
+            rate: TOGETHER_RATE,
+            seed,
+            what: "recovery of the whole model",
+            levels: &Levels::new(),
+            whole: true,
+            classes: guard.classes.as_deref(),
+            held_from,
+            real,
+        };
+        self.block(&course, &Setting { samples: &samples, ..*setting }).map(drop)
     }
 
     /// Trains a block.
@@ -214,14 +320,22 @@ impl Student<'_> {
             Ok(examples) => examples,
             Err(error @ Error::Unsupported(_)) => {
                 *self.model = saved;
+                if course.whole {
+                    return Ok(Done::Left(error.to_string()));
+                }
                 return self.refit(course, setting).map(|done| Done::Left(format!("{done}: {error}")));
             }
             Err(error) => return Err(error.within(course.what)),
         };
-        let lesson = Lesson::new(examples);
+        let wanted: Vec<&Wanted> = examples.iter().map(|e| &e.wanted).collect();
+        let target = match course.whole {
+            true => Target::outputs(&wanted, &examples[0].program.output_shapes(), course.classes)?,
+            false => Target::numbers(&wanted),
+        };
+        let lesson = Lesson::new(examples, target);
         let steps = (course.work / lesson.work().max(1) as f64).clamp(STEPS[0], STEPS[1]) as usize;
         setting.progress.begin(course.what, steps);
-        let plan = Plan { steps, seed: course.seed, progress: setting.progress };
+        let plan = Plan { steps, rate: course.rate, seed: course.seed, progress: setting.progress };
         let before = lesson.judge(&layers)?;
         let adjusted = self.adjusted(&layers, course, setting)?;
         if lesson.judge(&adjusted)? < before {
@@ -306,91 +420,6 @@ impl Student<'_> {
         }
         Ok(trained)
     }
-
-    /// What the block reads in the student and gives in the teacher, sample by sample.
-    fn examples(&self, course: &Course, layers: &[Trained], setting: &Setting) -> Result<Vec<Example>> {
-        let Block { inputs, sides, outputs, .. } = course.block;
-        let student = self.rounding()?;
-        let mut places: Vec<usize> = Vec::new();
-        for name in sides {
-            let place = student.graph().input.iter().position(|i| i.name == *name);
-            places.push(place.ok_or_else(|| Error::internal(format!("\"{name}\" is no input")))?);
-        }
-        let names: Vec<String> = sides.iter().chain(inputs).cloned().collect();
-        let mut fixed: BTreeMap<String, TensorType> = BTreeMap::new();
-        for layer in layers {
-            fixed.extend(layer.data(None).into_iter().map(|(name, _)| name).map(|name| {
-                let ty = student.constant(&name).map(Tensor::ty);
-                (name, ty.unwrap_or(TensorType::fixed(mcc_ir::DType::F32, &[])))
-            }));
-        }
-        let trained: BTreeSet<String> = fixed.keys().cloned().collect();
-        let all: Vec<usize> = (0..setting.samples.len()).collect();
-        setting.progress.begin("samples of a block", 2 * all.len());
-        let read = gather(&student, inputs, &all, setting, &|n| {
-            let sample = setting.samples.read(n)?;
-            Ok(places.iter().map(|&p| sample[p].clone()).collect())
-        })?;
-        let some: Vec<usize> = read.keys().copied().collect();
-        let mut wanted = gather(self.teacher, outputs, &some, setting, &|_| Ok(Vec::new()))?;
-        let mut programs: HashMap<Vec<TensorType>, Arc<Program>> = HashMap::new();
-        let mut examples = Vec::new();
-        for (n, read) in read {
-            let Some(wanted) = wanted.remove(&n) else { continue };
-            let types: Vec<TensorType> = read.iter().map(Tensor::ty).collect();
-            let program = match programs.get(&types) {
-                Some(program) => program.clone(),
-                None => {
-                    let named = names.iter().cloned().zip(types.iter().cloned()).chain(fixed.clone()).collect();
-                    let made = part::program(&student, &named, outputs, &trained, setting.options)?;
-                    programs.entry(types).or_insert(Arc::new(made)).clone()
-                }
-            };
-            let inputs = names.iter().zip(read).filter(|(name, _)| program.reads(name));
-            let data = |tensor: Tensor| match tensor.to_f32s() {
-                Some(floats) if tensor.dtype() == mcc_ir::DType::F32 => Data::Floats(Arc::new(floats)),
-                _ => Data::Tensor(tensor),
-            };
-            let inputs = inputs.map(|(name, tensor)| (name.clone(), data(tensor))).collect();
-            let targets = wanted.iter().zip(outputs).map(|(t, name)| floats(t, name)).collect::<Result<_>>()?;
-            examples.push(Example { inputs, targets, program });
-        }
-        Ok(examples)
-    }
-}
-
-/// Values of names on some samples, after others of each sample; of fewer samples, evenly spread, if they are large.
-fn gather(
-    model: &Model,
-    names: &[String],
-    among: &[usize],
-    setting: &Setting,
-    others: &dyn Fn(usize) -> Result<Vec<Tensor>>,
-) -> Result<BTreeMap<usize, Vec<Tensor>>> {
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let (mut kept, mut seen) = (among.len(), 0);
-    let mut gathered = BTreeMap::new();
-    let mut keep = |n: usize, values: &[Tensor]| -> Result<()> {
-        if among.binary_search(&n).is_err() {
-            return Ok(());
-        }
-        let mut sample = others(n)?;
-        sample.extend(values.iter().cloned());
-        if seen == 0 {
-            let bytes: usize = sample.iter().map(|t| t.data().len()).sum();
-            kept = kept.min((HELD_BYTES / bytes.max(1)).max(1));
-        }
-        if (seen + 1) * kept / among.len() > seen * kept / among.len() {
-            gathered.insert(n, sample);
-        }
-        seen += 1;
-        Ok(())
-    };
-    match names.is_empty() {
-        true => among.iter().try_for_each(|&n| keep(n, &[]))?,
-        false => observe(model, &names, setting, &mut keep)?,
-    }
-    Ok(gathered)
 }
 
 /// The weights that are not zero, fitted so that the layer gives what the teacher's weights give on the same data.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use mcc_ir::eval::eval_op;
 use mcc_ir::{DType, Error, Graph, NodeId, Op, Result, Tensor, TensorType, Value};
 
-use super::operators::{Call, Operator, Pass, operator};
+use super::operators::{Call, Operator, Pass, operator, vectors};
 
 /// Elements during a run.
 #[derive(Clone)]
@@ -185,6 +185,11 @@ impl Program {
         self.outputs.iter().map(|&o| trace.data[o].as_ref().map_or(&[][..], |d| &d[..])).collect()
     }
 
+    /// The shapes of the outputs.
+    pub fn output_shapes(&self) -> Vec<Vec<usize>> {
+        self.outputs.iter().map(|&o| self.types[o].fixed_shape().unwrap_or_default()).collect()
+    }
+
     /// The gradients by the trained inputs, of a sum whose gradients by the outputs are given.
     pub fn backward(&self, trace: &Trace, outputs: Vec<Vec<f32>>) -> BTreeMap<&str, Vec<f32>> {
         let mut gradients: Vec<Option<Vec<f32>>> = vec![None; self.types.len()];
@@ -206,7 +211,7 @@ impl Program {
             for (&place, dx) in step.operands.iter().zip(dx) {
                 let Some(dx) = dx else { continue };
                 match &mut gradients[place] {
-                    Some(sum) => sum.iter_mut().zip(dx).for_each(|(s, d)| *s += d),
+                    Some(sum) => vectors::add(sum, &dx),
                     none => *none = Some(dx),
                 }
             }

@@ -1,4 +1,4 @@
-//! Gradient descent on a block's squared error.
+//! Gradient descent on the error of a block's outputs.
 //!
 //! Contract: samples of a batch run side by side, each on one thread, and their gradients are summed in the samples'
 //! order: the result does not depend on the number of threads. How many steps are made depends on the work of one and
@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mcc_ir::{Error, Random, Result};
+use mcc_ir::{Random, Result};
 use rayon::prelude::*;
 
+use super::operators::vectors;
 use super::program::{Data, Program};
+use super::target::{Target, Wanted};
 use super::weights::{Moment, Trained};
 use crate::observe::Progress;
 
@@ -18,31 +20,39 @@ use crate::observe::Progress;
 const BATCH: usize = 8;
 
 /// One of so many samples is held out, to judge by.
-const HELD_OUT: usize = 6;
+const HELD_OUT: usize = 8;
 
 /// How often in the course of training the result is judged.
-const TRIALS: usize = 4;
+const TRIALS: usize = 8;
 
 /// A sample of a block: what it reads, and what the teacher makes of it.
 pub struct Example {
     /// The elements of the inputs.
     pub inputs: BTreeMap<String, Data>,
     /// The teacher's outputs.
-    pub targets: Vec<Arc<Vec<f32>>>,
+    pub wanted: Wanted,
     /// The block for these shapes.
     pub program: Arc<Program>,
+    /// Whether it is held out.
+    pub is_held: bool,
 }
 
-/// Examples, and how errors of outputs are weighed.
+/// Whether a sample is held out, by its number: one of each group is, by chance, as classes may take turns. Of fewer
+/// samples than a group, none is.
+pub fn is_held(sample: usize) -> bool {
+    let (group, place) = (sample / HELD_OUT, sample % HELD_OUT);
+    place == if group == 0 { HELD_OUT - 1 } else { Random::new(group as u64).below(HELD_OUT) }
+}
+
+/// Examples, and how outputs are compared.
 pub struct Lesson {
     examples: Vec<Example>,
-    /// One over the mean square of each output.
-    factors: Vec<f64>,
+    target: Target,
     train: Vec<usize>,
     test: Vec<usize>,
 }
 
-/// The relative squared errors on samples held out.
+/// The errors on samples held out.
 #[derive(Debug, Clone, Copy)]
 pub struct Errors {
     /// Before training.
@@ -53,19 +63,13 @@ pub struct Errors {
 
 impl Lesson {
     /// Divides examples into those to train with and those to judge by.
-    pub fn new(examples: Vec<Example>) -> Lesson {
-        let outputs = examples.first().map_or(0, |e| e.targets.len());
-        let square = |output: usize| -> f64 {
-            let all = examples.iter().flat_map(|e| e.targets[output].iter());
-            let count = examples.iter().map(|e| e.targets[output].len()).sum::<usize>().max(1);
-            all.map(|&v| f64::from(v) * f64::from(v)).sum::<f64>() / count as f64
-        };
-        let factors = (0..outputs).map(|o| 1.0 / square(o).max(f64::from(f32::MIN_POSITIVE))).collect();
-        let held = |n: &usize| n % HELD_OUT == HELD_OUT - 1;
-        let (test, train): (Vec<usize>, Vec<usize>) = (0..examples.len()).partition(held);
+    pub fn new(examples: Vec<Example>, target: Target) -> Lesson {
+        let (mut test, mut train): (Vec<usize>, Vec<usize>) = (0..examples.len()).partition(|&n| examples[n].is_held);
         // So few samples that all must do for both.
-        let test = if test.is_empty() { train.clone() } else { test };
-        Lesson { examples, factors, train, test }
+        if test.is_empty() || train.is_empty() {
+            (test, train) = ((0..examples.len()).collect(), (0..examples.len()).collect());
+        }
+        Lesson { examples, target, train, test }
     }
 
     /// Multiplications and additions of one step.
@@ -74,28 +78,11 @@ impl Lesson {
         3 * one * BATCH.min(self.train.len()) as u64
     }
 
-    /// The relative squared error of an example, and its gradient by the outputs.
-    fn compare(&self, example: &Example, outputs: &[&[f32]]) -> (f64, Vec<Vec<f32>>) {
-        let mut error = 0.0;
-        let mut gradients = Vec::new();
-        for ((y, t), factor) in outputs.iter().zip(&example.targets).zip(&self.factors) {
-            let factor = factor / y.len().max(1) as f64 / outputs.len() as f64;
-            let mut gradient = vec![0.0; y.len()];
-            for ((g, &y), &t) in gradient.iter_mut().zip(*y).zip(t.iter()) {
-                let off = f64::from(y) - f64::from(t);
-                error += factor * off * off;
-                *g = (2.0 * factor * off) as f32;
-            }
-            gradients.push(gradient);
-        }
-        (error, gradients)
-    }
-
     fn run(&self, example: usize, trained: &BTreeMap<String, Data>) -> Result<(f64, BTreeMap<String, Vec<f32>>)> {
         let example = &self.examples[example];
         let input = |name: &str| trained.get(name).or_else(|| example.inputs.get(name)).cloned();
         let trace = example.program.forward(&input)?;
-        let (error, gradients) = self.compare(example, &example.program.outputs(&trace));
+        let (error, gradients) = self.target.compare(&example.wanted, &example.program.outputs(&trace));
         let found = example.program.backward(&trace, gradients);
         Ok((error, found.into_iter().map(|(name, g)| (name.to_string(), g)).collect()))
     }
@@ -110,7 +97,7 @@ impl Lesson {
             let example = &self.examples[n];
             let input = |name: &str| trained.get(name).or_else(|| example.inputs.get(name)).cloned();
             let trace = example.program.forward(&input)?;
-            Ok(self.compare(example, &example.program.outputs(&trace)).0)
+            Ok(self.target.compare(&example.wanted, &example.program.outputs(&trace)).0)
         };
         let errors: Vec<Result<f64>> = self.test.par_iter().map(error).collect();
         let sum: f64 = errors.into_iter().sum::<Result<f64>>()?;
@@ -127,20 +114,11 @@ impl Lesson {
         let mut random = Random::new(plan.seed);
         let mut waiting: Vec<usize> = Vec::new();
         for step in 0..plan.steps {
-            let moment = Moment { step, of: plan.steps };
+            let moment = Moment { step, of: plan.steps, rate: plan.rate };
             let batch: Vec<usize> =
                 (0..BATCH.min(self.train.len())).map(|_| self.draw(&mut waiting, &mut random)).collect();
             let data = data(layers, Some(&moment));
-            let results: Vec<Result<_>> = batch.par_iter().map(|&n| self.run(n, &data)).collect();
-            let mut sums: BTreeMap<String, Vec<f32>> = BTreeMap::new();
-            for result in results {
-                for (name, gradient) in result?.1 {
-                    match sums.get_mut(&name) {
-                        Some(sum) => sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += g),
-                        None => drop(sums.insert(name, gradient)),
-                    }
-                }
-            }
+            let sums = self.gradients(&batch, &data)?;
             for layer in layers.iter_mut() {
                 let bias = layer.bias_name().and_then(|name| sums.get(name)).cloned();
                 let weights = sums.get(&layer.layer.weights).cloned();
@@ -158,6 +136,23 @@ impl Lesson {
         Ok(Errors { before, after: least })
     }
 
+    /// The gradients by what is trained, summed over some examples in their order; few of them are in memory.
+    fn gradients(&self, batch: &[usize], trained: &BTreeMap<String, Data>) -> Result<BTreeMap<String, Vec<f32>>> {
+        let mut sums: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+        for some in batch.chunks(rayon::current_num_threads().max(1)) {
+            let results: Vec<Result<_>> = some.par_iter().map(|&n| self.run(n, trained)).collect();
+            for result in results {
+                for (name, gradient) in result?.1 {
+                    match sums.get_mut(&name) {
+                        Some(sum) => vectors::add(sum, &gradient),
+                        None => drop(sums.insert(name, gradient)),
+                    }
+                }
+            }
+        }
+        Ok(sums)
+    }
+
     /// The next example; each comes once before any comes again.
     fn draw(&self, waiting: &mut Vec<usize>, random: &mut Random) -> usize {
         if waiting.is_empty() {
@@ -172,6 +167,8 @@ impl Lesson {
 pub struct Plan<'a> {
     /// Steps.
     pub steps: usize,
+    /// The part of the usual rates.
+    pub rate: f32,
     /// Where random choices start.
     pub seed: u64,
     /// Hears of each step.
@@ -181,12 +178,4 @@ pub struct Plan<'a> {
 /// The elements of all that is trained.
 fn data(layers: &[Trained], moment: Option<&Moment>) -> BTreeMap<String, Data> {
     layers.iter().flat_map(|layer| layer.data(moment)).collect()
-}
-
-/// An example's inputs and targets as programs hold them.
-///
-/// # Errors
-/// When an output is not of floats.
-pub fn floats(tensor: &mcc_ir::Tensor, name: &str) -> Result<Arc<Vec<f32>>> {
-    tensor.to_f32s().map(Arc::new).ok_or_else(|| Error::internal(format!("\"{name}\" is {}", tensor.dtype())))
 }

@@ -23,6 +23,9 @@ const SCALE_RATE: f32 = 3e-4;
 /// How fast roundings move between the code below (0) and the one above (1) a step.
 const ROUNDING_RATE: f32 = 0.01;
 
+/// The part of the steps during which rates rise.
+const WARM: f32 = 0.05;
+
 /// The softness of roundings at first, where they are nearly what they stand for, and at last, where they are decided.
 const SOFTNESS: [f32; 2] = [0.25, 0.02];
 
@@ -66,13 +69,16 @@ pub struct Moment {
     pub step: usize,
     /// Of how many.
     pub of: usize,
+    /// The part of the usual rates.
+    pub rate: f32,
 }
 
 impl Moment {
-    /// The part of the rates: it falls from 1 to 0 as a cosine.
+    /// The part of the rates: it rises for some steps, and then falls to 0 as a cosine.
     fn pace(&self) -> f32 {
         let part = self.step as f32 / self.of.max(1) as f32;
-        0.5 * (1.0 + (std::f32::consts::PI * part).cos())
+        let warm = ((self.step + 1) as f32 / (WARM * self.of as f32)).min(1.0);
+        self.rate * warm * 0.5 * (1.0 + (std::f32::consts::PI * part).cos())
     }
 
     /// How soft roundings are.

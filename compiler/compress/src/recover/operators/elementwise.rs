@@ -2,6 +2,7 @@
 
 use mcc_ir::{BinaryOp, DType, Op, Result, UnaryOp};
 
+use super::vectors::{self, vectorized};
 use super::{Call, Operator, Pass};
 
 /// How the elements of operands meet those of a result of their common shape.
@@ -47,11 +48,6 @@ impl Broadcasting {
         self.starts.first().map_or(0, Vec::len)
     }
 
-    /// The index of an operand's element in a run.
-    fn at(&self, operand: usize, run: usize, i: usize) -> usize {
-        self.starts[operand][run] + if self.moves[operand] { i } else { 0 }
-    }
-
     /// Shows the index of each result's element with those of the operands.
     pub fn each<const N: usize>(&self, mut see: impl FnMut(usize, [usize; N])) {
         for run in 0..self.runs() {
@@ -65,27 +61,46 @@ impl Broadcasting {
 
     /// Computes a function of two operands.
     fn zip(&self, a: &[f32], b: &[f32], y: &mut [f32], f: impl Fn(f32, f32) -> f32) {
-        for (run, y) in y.chunks_exact_mut(self.inner.max(1)).enumerate() {
-            let (a, b) = (&a[self.at(0, run, 0)..], &b[self.at(1, run, 0)..]);
-            match (self.moves[0], self.moves[1]) {
-                (true, true) => y.iter_mut().zip(a.iter().zip(b)).for_each(|(y, (&a, &b))| *y = f(a, b)),
-                (true, false) => y.iter_mut().zip(a).for_each(|(y, &a)| *y = f(a, b[0])),
-                (false, true) => y.iter_mut().zip(b).for_each(|(y, &b)| *y = f(a[0], b)),
-                (false, false) => y.fill(f(a[0], b[0])),
+        vectorized(|| {
+            for (run, y) in y.chunks_exact_mut(self.inner.max(1)).enumerate() {
+                let (a, b) = (&a[self.starts[0][run]..], &b[self.starts[1][run]..]);
+                match (self.moves[0], self.moves[1]) {
+                    (true, true) => y.iter_mut().zip(a.iter().zip(b)).for_each(|(y, (&a, &b))| *y = f(a, b)),
+                    (true, false) => y.iter_mut().zip(a).for_each(|(y, &a)| *y = f(a, b[0])),
+                    (false, true) => y.iter_mut().zip(b).for_each(|(y, &b)| *y = f(a[0], b)),
+                    (false, false) => y.fill(f(a[0], b[0])),
+                }
             }
-        }
+        });
     }
 
     /// Adds `dy` times a derivative to an operand's gradient.
     fn pull(&self, operand: usize, pass: &Pass, dx: &mut [f32], derivative: impl Fn(f32, f32, f32) -> f32) {
-        let (a, b) = (pass.x[0], pass.x[1]);
-        for run in 0..self.runs() {
-            for i in 0..self.inner {
-                let at = run * self.inner + i;
-                let (a, b) = (a[self.at(0, run, i)], b[self.at(1, run, i)]);
-                dx[self.at(operand, run, i)] += pass.dy[at] * derivative(a, b, pass.y[at]);
+        let mut room = vec![0.0; self.inner];
+        vectorized(|| {
+            for (run, dy) in pass.dy.chunks_exact(self.inner.max(1)).enumerate() {
+                let y = &pass.y[run * self.inner..][..self.inner];
+                let (a, b) = (&pass.x[0][self.starts[0][run]..], &pass.x[1][self.starts[1][run]..]);
+                let given = room.iter_mut().zip(dy.iter().zip(y));
+                match (self.moves[0], self.moves[1]) {
+                    (true, true) => {
+                        given.zip(a.iter().zip(b)).for_each(|((to, (dy, &y)), (&a, &b))| *to = dy * derivative(a, b, y))
+                    }
+                    (true, false) => {
+                        given.zip(a).for_each(|((to, (dy, &y)), &a)| *to = dy * derivative(a, b[0], y));
+                    }
+                    (false, true) => {
+                        given.zip(b).for_each(|((to, (dy, &y)), &b)| *to = dy * derivative(a[0], b, y));
+                    }
+                    (false, false) => given.for_each(|(to, (dy, &y))| *to = dy * derivative(a[0], b[0], y)),
+                }
+                let dx = &mut dx[self.starts[operand][run]..];
+                match self.moves[operand] {
+                    true => dx.iter_mut().zip(&room).for_each(|(dx, d)| *dx += d),
+                    false => dx[0] += vectors::sum(&room),
+                }
             }
-        }
+        });
     }
 }
 

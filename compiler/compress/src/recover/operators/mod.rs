@@ -11,6 +11,7 @@ mod products;
 mod reduce;
 #[cfg(test)]
 mod tests;
+pub mod vectors;
 mod windows;
 
 use mcc_ir::{DType, Op, Result, Tensor, TensorType};

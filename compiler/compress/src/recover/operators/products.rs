@@ -6,7 +6,7 @@ use mcc_ir::{ConvSpec, Layout, Op, Result};
 
 use super::elementwise::Broadcasting;
 use super::windows::Windows;
-use super::{Call, Operator, Pass};
+use super::{Call, Operator, Pass, vectors};
 
 /// A matrix, row-major, or its transpose.
 #[derive(Clone, Copy)]
@@ -263,7 +263,7 @@ impl Operator for Convolution {
         }
         if let Some(Some(bias)) = dx.get_mut(2) {
             let channels = bias.len();
-            dy.chunks_exact(self.plane()).enumerate().for_each(|(n, dy)| bias[n % channels] += dy.iter().sum::<f32>());
+            dy.chunks_exact(self.plane()).enumerate().for_each(|(n, dy)| bias[n % channels] += vectors::sum(dy));
         }
     }
 }

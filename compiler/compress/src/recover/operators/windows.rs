@@ -2,7 +2,7 @@
 
 use mcc_ir::{ConvSpec, Layout, Op, PoolKind, PoolSpec, Result};
 
-use super::{Call, Operator, Pass};
+use super::{Call, Operator, Pass, vectors};
 
 /// How windows slide.
 pub struct Sliding {
@@ -90,34 +90,43 @@ impl Windows {
 
     /// Adds `weight` times an element of each window.
     pub fn add_gathered(&self, tap: usize, weight: f32, wide: &[f32], narrow: &mut [f32]) {
-        for run in &self.runs[tap] {
-            let (to, from) = (narrow[run.narrow..][..run.len].iter_mut(), &wide[run.wide..]);
-            match self.step {
-                1 => to.zip(from).for_each(|(to, from)| *to += weight * from),
-                step => to.zip(from.iter().step_by(step)).for_each(|(to, from)| *to += weight * from),
+        vectors::vectorized(|| {
+            for run in &self.runs[tap] {
+                let (to, from) = (&mut narrow[run.narrow..][..run.len], &wide[run.wide..]);
+                match self.step {
+                    1 => to.iter_mut().zip(from).for_each(|(to, from)| *to += weight * from),
+                    step => to.iter_mut().zip(from.iter().step_by(step)).for_each(|(to, from)| *to += weight * from),
+                }
             }
-        }
+        });
     }
 
     /// Adds `weight` times each window's value to an element of it.
     pub fn add_scattered(&self, tap: usize, weight: f32, narrow: &[f32], wide: &mut [f32]) {
-        for run in &self.runs[tap] {
-            let (from, to) = (narrow[run.narrow..][..run.len].iter(), &mut wide[run.wide..]);
-            match self.step {
-                1 => to.iter_mut().zip(from).for_each(|(to, from)| *to += weight * from),
-                step => to.iter_mut().step_by(step).zip(from).for_each(|(to, from)| *to += weight * from),
+        vectors::vectorized(|| {
+            for run in &self.runs[tap] {
+                let (from, to) = (&narrow[run.narrow..][..run.len], &mut wide[run.wide..]);
+                match self.step {
+                    1 => to.iter_mut().zip(from).for_each(|(to, from)| *to += weight * from),
+                    step => to.iter_mut().step_by(step).zip(from).for_each(|(to, from)| *to += weight * from),
+                }
             }
-        }
+        });
     }
 
     /// The sum of products of each window's value with an element of it.
     pub fn dot(&self, tap: usize, wide: &[f32], narrow: &[f32]) -> f32 {
-        let mut sum = 0.0f64;
-        for run in &self.runs[tap] {
-            let pairs = narrow[run.narrow..][..run.len].iter().zip(wide[run.wide..].iter().step_by(self.step));
-            sum += f64::from(pairs.map(|(a, b)| a * b).sum::<f32>());
-        }
-        sum as f32
+        vectors::vectorized(|| {
+            let mut sum = 0.0;
+            for run in &self.runs[tap] {
+                let (a, b) = (&narrow[run.narrow..][..run.len], &wide[run.wide..]);
+                sum += match self.step {
+                    1 => vectors::dot(a, &b[..run.len]),
+                    step => a.iter().zip(b.iter().step_by(step)).map(|(a, b)| a * b).sum::<f32>(),
+                };
+            }
+            sum
+        })
     }
 }
 
