@@ -158,6 +158,16 @@ fn heads_go_with_their_part_of_each_projection() {
 }
 
 #[test]
+fn heads_go_from_a_projection_that_is_keys_and_values() {
+    let mut model = output(softmax(attention(&[0, 0, HEADS as i64, WIDTH as i64], &[0, 0, ALL as i64]), "s"));
+    let place = model.nodes().iter().position(|n| n.output[0] == "ks").unwrap();
+    model.edit_node(place, |n| n.input[0] = "v".to_string());
+    model.tidy().unwrap();
+    let done = lossless(&model, SHAPES);
+    assert_eq!(["q0", "v", "y"].map(|output| rows(&done.model, output)), [ALL / 2, ALL / 2, 6]);
+}
+
+#[test]
 fn a_list_that_copies_the_whole_width_is_not_misread() {
     // The constant 12 of another list is what a value that is not followed needs.
     let built = softmax(attention(&[0, 0, 4, 3], &[0, 0, 12]), "s")
