@@ -66,12 +66,13 @@ impl Data {
             }
             Kind::Recurrent(recurrence) => {
                 let groups = recurrence.groups();
-                let taken = positions(elements.len() / columns / groups, limit, shift);
+                let total = elements.len() / columns / groups;
+                let taken = positions(total, limit, shift);
                 let form = match recurrence.part {
                     Part::Data => Form::Rows,
                     Part::States => Form::Runs { groups, run: recurrence.run_of_states(tensor.shape()).max(1) },
                 };
-                Ok(Data { elements, columns, taken, form })
+                Ok(Data { elements, columns, total, taken, form })
             }
             Kind::Conv(w) | Kind::ConvTranspose(w) => {
                 let transposed = matches!(layer.kind, Kind::ConvTranspose(_));
