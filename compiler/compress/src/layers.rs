@@ -209,7 +209,7 @@ fn recurrent(model: &Model, node: &NodeProto, part: Part) -> Option<Layer> {
 }
 
 /// Whether a constant is computed from integers that are not just a shape.
-fn is_coded(model: &Model, name: &str) -> bool {
+pub(crate) fn is_coded(model: &Model, name: &str) -> bool {
     let Some(node) = model.giver(name) else { return false };
     let from = model.nodes()[node].input.iter().filter(|i| !i.is_empty());
     from.into_iter().any(|input| {

@@ -189,13 +189,21 @@ impl Model {
 
     /// Lets an input of a node read another name.
     pub fn set_input(&mut self, node: usize, input: usize, name: &str) {
-        if let Some(node) = self.graph_mut().node.get_mut(node) {
-            if node.input.len() <= input {
-                node.input.resize(input + 1, String::new());
-            }
-            node.input[input] = name.to_string();
+        let place = Use { node, input: Some(input) };
+        let Some(node) = self.graph_mut().node.get_mut(node) else { return };
+        if node.input.len() <= input {
+            node.input.resize(input + 1, String::new());
         }
-        self.index();
+        let old = std::mem::replace(&mut node.input[input], name.to_string());
+        // Only this use is another: an index of everything for every edit would make many edits slow.
+        if let Some(users) = self.users.get_mut(&old) {
+            users.retain(|user| *user != place);
+        }
+        if !name.is_empty() {
+            let users = self.users.entry(name.to_string()).or_default();
+            users.push(place);
+            users.sort_by_key(|user| (user.node, user.input.unwrap_or(usize::MAX)));
+        }
     }
 
     /// Changes a node in place.

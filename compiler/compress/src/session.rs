@@ -179,20 +179,29 @@ impl Session {
         }
     }
 
+    /// Checks that every pattern of a selection fits a layer.
+    ///
+    /// # Errors
+    /// When one fits none.
+    pub fn check(&self, selection: &Selection) -> Result<()> {
+        let useless = selection.useless(|pattern| self.changes.iter().any(|c| fits(pattern, &c.layer, &c.operator)));
+        if useless.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = self.changes.iter().map(|c| c.layer.as_str()).take(LISTED).collect();
+        Err(Error::usage(format!("no layer fits {}", useless.join(", "))).help(format!(
+            "the layers are {}{}",
+            names.join(", "),
+            if self.changes.len() > LISTED { ", ..." } else { "" }
+        )))
+    }
+
     /// The layers that a step is for, of those that `can` be.
     ///
     /// # Errors
     /// When there are none, or a pattern of the selection fits no layer.
     pub fn selected(&mut self, selection: &Selection, can: impl Fn(&Layer) -> bool) -> Result<Vec<Layer>> {
-        let useless = selection.useless(|pattern| self.changes.iter().any(|c| fits(pattern, &c.layer, &c.operator)));
-        if !useless.is_empty() {
-            let names: Vec<&str> = self.changes.iter().map(|c| c.layer.as_str()).take(LISTED).collect();
-            return Err(Error::usage(format!("no layer fits {}", useless.join(", "))).help(format!(
-                "the layers are {}{}",
-                names.join(", "),
-                if self.changes.len() > LISTED { ", ..." } else { "" }
-            )));
-        }
+        self.check(selection)?;
         let takes = |l: &Layer| selection.takes(l) && can(l);
         let found: Vec<Layer> = layers::find(&self.model).into_iter().filter(takes).collect();
         let (coded, found): (Vec<Layer>, Vec<Layer>) = found.into_iter().partition(|l| l.is_coded);

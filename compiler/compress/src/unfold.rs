@@ -21,6 +21,7 @@ pub struct Unfolded {
 pub struct Data {
     elements: Vec<f32>,
     columns: usize,
+    total: usize,
     taken: Vec<usize>,
     form: Form,
 }
@@ -60,24 +61,26 @@ impl Data {
         let columns = layer.columns();
         match &layer.kind {
             Kind::Product { .. } => {
-                let taken = positions(elements.len() / columns, limit, shift);
-                Ok(Data { elements, columns, taken, form: Form::Rows })
+                let total = elements.len() / columns;
+                Ok(Data { elements, columns, total, taken: positions(total, limit, shift), form: Form::Rows })
             }
             Kind::Recurrent(recurrence) => {
                 let groups = recurrence.groups();
-                let taken = positions(elements.len() / columns / groups, limit, shift);
+                let total = elements.len() / columns / groups;
+                let taken = positions(total, limit, shift);
                 let form = match recurrence.part {
                     Part::Data => Form::Rows,
                     Part::States => Form::Runs { groups, run: recurrence.run_of_states(tensor.shape()).max(1) },
                 };
-                Ok(Data { elements, columns, taken, form })
+                Ok(Data { elements, columns, total, taken, form })
             }
             Kind::Conv(w) | Kind::ConvTranspose(w) => {
                 let transposed = matches!(layer.kind, Kind::ConvTranspose(_));
                 let spatial = Spatial::of(w, tensor.shape(), transposed)
                     .ok_or_else(|| Error::internal(format!("data of \"{}\" does not fit its window", layer.name)))?;
                 let outputs = spatial.to.iter().product();
-                let taken = positions(spatial.batch * outputs, limit, shift);
+                let total = spatial.batch * outputs;
+                let taken = positions(total, limit, shift);
                 let form = Form::Planes {
                     channels: spatial.channels,
                     per_group: spatial.channels / w.groups,
@@ -86,9 +89,14 @@ impl Data {
                     taps: w.kernel.iter().product(),
                     sources: spatial.sources(&taken),
                 };
-                Ok(Data { elements, columns, taken, form })
+                Ok(Data { elements, columns, total, taken, form })
             }
         }
+    }
+
+    /// The number of positions, of which some are taken.
+    pub fn total(&self) -> usize {
+        self.total
     }
 
     /// The data of one group of channels.

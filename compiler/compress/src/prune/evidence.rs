@@ -13,11 +13,11 @@ use mcc_ir::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::fit::{Problem, dot};
-use crate::layers::{self, Layer};
+use super::product::{Key, Product};
 use crate::model::Model;
 use crate::moments::POSITIONS;
 use crate::observe::{Setting, Tap};
-use crate::unfold::{Data, Unfolded};
+use crate::unfold::Unfolded;
 
 /// Damping of the Gram matrix, relative to its mean diagonal, for data of infinitely many positions.
 const DAMPING: f64 = 1e-4;
@@ -25,11 +25,22 @@ const DAMPING: f64 = 1e-4;
 /// What damping grows by if a sum has as many inputs as there are positions.
 const DAMPING_FEW: f64 = 0.1;
 
+/// All positions count, as many as a sample contributes.
+pub const ALL: usize = usize::MAX;
+
+/// So many positions for each input of a sum are enough for a fit of all of them; more would hardly change it.
+pub const ENOUGH: usize = 16;
+
+/// Positions that each sample contributes at least, if it has them.
+const LEAST: usize = 256;
+
 /// Second moments of the data of one group of a layer's channels.
 #[derive(Debug, Clone)]
 pub struct Evidence {
     /// The number of positions.
     pub count: usize,
+    /// The number of positions that they stand for: what is left out for speed says no less.
+    seen: usize,
     /// `X^T X` of the present data: columns by columns.
     pub gram: Mat<f64>,
     /// `R^T X`: columns of the reference's data by columns of the present data.
@@ -45,9 +56,8 @@ pub struct Evidence {
 /// Rows of a layer as columns of a matrix: inputs by output channels.
 pub type Rows = Mat<f64>;
 
-/// The output channels of the reference's layers that the present ones still have, by the layers' results; all if a
-/// layer is not named.
-pub type Kept = BTreeMap<String, Vec<usize>>;
+/// The output channels of the reference's products that the present ones still have; all if a product is not named.
+pub type Kept = BTreeMap<Key, Vec<usize>>;
 
 /// The squared error of a result, and the squared result; sums of several add up.
 #[derive(Debug, Clone, Copy, Default)]
@@ -76,6 +86,7 @@ impl Evidence {
     fn new(reference: usize, columns: usize) -> Evidence {
         Evidence {
             count: 0,
+            seen: 0,
             gram: Mat::zeros(columns, columns),
             cross: Mat::zeros(reference, columns),
             reference_gram: (reference != columns).then(|| Mat::zeros(reference, reference)),
@@ -142,7 +153,7 @@ impl Evidence {
         let mut target = Mat::<f64>::zeros(n, reference.ncols());
         matmul(target.as_mut(), Accum::Replace, cross.transpose(), reference.as_ref(), 1.0, Par::rayon(0));
         let mean = (0..n).map(|j| gram[(j, j)]).sum::<f64>() / n.max(1) as f64;
-        let few = (n as f64 / self.count.max(1) as f64).min(1.0);
+        let few = (n as f64 / self.seen.max(1) as f64).min(1.0);
         // Data that is always zero must not make the matrix singular.
         let damping = (mean * (DAMPING + DAMPING_FEW * few)).max(f64::MIN_POSITIVE.sqrt());
         (0..n).for_each(|j| gram[(j, j)] += damping);
@@ -198,8 +209,8 @@ fn add(sum: &mut Mat<f64>, more: &Mat<f32>) {
     }
 }
 
-/// The evidence of some layers' data, a list of groups per layer; the reference has layers of the same results, and may
-/// be the model itself.
+/// The evidence of some products' data, a list of groups each; the reference has the same products, and may be the
+/// model itself. `enough` positions for each input are looked at, if there are as many.
 ///
 /// # Errors
 /// When a model does not compile or run on a sample.
@@ -207,19 +218,21 @@ pub fn evidence(
     reference: &Model,
     model: &Model,
     kept: &Kept,
-    some: &[Layer],
+    some: &[Product],
+    enough: usize,
     setting: &Setting,
 ) -> Result<Vec<Vec<Evidence>>> {
     let paired = !std::ptr::eq(reference, model);
     let mut originals = Vec::new();
-    for layer in some {
-        originals.push(layers::again(reference, &layer.output)?.1);
+    for product in some {
+        originals.push(product.again(reference)?);
     }
-    let columns: Vec<[usize; 2]> = some.iter().zip(&originals).map(|(l, old)| [old.columns(), l.columns()]).collect();
-    let fresh = |(layer, c): (&Layer, &[usize; 2])| vec![Evidence::new(c[0], c[1]); layer.kind.groups()];
+    let columns = some.iter().zip(&originals).map(|(p, old)| [old.layer.columns(), p.layer.columns()]);
+    let columns: Vec<[usize; 2]> = columns.collect();
+    let fresh = |(p, c): (&Product, &[usize; 2])| vec![Evidence::new(c[0], c[1]); p.layer.kind.groups()];
     let mut all: Vec<Vec<Evidence>> = some.iter().zip(&columns).map(fresh).collect();
-    let tap = |model: &Model, layers: &[Layer]| {
-        let names: Vec<&str> = layers.iter().map(|l| l.input.as_str()).collect();
+    let tap = |model: &Model, products: &[Product]| {
+        let names: Vec<&str> = products.iter().map(|p| p.layer.input.as_str()).collect();
         Tap::new(model, &names, setting)
     };
     let mut taps = vec![tap(model, some)?];
@@ -227,14 +240,20 @@ pub fn evidence(
         taps.push(tap(reference, &originals)?);
     }
     let taps: Vec<&Tap> = taps.iter().collect();
+    let limit = |columns: usize| {
+        let share = enough.saturating_mul(columns).div_ceil(setting.samples.len().max(1));
+        POSITIONS.min(share.max(LEAST))
+    };
     let each = &mut |sample: usize, values: &[Tensor]| {
         let (now, before) = values.split_at(some.len());
         for (n, groups) in all.iter_mut().enumerate() {
-            let data = Data::of(&some[n], &now[n], POSITIONS, sample)?;
-            let old = before.get(n).map(|values| Data::of(&originals[n], values, POSITIONS, sample)).transpose()?;
+            let limit = limit(columns[n][0]);
+            let data = some[n].data(&now[n], limit, sample)?;
+            let old = before.get(n).map(|values| originals[n].data(values, limit, sample)).transpose()?;
             groups.par_iter_mut().enumerate().for_each(|(group, evidence)| {
                 let old = old.as_ref().map(|d| d.unfold(old_group(&some[n], &originals[n], kept, group)));
                 evidence.add(old.as_ref(), &data.unfold(group));
+                evidence.seen += data.total().min(POSITIONS);
             });
         }
         Ok(())
@@ -245,8 +264,8 @@ pub fn evidence(
 }
 
 /// The reference's group of channels that is a group now.
-fn old_group(layer: &Layer, original: &Layer, kept: &Kept, group: usize) -> usize {
-    let first = group * (layer.rows() / layer.kind.groups());
-    let row = kept.get(&layer.output).map_or(first, |rows| rows[first]);
-    row / (original.rows() / original.kind.groups())
+fn old_group(product: &Product, original: &Product, kept: &Kept, group: usize) -> usize {
+    let per_group = |p: &Product| p.layer.rows() / p.layer.kind.groups();
+    let first = group * per_group(product);
+    kept.get(&product.key()).map_or(first, |rows| rows[first]) / per_group(original)
 }

@@ -6,9 +6,10 @@ use faer::Mat;
 use mcc_ir::Result;
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{Error, Evidence, Kept, Rows, evidence};
+use super::evidence::{ALL, Error, Evidence, Kept, Rows, evidence};
 use super::fit::{Mask, Problem, masked};
 use super::gain::{Gain, gains};
+use super::product::Product;
 use super::rank::Ranking;
 use super::search::Search;
 use super::zones::Zones;
@@ -40,20 +41,23 @@ pub fn run(session: &mut Session, task: &Task, setting: &Setting) -> Result<()> 
     let step = task.step;
     let plan = plan(session, task, setting)?;
     let shares = setting.cache.get("shares", 0, || plan.shares(&session.model, setting))?;
-    let (reference, kept) = (reference(session, &plan.layers), Kept::new());
-    for (n, chunk) in chunks(&plan.layers).into_iter().enumerate() {
+    let products: Vec<Product> = plan.layers.iter().cloned().map(Product::from).collect();
+    let (reference, kept) = (reference(session, &products), Kept::new());
+    for (n, chunk) in chunks(&products).into_iter().enumerate() {
         let fitted = setting.cache.get("zeros", n, || {
             setting.progress.begin("zeros", setting.samples.len());
-            let evidence = evidence(&reference, &session.model, &kept, chunk, setting)?;
-            let fitted = |(layer, groups): (&Layer, &Vec<Evidence>)| {
-                let work = Work { ranking: &plan.ranking, reference: &reference, kept: &kept, layer, groups };
+            let evidence = evidence(&reference, &session.model, &kept, chunk, ALL, setting)?;
+            let fitted = |(product, groups): (&Product, &Vec<Evidence>)| {
+                let layer = &product.layer;
+                let work = Work { ranking: &plan.ranking, reference: &reference, kept: &kept, product, groups };
                 let share = shares.get(&layer.output).copied().unwrap_or(step.share());
                 work.run(&session.model, Some((plan.shape(layer), share)))
             };
             chunk.iter().zip(&evidence).map(fitted).collect::<Result<Vec<Fitted>>>()
         })?;
-        for (layer, fitted) in chunk.iter().zip(fitted) {
-            let error = fitted.apply(layer, &mut session.model)?;
+        for (product, fitted) in chunk.iter().zip(fitted) {
+            let layer = &product.layer;
+            let error = fitted.apply(product, &mut session.model)?;
             let zeros = layers::again(&session.model, &layer.output)?.1.matrix(&session.model)?.zero_share();
             let reason = plan.reason(layer);
             session.change(&layer.output, |c| (c.zeros, c.error, c.reason) = (zeros, error, reason));
@@ -148,14 +152,16 @@ impl Plan<'_> {
         let mut units: Vec<(f64, u32, usize)> = Vec::new();
         let mut totals = vec![0usize; self.layers.len()];
         let mut first = 0;
-        for chunk in chunks(&self.layers) {
+        let products: Vec<Product> = self.layers.iter().cloned().map(Product::from).collect();
+        for chunk in chunks(&products) {
             let evidence = if self.ranking.needs_data() {
                 setting.progress.begin("ranking", setting.samples.len());
-                evidence(model, model, &Kept::new(), chunk, setting)?
+                evidence(model, model, &Kept::new(), chunk, ALL, setting)?
             } else {
                 Vec::new()
             };
-            for (n, layer) in chunk.iter().enumerate() {
+            for (n, product) in chunk.iter().enumerate() {
+                let layer = &product.layer;
                 let matrix = layer.matrix(model)?;
                 let groups = layer.kind.groups();
                 for group in 0..groups {
@@ -196,7 +202,7 @@ fn apportion(mut units: Vec<(f64, u32, usize)>, totals: &[usize], share: f64) ->
     gone
 }
 
-/// New weights of a layer.
+/// New weights of a product.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Fitted {
     weights: Vec<f32>,
@@ -205,35 +211,36 @@ pub(super) struct Fitted {
 }
 
 impl Fitted {
-    /// Gives them to the layer; returns the relative error of its result.
-    pub fn apply(self, layer: &Layer, model: &mut Model) -> Result<f64> {
-        let matrix = Matrix { data: self.weights, ..layer.matrix(model)? };
-        layer.set_matrix(model, &matrix)?;
+    /// Gives them to the product; returns the relative error of its result.
+    pub fn apply(self, product: &Product, model: &mut Model) -> Result<f64> {
+        let matrix = Matrix { data: self.weights, ..product.matrix(model)? };
+        product.set_matrix(model, &matrix)?;
         if let Some(bias) = self.bias {
-            layer.set_bias(model, &bias)?;
+            product.set_bias(model, &bias)?;
         }
         Ok(self.error)
     }
 }
 
-/// One layer and what is known about it.
+/// One product and what is known about it.
 pub(super) struct Work<'a> {
     pub ranking: &'a Ranking<'a>,
     pub reference: &'a Model,
     pub kept: &'a Kept,
-    pub layer: &'a Layer,
+    pub product: &'a Product,
     pub groups: &'a [Evidence],
 }
 
 impl Work<'_> {
     /// Fits the weights, of which a share becomes zero in a shape if one is given.
     pub fn run(&self, model: &Model, zeros: Option<(Pattern, f64)>) -> Result<Fitted> {
-        let (layer, groups) = (self.layer, self.groups.len());
-        let before = layers::again(self.reference, &layer.output)?.1;
-        let (original, mut matrix) = (before.matrix(self.reference)?, layer.matrix(model)?);
-        let (old_bias, mut bias) = (before.bias(self.reference), layer.bias(model));
+        let (product, groups) = (self.product, self.groups.len());
+        let before = product.again(self.reference)?;
+        let (original, mut matrix) = (before.matrix(self.reference)?, product.matrix(model)?);
+        let (old_bias, mut bias) = (before.bias(self.reference), product.bias(model));
         let free = bias.is_some() && old_bias.is_some();
-        let kept = |row: usize| self.kept.get(&layer.output).map_or(row, |rows| rows[row]);
+        let kept = self.kept.get(&product.key());
+        let kept = |row: usize| kept.map_or(row, |rows| rows[row]);
         let mut error = Error::default();
         for (group, evidence) in self.groups.iter().enumerate() {
             let rows = rows_of(&matrix, group, groups);
@@ -261,10 +268,10 @@ impl Work<'_> {
     /// The rows with zeros.
     fn fitted(&self, problem: &Problem, rows: &Rows, (shape, share): (Pattern, f64)) -> Result<Rows> {
         let step = self.ranking.step;
-        let zones = Zones::new(self.layer, rows.ncols(), shape);
+        let zones = Zones::new(&self.product.layer, rows.ncols(), shape);
         let present = present(rows);
         let zeros = (share * present.len() as f64).round() as usize;
-        let scores = self.ranking.scores(self.layer, rows, Some(problem), &zones)?;
+        let scores = self.ranking.scores(&self.product.layer, rows, Some(problem), &zones)?;
         let mask = zones.mask(&scores, &present, zeros);
         if !step.reconstruct {
             return Ok(masked(rows, &mask));

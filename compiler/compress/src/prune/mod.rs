@@ -8,13 +8,15 @@ mod evidence;
 mod fit;
 mod gain;
 mod masks;
+mod product;
 mod rank;
 mod search;
 mod zones;
 
 use mcc_ir::{Error, Result};
 
-use crate::layers::{self, Layer};
+use self::product::Product;
+use crate::layers::Layer;
 use crate::model::Model;
 use crate::moments::by_gram_bytes;
 use crate::observe::Setting;
@@ -53,15 +55,15 @@ pub fn run(session: &mut Session, task: &Task, setting: &Setting) -> Result<()> 
     }
 }
 
-/// What layers are fitted to: the model given, as long as its layers have the same shapes; else the model as it is.
-fn reference(session: &Session, some: &[Layer]) -> Model {
-    let same =
-        |layer: &Layer| layers::again(&session.teacher, &layer.output).is_ok_and(|(_, old)| old.shape == layer.shape);
+/// What products are fitted to: the model given, as long as its products have the same shapes; else the model as it is.
+fn reference(session: &Session, some: &[Product]) -> Model {
+    let same = |p: &Product| p.again(&session.teacher).is_ok_and(|old| old.layer.shape == p.layer.shape);
     if some.iter().all(same) { session.teacher.clone() } else { session.model.clone() }
 }
 
-/// Layers that share a run of the calibration data.
-fn chunks(layers: &[Layer]) -> Vec<&[Layer]> {
-    let together = layers.len().div_ceil(PASSES).max(1);
-    by_gram_bytes(layers, Layer::gram_bytes).into_iter().flat_map(|some| some.chunks(together)).collect()
+/// Products that share a run of the calibration data.
+fn chunks(products: &[Product]) -> Vec<&[Product]> {
+    let together = products.len().div_ceil(PASSES).max(1);
+    let bytes = |p: &Product| p.layer.gram_bytes();
+    by_gram_bytes(products, bytes).into_iter().flat_map(|some| some.chunks(together)).collect()
 }

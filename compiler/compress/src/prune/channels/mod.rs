@@ -1,13 +1,15 @@
 //! Channels that disappear from a model.
 //!
 //! [`trace`] finds which channels can go, and which go together; [`order`] says in which order those of a family go;
-//! [`narrow`] removes them, and all layers are fitted again to the results of the model as it was.
+//! [`narrow`] removes them, and all products are fitted again to the results of the model as it was.
 
 mod families;
+mod heads;
 mod lists;
 mod narrow;
 mod ops;
 mod order;
+mod recurrent;
 mod sets;
 mod trace;
 
@@ -18,13 +20,13 @@ use mcc_ir::{Error, Result};
 
 use self::families::{Family, families};
 use self::narrow::Narrow;
-use self::order::Reader;
+use self::order::{Reader, Solved};
 use self::trace::{Trace, Traced};
-use super::evidence::{Evidence, Kept, evidence};
+use super::evidence::{ENOUGH, Evidence, Kept, Rows, evidence};
 use super::masks::{Work, rows_of};
+use super::product::Product;
 use super::rank::Ranking;
 use super::{chunks, reference};
-use crate::layers::{self, Layer};
 use crate::model::Model;
 use crate::moments::GRAM_BYTES;
 use crate::observe::Setting;
@@ -41,13 +43,14 @@ const LEAST_LEFT: f64 = 0.25;
 pub fn run(session: &mut Session, step: &Prune, seed: u64, setting: &Setting) -> Result<()> {
     let model = session.model.clone();
     let mut trace = Trace::of(&model, setting.options)?;
-    let chosen: Vec<bool> = trace.layers.iter().map(|l| step.selection().takes(&l.layer)).collect();
+    let chosen: Vec<bool> = trace.products.iter().map(|p| step.selection().takes(&p.product.layer)).collect();
     let (families, stay) = families(&mut trace, |n| chosen[n]);
     let lanes = setting.options.config.target.lanes() as usize;
     let plans: Vec<Plan> = families.into_iter().map(|family| Plan::new(family, step, lanes)).collect();
     if plans.iter().all(|plan| plan.granules() == 0) {
-        let why = |(n, reason): (&usize, &String)| format!("\"{}\": {reason}", trace.layers[*n].layer.name);
-        let reasons: Vec<String> = stay.iter().map(why).collect();
+        let why = |(n, reason): (&usize, &String)| format!("\"{}\": {reason}", trace.products[*n].product.layer.name);
+        let mut reasons: Vec<String> = stay.iter().map(why).collect();
+        reasons.dedup();
         return Err(Error::unsupported(format!("no channels can go: {}", reasons.join("; ")))
             .help("channels go where layers follow one another; leave fewer layers out"));
     }
@@ -57,19 +60,22 @@ pub fn run(session: &mut Session, step: &Prune, seed: u64, setting: &Setting) ->
     // Every member of a set goes, also those of values that no layer makes.
     let all = with_sets(&mut trace, narrow.gone);
     let narrow = Narrow { gone: &all };
-    let before = reference(session, &trace.layers.iter().map(|l| l.layer.clone()).collect::<Vec<_>>());
-    let kept: Kept = trace.layers.iter().map(|l| (l.layer.output.clone(), narrow.kept(&l.makes))).collect();
+    let products: Vec<Product> = trace.products.iter().map(|p| p.product.clone()).collect();
+    let before = reference(session, &products);
+    let kept: Kept = trace.products.iter().map(|p| (p.product.key(), narrow.kept(&p.makes))).collect();
     let edits = std::mem::take(&mut trace.edits);
     narrow.apply(&mut session.model, &edits)?;
-    for (n, traced) in trace.layers.iter().enumerate() {
-        let (old, new) = (traced.makes.len(), kept[&traced.layer.output].len());
+    for (n, traced) in trace.products.iter().enumerate() {
+        let (old, new) = (traced.makes.len(), kept[&traced.product.key()].len());
+        // The gates of a unit are no channels of their own.
+        let gates = old / traced.makes.iter().collect::<BTreeSet<_>>().len().max(1);
         let reason = match stay.get(&n) {
             Some(reason) if old == new => format!("its channels stay: {reason}"),
-            _ => format!("{new} of {old} channels"),
+            _ => format!("{} of {} channels", new / gates, old / gates),
         };
-        session.change(&traced.layer.output, |c| c.reason = reason);
+        session.change(&traced.product.layer.output, |c| c.reason = reason);
     }
-    fit(session, &before, &kept, Ranking { step, seed }, setting)
+    fit(session, &before, &kept, Ranking { step, seed }, &products, setting)
 }
 
 /// All channels whose sets have a channel that goes.
@@ -78,20 +84,30 @@ fn with_sets(trace: &mut Trace, gone: &BTreeSet<usize>) -> BTreeSet<usize> {
     (0..trace.sets.len()).filter(|&c| roots.contains(&trace.sets.find(c))).collect()
 }
 
-/// Fits all layers of a narrower model to the results of the reference.
-fn fit(session: &mut Session, before: &Model, kept: &Kept, ranking: Ranking, setting: &Setting) -> Result<()> {
-    let found: Vec<Layer> = layers::find(&session.model).into_iter().filter(|l| kept.contains_key(&l.output)).collect();
+/// Fits all products of a narrower model to the results of the reference.
+fn fit(
+    session: &mut Session,
+    before: &Model,
+    kept: &Kept,
+    ranking: Ranking,
+    products: &[Product],
+    setting: &Setting,
+) -> Result<()> {
     if !ranking.step.reconstruct {
         return Ok(());
     }
+    let found: Vec<Product> = products.iter().map(|p| p.again(&session.model)).collect::<Result<_>>()?;
+    let mut errors: BTreeMap<String, f64> = BTreeMap::new();
     for chunk in chunks(&found) {
         setting.progress.begin("fit of what is left", setting.samples.len());
-        let evidence = evidence(before, &session.model, kept, chunk, setting)?;
-        for (layer, groups) in chunk.iter().zip(&evidence) {
-            let work = Work { ranking: &ranking, reference: before, kept, layer, groups };
-            let error = work.run(&session.model, None)?.apply(layer, &mut session.model)?;
-            let zeros = layers::again(&session.model, &layer.output)?.1.matrix(&session.model)?.zero_share();
-            session.change(&layer.output, |c| (c.zeros, c.error) = (zeros, error));
+        let evidence = evidence(before, &session.model, kept, chunk, ENOUGH, setting)?;
+        for (product, groups) in chunk.iter().zip(&evidence) {
+            let work = Work { ranking: &ranking, reference: before, kept, product, groups };
+            let error = work.run(&session.model, None)?.apply(product, &mut session.model)?;
+            let zeros = product.again(&session.model)?.matrix(&session.model)?.zero_share();
+            // Of the products of a recurrent node, the one that loses most stands for all.
+            let error = errors.entry(product.layer.output.clone()).and_modify(|e| *e = e.max(error)).or_insert(error);
+            session.change(&product.layer.output, |c| (c.zeros, c.error) = (zeros, *error));
         }
         session.model.tidy()?;
     }
@@ -179,51 +195,72 @@ struct Orders<'a, 'm> {
 impl Orders<'_, '_> {
     /// The order of each family, as far as units may go.
     fn all(&self, plans: &[Plan], setting: &Setting) -> Result<Vec<Vec<(usize, f64)>>> {
-        let bytes = |plan: &Plan| -> usize {
-            let one = |&n: &usize| self.trace.layers[n].layer.gram_bytes();
-            plan.family.readers.iter().map(one).sum()
-        };
-        let (mut orders, mut from, mut held) = (Vec::new(), 0, 0);
+        let (mut orders, mut from) = (Vec::new(), 0);
+        // Families that many of the same products read are looked at together.
+        let (mut readers, mut held) = (BTreeSet::new(), 0);
         for (n, plan) in plans.iter().enumerate() {
-            if n > from && held + bytes(plan) > GRAM_BYTES {
-                orders.extend(self.some(&plans[from..n], setting)?);
-                (from, held) = (n, 0);
+            let bytes = |readers: &BTreeSet<usize>| -> usize {
+                let fresh = plan.family.readers.iter().filter(|r| !readers.contains(r));
+                fresh.map(|&r| self.trace.products[r].product.layer.gram_bytes()).sum()
+            };
+            if n > from && held + bytes(&readers) > GRAM_BYTES {
+                orders.extend(self.some(&plans[from..n], &readers, setting)?);
+                (readers, held, from) = (BTreeSet::new(), 0, n);
             }
-            held += bytes(plan);
+            held += bytes(&readers);
+            readers.extend(plan.family.readers.iter().copied());
         }
-        orders.extend(self.some(&plans[from..], setting)?);
+        orders.extend(self.some(&plans[from..], &readers, setting)?);
         Ok(orders)
     }
 
-    fn some(&self, plans: &[Plan], setting: &Setting) -> Result<Vec<Vec<(usize, f64)>>> {
+    fn some(&self, plans: &[Plan], readers: &BTreeSet<usize>, setting: &Setting) -> Result<Vec<Vec<(usize, f64)>>> {
         let mut known = BTreeMap::new();
-        if self.ranking.needs_data() {
-            let readers: BTreeSet<usize> = plans.iter().flat_map(|p| p.family.readers.clone()).collect();
-            let some: Vec<Layer> = readers.iter().map(|&n| self.trace.layers[n].layer.clone()).collect();
+        if self.ranking.needs_data() && !readers.is_empty() {
+            let some: Vec<Product> = readers.iter().map(|&n| self.trace.products[n].product.clone()).collect();
             setting.progress.begin("ranking of channels", setting.samples.len());
-            known = readers.into_iter().zip(evidence(self.model, self.model, &Kept::new(), &some, setting)?).collect();
+            let found = evidence(self.model, self.model, &Kept::new(), &some, ENOUGH, setting)?;
+            for ((&n, product), groups) in readers.iter().zip(&some).zip(found) {
+                known.insert(n, self.known(product, groups)?);
+            }
         }
         plans.iter().enumerate().map(|(n, plan)| self.order(n, plan, &known)).collect()
     }
 
-    fn order(&self, n: usize, plan: &Plan, known: &BTreeMap<usize, Vec<Evidence>>) -> Result<Vec<(usize, f64)>> {
+    /// What the order of the channels that a product reads depends on.
+    fn known(&self, product: &Product, groups: Vec<Evidence>) -> Result<Vec<Known>> {
+        let matrix = product.matrix(self.model)?;
+        let (free, count) = (product.layer.bias.is_some(), groups.len());
+        let of = |(group, evidence): (usize, Evidence)| {
+            let rows = rows_of(&matrix, group, count);
+            Ok(match self.ranking.step.criterion {
+                Criterion::Error => Known::Solved(Solved::new(&evidence.problem(&rows, &rows, free), rows)?),
+                _ => Known::Rows(rows, (0..evidence.gram.ncols()).map(|j| evidence.gram[(j, j)]).collect()),
+            })
+        };
+        groups.into_iter().enumerate().map(of).collect()
+    }
+
+    fn order(&self, n: usize, plan: &Plan, known: &BTreeMap<usize, Vec<Known>>) -> Result<Vec<(usize, f64)>> {
         let criterion = self.ranking.step.criterion;
-        if criterion == Criterion::Error && !plan.family.readers.is_empty() {
-            let mut readers = Vec::new();
-            for &reader in &plan.family.readers {
-                readers.extend(self.readers(plan, &self.trace.layers[reader], &known[&reader])?);
+        let mut scores = vec![0.0; plan.family.units.len()];
+        let mut readers = Vec::new();
+        for n in plan.family.readers.iter().filter(|_| self.ranking.needs_data()) {
+            for (group, known) in known[n].iter().enumerate() {
+                let columns = self.columns(plan, &self.trace.products[*n], group);
+                match known {
+                    Known::Solved(solved) => readers.push(Reader::new(solved, &columns)),
+                    Known::Rows(rows, energies) => add_activations(rows, energies, &columns, &mut scores),
+                }
             }
+        }
+        if criterion == Criterion::Error && !readers.is_empty() {
             return order::by_error(readers, plan.family.units.len(), plan.most);
         }
-        let mut scores = vec![0.0; plan.family.units.len()];
         let mut random = Random::new(self.ranking.seed ^ n as u64);
         match criterion {
             Criterion::Random => scores.iter_mut().for_each(|s| *s = random.real() + 1.0),
-            Criterion::Activation => {
-                for &reader in &plan.family.readers {
-                    self.add_activations(plan, &self.trace.layers[reader], &known[&reader], &mut scores)?;
-                }
-            }
+            Criterion::Activation if !plan.family.readers.is_empty() => {}
             _ => self.add_norms(plan, &mut scores)?,
         }
         Ok(order::by_score(&scores, plan.most))
@@ -232,8 +269,8 @@ impl Orders<'_, '_> {
     /// The columns of each unit in a group of a layer that reads them.
     fn columns(&self, plan: &Plan, reader: &Traced, group: usize) -> Vec<Vec<usize>> {
         let reads = reader.reads.as_deref().unwrap_or_default();
-        let per_group = reads.len() / reader.layer.kind.groups();
-        let taps = reader.layer.columns() / per_group.max(1);
+        let per_group = reads.len() / reader.product.layer.kind.groups();
+        let taps = reader.product.layer.columns() / per_group.max(1);
         let own = &reads[group * per_group..][..per_group];
         let unit_of: BTreeMap<usize, usize> =
             plan.family.units.iter().enumerate().map(|(n, unit)| (self.trace.sets.root(unit[0]), n)).collect();
@@ -246,36 +283,11 @@ impl Orders<'_, '_> {
         columns
     }
 
-    fn readers(&self, plan: &Plan, reader: &Traced, known: &[Evidence]) -> Result<Vec<Reader>> {
-        let matrix = reader.layer.matrix(self.model)?;
-        let of = |(group, evidence): (usize, &Evidence)| {
-            let rows = rows_of(&matrix, group, known.len());
-            let problem = evidence.problem(&rows, &rows, reader.layer.bias.is_some());
-            Reader::new(&problem, rows, self.columns(plan, reader, group))
-        };
-        known.iter().enumerate().map(of).collect()
-    }
-
-    /// Adds the magnitude of what each unit adds to a reader's result, relative to all.
-    fn add_activations(&self, plan: &Plan, reader: &Traced, known: &[Evidence], scores: &mut [f64]) -> Result<()> {
-        let matrix = reader.layer.matrix(self.model)?;
-        for (group, evidence) in known.iter().enumerate() {
-            let rows = rows_of(&matrix, group, known.len());
-            let squares =
-                |j: usize| (0..rows.ncols()).map(|r| rows[(j, r)].powi(2)).sum::<f64>() * evidence.gram[(j, j)];
-            let all: f64 = (0..rows.nrows()).map(squares).sum::<f64>().max(f64::MIN_POSITIVE);
-            for (score, columns) in scores.iter_mut().zip(self.columns(plan, reader, group)) {
-                *score += columns.into_iter().map(squares).sum::<f64>() / all;
-            }
-        }
-        Ok(())
-    }
-
     /// Adds the norms of the weights that make each unit, relative to the layer's.
     fn add_norms(&self, plan: &Plan, scores: &mut [f64]) -> Result<()> {
         for &maker in &plan.family.makers {
-            let traced = &self.trace.layers[maker];
-            let matrix = traced.layer.matrix(self.model)?;
+            let traced = &self.trace.products[maker];
+            let matrix = traced.product.matrix(self.model)?;
             let norm = |row: &[f32]| -> f64 {
                 row.iter()
                     .map(|&w| {
@@ -285,11 +297,29 @@ impl Orders<'_, '_> {
             };
             let norms: Vec<f64> = (0..matrix.rows).map(|r| norm(matrix.row(r))).collect();
             let all = norms.iter().sum::<f64>().max(f64::MIN_POSITIVE);
-            let row_of: BTreeMap<usize, usize> = traced.makes.iter().enumerate().map(|(r, &c)| (c, r)).collect();
+            let mut rows_of: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+            traced.makes.iter().enumerate().for_each(|(row, &c)| rows_of.entry(c).or_default().push(row));
             for (score, unit) in scores.iter_mut().zip(&plan.family.units) {
-                *score += unit.iter().filter_map(|c| row_of.get(c)).map(|&r| norms[r]).sum::<f64>() / all;
+                *score += unit.iter().filter_map(|c| rows_of.get(c)).flatten().map(|&r| norms[r]).sum::<f64>() / all;
             }
         }
         Ok(())
+    }
+}
+
+/// What is known of the rows of a group of a product that reads channels.
+enum Known {
+    /// What errors depend on.
+    Solved(Solved),
+    /// The rows, and the squares of their inputs.
+    Rows(Rows, Vec<f64>),
+}
+
+/// Adds the magnitude of what each unit adds to a reader's result, relative to all.
+fn add_activations(rows: &Rows, energies: &[f64], columns: &[Vec<usize>], scores: &mut [f64]) {
+    let squares = |j: usize| (0..rows.ncols()).map(|r| rows[(j, r)].powi(2)).sum::<f64>() * energies[j];
+    let all: f64 = (0..rows.nrows()).map(squares).sum::<f64>().max(f64::MIN_POSITIVE);
+    for (score, columns) in scores.iter_mut().zip(columns) {
+        *score += columns.iter().map(|&j| squares(j)).sum::<f64>() / all;
     }
 }

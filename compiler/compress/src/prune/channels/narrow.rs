@@ -45,13 +45,22 @@ impl Narrow<'_> {
                     replace(model, *node, *input, cut);
                 }
             }
-            Edit::Count { node, input, element, channels } => {
-                let kept = self.kept(channels).len() as i64;
-                self.set(model, *node, *input, &[(*element, kept)])?;
+            Edit::Count { place, channels } => {
+                let kept = self.kept(channels).len();
+                if kept < channels.len() {
+                    self.set(model, place.node, place.input, &[(place.element, kept as i64)])?;
+                }
             }
-            Edit::Groups { node, channels } => {
-                let kept = self.kept(channels).len() as i64;
-                model.edit_node(*node, |n| attribute::set_int(n, "group", kept));
+            Edit::Attribute { node, name, channels } => {
+                let kept = self.kept(channels).len();
+                if kept < channels.len() {
+                    model.edit_node(*node, |n| attribute::set_int(n, name, kept as i64));
+                }
+            }
+            Edit::Drop { node, input, channels } => {
+                if self.kept(channels).len() < channels.len() {
+                    model.set_input(*node, *input, "");
+                }
             }
             Edit::Split { node, parts } => self.split(model, *node, parts)?,
             Edit::Slice { node, element, before, inside } => {

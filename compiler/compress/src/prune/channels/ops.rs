@@ -101,8 +101,11 @@ pub fn follow(trace: &mut Trace, n: usize, node: &NodeProto) -> Option<Vec<usize
     if BROADCASTS.contains(&op) {
         return broadcast(trace, n, node);
     }
-    if op == "Concat" {
-        return concat(trace, node);
+    match op {
+        "Concat" => return concat(trace, node),
+        "MatMul" => return super::heads::product(trace, n, node),
+        "Attention" => return super::heads::attention(trace, n, node),
+        _ => {}
     }
     let x = trace.tracks.get(node.input.first()?)?.clone();
     let from = trace.ty(&node.input[0])?;
@@ -143,7 +146,7 @@ pub fn follow(trace: &mut Trace, n: usize, node: &NodeProto) -> Option<Vec<usize
 }
 
 /// An axis as a number from the front.
-fn from_front(axis: i64, rank: usize) -> Option<usize> {
+pub(super) fn from_front(axis: i64, rank: usize) -> Option<usize> {
     usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok().filter(|&a| a < rank)
 }
 
@@ -314,24 +317,40 @@ fn reshape(trace: &mut Trace, n: usize, node: &NodeProto, x: &Track) -> Option<V
             let spread = x.channels.iter().flat_map(|&c| std::iter::repeat_n(c, inner));
             (axis, spread.collect::<Vec<usize>>().repeat(outer))
         }
-        Moved::Split { axis, inner } => {
-            let outer = x.channels.len() / inner;
-            let parts: Vec<Vec<usize>> = x.channels.chunks_exact(inner).map(<[usize]>::to_vec).collect();
-            // The longer of both axes becomes shorter.
-            if to.shape.get(axis + 1).is_some_and(|d| d.is(inner as i64)) && inner >= outer {
-                parts[1..].iter().for_each(|part| trace.join(&parts[0], part));
-                (axis + 1, parts[0].clone())
-            } else {
-                parts.iter().for_each(|part| part.iter().for_each(|&c| trace.sets.join(part[0], c)));
-                (axis, parts.iter().map(|part| part[0]).collect())
-            }
-        }
+        Moved::Split { axis, .. } => split_up(trace, &node.output[0], axis, &x.channels)?,
     };
     if node.op_type == "Reshape" {
         super::lists::count(trace, n, 1, axis, &channels)?;
     }
     trace.track(&node.output[0], axis, channels);
     Some(vec![0, 1])
+}
+
+/// Channels that become several axes from `first` on; of these, one becomes shorter.
+fn split_up(trace: &mut Trace, name: &str, first: usize, channels: &[usize]) -> Option<(usize, Vec<usize>)> {
+    let (mut extents, mut product) = (Vec::new(), 1);
+    for dim in &trace.ty(name)?.shape[first..] {
+        if product == channels.len() {
+            break;
+        }
+        extents.push(usize::try_from(dim.as_const()?).ok()?);
+        product *= extents[extents.len() - 1];
+    }
+    if product != channels.len() {
+        return None;
+    }
+    let is_head = |&n: &usize| extents[n] > 1 && super::heads::is_head_axis(trace, name, first + n);
+    let chosen = (0..extents.len()).find(is_head).unwrap_or_else(|| match extents[..] {
+        // The longer of two.
+        [outer, inner] if inner >= outer => 1,
+        _ => 0,
+    });
+    let inner: usize = extents[chosen + 1..].iter().product();
+    for (c, &channel) in channels.iter().enumerate() {
+        trace.sets.join(channels[c / inner % extents[chosen] * inner], channel);
+    }
+    let channels = (0..extents[chosen]).map(|n| channels[n * inner]).collect();
+    Some((first + chosen, channels))
 }
 
 fn padded(trace: &Trace, n: usize, x: &Track, rank: usize) -> Option<usize> {

@@ -2,7 +2,8 @@
 //! Fang et al. 2023, DepGraph).
 //!
 //! A value's channels are known by numbers; operators join them, rearrange them, or need them all. What must change in
-//! the model when channels go is noted along the way.
+//! the model when channels go is noted along the way. Hidden units of recurrent nodes ([`super::recurrent`]) and heads of
+//! attention ([`super::heads`]) are channels like others.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,10 +11,11 @@ use mcc_ir::{Result, Tensor, TensorType};
 use mcc_onnx::node::label;
 use mcc_proto::NodeProto;
 
-use super::lists::Element;
+use super::lists::{Element, Place};
 use super::sets::Sets;
 use crate::layers::{self, Kind, Layer};
 use crate::model::Model;
+use crate::prune::product::{Product, Recurrent};
 
 /// The channels of a value.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,19 +42,26 @@ pub enum Edit {
     },
     /// An element of a constant list of integers counts channels.
     Count {
-        /// Where the list is read.
-        node: usize,
-        /// The node's input.
-        input: usize,
         /// The element.
-        element: usize,
+        place: Place,
         /// The channels.
         channels: Vec<usize>,
     },
-    /// A convolution has a group for each of these channels.
-    Groups {
-        /// The convolution.
+    /// An attribute counts channels: the groups of a convolution, the units of a recurrent node.
+    Attribute {
+        /// The node.
         node: usize,
+        /// The attribute's name.
+        name: &'static str,
+        /// The channels.
+        channels: Vec<usize>,
+    },
+    /// An input of zeros, of the extents that channels have, is left out; zeros are what the node takes without it.
+    Drop {
+        /// The node.
+        node: usize,
+        /// The node's input.
+        input: usize,
         /// The channels.
         channels: Vec<usize>,
     },
@@ -85,14 +94,14 @@ pub enum Edit {
     },
 }
 
-/// A layer with the channels that it reads and makes.
+/// A product with the channels that it reads and makes.
 #[derive(Debug, Clone)]
 pub struct Traced {
-    /// The layer.
-    pub layer: Layer,
+    /// The layer, or the part of a recurrent node.
+    pub product: Product,
     /// What it reads, if that is followed.
     pub reads: Option<Vec<usize>>,
-    /// What it makes.
+    /// What its rows make; a channel may have several.
     pub makes: Vec<usize>,
 }
 
@@ -103,12 +112,16 @@ pub struct Trace<'m> {
     pub(super) tracks: HashMap<String, Track>,
     /// Lists of integers of which some may count channels.
     pub(super) lists: HashMap<String, Vec<Element>>,
+    /// The edits that change elements of lists.
+    pub(super) counts: HashMap<Place, usize>,
+    /// Elements of lists that something needs as they are, and what.
+    fixed: HashMap<Place, String>,
     /// Which channels go together, and which stay.
     pub sets: Sets,
     /// What changes where channels go.
     pub edits: Vec<Edit>,
-    /// The layers, in the order in which they run.
-    pub layers: Vec<Traced>,
+    /// The products, in the order in which they run.
+    pub products: Vec<Traced>,
 }
 
 impl<'m> Trace<'m> {
@@ -122,16 +135,26 @@ impl<'m> Trace<'m> {
         let mut types: HashMap<String, TensorType> =
             names.iter().map(|n| n.to_string()).zip(model.types(&names, options)?).collect();
         types.extend(model.ports(options)?.into_iter().map(|port| (port.name, port.ty)));
-        let (tracks, lists, edits, layers) = (HashMap::new(), HashMap::new(), Vec::new(), Vec::new());
-        let mut trace = Trace { model, types, tracks, lists, sets: Sets::default(), edits, layers };
-        // Recurrent layers are nodes like others: their channels stay.
-        let layers = layers::find(model).into_iter().filter(|l| l.recurrence().is_none());
-        let found: BTreeMap<String, Layer> = layers.map(|l| (l.output.clone(), l)).collect();
+        let mut trace = Trace {
+            model,
+            types,
+            tracks: HashMap::new(),
+            lists: HashMap::new(),
+            counts: HashMap::new(),
+            fixed: HashMap::new(),
+            sets: Sets::default(),
+            edits: Vec::new(),
+            products: Vec::new(),
+        };
+        // Weights that are codes stay codes; recurrent nodes have rules of their own.
+        let found = layers::find(model).into_iter().filter(|l| !l.is_coded && l.recurrence().is_none());
+        let found: BTreeMap<String, Layer> = found.map(|layer| (layer.output.clone(), layer)).collect();
         for (n, node) in model.nodes().iter().enumerate() {
             let layer = node.output.first().and_then(|o| found.get(o));
-            let followed = match layer {
-                Some(layer) => trace.layer(n, layer),
-                None => trace.follow(n, node),
+            let followed = match (Recurrent::of(model, n), layer) {
+                (Some(recurrent), _) => super::recurrent::follow(&mut trace, n, &recurrent),
+                (None, Some(layer)) => trace.layer(n, layer),
+                (None, None) => trace.follow(n, node),
             };
             for (input, name) in node.input.iter().enumerate() {
                 if !followed.contains(&input) {
@@ -147,6 +170,11 @@ impl<'m> Trace<'m> {
                 trace.need(&name, "an inner graph reads them");
             }
         }
+        for (place, reason) in std::mem::take(&mut trace.fixed) {
+            if let Some(Edit::Count { channels, .. }) = trace.counts.get(&place).map(|&n| trace.edits[n].clone()) {
+                channels.iter().for_each(|&channel| trace.sets.need(channel, &reason));
+            }
+        }
         Ok(trace)
     }
 
@@ -158,6 +186,14 @@ impl<'m> Trace<'m> {
         });
         let channels = self.tracks.get(name).map(|t| &t.channels).into_iter().chain(counted);
         channels.flatten().for_each(|&channel| self.sets.need(channel, reason));
+        let elements = self.lists.get(name).into_iter().flatten();
+        let fixed: Vec<Place> = elements.filter_map(Element::place).collect();
+        fixed.into_iter().for_each(|place| self.fix(place, reason));
+    }
+
+    /// An element of a constant list stays as it is.
+    pub(super) fn fix(&mut self, place: Place, reason: &str) {
+        self.fixed.entry(place).or_insert_with(|| reason.to_string());
     }
 
     /// A value's type; that of a constant, too.
@@ -213,7 +249,7 @@ impl<'m> Trace<'m> {
             // A bias of another shape, or one that is computed.
             makes.iter().for_each(|&c| self.sets.need(c, "its bias is no list of constants"));
         }
-        self.layers.push(Traced { layer: layer.clone(), reads, makes });
+        self.products.push(Traced { product: layer.clone().into(), reads, makes });
         followed
     }
 
@@ -228,7 +264,7 @@ impl<'m> Trace<'m> {
                 makes[group * outs..][..outs].iter().for_each(|&made| self.sets.join(read, made));
             }
             self.edits.push(cut(0, if transposed { reads } else { makes }));
-            self.edits.push(Edit::Groups { node: n, channels: reads.to_vec() });
+            self.edits.push(Edit::Attribute { node: n, name: "group", channels: reads.to_vec() });
             return;
         }
         for group in 1..groups {
@@ -244,9 +280,11 @@ impl<'m> Trace<'m> {
 
     /// Another node; gives the inputs that need no more.
     fn follow(&mut self, n: usize, node: &NodeProto) -> Vec<usize> {
-        if !matches!(node.domain.as_str(), "" | "ai.onnx") {
-            return Vec::new();
-        }
-        super::ops::follow(self, n, node).unwrap_or_default()
+        let followed = match node.domain.as_str() {
+            "" | "ai.onnx" => super::ops::follow(self, n, node),
+            "com.microsoft" if node.op_type == "MultiHeadAttention" => super::heads::attention(self, n, node),
+            _ => None,
+        };
+        followed.unwrap_or_default()
     }
 }
