@@ -75,8 +75,10 @@ fn mixtures(samples: &Samples, among: &[usize], count: usize, seed: u64) -> Resu
 }
 
 fn mixture(one: &[Tensor], other: &[Tensor], random: &mut Random) -> Result<Vec<Tensor>> {
-    let (part, cuts) = (0.5 * random.real(), random.below(2) == 0);
-    let begin = random.real();
+    // From 0 to 1.
+    let mut share = || (random.real() + 1.0) / 2.0;
+    let (part, begin) = (0.5 * share(), share());
+    let cuts = random.below(2) == 0;
     one.iter().zip(other).map(|(a, b)| mixed(a, b, Mixing { part, cuts, begin })).collect()
 }
 
