@@ -206,7 +206,9 @@ fn apply(model: &mut Model, link: &Link, readers: &[Reader], factors: &[f64]) ->
                 let inverse: Vec<f64> = factors.iter().map(|f| 1.0 / f).collect();
                 crate::norms::scale_rows(&mut matrix, &inverse);
                 layer.set_matrix(model, &matrix)?;
-                if let Some(mut bias) = layer.bias(model).filter(|b| b.iter().any(|v| *v != 0.0)) {
+                // A bias that a node behind it adds is a shift of its own.
+                let own = layer.own_bias().and_then(|_| layer.bias(model));
+                if let Some(mut bias) = own.filter(|b| b.iter().any(|v| *v != 0.0)) {
                     bias.iter_mut().zip(factors).for_each(|(b, f)| *b = (f64::from(*b) / f) as f32);
                     layer.set_bias(model, &bias)?;
                 }

@@ -47,6 +47,8 @@ pub struct Bias {
     pub slot: usize,
     /// Its name; `None` if the node has none yet.
     pub name: Option<String>,
+    /// The result of the `Add` that follows the layer's node and adds the bias; `None` if the node does so itself.
+    pub added_by: Option<String>,
 }
 
 /// What a layer computes.
@@ -147,15 +149,19 @@ fn layer(model: &Model, node: &NodeProto) -> Option<Layer> {
     }
     let shape = tensor.shape().to_vec();
     let kind = kind(node, &shape)?;
-    let bias = bias_slot.and_then(|slot| match name_of(slot) {
-        None => Some(Bias { slot, name: None }),
+    let own_bias = |slot: usize| match name_of(slot) {
+        None => Some(Bias { slot, name: None, added_by: None }),
         Some(name) => {
             // Gemm's may be of any shape that broadcasts.
             let plain = |t: &Tensor| t.dtype() == DType::F32 && t.shape().len() == 1 && t.numel() == kind.rows(&shape);
             model.constant(&name).filter(|t| plain(t))?;
-            Some(Bias { slot, name: Some(name) })
+            Some(Bias { slot, name: Some(name), added_by: None })
         }
-    });
+    };
+    let bias = match bias_slot {
+        Some(slot) => own_bias(slot),
+        None => added_bias(model, node.output.first()?, kind.rows(&shape)),
+    };
     Some(Layer {
         name: label(node).to_string(),
         operator: node.op_type.clone(),
@@ -171,6 +177,20 @@ fn layer(model: &Model, node: &NodeProto) -> Option<Layer> {
     })
 }
 
+/// The bias of a product that a node behind it adds, where nobody else reads the product.
+fn added_bias(model: &Model, output: &str, rows: usize) -> Option<Bias> {
+    let [only] = model.users(output) else { return None };
+    let add = model.nodes().get(only.node).filter(|n| n.op_type == "Add" && n.input.len() == 2)?;
+    let slot = 1usize.checked_sub(only.input?)?;
+    if model.is_output(output) {
+        return None;
+    }
+    let name = &add.input[slot];
+    let fits = |t: &&Tensor| t.dtype() == DType::F32 && t.shape() == [rows];
+    model.constant(name).filter(fits)?;
+    Some(Bias { slot, name: Some(name.clone()), added_by: add.output.first().cloned() })
+}
+
 /// One of the weights of a recurrent node, if they are constant.
 fn recurrent(model: &Model, node: &NodeProto, part: Part) -> Option<Layer> {
     let name_of = |list: &[String], slot: usize| list.get(slot).filter(|name| !name.is_empty()).cloned();
@@ -182,10 +202,10 @@ fn recurrent(model: &Model, node: &NodeProto, part: Part) -> Option<Layer> {
     let batch_first = attribute::int(node, "layout", 0) != 0;
     let recurrence = Recurrence { part, directions, width, batch_first };
     let bias = match name_of(&node.input, BIAS) {
-        None => Some(Bias { slot: BIAS, name: None }),
+        None => Some(Bias { slot: BIAS, name: None, added_by: None }),
         Some(name) => {
             let fits = |t: &&Tensor| t.dtype() == DType::F32 && t.shape() == [directions, 2 * width];
-            model.constant(&name).filter(fits).map(|_| Bias { slot: BIAS, name: Some(name) })
+            model.constant(&name).filter(fits).map(|_| Bias { slot: BIAS, name: Some(name), added_by: None })
         }
     };
     let results = [name_of(&node.output, 0)?, name_of(&node.output, 1)?];
@@ -401,6 +421,11 @@ impl Layer {
         Ok(())
     }
 
+    /// The bias that the layer's own node adds.
+    pub fn own_bias(&self) -> Option<&Bias> {
+        self.bias.as_ref().filter(|b| b.added_by.is_none())
+    }
+
     /// The bias; zeros if the node has none.
     pub fn bias(&self, model: &Model) -> Option<Vec<f32>> {
         match (&self.bias.as_ref()?.name, self.recurrence()) {
@@ -416,7 +441,7 @@ impl Layer {
     /// When the layer is gone, takes no bias, or the number of values is wrong.
     pub fn set_bias(&self, model: &mut Model, values: &[f32]) -> Result<()> {
         let Some(bias) = &self.bias else { return Err(Error::internal(format!("\"{}\" takes no bias", self.name))) };
-        let node = node_of(model, &self.output)?;
+        let node = node_of(model, bias.added_by.as_ref().unwrap_or(&self.output))?;
         let tensor = match self.recurrence() {
             Some(recurrence) => {
                 // The other weights of the node may have given it another by now.

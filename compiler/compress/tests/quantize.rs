@@ -291,3 +291,28 @@ fn tables_of_equal_populations() {
     // Which is better is chance here: rounding makes up for much.
     assert!(means != quantiles && means.max(quantiles) < 0.03, "{means} {quantiles}");
 }
+
+#[test]
+fn a_bias_that_a_node_behind_adds_is_corrected() {
+    // Inputs with a mean, so that rounding weights shifts the results.
+    let model = Builder::new(6)
+        .input("x", &[-1, 24])
+        .weights("w", &[24, 16])
+        .weights("b", &[16])
+        .node("MatMul", &["x", "w"], "m", |_| {})
+        .node("Add", &["b", "m"], "y", |_| {})
+        .output("y")
+        .model(17);
+    let mut random = Random::new(8);
+    let sample = |random: &mut Random| {
+        let values: Vec<f64> = (0..8 * 24).map(|_| 3.0 + random.real()).collect();
+        vec![Tensor::from_f64s(DType::F32, vec![8, 24], &values).unwrap()]
+    };
+    let data = Samples::from_tensors((0..16).map(|_| sample(&mut random)).collect());
+    let rounding = Rounding::Nearest;
+    let weights =
+        Quantize { weights: Weights::Int(3), activations: Activations::Float, rounding, ..Default::default() };
+    let loss = |step: Quantize| done(&model, &recipe(step), &data).0;
+    let (with, without) = (loss(weights.clone()), loss(Quantize { bias_correction: false, ..weights }));
+    assert!(with < 0.5 * without, "{with} {without}");
+}

@@ -109,7 +109,7 @@ impl Recurrent {
                 weights: node.input[slot].clone(),
                 weights_slot: slot,
                 shape: vec![rows, columns],
-                bias: of(BIASES).map(|name| Bias { slot: BIASES, name: Some(name.clone()) }),
+                bias: of(BIASES).map(|name| Bias { slot: BIASES, name: Some(name.clone()), added_by: None }),
                 is_coded: false,
                 kind: Kind::Product { transposed: true },
             },

@@ -60,7 +60,7 @@ pub fn write(model: &mut Model, layer: &Layer, codes: &Codes, shared: &mut Share
         }
     };
     shared.insert(layer.weights.clone(), (weights.clone(), scales.clone()));
-    let bias = layer.bias.as_ref().filter(|b| b.name.is_some()).and_then(|_| layer.bias(model));
+    let bias = layer.own_bias().filter(|b| b.name.is_some()).and_then(|_| layer.bias(model));
     let of = |op: &str, inputs: &[&str], outputs: &[&str]| NodeProto {
         op_type: op.to_string(),
         name: outputs[0].to_string(),

@@ -40,7 +40,7 @@ pub fn codes(session: &Session, model: &mut Model) -> Result<()> {
             continue;
         }
         let data = layer.recurrence().is_none().then(|| data_of(session, node, layer.input_slot)).flatten();
-        let bias = layer.bias.as_ref().filter(|b| b.name.is_some()).and_then(|_| layer.bias(model));
+        let bias = layer.own_bias().filter(|b| b.name.is_some()).and_then(|_| layer.bias(model));
         let scales = scales(codes, bias.as_deref(), data);
         match &codes.form {
             Form::Steps(grid) if is_product(&layer) && grid.runs.count(layer.columns()) > 1 => {
@@ -201,7 +201,7 @@ fn write_product(model: &mut Model, layer: &Layer, codes: &Codes, grid: &Grid, b
 
 /// Writes a layer's bias as codes of the product of both scales, in which the sums of its products are.
 fn write_bias(model: &mut Model, layer: &Layer, bias: &[f32], scales: &[f64], data: Bytes) -> Result<()> {
-    let Some(slot) = layer.bias.as_ref().map(|b| b.slot) else { return Ok(()) };
+    let Some(slot) = layer.own_bias().map(|b| b.slot) else { return Ok(()) };
     let steps: Vec<f64> = scales.iter().map(|s| f64::from(*s as f32 * data.scale as f32)).collect();
     let codes: Vec<i64> = bias.iter().zip(&steps).map(|(&b, s)| (f64::from(b) / s).round_ties_even() as i64).collect();
     let tensor = Tensor::from_i64s(DType::I32, vec![codes.len()], &codes)?;

@@ -243,7 +243,7 @@ impl<'m> Trace<'m> {
             }
             (None, _) => makes.iter().for_each(|&c| self.sets.need(c, "its groups read what is not followed")),
         }
-        if let Some(bias) = layer.bias.as_ref().filter(|b| b.name.is_some()) {
+        if let Some(bias) = layer.own_bias().filter(|b| b.name.is_some()) {
             self.edits.push(Edit::Cut { node: n, input: bias.slot, axis: 0, channels: makes.clone() });
         } else if node.input.get(2).is_some_and(|name| !name.is_empty()) {
             // A bias of another shape, or one that is computed.
