@@ -55,6 +55,11 @@ impl Cache {
         Cache { dir: self.dir.clone(), scope: hasher.finalize() }
     }
 
+    /// Whether results are kept.
+    pub fn keeps(&self) -> bool {
+        self.dir.is_some()
+    }
+
     /// A result by its name and number: the one that is kept, or else what `make` gives, which is kept.
     ///
     /// # Errors

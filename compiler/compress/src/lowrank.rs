@@ -90,7 +90,7 @@ pub fn run(session: &mut Session, step: &LowRank, setting: &Setting) -> Result<(
         session.changes.push(Change {
             layer,
             operator,
-            part: "",
+            part: String::new(),
             output,
             zeros,
             weight_bits,

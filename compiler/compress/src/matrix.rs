@@ -1,7 +1,9 @@
 //! A matrix of numbers, row-major.
 
+use serde::{Deserialize, Serialize};
+
 /// A matrix: a row per output channel of a layer, a column per input.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Matrix {
     /// Output channels.
     pub rows: usize,

@@ -17,6 +17,8 @@ use mcc_onnx::order::{NodeOrder, initialized, uses};
 use mcc_onnx::tensor;
 use mcc_proto::tensor_proto::DataLocation;
 use mcc_proto::{GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use serde::de;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::attribute;
 
@@ -46,6 +48,19 @@ pub struct Model {
     constants: HashMap<String, Tensor>,
     givers: HashMap<String, usize>,
     users: HashMap<String, Vec<Use>>,
+}
+
+impl Serialize for Model {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.proto.encode_to_vec())
+    }
+}
+
+impl<'de> Deserialize<'de> for Model {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Model, D::Error> {
+        let bytes = Vec::<u8>::deserialize(deserializer)?;
+        decode(bytes.into()).and_then(|proto| Model::new(proto, None)).map_err(de::Error::custom)
+    }
 }
 
 impl Model {

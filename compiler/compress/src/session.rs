@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mcc_ir::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 use crate::layers::{self, Layer};
 use crate::lowrank;
@@ -31,7 +32,7 @@ const LISTED: usize = 20;
 const PER_CHANNEL: i64 = 13;
 
 /// A compression under way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Session {
     /// The model given, with its normalisations folded.
     pub teacher: Model,
@@ -51,15 +52,27 @@ pub struct Session {
     pub changes: Vec<Change>,
 }
 
+/// What steps change.
+#[derive(Serialize, Deserialize)]
+struct State {
+    model: Model,
+    codes: BTreeMap<String, Codes>,
+    given: BTreeMap<String, Matrix>,
+    dynamic: BTreeSet<String>,
+    places: Places,
+    bytes: BTreeMap<String, Bytes>,
+    changes: Vec<Change>,
+}
+
 /// What happened to a layer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// The layer's name.
     pub layer: String,
     /// Its operator.
     pub operator: String,
     /// Which weights of the operator, `W` or `R`, if it has two.
-    pub part: &'static str,
+    pub part: String,
     /// Its result.
     pub output: String,
     /// The share of its weights that are zero.
@@ -114,13 +127,20 @@ pub fn compress(model: Model, recipe: &Recipe, setting: &Setting) -> Result<Sess
         let cache = setting.cache.within(&[so_far.text()?.as_bytes(), others.as_bytes()]);
         let setting = &Setting { cache: &cache, ..*setting };
         let seen = &Setting { samples: &seen, ..*setting };
-        let done = match step {
-            Step::Quantize(quantize) => quantize::step::run(&mut session, quantize, seen),
-            Step::Prune(step) => prune::run(&mut session, &Task { step, seed: recipe.seed, bytes }, seen),
-            Step::LowRank(step) => lowrank::run(&mut session, step, seen),
-            Step::Recover(step) => recover::run(&mut session, step, recipe.seed, setting),
+        let run = |session: &mut Session| match step {
+            Step::Quantize(quantize) => quantize::step::run(session, quantize, seen),
+            Step::Prune(step) => prune::run(session, &Task { step, seed: recipe.seed, bytes }, seen),
+            Step::LowRank(step) => lowrank::run(session, step, seen),
+            Step::Recover(step) => recover::run(session, step, recipe.seed, setting),
         };
-        done.map_err(within(n))?;
+        match cache.keeps() {
+            false => run(&mut session).map_err(within(n))?,
+            true => {
+                let made = || run(&mut session).map(|()| session.state());
+                let state = cache.get("step", n, made).map_err(within(n))?;
+                session.restore(state);
+            }
+        }
     }
     Ok(session)
 }
@@ -142,12 +162,22 @@ impl Change {
 }
 
 impl Session {
+    fn state(&self) -> State {
+        let Session { model, codes, given, dynamic, places, bytes, changes, teacher: _ } = self.clone();
+        State { model, codes, given, dynamic, places, bytes, changes }
+    }
+
+    fn restore(&mut self, state: State) {
+        let State { model, codes, given, dynamic, places, bytes, changes } = state;
+        *self = Session { teacher: self.teacher.clone(), model, codes, given, dynamic, places, bytes, changes };
+    }
+
     fn record_all(&mut self) {
         self.changes = layers::find(&self.model)
             .into_iter()
             .map(|layer| Change {
                 zeros: layer.matrix(&self.model).map_or(0.0, |m| m.zero_share()),
-                part: layer.recurrence().map_or("", |r| r.symbol()),
+                part: layer.recurrence().map_or("", |r| r.symbol()).to_string(),
                 layer: layer.name,
                 operator: layer.operator,
                 output: layer.output,
@@ -161,7 +191,7 @@ impl Session {
             self.changes.push(Change {
                 layer: table.name,
                 operator: "Gather".to_string(),
-                part: "",
+                part: String::new(),
                 output: table.output,
                 zeros: 0.0,
                 weight_bits: 32.0,

@@ -34,11 +34,13 @@ fn run(dir: Option<&Path>, recipe: &str) -> (Vec<u8>, usize) {
 }
 
 const PRUNE: &str = "[[steps]]\nmethod = \"prune\"\nshare = 0.5\nscope = \"global\"\neverywhere = true\n";
+const CHANNELS: &str = "[[steps]]\nmethod = \"prune\"\nshare = 0.5\npattern = \"channels\"\n";
+const RECOVER: &str = "[[steps]]\nmethod = \"recover\"\neffort = 1e-4\n";
 const QUANTIZE: &str = "[[steps]]\nmethod = \"quantize\"\n";
 
 #[test]
 fn whatever_is_lost_is_done_again() {
-    for recipe in [[PRUNE, QUANTIZE].concat()] {
+    for recipe in [[PRUNE, QUANTIZE].concat(), [CHANNELS, RECOVER].concat()] {
         let folder = tempfile::tempdir().unwrap();
         let (whole, all) = run(None, &recipe);
         for ran in [all, 0] {

@@ -16,7 +16,7 @@ use crate::ranges::{Calibration, Histogram, Range};
 const LEVELS: usize = 256;
 
 /// Scale and zero point of bytes.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Bytes {
     /// What a step is worth; exact in 32-bit floats.
     pub scale: f64,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mcc_ir::{Result, TensorType};
+use serde::{Deserialize, Serialize};
 
 use crate::layers::Layer;
 use crate::model::Model;
@@ -26,7 +27,7 @@ const MOVES: &[&str] = &[
 pub type Places = BTreeMap<String, BTreeSet<Reader>>;
 
 /// An input of a node.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Reader {
     /// The node's first result, by which it is found again after edits.
     pub output: String,

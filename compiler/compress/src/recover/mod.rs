@@ -164,10 +164,7 @@ pub fn recover(mut student: Student, step: &Recover, seed: u64, setting: &Settin
             held_from: usize::MAX,
             real: setting.samples.len(),
         };
-        let reason = match student.block(&course, setting)? {
-            Done::Trained(errors) => text(&errors),
-            Done::Left(reason) => reason,
-        };
+        let reason = student.kept_block(n, &course, setting)?;
         outcomes.extend(trained.iter().map(|l| Outcome { output: (*l).to_string(), reason: reason.clone() }));
     }
     let (apart, mut after) = (student.saved(), guard.judge(&student.rounding()?, setting)?);
@@ -307,6 +304,23 @@ impl Student<'_> {
             real,
         };
         self.block(&course, &Setting { samples: &samples, ..*setting }).map(drop)
+    }
+
+    /// Trains a block, or takes what it was trained to before; says what came of it.
+    fn kept_block(&mut self, number: usize, course: &Course, setting: &Setting) -> Result<String> {
+        let trained = |student: &mut Student| {
+            student.block(course, setting).map(|done| match done {
+                Done::Trained(errors) => text(&errors),
+                Done::Left(reason) => reason,
+            })
+        };
+        if !setting.cache.keeps() {
+            return trained(self);
+        }
+        let make = || Ok((trained(self)?, self.model.clone(), self.codes.clone()));
+        let (reason, model, codes) = setting.cache.get("block", number, make)?;
+        (*self.model, *self.codes) = (model, codes);
+        Ok(reason)
     }
 
     /// Trains a block.

@@ -23,7 +23,7 @@ use self::narrow::Narrow;
 use self::order::{Reader, Solved};
 use self::trace::{Trace, Traced};
 use super::evidence::{ENOUGH, Evidence, Kept, Rows, evidence};
-use super::masks::{Work, rows_of};
+use super::masks::{Fitted, Work, rows_of};
 use super::product::Product;
 use super::rank::Ranking;
 use super::{chunks, reference};
@@ -54,7 +54,8 @@ pub fn run(session: &mut Session, step: &Prune, seed: u64, setting: &Setting) ->
         return Err(Error::unsupported(format!("no channels can go: {}", reasons.join("; ")))
             .help("channels go where layers follow one another; leave fewer layers out"));
     }
-    let orders = Orders { trace: &trace, model: &model, ranking: Ranking { step, seed } }.all(&plans, setting)?;
+    let orders = Orders { trace: &trace, model: &model, ranking: Ranking { step, seed } };
+    let orders = setting.cache.get("orders", 0, || orders.all(&plans, setting))?;
     let gone = chosen_units(&plans, &orders, step);
     let narrow = Narrow { gone: &gone.iter().flat_map(|&(p, u)| plans[p].family.units[u].clone()).collect() };
     // Every member of a set goes, also those of values that no layer makes.
@@ -98,12 +99,17 @@ fn fit(
     }
     let found: Vec<Product> = products.iter().map(|p| p.again(&session.model)).collect::<Result<_>>()?;
     let mut errors: BTreeMap<String, f64> = BTreeMap::new();
-    for chunk in chunks(&found) {
-        setting.progress.begin("fit of what is left", setting.samples.len());
-        let evidence = evidence(before, &session.model, kept, chunk, ENOUGH, setting)?;
-        for (product, groups) in chunk.iter().zip(&evidence) {
-            let work = Work { ranking: &ranking, reference: before, kept, product, groups };
-            let error = work.run(&session.model, None)?.apply(product, &mut session.model)?;
+    for (n, chunk) in chunks(&found).into_iter().enumerate() {
+        let fitted = setting.cache.get("fit", n, || {
+            setting.progress.begin("fit of what is left", setting.samples.len());
+            let evidence = evidence(before, &session.model, kept, chunk, ENOUGH, setting)?;
+            let fitted = |(product, groups): (&Product, &Vec<Evidence>)| {
+                Work { ranking: &ranking, reference: before, kept, product, groups }.run(&session.model, None)
+            };
+            chunk.iter().zip(&evidence).map(fitted).collect::<Result<Vec<Fitted>>>()
+        })?;
+        for (product, fitted) in chunk.iter().zip(fitted) {
+            let error = fitted.apply(product, &mut session.model)?;
             let zeros = product.again(&session.model)?.matrix(&session.model)?.zero_share();
             // Of the products of a recurrent node, the one that loses most stands for all.
             let error = errors.entry(product.layer.output.clone()).and_modify(|e| *e = e.max(error)).or_insert(error);
