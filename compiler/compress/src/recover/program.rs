@@ -19,12 +19,14 @@ pub enum Data {
     Floats(Arc<Vec<f32>>),
     /// As the evaluator does.
     Tensor(Tensor),
+    /// A constant that both read.
+    Both(Tensor, Arc<Vec<f32>>),
 }
 
 impl Data {
     fn floats(&self) -> Arc<Vec<f32>> {
         match self {
-            Data::Floats(floats) => floats.clone(),
+            Data::Floats(floats) | Data::Both(_, floats) => floats.clone(),
             Data::Tensor(tensor) => {
                 Arc::new(tensor.to_f32s().unwrap_or_else(|| tensor.to_f64s().into_iter().map(|v| v as f32).collect()))
             }
@@ -33,7 +35,7 @@ impl Data {
 
     fn tensor(&self, ty: &TensorType) -> Result<Tensor> {
         match self {
-            Data::Tensor(tensor) => Ok(tensor.clone()),
+            Data::Tensor(tensor) | Data::Both(tensor, _) => Ok(tensor.clone()),
             Data::Floats(floats) => {
                 let shape = ty.fixed_shape().ok_or_else(|| Error::internal(format!("{ty} has no fixed shape")))?;
                 let values: Vec<f64> = floats.iter().map(|&v| f64::from(v)).collect();
@@ -289,7 +291,7 @@ impl Builder<'_> {
 /// Constants that operators read.
 fn known(tensor: Tensor) -> Data {
     match tensor.to_f32s() {
-        Some(floats) if tensor.dtype() == DType::F32 => Data::Floats(Arc::new(floats)),
+        Some(floats) if tensor.dtype() == DType::F32 => Data::Both(tensor, Arc::new(floats)),
         _ => Data::Tensor(tensor),
     }
 }
