@@ -23,8 +23,22 @@ impl Step {
 pub(super) fn misplaced(steps: &[Step]) -> Vec<Error> {
     let is_final = |step: &Step| matches!(step, Step::Prune(_) | Step::Quantize(_));
     let late = |n: usize| matches!(steps[n], Step::LowRank(_)) && steps[..n].iter().any(is_final);
+    let equalizes = |step: &Step| matches!(step, Step::Quantize(q) if q.equalize);
+    let factors = |n: usize| {
+        let quantized = steps[..n].iter().any(|s| matches!(s, Step::Quantize(_)));
+        let trained = steps.iter().any(|s| matches!(s, Step::Recover(_)));
+        match equalizes(&steps[n]) {
+            true if quantized => {
+                Some("factors move between layers before any is quantized: equalize in the first such step")
+            }
+            true if trained => Some("recovery compares data whose channels equalizing divides: leave one of them out"),
+            _ => None,
+        }
+    };
     let text = "low rank comes before pruning and quantization, which need the layers as they will be";
-    (0..steps.len()).filter(|&n| late(n)).map(|n| Error::usage(text).within(format!("step {}", n + 1))).collect()
+    let late = |n: usize| late(n).then_some(text);
+    let faults = (0..steps.len()).flat_map(|n| late(n).into_iter().chain(factors(n)).map(move |text| (n, text)));
+    faults.map(|(n, text)| Error::usage(text).within(format!("step {}", n + 1))).collect()
 }
 
 /// Makes layers two smaller ones, whose product is of low rank.
@@ -114,10 +128,13 @@ mod tests {
     fn nonsense_is_refused() {
         let error = |text: &str| Recipe::parse(text).unwrap_err().to_string();
         let low_rank = "[[steps]]\nmethod = \"low-rank\"\nshare =";
+        let equalize = "[[steps]]\nmethod = \"quantize\"\nequalize = true";
         for (text, part) in [
             ("[[steps]]\nmethod = \"recover\"\neffort = 0.0".to_string(), "an effort of 0 is not above 0"),
             (format!("{low_rank} 1.0"), "not between 0 and 1"),
             (format!("[[steps]]\nmethod = \"quantize\"\n{low_rank} 0.5"), "before pruning"),
+            (format!("[[steps]]\nmethod = \"quantize\"\n{equalize}"), "in the first such step"),
+            (format!("{equalize}\n[[steps]]\nmethod = \"recover\""), "leave one of them out"),
         ] {
             assert!(error(&text).contains(part), "{text}: {}", error(&text));
         }
