@@ -19,7 +19,6 @@ pub mod matrix;
 pub mod model;
 pub mod moments;
 pub mod norms;
-pub mod obs;
 pub mod observe;
 pub mod opset;
 pub mod prune;

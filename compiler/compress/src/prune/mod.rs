@@ -5,7 +5,7 @@
 
 mod channels;
 mod evidence;
-mod fit;
+pub(crate) mod fit;
 mod gain;
 mod masks;
 mod product;

@@ -21,6 +21,7 @@ mod weights;
 
 use std::collections::{BTreeMap, HashSet};
 
+use faer::Mat;
 use mcc_data::Samples;
 use mcc_ir::{Error, Result};
 
@@ -35,8 +36,8 @@ use crate::layers::{self, Layer};
 use crate::matrix::Matrix;
 use crate::model::Model;
 use crate::moments::{Moments, moments};
-use crate::obs::fit;
 use crate::observe::Setting;
+use crate::prune::fit::Problem;
 use crate::quantize::activation::{self, Bytes};
 use crate::quantize::places::Places;
 use crate::quantize::weights::{Codes, bias_shift};
@@ -49,8 +50,8 @@ const WORK: f64 = 3e13;
 /// Least and most steps for a block.
 const STEPS: [f64; 2] = [60.0, 1500.0];
 
-/// Steps of the fit of layers that cannot be trained.
-const FIT_STEPS: usize = 60;
+/// Damping of the fit of layers that cannot be trained, relative to the Gram matrix's mean diagonal.
+const DAMPING: f64 = 1e-4;
 
 /// The part of the work that is training the whole model.
 const TOGETHER: f64 = 0.6;
@@ -438,14 +439,20 @@ impl Student<'_> {
 
 /// The weights that are not zero, fitted so that the layer gives what the teacher's weights give on the same data.
 fn refit(teacher: &Matrix, student: &Matrix, moments: &[Moments]) -> Result<Matrix> {
-    let (rows, columns) = (student.rows / moments.len().max(1), student.columns);
+    let (rows, n) = (student.rows / moments.len().max(1), student.columns);
     let mut data = Vec::new();
     for (group, moments) in moments.iter().enumerate() {
-        let part = group * rows * columns..(group + 1) * rows * columns;
-        let of = |all: &Matrix| Matrix { rows, columns, data: all.data[part.clone()].to_vec() };
-        let own = of(student);
-        let kept: Vec<bool> = own.data.iter().map(|&w| w != 0.0).collect();
-        data.extend(fit(&of(teacher), own, &kept, &moments.gram, FIT_STEPS)?.data);
+        let of = |all: &Matrix| Mat::from_fn(n, rows, |j, r| f64::from(all.row(group * rows + r)[j]));
+        let (wanted, own) = (of(teacher), of(student));
+        let mut gram = Mat::from_fn(n, n, |i, j| moments.gram[i * n + j]);
+        let mut target = &gram * &wanted;
+        // Where data says nothing, weights stay.
+        let damping = DAMPING * (0..n).map(|j| gram[(j, j)]).sum::<f64>() / n.max(1) as f64;
+        (0..n).for_each(|j| gram[(j, j)] += damping.max(f64::MIN_POSITIVE.sqrt()));
+        target += damping * &own;
+        let kept: Vec<bool> = (0..rows).flat_map(|r| own.col_as_slice(r)).map(|w| *w != 0.0).collect();
+        let fitted = Problem { gram, target }.solve(&kept)?;
+        data.extend((0..rows).flat_map(|r| fitted.col_as_slice(r)).map(|&w| w as f32));
     }
     Ok(Matrix { data, ..student.clone() })
 }
