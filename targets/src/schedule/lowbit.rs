@@ -43,6 +43,9 @@ pub const SPLIT_VECTORS: i64 = 4;
 /// Minimum tiles of rows for prefetching the next columns' codes.
 pub const MIN_FETCHING_TILES: i64 = 8;
 
+/// Numbers of elements that may share parameters, besides a whole column.
+pub const BLOCK_SIZES: [usize; 5] = [256, 128, 64, 32, 16];
+
 /// Minimum contracted elements, columns and weights for low-bit storage to pay.
 pub const MIN_DEPTH: usize = 16;
 /// See [`MIN_DEPTH`].

@@ -19,6 +19,7 @@ mod target;
 mod train;
 mod weights;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
 
 use faer::Mat;
@@ -170,7 +171,8 @@ pub fn recover(mut student: Student, step: &Recover, seed: u64, setting: &Settin
     }
     let (apart, mut after) = (student.saved(), guard.judge(&student.rounding()?, setting)?);
     let mut best = apart;
-    if !(after < before) {
+    // An error that is no number is no gain.
+    if before.partial_cmp(&after) != Some(Ordering::Greater) {
         (best, after) = (given, before);
         student.restore(&best);
     }

@@ -70,7 +70,7 @@ impl Target {
         for (output, (kind, shape)) in target.kinds.iter_mut().zip(shapes).enumerate() {
             let columns = shape.last().copied().unwrap_or(1);
             let rows = |w: &&Wanted| w.outputs[output].chunks(columns.max(1)).all(is_distribution);
-            if columns > 1 && all.iter().all(|w| rows(w)) {
+            if columns > 1 && all.iter().all(rows) {
                 *kind = Kind::Chances(columns);
             }
         }

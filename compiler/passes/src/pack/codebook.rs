@@ -9,8 +9,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use mcc_ir::{Column, LowBit};
-
-use super::lowbit::BLOCK_SIZES;
+use mcc_targets::schedule::lowbit::BLOCK_SIZES;
 
 /// Maximum relative difference of a weight from a factor times an entry: several roundings of `f32`.
 const MAX_RELATIVE_ERROR: f64 = 1.0 / (1 << 21) as f64;

@@ -15,7 +15,7 @@
 use bytes::Bytes;
 use mcc_targets::schedule::filtering::FilterStorage;
 use mcc_targets::schedule::{
-    lowbit::{MIN_COLUMNS, MIN_DEPTH, MIN_WEIGHTS},
+    lowbit::{BLOCK_SIZES, MIN_COLUMNS, MIN_DEPTH, MIN_WEIGHTS},
     products::PANEL_COLUMNS,
 };
 use mcc_targets::{Config, Target, WeightFloats, schedule};
@@ -29,9 +29,6 @@ use mcc_ir::{
     BinaryOp, CellSpec, Column, ConvSpec, DType, Decision, Dim, Filters, Graph, Layout, LowBit, NodeId, Op, Packed,
     Subject, Tensor, Value, WeightFormat,
 };
-
-/// Numbers of elements that may share parameters, besides a whole column.
-pub(super) const BLOCK_SIZES: [usize; 5] = [256, 128, 64, 32, 16];
 
 /// Maximum relative difference of a weight divided by its scale from an integer: several roundings of `f32`.
 const MAX_RELATIVE_ERROR: f64 = 1.0 / (1 << 20) as f64;
