@@ -107,7 +107,6 @@ const NUMBERS: &[(&str, &[&str])] = &[
     ("kernel/src/kernels/sparse/blocks.rs", &["WORD"]),
     ("kernel/src/kernels/trees/mod.rs", &["RECORD"]),
     ("passes/src/canonical/attention.rs", &["SWAP_HEADS", "KEYS_TO_TOKENS"]),
-    ("passes/src/pack/lowbit.rs", &["BLOCK_SIZES"]),
     ("passes/src/sparse/int8_blocks.rs", &["BLOCK_BYTES"]),
     // Properties of the instruction set.
     ("kernel/src/kernels/conv/pool.rs", &["WIDEST"]),
