@@ -107,8 +107,8 @@ pub struct CompressArgs {
     /// Where random choices start: the same seed gives the same file [default: 0]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Keep what was computed in this folder: a run that was interrupted goes on from there, and one with more steps does
-    /// not repeat those that it shares
+    /// Keep what was computed in this folder: a run that was interrupted goes on from there, and one with more steps repeats
+    /// only what these change
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
     #[command(flatten)]

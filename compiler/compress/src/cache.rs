@@ -1,5 +1,5 @@
 //! Results of long computations, kept in a folder: a run that was interrupted goes on where it stopped, and one with more
-//! steps does not repeat those it shares.
+//! steps repeats only what these change: the operator set that all need, or the samples that recovery holds out.
 //!
 //! A result is known by all that it depends on: the build, the model, the samples, the target, and the recipe up to its step.
 //! As the same recipe gives the same bytes, nothing in between has to be compared. A file that is damaged or half written is
