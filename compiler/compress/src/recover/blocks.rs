@@ -60,7 +60,10 @@ pub fn whole(model: &Model, layers: &[Layer], outputs: &[String]) -> Option<Bloc
             None => drop(sides.insert(name.to_string())),
         }
     }
-    let layers = layers.iter().filter(|l| seen.contains(l.output.as_str())).map(|l| l.output.clone()).collect();
+    // A recurrent node's second layer is in as its first is.
+    let results = |l: &Layer| model.giver(&l.output).map_or(&[][..], |n| &model.nodes()[n].output);
+    let is_in = |l: &&Layer| results(l).iter().any(|result| seen.contains(result.as_str()));
+    let layers = layers.iter().filter(is_in).map(|l| l.output.clone()).collect();
     block(model, Block { inputs: Vec::new(), sides: sides.into_iter().collect(), outputs: outputs.to_vec(), layers })
 }
 
@@ -96,8 +99,8 @@ struct Flow<'m> {
     model: &'m Model,
     /// Their numbers, in order.
     nodes: Vec<usize>,
-    /// For each, the layer that it is.
-    layer: Vec<Option<String>>,
+    /// For each, the layers that it is.
+    layers: Vec<Vec<String>>,
     /// For each name that they give, who gives it, and the place after the last that reads it.
     lives: HashMap<&'m str, Life>,
 }
@@ -120,9 +123,10 @@ struct End {
 impl<'m> Flow<'m> {
     fn of(model: &'m Model, layers: &[Layer]) -> Flow<'m> {
         let results: HashSet<&str> = layers.iter().map(|l| l.output.as_str()).collect();
-        let mut flow = Flow { model, nodes: Vec::new(), layer: Vec::new(), lives: HashMap::new() };
+        let mut flow = Flow { model, nodes: Vec::new(), layers: Vec::new(), lives: HashMap::new() };
         for (n, node) in model.nodes().iter().enumerate() {
-            let is_layer = node.output.first().is_some_and(|o| results.contains(o.as_str()));
+            let own: Vec<String> = node.output.iter().filter(|o| results.contains(o.as_str())).cloned().collect();
+            let is_layer = !own.is_empty();
             let by_shape = SHAPES.contains(&node.op_type.as_str());
             if !is_layer && (by_shape || !uses(node).iter().any(|name| flow.lives.contains_key(name))) {
                 continue;
@@ -138,7 +142,7 @@ impl<'m> Flow<'m> {
                 flow.lives.insert(name, Life { from: at, to });
             }
             flow.nodes.push(n);
-            flow.layer.push(is_layer.then(|| node.output[0].clone()));
+            flow.layers.push(own);
         }
         // A later use is no earlier end.
         for output in &model.graph().output {
@@ -159,7 +163,7 @@ impl<'m> Flow<'m> {
         let mut best: Option<End> = None;
         let mut layers = 0;
         for at in start + 1..last {
-            layers += usize::from(self.layer[at - 1].is_some());
+            layers += self.layers[at - 1].len();
             let most = match &best {
                 Some(best) if best.alive == 1 => best.layers.max(USUAL_LAYERS),
                 Some(_) => MOST_LAYERS,
@@ -181,13 +185,13 @@ impl<'m> Flow<'m> {
                 best = Some(End { at, alive: names.len(), layers });
             }
         }
-        let rest = |at: usize| self.layer[at..].iter().all(Option::is_none);
+        let rest = |at: usize| self.layers[at..].iter().all(Vec::is_empty);
         best.map(|b| b.at).filter(|&at| !rest(at)).unwrap_or(last)
     }
 
     /// The block of the nodes from `start` to `end`.
     fn block(&self, start: usize, end: usize) -> Option<Block> {
-        let layers: Vec<String> = self.layer[start..end].iter().flatten().cloned().collect();
+        let layers: Vec<String> = self.layers[start..end].iter().flatten().cloned().collect();
         let inside = |life: &Life| (start..end).contains(&life.from);
         let mut outputs: Vec<(usize, &str)> = self
             .lives

@@ -145,7 +145,8 @@ pub fn recover(mut student: Student, step: &Recover, seed: u64, setting: &Settin
     let guard = Guard::new(student.teacher, ends, step, setting)?;
     let (given, before) = (student.saved(), guard.judge(&student.rounding()?, setting)?);
     setting.progress.begin("levels of channels", setting.samples.len());
-    let there: Vec<Layer> = layers.iter().filter(|l| comparable.contains(&l.output)).cloned().collect();
+    let has_levels = |l: &&Layer| comparable.contains(&l.output) && l.recurrence().is_none();
+    let there: Vec<Layer> = layers.iter().filter(has_levels).cloned().collect();
     let wanted_levels = levels(student.teacher, &there, setting)?;
     let mut outcomes = Vec::new();
     for (n, block) in blocks.iter().enumerate() {
@@ -200,9 +201,13 @@ fn text(errors: &Errors) -> String {
     }
 }
 
-/// All layers but recurrent ones: what those do is not differentiated here.
+/// All layers; the biases of recurrent ones, which two layers share, stay.
 fn trainable(model: &Model) -> Vec<Layer> {
-    layers::find(model).into_iter().filter(|l| l.recurrence().is_none()).collect()
+    let without = |layer: Layer| match layer.recurrence() {
+        Some(_) => Layer { bias: None, ..layer },
+        None => layer,
+    };
+    layers::find(model).into_iter().map(without).collect()
 }
 
 /// Values of floats that two models have with the same type.
@@ -421,6 +426,9 @@ impl Student<'_> {
         let mut trained = Vec::new();
         for output in outputs {
             let (_, mut layer) = layers::again(self.model, output)?;
+            if layer.recurrence().is_some() {
+                layer.bias = None;
+            }
             if self.model.users(&layer.weights).len() != 1 {
                 continue;
             }

@@ -159,8 +159,12 @@ impl Program {
                 Run::Operator(operator) => {
                     let floats: Vec<Arc<Vec<f32>>> = operands.iter().map(Data::floats).collect();
                     let slices: Vec<&[f32]> = floats.iter().map(|f| &f[..]).collect();
-                    let mut y = vec![0.0; self.elements(step.results[0])];
+                    let mut y = vec![0.0; step.results.iter().map(|&r| self.elements(r)).sum()];
                     operator.forward(&slices, &mut y);
+                    for &result in step.results.iter().skip(1).rev() {
+                        let own = y.split_off(y.len() - self.elements(result));
+                        data[result] = Some(Data::Floats(Arc::new(own)));
+                    }
                     data[step.results[0]] = Some(Data::Floats(Arc::new(y)));
                 }
                 Run::Reference(op) => {
@@ -203,13 +207,21 @@ impl Program {
         }
         for step in self.steps.iter().rev().filter(|s| s.trained) {
             let Run::Operator(operator) = &step.run else { continue };
-            let Some(dy) = gradients[step.results[0]].take() else { continue };
+            let Some(dy) = self.joined(&step.results, &mut gradients) else { continue };
             let floats = |place: usize| trace.data[place].as_ref().map_or(&[][..], |d| &d[..]);
+            let all: Vec<f32>;
+            let y = match step.results[..] {
+                [result] => floats(result),
+                ref results => {
+                    all = results.iter().flat_map(|&r| floats(r)).copied().collect();
+                    &all
+                }
+            };
             let x: Vec<&[f32]> = step.operands.iter().map(|&o| floats(o)).collect();
             // The same value twice is an operand with a gradient of its own each time.
             let mut dx: Vec<Option<Vec<f32>>> =
                 step.operands.iter().map(|&o| self.trained[o].then(|| vec![0.0; self.elements(o)])).collect();
-            operator.backward(&Pass { x: &x, y: floats(step.results[0]), dy: &dy }, &mut dx);
+            operator.backward(&Pass { x: &x, y, dy: &dy }, &mut dx);
             for (&place, dx) in step.operands.iter().zip(dx) {
                 let Some(dx) = dx else { continue };
                 match &mut gradients[place] {
@@ -223,6 +235,16 @@ impl Program {
             gradients[place].take().into_iter().for_each(|g| drop(found.insert(name.as_str(), g)));
         }
         found
+    }
+
+    /// The gradients by a step's results, one after another, if there are any.
+    fn joined(&self, results: &[usize], gradients: &mut [Option<Vec<f32>>]) -> Option<Vec<f32>> {
+        if let [result] = *results {
+            return gradients[result].take();
+        }
+        results.iter().any(|&r| gradients[r].is_some()).then_some(())?;
+        let own = |&r: &usize| gradients[r].take().unwrap_or_else(|| vec![0.0; self.elements(r)]);
+        Some(results.iter().flat_map(own).collect())
     }
 }
 
@@ -271,7 +293,7 @@ impl Builder<'_> {
         let call = Call { op, operands: &types, constants: &constants, result: &self.graph.types(node)[0] };
         // Floats hold codes exactly, but not all integers.
         let held = |ty: &TensorType| matches!(ty.dtype, DType::F32 | DType::U8 | DType::I8);
-        let is_held = results.len() == 1 && (on_the_way || held(call.result));
+        let is_held = on_the_way || results.len() == 1 && held(call.result);
         let made = if is_held { operator(&call)? } else { None };
         let run = match made {
             Some(operator) => Run::Operator(operator),

@@ -2,12 +2,14 @@
 //!
 //! Contract: an [`Operator`] is one operation of the IR for given shapes. It computes what
 //! [`mcc_ir::eval`] does, in 32-bit floats, and the gradient of a sum of results by its operands
-//! (reverse-mode differentiation; Griewank and Walther 2008). Codes are held as floats too: rounding and casts pass
-//! gradients through unchanged ("straight through", Bengio et al. 2013).
+//! (reverse-mode differentiation; Griewank and Walther 2008). If it has several results, their elements are one after
+//! another. Codes are held as floats too: rounding and casts pass gradients through unchanged ("straight through", Bengio
+//! et al. 2013).
 
 mod elementwise;
 mod movement;
 mod products;
+mod recurrent;
 mod reduce;
 #[cfg(test)]
 mod tests;
@@ -20,15 +22,15 @@ use mcc_ir::{DType, Op, Result, Tensor, TensorType};
 pub struct Pass<'a> {
     /// The operands' elements.
     pub x: &'a [&'a [f32]],
-    /// The result's.
+    /// The results'.
     pub y: &'a [f32],
-    /// The gradient by the result.
+    /// The gradient by the results.
     pub dy: &'a [f32],
 }
 
 /// An operation for given shapes.
 pub trait Operator: Send + Sync {
-    /// Computes the result, which is zeros before.
+    /// Computes the results, which are zeros before.
     fn forward(&self, x: &[&[f32]], y: &mut [f32]);
 
     /// Adds to the gradient by each operand that has one.
@@ -48,7 +50,7 @@ pub struct Call<'a> {
     pub operands: &'a [TensorType],
     /// The operands' elements, where they are known.
     pub constants: &'a [Option<&'a Tensor>],
-    /// The result's type.
+    /// The first result's type.
     pub result: &'a TensorType,
 }
 
@@ -58,7 +60,7 @@ impl Call<'_> {
         self.operands.get(operand)?.fixed_shape()
     }
 
-    /// The shape of the result.
+    /// The shape of the first result.
     fn result_shape(&self) -> Option<Vec<usize>> {
         self.result.fixed_shape()
     }
@@ -74,8 +76,14 @@ pub fn operator(call: &Call) -> Result<Option<Box<dyn Operator>>> {
         return Ok(None);
     }
     type Maker = fn(&Call) -> Result<Option<Box<dyn Operator>>>;
-    let makers: [Maker; 5] =
-        [elementwise::operator, movement::operator, products::operator, windows::operator, reduce::operator];
+    let makers: [Maker; 6] = [
+        elementwise::operator,
+        movement::operator,
+        products::operator,
+        windows::operator,
+        reduce::operator,
+        recurrent::operator,
+    ];
     for maker in makers {
         if let Some(made) = maker(call)? {
             return Ok(Some(made));

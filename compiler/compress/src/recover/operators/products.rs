@@ -35,7 +35,11 @@ impl<'a> View<'a> {
 /// Adds the product of two matrices to `y`, row-major.
 fn add_product(y: &mut [f32], a: View, b: View) {
     let (a, b) = (a.matrix(), b.matrix());
-    let y = MatMut::from_row_major_slice_mut(&mut y[..a.nrows() * b.ncols()], a.nrows(), b.ncols());
+    add(MatMut::from_row_major_slice_mut(&mut y[..a.nrows() * b.ncols()], a.nrows(), b.ncols()), a, b);
+}
+
+/// Adds the product of two matrices to `y`.
+pub(super) fn add(y: MatMut<f32>, a: MatRef<f32>, b: MatRef<f32>) {
     // Samples run side by side.
     matmul(y, Accum::Add, a, b, 1.0, Par::Seq);
 }

@@ -75,13 +75,29 @@ const CASES: &[&str] = &[
     "softmax {axis=1, log=true} f32[2, 3] -> f32[2, 3]",
     "normalize {axis=1, epsilon=1e-5, center=true} f32[2, 3, 2] -> f32[2, 3, 2]",
     "normalize {axis=1, epsilon=1e-5, center=false} f32[2, 5] -> f32[2, 5]",
+    "recurrent {cell=rnn, reverse=true, activations=[tanh, tanh, tanh], clip=none, peephole=false, coupled=false, \
+     lengths=false, quantized=false, coded=none} f32[3, 2, 2] f32[2, 2] f32[2, 2] -> f32[3, 2, 2], f32[2, 2]",
+    "recurrent {cell=gru, reverse=false, activations=[sigmoid, tanh, tanh], clip=none, peephole=false, coupled=false, \
+     lengths=false, quantized=false, coded=none} f32[3, 2, 6] f32[2, 6] f32[2, 2] -> f32[3, 2, 2], f32[2, 2]",
+    "recurrent {cell=gru_linear_before_reset, reverse=true, activations=[sigmoid, tanh, tanh], clip=none, \
+     peephole=false, coupled=false, lengths=false, quantized=false, coded=none} f32[3, 2, 6] f32[2, 6] f32[2, 2] f32[2] \
+     -> f32[3, 2, 2], f32[2, 2]",
+    "recurrent {cell=lstm, reverse=false, activations=[sigmoid, tanh, tanh], clip=none, peephole=false, coupled=false, \
+     lengths=false, quantized=false, coded=none} f32[3, 2, 8] f32[2, 8] f32[2, 2] f32[2, 2] \
+     -> f32[3, 2, 2], f32[2, 2], f32[2, 2]",
+    "recurrent {cell=lstm, reverse=true, activations=[softsign, softplus, tanh], clip=1.3, peephole=true, coupled=true, \
+     lengths=false, quantized=false, coded=none} f32[3, 2, 8] f32[2, 8] f32[2, 2] f32[2, 2] f32[6] \
+     -> f32[3, 2, 2], f32[2, 2], f32[2, 2]",
+    "recurrent {cell=lstm, reverse=false, activations=[sigmoid, tanh, tanh], clip=0.4, peephole=true, coupled=false, \
+     lengths=false, quantized=false, coded=none} f32[4, 1, 12] f32[3, 12] f32[1, 3] f32[1, 3] f32[9] \
+     -> f32[4, 1, 3], f32[1, 3], f32[1, 3]",
 ];
 
-/// A case's operation with its operands in 64-bit floats, and the type of its result.
+/// A case's operation with its operands in 64-bit floats, and the types of its results.
 struct Case {
     op: Op,
     operands: Vec<Tensor>,
-    result: TensorType,
+    results: Vec<TensorType>,
 }
 
 fn numbers(count: usize, seed: usize, positive: bool) -> Vec<f64> {
@@ -90,7 +106,7 @@ fn numbers(count: usize, seed: usize, positive: bool) -> Vec<f64> {
 }
 
 fn case(text: &str) -> Case {
-    let (text, result) = text.split_once(" -> ").unwrap();
+    let (text, results) = text.split_once(" -> ").unwrap();
     let first = text.find("f32[").unwrap();
     let (call, types) = text.split_at(if text[..first].ends_with('+') { first - 1 } else { first });
     let (name, attributes) = call.trim().split_once(' ').unwrap_or((call.trim(), ""));
@@ -99,8 +115,9 @@ fn case(text: &str) -> Case {
     let inputs =
         types.iter().enumerate().map(|(i, ty)| format!("%{i} = input \"x{i}\" : {}\n", ty.trim_start_matches('+')));
     let places = (0..n).map(|i| format!("%{i}")).collect::<Vec<_>>().join(", ");
-    let node = format!("%{n} = {name}({places}) {attributes}").trim_end().to_string();
-    let graph = inputs.collect::<String>() + &format!("{node} : {result}\noutput \"y\" = %{n}\n");
+    let given = (n..n + results.matches("f32[").count()).map(|i| format!("%{i}")).collect::<Vec<_>>().join(", ");
+    let node = format!("{given} = {name}({places}) {attributes}").trim_end().to_string();
+    let graph = inputs.collect::<String>() + &format!("{node} : {results}\noutput \"y\" = %{n}\n");
     let graph = text::parse(&graph).unwrap_or_else(|e| panic!("{e}\n{graph}"));
     let operands = graph.inputs().iter().zip(types).enumerate().map(|(seed, (&node, text))| {
         let shape = graph.ty(node.into()).fixed_shape().unwrap();
@@ -108,14 +125,15 @@ fn case(text: &str) -> Case {
         Tensor::from_f64s(DType::F64, shape, &values).unwrap()
     });
     let value = graph.outputs[0].value;
-    Case { op: graph.op(value.node).clone(), operands: operands.collect(), result: graph.ty(value).clone() }
+    Case { op: graph.op(value.node).clone(), operands: operands.collect(), results: graph.types(value.node).to_vec() }
 }
 
 impl Case {
-    /// The reference evaluator's result in 64-bit floats.
+    /// The reference evaluator's results in 64-bit floats.
     fn reference(&self, operands: &[Tensor]) -> Vec<f64> {
-        let result = TensorType { dtype: DType::F64, ..self.result.clone() };
-        eval_op(&self.op, operands, &[result]).unwrap()[0].to_f64s()
+        let results: Vec<TensorType> =
+            self.results.iter().map(|ty| TensorType { dtype: DType::F64, ..ty.clone() }).collect();
+        eval_op(&self.op, operands, &results).unwrap().iter().flat_map(Tensor::to_f64s).collect()
     }
 }
 
@@ -129,7 +147,7 @@ fn results_and_gradients_are_those_of_the_evaluator() {
         let case = case(text);
         let types: Vec<TensorType> = case.operands.iter().map(|t| TensorType { dtype: DType::F32, ..t.ty() }).collect();
         let constants = vec![None; types.len()];
-        let call = Call { op: &case.op, operands: &types, constants: &constants, result: &case.result };
+        let call = Call { op: &case.op, operands: &types, constants: &constants, result: &case.results[0] };
         let operator = operator(&call).unwrap().unwrap_or_else(|| panic!("no operator for {text}"));
         let data: Vec<Vec<f32>> = case.operands.iter().map(floats).collect();
         let x: Vec<&[f32]> = data.iter().map(Vec::as_slice).collect();
