@@ -71,7 +71,10 @@ impl Tap {
     }
 
     /// The values of the names for a sample.
-    fn run(&self, sample: &[Tensor]) -> Result<Vec<Tensor>> {
+    ///
+    /// # Errors
+    /// When the sample does not fit the model.
+    pub fn run(&self, sample: &[Tensor]) -> Result<Vec<Tensor>> {
         let inputs = self.places.iter().map(|&p| sample[p].clone()).collect();
         let outputs = self.compiled.with_weights(inputs).and_then(|inputs| self.loaded.invoke(&inputs))?;
         Ok(self.order.iter().map(|&i| outputs[i].clone()).collect())

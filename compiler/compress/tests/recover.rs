@@ -2,50 +2,16 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-
-use common::{Builder, network, options, samples, setting};
+use common::{Builder, network, options, pruned, recovered, samples, setting, zeros};
 use mcc_compress::attribute;
 use mcc_compress::layers;
 use mcc_compress::loss::distance;
 use mcc_compress::model::Model;
 use mcc_compress::recipe::{Activations, LowRank, Quantize, Recipe, Recover, Scope, Step, Weights};
-use mcc_compress::recover::{Student, recover};
 use mcc_compress::session::compress;
 use mcc_data::Samples;
 
 const SHAPE: [usize; 4] = [1, 3, 8, 8];
-
-/// Sets the smallest weights of each layer to zero.
-fn pruned(model: &Model, share: f64) -> Model {
-    let mut model = model.clone();
-    for layer in layers::find(&model) {
-        let mut matrix = layer.matrix(&model).unwrap();
-        let mut sizes: Vec<f32> = matrix.data.iter().map(|v| v.abs()).collect();
-        sizes.sort_by(f32::total_cmp);
-        let border = sizes[(share * sizes.len() as f64) as usize];
-        matrix.data.iter_mut().filter(|v| v.abs() < border).for_each(|v| *v = 0.0);
-        layer.set_matrix(&mut model, &matrix).unwrap();
-    }
-    model
-}
-
-/// The zeros of each layer.
-fn zeros(model: &Model) -> Vec<Vec<bool>> {
-    let layers = layers::find(model);
-    layers.iter().map(|l| l.matrix(model).unwrap().data.iter().map(|&w| w == 0.0).collect()).collect()
-}
-
-/// Trains a pruned model, and gives why for each layer.
-fn recovered(teacher: &Model, student: &mut Model, samples: &Samples) -> Vec<String> {
-    let options = options();
-    let (mut codes, given) = (BTreeMap::new(), BTreeMap::new());
-    let (places, bytes) = (BTreeMap::new(), BTreeMap::new());
-    let student = Student { teacher, model: student, codes: &mut codes, given: &given, places: &places, bytes: &bytes };
-    let step = Recover { effort: 2e-5, ..Recover::default() };
-    let outcomes = recover(student, &step, 0, &setting(samples, &options)).unwrap();
-    outcomes.into_iter().map(|o| o.reason).collect()
-}
 
 #[test]
 fn what_is_left_of_a_pruned_model_makes_up_for_the_rest() {

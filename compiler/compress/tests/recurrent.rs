@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Builder, options, samples, setting};
+use common::{Builder, options, pruned, recovered, samples, setting, zeros};
 use mcc_compress::attribute;
 use mcc_compress::layers;
 use mcc_compress::loss::distance;
@@ -11,7 +11,8 @@ use mcc_compress::moments::moments;
 use mcc_compress::recipe::{Activations, Prune, Quantize, Recipe, Rounding, Step};
 use mcc_compress::recurrent;
 use mcc_compress::session::{Session, compress};
-use mcc_ir::{DType, Tensor};
+use mcc_data::Samples;
+use mcc_ir::{DType, Random, Tensor};
 use mcc_proto::AttributeProto;
 
 /// What a recurrent node is.
@@ -253,4 +254,39 @@ fn both_weights_are_pruned_where_that_is_asked_for() {
     let (session, loss, operators) = done(Given { directions: 2, ..PLAIN }, step(true));
     assert!(session.changes.iter().all(|c| (c.zeros - 0.6).abs() < 0.01), "{:?}", session.changes);
     assert!(loss > 0.0 && loss < 0.6 && operators.contains(&"LSTM".to_string()), "{loss} {operators:?}");
+}
+
+/// Samples whose rows are sums of a few: what one weight did, others can do.
+fn related(shape: &[usize; 3], count: usize) -> Samples {
+    const RANK: usize = 8;
+    let mut random = Random::new(3);
+    let mut numbers = |count: usize| -> Vec<f64> { (0..count).map(|_| random.real()).collect() };
+    let rows: Vec<Vec<f64>> = (0..RANK).map(|_| numbers(shape[2])).collect();
+    let mut row = || {
+        let parts = numbers(RANK);
+        (0..shape[2]).map(|n| parts.iter().zip(&rows).map(|(p, row)| p * row[n]).sum()).collect::<Vec<f64>>()
+    };
+    let mut sample = || (0..shape[0] * shape[1]).flat_map(|_| row()).collect::<Vec<f64>>();
+    let tensor = |values: Vec<f64>| vec![Tensor::from_f64s(DType::F32, shape.to_vec(), &values).unwrap()];
+    Samples::from_tensors((0..count).map(|_| tensor(sample())).collect())
+}
+
+/// Recovery trains both weights through time.
+#[test]
+fn both_weights_are_recovered() {
+    for operator in ["LSTM", "GRU", "RNN"] {
+        for special in [false, true] {
+            let given = Given { operator, special, ..PLAIN };
+            let (samples, options) = (related(&shape(given), 32), options());
+            let setting = setting(&samples, &options);
+            let teacher = compress(network(given), &Recipe::default(), &setting).unwrap().teacher;
+            let damaged = pruned(&teacher, 0.5);
+            let mut student = damaged.clone();
+            let reasons = recovered(&teacher, &mut student, &samples);
+            assert_eq!(zeros(&student), zeros(&damaged), "{operator} {special}");
+            let loss = |model: &Model| distance(&teacher, model, &setting).unwrap();
+            let (before, after) = (loss(&damaged), loss(&student));
+            assert!(after < 0.8 * before, "{operator} {special}: {before} {after} {reasons:?}");
+        }
+    }
 }

@@ -9,37 +9,30 @@ use mcc_ir::{DType, Random, Result, Tensor, TensorType};
 
 use super::train::is_held;
 
-/// Bytes of all mixtures at most.
-const BYTES: usize = 1 << 28;
-
-/// Mixtures for each sample that is trained with.
-const EACH: usize = 10;
-
 /// Mixtures for each sample that is held out: few samples judge badly.
 const EACH_HELD: usize = 4;
+
+/// How often another sample with the same types is looked for.
+const TRIES: usize = 8;
 
 /// Samples, those given first.
 pub struct Extended {
     /// All of them.
     pub samples: Samples,
-    /// How many were given.
+    /// How many were given; the others are mixtures of those held out.
     pub real: usize,
-    /// The first mixture of samples held out; these are last.
-    pub held_from: usize,
 }
 
-/// The samples, and behind them mixtures of those to train with and of those held out.
+/// The samples, and behind them mixtures of those held out.
 ///
 /// # Errors
 /// When a sample cannot be read.
-pub fn extended(samples: &Samples, seed: u64) -> Result<Extended> {
+pub fn extended(samples: &Samples) -> Result<Extended> {
     let real = samples.len();
-    let (held, among): (Vec<usize>, Vec<usize>) = (0..real).partition(|&n| is_held(n));
+    let held: Vec<usize> = (0..real).filter(|&n| is_held(n)).collect();
     let mut all: Vec<Vec<Tensor>> = (0..real).map(|n| samples.read(n)).collect::<Result<_>>()?;
-    all.extend(mixtures(samples, &among, EACH * among.len(), seed)?);
-    let held_from = all.len();
     all.extend(held_mixtures(samples, &held)?);
-    Ok(Extended { samples: Samples::from_tensors(all), real, held_from })
+    Ok(Extended { samples: Samples::from_tensors(all), real })
 }
 
 /// Mixtures of samples held out: always the same.
@@ -47,31 +40,24 @@ pub fn extended(samples: &Samples, seed: u64) -> Result<Extended> {
 /// # Errors
 /// When a sample cannot be read.
 pub fn held_mixtures(samples: &Samples, held: &[usize]) -> Result<Vec<Vec<Tensor>>> {
-    mixtures(samples, held, EACH_HELD * held.len(), 0)
+    (0..EACH_HELD * held.len()).map(|n| drawn(samples, held, n as u64)).collect()
 }
 
-/// Mixtures of the samples of some numbers, at most `count`; each is of two with the same types.
+/// A mixture of two of some samples that have the same types, or one of them if no other is found.
 ///
 /// # Errors
 /// When a sample cannot be read.
-fn mixtures(samples: &Samples, among: &[usize], count: usize, seed: u64) -> Result<Vec<Vec<Tensor>>> {
+pub fn drawn(samples: &Samples, among: &[usize], seed: u64) -> Result<Vec<Tensor>> {
     let mut random = Random::new(seed);
-    let (mut made, mut bytes) = (Vec::new(), 0);
-    for n in 0..count {
-        let one = samples.read(among[n % among.len()])?;
+    let types = |sample: &[Tensor]| -> Vec<TensorType> { sample.iter().map(Tensor::ty).collect() };
+    let one = samples.read(among[random.below(among.len())])?;
+    for _ in 0..TRIES {
         let other = samples.read(among[random.below(among.len())])?;
-        let types = |sample: &[Tensor]| -> Vec<TensorType> { sample.iter().map(Tensor::ty).collect() };
-        if types(&one) != types(&other) {
-            continue;
+        if types(&one) == types(&other) {
+            return mixture(&one, &other, &mut random);
         }
-        let mixture = mixture(&one, &other, &mut random)?;
-        bytes += mixture.iter().map(|t| t.data().len()).sum::<usize>();
-        if bytes > BYTES {
-            break;
-        }
-        made.push(mixture);
     }
-    Ok(made)
+    Ok(one)
 }
 
 fn mixture(one: &[Tensor], other: &[Tensor], random: &mut Random) -> Result<Vec<Tensor>> {
@@ -124,13 +110,12 @@ mod tests {
         let floats = |v: f64| Tensor::from_f64s(DType::F32, vec![1, 64], &[v; 64]).unwrap();
         let codes = |v: i64| Tensor::from_i64s(DType::I64, vec![1, 64], &[v; 64]).unwrap();
         let samples = Samples::from_tensors(vec![vec![floats(0.0), codes(3)], vec![floats(1.0), codes(7)]]);
-        let made = mixtures(&samples, &[0, 1], 40, 1).unwrap();
-        assert_eq!(made.len(), 40);
+        let made: Vec<Vec<Tensor>> = (0..40).map(|seed| drawn(&samples, &[0, 1], seed).unwrap()).collect();
         assert!(made.iter().any(|m| m[0].to_f64s().iter().any(|v| *v > 0.0 && *v < 1.0)));
         for mixture in &made {
             assert!(mixture[0].to_f64s().iter().all(|v| (0.0..=1.0).contains(v)));
             assert!(mixture[1].to_i64s().iter().all(|c| [3, 7].contains(c)));
         }
-        assert_eq!(made, mixtures(&samples, &[0, 1], 40, 1).unwrap());
+        assert_eq!(made[7], drawn(&samples, &[0, 1], 7).unwrap());
     }
 }

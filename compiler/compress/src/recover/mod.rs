@@ -51,6 +51,9 @@ const WORK: f64 = 3e13;
 /// Least and most steps for a block.
 const STEPS: [f64; 2] = [60.0, 1500.0];
 
+/// The same for the whole model.
+const WHOLE_STEPS: [f64; 2] = [60.0, 20_000.0];
+
 /// Damping of the fit of layers that cannot be trained, relative to the Gram matrix's mean diagonal.
 const DAMPING: f64 = 1e-4;
 
@@ -164,7 +167,6 @@ pub fn recover(mut student: Student, step: &Recover, seed: u64, setting: &Settin
             levels: &wanted_levels,
             whole: false,
             classes: None,
-            held_from: usize::MAX,
             real: setting.samples.len(),
         };
         let reason = student.kept_block(n, &course, setting)?;
@@ -236,10 +238,8 @@ struct Course<'a> {
     whole: bool,
     /// The classes of samples, if there are labels.
     classes: Option<&'a [usize]>,
-    /// How many samples are those given, and not mixtures.
+    /// How many samples are those given; the others are mixtures of samples held out.
     real: usize,
-    /// The first mixture that is held out.
-    held_from: usize,
 }
 
 impl Course<'_> {
@@ -250,7 +250,7 @@ impl Course<'_> {
 
     /// Whether a sample is held out.
     fn holds_out(&self, sample: usize) -> bool {
-        if sample < self.real { is_held(sample) } else { sample >= self.held_from }
+        sample >= self.real || is_held(sample)
     }
 }
 
@@ -297,7 +297,7 @@ impl Student<'_> {
     ) -> Result<()> {
         let Some(block) = blocks::whole(self.model, layers, &guard.names) else { return Ok(()) };
         let trained: Vec<&str> = block.layers.iter().map(String::as_str).filter(|l| wanted.contains(l)).collect();
-        let Extended { samples, real, held_from } = mix::extended(setting.samples, seed)?;
+        let Extended { samples, real } = mix::extended(setting.samples)?;
         let course = Course {
             block: &block,
             trained: &trained,
@@ -308,7 +308,6 @@ impl Student<'_> {
             levels: &Levels::new(),
             whole: true,
             classes: guard.classes.as_deref(),
-            held_from,
             real,
         };
         self.block(&course, &Setting { samples: &samples, ..*setting }).map(drop)
@@ -338,8 +337,8 @@ impl Student<'_> {
         if layers.is_empty() {
             return Ok(Done::Left("its weights are shared".to_string()));
         }
-        let examples = match self.examples(course, &layers, setting) {
-            Ok(examples) => examples,
+        let material = match self.material(course, &layers, setting) {
+            Ok(material) => material,
             Err(error @ Error::Unsupported(_)) => {
                 *self.model = saved;
                 if course.whole {
@@ -349,13 +348,14 @@ impl Student<'_> {
             }
             Err(error) => return Err(error.within(course.what)),
         };
-        let wanted: Vec<&Wanted> = examples.iter().map(|e| &e.wanted).collect();
+        let wanted: Vec<&Wanted> = material.examples.iter().map(|e| &e.wanted).collect();
         let target = match course.whole {
-            true => Target::outputs(&wanted, &examples[0].program.output_shapes(), course.classes)?,
+            true => Target::outputs(&wanted, &material.examples[0].program.output_shapes(), course.classes)?,
             false => Target::numbers(&wanted),
         };
-        let lesson = Lesson::new(examples, target);
-        let steps = (course.work / lesson.work().max(1) as f64).clamp(STEPS[0], STEPS[1]) as usize;
+        let lesson = Lesson::new(material, target);
+        let [least, most] = if course.whole { WHOLE_STEPS } else { STEPS };
+        let steps = (course.work / lesson.work().max(1) as f64).clamp(least, most) as usize;
         setting.progress.begin(course.what, steps);
         let plan = Plan { steps, rate: course.rate, seed: course.seed, progress: setting.progress };
         let before = lesson.judge(&layers)?;

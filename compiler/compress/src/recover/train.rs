@@ -10,6 +10,7 @@ use std::sync::Arc;
 use mcc_ir::{Random, Result};
 use rayon::prelude::*;
 
+use super::examples::{Maker, Material};
 use super::operators::vectors;
 use super::program::{Data, Program};
 use super::target::{Target, Wanted};
@@ -21,6 +22,9 @@ const BATCH: usize = 8;
 
 /// One of so many samples is held out, to judge by.
 const HELD_OUT: usize = 8;
+
+/// One of so many samples of a step is made for it, if samples can be made.
+const MADE: usize = 2;
 
 /// How often in the course of training the result is judged.
 const TRIALS: usize = 8;
@@ -44,9 +48,19 @@ pub fn is_held(sample: usize) -> bool {
     place == if group == 0 { HELD_OUT - 1 } else { Random::new(group as u64).below(HELD_OUT) }
 }
 
+/// One of a step's samples.
+#[derive(Clone, Copy)]
+struct Drawn {
+    /// The example.
+    example: usize,
+    /// What a sample is made of instead, if samples can be made.
+    seed: Option<u64>,
+}
+
 /// Examples, and how outputs are compared.
 pub struct Lesson {
     examples: Vec<Example>,
+    maker: Option<Maker>,
     target: Target,
     train: Vec<usize>,
     test: Vec<usize>,
@@ -63,13 +77,14 @@ pub struct Errors {
 
 impl Lesson {
     /// Divides examples into those to train with and those to judge by.
-    pub fn new(examples: Vec<Example>, target: Target) -> Lesson {
+    pub fn new(material: Material, target: Target) -> Lesson {
+        let Material { examples, maker } = material;
         let (mut test, mut train): (Vec<usize>, Vec<usize>) = (0..examples.len()).partition(|&n| examples[n].is_held);
         // So few samples that all must do for both.
         if test.is_empty() || train.is_empty() {
             (test, train) = ((0..examples.len()).collect(), (0..examples.len()).collect());
         }
-        Lesson { examples, target, train, test }
+        Lesson { examples, maker, target, train, test }
     }
 
     /// Multiplications and additions of one step.
@@ -78,13 +93,19 @@ impl Lesson {
         3 * one * BATCH.min(self.train.len()) as u64
     }
 
-    fn run(&self, example: usize, trained: &BTreeMap<String, Data>) -> Result<(f64, BTreeMap<String, Vec<f32>>)> {
-        let example = &self.examples[example];
+    /// The gradients by what is trained.
+    fn run(&self, drawn: Drawn, trained: &BTreeMap<String, Data>) -> Result<BTreeMap<String, Vec<f32>>> {
+        let given = &self.examples[drawn.example];
+        let made = match (&self.maker, drawn.seed) {
+            (Some(maker), Some(seed)) => maker.make(seed)?,
+            _ => None,
+        };
+        let example = made.as_ref().unwrap_or(given);
         let input = |name: &str| trained.get(name).or_else(|| example.inputs.get(name)).cloned();
         let trace = example.program.forward(&input)?;
-        let (error, gradients) = self.target.compare(&example.wanted, &example.program.outputs(&trace));
+        let (_, gradients) = self.target.compare(&example.wanted, &example.program.outputs(&trace));
         let found = example.program.backward(&trace, gradients);
-        Ok((error, found.into_iter().map(|(name, g)| (name.to_string(), g)).collect()))
+        Ok(found.into_iter().map(|(name, g)| (name.to_string(), g)).collect())
     }
 
     /// The mean error of the samples held out.
@@ -115,8 +136,12 @@ impl Lesson {
         let mut waiting: Vec<usize> = Vec::new();
         for step in 0..plan.steps {
             let moment = Moment { step, of: plan.steps, rate: plan.rate };
-            let batch: Vec<usize> =
-                (0..BATCH.min(self.train.len())).map(|_| self.draw(&mut waiting, &mut random)).collect();
+            let batch: Vec<Drawn> = (0..BATCH.min(self.train.len()))
+                .map(|n| Drawn {
+                    example: self.draw(&mut waiting, &mut random),
+                    seed: n.is_multiple_of(MADE).then(|| plan.seed.wrapping_add((step * BATCH + n) as u64)),
+                })
+                .collect();
             let data = data(layers, Some(&moment));
             let sums = self.gradients(&batch, &data)?;
             for layer in layers.iter_mut() {
@@ -137,12 +162,12 @@ impl Lesson {
     }
 
     /// The gradients by what is trained, summed over some examples in their order; few of them are in memory.
-    fn gradients(&self, batch: &[usize], trained: &BTreeMap<String, Data>) -> Result<BTreeMap<String, Vec<f32>>> {
+    fn gradients(&self, batch: &[Drawn], trained: &BTreeMap<String, Data>) -> Result<BTreeMap<String, Vec<f32>>> {
         let mut sums: BTreeMap<String, Vec<f32>> = BTreeMap::new();
         for some in batch.chunks(rayon::current_num_threads().max(1)) {
-            let results: Vec<Result<_>> = some.par_iter().map(|&n| self.run(n, trained)).collect();
+            let results: Vec<Result<_>> = some.par_iter().map(|&drawn| self.run(drawn, trained)).collect();
             for result in results {
-                for (name, gradient) in result?.1 {
+                for (name, gradient) in result? {
                     match sums.get_mut(&name) {
                         Some(sum) => vectors::add(sum, &gradient),
                         None => drop(sums.insert(name, gradient)),

@@ -1,11 +1,16 @@
 //! Small models with seeded weights, and samples for them.
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
+
 use mcc::{Options, Target};
 use mcc_compress::attribute;
 use mcc_compress::cache::NONE;
+use mcc_compress::layers;
 use mcc_compress::model::Model;
 use mcc_compress::observe::{Setting, Silent};
+use mcc_compress::recipe::Recover;
+use mcc_compress::recover::{Student, recover};
 use mcc_data::Samples;
 use mcc_ir::{DType, Random, Tensor};
 use mcc_onnx::tensor;
@@ -144,4 +149,35 @@ pub fn setting<'a>(samples: &'a Samples, options: &'a Options) -> Setting<'a> {
 /// A roughly normal number: the sum of twelve even ones.
 pub fn normal(random: &mut Random) -> f64 {
     (0..12).map(|_| random.real()).sum::<f64>() / 2.0
+}
+
+/// Sets the smallest weights of each layer to zero.
+pub fn pruned(model: &Model, share: f64) -> Model {
+    let mut model = model.clone();
+    for layer in layers::find(&model) {
+        let mut matrix = layer.matrix(&model).unwrap();
+        let mut sizes: Vec<f32> = matrix.data.iter().map(|v| v.abs()).collect();
+        sizes.sort_by(f32::total_cmp);
+        let border = sizes[(share * sizes.len() as f64) as usize];
+        matrix.data.iter_mut().filter(|v| v.abs() < border).for_each(|v| *v = 0.0);
+        layer.set_matrix(&mut model, &matrix).unwrap();
+    }
+    model
+}
+
+/// The zeros of each layer.
+pub fn zeros(model: &Model) -> Vec<Vec<bool>> {
+    let layers = layers::find(model);
+    layers.iter().map(|l| l.matrix(model).unwrap().data.iter().map(|&w| w == 0.0).collect()).collect()
+}
+
+/// Trains a pruned model, and gives why for each layer.
+pub fn recovered(teacher: &Model, student: &mut Model, samples: &Samples) -> Vec<String> {
+    let options = options();
+    let (mut codes, given) = (BTreeMap::new(), BTreeMap::new());
+    let (places, bytes) = (BTreeMap::new(), BTreeMap::new());
+    let student = Student { teacher, model: student, codes: &mut codes, given: &given, places: &places, bytes: &bytes };
+    let step = Recover { effort: 2e-5, ..Recover::default() };
+    let outcomes = recover(student, &step, 0, &setting(samples, &options)).unwrap();
+    outcomes.into_iter().map(|o| o.reason).collect()
 }

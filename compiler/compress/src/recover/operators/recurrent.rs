@@ -1,7 +1,7 @@
 //! Recurrent layers, differentiated through time (Werbos 1990).
 //!
 //! Contract: the results are one after another, as [`Operator`] says. The states of each step are computed again for the
-//! gradients. All rows of a batch have the same number of steps.
+//! gradients.
 
 use std::ops::Range;
 
@@ -27,6 +27,7 @@ struct Recurrent {
     cell: Option<usize>,
     bias: Option<usize>,
     peephole: Option<usize>,
+    lengths: Option<usize>,
 }
 
 /// The operator of a recurrent layer with plain weights.
@@ -34,7 +35,7 @@ pub fn operator(call: &Call) -> Result<Option<Box<dyn Operator>>> {
     let Op::Recurrent(spec) = call.op else { return Ok(None) };
     let (Some(result), Some(weights)) = (call.result_shape(), call.shape(WEIGHTS)) else { return Ok(None) };
     let &[steps, batch, hidden] = &result[..] else { return Ok(None) };
-    if spec.lengths || spec.quantized || spec.coded.is_some() || weights != [hidden, spec.cell.gates() * hidden] {
+    if spec.quantized || spec.coded.is_some() || weights != [hidden, spec.cell.gates() * hidden] {
         return Ok(None);
     }
     let mut next = STATE + 1;
@@ -45,7 +46,8 @@ pub fn operator(call: &Call) -> Result<Option<Box<dyn Operator>>> {
     let cell = place(spec.cell == Cell::Lstm);
     let bias = place(spec.cell == Cell::Gru { linear_before_reset: true });
     let peephole = place(spec.peephole);
-    Ok(Some(Box::new(Recurrent { spec: spec.clone(), steps, batch, hidden, cell, bias, peephole })))
+    let lengths = place(spec.lengths);
+    Ok(Some(Box::new(Recurrent { spec: spec.clone(), steps, batch, hidden, cell, bias, peephole, lengths })))
 }
 
 /// What a run computes, step after step in the order in which they run; states have one more, the first.
@@ -78,6 +80,12 @@ impl Recurrent {
     /// The time of a step.
     fn time(&self, step: usize) -> usize {
         if self.spec.reverse { self.steps - 1 - step } else { step }
+    }
+
+    /// The rows of the batch that a step is for: those that are long enough.
+    fn rows<'a>(&'a self, step: usize, x: &'a [&[f32]]) -> impl Iterator<Item = usize> + 'a {
+        let time = self.time(step);
+        (0..self.batch).filter(move |&row| self.lengths.is_none_or(|at| (time as f32) < x[at][row]))
     }
 
     /// Some gates' columns of the recurrence weights.
@@ -127,7 +135,10 @@ impl Recurrent {
             let mut columns = MatMut::from_row_major_slice_mut(sums, self.batch, width);
             let direct = self.direct() * self.hidden;
             add(columns.as_mut().subcols_mut(0, direct), h, self.weights(x[WEIGHTS], 0..self.direct()));
-            for row in 0..self.batch {
+            for states in [&mut tape.h, &mut tape.c].into_iter().filter(|s| !s.is_empty()) {
+                states.copy_within(self.after(step), self.after(step + 1).start);
+            }
+            for row in self.rows(step, x) {
                 match self.spec.cell {
                     Cell::Rnn => self.rnn(step, row, &mut tape),
                     Cell::Gru { .. } => self.gru(step, row, x, &mut tape),
@@ -298,7 +309,11 @@ impl Operator for Recurrent {
         let tape = self.run(x);
         let (all, last) = y.split_at_mut(self.steps * self.state());
         for step in 0..self.steps {
-            all[self.after(self.time(step))].copy_from_slice(&tape.h[self.after(step + 1)]);
+            for row in self.rows(step, x) {
+                let of =
+                    |step: usize| (step * self.batch + row) * self.hidden..(step * self.batch + row + 1) * self.hidden;
+                all[of(self.time(step))].copy_from_slice(&tape.h[of(step + 1)]);
+            }
         }
         let states = [&tape.h, &tape.c].into_iter().filter(|s| !s.is_empty());
         for (last, states) in last.chunks_exact_mut(self.state().max(1)).zip(states) {
@@ -319,8 +334,10 @@ impl Operator for Recurrent {
             peephole: vec![0.0; self.peephole.map_or(0, |p| x[p].len())],
         };
         for step in (0..self.steps).rev() {
-            back.h.iter_mut().zip(&all[self.after(self.time(step))]).for_each(|(h, dy)| *h += dy);
-            for row in 0..self.batch {
+            for row in self.rows(step, x) {
+                let own = row * self.hidden..(row + 1) * self.hidden;
+                let dy = &all[self.after(self.time(step))][own.clone()];
+                back.h[own].iter_mut().zip(dy).for_each(|(h, dy)| *h += dy);
                 match self.spec.cell {
                     Cell::Rnn => self.rnn_back(step, row, &tape, &mut back),
                     Cell::Gru { .. } => self.gru_back(step, row, x, &tape, &mut back),

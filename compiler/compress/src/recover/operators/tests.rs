@@ -6,7 +6,7 @@ use mcc_ir::{DType, Op, Tensor, TensorType, text};
 
 use super::{Call, Pass, operator};
 
-/// Operations on operands named by their types; elements are spread around 0, or above it after `+`.
+/// Operations on operands named by their types; elements are spread around 0, or above it after `+`. Integers are 1, 2, ...
 const CASES: &[&str] = &[
     "neg f32[6] -> f32[6]",
     "abs f32[6] -> f32[6]",
@@ -91,6 +91,13 @@ const CASES: &[&str] = &[
     "recurrent {cell=lstm, reverse=false, activations=[sigmoid, tanh, tanh], clip=0.4, peephole=true, coupled=false, \
      lengths=false, quantized=false, coded=none} f32[4, 1, 12] f32[3, 12] f32[1, 3] f32[1, 3] f32[9] \
      -> f32[4, 1, 3], f32[1, 3], f32[1, 3]",
+    "recurrent {cell=lstm, reverse=true, activations=[sigmoid, tanh, tanh], clip=none, peephole=false, coupled=true, \
+     lengths=true, quantized=false, coded=none} f32[3, 3, 8] f32[2, 8] f32[3, 2] f32[3, 2] i64[3] \
+     -> f32[3, 3, 2], f32[3, 2], f32[3, 2]",
+    "recurrent {cell=gru, reverse=false, activations=[sigmoid, tanh, tanh], clip=none, peephole=false, coupled=false, \
+     lengths=true, quantized=false, coded=none} f32[3, 3, 6] f32[2, 6] f32[3, 2] i64[3] -> f32[3, 3, 2], f32[3, 2]",
+    "recurrent {cell=rnn, reverse=false, activations=[tanh, tanh, tanh], clip=none, peephole=false, coupled=false, \
+     lengths=true, quantized=false, coded=none} f32[3, 3, 2] f32[2, 2] f32[3, 2] i64[3] -> f32[3, 3, 2], f32[3, 2]",
 ];
 
 /// A case's operation with its operands in 64-bit floats, and the types of its results.
@@ -121,8 +128,11 @@ fn case(text: &str) -> Case {
     let graph = text::parse(&graph).unwrap_or_else(|e| panic!("{e}\n{graph}"));
     let operands = graph.inputs().iter().zip(types).enumerate().map(|(seed, (&node, text))| {
         let shape = graph.ty(node.into()).fixed_shape().unwrap();
-        let values = numbers(shape.iter().product(), seed, text.starts_with('+'));
-        Tensor::from_f64s(DType::F64, shape, &values).unwrap()
+        let count = shape.iter().product();
+        match text.starts_with('i') {
+            true => Tensor::from_i64s(DType::I64, shape, &(1..=count as i64).collect::<Vec<_>>()).unwrap(),
+            false => Tensor::from_f64s(DType::F64, shape, &numbers(count, seed, text.starts_with('+'))).unwrap(),
+        }
     });
     let value = graph.outputs[0].value;
     Case { op: graph.op(value.node).clone(), operands: operands.collect(), results: graph.types(value.node).to_vec() }
@@ -137,6 +147,12 @@ impl Case {
     }
 }
 
+/// The type of an operand: floats are of 32 bits.
+fn single(tensor: &Tensor) -> TensorType {
+    let dtype = if tensor.dtype().is_float() { DType::F32 } else { tensor.dtype() };
+    TensorType { dtype, ..tensor.ty() }
+}
+
 fn floats(tensor: &Tensor) -> Vec<f32> {
     tensor.to_f64s().into_iter().map(|v| v as f32).collect()
 }
@@ -145,7 +161,7 @@ fn floats(tensor: &Tensor) -> Vec<f32> {
 fn results_and_gradients_are_those_of_the_evaluator() {
     for text in CASES {
         let case = case(text);
-        let types: Vec<TensorType> = case.operands.iter().map(|t| TensorType { dtype: DType::F32, ..t.ty() }).collect();
+        let types: Vec<TensorType> = case.operands.iter().map(single).collect();
         let constants = vec![None; types.len()];
         let call = Call { op: &case.op, operands: &types, constants: &constants, result: &case.results[0] };
         let operator = operator(&call).unwrap().unwrap_or_else(|| panic!("no operator for {text}"));
@@ -160,7 +176,7 @@ fn results_and_gradients_are_those_of_the_evaluator() {
         let dy: Vec<f32> = numbers(y.len(), 99, false).into_iter().map(|v| v as f32).collect();
         let mut dx: Vec<Option<Vec<f32>>> = x.iter().map(|x| Some(vec![0.0; x.len()])).collect();
         operator.backward(&Pass { x: &x, y: &y, dy: &dy }, &mut dx);
-        for (operand, dx) in dx.iter().enumerate() {
+        for (operand, dx) in dx.iter().enumerate().filter(|(operand, _)| types[*operand].dtype.is_float()) {
             for (n, &found) in dx.as_ref().unwrap().iter().enumerate() {
                 let wanted = difference(&case, operand, n, &dy);
                 let off = (f64::from(found) - wanted).abs();
