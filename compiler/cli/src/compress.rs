@@ -49,8 +49,9 @@ pub struct CompressArgs {
     #[arg(long, value_name = "PATTERN")]
     pattern: Option<Pattern>,
     /// How weights are ranked: by the error that removing them makes in a layer's result, by their magnitude times that of
-    /// what they multiply (activation), by l1 or l2 magnitude, or by chance
-    #[arg(long, value_name = "METHOD", value_parser = choice(&[("error", Criterion::Error), ("activation", Criterion::Activation), ("l1", Criterion::L1), ("l2", Criterion::L2), ("random", Criterion::Random)]))]
+    /// what they multiply (activation), by l1 or l2 magnitude, or by chance; channels also by what the model's outputs
+    /// change, to the first order (taylor)
+    #[arg(long, value_name = "METHOD", value_parser = choice(&[("error", Criterion::Error), ("activation", Criterion::Activation), ("taylor", Criterion::Taylor), ("l1", Criterion::L1), ("l2", Criterion::L2), ("random", Criterion::Random)]))]
     criterion: Option<Criterion>,
     /// Rank the weights of all layers together, so that layers lose different shares
     #[arg(long)]

@@ -146,6 +146,8 @@ pub enum Criterion {
     Random,
     /// By magnitude times the root mean square of what it multiplies (Sun et al. 2023, Wanda).
     Activation,
+    /// By the change of the model's outputs, to the first order (Molchanov et al. 2019): for channels.
+    Taylor,
     /// By the error that removing it makes in the layer's output.
     #[default]
     Error,
@@ -421,6 +423,9 @@ impl Prune {
                 faults.push(format!("the share {share} of weights that become zero is not between 0 and 1"));
             }
             _ => {}
+        }
+        if self.criterion == Criterion::Taylor && self.pattern != Pattern::Channels {
+            faults.push("the criterion taylor is for channels, not for weights".to_string());
         }
         if matches!(self.pattern, Pattern::OutOf { .. }) && self.scope == Scope::Global {
             faults.push(format!("the pattern {} is for each layer, not global", self.pattern));

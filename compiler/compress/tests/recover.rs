@@ -2,12 +2,15 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::{Builder, network, options, pruned, recovered, samples, setting, zeros};
 use mcc_compress::attribute;
 use mcc_compress::layers;
 use mcc_compress::loss::distance;
 use mcc_compress::model::Model;
 use mcc_compress::recipe::{Activations, LowRank, Quantize, Recipe, Recover, Scope, Step, Weights};
+use mcc_compress::recover::responses::squares;
 use mcc_compress::session::compress;
 use mcc_data::Samples;
 
@@ -198,6 +201,46 @@ fn layers_without_gradients_are_fitted() {
     let (before, after) =
         (distance(&teacher, &given, &setting).unwrap(), distance(&teacher, &student, &setting).unwrap());
     assert!(after < before, "{before} -> {after}");
+}
+
+/// Of linear models, the first order is all: what outputs respond is what they lose without a row.
+#[test]
+fn responses_of_outputs_tell_what_they_lose() {
+    let (options, data) = (options(), samples(&[1, 12], 300));
+    let setting = setting(&data, &options);
+    let model = Builder::new(5)
+        .input("x", &[1, 12])
+        .weights("w", &[12, 6])
+        .weights("v", &[6, 20])
+        .node("MatMul", &["x", "w"], "a", |_| {})
+        .node("MatMul", &["a", "v"], "y", |_| {})
+        .output("y")
+        .model(14);
+    let layer = layers::find(&model).into_iter().find(|l| l.output == "a").unwrap();
+    let values = model.constant("w").unwrap().to_f64s();
+    let sums = |gradients: &BTreeMap<&str, Vec<f32>>| -> Vec<f64> {
+        let each = gradients["w"].iter().zip(&values).map(|(&g, w)| f64::from(g) * w).enumerate();
+        each.fold(vec![0.0; 6], |mut sums, (at, part)| {
+            sums[at % 6] += part;
+            sums
+        })
+    };
+    let found = squares(&model, &["w".to_string()].into(), &sums, 1, &setting).unwrap();
+    // Errors are relative to the first sample's outputs here, and to all samples' there.
+    let lost: Vec<f64> = (0..6)
+        .map(|row| {
+            let (mut without, mut matrix) = (model.clone(), layer.matrix(&model).unwrap());
+            let columns = matrix.columns;
+            matrix.data[row * columns..(row + 1) * columns].fill(0.0);
+            layer.set_matrix(&mut without, &matrix).unwrap();
+            distance(&model, &without, &setting).unwrap().powi(2)
+        })
+        .collect();
+    let [all_found, all_lost] = [&found, &lost].map(|values| values.iter().sum::<f64>());
+    for (row, (found, lost)) in found.iter().zip(&lost).enumerate() {
+        let (found, lost) = (found / all_found, lost / all_lost);
+        assert!((found - lost).abs() < 0.25 * lost, "{row}: {found} {lost}");
+    }
 }
 
 #[test]

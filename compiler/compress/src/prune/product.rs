@@ -3,6 +3,8 @@
 //! Contract: a product's [`Layer`] has the shape of its weights, with all of a recurrent node's gates as rows, and tells
 //! where its data is; the weights and the bias are read and written by the product.
 
+use std::ops::Range;
+
 use mcc_ir::{DType, Error, Result, Tensor};
 use mcc_onnx::node::label;
 
@@ -159,6 +161,28 @@ impl Product {
         let axis = if gates.batch_first { 2 } else { 1 };
         let own = mcc::passes::prune::axes::pick(tensor, axis, &[gates.direction])?;
         Data::of(&self.layer, &own, limit, shift)
+    }
+
+    /// Which elements of the constant are its weights, and the row of each.
+    ///
+    /// # Errors
+    /// When the layer's shape is none of its kind.
+    pub fn weight_rows(&self) -> Result<(Range<usize>, Vec<usize>)> {
+        let (rows, columns) = (self.layer.rows(), self.layer.columns());
+        let by_place: Vec<usize> = (0..rows * columns).map(|place| place / columns.max(1)).collect();
+        let Some(gates) = self.gates else {
+            let numbers: Vec<f64> = by_place.iter().map(|&row| row as f64).collect();
+            let rows = self.layer.tensor(DType::F64, &numbers)?.to_f64s().into_iter().map(|row| row as usize);
+            return Ok((0..by_place.len(), rows.collect()));
+        };
+        let first = gates.direction * by_place.len();
+        Ok((first..first + by_place.len(), by_place))
+    }
+
+    /// Which elements of the constant are its bias.
+    pub fn bias_range(&self) -> Range<usize> {
+        let first = self.gates.map_or(0, |gates| self.first_bias(gates));
+        first..first + self.layer.rows()
     }
 
     /// The weights.

@@ -43,7 +43,8 @@ impl Ranking<'_> {
         Ok(match (self.step.criterion, problem) {
             (Criterion::L1, _) => each(&mut |_, w| w.abs()),
             (Criterion::Random, _) => each(&mut |_, _| random.real() + 1.0),
-            (Criterion::L2, _) | (_, None) => each(&mut |_, w| w * w),
+            // Recipes have no Taylor criterion but for channels, which are ranked otherwise.
+            (Criterion::L2 | Criterion::Taylor, _) | (_, None) => each(&mut |_, w| w * w),
             (Criterion::Activation, Some(p)) => each(&mut |j, w| w.abs() * p.gram[(j, j)].sqrt()),
             (Criterion::Error, Some(p)) if !self.step.reconstruct => each(&mut |j, w| w * w * p.gram[(j, j)]),
             (Criterion::Error, Some(p)) => removal_errors(rows, p, zones)?,
@@ -54,7 +55,7 @@ impl Ranking<'_> {
     pub fn scale(&self, rows: &Rows, problem: Option<&Problem>) -> f64 {
         let energy = || problem.map_or(1.0, |p| p.energy(rows)).max(f64::MIN_POSITIVE);
         match self.step.criterion {
-            Criterion::L1 | Criterion::L2 | Criterion::Random => 1.0,
+            Criterion::L1 | Criterion::L2 | Criterion::Random | Criterion::Taylor => 1.0,
             Criterion::Activation => energy().sqrt(),
             Criterion::Error => energy(),
         }

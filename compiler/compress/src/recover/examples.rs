@@ -40,17 +40,22 @@ pub struct Maker {
 }
 
 /// The names that a block reads, the model's inputs first.
-struct Ports {
-    names: Vec<String>,
+pub(super) struct Ports {
+    /// The names.
+    pub names: Vec<String>,
     /// Places of the model's inputs among all of them.
     places: Vec<usize>,
 }
 
 /// A block for samples of some types.
-type Programs = HashMap<Vec<TensorType>, Arc<Program>>;
+pub(super) type Programs = HashMap<Vec<TensorType>, Arc<Program>>;
 
 impl Ports {
-    fn new(student: &Model, block: &Block) -> Result<Ports> {
+    /// Those of a block of a model.
+    ///
+    /// # Errors
+    /// When it reads an input that the model does not have.
+    pub fn new(student: &Model, block: &Block) -> Result<Ports> {
         let place = |name: &String| {
             let place = student.graph().input.iter().position(|i| i.name == *name);
             place.ok_or_else(|| Error::internal(format!("\"{name}\" is no input")))
@@ -60,18 +65,14 @@ impl Ports {
     }
 
     /// The model's inputs that the block reads, of a sample.
-    fn sides(&self, sample: &[Tensor]) -> Vec<Tensor> {
+    pub fn sides(&self, sample: &[Tensor]) -> Vec<Tensor> {
         self.places.iter().map(|&p| sample[p].clone()).collect()
     }
 
     /// The elements of what a program reads.
-    fn inputs(&self, program: &Program, read: Vec<Tensor>) -> BTreeMap<String, Data> {
+    pub fn inputs(&self, program: &Program, read: Vec<Tensor>) -> BTreeMap<String, Data> {
         let inputs = self.names.iter().zip(read).filter(|(name, _)| program.reads(name));
-        let data = |tensor: Tensor| match tensor.to_f32s() {
-            Some(floats) if tensor.dtype() == mcc_ir::DType::F32 => Data::Floats(Arc::new(floats)),
-            _ => Data::Tensor(tensor),
-        };
-        inputs.map(|(name, tensor)| (name.clone(), data(tensor))).collect()
+        inputs.map(|(name, tensor)| (name.clone(), Data::from(tensor))).collect()
     }
 }
 

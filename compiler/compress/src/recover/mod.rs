@@ -15,6 +15,7 @@ mod mix;
 pub mod operators;
 mod part;
 pub mod program;
+pub mod responses;
 mod target;
 mod train;
 mod weights;

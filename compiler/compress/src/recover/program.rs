@@ -23,6 +23,15 @@ pub enum Data {
     Both(Tensor, Arc<Vec<f32>>),
 }
 
+impl From<Tensor> for Data {
+    fn from(tensor: Tensor) -> Data {
+        match tensor.to_f32s() {
+            Some(floats) if tensor.dtype() == DType::F32 => Data::Floats(Arc::new(floats)),
+            _ => Data::Tensor(tensor),
+        }
+    }
+}
+
 impl Data {
     fn floats(&self) -> Arc<Vec<f32>> {
         match self {

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use mcc_ir::{Error, Result, Tensor};
+use mcc_ir::{Error, Random, Result, Tensor};
 
 use crate::loss::is_distribution;
 
@@ -115,6 +115,25 @@ impl Target {
             gradients.push(gradient);
         }
         (error, gradients)
+    }
+
+    /// Random factors of outputs' elements: squares of the sums with small differences are, in the mean, the errors of these.
+    pub fn probe(&self, outputs: &[&[f32]], random: &mut Random) -> Vec<Vec<f32>> {
+        let part = 1.0 / outputs.len().max(1) as f64;
+        let factors = |(y, kind): (&&[f32], &Kind)| -> Vec<f32> {
+            let count = y.len().max(1) as f64;
+            let factor = |&y: &f32| match *kind {
+                Kind::Numbers(factor) => factor / count,
+                // Half the square of a difference, relative to the chance, is the divergence.
+                Kind::Chances(columns) | Kind::Scores(columns) => {
+                    0.5 * columns as f64 / count / f64::from(y).max(LEAST)
+                }
+            };
+            y.iter()
+                .map(|y| ((part * factor(y)).sqrt() * if random.below(2) == 0 { 1.0 } else { -1.0 }) as f32)
+                .collect()
+        };
+        outputs.iter().zip(&self.kinds).map(factors).collect()
     }
 }
 

@@ -11,6 +11,7 @@ mod ops;
 mod order;
 mod recurrent;
 mod sets;
+mod taylor;
 mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -201,6 +202,10 @@ struct Orders<'a, 'm> {
 impl Orders<'_, '_> {
     /// The order of each family, as far as units may go.
     fn all(&self, plans: &[Plan], setting: &Setting) -> Result<Vec<Vec<(usize, f64)>>> {
+        if self.ranking.step.criterion == Criterion::Taylor {
+            let scores = taylor::scores(self.model, &self.trace.products, plans, self.ranking.seed, setting)?;
+            return Ok(plans.iter().zip(scores).map(|(plan, scores)| order::by_score(&scores, plan.most)).collect());
+        }
         let (mut orders, mut from) = (Vec::new(), 0);
         // Families that many of the same products read are looked at together.
         let (mut readers, mut held) = (BTreeSet::new(), 0);
