@@ -16,6 +16,7 @@ pub mod operators;
 mod part;
 pub mod program;
 pub mod responses;
+mod spread;
 mod target;
 mod train;
 mod weights;
@@ -31,6 +32,7 @@ use self::blocks::Block;
 use self::guard::Guard;
 use self::levels::{Level, Levels, levels, way};
 use self::mix::Extended;
+use self::spread::spreads;
 use self::target::{Target, Wanted};
 use self::train::{Errors, Lesson, Plan, is_held};
 use self::weights::Trained;
@@ -54,6 +56,12 @@ const STEPS: [f64; 2] = [60.0, 1500.0];
 
 /// The same for the whole model.
 const WHOLE_STEPS: [f64; 2] = [60.0, 20_000.0];
+
+/// An error that is none, relative to the squared outputs.
+const NOTHING: f64 = 1e-9;
+
+/// What is said of a block with such an error.
+const NOTHING_LOST: &str = "nothing was lost before its end";
 
 /// Damping of the fit of layers that cannot be trained, relative to the Gram matrix's mean diagonal.
 const DAMPING: f64 = 1e-4;
@@ -153,6 +161,7 @@ pub fn recover(mut student: Student, step: &Recover, seed: u64, setting: &Settin
     let there: Vec<Layer> = layers.iter().filter(has_levels).cloned().collect();
     let wanted_levels = levels(student.teacher, &there, setting)?;
     let mut outcomes = Vec::new();
+    let (mut lost, mut done) = (false, false);
     for (n, block) in blocks.iter().enumerate() {
         let trained: Vec<&str> = block.layers.iter().map(String::as_str).filter(|l| wanted.contains(l)).collect();
         if trained.is_empty() {
@@ -170,7 +179,18 @@ pub fn recover(mut student: Student, step: &Recover, seed: u64, setting: &Settin
             classes: None,
             real: setting.samples.len(),
         };
-        let reason = student.kept_block(n, &course, setting)?;
+        // The last block, before which nothing was lost, is all that there is to train.
+        let is_all = step.together && !lost && block.outputs.iter().all(|name| guard.names.contains(name));
+        let together = match is_all {
+            true => student.together(&guard, &layers, &wanted, seed, WORK * step.effort, setting)?,
+            false => None,
+        };
+        done = together.is_some();
+        let reason = match together {
+            Some(said) => said,
+            None => student.kept_block(n, &course, setting)?,
+        };
+        lost |= reason != NOTHING_LOST;
         outcomes.extend(trained.iter().map(|l| Outcome { output: (*l).to_string(), reason: reason.clone() }));
     }
     let (apart, mut after) = (student.saved(), guard.judge(&student.rounding()?, setting)?);
@@ -180,8 +200,8 @@ pub fn recover(mut student: Student, step: &Recover, seed: u64, setting: &Settin
         (best, after) = (given, before);
         student.restore(&best);
     }
-    if step.together {
-        student.together(&guard, &layers, &wanted, step, seed, setting)?;
+    if step.together && !done {
+        student.together(&guard, &layers, &wanted, seed, WORK * TOGETHER * step.effort, setting)?;
         let error = guard.judge(&student.rounding()?, setting)?;
         match error < after {
             true => after = error,
@@ -286,23 +306,24 @@ impl Student<'_> {
         *self.codes = saved.codes.clone();
     }
 
-    /// Trains all layers to make the model's outputs those of the teacher, with mixtures of samples too.
+    /// Trains all layers to make the model's outputs those of the teacher, with mixtures of samples too; says what came
+    /// of it, if that is possible.
     fn together(
         &mut self,
         guard: &Guard,
         layers: &[Layer],
         wanted: &HashSet<&str>,
-        step: &Recover,
         seed: u64,
+        work: f64,
         setting: &Setting,
-    ) -> Result<()> {
-        let Some(block) = blocks::whole(self.model, layers, &guard.names) else { return Ok(()) };
+    ) -> Result<Option<String>> {
+        let Some(block) = blocks::whole(self.model, layers, &guard.names) else { return Ok(None) };
         let trained: Vec<&str> = block.layers.iter().map(String::as_str).filter(|l| wanted.contains(l)).collect();
         let Extended { samples, real } = mix::extended(setting.samples)?;
         let course = Course {
             block: &block,
             trained: &trained,
-            work: TOGETHER * WORK * step.effort,
+            work,
             rate: TOGETHER_RATE,
             seed,
             what: "recovery of the whole model",
@@ -311,7 +332,10 @@ impl Student<'_> {
             classes: guard.classes.as_deref(),
             real,
         };
-        self.block(&course, &Setting { samples: &samples, ..*setting }).map(drop)
+        Ok(match self.block(&course, &Setting { samples: &samples, ..*setting })? {
+            Done::Trained(errors) => Some(text(&errors)),
+            Done::Left(_) => None,
+        })
     }
 
     /// Trains a block, or takes what it was trained to before; says what came of it.
@@ -334,7 +358,7 @@ impl Student<'_> {
     /// Trains a block.
     fn block(&mut self, course: &Course, setting: &Setting) -> Result<Done> {
         let saved = self.model.clone();
-        let mut layers = self.trained(course.trained)?;
+        let mut layers = self.trained(course.trained, setting)?;
         if layers.is_empty() {
             return Ok(Done::Left("its weights are shared".to_string()));
         }
@@ -357,9 +381,13 @@ impl Student<'_> {
         let lesson = Lesson::new(material, target);
         let [least, most] = if course.whole { WHOLE_STEPS } else { STEPS };
         let steps = (course.work / lesson.work().max(1) as f64).clamp(least, most) as usize;
-        setting.progress.begin(course.what, steps);
-        let plan = Plan { steps, rate: course.rate, seed: course.seed, progress: setting.progress };
         let before = lesson.judge(&layers)?;
+        if before < NOTHING {
+            *self.model = saved;
+            return Ok(Done::Left(NOTHING_LOST.to_string()));
+        }
+        let plan = Plan { steps, rate: course.rate, seed: course.seed, progress: setting.progress };
+        setting.progress.begin(course.what, plan.all_steps());
         let adjusted = self.adjusted(&layers, course, setting)?;
         if lesson.judge(&adjusted)? < before {
             layers = adjusted;
@@ -423,8 +451,8 @@ impl Student<'_> {
     }
 
     /// The layers under training; each has a bias from now on, if it can.
-    fn trained(&mut self, outputs: &[&str]) -> Result<Vec<Trained>> {
-        let mut trained = Vec::new();
+    fn trained(&mut self, outputs: &[&str], setting: &Setting) -> Result<Vec<Trained>> {
+        let mut found = Vec::new();
         for output in outputs {
             let (_, mut layer) = layers::again(self.model, output)?;
             if layer.recurrence().is_some() {
@@ -442,9 +470,17 @@ impl Student<'_> {
                 }
                 None => {}
             }
-            trained.push(Trained::new(self.model, &layer, self.codes.get(*output), self.given.get(*output))?);
+            found.push(layer);
         }
-        Ok(trained)
+        let free = |l: &&Layer| l.recurrence().is_none() && !self.codes.contains_key(&l.output);
+        let floats: Vec<Layer> = found.iter().filter(free).cloned().collect();
+        setting.progress.begin("what layers read and give", 2 * setting.samples.len());
+        let spreads = spreads(&self.rounding()?, &floats, setting)?;
+        let trained = |layer: &Layer| {
+            let name = &layer.output;
+            Trained::new(self.model, layer, self.codes.get(name), self.given.get(name), spreads.get(name))
+        };
+        found.iter().map(trained).collect()
     }
 }
 

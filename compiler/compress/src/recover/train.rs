@@ -26,6 +26,12 @@ const HELD_OUT: usize = 8;
 /// One of so many samples of a step is made for it, if samples can be made.
 const MADE: usize = 2;
 
+/// Parts of the usual rates that are tried: how far weights may go at once depends on how deep a block is.
+const RATES: [f32; 4] = [1.0, 0.3, 0.1, 0.03];
+
+/// The part of the steps for which each is tried, and the least and most steps.
+const TRIAL: (f32, f32, f32) = (0.05, 5.0, 50.0);
+
 /// How often in the course of training the result is judged.
 const TRIALS: usize = 8;
 
@@ -131,24 +137,11 @@ impl Lesson {
     /// When an operation fails on the data.
     pub fn train(&self, layers: &mut Vec<Trained>, plan: &Plan) -> Result<Errors> {
         let before = self.judge(layers)?;
+        let rate = self.rate(layers, plan)?;
         let (mut best, mut least) = (layers.clone(), before);
-        let mut random = Random::new(plan.seed);
-        let mut waiting: Vec<usize> = Vec::new();
+        let mut draws = Draws::new(plan.seed);
         for step in 0..plan.steps {
-            let moment = Moment { step, of: plan.steps, rate: plan.rate };
-            let batch: Vec<Drawn> = (0..BATCH.min(self.train.len()))
-                .map(|n| Drawn {
-                    example: self.draw(&mut waiting, &mut random),
-                    seed: n.is_multiple_of(MADE).then(|| plan.seed.wrapping_add((step * BATCH + n) as u64)),
-                })
-                .collect();
-            let data = data(layers, Some(&moment));
-            let sums = self.gradients(&batch, &data)?;
-            for layer in layers.iter_mut() {
-                let bias = layer.bias_name().and_then(|name| sums.get(name)).cloned();
-                let weights = sums.get(&layer.layer.weights).cloned();
-                layer.descend(weights.as_deref(), bias.as_deref(), &moment);
-            }
+            self.step(layers, &Moment { step, of: plan.steps, rate }, &mut draws)?;
             plan.progress.advance();
             if (step + 1) % plan.steps.div_ceil(TRIALS) == 0 || step + 1 == plan.steps {
                 let error = self.judge(layers)?;
@@ -159,6 +152,43 @@ impl Lesson {
         }
         *layers = best;
         Ok(Errors { before, after: least })
+    }
+
+    /// The rate with which some steps lead to the least error.
+    fn rate(&self, layers: &[Trained], plan: &Plan) -> Result<f32> {
+        let steps = plan.trial();
+        let mut best = (f64::INFINITY, plan.rate * RATES[RATES.len() - 1]);
+        for part in RATES {
+            let (mut layers, mut draws) = (layers.to_vec(), Draws::new(plan.seed));
+            let rate = plan.rate * part;
+            for step in 0..steps {
+                // As the first steps of many: rates rise, and do not fall.
+                self.step(&mut layers, &Moment { step, of: steps * TRIALS, rate }, &mut draws)?;
+                plan.progress.advance();
+            }
+            let error = self.judge(&layers)?;
+            if error < best.0 {
+                best = (error, rate);
+            }
+        }
+        Ok(best.1)
+    }
+
+    /// Changes layers by the gradients of a batch.
+    fn step(&self, layers: &mut [Trained], moment: &Moment, draws: &mut Draws) -> Result<()> {
+        let batch: Vec<Drawn> = (0..BATCH.min(self.train.len()))
+            .map(|n| Drawn {
+                example: self.draw(draws),
+                seed: n.is_multiple_of(MADE).then(|| draws.seed.wrapping_add((moment.step * BATCH + n) as u64)),
+            })
+            .collect();
+        let sums = self.gradients(&batch, &data(layers, Some(moment)))?;
+        for layer in layers {
+            let bias = layer.bias_name().and_then(|name| sums.get(name)).cloned();
+            let weights = sums.get(&layer.layer.weights).cloned();
+            layer.descend(weights.as_deref(), bias.as_deref(), moment);
+        }
+        Ok(())
     }
 
     /// The gradients by what is trained, summed over some examples in their order; few of them are in memory.
@@ -179,12 +209,26 @@ impl Lesson {
     }
 
     /// The next example; each comes once before any comes again.
-    fn draw(&self, waiting: &mut Vec<usize>, random: &mut Random) -> usize {
-        if waiting.is_empty() {
-            *waiting = self.train.clone();
+    fn draw(&self, draws: &mut Draws) -> usize {
+        if draws.waiting.is_empty() {
+            draws.waiting.clone_from(&self.train);
         }
-        let at = random.below(waiting.len());
-        waiting.swap_remove(at)
+        let at = draws.random.below(draws.waiting.len());
+        draws.waiting.swap_remove(at)
+    }
+}
+
+/// Which examples come next.
+struct Draws {
+    seed: u64,
+    random: Random,
+    /// Those that have not come yet in this round.
+    waiting: Vec<usize>,
+}
+
+impl Draws {
+    fn new(seed: u64) -> Draws {
+        Draws { seed, random: Random::new(seed), waiting: Vec::new() }
     }
 }
 
@@ -198,6 +242,19 @@ pub struct Plan<'a> {
     pub seed: u64,
     /// Hears of each step.
     pub progress: &'a dyn Progress,
+}
+
+impl Plan<'_> {
+    /// Steps for which a rate is tried.
+    fn trial(&self) -> usize {
+        let (part, least, most) = TRIAL;
+        (self.steps as f32 * part).clamp(least, most) as usize
+    }
+
+    /// All steps, with those that find the rate.
+    pub fn all_steps(&self) -> usize {
+        self.steps + RATES.len() * self.trial()
+    }
 }
 
 /// The elements of all that is trained.

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use mcc_ir::{DType, Result};
 
 use super::program::Data;
+use super::spread::Spread;
 use crate::layers::{Kind, Layer};
 use crate::matrix::Matrix;
 use crate::model::Model;
 use crate::quantize::grid::{Grid, single};
 use crate::quantize::weights::{Codes, Form};
 
-/// How fast weights change: a part of their root mean square a step.
+/// How fast weights change a step: a part of what they are on the average if inputs and results deviate by 1, or of
+/// their root mean square where that is not known.
 const WEIGHT_RATE: f32 = 0.01;
 
-/// How fast biases change: a part of the root mean square of a row's weights a step.
+/// How fast biases change a step: a part of the deviation of their results.
 const BIAS_RATE: f32 = 0.01;
 
 /// How fast the logarithms of scales change a step.
@@ -38,25 +40,33 @@ struct Numbers {
     values: Vec<f32>,
     first: Vec<f32>,
     second: Vec<f32>,
-    rate: f32,
+    /// How far each goes in a step.
+    rates: Arc<Vec<f32>>,
 }
 
 impl Numbers {
-    fn new(values: Vec<f32>, rate: f32) -> Numbers {
+    fn new(values: Vec<f32>, rates: Vec<f32>) -> Numbers {
         let zeros = vec![0.0; values.len()];
-        Numbers { values, first: zeros.clone(), second: zeros, rate }
+        Numbers { values, first: zeros.clone(), second: zeros, rates: Arc::new(rates) }
+    }
+
+    /// All go equally far.
+    fn alike(values: Vec<f32>, rate: f32) -> Numbers {
+        let rates = vec![rate; values.len()];
+        Numbers::new(values, rates)
     }
 
     fn descend(&mut self, gradient: &[f32], moment: &Moment) {
         const DECAY: [f32; 2] = [0.9, 0.999];
         const TINY: f32 = 1e-34;
+        let pace = moment.pace();
         let [a, b] = DECAY.map(|decay| 1.0 - decay.powi(moment.step as i32 + 1));
-        let state = self.first.iter_mut().zip(&mut self.second);
-        for ((value, (m, v)), &g) in self.values.iter_mut().zip(state).zip(gradient) {
+        let state = self.first.iter_mut().zip(&mut self.second).zip(self.rates.iter());
+        for ((value, ((m, v), rate)), &g) in self.values.iter_mut().zip(state).zip(gradient) {
             *m = DECAY[0] * *m + (1.0 - DECAY[0]) * g;
             *v = DECAY[1] * *v + (1.0 - DECAY[1]) * g * g;
             if *v > TINY {
-                *value -= self.rate * moment.pace() * (*m / a) / (*v / b).sqrt();
+                *value -= rate * pace * (*m / a) / (*v / b).sqrt();
             }
         }
     }
@@ -97,6 +107,9 @@ pub struct Trained {
     places: Vec<usize>,
     weights: Weights,
     bias: Option<Numbers>,
+    /// The means of the columns that the layer reads, if they are known: without them a change of a weight would also be
+    /// one of the bias.
+    means: Arc<Vec<f32>>,
 }
 
 #[derive(Clone)]
@@ -136,9 +149,9 @@ impl Rounded {
         Rounded {
             columns,
             below: positions.iter().map(|p| p.floor() as f32).collect(),
-            above: Numbers::new(above, ROUNDING_RATE),
+            above: Numbers::alike(above, ROUNDING_RATE),
             zero: given.data.iter().map(|&w| w == 0.0).collect(),
-            scales: Numbers::new(vec![0.0; grid.scales.len()], SCALE_RATE),
+            scales: Numbers::alike(vec![0.0; grid.scales.len()], SCALE_RATE),
             grid: grid.clone(),
         }
     }
@@ -213,27 +226,43 @@ impl Trained {
     ///
     /// # Errors
     /// When the layer's weights have changed since it was found.
-    pub fn new(model: &Model, layer: &Layer, codes: Option<&Codes>, given: Option<&Matrix>) -> Result<Trained> {
+    pub fn new(
+        model: &Model,
+        layer: &Layer,
+        codes: Option<&Codes>,
+        given: Option<&Matrix>,
+        spread: Option<&Spread>,
+    ) -> Result<Trained> {
         let matrix = layer.matrix(model)?;
         let numbers: Vec<f64> = (0..matrix.data.len()).map(|n| n as f64).collect();
         let places = layer.tensor(DType::F64, &numbers)?.to_f64s().into_iter().map(|p| p as usize).collect();
         let size = root_mean_square(&matrix.data);
-        let bias_rate = BIAS_RATE * size * (layer.columns() as f32).sqrt();
+        let rates = |rows: usize| match spread {
+            Some(spread) => spread.rows.iter().map(|deviation| BIAS_RATE * deviation).collect(),
+            None => vec![BIAS_RATE * size * (layer.columns() as f32).sqrt(); rows],
+        };
         let fits = |given: &&Matrix| given.data.len() == matrix.data.len();
         let weights = match codes.map(|codes| (&codes.form, &codes.codes)) {
-            None => Weights::Floats(Numbers::new(matrix.data, WEIGHT_RATE * size)),
+            None => match spread {
+                Some(spread) => Weights::Floats(Numbers::new(matrix.data, spread.rates(layer, WEIGHT_RATE))),
+                None => Weights::Floats(Numbers::alike(matrix.data, WEIGHT_RATE * size)),
+            },
             Some((Form::Steps(grid), codes)) => {
                 let mut rounded = Rounded::new(grid, codes, given.filter(fits).unwrap_or(&matrix));
                 if matches!(layer.kind, Kind::ConvTranspose(_)) && layer.kind.groups() > 1 {
                     // Groups share scales.
-                    rounded.scales.rate = 0.0;
+                    rounded.scales.rates = Arc::new(vec![0.0; rounded.scales.values.len()]);
                 }
                 Weights::Codes(Box::new(rounded))
             }
             Some((Form::Table(_) | Form::Half(_), _)) => Weights::Fixed(matrix.data),
         };
-        let bias = layer.bias(model).map(|bias| Numbers::new(bias, bias_rate));
-        Ok(Trained { layer: layer.clone(), places, weights, bias })
+        let bias = layer.bias(model).map(|bias| {
+            let rates = rates(bias.len());
+            Numbers::new(bias, rates)
+        });
+        let means = Arc::new(spread.filter(|_| bias.is_some()).map_or_else(Vec::new, |spread| spread.means.clone()));
+        Ok(Trained { layer: layer.clone(), places, weights, bias, means })
     }
 
     /// The names that are trained with their elements, as they are at a moment, or at last.
@@ -259,7 +288,7 @@ impl Trained {
     /// Multiplies the result's channels by factors, and adds to them, if there is a bias to do so.
     pub fn adjust(&mut self, ways: &[[f32; 2]]) {
         let is_fixed = match &self.weights {
-            Weights::Codes(codes) => codes.scales.rate == 0.0,
+            Weights::Codes(codes) => codes.scales.rates.iter().all(|&rate| rate == 0.0),
             Weights::Fixed(_) => true,
             Weights::Floats(_) => false,
         };
@@ -288,8 +317,22 @@ impl Trained {
                 Weights::Fixed(_) => {}
                 Weights::Codes(codes) => codes.descend(&by_place, moment),
                 Weights::Floats(numbers) => {
+                    let (columns, groups) = (self.layer.columns(), self.layer.kind.groups());
+                    let row = |row: usize| row * columns..(row + 1) * columns;
+                    let centered = (!self.means.is_empty()).then_some(bias).flatten();
+                    let means = |r: usize| &self.means[row(r * groups / self.layer.rows())];
+                    for (r, &by_bias) in centered.into_iter().flatten().enumerate() {
+                        by_place[row(r)].iter_mut().zip(means(r)).for_each(|(g, mean)| *g -= by_bias * mean);
+                    }
                     by_place.iter_mut().zip(&numbers.values).filter(|(_, w)| **w == 0.0).for_each(|(g, _)| *g = 0.0);
+                    let before = centered.map(|_| numbers.values.clone()).unwrap_or_default();
                     numbers.descend(&by_place, moment);
+                    let biases = self.bias.iter_mut().filter(|_| centered.is_some()).flat_map(|b| &mut b.values);
+                    for (r, value) in biases.enumerate() {
+                        let moved =
+                            numbers.values[row(r)].iter().zip(&before[row(r)]).map(|(now, before)| now - before);
+                        *value -= moved.zip(means(r)).map(|(moved, mean)| moved * mean).sum::<f32>();
+                    }
                 }
             }
         }
