@@ -163,7 +163,8 @@ def tell_kernel(engine, kernel, row, args):
     parts = []
     for core, loop in kernel["loop"].items():
         share = ", %.0f %% of the limit" % (100 * loop["share"]) if loop.get("share") else ""
-        parts.append("%s %.0f %%, loop %.4g cycles%s" % (core, 100 * kernel["cycles"][core] / row["cycles"][core], loop["cycles"] or 0, share))
+        parts.append("%s %.0f %%, loop %.4g cycles%s" %
+                     (core, 100 * kernel["cycles"][core] / row["cycles"][core], loop["cycles"] or 0, share))
     loop = next(iter(kernel["loop"].values()))
     print("  %s %s: %d instructions, %.3g million passes; %s" %
           (engine, kernel["symbol"], loop["instructions"], loop["passes"] / 1e6, "; ".join(parts)))

@@ -1,11 +1,11 @@
 /* A plugin for qemu-user (A64): how often each block of guest code is executed, after which block, and which of its accesses
    miss the caches of a model. The guest says what to count: close(COUNT) starts, close(STOP) ends (both fail in the guest).
-   Until then nothing is instrumented. Built without qemu's header: -DAPI=1 for qemu 7 and 8, -DAPI=4 for 10 on.
+   Until then nothing is instrumented, and only the thread that said it is counted. Built without qemu's header: -DAPI=1 for qemu 7 and 8, -DAPI=4 for 10 on.
 
    Arguments: out=FILE, caches=BYTES:WAYS:BYTES:WAYS... from the first level on: lines of 64 bytes, the least recently used one
    is replaced, loads and stores alike, no prefetching; none: no caches.
    At exit FILE has the lines
-       threads N                                         threads that executed anything
+       others N                                          instructions of other threads meanwhile
        accesses N                                        loads and stores of 16 bytes at most
        block NUMBER ADDRESS EXECUTIONS WORDS MISSES...   WORDS: the instructions, 8 hexadecimal digits each; MISSES by level
        edge FROM TO EXECUTIONS                           TO followed FROM, numbers of blocks */
@@ -44,7 +44,7 @@ const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
 
 EXPORT int qemu_plugin_version = API;
 
-enum { CLOSE = 57, COUNT = -7310001, STOP = -7310002, READ_AND_WRITE = 3, LEVELS = 3, MOST_THREADS = 256 };
+enum { CLOSE = 57, COUNT = -7310001, STOP = -7310002, READ_AND_WRITE = 3, LEVELS = 3 };
 static const unsigned LINE = 6;
 
 struct edge {
@@ -66,11 +66,12 @@ struct cache {
     unsigned ways;
 };
 
-static struct block *blocks, *last[MOST_THREADS];
-static bool counting, seen[MOST_THREADS];
+static struct block *blocks, *last;
+static bool counting;
+static unsigned counted;
 static struct cache caches[LEVELS];
 static unsigned levels;
-static uint64_t accesses;
+static uint64_t accesses, others;
 static const char *file;
 
 /* Whether a line is in the cache; afterwards it is. */
@@ -87,9 +88,8 @@ static bool hit(struct cache *c, uint64_t line)
 
 static void accessed(unsigned cpu, uint32_t info, uint64_t address, void *data)
 {
-    (void)cpu;
     static uint64_t newest;
-    if (!counting) return;
+    if (!counting || cpu != counted) return;
     accesses++;
     uint64_t line = address >> LINE, end = (address + (1u << qemu_plugin_mem_size_shift(info)) - 1) >> LINE;
     for (; line <= end; line++) {
@@ -102,9 +102,12 @@ static void accessed(unsigned cpu, uint32_t info, uint64_t address, void *data)
 static void executed(unsigned cpu, void *data)
 {
     if (!counting) return;
-    struct block *b = data, *from = last[cpu %= MOST_THREADS];
-    last[cpu] = b;
-    seen[cpu] = true;
+    struct block *b = data, *from = last;
+    if (cpu != counted) {
+        __atomic_fetch_add(&others, b->count, __ATOMIC_RELAXED);
+        return;
+    }
+    last = b;
     b->executions++;
     if (!from) return;
     for (struct edge **at = &b->edges, *e; (e = *at); at = &e->next)
@@ -149,9 +152,7 @@ static void at_exit(plugin_id id, void *data)
     (void)id, (void)data;
     FILE *f = fopen(file, "w");
     if (!f) return;
-    unsigned threads = 0;
-    for (unsigned n = 0; n < MOST_THREADS; n++) threads += seen[n];
-    fprintf(f, "threads %u\naccesses %" PRIu64 "\n", threads, accesses);
+    fprintf(f, "others %" PRIu64 "\naccesses %" PRIu64 "\n", others, accesses);
     for (struct block *b = blocks; b; b = b->next) {
         if (!b->executions) continue;
         fprintf(f, "block %" PRIu64 " %" PRIx64 " %" PRIu64 " ", b->number, b->address, b->executions);
@@ -169,9 +170,12 @@ static void count_from_here(plugin_id id);
 static void called(plugin_id id, unsigned cpu, int64_t number, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5,
                    uint64_t a6, uint64_t a7, uint64_t a8)
 {
-    (void)cpu, (void)a2, (void)a3, (void)a4, (void)a5, (void)a6, (void)a7, (void)a8;
+    (void)a2, (void)a3, (void)a4, (void)a5, (void)a6, (void)a7, (void)a8;
     if (number != CLOSE) return;
-    if ((int32_t)a1 == COUNT && !counting) qemu_plugin_reset(id, count_from_here);
+    if ((int32_t)a1 == COUNT && !counting) {
+        counted = cpu;
+        qemu_plugin_reset(id, count_from_here);
+    }
     if ((int32_t)a1 == STOP) counting = false;
 }
 

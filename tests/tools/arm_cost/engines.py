@@ -101,7 +101,10 @@ def kept(key, make, work):
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, key + ".json.gz")
     if os.path.exists(path):
-        return profile.load(path)
+        try:
+            return profile.load(path)
+        except (KeyError, ValueError, EOFError):
+            pass  # another version of this tool wrote it
     try:
         found = make()
     except Refused as e:
@@ -111,18 +114,24 @@ def kept(key, make, work):
 
 
 def compiled(case, cpu, args):
-    """The program of mcc's object, and what it reads and writes."""
-    folder = case.path("mcc" + cpu.replace(",", "_"))
-    os.makedirs(folder, exist_ok=True)
-    obj, exe = os.path.join(folder, "m.o"), os.path.join(folder, "drive")
-    how = ["--target", "aarch64-unknown-linux-gnu", "--cpu", cpu] if cpu else ["--target", "aarch64-linux-android"]
-    run(args.mcc, case.model, "-o", obj, "--name", "m", *how, *args.mcc_options, *case.pins())
-    run("aarch64-linux-gnu-gcc", "-O1", "-std=c11", "-static", "-DMODEL=m_model", "-include", os.path.join(folder, "m.h"),
-        os.path.join(TOOLS, "drive.c"), obj, "-Wl,--wrap=malloc", "-o", exe)
-    report = json.loads(run(args.mcc, "inspect", case.model, "--json", *case.pins()))
-    inputs = [port["name"] for port in report["inputs"]]
-    outs = [port["name"] for port in report["outputs"]]
-    return exe, inputs, outs, report.get("multiply_adds")
+    """The program of mcc's object, the names of its inputs and outputs, and its multiply-adds; made again if anything changed."""
+    made = digest(os.path.abspath(args.mcc), case.hash, cpu, *args.mcc_options, os.path.join(TOOLS, "drive.c"))
+    folder = case.path("mcc-" + made)
+    obj, exe, about = (os.path.join(folder, name) for name in ("m.o", "drive", "inspect.json"))
+    if not os.path.exists(about):
+        os.makedirs(folder, exist_ok=True)
+        how = ["--target", "aarch64-unknown-linux-gnu", "--cpu", cpu] if cpu else ["--target", "aarch64-linux-android"]
+        run(args.mcc, case.model, "-o", obj, "--name", "m", *how, *args.mcc_options, *case.pins())
+        run("aarch64-linux-gnu-gcc", "-O1", "-std=c11", "-static", "-DMODEL=m_model", "-include", os.path.join(folder, "m.h"),
+            os.path.join(TOOLS, "drive.c"), obj, "-Wl,--wrap=malloc", "-o", exe)
+        os.remove(obj)
+        text = run(args.mcc, "inspect", case.model, "--json", *case.pins())
+        with open(about, "w", encoding="utf-8") as f:
+            f.write(text)
+    with open(about, encoding="utf-8") as f:
+        report = json.load(f)
+    names = [[port["name"] for port in report[side]] for side in ("inputs", "outputs")]
+    return exe, *names, report.get("multiply_adds")
 
 
 def mcc(case, cpu, machine, args, check=True):
@@ -153,7 +162,8 @@ def converted(case, engine, peers):
             try:
                 # Converters that call others by name find them beside themselves.
                 env = {**os.environ, "PATH": os.path.dirname(command[0]) + os.pathsep + os.environ["PATH"]}
-                code = subprocess.run(command, stdout=f, stderr=subprocess.STDOUT, cwd=folder, timeout=PATIENCE, check=False, env=env).returncode
+                code = subprocess.run(command, stdout=f, stderr=subprocess.STDOUT, cwd=folder, timeout=PATIENCE, check=False,
+                                      env=env).returncode
             except subprocess.TimeoutExpired:
                 code = "time out"
         if code:
@@ -210,7 +220,7 @@ def peer(case, engine, machine, args):
             found = profile.count([os.path.join(root, "usr/bin/python3.11"), os.path.join(HERE, "guest.py"), os.path.join(peers, "site"),
                                    engine, model, case.inputs, outputs, maps], machine, args.work, root)
         except RuntimeError as e:
-            raise Refused(" ".join(str(e).split())[-200:]) from e
+            raise Refused(str(e).strip().splitlines()[-1][-160:]) from e
         got = np.load(outputs)
         found.distance = distance([got[k] for k in got.files], list(case.reference().values()))
         with open(maps, encoding="utf-8") as f:

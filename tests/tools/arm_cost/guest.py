@@ -34,6 +34,7 @@ def fitting(array, shape):
 def onnxruntime(model, feeds, _half):
     import onnxruntime as ort
     ort.set_default_logger_severity(3)
+    ort.disable_telemetry_events()
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

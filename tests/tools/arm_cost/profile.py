@@ -11,6 +11,8 @@ from foreign import run
 TOOLS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SOURCE = os.path.join(TOOLS, "qemu_blocks.c")
 CLASSES = ("simd", "ldst", "int", "branch")
+# A share of the counted instructions: a library's housekeeping is less, a thread that computes is more.
+MOST_OTHERS = 0.05
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Profile:
     edges: dict = field(default_factory=dict)
     misses: dict = field(default_factory=dict)
     accesses: int = 0
-    threads: int = 0
+    # Instructions of other threads meanwhile, which nothing else here contains.
+    others: int = 0
     # Relative L2 distance of the result from ONNX Runtime's on this machine; why there is none.
     distance: float = None
     refused: str = None
@@ -85,8 +88,8 @@ def count(command, machine, work, root=None):
     with open(out, encoding="ascii") as f:
         profile = read(f)
     os.remove(out)
-    if profile.threads != 1:
-        raise RuntimeError("%s: %d threads ran, counts are right for one only" % (command[0], profile.threads))
+    if profile.others > MOST_OTHERS * totals(profile)["insns"]:
+        raise RuntimeError("%s: other threads executed %d instructions, counts are right for one only" % (command[0], profile.others))
     return profile
 
 
@@ -95,8 +98,8 @@ def read(lines):
     profile, numbers, edges = Profile(), {}, []
     for line in lines:
         what, *rest = line.split()
-        if what == "threads":
-            profile.threads = int(rest[0])
+        if what == "others":
+            profile.others = int(rest[0])
         elif what == "accesses":
             profile.accesses = int(rest[0])
         elif what == "block":
@@ -123,7 +126,7 @@ def save(profile, path):
     data = {
         "blocks": [[b.address, "".join("%08x" % w for w in b.words), profile.blocks[b], profile.misses.get(b, [])] for b in blocks],
         "edges": [[number[a], number[b], n] for (a, b), n in profile.edges.items()],
-        **{k: getattr(profile, k) for k in ("accesses", "threads", "distance", "refused", "maps")},
+        **{k: getattr(profile, k) for k in ("accesses", "others", "distance", "refused", "maps")},
     }
     with gzip.open(path + ".part", "wt", encoding="ascii") as f:
         json.dump(data, f)
@@ -137,4 +140,4 @@ def load(path):
     return Profile(
         {b: row[2] for b, row in zip(blocks, data["blocks"])}, {(blocks[a], blocks[b]): n for a, b, n in data["edges"]},
         {b: row[3] for b, row in zip(blocks, data["blocks"])},
-        **{k: data[k] for k in ("accesses", "threads", "distance", "refused", "maps")})
+        **{k: data[k] for k in ("accesses", "others", "distance", "refused", "maps")})
