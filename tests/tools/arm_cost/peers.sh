@@ -13,7 +13,7 @@ if [ ! -e root/done ]; then
        -o APT::Architectures=arm64 -o APT::Sandbox::User=root)
   apt-get "${own[@]}" update -q >/dev/null
   (cd debs && apt-get "${own[@]}" download -q python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libc6 libgcc-s1 \
-     libstdc++6 libgomp1 zlib1g libexpat1 libffi8 libssl3 libbz2-1.0 liblzma5 libsqlite3-0 libuuid1 libcrypt1 >/dev/null)
+     libstdc++6 zlib1g libexpat1 libffi8 libssl3 libbz2-1.0 liblzma5 libsqlite3-0 libuuid1 libcrypt1 >/dev/null)
   for d in debs/*.deb; do dpkg-deb -x "$d" root; done
   touch root/done
 fi
