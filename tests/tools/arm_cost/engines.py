@@ -25,7 +25,7 @@ PNNX_TYPES = {"float32": "f32", "float64": "f64", "float16": "f16", "int32": "i3
               "bool": "u8"}
 # Kernels' functions are called MODEL__NUMBER_NAME.
 PREFIX = "m__"
-# Seconds for a converter, and for a program under qemu.
+# Seconds for a converter.
 PATIENCE = 1800
 
 
@@ -96,7 +96,7 @@ def distance(got, want):
 
 
 def kept(key, make, work):
-    """A profile that was made before, or is made now; a refusal is kept too."""
+    """A profile that was made before, or is made now; a refusal is kept too (to try again, delete the file)."""
     folder = os.path.join(work, "profiles")
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, key + ".json.gz")
@@ -164,8 +164,9 @@ def converted(case, engine, peers):
                 env = {**os.environ, "PATH": os.path.dirname(command[0]) + os.pathsep + os.environ["PATH"]}
                 code = subprocess.run(command, stdout=f, stderr=subprocess.STDOUT, cwd=folder, timeout=PATIENCE, check=False,
                                       env=env).returncode
-            except subprocess.TimeoutExpired:
-                code = "time out"
+            except subprocess.TimeoutExpired as e:
+                # Says more of this machine than of the converter, so it is not kept.
+                raise RuntimeError("%s: no end within %d minutes" % (os.path.basename(command[0]), PATIENCE / 60)) from e
         if code:
             with open(case.path(log), encoding="utf-8", errors="replace") as f:
                 last = [line for line in f.read().splitlines() if line.strip()]
