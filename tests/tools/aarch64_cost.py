@@ -23,6 +23,7 @@ of a core is wrong. It compares code for one core with code for the same core; i
 
 Needs qemu-aarch64 (Debian 12's 7.2: some later packages lack plugins), gcc, aarch64-linux-gnu-gcc with its static libc, llvm-22 or
 llvm-19 (figures of the two do not compare), numpy, onnx, onnxruntime; the peers: root is not needed, 4 GB below --work are.
+Only one run at a time may use a --work.
 """
 import argparse
 import bisect
