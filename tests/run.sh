@@ -167,6 +167,12 @@ zoo() {
 
 targets() {
   check "links for Android, iOS and Windows" $python tests/tools/foreign.py $release link tests/models/digits.onnx
+  # Debian 12's qemu has plugins, some later packages lack them.
+  if qemu-aarch64 --help | grep -q plugin; then
+    check "costs on 64-bit Arm: counts, loops, cycles, cache misses" $python tests/tools/arm_cost/check.py
+  else
+    echo "not checked: tests/tools/aarch64_cost.py, which needs a qemu with plugins"
+  fi
 }
 
 # What compression loses on tasks that need no large download; the others: tests/tasks/.

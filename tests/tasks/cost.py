@@ -47,12 +47,10 @@ def bench(args, model, feed):
 
 
 def instructions(args, cpu, name, model, feed):
-    import aarch64_cost
-    aarch64_cost.make_inputs = lambda feeds: feeds
-    work = os.path.join(args.work, "aarch64")
-    os.makedirs(work, exist_ok=True)
-    how = argparse.Namespace(mcc=args.mcc, cpu=cpu, qemu_cpu="max", mca=[], top=0, work=work)
-    return aarch64_cost.cost("%s-%s" % (name, cpu.replace(",", "_")), model, feed, how)["mcc"]["insns"]
+    from arm_cost import cores, engines, profile
+    case = engines.Case("%s-%s" % (name, cpu), model, feed, os.path.join(args.work, "aarch64"))
+    how = argparse.Namespace(mcc=args.mcc, mcc_options=[], work=case.work)
+    return profile.totals(engines.mcc(case, cpu, cores.MACHINES["v9"], how, check=False)[0])["insns"]
 
 
 def costs(args, task, forms):

@@ -1,81 +1,48 @@
 #!/usr/bin/env python3
-"""Estimates the cost of a model on 64-bit Arm without such a machine: executed instructions and cycles of the hot loops.
+"""What a model costs on 64-bit Arm, without such a machine: executed instructions, cycles and cache misses, beside other engines.
 
-usage: aarch64_cost.py [--mcc MCC] [--cpu generic] [--models DIR]... [--top 6] [--onnxruntime] [--show] [--json FILE] NAME...
+usage: aarch64_cost.py [--cpu CPU]... [--peers LIST] [--cores LIST] [--models DIR]... [--top N] [--show] [--json FILE] NAME...
 
-Each NAME of zoo.json is compiled for aarch64-linux, linked with drive.c and run under qemu-aarch64 with a plugin that counts
-the executions of every block of code: once with one inference and once with two, and the difference is an inference. Told
-are millions of instructions by class, the hottest kernels, and of each one its innermost hot loop: cycles an iteration
-by llvm-mca for every --mca core, and its multiply-adds a cycle as a share of those of a loop in registers.
---onnxruntime counts ONNX Runtime's aarch64 wheel in the same way (the newest that starts under that qemu; its Python and
-libraries come from Debian's arm64 packages and are kept in --work; nothing is installed).
-The counts repeat exactly; what the machine does besides does not matter.
-Needs qemu-aarch64 (Debian 12's 7.2: some later packages lack plugins), gcc, aarch64-linux-gnu-gcc with its static libc, llvm-19, numpy.
+Each NAME of zoo.json is compiled (the default object for Android; for each --cpu, such as generic,+i8mm, an object for that),
+linked with drive.c and run under qemu-aarch64 with the plugin qemu_blocks.c; the peers' own aarch64 wheels run in the same way, in
+a Python of Debian's arm64 packages. The second inference is counted, one thread. The program sees the core's features and part
+number, so an engine chooses the kernels that it would choose there.
+Told are, for each machine and engine:
+  distance      relative L2 distance of the outputs from ONNX Runtime's on this machine; above 1e-2 (int8: 5e-2) an engine does not count
+  instructions  executed, in millions, by class; exact and repeatable
+  cycles        of each core, in millions: the executed blocks are split into loops (arm_cost/paths.py); a loop's cycles in the
+                steady state by llvm-mca, times its passes
+  missed lines  in thousands, by level of a cache of the stated sizes (least recently used, no prefetching); not part of the cycles
+  best          mcc's least over the best peer's that counts, for each of these
+--top N prints the N symbols that take most cycles of the first core, and their hottest loop's share of the core's multiply-add limit.
+
+What this cannot see: stalls for memory (the misses tell where to expect them; hardware and software prefetching hide some);
+branches foretold wrongly; the front end (fetching, instruction cache, taken branches); loads that wait for a store just made,
+unaligned accesses; what entering and leaving a loop costs an out-of-order core; frequency, heat, other cores; and where LLVM's model
+of a core is wrong. It compares code for one core with code for the same core; it does not predict milliseconds.
+
+Needs qemu-aarch64 (Debian 12's 7.2: some later packages lack plugins), gcc, aarch64-linux-gnu-gcc with its static libc, llvm-22 or
+llvm-19 (figures of the two do not compare), numpy, onnx, onnxruntime; the peers: root is not needed, 4 GB below --work are.
+Only one run at a time may use a --work.
 """
 import argparse
 import bisect
 import json
+import math
 import os
-import re
-import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
 
-import numpy as np  # noqa: E402
-
-import aarch64_loops  # noqa: E402
+from arm_cost import cores, engines, mca, paths, profile  # noqa: E402
 from fetch_zoo import ZOO  # noqa: E402
-from foreign import run, write_raw  # noqa: E402
+from foreign import run  # noqa: E402
 from zoo_inputs import make_inputs  # noqa: E402
 
-CLASSES = ("ldst", "simd", "branch", "int")
-CODES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float16": 10, "float64": 11}
-# Kernels' functions are called MODEL__NUMBER_NAME.
-PREFIX = "m__"
-
-
-def plugin(work):
-    """The plugin, built for this machine's qemu."""
-    version = re.search(r"version (\d+)", run("qemu-aarch64", "--version"))
-    api = 1 if version and int(version[1]) < 9 else 4
-    path = os.path.join(work, "blocks%d.so" % api)
-    source = os.path.join(HERE, "qemu_blocks.c")
-    if not os.path.exists(path) or os.path.getmtime(path) < os.path.getmtime(source):
-        run("gcc", "-O2", "-shared", "-fPIC", "-DAPI=%d" % api, source, "-o", path)
-    return path
-
-
-def count(command, work, cpu, library, prefix=()):
-    """{address: (bytes, executions, instructions by class)} of a program under qemu."""
-    out = os.path.join(work, "blocks.txt")
-    run("qemu-aarch64", "-cpu", cpu, *prefix, "-plugin", "%s,out=%s" % (library, out), *command)
-    blocks = {}
-    with open(out, encoding="ascii") as f:
-        for line in f:
-            address, *rest = line.split()
-            size, times, *classes = map(int, rest)
-            old = blocks.get(int(address, 16), (size, 0, classes))
-            # A block is often translated again and may then end elsewhere: the longer one is used.
-            longest = max(old, (size, 0, classes), key=lambda b: b[0])
-            blocks[int(address, 16)] = (longest[0], old[1] + times, longest[2])
-    return blocks
-
-
-def an_inference(one, two):
-    """The blocks that the second run executed in addition to the first."""
-    left = {a: (size, times - one.get(a, (0, 0))[1], classes) for a, (size, times, classes) in two.items()}
-    return {a: b for a, b in left.items() if b[1] > 0}
-
-
-def totals(blocks):
-    sums = dict.fromkeys(CLASSES, 0)
-    for _, times, classes in blocks.values():
-        for name, n in zip(CLASSES, classes):
-            sums[name] += times * n
-    return {"insns": sum(sums.values()), **sums}
+# An engine whose result is farther from ONNX Runtime's does not count: of floats, and where 8-bit rounding may differ.
+FARTHEST, FARTHEST_INT8 = 1e-2, 5e-2
 
 
 def symbols(executable):
@@ -84,142 +51,198 @@ def symbols(executable):
     return sorted((int(r[0], 16), r[2]) for r in rows if len(r) == 3 and r[1] in "tT" and not r[2].startswith("$"))
 
 
-def by_symbol(blocks, executable):
-    table = symbols(executable)
-    starts, found = [a for a, _ in table], {}
-    for address, block in blocks.items():
-        at = bisect.bisect_right(starts, address) - 1
-        found.setdefault(table[at][1] if at >= 0 else "?", {})[address] = block
-    return found
+def namer(found, executable):
+    """A function from addresses to names: a program's symbols, or libraries and offsets in their code."""
+    if executable:
+        table = symbols(executable)
+        starts = [a for a, _ in table]
+        return lambda address: table[max(0, bisect.bisect_right(starts, address) - 1)][1]
+    return lambda address: next(("%s+%x" % (name, address - start) for start, end, name in found.maps if start <= address < end),
+                                "%x" % address)
 
 
-def hottest_loop(blocks, code):
-    """The innermost loop around the block that executes most instructions, and its number of iterations."""
-    weight = lambda item: item[1][0] // 4 * item[1][1]  # noqa: E731
-    address = max(blocks.items(), key=weight)[0]
-    loop = aarch64_loops.innermost(code, address)
-    if not loop:
-        return [], 0
-    last = loop[-1][0]
-    return loop, sum(times for a, (size, times, _) in blocks.items() if a <= last < a + size)
+def loop_report(path, core, estimator):
+    """A path's instructions, cycles, and multiply-adds a cycle beside the core's limit."""
+    texts = list(filter(None, (estimator.texts.get(w) for w in path.words())))
+    counted = list(filter(None, map(mca.kind, texts)))
+    cycles, row = estimator.cycles([path.words()], core)[0], {"instructions": len(texts), "passes": path.times, "again": path.again}
+    row["cycles"] = cycles
+    if counted and cycles:
+        # The kind that multiplies most is the measure.
+        sample = max({k for k, _ in counted}, key=lambda k: sum(n for kind, n in counted if kind == k))
+        row.update(kind=sample, multiply_adds=sum(n for _, n in counted), limit=estimator.limit(sample, core))
+        row["share"] = row["multiply_adds"] / cycles / row["limit"] if row["limit"] else None
+    return row
 
 
-def cost(name, model, specs, args):
-    folder = os.path.join(args.work, name)
-    os.makedirs(folder, exist_ok=True)
-    feeds = make_inputs(specs)
-    obj, exe = os.path.join(folder, "m.o"), os.path.join(folder, "drive")
-    pins = [part for k, v in feeds.items() if v.ndim for part in ("--shape", "%s=%s" % (k, "x".join(map(str, v.shape))))]
-    run(args.mcc, model, "-o", obj, "--target", "aarch64-unknown-linux-gnu", "--name", "m", "--cpu", args.cpu, *pins)
-    run("aarch64-linux-gnu-gcc", "-O1", "-std=c11", "-static", "-DMODEL=m_model", "-include", os.path.join(folder, "m.h"),
-        os.path.join(HERE, "drive.c"), obj, "-Wl,--wrap=malloc", "-o", exe)
-    report = json.loads(run(args.mcc, "inspect", model, "--json", *pins))
-    ins = []
-    for n, port in enumerate(report["inputs"]):
-        ins.append(os.path.join(folder, "input_%d" % n))
-        write_raw(ins[-1], feeds[port["name"]], CODES[str(feeds[port["name"]].dtype)])
-    outs = [os.path.join(folder, "output_%d" % n) for n in range(len(report["outputs"]))]
-    library = plugin(args.work)
-    runs = []
-    for times in (1, 2):
-        os.environ["RUNS"] = str(times)
-        runs.append(count([exe, *ins, "--", *outs], folder, args.qemu_cpu, library))
-    blocks = an_inference(*runs)
-    functions, kernels = aarch64_loops.functions(exe), []
-    for symbol, own in by_symbol(blocks, exe).items():
-        row = {"symbol": symbol, **totals(own)}
-        if symbol.startswith(PREFIX):
-            row["loop"], row["rounds"] = hottest_loop(own, functions[symbol])
-        kernels.append(row)
-    kernels.sort(key=lambda r: -r["insns"])
-    for row in kernels[:args.top]:
-        if row.get("loop"):
-            row["cost"] = aarch64_loops.report(row["loop"], args.mca)
-    return {"name": name, "mcc": totals(blocks), "multiply_adds": report.get("multiply_adds"), "kernels": kernels[:args.top],
-            "other_symbols": sorted({r["symbol"] for r in kernels if not r["symbol"].startswith(PREFIX)})}
+def kernels(found, split, costs, estimator, args, executable):
+    """Symbols by cycles of the first core: their cycles on all cores, and their hottest loop."""
+    name, grouped = namer(found, executable), {}
+    for n, path in enumerate(split):
+        largest = max(path.blocks, key=lambda b: len(b.words))
+        grouped.setdefault(name(largest.address), []).append(n)
+    total = lambda group, core: sum(split[n].times * (costs[core][n] or 0) for n in group)  # noqa: E731
+    first = next(iter(costs))
+    rows = []
+    for symbol, group in sorted(grouped.items(), key=lambda g: -total(g[1], first))[:args.top]:
+        hottest = split[max(group, key=lambda n: split[n].times * (costs[first][n] or 0))]
+        rows.append({"symbol": symbol, "cycles": {c: total(group, c) for c in costs},
+                     "loop": {c: loop_report(hottest, c, estimator) for c in costs},
+                     "text": [estimator.texts.get(w) for w in hottest.words()] if args.show else None})
+    return rows
 
 
-def onnxruntime(model, specs, args):
-    """The same counts of ONNX Runtime's wheel."""
-    folder = os.path.join(args.work, "onnxruntime")
-    run(os.path.join(HERE, "aarch64_onnxruntime.sh"), folder)
-    np.savez(os.path.join(folder, "inputs.npz"), **make_inputs(specs))
-    python = os.path.join(folder, "root/usr/bin/python3.11")
-    os.environ["PYTHONHASHSEED"] = "0"
-    runs = [count([python, os.path.join(folder, "run.py"), model, os.path.join(folder, "inputs.npz"), str(n)], folder,
-                  args.qemu_cpu, plugin(args.work), ("-L", os.path.join(folder, "root"))) for n in (1, 2)]
-    one, two = map(totals, runs)
-    return {k: two[k] - one[k] for k in two}
+def cost(found, on, estimator, args, executable=None):
+    """The row of a profile: everything that is told of it, for these cores."""
+    row = {"distance": found.distance, "refused": found.refused}
+    if found.refused:
+        return row
+    split, held = paths.split(found)
+    row.update(profile.totals(found), accesses=found.accesses, missed=profile.misses(found), held=held)
+    costs = {core: estimator.cycles([p.words() for p in split], core) for core in on}
+    estimator.keep()
+    row["cycles"], row["unknown"] = {}, {}
+    for core, list_of in costs.items():
+        # Paths that are not split off, and those that llvm-mca refuses, cost what the others do per instruction.
+        known = [(p.times * len(p.words()), p.times * c) for p, c in zip(split, list_of) if c is not None]
+        instructions = sum(n for n, _ in known)
+        row["unknown"][core] = 1 - instructions / row["insns"]
+        row["cycles"][core] = sum(c for _, c in known) * row["insns"] / instructions if instructions else None
+    row["kernels"] = kernels(found, split, costs, estimator, args, executable)
+    return row
 
 
-def millions(counts):
-    return "%8.1f  %8.1f  %8.1f  %8.1f  %8.1f" % tuple(counts[k] / 1e6 for k in ("insns", "simd", "ldst", "int", "branch"))
+def measure(case, estimator, args):
+    """{machine: {engine: row}} of a model."""
+    table, multiply_adds = {}, None
+    for machine in dict.fromkeys(cores.CORES[c] for c in args.cores):
+        on = [c for c in args.cores if cores.CORES[c] == machine]
+        rows = table[machine] = {}
+        for cpu in args.cpu:
+            found, exe, multiply_adds = engines.mcc(case, cpu, cores.MACHINES[machine], args)
+            rows["mcc" + (" --cpu " + cpu if cpu else "")] = cost(found, on, estimator, args, exe)
+        for name in args.peers:
+            rows[name] = cost(engines.peer(case, name, cores.MACHINES[machine], args), on, estimator, args)
+        limit = FARTHEST_INT8 if args.types[case.name].startswith("int8") else FARTHEST
+        for row in rows.values():
+            row["counts"] = not row["refused"] and row["distance"] <= limit
+        tell(case.name, machine, rows, on, args)
+    return {"name": case.name, "multiply_adds": multiply_adds, "machines": table}
 
 
-def tell(row, args):
-    print("\n%s\n%-34s %8s  %8s  %8s  %8s  %8s" % (row["name"], "million instructions", "all", "simd", "ldst", "int", "branch"))
-    print("%-34s %s" % ("mcc", millions(row["mcc"])))
-    if "onnxruntime" in row:
-        print("%-34s %s" % ("ONNX Runtime", millions(row["onnxruntime"])))
-        print("%-34s %8.2f" % ("mcc / ONNX Runtime", row["mcc"]["insns"] / row["onnxruntime"]["insns"]))
-    for k in row["kernels"]:
-        print("  %-32s %s" % (k["symbol"][:32], millions(k)))
-        c = k.get("cost")
-        if not c:
+def best(rows):
+    """mcc's least over the best peer's that counts: {figure: ratio}, figures "insns" and the cores."""
+    value = lambda row, key: row["insns"] if key == "insns" else row["cycles"].get(key)  # noqa: E731
+    right = {n: r for n, r in rows.items() if r["counts"]}
+    ours = [r for n, r in right.items() if n.startswith("mcc")]
+    peers = [r for n, r in right.items() if not n.startswith("mcc")]
+    if not ours or not peers:
+        return {}
+    return {key: min(value(r, key) for r in ours) / min(value(r, key) for r in peers) for key in ("insns", *ours[0]["cycles"])}
+
+
+def tell(name, machine, rows, on, args):
+    """Prints a machine's rows."""
+    print("\n%s on %s; caches: %s" % (name, machine, cores.size(cores.MACHINES[machine])))
+    print("%-24s %9s %8s %8s %8s %8s %8s  %s  %s" % ("", "distance", "insns", *profile.CLASSES, " ".join("%12s" % c for c in on),
+                                                    "missed lines"))
+    for engine, row in rows.items():
+        if row["refused"]:
+            print("%-24s refused: %s" % (engine, row["refused"]))
             continue
-        print("    loop of %d instructions, %d multiply-adds, %.3g million rounds" %
-              (c["instructions"], c["multiply_adds"], k["rounds"] / 1e6))
-        for cpu in args.mca:
-            m = c[cpu]
-            if m["cycles"]:
-                share = ", %.2f multiply-adds a cycle, %.0f %% of the limit" % (m["per_cycle"], 100 * m["of_limit"]) \
-                    if m.get("of_limit") else ""
-                print("      %-12s %.1f cycles%s" % (cpu, m["cycles"], share))
-        if args.show:
-            print("\n".join("        %x: %s" % line for line in k["loop"]))
+        print("%-24s %9.1e %s  %s  %s%s" % (
+            engine, row["distance"], " ".join("%8.1f" % (row[k] / 1e6) for k in ("insns", *profile.CLASSES)),
+            " ".join("%12.1f" % (row["cycles"][c] / 1e6) if row["cycles"][c] else "%12s" % "-" for c in on),
+            " / ".join("%.0f" % (m / 1e3) for m in row["missed"]), "" if row["counts"] else "  wrong: does not count"))
+    ratios = best(rows)
+    if ratios:
+        print("%-24s %9s %8.2f %35s  %s" % ("best", "", ratios["insns"], "", " ".join("%12.2f" % ratios[c] for c in on)))
+    for engine, row in rows.items():
+        for k in row.get("kernels", ()):
+            tell_kernel(engine, k, row, args)
+    sys.stdout.flush()
 
 
-def main():
+def tell_kernel(engine, kernel, row, args):
+    parts = []
+    for core, loop in kernel["loop"].items():
+        share = ", %.0f %% of the limit" % (100 * loop["share"]) if loop.get("share") else ""
+        parts.append("%s %.0f %%, loop %.4g cycles%s" %
+                     (core, 100 * kernel["cycles"][core] / row["cycles"][core], loop["cycles"] or 0, share))
+    loop = next(iter(kernel["loop"].values()))
+    print("  %s %s: %d instructions, %.3g million passes; %s" %
+          (engine, kernel["symbol"], loop["instructions"], loop["passes"] / 1e6, "; ".join(parts)))
+    if args.show:
+        print("\n".join("      " + (t or "?").replace("\t", " ") for t in kernel["text"]))
+
+
+def summary(models):
+    """Prints the geometric means of the ratios over all models, by figure."""
+    found = {}
+    for model in models:
+        for machine, rows in model["machines"].items():
+            for key, ratio in best(rows).items():
+                found.setdefault("instructions on " + machine if key == "insns" else key, []).append(ratio)
+    if found:
+        print("\nmcc over the best peer that counts, geometric mean (models)")
+    for key, ratios in found.items():
+        print("  %-22s %.3f (%d)" % (key, math.exp(sum(map(math.log, ratios)) / len(ratios)), len(ratios)))
+
+
+def arguments():
     ap = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     ap.add_argument("names", metavar="NAME", nargs="+")
     ap.add_argument("--mcc", default=os.path.join(ROOT, "target", "release", "mcc"))
-    ap.add_argument("--cpu", default="generic", help="for mcc (default: generic)")
-    ap.add_argument("--qemu-cpu", default="neoverse-n1", help="the machine (default: neoverse-n1)")
-    ap.add_argument("--mca", default="neoverse-n1,cortex-a55,neoverse-v1", help="cores for llvm-mca")
-    ap.add_argument("--top", type=int, default=6, help="kernels to report (default: 6)")
+    ap.add_argument("--cpu", action="append", metavar="CPU", help="an object for this --cpu; android: the default one (default: that)")
+    ap.add_argument("--mcc-options", default="", metavar="TEXT", help="further options for mcc")
+    ap.add_argument("--peers", default="onnxruntime,mnn,ncnn,litert", help="of %s; none for none" % ", ".join(engines.PEERS))
+    ap.add_argument("--cores", default=",".join(cores.CORES), help="of %s (default: all)" % ", ".join(cores.CORES))
+    ap.add_argument("--llvm", help="version of llvm-mca (default: the first installed of %s)" % ", ".join(mca.VERSIONS))
+    ap.add_argument("--top", type=int, default=0, help="symbols to report (default: none)")
     ap.add_argument("--models", action="append", default=[], metavar="DIR", help="look here for NAME.onnx")
     ap.add_argument("--work", default=os.path.join(ROOT, "target", "aarch64"), help="folder for all output")
-    ap.add_argument("--onnxruntime", action="store_true", help="count ONNX Runtime too")
-    ap.add_argument("--show", action="store_true", help="print the loops")
+    ap.add_argument("--show", action="store_true", help="print the loops of --top")
     ap.add_argument("--json", metavar="FILE")
     args = ap.parse_args()
-    args.mca = args.mca.split(",")
+    args.cpu = ["" if c == "android" else c for c in args.cpu or ["android"]]
+    args.mcc_options = args.mcc_options.split()
+    args.peers = [] if args.peers == "none" else args.peers.split(",")
+    args.cores = args.cores.split(",")
+    for given, known in ((args.peers, engines.PEERS), (args.cores, cores.CORES)):
+        for name in set(given) - set(known):
+            ap.error("%s: not one of %s" % (name, ", ".join(known)))
     args.work = os.path.abspath(args.work)
     os.makedirs(args.work, exist_ok=True)
     peers = os.path.join(ROOT, "target", "peers")
     args.models += [os.path.join(peers, "zoo"), os.path.join(peers, "derived")]
     with open(ZOO, encoding="utf-8") as f:
         zoo = json.load(f)
-    specs = {m["name"]: m["inputs"] for m in zoo["models"]}
-    specs.update({d["name"]: specs[d["base"]] for d in zoo["derived"]})
-    rows, failed = [], 0
-    for name in args.names:
-        model = next((p for d in args.models for p in [os.path.join(d, name + ".onnx")] if os.path.exists(p)), None)
-        if name not in specs or model is None:
+    args.specs = {m["name"]: m["inputs"] for m in zoo["models"]}
+    args.specs.update({d["name"]: args.specs[d["base"]] for d in zoo["derived"]})
+    args.types = {m["name"]: m.get("dtype", "fp32") for m in zoo["models"] + zoo["derived"]}
+    args.files = {name: next((p for d in args.models for p in [os.path.join(d, name + ".onnx")] if os.path.exists(p)), None)
+                  for name in args.names}
+    for name, path in args.files.items():
+        if name not in args.specs or path is None:
             ap.error("%s: not in zoo.json, or no such file in %s" % (name, ", ".join(args.models)))
+    return args
+
+
+def main():
+    args = arguments()
+    estimator = mca.Estimator(args.work, args.llvm)
+    print("llvm-mca %s; millions of instructions and cycles, thousands of missed lines" % mca.about(estimator.version))
+    models, failed = [], 0
+    for name, path in args.files.items():
         try:
-            row = cost(name, os.path.abspath(model), specs[name], args)
-            if args.onnxruntime:
-                row["onnxruntime"] = onnxruntime(os.path.abspath(model), specs[name], args)
+            models.append(measure(engines.Case(name, path, make_inputs(args.specs[name]), args.work), estimator, args))
         except RuntimeError as e:
             print("%s: %s" % (name, e), file=sys.stderr)
             failed = 1
-            continue
-        rows.append(row)
-        tell(row, args)
+    summary(models)
     if args.json:
         with open(args.json, "w", encoding="utf-8") as f:
-            json.dump(rows, f, indent=1)
+            json.dump(models, f, indent=1)
     return failed
 
 
