@@ -127,7 +127,7 @@ def compiled(case, cpu, args):
         os.remove(obj)
         text = run(args.mcc, "inspect", case.model, "--json", *case.pins())
         with open(about, "w", encoding="utf-8") as f:
-            f.write(text)
+            f.write(text[text.index("{"):])     # warnings may stand before it
     with open(about, encoding="utf-8") as f:
         report = json.load(f)
     names = [[port["name"] for port in report[side]] for side in ("inputs", "outputs")]

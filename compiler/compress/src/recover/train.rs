@@ -32,6 +32,9 @@ const RATES: [f32; 4] = [1.0, 0.3, 0.1, 0.03];
 /// The part of the steps for which each is tried, and the least and most steps.
 const TRIAL: (f32, f32, f32) = (0.05, 5.0, 50.0);
 
+/// The part of the best rate's gain that a higher one must have.
+const NEARLY: f64 = 0.5;
+
 /// How often in the course of training the result is judged.
 const TRIALS: usize = 8;
 
@@ -137,7 +140,7 @@ impl Lesson {
     /// When an operation fails on the data.
     pub fn train(&self, layers: &mut Vec<Trained>, plan: &Plan) -> Result<Errors> {
         let before = self.judge(layers)?;
-        let rate = self.rate(layers, plan)?;
+        let rate = self.rate(layers, before, plan)?;
         let (mut best, mut least) = (layers.clone(), before);
         let mut draws = Draws::new(plan.seed);
         for step in 0..plan.steps {
@@ -154,10 +157,10 @@ impl Lesson {
         Ok(Errors { before, after: least })
     }
 
-    /// The rate with which some steps lead to the least error.
-    fn rate(&self, layers: &[Trained], plan: &Plan) -> Result<f32> {
+    /// The highest rate with which some steps gain nearly as much as with the best one: few steps say too much for low ones.
+    fn rate(&self, layers: &[Trained], before: f64, plan: &Plan) -> Result<f32> {
         let steps = plan.trial();
-        let mut best = (f64::INFINITY, plan.rate * RATES[RATES.len() - 1]);
+        let mut gains: Vec<(f32, f64)> = Vec::new();
         for part in RATES {
             let (mut layers, mut draws) = (layers.to_vec(), Draws::new(plan.seed));
             let rate = plan.rate * part;
@@ -166,12 +169,11 @@ impl Lesson {
                 self.step(&mut layers, &Moment { step, of: steps * TRIALS, rate }, &mut draws)?;
                 plan.progress.advance();
             }
-            let error = self.judge(&layers)?;
-            if error < best.0 {
-                best = (error, rate);
-            }
+            gains.push((rate, before - self.judge(&layers)?));
         }
-        Ok(best.1)
+        let most = gains.iter().map(|g| g.1).fold(0.0, f64::max);
+        let found = gains.iter().find(|(_, gain)| *gain > 0.0 && *gain >= NEARLY * most);
+        Ok(found.map_or(plan.rate * RATES[RATES.len() - 1], |(rate, _)| *rate))
     }
 
     /// Changes layers by the gradients of a batch.
