@@ -22,7 +22,7 @@ unaligned accesses; what entering and leaving a loop costs an out-of-order core;
 of a core is wrong. It compares code for one core with code for the same core; it does not predict milliseconds.
 
 Needs qemu-aarch64 (Debian 12's 7.2: some later packages lack plugins), gcc, aarch64-linux-gnu-gcc with its static libc, llvm-22 or
-llvm-19 (figures of the two do not compare), numpy, onnx, onnxruntime; the peers: root is not needed, 4 GB below --work are.
+llvm-19 (figures of the two do not compare), numpy, onnx, onnxruntime; the peers: root is not needed, 2 GB below --work are.
 Only one run at a time may use a --work.
 """
 import argparse
@@ -195,7 +195,7 @@ def arguments():
     ap.add_argument("--mcc", default=os.path.join(ROOT, "target", "release", "mcc"))
     ap.add_argument("--cpu", action="append", metavar="CPU", help="an object for this --cpu; android: the default one (default: that)")
     ap.add_argument("--mcc-options", default="", metavar="TEXT", help="further options for mcc")
-    ap.add_argument("--peers", default="onnxruntime,mnn,ncnn,litert", help="of %s; none for none" % ", ".join(engines.PEERS))
+    ap.add_argument("--peers", default="onnxruntime,mnn,ncnn", help="of %s; none for none" % ", ".join(engines.PEERS))
     ap.add_argument("--cores", default=",".join(cores.CORES), help="of %s (default: all)" % ", ".join(cores.CORES))
     ap.add_argument("--llvm", help="version of llvm-mca (default: the first installed of %s)" % ", ".join(mca.VERSIONS))
     ap.add_argument("--top", type=int, default=0, help="symbols to report (default: none)")

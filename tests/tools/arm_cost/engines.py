@@ -18,8 +18,7 @@ from . import profile
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOOLS = os.path.dirname(HERE)
 # The peers and the versions that peers.sh installs.
-PEERS = {"onnxruntime": "1.32.0", "mnn": "3.6.1", "mnn-f16": "3.6.1", "ncnn": "1.0.20261020", "ncnn-f16": "1.0.20261020",
-         "litert": "2.3.0"}
+PEERS = {"onnxruntime": "1.32.0", "mnn": "3.6.1", "mnn-f16": "3.6.1", "ncnn": "1.0.20261020", "ncnn-f16": "1.0.20261020"}
 CODES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float16": 10, "float64": 11}
 PNNX_TYPES = {"float32": "f32", "float64": "f64", "float16": "f16", "int32": "i32", "int64": "i64", "int8": "i8", "uint8": "u8",
               "bool": "u8"}
@@ -181,26 +180,13 @@ def converted(case, engine, peers):
         with open(path + ".outputs", "w", encoding="utf-8") as f:
             f.write("\n".join(case.reference()))
         return path
-    if engine == "ncnn":
-        if not os.path.exists(case.path("m.ncnn.bin")):
-            shutil.copyfile(case.model, case.path("m.onnx"))
-            shapes = ",".join("[%s]%s" % (",".join(map(str, v.shape)), PNNX_TYPES[str(v.dtype)]) for v in case.feeds.values())
-            program = glob.glob(os.path.join(peers, "convert/lib/python3*/site-packages/pnnx/pnnx"))[0]
-            ran([program, "m.onnx", "inputshape=" + shapes, "fp16=0"], "pnnx.log")
-            os.remove(case.path("m.onnx"))
-        return case.path("m.ncnn")
-    path = case.path("litert/m_float32.tflite")
-    if not os.path.exists(path):
-        # onnx2tf would fetch this array of images; it is for a check of its own.
-        images = case.path("calibration_image_sample_data_20x128x128x3_float32.npy")
-        np.save(images, np.random.default_rng(0).random((20, 128, 128, 3), dtype=np.float32))
+    if not os.path.exists(case.path("m.ncnn.bin")):
         shutil.copyfile(case.model, case.path("m.onnx"))
-        shapes = ["%s:%s" % (k, ",".join(map(str, v.shape))) for k, v in case.feeds.items() if v.ndim]
-        ran([os.path.join(peers, "onnx2tf/bin/onnx2tf"), "-i", "m.onnx", "-o", "litert", "-n", *(["-ois", *shapes] if shapes else [])],
-            "onnx2tf.log")
-        os.remove(images)
+        shapes = ",".join("[%s]%s" % (",".join(map(str, v.shape)), PNNX_TYPES[str(v.dtype)]) for v in case.feeds.values())
+        program = glob.glob(os.path.join(peers, "convert/lib/python3*/site-packages/pnnx/pnnx"))[0]
+        ran([program, "m.onnx", "inputshape=" + shapes, "fp16=0"], "pnnx.log")
         os.remove(case.path("m.onnx"))
-    return path
+    return case.path("m.ncnn")
 
 
 def peer(case, engine, machine, args):

@@ -3,8 +3,7 @@
 usage: guest.py SITE ENGINE MODEL INPUTS.npz OUTPUTS.npz MAPS       (SITE holds the peers' wheels; nothing else is imported)
 
 Each engine uses one thread and its defaults, floats in 32 bits unless its name ends in -f16. MODEL is what engines.py made of the
-ONNX file. MAPS becomes /proc/self/maps, which tells what library an address belongs to. Where a peer's input or output has other
-dimensions than the ONNX model's (channels last, no batch), the array's axes are moved before and after, outside of the marks.
+ONNX file. MAPS becomes /proc/self/maps, which tells what library an address belongs to.
 """
 import os
 import sys
@@ -20,15 +19,6 @@ def mark(number):
         os.close(number)
     except OSError:
         pass
-
-
-def fitting(array, shape):
-    """The array with the dimensions that a peer wants: as it is, with channels last, or without its batch."""
-    shape = tuple(int(d) for d in shape)
-    if array.shape == shape or any(d <= 0 for d in shape):
-        return array
-    last = np.moveaxis(array, 1, -1) if array.ndim > 2 else array
-    return np.ascontiguousarray(last if last.shape == shape else array.reshape(shape))
 
 
 def onnxruntime(model, feeds, _half):
@@ -91,25 +81,10 @@ def ncnn(model, feeds, half):
     return run, lambda: [np.array(m) for m in found]
 
 
-def litert(model, feeds, _half):
-    from ai_edge_litert.interpreter import Interpreter
-    net = Interpreter(model_path=model, num_threads=1)
-    ports = net.get_input_details()
-    plain = lambda name: "".join(c if c.isalnum() else "_" for c in name.split(":")[0])  # noqa: E731
-    arrays = []
-    for n, (name, array) in enumerate(feeds.items()):
-        port = next((p for p in ports if plain(p["name"]).endswith(plain(name))), ports[n])
-        arrays.append((port["index"], fitting(array, port["shape"]).astype(port["dtype"])))
-    net.allocate_tensors()
-    for index, array in arrays:
-        net.set_tensor(index, array)
-    return net.invoke, lambda: [net.get_tensor(p["index"]) for p in net.get_output_details()]
-
-
 def main():
     engine, model, inputs, outputs, maps = sys.argv[2:]
     name, _, half = engine.partition("-")
-    run, results = {"onnxruntime": onnxruntime, "mnn": mnn, "ncnn": ncnn, "litert": litert}[name](model, dict(np.load(inputs)), bool(half))
+    run, results = {"onnxruntime": onnxruntime, "mnn": mnn, "ncnn": ncnn}[name](model, dict(np.load(inputs)), bool(half))
     run()
     mark(COUNT)
     run()

@@ -2,7 +2,7 @@
 # usage: peers.sh DIR : makes in DIR what the peers of aarch64_cost.py need; done once, nothing is installed on this machine.
 #   root/     a Python of Debian's arm64 packages, for qemu-aarch64 -L DIR/root
 #   site/     the peers' aarch64 wheels
-#   convert/  a Python with MNN's and ncnn's converters; onnx2tf/ one with LiteRT's (2.6 GB)
+#   convert/  a Python with MNN's and ncnn's converters
 set -eu
 mkdir -p "$1" && cd "$1"
 if [ ! -e root/done ]; then
@@ -21,8 +21,7 @@ if [ ! -e site/done ]; then
   tags=()
   for tag in 2_34 2_31 2_28 2_27 2_26 2_24 2_17; do tags+=(--platform "manylinux_${tag}_aarch64"); done
   python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.11 --implementation cp \
-    "${tags[@]}" --platform manylinux2014_aarch64 -d wheels numpy==2.4.6 onnxruntime==1.32.0 MNN==3.6.1 ncnn==1.0.20261020 \
-    ai-edge-litert==2.3.0
+    "${tags[@]}" --platform manylinux2014_aarch64 -d wheels numpy==2.4.6 onnxruntime==1.32.0 MNN==3.6.1 ncnn==1.0.20261020
   for w in wheels/*.whl; do python3 -m zipfile -e "$w" site; done
   touch site/done
 fi
@@ -32,9 +31,4 @@ if [ ! -e convert/done ]; then
   # Its program alone: its Python part would bring PyTorch.
   convert/bin/pip install -q --disable-pip-version-check --no-deps pnnx==20261020
   touch convert/done
-fi
-if [ ! -e onnx2tf/done ]; then
-  python3 -m venv onnx2tf
-  onnx2tf/bin/pip install -q --disable-pip-version-check --no-cache-dir onnx2tf==1.29.24 tensorflow-cpu==2.19.1
-  touch onnx2tf/done
 fi

@@ -175,7 +175,8 @@ pub fn recover(mut student: Student, step: &Recover, seed: u64, setting: &Settin
             real: setting.samples.len(),
         };
         // The last block, before which nothing was lost, is all that there is to train.
-        let is_all = step.together && !lost && block.outputs.iter().all(|name| guard.names.contains(name));
+        let is_last = n + 1 == blocks.len() && block.outputs.iter().all(|name| guard.names.contains(name));
+        let is_all = step.together && is_last && !lost;
         let together = match is_all {
             true => student.together(&guard, &layers, &wanted, seed, WORK * step.effort, setting)?,
             false => None,
