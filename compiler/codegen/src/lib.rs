@@ -8,6 +8,7 @@
 //! - [`object`]: the object file; [`cpu`]: how it detects the CPU.
 
 pub mod abi;
+mod aarch64;
 mod archive;
 mod cpu;
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub mod emitter;
 mod entry;
 mod header;
 mod isa;
+mod machine;
 mod object;
 pub mod refusals;
 #[cfg(test)]

@@ -14,7 +14,10 @@ use regalloc2::{
 };
 
 use super::encodings::{Place, choose, only_low, vector_number};
-use super::machine::{Base, Cc, End, Flat, Inst, Mem, Op, View, VirtualCode};
+use super::machine::{Base, Cc, Inst, Mem, Op, View, VirtualCode, operands_of};
+use crate::machine::Flat;
+use crate::machine::check::check;
+use crate::machine::layout::{Leave, layout};
 use mcc_ir::{Error, Result};
 
 /// A general register for the allocator, by its encoding number.
@@ -56,13 +59,13 @@ pub fn assemble(code: &VirtualCode, level: Level) -> Result<Vec<u8>> {
         View::Y => 32,
         _ => 16,
     };
-    let flat = Flat::new(code, vector_bytes, |inst| level.avx512 && only_low(inst));
+    let flat = Flat::new(code, vector_bytes, |inst| operands_of(inst, level.avx512 && only_low(inst)));
     let environment = environment(level);
     let options = RegallocOptions { verbose_log: false, validate_ssa: level.checked, algorithm: Algorithm::Ion };
     let allocated = regalloc2::run(&flat, &environment, &options)
         .map_err(|e| Error::internal(format!("register allocation: {e:?}")))?;
     if level.checked {
-        super::check::check(&flat, &environment, &allocated)?;
+        check(&flat, &environment, &allocated)?;
     }
     let mut e = Encoder {
         code,
@@ -261,46 +264,22 @@ impl Encoder<'_> {
         }
     }
 
-    /// Joins the blocks: jumps to blocks that only jump are redirected, jumps to the next block are removed.
+    /// Joins the blocks.
     fn layout(mut self, bodies: Vec<Vec<Instruction>>) -> Result<Vec<u8>> {
-        let through = |mut b: Block| {
-            // At most as many steps as there are blocks: an empty loop would not terminate.
-            for _ in 0..self.code.blocks.len() {
-                match &self.code.blocks[b.index()].end {
-                    End::Jump(to, _) if bodies[b.index()].is_empty() => b = *to,
-                    _ => break,
-                }
-            }
-            b
-        };
-        let placed: Vec<usize> =
-            (0..bodies.len()).filter(|&b| b == 0 || through(Block::new(b)) == Block::new(b)).collect();
         let mut all = self.prologue().map_err(refused)?;
         let mut first = HashMap::new();
-        for (i, &b) in placed.iter().enumerate() {
+        let jump = |code: Opcode, to: usize| Instruction::with_branch(code, BLOCKS + to as u64).map_err(refused);
+        for (b, leave) in layout(self.code, |b| bodies[b].is_empty(), Cc::inverse) {
             first.insert(b, all.len());
             all.extend(&bodies[b]);
-            let next = placed.get(i + 1).copied();
-            let jump =
-                |code: Opcode, to: Block| Instruction::with_branch(code, BLOCKS + to.index() as u64).map_err(refused);
-            match &self.code.blocks[b].end {
-                End::Return => all.extend(self.epilogue().map_err(refused)?),
-                End::Jump(to, _) => {
-                    let to = through(*to);
-                    if next != Some(to.index()) {
-                        all.push(jump(Opcode::Jmp_rel32_64, to)?);
-                    }
-                }
-                End::Branch(cc, yes, no) => {
-                    let (yes, no) = (through(*yes), through(*no));
-                    if next == Some(yes.index()) {
-                        all.push(jump(jump_if(cc.inverse()), no)?);
-                    } else {
-                        all.push(jump(jump_if(*cc), yes)?);
-                        if next != Some(no.index()) {
-                            all.push(jump(Opcode::Jmp_rel32_64, no)?);
-                        }
-                    }
+            match leave {
+                Leave::Return => all.extend(self.epilogue().map_err(refused)?),
+                Leave::Fall => {}
+                Leave::Jump(to) => all.push(jump(Opcode::Jmp_rel32_64, to)?),
+                Leave::If(cc, to) => all.push(jump(jump_if(cc), to)?),
+                Leave::Either(cc, yes, no) => {
+                    all.push(jump(jump_if(cc), yes)?);
+                    all.push(jump(Opcode::Jmp_rel32_64, no)?);
                 }
             }
         }

@@ -13,7 +13,6 @@
 //! without; scalar masks are 0 or 1 in general registers. Integers in general registers have undefined bits above their
 //! width.
 
-mod check;
 mod convert;
 mod encode;
 mod encodings;

@@ -6,14 +6,14 @@
 use regalloc2::checker::Checker;
 use regalloc2::{Block, Function, Inst, InstRange, MachineEnv, Operand, Output, PRegSet, ProgPoint, RegClass, VReg};
 
-use super::machine::Flat;
+use super::Flat;
 use mcc_ir::{Error, Result};
 
 /// Checks an allocation.
 ///
 /// # Errors
 /// When an operand does not find its value: a bug of the allocator, or of its input.
-pub fn check(flat: &Flat<'_>, environment: &MachineEnv, allocated: &Output) -> Result<()> {
+pub fn check<I, C>(flat: &Flat<'_, I, C>, environment: &MachineEnv, allocated: &Output) -> Result<()> {
     let ordered = Ordered::new(flat);
     let mut checker = Checker::new(&ordered, environment);
     checker.prepare(&ordered.renumbered(allocated));
@@ -21,8 +21,8 @@ pub fn check(flat: &Flat<'_>, environment: &MachineEnv, allocated: &Output) -> R
 }
 
 /// The reachable blocks, in reverse postorder.
-struct Ordered<'a> {
-    flat: &'a Flat<'a>,
+struct Ordered<'a, I, C> {
+    flat: &'a Flat<'a, I, C>,
     /// The number in the function of each block and each instruction.
     blocks: Vec<Block>,
     insts: Vec<Inst>,
@@ -31,8 +31,8 @@ struct Ordered<'a> {
     preds: Vec<Vec<Block>>,
 }
 
-impl<'a> Ordered<'a> {
-    fn new(flat: &'a Flat<'a>) -> Ordered<'a> {
+impl<'a, I, C> Ordered<'a, I, C> {
+    fn new(flat: &'a Flat<'a, I, C>) -> Ordered<'a, I, C> {
         let blocks = reverse_postorder(flat);
         let mut places = vec![None; flat.num_blocks()];
         for (n, b) in blocks.iter().enumerate() {
@@ -65,7 +65,7 @@ impl<'a> Ordered<'a> {
     }
 }
 
-fn reverse_postorder(flat: &Flat<'_>) -> Vec<Block> {
+fn reverse_postorder<I, C>(flat: &Flat<'_, I, C>) -> Vec<Block> {
     let entry = flat.entry_block();
     let mut seen = vec![false; flat.num_blocks()];
     seen[entry.index()] = true;
@@ -89,7 +89,7 @@ fn reverse_postorder(flat: &Flat<'_>) -> Vec<Block> {
     order
 }
 
-impl Function for Ordered<'_> {
+impl<I, C> Function for Ordered<'_, I, C> {
     fn num_insts(&self) -> usize {
         self.insts.len()
     }
