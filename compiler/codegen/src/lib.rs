@@ -89,7 +89,7 @@ fn pool() -> Result<&'static ThreadPool> {
 
 /// All emitters. The first one that supports a target compiles its kernels: emitters for one architecture precede
 /// Cranelift.
-pub const EMITTERS: &[&EmitterInfo] = &[&x86::X86, &cranelift::CRANELIFT];
+pub const EMITTERS: &[&EmitterInfo] = &[&x86::X86, &aarch64::AARCH64, &cranelift::CRANELIFT];
 
 /// The emitter that compiles a target's kernels.
 ///
