@@ -7,8 +7,8 @@
 //! - [`abi`], [`descriptor`], [`refusals`], [`mod@header`]: the interface to callers.
 //! - [`object`]: the object file; [`cpu`]: how it detects the CPU.
 
-pub mod abi;
 mod aarch64;
+pub mod abi;
 mod archive;
 mod cpu;
 #[cfg(test)]

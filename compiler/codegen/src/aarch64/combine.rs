@@ -17,11 +17,9 @@ const NEAR: usize = 8;
 
 /// Combines the accesses of all blocks.
 pub fn combine(code: &mut VirtualCode) {
+    code.blocks.iter_mut().for_each(|block| pair(&mut block.insts));
     let uses = count_uses(code);
-    for block in &mut code.blocks {
-        pair(&mut block.insts);
-        advance(&mut block.insts, &uses);
-    }
+    code.blocks.iter_mut().for_each(|block| advance(&mut block.insts, &uses));
 }
 
 /// Number of uses of each register, by instructions and as values that jumps pass.
@@ -141,7 +139,9 @@ fn advance_at(insts: &[Code], at: usize) -> Option<Advance> {
         _ => return None,
     };
     match inst.regs[..] {
-        [Reg::Def(to), Reg::Use(from)] if inst.size == Size::D => Some(Advance { at, from, to, by: sign * inst.imms[0] }),
+        [Reg::Def(to), Reg::Use(from)] if inst.size == Size::D => {
+            Some(Advance { at, from, to, by: sign * inst.imms[0] })
+        }
         _ => None,
     }
 }
@@ -157,7 +157,9 @@ fn advance_in_access(insts: &mut [Code], advance: &Advance, uses: &HashMap<VReg,
             continue;
         }
         found += reads;
-        let Some(m) = accessed(inst).filter(|m| m.base == advance.from && reads == 1 && at < advance.at) else { return false };
+        let Some(m) = accessed(inst).filter(|m| m.base == advance.from && reads == 1 && at < advance.at) else {
+            return false;
+        };
         let Some(next) = (match changed.is_empty() {
             true => post(inst, m, advance),
             false => moved(inst, m, advance),

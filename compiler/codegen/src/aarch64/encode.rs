@@ -42,26 +42,37 @@ const SLOT: i32 = 8;
 pub struct Assembled {
     /// Position-independent and without relocations.
     pub bytes: Vec<u8>,
-    /// Its text, block by block.
+    /// Its text, block by block, if it is wanted.
     pub text: String,
 }
 
-/// The code of a function. `checked` says whether the allocator's input and its result are checked.
+/// What else to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Check the allocator's input and its result.
+    pub checked: bool,
+    /// Make the text.
+    pub listing: bool,
+}
+
+/// The code of a function.
 ///
 /// # Errors
 /// When the allocator or encoder fails, or a check of the allocation does: a bug of instruction selection.
-pub fn assemble(code: &VirtualCode, checked: bool) -> Result<Assembled> {
+pub fn assemble(code: &VirtualCode, options: Options) -> Result<Assembled> {
     let flat = Flat::new(code, VECTOR, operands_of);
     let environment = environment();
-    let options = RegallocOptions { verbose_log: false, validate_ssa: checked, algorithm: Algorithm::Ion };
-    let allocated = regalloc2::run(&flat, &environment, &options)
+    let Options { checked, listing } = options;
+    let settings = RegallocOptions { verbose_log: false, validate_ssa: checked, algorithm: Algorithm::Ion };
+    let allocated = regalloc2::run(&flat, &environment, &settings)
         .map_err(|e| Error::internal(format!("register allocation: {e:?}")))?;
     if checked {
         check(&flat, &environment, &allocated)?;
     }
     let saved = saved(&allocated);
     let own = (code.frame + SLOT * allocated.num_spillslots as i32 + 15) & !15;
-    let mut e = Encoder { code, spills: code.frame, frame: own + 16 * saved.len() as i32, saved, out: Body::default() };
+    let frame = own + 16 * saved.len() as i32;
+    let mut e = Encoder { code, listing, spills: code.frame, frame, saved, out: Body::default() };
     let mut bodies = Vec::with_capacity(code.blocks.len());
     for b in 0..code.blocks.len() {
         let first = regalloc2::Function::block_insns(&flat, Block::new(b)).first().index();
@@ -135,6 +146,7 @@ struct Pooled {
 
 struct Encoder<'a> {
     code: &'a VirtualCode,
+    listing: bool,
     /// Offset of spilled registers in the frame.
     spills: i32,
     frame: i32,
@@ -145,7 +157,9 @@ struct Encoder<'a> {
 impl Encoder<'_> {
     fn put(&mut self, row: Row, size: Size, regs: &[u8], imms: [i64; 2]) -> Result<()> {
         self.out.words.push(encode(row, size, regs, imms)?);
-        self.out.text.push(text(row, size, regs, imms));
+        if self.listing {
+            self.out.text.push(text(row, size, regs, imms));
+        }
         Ok(())
     }
 
@@ -178,23 +192,24 @@ impl Encoder<'_> {
         if from == to {
             return Ok(());
         }
-        let slot = |a: Allocation| a.as_stack().map(|slot| i64::from(self.spills) + i64::from(SLOT) * slot.index() as i64);
+        let slot =
+            |a: Allocation| a.as_stack().map(|slot| i64::from(self.spills) + i64::from(SLOT) * slot.index() as i64);
         let number = |p: PReg| p.hw_enc() as u8;
         match (from.as_reg(), to.as_reg()) {
             (Some(from), Some(to)) if from.class() == RegClass::Int => {
                 self.put(Row::Mov, Size::D, &[number(to), number(from)], [0; 2])
             }
-            (Some(from), Some(to)) => {
-                self.put(Row::OrrV, Size::B, &[number(to), number(from), number(from)], [0; 2])
-            }
+            (Some(from), Some(to)) => self.put(Row::OrrV, Size::B, &[number(to), number(from), number(from)], [0; 2]),
             (Some(p), None) => {
                 let at = slot(to).unwrap_or_default();
-                let rows = if p.class() == RegClass::Int { [Row::StrG, Row::StrGReg] } else { [Row::StrV, Row::StrVReg] };
+                let rows =
+                    if p.class() == RegClass::Int { [Row::StrG, Row::StrGReg] } else { [Row::StrV, Row::StrVReg] };
                 self.in_frame(rows, p, at)
             }
             (None, Some(p)) => {
                 let at = slot(from).unwrap_or_default();
-                let rows = if p.class() == RegClass::Int { [Row::LdrG, Row::LdrGReg] } else { [Row::LdrV, Row::LdrVReg] };
+                let rows =
+                    if p.class() == RegClass::Int { [Row::LdrG, Row::LdrGReg] } else { [Row::LdrV, Row::LdrVReg] };
                 self.in_frame(rows, p, at)
             }
             (None, None) => Err(Error::internal("a move from memory to memory")),
@@ -277,7 +292,8 @@ impl Encoder<'_> {
                 Leave::Either(..) => 2,
             };
         }
-        let mut whole = Whole { starts, pool: at.next_multiple_of(4), words: Vec::with_capacity(at), text: String::new() };
+        let mut whole =
+            Whole { starts, pool: at.next_multiple_of(4), words: Vec::with_capacity(at), text: String::new() };
         whole.append(&prologue)?;
         for (b, leave) in placed {
             whole.text += &format!("block{b}:\n");

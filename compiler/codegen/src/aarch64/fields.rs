@@ -166,7 +166,8 @@ impl Field {
             let (units, half) = (value / unit, 1i64 << (width - 1));
             (value % unit == 0 && (-half..half).contains(&units)).then_some(units as u32 & ((1 << width) - 1))
         };
-        let scaled = |unit: i64| if value % unit == 0 { Some(value / unit).filter(|u| (0..4096).contains(u)) } else { None };
+        let scaled =
+            |unit: i64| if value % unit == 0 { Some(value / unit).filter(|u| (0..4096).contains(u)) } else { None };
         Some(match self {
             Field::Mov16 => below(1 << 16)? << 5,
             Field::Half => (below(width)? / 16) << 21,
@@ -299,7 +300,7 @@ pub fn text(row: Row, size: Size, regs: &[u8], imms: [i64; 2]) -> String {
             ('Z', _) => write!(out, "{}", ["b", "h", "", "", ""][size.log2() as usize]),
             _ => write!(out, "{c}"),
         };
-        let placeholder = c == '.' && role.is_ascii_uppercase() || "VQSDHXWG".contains(c);
+        let placeholder = c == '.' && "TLWE".contains(role) || "VQSDHXWG".contains(c);
         if placeholder {
             rest.next();
         }

@@ -105,24 +105,11 @@ pub enum Cc {
 
 impl Cc {
     /// All conditions.
-    pub const ALL: [Cc; 12] = [
-        Cc::Eq,
-        Cc::Ne,
-        Cc::Hs,
-        Cc::Lo,
-        Cc::Mi,
-        Cc::Pl,
-        Cc::Hi,
-        Cc::Ls,
-        Cc::Ge,
-        Cc::Lt,
-        Cc::Gt,
-        Cc::Le,
-    ];
+    pub const ALL: [Cc; 12] =
+        [Cc::Eq, Cc::Ne, Cc::Hs, Cc::Lo, Cc::Mi, Cc::Pl, Cc::Hi, Cc::Ls, Cc::Ge, Cc::Lt, Cc::Gt, Cc::Le];
 
     /// Names in assembly text, by number.
-    pub const NAMES: [&str; 14] =
-        ["eq", "ne", "hs", "lo", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le"];
+    pub const NAMES: [&str; 14] = ["eq", "ne", "hs", "lo", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le"];
 
     pub fn inverse(self) -> Cc {
         let other = self as u8 ^ 1;

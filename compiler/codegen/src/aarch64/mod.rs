@@ -46,20 +46,21 @@ struct Aarch64Emitter<'a> {
 }
 
 impl Aarch64Emitter<'_> {
-    fn function(&self, kernel: &Kernel) -> Result<encode::Assembled> {
+    fn function(&self, kernel: &Kernel, listing: bool) -> Result<encode::Assembled> {
         let mut code = select::select(kernel, self.target)?;
         combine::combine(&mut code);
-        encode::assemble(&code, self.checked).map_err(|e| e.within(format!("kernel {}", kernel.name)))
+        let options = encode::Options { checked: self.checked, listing };
+        encode::assemble(&code, options).map_err(|e| e.within(format!("kernel {}", kernel.name)))
     }
 }
 
 impl Emitter for Aarch64Emitter<'_> {
     fn compile(&self, kernel: &Kernel, _: &Symbols<'_>) -> Result<MachineCode> {
-        Ok(MachineCode { bytes: self.function(kernel)?.bytes, relocations: Vec::new() })
+        Ok(MachineCode { bytes: self.function(kernel, false)?.bytes, relocations: Vec::new() })
     }
 
     fn assembly(&self, kernel: &Kernel) -> Result<String> {
-        Ok(self.function(kernel)?.text)
+        Ok(self.function(kernel, true)?.text)
     }
 
     fn clif(&self, _: &Kernel) -> Result<Option<String>> {

@@ -142,10 +142,6 @@ impl Selector<'_> {
         self.code.vreg(RegClass::Int)
     }
 
-    pub fn vector(&mut self) -> VReg {
-        self.code.vreg(RegClass::Float)
-    }
-
     pub fn push(&mut self, row: Row, size: Size, regs: impl Into<Vec<Reg>>, imms: [i64; 2]) {
         let inst = Inst::new(row, size, regs, imms);
         if !inst.fits() {
@@ -261,7 +257,8 @@ impl Selector<'_> {
 
     /// Leaves a value to its uses if all can take a lane, else makes it now.
     pub fn set_spread(&mut self, v: Val, spread: Spread) {
-        if self.uses.all_by_lane(v) && matches!(spread.size, Size::S | Size::D) {
+        let elem = self.ty(v).elem;
+        if self.uses.all_by_lane(v) && (spread.size == Size::S || spread.size == Size::D && elem == Elem::F64) {
             self.spreads.insert(v, spread);
             return;
         }
@@ -410,7 +407,7 @@ impl Selector<'_> {
         let kir::Inst::Load(from) = *self.inst(v) else { return };
         let ty = self.ty(all);
         let size = size(ty.elem);
-        if self.uses.all_by_lane(all) && matches!(size, Size::S | Size::D) {
+        if self.uses.all_by_lane(all) && (size == Size::S || ty.elem == Elem::F64) {
             let register = self.load_element(from, ty.elem);
             self.spreads.insert(all, Spread { register, lane: 0, size });
             return;

@@ -17,7 +17,9 @@ fn values(field: Field) -> Vec<i64> {
         Field::Mov16 => vec![0, 1, 0xffff, 0x1234],
         Field::Half => vec![0, 16, 32, 48],
         Field::Add12 => vec![0, 1, 4095],
-        Field::Bitmask => vec![1, 0xff, 0x7fff_fff0, 0xffff_fffe, 0x5555_5555, 0x0f0f_0f0f, 0xff00_ff00_ff00_ff00u64 as i64],
+        Field::Bitmask => {
+            vec![1, 0xff, 0x7fff_fff0, 0xffff_fffe, 0x5555_5555, 0x0f0f_0f0f, 0xff00_ff00_ff00_ff00u64 as i64]
+        }
         Field::Amount | Field::Immr | Field::Imms => vec![0, 3, 31, 63],
         Field::Cond | Field::CondLow | Field::Opposite => Cc::ALL.map(|cc| cc as i64).to_vec(),
         Field::Scaled | Field::Twelve8 => vec![0, 16, 240, 4080],

@@ -94,12 +94,7 @@ impl Selector<'_> {
     }
 
     /// Emits `body` for when the condition holds; the values after it are its results or the ones before.
-    pub fn machine_if(
-        &mut self,
-        cc: Cc,
-        values: &[VReg],
-        body: impl FnOnce(&mut Self) -> Vec<VReg>,
-    ) -> Vec<VReg> {
+    pub fn machine_if(&mut self, cc: Cc, values: &[VReg], body: impl FnOnce(&mut Self) -> Vec<VReg>) -> Vec<VReg> {
         let after = self.code.block();
         let (yes, no) = self.branch(cc);
         self.switch(yes);

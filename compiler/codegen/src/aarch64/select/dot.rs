@@ -62,7 +62,9 @@ impl Selector<'_> {
 
     fn dot_part(&mut self, kind: DotKind, a: Factor, b: Factor, acc: VReg) -> VReg {
         match (kind, a, b) {
-            (DotKind::U8S8, Factor::Lane(a), b) if self.i8mm => self.sum(Row::Usdot, Row::SudotLane, b, Factor::Lane(a), acc),
+            (DotKind::U8S8, Factor::Lane(a), b) if self.i8mm => {
+                self.sum(Row::Usdot, Row::SudotLane, b, Factor::Lane(a), acc)
+            }
             (DotKind::U8S8, ..) if self.i8mm => self.sum(Row::Usdot, Row::UsdotLane, a, b, acc),
             (DotKind::U8S8, ..) => {
                 let lowered = match a {

@@ -233,7 +233,12 @@ impl Selector<'_> {
         let constant = |&v: &Val| self.lane_bytes(v).is_some() && class(self.ty(v)) == RegClass::Float;
         let mut constants: Vec<Val> = used.others.iter().copied().filter(constant).collect();
         constants.sort_unstable();
-        let state: usize = carried.iter().map(|c| (c.inner, self.ty(c.inner))).filter(|c| is_vector(c.1)).map(|c| part_count(c.1)).sum();
+        let state: usize = carried
+            .iter()
+            .map(|c| (c.inner, self.ty(c.inner)))
+            .filter(|c| is_vector(c.1))
+            .map(|c| part_count(c.1))
+            .sum();
         if state + constants.len() > HELD {
             return Constants::new();
         }

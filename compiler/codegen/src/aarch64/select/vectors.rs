@@ -280,9 +280,7 @@ impl Selector<'_> {
     }
 
     fn multiply_add_lane(&mut self, a: &[VReg], lane: Spread, c: &[VReg]) -> Parts {
-        let product = |s: &mut Self, i: usize| {
-            s.vi(Row::FmlaLane, lane.size, &[c[i], a[i], lane.register], lane.lane)
-        };
+        let product = |s: &mut Self, i: usize| s.vi(Row::FmlaLane, lane.size, &[c[i], a[i], lane.register], lane.lane);
         (0..c.len()).map(|i| product(self, i)).collect()
     }
 
