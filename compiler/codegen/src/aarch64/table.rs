@@ -1,10 +1,10 @@
 //! The instructions, as one table. A row has:
 //!
 //! - its name in this crate;
-//! - its text. An upper-case letter stands for what depends on the instance: `V`, `Q`, `G`, `X`, `W`, `S`, `D`, `H` with a
-//!   role (`d`, `n`, `m`, `a`) for a register (a vector, a scalar of the instance's [`Size`], a general one of it, and of
-//!   fixed sizes); `.T`, `.L`, `.W`, `.E` for lanes of the size (all, half of them, of twice the size, one); `I`, `J` for
-//!   immediates; `C` for a condition; `Z` for the size in the names of loads and stores;
+//! - its text. An upper-case letter stands for what depends on the instance: `V`, `Q`, `G`, `X`, `W`, `S`, `D`, `H` with
+//!   a role (`d`, `n`, `m`, `a`) for a register (a vector, a scalar of the instance's [`Size`], a general one of it, and
+//!   of fixed sizes); `.T`, `.L`, `.W`, `.E` for lanes of the size (all, half of them, of twice the size, one); `I`, `J`
+//!   for immediates; `C` for a condition; `Z` for the size in the names of loads and stores;
 //! - the bits that are the same in all instances;
 //! - its [`Role`]s, in the order of the operands;
 //! - its immediates' [`Field`]s;
@@ -29,6 +29,7 @@ pub struct Form {
 macro_rules! table {
     ($($name:ident $text:literal $bits:literal [$($role:ident)*] [$($field:ident)*] $sized:ident;)*) => {
         /// An instruction of the table.
+        #[allow(dead_code, reason = "the table has whole families of instructions")]
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Row {
             $($name,)*

@@ -1,7 +1,8 @@
-//! Random kernels through both emitters and the interpreter.
+//! Random kernels through all emitters and the interpreter.
 //!
 //! A kernel reads floats, doubles and bytes, computes with all types that fit, also in loops and branches, and stores
-//! its last values. Every level of this machine must give the interpreter's bytes; NaNs may have different bits.
+//! its last values. Every level of this machine, and a level of Arm under qemu, must give the interpreter's bytes; NaNs
+//! may have different bits.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -40,28 +41,51 @@ pub fn kernel(seed: u64) -> Result<&'static str, String> {
         let interpret = if target.has(Feature::Fma) { interp::run } else { interp::run_unfused };
         interpret(&kernel, &mut memory, &[]).map_err(|e| failure(format!("the interpreter: {e}")))?;
         let want = &memory[INPUT_COUNT as usize];
-        let compiled = catch_unwind(AssertUnwindSafe(|| {
-            let program = program(kernel.clone(), &[BUFFER_BYTES; INPUT_COUNT as usize], BUFFER_BYTES);
-            mcc_codegen::compile(&program, &target)
-        }));
-        let object = match compiled {
-            Ok(Ok(compiled)) => compiled.object,
-            Ok(Err(e)) => return Err(failure(e.to_string())),
-            Err(_) => return Err(failure("panic".to_string())),
-        };
+        let object = compiled(&kernel, &target).map_err(failure)?;
         let model = Model::load(&object).map_err(|e| failure(e.to_string()))?;
         let note = format!("kernel {seed} at {}", target.cpu_name());
         let got = guard::invoke(&model, &tensors, None, &note).map_err(|e| failure(e.to_string()))?;
-        let got = got[0].data();
-        if let Some(at) = (0..BUFFER_BYTES).step_by(8).find(|&at| !equal_or_nan(&got[at..at + 8], &want[at..at + 8])) {
-            return Err(failure(format!(
-                "bytes from {at} on are {:x?}, not {:x?}",
-                &got[at..at + 8],
-                &want[at..at + 8]
-            )));
-        }
+        compare(got[0].data(), want).map_err(failure)?;
     }
+    on_arm(seed, &kernel, &inputs, &tensors)?;
     Ok("same")
+}
+
+/// CPUs of Arm, of which each seed takes one.
+const ARM: [&str; 3] = ["generic", "generic+dotprod", "generic+dotprod+i8mm"];
+
+fn on_arm(seed: u64, kernel: &Kernel, inputs: &[Vec<u8>], tensors: &[Tensor]) -> Result<(), String> {
+    let cpu = ARM[seed as usize % ARM.len()];
+    let failure = |what: String| format!("Arm, {cpu}: {what}\n{kernel}");
+    let target = Target::new("aarch64-unknown-linux-gnu", Some(cpu)).map_err(|e| failure(e.to_string()))?;
+    let mut memory: Vec<Vec<u8>> = inputs.iter().cloned().chain([vec![0xff; BUFFER_BYTES]]).collect();
+    interp::run(kernel, &mut memory, &[]).map_err(|e| failure(format!("the interpreter: {e}")))?;
+    let object = compiled(kernel, &target).map_err(failure)?;
+    let output = Tensor::new(DType::U8, vec![BUFFER_BYTES], vec![0; BUFFER_BYTES].into());
+    let output = output.map_err(|e| failure(e.to_string()))?;
+    let got = mcc_testing::invoke(&target, &object, tensors, &[output]);
+    compare(got[0].data(), &memory[INPUT_COUNT as usize]).map_err(failure)
+}
+
+/// The object of a program with the kernel.
+fn compiled(kernel: &Kernel, target: &Target) -> Result<Vec<u8>, String> {
+    let compiled = catch_unwind(AssertUnwindSafe(|| {
+        let program = program(kernel.clone(), &[BUFFER_BYTES; INPUT_COUNT as usize], BUFFER_BYTES);
+        mcc_codegen::compile(&program, target)
+    }));
+    match compiled {
+        Ok(Ok(compiled)) => Ok(compiled.object),
+        Ok(Err(e)) => Err(e.to_string()),
+        Err(_) => Err("panic".to_string()),
+    }
+}
+
+/// Fails if bytes differ that are not both NaN.
+fn compare(got: &[u8], want: &[u8]) -> Result<(), String> {
+    match (0..BUFFER_BYTES).step_by(8).find(|&at| !equal_or_nan(&got[at..at + 8], &want[at..at + 8])) {
+        Some(at) => Err(format!("bytes from {at} on are {:x?}, not {:x?}", &got[at..at + 8], &want[at..at + 8])),
+        None => Ok(()),
+    }
 }
 
 /// Whether bytes are equal, or both NaN, as one `f64` or two `f32`.

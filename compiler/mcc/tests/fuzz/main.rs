@@ -114,7 +114,7 @@ fn graphs_contain_every_operation() {
     assert!(found.is_empty(), "random graphs contain {found:?}: NOT_RANDOM need not list them");
 }
 
-/// The interpreter of kernels and both emitters, at every level, agree on random kernels.
+/// The interpreter of kernels and the emitters, at every level, agree on random kernels.
 #[test]
 fn kernels() {
     search(60, kernels::kernel);
