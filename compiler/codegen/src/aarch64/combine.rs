@@ -19,7 +19,10 @@ const NEAR: usize = 8;
 pub fn combine(code: &mut VirtualCode) {
     code.blocks.iter_mut().for_each(|block| pair(&mut block.insts));
     let uses = count_uses(code);
-    code.blocks.iter_mut().for_each(|block| advance(&mut block.insts, &uses));
+    for block in &mut code.blocks {
+        join_sums(&mut block.insts, &uses);
+        advance(&mut block.insts, &uses);
+    }
 }
 
 /// Number of uses of each register, by instructions and as values that jumps pass.
@@ -94,6 +97,31 @@ fn partner(insts: &[Code], n: usize, row: Row, first: &Inst, m: Mem) -> Option<(
         }
     }
     None
+}
+
+/// Replaces a sum of a sum and a constant by a sum of the first operand, where nothing else uses the inner sum.
+fn join_sums(insts: &mut Vec<Code>, uses: &HashMap<VReg, u32>) {
+    let mut n = 0;
+    while n < insts.len() {
+        let outer = advance_at(insts, n);
+        let inner = outer.and_then(|outer| {
+            let inner = (0..n).rev().filter_map(|m| advance_at(insts, m)).find(|inner| inner.to == outer.from)?;
+            let by = inner.by + outer.by;
+            let single = uses.get(&inner.to) == Some(&1) && (0..4096).contains(&by);
+            single.then(|| (inner.at, sum(outer.to, inner.from, by)))
+        });
+        match inner {
+            Some((at, joined)) => {
+                insts[n] = Code::Inst(joined);
+                insts.remove(at);
+            }
+            None => n += 1,
+        }
+    }
+}
+
+fn sum(to: VReg, from: VReg, by: i64) -> Inst {
+    Inst::new(Row::AddImm, Size::D, [Reg::Def(to), Reg::Use(from)], [by, 0])
 }
 
 /// The advanced form of an access, and the offset at which it must be.

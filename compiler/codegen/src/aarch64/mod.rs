@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`select`] and one file per operation family | [`inst`]ructions on virtual registers, in basic blocks |
 //! | [`combine`] | pairs of loads and stores, and accesses that advance their addresses |
+//! | [`schedule`] | loads before the instructions that would wait for them |
 //! | `regalloc2` | a register or a spill slot for each |
 //! | [`encode`], [`table`], [`fields`] | bytes: frame, jumps, constant pool; the encoding of each instruction |
 //!
@@ -20,6 +21,7 @@ mod inst;
 mod lanes;
 mod memory;
 mod quantize;
+mod schedule;
 mod select;
 mod table;
 #[cfg(test)]
@@ -49,6 +51,7 @@ impl Aarch64Emitter<'_> {
     fn function(&self, kernel: &Kernel, listing: bool) -> Result<encode::Assembled> {
         let mut code = select::select(kernel, self.target)?;
         combine::combine(&mut code);
+        schedule::schedule(&mut code);
         let options = encode::Options { checked: self.checked, listing };
         encode::assemble(&code, options).map_err(|e| e.within(format!("kernel {}", kernel.name)))
     }

@@ -170,6 +170,7 @@ impl Selector<'_> {
         let mut body = Body::default();
         body.defined.extend(carried.iter().map(|c| c.inner));
         self.survey(index, statements, &mut body);
+        body.index_uses += carried.iter().filter(|c| c.next == index).count() as u32;
         let outside = |a: &Addr| !body.defined.contains(&a.base) && a.base != index;
         let (fits, others): (Vec<_>, Vec<_>) = body.sums.iter().partition(|(a, _)| outside(a));
         let unused = others.is_empty() && body.index_uses == 0 && fits.len() <= POINTERS;
