@@ -7,9 +7,10 @@ use std::collections::HashMap;
 
 use regalloc2::VReg;
 
-use super::fields::encode;
-use super::inst::{Code, End, Inst, Reg, Size, VirtualCode};
+use super::encoding::encode;
+use super::inst::{Code, End, Inst, Reg, VirtualCode};
 use super::memory::{Mem, accessed};
+use super::operand::Size;
 use super::table::Row;
 
 /// The most instructions between two accesses of a pair: further ones would keep registers occupied.

@@ -2,7 +2,7 @@
 
 use regalloc2::VReg;
 
-use super::inst::Size;
+use super::operand::Size;
 use super::select::scalars::wide;
 use super::select::{Parts, Selector, capacity, size};
 use super::table::Row;
@@ -33,7 +33,7 @@ impl Selector<'_> {
                 let row = if signed { Row::ScvtfV } else { Row::UcvtfV };
                 parts.iter().map(|&x| self.v(row, size(to.elem), &[x])).collect()
             }
-            (true, false) => self.to_integers(parts, from, to.elem, signed),
+            (true, false) => self.truncated(parts, from, to.elem, signed),
             (true, true) if to.elem == Elem::F64 => self.doubled(&parts, from),
             (true, true) => parts
                 .chunks(2)
@@ -58,7 +58,7 @@ impl Selector<'_> {
     }
 
     /// Floats to integers, saturating.
-    fn to_integers(&mut self, parts: Parts, from: Ty, to: Elem, signed: bool) -> Parts {
+    fn truncated(&mut self, parts: Parts, from: Ty, to: Elem, signed: bool) -> Parts {
         let (mut parts, mut elem) = (parts, from.elem);
         if to == Elem::I64 && elem == Elem::F32 {
             (parts, elem) = (self.doubled(&parts, from), Elem::F64);
@@ -142,7 +142,7 @@ impl Selector<'_> {
             }
             (true, false) => {
                 // As the lowest lane of a vector, which saturates.
-                let parts = self.to_integers(vec![v], Ty::new(from, 1), to, signed);
+                let parts = self.truncated(vec![v], Ty::new(from, 1), to, signed);
                 self.gi(Row::Umov, size(to), &[parts[0]], 0)
             }
             (true, true) if grows => self.v(Row::FcvtToD, Size::S, &[v]),

@@ -10,18 +10,14 @@ use regalloc2::{
     Algorithm, Allocation, Block, Edit, InstOrEdit, MachineEnv, Output, PReg, PRegSet, RegClass, RegallocOptions,
 };
 
-use super::fields::{encode, text};
-use super::inst::{Cc, Code, Inst, Reg, Size, VirtualCode, operands_of};
+use super::encoding::{encode, text};
+use super::inst::{Code, Inst, Reg, VirtualCode, operands_of};
+use super::operand::{Cc, Size};
 use super::table::Row;
 use crate::machine::Flat;
 use crate::machine::check::check;
 use crate::machine::layout::{Leave, layout};
 use mcc_ir::{Error, Result};
-
-/// A general register for the allocator, by its number.
-pub const fn gpr(n: usize) -> PReg {
-    PReg::new(n, RegClass::Int)
-}
 
 /// Number of arguments in registers.
 pub const ARGUMENTS: usize = 8;

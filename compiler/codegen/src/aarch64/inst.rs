@@ -1,42 +1,15 @@
 //! Machine instructions on virtual registers.
 
-use regalloc2::{Operand, RegClass, VReg};
+use regalloc2::{Operand, PReg, RegClass, VReg};
 
 use super::fields::Role;
+use super::operand::{Cc, Size};
 use super::table::Row;
 use crate::machine;
 
-/// The width of a register's lanes, or of a scalar in a register. General registers are of `S` or `D`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Size {
-    /// 8 bits.
-    B,
-    /// 16 bits.
-    H,
-    /// 32 bits.
-    S,
-    /// 64 bits.
-    D,
-    /// 128 bits.
-    Q,
-}
-
-impl Size {
-    /// All sizes.
-    pub const ALL: [Size; 5] = [Size::B, Size::H, Size::S, Size::D, Size::Q];
-
-    /// The size of a number of bytes, a power of two up to 16.
-    pub fn of(bytes: u32) -> Size {
-        Size::ALL[bytes.trailing_zeros().min(4) as usize]
-    }
-
-    pub fn log2(self) -> u32 {
-        self as u32
-    }
-
-    pub fn bytes(self) -> i64 {
-        1 << self.log2()
-    }
+/// A general register for the allocator, by its number.
+pub const fn gpr(n: usize) -> PReg {
+    PReg::new(n, RegClass::Int)
 }
 
 /// A register operand.
@@ -51,10 +24,6 @@ pub enum Reg {
     /// A register that the allocator does not know, by its number.
     Fixed(u8),
 }
-
-/// Number of the stack pointer in addresses, and of the register that is zero elsewhere.
-pub const SP: Reg = Reg::Fixed(31);
-pub const ZERO: Reg = Reg::Fixed(31);
 
 /// The frame pointer.
 pub const FP: Reg = Reg::Fixed(29);
@@ -83,39 +52,6 @@ pub type VirtualCode = machine::VirtualCode<Code, Cc>;
 
 /// The end of a block.
 pub type End = machine::End<Cc>;
-
-/// Condition codes, by their numbers in encodings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cc {
-    Eq = 0,
-    Ne = 1,
-    Hs = 2,
-    Lo = 3,
-    /// Negative: of floats, less.
-    Mi = 4,
-    Pl = 5,
-    Hi = 8,
-    /// Of floats, less or equal.
-    Ls = 9,
-    Ge = 10,
-    Lt = 11,
-    Gt = 12,
-    Le = 13,
-}
-
-impl Cc {
-    /// All conditions.
-    pub const ALL: [Cc; 12] =
-        [Cc::Eq, Cc::Ne, Cc::Hs, Cc::Lo, Cc::Mi, Cc::Pl, Cc::Hi, Cc::Ls, Cc::Ge, Cc::Lt, Cc::Gt, Cc::Le];
-
-    /// Names in assembly text, by number.
-    pub const NAMES: [&str; 14] = ["eq", "ne", "hs", "lo", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le"];
-
-    pub fn inverse(self) -> Cc {
-        let other = self as u8 ^ 1;
-        Cc::ALL.into_iter().find(|&cc| cc as u8 == other).unwrap_or(self)
-    }
-}
 
 impl Inst {
     pub fn new(row: Row, size: Size, regs: impl Into<Vec<Reg>>, imms: [i64; 2]) -> Inst {
@@ -203,7 +139,7 @@ pub fn operands_of(code: &Code) -> Vec<Operand> {
     let mut operands = Vec::with_capacity(4);
     match code {
         Code::Arguments(all) => {
-            operands.extend(all.iter().enumerate().map(|(n, &v)| Operand::reg_fixed_def(v, super::encode::gpr(n))));
+            operands.extend(all.iter().enumerate().map(|(n, &v)| Operand::reg_fixed_def(v, gpr(n))));
         }
         Code::Inst(inst) => {
             // A register that is written early must differ from those that are read: loads of pairs with a new base do.

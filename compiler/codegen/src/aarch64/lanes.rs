@@ -2,7 +2,7 @@
 
 use regalloc2::{RegClass, VReg};
 
-use super::inst::Size;
+use super::operand::Size;
 use super::select::{Parts, Selector, capacity, class, part_count, place, size};
 use super::table::Row;
 use mcc_kernel::kir::{Elem, Ty, Val};

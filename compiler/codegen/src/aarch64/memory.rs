@@ -2,7 +2,8 @@
 
 use regalloc2::{RegClass, VReg};
 
-use super::inst::{Cc, Inst, Reg, Size};
+use super::inst::{Inst, Reg};
+use super::operand::{Cc, Size};
 use super::select::{Parts, Selector, class, part_count, place, size};
 use super::table::Row;
 use mcc_kernel::kir::{Addr, Elem, Ty, Val};

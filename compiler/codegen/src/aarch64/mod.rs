@@ -6,7 +6,7 @@
 //! | [`combine`] | pairs of loads and stores, and accesses that advance their addresses |
 //! | [`schedule`] | loads before the instructions that would wait for them |
 //! | `regalloc2` | a register or a spill slot for each |
-//! | [`encode`], [`table`], [`fields`] | bytes: frame, jumps, constant pool; the encoding of each instruction |
+//! | [`encode`], [`encoding`], [`table`], [`fields`] | bytes: frame, jumps, constant pool; the encoding of each instruction |
 //!
 //! A kernel is a function of the system's convention: integer arguments only, `x18` unused, a frame record. It calls
 //! nothing and has no relocations. Its values are represented as in [`super::cranelift`]: a value of more than 16 bytes is
@@ -16,10 +16,12 @@
 mod combine;
 mod convert;
 mod encode;
+mod encoding;
 mod fields;
 mod inst;
 mod lanes;
 mod memory;
+mod operand;
 mod quantize;
 mod schedule;
 mod select;

@@ -2,7 +2,7 @@
 
 use regalloc2::VReg;
 
-use super::inst::Size;
+use super::operand::Size;
 use super::select::{Parts, Selector};
 use super::table::Row;
 use mcc_kernel::kir::{Elem, Rounding, Ty, Val};

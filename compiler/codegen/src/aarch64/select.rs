@@ -19,7 +19,8 @@ use mcc_targets::{Feature, Target};
 use regalloc2::{Block, RegClass, VReg};
 
 use super::fields::{Role, short_float};
-use super::inst::{Code, End, FP, Inst, Reg, Size, VirtualCode};
+use super::inst::{Code, End, FP, Inst, Reg, VirtualCode};
+use super::operand::Size;
 use super::table::Row;
 use dot::Prepared;
 use mcc_ir::{Error, Result};
@@ -437,10 +438,10 @@ fn immediate(bytes: &[u8]) -> Option<(Row, Size, [i64; 2])> {
         let at = (0..n).find(|at| v & !(0xff << (8 * at)) == 0)?;
         Some([(v >> (8 * at)) as i64, 8 * at as i64])
     };
-    if repeats(2) {
-        if let Some(imms) = one_byte(value(2), 2) {
-            return Some((Row::MoviH, Size::H, imms));
-        }
+    if repeats(2)
+        && let Some(imms) = one_byte(value(2), 2)
+    {
+        return Some((Row::MoviH, Size::H, imms));
     }
     if repeats(4) {
         let v = value(4);

@@ -14,7 +14,7 @@
 
 use super::fields::{Field, Role, Sized};
 #[cfg(doc)]
-use super::inst::Size;
+use super::operand::Size;
 
 /// A row.
 #[derive(Debug)]

@@ -4,8 +4,9 @@
 
 use std::fmt::Write;
 
-use super::fields::{Field, Role, encode, text};
-use super::inst::{Cc, Size};
+use super::encoding::{encode, text};
+use super::fields::{Field, Role};
+use super::operand::{Cc, Size};
 use super::table::{ROWS, Row};
 
 /// `llvm-mc`'s encodings: a line is eight hexadecimal digits and the text.

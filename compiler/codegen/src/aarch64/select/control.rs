@@ -3,7 +3,8 @@
 use regalloc2::{Block, RegClass, VReg};
 
 use super::{Parts, Selector, class, part_count};
-use crate::aarch64::inst::{Cc, End, Size};
+use crate::aarch64::inst::End;
+use crate::aarch64::operand::{Cc, Size};
 use crate::aarch64::table::Row;
 use mcc_kernel::kir::{self, Elem, Stmt, Val};
 

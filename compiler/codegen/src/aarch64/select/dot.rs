@@ -13,7 +13,7 @@
 use regalloc2::VReg;
 
 use super::{Parts, Selector, Spread};
-use crate::aarch64::inst::Size;
+use crate::aarch64::operand::Size;
 use crate::aarch64::table::Row;
 use mcc_kernel::kir::{DotKind, Elem, Val};
 

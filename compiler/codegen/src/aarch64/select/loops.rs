@@ -9,7 +9,8 @@ use std::collections::{HashMap, HashSet};
 use regalloc2::{RegClass, VReg};
 
 use super::{Constants, Parts, Selector, Sum, class, part_count, spread_bytes};
-use crate::aarch64::inst::{Cc, End, Size};
+use crate::aarch64::inst::End;
+use crate::aarch64::operand::{Cc, Size};
 use crate::aarch64::table::Row;
 use mcc_kernel::kir::{Addr, Carried, Inst, Stmt, Ty, Val};
 

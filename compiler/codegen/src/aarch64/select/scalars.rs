@@ -4,9 +4,9 @@ use regalloc2::VReg;
 
 use super::{Selector, size};
 use crate::aarch64::fields::bitmask;
-use crate::aarch64::inst::{Cc, Size};
+use crate::aarch64::operand::{Cc, Size};
 use crate::aarch64::table::Row;
-use mcc_kernel::kir::{Bin, Cmp, Elem, Inst, Un, Val};
+use mcc_kernel::kir::{Bin, Cmp, Elem, Un, Val};
 
 /// The size to compute in: the upper bits of narrow results do not matter.
 pub fn wide(elem: Elem) -> Size {

@@ -3,7 +3,7 @@
 use regalloc2::{RegClass, VReg};
 
 use super::{Parts, Selector, Spread, capacity, class, part_count, place, scalars, size};
-use crate::aarch64::inst::{Cc, Size};
+use crate::aarch64::operand::{Cc, Size};
 use crate::aarch64::table::Row;
 use mcc_kernel::kir::{Bin, Cmp, Elem, Inst, Ty, Un, Val};
 
@@ -80,7 +80,7 @@ impl Selector<'_> {
         let bytes = ty.elem.bytes();
         for unit in [4, 8] {
             let lanes = (unit / bytes) as usize;
-            if unit < bytes || ty.bytes() <= unit || from.lanes == 1 || pattern.len() % lanes != 0 {
+            if unit < bytes || ty.bytes() <= unit || from.lanes == 1 || !pattern.len().is_multiple_of(lanes) {
                 continue;
             }
             let first = &pattern[..lanes];
