@@ -1,8 +1,8 @@
 //! Code generation: a [`Program`] becomes an object file and a C header. It decides nothing: every choice is already in
 //! the program. Only this module uses Cranelift.
 //!
-//! - [`EMITTERS`] compile kernels: [`cranelift`][] for 128-bit vectors, [`x86`] for wider ones; their common interface
-//!   is [`emitter`].
+//! - [`EMITTERS`] compile kernels: [`cranelift`][] for 128-bit vectors, [`x86`] for wider ones, [`aarch64`]; what the last
+//!   two share is [`machine`], the common interface of all is [`emitter`].
 //! - [`entry`], [`dims`]: the functions around kernels; [`share`](entry::share): how several threads share kernels.
 //! - [`abi`], [`descriptor`], [`refusals`], [`mod@header`]: the interface to callers.
 //! - [`object`]: the object file; [`cpu`]: how it detects the CPU.
