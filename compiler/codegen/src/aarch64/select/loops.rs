@@ -103,9 +103,20 @@ impl Selector<'_> {
         let round = [there].into_iter().chain(advanced).chain(next.iter().copied()).collect();
         self.end(End::Jump(inside, round));
         self.switch(no);
-        self.end(End::Jump(after, next));
+        let left = if innermost { self.copies(&next) } else { next };
+        self.end(End::Jump(after, left));
         self.held.clear();
         self.switch(after);
+    }
+
+    /// Copies of vectors: the allocator then chooses registers for a loop's state without regard to what follows the loop,
+    /// instead of spilling it in the loop because registers are short afterwards. Copies in the same register cost nothing.
+    fn copies(&mut self, values: &[VReg]) -> Parts {
+        let copy = |s: &mut Self, &v: &VReg| match v.class() {
+            RegClass::Float => s.v(Row::OrrV, Size::B, &[v, v]),
+            RegClass::Int | RegClass::Vector => v,
+        };
+        values.iter().map(|v| copy(self, v)).collect()
     }
 
     fn single_round(&mut self, index: Val, start: Val, carried: &[Carried], body: &[Stmt]) {
