@@ -134,6 +134,11 @@ impl Target {
         }
     }
 
+    /// Whether the emitter has one instruction for products of 2x8 and 8x2 matrices of bytes: `smmla`, `usmmla`.
+    pub fn has_matrix_dot(&self) -> bool {
+        self.arch == Arch::Aarch64 && self.has(Feature::Dotprod) && self.has(Feature::I8mm)
+    }
+
     /// Number of vector registers of the size that the emitter uses.
     pub fn vector_registers(&self) -> u32 {
         if self.arch == Arch::Aarch64 || self.vector_bytes == 64 { 32 } else { 16 }

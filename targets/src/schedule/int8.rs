@@ -64,8 +64,11 @@ pub fn row_tile(config: &Config, problem: Problem<'_>, vectors: u32, rows: Optio
     let rows = rows.and_then(|r| u32::try_from(r).ok()).filter(|&r| r > 0);
     // Tiles of about equal size.
     let even = |most: u32| rows.map_or(most, |rows| rows.div_ceil(rows.div_ceil(most)));
-    let candidates: Vec<i64> = (tile.rows.div_ceil(2)..=tile.rows).map(|most| even(most).into()).collect();
-    Tile { rows: config.choose(Knob::TileRows, problem, even(tile.rows).into(), &candidates) as u32, ..tile }
+    // Products of matrices take two rows.
+    let pairs = if config.target.has_matrix_dot() { 2 } else { 1 };
+    let size = |most: u32| i64::from(even(most).next_multiple_of(pairs));
+    let candidates: Vec<i64> = (tile.rows.div_ceil(2)..=tile.rows).map(size).collect();
+    Tile { rows: config.choose(Knob::TileRows, problem, size(tile.rows), &candidates) as u32, ..tile }
 }
 
 /// Rows per block: a multiple of the tile's, since only the last block may end in a smaller tile.
@@ -110,7 +113,9 @@ pub fn panel_columns(config: &Config, problem: Problem<'_>, columns: u64) -> u64
 pub fn tile_vectors(config: &Config, problem: Problem<'_>, lanes: u32, panel: u32, columns: u64) -> u32 {
     let (in_panel, lanes) = (u64::from(panel / lanes), u64::from(lanes));
     if config.target.arch == Arch::Aarch64 {
-        return in_panel as u32;
+        // Operands that are pairs of rows, and interleaved weights, leave fewer registers for sums.
+        let whole = !config.target.has_matrix_dot() || !in_panel.is_multiple_of(4);
+        return if whole { in_panel } else { in_panel / 2 } as u32;
     }
     let fits = |v: u64| v.is_multiple_of(in_panel) || in_panel.is_multiple_of(v);
     chosen(config, problem, &fits, &|v| columns.div_ceil(v * lanes), columns.div_ceil(lanes)) as u32

@@ -49,6 +49,24 @@ impl Translator<'_> {
         if scalar { vec![self.b.ins().extractlane(sums[0], 0)] } else { sums }
     }
 
+    /// The sums of each row of `a`, twice, times both rows of `b`: four lanes for each, in pairs of one sum.
+    pub(super) fn matrix_dot(&mut self, kind: DotKind, a: Val, b: Val, acc: Val) -> Parts {
+        let (a, b, acc) = (self.parts(a), self.parts(b), self.parts(acc));
+        let zero = self.vector_constant(&[0], types::I32X4);
+        let part = |t: &mut Self, i: usize| {
+            let rows = t.cast_bits(a[i], types::I64X2);
+            let [first, second] = [0, 1].map(|row| {
+                let row = t.b.ins().extractlane(rows, row);
+                let both = t.b.ins().splat(types::I64X2, row);
+                let both = t.cast_bits(both, types::I8X16);
+                t.dot_part(kind, both, b[i], zero)
+            });
+            let sums = t.b.ins().iadd_pairwise(first, second);
+            t.b.ins().iadd(sums, acc[i])
+        };
+        (0..acc.len()).map(|i| part(self, i)).collect()
+    }
+
     fn dot_part(&mut self, kind: DotKind, a: Value, b: Value, acc: Value) -> Value {
         if self.dot.word_pairs {
             return self.word_pairs(kind, a, b, acc);

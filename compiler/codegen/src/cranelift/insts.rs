@@ -34,6 +34,7 @@ impl Translator<'_> {
                 (0..c.len()).map(|i| self.fma_part(a[i], spread, c[i])).collect()
             }
             Inst::Dot(kind, a, b, acc) => self.dot(*kind, *a, *b, *acc),
+            Inst::MatrixDot(kind, a, b, acc) => self.matrix_dot(*kind, *a, *b, *acc),
             Inst::Cmp(op, a, b) => self.compare(*op, *a, *b),
             Inst::Select(mask, a, b) => self.select(*mask, *a, *b, ty),
             Inst::MaskToInt(mask) => self.mask_to_int(*mask, ty),

@@ -240,6 +240,12 @@ impl Builder {
         self.inst(Inst::Dot(kind, a, b, acc), ty)
     }
 
+    /// Adds products of 2x8 and 8x2 matrices of bytes to `acc`; see [`Inst::MatrixDot`].
+    pub fn matrix_dot(&mut self, kind: DotKind, a: Val, b: Val, acc: Val) -> Val {
+        let ty = self.ty(acc);
+        self.inst(Inst::MatrixDot(kind, a, b, acc), ty)
+    }
+
     /// Comparison.
     pub fn cmp(&mut self, op: Cmp, a: Val, b: Val) -> Val {
         let ty = self.ty(a);

@@ -282,6 +282,10 @@ pub enum Inst {
     /// `acc[i] + a[4i] * b[4i] + .. + a[4i+3] * b[4i+3]`, exact modulo 2^32: `a` and `b` are `I8` with four times the
     /// lanes of `acc`, which is `I32`.
     Dot(DotKind, Val, Val, Val),
+    /// Products of 2x8 and 8x2 matrices of bytes, exact modulo 2^32: in each 16 bytes of `a` and `b`, which are `I8` with
+    /// four times the lanes of `acc`, are two rows of eight, and `acc`'s four lanes get the sums of row 0 of `a` times rows
+    /// 0 and 1 of `b`, then those of row 1 of `a`. Only if [`Target::has_matrix_dot`](mcc_targets::Target::has_matrix_dot).
+    MatrixDot(DotKind, Val, Val, Val),
     /// Comparison; the type is the operands' mask type.
     Cmp(Cmp, Val, Val),
     /// `mask ? a : b`, lane by lane.
@@ -335,9 +339,8 @@ impl Inst {
             Inst::Bin(_, a, b) | Inst::Cmp(_, a, b) | Inst::WithLane(a, b, _) | Inst::Permute(a, b) => vec![a, b],
             Inst::Shuffle(a, b, _) | Inst::Grid(a, b, _) | Inst::Lookup(a, b) => vec![a, b],
             Inst::Quantize(ref parts, zero, _) => parts.iter().copied().chain([zero]).collect(),
-            Inst::Fma(a, b, c) | Inst::FmaLane(a, b, _, c) | Inst::Dot(_, a, b, c) | Inst::Select(a, b, c) => {
-                vec![a, b, c]
-            }
+            Inst::Fma(a, b, c) | Inst::FmaLane(a, b, _, c) | Inst::Select(a, b, c) => vec![a, b, c],
+            Inst::Dot(_, a, b, c) | Inst::MatrixDot(_, a, b, c) => vec![a, b, c],
             Inst::Un(_, a)
             | Inst::MaskToInt(a)
             | Inst::AnyTrue(a)

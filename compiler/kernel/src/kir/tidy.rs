@@ -216,6 +216,7 @@ impl Tidy {
             Inst::Fma(a, b, c) => Inst::Fma(now(a), now(b), now(c)),
             Inst::FmaLane(a, b, lane, c) => Inst::FmaLane(now(a), now(b), lane, now(c)),
             Inst::Dot(kind, a, b, acc) => Inst::Dot(kind, now(a), now(b), now(acc)),
+            Inst::MatrixDot(kind, a, b, acc) => Inst::MatrixDot(kind, now(a), now(b), now(acc)),
             Inst::Cmp(op, a, b) => Inst::Cmp(op, now(a), now(b)),
             Inst::Select(m, a, b) => Inst::Select(now(m), now(a), now(b)),
             Inst::MaskToInt(m) => Inst::MaskToInt(now(m)),

@@ -285,9 +285,10 @@ fn takes_operands(inst: &Inst, ty: Ty, t: &[Ty]) -> bool {
         Inst::FmaLane(_, _, lane, _) => {
             elem.is_float() && t[0] == ty && t[2] == ty && t[1].elem == elem && u32::from(*lane) < t[1].lanes
         }
-        Inst::Dot(..) => {
+        Inst::Dot(..) | Inst::MatrixDot(..) => {
             let bytes = Ty::new(Elem::I8, 4 * ty.lanes);
-            elem == Elem::I32 && t[0] == bytes && t[1] == bytes && t[2] == ty
+            let whole = matches!(inst, Inst::Dot(..)) || ty.lanes.is_multiple_of(4);
+            whole && elem == Elem::I32 && t[0] == bytes && t[1] == bytes && t[2] == ty
         }
         Inst::Cmp(op, ..) => {
             let unsigned = matches!(op, Cmp::ULt | Cmp::ULe | Cmp::UGt | Cmp::UGe);

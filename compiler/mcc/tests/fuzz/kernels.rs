@@ -24,7 +24,8 @@ pub fn kernel(seed: u64) -> Result<&'static str, String> {
     let mut random = Random::new(seed);
     // Only some targets have instructions to convert 16-bit floats.
     let halves = random.chance(15);
-    let kernel = Maker::new(&mut random, halves).kernel();
+    let matrices = random.chance(15);
+    let kernel = Maker::new(&mut random, halves, matrices).kernel();
     match kernel.to_string().parse::<Kernel>() {
         Ok(again) if again == kernel => {}
         Ok(again) => return Err(format!("printed and parsed it is\n{again}\nnot\n{kernel}")),
@@ -35,7 +36,8 @@ pub fn kernel(seed: u64) -> Result<&'static str, String> {
         .iter()
         .map(|bytes| Tensor::new(DType::U8, vec![BUFFER_BYTES], bytes.clone().into()).unwrap_or_else(|e| panic!("{e}")))
         .collect();
-    for target in Target::host_levels().into_iter().filter(|t| !halves || t.has(Feature::F16c)) {
+    let levels = if matrices { Vec::new() } else { Target::host_levels() };
+    for target in levels.into_iter().filter(|t| !halves || t.has(Feature::F16c)) {
         let failure = |what: String| format!("{}: {what}\n{kernel}", target.cpu_name());
         let mut memory: Vec<Vec<u8>> = inputs.iter().cloned().chain([vec![0xff; BUFFER_BYTES]]).collect();
         let interpret = if target.has(Feature::Fma) { interp::run } else { interp::run_unfused };
@@ -47,15 +49,15 @@ pub fn kernel(seed: u64) -> Result<&'static str, String> {
         let got = guard::invoke(&model, &tensors, None, &note).map_err(|e| failure(e.to_string()))?;
         compare(got[0].data(), want).map_err(failure)?;
     }
-    on_arm(seed, &kernel, &inputs, &tensors)?;
+    let cpu = if matrices { ARM[2] } else { ARM[seed as usize % ARM.len()] };
+    on_arm(cpu, &kernel, &inputs, &tensors)?;
     Ok("same")
 }
 
-/// CPUs of Arm, of which each seed takes one.
+/// CPUs of Arm, of which each seed takes one; the last one has products of matrices of bytes.
 const ARM: [&str; 3] = ["generic", "generic+dotprod", "generic+dotprod+i8mm"];
 
-fn on_arm(seed: u64, kernel: &Kernel, inputs: &[Vec<u8>], tensors: &[Tensor]) -> Result<(), String> {
-    let cpu = ARM[seed as usize % ARM.len()];
+fn on_arm(cpu: &str, kernel: &Kernel, inputs: &[Vec<u8>], tensors: &[Tensor]) -> Result<(), String> {
     let failure = |what: String| format!("Arm, {cpu}: {what}\n{kernel}");
     let target = Target::new("aarch64-unknown-linux-gnu", Some(cpu)).map_err(|e| failure(e.to_string()))?;
     let mut memory: Vec<Vec<u8>> = inputs.iter().cloned().chain([vec![0xff; BUFFER_BYTES]]).collect();
@@ -113,11 +115,14 @@ struct Maker<'r> {
     /// The values to compute with.
     pool: Vec<Val>,
     halves: bool,
+    /// Whether there are products of matrices of bytes.
+    matrices: bool,
 }
 
 impl Maker<'_> {
-    fn new(random: &mut Random, halves: bool) -> Maker<'_> {
-        Maker { random, k: Builder::new("random", INPUT_COUNT + 1).with_halves(halves), pool: Vec::new(), halves }
+    fn new(random: &mut Random, halves: bool, matrices: bool) -> Maker<'_> {
+        let k = Builder::new("random", INPUT_COUNT + 1).with_halves(halves);
+        Maker { random, k, pool: Vec::new(), halves, matrices }
     }
 
     fn kernel(mut self) -> Kernel {
@@ -379,6 +384,9 @@ impl Maker<'_> {
             let least = self.k.int_of(-127, bytes);
             b = self.k.bin(Bin::Max, b, least);
         }
+        if self.matrices && ty.lanes >= 4 && self.random.chance(50) {
+            return self.k.matrix_dot(kind, a, b, acc);
+        }
         self.k.dot(kind, a, b, acc)
     }
 
@@ -391,12 +399,12 @@ impl Maker<'_> {
         let step = self.random.within(1, 2);
         let seed = self.random.next();
         let pool = self.pool.clone();
-        let halves = self.halves;
+        let kinds = (self.halves, self.matrices);
         let results = self.k.fold_loop(start, end, step, &[first, second], |k, i, carried| {
             nested(
                 k,
                 seed,
-                halves,
+                kinds,
                 [pool.clone(), carried.to_vec(), vec![i]].concat(),
                 &[k.ty(carried[0]), k.ty(carried[1])],
             )
@@ -409,22 +417,24 @@ impl Maker<'_> {
         let Some(mask) = self.pick(|t| t.elem.is_mask()) else { return };
         let Some(a) = self.pick(|t| !t.elem.is_mask()) else { return };
         let condition = self.k.any_true(mask);
-        let (ty, pool, halves) = (self.k.ty(a), self.pool.clone(), self.halves);
+        let (ty, pool, kinds) = (self.k.ty(a), self.pool.clone(), (self.halves, self.matrices));
         let [yes, no] = [self.random.next(), self.random.next()];
         let results = self.k.choose(
             condition,
-            |k| nested(k, yes, halves, pool.clone(), &[ty]),
-            |k| nested(k, no, halves, pool.clone(), &[ty]),
+            |k| nested(k, yes, kinds, pool.clone(), &[ty]),
+            |k| nested(k, no, kinds, pool.clone(), &[ty]),
         );
         self.pool.extend(results);
     }
 }
 
-/// A few steps in a block; returns values of some types.
-fn nested(k: &mut Builder, seed: u64, halves: bool, pool: Vec<Val>, wanted: &[Ty]) -> Vec<Val> {
+/// A few steps in a block; returns values of some types. `kinds` says whether there are 16-bit floats and products of
+/// matrices.
+fn nested(k: &mut Builder, seed: u64, kinds: (bool, bool), pool: Vec<Val>, wanted: &[Ty]) -> Vec<Val> {
     let mut random = Random::new(seed);
     let own = std::mem::replace(k, Builder::new("", 0));
-    let mut inner = Maker { random: &mut random, k: own, pool, halves };
+    let (halves, matrices) = kinds;
+    let mut inner = Maker { random: &mut random, k: own, pool, halves, matrices };
     for _ in 0..inner.random.within(1, 4) {
         inner.step();
     }

@@ -6,6 +6,7 @@
 //! | unsigned and signed | `i8mm` | `usdot`, or `sudot` if the first is a lane |
 //! | signed and narrow | | 16-bit products, whose pairs fit 16 bits, added in pairs by `addp` and `sadalp` |
 //! | any others of one kind | | 16-bit products, added in pairs by `saddlp`, `addp` and `add` |
+//! | two rows of eight each, both kinds | `i8mm` | `smmla`, `ummla`, `usmmla` |
 //! | unsigned and signed | | those of signed bytes: the unsigned ones less 128, and 128 times the sums of the others |
 //!
 //! Prepared operands are reused by products that share them: a tile's rows share weights, its columns data.
@@ -51,6 +52,20 @@ impl Selector<'_> {
             *sum = self.dot_part(kind, x[i], y[i], *sum);
         }
         if scalar { vec![self.g(Row::FmovToG, Size::S, &[sums[0]])] } else { sums }
+    }
+
+    /// See [`Inst::MatrixDot`](mcc_kernel::kir::Inst::MatrixDot).
+    pub fn matrix_dot(&mut self, kind: DotKind, a: Val, b: Val, acc: Val) -> Parts {
+        if !self.i8mm {
+            self.refuse("a product of matrices of bytes without i8mm".to_string());
+        }
+        let row = match kind {
+            DotKind::U8S8 => Row::Usmmla,
+            DotKind::S8S8 | DotKind::S8Narrow => Row::Smmla,
+            DotKind::U8U8 => Row::Ummla,
+        };
+        let (a, b, sums) = (self.parts(a), self.parts(b), self.parts(acc));
+        (0..sums.len()).map(|i| self.v(row, Size::S, &[sums[i], a[i], b[i]])).collect()
     }
 
     fn factors(&mut self, v: Val, lane: Option<Spread>, count: usize) -> Vec<Factor> {

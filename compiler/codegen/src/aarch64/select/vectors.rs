@@ -30,6 +30,7 @@ impl Selector<'_> {
             Inst::Fma(a, b, c) => self.fma(*a, *b, *c, ty),
             Inst::FmaLane(a, b, lane, c) => self.fma_lane(*a, *b, *lane, *c, ty),
             Inst::Dot(kind, a, b, acc) => self.dot(*kind, *a, *b, *acc),
+            Inst::MatrixDot(kind, a, b, acc) => self.matrix_dot(*kind, *a, *b, *acc),
             Inst::Cmp(op, a, b) => self.compare(*op, *a, *b),
             Inst::Select(mask, a, b) => self.select(*mask, *a, *b, ty),
             Inst::MaskToInt(mask) => self.mask_to_int(*mask, ty),

@@ -38,6 +38,10 @@ impl Selector<'_> {
                     .collect()
             }
             kir::Inst::Dot(kind, a, b, acc) => self.dot(*kind, *a, *b, *acc, ty),
+            kir::Inst::MatrixDot(_, _, _, acc) => {
+                self.refuse("a product of matrices of bytes".to_string());
+                self.parts(*acc)
+            }
             kir::Inst::Cmp(op, a, b) => match self.compare(v, *op, *a, *b) {
                 Some(parts) => parts,
                 None => return,

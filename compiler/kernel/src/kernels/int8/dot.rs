@@ -9,6 +9,7 @@ use mcc_targets::choices::Problem;
 use mcc_targets::schedule::{Tile, int8, products, threads};
 use mcc_targets::{Arch, Config};
 
+mod matrices;
 mod tile;
 
 use super::bitmask::{self, Masked};

@@ -29,6 +29,7 @@ impl Machine<'_> {
             | Inst::Fma(..)
             | Inst::FmaLane(..)
             | Inst::Dot(..)
+            | Inst::MatrixDot(..)
             | Inst::Cmp(..)
             | Inst::Convert(_)
             | Inst::UConvert(_)
@@ -104,15 +105,21 @@ impl Machine<'_> {
                 let b = self.get(*b, usize::from(*lane));
                 self.each_lane(v, |m, i| Ok(m.fma(ty.elem, m.get(*a, i), b, m.get(*c, i))))
             }
-            Inst::Dot(kind, a, b, acc) => {
+            Inst::Dot(kind, a, b, acc) | Inst::MatrixDot(kind, a, b, acc) => {
                 let (a_signed, b_signed) = kind.signed();
                 let byte = |bits: u64, is_signed: bool| if is_signed { signed(bits, Elem::I8) } else { bits as i64 };
                 if *kind == DotKind::S8Narrow && self.all(*b).contains(&0x80) {
                     return Err("a product with -128".to_string());
                 }
                 self.each_lane(v, |m, i| {
-                    let product = |j| byte(m.get(*a, j), a_signed) * byte(m.get(*b, j), b_signed);
-                    let sum: i64 = (4 * i..4 * i + 4).map(product).sum();
+                    let product = |x, y| byte(m.get(*a, x), a_signed) * byte(m.get(*b, y), b_signed);
+                    let sum: i64 = match inst {
+                        Inst::Dot(..) => (4 * i..4 * i + 4).map(|j| product(j, j)).sum(),
+                        _ => {
+                            let (matrix, row, column) = (i / 4 * 16, i % 4 / 2 * 8, i % 2 * 8);
+                            (matrix..matrix + 8).map(|j| product(j + row, j + column)).sum()
+                        }
+                    };
                     Ok(truncate(m.get(*acc, i).wrapping_add(sum as u64), Elem::I32))
                 })
             }

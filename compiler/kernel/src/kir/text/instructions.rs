@@ -52,6 +52,7 @@ instructions! {
     Fma(a, b, c) "fma" a, b, c;
     FmaLane(a, b, lane, c) "fma_lane" a, b, lane, c;
     Dot(kind, a, b, acc) "dot_" [kind] a, b, acc;
+    MatrixDot(kind, a, b, acc) "matrix_dot_" [kind] a, b, acc;
     Cmp(op, a, b) "cmp_" [op] a, b;
     Select(mask, a, b) "select" mask, a, b;
     MaskToInt(mask) "mask_to_int" mask;

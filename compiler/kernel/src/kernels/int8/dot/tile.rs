@@ -14,12 +14,17 @@ impl Int8Loops<'_, '_> {
         };
         let pointers = rows.pointers(k, spot.row, spot.rows);
         let zero = k.zero(Ty::new(Elem::I32, self.lanes));
-        let mut state = vec![zero; (spot.rows * spot.vectors) as usize];
+        let matrices = self.by_matrices(spot);
+        let count = if matrices { Self::matrix_sums(spot) } else { (spot.rows * spot.vectors) as usize };
+        let mut state = vec![zero; count];
         state.push(spot.right);
         state.extend(self.expanding.iter().flat_map(|(values, masks, _)| values.iter().chain([masks])));
         state.extend(spot.next.iter().flatten().map(|n| n.from));
         let start = k.int(0);
-        let sums = self.taps(k, &self.taps, start, &pointers, spot, &state);
+        let mut sums = self.taps(k, &self.taps, start, &pointers, spot, &state);
+        if matrices {
+            sums = Self::rows_of_matrices(k, spot, &sums);
+        }
         if self.sink.is_none() && self.shares_leaves(spot) {
             let rows: Vec<Val> = (0..spot.rows).map(|i| k.add_int(spot.row, i64::from(i))).collect();
             let sums = &sums[..(spot.rows * spot.vectors) as usize];
@@ -99,48 +104,68 @@ impl Int8Loops<'_, '_> {
             let machine = self.e.request.config.target.machine;
             let next = next.iter().zip(&fetched).map(|(&next, f)| fetch_lines(k, next, f.lines, machine));
             let next: Vec<Val> = next.collect();
-            let mut state = self.steps(k, state, vectors, self.tile.unroll, |k, row, step| match &held {
-                Some(held) => self.spread(k, held[row], step),
-                None => {
+            let mut state = match &held {
+                Some(held) if self.by_matrices(spot) => {
+                    let operands = Self::paired(k, held);
+                    self.matrix_steps(k, state, vectors, self.tile.unroll, &operands)
+                }
+                Some(held) => {
+                    self.steps(k, state, vectors, self.tile.unroll, |k, row, step| self.spread(k, held[row], step))
+                }
+                None => self.steps(k, state, vectors, self.tile.unroll, |k, row, step| {
                     let from = k.at_index(rows[row], at, 1);
                     self.everywhere(k, Addr { offset: from.offset + 4 * step as i32, ..from })
-                }
-            });
+                }),
+            };
             state.extend(next);
             state
         });
         let next = state.split_off(state.len() - fetched.len());
-        state = self.rest(k, middle, whole, rows, vectors, &state);
+        state = self.rest(k, middle, whole, rows, spot, &state);
         state.extend(next);
         state
     }
 
     /// The rest of a run, starting at `middle`; `whole` bytes are done.
-    fn rest(&self, k: &mut Builder, middle: Val, whole: i64, rows: &[Val], vectors: usize, state: &[Val]) -> Vec<Val> {
+    fn rest(&self, k: &mut Builder, middle: Val, whole: i64, rows: &[Val], spot: &Spot, state: &[Val]) -> Vec<Val> {
         let left = self.run - whole;
-        let state = self.steps(k, state, vectors, (left / 4) as u32, |k, row, step| {
+        let (vectors, steps) = (spot.vectors as usize, ((left + 3) / 4) as u32);
+        let word = |k: &mut Builder, row: usize, step: u32| {
             let from = k.at_index(rows[row], middle, 1);
-            self.everywhere(k, Addr { offset: from.offset + 4 * step as i32, ..from })
-        });
-        if left % 4 == 0 {
-            return state;
+            let from = Addr { offset: from.offset + 4 * step as i32, ..from };
+            self.word(k, from, left - 4 * i64::from(step))
+        };
+        if !self.by_matrices(spot) {
+            return self.steps(k, state, vectors, steps, word);
         }
-        self.steps(k, &state, vectors, 1, |k, row, _| {
-            let from = k.at_index(rows[row], middle, 1);
-            let from = Addr { offset: from.offset + (left / 4 * 4) as i32, ..from };
-            let bytes = Ty::new(Elem::I8, 4 * self.lanes);
-            if self.run >= 4 {
-                // The run's last four bytes, without those of the previous step.
-                let had = 4 - left % 4;
-                let four = self.everywhere(k, Addr { offset: from.offset - had as i32, ..from });
-                let (words, bits) = (k.bitcast(four, Ty::new(Elem::I32, self.lanes)), k.int(8 * had));
-                let words = k.bin(Bin::Shr, words, bits);
-                return k.bitcast(words, bytes);
-            }
-            let few = some_bytes(k, from, left % 4);
-            let all = k.splat(few, self.lanes);
-            k.bitcast(all, bytes)
-        })
+        let operands = Self::paired_words(k, rows.len(), steps, word);
+        self.matrix_steps(k, state, vectors, steps, &operands)
+    }
+
+    /// The next four bytes of a run in every lane, of which only `left` are left: those after it are zero.
+    fn word(&self, k: &mut Builder, from: Addr, left: i64) -> Val {
+        if left >= 4 {
+            return self.everywhere(k, from);
+        }
+        let bytes = Ty::new(Elem::I8, 4 * self.lanes);
+        if self.run >= 4 {
+            // The run's last four bytes, without those of the previous step.
+            let had = 4 - left;
+            let four = self.everywhere(k, Addr { offset: from.offset - had as i32, ..from });
+            let (words, bits) = (k.bitcast(four, Ty::new(Elem::I32, self.lanes)), k.int(8 * had));
+            let words = k.bin(Bin::Shr, words, bits);
+            return k.bitcast(words, bytes);
+        }
+        let few = some_bytes(k, from, left);
+        let all = k.splat(few, self.lanes);
+        k.bitcast(all, bytes)
+    }
+
+    /// The weights of a vector of columns, of a step.
+    pub(super) fn column_at(&self, k: &mut Builder, right: Val, vector: u32, step: u32) -> Addr {
+        let column = vector * self.lanes;
+        let (panel, within) = (column / self.panel, i64::from(step * self.panel + column % self.panel) * 4);
+        far(k, right, i64::from(panel) * self.panel_bytes + within)
     }
 
     /// Steps of four contracted elements each; `left` loads a row's bytes of a step into every lane.
@@ -164,12 +189,11 @@ impl Int8Loops<'_, '_> {
         for step in 0..count {
             let columns: Vec<Val> = (0..vectors as u32)
                 .map(|v| {
-                    let column = v * self.lanes;
-                    let (panel, within) = (column / self.panel, i64::from(step * self.panel + column % self.panel) * 4);
-                    let place = far(k, right, i64::from(panel) * self.panel_bytes + within);
+                    let place = self.column_at(k, right, v, step);
                     match &mut expanding {
                         Some((values, masks, kept)) => {
                             // One bit per byte.
+                            let panel = v * self.lanes / self.panel;
                             let mask = far(k, *masks, i64::from(panel) * self.panel_bytes / 8 + i64::from(8 * step));
                             bitmask::word(k, mask, &mut values[v as usize], kept.then_some(place))
                         }
