@@ -11,7 +11,7 @@ use super::link::{self, Form};
 use super::options::{MAX_THREADS, ModelOptions, ThreadOptions, warn, warn_of};
 use super::run::ports;
 use super::tensors::stand_in;
-use super::{output as files, progress, say, tell, tune};
+use super::{output as files, progress, say, targets, tell, tune};
 
 #[derive(Args)]
 pub struct CompileArgs {
@@ -21,7 +21,7 @@ pub struct CompileArgs {
     /// The file to write; "-" is stdout, for text output only
     #[arg(short, long, value_name = "OUT.o")]
     output: Option<PathBuf>,
-    /// Machine to compile for, such as aarch64-linux-android [default: this one]
+    /// Machine to compile for, such as aarch64-linux-android; "help" lists them [default: this one]
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
     /// Prefix of the object's symbols, anything but "mcc" [default: derived from the model's file name]
@@ -90,6 +90,9 @@ enum Emit {
 
 /// Compiles and writes.
 pub fn compile(args: &CompileArgs) -> Result<()> {
+    if args.target.as_deref() == Some(targets::HELP) {
+        return targets::targets();
+    }
     // Optional for clap, which would otherwise require them with a subcommand too.
     let help = "mcc MODEL -o OUT.o; all options: mcc --help";
     let model = args.model.as_deref().ok_or_else(|| Error::usage("no model given").help(help))?;

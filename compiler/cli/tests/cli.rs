@@ -338,3 +338,23 @@ fn tuning_writes_choices_that_compiling_takes() {
     let (_, stderr) = expect(2, &["run", &digits(), "--choices", &file]);
     assert!(stderr.contains("choices.json"), "{stderr}");
 }
+
+#[test]
+fn targets_are_listed_and_found_by_their_other_names() {
+    let (list, _) = expect(0, &["--target", "help"]);
+    for line in
+        ["aarch64-linux-android", "  object  ELF; code for generic, generic+dotprod (--cpu)", "  object  Mach-O; "]
+    {
+        assert!(list.contains(line), "{list}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let object = dir.path().join("m.o");
+    let of = |target: &str| {
+        expect(0, &[&digits(), "-o", object.to_str().unwrap(), "--target", target]);
+        std::fs::read(&object).unwrap()
+    };
+    assert!(of("arm64-v8a") == of("aarch64-none-linux-android29"));
+    assert!(of("arm64-apple-ios17.0-simulator") == of("aarch64-apple-ios17.0-sim"));
+    let (_, stderr) = expect(2, &[&digits(), "-o", "m.o", "--target", "aarch64-linux-andriod"]);
+    assert!(stderr.contains("did you mean aarch64-linux-android?"), "{stderr}");
+}
