@@ -358,3 +358,31 @@ fn targets_are_listed_and_found_by_their_other_names() {
     let (_, stderr) = expect(2, &[&digits(), "-o", "m.o", "--target", "aarch64-linux-andriod"]);
     assert!(stderr.contains("did you mean aarch64-linux-android?"), "{stderr}");
 }
+
+/// The entries of a library's dynamic section, as `llvm-readelf` prints them.
+fn dynamic(library: &Path) -> String {
+    let out = Command::new("llvm-readelf-19").args(["-d", "--dyn-syms"]).arg(library).output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    String::from_utf8(out.stdout).unwrap()
+}
+
+#[test]
+fn shared_libraries_name_what_they_need_and_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    let library = dir.path().join("libreads digits.so");
+    let of = |target: &[&str]| {
+        expect(0, &[&[&digits(), "-o", library.to_str().unwrap(), "--name", "digits"], target].concat());
+        dynamic(&library)
+    };
+    // Two CPU levels ask the system for the CPU's features.
+    let asks = of(&["--target", "aarch64-linux-android", "--cpu", "generic,+dotprod"]);
+    assert!(asks.contains("NEEDED") && asks.contains("[libc.so]") && asks.contains(" getauxval"), "{asks}");
+    assert!(asks.contains("Library soname: [libreads digits.so]"), "{asks}");
+    assert!(!asks.contains("TEXTREL") && asks.contains(" digits_run"), "{asks}");
+    let alone = of(&["--target", "aarch64-linux-android", "--cpu", "generic"]);
+    assert!(!alone.contains("NEEDED") && alone.contains("Library soname: [libreads digits.so]"), "{alone}");
+    let copies = of(&["--target", "x86_64-linux-android", "--cpu", "x86-64-v2"]);
+    assert_eq!(copies.contains("[libc.so]"), copies.contains(" memcpy") || copies.contains(" memset"), "{copies}");
+    let (_, stderr) = expect(2, &[&digits(), "-o", "m.dll", "--target", "aarch64-linux-android"]);
+    assert!(stderr.contains(".so"), "{stderr}");
+}

@@ -23,7 +23,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("regalloc_algorithm", "backtracking"),
     ("is_pic", "false"),
     ("use_colocated_libcalls", "true"),
-    ("unwind_info", "false"),
+    ("unwind_info", "true"),
     ("enable_probestack", "true"),
     ("probestack_strategy", "inline"),
 ];

@@ -17,6 +17,7 @@ use super::table::Row;
 use crate::machine::Flat;
 use crate::machine::check::check;
 use crate::machine::layout::{Leave, layout};
+use crate::unwind::Frame;
 use mcc_ir::{Error, Result};
 
 /// Number of arguments in registers.
@@ -40,6 +41,7 @@ pub struct Assembled {
     pub bytes: Vec<u8>,
     /// Its text, block by block, if it is wanted.
     pub text: String,
+    pub frame: Frame,
 }
 
 /// What else to do.
@@ -262,6 +264,23 @@ impl Encoder<'_> {
         Ok(std::mem::take(&mut self.out))
     }
 
+    /// What a prologue of so many instructions does: it begins with the frame record and ends with saved registers.
+    fn unwind(&self, instructions: usize) -> Frame {
+        let behind = |n: usize| 4 * (n as u32 + 1);
+        let mut frame = Frame::default();
+        frame.push(behind(0));
+        frame.establish(behind(1));
+        let first = instructions - self.saved.len();
+        for (n, &[low, high]) in self.saved.iter().enumerate() {
+            let (at, below) = (behind(first + n), 16 * (n as u32 + 1));
+            frame.save(at, low, below);
+            if high != low {
+                frame.save(at, high, below - 8);
+            }
+        }
+        frame
+    }
+
     fn epilogue(&mut self) -> Result<Body> {
         self.keep(Row::LdpX, Row::LdpV)?;
         if self.frame > 0 {
@@ -275,6 +294,7 @@ impl Encoder<'_> {
     /// Joins the blocks.
     fn layout(mut self, bodies: &[Body]) -> Result<Assembled> {
         let (prologue, epilogue) = (self.prologue()?, self.epilogue()?);
+        let unwind = self.unwind(prologue.words.len());
         let placed = layout(self.code, |b| bodies[b].words.is_empty(), Cc::inverse);
         let mut starts = HashMap::new();
         let mut at = prologue.words.len();
@@ -311,7 +331,7 @@ impl Encoder<'_> {
             bytes.extend_from_slice(&self.code.pool);
             bytes.resize(bytes.len().next_multiple_of(4), 0);
         }
-        Ok(Assembled { bytes, text: whole.text })
+        Ok(Assembled { bytes, text: whole.text, frame: unwind })
     }
 }
 

@@ -61,7 +61,8 @@ impl Aarch64Emitter<'_> {
 
 impl Emitter for Aarch64Emitter<'_> {
     fn compile(&self, kernel: &Kernel, _: &Symbols<'_>) -> Result<MachineCode> {
-        Ok(MachineCode { bytes: self.function(kernel, false)?.bytes, relocations: Vec::new() })
+        let encode::Assembled { bytes, frame, .. } = self.function(kernel, false)?;
+        Ok(MachineCode { bytes, relocations: Vec::new(), frame })
     }
 
     fn assembly(&self, kernel: &Kernel) -> Result<String> {
