@@ -179,6 +179,12 @@ impl Target {
         }
     }
 
+    /// Whether functions begin with a landing pad, the only places that indirect branches may then reach: `bti c` on 64-bit
+    /// Arm, in the format that tells linkers of it.
+    pub fn has_landing_pads(&self) -> bool {
+        self.arch == Arch::Aarch64 && self.triple.binary_format == BinaryFormat::Elf
+    }
+
     /// Whether `a * b + c` is one instruction.
     pub fn has_fma(&self) -> bool {
         self.arch == Arch::Aarch64 || self.has(Feature::Fma)

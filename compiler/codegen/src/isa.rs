@@ -49,5 +49,8 @@ pub fn isa(target: &Target, checked: bool) -> Result<Arc<dyn TargetIsa>> {
     for flag in target.features.iter().filter_map(|f| f.row().cranelift) {
         builder.enable(flag).map_err(|e| fail(&e))?;
     }
+    if target.has_landing_pads() {
+        builder.enable("use_bti").map_err(|e| fail(&e))?;
+    }
     builder.finish(settings::Flags::new(flags)).map_err(|e| fail(&e))
 }

@@ -5,7 +5,7 @@
 //!   two share is [`machine`], the common interface of all is [`emitter`].
 //! - [`entry`], [`dims`]: the functions around kernels; [`share`](entry::share): how several threads share kernels.
 //! - [`abi`], [`descriptor`], [`refusals`], [`mod@header`]: the interface to callers.
-//! - [`object`]: the object file; [`unwind`]: its unwind tables; [`cpu`]: how it detects the CPU; [`archive`](mod@archive), [`stub`]: for libraries.
+//! - [`object`]: the object file; [`unwind`], [`note`]: what it tells others of its code; [`cpu`]: how it detects the CPU; [`archive`](mod@archive), [`stub`]: for libraries.
 
 mod aarch64;
 pub mod abi;
@@ -21,6 +21,7 @@ mod entry;
 mod header;
 mod isa;
 mod machine;
+mod note;
 mod object;
 pub mod refusals;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::emitter::{MachineCode, Symbols};
 use super::entry::share;
 use super::refusals::Refusals;
-use super::{abi, cpu, cranelift, descriptor, emitter_of, entry, isa, unwind};
+use super::{abi, cpu, cranelift, descriptor, emitter_of, entry, isa, note, unwind};
 use mcc_ir::{Error, Result};
 use mcc_kernel::program::{ALIGN, Program};
 
@@ -60,6 +60,9 @@ pub fn object(variants: &[Variant<'_>]) -> Result<File> {
     let weights_bytes = constants.keys().map(Bytes::len).sum();
     let text_bytes = functions.iter().map(|f| f.length as usize).sum();
     let mut product = module.finish();
+    if plain.has_landing_pads() {
+        note::add_landing_pads(&mut product.object);
+    }
     unwind::add_tables(&mut product, plain.arch, plain.triple.binary_format, &functions)?;
     let bytes = product.emit().map_err(|e| Error::internal(format!("object file: {e}")))?;
     Ok(File { bytes, text_bytes, weights_bytes })

@@ -54,7 +54,7 @@ impl Aarch64Emitter<'_> {
         let mut code = select::select(kernel, self.target)?;
         combine::combine(&mut code);
         schedule::schedule(&mut code);
-        let options = encode::Options { checked: self.checked, listing };
+        let options = encode::Options { checked: self.checked, listing, landing_pad: self.target.has_landing_pads() };
         encode::assemble(&code, options).map_err(|e| e.within(format!("kernel {}", kernel.name)))
     }
 }
