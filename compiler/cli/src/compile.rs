@@ -11,7 +11,7 @@ use super::link::{self, Form};
 use super::options::{MAX_THREADS, ModelOptions, ThreadOptions, warn, warn_of};
 use super::run::ports;
 use super::tensors::stand_in;
-use super::{output as files, progress, say, targets, tell, tune};
+use super::{output as files, progress, say, sizes, targets, tell, tune};
 
 #[derive(Args)]
 pub struct CompileArgs {
@@ -277,5 +277,7 @@ fn binary(args: &CompileArgs, model: &Path, mut places: Places, options: &driver
     let library = link::link(&compiled.code.object, options, form, &places.object)?;
     let weights = places.weights.as_deref().zip(compiled.weights.as_deref());
     let rest = [(places.header.as_path(), compiled.code.header.as_bytes()), (&places.object, &library)];
-    files::write_all(&weights.into_iter().chain(rest).collect::<Vec<_>>())
+    files::write_all(&weights.into_iter().chain(rest).collect::<Vec<_>>())?;
+    tell(&sizes::report(&places.object, library.len(), &compiled));
+    Ok(())
 }

@@ -23,6 +23,7 @@ mod profile;
 mod progress;
 mod run;
 mod search;
+mod sizes;
 mod targets;
 mod tensors;
 mod tune;

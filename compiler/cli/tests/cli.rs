@@ -321,7 +321,7 @@ fn tuning_writes_choices_that_compiling_takes() {
     for n in [1, 2] {
         let (_, stderr) =
             expect(0, &[&digits(), "--cpu", "native", "-o", &object(n), "--choices", &file, "--name", "d"]);
-        assert_eq!(stderr, "");
+        assert!(!stderr.contains("warning"), "{stderr}");
     }
     assert_eq!(std::fs::read(object(1)).unwrap(), std::fs::read(object(2)).unwrap());
     // Choices that are not candidates are ignored with a warning.
