@@ -5,7 +5,7 @@ use std::process::Command;
 
 use mcc::driver::Options;
 use mcc::{Error, Result, codegen};
-use target_lexicon::{BinaryFormat, Environment, Triple};
+use target_lexicon::{BinaryFormat, Environment, OperatingSystem, Triple};
 
 /// Form of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +63,8 @@ pub fn link(object: &[u8], options: &Options, form: Form, output: &Path) -> Resu
     }
 }
 
-/// Linker flags of a library that Android's loader takes too: 16 KiB pages, no text relocations, nothing undefined but
-/// what the needed libraries have.
+/// Linker flags of a library that Android's loader takes too: 16 KiB pages, no text relocations, only libraries that it
+/// needs.
 const FLAGS: &[&str] = &[
     "-shared",
     "--gc-sections",
@@ -75,18 +75,19 @@ const FLAGS: &[&str] = &[
     "-zrelro",
     "-znoexecstack",
     "-ztext",
-    "-zdefs",
 ];
 
 /// Names of `ld.lld` in various distributions, the newest first.
 const LLD: &[&str] =
     &["ld.lld", "ld.lld-22", "ld.lld-21", "ld.lld-20", "ld.lld-19", "ld.lld-18", "ld.lld-17", "ld.lld-16"];
 
-/// The name that a system's programs know its C library by, from which libraries take what objects import.
-fn c_library(triple: &Triple) -> &'static str {
-    match triple.environment {
-        Environment::Gnu => "libc.so.6",
-        _ => "libc.so",
+/// The name that a system's programs know its C library by, from which libraries take what objects import. Where it is
+/// not known, libraries leave it to the program.
+fn c_library(triple: &Triple) -> Option<&'static str> {
+    match (triple.operating_system, triple.environment) {
+        (OperatingSystem::Linux, Environment::Android | Environment::Musl | Environment::Ohos) => Some("libc.so"),
+        (OperatingSystem::Linux, _) => Some("libc.so.6"),
+        _ => None,
     }
 }
 
@@ -104,13 +105,16 @@ fn shared(object: &[u8], triple: &Triple, output: &Path) -> Result<Vec<u8>> {
     let found = LLD.iter().find(|lld| Command::new(lld).arg("--version").output().is_ok_and(|o| o.status.success()));
     let mut command = match found {
         Some(lld) => {
-            // A library that has what objects import stands for the target's C library, which is not here.
-            write("libc.o", &codegen::c_library_stub(triple)?)?;
-            let mut stub = Command::new(lld);
-            stub.args(["-shared", "-soname", c_library(triple), "-o"]).arg(at("libc.so")).arg(at("libc.o"));
-            run(&mut stub)?;
             let mut command = Command::new(lld);
-            command.args(FLAGS).arg("-soname").arg(soname).arg(at("model.o")).arg(at("libc.so"));
+            command.args(FLAGS).arg("-soname").arg(soname).arg(at("model.o"));
+            if let Some(name) = c_library(triple) {
+                // A library that has what objects import stands for the target's C library, which is not here.
+                write("libc.o", &codegen::c_library_stub(triple)?)?;
+                let mut stub = Command::new(lld);
+                run(stub.args(["-shared", "-soname", name, "-o"]).arg(at("libc.so")).arg(at("libc.o")))?;
+                // Nothing may be undefined that it lacks.
+                command.arg(at("libc.so")).arg("-zdefs");
+            }
             command
         }
         None if *triple == Triple::host() => {

@@ -383,6 +383,10 @@ fn shared_libraries_name_what_they_need_and_themselves() {
     assert!(!alone.contains("NEEDED") && alone.contains("Library soname: [libreads digits.so]"), "{alone}");
     let copies = of(&["--target", "x86_64-linux-android", "--cpu", "x86-64-v2"]);
     assert_eq!(copies.contains("[libc.so]"), copies.contains(" memcpy") || copies.contains(" memset"), "{copies}");
+    let glibc = of(&["--target", "aarch64-linux-gnu", "--cpu", "generic,+dotprod"]);
+    assert!(glibc.contains("[libc.so.6]"), "{glibc}");
+    let unknown = of(&["--target", "x86_64-unknown-freebsd", "--cpu", "x86-64-v2"]);
+    assert!(!unknown.contains("NEEDED"), "{unknown}");
     let (_, stderr) = expect(2, &[&digits(), "-o", "m.dll", "--target", "aarch64-linux-android"]);
     assert!(stderr.contains(".so"), "{stderr}");
 }
