@@ -11,18 +11,21 @@ pub mod figures;
 mod host;
 pub mod machine;
 pub mod schedule;
+mod triples;
 
 use std::cmp::Reverse;
 
-use target_lexicon::{Architecture, BinaryFormat, Triple, Vendor};
+use target_lexicon::{Architecture, BinaryFormat, OperatingSystem, Triple, Vendor};
 
 use self::cpus::{Cpu, default_cpus, levels, parse_cpus};
 use self::machine::Machine;
+use self::triples::{parse, unknown};
 
 pub use self::config::{Config, Sparsity, WeightFloats};
 pub use self::cpus::{CPU_LEVELS, CpuLevel, DEFAULT_CPUS, apple_cpu};
 pub use self::features::{CpuWord, FEATURES, Feature, FeatureRow, FeatureSet};
 pub use self::host::{TEST_CPU, here, missing_here};
+pub use self::triples::{PLATFORMS, Platform};
 
 /// A machine to compile for. What is wanted of its code is a [`Config`].
 #[derive(Debug, Clone, PartialEq)]
@@ -66,10 +69,6 @@ const AVX2_EMITTER: FeatureSet = FeatureSet::of(&[Feature::Avx2, Feature::Fma, F
 const AVX512_EMITTER: FeatureSet =
     FeatureSet::of(&[Feature::Avx512f, Feature::Avx512bw, Feature::Avx512cd, Feature::Avx512dq, Feature::Avx512vl]);
 
-fn parse(triple: &str) -> Result<Triple, UnknownTarget> {
-    triple.parse().map_err(|e| UnknownTarget(format!("target {triple}: {e}")))
-}
-
 impl Target {
     /// The target of a triple and a `--cpu` value (`None`: the family's default level).
     ///
@@ -93,10 +92,11 @@ impl Target {
     fn from_triple(triple: Triple, cpu: Option<&str>) -> Result<Vec<Target>, UnknownTarget> {
         let Some(arch) = arch_of(&triple) else {
             let other = triple.architecture;
-            return Err(UnknownTarget(format!("target {triple}: architecture {other} is not supported")));
+            return Err(unknown(&triple.to_string(), &format!("{other} is not supported, only 64-bit x86 and Arm")));
         };
-        if !matches!(triple.binary_format, BinaryFormat::Elf | BinaryFormat::Macho | BinaryFormat::Coff) {
-            return Err(UnknownTarget(format!("target {triple}: give a full triple such as aarch64-linux-android")));
+        let has_format = matches!(triple.binary_format, BinaryFormat::Elf | BinaryFormat::Macho | BinaryFormat::Coff);
+        if !has_format || triple.operating_system == OperatingSystem::Unknown {
+            return Err(unknown(&triple.to_string(), "give a full triple, such as aarch64-linux-android"));
         }
         let target = |Cpu { features, machine }: Cpu| {
             let mut target = Target { triple: triple.clone(), arch, features, machine, vector_bytes: 16 };
@@ -182,6 +182,12 @@ impl Target {
             // A shift converts them.
             WeightFloats::Bf16 => self.vector_bytes > 16,
         }
+    }
+
+    /// Whether functions begin with a landing pad, the only places that indirect branches may then reach: `bti c` on 64-bit
+    /// Arm, in the format that tells linkers of it.
+    pub fn has_landing_pads(&self) -> bool {
+        self.arch == Arch::Aarch64 && self.triple.binary_format == BinaryFormat::Elf
     }
 
     /// Whether `a * b + c` is one instruction.

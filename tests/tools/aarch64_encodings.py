@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 
-FEATURES = "+neon,+dotprod,+i8mm,+fullfp16,+bf16"
+FEATURES = "+neon,+dotprod,+i8mm,+fullfp16,+bf16,+bti"
 
 
 def main():

@@ -10,7 +10,7 @@ usage: foreign.py MCC link MODEL.onnx          link it for Android, iOS and Wind
 An aarch64 object that holds more than generic code must run `sdot` on the first core, and none on the second; the line says
 how many of them. --atol is for quantized cases: a sum next to a tie may be rounded to the other step. Each check is a line;
 exit 0 when all hold. A case is linked with drive.c, which also counts what a run allocates: nothing.
-Needs numpy, onnx, ld.lld-19, ld64.lld-19, llvm-readelf-19, llvm-nm-19, the aarch64, x86-64 and mingw gcc, qemu-user.
+Needs numpy, onnx, ld.lld-19, ld64.lld-19, llvm-readelf-19, llvm-readobj-19, llvm-dwarfdump-19, llvm-nm-19, the aarch64, x86-64 and mingw gcc, qemu-user.
 """
 import os
 import re
@@ -58,6 +58,13 @@ def undefined(nm, path):
     return {line.split()[-1].lstrip("_") for line in run(nm, "-u", path).splitlines() if line.strip() and not line.endswith(":")}
 
 
+def described(lib):
+    """Each function of a linked library has an entry of call frame information that starts where it does."""
+    functions = {int(line.split()[0], 16) for line in run("llvm-nm-19", lib).splitlines() if re.search(r" [tT] _?m_", line)}
+    entries = {int(at, 16) for at in re.findall(r"FDE cie=\w+ pc=(\w+)", run("llvm-dwarfdump-19", "--eh-frame", lib))}
+    expect(functions and functions <= entries, "functions without unwind information")
+
+
 def android(mcc, model, folder):
     obj, lib = folder + "/m.o", folder + "/libm.so"
     run(mcc, model, "-o", obj, "--target", "aarch64-linux-android", "--name", "m")
@@ -67,6 +74,7 @@ def android(mcc, model, folder):
     headers = run("llvm-readelf-19", "-lW", "-d", lib)
     expect("TEXTREL" not in headers, "text relocations")
     loads = [line.split() for line in headers.splitlines() if line.split()[:1] == ["LOAD"]]
+    described(lib)
     expect(loads and all(int(line[-1], 16) >= 16384 for line in loads), "pages of 16 KiB")
 
 
@@ -77,6 +85,7 @@ def ios(mcc, model, folder):
         f.write(TBD)
     run("ld64.lld-19", "-arch", "arm64", "-platform_version", "ios", "17.0", "17.0", "-dylib", "-dead_strip", "-install_name",
         "@rpath/libm.dylib", "-exported_symbol", "_m_*", "-o", folder + "/libm.dylib", obj, tbd)
+    described(folder + "/libm.dylib")
 
 
 def windows(mcc, model, folder):
@@ -85,6 +94,9 @@ def windows(mcc, model, folder):
     with open(folder + "/main.c", "w", encoding="ascii") as f:
         f.write('#include "m.h"\nint main(void) { return m_model.abi_version != MCC_ABI_VERSION; }\n')
     run("x86_64-w64-mingw32-gcc", "-Wall", "-Werror", folder + "/main.c", obj, "-o", folder + "/m.exe")
+    rows = re.findall(r"StartAddress: (m_\w+) \(0x(\w+)\)\s+EndAddress: .*?\(0x(\w+)\)", run("llvm-readobj-19", "--unwind", folder + "/m.exe"))
+    expect({"m_run", "m_invoke", "m_shapes"} < {name for name, _, _ in rows}, "functions without unwind information")
+    expect(all(int(start, 16) < int(end, 16) for _, start, end in rows), "unwind information of nothing")
 
 
 def write_raw(path, array, dtype):

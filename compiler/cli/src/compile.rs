@@ -11,7 +11,7 @@ use super::link::{self, Form};
 use super::options::{MAX_THREADS, ModelOptions, ThreadOptions, warn, warn_of};
 use super::run::ports;
 use super::tensors::stand_in;
-use super::{output as files, progress, say, tell, tune};
+use super::{output as files, progress, say, sizes, targets, tell, tune};
 
 #[derive(Args)]
 pub struct CompileArgs {
@@ -21,7 +21,7 @@ pub struct CompileArgs {
     /// The file to write; "-" is stdout, for text output only
     #[arg(short, long, value_name = "OUT.o")]
     output: Option<PathBuf>,
-    /// Machine to compile for, such as aarch64-linux-android [default: this one]
+    /// Machine to compile for, such as aarch64-linux-android; "help" lists them [default: this one]
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
     /// Prefix of the object's symbols, anything but "mcc" [default: derived from the model's file name]
@@ -30,9 +30,9 @@ pub struct CompileArgs {
     /// Where to write the C header [default: beside the object, as OUT.h]
     #[arg(long, value_name = "OUT.h")]
     header: Option<PathBuf>,
-    /// What to write
-    #[arg(long, value_enum, default_value_t = Emit::Object)]
-    emit: Emit,
+    /// What to write [default: what OUT ends in: .so a shared library, .a or .lib a static one, otherwise an object]
+    #[arg(long, value_enum)]
+    emit: Option<Emit>,
     #[command(flatten)]
     options: ModelOptions,
     /// Print the graph to stderr after each run of this pass that changed it; "all" for every pass
@@ -88,8 +88,43 @@ enum Emit {
     Asm,
 }
 
+/// A kind of text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    ImportedGraph,
+    Graph,
+    Program,
+    Clif,
+    Asm,
+}
+
+/// Files for a linker, or a text.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Binary(Form),
+    Listing(Stage),
+}
+
+impl Emit {
+    fn wanted(self) -> Wanted {
+        match self {
+            Emit::Object => Wanted::Binary(Form::Object),
+            Emit::StaticLib => Wanted::Binary(Form::StaticLib),
+            Emit::Shared => Wanted::Binary(Form::Shared),
+            Emit::ImportedGraph => Wanted::Listing(Stage::ImportedGraph),
+            Emit::Graph => Wanted::Listing(Stage::Graph),
+            Emit::Program => Wanted::Listing(Stage::Program),
+            Emit::Clif => Wanted::Listing(Stage::Clif),
+            Emit::Asm => Wanted::Listing(Stage::Asm),
+        }
+    }
+}
+
 /// Compiles and writes.
 pub fn compile(args: &CompileArgs) -> Result<()> {
+    if args.target.as_deref() == Some(targets::HELP) {
+        return targets::targets();
+    }
     // Optional for clap, which would otherwise require them with a subcommand too.
     let help = "mcc MODEL -o OUT.o; all options: mcc --help";
     let model = args.model.as_deref().ok_or_else(|| Error::usage("no model given").help(help))?;
@@ -99,21 +134,20 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
     symbol::check(&name)?;
     let mut options = args.options.for_targets(targets, &name, args.threads)?;
     options.separate_weights = args.weights == Weights::Separate;
-    let form = match args.emit {
-        Emit::Object => Some(Form::Object),
-        Emit::StaticLib => Some(Form::StaticLib),
-        Emit::Shared => Some(Form::Shared),
-        Emit::ImportedGraph | Emit::Graph | Emit::Program | Emit::Clif | Emit::Asm => None,
+    let wanted = match args.emit {
+        None => Wanted::Binary(link::form_of(output, &options.config.target.triple)?),
+        Some(emit) => emit.wanted(),
     };
-    let places = match form {
-        Some(_) => Some(Places::new(output, args.header.as_deref(), options.separate_weights)?),
-        None => None,
+    let places = match wanted {
+        Wanted::Binary(_) => Some(Places::new(output, args.header.as_deref(), options.separate_weights)?),
+        Wanted::Listing(_) => None,
     };
     match &places {
         Some(places) => check_outputs(args, model, &places.named())?,
         None => {
             // A listing has neither header nor weights file.
-            let emit = args.emit.to_possible_value().map(|v| v.get_name().to_string()).unwrap_or_default();
+            let emit = args.emit.and_then(|e| e.to_possible_value()).map(|v| v.get_name().to_string());
+            let emit = emit.unwrap_or_default();
             let header = args.header.as_ref().map(|_| "--header");
             if let Some(flag) = header.or(options.separate_weights.then_some("--weights separate")) {
                 return Err(Error::usage(format!("{flag} has no effect on --emit {emit}")));
@@ -130,10 +164,12 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
     if let Some(pass) = &args.dump_ir {
         dump(model, pass, &options)?;
     }
-    if let (Some(form), Some(places)) = (form, places) {
-        return binary(args, model, places, &options, form);
-    }
-    let listing = listing(args.emit, model, &options)?;
+    let stage = match (wanted, places) {
+        (Wanted::Binary(form), Some(places)) => return binary(args, model, places, &options, form),
+        (Wanted::Listing(stage), _) => stage,
+        (Wanted::Binary(_), None) => return Err(Error::internal("an object without a place")),
+    };
+    let listing = listing(stage, model, &options)?;
     if output == Path::new("-") {
         return say(&listing);
     }
@@ -160,23 +196,21 @@ fn dump(model: &Path, pass: &str, options: &driver::Options) -> Result<()> {
     driver::optimise(driver::import(model, options)?, options, &mut show).map(|_| ())
 }
 
-fn listing(stage: Emit, model: &Path, options: &driver::Options) -> Result<String> {
+fn listing(stage: Stage, model: &Path, options: &driver::Options) -> Result<String> {
     let imported = driver::import(model, options)?;
     warn_of(&imported);
-    if stage == Emit::ImportedGraph {
+    if stage == Stage::ImportedGraph {
         return Ok(text::print_with(&imported, text::Constants::Digest));
     }
     let graph = driver::optimise(imported, options, &mut |_, _| {})?;
-    if stage == Emit::Graph {
+    if stage == Stage::Graph {
         return Ok(text::print_with(&graph, text::Constants::Digest));
     }
     let program = kernel::lower(&graph, &options.config, &options.name)?;
     match stage {
-        Emit::Clif => codegen::clif_text(&program, &options.config.target),
-        Emit::Asm => codegen::asm_text(&program, &options.config.target),
-        Emit::Object | Emit::StaticLib | Emit::Shared | Emit::ImportedGraph | Emit::Graph | Emit::Program => {
-            Ok(program.to_string())
-        }
+        Stage::Clif => codegen::clif_text(&program, &options.config.target),
+        Stage::Asm => codegen::asm_text(&program, &options.config.target),
+        Stage::ImportedGraph | Stage::Graph | Stage::Program => Ok(program.to_string()),
     }
 }
 
@@ -240,8 +274,10 @@ fn binary(args: &CompileArgs, model: &Path, mut places: Places, options: &driver
         check_outputs(args, model, &places.named())?;
         check_data(&data, &places)?;
     }
-    let library = link::link(&compiled.code.object, options, form)?;
+    let library = link::link(&compiled.code.object, options, form, &places.object)?;
     let weights = places.weights.as_deref().zip(compiled.weights.as_deref());
     let rest = [(places.header.as_path(), compiled.code.header.as_bytes()), (&places.object, &library)];
-    files::write_all(&weights.into_iter().chain(rest).collect::<Vec<_>>())
+    files::write_all(&weights.into_iter().chain(rest).collect::<Vec<_>>())?;
+    tell(&sizes::report(&places.object, library.len(), &compiled));
+    Ok(())
 }

@@ -23,6 +23,8 @@ mod profile;
 mod progress;
 mod run;
 mod search;
+mod sizes;
+mod targets;
 mod tensors;
 mod tune;
 mod verify;

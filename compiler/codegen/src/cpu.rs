@@ -19,12 +19,18 @@ use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, ModuleR
 use iced_x86::IcedError;
 use iced_x86::code_asm::{CodeAssembler, dword_ptr, gpr32::*, gpr64::*, qword_ptr};
 use mcc_targets::{Arch, CpuWord, Feature, Target};
+use regalloc2::{PReg, RegClass};
 use target_lexicon::BinaryFormat;
 
+use super::emitter::MachineCode;
+use super::unwind::Frame;
 use mcc_ir::{Error, Result};
 
 /// The result of `_level` when no variant can run.
 pub const NONE: i64 = -1;
+
+/// The function of Linux and Android that tells the CPU's features on 64-bit Arm.
+pub const GETAUXVAL: &str = "getauxval";
 
 const FLAGS: MemFlagsData = MemFlagsData::trusted();
 
@@ -111,6 +117,8 @@ pub fn ask_linux<M: Module>(
     b: &mut FunctionBuilder<'_>,
 ) -> Value {
     let getauxval = module.declare_func_in_func(getauxval, b.func);
+    // The linker finds a way to it for the call. Otherwise its address would be in the code, where libraries have none.
+    b.func.dfg.ext_funcs[getauxval].colocated = true;
     let words: Vec<(CpuWord, Value)> = [(CpuWord::Hwcap, 16), (CpuWord::Hwcap2, 26)]
         .into_iter()
         .map(|(word, key)| {
@@ -148,8 +156,14 @@ pub fn getauxval_signature<M: Module>(module: &M) -> Signature {
 ///
 /// # Errors
 /// When the assembler returns an error, which would be a bug here.
-pub fn ask_x86(variants: &[&Target]) -> Result<Vec<u8>> {
-    assemble(variants).map_err(|e| Error::internal(format!("CPU detection: {e}")))
+pub fn ask_x86(variants: &[&Target]) -> Result<MachineCode> {
+    let bytes = assemble(variants).map_err(|e| Error::internal(format!("CPU detection: {e}")))?;
+    // push rbp, of 1 byte; mov rbp, rsp, of 3; push rbx, of 1.
+    let mut frame = Frame::default();
+    frame.push(1);
+    frame.establish(4);
+    frame.save(5, RBX, 8);
+    Ok(MachineCode { bytes, relocations: Vec::new(), frame })
 }
 
 /// The stack offset of each word.
@@ -162,6 +176,7 @@ const SLOTS: [(CpuWord, i32); 5] = [
 ];
 const XCR0: i32 = 20;
 const FRAME: i32 = 32;
+const RBX: PReg = PReg::new(3, RegClass::Int);
 /// The bit of [`CpuWord::Leaf1Ecx`] that allows `xgetbv`.
 const OSXSAVE: u32 = 27;
 
@@ -169,6 +184,8 @@ fn assemble(variants: &[&Target]) -> std::result::Result<Vec<u8>, IcedError> {
     let mut a = CodeAssembler::new(64)?;
     let (mut no_xsave, mut no_leaf_7, mut no_extended) = (a.create_label(), a.create_label(), a.create_label());
     let mut done = a.create_label();
+    a.push(rbp)?;
+    a.mov(rbp, rsp)?;
     a.push(rbx)?;
     a.sub(rsp, FRAME)?;
     for at in [0, 8, 16] {
@@ -226,6 +243,7 @@ fn assemble(variants: &[&Target]) -> std::result::Result<Vec<u8>, IcedError> {
     a.set_label(&mut done)?;
     a.add(rsp, FRAME)?;
     a.pop(rbx)?;
+    a.pop(rbp)?;
     a.ret()?;
     a.assemble(0)
 }

@@ -9,6 +9,7 @@ use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_module::{FuncId, ModuleReloc};
 use mcc_targets::{Arch, Target};
 
+use crate::unwind::Frame;
 use mcc_ir::Result;
 use mcc_kernel::kir::Kernel;
 
@@ -60,12 +61,13 @@ pub struct MachineCode {
     pub bytes: Vec<u8>,
     /// References to other functions.
     pub relocations: Vec<ModuleReloc>,
+    /// What its prologue does.
+    pub frame: Frame,
 }
 
 /// Compiles kernels to machine code for one target.
 pub trait Emitter: Send + Sync {
-    /// The machine code of a kernel. It probes its stack page by page if the system requires that, and has no unwind
-    /// information: no exception passes through kernels.
+    /// The machine code of a kernel. It probes its stack page by page if the system requires that.
     ///
     /// # Errors
     /// When the kernel cannot be compiled: a bug of the compiler.

@@ -23,7 +23,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("regalloc_algorithm", "backtracking"),
     ("is_pic", "false"),
     ("use_colocated_libcalls", "true"),
-    ("unwind_info", "false"),
+    ("unwind_info", "true"),
     ("enable_probestack", "true"),
     ("probestack_strategy", "inline"),
 ];
@@ -48,6 +48,9 @@ pub fn isa(target: &Target, checked: bool) -> Result<Arc<dyn TargetIsa>> {
     let mut builder = isa::lookup(target.triple.clone()).map_err(|e| fail(&e))?;
     for flag in target.features.iter().filter_map(|f| f.row().cranelift) {
         builder.enable(flag).map_err(|e| fail(&e))?;
+    }
+    if target.has_landing_pads() {
+        builder.enable("use_bti").map_err(|e| fail(&e))?;
     }
     builder.finish(settings::Flags::new(flags)).map_err(|e| fail(&e))
 }

@@ -5,7 +5,7 @@
 //!   two share is [`machine`], the common interface of all is [`emitter`].
 //! - [`entry`], [`dims`]: the functions around kernels; [`share`](entry::share): how several threads share kernels.
 //! - [`abi`], [`descriptor`], [`refusals`], [`mod@header`]: the interface to callers.
-//! - [`object`]: the object file; [`cpu`]: how it detects the CPU.
+//! - [`object`]: the object file; [`unwind`], [`note`]: what it tells others of its code; [`cpu`]: how it detects the CPU; [`archive`](mod@archive), [`stub`]: for libraries.
 
 mod aarch64;
 pub mod abi;
@@ -21,12 +21,15 @@ mod entry;
 mod header;
 mod isa;
 mod machine;
+mod note;
 mod object;
 pub mod refusals;
 #[cfg(test)]
 mod sample_tests;
+mod stub;
 #[cfg(test)]
 mod tests;
+mod unwind;
 mod x86;
 
 use std::sync::OnceLock;
@@ -41,6 +44,7 @@ use mcc_kernel::program::Program;
 
 pub use archive::archive;
 pub use object::Variant;
+pub use stub::c_library_stub;
 
 /// A compiled model.
 #[derive(Debug, Clone)]

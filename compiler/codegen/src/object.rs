@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::emitter::{MachineCode, Symbols};
 use super::entry::share;
 use super::refusals::Refusals;
-use super::{abi, cpu, cranelift, descriptor, emitter_of, entry, isa};
+use super::{abi, cpu, cranelift, descriptor, emitter_of, entry, isa, note, unwind};
 use mcc_ir::{Error, Result};
 use mcc_kernel::program::{ALIGN, Program};
 
@@ -54,18 +54,25 @@ pub fn object(variants: &[Variant<'_>]) -> Result<File> {
     let module = ObjectModule::new(builder.map_err(module_error)?);
     let name = &first.program.name;
     let refusals = Refusals::default();
-    let mut object = Object { module, name, text_bytes: 0, constants: HashMap::new(), refusals };
+    let mut object = Object { module, name, functions: Vec::new(), constants: HashMap::new(), refusals };
     object.define_all(variants)?;
-    let Object { module, text_bytes, constants, .. } = object;
+    let Object { module, functions, constants, .. } = object;
     let weights_bytes = constants.keys().map(Bytes::len).sum();
-    let bytes = module.finish().emit().map_err(|e| Error::internal(format!("object file: {e}")))?;
+    let text_bytes = functions.iter().map(|f| f.length as usize).sum();
+    let mut product = module.finish();
+    if plain.has_landing_pads() {
+        note::add_landing_pads(&mut product.object);
+    }
+    unwind::add_tables(&mut product, plain.arch, plain.triple.binary_format, &functions)?;
+    let bytes = product.emit().map_err(|e| Error::internal(format!("object file: {e}")))?;
     Ok(File { bytes, text_bytes, weights_bytes })
 }
 
 struct Object<'a> {
     module: ObjectModule,
     name: &'a str,
-    text_bytes: usize,
+    /// All functions that are defined.
+    functions: Vec<unwind::Function>,
     /// Constants by their bytes: variants share equal ones.
     constants: HashMap<Bytes, DataId>,
     refusals: Refusals,
@@ -119,9 +126,7 @@ impl Object<'_> {
         let id = self.declare(&format!("{}__level", self.name), Linkage::Local, &signature)?;
         let function = if targets[0].arch == Arch::X86_64 {
             let ask = self.declare(&format!("{}__cpuid", self.name), Linkage::Local, &signature)?;
-            let code = cpu::ask_x86(targets)?;
-            self.text_bytes += code.len();
-            self.module.define_function_bytes(ask, FUNCTION_ALIGN, &code, &[]).map_err(module_error)?;
+            self.define(ask, cpu::ask_x86(targets)?)?;
             cpu::level(&mut self.module, word, |module, b| {
                 let ask = module.declare_func_in_func(ask, b.func);
                 let call = b.ins().call(ask, &[]);
@@ -129,7 +134,7 @@ impl Object<'_> {
             })?
         } else {
             let signature = cpu::getauxval_signature(&self.module);
-            let getauxval = self.declare("getauxval", Linkage::Import, &signature)?;
+            let getauxval = self.declare(cpu::GETAUXVAL, Linkage::Import, &signature)?;
             cpu::level(&mut self.module, word, |module, b| Ok(cpu::ask_linux(targets, getauxval, module, b)))?
         };
         self.define_entry(id, function)?;
@@ -186,7 +191,7 @@ impl Object<'_> {
             .map(|(kernel, &own)| emitter.compile(kernel, &Symbols { own, imports: &imports }))
             .collect();
         for (&id, code) in kernels.iter().zip(compiled) {
-            self.define(id, &code?)?;
+            self.define(id, code?)?;
         }
 
         let local = |object: &mut Self, suffix: &str, args, gives_code| {
@@ -250,7 +255,7 @@ impl Object<'_> {
     /// Defines a function around kernels.
     fn define_entry(&mut self, id: FuncId, function: Function) -> Result<()> {
         let code = cranelift::machine_code(self.module.isa(), function, id, self.name)?;
-        self.define(id, &code)
+        self.define(id, code)
     }
 
     fn import(&mut self, name: &str) -> Result<FuncId> {
@@ -284,9 +289,11 @@ impl Object<'_> {
         Ok(ids)
     }
 
-    fn define(&mut self, id: FuncId, code: &MachineCode) -> Result<()> {
-        self.text_bytes += code.bytes.len();
-        self.module.define_function_bytes(id, FUNCTION_ALIGN, &code.bytes, &code.relocations).map_err(module_error)
+    fn define(&mut self, id: FuncId, code: MachineCode) -> Result<()> {
+        let MachineCode { bytes, relocations, frame } = code;
+        let length = u32::try_from(bytes.len()).map_err(|_| Error::internal("a function of more than 4 GB"))?;
+        self.functions.push(unwind::Function { id, length, frame });
+        self.module.define_function_bytes(id, FUNCTION_ALIGN, &bytes, &relocations).map_err(module_error)
     }
 }
 

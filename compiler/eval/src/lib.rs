@@ -18,4 +18,4 @@ pub use metrics::{METRICS, Metric};
 pub use report::{LayerRow, Point, Report, Sweep};
 pub use run::{Options, Subject};
 pub use score::decode;
-pub use table::table;
+pub use table::{bytes, table};

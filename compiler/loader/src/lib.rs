@@ -421,7 +421,8 @@ impl Image {
             (Architecture::X86_64, elf::R_X86_64_64) | (Architecture::Aarch64, elf::R_AARCH64_ABS64) => {
                 self.put(at, &value.to_le_bytes());
             }
-            (Architecture::X86_64, elf::R_X86_64_PC32 | elf::R_X86_64_PLT32) => {
+            (Architecture::X86_64, elf::R_X86_64_PC32 | elf::R_X86_64_PLT32)
+            | (Architecture::Aarch64, elf::R_AARCH64_PREL32) => {
                 let short = i32::try_from(distance).map_err(|_| far())?;
                 self.put(at, &short.to_le_bytes());
             }

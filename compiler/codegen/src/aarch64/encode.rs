@@ -17,6 +17,7 @@ use super::table::Row;
 use crate::machine::Flat;
 use crate::machine::check::check;
 use crate::machine::layout::{Leave, layout};
+use crate::unwind::Frame;
 use mcc_ir::{Error, Result};
 
 /// Number of arguments in registers.
@@ -40,6 +41,7 @@ pub struct Assembled {
     pub bytes: Vec<u8>,
     /// Its text, block by block, if it is wanted.
     pub text: String,
+    pub frame: Frame,
 }
 
 /// What else to do.
@@ -49,6 +51,8 @@ pub struct Options {
     pub checked: bool,
     /// Make the text.
     pub listing: bool,
+    /// Begin with a landing pad.
+    pub landing_pad: bool,
 }
 
 /// The code of a function.
@@ -58,7 +62,7 @@ pub struct Options {
 pub fn assemble(code: &VirtualCode, options: Options) -> Result<Assembled> {
     let flat = Flat::new(code, VECTOR, operands_of);
     let environment = environment();
-    let Options { checked, listing } = options;
+    let Options { checked, listing, landing_pad } = options;
     let settings = RegallocOptions { verbose_log: false, validate_ssa: checked, algorithm: Algorithm::Ion };
     let allocated = regalloc2::run(&flat, &environment, &settings)
         .map_err(|e| Error::internal(format!("register allocation: {e:?}")))?;
@@ -68,7 +72,7 @@ pub fn assemble(code: &VirtualCode, options: Options) -> Result<Assembled> {
     let saved = saved(&allocated);
     let own = (code.frame + SLOT * allocated.num_spillslots as i32 + 15) & !15;
     let frame = own + 16 * saved.len() as i32;
-    let mut e = Encoder { code, listing, spills: code.frame, frame, saved, out: Body::default() };
+    let mut e = Encoder { code, listing, landing_pad, spills: code.frame, frame, saved, out: Body::default() };
     let mut bodies = Vec::with_capacity(code.blocks.len());
     for b in 0..code.blocks.len() {
         let first = regalloc2::Function::block_insns(&flat, Block::new(b)).first().index();
@@ -143,6 +147,7 @@ struct Pooled {
 struct Encoder<'a> {
     code: &'a VirtualCode,
     listing: bool,
+    landing_pad: bool,
     /// Offset of spilled registers in the frame.
     spills: i32,
     frame: i32,
@@ -248,6 +253,9 @@ impl Encoder<'_> {
     }
 
     fn prologue(&mut self) -> Result<Body> {
+        if self.landing_pad {
+            self.put(Row::BtiC, Size::D, &[], [0; 2])?;
+        }
         self.put(Row::StpXPre, Size::D, &[FRAME, LINK, STACK], [-16, 0])?;
         self.put(Row::AddImm, Size::D, &[FRAME, STACK], [0, 0])?;
         let frame = i64::from(self.frame);
@@ -260,6 +268,25 @@ impl Encoder<'_> {
         }
         self.keep(Row::StpX, Row::StpV)?;
         Ok(std::mem::take(&mut self.out))
+    }
+
+    /// What a prologue of so many instructions does: it begins with the frame record, apart from the landing pad, and ends
+    /// with saved registers.
+    fn unwind(&self, instructions: usize) -> Frame {
+        let behind = |n: usize| 4 * (n as u32 + 1);
+        let record = usize::from(self.landing_pad);
+        let mut frame = Frame::default();
+        frame.push(behind(record));
+        frame.establish(behind(record + 1));
+        let first = instructions - self.saved.len();
+        for (n, &[low, high]) in self.saved.iter().enumerate() {
+            let (at, below) = (behind(first + n), 16 * (n as u32 + 1));
+            frame.save(at, low, below);
+            if high != low {
+                frame.save(at, high, below - 8);
+            }
+        }
+        frame
     }
 
     fn epilogue(&mut self) -> Result<Body> {
@@ -275,6 +302,7 @@ impl Encoder<'_> {
     /// Joins the blocks.
     fn layout(mut self, bodies: &[Body]) -> Result<Assembled> {
         let (prologue, epilogue) = (self.prologue()?, self.epilogue()?);
+        let unwind = self.unwind(prologue.words.len());
         let placed = layout(self.code, |b| bodies[b].words.is_empty(), Cc::inverse);
         let mut starts = HashMap::new();
         let mut at = prologue.words.len();
@@ -311,7 +339,7 @@ impl Encoder<'_> {
             bytes.extend_from_slice(&self.code.pool);
             bytes.resize(bytes.len().next_multiple_of(4), 0);
         }
-        Ok(Assembled { bytes, text: whole.text })
+        Ok(Assembled { bytes, text: whole.text, frame: unwind })
     }
 }
 

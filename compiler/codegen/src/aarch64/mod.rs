@@ -54,14 +54,15 @@ impl Aarch64Emitter<'_> {
         let mut code = select::select(kernel, self.target)?;
         combine::combine(&mut code);
         schedule::schedule(&mut code);
-        let options = encode::Options { checked: self.checked, listing };
+        let options = encode::Options { checked: self.checked, listing, landing_pad: self.target.has_landing_pads() };
         encode::assemble(&code, options).map_err(|e| e.within(format!("kernel {}", kernel.name)))
     }
 }
 
 impl Emitter for Aarch64Emitter<'_> {
     fn compile(&self, kernel: &Kernel, _: &Symbols<'_>) -> Result<MachineCode> {
-        Ok(MachineCode { bytes: self.function(kernel, false)?.bytes, relocations: Vec::new() })
+        let encode::Assembled { bytes, frame, .. } = self.function(kernel, false)?;
+        Ok(MachineCode { bytes, relocations: Vec::new(), frame })
     }
 
     fn assembly(&self, kernel: &Kernel) -> Result<String> {

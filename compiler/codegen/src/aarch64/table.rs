@@ -287,4 +287,5 @@ table! {
     B          "b "                                0x1400_0000 []        []           One;
     BCond      "b.C "                              0x5400_0000 []        [CondLow]    One;
     Ret        "ret"                               0xd65f_03c0 []        []           One;
+    BtiC       "bti c"                             0xd503_245f []        []           One;
 }

@@ -13,6 +13,7 @@ use mcc_targets::{Arch, Target};
 use super::function;
 use crate::emitter::{Convention, Emitter, EmitterInfo, MachineCode, Symbols, Vectors};
 use crate::isa;
+use crate::unwind::Frame;
 use mcc_ir::{Error, Result};
 use mcc_kernel::kir::Kernel;
 
@@ -81,8 +82,9 @@ pub fn machine_code(isa: &dyn TargetIsa, function: Function, id: FuncId, name: &
     let mut context = Context::for_function(function);
     let compiled = compile(isa, &mut context, name)?;
     let (bytes, relocations) = (compiled.code_buffer().to_vec(), compiled.buffer.relocs().to_vec());
+    let frame = Frame::of_cranelift(&compiled.buffer.unwind_info).map_err(|e| e.within(format!("kernel {name}")))?;
     let relocations = relocations.iter().map(|r| ModuleReloc::from_mach_reloc(r, &context.func, id)).collect();
-    Ok(MachineCode { bytes, relocations })
+    Ok(MachineCode { bytes, relocations, frame })
 }
 
 fn compile<'a>(isa: &dyn TargetIsa, context: &'a mut Context, name: &str) -> Result<&'a CompiledCode> {

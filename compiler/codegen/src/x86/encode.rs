@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use iced_x86::{
-    BlockEncoder, BlockEncoderOptions, Code as Opcode, IcedError, Instruction, InstructionBlock, MemoryOperand,
-    Mnemonic, OpKind, Register,
+    BlockEncoder, BlockEncoderOptions, BlockEncoderResult, Code as Opcode, IcedError, Instruction, InstructionBlock,
+    MemoryOperand, Mnemonic, OpKind, Register,
 };
 use regalloc2::{
     Algorithm, Allocation, Block, Edit, InstOrEdit, MachineEnv, PReg, PRegSet, RegClass, RegallocOptions, SpillSlot,
@@ -18,6 +18,7 @@ use super::machine::{Base, Cc, Inst, Mem, Op, View, VirtualCode, operands_of};
 use crate::machine::Flat;
 use crate::machine::check::check;
 use crate::machine::layout::{Leave, layout};
+use crate::unwind::Frame;
 use mcc_ir::{Error, Result};
 
 /// A general register for the allocator, by its encoding number.
@@ -49,11 +50,18 @@ pub struct Level {
     pub checked: bool,
 }
 
-/// The code of a function, position-independent and without relocations.
+/// A function's code.
+pub struct Assembled {
+    /// Position-independent and without relocations.
+    pub bytes: Vec<u8>,
+    pub frame: Frame,
+}
+
+/// The code of a function.
 ///
 /// # Errors
 /// When the allocator or encoder fails, or a check of the allocation does: a bug of instruction selection.
-pub fn assemble(code: &VirtualCode, level: Level) -> Result<Vec<u8>> {
+pub fn assemble(code: &VirtualCode, level: Level) -> Result<Assembled> {
     let vector_bytes = match level.widest {
         View::Z => 64,
         View::Y => 32,
@@ -265,7 +273,7 @@ impl Encoder<'_> {
     }
 
     /// Joins the blocks.
-    fn layout(mut self, bodies: Vec<Vec<Instruction>>) -> Result<Vec<u8>> {
+    fn layout(mut self, bodies: Vec<Vec<Instruction>>) -> Result<Assembled> {
         let mut all = self.prologue().map_err(refused)?;
         let mut first = HashMap::new();
         let jump = |code: Opcode, to: usize| Instruction::with_branch(code, BLOCKS + to as u64).map_err(refused);
@@ -293,13 +301,27 @@ impl Encoder<'_> {
                 inst.set_near_branch64(1 + first[&to] as u64);
             }
         }
-        self.with_pool(all).map_err(refused)
+        let encoded = self.with_pool(all).map_err(refused)?;
+        let frame = self.frame(&encoded.new_instruction_offsets);
+        Ok(Assembled { bytes: encoded.code_buffer, frame })
     }
 
-    fn with_pool(&self, mut all: Vec<Instruction>) -> std::result::Result<Vec<u8>, IcedError> {
+    /// What the prologue does, which begins with pushes.
+    fn frame(&self, offsets: &[u32]) -> Frame {
+        let behind = |n: usize| offsets.get(n + 1).copied().unwrap_or_default();
+        let mut frame = Frame::default();
+        frame.push(behind(0));
+        frame.establish(behind(1));
+        for (n, &register) in self.saved.iter().enumerate() {
+            frame.save(behind(2 + n), gpr(register), 8 * (n as u32 + 1));
+        }
+        frame
+    }
+
+    fn with_pool(&self, mut all: Vec<Instruction>) -> std::result::Result<BlockEncoderResult, IcedError> {
         let encode = |all: &[Instruction]| {
             let block = InstructionBlock::new(all, 0);
-            BlockEncoder::encode(64, block, BlockEncoderOptions::NONE).map(|r| r.code_buffer)
+            BlockEncoder::encode(64, block, BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS)
         };
         if self.code.pool.is_empty() {
             return encode(&all);
@@ -314,7 +336,7 @@ impl Encoder<'_> {
             all.push(declare(unit, POOL + (i * POOL_UNIT) as u64)?);
         }
         // The length of the code determines the padding before the pool.
-        let length = encode(&all)?.len() - self.code.pool.len();
+        let length = encode(&all)?.code_buffer.len() - self.code.pool.len();
         let gap = vec![0xcc; length.next_multiple_of(64) - length];
         for (i, bytes) in gap.chunks(16).enumerate() {
             all.insert(code + i, declare(bytes, BLOCKS - 16 + i as u64)?);

@@ -46,11 +46,12 @@ struct X86Emitter<'a> {
 
 impl Emitter for X86Emitter<'_> {
     fn compile(&self, kernel: &Kernel, _: &Symbols<'_>) -> Result<MachineCode> {
-        Ok(MachineCode { bytes: function(kernel, self.target, self.checked)?, relocations: Vec::new() })
+        let encode::Assembled { bytes, frame } = function(kernel, self.target, self.checked)?;
+        Ok(MachineCode { bytes, relocations: Vec::new(), frame })
     }
 
     fn assembly(&self, kernel: &Kernel) -> Result<String> {
-        Ok(listing::listing(&function(kernel, self.target, self.checked)?))
+        Ok(listing::listing(&function(kernel, self.target, self.checked)?.bytes))
     }
 
     fn clif(&self, _: &Kernel) -> Result<Option<String>> {
@@ -58,7 +59,7 @@ impl Emitter for X86Emitter<'_> {
     }
 }
 
-fn function(kernel: &Kernel, target: &Target, checked: bool) -> Result<Vec<u8>> {
+fn function(kernel: &Kernel, target: &Target, checked: bool) -> Result<encode::Assembled> {
     let (code, level) = select::select(kernel, target)?;
     let level = encode::Level { checked, ..level };
     encode::assemble(&code, level).map_err(|e| e.within(format!("kernel {}", kernel.name)))
