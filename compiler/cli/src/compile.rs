@@ -11,7 +11,7 @@ use super::link::{self, Form};
 use super::options::{MAX_THREADS, ModelOptions, ThreadOptions, warn, warn_of};
 use super::run::ports;
 use super::tensors::stand_in;
-use super::{output as files, progress, say, tell, tune};
+use super::{output as files, progress, runner, say, tell, tune};
 
 #[derive(Args)]
 pub struct CompileArgs {
@@ -76,6 +76,9 @@ enum Emit {
     StaticLib,
     /// A shared library and its C header; ELF targets, linked by ld.lld or the host's cc
     Shared,
+    /// An executable that times the model, profiles its steps and checks recorded cases on a phone or another machine,
+    /// without anything else; Linux and Android
+    Runner,
     /// The graph as imported
     ImportedGraph,
     /// The optimised graph
@@ -103,20 +106,24 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
         Emit::Object => Some(Form::Object),
         Emit::StaticLib => Some(Form::StaticLib),
         Emit::Shared => Some(Form::Shared),
+        Emit::Runner => Some(Form::Runner),
         Emit::ImportedGraph | Emit::Graph | Emit::Program | Emit::Clif | Emit::Asm => None,
     };
+    if form == Some(Form::Runner) {
+        runner::check(&options.config.target.triple)?;
+        options.traced = true;
+    }
     let places = match form {
-        Some(_) => Some(Places::new(output, args.header.as_deref(), options.separate_weights)?),
+        Some(form) => Some(Places::new(args, output, form)?),
         None => None,
     };
     match &places {
         Some(places) => check_outputs(args, model, &places.named())?,
         None => {
             // A listing has neither header nor weights file.
-            let emit = args.emit.to_possible_value().map(|v| v.get_name().to_string()).unwrap_or_default();
             let header = args.header.as_ref().map(|_| "--header");
             if let Some(flag) = header.or(options.separate_weights.then_some("--weights separate")) {
-                return Err(Error::usage(format!("{flag} has no effect on --emit {emit}")));
+                return Err(without_effect(args, flag));
             }
             let file = Some(("the listing", output)).filter(|_| output != Path::new("-"));
             check_outputs(args, model, &file.into_iter().collect::<Vec<_>>())?;
@@ -174,32 +181,47 @@ fn listing(stage: Emit, model: &Path, options: &driver::Options) -> Result<Strin
     match stage {
         Emit::Clif => codegen::clif_text(&program, &options.config.target),
         Emit::Asm => codegen::asm_text(&program, &options.config.target),
-        Emit::Object | Emit::StaticLib | Emit::Shared | Emit::ImportedGraph | Emit::Graph | Emit::Program => {
-            Ok(program.to_string())
-        }
+        Emit::Object
+        | Emit::StaticLib
+        | Emit::Shared
+        | Emit::Runner
+        | Emit::ImportedGraph
+        | Emit::Graph
+        | Emit::Program => Ok(program.to_string()),
     }
+}
+
+fn without_effect(args: &CompileArgs, flag: &str) -> Error {
+    let emit = args.emit.to_possible_value().map(|v| v.get_name().to_string()).unwrap_or_default();
+    Error::usage(format!("{flag} has no effect on --emit {emit}"))
 }
 
 /// Paths of a compiled model's files.
 struct Places {
     object: PathBuf,
-    header: PathBuf,
+    /// A runner has none.
+    header: Option<PathBuf>,
     weights: Option<PathBuf>,
 }
 
 impl Places {
-    fn new(output: &Path, header: Option<&Path>, separate: bool) -> Result<Places> {
+    fn new(args: &CompileArgs, output: &Path, form: Form) -> Result<Places> {
         if output == Path::new("-") {
             return Err(Error::usage("-o -: an object is binary; give a file"));
         }
-        let header = header.map_or_else(|| output.with_extension("h"), Path::to_path_buf);
-        let weights = separate.then(|| output.with_extension("weights"));
+        if form == Form::Runner && args.header.is_some() {
+            return Err(without_effect(args, "--header"));
+        }
+        let header = args.header.clone().unwrap_or_else(|| output.with_extension("h"));
+        let header = (form != Form::Runner).then_some(header);
+        let weights = (args.weights == Weights::Separate).then(|| output.with_extension("weights"));
         Ok(Places { object: output.to_path_buf(), header, weights })
     }
 
     fn named(&self) -> Vec<files::Named<'_>> {
+        let header = self.header.iter().map(|path| ("the header", path.as_path()));
         let weights = self.weights.iter().map(|path| ("the weights", path.as_path()));
-        [("the object", self.object.as_path()), ("the header", &self.header)].into_iter().chain(weights).collect()
+        [("the object", self.object.as_path())].into_iter().chain(header).chain(weights).collect()
     }
 }
 
@@ -234,14 +256,16 @@ fn binary(args: &CompileArgs, model: &Path, mut places: Places, options: &driver
         let beside = places.object.with_extension("weights");
         let file = beside.display();
         tell(&format!(
-            "mcc: note: {what}: they were written to {file}, whose bytes the program passes as the model's last input\n"
+            "mcc: note: {what}: they are in {file}, whose bytes the program passes as the model's last input\n"
         ));
         places.weights = Some(beside);
         check_outputs(args, model, &places.named())?;
         check_data(&data, &places)?;
     }
-    let library = link::link(&compiled.code.object, options, form)?;
+    let linked = link::link(model, &compiled, options, form)?;
     let weights = places.weights.as_deref().zip(compiled.weights.as_deref());
-    let rest = [(places.header.as_path(), compiled.code.header.as_bytes()), (&places.object, &library)];
-    files::write_all(&weights.into_iter().chain(rest).collect::<Vec<_>>())
+    let header = places.header.as_deref().map(|path| (path, compiled.code.header.as_bytes()));
+    let object = (places.object.as_path(), linked.as_slice());
+    files::write_all(&weights.into_iter().chain(header).chain([object]).collect::<Vec<_>>())?;
+    if form == Form::Runner { files::make_executable(&places.object) } else { Ok(()) }
 }

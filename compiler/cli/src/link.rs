@@ -1,10 +1,13 @@
-//! Wraps an object in a static or shared library.
+//! Wraps an object in a static or shared library, or in an executable.
 
+use std::path::Path;
 use std::process::Command;
 
-use mcc::driver::Options;
-use mcc::{Error, Result, codegen};
+use mcc::driver::{Compiled, Options};
+use mcc::{Error, Result};
 use target_lexicon::{BinaryFormat, Triple};
+
+use super::runner;
 
 /// Form of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,17 +18,21 @@ pub enum Form {
     StaticLib,
     /// An ELF shared library.
     Shared,
+    /// A static executable around the model.
+    Runner,
 }
 
-/// Wraps an object.
+/// Wraps a model's object.
 ///
 /// # Errors
 /// When there is no linker, or it fails.
-pub fn link(object: &[u8], options: &Options, form: Form) -> Result<Vec<u8>> {
+pub fn link(model: &Path, compiled: &Compiled, options: &Options, form: Form) -> Result<Vec<u8>> {
+    let object = compiled.object();
     match form {
         Form::Object => Ok(object.to_vec()),
-        Form::StaticLib => codegen::archive(object, &options.config.target.triple, &options.name),
+        Form::StaticLib => compiled.static_library(options),
         Form::Shared => shared(object, options),
+        Form::Runner => runner::link(model, compiled, options),
     }
 }
 
