@@ -40,7 +40,7 @@ pub fn apply(bytes: &mut [u8], relocation: &Relocation) -> Result<()> {
         (Architecture::Aarch64, elf::R_AARCH64_ADR_PREL_PG_HI21) => {
             let pages = (value >> 12) - (here >> 12);
             let pages = i32::try_from(pages).ok().filter(|p| (-(1 << 20)..1 << 20).contains(p)).ok_or_else(far)? as u32;
-            patch(bytes, 0x60ff_ffe0, ((pages & 3) << 29) | ((pages >> 2) << 5));
+            patch(bytes, 0x60ff_ffe0, ((pages & 3) << 29) | ((pages >> 2 & 0x7_ffff) << 5));
         }
         (Architecture::Aarch64, elf::R_AARCH64_ADD_ABS_LO12_NC) => {
             patch(bytes, 0x003f_fc00, (value as u32 & 0xfff) << 10);
@@ -75,6 +75,9 @@ mod tests {
         assert_eq!(of(arm, elf::R_AARCH64_CALL26, 8, 4), Some(0x03ff_ffff));
         assert_eq!(of(arm, elf::R_AARCH64_CALL26, 0, 1 << 27), None);
         assert_eq!(of(arm, elf::R_AARCH64_ADR_PREL_PG_HI21, 0x1fff, 0x3001), Some((2 << 29)));
+        // Three pages back: 1 in the two low bits, -1 in the others.
+        let back = of(arm, elf::R_AARCH64_ADR_PREL_PG_HI21, 0x5000, 0x2fff);
+        assert_eq!(back, Some((1 << 29) | (0x7_ffff << 5)));
         assert_eq!(of(arm, elf::R_AARCH64_ADR_PREL_PG_HI21, 0, 1 << 32), None);
         assert_eq!(of(arm, elf::R_AARCH64_ADD_ABS_LO12_NC, 0, 0x1234), Some(0x234 << 10));
         assert_eq!(of(arm, elf::R_X86_64_64, 0, 0), None);

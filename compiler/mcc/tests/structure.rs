@@ -12,6 +12,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("kernel", &["ir", "runtime", "targets"]),
     ("codegen", &["ir", "kernel", "runtime", "targets"]),
     ("loader", &["ir", "runtime", "targets"]),
+    ("runner", &["ir", "loader"]),
     // Around the compiler: what a model is worth, and what it costs to make it smaller.
     ("data", &["ir", "onnx", "proto"]),
     ("eval", &["data", "ir", "runtime"]),
