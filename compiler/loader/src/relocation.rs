@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(of(x86, elf::R_X86_64_PC32, 0, 1 << 31), None);
         assert_eq!(of(arm, elf::R_AARCH64_CALL26, 8, 4), Some(0x03ff_ffff));
         assert_eq!(of(arm, elf::R_AARCH64_CALL26, 0, 1 << 27), None);
-        assert_eq!(of(arm, elf::R_AARCH64_ADR_PREL_PG_HI21, 0x1fff, 0x3001), Some((2 << 29)));
+        assert_eq!(of(arm, elf::R_AARCH64_ADR_PREL_PG_HI21, 0x1fff, 0x3001), Some(2 << 29));
         // Three pages back: 1 in the two low bits, -1 in the others.
         let back = of(arm, elf::R_AARCH64_ADR_PREL_PG_HI21, 0x5000, 0x2fff);
         assert_eq!(back, Some((1 << 29) | (0x7_ffff << 5)));
