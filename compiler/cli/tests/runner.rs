@@ -163,6 +163,31 @@ fn steps_are_profiled() {
     }
 }
 
+/// The level that runs is the CPU's best, its steps are those with times, and both levels give the recorded results.
+#[test]
+fn the_cpu_decides_the_level() {
+    let model = case("if_quantized").join("model.onnx").display().to_string();
+    let runner = Runner::of(&model, MACHINES[1], &[]);
+    for (cpu, level) in [("cortex-a53", 0), ("cortex-a76", 1)] {
+        let of = |arguments: &[&str]| {
+            let mut command = Command::new("qemu-aarch64");
+            expect(0, command.args(["-cpu", cpu, &runner.path("runner")]).args(arguments)).0
+        };
+        let report: Value =
+            serde_json::from_str(&of(&["profile", "--seconds", "0", "--json", "--shape", "x=3x16"])).unwrap();
+        let m = &report["measurements"][0];
+        assert_eq!(m["level"], level, "{cpu}");
+        let levels = report["model"]["levels"].as_array().unwrap();
+        let counts: Vec<usize> = levels.iter().map(|level| level["steps"].as_array().unwrap().len()).collect();
+        let (plain, better) = m["step_ms"].as_array().unwrap().split_at(counts[0]);
+        let ran = [plain, better].map(|times| times.iter().any(Value::is_number));
+        assert_eq!(ran, [level == 0, level == 1], "{cpu}: {m}");
+        // Only the second of these CPUs multiplies bytes in one instruction.
+        assert_eq!(m["peak_int8_gops"].as_f64().unwrap() > 0.0, level == 1, "{cpu}");
+        assert!(of(&["verify", &case("if_quantized").display().to_string()]).contains(" passed, 0 failed"));
+    }
+}
+
 /// Amounts of work are those of the dimensions that ran; branches that were not taken have no time.
 #[test]
 fn dimensions_are_given() {
@@ -171,8 +196,11 @@ fn dimensions_are_given() {
         let runner = Runner::of(&model, machine, &[]);
         let (_, stderr) = runner.run(2, &["profile"]);
         assert!(stderr.contains("--shape NAME=1x2x3") && stderr.contains("\"x\": f32[n, 4, 9, w]"), "{stderr}");
-        let (_, stderr) = runner.run(1, &["profile", "--shape", "x=2x3x9x8"]);
-        assert!(stderr.contains("the model refuses its inputs: "), "{stderr}");
+        let refused = ["profile", "--shape", "x=2x3x9x8", "--json"];
+        let (stdout, stderr) = runner.run(1, &refused);
+        assert!(stdout.is_empty() && stderr.contains("the model refuses its inputs: "), "{stdout}{stderr}");
+        runner.run(1, &[&refused[..], &[&runner.path("none.json")]].concat());
+        assert!(!Path::new(&runner.path("none.json")).exists());
         let _ = runner.report(&["profile", "--seconds", "0", "--shape", "x=2x4x9x8"]);
         let line = mcc(0, &["report", &runner.path("report.json"), "--json"]).0;
         let profile: Value = serde_json::from_str(&line).unwrap();

@@ -113,6 +113,12 @@ cpu_set parse_cpus(const char *text)
     return all;
 }
 
+void use_cpus(cpu_set set, const char *name)
+{
+    if (!set_cpus(&set))
+        fail(FAULT, "the system does not let this program use the CPUs ", name, NULL);
+}
+
 int64_t current_khz(const cpu_set *set)
 {
     int32_t cpu = first_of(set);

@@ -109,11 +109,8 @@ int32_t main_of(int32_t count, char **arguments)
     if (equal(command, "verify")) {
         if (o.json)
             fail(USAGE, "--json is for time and profile", NULL);
-        if (o.cpus) {
-            cpu_set cpus = parse_cpus(o.cpus);
-            if (!set_cpus(&cpus))
-                fail(FAULT, "the system does not let this program use the CPUs ", o.cpus, NULL);
-        }
+        if (o.cpus)
+            use_cpus(parse_cpus(o.cpus), o.cpus);
         return verify_cases(&o) ? 0 : FAULT;
     }
     if (o.cases[0])

@@ -147,6 +147,8 @@ typedef struct cpu_group {
 int32_t cpu_groups(const cpu_group **groups);
 /* The set that a word or a list names. */
 cpu_set parse_cpus(const char *text);
+/* Runs on a set, which messages call by a name. */
+void use_cpus(cpu_set set, const char *name);
 /* The present frequency of the first CPU of a set, or 0. */
 int64_t current_khz(const cpu_set *set);
 /* Billions of operations per second in registers, a multiply-add being two; 0 where there is no such loop. */

@@ -367,7 +367,7 @@ static void measure_on(session *s, const options *o, setting *at)
     steps.on = false;
 }
 
-/* Threads cannot be moved to other CPUs from here, so those of a pool start on the CPUs of the first measurement. */
+/* Threads cannot be moved to other CPUs from here: a pool is made after its CPUs are chosen, for one choice only. */
 void time_model(const options *o)
 {
     static session s;
@@ -381,17 +381,19 @@ void time_model(const options *o)
     prepare(&s, o);
     measured.times = allocate(MAX_TIMES * sizeof(uint64_t));
     measured.sorted = allocate(MAX_TIMES * sizeof(uint64_t));
-    /* A file is written at the end: no measurement is lost to it, and nothing is half written. */
+    if (o->cpus && !each)
+        use_cpus(parse_cpus(o->cpus), o->cpus);
+    s.pool = o->threads > 1 ? make_pool(o->threads) : NULL;
+    /* Whatever is refused is refused before anything is written. */
+    run(&s);
     int32_t file = o->json && !equal(o->json, "-") ? create_file(o->json) : 1;
     set_output(file);
     if (o->json)
         json_head(&s);
     for (int32_t i = 0; i < (each ? count : 1); i++) {
-        setting at = {.cpus = each ? groups[i].cpus : o->cpus ? parse_cpus(o->cpus) : get_cpus()};
-        if (o->cpus && !set_cpus(&at.cpus))
-            fail(FAULT, "the system does not let this program use the CPUs ", o->cpus, NULL);
-        at.cpus = get_cpus();
-        s.pool = o->threads > 1 ? make_pool(o->threads) : NULL;
+        if (each)
+            use_cpus(groups[i].cpus, o->cpus);
+        setting at = {.cpus = get_cpus()};
         measure_on(&s, o, &at);
         put(o->json && i ? "," : "");
         if (o->json)
