@@ -11,7 +11,7 @@ use super::link::{self, Form};
 use super::options::{MAX_THREADS, ModelOptions, ThreadOptions, warn, warn_of};
 use super::run::ports;
 use super::tensors::stand_in;
-use super::{output as files, progress, say, sizes, targets, tell, tune};
+use super::{output as files, progress, runner, say, sizes, targets, tell, tune};
 
 #[derive(Args)]
 pub struct CompileArgs {
@@ -76,6 +76,9 @@ enum Emit {
     StaticLib,
     /// A shared library and its C header; ELF targets, linked by ld.lld or the host's cc
     Shared,
+    /// An executable that times the model, profiles its steps and checks recorded cases on a phone or another machine,
+    /// without anything else; Linux and Android
+    Runner,
     /// The graph as imported
     ImportedGraph,
     /// The optimised graph
@@ -111,6 +114,7 @@ impl Emit {
             Emit::Object => Wanted::Binary(Form::Object),
             Emit::StaticLib => Wanted::Binary(Form::StaticLib),
             Emit::Shared => Wanted::Binary(Form::Shared),
+            Emit::Runner => Wanted::Binary(Form::Runner),
             Emit::ImportedGraph => Wanted::Listing(Stage::ImportedGraph),
             Emit::Graph => Wanted::Listing(Stage::Graph),
             Emit::Program => Wanted::Listing(Stage::Program),
@@ -138,19 +142,21 @@ pub fn compile(args: &CompileArgs) -> Result<()> {
         None => Wanted::Binary(link::form_of(output, &options.config.target.triple)?),
         Some(emit) => emit.wanted(),
     };
+    if let Wanted::Binary(Form::Runner) = wanted {
+        runner::check(&options.config.target.triple)?;
+        options.traced = true;
+    }
     let places = match wanted {
-        Wanted::Binary(_) => Some(Places::new(output, args.header.as_deref(), options.separate_weights)?),
+        Wanted::Binary(form) => Some(Places::new(args, output, form)?),
         Wanted::Listing(_) => None,
     };
     match &places {
         Some(places) => check_outputs(args, model, &places.named())?,
         None => {
             // A listing has neither header nor weights file.
-            let emit = args.emit.and_then(|e| e.to_possible_value()).map(|v| v.get_name().to_string());
-            let emit = emit.unwrap_or_default();
             let header = args.header.as_ref().map(|_| "--header");
             if let Some(flag) = header.or(options.separate_weights.then_some("--weights separate")) {
-                return Err(Error::usage(format!("{flag} has no effect on --emit {emit}")));
+                return Err(without_effect(args, flag));
             }
             let file = Some(("the listing", output)).filter(|_| output != Path::new("-"));
             check_outputs(args, model, &file.into_iter().collect::<Vec<_>>())?;
@@ -214,26 +220,37 @@ fn listing(stage: Stage, model: &Path, options: &driver::Options) -> Result<Stri
     }
 }
 
+fn without_effect(args: &CompileArgs, flag: &str) -> Error {
+    let emit = args.emit.and_then(|e| e.to_possible_value()).map(|v| v.get_name().to_string()).unwrap_or_default();
+    Error::usage(format!("{flag} has no effect on --emit {emit}"))
+}
+
 /// Paths of a compiled model's files.
 struct Places {
     object: PathBuf,
-    header: PathBuf,
+    /// A runner has none.
+    header: Option<PathBuf>,
     weights: Option<PathBuf>,
 }
 
 impl Places {
-    fn new(output: &Path, header: Option<&Path>, separate: bool) -> Result<Places> {
+    fn new(args: &CompileArgs, output: &Path, form: Form) -> Result<Places> {
         if output == Path::new("-") {
             return Err(Error::usage("-o -: an object is binary; give a file"));
         }
-        let header = header.map_or_else(|| output.with_extension("h"), Path::to_path_buf);
-        let weights = separate.then(|| output.with_extension("weights"));
+        if form == Form::Runner && args.header.is_some() {
+            return Err(without_effect(args, "--header"));
+        }
+        let header = args.header.clone().unwrap_or_else(|| output.with_extension("h"));
+        let header = (form != Form::Runner).then_some(header);
+        let weights = (args.weights == Weights::Separate).then(|| output.with_extension("weights"));
         Ok(Places { object: output.to_path_buf(), header, weights })
     }
 
     fn named(&self) -> Vec<files::Named<'_>> {
+        let header = self.header.iter().map(|path| ("the header", path.as_path()));
         let weights = self.weights.iter().map(|path| ("the weights", path.as_path()));
-        [("the object", self.object.as_path()), ("the header", &self.header)].into_iter().chain(weights).collect()
+        [("the object", self.object.as_path())].into_iter().chain(header).chain(weights).collect()
     }
 }
 
@@ -268,16 +285,20 @@ fn binary(args: &CompileArgs, model: &Path, mut places: Places, options: &driver
         let beside = places.object.with_extension("weights");
         let file = beside.display();
         tell(&format!(
-            "mcc: note: {what}: they were written to {file}, whose bytes the program passes as the model's last input\n"
+            "mcc: note: {what}: they are in {file}, whose bytes the program passes as the model's last input\n"
         ));
         places.weights = Some(beside);
         check_outputs(args, model, &places.named())?;
         check_data(&data, &places)?;
     }
-    let library = link::link(&compiled.code.object, options, form, &places.object)?;
+    let linked = link::link(model, &compiled, options, form, &places.object)?;
     let weights = places.weights.as_deref().zip(compiled.weights.as_deref());
-    let rest = [(places.header.as_path(), compiled.code.header.as_bytes()), (&places.object, &library)];
-    files::write_all(&weights.into_iter().chain(rest).collect::<Vec<_>>())?;
-    tell(&sizes::report(&places.object, library.len(), &compiled));
+    let header = places.header.as_deref().map(|path| (path, compiled.code.header.as_bytes()));
+    let object = (places.object.as_path(), linked.as_slice());
+    files::write_all(&weights.into_iter().chain(header).chain([object]).collect::<Vec<_>>())?;
+    if form == Form::Runner {
+        files::make_executable(&places.object)?;
+    }
+    tell(&sizes::report(&places.object, linked.len(), &compiled));
     Ok(())
 }

@@ -3,18 +3,22 @@
 //! Layers, steps and the steps of `mcc bench --profile` have the same names, the labels of the ONNX nodes that they
 //! come from, so a decision's effect is the time of that node's steps.
 
-use std::collections::BTreeMap;
+mod html;
+mod short;
+mod text;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clap::Args;
-use mcc::ir::{Decision, Graph, Op};
-use mcc::kernel::program::Port;
+use mcc::ir::{Decision, Dim, Graph, Op};
+use mcc::kernel::program::{Place, Port, Program, Step, Work};
 use mcc::{Result, driver, symbol};
 use mcc_targets::Target;
 use serde_json::{Value, json};
 
 use super::options::{ModelOptions, warn};
-use super::say;
+use super::{output, say};
 
 #[derive(Args)]
 pub struct InspectArgs {
@@ -27,12 +31,18 @@ pub struct InspectArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Write a page that shows the same, for a browser
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    html: Option<PathBuf>,
     #[command(flatten)]
     options: ModelOptions,
 }
 
 /// Prints the report.
 pub fn inspect(args: &InspectArgs) -> Result<()> {
+    if let Some(page) = &args.html {
+        output::check(&[("the model", &args.model)], &[("the page", page)])?;
+    }
     let targets = args.options.targets(args.target.as_deref())?;
     let options = args.options.for_targets(targets, &symbol::of_file(&args.model), 1)?;
     let imported = driver::import(&args.model, &options)?;
@@ -40,8 +50,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     let compiled = driver::compile(&args.model, &options)?;
     warn(&options, &compiled);
     let program = &compiled.program;
-    let calls: Vec<(&str, &str)> = program.calls().map(|call| (call.label, call.kernel.name.as_str())).collect();
-    let work = program.multiply_adds();
+    let (work, target) = (program.multiply_adds(), &options.config.target);
     let report = json!({
         "target": options.config.target.triple.to_string(),
         "cpus": compiled.targets.iter().map(Target::cpu_name).collect::<Vec<_>>(),
@@ -51,15 +60,62 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         "operations": before,
         "optimised_operations": operations(&compiled.graph),
         "kernels": program.kernels.len(),
-        "steps": calls.iter().map(|(node, kernel)| json!({ "node": node, "kernel": kernel })).collect::<Vec<_>>(),
+        "assumed_extent": ASSUMED_EXTENT,
+        "steps": steps(program, target),
         "layers": compiled.graph.decisions().into_iter().chain(&program.decisions).map(layer).collect::<Vec<_>>(),
-        "multiply_adds": work.as_const().map_or_else(|| json!(work.to_string()), |n| json!(n)),
+        "multiply_adds": amount(&work),
         "text_bytes": compiled.code.text_bytes,
         "weights_bytes": compiled.code.weights_bytes,
         "live_bytes": program.live_bytes.as_const(),
-        "arena_bytes": program.arena_bytes.as_const().map_or_else(|| json!(program.arena_bytes.to_string()), |b| json!(b)),
+        "arena_bytes": amount(&program.arena_bytes),
+        "assumed": { "multiply_adds": assumed(&work), "arena_bytes": assumed(&program.arena_bytes) },
     });
-    say(&if args.json { format!("{report:#}\n") } else { text(&report) })
+    match &args.html {
+        Some(page) => output::write(page, html::page(&report).as_bytes()),
+        None if args.json => say(&format!("{report:#}\n")),
+        None => say(&text::text(&report)),
+    }
+}
+
+/// The value of every free dimension for which sizes and times are stated.
+const ASSUMED_EXTENT: i64 = 64;
+
+fn assumed(d: &Dim) -> i64 {
+    d.eval(&|_| Some(ASSUMED_EXTENT)).unwrap_or(0)
+}
+
+/// A number, or the expression of one.
+fn amount(d: &Dim) -> Value {
+    d.as_const().map_or_else(|| json!(d.to_string()), |n| json!(n))
+}
+
+/// Every call of a kernel with its work; constants count where they are first used. The predicted time is one thread's:
+/// work over the target's rates, and what a sparse form gains.
+fn steps(program: &Program, target: &Target) -> Vec<Value> {
+    let gain = |label: &str| {
+        let decision = program.decisions.iter().find(|d| d.layer == label && d.zeros.is_some());
+        decision.and_then(|d| d.gain).filter(|gain| *gain > 0.0).unwrap_or(1.0)
+    };
+    let mut counted = BTreeSet::new();
+    let mut rows = Vec::new();
+    for step in program.all_steps() {
+        let Step::Call { kernel, args, label, work, .. } = step else { continue };
+        let weights: usize = args
+            .iter()
+            .filter_map(|place| match place {
+                Place::Constant(n) if counted.insert(*n) => Some(program.constants[*n].data.len()),
+                _ => None,
+            })
+            .sum();
+        let Work { multiply_adds, integers, bytes, shapes, .. } = work;
+        rows.push(json!({
+            "node": label, "kernel": program.kernels[*kernel].name, "shapes": shapes, "integers": integers,
+            "multiply_adds": amount(multiply_adds), "bytes": amount(bytes), "weights_bytes": weights,
+            "assumed": { "multiply_adds": assumed(multiply_adds), "bytes": assumed(bytes) },
+            "predicted_us": assumed(&work.nanoseconds(target)) as f64 * 1e-3 / gain(label),
+        }));
+    }
+    rows
 }
 
 fn ports(ports: &[Port]) -> Vec<Value> {
@@ -88,63 +144,4 @@ fn operations(graph: &Graph) -> BTreeMap<String, usize> {
         }
     }
     counts
-}
-
-fn text(report: &Value) -> String {
-    let mut out = String::new();
-    for side in ["inputs", "outputs"] {
-        for port in report[side].as_array().into_iter().flatten() {
-            let (name, ty) = (port["name"].as_str().unwrap_or(""), port["type"].as_str().unwrap_or(""));
-            out += &format!("{} {name}: {ty}\n", side.trim_end_matches('s'));
-        }
-    }
-    let cpus: Vec<&str> = report["cpus"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let (richest, many) = (cpus.last().unwrap_or(&""), cpus.len() > 1);
-    let which = if many { format!("; shown: {richest}") } else { String::new() };
-    out += &format!("for {}: code for {}{which}\n", report["target"].as_str().unwrap_or(""), cpus.join(" and "));
-    for (title, key) in [("as imported", "operations"), ("optimised", "optimised_operations")] {
-        let counts: Vec<_> = report[key].as_object().into_iter().flatten().collect();
-        let total: u64 = counts.iter().filter_map(|(_, n)| n.as_u64()).sum();
-        let list: Vec<String> = counts.iter().map(|(op, n)| format!("{op} {n}")).collect();
-        out += &format!("{title}: {total} operations: {}\n", list.join(", "));
-    }
-    let steps = report["steps"].as_array().map_or(0, Vec::len);
-    out += &format!("program: {steps} calls of {} kernels\n", report["kernels"]);
-    for step in report["steps"].as_array().into_iter().flatten() {
-        out += &format!("  {:<40} {}\n", step["kernel"].as_str().unwrap_or(""), step["node"].as_str().unwrap_or(""));
-    }
-    let layers = report["layers"].as_array().map_or(&[][..], Vec::as_slice);
-    if !layers.is_empty() {
-        out += &layer_table(layers);
-    }
-    let [arena, work] = ["arena_bytes", "multiply_adds"].map(|key| report[key].to_string());
-    out + &format!(
-        "{} multiply-adds, code {} bytes, weights {} bytes, arena {} bytes\n",
-        work.trim_matches('"'),
-        report["text_bytes"],
-        report["weights_bytes"],
-        arena.trim_matches('"')
-    )
-}
-
-/// The decisions per layer; the layer's time is in `mcc bench --profile`, under the same name.
-fn layer_table(layers: &[Value]) -> String {
-    let word = |row: &Value, key: &str| row[key].as_str().unwrap_or("").to_string();
-    let number = |value: &Value, show: fn(f64) -> String| value.as_f64().map_or_else(String::new, show);
-    let line = |cells: [&str; 6], reason: &str| {
-        let [layer, operator, subject, form, zeros, gain] = cells;
-        format!("  {layer:<32} {operator:<14} {subject:<9} {zeros:>7} {gain:>6}  {form:<36} {reason}")
-            .trim_end()
-            .to_string()
-            + "\n"
-    };
-    let mut out = line(["layer", "operator", "subject", "form", "zeros", "gain"], "why");
-    for row in layers {
-        let [layer, operator, subject, form, reason] =
-            ["layer", "operator", "subject", "form", "reason"].map(|key| word(row, key));
-        let zeros = number(&row["zeros"], |z| format!("{:.1} %", 100.0 * z));
-        let gain = number(&row["predicted_gain"], |g| format!("{g:.2}x"));
-        out += &line([&layer, &operator, &subject, &form, &zeros, &gain], &reason);
-    }
-    out
 }

@@ -1,11 +1,13 @@
-//! Wraps an object in a static or shared library.
+//! Wraps an object in a static or shared library, or in an executable.
 
 use std::path::Path;
 use std::process::Command;
 
-use mcc::driver::Options;
+use mcc::driver::{Compiled, Options};
 use mcc::{Error, Result, codegen};
 use target_lexicon::{BinaryFormat, Environment, OperatingSystem, Triple};
+
+use super::runner;
 
 /// Form of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub enum Form {
     StaticLib,
     /// An ELF shared library.
     Shared,
+    /// A static executable around the model.
+    Runner,
 }
 
 /// The end of a library's file name on some systems.
@@ -51,15 +55,17 @@ pub fn form_of(output: &Path, triple: &Triple) -> Result<Form> {
         .help(format!("its libraries end in .{own}; --emit object writes an object of any name")))
 }
 
-/// Wraps an object, for a file of a name.
+/// Wraps a model's object, for a file of a name.
 ///
 /// # Errors
 /// When there is no linker, or it fails.
-pub fn link(object: &[u8], options: &Options, form: Form, output: &Path) -> Result<Vec<u8>> {
+pub fn link(model: &Path, compiled: &Compiled, options: &Options, form: Form, output: &Path) -> Result<Vec<u8>> {
+    let object = compiled.object();
     match form {
         Form::Object => Ok(object.to_vec()),
-        Form::StaticLib => codegen::archive(object, &options.config.target.triple, &options.name),
+        Form::StaticLib => compiled.static_library(options),
         Form::Shared => shared(object, &options.config.target.triple, output),
+        Form::Runner => runner::link(model, compiled, options),
     }
 }
 

@@ -21,7 +21,9 @@ mod options;
 mod output;
 mod profile;
 mod progress;
+mod report;
 mod run;
+mod runner;
 mod search;
 mod sizes;
 mod targets;
@@ -43,7 +45,7 @@ use mcc::{Error, Result};
 #[derive(Parser)]
 #[command(name = "mcc", version, args_conflicts_with_subcommands = true)]
 #[command(
-    override_usage = "mcc MODEL -o OUT.o [OPTIONS]\n       mcc run|verify|bench|eval|inspect|compress|fit|cpus ..."
+    override_usage = "mcc MODEL -o OUT.o [OPTIONS]\n       mcc run|verify|bench|report|eval|inspect|compress|fit|cpus ..."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -60,6 +62,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Time a model here
     Bench(bench::BenchArgs),
+    /// Print what a runner (--emit runner) measured on another machine, as tables
+    Report(report::ReportArgs),
     /// Say what models are worth on data: accuracy or distance, time, size
     Eval(Box<eval::EvalArgs>),
     /// Show a model's contents and how it is compiled
@@ -110,6 +114,7 @@ fn dispatch(cli: Cli) -> Result<bool> {
         Some(Command::Run(args)) => run::run(&args).map(|()| true),
         Some(Command::Verify(args)) => verify::verify(&args),
         Some(Command::Bench(args)) => bench::bench(&args).map(|()| true),
+        Some(Command::Report(args)) => report::report(&args).map(|()| true),
         Some(Command::Eval(args)) => eval::eval(&args).map(|()| true),
         Some(Command::Inspect(args)) => inspect::inspect(&args).map(|()| true),
         Some(Command::Compress(args)) => compress::compress(&args).map(|()| true),

@@ -80,6 +80,20 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_all(&[(path, bytes)])
 }
 
+/// Lets whoever may read a file run it.
+pub fn make_executable(path: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(path).map(|m| m.permissions().mode());
+        let set = |mode: u32| std::fs::set_permissions(path, PermissionsExt::from_mode(mode | (mode & 0o444) >> 2));
+        mode.and_then(set).map_err(|e| Error::io(path.display(), &e))?;
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}
+
 /// Writes a file by calling a function.
 pub fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
     match stage(path, fill)? {

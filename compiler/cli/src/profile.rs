@@ -18,24 +18,38 @@ pub struct Profile {
     /// Calls in execution order, and sums per kernel name, the longest first.
     steps: Vec<Row>,
     kernels: Vec<Row>,
-    /// The core's peak: for `f32` and for 8-bit integers.
-    f32_gflops: Option<f64>,
-    int8_gops: Option<f64>,
-    runs: usize,
-    text_bytes: usize,
+    context: Context,
+}
+
+/// What rows are compared with.
+pub struct Context {
+    /// The core's peak for `f32`.
+    pub f32_gflops: Option<f64>,
+    /// That for 8-bit integers.
+    pub int8_gops: Option<f64>,
+    /// The number of runs.
+    pub runs: usize,
+    /// Bytes of machine code.
+    pub text_bytes: usize,
 }
 
 /// One call or the sum of several.
 #[derive(Clone, Default)]
-struct Row {
-    node: String,
-    kernel: String,
-    shapes: String,
-    calls: usize,
-    ms: f64,
+pub struct Row {
+    /// The node that it computes.
+    pub node: String,
+    /// The kernel.
+    pub kernel: String,
+    /// Shapes of operands and result.
+    pub shapes: String,
+    /// Calls.
+    pub calls: usize,
+    /// The least time.
+    pub ms: f64,
     /// Multiply-adds of `f32` and of 8-bit integers.
-    multiply_adds: [f64; 2],
-    bytes: f64,
+    pub multiply_adds: [f64; 2],
+    /// Bytes read and written.
+    pub bytes: f64,
 }
 
 /// Runs a traced model for some time; each step's time is the minimum over all runs.
@@ -67,15 +81,9 @@ pub fn measure(
         row.bytes = value(bytes);
         row
     });
-    let steps: Vec<Row> = steps.collect();
-    Ok(Profile {
-        kernels: by_kernel(&steps),
-        steps,
-        f32_gflops: peak::f32_gflops(target),
-        int8_gops: peak::int8_gops(target),
-        runs,
-        text_bytes: compiled.code.text_bytes,
-    })
+    let (f32_gflops, int8_gops) = (peak::f32_gflops(target), peak::int8_gops(target));
+    let context = Context { f32_gflops, int8_gops, runs, text_bytes: compiled.code.text_bytes };
+    Ok(Profile::new(steps.collect(), context))
 }
 
 fn by_kernel(steps: &[Row]) -> Vec<Row> {
@@ -108,6 +116,11 @@ impl Row {
 }
 
 impl Profile {
+    /// A profile of the calls in execution order.
+    pub fn new(steps: Vec<Row>, context: Context) -> Profile {
+        Profile { kernels: by_kernel(&steps), steps, context }
+    }
+
     fn total(&self) -> Row {
         let mut total = Row::default();
         self.steps.iter().for_each(|step| total.add(step));
@@ -117,7 +130,7 @@ impl Profile {
     /// The share of the core's peak: the time of the multiply-adds at peak speed over the measured time.
     fn peak_share(&self, row: &Row) -> Option<f64> {
         let mut ms = 0.0;
-        for (n, peak) in row.multiply_adds.iter().zip([self.f32_gflops, self.int8_gops]) {
+        for (n, peak) in row.multiply_adds.iter().zip([self.context.f32_gflops, self.context.int8_gops]) {
             if *n > 0.0 {
                 ms += 2.0 * n / peak? / 1e6;
             }
@@ -138,8 +151,8 @@ impl Profile {
         let total = self.total();
         let rows = |rows: &[Row]| rows.iter().map(|r| self.row(r, total.ms)).collect::<Vec<_>>();
         json!({
-            "total_ms": total.ms, "runs": self.runs, "peak_gflops": self.f32_gflops, "peak_int8_gops": self.int8_gops,
-            "gflops": total.gflops(), "peak_share": self.peak_share(&total), "text_bytes": self.text_bytes,
+            "total_ms": total.ms, "runs": self.context.runs, "peak_gflops": self.context.f32_gflops, "peak_int8_gops": self.context.int8_gops,
+            "gflops": total.gflops(), "peak_share": self.peak_share(&total), "text_bytes": self.context.text_bytes,
             "kernels": rows(&self.kernels), "steps": rows(&self.steps),
         })
     }
@@ -161,9 +174,9 @@ impl Profile {
             |name: &str, peak: Option<f64>| peak.map_or_else(String::new, |p| format!(", {name} {p:.0} GFLOP/s"));
         let mut out = format!(
             "minimum times of {} runs; this core's peak{}{}\n",
-            self.runs,
-            peak("f32", self.f32_gflops),
-            peak("8-bit", self.int8_gops)
+            self.context.runs,
+            peak("f32", self.context.f32_gflops),
+            peak("8-bit", self.context.int8_gops)
         );
         out += &head("kernel (calls)");
         for row in &self.kernels {

@@ -191,6 +191,23 @@ fn bench_and_inspect_speak_json() {
     let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(report["inputs"][0]["name"], "image");
     assert!(expect(0, &["inspect", &digits()]).0.contains("output probabilities: f32[1, 10]"));
+    // For another machine, with its forms and times, as JSON, text and a page.
+    let phone = [&["inspect", &digits(), "--target", "aarch64-linux-android", "--cpu", "cortex-a55"], &["--json"][..]];
+    let (stdout, _) = expect(0, &phone.concat());
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["cpus"][0], "cortex-a55");
+    let steps = report["steps"].as_array().unwrap();
+    let sum = |key: &str| steps.iter().map(|s| s[key].as_f64().unwrap()).sum::<f64>();
+    assert_eq!(sum("weights_bytes"), report["weights_bytes"].as_f64().unwrap());
+    assert_eq!(sum("multiply_adds"), report["multiply_adds"].as_f64().unwrap());
+    assert!(sum("predicted_us") > 0.0);
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("p.html").display().to_string();
+    expect(0, &[phone[0], &["--html", &page]].concat());
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(html.contains("cortex-a55") && html.matches("class=bar").count() == steps.len(), "{html}");
+    assert!(!html.contains("http"), "a page loads nothing");
+    expect(2, &[phone[0], &["--html", &digits()]].concat());
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub struct Parts<'a, M: Module> {
     pub steps: FuncId,
     /// `mcc_step`, for a traced program.
     pub trace: Option<FuncId>,
+    /// The number of the variant in the object.
+    pub number: usize,
     /// The task functions that threads run, for shared steps.
     pub tasks: &'a HashMap<Arguments, FuncId>,
     /// Texts of errors so far.

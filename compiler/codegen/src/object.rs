@@ -91,6 +91,8 @@ struct Names {
     locals: String,
     entry: String,
     linkage: Linkage,
+    /// The number of the variant.
+    number: usize,
 }
 
 impl Object<'_> {
@@ -100,14 +102,14 @@ impl Object<'_> {
         if variants.iter().any(|v| !abi::same_interface(v.program, program)) {
             return Err(Error::internal("variants of different models in one object"));
         }
-        let public =
-            Names { locals: format!("{}_", self.name), entry: format!("{}_", self.name), linkage: Linkage::Export };
+        let prefix = format!("{}_", self.name);
+        let public = Names { locals: prefix.clone(), entry: prefix, linkage: Linkage::Export, number: 0 };
         let functions = if cpu::asks(&targets)? {
             let level = self.level(&targets)?;
             let mut inner = Vec::with_capacity(variants.len());
             for (n, variant) in variants.iter().enumerate() {
                 let locals = format!("{}__v{n}", self.name);
-                let names = Names { entry: format!("{locals}_"), locals, linkage: Linkage::Local };
+                let names = Names { entry: format!("{locals}_"), locals, linkage: Linkage::Local, number: n };
                 inner.push(self.variant(*variant, &names)?);
             }
             self.dispatch(program, &public, level, &inner)?
@@ -231,6 +233,7 @@ impl Object<'_> {
             check,
             steps,
             trace,
+            number: names.number,
             tasks: &tasks,
             refusals: &mut self.refusals,
         };

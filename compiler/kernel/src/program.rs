@@ -42,8 +42,9 @@ pub struct Program {
     pub arena_bytes: Dim,
     /// Largest sum of tensors that are live at once, for reports.
     pub live_bytes: Dim,
-    /// Whether the object calls `void mcc_step(int32_t)` for profiles: with the call's number before every call of a
-    /// kernel, and with -1 after the last one.
+    /// Whether the object calls `void mcc_step(int32_t)` for profiles: with -2 - n at the start of a run, n being the
+    /// number of this program among those of the object, the plainest CPU's being 0; with the call's number before every
+    /// call of a kernel; and with -1 after the last one.
     pub traced: bool,
     /// Whether emitters check their own work.
     pub checked: bool,

@@ -6,6 +6,7 @@
 #[cfg(unix)]
 pub mod guard;
 pub mod peak;
+pub mod relocation;
 pub mod timing;
 pub mod trace;
 
@@ -21,6 +22,7 @@ use object::{
 
 use mcc_ir::{DType, Error, Result, Tensor};
 use mcc_runtime::abi::{self, ARENA_ALIGN};
+use relocation::Relocation;
 
 /// A loaded model.
 pub struct Model {
@@ -376,7 +378,9 @@ impl Image {
                     return Err(broken("not an ELF object".to_string()));
                 };
                 let value = (image.address(file, symbol)? as i64).wrapping_add(relocation.addend());
-                image.relocate(arch, r_type, base + offset as usize, value)?;
+                let at = base + offset as usize;
+                let here = image.memory.as_ptr() as i64 + at as i64;
+                relocation::apply(&mut image.memory[at..], &Relocation { arch, r_type, here, value })?;
             }
         }
         Ok(image)
@@ -410,47 +414,6 @@ impl Image {
         let symbol = file.symbol_by_index(symbol).map_err(|_| missing())?;
         let section = symbol.section_index().and_then(|s| self.sections.get(&s)).ok_or_else(missing)?;
         Ok(base + section + symbol.address() as usize)
-    }
-
-    fn relocate(&mut self, arch: Architecture, r_type: elf::RelocationType, at: usize, value: i64) -> Result<()> {
-        let here = (self.memory.as_ptr() as usize + at) as i64;
-        let distance = value.wrapping_sub(here);
-        let unknown = || Error::internal(format!("object file: relocation {r_type:?} of {arch:?}"));
-        let far = || Error::internal("object file: a relocation is out of range".to_string());
-        match (arch, r_type) {
-            (Architecture::X86_64, elf::R_X86_64_64) | (Architecture::Aarch64, elf::R_AARCH64_ABS64) => {
-                self.put(at, &value.to_le_bytes());
-            }
-            (Architecture::X86_64, elf::R_X86_64_PC32 | elf::R_X86_64_PLT32)
-            | (Architecture::Aarch64, elf::R_AARCH64_PREL32) => {
-                let short = i32::try_from(distance).map_err(|_| far())?;
-                self.put(at, &short.to_le_bytes());
-            }
-            (Architecture::Aarch64, elf::R_AARCH64_CALL26 | elf::R_AARCH64_JUMP26) => {
-                self.patch(at, 0x03ff_ffff, (distance >> 2) as u32);
-            }
-            (Architecture::Aarch64, elf::R_AARCH64_ADR_PREL_PG_HI21) => {
-                let pages = ((value >> 12) - (here >> 12)) as u32;
-                self.patch(at, 0x60ff_ffe0, ((pages & 3) << 29) | ((pages >> 2) << 5));
-            }
-            (Architecture::Aarch64, elf::R_AARCH64_ADD_ABS_LO12_NC) => {
-                self.patch(at, 0x003f_fc00, (value as u32 & 0xfff) << 10);
-            }
-            _ => return Err(unknown()),
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, at: usize, bytes: &[u8]) {
-        self.memory[at..at + bytes.len()].copy_from_slice(bytes);
-    }
-
-    /// Replaces the bits of an instruction that `mask` selects.
-    fn patch(&mut self, at: usize, mask: u32, bits: u32) {
-        let mut word = [0; 4];
-        word.copy_from_slice(&self.memory[at..at + 4]);
-        let word = (u32::from_le_bytes(word) & !mask) | (bits & mask);
-        self.put(at, &word.to_le_bytes());
     }
 }
 

@@ -123,6 +123,8 @@ pub struct Compiled {
     pub graph: Graph,
     /// What lowering decided.
     pub program: Program,
+    /// The programs for the other CPUs, the plainest first.
+    pub plainer: Vec<Program>,
     /// The weights' bytes, if they are not in the object; they are the program's last input.
     pub weights: Option<Bytes>,
     /// Bytes of arena that suffice for every CPU, if no dimension decides them.
@@ -162,6 +164,11 @@ impl Compiled {
     /// When the archive cannot be written; this does not depend on the model.
     pub fn static_library(&self, options: &Options) -> Result<Vec<u8>> {
         codegen::archive(&self.code.object, &options.config.target.triple, &options.name)
+    }
+
+    /// The program for each of [`targets`](Compiled::targets).
+    pub fn programs(&self) -> impl Iterator<Item = &Program> {
+        self.plainer.iter().chain([&self.program])
     }
 
     /// The program's inputs: the model's, and the weights if they are not in the object.
@@ -245,7 +252,9 @@ fn generate(imported: Graph, options: &Options) -> Result<Compiled> {
     let code = codegen::compile_variants(&variants)?;
     let arena_bytes = codegen::abi::fixed_arena(&programs.iter().collect::<Vec<_>>());
     match (graphs.pop(), programs.pop()) {
-        (Some(graph), Some(program)) => Ok(Compiled { targets, graph, program, weights, arena_bytes, code }),
+        (Some(graph), Some(program)) => {
+            Ok(Compiled { targets, graph, program, plainer: programs, weights, arena_bytes, code })
+        }
         _ => Err(Error::internal("a model without a program")),
     }
 }

@@ -47,7 +47,8 @@ const TUPLE_PARAMETERS: &[(&str, usize)] = &[
 ];
 
 /// Folders of crates, below `compiler`.
-const CRATES: &[&str] = &["build", "cli", "codegen", "data", "eval", "ir", "kernel", "loader", "mcc", "onnx", "passes"];
+const CRATES: &[&str] =
+    &["build", "cli", "codegen", "data", "eval", "ir", "kernel", "loader", "mcc", "onnx", "passes", "runner"];
 
 type Module = Vec<String>;
 

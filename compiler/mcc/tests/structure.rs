@@ -12,6 +12,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("kernel", &["ir", "runtime", "targets"]),
     ("codegen", &["ir", "kernel", "runtime", "targets"]),
     ("loader", &["ir", "runtime", "targets"]),
+    ("runner", &["ir", "loader"]),
     // Around the compiler: what a model is worth, and what it costs to make it smaller.
     ("data", &["ir", "onnx", "proto"]),
     ("eval", &["data", "ir", "runtime"]),
@@ -102,6 +103,7 @@ const NUMBERS: &[(&str, &[&str])] = &[
     // Sizes of elements, words and records, orders of axes: memory layout.
     ("kernel/src/kernels/gemm/strided.rs", &["SIZE"]),
     ("kernel/src/kernels/int8/bitmask.rs", &["LANES", "COLUMNS"]),
+    ("kernel/src/kernels/int8/dot/matrices.rs", &["LANES", "QUADRANTS"]),
     ("kernel/src/kernels/lowbit/mod.rs", &["ENTRIES"]),
     ("kernel/src/kernels/nn/attention.rs", &["SIZE"]),
     ("kernel/src/kernels/sparse/blocks.rs", &["WORD"]),

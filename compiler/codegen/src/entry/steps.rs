@@ -36,6 +36,7 @@ pub fn steps<M: Module>(parts: &mut Parts<'_, M>) -> Result<Function> {
         e.load_symbols(symbols);
         let team = e.args.get(3).copied().and_then(|pool| Team::new(&mut e.b, program, pool));
         let mut context = Context { pointers, arena, symbols, team, bounds: e.dims.clone(), calls: 0 };
+        e.trace(-2 - e.parts.number as i64);
         e.all(&program.steps, &mut context)?;
         e.trace(-1);
         match steps_refuse(program) {
