@@ -44,7 +44,6 @@ kernel 'all of them'(p0, p1; n, 'p1', x[2], #part, 'a // \\'b\\'')
   v22: f32x4 = fma_lane v15, v16, 3, v18
   v23: i32x4 = dot_u8s8 1:i8x16, 1:i8x16, 7:i32x4
   v24: i32x4 = dot_s8narrow v17, v17, v23
-  v24: i32x4 = matrix_dot_s8s8 v17, v17, v23
   v25: mask32x4 = cmp_ult v23, v24
   v26: f32x4 = select v25, v15, v16
   v27: i32x4 = mask_to_int v25
@@ -80,6 +79,9 @@ kernel 'all of them'(p0, p1; n, 'p1', x[2], #part, 'a // \\'b\\'')
 ";
     let kernel: Kernel = text.parse().unwrap();
     assert_eq!(kernel.to_string(), text);
+    // The other kind of product has the same operands.
+    let matrices = text.replace("= dot_s8narrow", "= matrix_dot_s8narrow");
+    assert_eq!(matrices.parse::<Kernel>().unwrap().to_string(), matrices);
     // Literals without a definition are defined at entry, and values may have the name of a literal.
     let freer = text
         .replace("v53 = 0; v54 = p1; v55 = 100; ", "")
