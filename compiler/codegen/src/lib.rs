@@ -2,10 +2,11 @@
 //! the program. Only this module uses Cranelift.
 //!
 //! - [`EMITTERS`] compile kernels: [`cranelift`][] for 128-bit vectors, [`x86`] for wider ones, [`aarch64`]; what the last
-//!   two share is [`machine`], the common interface of all is [`emitter`].
+//!   two share is [`machine`], what the two for 128 bits do [`parts`], the common interface of all is [`emitter`].
 //! - [`entry`], [`dims`]: the functions around kernels; [`share`](entry::share): how several threads share kernels.
 //! - [`abi`], [`descriptor`], [`refusals`], [`mod@header`]: the interface to callers.
-//! - [`object`]: the object file; [`unwind`], [`note`]: what it tells others of its code; [`cpu`]: how it detects the CPU; [`archive`](mod@archive), [`stub`]: for libraries.
+//! - [`object`]: the object file; [`unwind`], [`note`]: what it tells others of its code; [`cpu`]: how it detects the CPU;
+//!   [`archive`](mod@archive), [`stub`]: for libraries.
 
 mod aarch64;
 pub mod abi;
@@ -23,6 +24,7 @@ mod isa;
 mod machine;
 mod note;
 mod object;
+mod parts;
 pub mod refusals;
 #[cfg(test)]
 mod sample_tests;

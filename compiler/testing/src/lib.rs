@@ -19,7 +19,8 @@ use mcc_loader::Model;
 /// The targets that run under qemu.
 pub fn emulated() -> Vec<Target> {
     let x86 = ["x86-64-v2", "x86-64-v3"].map(|cpu| ("x86_64-unknown-linux-gnu", cpu));
-    let all = x86.into_iter().chain([("aarch64-unknown-linux-gnu", "generic")]);
+    let arm = ["generic", "generic+dotprod+i8mm"].map(|cpu| ("aarch64-unknown-linux-gnu", cpu));
+    let all = x86.into_iter().chain(arm);
     all.map(|(triple, cpu)| Target::new(triple, Some(cpu)).expect("a known level")).collect()
 }
 

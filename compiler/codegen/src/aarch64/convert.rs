@@ -4,8 +4,9 @@ use regalloc2::VReg;
 
 use super::operand::Size;
 use super::select::scalars::wide;
-use super::select::{Parts, Selector, capacity, size};
+use super::select::{Parts, Selector, size};
 use super::table::Row;
+use crate::parts::{capacity, double, half, lanes_of};
 use mcc_kernel::kir::{Elem, Ty, Val};
 
 impl Selector<'_> {
@@ -186,27 +187,5 @@ impl Selector<'_> {
     /// An integer's bits in the lowest lane of a vector register.
     pub fn in_vector(&mut self, v: VReg, elem: Elem) -> VReg {
         self.v(Row::FmovToV, wide(elem), &[v])
-    }
-}
-
-/// Each part with its number of valid lanes.
-fn lanes_of(ty: Ty, parts: &[VReg]) -> Vec<(VReg, u32)> {
-    let capacity = capacity(ty.elem);
-    parts.iter().enumerate().map(|(i, &p)| (p, (ty.lanes - i as u32 * capacity).min(capacity))).collect()
-}
-
-fn double(elem: Elem) -> Elem {
-    match elem {
-        Elem::I8 => Elem::I16,
-        Elem::I16 => Elem::I32,
-        _ => Elem::I64,
-    }
-}
-
-fn half(elem: Elem) -> Elem {
-    match elem {
-        Elem::I64 => Elem::I32,
-        Elem::I32 => Elem::I16,
-        _ => Elem::I8,
     }
 }

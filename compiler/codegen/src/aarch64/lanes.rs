@@ -3,8 +3,9 @@
 use regalloc2::{RegClass, VReg};
 
 use super::operand::Size;
-use super::select::{Parts, Selector, capacity, class, part_count, place, size};
+use super::select::{Parts, Selector, class, size};
 use super::table::Row;
+use crate::parts::{capacity, part_count, place};
 use mcc_kernel::kir::{Elem, Ty, Val};
 
 /// A byte of no source: the lookup gives zero or keeps what was there.

@@ -4,8 +4,9 @@ use regalloc2::{RegClass, VReg};
 
 use super::inst::{Inst, Reg};
 use super::operand::{Cc, Size};
-use super::select::{Parts, Selector, class, part_count, place, size};
+use super::select::{Parts, Selector, class, size};
 use super::table::Row;
+use crate::parts::{part_count, place};
 use mcc_kernel::kir::{Addr, Elem, Ty, Val};
 
 /// The longest constant copy or fill that is expanded inline.
@@ -209,8 +210,11 @@ impl Selector<'_> {
         let (part, at) = place(ty, lane);
         let scalar = self.load_register(RegClass::Float, size(ty.elem), m);
         // A load clears what follows it.
-        parts[part] =
-            if at == 0 { scalar } else { self.vii(Row::InsLane, size(ty.elem), &[parts[part], scalar], [at, 0]) };
+        parts[part] = if at == 0 {
+            scalar
+        } else {
+            self.vii(Row::InsLane, size(ty.elem), &[parts[part], scalar], [at.into(), 0])
+        };
         parts
     }
 
@@ -255,7 +259,7 @@ impl Selector<'_> {
         let (part, at) = if ty.lanes == 1 { (0, 0) } else { place(ty, lane) };
         let scalar = match at {
             0 => parts[part],
-            _ => self.vi(Row::DupLane, size(ty.elem), &[parts[part]], at),
+            _ => self.vi(Row::DupLane, size(ty.elem), &[parts[part]], at.into()),
         };
         self.transfer(Way::Store, scalar, size(ty.elem), m);
     }

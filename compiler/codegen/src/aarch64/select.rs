@@ -22,6 +22,7 @@ use super::fields::{Role, short_float};
 use super::inst::{Code, End, FP, Inst, Reg, VirtualCode};
 use super::operand::Size;
 use super::table::Row;
+use crate::parts::part_count;
 use dot::Prepared;
 use mcc_ir::{Error, Result};
 use mcc_kernel::kir::tidy;
@@ -110,25 +111,9 @@ pub fn select(kernel: &Kernel, target: &Target) -> Result<VirtualCode> {
     }
 }
 
-/// Lanes of an element in a register.
-pub fn capacity(elem: Elem) -> u32 {
-    16 / elem.bytes()
-}
-
 /// The size of an element.
 pub fn size(elem: Elem) -> Size {
     Size::of(elem.bytes())
-}
-
-/// Number of registers of a value.
-pub fn part_count(ty: Ty) -> usize {
-    if ty.lanes == 1 { 1 } else { ty.bytes().div_ceil(16) as usize }
-}
-
-/// The part of a lane, and the lane within it.
-pub fn place(ty: Ty, lane: u32) -> (usize, i64) {
-    let capacity = capacity(ty.elem);
-    ((lane / capacity) as usize, i64::from(lane % capacity))
 }
 
 /// The class of a value's registers.

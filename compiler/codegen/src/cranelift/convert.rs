@@ -2,7 +2,8 @@
 
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
-use super::{Parts, Translator, capacity, part_type};
+use super::{Parts, Translator, part_type};
+use crate::parts::{capacity, double, half, lanes_of};
 use mcc_kernel::kir::{Elem, Ty};
 
 impl Translator<'_> {
@@ -230,28 +231,6 @@ impl Translator<'_> {
                 _ => pair[0],
             })
             .collect()
-    }
-}
-
-/// Each part with its number of valid lanes.
-fn lanes_of(ty: Ty, parts: &[Value]) -> Vec<(Value, u32)> {
-    let capacity = capacity(ty.elem);
-    parts.iter().enumerate().map(|(i, &p)| (p, (ty.lanes - i as u32 * capacity).min(capacity))).collect()
-}
-
-fn double(elem: Elem) -> Elem {
-    match elem {
-        Elem::I8 => Elem::I16,
-        Elem::I16 => Elem::I32,
-        _ => Elem::I64,
-    }
-}
-
-fn half(elem: Elem) -> Elem {
-    match elem {
-        Elem::I64 => Elem::I32,
-        Elem::I32 => Elem::I16,
-        _ => Elem::I8,
     }
 }
 

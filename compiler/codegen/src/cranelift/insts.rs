@@ -4,7 +4,8 @@
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
-use super::{FLAGS, Parts, Translator, capacity, part_count, part_type, vector_type};
+use super::{FLAGS, Parts, Translator, part_type, vector_type};
+use crate::parts::{capacity, part_count, place};
 use mcc_kernel::kir::{Addr, Bin, Cmp, Elem, Inst, Ty, Un, Val};
 
 impl Translator<'_> {
@@ -337,12 +338,6 @@ impl Translator<'_> {
 /// Whether an element is a mask.
 pub(super) fn is_mask(elem: Elem) -> bool {
     matches!(elem, Elem::Mask8 | Elem::Mask16 | Elem::Mask32 | Elem::Mask64)
-}
-
-/// The part, and the lane within it.
-pub(super) fn place(ty: Ty, lane: u32) -> (usize, u8) {
-    let capacity = capacity(ty.elem);
-    ((lane / capacity) as usize, (lane % capacity) as u8)
 }
 
 fn float_cc(op: Cmp) -> FloatCC {

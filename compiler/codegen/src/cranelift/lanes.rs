@@ -3,8 +3,9 @@
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{ConstantData, Endianness, InstBuilder, MemFlagsData, Type, Value, types};
 
-use super::insts::{is_mask, place};
-use super::{Parts, Translator, capacity, part_count, part_type, vector_type};
+use super::insts::is_mask;
+use super::{Parts, Translator, part_type, vector_type};
+use crate::parts::{capacity, part_count, place};
 use mcc_kernel::kir::{Elem, Ty};
 
 /// Lane 0 is the lowest in memory and in registers on every target.

@@ -29,6 +29,7 @@ use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use mcc_targets::{Arch, Target};
 
+use crate::parts::part_count;
 use compile::Imports;
 pub use compile::{CRANELIFT, machine_code};
 use mcc_kernel::kir::{Addr, Carried, Elem, Inst, Kernel, Stmt, Ty, Val};
@@ -119,16 +120,6 @@ fn vector_type(elem: Elem) -> Type {
 /// CLIF type of each part of a value.
 fn part_type(ty: Ty) -> Type {
     if ty.lanes == 1 { scalar_type(ty.elem) } else { vector_type(ty.elem) }
-}
-
-/// Number of parts of a value.
-fn part_count(ty: Ty) -> usize {
-    if ty.lanes == 1 { 1 } else { ty.bytes().div_ceil(16) as usize }
-}
-
-/// Number of lanes of an element in a register.
-fn capacity(elem: Elem) -> u32 {
-    16 / elem.bytes()
 }
 
 impl Translator<'_> {

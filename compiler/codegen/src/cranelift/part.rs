@@ -4,8 +4,8 @@
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{BlockArg, InstBuilder, Value, types};
 
-use super::insts::place;
-use super::{FLAGS, Parts, Translator, part_count, part_type, scalar_type, vector_type};
+use super::{FLAGS, Parts, Translator, part_type, scalar_type, vector_type};
+use crate::parts::{part_count, place};
 use mcc_kernel::kir::{Addr, Ty, Val};
 
 impl Translator<'_> {

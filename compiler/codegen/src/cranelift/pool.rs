@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use cranelift_codegen::ir::{ConstantData, InstBuilder, Type, Value, types};
 use mcc_targets::Arch;
 
-use super::{Translator, part_count, vector_type};
+use super::{Translator, vector_type};
+use crate::parts::part_count;
 use mcc_kernel::kir::{Carried, Inst, Kernel, Stmt, Ty, Val};
 
 /// The most registers for a loop's carried values and constants: the others are for its computations.

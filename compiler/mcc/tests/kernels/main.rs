@@ -1,8 +1,8 @@
 //! The common check of kernel tests: compares a kernel, run by the interpreter, with the reference evaluator.
 //!
-//! Every operation is built with constant and with symbolic dimensions, for vectors of 128, 256 and 512 bits, and, if
-//! it takes one, with an epilogue. Parallel kernels run with several numbers of parts, which must all give the same
-//! bits.
+//! Every operation is built with constant and with symbolic dimensions, for vectors of 128, 256 and 512 bits and for
+//! levels of 64-bit Arm, and, if it takes one, with an epilogue. Parallel kernels run with several numbers of parts,
+//! which must all give the same bits.
 
 mod attention;
 mod blocks;
@@ -65,6 +65,13 @@ pub fn check_with(op: &Op, inputs: &[Tensor], tolerance: f64) {
     }
     config.choices = Choices::any(1);
     case.run(&config, &types, &results, &HashMap::new(), (false, &Places::default()));
+    for cpu in ["generic", "generic+dotprod", "generic+dotprod+i8mm"] {
+        let config = Config::new("aarch64-unknown-linux-gnu", Some(cpu)).unwrap();
+        case.run(&config, &types, &results, &HashMap::new(), (true, &Places::default()));
+        if let Some((types, results, symbols)) = symbolic(op, inputs) {
+            case.run(&config, &types, &results, &symbols, (false, &Places::default()));
+        }
+    }
     case.as_objects(&types);
     if let Some((types, ..)) = symbolic(op, inputs) {
         case.as_objects(&types);

@@ -2,10 +2,11 @@
 
 use regalloc2::{Block, RegClass, VReg};
 
-use super::{Parts, Selector, class, part_count};
+use super::{Parts, Selector, class};
 use crate::aarch64::inst::End;
 use crate::aarch64::operand::{Cc, Size};
 use crate::aarch64::table::Row;
+use crate::parts::part_count;
 use mcc_kernel::kir::{self, Elem, Stmt, Val};
 
 impl Selector<'_> {

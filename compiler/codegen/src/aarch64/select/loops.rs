@@ -8,10 +8,11 @@ use std::collections::{HashMap, HashSet};
 
 use regalloc2::{RegClass, VReg};
 
-use super::{Constants, Parts, Selector, Sum, class, part_count, spread_bytes};
+use super::{Constants, Parts, Selector, Sum, class, spread_bytes};
 use crate::aarch64::inst::End;
 use crate::aarch64::operand::{Cc, Size};
 use crate::aarch64::table::Row;
+use crate::parts::part_count;
 use mcc_kernel::kir::{Addr, Carried, Inst, Stmt, Ty, Val};
 
 /// The most registers that advance with a loop.

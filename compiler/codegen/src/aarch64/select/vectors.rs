@@ -2,9 +2,10 @@
 
 use regalloc2::{RegClass, VReg};
 
-use super::{Parts, Selector, Spread, capacity, class, part_count, place, scalars, size};
+use super::{Parts, Selector, Spread, class, scalars, size};
 use crate::aarch64::operand::{Cc, Size};
 use crate::aarch64::table::Row;
+use crate::parts::{capacity, part_count, place};
 use mcc_kernel::kir::{Bin, Cmp, Elem, Inst, Ty, Un, Val};
 
 impl Selector<'_> {
@@ -67,7 +68,7 @@ impl Selector<'_> {
             Inst::Lane(from, lane) => {
                 let from_ty = self.ty(from);
                 let (part, lane) = if from_ty.lanes == 1 { (0, 0) } else { place(from_ty, lane.into()) };
-                Spread { register: self.parts(from)[part], lane, size }
+                Spread { register: self.parts(from)[part], lane: lane.into(), size }
             }
             _ => Spread { register: self.reg(a), lane: 0, size },
         };
@@ -91,7 +92,7 @@ impl Selector<'_> {
             if consecutive && aligned && pattern.chunks(lanes).all(|c| c == first) {
                 let (part, lane) = place(from, start);
                 let register = self.parts(a)[part];
-                let lane = lane * i64::from(bytes) / i64::from(unit);
+                let lane = i64::from(lane) * i64::from(bytes) / i64::from(unit);
                 self.set_spread(v, Spread { register, lane, size: Size::of(unit) });
                 return true;
             }
@@ -277,7 +278,7 @@ impl Selector<'_> {
             return vec![self.v(Row::Fmadd, size, &[a[0], b, c[0]])];
         }
         let (part, lane) = if from.lanes == 1 { (0, 0) } else { place(from, lane.into()) };
-        self.multiply_add_lane(&a, Spread { register: b[part], lane, size }, &c)
+        self.multiply_add_lane(&a, Spread { register: b[part], lane: lane.into(), size }, &c)
     }
 
     fn multiply_add_lane(&mut self, a: &[VReg], lane: Spread, c: &[VReg]) -> Parts {
@@ -389,9 +390,9 @@ impl Selector<'_> {
         }
         let (part, at) = place(ty, lane);
         if ty.elem.is_float() {
-            return if at == 0 { parts[part] } else { self.vi(Row::DupLane, size(ty.elem), &[parts[part]], at) };
+            return if at == 0 { parts[part] } else { self.vi(Row::DupLane, size(ty.elem), &[parts[part]], at.into()) };
         }
-        let scalar = self.gi(Row::Umov, size(ty.elem), &[parts[part]], at);
+        let scalar = self.gi(Row::Umov, size(ty.elem), &[parts[part]], at.into());
         if ty.elem.is_mask() { self.gi(Row::AndImm, Size::S, &[scalar], 1) } else { scalar }
     }
 
@@ -411,7 +412,7 @@ impl Selector<'_> {
         }
         let mut parts = self.parts(a);
         let (part, at) = place(ty, lane);
-        parts[part] = self.insert(parts[part], scalar, at, ty.elem);
+        parts[part] = self.insert(parts[part], scalar, at.into(), ty.elem);
         parts
     }
 
