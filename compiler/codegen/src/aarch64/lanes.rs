@@ -39,7 +39,7 @@ impl Selector<'_> {
                         registers.push(parts[part]);
                         registers.len() - 1
                     });
-                    lanes.push((register, at as u8));
+                    lanes.push((register, at));
                 }
                 self.gather(&registers, &lanes, ty.elem)
             })
